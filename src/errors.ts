@@ -1,0 +1,86 @@
+/**
+ * The one error class and the one table of exit statuses: help texts and README are made from it.
+ * Code branches on `code`; people read `message`, which names the thing and the way out.
+ */
+
+/** Exit status of each class of failure, as documented in every command's help. */
+export const EXIT_STATUSES = {
+  OK: [0, 'everything asked for was done'],
+  INTERNAL: [1, 'a defect of narswarm: please report it'],
+  USAGE: [2, 'the command line or an input file is malformed'],
+  NOT_FOUND: [3, 'a root, path or file is in none of the sources'],
+  UNTRUSTED: [4, 'a narinfo is unsigned, wrongly signed or signed for something else'],
+  SOURCES_FAILED: [5, 'no peer and no upstream delivered what was asked for'],
+  INDEX: [6, 'a hash map is unreachable, badly signed, expired or older than one seen before'],
+  STORE: [7, 'the file store cannot be read or written (full, read-only, corrupt)'],
+  NIX: [8, 'nix is missing or failed'],
+  INTERRUPTED: [130, 'interrupted; the next run goes on from here'],
+} as const satisfies Record<string, readonly [status: number, meaning: string]>;
+
+export type ErrorKind = Exclude<keyof typeof EXIT_STATUSES, 'OK'>;
+
+/** Every code that narswarm throws, and the class of failure (so: the exit status) it belongs to. */
+const KIND_OF = {
+  USAGE: 'USAGE',
+  NIX32_INVALID: 'USAGE',
+  HASH_INVALID: 'USAGE',
+  STORE_PATH_INVALID: 'USAGE',
+  KEY_INVALID: 'USAGE',
+  ADDRESS_INVALID: 'USAGE',
+  NARINFO_INVALID: 'UNTRUSTED',
+  NARINFO_UNTRUSTED: 'UNTRUSTED',
+  NARINFO_MISMATCH: 'UNTRUSTED',
+  CACHE_INFO_INVALID: 'SOURCES_FAILED',
+  NARINFO_MISSING: 'NOT_FOUND',
+  ROOT_UNKNOWN: 'NOT_FOUND',
+  NOT_FOUND: 'NOT_FOUND',
+  HTTP_FAILED: 'SOURCES_FAILED',
+  HTTP_NOT_FOUND: 'SOURCES_FAILED',
+  HTTP_STALLED: 'SOURCES_FAILED',
+  HTTP_TRUNCATED: 'SOURCES_FAILED',
+  HASH_MISMATCH: 'SOURCES_FAILED',
+  SIZE_MISMATCH: 'SOURCES_FAILED',
+  PEERS_FAILED: 'SOURCES_FAILED',
+  NAR_UNAVAILABLE: 'SOURCES_FAILED',
+  INDEX_UNREACHABLE: 'INDEX',
+  INDEX_INVALID: 'INDEX',
+  INDEX_SIGNATURE: 'INDEX',
+  INDEX_EXPIRED: 'INDEX',
+  INDEX_ROLLBACK: 'INDEX',
+  STORE_UNWRITABLE: 'STORE',
+  STORE_FULL: 'STORE',
+  STORE_CORRUPT: 'STORE',
+  LISTEN_FAILED: 'USAGE',
+  NIX_MISSING: 'NIX',
+  NIX_FAILED: 'NIX',
+  IMPORT_FAILED: 'NIX',
+  INTERRUPTED: 'INTERRUPTED',
+} as const satisfies Record<string, ErrorKind>;
+
+export type ErrorCode = keyof typeof KIND_OF;
+
+/** Facts of a failure, for logs and `--json`: plain values only. */
+export type ErrorFacts = Readonly<Record<string, string | number | boolean | undefined>>;
+
+/** A failure that a person can act on. `cause` holds what it came from, always. */
+export class NarswarmError extends Error {
+  override readonly name = 'NarswarmError';
+  readonly code: ErrorCode;
+  readonly facts: ErrorFacts;
+
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; facts?: ErrorFacts } = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    this.code = code;
+    this.facts = options.facts ?? {};
+  }
+
+  /** The exit status that the table gives for this code. */
+  get exitStatus(): number {
+    return EXIT_STATUSES[KIND_OF[this.code]][0];
+  }
+}
+
+/** True where `error` is a {@link NarswarmError}, with that code if one is given. */
+export function isNarswarmError(error: unknown, ...codes: ErrorCode[]): error is NarswarmError {
+  return error instanceof NarswarmError && (codes.length === 0 || codes.includes(error.code));
+}
