@@ -1,0 +1,49 @@
+import { Command } from 'commander';
+import { NarswarmError } from '../errors.ts';
+import { Daemon } from '../daemon/daemon.ts';
+import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
+import { FileStore } from '../store/file-store.ts';
+import { command, untilStopped, type CommonOptions } from './run-command.ts';
+import { addCommon, addKeys, addNetwork, addPeers, addPublishers, defaultStoreDir, networkOptions, type NetworkFlags } from './shared-options.ts';
+import { readTrust } from './trust.ts';
+
+interface DaemonOptions extends CommonOptions, NetworkFlags {
+  readonly store: string;
+  readonly publisher?: readonly PublisherAddress[];
+  readonly trustedPublicKey?: readonly string[];
+}
+
+export function daemonCommand(): Command {
+  const daemon = new Command('daemon')
+    .description('seed a file store and the hash maps that it follows, until interrupted')
+    .option('--store <dir>', 'file store to seed', defaultStoreDir());
+  addPublishers(daemon, 'hash map to follow and host; may be repeated');
+  addPeers(daemon);
+  addKeys(daemon);
+  addNetwork(daemon, { scope: 'lan' });
+  addCommon(daemon, ['narswarm daemon --publisher "magnet:?xs=urn:btpk:…"', 'narswarm daemon --store /srv/narswarm --scope cohort --port 6881 --publisher "$ADDR"'], ['STORE', 'NIX']);
+  return daemon.action(
+    command<DaemonOptions, []>(async ({ output, signal, options }) => {
+      const scope = options.scope ?? 'lan';
+      if (scope === 'off') throw new NarswarmError('USAGE', '--scope off serves nobody, and serving is all that a daemon does: give lan, cohort or public');
+      const network = networkOptions(options, scope);
+      const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) => output.warn(text));
+      await using service = await Daemon.start({
+        store: await FileStore.open(options.store, { create: true }),
+        keys,
+        publishers: options.publisher ?? [],
+        network,
+        signal,
+        onWarning: (text) => output.warn(text),
+        onFollowed: (address, seq, records) => {
+          const text = formatPublisherAddress(address);
+          output.result('followed', { publisher: text, seq, records });
+          output.note(`holding ${text}: generation ${seq}, ${records} NARs`);
+        },
+      });
+      const { swarm, dht } = service.network;
+      output.result('ready', { port: swarm.port, dhtPort: dht?.port ?? null, nars: service.nars, scope }, `seeding ${service.nars} NARs on port ${swarm.port} (scope ${scope})\nready`);
+      await untilStopped(signal);
+    }),
+  );
+}

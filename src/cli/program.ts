@@ -1,0 +1,28 @@
+import { Command, CommanderError } from 'commander';
+import { EXIT_STATUSES } from '../errors.ts';
+import { daemonCommand } from './daemon.ts';
+import { demoCommand } from './demo.ts';
+import { dhtCommand } from './dht.ts';
+import { fetchCommand } from './fetch.ts';
+import { keyCommand } from './key.ts';
+import { publishCommand } from './publish.ts';
+import { torrentCommand } from './torrent.ts';
+import { VERSION } from '../version.ts';
+
+/** Every command, its options and help: the one definition that help, completions and the manual are made from. */
+export function program(): Command {
+  const root = new Command('narswarm')
+    .description('Prefetches Nix closures over BitTorrent: torrents for every NAR, found in a signed hash map, with the binary cache as the net below.')
+    .version(VERSION)
+    .showHelpAfterError('(narswarm COMMAND --help explains every option)')
+    .configureHelp({ showGlobalOptions: false });
+  for (const command of [keyCommand(), publishCommand(), fetchCommand(), daemonCommand(), torrentCommand(), dhtCommand(), demoCommand()]) {
+    root.addCommand(command.exitOverride(usageStatus));
+  }
+  return root.exitOverride(usageStatus);
+}
+
+/** A malformed command line ends with the status that the table gives for it; help and version with 0. */
+function usageStatus(error: CommanderError): never {
+  process.exit(error.exitCode === 0 ? 0 : EXIT_STATUSES.USAGE[0]);
+}

@@ -1,0 +1,61 @@
+import type { Progress } from '../fetch/report.ts';
+import type { Output } from './output.ts';
+import { formatDuration, formatSize } from './values.ts';
+
+/** Shows how far a fetch is: one line that is redrawn on a terminal, a line now and then elsewhere. */
+export interface ProgressDisplay {
+  show(progress: Progress): void;
+  /** Prints something without tearing the line. */
+  above(print: () => void): void;
+  stop(): void;
+}
+
+const REDRAW_MS = 200;
+const LINE_MS = 10_000;
+const CLEAR_LINE = '\r\x1b[K';
+
+export function progressDisplay(output: Output): ProgressDisplay {
+  const terminal = !output.json && process.stderr.isTTY;
+  let timer: NodeJS.Timeout | undefined;
+  const line = (progress: Progress): string | undefined => (progress.totalNars === 0 || progress.doneNars === progress.totalNars ? undefined : describe(progress));
+  return {
+    show(progress) {
+      const draw = (): void => {
+        const text = line(progress);
+        if (text === undefined) return;
+        if (terminal) process.stderr.write(`${CLEAR_LINE}${text.slice(0, (process.stderr.columns ?? 80) - 1)}`);
+        else if (output.json) output.result('progress', facts(progress));
+        else output.note(text);
+      };
+      timer = setInterval(draw, terminal ? REDRAW_MS : LINE_MS);
+    },
+    above(print) {
+      if (terminal) process.stderr.write(CLEAR_LINE);
+      print();
+    },
+    stop() {
+      clearInterval(timer);
+      timer = undefined;
+      if (terminal) process.stderr.write(CLEAR_LINE);
+    },
+  };
+}
+
+function describe(progress: Progress): string {
+  const received = progress.peerBytes + progress.upstreamBytes;
+  const percent = progress.totalBytes === 0 ? 0 : Math.min(100, Math.floor((received / progress.totalBytes) * 100));
+  const left = progress.secondsLeft === undefined ? 'waiting for bytes' : `${formatDuration(progress.secondsLeft * 1000)} left`;
+  const share = `${formatSize(progress.peerBytes)} from ${progress.peersInUse} peers, ${formatSize(progress.upstreamBytes)} from caches`;
+  return `${percent}% ${progress.doneNars}/${progress.totalNars} NARs, ${formatSize(received)} of ${formatSize(progress.totalBytes)}, ${formatSize(progress.rate)}/s, ${share}, ${left}`;
+}
+
+function facts(progress: Progress): Record<string, unknown> {
+  return {
+    nars: progress.doneNars,
+    totalNars: progress.totalNars,
+    bytes: progress.peerBytes + progress.upstreamBytes,
+    totalBytes: progress.totalBytes,
+    rateBytesPerSec: Math.round(progress.rate),
+    secondsLeft: progress.secondsLeft === undefined ? null : Math.round(progress.secondsLeft),
+  };
+}

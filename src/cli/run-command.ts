@@ -1,0 +1,40 @@
+import { NarswarmError } from '../errors.ts';
+import { makeOutput, reportFailure, type Output } from './output.ts';
+
+/** Options that every command has. */
+export interface CommonOptions {
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+/**
+ * Runs a command's work: Ctrl-C and SIGTERM abort its signal, failures become one sentence and an exit status. A second
+ * Ctrl-C ends at once: nothing is lost by that either.
+ */
+export function command<O extends CommonOptions, A extends unknown[]>(work: (context: { output: Output; signal: AbortSignal; options: O }, ...args: A) => Promise<void>): (...args: unknown[]) => Promise<void> {
+  return async (...args) => {
+    const options = args.at(-2) as O;
+    const stop = new AbortController();
+    const interrupt = (): void => {
+      if (stop.signal.aborted) process.exit(130);
+      stop.abort(new NarswarmError('INTERRUPTED', 'interrupted; run the same command again to go on from here'));
+    };
+    process.on('SIGINT', interrupt);
+    process.on('SIGTERM', interrupt);
+    const output = makeOutput(options);
+    try {
+      await work({ output, signal: stop.signal, options }, ...(args.slice(0, -2) as A));
+    } catch (error) {
+      process.exitCode = reportFailure(stop.signal.aborted ? stop.signal.reason : error, output.json);
+    }
+    // Sockets that a peer keeps half open and timers of libraries must not keep a finished command alive.
+    await new Promise((resolve) => process.stdout.write('', resolve));
+    process.exit();
+  };
+}
+
+/** Waits until the user ends a service: then returns, since that is how a service is meant to end. */
+export function untilStopped(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}

@@ -1,0 +1,103 @@
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { Option, type Command } from 'commander';
+import { EXIT_STATUSES, NarswarmError } from '../errors.ts';
+import { parsePublisherAddress, type PublisherAddress } from '../index/address.ts';
+import { parsePublicKey } from '../nix/signature.ts';
+import { parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
+import { SCOPES, type NetworkOptions, type Scope } from '../torrent/network.ts';
+import { each, one, parsePort, parseRate } from './values.ts';
+
+/** Adds `--json` and `--quiet`, the examples and the exit statuses to a command's help. */
+export function addCommon(command: Command, examples: readonly string[], statuses: readonly (keyof typeof EXIT_STATUSES)[]): Command {
+  const lines = (['OK', 'USAGE', ...statuses, 'INTERNAL'] as const).map((kind) => `  ${String(EXIT_STATUSES[kind][0]).padStart(3)}  ${EXIT_STATUSES[kind][1]}`);
+  return command
+    .option('--json', 'print one JSON object a line on stdout')
+    .option('-q, --quiet', 'print results and warnings only')
+    .addHelpText('after', `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}\n\nExit status:\n${lines.join('\n')}`);
+}
+
+/** Options of every command that talks to peers, as commander gives them. */
+export interface NetworkFlags {
+  readonly listen?: string;
+  readonly port?: number;
+  readonly dhtPort?: number;
+  readonly dhtBootstrap?: readonly Endpoint[];
+  readonly dht: boolean;
+  readonly lan: boolean;
+  readonly scope?: Scope;
+  readonly peer?: readonly Endpoint[];
+}
+
+/** Adds the options of a command that talks to peers. */
+export function addNetwork(command: Command, defaults: { scope: Scope } | undefined): Command {
+  command
+    .option('--listen <host>', 'address to listen on, TCP and UDP (default: all)')
+    .option('--port <port>', 'TCP port for peers; 0 picks one', parsePort, 0)
+    .option('--dht-port <port>', 'UDP port of the DHT node; 0 picks one', parsePort, 0)
+    .option('--dht-bootstrap <host:port>', 'DHT node to join by, in place of the public ones; may be repeated', each(parseEndpoint))
+    .option('--no-dht', 'do not use the DHT')
+    .option('--no-lan', 'do not look for peers on the local network');
+  if (defaults !== undefined) {
+    command.addOption(
+      new Option('--scope <scope>', 'who learns what this machine has: off (no peers), lan, cohort (announced in the DHT), public (single NARs too)').choices(SCOPES).default(defaults.scope),
+    );
+  }
+  return command;
+}
+
+/** Adds `--peer`. */
+export function addPeers(command: Command): Command {
+  return command.option('--peer <host:port>', 'peer to ask before any other; may be repeated', each(parseEndpoint));
+}
+
+/** Adds `--trusted-public-key`. */
+export function addKeys(command: Command): Command {
+  return command.option('--trusted-public-key <key>', 'Nix key whose signatures count, NAME:BASE64; may be repeated (default: those of nix.conf)', each(checkedKey));
+}
+
+/** Adds `--publisher`. */
+export function addPublishers(command: Command, description: string): Command {
+  return command.option('--publisher <address>', description, each(parsePublisherAddress));
+}
+
+/** Adds `--max-download-rate`. */
+export function addRate(command: Command): Command {
+  return command.option('--max-download-rate <rate>', 'limit for everything that is downloaded, such as 10MB/s', one(parseRate));
+}
+
+/** Where a user's file store is, unless said otherwise. */
+export function defaultStoreDir(): string {
+  return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'narswarm');
+}
+
+/**
+ * What the flags say of the network. @throws USAGE where they contradict each other
+ */
+export function networkOptions(flags: NetworkFlags, scope: Scope): NetworkOptions {
+  const announces = scope === 'cohort' || scope === 'public';
+  if (announces && flags.scope !== undefined && !flags.dht) {
+    throw new NarswarmError('USAGE', `--scope ${scope} announces in the DHT and --no-dht forbids it: give one of them`);
+  }
+  if (scope === 'off' && (flags.peer?.length ?? 0) > 0) {
+    throw new NarswarmError('USAGE', '--scope off talks to no peers and --peer names one: give one of them');
+  }
+  return {
+    scope,
+    listen: flags.listen,
+    port: flags.port,
+    dht: flags.dht,
+    dhtPort: flags.dhtPort,
+    dhtBootstrap: flags.dhtBootstrap,
+    lan: flags.lan,
+    peers: flags.peer ?? [],
+  };
+}
+
+/** Addresses of publishers, given once each. */
+export type Publishers = readonly PublisherAddress[];
+
+function checkedKey(text: string): string {
+  parsePublicKey(text);
+  return text;
+}

@@ -1,0 +1,42 @@
+import { writeFile } from 'node:fs/promises';
+import { Command } from 'commander';
+import { describeNar } from '../store/describe-nar.ts';
+import { FileStore } from '../store/file-store.ts';
+import { storeError } from '../store/store-error.ts';
+import { magnetOf, torrentFile } from '../torrent/canonical.ts';
+import { formatEndpoint, type Endpoint } from '../torrent/endpoint.ts';
+import { command, type CommonOptions } from './run-command.ts';
+import { addCommon, addPeers, defaultStoreDir } from './shared-options.ts';
+
+interface TorrentOptions extends CommonOptions {
+  readonly store: string;
+  readonly out?: string;
+  readonly magnet?: boolean;
+  readonly peer?: readonly Endpoint[];
+}
+
+export function torrentCommand(): Command {
+  const torrent = new Command('torrent')
+    .description('write the .torrent of a NAR, so that any BitTorrent client can join in')
+    .argument('<path-or-hash>', 'store path or its hash part')
+    .option('--store <dir>', 'file store that holds the NAR', defaultStoreDir())
+    .option('--out <file>', 'file to write (default: <name>.torrent in the current folder)')
+    .option('--magnet', 'print a magnet link and write no file');
+  addPeers(torrent);
+  addCommon(torrent, ['narswarm torrent /nix/store/…-hello-2.12 --store /srv/cache', 'narswarm torrent 1b9p…-hello --store /srv/cache --magnet --peer 192.0.2.7:6881'], ['NOT_FOUND', 'STORE']);
+  return torrent.action(
+    command<TorrentOptions, [string]>(async ({ output, signal, options }, text) => {
+      const store = await FileStore.open(options.store, { create: false });
+      const found = await describeNar(store, text, signal);
+      const magnet = magnetOf(found.torrent, (options.peer ?? []).map(formatEndpoint));
+      const { infoHash, name, sizeBytes } = found.torrent;
+      if (options.magnet === true) {
+        output.result('torrent', { path: found.storePath, infoHash, magnet, sizeBytes }, magnet);
+        return;
+      }
+      const file = options.out ?? `${name}.torrent`;
+      await writeFile(file, torrentFile(found.torrent)).catch((error: unknown) => Promise.reject(storeError(error, file)));
+      output.result('torrent', { path: found.storePath, infoHash, file, magnet, sizeBytes }, file);
+    }),
+  );
+}

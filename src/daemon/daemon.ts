@@ -1,0 +1,161 @@
+import type { PublisherAddress } from '../index/address.ts';
+import { saltBytes } from '../index/address.ts';
+import { cohortInfoHash } from '../index/cohort-key.ts';
+import { seedOfIndexDir } from '../index/publication.ts';
+import { indexDirOf, resolveHashMap } from '../index/resolve.ts';
+import type { FileHash, InfoHash } from '../nix/brands.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { HttpClient } from '../fetch/http/client.ts';
+import { seedOf } from '../fetch/run-fetch.ts';
+import { Catalogue } from '../store/catalogue.ts';
+import { completePending } from '../store/complete-pending.ts';
+import { FileStore } from '../store/file-store.ts';
+import { Gate } from '../store/gate.ts';
+import { Network, type NetworkOptions } from '../torrent/network.ts';
+import type { Seed } from '../torrent/swarm.ts';
+
+/** How soon a NAR that a fetch has added is seeded. */
+const CATALOGUE_MS = 1_000;
+/** How often a followed map is looked up; also keeps its DHT item alive (BEP 44: two hours). */
+const FOLLOW_MS = 30 * 60_000;
+/** While a map was not found yet. */
+const FOLLOW_RETRY_MS = 10_000;
+const RESOLVE_TIMEOUT_MS = 60_000;
+/** Pause between two announces of single NARs: ten thousand of them are done within a BEP 5 node's memory. */
+const ANNOUNCE_PAUSE_MS = 100;
+
+export interface DaemonOptions {
+  readonly store: FileStore;
+  readonly keys: readonly PublicKey[];
+  readonly publishers: readonly PublisherAddress[];
+  readonly network: NetworkOptions;
+  readonly signal: AbortSignal;
+  readonly onWarning: (message: string) => void;
+  /** Told when a generation of a followed map is held in full. */
+  readonly onFollowed?: (address: PublisherAddress, seq: number, records: number) => void;
+}
+
+/** Seeds a file store, behind the gate, and the hash maps that it follows. */
+export class Daemon implements AsyncDisposable {
+  readonly network: Network;
+  readonly #options: DaemonOptions;
+  readonly #catalogue: Catalogue;
+  readonly #unfit = new Set<FileHash>();
+  readonly #indexSeeds: Map<InfoHash, Seed>;
+  readonly #http = new HttpClient();
+  readonly #timers = new Set<NodeJS.Timeout>();
+
+  private constructor(options: DaemonOptions, network: Network, catalogue: Catalogue, indexSeeds: Map<InfoHash, Seed>) {
+    this.#options = options;
+    this.network = network;
+    this.#catalogue = catalogue;
+    this.#indexSeeds = indexSeeds;
+  }
+
+  /** @throws LISTEN_FAILED, STORE_UNWRITABLE */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const { store, keys, onWarning } = options;
+    const catalogue = await Catalogue.open(store);
+    const gate = new Gate(store, catalogue, keys);
+    const indexSeeds = new Map<InfoHash, Seed>();
+    const network = await Network.join({
+      ...options.network,
+      onWarning,
+      seeds: async (infoHash) => indexSeeds.get(infoHash) ?? seedOf(await gate.admit(infoHash)),
+    });
+    const daemon = new Daemon(options, network, catalogue, indexSeeds);
+    void daemon.#watchCatalogue();
+    for (const address of options.publishers) void daemon.#follow(address);
+    if (options.network.scope === 'public') void daemon.#announceNars();
+    return daemon;
+  }
+
+  /** NARs that were asked for and are known with their pieces. */
+  get nars(): number {
+    return this.#catalogue.size;
+  }
+
+  async close(): Promise<void> {
+    for (const timer of this.#timers) clearTimeout(timer);
+    await this.#http.close();
+    await this.network.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #later(ms: number, work: () => Promise<void>): void {
+    if (this.#options.signal.aborted) return;
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      void work();
+    }, ms);
+    this.#timers.add(timer);
+  }
+
+  /** Takes in what fetches add, and reads the NARs that came over HTTP for their pieces. */
+  async #watchCatalogue(): Promise<void> {
+    try {
+      await this.#catalogue.refresh();
+      await completePending(this.#options.store, this.#catalogue, this.#unfit, this.#options.signal);
+    } catch (error) {
+      this.#options.onWarning((error as Error).message);
+    }
+    this.#later(CATALOGUE_MS, () => this.#watchCatalogue());
+  }
+
+  async #follow(address: PublisherAddress): Promise<void> {
+    const { store, signal, onWarning, onFollowed } = this.#options;
+    const dir = `${store.stateDir}/index`;
+    this.network.discovery.follow(cohortInfoHash(address.publicKey, address.salt));
+    let found = false;
+    try {
+      await using resolved = await resolveHashMap(address, {
+        network: this.network,
+        getBytes: (url, limits) => this.#http.getBytes(url, limits),
+        dir,
+        now: new Date(),
+        timeoutMs: RESOLVE_TIMEOUT_MS,
+        signal,
+        onWarning,
+      });
+      await resolved.map.whole(signal);
+      const { manifest } = resolved.map;
+      const seed = await seedOfIndexDir(indexDirOf(dir, address), manifest);
+      if (seed !== undefined && !this.#indexSeeds.has(seed.infoHash)) {
+        this.#indexSeeds.set(seed.infoHash, seed.seed);
+        onFollowed?.(address, manifest.seq, manifest.recordCount);
+      }
+      found = resolved.from === 'network';
+      await this.#keepPointerAlive(address);
+    } catch (error) {
+      if (signal.aborted) return;
+      onWarning((error as Error).message);
+    }
+    this.#later(found ? FOLLOW_MS : FOLLOW_RETRY_MS, () => this.#follow(address));
+  }
+
+  /** Puts the publisher's signed pointer into the DHT again: with enough followers it outlives a publisher's night. */
+  async #keepPointerAlive(address: PublisherAddress): Promise<void> {
+    const { dht } = this.network;
+    const { scope } = this.#options.network;
+    if (dht === undefined || (scope !== 'cohort' && scope !== 'public')) return;
+    const salt = saltBytes(address.salt);
+    const item = await dht.getMutable(address.publicKey, salt, { signal: this.#options.signal });
+    if (item?.infoHash === undefined) return;
+    await dht.putMutable({ publicKey: address.publicKey, salt, seq: item.seq, infoHash: item.infoHash, sign: () => item.signature });
+  }
+
+  async #announceNars(): Promise<void> {
+    const { dht, swarm } = this.network;
+    if (dht === undefined) return;
+    await dht.ready({ signal: this.#options.signal }).catch(() => false);
+    for (const entry of this.#catalogue.entries()) {
+      if (this.#options.signal.aborted) return;
+      if (entry.infoHash.length === 40) await dht.announce(entry.infoHash, swarm.port).catch(() => undefined);
+      await new Promise((resolve) => setTimeout(resolve, ANNOUNCE_PAUSE_MS));
+    }
+    this.#later(FOLLOW_MS, () => this.#announceNars());
+  }
+}

@@ -1,0 +1,153 @@
+import { NarswarmError } from '../errors.ts';
+import { cohortInfoHash } from '../index/cohort-key.ts';
+import { assertPublished, collectRecords, type Collected } from '../index/collect-records.ts';
+import { announcePublication, publishIndex, type Publication } from '../index/publication.ts';
+import type { PublisherKey } from '../index/publisher-key.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { walkClosure } from '../fetch/closure.ts';
+import { firstTrusted, storeSource } from '../fetch/find-narinfo.ts';
+import { seedOf } from '../fetch/run-fetch.ts';
+import { Catalogue } from '../store/catalogue.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { Gate } from '../store/gate.ts';
+import { formatEndpoint } from '../torrent/endpoint.ts';
+import { Network, type NetworkOptions } from '../torrent/network.ts';
+import { IndexServer } from './index-server.ts';
+
+/** BEP 44 nodes may drop an item after two hours. */
+const REPUBLISH_MS = 3_600_000;
+/** Default life of a generation: a publisher may be down for two weeks before its followers notice. */
+export const VALID_FOR_MS = 14 * 86_400_000;
+
+export interface BuildOptions {
+  readonly store: FileStore;
+  readonly key: PublisherKey;
+  readonly salt: string;
+  readonly roots: ReadonlyMap<string, StorePath>;
+  readonly keys: readonly PublicKey[];
+  readonly validForMs: number;
+  /** `host:port` of peers to name in the manifest. */
+  readonly hints: readonly string[];
+  readonly signal: AbortSignal;
+}
+
+/** A generation that was built, and what it took. */
+export interface Built extends Collected {
+  readonly publication: Publication;
+}
+
+/**
+ * Makes the hash map of the roots' closures, or of all that the store holds, on disk.
+ *
+ * @throws ROOT_UNKNOWN, NARINFO_MISSING, NARINFO_UNTRUSTED where a root or its closure is not there in full
+ */
+export async function buildPublication(options: BuildOptions): Promise<Built> {
+  const { store, roots, keys, signal } = options;
+  const infos = roots.size === 0 ? await everything(store) : [...(await walkClosure([...roots.values()].map(storeHashOf), firstTrusted([storeSource(store)], keys), { signal })).values()];
+  const collected = await collectRecords(infos, { store, catalogue: await Catalogue.open(store), keys, signal });
+  assertPublished(roots, collected);
+  if (collected.records.length === 0) {
+    const [first] = collected.leftOut;
+    const reason = first === undefined ? 'it holds no narinfos' : `${first.storePath}: ${first.reason}`;
+    throw new NarswarmError('NOT_FOUND', `nothing in ${store.dir} can be published (${reason})`, { facts: { store: store.dir } });
+  }
+  const publication = await publishIndex({
+    store,
+    key: options.key,
+    salt: options.salt,
+    records: collected.records,
+    roots: Array.from(roots, ([name, path]) => ({ name, path })),
+    peers: options.hints,
+    now: new Date(),
+    validForMs: options.validForMs,
+  });
+  return { ...collected, publication };
+}
+
+/** Every narinfo of a store that can be read. */
+async function everything(store: FileStore): Promise<NarInfo[]> {
+  const infos: NarInfo[] = [];
+  for (const hash of await store.listStoreHashes()) {
+    const info = await store.readNarInfo(hash as StoreHash).catch(() => undefined); // a damaged one is not published
+    if (info !== undefined) infos.push(info);
+  }
+  return infos;
+}
+
+export interface PublisherOptions extends BuildOptions {
+  readonly network: NetworkOptions;
+  readonly httpPort: number | undefined;
+  readonly onWarning: (message: string) => void;
+}
+
+/** A publisher at work: seeds the NARs and the index, keeps the DHT item alive, serves the index over HTTP. */
+export class Publisher implements AsyncDisposable {
+  readonly built: Built;
+  readonly network: Network;
+  readonly http: IndexServer;
+  readonly #timer: NodeJS.Timeout;
+  /** DHT nodes that took the pointer the last time. */
+  dhtNodes = 0;
+
+  private constructor(built: Built, network: Network, http: IndexServer, options: PublisherOptions) {
+    this.built = built;
+    this.network = network;
+    this.http = http;
+    this.#timer = setInterval(() => void this.#announce(options), REPUBLISH_MS);
+  }
+
+  static async start(options: PublisherOptions): Promise<Publisher> {
+    await using stack = new AsyncDisposableStack();
+    const { store, keys } = options;
+    const catalogue = await Catalogue.open(store);
+    const gate = new Gate(store, catalogue, keys);
+    let built: Built | undefined;
+    const network = stack.use(
+      await Network.join({
+        ...options.network,
+        onWarning: options.onWarning,
+        seeds: async (infoHash) => {
+          const publication = built?.publication;
+          if (publication?.torrent.infoHash === infoHash) return publication.seed;
+          return seedOf(await gate.admit(infoHash));
+        },
+      }),
+    );
+    const { listen } = options.network;
+    const own = listen === undefined || listen === '0.0.0.0' || listen === '::' ? [] : [formatEndpoint({ host: listen, port: network.swarm.port })];
+    built = await buildPublication({ ...options, hints: [...options.hints, ...own] });
+    await catalogue.refresh();
+    const http = stack.use(await IndexServer.listen(built.publication.dir, { host: listen, port: options.httpPort }));
+    const publisher = new Publisher(built, network, http, options);
+    network.discovery.follow(cohortInfoHash(options.key.publicKey, options.salt));
+    network.discovery.follow(built.publication.torrent.infoHash); // so that any client finds the index by its pointer
+    await publisher.#announce(options);
+    stack.move();
+    return publisher;
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.http.close();
+    await this.network.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #announce(options: PublisherOptions): Promise<void> {
+    const { dht } = this.network;
+    if (dht === undefined) return;
+    try {
+      await dht.ready({ signal: options.signal });
+      this.dhtNodes = await announcePublication(this.built.publication, options.key, dht);
+      if (this.dhtNodes === 0) options.onWarning('no DHT node took the pointer to the hash map: is --dht-bootstrap right, does UDP pass?');
+    } catch (error) {
+      options.onWarning(`cannot put the pointer to the hash map into the DHT: ${(error as Error).message}`);
+    }
+  }
+}

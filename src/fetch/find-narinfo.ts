@@ -1,0 +1,63 @@
+import { NarswarmError, isNarswarmError } from '../errors.ts';
+import type { StoreHash } from '../nix/brands.ts';
+import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
+import { assertTrusted, type PublicKey } from '../nix/signature.ts';
+import type { FileStore } from '../store/file-store.ts';
+import type { HttpClient } from './http/client.ts';
+import type { Upstream } from './http/upstream.ts';
+import type { FindNarInfo } from './closure.ts';
+
+const MAX_NARINFO_BYTES = 4 * 1024 * 1024;
+
+/** A place that narinfos come from: the file store, a hash map, an upstream cache. */
+export interface NarInfoSource {
+  /** Named in errors and reports. */
+  readonly name: string;
+  find(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined>;
+}
+
+/**
+ * Asks sources in their order until one has a narinfo with a signature that this machine trusts. One that is
+ * unsigned, wrongly signed or for another path counts as a lie of that source: the next is asked.
+ *
+ * @throws the first lie or failure where no source had a good one
+ */
+export function firstTrusted(sources: readonly NarInfoSource[], keys: readonly PublicKey[]): FindNarInfo {
+  return async (hash, signal) => {
+    let failure: unknown;
+    for (const source of sources) {
+      try {
+        const info = await source.find(hash, signal);
+        if (info === undefined) continue;
+        assertTrusted(info, keys, hash);
+        return info;
+      } catch (error) {
+        signal.throwIfAborted();
+        failure ??= named(error, source);
+      }
+    }
+    if (failure !== undefined) throw failure;
+    return undefined;
+  };
+}
+
+/** The narinfos that the file store holds already. */
+export function storeSource(store: FileStore): NarInfoSource {
+  return { name: store.dir, find: (hash) => store.readNarInfo(hash) };
+}
+
+/** The narinfos of an HTTP binary cache. */
+export function upstreamSource(upstream: Upstream, http: HttpClient): NarInfoSource {
+  return {
+    name: upstream.url,
+    async find(hash, signal) {
+      const bytes = await http.getBytes(upstream.narInfoUrl(hash), { maxBytes: MAX_NARINFO_BYTES, signal });
+      return bytes === undefined ? undefined : parseNarInfo(new TextDecoder().decode(bytes));
+    },
+  };
+}
+
+function named(error: unknown, source: NarInfoSource): unknown {
+  if (!isNarswarmError(error, 'NARINFO_INVALID', 'NARINFO_UNTRUSTED', 'NARINFO_MISMATCH')) return error;
+  return new NarswarmError(error.code, `${error.message} (from ${source.name})`, { cause: error, facts: { ...error.facts, source: source.name } });
+}

@@ -1,0 +1,72 @@
+/** Why one attempt failed, and whether another may do better. Never leaves this folder: callers see NarswarmError. */
+
+import { type ErrorCode, NarswarmError } from '../../errors.ts';
+
+/** `again`: as often as the options allow; `once`: a single further attempt; `never`: it would end the same way. */
+export type RetryRule = 'again' | 'once' | 'never';
+
+export interface FailureDetails {
+  readonly code: ErrorCode;
+  readonly retry: RetryRule;
+  /** HTTP status, where there was an answer. */
+  readonly status?: number;
+  /** What the server asked for with Retry-After. */
+  readonly retryAfterMs?: number | undefined;
+  readonly cause?: unknown;
+}
+
+/** One attempt's failure; `message` is the reason alone, without the URL. */
+export class AttemptFailure extends Error {
+  readonly details: FailureDetails;
+
+  constructor(reason: string, details: FailureDetails) {
+    super(reason, 'cause' in details ? { cause: details.cause } : undefined);
+    this.details = details;
+  }
+}
+
+const STALLS = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
+
+/**
+ * Turns what a socket, the resolver or the HTTP parser threw into an {@link AttemptFailure}.
+ * Anything else (an abort, a defect) has no error code and comes back as it is.
+ */
+export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): unknown {
+  const code = readCode(cause);
+  if (code === undefined || !(cause instanceof Error)) return cause;
+  if (STALLS.has(code)) {
+    return new AttemptFailure(`the server stalled, sending no ${phase}`, {
+      code: 'HTTP_STALLED',
+      retry: 'again',
+      cause,
+    });
+  }
+  if (phase === 'body') {
+    const reason = `the connection broke within the body (${cause.message})`;
+    return new AttemptFailure(reason, { code: 'HTTP_TRUNCATED', retry: 'again', cause });
+  }
+  const reason = cause.message === '' ? code : cause.message;
+  return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'again', cause });
+}
+
+/** The error that a caller sees: names the URL without its secrets, the number of attempts and the last reason. */
+export function reportFailure(failure: AttemptFailure, url: string, attempts: number): NarswarmError {
+  const { code, status } = failure.details;
+  const shown = redactUrl(url);
+  const times = attempts === 1 ? '1 attempt' : `${attempts} attempts`;
+  return new NarswarmError(code, `${shown} failed after ${times}: ${failure.message}`, {
+    cause: failure,
+    facts: { url: shown, attempts, status },
+  });
+}
+
+/** `url` without user, password, query and fragment, any of which may hold a secret. */
+export function redactUrl(url: string | URL): string {
+  const { protocol, host, pathname } = new URL(url);
+  return `${protocol}//${host}${pathname}`;
+}
+
+function readCode(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined;
+  return typeof error.code === 'string' ? error.code : undefined;
+}

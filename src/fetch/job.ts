@@ -1,0 +1,30 @@
+import type { FileHash, StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import type { NarTorrent } from '../torrent/canonical.ts';
+
+/** One NAR file to fetch; several store paths may share it. */
+export interface NarJob {
+  readonly fileHash: FileHash;
+  /** Bytes of the file as it is sent: FileSize. */
+  readonly sizeBytes: number;
+  /** As in the file's name: `xz`, `zst`, `` for none. */
+  readonly extension: string;
+  /** A narinfo that names it, with a signature that was checked. */
+  readonly info: NarInfo;
+  readonly storePaths: readonly StorePath[];
+  /** The torrent that a hash map gives for it; dropped where the map turns out to have lied. */
+  torrent: NarTorrent | undefined;
+}
+
+/** Where bytes came from, for the report. */
+export type ByteSource = 'peers' | 'upstream';
+
+/** What the lanes tell of their work. */
+export interface JobObserver {
+  /** Payload that came in, verified or not yet. */
+  onBytes(source: ByteSource, origin: string, bytes: number): void;
+  /** A NAR is verified and in the store. */
+  onNar(job: NarJob): void;
+  /** Something went wrong that another source mends. */
+  onWarning(message: string): void;
+}

@@ -1,0 +1,92 @@
+import { once } from 'node:events';
+import type { Network } from '../torrent/network.ts';
+import type { PeerRecord } from '../torrent/peer-table.ts';
+import type { SwarmDownload } from '../torrent/swarm-download.ts';
+import type { PieceStorage } from '../torrent/chunk-store.ts';
+import type { PartialNar } from '../store/partial.ts';
+import type { JobObserver, NarJob } from './job.ts';
+
+/** How long a NAR waits for peers before something else is tried. */
+export interface Patience {
+  /** Until the first byte. */
+  readonly firstByteMs: number;
+  /** Between bytes. */
+  readonly stallMs: number;
+}
+
+/** Peers asked for one NAR at the start, and added whenever those are not enough. */
+const PEERS_AT_ONCE = 4;
+const LOOK_EVERY_MS = 250;
+
+/** `complete`: every piece is there. `given up`: what is missing has to come from elsewhere. */
+export type PeerOutcome = 'complete' | 'given up';
+
+/**
+ * Fetches what is missing of a NAR from peers, until it is complete, or they run out of patience, or `handOver` says
+ * that another source takes it from here.
+ *
+ * @throws what the storage throws (a full disk), the signal's reason
+ */
+export async function fetchFromPeers(
+  job: NarJob & { readonly torrent: NonNullable<NarJob['torrent']> },
+  partial: PartialNar,
+  context: { network: Network; observer: JobObserver; patience: () => Patience; handOver: AbortSignal; signal: AbortSignal },
+): Promise<PeerOutcome> {
+  const { network, observer, signal, handOver } = context;
+  if (partial.missing().length === 0) return 'complete';
+  const download = network.swarm.download(job.torrent, storageOf(partial), (index) => partial.has(index));
+  const askMore = (): PeerRecord[] => {
+    const fresh = network.discovery.candidates().filter((peer) => !download.hasTried(peer.address));
+    const chosen = network.swarm.peers.choose(PEERS_AT_ONCE, fresh);
+    void download.addPeers(chosen).catch(() => undefined); // a torrent that ends says so by `error`
+    return chosen;
+  };
+  download.on('bytes', (bytes, address) => observer.onBytes('peers', address, bytes));
+  download.on('lie', (address) => observer.onWarning(`${address} sent wrong bytes for ${job.info.storePath}; it is not asked again`));
+  try {
+    return await new Promise<PeerOutcome>((resolve, reject) => {
+      const timer = setInterval(look, LOOK_EVERY_MS);
+      const stop = new AbortController();
+      const end = (settle: () => void): void => {
+        clearInterval(timer);
+        stop.abort();
+        settle();
+      };
+      function look(): void {
+        const { firstByteMs, stallMs } = context.patience();
+        const limitMs = download.bytes === 0 ? firstByteMs : stallMs;
+        if (download.idleMs < limitMs) return;
+        if (askMore().length === 0) end(() => resolve('given up'));
+      }
+      download.once('done', () => end(() => resolve('complete')));
+      download.once('error', (error) => end(() => reject(error as Error)));
+      download.on('alone', () => {
+        if (askMore().length > 0) return;
+        if (context.patience().firstByteMs !== Infinity) end(() => resolve('given up'));
+      });
+      network.discovery.on('peer', onPeer);
+      stop.signal.addEventListener('abort', () => network.discovery.off('peer', onPeer));
+      function onPeer(): void {
+        if (download.connected < PEERS_AT_ONCE) askMore();
+      }
+      onAbort(signal, stop.signal, () => end(() => reject(signal.reason as Error)));
+      onAbort(handOver, stop.signal, () => end(() => resolve('given up')));
+      if (askMore().length === 0 && context.patience().firstByteMs !== Infinity) end(() => resolve('given up'));
+    });
+  } finally {
+    await download.stop();
+  }
+}
+
+function storageOf(partial: PartialNar): PieceStorage {
+  return {
+    read: (offset, length) => partial.read(offset, length),
+    write: (index, bytes) => partial.putPiece(index, bytes, 'peers'),
+    close: () => Promise.resolve(),
+  };
+}
+
+function onAbort(signal: AbortSignal, until: AbortSignal, listener: () => void): void {
+  if (signal.aborted) listener();
+  else void once(signal, 'abort', { signal: until }).then(listener, () => undefined);
+}

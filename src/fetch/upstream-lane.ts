@@ -1,0 +1,109 @@
+import { NarswarmError, isNarswarmError } from '../errors.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import type { PartialNar } from '../store/partial.ts';
+import type { RateLimit } from '../torrent/rate-limit.ts';
+import type { HttpClient } from './http/client.ts';
+import type { Upstream } from './http/upstream.ts';
+import { upstreamSource } from './find-narinfo.ts';
+import type { JobObserver, NarJob } from './job.ts';
+
+/**
+ * Fetches what is missing of a NAR from the upstream caches, in their order. Bytes that came before, from whatever
+ * source, are not fetched again.
+ *
+ * @throws an AggregateError of what each upstream said, where none could deliver; storage failures as they are
+ */
+export async function fetchFromUpstreams(
+  job: NarJob,
+  partial: PartialNar,
+  context: { upstreams: readonly Upstream[]; http: HttpClient; limit: RateLimit; observer: JobObserver; signal: AbortSignal },
+): Promise<void> {
+  const failures: unknown[] = [];
+  for (const upstream of context.upstreams) {
+    try {
+      await fetchFrom(upstream, job, partial, context);
+      return;
+    } catch (error) {
+      context.signal.throwIfAborted();
+      if (isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw error;
+      failures.push(error);
+    }
+  }
+  throw new AggregateError(failures, `no upstream delivered ${job.info.storePath}`);
+}
+
+async function fetchFrom(
+  upstream: Upstream,
+  job: NarJob,
+  partial: PartialNar,
+  context: { http: HttpClient; limit: RateLimit; observer: JobObserver; signal: AbortSignal },
+): Promise<void> {
+  const { http, observer, limit, signal } = context;
+  const transfer = async (url: string): Promise<void> => {
+    for (const { from, to } of partial.missing()) {
+      const writer = new BlockWriter(partial, from, upstream.url);
+      await http.download(url, {
+        offset: from,
+        end: to,
+        sizeBytes: job.sizeBytes,
+        signal,
+        sink: async (bytes) => {
+          observer.onBytes('upstream', upstream.url, bytes.length);
+          await writer.write(bytes);
+          await limit.pace(bytes.length, signal);
+        },
+      });
+      await writer.flush();
+    }
+  };
+  try {
+    await transfer(upstream.narUrl(job.info.url));
+  } catch (error) {
+    if (!isNarswarmError(error, 'HTTP_NOT_FOUND')) throw error;
+    await transfer(await ownUrlOf(upstream, job, http, signal, error));
+  }
+}
+
+/** A narinfo that came from elsewhere may name the file otherwise than this upstream does: ask the upstream's own. */
+async function ownUrlOf(upstream: Upstream, job: NarJob, http: HttpClient, signal: AbortSignal, cause: unknown): Promise<string> {
+  const own = await upstreamSource(upstream, http).find(storeHashOf(job.info.storePath), signal);
+  if (own === undefined || own.fileHash !== job.fileHash || own.url === job.info.url) {
+    throw new NarswarmError('NAR_UNAVAILABLE', `${upstream.url} does not hold the NAR of ${job.info.storePath}`, {
+      cause,
+      facts: { path: job.info.storePath, upstream: upstream.url },
+    });
+  }
+  return upstream.narUrl(own.url);
+}
+
+/** Gathers the 64 KiB that a socket gives at a time into writes worth a system call. */
+class BlockWriter {
+  static readonly #bytesAWrite = 512 * 1024;
+  readonly #partial: PartialNar;
+  readonly #origin: string;
+  #offset: number;
+  #chunks: Uint8Array[] = [];
+  #bytes = 0;
+
+  constructor(partial: PartialNar, offset: number, origin: string) {
+    this.#partial = partial;
+    this.#offset = offset;
+    this.#origin = origin;
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    this.#chunks.push(chunk);
+    this.#bytes += chunk.length;
+    if (this.#bytes >= BlockWriter.#bytesAWrite) await this.flush();
+  }
+
+  async flush(): Promise<void> {
+    if (this.#bytes === 0) return;
+    const bytes = this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks, this.#bytes);
+    const offset = this.#offset;
+    this.#chunks = [];
+    this.#bytes = 0;
+    this.#offset += bytes.length;
+    await this.#partial.write(offset, bytes, this.#origin);
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * The address of a publisher's hash map: the key that signs it and the name (salt) it has among that publisher's maps.
+ * As a magnet link (BEP 46) it names a mutable item of the DHT (BEP 44); as a URL also an HTTP copy of the map.
+ */
+import { NarswarmError } from '../errors.ts';
+import { quote } from '../nix/quote.ts';
+
+export interface PublisherAddress {
+  /** The publisher's ed25519 key: 32 bytes. */
+  readonly publicKey: Uint8Array;
+  /** The same in 64 lower-case hex characters. */
+  readonly publicKeyHex: string;
+  /** The name of the map, at most {@link MAX_SALT_BYTES} bytes of UTF-8; often empty. */
+  readonly salt: string;
+  /** Where the map is also served over HTTP, without a slash at its end. */
+  readonly baseUrl?: string;
+}
+
+/** The longest salt that a mutable item has (BEP 44). */
+export const MAX_SALT_BYTES = 64;
+
+const EXPECTED =
+  'expected magnet:?xs=urn:btpk:<64 hex characters>&s=<salt in hex> ' +
+  'or https://<host>/<path>?xs=urn:btpk:<64 hex characters>&s=<salt in hex>';
+
+/**
+ * Reads an address in either form. Without `s` the salt is empty; other parameters, and what follows a `#`, are
+ * dropped.
+ *
+ * @throws NarswarmError `ADDRESS_INVALID`, naming the text and showing both forms.
+ */
+export function parsePublisherAddress(text: string): PublisherAddress {
+  const url = URL.parse(text);
+  if (url === null) throw invalid(text, 'it is not a URL');
+  const publicKey = parseKey(text, onlyParameter(text, url, 'xs'));
+  const salt = parseSalt(text, onlyParameter(text, url, 's') ?? '');
+  const address = { publicKey, publicKeyHex: Buffer.from(publicKey).toString('hex'), salt };
+  if (url.protocol === 'magnet:') return address;
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') throw invalid(text, `it has the scheme ${url.protocol}`);
+  url.search = '';
+  url.hash = '';
+  return { ...address, baseUrl: url.href.replace(/\/+$/, '') };
+}
+
+/**
+ * Writes an address: as a URL where it has a `baseUrl`, else as a magnet link.
+ * {@link parsePublisherAddress} reads back the same.
+ *
+ * @throws NarswarmError `ADDRESS_INVALID` for a salt that BEP 44 does not allow.
+ */
+export function formatPublisherAddress(address: Pick<PublisherAddress, 'publicKeyHex' | 'salt' | 'baseUrl'>): string {
+  const salt = address.salt === '' ? '' : `&s=${saltBytes(address.salt).toString('hex')}`;
+  return `${address.baseUrl ?? 'magnet:'}?xs=urn:btpk:${address.publicKeyHex}${salt}`;
+}
+
+/**
+ * The bytes of a salt, as the DHT hashes and signs them.
+ *
+ * @throws NarswarmError `ADDRESS_INVALID` for more than {@link MAX_SALT_BYTES} bytes, or a text without UTF-8.
+ */
+export function saltBytes(salt: string): Buffer {
+  const bytes = Buffer.from(salt);
+  if (!salt.isWellFormed() || bytes.length > MAX_SALT_BYTES) {
+    throw new NarswarmError('ADDRESS_INVALID', `a salt has at most ${MAX_SALT_BYTES} bytes of UTF-8: ${quote(salt)}`);
+  }
+  return bytes;
+}
+
+/**
+ * Reads a salt from hex.
+ *
+ * @returns undefined unless it is the hex of at most {@link MAX_SALT_BYTES} bytes of UTF-8
+ */
+export function saltFromHex(hex: string): string | undefined {
+  const bytes = Buffer.from(hex, 'hex');
+  const salt = bytes.toString();
+  const isUtf8 = Buffer.from(salt).equals(bytes);
+  const isHex = bytes.toString('hex') === hex.toLowerCase();
+  return isHex && isUtf8 && bytes.length <= MAX_SALT_BYTES ? salt : undefined;
+}
+
+function onlyParameter(text: string, url: URL, name: string): string | undefined {
+  const [value, second] = url.searchParams.getAll(name);
+  if (second !== undefined) throw invalid(text, `it has more than one ${name}`);
+  return value;
+}
+
+function parseKey(text: string, value: string | undefined): Uint8Array {
+  const [, hex] = /^urn:btpk:([0-9a-f]{64})$/i.exec(value ?? '') ?? [];
+  if (hex === undefined) throw invalid(text, 'xs is not a public key');
+  return new Uint8Array(Buffer.from(hex, 'hex'));
+}
+
+function parseSalt(text: string, hex: string): string {
+  const salt = saltFromHex(hex);
+  if (salt === undefined) throw invalid(text, `s is not the hex of at most ${MAX_SALT_BYTES} bytes of UTF-8`);
+  return salt;
+}
+
+function invalid(text: string, reason: string): NarswarmError {
+  return new NarswarmError('ADDRESS_INVALID', `${quote(text)} is not the address of a map, ${reason}: ${EXPECTED}`);
+}

@@ -1,0 +1,48 @@
+/** Makes a hash map: cuts the records into shards and signs the manifest that lists them. */
+import { NarswarmError } from '../errors.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { storeDirOf, storeHashOf } from '../nix/store-path.ts';
+import { signManifest } from './manifest.ts';
+import type { Manifest } from './manifest.ts';
+import type { PublisherKey } from './publisher-key.ts';
+import { torrentOfRecord } from './record.ts';
+import { encodeShard, prefixLengthFor, shardEntryOf, shardPrefix } from './shard.ts';
+
+/** What a publisher decides; the rest of the manifest follows from the records. */
+export interface IndexParts extends Omit<Manifest, 'recordCount' | 'prefixLength' | 'shards'> {
+  /** Narinfos with the added fields of `record.ts`, in any order, one a store path. */
+  readonly records: readonly NarInfo[];
+  readonly key: PublisherKey;
+}
+
+/** A hash map, ready to be written to disk or put into a torrent. */
+export interface Index {
+  readonly manifest: Uint8Array;
+  /** Compressed shards by prefix, in the order of the prefixes; `shardFileName` says where each one goes. */
+  readonly shards: ReadonlyMap<string, Uint8Array>;
+}
+
+/**
+ * Builds a hash map. The same parts give the same bytes, and records that did not change give the same shards, so
+ * that followers fetch only what is new (with one version of zstd; see `encodeShard`).
+ *
+ * @throws NarswarmError `INDEX_INVALID` for a record outside of the store directory, one whose torrent does not fit
+ *   it, two of one path, or a manifest that could not be read back; `ADDRESS_INVALID` for the salt.
+ */
+export function buildIndex(parts: IndexParts): Index {
+  const { records, key, ...decided } = parts;
+  for (const record of records) {
+    if (storeDirOf(record.storePath) !== parts.storeDir) {
+      throw new NarswarmError('INDEX_INVALID', `${record.storePath} is not in the store directory ${parts.storeDir}`);
+    }
+    torrentOfRecord(record);
+  }
+
+  const prefixLength = prefixLengthFor(records.length);
+  const groups = Map.groupBy(records, (record) => shardPrefix(storeHashOf(record.storePath), prefixLength));
+  const prefixes = [...groups.keys()].toSorted();
+  const shards = new Map(prefixes.map((prefix) => [prefix, encodeShard(groups.get(prefix) ?? [])]));
+  const entries = Array.from(shards, ([prefix, bytes]) => shardEntryOf(prefix, bytes));
+  const manifest = signManifest({ ...decided, recordCount: records.length, prefixLength, shards: entries }, key);
+  return { manifest, shards };
+}

@@ -1,0 +1,106 @@
+import PQueue from 'p-queue';
+import { availableParallelism } from 'node:os';
+import { NarswarmError } from '../errors.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { withExtra } from '../nix/narinfo.ts';
+import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
+import { Catalogue, entryOf, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
+import { FileStore } from '../store/file-store.ts';
+import { hashNars } from '../store/hash-pool.ts';
+import { extensionOf, narTorrent } from '../torrent/canonical.ts';
+import { toRecord } from './record.ts';
+
+/** Why a path of the store is not in the hash map. */
+export interface LeftOut {
+  readonly storePath: string;
+  readonly reason:
+    | 'not signed by a trusted key'
+    | 'its NAR is not in the store'
+    | 'its NAR is not what its narinfo says'
+    | 'its narinfo has no sha256 FileHash';
+}
+
+export interface Collected {
+  readonly records: NarInfo[];
+  readonly leftOut: LeftOut[];
+  /** Bytes that had to be read and hashed: those of NARs that were new or had changed. */
+  readonly hashedBytes: number;
+}
+
+/**
+ * Makes the records of a hash map from narinfos of a file store. What the catalogue knows of a NAR that did not change
+ * since is used again; the rest is read once, several files at a time.
+ *
+ * @throws STORE_FULL, STORE_UNWRITABLE, the signal's reason
+ */
+export async function collectRecords(
+  infos: readonly NarInfo[],
+  context: {
+    store: FileStore;
+    catalogue: Catalogue;
+    keys: readonly PublicKey[];
+    signal?: AbortSignal;
+    onHashed?: (bytes: number) => void;
+  },
+): Promise<Collected> {
+  const { store, catalogue, keys } = context;
+  const leftOut: LeftOut[] = [];
+  const known: { info: NarInfo; entry: CatalogueEntry }[] = [];
+  const unknown: { info: NarInfo; path: string; sizeBytes: number }[] = [];
+  const queue = new PQueue({ concurrency: availableParallelism() * 8 });
+  const look = async (info: NarInfo): Promise<void> => {
+    const { storePath } = info;
+    if (verifyNarInfo(info, keys) === undefined)
+      return void leftOut.push({ storePath, reason: 'not signed by a trusted key' });
+    if (info.fileHash === undefined)
+      return void leftOut.push({ storePath, reason: 'its narinfo has no sha256 FileHash' });
+    const file = await store.statNar(info);
+    if (file === undefined) return void leftOut.push({ storePath, reason: 'its NAR is not in the store' });
+    const entry = catalogue.byStorePath(storePath);
+    const unchanged =
+      entry?.fileHash === info.fileHash && entry.sizeBytes === file.sizeBytes && entry.mtimeMs === file.mtimeMs;
+    if (entry !== undefined && unchanged) known.push({ info, entry });
+    else unknown.push({ info, path: store.narPath(info), sizeBytes: file.sizeBytes });
+  };
+  await queue.addAll(infos.map((info) => () => look(info)));
+
+  let hashedBytes = 0;
+  const fresh: CatalogueEntry[] = [];
+  for await (const { item, hashes } of hashNars(unknown, context.signal)) {
+    hashedBytes += hashes.sizeBytes;
+    context.onHashed?.(hashes.sizeBytes);
+    const { info } = item;
+    const sizeFits = info.fileSize === undefined || info.fileSize === hashes.sizeBytes;
+    if (hashes.fileHash !== info.fileHash || !sizeFits) {
+      leftOut.push({ storePath: info.storePath, reason: 'its NAR is not what its narinfo says' });
+      continue;
+    }
+    const torrent = narTorrent({ ...hashes, extension: extensionOf(info.compression) });
+    const entry = entryOf(torrent, info.storePath, hashes.mtimeMs, 'publish');
+    fresh.push(entry);
+    known.push({ info, entry });
+  }
+  await catalogue.add(fresh);
+  return { records: known.map(({ info, entry }) => recordOf(info, entry)), leftOut, hashedBytes };
+}
+
+/** The record of a narinfo: at the URL that every file store has for the NAR, so that all publishers write the same. */
+function recordOf(info: NarInfo, entry: CatalogueEntry): NarInfo {
+  const torrent = torrentOfEntry(entry);
+  const bare = withExtra(withExtra(info, 'InfoHash', undefined), 'Pieces', undefined);
+  const local = { ...bare, url: FileStore.narUrl(entry.fileHash, entry.extension), fileSize: entry.sizeBytes };
+  return toRecord(local, torrent);
+}
+
+/** @throws ROOT_UNKNOWN where a path that was named by the user had to be left out */
+export function assertPublished(roots: ReadonlyMap<string, string>, collected: Collected): void {
+  const reasons = new Map(collected.leftOut.map(({ storePath, reason }) => [storePath, reason]));
+  for (const [name, path] of roots) {
+    const reason = reasons.get(path);
+    if (reason !== undefined) {
+      throw new NarswarmError('ROOT_UNKNOWN', `the root ${name} (${path}) cannot be published: ${reason}`, {
+        facts: { root: name, path },
+      });
+    }
+  }
+}

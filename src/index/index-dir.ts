@@ -1,0 +1,77 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { SeedFile } from '../torrent/chunk-store.ts';
+import { storeError, systemCode } from '../store/store-error.ts';
+import type { Index } from './build.ts';
+import { indexFiles, MANIFEST_NAME } from './index-torrent.ts';
+import { shardFileName } from './shard.ts';
+
+/**
+ * A hash map in a folder: `manifest` and `shards/<prefix>.zst`, as they are in the torrent and below a mirror's base
+ * URL. Whoever reads a shard holds it against the manifest, so a folder between two generations misleads nobody.
+ */
+export class IndexDir {
+  readonly dir: string;
+
+  constructor(dir: string) {
+    this.dir = dir;
+  }
+
+  /** Bytes of the manifest, or undefined where there is none. */
+  readManifest(): Promise<Uint8Array | undefined> {
+    return this.read(MANIFEST_NAME);
+  }
+
+  readShard(prefix: string): Promise<Uint8Array | undefined> {
+    return this.read(shardFileName(prefix));
+  }
+
+  async writeManifest(bytes: Uint8Array): Promise<void> {
+    await this.#write(MANIFEST_NAME, bytes);
+  }
+
+  async writeShard(prefix: string, bytes: Uint8Array): Promise<void> {
+    await this.#write(shardFileName(prefix), bytes);
+  }
+
+  /** Writes a whole generation, the manifest last, and removes the shards of earlier ones. Unchanged files stay. */
+  async write(index: Index): Promise<void> {
+    for (const [prefix, bytes] of index.shards) {
+      const there = await this.readShard(prefix);
+      if (there === undefined || Buffer.compare(there, bytes) !== 0) await this.writeShard(prefix, bytes);
+    }
+    await this.writeManifest(index.manifest);
+    const kept = new Set([...index.shards.keys()].map((prefix) => shardFileName(prefix).slice('shards/'.length)));
+    for (const name of await readdir(join(this.dir, 'shards')).catch(() => [])) {
+      if (!kept.has(name)) await rm(join(this.dir, 'shards', name), { force: true });
+    }
+  }
+
+  /** The files of an index that lies here in full, in the order of its torrent. */
+  files(index: Index): SeedFile[] {
+    return Array.from(indexFiles(index), ([name, bytes]) => ({ path: join(this.dir, name), sizeBytes: bytes.length }));
+  }
+
+  async read(name: string): Promise<Uint8Array | undefined> {
+    try {
+      return await readFile(join(this.dir, name));
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') return undefined;
+      throw storeError(error, join(this.dir, name));
+    }
+  }
+
+  async #write(name: string, bytes: Uint8Array): Promise<void> {
+    const path = join(this.dir, name);
+    const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
+    try {
+      await mkdir(dirname(path), { recursive: true });
+      await writeFile(temporary, bytes);
+      await rename(temporary, path);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw storeError(error, path);
+    }
+  }
+}

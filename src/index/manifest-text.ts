@@ -1,0 +1,165 @@
+/**
+ * The text of a manifest without its signature: `Key: value` lines as in a narinfo, so that a person can read what was
+ * signed.
+ *
+ *     Narswarm: 1
+ *     Salt: 6465736b746f70
+ *     PieceLengthVersion: 1
+ *     Seq: 42
+ *     Created: 2026-01-31T03:00:00Z
+ *     Expires: 2026-02-14T03:00:00Z
+ *     StoreDir: /nix/store
+ *     Root: desktop /nix/store/<hash>-nixos-system-desktop
+ *     Peer: seeder.example.org:6881
+ *     Tracker: udp://tracker.example.org:6969
+ *     Records: 12396
+ *     PrefixLength: 1
+ *     Shard: 0 137204 <sha256 in nix32>
+ *     PublicKey: <64 hex characters>
+ *
+ * Root, Peer, Tracker and Shard may repeat, with another value each time. Unknown keys are skipped, so that later
+ * versions can say more; what an old reader must not misunderstand raises the version instead.
+ */
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { quote } from '../nix/quote.ts';
+import { parseStoreDir } from '../nix/store-path.ts';
+import { PIECE_LENGTH_VERSION } from '../torrent/canonical.ts';
+import { saltBytes } from './address.ts';
+import * as values from './manifest-values.ts';
+import type { Root } from './manifest-values.ts';
+import { MAX_PREFIX_LENGTH } from './shard.ts';
+import type { ShardEntry } from './shard.ts';
+
+/** One generation of a hash map. */
+export interface Manifest {
+  /** The name of the map among those of its publisher. */
+  readonly salt: string;
+  /** Grows with each generation: the `seq` of BEP 44. At least 1. */
+  readonly seq: number;
+  /** To the second. */
+  readonly created: Date;
+  /** To the second, later than `created`; from then on the manifest counts no more. */
+  readonly expires: Date;
+  /** The directory of all its store paths. */
+  readonly storeDir: string;
+  readonly roots: readonly Root[];
+  /** `host:port` of peers of the cohort that are worth asking first: hints. */
+  readonly peers: readonly string[];
+  /** URLs of trackers that the cohort uses: hints. */
+  readonly trackers: readonly string[];
+  readonly recordCount: number;
+  /** How many characters of the store hash name a shard: 0 to {@link MAX_PREFIX_LENGTH}. */
+  readonly prefixLength: number;
+  /** In the order of their prefixes; a shard without records is not there. */
+  readonly shards: readonly ShardEntry[];
+}
+
+const FORMAT_VERSION = 1;
+// oxlint-disable-next-line no-control-regex -- they are what is refused
+const CONTROL_CHARACTER = /[\x00-\x1f\x7f]/;
+
+/**
+ * Writes the lines of a manifest, each ended. Values are not judged beyond what would break the lines:
+ * {@link parseManifestText} does that.
+ *
+ * @throws NarswarmError `INDEX_INVALID`, or `ADDRESS_INVALID` for a salt that BEP 44 does not allow.
+ */
+export function formatManifestText(manifest: Manifest, publicKey: Uint8Array): string {
+  const lines: (readonly [key: string, value: string | number])[] = [
+    ['Narswarm', FORMAT_VERSION],
+    ['Salt', saltBytes(manifest.salt).toString('hex')],
+    ['PieceLengthVersion', PIECE_LENGTH_VERSION],
+    ['Seq', manifest.seq],
+    ['Created', values.formatTime(manifest.created)],
+    ['Expires', values.formatTime(manifest.expires)],
+    ['StoreDir', manifest.storeDir],
+    ...manifest.roots.map(({ name, path }) => ['Root', `${name} ${path}`] as const),
+    ...manifest.peers.map((peer) => ['Peer', peer] as const),
+    ...manifest.trackers.map((tracker) => ['Tracker', tracker] as const),
+    ['Records', manifest.recordCount],
+    ['PrefixLength', manifest.prefixLength],
+    ...manifest.shards.map((shard) => ['Shard', values.formatShard(shard)] as const),
+    ['PublicKey', Buffer.from(publicKey).toString('hex')],
+  ];
+  const broken = lines.find(([, value]) => CONTROL_CHARACTER.test(String(value)));
+  if (broken !== undefined) throw invalid(`${broken[0]}: ${quote(String(broken[1]))} does not fit in a line`);
+  return lines.map(([key, value]) => `${key}: ${value}\n`).join('');
+}
+
+/**
+ * Reads what {@link formatManifestText} wrote. It does not check whose key `PublicKey` is, nor what time it is.
+ *
+ * @throws NarswarmError `INDEX_INVALID` and nothing else, saying what is wrong; for a format or a piece length of a
+ *   later version, that narswarm needs an update.
+ */
+export function parseManifestText(text: string): { readonly manifest: Manifest; readonly publicKeyHex: string } {
+  const fields = splitLines(text);
+  const all = <Value>(key: string, parse: (value: string) => Value): Value[] => {
+    const found = fields.get(key) ?? [];
+    if (new Set(found).size < found.length) throw invalid(`it has the same ${key} twice`);
+    return found.map((value) => parseField(key, value, parse));
+  };
+  const only = <Value>(key: string, parse: (value: string) => Value): Value => {
+    const [value, second] = fields.get(key) ?? [];
+    if (value === undefined) throw invalid(`${key} is missing`);
+    if (second !== undefined) throw invalid(`it has a second ${key}`);
+    return parseField(key, value, parse);
+  };
+
+  only('Narswarm', (value) => values.assertVersion(value, FORMAT_VERSION));
+  only('PieceLengthVersion', (value) => values.assertVersion(value, PIECE_LENGTH_VERSION));
+  const storeDir = only('StoreDir', parseStoreDir);
+  const prefixLength = only('PrefixLength', (value) => values.parseWhole(value, 0, MAX_PREFIX_LENGTH));
+  const manifest = {
+    salt: only('Salt', values.parseSalt),
+    seq: only('Seq', (value) => values.parseWhole(value, 1)),
+    created: only('Created', values.parseTime),
+    expires: only('Expires', values.parseTime),
+    storeDir,
+    roots: all('Root', (value) => values.parseRoot(value, storeDir)),
+    peers: all('Peer', values.parsePeer),
+    trackers: all('Tracker', values.parseTracker),
+    recordCount: only('Records', (value) => values.parseWhole(value, 0)),
+    prefixLength,
+    shards: all('Shard', (value) => values.parseShard(value, prefixLength)),
+  };
+  assertConsistent(manifest);
+  return { manifest, publicKeyHex: only('PublicKey', String) };
+}
+
+function assertConsistent({ roots, shards, created, expires }: Manifest): void {
+  if (expires <= created) throw invalid('it expires before it was created');
+  if (new Set(roots.map(({ name }) => name)).size < roots.length) throw invalid('two roots have the same name');
+  for (const [index, { prefix }] of shards.entries()) {
+    const previous = shards[index - 1]?.prefix;
+    if (previous !== undefined && prefix <= previous) throw invalid(`shard ${prefix} is there twice or not in order`);
+  }
+}
+
+function splitLines(text: string): Map<string, string[]> {
+  if (!text.endsWith('\n')) throw invalid('its last line has no end');
+  const fields = new Map<string, string[]>();
+  for (const line of text.slice(0, -1).split('\n')) {
+    const [, key, value] = /^([^:\s]+): (.*)$/.exec(line) ?? [];
+    if (key === undefined || value === undefined || CONTROL_CHARACTER.test(line)) {
+      throw invalid(`expected "Key: value", got ${quote(line)}`);
+    }
+    const found = fields.get(key);
+    if (found === undefined) fields.set(key, [value]);
+    else found.push(value);
+  }
+  return fields;
+}
+
+function parseField<Value>(key: string, value: string, parse: (value: string) => Value): Value {
+  try {
+    return parse(value);
+  } catch (error) {
+    if (isNarswarmError(error)) throw invalid(`${key}: ${error.message}`, { cause: error });
+    throw error;
+  }
+}
+
+function invalid(reason: string, options: { cause?: unknown } = {}): NarswarmError {
+  return new NarswarmError('INDEX_INVALID', `not a manifest that narswarm can use: ${reason}`, options);
+}

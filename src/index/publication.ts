@@ -1,0 +1,138 @@
+import { join } from 'node:path';
+import { NarswarmError } from '../errors.ts';
+import type { InfoHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import type { FileStore } from '../store/file-store.ts';
+import type { DhtNode } from '../torrent/dht.ts';
+import type { Seed } from '../torrent/swarm.ts';
+import { formatPublisherAddress, saltBytes, type PublisherAddress } from './address.ts';
+import { buildIndex, type Index } from './build.ts';
+import { IndexDir } from './index-dir.ts';
+import { indexTorrent, type IndexTorrent } from './index-torrent.ts';
+import { parseManifest, type Manifest, type Root } from './manifest.ts';
+import type { PublisherKey } from './publisher-key.ts';
+import { shardEntryOf } from './shard.ts';
+
+/** One generation of a map on disk, ready to be seeded and put into the DHT. */
+export interface Publication {
+  readonly address: PublisherAddress;
+  readonly manifest: Manifest;
+  readonly torrent: IndexTorrent;
+  readonly seed: Seed;
+  readonly dir: IndexDir;
+  /** False where the records are those of the last generation and it was used again as it is. */
+  readonly isNew: boolean;
+}
+
+export interface PublishOptions {
+  readonly store: FileStore;
+  readonly key: PublisherKey;
+  readonly salt: string;
+  readonly records: readonly NarInfo[];
+  readonly roots: readonly Root[];
+  /** `host:port` of peers to ask first. */
+  readonly peers: readonly string[];
+  readonly now: Date;
+  /** Days until the map counts no more unless it was published again. */
+  readonly validForMs: number;
+}
+
+/** A generation that has passed this part of its life is signed anew even if nothing else changed. */
+const RENEW_AFTER = 0.5;
+
+/**
+ * Builds and signs the next generation of a map in `narswarm/published/<salt>/`. Where nothing changed, the last one
+ * is used again: same bytes, same infohash.
+ *
+ * @throws INDEX_INVALID, ADDRESS_INVALID; STORE_FULL, STORE_UNWRITABLE
+ */
+export async function publishIndex(options: PublishOptions): Promise<Publication> {
+  const { store, key, salt, now } = options;
+  const publicKeyHex = Buffer.from(key.publicKey).toString('hex');
+  const address: PublisherAddress = { publicKey: key.publicKey, publicKeyHex, salt };
+  const dir = new IndexDir(join(store.stateDir, 'published', saltBytes(salt).toString('hex') || '0'));
+  const last = await readLast(dir, address, now);
+  const build = (seq: number, created: Date): Index =>
+    buildIndex({
+      records: options.records,
+      roots: options.roots,
+      salt,
+      seq,
+      created,
+      expires: new Date(created.getTime() + options.validForMs),
+      storeDir: store.storeDir,
+      peers: options.peers,
+      trackers: [],
+      key,
+    });
+  const again = last === undefined || isStale(last, now) ? undefined : build(last.seq, last.created);
+  const isSame =
+    again !== undefined && Buffer.compare(again.manifest, (await dir.readManifest()) ?? Buffer.alloc(0)) === 0;
+  // Seconds since 1970: a publisher that lost its state still goes on above what it signed before.
+  const index = isSame ? again : build(Math.max((last?.seq ?? 0) + 1, Math.floor(now.getTime() / 1000)), now);
+  await dir.write(index);
+  const torrent = await indexTorrent(index);
+  const manifest = parseManifest(index.manifest, { publicKey: key.publicKey, salt, now });
+  return {
+    address,
+    manifest,
+    torrent,
+    seed: { torrent: torrent.torrentFile, files: dir.files(index) },
+    dir,
+    isNew: !isSame,
+  };
+}
+
+/**
+ * Puts the pointer to a publication into the DHT (BEP 44, BEP 46). To be repeated every hour: nodes may drop it after
+ * two. Returns how many nodes took it.
+ */
+export async function announcePublication(publication: Publication, key: PublisherKey, dht: DhtNode): Promise<number> {
+  const { nodes } = await dht.putMutable({
+    publicKey: key.publicKey,
+    salt: saltBytes(publication.address.salt),
+    seq: publication.manifest.seq,
+    infoHash: publication.torrent.infoHash,
+    sign: (message) => key.sign(message),
+  });
+  return nodes;
+}
+
+/** The map of a folder that a follower keeps, as a seed; undefined while shards of it are missing. */
+export async function seedOfIndexDir(
+  dir: IndexDir,
+  manifest: Manifest,
+): Promise<{ infoHash: InfoHash; seed: Seed } | undefined> {
+  const bytes = await dir.readManifest();
+  if (bytes === undefined) return undefined;
+  const shards = new Map<string, Uint8Array>();
+  for (const entry of manifest.shards) {
+    const shard = await dir.readShard(entry.prefix);
+    if (shard === undefined || shardEntryOf(entry.prefix, shard).sha256 !== entry.sha256) return undefined;
+    shards.set(entry.prefix, shard);
+  }
+  const index: Index = { manifest: bytes, shards };
+  const torrent = await indexTorrent(index);
+  return { infoHash: torrent.infoHash, seed: { torrent: torrent.torrentFile, files: dir.files(index) } };
+}
+
+async function readLast(dir: IndexDir, address: PublisherAddress, now: Date): Promise<Manifest | undefined> {
+  const bytes = await dir.readManifest();
+  if (bytes === undefined) return undefined;
+  try {
+    return parseManifest(bytes, { publicKey: address.publicKey, salt: address.salt, now, allowExpired: true });
+  } catch (error) {
+    if (!(error instanceof NarswarmError)) throw error;
+    return undefined; // of another key, or damaged: the next generation replaces it
+  }
+}
+
+function isStale(manifest: Manifest, now: Date): boolean {
+  const life = manifest.expires.getTime() - manifest.created.getTime();
+  return now.getTime() - manifest.created.getTime() > life * RENEW_AFTER;
+}
+
+/** What followers need to find the map. */
+export function addressText(publication: Publication): string {
+  return formatPublisherAddress(publication.address);
+}

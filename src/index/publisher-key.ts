@@ -1,0 +1,120 @@
+/**
+ * The ed25519 key of a publisher, which signs the manifest and the DHT item (BEP 44). It is kept as a PEM file
+ * (PKCS #8), so `openssl pkey -in <file> -pubout` and every key vault can read it.
+ */
+import { createPrivateKey, createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import { mkdir, open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { NarswarmError } from '../errors.ts';
+
+/** A key that signs. The secret half never leaves it. */
+export interface PublisherKey {
+  /** 32 bytes. */
+  readonly publicKey: Uint8Array;
+  /** The 64 bytes of the signature. The same message always gets the same one (RFC 8032). */
+  sign(message: Uint8Array): Uint8Array;
+}
+
+/** A key read from a file. */
+export interface LoadedPublisherKey extends PublisherKey {
+  /** Whether others than the owner have any right to the file: worth a warning, `chmod 600` mends it. */
+  readonly tooOpen: boolean;
+}
+
+const KEY_BYTES = 32;
+const SIGNATURE_BYTES = 64;
+/** What comes before the 32 bytes of the seed in PKCS #8 (RFC 8410). */
+const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
+
+/**
+ * Makes a new key and writes it, readable by its owner only (0600). Missing parent folders are made (0700). A file
+ * that is there is never overwritten: followers know the publisher by this key and cannot be told of another.
+ *
+ * @throws NarswarmError `KEY_INVALID`, naming the file, if it exists or cannot be written.
+ */
+export async function createPublisherKey(file: string): Promise<PublisherKey> {
+  const { privateKey } = generateKeyPairSync('ed25519');
+  const pem = privateKey.export({ format: 'pem', type: 'pkcs8' });
+  try {
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    await using handle = await open(file, 'wx', 0o600);
+    await handle.writeFile(pem);
+    await handle.sync();
+  } catch (cause) {
+    const exists = codeOf(cause) === 'EEXIST';
+    const reason = exists ? 'the file exists and is never overwritten' : messageOf(cause);
+    throw new NarswarmError('KEY_INVALID', `cannot write a new publisher key to ${file}: ${reason}`, { cause });
+  }
+  return publisherKey(privateKey);
+}
+
+/**
+ * Reads a key that {@link createPublisherKey} or openssl wrote.
+ *
+ * @throws NarswarmError naming the file: `NOT_FOUND` where there is none, `KEY_INVALID` where it cannot be read or
+ *   holds anything but one ed25519 key without a passphrase. What it holds is not shown.
+ */
+export async function loadPublisherKey(file: string): Promise<LoadedPublisherKey> {
+  const { pem, mode } = await readKeyFile(file);
+  const key = parsePem(file, pem);
+  return { ...publisherKey(key), tooOpen: (mode & 0o077) !== 0 };
+}
+
+/**
+ * The key that follows from a seed of 32 bytes (RFC 8032): for tests, which need the same one each time.
+ *
+ * @throws NarswarmError `KEY_INVALID` for a seed of another length.
+ */
+export function publisherKeyFromSeed(seed: Uint8Array): PublisherKey {
+  if (seed.length !== KEY_BYTES) {
+    throw new NarswarmError('KEY_INVALID', `the seed of a key has ${KEY_BYTES} bytes, this one has ${seed.length}`);
+  }
+  return publisherKey(createPrivateKey({ key: Buffer.concat([PKCS8_PREFIX, seed]), format: 'der', type: 'pkcs8' }));
+}
+
+/** Whether the signature is of this message by this key. Never throws: malformed keys and signatures are false. */
+export function verifyEd25519(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
+  if (publicKey.length !== KEY_BYTES || signature.length !== SIGNATURE_BYTES) return false;
+  const x = Buffer.from(publicKey).toString('base64url');
+  const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' });
+  return verify(null, message, key, signature);
+}
+
+function publisherKey(privateKey: KeyObject): PublisherKey {
+  const { x = '' } = createPublicKey(privateKey).export({ format: 'jwk' });
+  return {
+    publicKey: new Uint8Array(Buffer.from(x, 'base64url')),
+    sign: (message) => new Uint8Array(sign(null, message, privateKey)),
+  };
+}
+
+async function readKeyFile(file: string): Promise<{ pem: string; mode: number }> {
+  try {
+    await using handle = await open(file);
+    const { mode } = await handle.stat();
+    return { pem: await handle.readFile('utf8'), mode };
+  } catch (cause) {
+    const code = codeOf(cause) === 'ENOENT' ? 'NOT_FOUND' : 'KEY_INVALID';
+    throw new NarswarmError(code, `cannot read the publisher key ${file}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function parsePem(file: string, pem: string): KeyObject {
+  let key: KeyObject;
+  try {
+    key = createPrivateKey(pem);
+  } catch (cause) {
+    throw new NarswarmError('KEY_INVALID', `${file} does not hold a secret key in PEM without a passphrase`, { cause });
+  }
+  if (key.asymmetricKeyType === 'ed25519') return key;
+  throw new NarswarmError('KEY_INVALID', `${file} holds a key of type ${key.asymmetricKeyType}, not ed25519`);
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,267 @@
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { NarswarmError, isNarswarmError } from '../errors.ts';
+import type { InfoHash } from '../nix/brands.ts';
+import type { Network } from '../torrent/network.ts';
+import type { TorrentReader } from '../torrent/torrent-reader.ts';
+import { formatPublisherAddress, saltBytes, type PublisherAddress } from './address.ts';
+import { cohortInfoHash } from './cohort-key.ts';
+import { HashMap, type IndexSource } from './hash-map.ts';
+import { IndexDir } from './index-dir.ts';
+import { MANIFEST_NAME } from './index-torrent.ts';
+import { MAX_MANIFEST_BYTES, parseManifest, type Manifest } from './manifest.ts';
+
+/** Fetches a small file over HTTP; undefined where it does not exist. */
+export type GetBytes = (
+  url: string,
+  options: { maxBytes: number; signal: AbortSignal },
+) => Promise<Uint8Array | undefined>;
+
+export interface ResolveContext {
+  /** Absent: magnet addresses cannot be resolved, only mirrors and what was kept from before. */
+  readonly network: Network | undefined;
+  readonly getBytes: GetBytes;
+  /** Folder under which the maps of all publishers are kept, with the highest seq that was seen. */
+  readonly dir: string;
+  readonly now: Date;
+  /** How long to look before what was kept from before is good enough. */
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+  readonly onWarning?: (message: string) => void;
+}
+
+/** A resolved map and what keeps its source alive. */
+export interface Resolved extends AsyncDisposable {
+  readonly map: HashMap;
+  /** `network`: just fetched or confirmed. `kept`: an earlier generation that has not expired. */
+  readonly from: 'network' | 'kept';
+}
+
+/** One attempt: `signal` ends it at the deadline, `lifetime` is the run's. */
+interface Attempt extends ResolveContext {
+  readonly lifetime: AbortSignal;
+}
+
+/** Time between two questions to the DHT while it gives no answer. */
+const RETRY_MS = 1_000;
+
+/** Folder in which the map of a publisher is kept. */
+export function indexDirOf(dir: string, address: PublisherAddress): IndexDir {
+  return new IndexDir(join(dir, `${address.publicKeyHex}-${saltBytes(address.salt).toString('hex') || '0'}`));
+}
+
+/**
+ * Finds the newest generation of a publisher's hash map: by the DHT (BEP 46) or from an HTTP mirror. Where neither
+ * answers in time, the generation kept from before is used as long as it has not expired.
+ *
+ * @throws INDEX_UNREACHABLE, INDEX_SIGNATURE, INDEX_INVALID, INDEX_EXPIRED, INDEX_ROLLBACK; the signal's reason
+ */
+export async function resolveHashMap(address: PublisherAddress, context: ResolveContext): Promise<Resolved> {
+  const dir = indexDirOf(context.dir, address);
+  const kept = await readKept(address, dir, context.now);
+  const deadline = AbortSignal.timeout(context.timeoutMs);
+  const signal = AbortSignal.any([context.signal, deadline]);
+  const inner: Attempt = { ...context, signal, lifetime: context.signal };
+  try {
+    return address.baseUrl === undefined
+      ? await byDht(address, dir, kept, inner)
+      : await byHttp(address, address.baseUrl, dir, kept, inner);
+  } catch (error) {
+    context.signal.throwIfAborted();
+    const failure =
+      deadline.aborted && !isNarswarmError(error) ? unreachable(address, context.timeoutMs, error) : error;
+    if (kept === undefined || kept.manifest.expires <= context.now)
+      throw expiredOr(failure, kept?.manifest, context.now);
+    context.onWarning?.(
+      `${(failure as Error).message}; using the generation of ${kept.manifest.created.toISOString()} kept from before`,
+    );
+    const offline: IndexSource = { readFile: () => Promise.reject(failure as Error) };
+    return {
+      map: new HashMap(formatPublisherAddress(address), { ...kept, fetchedBytes: 0 }, dir, offline),
+      from: 'kept',
+      [Symbol.asyncDispose]: () => Promise.resolve(),
+    };
+  }
+}
+
+interface Verified {
+  readonly manifest: Manifest;
+  readonly bytes: Uint8Array;
+}
+
+async function readKept(address: PublisherAddress, dir: IndexDir, now: Date): Promise<Verified | undefined> {
+  const bytes = await dir.readManifest();
+  if (bytes === undefined) return undefined;
+  try {
+    return {
+      bytes,
+      manifest: parseManifest(bytes, { publicKey: address.publicKey, salt: address.salt, now, allowExpired: true }),
+    };
+  } catch {
+    return undefined; // damaged: as if it were not there
+  }
+}
+
+async function accept(
+  address: PublisherAddress,
+  bytes: Uint8Array,
+  dir: IndexDir,
+  kept: Verified | undefined,
+  now: Date,
+): Promise<Verified> {
+  const manifest = parseManifest(bytes, {
+    publicKey: address.publicKey,
+    salt: address.salt,
+    now,
+    ...(kept === undefined ? {} : { lowestSeq: kept.manifest.seq }),
+  });
+  await dir.writeManifest(bytes);
+  return { manifest, bytes };
+}
+
+async function byHttp(
+  address: PublisherAddress,
+  baseUrl: string,
+  dir: IndexDir,
+  kept: Verified | undefined,
+  context: Attempt,
+): Promise<Resolved> {
+  const source: IndexSource = {
+    async readFile(name, options) {
+      const bytes = await context.getBytes(`${baseUrl}/${name}`, options);
+      if (bytes !== undefined) return bytes;
+      throw new NarswarmError(
+        'INDEX_UNREACHABLE',
+        `${baseUrl}/${name} does not exist: is this the mirror of a hash map?`,
+        { facts: { url: baseUrl } },
+      );
+    },
+  };
+  const bytes = await source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal: context.signal });
+  const verified = await accept(address, bytes, dir, kept, context.now);
+  follow(address, verified.manifest, context.network);
+  const map = new HashMap(formatPublisherAddress(address), { ...verified, fetchedBytes: bytes.length }, dir, source);
+  return { map, from: 'network', [Symbol.asyncDispose]: () => Promise.resolve() };
+}
+
+async function byDht(
+  address: PublisherAddress,
+  dir: IndexDir,
+  kept: Verified | undefined,
+  context: Attempt,
+): Promise<Resolved> {
+  const { network, signal } = context;
+  if (network?.dht === undefined) {
+    throw new NarswarmError(
+      'INDEX_UNREACHABLE',
+      `${formatPublisherAddress(address)} needs the DHT, which is off: give the address of an HTTP mirror of it, or leave out --no-dht`,
+    );
+  }
+  network.discovery.follow(cohortInfoHash(address.publicKey, address.salt));
+  const item = await askUntilFound(address, network.dht, kept?.manifest.seq ?? 0, signal);
+  const reader = network.swarm.read(item.infoHash);
+  const stop = connectCohort(reader, network, context.lifetime);
+  try {
+    // The same seq as before means the same bytes: nothing to fetch.
+    if (kept !== undefined && kept.manifest.seq === item.seq && kept.manifest.expires > context.now) {
+      follow(address, kept.manifest, network);
+      return resolved(address, { ...kept, fetchedBytes: 0 }, dir, reader, stop);
+    }
+    network.discovery.follow(item.infoHash);
+    const bytes = await reader.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal });
+    const verified = await accept(address, bytes, dir, kept, context.now);
+    follow(address, verified.manifest, network);
+    return resolved(address, { ...verified, fetchedBytes: bytes.length }, dir, reader, stop);
+  } catch (error) {
+    stop();
+    await reader.close();
+    throw error;
+  }
+}
+
+function resolved(
+  address: PublisherAddress,
+  verified: Verified & { fetchedBytes: number },
+  dir: IndexDir,
+  reader: TorrentReader,
+  stop: () => void,
+): Resolved {
+  return {
+    map: new HashMap(formatPublisherAddress(address), verified, dir, reader),
+    from: 'network',
+    async [Symbol.asyncDispose]() {
+      stop();
+      await reader.close();
+    },
+  };
+}
+
+/** Asks the DHT until it has an item that is not older than what was seen. */
+async function askUntilFound(
+  address: PublisherAddress,
+  dht: NonNullable<Network['dht']>,
+  lowestSeq: number,
+  signal: AbortSignal,
+): Promise<{ seq: number; infoHash: InfoHash }> {
+  await dht.ready({ signal });
+  let older: number | undefined;
+  for (;;) {
+    const item = await dht.getMutable(address.publicKey, saltBytes(address.salt), { signal });
+    if (item?.infoHash !== undefined && item.seq >= lowestSeq) return { seq: item.seq, infoHash: item.infoHash };
+    if (item !== undefined && item.seq < lowestSeq) older = item.seq;
+    try {
+      await sleep(RETRY_MS, undefined, { signal });
+    } catch (cause) {
+      if (older === undefined) throw cause;
+      throw new NarswarmError(
+        'INDEX_ROLLBACK',
+        `the DHT has seq ${older} of ${formatPublisherAddress(address)}, but ${lowestSeq} was seen before: someone serves an old one`,
+        { cause, facts: { seq: older, lowestSeq } },
+      );
+    }
+  }
+}
+
+/** Connects everybody who follows the publisher, now and as they are found. */
+function connectCohort(reader: TorrentReader, network: Network, signal: AbortSignal): () => void {
+  const onPeer = (peer: Parameters<TorrentReader['addPeer']>[0]): void => reader.addPeer(peer);
+  for (const peer of network.discovery.candidates()) onPeer(peer);
+  network.discovery.on('peer', onPeer);
+  // who was not listening yet may be a moment later
+  const timer = setInterval(() => network.discovery.candidates().forEach(onPeer), RETRY_MS);
+  const stop = (): void => {
+    clearInterval(timer);
+    network.discovery.off('peer', onPeer);
+  };
+  signal.addEventListener('abort', stop, { once: true });
+  return stop;
+}
+
+/** Joins the cohort and asks the peers that the manifest hints at. */
+function follow(address: PublisherAddress, manifest: Manifest, network: Network | undefined): void {
+  if (network === undefined) return;
+  network.discovery.follow(cohortInfoHash(address.publicKey, address.salt));
+  network.discovery.hint(manifest.peers);
+}
+
+function unreachable(address: PublisherAddress, timeoutMs: number, cause: unknown): NarswarmError {
+  const seconds = Math.round(timeoutMs / 1000);
+  return new NarswarmError(
+    'INDEX_UNREACHABLE',
+    `no answer about ${formatPublisherAddress(address)} in ${seconds} s: is the address right, is its publisher or a mirror of it running, can this machine reach the DHT?`,
+    {
+      cause,
+      facts: { publisher: formatPublisherAddress(address) },
+    },
+  );
+}
+
+/** What was kept and has expired says more than that nobody answers. */
+function expiredOr(failure: unknown, kept: Manifest | undefined, now: Date): unknown {
+  if (kept === undefined || kept.expires > now || !isNarswarmError(failure, 'INDEX_UNREACHABLE')) return failure;
+  return new NarswarmError(
+    'INDEX_EXPIRED',
+    `${failure.message} The generation kept from before expired at ${kept.expires.toISOString()}.`,
+    { cause: failure },
+  );
+}

@@ -1,0 +1,116 @@
+/**
+ * Shards: the records of a hash map, cut by the first characters of their store hashes and compressed, so that who
+ * looks up ten paths fetches ten shards and not a hundred thousand records.
+ */
+import { createHash } from 'node:crypto';
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { NarswarmError } from '../errors.ts';
+import type { StoreHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { encodeNix32 } from '../nix/nix32.ts';
+import { formatRecords, parseRecords } from './record.ts';
+
+/** What the manifest says of a shard. */
+export interface ShardEntry {
+  /** The first characters of the store hashes in it; the empty string where one shard holds them all. */
+  readonly prefix: string;
+  /** Bytes of the compressed shard; above 0. */
+  readonly sizeBytes: number;
+  /** SHA-256 of the compressed shard: 52 nix32 characters. */
+  readonly sha256: string;
+}
+
+/** The longest prefix that a manifest may use: 32,768 shards. */
+export const MAX_PREFIX_LENGTH = 3;
+
+/** What the only shard is called where nothing is cut. */
+export const WHOLE_NAME = 'all';
+
+/** 128 · √32: where the next step, 32 times as many shards, comes as near to 128 records a shard. */
+const MAX_MEAN_RECORDS = 724;
+
+/**
+ * zstd's default. Level 9 saves 0 to 2 % and takes three times as long, level 19 saves 1 % more for ten times: most of
+ * a record is hashes and signatures, which no level makes smaller (test/bench/index.ts).
+ */
+const COMPRESSION_LEVEL = 3;
+
+/**
+ * How many characters of the store hash name a shard, so that shards hold as near to 128 records as steps of 32
+ * allow: 23 to 724 on average. One shard up to 724 records, 32 up to 23,168, 1024 up to 741,376.
+ *
+ * A shard costs every reader its line of 67 bytes in the manifest, and a record about 520 bytes to those who look up
+ * its neighbours. Smaller shards make ten lookups cheaper and the whole map, which most followers read, up to a quarter
+ * larger, since there is less text to compress together: 128 is between.
+ */
+export function prefixLengthFor(recordCount: number): number {
+  let length = 0;
+  while (length < MAX_PREFIX_LENGTH && recordCount > MAX_MEAN_RECORDS * 32 ** length) length++;
+  return length;
+}
+
+/** The prefix of the shard that a store hash belongs to; empty for length 0. */
+export function shardPrefix(storeHash: StoreHash, prefixLength: number): string {
+  return storeHash.slice(0, prefixLength);
+}
+
+/** Where a shard is, relative to the manifest: `shards/<prefix>.zst`, or `shards/all.zst` for the empty prefix. */
+export function shardFileName(prefix: string): string {
+  return `shards/${prefix === '' ? WHOLE_NAME : prefix}.zst`;
+}
+
+/**
+ * Writes a shard: the records as text (see {@link formatRecords}) in one zstd frame. The same records give the same
+ * bytes with the same version of zstd; another version may give others, which decode alike.
+ *
+ * @throws NarswarmError as {@link formatRecords} does.
+ */
+export function encodeShard(records: readonly NarInfo[]): Uint8Array {
+  const params = { [constants.ZSTD_c_compressionLevel]: COMPRESSION_LEVEL };
+  return zstdCompressSync(formatRecords(records), { params });
+}
+
+/**
+ * Reads a shard. Bytes from a stranger go through {@link assertShard} first: what follows the zstd frame is ignored.
+ *
+ * @param options.maxBytes refuse a shard that is larger than this once decompressed
+ * @throws NarswarmError `INDEX_INVALID` and nothing else.
+ */
+export function decodeShard(bytes: Uint8Array, options: { readonly maxBytes: number }): Map<StoreHash, NarInfo> {
+  return parseRecords(decompress(bytes, options.maxBytes));
+}
+
+/** The line of the manifest for a shard. */
+export function shardEntryOf(prefix: string, bytes: Uint8Array): ShardEntry {
+  return { prefix, sizeBytes: bytes.length, sha256: sha256Of(bytes) };
+}
+
+/**
+ * Checks that these are the bytes which the signed manifest promises.
+ *
+ * @throws NarswarmError `INDEX_INVALID`, naming the shard's file.
+ */
+export function assertShard(entry: ShardEntry, bytes: Uint8Array): void {
+  const name = shardFileName(entry.prefix);
+  if (bytes.length !== entry.sizeBytes) {
+    throw invalid(`${name} has ${bytes.length} bytes, the manifest says ${entry.sizeBytes}`);
+  }
+  if (sha256Of(bytes) !== entry.sha256) throw invalid(`${name} is not the one that the manifest was signed for`);
+}
+
+function decompress(bytes: Uint8Array, maxBytes: number): string {
+  try {
+    const text = zstdDecompressSync(bytes, { maxOutputLength: maxBytes });
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(text);
+  } catch (cause) {
+    throw invalid(`corrupt shard: not zstd of at most ${maxBytes} bytes of UTF-8`, { cause });
+  }
+}
+
+function sha256Of(bytes: Uint8Array): string {
+  return encodeNix32(createHash('sha256').update(bytes).digest());
+}
+
+function invalid(message: string, options: { cause?: unknown } = {}): NarswarmError {
+  return new NarswarmError('INDEX_INVALID', message, options);
+}

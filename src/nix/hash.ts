@@ -1,0 +1,103 @@
+/** Hashes in each spelling that Nix reads, brought to one: nix32 without a prefix (Nix: src/libutil/hash.cc). */
+/* oxlint-disable typescript/no-unsafe-type-assertion -- brands are given here, after the check */
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import type { FileHash, NarHash } from './brands.ts';
+import { decodeNix32, encodeNix32 } from './nix32.ts';
+import { quote } from './quote.ts';
+
+/** Digest sizes in bytes of the algorithms that Nix knows. */
+const DIGEST_BYTES = { md5: 16, sha1: 20, sha256: 32, sha512: 64, blake3: 32 } as const;
+
+/** A hash algorithm, as Nix names it. */
+export type HashAlgorithm = keyof typeof DIGEST_BYTES;
+
+/**
+ * Reads `<algorithm>:<nix32 | hex | base64>`, SRI `<algorithm>-<base64>`, or the bare digits of a SHA-256.
+ * The length tells the encodings apart, as in Nix. Base64 must be padded and canonical.
+ *
+ * @throws NarswarmError `HASH_INVALID`, naming the text.
+ */
+export function parseHash(text: string): { readonly algorithm: HashAlgorithm; readonly digest: Uint8Array } {
+  const [, algorithm = 'sha256', separator, digits = ''] = /^(?:([a-z0-9]+)([:-]))?(.*)$/s.exec(text) ?? [];
+  if (!isAlgorithm(algorithm)) {
+    throw invalid(text, `the algorithm must be one of ${Object.keys(DIGEST_BYTES).join(', ')}`);
+  }
+  const digest = decodeDigest(text, digits, DIGEST_BYTES[algorithm], separator === '-');
+  if (digest === undefined) {
+    const encodings = separator === '-' ? 'base64' : 'nix32, hex or base64';
+    throw invalid(text, `expected ${DIGEST_BYTES[algorithm]} bytes of ${algorithm} in ${encodings}`);
+  }
+  return { algorithm, digest };
+}
+
+/**
+ * Brings a SHA-256 in any spelling of {@link parseHash} to its 52 nix32 characters.
+ *
+ * @throws NarswarmError `HASH_INVALID`, naming the text.
+ */
+export function parseSha256(text: string): string {
+  const { algorithm, digest } = parseHash(text);
+  if (algorithm !== 'sha256') throw invalid(text, `expected sha256, not ${algorithm}`);
+  return encodeNix32(digest);
+}
+
+/** {@link parseSha256} of a NAR as it is stored and sent. Throws as that does. */
+export function asFileHash(text: string): FileHash {
+  return parseSha256(text) as FileHash;
+}
+
+/** {@link parseSha256} of an uncompressed NAR. Throws as that does. */
+export function asNarHash(text: string): NarHash {
+  return parseSha256(text) as NarHash;
+}
+
+/** The 32 bytes behind a hash. */
+export function sha256Bytes(hash: FileHash | NarHash): Uint8Array {
+  return decodeNix32(hash);
+}
+
+/** The FileHash of a raw SHA-256 digest. Throws `HASH_INVALID` unless it has 32 bytes. */
+export function fileHashOf(digest: Uint8Array): FileHash {
+  return encodeSha256(digest) as FileHash;
+}
+
+/** The NarHash of a raw SHA-256 digest. Throws `HASH_INVALID` unless it has 32 bytes. */
+export function narHashOf(digest: Uint8Array): NarHash {
+  return encodeSha256(digest) as NarHash;
+}
+
+function encodeSha256(digest: Uint8Array): string {
+  if (digest.length !== DIGEST_BYTES.sha256) {
+    throw new NarswarmError('HASH_INVALID', `a SHA-256 digest has 32 bytes, this one has ${digest.length}`);
+  }
+  return encodeNix32(digest);
+}
+
+function isAlgorithm(name: string): name is HashAlgorithm {
+  return Object.hasOwn(DIGEST_BYTES, name);
+}
+
+function decodeDigest(text: string, digits: string, byteCount: number, isSri: boolean): Uint8Array | undefined {
+  if (digits.length === 4 * Math.ceil(byteCount / 3)) return decodeBase64(digits);
+  if (isSri) return undefined;
+  if (digits.length === 2 * byteCount) {
+    return /^[0-9a-f]+$/i.test(digits) ? Buffer.from(digits, 'hex') : undefined;
+  }
+  if (digits.length !== Math.ceil((8 * byteCount) / 5)) return undefined;
+  try {
+    return decodeNix32(digits);
+  } catch (error) {
+    if (isNarswarmError(error, 'NIX32_INVALID')) throw invalid(text, error.message, { cause: error });
+    throw error;
+  }
+}
+
+/** Node's decoder skips what it does not know, so the text must be what the bytes encode to. */
+function decodeBase64(text: string): Uint8Array | undefined {
+  const bytes = Buffer.from(text, 'base64');
+  return bytes.toString('base64') === text ? bytes : undefined;
+}
+
+function invalid(text: string, reason: string, options: { cause?: unknown } = {}): NarswarmError {
+  return new NarswarmError('HASH_INVALID', `${quote(text)} is not a hash that fits: ${reason}`, options);
+}

@@ -1,0 +1,54 @@
+/** Nix's own base 32: no vowels but `a` and `i`, no padding, the last bits first (Nix: src/libutil/base-nix-32.cc). */
+import { NarswarmError } from '../errors.ts';
+import { quote } from './quote.ts';
+
+const ALPHABET = '0123456789abcdfghijklmnpqrsvwxyz';
+const VALUE_OF = new Map(Array.from(ALPHABET, (character, value) => [character, value]));
+
+/** Encodes bytes of any length; the result has `ceil(8 * bytes.length / 5)` characters. Never throws. */
+export function encodeNix32(bytes: Uint8Array): string {
+  let text = '';
+  for (let digit = encodedLength(bytes.length) - 1; digit >= 0; digit--) {
+    const byte = Math.floor((digit * 5) / 8);
+    const shift = (digit * 5) % 8;
+    const bits = ((bytes[byte] ?? 0) >> shift) | ((bytes[byte + 1] ?? 0) << (8 - shift));
+    text += ALPHABET.charAt(bits & 31);
+  }
+  return text;
+}
+
+/**
+ * Decodes what {@link encodeNix32} gives, and only that: every byte string has exactly one spelling.
+ *
+ * @throws NarswarmError `NIX32_INVALID` for a character outside the alphabet, a length that no byte string has,
+ *   or bits set beyond the last byte.
+ */
+export function decodeNix32(text: string): Uint8Array {
+  const bytes = new Uint8Array(Math.floor((text.length * 5) / 8));
+  if (encodedLength(bytes.length) !== text.length) {
+    throw invalid(text, `no byte string has ${text.length} characters in nix32`);
+  }
+  for (let digit = 0; digit < text.length; digit++) {
+    const character = text.charAt(text.length - 1 - digit);
+    const value = VALUE_OF.get(character);
+    if (value === undefined) {
+      throw invalid(text, `${quote(character)} is not one of ${ALPHABET}`);
+    }
+    const byte = Math.floor((digit * 5) / 8);
+    const shifted = value << ((digit * 5) % 8);
+    bytes[byte]! |= shifted & 0xff;
+    const carry = shifted >> 8;
+    if (carry === 0) continue;
+    if (byte + 1 === bytes.length) throw invalid(text, 'it has bits set beyond its last byte');
+    bytes[byte + 1]! |= carry;
+  }
+  return bytes;
+}
+
+function encodedLength(byteCount: number): number {
+  return Math.ceil((byteCount * 8) / 5);
+}
+
+function invalid(text: string, reason: string): NarswarmError {
+  return new NarswarmError('NIX32_INVALID', `${quote(text)} is not nix32: ${reason}`);
+}

@@ -1,0 +1,146 @@
+/**
+ * Trust in narinfos: ed25519 signatures over their fingerprint (Nix: src/libstore/path-info.cc,
+ * src/libutil/signature/local-keys.cc).
+ *
+ * Nix also takes a content-addressed path (one with a `CA` field) unsigned, where the path follows from the content.
+ * There is no such short cut here: what is not signed is not trusted.
+ */
+import { createPrivateKey, createPublicKey, sign, verify } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import { NarswarmError } from '../errors.ts';
+import type { StoreHash } from './brands.ts';
+import type { NarInfo } from './narinfo.ts';
+import { quote } from './quote.ts';
+import { storeDirOf, storeHashOf } from './store-path.ts';
+
+/** An ed25519 key that verifies, with the name that signatures refer to it by. */
+export interface PublicKey {
+  readonly name: string;
+  readonly key: KeyObject;
+}
+
+/** An ed25519 key that signs, with the name that it puts before its signatures. */
+export interface SecretKey {
+  readonly name: string;
+  readonly key: KeyObject;
+}
+
+const PUBLIC_KEY_BYTES = 32;
+const SECRET_KEY_BYTES = 64;
+const SIGNATURE_BYTES = 64;
+
+/**
+ * What a signature covers: `1;<store path>;sha256:<nix32 NarHash>;<NarSize>;<references>`, the references as full
+ * paths, sorted, each once, comma-joined. URL, Compression, FileHash, FileSize, Deriver and CA are not in it.
+ */
+export function fingerprint(info: NarInfo): string {
+  const storeDir = storeDirOf(info.storePath);
+  const references = [...new Set(info.references)].toSorted().map((baseName) => `${storeDir}/${baseName}`);
+  return `1;${info.storePath};sha256:${info.narHash};${info.narSize};${references.join(',')}`;
+}
+
+/**
+ * Reads `<name>:<base64 of 32 bytes>`, an entry of `trusted-public-keys` or the file that
+ * `nix-store --generate-binary-cache-key` writes; space around it is dropped.
+ *
+ * @throws NarswarmError `KEY_INVALID`, which does not show the key: it may be a secret one in the wrong place.
+ */
+export function parsePublicKey(text: string): PublicKey {
+  const { name, bytes } = parseKey(text, PUBLIC_KEY_BYTES, 'public');
+  return { name, key: createPublicKey({ key: jwk(bytes), format: 'jwk' }) };
+}
+
+/**
+ * Reads `<name>:<base64 of 64 bytes>`, the seed and the public key after it, as Nix writes secret keys; space around
+ * it is dropped.
+ *
+ * @throws NarswarmError `KEY_INVALID`, also where the two halves are not of one key. It does not show the key.
+ */
+export function parseSecretKey(text: string): SecretKey {
+  const { name, bytes } = parseKey(text, SECRET_KEY_BYTES, 'secret');
+  const publicHalf = bytes.subarray(PUBLIC_KEY_BYTES);
+  const d = bytes.subarray(0, PUBLIC_KEY_BYTES).toString('base64url');
+  const key = createPrivateKey({ key: { ...jwk(publicHalf), d }, format: 'jwk' });
+  if (createPublicKey(key).export({ format: 'jwk' }).x !== jwk(publicHalf).x) {
+    throw new NarswarmError('KEY_INVALID', `the secret key ${quote(name)} is damaged: its halves are of two keys`);
+  }
+  return { name, key };
+}
+
+/** The value of a `Sig` line for this narinfo: `<key name>:<base64>`. */
+export function signNarInfo(info: NarInfo, secretKey: SecretKey): string {
+  const signature = sign(null, Buffer.from(fingerprint(info)), secretKey.key);
+  return `${secretKey.name}:${signature.toString('base64')}`;
+}
+
+/**
+ * The name of the first key found to have signed this narinfo, or undefined. A signature is tried with the keys of
+ * its name only; malformed ones are passed over. Never throws.
+ */
+export function verifyNarInfo(info: NarInfo, keys: readonly PublicKey[]): string | undefined {
+  const message = Buffer.from(fingerprint(info));
+  for (const { name, bytes } of signaturesOf(info)) {
+    for (const key of keys) {
+      if (key.name === name && verify(null, message, key.key, bytes)) return name;
+    }
+  }
+  return undefined;
+}
+
+/**
+ * Returns the name of a trusted key that signed this narinfo.
+ *
+ * @param expected the store hash that was asked for; left out, the narinfo may be of any path
+ * @throws NarswarmError `NARINFO_MISMATCH` where the narinfo is of another path than `expected`, else
+ *   `NARINFO_UNTRUSTED`, telling apart: no signature, signatures by unknown keys (named), a wrong signature by a
+ *   trusted key (altered on the way).
+ */
+export function assertTrusted(info: NarInfo, keys: readonly PublicKey[], expected?: StoreHash): string {
+  const { storePath } = info;
+  if (expected !== undefined && storeHashOf(storePath) !== expected) {
+    throw new NarswarmError('NARINFO_MISMATCH', `asked for the narinfo of ${expected}, got that of ${storePath}`, {
+      facts: { path: storePath, expected },
+    });
+  }
+  const signer = verifyNarInfo(info, keys);
+  if (signer !== undefined) return signer;
+
+  const trusted = new Set(keys.map((key) => key.name));
+  const signers = [...new Set(signaturesOf(info).map(({ name }) => name))];
+  const forged = signers.filter((name) => trusted.has(name));
+  const wayOut = `trusted keys: ${[...trusted].join(', ') || 'none'}; see --trusted-public-key`;
+  let message = `${storePath} has no well-formed signature (${wayOut})`;
+  if (info.signatures.length === 0) message = `${storePath} is not signed (${wayOut})`;
+  if (signers.length > 0)
+    message = `${storePath} is signed only by keys not trusted here: ${list(signers)} (${wayOut})`;
+  if (forged.length > 0) message = `the signature of ${storePath} by ${list(forged)} is wrong: its narinfo was altered`;
+  throw new NarswarmError('NARINFO_UNTRUSTED', message, { facts: { path: storePath, signers: signers.join(' ') } });
+}
+
+function signaturesOf(info: NarInfo): { name: string; bytes: Buffer }[] {
+  return info.signatures.flatMap((text) => splitNamed(text, SIGNATURE_BYTES) ?? []);
+}
+
+function list(names: readonly string[]): string {
+  return names.map(quote).join(', ');
+}
+
+function parseKey(text: string, byteCount: number, kind: 'public' | 'secret'): { name: string; bytes: Buffer } {
+  const named = splitNamed(text.trim(), byteCount);
+  if (named !== undefined) return named;
+  const colon = text.indexOf(':');
+  const name = colon > 0 ? `the ${kind} key ${quote(text.slice(0, colon))}` : `a ${kind} key`;
+  throw new NarswarmError('KEY_INVALID', `${name} is malformed: expected <name>:<base64 of ${byteCount} bytes>`);
+}
+
+function splitNamed(text: string, byteCount: number): { name: string; bytes: Buffer } | undefined {
+  const colon = text.indexOf(':');
+  const encoded = text.slice(colon + 1);
+  const bytes = Buffer.from(encoded, 'base64');
+  const isCanonical = bytes.length === byteCount && bytes.toString('base64') === encoded;
+  return colon > 0 && isCanonical ? { name: text.slice(0, colon), bytes } : undefined;
+}
+
+function jwk(publicKey: Buffer): { kty: string; crv: string; x: string } {
+  return { kty: 'OKP', crv: 'Ed25519', x: publicKey.toString('base64url') };
+}

@@ -1,0 +1,178 @@
+import { appendFile, open, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { FileHash, InfoHash, StorePath } from '../nix/brands.ts';
+import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
+import { storeError, systemCode } from './store-error.ts';
+import type { FileStore } from './file-store.ts';
+
+/** Why a NAR may be offered to others: somebody asked for it by name. The gate looks at nothing without such a line. */
+export type AskedBy = 'fetch' | 'publish' | 'subscription';
+
+/** What the catalogue knows of one NAR: enough to rebuild its torrent without reading the file. */
+export interface CatalogueEntry {
+  readonly storePath: StorePath;
+  readonly fileHash: FileHash;
+  readonly infoHash: InfoHash;
+  readonly sizeBytes: number;
+  /** Time of the file's last change when it was hashed, in whole milliseconds; a file with another is hashed anew. */
+  readonly mtimeMs: number;
+  readonly extension: string;
+  /** SHA-1 of each piece, concatenated, base64. Empty, as `infoHash` is, until somebody has read the file for them. */
+  readonly pieces: string;
+  readonly askedBy: AskedBy;
+}
+
+/**
+ * The list of NARs that were asked for, with their pieces: `narswarm/catalogue.jsonl`, one JSON object a line, only
+ * ever appended to. So several processes may add at once, a torn last line costs one entry, and a daemon
+ * follows what a fetch adds by reading on from where it was.
+ */
+export class Catalogue {
+  readonly #path: string;
+  readonly #byInfoHash = new Map<InfoHash, CatalogueEntry>();
+  readonly #byStorePath = new Map<StorePath, CatalogueEntry>();
+  #offset = 0;
+  #inode = 0;
+  #rest = '';
+
+  constructor(store: FileStore) {
+    this.#path = join(store.stateDir, 'catalogue.jsonl');
+  }
+
+  /** Opens the catalogue of a store and reads it. @throws STORE_UNWRITABLE */
+  static async open(store: FileStore): Promise<Catalogue> {
+    const catalogue = new Catalogue(store);
+    await catalogue.refresh();
+    return catalogue;
+  }
+
+  get size(): number {
+    return this.#byStorePath.size;
+  }
+
+  byInfoHash(infoHash: InfoHash): CatalogueEntry | undefined {
+    return this.#byInfoHash.get(infoHash);
+  }
+
+  byStorePath(path: StorePath): CatalogueEntry | undefined {
+    return this.#byStorePath.get(path);
+  }
+
+  entries(): IterableIterator<CatalogueEntry> {
+    return this.#byStorePath.values();
+  }
+
+  /** Reads what was appended since the last time, by this process or another. Returns how many entries came. */
+  async refresh(): Promise<number> {
+    const found = await stat(this.#path).catch((error: unknown) => {
+      if (systemCode(error) === 'ENOENT') return undefined;
+      throw storeError(error, this.#path);
+    });
+    if (found === undefined) return 0;
+    if (found.ino !== this.#inode || found.size < this.#offset) this.#forget(found.ino);
+    if (found.size === this.#offset) return 0;
+    const handle = await open(this.#path, 'r');
+    try {
+      const bytes = Buffer.allocUnsafe(found.size - this.#offset);
+      const { bytesRead } = await handle.read(bytes, 0, bytes.length, this.#offset);
+      this.#offset += bytesRead;
+      return this.#take(bytes.toString('utf8', 0, bytesRead));
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** Adds entries, for this process at once and for others as soon as they refresh. One write for all of them. */
+  async add(entries: readonly CatalogueEntry[]): Promise<void> {
+    const news = entries.filter((entry) => !isSame(this.#byStorePath.get(entry.storePath), entry));
+    if (news.length === 0) return;
+    for (const entry of news) this.#remember(entry);
+    try {
+      // A leading newline parts us from a line that a crash has torn.
+      await appendFile(this.#path, `\n${news.map((entry) => JSON.stringify(entry)).join('\n')}\n`);
+    } catch (error) {
+      throw storeError(error, this.#path);
+    }
+  }
+
+  #forget(inode: number): void {
+    this.#byInfoHash.clear();
+    this.#byStorePath.clear();
+    this.#offset = 0;
+    this.#rest = '';
+    this.#inode = inode;
+  }
+
+  #take(text: string): number {
+    const lines = (this.#rest + text).split('\n');
+    this.#rest = lines.pop() ?? '';
+    let count = 0;
+    for (const line of lines) {
+      const entry = parseEntry(line);
+      if (entry === undefined) continue;
+      this.#remember(entry);
+      count++;
+    }
+    return count;
+  }
+
+  #remember(entry: CatalogueEntry): void {
+    if (!isPending(entry)) this.#byInfoHash.set(entry.infoHash, entry);
+    this.#byStorePath.set(entry.storePath, entry);
+  }
+}
+
+/** True for an entry whose file has still to be read for its pieces. */
+export function isPending(entry: CatalogueEntry): boolean {
+  return entry.pieces === '';
+}
+
+/** The torrent of an entry. @throws INDEX_INVALID where the entry's pieces do not fit its size */
+export function torrentOfEntry(entry: CatalogueEntry): NarTorrent {
+  return narTorrent({
+    fileHash: entry.fileHash,
+    extension: entry.extension,
+    sizeBytes: entry.sizeBytes,
+    pieces: Buffer.from(entry.pieces, 'base64'),
+  });
+}
+
+/** The entry of a NAR whose pieces nobody knows yet: it came over HTTP and no hash map has it. */
+export function pendingEntry(nar: { fileHash: FileHash; sizeBytes: number; extension: string; mtimeMs: number }, storePath: StorePath, askedBy: AskedBy): CatalogueEntry {
+  return { ...nar, storePath, askedBy, infoHash: '' as InfoHash, pieces: '' };
+}
+
+/** The entry of a torrent whose file was just hashed or verified. */
+export function entryOf(torrent: NarTorrent, storePath: StorePath, mtimeMs: number, askedBy: AskedBy): CatalogueEntry {
+  return {
+    storePath,
+    fileHash: torrent.fileHash,
+    infoHash: torrent.infoHash,
+    sizeBytes: torrent.sizeBytes,
+    mtimeMs,
+    extension: torrent.name.split('.nar.')[1] ?? '',
+    pieces: Buffer.from(torrent.pieces).toString('base64'),
+    askedBy,
+  };
+}
+
+function parseEntry(line: string): CatalogueEntry | undefined {
+  if (line === '') return undefined;
+  try {
+    const entry = JSON.parse(line) as Partial<CatalogueEntry>;
+    const whole =
+      typeof entry.storePath === 'string' &&
+      typeof entry.infoHash === 'string' &&
+      typeof entry.fileHash === 'string' &&
+      typeof entry.pieces === 'string' &&
+      typeof entry.sizeBytes === 'number' &&
+      typeof entry.mtimeMs === 'number';
+    return whole ? (entry as CatalogueEntry) : undefined;
+  } catch {
+    return undefined; // a line torn by a crash
+  }
+}
+
+function isSame(a: CatalogueEntry | undefined, b: CatalogueEntry): boolean {
+  return a?.infoHash === b.infoHash && a.mtimeMs === b.mtimeMs && a.sizeBytes === b.sizeBytes;
+}

@@ -1,0 +1,60 @@
+import { createHash, hash } from 'node:crypto';
+import { open } from 'node:fs/promises';
+import type { FileHash } from '../nix/brands.ts';
+import { fileHashOf } from '../nix/hash.ts';
+import { pieceLengthOf } from '../torrent/canonical.ts';
+import { storeError, systemCode } from './store-error.ts';
+
+/** What one pass over a NAR file gives. */
+export interface NarHashes {
+  readonly fileHash: FileHash;
+  readonly sizeBytes: number;
+  readonly mtimeMs: number;
+  /** SHA-1 of each piece of the canonical torrent, concatenated. */
+  readonly pieces: Uint8Array;
+}
+
+/**
+ * Reads a NAR file once and gives its SHA-256 and the SHA-1 of its pieces. One piece is in memory at a time.
+ *
+ * @throws STORE_UNWRITABLE where it cannot be read; undefined where there is no such file
+ */
+export async function hashNar(path: string, signal?: AbortSignal): Promise<NarHashes | undefined> {
+  const handle = await open(path, 'r').catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw storeError(error, path);
+  });
+  if (handle === undefined) return undefined;
+  try {
+    const { size, mtimeMs } = await handle.stat();
+    const piece = Buffer.allocUnsafe(pieceLengthOf(size));
+    const sha256 = createHash('sha256');
+    const pieces: Buffer[] = [];
+    for (let at = 0; at < size; ) {
+      signal?.throwIfAborted();
+      const { bytesRead } = await handle.read(piece, 0, piece.length, at);
+      if (bytesRead === 0) break;
+      const bytes = piece.subarray(0, bytesRead);
+      sha256.update(bytes);
+      pieces.push(hash('sha1', bytes, 'buffer'));
+      at += bytesRead;
+    }
+    return { fileHash: fileHashOf(sha256.digest()), sizeBytes: size, mtimeMs: Math.floor(mtimeMs), pieces: Buffer.concat(pieces) };
+  } finally {
+    await handle.close();
+  }
+}
+
+/** True where the file at `path` is the NAR with that FileHash and FileSize: it is read whole to tell. */
+export async function isSameNar(path: string, expected: { fileHash: FileHash; sizeBytes: number }): Promise<boolean> {
+  const handle = await open(path, 'r').catch(() => undefined);
+  if (handle === undefined) return false;
+  try {
+    if ((await handle.stat()).size !== expected.sizeBytes) return false;
+    const sha256 = createHash('sha256');
+    for await (const chunk of handle.createReadStream({ highWaterMark: 1 << 20, autoClose: false })) sha256.update(chunk as Buffer);
+    return fileHashOf(sha256.digest()) === expected.fileHash;
+  } finally {
+    await handle.close();
+  }
+}

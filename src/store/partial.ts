@@ -1,0 +1,274 @@
+import { createHash, hash, type Hash } from 'node:crypto';
+import { open, rename, unlink, type FileHandle } from 'node:fs/promises';
+import { NarswarmError } from '../errors.ts';
+import type { FileHash } from '../nix/brands.ts';
+import { fileHashOf } from '../nix/hash.ts';
+import type { NarTorrent } from '../torrent/canonical.ts';
+import { storeError, systemCode } from './store-error.ts';
+
+/** Where the bytes of a piece came from: named when they turn out to be wrong. */
+export type Origin = string;
+
+const READ_BYTES = 1 << 20;
+/** A NAR up to this size waits in memory: one file is written, once, when it is known to be good. */
+const MEMORY_BYTES = 1 << 20;
+
+/** A stretch of bytes, `[from, to)`. */
+export interface Range {
+  readonly from: number;
+  readonly to: number;
+}
+
+/**
+ * A NAR on its way into the store. Sources write into it, one after the other or several at once; {@link settle}
+ * checks size and SHA-256 and only then renames it into place.
+ *
+ * With a torrent, any piece may come first and a run that follows finds the good ones by their SHA-1. Without one,
+ * bytes come in order and the length of the file is what there is.
+ */
+export class PartialNar implements AsyncDisposable {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly #fileHash: FileHash;
+  readonly #torrent: NarTorrent | undefined;
+  readonly #pieceBytes: number;
+  /** Bytes held of each piece; pieces are written whole by peers, from the front by HTTP. */
+  readonly #held: Uint32Array;
+  readonly #origins: (Origin | undefined)[];
+  readonly #memory: Buffer | undefined;
+  #file: FileHandle | undefined;
+  #sha256: Hash = createHash('sha256');
+  #hashedBytes = 0;
+
+  private constructor(path: string, sizeBytes: number, fileHash: FileHash, torrent: NarTorrent | undefined) {
+    this.path = path;
+    this.sizeBytes = sizeBytes;
+    this.#fileHash = fileHash;
+    this.#torrent = torrent;
+    this.#pieceBytes = torrent?.pieceLength ?? sizeBytes;
+    const pieces = Math.max(1, Math.ceil(sizeBytes / this.#pieceBytes));
+    this.#held = new Uint32Array(pieces);
+    this.#origins = Array.from({ length: pieces });
+    this.#memory = sizeBytes <= MEMORY_BYTES ? Buffer.allocUnsafe(sizeBytes) : undefined;
+  }
+
+  /**
+   * Opens the partial file at `path`, taking over what an earlier run left there.
+   *
+   * @param expected size in bytes and SHA-256 of the whole NAR file, and its torrent where one is known
+   * @throws STORE_FULL, STORE_UNWRITABLE
+   */
+  static async open(path: string, expected: { sizeBytes: number; fileHash: FileHash; torrent?: NarTorrent | undefined }): Promise<PartialNar> {
+    const partial = new PartialNar(path, expected.sizeBytes, expected.fileHash, expected.torrent);
+    if (partial.#memory !== undefined) return partial;
+    try {
+      partial.#file = await openOrCreate(path);
+      const { size } = await partial.#file.stat();
+      if (size > 0) await partial.#recover(Math.min(size, partial.sizeBytes));
+    } catch (error) {
+      await partial.close();
+      throw storeError(error, path);
+    }
+    return partial;
+  }
+
+  get pieceCount(): number {
+    return this.#held.length;
+  }
+
+  /** True where piece `index` is there in full. */
+  has(index: number): boolean {
+    return this.#held[index] === this.#lengthOf(index);
+  }
+
+  /** Bytes held, of {@link sizeBytes}. */
+  get heldBytes(): number {
+    return this.#held.reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  /** The stretches that are still missing, in order; neighbours joined. */
+  missing(): Range[] {
+    const ranges: { from: number; to: number }[] = [];
+    for (let index = 0; index < this.#held.length; index++) {
+      const start = index * this.#pieceBytes;
+      const from = start + (this.#held[index] ?? 0);
+      const to = start + this.#lengthOf(index);
+      if (from === to) continue;
+      const last = ranges.at(-1);
+      if (last?.to === from) last.to = to;
+      else ranges.push({ from, to });
+    }
+    return ranges;
+  }
+
+  /** Writes a whole piece that a peer sent and whose SHA-1 was checked. */
+  async putPiece(index: number, bytes: Uint8Array, origin: Origin): Promise<void> {
+    if (this.has(index)) return;
+    await this.#write(index * this.#pieceBytes, bytes);
+    this.#held[index] = bytes.length;
+    this.#origins[index] = origin;
+  }
+
+  /**
+   * Writes bytes that an HTTP server sent. They go on from what a stretch of {@link missing} starts with.
+   */
+  async write(offset: number, bytes: Uint8Array, origin: Origin): Promise<void> {
+    await this.#write(offset, bytes);
+    for (let at = offset; at < offset + bytes.length; ) {
+      const index = Math.floor(at / this.#pieceBytes);
+      const start = index * this.#pieceBytes;
+      const end = Math.min(start + this.#lengthOf(index), offset + bytes.length);
+      this.#held[index] = Math.max(this.#held[index] ?? 0, end - start);
+      this.#origins[index] = origin;
+      at = end;
+    }
+  }
+
+  /** Reads a stretch that is held, to serve it to a peer. */
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    if (this.#memory !== undefined) return this.#memory.subarray(offset, offset + length);
+    const bytes = Buffer.allocUnsafe(length);
+    const { bytesRead } = await this.#open().read(bytes, 0, length, offset);
+    return bytes.subarray(0, bytesRead);
+  }
+
+  /**
+   * Checks the whole against size and SHA-256 and moves it to `target`. Not one byte is at `target` before that.
+   *
+   * @throws HASH_MISMATCH where the bytes are not those of the NAR; what cannot be good was forgotten, so that
+   *   {@link missing} tells what to fetch again. `facts.mapLied` is true where every piece fits the torrent:
+   *   then the hash map named other bytes, and no source is to blame. `facts.origins` names who gave bad pieces.
+   */
+  async settle(target: string): Promise<void> {
+    if (this.missing().length > 0) throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
+    const found = await this.#digest();
+    if (found !== this.#fileHash) throw await this.#blame(found);
+    try {
+      if (this.#memory !== undefined) {
+        this.#file = await openOrCreate(this.path);
+        await this.#file.truncate(0);
+        await this.#file.write(this.#memory, 0, this.sizeBytes, 0);
+      } else {
+        await this.#open().truncate(this.sizeBytes);
+      }
+      await this.close();
+      await rename(this.path, target);
+    } catch (error) {
+      throw storeError(error, target);
+    }
+  }
+
+  /** Forgets everything, as if nothing had come yet. */
+  reset(): void {
+    this.#held.fill(0);
+    this.#origins.fill(undefined);
+    this.#restartHash();
+  }
+
+  async discard(): Promise<void> {
+    await this.close();
+    await unlink(this.path).catch(() => undefined);
+  }
+
+  async close(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    await file?.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #lengthOf(index: number): number {
+    return Math.min(this.#pieceBytes, this.sizeBytes - index * this.#pieceBytes);
+  }
+
+  #open(): FileHandle {
+    if (this.#file === undefined) throw new NarswarmError('STORE_UNWRITABLE', `${this.path} was closed`);
+    return this.#file;
+  }
+
+  async #write(offset: number, bytes: Uint8Array): Promise<void> {
+    // Bytes that come in order are hashed while they are in the processor's cache; the rest is read back in settle().
+    if (offset < this.#hashedBytes) this.#restartHash(); // a peer replaces what HTTP had begun
+    if (offset === this.#hashedBytes) {
+      this.#sha256.update(bytes);
+      this.#hashedBytes += bytes.length;
+    }
+    if (this.#memory !== undefined) {
+      this.#memory.set(bytes, offset);
+      return;
+    }
+    try {
+      const file = this.#open();
+      for (let done = 0; done < bytes.length; ) {
+        const { bytesWritten } = await file.write(bytes, done, bytes.length - done, offset + done);
+        done += bytesWritten;
+      }
+    } catch (error) {
+      throw storeError(error, this.path);
+    }
+  }
+
+  #restartHash(): void {
+    this.#sha256 = createHash('sha256');
+    this.#hashedBytes = 0;
+  }
+
+  async #digest(): Promise<FileHash> {
+    while (this.#hashedBytes < this.sizeBytes) {
+      const bytes = await this.read(this.#hashedBytes, Math.min(READ_BYTES, this.sizeBytes - this.#hashedBytes));
+      if (bytes.length === 0) throw new NarswarmError('STORE_UNWRITABLE', `${this.path} was cut short by somebody else`);
+      this.#sha256.update(bytes);
+      this.#hashedBytes += bytes.length;
+    }
+    return fileHashOf(this.#sha256.digest());
+  }
+
+  /** Takes over what lies in the file: pieces whose SHA-1 fits, or without a torrent the whole length. */
+  async #recover(fileBytes: number): Promise<void> {
+    if (this.#torrent === undefined) {
+      this.#held[0] = fileBytes;
+      return;
+    }
+    for (let index = 0; index < this.#held.length; index++) {
+      if (index * this.#pieceBytes + this.#lengthOf(index) > fileBytes) break;
+      if (await this.#fits(index)) {
+        this.#held[index] = this.#lengthOf(index);
+        this.#origins[index] = 'an earlier run';
+      }
+    }
+  }
+
+  async #fits(index: number): Promise<boolean> {
+    if (this.#torrent === undefined) return false;
+    const bytes = await this.read(index * this.#pieceBytes, this.#lengthOf(index));
+    return hash('sha1', bytes, 'hex') === Buffer.from(this.#torrent.pieces.subarray(index * 20, index * 20 + 20)).toString('hex');
+  }
+
+  async #blame(found: FileHash): Promise<NarswarmError> {
+    const bad: number[] = [];
+    for (let index = 0; index < this.#held.length; index++) if (!(await this.#fits(index))) bad.push(index);
+    const mapLied = this.#torrent !== undefined && bad.length === 0;
+    const origins = [...new Set(bad.map((index) => this.#origins[index] ?? 'an earlier run'))].join(', ');
+    if (mapLied || this.#torrent === undefined) this.reset();
+    else {
+      for (const index of bad) this.#held[index] = 0;
+      this.#restartHash();
+    }
+    const from = mapLied ? 'the hash map names other bytes' : `bytes came from ${origins}`;
+    return new NarswarmError('HASH_MISMATCH', `the NAR ${this.#fileHash} is not what its narinfo says: its SHA-256 is ${found} (${from})`, {
+      facts: { fileHash: this.#fileHash, found, mapLied, origins },
+    });
+  }
+}
+
+async function openOrCreate(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'r+');
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return await open(path, 'w+').catch((cause: unknown) => Promise.reject(storeError(cause, path)));
+    throw storeError(error, path);
+  }
+}

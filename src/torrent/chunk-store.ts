@@ -1,0 +1,131 @@
+import { open, type FileHandle } from 'node:fs/promises';
+
+type Callback<T extends unknown[]> = (error: Error | null, ...rest: T) => void;
+type GetOptions = { offset?: number; length?: number } | null | undefined;
+
+/** What WebTorrent reads pieces from and writes them to (the abstract-chunk-store interface). */
+export interface ChunkStore {
+  readonly chunkLength: number;
+  get(index: number, options: GetOptions | Callback<[Uint8Array]>, done?: Callback<[Uint8Array]>): void;
+  put(index: number, bytes: Uint8Array, done: Callback<[]>): void;
+  close(done: Callback<[]>): void;
+  destroy(done: Callback<[]>): void;
+}
+
+/** The part of a chunk store that differs: bytes by place in the torrent. */
+export interface PieceStorage {
+  read(offset: number, length: number): Promise<Uint8Array>;
+  write(index: number, bytes: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Gives storage with promises the callbacks that WebTorrent wants. */
+export function chunkStore(chunkLength: number, totalBytes: number, storage: PieceStorage): ChunkStore {
+  const settle = (work: Promise<void>, done: Callback<[]> = () => undefined): void => {
+    work.then(() => done(null), done);
+  };
+  return {
+    chunkLength,
+    get(index, options, done) {
+      const reply = typeof options === 'function' ? options : done;
+      const { offset = 0, length } = (typeof options === 'function' ? undefined : options) ?? {};
+      const start = index * chunkLength + offset;
+      const wanted = length ?? Math.min(chunkLength - offset, totalBytes - start);
+      if (wanted < 0 || start + wanted > totalBytes) {
+        reply?.(new Error(`bytes ${start} to ${start + wanted} are outside the torrent`), new Uint8Array());
+        return;
+      }
+      storage.read(start, wanted).then(
+        (bytes) => reply?.(null, bytes),
+        (error: Error) => reply?.(error, new Uint8Array()),
+      );
+    },
+    put: (index, bytes, done) => settle(storage.write(index, bytes), done),
+    close: (done) => settle(storage.close(), done),
+    destroy: (done) => settle(storage.close(), done),
+  };
+}
+
+/** One file of a torrent, on disk. */
+export interface SeedFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+}
+
+/** Storage over finished files, opened read-only when the first byte is asked for and closed with the torrent. */
+export class SeedStorage implements PieceStorage {
+  readonly #files: readonly (SeedFile & { readonly start: number })[];
+  readonly #handles = new Map<string, Promise<FileHandle>>();
+
+  constructor(files: readonly SeedFile[]) {
+    let start = 0;
+    this.#files = files.map((file) => {
+      const placed = { ...file, start };
+      start += file.sizeBytes;
+      return placed;
+    });
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    const bytes = Buffer.allocUnsafe(length);
+    for (const file of this.#files) {
+      const from = Math.max(offset, file.start);
+      const to = Math.min(offset + length, file.start + file.sizeBytes);
+      if (from >= to) continue;
+      const handle = await this.#open(file.path);
+      const { bytesRead } = await handle.read(bytes, from - offset, to - from, from - file.start);
+      if (bytesRead !== to - from) throw new Error(`${file.path} is shorter than its torrent says`);
+    }
+    return bytes;
+  }
+
+  write(): Promise<void> {
+    return Promise.reject(new Error('a seed is read-only'));
+  }
+
+  async close(): Promise<void> {
+    const handles = [...this.#handles.values()];
+    this.#handles.clear();
+    for (const handle of handles) await handle.then((open) => open.close()).catch(() => undefined);
+  }
+
+  #open(path: string): Promise<FileHandle> {
+    let handle = this.#handles.get(path);
+    if (handle === undefined) this.#handles.set(path, (handle = open(path, 'r')));
+    return handle;
+  }
+}
+
+/** Storage in memory, for the hash map's torrent: of it only some shards are ever fetched. */
+export class MemoryStorage implements PieceStorage {
+  readonly #pieces = new Map<number, Uint8Array>();
+  readonly #pieceLength: number;
+
+  constructor(pieceLength: number) {
+    this.#pieceLength = pieceLength;
+  }
+
+  read(offset: number, length: number): Promise<Uint8Array> {
+    const bytes = Buffer.alloc(length);
+    for (let at = offset; at < offset + length; ) {
+      const index = Math.floor(at / this.#pieceLength);
+      const piece = this.#pieces.get(index);
+      if (piece === undefined) return Promise.reject(new Error(`piece ${index} is not there`));
+      const start = index * this.#pieceLength;
+      const part = piece.subarray(at - start, Math.min(piece.length, offset + length - start));
+      bytes.set(part, at - offset);
+      at += part.length;
+    }
+    return Promise.resolve(bytes);
+  }
+
+  write(index: number, bytes: Uint8Array): Promise<void> {
+    this.#pieces.set(index, bytes);
+    return Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    this.#pieces.clear();
+    return Promise.resolve();
+  }
+}

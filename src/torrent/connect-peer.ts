@@ -1,0 +1,37 @@
+import type Torrent from 'webtorrent/lib/torrent.js';
+import type { PeerRecord } from './peer-table.ts';
+
+/** WebTorrent reconnects a peer as long as this count is small; whether to ask again is the scheduler's decision. */
+const NO_RECONNECT = 1000;
+
+/**
+ * Connects a torrent to a peer, once, and writes down what became of it.
+ *
+ * @param onGone called once, when the connection has ended or could not be made
+ */
+export function connectPeer(torrent: Torrent, peer: PeerRecord, onGone: () => void): void {
+  if (!torrent.addPeer(peer.address, 'narswarm')) {
+    onGone();
+    return;
+  }
+  const handle = torrent._peers.get(peer.address);
+  if (handle === undefined) {
+    onGone();
+    return;
+  }
+  handle.retries = NO_RECONNECT;
+  let served = false;
+  let gone = false;
+  const end = (): void => {
+    if (gone) return;
+    gone = true;
+    if (served) peer.hits++;
+    else peer.misses++;
+    onGone();
+  };
+  handle.on('download', () => {
+    served = true; // even a handshake: whoever lacks the torrent closes without one
+  });
+  handle.conn?.once('close', end);
+  handle.once('disconnect', end);
+}

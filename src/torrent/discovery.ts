@@ -1,0 +1,135 @@
+import { EventEmitter } from 'node:events';
+import { networkInterfaces } from 'node:os';
+import type { InfoHash } from '../nix/brands.ts';
+import type { DhtNode } from './dht.ts';
+import { formatEndpoint, isLanAddress, parseEndpoint, type Endpoint } from './endpoint.ts';
+import { LanDiscovery } from './lan.ts';
+import type { PeerRecord, PeerTable } from './peer-table.ts';
+
+/** How a peer became known. */
+export type PeerOrigin = 'given' | 'hint' | 'dht' | 'lan';
+
+export interface DiscoveryOptions {
+  /** Port that others reach us at, announced and never connected to ourselves. */
+  readonly peerPort: number;
+  readonly dht: DhtNode | undefined;
+  /** Looks for peers on the local network (BEP 14). */
+  readonly lan: boolean;
+  /** Address of the one interface to use for that, where it is not all of them. */
+  readonly lanInterface?: string | undefined;
+  /** Tells the DHT that we have what we follow; without it we only ask. */
+  readonly announce: boolean;
+  /** Whether peers beyond the local network are connected to. */
+  readonly wan: boolean;
+  readonly onWarning?: ((message: string) => void) | undefined;
+}
+
+/** BEP 5 nodes forget a peer after 30 minutes at most; asking again also finds newcomers. */
+const REANNOUNCE_MS = 15 * 60_000;
+/** While nobody was found yet, ask again soon: the other side may only just be starting. */
+const RETRY_MS = 2_000;
+
+/**
+ * Finds the peers of the swarms that this process follows. A cohort has one swarm, so what is announced and asked for
+ * is one infohash a publisher, whatever number of NARs it has.
+ */
+export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implements AsyncDisposable {
+  readonly #options: DiscoveryOptions;
+  readonly #table: PeerTable;
+  readonly #followed = new Set<InfoHash>();
+  readonly #peers = new Map<string, PeerOrigin>();
+  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #stop = new AbortController();
+  readonly #own: ReadonlySet<string>;
+  #lan: LanDiscovery | undefined;
+
+  private constructor(table: PeerTable, options: DiscoveryOptions) {
+    super();
+    this.#table = table;
+    this.#options = options;
+    this.#own = ownAddresses(options.peerPort);
+  }
+
+  static async start(table: PeerTable, options: DiscoveryOptions): Promise<Discovery> {
+    const discovery = new Discovery(table, options);
+    if (options.lan) {
+      discovery.#lan = await LanDiscovery.start({
+        peerPort: options.peerPort,
+        infoHashes: () => [...discovery.#followed],
+        onPeer: (peer) => discovery.add(peer, 'lan'),
+        ...(options.lanInterface === undefined ? {} : { interfaceAddress: options.lanInterface }),
+        onWarning: (error) => options.onWarning?.(error.message),
+      });
+    }
+    return discovery;
+  }
+
+  /** Everybody who was found, by any way. */
+  candidates(): PeerRecord[] {
+    return [...this.#peers.keys()].flatMap((address) => this.#table.get(address) ?? []);
+  }
+
+  /** How a peer became known. */
+  originOf(address: string): PeerOrigin | undefined {
+    return this.#peers.get(address);
+  }
+
+  /** Takes a peer in, unless it is ourselves or the scope forbids it. */
+  add(endpoint: Endpoint, origin: PeerOrigin): void {
+    const address = formatEndpoint(endpoint);
+    if (this.#peers.has(address) || this.#own.has(address)) return;
+    if (origin !== 'given' && !this.#options.wan && !isLanAddress(endpoint.host)) return;
+    this.#peers.set(address, origin);
+    this.emit('peer', this.#table.add(endpoint));
+  }
+
+  /** Takes in peers that a manifest names, `host:port` each. */
+  hint(peers: readonly string[]): void {
+    for (const peer of peers) this.add(parseEndpoint(peer), 'hint');
+  }
+
+  /** Looks for peers of this swarm from now on, and announces us in it if the scope says so. */
+  follow(infoHash: InfoHash): void {
+    if (this.#followed.has(infoHash)) return;
+    this.#followed.add(infoHash);
+    this.#lan?.announce();
+    void this.#ask(infoHash);
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    for (const timer of this.#timers) clearTimeout(timer);
+    await this.#lan?.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #ask(infoHash: InfoHash): Promise<void> {
+    const { dht, announce, peerPort, onWarning } = this.#options;
+    if (dht === undefined || this.#stop.signal.aborted) return;
+    let found = 0;
+    try {
+      await dht.ready({ signal: this.#stop.signal });
+      found = await dht.lookup(infoHash, { onPeer: (peer) => this.add(peer, 'dht'), signal: this.#stop.signal });
+      if (announce) await dht.announce(infoHash, peerPort);
+    } catch (error) {
+      if (!this.#stop.signal.aborted) onWarning?.(`the DHT did not answer: ${(error as Error).message}`);
+    }
+    if (this.#stop.signal.aborted) return;
+    const timer = setTimeout(
+      () => {
+        this.#timers.delete(timer);
+        void this.#ask(infoHash);
+      },
+      found === 0 ? RETRY_MS : REANNOUNCE_MS,
+    ).unref();
+    this.#timers.add(timer);
+  }
+}
+
+function ownAddresses(port: number): ReadonlySet<string> {
+  const own = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+  return new Set(own.map((entry) => formatEndpoint({ host: entry.address, port })));
+}

@@ -1,0 +1,98 @@
+import { DhtNode } from './dht.ts';
+import { Discovery } from './discovery.ts';
+import type { Endpoint } from './endpoint.ts';
+import type { RateLimit } from './rate-limit.ts';
+import { Swarm, type SwarmOptions } from './swarm.ts';
+
+/**
+ * Who learns what this machine has:
+ * - `off`: no peers at all;
+ * - `lan`: peers on the local network are told and served; beyond it we only ask and download;
+ * - `cohort`: announced in the DHT as a follower of the publisher, and anyone is served;
+ * - `public`: as `cohort`, and single NARs are announced too, for ordinary BitTorrent clients.
+ */
+export type Scope = 'off' | 'lan' | 'cohort' | 'public';
+export const SCOPES: readonly Scope[] = ['off', 'lan', 'cohort', 'public'];
+
+export interface NetworkOptions {
+  readonly scope: Scope;
+  /** Address to listen on, TCP and UDP. Default: all of them. */
+  readonly listen?: string | undefined;
+  /** TCP port of the peer protocol; 0 picks one. */
+  readonly port?: number | undefined;
+  readonly dht: boolean;
+  /** UDP port of the DHT node; 0 picks one. */
+  readonly dhtPort?: number | undefined;
+  /** Nodes to join the DHT by; undefined: the public ones. */
+  readonly dhtBootstrap?: readonly Endpoint[] | undefined;
+  readonly lan: boolean;
+  /** Peers named by the user. */
+  readonly peers: readonly Endpoint[];
+  readonly downloadLimit?: RateLimit | undefined;
+  readonly seeds?: NonNullable<SwarmOptions['seeds']>;
+  readonly onWarning?: (message: string) => void;
+  readonly onUpload?: NonNullable<SwarmOptions['onUpload']>;
+}
+
+/** This process's place among the peers: the swarm, the DHT node, and who was found. */
+export class Network implements AsyncDisposable {
+  readonly swarm: Swarm;
+  readonly dht: DhtNode | undefined;
+  readonly discovery: Discovery;
+
+  private constructor(swarm: Swarm, dht: DhtNode | undefined, discovery: Discovery) {
+    this.swarm = swarm;
+    this.dht = dht;
+    this.discovery = discovery;
+  }
+
+  /** @throws LISTEN_FAILED */
+  static async join(options: NetworkOptions): Promise<Network> {
+    const { scope, listen, onWarning } = options;
+    await using stack = new AsyncDisposableStack();
+    const isPublic = scope === 'cohort' || scope === 'public';
+    const swarm = stack.use(
+      await Swarm.listen({
+        host: listen,
+        port: options.port,
+        serves: isPublic ? 'anyone' : scope === 'lan' ? 'lan' : 'nobody',
+        downloadLimit: options.downloadLimit,
+        ...(options.seeds === undefined ? {} : { seeds: options.seeds }),
+        ...(onWarning === undefined ? {} : { onWarning }),
+        ...(options.onUpload === undefined ? {} : { onUpload: options.onUpload }),
+      }),
+    );
+    const dht = options.dht
+      ? stack.use(
+          await DhtNode.listen({
+            ...(listen === undefined ? {} : { host: listen }),
+            ...(options.dhtPort === undefined ? {} : { port: options.dhtPort }),
+            ...(options.dhtBootstrap === undefined ? {} : { bootstrap: options.dhtBootstrap }),
+          }),
+        )
+      : undefined;
+    const discovery = stack.use(
+      await Discovery.start(swarm.peers, {
+        peerPort: swarm.port,
+        dht,
+        lan: options.lan,
+        lanInterface: listen === '0.0.0.0' || listen === '::' ? undefined : listen,
+        announce: isPublic,
+        wan: scope !== 'off',
+        onWarning,
+      }),
+    );
+    for (const peer of options.peers) discovery.add(peer, 'given');
+    stack.move();
+    return new Network(swarm, dht, discovery);
+  }
+
+  async close(): Promise<void> {
+    await this.discovery.close();
+    await Promise.all([this.swarm.close(), this.dht?.close()]);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,60 @@
+import { formatEndpoint, type Endpoint } from './endpoint.ts';
+
+/** What a peer did for us so far in this process. */
+export interface PeerRecord {
+  readonly endpoint: Endpoint;
+  readonly address: string;
+  /** Connections in which it had the torrent. */
+  hits: number;
+  /** Connections that it refused or that led nowhere. */
+  misses: number;
+  /** Payload bytes that it sent. */
+  bytes: number;
+  /** Best rate of any connection, bytes a second. */
+  rate: number;
+  /** Why it is not asked again, once it lied. */
+  banned: string | undefined;
+}
+
+/** Misses in a row, without one hit, after which a peer is asked only when nobody else is left. */
+const USELESS_AFTER = 16;
+
+/** The peers that this process knows, and how far each can be relied on. */
+export class PeerTable {
+  readonly #byAddress = new Map<string, PeerRecord>();
+
+  add(endpoint: Endpoint): PeerRecord {
+    const address = formatEndpoint(endpoint);
+    let record = this.#byAddress.get(address);
+    if (record === undefined) {
+      record = { endpoint, address, hits: 0, misses: 0, bytes: 0, rate: 0, banned: undefined };
+      this.#byAddress.set(address, record);
+    }
+    return record;
+  }
+
+  get(address: string): PeerRecord | undefined {
+    return this.#byAddress.get(address);
+  }
+
+  /** Never connects to this peer again in this process. */
+  ban(address: string, reason: string): void {
+    const record = this.#byAddress.get(address);
+    if (record !== undefined) record.banned ??= reason;
+  }
+
+  all(): IterableIterator<PeerRecord> {
+    return this.#byAddress.values();
+  }
+
+  /** Up to `count` peers to ask next: those that had what we asked for first, strangers then, the useless never. */
+  choose(count: number, candidates: Iterable<PeerRecord>): PeerRecord[] {
+    const usable = [...candidates].filter((peer) => peer.banned === undefined && !(peer.hits === 0 && peer.misses >= USELESS_AFTER));
+    const score = (peer: PeerRecord): number => (peer.hits + 1) / (peer.hits + peer.misses + 2) + Math.random() * 0.5;
+    return usable
+      .map((peer) => ({ peer, score: score(peer) }))
+      .toSorted((a, b) => b.score - a.score)
+      .slice(0, count)
+      .map(({ peer }) => peer);
+  }
+}

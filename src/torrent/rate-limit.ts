@@ -1,0 +1,27 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/**
+ * A token bucket for bytes, shared by everything that downloads. A second's worth may come in a burst.
+ * Without a rate it never waits.
+ */
+export class RateLimit {
+  readonly rateBytesPerSec: number | undefined;
+  #freeAtMs = 0;
+
+  constructor(rateBytesPerSec?: number) {
+    this.rateBytesPerSec = rateBytesPerSec;
+  }
+
+  /** Counts bytes that have come, and says for how many milliseconds to read no more. */
+  take(bytes: number, nowMs = performance.now()): number {
+    if (this.rateBytesPerSec === undefined) return 0;
+    this.#freeAtMs = Math.max(this.#freeAtMs, nowMs - 1000) + (bytes / this.rateBytesPerSec) * 1000;
+    return Math.max(0, this.#freeAtMs - nowMs);
+  }
+
+  /** Counts bytes and waits as long as the rate demands. */
+  async pace(bytes: number, signal?: AbortSignal): Promise<void> {
+    const waitMs = this.take(bytes);
+    if (waitMs > 0) await sleep(waitMs, undefined, signal === undefined ? {} : { signal });
+  }
+}

@@ -1,0 +1,251 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import type { AddressInfo, Socket } from 'node:net';
+import WebTorrent from 'webtorrent';
+import type Torrent from 'webtorrent/lib/torrent.js';
+import { NarswarmError } from '../errors.ts';
+import type { InfoHash } from '../nix/brands.ts';
+import { chunkStore, MemoryStorage, SeedStorage, type PieceStorage, type SeedFile } from './chunk-store.ts';
+import { encodeInfo, infoOf, PIECE_HASH_BYTES, type NarTorrent } from './canonical.ts';
+import { isLanAddress } from './endpoint.ts';
+import { PeerTable } from './peer-table.ts';
+import type { RateLimit } from './rate-limit.ts';
+import { SwarmDownload } from './swarm-download.ts';
+import { TorrentReader } from './torrent-reader.ts';
+import { announceLongRequests, setDownloadLimit, tuneWebTorrent } from './wire-tuning.ts';
+
+/** A torrent that may be seeded and the files behind it. */
+export interface Seed {
+  /** The canonical torrent of a NAR, or the bytes of a .torrent file. */
+  readonly torrent: NarTorrent | Uint8Array;
+  readonly files: readonly SeedFile[];
+}
+
+export interface SwarmOptions {
+  /** Address to listen on. Default: every address of the machine. */
+  readonly host?: string | undefined;
+  /** TCP port; 0 or nothing picks a free one. */
+  readonly port?: number | undefined;
+  /** What may be seeded, asked for when a peer names an infohash for the first time. Default: nothing. */
+  readonly seeds?: (infoHash: InfoHash) => Promise<Seed | undefined>;
+  /** Who may connect to us. `lan`: loopback and private addresses alone; `anyone`; `nobody`. Default: `lan`. */
+  readonly serves?: 'anyone' | 'lan' | 'nobody';
+  /** Limit for everything that comes in from peers. */
+  readonly downloadLimit?: RateLimit | undefined;
+  /** Told of things that concern no single download. */
+  readonly onWarning?: (message: string) => void;
+  /** Told of payload that went out. */
+  readonly onUpload?: (infoHash: InfoHash, bytes: number) => void;
+}
+
+/** A seed without peers is closed after so long, so that ten thousand seeds cost no more than the busy ones. */
+const IDLE_SEED_MS = 30_000;
+/** Azureus-style client id (BEP 20): NS, version 0.1.0.0. */
+const PEER_ID_PREFIX = '-NS0100-';
+const MAX_CONNECTIONS = 2000;
+
+/**
+ * The BitTorrent side of this process: one TCP port for every torrent that is downloaded or seeded. With
+ * wire-tuning.ts the only place that knows WebTorrent.
+ */
+export class Swarm implements AsyncDisposable {
+  /** What is known of the peers that were met. */
+  readonly peers = new PeerTable();
+  readonly #client: WebTorrent;
+  readonly #options: SwarmOptions;
+  readonly #torrents = new Map<InfoHash, Torrent>();
+  readonly #opening = new Map<InfoHash, Promise<Torrent | undefined>>();
+
+  private constructor(client: WebTorrent, options: SwarmOptions) {
+    this.#client = client;
+    this.#options = options;
+  }
+
+  /** Starts listening. @throws LISTEN_FAILED where the address or port cannot be had */
+  static async listen(options: SwarmOptions = {}): Promise<Swarm> {
+    tuneWebTorrent();
+    setDownloadLimit(options.downloadLimit);
+    const client = new WebTorrent({
+      // node:net takes the options object that WebTorrent passes on; a bare number would mean every address.
+      torrentPort: { port: options.port ?? 0, ...(options.host === undefined ? {} : { host: options.host }) },
+      peerId: Buffer.concat([Buffer.from(PEER_ID_PREFIX), randomBytes(6).toString('hex')].map((part) => Buffer.from(part))),
+      secure: 0, // MSE obfuscation costs a Diffie-Hellman exchange a connection: most of the time for small NARs
+      utp: false, // its sends stall at 60 MB/s on loopback and it needs a native build
+      dht: false, // one announce a cohort, made by dht.ts; not one a NAR
+      lsd: false, // as above, by lan.ts; WebTorrent's ends the torrent on a socket error
+      tracker: false,
+      utPex: false, // would hand a NAR's peers on to strangers
+      natUpnp: false, // opening ports in a router is the owner's decision
+      natPmp: false,
+      webSeeds: false, // URLs inside torrents are never followed
+      maxConns: MAX_CONNECTIONS,
+    });
+    const swarm = new Swarm(client, options);
+    client.get = (infoHash) => swarm.#open(infoHash as InfoHash).then((torrent) => torrent ?? null);
+    swarm.#guardConnections();
+    try {
+      await once(client, 'listening');
+    } catch (error) {
+      const address = `${options.host ?? '0.0.0.0'}:${options.port ?? 0}`;
+      throw new NarswarmError('LISTEN_FAILED', `cannot listen on ${address} (${(error as Error).message}): choose another --listen or --port`, {
+        cause: error,
+        facts: { address },
+      });
+    }
+    client.on('error', (error: Error) => options.onWarning?.(error.message));
+    return swarm;
+  }
+
+  /** TCP port that peers connect to. */
+  get port(): number {
+    return (this.#client._connPool.tcpServer.address() as AddressInfo).port;
+  }
+
+  /** Torrents that are open now, as seed or as download. */
+  get openTorrents(): number {
+    return this.#torrents.size;
+  }
+
+  /**
+   * Downloads the missing pieces of a NAR into `storage`.
+   *
+   * @param have says which pieces `storage` holds already
+   */
+  download(torrent: NarTorrent, storage: PieceStorage, have: (index: number) => boolean): SwarmDownload {
+    const pieces = Math.ceil(torrent.sizeBytes / torrent.pieceLength);
+    const bitfield = new Uint8Array(Math.ceil(pieces / 8));
+    for (let index = 0; index < pieces; index++) {
+      if (have(index)) bitfield[index >> 3] = (bitfield[index >> 3] ?? 0) | (0x80 >> (index & 7));
+    }
+    const handle = this.#add(torrent, {
+      preloadedStore: chunkStore(torrent.pieceLength, torrent.sizeBytes, storage),
+      bitfield,
+    });
+    this.#remember(torrent.infoHash, handle);
+    return new SwarmDownload(handle, this.peers);
+  }
+
+  /** Opens a torrent of which only the infohash is known (BEP 9): its metadata and single files come from peers. */
+  read(infoHash: InfoHash): TorrentReader {
+    const handle = this.#client.add(infoHash, {
+      ...TORRENT_OPTIONS,
+      deselect: true,
+      store: function MemoryChunkStore(pieceLength: number, options: { length: number }) {
+        return chunkStore(pieceLength, options.length, new MemoryStorage(pieceLength));
+      },
+    });
+    this.#prepare(handle);
+    this.#torrents.set(infoHash, handle);
+    handle.once('close', () => this.#torrents.delete(infoHash));
+    return new TorrentReader(handle, this.peers);
+  }
+
+  async close(): Promise<void> {
+    await new Promise<void>((resolve) => this.#client.destroy(() => resolve()));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** The torrent that a peer asked for by its infohash, opened as a seed if it may be. */
+  async #open(infoHash: InfoHash): Promise<Torrent | undefined> {
+    const known = this.#torrents.get(infoHash);
+    if (known !== undefined) return known;
+    let opening = this.#opening.get(infoHash);
+    if (opening === undefined) {
+      opening = this.#openSeed(infoHash).finally(() => this.#opening.delete(infoHash));
+      this.#opening.set(infoHash, opening);
+    }
+    return opening;
+  }
+
+  async #openSeed(infoHash: InfoHash): Promise<Torrent | undefined> {
+    const seed = await this.#options.seeds?.(infoHash).catch((error: unknown) => {
+      this.#options.onWarning?.(`cannot seed ${infoHash}: ${String(error)}`);
+      return undefined;
+    });
+    if (seed === undefined) return undefined;
+    const storage = new SeedStorage(seed.files);
+    const totalBytes = seed.files.reduce((sum, file) => sum + file.sizeBytes, 0);
+    const handle = this.#add(seed.torrent, {
+      // the gate has seen that the file is the one that was verified
+      skipVerify: true,
+      store: function SeedChunkStore(pieceLength: number) {
+        return chunkStore(pieceLength, totalBytes, storage);
+      },
+    });
+    this.#remember(infoHash, handle);
+    closeWhenIdle(handle);
+    await once(handle, 'ready');
+    return handle;
+  }
+
+  #add(torrent: NarTorrent | Uint8Array, options: Record<string, unknown>): Torrent {
+    const handle = this.#client.add('infoHash' in torrent ? parsed(torrent) : torrent, { ...TORRENT_OPTIONS, ...options });
+    this.#prepare(handle);
+    return handle;
+  }
+
+  #prepare(handle: Torrent): void {
+    handle.on('wire', announceLongRequests);
+    handle.on('upload', (bytes: number) => this.#options.onUpload?.(handle.infoHash as InfoHash, bytes));
+    handle.on('error', (error: Error | string) => this.#options.onWarning?.(`torrent ${handle.infoHash}: ${String(error)}`));
+  }
+
+  #remember(infoHash: InfoHash, handle: Torrent): void {
+    this.#torrents.set(infoHash, handle);
+    handle.once('close', () => {
+      if (this.#torrents.get(infoHash) === handle) this.#torrents.delete(infoHash);
+    });
+  }
+
+  /** Turns away whom the scope does not admit, before a byte is read; bounds what strangers can open. */
+  #guardConnections(): void {
+    const pool = this.#client._connPool;
+    const accept = pool._onConnection.bind(pool);
+    const serves = this.#options.serves ?? 'lan';
+    pool.tcpServer.maxConnections = MAX_CONNECTIONS;
+    pool._onConnection = (socket: Socket, type: string) => {
+      const allowed = serves === 'anyone' || (serves === 'lan' && isLanAddress(socket.remoteAddress ?? ''));
+      if (allowed) accept(socket, type);
+      else socket.destroy();
+    };
+  }
+}
+
+const TORRENT_OPTIONS = {
+  announce: [],
+  storeCacheSlots: 0, // its cache copies each piece once more; the page cache does that already
+  uploads: MAX_CONNECTIONS, // nobody trades here: whoever asks is served
+} as const;
+
+/** The object that parse-torrent would make of the .torrent file, without parsing. */
+function parsed(torrent: NarTorrent): object {
+  const { infoHash, name, sizeBytes, pieceLength, pieces } = torrent;
+  const hashes: string[] = [];
+  for (let at = 0; at < pieces.length; at += PIECE_HASH_BYTES) {
+    hashes.push(Buffer.from(pieces.buffer, pieces.byteOffset + at, PIECE_HASH_BYTES).toString('hex'));
+  }
+  const info = infoOf(torrent);
+  return {
+    infoHash,
+    info: { ...info, name: Buffer.from(info.name) },
+    infoBuffer: encodeInfo(torrent),
+    name,
+    length: sizeBytes,
+    pieceLength,
+    lastPieceLength: sizeBytes % pieceLength || pieceLength,
+    pieces: hashes,
+    files: [{ path: name, name, length: sizeBytes, offset: 0 }],
+    announce: [],
+    urlList: [],
+  };
+}
+
+function closeWhenIdle(handle: Torrent): void {
+  const timer = setInterval(() => {
+    if (handle.wires.length === 0) handle.destroy({});
+  }, IDLE_SEED_MS).unref();
+  handle.once('close', () => clearInterval(timer));
+}

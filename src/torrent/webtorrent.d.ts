@@ -1,0 +1,128 @@
+// The part of WebTorrent that narswarm uses, private members included: see wire-tuning.ts for why.
+declare module 'webtorrent' {
+  import type { EventEmitter } from 'node:events';
+  import type { Server, Socket } from 'node:net';
+  import type Torrent from 'webtorrent/lib/torrent.js';
+
+  export default class WebTorrent extends EventEmitter {
+    constructor(options: Record<string, unknown>);
+    add(torrent: object | string, options: Record<string, unknown>): Torrent;
+    get(infoHash: string): Promise<Torrent | null>;
+    destroy(callback: (error?: Error) => void): void;
+    torrents: Torrent[];
+    torrentPort: number;
+    _connPool: { tcpServer: Server; _onConnection(socket: Socket, type: string): void };
+  }
+}
+
+declare module 'webtorrent/lib/peer.js' {
+  import type { EventEmitter } from 'node:events';
+  import type { Socket } from 'node:net';
+  import type Wire from 'bittorrent-protocol';
+
+  export default class Peer extends EventEmitter {
+    addr: string;
+    conn: Socket | null;
+    wire: Wire | null;
+    destroyed: boolean;
+    retries: number;
+    destroy(error?: Error): void;
+    setThrottlePipes(): void;
+  }
+}
+
+declare module 'webtorrent/lib/torrent.js' {
+  import type { EventEmitter } from 'node:events';
+  import type Wire from 'bittorrent-protocol';
+  import type Piece from 'torrent-piece';
+  import type Peer from 'webtorrent/lib/peer.js';
+
+  export interface TorrentFile {
+    readonly name: string;
+    readonly path: string;
+    readonly length: number;
+    readonly offset: number;
+    readonly done: boolean;
+    _startPiece: number;
+    _endPiece: number;
+    select(priority?: number): void;
+    once(event: 'done', listener: () => void): void;
+    removeListener(event: 'done', listener: () => void): void;
+  }
+
+  export default class Torrent extends EventEmitter {
+    readonly infoHash: string;
+    readonly files: TorrentFile[];
+    readonly length: number;
+    readonly pieceLength: number;
+    readonly metadata: Uint8Array | null;
+    readonly ready: boolean;
+    readonly done: boolean;
+    readonly destroyed: boolean;
+    readonly wires: Wire[];
+    readonly bitfield: { get(index: number): boolean };
+    pieces: (Piece | null)[];
+    store: {
+      put(index: number, bytes: Uint8Array, done: (error?: Error | null) => void): void;
+      get(index: number, range: { offset: number; length: number }, done: (error: Error | null, bytes: Uint8Array) => void): void;
+    };
+    _hashes: string[];
+    _peers: Map<string, Peer>;
+    _selections: Iterable<{ from: number; to: number; offset: number }>;
+    addPeer(address: string, source?: string): boolean;
+    removePeer(address: string): void;
+    destroy(options: Record<string, unknown>, callback?: () => void): void;
+    _destroy(error: Error): void;
+    _markVerified(index: number): void;
+    _checkDone(): boolean;
+    _update(): void;
+    _updateWire(wire: Wire): void;
+    _debug(...parts: unknown[]): void;
+  }
+}
+
+declare module 'torrent-piece' {
+  export default class Piece {
+    static BLOCK_LENGTH: number;
+    constructor(length: number);
+    readonly length: number;
+    sources: unknown[] | null;
+    reserve(): number;
+    cancel(block: number): void;
+    set(block: number, bytes: Uint8Array, source: unknown): boolean;
+    flush(): Uint8Array;
+  }
+}
+
+declare module 'bittorrent-protocol' {
+  import type { EventEmitter } from 'node:events';
+
+  export default class Wire extends EventEmitter {
+    readonly destroyed: boolean;
+    write(bytes: Uint8Array): boolean;
+    pause(): void;
+    resume(): void;
+    destroy(): void;
+    peerId: string;
+    peerChoking: boolean;
+    hasFast: boolean;
+    peerPieces: { get(index: number): boolean };
+    requests: unknown[];
+    downloaded: number;
+    remoteAddress?: string;
+    remotePort?: number;
+    extendedHandshake: Record<string, unknown>;
+    peerExtendedHandshake: Record<string, unknown>;
+    downloadSpeed(bytes?: number): number;
+    have(index: number): void;
+    request(piece: number, offset: number, length: number, done: (error: Error | null, bytes: Uint8Array) => void): void;
+    setTimeout(milliseconds: number, unref?: boolean): void;
+    _debug(...parts: unknown[]): void;
+    _write(bytes: Uint8Array, done: (error?: Error | null) => void): void;
+    _buffer: Uint8Array[];
+    _bufferSize: number;
+    _parserSize: number;
+    _processBuffer(): void;
+    _onMessageLength(buffer: Uint8Array): void;
+  }
+}

@@ -1,0 +1,174 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Fault } from '../support/http-cache.ts';
+import { Collector, type Fixture, NAR, startFixture } from './http-fixture.ts';
+
+const sizeBytes = NAR.length;
+
+async function fetchNar(
+  { client, narUrl }: Fixture,
+  options: { offset?: number; sizeBytes?: number; end?: number } = { sizeBytes },
+): Promise<Buffer> {
+  const collector = new Collector(options.offset);
+  const { bytes } = await client.download(narUrl, { ...options, sink: collector.sink });
+  assert.equal(bytes, collector.bytes.length);
+  return collector.bytes;
+}
+
+function listRanges({ cache }: Fixture): (string | undefined)[] {
+  return cache.requests.map(({ range }) => range);
+}
+
+describe('download', { timeout: 20_000 }, () => {
+  it('asks for a whole NAR without Range, and reports its progress', async () => {
+    await using fixture = await startFixture();
+    let bytes = 0;
+    const collector = new Collector();
+    const onProgress = (more: number): void => void (bytes += more);
+    await fixture.client.download(fixture.narUrl, { sizeBytes, sink: collector.sink, onProgress });
+    assert.ok(collector.bytes.equals(NAR));
+    assert.equal(bytes, sizeBytes);
+    assert.deepEqual(listRanges(fixture), [undefined]);
+    assert.ok((await fetchNar(fixture, {})).equals(NAR));
+  });
+
+  it('asks for a part by Range', async () => {
+    await using fixture = await startFixture();
+    assert.ok((await fetchNar(fixture, { offset: 100, sizeBytes })).equals(NAR.subarray(100)));
+    assert.ok((await fetchNar(fixture, { offset: 100, end: 300, sizeBytes })).equals(NAR.subarray(100, 300)));
+    assert.ok((await fetchNar(fixture, { end: 300 })).equals(NAR.subarray(0, 300)));
+    assert.ok((await fetchNar(fixture, { offset: 100 })).equals(NAR.subarray(100)));
+    assert.deepEqual(listRanges(fixture), [`bytes=100-${sizeBytes - 1}`, 'bytes=100-299', 'bytes=0-299', 'bytes=100-']);
+  });
+
+  it('asks for nothing where nothing is missing', async () => {
+    await using fixture = await startFixture();
+    assert.equal((await fetchNar(fixture, { offset: sizeBytes, sizeBytes })).length, 0);
+    assert.equal(fixture.cache.requests.length, 0);
+  });
+
+  const recoverable: Fault[] = [
+    { kind: 'cut', afterBytes: 50_000, times: 5 },
+    { kind: 'stall', afterBytes: 50_000, times: 3 },
+    { kind: 'shorter', afterBytes: 50_000, times: 3 },
+    { kind: 'cut', times: 2 },
+    { kind: 'stall-headers', times: 2 },
+    { kind: 'status', status: 502, times: 2 },
+  ];
+  for (const fault of recoverable) {
+    for (const known of [true, false]) {
+      // Only the caller can tell that a well-formed body is too short.
+      if (fault.kind === 'shorter' && !known) continue;
+      const size = known ? 'known' : 'unknown';
+      it(`goes on after ${fault.kind} at ${fault.afterBytes ?? 0}, ${fault.times} times, size ${size}`, async () => {
+        await using fixture = await startFixture();
+        fixture.cache.faults = [{ ...fault }];
+        assert.ok((await fetchNar(fixture, known ? { sizeBytes } : {})).equals(NAR));
+        assert.ok(fixture.cache.bytesSent() < sizeBytes + 10_000, 'what had arrived was not asked for again');
+      });
+    }
+  }
+
+  it('reads past what it has when the server ignores Range', async () => {
+    await using fixture = await startFixture();
+    fixture.cache.faults = [{ kind: 'cut', afterBytes: 120_000, times: 1 }, { kind: 'ignore-range' }];
+    assert.ok((await fetchNar(fixture)).equals(NAR));
+    assert.deepEqual(listRanges(fixture).length, 2);
+    assert.ok((await fetchNar(fixture, { offset: 1_000, end: 90_000 })).equals(NAR.subarray(1_000, 90_000)));
+    assert.ok((await fetchNar(fixture, { offset: 1_000, end: 90_000, sizeBytes })).equals(NAR.subarray(1_000, 90_000)));
+  });
+
+  it('passes corrupt bytes on: the hash is its caller’s to check', async () => {
+    await using fixture = await startFixture();
+    fixture.cache.faults = [{ kind: 'corrupt', afterBytes: 7 }];
+    const body = await fetchNar(fixture);
+    assert.equal(body.length, sizeBytes);
+    assert.notEqual(body[7], NAR[7]);
+  });
+
+  it('holds the server back while the sink is busy, without calling that a stall', async () => {
+    await using fixture = await startFixture({ retries: 0 });
+    let running = 0;
+    const sink = async (): Promise<void> => {
+      assert.equal((running += 1), 1);
+      await sleep(1);
+      running -= 1;
+    };
+    assert.deepEqual(await fixture.client.download(fixture.narUrl, { sizeBytes, sink }), { bytes: sizeBytes });
+    let isFirst = true;
+    const slowOnce = async (): Promise<void> => {
+      if (isFirst) await sleep(400); // more than stallTimeoutMs
+      isFirst = false;
+    };
+    assert.deepEqual(await fixture.client.download(fixture.narUrl, { sizeBytes, sink: slowOnce }), {
+      bytes: sizeBytes,
+    });
+  });
+
+  it('survives a slow server that never stalls', async () => {
+    await using fixture = await startFixture({ retries: 0 });
+    fixture.cache.faults = [{ kind: 'slow', rateBytesPerSec: 400_000 }];
+    assert.ok((await fetchNar(fixture)).equals(NAR));
+  });
+});
+
+describe('download gives up', { timeout: 20_000 }, () => {
+  const refused: [string, Fault[], { offset?: number; sizeBytes?: number }, object, number][] = [
+    ['404', [{ kind: 'status', status: 404 }], {}, { code: 'HTTP_NOT_FOUND' }, 1],
+    ['403', [{ kind: 'status', status: 403 }], {}, { code: 'HTTP_NOT_FOUND' }, 1],
+    ['410', [{ kind: 'status', status: 410 }], {}, { code: 'HTTP_NOT_FOUND' }, 1],
+    ['400', [{ kind: 'status', status: 400 }], {}, { code: 'HTTP_FAILED' }, 1],
+    ['416', [], { offset: sizeBytes + 5 }, { code: 'HTTP_FAILED', message: /416/ }, 1],
+    ['lasting 503', [{ kind: 'status' }], {}, { code: 'HTTP_FAILED', message: /3 attempts/ }, 3],
+    ['cuts without progress', [{ kind: 'cut' }], { sizeBytes }, { code: 'HTTP_TRUNCATED' }, 3],
+    ['stalls without progress', [{ kind: 'stall' }], { sizeBytes }, { code: 'HTTP_STALLED' }, 3],
+    ['another Content-Length', [], { sizeBytes: sizeBytes + 1 }, { code: 'SIZE_MISMATCH' }, 1],
+    ['another Content-Range total', [], { offset: 9, sizeBytes: sizeBytes + 1 }, { code: 'SIZE_MISMATCH' }, 1],
+    ['a longer body', [{ kind: 'longer' }], { sizeBytes }, { code: 'SIZE_MISMATCH' }, 1],
+    ['a longer part', [{ kind: 'longer' }], { offset: 9, sizeBytes }, { code: 'SIZE_MISMATCH' }, 1],
+    [
+      'a wrong Content-Range, twice',
+      [{ kind: 'wrong-content-range' }],
+      { offset: 9, sizeBytes },
+      { code: 'HTTP_FAILED', message: /Content-Range bytes 10-/ },
+      2,
+    ],
+  ];
+  for (const [name, faults, options, failure, requests] of refused) {
+    it(`on ${name}`, async () => {
+      await using fixture = await startFixture();
+      fixture.cache.faults = faults;
+      await assert.rejects(fetchNar(fixture, options), failure);
+      assert.equal(fixture.cache.requests.length, requests);
+    });
+  }
+
+  it('after 50 resumptions, whatever they gained', async () => {
+    await using fixture = await startFixture();
+    fixture.cache.faults = [{ kind: 'cut', afterBytes: 10 }];
+    await assert.rejects(fetchNar(fixture), { code: 'HTTP_TRUNCATED', message: /51 attempts/ });
+    assert.equal(fixture.cache.requests.length, 51);
+  });
+
+  it('with what the sink threw, unchanged, and without another attempt', async () => {
+    await using fixture = await startFixture();
+    const full = Object.assign(new Error('disk full'), { code: 'ENOSPC' });
+    const sink = (): void => {
+      throw full;
+    };
+    await assert.rejects(fixture.client.download(fixture.narUrl, { sizeBytes, sink }), (error) => error === full);
+    assert.equal(fixture.cache.requests.length, 1);
+  });
+
+  it("with the signal's reason, in the middle of a body", async () => {
+    await using fixture = await startFixture({ stallTimeoutMs: 60_000 });
+    fixture.cache.faults = [{ kind: 'stall', afterBytes: 1_000 }];
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    const sink = (): void => controller.abort(reason);
+    const { signal } = controller;
+    const running = fixture.client.download(fixture.narUrl, { sizeBytes, sink, signal });
+    await assert.rejects(running, (error) => error === reason);
+  });
+});

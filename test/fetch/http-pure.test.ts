@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { redactUrl } from '../../src/fetch/http/failure.ts';
+import { formatRange, parseContentLength, parseContentRange } from '../../src/fetch/http/range.ts';
+import { resolveRedirect } from '../../src/fetch/http/redirect.ts';
+import { computeBackoffMs, parseRetryAfterMs } from '../../src/fetch/http/retry.ts';
+
+describe('ranges', () => {
+  it('are exclusive here and inclusive on the wire', () => {
+    assert.equal(formatRange(10, 20), 'bytes=10-19');
+    assert.equal(formatRange(10, Infinity), 'bytes=10-');
+    assert.deepEqual(parseContentRange('bytes 10-19/100'), { start: 10, end: 20, sizeBytes: 100 });
+    assert.deepEqual(parseContentRange('Bytes 0-0/*'), { start: 0, end: 1, sizeBytes: undefined });
+  });
+
+  for (const value of [
+    undefined,
+    '',
+    'bytes',
+    'items 0-1/2',
+    'bytes 2-1/5',
+    'bytes 0-5/5',
+    'bytes */5',
+    'bytes 0-1',
+    'bytes -1-1/2',
+  ]) {
+    it(`make nothing of ${JSON.stringify(value)}`, () => assert.equal(parseContentRange(value), undefined));
+  }
+
+  it('make nothing of a malformed Content-Length', () => {
+    assert.equal(parseContentLength('12'), 12);
+    for (const value of [undefined, '', '-1', '1.5', '0x10']) assert.equal(parseContentLength(value), undefined);
+  });
+});
+
+describe('Retry-After', () => {
+  const now = Date.parse('2026-01-01T00:00:00Z');
+  it('is seconds or a date, from 0 to 30 s', () => {
+    assert.equal(parseRetryAfterMs('7', now), 7_000);
+    assert.equal(parseRetryAfterMs('Thu, 01 Jan 2026 00:00:05 GMT', now), 5_000);
+    assert.equal(parseRetryAfterMs('86400', now), 30_000);
+    assert.equal(parseRetryAfterMs('Fri, 02 Jan 2026 00:00:00 GMT', now), 30_000);
+    assert.equal(parseRetryAfterMs('Wed, 31 Dec 2025 00:00:00 GMT', now), 0);
+    assert.equal(parseRetryAfterMs('soon', now), undefined);
+    assert.equal(parseRetryAfterMs(undefined, now), undefined);
+  });
+});
+
+describe('backoff', () => {
+  it('doubles up to 10 s, with full jitter', () => {
+    const longest = [1, 2, 3, 20].map((failures) => computeBackoffMs(failures, 250, () => 1));
+    assert.deepEqual(longest, [250, 500, 1_000, 10_000]);
+    assert.equal(
+      computeBackoffMs(3, 250, () => 0.5),
+      500,
+    );
+    assert.equal(
+      computeBackoffMs(3, 250, () => 0),
+      0,
+    );
+  });
+});
+
+describe('redactUrl', () => {
+  it('shows neither user, password, query nor fragment', () => {
+    assert.equal(
+      redactUrl('https://user:secret@cache.example.org:8443/a?token=1#f'),
+      'https://cache.example.org:8443/a',
+    );
+  });
+});
+
+describe('resolveRedirect', () => {
+  it('never leads from https to http', () => {
+    const from = new URL('https://cache.example.org/a/b');
+    assert.equal(resolveRedirect(302, '../c', from, 0).href, 'https://cache.example.org/c');
+    assert.equal(resolveRedirect(302, 'https://cdn.example.org/', from, 4).href, 'https://cdn.example.org/');
+    assert.throws(() => resolveRedirect(302, 'http://cache.example.org/a/b', from, 0), /refused/);
+    assert.throws(() => resolveRedirect(302, undefined, from, 0), /Location/);
+    assert.equal(resolveRedirect(302, 'https://h/', new URL('http://h/'), 0).protocol, 'https:');
+  });
+});

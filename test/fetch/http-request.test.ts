@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { describe, it } from 'node:test';
+import { HttpClient } from '../../src/fetch/http/client.ts';
+import { readPort } from '../support/http-cache.ts';
+import { CACHE_INFO, Collector, NAR, startFixture } from './http-fixture.ts';
+
+async function serve(listener: RequestListener): Promise<{ url: string } & AsyncDisposable> {
+  const server = createServer(listener).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    url: `http://127.0.0.1:${readPort(server)}`,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
+
+describe('a request', { timeout: 20_000 }, () => {
+  it('asks for identity, names itself, and sends the credentials of its URL', async () => {
+    let headers: IncomingMessage['headers'] = {};
+    await using server = await serve((request, response) => {
+      headers = request.headers;
+      response.end('x');
+    });
+    await using client = new HttpClient({ userAgent: 'test/1' });
+    await client.getBytes(server.url.replace('//', '//us%40er:p%3Aw@'), { maxBytes: 1 });
+    assert.equal(headers['accept-encoding'], 'identity');
+    assert.equal(headers['user-agent'], 'test/1');
+    assert.equal(headers.authorization, `Basic ${Buffer.from('us@er:p:w').toString('base64')}`);
+  });
+
+  it('refuses a body that is encoded all the same', async () => {
+    await using server = await serve((_, response) => response.setHeader('content-encoding', 'gzip').end('x'));
+    await using client = new HttpClient();
+    await assert.rejects(client.getBytes(server.url, { maxBytes: 9 }), { code: 'HTTP_FAILED', message: /gzip/ });
+  });
+
+  it('takes a 206 that is shorter than asked for, and asks for the rest', async () => {
+    await using server = await serve((request, response) => {
+      const start = Number(/bytes=(\d+)/.exec(request.headers.range ?? '')?.[1]);
+      const part = NAR.subarray(start, start + 60_000);
+      response.setHeader('content-range', `bytes ${start}-${start + part.length - 1}/${NAR.length}`);
+      response.writeHead(206).end(part);
+    });
+    await using client = new HttpClient({ backoffMs: 1, retries: 1 });
+    const collector = new Collector(10);
+    await client.download(server.url, { offset: 10, sizeBytes: NAR.length, sink: collector.sink });
+    assert.ok(collector.bytes.equals(NAR.subarray(10)));
+  });
+
+  it('refuses a 206 that is wider than asked for', async () => {
+    await using server = await serve((_, response) => {
+      response.setHeader('content-range', `bytes 10-99/${NAR.length}`);
+      response.writeHead(206).end(NAR.subarray(10, 100));
+    });
+    await using client = new HttpClient({ backoffMs: 1 });
+    const { sink } = new Collector(10);
+    const failure = { code: 'HTTP_FAILED', message: /2 attempts.*bytes 10-99/ };
+    await assert.rejects(client.download(server.url, { offset: 10, end: 20, sink }), failure);
+  });
+
+  it('leaves a body that ignores Range as soon as it has its part', async () => {
+    await using server = await serve((_, response) => {
+      response.setHeader('content-length', NAR.length).write(NAR.subarray(0, 50)); // and no more
+    });
+    await using client = new HttpClient({ stallTimeoutMs: 60_000 });
+    const collector = new Collector(10);
+    await client.download(server.url, { offset: 10, end: 20, sink: collector.sink });
+    assert.ok(collector.bytes.equals(NAR.subarray(10, 20)));
+  });
+});
+
+describe('redirects', { timeout: 20_000 }, () => {
+  for (const status of [301, 302, 303, 307, 308]) {
+    it(`are followed (${status}), with the Range`, async () => {
+      await using fixture = await startFixture();
+      const location = '/nar/x.nar.xz';
+      fixture.cache.faults = [{ kind: 'redirect', match: /old/, status, location }];
+      const collector = new Collector(5);
+      const options = { offset: 5, sizeBytes: NAR.length, sink: collector.sink };
+      await fixture.client.download(`${fixture.cache.url}/old`, options);
+      assert.ok(collector.bytes.equals(NAR.subarray(5)));
+    });
+  }
+
+  it('take no credentials to another origin', async () => {
+    let authorization: string | undefined = 'none yet';
+    await using other = await serve((request, response) => {
+      authorization = request.headers.authorization;
+      response.end('x');
+    });
+    await using fixture = await startFixture();
+    fixture.cache.faults = [{ kind: 'redirect', location: `${other.url}/x` }];
+    await fixture.client.getBytes(fixture.infoUrl.replace('//', '//user:pw@'), { maxBytes: 1 });
+    assert.equal(authorization, undefined);
+  });
+
+  it('are followed five times, not six', async () => {
+    await using fixture = await startFixture();
+    fixture.cache.faults = [{ kind: 'redirect', times: 5, location: '/nix-cache-info' }];
+    assert.deepEqual(await fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 }), CACHE_INFO);
+    fixture.cache.resetCounts();
+    fixture.cache.faults = [{ kind: 'redirect', location: '/nix-cache-info' }];
+    const failure = { code: 'HTTP_FAILED', message: /more than 5 redirects/ };
+    await assert.rejects(fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 }), failure);
+    assert.equal(fixture.cache.requests.length, 6);
+  });
+
+  for (const location of ['file:///etc/passwd', 'ftp://127.0.0.1/x', 'http://[']) {
+    it(`to ${location} are refused`, async () => {
+      await using fixture = await startFixture();
+      fixture.cache.faults = [{ kind: 'redirect', location }];
+      await assert.rejects(fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 }), {
+        code: 'HTTP_FAILED',
+        message: /redirect/,
+      });
+      assert.equal(fixture.cache.requests.length, 1);
+    });
+  }
+});
+
+describe('the proxy of the environment', { timeout: 20_000 }, () => {
+  it('carries the requests, unless no_proxy names the host', async (context) => {
+    await using fixture = await startFixture();
+    let carried = 0;
+    const proxy = createServer().listen(0, '127.0.0.1');
+    proxy.on('connect', (request: IncomingMessage, client: Socket) => {
+      carried += 1;
+      const upstream = connect(Number(request.url?.split(':')[1]), '127.0.0.1', () => {
+        client.write('HTTP/1.1 200 OK\r\n\r\n');
+        upstream.pipe(client).pipe(upstream);
+      });
+      upstream.on('error', () => client.destroy());
+      client.on('error', () => upstream.destroy());
+    });
+    proxy.on('request', (request, response) => {
+      carried += 1;
+      void fetch(request.url ?? '').then(async (answer) => response.end(Buffer.from(await answer.arrayBuffer())));
+    });
+    await once(proxy, 'listening');
+    context.after(() => {
+      delete process.env['http_proxy'];
+      delete process.env['no_proxy'];
+      proxy.closeAllConnections();
+      proxy.close();
+    });
+    process.env['http_proxy'] = `http://127.0.0.1:${readPort(proxy)}`;
+    await using proxied = new HttpClient({ retries: 0 });
+    assert.deepEqual(await proxied.getBytes(fixture.infoUrl, { maxBytes: 100 }), CACHE_INFO);
+    assert.equal(carried, 1);
+    process.env['no_proxy'] = '127.0.0.1';
+    await using direct = new HttpClient({ retries: 0 });
+    assert.deepEqual(await direct.getBytes(fixture.infoUrl, { maxBytes: 100 }), CACHE_INFO);
+    assert.equal(carried, 1);
+  });
+});

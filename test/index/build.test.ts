@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { buildIndex } from '../../src/index/build.ts';
+import { parseManifest } from '../../src/index/manifest.ts';
+import { torrentOfRecord } from '../../src/index/record.ts';
+import { assertShard, decodeShard, shardPrefix } from '../../src/index/shard.ts';
+import { parseNarInfo, withExtra } from '../../src/nix/narinfo.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { parseStorePath, storeHashOf } from '../../src/nix/store-path.ts';
+import { syntheticRecords } from '../bench/records.ts';
+import { failsWith, readNarInfo, TOP } from '../nix/fixtures.ts';
+import { FIXTURES, GOLDEN, KEY, NOW, RECORDS } from './fixtures.ts';
+
+const buildOf = (records: typeof RECORDS) => () => buildIndex({ ...GOLDEN, records });
+const EXPECTED = { publicKey: KEY.publicKey, salt: 'desktop', now: NOW };
+
+test('builds the golden map', { skip: process.versions['zstd'] === '1.5.7' ? false : 'another zstd' }, () => {
+  const { manifest, shards } = buildIndex(GOLDEN);
+  assert.deepEqual(Buffer.from(manifest), readFileSync(new URL('manifest', FIXTURES)));
+  assert.deepEqual([...shards.keys()], ['']);
+  assert.deepEqual(Buffer.from(shards.get('')!), readFileSync(new URL('shards/all.zst', FIXTURES)));
+});
+
+test('every record is found by its store hash, in the shard that the manifest lists', () => {
+  const records = syntheticRecords(2000);
+  const { manifest: bytes, shards } = buildIndex({ ...GOLDEN, records });
+  const manifest = parseManifest(bytes, EXPECTED);
+  assert.equal(manifest.prefixLength, 1);
+  assert.equal(manifest.recordCount, 2000);
+  assert.deepEqual(
+    manifest.shards.map(({ prefix }) => prefix),
+    [...shards.keys()],
+  );
+  assert.deepEqual([...shards.keys()], [...shards.keys()].toSorted());
+
+  const decoded = new Map(
+    manifest.shards.map((entry) => {
+      const shard = shards.get(entry.prefix)!;
+      assertShard(entry, shard);
+      return [entry.prefix, decodeShard(shard, { maxBytes: 10_000_000 })];
+    }),
+  );
+  for (const record of records) {
+    const storeHash = storeHashOf(record.storePath);
+    const found: NarInfo | undefined = decoded.get(shardPrefix(storeHash, manifest.prefixLength))?.get(storeHash);
+    assert.deepEqual(found, record);
+    assert.ok(torrentOfRecord(record));
+  }
+});
+
+test('the same records give the same bytes, and one record changed changes one shard', () => {
+  const records = syntheticRecords(1000);
+  const first = buildIndex({ ...GOLDEN, records });
+  assert.deepEqual(buildIndex({ ...GOLDEN, records: records.toReversed() }), first);
+  const changed = records.with(500, withExtra(records[500]!, 'System', 'x86_64-linux'));
+  const second = buildIndex({ ...GOLDEN, records: changed, seq: 43 });
+  const differing = [...first.shards].filter(
+    ([prefix, bytes]) => !Buffer.from(bytes).equals(second.shards.get(prefix)!),
+  );
+  assert.deepEqual(
+    differing.map(([prefix]) => prefix),
+    [storeHashOf(records[500]!.storePath).slice(0, 1)],
+  );
+});
+
+test('a map may be empty, and a record may have no torrent', () => {
+  const empty = buildIndex({ ...GOLDEN, records: [] });
+  assert.equal(empty.shards.size, 0);
+  assert.deepEqual(parseManifest(empty.manifest, EXPECTED).shards, []);
+  assert.equal(buildIndex({ ...GOLDEN, records: [parseNarInfo(readNarInfo(TOP))] }).shards.size, 1);
+});
+
+test('records that do not belong together are refused', () => {
+  const [record] = RECORDS;
+  const elsewhere = { ...record!, storePath: parseStorePath(`/gnu/store/${TOP}-top`) };
+  const unfit = withExtra(record!, 'InfoHash', '0'.repeat(40));
+  assert.throws(
+    buildOf([elsewhere]),
+    failsWith('INDEX_INVALID', /\/gnu\/store.* is not in the store directory \/nix\/store/),
+  );
+  assert.throws(buildOf([unfit]), failsWith('INDEX_INVALID', /InfoHash/));
+  assert.throws(buildOf([record!, record!]), failsWith('INDEX_INVALID', /two records/));
+  assert.throws(() => buildIndex({ ...GOLDEN, seq: 0 }), failsWith('INDEX_INVALID', /Seq/));
+});

@@ -1,0 +1,324 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import * as fc from 'fast-check';
+import { MAX_MANIFEST_BYTES, parseManifest, signManifest } from '../../src/index/manifest.ts';
+import type { Manifest } from '../../src/index/manifest.ts';
+import { shardEntryOf } from '../../src/index/shard.ts';
+import { parseStorePath } from '../../src/nix/store-path.ts';
+import { failsWith, TOP } from '../nix/fixtures.ts';
+import { anyManifest, FIXTURES, flipBit, GOLDEN, KEY, NOW, OTHER_KEY, throwsOnlyOwnErrors } from './fixtures.ts';
+
+const BYTES = readFileSync(new URL('manifest', FIXTURES));
+const TEXT = BYTES.toString().replace(/Sig: .*\n$/, '');
+const EXPECTED = { publicKey: KEY.publicKey, salt: 'desktop', now: NOW };
+const MANIFEST = parseManifest(BYTES, EXPECTED);
+
+/** Signed with the key that is expected, so only the text is to blame for a refusal. */
+function sign(text: string | Buffer, prefix = 'narswarm manifest 1\n'): Buffer {
+  const message = Buffer.concat([Buffer.from(prefix), Buffer.from(text)]);
+  return Buffer.from(`${String(text)}Sig: ${Buffer.from(KEY.sign(message)).toString('base64')}\n`);
+}
+
+/** A line of so many bytes that every reader skips. */
+function unknownLine(sizeBytes: number): string {
+  return `Mirror: ${'x'.repeat(sizeBytes - 'Mirror: \n'.length)}\n`;
+}
+
+/** TEXT with one line put otherwise. */
+function altered(key: string, value: string): string {
+  const line = new RegExp(`^${key}: .*$`, 'm');
+  assert.match(TEXT, line);
+  return TEXT.replace(line, () => `${key}: ${value}`);
+}
+
+function parseAt(time: string, allowExpired = false): Manifest {
+  return parseManifest(BYTES, { ...EXPECTED, now: new Date(time), allowExpired });
+}
+
+function parseSigned(text: string): Manifest {
+  return parseManifest(sign(text), EXPECTED);
+}
+
+test('reads and writes the golden manifest', () => {
+  const { records, key, ...decided } = GOLDEN;
+  const shard = readFileSync(new URL('shards/all.zst', FIXTURES));
+  const manifest = { ...decided, recordCount: records.length, prefixLength: 0, shards: [shardEntryOf('', shard)] };
+  assert.deepEqual(MANIFEST, manifest);
+  assert.deepEqual(Buffer.from(signManifest(manifest, key)), BYTES);
+});
+
+test('parse reads back what sign wrote', () => {
+  fc.assert(
+    fc.property(anyManifest, (manifest) => {
+      const expected = {
+        publicKey: KEY.publicKey,
+        salt: manifest.salt,
+        now: manifest.created,
+        lowestSeq: manifest.seq,
+      };
+      assert.deepEqual(parseManifest(signManifest(manifest, KEY), expected), manifest);
+    }),
+  );
+});
+
+test('milliseconds are dropped', () => {
+  const created = new Date('2026-01-31T03:00:00.999Z');
+  const bytes = signManifest({ ...MANIFEST, created }, KEY);
+  assert.deepEqual(Buffer.from(bytes), BYTES);
+});
+
+test('any bit of it changed is a signature that does not fit', () => {
+  for (let bit = 0; bit < BYTES.length * 8; bit++) {
+    assert.throws(() => parseManifest(flipBit(BYTES, bit), EXPECTED), failsWith('INDEX_SIGNATURE'), `bit ${bit}`);
+  }
+});
+
+test('each line changed, taken out or doubled is a signature that does not fit', () => {
+  const lines = BYTES.toString().split(/(?<=\n)/);
+  for (const [index, line] of lines.entries()) {
+    for (const instead of ['', line + line, line.replace(/.\n$/, '\n'), line.replace(': ', ': 1')]) {
+      const bytes = Buffer.from(lines.with(index, instead).join(''));
+      assert.throws(() => parseManifest(bytes, EXPECTED), failsWith('INDEX_SIGNATURE'), instead);
+    }
+  }
+});
+
+test('the signature must be the last line, whole and canonical', () => {
+  const text = BYTES.toString();
+  for (const broken of ['', TEXT, text.slice(0, -1), `${text}\n`, `${text}Seq: 43\n`, text.replace('Sig: ', 'Sig:')]) {
+    assert.throws(() => parseManifest(Buffer.from(broken), EXPECTED), failsWith('INDEX_SIGNATURE', /cut short/));
+  }
+  for (const broken of [text.replace(/=\n$/, '\n'), text.replace(/(Sig: .*)\n$/, '$1=\n'), `${TEXT}Sig: AAAA\n`]) {
+    assert.throws(() => parseManifest(Buffer.from(broken), EXPECTED), failsWith('INDEX_SIGNATURE', /not signed by/));
+  }
+  assert.throws(() => parseManifest(BYTES.subarray(TEXT.length), EXPECTED), failsWith('INDEX_SIGNATURE', /cut short/));
+});
+
+test('the signature covers what it is for, and counts for one key', () => {
+  assert.deepEqual(parseManifest(sign(TEXT), EXPECTED), MANIFEST);
+  for (const prefix of ['', 'narswarm manifest 2\n']) {
+    assert.throws(() => parseManifest(sign(TEXT, prefix), EXPECTED), failsWith('INDEX_SIGNATURE', /not signed by/));
+  }
+  const { publicKey } = OTHER_KEY;
+  assert.throws(() => parseManifest(BYTES, { ...EXPECTED, publicKey }), failsWith('INDEX_SIGNATURE', /not signed by/));
+});
+
+test('the signature comes before the text: garbage that is not signed is never read', () => {
+  const bytes = Buffer.from(altered('Narswarm', '99') + BYTES.toString().slice(TEXT.length));
+  assert.throws(() => parseManifest(bytes, EXPECTED), failsWith('INDEX_SIGNATURE'));
+});
+
+test('the key and the salt in the text are the ones of the address', () => {
+  const otherKey = altered('PublicKey', Buffer.from(OTHER_KEY.publicKey).toString('hex'));
+  assert.throws(() => parseSigned(otherKey), failsWith('INDEX_SIGNATURE', /names another key/));
+  const laptop = { ...EXPECTED, salt: 'laptop' };
+  assert.throws(() => parseManifest(BYTES, laptop), failsWith('INDEX_SIGNATURE', /map "desktop", not "laptop"/));
+  assert.throws(() => parseManifest(BYTES, { ...EXPECTED, salt: '' }), failsWith('INDEX_SIGNATURE', /not ""/));
+  const { salt: _, ...anySalt } = EXPECTED;
+  assert.deepEqual(parseManifest(BYTES, anySalt), MANIFEST);
+});
+
+test('a manifest counts until it expires', () => {
+  assert.deepEqual(parseAt('2026-02-14T02:59:59Z'), MANIFEST);
+  const expired = failsWith('INDEX_EXPIRED', /expired at 2026-02-14T03:00:00/);
+  assert.throws(() => parseAt('2026-02-14T03:00:00Z'), expired);
+  assert.throws(() => parseAt('2030-01-01T00:00:00Z'), expired);
+  assert.deepEqual(parseAt('2030-01-01T00:00:00Z', true), MANIFEST);
+});
+
+test('a manifest from the future passes within a day of skew', () => {
+  assert.deepEqual(parseAt('2026-01-30T03:00:00Z'), MANIFEST);
+  assert.throws(() => parseAt('2026-01-30T02:59:59Z'), failsWith('INDEX_INVALID', /is the clock right/));
+});
+
+test('a seq below the lowest is refused, also where an expired manifest passes', () => {
+  assert.deepEqual(parseManifest(BYTES, { ...EXPECTED, lowestSeq: 42 }), MANIFEST);
+  for (const allowExpired of [false, true]) {
+    const expected = { ...EXPECTED, lowestSeq: 43, allowExpired };
+    assert.throws(() => parseManifest(BYTES, expected), failsWith('INDEX_ROLLBACK', /seq 42, but 43/));
+  }
+});
+
+test('a later version is refused with the way out', () => {
+  for (const key of ['Narswarm', 'PieceLengthVersion']) {
+    assert.throws(() => parseSigned(altered(key, '2')), failsWith('INDEX_INVALID', /update narswarm/));
+  }
+  const strange = `Narswarm: 2\nNews: all of it\n`;
+  assert.throws(() => parseSigned(strange), failsWith('INDEX_INVALID', /update narswarm/));
+});
+
+test('unknown keys are skipped, even repeated', () => {
+  assert.deepEqual(parseSigned(`${TEXT}Mirror: x\nMirror: x\nMirror: \n`), MANIFEST);
+});
+
+test('every single key is needed, and only once', () => {
+  const keys = 'Narswarm Salt PieceLengthVersion Seq Created Expires StoreDir Records PrefixLength PublicKey'.split(
+    ' ',
+  );
+  for (const key of keys) {
+    const line = new RegExp(`^${key}: .*\n`, 'm').exec(TEXT)?.[0] ?? '';
+    const missing = TEXT.replace(line, '');
+    assert.throws(() => parseSigned(missing), failsWith('INDEX_INVALID', new RegExp(`: ${key} is missing`)));
+    assert.throws(() => parseSigned(TEXT + line), failsWith('INDEX_INVALID', new RegExp(`a second ${key}`)));
+  }
+});
+
+test('repeated keys hold another value each time', () => {
+  for (const key of ['Root', 'Peer', 'Tracker', 'Shard']) {
+    const line = new RegExp(`^${key}: .*\n`, 'm').exec(TEXT)?.[0] ?? '';
+    assert.throws(() => parseSigned(TEXT + line), failsWith('INDEX_INVALID', new RegExp(`the same ${key} twice`)));
+    assert.notDeepEqual(parseSigned(TEXT.replaceAll(new RegExp(`^${key}: .*\n`, 'gm'), '')), MANIFEST);
+  }
+});
+
+const SHA256 = '1'.repeat(52);
+const SHARDS_OF_ONE = altered('PrefixLength', '1').replace(/^Shard: .*\n/m, '');
+
+test('values are read strictly', () => {
+  const malformed: Record<string, readonly string[]> = {
+    Narswarm: ['', '0', '1.0', '01', 'one'],
+    PieceLengthVersion: ['', '0', '-1'],
+    Salt: ['6', 'zz', 'ff', '61 ', '61'.repeat(65)],
+    Seq: ['0', '-1', '1.5', '+1', '01', '1e3', '0x10', '', '9007199254740993'],
+    Created: [
+      '2026-01-31',
+      '2026-01-31T03:00:00',
+      '2026-01-31T03:00:00.000Z',
+      '2026-02-30T03:00:00Z',
+      '+002026-01-31T03:00:00Z',
+      '2026-01-31T25:00:00Z',
+      '',
+    ],
+    Expires: ['2026-01-31T03:00:00Z', '2026-01-30T03:00:00Z', 'never'],
+    StoreDir: ['', 'nix/store', '/nix/store/', '/', '/gnu/store'],
+    Root: [
+      'top',
+      'top ',
+      `.top /nix/store/${TOP}-top`,
+      `-top /nix/store/${TOP}-top`,
+      `a/b /nix/store/${TOP}-top`,
+      `${'a'.repeat(129)} /nix/store/${TOP}-top`,
+      'top /nix/store/x',
+      `top /gnu/store/${TOP}-top`,
+      `top /nix/store/${TOP}-top/bin`,
+    ],
+    Peer: [
+      '',
+      'host',
+      'host:',
+      'host:0',
+      'host:65536',
+      'host:6881 ',
+      'a b:1',
+      'u@host:1',
+      '2001:db8::1:6881',
+      '[host]:1',
+      'host:06881',
+    ],
+    Tracker: [
+      '',
+      'tracker.example.org',
+      'file:///etc/passwd',
+      'javascript:alert(1)',
+      'udp://a b',
+      'http://[/',
+      'http://',
+    ],
+    Records: ['-1', '1.5', '', '03'],
+    PrefixLength: ['-1', '4', '1', ''],
+    Shard: [
+      '',
+      `all 1009`,
+      `all 0 ${SHA256}`,
+      `all 01 ${SHA256}`,
+      `all -1 ${SHA256}`,
+      `all 1009 ${SHA256.slice(1)}`,
+      `all 1009 2${SHA256.slice(1)}`,
+      `all 1009 ${'e'.repeat(52)}`,
+      `x 1009 ${SHA256}`,
+      `all 1009 ${SHA256} more`,
+      `all 99999999999999999 ${SHA256}`,
+    ],
+  };
+  for (const [key, values] of Object.entries(malformed)) {
+    for (const value of values) {
+      assert.throws(() => parseSigned(altered(key, value)), failsWith('INDEX_INVALID'), `${key}: ${value}`);
+    }
+  }
+});
+
+test('lines are "Key: value", ended, without control characters, in UTF-8', () => {
+  for (const line of ['Salt', 'Key:value', ': x', 'A key: x', 'Mirror: \u0007', 'Mirror: x\r', '\u2028', '']) {
+    assert.throws(() => parseSigned(`${TEXT}${line}\n`), failsWith('INDEX_INVALID', /expected "Key: value"/), line);
+  }
+  assert.throws(() => parseSigned(`\uFEFF${TEXT}`), failsWith('INDEX_INVALID', /expected "Key: value"/));
+  const text = Buffer.concat([Buffer.from(TEXT), Buffer.from('Mirror: \xff\n', 'latin1')]);
+  const signature = KEY.sign(Buffer.concat([Buffer.from('narswarm manifest 1\n'), text]));
+  const bytes = Buffer.concat([text, Buffer.from(`Sig: ${Buffer.from(signature).toString('base64')}\n`)]);
+  assert.throws(() => parseManifest(bytes, EXPECTED), failsWith('INDEX_INVALID', /not UTF-8/));
+});
+
+function parseShards(...names: readonly string[]): readonly string[] {
+  const lines = names.map((name, index) => `Shard: ${name} ${index + 1} ${SHA256}\n`);
+  return parseSigned(SHARDS_OF_ONE + lines.join('')).shards.map(({ prefix }) => prefix);
+}
+
+test('shards have prefixes of the length that is said, in order, each once', () => {
+  assert.deepEqual(parseShards('0', 'a', 'z'), ['0', 'a', 'z']);
+  assert.throws(() => parseShards('a', '0'), failsWith('INDEX_INVALID', /not in order/));
+  assert.throws(() => parseShards('a', 'a'), failsWith('INDEX_INVALID', /there twice/));
+  for (const name of ['all', '00', 'e', '/', '.', 'A']) {
+    assert.throws(() => parseShards(name), failsWith('INDEX_INVALID', /a prefix of 1 nix32/), name);
+  }
+});
+
+test('two roots of one name are refused', () => {
+  const root = `Root: top /nix/store/${TOP}-other\n`;
+  assert.throws(() => parseSigned(TEXT + root), failsWith('INDEX_INVALID', /two roots have the same name/));
+});
+
+test('what could not be read back is not signed', () => {
+  const path = parseStorePath(`/nix/store/${TOP}-top`);
+  const cases: readonly (readonly [Partial<Manifest>, RegExp])[] = [
+    [{ seq: 0 }, /Seq/],
+    [{ seq: 1e21 }, /Seq/],
+    [{ expires: MANIFEST.created }, /expires before/],
+    [{ created: new Date(Number.NaN) }, /not a time/],
+    [{ expires: new Date(8.64e15) }, /not a time/],
+    [{ roots: [{ name: 'a b', path }] }, /Root/],
+    [
+      {
+        roots: [
+          { name: 'top', path },
+          { name: 'top', path },
+        ],
+      },
+      /Root twice/,
+    ],
+    [{ peers: ['a:1\nPeer: b:2'] }, /does not fit in a line/],
+    [{ trackers: ['gopher://x'] }, /Tracker/],
+    [{ recordCount: Number.NaN }, /Records/],
+    [{ prefixLength: 4 }, /PrefixLength/],
+  ];
+  for (const [change, reason] of cases) {
+    assert.throws(() => signManifest({ ...MANIFEST, ...change }, KEY), failsWith('INDEX_INVALID', reason));
+  }
+  assert.throws(() => signManifest({ ...MANIFEST, salt: 'x'.repeat(65) }, KEY), failsWith('ADDRESS_INVALID'));
+});
+
+test('a manifest has at most 8 MiB, written or read', () => {
+  const free = MAX_MANIFEST_BYTES - BYTES.length;
+  assert.deepEqual(parseSigned(TEXT + unknownLine(free)), MANIFEST);
+  assert.throws(() => parseSigned(TEXT + unknownLine(free + 1)), failsWith('INDEX_INVALID', /more than 8388608/));
+  const peers = Array.from({ length: 50_000 }, (_, port) => `${'x'.repeat(170)}:${port + 1}`);
+  assert.throws(() => signManifest({ ...MANIFEST, peers }, KEY), failsWith('INDEX_INVALID', /more than 8388608/));
+});
+
+test('garbage is refused with an error of our own', () => {
+  const spliced = fc
+    .tuple(fc.nat(TEXT.length), fc.nat(40), fc.string({ unit: 'binary', maxLength: 5 }))
+    .map(([at, cut, inserted]) => TEXT.slice(0, at) + inserted + TEXT.slice(at + cut));
+  fc.assert(fc.property(fc.uint8Array(), (bytes) => throwsOnlyOwnErrors(() => parseManifest(bytes, EXPECTED))));
+  fc.assert(fc.property(fc.oneof(spliced, fc.string()), (text) => throwsOnlyOwnErrors(() => parseSigned(text))));
+});

@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import * as fc from 'fast-check';
+import { isNarswarmError } from '../../src/errors.ts';
+import { formatRecords, parseRecords, torrentOfRecord, toRecord } from '../../src/index/record.ts';
+import { parseNarInfo, withExtra } from '../../src/nix/narinfo.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { storeHashOf } from '../../src/nix/store-path.ts';
+import { narTorrent } from '../../src/torrent/canonical.ts';
+import { syntheticRecords } from '../bench/records.ts';
+import { failsWith, LEAF, NOTE, readNarInfo, TOP } from '../nix/fixtures.ts';
+import { RECORDS, throwsOnlyOwnErrors } from './fixtures.ts';
+
+const RECORD = RECORDS[0]!;
+const PIECES = RECORD.extra.find(([key]) => key === 'Pieces')![1];
+const unfit = (reason: RegExp) =>
+  failsWith('INDEX_INVALID', new RegExp(`^the record of ${TOP_PATH}.*${reason.source}`));
+const TOP_PATH = `/nix/store/${TOP}-top`;
+
+function without(info: NarInfo, key: 'fileHash' | 'fileSize'): NarInfo {
+  const { [key]: _, ...rest } = info;
+  return rest;
+}
+
+test('a record is a narinfo with the infohash and the pieces after it', () => {
+  const info = parseNarInfo(readNarInfo(TOP));
+  const torrent = torrentOfRecord(RECORD)!;
+  assert.deepEqual(RECORD, {
+    ...info,
+    extra: [
+      ['InfoHash', torrent.infoHash],
+      ['Pieces', PIECES],
+    ],
+  });
+  assert.equal(Buffer.from(torrent.pieces).toString('base64'), PIECES);
+  assert.equal(torrent.name, `${info.fileHash}.nar.xz`);
+  assert.equal(torrent.sizeBytes, info.fileSize);
+  assert.equal(torrent.fileHash, info.fileHash);
+  assert.deepEqual(toRecord(RECORD, torrent), RECORD);
+});
+
+test('a narinfo without the added fields has no torrent', () => {
+  assert.equal(torrentOfRecord(parseNarInfo(readNarInfo(TOP))), undefined);
+});
+
+test('the torrent of another file is refused', () => {
+  const torrent = torrentOfRecord(RECORDS[1]!)!;
+  assert.throws(() => toRecord(RECORD, torrent), unfit(/InfoHash/));
+});
+
+test('added fields that do not fit the narinfo are refused', () => {
+  const extra = (key: string, value: string | undefined) => withExtra(RECORD, key, value);
+  const cases: readonly (readonly [NarInfo, RegExp])[] = [
+    [extra('InfoHash', undefined), /Pieces without InfoHash/],
+    [extra('Pieces', undefined), /InfoHash without Pieces/],
+    [without(RECORD, 'fileHash'), /no FileHash/],
+    [without(RECORD, 'fileSize'), /no FileSize/],
+    [extra('Pieces', `${PIECES} `), /not base64/],
+    [extra('Pieces', PIECES.replaceAll('=', '')), /not base64/],
+    [extra('Pieces', ''), /needs 20 bytes of piece hashes, not 0/],
+    [extra('Pieces', Buffer.alloc(40).toString('base64')), /needs 20 bytes of piece hashes, not 40/],
+    [extra('Pieces', Buffer.alloc(20).toString('base64')), /InfoHash is/],
+    [extra('InfoHash', '0'.repeat(40)), /InfoHash is "0{40}", but its other fields give [0-9a-f]{40}/],
+    [{ ...RECORD, fileSize: 2 ** 21 }, /needs 40 bytes/],
+    [{ ...RECORD, fileHash: RECORDS[1]!.fileHash! }, /InfoHash is/],
+    [{ ...RECORD, compression: 'zstd' }, /InfoHash is/],
+    [{ ...RECORD, compression: '../../x' }, /not a compression/],
+  ];
+  for (const [info, reason] of cases) assert.throws(() => torrentOfRecord(info), unfit(reason), reason.source);
+});
+
+test('records come in the order of their store hashes, whatever order they are given in', () => {
+  const text = formatRecords(RECORDS);
+  assert.equal(formatRecords(RECORDS.toReversed()), text);
+  assert.deepEqual([...parseRecords(text).keys()], [LEAF, NOTE, TOP].toSorted());
+  assert.equal(text.split('\n\n').length, RECORDS.length);
+  assert.equal(formatRecords([]), '');
+  assert.equal(parseRecords('').size, 0);
+});
+
+test('parse reads back what format wrote', () => {
+  const records = syntheticRecords(300);
+  const byHash = new Map(records.map((info) => [storeHashOf(info.storePath), info]));
+  assert.deepEqual(parseRecords(formatRecords(records)), byHash);
+  assert.equal(formatRecords([...parseRecords(formatRecords(records)).values()]), formatRecords(records));
+});
+
+test('two records of one store hash are refused, written or read', () => {
+  assert.throws(() => formatRecords([...RECORDS, RECORD]), failsWith('INDEX_INVALID', /two records .*-top/));
+  const text = formatRecords([RECORD]);
+  assert.throws(() => parseRecords(`${text}\n${text}`), failsWith('INDEX_INVALID', /record 2: .*second time/));
+});
+
+test('another order is refused, with the place', () => {
+  const [first = '', second = '', third = ''] = RECORDS.map((info) => formatRecords([info])).toSorted();
+  assert.throws(
+    () => parseRecords([first, third, second].join('\n')),
+    (error) => {
+      assert.ok(isNarswarmError(error, 'INDEX_INVALID'));
+      assert.equal(error.facts.record, 3);
+      return true;
+    },
+  );
+});
+
+test('a malformed record is refused, with the place and the cause', () => {
+  const text = formatRecords(RECORDS);
+  const second = text.indexOf('\n\n') + 2;
+  for (const [broken, place] of [
+    [text.slice(0, -1), 3],
+    [`${text}\n`, 4],
+    [`\n${text}`, 1],
+    [text.replace('\n\n', '\n\n\n'), 2],
+    [text.replace('\n\n', '\n'), 1],
+    [`${text.slice(0, second)}x${text.slice(second)}`, 2],
+    [text.replaceAll('\n', '\r\n'), 1],
+  ] as const) {
+    assert.throws(
+      () => parseRecords(broken),
+      (error) => {
+        assert.ok(isNarswarmError(error, 'INDEX_INVALID'), String(error));
+        assert.equal(error.facts.record, place, error.message);
+        assert.ok(isNarswarmError(error.cause, 'NARINFO_INVALID'));
+        return true;
+      },
+    );
+  }
+});
+
+test('garbage is refused with an error of our own', () => {
+  const text = formatRecords(RECORDS);
+  const altered = fc
+    .tuple(fc.nat(text.length), fc.nat(40), fc.string({ maxLength: 5 }))
+    .map(([at, cut, inserted]) => text.slice(0, at) + inserted + text.slice(at + cut));
+  fc.assert(
+    fc.property(fc.oneof(fc.string(), altered), (input) =>
+      throwsOnlyOwnErrors(() => {
+        for (const info of parseRecords(input).values()) throwsOnlyOwnErrors(() => torrentOfRecord(info));
+      }),
+    ),
+  );
+});
+
+test('a NAR of many pieces keeps them all', () => {
+  const pieces = Buffer.from(Array.from({ length: 20 * 3000 }, (_, index) => index & 0xff));
+  const { fileHash } = RECORD;
+  const info = { ...RECORD, fileSize: 3000 * 2 ** 20 - 5, extra: [] };
+  const torrent = narTorrent({ fileHash: fileHash!, extension: 'xz', sizeBytes: info.fileSize, pieces });
+  const [record] = parseRecords(formatRecords([toRecord(info, torrent)])).values();
+  assert.deepEqual(torrentOfRecord(record!), { ...torrent, pieces });
+});

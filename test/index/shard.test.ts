@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { zstdCompressSync } from 'node:zlib';
+import * as fc from 'fast-check';
+import { formatRecords } from '../../src/index/record.ts';
+import {
+  assertShard,
+  decodeShard,
+  encodeShard,
+  prefixLengthFor,
+  shardEntryOf,
+  shardFileName,
+  shardPrefix,
+} from '../../src/index/shard.ts';
+import { parseStoreHash, storeHashOf } from '../../src/nix/store-path.ts';
+import { syntheticRecords } from '../bench/records.ts';
+import { failsWith, TOP } from '../nix/fixtures.ts';
+import { FIXTURES, flipBit, RECORDS, throwsOnlyOwnErrors } from './fixtures.ts';
+
+const MAX_BYTES = 1_000_000;
+const BY_HASH = new Map(RECORDS.map((info) => [storeHashOf(info.storePath), info]));
+const GOLDEN = readFileSync(new URL('shards/all.zst', FIXTURES));
+/** The version that made the golden file. */
+const isSameZstd = process.versions['zstd'] === '1.5.7';
+
+const decode = (bytes: Uint8Array) => throwsOnlyOwnErrors(() => decodeShard(bytes, { maxBytes: MAX_BYTES }));
+
+test('reads the golden shard', () => {
+  assert.deepEqual(decodeShard(GOLDEN, { maxBytes: MAX_BYTES }), BY_HASH);
+});
+
+test('writes the golden shard', { skip: isSameZstd ? false : 'another version of zstd' }, () => {
+  assert.deepEqual(Buffer.from(encodeShard(RECORDS)), GOLDEN);
+});
+
+test('the same records give the same bytes, whatever their order', () => {
+  const records = syntheticRecords(200);
+  assert.deepEqual(encodeShard(records), encodeShard(records.toReversed()));
+  const byHash = new Map(records.map((info) => [storeHashOf(info.storePath), info]));
+  assert.deepEqual(decodeShard(encodeShard(records), { maxBytes: MAX_BYTES }), byHash);
+  assert.equal(decodeShard(encodeShard([]), { maxBytes: MAX_BYTES }).size, 0);
+});
+
+test('a shard may unpack to maxBytes and not one more', () => {
+  const maxBytes = Buffer.byteLength(formatRecords(RECORDS));
+  assert.equal(decodeShard(GOLDEN, { maxBytes }).size, 3);
+  assert.throws(() => decodeShard(GOLDEN, { maxBytes: maxBytes - 1 }), failsWith('INDEX_INVALID', /at most/));
+  const bomb = zstdCompressSync(Buffer.alloc(50_000_000));
+  assert.throws(() => decodeShard(bomb, { maxBytes: MAX_BYTES }), failsWith('INDEX_INVALID', /at most 1000000 bytes/));
+});
+
+test('what is not a shard is refused', () => {
+  const latin1 = zstdCompressSync(Buffer.from(formatRecords(RECORDS).replace('nar/', 'nar/\xff'), 'latin1'));
+  const withMark = zstdCompressSync(Buffer.from(`\uFEFF${formatRecords(RECORDS)}`));
+  for (const bytes of [Buffer.alloc(0), GOLDEN.subarray(0, -1), Buffer.from('StorePath: '), latin1, withMark]) {
+    assert.throws(() => decodeShard(bytes, { maxBytes: MAX_BYTES }), failsWith('INDEX_INVALID'));
+  }
+  fc.assert(fc.property(fc.uint8Array(), decode));
+  fc.assert(fc.property(fc.nat(GOLDEN.length * 8 - 1), (bit) => decode(flipBit(GOLDEN, bit))));
+});
+
+test('a shard is the one of its manifest, or refused', () => {
+  const entry = shardEntryOf('', GOLDEN);
+  assert.match(entry.sha256, /^[01][0-9a-z]{51}$/);
+  assert.equal(entry.sizeBytes, GOLDEN.length);
+  assertShard(entry, GOLDEN);
+  const longer = Buffer.concat([GOLDEN, GOLDEN]);
+  assert.throws(
+    () => assertShard(entry, longer),
+    failsWith('INDEX_INVALID', /all\.zst has \d+ bytes, the manifest says/),
+  );
+  fc.assert(
+    fc.property(fc.nat(GOLDEN.length * 8 - 1), (bit) => {
+      assert.throws(() => assertShard(entry, flipBit(GOLDEN, bit)), failsWith('INDEX_INVALID', /not the one/));
+    }),
+  );
+});
+
+test('prefixes keep shards between 23 and 724 records', () => {
+  const expected = [
+    [0, 0],
+    [1, 0],
+    [724, 0],
+    [725, 1],
+    [23_168, 1],
+    [23_169, 2],
+    [100_000, 2],
+    [741_376, 2],
+    [741_377, 3],
+    [100_000_000, 3],
+  ] as const;
+  for (const [recordCount, length] of expected) assert.equal(prefixLengthFor(recordCount), length, `${recordCount}`);
+  fc.assert(
+    fc.property(fc.integer({ min: 725, max: 20_000_000 }), (recordCount) => {
+      const mean = recordCount / 32 ** prefixLengthFor(recordCount);
+      assert.ok(mean > 22 && mean <= 724, `${recordCount} records: ${mean}`);
+    }),
+  );
+});
+
+test('a shard is named by its prefix', () => {
+  const storeHash = parseStoreHash(TOP);
+  assert.deepEqual(
+    [0, 1, 2, 3].map((length) => shardPrefix(storeHash, length)),
+    ['', 'a', 'ak', 'ak1'],
+  );
+  assert.equal(shardFileName('ak'), 'shards/ak.zst');
+  assert.equal(shardFileName(''), 'shards/all.zst');
+});

@@ -1,0 +1,242 @@
+/** Runs the real Nix of this machine on stores of its own. The fake `nix` below only stands in for other versions. */
+import assert from 'node:assert/strict';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, beforeEach, afterEach, suite, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+import { execa } from 'execa';
+import { isNarswarmError } from '../../src/errors.ts';
+import type { StorePath } from '../../src/nix/brands.ts';
+import { formatNarInfo, parseNarInfo } from '../../src/nix/narinfo.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { copyClosure, queryInvalidPaths, readNixConfig } from '../../src/nix/nix-cli.ts';
+import { assertTrusted, parsePublicKey, parseSecretKey, signNarInfo } from '../../src/nix/signature.ts';
+import { parseStorePath, storeHashOf } from '../../src/nix/store-path.ts';
+import { CACHE_DIR, failsWith, LEAF, readFixture, readNarInfo, TOP } from './fixtures.ts';
+
+const ROOT = mkdtempSync(join(tmpdir(), 'narswarm-nix-cli-'));
+const TRUSTED = [readFixture('fixture-1.public')];
+const TOP_PATH = parseNarInfo(readNarInfo(TOP)).storePath;
+const LEAF_PATH = parseNarInfo(readNarInfo(LEAF)).storePath;
+const ABSENT = parseStorePath('/nix/store/00000000000000000000000000000000-absent');
+const ENVIRONMENT = { ...process.env };
+
+let folder = '';
+let store = '';
+
+beforeEach(() => {
+  folder = mkdtempSync(join(ROOT, 'test-'));
+  store = `local?root=${folder}/target`;
+  process.env.HOME = folder;
+  process.env.NIX_CONFIG = 'substitute = false\nbuild-users-group =';
+  process.env.NIX_REMOTE = `local?root=${folder}/default`;
+});
+afterEach(() => {
+  process.env = { ...ENVIRONMENT };
+});
+after(async () => {
+  await execa('chmod', ['-R', 'u+w', ROOT]);
+  rmSync(ROOT, { recursive: true });
+});
+
+/** A copy of the fixture cache, for Nix writes to the caches that it reads. */
+function copyCache(): string {
+  cpSync(CACHE_DIR, join(folder, 'cache'), { recursive: true });
+  return pathToFileURL(join(folder, 'cache')).href;
+}
+
+function rewriteNarInfo(storeHash: string, rewrite: (info: NarInfo) => NarInfo): void {
+  const file = join(folder, 'cache', `${storeHash}.narinfo`);
+  writeFileSync(file, formatNarInfo(rewrite(parseNarInfo(readFileSync(file, 'utf8')))));
+}
+
+function fakeNix(script: string): void {
+  mkdirSync(join(folder, 'bin'));
+  for (const program of ['nix', 'nix-store']) {
+    writeFileSync(join(folder, 'bin', program), `#!/bin/sh\n${script}\n`);
+    chmodSync(join(folder, 'bin', program), 0o755);
+  }
+  process.env.PATH = `${folder}/bin:${ENVIRONMENT.PATH}`;
+}
+
+suite('readNixConfig', () => {
+  test('reads the configuration of the real Nix', async () => {
+    process.env.NIX_CONFIG =
+      'substituters = https://a.example https://b.example\ntrusted-public-keys = a-1:AA== b-1:BB==';
+    assert.deepEqual(await readNixConfig(), {
+      substituters: ['https://a.example', 'https://b.example'],
+      trustedPublicKeys: ['a-1:AA==', 'b-1:BB=='],
+    });
+  });
+
+  for (const [version, known, answer] of [
+    ['newer', 'config show --json', '{"substituters":{"value":["https://a"]},"trusted-public-keys":{"value":["a:b"]}}'],
+    ['without JSON', 'config show', 'substituters = https://a\ntrusted-public-keys = a:b'],
+    ['older, without JSON', 'show-config', 'substituters = https://a\ntrusted-public-keys = a:b'],
+  ] as const) {
+    test(`reads that of a Nix that is ${version}`, async () => {
+      const args = `--extra-experimental-features nix-command ${known}`;
+      fakeNix(`[ "$*" = "${args}" ] && echo '${answer}' && exit\necho "error: unrecognised flag" >&2; exit 1`);
+      assert.deepEqual(await readNixConfig(), { substituters: ['https://a'], trustedPublicKeys: ['a:b'] });
+    });
+  }
+
+  test('gives up in the words of Nix where the configuration is broken', async () => {
+    process.env.NIX_CONFIG = 'this is no setting';
+    await assert.rejects(readNixConfig(), failsWith('NIX_FAILED', /illegal configuration line|syntax error/));
+  });
+
+  test('says so where nix has no such command', async () => {
+    fakeNix(`echo "error: 'config' is not a recognised command" >&2; exit 1`);
+    await assert.rejects(readNixConfig(), failsWith('NIX_FAILED', /neither/));
+  });
+});
+
+suite('queryInvalidPaths', () => {
+  test('gives the paths that a store does not hold', async () => {
+    await copyClosure({ from: copyCache(), to: store, paths: [LEAF_PATH], trustedPublicKeys: TRUSTED });
+    const invalid = await queryInvalidPaths([LEAF_PATH, TOP_PATH, ABSENT], store);
+    assert.deepEqual(invalid, new Set([TOP_PATH, ABSENT]));
+    assert.deepEqual(await queryInvalidPaths([LEAF_PATH], undefined), new Set([LEAF_PATH]));
+    assert.deepEqual(await queryInvalidPaths([LEAF_PATH], store), new Set());
+    assert.deepEqual(await queryInvalidPaths([], store), new Set());
+  });
+
+  test('asks for many paths in several calls', async () => {
+    const paths = Array.from({ length: 2500 }, (_, index) => parseStorePath(`${ABSENT}-${index}`));
+    assert.deepEqual(await queryInvalidPaths(paths, store), new Set(paths));
+    fakeNix('echo $# >&2; exit 1');
+    await assert.rejects(queryInvalidPaths(paths, undefined), failsWith('NIX_FAILED', /: 1002 \(exit status 1\)$/));
+  });
+
+  test('gives up in the words of Nix', async () => {
+    await assert.rejects(queryInvalidPaths([ABSENT], 'no-such-store://'), failsWith('NIX_FAILED', /no-such-store/));
+    const elsewhere = parseStorePath('/elsewhere/00000000000000000000000000000000-x');
+    await assert.rejects(queryInvalidPaths([elsewhere], store), failsWith('NIX_FAILED', /elsewhere/));
+  });
+});
+
+suite('copyClosure', () => {
+  test('imports a closure with the keys it is given, and says what it does', async () => {
+    const lines: string[] = [];
+    const onLine = (line: string) => lines.push(line);
+    await copyClosure({ from: copyCache(), to: store, paths: [TOP_PATH], trustedPublicKeys: TRUSTED, onLine });
+    assert.deepEqual(await queryInvalidPaths([TOP_PATH, LEAF_PATH], store), new Set());
+    assert.ok(
+      lines.some((line) => line.startsWith(`copying path '${TOP_PATH}'`)),
+      lines.join('\n'),
+    );
+  });
+
+  test("imports into Nix's default store where no other is named", async () => {
+    await copyClosure({ from: copyCache(), to: undefined, paths: [LEAF_PATH], trustedPublicKeys: TRUSTED });
+    assert.deepEqual(await queryInvalidPaths([LEAF_PATH], `local?root=${folder}/default`), new Set());
+  });
+
+  test('does not import what no trusted key signed', async () => {
+    await assert.rejects(
+      copyClosure({ from: copyCache(), to: store, paths: [LEAF_PATH], trustedPublicKeys: [] }),
+      (error) =>
+        failsWith('IMPORT_FAILED', /lacks a (valid )?signature/)(error) &&
+        isNarswarmError(error) &&
+        error.facts.path === undefined,
+    );
+  });
+
+  test('names the path whose NAR was tampered with', async () => {
+    const from = copyCache();
+    const { url } = parseNarInfo(readNarInfo(LEAF));
+    const nar = join(folder, 'cache', url);
+    const { stdout } = await execa('xz', ['-dc', nar], { encoding: 'buffer' });
+    const tampered = Buffer.from(Buffer.from(stdout).toString('latin1').replace('leaf\n', 'lief\n'), 'latin1');
+    writeFileSync(nar, (await execa('xz', ['-c'], { input: tampered, encoding: 'buffer' })).stdout);
+    await assert.rejects(
+      copyClosure({ from, to: store, paths: [TOP_PATH], trustedPublicKeys: TRUSTED }),
+      (error) =>
+        failsWith('IMPORT_FAILED', /hash mismatch importing path '.*-leaf-1\.0';\s+specified:/)(error) &&
+        isNarswarmError(error) &&
+        error.facts.path === LEAF_PATH,
+    );
+  });
+
+  test('gives the words of Nix where a NAR is not there or is no xz', async () => {
+    const from = copyCache();
+    const nar = join(folder, 'cache', parseNarInfo(readNarInfo(LEAF)).url);
+    const request = { from, to: store, paths: [LEAF_PATH], trustedPublicKeys: TRUSTED };
+    writeFileSync(nar, 'this is no xz');
+    await assert.rejects(copyClosure(request), failsWith('IMPORT_FAILED', /compression|decompress/));
+    rmSync(nar);
+    await assert.rejects(copyClosure(request), failsWith('IMPORT_FAILED', /does not exist/));
+  });
+
+  test('lets Nix fetch from nowhere else, and speak plainly', async () => {
+    fakeNix('echo "error: $* in $LC_ALL, NO_COLOR=$NO_COLOR" >&2; exit 1');
+    await assert.rejects(
+      copyClosure({ from: 'file:///x', to: store, paths: [LEAF_PATH], trustedPublicKeys: [] }),
+      failsWith('IMPORT_FAILED', /copy --from file:\/\/\/x --to .* --option substituters {2}\/nix.* in C, NO_COLOR=1$/),
+    );
+  });
+
+  test('Nix takes what this library signed and wrote, read back from what Nix signed and wrote', async () => {
+    const name = 'hello.txt';
+    writeFileSync(join(folder, name), 'hello\n');
+    const source = `${folder}/source`;
+    const { stdout: added } = await execa('nix-store', ['--store', source, '--add', join(folder, name)]);
+    const path: StorePath = parseStorePath(added);
+
+    await execa('nix-store', ['--generate-binary-cache-key', 'test-1', 'secret', 'public'], { cwd: folder });
+    const publicKey = readFileSync(join(folder, 'public'), 'utf8');
+    const secretKey = parseSecretKey(readFileSync(join(folder, 'secret'), 'utf8'));
+    const nix = ['--extra-experimental-features', 'nix-command'];
+    await execa('nix', [...nix, 'store', 'sign', '--store', source, '--key-file', `${folder}/secret`, path]);
+    const from = pathToFileURL(join(folder, 'cache')).href;
+    await execa('nix', [...nix, 'copy', '--from', source, '--to', from, path]);
+
+    rewriteNarInfo(storeHashOf(path), (info) => {
+      assert.equal(assertTrusted(info, [parsePublicKey(publicKey)], storeHashOf(path)), 'test-1');
+      assert.equal(signNarInfo(info, secretKey), info.signatures[0]);
+      const { ca: _, ...unaddressed } = info;
+      return { ...unaddressed, signatures: [signNarInfo(info, secretKey)], extra: [['InfoHash', 'x']] };
+    });
+    await assert.rejects(
+      copyClosure({ from, to: store, paths: [path], trustedPublicKeys: [] }),
+      failsWith('IMPORT_FAILED'),
+    );
+    await copyClosure({ from, to: store, paths: [path], trustedPublicKeys: [publicKey] });
+    assert.deepEqual(await queryInvalidPaths([path], store), new Set());
+  });
+});
+
+suite('every call', () => {
+  const calls: Readonly<Record<string, (signal?: AbortSignal) => Promise<unknown>>> = {
+    readNixConfig: (signal) => readNixConfig({ signal }),
+    queryInvalidPaths: (signal) => queryInvalidPaths([ABSENT], undefined, { signal }),
+    copyClosure: (signal) =>
+      copyClosure({ from: 'file:///nowhere', to: undefined, paths: [ABSENT], trustedPublicKeys: [], signal }),
+  };
+  for (const [name, call] of Object.entries(calls)) {
+    test(`${name} says how to do without a nix`, async () => {
+      process.env.PATH = folder;
+      await assert.rejects(call(), failsWith('NIX_MISSING', /--from .*--trusted-public-key .*--no-copy/));
+    });
+
+    test(`${name} ends Nix when aborted and throws the reason`, async () => {
+      const reason = new Error('enough');
+      fakeNix('exec sleep 60');
+      const refused = call(AbortSignal.abort(reason)).catch((error: unknown) => error);
+      assert.equal(await Promise.race([refused, setImmediate('a process was waited for')]), reason);
+
+      const controller = new AbortController();
+      const running = call(controller.signal);
+      controller.abort(reason);
+      await assert.rejects(running, reason);
+    });
+
+    test(`${name} has something to say where Nix died without a word`, async () => {
+      fakeNix('kill -9 $$');
+      await assert.rejects(call(), (error) => isNarswarmError(error) && /killed by SIGKILL/.test(error.message));
+    });
+  }
+});

@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict';
+import { DhtNode } from '../../src/torrent/dht.ts';
+import type { DhtOptions } from '../../src/torrent/dht.ts';
+import type { Endpoint } from '../../src/torrent/endpoint.ts';
+
+/** Real DHT nodes on loopback, each of which knows each other one. */
+export interface DhtNetwork extends AsyncDisposable {
+  readonly nodes: DhtNode[];
+  /** For nodes that join later: where the first node listens. */
+  readonly bootstrap: Endpoint[];
+  /** Starts one more node, which knows all others; closed with the network. */
+  join(options?: DhtOptions): Promise<DhtNode>;
+}
+
+/** Starts `count` nodes, at most 20 (the size of a bucket, so that nobody is left out). No public router is asked. */
+export async function startDhtNetwork(count: number, host = '127.0.0.1'): Promise<DhtNetwork> {
+  assert.ok(count >= 1 && count <= 20);
+  const started: DhtNode[] = [];
+  const bootstrap: Endpoint[] = [];
+  const join = async (options: DhtOptions = {}): Promise<DhtNode> => {
+    const node = await DhtNode.listen({ host, bootstrap: [...bootstrap], queryTimeoutMs: 200, ...options });
+    started.push(node);
+    await node.ready();
+    return node;
+  };
+  const close = async (): Promise<void> => {
+    await Promise.all(started.map((node) => node.close()));
+  };
+  try {
+    for (let index = 0; index < count; index++) {
+      // One after the other: each newcomer asks all that came before it, and so becomes known to them.
+      // oxlint-disable-next-line no-await-in-loop
+      const { port } = await join();
+      if (index === 0) bootstrap.push({ host, port });
+    }
+    for (const node of started) assert.equal(node.nodeCount(), count - 1);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { nodes: [...started], bootstrap, join, [Symbol.asyncDispose]: close };
+}

@@ -1,0 +1,183 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import bencode from 'bencode';
+import * as fc from 'fast-check';
+import { fileHashOf } from '../../src/nix/hash.ts';
+import {
+  encodeInfo,
+  extensionOf,
+  infoHashOf,
+  infoOf,
+  magnetOf,
+  narTorrent,
+  PIECE_HASH_BYTES,
+  PIECE_LENGTH_VERSION,
+  pieceLengthOf,
+  torrentFile,
+} from '../../src/torrent/canonical.ts';
+import type { NarTorrent } from '../../src/torrent/canonical.ts';
+import { failsWith } from '../nix/fixtures.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** Infohashes of {@link bytesOf}: a change here is a change of every published map, and a new PIECE_LENGTH_VERSION. */
+const GOLDEN: readonly (readonly [sizeBytes: number, extension: string, infoHash: string])[] = [
+  [1, 'xz', 'db5fb1eb481160bc9a5f04c2b046a3a52a5b4610'],
+  [16 * KIB, 'xz', '48d3a089f9ebac13ece5dfc95feda8610b13036d'],
+  [16 * KIB + 1, 'xz', '51451ba129d6842b3436f51c1b5a6ff0f44f9a78'],
+  [100_000, 'zst', '2848795f48756cb7c57c6be0e989cd4b68d274c8'],
+  [MIB, '', '4199ef628ab2841c4bead8f5c7bcd81453e12a34'],
+  [MIB + 1, 'xz', 'abb229d0401f19882696d71568f5152eea00a4c5'],
+  [5_000_000, 'xz', 'f23b51cb3bfef3dfd2d8fb7226e6cee6f706a99b'],
+];
+
+/** Made by arithmetic, so the same everywhere; no two pieces are alike. */
+function bytesOf(sizeBytes: number): Buffer {
+  return Buffer.from(Uint8Array.from({ length: sizeBytes }, (_, i) => (i * 7 + (i >> 8) * 31 + (i >> 16) * 17) & 0xff));
+}
+
+function torrentOf(sizeBytes: number, extension = 'xz'): NarTorrent {
+  const bytes = bytesOf(sizeBytes);
+  const pieceLength = pieceLengthOf(sizeBytes);
+  const digests = Array.from({ length: Math.ceil(sizeBytes / pieceLength) }, (_, piece) =>
+    createHash('sha1')
+      .update(bytes.subarray(piece * pieceLength, (piece + 1) * pieceLength))
+      .digest(),
+  );
+  const fileHash = fileHashOf(createHash('sha256').update(bytes).digest());
+  return narTorrent({ fileHash, extension, sizeBytes, pieces: Buffer.concat(digests) });
+}
+
+test('the infohash follows from the bytes, for ever', () => {
+  assert.equal(PIECE_LENGTH_VERSION, 1);
+  for (const [sizeBytes, extension, infoHash] of GOLDEN) {
+    assert.equal(torrentOf(sizeBytes, extension).infoHash, infoHash, `${sizeBytes} bytes`);
+  }
+});
+
+const PYTHON = '/usr/bin/python3';
+const hasLibtorrent = spawnSync(PYTHON, ['-c', 'import libtorrent']).status === 0;
+const needsLibtorrent = { skip: hasLibtorrent ? false : `${PYTHON} has no libtorrent` };
+
+function python(script: string, args: readonly string[]): string[] {
+  return execFileSync(PYTHON, ['-c', script, ...args], { encoding: 'utf8' })
+    .trimEnd()
+    .split('\n');
+}
+
+test('libtorrent reads the torrent files and finds the same infohashes', needsLibtorrent, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'narswarm-canonical-'));
+  try {
+    const torrents = GOLDEN.map(([sizeBytes, extension]) => torrentOf(sizeBytes, extension));
+    const files = torrents.map((torrent) => join(folder, `${torrent.infoHash}.torrent`));
+    for (const [index, torrent] of torrents.entries()) writeFileSync(files[index] ?? '', torrentFile(torrent));
+    const script = `
+import libtorrent, sys
+for path in sys.argv[1:]:
+    t = libtorrent.torrent_info(path)
+    print(t.info_hash(), t.name(), t.total_size(), t.piece_length(), t.num_pieces())`;
+    const expected = torrents.map((torrent) => {
+      const { infoHash, name, sizeBytes, pieceLength, pieces } = torrent;
+      return `${infoHash} ${name} ${sizeBytes} ${pieceLength} ${pieces.length / PIECE_HASH_BYTES}`;
+    });
+    assert.deepEqual(python(script, files), expected);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('libtorrent reads the magnet links', needsLibtorrent, () => {
+  const torrent = torrentOf(1);
+  const script = `
+import libtorrent, sys
+p = libtorrent.parse_magnet_uri(sys.argv[1])
+print(p.info_hashes.v1, p.name)`;
+  const magnet = magnetOf(torrent, ['192.0.2.1:6881', '[2001:db8::1]:6881']);
+  assert.deepEqual(python(script, [magnet]), [`${torrent.infoHash} ${torrent.name}`]);
+});
+
+test('piece lengths are powers of two that hold the file, within 16 KiB and 1 MiB', () => {
+  const expected = [
+    [1, 16 * KIB],
+    [16 * KIB, 16 * KIB],
+    [16 * KIB + 1, 32 * KIB],
+    [512 * KIB, 512 * KIB],
+    [512 * KIB + 1, MIB],
+    [MIB, MIB],
+    [MIB + 1, MIB],
+    [Number.MAX_SAFE_INTEGER, MIB],
+  ] as const;
+  for (const [sizeBytes, pieceLength] of expected) assert.equal(pieceLengthOf(sizeBytes), pieceLength);
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 2 * MIB }), (sizeBytes) => {
+      const pieceLength = pieceLengthOf(sizeBytes);
+      assert.ok(Number.isInteger(Math.log2(pieceLength)));
+      assert.ok(pieceLength >= Math.min(sizeBytes, MIB));
+      assert.ok(pieceLength === 16 * KIB || pieceLength / 2 < sizeBytes);
+    }),
+  );
+});
+
+test('info has four keys and no more, in one encoding', () => {
+  const torrent = torrentOf(100_000);
+  const { name, pieces } = torrent;
+  assert.deepEqual(infoOf(torrent), { length: 100_000, name, 'piece length': 128 * KIB, pieces });
+  const encoded = encodeInfo(torrent);
+  const head = `d6:lengthi100000e4:name${name.length}:${name}12:piece lengthi131072e6:pieces20:`;
+  assert.deepEqual(Buffer.from(encoded), Buffer.concat([Buffer.from(head), pieces, Buffer.from('e')]));
+  assert.equal(infoHashOf(encoded), torrent.infoHash);
+  assert.equal(
+    Buffer.from(torrentFile(torrent)).toString('latin1'),
+    `d4:info${Buffer.from(encoded).toString('latin1')}e`,
+  );
+  assert.deepEqual(bencode.encode(bencode.decode(encoded)), encoded);
+});
+
+test('names are the hash, .nar and the ending of the compression', () => {
+  const { fileHash } = torrentOf(1);
+  assert.equal(torrentOf(1).name, `${fileHash}.nar.xz`);
+  assert.equal(torrentOf(1, '').name, `${fileHash}.nar`);
+  const endings = { xz: 'xz', zstd: 'zst', none: '', bzip2: 'bz2', gzip: 'gz', br: 'br', lz4: 'lz4' };
+  for (const [compression, extension] of Object.entries(endings)) assert.equal(extensionOf(compression), extension);
+});
+
+test('a compression that is no part of a file name is refused', () => {
+  for (const compression of ['', 'XZ', '../x', 'x/y', 'x y', 'xz\n', 'a'.repeat(17), '__proto__']) {
+    assert.throws(() => extensionOf(compression), failsWith('INDEX_INVALID', /is not a compression/));
+  }
+});
+
+test('pieces that do not fit the size are refused', () => {
+  const { fileHash } = torrentOf(1);
+  const torrent = (sizeBytes: number, pieceBytes: number) =>
+    narTorrent({ fileHash, extension: 'xz', sizeBytes, pieces: new Uint8Array(pieceBytes) });
+  for (const pieceBytes of [0, 19, 21, 40]) {
+    assert.throws(() => torrent(MIB, pieceBytes), failsWith('INDEX_INVALID', /needs 20 bytes of piece hashes/));
+  }
+  assert.throws(() => torrent(MIB + 1, 20), failsWith('INDEX_INVALID', /needs 40 bytes/));
+  for (const [sizeBytes, pieceBytes] of [
+    [0, 0],
+    [-1, 0],
+    [1.5, 20],
+    [Number.NaN, 20],
+    [2 ** 53, 20],
+  ] as const) {
+    assert.throws(() => torrent(sizeBytes, pieceBytes), failsWith('INDEX_INVALID', /cannot have .* bytes/));
+  }
+});
+
+test('magnet links hold the name, the size and the peers to ask', () => {
+  const torrent = torrentOf(100_000);
+  const bare = `magnet:?xt=urn:btih:${torrent.infoHash}&dn=${torrent.name}&xl=100000`;
+  assert.equal(magnetOf(torrent), bare);
+  assert.equal(
+    magnetOf(torrent, ['192.0.2.1:6881', '[2001:db8::1]:6881', 'a&b']),
+    `${bare}&x.pe=192.0.2.1:6881&x.pe=[2001:db8::1]:6881&x.pe=a%26b`,
+  );
+});
