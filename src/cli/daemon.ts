@@ -4,7 +4,16 @@ import { Daemon } from '../daemon/daemon.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import { FileStore } from '../store/file-store.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
-import { addCommon, addKeys, addNetwork, addPeers, addPublishers, defaultStoreDir, networkOptions, type NetworkFlags } from './shared-options.ts';
+import {
+  addCommon,
+  addKeys,
+  addNetwork,
+  addPeers,
+  addPublishers,
+  defaultStoreDir,
+  networkOptions,
+  type NetworkFlags,
+} from './shared-options.ts';
 import { readTrust } from './trust.ts';
 
 interface DaemonOptions extends CommonOptions, NetworkFlags {
@@ -21,13 +30,26 @@ export function daemonCommand(): Command {
   addPeers(daemon);
   addKeys(daemon);
   addNetwork(daemon, { scope: 'lan' });
-  addCommon(daemon, ['narswarm daemon --publisher "magnet:?xs=urn:btpk:…"', 'narswarm daemon --store /srv/narswarm --scope cohort --port 6881 --publisher "$ADDR"'], ['STORE', 'NIX']);
+  addCommon(
+    daemon,
+    [
+      'narswarm daemon --publisher "magnet:?xs=urn:btpk:…"',
+      'narswarm daemon --store /srv/narswarm --scope cohort --port 6881 --publisher "$ADDR"',
+    ],
+    ['STORE', 'NIX'],
+  );
   return daemon.action(
     command<DaemonOptions, []>(async ({ output, signal, options }) => {
       const scope = options.scope ?? 'lan';
-      if (scope === 'off') throw new NarswarmError('USAGE', '--scope off serves nobody, and serving is all that a daemon does: give lan, cohort or public');
+      if (scope === 'off')
+        throw new NarswarmError(
+          'USAGE',
+          '--scope off serves nobody, and serving is all that a daemon does: give lan, cohort or public',
+        );
       const network = networkOptions(options, scope);
-      const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) => output.warn(text));
+      const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
+        output.warn(text),
+      );
       await using service = await Daemon.start({
         store: await FileStore.open(options.store, { create: true }),
         keys,
@@ -42,7 +64,11 @@ export function daemonCommand(): Command {
         },
       });
       const { swarm, dht } = service.network;
-      output.result('ready', { port: swarm.port, dhtPort: dht?.port ?? null, nars: service.nars, scope }, `seeding ${service.nars} NARs on port ${swarm.port} (scope ${scope})\nready`);
+      output.result(
+        'ready',
+        { port: swarm.port, dhtPort: dht?.port ?? null, nars: service.nars, scope },
+        `seeding ${service.nars} NARs on port ${swarm.port} (scope ${scope})\nready`,
+      );
       await untilStopped(signal);
     }),
   );

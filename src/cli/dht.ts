@@ -14,16 +14,28 @@ interface DhtOptions extends CommonOptions {
 export function dhtCommand(): Command {
   const dht = new Command('dht')
     .description('run a plain DHT node, for private networks and labs, until interrupted')
-    .option('--bootstrap <host:port>', 'node to join by; may be repeated; without one this is the first node of a network', each(parseEndpoint))
+    .option(
+      '--bootstrap <host:port>',
+      'node to join by; may be repeated; without one this is the first node of a network',
+      each(parseEndpoint),
+    )
     .option('--listen <host>', 'address to listen on (default: all)')
     .option('--dht-port <port>', 'UDP port; 0 picks one', parsePort, 0);
   addCommon(dht, ['narswarm dht --dht-port 6881', 'narswarm dht --bootstrap 10.0.0.1:6881'], []);
   return dht.action(
     command<DhtOptions, []>(async ({ output, signal, options }) => {
-      await using node = await DhtNode.listen({ bootstrap: options.bootstrap ?? [], port: options.dhtPort, ...(options.listen === undefined ? {} : { host: options.listen }) });
+      await using node = await DhtNode.listen({
+        bootstrap: options.bootstrap ?? [],
+        port: options.dhtPort,
+        ...(options.listen === undefined ? {} : { host: options.listen }),
+      });
       const joined = (options.bootstrap ?? []).length === 0 || (await node.ready({ signal }));
       if (!joined) output.warn(`no answer from ${(options.bootstrap ?? []).map(formatEndpoint).join(', ')}`);
-      output.result('ready', { dhtPort: node.port, nodes: node.nodeCount() }, `DHT node on port ${node.port} (UDP), ${node.nodeCount()} nodes known\nready`);
+      output.result(
+        'ready',
+        { dhtPort: node.port, nodes: node.nodeCount() },
+        `DHT node on port ${node.port} (UDP), ${node.nodeCount()} nodes known\nready`,
+      );
       await untilStopped(signal);
     }),
   );

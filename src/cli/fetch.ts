@@ -5,9 +5,19 @@ import type { Plan } from '../fetch/plan.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
-import { addCommon, addKeys, addNetwork, addPeers, addPublishers, addRate, defaultStoreDir, networkOptions, type NetworkFlags } from './shared-options.ts';
+import {
+  addCommon,
+  addKeys,
+  addNetwork,
+  addPeers,
+  addPublishers,
+  addRate,
+  defaultStoreDir,
+  networkOptions,
+  type NetworkFlags,
+} from './shared-options.ts';
 import { readTrust } from './trust.ts';
-import { formatDuration, formatSize, one, parseDuration } from './values.ts';
+import { each, formatDuration, formatSize, one, parseDuration } from './values.ts';
 
 interface FetchOptions extends CommonOptions, NetworkFlags {
   readonly publisher?: readonly PublisherAddress[];
@@ -25,11 +35,17 @@ interface FetchOptions extends CommonOptions, NetworkFlags {
 
 export function fetchCommand(): Command {
   const fetch = new Command('fetch')
-    .description('download the closures of store paths from peers and caches, verify them, and import them with nix copy')
+    .description(
+      'download the closures of store paths from peers and caches, verify them, and import them with nix copy',
+    )
     .argument('<root...>', 'store path, its hash part, or the name of a root in a hash map');
   addPublishers(fetch, 'address of a hash map (magnet: or the http(s) URL of a mirror); may be repeated');
   fetch
-    .option('--from <url>', 'HTTP binary cache for what peers do not have; may be repeated (default: substituters of nix.conf)', (url: string, list: string[] = []) => [...list, url])
+    .option(
+      '--from <url>',
+      'HTTP binary cache for what peers do not have; may be repeated (default: substituters of nix.conf)',
+      each(String),
+    )
     .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())
     .option('--to <store-uri>', 'Nix store to import into (default: the local one)')
     .option('--no-copy', 'do not import; only fill the file store')
@@ -39,7 +55,11 @@ export function fetchCommand(): Command {
   addRate(fetch);
   fetch
     .option('--seed-for <duration>', 'go on seeding after it is done, such as 10m', one(parseDuration), 0)
-    .option('--publisher-timeout <duration>', 'how long to look for the hash maps (default: 10s, or 60s without an upstream)', one(parseDuration))
+    .option(
+      '--publisher-timeout <duration>',
+      'how long to look for the hash maps (default: 10s, or 60s without an upstream)',
+      one(parseDuration),
+    )
     .option('-n, --dry-run', 'say what would be downloaded, and how much');
   addNetwork(fetch, { scope: 'lan' });
   addCommon(
@@ -55,7 +75,9 @@ export function fetchCommand(): Command {
   return fetch.action(
     command<FetchOptions, [readonly string[]]>(async ({ output, signal, options }, roots) => {
       const from = options.upstream ? options.from : [];
-      const trust = await readTrust({ trustedPublicKey: options.trustedPublicKey, from }, signal, (text) => output.warn(text));
+      const trust = await readTrust({ trustedPublicKey: options.trustedPublicKey, from }, signal, (text) =>
+        output.warn(text),
+      );
       const network = networkOptions(options, options.scope ?? 'lan');
       const wantsPeers = network.scope !== 'off' && ((options.publisher?.length ?? 0) > 0 || options.seedFor > 0);
       const display = progressDisplay(output);
@@ -80,7 +102,8 @@ export function fetchCommand(): Command {
           onPlan: (plan, closure) => display.above(() => tellPlan(output, plan, closure.size, options.dryRun === true)),
           onProgress: (progress) => display.show(progress),
           onNixLine: (line) => display.above(() => output.note(`nix: ${line}`)),
-          onSeeding: (port) => display.above(() => output.note(`done; seeding on port ${port} for ${formatDuration(options.seedFor)}`)),
+          onSeeding: (port) =>
+            display.above(() => output.note(`done; seeding on port ${port} for ${formatDuration(options.seedFor)}`)),
         });
         display.stop();
         if (options.dryRun !== true) tellDone(output, result);
@@ -100,21 +123,38 @@ function tellPlan(output: Output, plan: Plan, paths: number, dryRun: boolean): v
     torrents: plan.jobs.filter((job) => job.torrent !== undefined).length,
     inStore: plan.inStore.length,
     valid: plan.valid.length,
-    ...(dryRun ? { missing: [...plan.jobs.flatMap((job) => job.storePaths), ...plan.unsized.map((info) => info.storePath)] } : {}),
+    ...(dryRun
+      ? { missing: [...plan.jobs.flatMap((job) => job.storePaths), ...plan.unsized.map((info) => info.storePath)] }
+      : {}),
   };
   const text = `${paths} paths: ${nars} NARs to fetch (${formatSize(plan.jobBytes)}, ${facts.torrents} with a torrent), ${plan.inStore.length} in the file store, ${plan.valid.length} valid in the target`;
-  if (dryRun) output.result('plan', facts, [text, ...plan.jobs.flatMap((job) => job.storePaths.map((path) => `  ${path}  ${formatSize(job.sizeBytes)}`))].join('\n'));
+  if (dryRun)
+    output.result(
+      'plan',
+      facts,
+      [
+        text,
+        ...plan.jobs.flatMap((job) => job.storePaths.map((path) => `  ${path}  ${formatSize(job.sizeBytes)}`)),
+      ].join('\n'),
+    );
   else if (output.json) output.result('plan', facts);
   else output.note(text);
 }
 
 function tellDone(output: Output, { progress, closure, plan, imported }: RunFetchResult): void {
   const { peerBytes, upstreamBytes, durationMs } = progress;
-  const sources = Array.from(progress.bySource, ([source, { kind, bytes }]) => ({ source, kind, bytes })).toSorted((a, b) => b.bytes - a.bytes);
+  const sources = Array.from(progress.bySource, ([source, { kind, bytes }]) => ({ source, kind, bytes })).toSorted(
+    (a, b) => b.bytes - a.bytes,
+  );
   const facts = {
     paths: closure.size,
     nars: plan.jobs.length + plan.unsized.length,
-    bytes: { total: peerBytes + upstreamBytes + plan.storeBytes, store: plan.storeBytes, peers: peerBytes, upstream: upstreamBytes },
+    bytes: {
+      total: peerBytes + upstreamBytes + plan.storeBytes,
+      store: plan.storeBytes,
+      peers: peerBytes,
+      upstream: upstreamBytes,
+    },
     durationMs,
     peers: progress.peersInUse,
     sources,

@@ -39,7 +39,10 @@ export function reportFailure(error: unknown, json: boolean): number {
   const message = known?.message ?? (error instanceof Error ? (error.stack ?? error.message) : String(error));
   const facts: ErrorFacts = known?.facts ?? {};
   const exitStatus = known?.exitStatus ?? 1;
-  if (json) process.stdout.write(`${JSON.stringify({ event: 'error', code: known?.code ?? 'INTERNAL', message, exitStatus, facts })}\n`);
+  if (json)
+    process.stdout.write(
+      `${JSON.stringify({ event: 'error', code: known?.code ?? 'INTERNAL', message, exitStatus, facts })}\n`,
+    );
   process.stderr.write(`error: ${message}\n`);
   if (process.env['NARSWARM_DEBUG'] !== undefined && known?.cause !== undefined) console.error(known.cause);
   return exitStatus;

@@ -12,11 +12,21 @@ import { VERSION } from '../version.ts';
 /** Every command, its options and help: the one definition that help, completions and the manual are made from. */
 export function program(): Command {
   const root = new Command('narswarm')
-    .description('Prefetches Nix closures over BitTorrent: torrents for every NAR, found in a signed hash map, with the binary cache as the net below.')
+    .description(
+      'Prefetches Nix closures over BitTorrent: torrents for every NAR, found in a signed hash map, with the binary cache as the net below.',
+    )
     .version(VERSION)
     .showHelpAfterError('(narswarm COMMAND --help explains every option)')
     .configureHelp({ showGlobalOptions: false });
-  for (const command of [keyCommand(), publishCommand(), fetchCommand(), daemonCommand(), torrentCommand(), dhtCommand(), demoCommand()]) {
+  for (const command of [
+    keyCommand(),
+    publishCommand(),
+    fetchCommand(),
+    daemonCommand(),
+    torrentCommand(),
+    dhtCommand(),
+    demoCommand(),
+  ]) {
     root.addCommand(command.exitOverride(usageStatus));
   }
   return root.exitOverride(usageStatus);

@@ -17,7 +17,8 @@ const CLEAR_LINE = '\r\x1b[K';
 export function progressDisplay(output: Output): ProgressDisplay {
   const terminal = !output.json && process.stderr.isTTY;
   let timer: NodeJS.Timeout | undefined;
-  const line = (progress: Progress): string | undefined => (progress.totalNars === 0 || progress.doneNars === progress.totalNars ? undefined : describe(progress));
+  const line = (progress: Progress): string | undefined =>
+    progress.totalNars === 0 || progress.doneNars === progress.totalNars ? undefined : describe(progress);
   return {
     show(progress) {
       const draw = (): void => {
@@ -44,7 +45,8 @@ export function progressDisplay(output: Output): ProgressDisplay {
 function describe(progress: Progress): string {
   const received = progress.peerBytes + progress.upstreamBytes;
   const percent = progress.totalBytes === 0 ? 0 : Math.min(100, Math.floor((received / progress.totalBytes) * 100));
-  const left = progress.secondsLeft === undefined ? 'waiting for bytes' : `${formatDuration(progress.secondsLeft * 1000)} left`;
+  const left =
+    progress.secondsLeft === undefined ? 'waiting for bytes' : `${formatDuration(progress.secondsLeft * 1000)} left`;
   const share = `${formatSize(progress.peerBytes)} from ${progress.peersInUse} peers, ${formatSize(progress.upstreamBytes)} from caches`;
   return `${percent}% ${progress.doneNars}/${progress.totalNars} NARs, ${formatSize(received)} of ${formatSize(progress.totalBytes)}, ${formatSize(progress.rate)}/s, ${share}, ${left}`;
 }

@@ -29,30 +29,61 @@ interface PublishOptions extends CommonOptions, NetworkFlags {
 
 export function publishCommand(): Command {
   const publish = new Command('publish')
-    .description('make torrents of the NARs of a binary cache, sign the hash map, put it into the DHT, and seed until interrupted')
+    .description(
+      'make torrents of the NARs of a binary cache, sign the hash map, put it into the DHT, and seed until interrupted',
+    )
     .requiredOption('--store <dir>', 'binary cache directory to publish')
-    .option('--from <url>', 'HTTP binary cache to download what is missing of the roots from, first; may be repeated', (url: string, list: string[] = []) => [...list, url])
-    .option('--root <name=storepath>', 'publish the closure of this path under this name; may be repeated (default: all that the store holds)', each(parseRoot))
+    .option(
+      '--from <url>',
+      'HTTP binary cache to download what is missing of the roots from, first; may be repeated',
+      each(String),
+    )
+    .option(
+      '--root <name=storepath>',
+      'publish the closure of this path under this name; may be repeated (default: all that the store holds)',
+      each(parseRoot),
+    )
     .option('--salt <name>', 'name of the hash map: one key can sign several', '')
     .option('--key <file>', 'publisher key; made where there is none', defaultKeyFile())
     .option('--http-port <port>', 'port to serve the hash map at over HTTP; 0 picks one', parsePort, 0)
-    .option('--hint <host:port>', 'peer to name in the hash map, such as this machine’s public address; may be repeated', each(parseEndpoint))
-    .option('--valid-for <duration>', 'how long followers may rely on the hash map without a newer one', one(parseDuration), VALID_FOR_MS)
+    .option(
+      '--hint <host:port>',
+      'peer to name in the hash map, such as this machine’s public address; may be repeated',
+      each(parseEndpoint),
+    )
+    .option(
+      '--valid-for <duration>',
+      'how long followers may rely on the hash map without a newer one',
+      one(parseDuration),
+      VALID_FOR_MS,
+    )
     .option('--once', 'write the hash map and exit, without seeding');
   addKeys(publish);
   addNetwork(publish, undefined);
   addCommon(
     publish,
-    ['narswarm publish --store /srv/cache --trusted-public-key "$(cat cache.pub)"', 'narswarm publish --store /srv/cache --from https://cache.nixos.org --root desktop=/nix/store/…-nixos-system', 'narswarm publish --store /srv/cache --once --json'],
+    [
+      'narswarm publish --store /srv/cache --trusted-public-key "$(cat cache.pub)"',
+      'narswarm publish --store /srv/cache --from https://cache.nixos.org --root desktop=/nix/store/…-nixos-system',
+      'narswarm publish --store /srv/cache --once --json',
+    ],
     ['NOT_FOUND', 'UNTRUSTED', 'SOURCES_FAILED', 'STORE', 'NIX', 'INTERRUPTED'],
   );
   return publish.action(
     command<PublishOptions, []>(async ({ output, signal, options }) => {
       const roots = namedRoots(options.root ?? []);
-      const trust = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: options.from ?? [] }, signal, (text) => output.warn(text));
+      const trust = await readTrust(
+        { trustedPublicKey: options.trustedPublicKey, from: options.from ?? [] },
+        signal,
+        (text) => output.warn(text),
+      );
       const onWarning = (text: string): void => output.warn(text);
       if (options.from !== undefined) {
-        if (roots.size === 0) throw new NarswarmError('USAGE', '--from downloads what is missing of named roots: name them with --root NAME=STOREPATH');
+        if (roots.size === 0)
+          throw new NarswarmError(
+            'USAGE',
+            '--from downloads what is missing of named roots: name them with --root NAME=STOREPATH',
+          );
         const { plan, progress } = await runFetch({
           roots: [...roots.values()],
           publishers: [],
@@ -84,11 +115,20 @@ export function publishCommand(): Command {
       if (options.once === true) {
         const built = await buildPublication(build);
         tellBuilt(output, built);
-        output.result('published', { address: addressText(built.publication), dir: built.publication.dir.dir }, addressText(built.publication));
+        output.result(
+          'published',
+          { address: addressText(built.publication), dir: built.publication.dir.dir },
+          addressText(built.publication),
+        );
         return;
       }
       output.note('hashing what is new');
-      await using publisher = await Publisher.start({ ...build, network: networkOptions(options, 'cohort'), httpPort: options.httpPort, onWarning });
+      await using publisher = await Publisher.start({
+        ...build,
+        network: networkOptions(options, 'cohort'),
+        httpPort: options.httpPort,
+        onWarning,
+      });
       tellBuilt(output, publisher.built);
       tellReady(output, publisher);
       await untilStopped(signal);
@@ -98,8 +138,17 @@ export function publishCommand(): Command {
 
 function tellBuilt(output: Output, { publication, records, leftOut, hashedBytes }: Built): void {
   const { manifest, isNew } = publication;
-  output.result('built', { records: records.length, leftOut: leftOut.length, hashedBytes, seq: manifest.seq, isNew, expires: manifest.expires.toISOString() });
-  output.note(`${records.length} NARs in the hash map (${formatSize(hashedBytes)} hashed, generation ${manifest.seq}${isNew ? '' : ', unchanged'})`);
+  output.result('built', {
+    records: records.length,
+    leftOut: leftOut.length,
+    hashedBytes,
+    seq: manifest.seq,
+    isNew,
+    expires: manifest.expires.toISOString(),
+  });
+  output.note(
+    `${records.length} NARs in the hash map (${formatSize(hashedBytes)} hashed, generation ${manifest.seq}${isNew ? '' : ', unchanged'})`,
+  );
   for (const { storePath, reason } of leftOut.slice(0, 10)) output.warn(`${storePath} is left out: ${reason}`);
   if (leftOut.length > 10) output.warn(`${leftOut.length - 10} more paths are left out`);
 }
@@ -109,14 +158,27 @@ function tellReady(output: Output, publisher: Publisher): void {
   const { swarm, dht } = publisher.network;
   output.result(
     'ready',
-    { address, port: swarm.port, dhtPort: dht?.port ?? null, httpPort: publisher.http.port, dhtNodes: publisher.dhtNodes },
-    [`address  ${address}`, `peers    port ${swarm.port} (TCP)`, `DHT      ${dht === undefined ? 'off' : `port ${dht.port} (UDP), ${publisher.dhtNodes} nodes hold the pointer`}`, `HTTP     port ${publisher.http.port}`, 'ready'].join('\n'),
+    {
+      address,
+      port: swarm.port,
+      dhtPort: dht?.port ?? null,
+      httpPort: publisher.http.port,
+      dhtNodes: publisher.dhtNodes,
+    },
+    [
+      `address  ${address}`,
+      `peers    port ${swarm.port} (TCP)`,
+      `DHT      ${dht === undefined ? 'off' : `port ${dht.port} (UDP), ${publisher.dhtNodes} nodes hold the pointer`}`,
+      `HTTP     port ${publisher.http.port}`,
+      'ready',
+    ].join('\n'),
   );
 }
 
 function parseRoot(text: string): readonly [string, StorePath] {
   const [, name, path] = /^([A-Za-z0-9._-]+)=(.+)$/.exec(text) ?? [];
-  if (name === undefined || path === undefined) throw new NarswarmError('USAGE', `Expected NAME=STOREPATH with a name of A-Z a-z 0-9 . _ -, not ${text}.`);
+  if (name === undefined || path === undefined)
+    throw new NarswarmError('USAGE', `Expected NAME=STOREPATH with a name of A-Z a-z 0-9 . _ -, not ${text}.`);
   return [name, parseStorePath(path)];
 }
 

@@ -11,7 +11,9 @@ export interface CommonOptions {
  * Runs a command's work: Ctrl-C and SIGTERM abort its signal, failures become one sentence and an exit status. A second
  * Ctrl-C ends at once: nothing is lost by that either.
  */
-export function command<O extends CommonOptions, A extends unknown[]>(work: (context: { output: Output; signal: AbortSignal; options: O }, ...args: A) => Promise<void>): (...args: unknown[]) => Promise<void> {
+export function command<O extends CommonOptions, A extends unknown[]>(
+  work: (context: { output: Output; signal: AbortSignal; options: O }, ...args: A) => Promise<void>,
+): (...args: unknown[]) => Promise<void> {
   return async (...args) => {
     const options = args.at(-2) as O;
     const stop = new AbortController();

@@ -2,19 +2,28 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { Option, type Command } from 'commander';
 import { EXIT_STATUSES, NarswarmError } from '../errors.ts';
-import { parsePublisherAddress, type PublisherAddress } from '../index/address.ts';
+import { parsePublisherAddress } from '../index/address.ts';
 import { parsePublicKey } from '../nix/signature.ts';
 import { parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
 import { SCOPES, type NetworkOptions, type Scope } from '../torrent/network.ts';
 import { each, one, parsePort, parseRate } from './values.ts';
 
 /** Adds `--json` and `--quiet`, the examples and the exit statuses to a command's help. */
-export function addCommon(command: Command, examples: readonly string[], statuses: readonly (keyof typeof EXIT_STATUSES)[]): Command {
-  const lines = (['OK', 'USAGE', ...statuses, 'INTERNAL'] as const).map((kind) => `  ${String(EXIT_STATUSES[kind][0]).padStart(3)}  ${EXIT_STATUSES[kind][1]}`);
+export function addCommon(
+  command: Command,
+  examples: readonly string[],
+  statuses: readonly (keyof typeof EXIT_STATUSES)[],
+): Command {
+  const lines = (['OK', 'USAGE', ...statuses, 'INTERNAL'] as const).map(
+    (kind) => `  ${String(EXIT_STATUSES[kind][0]).padStart(3)}  ${EXIT_STATUSES[kind][1]}`,
+  );
   return command
     .option('--json', 'print one JSON object a line on stdout')
     .option('-q, --quiet', 'print results and warnings only')
-    .addHelpText('after', `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}\n\nExit status:\n${lines.join('\n')}`);
+    .addHelpText(
+      'after',
+      `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}\n\nExit status:\n${lines.join('\n')}`,
+    );
 }
 
 /** Options of every command that talks to peers, as commander gives them. */
@@ -35,12 +44,21 @@ export function addNetwork(command: Command, defaults: { scope: Scope } | undefi
     .option('--listen <host>', 'address to listen on, TCP and UDP (default: all)')
     .option('--port <port>', 'TCP port for peers; 0 picks one', parsePort, 0)
     .option('--dht-port <port>', 'UDP port of the DHT node; 0 picks one', parsePort, 0)
-    .option('--dht-bootstrap <host:port>', 'DHT node to join by, in place of the public ones; may be repeated', each(parseEndpoint))
+    .option(
+      '--dht-bootstrap <host:port>',
+      'DHT node to join by, in place of the public ones; may be repeated',
+      each(parseEndpoint),
+    )
     .option('--no-dht', 'do not use the DHT')
     .option('--no-lan', 'do not look for peers on the local network');
   if (defaults !== undefined) {
     command.addOption(
-      new Option('--scope <scope>', 'who learns what this machine has: off (no peers), lan, cohort (announced in the DHT), public (single NARs too)').choices(SCOPES).default(defaults.scope),
+      new Option(
+        '--scope <scope>',
+        'who learns what this machine has: off (no peers), lan, cohort (announced in the DHT), public (single NARs too)',
+      )
+        .choices(SCOPES)
+        .default(defaults.scope),
     );
   }
   return command;
@@ -53,7 +71,11 @@ export function addPeers(command: Command): Command {
 
 /** Adds `--trusted-public-key`. */
 export function addKeys(command: Command): Command {
-  return command.option('--trusted-public-key <key>', 'Nix key whose signatures count, NAME:BASE64; may be repeated (default: those of nix.conf)', each(checkedKey));
+  return command.option(
+    '--trusted-public-key <key>',
+    'Nix key whose signatures count, NAME:BASE64; may be repeated (default: those of nix.conf)',
+    each(checkedKey),
+  );
 }
 
 /** Adds `--publisher`. */
@@ -63,7 +85,11 @@ export function addPublishers(command: Command, description: string): Command {
 
 /** Adds `--max-download-rate`. */
 export function addRate(command: Command): Command {
-  return command.option('--max-download-rate <rate>', 'limit for everything that is downloaded, such as 10MB/s', one(parseRate));
+  return command.option(
+    '--max-download-rate <rate>',
+    'limit for everything that is downloaded, such as 10MB/s',
+    one(parseRate),
+  );
 }
 
 /** Where a user's file store is, unless said otherwise. */
@@ -93,9 +119,6 @@ export function networkOptions(flags: NetworkFlags, scope: Scope): NetworkOption
     peers: flags.peer ?? [],
   };
 }
-
-/** Addresses of publishers, given once each. */
-export type Publishers = readonly PublisherAddress[];
 
 function checkedKey(text: string): string {
   parsePublicKey(text);

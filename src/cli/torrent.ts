@@ -23,7 +23,14 @@ export function torrentCommand(): Command {
     .option('--out <file>', 'file to write (default: <name>.torrent in the current folder)')
     .option('--magnet', 'print a magnet link and write no file');
   addPeers(torrent);
-  addCommon(torrent, ['narswarm torrent /nix/store/…-hello-2.12 --store /srv/cache', 'narswarm torrent 1b9p…-hello --store /srv/cache --magnet --peer 192.0.2.7:6881'], ['NOT_FOUND', 'STORE']);
+  addCommon(
+    torrent,
+    [
+      'narswarm torrent /nix/store/…-hello-2.12 --store /srv/cache',
+      'narswarm torrent 1b9p…-hello --store /srv/cache --magnet --peer 192.0.2.7:6881',
+    ],
+    ['NOT_FOUND', 'STORE'],
+  );
   return torrent.action(
     command<TorrentOptions, [string]>(async ({ output, signal, options }, text) => {
       const store = await FileStore.open(options.store, { create: false });
@@ -35,7 +42,9 @@ export function torrentCommand(): Command {
         return;
       }
       const file = options.out ?? `${name}.torrent`;
-      await writeFile(file, torrentFile(found.torrent)).catch((error: unknown) => Promise.reject(storeError(error, file)));
+      await writeFile(file, torrentFile(found.torrent)).catch((error: unknown) =>
+        Promise.reject(storeError(error, file)),
+      );
       output.result('torrent', { path: found.storePath, infoHash, file, magnet, sizeBytes }, file);
     }),
   );

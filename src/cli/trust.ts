@@ -15,7 +15,11 @@ export interface Trust {
  * @param flags.from undefined: those of nix.conf; empty: none
  * @throws NIX_MISSING where nix.conf is needed and there is no nix
  */
-export async function readTrust(flags: { trustedPublicKey?: readonly string[] | undefined; from?: readonly string[] | undefined }, signal: AbortSignal, warn: (text: string) => void): Promise<Trust> {
+export async function readTrust(
+  flags: { trustedPublicKey?: readonly string[] | undefined; from?: readonly string[] | undefined },
+  signal: AbortSignal,
+  warn: (text: string) => void,
+): Promise<Trust> {
   const { trustedPublicKey, from } = flags;
   const needed = trustedPublicKey === undefined || from === undefined;
   const config = needed ? await readNixConfig({ signal }) : undefined;

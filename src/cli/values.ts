@@ -1,14 +1,33 @@
 import { InvalidArgumentError } from 'commander';
 import { isNarswarmError } from '../errors.ts';
 
-const UNITS: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e9, t: 1e12, ki: 2 ** 10, mi: 2 ** 20, gi: 2 ** 30, ti: 2 ** 40 };
-const DURATIONS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  k: 1e3,
+  m: 1e6,
+  g: 1e9,
+  t: 1e12,
+  ki: 2 ** 10,
+  mi: 2 ** 20,
+  gi: 2 ** 30,
+  ti: 2 ** 40,
+};
+const DURATIONS_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+};
 
 /** Reads a size as people write it: `500`, `10MB`, `4GiB`, `50G` (decimal without the i). Bytes. */
 export function parseSize(text: string): number {
   const match = /^(\d+(?:\.\d+)?) ?([kmgt]?i?)b?$/i.exec(text.trim());
   const unit = UNITS[match?.[2]?.toLowerCase() ?? '?'];
-  if (match === null || unit === undefined) throw new InvalidArgumentError('Expected a size such as 500MB, 4GiB or 50G.');
+  if (match === null || unit === undefined)
+    throw new InvalidArgumentError('Expected a size such as 500MB, 4GiB or 50G.');
   return Math.round(Number(match[1]) * unit);
 }
 
@@ -23,7 +42,8 @@ export function parseRate(text: string): number {
 export function parseDuration(text: string): number {
   const match = /^(\d+(?:\.\d+)?) ?([a-z]+)$/i.exec(text.trim());
   const unit = DURATIONS_MS[match?.[2]?.toLowerCase() ?? ''];
-  if (match === null || unit === undefined) throw new InvalidArgumentError('Expected a duration such as 90s, 30m, 8h or 2d.');
+  if (match === null || unit === undefined)
+    throw new InvalidArgumentError('Expected a duration such as 90s, 30m, 8h or 2d.');
   return Math.round(Number(match[1]) * unit);
 }
 
@@ -35,7 +55,9 @@ export function parsePort(text: string): number {
 }
 
 /** Makes a commander parser of a parser of ours: for an option that may be given several times. */
-export function each<T>(parse: (text: string) => T): (text: string, previous: readonly T[] | undefined) => readonly T[] {
+export function each<T>(
+  parse: (text: string) => T,
+): (text: string, previous: readonly T[] | undefined) => readonly T[] {
   return (text, previous) => [...(previous ?? []), one(parse)(text)];
 }
 

@@ -144,7 +144,13 @@ export class Daemon implements AsyncDisposable {
     const salt = saltBytes(address.salt);
     const item = await dht.getMutable(address.publicKey, salt, { signal: this.#options.signal });
     if (item?.infoHash === undefined) return;
-    await dht.putMutable({ publicKey: address.publicKey, salt, seq: item.seq, infoHash: item.infoHash, sign: () => item.signature });
+    await dht.putMutable({
+      publicKey: address.publicKey,
+      salt,
+      seq: item.seq,
+      infoHash: item.infoHash,
+      sign: () => item.signature,
+    });
   }
 
   async #announceNars(): Promise<void> {

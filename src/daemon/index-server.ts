@@ -15,7 +15,10 @@ export class IndexServer implements AsyncDisposable {
   }
 
   /** @throws LISTEN_FAILED where the address or port cannot be had */
-  static async listen(dir: IndexDir, options: { host?: string | undefined; port?: number | undefined }): Promise<IndexServer> {
+  static async listen(
+    dir: IndexDir,
+    options: { host?: string | undefined; port?: number | undefined },
+  ): Promise<IndexServer> {
     const server = createServer((request, response) => {
       const name = NAME.exec(request.url ?? '')?.[1];
       if (name === undefined || (request.method !== 'GET' && request.method !== 'HEAD')) {
@@ -25,7 +28,10 @@ export class IndexServer implements AsyncDisposable {
       dir.read(name).then(
         (bytes) => {
           if (bytes === undefined) response.writeHead(404).end();
-          else response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': bytes.length }).end(request.method === 'HEAD' ? undefined : bytes);
+          else
+            response
+              .writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': bytes.length })
+              .end(request.method === 'HEAD' ? undefined : bytes);
         },
         () => response.writeHead(500).end(),
       );
@@ -34,7 +40,11 @@ export class IndexServer implements AsyncDisposable {
     try {
       await once(server, 'listening');
     } catch (error) {
-      throw new NarswarmError('LISTEN_FAILED', `cannot serve HTTP on port ${options.port ?? 0} (${(error as Error).message}): choose another --http-port`, { cause: error });
+      throw new NarswarmError(
+        'LISTEN_FAILED',
+        `cannot serve HTTP on port ${options.port ?? 0} (${(error as Error).message}): choose another --http-port`,
+        { cause: error },
+      );
     }
     return new IndexServer(server);
   }

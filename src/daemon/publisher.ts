@@ -3,7 +3,7 @@ import { cohortInfoHash } from '../index/cohort-key.ts';
 import { assertPublished, collectRecords, type Collected } from '../index/collect-records.ts';
 import { announcePublication, publishIndex, type Publication } from '../index/publication.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
-import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
@@ -46,13 +46,24 @@ export interface Built extends Collected {
  */
 export async function buildPublication(options: BuildOptions): Promise<Built> {
   const { store, roots, keys, signal } = options;
-  const infos = roots.size === 0 ? await everything(store) : [...(await walkClosure([...roots.values()].map(storeHashOf), firstTrusted([storeSource(store)], keys), { signal })).values()];
+  const infos =
+    roots.size === 0
+      ? await everything(store)
+      : [
+          ...(
+            await walkClosure([...roots.values()].map(storeHashOf), firstTrusted([storeSource(store)], keys), {
+              signal,
+            })
+          ).values(),
+        ];
   const collected = await collectRecords(infos, { store, catalogue: await Catalogue.open(store), keys, signal });
   assertPublished(roots, collected);
   if (collected.records.length === 0) {
     const [first] = collected.leftOut;
     const reason = first === undefined ? 'it holds no narinfos' : `${first.storePath}: ${first.reason}`;
-    throw new NarswarmError('NOT_FOUND', `nothing in ${store.dir} can be published (${reason})`, { facts: { store: store.dir } });
+    throw new NarswarmError('NOT_FOUND', `nothing in ${store.dir} can be published (${reason})`, {
+      facts: { store: store.dir },
+    });
   }
   const publication = await publishIndex({
     store,
@@ -71,7 +82,7 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
 async function everything(store: FileStore): Promise<NarInfo[]> {
   const infos: NarInfo[] = [];
   for (const hash of await store.listStoreHashes()) {
-    const info = await store.readNarInfo(hash as StoreHash).catch(() => undefined); // a damaged one is not published
+    const info = await store.readNarInfo(hash).catch(() => undefined); // a damaged one is not published
     if (info !== undefined) infos.push(info);
   }
   return infos;
@@ -117,7 +128,10 @@ export class Publisher implements AsyncDisposable {
       }),
     );
     const { listen } = options.network;
-    const own = listen === undefined || listen === '0.0.0.0' || listen === '::' ? [] : [formatEndpoint({ host: listen, port: network.swarm.port })];
+    const own =
+      listen === undefined || listen === '0.0.0.0' || listen === '::'
+        ? []
+        : [formatEndpoint({ host: listen, port: network.swarm.port })];
     built = await buildPublication({ ...options, hints: [...options.hints, ...own] });
     await catalogue.refresh();
     const http = stack.use(await IndexServer.listen(built.publication.dir, { host: listen, port: options.httpPort }));
@@ -145,7 +159,8 @@ export class Publisher implements AsyncDisposable {
     try {
       await dht.ready({ signal: options.signal });
       this.dhtNodes = await announcePublication(this.built.publication, options.key, dht);
-      if (this.dhtNodes === 0) options.onWarning('no DHT node took the pointer to the hash map: is --dht-bootstrap right, does UDP pass?');
+      if (this.dhtNodes === 0)
+        options.onWarning('no DHT node took the pointer to the hash map: is --dht-bootstrap right, does UDP pass?');
     } catch (error) {
       options.onWarning(`cannot put the pointer to the hash map into the DHT: ${(error as Error).message}`);
     }

@@ -2,7 +2,7 @@ import PQueue from 'p-queue';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
+import { parseStoreHash } from '../nix/store-path.ts';
 
 /** Narinfos asked for at once: a round trip of 50 ms then costs 800 narinfos less than a second. */
 const CONCURRENCY = 64;
@@ -79,16 +79,6 @@ export function referencesFirst(closure: Closure): NarInfo[] {
     }
   }
   return ordered;
-}
-
-/** Store paths of a closure, in its order. */
-export function pathsOf(closure: Closure): StorePath[] {
-  return [...closure.values()].map((info) => info.storePath);
-}
-
-/** True where `path` is part of the closure. */
-export function holds(closure: Closure, path: StorePath): boolean {
-  return closure.has(storeHashOf(path));
 }
 
 function missing(baseName: string, referrer: StorePath | undefined): NarswarmError {

@@ -59,5 +59,8 @@ export function upstreamSource(upstream: Upstream, http: HttpClient): NarInfoSou
 
 function named(error: unknown, source: NarInfoSource): unknown {
   if (!isNarswarmError(error, 'NARINFO_INVALID', 'NARINFO_UNTRUSTED', 'NARINFO_MISMATCH')) return error;
-  return new NarswarmError(error.code, `${error.message} (from ${source.name})`, { cause: error, facts: { ...error.facts, source: source.name } });
+  return new NarswarmError(error.code, `${error.message} (from ${source.name})`, {
+    cause: error,
+    facts: { ...error.facts, source: source.name },
+  });
 }

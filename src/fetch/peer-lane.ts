@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import type { Network } from '../torrent/network.ts';
 import type { PeerRecord } from '../torrent/peer-table.ts';
-import type { SwarmDownload } from '../torrent/swarm-download.ts';
 import type { PieceStorage } from '../torrent/chunk-store.ts';
 import type { PartialNar } from '../store/partial.ts';
 import type { JobObserver, NarJob } from './job.ts';
@@ -30,7 +29,13 @@ export type PeerOutcome = 'complete' | 'given up';
 export async function fetchFromPeers(
   job: NarJob & { readonly torrent: NonNullable<NarJob['torrent']> },
   partial: PartialNar,
-  context: { network: Network; observer: JobObserver; patience: () => Patience; handOver: AbortSignal; signal: AbortSignal },
+  context: {
+    network: Network;
+    observer: JobObserver;
+    patience: () => Patience;
+    handOver: AbortSignal;
+    signal: AbortSignal;
+  },
 ): Promise<PeerOutcome> {
   const { network, observer, signal, handOver } = context;
   if (partial.missing().length === 0) return 'complete';
@@ -42,7 +47,9 @@ export async function fetchFromPeers(
     return chosen;
   };
   download.on('bytes', (bytes, address) => observer.onBytes('peers', address, bytes));
-  download.on('lie', (address) => observer.onWarning(`${address} sent wrong bytes for ${job.info.storePath}; it is not asked again`));
+  download.on('lie', (address) =>
+    observer.onWarning(`${address} sent wrong bytes for ${job.info.storePath}; it is not asked again`),
+  );
   try {
     return await new Promise<PeerOutcome>((resolve, reject) => {
       const timer = setInterval(look, LOOK_EVERY_MS);
@@ -59,7 +66,7 @@ export async function fetchFromPeers(
         if (askMore().length === 0) end(() => resolve('given up'));
       }
       download.once('done', () => end(() => resolve('complete')));
-      download.once('error', (error) => end(() => reject(error as Error)));
+      download.once('error', (error) => end(() => reject(error)));
       download.on('alone', () => {
         if (askMore().length > 0) return;
         if (context.patience().firstByteMs !== Infinity) end(() => resolve('given up'));

@@ -17,7 +17,6 @@ import { commit } from './commit.ts';
 import { firstTrusted, storeSource, upstreamSource, type NarInfoSource } from './find-narinfo.ts';
 import type { HttpClient } from './http/client.ts';
 import type { Upstream } from './http/upstream.ts';
-import type { NarJob } from './job.ts';
 import { planFetch, type Plan } from './plan.ts';
 import type { Progress } from './report.ts';
 import { Scheduler } from './scheduler.ts';
@@ -132,7 +131,11 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
  * Imports with `nix copy`. A NAR whose contents are not what the signed NarHash says (its FileHash was right, so the
  * narinfo lied) is fetched once more, by what an upstream's own narinfo says of it.
  */
-async function importRoots(roots: readonly StorePath[], closure: Closure, context: PrefetchOptions & PrefetchContext): Promise<void> {
+async function importRoots(
+  roots: readonly StorePath[],
+  closure: Closure,
+  context: PrefetchOptions & PrefetchContext,
+): Promise<void> {
   const { store, signal, progress } = context;
   const copy = (): Promise<void> =>
     copyClosure({
@@ -154,7 +157,9 @@ async function importRoots(roots: readonly StorePath[], closure: Closure, contex
       mended.add(bad);
       const info = closure.get(storeHashOf(parseStorePath(bad)));
       if (info === undefined || !(await refetch(info, context))) throw error;
-      progress.onWarning(`the NAR of ${bad} does not have the contents that were signed; its narinfo had a wrong FileHash. It came from an upstream once more.`);
+      progress.onWarning(
+        `the NAR of ${bad} does not have the contents that were signed; its narinfo had a wrong FileHash. It came from an upstream once more.`,
+      );
     }
   }
 }
@@ -165,7 +170,11 @@ async function refetch(info: NarInfo, context: PrefetchOptions & PrefetchContext
   const own = await firstTrusted(sources, context.keys)(storeHashOf(info.storePath), context.signal);
   if (own?.fileHash === undefined || own.fileHash === info.fileHash) return false;
   const alone: Closure = new Map([[storeHashOf(own.storePath), own]]);
-  const plan = await planFetch(alone, { store: context.store, needed: undefined, torrentOf: () => Promise.resolve(undefined) });
+  const plan = await planFetch(alone, {
+    store: context.store,
+    needed: undefined,
+    torrentOf: () => Promise.resolve(undefined),
+  });
   await new Scheduler({ ...context, network: undefined, observer: context.progress }).run(plan.jobs, context.signal);
   await commit([own], plan.jobs, context.store);
   return true;
@@ -222,7 +231,8 @@ class Maps implements AsyncDisposable {
       context.signal.throwIfAborted();
       // With an upstream the closure can be had all the same; without, this is why it cannot.
       if (resolved.length === 0 && upstreams.length === 0) throw this.#failures[0];
-      for (const failure of this.#failures) context.progress.onWarning(failure instanceof Error ? failure.message : String(failure));
+      for (const failure of this.#failures)
+        context.progress.onWarning(failure instanceof Error ? failure.message : String(failure));
     }
     return resolved;
   }
@@ -241,8 +251,13 @@ class Maps implements AsyncDisposable {
       known.push(...map.manifest.roots.map((candidate) => candidate.name));
     }
     if (this.#failures.length > 0) throw this.#failures[0];
-    const names = known.length === 0 ? 'no hash map names any root' : `the hash maps name: ${known.slice(0, 20).join(', ')}`;
-    throw new NarswarmError('ROOT_UNKNOWN', `${name} is neither a store path nor the hash part of one nor the name of a root (${names})`, { facts: { root: name } });
+    const names =
+      known.length === 0 ? 'no hash map names any root' : `the hash maps name: ${known.slice(0, 20).join(', ')}`;
+    throw new NarswarmError(
+      'ROOT_UNKNOWN',
+      `${name} is neither a store path nor the hash part of one nor the name of a root (${names})`,
+      { facts: { root: name } },
+    );
   }
 
   /** The record of a path. With upstreams to ask, the walk does not wait for publishers that have not answered yet. */
@@ -260,7 +275,8 @@ class Maps implements AsyncDisposable {
     for (const { map } of await this.settled()) {
       try {
         const record = await map.find(storeHashOf(info.storePath), signal);
-        const torrent = record?.fileHash === info.fileHash && record !== undefined ? torrentOfRecord(record) : undefined;
+        const torrent =
+          record?.fileHash === info.fileHash && record !== undefined ? torrentOfRecord(record) : undefined;
         if (torrent?.sizeBytes === info.fileSize) return torrent;
       } catch (error) {
         signal.throwIfAborted();

@@ -17,7 +17,11 @@ export class RateMeter {
   }
 
   rate(nowMs = performance.now()): number {
-    for (let first = this.#samples[0]; first !== undefined && nowMs - first.atMs > this.#windowMs; first = this.#samples[0]) {
+    for (
+      let first = this.#samples[0];
+      first !== undefined && nowMs - first.atMs > this.#windowMs;
+      first = this.#samples[0]
+    ) {
       this.#sum -= first.bytes;
       this.#samples.shift();
     }

@@ -45,9 +45,12 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
 
   const held = new Map<InfoHash, Seed>();
   const gate = new Gate(store, await Catalogue.open(store), options.keys);
-  const seeds = async (infoHash: InfoHash): Promise<Seed | undefined> => held.get(infoHash) ?? seedOf(await gate.admit(infoHash));
+  const seeds = async (infoHash: InfoHash): Promise<Seed | undefined> =>
+    held.get(infoHash) ?? seedOf(await gate.admit(infoHash));
   const network =
-    options.network === undefined ? undefined : stack.use(await Network.join({ ...options.network, downloadLimit: limit, seeds, onWarning }));
+    options.network === undefined
+      ? undefined
+      : stack.use(await Network.join({ ...options.network, downloadLimit: limit, seeds, onWarning }));
 
   const result = await prefetch(
     { ...options, limit },
@@ -59,7 +62,8 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
       keys: options.keys,
       progress,
       signal,
-      onHeld: (torrent, path) => held.set(torrent.infoHash, { torrent, files: [{ path, sizeBytes: torrent.sizeBytes }] }),
+      onHeld: (torrent, path) =>
+        held.set(torrent.infoHash, { torrent, files: [{ path, sizeBytes: torrent.sizeBytes }] }),
     },
   );
   if (options.seedForMs > 0 && network !== undefined && options.dryRun !== true) {

@@ -92,15 +92,30 @@ export class Scheduler {
     this.#beganAtMs = this.#lastByteAtMs = performance.now();
     const stop = new AbortController();
     const linked = AbortSignal.any([signal, stop.signal]);
-    for (const job of inFetchOrder(jobs)) this.#queue({ job, handOver: new AbortController(), partial: undefined, peersTried: false, attempts: 0 });
+    for (const job of inFetchOrder(jobs))
+      this.#queue({ job, handOver: new AbortController(), partial: undefined, peersTried: false, attempts: 0 });
     this.#open = jobs.length;
     const timer = setInterval(() => this.#balance(), 250);
     const abort = (): void => void this.#news.emit('change');
     linked.addEventListener('abort', abort);
     const fatal = (error: unknown): void => stop.abort(error);
     const lanes = [
-      ...Array.from({ length: this.#options.network === undefined ? 0 : PEER_SLOTS }, () => this.#lane(() => this.#forPeers.shift(), (task) => this.#byPeers(task, linked), linked, fatal)),
-      ...Array.from({ length: this.#options.upstreams.length === 0 ? 0 : UPSTREAM_SLOTS }, () => this.#lane(() => this.#nextForUpstream(), (task) => this.#byUpstreams(task, linked), linked, fatal)),
+      ...Array.from({ length: this.#options.network === undefined ? 0 : PEER_SLOTS }, () =>
+        this.#lane(
+          () => this.#forPeers.shift(),
+          (task) => this.#byPeers(task, linked),
+          linked,
+          fatal,
+        ),
+      ),
+      ...Array.from({ length: this.#options.upstreams.length === 0 ? 0 : UPSTREAM_SLOTS }, () =>
+        this.#lane(
+          () => this.#nextForUpstream(),
+          (task) => this.#byUpstreams(task, linked),
+          linked,
+          fatal,
+        ),
+      ),
     ];
     try {
       await Promise.all(lanes);
@@ -113,7 +128,12 @@ export class Scheduler {
   }
 
   /** Runs tasks one after another until all are settled. */
-  async #lane(next: () => Task | undefined, work: (task: Task) => Promise<void>, signal: AbortSignal, fatal: (error: unknown) => void): Promise<void> {
+  async #lane(
+    next: () => Task | undefined,
+    work: (task: Task) => Promise<void>,
+    signal: AbortSignal,
+    fatal: (error: unknown) => void,
+  ): Promise<void> {
     while (this.#open > 0 && !signal.aborted) {
       const task = next();
       if (task === undefined) {
@@ -158,7 +178,7 @@ export class Scheduler {
     try {
       const outcome = await fetchFromPeers({ ...job, torrent: job.torrent }, partial, {
         network,
-        observer: { ...observer, onBytes: (...facts) => this.#onBytes(...facts), onWarning: observer.onWarning },
+        observer: { ...observer, onBytes: (...facts) => this.#onBytes(...facts) },
         patience: () => this.#patience(),
         handOver: task.handOver.signal,
         signal,
@@ -187,7 +207,8 @@ export class Scheduler {
       });
     } catch (error) {
       if (signal.aborted || isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw error;
-      if (network === undefined || task.job.torrent === undefined || task.attempts++ >= ATTEMPTS) throw unavailable(task.job, 'no source delivers it', error);
+      if (network === undefined || task.job.torrent === undefined || task.attempts++ >= ATTEMPTS)
+        throw unavailable(task.job, 'no source delivers it', error);
       observer.onWarning(`${(error as Error).message}; trying peers again`);
       task.peersTried = false;
       this.#queue(task);
@@ -284,7 +305,12 @@ export class Scheduler {
 
   /** Looks four times a second whether idle upstream lanes should take something over. */
   #balance(): void {
-    if (this.#options.upstreams.length > 0 && this.#forPeers.length === 0 && this.#forUpstreams.length === 0 && this.#upstreamMayHelp()) {
+    if (
+      this.#options.upstreams.length > 0 &&
+      this.#forPeers.length === 0 &&
+      this.#forUpstreams.length === 0 &&
+      this.#upstreamMayHelp()
+    ) {
       slowest(this.#atPeers)?.handOver.abort();
     }
     this.#news.emit('change');
@@ -300,7 +326,9 @@ function inFetchOrder(jobs: readonly NarJob[]): NarJob[] {
 /** The task with most left to do: the one that everything else would wait for. */
 function slowest(tasks: Iterable<Task>): Task | undefined {
   const left = (task: Task): number => task.job.sizeBytes - (task.partial?.heldBytes ?? 0);
-  return [...tasks].filter((task) => !task.handOver.signal.aborted && left(task) > LARGE_BYTES / 8).toSorted((a, b) => left(b) - left(a))[0];
+  return [...tasks]
+    .filter((task) => !task.handOver.signal.aborted && left(task) > LARGE_BYTES / 8)
+    .toSorted((a, b) => left(b) - left(a))[0];
 }
 
 function unavailable(job: NarJob, reason: string, cause?: unknown): NarswarmError {
@@ -313,8 +341,12 @@ function unavailable(job: NarJob, reason: string, cause?: unknown): NarswarmErro
 function summary(failures: readonly unknown[], total: number): NarswarmError {
   const first = failures[0] instanceof Error ? failures[0].message : String(failures[0]);
   const more = failures.length > 1 ? ` (and ${failures.length - 1} more)` : '';
-  return new NarswarmError('NAR_UNAVAILABLE', `${failures.length} of ${total} NARs could not be fetched: ${first}${more}; the others are kept`, {
-    cause: new AggregateError(failures),
-    facts: { failed: failures.length, total },
-  });
+  return new NarswarmError(
+    'NAR_UNAVAILABLE',
+    `${failures.length} of ${total} NARs could not be fetched: ${first}${more}; the others are kept`,
+    {
+      cause: new AggregateError(failures),
+      facts: { failed: failures.length, total },
+    },
+  );
 }

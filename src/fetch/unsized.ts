@@ -24,7 +24,14 @@ import type { Progress } from './report.ts';
  */
 export async function fetchUnsized(
   infos: readonly NarInfo[],
-  context: { store: FileStore; session: PartialSession; http: HttpClient; upstreams: readonly Upstream[]; progress: Progress; signal: AbortSignal },
+  context: {
+    store: FileStore;
+    session: PartialSession;
+    http: HttpClient;
+    upstreams: readonly Upstream[];
+    progress: Progress;
+    signal: AbortSignal;
+  },
 ): Promise<Map<StorePath, NarInfo>> {
   const completed = new Map<StorePath, NarInfo>();
   for (const info of infos) {
@@ -39,17 +46,25 @@ export async function fetchUnsized(
       }
     }
     if (!completed.has(info.storePath)) {
-      throw new NarswarmError('NAR_UNAVAILABLE', `cannot fetch ${info.storePath}: its narinfo has no FileHash or FileSize, and no upstream delivers it`, {
-        cause: new AggregateError(failures),
-        facts: { path: info.storePath },
-      });
+      throw new NarswarmError(
+        'NAR_UNAVAILABLE',
+        `cannot fetch ${info.storePath}: its narinfo has no FileHash or FileSize, and no upstream delivers it`,
+        {
+          cause: new AggregateError(failures),
+          facts: { path: info.storePath },
+        },
+      );
     }
     context.progress.doneNars++;
   }
   return completed;
 }
 
-async function fetchOne(info: NarInfo, upstream: Upstream, context: { store: FileStore; session: PartialSession; http: HttpClient; progress: Progress; signal: AbortSignal }): Promise<NarInfo> {
+async function fetchOne(
+  info: NarInfo,
+  upstream: Upstream,
+  context: { store: FileStore; session: PartialSession; http: HttpClient; progress: Progress; signal: AbortSignal },
+): Promise<NarInfo> {
   const path = context.session.path(`${storeHashOf(info.storePath)}.unsized`);
   const sha256 = createHash('sha256');
   let fileSize = 0;
@@ -72,7 +87,11 @@ async function fetchOne(info: NarInfo, upstream: Upstream, context: { store: Fil
   const { narHash } = await hashContents(path, info.compression, info.narSize, context.signal);
   if (narHash !== info.narHash || (info.fileHash ?? fileHash) !== fileHash) {
     await unlink(path);
-    throw new NarswarmError('HASH_MISMATCH', `${upstream.url} sent a NAR of ${info.storePath} with other contents than were signed`, { facts: { path: info.storePath } });
+    throw new NarswarmError(
+      'HASH_MISMATCH',
+      `${upstream.url} sent a NAR of ${info.storePath} with other contents than were signed`,
+      { facts: { path: info.storePath } },
+    );
   }
   await rename(path, join(context.store.dir, FileStore.narUrl(fileHash, extensionOf(info.compression))));
   return { ...info, fileHash, fileSize };

@@ -16,7 +16,13 @@ import type { JobObserver, NarJob } from './job.ts';
 export async function fetchFromUpstreams(
   job: NarJob,
   partial: PartialNar,
-  context: { upstreams: readonly Upstream[]; http: HttpClient; limit: RateLimit; observer: JobObserver; signal: AbortSignal },
+  context: {
+    upstreams: readonly Upstream[];
+    http: HttpClient;
+    limit: RateLimit;
+    observer: JobObserver;
+    signal: AbortSignal;
+  },
 ): Promise<void> {
   const failures: unknown[] = [];
   for (const upstream of context.upstreams) {
@@ -65,7 +71,13 @@ async function fetchFrom(
 }
 
 /** A narinfo that came from elsewhere may name the file otherwise than this upstream does: ask the upstream's own. */
-async function ownUrlOf(upstream: Upstream, job: NarJob, http: HttpClient, signal: AbortSignal, cause: unknown): Promise<string> {
+async function ownUrlOf(
+  upstream: Upstream,
+  job: NarJob,
+  http: HttpClient,
+  signal: AbortSignal,
+  cause: unknown,
+): Promise<string> {
   const own = await upstreamSource(upstream, http).find(storeHashOf(job.info.storePath), signal);
   if (own === undefined || own.fileHash !== job.fileHash || own.url === job.info.url) {
     throw new NarswarmError('NAR_UNAVAILABLE', `${upstream.url} does not hold the NAR of ${job.info.storePath}`, {

@@ -36,11 +36,10 @@ export function assertVersion(text: string, known: number): void {
   }
 }
 
-/** ISO 8601 in UTC, milliseconds dropped. */
+/** ISO 8601 in UTC, milliseconds dropped; right for the years 0 to 9999, others {@link parseTime} refuses. */
 export function formatTime(time: Date): string {
-  const text = Number.isNaN(time.getTime()) ? 'no time' : `${time.toISOString().slice(0, 19)}Z`;
-  if (!TIME_PATTERN.test(text)) throw malformed(text, 'a time in the years 0 to 9999');
-  return text;
+  if (Number.isNaN(time.getTime())) throw malformed(String(time), 'a time');
+  return `${time.toISOString().slice(0, 19)}Z`;
 }
 
 /** ISO 8601 in UTC to the second; a day that no month has is refused. */

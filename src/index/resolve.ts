@@ -75,7 +75,7 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
     context.onWarning?.(
       `${(failure as Error).message}; using the generation of ${kept.manifest.created.toISOString()} kept from before`,
     );
-    const offline: IndexSource = { readFile: () => Promise.reject(failure as Error) };
+    const offline: IndexSource = { readFile: () => Promise.reject(failure) };
     return {
       map: new HashMap(formatPublisherAddress(address), { ...kept, fetchedBytes: 0 }, dir, offline),
       from: 'kept',

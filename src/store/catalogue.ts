@@ -1,5 +1,5 @@
-import { appendFile, open, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { appendFile, mkdir, open, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { FileHash, InfoHash, StorePath } from '../nix/brands.ts';
 import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import { storeError, systemCode } from './store-error.ts';
@@ -88,6 +88,7 @@ export class Catalogue {
     if (news.length === 0) return;
     for (const entry of news) this.#remember(entry);
     try {
+      await mkdir(dirname(this.#path), { recursive: true });
       // A leading newline parts us from a line that a crash has torn.
       await appendFile(this.#path, `\n${news.map((entry) => JSON.stringify(entry)).join('\n')}\n`);
     } catch (error) {
@@ -138,7 +139,11 @@ export function torrentOfEntry(entry: CatalogueEntry): NarTorrent {
 }
 
 /** The entry of a NAR whose pieces nobody knows yet: it came over HTTP and no hash map has it. */
-export function pendingEntry(nar: { fileHash: FileHash; sizeBytes: number; extension: string; mtimeMs: number }, storePath: StorePath, askedBy: AskedBy): CatalogueEntry {
+export function pendingEntry(
+  nar: { fileHash: FileHash; sizeBytes: number; extension: string; mtimeMs: number },
+  storePath: StorePath,
+  askedBy: AskedBy,
+): CatalogueEntry {
   return { ...nar, storePath, askedBy, infoHash: '' as InfoHash, pieces: '' };
 }
 

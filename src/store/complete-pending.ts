@@ -10,7 +10,12 @@ import { hashNars } from './hash-pool.ts';
  *
  * @param unfit takes the NARs whose file is not the one that the entry names, so that it is not read every time
  */
-export async function completePending(store: FileStore, catalogue: Catalogue, unfit: Set<FileHash>, signal?: AbortSignal): Promise<void> {
+export async function completePending(
+  store: FileStore,
+  catalogue: Catalogue,
+  unfit: Set<FileHash>,
+  signal?: AbortSignal,
+): Promise<void> {
   const pending = [...catalogue.entries()].filter((entry) => isPending(entry) && !unfit.has(entry.fileHash));
   if (pending.length === 0) return;
   const items = pending.map((entry) => ({

@@ -6,10 +6,10 @@ import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { formatCacheInfo, parseCacheInfo } from '../nix/cache-info.ts';
 import { formatNarInfo, isSafeNarUrl, parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
-import { DEFAULT_STORE_DIR, storeHashOf } from '../nix/store-path.ts';
+import { DEFAULT_STORE_DIR, parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { storeError, systemCode } from './store-error.ts';
 
-const NARINFO_NAME = /^([0-9a-z]{32})\.narinfo$/;
+const NARINFO_NAME = /^([0-9a-df-np-sv-z]{32})\.narinfo$/;
 /** What Nix says of a cache that is as near as a disk; lower is asked first, cache.nixos.org has 40. */
 const PRIORITY = 30;
 
@@ -43,7 +43,8 @@ export class FileStore {
     const infoFile = join(root, 'nix-cache-info');
     try {
       if (options.create) {
-        for (const name of ['nar', 'log', 'realisations', 'narswarm']) await mkdir(join(root, name), { recursive: true });
+        for (const name of ['nar', 'log', 'realisations', 'narswarm'])
+          await mkdir(join(root, name), { recursive: true });
       }
       const text = await readFile(infoFile, 'utf8').catch((error: unknown) => {
         if (systemCode(error) === 'ENOENT') return undefined;
@@ -51,7 +52,9 @@ export class FileStore {
       });
       if (text !== undefined) return new FileStore(root, storeDirIn(text, infoFile, options.storeDir));
       if (!options.create) {
-        throw new NarswarmError('STORE_CORRUPT', `${root} is not a binary cache: it has no nix-cache-info`, { facts: { path: root } });
+        throw new NarswarmError('STORE_CORRUPT', `${root} is not a binary cache: it has no nix-cache-info`, {
+          facts: { path: root },
+        });
       }
       const store = new FileStore(root, wanted);
       await store.replace(infoFile, formatCacheInfo({ storeDir: wanted, wantMassQuery: true, priority: PRIORITY }));
@@ -73,9 +76,13 @@ export class FileStore {
   /** Path of the NAR that a narinfo of this store names. @throws NARINFO_INVALID where its URL leads out of the store */
   narPath(info: Pick<NarInfo, 'url' | 'storePath'>): string {
     if (!isSafeNarUrl(info.url)) {
-      throw new NarswarmError('NARINFO_INVALID', `the narinfo of ${info.storePath} has an unsafe URL: ${JSON.stringify(info.url)}`, {
-        facts: { path: info.storePath },
-      });
+      throw new NarswarmError(
+        'NARINFO_INVALID',
+        `the narinfo of ${info.storePath} has an unsafe URL: ${JSON.stringify(info.url)}`,
+        {
+          facts: { path: info.storePath },
+        },
+      );
     }
     return join(this.dir, info.url);
   }
@@ -96,10 +103,14 @@ export class FileStore {
     } catch (error) {
       if (systemCode(error) === 'ENOENT') return undefined;
       if (isNarswarmError(error, 'NARINFO_INVALID')) {
-        throw new NarswarmError('STORE_CORRUPT', `${path} is damaged (${error.message}): remove it and run the same command again`, {
-          cause: error,
-          facts: { path },
-        });
+        throw new NarswarmError(
+          'STORE_CORRUPT',
+          `${path} is damaged (${error.message}): remove it and run the same command again`,
+          {
+            cause: error,
+            facts: { path },
+          },
+        );
       }
       throw storeError(error, path);
     }
@@ -141,7 +152,7 @@ export class FileStore {
     });
     return names.flatMap((name) => {
       const match = NARINFO_NAME.exec(name);
-      return match?.[1] === undefined ? [] : [match[1] as StoreHash];
+      return match?.[1] === undefined ? [] : [parseStoreHash(match[1])];
     });
   }
 
@@ -178,17 +189,19 @@ function storeDirIn(text: string, file: string, wanted: string | undefined): str
   try {
     found = parseCacheInfo(text).storeDir;
   } catch (error) {
-    throw new NarswarmError('STORE_CORRUPT', `${file} is damaged: ${(error as Error).message}`, { cause: error, facts: { path: file } });
-  }
-  if (wanted !== undefined && found !== wanted) {
-    throw new NarswarmError('STORE_CORRUPT', `${file} is for the store ${found}, not for ${wanted}: choose another --store`, {
-      facts: { path: file, storeDir: found },
+    throw new NarswarmError('STORE_CORRUPT', `${file} is damaged: ${(error as Error).message}`, {
+      cause: error,
+      facts: { path: file },
     });
   }
+  if (wanted !== undefined && found !== wanted) {
+    throw new NarswarmError(
+      'STORE_CORRUPT',
+      `${file} is for the store ${found}, not for ${wanted}: choose another --store`,
+      {
+        facts: { path: file, storeDir: found },
+      },
+    );
+  }
   return found;
-}
-
-/** True for a path that lies in the store directory of this cache. */
-export function isInStoreDir(store: FileStore, path: StorePath): boolean {
-  return path.startsWith(`${store.storeDir}/`);
 }

@@ -30,7 +30,7 @@ export async function hashNar(path: string, signal?: AbortSignal): Promise<NarHa
     const piece = Buffer.allocUnsafe(pieceLengthOf(size));
     const sha256 = createHash('sha256');
     const pieces: Buffer[] = [];
-    for (let at = 0; at < size; ) {
+    for (let at = 0; at < size;) {
       signal?.throwIfAborted();
       const { bytesRead } = await handle.read(piece, 0, piece.length, at);
       if (bytesRead === 0) break;
@@ -39,7 +39,12 @@ export async function hashNar(path: string, signal?: AbortSignal): Promise<NarHa
       pieces.push(hash('sha1', bytes, 'buffer'));
       at += bytesRead;
     }
-    return { fileHash: fileHashOf(sha256.digest()), sizeBytes: size, mtimeMs: Math.floor(mtimeMs), pieces: Buffer.concat(pieces) };
+    return {
+      fileHash: fileHashOf(sha256.digest()),
+      sizeBytes: size,
+      mtimeMs: Math.floor(mtimeMs),
+      pieces: Buffer.concat(pieces),
+    };
   } finally {
     await handle.close();
   }
@@ -52,7 +57,8 @@ export async function isSameNar(path: string, expected: { fileHash: FileHash; si
   try {
     if ((await handle.stat()).size !== expected.sizeBytes) return false;
     const sha256 = createHash('sha256');
-    for await (const chunk of handle.createReadStream({ highWaterMark: 1 << 20, autoClose: false })) sha256.update(chunk as Buffer);
+    for await (const chunk of handle.createReadStream({ highWaterMark: 1 << 20, autoClose: false }))
+      sha256.update(chunk as Buffer);
     return fileHashOf(sha256.digest()) === expected.fileHash;
   } finally {
     await handle.close();

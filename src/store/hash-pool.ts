@@ -11,7 +11,9 @@ export interface HashRequest {
   readonly id: number;
   readonly path: string;
 }
-export type HashReply = { readonly id: number; readonly hashes: NarHashes | undefined } | { readonly id: number; readonly failure: string };
+export type HashReply =
+  | { readonly id: number; readonly hashes: NarHashes | undefined }
+  | { readonly id: number; readonly failure: string };
 
 /**
  * Hashes NAR files, as many at a time as there are processors, the largest first. Yields in the order in which they

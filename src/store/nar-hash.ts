@@ -14,7 +14,12 @@ import { narHashOf } from '../nix/hash.ts';
  * @param maxBytes NarSize: more output than that is refused, however little there was to read
  * @throws HASH_MISMATCH where the file does not decompress to at most `maxBytes`
  */
-export async function hashContents(path: string, compression: string, maxBytes: number, signal?: AbortSignal): Promise<{ narHash: NarHash; narSize: number }> {
+export async function hashContents(
+  path: string,
+  compression: string,
+  maxBytes: number,
+  signal?: AbortSignal,
+): Promise<{ narHash: NarHash; narSize: number }> {
   const sha256 = createHash('sha256');
   let narSize = 0;
   try {
@@ -26,13 +31,18 @@ export async function hashContents(path: string, compression: string, maxBytes: 
     }
   } catch (error) {
     signal?.throwIfAborted();
-    throw new NarswarmError('HASH_MISMATCH', `${path} is not a ${compression} file with the signed contents: ${(error as Error).message}`, { cause: error, facts: { path } });
+    throw new NarswarmError(
+      'HASH_MISMATCH',
+      `${path} is not a ${compression} file with the signed contents: ${(error as Error).message}`,
+      { cause: error, facts: { path } },
+    );
   }
   return { narHash: narHashOf(sha256.digest()), narSize };
 }
 
 function decompress(path: string, compression: string, signal: AbortSignal | undefined): Readable {
-  const file = (): Readable => createReadStream(path, { highWaterMark: 1 << 20, ...(signal === undefined ? {} : { signal }) });
+  const file = (): Readable =>
+    createReadStream(path, { highWaterMark: 1 << 20, ...(signal === undefined ? {} : { signal }) });
   switch (compression) {
     case 'none':
       return file();
@@ -45,7 +55,12 @@ function decompress(path: string, compression: string, signal: AbortSignal | und
     case 'xz':
     case 'bzip2':
       // Node has no decoder for these; the tools of that name are on every machine that runs Nix.
-      return execa(compression, ['-dc', path], { buffer: false, stdin: 'ignore', stderr: 'ignore', ...(signal === undefined ? {} : { cancelSignal: signal }) }).readable();
+      return execa(compression, ['-dc', path], {
+        buffer: false,
+        stdin: 'ignore',
+        stderr: 'ignore',
+        ...(signal === undefined ? {} : { cancelSignal: signal }),
+      }).readable();
     default:
       throw new Error('its compression is not known here');
   }
@@ -54,6 +69,6 @@ function decompress(path: string, compression: string, signal: AbortSignal | und
 function through(from: Readable, decoder: NodeJS.ReadWriteStream & Readable): Readable {
   from.on('error', (error) => decoder.destroy(error));
   decoder.on('close', () => from.destroy());
-  from.pipe(decoder as unknown as NodeJS.WritableStream);
+  from.pipe(decoder);
   return decoder;
 }

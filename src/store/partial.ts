@@ -58,7 +58,10 @@ export class PartialNar implements AsyncDisposable {
    * @param expected size in bytes and SHA-256 of the whole NAR file, and its torrent where one is known
    * @throws STORE_FULL, STORE_UNWRITABLE
    */
-  static async open(path: string, expected: { sizeBytes: number; fileHash: FileHash; torrent?: NarTorrent | undefined }): Promise<PartialNar> {
+  static async open(
+    path: string,
+    expected: { sizeBytes: number; fileHash: FileHash; torrent?: NarTorrent | undefined },
+  ): Promise<PartialNar> {
     const partial = new PartialNar(path, expected.sizeBytes, expected.fileHash, expected.torrent);
     if (partial.#memory !== undefined) return partial;
     try {
@@ -114,7 +117,7 @@ export class PartialNar implements AsyncDisposable {
    */
   async write(offset: number, bytes: Uint8Array, origin: Origin): Promise<void> {
     await this.#write(offset, bytes);
-    for (let at = offset; at < offset + bytes.length; ) {
+    for (let at = offset; at < offset + bytes.length;) {
       const index = Math.floor(at / this.#pieceBytes);
       const start = index * this.#pieceBytes;
       const end = Math.min(start + this.#lengthOf(index), offset + bytes.length);
@@ -140,7 +143,8 @@ export class PartialNar implements AsyncDisposable {
    *   then the hash map named other bytes, and no source is to blame. `facts.origins` names who gave bad pieces.
    */
   async settle(target: string): Promise<void> {
-    if (this.missing().length > 0) throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
+    if (this.missing().length > 0)
+      throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
     const found = await this.#digest();
     if (found !== this.#fileHash) throw await this.#blame(found);
     try {
@@ -202,7 +206,7 @@ export class PartialNar implements AsyncDisposable {
     }
     try {
       const file = this.#open();
-      for (let done = 0; done < bytes.length; ) {
+      for (let done = 0; done < bytes.length;) {
         const { bytesWritten } = await file.write(bytes, done, bytes.length - done, offset + done);
         done += bytesWritten;
       }
@@ -219,7 +223,8 @@ export class PartialNar implements AsyncDisposable {
   async #digest(): Promise<FileHash> {
     while (this.#hashedBytes < this.sizeBytes) {
       const bytes = await this.read(this.#hashedBytes, Math.min(READ_BYTES, this.sizeBytes - this.#hashedBytes));
-      if (bytes.length === 0) throw new NarswarmError('STORE_UNWRITABLE', `${this.path} was cut short by somebody else`);
+      if (bytes.length === 0)
+        throw new NarswarmError('STORE_UNWRITABLE', `${this.path} was cut short by somebody else`);
       this.#sha256.update(bytes);
       this.#hashedBytes += bytes.length;
     }
@@ -244,7 +249,10 @@ export class PartialNar implements AsyncDisposable {
   async #fits(index: number): Promise<boolean> {
     if (this.#torrent === undefined) return false;
     const bytes = await this.read(index * this.#pieceBytes, this.#lengthOf(index));
-    return hash('sha1', bytes, 'hex') === Buffer.from(this.#torrent.pieces.subarray(index * 20, index * 20 + 20)).toString('hex');
+    return (
+      hash('sha1', bytes, 'hex') ===
+      Buffer.from(this.#torrent.pieces.subarray(index * 20, index * 20 + 20)).toString('hex')
+    );
   }
 
   async #blame(found: FileHash): Promise<NarswarmError> {
@@ -258,9 +266,13 @@ export class PartialNar implements AsyncDisposable {
       this.#restartHash();
     }
     const from = mapLied ? 'the hash map names other bytes' : `bytes came from ${origins}`;
-    return new NarswarmError('HASH_MISMATCH', `the NAR ${this.#fileHash} is not what its narinfo says: its SHA-256 is ${found} (${from})`, {
-      facts: { fileHash: this.#fileHash, found, mapLied, origins },
-    });
+    return new NarswarmError(
+      'HASH_MISMATCH',
+      `the NAR ${this.#fileHash} is not what its narinfo says: its SHA-256 is ${found} (${from})`,
+      {
+        facts: { fileHash: this.#fileHash, found, mapLied, origins },
+      },
+    );
   }
 }
 
@@ -268,7 +280,8 @@ async function openOrCreate(path: string): Promise<FileHandle> {
   try {
     return await open(path, 'r+');
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') return await open(path, 'w+').catch((cause: unknown) => Promise.reject(storeError(cause, path)));
+    if (systemCode(error) === 'ENOENT')
+      return await open(path, 'w+').catch((cause: unknown) => Promise.reject(storeError(cause, path)));
     throw storeError(error, path);
   }
 }

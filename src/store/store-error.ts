@@ -18,8 +18,12 @@ export function storeError(error: unknown, path: string): NarswarmError {
       { cause: error, facts: { path } },
     );
   }
-  return new NarswarmError('STORE_UNWRITABLE', `cannot write ${path} (${code ?? String(error)}): check its permissions or choose another --store`, {
-    cause: error,
-    facts: { path },
-  });
+  return new NarswarmError(
+    'STORE_UNWRITABLE',
+    `cannot write ${path} (${code ?? String(error)}): check its permissions or choose another --store`,
+    {
+      cause: error,
+      facts: { path },
+    },
+  );
 }

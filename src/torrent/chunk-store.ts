@@ -86,7 +86,7 @@ export class SeedStorage implements PieceStorage {
   async close(): Promise<void> {
     const handles = [...this.#handles.values()];
     this.#handles.clear();
-    for (const handle of handles) await handle.then((open) => open.close()).catch(() => undefined);
+    for (const handle of handles) await handle.then((opened) => opened.close()).catch(() => undefined);
   }
 
   #open(path: string): Promise<FileHandle> {
@@ -107,7 +107,7 @@ export class MemoryStorage implements PieceStorage {
 
   read(offset: number, length: number): Promise<Uint8Array> {
     const bytes = Buffer.alloc(length);
-    for (let at = offset; at < offset + length; ) {
+    for (let at = offset; at < offset + length;) {
       const index = Math.floor(at / this.#pieceLength);
       const piece = this.#pieces.get(index);
       if (piece === undefined) return Promise.reject(new Error(`piece ${index} is not there`));

@@ -398,7 +398,6 @@ class GuardedSocket extends EventEmitter {
 
 /** Queries hold an item of at most 1000 bytes (BEP 44); the library checks that of strings only. */
 const MAX_QUERY_BYTES = 2048;
-const MAX_DEPTH = 16;
 const [END, COLON] = Buffer.from('e:');
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -422,15 +421,15 @@ const FIELD_CHECKS: Readonly<Record<string, (value: unknown) => boolean>> = {
 /** True for a KRPC message (BEP 5) that the library can read: sound bencoding, and every field of its type. */
 function isSoundPacket(packet: Buffer): boolean {
   try {
-    endOfValue(packet, 0, 0);
+    endOfValue(packet, 0);
     const message = bencode.decode(packet);
     if (!isDictionary(message)) return false;
     const { t, y, q, a, r, e } = message;
-    if (!isBytes(t) || !isBytes(y) || (q !== undefined && (!isBytes(q) || packet.length > MAX_QUERY_BYTES)))
-      return false;
-    const isError =
+    if (!isBytes(t) || !isBytes(y)) return false;
+    if (q !== undefined && (!isBytes(q) || packet.length > MAX_QUERY_BYTES)) return false;
+    const hasSoundError =
       e === undefined || (Array.isArray(e) && e.every((part) => typeof part === 'number' || isBytes(part)));
-    return isError && hasSoundFields(a) && hasSoundFields(r);
+    return hasSoundError && hasSoundFields(a) && hasSoundFields(r);
   } catch {
     return false;
   }
@@ -442,8 +441,11 @@ function hasSoundFields(fields: unknown): boolean {
   return Object.entries(FIELD_CHECKS).every(([name, check]) => fields[name] === undefined || check(fields[name]));
 }
 
-/** The index after the bencoded value at `start` (BEP 3). Throws where it reaches past the packet or is malformed. */
-function endOfValue(packet: Buffer, start: number, depth: number): number {
+/**
+ * The index after the bencoded value at `start` (BEP 3). Throws RangeError where that reaches past the packet, is
+ * malformed, or is nested deeper than the stack.
+ */
+function endOfValue(packet: Buffer, start: number): number {
   const kind = packet.toString('latin1', start, start + 1);
   if (kind === 'i') {
     const end = packet.indexOf('e', start);
@@ -452,11 +454,10 @@ function endOfValue(packet: Buffer, start: number, depth: number): number {
     return end + 1;
   }
   if (kind !== 'd' && kind !== 'l') return endOfString(packet, start);
-  if (depth === MAX_DEPTH) throw new RangeError('nested too deeply');
   let at = start + 1;
   while (packet[at] !== END) {
     if (kind === 'd') at = endOfString(packet, at);
-    at = endOfValue(packet, at, depth + 1);
+    at = endOfValue(packet, at);
   }
   return at + 1;
 }

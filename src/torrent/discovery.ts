@@ -26,6 +26,9 @@ export interface DiscoveryOptions {
 
 /** BEP 5 nodes forget a peer after 30 minutes at most; asking again also finds newcomers. */
 const REANNOUNCE_MS = 15 * 60_000;
+/** In its first minute a process asks more often: it may be a fetch, which wants everybody who is there now. */
+const EARLY_MS = 15_000;
+const EARLY_ROUNDS = 4;
 /** While nobody was found yet, ask again soon: the other side may only just be starting. */
 const RETRY_MS = 2_000;
 
@@ -45,6 +48,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
 
   private constructor(table: PeerTable, options: DiscoveryOptions) {
     super();
+    this.setMaxListeners(0); // every NAR that is being fetched wants to hear of new peers
     this.#table = table;
     this.#options = options;
     this.#own = ownAddresses(options.peerPort);
@@ -93,7 +97,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     if (this.#followed.has(infoHash)) return;
     this.#followed.add(infoHash);
     this.#lan?.announce();
-    void this.#ask(infoHash);
+    void this.#ask(infoHash, 0);
   }
 
   async close(): Promise<void> {
@@ -106,7 +110,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     return this.close();
   }
 
-  async #ask(infoHash: InfoHash): Promise<void> {
+  async #ask(infoHash: InfoHash, round: number): Promise<void> {
     const { dht, announce, peerPort, onWarning } = this.#options;
     if (dht === undefined || this.#stop.signal.aborted) return;
     let found = 0;
@@ -121,9 +125,9 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     const timer = setTimeout(
       () => {
         this.#timers.delete(timer);
-        void this.#ask(infoHash);
+        void this.#ask(infoHash, round + 1);
       },
-      found === 0 ? RETRY_MS : REANNOUNCE_MS,
+      found === 0 ? RETRY_MS : round < EARLY_ROUNDS ? EARLY_MS : REANNOUNCE_MS,
     ).unref();
     this.#timers.add(timer);
   }

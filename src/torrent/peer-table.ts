@@ -49,7 +49,9 @@ export class PeerTable {
 
   /** Up to `count` peers to ask next: those that had what we asked for first, strangers then, the useless never. */
   choose(count: number, candidates: Iterable<PeerRecord>): PeerRecord[] {
-    const usable = [...candidates].filter((peer) => peer.banned === undefined && !(peer.hits === 0 && peer.misses >= USELESS_AFTER));
+    const usable = [...candidates].filter(
+      (peer) => peer.banned === undefined && !(peer.hits === 0 && peer.misses >= USELESS_AFTER),
+    );
     const score = (peer: PeerRecord): number => (peer.hits + 1) / (peer.hits + peer.misses + 2) + Math.random() * 0.5;
     return usable
       .map((peer) => ({ peer, score: score(peer) }))

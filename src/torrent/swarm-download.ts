@@ -129,7 +129,9 @@ export function untilReady(torrent: Torrent): Promise<void> {
   if (torrent.ready || torrent.destroyed) return Promise.resolve();
   return new Promise((resolve, reject) => {
     torrent.once('ready', () => resolve());
-    torrent.once('error', (error: unknown) => reject(new NarswarmError('PEERS_FAILED', `a torrent could not be opened: ${String(error)}`, { cause: error })));
+    torrent.once('error', (error: unknown) =>
+      reject(new NarswarmError('PEERS_FAILED', `a torrent could not be opened: ${String(error)}`, { cause: error })),
+    );
     torrent.once('close', () => resolve());
   });
 }

@@ -12,7 +12,7 @@ import { PeerTable } from './peer-table.ts';
 import type { RateLimit } from './rate-limit.ts';
 import { SwarmDownload } from './swarm-download.ts';
 import { TorrentReader } from './torrent-reader.ts';
-import { announceLongRequests, setDownloadLimit, tuneWebTorrent } from './wire-tuning.ts';
+import { announceLongRequests, limitDownloads, tuneWebTorrent } from './wire-tuning.ts';
 
 /** A torrent that may be seeded and the files behind it. */
 export interface Seed {
@@ -64,11 +64,12 @@ export class Swarm implements AsyncDisposable {
   /** Starts listening. @throws LISTEN_FAILED where the address or port cannot be had */
   static async listen(options: SwarmOptions = {}): Promise<Swarm> {
     tuneWebTorrent();
-    setDownloadLimit(options.downloadLimit);
     const client = new WebTorrent({
       // node:net takes the options object that WebTorrent passes on; a bare number would mean every address.
       torrentPort: { port: options.port ?? 0, ...(options.host === undefined ? {} : { host: options.host }) },
-      peerId: Buffer.concat([Buffer.from(PEER_ID_PREFIX), randomBytes(6).toString('hex')].map((part) => Buffer.from(part))),
+      peerId: Buffer.concat(
+        [Buffer.from(PEER_ID_PREFIX), randomBytes(6).toString('hex')].map((part) => Buffer.from(part)),
+      ),
       secure: 0, // MSE obfuscation costs a Diffie-Hellman exchange a connection: most of the time for small NARs
       utp: false, // its sends stall at 60 MB/s on loopback and it needs a native build
       dht: false, // one announce a cohort, made by dht.ts; not one a NAR
@@ -80,6 +81,7 @@ export class Swarm implements AsyncDisposable {
       webSeeds: false, // URLs inside torrents are never followed
       maxConns: MAX_CONNECTIONS,
     });
+    limitDownloads(client, options.downloadLimit);
     const swarm = new Swarm(client, options);
     client.get = (infoHash) => swarm.#open(infoHash as InfoHash).then((torrent) => torrent ?? null);
     swarm.#guardConnections();
@@ -87,10 +89,14 @@ export class Swarm implements AsyncDisposable {
       await once(client, 'listening');
     } catch (error) {
       const address = `${options.host ?? '0.0.0.0'}:${options.port ?? 0}`;
-      throw new NarswarmError('LISTEN_FAILED', `cannot listen on ${address} (${(error as Error).message}): choose another --listen or --port`, {
-        cause: error,
-        facts: { address },
-      });
+      throw new NarswarmError(
+        'LISTEN_FAILED',
+        `cannot listen on ${address} (${(error as Error).message}): choose another --listen or --port`,
+        {
+          cause: error,
+          facts: { address },
+        },
+      );
     }
     client.on('error', (error: Error) => options.onWarning?.(error.message));
     return swarm;
@@ -137,7 +143,7 @@ export class Swarm implements AsyncDisposable {
     this.#prepare(handle);
     this.#torrents.set(infoHash, handle);
     handle.once('close', () => this.#torrents.delete(infoHash));
-    return new TorrentReader(handle, this.peers);
+    return new TorrentReader(handle);
   }
 
   async close(): Promise<void> {
@@ -182,7 +188,10 @@ export class Swarm implements AsyncDisposable {
   }
 
   #add(torrent: NarTorrent | Uint8Array, options: Record<string, unknown>): Torrent {
-    const handle = this.#client.add('infoHash' in torrent ? parsed(torrent) : torrent, { ...TORRENT_OPTIONS, ...options });
+    const handle = this.#client.add('infoHash' in torrent ? parsed(torrent) : torrent, {
+      ...TORRENT_OPTIONS,
+      ...options,
+    });
     this.#prepare(handle);
     return handle;
   }
@@ -190,7 +199,9 @@ export class Swarm implements AsyncDisposable {
   #prepare(handle: Torrent): void {
     handle.on('wire', announceLongRequests);
     handle.on('upload', (bytes: number) => this.#options.onUpload?.(handle.infoHash as InfoHash, bytes));
-    handle.on('error', (error: Error | string) => this.#options.onWarning?.(`torrent ${handle.infoHash}: ${String(error)}`));
+    handle.on('error', (error: Error | string) =>
+      this.#options.onWarning?.(`torrent ${handle.infoHash}: ${String(error)}`),
+    );
   }
 
   #remember(infoHash: InfoHash, handle: Torrent): void {

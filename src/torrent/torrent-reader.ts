@@ -2,18 +2,16 @@ import { once } from 'node:events';
 import type Torrent from 'webtorrent/lib/torrent.js';
 import { NarswarmError } from '../errors.ts';
 import { connectPeer } from './connect-peer.ts';
-import type { PeerRecord, PeerTable } from './peer-table.ts';
+import type { PeerRecord } from './peer-table.ts';
 
 /** Single files of a torrent that is known by its infohash alone, fetched as they are asked for. */
 export class TorrentReader implements AsyncDisposable {
   readonly #torrent: Torrent;
-  readonly #peers: PeerTable;
   readonly #tried = new Set<string>();
   #payloadBytes = 0;
 
-  constructor(torrent: Torrent, peers: PeerTable) {
+  constructor(torrent: Torrent) {
     this.#torrent = torrent;
-    this.#peers = peers;
     torrent.on('download', (bytes: number) => {
       this.#payloadBytes += bytes;
     });
@@ -48,7 +46,9 @@ export class TorrentReader implements AsyncDisposable {
     const file = this.#torrent.files.find((candidate) => candidate.path.split('/').slice(1).join('/') === path);
     if (file === undefined || file.length > maxBytes) {
       const problem = file === undefined ? 'is missing' : `has ${file.length} bytes, more than ${maxBytes}`;
-      throw new NarswarmError('INDEX_INVALID', `the hash map's torrent is malformed: ${path} ${problem}`, { facts: { path } });
+      throw new NarswarmError('INDEX_INVALID', `the hash map's torrent is malformed: ${path} ${problem}`, {
+        facts: { path },
+      });
     }
     if (!file.done) {
       file.select(1);
@@ -76,12 +76,14 @@ export class TorrentReader implements AsyncDisposable {
   async #readBytes(offset: number, length: number): Promise<Uint8Array> {
     const { pieceLength, store } = this.#torrent;
     const bytes = new Uint8Array(length);
-    for (let at = offset; at < offset + length; ) {
+    for (let at = offset; at < offset + length;) {
       const index = Math.floor(at / pieceLength);
       const within = at - index * pieceLength;
       const wanted = Math.min(pieceLength - within, offset + length - at);
       const part = await new Promise<Uint8Array>((resolve, reject) => {
-        store.get(index, { offset: within, length: wanted }, (error, found) => (error === null ? resolve(found) : reject(error)));
+        store.get(index, { offset: within, length: wanted }, (error, found) =>
+          error === null ? resolve(found) : reject(error),
+        );
       });
       bytes.set(part, at - offset);
       at += part.length;

@@ -11,6 +11,7 @@ declare module 'webtorrent' {
     destroy(callback: (error?: Error) => void): void;
     torrents: Torrent[];
     torrentPort: number;
+    throttleGroups: { limit?: import('./rate-limit.ts').RateLimit | undefined };
     _connPool: { tcpServer: Server; _onConnection(socket: Socket, type: string): void };
   }
 }
@@ -22,6 +23,7 @@ declare module 'webtorrent/lib/peer.js' {
 
   export default class Peer extends EventEmitter {
     addr: string;
+    throttleGroups: { limit?: import('./rate-limit.ts').RateLimit | undefined };
     conn: Socket | null;
     wire: Wire | null;
     destroyed: boolean;
@@ -64,7 +66,11 @@ declare module 'webtorrent/lib/torrent.js' {
     pieces: (Piece | null)[];
     store: {
       put(index: number, bytes: Uint8Array, done: (error?: Error | null) => void): void;
-      get(index: number, range: { offset: number; length: number }, done: (error: Error | null, bytes: Uint8Array) => void): void;
+      get(
+        index: number,
+        range: { offset: number; length: number },
+        done: (error: Error | null, bytes: Uint8Array) => void,
+      ): void;
     };
     _hashes: string[];
     _peers: Map<string, Peer>;
@@ -115,7 +121,12 @@ declare module 'bittorrent-protocol' {
     peerExtendedHandshake: Record<string, unknown>;
     downloadSpeed(bytes?: number): number;
     have(index: number): void;
-    request(piece: number, offset: number, length: number, done: (error: Error | null, bytes: Uint8Array) => void): void;
+    request(
+      piece: number,
+      offset: number,
+      length: number,
+      done: (error: Error | null, bytes: Uint8Array) => void,
+    ): void;
     setTimeout(milliseconds: number, unref?: boolean): void;
     _debug(...parts: unknown[]): void;
     _write(bytes: Uint8Array, done: (error?: Error | null) => void): void;

@@ -7,6 +7,7 @@
 import { hash } from 'node:crypto';
 import Wire from 'bittorrent-protocol';
 import Piece from 'torrent-piece';
+import type WebTorrent from 'webtorrent';
 import Peer from 'webtorrent/lib/peer.js';
 import Torrent from 'webtorrent/lib/torrent.js';
 import type { RateLimit } from './rate-limit.ts';
@@ -40,7 +41,8 @@ const states = new WeakMap<Wire, WireState>();
 /** State that the tuning keeps for a wire. */
 export function stateOf(wire: Wire): WireState {
   let state = states.get(wire);
-  if (state === undefined) states.set(wire, (state = { inFlightBytes: 0, address: '', knownRate: 0, onPieceBytes: undefined }));
+  if (state === undefined)
+    states.set(wire, (state = { inFlightBytes: 0, address: '', knownRate: 0, onPieceBytes: undefined }));
   return state;
 }
 
@@ -52,11 +54,9 @@ export function announceLongRequests(wire: Wire): void {
 /** A torrent of ours tells here who sent a piece that failed its SHA-1. */
 export const BAD_PIECE = Symbol('bad piece');
 
-let downloadLimit: RateLimit | undefined;
-
-/** The rate limit for everything that comes from peers of this process. */
-export function setDownloadLimit(limit: RateLimit | undefined): void {
-  downloadLimit = limit;
+/** Limits what comes in from all peers of a client. WebTorrent hands its throttle groups to each peer, and so this. */
+export function limitDownloads(client: WebTorrent, limit: RateLimit | undefined): void {
+  client.throttleGroups.limit = limit;
 }
 
 let installed = false;
@@ -67,6 +67,7 @@ export function tuneWebTorrent(): void {
   installed = true;
   Peer.prototype.setThrottlePipes = joinSocketAndWire;
   Wire.prototype._write = bufferUntilParsable;
+  // oxlint-disable-next-line typescript/unbound-method -- called with the wire as `this`
   Wire.prototype._onMessageLength = refuseHugeMessages(Wire.prototype._onMessageLength);
   Torrent.prototype._updateWire = requestBlocks;
   // Each call formats its arguments whether anybody reads them or not.
@@ -81,13 +82,14 @@ export function tuneWebTorrent(): void {
  */
 function joinSocketAndWire(this: Peer): void {
   const { conn, wire } = this;
+  const { limit } = this.throttleGroups;
   if (conn === null || wire === null) return;
   conn.setNoDelay(true);
   conn.on('data', (bytes: Buffer) => {
     this.emit('download', bytes.length);
     if (this.destroyed) return;
     wire.write(bytes);
-    const waitMs = downloadLimit?.take(bytes.length) ?? 0;
+    const waitMs = limit?.take(bytes.length) ?? 0;
     if (waitMs > 0) {
       conn.pause();
       setTimeout(() => conn.resume(), waitMs);
@@ -126,7 +128,8 @@ function bufferUntilParsable(this: Wire, bytes: Uint8Array, done: (error?: Error
 /** WebTorrent buffers as many bytes as a peer says that its message has, up to 4 GiB. */
 function refuseHugeMessages(parse: (buffer: Uint8Array) => void): (buffer: Uint8Array) => void {
   return function refuseHugeMessage(this: Wire, buffer: Uint8Array): void {
-    const lengthBytes = ((buffer[0] ?? 0) << 24) | ((buffer[1] ?? 0) << 16) | ((buffer[2] ?? 0) << 8) | (buffer[3] ?? 0);
+    const lengthBytes =
+      ((buffer[0] ?? 0) << 24) | ((buffer[1] ?? 0) << 16) | ((buffer[2] ?? 0) << 8) | (buffer[3] ?? 0);
     if (lengthBytes < 0 || lengthBytes > MAX_MESSAGE_BYTES) {
       this.destroy();
       return;
@@ -145,7 +148,10 @@ function requestBlocks(this: Torrent, wire: Wire): void {
   const rate = Math.max(wire.downloadSpeed(), state.knownRate);
   const window = Math.min(MAX_IN_FLIGHT_BYTES, Math.max(MIN_IN_FLIGHT_BYTES, rate));
   if (state.inFlightBytes > window / 2) return;
-  const blocks = rate >= LONG_REQUEST_RATE && wire.peerExtendedHandshake[BLOCK_KEY] === LONG_REQUEST_BYTES ? LONG_REQUEST_BYTES / BLOCK_BYTES : 1;
+  const blocks =
+    rate >= LONG_REQUEST_RATE && wire.peerExtendedHandshake[BLOCK_KEY] === LONG_REQUEST_BYTES
+      ? LONG_REQUEST_BYTES / BLOCK_BYTES
+      : 1;
   for (const selection of this._selections) {
     for (let index = selection.from + selection.offset; index <= selection.to; index++) {
       const piece = this.pieces[index];

@@ -1,0 +1,99 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { NarswarmError } from '../errors.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { parseStorePath } from '../nix/store-path.ts';
+
+/** A binary cache with a closure that the real Nix built and signed. */
+export interface MadeClosure {
+  /** The binary cache directory. */
+  readonly cacheDir: string;
+  /** The path that reaches all others. */
+  readonly root: StorePath;
+  /** The key that signed it, as `trusted-public-keys` has it. */
+  readonly publicKey: string;
+  /** File with the secret key, for whoever wants to sign more. */
+  readonly secretKeyFile: string;
+}
+
+/** Nix builds in a store of its own below the working folder: the machine's store is neither needed nor touched. */
+const NIX_CONFIG = `experimental-features = nix-command
+substitute = false
+build-users-group =
+sandbox-paths = /bin/sh /lib /lib64`;
+
+/**
+ * Makes a closure of `2 * blobBytes.length` paths with the real Nix: blobs that do not compress, and for each a small
+ * package that refers to it and to the package before.
+ *
+ * @param dir working folder, must exist; everything is made below it
+ * @param blobBytes size of each blob in bytes
+ * @throws NIX_MISSING, NIX_FAILED with what Nix said
+ */
+export async function makeClosure(
+  dir: string,
+  blobBytes: readonly number[],
+  options: { name?: string; signal?: AbortSignal } = {},
+): Promise<MadeClosure> {
+  const { name = 'demo', signal } = options;
+  const blobs = join(dir, 'blobs');
+  const cacheDir = join(dir, 'cache');
+  const storeUri = join(dir, 'build-store');
+  const secretKeyFile = join(dir, 'nix-key.secret');
+  const publicKeyFile = join(dir, 'nix-key.public');
+  await mkdir(blobs, { recursive: true });
+  for (const [index, bytes] of blobBytes.entries()) await writeFile(join(blobs, `blob-${index}`), randomBytes(bytes));
+  await writeFile(join(dir, 'closure.nix'), expression(name, blobs, blobBytes.length));
+
+  const nix = (file: string, args: readonly string[]): Promise<string> => run(file, args, dir, signal);
+  await nix('nix-store', ['--generate-binary-cache-key', `${name}-1`, secretKeyFile, publicKeyFile]);
+  const root = parseStorePath(
+    (await nix('nix-build', [join(dir, 'closure.nix'), '--no-out-link', '--store', storeUri, '--quiet'])).trim(),
+  );
+  await nix('nix', ['store', 'sign', '--store', storeUri, '--recursive', '--key-file', secretKeyFile, root]);
+  await nix('nix', ['copy', '--from', storeUri, '--to', `file://${cacheDir}?compression=xz`, root]);
+  const publicKey = (await execa('cat', [publicKeyFile])).stdout.trim();
+  return { cacheDir, root, publicKey, secretKeyFile };
+}
+
+function expression(name: string, blobs: string, count: number): string {
+  return `let
+  blob = i: builtins.path { path = ${blobs} + "/blob-\${toString i}"; name = "${name}-blob-\${toString i}"; };
+  package = i: derivation {
+    name = "${name}-\${toString i}";
+    system = builtins.currentSystem;
+    builder = "/bin/sh";
+    args = [ "-c" "echo \${blob i} \${if i == 0 then "" else package (i - 1)} $out > $out" ];
+  };
+in package ${count - 1}
+`;
+}
+
+async function run(
+  file: string,
+  args: readonly string[],
+  home: string,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  try {
+    const env = { NIX_CONFIG, HOME: home, LC_ALL: 'C' };
+    const { stdout } = await execa(file, args, { env, ...(signal === undefined ? {} : { cancelSignal: signal }) });
+    return stdout;
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') {
+      throw new NarswarmError(
+        'NIX_MISSING',
+        `${file} is not installed: install Nix (on Debian: apt-get install nix-bin)`,
+        { cause: error },
+      );
+    }
+    throw new NarswarmError(
+      'NIX_FAILED',
+      `${file} failed: ${error instanceof Error ? error.message.split('\n').slice(0, 4).join(' ') : String(error)}`,
+      { cause: error },
+    );
+  }
+}

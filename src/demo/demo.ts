@@ -1,0 +1,185 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
+import { Daemon } from '../daemon/daemon.ts';
+import { Publisher, VALID_FOR_MS } from '../daemon/publisher.ts';
+import { parseUpstream } from '../fetch/http/upstream.ts';
+import { runFetch, type RunFetchResult } from '../fetch/run-fetch.ts';
+import type { PublisherAddress } from '../index/address.ts';
+import { cohortInfoHash } from '../index/cohort-key.ts';
+import { addressText } from '../index/publication.ts';
+import { createPublisherKey } from '../index/publisher-key.ts';
+import type { InfoHash } from '../nix/brands.ts';
+import { parsePublicKey } from '../nix/signature.ts';
+import { FileStore } from '../store/file-store.ts';
+import { DhtNode } from '../torrent/dht.ts';
+import { formatEndpoint, type Endpoint } from '../torrent/endpoint.ts';
+import type { NetworkOptions, Scope } from '../torrent/network.ts';
+import { makeClosure } from './closure.ts';
+import { serveCache } from './cache-server.ts';
+
+const MB = 1_000_000;
+/** A few large NARs and many small ones, as real closures have. */
+const BLOB_BYTES = [8 * MB, 4 * MB, 2 * MB, ...Array.from({ length: 17 }, (_, index) => 1_500 * (index + 1) ** 2)];
+const DHT_NODES = 5;
+const HOST = '127.0.0.1';
+
+/** What the demo found out, for its table. */
+export interface DemoResult {
+  readonly paths: number;
+  readonly bytes: number;
+  readonly durationMs: number;
+  /** Bytes by who sent them: `publisher`, `seeder 1`, `seeder 2`. */
+  readonly from: ReadonlyMap<string, number>;
+  readonly upstreamBytesMeanwhile: number;
+  /** Paths that the fresh store holds, by the real Nix's count. */
+  readonly imported: number;
+}
+
+/**
+ * The whole story on this machine alone: a closure built by the real Nix, a cache that serves it, a private DHT, a
+ * publisher, two seeders, and a client that gets everything from them after the cache was switched off.
+ *
+ * @param say told of each step, for people
+ * @throws NIX_MISSING, and whatever a part of the real thing throws
+ */
+export async function runDemo(say: (line: string) => void, signal: AbortSignal): Promise<DemoResult> {
+  await using stack = new AsyncDisposableStack();
+  const dir = await mkdtemp(join(tmpdir(), 'narswarm-demo-'));
+  stack.defer(() => removeTree(dir));
+  const folder = async (name: string): Promise<string> => {
+    await mkdir(join(dir, name), { recursive: true });
+    return join(dir, name);
+  };
+  const warn = (message: string): void => say(`  (${message})`);
+
+  say('1  building a closure with the real Nix and signing it');
+  const made = await makeClosure(await folder('make'), BLOB_BYTES, { signal });
+  const keys = [parsePublicKey(made.publicKey)];
+
+  const upstream = stack.use(await serveCache(made.cacheDir));
+  say(`2  serving it as a binary cache at ${upstream.url}`);
+
+  const nodes: DhtNode[] = [];
+  for (let count = 0; count < DHT_NODES; count++) {
+    nodes.push(
+      stack.use(
+        await DhtNode.listen({
+          host: HOST,
+          bootstrap: nodes.slice(0, 1).map((node) => ({ host: HOST, port: node.port })),
+        }),
+      ),
+    );
+  }
+  await Promise.all(nodes.slice(1).map((node) => node.ready({ signal })));
+  const bootstrap: Endpoint[] = nodes.map((node) => ({ host: HOST, port: node.port }));
+  say(`3  a private DHT of ${nodes.length} nodes is up`);
+  const network = (scope: Scope): NetworkOptions => ({
+    scope,
+    listen: HOST,
+    dht: true,
+    dhtBootstrap: bootstrap,
+    lan: false,
+    peers: [],
+  });
+
+  const publisher = stack.use(
+    await Publisher.start({
+      store: await FileStore.open(made.cacheDir, { create: true }),
+      key: await createPublisherKey(join(dir, 'publisher.key')),
+      salt: 'demo',
+      roots: new Map([['demo', made.root]]),
+      keys,
+      validForMs: VALID_FOR_MS,
+      hints: [],
+      signal,
+      network: network('cohort'),
+      httpPort: 0,
+      onWarning: warn,
+    }),
+  );
+  const { address } = publisher.built.publication;
+  say(
+    `4  a publisher has signed the hash map of ${publisher.built.records.length} NARs and put it into the DHT:\n     ${addressText(publisher.built.publication)}`,
+  );
+
+  const names = new Map([[`${HOST}:${publisher.network.swarm.port}`, 'publisher']]);
+  const fetchInto = (storeDir: string, rest: Partial<Parameters<typeof runFetch>[0]>): Promise<RunFetchResult> =>
+    runFetch({
+      roots: ['demo'],
+      publishers: [address],
+      upstreams: [],
+      keys,
+      trustedPublicKeys: [made.publicKey],
+      copy: false,
+      storeDir,
+      network: network('lan'),
+      seedForMs: 0,
+      publisherTimeoutMs: 30_000,
+      signal,
+      onWarning: warn,
+      ...rest,
+    });
+  const upstreams = [parseUpstream(upstream.url)];
+  const seeders = [
+    {
+      name: 'seeder 1',
+      how: 'filled from the cache alone',
+      rest: { roots: [made.root], publishers: [] as PublisherAddress[], network: undefined, upstreams },
+    },
+    { name: 'seeder 2', how: 'filled from the swarm', rest: { upstreams } },
+  ];
+  for (const { name, how, rest } of seeders) {
+    const store = await folder(name.replace(' ', '-'));
+    await fetchInto(store, rest);
+    const daemon = stack.use(
+      await Daemon.start({
+        store: await FileStore.open(store, { create: true }),
+        keys,
+        publishers: [address],
+        network: network('cohort'),
+        signal,
+        onWarning: warn,
+      }),
+    );
+    names.set(`${HOST}:${daemon.network.swarm.port}`, name);
+    say(`5  ${name} is up, ${how}, and announces itself in the publisher’s cohort`);
+  }
+
+  await untilFound(nodes[0]!, cohortInfoHash(address.publicKey, address.salt), names.size, signal);
+  const sentBefore = upstream.bytesSent();
+  say('6  a new machine fetches the root “demo”: no cache, only the publisher’s address');
+  const target = `local?root=${await folder('fresh-store')}`;
+  const result = await fetchInto(await folder('client'), { copy: true, to: target, onNixLine: () => undefined });
+  const from = new Map(
+    Array.from(result.progress.bySource, ([source, { bytes }]) => [names.get(source) ?? source, bytes]),
+  );
+  const { stdout } = await execa('nix-store', ['--store', target, '--query', '--requisites', made.root], {
+    env: { LC_ALL: 'C' },
+  });
+  return {
+    paths: result.closure.size,
+    bytes: result.progress.peerBytes,
+    durationMs: result.progress.durationMs,
+    from,
+    upstreamBytesMeanwhile: upstream.bytesSent() - sentBefore,
+    imported: stdout.trim().split('\n').length,
+  };
+}
+
+/** Waits until the DHT knows that many members of a cohort: announces take a moment. */
+async function untilFound(node: DhtNode, cohort: InfoHash, count: number, signal: AbortSignal): Promise<void> {
+  const found = new Set<string>();
+  while (found.size < count) {
+    await node.lookup(cohort, { onPeer: (peer) => found.add(formatEndpoint(peer)), signal });
+    await sleep(100, undefined, { signal });
+  }
+}
+
+/** Nix makes its stores read-only. */
+async function removeTree(dir: string): Promise<void> {
+  await execa('chmod', ['-R', 'u+w', dir], { reject: false });
+  await rm(dir, { recursive: true, force: true });
+}

@@ -1,0 +1,36 @@
+/**
+ * Sees to it that the programs which tests and demo run are there: `node test/support/tools.ts nix aria2 libtorrent`.
+ * On Debian as root it installs what is missing; elsewhere it names it in one line.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+
+const TOOLS: Readonly<Record<string, { check: readonly [string, ...string[]]; packageName: string }>> = {
+  nix: { check: ['nix', '--version'], packageName: 'nix-bin' },
+  aria2: { check: ['aria2c', '--version'], packageName: 'aria2' },
+  libtorrent: { check: ['/usr/bin/python3', '-c', 'import libtorrent'], packageName: 'python3-libtorrent' },
+  systemd: { check: ['systemd-analyze', '--version'], packageName: 'systemd' },
+};
+
+const missing = process.argv.slice(2).flatMap((name) => {
+  const tool = TOOLS[name];
+  if (tool === undefined) throw new Error(`${name} is not one of ${Object.keys(TOOLS).join(', ')}`);
+  const [file, ...args] = tool.check;
+  return spawnSync(file, args, { stdio: 'ignore' }).status === 0 ? [] : [tool.packageName];
+});
+
+if (missing.length > 0) {
+  const canInstall = process.getuid?.() === 0 && spawnSync('apt-get', ['--version'], { stdio: 'ignore' }).status === 0;
+  if (!canInstall) {
+    process.stderr.write(
+      `missing: ${missing.join(', ')} (names of Debian’s packages): install them and run this again\n`,
+    );
+    process.exit(1);
+  }
+  process.stderr.write(`installing ${missing.join(', ')} with apt-get\n`);
+  const quietly = {
+    stdio: ['ignore', 'ignore', 'inherit'] as ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  };
+  execFileSync('apt-get', ['update', '-q'], quietly);
+  execFileSync('apt-get', ['install', '-y', '-q', '--no-install-recommends', ...missing], quietly);
+}
