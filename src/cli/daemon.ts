@@ -1,6 +1,5 @@
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
-import { Daemon } from '../daemon/daemon.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import { FileStore } from '../store/file-store.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
@@ -50,6 +49,7 @@ export function daemonCommand(): Command {
       const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
         output.warn(text),
       );
+      const { Daemon } = await import('../daemon/daemon.ts');
       await using service = await Daemon.start({
         store: await FileStore.open(options.store, { create: true }),
         keys,

@@ -1,5 +1,4 @@
 import { Command } from 'commander';
-import { runDemo } from '../demo/demo.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 import { formatDuration, formatSize } from './values.ts';
@@ -11,6 +10,7 @@ export function demoCommand(): Command {
   addCommon(demo, ['narswarm demo'], ['NIX', 'INTERRUPTED']);
   return demo.action(
     command<CommonOptions, []>(async ({ output, signal }) => {
+      const { runDemo } = await import('../demo/demo.ts');
       const result = await runDemo((line) => output.note(line), signal);
       const rows = [...result.from]
         .toSorted((a, b) => b[1] - a[1])

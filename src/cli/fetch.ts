@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { PublisherAddress } from '../index/address.ts';
-import { runFetch, type RunFetchResult } from '../fetch/run-fetch.ts';
+import type { RunFetchResult } from '../fetch/run-fetch.ts';
 import type { Plan } from '../fetch/plan.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
@@ -30,6 +30,7 @@ interface FetchOptions extends CommonOptions, NetworkFlags {
   readonly maxDownloadRate?: number;
   readonly seedFor: number;
   readonly publisherTimeout?: number;
+  readonly peerTimeout?: number;
   readonly dryRun?: boolean;
 }
 
@@ -60,6 +61,11 @@ export function fetchCommand(): Command {
       'how long to look for the hash maps (default: 10s, or 60s without an upstream)',
       one(parseDuration),
     )
+    .option(
+      '--peer-timeout <duration>',
+      'without an upstream: how long to wait while no peer sends a byte (default: 60s)',
+      one(parseDuration),
+    )
     .option('-n, --dry-run', 'say what would be downloaded, and how much');
   addNetwork(fetch, { scope: 'lan' });
   addCommon(
@@ -80,9 +86,10 @@ export function fetchCommand(): Command {
       );
       const network = networkOptions(options, options.scope ?? 'lan');
       const wantsPeers = network.scope !== 'off' && ((options.publisher?.length ?? 0) > 0 || options.seedFor > 0);
+      const { runFetch } = await import('../fetch/run-fetch.ts');
       const display = progressDisplay(output);
       try {
-        const result = await runFetch({
+        await runFetch({
           roots,
           publishers: options.publisher ?? [],
           upstreams: trust.upstreams,
@@ -95,6 +102,7 @@ export function fetchCommand(): Command {
           maxDownloadRate: options.maxDownloadRate,
           seedForMs: options.seedFor,
           publisherTimeoutMs: options.publisherTimeout ?? (trust.upstreams.length === 0 ? 60_000 : 10_000),
+          peerTimeoutMs: options.peerTimeout,
           dryRun: options.dryRun === true,
           signal,
           onWarning: (message) => display.above(() => output.warn(message)),
@@ -102,11 +110,15 @@ export function fetchCommand(): Command {
           onPlan: (plan, closure) => display.above(() => tellPlan(output, plan, closure.size, options.dryRun === true)),
           onProgress: (progress) => display.show(progress),
           onNixLine: (line) => display.above(() => output.note(`nix: ${line}`)),
-          onSeeding: (port) =>
-            display.above(() => output.note(`done; seeding on port ${port} for ${formatDuration(options.seedFor)}`)),
+          onDone: (result) => {
+            display.stop();
+            if (options.dryRun !== true) tellDone(output, result);
+          },
+          onSeeding: (port) => {
+            if (output.json) output.result('seeding', { port, durationMs: options.seedFor });
+            else output.note(`done; seeding on port ${port} for ${formatDuration(options.seedFor)}`);
+          },
         });
-        display.stop();
-        if (options.dryRun !== true) tellDone(output, result);
       } finally {
         display.stop();
       }

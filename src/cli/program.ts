@@ -32,7 +32,16 @@ export function program(): Command {
   return root.exitOverride(usageStatus);
 }
 
-/** A malformed command line ends with the status that the table gives for it; help and version with 0. */
+/**
+ * A malformed command line ends with the status that the table gives for it; help and version with 0. Commander has
+ * told people by now; a script that asked for JSON gets its event.
+ */
 function usageStatus(error: CommanderError): never {
-  process.exit(error.exitCode === 0 ? 0 : EXIT_STATUSES.USAGE[0]);
+  if (error.exitCode === 0) process.exit(0);
+  const [exitStatus] = EXIT_STATUSES.USAGE;
+  if (process.argv.includes('--json')) {
+    const message = error.message.replace(/^error: /, '');
+    process.stdout.write(`${JSON.stringify({ event: 'error', code: 'USAGE', message, exitStatus, facts: {} })}\n`);
+  }
+  process.exit(exitStatus);
 }

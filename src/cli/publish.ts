@@ -1,8 +1,7 @@
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
-import { buildPublication, Publisher, VALID_FOR_MS, type BuildOptions, type Built } from '../daemon/publisher.ts';
-import { addressText } from '../index/publication.ts';
-import { runFetch } from '../fetch/run-fetch.ts';
+import type { BuildOptions, Built, Publisher } from '../daemon/publisher.ts';
+import { formatPublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
@@ -13,6 +12,9 @@ import { command, untilStopped, type CommonOptions } from './run-command.ts';
 import { addCommon, addKeys, addNetwork, networkOptions, type NetworkFlags } from './shared-options.ts';
 import { readTrust } from './trust.ts';
 import { each, formatSize, one, parseDuration, parsePort } from './values.ts';
+
+/** Default life of a generation: a publisher may be down for two weeks before its followers notice. */
+const VALID_FOR_MS = 14 * 86_400_000;
 
 interface PublishOptions extends CommonOptions, NetworkFlags {
   readonly store: string;
@@ -84,6 +86,7 @@ export function publishCommand(): Command {
             'USAGE',
             '--from downloads what is missing of named roots: name them with --root NAME=STOREPATH',
           );
+        const { runFetch } = await import('../fetch/run-fetch.ts');
         const { plan, progress } = await runFetch({
           roots: [...roots.values()],
           publishers: [],
@@ -101,6 +104,7 @@ export function publishCommand(): Command {
         });
         output.note(`${plan.jobs.length} NARs fetched (${formatSize(progress.upstreamBytes)})`);
       }
+      const { buildPublication, Publisher } = await import('../daemon/publisher.ts');
       const { key } = await openKey(options.key, output);
       const build: BuildOptions = {
         store: await FileStore.open(options.store, { create: false }),
@@ -117,8 +121,8 @@ export function publishCommand(): Command {
         tellBuilt(output, built);
         output.result(
           'published',
-          { address: addressText(built.publication), dir: built.publication.dir.dir },
-          addressText(built.publication),
+          { address: formatPublisherAddress(built.publication.address), dir: built.publication.dir.dir },
+          formatPublisherAddress(built.publication.address),
         );
         return;
       }
@@ -154,7 +158,7 @@ function tellBuilt(output: Output, { publication, records, leftOut, hashedBytes 
 }
 
 function tellReady(output: Output, publisher: Publisher): void {
-  const address = addressText(publisher.built.publication);
+  const address = formatPublisherAddress(publisher.built.publication.address);
   const { swarm, dht } = publisher.network;
   output.result(
     'ready',

@@ -19,8 +19,6 @@ import { IndexServer } from './index-server.ts';
 
 /** BEP 44 nodes may drop an item after two hours. */
 const REPUBLISH_MS = 3_600_000;
-/** Default life of a generation: a publisher may be down for two weeks before its followers notice. */
-export const VALID_FOR_MS = 14 * 86_400_000;
 
 export interface BuildOptions {
   readonly store: FileStore;

@@ -4,12 +4,11 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { Daemon } from '../daemon/daemon.ts';
-import { Publisher, VALID_FOR_MS } from '../daemon/publisher.ts';
+import { Publisher } from '../daemon/publisher.ts';
 import { parseUpstream } from '../fetch/http/upstream.ts';
 import { runFetch, type RunFetchResult } from '../fetch/run-fetch.ts';
-import type { PublisherAddress } from '../index/address.ts';
+import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
-import { addressText } from '../index/publication.ts';
 import { createPublisherKey } from '../index/publisher-key.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import { parsePublicKey } from '../nix/signature.ts';
@@ -92,7 +91,7 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
       salt: 'demo',
       roots: new Map([['demo', made.root]]),
       keys,
-      validForMs: VALID_FOR_MS,
+      validForMs: 86_400_000,
       hints: [],
       signal,
       network: network('cohort'),
@@ -102,7 +101,7 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
   );
   const { address } = publisher.built.publication;
   say(
-    `4  a publisher has signed the hash map of ${publisher.built.records.length} NARs and put it into the DHT:\n     ${addressText(publisher.built.publication)}`,
+    `4  a publisher has signed the hash map of ${publisher.built.records.length} NARs and put it into the DHT:\n     ${formatPublisherAddress(address)}`,
   );
 
   const names = new Map([[`${HOST}:${publisher.network.swarm.port}`, 'publisher']]);

@@ -4,10 +4,13 @@ import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { assertTrusted, type PublicKey } from '../nix/signature.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { HttpClient } from './http/client.ts';
+import { redactUrl } from './http/failure.ts';
 import type { Upstream } from './http/upstream.ts';
 import type { FindNarInfo } from './closure.ts';
 
 const MAX_NARINFO_BYTES = 4 * 1024 * 1024;
+/** Extra attempts at an upstream while there is another one to turn to. */
+export const RETRIES_WITH_ALTERNATIVE = 1;
 
 /** A place that narinfos come from: the file store, a hash map, an upstream cache. */
 export interface NarInfoSource {
@@ -18,21 +21,30 @@ export interface NarInfoSource {
 
 /**
  * Asks sources in their order until one has a narinfo with a signature that this machine trusts. One that is
- * unsigned, wrongly signed or for another path counts as a lie of that source: the next is asked.
+ * unsigned, wrongly signed or for another path counts as a lie of that source: the next is asked. A source that is
+ * down is asked last from then on, or a closure would wait for it once a path.
  *
+ * @param origins takes the name of the source that each narinfo came from
  * @throws the first lie or failure where no source had a good one
  */
-export function firstTrusted(sources: readonly NarInfoSource[], keys: readonly PublicKey[]): FindNarInfo {
+export function firstTrusted(
+  sources: readonly NarInfoSource[],
+  keys: readonly PublicKey[],
+  origins?: Map<StoreHash, string>,
+): FindNarInfo {
+  const down = new Set<NarInfoSource>();
   return async (hash, signal) => {
     let failure: unknown;
-    for (const source of sources) {
+    for (const source of [...sources.filter((one) => !down.has(one)), ...down]) {
       try {
         const info = await source.find(hash, signal);
         if (info === undefined) continue;
         assertTrusted(info, keys, hash);
+        origins?.set(hash, source.name);
         return info;
       } catch (error) {
         signal.throwIfAborted();
+        if (isNarswarmError(error, 'HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED')) down.add(source);
         failure ??= named(error, source);
       }
     }
@@ -47,11 +59,11 @@ export function storeSource(store: FileStore): NarInfoSource {
 }
 
 /** The narinfos of an HTTP binary cache. */
-export function upstreamSource(upstream: Upstream, http: HttpClient): NarInfoSource {
+export function upstreamSource(upstream: Upstream, http: HttpClient, retries?: number): NarInfoSource {
   return {
-    name: upstream.url,
+    name: redactUrl(upstream.url),
     async find(hash, signal) {
-      const bytes = await http.getBytes(upstream.narInfoUrl(hash), { maxBytes: MAX_NARINFO_BYTES, signal });
+      const bytes = await http.getBytes(upstream.narInfoUrl(hash), { maxBytes: MAX_NARINFO_BYTES, signal, retries });
       return bytes === undefined ? undefined : parseNarInfo(new TextDecoder().decode(bytes));
     },
   };

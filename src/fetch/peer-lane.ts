@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import type { Network } from '../torrent/network.ts';
 import type { PeerRecord } from '../torrent/peer-table.ts';
 import type { PieceStorage } from '../torrent/chunk-store.ts';
@@ -95,5 +94,5 @@ function storageOf(partial: PartialNar): PieceStorage {
 
 function onAbort(signal: AbortSignal, until: AbortSignal, listener: () => void): void {
   if (signal.aborted) listener();
-  else void once(signal, 'abort', { signal: until }).then(listener, () => undefined);
+  else signal.addEventListener('abort', listener, { once: true, signal: until });
 }

@@ -1,7 +1,7 @@
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { copyClosure, queryInvalidPaths } from '../nix/nix-cli.ts';
+import { queryInvalidPaths } from '../nix/nix-cli.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
 import type { PublisherAddress } from '../index/address.ts';
@@ -14,9 +14,10 @@ import type { Network } from '../torrent/network.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
 import { referencesFirst, walkClosure, type Closure } from './closure.ts';
 import { commit } from './commit.ts';
-import { firstTrusted, storeSource, upstreamSource, type NarInfoSource } from './find-narinfo.ts';
+import { firstTrusted, RETRIES_WITH_ALTERNATIVE, storeSource, upstreamSource, type NarInfoSource } from './find-narinfo.ts';
 import type { HttpClient } from './http/client.ts';
 import type { Upstream } from './http/upstream.ts';
+import { importRoots } from './import.ts';
 import { planFetch, type Plan } from './plan.ts';
 import type { Progress } from './report.ts';
 import { Scheduler } from './scheduler.ts';
@@ -51,6 +52,8 @@ export interface PrefetchOptions {
   readonly dryRun?: boolean;
   /** Milliseconds to look for the publishers. */
   readonly publisherTimeoutMs: number;
+  /** Without an upstream: milliseconds that may pass without a byte from any peer. Default 60,000. */
+  readonly peerTimeoutMs?: number | undefined;
   /** Told of each step, for people. */
   readonly onStep?: (text: string) => void;
   /** Told what will be done, before it is. */
@@ -83,9 +86,12 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const sources: NarInfoSource[] = [
     storeSource(store),
     { name: 'the hash map', find: (hash, linked) => maps.find(hash, linked) },
-    ...options.upstreams.map((upstream) => upstreamSource(upstream, http)),
+    ...options.upstreams.map((upstream, index, all) =>
+      upstreamSource(upstream, http, index < all.length - 1 ? RETRIES_WITH_ALTERNATIVE : undefined),
+    ),
   ];
-  const closure = await walkClosure(roots, firstTrusted(sources, context.keys), { signal });
+  const origins = new Map<StoreHash, string>();
+  const closure = await walkClosure(roots, firstTrusted(sources, context.keys, origins), { signal });
   await maps.settled();
 
   const paths = [...closure.values()].map((info) => info.storePath);
@@ -106,6 +112,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     http,
     upstreams: options.upstreams,
     limit: options.limit,
+    standstillMs: options.peerTimeoutMs,
     observer: {
       onBytes: progress.onBytes,
       onWarning: progress.onWarning,
@@ -123,61 +130,8 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   if (!options.copy) return { closure, plan, roots: rootPaths, imported: false };
 
   options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
-  await importRoots(rootPaths, closure, { ...context, ...options });
+  await importRoots(rootPaths, { closure, plan, origins }, { ...context, ...options });
   return { closure, plan, roots: rootPaths, imported: true };
-}
-
-/**
- * Imports with `nix copy`. A NAR whose contents are not what the signed NarHash says (its FileHash was right, so the
- * narinfo lied) is fetched once more, by what an upstream's own narinfo says of it.
- */
-async function importRoots(
-  roots: readonly StorePath[],
-  closure: Closure,
-  context: PrefetchOptions & PrefetchContext,
-): Promise<void> {
-  const { store, signal, progress } = context;
-  const copy = (): Promise<void> =>
-    copyClosure({
-      from: `file://${store.dir}`,
-      to: context.to,
-      paths: roots,
-      trustedPublicKeys: context.trustedPublicKeys,
-      signal,
-      ...(context.onNixLine === undefined ? {} : { onLine: context.onNixLine }),
-    });
-  const mended = new Set<string>();
-  for (;;) {
-    try {
-      await copy();
-      return;
-    } catch (error) {
-      const bad = isNarswarmError(error, 'IMPORT_FAILED') ? error.facts['path'] : undefined;
-      if (typeof bad !== 'string' || mended.has(bad)) throw error;
-      mended.add(bad);
-      const info = closure.get(storeHashOf(parseStorePath(bad)));
-      if (info === undefined || !(await refetch(info, context))) throw error;
-      progress.onWarning(
-        `the NAR of ${bad} does not have the contents that were signed; its narinfo had a wrong FileHash. It came from an upstream once more.`,
-      );
-    }
-  }
-}
-
-/** Fetches one NAR anew as an upstream's own narinfo describes it. False where no upstream has another one. */
-async function refetch(info: NarInfo, context: PrefetchOptions & PrefetchContext): Promise<boolean> {
-  const sources = context.upstreams.map((upstream) => upstreamSource(upstream, context.http));
-  const own = await firstTrusted(sources, context.keys)(storeHashOf(info.storePath), context.signal);
-  if (own?.fileHash === undefined || own.fileHash === info.fileHash) return false;
-  const alone: Closure = new Map([[storeHashOf(own.storePath), own]]);
-  const plan = await planFetch(alone, {
-    store: context.store,
-    needed: undefined,
-    torrentOf: () => Promise.resolve(undefined),
-  });
-  await new Scheduler({ ...context, network: undefined, observer: context.progress }).run(plan.jobs, context.signal);
-  await commit([own], plan.jobs, context.store);
-  return true;
 }
 
 async function resolveRoots(options: PrefetchOptions, maps: Maps): Promise<StoreHash[]> {
@@ -188,11 +142,20 @@ async function resolveRoots(options: PrefetchOptions, maps: Maps): Promise<Store
 
 /** The store hash that a text names by itself, or undefined where it can only be a root's name. */
 function asStoreHash(text: string): StoreHash | undefined {
-  if (text.includes('/')) return storeHashOf(parseStorePath(text));
+  if (text.includes('/')) return storeHashOf(parseRootPath(text));
   try {
     return parseStoreHash(text);
   } catch {
     return undefined;
+  }
+}
+
+function parseRootPath(text: string): StorePath {
+  try {
+    return parseStorePath(text);
+  } catch (error) {
+    if (!isNarswarmError(error)) throw error;
+    throw new NarswarmError(error.code, `cannot fetch ${text}: ${error.message}`, { cause: error });
   }
 }
 

@@ -23,7 +23,9 @@ export interface RunFetchOptions extends Omit<PrefetchOptions, 'limit'> {
   readonly onWarning: (message: string) => void;
   /** Given the progress as soon as there is one to show. */
   readonly onProgress?: (progress: Progress) => void;
-  /** The fetch is done and seeding begins, on this port. */
+  /** Everything asked for is in the store and imported; what follows is seeding alone. */
+  readonly onDone?: (result: RunFetchResult) => void;
+  /** Seeding begins, on this port. */
   readonly onSeeding?: (port: number) => void;
 }
 
@@ -52,7 +54,7 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
       ? undefined
       : stack.use(await Network.join({ ...options.network, downloadLimit: limit, seeds, onWarning }));
 
-  const result = await prefetch(
+  const done = await prefetch(
     { ...options, limit },
     {
       store,
@@ -66,6 +68,8 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
         held.set(torrent.infoHash, { torrent, files: [{ path, sizeBytes: torrent.sizeBytes }] }),
     },
   );
+  const result = { ...done, progress };
+  options.onDone?.(result);
   if (options.seedForMs > 0 && network !== undefined && options.dryRun !== true) {
     options.onSeeding?.(network.swarm.port);
     await new Promise<void>((resolve) => {
@@ -76,7 +80,7 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
       });
     });
   }
-  return { ...result, progress };
+  return result;
 }
 
 /** A NAR that the gate let through, as the swarm wants it. */

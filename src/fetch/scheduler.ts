@@ -1,5 +1,6 @@
 import { EventEmitter, once } from 'node:events';
-import { join } from 'node:path';
+import { readdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import { FileStore } from '../store/file-store.ts';
 import { PartialNar } from '../store/partial.ts';
@@ -12,7 +13,7 @@ import type { Upstream } from './http/upstream.ts';
 import type { JobObserver, NarJob } from './job.ts';
 import { fetchFromPeers, type Patience } from './peer-lane.ts';
 import { RateMeter } from './rate-meter.ts';
-import { fetchFromUpstreams } from './upstream-lane.ts';
+import { fetchFromUpstreams, UpstreamOrder } from './upstream-lane.ts';
 
 export interface SchedulerOptions {
   readonly store: FileStore;
@@ -23,6 +24,8 @@ export interface SchedulerOptions {
   /** Empty: everything has to come from peers. */
   readonly upstreams: readonly Upstream[];
   readonly limit?: RateLimit | undefined;
+  /** Without an upstream: how long all of it may stand still before the run gives up. Default 60,000. */
+  readonly standstillMs?: number | undefined;
   readonly observer: JobObserver;
 }
 
@@ -37,7 +40,6 @@ const FIRST_BYTE_MS = 1_500;
 const STALL_MS = 3_000;
 /** Without one byte from any peer in this time, peers get no further NAR where an upstream can have it. */
 const PROBE_MS = 3_000;
-/** Without an upstream: how long all of it may stand still before the run gives up. */
 const STANDSTILL_MS = 60_000;
 /** Times that a NAR is begun again after its bytes turned out wrong. */
 const ATTEMPTS = 4;
@@ -49,6 +51,8 @@ interface Task {
   partial: PartialNar | undefined;
   peersTried: boolean;
   attempts: number;
+  /** How often each upstream, by its URL, sent wrong bytes of this NAR. */
+  readonly lies: Map<string, number>;
 }
 
 /**
@@ -59,6 +63,7 @@ interface Task {
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #limit: RateLimit;
+  readonly #order: UpstreamOrder;
   readonly #forPeers: Task[] = [];
   readonly #forUpstreams: Task[] = [];
   readonly #atPeers = new Set<Task>();
@@ -67,6 +72,8 @@ export class Scheduler {
   readonly #upstreamRate = new RateMeter();
   readonly #partials = new Set<PartialNar>();
   readonly #failures: unknown[] = [];
+  /** NAR files that lay in the store at the start: an interrupted run left them, maybe. */
+  #present: ReadonlySet<string> = new Set();
   #open = 0;
   #beganAtMs = 0;
   #peerBytes = 0;
@@ -76,6 +83,7 @@ export class Scheduler {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.#limit = options.limit ?? new RateLimit();
+    this.#order = new UpstreamOrder(options.upstreams);
     this.#news.setMaxListeners(0);
   }
 
@@ -89,11 +97,19 @@ export class Scheduler {
     if (jobs[0] !== undefined && this.#options.network === undefined && this.#options.upstreams.length === 0) {
       throw unavailable(jobs[0], 'there is neither an upstream nor a peer to ask');
     }
+    this.#present = new Set(await readdir(join(this.#options.store.dir, 'nar')).catch(() => []));
     this.#beganAtMs = this.#lastByteAtMs = performance.now();
     const stop = new AbortController();
     const linked = AbortSignal.any([signal, stop.signal]);
     for (const job of inFetchOrder(jobs))
-      this.#queue({ job, handOver: new AbortController(), partial: undefined, peersTried: false, attempts: 0 });
+      this.#queue({
+        job,
+        handOver: new AbortController(),
+        partial: undefined,
+        peersTried: false,
+        attempts: 0,
+        lies: new Map(),
+      });
     this.#open = jobs.length;
     const timer = setInterval(() => this.#balance(), 250);
     const abort = (): void => void this.#news.emit('change');
@@ -196,10 +212,11 @@ export class Scheduler {
   async #byUpstreams(task: Task, signal: AbortSignal): Promise<void> {
     const partial = await this.#begin(task);
     if (partial === undefined) return;
-    const { upstreams, http, observer, network } = this.#options;
+    const { http, observer, network } = this.#options;
     try {
       await fetchFromUpstreams(task.job, partial, {
-        upstreams,
+        upstreams: this.#order.of(task.lies),
+        onOutcome: (upstream, failure) => this.#order.note(upstream, failure),
         http,
         limit: this.#limit,
         observer: { ...observer, onBytes: (...facts) => this.#onBytes(...facts) },
@@ -208,7 +225,7 @@ export class Scheduler {
     } catch (error) {
       if (signal.aborted || isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw error;
       if (network === undefined || task.job.torrent === undefined || task.attempts++ >= ATTEMPTS)
-        throw unavailable(task.job, 'no source delivers it', error);
+        throw unavailable(task.job, reasonsOf(error), error);
       observer.onWarning(`${(error as Error).message}; trying peers again`);
       task.peersTried = false;
       this.#queue(task);
@@ -222,7 +239,7 @@ export class Scheduler {
     if (task.partial !== undefined) return task.partial;
     const { job } = task;
     const target = this.pathOf(job);
-    if (await isSameNar(target, job)) {
+    if (this.#present.has(basename(target)) && (await isSameNar(target, job))) {
       this.#options.observer.onNar(job);
       this.#settle();
       return undefined;
@@ -244,6 +261,8 @@ export class Scheduler {
       await partial.settle(this.pathOf(task.job));
     } catch (error) {
       if (!isNarswarmError(error, 'HASH_MISMATCH') || task.attempts++ >= ATTEMPTS) throw error;
+      this.#blame(task, String(error.facts['origins']));
+      if (this.#options.network === undefined && this.#order.of(task.lies).length === 0) throw error;
       this.#options.observer.onWarning(`${error.message}; fetching ${task.job.info.storePath} again`);
       if (error.facts['mapLied'] === true) {
         task.job.torrent = undefined;
@@ -257,6 +276,11 @@ export class Scheduler {
     await this.#forget(task);
     this.#options.observer.onNar(task.job);
     this.#settle();
+  }
+
+  #blame({ lies }: Task, origins: string): void {
+    const liars = origins.split(', ');
+    for (const { url } of this.#options.upstreams) if (liars.includes(url)) lies.set(url, (lies.get(url) ?? 0) + 1);
   }
 
   /** Where the NAR of a job lies once it is verified. */
@@ -273,7 +297,8 @@ export class Scheduler {
 
   #patience(): Patience {
     if (this.#options.upstreams.length > 0) return { firstByteMs: FIRST_BYTE_MS, stallMs: STALL_MS };
-    const standsStill = performance.now() - this.#lastByteAtMs > STANDSTILL_MS;
+    const { standstillMs = STANDSTILL_MS } = this.#options;
+    const standsStill = performance.now() - this.#lastByteAtMs > standstillMs;
     return standsStill ? { firstByteMs: 0, stallMs: 0 } : { firstByteMs: Infinity, stallMs: STALL_MS };
   }
 
@@ -329,6 +354,12 @@ function slowest(tasks: Iterable<Task>): Task | undefined {
   return [...tasks]
     .filter((task) => !task.handOver.signal.aborted && left(task) > LARGE_BYTES / 8)
     .toSorted((a, b) => left(b) - left(a))[0];
+}
+
+/** What each upstream said, in one line. */
+function reasonsOf(error: unknown): string {
+  const errors: unknown[] = error instanceof AggregateError && error.errors.length > 0 ? error.errors : [error];
+  return errors.map((one) => (one instanceof Error ? one.message : String(one))).join('; ');
 }
 
 function unavailable(job: NarJob, reason: string, cause?: unknown): NarswarmError {

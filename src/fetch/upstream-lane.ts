@@ -4,8 +4,34 @@ import type { PartialNar } from '../store/partial.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
 import type { HttpClient } from './http/client.ts';
 import type { Upstream } from './http/upstream.ts';
-import { upstreamSource } from './find-narinfo.ts';
+import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './find-narinfo.ts';
 import type { JobObserver, NarJob } from './job.ts';
+
+/** Lies about one NAR after which an upstream is not asked for it again: the first may have been an accident. */
+const MAX_LIES = 2;
+
+/** Which upstreams to ask, and in what order: the given one, but those that fail or lie come after the others. */
+export class UpstreamOrder {
+  readonly #upstreams: readonly Upstream[];
+  readonly #failing = new Set<Upstream>();
+
+  constructor(upstreams: readonly Upstream[]) {
+    this.#upstreams = upstreams;
+  }
+
+  /** @param lies how often each upstream, by its URL, sent wrong bytes of the NAR */
+  of(lies: ReadonlyMap<string, number>): Upstream[] {
+    const count = (upstream: Upstream): number => lies.get(upstream.url) ?? 0;
+    const rank = (upstream: Upstream): number => count(upstream) * 2 + (this.#failing.has(upstream) ? 1 : 0);
+    return this.#upstreams.filter((one) => count(one) < MAX_LIES).toSorted((a, b) => rank(a) - rank(b));
+  }
+
+  /** Takes down whether an upstream could be relied on. */
+  note(upstream: Upstream, failure: unknown): void {
+    if (failure === undefined) this.#failing.delete(upstream);
+    else if (isNarswarmError(failure, 'HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED')) this.#failing.add(upstream);
+  }
+}
 
 /**
  * Fetches what is missing of a NAR from the upstream caches, in their order. Bytes that came before, from whatever
@@ -22,16 +48,21 @@ export async function fetchFromUpstreams(
     limit: RateLimit;
     observer: JobObserver;
     signal: AbortSignal;
+    /** Told how each upstream did that was asked. */
+    onOutcome?: (upstream: Upstream, failure: unknown) => void;
   },
 ): Promise<void> {
   const failures: unknown[] = [];
   for (const upstream of context.upstreams) {
     try {
-      await fetchFrom(upstream, job, partial, context);
+      const retries = upstream === context.upstreams.at(-1) ? undefined : RETRIES_WITH_ALTERNATIVE;
+      await fetchFrom(upstream, job, partial, { ...context, retries });
+      context.onOutcome?.(upstream, undefined);
       return;
     } catch (error) {
       context.signal.throwIfAborted();
       if (isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw error;
+      context.onOutcome?.(upstream, error);
       failures.push(error);
     }
   }
@@ -42,9 +73,15 @@ async function fetchFrom(
   upstream: Upstream,
   job: NarJob,
   partial: PartialNar,
-  context: { http: HttpClient; limit: RateLimit; observer: JobObserver; signal: AbortSignal },
+  context: {
+    http: HttpClient;
+    limit: RateLimit;
+    observer: JobObserver;
+    signal: AbortSignal;
+    retries: number | undefined;
+  },
 ): Promise<void> {
-  const { http, observer, limit, signal } = context;
+  const { http, observer, limit, signal, retries } = context;
   const transfer = async (url: string): Promise<void> => {
     for (const { from, to } of partial.missing()) {
       const writer = new BlockWriter(partial, from, upstream.url);
@@ -53,6 +90,7 @@ async function fetchFrom(
         end: to,
         sizeBytes: job.sizeBytes,
         signal,
+        retries,
         sink: async (bytes) => {
           observer.onBytes('upstream', upstream.url, bytes.length);
           await writer.write(bytes);
@@ -111,11 +149,11 @@ class BlockWriter {
 
   async flush(): Promise<void> {
     if (this.#bytes === 0) return;
-    const bytes = this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks, this.#bytes);
+    const chunks = this.#chunks;
     const offset = this.#offset;
+    this.#offset += this.#bytes;
     this.#chunks = [];
     this.#bytes = 0;
-    this.#offset += bytes.length;
-    await this.#partial.write(offset, bytes, this.#origin);
+    await this.#partial.write(offset, chunks, this.#origin);
   }
 }

@@ -4,7 +4,7 @@ import { NarswarmError } from '../errors.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { withExtra } from '../nix/narinfo.ts';
 import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
-import { Catalogue, entryOf, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
+import { Catalogue, entryOf, isPending, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { hashNars } from '../store/hash-pool.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
@@ -59,7 +59,7 @@ export async function collectRecords(
     const entry = catalogue.byStorePath(storePath);
     const unchanged =
       entry?.fileHash === info.fileHash && entry.sizeBytes === file.sizeBytes && entry.mtimeMs === file.mtimeMs;
-    if (entry !== undefined && unchanged) known.push({ info, entry });
+    if (entry !== undefined && unchanged && !isPending(entry)) known.push({ info, entry });
     else unknown.push({ info, path: store.narPath(info), sizeBytes: file.sizeBytes });
   };
   await queue.addAll(infos.map((info) => () => look(info)));

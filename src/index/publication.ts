@@ -5,7 +5,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { DhtNode } from '../torrent/dht.ts';
 import type { Seed } from '../torrent/swarm.ts';
-import { formatPublisherAddress, saltBytes, type PublisherAddress } from './address.ts';
+import { saltBytes, type PublisherAddress } from './address.ts';
 import { buildIndex, type Index } from './build.ts';
 import { IndexDir } from './index-dir.ts';
 import { indexTorrent, type IndexTorrent } from './index-torrent.ts';
@@ -130,9 +130,4 @@ async function readLast(dir: IndexDir, address: PublisherAddress, now: Date): Pr
 function isStale(manifest: Manifest, now: Date): boolean {
   const life = manifest.expires.getTime() - manifest.created.getTime();
   return now.getTime() - manifest.created.getTime() > life * RENEW_AFTER;
-}
-
-/** What followers need to find the map. */
-export function addressText(publication: Publication): string {
-  return formatPublisherAddress(publication.address);
 }

@@ -128,7 +128,13 @@ async function byHttp(
 ): Promise<Resolved> {
   const source: IndexSource = {
     async readFile(name, options) {
-      const bytes = await context.getBytes(`${baseUrl}/${name}`, options);
+      const bytes = await context.getBytes(`${baseUrl}/${name}`, options).catch((cause: unknown) => {
+        if (!isNarswarmError(cause, 'HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED')) throw cause;
+        throw new NarswarmError('INDEX_UNREACHABLE', `no hash map from its mirror: ${cause.message}`, {
+          cause,
+          facts: { url: baseUrl },
+        });
+      });
       if (bytes !== undefined) return bytes;
       throw new NarswarmError(
         'INDEX_UNREACHABLE',
@@ -203,10 +209,9 @@ async function askUntilFound(
   lowestSeq: number,
   signal: AbortSignal,
 ): Promise<{ seq: number; infoHash: InfoHash }> {
-  await dht.ready({ signal });
   let older: number | undefined;
   for (;;) {
-    const item = await dht.getMutable(address.publicKey, saltBytes(address.salt), { signal });
+    const item = await dht.getMutable(address.publicKey, saltBytes(address.salt), { signal, lowestSeq });
     if (item?.infoHash !== undefined && item.seq >= lowestSeq) return { seq: item.seq, infoHash: item.infoHash };
     if (item !== undefined && item.seq < lowestSeq) older = item.seq;
     try {

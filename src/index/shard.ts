@@ -30,8 +30,8 @@ export const WHOLE_NAME = 'all';
 const MAX_MEAN_RECORDS = 724;
 
 /**
- * zstd's default. Level 9 saves 0 to 2 % and takes three times as long, level 19 saves 1 % more for ten times: most of
- * a record is hashes and signatures, which no level makes smaller (test/bench/index.ts).
+ * zstd's default. Level 9 saves up to 2 % and takes three times as long, level 19 saves 1 % and takes ten times: most
+ * of a record is hashes and signatures, which no level makes smaller (measured on the records of test/bench).
  */
 const COMPRESSION_LEVEL = 3;
 

@@ -3,7 +3,6 @@
  * between versions is read defensively. An aborted `signal` ends Nix, or keeps it
  * from being started, and throws the signal's reason.
  */
-import { execa } from 'execa';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
 import { parseNixConfig } from './nix-config.ts';
@@ -106,6 +105,7 @@ export async function copyClosure(request: CopyRequest): Promise<void> {
 async function runNix(program: 'nix' | 'nix-store', args: readonly string[], options: RunOptions) {
   const { onLine, signal } = options;
   signal?.throwIfAborted();
+  const { execa } = await import('execa'); // 30 ms, which a command that runs no Nix need not wait for
   const result = await execa(program, args, {
     env: { LC_ALL: 'C', NO_COLOR: '1' },
     stdin: 'ignore',

@@ -1,7 +1,8 @@
 import { mkdir, open, readFile, readdir, rename, stat, unlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { execa } from 'execa';
+import { promisify } from 'node:util';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { formatCacheInfo, parseCacheInfo } from '../nix/cache-info.ts';
@@ -173,8 +174,11 @@ export class FileStore {
    * NAR in a power cut. One syncfs(2) of the whole file system costs less than an fsync a NAR.
    */
   async sync(): Promise<void> {
-    const { failed } = await execa('sync', ['-f', this.dir], { reject: false, stdio: 'ignore' });
-    if (!failed) return;
+    const synced = await promisify(execFile)('sync', ['-f', this.dir]).then(
+      () => true,
+      () => false,
+    );
+    if (synced) return;
     const handle = await open(this.dir, 'r'); // no coreutils: the folder's entries at least
     try {
       await handle.sync();

@@ -1,5 +1,5 @@
 import { createHash, hash, type Hash } from 'node:crypto';
-import { open, rename, unlink, type FileHandle } from 'node:fs/promises';
+import { open, rename, unlink, writeFile, type FileHandle } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { fileHashOf } from '../nix/hash.ts';
@@ -35,7 +35,8 @@ export class PartialNar implements AsyncDisposable {
   /** Bytes held of each piece; pieces are written whole by peers, from the front by HTTP. */
   readonly #held: Uint32Array;
   readonly #origins: (Origin | undefined)[];
-  readonly #memory: Buffer | undefined;
+  /** The bytes of a small NAR; allocated when the first ones come, so that a NAR that waits costs nothing. */
+  #memory: Uint8Array | undefined;
   #file: FileHandle | undefined;
   #sha256: Hash = createHash('sha256');
   #hashedBytes = 0;
@@ -49,7 +50,6 @@ export class PartialNar implements AsyncDisposable {
     const pieces = Math.max(1, Math.ceil(sizeBytes / this.#pieceBytes));
     this.#held = new Uint32Array(pieces);
     this.#origins = Array.from({ length: pieces });
-    this.#memory = sizeBytes <= MEMORY_BYTES ? Buffer.allocUnsafe(sizeBytes) : undefined;
   }
 
   /**
@@ -63,7 +63,7 @@ export class PartialNar implements AsyncDisposable {
     expected: { sizeBytes: number; fileHash: FileHash; torrent?: NarTorrent | undefined },
   ): Promise<PartialNar> {
     const partial = new PartialNar(path, expected.sizeBytes, expected.fileHash, expected.torrent);
-    if (partial.#memory !== undefined) return partial;
+    if (partial.#inMemory) return partial;
     try {
       partial.#file = await openOrCreate(path);
       const { size } = await partial.#file.stat();
@@ -107,20 +107,24 @@ export class PartialNar implements AsyncDisposable {
   /** Writes a whole piece that a peer sent and whose SHA-1 was checked. */
   async putPiece(index: number, bytes: Uint8Array, origin: Origin): Promise<void> {
     if (this.has(index)) return;
-    await this.#write(index * this.#pieceBytes, bytes);
+    // WebTorrent made this array for us: a NAR that is one piece needs no copy of it
+    if (this.#inMemory && bytes.length === this.sizeBytes) this.#memory = bytes;
+    await this.#write(index * this.#pieceBytes, [bytes], bytes.length);
     this.#held[index] = bytes.length;
     this.#origins[index] = origin;
   }
 
   /**
-   * Writes bytes that an HTTP server sent. They go on from what a stretch of {@link missing} starts with.
+   * Writes bytes that an HTTP server sent, in chunks that follow each other. They go on from what a stretch of
+   * {@link missing} starts with.
    */
-  async write(offset: number, bytes: Uint8Array, origin: Origin): Promise<void> {
-    await this.#write(offset, bytes);
-    for (let at = offset; at < offset + bytes.length;) {
+  async write(offset: number, chunks: readonly Uint8Array[], origin: Origin): Promise<void> {
+    const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    await this.#write(offset, chunks, length);
+    for (let at = offset; at < offset + length;) {
       const index = Math.floor(at / this.#pieceBytes);
       const start = index * this.#pieceBytes;
-      const end = Math.min(start + this.#lengthOf(index), offset + bytes.length);
+      const end = Math.min(start + this.#lengthOf(index), offset + length);
       this.#held[index] = Math.max(this.#held[index] ?? 0, end - start);
       this.#origins[index] = origin;
       at = end;
@@ -148,13 +152,8 @@ export class PartialNar implements AsyncDisposable {
     const found = await this.#digest();
     if (found !== this.#fileHash) throw await this.#blame(found);
     try {
-      if (this.#memory !== undefined) {
-        this.#file = await openOrCreate(this.path);
-        await this.#file.truncate(0);
-        await this.#file.write(this.#memory, 0, this.sizeBytes, 0);
-      } else {
-        await this.#open().truncate(this.sizeBytes);
-      }
+      if (this.#memory === undefined) await cutTo(this.#open(), this.sizeBytes);
+      else await writeFile(this.path, this.#memory);
       await this.close();
       await rename(this.path, target);
     } catch (error) {
@@ -184,6 +183,10 @@ export class PartialNar implements AsyncDisposable {
     return this.close();
   }
 
+  get #inMemory(): boolean {
+    return this.sizeBytes <= MEMORY_BYTES;
+  }
+
   #lengthOf(index: number): number {
     return Math.min(this.#pieceBytes, this.sizeBytes - index * this.#pieceBytes);
   }
@@ -193,25 +196,40 @@ export class PartialNar implements AsyncDisposable {
     return this.#file;
   }
 
-  async #write(offset: number, bytes: Uint8Array): Promise<void> {
+  async #write(offset: number, chunks: readonly Uint8Array[], length: number): Promise<void> {
     // Bytes that come in order are hashed while they are in the processor's cache; the rest is read back in settle().
     if (offset < this.#hashedBytes) this.#restartHash(); // a peer replaces what HTTP had begun
     if (offset === this.#hashedBytes) {
-      this.#sha256.update(bytes);
-      this.#hashedBytes += bytes.length;
+      for (const chunk of chunks) this.#sha256.update(chunk);
+      this.#hashedBytes += length;
     }
-    if (this.#memory !== undefined) {
-      this.#memory.set(bytes, offset);
+    if (this.#inMemory) {
+      this.#remember(offset, chunks);
       return;
     }
     try {
-      const file = this.#open();
-      for (let done = 0; done < bytes.length;) {
-        const { bytesWritten } = await file.write(bytes, done, bytes.length - done, offset + done);
-        done += bytesWritten;
-      }
+      const { bytesWritten } = await this.#open().writev(chunks, offset);
+      if (bytesWritten < length) await this.#writeRest(offset, Buffer.concat(chunks), bytesWritten);
     } catch (error) {
       throw storeError(error, this.path);
+    }
+  }
+
+  /** A full disk takes a part before it refuses the rest. */
+  async #writeRest(offset: number, bytes: Uint8Array, written: number): Promise<void> {
+    for (let done = written; done < bytes.length; ) {
+      const { bytesWritten } = await this.#open().write(bytes, done, bytes.length - done, offset + done);
+      done += bytesWritten;
+    }
+  }
+
+  #remember(offset: number, chunks: readonly Uint8Array[]): void {
+    if (chunks.length === 1 && chunks[0] === this.#memory) return;
+    this.#memory ??= new Uint8Array(this.sizeBytes);
+    let at = offset;
+    for (const chunk of chunks) {
+      this.#memory.set(chunk, at);
+      at += chunk.length;
     }
   }
 
@@ -274,6 +292,11 @@ export class PartialNar implements AsyncDisposable {
       },
     );
   }
+}
+
+/** A file that an earlier run made for a larger NAR is cut; asking costs less than cutting. */
+async function cutTo(file: FileHandle, sizeBytes: number): Promise<void> {
+  if ((await file.stat()).size !== sizeBytes) await file.truncate(sizeBytes);
 }
 
 async function openOrCreate(path: string): Promise<FileHandle> {

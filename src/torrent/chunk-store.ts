@@ -31,8 +31,10 @@ export function chunkStore(chunkLength: number, totalBytes: number, storage: Pie
       const { offset = 0, length } = (typeof options === 'function' ? undefined : options) ?? {};
       const start = index * chunkLength + offset;
       const wanted = length ?? Math.min(chunkLength - offset, totalBytes - start);
-      if (wanted < 0 || start + wanted > totalBytes) {
-        reply?.(new Error(`bytes ${start} to ${start + wanted} are outside the torrent`), new Uint8Array());
+      // A peer names these numbers, and index -1 is one of those that WebTorrent passes on.
+      const isInPiece = index >= 0 && offset >= 0 && wanted > 0 && offset + wanted <= chunkLength;
+      if (!isInPiece || start + wanted > totalBytes) {
+        reply?.(new Error(`${wanted} bytes at ${offset} are outside piece ${index}`), new Uint8Array());
         return;
       }
       storage.read(start, wanted).then(

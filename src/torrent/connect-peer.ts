@@ -19,7 +19,8 @@ export function connectPeer(torrent: Torrent, peer: PeerRecord, onGone: () => vo
     onGone();
     return;
   }
-  handle.retries = NO_RECONNECT;
+  // WebTorrent counts anew after each handshake: an assignment alone would not outlive it.
+  Object.defineProperty(handle, 'retries', { get: () => NO_RECONNECT, set: () => undefined });
   let served = false;
   let gone = false;
   const end = (): void => {

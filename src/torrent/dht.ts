@@ -4,24 +4,24 @@
  *
  * What is mended here, because the library (11.0.12, k-rpc-socket 1.11.1) does it otherwise:
  * - one packet of four bytes makes its bencode decoder loop for ever, and a field of the wrong type throws inside its
- *   UDP handler, which ends the process: every packet passes {@link isSoundPacket} before the library sees it;
+ *   UDP handler, which ends the process: every packet passes {@link GuardedSocket} before the library sees it;
  * - a publisher does not hold its own item, and a second put of one seq fails with 302;
  * - tokens are kept for five minutes, so a put goes to nodes that are gone: each put and announce asks anew first;
  * - failing to bind is a mere warning unless the cause is EADDRINUSE or EACCES;
  * - what runs while the node is destroyed never calls back: every operation here ends with its deadline or `close`.
  */
-/* oxlint-disable typescript/no-unsafe-type-assertion, no-underscore-dangle -- packets are narrowed after their check;
-   the library has no public way to hold an item */
-import { createHash, createPublicKey, verify } from 'node:crypto';
 import { createSocket } from 'node:dgram';
-import type { RemoteInfo, Socket } from 'node:dgram';
-import { EventEmitter, once } from 'node:events';
+import type { Socket } from 'node:dgram';
+import { once } from 'node:events';
 import bencode from 'bencode';
 import { Client } from 'bittorrent-dht';
 import { NarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
+import { GuardedSocket } from './dht-guard.ts';
 import { formatEndpoint, isPort } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
+import { isEqual, isSignedBy, readSigned, signedMessage, targetOf } from './mutable-item.ts';
+import type { MutableItem, MutablePut } from './mutable-item.ts';
 
 export interface DhtOptions {
   /** IPv4 address to bind. Default: `0.0.0.0`, every interface. */
@@ -43,35 +43,21 @@ export interface DhtOperationOptions {
   readonly signal?: AbortSignal;
 }
 
-/** A mutable item (BEP 44) whose signature fits the key that was asked for. */
-export interface MutableItem {
-  /** Generation of the value: a later one is higher. */
-  readonly seq: number;
-  /** The value, bencoded, as it was signed. */
-  readonly value: Uint8Array;
-  /** The torrent that the value points to (BEP 46); undefined where it is anything but a dictionary with a 20-byte `ih`. */
-  readonly infoHash: InfoHash | undefined;
-  /** 64 bytes: with it anyone may put the item again, to keep it from expiring. */
-  readonly signature: Uint8Array;
-}
-
-/** A pointer to a torrent (BEP 46), to be signed and stored. */
-export interface MutablePut {
-  /** Raw ed25519 key, 32 bytes. */
-  readonly publicKey: Uint8Array;
-  /** Tells apart the items of one key: at most 64 bytes, may be empty. */
-  readonly salt: Uint8Array;
-  /** Must grow with every new `infoHash`; the same pair may be put again at any time. */
-  readonly seq: number;
-  readonly infoHash: InfoHash;
-  /** Returns the 64-byte signature of `message`; to put somebody else's item again, the signature it came with. */
-  readonly sign: (message: Uint8Array) => Uint8Array;
-}
-
 const DEFAULT_TIMEOUT_MS = 30_000;
+const DEFAULT_SETTLE_MS = 300;
+
+/** How soon a search for an item is content. */
+export interface MutableGetOptions extends DhtOperationOptions {
+  /**
+   * Once an item was found, this much longer for a newer one, in place of waiting for every node that has gone (2 s
+   * each). Default: 300.
+   */
+  readonly settleMs?: number;
+  /** An item below this seq does not end the search early. */
+  readonly lowestSeq?: number;
+}
 /** BEP 5 names no time; clients announce every 15 to 30 minutes. The library would keep peers for ever. */
 const PEER_LIFE_MS = 45 * 60_000;
-const MAX_SALT_BYTES = 64;
 
 /** One node: asks for others, and holds items and peers for others in memory, as every node does. */
 export class DhtNode implements AsyncDisposable {
@@ -132,9 +118,10 @@ export class DhtNode implements AsyncDisposable {
   async getMutable(
     publicKey: Uint8Array,
     salt: Uint8Array,
-    options: DhtOperationOptions = {},
+    options: MutableGetOptions = {},
   ): Promise<MutableItem | undefined> {
-    return (await this.#find(publicKey, salt, options)).newest;
+    const { settleMs = DEFAULT_SETTLE_MS, lowestSeq = 0 } = options;
+    return (await this.#find(publicKey, salt, { ...options, settleMs, lowestSeq })).newest;
   }
 
   /**
@@ -270,9 +257,10 @@ export class DhtNode implements AsyncDisposable {
     return this.close();
   }
 
-  async #find(publicKey: Uint8Array, salt: Uint8Array, options: DhtOperationOptions): Promise<Found> {
+  async #find(publicKey: Uint8Array, salt: Uint8Array, options: MutableGetOptions): Promise<Found> {
     const target = targetOf(publicKey, salt);
     const found: Found = { newest: undefined, holders: 0 };
+    let settle: (() => void) | undefined;
     const consider = (signature: Uint8Array, message: Uint8Array, key: Uint8Array): boolean => {
       const item = isEqual(key, publicKey) ? readSigned(message, salt) : undefined;
       if (item === undefined || !isSignedBy(signature, message, key)) return false;
@@ -281,6 +269,7 @@ export class DhtNode implements AsyncDisposable {
       if (newest === undefined || item.seq > newest.seq) {
         found.newest = { ...item, signature: Uint8Array.from(signature) };
         found.holders = 1;
+        if (item.seq >= (options.lowestSeq ?? 0)) settle?.();
       }
       return true;
     };
@@ -289,7 +278,12 @@ export class DhtNode implements AsyncDisposable {
       found.holders = 0;
     }
     const get = { salt: salt.length > 0 ? Buffer.from(salt) : undefined, cache: false, verify: consider };
-    await this.#until(options, (done) => this.#dht.get(target, get, done));
+    let settling: NodeJS.Timeout | undefined;
+    await this.#until(options, (done) => {
+      if (options.settleMs !== undefined) settle = () => (settling ??= setTimeout(done, options.settleMs));
+      this.#dht.get(target, get, done);
+    });
+    clearTimeout(settling);
     return found;
   }
 
@@ -319,165 +313,4 @@ interface Found {
   newest: MutableItem | undefined;
   /** How many other nodes answered with `newest`. */
   holders: number;
-}
-
-/** Where the item lives: SHA-1 of key and salt (BEP 44). Throws `USAGE` for sizes that BEP 44 rules out. */
-function targetOf(publicKey: Uint8Array, salt: Uint8Array): Buffer {
-  if (publicKey.length !== 32) {
-    throw new NarswarmError('USAGE', `an ed25519 public key has 32 bytes, this one has ${publicKey.length}`);
-  }
-  if (salt.length > MAX_SALT_BYTES) {
-    throw new NarswarmError('USAGE', `a salt has at most ${MAX_SALT_BYTES} bytes, this one has ${salt.length}`);
-  }
-  return createHash('sha1').update(publicKey).update(salt).digest();
-}
-
-/** What BEP 44 signs: `4:salt<length>:<salt>3:seqi<seq>e1:v<bencoded value>`, without the salt if that is empty. */
-function signedMessage(salt: Uint8Array, seq: number, value: Uint8Array): Buffer {
-  const salted = salt.length > 0 ? [Buffer.from(`4:salt${salt.length}:`), salt] : [];
-  return Buffer.concat([...salted, Buffer.from(`3:seqi${seq}e1:v`), value]);
-}
-
-/** Reads {@link signedMessage} back; undefined where it is of another salt. */
-function readSigned(message: Uint8Array, salt: Uint8Array): Omit<MutableItem, 'signature'> | undefined {
-  const { seq, v } = bencode.decode(Buffer.concat([Buffer.from('d'), message, Buffer.from('e')])) as Fields;
-  if (typeof seq !== 'number') return undefined;
-  const head = signedMessage(salt, seq, Buffer.alloc(0));
-  if (!isEqual(message.subarray(0, head.length), head)) return undefined;
-  const ih = isDictionary(v) ? v['ih'] : undefined;
-  const infoHash = isBytes(ih) && ih.length === 20 ? (Buffer.from(ih).toString('hex') as InfoHash) : undefined;
-  return { seq, value: Uint8Array.from(message.subarray(head.length)), infoHash };
-}
-
-function isSignedBy(signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean {
-  if (publicKey.length !== 32 || signature.length !== 64) return false;
-  const x = Buffer.from(publicKey).toString('base64url');
-  const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' });
-  return verify(null, message, key, signature);
-}
-
-function isEqual(a: Uint8Array, b: Uint8Array): boolean {
-  return Buffer.compare(a, b) === 0;
-}
-
-/** Stands between the UDP socket and the library, which gets to see sound packets only. */
-class GuardedSocket extends EventEmitter {
-  readonly #udp: Socket;
-  #isOpen = true;
-
-  constructor(udp: Socket) {
-    super();
-    this.#udp = udp;
-    // UDP loses packets anyway: what cannot be sent or read counts as lost.
-    udp.on('error', () => {});
-    udp.on('message', (packet, from) => this.#receive(packet, from));
-  }
-
-  address(): ReturnType<Socket['address']> {
-    return this.#udp.address();
-  }
-
-  send(packet: Uint8Array, offset: number, length: number, port: number, host: string, done: () => void): void {
-    if (this.#isOpen) this.#udp.send(packet, offset, length, port, host, done);
-  }
-
-  close(): void {
-    this.#isOpen = false;
-    this.#udp.close(() => this.emit('close'));
-  }
-
-  #receive(packet: Buffer, from: RemoteInfo): void {
-    if (!this.#isOpen || !isSoundPacket(packet)) return;
-    try {
-      this.emit('message', packet, from);
-    } catch {
-      // What a stranger sent may cost one packet, never the process.
-    }
-  }
-}
-
-/** Queries hold an item of at most 1000 bytes (BEP 44); the library checks that of strings only. */
-const MAX_QUERY_BYTES = 2048;
-const [END, COLON] = Buffer.from('e:');
-
-type Fields = Readonly<Record<string, unknown>>;
-
-/** What the library takes these fields of `a` and `r` to be, without a check of its own (BEP 5, BEP 44). */
-const FIELD_CHECKS: Readonly<Record<string, (value: unknown) => boolean>> = {
-  id: isBytesOf(20),
-  target: isBytesOf(20),
-  info_hash: isBytesOf(20),
-  k: isBytesOf(32),
-  sig: isBytesOf(64),
-  salt: isBytes,
-  token: isBytes,
-  nodes: isBytes,
-  values: Array.isArray,
-  seq: Number.isSafeInteger,
-  cas: Number.isSafeInteger,
-  port: Number.isSafeInteger,
-};
-
-/** True for a KRPC message (BEP 5) that the library can read: sound bencoding, and every field of its type. */
-function isSoundPacket(packet: Buffer): boolean {
-  try {
-    endOfValue(packet, 0);
-    const message = bencode.decode(packet);
-    if (!isDictionary(message)) return false;
-    const { t, y, q, a, r, e } = message;
-    if (!isBytes(t) || !isBytes(y)) return false;
-    if (q !== undefined && (!isBytes(q) || packet.length > MAX_QUERY_BYTES)) return false;
-    const hasSoundError =
-      e === undefined || (Array.isArray(e) && e.every((part) => typeof part === 'number' || isBytes(part)));
-    return hasSoundError && hasSoundFields(a) && hasSoundFields(r);
-  } catch {
-    return false;
-  }
-}
-
-function hasSoundFields(fields: unknown): boolean {
-  if (fields === undefined) return true;
-  if (!isDictionary(fields)) return false;
-  return Object.entries(FIELD_CHECKS).every(([name, check]) => fields[name] === undefined || check(fields[name]));
-}
-
-/**
- * The index after the bencoded value at `start` (BEP 3). Throws RangeError where that reaches past the packet, is
- * malformed, or is nested deeper than the stack.
- */
-function endOfValue(packet: Buffer, start: number): number {
-  const kind = packet.toString('latin1', start, start + 1);
-  if (kind === 'i') {
-    const end = packet.indexOf('e', start);
-    // The library's encoder garbles integers that a double does not hold.
-    if (!/^-?\d{1,15}$/.test(packet.toString('latin1', start + 1, end))) throw new RangeError('bad integer');
-    return end + 1;
-  }
-  if (kind !== 'd' && kind !== 'l') return endOfString(packet, start);
-  let at = start + 1;
-  while (packet[at] !== END) {
-    if (kind === 'd') at = endOfString(packet, at);
-    at = endOfValue(packet, at);
-  }
-  return at + 1;
-}
-
-function endOfString(packet: Buffer, start: number): number {
-  const colon = packet.indexOf(COLON ?? 0, start);
-  const digits = packet.toString('latin1', start, colon);
-  const end = colon + 1 + Number(digits);
-  if (!/^\d{1,5}$/.test(digits) || end > packet.length) throw new RangeError('bad string');
-  return end;
-}
-
-function isDictionary(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
-}
-
-function isBytes(value: unknown): value is Uint8Array {
-  return value instanceof Uint8Array;
-}
-
-function isBytesOf(byteCount: number): (value: unknown) => boolean {
-  return (value) => isBytes(value) && value.length === byteCount;
 }

@@ -115,7 +115,6 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     if (dht === undefined || this.#stop.signal.aborted) return;
     let found = 0;
     try {
-      await dht.ready({ signal: this.#stop.signal });
       found = await dht.lookup(infoHash, { onPeer: (peer) => this.add(peer, 'dht'), signal: this.#stop.signal });
       if (announce) await dht.announce(infoHash, peerPort);
     } catch (error) {

@@ -22,6 +22,7 @@ const USELESS_AFTER = 16;
 /** The peers that this process knows, and how far each can be relied on. */
 export class PeerTable {
   readonly #byAddress = new Map<string, PeerRecord>();
+  readonly #bannedHosts = new Set<string>();
 
   add(endpoint: Endpoint): PeerRecord {
     const address = formatEndpoint(endpoint);
@@ -37,10 +38,19 @@ export class PeerTable {
     return this.#byAddress.get(address);
   }
 
-  /** Never connects to this peer again in this process. */
+  /**
+   * Never connects to this peer again in this process. One that is not in the table connected to us, from a port that
+   * means nothing: its host gets no further connection.
+   */
   ban(address: string, reason: string): void {
     const record = this.#byAddress.get(address);
-    if (record !== undefined) record.banned ??= reason;
+    if (record === undefined) this.#bannedHosts.add(address.slice(0, address.lastIndexOf(':')));
+    else record.banned ??= reason;
+  }
+
+  /** True for the address, as node:net gives it, of a host that connected to us and lied. */
+  isBannedHost(host: string): boolean {
+    return this.#bannedHosts.has(host);
   }
 
   all(): IterableIterator<PeerRecord> {

@@ -1,7 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
+/** Unused time that may be made up for: more would let short downloads pass as if there were no limit. */
+const BURST_MS = 200;
+
 /**
- * A token bucket for bytes, shared by everything that downloads. A second's worth may come in a burst.
+ * A token bucket for bytes, shared by everything that downloads. A fifth of a second's worth may come in a burst.
  * Without a rate it never waits.
  */
 export class RateLimit {
@@ -15,7 +18,7 @@ export class RateLimit {
   /** Counts bytes that have come, and says for how many milliseconds to read no more. */
   take(bytes: number, nowMs = performance.now()): number {
     if (this.rateBytesPerSec === undefined) return 0;
-    this.#freeAtMs = Math.max(this.#freeAtMs, nowMs - 1000) + (bytes / this.rateBytesPerSec) * 1000;
+    this.#freeAtMs = Math.max(this.#freeAtMs, nowMs - BURST_MS) + (bytes / this.rateBytesPerSec) * 1000;
     return Math.max(0, this.#freeAtMs - nowMs);
   }
 

@@ -4,10 +4,12 @@ import type Torrent from 'webtorrent/lib/torrent.js';
 import { NarswarmError } from '../errors.ts';
 import type { PeerRecord, PeerTable } from './peer-table.ts';
 import { connectPeer } from './connect-peer.ts';
-import { BAD_PIECE, stateOf } from './wire-tuning.ts';
+import { banLiar } from './bad-piece.ts';
+import { BAD_PIECE } from './block-requests.ts';
+import { stateOf } from './wire-state.ts';
 
 /** A peer that has asked for and sent nothing for so long is dropped and its blocks go to others. */
-const STALL_MS = 5_000;
+export const STALL_MS = 5_000;
 
 interface DownloadEvents {
   /** Payload came from a peer. */
@@ -97,7 +99,6 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
     wire.setTimeout(STALL_MS, true);
     const record = this.#peers.get(address);
     const state = stateOf(wire);
-    state.address = address;
     state.knownRate = record?.rate ?? 0;
     state.onPieceBytes = (bytes) => {
       this.#bytes += bytes;
@@ -111,11 +112,8 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
   }
 
   #onBadPiece(sources: Wire[]): void {
-    const [only, ...others] = new Set(sources.map((wire) => stateOf(wire).address));
-    if (only === undefined || others.length > 0) return; // the next try tells who
-    this.#peers.ban(only, 'sent a piece that fails its SHA-1');
-    for (const wire of sources) wire.destroy();
-    this.emit('lie', only);
+    const liar = banLiar(this.#peers, sources);
+    if (liar !== undefined) this.emit('lie', liar);
   }
 
   #onPeerGone(): void {

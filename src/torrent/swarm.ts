@@ -1,18 +1,23 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { AddressInfo, Socket } from 'node:net';
+import type Wire from 'bittorrent-protocol';
 import WebTorrent from 'webtorrent';
 import type Torrent from 'webtorrent/lib/torrent.js';
 import { NarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import { chunkStore, MemoryStorage, SeedStorage, type PieceStorage, type SeedFile } from './chunk-store.ts';
 import { encodeInfo, infoOf, PIECE_HASH_BYTES, type NarTorrent } from './canonical.ts';
-import { isLanAddress } from './endpoint.ts';
+import { ConnectionGuard, MAX_CONNECTIONS, type Serves } from './connection-guard.ts';
 import { PeerTable } from './peer-table.ts';
 import type { RateLimit } from './rate-limit.ts';
 import { SwarmDownload } from './swarm-download.ts';
 import { TorrentReader } from './torrent-reader.ts';
-import { announceLongRequests, limitDownloads, tuneWebTorrent } from './wire-tuning.ts';
+import { announceLongRequests } from './block-requests.ts';
+import { closeWhenIdle } from './idle-seed.ts';
+import { guardMetadata } from './wire-guard.ts';
+import { stateOf } from './wire-state.ts';
+import { limitDownloads, tuneWebTorrent } from './wire-tuning.ts';
 
 /** A torrent that may be seeded and the files behind it. */
 export interface Seed {
@@ -28,8 +33,12 @@ export interface SwarmOptions {
   readonly port?: number | undefined;
   /** What may be seeded, asked for when a peer names an infohash for the first time. Default: nothing. */
   readonly seeds?: (infoHash: InfoHash) => Promise<Seed | undefined>;
-  /** Who may connect to us. `lan`: loopback and private addresses alone; `anyone`; `nobody`. Default: `lan`. */
-  readonly serves?: 'anyone' | 'lan' | 'nobody';
+  /** Who may connect to us. Default: `lan`. */
+  readonly serves?: Serves;
+  /** Milliseconds after which a seed without peers is closed; it opens again when asked for. Default: 30,000. */
+  readonly idleSeedMs?: number;
+  /** Milliseconds after which a peer is disconnected that asks a seed for nothing. Default: 120,000. */
+  readonly idlePeerMs?: number;
   /** Limit for everything that comes in from peers. */
   readonly downloadLimit?: RateLimit | undefined;
   /** Told of things that concern no single download. */
@@ -38,11 +47,10 @@ export interface SwarmOptions {
   readonly onUpload?: (infoHash: InfoHash, bytes: number) => void;
 }
 
-/** A seed without peers is closed after so long, so that ten thousand seeds cost no more than the busy ones. */
 const IDLE_SEED_MS = 30_000;
+const IDLE_PEER_MS = 120_000;
 /** Azureus-style client id (BEP 20): NS, version 0.1.0.0. */
 const PEER_ID_PREFIX = '-NS0100-';
-const MAX_CONNECTIONS = 2000;
 
 /**
  * The BitTorrent side of this process: one TCP port for every torrent that is downloaded or seeded. With
@@ -51,14 +59,22 @@ const MAX_CONNECTIONS = 2000;
 export class Swarm implements AsyncDisposable {
   /** What is known of the peers that were met. */
   readonly peers = new PeerTable();
+  /** TCP port that peers connect to. */
+  readonly port: number;
   readonly #client: WebTorrent;
   readonly #options: SwarmOptions;
   readonly #torrents = new Map<InfoHash, Torrent>();
   readonly #opening = new Map<InfoHash, Promise<Torrent | undefined>>();
 
+  #closing: Promise<void> | undefined;
+
   private constructor(client: WebTorrent, options: SwarmOptions) {
     this.#client = client;
     this.#options = options;
+    this.port = (client._connPool.tcpServer.address() as AddressInfo).port;
+    client.get = (infoHash) => this.#open(infoHash as InfoHash).then((torrent) => torrent ?? null);
+    client.on('error', (error: Error) => options.onWarning?.(error.message));
+    this.#guardConnections();
   }
 
   /** Starts listening. @throws LISTEN_FAILED where the address or port cannot be had */
@@ -82,9 +98,6 @@ export class Swarm implements AsyncDisposable {
       maxConns: MAX_CONNECTIONS,
     });
     limitDownloads(client, options.downloadLimit);
-    const swarm = new Swarm(client, options);
-    client.get = (infoHash) => swarm.#open(infoHash as InfoHash).then((torrent) => torrent ?? null);
-    swarm.#guardConnections();
     try {
       await once(client, 'listening');
     } catch (error) {
@@ -98,13 +111,7 @@ export class Swarm implements AsyncDisposable {
         },
       );
     }
-    client.on('error', (error: Error) => options.onWarning?.(error.message));
-    return swarm;
-  }
-
-  /** TCP port that peers connect to. */
-  get port(): number {
-    return (this.#client._connPool.tcpServer.address() as AddressInfo).port;
+    return new Swarm(client, options);
   }
 
   /** Torrents that are open now, as seed or as download. */
@@ -141,13 +148,14 @@ export class Swarm implements AsyncDisposable {
       },
     });
     this.#prepare(handle);
-    this.#torrents.set(infoHash, handle);
-    handle.once('close', () => this.#torrents.delete(infoHash));
-    return new TorrentReader(handle);
+    this.#remember(infoHash, handle);
+    return new TorrentReader(handle, this.peers);
   }
 
-  async close(): Promise<void> {
-    await new Promise<void>((resolve) => this.#client.destroy(() => resolve()));
+  /** Closes every connection and frees the port. */
+  close(): Promise<void> {
+    this.#closing ??= new Promise((resolve) => this.#client.destroy(() => resolve()));
+    return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -182,7 +190,10 @@ export class Swarm implements AsyncDisposable {
       },
     });
     this.#remember(infoHash, handle);
-    closeWhenIdle(handle);
+    closeWhenIdle(handle, {
+      seedMs: this.#options.idleSeedMs ?? IDLE_SEED_MS,
+      peerMs: this.#options.idlePeerMs ?? IDLE_PEER_MS,
+    });
     await once(handle, 'ready');
     return handle;
   }
@@ -197,7 +208,11 @@ export class Swarm implements AsyncDisposable {
   }
 
   #prepare(handle: Torrent): void {
-    handle.on('wire', announceLongRequests);
+    handle.on('wire', (wire: Wire, address: string) => {
+      stateOf(wire).address = address;
+      announceLongRequests(wire);
+      guardMetadata(wire, handle.infoHash);
+    });
     handle.on('upload', (bytes: number) => this.#options.onUpload?.(handle.infoHash as InfoHash, bytes));
     handle.on('error', (error: Error | string) =>
       this.#options.onWarning?.(`torrent ${handle.infoHash}: ${String(error)}`),
@@ -215,11 +230,10 @@ export class Swarm implements AsyncDisposable {
   #guardConnections(): void {
     const pool = this.#client._connPool;
     const accept = pool._onConnection.bind(pool);
-    const serves = this.#options.serves ?? 'lan';
+    const guard = new ConnectionGuard(this.#options.serves ?? 'lan', (host) => this.peers.isBannedHost(host));
     pool.tcpServer.maxConnections = MAX_CONNECTIONS;
     pool._onConnection = (socket: Socket, type: string) => {
-      const allowed = serves === 'anyone' || (serves === 'lan' && isLanAddress(socket.remoteAddress ?? ''));
-      if (allowed) accept(socket, type);
+      if (guard.admit(socket)) accept(socket, type);
       else socket.destroy();
     };
   }
@@ -252,11 +266,4 @@ function parsed(torrent: NarTorrent): object {
     announce: [],
     urlList: [],
   };
-}
-
-function closeWhenIdle(handle: Torrent): void {
-  const timer = setInterval(() => {
-    if (handle.wires.length === 0) handle.destroy({});
-  }, IDLE_SEED_MS).unref();
-  handle.once('close', () => clearInterval(timer));
 }

@@ -1,8 +1,12 @@
-import { once } from 'node:events';
+import { once, type EventEmitter } from 'node:events';
+import type Wire from 'bittorrent-protocol';
 import type Torrent from 'webtorrent/lib/torrent.js';
 import { NarswarmError } from '../errors.ts';
+import { banLiar } from './bad-piece.ts';
+import { BAD_PIECE } from './block-requests.ts';
 import { connectPeer } from './connect-peer.ts';
-import type { PeerRecord } from './peer-table.ts';
+import type { PeerRecord, PeerTable } from './peer-table.ts';
+import { STALL_MS } from './swarm-download.ts';
 
 /** Single files of a torrent that is known by its infohash alone, fetched as they are asked for. */
 export class TorrentReader implements AsyncDisposable {
@@ -10,8 +14,11 @@ export class TorrentReader implements AsyncDisposable {
   readonly #tried = new Set<string>();
   #payloadBytes = 0;
 
-  constructor(torrent: Torrent) {
+  constructor(torrent: Torrent, peers: PeerTable) {
     this.#torrent = torrent;
+    torrent.setMaxListeners(0); // each file that is being read wants to hear of the end
+    torrent.on('wire', (wire: Wire) => wire.setTimeout(STALL_MS, true));
+    torrent.on(BAD_PIECE, (_index: number, sources: Wire[]) => banLiar(peers, sources));
     torrent.on('download', (bytes: number) => {
       this.#payloadBytes += bytes;
     });
@@ -37,12 +44,13 @@ export class TorrentReader implements AsyncDisposable {
    * The bytes of one file of the torrent.
    *
    * @param path as in the torrent, below its name: `manifest`, `shards/ab.zst`
-   * @throws INDEX_INVALID where the torrent has no such file or it is longer than `maxBytes`; the signal's reason
+   * @throws INDEX_INVALID where the torrent has no such file or it is longer than `maxBytes`; PEERS_FAILED
+   *   where the torrent ended, by {@link close} too; the signal's reason
    */
   async readFile(path: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array> {
     const { signal, maxBytes } = options;
     signal.throwIfAborted();
-    if (!this.#torrent.ready) await once(this.#torrent, 'ready', { signal });
+    if (!this.#torrent.ready) await this.#until(this.#torrent, 'ready', signal);
     const file = this.#torrent.files.find((candidate) => candidate.path.split('/').slice(1).join('/') === path);
     if (file === undefined || file.length > maxBytes) {
       const problem = file === undefined ? 'is missing' : `has ${file.length} bytes, more than ${maxBytes}`;
@@ -52,14 +60,7 @@ export class TorrentReader implements AsyncDisposable {
     }
     if (!file.done) {
       file.select(1);
-      await new Promise<void>((resolve, reject) => {
-        const abort = (): void => reject(signal.reason as Error);
-        signal.addEventListener('abort', abort, { once: true });
-        file.once('done', () => {
-          signal.removeEventListener('abort', abort);
-          resolve();
-        });
-      });
+      await this.#until(file, 'done', signal);
     }
     return this.#readBytes(file.offset, file.length);
   }
@@ -71,6 +72,23 @@ export class TorrentReader implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /** Waits for an event, or until the torrent ends. */
+  async #until(source: EventEmitter, event: string, signal: AbortSignal): Promise<void> {
+    const stop = new AbortController();
+    const options = { signal: AbortSignal.any([signal, stop.signal]) };
+    let cause: unknown;
+    try {
+      const ended = this.#torrent.destroyed || once(this.#torrent, 'close', options).then(() => true);
+      if (!(await Promise.race([ended, once(source, event, options).then(() => false)]))) return;
+    } catch (error) {
+      signal.throwIfAborted();
+      cause = error;
+    } finally {
+      stop.abort();
+    }
+    throw new NarswarmError('PEERS_FAILED', 'the torrent of the hash map was closed before it was read', { cause });
   }
 
   async #readBytes(offset: number, length: number): Promise<Uint8Array> {

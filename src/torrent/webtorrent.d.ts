@@ -39,7 +39,7 @@ declare module 'webtorrent/lib/torrent.js' {
   import type Piece from 'torrent-piece';
   import type Peer from 'webtorrent/lib/peer.js';
 
-  export interface TorrentFile {
+  export interface TorrentFile extends EventEmitter {
     readonly name: string;
     readonly path: string;
     readonly length: number;
@@ -48,8 +48,6 @@ declare module 'webtorrent/lib/torrent.js' {
     _startPiece: number;
     _endPiece: number;
     select(priority?: number): void;
-    once(event: 'done', listener: () => void): void;
-    removeListener(event: 'done', listener: () => void): void;
   }
 
   export default class Torrent extends EventEmitter {
@@ -103,17 +101,36 @@ declare module 'torrent-piece' {
 declare module 'bittorrent-protocol' {
   import type { EventEmitter } from 'node:events';
 
+  interface Request {
+    readonly piece: number;
+    readonly offset: number;
+    readonly length: number;
+  }
+
+  /** The extension that ut_metadata (BEP 9) hangs on each wire. */
+  interface UtMetadata {
+    metadata: Uint8Array | undefined;
+    setMetadata(metadata: Uint8Array): Promise<boolean>;
+  }
+
   export default class Wire extends EventEmitter {
     readonly destroyed: boolean;
+    readonly ut_metadata: UtMetadata;
+    readonly extendedMapping: Record<number, string>;
+    readonly _readableState: { readonly buffered: number };
+    readonly _handshakeSent: boolean | undefined;
+    readonly _finished: boolean;
     write(bytes: Uint8Array): boolean;
     pause(): void;
     resume(): void;
     destroy(): void;
+    handshake(infoHash: string, peerId: string, options: object): void;
     peerId: string;
     peerChoking: boolean;
     hasFast: boolean;
     peerPieces: { get(index: number): boolean };
-    requests: unknown[];
+    requests: Request[];
+    peerRequests: Request[];
     downloaded: number;
     remoteAddress?: string;
     remotePort?: number;
@@ -133,7 +150,13 @@ declare module 'bittorrent-protocol' {
     _buffer: Uint8Array[];
     _bufferSize: number;
     _parserSize: number;
+    _parse(bytes: number, parser: (buffer: Uint8Array) => void): void;
     _processBuffer(): void;
+    _onHandshakeBuffer(handshake: Uint8Array): void;
     _onMessageLength(buffer: Uint8Array): void;
+    _onRequest(index: number, offset: number, length: number): void;
+    _onCancel(index: number, offset: number, length: number): void;
+    _onPiece(index: number, offset: number, block: Uint8Array): void;
+    _onExtended(id: number, payload: Uint8Array): void;
   }
 }

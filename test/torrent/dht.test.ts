@@ -12,7 +12,7 @@ import { isNarswarmError } from '../../src/errors.ts';
 import type { ErrorCode } from '../../src/errors.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import { DhtNode } from '../../src/torrent/dht.ts';
-import type { MutablePut } from '../../src/torrent/dht.ts';
+import type { MutablePut } from '../../src/torrent/mutable-item.ts';
 import type { Endpoint } from '../../src/torrent/endpoint.ts';
 import { startDhtNetwork } from '../support/dht-network.ts';
 

@@ -9,7 +9,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as fc from 'fast-check';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import type { Endpoint } from '../../src/torrent/endpoint.ts';
-import { formatAnnouncements, LanDiscovery, parseAnnouncement } from '../../src/torrent/lan.ts';
+import { formatAnnouncements, parseAnnouncement } from '../../src/torrent/lan-announcement.ts';
+import { LanDiscovery } from '../../src/torrent/lan.ts';
 import type { LanDiscoveryOptions } from '../../src/torrent/lan.ts';
 
 const LOOPBACK = '127.0.0.1';

@@ -15,6 +15,8 @@ export type { DownloadOptions } from './transfer.ts';
 export interface GetBytesOptions {
   /** A longer body is refused with SIZE_MISMATCH. */
   readonly maxBytes: number;
+  /** As of the client, for this call. */
+  readonly retries?: number | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -50,7 +52,7 @@ export class HttpClient implements AsyncDisposable {
       discardBody(response);
       return undefined;
     };
-    return runAttempts(url, attempt, { ...this.#options, signal });
+    return runAttempts(url, attempt, { ...this.#policy(options.retries), signal });
   }
 
   /**
@@ -67,7 +69,7 @@ export class HttpClient implements AsyncDisposable {
     const begin = transfer.position;
     const measureProgress = (): number => transfer.position;
     const attempt = (): Promise<void> => continueTransfer(transfer, open);
-    await runAttempts(url, attempt, { ...this.#options, signal, measureProgress });
+    await runAttempts(url, attempt, { ...this.#policy(options.retries), signal, measureProgress });
     return { bytes: transfer.position - begin };
   }
 
@@ -80,6 +82,10 @@ export class HttpClient implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  #policy(retries: number = this.#options.retries): { retries: number; backoffMs: number } {
+    return { retries, backoffMs: this.#options.backoffMs };
   }
 
   #linkSignal(signal: AbortSignal | undefined): AbortSignal {

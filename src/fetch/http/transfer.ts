@@ -17,6 +17,8 @@ export interface DownloadOptions {
    */
   readonly sink: (chunk: Uint8Array, offset: number) => void | Promise<void>;
   readonly signal?: AbortSignal;
+  /** As of the client, for this call. */
+  readonly retries?: number | undefined;
   /** Called after each chunk with the bytes that it added. */
   readonly onProgress?: (bytes: number) => void;
 }

@@ -1,0 +1,146 @@
+import { unlink } from 'node:fs/promises';
+import { NarswarmError, isNarswarmError } from '../errors.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { copyClosure } from '../nix/nix-cli.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { parseStorePath, storeHashOf } from '../nix/store-path.ts';
+import { FileStore } from '../store/file-store.ts';
+import { isSameNar } from '../store/hash-nar.ts';
+import type { PartialSession } from '../store/session.ts';
+import { storeError } from '../store/store-error.ts';
+import { extensionOf } from '../torrent/canonical.ts';
+import type { RateLimit } from '../torrent/rate-limit.ts';
+import type { Closure } from './closure.ts';
+import { commit } from './commit.ts';
+import { firstTrusted, upstreamSource } from './find-narinfo.ts';
+import type { HttpClient } from './http/client.ts';
+import type { Upstream } from './http/upstream.ts';
+import { planFetch, type Plan } from './plan.ts';
+import type { Progress } from './report.ts';
+import { Scheduler } from './scheduler.ts';
+
+/** What an import works with. */
+interface ImportContext {
+  readonly store: FileStore;
+  readonly session: PartialSession;
+  readonly http: HttpClient;
+  readonly upstreams: readonly Upstream[];
+  readonly keys: readonly PublicKey[];
+  readonly limit?: RateLimit | undefined;
+  /** Target; undefined: the default store of this machine. */
+  readonly to?: string | undefined;
+  /** Keys that the user named, as text, for `nix copy`. */
+  readonly trustedPublicKeys: readonly string[];
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+  /** A line that `nix copy` printed. */
+  readonly onNixLine?: (line: string) => void;
+}
+
+/** What was fetched: an import that fails is mended by it. */
+interface Fetched {
+  readonly closure: Closure;
+  readonly plan: Plan;
+  /** Which source each narinfo came from. */
+  readonly origins: ReadonlyMap<StoreHash, string>;
+}
+
+/**
+ * Imports with `nix copy`. A NAR whose contents are not what the signed NarHash says is fetched once more: where the
+ * file is not the one that was verified, the disk is to blame; where it is, its narinfo lied about FileHash, and what an
+ * upstream's own narinfo says is tried.
+ *
+ * @throws IMPORT_FAILED in Nix's own words, naming the source of the narinfo where a path has other contents
+ */
+export async function importRoots(
+  roots: readonly StorePath[],
+  fetched: Fetched,
+  context: ImportContext,
+): Promise<void> {
+  const { store, signal, progress } = context;
+  const mended = new Set<string>();
+  for (;;) {
+    try {
+      await copyClosure({
+        from: `file://${store.dir}`,
+        to: context.to,
+        paths: roots,
+        trustedPublicKeys: context.trustedPublicKeys,
+        signal,
+        ...(context.onNixLine === undefined ? {} : { onLine: context.onNixLine }),
+      });
+      return;
+    } catch (error) {
+      if (!isNarswarmError(error, 'IMPORT_FAILED')) throw error;
+      const path = typeof error.facts['path'] === 'string' ? error.facts['path'] : '';
+      if (mended.has(path)) throw error;
+      mended.add(path);
+      if (await refetchDamaged(fetched, context)) continue;
+      if (path === '') throw error;
+      const hash = storeHashOf(parseStorePath(path));
+      const info = fetched.closure.get(hash);
+      const origin = fetched.origins.get(hash) ?? 'an unknown source';
+      const upstream = info === undefined ? undefined : await refetchAsUpstreamSays(info, context);
+      if (upstream === undefined) {
+        throw new NarswarmError('IMPORT_FAILED', `${error.message} (its narinfo came from ${origin})`, {
+          cause: error,
+          facts: { ...error.facts, source: origin },
+        });
+      }
+      progress.onWarning(
+        `the NAR of ${path} has not the contents that were signed: its narinfo, from ${origin}, had a wrong FileHash; it came from ${upstream} once more`,
+      );
+    }
+  }
+}
+
+/** Fetches anew those NARs that lay in the store and are not what was once verified. False where all are right. */
+async function refetchDamaged({ plan }: Fetched, context: ImportContext): Promise<boolean> {
+  const { store, progress } = context;
+  const damaged: NarInfo[] = [];
+  for (const info of plan.inStore) {
+    const { fileHash, fileSize: sizeBytes } = info;
+    if (fileHash === undefined || sizeBytes === undefined) continue;
+    const path = store.narPath({ ...info, url: FileStore.narUrl(fileHash, extensionOf(info.compression)) });
+    if (await isSameNar(path, { fileHash, sizeBytes })) continue;
+    damaged.push(info);
+    await unlink(path).catch((error: unknown) => Promise.reject(storeError(error, path)));
+    progress.onWarning(`${path} was damaged; fetching ${info.storePath} again`);
+  }
+  if (damaged.length === 0) return false;
+  await fetchAnew(damaged, context, context.upstreams);
+  return true;
+}
+
+/** Fetches one NAR as an upstream's own narinfo describes it. The upstream's URL, or undefined where none differs. */
+async function refetchAsUpstreamSays(
+  info: NarInfo,
+  context: ImportContext,
+): Promise<string | undefined> {
+  const { http, keys, signal } = context;
+  for (const upstream of context.upstreams) {
+    const source = upstreamSource(upstream, http);
+    const own = await firstTrusted([source], keys)(storeHashOf(info.storePath), signal).catch((error: unknown) => {
+      if (signal.aborted || !isNarswarmError(error)) throw error;
+      return undefined; // the next may have it
+    });
+    if (own?.fileHash === undefined || own.fileHash === info.fileHash) continue;
+    await fetchAnew([own], context, [upstream]);
+    return source.name;
+  }
+  return undefined;
+}
+
+async function fetchAnew(
+  infos: readonly NarInfo[],
+  context: ImportContext,
+  upstreams: readonly Upstream[],
+): Promise<void> {
+  const { store, signal } = context;
+  const alone: Closure = new Map(infos.map((info) => [storeHashOf(info.storePath), info]));
+  const plan = await planFetch(alone, { store, needed: undefined, torrentOf: () => Promise.resolve(undefined) });
+  const scheduler = new Scheduler({ ...context, upstreams, network: undefined, observer: context.progress });
+  await scheduler.run(plan.jobs, signal);
+  await commit(infos, plan.jobs, store);
+}

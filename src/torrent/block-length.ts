@@ -1,0 +1,10 @@
+import Piece from 'torrent-piece';
+
+/** Length of a block that every BitTorrent client serves (BEP 3). */
+export const BLOCK_BYTES = Piece.BLOCK_LENGTH;
+
+/** Longest request that WebTorrent answers; asked only of peers that announce it (see wire-tuning.ts). */
+export const LONG_REQUEST_BYTES = 128 * 1024;
+
+/** Most that is asked of one peer at a time, and so the most that comes from it unread. */
+export const MAX_IN_FLIGHT_BYTES = 4 * 1024 * 1024;

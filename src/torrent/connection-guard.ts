@@ -1,0 +1,44 @@
+import type { Socket } from 'node:net';
+import { isLanAddress } from './endpoint.ts';
+
+/** Who may connect to us: `lan` is loopback and private addresses alone. */
+export type Serves = 'anyone' | 'lan' | 'nobody';
+
+/** Connections that all peers together may open to us; the server itself refuses the next ones. */
+export const MAX_CONNECTIONS = 2000;
+/** Of these, how many may come from one address of the internet, so that no stranger takes them all. */
+export const MAX_PER_STRANGER = 64;
+
+/**
+ * Turns connections away before a byte is read: those that the scope does not admit, those from a host that has lied,
+ * and too many from one host. Hosts of the local network may open any number, since a torrent needs a connection of
+ * its own and a neighbour fetches hundreds at once.
+ */
+export class ConnectionGuard {
+  readonly #serves: Serves;
+  readonly #isBanned: (host: string) => boolean;
+  readonly #open = new Map<string, number>();
+
+  constructor(serves: Serves, isBanned: (host: string) => boolean) {
+    this.#serves = serves;
+    this.#isBanned = isBanned;
+  }
+
+  /** True where this connection may go on; it counts until it is closed. */
+  admit(socket: Pick<Socket, 'remoteAddress' | 'once'>): boolean {
+    const host = socket.remoteAddress;
+    if (host === undefined || this.#serves === 'nobody' || this.#isBanned(host)) return false;
+    if (isLanAddress(host)) return true;
+    const open = this.#open.get(host) ?? 0;
+    if (this.#serves === 'lan' || open >= MAX_PER_STRANGER) return false;
+    this.#open.set(host, open + 1);
+    socket.once('close', () => this.#close(host));
+    return true;
+  }
+
+  #close(host: string): void {
+    const open = (this.#open.get(host) ?? 1) - 1;
+    if (open > 0) this.#open.set(host, open);
+    else this.#open.delete(host);
+  }
+}

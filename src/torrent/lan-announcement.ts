@@ -1,0 +1,60 @@
+/** The packets of local service discovery (BEP 14), written and read. */
+import type { InfoHash } from '../nix/brands.ts';
+import { isLanAddress, isPort } from './endpoint.ts';
+import type { Endpoint } from './endpoint.ts';
+
+/** The multicast group of BEP 14 for IPv4, and its UDP port. */
+export const GROUP = '239.192.152.143';
+export const GROUP_PORT = 6771;
+
+const MAX_PACKET_BYTES = 1400;
+const INFOHASH_LINE_BYTES = 'Infohash: '.length + 40 + '\r\n'.length;
+
+/** A neighbour's packet. */
+export interface LanAnnouncement {
+  readonly peer: Endpoint;
+  /** What the sender knows its own packets by; empty where it sends none. */
+  readonly cookie: string;
+  /** Lower-case hex, 40 characters each. */
+  readonly infoHashes: readonly string[];
+}
+
+/** The packets that announce these infohashes, each of at most 1400 bytes (BEP 14); none for no infohash. */
+export function formatAnnouncements(
+  peerPort: number,
+  cookie: string,
+  infoHashes: readonly InfoHash[],
+  groupPort = GROUP_PORT,
+): Buffer[] {
+  const head = `BT-SEARCH * HTTP/1.1\r\nHost: ${GROUP}:${groupPort}\r\nPort: ${peerPort}\r\n`;
+  const tail = `cookie: ${cookie}\r\n\r\n\r\n`;
+  const lines = infoHashes.map((infoHash) => `Infohash: ${infoHash}\r\n`);
+  const perPacket = Math.floor((MAX_PACKET_BYTES - head.length - tail.length) / INFOHASH_LINE_BYTES);
+  const packets: Buffer[] = [];
+  for (let index = 0; index < lines.length; index += perPacket) {
+    packets.push(Buffer.from(head + lines.slice(index, index + perPacket).join('') + tail));
+  }
+  return packets;
+}
+
+/**
+ * Reads an announcement that came from `address`; undefined for anything malformed and for senders outside the local
+ * network (spoofed, or routed multicast). Unknown headers are ignored, as BEP 14 asks. Never throws.
+ */
+export function parseAnnouncement(packet: Uint8Array, address: string): LanAnnouncement | undefined {
+  if (!isLanAddress(address)) return undefined;
+  const [request, ...headers] = Buffer.from(packet).toString('latin1').split('\r\n');
+  if (request !== 'BT-SEARCH * HTTP/1.1') return undefined;
+  let port = Number.NaN;
+  let cookie = '';
+  const infoHashes: string[] = [];
+  for (const header of headers) {
+    const colon = header.indexOf(':');
+    const key = header.slice(0, Math.max(colon, 0)).toLowerCase();
+    const value = header.slice(colon + 1).trim();
+    if (key === 'port' && /^\d{1,5}$/.test(value)) port = Number(value);
+    if (key === 'cookie') cookie = value;
+    if (key === 'infohash' && /^[0-9a-f]{40}$/i.test(value)) infoHashes.push(value.toLowerCase());
+  }
+  return isPort(port) && infoHashes.length > 0 ? { peer: { host: address, port }, cookie, infoHashes } : undefined;
+}

@@ -1,0 +1,48 @@
+import type Wire from 'bittorrent-protocol';
+
+/** What the swarm hangs on each connection and reads back. */
+export interface WireState {
+  /** `host:port`, as the peer table has it; the port of an incoming connection is nobody's address. */
+  address: string;
+  /** Rate of this peer in earlier connections, bytes a second. */
+  knownRate: number;
+  /** Bytes asked for and not yet come. */
+  inFlightBytes: number;
+  /** Handshakes of extensions (BEP 10) that came. */
+  extendedHandshakes: number;
+  /** Requests of ours in a row that the peer turned down, though it had said that it would serve. */
+  refusals: number;
+  /** Payload that came and nobody had asked for. */
+  unaskedBytes: number;
+  /** Requests of the peer that wait until it has read what it asked for before. */
+  readonly waiting: (readonly [index: number, offset: number, length: number])[];
+  /** When the peer last asked for a block or sent one; milliseconds of `performance.now()`. */
+  activeAtMs: number;
+  /** True from the peer's handshake to ours: until then nobody listens to what follows. */
+  isHeld: boolean;
+  /** Told of each block that was asked for and came. */
+  onPieceBytes: ((bytes: number) => void) | undefined;
+}
+
+const states = new WeakMap<Wire, WireState>();
+
+/** State that the swarm keeps for a connection. */
+export function stateOf(wire: Wire): WireState {
+  let state = states.get(wire);
+  if (state === undefined) {
+    state = {
+      address: '',
+      knownRate: 0,
+      inFlightBytes: 0,
+      extendedHandshakes: 0,
+      refusals: 0,
+      unaskedBytes: 0,
+      waiting: [],
+      activeAtMs: performance.now(),
+      isHeld: false,
+      onPieceBytes: undefined,
+    };
+    states.set(wire, state);
+  }
+  return state;
+}

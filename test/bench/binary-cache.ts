@@ -1,0 +1,129 @@
+/**
+ * A binary cache with one generated closure, on disk as Nix has it, and a .torrent file a NAR for the clients that need
+ * one. The NARs are random bytes: nothing here decompresses or imports them.
+ */
+import { createHash, generateKeyPairSync } from 'node:crypto';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { formatCacheInfo } from '../../src/nix/cache-info.ts';
+import { fileHashOf, narHashOf } from '../../src/nix/hash.ts';
+import { encodeNix32 } from '../../src/nix/nix32.ts';
+import { formatNarInfo } from '../../src/nix/narinfo.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { parseSecretKey, signNarInfo } from '../../src/nix/signature.ts';
+import type { SecretKey } from '../../src/nix/signature.ts';
+import { DEFAULT_STORE_DIR, storeHashOf, storePathFromBaseName } from '../../src/nix/store-path.ts';
+import { narTorrent, pieceLengthOf, torrentFile } from '../../src/torrent/canonical.ts';
+import type { ClosureShape } from './closures.ts';
+import { RandomStream } from './random.ts';
+
+/** A NAR file below `nar/`. */
+export interface NarFile {
+  /** `<nix32 FileHash>.nar.xz` */
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** SHA-256 of its bytes. */
+  readonly sha256Hex: string;
+}
+
+export interface BinaryCache {
+  readonly dir: string;
+  /** Holds `<name>.torrent` for each NAR. */
+  readonly torrentDir: string;
+  /** `NAME:BASE64`, as `--trusted-public-key` takes it. */
+  readonly publicKey: string;
+  /** Reaches every other path. */
+  readonly rootPath: string;
+  readonly nars: readonly NarFile[];
+  readonly totalBytes: number;
+}
+
+const MAX_REFERENCES = 10;
+/** Children of a path in the tree that makes the root reach all: closures are deep rather than wide. */
+const FAN_OUT = 2;
+
+/** Writes the cache to `dir` and the torrents to `torrentDir`, neither of which may exist. */
+export async function writeBinaryCache(shape: ClosureShape, dir: string, torrentDir: string): Promise<BinaryCache> {
+  const random = new RandomStream(`${shape.name} content`);
+  const { secretKey, publicKey } = newKey();
+  await Promise.all([mkdir(join(dir, 'nar'), { recursive: true }), mkdir(torrentDir, { recursive: true })]);
+  const cacheInfo = formatCacheInfo({ storeDir: DEFAULT_STORE_DIR, wantMassQuery: true, priority: 40 });
+  await writeFile(join(dir, 'nix-cache-info'), cacheInfo);
+
+  // The root comes first here; every path refers to later ones only.
+  const order = shape.sizesBytes.map((sizeBytes) => ({ sizeBytes, place: random.fraction() }));
+  const sizesBytes = order.toSorted((a, b) => a.place - b.place).map(({ sizeBytes }) => sizeBytes);
+  const baseNames = sizesBytes.map((_, index) => `${encodeNix32(random.bytes(20))}-package-${index}`);
+  const nars: NarFile[] = [];
+  for (const [index, baseName] of baseNames.entries()) {
+    const content = random.bytes(sizesBytes[index] ?? 0);
+    const { nar, info, torrent } = describe(baseName, content, random);
+    const references = referencesOf(index, baseNames, random);
+    const text = formatSigned({ ...info, references }, secretKey);
+    // oxlint-disable-next-line no-await-in-loop -- one NAR in memory at a time
+    await Promise.all([
+      writeFile(join(dir, 'nar', nar.name), content),
+      writeFile(join(torrentDir, `${nar.name}.torrent`), torrent),
+      writeFile(join(dir, `${storeHashOf(info.storePath)}.narinfo`), text),
+    ]);
+    nars.push(nar);
+  }
+  const rootPath = `${DEFAULT_STORE_DIR}/${baseNames[0]}`;
+  const totalBytes = sizesBytes.reduce((sum, size) => sum + size, 0);
+  return { dir, torrentDir, publicKey, rootPath, nars, totalBytes };
+}
+
+function describe(baseName: string, content: Buffer, random: RandomStream) {
+  const digest = createHash('sha256').update(content).digest();
+  const fileHash = fileHashOf(digest);
+  const pieceLength = pieceLengthOf(content.length);
+  const pieces: Buffer[] = [];
+  for (let at = 0; at < content.length; at += pieceLength) {
+    pieces.push(
+      createHash('sha1')
+        .update(content.subarray(at, at + pieceLength))
+        .digest(),
+    );
+  }
+  const sizeBytes = content.length;
+  const torrent = narTorrent({ fileHash, extension: 'xz', sizeBytes, pieces: Buffer.concat(pieces) });
+  const nar: NarFile = { name: torrent.name, sizeBytes, sha256Hex: digest.toString('hex') };
+  const info: NarInfo = {
+    storePath: storePathFromBaseName(baseName),
+    url: `nar/${torrent.name}`,
+    compression: 'xz',
+    fileHash,
+    fileSize: sizeBytes,
+    narHash: narHashOf(random.bytes(32)),
+    narSize: sizeBytes * 4,
+    references: [],
+    signatures: [],
+    extra: [],
+  };
+  return { nar, info, torrent: torrentFile(torrent) };
+}
+
+/** Its children in the tree, and up to eight others, mostly of the last paths: everything needs libc. */
+function referencesOf(index: number, baseNames: readonly string[], random: RandomStream): string[] {
+  const chosen = new Set<number>();
+  for (let child = 1; child <= FAN_OUT; child++) chosen.add(index * FAN_OUT + child);
+  for (let more = random.below(MAX_REFERENCES - FAN_OUT + 1); more > 0; more--) {
+    const after = baseNames.length - 1 - index;
+    chosen.add(baseNames.length - 1 - Math.floor(random.fraction() ** 4 * after));
+  }
+  chosen.delete(index);
+  return Array.from(chosen, (at) => baseNames[at])
+    .filter((name) => name !== undefined)
+    .toSorted();
+}
+
+function formatSigned(info: NarInfo, secretKey: SecretKey): string {
+  return formatNarInfo({ ...info, signatures: [signNarInfo(info, secretKey)] });
+}
+
+function newKey(): { secretKey: SecretKey; publicKey: string } {
+  const { d = '', x = '' } = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' });
+  const [seed, point] = [Buffer.from(d, 'base64url'), Buffer.from(x, 'base64url')];
+  const secretKey = parseSecretKey(`bench-1:${Buffer.concat([seed, point]).toString('base64')}`);
+  return { secretKey, publicKey: `bench-1:${point.toString('base64')}` };
+}

@@ -1,0 +1,102 @@
+/** Processes of a run: services that stay, and clients that are measured. Each is ended by its own id. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+export type Argv = readonly [program: string, ...args: string[]];
+
+/** What a client took. */
+export interface Measurement {
+  /** Seconds from the start of the process to its end. */
+  readonly wallS: number;
+  readonly userS: number;
+  readonly systemS: number;
+  readonly peakRssBytes: number;
+  /** Negative for a signal. */
+  readonly status: number;
+  readonly isTimeout: boolean;
+}
+
+export interface ProcessOptions {
+  readonly env: NodeJS.ProcessEnv;
+  readonly signal: AbortSignal;
+}
+
+const LOG_CHARACTERS = 2000;
+const KILL_AFTER_MS = 5000;
+
+/** The path of a script of this folder. */
+export function scriptPath(name: string): string {
+  return fileURLToPath(new URL(name, import.meta.url));
+}
+
+/** A process that serves the clients until it is closed. */
+export class Service implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  readonly #exit: Promise<unknown>;
+  /** What it said when it was ready: a port, an address. */
+  readonly ready: Readonly<Record<string, unknown>>;
+
+  private constructor(child: ChildProcess, exit: Promise<unknown>, ready: Record<string, unknown>) {
+    this.#child = child;
+    this.#exit = exit;
+    this.ready = ready;
+  }
+
+  /** Starts it and waits for its line `{"event":"ready",…}`. @throws Error with the end of its stderr if it ends first */
+  static async start([program, ...args]: Argv, { env, signal }: ProcessOptions): Promise<Service> {
+    const child = spawn(program, args, { env, signal, stdio: ['ignore', 'pipe', 'pipe'] });
+    const exit = new Promise<void>((resolve) => child.once('close', () => resolve()));
+    child.on('error', () => undefined); // told by the end of its output
+    const log = logOf(child);
+    for await (const line of createInterface({ input: child.stdout })) {
+      const event = parseEvent(line);
+      if (event?.['event'] !== 'ready') continue;
+      child.stdout.resume();
+      return new Service(child, exit, event);
+    }
+    signal.throwIfAborted();
+    throw new Error(`${program} ${args[0]} did not start: ${log()}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill('SIGTERM');
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), KILL_AFTER_MS);
+    await this.#exit;
+    clearTimeout(timer);
+  }
+}
+
+/** Runs a client to its end, or kills it after `limitS` seconds. Its own failure is no error: see `status` and `log`. */
+export async function measure(
+  python: string,
+  command: Argv,
+  limitS: number,
+  { env, signal }: ProcessOptions,
+): Promise<Measurement & { log: string }> {
+  const args = [scriptPath('measure.py'), String(limitS), ...command];
+  const child = spawn(python, args, { env, signal, stdio: ['ignore', 'pipe', 'pipe'] });
+  const log = logOf(child);
+  let text = '';
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+  await once(child, 'close');
+  signal.throwIfAborted();
+  if (text === '') throw new Error(`${command[0]} could not be measured: ${log()}`);
+  return { ...(JSON.parse(text) as Measurement), log: log() };
+}
+
+/** Collects the end of what a process writes to stderr. */
+function logOf(child: ChildProcess): () => string {
+  let log = '';
+  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => (log = (log + chunk).slice(-LOG_CHARACTERS)));
+  return () => log.trim();
+}
+
+function parseEvent(line: string): Record<string, unknown> | undefined {
+  try {
+    return JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
+}

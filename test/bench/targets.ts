@@ -1,0 +1,50 @@
+/** What narswarm is meant to reach, held against what it did. */
+import type { ClosureName } from './closures.ts';
+import type { Row } from './figures.ts';
+
+export interface Target {
+  readonly text: string;
+  readonly wanted: string;
+  /** undefined where one side has no figure. */
+  readonly got: number | undefined;
+  readonly isMet: boolean | undefined;
+}
+
+const MAX_RSS_MB = 300;
+
+/** The targets that the rows of this closure can tell something about. */
+export function targetsOf(closure: ClosureName, rows: readonly Row[]): Target[] {
+  const wallS = (name: string): number => rows.find((row) => row.name === name)?.wallS?.median ?? NaN;
+  const has = (name: string): boolean => rows.some((row) => row.name === name);
+  const libtorrents = ['libtorrent-narswarm', 'libtorrent-libtorrent'].filter(has);
+  const targets: Target[] = [];
+  if (has('narswarm-dht')) {
+    for (const rival of libtorrents) {
+      if (closure === 'desktop') {
+        targets.push(atMost(`time of narswarm-dht / ${rival}`, 1, wallS('narswarm-dht') / wallS(rival)));
+      } else {
+        targets.push(atLeast(`rate of narswarm-dht / ${rival}`, 2, wallS(rival) / wallS('narswarm-dht')));
+      }
+    }
+  }
+  if (has('narswarm-upstream') && has('aria2-http')) {
+    const got = wallS('narswarm-upstream') / wallS('aria2-http');
+    targets.push(atMost('time of narswarm-upstream / aria2-http', 1.3, got));
+  }
+  for (const { name, isNarswarm, peakRssBytes } of rows) {
+    if (isNarswarm) targets.push(atMost(`MB of memory of ${name}`, MAX_RSS_MB, (peakRssBytes?.max ?? NaN) / 1e6));
+  }
+  return targets;
+}
+
+function atMost(text: string, limit: number, got: number): Target {
+  return target(text, `<= ${limit}`, got, got <= limit);
+}
+
+function atLeast(text: string, limit: number, got: number): Target {
+  return target(text, `>= ${limit}`, got, got >= limit);
+}
+
+function target(text: string, wanted: string, got: number, isMet: boolean): Target {
+  return Number.isNaN(got) ? { text, wanted, got: undefined, isMet: undefined } : { text, wanted, got, isMet };
+}

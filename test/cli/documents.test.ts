@@ -1,0 +1,66 @@
+/** The documents say what the code does: the README's tables against the definitions that they are about. */
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { suite, test } from 'node:test';
+import { program } from '../../src/cli/program.ts';
+import { formatDuration, formatSize, parseDuration, parsePort, parseRate, parseSize } from '../../src/cli/values.ts';
+import { EXIT_STATUSES } from '../../src/errors.ts';
+
+const read = (name: string): Promise<string> => readFile(new URL(`../../${name}`, import.meta.url), 'utf8');
+
+suite('documents', () => {
+  test('the README has every exit status with its meaning', async () => {
+    const readme = await read('README.md');
+    for (const [status, meaning] of Object.values(EXIT_STATUSES)) {
+      assert.ok(readme.includes(`| ${status} | ${meaning} |`), `README.md lacks the row of exit status ${status}`);
+    }
+  });
+
+  test('the README names every command', async () => {
+    const readme = await read('README.md');
+    for (const command of program().commands) {
+      assert.match(readme, new RegExp(`\\| \`${command.name()}[ \`]`), `README.md lacks ${command.name()}`);
+    }
+  });
+
+  test('every command has examples, exit statuses and --json', () => {
+    for (const command of program().commands) {
+      let help = '';
+      command.configureOutput({ writeOut: (text) => (help += text) }).outputHelp();
+      for (const part of ['Examples:', 'Exit status:', '--json']) assert.ok(help.includes(part), `${command.name()} --help lacks ${part}`);
+    }
+  });
+});
+
+suite('values as people write them', () => {
+  test('sizes', () => {
+    assert.equal(parseSize('500'), 500);
+    assert.equal(parseSize('50G'), 50e9);
+    assert.equal(parseSize('4GiB'), 4 * 2 ** 30);
+    assert.equal(parseSize('1.5 MB'), 1.5e6);
+    for (const nonsense of ['', 'G', '10 apples', '-1', '1e3', '5GG']) assert.throws(() => parseSize(nonsense), /Expected a size/);
+  });
+
+  test('rates and durations', () => {
+    assert.equal(parseRate('10MB/s'), 10e6);
+    assert.equal(parseRate('500k'), 500e3);
+    assert.throws(() => parseRate('0'), /above 0/);
+    assert.equal(parseDuration('90s'), 90_000);
+    assert.equal(parseDuration('1.5h'), 5_400_000);
+    for (const nonsense of ['', '10', 'h', '5 fortnights', '-3s']) assert.throws(() => parseDuration(nonsense), /Expected a duration/);
+  });
+
+  test('ports', () => {
+    assert.equal(parsePort('0'), 0);
+    assert.equal(parsePort('65535'), 65_535);
+    for (const nonsense of ['65536', '-1', 'x', '', '1.5']) assert.throws(() => parsePort(nonsense), /Expected a port/);
+  });
+
+  test('sizes and durations are printed readably', () => {
+    assert.equal(formatSize(999), '999 B');
+    assert.equal(formatSize(1_400_000_000), '1.40 GB');
+    assert.equal(formatDuration(850), '850 ms');
+    assert.equal(formatDuration(245_000), '4 min 05 s');
+    assert.equal(formatDuration(11_400_000), '3 h 10 min');
+  });
+});

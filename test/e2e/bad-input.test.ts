@@ -1,0 +1,159 @@
+/** What is malformed on the command line or missing on the machine: one sentence that names it, and its status. */
+import assert from 'node:assert/strict';
+import { mkdir, readdir, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { ALONE, assertFailure, assertSound, FIXTURE_ROOT, fixtureKey, Lab, mirrorOf } from '../support/lab.ts';
+
+const HEX = 'ab'.repeat(32);
+const ADDRESS = `magnet:?xs=urn:btpk:${HEX}`;
+
+describe('bad input', { concurrency: 4 }, () => {
+  let lab: Lab;
+  let cache: HttpCache;
+  let key: string;
+
+  before(async () => {
+    lab = await Lab.open();
+    cache = lab.use(await startHttpCache(await lab.fixtureCache()));
+    key = await fixtureKey();
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** Command line and what stderr has to say; `STORE` stands for a folder that is not there yet. */
+  const malformed: readonly (readonly [name: string, args: readonly string[], says: RegExp])[] = [
+    ['a store path', ['fetch', '/nix/store/short-name', '--from', 'http://127.0.0.1:9'], /"?\/nix\/store\/short-name/],
+    ['a path below a store path', ['fetch', `${FIXTURE_ROOT}/bin`, '--from', 'http://127.0.0.1:9'], /top\+1\.0_x=\?\/bin/],
+    ['a key', ['fetch', 'lab', '--trusted-public-key', 'no-colon'], /--trusted-public-key.*NAME|--trusted-public-key.*<name>/],
+    ['an address', ['fetch', 'lab', '--publisher', 'magnet:?xs=urn:btih:00'], /magnet:\?xs=urn:btih:00/],
+    ['an address of another scheme', ['fetch', 'lab', '--publisher', `ftp://h/?xs=urn:btpk:${HEX}`], /scheme ftp:/],
+    ['a salt', ['fetch', 'lab', '--publisher', `${ADDRESS}&s=xyz`], /s is not the hex/],
+    ['an upstream', ['fetch', 'lab', '--from', 'cache.example.org'], /cache\.example\.org is no upstream/],
+    ['an upstream of another scheme', ['fetch', 'lab', '--from', 's3://bucket'], /s3:\/\/bucket is no upstream/],
+    ['a duration', ['fetch', 'lab', '--seed-for', 'soon'], /--seed-for.*soon.*90s/],
+    ['a rate', ['fetch', 'lab', '--max-download-rate', 'fast'], /--max-download-rate.*fast/],
+    ['a rate of nothing', ['fetch', 'lab', '--max-download-rate', '0'], /--max-download-rate.*above 0/],
+    ['a port', ['fetch', 'lab', '--port', '70000'], /--port.*70000.*65535/],
+    ['a peer', ['fetch', 'lab', '--peer', 'nowhere'], /--peer.*nowhere/],
+    ['a bootstrap node', ['dht', '--bootstrap', '127.0.0.1:x'], /--bootstrap.*127\.0\.0\.1:x/],
+    ['a scope', ['daemon', '--scope', 'everyone'], /--scope.*everyone.*off, lan, cohort, public/],
+    ['peers and no peers', ['fetch', 'lab', '--scope', 'off', '--peer', '127.0.0.1:1'], /--scope off.*--peer/],
+    ['a root of publish', ['publish', '--store', 'STORE', '--root', 'lab'], /--root.*NAME=STOREPATH/],
+    ['two roots of one name', ['publish', '--store', 'STORE', ...twice('--root', `a=${FIXTURE_ROOT}`)], /two --root have the same name/],
+    ['publish without --store', ['publish'], /--store <dir>/],
+    ['publish --from without roots', ['publish', '--store', 'STORE', '--from', 'http://127.0.0.1:9'], /--root NAME=STOREPATH/],
+    ['no root', ['fetch'], /missing required argument 'root'/],
+    ['an unknown option', ['fetch', 'lab', '--no-such-option'], /unknown option '--no-such-option'/],
+    ['an unknown command', ['frobnicate'], /unknown command 'frobnicate'/],
+    ['the hash of a torrent', ['torrent', 'xyz', '--store', 'CACHE'], /"?xyz/],
+  ];
+  for (const [name, args, says] of malformed) {
+    test(`malformed: ${name}`, async () => {
+      const store = lab.path('store');
+      const trust = args.includes('--trusted-public-key') || args[0] === 'dht' ? [] : ['--trusted-public-key', key];
+      const filled = args.map((arg) => (arg === 'STORE' ? store : arg === 'CACHE' ? join(lab.dir, 'fixture-1') : arg));
+      const extra = args[0] === 'fetch' ? ['--store', store, '--no-copy', ...trust, ...ALONE] : [];
+      const run = await lab.run([...filled, ...(args[0] === 'fetch' && !args.includes('--from') ? ['--no-upstream'] : []), ...extra]);
+      assert.equal(run.status, 2, run.stdout + run.stderr);
+      const [first = ''] = run.stderr.split('\n');
+      assert.match(first, /^error: /);
+      assert.match(first, says);
+      assert.doesNotMatch(run.stderr, /^ {4}at /m);
+      assert.deepEqual([run.event('error')['code'] !== 'INTERNAL', run.event('error')['exitStatus']], [true, 2]);
+      const left = await readdir(store).catch(() => []);
+      assert.ok(left.every((file) => !file.endsWith('.narinfo')));
+    });
+  }
+
+  test('an unknown root names those that there are', async () => {
+    const store = await lab.fixtureCache();
+    const what = ['--store', store, '--trusted-public-key', key, '--key', lab.path('key')];
+    const published = await lab.run(['publish', '--once', ...what, '--root', `top=${FIXTURE_ROOT}`]);
+    assert.equal(published.status, 0, published.stderr);
+    const index = lab.use(await startHttpCache(String(published.event('published')['dir'])));
+    const mirror = mirrorOf(String(published.event('published')['address']), index.url);
+    const trust = ['--trusted-public-key', key, '--no-copy', '--no-upstream', ...ALONE];
+    const run = await lab.run(['fetch', 'desktop', '--publisher', mirror, '--store', lab.path('store'), ...trust]);
+    assertFailure(run, 3, 'ROOT_UNKNOWN', /desktop is neither .*the hash maps name: top/);
+    const none = await lab.run(['fetch', 'desktop', '--store', lab.path('store'), ...trust]);
+    assertFailure(none, 3, 'ROOT_UNKNOWN', /desktop is neither .*no hash map names any root/);
+  });
+
+  test('publish of an empty folder, an empty cache, and one without a signed path', async () => {
+    const publish = ['publish', '--once', '--key', lab.path('key'), '--trusted-public-key'];
+    const empty = await lab.folder('empty');
+    assertFailure(await lab.run([...publish, key, '--store', empty]), 7, 'STORE_CORRUPT', new RegExp(`${empty} is not a binary cache`));
+    assertFailure(await lab.run([...publish, key, '--store', lab.path('nowhere')]), 7, 'STORE_CORRUPT', /nowhere.* is not a binary cache/);
+    const fetched = lab.path('store');
+    const dry = ['--from', cache.url, '--trusted-public-key', key, '--no-copy', '--dry-run'];
+    assert.equal((await lab.run(['fetch', FIXTURE_ROOT, '--store', fetched, ...dry])).status, 0);
+    assertFailure(await lab.run([...publish, key, '--store', fetched]), 3, 'NOT_FOUND', /nothing in .* can be published \(it holds no narinfos\)/);
+    const other = `other-1:${Buffer.alloc(32, 1).toString('base64')}`;
+    const unsigned = await lab.run([...publish, other, '--store', await lab.fixtureCache()]);
+    assertFailure(unsigned, 3, 'NOT_FOUND', /nothing in .* can be published .*not signed by a trusted key/);
+    const root = await lab.run([...publish, other, '--store', await lab.fixtureCache(), '--root', `top=${FIXTURE_ROOT}`]);
+    assertFailure(root, 4, 'NARINFO_UNTRUSTED', /top\+1\.0_x=\?.*fixture-1/);
+  });
+
+  test('torrent of a path that the store does not hold', async () => {
+    const path = FIXTURE_ROOT.replace('ak1r', 'ak2r');
+    const run = await lab.run(['torrent', path, '--store', await lab.fixtureCache(), '--magnet']);
+    assertFailure(run, 3, 'NOT_FOUND', /holds no narinfo of \/nix\/store\/ak2r/);
+  });
+
+  test('a key file that is none, and one that cannot be made', async () => {
+    const none = await lab.run(['key', '--file', join(lab.dir, 'fixture-1', 'nix-cache-info')]);
+    assertFailure(none, 2, 'KEY_INVALID', /nix-cache-info does not hold a secret key/);
+    const folder = await lab.folder('folder');
+    assertFailure(await lab.run(['key', '--file', folder]), 2, 'KEY_INVALID', new RegExp(folder));
+  });
+
+  test('a port that is taken', async () => {
+    const port = String(cache.port);
+    const daemon = ['daemon', '--store', lab.path('store'), '--trusted-public-key', key];
+    assertFailure(await lab.run([...daemon, '--port', port, ...ALONE]), 2, 'LISTEN_FAILED', new RegExp(`127.0.0.1:${port}`));
+    const publish = ['publish', '--store', await lab.fixtureCache(), '--trusted-public-key', key, '--key', lab.path('key')];
+    const run = await lab.run([...publish, '--http-port', port, ...ALONE]);
+    assertFailure(run, 2, 'LISTEN_FAILED', new RegExp(`cannot serve HTTP on port ${port}.*--http-port`));
+  });
+
+  test('without nix in PATH all but the import works, and the message says so', async () => {
+    const bin = await lab.folder('bin');
+    await symlink('/usr/bin/xz', join(bin, 'xz'));
+    const env = { PATH: bin };
+    const what = ['fetch', FIXTURE_ROOT, '--from', cache.url, '--trusted-public-key', key];
+    const to = ['--to', `local?root=${await lab.folder('target')}`];
+    const run = await lab.run([...what, '--store', lab.path('store'), ...to], { env });
+    assertFailure(run, 8, 'NIX_MISSING', /there is no `nix(-store)?` in PATH/);
+    const unset = await lab.run(['fetch', FIXTURE_ROOT, '--store', lab.path('store'), '--no-copy'], { env });
+    assertFailure(unset, 8, 'NIX_MISSING', /there is no `nix` in PATH.*--from and --trusted-public-key/);
+    const store = lab.path('store');
+    const done = await lab.run([...what, '--store', store, '--no-copy'], { env });
+    assert.equal(done.status, 0, done.stderr);
+    assert.equal((await assertSound(store, key)).narInfos.length, 3);
+  });
+
+  test('help has examples and exit statuses, for every command', async () => {
+    for (const name of ['key', 'publish', 'fetch', 'daemon', 'torrent', 'dht', 'demo']) {
+      const run = await lab.runPlain([name, '--help']);
+      assert.equal(run.status, 0);
+      assert.match(run.stdout, new RegExp(`Usage: narswarm ${name}`));
+      assert.match(run.stdout, /\nExamples:\n {2}\$ narswarm /);
+      assert.match(run.stdout, /\nExit status:\n {4}0 {2}everything asked for was done\n {4}2 {2}/);
+      assert.match(run.stdout, /--json/);
+    }
+    assert.match((await lab.runPlain(['--version'])).stdout, /^\d+\.\d+\.\d+\n$/);
+  });
+
+  test('a store folder that is a file', async () => {
+    const dir = await lab.folder('dir');
+    await mkdir(join(dir, 'nar'), { recursive: true });
+    const run = await lab.run(['fetch', FIXTURE_ROOT, '--from', cache.url, '--trusted-public-key', key, '--no-copy', '--store', '/dev/null']);
+    assertFailure(run, 7, 'STORE_UNWRITABLE', /\/dev\/null/);
+  });
+});
+
+function twice(...args: readonly string[]): string[] {
+  return [...args, ...args];
+}

@@ -1,0 +1,72 @@
+/** File stores that cannot be written: full, or read-only. Small tmpfs file systems stand in for the disks. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { after, before, describe, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { ALONE, assertFailure, assertSound, Lab, type Run } from '../support/lab.ts';
+
+/** Mounts a file system of its own for the command alone (so nothing is left to unmount) and keeps what lay in it. */
+const SCRIPT = `mount -t tmpfs -o "$1" tmpfs "$0" || exit 99
+if [ -n "$2" ]; then mount -o remount,"$2" "$0" || exit 99; fi
+dir=$0; shift 2; "$@"; status=$?; cp -r "$dir/." "$dir.after"; exit $status`;
+
+describe('a store that cannot be written', () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let upstream: HttpCache;
+
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([1_500_000, 60_000, 5_000]);
+    upstream = lab.use(await startHttpCache(made.cacheDir));
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** Runs a command whose `--store` lies on a tmpfs with these mount options. */
+  const onTmpfs = async (
+    options: string,
+    args: readonly string[],
+    remount = '',
+  ): Promise<Run & { store: string; left: string }> => {
+    const store = await lab.folder('tmpfs');
+    const left = `${store}.after`;
+    assert.equal(spawnSync('mkdir', [left]).status, 0);
+    const flags = process.getuid?.() === 0 ? ['-m'] : ['-r', '-m'];
+    const wrapper = ['unshare', ...flags, 'sh', '-c', SCRIPT, store, options, remount];
+    const run = await lab.run([...args, '--store', store, '--trusted-public-key', made.publicKey], { wrapper });
+    assert.notEqual(run.status, 99, `cannot mount a tmpfs: ${run.stderr}`);
+    return { ...run, store, left };
+  };
+
+  test('the disk is full, with bytes from a cache', async () => {
+    const run = await onTmpfs('size=1m', ['fetch', made.root, '--from', upstream.url, '--no-copy']);
+    assertFailure(run, 7, 'STORE_FULL', new RegExp(`no space left on the device that holds ${run.store}/`));
+    assert.deepEqual((await assertSound(run.left, made.publicKey)).narInfos, []);
+  });
+
+  test('the disk is full, with bytes from a peer', async () => {
+    const { mirror } = await lab.publisher(made, ALONE);
+    const args = ['fetch', made.root, '--publisher', mirror, '--no-upstream', '--no-copy', ...ALONE];
+    const run = await onTmpfs('size=1m', args);
+    assertFailure(run, 7, 'STORE_FULL', new RegExp(`no space left on the device that holds ${run.store}/`));
+    assert.deepEqual((await assertSound(run.left, made.publicKey)).narInfos, []);
+    assert.ok(run.durationMs < 20_000);
+  });
+
+  test('the disk is full when the narinfos are written: those that are there have all that they refer to', async () => {
+    // Inodes for the folders and the NARs, and for some of the narinfos.
+    const run = await onTmpfs('size=8m,nr_inodes=18', ['fetch', made.root, '--from', upstream.url, '--no-copy']);
+    assertFailure(run, 7, 'STORE_FULL', new RegExp(`no space left on the device that holds ${run.store}/`));
+    const { narInfos, nars } = await assertSound(run.left, made.publicKey);
+    assert.equal(nars.length, 6);
+    assert.ok(narInfos.length > 0 && narInfos.length < 6, String(narInfos));
+  });
+
+  test('the folder is read-only', async () => {
+    const fetch = await onTmpfs('size=1m', ['fetch', made.root, '--from', upstream.url, '--no-copy'], 'ro');
+    assertFailure(fetch, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${fetch.store}.*(EROFS|ENOENT).*another --store`));
+    const daemon = await onTmpfs('size=1m', ['daemon', ...ALONE], 'ro');
+    assertFailure(daemon, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${daemon.store}`));
+  });
+});

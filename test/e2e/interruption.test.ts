@@ -1,0 +1,135 @@
+/** Killed, interrupted, two at a time: every verified byte is kept and the store is never wrong. */
+import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { stat } from 'node:fs/promises';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { ALONE, assertFailure, assertSound, Lab, narBytesOf, requisites, type CliProcess } from '../support/lab.ts';
+
+const MB = 1_000_000;
+
+describe('interruption', { concurrency: 3 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let upstream: HttpCache;
+  let fromPeers: readonly string[];
+  let totalBytes: number;
+
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([6 * MB, 50_000, 5_000]);
+    totalBytes = await narBytesOf(made.cacheDir);
+    upstream = lab.use(await startHttpCache(made.cacheDir));
+    const { mirror } = await lab.publisher(made, ALONE);
+    fromPeers = ['--publisher', mirror, '--no-upstream', ...ALONE];
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const args = (store: string, rest: readonly string[]): string[] => {
+    return ['fetch', made.root, '--store', store, '--trusted-public-key', made.publicKey, ...rest];
+  };
+  /** Bytes that lie in partial files. */
+  const partialBytes = async (store: string): Promise<number> => {
+    const parent = join(store, 'narswarm', 'partial');
+    const files = await readdir(parent, { recursive: true }).catch(() => []);
+    const sizes = await Promise.all(files.map((name) => stat(join(parent, name)).catch(() => undefined)));
+    return sizes.reduce((sum, found) => sum + (found?.isFile() === true ? found.blocks * 512 : 0), 0);
+  };
+  /** Starts a fetch that is slow enough to be caught in the middle of the large NAR, and waits until it is there. */
+  const startSlow = async (store: string, rest: readonly string[]): Promise<CliProcess> => {
+    const slow = lab.start(args(store, ['--no-copy', '--max-download-rate', '1500kB/s', ...rest]));
+    while ((await partialBytes(store)) < 2 * MB) {
+      assert.ok(!slow.events.some(({ event }) => event === 'done' || event === 'error'), 'it was too fast to be caught');
+      await sleep(20);
+    }
+    return slow;
+  };
+
+  test('after kill -9 in the middle of a NAR a second fetch from peers keeps the verified pieces', async () => {
+    const store = await lab.folder('store');
+    const killed = await (await startSlow(store, fromPeers)).stop('SIGKILL');
+    assert.equal(killed.signal, 'SIGKILL');
+    const { narInfos } = await assertSound(store, made.publicKey);
+    assert.deepEqual(narInfos, []);
+    const held = await partialBytes(store);
+    const to = `local?root=${await lab.folder('target')}`;
+    const run = await lab.run(args(store, ['--to', to, ...fromPeers]));
+    assert.equal(run.status, 0, run.stderr);
+    const { peers } = run.event('done')['bytes'] as { peers: number };
+    // At most the piece that was being written is lost.
+    assert.ok(peers <= totalBytes - held + 1.1 * MB, `${peers} bytes came anew, ${held} of ${totalBytes} were held`);
+    assert.equal((await assertSound(store, made.publicKey)).narInfos.length, 6);
+    assert.equal(requisites(to, made.root).length, 6);
+    assert.deepEqual(await readdir(join(store, 'narswarm', 'partial')), []);
+  });
+
+  test('after kill -9 in the middle of a NAR a second fetch from a cache goes on by Range', async () => {
+    const store = await lab.folder('store');
+    const own = lab.use(await startHttpCache(made.cacheDir));
+    const killed = await (await startSlow(store, ['--from', own.url])).stop('SIGKILL');
+    assert.equal(killed.signal, 'SIGKILL');
+    await assertSound(store, made.publicKey);
+    const held = await partialBytes(store);
+    own.resetCounts();
+    const run = await lab.run(args(store, ['--no-copy', '--from', own.url]));
+    assert.equal(run.status, 0, run.stderr);
+    assert.ok(own.bytesSent() <= totalBytes - held + 0.6 * MB, `${own.bytesSent()} bytes came anew, ${held} were held`);
+    assert.ok(own.requests.some(({ status }) => status === 206));
+    assert.equal((await assertSound(store, made.publicKey)).narInfos.length, 6);
+  });
+
+  test('what peers began a cache ends, and the other way round', async () => {
+    for (const [first, second] of [
+      [fromPeers, ['--from', upstream.url]],
+      [['--from', upstream.url], fromPeers],
+    ] as const) {
+      const store = await lab.folder('store');
+      await (await startSlow(store, first)).stop('SIGKILL');
+      const run = await lab.run(args(store, ['--no-copy', ...second]));
+      assert.equal(run.status, 0, run.stderr);
+      assert.equal((await assertSound(store, made.publicKey)).narInfos.length, 6);
+    }
+  });
+
+  test('Ctrl-C ends with 130, soon, and leaves no narinfo without its NAR', async () => {
+    for (const rest of [fromPeers, ['--from', upstream.url]]) {
+      const store = await lab.folder('store');
+      const slow = await startSlow(store, rest);
+      const askedAt = performance.now();
+      const run = await slow.stop('SIGINT');
+      assertFailure(run, 130, 'INTERRUPTED', /interrupted; run the same command again to go on from here/);
+      assert.ok(performance.now() - askedAt < 5_000);
+      await assertSound(store, made.publicKey);
+      const again = await lab.run(args(store, ['--no-copy', ...rest]));
+      assert.equal(again.status, 0, again.stderr);
+      const { peers, upstream: cache } = again.event('done')['bytes'] as { peers: number; upstream: number };
+      assert.ok(peers + cache < totalBytes - MB, 'what had come was kept');
+      await assertSound(store, made.publicKey);
+    }
+  });
+
+  test('two fetches at the same time on one store both succeed', async () => {
+    for (const rest of [fromPeers, ['--from', upstream.url]]) {
+      const store = await lab.folder('store');
+      const targets = [await lab.folder('target'), await lab.folder('target')].map((dir) => `local?root=${dir}`);
+      const runs = await Promise.all(targets.map((to) => lab.run(args(store, ['--to', to, ...rest]))));
+      for (const run of runs) assert.equal(run.status, 0, run.stderr);
+      for (const to of targets) assert.equal(requisites(to, made.root).length, 6);
+      assert.equal((await assertSound(store, made.publicKey)).narInfos.length, 6);
+      assert.deepEqual(await readdir(join(store, 'narswarm', 'partial')), []);
+    }
+  });
+
+  test('a publisher and a daemon end on SIGTERM and SIGINT with 0', async () => {
+    const { process } = await lab.publisher(made, ALONE);
+    const ended = await process.stop('SIGTERM');
+    assert.deepEqual([ended.status, ended.stderr], [0, '']);
+    const trust = ['--trusted-public-key', made.publicKey];
+    const daemon = await lab.service(['daemon', '--store', await lab.folder('store'), ...trust, ...ALONE]);
+    const stopped = await daemon.process.stop('SIGINT');
+    assert.deepEqual([stopped.status, stopped.stderr], [0, '']);
+  });
+});

@@ -1,0 +1,138 @@
+/** The main job through real processes: publish, find by the DHT, download from peers, import with the real `nix copy`. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { after, before, describe, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { ALONE, assertSound, Lab, narBytesOf, readNarInfos, requisites, type RunningPublisher } from '../support/lab.ts';
+
+describe('the main job', () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let publisher: RunningPublisher;
+  let totalBytes: number;
+  /** Flags of a process in the private DHT. */
+  let inDht: string[];
+  let store: string;
+
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([2_500_000, 300_000, 20_000, 5_000]);
+    totalBytes = await narBytesOf(made.cacheDir);
+    const bootstrap: string[] = [];
+    for (let count = 0; count < 3; count++) {
+      const first = bootstrap.slice(0, 1).flatMap((node) => ['--bootstrap', node]);
+      const { ready } = await lab.service(['dht', '--listen', '127.0.0.1', ...first]);
+      assert.equal(ready['nodes'], count);
+      bootstrap.push(`127.0.0.1:${String(ready['dhtPort'])}`);
+    }
+    inDht = ['--listen', '127.0.0.1', '--no-lan', ...bootstrap.flatMap((node) => ['--dht-bootstrap', node])];
+    publisher = await lab.publisher(made, inDht);
+    store = await lab.folder('store');
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const fetch = (args: readonly string[]): ReturnType<Lab['run']> =>
+    lab.run(['fetch', ...args, '--no-upstream', '--trusted-public-key', made.publicKey]);
+
+  test('publish says where it is found and that the DHT holds the pointer', () => {
+    const { ready } = publisher;
+    assert.match(publisher.address, /^magnet:\?xs=urn:btpk:[0-9a-f]{64}$/);
+    for (const port of ['port', 'dhtPort', 'httpPort']) assert.ok(Number(ready[port]) > 0, port);
+    assert.equal(ready['dhtNodes'], 3);
+  });
+
+  test('fetches a root by its name, knowing the address alone, and imports it', async () => {
+    const target = await lab.folder('target');
+    const to = `local?root=${target}`;
+    const run = await fetch(['lab', '--publisher', publisher.address, '--store', store, '--to', to, ...inDht]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal(run.stderr, '');
+    const { paths, nars, bytes, peers, imported, sources } = run.event('done');
+    assert.deepEqual(bytes, { total: totalBytes, store: 0, peers: totalBytes, upstream: 0 });
+    assert.deepEqual({ paths, nars, peers, imported }, { paths: 8, nars: 8, peers: 1, imported: true });
+    assert.deepEqual(sources, [{ source: publisher.peer, kind: 'peers', bytes: totalBytes }]);
+    assert.equal((await assertSound(store, made.publicKey)).nars.length, 8);
+    assert.equal(requisites(to, made.root).length, 8);
+    const verified = spawnSync('nix-store', ['--store', to, '--verify', '--check-contents'], { encoding: 'utf8' });
+    assert.equal(verified.status, 0, verified.stderr);
+  });
+
+  test('a second fetch downloads nothing', async () => {
+    const run = await fetch(['lab', '--publisher', publisher.address, '--store', store, '--no-copy', ...inDht]);
+    assert.equal(run.status, 0, run.stderr);
+    const { nars, bytes, imported } = run.event('done');
+    assert.deepEqual({ nars, imported }, { nars: 0, imported: false });
+    assert.deepEqual(bytes, { total: totalBytes, store: totalBytes, peers: 0, upstream: 0 });
+  });
+
+  test('knows a root by its store path, by the hash part of it and by its name', async () => {
+    for (const root of [made.root, made.root.slice('/nix/store/'.length).slice(0, 32), 'lab']) {
+      const dir = await lab.folder('store');
+      const run = await fetch([root, '--publisher', publisher.mirror, '--store', dir, '--no-copy', ...ALONE]);
+      assert.equal(run.status, 0, run.stderr);
+      assert.deepEqual(run.event('done')['bytes'], { total: totalBytes, store: 0, peers: totalBytes, upstream: 0 });
+      assert.equal((await assertSound(dir, made.publicKey)).narInfos.length, 8);
+    }
+  });
+
+  test('--dry-run says what would come and fetches nothing', async () => {
+    const dir = await lab.folder('store');
+    const run = await fetch(['lab', '--dry-run', '--publisher', publisher.mirror, '--store', dir, '--no-copy', ...ALONE]);
+    assert.equal(run.status, 0, run.stderr);
+    const { paths, nars, bytes, torrents, missing } = run.event('plan');
+    assert.deepEqual({ paths, nars, bytes, torrents }, { paths: 8, nars: 8, bytes: totalBytes, torrents: 8 });
+    assert.ok(Array.isArray(missing) && missing.includes(made.root) && missing.length === 8);
+    assert.ok(!run.events.some(({ event }) => event === 'done'));
+    assert.deepEqual(await assertSound(dir, made.publicKey), { narInfos: [], nars: [] });
+  });
+
+  test('what the target holds is not downloaded, and its narinfos are there all the same', async () => {
+    const dir = await lab.folder('store');
+    const to = `local?root=${await lab.folder('target')}`;
+    const infos = [...(await readNarInfos(made.cacheDir)).values()];
+    const half = infos.find(({ storePath }) => storePath.endsWith('-lab-1'));
+    assert.ok(half !== undefined);
+    const copy = ['--extra-experimental-features', 'nix-command', 'copy', '--from', `file://${made.cacheDir}`];
+    const keys = ['--option', 'trusted-public-keys', made.publicKey, '--option', 'substituters', ''];
+    const copied = spawnSync('nix', [...copy, '--to', to, ...keys, half.storePath], { encoding: 'utf8' });
+    assert.equal(copied.status, 0, copied.stderr);
+    const valid = requisites(to, half.storePath).map((path) => path.slice('/nix/store/'.length));
+    assert.equal(valid.length, 4);
+    const run = await fetch(['lab', '--publisher', publisher.mirror, '--store', dir, '--to', to, ...ALONE]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal(run.event('plan')['valid'], 4);
+    const missingBytes = infos
+      .filter(({ storePath }) => !valid.includes(storePath.slice('/nix/store/'.length)))
+      .reduce((sum, { fileSize = 0 }) => sum + fileSize, 0);
+    assert.deepEqual(run.event('done')['bytes'], { total: missingBytes, store: 0, peers: missingBytes, upstream: 0 });
+    const { narInfos, nars } = await assertSound(dir, made.publicKey, { withoutNar: valid });
+    assert.deepEqual([narInfos.length, nars.length], [8, 4]);
+    assert.equal(requisites(to, made.root).length, 8);
+  });
+
+  test('people read lines on stderr and a table on stdout', async () => {
+    const dir = await lab.folder('store');
+    const what = ['fetch', 'lab', '--publisher', publisher.mirror, '--store', dir, '--no-copy', '--no-upstream'];
+    const run = await lab.runPlain([...what, '--trusted-public-key', made.publicKey, ...ALONE]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.match(run.stderr, /^walking the closure\n8 paths: 8 NARs to fetch \(2\.8\d MB, 8 with a torrent\)/);
+    assert.match(run.stdout, /^8 paths, 8 NARs fetched in .* \(.*\/s\)\n {2}127\.0\.0\.1:\d+ +2\.8\d MB\n$/);
+  });
+
+  test('without the publisher, whoever follows it hosts hash map and NARs', async () => {
+    const follow = ['--publisher', publisher.address, '--trusted-public-key', made.publicKey, '--scope', 'cohort'];
+    const follower = await lab.service(['daemon', '--store', store, ...follow, ...inDht]);
+    assert.equal(follower.ready['nars'], 8);
+    const followed = await follower.process.event('followed');
+    assert.deepEqual([followed['publisher'], followed['records']], [publisher.address, 8]);
+    const { status, stderr } = await publisher.process.stop('SIGINT');
+    assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });
+
+    const dir = await lab.folder('store');
+    const run = await fetch(['lab', '--publisher', publisher.address, '--store', dir, '--no-copy', ...inDht]);
+    assert.equal(run.status, 0, run.stderr);
+    const source = `127.0.0.1:${String(follower.ready['port'])}`;
+    assert.deepEqual(run.event('done')['sources'], [{ source, kind: 'peers', bytes: totalBytes }]);
+    await assertSound(dir, made.publicKey);
+  });
+});

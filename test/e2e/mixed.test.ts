@@ -1,0 +1,216 @@
+/** Peers and caches together: whoever fails or lies, the other one delivers, and soon. */
+import assert from 'node:assert/strict';
+import { cp, readFile, writeFile } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { buildIndex } from '../../src/index/build.ts';
+import { formatPublisherAddress } from '../../src/index/address.ts';
+import { IndexDir } from '../../src/index/index-dir.ts';
+import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
+import { toRecord } from '../../src/index/record.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { hashNar } from '../../src/store/hash-nar.ts';
+import { extensionOf, narTorrent } from '../../src/torrent/canonical.ts';
+import { Swarm, type Seed } from '../../src/torrent/swarm.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import {
+  ALONE,
+  assertFailure,
+  assertSound,
+  Lab,
+  mirrorOf,
+  narBytesOf,
+  readNarInfos,
+  requisites,
+  type Run,
+} from '../support/lab.ts';
+
+const KEY = publisherKeyFromSeed(Buffer.alloc(32, 5));
+
+/** The tests wait more than they work. */
+describe('peers and upstreams', { concurrency: 4 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let upstream: HttpCache;
+  let totalBytes: number;
+  let infos: readonly NarInfo[];
+  /** The NAR that is lied about: of two pieces. */
+  let large: NarInfo;
+
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([1_500_000, 60_000, 5_000]);
+    totalBytes = await narBytesOf(made.cacheDir);
+    upstream = lab.use(await startHttpCache(made.cacheDir));
+    infos = [...(await readNarInfos(made.cacheDir)).values()];
+    const [first] = infos.toSorted((a, b) => (b.fileSize ?? 0) - (a.fileSize ?? 0));
+    assert.ok(first !== undefined);
+    large = first;
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const fetch = async (args: readonly string[], store?: string): Promise<Run & { store: string }> => {
+    const dir = store ?? (await lab.folder('store'));
+    const what = ['--store', dir, '--trusted-public-key', made.publicKey];
+    return { ...(await lab.run(['fetch', made.root, ...what, ...args])), store: dir };
+  };
+
+  /**
+   * A hash map of a dishonest publisher at a mirror, and a peer that serves what the map names.
+   *
+   * @param bytesOf the bytes that the map's torrent is of, for each narinfo
+   */
+  const publishLies = async (
+    records: readonly NarInfo[],
+    bytesOf: (info: NarInfo) => Promise<Buffer>,
+  ): Promise<readonly string[]> => {
+    const dir = await lab.folder('lies');
+    const seeds = new Map<string, Seed>();
+    const withTorrents: NarInfo[] = [];
+    for (const info of records) {
+      const path = join(dir, info.storePath.slice('/nix/store/'.length));
+      await writeFile(path, await bytesOf(info));
+      const hashes = await hashNar(path);
+      const { fileHash, fileSize } = info;
+      assert.ok(hashes !== undefined && fileHash !== undefined && hashes.sizeBytes === fileSize);
+      const torrent = narTorrent({ ...hashes, fileHash, extension: extensionOf(info.compression) });
+      seeds.set(torrent.infoHash, { torrent, files: [{ path, sizeBytes: fileSize }] });
+      withTorrents.push(toRecord(info, torrent));
+    }
+    const index = new IndexDir(join(dir, 'index'));
+    const now = Date.now();
+    await index.write(
+      buildIndex({
+        records: withTorrents,
+        key: KEY,
+        salt: '',
+        seq: 1,
+        created: new Date(now),
+        expires: new Date(now + 3_600_000),
+        storeDir: '/nix/store',
+        roots: [],
+        peers: [],
+        trackers: [],
+      }),
+    );
+    const swarm = lab.use(
+      await Swarm.listen({ host: '127.0.0.1', seeds: (infoHash) => Promise.resolve(seeds.get(infoHash)) }),
+    );
+    const server = lab.use(await startHttpCache(index.dir));
+    const address = formatPublisherAddress({ publicKeyHex: Buffer.from(KEY.publicKey).toString('hex'), salt: '' });
+    return ['--publisher', mirrorOf(address, server.url), '--peer', `127.0.0.1:${swarm.port}`, ...ALONE];
+  };
+  const honest = (info: NarInfo): Promise<Buffer> => readFile(join(made.cacheDir, info.url));
+
+  test('peers that accept and never answer cost a moment, then the upstream delivers all', async () => {
+    const sockets = new Set<{ destroy(): void }>();
+    const silent = createServer((socket) => sockets.add(socket)).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    lab.use({
+      async [Symbol.asyncDispose]() {
+        for (const socket of sockets) socket.destroy();
+        silent.close();
+        await once(silent, 'close');
+      },
+    });
+    const lies = await publishLies(infos, honest);
+    const peer = ['--peer', `127.0.0.1:${(silent.address() as AddressInfo).port}`];
+    const withoutSeeder = lies.filter((_, index) => index !== 2 && index !== 3);
+    const run = await fetch(['--no-copy', '--from', upstream.url, ...withoutSeeder, ...peer]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.deepEqual(run.event('done')['bytes'], { total: totalBytes, store: 0, peers: 0, upstream: totalBytes });
+    assert.ok(Number(run.event('done')['durationMs']) < 8_000, 'the time spent on probing is bounded');
+    assert.ok(sockets.size > 0, 'the peer was asked');
+    await assertSound(run.store, made.publicKey);
+  });
+
+  test('peers deliver what they have and the upstream the rest', async () => {
+    const some = await publishLies(infos.filter((info) => info === large), honest);
+    const run = await fetch(['--no-copy', '--from', upstream.url, ...some]);
+    assert.equal(run.status, 0, run.stderr);
+    const bytes = run.event('done')['bytes'] as { peers: number; upstream: number };
+    assert.equal(run.event('plan')['torrents'], 1);
+    assert.deepEqual([bytes.peers, bytes.upstream], [large.fileSize, totalBytes - (large.fileSize ?? 0)]);
+    await assertSound(run.store, made.publicKey);
+  });
+
+  test('a hash map that names other bytes costs a retry: they never reach the store', async () => {
+    const wrong = async (info: NarInfo): Promise<Buffer> => {
+      const bytes = await honest(info);
+      return info === large ? Buffer.from(bytes.map((byte) => byte ^ 1)) : bytes;
+    };
+    const lies = await publishLies(infos, wrong);
+    const run = await fetch(['--no-copy', '--from', upstream.url, ...lies]);
+    assert.equal(run.status, 0, run.stderr);
+    const warnings = run.events.filter(({ event }) => event === 'warning').map(({ message }) => String(message));
+    assert.match(warnings.join('\n'), new RegExp(`${large.fileHash}.*the hash map names other bytes.*${large.storePath}`));
+    assert.equal((run.event('done')['bytes'] as { upstream: number }).upstream, large.fileSize);
+    assert.equal((await assertSound(run.store, made.publicKey)).nars.length, 6);
+
+    const alone = await fetch(['--no-copy', '--no-upstream', ...lies]);
+    assertFailure(alone, 5, 'NAR_UNAVAILABLE', new RegExp(`1 of 6 NARs.*${large.fileHash}.*names other bytes`));
+    assert.equal((await assertSound(alone.store, made.publicKey)).nars.length, 5);
+  });
+
+  test('a narinfo of the hash map with a wrong FileHash is found out by its NarHash, and mended', async () => {
+    const small = infos.find(({ storePath }) => storePath.endsWith('-lab-blob-2'));
+    assert.ok(small !== undefined);
+    const { url, fileHash, fileSize } = small;
+    const lying = { ...large, url, ...(fileHash && { fileHash }), ...(fileSize && { fileSize }) };
+    const lies = await publishLies(infos.map((info) => (info === large ? lying : info)), honest);
+    const to = `local?root=${await lab.folder('target')}`;
+    const run = await fetch(['--to', to, '--from', upstream.url, ...lies]);
+    assert.equal(run.status, 0, run.stderr);
+    const warning = String(run.event('warning')['message']);
+    assert.match(warning, new RegExp(`${large.storePath}.*wrong FileHash.*came from ${upstream.url}`));
+    assert.equal(requisites(to, made.root).length, 6);
+    await assertSound(run.store, made.publicKey);
+  });
+
+  test('a NAR that went bad on the disk is fetched again when the import finds it', async () => {
+    const first = await fetch(['--no-copy', '--from', upstream.url]);
+    const path = join(first.store, large.url);
+    const bytes = await readFile(path);
+    await writeFile(path, bytes.map((byte, index) => (index === 700_000 ? byte ^ 1 : byte)));
+    const to = `local?root=${await lab.folder('target')}`;
+    const run = await fetch(['--to', to, '--from', upstream.url], first.store);
+    assert.equal(run.status, 0, run.stderr);
+    assert.match(String(run.event('warning')['message']), new RegExp(`${large.fileHash}.* was damaged`));
+    assert.equal(requisites(to, made.root).length, 6);
+    await assertSound(first.store, made.publicKey);
+  });
+
+  test('neither peers nor upstream: says so at once, or after the time that they had', async () => {
+    const nobody = await fetch(['--no-copy', '--no-upstream', ...ALONE]);
+    assertFailure(nobody, 3, 'NARINFO_MISSING', new RegExp(`no hash map and no cache has a narinfo of ${made.root.slice(11, 20)}`));
+
+    const lies = await publishLies(infos, honest);
+    const off = await fetch(['--no-copy', '--no-upstream', '--scope', 'off', ...lies.slice(0, 2)]);
+    assertFailure(off, 5, 'NAR_UNAVAILABLE', /there is neither an upstream nor a peer to ask/);
+
+    const gone = await fetch(['--no-copy', '--no-upstream', ...lies.slice(0, 2), '--peer', '127.0.0.1:9', '--peer-timeout', '2s', ...ALONE]);
+    assertFailure(gone, 5, 'NAR_UNAVAILABLE', /6 of 6 NARs could not be fetched: cannot fetch .*: no peer delivers it/);
+    assert.ok(gone.durationMs > 2_000 && gone.durationMs < 20_000, `${gone.durationMs}`);
+    assert.deepEqual(await assertSound(gone.store, made.publicKey), { narInfos: [], nars: [] });
+  });
+
+  test('a peer that is found late is used', async () => {
+    const lies = await publishLies(infos, honest);
+    const store = await lab.folder('store');
+    await cp(made.cacheDir, store, { recursive: true });
+    const what = ['--store', await lab.folder('store'), '--trusted-public-key', made.publicKey, '--no-copy'];
+    const onLan = ['--listen', '127.0.0.1', '--no-dht', ...lies.slice(0, 2)];
+    const waiting = lab.start(['fetch', made.root, ...what, '--no-upstream', ...onLan]);
+    await waiting.event('plan');
+    const key = ['--trusted-public-key', made.publicKey];
+    const published = await lab.run(['publish', '--once', '--store', store, '--key', lab.path('key'), ...key]);
+    assert.equal(published.status, 0, published.stderr);
+    await lab.service(['daemon', '--store', store, ...key, ...onLan]);
+    const run = await waiting.end();
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal((run.event('done')['bytes'] as { peers: number }).peers, totalBytes);
+  });
+});

@@ -1,0 +1,123 @@
+/** The gate: what nobody asked for, or no trusted key signed, is neither in the hash map nor served to anybody. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { get, type IncomingMessage } from 'node:http';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { zstdDecompressSync } from 'node:zlib';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { answersHandshake, untilServed } from '../support/handshake.ts';
+import { startHttpCache } from '../support/http-cache.ts';
+import { ALONE, Lab, mirrorOf, readNarInfos } from '../support/lab.ts';
+
+describe('what is served', () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  /** A closure that another key signed: a private build that lies in the same cache. */
+  let secret: MadeClosure;
+  /** The cache of `made` with `secret` in it. */
+  let store: string;
+
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([30_000, 5_000]);
+    secret = await lab.closure([20_000], 'secret');
+    store = await lab.folder('store');
+    await cp(made.cacheDir, store, { recursive: true });
+    await cp(secret.cacheDir, store, { recursive: true });
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const infoHashes = async (cacheDir: string, root: RegExp): Promise<string[]> => {
+    const infos = [...(await readNarInfos(cacheDir)).values()].filter(({ storePath }) => root.test(storePath));
+    const runs = infos.map(({ storePath }) => lab.run(['torrent', storePath, '--store', cacheDir, '--magnet']));
+    return (await Promise.all(runs)).map((run) => String(run.event('torrent')['infoHash']));
+  };
+  const answers = async (port: unknown, hashes: readonly string[]): Promise<boolean[]> =>
+    Promise.all(hashes.map((infoHash) => answersHandshake(Number(port), infoHash)));
+  const shardsOf = async (dir: string): Promise<string> => {
+    const names = await readdir(join(dir, 'shards'));
+    const texts = names.map(async (name) => zstdDecompressSync(await readFile(join(dir, 'shards', name))).toString());
+    return (await Promise.all(texts)).join('\n');
+  };
+
+  test('publishing all of a store leaves out what no trusted key has signed', async () => {
+    const { process, ready } = await lab.service(
+      ['publish', '--store', store, '--key', lab.path('key'), '--trusted-public-key', made.publicKey, ...ALONE],
+    );
+    const built = await process.event('built');
+    assert.deepEqual([built['records'], built['leftOut']], [4, 2]);
+    const [dir = ''] = (await readdir(join(store, 'narswarm', 'published'))).map((name) => join(store, 'narswarm', 'published', name));
+    const text = await shardsOf(dir);
+    assert.match(text, /-lab-blob-0/);
+    assert.doesNotMatch(text, /secret/);
+    assert.deepEqual(await answers(ready['port'], await infoHashes(made.cacheDir, /lab/)), [true, true, true, true]);
+    assert.deepEqual(await answers(ready['port'], await infoHashes(secret.cacheDir, /secret/)), [false, false]);
+    await process.stop();
+  });
+
+  test('publishing a root serves its closure, and not what lies beside it, signed or not', async () => {
+    const fresh = await lab.folder('store');
+    await cp(made.cacheDir, fresh, { recursive: true });
+    const infos = [...(await readNarInfos(made.cacheDir)).values()];
+    const small = infos.find(({ storePath }) => storePath.endsWith('-lab-0'));
+    assert.ok(small !== undefined);
+    const root = ['--root', `small=${small.storePath}`, '--trusted-public-key', made.publicKey];
+    const { ready, process } = await lab.service(
+      ['publish', '--store', fresh, '--key', lab.path('key'), ...root, ...ALONE],
+    );
+    assert.equal((await process.event('built'))['records'], 2);
+    assert.deepEqual(await answers(ready['port'], await infoHashes(made.cacheDir, /lab-0|blob-0/)), [true, true]);
+    assert.deepEqual(await answers(ready['port'], await infoHashes(made.cacheDir, /lab-1|blob-1/)), [false, false]);
+  });
+
+  test('a daemon serves what was fetched, not what was put into its store, and nothing once its key is distrusted', async () => {
+    const cache = lab.use(await startHttpCache(made.cacheDir));
+    const own = await lab.folder('store');
+    await cp(secret.cacheDir, own, { recursive: true });
+    const both = ['--trusted-public-key', made.publicKey, '--trusted-public-key', secret.publicKey];
+    const { ready } = await lab.service(['daemon', '--store', own, ...both, ...ALONE]);
+    const fetched = await lab.run(['fetch', made.root, '--store', own, '--from', cache.url, '--no-copy', ...both, ...ALONE]);
+    assert.equal(fetched.status, 0, fetched.stderr);
+    const shared = await infoHashes(made.cacheDir, /lab/);
+    for (const infoHash of shared) await untilServed(Number(ready['port']), infoHash);
+    assert.deepEqual(await answers(ready['port'], await infoHashes(secret.cacheDir, /secret/)), [false, false]);
+
+    const other = `other-1:${Buffer.alloc(32, 1).toString('base64')}`;
+    const distrusting = await lab.service(['daemon', '--store', own, '--trusted-public-key', other, ...ALONE]);
+    assert.deepEqual(await answers(distrusting.ready['port'], shared), shared.map(() => false));
+  });
+
+  test('a NAR that was changed after it was hashed is not served', async () => {
+    const dir = await lab.folder('store');
+    await cp(made.cacheDir, dir, { recursive: true });
+    const { ready } = await lab.service(
+      ['publish', '--store', dir, '--key', lab.path('key'), '--trusted-public-key', made.publicKey, ...ALONE],
+    );
+    const hashes = await infoHashes(made.cacheDir, /-lab-blob-1/);
+    const info = [...(await readNarInfos(dir)).values()].find(({ storePath }) => storePath.endsWith('-lab-blob-1'));
+    assert.ok(info !== undefined);
+    await writeFile(join(dir, info.url), Buffer.alloc(info.fileSize ?? 0));
+    assert.deepEqual(await answers(ready['port'], hashes), [false]);
+  });
+
+  test('the mirror gives the hash map and nothing else of the store', async () => {
+    const dir = await lab.folder('store');
+    await cp(made.cacheDir, dir, { recursive: true });
+    const { mirror, ready } = await lab.publisher({ ...made, cacheDir: dir }, ALONE);
+    const base = `http://127.0.0.1:${String(ready['httpPort'])}`;
+    /** Sends the path as it is: a URL parser would take the dots out. */
+    const status = async (path: string): Promise<number | undefined> => {
+      const [response] = (await once(get({ port: Number(ready['httpPort']), path }), 'response')) as [IncomingMessage];
+      response.destroy();
+      return response.statusCode;
+    };
+    assert.equal(await status('/manifest'), 200);
+    assert.equal(await status('/shards/all.zst'), 200);
+    const [info] = [...(await readNarInfos(dir)).values()];
+    for (const path of [`/${info?.url ?? ''}`, '/../catalogue.jsonl', '/shards/../../../nix-cache-info', '/nix-cache-info', '/'])
+      assert.equal(await status(path), 404, path);
+    assert.equal(mirror, mirrorOf(String(ready['address']), base));
+  });
+});

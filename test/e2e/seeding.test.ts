@@ -1,0 +1,121 @@
+/** Who gives what to whom: daemons, peers on the local network, a fetch that stays for a while. */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { untilServed } from '../support/handshake.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { ALONE, assertSound, Lab, mirrorOf, narBytesOf, readNarInfos, type Run } from '../support/lab.ts';
+
+describe('seeding', () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let upstream: HttpCache;
+  /** The hash map, at a mirror that seeds nothing: peers have to be found. */
+  let mirror: string;
+  let totalBytes: number;
+
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([1_500_000, 100_000, 5_000]);
+    totalBytes = await narBytesOf(made.cacheDir);
+    const trust = ['--trusted-public-key', made.publicKey];
+    const what = ['--store', made.cacheDir, '--root', `lab=${made.root}`, '--key', lab.path('key'), ...trust];
+    const run = await lab.run(['publish', '--once', ...what]);
+    assert.equal(run.status, 0, run.stderr);
+    const { address, dir } = run.event('published');
+    upstream = lab.use(await startHttpCache(made.cacheDir));
+    const index = lab.use(await startHttpCache(String(dir)));
+    mirror = mirrorOf(String(address), index.url);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const daemon = (store: string, args: readonly string[]): ReturnType<Lab['service']> =>
+    lab.service(['daemon', '--store', store, '--trusted-public-key', made.publicKey, ...args]);
+  const fetch = (store: string, args: readonly string[]): Promise<Run> =>
+    lab.run(['fetch', made.root, '--store', store, '--no-copy', '--trusted-public-key', made.publicKey, ...args]);
+  const infoHashOf = async (path: string): Promise<string> => {
+    const run = await lab.run(['torrent', path, '--store', made.cacheDir, '--magnet']);
+    return String(run.event('torrent')['infoHash']);
+  };
+
+  test('a daemon seeds what fetch adds to its store, also what came over HTTP without a hash map', async () => {
+    const store = await lab.folder('store');
+    const { ready } = await daemon(store, ALONE);
+    assert.deepEqual([ready['nars'], ready['dhtPort'], ready['scope']], [0, null, 'lan']);
+    const filled = await fetch(store, ['--from', upstream.url, ...ALONE]);
+    assert.equal(filled.status, 0, filled.stderr);
+    assert.deepEqual(filled.event('done')['bytes'], { total: totalBytes, store: 0, peers: 0, upstream: totalBytes });
+
+    const paths = [...(await readNarInfos(store)).values()].map((info) => info.storePath);
+    for (const path of paths) await untilServed(Number(ready['port']), await infoHashOf(path));
+    const other = await lab.folder('store');
+    const peer = `127.0.0.1:${String(ready['port'])}`;
+    const run = await fetch(other, ['--no-upstream', '--publisher', mirror, '--peer', peer, ...ALONE]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.deepEqual(run.event('done')['sources'], [{ source: peer, kind: 'peers', bytes: totalBytes }]);
+    await assertSound(other, made.publicKey);
+  });
+
+  test('peers find each other on the local network, without DHT and without being named', async () => {
+    const store = await lab.folder('store');
+    assert.equal((await fetch(store, ['--from', upstream.url, '--publisher', mirror, ...ALONE])).status, 0);
+    const onLan = ['--listen', '127.0.0.1', '--no-dht', '--publisher', mirror];
+    const { process, ready } = await daemon(store, onLan);
+    await process.event('followed');
+    const other = await lab.folder('store');
+    const run = await fetch(other, ['--no-upstream', ...onLan]);
+    assert.equal(run.status, 0, run.stderr);
+    const source = `127.0.0.1:${String(ready['port'])}`;
+    assert.deepEqual(run.event('done')['sources'], [{ source, kind: 'peers', bytes: totalBytes }]);
+    await assertSound(other, made.publicKey);
+  });
+
+  test('--seed-for says what was done, and then gives it to others', async () => {
+    const seeding = ['--from', upstream.url, '--publisher', mirror, '--seed-for', '10m', ...ALONE];
+    const trust = ['--trusted-public-key', made.publicKey];
+    const store = await lab.folder('store');
+    const first = lab.start(['fetch', made.root, '--store', store, '--no-copy', ...trust, ...seeding]);
+    const { port } = await first.event('seeding');
+    assert.ok(first.events.some(({ event }) => event === 'done'));
+    const peer = `127.0.0.1:${String(port)}`;
+    const other = await lab.folder('store');
+    const run = await fetch(other, ['--no-upstream', '--publisher', mirror, '--peer', peer, ...ALONE]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.deepEqual(run.event('done')['sources'], [{ source: peer, kind: 'peers', bytes: totalBytes }]);
+    assert.equal((await first.stop('SIGINT')).status, 0);
+
+    const brief = ['--publisher', mirror, '--no-upstream', '--seed-for', '200ms', ...ALONE];
+    const last = await fetch(other, brief);
+    assert.equal(last.status, 0, last.stderr);
+    assert.ok(last.events.some(({ event }) => event === 'seeding'));
+  });
+
+  test('--max-download-rate holds for caches and for peers', async () => {
+    const rateBytesPerSec = 800_000;
+    const limit = ['--max-download-rate', '800kB/s'];
+    // A second's worth may come in a burst.
+    const leastMs = (totalBytes / rateBytesPerSec - 1) * 1000;
+    const store = await lab.folder('store');
+    const { ready } = await daemon(store, ALONE);
+    const run = await fetch(store, ['--from', upstream.url, '--publisher', mirror, ...limit, ...ALONE]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.ok(Number(run.event('done')['durationMs']) >= leastMs, 'from the cache');
+    for (const { storePath } of (await readNarInfos(store)).values())
+      await untilServed(Number(ready['port']), await infoHashOf(storePath));
+    const peer = ['--peer', `127.0.0.1:${String(ready['port'])}`];
+    const other = await lab.folder('store');
+    const second = await fetch(other, ['--no-upstream', '--publisher', mirror, ...peer, ...limit, ...ALONE]);
+    assert.equal(second.status, 0, second.stderr);
+    assert.ok(Number(second.event('done')['durationMs']) >= leastMs, 'from a peer');
+    assert.equal((second.event('done')['bytes'] as { peers: number }).peers, totalBytes);
+  });
+
+  test('a daemon refuses contradictory settings', async () => {
+    const store = ['--store', await lab.folder('store')];
+    const off = await lab.run(['daemon', ...store, '--scope', 'off']);
+    assert.deepEqual([off.status, off.event('error')['code']], [2, 'USAGE']);
+    const mute = await lab.run(['daemon', ...store, '--scope', 'cohort', '--no-dht']);
+    assert.equal(mute.status, 2);
+    assert.match(mute.stderr, /--scope cohort announces in the DHT and --no-dht forbids it/);
+  });
+});

@@ -1,0 +1,240 @@
+/** A fetch from HTTP caches alone, which misbehave in every way that is known of. */
+import assert from 'node:assert/strict';
+import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
+import { startHttpCache, type Fault, type HttpCache } from '../support/http-cache.ts';
+import { assertFailure, assertSound, Lab, narBytesOf, readNarInfos, requisites, type Run } from '../support/lab.ts';
+
+/** The tests wait more than they work. */
+describe('upstreams alone', { concurrency: 6 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let totalBytes: number;
+  /** The largest NAR: above 1 MiB, so that it goes through a partial file. */
+  let large: NarInfo;
+
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([1_500_000, 60_000, 5_000]);
+    totalBytes = await narBytesOf(made.cacheDir);
+    const infos = [...(await readNarInfos(made.cacheDir)).values()];
+    const [first] = infos.toSorted((a, b) => (b.fileSize ?? 0) - (a.fileSize ?? 0));
+    assert.ok(first !== undefined);
+    large = first;
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const cacheWith = async (...faults: Fault[]): Promise<HttpCache> => {
+    const cache = lab.use(await startHttpCache(made.cacheDir));
+    cache.faults = faults;
+    return cache;
+  };
+  const fetchFrom = (store: string, caches: readonly { url: string }[], ...args: string[]): Promise<Run> => {
+    const what = ['--store', store, '--no-copy', '--trusted-public-key', made.publicKey];
+    return lab.run(['fetch', made.root, ...what, ...caches.flatMap(({ url }) => ['--from', url]), ...args]);
+  };
+  /** A copy of the cache in which one narinfo was changed. */
+  const altered = async (change: (info: NarInfo) => NarInfo): Promise<string> => {
+    const dir = await lab.folder('cache');
+    await cp(made.cacheDir, dir, { recursive: true });
+    const hash = large.storePath.slice('/nix/store/'.length).slice(0, 32);
+    await writeFile(join(dir, `${hash}.narinfo`), formatNarInfo(change(large)));
+    return dir;
+  };
+  const succeeds = (run: Run, store: string): Promise<unknown> => {
+    assert.equal(run.status, 0, `${run.stdout}${run.stderr}`);
+    assert.equal(run.stderr, '');
+    return assertSound(store, made.publicKey);
+  };
+
+  test('downloads the closure and imports it', async () => {
+    const store = await lab.folder('store');
+    const to = `local?root=${await lab.folder('target')}`;
+    const cache = await cacheWith();
+    const what = ['--from', cache.url, '--to', to, '--trusted-public-key', made.publicKey];
+    const run = await lab.run(['fetch', made.root, '--store', store, ...what]);
+    await succeeds(run, store);
+    assert.deepEqual(run.event('done')['bytes'], { total: totalBytes, store: 0, peers: 0, upstream: totalBytes });
+    assert.deepEqual(run.event('done')['sources'], [{ source: cache.url, kind: 'upstream', bytes: totalBytes }]);
+    assert.equal(requisites(to, made.root).length, 6);
+    const urls = cache.requests.map(({ url }) => url);
+    assert.equal(new Set(urls).size, urls.length, 'one request a path and one a NAR');
+  });
+
+  test('takes caches and keys from the configuration of Nix where none are given', async () => {
+    const store = await lab.folder('store');
+    const cache = await cacheWith();
+    const NIX_CONFIG = `substituters = ${cache.url} s3://nowhere\ntrusted-public-keys = ${made.publicKey}`;
+    const run = await lab.run(['fetch', made.root, '--store', store, '--no-copy'], { env: { NIX_CONFIG } });
+    await succeeds(run, store);
+    assert.match(String(run.event('warning')['message']), /^the substituter s3:\/\/nowhere of nix\.conf is passed over/);
+  });
+
+  test('goes on where a cache cut the body, and past servers that answer 200 to a Range', async () => {
+    const cut = { kind: 'cut', match: new RegExp(large.url), afterBytes: 700_000, times: 1 } as const;
+    for (const faults of [[cut], [cut, { kind: 'ignore-range', match: /\/nar\// } as const]]) {
+      const store = await lab.folder('store');
+      const cache = await cacheWith(...faults);
+      const run = await fetchFrom(store, [cache]);
+      await succeeds(run, store);
+      assert.equal((run.event('done')['bytes'] as { upstream: number }).upstream, totalBytes);
+      const resumed = cache.requests.filter(({ range }) => range !== undefined);
+      assert.deepEqual(resumed.map(({ status }) => status), [faults.length === 1 ? 206 : 200]);
+    }
+  });
+
+  test('goes on after a stall', async () => {
+    const store = await lab.folder('store');
+    const cache = await cacheWith({ kind: 'stall', match: new RegExp(large.url), afterBytes: 900_000, times: 1 });
+    const run = await fetchFrom(store, [cache]);
+    await succeeds(run, store);
+    assert.ok(cache.bytesSent() < totalBytes + 100_000, 'what had come was kept');
+  });
+
+  test('tries again after 500 and 503', async () => {
+    const store = await lab.folder('store');
+    const cache = await cacheWith(
+      { kind: 'status', status: 500, match: /\/nar\//, times: 2 },
+      { kind: 'status', status: 503, match: /narinfo/, times: 1, retryAfter: '1' },
+    );
+    await succeeds(await fetchFrom(store, [cache]), store);
+  });
+
+  test('a NAR that the cache does not have ends it, naming the path; the others are kept', async () => {
+    const store = await lab.folder('store');
+    const cache = await cacheWith({ kind: 'status', status: 404, match: new RegExp(large.url) });
+    const run = await fetchFrom(store, [cache]);
+    assertFailure(run, 5, 'NAR_UNAVAILABLE', new RegExp(`1 of 6 NARs .*${large.storePath}.*the others are kept`));
+    const { nars, narInfos } = await assertSound(store, made.publicKey);
+    assert.deepEqual([nars.length, narInfos.length], [5, 0]);
+    cache.faults = [];
+    cache.resetCounts();
+    const again = await fetchFrom(store, [cache]);
+    await succeeds(again, store);
+    assert.equal((again.event('done')['bytes'] as { upstream: number }).upstream, large.fileSize);
+  });
+
+  test('a cache that answers 500 for ever ends it, naming the cache', async () => {
+    const store = await lab.folder('store');
+    const cache = await cacheWith({ kind: 'status', status: 500, match: /\/nar\// });
+    const run = await fetchFrom(store, [cache]);
+    assertFailure(run, 5, 'NAR_UNAVAILABLE', new RegExp(`6 of 6 NARs.*${cache.url}/nar/.*the server answered 500`));
+    assert.deepEqual(await assertSound(store, made.publicKey), { narInfos: [], nars: [] });
+  });
+
+  test('a narinfo that the cache does not have names what refers to it', async () => {
+    const store = await lab.folder('store');
+    const name = large.storePath.slice('/nix/store/'.length);
+    const cache = await cacheWith({ kind: 'status', status: 404, match: new RegExp(name.slice(0, 32)) });
+    const run = await fetchFrom(store, [cache]);
+    assertFailure(run, 3, 'NARINFO_MISSING', new RegExp(`narinfo of ${name}, which /nix/store/.*-lab-0 refers to`));
+  });
+
+  test('wrong bytes never reach nar/, and the message says who sent them', async () => {
+    const store = await lab.folder('store');
+    const cache = await cacheWith({ kind: 'corrupt', match: new RegExp(large.url), afterBytes: 1000 });
+    const run = await fetchFrom(store, [cache]);
+    assertFailure(run, 5, 'NAR_UNAVAILABLE', new RegExp(`SHA-256 is .*bytes came from ${cache.url}`));
+    assert.equal((await assertSound(store, made.publicKey)).nars.length, 5);
+    cache.faults = [];
+    await succeeds(await fetchFrom(store, [cache]), store);
+  });
+
+  test('a second cache mends what the first one sends wrong, cuts short or does not have', async () => {
+    const lies: Fault[] = [
+      { kind: 'corrupt', match: /\/nar\//, afterBytes: 5 },
+      { kind: 'longer', match: /\/nar\// },
+      { kind: 'shorter', match: /\/nar\// },
+      { kind: 'status', status: 404, match: /\/nar\// },
+      { kind: 'status', status: 404 },
+    ];
+    for (const lie of lies) {
+      const store = await lab.folder('store');
+      const bad = await cacheWith(lie);
+      const good = await cacheWith();
+      const run = await fetchFrom(store, [bad, good]);
+      await succeeds(run, store);
+      assert.ok(good.bytesSent() > 0, `${lie.kind}: the second cache was asked`);
+    }
+  });
+
+  test('a body of another size than FileSize is refused', async () => {
+    for (const kind of ['longer', 'shorter'] as const) {
+      const store = await lab.folder('store');
+      const cache = await cacheWith({ kind, match: new RegExp(large.url), afterBytes: 0 });
+      assertFailure(await fetchFrom(store, [cache]), 5, 'NAR_UNAVAILABLE', new RegExp(large.storePath));
+      assert.equal((await assertSound(store, made.publicKey)).nars.length, 5);
+    }
+    for (const off of [1, -1]) {
+      const store = await lab.folder('store');
+      const dir = await altered((info) => ({ ...info, fileSize: (info.fileSize ?? 0) + off }));
+      const cache = lab.use(await startHttpCache(dir));
+      const run = await fetchFrom(store, [cache]);
+      assertFailure(run, 5, 'NAR_UNAVAILABLE', new RegExp(`the server says ${large.fileSize} bytes, expected`));
+      assert.equal((await assertSound(store, made.publicKey)).nars.length, 5);
+    }
+  });
+
+  test('a cache that does not answer at all ends it, naming the address', async () => {
+    const gone = await startHttpCache(made.cacheDir);
+    await gone.stop();
+    const store = await lab.folder('store');
+    assertFailure(await fetchFrom(store, [gone]), 5, 'HTTP_FAILED', new RegExp(`${gone.url}.*failed after 5 attempts`));
+    await succeeds(await fetchFrom(store, [gone, await cacheWith()]), store);
+  });
+
+  test('a narinfo without FileHash and FileSize is completed after its NarHash was checked', async () => {
+    const store = await lab.folder('store');
+    const dir = await altered(({ fileHash: _hash, fileSize: _size, ...info }) => info);
+    const cache = lab.use(await startHttpCache(dir));
+    await succeeds(await fetchFrom(store, [cache]), store);
+    const kept = await readNarInfos(store);
+    const info = kept.get(large.storePath.slice('/nix/store/'.length).slice(0, 32));
+    assert.deepEqual([info?.fileHash, info?.fileSize], [large.fileHash, large.fileSize]);
+
+    const other = await lab.folder('store');
+    cache.faults = [{ kind: 'corrupt', match: new RegExp(large.url), afterBytes: 1000 }];
+    const run = await fetchFrom(other, [cache]);
+    assertFailure(run, 5, 'NAR_UNAVAILABLE', new RegExp(`${large.storePath}.*no FileHash`));
+    assert.deepEqual(await assertSound(other, made.publicKey), { narInfos: [], nars: [] });
+  });
+
+  test('an import that fails its NarHash is fetched again from the cache that has the right NAR', async () => {
+    // The first cache's narinfo has the FileHash of other bytes, which it sends: only NarHash tells.
+    const small = [...(await readNarInfos(made.cacheDir)).values()].find(({ storePath }) =>
+      storePath.endsWith('-lab-blob-2'),
+    );
+    assert.ok(small !== undefined);
+    const { url, fileHash, fileSize } = small;
+    const dir = await altered((info) => ({ ...info, url, ...(fileHash && { fileHash }), ...(fileSize && { fileSize }) }));
+    const lying = lab.use(await startHttpCache(dir));
+    const good = await cacheWith();
+    const store = await lab.folder('store');
+    const to = `local?root=${await lab.folder('target')}`;
+    const what = ['--from', lying.url, '--from', good.url, '--to', to, '--trusted-public-key', made.publicKey];
+    const run = await lab.run(['fetch', made.root, '--store', store, ...what]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.match(String(run.event('warning')['message']), new RegExp(`${large.storePath}.*${lying.url}`));
+    assert.equal(requisites(to, made.root).length, 6);
+    await assertSound(store, made.publicKey);
+
+    const alone = ['--from', lying.url, '--to', `local?root=${await lab.folder('target')}`];
+    const other = await lab.folder('store');
+    const what2 = [...alone, '--trusted-public-key', made.publicKey];
+    const failed = await lab.run(['fetch', made.root, '--store', other, ...what2]);
+    assert.equal(failed.status, 8);
+    const said = new RegExp(`hash mismatch importing path '${large.storePath}'[^]*its narinfo came from ${other}|${lying.url}`);
+    assert.match(failed.stderr, said);
+  });
+
+  test('leaves no partial file behind when all is there', async () => {
+    const store = await lab.folder('store');
+    await succeeds(await fetchFrom(store, [await cacheWith()]), store);
+    assert.deepEqual(await readdir(join(store, 'narswarm', 'partial')), []);
+    const info = await readFile(join(store, 'nix-cache-info'), 'utf8');
+    assert.match(info, /^StoreDir: \/nix\/store\n/);
+  });
+});

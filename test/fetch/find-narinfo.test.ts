@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
+import { test } from 'node:test';
+import { NarswarmError } from '../../src/errors.ts';
+import { firstTrusted, type NarInfoSource } from '../../src/fetch/find-narinfo.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { signNarInfo } from '../../src/nix/signature.ts';
+import { hashOf, infoOf } from './narinfos.ts';
+
+const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+const KEYS = [{ name: 'k', key: publicKey }];
+const signed = (info: NarInfo): NarInfo => ({ ...info, signatures: [signNarInfo(info, { name: 'k', key: privateKey })] });
+const GOOD = signed(infoOf('a'));
+const { signal } = new AbortController();
+
+function source(name: string, answer: () => NarInfo | undefined): NarInfoSource & { asked: number } {
+  const made = { name, asked: 0, find: async () => (made.asked++, answer()) };
+  return made;
+}
+const down = (): never => {
+  throw new NarswarmError('HTTP_STALLED', 'it stalled');
+};
+
+test('the first source that has a signed narinfo is taken, and named', async () => {
+  const origins = new Map();
+  const sources = [source('one', () => undefined), source('two', () => GOOD), source('three', () => GOOD)];
+  assert.equal(await firstTrusted(sources, KEYS, origins)(hashOf('a'), signal), GOOD);
+  assert.equal(origins.get(hashOf('a')), 'two');
+  assert.equal(sources[2]?.asked, 0);
+});
+
+test('nobody has it: undefined', async () => {
+  assert.equal(await firstTrusted([source('one', () => undefined)], KEYS)(hashOf('a'), signal), undefined);
+  assert.equal(await firstTrusted([], KEYS)(hashOf('a'), signal), undefined);
+});
+
+test('a lie is passed over, and told with its source where nobody had better', async () => {
+  const lies = [infoOf('a'), signed(infoOf('b')), { ...GOOD, narSize: 7 }];
+  for (const lie of lies) {
+    const one = source('one', () => lie);
+    assert.equal(await firstTrusted([one, source('two', () => GOOD)], KEYS)(hashOf('a'), signal), GOOD);
+    await assert.rejects(firstTrusted([one, source('two', () => undefined)], KEYS)(hashOf('a'), signal), {
+      code: /^NARINFO_/,
+      message: /\(from one\)$/,
+    });
+  }
+});
+
+test('a source that is down is asked last from then on, but asked', async () => {
+  const one = source('one', down);
+  const two = source('two', () => (two.asked < 3 ? GOOD : undefined));
+  const find = firstTrusted([one, two], KEYS);
+  assert.equal(await find(hashOf('a'), signal), GOOD);
+  assert.equal(await find(hashOf('a'), signal), GOOD);
+  assert.deepEqual([one.asked, two.asked], [1, 2]);
+  await assert.rejects(find(hashOf('a'), signal), { code: 'HTTP_STALLED' });
+  assert.deepEqual([one.asked, two.asked], [2, 3]);
+});
+
+test('an aborted walk ends with the reason of its signal', async () => {
+  const stop = new AbortController();
+  const reason = new Error('enough');
+  const one = source('one', () => {
+    stop.abort(reason);
+    return down();
+  });
+  await assert.rejects(firstTrusted([one, source('two', () => GOOD)], KEYS)(hashOf('a'), stop.signal), reason);
+});

@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { NarswarmError } from '../../src/errors.ts';
+import { parseUpstream } from '../../src/fetch/http/upstream.ts';
+import { UpstreamOrder } from '../../src/fetch/upstream-lane.ts';
+
+const [A, B, C] = ['http://a', 'http://b', 'http://c'].map(parseUpstream) as [
+  ReturnType<typeof parseUpstream>,
+  ReturnType<typeof parseUpstream>,
+  ReturnType<typeof parseUpstream>,
+];
+const honest = new Map<string, number>();
+
+test('upstreams come in the order in which they were given', () => {
+  assert.deepEqual(new UpstreamOrder([A, B, C]).of(honest), [A, B, C]);
+});
+
+test('one that fails comes last, until it delivers again', () => {
+  const order = new UpstreamOrder([A, B, C]);
+  order.note(A, new NarswarmError('HTTP_STALLED', ''));
+  assert.deepEqual(order.of(honest), [B, C, A]);
+  order.note(B, new NarswarmError('HTTP_NOT_FOUND', ''));
+  assert.deepEqual(order.of(honest), [B, C, A], 'to lack a NAR is no failure');
+  order.note(A, undefined);
+  assert.deepEqual(order.of(honest), [A, B, C]);
+});
+
+test('one that lied about a NAR comes after those that fail, and is not asked for it a third time', () => {
+  const order = new UpstreamOrder([A, B]);
+  order.note(B, new NarswarmError('HTTP_FAILED', ''));
+  assert.deepEqual(order.of(new Map([[A.url, 1]])), [B, A]);
+  assert.deepEqual(order.of(new Map([[A.url, 2]])), [B]);
+  assert.deepEqual(order.of(new Map([[A.url, 2], [B.url, 2]])), []);
+  assert.deepEqual(order.of(honest), [A, B], 'of another NAR nothing is known');
+});

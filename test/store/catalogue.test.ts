@@ -1,0 +1,137 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFile, readFile, rename, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { InfoHash, StorePath } from '../../src/nix/brands.ts';
+import { Catalogue, isPending, pendingEntry, torrentOfEntry } from '../../src/store/catalogue.ts';
+import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
+import { emptyStore, entryFor, filledStore } from './store-fixture.ts';
+
+test('remembers entries, for this process at once and for the next', async (t) => {
+  const store = await filledStore(t);
+  const entry = await entryFor(store, LEAF, 'publish');
+  const catalogue = await Catalogue.open(store);
+  assert.equal(catalogue.size, 0);
+  await catalogue.add([entry]);
+  for (const one of [catalogue, await Catalogue.open(store)]) {
+    assert.deepEqual([...one.entries()], [entry]);
+    assert.deepEqual(one.byInfoHash(entry.infoHash), entry);
+    assert.deepEqual(one.byStorePath(entry.storePath), entry);
+  }
+  assert.equal(torrentOfEntry(entry).infoHash, entry.infoHash);
+});
+
+test('the same entry is written once', async (t) => {
+  const store = await filledStore(t);
+  const entry = await entryFor(store, LEAF);
+  const catalogue = await Catalogue.open(store);
+  await catalogue.add([entry]);
+  const before = await readFile(pathOf(store.stateDir), 'utf8');
+  await catalogue.add([entry]);
+  assert.equal(await readFile(pathOf(store.stateDir), 'utf8'), before);
+  await catalogue.add([{ ...entry, mtimeMs: entry.mtimeMs + 1 }]);
+  assert.equal((await Catalogue.open(store)).byStorePath(entry.storePath)?.mtimeMs, entry.mtimeMs + 1);
+});
+
+test('sees what others have added since', async (t) => {
+  const store = await filledStore(t);
+  const [one, other] = [await Catalogue.open(store), await Catalogue.open(store)];
+  await one.add([await entryFor(store, LEAF)]);
+  assert.equal(await other.refresh(), 1);
+  assert.equal(await other.refresh(), 0);
+  await one.add([await entryFor(store, NOTE), await entryFor(store, TOP)]);
+  assert.equal(await other.refresh(), 2);
+  assert.equal(other.size, 3);
+});
+
+test('a torn last line costs one entry', async (t) => {
+  const store = await filledStore(t);
+  const catalogue = await Catalogue.open(store);
+  await catalogue.add([await entryFor(store, LEAF)]);
+  await catalogue.add([await entryFor(store, NOTE)]);
+  const path = pathOf(store.stateDir);
+  await truncate(path, (await readFile(path)).length - 20); // the machine went down
+  const after = await Catalogue.open(store);
+  assert.equal(after.size, 1);
+  await after.add([await entryFor(store, TOP)]);
+  assert.deepEqual(
+    [...(await Catalogue.open(store)).entries()].map((entry) => entry.storePath.slice(11, 43)),
+    [LEAF, TOP],
+  );
+});
+
+test('a line that is half written when it is read counts once it is whole', async (t) => {
+  const store = await filledStore(t);
+  const line = `${JSON.stringify(await entryFor(store, LEAF))}\n`;
+  const path = pathOf(store.stateDir);
+  await writeFile(path, line.slice(0, 50));
+  const catalogue = await Catalogue.open(store);
+  assert.equal(catalogue.size, 0);
+  await appendFile(path, line.slice(50));
+  assert.equal(await catalogue.refresh(), 1);
+});
+
+test('lines that are no entries are passed over', async (t) => {
+  const store = await filledStore(t);
+  const entry = await entryFor(store, LEAF);
+  const lines = ['', 'hello', 'null', '42', '[]', '{}', JSON.stringify({ ...entry, sizeBytes: '7' })];
+  await writeFile(pathOf(store.stateDir), `${[...lines, JSON.stringify(entry)].join('\n')}\n`);
+  assert.deepEqual([...(await Catalogue.open(store)).entries()], [entry]);
+});
+
+test('a file that was replaced is read anew', async (t) => {
+  const store = await filledStore(t);
+  const path = pathOf(store.stateDir);
+  const catalogue = await Catalogue.open(store);
+  await catalogue.add([await entryFor(store, LEAF), await entryFor(store, NOTE)]);
+  await catalogue.refresh();
+  const top = await entryFor(store, TOP);
+  await writeFile(`${path}.new`, `${JSON.stringify(top)}\n`);
+  await rename(`${path}.new`, path);
+  await catalogue.refresh();
+  assert.deepEqual([...catalogue.entries()], [top]);
+  await truncate(path, 0);
+  await catalogue.refresh();
+  assert.equal(catalogue.size, 0);
+});
+
+test('an entry without pieces has no infohash until somebody has hashed the file', async (t) => {
+  const store = await filledStore(t);
+  const entry = await entryFor(store, LEAF);
+  const catalogue = await Catalogue.open(store);
+  const pending = pendingEntry(entry, entry.storePath, 'fetch');
+  await catalogue.add([pending]);
+  assert.ok(isPending(pending));
+  assert.equal(catalogue.byInfoHash('' as InfoHash), undefined);
+  await catalogue.add([entry]);
+  assert.deepEqual(catalogue.byInfoHash(entry.infoHash), entry);
+  assert.equal(catalogue.size, 1);
+});
+
+test('two processes that add at once lose nothing', { timeout: 60_000 }, async (t) => {
+  const store = await emptyStore(t);
+  const writer = fileURLToPath(new URL('catalogue-writer.ts', import.meta.url));
+  const writers = ['a', 'b'].map((name) =>
+    spawn(process.execPath, [writer, store.dir, name, '200'], { stdio: 'inherit' }),
+  );
+  const codes = await Promise.all(writers.map((child) => once(child, 'exit')));
+  assert.deepEqual(codes.flat(), [0, null, 0, null]);
+  const catalogue = await Catalogue.open(store);
+  assert.equal(catalogue.size, 400);
+  const path = `/nix/store/${'a'.repeat(32)}-b-199` as StorePath;
+  assert.equal(catalogue.byStorePath(path)?.sizeBytes, 200);
+});
+
+test('tells where it cannot write', async (t) => {
+  const store = await filledStore(t);
+  const entry = await entryFor(store, LEAF);
+  const catalogue = new Catalogue(Object.create(store, { stateDir: { value: '/proc/none' } }) as typeof store);
+  await assert.rejects(catalogue.add([entry]), { code: 'STORE_UNWRITABLE' });
+});
+
+function pathOf(stateDir: string): string {
+  return join(stateDir, 'catalogue.jsonl');
+}

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { FileStore } from '../../src/store/file-store.ts';
+import { PartialSession } from '../../src/store/session.ts';
+import { emptyStore } from './store-fixture.ts';
+
+const HOLDER = fileURLToPath(new URL('session-holder.ts', import.meta.url));
+
+/** A process that has a session with one file in it, and runs until it is killed. */
+async function startHolder(t: TestContext, store: FileStore): Promise<ChildProcess> {
+  const child = spawn(process.execPath, [HOLDER, store.dir], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.after(() => child.kill('SIGKILL'));
+  await once(child.stdout, 'data');
+  return child;
+}
+
+async function kill(child: ChildProcess): Promise<void> {
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+}
+
+const LIMIT = { timeout: 30_000 };
+
+test('takes over the partial files of a process that was killed', LIMIT, async (t) => {
+  const store = await emptyStore(t);
+  await kill(await startHolder(t, store));
+  await using session = await PartialSession.open(store);
+  assert.equal(await readFile(session.path('nar'), 'utf8'), 'half of it');
+  assert.deepEqual(await readdir(dirname(session.dir)), [basename(session.dir)], 'the folder itself is gone');
+});
+
+test('leaves the files of a process that runs alone', LIMIT, async (t) => {
+  const store = await emptyStore(t);
+  const holder = await startHolder(t, store);
+  await using session = await PartialSession.open(store);
+  assert.deepEqual(await readdir(session.dir), []);
+  await kill(holder);
+  await using heir = await PartialSession.open(store);
+  assert.deepEqual(await readdir(heir.dir), ['nar']);
+});
+
+test('two sessions of one process do not share files, and leave each other alone', async (t) => {
+  const store = await emptyStore(t);
+  await using one = await PartialSession.open(store);
+  await writeFile(one.path('nar'), 'mine');
+  await using other = await PartialSession.open(store);
+  assert.notEqual(one.dir, other.dir);
+  assert.equal(await readFile(one.path('nar'), 'utf8'), 'mine');
+  assert.deepEqual(await readdir(other.dir), []);
+});
+
+test('a process with the pid of a dead one is not mistaken for it', async (t) => {
+  const store = await emptyStore(t);
+  await using one = await PartialSession.open(store);
+  const [boot, namespace, pid] = basename(one.dir).split('-');
+  const old = join(dirname(one.dir), `${boot}-${namespace}-${pid}-1-1`);
+  await mkdir(old);
+  await writeFile(join(old, 'nar'), 'old');
+  await using heir = await PartialSession.open(store);
+  assert.deepEqual(await readdir(heir.dir), ['nar']);
+});
+
+test('a folder of another container on this machine is left alone, since nobody here can tell', async (t) => {
+  const store = await emptyStore(t);
+  await using one = await PartialSession.open(store);
+  const [boot] = basename(one.dir).split('-');
+  const foreign = join(dirname(one.dir), `${boot}-1-1-1-1`);
+  await mkdir(foreign);
+  await using session = await PartialSession.open(store);
+  assert.deepEqual(await readdir(session.dir), []);
+  assert.ok((await readdir(dirname(one.dir))).includes(basename(foreign)));
+});
+
+test('a folder from before the last boot is taken over; one with another kind of name is not touched', async (t) => {
+  const store = await emptyStore(t);
+  const parent = join(store.stateDir, 'partial');
+  await mkdir(join(parent, 'deadbeef-1-1-1-1'), { recursive: true });
+  await writeFile(join(parent, 'deadbeef-1-1-1-1', 'nar'), 'old');
+  await mkdir(join(parent, 'mine'));
+  await using session = await PartialSession.open(store);
+  assert.deepEqual(await readdir(session.dir), ['nar']);
+  assert.ok((await readdir(parent)).includes('mine'));
+});
+
+test('of several heirs each file goes to one', LIMIT, async (t) => {
+  const store = await emptyStore(t);
+  const old = join(store.stateDir, 'partial', 'deadbeef-1-1-1-1');
+  await mkdir(old, { recursive: true });
+  const names = Array.from({ length: 50 }, (_, index) => `nar-${index}`);
+  for (const name of names) await writeFile(join(old, name), name);
+  const heirs = await Promise.all(Array.from({ length: 5 }, () => PartialSession.open(store)));
+  const inherited = (await Promise.all(heirs.map((heir) => readdir(heir.dir)))).flat();
+  assert.deepEqual(inherited.toSorted(), names.toSorted());
+});
+
+test('removes its folder where nothing is left, and keeps what is', async (t) => {
+  const store = await emptyStore(t);
+  const session = await PartialSession.open(store);
+  await session[Symbol.asyncDispose]();
+  assert.deepEqual(await readdir(dirname(session.dir)), []);
+  const other = await PartialSession.open(store);
+  await writeFile(other.path('nar'), 'half of it');
+  await other[Symbol.asyncDispose]();
+  assert.equal(await readFile(other.path('nar'), 'utf8'), 'half of it');
+});

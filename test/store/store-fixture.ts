@@ -1,0 +1,49 @@
+/** File stores in folders that vanish, filled from the cache that real Nix made (fixtures/nix). */
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { parsePublicKey, type PublicKey } from '../../src/nix/signature.ts';
+import { parseStoreHash } from '../../src/nix/store-path.ts';
+import { entryOf, type AskedBy, type CatalogueEntry } from '../../src/store/catalogue.ts';
+import { describeNar } from '../../src/store/describe-nar.ts';
+import { FileStore } from '../../src/store/file-store.ts';
+import { CACHE_DIR, readFixture } from '../nix/fixtures.ts';
+
+/** The key that signed the fixtures. */
+export const KEY: PublicKey = parsePublicKey(readFixture('fixture-1.public'));
+
+/** A folder that is gone after the test. */
+export async function tempDir(t: TestContext): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'narswarm-store-'));
+  t.after(() => rm(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+export async function emptyStore(t: TestContext): Promise<FileStore> {
+  return FileStore.open(await tempDir(t), { create: true });
+}
+
+/** A store with the three paths of the fixtures. */
+export async function filledStore(t: TestContext): Promise<FileStore> {
+  const dir = await tempDir(t);
+  await cp(CACHE_DIR, dir, { recursive: true });
+  return FileStore.open(dir, { create: true });
+}
+
+/** The narinfo of a path of the fixtures. */
+export async function infoOf(store: FileStore, storeHash: string): Promise<NarInfo> {
+  return (await store.readNarInfo(parseStoreHash(storeHash)))!;
+}
+
+/** What a catalogue has to say of a path of the store. */
+export async function entryFor(
+  store: FileStore,
+  storeHash: string,
+  askedBy: AskedBy = 'fetch',
+): Promise<CatalogueEntry> {
+  const { storePath, torrent } = await describeNar(store, storeHash);
+  const file = await store.statNar(await infoOf(store, storeHash));
+  return entryOf(torrent, storePath, file!.mtimeMs, askedBy);
+}

@@ -1,0 +1,159 @@
+/** A peer that speaks the wire protocol (BEP 3, 6, 10) by hand, so that it can say what no client would. */
+import { EventEmitter, once } from 'node:events';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import type { InfoHash } from '../../src/nix/brands.ts';
+
+export const CHOKE = 0;
+export const UNCHOKE = 1;
+export const INTERESTED = 2;
+export const HAVE = 4;
+export const BITFIELD = 5;
+export const REQUEST = 6;
+export const PIECE = 7;
+export const HAVE_ALL = 14;
+export const REJECT = 16;
+export const EXTENDED = 20;
+
+/** A message that came: `payload` is without its id. */
+export interface Message {
+  readonly id: number;
+  readonly payload: Buffer;
+}
+
+/** One connection, after the handshakes of both sides. */
+export class RawPeer {
+  readonly socket: Socket;
+  readonly messages: Message[] = [];
+  #buffer = Buffer.alloc(0);
+  #handshake: Buffer | undefined;
+  readonly #news = new EventEmitter<{ news: [] }>();
+  #onMessage: (message: Message) => void = () => undefined;
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on('data', (bytes: Buffer) => this.#take(bytes));
+    socket.on('error', () => undefined); // being cut off is what many tests wait for
+    for (const event of ['data', 'end', 'close']) socket.on(event, () => this.#news.emit('news'));
+    this.#news.setMaxListeners(0);
+  }
+
+  /** Connects and sends a handshake; `rest` follows in the same packet. Waits for no answer. */
+  static async open(port: number, infoHash: InfoHash, rest: Uint8Array = Buffer.alloc(0)): Promise<RawPeer> {
+    const socket = connect(port, '127.0.0.1');
+    await once(socket, 'connect');
+    const peer = new RawPeer(socket);
+    socket.write(Buffer.concat([handshakeOf(infoHash), rest]));
+    return peer;
+  }
+
+  /** As {@link open}, and waits for the other side's handshake. */
+  static async connect(port: number, infoHash: InfoHash): Promise<RawPeer> {
+    const peer = await RawPeer.open(port, infoHash);
+    await peer.until(() => peer.#handshake !== undefined);
+    return peer;
+  }
+
+  /** The infohash in the other side's handshake. */
+  get infoHash(): InfoHash {
+    return (this.#handshake?.toString('hex', 28, 48) ?? '') as InfoHash;
+  }
+
+  get isOpen(): boolean {
+    return !this.socket.destroyed && !this.socket.readableEnded;
+  }
+
+  onMessage(listener: (message: Message) => void): void {
+    this.#onMessage = listener;
+  }
+
+  send(id: number, payload: Uint8Array = Buffer.alloc(0)): void {
+    this.socket.write(message(id, payload));
+  }
+
+  /** A message of an extension (BEP 10): `id` as the receiver has named it, 0 for the handshake. */
+  extended(id: number, payload: string | Uint8Array): void {
+    this.send(EXTENDED, Buffer.concat([Buffer.from([id]), Buffer.from(payload)]));
+  }
+
+  /** Waits for a message of that kind, the first that ever came. */
+  async receive(id: number): Promise<Buffer> {
+    await this.until(() => this.messages.some((one) => one.id === id));
+    return this.messages.find((one) => one.id === id)!.payload;
+  }
+
+  /** Waits until the other side has closed the connection. */
+  async closed(): Promise<void> {
+    await this.until(() => !this.isOpen);
+  }
+
+  /** Waits until something holds, looking at each packet and at the end. */
+  async until(holds: () => boolean): Promise<void> {
+    while (!holds()) {
+      if (!this.isOpen) throw new Error('the connection was closed');
+      await once(this.#news, 'news');
+    }
+  }
+
+  #take(bytes: Buffer): void {
+    this.#buffer = Buffer.concat([this.#buffer, bytes]);
+    if (this.#handshake === undefined) {
+      if (this.#buffer.length < 68) return;
+      this.#handshake = this.#buffer.subarray(0, 68);
+      this.#buffer = this.#buffer.subarray(68);
+    }
+    while (this.#buffer.length >= 4 && this.#buffer.length >= 4 + this.#buffer.readUInt32BE(0)) {
+      const end = 4 + this.#buffer.readUInt32BE(0);
+      if (end > 4) {
+        const one = { id: this.#buffer[4] ?? -1, payload: Buffer.from(this.#buffer.subarray(5, end)) };
+        this.messages.push(one);
+        this.#onMessage(one);
+      }
+      this.#buffer = this.#buffer.subarray(end);
+    }
+  }
+}
+
+export interface RawSeed extends AsyncDisposable {
+  readonly port: number;
+  readonly peers: RawPeer[];
+}
+
+/** Listens on loopback, answers every handshake with one of its own, and then does what `onPeer` does. */
+export async function startRawSeed(infoHash: InfoHash, onPeer: (peer: RawPeer) => void): Promise<RawSeed> {
+  const peers: RawPeer[] = [];
+  const server = createServer((socket) => {
+    const peer = new RawPeer(socket);
+    peers.push(peer);
+    socket.write(handshakeOf(infoHash));
+    onPeer(peer);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    port: (server.address() as AddressInfo).port,
+    peers,
+    async [Symbol.asyncDispose]() {
+      for (const peer of peers) peer.socket.destroy();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+    },
+  };
+}
+
+/** A message as it goes over the wire (BEP 3). */
+export function message(id: number, payload: Uint8Array = Buffer.alloc(0)): Buffer {
+  return Buffer.concat([numbers(payload.length + 1), Buffer.from([id]), payload]);
+}
+
+/** Numbers as the protocol has them: 32 bits, big-endian, negative ones as their two's complement. */
+export function numbers(...values: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(values.length * 4);
+  for (const [index, value] of values.entries()) bytes.writeInt32BE(value | 0, index * 4);
+  return bytes;
+}
+
+/** A handshake that announces the extension protocol and the fast extension. */
+function handshakeOf(infoHash: InfoHash): Buffer {
+  const reserved = Buffer.from([0, 0, 0, 0, 0, 0x10, 0, 0x04]);
+  const peerId = Buffer.from('-XX0000-aaaaaaaaaaaa');
+  return Buffer.concat([Buffer.from('\x13BitTorrent protocol'), reserved, Buffer.from(infoHash, 'hex'), peerId]);
+}

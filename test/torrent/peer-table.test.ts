@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { PeerTable } from '../../src/torrent/peer-table.ts';
+
+const at = (host: string): { host: string; port: number } => ({ host, port: 6881 });
+
+test('a peer has one record, however often it is added', () => {
+  const table = new PeerTable();
+  assert.equal(table.add(at('10.0.0.1')), table.add(at('10.0.0.1')));
+  assert.equal(table.get('10.0.0.1:6881')?.hits, 0);
+  assert.equal(table.add(at('fe80::1')).address, '[fe80::1]:6881');
+});
+
+test('a banned peer is never chosen, and the first reason stays', () => {
+  const table = new PeerTable();
+  const [liar, honest] = [table.add(at('10.0.0.1')), table.add(at('10.0.0.2'))];
+  table.ban(liar.address, 'lied');
+  table.ban(liar.address, 'lied again');
+  assert.equal(liar.banned, 'lied');
+  assert.deepEqual(table.choose(9, table.all()), [honest]);
+  assert.equal(table.isBannedHost('10.0.0.1'), false, 'other peers of that host may be honest');
+});
+
+test('one that connected to us is banned by its host', () => {
+  const table = new PeerTable();
+  table.ban('::ffff:10.0.0.1:54321', 'lied');
+  assert.ok(table.isBannedHost('::ffff:10.0.0.1'));
+});
+
+test('a peer that never had anything is not asked for ever', () => {
+  const table = new PeerTable();
+  const peer = table.add(at('10.0.0.1'));
+  peer.misses = 15;
+  assert.deepEqual(table.choose(1, [peer]), [peer]);
+  peer.misses = 16;
+  assert.deepEqual(table.choose(1, [peer]), []);
+  peer.hits = 1;
+  assert.deepEqual(table.choose(1, [peer]), [peer]);
+});
+
+test('those that had what we asked for come first', () => {
+  const table = new PeerTable();
+  const good = table.add(at('10.0.0.1'));
+  const bad = table.add(at('10.0.0.2'));
+  good.hits = 50;
+  bad.misses = 15;
+  for (let round = 0; round < 50; round++) assert.deepEqual(table.choose(1, [bad, good]), [good]);
+});
