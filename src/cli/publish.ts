@@ -132,6 +132,7 @@ export function publishCommand(): Command {
         network: networkOptions(options, 'cohort'),
         httpPort: options.httpPort,
         onWarning,
+        onRenewed: (built) => tellBuilt(output, built),
       });
       tellBuilt(output, publisher.built);
       tellReady(output, publisher);

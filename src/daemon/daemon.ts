@@ -108,7 +108,7 @@ export class Daemon implements AsyncDisposable {
   async #follow(address: PublisherAddress): Promise<void> {
     const { store, signal, onWarning, onFollowed } = this.#options;
     const dir = `${store.stateDir}/index`;
-    this.network.discovery.follow(cohortInfoHash(address.publicKey, address.salt));
+    this.network.joinCohort(cohortInfoHash(address.publicKey, address.salt));
     let found = false;
     try {
       await using resolved = await resolveHashMap(address, {

@@ -19,6 +19,8 @@ import { IndexServer } from './index-server.ts';
 
 /** BEP 44 nodes may drop an item after two hours. */
 const REPUBLISH_MS = 3_600_000;
+/** However short a life a map is given, it is not renewed more often. */
+const MIN_RENEW_MS = 1_000;
 
 export interface BuildOptions {
   readonly store: FileStore;
@@ -90,22 +92,40 @@ export interface PublisherOptions extends BuildOptions {
   readonly network: NetworkOptions;
   readonly httpPort: number | undefined;
   readonly onWarning: (message: string) => void;
+  /** Told of each new generation after the first. */
+  readonly onRenewed?: (built: Built) => void;
 }
 
 /** A publisher at work: seeds the NARs and the index, keeps the DHT item alive, serves the index over HTTP. */
 export class Publisher implements AsyncDisposable {
-  readonly built: Built;
   readonly network: Network;
   readonly http: IndexServer;
+  readonly #options: PublisherOptions;
+  readonly #catalogue: Catalogue;
   readonly #timer: NodeJS.Timeout;
+  #built: Built;
   /** DHT nodes that took the pointer the last time. */
   dhtNodes = 0;
 
-  private constructor(built: Built, network: Network, http: IndexServer, options: PublisherOptions) {
-    this.built = built;
+  private constructor(
+    built: Built,
+    network: Network,
+    http: IndexServer,
+    catalogue: Catalogue,
+    options: PublisherOptions,
+  ) {
+    this.#built = built;
     this.network = network;
     this.http = http;
-    this.#timer = setInterval(() => void this.#announce(options), REPUBLISH_MS);
+    this.#catalogue = catalogue;
+    this.#options = options;
+    const everyMs = Math.min(REPUBLISH_MS, Math.max(MIN_RENEW_MS, options.validForMs / 4));
+    this.#timer = setInterval(() => void this.#renew(), everyMs);
+  }
+
+  /** The generation that is served now. */
+  get built(): Built {
+    return this.#built;
   }
 
   static async start(options: PublisherOptions): Promise<Publisher> {
@@ -113,13 +133,13 @@ export class Publisher implements AsyncDisposable {
     const { store, keys } = options;
     const catalogue = await Catalogue.open(store);
     const gate = new Gate(store, catalogue, keys);
-    let built: Built | undefined;
+    let publisher: Publisher | undefined;
     const network = stack.use(
       await Network.join({
         ...options.network,
         onWarning: options.onWarning,
         seeds: async (infoHash) => {
-          const publication = built?.publication;
+          const publication = publisher?.built.publication;
           if (publication?.torrent.infoHash === infoHash) return publication.seed;
           return seedOf(await gate.admit(infoHash));
         },
@@ -130,15 +150,18 @@ export class Publisher implements AsyncDisposable {
       listen === undefined || listen === '0.0.0.0' || listen === '::'
         ? []
         : [formatEndpoint({ host: listen, port: network.swarm.port })];
-    built = await buildPublication({ ...options, hints: [...options.hints, ...own] });
+    const withOwn = { ...options, hints: [...options.hints, ...own] };
+    const built = await buildPublication(withOwn);
     await catalogue.refresh();
     const http = stack.use(await IndexServer.listen(built.publication.dir, { host: listen, port: options.httpPort }));
-    const publisher = new Publisher(built, network, http, options);
-    network.discovery.follow(cohortInfoHash(options.key.publicKey, options.salt));
+    const started = new Publisher(built, network, http, catalogue, withOwn);
+    stack.defer(() => clearInterval(started.#timer));
+    publisher = started;
+    network.joinCohort(cohortInfoHash(options.key.publicKey, options.salt));
     network.discovery.follow(built.publication.torrent.infoHash); // so that any client finds the index by its pointer
-    await publisher.#announce(options);
+    await started.#announce();
     stack.move();
-    return publisher;
+    return started;
   }
 
   async close(): Promise<void> {
@@ -151,16 +174,40 @@ export class Publisher implements AsyncDisposable {
     return this.close();
   }
 
-  async #announce(options: PublisherOptions): Promise<void> {
-    const { dht } = this.network;
-    if (dht === undefined) return;
+  /**
+   * Publishes again: what was added to the store since, a new signature where half the map's life has passed, and in any
+   * case the pointer, which DHT nodes forget.
+   */
+  async #renew(): Promise<void> {
+    const { signal, onWarning, onRenewed } = this.#options;
+    if (signal.aborted) return;
     try {
-      await dht.ready({ signal: options.signal });
-      this.dhtNodes = await announcePublication(this.built.publication, options.key, dht);
-      if (this.dhtNodes === 0)
-        options.onWarning('no DHT node took the pointer to the hash map: is --dht-bootstrap right, does UDP pass?');
+      const built = await buildPublication(this.#options);
+      await this.#catalogue.refresh();
+      this.#built = built;
+      if (built.publication.isNew) {
+        this.network.discovery.follow(built.publication.torrent.infoHash);
+        onRenewed?.(built);
+      }
     } catch (error) {
-      options.onWarning(`cannot put the pointer to the hash map into the DHT: ${(error as Error).message}`);
+      if (signal.aborted) return;
+      onWarning(`the hash map could not be renewed, the last one stays: ${(error as Error).message}`);
+    }
+    await this.#announce();
+  }
+
+  async #announce(): Promise<void> {
+    const { dht } = this.network;
+    const { signal, key, onWarning } = this.#options;
+    if (dht === undefined || signal.aborted) return;
+    try {
+      await dht.ready({ signal });
+      this.dhtNodes = await announcePublication(this.built.publication, key, dht);
+      if (this.dhtNodes === 0)
+        onWarning('no DHT node took the pointer to the hash map: is --dht-bootstrap right, does UDP pass?');
+    } catch (error) {
+      if (!signal.aborted)
+        onWarning(`cannot put the pointer to the hash map into the DHT: ${(error as Error).message}`);
     }
   }
 }

@@ -114,10 +114,7 @@ async function refetchDamaged({ plan }: Fetched, context: ImportContext): Promis
 }
 
 /** Fetches one NAR as an upstream's own narinfo describes it. The upstream's URL, or undefined where none differs. */
-async function refetchAsUpstreamSays(
-  info: NarInfo,
-  context: ImportContext,
-): Promise<string | undefined> {
+async function refetchAsUpstreamSays(info: NarInfo, context: ImportContext): Promise<string | undefined> {
   const { http, keys, signal } = context;
   for (const upstream of context.upstreams) {
     const source = upstreamSource(upstream, http);

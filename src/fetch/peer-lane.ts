@@ -38,6 +38,7 @@ export async function fetchFromPeers(
 ): Promise<PeerOutcome> {
   const { network, observer, signal, handOver } = context;
   if (partial.missing().length === 0) return 'complete';
+  if (await fetchOverExchange(job, partial, context)) return 'complete';
   const download = network.swarm.download(job.torrent, storageOf(partial), (index) => partial.has(index));
   const askMore = (): PeerRecord[] => {
     const fresh = network.discovery.candidates().filter((peer) => !download.hasTried(peer.address));
@@ -46,9 +47,7 @@ export async function fetchFromPeers(
     return chosen;
   };
   download.on('bytes', (bytes, address) => observer.onBytes('peers', address, bytes));
-  download.on('lie', (address) =>
-    observer.onWarning(`${address} sent wrong bytes for ${job.info.storePath}; it is not asked again`),
-  );
+  download.on('lie', (address) => tellLie(observer, address, job));
   try {
     return await new Promise<PeerOutcome>((resolve, reject) => {
       const timer = setInterval(look, LOOK_EVERY_MS);
@@ -82,6 +81,24 @@ export async function fetchFromPeers(
   } finally {
     await download.stop();
   }
+}
+
+/** A NAR of one piece comes whole over the connection to a member of the cohort, where one has it. */
+async function fetchOverExchange(
+  job: NarJob & { readonly torrent: NonNullable<NarJob['torrent']> },
+  partial: PartialNar,
+  { network, observer, signal }: { network: Network; observer: JobObserver; signal: AbortSignal },
+): Promise<boolean> {
+  const found = await network.swarm.cohort.request(job.torrent, (address) => tellLie(observer, address, job));
+  signal.throwIfAborted();
+  if (found === undefined) return false;
+  observer.onBytes('peers', found.address, found.bytes.length);
+  await partial.putPiece(0, found.bytes, found.address);
+  return true;
+}
+
+function tellLie(observer: JobObserver, address: string, job: NarJob): void {
+  observer.onWarning(`${address} sent wrong bytes for ${job.info.storePath}; it is not asked again`);
 }
 
 function storageOf(partial: PartialNar): PieceStorage {

@@ -14,7 +14,13 @@ import type { Network } from '../torrent/network.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
 import { referencesFirst, walkClosure, type Closure } from './closure.ts';
 import { commit } from './commit.ts';
-import { firstTrusted, RETRIES_WITH_ALTERNATIVE, storeSource, upstreamSource, type NarInfoSource } from './find-narinfo.ts';
+import {
+  firstTrusted,
+  RETRIES_WITH_ALTERNATIVE,
+  storeSource,
+  upstreamSource,
+  type NarInfoSource,
+} from './find-narinfo.ts';
 import type { HttpClient } from './http/client.ts';
 import type { Upstream } from './http/upstream.ts';
 import { importRoots } from './import.ts';

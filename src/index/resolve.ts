@@ -163,7 +163,7 @@ async function byDht(
       `${formatPublisherAddress(address)} needs the DHT, which is off: give the address of an HTTP mirror of it, or leave out --no-dht`,
     );
   }
-  network.discovery.follow(cohortInfoHash(address.publicKey, address.salt));
+  network.joinCohort(cohortInfoHash(address.publicKey, address.salt));
   const item = await askUntilFound(address, network.dht, kept?.manifest.seq ?? 0, signal);
   const reader = network.swarm.read(item.infoHash);
   const stop = connectCohort(reader, network, context.lifetime);
@@ -245,7 +245,7 @@ function connectCohort(reader: TorrentReader, network: Network, signal: AbortSig
 /** Joins the cohort and asks the peers that the manifest hints at. */
 function follow(address: PublisherAddress, manifest: Manifest, network: Network | undefined): void {
   if (network === undefined) return;
-  network.discovery.follow(cohortInfoHash(address.publicKey, address.salt));
+  network.joinCohort(cohortInfoHash(address.publicKey, address.salt));
   network.discovery.hint(manifest.peers);
 }
 

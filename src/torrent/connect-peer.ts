@@ -10,6 +10,11 @@ const NO_RECONNECT = 1000;
  * @param onGone called once, when the connection has ended or could not be made
  */
 export function connectPeer(torrent: Torrent, peer: PeerRecord, onGone: () => void): void {
+  if (torrent.infoHash === undefined) {
+    // WebTorrent reads even a bare infohash in a later tick
+    torrent.once('infoHash', () => connectPeer(torrent, peer, onGone));
+    return;
+  }
   if (!torrent.addPeer(peer.address, 'narswarm')) {
     onGone();
     return;

@@ -1,3 +1,4 @@
+import type { InfoHash } from '../nix/brands.ts';
 import { DhtNode } from './dht.ts';
 import { Discovery } from './discovery.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -39,6 +40,7 @@ export class Network implements AsyncDisposable {
   readonly swarm: Swarm;
   readonly dht: DhtNode | undefined;
   readonly discovery: Discovery;
+  #hasJoined = false;
 
   private constructor(swarm: Swarm, dht: DhtNode | undefined, discovery: Discovery) {
     this.swarm = swarm;
@@ -85,6 +87,16 @@ export class Network implements AsyncDisposable {
     for (const peer of options.peers) discovery.add(peer, 'given');
     stack.move();
     return new Network(swarm, dht, discovery);
+  }
+
+  /** Joins those who follow a publisher: looks for them, connects to some, and is announced if the scope says so. */
+  joinCohort(infoHash: InfoHash): void {
+    this.swarm.meet(infoHash);
+    this.discovery.follow(infoHash);
+    for (const peer of this.discovery.candidates()) this.swarm.cohort.addMember(peer);
+    if (this.#hasJoined) return;
+    this.#hasJoined = true;
+    this.discovery.on('peer', (peer) => this.swarm.cohort.addMember(peer));
   }
 
   async close(): Promise<void> {

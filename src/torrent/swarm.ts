@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { once } from 'node:events';
 import type { AddressInfo, Socket } from 'node:net';
 import type Wire from 'bittorrent-protocol';
@@ -7,6 +8,7 @@ import type Torrent from 'webtorrent/lib/torrent.js';
 import { NarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import { chunkStore, MemoryStorage, SeedStorage, type PieceStorage, type SeedFile } from './chunk-store.ts';
+import { Cohort } from './cohort.ts';
 import { encodeInfo, infoOf, PIECE_HASH_BYTES, type NarTorrent } from './canonical.ts';
 import { ConnectionGuard, MAX_CONNECTIONS, type Serves } from './connection-guard.ts';
 import { PeerTable } from './peer-table.ts';
@@ -59,6 +61,8 @@ const PEER_ID_PREFIX = '-NS0100-';
 export class Swarm implements AsyncDisposable {
   /** What is known of the peers that were met. */
   readonly peers = new PeerTable();
+  /** The followers of the same publishers, and the small NARs that they have. */
+  readonly cohort: Cohort;
   /** TCP port that peers connect to. */
   readonly port: number;
   readonly #client: WebTorrent;
@@ -71,6 +75,7 @@ export class Swarm implements AsyncDisposable {
   private constructor(client: WebTorrent, options: SwarmOptions) {
     this.#client = client;
     this.#options = options;
+    this.cohort = new Cohort(this.peers, (infoHash) => this.#readSmall(infoHash));
     this.port = (client._connPool.tcpServer.address() as AddressInfo).port;
     client.get = (infoHash) => this.#open(infoHash as InfoHash).then((torrent) => torrent ?? null);
     client.on('error', (error: Error) => options.onWarning?.(error.message));
@@ -138,6 +143,15 @@ export class Swarm implements AsyncDisposable {
     return new SwarmDownload(handle, this.peers);
   }
 
+  /** Meets the members of a cohort in the swarm of this infohash, and gives and takes small NARs there. */
+  meet(infoHash: InfoHash): void {
+    if (this.#torrents.has(infoHash)) return;
+    const handle = this.#client.add(infoHash, { ...TORRENT_OPTIONS, deselect: true });
+    this.#prepare(handle);
+    this.#remember(infoHash, handle);
+    this.cohort.meet(handle);
+  }
+
   /** Opens a torrent of which only the infohash is known (BEP 9): its metadata and single files come from peers. */
   read(infoHash: InfoHash): TorrentReader {
     const handle = this.#client.add(infoHash, {
@@ -172,6 +186,15 @@ export class Swarm implements AsyncDisposable {
       this.#opening.set(infoHash, opening);
     }
     return opening;
+  }
+
+  /** The bytes of a NAR of one piece that may be served. */
+  async #readSmall(infoHash: InfoHash): Promise<Uint8Array | undefined> {
+    const seed = await this.#options.seeds?.(infoHash);
+    const [file] = seed?.files ?? [];
+    if (seed === undefined || file === undefined || !('infoHash' in seed.torrent)) return undefined;
+    const { sizeBytes, pieceLength } = seed.torrent;
+    return sizeBytes > pieceLength ? undefined : readFile(file.path);
   }
 
   async #openSeed(infoHash: InfoHash): Promise<Torrent | undefined> {
@@ -211,7 +234,7 @@ export class Swarm implements AsyncDisposable {
     handle.on('wire', (wire: Wire, address: string) => {
       stateOf(wire).address = address;
       announceLongRequests(wire);
-      guardMetadata(wire, handle.infoHash);
+      guardMetadata(wire, handle.infoHash ?? "");
     });
     handle.on('upload', (bytes: number) => this.#options.onUpload?.(handle.infoHash as InfoHash, bytes));
     handle.on('error', (error: Error | string) =>

@@ -51,7 +51,7 @@ declare module 'webtorrent/lib/torrent.js' {
   }
 
   export default class Torrent extends EventEmitter {
-    readonly infoHash: string;
+    readonly infoHash: string | undefined;
     readonly files: TorrentFile[];
     readonly length: number;
     readonly pieceLength: number;
@@ -117,6 +117,10 @@ declare module 'bittorrent-protocol' {
     readonly destroyed: boolean;
     readonly ut_metadata: UtMetadata;
     readonly extendedMapping: Record<number, string>;
+    /** Extensions that the peer speaks, by name (BEP 10). */
+    readonly peerExtendedMapping: Record<string, number>;
+    use(extension: () => object): void;
+    extended(name: string, payload: Uint8Array): void;
     readonly _readableState: { readonly buffered: number };
     readonly _handshakeSent: boolean | undefined;
     readonly _finished: boolean;

@@ -54,8 +54,9 @@ export function refuseUnsoundExtended(
 }
 
 function isSoundExtended(wire: Wire, id: number, payload: Uint8Array): boolean {
+  const isBencoded = id === 0 || wire.extendedMapping[id] === 'ut_metadata';
+  if (!isBencoded) return true; // ours, which checks itself, or not parsed at all
   if (payload.length > MAX_EXTENDED_BYTES) return false;
-  if (id !== 0 && wire.extendedMapping[id] !== 'ut_metadata') return true; // not parsed, or not bencoded
   const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.length);
   const end = endOfValue(bytes, 0);
   const value = bencode.decode(bytes.subarray(0, end)); // trailing bytes are a piece of metadata

@@ -46,6 +46,7 @@ export function joinSocketAndWire(this: Peer): void {
   conn.on('drain', () => {
     wire.resume();
     serveWaiting(wire);
+    stateOf(wire).onRoom?.();
   });
 }
 

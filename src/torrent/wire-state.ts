@@ -20,6 +20,8 @@ export interface WireState {
   activeAtMs: number;
   /** True from the peer's handshake to ours: until then nobody listens to what follows. */
   isHeld: boolean;
+  /** Told when the peer has read what it was sent, and there is room for more. */
+  onRoom: (() => void) | undefined;
   /** Told of each block that was asked for and came. */
   onPieceBytes: ((bytes: number) => void) | undefined;
 }
@@ -40,6 +42,7 @@ export function stateOf(wire: Wire): WireState {
       waiting: [],
       activeAtMs: performance.now(),
       isHeld: false,
+      onRoom: undefined,
       onPieceBytes: undefined,
     };
     states.set(wire, state);

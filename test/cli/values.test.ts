@@ -13,12 +13,22 @@ import {
   parseSize,
 } from '../../src/cli/values.ts';
 
-const isRefused = { name: 'CommanderError', exitCode: 1 } as const;
+const isRefused = { name: 'InvalidArgumentError', exitCode: 1 } as const;
 
 test('sizes: decimal units, binary ones with an i, with or without B', () => {
-  const sizes = { '0': 0, '500': 500, '500B': 500, '10MB': 1e7, '10 MB': 1e7, '1.5k': 1500, '4GiB': 4 * 2 ** 30, '1ti': 2 ** 40 };
+  const sizes = {
+    '0': 0,
+    '500': 500,
+    '500B': 500,
+    '10MB': 1e7,
+    '10 MB': 1e7,
+    '1.5k': 1500,
+    '4GiB': 4 * 2 ** 30,
+    '1ti': 2 ** 40,
+  };
   for (const [text, bytes] of Object.entries(sizes)) assert.equal(parseSize(text), bytes, text);
-  for (const text of ['', 'MB', '-1', '1e3', '10XB', '1..5M', '10M M']) assert.throws(() => parseSize(text), isRefused, text);
+  for (const text of ['', 'MB', '-1', '1e3', '10XB', '1..5M', '10M M'])
+    assert.throws(() => parseSize(text), isRefused, text);
 });
 
 test('rates: a size a second, above 0', () => {
@@ -27,7 +37,16 @@ test('rates: a size a second, above 0', () => {
 });
 
 test('durations have a unit', () => {
-  const durations = { '200ms': 200, '90s': 90_000, '1.5m': 90_000, '30min': 1_800_000, '8h': 28_800_000, '2d': 172_800_000, '1w': 604_800_000, '0s': 0 };
+  const durations = {
+    '200ms': 200,
+    '90s': 90_000,
+    '1.5m': 90_000,
+    '30min': 1_800_000,
+    '8h': 28_800_000,
+    '2d': 172_800_000,
+    '1w': 604_800_000,
+    '0s': 0,
+  };
   for (const [text, ms] of Object.entries(durations)) assert.equal(parseDuration(text), ms, text);
   for (const text of ['', '10', 's', '-1s', '1y', '1h30m']) assert.throws(() => parseDuration(text), isRefused, text);
 });
@@ -54,7 +73,21 @@ test('a parser of ours tells commander what is wrong; a defect stays one', () =>
 });
 
 test('sizes and durations are short and readable', () => {
-  assert.deepEqual([0, 999, 1000, 12_345, 123_456, 1.4e9, 2e13].map(formatSize), ['0 B', '999 B', '1.00 kB', '12.3 kB', '123 kB', '1.40 GB', '20.0 TB']);
-  assert.deepEqual([0, 850, 12_345, 245_000, 11_400_000].map(formatDuration), ['0 ms', '850 ms', '12.3 s', '4 min 05 s', '3 h 10 min']);
+  assert.deepEqual([0, 999, 1000, 12_345, 123_456, 1.4e9, 2e13].map(formatSize), [
+    '0 B',
+    '999 B',
+    '1.00 kB',
+    '12.3 kB',
+    '123 kB',
+    '1.40 GB',
+    '20.0 TB',
+  ]);
+  assert.deepEqual([0, 850, 12_345, 245_000, 11_400_000].map(formatDuration), [
+    '0 ms',
+    '850 ms',
+    '12.3 s',
+    '4 min 05 s',
+    '3 h 10 min',
+  ]);
   fc.assert(fc.property(fc.nat(), (bytes) => formatSize(bytes).length <= 8 && formatDuration(bytes).length <= 14));
 });

@@ -24,8 +24,16 @@ describe('bad input', { concurrency: 4 }, () => {
   /** Command line and what stderr has to say; `STORE` stands for a folder that is not there yet. */
   const malformed: readonly (readonly [name: string, args: readonly string[], says: RegExp])[] = [
     ['a store path', ['fetch', '/nix/store/short-name', '--from', 'http://127.0.0.1:9'], /"?\/nix\/store\/short-name/],
-    ['a path below a store path', ['fetch', `${FIXTURE_ROOT}/bin`, '--from', 'http://127.0.0.1:9'], /top\+1\.0_x=\?\/bin/],
-    ['a key', ['fetch', 'lab', '--trusted-public-key', 'no-colon'], /--trusted-public-key.*NAME|--trusted-public-key.*<name>/],
+    [
+      'a path below a store path',
+      ['fetch', `${FIXTURE_ROOT}/bin`, '--from', 'http://127.0.0.1:9'],
+      /top\+1\.0_x=\?\/bin/,
+    ],
+    [
+      'a key',
+      ['fetch', 'lab', '--trusted-public-key', 'no-colon'],
+      /--trusted-public-key.*NAME|--trusted-public-key.*<name>/,
+    ],
     ['an address', ['fetch', 'lab', '--publisher', 'magnet:?xs=urn:btih:00'], /magnet:\?xs=urn:btih:00/],
     ['an address of another scheme', ['fetch', 'lab', '--publisher', `ftp://h/?xs=urn:btpk:${HEX}`], /scheme ftp:/],
     ['a salt', ['fetch', 'lab', '--publisher', `${ADDRESS}&s=xyz`], /s is not the hex/],
@@ -40,9 +48,17 @@ describe('bad input', { concurrency: 4 }, () => {
     ['a scope', ['daemon', '--scope', 'everyone'], /--scope.*everyone.*off, lan, cohort, public/],
     ['peers and no peers', ['fetch', 'lab', '--scope', 'off', '--peer', '127.0.0.1:1'], /--scope off.*--peer/],
     ['a root of publish', ['publish', '--store', 'STORE', '--root', 'lab'], /--root.*NAME=STOREPATH/],
-    ['two roots of one name', ['publish', '--store', 'STORE', ...twice('--root', `a=${FIXTURE_ROOT}`)], /two --root have the same name/],
+    [
+      'two roots of one name',
+      ['publish', '--store', 'STORE', ...twice('--root', `a=${FIXTURE_ROOT}`)],
+      /two --root have the same name/,
+    ],
     ['publish without --store', ['publish'], /--store <dir>/],
-    ['publish --from without roots', ['publish', '--store', 'STORE', '--from', 'http://127.0.0.1:9'], /--root NAME=STOREPATH/],
+    [
+      'publish --from without roots',
+      ['publish', '--store', 'STORE', '--from', 'http://127.0.0.1:9'],
+      /--root NAME=STOREPATH/,
+    ],
     ['no root', ['fetch'], /missing required argument 'root'/],
     ['an unknown option', ['fetch', 'lab', '--no-such-option'], /unknown option '--no-such-option'/],
     ['an unknown command', ['frobnicate'], /unknown command 'frobnicate'/],
@@ -54,7 +70,11 @@ describe('bad input', { concurrency: 4 }, () => {
       const trust = args.includes('--trusted-public-key') || args[0] === 'dht' ? [] : ['--trusted-public-key', key];
       const filled = args.map((arg) => (arg === 'STORE' ? store : arg === 'CACHE' ? join(lab.dir, 'fixture-1') : arg));
       const extra = args[0] === 'fetch' ? ['--store', store, '--no-copy', ...trust, ...ALONE] : [];
-      const run = await lab.run([...filled, ...(args[0] === 'fetch' && !args.includes('--from') ? ['--no-upstream'] : []), ...extra]);
+      const run = await lab.run([
+        ...filled,
+        ...(args[0] === 'fetch' && !args.includes('--from') ? ['--no-upstream'] : []),
+        ...extra,
+      ]);
       assert.equal(run.status, 2, run.stdout + run.stderr);
       const [first = ''] = run.stderr.split('\n');
       assert.match(first, /^error: /);
@@ -83,16 +103,38 @@ describe('bad input', { concurrency: 4 }, () => {
   test('publish of an empty folder, an empty cache, and one without a signed path', async () => {
     const publish = ['publish', '--once', '--key', lab.path('key'), '--trusted-public-key'];
     const empty = await lab.folder('empty');
-    assertFailure(await lab.run([...publish, key, '--store', empty]), 7, 'STORE_CORRUPT', new RegExp(`${empty} is not a binary cache`));
-    assertFailure(await lab.run([...publish, key, '--store', lab.path('nowhere')]), 7, 'STORE_CORRUPT', /nowhere.* is not a binary cache/);
+    assertFailure(
+      await lab.run([...publish, key, '--store', empty]),
+      7,
+      'STORE_CORRUPT',
+      new RegExp(`${empty} is not a binary cache`),
+    );
+    assertFailure(
+      await lab.run([...publish, key, '--store', lab.path('nowhere')]),
+      7,
+      'STORE_CORRUPT',
+      /nowhere.* is not a binary cache/,
+    );
     const fetched = lab.path('store');
     const dry = ['--from', cache.url, '--trusted-public-key', key, '--no-copy', '--dry-run'];
     assert.equal((await lab.run(['fetch', FIXTURE_ROOT, '--store', fetched, ...dry])).status, 0);
-    assertFailure(await lab.run([...publish, key, '--store', fetched]), 3, 'NOT_FOUND', /nothing in .* can be published \(it holds no narinfos\)/);
+    assertFailure(
+      await lab.run([...publish, key, '--store', fetched]),
+      3,
+      'NOT_FOUND',
+      /nothing in .* can be published \(it holds no narinfos\)/,
+    );
     const other = `other-1:${Buffer.alloc(32, 1).toString('base64')}`;
     const unsigned = await lab.run([...publish, other, '--store', await lab.fixtureCache()]);
     assertFailure(unsigned, 3, 'NOT_FOUND', /nothing in .* can be published .*not signed by a trusted key/);
-    const root = await lab.run([...publish, other, '--store', await lab.fixtureCache(), '--root', `top=${FIXTURE_ROOT}`]);
+    const root = await lab.run([
+      ...publish,
+      other,
+      '--store',
+      await lab.fixtureCache(),
+      '--root',
+      `top=${FIXTURE_ROOT}`,
+    ]);
     assertFailure(root, 4, 'NARINFO_UNTRUSTED', /top\+1\.0_x=\?.*fixture-1/);
   });
 
@@ -112,8 +154,21 @@ describe('bad input', { concurrency: 4 }, () => {
   test('a port that is taken', async () => {
     const port = String(cache.port);
     const daemon = ['daemon', '--store', lab.path('store'), '--trusted-public-key', key];
-    assertFailure(await lab.run([...daemon, '--port', port, ...ALONE]), 2, 'LISTEN_FAILED', new RegExp(`127.0.0.1:${port}`));
-    const publish = ['publish', '--store', await lab.fixtureCache(), '--trusted-public-key', key, '--key', lab.path('key')];
+    assertFailure(
+      await lab.run([...daemon, '--port', port, ...ALONE]),
+      2,
+      'LISTEN_FAILED',
+      new RegExp(`127.0.0.1:${port}`),
+    );
+    const publish = [
+      'publish',
+      '--store',
+      await lab.fixtureCache(),
+      '--trusted-public-key',
+      key,
+      '--key',
+      lab.path('key'),
+    ];
     const run = await lab.run([...publish, '--http-port', port, ...ALONE]);
     assertFailure(run, 2, 'LISTEN_FAILED', new RegExp(`cannot serve HTTP on port ${port}.*--http-port`));
   });
@@ -149,7 +204,17 @@ describe('bad input', { concurrency: 4 }, () => {
   test('a store folder that is a file', async () => {
     const dir = await lab.folder('dir');
     await mkdir(join(dir, 'nar'), { recursive: true });
-    const run = await lab.run(['fetch', FIXTURE_ROOT, '--from', cache.url, '--trusted-public-key', key, '--no-copy', '--store', '/dev/null']);
+    const run = await lab.run([
+      'fetch',
+      FIXTURE_ROOT,
+      '--from',
+      cache.url,
+      '--trusted-public-key',
+      key,
+      '--no-copy',
+      '--store',
+      '/dev/null',
+    ]);
     assertFailure(run, 7, 'STORE_UNWRITABLE', /\/dev\/null/);
   });
 });

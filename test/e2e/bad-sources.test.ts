@@ -57,13 +57,33 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
   };
 
   const narInfos: readonly (readonly [name: string, change: (text: string) => string, code: string, says: RegExp])[] = [
-    ['unsigned', (text) => text.replace(/^Sig: .*\n/m, ''), 'NARINFO_UNTRUSTED', /leaf-1\.0.*(not signed|no signature|unsigned)/i],
-    ['wrongly signed', (text) => text.replace(/^NarSize: .*/m, 'NarSize: 121'), 'NARINFO_UNTRUSTED', /leaf-1\.0.*fixture-1/],
-    ['signed by somebody else', (text) => text.replace('Sig: fixture-1:', 'Sig: other-1:'), 'NARINFO_UNTRUSTED', /leaf-1\.0.*other-1/],
+    [
+      'unsigned',
+      (text) => text.replace(/^Sig: .*\n/m, ''),
+      'NARINFO_UNTRUSTED',
+      /leaf-1\.0.*(not signed|no signature|unsigned)/i,
+    ],
+    [
+      'wrongly signed',
+      (text) => text.replace(/^NarSize: .*/m, 'NarSize: 121'),
+      'NARINFO_UNTRUSTED',
+      /leaf-1\.0.*fixture-1/,
+    ],
+    [
+      'signed by somebody else',
+      (text) => text.replace('Sig: fixture-1:', 'Sig: other-1:'),
+      'NARINFO_UNTRUSTED',
+      /leaf-1\.0.*other-1/,
+    ],
     ['cut short', (text) => text.slice(0, 200), 'NARINFO_INVALID', /corrupt narinfo/],
     ['of no form', () => '<html>not found</html>\n', 'NARINFO_INVALID', /corrupt narinfo/],
     ['with CRLF', (text) => text.replaceAll('\n', '\r\n'), 'NARINFO_INVALID', /CRLF/],
-    ['with a NUL in its URL', (text) => text.replace('URL: nar/', 'URL: nar/\0'), 'NARINFO_INVALID', /control character/],
+    [
+      'with a NUL in its URL',
+      (text) => text.replace('URL: nar/', 'URL: nar/\0'),
+      'NARINFO_INVALID',
+      /control character/,
+    ],
   ];
   for (const [name, change, code, says] of narInfos) {
     test(`a narinfo ${name}`, async () => {
@@ -85,12 +105,25 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     const store = await lab.folder('store');
     const other = await readFile(join(await lab.fixtureCache(), `${ROOT_HASH}.narinfo`), 'utf8');
     const run = await fetch(store, ['--from', await upstreamWith(LEAF, () => other)]);
-    assertFailure(run, 4, 'NARINFO_MISMATCH', new RegExp(`asked for the narinfo of ${LEAF}, got that of ${FIXTURE_ROOT.replace(/[+?]/g, '.')}`));
+    assertFailure(
+      run,
+      4,
+      'NARINFO_MISMATCH',
+      new RegExp(`asked for the narinfo of ${LEAF}, got that of ${FIXTURE_ROOT.replace(/[+?]/g, '.')}`),
+    );
     assert.deepEqual(await assertSound(store, key), { narInfos: [], nars: [] });
   });
 
   test('a narinfo whose URL leads elsewhere', async () => {
-    const hostile = ['../../../etc/passwd', '/etc/passwd', 'nar/../../secret', 'file:///etc/passwd', 'http://evil.test/x', 'nar/%2e%2e/%2e%2e/x', 'nar\\..\\x'];
+    const hostile = [
+      '../../../etc/passwd',
+      '/etc/passwd',
+      'nar/../../secret',
+      'file:///etc/passwd',
+      'http://evil.test/x',
+      'nar/%2e%2e/%2e%2e/x',
+      'nar\\..\\x',
+    ];
     for (const url of hostile) {
       const store = await lab.folder('store');
       const upstream = await upstreamWith(LEAF, (text) => text.replace(/^URL: .*/m, `URL: ${url}`));
@@ -106,7 +139,10 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
   test('a hash map with a bad signature, or of another publisher', async () => {
     const { dir, mirror } = await publish();
     const bytes = await readFile(join(dir, 'manifest'), 'utf8');
-    await writeFile(join(dir, 'manifest'), bytes.replace(/^(Seq|seq): (\d)/m, (_, name: string, digit: string) => `${name}: ${(Number(digit) + 1) % 10}`));
+    await writeFile(
+      join(dir, 'manifest'),
+      bytes.replace(/^(Seq|seq): (\d)/m, (_, name: string, digit: string) => `${name}: ${(Number(digit) + 1) % 10}`),
+    );
     assert.notEqual(await readFile(join(dir, 'manifest'), 'utf8'), bytes);
     const store = await lab.folder('store');
     const forged = await fetch(store, ['--publisher', mirror, '--no-upstream', ...ALONE]);
@@ -116,7 +152,12 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     const other = mirror.replace(/btpk:.{64}/, `btpk:${'ab'.repeat(32)}`);
     assertFailure(await fetch(store, ['--publisher', other, '--no-upstream', ...ALONE]), 6, 'INDEX_SIGNATURE', /abab/);
     await writeFile(join(dir, 'manifest'), bytes.slice(0, 100));
-    assertFailure(await fetch(store, ['--publisher', mirror, '--no-upstream', ...ALONE]), 6, 'INDEX_SIGNATURE', /cut short/);
+    assertFailure(
+      await fetch(store, ['--publisher', mirror, '--no-upstream', ...ALONE]),
+      6,
+      'INDEX_SIGNATURE',
+      /cut short/,
+    );
     assert.deepEqual(await assertSound(store, key), { narInfos: [], nars: [] });
 
     // With an upstream the closure comes all the same.
@@ -131,7 +172,10 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     const { dir, mirror } = await publish();
     const file = join(dir, 'shards', 'all.zst');
     const bytes = await readFile(file);
-    await writeFile(file, bytes.map((byte, index) => (index === 50 ? byte ^ 1 : byte)));
+    await writeFile(
+      file,
+      bytes.map((byte, index) => (index === 50 ? byte ^ 1 : byte)),
+    );
     const run = await fetch(await lab.folder('store'), ['--publisher', mirror, '--no-upstream', ...ALONE]);
     assertFailure(run, 6, 'INDEX_INVALID', /shard/);
   });
@@ -147,7 +191,12 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     assertFailure(late, 6, 'INDEX_EXPIRED', new RegExp(`the manifest expired at ${expires}`));
     await rm(join(dir, 'manifest'));
     const gone = await fetch(kept, ['--publisher', mirror, '--no-upstream', ...ALONE]);
-    assertFailure(gone, 6, 'INDEX_EXPIRED', new RegExp(`manifest does not exist.*kept from before expired at ${expires}`));
+    assertFailure(
+      gone,
+      6,
+      'INDEX_EXPIRED',
+      new RegExp(`manifest does not exist.*kept from before expired at ${expires}`),
+    );
   });
 
   test('a hash map older than one that was seen', async () => {
@@ -164,7 +213,12 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     const says = new RegExp(`has seq ${String(older.built['seq'])}, but ${String(newer.built['seq'])} was seen before`);
     assert.match(String(back.event('warning')['message']), says);
     const root = ['fetch', 'old', '--store', client, '--no-copy', '--trusted-public-key', key];
-    assertFailure(await lab.run([...root, '--publisher', older.mirror, ...dry, '--quiet']), 3, 'ROOT_UNKNOWN', /name: new/);
+    assertFailure(
+      await lab.run([...root, '--publisher', older.mirror, ...dry, '--quiet']),
+      3,
+      'ROOT_UNKNOWN',
+      /name: new/,
+    );
     const kept = join(client, 'narswarm', 'index');
     const [, hex = ''] = /btpk:(.{64})/.exec(older.address) ?? [];
     await rm(join(kept, `${hex}-0`, 'shards'), { recursive: true });
@@ -175,7 +229,12 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     const gone = await startHttpCache(await lab.folder('gone'));
     const { address } = await publish();
     const missing = ['--publisher', mirrorOf(address, gone.url), '--no-upstream', ...ALONE];
-    assertFailure(await fetch(await lab.folder('store'), missing), 6, 'INDEX_UNREACHABLE', new RegExp(`${gone.url}/manifest does not exist`));
+    assertFailure(
+      await fetch(await lab.folder('store'), missing),
+      6,
+      'INDEX_UNREACHABLE',
+      new RegExp(`${gone.url}/manifest does not exist`),
+    );
     await gone.stop();
     assertFailure(await fetch(await lab.folder('store'), missing), 6, 'INDEX_UNREACHABLE', new RegExp(gone.url));
     const off = await fetch(await lab.folder('store'), ['--publisher', address, '--no-upstream', ...ALONE]);

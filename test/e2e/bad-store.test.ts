@@ -65,7 +65,12 @@ describe('a store that cannot be written', () => {
 
   test('the folder is read-only', async () => {
     const fetch = await onTmpfs('size=1m', ['fetch', made.root, '--from', upstream.url, '--no-copy'], 'ro');
-    assertFailure(fetch, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${fetch.store}.*(EROFS|ENOENT).*another --store`));
+    assertFailure(
+      fetch,
+      7,
+      'STORE_UNWRITABLE',
+      new RegExp(`cannot write ${fetch.store}.*(EROFS|ENOENT).*another --store`),
+    );
     const daemon = await onTmpfs('size=1m', ['daemon', ...ALONE], 'ro');
     assertFailure(daemon, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${daemon.store}`));
   });

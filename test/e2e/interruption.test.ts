@@ -42,7 +42,10 @@ describe('interruption', { concurrency: 3 }, () => {
   const startSlow = async (store: string, rest: readonly string[]): Promise<CliProcess> => {
     const slow = lab.start(args(store, ['--no-copy', '--max-download-rate', '1500kB/s', ...rest]));
     while ((await partialBytes(store)) < 2 * MB) {
-      assert.ok(!slow.events.some(({ event }) => event === 'done' || event === 'error'), 'it was too fast to be caught');
+      assert.ok(
+        !slow.events.some(({ event }) => event === 'done' || event === 'error'),
+        'it was too fast to be caught',
+      );
       await sleep(20);
     }
     return slow;

@@ -3,7 +3,15 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { ALONE, assertSound, Lab, narBytesOf, readNarInfos, requisites, type RunningPublisher } from '../support/lab.ts';
+import {
+  ALONE,
+  assertSound,
+  Lab,
+  narBytesOf,
+  readNarInfos,
+  requisites,
+  type RunningPublisher,
+} from '../support/lab.ts';
 
 describe('the main job', () => {
   let lab: Lab;
@@ -77,7 +85,16 @@ describe('the main job', () => {
 
   test('--dry-run says what would come and fetches nothing', async () => {
     const dir = await lab.folder('store');
-    const run = await fetch(['lab', '--dry-run', '--publisher', publisher.mirror, '--store', dir, '--no-copy', ...ALONE]);
+    const run = await fetch([
+      'lab',
+      '--dry-run',
+      '--publisher',
+      publisher.mirror,
+      '--store',
+      dir,
+      '--no-copy',
+      ...ALONE,
+    ]);
     assert.equal(run.status, 0, run.stderr);
     const { paths, nars, bytes, torrents, missing } = run.event('plan');
     assert.deepEqual({ paths, nars, bytes, torrents }, { paths: 8, nars: 8, bytes: totalBytes, torrents: 8 });

@@ -128,7 +128,10 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
   });
 
   test('peers deliver what they have and the upstream the rest', async () => {
-    const some = await publishLies(infos.filter((info) => info === large), honest);
+    const some = await publishLies(
+      infos.filter((info) => info === large),
+      honest,
+    );
     const run = await fetch(['--no-copy', '--from', upstream.url, ...some]);
     assert.equal(run.status, 0, run.stderr);
     const bytes = run.event('done')['bytes'] as { peers: number; upstream: number };
@@ -146,7 +149,10 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     const run = await fetch(['--no-copy', '--from', upstream.url, ...lies]);
     assert.equal(run.status, 0, run.stderr);
     const warnings = run.events.filter(({ event }) => event === 'warning').map(({ message }) => String(message));
-    assert.match(warnings.join('\n'), new RegExp(`${large.fileHash}.*the hash map names other bytes.*${large.storePath}`));
+    assert.match(
+      warnings.join('\n'),
+      new RegExp(`${large.fileHash}.*the hash map names other bytes.*${large.storePath}`),
+    );
     assert.equal((run.event('done')['bytes'] as { upstream: number }).upstream, large.fileSize);
     assert.equal((await assertSound(run.store, made.publicKey)).nars.length, 6);
 
@@ -160,7 +166,10 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     assert.ok(small !== undefined);
     const { url, fileHash, fileSize } = small;
     const lying = { ...large, url, ...(fileHash && { fileHash }), ...(fileSize && { fileSize }) };
-    const lies = await publishLies(infos.map((info) => (info === large ? lying : info)), honest);
+    const lies = await publishLies(
+      infos.map((info) => (info === large ? lying : info)),
+      honest,
+    );
     const to = `local?root=${await lab.folder('target')}`;
     const run = await fetch(['--to', to, '--from', upstream.url, ...lies]);
     assert.equal(run.status, 0, run.stderr);
@@ -174,7 +183,10 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     const first = await fetch(['--no-copy', '--from', upstream.url]);
     const path = join(first.store, large.url);
     const bytes = await readFile(path);
-    await writeFile(path, bytes.map((byte, index) => (index === 700_000 ? byte ^ 1 : byte)));
+    await writeFile(
+      path,
+      bytes.map((byte, index) => (index === 700_000 ? byte ^ 1 : byte)),
+    );
     const to = `local?root=${await lab.folder('target')}`;
     const run = await fetch(['--to', to, '--from', upstream.url], first.store);
     assert.equal(run.status, 0, run.stderr);
@@ -185,13 +197,27 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
 
   test('neither peers nor upstream: says so at once, or after the time that they had', async () => {
     const nobody = await fetch(['--no-copy', '--no-upstream', ...ALONE]);
-    assertFailure(nobody, 3, 'NARINFO_MISSING', new RegExp(`no hash map and no cache has a narinfo of ${made.root.slice(11, 20)}`));
+    assertFailure(
+      nobody,
+      3,
+      'NARINFO_MISSING',
+      new RegExp(`no hash map and no cache has a narinfo of ${made.root.slice(11, 20)}`),
+    );
 
     const lies = await publishLies(infos, honest);
     const off = await fetch(['--no-copy', '--no-upstream', '--scope', 'off', ...lies.slice(0, 2)]);
     assertFailure(off, 5, 'NAR_UNAVAILABLE', /there is neither an upstream nor a peer to ask/);
 
-    const gone = await fetch(['--no-copy', '--no-upstream', ...lies.slice(0, 2), '--peer', '127.0.0.1:9', '--peer-timeout', '2s', ...ALONE]);
+    const gone = await fetch([
+      '--no-copy',
+      '--no-upstream',
+      ...lies.slice(0, 2),
+      '--peer',
+      '127.0.0.1:9',
+      '--peer-timeout',
+      '2s',
+      ...ALONE,
+    ]);
     assertFailure(gone, 5, 'NAR_UNAVAILABLE', /6 of 6 NARs could not be fetched: cannot fetch .*: no peer delivers it/);
     assert.ok(gone.durationMs > 2_000 && gone.durationMs < 20_000, `${gone.durationMs}`);
     assert.deepEqual(await assertSound(gone.store, made.publicKey), { narInfos: [], nars: [] });

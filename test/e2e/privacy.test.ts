@@ -43,12 +43,21 @@ describe('what is served', () => {
   };
 
   test('publishing all of a store leaves out what no trusted key has signed', async () => {
-    const { process, ready } = await lab.service(
-      ['publish', '--store', store, '--key', lab.path('key'), '--trusted-public-key', made.publicKey, ...ALONE],
-    );
+    const { process, ready } = await lab.service([
+      'publish',
+      '--store',
+      store,
+      '--key',
+      lab.path('key'),
+      '--trusted-public-key',
+      made.publicKey,
+      ...ALONE,
+    ]);
     const built = await process.event('built');
     assert.deepEqual([built['records'], built['leftOut']], [4, 2]);
-    const [dir = ''] = (await readdir(join(store, 'narswarm', 'published'))).map((name) => join(store, 'narswarm', 'published', name));
+    const [dir = ''] = (await readdir(join(store, 'narswarm', 'published'))).map((name) =>
+      join(store, 'narswarm', 'published', name),
+    );
     const text = await shardsOf(dir);
     assert.match(text, /-lab-blob-0/);
     assert.doesNotMatch(text, /secret/);
@@ -64,9 +73,15 @@ describe('what is served', () => {
     const small = infos.find(({ storePath }) => storePath.endsWith('-lab-0'));
     assert.ok(small !== undefined);
     const root = ['--root', `small=${small.storePath}`, '--trusted-public-key', made.publicKey];
-    const { ready, process } = await lab.service(
-      ['publish', '--store', fresh, '--key', lab.path('key'), ...root, ...ALONE],
-    );
+    const { ready, process } = await lab.service([
+      'publish',
+      '--store',
+      fresh,
+      '--key',
+      lab.path('key'),
+      ...root,
+      ...ALONE,
+    ]);
     assert.equal((await process.event('built'))['records'], 2);
     assert.deepEqual(await answers(ready['port'], await infoHashes(made.cacheDir, /lab-0|blob-0/)), [true, true]);
     assert.deepEqual(await answers(ready['port'], await infoHashes(made.cacheDir, /lab-1|blob-1/)), [false, false]);
@@ -78,7 +93,17 @@ describe('what is served', () => {
     await cp(secret.cacheDir, own, { recursive: true });
     const both = ['--trusted-public-key', made.publicKey, '--trusted-public-key', secret.publicKey];
     const { ready } = await lab.service(['daemon', '--store', own, ...both, ...ALONE]);
-    const fetched = await lab.run(['fetch', made.root, '--store', own, '--from', cache.url, '--no-copy', ...both, ...ALONE]);
+    const fetched = await lab.run([
+      'fetch',
+      made.root,
+      '--store',
+      own,
+      '--from',
+      cache.url,
+      '--no-copy',
+      ...both,
+      ...ALONE,
+    ]);
     assert.equal(fetched.status, 0, fetched.stderr);
     const shared = await infoHashes(made.cacheDir, /lab/);
     for (const infoHash of shared) await untilServed(Number(ready['port']), infoHash);
@@ -86,15 +111,25 @@ describe('what is served', () => {
 
     const other = `other-1:${Buffer.alloc(32, 1).toString('base64')}`;
     const distrusting = await lab.service(['daemon', '--store', own, '--trusted-public-key', other, ...ALONE]);
-    assert.deepEqual(await answers(distrusting.ready['port'], shared), shared.map(() => false));
+    assert.deepEqual(
+      await answers(distrusting.ready['port'], shared),
+      shared.map(() => false),
+    );
   });
 
   test('a NAR that was changed after it was hashed is not served', async () => {
     const dir = await lab.folder('store');
     await cp(made.cacheDir, dir, { recursive: true });
-    const { ready } = await lab.service(
-      ['publish', '--store', dir, '--key', lab.path('key'), '--trusted-public-key', made.publicKey, ...ALONE],
-    );
+    const { ready } = await lab.service([
+      'publish',
+      '--store',
+      dir,
+      '--key',
+      lab.path('key'),
+      '--trusted-public-key',
+      made.publicKey,
+      ...ALONE,
+    ]);
     const hashes = await infoHashes(made.cacheDir, /-lab-blob-1/);
     const info = [...(await readNarInfos(dir)).values()].find(({ storePath }) => storePath.endsWith('-lab-blob-1'));
     assert.ok(info !== undefined);
@@ -116,7 +151,13 @@ describe('what is served', () => {
     assert.equal(await status('/manifest'), 200);
     assert.equal(await status('/shards/all.zst'), 200);
     const [info] = [...(await readNarInfos(dir)).values()];
-    for (const path of [`/${info?.url ?? ''}`, '/../catalogue.jsonl', '/shards/../../../nix-cache-info', '/nix-cache-info', '/'])
+    for (const path of [
+      `/${info?.url ?? ''}`,
+      '/../catalogue.jsonl',
+      '/shards/../../../nix-cache-info',
+      '/nix-cache-info',
+      '/',
+    ])
       assert.equal(await status(path), 404, path);
     assert.equal(mirror, mirrorOf(String(ready['address']), base));
   });

@@ -1,8 +1,9 @@
 /** The commands of a publisher: key, publish (again, from a cache, once), torrent. */
 import assert from 'node:assert/strict';
-import { cp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { cp, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import bencode from 'bencode';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
@@ -114,6 +115,29 @@ describe('publishing', () => {
     const run = await publish(dir, ['--key', lab.path('key'), '--root', `small=${smaller.storePath}`]);
     assert.equal(run.status, 0, run.stderr);
     assert.ok(Number(run.event('built')['records']) < 6);
+  });
+
+  test('a hash map does not expire while its publisher runs, and takes in what is added to the store', async () => {
+    const dir = await copyOfCache();
+    const [root] = await readNarInfosSorted(dir);
+    const nar = join(dir, root.url);
+    const aside = lab.path('nar');
+    await rename(nar, aside);
+    const what = ['--store', dir, '--trusted-public-key', made.publicKey, '--key', lab.path('key')];
+    const { process, ready } = await lab.service(['publish', ...what, '--valid-for', '4s', ...ALONE]);
+    const first = await process.event('built');
+    assert.equal(first['records'], 5);
+    await rename(aside, nar);
+    await process.event('built', ({ records }) => records === 6);
+    const expires = Date.parse(String(first['expires']));
+    await process.event('built', (event) => Date.parse(String(event['expires'])) > expires + 2_000);
+    while (Date.now() <= expires) await sleep(expires - Date.now() + 1);
+    const mirror = mirrorOf(String(ready['address']), `http://127.0.0.1:${String(ready['httpPort'])}`);
+    const store = await lab.folder('store');
+    const from = ['--publisher', mirror, '--no-upstream', '--no-copy', '--trusted-public-key', made.publicKey];
+    const run = await lab.run(['fetch', made.root, '--store', store, ...from, ...ALONE]);
+    assert.equal(run.status, 0, run.stderr);
+    await assertSound(store, made.publicKey);
   });
 
   test('torrent writes the canonical .torrent and the magnet link of a NAR', async () => {

@@ -1,5 +1,7 @@
 /** Who gives what to whom: daemons, peers on the local network, a fetch that stays for a while. */
 import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { untilServed } from '../support/handshake.ts';
@@ -117,5 +119,40 @@ describe('seeding', () => {
     const mute = await lab.run(['daemon', ...store, '--scope', 'cohort', '--no-dht']);
     assert.equal(mute.status, 2);
     assert.match(mute.stderr, /--scope cohort announces in the DHT and --no-dht forbids it/);
+  });
+
+  test('several roots, several hash maps: each path comes from the one that has it', async () => {
+    const second = await lab.closure([40_000], 'second');
+    const keys = ['--trusted-public-key', made.publicKey, '--trusted-public-key', second.publicKey];
+    const one = await lab.publisher(made, ALONE);
+    const two = await lab.publisher(second, ['--salt', 'two', '--root', `two=${second.root}`, ...ALONE]);
+    const store = await lab.folder('store');
+    const maps = ['--publisher', one.mirror, '--publisher', two.mirror, '--no-upstream', '--no-copy'];
+    const run = await lab.run(['fetch', made.root, 'two', '--store', store, ...maps, ...keys, ...ALONE]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.deepEqual([run.event('done')['paths'], run.event('done')['peers']], [8, 2]);
+    const names = await readNarInfos(store);
+    assert.equal(names.size, 8);
+  });
+
+  test('a narinfo of the store that was damaged is written anew', async () => {
+    const store = await lab.folder('store');
+    assert.equal((await fetch(store, ['--from', upstream.url])).status, 0);
+    const file = join(store, `${made.root.slice('/nix/store/'.length).slice(0, 32)}.narinfo`);
+    await writeFile(file, (await readFile(file)).subarray(0, 100));
+    const run = await fetch(store, ['--from', upstream.url]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal((run.event('done')['bytes'] as { upstream: number }).upstream, 0);
+    await assertSound(store, made.publicKey);
+  });
+
+  test('a terminal gets a line of progress that is drawn again', async () => {
+    const wrapper = ['python3', '-c', 'import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)'];
+    const slow = ['--no-copy', '--from', upstream.url, '--max-download-rate', '500kB/s'];
+    const what = ['--store', await lab.folder('store'), '--trusted-public-key', made.publicKey];
+    const run = await lab.runPlain(['fetch', made.root, ...what, ...slow], { wrapper });
+    assert.equal(run.status, 0, run.stdout);
+    assert.match(run.stdout, /\d+% \d\/6 NARs, .* of 1\.6\d MB, .*\/s, /);
+    assert.match(run.stdout, /6 paths, 6 NARs fetched in/);
   });
 });

@@ -70,7 +70,10 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     const NIX_CONFIG = `substituters = ${cache.url} s3://nowhere\ntrusted-public-keys = ${made.publicKey}`;
     const run = await lab.run(['fetch', made.root, '--store', store, '--no-copy'], { env: { NIX_CONFIG } });
     await succeeds(run, store);
-    assert.match(String(run.event('warning')['message']), /^the substituter s3:\/\/nowhere of nix\.conf is passed over/);
+    assert.match(
+      String(run.event('warning')['message']),
+      /^the substituter s3:\/\/nowhere of nix\.conf is passed over/,
+    );
   });
 
   test('goes on where a cache cut the body, and past servers that answer 200 to a Range', async () => {
@@ -82,7 +85,10 @@ describe('upstreams alone', { concurrency: 6 }, () => {
       await succeeds(run, store);
       assert.equal((run.event('done')['bytes'] as { upstream: number }).upstream, totalBytes);
       const resumed = cache.requests.filter(({ range }) => range !== undefined);
-      assert.deepEqual(resumed.map(({ status }) => status), [faults.length === 1 ? 206 : 200]);
+      assert.deepEqual(
+        resumed.map(({ status }) => status),
+        [faults.length === 1 ? 206 : 200],
+      );
     }
   });
 
@@ -209,7 +215,12 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     );
     assert.ok(small !== undefined);
     const { url, fileHash, fileSize } = small;
-    const dir = await altered((info) => ({ ...info, url, ...(fileHash && { fileHash }), ...(fileSize && { fileSize }) }));
+    const dir = await altered((info) => ({
+      ...info,
+      url,
+      ...(fileHash && { fileHash }),
+      ...(fileSize && { fileSize }),
+    }));
     const lying = lab.use(await startHttpCache(dir));
     const good = await cacheWith();
     const store = await lab.folder('store');
@@ -226,7 +237,9 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     const what2 = [...alone, '--trusted-public-key', made.publicKey];
     const failed = await lab.run(['fetch', made.root, '--store', other, ...what2]);
     assert.equal(failed.status, 8);
-    const said = new RegExp(`hash mismatch importing path '${large.storePath}'[^]*its narinfo came from ${other}|${lying.url}`);
+    const said = new RegExp(
+      `hash mismatch importing path '${large.storePath}'[^]*its narinfo came from ${other}|${lying.url}`,
+    );
     assert.match(failed.stderr, said);
   });
 

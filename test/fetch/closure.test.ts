@@ -111,7 +111,10 @@ test('any closure without cycles is ordered so that references come first', asyn
         return [`p${index}`, [...new Set([...names, `p${index}`])]] as const;
       });
       const { find } = sourceOf(Object.fromEntries(entries));
-      const closure = await walkClosure(entries.map(([name]) => hashOf(name)), find);
+      const closure = await walkClosure(
+        entries.map(([name]) => hashOf(name)),
+        find,
+      );
       const ordered = referencesFirst(closure);
       assert.equal(ordered.length, edges.length);
       const place = new Map(ordered.map((info, index) => [info.storePath.slice('/nix/store/'.length), index]));
@@ -130,7 +133,10 @@ test('a cycle is ordered too, each path once', async () => {
 
 test('a chain as long as no stack is deep', async () => {
   const length = 20_000;
-  const entries = Array.from({ length }, (_, index) => [`p${index}`, index + 1 < length ? [`p${index + 1}`] : []] as const);
+  const entries = Array.from(
+    { length },
+    (_, index) => [`p${index}`, index + 1 < length ? [`p${index + 1}`] : []] as const,
+  );
   const { find } = sourceOf(Object.fromEntries(entries));
   const ordered = referencesFirst(await walkClosure([hashOf('p0')], find));
   assert.equal(ordered.length, length);

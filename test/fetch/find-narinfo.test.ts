@@ -9,7 +9,10 @@ import { hashOf, infoOf } from './narinfos.ts';
 
 const { privateKey, publicKey } = generateKeyPairSync('ed25519');
 const KEYS = [{ name: 'k', key: publicKey }];
-const signed = (info: NarInfo): NarInfo => ({ ...info, signatures: [signNarInfo(info, { name: 'k', key: privateKey })] });
+const signed = (info: NarInfo): NarInfo => ({
+  ...info,
+  signatures: [signNarInfo(info, { name: 'k', key: privateKey })],
+});
 const GOOD = signed(infoOf('a'));
 const { signal } = new AbortController();
 

@@ -21,7 +21,8 @@ after(() => rm(dir, { recursive: true }));
 
 const closureOf = (...infos: NarInfo[]): Closure => new Map(infos.map((info) => [storeHashOf(info.storePath), info]));
 const none = (): Promise<NarTorrent | undefined> => Promise.resolve(undefined);
-const put = (info: NarInfo, sizeBytes: number): Promise<void> => writeFile(store.narPath(info), Buffer.alloc(sizeBytes));
+const put = (info: NarInfo, sizeBytes: number): Promise<void> =>
+  writeFile(store.narPath(info), Buffer.alloc(sizeBytes));
 
 test('what is nowhere has to come, with the torrent that a hash map knows', async () => {
   const info = infoOf('a');
@@ -31,10 +32,13 @@ test('what is nowhere has to come, with the torrent that a hash map knows', asyn
     needed: undefined,
     torrentOf: (one) => Promise.resolve(one === info ? torrent : undefined),
   });
-  assert.deepEqual(plan.jobs.map((job) => [job.info.storePath.slice(44), job.sizeBytes, job.torrent]), [
-    ['a', 100, torrent],
-    ['b', 100, undefined],
-  ]);
+  assert.deepEqual(
+    plan.jobs.map((job) => [job.info.storePath.slice(44), job.sizeBytes, job.torrent]),
+    [
+      ['a', 100, torrent],
+      ['b', 100, undefined],
+    ],
+  );
   assert.deepEqual([plan.jobBytes, plan.storeBytes], [200, 0]);
 });
 
@@ -63,7 +67,10 @@ test('a NAR counts as held with the right size and a narinfo that vouches for it
   await store.writeNarInfo(short);
   const plan = await planFetch(closureOf(whole, alone, short), { store, needed: undefined, torrentOf: none });
   assert.deepEqual(plan.inStore, [whole]);
-  assert.deepEqual(plan.jobs.map((job) => job.info), [alone, short]);
+  assert.deepEqual(
+    plan.jobs.map((job) => job.info),
+    [alone, short],
+  );
   assert.equal(plan.storeBytes, 100);
 });
 

@@ -30,6 +30,14 @@ test('one that lied about a NAR comes after those that fail, and is not asked fo
   order.note(B, new NarswarmError('HTTP_FAILED', ''));
   assert.deepEqual(order.of(new Map([[A.url, 1]])), [B, A]);
   assert.deepEqual(order.of(new Map([[A.url, 2]])), [B]);
-  assert.deepEqual(order.of(new Map([[A.url, 2], [B.url, 2]])), []);
+  assert.deepEqual(
+    order.of(
+      new Map([
+        [A.url, 2],
+        [B.url, 2],
+      ]),
+    ),
+    [],
+  );
   assert.deepEqual(order.of(honest), [A, B], 'of another NAR nothing is known');
 });

@@ -316,9 +316,15 @@ export async function assertSound(
 ): Promise<StoreContents> {
   const keys = [parsePublicKey(publicKey)];
   const names = await readdir(dir);
-  assert.deepEqual(names.filter((name) => name.endsWith('.tmp')), [], `temporary files are left in ${dir}`);
+  assert.deepEqual(
+    names.filter((name) => name.endsWith('.tmp')),
+    [],
+    `temporary files are left in ${dir}`,
+  );
   const nars = await readdir(join(dir, 'nar'));
-  const wrong = await Promise.all(nars.map(async (name) => ((await hashOf(join(dir, 'nar', name))) === name.slice(0, 52) ? [] : [name])));
+  const wrong = await Promise.all(
+    nars.map(async (name) => ((await hashOf(join(dir, 'nar', name))) === name.slice(0, 52) ? [] : [name])),
+  );
   assert.deepEqual(wrong.flat(), [], `files of ${dir}/nar are not what their names say`);
   const infos = await readNarInfos(dir);
   const withoutNar = new Set(options.withoutNar);
@@ -342,7 +348,11 @@ export function requisites(store: string, root: string): string[] {
 }
 
 async function hashOf(path: string): Promise<string> {
-  return fileHashOf(createHash('sha256').update(await readFile(path)).digest());
+  return fileHashOf(
+    createHash('sha256')
+      .update(await readFile(path))
+      .digest(),
+  );
 }
 
 /** Nix makes its stores read-only. */

@@ -1,0 +1,97 @@
+import { hash } from 'node:crypto';
+import type Wire from 'bittorrent-protocol';
+import type Torrent from 'webtorrent/lib/torrent.js';
+import { PIECE_HASH_BYTES, type NarTorrent } from './canonical.ts';
+import { connectPeer } from './connect-peer.ts';
+import { useNarExchange, type NarExchange, type ServeNar } from './nar-exchange.ts';
+import type { PeerRecord, PeerTable } from './peer-table.ts';
+
+/** Members that we keep a connection to. */
+const MEMBERS = 12;
+/** How long a NAR waits for the first connection to a member. */
+const CONNECT_MS = 1_000;
+
+/**
+ * The members of the cohorts that this process follows, each over one connection, and the small NARs that they give
+ * each other over it.
+ */
+export class Cohort {
+  readonly #peers: PeerTable;
+  readonly #serve: ServeNar;
+  readonly #exchanges = new Set<NarExchange>();
+  readonly #swarms: Torrent[] = [];
+  readonly #connecting = new Set<string>();
+  #isReady = Promise.withResolvers<void>();
+
+  constructor(peers: PeerTable, serve: ServeNar) {
+    this.#peers = peers;
+    this.#serve = serve;
+  }
+
+  /** Meets others in the swarm of a cohort: a torrent without metadata, where nothing but the exchange happens. */
+  meet(swarm: Torrent): void {
+    this.#swarms.push(swarm);
+    swarm.on('wire', (wire: Wire) => {
+      const exchange = useNarExchange(wire, this.#serve);
+      wire.once('close', () => this.#exchanges.delete(exchange));
+      wire.on('extended', () => {
+        if (!exchange.isOpen || this.#exchanges.has(exchange)) return;
+        this.#exchanges.add(exchange);
+        this.#isReady.resolve();
+      });
+    });
+  }
+
+  /** Connects to a member, unless there are enough of them. */
+  addMember(peer: PeerRecord): void {
+    const { address } = peer;
+    if (this.#connecting.has(address) || this.#connecting.size >= MEMBERS || peer.banned !== undefined) return;
+    this.#connecting.add(address);
+    for (const swarm of this.#swarms) connectPeer(swarm, peer, () => this.#connecting.delete(address));
+  }
+
+  /**
+   * Asks the members for a NAR of one piece, one after another, the least busy first. A member that sends other bytes
+   * is banned.
+   *
+   * @returns its bytes, whose SHA-1 fits the torrent, and who sent them; undefined where no member has it
+   */
+  async request(torrent: NarTorrent, onLie: (address: string) => void): Promise<{ bytes: Uint8Array; address: string } | undefined> {
+    if (torrent.pieces.length !== PIECE_HASH_BYTES) return undefined;
+    if (this.#exchanges.size === 0) await this.#connected();
+    const asked = new Set<NarExchange>();
+    for (;;) {
+      const exchange = this.#leastBusy(torrent, asked);
+      if (exchange === undefined) return undefined;
+      asked.add(exchange);
+      const bytes = await exchange.ask(torrent.infoHash, torrent.sizeBytes);
+      if (bytes === undefined) continue;
+      const { address } = exchange;
+      if (hash('sha1', bytes, 'hex') === Buffer.from(torrent.pieces).toString('hex')) {
+        const record = this.#peers.get(address);
+        if (record !== undefined) record.bytes += bytes.length;
+        return { bytes, address };
+      }
+      this.#peers.ban(address, 'sent a NAR that fails its SHA-1');
+      onLie(address);
+      exchange.drop();
+    }
+  }
+
+  #leastBusy(torrent: NarTorrent, asked: ReadonlySet<NarExchange>): NarExchange | undefined {
+    let best: NarExchange | undefined;
+    for (const exchange of this.#exchanges) {
+      if (!exchange.isOpen || asked.has(exchange) || exchange.lacks(torrent.infoHash)) continue;
+      if (best === undefined || exchange.inFlightBytes < best.inFlightBytes) best = exchange;
+    }
+    return best;
+  }
+
+  /** Waits for the first connection, a moment, where one is being made. */
+  async #connected(): Promise<void> {
+    if (this.#connecting.size === 0) return;
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([this.#isReady.promise, new Promise((resolve) => (timer = setTimeout(resolve, CONNECT_MS)))]);
+    clearTimeout(timer);
+  }
+}

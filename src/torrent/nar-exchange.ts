@@ -1,0 +1,210 @@
+import type Wire from 'bittorrent-protocol';
+import type { InfoHash } from '../nix/brands.ts';
+import { refuse } from './wire-guard.ts';
+import { stateOf } from './wire-state.ts';
+
+/**
+ * The extension `nar_exchange` (BEP 10): whole small NARs over the one connection that two members of a cohort have, in
+ * place of a connection and two handshakes for each. Its messages, integers big-endian:
+ *
+ *     1 ASK   <id: 4> <infohash: 20>                 (repeated: several at once)
+ *     2 PART  <id: 4> <size: 4> <offset: 4> <bytes>  (in order; the NAR is whole after `size` bytes)
+ *     3 NONE  <id: 4>                                (not here, or not for you)
+ *
+ * Whoever lacks the extension is served by plain BitTorrent, which is also what larger NARs take.
+ */
+export const EXCHANGE_NAME = 'nar_exchange';
+
+const ASK = 1;
+const PART = 2;
+const NONE = 3;
+const ASK_ENTRY_BYTES = 24;
+const PART_HEAD_BYTES = 13;
+/** A part and its head fit the longest message that is accepted. */
+const PART_BYTES = 112 * 1024;
+/** Questions that a peer may have open; ours are bounded by the lanes of the scheduler. */
+const MAX_OPEN_ASKS = 1024;
+/** Answers on their way to one peer: enough to keep its socket busy. */
+const UNSENT_BYTES = 512 * 1024;
+/** NARs that are looked up and read at a time for one peer: each takes some waits for the disk. */
+const READS = 8;
+/** A peer that was asked and sends nothing for so long is left. */
+const STALL_MS = 5_000;
+
+/** Gives the bytes of a small NAR that may be served, or undefined. */
+export type ServeNar = (infoHash: InfoHash) => Promise<Uint8Array | undefined>;
+
+interface Pending {
+  readonly infoHash: InfoHash;
+  readonly sizeBytes: number;
+  readonly resolve: (bytes: Uint8Array | undefined) => void;
+  bytes: Uint8Array | undefined;
+  received: number;
+}
+
+/** One end of the extension on one connection: asks, and answers what it is asked. */
+export class NarExchange {
+  readonly #wire: Wire;
+  readonly #serve: ServeNar;
+  readonly #pending = new Map<number, Pending>();
+  readonly #asks: { id: number; infoHash: InfoHash }[] = [];
+  readonly #lacks = new Set<InfoHash>();
+  readonly #outbox: Buffer[] = [];
+  #nextId = 1;
+  #reading = 0;
+  #stall: NodeJS.Timeout | undefined;
+  /** Bytes asked for and not yet here. */
+  inFlightBytes = 0;
+
+  constructor(wire: Wire, serve: ServeNar) {
+    this.#wire = wire;
+    this.#serve = serve;
+    stateOf(wire).onRoom = () => this.#answer();
+    wire.once('close', () => this.#end());
+  }
+
+  /** `host:port` of the peer. */
+  get address(): string {
+    return stateOf(this.#wire).address;
+  }
+
+  /** True once the peer has said that it speaks the extension, and while the connection stands. */
+  get isOpen(): boolean {
+    return !this.#wire.destroyed && this.#wire.peerExtendedMapping[EXCHANGE_NAME] !== undefined;
+  }
+
+  /** True where the peer has answered that it has no such NAR. */
+  lacks(infoHash: InfoHash): boolean {
+    return this.#lacks.has(infoHash);
+  }
+
+  /** Asks for a NAR; undefined where the peer lacks it or goes away. Questions of one tick leave together. */
+  ask(infoHash: InfoHash, sizeBytes: number): Promise<Uint8Array | undefined> {
+    const id = this.#nextId++;
+    const entry = Buffer.alloc(ASK_ENTRY_BYTES);
+    entry.writeUInt32BE(id, 0);
+    entry.write(infoHash, 4, 'hex');
+    if (this.#outbox.push(entry) === 1) queueMicrotask(() => this.#sendAsks());
+    this.inFlightBytes += sizeBytes;
+    this.#watch();
+    return new Promise((resolve) => this.#pending.set(id, { infoHash, sizeBytes, resolve, bytes: undefined, received: 0 }));
+  }
+
+  /** Closes the connection; open questions end with undefined. */
+  drop(): void {
+    this.#wire.destroy();
+  }
+
+  /** Takes a message of the peer. What breaks the protocol ends the connection. */
+  receive(message: Uint8Array): void {
+    const bytes = Buffer.from(message.buffer, message.byteOffset, message.length);
+    const kind = bytes[0];
+    if (kind === ASK && (bytes.length - 1) % ASK_ENTRY_BYTES === 0) this.#onAsk(bytes);
+    else if (kind === PART && bytes.length > PART_HEAD_BYTES) this.#onPart(bytes);
+    else if (kind === NONE && bytes.length === 5) this.#onNone(bytes.readUInt32BE(1));
+    else refuse(this.#wire);
+  }
+
+  #sendAsks(): void {
+    const entries = this.#outbox.splice(0);
+    if (this.isOpen) this.#wire.extended(EXCHANGE_NAME, Buffer.concat([Buffer.of(ASK), ...entries]));
+    else this.#end();
+  }
+
+  #onAsk(bytes: Buffer): void {
+    for (let at = 1; at < bytes.length; at += ASK_ENTRY_BYTES) {
+      const infoHash = bytes.toString('hex', at + 4, at + ASK_ENTRY_BYTES) as InfoHash;
+      this.#asks.push({ id: bytes.readUInt32BE(at), infoHash });
+    }
+    if (this.#asks.length > MAX_OPEN_ASKS) refuse(this.#wire);
+    else this.#answer();
+  }
+
+  /** Answers several at a time, as far as the peer reads. */
+  #answer(): void {
+    while (this.isOpen && this.#reading < READS && this.#wire._readableState.buffered < UNSENT_BYTES) {
+      const ask = this.#asks.shift();
+      if (ask === undefined) return;
+      this.#reading++;
+      void this.#serve(ask.infoHash)
+        .catch(() => undefined)
+        .then((nar) => {
+          this.#reading--;
+          if (this.isOpen) this.#send(ask.id, nar);
+          this.#answer();
+        });
+    }
+  }
+
+  #send(id: number, nar: Uint8Array | undefined): void {
+    if (nar === undefined) {
+      const none = Buffer.alloc(5, NONE);
+      none.writeUInt32BE(id, 1);
+      this.#wire.extended(EXCHANGE_NAME, none);
+      return;
+    }
+    for (let offset = 0; offset < nar.length; offset += PART_BYTES) {
+      const part = nar.subarray(offset, offset + PART_BYTES);
+      const head = Buffer.alloc(PART_HEAD_BYTES, PART);
+      head.writeUInt32BE(id, 1);
+      head.writeUInt32BE(nar.length, 5);
+      head.writeUInt32BE(offset, 9);
+      this.#wire.extended(EXCHANGE_NAME, Buffer.concat([head, part]));
+    }
+    stateOf(this.#wire).activeAtMs = performance.now();
+  }
+
+  #onPart(message: Buffer): void {
+    const pending = this.#pending.get(message.readUInt32BE(1));
+    if (pending === undefined) return; // we gave up on it meanwhile
+    const part = message.subarray(PART_HEAD_BYTES);
+    const isNext = message.readUInt32BE(5) === pending.sizeBytes && message.readUInt32BE(9) === pending.received;
+    if (!isNext || pending.received + part.length > pending.sizeBytes) {
+      refuse(this.#wire);
+      return;
+    }
+    pending.bytes ??= Buffer.allocUnsafeSlow(pending.sizeBytes);
+    pending.bytes.set(part, pending.received);
+    pending.received += part.length;
+    this.#watch();
+    if (pending.received === pending.sizeBytes) this.#settle(message.readUInt32BE(1), pending.bytes);
+  }
+
+  #onNone(id: number): void {
+    const pending = this.#pending.get(id);
+    if (pending === undefined) return;
+    this.#lacks.add(pending.infoHash);
+    this.#settle(id, undefined);
+  }
+
+  #settle(id: number, bytes: Uint8Array | undefined): void {
+    const pending = this.#pending.get(id);
+    if (pending === undefined) return;
+    this.#pending.delete(id);
+    this.inFlightBytes -= pending.sizeBytes;
+    if (this.#pending.size === 0) clearTimeout(this.#stall);
+    pending.resolve(bytes);
+  }
+
+  #watch(): void {
+    if (this.#stall === undefined) this.#stall = setTimeout(() => this.drop(), STALL_MS).unref();
+    else this.#stall.refresh();
+  }
+
+  #end(): void {
+    clearTimeout(this.#stall);
+    for (const id of this.#pending.keys()) this.#settle(id, undefined);
+  }
+}
+
+/** Puts the extension on a connection, before its handshake is sent. */
+export function useNarExchange(wire: Wire, serve: ServeNar): NarExchange {
+  let exchange: NarExchange | undefined;
+  function Extension(): object {
+    return { onMessage: (message: Uint8Array) => exchange?.receive(message) };
+  }
+  Extension.prototype.name = EXCHANGE_NAME;
+  wire.use(Extension);
+  exchange = new NarExchange(wire, serve);
+  return exchange;
+}

@@ -1,0 +1,142 @@
+/** Small NARs over the one connection between members of a cohort: real swarms, and peers that break the protocol. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { suite, test, type TestContext } from 'node:test';
+import type { InfoHash } from '../../src/nix/brands.ts';
+import type { NarTorrent } from '../../src/torrent/canonical.ts';
+import type { Swarm } from '../../src/torrent/swarm.ts';
+import { EXTENDED, message, RawPeer, startRawSeed, type RawSeed } from '../support/raw-peer.ts';
+import { makeNar, MIB, peersAt, poisoned, startSeeder, startSwarm } from './swarm-fixture.ts';
+
+const COHORT = 'c'.repeat(40) as InfoHash;
+const EXCHANGE_ID = 7;
+const neverLies = (address: string): void => assert.fail(`${address} is said to lie`);
+
+/** A swarm that meets these members, given by their ports. */
+async function member(t: TestContext, ...ports: readonly number[]): Promise<Swarm> {
+  const swarm = await startSwarm(t);
+  swarm.meet(COHORT);
+  for (const peer of peersAt(swarm, ...ports)) swarm.cohort.addMember(peer);
+  return swarm;
+}
+
+/** A hand-made member that speaks the extension and answers each ASK with what `answer` makes of its id. */
+async function rawMember(t: TestContext, answer: (id: Buffer, peer: RawPeer, exchangeId: number) => void): Promise<RawSeed> {
+  const seed = await startRawSeed(COHORT, (peer) => {
+    peer.extended(0, `d1:md12:nar_exchangei${EXCHANGE_ID}eee`);
+    let theirId = 0;
+    peer.onMessage(({ id, payload }) => {
+      if (id !== EXTENDED) return;
+      const named = /12:nar_exchangei(\d+)e/.exec(payload.toString('latin1'));
+      if (payload[0] === 0) theirId = Number(named?.[1]);
+      else if (payload[0] === EXCHANGE_ID && payload[1] === 1) answer(payload.subarray(2, 6), peer, theirId);
+    });
+  });
+  t.after(() => seed[Symbol.asyncDispose]());
+  return seed;
+}
+
+function part(id: Buffer, sizeBytes: number, offset: number, bytes: Uint8Array): Buffer {
+  const head = Buffer.alloc(8);
+  head.writeUInt32BE(sizeBytes, 0);
+  head.writeUInt32BE(offset, 4);
+  return Buffer.concat([Buffer.of(2), id, head, bytes]);
+}
+
+suite('nar_exchange', () => {
+  test('many NARs come over one connection, those of several parts too', async (t) => {
+    const nars = await Promise.all([100, 70_000, 300_000, MIB, ...Array.from({ length: 40 }, (_, index) => 500 + index)].map((size) => makeNar(t, size)));
+    const seeder = await startSeeder(t, nars.map((nar) => nar.seed));
+    seeder.meet(COHORT);
+    const swarm = await member(t, seeder.port);
+    const found = await Promise.all(nars.map((nar) => swarm.cohort.request(nar.torrent, neverLies)));
+    for (const [index, nar] of nars.entries()) {
+      assert.ok(nar.bytes.equals(found[index]?.bytes ?? Buffer.alloc(0)));
+      assert.equal(found[index]?.address, `127.0.0.1:${seeder.port}`);
+    }
+    assert.equal(seeder.openTorrents, 1, 'the cohort’s own swarm, and no torrent for any NAR');
+  });
+
+  test('a NAR that no member has, or of more than one piece, is not had this way', async (t) => {
+    const large = await makeNar(t, MIB + 1);
+    const absent = await makeNar(t, 1000);
+    const seeder = await startSeeder(t, [large.seed]);
+    seeder.meet(COHORT);
+    const swarm = await member(t, seeder.port);
+    assert.equal(await swarm.cohort.request(absent.torrent, neverLies), undefined);
+    assert.equal(await swarm.cohort.request(large.torrent, neverLies), undefined);
+  });
+
+  test('a member that lacks it does not keep another from sending it', async (t) => {
+    const nar = await makeNar(t, 5000);
+    const empty = await startSeeder(t, []);
+    const full = await startSeeder(t, [nar.seed]);
+    empty.meet(COHORT);
+    full.meet(COHORT);
+    const swarm = await member(t, empty.port, full.port);
+    await swarm.cohort.request((await makeNar(t, 10)).torrent, neverLies); // both connections stand now
+    const found = await swarm.cohort.request(nar.torrent, neverLies);
+    assert.equal(found?.address, `127.0.0.1:${full.port}`);
+  });
+
+  test('a member that sends other bytes is banned by name, and the next one asked', async (t) => {
+    const nar = await makeNar(t, 5000);
+    const liar = await startSeeder(t, [await poisoned(t, nar)]);
+    liar.meet(COHORT);
+    const swarm = await member(t, liar.port);
+    const lies: string[] = [];
+    assert.equal(await swarm.cohort.request(nar.torrent, (address) => lies.push(address)), undefined);
+    assert.deepEqual(lies, [`127.0.0.1:${liar.port}`]);
+    assert.ok(swarm.peers.get(`127.0.0.1:${liar.port}`)?.banned);
+  });
+
+  test('a member that goes away in the middle of an answer ends the question', async (t) => {
+    const nar = await makeNar(t, 5000);
+    const raw = await rawMember(t, (id, peer, exchangeId) => {
+      peer.extended(exchangeId, part(id, 5000, 0, nar.bytes.subarray(0, 1000)));
+      peer.socket.end();
+    });
+    const swarm = await member(t, raw.port);
+    assert.equal(await swarm.cohort.request(nar.torrent, neverLies), undefined);
+  });
+
+  const breaches: Readonly<Record<string, (id: Buffer, torrent: NarTorrent) => Buffer>> = {
+    'another size than the NAR has': (id) => part(id, 0x7fffffff, 0, randomBytes(10)),
+    'a part out of order': (id, torrent) => part(id, torrent.sizeBytes, 1, randomBytes(10)),
+    'more bytes than the size': (id, torrent) => part(id, torrent.sizeBytes, 0, randomBytes(torrent.sizeBytes + 1)),
+    'an unknown kind': (id) => Buffer.concat([Buffer.of(9), id]),
+    'an empty message': () => Buffer.alloc(0),
+    'half a question': (id) => Buffer.concat([Buffer.of(1), id]),
+  };
+  for (const [what, breach] of Object.entries(breaches)) {
+    test(`${what} ends the connection and the question`, async (t) => {
+      const nar = await makeNar(t, 5000);
+      const raw = await rawMember(t, (id, peer, exchangeId) => peer.extended(exchangeId, breach(id, nar.torrent)));
+      const swarm = await member(t, raw.port);
+      assert.equal(await swarm.cohort.request(nar.torrent, neverLies), undefined);
+      await raw.peers[0]?.closed();
+    });
+  }
+
+  test('a peer that asks for thousands of NARs and reads nothing is cut off', async (t) => {
+    const seeder = await startSeeder(t, []);
+    seeder.meet(COHORT);
+    const peer = await RawPeer.connect(seeder.port, COHORT);
+    peer.extended(0, `d1:md12:nar_exchangei${EXCHANGE_ID}eee`);
+    peer.socket.pause();
+    const ask = Buffer.concat([Buffer.of(0, 0, 0, 1), Buffer.from('ab'.repeat(20), 'hex')]);
+    const theirs = /12:nar_exchangei(\d+)e/.exec(peer.messages.map((one) => one.payload.toString('latin1')).join(''));
+    const id = Number(theirs?.[1] ?? 3);
+    peer.socket.resume();
+    peer.socket.write(message(EXTENDED, Buffer.concat([Buffer.of(id, 1), ...Array.from({ length: 1500 }, () => ask)])));
+    await peer.closed();
+  });
+
+  test('what the seeder may not serve is not served here either', async (t) => {
+    const nar = await makeNar(t, 1000);
+    const seeder = await startSwarm(t, { seeds: () => Promise.resolve(undefined) });
+    seeder.meet(COHORT);
+    const swarm = await member(t, seeder.port);
+    assert.equal(await swarm.cohort.request(nar.torrent, neverLies), undefined);
+  });
+});
