@@ -1,9 +1,15 @@
+import PQueue from 'p-queue';
+import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { formatNarInfo, withExtra } from '../nix/narinfo.ts';
+import { storeHashOf } from '../nix/store-path.ts';
 import { Catalogue, entryOf, pendingEntry, type CatalogueEntry } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 import type { NarJob } from './job.ts';
+
+/** Files looked at or written at a time. */
+const CONCURRENCY = 32;
 
 /**
  * Makes what was fetched visible: first waits until the NARs are on the disk, then writes the narinfos, each after
@@ -12,29 +18,52 @@ import type { NarJob } from './job.ts';
  * @param infos in an order in which references come first
  */
 export async function commit(infos: readonly NarInfo[], jobs: readonly NarJob[], store: FileStore): Promise<void> {
+  const queue = new PQueue({ concurrency: CONCURRENCY });
+  const locals = infos.map(asLocal);
   await store.sync();
-  for (const info of infos) {
-    const local = asLocal(info);
-    const kept = await store.readNarInfoOf(info.storePath);
-    if (kept === undefined || formatNarInfo(kept) !== formatNarInfo(local)) await store.writeNarInfo(local);
-  }
+  const present = new Set(await store.listStoreHashes());
+  for (const layer of layersOf(locals))
+    await queue.addAll(layer.map((info) => () => writeUnlessSame(info, present, store)));
+
   const catalogue = await Catalogue.open(store);
   const torrents = new Map(jobs.map((job) => [job.fileHash, job.torrent]));
-  const entries: CatalogueEntry[] = [];
+  const entries = await queue.addAll(locals.map((info) => () => catalogueEntry(info, torrents, catalogue, store)));
+  await catalogue.add(entries.filter((entry) => entry !== undefined));
+}
+
+/** Layers in which every narinfo refers to earlier layers alone (a cycle aside): a layer may be written at once. */
+function layersOf(infos: readonly NarInfo[]): NarInfo[][] {
+  const layers: NarInfo[][] = [];
+  const depths = new Map<string, number>();
   for (const info of infos) {
-    if (info.fileHash === undefined) continue;
-    const local = asLocal(info);
-    const file = await store.statNar(local);
-    if (file === undefined || file.sizeBytes !== info.fileSize) continue;
-    const torrent = torrents.get(info.fileHash);
-    const known = catalogue.byStorePath(info.storePath);
-    if (torrent !== undefined) entries.push(entryOf(torrent, info.storePath, file.mtimeMs, 'fetch'));
-    else if (known?.fileHash !== info.fileHash || known.mtimeMs !== file.mtimeMs) {
-      const nar = { fileHash: info.fileHash, extension: extensionOf(info.compression), ...file };
-      entries.push(pendingEntry(nar, info.storePath, 'fetch'));
-    }
+    const depth = Math.max(-1, ...info.references.map((name) => depths.get(name.slice(0, 32)) ?? -1)) + 1;
+    depths.set(storeHashOf(info.storePath), depth);
+    (layers[depth] ??= []).push(info);
   }
-  await catalogue.add(entries);
+  return layers;
+}
+
+async function writeUnlessSame(info: NarInfo, present: ReadonlySet<StoreHash>, store: FileStore): Promise<void> {
+  const kept = present.has(storeHashOf(info.storePath)) ? await store.readNarInfoOf(info.storePath) : undefined;
+  if (kept === undefined || formatNarInfo(kept) !== formatNarInfo(info)) await store.writeNarInfo(info);
+}
+
+/** What the catalogue is to say of a path's NAR, or undefined where it says so already or the NAR is not here. */
+async function catalogueEntry(
+  info: NarInfo,
+  torrents: ReadonlyMap<string, NarJob['torrent']>,
+  catalogue: Catalogue,
+  store: FileStore,
+): Promise<CatalogueEntry | undefined> {
+  const { storePath, fileHash, fileSize, compression } = info;
+  if (fileHash === undefined) return undefined;
+  const file = await store.statNar(info);
+  if (file === undefined || file.sizeBytes !== fileSize) return undefined;
+  const torrent = torrents.get(fileHash);
+  if (torrent !== undefined) return entryOf(torrent, storePath, file.mtimeMs, 'fetch');
+  const known = catalogue.byStorePath(storePath);
+  if (known?.fileHash === fileHash && known.mtimeMs === file.mtimeMs) return undefined;
+  return pendingEntry({ fileHash, extension: extensionOf(compression), ...file }, storePath, 'fetch');
 }
 
 /** The narinfo as this store has it: its own name for the NAR, and none of a hash map's fields. */

@@ -4,7 +4,6 @@ import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { assertTrusted, type PublicKey } from '../nix/signature.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { HttpClient } from './http/client.ts';
-import { redactUrl } from './http/failure.ts';
 import type { Upstream } from './http/upstream.ts';
 import type { FindNarInfo } from './closure.ts';
 
@@ -61,7 +60,7 @@ export function storeSource(store: FileStore): NarInfoSource {
 /** The narinfos of an HTTP binary cache. */
 export function upstreamSource(upstream: Upstream, http: HttpClient, retries?: number): NarInfoSource {
   return {
-    name: redactUrl(upstream.url),
+    name: upstream.name,
     async find(hash, signal) {
       const bytes = await http.getBytes(upstream.narInfoUrl(hash), { maxBytes: MAX_NARINFO_BYTES, signal, retries });
       return bytes === undefined ? undefined : parseNarInfo(new TextDecoder().decode(bytes));

@@ -16,6 +16,16 @@ export interface Patience {
 const PEERS_AT_ONCE = 4;
 const LOOK_EVERY_MS = 250;
 
+/** What a NAR's way through the peers depends on. */
+interface PeerContext {
+  readonly network: Network;
+  readonly observer: JobObserver;
+  readonly patience: () => Patience;
+  /** Another source takes it from here. */
+  readonly handOver: AbortSignal;
+  readonly signal: AbortSignal;
+}
+
 /** `complete`: every piece is there. `given up`: what is missing has to come from elsewhere. */
 export type PeerOutcome = 'complete' | 'given up';
 
@@ -28,13 +38,7 @@ export type PeerOutcome = 'complete' | 'given up';
 export async function fetchFromPeers(
   job: NarJob & { readonly torrent: NonNullable<NarJob['torrent']> },
   partial: PartialNar,
-  context: {
-    network: Network;
-    observer: JobObserver;
-    patience: () => Patience;
-    handOver: AbortSignal;
-    signal: AbortSignal;
-  },
+  context: PeerContext,
 ): Promise<PeerOutcome> {
   const { network, observer, signal, handOver } = context;
   if (partial.missing().length === 0) return 'complete';
@@ -87,9 +91,13 @@ export async function fetchFromPeers(
 async function fetchOverExchange(
   job: NarJob & { readonly torrent: NonNullable<NarJob['torrent']> },
   partial: PartialNar,
-  { network, observer, signal }: { network: Network; observer: JobObserver; signal: AbortSignal },
+  { network, observer, patience, handOver, signal }: PeerContext,
 ): Promise<boolean> {
-  const found = await network.swarm.cohort.request(job.torrent, (address) => tellLie(observer, address, job));
+  const found = await network.swarm.cohort.request(job.torrent, {
+    onLie: (address) => tellLie(observer, address, job),
+    patienceMs: patience().firstByteMs,
+    signal: AbortSignal.any([signal, handOver]),
+  });
   signal.throwIfAborted();
   if (found === undefined) return false;
   observer.onBytes('peers', found.address, found.bytes.length);

@@ -110,7 +110,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
 
   progress.totalNars = plan.jobs.length + plan.unsized.length;
   progress.totalBytes = plan.jobBytes;
-  const found = await fetchUnsized(plan.unsized, { ...context, upstreams: options.upstreams });
+  const found = await fetchUnsized(plan.unsized, { ...context, ...options });
   const scheduler = new Scheduler({
     store,
     session,

@@ -51,7 +51,7 @@ interface Task {
   partial: PartialNar | undefined;
   peersTried: boolean;
   attempts: number;
-  /** How often each upstream, by its URL, sent wrong bytes of this NAR. */
+  /** How often each upstream, by its name, sent wrong bytes of this NAR. */
   readonly lies: Map<string, number>;
 }
 
@@ -280,7 +280,7 @@ export class Scheduler {
 
   #blame({ lies }: Task, origins: string): void {
     const liars = origins.split(', ');
-    for (const { url } of this.#options.upstreams) if (liars.includes(url)) lies.set(url, (lies.get(url) ?? 0) + 1);
+    for (const { name } of this.#options.upstreams) if (liars.includes(name)) lies.set(name, (lies.get(name) ?? 0) + 1);
   }
 
   /** Where the NAR of a job lies once it is verified. */

@@ -11,6 +11,7 @@ import { hashContents } from '../store/nar-hash.ts';
 import type { PartialSession } from '../store/session.ts';
 import { storeError } from '../store/store-error.ts';
 import { extensionOf } from '../torrent/canonical.ts';
+import type { RateLimit } from '../torrent/rate-limit.ts';
 import type { HttpClient } from './http/client.ts';
 import type { Upstream } from './http/upstream.ts';
 import type { Progress } from './report.ts';
@@ -29,6 +30,7 @@ export async function fetchUnsized(
     session: PartialSession;
     http: HttpClient;
     upstreams: readonly Upstream[];
+    limit?: RateLimit | undefined;
     progress: Progress;
     signal: AbortSignal;
   },
@@ -63,7 +65,7 @@ export async function fetchUnsized(
 async function fetchOne(
   info: NarInfo,
   upstream: Upstream,
-  context: { store: FileStore; session: PartialSession; http: HttpClient; progress: Progress; signal: AbortSignal },
+  context: Parameters<typeof fetchUnsized>[1],
 ): Promise<NarInfo> {
   const path = context.session.path(`${storeHashOf(info.storePath)}.unsized`);
   const sha256 = createHash('sha256');
@@ -76,8 +78,9 @@ async function fetchOne(
       sink: async (bytes) => {
         sha256.update(bytes);
         fileSize += bytes.length;
-        context.progress.onBytes('upstream', upstream.url, bytes.length);
+        context.progress.onBytes('upstream', upstream.name, bytes.length);
         await handle.write(bytes).catch((error: unknown) => Promise.reject(storeError(error, path)));
+        await context.limit?.pace(bytes.length, context.signal);
       },
     });
   } finally {
@@ -89,7 +92,7 @@ async function fetchOne(
     await unlink(path);
     throw new NarswarmError(
       'HASH_MISMATCH',
-      `${upstream.url} sent a NAR of ${info.storePath} with other contents than were signed`,
+      `${upstream.name} sent a NAR of ${info.storePath} with other contents than were signed`,
       { facts: { path: info.storePath } },
     );
   }

@@ -19,9 +19,9 @@ export class UpstreamOrder {
     this.#upstreams = upstreams;
   }
 
-  /** @param lies how often each upstream, by its URL, sent wrong bytes of the NAR */
+  /** @param lies how often each upstream, by its name, sent wrong bytes of the NAR */
   of(lies: ReadonlyMap<string, number>): Upstream[] {
-    const count = (upstream: Upstream): number => lies.get(upstream.url) ?? 0;
+    const count = (upstream: Upstream): number => lies.get(upstream.name) ?? 0;
     const rank = (upstream: Upstream): number => count(upstream) * 2 + (this.#failing.has(upstream) ? 1 : 0);
     return this.#upstreams.filter((one) => count(one) < MAX_LIES).toSorted((a, b) => rank(a) - rank(b));
   }
@@ -84,7 +84,7 @@ async function fetchFrom(
   const { http, observer, limit, signal, retries } = context;
   const transfer = async (url: string): Promise<void> => {
     for (const { from, to } of partial.missing()) {
-      const writer = new BlockWriter(partial, from, upstream.url);
+      const writer = new BlockWriter(partial, from, upstream.name);
       await http.download(url, {
         offset: from,
         end: to,
@@ -92,7 +92,7 @@ async function fetchFrom(
         signal,
         retries,
         sink: async (bytes) => {
-          observer.onBytes('upstream', upstream.url, bytes.length);
+          observer.onBytes('upstream', upstream.name, bytes.length);
           await writer.write(bytes);
           await limit.pace(bytes.length, signal);
         },
@@ -118,9 +118,9 @@ async function ownUrlOf(
 ): Promise<string> {
   const own = await upstreamSource(upstream, http).find(storeHashOf(job.info.storePath), signal);
   if (own === undefined || own.fileHash !== job.fileHash || own.url === job.info.url) {
-    throw new NarswarmError('NAR_UNAVAILABLE', `${upstream.url} does not hold the NAR of ${job.info.storePath}`, {
+    throw new NarswarmError('NAR_UNAVAILABLE', `${upstream.name} does not hold the NAR of ${job.info.storePath}`, {
       cause,
-      facts: { path: job.info.storePath, upstream: upstream.url },
+      facts: { path: job.info.storePath, upstream: upstream.name },
     });
   }
   return upstream.narUrl(own.url);

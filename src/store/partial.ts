@@ -9,6 +9,7 @@ import { storeError, systemCode } from './store-error.ts';
 /** Where the bytes of a piece came from: named when they turn out to be wrong. */
 export type Origin = string;
 
+const EARLIER_RUN: Origin = 'an earlier run';
 const READ_BYTES = 1 << 20;
 /** A NAR up to this size waits in memory: one file is written, once, when it is known to be good. */
 const MEMORY_BYTES = 1 << 20;
@@ -32,8 +33,11 @@ export class PartialNar implements AsyncDisposable {
   readonly #fileHash: FileHash;
   readonly #torrent: NarTorrent | undefined;
   readonly #pieceBytes: number;
-  /** Bytes held of each piece; pieces are written whole by peers, from the front by HTTP. */
-  readonly #held: Uint32Array;
+  /**
+   * Bytes held of each piece; pieces are written whole by peers, from the front by HTTP. Not 32 bits wide: without a
+   * torrent the whole NAR is one piece.
+   */
+  readonly #held: Float64Array;
   readonly #origins: (Origin | undefined)[];
   /** The bytes of a small NAR; allocated when the first ones come, so that a NAR that waits costs nothing. */
   #memory: Uint8Array | undefined;
@@ -48,7 +52,7 @@ export class PartialNar implements AsyncDisposable {
     this.#torrent = torrent;
     this.#pieceBytes = torrent?.pieceLength ?? sizeBytes;
     const pieces = Math.max(1, Math.ceil(sizeBytes / this.#pieceBytes));
-    this.#held = new Uint32Array(pieces);
+    this.#held = new Float64Array(pieces);
     this.#origins = Array.from({ length: pieces });
   }
 
@@ -117,16 +121,22 @@ export class PartialNar implements AsyncDisposable {
   /**
    * Writes bytes that an HTTP server sent, in chunks that follow each other. They go on from what a stretch of
    * {@link missing} starts with.
+   *
+   * @throws SIZE_MISMATCH, before anything is written, where they reach beyond the NAR; STORE_FULL, STORE_UNWRITABLE
    */
   async write(offset: number, chunks: readonly Uint8Array[], origin: Origin): Promise<void> {
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    if (offset < 0 || offset + length > this.sizeBytes) {
+      const what = `${origin} sent bytes ${offset} to ${offset + length} of a NAR of ${this.sizeBytes} bytes`;
+      throw new NarswarmError('SIZE_MISMATCH', what, { facts: { path: this.path, origin } });
+    }
     await this.#write(offset, chunks, length);
     for (let at = offset; at < offset + length;) {
       const index = Math.floor(at / this.#pieceBytes);
       const start = index * this.#pieceBytes;
       const end = Math.min(start + this.#lengthOf(index), offset + length);
+      this.#origins[index] = this.#held[index] === 0 ? origin : joined(this.#origins[index], origin);
       this.#held[index] = Math.max(this.#held[index] ?? 0, end - start);
-      this.#origins[index] = origin;
       at = end;
     }
   }
@@ -217,7 +227,7 @@ export class PartialNar implements AsyncDisposable {
 
   /** A full disk takes a part before it refuses the rest. */
   async #writeRest(offset: number, bytes: Uint8Array, written: number): Promise<void> {
-    for (let done = written; done < bytes.length; ) {
+    for (let done = written; done < bytes.length;) {
       const { bytesWritten } = await this.#open().write(bytes, done, bytes.length - done, offset + done);
       done += bytesWritten;
     }
@@ -253,13 +263,14 @@ export class PartialNar implements AsyncDisposable {
   async #recover(fileBytes: number): Promise<void> {
     if (this.#torrent === undefined) {
       this.#held[0] = fileBytes;
+      this.#origins[0] = EARLIER_RUN;
       return;
     }
     for (let index = 0; index < this.#held.length; index++) {
       if (index * this.#pieceBytes + this.#lengthOf(index) > fileBytes) break;
       if (await this.#fits(index)) {
         this.#held[index] = this.#lengthOf(index);
-        this.#origins[index] = 'an earlier run';
+        this.#origins[index] = EARLIER_RUN;
       }
     }
   }
@@ -277,7 +288,7 @@ export class PartialNar implements AsyncDisposable {
     const bad: number[] = [];
     for (let index = 0; index < this.#held.length; index++) if (!(await this.#fits(index))) bad.push(index);
     const mapLied = this.#torrent !== undefined && bad.length === 0;
-    const origins = [...new Set(bad.map((index) => this.#origins[index] ?? 'an earlier run'))].join(', ');
+    const origins = [...new Set(bad.map((index) => this.#origins[index] ?? EARLIER_RUN))].join(', ');
     if (mapLied || this.#torrent === undefined) this.reset();
     else {
       for (const index of bad) this.#held[index] = 0;
@@ -292,6 +303,12 @@ export class PartialNar implements AsyncDisposable {
       },
     );
   }
+}
+
+/** The origins of a piece that several have sent parts of, each once. */
+function joined(before: Origin | undefined, origin: Origin): Origin {
+  if (before === undefined || before.split(', ').includes(origin)) return before ?? origin;
+  return `${before}, ${origin}`;
 }
 
 /** A file that an earlier run made for a larger NAR is cut; asking costs less than cutting. */

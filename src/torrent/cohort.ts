@@ -52,11 +52,14 @@ export class Cohort {
 
   /**
    * Asks the members for a NAR of one piece, one after another, the least busy first. A member that sends other bytes
-   * is banned.
+   * is banned, one that sends nothing for `patienceMs` is passed over.
    *
    * @returns its bytes, whose SHA-1 fits the torrent, and who sent them; undefined where no member has it
    */
-  async request(torrent: NarTorrent, onLie: (address: string) => void): Promise<{ bytes: Uint8Array; address: string } | undefined> {
+  async request(
+    torrent: NarTorrent,
+    options: { onLie: (address: string) => void; patienceMs: number; signal: AbortSignal },
+  ): Promise<{ bytes: Uint8Array; address: string } | undefined> {
     if (torrent.pieces.length !== PIECE_HASH_BYTES) return undefined;
     if (this.#exchanges.size === 0) await this.#connected();
     const asked = new Set<NarExchange>();
@@ -64,8 +67,11 @@ export class Cohort {
       const exchange = this.#leastBusy(torrent, asked);
       if (exchange === undefined) return undefined;
       asked.add(exchange);
-      const bytes = await exchange.ask(torrent.infoHash, torrent.sizeBytes);
-      if (bytes === undefined) continue;
+      const bytes = await exchange.ask(torrent.infoHash, torrent.sizeBytes, options);
+      if (bytes === undefined) {
+        if (options.signal.aborted) return undefined;
+        continue;
+      }
       const { address } = exchange;
       if (hash('sha1', bytes, 'hex') === Buffer.from(torrent.pieces).toString('hex')) {
         const record = this.#peers.get(address);
@@ -73,7 +79,7 @@ export class Cohort {
         return { bytes, address };
       }
       this.#peers.ban(address, 'sent a NAR that fails its SHA-1');
-      onLie(address);
+      options.onLie(address);
       exchange.drop();
     }
   }

@@ -28,8 +28,9 @@ const MAX_OPEN_ASKS = 1024;
 const UNSENT_BYTES = 512 * 1024;
 /** NARs that are looked up and read at a time for one peer: each takes some waits for the disk. */
 const READS = 8;
-/** A peer that was asked and sends nothing for so long is left. */
+/** A peer that was asked and sends nothing for so long is not waited for, whoever is asking. */
 const STALL_MS = 5_000;
+const LOOK_EVERY_MS = 250;
 
 /** Gives the bytes of a small NAR that may be served, or undefined. */
 export type ServeNar = (infoHash: InfoHash) => Promise<Uint8Array | undefined>;
@@ -52,7 +53,7 @@ export class NarExchange {
   readonly #outbox: Buffer[] = [];
   #nextId = 1;
   #reading = 0;
-  #stall: NodeJS.Timeout | undefined;
+  #lastByteAtMs = 0;
   /** Bytes asked for and not yet here. */
   inFlightBytes = 0;
 
@@ -78,16 +79,29 @@ export class NarExchange {
     return this.#lacks.has(infoHash);
   }
 
-  /** Asks for a NAR; undefined where the peer lacks it or goes away. Questions of one tick leave together. */
-  ask(infoHash: InfoHash, sizeBytes: number): Promise<Uint8Array | undefined> {
+  /**
+   * Asks for a NAR; undefined where the peer lacks it or goes away. A peer that sends nothing at all for `patienceMs` is
+   * left, so that it holds up one NAR and not each. Questions of one tick leave together.
+   */
+  ask(infoHash: InfoHash, sizeBytes: number, options: { patienceMs: number; signal: AbortSignal }): Promise<Uint8Array | undefined> {
     const id = this.#nextId++;
     const entry = Buffer.alloc(ASK_ENTRY_BYTES);
     entry.writeUInt32BE(id, 0);
     entry.write(infoHash, 4, 'hex');
     if (this.#outbox.push(entry) === 1) queueMicrotask(() => this.#sendAsks());
     this.inFlightBytes += sizeBytes;
-    this.#watch();
-    return new Promise((resolve) => this.#pending.set(id, { infoHash, sizeBytes, resolve, bytes: undefined, received: 0 }));
+    if (this.#pending.size === 0) this.#lastByteAtMs = performance.now();
+    const { promise, resolve } = Promise.withResolvers<Uint8Array | undefined>();
+    const timer = setInterval(() => {
+      if (performance.now() - this.#lastByteAtMs > Math.min(options.patienceMs, STALL_MS)) this.drop();
+    }, LOOK_EVERY_MS);
+    const giveUp = (): void => this.#settle(id, undefined);
+    options.signal.addEventListener('abort', giveUp, { once: true });
+    this.#pending.set(id, { infoHash, sizeBytes, resolve, bytes: undefined, received: 0 });
+    return promise.finally(() => {
+      clearInterval(timer);
+      options.signal.removeEventListener('abort', giveUp);
+    });
   }
 
   /** Closes the connection; open questions end with undefined. */
@@ -166,7 +180,7 @@ export class NarExchange {
     pending.bytes ??= Buffer.allocUnsafeSlow(pending.sizeBytes);
     pending.bytes.set(part, pending.received);
     pending.received += part.length;
-    this.#watch();
+    this.#lastByteAtMs = performance.now();
     if (pending.received === pending.sizeBytes) this.#settle(message.readUInt32BE(1), pending.bytes);
   }
 
@@ -182,17 +196,10 @@ export class NarExchange {
     if (pending === undefined) return;
     this.#pending.delete(id);
     this.inFlightBytes -= pending.sizeBytes;
-    if (this.#pending.size === 0) clearTimeout(this.#stall);
     pending.resolve(bytes);
   }
 
-  #watch(): void {
-    if (this.#stall === undefined) this.#stall = setTimeout(() => this.drop(), STALL_MS).unref();
-    else this.#stall.refresh();
-  }
-
   #end(): void {
-    clearTimeout(this.#stall);
     for (const id of this.#pending.keys()) this.#settle(id, undefined);
   }
 }

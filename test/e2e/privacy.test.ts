@@ -7,6 +7,12 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { zstdDecompressSync } from 'node:zlib';
 import type { MadeClosure } from '../../src/demo/closure.ts';
+import { parsePublisherAddress } from '../../src/index/address.ts';
+import { cohortInfoHash } from '../../src/index/cohort-key.ts';
+import { hashNar } from '../../src/store/hash-nar.ts';
+import { extensionOf, narTorrent } from '../../src/torrent/canonical.ts';
+import { parseEndpoint } from '../../src/torrent/endpoint.ts';
+import { Swarm } from '../../src/torrent/swarm.ts';
 import { answersHandshake, untilServed } from '../support/handshake.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 import { ALONE, Lab, mirrorOf, readNarInfos } from '../support/lab.ts';
@@ -64,6 +70,29 @@ describe('what is served', () => {
     assert.deepEqual(await answers(ready['port'], await infoHashes(made.cacheDir, /lab/)), [true, true, true, true]);
     assert.deepEqual(await answers(ready['port'], await infoHashes(secret.cacheDir, /secret/)), [false, false]);
     await process.stop();
+  });
+
+  test('a member of the cohort gets no more than a stranger', async () => {
+    const publisher = await lab.publisher({ ...made, cacheDir: store }, ALONE);
+    const { publicKey, salt } = parsePublisherAddress(publisher.address);
+    const member = lab.use(await Swarm.listen({ host: '127.0.0.1' }));
+    member.meet(cohortInfoHash(publicKey, salt));
+    member.cohort.addMember(member.peers.add(parseEndpoint(publisher.peer)));
+    const asked = async (cacheDir: string, name: RegExp): Promise<boolean[]> => {
+      const infos = [...(await readNarInfos(cacheDir)).values()].filter(({ storePath }) => name.test(storePath));
+      const files = await Promise.all(
+        infos.map(async (info) => ({ info, hashes: await hashNar(join(cacheDir, info.url)) })),
+      );
+      const answers: boolean[] = [];
+      for (const { info, hashes } of files) {
+        assert.ok(hashes !== undefined);
+        const torrent = narTorrent({ ...hashes, extension: extensionOf(info.compression) });
+        answers.push((await member.cohort.request(torrent, () => undefined)) !== undefined);
+      }
+      return answers;
+    };
+    assert.deepEqual(await asked(made.cacheDir, /lab/), [true, true, true, true]);
+    assert.deepEqual(await asked(secret.cacheDir, /secret/), [false, false]);
   });
 
   test('publishing a root serves its closure, and not what lies beside it, signed or not', async () => {

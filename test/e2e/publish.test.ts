@@ -124,7 +124,7 @@ describe('publishing', () => {
     const aside = lab.path('nar');
     await rename(nar, aside);
     const what = ['--store', dir, '--trusted-public-key', made.publicKey, '--key', lab.path('key')];
-    const { process, ready } = await lab.service(['publish', ...what, '--valid-for', '4s', ...ALONE]);
+    const { process, ready } = await lab.service(['publish', ...what, '--valid-for', '6s', ...ALONE]);
     const first = await process.event('built');
     assert.equal(first['records'], 5);
     await rename(aside, nar);

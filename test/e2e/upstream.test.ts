@@ -64,6 +64,16 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     assert.equal(new Set(urls).size, urls.length, 'one request a path and one a NAR');
   });
 
+  test('passwords in the address of a cache are used and never shown', async () => {
+    const cache = await cacheWith({ kind: 'corrupt', match: new RegExp(large.url), afterBytes: 1000, times: 1 });
+    const secret = { url: cache.url.replace('//', '//user:hush@') };
+    const store = await lab.folder('store');
+    const run = await fetchFrom(store, [secret]);
+    await succeeds(run, store);
+    assert.doesNotMatch(run.stdout, /hush/);
+    assert.ok(run.events.some(({ event }) => event === 'warning'));
+  });
+
   test('takes caches and keys from the configuration of Nix where none are given', async () => {
     const store = await lab.folder('store');
     const cache = await cacheWith();
@@ -197,6 +207,8 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     const dir = await altered(({ fileHash: _hash, fileSize: _size, ...info }) => info);
     const cache = lab.use(await startHttpCache(dir));
     await succeeds(await fetchFrom(store, [cache]), store);
+    const slow = await fetchFrom(await lab.folder('store'), [cache], '--max-download-rate', '800kB/s');
+    assert.ok(Number(slow.event('done')['durationMs']) >= (totalBytes / 800_000 - 1) * 1000, 'the rate holds here too');
     const kept = await readNarInfos(store);
     const info = kept.get(large.storePath.slice('/nix/store/'.length).slice(0, 32));
     assert.deepEqual([info?.fileHash, info?.fileSize], [large.fileHash, large.fileSize]);

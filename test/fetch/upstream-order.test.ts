@@ -28,13 +28,13 @@ test('one that fails comes last, until it delivers again', () => {
 test('one that lied about a NAR comes after those that fail, and is not asked for it a third time', () => {
   const order = new UpstreamOrder([A, B]);
   order.note(B, new NarswarmError('HTTP_FAILED', ''));
-  assert.deepEqual(order.of(new Map([[A.url, 1]])), [B, A]);
-  assert.deepEqual(order.of(new Map([[A.url, 2]])), [B]);
+  assert.deepEqual(order.of(new Map([[A.name, 1]])), [B, A]);
+  assert.deepEqual(order.of(new Map([[A.name, 2]])), [B]);
   assert.deepEqual(
     order.of(
       new Map([
-        [A.url, 2],
-        [B.url, 2],
+        [A.name, 2],
+        [B.name, 2],
       ]),
     ),
     [],

@@ -128,7 +128,9 @@ test('two processes that add at once lose nothing', { timeout: 60_000 }, async (
 test('tells where it cannot write', async (t) => {
   const store = await filledStore(t);
   const entry = await entryFor(store, LEAF);
-  const catalogue = new Catalogue(Object.create(store, { stateDir: { value: '/proc/none' } }) as typeof store);
+  const catalogue = new Catalogue(
+    Object.create(store, { stateDir: { value: join(store.dir, 'nix-cache-info', 'below-a-file') } }) as typeof store,
+  );
   await assert.rejects(catalogue.add([entry]), { code: 'STORE_UNWRITABLE' });
 });
 

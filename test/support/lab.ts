@@ -57,8 +57,8 @@ export class CliProcess implements AsyncDisposable {
 
   constructor(args: readonly string[], env: Readonly<Record<string, string>>, options: ProcessOptions = {}) {
     const startedAtMs = performance.now();
-    const [file = process.execPath, ...before] = [...(options.wrapper ?? []), process.execPath];
-    this.#child = spawn(file, [...before, MAIN, ...args], {
+    const [file, ...before] = [...(options.wrapper ?? []), process.execPath];
+    this.#child = spawn(file ?? process.execPath, [...before, MAIN, ...args], {
       env: { ...env, ...options.env },
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });

@@ -10,7 +10,11 @@ import { makeNar, MIB, peersAt, poisoned, startSeeder, startSwarm } from './swar
 
 const COHORT = 'c'.repeat(40) as InfoHash;
 const EXCHANGE_ID = 7;
-const neverLies = (address: string): void => assert.fail(`${address} is said to lie`);
+const ASKING = {
+  onLie: (address: string): void => assert.fail(`${address} is said to lie`),
+  patienceMs: 10_000,
+  signal: new AbortController().signal,
+};
 
 /** A swarm that meets these members, given by their ports. */
 async function member(t: TestContext, ...ports: readonly number[]): Promise<Swarm> {
@@ -21,7 +25,10 @@ async function member(t: TestContext, ...ports: readonly number[]): Promise<Swar
 }
 
 /** A hand-made member that speaks the extension and answers each ASK with what `answer` makes of its id. */
-async function rawMember(t: TestContext, answer: (id: Buffer, peer: RawPeer, exchangeId: number) => void): Promise<RawSeed> {
+async function rawMember(
+  t: TestContext,
+  answer: (id: Buffer, peer: RawPeer, exchangeId: number) => void,
+): Promise<RawSeed> {
   const seed = await startRawSeed(COHORT, (peer) => {
     peer.extended(0, `d1:md12:nar_exchangei${EXCHANGE_ID}eee`);
     let theirId = 0;
@@ -45,11 +52,18 @@ function part(id: Buffer, sizeBytes: number, offset: number, bytes: Uint8Array):
 
 suite('nar_exchange', () => {
   test('many NARs come over one connection, those of several parts too', async (t) => {
-    const nars = await Promise.all([100, 70_000, 300_000, MIB, ...Array.from({ length: 40 }, (_, index) => 500 + index)].map((size) => makeNar(t, size)));
-    const seeder = await startSeeder(t, nars.map((nar) => nar.seed));
+    const nars = await Promise.all(
+      [100, 70_000, 300_000, MIB, ...Array.from({ length: 40 }, (_, index) => 500 + index)].map((size) =>
+        makeNar(t, size),
+      ),
+    );
+    const seeder = await startSeeder(
+      t,
+      nars.map((nar) => nar.seed),
+    );
     seeder.meet(COHORT);
     const swarm = await member(t, seeder.port);
-    const found = await Promise.all(nars.map((nar) => swarm.cohort.request(nar.torrent, neverLies)));
+    const found = await Promise.all(nars.map((nar) => swarm.cohort.request(nar.torrent, ASKING)));
     for (const [index, nar] of nars.entries()) {
       assert.ok(nar.bytes.equals(found[index]?.bytes ?? Buffer.alloc(0)));
       assert.equal(found[index]?.address, `127.0.0.1:${seeder.port}`);
@@ -63,8 +77,8 @@ suite('nar_exchange', () => {
     const seeder = await startSeeder(t, [large.seed]);
     seeder.meet(COHORT);
     const swarm = await member(t, seeder.port);
-    assert.equal(await swarm.cohort.request(absent.torrent, neverLies), undefined);
-    assert.equal(await swarm.cohort.request(large.torrent, neverLies), undefined);
+    assert.equal(await swarm.cohort.request(absent.torrent, ASKING), undefined);
+    assert.equal(await swarm.cohort.request(large.torrent, ASKING), undefined);
   });
 
   test('a member that lacks it does not keep another from sending it', async (t) => {
@@ -74,8 +88,8 @@ suite('nar_exchange', () => {
     empty.meet(COHORT);
     full.meet(COHORT);
     const swarm = await member(t, empty.port, full.port);
-    await swarm.cohort.request((await makeNar(t, 10)).torrent, neverLies); // both connections stand now
-    const found = await swarm.cohort.request(nar.torrent, neverLies);
+    await swarm.cohort.request((await makeNar(t, 10)).torrent, ASKING); // both connections stand now
+    const found = await swarm.cohort.request(nar.torrent, ASKING);
     assert.equal(found?.address, `127.0.0.1:${full.port}`);
   });
 
@@ -85,7 +99,7 @@ suite('nar_exchange', () => {
     liar.meet(COHORT);
     const swarm = await member(t, liar.port);
     const lies: string[] = [];
-    assert.equal(await swarm.cohort.request(nar.torrent, (address) => lies.push(address)), undefined);
+    assert.equal(await swarm.cohort.request(nar.torrent, { ...ASKING, onLie: (address) => lies.push(address) }), undefined);
     assert.deepEqual(lies, [`127.0.0.1:${liar.port}`]);
     assert.ok(swarm.peers.get(`127.0.0.1:${liar.port}`)?.banned);
   });
@@ -97,7 +111,23 @@ suite('nar_exchange', () => {
       peer.socket.end();
     });
     const swarm = await member(t, raw.port);
-    assert.equal(await swarm.cohort.request(nar.torrent, neverLies), undefined);
+    assert.equal(await swarm.cohort.request(nar.torrent, ASKING), undefined);
+  });
+
+  test('a member that never answers is left after a while, and the next one asked', async (t) => {
+    const nar = await makeNar(t, 5000);
+    const silent = await rawMember(t, () => undefined);
+    const swarm = await member(t, silent.port);
+    assert.equal(await swarm.cohort.request(nar.torrent, { ...ASKING, patienceMs: 300 }), undefined);
+    await silent.peers[0]?.closed();
+  });
+
+  test('a question that is no longer wanted ends at once', async (t) => {
+    const nar = await makeNar(t, 5000);
+    const stop = new AbortController();
+    const silent = await rawMember(t, () => stop.abort());
+    const swarm = await member(t, silent.port);
+    assert.equal(await swarm.cohort.request(nar.torrent, { ...ASKING, signal: stop.signal }), undefined);
   });
 
   const breaches: Readonly<Record<string, (id: Buffer, torrent: NarTorrent) => Buffer>> = {
@@ -113,7 +143,7 @@ suite('nar_exchange', () => {
       const nar = await makeNar(t, 5000);
       const raw = await rawMember(t, (id, peer, exchangeId) => peer.extended(exchangeId, breach(id, nar.torrent)));
       const swarm = await member(t, raw.port);
-      assert.equal(await swarm.cohort.request(nar.torrent, neverLies), undefined);
+      assert.equal(await swarm.cohort.request(nar.torrent, ASKING), undefined);
       await raw.peers[0]?.closed();
     });
   }
@@ -137,6 +167,6 @@ suite('nar_exchange', () => {
     const seeder = await startSwarm(t, { seeds: () => Promise.resolve(undefined) });
     seeder.meet(COHORT);
     const swarm = await member(t, seeder.port);
-    assert.equal(await swarm.cohort.request(nar.torrent, neverLies), undefined);
+    assert.equal(await swarm.cohort.request(nar.torrent, ASKING), undefined);
   });
 });

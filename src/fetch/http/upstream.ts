@@ -6,6 +6,8 @@ import { redactUrl } from './failure.ts';
 export interface Upstream {
   /** Without a trailing slash, query and fragment; with the credentials it was given. Redact before showing it. */
   readonly url: string;
+  /** The same as people may see it, without user and password. */
+  readonly name: string;
   narInfoUrl(storeHash: string): string;
   /** Address of a narinfo's `URL:` field. Throws NARINFO_INVALID unless it lies strictly below the cache. */
   narUrl(relative: string): string;
@@ -33,6 +35,7 @@ export function parseUpstream(text: string): Upstream {
   const url = parsed.href.replace(/\/+$/, '');
   return {
     url,
+    name: redactUrl(url).replace(/\/+$/, ''),
     narInfoUrl: (storeHash) => `${url}/${storeHash}.narinfo`,
     narUrl: (relative) => `${url}/${checkRelative(relative, url)}`,
   };

@@ -1,0 +1,305 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { access, mkdtemp, open, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import * as fc from 'fast-check';
+import { isNarswarmError } from '../../src/errors.ts';
+import { fileHashOf } from '../../src/nix/hash.ts';
+import { PartialNar, type Range } from '../../src/store/partial.ts';
+import { torrentOf } from '../torrent/swarm-fixture.ts';
+import { tempDir } from './store-fixture.ts';
+
+const MIB = 1024 * 1024;
+
+interface Case {
+  readonly bytes: Buffer;
+  readonly path: string;
+  readonly target: string;
+  open(options?: { pieceless?: boolean }): Promise<PartialNar>;
+  piece(index: number): Buffer;
+}
+
+/** A NAR that is to come; above 1 MiB it is in a file from the first byte on. */
+async function prepare(t: TestContext, sizeBytes: number, dir?: string): Promise<Case> {
+  const bytes = randomBytes(sizeBytes);
+  const torrent = torrentOf(bytes);
+  const folder = dir ?? (await tempDir(t));
+  const path = join(folder, 'partial');
+  return {
+    bytes,
+    path,
+    target: join(folder, 'target'),
+    async open({ pieceless = false } = {}) {
+      const partial = await PartialNar.open(path, {
+        sizeBytes,
+        fileHash: torrent.fileHash,
+        torrent: pieceless ? undefined : torrent,
+      });
+      t.after(() => partial.close());
+      return partial;
+    },
+    piece: (index) => bytes.subarray(index * torrent.pieceLength, (index + 1) * torrent.pieceLength),
+  };
+}
+
+/** Where the first few MiB are missing, as `missing` tells it. */
+function mib(...ranges: readonly (readonly [from: number, to: number])[]): Range[] {
+  return ranges.map(([from, to]) => ({ from: from * MIB, to: to * MIB }));
+}
+
+async function failureOf(work: Promise<unknown>): Promise<{ code: string; facts: Readonly<Record<string, unknown>> }> {
+  const error: unknown = await work.then(
+    () => assert.fail('it did not fail'),
+    (cause: unknown) => cause,
+  );
+  assert.ok(isNarswarmError(error), String(error));
+  return { code: error.code, facts: error.facts };
+}
+
+for (const sizeBytes of [1, 70_000, MIB, MIB + 1, 3 * MIB]) {
+  test(`a NAR of ${sizeBytes} bytes is in place once it is whole, and not before`, async (t) => {
+    const { bytes, path, target, open, piece } = await prepare(t, sizeBytes);
+    const partial = await open();
+    for (let index = partial.pieceCount - 1; index >= 0; index--) {
+      await assert.rejects(partial.settle(target), { code: 'SIZE_MISMATCH' });
+      await assert.rejects(access(target));
+      await partial.putPiece(index, piece(index), 'a peer');
+      assert.ok(partial.has(index));
+    }
+    assert.deepEqual([partial.missing(), partial.heldBytes], [[], sizeBytes]);
+    await partial.settle(target);
+    assert.ok(bytes.equals(await readFile(target)));
+    await assert.rejects(access(path));
+  });
+}
+
+test('goes on after a crash with the pieces whose SHA-1 fits', async (t) => {
+  const { bytes, target, open, piece, path } = await prepare(t, 4 * MIB + 100);
+  const before = await open();
+  await before.putPiece(0, piece(0), 'a peer');
+  await before.putPiece(2, piece(2), 'a peer');
+  await before.putPiece(4, piece(4), 'a peer');
+  await before.write(3 * MIB, [piece(3).subarray(0, 500)], 'a server'); // torn: half a piece is worth nothing
+  await before.close();
+  const after = await open();
+  assert.deepEqual(after.missing(), mib([1, 2], [3, 4]));
+  await after.putPiece(1, piece(1), 'a peer');
+  await after.putPiece(3, piece(3), 'a peer');
+  await after.settle(target);
+  assert.ok(bytes.equals(await readFile(target)));
+  await assert.rejects(access(path));
+});
+
+test('a file with damage in it loses the damaged piece alone', async (t) => {
+  const { bytes, path, open } = await prepare(t, 3 * MIB);
+  const damaged = Buffer.from(bytes);
+  damaged.writeUInt8(damaged.readUInt8(MIB + 5) ^ 1, MIB + 5);
+  await writeFile(path, damaged);
+  assert.deepEqual((await open()).missing(), mib([1, 2]));
+});
+
+test('a file longer than the NAR is cut to its size', async (t) => {
+  const { bytes, path, target, open } = await prepare(t, 3 * MIB);
+  await writeFile(path, Buffer.concat([bytes, randomBytes(1000)]));
+  const partial = await open();
+  assert.deepEqual(partial.missing(), []);
+  await partial.settle(target);
+  assert.ok(bytes.equals(await readFile(target)));
+});
+
+test('without a torrent the length of the file is what there is', async (t) => {
+  const { bytes, path, target, open } = await prepare(t, 3 * MIB);
+  await writeFile(path, bytes.subarray(0, 1_500_000));
+  const partial = await open({ pieceless: true });
+  assert.deepEqual(partial.missing(), [{ from: 1_500_000, to: 3 * MIB }]);
+  await partial.write(1_500_000, [bytes.subarray(1_500_000)], 'a server');
+  await partial.settle(target);
+  assert.ok(bytes.equals(await readFile(target)));
+});
+
+test('without a torrent a NAR may have more than 4 GiB', async (t) => {
+  const path = join(await tempDir(t), 'partial');
+  const sizeBytes = 5 * 1024 ** 3;
+  await using file = await open(path, 'w');
+  await file.truncate(4 * 1024 ** 3 + 10); // sparse: takes no room
+  const fileHash = fileHashOf(createHash('sha256').digest());
+  await using partial = await PartialNar.open(path, { sizeBytes, fileHash });
+  assert.deepEqual(partial.missing(), [{ from: 4 * 1024 ** 3 + 10, to: sizeBytes }]);
+  await partial.write(4 * 1024 ** 3 + 10, [Buffer.alloc(10)], 'a server');
+  assert.equal(partial.heldBytes, 4 * 1024 ** 3 + 20);
+});
+
+test('what HTTP has begun a peer may finish, and the other way round', async (t) => {
+  const { bytes, target, open, piece } = await prepare(t, 3 * MIB);
+  const partial = await open();
+  await partial.write(0, [bytes.subarray(0, 1000), bytes.subarray(1000, MIB + 1000)], 'a server');
+  assert.deepEqual(partial.missing(), [{ from: MIB + 1000, to: 3 * MIB }]);
+  await partial.putPiece(1, piece(1), 'a peer');
+  assert.deepEqual(partial.missing(), mib([2, 3]));
+  await partial.write(2 * MIB, [piece(2)], 'a server');
+  await partial.settle(target);
+  assert.ok(bytes.equals(await readFile(target)));
+});
+
+test('in memory, too, a peer replaces what HTTP has begun', async (t) => {
+  const { bytes, target, open } = await prepare(t, 50_000);
+  const partial = await open();
+  await partial.write(0, [bytes.subarray(0, 1000)], 'a server');
+  await partial.putPiece(0, bytes, 'a peer');
+  await partial.settle(target);
+  assert.ok(bytes.equals(await readFile(target)));
+});
+
+test('bytes beyond the end are refused, and nothing is taken of them', async (t) => {
+  for (const sizeBytes of [1000, 3 * MIB]) {
+    const { open } = await prepare(t, sizeBytes);
+    const partial = await open({ pieceless: true });
+    for (const [offset, length] of [
+      [0, sizeBytes + 1],
+      [sizeBytes, 1],
+      [-1, 1],
+    ] as const) {
+      assert.equal((await failureOf(partial.write(offset, [Buffer.alloc(length)], 'a server'))).code, 'SIZE_MISMATCH');
+    }
+    assert.equal(partial.heldBytes, 0);
+  }
+});
+
+test('wrong bytes are blamed on who sent them, and only they are fetched again', async (t) => {
+  const { bytes, target, open, piece } = await prepare(t, 4 * MIB);
+  const partial = await open();
+  await partial.putPiece(0, piece(0), 'peer 1');
+  await partial.write(MIB, [randomBytes(MIB)], 'server 1');
+  await partial.putPiece(2, piece(2), 'peer 2');
+  await partial.write(3 * MIB, [randomBytes(MIB)], 'server 2');
+  const { code, facts } = await failureOf(partial.settle(target));
+  assert.deepEqual([code, facts['mapLied'], facts['origins']], ['HASH_MISMATCH', false, 'server 1, server 2']);
+  await assert.rejects(access(target));
+  assert.deepEqual(partial.missing(), mib([1, 2], [3, 4]));
+  await partial.putPiece(1, piece(1), 'peer 1');
+  await partial.putPiece(3, piece(3), 'peer 1');
+  await partial.settle(target);
+  assert.ok(bytes.equals(await readFile(target)));
+});
+
+test('where every piece fits the torrent, the hash map lied and no source is blamed', async (t) => {
+  for (const sizeBytes of [1000, 2 * MIB]) {
+    const other = randomBytes(sizeBytes);
+    const torrent = torrentOf(other);
+    const dir = await tempDir(t);
+    const fileHash = torrentOf(randomBytes(sizeBytes)).fileHash; // what the narinfo says
+    await using partial = await PartialNar.open(join(dir, 'partial'), { sizeBytes, fileHash, torrent });
+    for (let index = 0; index < partial.pieceCount; index++) {
+      await partial.putPiece(index, other.subarray(index * MIB, (index + 1) * MIB), 'a peer');
+    }
+    const { code, facts } = await failureOf(partial.settle(join(dir, 'target')));
+    assert.deepEqual([code, facts['mapLied'], facts['origins']], ['HASH_MISMATCH', true, '']);
+    assert.equal(partial.heldBytes, 0, 'all of it was forgotten');
+    assert.ok(!(await readdir(dir)).includes('target'));
+  }
+});
+
+test('without a torrent, wrong bytes are all forgotten, and the right ones taken then', async (t) => {
+  const { bytes, target, open } = await prepare(t, 2 * MIB);
+  const partial = await open({ pieceless: true });
+  await partial.write(0, [randomBytes(2 * MIB)], 'a server');
+  const { code, facts } = await failureOf(partial.settle(target));
+  assert.deepEqual([code, facts['mapLied'], facts['origins']], ['HASH_MISMATCH', false, 'a server']);
+  assert.equal(partial.heldBytes, 0);
+  await partial.write(0, [bytes], 'another server');
+  await partial.settle(target);
+  assert.ok(bytes.equals(await readFile(target)));
+});
+
+test('where an earlier run and a server have each sent a part, both are named', async (t) => {
+  const { bytes, path, target, open } = await prepare(t, 2 * MIB);
+  await writeFile(path, randomBytes(MIB));
+  const partial = await open({ pieceless: true });
+  await partial.write(MIB, [bytes.subarray(MIB)], 'a server');
+  const { facts } = await failureOf(partial.settle(target));
+  assert.equal(facts['origins'], 'an earlier run, a server');
+});
+
+test('a file that somebody cuts short meanwhile is not taken for whole', async (t) => {
+  const { path, target, open, piece } = await prepare(t, 2 * MIB);
+  const partial = await open();
+  await partial.putPiece(1, piece(1), 'a peer');
+  await partial.putPiece(0, piece(0), 'a peer');
+  await truncate(path, 100);
+  assert.equal((await failureOf(partial.settle(target))).code, 'STORE_UNWRITABLE');
+});
+
+test('discard leaves nothing', async (t) => {
+  const { path, open, piece } = await prepare(t, 2 * MIB);
+  const partial = await open();
+  await partial.putPiece(0, piece(0), 'a peer');
+  await partial.discard();
+  await assert.rejects(stat(path), { code: 'ENOENT' });
+});
+
+test('whatever the order of peers and servers, the whole is the NAR', async (t) => {
+  const { bytes, open, target, piece } = await prepare(t, 3 * MIB + 77);
+  const step = fc.record({ index: fc.integer({ min: 0, max: 3 }), part: fc.double({ min: 0, max: 1, noNaN: true }) });
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 8 }), async (steps) => {
+      const partial = await open();
+      partial.reset();
+      for (const { index, part } of steps) {
+        const range = partial.missing().find(({ from, to }) => from <= index * MIB && index * MIB < to);
+        if (range === undefined) continue;
+        const to = Math.min(range.to, range.from + Math.ceil(part * MIB));
+        await partial.write(range.from, [bytes.subarray(range.from, to)], 'a server');
+      }
+      for (let index = 0; index < 4; index++) await partial.putPiece(index, piece(index), 'a peer');
+      await partial.settle(target);
+      assert.ok(bytes.equals(await readFile(target)));
+    }),
+    { numRuns: 25 },
+  );
+});
+
+/** A file system of its own, so that it can be filled or be read-only for root too. */
+async function mount(t: TestContext, options: string): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'narswarm-mount-'));
+  execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', dir]);
+  t.after(async () => {
+    execFileSync('umount', ['--lazy', dir]);
+    await rm(dir, { recursive: true });
+  });
+  return dir;
+}
+
+const AS_ROOT = { skip: process.getuid?.() === 0 ? false : 'only root may mount a file system' };
+
+test('a full disk says so, for large NARs and for small ones, and nothing is at the target', AS_ROOT, async (t) => {
+  const dir = await mount(t, 'size=1536k');
+  const large = await prepare(t, 3 * MIB, dir);
+  const partial = await large.open();
+  await partial.putPiece(0, large.piece(0), 'a peer');
+  assert.equal((await failureOf(partial.putPiece(1, large.piece(1), 'a peer'))).code, 'STORE_FULL');
+  assert.equal(partial.has(1), false);
+  assert.equal((await failureOf(partial.write(MIB, [large.piece(1)], 'a server'))).code, 'STORE_FULL');
+
+  const small = { ...(await prepare(t, 900_000)), target: join(dir, 'small') };
+  const path = join(dir, 'small.partial');
+  const torrent = torrentOf(small.bytes);
+  await using one = await PartialNar.open(path, { sizeBytes: 900_000, fileHash: torrent.fileHash, torrent });
+  await one.putPiece(0, small.bytes, 'a peer');
+  assert.equal((await failureOf(one.settle(small.target))).code, 'STORE_FULL');
+  await assert.rejects(access(small.target));
+});
+
+test('a folder that cannot be written to says so', AS_ROOT, async (t) => {
+  const dir = await mount(t, 'ro');
+  const large = await prepare(t, 2 * MIB, dir);
+  const failure = await failureOf(large.open());
+  assert.deepEqual([failure.code, failure.facts['path']], ['STORE_UNWRITABLE', large.path]);
+  const small = await prepare(t, 1000, dir);
+  const partial = await small.open();
+  await partial.putPiece(0, small.bytes, 'a peer');
+  assert.equal((await failureOf(partial.settle(small.target))).code, 'STORE_UNWRITABLE');
+});
