@@ -83,11 +83,12 @@ describe('what is served', () => {
       const files = await Promise.all(
         infos.map(async (info) => ({ info, hashes: await hashNar(join(cacheDir, info.url)) })),
       );
+      const asking = { onLie: () => undefined, patienceMs: 5_000, signal: new AbortController().signal };
       const answers: boolean[] = [];
       for (const { info, hashes } of files) {
         assert.ok(hashes !== undefined);
         const torrent = narTorrent({ ...hashes, extension: extensionOf(info.compression) });
-        answers.push((await member.cohort.request(torrent, () => undefined)) !== undefined);
+        answers.push((await member.cohort.request(torrent, asking)) !== undefined);
       }
       return answers;
     };
