@@ -7,4 +7,4 @@ export const BLOCK_BYTES = Piece.BLOCK_LENGTH;
 export const LONG_REQUEST_BYTES = 128 * 1024;
 
 /** Most that is asked of one peer at a time, and so the most that comes from it unread. */
-export const MAX_IN_FLIGHT_BYTES = 4 * 1024 * 1024;
+export const MAX_IN_FLIGHT_BYTES = 1024 * 1024;

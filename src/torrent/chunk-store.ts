@@ -48,6 +48,9 @@ export function chunkStore(chunkLength: number, totalBytes: number, storage: Pie
   };
 }
 
+/** What is read of a seed at a time: also the longest piece of a NAR. */
+const READ_AHEAD_BYTES = 1024 * 1024;
+
 /** One file of a torrent, on disk. */
 export interface SeedFile {
   readonly path: string;
@@ -57,7 +60,9 @@ export interface SeedFile {
 /** Storage over finished files, opened read-only when the first byte is asked for and closed with the torrent. */
 export class SeedStorage implements PieceStorage {
   readonly #files: readonly (SeedFile & { readonly start: number })[];
+  readonly #totalBytes: number;
   readonly #handles = new Map<string, Promise<FileHandle>>();
+  #ahead: { readonly start: number; readonly bytes: Promise<Uint8Array> } | undefined;
 
   constructor(files: readonly SeedFile[]) {
     let start = 0;
@@ -66,9 +71,25 @@ export class SeedStorage implements PieceStorage {
       start += file.sizeBytes;
       return placed;
     });
+    this.#totalBytes = start;
   }
 
+  /**
+   * Reads a stretch and with it the megabyte around it, since peers ask for 16 KiB at a time and in order. The last
+   * megabyte is kept: a second peer that follows the first finds it there.
+   */
   async read(offset: number, length: number): Promise<Uint8Array> {
+    const start = offset - (offset % READ_AHEAD_BYTES);
+    if (offset + length > start + READ_AHEAD_BYTES) return this.#readFiles(offset, length);
+    if (this.#ahead?.start !== start) {
+      const wanted = Math.min(READ_AHEAD_BYTES, this.#totalBytes - start);
+      this.#ahead = { start, bytes: this.#readFiles(start, wanted) };
+    }
+    const bytes = await this.#ahead.bytes;
+    return bytes.subarray(offset - start, offset - start + length);
+  }
+
+  async #readFiles(offset: number, length: number): Promise<Uint8Array> {
     const bytes = Buffer.allocUnsafe(length);
     for (const file of this.#files) {
       const from = Math.max(offset, file.start);
@@ -88,6 +109,7 @@ export class SeedStorage implements PieceStorage {
   async close(): Promise<void> {
     const handles = [...this.#handles.values()];
     this.#handles.clear();
+    this.#ahead = undefined;
     for (const handle of handles) await handle.then((opened) => opened.close()).catch(() => undefined);
   }
 
