@@ -4,6 +4,11 @@ import { isLanAddress } from './endpoint.ts';
 /** Who may connect to us: `lan` is loopback and private addresses alone. */
 export type Serves = 'anyone' | 'lan' | 'nobody';
 
+/** True where the scope lets this host have anything of ours, over whoever's connection. */
+export function mayHave(serves: Serves, host: string): boolean {
+  return serves === 'anyone' || (serves === 'lan' && isLanAddress(host));
+}
+
 /** Connections that all peers together may open to us; the server itself refuses the next ones. */
 export const MAX_CONNECTIONS = 2000;
 /** Of these, how many may come from one address of the internet, so that no stranger takes them all. */

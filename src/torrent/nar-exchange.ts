@@ -32,8 +32,8 @@ const READS = 8;
 const STALL_MS = 5_000;
 const LOOK_EVERY_MS = 250;
 
-/** Gives the bytes of a small NAR that may be served, or undefined. */
-export type ServeNar = (infoHash: InfoHash) => Promise<Uint8Array | undefined>;
+/** Gives the bytes of a small NAR that may be served to the peer at `host:port`, or undefined. */
+export type ServeNar = (infoHash: InfoHash, address: string) => Promise<Uint8Array | undefined>;
 
 interface Pending {
   readonly infoHash: InfoHash;
@@ -83,7 +83,11 @@ export class NarExchange {
    * Asks for a NAR; undefined where the peer lacks it or goes away. A peer that sends nothing at all for `patienceMs` is
    * left, so that it holds up one NAR and not each. Questions of one tick leave together.
    */
-  ask(infoHash: InfoHash, sizeBytes: number, options: { patienceMs: number; signal: AbortSignal }): Promise<Uint8Array | undefined> {
+  ask(
+    infoHash: InfoHash,
+    sizeBytes: number,
+    options: { patienceMs: number; signal: AbortSignal },
+  ): Promise<Uint8Array | undefined> {
     const id = this.#nextId++;
     const entry = Buffer.alloc(ASK_ENTRY_BYTES);
     entry.writeUInt32BE(id, 0);
@@ -140,7 +144,7 @@ export class NarExchange {
       const ask = this.#asks.shift();
       if (ask === undefined) return;
       this.#reading++;
-      void this.#serve(ask.infoHash)
+      void this.#serve(ask.infoHash, this.address)
         .catch(() => undefined)
         .then((nar) => {
           this.#reading--;

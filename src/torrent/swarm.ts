@@ -10,7 +10,7 @@ import type { InfoHash } from '../nix/brands.ts';
 import { chunkStore, MemoryStorage, SeedStorage, type PieceStorage, type SeedFile } from './chunk-store.ts';
 import { Cohort } from './cohort.ts';
 import { encodeInfo, infoOf, PIECE_HASH_BYTES, type NarTorrent } from './canonical.ts';
-import { ConnectionGuard, MAX_CONNECTIONS, type Serves } from './connection-guard.ts';
+import { ConnectionGuard, mayHave, MAX_CONNECTIONS, type Serves } from './connection-guard.ts';
 import { PeerTable } from './peer-table.ts';
 import type { RateLimit } from './rate-limit.ts';
 import { SwarmDownload } from './swarm-download.ts';
@@ -75,7 +75,7 @@ export class Swarm implements AsyncDisposable {
   private constructor(client: WebTorrent, options: SwarmOptions) {
     this.#client = client;
     this.#options = options;
-    this.cohort = new Cohort(this.peers, (infoHash) => this.#readSmall(infoHash));
+    this.cohort = new Cohort(this.peers, (infoHash, address) => this.#readSmall(infoHash, address));
     this.port = (client._connPool.tcpServer.address() as AddressInfo).port;
     client.get = (infoHash) => this.#open(infoHash as InfoHash).then((torrent) => torrent ?? null);
     client.on('error', (error: Error) => options.onWarning?.(error.message));
@@ -189,7 +189,8 @@ export class Swarm implements AsyncDisposable {
   }
 
   /** The bytes of a NAR of one piece that may be served. */
-  async #readSmall(infoHash: InfoHash): Promise<Uint8Array | undefined> {
+  async #readSmall(infoHash: InfoHash, address: string): Promise<Uint8Array | undefined> {
+    if (!this.#mayHave(address)) return undefined;
     const seed = await this.#options.seeds?.(infoHash);
     const [file] = seed?.files ?? [];
     if (seed === undefined || file === undefined || !('infoHash' in seed.torrent)) return undefined;
@@ -230,11 +231,19 @@ export class Swarm implements AsyncDisposable {
     return handle;
   }
 
+  /** Who was connected to, rather than connecting to us, gets no more than the scope gives either. */
+  #mayHave(address: string): boolean {
+    // An incoming connection's address has an IPv6 host without brackets.
+    const host = address.slice(0, address.lastIndexOf(':')).replaceAll(/[[\]]/g, '');
+    return mayHave(this.#options.serves ?? 'lan', host);
+  }
+
   #prepare(handle: Torrent): void {
     handle.on('wire', (wire: Wire, address: string) => {
       stateOf(wire).address = address;
+      if (!this.#mayHave(address)) wire.unchoke = stayChoked;
       announceLongRequests(wire);
-      guardMetadata(wire, handle.infoHash ?? "");
+      guardMetadata(wire, handle.infoHash ?? '');
     });
     handle.on('upload', (bytes: number) => this.#options.onUpload?.(handle.infoHash as InfoHash, bytes));
     handle.on('error', (error: Error | string) =>
@@ -260,6 +269,10 @@ export class Swarm implements AsyncDisposable {
       else socket.destroy();
     };
   }
+}
+
+function stayChoked(): void {
+  // a choked peer asks for nothing, and is answered nothing
 }
 
 const TORRENT_OPTIONS = {

@@ -128,6 +128,7 @@ declare module 'bittorrent-protocol' {
     pause(): void;
     resume(): void;
     destroy(): void;
+    unchoke(): void;
     handshake(infoHash: string, peerId: string, options: object): void;
     peerId: string;
     peerChoking: boolean;

@@ -27,7 +27,8 @@ suite('documents', () => {
     for (const command of program().commands) {
       let help = '';
       command.configureOutput({ writeOut: (text) => (help += text) }).outputHelp();
-      for (const part of ['Examples:', 'Exit status:', '--json']) assert.ok(help.includes(part), `${command.name()} --help lacks ${part}`);
+      for (const part of ['Examples:', 'Exit status:', '--json'])
+        assert.ok(help.includes(part), `${command.name()} --help lacks ${part}`);
     }
   });
 });
@@ -38,7 +39,8 @@ suite('values as people write them', () => {
     assert.equal(parseSize('50G'), 50e9);
     assert.equal(parseSize('4GiB'), 4 * 2 ** 30);
     assert.equal(parseSize('1.5 MB'), 1.5e6);
-    for (const nonsense of ['', 'G', '10 apples', '-1', '1e3', '5GG']) assert.throws(() => parseSize(nonsense), /Expected a size/);
+    for (const nonsense of ['', 'G', '10 apples', '-1', '1e3', '5GG'])
+      assert.throws(() => parseSize(nonsense), /Expected a size/);
   });
 
   test('rates and durations', () => {
@@ -47,7 +49,8 @@ suite('values as people write them', () => {
     assert.throws(() => parseRate('0'), /above 0/);
     assert.equal(parseDuration('90s'), 90_000);
     assert.equal(parseDuration('1.5h'), 5_400_000);
-    for (const nonsense of ['', '10', 'h', '5 fortnights', '-3s']) assert.throws(() => parseDuration(nonsense), /Expected a duration/);
+    for (const nonsense of ['', '10', 'h', '5 fortnights', '-3s'])
+      assert.throws(() => parseDuration(nonsense), /Expected a duration/);
   });
 
   test('ports', () => {

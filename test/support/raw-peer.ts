@@ -152,7 +152,7 @@ export function numbers(...values: readonly number[]): Buffer {
 }
 
 /** A handshake that announces the extension protocol and the fast extension. */
-function handshakeOf(infoHash: InfoHash): Buffer {
+export function handshakeOf(infoHash: string): Buffer {
   const reserved = Buffer.from([0, 0, 0, 0, 0, 0x10, 0, 0x04]);
   const peerId = Buffer.from('-XX0000-aaaaaaaaaaaa');
   return Buffer.concat([Buffer.from('\x13BitTorrent protocol'), reserved, Buffer.from(infoHash, 'hex'), peerId]);

@@ -5,8 +5,22 @@ import { suite, test, type TestContext } from 'node:test';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import type { NarTorrent } from '../../src/torrent/canonical.ts';
 import type { Swarm } from '../../src/torrent/swarm.ts';
-import { EXTENDED, message, RawPeer, startRawSeed, type RawSeed } from '../support/raw-peer.ts';
-import { makeNar, MIB, peersAt, poisoned, startSeeder, startSwarm } from './swarm-fixture.ts';
+import type { PieceStorage } from '../../src/torrent/chunk-store.ts';
+import {
+  EXTENDED,
+  HAVE_ALL,
+  INTERESTED,
+  message,
+  numbers,
+  PIECE,
+  RawPeer,
+  REJECT,
+  REQUEST,
+  startRawSeed,
+  type RawSeed,
+  UNCHOKE,
+} from '../support/raw-peer.ts';
+import { makeNar, MIB, peersAt, poisoned, startDownload, startSeeder, startSwarm, torrentOf } from './swarm-fixture.ts';
 
 const COHORT = 'c'.repeat(40) as InfoHash;
 const EXCHANGE_ID = 7;
@@ -99,7 +113,10 @@ suite('nar_exchange', () => {
     liar.meet(COHORT);
     const swarm = await member(t, liar.port);
     const lies: string[] = [];
-    assert.equal(await swarm.cohort.request(nar.torrent, { ...ASKING, onLie: (address) => lies.push(address) }), undefined);
+    assert.equal(
+      await swarm.cohort.request(nar.torrent, { ...ASKING, onLie: (address) => lies.push(address) }),
+      undefined,
+    );
     assert.deepEqual(lies, [`127.0.0.1:${liar.port}`]);
     assert.ok(swarm.peers.get(`127.0.0.1:${liar.port}`)?.banned);
   });
@@ -169,4 +186,59 @@ suite('nar_exchange', () => {
     const swarm = await member(t, seeder.port);
     assert.equal(await swarm.cohort.request(nar.torrent, ASKING), undefined);
   });
+
+  test('whom the scope does not admit gets nothing over a connection that we made either', async (t) => {
+    const nar = await makeNar(t, 1000);
+    const asker = await startSwarm(t);
+    asker.meet(COHORT);
+    for (const [serves, isServed] of [
+      ['lan', true],
+      ['nobody', false],
+    ] as const) {
+      const holder = await startSeeder(t, [nar.seed], { serves });
+      holder.meet(COHORT);
+      for (const peer of peersAt(holder, asker.port)) holder.cohort.addMember(peer);
+      await untilConnected(holder);
+      assert.equal((await asker.cohort.request(nar.torrent, ASKING)) !== undefined, isServed);
+      await holder.close();
+    }
+  });
 });
+
+/** Waits until the connection to a member stands: a NAR that nobody has is refused over it. */
+async function untilConnected(swarm: Swarm): Promise<void> {
+  const bytes = randomBytes(20);
+  await swarm.cohort.request(torrentOf(bytes), ASKING);
+}
+
+suite('a torrent', () => {
+  test('stays choked for a peer that we connected to and whom the scope does not admit', async (t) => {
+    const nar = await makeNar(t, 1000);
+    for (const [serves, answer] of [
+      ['lan', PIECE],
+      ['nobody', REJECT],
+    ] as const) {
+      const answered = Promise.withResolvers<void>();
+      const raw = await startRawSeed(nar.torrent.infoHash, (peer) => {
+        peer.onMessage(({ id }) => {
+          if (id === HAVE_ALL) peer.send(INTERESTED);
+          if (id === UNCHOKE || (id === HAVE_ALL && serves === 'nobody')) peer.send(REQUEST, numbers(0, 0, 1000));
+          if (id === answer) answered.resolve();
+        });
+      });
+      t.after(() => raw[Symbol.asyncDispose]());
+      const swarm = await startSwarm(t, { serves });
+      const { download } = startDownload(t, swarm, nar.torrent, { have: () => true, storage: storageOf(nar.bytes) });
+      await download.addPeers(peersAt(swarm, raw.port));
+      await answered.promise;
+    }
+  });
+});
+
+function storageOf(bytes: Buffer): PieceStorage {
+  return {
+    read: (offset, length) => Promise.resolve(bytes.subarray(offset, offset + length)),
+    write: () => Promise.resolve(),
+    close: () => Promise.resolve(),
+  };
+}

@@ -13,6 +13,7 @@ import Peer from 'webtorrent/lib/peer.js';
 import Torrent from 'webtorrent/lib/torrent.js';
 import { BLOCK_BYTES, LONG_REQUEST_BYTES } from '../../src/torrent/block-length.ts';
 import { tuneWebTorrent } from '../../src/torrent/wire-tuning.ts';
+import { HAVE, handshakeOf, message, numbers, REQUEST } from '../support/raw-peer.ts';
 import { makeNar, startSeeder, startSwarm, peersAt, startDownload } from './swarm-fixture.ts';
 
 /** The versions whose source the replacements were written against. */
@@ -103,6 +104,18 @@ test('every replacement is in place, and a second call changes nothing', () => {
   assert.deepEqual(names(), expected);
   tuneWebTorrent();
   assert.deepEqual(names(), expected);
+});
+
+test('nothing is read behind a message that ended the connection', () => {
+  tuneWebTorrent();
+  const wire = new Wire('tcpIncoming');
+  wire.on('error', () => undefined);
+  wire.handshake('a'.repeat(40), 'b'.repeat(40), {});
+  const haves: number[] = [];
+  wire.on('have', (index: number) => haves.push(index));
+  const bad = message(REQUEST, numbers(0, 0, 0));
+  wire.write(Buffer.concat([handshakeOf('a'.repeat(40)), message(HAVE, numbers(1)), bad, message(HAVE, numbers(2))]));
+  assert.deepEqual(haves, [1]);
 });
 
 test('a live torrent and its peers have every field that is read', { timeout: 10_000 }, async (t) => {
