@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { NarswarmError } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { RunFetchResult } from '../fetch/run-fetch.ts';
 import type { Plan } from '../fetch/plan.ts';
@@ -80,6 +81,9 @@ export function fetchCommand(): Command {
   );
   return fetch.action(
     command<FetchOptions, [readonly string[]]>(async ({ output, signal, options }, roots) => {
+      if (!options.upstream && options.from !== undefined) {
+        throw new NarswarmError('USAGE', '--no-upstream asks no cache and --from names one: give one of them');
+      }
       const from = options.upstream ? options.from : [];
       const trust = await readTrust({ trustedPublicKey: options.trustedPublicKey, from }, signal, (text) =>
         output.warn(text),

@@ -1,5 +1,6 @@
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
+import { asFileHash } from '../nix/hash.ts';
 import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { assertTrusted, type PublicKey } from '../nix/signature.ts';
 import type { FileStore } from '../store/file-store.ts';
@@ -63,9 +64,18 @@ export function upstreamSource(upstream: Upstream, http: HttpClient, retries?: n
     name: upstream.name,
     async find(hash, signal) {
       const bytes = await http.getBytes(upstream.narInfoUrl(hash), { maxBytes: MAX_NARINFO_BYTES, signal, retries });
-      return bytes === undefined ? undefined : parseNarInfo(new TextDecoder().decode(bytes));
+      return bytes === undefined ? undefined : withFileFields(parseNarInfo(new TextDecoder().decode(bytes)));
     },
   };
+}
+
+/**
+ * nix-serve and others that compress nothing leave FileHash and FileSize out: the file is the NAR itself, so they are
+ * NarHash and NarSize.
+ */
+function withFileFields(info: NarInfo): NarInfo {
+  if (info.compression !== 'none' || info.fileHash !== undefined) return info;
+  return { ...info, fileHash: asFileHash(info.narHash), fileSize: info.narSize };
 }
 
 function named(error: unknown, source: NarInfoSource): unknown {

@@ -15,6 +15,7 @@ export interface Patience {
 /** Peers asked for one NAR at the start, and added whenever those are not enough. */
 const PEERS_AT_ONCE = 4;
 const LOOK_EVERY_MS = 250;
+const ASK_AGAIN_MS = 3_000;
 
 /** What a NAR's way through the peers depends on. */
 interface PeerContext {
@@ -63,7 +64,8 @@ export async function fetchFromPeers(
       };
       function look(): void {
         const { firstByteMs, stallMs } = context.patience();
-        const limitMs = download.bytes === 0 ? firstByteMs : stallMs;
+        // Without an upstream there is time: but who had nothing before may have it by now, and is asked anew.
+        const limitMs = download.bytes === 0 ? Math.min(firstByteMs, ASK_AGAIN_MS) : stallMs;
         if (download.idleMs < limitMs) return;
         if (askMore().length === 0) end(() => resolve('given up'));
       }

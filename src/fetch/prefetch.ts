@@ -148,20 +148,11 @@ async function resolveRoots(options: PrefetchOptions, maps: Maps): Promise<Store
 
 /** The store hash that a text names by itself, or undefined where it can only be a root's name. */
 function asStoreHash(text: string): StoreHash | undefined {
-  if (text.includes('/')) return storeHashOf(parseRootPath(text));
+  if (text.includes('/')) return storeHashOf(parseStorePath(text));
   try {
     return parseStoreHash(text);
   } catch {
     return undefined;
-  }
-}
-
-function parseRootPath(text: string): StorePath {
-  try {
-    return parseStorePath(text);
-  } catch (error) {
-    if (!isNarswarmError(error)) throw error;
-    throw new NarswarmError(error.code, `cannot fetch ${text}: ${error.message}`, { cause: error });
   }
 }
 

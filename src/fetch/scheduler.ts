@@ -202,7 +202,7 @@ export class Scheduler {
       task.peersTried = true;
       if (outcome === 'given up' && partial.heldBytes === 0) await this.#forget(task); // its buffer would wait for long
       if (outcome === 'complete') await this.#finish(task, partial);
-      else if (upstreams.length > 0) this.#queue(task);
+      else if (upstreams.length > 0 || !this.#standsStill()) this.#queue(task);
       else throw unavailable(job, 'no peer delivers it');
     } finally {
       this.#atPeers.delete(task);
@@ -297,9 +297,12 @@ export class Scheduler {
 
   #patience(): Patience {
     if (this.#options.upstreams.length > 0) return { firstByteMs: FIRST_BYTE_MS, stallMs: STALL_MS };
-    const { standstillMs = STANDSTILL_MS } = this.#options;
-    const standsStill = performance.now() - this.#lastByteAtMs > standstillMs;
-    return standsStill ? { firstByteMs: 0, stallMs: 0 } : { firstByteMs: Infinity, stallMs: STALL_MS };
+    return this.#standsStill() ? { firstByteMs: 0, stallMs: 0 } : { firstByteMs: Infinity, stallMs: STALL_MS };
+  }
+
+  /** True where no source has sent a byte for so long that a run without an upstream gives up. */
+  #standsStill(): boolean {
+    return performance.now() - this.#lastByteAtMs > (this.#options.standstillMs ?? STANDSTILL_MS);
   }
 
   #nextForUpstream(): Task | undefined {

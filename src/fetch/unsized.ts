@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import PQueue from 'p-queue';
 import { open, rename, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
@@ -15,6 +16,9 @@ import type { RateLimit } from '../torrent/rate-limit.ts';
 import type { HttpClient } from './http/client.ts';
 import type { Upstream } from './http/upstream.ts';
 import type { Progress } from './report.ts';
+
+/** NARs fetched at a time: as many as of the others. */
+const CONCURRENCY = 8;
 
 /**
  * Fetches NARs whose narinfo has no FileHash or no FileSize (some caches give neither). Only an upstream can send
@@ -36,7 +40,7 @@ export async function fetchUnsized(
   },
 ): Promise<Map<StorePath, NarInfo>> {
   const completed = new Map<StorePath, NarInfo>();
-  for (const info of infos) {
+  const fetch = async (info: NarInfo): Promise<void> => {
     const failures: unknown[] = [];
     for (const upstream of context.upstreams) {
       try {
@@ -58,7 +62,10 @@ export async function fetchUnsized(
       );
     }
     context.progress.doneNars++;
-  }
+  };
+  const queue = new PQueue({ concurrency: CONCURRENCY });
+  const results = await Promise.allSettled(infos.map((info) => queue.add(() => fetch(info))));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
   return completed;
 }
 

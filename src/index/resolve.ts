@@ -160,7 +160,7 @@ async function byDht(
   if (network?.dht === undefined) {
     throw new NarswarmError(
       'INDEX_UNREACHABLE',
-      `${formatPublisherAddress(address)} needs the DHT, which is off: give the address of an HTTP mirror of it, or leave out --no-dht`,
+      `${formatPublisherAddress(address)} needs the DHT, which is off: give the address of an HTTP mirror of it, or leave out --no-dht and --scope off`,
     );
   }
   network.joinCohort(cohortInfoHash(address.publicKey, address.salt));

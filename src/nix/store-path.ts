@@ -24,7 +24,8 @@ export function parseStorePath(text: string): StorePath {
   if (!isStoreDir(text.slice(0, slash))) {
     throw invalid(text, 'a store path', `${DEFAULT_STORE_DIR}/<hash>-<name>`);
   }
-  return storePathFromBaseName(text.slice(slash + 1), text.slice(0, slash));
+  assertBaseName(text.slice(slash + 1), text, 'a store path');
+  return text as StorePath;
 }
 
 /**
@@ -42,15 +43,20 @@ export function storePathFromBaseName(baseName: string, storeDir: string = DEFAU
  * @throws NarswarmError `STORE_PATH_INVALID`.
  */
 export function parseBaseName(text: string): string {
-  const hash = text.slice(0, HASH_LENGTH);
-  const name = text.slice(HASH_LENGTH + 1);
-  if (!HASH_PATTERN.test(hash) || text.charAt(HASH_LENGTH) !== '-') {
-    throw invalid(text, "a store path's base name", '32 nix32 characters, a dash and a name');
+  assertBaseName(text, text, "a store path's base name");
+  return text;
+}
+
+/** @param whole what the user wrote, of which `baseName` is the end: errors name it, as `kind` */
+function assertBaseName(baseName: string, whole: string, kind: string): void {
+  const hash = baseName.slice(0, HASH_LENGTH);
+  const name = baseName.slice(HASH_LENGTH + 1);
+  if (!HASH_PATTERN.test(hash) || baseName.charAt(HASH_LENGTH) !== '-') {
+    throw invalid(whole, kind, '32 nix32 characters, a dash and a name after the last slash');
   }
   if (!NAME_PATTERN.test(name)) {
-    throw invalid(text, "a store path's base name", 'a name of 1 to 211 of the characters a-z A-Z 0-9 + - . _ ? =');
+    throw invalid(whole, kind, 'a name of 1 to 211 of the characters a-z A-Z 0-9 + - . _ ? =');
   }
-  return text;
 }
 
 /**

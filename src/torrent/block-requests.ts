@@ -1,4 +1,5 @@
 /** Which blocks are asked of which peer, and what becomes of a piece that is complete. */
+/* oxlint-disable oxc/no-this-in-exported-function -- requestBlocks stands in for a method of Torrent */
 import { hash } from 'node:crypto';
 import type Wire from 'bittorrent-protocol';
 import type Piece from 'torrent-piece';

@@ -32,6 +32,8 @@ export class Cohort {
   meet(swarm: Torrent): void {
     this.#swarms.push(swarm);
     swarm.on('wire', (wire: Wire) => {
+      // There is no metadata of a cohort: a stranger must not make us hold 10 MB of what he says is it.
+      wire.ut_metadata.cancel();
       const exchange = useNarExchange(wire, this.#serve);
       wire.once('close', () => this.#exchanges.delete(exchange));
       wire.on('extended', () => {

@@ -25,7 +25,7 @@ export function connectPeer(torrent: Torrent, peer: PeerRecord, onGone: () => vo
     return;
   }
   // WebTorrent counts anew after each handshake: an assignment alone would not outlive it.
-  Object.defineProperty(handle, 'retries', { get: () => NO_RECONNECT, set: () => undefined });
+  Object.defineProperty(handle, 'retries', { get: () => NO_RECONNECT, set: ignore });
   let served = false;
   let gone = false;
   const end = (): void => {
@@ -40,4 +40,8 @@ export function connectPeer(torrent: Torrent, peer: PeerRecord, onGone: () => vo
   });
   handle.conn?.once('close', end);
   handle.once('disconnect', end);
+}
+
+function ignore(): void {
+  // the count stays
 }

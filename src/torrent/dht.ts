@@ -10,17 +10,15 @@
  * - failing to bind is a mere warning unless the cause is EADDRINUSE or EACCES;
  * - what runs while the node is destroyed never calls back: every operation here ends with its deadline or `close`.
  */
-import { createSocket } from 'node:dgram';
-import type { Socket } from 'node:dgram';
+import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import bencode from 'bencode';
 import { Client } from 'bittorrent-dht';
 import { NarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import { GuardedSocket } from './dht-guard.ts';
-import { formatEndpoint, isPort } from './endpoint.ts';
-import type { Endpoint } from './endpoint.ts';
-import { isEqual, isSignedBy, readSigned, signedMessage, targetOf } from './mutable-item.ts';
+import { formatEndpoint, isPort, type Endpoint } from './endpoint.ts';
+import { isEqual, isSignedBy, MutableAnswers, signedMessage, targetOf } from './mutable-item.ts';
 import type { MutableItem, MutablePut } from './mutable-item.ts';
 
 export interface DhtOptions {
@@ -56,6 +54,7 @@ export interface MutableGetOptions extends DhtOperationOptions {
   /** An item below this seq does not end the search early. */
   readonly lowestSeq?: number;
 }
+
 /** BEP 5 names no time; clients announce every 15 to 30 minutes. The library would keep peers for ever. */
 const PEER_LIFE_MS = 45 * 60_000;
 
@@ -257,27 +256,18 @@ export class DhtNode implements AsyncDisposable {
     return this.close();
   }
 
-  async #find(publicKey: Uint8Array, salt: Uint8Array, options: MutableGetOptions): Promise<Found> {
+  async #find(publicKey: Uint8Array, salt: Uint8Array, options: MutableGetOptions): Promise<MutableAnswers> {
     const target = targetOf(publicKey, salt);
-    const found: Found = { newest: undefined, holders: 0 };
     let settle: (() => void) | undefined;
-    const consider = (signature: Uint8Array, message: Uint8Array, key: Uint8Array): boolean => {
-      const item = isEqual(key, publicKey) ? readSigned(message, salt) : undefined;
-      if (item === undefined || !isSignedBy(signature, message, key)) return false;
-      const { newest } = found;
-      if (newest?.seq === item.seq && isEqual(newest.value, item.value)) found.holders++;
-      if (newest === undefined || item.seq > newest.seq) {
-        found.newest = { ...item, signature: Uint8Array.from(signature) };
-        found.holders = 1;
-        if (item.seq >= (options.lowestSeq ?? 0)) settle?.();
-      }
-      return true;
-    };
+    const found = new MutableAnswers(publicKey, salt, (seq) => {
+      if (seq >= (options.lowestSeq ?? 0)) settle?.();
+    });
     const held = this.#dht._values.get(target.toString('hex'));
-    if (held !== undefined && consider(held.sig, signedMessage(salt, held.seq ?? 0, bencode.encode(held.v)), held.k)) {
-      found.holders = 0;
+    if (held !== undefined) {
+      found.take(held.sig, signedMessage(salt, held.seq ?? 0, bencode.encode(held.v)), held.k);
+      found.holders = 0; // other nodes are counted
     }
-    const get = { salt: salt.length > 0 ? Buffer.from(salt) : undefined, cache: false, verify: consider };
+    const get = { salt: salt.length > 0 ? Buffer.from(salt) : undefined, cache: false, verify: found.take };
     let settling: NodeJS.Timeout | undefined;
     await this.#until(options, (done) => {
       if (options.settleMs !== undefined) settle = () => (settling ??= setTimeout(done, options.settleMs));
@@ -307,10 +297,4 @@ export class DhtNode implements AsyncDisposable {
     }
     signal?.throwIfAborted();
   }
-}
-
-interface Found {
-  newest: MutableItem | undefined;
-  /** How many other nodes answered with `newest`. */
-  holders: number;
 }

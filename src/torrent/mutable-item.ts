@@ -32,6 +32,37 @@ export interface MutablePut {
   readonly sign: (message: Uint8Array) => Uint8Array;
 }
 
+/** The answers to one search for an item: the newest whose signature fits, and how many nodes gave that one. */
+export class MutableAnswers {
+  newest: MutableItem | undefined;
+  /** Nodes that answered with {@link newest}. */
+  holders = 0;
+  readonly #publicKey: Uint8Array;
+  readonly #salt: Uint8Array;
+  readonly #onNewer: (seq: number) => void;
+
+  /** @param onNewer told the seq of each answer that is newer than all before */
+  constructor(publicKey: Uint8Array, salt: Uint8Array, onNewer: (seq: number) => void) {
+    this.#publicKey = publicKey;
+    this.#salt = salt;
+    this.#onNewer = onNewer;
+  }
+
+  /** Takes an answer. False where it is not of this item, or not signed. */
+  readonly take = (signature: Uint8Array, message: Uint8Array, key: Uint8Array): boolean => {
+    const item = isEqual(key, this.#publicKey) ? readSigned(message, this.#salt) : undefined;
+    if (item === undefined || !isSignedBy(signature, message, key)) return false;
+    const { newest } = this;
+    if (newest?.seq === item.seq && isEqual(newest.value, item.value)) this.holders++;
+    if (newest === undefined || item.seq > newest.seq) {
+      this.newest = { ...item, signature: Uint8Array.from(signature) };
+      this.holders = 1;
+      this.#onNewer(item.seq);
+    }
+    return true;
+  };
+}
+
 /** Where the item lives: SHA-1 of key and salt (BEP 44). Throws `USAGE` for sizes that BEP 44 rules out. */
 export function targetOf(publicKey: Uint8Array, salt: Uint8Array): Buffer {
   if (publicKey.length !== 32) {
@@ -50,7 +81,7 @@ export function signedMessage(salt: Uint8Array, seq: number, value: Uint8Array):
 }
 
 /** Reads {@link signedMessage} back; undefined where it is of another salt. */
-export function readSigned(message: Uint8Array, salt: Uint8Array): Omit<MutableItem, 'signature'> | undefined {
+function readSigned(message: Uint8Array, salt: Uint8Array): Omit<MutableItem, 'signature'> | undefined {
   const { seq, v } = bencode.decode(Buffer.concat([Buffer.from('d'), message, Buffer.from('e')])) as Fields;
   if (typeof seq !== 'number') return undefined;
   const head = signedMessage(salt, seq, Buffer.alloc(0));

@@ -31,6 +31,8 @@ const READS = 8;
 /** A peer that was asked and sends nothing for so long is not waited for, whoever is asking. */
 const STALL_MS = 5_000;
 const LOOK_EVERY_MS = 250;
+/** A member may be fetching too: what it lacked before it may have now. */
+const LACKS_MS = 2_000;
 
 /** Gives the bytes of a small NAR that may be served to the peer at `host:port`, or undefined. */
 export type ServeNar = (infoHash: InfoHash, address: string) => Promise<Uint8Array | undefined>;
@@ -49,7 +51,7 @@ export class NarExchange {
   readonly #serve: ServeNar;
   readonly #pending = new Map<number, Pending>();
   readonly #asks: { id: number; infoHash: InfoHash }[] = [];
-  readonly #lacks = new Set<InfoHash>();
+  readonly #lacks = new Map<InfoHash, number>();
   readonly #outbox: Buffer[] = [];
   #nextId = 1;
   #reading = 0;
@@ -74,9 +76,9 @@ export class NarExchange {
     return !this.#wire.destroyed && this.#wire.peerExtendedMapping[EXCHANGE_NAME] !== undefined;
   }
 
-  /** True where the peer has answered that it has no such NAR. */
+  /** True where the peer has answered a moment ago that it has no such NAR. */
   lacks(infoHash: InfoHash): boolean {
-    return this.#lacks.has(infoHash);
+    return performance.now() - (this.#lacks.get(infoHash) ?? -Infinity) < LACKS_MS;
   }
 
   /**
@@ -191,7 +193,7 @@ export class NarExchange {
   #onNone(id: number): void {
     const pending = this.#pending.get(id);
     if (pending === undefined) return;
-    this.#lacks.add(pending.infoHash);
+    this.#lacks.set(pending.infoHash, performance.now());
     this.#settle(id, undefined);
   }
 

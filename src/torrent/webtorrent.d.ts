@@ -111,9 +111,12 @@ declare module 'bittorrent-protocol' {
   interface UtMetadata {
     metadata: Uint8Array | undefined;
     setMetadata(metadata: Uint8Array): Promise<boolean>;
+    /** Asks for no metadata any more, and takes none. */
+    cancel(): void;
   }
 
   export default class Wire extends EventEmitter {
+    constructor(type?: string);
     readonly destroyed: boolean;
     readonly ut_metadata: UtMetadata;
     readonly extendedMapping: Record<number, string>;

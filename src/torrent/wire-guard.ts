@@ -140,6 +140,7 @@ export function releaseHeld(
     queueMicrotask(() => {
       state.isHeld = false;
       if (this.destroyed) return;
+      // oxlint-disable-next-line typescript/unbound-method -- called with the wire as `this`
       this._parse(4, this._onMessageLength);
       this._write(new Uint8Array(), ignore);
     });

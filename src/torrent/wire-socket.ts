@@ -1,3 +1,4 @@
+/* oxlint-disable oxc/no-this-in-exported-function -- both functions stand in for methods of Peer and Wire */
 import type Wire from 'bittorrent-protocol';
 import type Peer from 'webtorrent/lib/peer.js';
 import { MAX_MESSAGE_BYTES, refuse } from './wire-guard.ts';

@@ -84,13 +84,13 @@ describe('what is served', () => {
         infos.map(async (info) => ({ info, hashes: await hashNar(join(cacheDir, info.url)) })),
       );
       const asking = { onLie: () => undefined, patienceMs: 5_000, signal: new AbortController().signal };
-      const answers: boolean[] = [];
+      const served: boolean[] = [];
       for (const { info, hashes } of files) {
         assert.ok(hashes !== undefined);
         const torrent = narTorrent({ ...hashes, extension: extensionOf(info.compression) });
-        answers.push((await member.cohort.request(torrent, asking)) !== undefined);
+        served.push((await member.cohort.request(torrent, asking)) !== undefined);
       }
-      return answers;
+      return served;
     };
     assert.deepEqual(await asked(made.cacheDir, /lab/), [true, true, true, true]);
     assert.deepEqual(await asked(secret.cacheDir, /secret/), [false, false]);

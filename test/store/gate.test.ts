@@ -18,7 +18,7 @@ interface Door {
   readonly narInfoPath: string;
   readonly narPath: string;
   readonly catalogue: Catalogue;
-  admits(keys?: readonly PublicKey[]): Promise<boolean>;
+  readonly admits: (keys?: readonly PublicKey[]) => Promise<boolean>;
 }
 
 /** A store with a path that was asked for. */

@@ -19,8 +19,8 @@ interface Case {
   readonly bytes: Buffer;
   readonly path: string;
   readonly target: string;
-  open(options?: { pieceless?: boolean }): Promise<PartialNar>;
-  piece(index: number): Buffer;
+  readonly begin: (options?: { pieceless?: boolean }) => Promise<PartialNar>;
+  readonly piece: (index: number) => Buffer;
 }
 
 /** A NAR that is to come; above 1 MiB it is in a file from the first byte on. */
@@ -33,7 +33,7 @@ async function prepare(t: TestContext, sizeBytes: number, dir?: string): Promise
     bytes,
     path,
     target: join(folder, 'target'),
-    async open({ pieceless = false } = {}) {
+    begin: async ({ pieceless = false } = {}) => {
       const partial = await PartialNar.open(path, {
         sizeBytes,
         fileHash: torrent.fileHash,
@@ -62,8 +62,8 @@ async function failureOf(work: Promise<unknown>): Promise<{ code: string; facts:
 
 for (const sizeBytes of [1, 70_000, MIB, MIB + 1, 3 * MIB]) {
   test(`a NAR of ${sizeBytes} bytes is in place once it is whole, and not before`, async (t) => {
-    const { bytes, path, target, open, piece } = await prepare(t, sizeBytes);
-    const partial = await open();
+    const { bytes, path, target, begin, piece } = await prepare(t, sizeBytes);
+    const partial = await begin();
     for (let index = partial.pieceCount - 1; index >= 0; index--) {
       await assert.rejects(partial.settle(target), { code: 'SIZE_MISMATCH' });
       await assert.rejects(access(target));
@@ -78,14 +78,14 @@ for (const sizeBytes of [1, 70_000, MIB, MIB + 1, 3 * MIB]) {
 }
 
 test('goes on after a crash with the pieces whose SHA-1 fits', async (t) => {
-  const { bytes, target, open, piece, path } = await prepare(t, 4 * MIB + 100);
-  const before = await open();
+  const { bytes, target, begin, piece, path } = await prepare(t, 4 * MIB + 100);
+  const before = await begin();
   await before.putPiece(0, piece(0), 'a peer');
   await before.putPiece(2, piece(2), 'a peer');
   await before.putPiece(4, piece(4), 'a peer');
   await before.write(3 * MIB, [piece(3).subarray(0, 500)], 'a server'); // torn: half a piece is worth nothing
   await before.close();
-  const after = await open();
+  const after = await begin();
   assert.deepEqual(after.missing(), mib([1, 2], [3, 4]));
   await after.putPiece(1, piece(1), 'a peer');
   await after.putPiece(3, piece(3), 'a peer');
@@ -95,26 +95,26 @@ test('goes on after a crash with the pieces whose SHA-1 fits', async (t) => {
 });
 
 test('a file with damage in it loses the damaged piece alone', async (t) => {
-  const { bytes, path, open } = await prepare(t, 3 * MIB);
+  const { bytes, path, begin } = await prepare(t, 3 * MIB);
   const damaged = Buffer.from(bytes);
   damaged.writeUInt8(damaged.readUInt8(MIB + 5) ^ 1, MIB + 5);
   await writeFile(path, damaged);
-  assert.deepEqual((await open()).missing(), mib([1, 2]));
+  assert.deepEqual((await begin()).missing(), mib([1, 2]));
 });
 
 test('a file longer than the NAR is cut to its size', async (t) => {
-  const { bytes, path, target, open } = await prepare(t, 3 * MIB);
+  const { bytes, path, target, begin } = await prepare(t, 3 * MIB);
   await writeFile(path, Buffer.concat([bytes, randomBytes(1000)]));
-  const partial = await open();
+  const partial = await begin();
   assert.deepEqual(partial.missing(), []);
   await partial.settle(target);
   assert.ok(bytes.equals(await readFile(target)));
 });
 
 test('without a torrent the length of the file is what there is', async (t) => {
-  const { bytes, path, target, open } = await prepare(t, 3 * MIB);
+  const { bytes, path, target, begin } = await prepare(t, 3 * MIB);
   await writeFile(path, bytes.subarray(0, 1_500_000));
-  const partial = await open({ pieceless: true });
+  const partial = await begin({ pieceless: true });
   assert.deepEqual(partial.missing(), [{ from: 1_500_000, to: 3 * MIB }]);
   await partial.write(1_500_000, [bytes.subarray(1_500_000)], 'a server');
   await partial.settle(target);
@@ -134,8 +134,8 @@ test('without a torrent a NAR may have more than 4 GiB', async (t) => {
 });
 
 test('what HTTP has begun a peer may finish, and the other way round', async (t) => {
-  const { bytes, target, open, piece } = await prepare(t, 3 * MIB);
-  const partial = await open();
+  const { bytes, target, begin, piece } = await prepare(t, 3 * MIB);
+  const partial = await begin();
   await partial.write(0, [bytes.subarray(0, 1000), bytes.subarray(1000, MIB + 1000)], 'a server');
   assert.deepEqual(partial.missing(), [{ from: MIB + 1000, to: 3 * MIB }]);
   await partial.putPiece(1, piece(1), 'a peer');
@@ -146,8 +146,8 @@ test('what HTTP has begun a peer may finish, and the other way round', async (t)
 });
 
 test('in memory, too, a peer replaces what HTTP has begun', async (t) => {
-  const { bytes, target, open } = await prepare(t, 50_000);
-  const partial = await open();
+  const { bytes, target, begin } = await prepare(t, 50_000);
+  const partial = await begin();
   await partial.write(0, [bytes.subarray(0, 1000)], 'a server');
   await partial.putPiece(0, bytes, 'a peer');
   await partial.settle(target);
@@ -156,8 +156,8 @@ test('in memory, too, a peer replaces what HTTP has begun', async (t) => {
 
 test('bytes beyond the end are refused, and nothing is taken of them', async (t) => {
   for (const sizeBytes of [1000, 3 * MIB]) {
-    const { open } = await prepare(t, sizeBytes);
-    const partial = await open({ pieceless: true });
+    const { begin } = await prepare(t, sizeBytes);
+    const partial = await begin({ pieceless: true });
     for (const [offset, length] of [
       [0, sizeBytes + 1],
       [sizeBytes, 1],
@@ -170,8 +170,8 @@ test('bytes beyond the end are refused, and nothing is taken of them', async (t)
 });
 
 test('wrong bytes are blamed on who sent them, and only they are fetched again', async (t) => {
-  const { bytes, target, open, piece } = await prepare(t, 4 * MIB);
-  const partial = await open();
+  const { bytes, target, begin, piece } = await prepare(t, 4 * MIB);
+  const partial = await begin();
   await partial.putPiece(0, piece(0), 'peer 1');
   await partial.write(MIB, [randomBytes(MIB)], 'server 1');
   await partial.putPiece(2, piece(2), 'peer 2');
@@ -204,8 +204,8 @@ test('where every piece fits the torrent, the hash map lied and no source is bla
 });
 
 test('without a torrent, wrong bytes are all forgotten, and the right ones taken then', async (t) => {
-  const { bytes, target, open } = await prepare(t, 2 * MIB);
-  const partial = await open({ pieceless: true });
+  const { bytes, target, begin } = await prepare(t, 2 * MIB);
+  const partial = await begin({ pieceless: true });
   await partial.write(0, [randomBytes(2 * MIB)], 'a server');
   const { code, facts } = await failureOf(partial.settle(target));
   assert.deepEqual([code, facts['mapLied'], facts['origins']], ['HASH_MISMATCH', false, 'a server']);
@@ -216,17 +216,17 @@ test('without a torrent, wrong bytes are all forgotten, and the right ones taken
 });
 
 test('where an earlier run and a server have each sent a part, both are named', async (t) => {
-  const { bytes, path, target, open } = await prepare(t, 2 * MIB);
+  const { bytes, path, target, begin } = await prepare(t, 2 * MIB);
   await writeFile(path, randomBytes(MIB));
-  const partial = await open({ pieceless: true });
+  const partial = await begin({ pieceless: true });
   await partial.write(MIB, [bytes.subarray(MIB)], 'a server');
   const { facts } = await failureOf(partial.settle(target));
   assert.equal(facts['origins'], 'an earlier run, a server');
 });
 
 test('a file that somebody cuts short meanwhile is not taken for whole', async (t) => {
-  const { path, target, open, piece } = await prepare(t, 2 * MIB);
-  const partial = await open();
+  const { path, target, begin, piece } = await prepare(t, 2 * MIB);
+  const partial = await begin();
   await partial.putPiece(1, piece(1), 'a peer');
   await partial.putPiece(0, piece(0), 'a peer');
   await truncate(path, 100);
@@ -234,19 +234,19 @@ test('a file that somebody cuts short meanwhile is not taken for whole', async (
 });
 
 test('discard leaves nothing', async (t) => {
-  const { path, open, piece } = await prepare(t, 2 * MIB);
-  const partial = await open();
+  const { path, begin, piece } = await prepare(t, 2 * MIB);
+  const partial = await begin();
   await partial.putPiece(0, piece(0), 'a peer');
   await partial.discard();
   await assert.rejects(stat(path), { code: 'ENOENT' });
 });
 
 test('whatever the order of peers and servers, the whole is the NAR', async (t) => {
-  const { bytes, open, target, piece } = await prepare(t, 3 * MIB + 77);
+  const { bytes, begin, target, piece } = await prepare(t, 3 * MIB + 77);
   const step = fc.record({ index: fc.integer({ min: 0, max: 3 }), part: fc.double({ min: 0, max: 1, noNaN: true }) });
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 8 }), async (steps) => {
-      const partial = await open();
+      const partial = await begin();
       partial.reset();
       for (const { index, part } of steps) {
         const range = partial.missing().find(({ from, to }) => from <= index * MIB && index * MIB < to);
@@ -278,7 +278,7 @@ const AS_ROOT = { skip: process.getuid?.() === 0 ? false : 'only root may mount 
 test('a full disk says so, for large NARs and for small ones, and nothing is at the target', AS_ROOT, async (t) => {
   const dir = await mount(t, 'size=1536k');
   const large = await prepare(t, 3 * MIB, dir);
-  const partial = await large.open();
+  const partial = await large.begin();
   await partial.putPiece(0, large.piece(0), 'a peer');
   assert.equal((await failureOf(partial.putPiece(1, large.piece(1), 'a peer'))).code, 'STORE_FULL');
   assert.equal(partial.has(1), false);
@@ -296,10 +296,10 @@ test('a full disk says so, for large NARs and for small ones, and nothing is at 
 test('a folder that cannot be written to says so', AS_ROOT, async (t) => {
   const dir = await mount(t, 'ro');
   const large = await prepare(t, 2 * MIB, dir);
-  const failure = await failureOf(large.open());
+  const failure = await failureOf(large.begin());
   assert.deepEqual([failure.code, failure.facts['path']], ['STORE_UNWRITABLE', large.path]);
   const small = await prepare(t, 1000, dir);
-  const partial = await small.open();
+  const partial = await small.begin();
   await partial.putPiece(0, small.bytes, 'a peer');
   assert.equal((await failureOf(partial.settle(small.target))).code, 'STORE_UNWRITABLE');
 });

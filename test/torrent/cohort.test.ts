@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { suite, test, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import type { NarTorrent } from '../../src/torrent/canonical.ts';
 import type { Swarm } from '../../src/torrent/swarm.ts';
@@ -177,6 +178,18 @@ suite('nar_exchange', () => {
     peer.socket.resume();
     peer.socket.write(message(EXTENDED, Buffer.concat([Buffer.of(id, 1), ...Array.from({ length: 1500 }, () => ask)])));
     await peer.closed();
+  });
+
+  test('metadata of a cohort is neither asked for nor taken', async (t) => {
+    const seeder = await startSeeder(t, []);
+    seeder.meet(COHORT);
+    const peer = await RawPeer.connect(seeder.port, COHORT);
+    t.after(() => peer.socket.destroy());
+    peer.extended(0, 'd1:md11:ut_metadatai3ee13:metadata_sizei10000000ee');
+    peer.extended(0, 'de');
+    await peer.receive(EXTENDED);
+    await sleep(100);
+    assert.ok(!peer.messages.some(({ payload }) => payload.includes('8:msg_type')));
   });
 
   test('what the seeder may not serve is not served here either', async (t) => {

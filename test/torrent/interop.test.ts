@@ -30,10 +30,10 @@ import {
 const LIMIT = { timeout: 60_000 };
 const PYTHON = '/usr/bin/python3';
 const LIBTORRENT_PEER = fileURLToPath(new URL('libtorrent_peer.py', import.meta.url));
-const ARIA2_OPTIONS = [
-  ...['--no-conf', '--enable-dht=false', '--enable-dht6=false', '--bt-enable-lpd=false', '--disable-ipv6'],
-  ...['--file-allocation=none', '--summary-interval=0', '--interface=127.0.0.1', '--follow-torrent=false'],
-];
+const ARIA2_OPTIONS = (
+  '--no-conf --enable-dht=false --enable-dht6=false --bt-enable-lpd=false --disable-ipv6 --file-allocation=none ' +
+  '--summary-interval=0 --interface=127.0.0.1 --follow-torrent=false'
+).split(' ');
 
 const SIZES: Readonly<Record<string, number>> = {
   'a NAR of one piece': 300_001,

@@ -5,6 +5,7 @@ import { access, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import bencode from 'bencode';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import { infoHashOf } from '../../src/torrent/canonical.ts';
@@ -62,7 +63,7 @@ function startHost(t: TestContext, { infoHash, seed }: Multi): Promise<Swarm> {
 interface Reading {
   readonly reader: TorrentReader;
   readonly client: Swarm;
-  read(path: string, maxBytes?: number): Promise<Uint8Array>;
+  readonly read: (path: string, maxBytes?: number) => Promise<Uint8Array>;
   readonly abort: AbortController;
 }
 
@@ -153,8 +154,8 @@ test('a peer that sends wrong bytes is banned, and another one asked', LIMIT, as
   const honest = await startHost(t, made);
   const { read, reader, client } = await startReader(t, made.infoHash, liar.port);
   const reading = read('shards/00');
-  const [record] = peersAt(client, liar.port);
-  while (record?.banned === undefined) await new Promise((resolve) => setTimeout(resolve, 10));
+  const isBanned = (): boolean => peersAt(client, liar.port)[0]?.banned !== undefined;
+  while (!isBanned()) await sleep(10);
   for (const peer of peersAt(client, honest.port)) reader.addPeer(peer);
   assert.deepEqual(Buffer.from(await reading), FILES['shards/00']);
 });
@@ -191,7 +192,7 @@ for (const [name, lie] of Object.entries(METADATA)) {
     );
     const { read, reader, client } = await startReader(t, made.infoHash, liar.port);
     const reading = read('manifest');
-    while (liar.peers.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    while (liar.peers.length === 0) await sleep(10);
     await liar.peers[0]?.closed();
     for (const peer of peersAt(client, honest.port)) reader.addPeer(peer);
     assert.deepEqual(Buffer.from(await reading), FILES['manifest']);

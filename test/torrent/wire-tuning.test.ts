@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import Wire from 'bittorrent-protocol';
 import Piece from 'torrent-piece';
 import WebTorrent from 'webtorrent';
@@ -38,12 +39,25 @@ const METHODS: readonly (readonly [name: string, prototype: object, members: rea
   [
     'Wire',
     Wire.prototype,
-    [
-      ...['handshake', 'have', 'request', 'setTimeout', 'destroy', 'pause', 'resume', 'write'],
-      ...['_debug', '_write', '_parse', '_processBuffer', '_onHandshakeBuffer', '_onMessageLength', '_onExtended'],
-      ...['_onRequest', '_onCancel', '_onPiece'],
-    ],
+    (
+      'handshake have request setTimeout destroy pause resume write _debug _write _parse _processBuffer ' +
+      '_onHandshakeBuffer _onMessageLength _onExtended _onRequest _onCancel _onPiece'
+    ).split(' '),
   ],
+];
+
+/** What is replaced, and the name of the function that stands there instead. */
+const REPLACED: readonly (readonly [prototype: object, member: string, name: string])[] = [
+  [Peer.prototype, 'setThrottlePipes', 'joinSocketAndWire'],
+  [Wire.prototype, '_write', 'bufferUntilParsable'],
+  [Wire.prototype, '_onMessageLength', 'refuseHugeMessage'],
+  [Wire.prototype, '_onExtended', 'refuseUnsound'],
+  [Wire.prototype, '_onPiece', 'ignoreUnaskedBlock'],
+  [Wire.prototype, '_onRequest', 'answerInTurn'],
+  [Wire.prototype, '_onCancel', 'forgetWaiting'],
+  [Wire.prototype, '_onHandshakeBuffer', 'hold'],
+  [Wire.prototype, 'handshake', 'release'],
+  [Torrent.prototype, '_updateWire', 'requestBlocks'],
 ];
 
 /** Data of a fresh connection, with what it has to be. */
@@ -91,22 +105,14 @@ test('requests of ours fit what WebTorrent answers', () => {
 test('every replacement is in place, and a second call changes nothing', () => {
   tuneWebTorrent();
   const names = (): string[] =>
-    [
-      Peer.prototype.setThrottlePipes,
-      ...[Wire.prototype._write, Wire.prototype._onMessageLength, Wire.prototype._onExtended, Wire.prototype._onPiece],
-      ...[Wire.prototype._onRequest, Wire.prototype._onCancel, Wire.prototype._onHandshakeBuffer],
-      ...[Wire.prototype.handshake, Torrent.prototype._updateWire],
-    ].map((member) => member.name);
-  const expected = [
-    ...['joinSocketAndWire', 'bufferUntilParsable', 'refuseHugeMessage', 'refuseUnsound', 'ignoreUnaskedBlock'],
-    ...['answerInTurn', 'forgetWaiting', 'hold', 'release', 'requestBlocks'],
-  ];
+    REPLACED.map(([prototype, member]) => (Reflect.get(prototype, member) as { name: string }).name);
+  const expected = REPLACED.map(([, , name]) => name);
   assert.deepEqual(names(), expected);
   tuneWebTorrent();
   assert.deepEqual(names(), expected);
 });
 
-test('nothing is read behind a message that ended the connection', () => {
+test('nothing is read behind a message that ended the connection', async () => {
   tuneWebTorrent();
   const wire = new Wire('tcpIncoming');
   wire.on('error', () => undefined);
@@ -115,6 +121,7 @@ test('nothing is read behind a message that ended the connection', () => {
   wire.on('have', (index: number) => haves.push(index));
   const bad = message(REQUEST, numbers(0, 0, 0));
   wire.write(Buffer.concat([handshakeOf('a'.repeat(40)), message(HAVE, numbers(1)), bad, message(HAVE, numbers(2))]));
+  await nextTurn();
   assert.deepEqual(haves, [1]);
 });
 
@@ -122,20 +129,15 @@ test('a live torrent and its peers have every field that is read', { timeout: 10
   const nar = await makeNar(t, 100_000);
   const seeder = await startSeeder(t, [nar.seed]);
   const client = await startSwarm(t);
-  const added: { torrent?: Torrent } = {};
-  const add = WebTorrent.prototype.add;
-  t.after(() => (WebTorrent.prototype.add = add));
-  WebTorrent.prototype.add = function remember(...parts: Parameters<typeof add>) {
-    return (added.torrent = add.apply(this, parts));
-  };
+  const add = t.mock.method(WebTorrent.prototype, 'add');
   const { download, done } = startDownload(t, client, nar.torrent);
-  const { torrent } = added;
+  const torrent = add.mock.calls[0]?.result;
   assert.ok(torrent !== undefined);
   const { promise: wired, resolve } = Promise.withResolvers<Wire>();
   torrent.once('wire', resolve);
   await download.addPeers(peersAt(client, seeder.port));
   const wire = await wired;
-  assert.equal(typeof wire.ut_metadata.setMetadata, 'function');
+  for (const name of ['setMetadata', 'cancel'] as const) assert.equal(typeof wire.ut_metadata[name], 'function');
   assert.ok('metadata' in wire.ut_metadata);
   const [peer] = torrent._peers.values();
   assert.ok(peer?.conn != null && peer.wire === wire && 'limit' in peer.throttleGroups);
