@@ -86,6 +86,19 @@ test('a narinfo that is of another path than the catalogue says is not served', 
   assert.equal(await admits(), false);
 });
 
+test('a narinfo that another path was signed in does not open the door, though it names this file', async (t) => {
+  const { store, narInfoPath, admits } = await door(t);
+  const [own, other] = [await readFile(narInfoPath, 'utf8'), await readFile(`${store.dir}/${NOTE}.narinfo`, 'utf8')];
+  const fields = /^(?:URL|FileHash|FileSize): .*$/gm; // the signature does not cover them
+  const values = own.match(fields) ?? [];
+  assert.equal(values.length, 3);
+  await writeFile(
+    narInfoPath,
+    other.replace(fields, () => values.shift() ?? ''),
+  );
+  assert.equal(await admits(), false);
+});
+
 test('a narinfo that names another file by its hash is not served', async (t) => {
   const { narInfoPath, admits } = await door(t);
   const text = await readFile(narInfoPath, 'utf8');

@@ -1,63 +1,20 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { access, mkdtemp, open, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { access, open, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { TestContext } from 'node:test';
 import * as fc from 'fast-check';
-import { isNarswarmError } from '../../src/errors.ts';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { PartialNar, type Range } from '../../src/store/partial.ts';
 import { torrentOf } from '../torrent/swarm-fixture.ts';
+import { failureOf, prepare } from './partial-fixture.ts';
 import { tempDir } from './store-fixture.ts';
 
 const MIB = 1024 * 1024;
 
-interface Case {
-  readonly bytes: Buffer;
-  readonly path: string;
-  readonly target: string;
-  readonly begin: (options?: { pieceless?: boolean }) => Promise<PartialNar>;
-  readonly piece: (index: number) => Buffer;
-}
-
-/** A NAR that is to come; above 1 MiB it is in a file from the first byte on. */
-async function prepare(t: TestContext, sizeBytes: number, dir?: string): Promise<Case> {
-  const bytes = randomBytes(sizeBytes);
-  const torrent = torrentOf(bytes);
-  const folder = dir ?? (await tempDir(t));
-  const path = join(folder, 'partial');
-  return {
-    bytes,
-    path,
-    target: join(folder, 'target'),
-    begin: async ({ pieceless = false } = {}) => {
-      const partial = await PartialNar.open(path, {
-        sizeBytes,
-        fileHash: torrent.fileHash,
-        torrent: pieceless ? undefined : torrent,
-      });
-      t.after(() => partial.close());
-      return partial;
-    },
-    piece: (index) => bytes.subarray(index * torrent.pieceLength, (index + 1) * torrent.pieceLength),
-  };
-}
-
 /** Where the first few MiB are missing, as `missing` tells it. */
 function mib(...ranges: readonly (readonly [from: number, to: number])[]): Range[] {
   return ranges.map(([from, to]) => ({ from: from * MIB, to: to * MIB }));
-}
-
-async function failureOf(work: Promise<unknown>): Promise<{ code: string; facts: Readonly<Record<string, unknown>> }> {
-  const error: unknown = await work.then(
-    () => assert.fail('it did not fail'),
-    (cause: unknown) => cause,
-  );
-  assert.ok(isNarswarmError(error), String(error));
-  return { code: error.code, facts: error.facts };
 }
 
 for (const sizeBytes of [1, 70_000, MIB, MIB + 1, 3 * MIB]) {
@@ -145,14 +102,16 @@ test('what HTTP has begun a peer may finish, and the other way round', async (t)
   assert.ok(bytes.equals(await readFile(target)));
 });
 
-test('in memory, too, a peer replaces what HTTP has begun', async (t) => {
-  const { bytes, target, begin } = await prepare(t, 50_000);
-  const partial = await begin();
-  await partial.write(0, [bytes.subarray(0, 1000)], 'a server');
-  await partial.putPiece(0, bytes, 'a peer');
-  await partial.settle(target);
-  assert.ok(bytes.equals(await readFile(target)));
-});
+for (const sizeBytes of [50_000, 2 * MIB]) {
+  test(`of ${sizeBytes} bytes, what a server began wrongly a peer replaces, and the whole is good`, async (t) => {
+    const { bytes, target, begin, piece } = await prepare(t, sizeBytes);
+    const partial = await begin();
+    await partial.write(0, [randomBytes(1000)], 'a server');
+    for (let index = 0; index < partial.pieceCount; index++) await partial.putPiece(index, piece(index), 'a peer');
+    await partial.settle(target);
+    assert.ok(bytes.equals(await readFile(target)));
+  });
+}
 
 test('bytes beyond the end are refused, and nothing is taken of them', async (t) => {
   for (const sizeBytes of [1000, 3 * MIB]) {
@@ -260,46 +219,4 @@ test('whatever the order of peers and servers, the whole is the NAR', async (t) 
     }),
     { numRuns: 25 },
   );
-});
-
-/** A file system of its own, so that it can be filled or be read-only for root too. */
-async function mount(t: TestContext, options: string): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), 'narswarm-mount-'));
-  execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', dir]);
-  t.after(async () => {
-    execFileSync('umount', ['--lazy', dir]);
-    await rm(dir, { recursive: true });
-  });
-  return dir;
-}
-
-const AS_ROOT = { skip: process.getuid?.() === 0 ? false : 'only root may mount a file system' };
-
-test('a full disk says so, for large NARs and for small ones, and nothing is at the target', AS_ROOT, async (t) => {
-  const dir = await mount(t, 'size=1536k');
-  const large = await prepare(t, 3 * MIB, dir);
-  const partial = await large.begin();
-  await partial.putPiece(0, large.piece(0), 'a peer');
-  assert.equal((await failureOf(partial.putPiece(1, large.piece(1), 'a peer'))).code, 'STORE_FULL');
-  assert.equal(partial.has(1), false);
-  assert.equal((await failureOf(partial.write(MIB, [large.piece(1)], 'a server'))).code, 'STORE_FULL');
-
-  const small = { ...(await prepare(t, 900_000)), target: join(dir, 'small') };
-  const path = join(dir, 'small.partial');
-  const torrent = torrentOf(small.bytes);
-  await using one = await PartialNar.open(path, { sizeBytes: 900_000, fileHash: torrent.fileHash, torrent });
-  await one.putPiece(0, small.bytes, 'a peer');
-  assert.equal((await failureOf(one.settle(small.target))).code, 'STORE_FULL');
-  await assert.rejects(access(small.target));
-});
-
-test('a folder that cannot be written to says so', AS_ROOT, async (t) => {
-  const dir = await mount(t, 'ro');
-  const large = await prepare(t, 2 * MIB, dir);
-  const failure = await failureOf(large.begin());
-  assert.deepEqual([failure.code, failure.facts['path']], ['STORE_UNWRITABLE', large.path]);
-  const small = await prepare(t, 1000, dir);
-  const partial = await small.begin();
-  await partial.putPiece(0, small.bytes, 'a peer');
-  assert.equal((await failureOf(partial.settle(small.target))).code, 'STORE_UNWRITABLE');
 });

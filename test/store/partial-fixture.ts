@@ -1,0 +1,52 @@
+/** Partial NARs in folders that vanish. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { isNarswarmError } from '../../src/errors.ts';
+import { PartialNar } from '../../src/store/partial.ts';
+import { torrentOf } from '../torrent/swarm-fixture.ts';
+import { tempDir } from './store-fixture.ts';
+
+export interface Case {
+  readonly bytes: Buffer;
+  readonly path: string;
+  readonly target: string;
+  readonly begin: (options?: { pieceless?: boolean }) => Promise<PartialNar>;
+  readonly piece: (index: number) => Buffer;
+}
+
+/** A NAR that is to come; above 1 MiB it is in a file from the first byte on. */
+export async function prepare(t: TestContext, sizeBytes: number, dir?: string): Promise<Case> {
+  const bytes = randomBytes(sizeBytes);
+  const torrent = torrentOf(bytes);
+  const folder = dir ?? (await tempDir(t));
+  const path = join(folder, 'partial');
+  return {
+    bytes,
+    path,
+    target: join(folder, 'target'),
+    begin: async ({ pieceless = false } = {}) => {
+      const partial = await PartialNar.open(path, {
+        sizeBytes,
+        fileHash: torrent.fileHash,
+        torrent: pieceless ? undefined : torrent,
+      });
+      t.after(() => partial.close());
+      return partial;
+    },
+    piece: (index) => bytes.subarray(index * torrent.pieceLength, (index + 1) * torrent.pieceLength),
+  };
+}
+
+/** The code and the facts of the NarswarmError that something has to fail with. */
+export async function failureOf(
+  work: Promise<unknown>,
+): Promise<{ code: string; facts: Readonly<Record<string, unknown>> }> {
+  const error: unknown = await work.then(
+    () => assert.fail('it did not fail'),
+    (cause: unknown) => cause,
+  );
+  assert.ok(isNarswarmError(error), String(error));
+  return { code: error.code, facts: error.facts };
+}
