@@ -56,15 +56,16 @@ export class PartialSession implements AsyncDisposable {
 
 let nextNumber = 1;
 
-/** `<boot>-<pid namespace>-<pid>-<start time>`: names a process so that a later one with the same pid is another. */
+/** `<machine>-<boot>-<pid namespace>-<pid>-<start time>`: names a process so that a later one with the same pid is another. */
 async function currentOwner(): Promise<string> {
   return `${await machine()}-${process.pid}-${(await startTimeOf(process.pid)) ?? '0'}`;
 }
 
 async function machine(): Promise<string> {
+  const id = await readFile('/etc/machine-id', 'utf8').catch(() => 'unknown');
   const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'unknown');
   const namespace = await readlink('/proc/self/ns/pid').catch(() => '');
-  return `${boot.trim().replaceAll('-', '')}-${namespace.replaceAll(/\D/g, '') || '0'}`;
+  return [id.trim() || 'unknown', boot.trim().replaceAll('-', ''), namespace.replaceAll(/\D/g, '') || '0'].join('-');
 }
 
 /** Clock ticks after boot at which a process started (proc(5), field 22 of stat), or undefined where it is gone. */
@@ -75,9 +76,11 @@ async function startTimeOf(pid: number): Promise<string | undefined> {
 
 /** True where the process that owns a folder certainly runs no more; a folder of another container is left alone. */
 async function isGone(name: string, self: string): Promise<boolean> {
-  const [boot, namespace, pid, start] = name.split('-');
-  const [ownBoot, ownNamespace] = self.split('-');
-  if (boot === undefined || namespace === undefined || pid === undefined || start === undefined) return false;
+  const [id, boot, namespace, pid, start] = name.split('-');
+  const [ownId, ownBoot, ownNamespace] = self.split('-');
+  if (id === undefined || boot === undefined || namespace === undefined || pid === undefined || start === undefined)
+    return false;
+  if (id !== ownId) return false; // two machines may share a store over the network
   if (boot !== ownBoot) return true;
   if (namespace !== ownNamespace) return false;
   return (await startTimeOf(Number(pid))) !== start;

@@ -9,8 +9,9 @@ import { NarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import { chunkStore, MemoryStorage, SeedStorage, type PieceStorage, type SeedFile } from './chunk-store.ts';
 import { Cohort } from './cohort.ts';
-import { encodeInfo, infoOf, PIECE_HASH_BYTES, type NarTorrent } from './canonical.ts';
+import type { NarTorrent } from './canonical.ts';
 import { ConnectionGuard, mayHave, MAX_CONNECTIONS, type Serves } from './connection-guard.ts';
+import { parsedTorrent } from './parsed-torrent.ts';
 import { PeerTable } from './peer-table.ts';
 import type { RateLimit } from './rate-limit.ts';
 import { SwarmDownload } from './swarm-download.ts';
@@ -223,7 +224,7 @@ export class Swarm implements AsyncDisposable {
   }
 
   #add(torrent: NarTorrent | Uint8Array, options: Record<string, unknown>): Torrent {
-    const handle = this.#client.add('infoHash' in torrent ? parsed(torrent) : torrent, {
+    const handle = this.#client.add('infoHash' in torrent ? parsedTorrent(torrent) : torrent, {
       ...TORRENT_OPTIONS,
       ...options,
     });
@@ -280,26 +281,3 @@ const TORRENT_OPTIONS = {
   storeCacheSlots: 0, // its cache copies each piece once more; the page cache does that already
   uploads: MAX_CONNECTIONS, // nobody trades here: whoever asks is served
 } as const;
-
-/** The object that parse-torrent would make of the .torrent file, without parsing. */
-function parsed(torrent: NarTorrent): object {
-  const { infoHash, name, sizeBytes, pieceLength, pieces } = torrent;
-  const hashes: string[] = [];
-  for (let at = 0; at < pieces.length; at += PIECE_HASH_BYTES) {
-    hashes.push(Buffer.from(pieces.buffer, pieces.byteOffset + at, PIECE_HASH_BYTES).toString('hex'));
-  }
-  const info = infoOf(torrent);
-  return {
-    infoHash,
-    info: { ...info, name: Buffer.from(info.name) },
-    infoBuffer: encodeInfo(torrent),
-    name,
-    length: sizeBytes,
-    pieceLength,
-    lastPieceLength: sizeBytes % pieceLength || pieceLength,
-    pieces: hashes,
-    files: [{ path: name, name, length: sizeBytes, offset: 0 }],
-    announce: [],
-    urlList: [],
-  };
-}

@@ -30,8 +30,12 @@ suite('a cohort that starts together', () => {
     const fetch = ['fetch', 'lab', '--publisher', publisher, '--no-upstream', '--no-copy', ...trust, ...ALONE];
     const waiting = lab.start([
       ...fetch,
-      ...['--store', await lab.folder('client'), '--peer', `127.0.0.1:${String(daemon.ready['port'])}`],
-      ...['--peer-timeout', '40s'],
+      '--store',
+      await lab.folder('client'),
+      '--peer',
+      `127.0.0.1:${String(daemon.ready['port'])}`,
+      '--peer-timeout',
+      '40s',
     ]);
     await waiting.event('plan');
     const filled = await lab.run([

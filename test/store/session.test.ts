@@ -58,8 +58,8 @@ test('two sessions of one process do not share files, and leave each other alone
 test('a process with the pid of a dead one is not mistaken for it', async (t) => {
   const store = await emptyStore(t);
   await using one = await PartialSession.open(store);
-  const [boot, namespace, pid] = basename(one.dir).split('-');
-  const old = join(dirname(one.dir), `${boot}-${namespace}-${pid}-1-1`);
+  const [machine, boot, namespace, pid] = basename(one.dir).split('-');
+  const old = join(dirname(one.dir), `${machine}-${boot}-${namespace}-${pid}-1-1`);
   await mkdir(old);
   await writeFile(join(old, 'nar'), 'old');
   await using heir = await PartialSession.open(store);
@@ -69,19 +69,28 @@ test('a process with the pid of a dead one is not mistaken for it', async (t) =>
 test('a folder of another container on this machine is left alone, since nobody here can tell', async (t) => {
   const store = await emptyStore(t);
   await using one = await PartialSession.open(store);
-  const [boot] = basename(one.dir).split('-');
-  const foreign = join(dirname(one.dir), `${boot}-1-1-1-1`);
+  const [machine, boot] = basename(one.dir).split('-');
+  const foreign = join(dirname(one.dir), `${machine}-${boot}-1-1-1-1`);
   await mkdir(foreign);
   await using session = await PartialSession.open(store);
   assert.deepEqual(await readdir(session.dir), []);
   assert.ok((await readdir(dirname(one.dir))).includes(basename(foreign)));
 });
 
+test('a folder of another machine, with which the store is shared, is left alone', async (t) => {
+  const store = await emptyStore(t);
+  const foreign = join(store.stateDir, 'partial', 'ffff-deadbeef-1-1-1-1');
+  await mkdir(foreign, { recursive: true });
+  await writeFile(join(foreign, 'nar'), 'theirs');
+  await using session = await PartialSession.open(store);
+  assert.deepEqual(await readdir(session.dir), []);
+});
+
 test('a folder from before the last boot is taken over; one with another kind of name is not touched', async (t) => {
   const store = await emptyStore(t);
   const parent = join(store.stateDir, 'partial');
-  await mkdir(join(parent, 'deadbeef-1-1-1-1'), { recursive: true });
-  await writeFile(join(parent, 'deadbeef-1-1-1-1', 'nar'), 'old');
+  const old = await folderOfLastBoot(store);
+  await writeFile(join(old, 'nar'), 'old');
   await mkdir(join(parent, 'mine'));
   await using session = await PartialSession.open(store);
   assert.deepEqual(await readdir(session.dir), ['nar']);
@@ -90,8 +99,7 @@ test('a folder from before the last boot is taken over; one with another kind of
 
 test('of several heirs each file goes to one', LIMIT, async (t) => {
   const store = await emptyStore(t);
-  const old = join(store.stateDir, 'partial', 'deadbeef-1-1-1-1');
-  await mkdir(old, { recursive: true });
+  const old = await folderOfLastBoot(store);
   const names = Array.from({ length: 50 }, (_, index) => `nar-${index}`);
   for (const name of names) await writeFile(join(old, name), name);
   const heirs = await Promise.all(Array.from({ length: 5 }, () => PartialSession.open(store)));
@@ -109,3 +117,13 @@ test('removes its folder where nothing is left, and keeps what is', async (t) =>
   await other[Symbol.asyncDispose]();
   assert.equal(await readFile(other.path('nar'), 'utf8'), 'half of it');
 });
+
+/** A folder that a process of this machine made before it was started anew. */
+async function folderOfLastBoot(store: FileStore): Promise<string> {
+  const session = await PartialSession.open(store);
+  const [machine] = basename(session.dir).split('-');
+  await session[Symbol.asyncDispose]();
+  const old = join(store.stateDir, 'partial', `${machine}-deadbeef-1-1-1-1`);
+  await mkdir(old);
+  return old;
+}
