@@ -51,7 +51,7 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
       ? await everything(store)
       : [
           ...(
-            await walkClosure([...roots.values()].map(storeHashOf), firstTrusted([storeSource(store)], keys), {
+            await walkClosure([...roots.values()].map(storeHashOf), firstTrusted([await storeSource(store)], keys), {
               signal,
             })
           ).values(),

@@ -53,9 +53,13 @@ export function firstTrusted(
   };
 }
 
-/** The narinfos that the file store holds already. */
-export function storeSource(store: FileStore): NarInfoSource {
-  return { name: store.dir, find: (hash) => store.readNarInfo(hash) };
+/** The narinfos that the file store holds now: it is listed once, since most of a new closure is not there. */
+export async function storeSource(store: FileStore): Promise<NarInfoSource> {
+  const held = new Set(await store.listStoreHashes());
+  return {
+    name: store.dir,
+    find: (hash) => (held.has(hash) ? store.readNarInfo(hash) : Promise.resolve(undefined)),
+  };
 }
 
 /** The narinfos of an HTTP binary cache. */

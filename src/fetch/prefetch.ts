@@ -90,7 +90,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const roots = await resolveRoots(options, maps);
   options.onStep?.('walking the closure');
   const sources: NarInfoSource[] = [
-    storeSource(store),
+    await storeSource(store),
     { name: 'the hash map', find: (hash, linked) => maps.find(hash, linked) },
     ...options.upstreams.map((upstream, index, all) =>
       upstreamSource(upstream, http, index < all.length - 1 ? RETRIES_WITH_ALTERNATIVE : undefined),
