@@ -1,18 +1,16 @@
 import type { PublisherAddress } from '../index/address.ts';
 import { saltBytes } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
-import { seedOfIndexDir } from '../index/publication.ts';
+import { OfferedGenerations, seedGeneration } from '../index/generations.ts';
 import { indexDirOf, resolveHashMap } from '../index/resolve.ts';
-import type { FileHash, InfoHash } from '../nix/brands.ts';
+import type { FileHash } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { HttpClient } from '../fetch/http/client.ts';
-import { seedOf } from '../fetch/run-fetch.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { completePending } from '../store/complete-pending.ts';
 import { FileStore } from '../store/file-store.ts';
-import { Gate } from '../store/gate.ts';
+import { Gate, seedOf } from '../store/gate.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
-import type { Seed } from '../torrent/swarm.ts';
 
 /** How soon a NAR that a fetch has added is seeded. */
 const CATALOGUE_MS = 1_000;
@@ -21,6 +19,7 @@ const FOLLOW_MS = 30 * 60_000;
 /** While a map was not found yet. */
 const FOLLOW_RETRY_MS = 10_000;
 const RESOLVE_TIMEOUT_MS = 60_000;
+const SHARD_TIMEOUT_MS = 60_000;
 /** Pause between two announces of single NARs: ten thousand of them are done within a BEP 5 node's memory. */
 const ANNOUNCE_PAUSE_MS = 100;
 
@@ -40,16 +39,17 @@ export class Daemon implements AsyncDisposable {
   readonly network: Network;
   readonly #options: DaemonOptions;
   readonly #catalogue: Catalogue;
-  readonly #unfit = new Set<FileHash>();
-  readonly #indexSeeds: Map<InfoHash, Seed>;
+  readonly #unfit = new Map<FileHash, number>();
+  readonly #offered: OfferedGenerations;
+  readonly #stop = new AbortController();
   readonly #http = new HttpClient();
   readonly #timers = new Set<NodeJS.Timeout>();
 
-  private constructor(options: DaemonOptions, network: Network, catalogue: Catalogue, indexSeeds: Map<InfoHash, Seed>) {
-    this.#options = options;
+  private constructor(options: DaemonOptions, network: Network, catalogue: Catalogue, offered: OfferedGenerations) {
+    this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
     this.network = network;
     this.#catalogue = catalogue;
-    this.#indexSeeds = indexSeeds;
+    this.#offered = offered;
   }
 
   /** @throws LISTEN_FAILED, STORE_UNWRITABLE */
@@ -57,13 +57,13 @@ export class Daemon implements AsyncDisposable {
     const { store, keys, onWarning } = options;
     const catalogue = await Catalogue.open(store);
     const gate = new Gate(store, catalogue, keys);
-    const indexSeeds = new Map<InfoHash, Seed>();
+    const offered = new OfferedGenerations();
     const network = await Network.join({
       ...options.network,
       onWarning,
-      seeds: async (infoHash) => indexSeeds.get(infoHash) ?? seedOf(await gate.admit(infoHash)),
+      seeds: async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash)),
     });
-    const daemon = new Daemon(options, network, catalogue, indexSeeds);
+    const daemon = new Daemon(options, network, catalogue, offered);
     void daemon.#watchCatalogue();
     for (const address of options.publishers) void daemon.#follow(address);
     if (options.network.scope === 'public') void daemon.#announceNars();
@@ -76,6 +76,7 @@ export class Daemon implements AsyncDisposable {
   }
 
   async close(): Promise<void> {
+    this.#stop.abort();
     for (const timer of this.#timers) clearTimeout(timer);
     await this.#http.close();
     await this.network.close();
@@ -100,6 +101,7 @@ export class Daemon implements AsyncDisposable {
       await this.#catalogue.refresh();
       await completePending(this.#options.store, this.#catalogue, this.#unfit, this.#options.signal);
     } catch (error) {
+      if (this.#options.signal.aborted) return;
       this.#options.onWarning((error as Error).message);
     }
     this.#later(CATALOGUE_MS, () => this.#watchCatalogue());
@@ -117,16 +119,14 @@ export class Daemon implements AsyncDisposable {
         dir,
         now: new Date(),
         timeoutMs: RESOLVE_TIMEOUT_MS,
+        shardTimeoutMs: SHARD_TIMEOUT_MS,
         signal,
         onWarning,
       });
-      await resolved.map.whole(signal);
-      const { manifest } = resolved.map;
-      const seed = await seedOfIndexDir(indexDirOf(dir, address), manifest);
-      if (seed !== undefined && !this.#indexSeeds.has(seed.infoHash)) {
-        this.#indexSeeds.set(seed.infoHash, seed.seed);
-        onFollowed?.(address, manifest.seq, manifest.recordCount);
-      }
+      const index = await resolved.map.whole(signal);
+      const { seq, recordCount } = resolved.map.manifest;
+      const generation = await seedGeneration(store, { address, seq, index, dir: indexDirOf(dir, address) });
+      if (this.#offered.add(address, generation)) onFollowed?.(address, seq, recordCount);
       found = resolved.from === 'network';
       await this.#keepPointerAlive(address);
     } catch (error) {

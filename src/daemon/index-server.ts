@@ -3,10 +3,14 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { NarswarmError } from '../errors.ts';
 import type { IndexDir } from '../index/index-dir.ts';
+import { mayHave, type Serves } from '../torrent/connection-guard.ts';
 
 const NAME = /^\/(manifest|shards\/(?:[0-9a-z]{1,3}|all)\.zst)$/;
 
-/** Serves a hash map over HTTP, for networks without UDP: `/manifest` and `/shards/<prefix>.zst`, nothing else. */
+/**
+ * Serves a hash map over HTTP, for networks without UDP: `/manifest` and `/shards/<prefix>.zst`, nothing else, to whom
+ * the scope admits.
+ */
 export class IndexServer implements AsyncDisposable {
   readonly #server: Server;
 
@@ -17,7 +21,7 @@ export class IndexServer implements AsyncDisposable {
   /** @throws LISTEN_FAILED where the address or port cannot be had */
   static async listen(
     dir: IndexDir,
-    options: { host?: string | undefined; port?: number | undefined },
+    options: { host?: string | undefined; port?: number | undefined; serves: Serves },
   ): Promise<IndexServer> {
     const server = createServer((request, response) => {
       const name = NAME.exec(request.url ?? '')?.[1];
@@ -35,6 +39,9 @@ export class IndexServer implements AsyncDisposable {
         },
         () => response.writeHead(500).end(),
       );
+    });
+    server.on('connection', (socket) => {
+      if (!mayHave(options.serves, socket.remoteAddress ?? '')) socket.destroy();
     });
     server.listen(options.port ?? 0, options.host);
     try {

@@ -1,6 +1,7 @@
 import { NarswarmError } from '../errors.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
 import { assertPublished, collectRecords, type Collected } from '../index/collect-records.ts';
+import { OfferedGenerations } from '../index/generations.ts';
 import { announcePublication, publishIndex, type Publication } from '../index/publication.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
 import type { StorePath } from '../nix/brands.ts';
@@ -9,10 +10,9 @@ import type { PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { walkClosure } from '../fetch/closure.ts';
 import { firstTrusted, storeSource } from '../fetch/find-narinfo.ts';
-import { seedOf } from '../fetch/run-fetch.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { Gate } from '../store/gate.ts';
+import { Gate, seedOf } from '../store/gate.ts';
 import { formatEndpoint } from '../torrent/endpoint.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
 import { IndexServer } from './index-server.ts';
@@ -103,6 +103,9 @@ export class Publisher implements AsyncDisposable {
   readonly #options: PublisherOptions;
   readonly #catalogue: Catalogue;
   readonly #timer: NodeJS.Timeout;
+  readonly #offered: OfferedGenerations;
+  readonly #stop: AbortController;
+  #renewing = false;
   #built: Built;
   /** DHT nodes that took the pointer the last time. */
   dhtNodes = 0;
@@ -112,12 +115,16 @@ export class Publisher implements AsyncDisposable {
     network: Network,
     http: IndexServer,
     catalogue: Catalogue,
+    offered: OfferedGenerations,
+    stop: AbortController,
     options: PublisherOptions,
   ) {
     this.#built = built;
     this.network = network;
     this.http = http;
     this.#catalogue = catalogue;
+    this.#offered = offered;
+    this.#stop = stop;
     this.#options = options;
     const everyMs = Math.min(REPUBLISH_MS, Math.max(MIN_RENEW_MS, options.validForMs / 4));
     this.#timer = setInterval(() => void this.#renew(), everyMs);
@@ -133,16 +140,13 @@ export class Publisher implements AsyncDisposable {
     const { store, keys } = options;
     const catalogue = await Catalogue.open(store);
     const gate = new Gate(store, catalogue, keys);
-    let publisher: Publisher | undefined;
+    const offered = new OfferedGenerations();
+    const stop = new AbortController();
     const network = stack.use(
       await Network.join({
         ...options.network,
         onWarning: options.onWarning,
-        seeds: async (infoHash) => {
-          const publication = publisher?.built.publication;
-          if (publication?.torrent.infoHash === infoHash) return publication.seed;
-          return seedOf(await gate.admit(infoHash));
-        },
+        seeds: async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash)),
       }),
     );
     const { listen } = options.network;
@@ -150,13 +154,21 @@ export class Publisher implements AsyncDisposable {
       listen === undefined || listen === '0.0.0.0' || listen === '::'
         ? []
         : [formatEndpoint({ host: listen, port: network.swarm.port })];
-    const withOwn = { ...options, hints: [...options.hints, ...own] };
+    const signal = AbortSignal.any([options.signal, stop.signal]);
+    const withOwn = { ...options, signal, hints: [...options.hints, ...own] };
     const built = await buildPublication(withOwn);
     await catalogue.refresh();
-    const http = stack.use(await IndexServer.listen(built.publication.dir, { host: listen, port: options.httpPort }));
-    const started = new Publisher(built, network, http, catalogue, withOwn);
+    const http = stack.use(
+      await IndexServer.listen(built.publication.dir, {
+        host: listen,
+        port: options.httpPort,
+        // publishing is public, and the mirror is asked for by address: the scope can keep it on the local network
+        serves: options.network.scope === 'cohort' || options.network.scope === 'public' ? 'anyone' : 'lan',
+      }),
+    );
+    offered.add(built.publication.address, built.publication);
+    const started = new Publisher(built, network, http, catalogue, offered, stop, withOwn);
     stack.defer(() => clearInterval(started.#timer));
-    publisher = started;
     network.joinCohort(cohortInfoHash(options.key.publicKey, options.salt));
     network.discovery.follow(built.publication.torrent.infoHash); // so that any client finds the index by its pointer
     await started.#announce();
@@ -166,6 +178,7 @@ export class Publisher implements AsyncDisposable {
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
+    this.#stop.abort();
     await this.http.close();
     await this.network.close();
   }
@@ -180,11 +193,13 @@ export class Publisher implements AsyncDisposable {
    */
   async #renew(): Promise<void> {
     const { signal, onWarning, onRenewed } = this.#options;
-    if (signal.aborted) return;
+    if (signal.aborted || this.#renewing) return; // hashing may take longer than the pause between two
+    this.#renewing = true;
     try {
       const built = await buildPublication(this.#options);
       await this.#catalogue.refresh();
       this.#built = built;
+      this.#offered.add(built.publication.address, built.publication);
       if (built.publication.isNew) {
         this.network.discovery.follow(built.publication.torrent.infoHash);
         onRenewed?.(built);
@@ -192,6 +207,8 @@ export class Publisher implements AsyncDisposable {
     } catch (error) {
       if (signal.aborted) return;
       onWarning(`the hash map could not be renewed, the last one stays: ${(error as Error).message}`);
+    } finally {
+      this.#renewing = false;
     }
     await this.#announce();
   }

@@ -12,6 +12,9 @@ const MAX_NARINFO_BYTES = 4 * 1024 * 1024;
 /** Extra attempts at an upstream while there is another one to turn to. */
 export const RETRIES_WITH_ALTERNATIVE = 1;
 
+/** What a source fails of that would fail for the next path, too. */
+const DOWN = ['HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED', 'INDEX_UNREACHABLE'] as const;
+
 /** A place that narinfos come from: the file store, a hash map, an upstream cache. */
 export interface NarInfoSource {
   /** Named in errors and reports. */
@@ -44,7 +47,7 @@ export function firstTrusted(
         return info;
       } catch (error) {
         signal.throwIfAborted();
-        if (isNarswarmError(error, 'HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED')) down.add(source);
+        if (isNarswarmError(error, ...DOWN)) down.add(source);
         failure ??= named(error, source);
       }
     }

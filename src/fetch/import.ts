@@ -5,18 +5,20 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { copyClosure } from '../nix/nix-cli.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { parseStorePath, storeHashOf } from '../nix/store-path.ts';
+import { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { isSameNar } from '../store/hash-nar.ts';
 import type { PartialSession } from '../store/session.ts';
 import { storeError } from '../store/store-error.ts';
-import { extensionOf } from '../torrent/canonical.ts';
+import { extensionOf, type NarTorrent } from '../torrent/canonical.ts';
+import type { Network } from '../torrent/network.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
 import type { Closure } from './closure.ts';
 import { commit } from './commit.ts';
 import { firstTrusted, upstreamSource } from './find-narinfo.ts';
 import type { HttpClient } from './http/client.ts';
 import type { Upstream } from './http/upstream.ts';
-import { planFetch, type Plan } from './plan.ts';
+import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import type { Progress } from './report.ts';
 import { Scheduler } from './scheduler.ts';
 
@@ -24,10 +26,16 @@ import { Scheduler } from './scheduler.ts';
 interface ImportContext {
   readonly store: FileStore;
   readonly session: PartialSession;
+  /** Absent: peers are not asked. */
+  readonly network: Network | undefined;
   readonly http: HttpClient;
   readonly upstreams: readonly Upstream[];
   readonly keys: readonly PublicKey[];
+  /** The torrent that a hash map has for a NAR. */
+  readonly torrentOf: (info: NarInfo) => Promise<NarTorrent | undefined>;
   readonly limit?: RateLimit | undefined;
+  /** Without an upstream: milliseconds that may pass without a byte from any peer. Default 60,000. */
+  readonly peerTimeoutMs?: number | undefined;
   /** Target; undefined: the default store of this machine. */
   readonly to?: string | undefined;
   /** Keys that the user named, as text, for `nix copy`. */
@@ -109,7 +117,7 @@ async function refetchDamaged({ plan }: Fetched, context: ImportContext): Promis
     progress.onWarning(`${path} was damaged; fetching ${info.storePath} again`);
   }
   if (damaged.length === 0) return false;
-  await fetchAnew(damaged, context, context.upstreams);
+  await fetchAnew(damaged, context);
   return true;
 }
 
@@ -123,21 +131,19 @@ async function refetchAsUpstreamSays(info: NarInfo, context: ImportContext): Pro
       return undefined; // the next may have it
     });
     if (own?.fileHash === undefined || own.fileHash === info.fileHash) continue;
-    await fetchAnew([own], context, [upstream]);
+    await fetchAnew([own], { ...context, network: undefined, upstreams: [upstream] });
     return source.name;
   }
   return undefined;
 }
 
-async function fetchAnew(
-  infos: readonly NarInfo[],
-  context: ImportContext,
-  upstreams: readonly Upstream[],
-): Promise<void> {
-  const { store, signal } = context;
+async function fetchAnew(infos: readonly NarInfo[], context: ImportContext): Promise<void> {
+  const { store, signal, network, torrentOf } = context;
   const alone: Closure = new Map(infos.map((info) => [storeHashOf(info.storePath), info]));
-  const plan = await planFetch(alone, { store, needed: undefined, torrentOf: () => Promise.resolve(undefined) });
-  const scheduler = new Scheduler({ ...context, upstreams, network: undefined, observer: context.progress });
-  await scheduler.run(plan.jobs, signal);
-  await commit(infos, plan.jobs, store);
+  const catalogue = await Catalogue.open(store);
+  const plan = await planFetch(alone, { store, catalogue, needed: undefined, signal });
+  if (network !== undefined) await attachTorrents(plan.jobs, torrentOf);
+  const { peerTimeoutMs: standstillMs, progress: observer } = context;
+  await new Scheduler({ ...context, standstillMs, observer }).run(plan.jobs, signal);
+  await commit(infos, [...plan.jobs, ...plan.verified], store);
 }

@@ -3,14 +3,7 @@ import type { PeerRecord } from '../torrent/peer-table.ts';
 import type { PieceStorage } from '../torrent/chunk-store.ts';
 import type { PartialNar } from '../store/partial.ts';
 import type { JobObserver, NarJob } from './job.ts';
-
-/** How long a NAR waits for peers before something else is tried. */
-export interface Patience {
-  /** Until the first byte. */
-  readonly firstByteMs: number;
-  /** Between bytes. */
-  readonly stallMs: number;
-}
+import type { Patience } from './lane-policy.ts';
 
 /** Peers asked for one NAR at the start, and added whenever those are not enough. */
 const PEERS_AT_ONCE = 4;
@@ -66,8 +59,8 @@ export async function fetchFromPeers(
         const { firstByteMs, stallMs } = context.patience();
         // Without an upstream there is time: but who had nothing before may have it by now, and is asked anew.
         const limitMs = download.bytes === 0 ? Math.min(firstByteMs, ASK_AGAIN_MS) : stallMs;
-        if (download.idleMs < limitMs) return;
-        if (askMore().length === 0) end(() => resolve('given up'));
+        if (download.idleMs > limitMs) end(() => resolve('given up'));
+        else if (download.idleMs > limitMs / 2) askMore();
       }
       download.once('done', () => end(() => resolve('complete')));
       download.once('error', (error) => end(() => reject(error)));
@@ -115,7 +108,7 @@ function storageOf(partial: PartialNar): PieceStorage {
   return {
     read: (offset, length) => partial.read(offset, length),
     write: (index, bytes) => partial.putPiece(index, bytes, 'peers'),
-    close: () => Promise.resolve(),
+    close: () => partial.drain(), // WebTorrent may stop while a piece is on its way to the disk
   };
 }
 

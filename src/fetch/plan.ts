@@ -1,7 +1,9 @@
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
+import type { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
-import { extensionOf, type NarTorrent } from '../torrent/canonical.ts';
+import { hashNars } from '../store/hash-pool.ts';
+import { extensionOf, narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import type { Closure } from './closure.ts';
 import type { NarJob } from './job.ts';
 
@@ -12,6 +14,8 @@ export interface Plan {
   readonly unsized: readonly NarInfo[];
   /** Paths whose NAR lies in the file store already. */
   readonly inStore: readonly NarInfo[];
+  /** Those NARs of `inStore` that were read through just now, with the torrents that this gave. */
+  readonly verified: readonly NarJob[];
   /** Paths that the target store holds, whose NAR is not needed. */
   readonly valid: readonly NarInfo[];
   /** Bytes to download, those of `unsized` aside. */
@@ -26,64 +30,110 @@ const CHUNK = 64;
 /**
  * Sorts the paths of a closure into those whose NAR has to come from somewhere and the rest.
  *
+ * A NAR file counts as held where the catalogue has an entry for it with this size and time of change, which is
+ * written only after the file was on the disk. Any other is read through: an interrupted run left it, or a power
+ * cut, or somebody else filled this store. Whether a narinfo lies beside it says nothing.
+ *
  * @param needed paths that the target store lacks; undefined: all count as lacking
- * @param torrentOf the torrent that a hash map has for a narinfo
  */
 export async function planFetch(
   closure: Closure,
   context: {
     store: FileStore;
+    catalogue: Catalogue;
     needed: ReadonlySet<StorePath> | undefined;
-    torrentOf: (info: NarInfo) => Promise<NarTorrent | undefined>;
+    signal: AbortSignal;
   },
 ): Promise<Plan> {
-  const { store, needed, torrentOf } = context;
-  const jobs = new Map<string, NarJob & { storePaths: StorePath[] }>();
+  const { store, catalogue, needed, signal } = context;
   const unsized: NarInfo[] = [];
-  const inStore: NarInfo[] = [];
   const valid: NarInfo[] = [];
-  let jobBytes = 0;
-  let storeBytes = 0;
-  const place = async (info: NarInfo): Promise<void> => {
-    if (needed !== undefined && !needed.has(info.storePath)) {
+  const byFileHash = new Map<string, NarJob & { storePaths: StorePath[] }>();
+  for (const info of closure.values()) {
+    const { fileHash, fileSize, storePath } = info;
+    if (needed !== undefined && !needed.has(storePath)) {
       valid.push(info);
-      return;
+      continue;
     }
-    const { fileHash, fileSize } = info;
     if (fileHash === undefined || fileSize === undefined) {
       unsized.push(info);
-      return;
+      continue;
+    }
+    const known = byFileHash.get(fileHash);
+    if (known !== undefined) {
+      known.storePaths.push(storePath);
+      continue;
     }
     const extension = extensionOf(info.compression);
-    const known = jobs.get(fileHash);
-    if (known !== undefined) {
-      known.storePaths.push(info.storePath);
-      return;
-    }
-    const job = { fileHash, sizeBytes: fileSize, extension, info, storePaths: [info.storePath], torrent: undefined };
-    jobs.set(fileHash, job); // before the first wait, so that a second path with this NAR finds it
-    if (await isInStore(store, info, extension)) {
-      jobs.delete(fileHash);
-      inStore.push(info);
-      storeBytes += fileSize;
-      return;
-    }
-    jobs.set(fileHash, Object.assign(job, { torrent: await torrentOf(info) }));
-    jobBytes += fileSize;
+    byFileHash.set(fileHash, {
+      fileHash,
+      sizeBytes: fileSize,
+      extension,
+      info,
+      storePaths: [storePath],
+      torrent: undefined,
+    });
+  }
+  const nars = [...byFileHash.values()];
+  const held = new Set<NarJob>();
+  const unsure: NarJob[] = [];
+  const look = async (nar: NarJob): Promise<void> => {
+    const file = await store.statNar(localOf(nar));
+    if (file?.sizeBytes !== nar.sizeBytes) return;
+    const isListed = nar.storePaths.some((path) => {
+      const entry = catalogue.byStorePath(path);
+      return entry?.fileHash === nar.fileHash && entry.sizeBytes === file.sizeBytes && entry.mtimeMs === file.mtimeMs;
+    });
+    if (isListed) held.add(nar);
+    else unsure.push(nar);
   };
-  const infos = [...closure.values()];
-  for (let at = 0; at < infos.length; at += CHUNK) await Promise.all(infos.slice(at, at + CHUNK).map(place));
-  return { jobs: [...jobs.values()], unsized, inStore, valid, jobBytes, storeBytes };
+  for (let at = 0; at < nars.length; at += CHUNK) await Promise.all(nars.slice(at, at + CHUNK).map(look));
+
+  const verified = await readThrough(unsure, store, signal);
+  for (const nar of verified) held.add(nar);
+  const jobs = nars.filter((nar) => !held.has(nar));
+  return {
+    jobs,
+    unsized,
+    inStore: nars.filter((nar) => held.has(nar)).map((nar) => nar.info),
+    verified,
+    valid,
+    jobBytes: bytesOf(jobs),
+    storeBytes: bytesOf(held),
+  };
 }
 
-/**
- * True where the store holds the NAR and a narinfo that vouches for it. A NAR without a narinfo is what an interrupted
- * run left: the scheduler reads it through before it counts.
- */
-async function isInStore(store: FileStore, info: NarInfo, extension: string): Promise<boolean> {
-  if (info.fileHash === undefined) return false;
-  const local = { ...info, url: FileStore.narUrl(info.fileHash, extension) };
-  if ((await store.narSizeOf(local)) !== info.fileSize) return false;
-  const kept = await store.readNarInfoOf(info.storePath);
-  return kept?.fileHash === info.fileHash;
+/** Gives each job the torrent that is known of its NAR. */
+export async function attachTorrents(
+  jobs: readonly NarJob[],
+  torrentOf: (info: NarInfo) => Promise<NarTorrent | undefined>,
+): Promise<void> {
+  const attach = async (job: NarJob): Promise<void> => {
+    job.torrent = await torrentOf(job.info);
+  };
+  for (let at = 0; at < jobs.length; at += CHUNK) await Promise.all(jobs.slice(at, at + CHUNK).map(attach));
+}
+
+/** Those NARs whose file has the right SHA-256, each with the torrent that reading it gave. */
+async function readThrough(nars: readonly NarJob[], store: FileStore, signal: AbortSignal): Promise<NarJob[]> {
+  const items = nars.map((nar) => ({ nar, path: store.narPath(localOf(nar)), sizeBytes: nar.sizeBytes }));
+  const right: NarJob[] = [];
+  for await (const { item, hashes } of hashNars(items, signal)) {
+    const { nar } = item;
+    if (hashes?.fileHash !== nar.fileHash || hashes.sizeBytes !== nar.sizeBytes) continue;
+    nar.torrent = narTorrent({ ...hashes, extension: nar.extension });
+    right.push(nar);
+  }
+  return right;
+}
+
+/** Where this store keeps the NAR of a job. */
+function localOf({ fileHash, extension, info }: NarJob): Pick<NarInfo, 'url' | 'storePath'> {
+  return { url: FileStore.narUrl(fileHash, extension), storePath: info.storePath };
+}
+
+function bytesOf(nars: Iterable<NarJob>): number {
+  let sum = 0;
+  for (const { sizeBytes } of nars) sum += sizeBytes;
+  return sum;
 }

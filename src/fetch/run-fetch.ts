@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { InfoHash } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
@@ -70,15 +71,9 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
   );
   const result = { ...done, progress };
   options.onDone?.(result);
-  if (options.seedForMs > 0 && network !== undefined && options.dryRun !== true) {
+  if (options.seedForMs > 0 && network !== undefined && options.dryRun !== true && !signal.aborted) {
     options.onSeeding?.(network.swarm.port);
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, options.seedForMs);
-      signal.addEventListener('abort', () => {
-        clearTimeout(timer);
-        resolve();
-      });
-    });
+    await sleep(options.seedForMs, undefined, { signal }).catch(() => undefined); // interrupted: all else is done
   }
   return result;
 }

@@ -2,18 +2,21 @@ import { EventEmitter, once } from 'node:events';
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
+import type { FileHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
 import { FileStore } from '../store/file-store.ts';
 import { PartialNar } from '../store/partial.ts';
 import type { PartialSession } from '../store/session.ts';
 import { isSameNar } from '../store/hash-nar.ts';
+import { extensionOf } from '../torrent/canonical.ts';
 import type { Network } from '../torrent/network.ts';
 import { RateLimit } from '../torrent/rate-limit.ts';
 import type { HttpClient } from './http/client.ts';
 import type { Upstream } from './http/upstream.ts';
 import type { JobObserver, NarJob } from './job.ts';
-import { fetchFromPeers, type Patience } from './peer-lane.ts';
-import { RateMeter } from './rate-meter.ts';
-import { fetchFromUpstreams, UpstreamOrder } from './upstream-lane.ts';
+import { LanePolicy } from './lane-policy.ts';
+import { fetchFromPeers } from './peer-lane.ts';
+import { fetchFromUpstreams, OtherFile, UpstreamOrder } from './upstream-lane.ts';
 
 export interface SchedulerOptions {
   readonly store: FileStore;
@@ -35,22 +38,20 @@ const PEER_SLOTS = 64;
 const UPSTREAM_SLOTS = 8;
 /** From this size on a NAR is begun early, or it would be the one that everything else waits for. */
 const LARGE_BYTES = 8 * 1024 * 1024;
-/** With an upstream to turn to, a NAR's peers have this long to send the first byte, or the next. */
-const FIRST_BYTE_MS = 1_500;
-const STALL_MS = 3_000;
-/** Without one byte from any peer in this time, peers get no further NAR where an upstream can have it. */
-const PROBE_MS = 3_000;
-const STANDSTILL_MS = 60_000;
-/** Times that a NAR is begun again after its bytes turned out wrong. */
+/** Times that a NAR is begun again after its bytes turned out wrong, or no source had a byte more of it. */
 const ATTEMPTS = 4;
 
 interface Task {
-  readonly job: NarJob;
+  job: NarJob;
   /** Aborted when an upstream is to take the task from the peers. */
   handOver: AbortController;
   partial: PartialNar | undefined;
   peersTried: boolean;
   attempts: number;
+  /** What the upstreams said, where none could deliver it: then it is the peers' alone as long as they send. */
+  upstreamFailure: unknown;
+  /** Bytes held when it was last given up on. */
+  heldBytes: number;
   /** How often each upstream, by its name, sent wrong bytes of this NAR. */
   readonly lies: Map<string, number>;
 }
@@ -67,24 +68,22 @@ export class Scheduler {
   readonly #forPeers: Task[] = [];
   readonly #forUpstreams: Task[] = [];
   readonly #atPeers = new Set<Task>();
+  readonly #policy: LanePolicy;
   readonly #news = new EventEmitter<{ change: [] }>();
-  readonly #peerRate = new RateMeter();
-  readonly #upstreamRate = new RateMeter();
   readonly #partials = new Set<PartialNar>();
   readonly #failures: unknown[] = [];
   /** NAR files that lay in the store at the start: an interrupted run left them, maybe. */
   #present: ReadonlySet<string> = new Set();
   #open = 0;
-  #beganAtMs = 0;
-  #peerBytes = 0;
-  #lastByteAtMs = 0;
-  #probedAtMs = -Infinity;
+  /** Files that an upstream has in another compression than the narinfo said, by the FileHash that was asked for. */
+  readonly #replaced = new Map<FileHash, Pick<NarInfo, 'url' | 'compression' | 'fileHash' | 'fileSize'>>();
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.#limit = options.limit ?? new RateLimit();
     this.#order = new UpstreamOrder(options.upstreams);
     this.#news.setMaxListeners(0);
+    this.#policy = new LanePolicy({ hasUpstream: options.upstreams.length > 0, standstillMs: options.standstillMs });
   }
 
   /**
@@ -98,7 +97,6 @@ export class Scheduler {
       throw unavailable(jobs[0], 'there is neither an upstream nor a peer to ask');
     }
     this.#present = new Set(await readdir(join(this.#options.store.dir, 'nar')).catch(() => []));
-    this.#beganAtMs = this.#lastByteAtMs = performance.now();
     const stop = new AbortController();
     const linked = AbortSignal.any([signal, stop.signal]);
     for (const job of inFetchOrder(jobs))
@@ -108,6 +106,8 @@ export class Scheduler {
         partial: undefined,
         peersTried: false,
         attempts: 0,
+        upstreamFailure: undefined,
+        heldBytes: 0,
         lies: new Map(),
       });
     this.#open = jobs.length;
@@ -195,15 +195,16 @@ export class Scheduler {
       const outcome = await fetchFromPeers({ ...job, torrent: job.torrent }, partial, {
         network,
         observer: { ...observer, onBytes: (...facts) => this.#onBytes(...facts) },
-        patience: () => this.#patience(),
+        patience: () => this.#policy.patience(),
         handOver: task.handOver.signal,
         signal,
       });
       task.peersTried = true;
       if (outcome === 'given up' && partial.heldBytes === 0) await this.#forget(task); // its buffer would wait for long
       if (outcome === 'complete') await this.#finish(task, partial);
-      else if (upstreams.length > 0 || !this.#standsStill()) this.#queue(task);
-      else throw unavailable(job, 'no peer delivers it');
+      else if (upstreams.length === 0 && this.#policy.standsStill) throw unavailable(job, 'no peer delivers it');
+      else if (this.#isHopeless(task, partial)) throw unavailable(job, reasonsOf(task.upstreamFailure), task.upstreamFailure);
+      else this.#queue(task);
     } finally {
       this.#atPeers.delete(task);
     }
@@ -224,9 +225,14 @@ export class Scheduler {
       });
     } catch (error) {
       if (signal.aborted || isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw error;
-      if (network === undefined || task.job.torrent === undefined || task.attempts++ >= ATTEMPTS)
-        throw unavailable(task.job, reasonsOf(error), error);
-      observer.onWarning(`${(error as Error).message}; trying peers again`);
+      if (error instanceof OtherFile) {
+        await this.#replace(task, error.own);
+        return;
+      }
+      if (network === undefined || task.job.torrent === undefined) throw unavailable(task.job, reasonsOf(error), error);
+      if (task.upstreamFailure === undefined) observer.onWarning(`${reasonsOf(error)}; trying peers again`);
+      this.#policy.onFailedTrial();
+      task.upstreamFailure = error;
       task.peersTried = false;
       this.#queue(task);
       return;
@@ -240,6 +246,7 @@ export class Scheduler {
     const { job } = task;
     const target = this.pathOf(job);
     if (this.#present.has(basename(target)) && (await isSameNar(target, job))) {
+      job.torrent = undefined; // nobody has held its pieces against the file
       this.#options.observer.onNar(job);
       this.#settle();
       return undefined;
@@ -258,7 +265,8 @@ export class Scheduler {
 
   async #finish(task: Task, partial: PartialNar): Promise<void> {
     try {
-      await partial.settle(this.pathOf(task.job));
+      // pieces that do not fit the file are the map's mistake: they must not become ours
+      if (!(await partial.settle(this.pathOf(task.job)))) task.job.torrent = undefined;
     } catch (error) {
       if (!isNarswarmError(error, 'HASH_MISMATCH') || task.attempts++ >= ATTEMPTS) throw error;
       this.#blame(task, String(error.facts['origins']));
@@ -283,48 +291,54 @@ export class Scheduler {
     for (const { name } of this.#options.upstreams) if (liars.includes(name)) lies.set(name, (lies.get(name) ?? 0) + 1);
   }
 
+  /** The narinfo with the file that was fetched for it, where that is another than it named. */
+  asFetched(info: NarInfo): NarInfo {
+    const file = info.fileHash === undefined ? undefined : this.#replaced.get(info.fileHash);
+    return file === undefined ? info : { ...info, ...file };
+  }
+
   /** Where the NAR of a job lies once it is verified. */
   pathOf(job: NarJob): string {
     return join(this.#options.store.dir, FileStore.narUrl(job.fileHash, job.extension));
   }
 
   #onBytes(source: 'peers' | 'upstream', origin: string, bytes: number): void {
-    this.#lastByteAtMs = performance.now();
-    if (source === 'peers') this.#peerBytes += bytes;
-    (source === 'peers' ? this.#peerRate : this.#upstreamRate).add(bytes, this.#lastByteAtMs);
+    this.#policy.onBytes(source, bytes);
     this.#options.observer.onBytes(source, origin, bytes);
-  }
-
-  #patience(): Patience {
-    if (this.#options.upstreams.length > 0) return { firstByteMs: FIRST_BYTE_MS, stallMs: STALL_MS };
-    return this.#standsStill() ? { firstByteMs: 0, stallMs: 0 } : { firstByteMs: Infinity, stallMs: STALL_MS };
-  }
-
-  /** True where no source has sent a byte for so long that a run without an upstream gives up. */
-  #standsStill(): boolean {
-    return performance.now() - this.#lastByteAtMs > (this.#options.standstillMs ?? STANDSTILL_MS);
   }
 
   #nextForUpstream(): Task | undefined {
     const waiting = this.#forUpstreams.shift();
     if (waiting !== undefined) return waiting;
-    if (!this.#upstreamMayHelp()) return undefined;
-    return this.#forPeers.pop();
+    const last = this.#forPeers.findLastIndex((task) => task.upstreamFailure === undefined);
+    if (last === -1 || !this.#policy.upstreamMayHelp(this.#anyPeer())) return undefined;
+    return this.#forPeers.splice(last, 1)[0];
   }
 
-  /** Whether an upstream takes NARs that peers might still send. */
-  #upstreamMayHelp(): boolean {
-    const now = performance.now();
-    const elapsedMs = now - this.#beganAtMs;
-    if (this.#forPeers.length === 0 && this.#atPeers.size === 0) return false;
-    if (this.#peerBytes === 0) return elapsedMs > PROBE_MS || !this.#anyPeer();
-    if (elapsedMs < PROBE_MS) return false;
-    const peerRate = this.#peerRate.rate(now);
-    const upstreamRate = this.#upstreamRate.rate(now);
-    if (upstreamRate > 0) return upstreamRate > peerRate / 2;
-    if (now - this.#probedAtMs < 5 * PROBE_MS) return false;
-    this.#probedAtMs = now; // one NAR, to learn what the upstream is worth
-    return true;
+  /** True where upstreams have failed and the peers have given no more either, time and again. */
+  #isHopeless(task: Task, partial: PartialNar): boolean {
+    if (task.upstreamFailure === undefined) return false;
+    const { heldBytes } = partial;
+    task.attempts = heldBytes > task.heldBytes ? 0 : task.attempts + 1;
+    task.heldBytes = heldBytes;
+    return task.attempts > ATTEMPTS;
+  }
+
+  /** Goes on with the file that an upstream has of the same NAR: the signature is over the NAR, not over the file. */
+  async #replace(task: Task, own: OtherFile['own']): Promise<void> {
+    const { url, compression, fileHash, fileSize } = own;
+    this.#replaced.set(task.job.fileHash, { url, compression, fileHash, fileSize });
+    await task.partial?.discard();
+    await this.#forget(task);
+    task.job = {
+      ...task.job,
+      info: { ...task.job.info, url, compression, fileHash, fileSize },
+      fileHash,
+      sizeBytes: fileSize,
+      extension: extensionOf(compression),
+      torrent: undefined,
+    };
+    this.#queue(task);
   }
 
   #anyPeer(): boolean {
@@ -333,14 +347,9 @@ export class Scheduler {
 
   /** Looks four times a second whether idle upstream lanes should take something over. */
   #balance(): void {
-    if (
-      this.#options.upstreams.length > 0 &&
-      this.#forPeers.length === 0 &&
-      this.#forUpstreams.length === 0 &&
-      this.#upstreamMayHelp()
-    ) {
-      slowest(this.#atPeers)?.handOver.abort();
-    }
+    const isIdle = this.#forPeers.length === 0 && this.#forUpstreams.length === 0;
+    const slow = isIdle ? slowest(this.#atPeers) : undefined;
+    if (slow !== undefined && this.#policy.upstreamMayHelp(this.#anyPeer())) slow.handOver.abort();
     this.#news.emit('change');
   }
 }
@@ -351,11 +360,12 @@ function inFetchOrder(jobs: readonly NarJob[]): NarJob[] {
   return shuffled.toSorted((a, b) => a.key - b.key).map(({ job }) => job);
 }
 
-/** The task with most left to do: the one that everything else would wait for. */
+/** The task with most left to do, which everything else would wait for, of those that an upstream may have. */
 function slowest(tasks: Iterable<Task>): Task | undefined {
   const left = (task: Task): number => task.job.sizeBytes - (task.partial?.heldBytes ?? 0);
   return [...tasks]
-    .filter((task) => !task.handOver.signal.aborted && left(task) > LARGE_BYTES / 8)
+    .filter((task) => !task.handOver.signal.aborted && task.upstreamFailure === undefined)
+    .filter((task) => left(task) > LARGE_BYTES / 8 || left(task) === task.job.sizeBytes)
     .toSorted((a, b) => left(b) - left(a))[0];
 }
 

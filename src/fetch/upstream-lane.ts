@@ -1,4 +1,7 @@
 import { NarswarmError, isNarswarmError } from '../errors.ts';
+import type { FileHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { fingerprint } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { PartialNar } from '../store/partial.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
@@ -10,10 +13,25 @@ import type { JobObserver, NarJob } from './job.ts';
 /** Lies about one NAR after which an upstream is not asked for it again: the first may have been an accident. */
 const MAX_LIES = 2;
 
+/** NARs in a row that an upstream lacked, after which it is asked after the others. */
+const MISSES = 2;
+
+/** An upstream has the NAR, but not the file that was asked for: it compresses otherwise. */
+export class OtherFile extends Error {
+  readonly own: NarInfo & { readonly fileHash: FileHash; readonly fileSize: number };
+
+  constructor(own: OtherFile['own']) {
+    super(`another file of ${own.storePath}`);
+    this.own = own;
+  }
+}
+
 /** Which upstreams to ask, and in what order: the given one, but those that fail or lie come after the others. */
 export class UpstreamOrder {
   readonly #upstreams: readonly Upstream[];
   readonly #failing = new Set<Upstream>();
+  /** NARs in a row that each did not have. */
+  readonly #misses = new Map<Upstream, number>();
 
   constructor(upstreams: readonly Upstream[]) {
     this.#upstreams = upstreams;
@@ -22,12 +40,16 @@ export class UpstreamOrder {
   /** @param lies how often each upstream, by its name, sent wrong bytes of the NAR */
   of(lies: ReadonlyMap<string, number>): Upstream[] {
     const count = (upstream: Upstream): number => lies.get(upstream.name) ?? 0;
-    const rank = (upstream: Upstream): number => count(upstream) * 2 + (this.#failing.has(upstream) ? 1 : 0);
+    const isUseless = (upstream: Upstream): boolean =>
+      this.#failing.has(upstream) || (this.#misses.get(upstream) ?? 0) >= MISSES;
+    const rank = (upstream: Upstream): number => count(upstream) * 2 + (isUseless(upstream) ? 1 : 0);
     return this.#upstreams.filter((one) => count(one) < MAX_LIES).toSorted((a, b) => rank(a) - rank(b));
   }
 
   /** Takes down whether an upstream could be relied on. */
   note(upstream: Upstream, failure: unknown): void {
+    const isMiss = isNarswarmError(failure, 'NAR_UNAVAILABLE', 'HTTP_NOT_FOUND');
+    this.#misses.set(upstream, isMiss ? (this.#misses.get(upstream) ?? 0) + 1 : 0);
     if (failure === undefined) this.#failing.delete(upstream);
     else if (isNarswarmError(failure, 'HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED')) this.#failing.add(upstream);
   }
@@ -37,7 +59,8 @@ export class UpstreamOrder {
  * Fetches what is missing of a NAR from the upstream caches, in their order. Bytes that came before, from whatever
  * source, are not fetched again.
  *
- * @throws an AggregateError of what each upstream said, where none could deliver; storage failures as they are
+ * @throws OtherFile where none has this file and one has the same NAR in another; an AggregateError of what each upstream
+ *   said, where none could deliver; storage failures as they are
  */
 export async function fetchFromUpstreams(
   job: NarJob,
@@ -66,6 +89,8 @@ export async function fetchFromUpstreams(
       failures.push(error);
     }
   }
+  const other = failures.find((failure) => failure instanceof OtherFile);
+  if (other !== undefined) throw other;
   throw new AggregateError(failures, `no upstream delivered ${job.info.storePath}`);
 }
 
@@ -104,7 +129,7 @@ async function fetchFrom(
     await transfer(upstream.narUrl(job.info.url));
   } catch (error) {
     if (!isNarswarmError(error, 'HTTP_NOT_FOUND')) throw error;
-    await transfer(await ownUrlOf(upstream, job, http, signal, error));
+    await transfer(await ownUrlOf(upstream, job, error, context));
   }
 }
 
@@ -112,11 +137,14 @@ async function fetchFrom(
 async function ownUrlOf(
   upstream: Upstream,
   job: NarJob,
-  http: HttpClient,
-  signal: AbortSignal,
   cause: unknown,
+  { http, signal, retries }: { http: HttpClient; signal: AbortSignal; retries: number | undefined },
 ): Promise<string> {
-  const own = await upstreamSource(upstream, http).find(storeHashOf(job.info.storePath), signal);
+  const own = await upstreamSource(upstream, http, retries).find(storeHashOf(job.info.storePath), signal);
+  if (own !== undefined && isSameNar(own, job.info) && own.fileHash !== job.fileHash) {
+    const { fileHash, fileSize } = own;
+    if (fileHash !== undefined && fileSize !== undefined) throw new OtherFile({ ...own, fileHash, fileSize });
+  }
   if (own === undefined || own.fileHash !== job.fileHash || own.url === job.info.url) {
     throw new NarswarmError('NAR_UNAVAILABLE', `${upstream.name} does not hold the NAR of ${job.info.storePath}`, {
       cause,
@@ -124,6 +152,11 @@ async function ownUrlOf(
     });
   }
   return upstream.narUrl(own.url);
+}
+
+/** True where the signature of the one narinfo, which was checked, is over what the other says, too. */
+function isSameNar(own: NarInfo, signed: NarInfo): boolean {
+  return own.storePath === signed.storePath && fingerprint(own) === fingerprint(signed);
 }
 
 /** Gathers the 64 KiB that a socket gives at a time into writes worth a system call. */

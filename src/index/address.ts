@@ -66,6 +66,11 @@ export function saltBytes(salt: string): Buffer {
   return bytes;
 }
 
+/** Name of the folders that keep something of this map: the key and the salt, in hex. */
+export function mapFolder(address: Pick<PublisherAddress, 'publicKeyHex' | 'salt'>): string {
+  return `${address.publicKeyHex}-${saltBytes(address.salt).toString('hex') || '0'}`;
+}
+
 /**
  * Reads a salt from hex.
  *

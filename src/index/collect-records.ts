@@ -16,6 +16,7 @@ export interface LeftOut {
   readonly reason:
     | 'not signed by a trusted key'
     | 'its NAR is not in the store'
+    | 'its NAR cannot be read'
     | 'its NAR is not what its narinfo says'
     | 'its narinfo has no sha256 FileHash';
 }
@@ -31,7 +32,7 @@ export interface Collected {
  * Makes the records of a hash map from narinfos of a file store. What the catalogue knows of a NAR that did not change
  * since is used again; the rest is read once, several files at a time.
  *
- * @throws STORE_FULL, STORE_UNWRITABLE, the signal's reason
+ * @throws STORE_FULL, STORE_UNWRITABLE for the catalogue; the signal's reason
  */
 export async function collectRecords(
   infos: readonly NarInfo[],
@@ -66,7 +67,13 @@ export async function collectRecords(
 
   let hashedBytes = 0;
   const fresh: CatalogueEntry[] = [];
-  for await (const { item, hashes } of hashNars(unknown, context.signal)) {
+  const leaveOut = ({ info: { storePath } }: { readonly info: NarInfo }, failure: string | undefined): void => {
+    leftOut.push({
+      storePath,
+      reason: failure === undefined ? 'its NAR is not in the store' : 'its NAR cannot be read',
+    });
+  };
+  for await (const { item, hashes } of hashNars(unknown, context.signal, leaveOut)) {
     hashedBytes += hashes.sizeBytes;
     context.onHashed?.(hashes.sizeBytes);
     const { info } = item;

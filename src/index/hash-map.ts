@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { Index } from './build.ts';
@@ -13,6 +15,16 @@ export interface IndexSource {
 
 /** A shard of 128 records has about 100 kB; one that unpacks to more than this is an attack. */
 const MAX_SHARD_TEXT_BYTES = 256 * 1024 * 1024;
+const SHARD_TIMEOUT_MS = 10_000;
+/** How long a shard that could not be had is not asked for again: a walk looks up many paths of it at once. */
+const FAILURE_MS = 10_000;
+
+export interface HashMapOptions {
+  /** Ends what is being fetched, whoever waits for it. Default: nothing does. */
+  readonly lifetime?: AbortSignal;
+  /** Milliseconds until a shard that nobody serves is given up. Default: 10,000. */
+  readonly shardTimeoutMs?: number | undefined;
+}
 
 /**
  * A publisher's hash map whose manifest was verified. Shards come when a lookup needs them: from the folder that keeps
@@ -25,7 +37,8 @@ export class HashMap {
   readonly #dir: IndexDir;
   readonly #source: IndexSource;
   readonly #entries: ReadonlyMap<string, ShardEntry>;
-  readonly #shards = new Map<string, Promise<Map<StoreHash, NarInfo>>>();
+  readonly #options: HashMapOptions;
+  readonly #shards = new Map<string, { records: Promise<Map<StoreHash, NarInfo>>; failedAtMs?: number }>();
   #fetchedBytes: number;
 
   constructor(
@@ -33,6 +46,7 @@ export class HashMap {
     verified: { manifest: Manifest; bytes: Uint8Array; fetchedBytes: number },
     dir: IndexDir,
     source: IndexSource,
+    options: HashMapOptions = {},
   ) {
     this.name = name;
     this.manifest = verified.manifest;
@@ -40,6 +54,7 @@ export class HashMap {
     this.#fetchedBytes = verified.fetchedBytes;
     this.#dir = dir;
     this.#source = source;
+    this.#options = options;
     this.#entries = new Map(verified.manifest.shards.map((entry) => [entry.prefix, entry]));
   }
 
@@ -52,35 +67,75 @@ export class HashMap {
    * The record of a store path, or undefined where the map has none. The narinfo's own signature is the caller's to
    * check: a publisher vouches for torrents, not for what Nix may import.
    *
-   * @throws INDEX_INVALID where a shard is not what the manifest says; what the source throws
+   * @throws INDEX_INVALID where a shard is not what the manifest says; INDEX_UNREACHABLE where nobody has it in time;
+   *   what the source throws; the signal's reason
    */
   async find(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
     const entry = this.#entries.get(shardPrefix(hash, this.manifest.prefixLength));
     if (entry === undefined) return undefined;
-    let shard = this.#shards.get(entry.prefix);
-    if (shard === undefined) {
-      shard = this.#load(entry, signal).then((bytes) => decodeShard(bytes, { maxBytes: MAX_SHARD_TEXT_BYTES }));
-      this.#shards.set(entry.prefix, shard);
-      shard.catch(() => this.#shards.delete(entry.prefix)); // the next lookup may be luckier
-    }
-    return (await shard).get(hash);
+    return (await unlessAborted(this.#records(entry), signal)).get(hash);
   }
 
-  /** Fetches every shard, so that this machine can host the whole map. */
+  /** Fetches every shard, so that this machine can host the whole map. @throws as {@link find} does */
   async whole(signal: AbortSignal): Promise<Index> {
     const shards = new Map<string, Uint8Array>();
-    for (const entry of this.manifest.shards) shards.set(entry.prefix, await this.#load(entry, signal));
+    for (const entry of this.manifest.shards) {
+      shards.set(entry.prefix, await unlessAborted(this.#load(entry), signal));
+    }
     return { manifest: this.#manifestBytes, shards };
   }
 
-  async #load(entry: ShardEntry, signal: AbortSignal): Promise<Uint8Array> {
+  /** One fetch for all who look a path up at once; it goes on where one of them is no longer interested. */
+  #records(entry: ShardEntry): Promise<Map<StoreHash, NarInfo>> {
+    const known = this.#shards.get(entry.prefix);
+    const failedAgoMs = performance.now() - (known?.failedAtMs ?? Infinity); // -Infinity where it did not fail
+    if (known !== undefined && failedAgoMs < FAILURE_MS) return known.records;
+    const records = this.#load(entry).then((bytes) => decodeShard(bytes, { maxBytes: MAX_SHARD_TEXT_BYTES }));
+    const shard: { records: typeof records; failedAtMs?: number } = { records };
+    this.#shards.set(entry.prefix, shard);
+    records.catch(() => (shard.failedAtMs = performance.now()));
+    return records;
+  }
+
+  async #load(entry: ShardEntry): Promise<Uint8Array> {
     const kept = await this.#dir.readShard(entry.prefix);
     if (kept !== undefined && fits(entry, kept)) return kept;
-    const bytes = await this.#source.readFile(shardFileName(entry.prefix), { maxBytes: entry.sizeBytes, signal });
+    const bytes = await this.#fetch(entry);
     assertShard(entry, bytes);
     this.#fetchedBytes += bytes.length;
     await this.#dir.writeShard(entry.prefix, bytes);
     return bytes;
+  }
+
+  async #fetch(entry: ShardEntry): Promise<Uint8Array> {
+    const { lifetime, shardTimeoutMs = SHARD_TIMEOUT_MS } = this.#options;
+    const deadline = AbortSignal.timeout(shardTimeoutMs);
+    const signal = lifetime === undefined ? deadline : AbortSignal.any([lifetime, deadline]);
+    const file = shardFileName(entry.prefix);
+    try {
+      return await this.#source.readFile(file, { maxBytes: entry.sizeBytes, signal });
+    } catch (cause) {
+      if (!deadline.aborted || lifetime?.aborted === true) throw cause;
+      throw new NarswarmError(
+        'INDEX_UNREACHABLE',
+        `nobody gave ${file} of the hash map ${this.name} in ${shardTimeoutMs / 1000} s`,
+        { cause, facts: { publisher: this.name, file } },
+      );
+    }
+  }
+}
+
+/** Waits no longer than the signal allows; what is waited for goes on. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  work.catch(() => undefined);
+  signal.throwIfAborted();
+  const stop = new AbortController();
+  try {
+    const aborted = once(signal, 'abort', { signal: stop.signal });
+    aborted.catch(() => undefined);
+    return await Promise.race([work, aborted.then(() => Promise.reject(signal.reason as Error))]);
+  } finally {
+    stop.abort();
   }
 }
 

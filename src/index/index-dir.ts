@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { SeedFile } from '../torrent/chunk-store.ts';
 import { storeError, systemCode } from '../store/store-error.ts';
 import type { Index } from './build.ts';
-import { indexFiles, MANIFEST_NAME } from './index-torrent.ts';
+import { MANIFEST_NAME } from './index-torrent.ts';
 import { shardFileName } from './shard.ts';
 
 /**
@@ -27,8 +26,9 @@ export class IndexDir {
     return this.read(shardFileName(prefix));
   }
 
-  async writeManifest(bytes: Uint8Array): Promise<void> {
-    await this.#write(MANIFEST_NAME, bytes);
+  /** @param replaces asked, just before it is replaced, whether the manifest that is there may be */
+  async writeManifest(bytes: Uint8Array, replaces: (there: Uint8Array) => boolean = () => true): Promise<void> {
+    await this.#write(MANIFEST_NAME, bytes, replaces);
   }
 
   async writeShard(prefix: string, bytes: Uint8Array): Promise<void> {
@@ -48,11 +48,6 @@ export class IndexDir {
     }
   }
 
-  /** The files of an index that lies here in full, in the order of its torrent. */
-  files(index: Index): SeedFile[] {
-    return Array.from(indexFiles(index), ([name, bytes]) => ({ path: join(this.dir, name), sizeBytes: bytes.length }));
-  }
-
   async read(name: string): Promise<Uint8Array | undefined> {
     try {
       return await readFile(join(this.dir, name));
@@ -62,13 +57,15 @@ export class IndexDir {
     }
   }
 
-  async #write(name: string, bytes: Uint8Array): Promise<void> {
+  async #write(name: string, bytes: Uint8Array, replaces?: (there: Uint8Array) => boolean): Promise<void> {
     const path = join(this.dir, name);
     const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
     try {
       await mkdir(dirname(path), { recursive: true });
       await writeFile(temporary, bytes);
-      await rename(temporary, path);
+      const there = replaces === undefined ? undefined : await this.read(name);
+      if (there === undefined || replaces?.(there) === true) await rename(temporary, path);
+      else await rm(temporary, { force: true });
     } catch (error) {
       await rm(temporary, { force: true });
       throw storeError(error, path);

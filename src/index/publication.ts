@@ -1,24 +1,20 @@
 import { join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
-import type { InfoHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { DhtNode } from '../torrent/dht.ts';
-import type { Seed } from '../torrent/swarm.ts';
 import { saltBytes, type PublisherAddress } from './address.ts';
 import { buildIndex, type Index } from './build.ts';
+import { seedGeneration, type SeededGeneration } from './generations.ts';
 import { IndexDir } from './index-dir.ts';
-import { indexTorrent, type IndexTorrent } from './index-torrent.ts';
 import { parseManifest, type Manifest, type Root } from './manifest.ts';
 import type { PublisherKey } from './publisher-key.ts';
-import { shardEntryOf } from './shard.ts';
 
 /** One generation of a map on disk, ready to be seeded and put into the DHT. */
-export interface Publication {
+export interface Publication extends SeededGeneration {
   readonly address: PublisherAddress;
   readonly manifest: Manifest;
-  readonly torrent: IndexTorrent;
-  readonly seed: Seed;
+  /** The newest generation, as a static HTTP server can serve it. */
   readonly dir: IndexDir;
   /** False where the records are those of the last generation and it was used again as it is. */
   readonly isNew: boolean;
@@ -33,7 +29,7 @@ export interface PublishOptions {
   /** `host:port` of peers to ask first. */
   readonly peers: readonly string[];
   readonly now: Date;
-  /** Days until the map counts no more unless it was published again. */
+  /** Milliseconds until the map counts no more unless it was published again. */
   readonly validForMs: number;
 }
 
@@ -71,16 +67,9 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
   // Seconds since 1970: a publisher that lost its state still goes on above what it signed before.
   const index = isSame ? again : build(Math.max((last?.seq ?? 0) + 1, Math.floor(now.getTime() / 1000)), now);
   await dir.write(index);
-  const torrent = await indexTorrent(index);
   const manifest = parseManifest(index.manifest, { publicKey: key.publicKey, salt, now });
-  return {
-    address,
-    manifest,
-    torrent,
-    seed: { torrent: torrent.torrentFile, files: dir.files(index) },
-    dir,
-    isNew: !isSame,
-  };
+  const generation = await seedGeneration(store, { address, seq: manifest.seq, index, dir });
+  return { ...generation, address, manifest, dir, isNew: !isSame };
 }
 
 /**
@@ -96,24 +85,6 @@ export async function announcePublication(publication: Publication, key: Publish
     sign: (message) => key.sign(message),
   });
   return nodes;
-}
-
-/** The map of a folder that a follower keeps, as a seed; undefined while shards of it are missing. */
-export async function seedOfIndexDir(
-  dir: IndexDir,
-  manifest: Manifest,
-): Promise<{ infoHash: InfoHash; seed: Seed } | undefined> {
-  const bytes = await dir.readManifest();
-  if (bytes === undefined) return undefined;
-  const shards = new Map<string, Uint8Array>();
-  for (const entry of manifest.shards) {
-    const shard = await dir.readShard(entry.prefix);
-    if (shard === undefined || shardEntryOf(entry.prefix, shard).sha256 !== entry.sha256) return undefined;
-    shards.set(entry.prefix, shard);
-  }
-  const index: Index = { manifest: bytes, shards };
-  const torrent = await indexTorrent(index);
-  return { infoHash: torrent.infoHash, seed: { torrent: torrent.torrentFile, files: dir.files(index) } };
 }
 
 async function readLast(dir: IndexDir, address: PublisherAddress, now: Date): Promise<Manifest | undefined> {

@@ -4,9 +4,9 @@ import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { Network } from '../torrent/network.ts';
 import type { TorrentReader } from '../torrent/torrent-reader.ts';
-import { formatPublisherAddress, saltBytes, type PublisherAddress } from './address.ts';
+import { formatPublisherAddress, mapFolder, saltBytes, type PublisherAddress } from './address.ts';
 import { cohortInfoHash } from './cohort-key.ts';
-import { HashMap, type IndexSource } from './hash-map.ts';
+import { HashMap, type HashMapOptions, type IndexSource } from './hash-map.ts';
 import { IndexDir } from './index-dir.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
 import { MAX_MANIFEST_BYTES, parseManifest, type Manifest } from './manifest.ts';
@@ -26,6 +26,8 @@ export interface ResolveContext {
   readonly now: Date;
   /** How long to look before what was kept from before is good enough. */
   readonly timeoutMs: number;
+  /** How long to wait for a shard that nobody serves. Default: 10 s. */
+  readonly shardTimeoutMs?: number;
   readonly signal: AbortSignal;
   readonly onWarning?: (message: string) => void;
 }
@@ -47,7 +49,7 @@ const RETRY_MS = 1_000;
 
 /** Folder in which the map of a publisher is kept. */
 export function indexDirOf(dir: string, address: PublisherAddress): IndexDir {
-  return new IndexDir(join(dir, `${address.publicKeyHex}-${saltBytes(address.salt).toString('hex') || '0'}`));
+  return new IndexDir(join(dir, mapFolder(address)));
 }
 
 /**
@@ -77,7 +79,7 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
     );
     const offline: IndexSource = { readFile: () => Promise.reject(failure) };
     return {
-      map: new HashMap(formatPublisherAddress(address), { ...kept, fetchedBytes: 0 }, dir, offline),
+      map: new HashMap(formatPublisherAddress(address), { ...kept, fetchedBytes: 0 }, dir, offline, mapOptions(inner)),
       from: 'kept',
       [Symbol.asyncDispose]: () => Promise.resolve(),
     };
@@ -91,7 +93,10 @@ interface Verified {
 
 async function readKept(address: PublisherAddress, dir: IndexDir, now: Date): Promise<Verified | undefined> {
   const bytes = await dir.readManifest();
-  if (bytes === undefined) return undefined;
+  return bytes === undefined ? undefined : verified(address, bytes, now);
+}
+
+function verified(address: PublisherAddress, bytes: Uint8Array, now: Date): Verified | undefined {
   try {
     return {
       bytes,
@@ -115,7 +120,8 @@ async function accept(
     now,
     ...(kept === undefined ? {} : { lowestSeq: kept.manifest.seq }),
   });
-  await dir.writeManifest(bytes);
+  // Another process that follows this map may have got further meanwhile.
+  await dir.writeManifest(bytes, (there) => (verified(address, there, now)?.manifest.seq ?? 0) <= manifest.seq);
   return { manifest, bytes };
 }
 
@@ -144,9 +150,15 @@ async function byHttp(
     },
   };
   const bytes = await source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal: context.signal });
-  const verified = await accept(address, bytes, dir, kept, context.now);
-  follow(address, verified.manifest, context.network);
-  const map = new HashMap(formatPublisherAddress(address), { ...verified, fetchedBytes: bytes.length }, dir, source);
+  const found = await accept(address, bytes, dir, kept, context.now);
+  follow(address, found.manifest, context.network);
+  const map = new HashMap(
+    formatPublisherAddress(address),
+    { ...found, fetchedBytes: bytes.length },
+    dir,
+    source,
+    mapOptions(context),
+  );
   return { map, from: 'network', [Symbol.asyncDispose]: () => Promise.resolve() };
 }
 
@@ -165,41 +177,61 @@ async function byDht(
   }
   network.joinCohort(cohortInfoHash(address.publicKey, address.salt));
   const item = await askUntilFound(address, network.dht, kept?.manifest.seq ?? 0, signal);
-  const reader = network.swarm.read(item.infoHash);
-  const stop = connectCohort(reader, network, context.lifetime);
+  const source = new PeerSource(network, item.infoHash, context.lifetime);
+  const resolved = (map: Verified & { fetchedBytes: number }): Resolved => {
+    follow(address, map.manifest, network);
+    return {
+      map: new HashMap(formatPublisherAddress(address), map, dir, source, mapOptions(context)),
+      from: 'network',
+      [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
+    };
+  };
+  // The same seq as before means the same bytes: nothing to fetch.
+  if (kept !== undefined && kept.manifest.seq === item.seq && kept.manifest.expires > context.now) {
+    return resolved({ ...kept, fetchedBytes: 0 });
+  }
   try {
-    // The same seq as before means the same bytes: nothing to fetch.
-    if (kept !== undefined && kept.manifest.seq === item.seq && kept.manifest.expires > context.now) {
-      follow(address, kept.manifest, network);
-      return resolved(address, { ...kept, fetchedBytes: 0 }, dir, reader, stop);
-    }
-    network.discovery.follow(item.infoHash);
-    const bytes = await reader.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal });
-    const verified = await accept(address, bytes, dir, kept, context.now);
-    follow(address, verified.manifest, network);
-    return resolved(address, { ...verified, fetchedBytes: bytes.length }, dir, reader, stop);
+    const bytes = await source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal });
+    return resolved({ ...(await accept(address, bytes, dir, kept, context.now)), fetchedBytes: bytes.length });
   } catch (error) {
-    stop();
-    await reader.close();
+    await source[Symbol.asyncDispose]();
     throw error;
   }
 }
 
-function resolved(
-  address: PublisherAddress,
-  verified: Verified & { fetchedBytes: number },
-  dir: IndexDir,
-  reader: TorrentReader,
-  stop: () => void,
-): Resolved {
-  return {
-    map: new HashMap(formatPublisherAddress(address), verified, dir, reader),
-    from: 'network',
-    async [Symbol.asyncDispose]() {
-      stop();
-      await reader.close();
-    },
-  };
+function mapOptions(context: Attempt): HashMapOptions {
+  return { lifetime: context.lifetime, shardTimeoutMs: context.shardTimeoutMs };
+}
+
+/**
+ * The files of an index from peers. The swarm of its torrent is joined when a file is asked for that the folder lacks:
+ * who holds the map already has nothing to look for there.
+ */
+class PeerSource implements IndexSource, AsyncDisposable {
+  readonly #network: Network;
+  readonly #infoHash: InfoHash;
+  readonly #lifetime: AbortSignal;
+  #open: { reader: TorrentReader; stop: () => void } | undefined;
+
+  constructor(network: Network, infoHash: InfoHash, lifetime: AbortSignal) {
+    this.#network = network;
+    this.#infoHash = infoHash;
+    this.#lifetime = lifetime;
+  }
+
+  readFile(name: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array> {
+    if (this.#open === undefined) {
+      const reader = this.#network.swarm.read(this.#infoHash);
+      this.#open = { reader, stop: connectCohort(reader, this.#network, this.#lifetime) };
+      this.#network.discovery.follow(this.#infoHash);
+    }
+    return this.#open.reader.readFile(name, options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#open?.stop();
+    await this.#open?.reader.close();
+  }
 }
 
 /** Asks the DHT until it has an item that is not older than what was seen. */

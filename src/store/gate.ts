@@ -2,6 +2,7 @@ import type { InfoHash } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
+import type { Seed } from '../torrent/swarm.ts';
 import { torrentOfEntry, type Catalogue } from './catalogue.ts';
 import type { FileStore } from './file-store.ts';
 
@@ -44,4 +45,11 @@ export class Gate {
     if (file?.sizeBytes !== entry.sizeBytes || file.mtimeMs !== entry.mtimeMs) return undefined;
     return { torrent: torrentOfEntry(entry), path: this.#store.narPath(info) };
   }
+}
+
+/** A NAR that the gate let through, as the swarm wants it. */
+export function seedOf(admitted: Admitted | undefined): Seed | undefined {
+  if (admitted === undefined) return undefined;
+  const { torrent, path } = admitted;
+  return { torrent, files: [{ path, sizeBytes: torrent.sizeBytes }] };
 }

@@ -42,6 +42,9 @@ export class PartialNar implements AsyncDisposable {
   /** The bytes of a small NAR; allocated when the first ones come, so that a NAR that waits costs nothing. */
   #memory: Uint8Array | undefined;
   #file: FileHandle | undefined;
+  /** Pieces whose SHA-1 is known to fit. */
+  readonly #checked = new Set<number>();
+  readonly #writing = new Set<Promise<void>>();
   #sha256: Hash = createHash('sha256');
   #hashedBytes = 0;
 
@@ -109,13 +112,18 @@ export class PartialNar implements AsyncDisposable {
   }
 
   /** Writes a whole piece that a peer sent and whose SHA-1 was checked. */
-  async putPiece(index: number, bytes: Uint8Array, origin: Origin): Promise<void> {
+  putPiece(index: number, bytes: Uint8Array, origin: Origin): Promise<void> {
+    return this.#track(this.#putPiece(index, bytes, origin));
+  }
+
+  async #putPiece(index: number, bytes: Uint8Array, origin: Origin): Promise<void> {
     if (this.has(index)) return;
     // WebTorrent made this array for us: a NAR that is one piece needs no copy of it
     if (this.#inMemory && bytes.length === this.sizeBytes) this.#memory = bytes;
     await this.#write(index * this.#pieceBytes, [bytes], bytes.length);
     this.#held[index] = bytes.length;
     this.#origins[index] = origin;
+    this.#checked.add(index);
   }
 
   /**
@@ -124,7 +132,11 @@ export class PartialNar implements AsyncDisposable {
    *
    * @throws SIZE_MISMATCH, before anything is written, where they reach beyond the NAR; STORE_FULL, STORE_UNWRITABLE
    */
-  async write(offset: number, chunks: readonly Uint8Array[], origin: Origin): Promise<void> {
+  write(offset: number, chunks: readonly Uint8Array[], origin: Origin): Promise<void> {
+    return this.#track(this.#writeChunks(offset, chunks, origin));
+  }
+
+  async #writeChunks(offset: number, chunks: readonly Uint8Array[], origin: Origin): Promise<void> {
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
     if (offset < 0 || offset + length > this.sizeBytes) {
       const what = `${origin} sent bytes ${offset} to ${offset + length} of a NAR of ${this.sizeBytes} bytes`;
@@ -137,6 +149,7 @@ export class PartialNar implements AsyncDisposable {
       const end = Math.min(start + this.#lengthOf(index), offset + length);
       this.#origins[index] = this.#held[index] === 0 ? origin : joined(this.#origins[index], origin);
       this.#held[index] = Math.max(this.#held[index] ?? 0, end - start);
+      this.#checked.delete(index);
       at = end;
     }
   }
@@ -152,29 +165,39 @@ export class PartialNar implements AsyncDisposable {
   /**
    * Checks the whole against size and SHA-256 and moves it to `target`. Not one byte is at `target` before that.
    *
+   * @returns whether every piece fits the torrent, which a hash map may have got wrong: if not, it must not be passed on
    * @throws HASH_MISMATCH where the bytes are not those of the NAR; what cannot be good was forgotten, so that
    *   {@link missing} tells what to fetch again. `facts.mapLied` is true where every piece fits the torrent:
    *   then the hash map named other bytes, and no source is to blame. `facts.origins` names who gave bad pieces.
    */
-  async settle(target: string): Promise<void> {
+  async settle(target: string): Promise<boolean> {
+    await this.drain();
     if (this.missing().length > 0)
       throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
     const found = await this.#digest();
     if (found !== this.#fileHash) throw await this.#blame(found);
+    const fitsTorrent = await this.#fitsTorrent();
     try {
       if (this.#memory === undefined) await cutTo(this.#open(), this.sizeBytes);
       else await writeFile(this.path, this.#memory);
       await this.close();
       await rename(this.path, target);
+      return fitsTorrent;
     } catch (error) {
       throw storeError(error, target);
     }
+  }
+
+  /** Waits until what is being written is written: a source that was stopped may have a piece on its way to the disk. */
+  async drain(): Promise<void> {
+    while (this.#writing.size > 0) await Promise.allSettled(this.#writing);
   }
 
   /** Forgets everything, as if nothing had come yet. */
   reset(): void {
     this.#held.fill(0);
     this.#origins.fill(undefined);
+    this.#checked.clear();
     this.#restartHash();
   }
 
@@ -225,6 +248,16 @@ export class PartialNar implements AsyncDisposable {
     }
   }
 
+  /** Counts a write as under way until it is done, for {@link drain}. */
+  async #track(writing: Promise<void>): Promise<void> {
+    this.#writing.add(writing);
+    try {
+      await writing;
+    } finally {
+      this.#writing.delete(writing);
+    }
+  }
+
   /** A full disk takes a part before it refuses the rest. */
   async #writeRest(offset: number, bytes: Uint8Array, written: number): Promise<void> {
     for (let done = written; done < bytes.length;) {
@@ -271,6 +304,7 @@ export class PartialNar implements AsyncDisposable {
       if (await this.#fits(index)) {
         this.#held[index] = this.#lengthOf(index);
         this.#origins[index] = EARLIER_RUN;
+        this.#checked.add(index);
       }
     }
   }
@@ -284,6 +318,14 @@ export class PartialNar implements AsyncDisposable {
     );
   }
 
+  async #fitsTorrent(): Promise<boolean> {
+    if (this.#torrent === undefined) return false;
+    for (let index = 0; index < this.#held.length; index++) {
+      if (!this.#checked.has(index) && !(await this.#fits(index))) return false;
+    }
+    return true;
+  }
+
   async #blame(found: FileHash): Promise<NarswarmError> {
     const bad: number[] = [];
     for (let index = 0; index < this.#held.length; index++) if (!(await this.#fits(index))) bad.push(index);
@@ -291,7 +333,10 @@ export class PartialNar implements AsyncDisposable {
     const origins = [...new Set(bad.map((index) => this.#origins[index] ?? EARLIER_RUN))].join(', ');
     if (mapLied || this.#torrent === undefined) this.reset();
     else {
-      for (const index of bad) this.#held[index] = 0;
+      for (const index of bad) {
+        this.#held[index] = 0;
+        this.#checked.delete(index);
+      }
       this.#restartHash();
     }
     const from = mapLied ? 'the hash map names other bytes' : `bytes came from ${origins}`;

@@ -8,6 +8,8 @@ import type { PeerRecord, PeerTable } from './peer-table.ts';
 
 /** Members that we keep a connection to. */
 const MEMBERS = 12;
+/** A member whose connection ended is tried again after so long. */
+const RECONNECT_MS = 10_000;
 /** How long a NAR waits for the first connection to a member. */
 const CONNECT_MS = 1_000;
 
@@ -20,7 +22,9 @@ export class Cohort {
   readonly #serve: ServeNar;
   readonly #exchanges = new Set<NarExchange>();
   readonly #swarms: Torrent[] = [];
+  readonly #members = new Set<PeerRecord>();
   readonly #connecting = new Set<string>();
+  readonly #notBefore = new Map<string, number>();
   #isReady = Promise.withResolvers<void>();
 
   constructor(peers: PeerTable, serve: ServeNar) {
@@ -44,12 +48,30 @@ export class Cohort {
     });
   }
 
-  /** Connects to a member, unless there are enough of them. */
+  /** Takes in a member; it is connected to as soon as there is a place for it. */
   addMember(peer: PeerRecord): void {
-    const { address } = peer;
-    if (this.#connecting.has(address) || this.#connecting.size >= MEMBERS || peer.banned !== undefined) return;
-    this.#connecting.add(address);
-    for (const swarm of this.#swarms) connectPeer(swarm, peer, () => this.#connecting.delete(address));
+    this.#members.add(peer);
+    this.#fill();
+  }
+
+  /** Connects to members that are not connected, as many as there are places. */
+  #fill(): void {
+    const now = performance.now();
+    for (const peer of this.#members) {
+      const { address, banned } = peer;
+      if (this.#connecting.size >= MEMBERS) return;
+      if (banned !== undefined || this.#connecting.has(address) || now < (this.#notBefore.get(address) ?? 0)) continue;
+      this.#connecting.add(address);
+      for (const swarm of this.#swarms) connectPeer(swarm, peer, () => this.#onGone(address));
+    }
+  }
+
+  /** A place is free; who left it is not the first to get it again. */
+  #onGone(address: string): void {
+    this.#connecting.delete(address);
+    this.#notBefore.set(address, performance.now() + RECONNECT_MS);
+    this.#fill();
+    setTimeout(() => this.#fill(), RECONNECT_MS + 1).unref();
   }
 
   /**

@@ -31,8 +31,12 @@ export function connectPeer(torrent: Torrent, peer: PeerRecord, onGone: () => vo
   const end = (): void => {
     if (gone) return;
     gone = true;
-    if (served) peer.hits++;
-    else peer.misses++;
+    if (served) {
+      peer.hits++;
+    } else {
+      peer.misses++;
+      peer.missedAtMs = performance.now();
+    }
     onGone();
   };
   handle.on('download', () => {

@@ -29,8 +29,9 @@ const REANNOUNCE_MS = 15 * 60_000;
 /** In its first minute a process asks more often: it may be a fetch, which wants everybody who is there now. */
 const EARLY_MS = 15_000;
 const EARLY_ROUNDS = 4;
-/** While nobody was found yet, ask again soon: the other side may only just be starting. */
+/** While nobody is found, ask again soon, since the other side may only just be starting, and then less and less. */
 const RETRY_MS = 2_000;
+const MAX_RETRY_MS = 60_000;
 
 /**
  * Finds the peers of the swarms that this process follows. A cohort has one swarm, so what is announced and asked for
@@ -97,7 +98,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     if (this.#followed.has(infoHash)) return;
     this.#followed.add(infoHash);
     this.#lan?.announce();
-    void this.#ask(infoHash, 0);
+    void this.#ask(infoHash, { round: 0, inVain: 0 });
   }
 
   async close(): Promise<void> {
@@ -110,7 +111,8 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     return this.close();
   }
 
-  async #ask(infoHash: InfoHash, round: number): Promise<void> {
+  /** @param past rounds so far, and how many of the last ones have found nobody */
+  async #ask(infoHash: InfoHash, past: { round: number; inVain: number }): Promise<void> {
     const { dht, announce, peerPort, onWarning } = this.#options;
     if (dht === undefined || this.#stop.signal.aborted) return;
     let found = 0;
@@ -121,15 +123,18 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
       if (!this.#stop.signal.aborted) onWarning?.(`the DHT did not answer: ${(error as Error).message}`);
     }
     if (this.#stop.signal.aborted) return;
-    const timer = setTimeout(
-      () => {
-        this.#timers.delete(timer);
-        void this.#ask(infoHash, round + 1);
-      },
-      found === 0 ? RETRY_MS : round < EARLY_ROUNDS ? EARLY_MS : REANNOUNCE_MS,
-    ).unref();
+    const pauseMs = found === 0 ? retryMs(past.inVain) : past.round < EARLY_ROUNDS ? EARLY_MS : REANNOUNCE_MS;
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      void this.#ask(infoHash, { round: past.round + 1, inVain: found === 0 ? past.inVain + 1 : 0 });
+    }, pauseMs).unref();
     this.#timers.add(timer);
   }
+}
+
+/** How long to wait after that many lookups, and one more, have found nobody. */
+export function retryMs(inVain: number): number {
+  return Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** inVain);
 }
 
 function ownAddresses(port: number): ReadonlySet<string> {

@@ -20,8 +20,8 @@ const PART = 2;
 const NONE = 3;
 const ASK_ENTRY_BYTES = 24;
 const PART_HEAD_BYTES = 13;
-/** A part and its head fit the longest message that is accepted. */
-const PART_BYTES = 112 * 1024;
+/** Short enough for a slow line to show a sign of life now and then; far below the longest message accepted. */
+const PART_BYTES = 32 * 1024;
 /** Questions that a peer may have open; ours are bounded by the lanes of the scheduler. */
 const MAX_OPEN_ASKS = 1024;
 /** Answers on their way to one peer: enough to keep its socket busy. */
@@ -90,6 +90,7 @@ export class NarExchange {
     sizeBytes: number,
     options: { patienceMs: number; signal: AbortSignal },
   ): Promise<Uint8Array | undefined> {
+    if (options.signal.aborted) return Promise.resolve(undefined);
     const id = this.#nextId++;
     const entry = Buffer.alloc(ASK_ENTRY_BYTES);
     entry.writeUInt32BE(id, 0);
@@ -193,6 +194,7 @@ export class NarExchange {
   #onNone(id: number): void {
     const pending = this.#pending.get(id);
     if (pending === undefined) return;
+    this.#lastByteAtMs = performance.now();
     this.#lacks.set(pending.infoHash, performance.now());
     this.#settle(id, undefined);
   }

@@ -8,6 +8,8 @@ export interface PeerRecord {
   hits: number;
   /** Connections that it refused or that led nowhere. */
   misses: number;
+  /** When the last of them was; milliseconds of `performance.now()`. */
+  missedAtMs: number;
   /** Payload bytes that it sent. */
   bytes: number;
   /** Best rate of any connection, bytes a second. */
@@ -16,8 +18,9 @@ export interface PeerRecord {
   banned: string | undefined;
 }
 
-/** Misses in a row, without one hit, after which a peer is asked only when nobody else is left. */
+/** Misses without one hit after which a peer is left in peace for a while: it may be fetching itself. */
 const USELESS_AFTER = 16;
+const USELESS_FOR_MS = 5_000;
 
 /** The peers that this process knows, and how far each can be relied on. */
 export class PeerTable {
@@ -28,7 +31,7 @@ export class PeerTable {
     const address = formatEndpoint(endpoint);
     let record = this.#byAddress.get(address);
     if (record === undefined) {
-      record = { endpoint, address, hits: 0, misses: 0, bytes: 0, rate: 0, banned: undefined };
+      record = { endpoint, address, hits: 0, misses: 0, missedAtMs: 0, bytes: 0, rate: 0, banned: undefined };
       this.#byAddress.set(address, record);
     }
     return record;
@@ -57,11 +60,12 @@ export class PeerTable {
     return this.#byAddress.values();
   }
 
-  /** Up to `count` peers to ask next: those that had what we asked for first, strangers then, the useless never. */
+  /** Up to `count` peers to ask next: those that had what we asked for first, strangers then, those who had nothing after a while. */
   choose(count: number, candidates: Iterable<PeerRecord>): PeerRecord[] {
-    const usable = [...candidates].filter(
-      (peer) => peer.banned === undefined && !(peer.hits === 0 && peer.misses >= USELESS_AFTER),
-    );
+    const now = performance.now();
+    const isUseless = ({ hits, misses, missedAtMs }: PeerRecord): boolean =>
+      hits === 0 && misses >= USELESS_AFTER && now - missedAtMs < USELESS_FOR_MS;
+    const usable = [...candidates].filter((peer) => peer.banned === undefined && !isUseless(peer));
     const score = (peer: PeerRecord): number => (peer.hits + 1) / (peer.hits + peer.misses + 2) + Math.random() * 0.5;
     return usable
       .map((peer) => ({ peer, score: score(peer) }))

@@ -78,7 +78,7 @@ export class Swarm implements AsyncDisposable {
     this.#options = options;
     this.cohort = new Cohort(this.peers, (infoHash, address) => this.#readSmall(infoHash, address));
     this.port = (client._connPool.tcpServer.address() as AddressInfo).port;
-    client.get = (infoHash) => this.#open(infoHash as InfoHash).then((torrent) => torrent ?? null);
+    client.get = (infoHash) => this.#answer(infoHash as InfoHash);
     client.on('error', (error: Error) => options.onWarning?.(error.message));
     this.#guardConnections();
   }
@@ -146,15 +146,20 @@ export class Swarm implements AsyncDisposable {
 
   /** Meets the members of a cohort in the swarm of this infohash, and gives and takes small NARs there. */
   meet(infoHash: InfoHash): void {
-    if (this.#torrents.has(infoHash)) return;
+    if (this.#known(infoHash) !== undefined) return;
     const handle = this.#client.add(infoHash, { ...TORRENT_OPTIONS, deselect: true });
     this.#prepare(handle);
     this.#remember(infoHash, handle);
     this.cohort.meet(handle);
   }
 
-  /** Opens a torrent of which only the infohash is known (BEP 9): its metadata and single files come from peers. */
+  /**
+   * Opens a torrent of which only the infohash is known (BEP 9): its metadata and single files come from peers. Where
+   * it is open already, as a seed too, that one is read and stays open after the reader.
+   */
   read(infoHash: InfoHash): TorrentReader {
+    const known = this.#known(infoHash);
+    if (known !== undefined) return new TorrentReader(known, this.peers, { closes: false });
     const handle = this.#client.add(infoHash, {
       ...TORRENT_OPTIONS,
       deselect: true,
@@ -177,9 +182,25 @@ export class Swarm implements AsyncDisposable {
     return this.close();
   }
 
+  /** What WebTorrent asks on a handshake. Never rejects: nobody would catch it there, and the process would end. */
+  async #answer(infoHash: InfoHash): Promise<Torrent | null> {
+    try {
+      return (await this.#open(infoHash)) ?? null;
+    } catch (error) {
+      this.#options.onWarning?.(`cannot seed ${infoHash}: ${(error as Error).message}`);
+      return null;
+    }
+  }
+
+  /** The torrent of that infohash that is open now. */
+  #known(infoHash: InfoHash): Torrent | undefined {
+    const torrent = this.#torrents.get(infoHash);
+    return torrent?.destroyed === true ? undefined : torrent;
+  }
+
   /** The torrent that a peer asked for by its infohash, opened as a seed if it may be. */
   async #open(infoHash: InfoHash): Promise<Torrent | undefined> {
-    const known = this.#torrents.get(infoHash);
+    const known = this.#known(infoHash);
     if (known !== undefined) return known;
     let opening = this.#opening.get(infoHash);
     if (opening === undefined) {
@@ -204,7 +225,8 @@ export class Swarm implements AsyncDisposable {
       this.#options.onWarning?.(`cannot seed ${infoHash}: ${String(error)}`);
       return undefined;
     });
-    if (seed === undefined) return undefined;
+    const meanwhile = this.#known(infoHash);
+    if (seed === undefined || meanwhile !== undefined) return meanwhile;
     const storage = new SeedStorage(seed.files);
     const totalBytes = seed.files.reduce((sum, file) => sum + file.sizeBytes, 0);
     const handle = this.#add(seed.torrent, {
@@ -219,7 +241,9 @@ export class Swarm implements AsyncDisposable {
       seedMs: this.#options.idleSeedMs ?? IDLE_SEED_MS,
       peerMs: this.#options.idlePeerMs ?? IDLE_PEER_MS,
     });
-    await once(handle, 'ready');
+    const closed = new AbortController();
+    handle.once('close', () => closed.abort());
+    await once(handle, 'ready', { signal: closed.signal });
     return handle;
   }
 
@@ -253,6 +277,7 @@ export class Swarm implements AsyncDisposable {
   }
 
   #remember(infoHash: InfoHash, handle: Torrent): void {
+    if (this.#known(infoHash) !== undefined) return; // WebTorrent refuses the second one
     this.#torrents.set(infoHash, handle);
     handle.once('close', () => {
       if (this.#torrents.get(infoHash) === handle) this.#torrents.delete(infoHash);

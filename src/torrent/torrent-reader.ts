@@ -12,10 +12,13 @@ import { STALL_MS } from './swarm-download.ts';
 export class TorrentReader implements AsyncDisposable {
   readonly #torrent: Torrent;
   readonly #tried = new Set<string>();
+  readonly #closes: boolean;
   #payloadBytes = 0;
 
-  constructor(torrent: Torrent, peers: PeerTable) {
+  /** @param options.closes false: the torrent is somebody else's, and goes on after this reader */
+  constructor(torrent: Torrent, peers: PeerTable, options: { readonly closes: boolean } = { closes: true }) {
     this.#torrent = torrent;
+    this.#closes = options.closes;
     torrent.setMaxListeners(0); // each file that is being read wants to hear of the end
     torrent.on('wire', (wire: Wire) => wire.setTimeout(STALL_MS, true));
     torrent.on(BAD_PIECE, (_index: number, sources: Wire[]) => banLiar(peers, sources));
@@ -66,7 +69,7 @@ export class TorrentReader implements AsyncDisposable {
   }
 
   async close(): Promise<void> {
-    if (this.#torrent.destroyed) return;
+    if (!this.#closes || this.#torrent.destroyed) return;
     await new Promise<void>((resolve) => this.#torrent.destroy({}, () => resolve()));
   }
 

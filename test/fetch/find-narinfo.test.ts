@@ -60,6 +60,15 @@ test('a source that is down is asked last from then on, but asked', async () => 
   assert.deepEqual([one.asked, two.asked], [2, 3]);
 });
 
+test('a hash map that is out of reach is asked last from then on, as a cache is', async () => {
+  const map = source('map', () => {
+    throw new NarswarmError('INDEX_UNREACHABLE', 'no hash map from its mirror');
+  });
+  const find = firstTrusted([map, source('cache', () => GOOD)], KEYS);
+  for (let path = 0; path < 3; path++) assert.equal(await find(hashOf('a'), signal), GOOD);
+  assert.equal(map.asked, 1);
+});
+
 test('an aborted walk ends with the reason of its signal', async () => {
   const stop = new AbortController();
   const reason = new Error('enough');

@@ -1,14 +1,19 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdtemp, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Closure } from '../../src/fetch/closure.ts';
-import { planFetch } from '../../src/fetch/plan.ts';
+import { commit } from '../../src/fetch/commit.ts';
+import { attachTorrents, planFetch, type Plan } from '../../src/fetch/plan.ts';
+import type { StorePath } from '../../src/nix/brands.ts';
+import { fileHashOf } from '../../src/nix/hash.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
+import { Catalogue, pendingEntry } from '../../src/store/catalogue.ts';
 import { FileStore } from '../../src/store/file-store.ts';
-import { narTorrent, type NarTorrent } from '../../src/torrent/canonical.ts';
+import { narTorrent } from '../../src/torrent/canonical.ts';
 import { infoOf } from './narinfos.ts';
 
 let dir: string;
@@ -19,19 +24,30 @@ before(async () => {
 });
 after(() => rm(dir, { recursive: true }));
 
+const { signal } = new AbortController();
 const closureOf = (...infos: NarInfo[]): Closure => new Map(infos.map((info) => [storeHashOf(info.storePath), info]));
-const none = (): Promise<NarTorrent | undefined> => Promise.resolve(undefined);
-const put = (info: NarInfo, sizeBytes: number): Promise<void> =>
-  writeFile(store.narPath(info), Buffer.alloc(sizeBytes));
+const planOf = async (closure: Closure, needed?: ReadonlySet<StorePath>): Promise<Plan> =>
+  planFetch(closure, { store, catalogue: await Catalogue.open(store), needed, signal });
+/** Writes a NAR into the store and gives a narinfo that fits it. */
+const put = async (name: string, rest: Partial<NarInfo> = {}): Promise<NarInfo> => {
+  const bytes = Buffer.alloc(100, name);
+  const fileHash = fileHashOf(createHash('sha256').update(bytes).digest());
+  const info = infoOf(name, [], { fileHash, fileSize: 100, url: FileStore.narUrl(fileHash, 'xz'), ...rest });
+  await writeFile(store.narPath(info), bytes);
+  return info;
+};
+const damage = (info: NarInfo): Promise<void> => writeFile(store.narPath(info), Buffer.alloc(100));
+/** Lists a NAR as it lies there. */
+const list = async (info: NarInfo): Promise<void> => {
+  const nar = { fileHash: info.fileHash!, extension: 'xz', ...(await store.statNar(info))! };
+  await (await Catalogue.open(store)).add([pendingEntry(nar, info.storePath, 'fetch')]);
+};
 
 test('what is nowhere has to come, with the torrent that a hash map knows', async () => {
   const info = infoOf('a');
   const torrent = narTorrent({ fileHash: info.fileHash!, extension: 'xz', sizeBytes: 100, pieces: Buffer.alloc(20) });
-  const plan = await planFetch(closureOf(info, infoOf('b')), {
-    store,
-    needed: undefined,
-    torrentOf: (one) => Promise.resolve(one === info ? torrent : undefined),
-  });
+  const plan = await planOf(closureOf(info, infoOf('b')));
+  await attachTorrents(plan.jobs, (one) => Promise.resolve(one === info ? torrent : undefined));
   assert.deepEqual(
     plan.jobs.map((job) => [job.info.storePath.slice(44), job.sizeBytes, job.torrent]),
     [
@@ -44,7 +60,7 @@ test('what is nowhere has to come, with the torrent that a hash map knows', asyn
 
 test('what the target holds is not needed', async () => {
   const [a, b] = [infoOf('a'), infoOf('b')];
-  const plan = await planFetch(closureOf(a, b), { store, needed: new Set([b.storePath]), torrentOf: none });
+  const plan = await planOf(closureOf(a, b), new Set([b.storePath]));
   assert.deepEqual([plan.valid, plan.jobs.map((job) => job.info)], [[a], [b]]);
 });
 
@@ -52,31 +68,63 @@ test('two paths with one NAR are one job', async () => {
   const a = infoOf('a');
   const { url, fileHash, fileSize } = a;
   const b = infoOf('b', [], { url, fileHash: fileHash!, fileSize: fileSize! });
-  const plan = await planFetch(closureOf(a, b), { store, needed: undefined, torrentOf: none });
+  const plan = await planOf(closureOf(a, b));
   assert.equal(plan.jobs.length, 1);
   assert.deepEqual(plan.jobs[0]?.storePaths, [a.storePath, b.storePath]);
   assert.equal(plan.jobBytes, 100);
 });
 
-test('a NAR counts as held with the right size and a narinfo that vouches for it', async () => {
-  const [whole, alone, short] = [infoOf('whole'), infoOf('alone'), infoOf('short')];
-  await put(whole, 100);
-  await store.writeNarInfo(whole);
-  await put(alone, 100);
-  await put(short, 99);
-  await store.writeNarInfo(short);
-  const plan = await planFetch(closureOf(whole, alone, short), { store, needed: undefined, torrentOf: none });
-  assert.deepEqual(plan.inStore, [whole]);
+test('a NAR that the catalogue does not list is read through, whether a narinfo vouches for it or not', async () => {
+  const [whole, zeroed, alone] = [await put('whole'), await put('zeroed'), await put('alone')];
+  const short = await put('short', { fileSize: 99 });
+  for (const info of [whole, zeroed, short]) await store.writeNarInfo(info);
+  await damage(zeroed); // as a power cut leaves a file that nobody synced
+  const plan = await planOf(closureOf(whole, zeroed, alone, short));
+  assert.deepEqual(plan.inStore, [whole, alone]);
   assert.deepEqual(
     plan.jobs.map((job) => job.info),
-    [alone, short],
+    [zeroed, short],
   );
-  assert.equal(plan.storeBytes, 100);
+  assert.deepEqual([plan.storeBytes, plan.jobBytes], [200, 199]);
+  const { torrent } = plan.verified.find(({ info }) => info === whole)!;
+  const pieces = createHash('sha1')
+    .update(await readFile(store.narPath(whole)))
+    .digest();
+  assert.deepEqual(torrent, narTorrent({ fileHash: whole.fileHash!, extension: 'xz', sizeBytes: 100, pieces }));
+});
+
+test('a NAR that the catalogue lists as it lies there is not read', async () => {
+  const [listed, changed] = [await put('listed'), await put('changed')];
+  await damage(listed); // only who reads it can tell
+  await list(listed);
+  await list(changed);
+  await damage(changed);
+  await utimes(store.narPath(changed), 1, 1);
+  const plan = await planOf(closureOf(listed, changed));
+  assert.deepEqual([plan.inStore, plan.verified], [[listed], []]);
+  assert.deepEqual(
+    plan.jobs.map((job) => job.info),
+    [changed],
+  );
+});
+
+test('what was read through and committed is not read again', async () => {
+  const info = await put('once');
+  const first = await planOf(closureOf(info));
+  assert.deepEqual(
+    first.verified.map((nar) => nar.info),
+    [info],
+  );
+  await commit([info], first.verified, store);
+  const second = await planOf(closureOf(info));
+  assert.deepEqual([second.inStore, second.verified], [[info], []]);
+  const entry = (await Catalogue.open(store)).byStorePath(info.storePath);
+  assert.equal(entry?.infoHash, first.verified[0]?.torrent?.infoHash, 'its pieces are known, too');
 });
 
 test('a narinfo without FileHash or FileSize is a matter for upstreams', async () => {
   const { fileHash: _hash, ...unhashed } = infoOf('a');
   const { fileSize: _size, ...unsized } = infoOf('b');
-  const plan = await planFetch(closureOf(unhashed, unsized), { store, needed: undefined, torrentOf: none });
+  const plan = await planOf(closureOf(unhashed, unsized));
   assert.deepEqual([plan.unsized, plan.jobs], [[unhashed, unsized], []]);
 });

@@ -192,6 +192,32 @@ test('a file that somebody cuts short meanwhile is not taken for whole', async (
   assert.equal((await failureOf(partial.settle(target))).code, 'STORE_UNWRITABLE');
 });
 
+test('a piece that is on its way to the disk when its source is stopped is waited for', async (t) => {
+  const one = await prepare(t, 3 * MIB);
+  const partial = await one.begin();
+  const pieces = [0, 1, 2].map((index) => partial.putPiece(index, one.piece(index), 'peer'));
+  assert.equal(partial.missing().length, 1, 'none is written yet');
+  await partial.drain();
+  assert.deepEqual(partial.missing(), []);
+  await Promise.all(pieces);
+});
+
+test('settle tells whether the pieces of the torrent are those of the NAR', async (t) => {
+  const one = await prepare(t, 2 * MIB + 5);
+  const good = await one.begin();
+  await good.write(0, [one.bytes], 'upstream');
+  assert.equal(await good.settle(one.target), true);
+  const other = await prepare(t, 2 * MIB + 5);
+  const wrong = await PartialNar.open(`${other.path}-2`, {
+    sizeBytes: other.bytes.length,
+    fileHash: torrentOf(other.bytes).fileHash,
+    torrent: torrentOf(one.bytes),
+  });
+  t.after(() => wrong.close());
+  await wrong.write(0, [other.bytes], 'upstream');
+  assert.equal(await wrong.settle(other.target), false);
+});
+
 test('discard leaves nothing', async (t) => {
   const { path, begin, piece } = await prepare(t, 2 * MIB);
   const partial = await begin();

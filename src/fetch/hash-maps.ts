@@ -1,0 +1,162 @@
+import { NarswarmError, isNarswarmError } from '../errors.ts';
+import type { PublisherAddress } from '../index/address.ts';
+import type { HashMap } from '../index/hash-map.ts';
+import { torrentOfRecord } from '../index/record.ts';
+import { resolveHashMap, type Resolved } from '../index/resolve.ts';
+import type { StoreHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import type { FileStore } from '../store/file-store.ts';
+import type { NarTorrent } from '../torrent/canonical.ts';
+import type { Network } from '../torrent/network.ts';
+import type { NarInfoSource } from './find-narinfo.ts';
+import type { HttpClient } from './http/client.ts';
+
+/** What the maps are resolved with; whoever makes these closes them, after the maps. */
+export interface HashMapsContext {
+  readonly store: FileStore;
+  /** Absent: only mirrors can be asked. */
+  readonly network: Network | undefined;
+  readonly http: HttpClient;
+  readonly signal: AbortSignal;
+  readonly onWarning: (message: string) => void;
+}
+
+export interface HashMapsOptions {
+  readonly publishers: readonly PublisherAddress[];
+  /** Milliseconds to look for the publishers. */
+  readonly publisherTimeoutMs: number;
+  /** Whether a closure can be had without any map: then a publisher that fails is worth a warning, no more. */
+  readonly isOptional: boolean;
+}
+
+/**
+ * The publishers' hash maps. They begin to be resolved at once and are used in the order in which they answer, so
+ * that one publisher's silence never holds up what another one knows. Disposing of them ends what is still looked for.
+ */
+export class HashMaps implements AsyncDisposable {
+  readonly #options: HashMapsOptions;
+  readonly #stop = new AbortController();
+  /** One a publisher: how the first to answer did, how the second did, and so on. */
+  readonly #outcomes: PromiseWithResolvers<Resolved | undefined>[];
+  /** The outcomes so far; undefined for a publisher that failed. */
+  readonly #answered: (Resolved | undefined)[] = [];
+  readonly #failures: unknown[] = [];
+  /** Maps that cannot be read any more: not asked for further torrents. */
+  readonly #unreachable = new Set<HashMap>();
+  readonly #settled: Promise<HashMap[]>;
+
+  constructor(options: HashMapsOptions, context: HashMapsContext) {
+    this.#options = options;
+    this.#outcomes = options.publishers.map(() => Promise.withResolvers<Resolved | undefined>());
+    const signal = AbortSignal.any([context.signal, this.#stop.signal]);
+    for (const address of options.publishers) void this.#resolve(address, { ...context, signal });
+    this.#settled = this.#settle({ ...context, signal });
+    this.#settled.catch(() => undefined); // awaited only where somebody needs the maps
+  }
+
+  /**
+   * Waits until every publisher has answered or has had its time.
+   *
+   * @throws what the first one failed of, where none answered and no upstream makes up for them; the signal's reason
+   */
+  settled(): Promise<HashMap[]> {
+    return this.#settled;
+  }
+
+  /** The path of a named root, as soon as a publisher has answered that names it. @throws ROOT_UNKNOWN */
+  async root(name: string): Promise<StoreHash> {
+    const known: string[] = [];
+    for (const { promise } of this.#outcomes) {
+      const roots = (await promise)?.map.manifest.roots ?? [];
+      const root = roots.find((candidate) => candidate.name === name);
+      if (root !== undefined) return storeHashOf(root.path);
+      known.push(...roots.map((candidate) => candidate.name));
+    }
+    await this.settled();
+    if (this.#failures.length > 0) throw this.#failures[0];
+    const names =
+      known.length === 0 ? 'no hash map names any root' : `the hash maps name: ${known.slice(0, 20).join(', ')}`;
+    throw new NarswarmError(
+      'ROOT_UNKNOWN',
+      `${name} is neither a store path nor the hash part of one nor the name of a root (${names})`,
+      { facts: { root: name } },
+    );
+  }
+
+  /** The maps as sources of narinfos that do not wait: one that has not answered yet has nothing. */
+  ready(): NarInfoSource[] {
+    return this.#sources((turn) => this.#answered[turn]?.map);
+  }
+
+  /** The maps as sources that wait for the publishers: for the paths that nobody else has. */
+  awaited(): NarInfoSource[] {
+    return this.#sources(async (turn) => {
+      const map = (await this.#outcomes[turn]?.promise)?.map;
+      if (turn === this.#outcomes.length - 1) await this.settled(); // where all failed, that is the reason to give
+      return map;
+    });
+  }
+
+  /** The torrent that a map has for exactly this NAR file, once all publishers have answered. */
+  async torrentOf(info: NarInfo, signal: AbortSignal): Promise<NarTorrent | undefined> {
+    for (const map of await this.settled()) {
+      if (this.#unreachable.has(map)) continue;
+      try {
+        const record = await map.find(storeHashOf(info.storePath), signal);
+        const torrent =
+          record?.fileHash === info.fileHash && record !== undefined ? torrentOfRecord(record) : undefined;
+        if (torrent?.sizeBytes === info.fileSize) return torrent;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!isNarswarmError(error)) throw error; // a damaged record: this NAR comes from elsewhere
+        if (error.code === 'INDEX_UNREACHABLE') this.#unreachable.add(map);
+      }
+    }
+    return undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new NarswarmError('INTERRUPTED', 'the hash maps are needed no longer'));
+    const outcomes = await Promise.all(this.#outcomes.map(({ promise }) => promise));
+    await Promise.all(outcomes.flatMap((resolved) => resolved?.[Symbol.asyncDispose]() ?? []));
+  }
+
+  /** Resolves one publisher's map and takes the next turn with it; never rejects. */
+  async #resolve(address: PublisherAddress, context: HashMapsContext): Promise<void> {
+    const { http, network, signal, onWarning } = context;
+    const resolved = await resolveHashMap(address, {
+      network,
+      getBytes: (url, limits) => http.getBytes(url, limits),
+      dir: `${context.store.stateDir}/index`,
+      now: new Date(),
+      timeoutMs: this.#options.publisherTimeoutMs,
+      signal,
+      onWarning,
+    }).catch((error: unknown) => {
+      this.#failures.push(error);
+      return undefined;
+    });
+    const turn = this.#answered.push(resolved) - 1;
+    this.#outcomes[turn]?.resolve(resolved);
+  }
+
+  async #settle({ signal, onWarning }: HashMapsContext): Promise<HashMap[]> {
+    const outcomes = await Promise.all(this.#outcomes.map(({ promise }) => promise));
+    const maps = outcomes.flatMap((resolved) => resolved?.map ?? []);
+    if (this.#failures.length === 0) return maps;
+    signal.throwIfAborted();
+    // With an upstream the closure can be had all the same; without, this is why it cannot.
+    if (maps.length === 0 && !this.#options.isOptional) throw this.#failures[0];
+    for (const failure of this.#failures) onWarning(failure instanceof Error ? failure.message : String(failure));
+    return maps;
+  }
+
+  /** One source a turn, not one for all: where one map lies or is out of reach, the next is asked. */
+  #sources(mapOf: (turn: number) => HashMap | undefined | Promise<HashMap | undefined>): NarInfoSource[] {
+    return this.#outcomes.map((_, turn) => ({
+      name: 'the hash map',
+      find: async (hash, signal) => (await mapOf(turn))?.find(hash, signal),
+    }));
+  }
+}

@@ -1,0 +1,83 @@
+import { RateMeter } from './rate-meter.ts';
+
+/** How long a NAR waits for peers before something else is tried; milliseconds. */
+export interface Patience {
+  /** Until the first byte. */
+  readonly firstByteMs: number;
+  /** Between bytes. */
+  readonly stallMs: number;
+}
+
+/** With an upstream to turn to, a NAR's peers have this long to send the first byte, or the next. */
+const WITH_UPSTREAM: Patience = { firstByteMs: 1_500, stallMs: 3_000 };
+const ALONE: Patience = { firstByteMs: Infinity, stallMs: 3_000 };
+const AT_AN_END: Patience = { firstByteMs: 0, stallMs: 0 };
+/** Peers alone have this long; without a byte from any of them upstreams then take NARs that wait for peers, too. */
+const PROBE_MS = 3_000;
+/** Time from one trial of an idle upstream to the next; doubled after each trial that gave nothing. */
+const TRIAL_EVERY_MS = 15_000;
+const MAX_TRIAL_EVERY_MS = 240_000;
+/** Without an upstream: default of how long all of it may stand still. */
+const STANDSTILL_MS = 60_000;
+
+/**
+ * Decides who gets the next NAR, from what came so far: peers first, an upstream where they send nothing or turn out
+ * slower than it is. Keeps the clock and the rates; knows nothing of lanes.
+ */
+export class LanePolicy {
+  readonly #hasUpstream: boolean;
+  readonly #standstillMs: number;
+  readonly #now: () => number;
+  readonly #beganAtMs: number;
+  readonly #peerRate = new RateMeter();
+  readonly #upstreamRate = new RateMeter();
+  #peerBytes = 0;
+  #lastByteAtMs: number;
+  #triedAtMs = -Infinity;
+  #trialEveryMs = TRIAL_EVERY_MS;
+
+  constructor(options: { hasUpstream: boolean; standstillMs?: number | undefined; now?: () => number }) {
+    this.#hasUpstream = options.hasUpstream;
+    this.#standstillMs = options.standstillMs ?? STANDSTILL_MS;
+    this.#now = options.now ?? (() => performance.now());
+    this.#beganAtMs = this.#lastByteAtMs = this.#now();
+  }
+
+  /** Takes down payload that came. */
+  onBytes(source: 'peers' | 'upstream', bytes: number): void {
+    const now = this.#now();
+    this.#lastByteAtMs = now;
+    if (source === 'peers') this.#peerBytes += bytes;
+    else this.#trialEveryMs = TRIAL_EVERY_MS;
+    (source === 'peers' ? this.#peerRate : this.#upstreamRate).add(bytes, now);
+  }
+
+  /** Takes down that an upstream could not deliver a NAR that it had taken from the peers. */
+  onFailedTrial(): void {
+    this.#trialEveryMs = Math.min(this.#trialEveryMs * 2, MAX_TRIAL_EVERY_MS);
+  }
+
+  /** True where no source has sent a byte for so long that a run without an upstream gives up. */
+  get standsStill(): boolean {
+    return this.#now() - this.#lastByteAtMs > this.#standstillMs;
+  }
+
+  patience(): Patience {
+    if (this.#hasUpstream) return WITH_UPSTREAM;
+    return this.standsStill ? AT_AN_END : ALONE;
+  }
+
+  /** Whether an upstream should take a NAR that waits for peers, or is on its way from them. Asking may begin a trial. */
+  upstreamMayHelp(anyPeer: boolean): boolean {
+    if (!this.#hasUpstream) return false;
+    const now = this.#now();
+    const isEarly = now - this.#beganAtMs < PROBE_MS;
+    if (this.#peerBytes === 0) return !isEarly || !anyPeer;
+    if (isEarly) return false;
+    const upstreamRate = this.#upstreamRate.rate(now);
+    if (upstreamRate > 0) return upstreamRate > this.#peerRate.rate(now) / 2;
+    if (now - this.#triedAtMs < this.#trialEveryMs) return false;
+    this.#triedAtMs = now; // one NAR, to learn what the upstream is worth
+    return true;
+  }
+}

@@ -1,0 +1,61 @@
+/** The daemon's end, and what it says of it. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, test, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Daemon } from '../../src/daemon/daemon.ts';
+import { parseStorePath } from '../../src/nix/store-path.ts';
+import { Catalogue, pendingEntry } from '../../src/store/catalogue.ts';
+import type { FileStore } from '../../src/store/file-store.ts';
+import { hashNar } from '../../src/store/hash-nar.ts';
+import { emptyStore } from '../store/store-fixture.ts';
+
+/** So many that reading them takes longer than to stop. */
+const NAR_BYTES = 80 * 1024 * 1024;
+
+describe('Daemon', () => {
+  const start = (store: FileStore, signal: AbortSignal, warnings: string[]): Promise<Daemon> =>
+    Daemon.start({
+      store,
+      keys: [],
+      publishers: [],
+      network: { scope: 'lan', listen: '127.0.0.1', dht: false, lan: false, peers: [] },
+      signal,
+      onWarning: (message) => warnings.push(message),
+    });
+
+  const storeWithPendingNar = async (t: TestContext): Promise<FileStore> => {
+    const store = await emptyStore(t);
+    const temporary = join(store.dir, 'nar.tmp');
+    await writeFile(temporary, randomBytes(NAR_BYTES));
+    const hashes = await hashNar(temporary);
+    assert.ok(hashes !== undefined);
+    await rename(temporary, join(store.dir, 'nar', `${hashes.fileHash}.nar.xz`));
+    const path = parseStorePath(`/nix/store/${'1'.repeat(32)}-x`);
+    await new Catalogue(store).add([pendingEntry({ ...hashes, extension: 'xz' }, path, 'fetch')]);
+    return store;
+  };
+  const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+
+  test('an interruption while NARs are read is no warning', async (t) => {
+    const warnings: string[] = [];
+    const stop = new AbortController();
+    await using daemon = await start(await storeWithPendingNar(t), stop.signal, warnings);
+    stop.abort(new Error('interrupted'));
+    await sleep(300); // the daemon's own work ends without anybody to wait for it
+    await daemon.close();
+    assert.deepEqual(warnings, []);
+  });
+
+  test('once closed it does nothing more, though nobody interrupted it', async (t) => {
+    const warnings: string[] = [];
+    const before = timers();
+    const daemon = await start(await storeWithPendingNar(t), new AbortController().signal, warnings);
+    await daemon.close(); // while the catalogue is being read
+    await sleep(500);
+    assert.equal(timers(), before);
+    assert.deepEqual(warnings, []);
+  });
+});

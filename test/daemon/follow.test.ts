@@ -1,0 +1,74 @@
+/** Resolving a map again, as a daemon does every half an hour. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { Publisher } from '../../src/daemon/publisher.ts';
+import { buildIndex } from '../../src/index/build.ts';
+import { indexDirOf, resolveHashMap, type ResolveContext } from '../../src/index/resolve.ts';
+import { FileStore } from '../../src/store/file-store.ts';
+import { parsePublicKey } from '../../src/nix/signature.ts';
+import { Network } from '../../src/torrent/network.ts';
+import { GOLDEN, KEY, NOW } from '../index/fixtures.ts';
+import { tempDir } from '../store/store-fixture.ts';
+import { Lab } from '../support/lab.ts';
+
+describe('resolveHashMap', () => {
+  test('joins the swarm of an index for files that are missing, not to confirm what it has', async (t) => {
+    await using lab = await Lab.open();
+    const made = await lab.closure([10_000]);
+    const { bootstrap } = await lab.dht(3);
+    const network = { scope: 'lan', listen: '127.0.0.1', dht: true, dhtBootstrap: bootstrap, lan: false } as const;
+    await using publisher = await Publisher.start({
+      store: await FileStore.open(made.cacheDir, { create: true }),
+      key: KEY,
+      salt: '',
+      roots: new Map([['lab', made.root]]),
+      keys: [parsePublicKey(made.publicKey)],
+      validForMs: 3_600_000,
+      hints: [],
+      signal: t.signal,
+      network: { ...network, peers: [] },
+      httpPort: 0,
+      onWarning: (message) => assert.fail(message),
+    });
+    const peers = [{ host: '127.0.0.1', port: publisher.network.swarm.port }];
+    await using follower = await Network.join({ ...network, peers });
+    const context: ResolveContext = {
+      network: follower,
+      getBytes: () => assert.fail('there is no mirror'),
+      dir: await tempDir(t),
+      now: new Date(),
+      timeoutMs: 20_000,
+      signal: t.signal,
+    };
+    const { address } = publisher.built.publication;
+    {
+      await using first = await resolveHashMap(address, context);
+      await first.map.whole(t.signal);
+      assert.equal(follower.swarm.openTorrents, 2, 'the cohort and the index');
+    }
+    await using again = await resolveHashMap(address, context);
+    await again.map.whole(t.signal);
+    assert.deepEqual([again.from, again.map.fetchedBytes], ['network', 0]);
+    assert.equal(follower.swarm.openTorrents, 1, 'the cohort');
+  });
+
+  test('never puts an older manifest in place of what another process has found meanwhile', async (t) => {
+    const manifestOf = (seq: number): Uint8Array => buildIndex({ ...GOLDEN, seq }).manifest;
+    const dir = await tempDir(t);
+    const publicKeyHex = Buffer.from(KEY.publicKey).toString('hex');
+    const address = { publicKey: KEY.publicKey, publicKeyHex, salt: GOLDEN.salt, baseUrl: 'http://mirror.invalid' };
+    await using resolved = await resolveHashMap(address, {
+      network: undefined,
+      getBytes: async () => {
+        await indexDirOf(dir, address).writeManifest(manifestOf(44)); // the other process
+        return manifestOf(43);
+      },
+      dir,
+      now: NOW,
+      timeoutMs: 20_000,
+      signal: t.signal,
+    });
+    assert.equal(resolved.map.manifest.seq, 43);
+    assert.deepEqual(await indexDirOf(dir, address).readManifest(), Buffer.from(manifestOf(44)));
+  });
+});

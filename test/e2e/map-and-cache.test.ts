@@ -1,0 +1,129 @@
+/** Hash maps beside caches and stores: each mends what the other lacks, and nobody waits for what is not needed. */
+import assert from 'node:assert/strict';
+import { cp, readFile, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { startHttpCache } from '../support/http-cache.ts';
+import {
+  ALONE,
+  assertFailure,
+  assertSound,
+  Lab,
+  narBytesOf,
+  readNarInfos,
+  requisites,
+  type Run,
+  type RunningPublisher,
+} from '../support/lab.ts';
+
+/** A key that nobody publishes under. */
+const DEAD = 'magnet:?xs=urn:btpk:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a';
+/** Less than any test here waits for a publisher, and more than it takes to start. */
+const SOON_MS = 10_000;
+
+describe('maps and caches', { concurrency: 3 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let publisher: RunningPublisher;
+  let inDht: readonly string[];
+
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([200_000, 60_000]);
+    publisher = await lab.publisher(made, ALONE);
+    const [node] = (await lab.dht(3)).bootstrap;
+    assert.ok(node !== undefined);
+    inDht = ['--listen', '127.0.0.1', '--no-lan', '--dht-bootstrap', `${node.host}:${node.port}`];
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const fetch = (root: string, store: string, args: readonly string[]): Promise<Run> =>
+    lab.run(['fetch', root, '--store', store, '--trusted-public-key', made.publicKey, ...args]);
+  const fromPeers = (): string[] => ['--publisher', publisher.mirror, '--peer', publisher.peer, ...ALONE];
+  /** A copy of the cache, as somebody else might have filled a store. */
+  const filled = async (): Promise<string> => {
+    const dir = await lab.folder('filled');
+    await cp(made.cacheDir, dir, { recursive: true });
+    return dir;
+  };
+  const largest = async (): Promise<NarInfo> => {
+    const infos = [...(await readNarInfos(made.cacheDir)).values()];
+    const [first] = infos.toSorted((a, b) => (b.fileSize ?? 0) - (a.fileSize ?? 0));
+    assert.ok(first !== undefined);
+    return first;
+  };
+  /** Flips a byte of a file that keeps its size and time of change. */
+  const damage = async (path: string): Promise<void> => {
+    const { mtimeMs } = await stat(path);
+    const bytes = await readFile(path);
+    bytes.writeUInt8(bytes.readUInt8(1000) ^ 0xff, 1000);
+    await writeFile(path, bytes);
+    const seconds = (Math.floor(mtimeMs) + 0.5) / 1000; // a Date would be rounded up to the next millisecond
+    await utimes(path, seconds, seconds);
+  };
+
+  test('what only the hash map has is found though a cache is there that answers first', async () => {
+    const empty = lab.use(await startHttpCache(await lab.folder('empty')));
+    const store = await lab.folder('store');
+    const run = await fetch(made.root, store, ['--from', empty.url, '--no-copy', ...fromPeers()]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal((await assertSound(store, made.publicKey)).nars.length, 4);
+  });
+
+  test('nobody waits for a silent publisher where nothing is to be fetched, or the root is malformed', async () => {
+    const cache = lab.use(await startHttpCache(made.cacheDir));
+    const publishers = ['--publisher', DEAD, '--publisher-timeout', '30s', ...inDht];
+    const nonsense = await fetch('/nix/store/nonsense', await lab.folder('store'), publishers);
+    assertFailure(nonsense, 2, 'STORE_PATH_INVALID', /nonsense/);
+    const store = await filled();
+    const all = await fetch(made.root, store, ['--from', cache.url, '--no-copy', ...publishers]);
+    assert.deepEqual([all.status, all.stderr], [0, '']);
+    const dry = await fetch(made.root, store, ['--no-upstream', '--no-copy', '--dry-run', ...publishers]);
+    assert.deepEqual([dry.status, dry.event('plan')['inStore']], [0, 4]);
+    for (const { durationMs } of [nonsense, all, dry]) assert.ok(durationMs < SOON_MS, `it took ${durationMs} ms`);
+  });
+
+  test('the name of a root is known as soon as the publisher answers who has it', async () => {
+    const publishers = ['--publisher', DEAD, '--publisher', publisher.mirror, '--publisher-timeout', '30s', ...inDht];
+    const run = await fetch('lab', await filled(), ['--no-upstream', '--no-copy', ...publishers]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.ok(run.durationMs < SOON_MS, `it took ${run.durationMs} ms`);
+  });
+
+  test('a store that somebody else filled needs no source, is read once, and a zeroed NAR comes anew', async () => {
+    const store = await filled();
+    const alone = ['--no-upstream', '--no-copy', '--scope', 'off'];
+    const run = await fetch(made.root, store, alone);
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal((run.event('done')['bytes'] as { store: number }).store, await narBytesOf(made.cacheDir));
+    const nar = join(store, (await largest()).url);
+    await damage(nar);
+    assert.equal((await fetch(made.root, store, alone)).status, 0, 'it was read a second time');
+
+    const torn = await filled(); // a narinfo and a NAR of the right size, which never reached the disk
+    const info = await largest();
+    await writeFile(join(torn, info.url), Buffer.alloc(info.fileSize ?? 0));
+    const cache = lab.use(await startHttpCache(made.cacheDir));
+    const mended = await fetch(made.root, torn, ['--from', cache.url, '--no-copy', '--scope', 'off']);
+    assert.equal(mended.status, 0, mended.stderr);
+    assert.equal((mended.event('done')['bytes'] as { upstream: number }).upstream, info.fileSize);
+    await assertSound(torn, made.publicKey);
+  });
+
+  test('a NAR that was damaged after it was verified comes from peers again, without any cache', async () => {
+    const store = await lab.folder('store');
+    const peers = ['--no-upstream', '--peer-timeout', '20s', ...fromPeers()];
+    const first = await fetch(made.root, store, ['--no-copy', ...peers]);
+    assert.equal(first.status, 0, first.stderr);
+    const info = await largest();
+    await damage(join(store, info.url));
+    const to = `local?root=${await lab.folder('target')}`;
+    const run = await fetch(made.root, store, ['--to', to, ...peers]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.match(String(run.event('warning')['message']), new RegExp(`damaged; fetching ${info.storePath} again`));
+    assert.equal(requisites(to, made.root).length, 4);
+    await assertSound(store, made.publicKey);
+  });
+});

@@ -1,0 +1,73 @@
+/** Who gets the next NAR: decided from a clock and rates alone. */
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { LanePolicy } from '../../src/fetch/lane-policy.ts';
+
+const MB = 1_000_000;
+
+function policyAt(options: { hasUpstream?: boolean; standstillMs?: number } = {}) {
+  const clock = { ms: 0 };
+  const policy = new LanePolicy({ hasUpstream: true, ...options, now: () => clock.ms });
+  /** Lets peers and upstream send at these rates, in bytes a second, for a time. */
+  const run = (seconds: number, peers: number, upstream = 0): void => {
+    for (let tick = 0; tick < seconds * 10; tick++) {
+      clock.ms += 100;
+      if (peers > 0) policy.onBytes('peers', peers / 10);
+      if (upstream > 0) policy.onBytes('upstream', upstream / 10);
+    }
+  };
+  return { clock, policy, run };
+}
+
+suite('LanePolicy', () => {
+  test('peers have three seconds before an upstream takes NARs that wait for them', () => {
+    const { policy, clock } = policyAt();
+    assert.equal(policy.upstreamMayHelp(true), false);
+    clock.ms = 2_999;
+    assert.equal(policy.upstreamMayHelp(true), false);
+    clock.ms = 3_000;
+    assert.equal(policy.upstreamMayHelp(true), true);
+  });
+
+  test('where no peer is known nobody waits', () => {
+    assert.equal(policyAt().policy.upstreamMayHelp(false), true);
+  });
+
+  test('an upstream that is faster than half of the peers’ rate takes its share, a slower one does not', () => {
+    const fast = policyAt();
+    fast.run(5, 10 * MB, 6 * MB);
+    assert.equal(fast.policy.upstreamMayHelp(true), true);
+    const slow = policyAt();
+    slow.run(5, 10 * MB, 1 * MB);
+    assert.equal(slow.policy.upstreamMayHelp(true), false);
+  });
+
+  test('an idle upstream gets a NAR now and then, and less and less often where it fails', () => {
+    const { policy, run } = policyAt();
+    run(4, MB);
+    assert.equal(policy.upstreamMayHelp(true), true, 'the first trial');
+    run(14, MB);
+    assert.equal(policy.upstreamMayHelp(true), false);
+    run(2, MB);
+    assert.equal(policy.upstreamMayHelp(true), true, 'the second, after 15 s');
+    policy.onFailedTrial();
+    run(20, MB);
+    assert.equal(policy.upstreamMayHelp(true), false);
+    run(11, MB);
+    assert.equal(policy.upstreamMayHelp(true), true, 'the third, after 30 s');
+  });
+
+  test('without an upstream none helps, and patience ends with the standstill', () => {
+    const { policy, clock, run } = policyAt({ hasUpstream: false, standstillMs: 10_000 });
+    run(5, MB);
+    assert.equal(policy.upstreamMayHelp(false), false);
+    assert.equal(policy.patience().firstByteMs, Infinity);
+    clock.ms += 10_001;
+    assert.equal(policy.standsStill, true);
+    assert.deepEqual(policy.patience(), { firstByteMs: 0, stallMs: 0 });
+  });
+
+  test('with an upstream a NAR’s peers have a second and a half', () => {
+    assert.equal(policyAt().policy.patience().firstByteMs, 1_500);
+  });
+});

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseUpstream } from '../../src/fetch/http/upstream.ts';
+import { runFetch } from '../../src/fetch/run-fetch.ts';
+import { parsePublicKey } from '../../src/nix/signature.ts';
+import { startHttpCache } from '../support/http-cache.ts';
+import { FIXTURE_ROOT, fixtureKey, Lab } from '../support/lab.ts';
+
+test(
+  'who interrupts it when all is done, before it seeds, does not wait for the seeding',
+  { timeout: 20_000 },
+  async () => {
+    await using lab = await Lab.open();
+    await using cache = await startHttpCache(await lab.fixtureCache());
+    const stop = new AbortController();
+    let done = false;
+    const seeding: number[] = [];
+    await runFetch({
+      roots: [FIXTURE_ROOT],
+      publishers: [],
+      upstreams: [parseUpstream(cache.url)],
+      keys: [parsePublicKey(await fixtureKey())],
+      trustedPublicKeys: [],
+      copy: false,
+      storeDir: await lab.folder('store'),
+      network: { scope: 'lan', listen: '127.0.0.1', dht: false, lan: false, peers: [] },
+      seedForMs: 3_600_000,
+      publisherTimeoutMs: 1_000,
+      signal: stop.signal,
+      onWarning: (message) => assert.fail(message),
+      onDone: () => {
+        done = true;
+        stop.abort(new Error('Ctrl-C'));
+      },
+      onSeeding: (port) => seeding.push(port),
+    });
+    assert.ok(done);
+    assert.deepEqual(seeding, []);
+  },
+);

@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict';
+import { access, mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { NarswarmError } from '../../src/errors.ts';
+import { HttpClient } from '../../src/fetch/http/client.ts';
+import { parseUpstream } from '../../src/fetch/http/upstream.ts';
+import { Progress } from '../../src/fetch/report.ts';
+import { fetchUnsized } from '../../src/fetch/unsized.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { storeHashOf } from '../../src/nix/store-path.ts';
+import { FileStore } from '../../src/store/file-store.ts';
+import { PartialSession } from '../../src/store/session.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { Lab, readNarInfos } from '../support/lab.ts';
+
+describe('NARs without FileHash and FileSize', () => {
+  let lab: Lab;
+  let cache: HttpCache;
+  let http: HttpClient;
+  let infos: NarInfo[];
+
+  before(async () => {
+    lab = await Lab.open();
+    const cacheDir = await lab.fixtureCache();
+    cache = lab.use(await startHttpCache(cacheDir));
+    http = lab.use(new HttpClient({ retries: 0 }));
+    infos = [...(await readNarInfos(cacheDir)).values()].map(({ fileHash: _hash, fileSize: _size, ...info }) => info);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const open = async () => {
+    const store = await FileStore.open(await lab.folder('store'), { create: true });
+    const session = lab.use(await PartialSession.open(store));
+    const { signal } = new AbortController();
+    const progress = new Progress(() => undefined);
+    const upstreams = [parseUpstream(cache.url), parseUpstream(`${cache.url}/`)];
+    cache.faults = [];
+    cache.resetCounts();
+    return { store, session, http, upstreams, progress, signal };
+  };
+  const partialOf = (session: PartialSession, info: NarInfo): string =>
+    session.path(`${storeHashOf(info.storePath)}.unsized`);
+  const narsIn = (store: FileStore): Promise<string[]> => readdir(join(store.dir, 'nar'));
+
+  test('a store that cannot be written to ends it at once, and is not taken for a failing upstream', async () => {
+    const context = await open();
+    await mkdir(partialOf(context.session, infos[0]!));
+    await assert.rejects(fetchUnsized(infos, context), (error: unknown) => {
+      assert.ok(error instanceof NarswarmError);
+      assert.deepEqual([error.code, error.exitStatus], ['STORE_UNWRITABLE', 7]);
+      return true;
+    });
+  });
+
+  test('one that cannot be had keeps none of the others from coming, and leaves no file behind', async () => {
+    const context = await open();
+    const [bad, ...others] = infos;
+    const match = new RegExp(bad!.url);
+    for (const fault of [{ kind: 'corrupt', afterBytes: 60 } as const, { kind: 'status', status: 404 } as const]) {
+      cache.faults = [{ ...fault, match }];
+      const { completed, failure } = await fetchUnsized(infos, context);
+      assert.equal(failure?.code, 'NAR_UNAVAILABLE');
+      assert.match(failure.message, new RegExp(bad!.storePath.slice(0, 43)));
+      assert.deepEqual(
+        [...completed.keys()].toSorted(),
+        others.map((info) => info.storePath).toSorted((a, b) => (a < b ? -1 : 1)),
+      );
+      assert.equal((await narsIn(context.store)).length, others.length);
+      assert.deepEqual(await readdir(context.session.dir), []);
+    }
+  });
+
+  test('a program that is missing is named, and no other upstream is asked', async () => {
+    const context = await open();
+    const path = process.env['PATH'];
+    process.env['PATH'] = await lab.folder('no-programs');
+    try {
+      for (const program of ['xz', 'bzip2']) {
+        cache.resetCounts();
+        const info = { ...infos[0]!, compression: program };
+        const { failure } = await fetchUnsized([info], context);
+        assert.deepEqual([failure?.code, failure?.exitStatus], ['NIX_MISSING', 8]);
+        assert.match(failure!.message, new RegExp(`there is no \`${program}\` in PATH.*: install ${program}$`));
+        assert.equal(cache.requests.length, 1);
+        await assert.rejects(access(partialOf(context.session, info)));
+      }
+    } finally {
+      process.env['PATH'] = path;
+    }
+  });
+});

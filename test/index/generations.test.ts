@@ -1,0 +1,68 @@
+/** What publishing leaves on the disk: the newest generation for mirrors, the newest two for peers. */
+import assert from 'node:assert/strict';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { mapFolder } from '../../src/index/address.ts';
+import { IndexDir } from '../../src/index/index-dir.ts';
+import { OfferedGenerations } from '../../src/index/generations.ts';
+import { publishIndex, type Publication } from '../../src/index/publication.ts';
+import type { FileStore } from '../../src/store/file-store.ts';
+import { emptyStore, tempDir } from '../store/store-fixture.ts';
+import { KEY, RECORDS } from './fixtures.ts';
+
+const publish = (store: FileStore, at: string): Promise<Publication> =>
+  publishIndex({
+    store,
+    key: KEY,
+    salt: '',
+    records: RECORDS,
+    roots: [],
+    peers: [],
+    now: new Date(at),
+    validForMs: 60_000,
+  });
+const contents = (publication: Publication): Promise<Buffer[]> =>
+  Promise.all(publication.seed.files.map(({ path }) => readFile(path)));
+
+describe('generations of a map', () => {
+  test('the files that an earlier generation is seeded from stay as they were', async (t) => {
+    const store = await emptyStore(t);
+    const first = await publish(store, '2026-02-01T12:00:00Z');
+    const bytes = await contents(first);
+    const second = await publish(store, '2026-02-01T13:00:00Z');
+    assert.ok(second.isNew);
+    assert.deepEqual(await contents(first), bytes);
+    assert.notDeepEqual(await contents(second), bytes);
+    assert.equal(second.dir.dir, first.dir.dir, 'a static server goes on serving the same folder');
+    assert.deepEqual(await second.dir.readManifest(), (await contents(second))[0]);
+    assert.ok((await stat(second.seed.files[1]!.path)).nlink > 1, 'what did not change is on the disk once');
+  });
+
+  test('the newest two are kept on the disk and offered', async (t) => {
+    const store = await emptyStore(t);
+    const offered = new OfferedGenerations();
+    const all: Publication[] = [];
+    for (const hour of ['12', '13', '14']) {
+      const publication = await publish(store, `2026-02-01T${hour}:00:00Z`);
+      all.push(publication);
+      assert.ok(offered.add(publication.address, publication));
+      assert.ok(!offered.add(publication.address, publication));
+    }
+    const [first, second, third] = all as [Publication, Publication, Publication];
+    const dir = join(store.stateDir, 'generations', mapFolder(first.address));
+    const names = [second, third].map(({ manifest, torrent }) => `${manifest.seq}-${torrent.infoHash}`);
+    assert.deepEqual((await readdir(dir)).toSorted(), names.toSorted());
+    assert.equal(offered.get(first.torrent.infoHash), undefined);
+    assert.equal(offered.get(second.torrent.infoHash), second.seed);
+    assert.equal(offered.get(third.torrent.infoHash), third.seed);
+  });
+
+  test('a manifest is not replaced by one that the caller finds older', async (t) => {
+    const dir = new IndexDir(await tempDir(t));
+    const isNewer = (bytes: number) => (there: Uint8Array) => (there[0] ?? 0) <= bytes;
+    for (const seq of [5, 4, 6, 5]) await dir.writeManifest(Uint8Array.of(seq), isNewer(seq));
+    assert.deepEqual(await dir.readManifest(), Buffer.of(6));
+    assert.deepEqual(await readdir(dir.dir), ['manifest']);
+  });
+});
