@@ -157,12 +157,13 @@ function tellPlan(output: Output, plan: Plan, paths: number, dryRun: boolean): v
   else output.note(text);
 }
 
-function tellDone(output: Output, { progress, closure, plan, imported }: RunFetchResult): void {
+function tellDone(output: Output, { progress, closure, plan, imported, roots }: RunFetchResult): void {
   const { peerBytes, upstreamBytes, durationMs } = progress;
   const sources = Array.from(progress.bySource, ([source, { kind, bytes }]) => ({ source, kind, bytes })).toSorted(
     (a, b) => b.bytes - a.bytes,
   );
   const facts = {
+    roots,
     paths: closure.size,
     nars: plan.jobs.length + plan.unsized.length,
     bytes: {
@@ -184,5 +185,5 @@ function tellDone(output: Output, { progress, closure, plan, imported }: RunFetc
   const width = Math.max(0, ...rows.map(([name]) => name.length));
   const table = rows.map(([name, bytes]) => `  ${name.padEnd(width)}  ${formatSize(bytes).padStart(9)}`);
   const head = `${closure.size} paths, ${facts.nars} NARs fetched in ${formatDuration(durationMs)} (${formatSize(rate)}/s)${imported ? ', imported' : ''}`;
-  output.result('done', facts, [head, ...table].join('\n'));
+  output.result('done', facts, [...roots, head, ...table].join('\n'));
 }

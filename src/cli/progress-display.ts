@@ -48,7 +48,7 @@ function describe(progress: Progress): string {
   const left =
     progress.secondsLeft === undefined ? 'waiting for bytes' : `${formatDuration(progress.secondsLeft * 1000)} left`;
   const share = `${formatSize(progress.peerBytes)} from ${progress.peersInUse} peers, ${formatSize(progress.upstreamBytes)} from caches`;
-  return `${percent}% ${progress.doneNars}/${progress.totalNars} NARs, ${formatSize(received)} of ${formatSize(progress.totalBytes)}, ${formatSize(progress.rate)}/s, ${share}, ${left}`;
+  return `${percent}%, ${left}: ${progress.doneNars}/${progress.totalNars} NARs, ${formatSize(received)} of ${formatSize(progress.totalBytes)}, ${formatSize(progress.rate)}/s, ${share}`;
 }
 
 function facts(progress: Progress): Record<string, unknown> {

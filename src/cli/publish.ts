@@ -1,4 +1,5 @@
-import { Command } from 'commander';
+import { hostname } from 'node:os';
+import { Command, Option } from 'commander';
 import { NarswarmError } from '../errors.ts';
 import type { BuildOptions, Built, Publisher } from '../daemon/publisher.ts';
 import { formatPublisherAddress } from '../index/address.ts';
@@ -53,11 +54,10 @@ export function publishCommand(): Command {
       'peer to name in the hash map, such as this machine’s public address; may be repeated',
       each(parseEndpoint),
     )
-    .option(
-      '--valid-for <duration>',
-      'how long followers may rely on the hash map without a newer one',
-      one(parseDuration),
-      VALID_FOR_MS,
+    .addOption(
+      new Option('--valid-for <duration>', 'how long followers may rely on the hash map without a newer one')
+        .argParser(one(parseDuration))
+        .default(VALID_FOR_MS, '14d'),
     )
     .option('--once', 'write the hash map and exit, without seeding');
   addKeys(publish);
@@ -126,7 +126,7 @@ export function publishCommand(): Command {
         );
         return;
       }
-      output.note('hashing what is new');
+      output.note('hashing what is new, and looking for the DHT');
       await using publisher = await Publisher.start({
         ...build,
         network: networkOptions(options, 'cohort'),
@@ -135,7 +135,7 @@ export function publishCommand(): Command {
         onRenewed: (built) => tellBuilt(output, built),
       });
       tellBuilt(output, publisher.built);
-      tellReady(output, publisher);
+      tellReady(output, publisher, options.listen);
       await untilStopped(signal);
     }),
   );
@@ -158,9 +158,12 @@ function tellBuilt(output: Output, { publication, records, leftOut, hashedBytes 
   if (leftOut.length > 10) output.warn(`${leftOut.length - 10} more paths are left out`);
 }
 
-function tellReady(output: Output, publisher: Publisher): void {
+function tellReady(output: Output, publisher: Publisher, listen: string | undefined): void {
   const address = formatPublisherAddress(publisher.built.publication.address);
   const { swarm, dht } = publisher.network;
+  const host = listen === undefined || listen === '0.0.0.0' || listen === '::' ? hostname() : listen;
+  const baseUrl = `http://${formatEndpoint({ host, port: publisher.http.port })}`;
+  const mirror = formatPublisherAddress({ ...publisher.built.publication.address, baseUrl: `${baseUrl}/` });
   output.result(
     'ready',
     {
@@ -168,13 +171,14 @@ function tellReady(output: Output, publisher: Publisher): void {
       port: swarm.port,
       dhtPort: dht?.port ?? null,
       httpPort: publisher.http.port,
+      mirror,
       dhtNodes: publisher.dhtNodes,
     },
     [
       `address  ${address}`,
       `peers    port ${swarm.port} (TCP)`,
       `DHT      ${dht === undefined ? 'off' : `port ${dht.port} (UDP), ${publisher.dhtNodes} nodes hold the pointer`}`,
-      `HTTP     port ${publisher.http.port}`,
+      `HTTP     ${mirror}`,
       'ready',
     ].join('\n'),
   );

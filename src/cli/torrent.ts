@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { Command } from 'commander';
+import { NarswarmError } from '../errors.ts';
 import { describeNar } from '../store/describe-nar.ts';
 import { FileStore } from '../store/file-store.ts';
-import { storeError } from '../store/store-error.ts';
 import { magnetOf, torrentFile } from '../torrent/canonical.ts';
 import { formatEndpoint, type Endpoint } from '../torrent/endpoint.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -27,7 +27,7 @@ export function torrentCommand(): Command {
     torrent,
     [
       'narswarm torrent /nix/store/…-hello-2.12 --store /srv/cache',
-      'narswarm torrent 1b9p…-hello --store /srv/cache --magnet --peer 192.0.2.7:6881',
+      'narswarm torrent 1b9pmz8v3hfhx4b3xh3vlw5bkz7rvl0n --store /srv/cache --magnet --peer 192.0.2.7:6881',
     ],
     ['NOT_FOUND', 'STORE'],
   );
@@ -43,9 +43,14 @@ export function torrentCommand(): Command {
       }
       const file = options.out ?? `${name}.torrent`;
       await writeFile(file, torrentFile(found.torrent)).catch((error: unknown) =>
-        Promise.reject(storeError(error, file)),
+        Promise.reject(cannotWrite(file, error)),
       );
       output.result('torrent', { path: found.storePath, infoHash, file, magnet, sizeBytes }, file);
     }),
   );
+}
+
+function cannotWrite(file: string, cause: unknown): NarswarmError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new NarswarmError('USAGE', `cannot write ${file} (${reason}): name another file with --out`, { cause });
 }

@@ -33,8 +33,10 @@ export function parseSize(text: string): number {
 
 /** Reads a rate: a size, with or without `/s`. Bytes a second, above 0. */
 export function parseRate(text: string): number {
-  const rate = parseSize(text.replace(/\/s(ec)?$|ps$/i, ''));
-  if (rate === 0) throw new InvalidArgumentError('Expected a rate above 0 such as 10MB/s.');
+  const match = /^(.*?\d ?[kmgt]i?b?)(\/s(ec)?|ps)?$/i.exec(text.trim());
+  const rate = match?.[1] === undefined ? 0 : parseSize(match[1]);
+  if (rate === 0)
+    throw new InvalidArgumentError('Expected a rate above 0, in bytes with a unit, such as 500kB/s or 10MB/s.');
   return rate;
 }
 

@@ -1,8 +1,8 @@
-import { NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
 import { assertPublished, collectRecords, type Collected } from '../index/collect-records.ts';
 import { OfferedGenerations } from '../index/generations.ts';
-import { announcePublication, publishIndex, type Publication } from '../index/publication.ts';
+import { announcePublication, lastPeers, publishIndex, type Publication } from '../index/publication.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -13,7 +13,7 @@ import { firstTrusted, storeSource } from '../fetch/find-narinfo.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
-import { formatEndpoint } from '../torrent/endpoint.ts';
+import { formatEndpoint, parseEndpoint } from '../torrent/endpoint.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
 import { IndexServer } from './index-server.ts';
 
@@ -61,9 +61,15 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
   if (collected.records.length === 0) {
     const [first] = collected.leftOut;
     const reason = first === undefined ? 'it holds no narinfos' : `${first.storePath}: ${first.reason}`;
-    throw new NarswarmError('NOT_FOUND', `nothing in ${store.dir} can be published (${reason})`, {
-      facts: { store: store.dir },
-    });
+    const isUntrusted = first?.reason === 'not signed by a trusted key';
+    const wayOut = isUntrusted ? ': name the key that signed it with --trusted-public-key' : '';
+    throw new NarswarmError(
+      isUntrusted ? 'NARINFO_UNTRUSTED' : 'NOT_FOUND',
+      `nothing in ${store.dir} can be published (${reason})${wayOut}`,
+      {
+        facts: { store: store.dir },
+      },
+    );
   }
   const publication = await publishIndex({
     store,
@@ -143,7 +149,7 @@ export class Publisher implements AsyncDisposable {
     const offered = new OfferedGenerations();
     const stop = new AbortController();
     const network = stack.use(
-      await Network.join({
+      await joinAtLastPort(options, {
         ...options.network,
         onWarning: options.onWarning,
         seeds: async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash)),
@@ -227,4 +233,19 @@ export class Publisher implements AsyncDisposable {
         onWarning(`cannot put the pointer to the hash map into the DHT: ${(error as Error).message}`);
     }
   }
+}
+
+/**
+ * Joins the network, where the system may pick the port, at the one that the last generation of the map names: another
+ * port would make another generation of a map in which nothing else has changed.
+ */
+async function joinAtLastPort(options: PublisherOptions, network: NetworkOptions): Promise<Network> {
+  const { store, key, salt } = options;
+  const prefix = `${network.listen ?? ''}:`;
+  const own = (await lastPeers(store, key, salt, new Date())).find((peer) => peer.startsWith(prefix));
+  if ((network.port ?? 0) !== 0 || own === undefined) return Network.join(network);
+  return Network.join({ ...network, port: parseEndpoint(own).port }).catch((error: unknown) => {
+    if (isNarswarmError(error, 'LISTEN_FAILED')) return Network.join(network); // somebody else has it now
+    throw error;
+  });
 }

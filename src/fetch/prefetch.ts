@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { queryInvalidPaths } from '../nix/nix-cli.ts';
@@ -74,6 +75,9 @@ export interface PrefetchResult {
   readonly imported: boolean;
 }
 
+/** From the end of the walk on, the publishers have this long before upstreams begin without them. */
+const MAPS_GRACE_MS = 2_000;
+
 /**
  * The main job: walks the closures of the roots, fetches what is missing into the file store, writes the narinfos, and
  * imports it with `nix copy`.
@@ -108,7 +112,8 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const needed = asksTarget ? await queryInvalidPaths(paths, options.to, { signal }) : undefined;
   const plan = await planFetch(closure, { store, catalogue: await Catalogue.open(store), needed, signal });
   const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
-  await attachTorrents(plan.jobs, torrentOf); // waits for the publishers, where there is a job
+  const isLate = await isSlow(plan, maps, options);
+  if (!isLate) await attachTorrents(plan.jobs, torrentOf); // waits for the publishers, where there is a job
   options.onPlan?.(plan, closure);
   const rootPaths = roots.flatMap((hash) => closure.get(hash)?.storePath ?? []);
   if (options.dryRun === true) return { closure, plan, roots: rootPaths, imported: false };
@@ -134,6 +139,8 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   });
   for (const nar of plan.verified) if (nar.torrent !== undefined) context.onHeld?.(nar.torrent, scheduler.pathOf(nar));
   const { completed, failure } = await fetchUnsized(plan.unsized, { ...options, ...context });
+  const attached = isLate ? maps.settled().then(() => scheduler.attach(torrentOf)) : Promise.resolve();
+  attached.catch(() => undefined); // a map that fails is a warning; an end of the run ends this, too
   try {
     await scheduler.run(plan.jobs, signal);
   } catch (error) {
@@ -150,6 +157,24 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
   await importRoots(rootPaths, { closure, plan, origins }, { ...options, ...context, torrentOf });
   return { closure, plan, roots: rootPaths, imported: true };
+}
+
+/**
+ * True where the publishers take so long to answer that upstreams had better begin: a fetch must not be slower than plain
+ * Nix because nobody answers for a map. What they find later helps with the rest.
+ */
+async function isSlow(plan: Plan, maps: HashMaps, options: PrefetchOptions): Promise<boolean> {
+  if (options.upstreams.length === 0 || options.dryRun === true || plan.jobs.length === 0) return false;
+  const settled = maps.settled().then(
+    () => false,
+    () => false,
+  );
+  const stop = new AbortController();
+  try {
+    return await Promise.race([settled, sleep(MAPS_GRACE_MS, true, { signal: stop.signal })]);
+  } finally {
+    stop.abort();
+  }
 }
 
 /** The store hash that a text names by itself, or undefined where it can only be a root's name. */

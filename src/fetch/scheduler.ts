@@ -203,7 +203,8 @@ export class Scheduler {
       if (outcome === 'given up' && partial.heldBytes === 0) await this.#forget(task); // its buffer would wait for long
       if (outcome === 'complete') await this.#finish(task, partial);
       else if (upstreams.length === 0 && this.#policy.standsStill) throw unavailable(job, 'no peer delivers it');
-      else if (this.#isHopeless(task, partial)) throw unavailable(job, reasonsOf(task.upstreamFailure), task.upstreamFailure);
+      else if (this.#isHopeless(task, partial))
+        throw unavailable(job, reasonsOf(task.upstreamFailure), task.upstreamFailure);
       else this.#queue(task);
     } finally {
       this.#atPeers.delete(task);
@@ -289,6 +290,24 @@ export class Scheduler {
   #blame({ lies }: Task, origins: string): void {
     const liars = origins.split(', ');
     for (const { name } of this.#options.upstreams) if (liars.includes(name)) lies.set(name, (lies.get(name) ?? 0) + 1);
+  }
+
+  /**
+   * Gives torrents to the NARs that wait for an upstream and have none: a hash map was found only now. From here on they
+   * wait for peers first.
+   */
+  async attach(torrentOf: (info: NarInfo) => Promise<NarJob['torrent']>): Promise<void> {
+    if (this.#options.network === undefined) return;
+    for (const task of this.#forUpstreams.filter(
+      ({ job, partial }) => job.torrent === undefined && partial === undefined,
+    )) {
+      const torrent = await torrentOf(task.job.info);
+      const at = this.#forUpstreams.indexOf(task);
+      if (torrent === undefined || at === -1) continue; // an upstream has begun it meanwhile
+      task.job.torrent = torrent;
+      this.#forUpstreams.splice(at, 1);
+      this.#queue(task);
+    }
   }
 
   /** The narinfo with the file that was fetched for it, where that is another than it named. */

@@ -46,7 +46,7 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
   const { store, key, salt, now } = options;
   const publicKeyHex = Buffer.from(key.publicKey).toString('hex');
   const address: PublisherAddress = { publicKey: key.publicKey, publicKeyHex, salt };
-  const dir = new IndexDir(join(store.stateDir, 'published', saltBytes(salt).toString('hex') || '0'));
+  const dir = publishedDir(store, salt);
   const last = await readLast(dir, address, now);
   const build = (seq: number, created: Date): Index =>
     buildIndex({
@@ -85,6 +85,22 @@ export async function announcePublication(publication: Publication, key: Publish
     sign: (message) => key.sign(message),
   });
   return nodes;
+}
+
+/** The peers that the last generation of a map named, `host:port` each; none where there is no such generation. */
+export async function lastPeers(
+  store: FileStore,
+  key: PublisherKey,
+  salt: string,
+  now: Date,
+): Promise<readonly string[]> {
+  const publicKeyHex = Buffer.from(key.publicKey).toString('hex');
+  const last = await readLast(publishedDir(store, salt), { publicKey: key.publicKey, publicKeyHex, salt }, now);
+  return last?.peers ?? [];
+}
+
+function publishedDir(store: FileStore, salt: string): IndexDir {
+  return new IndexDir(join(store.stateDir, 'published', saltBytes(salt).toString('hex') || '0'));
 }
 
 async function readLast(dir: IndexDir, address: PublisherAddress, now: Date): Promise<Manifest | undefined> {

@@ -44,6 +44,14 @@ interface Attempt extends ResolveContext {
   readonly lifetime: AbortSignal;
 }
 
+/** Which generation the DHT points to (BEP 46). */
+interface Pointer {
+  readonly seq: number;
+  readonly infoHash: InfoHash;
+}
+
+/** Time between two questions to the DHT while nobody gives the map that it points to. */
+const RECHECK_MS = 3_000;
 /** Time between two questions to the DHT while it gives no answer. */
 const RETRY_MS = 1_000;
 
@@ -176,9 +184,9 @@ async function byDht(
     );
   }
   network.joinCohort(cohortInfoHash(address.publicKey, address.salt));
-  const item = await askUntilFound(address, network.dht, kept?.manifest.seq ?? 0, signal);
-  const source = new PeerSource(network, item.infoHash, context.lifetime);
-  const resolved = (map: Verified & { fetchedBytes: number }): Resolved => {
+  const { dht } = network;
+  const item = await askUntilFound(address, dht, kept?.manifest.seq ?? 0, signal);
+  const resolved = (source: PeerSource, map: Verified & { fetchedBytes: number }): Resolved => {
     follow(address, map.manifest, network);
     return {
       map: new HashMap(formatPublisherAddress(address), map, dir, source, mapOptions(context)),
@@ -188,14 +196,60 @@ async function byDht(
   };
   // The same seq as before means the same bytes: nothing to fetch.
   if (kept !== undefined && kept.manifest.seq === item.seq && kept.manifest.expires > context.now) {
-    return resolved({ ...kept, fetchedBytes: 0 });
+    return resolved(new PeerSource(network, item.infoHash, context.lifetime), { ...kept, fetchedBytes: 0 });
   }
+  const { source, bytes } = await readNewest(address, { network, dht }, item, context);
   try {
-    const bytes = await source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal });
-    return resolved({ ...(await accept(address, bytes, dir, kept, context.now)), fetchedBytes: bytes.length });
+    return resolved(source, { ...(await accept(address, bytes, dir, kept, context.now)), fetchedBytes: bytes.length });
   } catch (error) {
     await source[Symbol.asyncDispose]();
     throw error;
+  }
+}
+
+/**
+ * Reads the manifest that a pointer leads to. Meanwhile the DHT is asked again: a publisher that was just started anew
+ * may replace a pointer to a map that nobody holds any more.
+ */
+async function readNewest(
+  address: PublisherAddress,
+  { network, dht }: { network: Network; dht: NonNullable<Network['dht']> },
+  first: Pointer,
+  { signal, lifetime }: Attempt,
+): Promise<{ source: PeerSource; bytes: Uint8Array }> {
+  for (let pointer = first; ;) {
+    const stop = new AbortController();
+    const linked = AbortSignal.any([signal, stop.signal]);
+    const source = new PeerSource(network, pointer.infoHash, lifetime);
+    const reading = source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal: linked });
+    const newer = untilNewer(address, dht, pointer.seq, linked);
+    newer.catch(() => undefined);
+    try {
+      const outcome = await Promise.race([reading, newer]);
+      if (outcome instanceof Uint8Array) return { source, bytes: outcome };
+      pointer = outcome;
+    } catch (error) {
+      await source[Symbol.asyncDispose]();
+      throw error;
+    } finally {
+      stop.abort();
+    }
+    reading.catch(() => undefined);
+    await source[Symbol.asyncDispose]();
+  }
+}
+
+/** Asks the DHT now and then until it has a pointer above `seq`. @throws the signal's reason */
+async function untilNewer(
+  address: PublisherAddress,
+  dht: NonNullable<Network['dht']>,
+  seq: number,
+  signal: AbortSignal,
+): Promise<Pointer> {
+  for (;;) {
+    await sleep(RECHECK_MS, undefined, { signal });
+    const item = await dht.getMutable(address.publicKey, saltBytes(address.salt), { signal, lowestSeq: seq + 1 });
+    if (item?.infoHash !== undefined && item.seq > seq) return { seq: item.seq, infoHash: item.infoHash };
   }
 }
 
@@ -240,7 +294,7 @@ async function askUntilFound(
   dht: NonNullable<Network['dht']>,
   lowestSeq: number,
   signal: AbortSignal,
-): Promise<{ seq: number; infoHash: InfoHash }> {
+): Promise<Pointer> {
   let older: number | undefined;
   for (;;) {
     const item = await dht.getMutable(address.publicKey, saltBytes(address.salt), { signal, lowestSeq });

@@ -47,6 +47,7 @@ suite('values as people write them', () => {
     assert.equal(parseRate('10MB/s'), 10e6);
     assert.equal(parseRate('500k'), 500e3);
     assert.throws(() => parseRate('0'), /above 0/);
+    for (const nonsense of ['10', '8Mbit', 'fast', '10/s']) assert.throws(() => parseRate(nonsense), /a rate above 0/);
     assert.equal(parseDuration('90s'), 90_000);
     assert.equal(parseDuration('1.5h'), 5_400_000);
     for (const nonsense of ['', '10', 'h', '5 fortnights', '-3s'])

@@ -126,7 +126,12 @@ describe('bad input', { concurrency: 4 }, () => {
     );
     const other = `other-1:${Buffer.alloc(32, 1).toString('base64')}`;
     const unsigned = await lab.run([...publish, other, '--store', await lab.fixtureCache()]);
-    assertFailure(unsigned, 3, 'NOT_FOUND', /nothing in .* can be published .*not signed by a trusted key/);
+    assertFailure(
+      unsigned,
+      4,
+      'NARINFO_UNTRUSTED',
+      /nothing in .* can be published .*not signed.*--trusted-public-key/,
+    );
     const root = await lab.run([
       ...publish,
       other,

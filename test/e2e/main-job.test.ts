@@ -133,7 +133,10 @@ describe('the main job', () => {
     const run = await lab.runPlain([...what, '--trusted-public-key', made.publicKey, ...ALONE]);
     assert.equal(run.status, 0, run.stderr);
     assert.match(run.stderr, /^walking the closure\n8 paths: 8 NARs to fetch \(2\.8\d MB, 8 with a torrent\)/);
-    assert.match(run.stdout, /^8 paths, 8 NARs fetched in .* \(.*\/s\)\n {2}127\.0\.0\.1:\d+ +2\.8\d MB\n$/);
+    assert.match(
+      run.stdout,
+      /^\/nix\/store\/\S+\n8 paths, 8 NARs fetched in .* \(.*\/s\)\n {2}127\.0\.0\.1:\d+ +2\.8\d MB\n$/,
+    );
   });
 
   test('without the publisher, whoever follows it hosts hash map and NARs', async () => {

@@ -19,16 +19,40 @@ suite('files other than the hash map’s', () => {
     const made = await lab.closure([50_000, 3_000]);
     const other = await lab.folder('recompressed');
     const nix = ['--extra-experimental-features', 'nix-command', 'copy', '--from', `file://${made.cacheDir}`];
-    await execa('nix', [...nix, '--to', `file://${other}?compression=bzip2`, made.root], { env: { HOME: await lab.folder('home') } });
+    await execa('nix', [...nix, '--to', `file://${other}?compression=bzip2`, made.root], {
+      env: { HOME: await lab.folder('home') },
+    });
     const trust = ['--trusted-public-key', made.publicKey];
-    const published = await lab.run(['publish', '--once', '--store', other, '--key', lab.path('key'), '--root', `lab=${made.root}`, ...trust]);
+    const published = await lab.run([
+      'publish',
+      '--once',
+      '--store',
+      other,
+      '--key',
+      lab.path('key'),
+      '--root',
+      `lab=${made.root}`,
+      ...trust,
+    ]);
     assert.equal(published.status, 0, published.stderr);
     const event = published.event('published');
     await using mirror = await startHttpCache(String(event['dir']));
     await using cache = await startHttpCache(made.cacheDir);
     const store = await lab.folder('client');
     const publisher = mirrorOf(String(event['address']), mirror.url);
-    const fetch = ['fetch', 'lab', '--publisher', publisher, '--from', cache.url, '--no-copy', '--store', store, ...trust, ...ALONE];
+    const fetch = [
+      'fetch',
+      'lab',
+      '--publisher',
+      publisher,
+      '--from',
+      cache.url,
+      '--no-copy',
+      '--store',
+      store,
+      ...trust,
+      ...ALONE,
+    ];
     const run = await lab.run(fetch);
     assert.equal(run.status, 0, run.stderr);
     for (const info of (await readNarInfos(store)).values()) assert.equal(info.compression, 'xz');
@@ -43,19 +67,48 @@ suite('files other than the hash map’s', () => {
     const records = [...(await readNarInfos(made.cacheDir)).values()].map((info) => {
       const count = Math.ceil((info.fileSize ?? 0) / (1 << 20));
       const pieces = Buffer.alloc(count * PIECE_HASH_BYTES, 1);
-      const torrent = narTorrent({ fileHash: info.fileHash!, extension: extensionOf(info.compression), sizeBytes: info.fileSize!, pieces });
+      const torrent = narTorrent({
+        fileHash: info.fileHash!,
+        extension: extensionOf(info.compression),
+        sizeBytes: info.fileSize!,
+        pieces,
+      });
       return toRecord(info, torrent);
     });
     const dir = new IndexDir(await lab.folder('map'));
     const now = Math.floor(Date.now() / 1000) * 1000;
     await dir.write(
-      buildIndex({ records, roots: [{ name: 'lab', path: made.root }], salt: '', seq: 1, created: new Date(now), expires: new Date(now + 3_600_000), storeDir: '/nix/store', peers: [], trackers: [], key }),
+      buildIndex({
+        records,
+        roots: [{ name: 'lab', path: made.root }],
+        salt: '',
+        seq: 1,
+        created: new Date(now),
+        expires: new Date(now + 3_600_000),
+        storeDir: '/nix/store',
+        peers: [],
+        trackers: [],
+        key,
+      }),
     );
     await using mirror = await startHttpCache(dir.dir);
     await using cache = await startHttpCache(made.cacheDir);
     const address = formatPublisherAddress({ publicKeyHex: Buffer.from(key.publicKey).toString('hex'), salt: '' });
     const store = await lab.folder('client');
-    const run = await lab.run(['fetch', 'lab', '--publisher', mirrorOf(address, mirror.url), '--from', cache.url, '--no-copy', '--store', store, '--trusted-public-key', made.publicKey, ...ALONE]);
+    const run = await lab.run([
+      'fetch',
+      'lab',
+      '--publisher',
+      mirrorOf(address, mirror.url),
+      '--from',
+      cache.url,
+      '--no-copy',
+      '--store',
+      store,
+      '--trusted-public-key',
+      made.publicKey,
+      ...ALONE,
+    ]);
     assert.equal(run.status, 0, run.stderr);
     await assertSound(store, made.publicKey);
     const catalogue = await readFile(join(store, 'narswarm', 'catalogue.jsonl'), 'utf8');

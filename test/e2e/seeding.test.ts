@@ -152,7 +152,7 @@ describe('seeding', () => {
     const what = ['--store', await lab.folder('store'), '--trusted-public-key', made.publicKey];
     const run = await lab.runPlain(['fetch', made.root, ...what, ...slow], { wrapper });
     assert.equal(run.status, 0, run.stdout);
-    assert.match(run.stdout, /\d+% \d\/6 NARs, .* of 1\.6\d MB, .*\/s, /);
+    assert.match(run.stdout, /\d+%, .*: \d\/6 NARs, .* of 1\.6\d MB, .*\/s, /);
     assert.match(run.stdout, /6 paths, 6 NARs fetched in/);
   });
 });
