@@ -1,6 +1,6 @@
 /** Peers and caches together: whoever fails or lies, the other one delivers, and soon. */
 import assert from 'node:assert/strict';
-import { cp, readFile, writeFile } from 'node:fs/promises';
+import { cp, readFile, stat, utimes, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -182,11 +182,12 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
   test('a NAR that went bad on the disk is fetched again when the import finds it', async () => {
     const first = await fetch(['--no-copy', '--from', upstream.url]);
     const path = join(first.store, large.url);
-    const bytes = await readFile(path);
+    const [bytes, { atime, mtimeMs }] = await Promise.all([readFile(path), stat(path)]);
     await writeFile(
       path,
       bytes.map((byte, index) => (index === 700_000 ? byte ^ 1 : byte)),
     );
+    await utimes(path, atime, (Math.floor(mtimeMs) + 0.5) / 1000); // bits rot without a trace
     const to = `local?root=${await lab.folder('target')}`;
     const run = await fetch(['--to', to, '--from', upstream.url], first.store);
     assert.equal(run.status, 0, run.stderr);
