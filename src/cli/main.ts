@@ -6,6 +6,10 @@ if (major === undefined || major < 24) {
   );
   process.exit(2);
 }
+// Blocks that come from the network live for milliseconds. A young generation that stays small has them collected sooner:
+// 235 MB in place of 285 MB for a closure of 687 MB, at the same speed.
+const { setFlagsFromString } = await import('node:v8');
+setFlagsFromString('--semi-space-growth-factor=1');
 const { enableCompileCache } = await import('node:module');
 enableCompileCache();
 const { program } = await import('./program.ts');
