@@ -1,7 +1,7 @@
 import { EventEmitter, once } from 'node:events';
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { NarswarmError, isNarswarmError } from '../errors.ts';
+import { isNarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { FileStore } from '../store/file-store.ts';
@@ -16,6 +16,7 @@ import type { Upstream } from './http/upstream.ts';
 import type { JobObserver, NarJob } from './job.ts';
 import { LanePolicy } from './lane-policy.ts';
 import { fetchFromPeers } from './peer-lane.ts';
+import { inFetchOrder, newTask, reasonsOf, slowest, summary, unavailable, type Task } from './task.ts';
 import { fetchFromUpstreams, OtherFile, UpstreamOrder } from './upstream-lane.ts';
 
 export interface SchedulerOptions {
@@ -36,25 +37,8 @@ export interface SchedulerOptions {
 const PEER_SLOTS = 64;
 /** NARs asked of upstreams at once. */
 const UPSTREAM_SLOTS = 8;
-/** From this size on a NAR is begun early, or it would be the one that everything else waits for. */
-const LARGE_BYTES = 8 * 1024 * 1024;
 /** Times that a NAR is begun again after its bytes turned out wrong, or no source had a byte more of it. */
 const ATTEMPTS = 4;
-
-interface Task {
-  job: NarJob;
-  /** Aborted when an upstream is to take the task from the peers. */
-  handOver: AbortController;
-  partial: PartialNar | undefined;
-  peersTried: boolean;
-  attempts: number;
-  /** What the upstreams said, where none could deliver it: then it is the peers' alone as long as they send. */
-  upstreamFailure: unknown;
-  /** Bytes held when it was last given up on. */
-  heldBytes: number;
-  /** How often each upstream, by its name, sent wrong bytes of this NAR. */
-  readonly lies: Map<string, number>;
-}
 
 /**
  * Fetches NARs from peers and upstreams at once. Peers come first; an upstream takes what they do not have, what they
@@ -99,17 +83,7 @@ export class Scheduler {
     this.#present = new Set(await readdir(join(this.#options.store.dir, 'nar')).catch(() => []));
     const stop = new AbortController();
     const linked = AbortSignal.any([signal, stop.signal]);
-    for (const job of inFetchOrder(jobs))
-      this.#queue({
-        job,
-        handOver: new AbortController(),
-        partial: undefined,
-        peersTried: false,
-        attempts: 0,
-        upstreamFailure: undefined,
-        heldBytes: 0,
-        lies: new Map(),
-      });
+    for (const job of inFetchOrder(jobs)) this.#queue(newTask(job));
     this.#open = jobs.length;
     const timer = setInterval(() => this.#balance(), 250);
     const abort = (): void => void this.#news.emit('change');
@@ -371,45 +345,4 @@ export class Scheduler {
     if (slow !== undefined && this.#policy.upstreamMayHelp(this.#anyPeer())) slow.handOver.abort();
     this.#news.emit('change');
   }
-}
-
-/** Large NARs first, the rest in random order: a cohort that starts at once must not ask the seeder for the same one. */
-function inFetchOrder(jobs: readonly NarJob[]): NarJob[] {
-  const shuffled = jobs.map((job) => ({ job, key: Math.random() + (job.sizeBytes >= LARGE_BYTES ? -1 : 0) }));
-  return shuffled.toSorted((a, b) => a.key - b.key).map(({ job }) => job);
-}
-
-/** The task with most left to do, which everything else would wait for, of those that an upstream may have. */
-function slowest(tasks: Iterable<Task>): Task | undefined {
-  const left = (task: Task): number => task.job.sizeBytes - (task.partial?.heldBytes ?? 0);
-  return [...tasks]
-    .filter((task) => !task.handOver.signal.aborted && task.upstreamFailure === undefined)
-    .filter((task) => left(task) > LARGE_BYTES / 8 || left(task) === task.job.sizeBytes)
-    .toSorted((a, b) => left(b) - left(a))[0];
-}
-
-/** What each upstream said, in one line. */
-function reasonsOf(error: unknown): string {
-  const errors: unknown[] = error instanceof AggregateError && error.errors.length > 0 ? error.errors : [error];
-  return errors.map((one) => (one instanceof Error ? one.message : String(one))).join('; ');
-}
-
-function unavailable(job: NarJob, reason: string, cause?: unknown): NarswarmError {
-  return new NarswarmError('NAR_UNAVAILABLE', `cannot fetch ${job.info.storePath}: ${reason}`, {
-    facts: { path: job.info.storePath, fileHash: job.fileHash },
-    ...(cause === undefined ? {} : { cause }),
-  });
-}
-
-function summary(failures: readonly unknown[], total: number): NarswarmError {
-  const first = failures[0] instanceof Error ? failures[0].message : String(failures[0]);
-  const more = failures.length > 1 ? ` (and ${failures.length - 1} more)` : '';
-  return new NarswarmError(
-    'NAR_UNAVAILABLE',
-    `${failures.length} of ${total} NARs could not be fetched: ${first}${more}; the others are kept`,
-    {
-      cause: new AggregateError(failures),
-      facts: { failed: failures.length, total },
-    },
-  );
 }

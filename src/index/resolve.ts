@@ -1,14 +1,13 @@
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
-import type { InfoHash } from '../nix/brands.ts';
 import type { Network } from '../torrent/network.ts';
-import type { TorrentReader } from '../torrent/torrent-reader.ts';
-import { formatPublisherAddress, mapFolder, saltBytes, type PublisherAddress } from './address.ts';
+import { formatPublisherAddress, mapFolder, type PublisherAddress } from './address.ts';
 import { cohortInfoHash } from './cohort-key.ts';
 import { HashMap, type HashMapOptions, type IndexSource } from './hash-map.ts';
 import { IndexDir } from './index-dir.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
+import { PeerSource } from './peer-source.ts';
+import { askUntilFound, untilNewer, type Pointer } from './pointer.ts';
 import { MAX_MANIFEST_BYTES, parseManifest, type Manifest } from './manifest.ts';
 
 /** Fetches a small file over HTTP; undefined where it does not exist. */
@@ -43,17 +42,6 @@ export interface Resolved extends AsyncDisposable {
 interface Attempt extends ResolveContext {
   readonly lifetime: AbortSignal;
 }
-
-/** Which generation the DHT points to (BEP 46). */
-interface Pointer {
-  readonly seq: number;
-  readonly infoHash: InfoHash;
-}
-
-/** Time between two questions to the DHT while nobody gives the map that it points to. */
-const RECHECK_MS = 3_000;
-/** Time between two questions to the DHT while it gives no answer. */
-const RETRY_MS = 1_000;
 
 /** Folder in which the map of a publisher is kept. */
 export function indexDirOf(dir: string, address: PublisherAddress): IndexDir {
@@ -239,93 +227,8 @@ async function readNewest(
   }
 }
 
-/** Asks the DHT now and then until it has a pointer above `seq`. @throws the signal's reason */
-async function untilNewer(
-  address: PublisherAddress,
-  dht: NonNullable<Network['dht']>,
-  seq: number,
-  signal: AbortSignal,
-): Promise<Pointer> {
-  for (;;) {
-    await sleep(RECHECK_MS, undefined, { signal });
-    const item = await dht.getMutable(address.publicKey, saltBytes(address.salt), { signal, lowestSeq: seq + 1 });
-    if (item?.infoHash !== undefined && item.seq > seq) return { seq: item.seq, infoHash: item.infoHash };
-  }
-}
-
 function mapOptions(context: Attempt): HashMapOptions {
   return { lifetime: context.lifetime, shardTimeoutMs: context.shardTimeoutMs };
-}
-
-/**
- * The files of an index from peers. The swarm of its torrent is joined when a file is asked for that the folder lacks:
- * who holds the map already has nothing to look for there.
- */
-class PeerSource implements IndexSource, AsyncDisposable {
-  readonly #network: Network;
-  readonly #infoHash: InfoHash;
-  readonly #lifetime: AbortSignal;
-  #open: { reader: TorrentReader; stop: () => void } | undefined;
-
-  constructor(network: Network, infoHash: InfoHash, lifetime: AbortSignal) {
-    this.#network = network;
-    this.#infoHash = infoHash;
-    this.#lifetime = lifetime;
-  }
-
-  readFile(name: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array> {
-    if (this.#open === undefined) {
-      const reader = this.#network.swarm.read(this.#infoHash);
-      this.#open = { reader, stop: connectCohort(reader, this.#network, this.#lifetime) };
-      this.#network.discovery.follow(this.#infoHash);
-    }
-    return this.#open.reader.readFile(name, options);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#open?.stop();
-    await this.#open?.reader.close();
-  }
-}
-
-/** Asks the DHT until it has an item that is not older than what was seen. */
-async function askUntilFound(
-  address: PublisherAddress,
-  dht: NonNullable<Network['dht']>,
-  lowestSeq: number,
-  signal: AbortSignal,
-): Promise<Pointer> {
-  let older: number | undefined;
-  for (;;) {
-    const item = await dht.getMutable(address.publicKey, saltBytes(address.salt), { signal, lowestSeq });
-    if (item?.infoHash !== undefined && item.seq >= lowestSeq) return { seq: item.seq, infoHash: item.infoHash };
-    if (item !== undefined && item.seq < lowestSeq) older = item.seq;
-    try {
-      await sleep(RETRY_MS, undefined, { signal });
-    } catch (cause) {
-      if (older === undefined) throw cause;
-      throw new NarswarmError(
-        'INDEX_ROLLBACK',
-        `the DHT has seq ${older} of ${formatPublisherAddress(address)}, but ${lowestSeq} was seen before: someone serves an old one`,
-        { cause, facts: { seq: older, lowestSeq } },
-      );
-    }
-  }
-}
-
-/** Connects everybody who follows the publisher, now and as they are found. */
-function connectCohort(reader: TorrentReader, network: Network, signal: AbortSignal): () => void {
-  const onPeer = (peer: Parameters<TorrentReader['addPeer']>[0]): void => reader.addPeer(peer);
-  for (const peer of network.discovery.candidates()) onPeer(peer);
-  network.discovery.on('peer', onPeer);
-  // who was not listening yet may be a moment later
-  const timer = setInterval(() => network.discovery.candidates().forEach(onPeer), RETRY_MS);
-  const stop = (): void => {
-    clearInterval(timer);
-    network.discovery.off('peer', onPeer);
-  };
-  signal.addEventListener('abort', stop, { once: true });
-  return stop;
 }
 
 /** Joins the cohort and asks the peers that the manifest hints at. */

@@ -1,0 +1,52 @@
+import type { InfoHash } from '../nix/brands.ts';
+import type { Network } from '../torrent/network.ts';
+import type { TorrentReader } from '../torrent/torrent-reader.ts';
+import type { IndexSource } from './hash-map.ts';
+
+/** Who was not listening yet may be a moment later. */
+const RETRY_MS = 1_000;
+
+/**
+ * The files of an index from peers. The swarm of its torrent is joined when a file is asked for that the folder lacks:
+ * who holds the map already has nothing to look for there.
+ */
+export class PeerSource implements IndexSource, AsyncDisposable {
+  readonly #network: Network;
+  readonly #infoHash: InfoHash;
+  readonly #lifetime: AbortSignal;
+  #open: { reader: TorrentReader; stop: () => void } | undefined;
+
+  constructor(network: Network, infoHash: InfoHash, lifetime: AbortSignal) {
+    this.#network = network;
+    this.#infoHash = infoHash;
+    this.#lifetime = lifetime;
+  }
+
+  readFile(name: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array> {
+    if (this.#open === undefined) {
+      const reader = this.#network.swarm.read(this.#infoHash);
+      this.#open = { reader, stop: connectCohort(reader, this.#network, this.#lifetime) };
+      this.#network.discovery.follow(this.#infoHash);
+    }
+    return this.#open.reader.readFile(name, options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#open?.stop();
+    await this.#open?.reader.close();
+  }
+}
+
+/** Connects everybody who follows the publisher, now and as they are found. */
+function connectCohort(reader: TorrentReader, network: Network, signal: AbortSignal): () => void {
+  const onPeer = (peer: Parameters<TorrentReader['addPeer']>[0]): void => reader.addPeer(peer);
+  for (const peer of network.discovery.candidates()) onPeer(peer);
+  network.discovery.on('peer', onPeer);
+  const timer = setInterval(() => network.discovery.candidates().forEach(onPeer), RETRY_MS);
+  const stop = (): void => {
+    clearInterval(timer);
+    network.discovery.off('peer', onPeer);
+  };
+  signal.addEventListener('abort', stop, { once: true });
+  return stop;
+}
