@@ -18,7 +18,7 @@ import {
   type NetworkFlags,
 } from './shared-options.ts';
 import { readTrust } from './trust.ts';
-import { each, formatDuration, formatSize, one, parseDuration } from './values.ts';
+import { each, formatCount, formatDuration, formatSize, one, parseDuration } from './values.ts';
 
 interface FetchOptions extends CommonOptions, NetworkFlags {
   readonly publisher?: readonly PublisherAddress[];
@@ -143,7 +143,7 @@ function tellPlan(output: Output, plan: Plan, paths: number, dryRun: boolean): v
       ? { missing: [...plan.jobs.flatMap((job) => job.storePaths), ...plan.unsized.map((info) => info.storePath)] }
       : {}),
   };
-  const text = `${paths} paths: ${nars} NARs to fetch (${formatSize(plan.jobBytes)}, ${facts.torrents} with a torrent), ${plan.inStore.length} in the file store, ${plan.valid.length} valid in the target`;
+  const text = `${formatCount(paths, 'path')}: ${formatCount(nars, 'NAR')} to fetch (${formatSize(plan.jobBytes)}, ${facts.torrents} with a torrent), ${plan.inStore.length} in the file store, ${plan.valid.length} valid in the target`;
   if (dryRun)
     output.result(
       'plan',
@@ -184,6 +184,9 @@ function tellDone(output: Output, { progress, closure, plan, imported, roots }: 
   ].filter(([, bytes]) => bytes > 0);
   const width = Math.max(0, ...rows.map(([name]) => name.length));
   const table = rows.map(([name, bytes]) => `  ${name.padEnd(width)}  ${formatSize(bytes).padStart(9)}`);
-  const head = `${closure.size} paths, ${facts.nars} NARs fetched in ${formatDuration(durationMs)} (${formatSize(rate)}/s)${imported ? ', imported' : ''}`;
+  const fetched = facts.nars === 0 ? 'nothing to fetch' : `${formatCount(facts.nars, 'NAR')} fetched`;
+  const speed = facts.nars === 0 ? '' : ` (${formatSize(rate)}/s)`;
+  const took = `in ${formatDuration(durationMs)}${speed}${imported ? ', imported' : ''}`;
+  const head = `${formatCount(closure.size, 'path')}, ${fetched} ${took}`;
   output.result('done', facts, [...roots, head, ...table].join('\n'));
 }

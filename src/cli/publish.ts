@@ -12,7 +12,7 @@ import type { Output } from './output.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
 import { addCommon, addKeys, addNetwork, networkOptions, type NetworkFlags } from './shared-options.ts';
 import { readTrust } from './trust.ts';
-import { each, formatSize, one, parseDuration, parsePort } from './values.ts';
+import { each, formatCount, formatSize, one, parseDuration, parsePort } from './values.ts';
 
 /** Default life of a generation: a publisher may be down for two weeks before its followers notice. */
 const VALID_FOR_MS = 14 * 86_400_000;
@@ -102,7 +102,7 @@ export function publishCommand(): Command {
           onWarning,
           onStep: (text) => output.note(text),
         });
-        output.note(`${plan.jobs.length} NARs fetched (${formatSize(progress.upstreamBytes)})`);
+        output.note(`${formatCount(plan.jobs.length, 'NAR')} fetched (${formatSize(progress.upstreamBytes)})`);
       }
       const { buildPublication, Publisher } = await import('../daemon/publisher.ts');
       const { key } = await openKey(options.key, output);
@@ -177,7 +177,7 @@ function tellReady(output: Output, publisher: Publisher, listen: string | undefi
     [
       `address  ${address}`,
       `peers    port ${swarm.port} (TCP)`,
-      `DHT      ${dht === undefined ? 'off' : `port ${dht.port} (UDP), ${publisher.dhtNodes} nodes hold the pointer`}`,
+      `DHT      ${dht === undefined ? 'off' : `port ${dht.port} (UDP), the pointer is at ${formatCount(publisher.dhtNodes, 'node')}`}`,
       `HTTP     ${mirror}`,
       'ready',
     ].join('\n'),

@@ -87,6 +87,11 @@ export function formatSize(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[unit] ?? 'TB'}`;
 }
 
+/** A number of things: `1 NAR`, `12 NARs`. */
+export function formatCount(count: number, thing: string): string {
+  return `${count} ${thing}${count === 1 ? '' : 's'}`;
+}
+
 /** Milliseconds as people read them: `850 ms`, `12.3 s`, `4 min 05 s`, `3 h 10 min`. */
 export function formatDuration(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`;

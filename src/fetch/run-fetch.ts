@@ -3,7 +3,7 @@ import type { InfoHash } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
-import { Gate } from '../store/gate.ts';
+import { Gate, seedOf } from '../store/gate.ts';
 import { PartialSession } from '../store/session.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
 import { RateLimit } from '../torrent/rate-limit.ts';
@@ -76,11 +76,4 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
     await sleep(options.seedForMs, undefined, { signal }).catch(() => undefined); // interrupted: all else is done
   }
   return result;
-}
-
-/** A NAR that the gate let through, as the swarm wants it. */
-export function seedOf(admitted: Awaited<ReturnType<Gate['admit']>>): Seed | undefined {
-  if (admitted === undefined) return undefined;
-  const { torrent, path } = admitted;
-  return { torrent, files: [{ path, sizeBytes: torrent.sizeBytes }] };
 }

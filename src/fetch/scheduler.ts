@@ -176,7 +176,8 @@ export class Scheduler {
       task.peersTried = true;
       if (outcome === 'given up' && partial.heldBytes === 0) await this.#forget(task); // its buffer would wait for long
       if (outcome === 'complete') await this.#finish(task, partial);
-      else if (upstreams.length === 0 && this.#policy.standsStill) throw unavailable(job, 'no peer delivers it');
+      else if (upstreams.length === 0 && this.#policy.standsStill)
+        throw unavailable(job, 'no peer delivers it; try again when one is there, or let caches help');
       else if (this.#isHopeless(task, partial))
         throw unavailable(job, reasonsOf(task.upstreamFailure), task.upstreamFailure);
       else this.#queue(task);
