@@ -52,10 +52,13 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  const fetch = async (args: readonly string[], store?: string): Promise<Run & { store: string }> => {
+  const fetch = async (
+    args: readonly string[],
+    { store, root = made.root }: { store?: string; root?: string } = {},
+  ): Promise<Run & { store: string }> => {
     const dir = store ?? (await lab.folder('store'));
     const what = ['--store', dir, '--trusted-public-key', made.publicKey];
-    return { ...(await lab.run(['fetch', made.root, ...what, ...args])), store: dir };
+    return { ...(await lab.run(['fetch', root, ...what, ...args])), store: dir };
   };
 
   /**
@@ -91,7 +94,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
         created: new Date(now),
         expires: new Date(now + 3_600_000),
         storeDir: '/nix/store',
-        roots: [],
+        roots: [{ name: 'lab', path: made.root }],
         peers: [],
         trackers: [],
       }),
@@ -171,7 +174,8 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
       honest,
     );
     const to = `local?root=${await lab.folder('target')}`;
-    const run = await fetch(['--to', to, '--from', upstream.url, ...lies]);
+    // By its name: then the map is there before the first narinfo is asked for.
+    const run = await fetch(['--to', to, '--from', upstream.url, ...lies], { root: 'lab' });
     assert.equal(run.status, 0, run.stderr);
     const warning = String(run.event('warning')['message']);
     assert.match(warning, new RegExp(`${large.storePath}.*wrong FileHash.*came from ${upstream.url}`));
@@ -189,7 +193,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     );
     await utimes(path, atime, (Math.floor(mtimeMs) + 0.5) / 1000); // bits rot without a trace
     const to = `local?root=${await lab.folder('target')}`;
-    const run = await fetch(['--to', to, '--from', upstream.url], first.store);
+    const run = await fetch(['--to', to, '--from', upstream.url], { store: first.store });
     assert.equal(run.status, 0, run.stderr);
     assert.match(String(run.event('warning')['message']), new RegExp(`${large.fileHash}.* was damaged`));
     assert.equal(requisites(to, made.root).length, 6);
