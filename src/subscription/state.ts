@@ -1,0 +1,138 @@
+import { mkdir, readFile, readdir, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { StorePath } from '../nix/brands.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { storeError, systemCode } from '../store/store-error.ts';
+
+/** What a subscription's source stood for at one time. */
+export interface Generation {
+  /** 1 for the first; the next one counts on where the roots differ. */
+  readonly number: number;
+  /** When it was first seen, ISO 8601. */
+  readonly at: string;
+  /** The paths whose closures it is. */
+  readonly roots: readonly StorePath[];
+  /** Whether all of it has been held (or been valid in the target) at the end of some run. */
+  readonly complete: boolean;
+}
+
+/** A path that a run could not get, and why. */
+export interface MissingPath {
+  readonly path: string;
+  readonly reason: string;
+}
+
+/** How the last run of a subscription went. */
+export interface LastRun {
+  /** When it began, ISO 8601. */
+  readonly at: string;
+  readonly durationMs: number;
+  /** `interrupted`: stopped by the user or the end of the time window; the next run goes on. */
+  readonly outcome: 'complete' | 'incomplete' | 'failed' | 'interrupted';
+  /** Why it is not complete, in one sentence. */
+  readonly message?: string;
+  /** Bytes of NARs by where they came from. */
+  readonly bytes: { readonly store: number; readonly peers: number; readonly upstream: number };
+  /** NARs that were downloaded. */
+  readonly nars: number;
+}
+
+/** What is known of a subscription from its runs. */
+export interface SubscriptionState {
+  readonly name: string;
+  /** The source as the configuration had it; another one begins anew with generation 1. */
+  readonly source: string;
+  /** Newest first. */
+  readonly generations: readonly Generation[];
+  readonly lastRun?: LastRun;
+  /** When the newest generation was last found to be complete, ISO 8601. */
+  readonly completeAsOf?: string;
+  /** What the newest generation lacks; at most {@link MAX_MISSING} of {@link missingCount}. */
+  readonly missing: readonly MissingPath[];
+  readonly missingCount: number;
+  /** Things to know of the last run that are no failures, such as inputs taken in place of an output. */
+  readonly notes: readonly string[];
+}
+
+/** Missing paths that a state names one by one. */
+export const MAX_MISSING = 200;
+/** Generations that a state remembers; gc keeps fewer. */
+export const MAX_GENERATIONS = 32;
+
+const FILE = /^(.+)\.json$/;
+
+/** The state of one subscription, or undefined before its first run. A damaged file counts as none: a run writes it anew. */
+export async function readState(store: FileStore, name: string): Promise<SubscriptionState | undefined> {
+  const path = fileOf(store, name);
+  try {
+    const state = JSON.parse(await readFile(path, 'utf8')) as Partial<SubscriptionState>;
+    const isWhole = state.name === name && typeof state.source === 'string' && Array.isArray(state.generations);
+    return isWhole
+      ? {
+          missing: [],
+          missingCount: 0,
+          notes: [],
+          ...(state as Partial<SubscriptionState> & Pick<SubscriptionState, 'name' | 'source' | 'generations'>),
+        }
+      : undefined;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT' || error instanceof SyntaxError) return undefined;
+    throw storeError(error, path);
+  }
+}
+
+/** The states of all subscriptions that ever ran, by name. */
+export async function listStates(store: FileStore): Promise<SubscriptionState[]> {
+  const names = await readdir(folderOf(store)).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw storeError(error, folderOf(store));
+  });
+  const states = await Promise.all(
+    names
+      .toSorted()
+      .flatMap((file) => FILE.exec(file)?.[1] ?? [])
+      .map((name) => readState(store, name)),
+  );
+  return states.filter((state) => state !== undefined);
+}
+
+/** Replaces the state of a subscription, whole or not at all. @throws STORE_FULL, STORE_UNWRITABLE */
+export async function writeState(store: FileStore, state: SubscriptionState): Promise<void> {
+  await mkdir(folderOf(store), { recursive: true }).catch((error: unknown) => {
+    throw storeError(error, folderOf(store));
+  });
+  const bounded = {
+    ...state,
+    generations: state.generations.slice(0, MAX_GENERATIONS),
+    missing: state.missing.slice(0, MAX_MISSING),
+  };
+  await store.replace(fileOf(store, state.name), `${JSON.stringify(bounded, null, 1)}\n`);
+}
+
+/** Forgets a subscription: what only it kept may be collected from now on. */
+export async function removeState(store: FileStore, name: string): Promise<void> {
+  await unlink(fileOf(store, name)).catch((error: unknown) => {
+    if (systemCode(error) !== 'ENOENT') throw storeError(error, fileOf(store, name));
+  });
+}
+
+/**
+ * The roots that a subscription keeps: those of its newest generation, complete or not, and of the newest
+ * `keepGenerations` complete ones before it.
+ *
+ * @param keepGenerations 0: the newest alone
+ */
+export function keptRoots(state: SubscriptionState, keepGenerations: number): StorePath[] {
+  const [newest, ...older] = state.generations;
+  if (newest === undefined) return [];
+  const kept = [newest, ...older.filter(({ complete }) => complete).slice(0, keepGenerations)];
+  return [...new Set(kept.flatMap(({ roots }) => roots))];
+}
+
+function folderOf(store: FileStore): string {
+  return join(store.stateDir, 'subscriptions');
+}
+
+function fileOf(store: FileStore, name: string): string {
+  return join(folderOf(store), `${name}.json`);
+}
