@@ -1,5 +1,6 @@
 import type Wire from 'bittorrent-protocol';
 import type { InfoHash } from '../nix/brands.ts';
+import { giveBack, lend } from './lent-buffers.ts';
 import { refuse } from './wire-guard.ts';
 import { stateOf } from './wire-state.ts';
 
@@ -15,6 +16,8 @@ import { stateOf } from './wire-state.ts';
  */
 export const EXCHANGE_NAME = 'nar_exchange';
 
+/** Kind of every message of an extension (BEP 10). */
+const EXTENDED = 20;
 const ASK = 1;
 const PART = 2;
 const NONE = 3;
@@ -34,7 +37,7 @@ const LOOK_EVERY_MS = 250;
 /** A member may be fetching too: what it lacked before it may have now. */
 const LACKS_MS = 2_000;
 
-/** Gives the bytes of a small NAR that may be served to the peer at `host:port`, or undefined. */
+/** Gives the bytes of a small NAR that may be served to the peer at `host:port`, lent, or undefined. */
 export type ServeNar = (infoHash: InfoHash, address: string) => Promise<Uint8Array | undefined>;
 
 interface Pending {
@@ -152,6 +155,7 @@ export class NarExchange {
         .then((nar) => {
           this.#reading--;
           if (this.isOpen) this.#send(ask.id, nar);
+          else if (nar !== undefined) giveBack(nar);
           this.#answer();
         });
     }
@@ -164,13 +168,19 @@ export class NarExchange {
       this.#wire.extended(EXCHANGE_NAME, none);
       return;
     }
+    lend(nar, Math.ceil(nar.length / PART_BYTES) - 1); // one for each part, where the reader was one
     for (let offset = 0; offset < nar.length; offset += PART_BYTES) {
       const part = nar.subarray(offset, offset + PART_BYTES);
-      const head = Buffer.alloc(PART_HEAD_BYTES, PART);
-      head.writeUInt32BE(id, 1);
-      head.writeUInt32BE(nar.length, 5);
-      head.writeUInt32BE(offset, 9);
-      this.#wire.extended(EXCHANGE_NAME, Buffer.concat([head, part]));
+      const head = Buffer.allocUnsafe(6 + PART_HEAD_BYTES);
+      head.writeUInt32BE(head.length - 4 + part.length, 0); // a message of BEP 3, of kind 20 (BEP 10)
+      head[4] = EXTENDED;
+      head[5] = this.#wire.peerExtendedMapping[EXCHANGE_NAME] ?? 0;
+      head[6] = PART;
+      head.writeUInt32BE(id, 7);
+      head.writeUInt32BE(nar.length, 11);
+      head.writeUInt32BE(offset, 15);
+      this.#wire._push(head);
+      this.#wire._push(part);
     }
     stateOf(this.#wire).activeAtMs = performance.now();
   }

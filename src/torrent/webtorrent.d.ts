@@ -154,6 +154,7 @@ declare module 'bittorrent-protocol' {
     ): void;
     setTimeout(milliseconds: number, unref?: boolean): void;
     _debug(...parts: unknown[]): void;
+    _push(bytes: Uint8Array): boolean | undefined;
     _write(bytes: Uint8Array, done: (error?: Error | null) => void): void;
     _buffer: Uint8Array[];
     _bufferSize: number;

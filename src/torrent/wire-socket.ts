@@ -2,6 +2,7 @@
 import type Wire from 'bittorrent-protocol';
 import type Peer from 'webtorrent/lib/peer.js';
 import { MAX_MESSAGE_BYTES, refuse } from './wire-guard.ts';
+import { giveBack, isLent } from './lent-buffers.ts';
 import { isFlooded, serveWaiting } from './upload-window.ts';
 import { stateOf } from './wire-state.ts';
 
@@ -41,7 +42,8 @@ export function joinSocketAndWire(this: Peer): void {
         conn.uncork();
       });
     }
-    if (conn.write(bytes)) serveWaiting(wire);
+    const onSent = isLent(bytes) ? giveBackUnlessFailed.bind(undefined, bytes) : undefined;
+    if (conn.write(bytes, onSent)) serveWaiting(wire);
     else wire.pause();
   });
   conn.on('drain', () => {
@@ -49,6 +51,11 @@ export function joinSocketAndWire(this: Peer): void {
     serveWaiting(wire);
     stateOf(wire).onRoom?.();
   });
+}
+
+/** The system has taken over what was lent; of a socket that broke nobody knows. */
+function giveBackUnlessFailed(bytes: Uint8Array, error?: Error | null): void {
+  if (!error) giveBack(bytes);
 }
 
 /** Replaces a concatenation at every chunk that arrives with one a message. */
