@@ -5,6 +5,8 @@ import type Wire from 'bittorrent-protocol';
 import type Piece from 'torrent-piece';
 import type Torrent from 'webtorrent/lib/torrent.js';
 import { BLOCK_BYTES, LONG_REQUEST_BYTES, MAX_IN_FLIGHT_BYTES } from './block-length.ts';
+import { targetKey } from './direct-payload.ts';
+import { giveBack, takeBuffer } from './lent-buffers.ts';
 import { countRefusal } from './wire-guard.ts';
 import { liarsOf, noteSender, pieceFor, replaceBadPiece } from './suspects.ts';
 import { stateOf, type WireState } from './wire-state.ts';
@@ -78,9 +80,15 @@ function reserveRun(piece: Piece, limit: number): Run | undefined {
 function requestRun(torrent: Torrent, wire: Wire, state: WireState, index: number, piece: Piece, run: Run): void {
   const offset = run.first * BLOCK_BYTES;
   const length = Math.min(run.count * BLOCK_BYTES, piece.length - offset);
+  const whole = bufferOf(torrent, piece);
+  const target = whole.subarray(offset, offset + length);
+  const key = targetKey(index, offset);
   state.inFlightBytes += length;
+  state.targets.set(key, target);
   wire.request(index, offset, length, (error, bytes) => {
     state.inFlightBytes -= length;
+    state.targets.delete(key);
+    if (state.incoming?.target === target) state.incoming.target = undefined;
     if (torrent.destroyed) return;
     if (error !== null) {
       countRefusal(wire);
@@ -92,15 +100,31 @@ function requestRun(torrent: Torrent, wire: Wire, state: WireState, index: numbe
     state.activeAtMs = performance.now();
     state.onPieceBytes?.(length);
     if (piece !== torrent.pieces[index]) return;
+    if (!buffers.has(piece)) return; // it is complete already
     noteSender(piece, run, wire);
-    if (piece.set(run.first, bytes, wire)) finishPiece(torrent, wire, index, piece);
+    if (bytes !== target) target.set(bytes); // it came through the wire
+    if (piece.set(run.first, target, wire)) finishPiece(torrent, wire, index, piece, whole);
     else torrent._updateWire(wire);
   });
 }
 
-function finishPiece(torrent: Torrent, wire: Wire, index: number, piece: Piece): void {
+/** The bytes of pieces that are on their way. */
+const buffers = new WeakMap<Piece, Buffer>();
+
+function bufferOf(torrent: Torrent, piece: Piece): Buffer {
+  let buffer = buffers.get(piece);
+  if (buffer === undefined) {
+    // Of a torrent of one piece the storage may keep the bytes (see PieceStorage): they are not used again.
+    const isOnly = torrent.pieces.length === 1;
+    buffer = isOnly ? Buffer.allocUnsafeSlow(piece.length) : takeBuffer(piece.length).subarray(0, piece.length);
+    buffers.set(piece, buffer);
+  }
+  return buffer;
+}
+
+function finishPiece(torrent: Torrent, wire: Wire, index: number, piece: Piece, bytes: Buffer): void {
   const sources = (piece.sources ?? []) as Wire[];
-  const bytes = piece.flush();
+  buffers.delete(piece);
   if (hash('sha1', bytes, 'hex') !== torrent._hashes[index]) {
     torrent.pieces[index] = replaceBadPiece(piece, bytes);
     torrent.emit(BAD_PIECE, index, sources);
@@ -109,6 +133,7 @@ function finishPiece(torrent: Torrent, wire: Wire, index: number, piece: Piece):
   }
   for (const liar of liarsOf(piece, bytes)) torrent.emit(BAD_PIECE, index, [liar]);
   torrent.store.put(index, bytes, (error) => {
+    if (!error) giveBack(bytes);
     if (torrent.destroyed) return;
     if (error) {
       torrent._destroy(error);

@@ -16,6 +16,7 @@ export interface ChunkStore {
 /** The part of a chunk store that differs: bytes by place in the torrent. */
 export interface PieceStorage {
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** Of a torrent of several pieces the bytes are overwritten once this has resolved; a storage that keeps them copies. */
   write(index: number, bytes: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
@@ -163,7 +164,7 @@ export class MemoryStorage implements PieceStorage {
   }
 
   write(index: number, bytes: Uint8Array): Promise<void> {
-    this.#pieces.set(index, bytes);
+    this.#pieces.set(index, Uint8Array.from(bytes));
     return Promise.resolve();
   }
 

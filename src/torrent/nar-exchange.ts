@@ -1,5 +1,6 @@
 import type Wire from 'bittorrent-protocol';
 import type { InfoHash } from '../nix/brands.ts';
+import type { Incoming } from './direct-payload.ts';
 import { giveBack, lend } from './lent-buffers.ts';
 import { refuse } from './wire-guard.ts';
 import { stateOf } from './wire-state.ts';
@@ -62,10 +63,18 @@ export class NarExchange {
   /** Bytes asked for and not yet here. */
   inFlightBytes = 0;
 
-  constructor(wire: Wire, serve: ServeNar) {
+  /** @param id by which the peer calls the extension */
+  constructor(wire: Wire, serve: ServeNar, id: number) {
     this.#wire = wire;
     this.#serve = serve;
-    stateOf(wire).onRoom = () => this.#answer();
+    const state = stateOf(wire);
+    state.onRoom = () => this.#answer();
+    state.extension = {
+      id,
+      headBytes: PART_HEAD_BYTES,
+      begin: (head, payloadBytes) =>
+        this.#beginPart(Buffer.from(head.buffer, head.byteOffset, head.length), payloadBytes),
+    };
     wire.once('close', () => this.#end());
   }
 
@@ -185,20 +194,36 @@ export class NarExchange {
     stateOf(this.#wire).activeAtMs = performance.now();
   }
 
+  /** A PART that came through the wire. */
   #onPart(message: Buffer): void {
-    const pending = this.#pending.get(message.readUInt32BE(1));
-    if (pending === undefined) return; // we gave up on it meanwhile
-    const part = message.subarray(PART_HEAD_BYTES);
-    const isNext = message.readUInt32BE(5) === pending.sizeBytes && message.readUInt32BE(9) === pending.received;
-    if (!isNext || pending.received + part.length > pending.sizeBytes) {
+    const payload = message.subarray(PART_HEAD_BYTES);
+    const id = message.readUInt32BE(1);
+    if (!this.#pending.has(id)) return; // we gave up on it meanwhile
+    const incoming = this.#beginPart(message, payload.length);
+    if (incoming === undefined) {
       refuse(this.#wire);
       return;
     }
-    pending.bytes ??= Buffer.allocUnsafeSlow(pending.sizeBytes);
-    pending.bytes.set(part, pending.received);
-    pending.received += part.length;
-    this.#lastByteAtMs = performance.now();
-    if (pending.received === pending.sizeBytes) this.#settle(message.readUInt32BE(1), pending.bytes);
+    incoming.target?.set(payload);
+    incoming.onWhole();
+  }
+
+  /** Where the payload of a PART goes: undefined where it is not the next one of a NAR that was asked for. */
+  #beginPart(head: Buffer, payloadBytes: number): Incoming | undefined {
+    const id = head.readUInt32BE(1);
+    const pending = this.#pending.get(id);
+    if (head[0] !== PART || pending === undefined) return undefined;
+    const { sizeBytes, received } = pending;
+    const isNext = head.readUInt32BE(5) === sizeBytes && head.readUInt32BE(9) === received;
+    if (!isNext || received + payloadBytes > sizeBytes) return undefined;
+    pending.bytes ??= Buffer.allocUnsafeSlow(sizeBytes);
+    const onWhole = (): void => {
+      pending.received += payloadBytes;
+      this.#lastByteAtMs = performance.now();
+      if (pending.received === sizeBytes) this.#settle(id, pending.bytes);
+    };
+    const target = pending.bytes.subarray(received, received + payloadBytes);
+    return { target, received: 0, lengthBytes: payloadBytes, onWhole };
   }
 
   #onNone(id: number): void {
@@ -230,6 +255,7 @@ export function useNarExchange(wire: Wire, serve: ServeNar): NarExchange {
   }
   Extension.prototype.name = EXCHANGE_NAME;
   wire.use(Extension);
-  exchange = new NarExchange(wire, serve);
+  const [id] = Object.entries(wire.extendedMapping).find(([, name]) => name === EXCHANGE_NAME) ?? [];
+  exchange = new NarExchange(wire, serve, Number(id));
   return exchange;
 }

@@ -94,7 +94,6 @@ declare module 'torrent-piece' {
     reserve(): number;
     cancel(block: number): void;
     set(block: number, bytes: Uint8Array, source: unknown): boolean;
-    flush(): Uint8Array;
   }
 }
 
@@ -159,6 +158,7 @@ declare module 'bittorrent-protocol' {
     _buffer: Uint8Array[];
     _bufferSize: number;
     _parserSize: number;
+    readonly _parser: (buffer: Uint8Array) => void;
     _parse(bytes: number, parser: (buffer: Uint8Array) => void): void;
     _processBuffer(): void;
     _onHandshakeBuffer(handshake: Uint8Array): void;

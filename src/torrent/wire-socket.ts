@@ -2,6 +2,7 @@
 import type Wire from 'bittorrent-protocol';
 import type Peer from 'webtorrent/lib/peer.js';
 import { MAX_MESSAGE_BYTES, refuse } from './wire-guard.ts';
+import { receive } from './direct-payload.ts';
 import { giveBack, isLent } from './lent-buffers.ts';
 import { isFlooded, serveWaiting } from './upload-window.ts';
 import { stateOf } from './wire-state.ts';
@@ -19,7 +20,7 @@ export function joinSocketAndWire(this: Peer): void {
   conn.on('data', (bytes: Buffer) => {
     this.emit('download', bytes.length);
     if (this.destroyed) return;
-    wire.write(bytes);
+    receive(wire, bytes);
     if (isFlooded(wire, conn.writableLength)) {
       this.destroy();
       return;
