@@ -1,11 +1,11 @@
 /** Which blocks are asked of which peer, and what becomes of a piece that is complete. */
 /* oxlint-disable oxc/no-this-in-exported-function -- requestBlocks stands in for a method of Torrent */
-import { hash } from 'node:crypto';
 import type Wire from 'bittorrent-protocol';
 import type Piece from 'torrent-piece';
 import type Torrent from 'webtorrent/lib/torrent.js';
 import { BLOCK_BYTES, LONG_REQUEST_BYTES, MAX_IN_FLIGHT_BYTES } from './block-length.ts';
 import { targetKey } from './direct-payload.ts';
+import { sha1 } from './hash-thread.ts';
 import { giveBack, takeBuffer } from './lent-buffers.ts';
 import { countRefusal } from './wire-guard.ts';
 import { liarsOf, noteSender, pieceFor, replaceBadPiece } from './suspects.ts';
@@ -80,7 +80,7 @@ function reserveRun(piece: Piece, limit: number): Run | undefined {
 function requestRun(torrent: Torrent, wire: Wire, state: WireState, index: number, piece: Piece, run: Run): void {
   const offset = run.first * BLOCK_BYTES;
   const length = Math.min(run.count * BLOCK_BYTES, piece.length - offset);
-  const whole = bufferOf(torrent, piece);
+  const whole = bufferOf(piece);
   const target = whole.subarray(offset, offset + length);
   const key = targetKey(index, offset);
   state.inFlightBytes += length;
@@ -103,29 +103,31 @@ function requestRun(torrent: Torrent, wire: Wire, state: WireState, index: numbe
     if (!buffers.has(piece)) return; // it is complete already
     noteSender(piece, run, wire);
     if (bytes !== target) target.set(bytes); // it came through the wire
-    if (piece.set(run.first, target, wire)) finishPiece(torrent, wire, index, piece, whole);
-    else torrent._updateWire(wire);
+    if (piece.set(run.first, target, wire)) {
+      finishPiece(torrent, wire, index, piece, whole).catch((failure: Error) => torrent._destroy(failure));
+    } else torrent._updateWire(wire);
   });
 }
 
 /** The bytes of pieces that are on their way. */
 const buffers = new WeakMap<Piece, Buffer>();
 
-function bufferOf(torrent: Torrent, piece: Piece): Buffer {
+function bufferOf(piece: Piece): Buffer {
   let buffer = buffers.get(piece);
   if (buffer === undefined) {
-    // Of a torrent of one piece the storage may keep the bytes (see PieceStorage): they are not used again.
-    const isOnly = torrent.pieces.length === 1;
-    buffer = isOnly ? Buffer.allocUnsafeSlow(piece.length) : takeBuffer(piece.length).subarray(0, piece.length);
+    buffer = takeBuffer(piece.length).subarray(0, piece.length);
     buffers.set(piece, buffer);
   }
   return buffer;
 }
 
-function finishPiece(torrent: Torrent, wire: Wire, index: number, piece: Piece, bytes: Buffer): void {
+async function finishPiece(torrent: Torrent, wire: Wire, index: number, piece: Piece, bytes: Buffer): Promise<void> {
   const sources = (piece.sources ?? []) as Wire[];
   buffers.delete(piece);
-  if (hash('sha1', bytes, 'hex') !== torrent._hashes[index]) {
+  const found = sha1(bytes);
+  const digest = typeof found === 'string' ? found : await found;
+  if (torrent.destroyed) return;
+  if (digest !== torrent._hashes[index]) {
     torrent.pieces[index] = replaceBadPiece(piece, bytes);
     torrent.emit(BAD_PIECE, index, sources);
     queueMicrotask(() => torrent._update());
@@ -133,7 +135,7 @@ function finishPiece(torrent: Torrent, wire: Wire, index: number, piece: Piece, 
   }
   for (const liar of liarsOf(piece, bytes)) torrent.emit(BAD_PIECE, index, [liar]);
   torrent.store.put(index, bytes, (error) => {
-    if (!error) giveBack(bytes);
+    if (!error && torrent.pieces.length > 1) giveBack(bytes); // of a single piece the storage is the owner now
     if (torrent.destroyed) return;
     if (error) {
       torrent._destroy(error);

@@ -16,7 +16,10 @@ export interface ChunkStore {
 /** The part of a chunk store that differs: bytes by place in the torrent. */
 export interface PieceStorage {
   read(offset: number, length: number): Promise<Uint8Array>;
-  /** Of a torrent of several pieces the bytes are overwritten once this has resolved; a storage that keeps them copies. */
+  /**
+   * The bytes of a torrent's only piece are the storage's from now on. Of several pieces they are overwritten once this
+   * has resolved: a storage that keeps them copies.
+   */
   write(index: number, bytes: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }

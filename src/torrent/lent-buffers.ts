@@ -10,7 +10,7 @@ const SMALLEST_BYTES = 16 * 1024;
 /** Unused bytes that are kept for the next taker. */
 const MAX_FREE_BYTES = 24 * 1024 * 1024;
 
-const free = new Map<number, Buffer[]>();
+const free = new Map<number, Buffer<ArrayBufferLike>[]>();
 let freeBytes = 0;
 const users = new WeakMap<ArrayBufferLike, number>();
 
@@ -18,7 +18,8 @@ const users = new WeakMap<ArrayBufferLike, number>();
 export function takeBuffer(bytes: number): Buffer {
   const sizeBytes = Math.max(SMALLEST_BYTES, 2 ** Math.ceil(Math.log2(bytes)));
   let buffer = free.get(sizeBytes)?.pop();
-  if (buffer === undefined) buffer = Buffer.allocUnsafeSlow(sizeBytes);
+  // Shared, so that another thread can hash them where they are.
+  if (buffer === undefined) buffer = Buffer.from(new SharedArrayBuffer(sizeBytes));
   else freeBytes -= sizeBytes;
   users.set(buffer.buffer, 1);
   return buffer;

@@ -1,7 +1,7 @@
 import type Wire from 'bittorrent-protocol';
 import type { InfoHash } from '../nix/brands.ts';
 import type { Incoming } from './direct-payload.ts';
-import { giveBack, lend } from './lent-buffers.ts';
+import { giveBack, lend, takeBuffer } from './lent-buffers.ts';
 import { refuse } from './wire-guard.ts';
 import { stateOf } from './wire-state.ts';
 
@@ -216,7 +216,7 @@ export class NarExchange {
     const { sizeBytes, received } = pending;
     const isNext = head.readUInt32BE(5) === sizeBytes && head.readUInt32BE(9) === received;
     if (!isNext || received + payloadBytes > sizeBytes) return undefined;
-    pending.bytes ??= Buffer.allocUnsafeSlow(sizeBytes);
+    pending.bytes ??= takeBuffer(sizeBytes).subarray(0, sizeBytes);
     const onWhole = (): void => {
       pending.received += payloadBytes;
       this.#lastByteAtMs = performance.now();
