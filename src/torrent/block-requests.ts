@@ -18,6 +18,9 @@ const LONG_REQUEST_RATE = 512 * 1024;
 /** Bytes in flight to one peer: enough for 2 ms of loopback and for 40 ms of a 100 MB/s line. */
 const MIN_IN_FLIGHT_BYTES = 256 * 1024;
 
+/** Pieces that wait for a disk that is slower than the network; beyond this nothing more is asked for. */
+const MAX_UNWRITTEN_BYTES = 32 * 1024 * 1024;
+
 /** A torrent of ours tells here who sent a piece that failed its SHA-1: one alone, or several of whom some lied. */
 export const BAD_PIECE = Symbol('bad piece');
 
@@ -32,6 +35,10 @@ export function announceLongRequests(wire: Wire): void {
  */
 export function requestBlocks(this: Torrent, wire: Wire): void {
   if (wire.destroyed || this.destroyed || wire.peerChoking) return;
+  if (unwrittenBytes > MAX_UNWRITTEN_BYTES) {
+    waitingForDisk.add(this);
+    return;
+  }
   const state = stateOf(wire);
   const rate = Math.max(wire.downloadSpeed(), state.knownRate);
   const window = Math.min(MAX_IN_FLIGHT_BYTES, Math.max(MIN_IN_FLIGHT_BYTES, rate));
@@ -88,7 +95,6 @@ function requestRun(torrent: Torrent, wire: Wire, state: WireState, index: numbe
   wire.request(index, offset, length, (error, bytes) => {
     state.inFlightBytes -= length;
     state.targets.delete(key);
-    if (state.incoming?.target === target) state.incoming.target = undefined;
     if (torrent.destroyed) return;
     if (error !== null) {
       countRefusal(wire);
@@ -103,10 +109,21 @@ function requestRun(torrent: Torrent, wire: Wire, state: WireState, index: numbe
     if (!buffers.has(piece)) return; // it is complete already
     noteSender(piece, run, wire);
     if (bytes !== target) target.set(bytes); // it came through the wire
-    if (piece.set(run.first, target, wire)) {
-      finishPiece(torrent, wire, index, piece, whole).catch((failure: Error) => torrent._destroy(failure));
-    } else torrent._updateWire(wire);
+    if (piece.set(run.first, target, wire)) void finishPiece(torrent, wire, index, piece, whole);
+    else torrent._updateWire(wire);
   });
+}
+
+let unwrittenBytes = 0;
+/** Torrents that ask for nothing until the disk has caught up. */
+const waitingForDisk = new Set<Torrent>();
+
+function onWritten(bytes: number): void {
+  unwrittenBytes -= bytes;
+  if (unwrittenBytes > MAX_UNWRITTEN_BYTES / 2 || waitingForDisk.size === 0) return;
+  const torrents = [...waitingForDisk];
+  waitingForDisk.clear();
+  for (const torrent of torrents) if (!torrent.destroyed) torrent._update();
 }
 
 /** The bytes of pieces that are on their way. */
@@ -124,9 +141,15 @@ function bufferOf(piece: Piece): Buffer {
 async function finishPiece(torrent: Torrent, wire: Wire, index: number, piece: Piece, bytes: Buffer): Promise<void> {
   const sources = (piece.sources ?? []) as Wire[];
   buffers.delete(piece);
-  const found = sha1(bytes);
-  const digest = typeof found === 'string' ? found : await found;
-  if (torrent.destroyed) return;
+  let digest = sha1(bytes);
+  if (typeof digest !== 'string') {
+    try {
+      digest = await digest;
+    } catch (error) {
+      torrent._destroy(error as Error); // the thread ended: a defect, and nothing can be checked any more
+    }
+    if (torrent.destroyed) return;
+  }
   if (digest !== torrent._hashes[index]) {
     torrent.pieces[index] = replaceBadPiece(piece, bytes);
     torrent.emit(BAD_PIECE, index, sources);
@@ -134,7 +157,9 @@ async function finishPiece(torrent: Torrent, wire: Wire, index: number, piece: P
     return;
   }
   for (const liar of liarsOf(piece, bytes)) torrent.emit(BAD_PIECE, index, [liar]);
+  unwrittenBytes += bytes.length;
   torrent.store.put(index, bytes, (error) => {
+    onWritten(bytes.length);
     if (!error && torrent.pieces.length > 1) giveBack(bytes); // of a single piece the storage is the owner now
     if (torrent.destroyed) return;
     if (error) {

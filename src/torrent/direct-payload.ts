@@ -9,8 +9,8 @@ import { stateOf, type WireState } from './wire-state.ts';
 
 /** A message whose payload is on its way. */
 export interface Incoming {
-  /** Where the payload goes; undefined: nobody wants it any more. */
-  target: Uint8Array | undefined;
+  /** Where the payload goes. */
+  readonly target: Uint8Array;
   /** Bytes of it that have come. */
   received: number;
   readonly lengthBytes: number;
@@ -76,7 +76,7 @@ export function receive(wire: Wire, chunk: Uint8Array): void {
 
 function fill(state: WireState, incoming: Incoming, bytes: Uint8Array): number {
   const part = bytes.subarray(0, incoming.lengthBytes - incoming.received);
-  incoming.target?.set(part, incoming.received);
+  incoming.target.set(part, incoming.received);
   incoming.received += part.length;
   if (incoming.received === incoming.lengthBytes) {
     state.incoming = undefined;

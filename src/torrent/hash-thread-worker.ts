@@ -22,7 +22,7 @@ function answer({ want, bytes, stream }: HashTask): string {
       streams.delete(stream);
       return digest;
     }
-    case 'forget':
+    default:
       streams.delete(stream);
       return '';
   }

@@ -10,7 +10,7 @@ const SMALLEST_BYTES = 16 * 1024;
 /** Unused bytes that are kept for the next taker. */
 const MAX_FREE_BYTES = 24 * 1024 * 1024;
 
-const free = new Map<number, Buffer<ArrayBufferLike>[]>();
+const free = new Map<number, Buffer[]>();
 let freeBytes = 0;
 const users = new WeakMap<ArrayBufferLike, number>();
 

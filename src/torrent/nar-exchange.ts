@@ -204,7 +204,7 @@ export class NarExchange {
       refuse(this.#wire);
       return;
     }
-    incoming.target?.set(payload);
+    incoming.target.set(payload);
     incoming.onWhole();
   }
 
