@@ -9,6 +9,7 @@ import { PartialNar } from '../store/partial.ts';
 import type { PartialSession } from '../store/session.ts';
 import { isSameNar } from '../store/hash-nar.ts';
 import { extensionOf } from '../torrent/canonical.ts';
+import { hashInThread } from '../torrent/hash-thread.ts';
 import type { Network } from '../torrent/network.ts';
 import { RateLimit } from '../torrent/rate-limit.ts';
 import type { HttpClient } from './http/client.ts';
@@ -81,6 +82,7 @@ export class Scheduler {
       throw unavailable(jobs[0], 'there is neither an upstream nor a peer to ask');
     }
     this.#present = new Set(await readdir(join(this.#options.store.dir, 'nar')).catch(() => []));
+    hashInThread(jobs.reduce((sum, job) => sum + job.sizeBytes, 0));
     const stop = new AbortController();
     const linked = AbortSignal.any([signal, stop.signal]);
     for (const job of inFetchOrder(jobs)) this.#queue(newTask(job));

@@ -4,6 +4,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { fingerprint } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { PartialNar } from '../store/partial.ts';
+import { giveBack, takeBuffer } from '../torrent/lent-buffers.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
 import type { HttpClient } from './http/client.ts';
 import type { Upstream } from './http/upstream.ts';
@@ -161,11 +162,11 @@ function isSameNar(own: NarInfo, signed: NarInfo): boolean {
 
 /** Gathers the 64 KiB that a socket gives at a time into writes worth a system call. */
 class BlockWriter {
-  static readonly #bytesAWrite = 512 * 1024;
+  static readonly #blockBytes = 512 * 1024;
   readonly #partial: PartialNar;
   readonly #origin: string;
   #offset: number;
-  #chunks: Uint8Array[] = [];
+  #block: Buffer | undefined;
   #bytes = 0;
 
   constructor(partial: PartialNar, offset: number, origin: string) {
@@ -175,18 +176,25 @@ class BlockWriter {
   }
 
   async write(chunk: Uint8Array): Promise<void> {
-    this.#chunks.push(chunk);
-    this.#bytes += chunk.length;
-    if (this.#bytes >= BlockWriter.#bytesAWrite) await this.flush();
+    for (let at = 0; at < chunk.length;) {
+      this.#block ??= takeBuffer(BlockWriter.#blockBytes);
+      const part = chunk.subarray(at, at + BlockWriter.#blockBytes - this.#bytes);
+      this.#block.set(part, this.#bytes);
+      this.#bytes += part.length;
+      at += part.length;
+      if (this.#bytes === BlockWriter.#blockBytes) await this.flush();
+    }
   }
 
   async flush(): Promise<void> {
-    if (this.#bytes === 0) return;
-    const chunks = this.#chunks;
+    if (this.#block === undefined) return;
+    const block = this.#block;
+    const bytes = block.subarray(0, this.#bytes);
     const offset = this.#offset;
     this.#offset += this.#bytes;
-    this.#chunks = [];
+    this.#block = undefined;
     this.#bytes = 0;
-    await this.#partial.write(offset, chunks, this.#origin);
+    await this.#partial.write(offset, [bytes], this.#origin);
+    giveBack(block);
   }
 }

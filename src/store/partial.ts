@@ -1,9 +1,11 @@
-import { createHash, hash, type Hash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { open, rename, unlink, writeFile, type FileHandle } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { fileHashOf } from '../nix/hash.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
+import { newSha256, type Sha256 } from '../torrent/hash-thread.ts';
+import { giveBack, takeBuffer } from '../torrent/lent-buffers.ts';
 import { storeError, systemCode } from './store-error.ts';
 
 /** Where the bytes of a piece came from: named when they turn out to be wrong. */
@@ -45,7 +47,7 @@ export class PartialNar implements AsyncDisposable {
   /** Pieces whose SHA-1 is known to fit. */
   readonly #checked = new Set<number>();
   readonly #writing = new Set<Promise<void>>();
-  #sha256: Hash = createHash('sha256');
+  #sha256: Sha256 = newSha256();
   #hashedBytes = 0;
 
   private constructor(path: string, sizeBytes: number, fileHash: FileHash, torrent: NarTorrent | undefined) {
@@ -118,7 +120,7 @@ export class PartialNar implements AsyncDisposable {
 
   async #putPiece(index: number, bytes: Uint8Array, origin: Origin): Promise<void> {
     if (this.has(index)) return;
-    // WebTorrent made this array for us: a NAR that is one piece needs no copy of it
+    // a NAR that is one piece needs no copy: whoever sent it leaves the buffer to us
     if (this.#inMemory && bytes.length === this.sizeBytes) this.#memory = bytes;
     await this.#write(index * this.#pieceBytes, [bytes], bytes.length);
     this.#held[index] = bytes.length;
@@ -178,8 +180,13 @@ export class PartialNar implements AsyncDisposable {
     if (found !== this.#fileHash) throw await this.#blame(found);
     const fitsTorrent = await this.#fitsTorrent();
     try {
-      if (this.#memory === undefined) await cutTo(this.#open(), this.sizeBytes);
-      else await writeFile(this.path, this.#memory);
+      if (this.#memory === undefined) {
+        await cutTo(this.#open(), this.sizeBytes);
+      } else {
+        await writeFile(this.path, this.#memory);
+        giveBack(this.#memory);
+        this.#memory = undefined;
+      }
       await this.close();
       await rename(this.path, target);
       return fitsTorrent;
@@ -231,15 +238,17 @@ export class PartialNar implements AsyncDisposable {
 
   async #write(offset: number, chunks: readonly Uint8Array[], length: number): Promise<void> {
     // Bytes that come in order are hashed while they are in the processor's cache; the rest is read back in settle().
+    const kept = this.#inMemory ? [this.#remember(offset, chunks, length)] : chunks;
+    let hashed: void | Promise<void> = undefined;
     if (offset < this.#hashedBytes) this.#restartHash(); // a peer replaces what HTTP had begun
     if (offset === this.#hashedBytes) {
-      for (const chunk of chunks) this.#sha256.update(chunk);
+      hashed = this.#sha256.update(kept);
       this.#hashedBytes += length;
     }
-    if (this.#inMemory) {
-      this.#remember(offset, chunks);
-      return;
-    }
+    await Promise.all([hashed, this.#inMemory ? undefined : this.#writeFile(offset, chunks, length)]);
+  }
+
+  async #writeFile(offset: number, chunks: readonly Uint8Array[], length: number): Promise<void> {
     try {
       const { bytesWritten } = await this.#open().writev(chunks, offset);
       if (bytesWritten < length) await this.#writeRest(offset, Buffer.concat(chunks), bytesWritten);
@@ -266,18 +275,20 @@ export class PartialNar implements AsyncDisposable {
     }
   }
 
-  #remember(offset: number, chunks: readonly Uint8Array[]): void {
-    if (chunks.length === 1 && chunks[0] === this.#memory) return;
-    this.#memory ??= new Uint8Array(this.sizeBytes);
+  /** Gives the bytes where they are kept. */
+  #remember(offset: number, chunks: readonly Uint8Array[], length: number): Uint8Array {
+    this.#memory ??= takeBuffer(this.sizeBytes).subarray(0, this.sizeBytes);
     let at = offset;
     for (const chunk of chunks) {
-      this.#memory.set(chunk, at);
+      if (chunk !== this.#memory) this.#memory.set(chunk, at);
       at += chunk.length;
     }
+    return this.#memory.subarray(offset, offset + length);
   }
 
   #restartHash(): void {
-    this.#sha256 = createHash('sha256');
+    this.#sha256.forget();
+    this.#sha256 = newSha256();
     this.#hashedBytes = 0;
   }
 
@@ -286,10 +297,10 @@ export class PartialNar implements AsyncDisposable {
       const bytes = await this.read(this.#hashedBytes, Math.min(READ_BYTES, this.sizeBytes - this.#hashedBytes));
       if (bytes.length === 0)
         throw new NarswarmError('STORE_UNWRITABLE', `${this.path} was cut short by somebody else`);
-      this.#sha256.update(bytes);
+      await this.#sha256.update([bytes]);
       this.#hashedBytes += bytes.length;
     }
-    return fileHashOf(this.#sha256.digest());
+    return fileHashOf(Buffer.from(await this.#sha256.digest(), 'hex'));
   }
 
   /** Takes over what lies in the file: pieces whose SHA-1 fits, or without a torrent the whole length. */

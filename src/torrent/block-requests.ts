@@ -1,10 +1,12 @@
 /** Which blocks are asked of which peer, and what becomes of a piece that is complete. */
 /* oxlint-disable oxc/no-this-in-exported-function -- requestBlocks stands in for a method of Torrent */
-import { hash } from 'node:crypto';
 import type Wire from 'bittorrent-protocol';
 import type Piece from 'torrent-piece';
 import type Torrent from 'webtorrent/lib/torrent.js';
 import { BLOCK_BYTES, LONG_REQUEST_BYTES, MAX_IN_FLIGHT_BYTES } from './block-length.ts';
+import { targetKey } from './direct-payload.ts';
+import { sha1 } from './hash-thread.ts';
+import { giveBack, takeBuffer } from './lent-buffers.ts';
 import { countRefusal } from './wire-guard.ts';
 import { liarsOf, noteSender, pieceFor, replaceBadPiece } from './suspects.ts';
 import { stateOf, type WireState } from './wire-state.ts';
@@ -15,6 +17,9 @@ const BLOCK_KEY = 'nar_block';
 const LONG_REQUEST_RATE = 512 * 1024;
 /** Bytes in flight to one peer: enough for 2 ms of loopback and for 40 ms of a 100 MB/s line. */
 const MIN_IN_FLIGHT_BYTES = 256 * 1024;
+
+/** Pieces that wait for a disk that is slower than the network; beyond this nothing more is asked for. */
+const MAX_UNWRITTEN_BYTES = 32 * 1024 * 1024;
 
 /** A torrent of ours tells here who sent a piece that failed its SHA-1: one alone, or several of whom some lied. */
 export const BAD_PIECE = Symbol('bad piece');
@@ -30,6 +35,10 @@ export function announceLongRequests(wire: Wire): void {
  */
 export function requestBlocks(this: Torrent, wire: Wire): void {
   if (wire.destroyed || this.destroyed || wire.peerChoking) return;
+  if (unwrittenBytes > MAX_UNWRITTEN_BYTES) {
+    waitingForDisk.add(this);
+    return;
+  }
   const state = stateOf(wire);
   const rate = Math.max(wire.downloadSpeed(), state.knownRate);
   const window = Math.min(MAX_IN_FLIGHT_BYTES, Math.max(MIN_IN_FLIGHT_BYTES, rate));
@@ -78,9 +87,14 @@ function reserveRun(piece: Piece, limit: number): Run | undefined {
 function requestRun(torrent: Torrent, wire: Wire, state: WireState, index: number, piece: Piece, run: Run): void {
   const offset = run.first * BLOCK_BYTES;
   const length = Math.min(run.count * BLOCK_BYTES, piece.length - offset);
+  const whole = bufferOf(piece);
+  const target = whole.subarray(offset, offset + length);
+  const key = targetKey(index, offset);
   state.inFlightBytes += length;
+  state.targets.set(key, target);
   wire.request(index, offset, length, (error, bytes) => {
     state.inFlightBytes -= length;
+    state.targets.delete(key);
     if (torrent.destroyed) return;
     if (error !== null) {
       countRefusal(wire);
@@ -92,23 +106,61 @@ function requestRun(torrent: Torrent, wire: Wire, state: WireState, index: numbe
     state.activeAtMs = performance.now();
     state.onPieceBytes?.(length);
     if (piece !== torrent.pieces[index]) return;
+    if (!buffers.has(piece)) return; // it is complete already
     noteSender(piece, run, wire);
-    if (piece.set(run.first, bytes, wire)) finishPiece(torrent, wire, index, piece);
+    if (bytes !== target) target.set(bytes); // it came through the wire
+    if (piece.set(run.first, target, wire)) void finishPiece(torrent, wire, index, piece, whole);
     else torrent._updateWire(wire);
   });
 }
 
-function finishPiece(torrent: Torrent, wire: Wire, index: number, piece: Piece): void {
+let unwrittenBytes = 0;
+/** Torrents that ask for nothing until the disk has caught up. */
+const waitingForDisk = new Set<Torrent>();
+
+function onWritten(bytes: number): void {
+  unwrittenBytes -= bytes;
+  if (unwrittenBytes > MAX_UNWRITTEN_BYTES / 2 || waitingForDisk.size === 0) return;
+  const torrents = [...waitingForDisk];
+  waitingForDisk.clear();
+  for (const torrent of torrents) if (!torrent.destroyed) torrent._update();
+}
+
+/** The bytes of pieces that are on their way. */
+const buffers = new WeakMap<Piece, Buffer>();
+
+function bufferOf(piece: Piece): Buffer {
+  let buffer = buffers.get(piece);
+  if (buffer === undefined) {
+    buffer = takeBuffer(piece.length).subarray(0, piece.length);
+    buffers.set(piece, buffer);
+  }
+  return buffer;
+}
+
+async function finishPiece(torrent: Torrent, wire: Wire, index: number, piece: Piece, bytes: Buffer): Promise<void> {
   const sources = (piece.sources ?? []) as Wire[];
-  const bytes = piece.flush();
-  if (hash('sha1', bytes, 'hex') !== torrent._hashes[index]) {
+  buffers.delete(piece);
+  let digest = sha1(bytes);
+  if (typeof digest !== 'string') {
+    try {
+      digest = await digest;
+    } catch (error) {
+      torrent._destroy(error as Error); // the thread ended: a defect, and nothing can be checked any more
+    }
+    if (torrent.destroyed) return;
+  }
+  if (digest !== torrent._hashes[index]) {
     torrent.pieces[index] = replaceBadPiece(piece, bytes);
     torrent.emit(BAD_PIECE, index, sources);
     queueMicrotask(() => torrent._update());
     return;
   }
   for (const liar of liarsOf(piece, bytes)) torrent.emit(BAD_PIECE, index, [liar]);
+  unwrittenBytes += bytes.length;
   torrent.store.put(index, bytes, (error) => {
+    onWritten(bytes.length);
+    if (!error && torrent.pieces.length > 1) giveBack(bytes); // of a single piece the storage is the owner now
     if (torrent.destroyed) return;
     if (error) {
       torrent._destroy(error);

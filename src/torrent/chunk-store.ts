@@ -1,4 +1,5 @@
 import { open, type FileHandle } from 'node:fs/promises';
+import { giveBack, lend, takeBuffer } from './lent-buffers.ts';
 
 type Callback<T extends unknown[]> = (error: Error | null, ...rest: T) => void;
 type GetOptions = { offset?: number; length?: number } | null | undefined;
@@ -15,6 +16,10 @@ export interface ChunkStore {
 /** The part of a chunk store that differs: bytes by place in the torrent. */
 export interface PieceStorage {
   read(offset: number, length: number): Promise<Uint8Array>;
+  /**
+   * The bytes of a torrent's only piece are the storage's from now on. Of several pieces they are overwritten once this
+   * has resolved: a storage that keeps them copies.
+   */
   write(index: number, bytes: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
@@ -62,7 +67,7 @@ export class SeedStorage implements PieceStorage {
   readonly #files: readonly (SeedFile & { readonly start: number })[];
   readonly #totalBytes: number;
   readonly #handles = new Map<string, Promise<FileHandle>>();
-  #ahead: { readonly start: number; readonly bytes: Promise<Uint8Array> } | undefined;
+  #ahead: { readonly start: number; readonly buffer: Buffer; readonly done: Promise<void> } | undefined;
 
   constructor(files: readonly SeedFile[]) {
     let start = 0;
@@ -76,21 +81,40 @@ export class SeedStorage implements PieceStorage {
 
   /**
    * Reads a stretch and with it the megabyte around it, since peers ask for 16 KiB at a time and in order. The last
-   * megabyte is kept: a second peer that follows the first finds it there.
+   * megabyte is kept: a second peer that follows the first finds it there. What is returned is lent (lent-buffers.ts).
    */
   async read(offset: number, length: number): Promise<Uint8Array> {
     const start = offset - (offset % READ_AHEAD_BYTES);
-    if (offset + length > start + READ_AHEAD_BYTES) return this.#readFiles(offset, length);
-    if (this.#ahead?.start !== start) {
-      const wanted = Math.min(READ_AHEAD_BYTES, this.#totalBytes - start);
-      this.#ahead = { start, bytes: this.#readFiles(start, wanted) };
+    if (offset + length > start + READ_AHEAD_BYTES) {
+      const bytes = Buffer.allocUnsafe(length);
+      await this.#readFiles(offset, bytes);
+      return bytes;
     }
-    const bytes = await this.#ahead.bytes;
-    return bytes.subarray(offset - start, offset - start + length);
+    if (this.#ahead?.start !== start) {
+      this.#dropAhead();
+      const bytes = Math.min(READ_AHEAD_BYTES, this.#totalBytes - start);
+      const buffer = takeBuffer(bytes);
+      this.#ahead = { start, buffer, done: this.#readFiles(start, buffer.subarray(0, bytes)) };
+    }
+    const { buffer, done } = this.#ahead;
+    lend(buffer); // before anything is awaited: the next reader may drop it
+    await done;
+    return buffer.subarray(offset - start, offset - start + length);
   }
 
-  async #readFiles(offset: number, length: number): Promise<Uint8Array> {
-    const bytes = Buffer.allocUnsafe(length);
+  /** What was read ahead has one user less; it is not overwritten while it is being read. */
+  #dropAhead(): void {
+    const { buffer, done } = this.#ahead ?? {};
+    this.#ahead = undefined;
+    if (buffer !== undefined)
+      done?.then(
+        () => giveBack(buffer),
+        () => undefined,
+      );
+  }
+
+  async #readFiles(offset: number, bytes: Buffer): Promise<void> {
+    const { length } = bytes;
     for (const file of this.#files) {
       const from = Math.max(offset, file.start);
       const to = Math.min(offset + length, file.start + file.sizeBytes);
@@ -99,7 +123,6 @@ export class SeedStorage implements PieceStorage {
       const { bytesRead } = await handle.read(bytes, from - offset, to - from, from - file.start);
       if (bytesRead !== to - from) throw new Error(`${file.path} is shorter than its torrent says`);
     }
-    return bytes;
   }
 
   write(): Promise<void> {
@@ -109,7 +132,7 @@ export class SeedStorage implements PieceStorage {
   async close(): Promise<void> {
     const handles = [...this.#handles.values()];
     this.#handles.clear();
-    this.#ahead = undefined;
+    this.#dropAhead();
     for (const handle of handles) await handle.then((opened) => opened.close()).catch(() => undefined);
   }
 
@@ -144,7 +167,7 @@ export class MemoryStorage implements PieceStorage {
   }
 
   write(index: number, bytes: Uint8Array): Promise<void> {
-    this.#pieces.set(index, bytes);
+    this.#pieces.set(index, Uint8Array.from(bytes));
     return Promise.resolve();
   }
 

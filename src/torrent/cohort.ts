@@ -1,6 +1,6 @@
-import { hash } from 'node:crypto';
 import type Wire from 'bittorrent-protocol';
 import type Torrent from 'webtorrent/lib/torrent.js';
+import { sha1 } from './hash-thread.ts';
 import { PIECE_HASH_BYTES, type NarTorrent } from './canonical.ts';
 import { connectPeer } from './connect-peer.ts';
 import { useNarExchange, type NarExchange, type ServeNar } from './nar-exchange.ts';
@@ -97,7 +97,7 @@ export class Cohort {
         continue;
       }
       const { address } = exchange;
-      if (hash('sha1', bytes, 'hex') === Buffer.from(torrent.pieces).toString('hex')) {
+      if ((await sha1(bytes)) === Buffer.from(torrent.pieces).toString('hex')) {
         const record = this.#peers.get(address);
         if (record !== undefined) record.bytes += bytes.length;
         return { bytes, address };

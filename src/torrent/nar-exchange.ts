@@ -1,5 +1,7 @@
 import type Wire from 'bittorrent-protocol';
 import type { InfoHash } from '../nix/brands.ts';
+import type { Incoming } from './direct-payload.ts';
+import { giveBack, lend, takeBuffer } from './lent-buffers.ts';
 import { refuse } from './wire-guard.ts';
 import { stateOf } from './wire-state.ts';
 
@@ -15,6 +17,8 @@ import { stateOf } from './wire-state.ts';
  */
 export const EXCHANGE_NAME = 'nar_exchange';
 
+/** Kind of every message of an extension (BEP 10). */
+const EXTENDED = 20;
 const ASK = 1;
 const PART = 2;
 const NONE = 3;
@@ -34,7 +38,7 @@ const LOOK_EVERY_MS = 250;
 /** A member may be fetching too: what it lacked before it may have now. */
 const LACKS_MS = 2_000;
 
-/** Gives the bytes of a small NAR that may be served to the peer at `host:port`, or undefined. */
+/** Gives the bytes of a small NAR that may be served to the peer at `host:port`, lent, or undefined. */
 export type ServeNar = (infoHash: InfoHash, address: string) => Promise<Uint8Array | undefined>;
 
 interface Pending {
@@ -59,10 +63,18 @@ export class NarExchange {
   /** Bytes asked for and not yet here. */
   inFlightBytes = 0;
 
-  constructor(wire: Wire, serve: ServeNar) {
+  /** @param id by which the peer calls the extension */
+  constructor(wire: Wire, serve: ServeNar, id: number) {
     this.#wire = wire;
     this.#serve = serve;
-    stateOf(wire).onRoom = () => this.#answer();
+    const state = stateOf(wire);
+    state.onRoom = () => this.#answer();
+    state.extension = {
+      id,
+      headBytes: PART_HEAD_BYTES,
+      begin: (head, payloadBytes) =>
+        this.#beginPart(Buffer.from(head.buffer, head.byteOffset, head.length), payloadBytes),
+    };
     wire.once('close', () => this.#end());
   }
 
@@ -152,6 +164,7 @@ export class NarExchange {
         .then((nar) => {
           this.#reading--;
           if (this.isOpen) this.#send(ask.id, nar);
+          else if (nar !== undefined) giveBack(nar);
           this.#answer();
         });
     }
@@ -164,31 +177,53 @@ export class NarExchange {
       this.#wire.extended(EXCHANGE_NAME, none);
       return;
     }
+    lend(nar, Math.ceil(nar.length / PART_BYTES) - 1); // one for each part, where the reader was one
     for (let offset = 0; offset < nar.length; offset += PART_BYTES) {
       const part = nar.subarray(offset, offset + PART_BYTES);
-      const head = Buffer.alloc(PART_HEAD_BYTES, PART);
-      head.writeUInt32BE(id, 1);
-      head.writeUInt32BE(nar.length, 5);
-      head.writeUInt32BE(offset, 9);
-      this.#wire.extended(EXCHANGE_NAME, Buffer.concat([head, part]));
+      const head = Buffer.allocUnsafe(6 + PART_HEAD_BYTES);
+      head.writeUInt32BE(head.length - 4 + part.length, 0); // a message of BEP 3, of kind 20 (BEP 10)
+      head[4] = EXTENDED;
+      head[5] = this.#wire.peerExtendedMapping[EXCHANGE_NAME] ?? 0;
+      head[6] = PART;
+      head.writeUInt32BE(id, 7);
+      head.writeUInt32BE(nar.length, 11);
+      head.writeUInt32BE(offset, 15);
+      this.#wire._push(head);
+      this.#wire._push(part);
     }
     stateOf(this.#wire).activeAtMs = performance.now();
   }
 
+  /** A PART that came through the wire. */
   #onPart(message: Buffer): void {
-    const pending = this.#pending.get(message.readUInt32BE(1));
-    if (pending === undefined) return; // we gave up on it meanwhile
-    const part = message.subarray(PART_HEAD_BYTES);
-    const isNext = message.readUInt32BE(5) === pending.sizeBytes && message.readUInt32BE(9) === pending.received;
-    if (!isNext || pending.received + part.length > pending.sizeBytes) {
+    const payload = message.subarray(PART_HEAD_BYTES);
+    const id = message.readUInt32BE(1);
+    if (!this.#pending.has(id)) return; // we gave up on it meanwhile
+    const incoming = this.#beginPart(message, payload.length);
+    if (incoming === undefined) {
       refuse(this.#wire);
       return;
     }
-    pending.bytes ??= Buffer.allocUnsafeSlow(pending.sizeBytes);
-    pending.bytes.set(part, pending.received);
-    pending.received += part.length;
-    this.#lastByteAtMs = performance.now();
-    if (pending.received === pending.sizeBytes) this.#settle(message.readUInt32BE(1), pending.bytes);
+    incoming.target.set(payload);
+    incoming.onWhole();
+  }
+
+  /** Where the payload of a PART goes: undefined where it is not the next one of a NAR that was asked for. */
+  #beginPart(head: Buffer, payloadBytes: number): Incoming | undefined {
+    const id = head.readUInt32BE(1);
+    const pending = this.#pending.get(id);
+    if (head[0] !== PART || pending === undefined) return undefined;
+    const { sizeBytes, received } = pending;
+    const isNext = head.readUInt32BE(5) === sizeBytes && head.readUInt32BE(9) === received;
+    if (!isNext || received + payloadBytes > sizeBytes) return undefined;
+    pending.bytes ??= takeBuffer(sizeBytes).subarray(0, sizeBytes);
+    const onWhole = (): void => {
+      pending.received += payloadBytes;
+      this.#lastByteAtMs = performance.now();
+      if (pending.received === sizeBytes) this.#settle(id, pending.bytes);
+    };
+    const target = pending.bytes.subarray(received, received + payloadBytes);
+    return { target, received: 0, lengthBytes: payloadBytes, onWhole };
   }
 
   #onNone(id: number): void {
@@ -220,6 +255,7 @@ export function useNarExchange(wire: Wire, serve: ServeNar): NarExchange {
   }
   Extension.prototype.name = EXCHANGE_NAME;
   wire.use(Extension);
-  exchange = new NarExchange(wire, serve);
+  const [id] = Object.entries(wire.extendedMapping).find(([, name]) => name === EXCHANGE_NAME) ?? [];
+  exchange = new NarExchange(wire, serve, Number(id));
   return exchange;
 }

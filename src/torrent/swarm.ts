@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { once } from 'node:events';
 import type { AddressInfo, Socket } from 'node:net';
 import type Wire from 'bittorrent-protocol';
@@ -12,6 +12,7 @@ import { Cohort } from './cohort.ts';
 import type { NarTorrent } from './canonical.ts';
 import { ConnectionGuard, mayHave, MAX_CONNECTIONS, type Serves } from './connection-guard.ts';
 import { parsedTorrent } from './parsed-torrent.ts';
+import { takeBuffer } from './lent-buffers.ts';
 import { PeerTable } from './peer-table.ts';
 import type { RateLimit } from './rate-limit.ts';
 import { SwarmDownload } from './swarm-download.ts';
@@ -217,7 +218,7 @@ export class Swarm implements AsyncDisposable {
     const [file] = seed?.files ?? [];
     if (seed === undefined || file === undefined || !('infoHash' in seed.torrent)) return undefined;
     const { sizeBytes, pieceLength } = seed.torrent;
-    return sizeBytes > pieceLength ? undefined : readFile(file.path);
+    return sizeBytes > pieceLength ? undefined : readLent(file.path, sizeBytes);
   }
 
   async #openSeed(infoHash: InfoHash): Promise<Torrent | undefined> {
@@ -294,6 +295,18 @@ export class Swarm implements AsyncDisposable {
       if (guard.admit(socket)) accept(socket, type);
       else socket.destroy();
     };
+  }
+}
+
+/** Reads a small file into a buffer that its last reader gives back. */
+async function readLent(path: string, sizeBytes: number): Promise<Uint8Array | undefined> {
+  const handle = await open(path, 'r');
+  const buffer = takeBuffer(sizeBytes);
+  try {
+    const { bytesRead } = await handle.read(buffer, 0, sizeBytes, 0);
+    return bytesRead === sizeBytes ? buffer.subarray(0, sizeBytes) : undefined;
+  } finally {
+    await handle.close();
   }
 }
 

@@ -94,7 +94,6 @@ declare module 'torrent-piece' {
     reserve(): number;
     cancel(block: number): void;
     set(block: number, bytes: Uint8Array, source: unknown): boolean;
-    flush(): Uint8Array;
   }
 }
 
@@ -154,10 +153,12 @@ declare module 'bittorrent-protocol' {
     ): void;
     setTimeout(milliseconds: number, unref?: boolean): void;
     _debug(...parts: unknown[]): void;
+    _push(bytes: Uint8Array): boolean | undefined;
     _write(bytes: Uint8Array, done: (error?: Error | null) => void): void;
     _buffer: Uint8Array[];
     _bufferSize: number;
     _parserSize: number;
+    readonly _parser: (buffer: Uint8Array) => void;
     _parse(bytes: number, parser: (buffer: Uint8Array) => void): void;
     _processBuffer(): void;
     _onHandshakeBuffer(handshake: Uint8Array): void;

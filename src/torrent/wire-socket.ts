@@ -2,6 +2,8 @@
 import type Wire from 'bittorrent-protocol';
 import type Peer from 'webtorrent/lib/peer.js';
 import { MAX_MESSAGE_BYTES, refuse } from './wire-guard.ts';
+import { receive } from './direct-payload.ts';
+import { giveBack, isLent } from './lent-buffers.ts';
 import { isFlooded, serveWaiting } from './upload-window.ts';
 import { stateOf } from './wire-state.ts';
 
@@ -18,7 +20,7 @@ export function joinSocketAndWire(this: Peer): void {
   conn.on('data', (bytes: Buffer) => {
     this.emit('download', bytes.length);
     if (this.destroyed) return;
-    wire.write(bytes);
+    receive(wire, bytes);
     if (isFlooded(wire, conn.writableLength)) {
       this.destroy();
       return;
@@ -41,7 +43,8 @@ export function joinSocketAndWire(this: Peer): void {
         conn.uncork();
       });
     }
-    if (conn.write(bytes)) serveWaiting(wire);
+    const onSent = isLent(bytes) ? giveBackUnlessFailed.bind(undefined, bytes) : undefined;
+    if (conn.write(bytes, onSent)) serveWaiting(wire);
     else wire.pause();
   });
   conn.on('drain', () => {
@@ -49,6 +52,11 @@ export function joinSocketAndWire(this: Peer): void {
     serveWaiting(wire);
     stateOf(wire).onRoom?.();
   });
+}
+
+/** The system has taken over what was lent; of a socket that broke nobody knows. */
+function giveBackUnlessFailed(bytes: Uint8Array, error?: Error | null): void {
+  if (!error) giveBack(bytes);
 }
 
 /** Replaces a concatenation at every chunk that arrives with one a message. */

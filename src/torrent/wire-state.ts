@@ -1,4 +1,5 @@
 import type Wire from 'bittorrent-protocol';
+import type { Incoming, PayloadExtension } from './direct-payload.ts';
 
 /** What the swarm hangs on each connection and reads back. */
 export interface WireState {
@@ -20,6 +21,12 @@ export interface WireState {
   activeAtMs: number;
   /** True from the peer's handshake to ours: until then nobody listens to what follows. */
   isHeld: boolean;
+  /** Where the blocks go that were asked for, by {@link targetKey}. */
+  readonly targets: Map<number, Uint8Array>;
+  /** The message whose payload is on its way. */
+  incoming: Incoming | undefined;
+  /** The extension whose payload goes straight to its place. */
+  extension: PayloadExtension | undefined;
   /** Told when the peer has read what it was sent, and there is room for more. */
   onRoom: (() => void) | undefined;
   /** Told of each block that was asked for and came. */
@@ -42,6 +49,9 @@ export function stateOf(wire: Wire): WireState {
       waiting: [],
       activeAtMs: performance.now(),
       isHeld: false,
+      targets: new Map(),
+      incoming: undefined,
+      extension: undefined,
       onRoom: undefined,
       onPieceBytes: undefined,
     };

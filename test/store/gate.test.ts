@@ -28,13 +28,19 @@ async function door(t: TestContext): Promise<Door> {
   const info = await infoOf(store, LEAF);
   const catalogue = await Catalogue.open(store);
   await catalogue.add([entry]);
+  const warm = new Gate(store, catalogue, [KEY]);
+  assert.ok(await warm.admit(entry.infoHash)); // it remembers this, and must not go by it
   return {
     store,
     entry,
     narInfoPath: `${store.dir}/${LEAF}.narinfo`,
     narPath: store.narPath(info),
     catalogue,
-    admits: async (keys = [KEY]) => (await new Gate(store, catalogue, keys).admit(entry.infoHash)) !== undefined,
+    admits: async (keys) => {
+      const isAdmitted = (await new Gate(store, catalogue, keys ?? [KEY]).admit(entry.infoHash)) !== undefined;
+      if (keys === undefined) assert.equal((await warm.admit(entry.infoHash)) !== undefined, isAdmitted);
+      return isAdmitted;
+    },
   };
 }
 

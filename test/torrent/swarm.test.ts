@@ -208,6 +208,26 @@ test('nobody is served where nobody is to be', LIMIT, async (t) => {
   assert.equal(closed.openTorrents, 0);
 });
 
+test('a disk that is slower than the network holds the peers up, not the memory', LIMIT, async (t) => {
+  const nar = await makeNar(t, 96 * MIB);
+  const seeder = await startSeeder(t, [nar.seed]);
+  const client = await startSwarm(t);
+  const stuck = Promise.withResolvers<void>();
+  const storage = new MemoryStorage(nar.torrent.pieceLength);
+  const write = storage.write.bind(storage);
+  storage.write = async (index, bytes) => {
+    await stuck.promise;
+    await write(index, bytes);
+  };
+  const { download, done } = startDownload(t, client, nar.torrent, { storage });
+  await download.addPeers(peersAt(client, seeder.port));
+  while (download.bytes < 32 * MIB) await sleep(10);
+  await sleep(200); // time for much more to come
+  assert.ok(download.bytes < 40 * MIB, `${download.bytes} bytes wait for the disk`);
+  stuck.resolve();
+  assert.ok(nar.bytes.equals(await done));
+});
+
 test('keeps to the rate limit', LIMIT, async (t) => {
   const rate = 2 * MIB;
   const nar = await makeNar(t, 8 * MIB);

@@ -1,0 +1,131 @@
+import { createHash, hash, type Hash } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+
+/** What the thread is asked. Bytes in shared memory (lent-buffers.ts) are not copied. */
+export interface HashTask {
+  readonly id: number;
+  readonly bytes: readonly Uint8Array[];
+  /** `sha1`: of these bytes. `update`: adds them to a stream. `digest`: the SHA-256 of a stream, which ends. */
+  readonly want: 'sha1' | 'update' | 'digest' | 'forget';
+  readonly stream: number;
+}
+
+/** What it answers, in the order in which it was asked. */
+export interface HashAnswer {
+  readonly id: number;
+  /** Lower-case hex. */
+  readonly digest: string;
+}
+
+/** Below this the start of a thread (40 ms) costs more than it saves. */
+const WORTH_A_THREAD_BYTES = 128 * 1024 * 1024;
+
+let thread: HashThread | undefined;
+
+/**
+ * Starts the thread that hashes what a transfer of that size brings, where there is a processor for it. Without one,
+ * everything here works all the same, on the thread of the caller.
+ */
+export function hashInThread(expectedBytes: number): void {
+  if (expectedBytes >= WORTH_A_THREAD_BYTES && availableParallelism() > 1) thread ??= new HashThread();
+}
+
+/** SHA-1 in lower-case hex. The bytes must not change meanwhile. */
+export function sha1(bytes: Uint8Array): string | Promise<string> {
+  return thread === undefined ? hash('sha1', bytes, 'hex') : thread.ask('sha1', [bytes]);
+}
+
+/** A SHA-256 that is fed piece by piece. */
+export interface Sha256 {
+  /** Adds bytes; they must not change until what is returned has resolved. */
+  update(chunks: readonly Uint8Array[]): void | Promise<void>;
+  /** The digest, lower-case hex. Nothing can be added after it. */
+  digest(): Promise<string>;
+  /** Ends it without a digest. */
+  forget(): void;
+}
+
+export function newSha256(): Sha256 {
+  return thread === undefined ? new OwnSha256() : new ThreadSha256(thread);
+}
+
+class OwnSha256 implements Sha256 {
+  readonly #hash: Hash = createHash('sha256');
+
+  update(chunks: readonly Uint8Array[]): void {
+    for (const chunk of chunks) this.#hash.update(chunk);
+  }
+
+  digest(): Promise<string> {
+    return Promise.resolve(this.#hash.digest('hex'));
+  }
+
+  forget(): void {
+    // the garbage collector's
+  }
+}
+
+class ThreadSha256 implements Sha256 {
+  readonly #thread: HashThread;
+  readonly #stream: number;
+  #isOver = true;
+
+  constructor(owner: HashThread) {
+    this.#thread = owner;
+    this.#stream = owner.newStream();
+  }
+
+  async update(chunks: readonly Uint8Array[]): Promise<void> {
+    this.#isOver = false;
+    await this.#thread.ask('update', chunks, this.#stream);
+  }
+
+  digest(): Promise<string> {
+    this.#isOver = true;
+    return this.#thread.ask('digest', [], this.#stream);
+  }
+
+  forget(): void {
+    if (!this.#isOver) void this.#thread.ask('forget', [], this.#stream).catch(() => undefined);
+    this.#isOver = true;
+  }
+}
+
+class HashThread {
+  /** It lies beside this file: .ts in a checkout, .js once built. */
+  readonly #worker = new Worker(
+    new URL(`./hash-thread-worker.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url),
+  );
+  readonly #waiting = new Map<number, PromiseWithResolvers<string>>();
+  #nextId = 1;
+  #nextStream = 1;
+
+  constructor() {
+    this.#worker.unref(); // it lives as long as the process has other work
+    this.#worker.on('message', ({ id, digest }: HashAnswer) => {
+      const waiting = this.#waiting.get(id);
+      this.#waiting.delete(id);
+      if (this.#waiting.size === 0) this.#worker.unref();
+      waiting?.resolve(digest);
+    });
+    this.#worker.on('error', (error: Error) => {
+      thread = undefined;
+      for (const { reject } of this.#waiting.values()) reject(error);
+      this.#waiting.clear();
+    });
+  }
+
+  newStream(): number {
+    return this.#nextStream++;
+  }
+
+  ask(want: HashTask['want'], bytes: readonly Uint8Array[], stream = 0): Promise<string> {
+    const id = this.#nextId++;
+    const waiting = Promise.withResolvers<string>();
+    if (this.#waiting.size === 0) this.#worker.ref();
+    this.#waiting.set(id, waiting);
+    this.#worker.postMessage({ id, want, bytes, stream } satisfies HashTask);
+    return waiting.promise;
+  }
+}

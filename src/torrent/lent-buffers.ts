@@ -1,0 +1,55 @@
+/**
+ * Buffers that payload passes through, used again as soon as everybody is done with them. A megabyte that is allocated for
+ * each megabyte that is sent has V8 collect its whole heap some fifteen times a second: a quarter of a seeder's time.
+ *
+ * A buffer has users. Who takes it is the first; each slice that is passed on adds one, and whoever is done gives it
+ * back. One that is never given back (its connection broke) is left to the garbage collector.
+ */
+
+const SMALLEST_BYTES = 16 * 1024;
+/** Unused bytes that are kept for the next taker. */
+const MAX_FREE_BYTES = 24 * 1024 * 1024;
+
+const free = new Map<number, Buffer[]>();
+let freeBytes = 0;
+const users = new WeakMap<ArrayBufferLike, number>();
+
+/** A buffer of at least `bytes` bytes with unknown contents; the taker is its one user. */
+export function takeBuffer(bytes: number): Buffer {
+  const sizeBytes = Math.max(SMALLEST_BYTES, 2 ** Math.ceil(Math.log2(bytes)));
+  let buffer = free.get(sizeBytes)?.pop();
+  // Shared, so that another thread can hash them where they are.
+  if (buffer === undefined) buffer = Buffer.from(new SharedArrayBuffer(sizeBytes));
+  else freeBytes -= sizeBytes;
+  users.set(buffer.buffer, 1);
+  return buffer;
+}
+
+/** Adds users to the buffer that a slice is of. */
+export function lend(slice: Uint8Array, count = 1): void {
+  const before = users.get(slice.buffer);
+  if (before !== undefined) users.set(slice.buffer, before + count);
+}
+
+/** True where a slice is of such a buffer, and whoever is done with it should say so. */
+export function isLent(slice: Uint8Array): boolean {
+  return users.has(slice.buffer);
+}
+
+/** One user less; after the last the buffer may be overwritten at any time. Nothing happens for any other buffer. */
+export function giveBack(slice: Uint8Array): void {
+  const before = users.get(slice.buffer);
+  if (before === undefined) return;
+  if (before > 1) {
+    users.set(slice.buffer, before - 1);
+    return;
+  }
+  users.delete(slice.buffer);
+  const { byteLength } = slice.buffer;
+  if (freeBytes + byteLength > MAX_FREE_BYTES) return;
+  const list = free.get(byteLength);
+  const buffer = Buffer.from(slice.buffer);
+  if (list === undefined) free.set(byteLength, [buffer]);
+  else list.push(buffer);
+  freeBytes += byteLength;
+}
