@@ -17,13 +17,18 @@ let
 
   # Paths of the right form for things that do not exist.
   fake = name: "${builtins.storeDir}/${builtins.substring 0 32 (builtins.hashString "sha256" name)}-${name}";
-  package = pname: version: {
-    type = "derivation";
-    inherit pname version;
-    name = "${pname}-${version}";
-    outPath = fake "${pname}-${version}";
-    meta.mainProgram = pname;
-  };
+  # Real derivations, whose paths depend on them as those of nixpkgs do; nobody builds them.
+  package =
+    pname: version:
+    derivation {
+      name = "${pname}-${version}";
+      system = "x86_64-linux";
+      builder = "/bin/false";
+    }
+    // {
+      inherit pname version;
+      meta.mainProgram = pname;
+    };
   value =
     with lib.types;
     oneOf [
