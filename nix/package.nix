@@ -7,6 +7,7 @@
   stdenv,
   buildNpmPackage,
   importNpmLock,
+  installShellFiles,
   makeWrapper,
   nodejs_24,
   nix,
@@ -44,7 +45,10 @@ buildNpmPackage {
   # The one install script that is left, esbuild's, only saves a process at each start.
   npmRebuildFlags = [ "--ignore-scripts" ];
 
-  nativeBuildInputs = [ makeWrapper ];
+  nativeBuildInputs = [
+    installShellFiles
+    makeWrapper
+  ];
 
   # The bundle reads its version from the package.json above it. The tools come last in PATH: the Nix of the machine is
   # the one that fits its daemon.
@@ -62,6 +66,17 @@ buildNpmPackage {
         ]
       }
     runHook postInstall
+  '';
+
+  # Made by the program, so they are there only where what was built can run.
+  postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    export HOME=$TMPDIR
+    $out/bin/narswarm man > narswarm.1
+    installManPage narswarm.1
+    for shell in bash zsh fish; do
+      $out/bin/narswarm completion $shell > narswarm.$shell
+      installShellCompletion --cmd narswarm --$shell narswarm.$shell
+    done
   '';
 
   doInstallCheck = stdenv.buildPlatform.canExecute stdenv.hostPlatform;

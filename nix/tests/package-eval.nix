@@ -12,6 +12,7 @@ let
     };
     licenses.mit = "MIT";
     platforms.linux = [ "x86_64-linux" ];
+    optionalString = condition: text: if condition then text else "";
     makeBinPath = packages: builtins.concatStringsSep ":" (map (package: "${package}/bin") packages);
   };
   pkgs = import ./pkgs-stub.nix { lib = stub; };
@@ -30,6 +31,7 @@ import ../package.nix {
     __functor = _: arguments: arguments;
     npmConfigHook = "importNpmLock.npmConfigHook";
   };
+  installShellFiles = "installShellFiles";
   makeWrapper = "makeWrapper";
   xz = "xz";
   bzip2 = "bzip2";
