@@ -6,6 +6,7 @@ import { dhtCommand } from './dht.ts';
 import { fetchCommand } from './fetch.ts';
 import { keyCommand } from './key.ts';
 import { publishCommand } from './publish.ts';
+import { serviceCommand } from './service.ts';
 import { torrentCommand } from './torrent.ts';
 import { VERSION } from '../version.ts';
 
@@ -23,6 +24,7 @@ export function program(): Command {
     publishCommand(),
     fetchCommand(),
     daemonCommand(),
+    serviceCommand(),
     torrentCommand(),
     dhtCommand(),
     demoCommand(),

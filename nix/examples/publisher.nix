@@ -1,0 +1,28 @@
+# A machine with a fixed address: holds the newest release of a channel, publishes its hash map, seeds it to whoever
+# follows, and two programs more for whoever asks.
+#
+#   narswarm key --file /var/lib/secrets/narswarm-publisher.key
+{ pkgs, ... }:
+{
+  services.narswarm = {
+    enable = true;
+    scope = "cohort";
+    publish = true;
+    keyFile = "/var/lib/secrets/narswarm-publisher.key";
+    openFirewall = true;
+    settings = {
+      port = 6881;
+      dht-port = 6881;
+      http-port = 8080;
+    };
+    subscriptions.minimal = {
+      source = "https://channels.nixos.org/nixos-unstable-small/store-paths.xz";
+      publish = true;
+    };
+    donations = [
+      pkgs.hello
+      pkgs.jq
+    ];
+    cacheSize = "500G";
+  };
+}

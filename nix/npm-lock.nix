@@ -1,0 +1,125 @@
+# What the build needs of package.json and package-lock.json, in the form that nixpkgs' importNpmLock takes.
+#
+# The lock file holds more than the build: linters, compilers and their binaries for every platform, some of which npm
+# records without a hash, and it does not repeat the registry's address for each package. So this follows
+# `dependencies` and esbuild from the root, takes esbuild's binary for the one platform that builds, leaves every other
+# optional package out (none is in the bundle), and writes the addresses out. What is left has no install script that
+# the build runs, and every package of it has a hash: a lock file that lacks one is refused by name.
+{
+  package,
+  packageLock,
+  # Of the machine that builds, as Node names them: stdenv.buildPlatform.node.
+  platform ? "linux",
+  arch ? "x64",
+}:
+let
+  inherit (builtins)
+    attrNames
+    baseNameOf
+    elem
+    elemAt
+    filter
+    genericClosure
+    hasAttr
+    listToAttrs
+    match
+    ;
+
+  packages = packageLock.packages;
+  bundler = "esbuild";
+
+  # "node_modules/a/node_modules/@b/c" -> "node_modules/a" and "@b/c"
+  outerOf =
+    path:
+    let
+      found = match "(.*)/node_modules/(@[^/]+/)?[^/]+" path;
+    in
+    if found == null then "" else elemAt found 0;
+  nameOf = path: elemAt (match "(.*/)?node_modules/((@[^/]+/)?[^/]+)" path) 1;
+  below = path: name: (if path == "" then "" else "${path}/") + "node_modules/${name}";
+
+  # Node looks for a package beside the one that asks for it, then further out.
+  resolve =
+    from: name:
+    if hasAttr (below from name) packages then
+      below from name
+    else if from == "" then
+      throw "package-lock.json has no package ${name}: run npm install"
+    else
+      resolve (outerOf from) name;
+
+  fits = path: elem platform (packages.${path}.os or [ platform ]) && elem arch (packages.${path}.cpu or [ arch ]);
+
+  optionalOf =
+    path:
+    if path == "node_modules/${bundler}" then
+      filter (name: fits (resolve path name)) (attrNames (packages.${path}.optionalDependencies or { }))
+    else
+      [ ];
+
+  wantedBy =
+    path:
+    map (resolve path) (
+      if path == "" then
+        attrNames package.dependencies ++ [ bundler ]
+      else
+        attrNames (packages.${path}.dependencies or { }) ++ optionalOf path
+    )
+    # A package of this repository: the link, and the folder that it leads to.
+    ++ (if packages.${path}.link or false then [ packages.${path}.resolved ] else [ ]);
+
+  paths = filter (path: path != "") (
+    map (item: item.key) (genericClosure {
+      startSet = [ { key = ""; } ];
+      operator = item: map (key: { inherit key; }) (wantedBy item.key);
+    })
+  );
+
+  isOurs = path: packages.${path}.link or false || match "(.*/)?node_modules/.*" path == null;
+
+  entry =
+    path:
+    let
+      locked = removeAttrs packages.${path} [ "optionalDependencies" ];
+      name = nameOf path;
+    in
+    {
+      name = path;
+      value =
+        if isOurs path then
+          locked
+        else if !(locked ? integrity) then
+          throw "package-lock.json has no integrity for ${path}: run npm install on a machine of its platform"
+        else
+          locked
+          // {
+            resolved =
+              locked.resolved or "https://registry.npmjs.org/${name}/-/${baseNameOf name}-${locked.version}.tgz";
+          }
+          // (
+            if optionalOf path == [ ] then
+              { }
+            else
+              {
+                optionalDependencies = listToAttrs (
+                  map (optional: {
+                    name = optional;
+                    value = packages.${path}.optionalDependencies.${optional};
+                  }) (optionalOf path)
+                );
+              }
+          );
+    };
+
+  root = {
+    devDependencies.${bundler} = package.devDependencies.${bundler};
+  };
+in
+{
+  package = package // root;
+  packageLock = packageLock // {
+    packages = listToAttrs (map entry paths) // {
+      "" = packages."" // root;
+    };
+  };
+}

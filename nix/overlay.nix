@@ -1,0 +1,1 @@
+final: _prev: { narswarm = final.callPackage ./package.nix { }; }

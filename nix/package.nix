@@ -1,0 +1,96 @@
+# narswarm as a package: `pkgs.callPackage ./package.nix { }`, with nixpkgs 25.05 or newer.
+#
+# Every download is a fetch of one npm package by the hash in package-lock.json, so there is no hash here to keep up, and
+# nothing is compiled: the result is a bundle that runs with Node alone.
+{
+  lib,
+  stdenv,
+  buildNpmPackage,
+  importNpmLock,
+  installShellFiles,
+  makeWrapper,
+  nodejs_24,
+  nix,
+  xz,
+  bzip2,
+}:
+let
+  manifest = lib.importJSON ../package.json;
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions [
+      ../src
+      ../package.json
+      ../package-lock.json
+      ./units.json
+    ];
+  };
+  locked = import ./npm-lock.nix {
+    package = manifest;
+    packageLock = lib.importJSON ../package-lock.json;
+    inherit (stdenv.buildPlatform.node) platform arch;
+  };
+in
+buildNpmPackage {
+  pname = manifest.name;
+  inherit (manifest) version;
+  inherit src;
+
+  nodejs = nodejs_24;
+  npmDeps = importNpmLock {
+    npmRoot = src;
+    inherit (locked) package packageLock;
+  };
+  inherit (importNpmLock) npmConfigHook;
+  # The one install script that is left, esbuild's, only saves a process at each start.
+  npmRebuildFlags = [ "--ignore-scripts" ];
+
+  nativeBuildInputs = [
+    installShellFiles
+    makeWrapper
+  ];
+
+  # The bundle reads its version from the package.json above it. The tools come last in PATH: the Nix of the machine is
+  # the one that fits its daemon.
+  installPhase = ''
+    runHook preInstall
+    mkdir -p $out/lib/narswarm
+    cp -r dist package.json $out/lib/narswarm/
+    makeWrapper ${lib.getExe nodejs_24} $out/bin/narswarm \
+      --add-flags $out/lib/narswarm/dist/main.js \
+      --suffix PATH : ${
+        lib.makeBinPath [
+          nix
+          xz
+          bzip2
+        ]
+      }
+    runHook postInstall
+  '';
+
+  # Made by the program, so they are there only where what was built can run.
+  postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    export HOME=$TMPDIR
+    $out/bin/narswarm man > narswarm.1
+    installManPage narswarm.1
+    for shell in bash zsh fish; do
+      $out/bin/narswarm completion $shell > narswarm.$shell
+      installShellCompletion --cmd narswarm --$shell narswarm.$shell
+    done
+  '';
+
+  doInstallCheck = stdenv.buildPlatform.canExecute stdenv.hostPlatform;
+  installCheckPhase = ''
+    runHook preInstallCheck
+    test "$(HOME=$TMPDIR $out/bin/narswarm --version)" = ${manifest.version}
+    HOME=$TMPDIR $out/bin/narswarm fetch --help > /dev/null
+    runHook postInstallCheck
+  '';
+
+  meta = {
+    inherit (manifest) description;
+    license = lib.licenses.mit;
+    mainProgram = "narswarm";
+    platforms = lib.platforms.linux;
+  };
+}

@@ -1,0 +1,243 @@
+# As much of nixpkgs' lib as module.nix needs, for machines without nixpkgs: options with types, defaults and merging,
+# mkIf and mkMerge at any depth, definitions of options that are not there. No priorities, no imports of functors, no
+# documentation. Where nixpkgs is at hand the same tests run with the real one.
+let
+  inherit (builtins)
+    all
+    any
+    attrNames
+    concatMap
+    concatStringsSep
+    elemAt
+    filter
+    foldl'
+    hasAttr
+    head
+    isAttrs
+    isBool
+    isFloat
+    isFunction
+    isInt
+    isList
+    isString
+    length
+    listToAttrs
+    mapAttrs
+    match
+    substring
+    stringLength
+    ;
+
+  isType = name: value: isAttrs value && (value._type or null) == name;
+  isDerivation = isType' "derivation";
+  isType' = name: value: isAttrs value && (value.type or null) == name;
+  unique = foldl' (seen: item: if builtins.elem item seen then seen else seen ++ [ item ]) [ ];
+  at = path: concatStringsSep "." path;
+
+  # The values that a definition comes to, once its conditions are known.
+  discharge =
+    value:
+    if isType "if" value then
+      (if value.condition then discharge value.content else [ ])
+    else if isType "merge" value then
+      concatMap discharge value.contents
+    else
+      [ value ];
+
+  # The same for a module's attributes, whose names have to be known before the conditions are: those look at config.
+  pushDown =
+    value:
+    if isType "if" value then
+      map (mapAttrs (_: content: value // { inherit content; })) (pushDown value.content)
+    else if isType "merge" value then
+      concatMap pushDown value.contents
+    else
+      [ value ];
+
+  keysOf = definitions: unique (concatMap attrNames definitions);
+  below = key: concatMap (definition: if hasAttr key definition then discharge definition.${key} else [ ]);
+
+  equal =
+    path: values:
+    if all (value: value == head values) values then
+      head values
+    else
+      throw "The option `${at path}' has conflicting definition values";
+
+  # A type: `check` looks at one definition, `merge` makes a value of all of them.
+  type = name: check: merge: { inherit name check merge; };
+  scalar = name: check: type name check equal;
+  mergeAs =
+    path: wanted: values:
+    if all wanted.check values then
+      wanted.merge path values
+    else
+      throw "A definition for option `${at path}' is not of type `${wanted.name}'";
+
+  attrsOf =
+    inner:
+    type "attribute set of ${inner.name}" isAttrs (
+      path: values:
+      listToAttrs (
+        concatMap (
+          key:
+          let
+            own = below key values;
+          in
+          if own == [ ] then
+            [ ]
+          else
+            [
+              {
+                name = key;
+                value = mergeAs (path ++ [ key ]) inner own;
+              }
+            ]
+        ) (keysOf values)
+      )
+    );
+  either =
+    a: b:
+    type "${a.name} or ${b.name}" (value: a.check value || b.check value) (
+      path: values: mergeAs path (if all a.check values then a else b) values
+    );
+  types = rec {
+    inherit attrsOf either;
+    bool = scalar "boolean" isBool;
+    int = scalar "signed integer" isInt;
+    float = scalar "floating point number" isFloat;
+    str = scalar "string" isString;
+    package = scalar "package" (value: isDerivation value || (isString value && match "/.*" value != null));
+    enum = values: scalar "one of ${builtins.toJSON values}" (value: builtins.elem value values);
+    oneOf = list: foldl' either (head list) (builtins.tail list);
+    nullOr =
+      inner:
+      type "null or ${inner.name}" (value: value == null || inner.check value) (
+        path: values: if all (value: value == null) values then null else mergeAs path inner values
+      );
+    listOf =
+      inner:
+      type "list of ${inner.name}" isList (path: values: map (value: mergeAs path inner [ value ]) (concatMap (value: value) values));
+    anything = type "anything" (_: true) (
+      path: values: if all isAttrs values && !(any isDerivation values) then (attrsOf anything).merge path values else equal path values
+    );
+    submodule =
+      { options ? { }, freeformType ? null }:
+      type "submodule" isAttrs (path: values: evalOptions path options freeformType values);
+  };
+
+  # The value of every option in a tree of options; what is in no option goes by `freeformType`.
+  evalOptions =
+    path: options: freeformType: raw:
+    let
+      definitions = concatMap pushDown raw;
+      free = filter (key: !(hasAttr key options)) (keysOf definitions);
+      freeOnly = map (definition: removeAttrs definition (attrNames options)) definitions;
+    in
+    mapAttrs (
+      key: option:
+      let
+        rawOwn = concatMap (definition: if hasAttr key definition then [ definition.${key} ] else [ ]) definitions;
+        own = concatMap discharge rawOwn;
+        here = path ++ [ key ];
+      in
+      if !(isType "option" option) then
+        evalOptions here option null rawOwn
+      else if own != [ ] then
+        mergeAs here option.type own
+      else if option ? default then
+        option.default
+      else
+        throw "The option `${at here}' is used but not defined"
+    ) options
+    // (
+      if free == [ ] then
+        { }
+      else if freeformType == null then
+        throw "The option `${at (path ++ [ (head free) ])}' does not exist"
+      else
+        mergeAs path freeformType freeOnly
+    );
+
+  mergeTrees =
+    a: b:
+    a
+    // mapAttrs (
+      key: value: if hasAttr key a && !(isType "option" value) then mergeTrees a.${key} value else value
+    ) b;
+
+  evalModules =
+    { modules }:
+    let
+      load =
+        module:
+        let
+          function = if isFunction module || isAttrs module then module else import module;
+          loaded = if isFunction function then function { inherit config lib; inherit (config._module.args) pkgs; } else function;
+        in
+        concatMap load (loaded.imports or [ ])
+        ++ [
+          {
+            options = loaded.options or { };
+            config =
+              if loaded ? config || loaded ? options then
+                loaded.config or { }
+              else
+                removeAttrs loaded [
+                  "_module"
+                  "imports"
+                ];
+          }
+        ];
+      # The first module gives the arguments of the others, so it must not be a function.
+      all = concatMap load modules;
+      options = foldl' mergeTrees { } (map (module: module.options) all);
+      config = evalOptions [ ] options null (map (module: module.config) all) // {
+        _module = (head modules)._module;
+      };
+    in
+    {
+      inherit config options;
+    };
+
+  lib = {
+    inherit types evalModules;
+    inherit (builtins)
+      attrNames
+      concatStringsSep
+      elem
+      filter
+      listToAttrs
+      mapAttrs
+      replaceStrings
+      substring
+      ;
+    mkOption = option: option // { _type = "option"; };
+    mkEnableOption = what: {
+      _type = "option";
+      type = types.bool;
+      default = false;
+      description = "Whether to enable ${what}.";
+    };
+    mkIf = condition: content: {
+      _type = "if";
+      inherit condition content;
+    };
+    mkMerge = contents: {
+      _type = "merge";
+      inherit contents;
+    };
+    literalExpression = text: { inherit text; };
+    importJSON = file: builtins.fromJSON (builtins.readFile file);
+    optional = condition: item: if condition then [ item ] else [ ];
+    optionalAttrs = condition: attrs: if condition then attrs else { };
+    filterAttrs =
+      keep: attrs:
+      removeAttrs attrs (filter (name: !(keep name attrs.${name})) (attrNames attrs));
+    nameValuePair = name: value: { inherit name value; };
+    hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
+    getExe = package: "${package}/bin/${package.meta.mainProgram}";
+    getName = package: package.pname or (builtins.parseDrvName (package.name or package)).name;
+  };
+in
+lib

@@ -1,0 +1,45 @@
+# What module.nix makes of each case, for the tests to look at:
+#
+#   nix-instantiate --eval --strict --json nix/tests/module-eval.nix --arg cases 'pkgs: { name = { …configuration… }; }'
+#
+# With the lib of nixpkgs where NIXPKGS_LIB names its folder, otherwise with the stub beside this file.
+{
+  nixpkgsLib ? builtins.getEnv "NIXPKGS_LIB",
+  cases ? (_: {
+    desktop = ../examples/desktop.nix;
+  }),
+}:
+let
+  lib = if nixpkgsLib == "" then import ./lib-stub.nix else import (/. + nixpkgsLib);
+  pkgs = import ./pkgs-stub.nix { inherit lib; };
+
+  look =
+    module:
+    let
+      inherit
+        (lib.evalModules {
+          modules = [
+            { _module.args = { inherit pkgs; }; }
+            (import ./nixos-stub.nix { inherit lib; })
+            { nix.package = pkgs.nix; }
+            ../module.nix
+            module
+          ];
+        })
+        config
+        ;
+      cfg = config.services.narswarm;
+      seen = {
+        inherit (config.systemd) services timers;
+        inherit (config.networking.firewall) allowedTCPPorts allowedUDPPorts;
+        refusals = map (item: item.message) (lib.filter (item: !item.assertion) config.assertions);
+        etc = lib.mapAttrs (_: file: "${file.source}") config.environment.etc;
+        nix = config.nix.settings;
+        toml = if cfg.enable then ((pkgs.formats.toml { }).generate "narswarm.toml" cfg.settings).text else "";
+        context = builtins.attrNames (builtins.getContext (builtins.toJSON cfg.settings));
+      };
+      result = builtins.tryEval (builtins.deepSeq seen seen);
+    in
+    if result.success then result.value else { error = true; };
+in
+lib.mapAttrs (_: look) (cases pkgs)

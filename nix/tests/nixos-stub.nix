@@ -1,0 +1,28 @@
+# The options of NixOS that module.nix sets or reads, without what NixOS makes of them.
+{ lib }:
+let
+  free = default: lib.mkOption {
+    type = lib.types.attrsOf lib.types.anything;
+    inherit default;
+  };
+  list = inner: lib.mkOption {
+    type = lib.types.listOf inner;
+    default = [ ];
+  };
+in
+{
+  options = {
+    assertions = list lib.types.anything;
+    environment.etc = free { };
+    environment.systemPackages = list lib.types.package;
+    networking.firewall.allowedTCPPorts = list lib.types.int;
+    networking.firewall.allowedUDPPorts = list lib.types.int;
+    networking.proxy.envVars = free { };
+    nix.envVars = free { NIX_SSL_CERT_FILE = "/etc/ssl/certs/ca-certificates.crt"; };
+    nix.nixPath = list lib.types.str;
+    nix.package = lib.mkOption { type = lib.types.package; };
+    nix.settings = free { };
+    systemd.services = free { };
+    systemd.timers = free { };
+  };
+}

@@ -1,0 +1,99 @@
+import { lstat, mkdir, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { Command } from 'commander';
+import { NarswarmError } from '../errors.ts';
+import { systemdUnits, type Unit } from '../daemon/systemd-units.ts';
+import { command, type CommonOptions } from './run-command.ts';
+import { addCommon } from './shared-options.ts';
+
+interface ServiceOptions extends CommonOptions {
+  readonly print?: boolean;
+  readonly user?: boolean;
+  readonly output?: string;
+  readonly force?: boolean;
+  readonly keyFile?: string;
+}
+
+export function serviceCommand(): Command {
+  const service = new Command('service')
+    .description('write units of systemd for the daemon and the nightly update, for machines without NixOS')
+    .option('--print', 'print them on stdout')
+    .option('--user', 'units for systemctl --user, with this user’s config file and folders')
+    .option('--output <dir>', 'write them as files into this folder')
+    .option('--force', 'with --output: overwrite files that are there')
+    .option('--key-file <file>', 'publisher key to hand to the units, which cannot read the files of root and users');
+  addCommon(
+    service,
+    [
+      'narswarm service --output /etc/systemd/system && systemctl daemon-reload',
+      'narswarm service --output ~/.config/systemd/user --user',
+      'narswarm service --print --key-file /etc/narswarm/publisher.key',
+    ],
+    [],
+  );
+  return service.action(
+    command<ServiceOptions, []>(async ({ output, options }) => {
+      const { print = false, user = false, output: dir, force = false, keyFile } = options;
+      if (!print && dir === undefined)
+        throw new NarswarmError('USAGE', 'units have to go somewhere: give --print, or --output DIR');
+      const program = [process.execPath, resolve(process.argv[1] ?? '')];
+      for (const warning of hindrances(program, user)) output.warn(warning);
+      const units = systemdUnits({ program, user, keyFile: keyFile === undefined ? undefined : resolve(keyFile) });
+      const files = dir === undefined ? [] : await writeUnits(units, resolve(dir), force);
+      for (const [index, { name, text }] of units.entries()) {
+        const file = files[index];
+        output.result('unit', { name, text, file: file ?? null }, file ?? text);
+      }
+      output.note(`to start them: ${advice(user)}`);
+    }),
+  );
+}
+
+/** Writes the units. Nothing is written where one of them is there already and `force` does not say to overwrite it. */
+async function writeUnits(units: readonly Unit[], dir: string, force: boolean): Promise<string[]> {
+  const files = units.map(({ name, text }) => ({ file: join(dir, name), text }));
+  for (const { file } of force ? [] : files) {
+    if (await isThere(file))
+      throw new NarswarmError('USAGE', `${file} is there already: give --force to overwrite it, or another --output`);
+  }
+  try {
+    await mkdir(dir, { recursive: true });
+    for (const { file, text } of files) await writeFile(file, text, { flag: force ? 'w' : 'wx' });
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new NarswarmError('USAGE', `cannot write the units (${reason}): name another folder with --output`, {
+      cause,
+    });
+  }
+  return files.map(({ file }) => file);
+}
+
+async function isThere(file: string): Promise<boolean> {
+  return lstat(file).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Why systemd may not be able to start this program, now or later. */
+function hindrances(program: readonly string[], user: boolean): string[] {
+  const hidden = program.find((path) => /^\/(home|root|run\/user|tmp|var\/tmp)\//.test(path));
+  const collectable = program.find((path) => path.startsWith('/nix/store/'));
+  return [
+    ...(hidden === undefined || user
+      ? []
+      : [
+          `the system’s units do not see ${hidden}: install narswarm elsewhere, such as /opt, and run the command from there, or give --user`,
+        ]),
+    ...(collectable === undefined
+      ? []
+      : [
+          `the units name ${collectable}, which Nix may collect: keep it in a profile, and write them anew after an upgrade`,
+        ]),
+  ];
+}
+
+function advice(user: boolean): string {
+  const systemctl = user ? 'systemctl --user' : 'systemctl';
+  return `${systemctl} daemon-reload; ${systemctl} enable --now narswarm.service narswarm-update.timer`;
+}

@@ -1,0 +1,107 @@
+/**
+ * The units of systemd for machines without NixOS: a daemon, and an update with its timer. nix/units.json is what they
+ * have in common with those of the NixOS module (nix/module.nix); why it is as it is:
+ *
+ * - `system` needs the rights of the system's manager: a user of the unit's own, folders, and a view of the file system
+ *   in which only those can be written. The Nix store is read, and changed through nix-daemon alone. It has no
+ *   ProtectProc and no ProcSubset: what an interrupted process left is told from what a living one writes by /proc.
+ * - `filters` works for the services of a user, too. AF_NETLINK is how Node lists the network's interfaces.
+ *   There is no MemoryDenyWriteExecute: V8 writes the code that it runs.
+ * - `daemon` is not started again after status 2: a malformed config file does not mend itself.
+ * - `update` takes what nobody else wants of processor and disk. An interrupted one has not failed: the next goes on.
+ */
+import units from '../../nix/units.json' with { type: 'json' };
+
+/** Everything in which the units of one machine differ from those of another. */
+export interface UnitsOptions {
+  /** The command line that starts narswarm, without a command: absolute paths. */
+  readonly program: readonly string[];
+  /** Services of a user (`systemctl --user`), with the folders and the config file of that user. */
+  readonly user: boolean;
+  /** Publisher key, an absolute path: given to the system's units as a credential, since they cannot read root's files. */
+  readonly keyFile?: string | undefined;
+}
+
+/** A unit file. */
+export interface Unit {
+  /** `narswarm-update.timer` */
+  readonly name: string;
+  readonly text: string;
+}
+
+type Value = string | number | boolean | readonly string[];
+type Section = Readonly<Record<string, Value>>;
+
+/** The system's config file, as the command line has it. */
+const SYSTEM_CONFIG = '/etc/narswarm/config.toml';
+/** Where Nix's installer puts `nix`, and where distributions do. */
+const PATH = '/nix/var/nix/profiles/default/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+const CREDENTIAL = 'publisher-key';
+
+/** The daemon, the update and its timer. */
+export function systemdUnits(options: UnitsOptions): Unit[] {
+  const start = [...options.program, ...(options.user ? [] : ['--config', SYSTEM_CONFIG])];
+  const common = serviceOf(options);
+  const online: Section = options.user
+    ? {}
+    : { Wants: 'network-online.target', After: 'network-online.target nix-daemon.socket' };
+  return [
+    unit('narswarm.service', {
+      Unit: { Description: 'narswarm: seeds Nix closures', ...online },
+      Service: { ...common, ...units.daemon, ExecStart: commandLine([...start, 'daemon']) },
+      Install: { WantedBy: options.user ? 'default.target' : 'multi-user.target' },
+    }),
+    unit('narswarm-update.service', {
+      Unit: { Description: 'narswarm: fetches what its subscriptions stand for', ...online },
+      Service: { ...common, ...units.update, ExecStart: commandLine([...start, 'update']) },
+    }),
+    unit('narswarm-update.timer', {
+      Unit: { Description: 'narswarm: the nightly update' },
+      Timer: units.timer,
+      Install: { WantedBy: 'timers.target' },
+    }),
+  ];
+}
+
+function serviceOf({ user, keyFile }: UnitsOptions): Section {
+  if (user) {
+    const key = keyFile === undefined ? [] : [quote(`NARSWARM_KEY=${keyFile}`)];
+    return { ...units.filters, Environment: [`PATH=%h/.nix-profile/bin:${PATH}`, ...key] };
+  }
+  const environment = [`PATH=${PATH}`, ...units.system.Environment];
+  if (keyFile === undefined) return { ...units.system, ...units.filters, Environment: environment };
+  return {
+    ...units.system,
+    ...units.filters,
+    Environment: [...environment, `NARSWARM_KEY=%d/${CREDENTIAL}`],
+    LoadCredential: `${CREDENTIAL}:${escapeSpecifiers(keyFile)}`,
+  };
+}
+
+function unit(name: string, sections: Readonly<Record<string, Section>>): Unit {
+  const text = Object.entries(sections).map(([title, section]) => {
+    const lines = Object.entries(section).flatMap(([key, value]) => assignments(key, value));
+    return `[${title}]\n${lines.join('\n')}\n`;
+  });
+  return { name, text: `# ${name}\n${text.join('\n')}` };
+}
+
+function assignments(key: string, value: Value): string[] {
+  const values = Array.isArray(value) ? value : [value];
+  return values.map((one) => `${key}=${one === true ? 'yes' : one === false ? 'no' : String(one)}`);
+}
+
+/** systemd.service(5), “Command lines”: `$` starts a variable there, as `%` does a specifier everywhere. */
+function commandLine(args: readonly string[]): string {
+  return args.map((arg) => quote(arg).replaceAll('$', () => '$$')).join(' ');
+}
+
+/** systemd.syntax(7), “Quoting”. */
+function quote(text: string): string {
+  const escaped = escapeSpecifiers(text);
+  return /^[\w%@+=:,./$-]+$/.test(escaped) ? escaped : `"${escaped.replaceAll(/["\\]/g, String.raw`\$&`)}"`;
+}
+
+function escapeSpecifiers(text: string): string {
+  return text.replaceAll('%', '%%');
+}

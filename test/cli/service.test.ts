@@ -1,0 +1,107 @@
+/** What `narswarm service` writes, and what systemd says of it. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { assertFailure, Lab } from '../support/lab.ts';
+
+const UNITS = ['narswarm-update.service', 'narswarm-update.timer', 'narswarm.service'];
+
+describe('narswarm service', { concurrency: 4 }, () => {
+  let lab: Lab;
+  before(async () => {
+    lab = await Lab.open();
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** Units in a folder of their own. */
+  async function written(...args: string[]): Promise<string> {
+    const dir = lab.path('units');
+    const run = await lab.run(['service', '--output', dir, ...args]);
+    assert.equal(run.status, 0, run.stderr);
+    return dir;
+  }
+
+  /** What systemd-analyze says of the units in a folder: nothing where it has nothing to say against them. */
+  async function analyze(dir: string, ...args: string[]): Promise<{ status: number | null; output: string }> {
+    const files = UNITS.filter((name) => args.includes('verify') || name.endsWith('.service'));
+    const { status, stdout, stderr } = spawnSync('systemd-analyze', [...args, ...files.map((name) => `./${name}`)], {
+      cwd: dir,
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'], LC_ALL: 'C', HOME: dir, XDG_RUNTIME_DIR: dir, SYSTEMD_COLORS: '0' },
+    });
+    return { status, output: `${stdout}${stderr}` };
+  }
+
+  test('systemd accepts the units of the system', async () => {
+    assert.deepEqual(await analyze(await written(), '--man=no', 'verify'), { status: 0, output: '' });
+  });
+
+  test('systemd accepts the units with a key', async () => {
+    const dir = await written('--key-file', '/etc/narswarm/my 100% key');
+    assert.deepEqual(await analyze(dir, '--man=no', 'verify'), { status: 0, output: '' });
+  });
+
+  test('systemd accepts the units of a user', async () => {
+    const dir = await written('--user', '--key-file', '/home/me/my 100% key');
+    assert.deepEqual(await analyze(dir, '--user', '--man=no', 'verify'), { status: 0, output: '' });
+  });
+
+  test('systemd finds the services well shut in', async (t) => {
+    const dir = await written();
+    const { status, output } = await analyze(dir, 'security', '--offline=true', '--threshold=15', '--no-pager');
+    if (/unrecognized option|--offline/.test(output)) return t.skip('this systemd cannot look at unit files');
+    assert.equal(status, 0, `an exposure above 1.5:\n${output}`);
+    return undefined;
+  });
+
+  test('prints them for people, each after its name', async () => {
+    const run = await lab.runPlain(['service', '--print']);
+    assert.equal(run.status, 0, run.stderr);
+    assert.deepEqual([...run.stdout.matchAll(/^# (\S+)$/gm)].map(([, name]) => String(name)).toSorted(), UNITS);
+    assert.match(run.stderr, /systemctl enable --now narswarm\.service narswarm-update\.timer/);
+    assert.ok(run.stdout.includes(`ExecStart=${process.execPath} `), 'they start the program that wrote them');
+  });
+
+  test('--print alone writes no file', async () => {
+    const cwd = await lab.folder();
+    await lab.run(['service', '--print'], { cwd });
+    assert.deepEqual(await readdir(cwd), []);
+  });
+
+  test('overwrites nothing, and writes nothing beside it', async () => {
+    const dir = await lab.folder('units');
+    const file = join(dir, 'narswarm-update.timer');
+    await writeFile(file, 'mine');
+    const refused = await lab.run(['service', '--output', dir]);
+    assertFailure(refused, 2, 'USAGE', /narswarm-update\.timer is there already: give --force/);
+    assert.deepEqual(await readdir(dir), ['narswarm-update.timer']);
+    assert.equal(await readFile(file, 'utf8'), 'mine');
+    assert.equal((await lab.run(['service', '--output', dir, '--force'])).status, 0);
+    assert.match(await readFile(file, 'utf8'), /OnCalendar=/);
+    assert.deepEqual((await readdir(dir)).toSorted(), UNITS);
+  });
+
+  test('asks where to', async () => {
+    assertFailure(await lab.run(['service']), 2, 'USAGE', /--print.*--output DIR/);
+  });
+
+  test('names a folder that cannot be made', async () => {
+    const file = join(await lab.folder(), 'file');
+    await writeFile(file, '');
+    assertFailure(await lab.run(['service', '--output', join(file, 'x')]), 2, 'USAGE', /ENOTDIR.*file\/x.*--output/);
+  });
+
+  test('warns where the system’s units do not see the program', async () => {
+    const program = join('/tmp', `narswarm-service-${process.pid}`);
+    await mkdir(program);
+    lab.use({ [Symbol.asyncDispose]: async () => void spawnSync('rm', ['-r', program]) });
+    const main = join(program, 'main.ts');
+    await writeFile(main, `await import(${JSON.stringify(new URL('../../src/cli/main.ts', import.meta.url).href)});`);
+    const run = (...args: string[]): string =>
+      spawnSync(process.execPath, [main, 'service', '--print', ...args], { encoding: 'utf8', env: lab.env }).stderr;
+    assert.match(run(), /the system’s units do not see .*: install narswarm elsewhere/);
+    assert.doesNotMatch(run('--user'), /do not see/);
+  });
+});

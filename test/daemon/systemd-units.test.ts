@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { systemdUnits, type UnitsOptions } from '../../src/daemon/systemd-units.ts';
+
+const SYSTEM: UnitsOptions = { program: ['/opt/node', '/opt/narswarm/dist/main.js'], user: false };
+
+/** The lines of one unit. */
+function lines(options: UnitsOptions, name: string): readonly string[] {
+  const unit = systemdUnits(options).find((one) => one.name === name);
+  assert.ok(unit !== undefined);
+  assert.ok(unit.text.startsWith(`# ${name}\n`));
+  return unit.text.split('\n');
+}
+
+suite('units of systemd', () => {
+  test('the system’s: a daemon, an update, a timer', () => {
+    assert.deepEqual(
+      systemdUnits(SYSTEM).map(({ name }) => name),
+      ['narswarm.service', 'narswarm-update.service', 'narswarm-update.timer'],
+    );
+    const daemon = lines(SYSTEM, 'narswarm.service');
+    const start = 'ExecStart=/opt/node /opt/narswarm/dist/main.js --config /etc/narswarm/config.toml';
+    for (const line of [`${start} daemon`, 'DynamicUser=yes', 'StateDirectory=narswarm', 'WantedBy=multi-user.target'])
+      assert.ok(daemon.includes(line), line);
+    const update = lines(SYSTEM, 'narswarm-update.service');
+    for (const line of [`${start} update`, 'IOSchedulingClass=idle', 'Nice=19', 'DynamicUser=yes'])
+      assert.ok(update.includes(line), line);
+    assert.ok(!update.some((line) => line.startsWith('WantedBy')), 'the timer starts it, not the boot');
+    assert.ok(lines(SYSTEM, 'narswarm-update.timer').includes('Persistent=yes'));
+  });
+
+  test('no rights are left but those that V8, the network and Nix need', () => {
+    for (const name of ['narswarm.service', 'narswarm-update.service']) {
+      const unit = lines(SYSTEM, name);
+      for (const line of ['CapabilityBoundingSet=', 'ProtectSystem=strict', 'NoNewPrivileges=yes', 'PrivateUsers=yes'])
+        assert.ok(unit.includes(line), line);
+      // V8 writes code; Node lists interfaces by netlink; the file store looks at /proc for processes that are gone.
+      assert.ok(!unit.some((line) => /^(MemoryDenyWriteExecute|ProtectProc|ProcSubset)=/.test(line)));
+      assert.ok(unit.includes('RestrictAddressFamilies=AF_NETLINK'));
+    }
+  });
+
+  test('a user’s: nothing that only the system’s manager can do', () => {
+    const unit = lines({ ...SYSTEM, user: true }, 'narswarm.service');
+    for (const line of ['ExecStart=/opt/node /opt/narswarm/dist/main.js daemon', 'WantedBy=default.target'])
+      assert.ok(unit.includes(line), line);
+    assert.ok(!unit.some((line) => /^(DynamicUser|StateDirectory|Protect|Private|Capability|After)/.test(line)));
+    assert.ok(unit.includes('RestrictNamespaces=yes'));
+  });
+
+  test('the system gets the key as a credential, a user by its path', () => {
+    const keyFile = '/etc/100%/my key';
+    const system = lines({ ...SYSTEM, keyFile }, 'narswarm-update.service');
+    assert.ok(system.includes('LoadCredential=publisher-key:/etc/100%%/my key'));
+    assert.ok(system.includes('Environment=NARSWARM_KEY=%d/publisher-key'));
+    const user = lines({ ...SYSTEM, user: true, keyFile }, 'narswarm-update.service');
+    assert.ok(user.includes('Environment="NARSWARM_KEY=/etc/100%%/my key"'));
+  });
+
+  test('a path means itself, whatever is in it', () => {
+    const program = ['/opt/a b/node', String.raw`/opt/50%/$HOME/"x"\y.js`];
+    const unit = lines({ program, user: true }, 'narswarm.service');
+    assert.ok(
+      unit.includes(String.raw`ExecStart="/opt/a b/node" "/opt/50%%/$$HOME/\"x\"\\y.js" daemon`),
+      unit.join('\n'),
+    );
+  });
+});

@@ -1,0 +1,40 @@
+/** What the package, the NixOS module and the units start are commands of the program. */
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { program } from '../../src/cli/program.ts';
+import { systemdUnits } from '../../src/daemon/systemd-units.ts';
+import { evaluate, service } from './module-cases.ts';
+import { nixEval } from './nix-eval.ts';
+
+const COMMANDS = new Set(program().commands.map((command) => command.name()));
+
+/** Fails unless the pattern's first group is a command wherever it matches, and it does. */
+function assertCommands(text: string, pattern: RegExp): void {
+  const names = [...text.matchAll(pattern)].map(([, name]) => String(name));
+  assert.ok(names.length > 0, `nothing is started in: ${text}`);
+  for (const name of names) assert.ok(COMMANDS.has(name), `there is no command ${name}`);
+}
+
+suite('commands that are started', () => {
+  test('by the package', () => {
+    const { postInstall, installCheckPhase } = nixEval('import ./nix/tests/package-eval.nix { }') as Record<
+      string,
+      string
+    >;
+    for (const text of [postInstall, installCheckPhase]) assertCommands(String(text), /bin\/narswarm ([a-z]+)/g);
+  });
+
+  test('by the NixOS module', () => {
+    const { desktop } = evaluate({ desktop: './nix/examples/desktop.nix' });
+    for (const name of ['narswarm', 'narswarm-update'])
+      assertCommands(String(service(desktop, name).serviceConfig['ExecStart']), /narswarm --config \S+ ([a-z]+)$/g);
+  });
+
+  test('by the units', () => {
+    const units = systemdUnits({ program: ['/opt/narswarm'], user: false });
+    for (const { name, text } of units.filter((unit) => unit.name.endsWith('.service'))) {
+      assertCommands(text, /^ExecStart=\/opt\/narswarm --config \S+ ([a-z]+)$/gm);
+      assert.ok(text.includes('ExecStart='), name);
+    }
+  });
+});

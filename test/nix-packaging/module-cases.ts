@@ -1,0 +1,54 @@
+/** Evaluates nix/module.nix for configurations, with the options of NixOS that it touches. */
+import assert from 'node:assert/strict';
+import { nixEval } from './nix-eval.ts';
+
+/** A unit as the module describes it. */
+export interface ModuleUnit {
+  readonly environment: Readonly<Record<string, string>>;
+  readonly restartIfChanged?: boolean;
+  readonly wantedBy?: readonly string[];
+  readonly serviceConfig: Readonly<Record<string, unknown>>;
+}
+
+/** What the module makes of a configuration. */
+export interface Evaluated {
+  /** A definition has the wrong type, contradicts another, or is of an option that does not exist. */
+  readonly error?: true;
+  /** Messages of the assertions that fail. */
+  readonly refusals: readonly string[];
+  readonly services: Readonly<Record<string, ModuleUnit>>;
+  readonly timers: Readonly<Record<string, { timerConfig: Readonly<Record<string, unknown>> }>>;
+  readonly allowedTCPPorts: readonly number[];
+  readonly allowedUDPPorts: readonly number[];
+  readonly etc: Readonly<Record<string, string>>;
+  readonly nix: Readonly<Record<string, unknown>>;
+  /** The config file. */
+  readonly toml: string;
+  /** What the config file would have Nix build first. */
+  readonly context: readonly string[];
+}
+
+/**
+ * Evaluates configurations in one run of Nix.
+ *
+ * @param cases Nix expressions of configurations; `pkgs` is in scope, paths are relative to the top folder
+ * @param nixpkgsLib undefined: with the stub
+ */
+export function evaluate<Name extends string>(
+  cases: Readonly<Record<Name, string>>,
+  nixpkgsLib?: string,
+): Readonly<Record<Name, Evaluated>> {
+  const attributes = Object.entries<string>(cases).map(([name, text]) => `${JSON.stringify(name)} = ${text};`);
+  const expression = `import ./nix/tests/module-eval.nix {
+    nixpkgsLib = ${JSON.stringify(nixpkgsLib ?? '')};
+    cases = pkgs: { ${attributes.join('\n')} };
+  }`;
+  return nixEval(expression) as Readonly<Record<Name, Evaluated>>;
+}
+
+/** Fails unless a unit is there. */
+export function service(evaluated: Evaluated, name: string): ModuleUnit {
+  const found = evaluated.services[name];
+  assert.ok(found !== undefined, `there is no ${name}.service`);
+  return found;
+}

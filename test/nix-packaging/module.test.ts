@@ -1,0 +1,190 @@
+/**
+ * The NixOS module, evaluated by the real Nix: with a stub of nixpkgs' lib, and with the real one where it is found
+ * (NIXPKGS_LIB, or <nixpkgs>).
+ */
+import assert from 'node:assert/strict';
+import { before, suite, test } from 'node:test';
+import { parse } from 'smol-toml';
+import units from '../../nix/units.json' with { type: 'json' };
+import { evaluate, service, type Evaluated } from './module-cases.ts';
+import { NIXPKGS_LIB } from './nix-eval.ts';
+
+const configuration = (text: string): string => `{ services.narswarm = { enable = true; ${text} }; }`;
+
+const CASES = {
+  desktop: './nix/examples/desktop.nix',
+  publisher: './nix/examples/publisher.nix',
+  hook: './nix/examples/upgrade-hook.nix',
+  bare: configuration(''),
+  disabled: '{ services.narswarm.settings.port = 1; }',
+  off: configuration('scope = "off";'),
+  byHand: configuration('update.startAt = [ ];'),
+  timer: configuration('update = { startAt = "03:30"; randomizedDelaySec = "5m"; persistent = false; };'),
+  unchecked: configuration('checkConfig = false;'),
+  merged: configuration('subscriptions.a.source = "/run/current-system"; donations = [ pkgs.jq ];'),
+  donations: configuration('donations = [ pkgs.hello pkgs.hello pkgs.gtk pkgs.nodejs_22 pkgs.nodejs_24 ];'),
+  noDht: configuration('openFirewall = true; settings = { port = 6881; dht = false; lan = false; };'),
+} as const;
+
+/** Configurations that contradict themselves, and what the one refusal says. */
+const CONTRADICTIONS: Readonly<Record<string, readonly [text: string, says: RegExp]>> = {
+  'a firewall with a port of chance': ['openFirewall = true; settings.dht-port = 6881;', /settings\.port/],
+  'a firewall with a DHT port of chance': ['openFirewall = true; settings.port = 6881;', /settings\.dht-port/],
+  'scope off, published': ['scope = "off"; publish = true; keyFile = "/k";', /scope "off".*publish/],
+  'scope off with peers': ['scope = "off"; settings.peer = [ "192.0.2.7:6881" ];', /scope "off".*settings\.peer/],
+  'scope off with ports': [
+    'scope = "off"; openFirewall = true; settings = { port = 1; dht-port = 1; };',
+    /scope "off".*openFirewall/,
+  ],
+  'scope cohort without DHT': ['scope = "cohort"; settings.dht = false;', /scope "cohort".*settings\.dht = false/],
+  'scope public without DHT': ['settings = { scope = "public"; dht = false; };', /scope "public"/],
+  'publish without a key': ['publish = true;', /needs a key.*narswarm key --file/],
+  'a published subscription of no publisher': [
+    'subscriptions.lab = { source = "/run/current-system"; publish = true; };',
+    /subscription lab says publish/,
+  ],
+  'two keys': ['keyFile = "/a"; settings.key = "/b";', /keyFile and services\.narswarm\.settings\.key/],
+  'a key in the Nix store': ['keyFile = "/nix/store/x.key";', /keyFile is \/nix\/store\/x\.key/],
+  'a key by a relative path': ['keyFile = "x.key";', /keyFile is x\.key/],
+  'a file store elsewhere': ['settings.store = "/srv/narswarm";', /settings\.store.*\/var\/lib\/private\/narswarm/],
+  'a name that is none': ['subscriptions."../x".source = "/run/current-system";', /\.\.\/x is no name/],
+  'a donation without a known path': ['donations = [ pkgs.unknown ];', /path of unknown is not known/],
+};
+
+/** Configurations that are refused before any assertion is looked at. */
+const ERRORS: Readonly<Record<string, string>> = {
+  'a scope that is none': 'scope = "everyone";',
+  'two scopes': 'scope = "lan"; settings.scope = "cohort";',
+  'an option that is none': 'openFireWall = true;',
+  'a subscription without a source': 'subscriptions.a = { };',
+  'a word of a subscription that is none': 'subscriptions.a = { source = "/run/current-system"; improt = true; };',
+};
+
+const LIBS = [
+  ['with a stub of lib', undefined],
+  ['with the lib of nixpkgs', NIXPKGS_LIB],
+] as const;
+
+for (const [title, lib] of LIBS) {
+  const skip = title.includes('nixpkgs') && lib === undefined ? 'NIXPKGS_LIB names no nixpkgs/lib' : false;
+  suite(`the NixOS module, ${title}`, { skip }, () => {
+    let seen: Readonly<Record<keyof typeof CASES, Evaluated>>;
+    let others: Readonly<Record<string, Evaluated>>;
+    before(() => {
+      seen = evaluate(CASES, lib);
+      const texts = Object.entries(CONTRADICTIONS).map(([name, [text]]) => [name, text] as const);
+      const all = [...texts, ...Object.entries(ERRORS)].map(([name, text]) => [name, configuration(text)]);
+      others = evaluate(Object.fromEntries(all) as Record<string, string>, lib);
+    });
+
+    test('nothing is set where it is not enabled', () => {
+      const { services, timers, etc, nix } = seen.disabled;
+      assert.deepEqual([services, timers, etc, nix], [{}, {}, {}, {}]);
+    });
+
+    test('the examples contradict nothing', () => {
+      for (const { refusals } of [seen.desktop, seen.publisher, seen.hook, seen.bare, seen.noDht])
+        assert.deepEqual(refusals, []);
+    });
+
+    test('the config file has the names of the options', () => {
+      assert.equal(seen.bare.toml, '');
+      const { subscriptions, ...rest } = parse(seen.desktop.toml);
+      assert.deepEqual(rest, { 'max-size': '50G', until: '06:00' });
+      const { desktop } = subscriptions as Record<string, Record<string, unknown>>;
+      const { source, ...flags } = desktop ?? {};
+      assert.match(String(source), /^magnet:\?xs=urn:btpk:[0-9a-f]{64}#desktop$/);
+      assert.deepEqual(flags, { import: true, publish: false, sources: false });
+    });
+
+    test('the config file is the same for units and people', () => {
+      const file = seen.desktop.etc['narswarm/config.toml'] ?? '';
+      assert.match(file, /-narswarm-config\.toml$/, 'it is not the one that the program has checked');
+      for (const name of ['narswarm', 'narswarm-update'])
+        assert.ok(String(service(seen.desktop, name).serviceConfig['ExecStart']).includes(` --config ${file} `));
+      assert.match(seen.unchecked.etc['narswarm/config.toml'] ?? '', /-narswarm\.toml$/);
+    });
+
+    test('daemon and update are shut in, and the update stands back', () => {
+      const { serviceConfig: daemon } = service(seen.desktop, 'narswarm');
+      const { serviceConfig: update, restartIfChanged } = service(seen.desktop, 'narswarm-update');
+      for (const config of [daemon, update]) {
+        assert.partialDeepStrictEqual(config, { ...units.system, ...units.filters });
+        assert.ok(!('MemoryDenyWriteExecute' in config), 'V8 cannot run');
+      }
+      assert.match(String(daemon['ExecStart']), /\/bin\/narswarm --config \S+ daemon$/);
+      assert.match(String(update['ExecStart']), /\/bin\/narswarm --config \S+ update$/);
+      assert.partialDeepStrictEqual(update, units.update);
+      assert.equal(restartIfChanged, false);
+      assert.equal(service(seen.desktop, 'narswarm').environment['NIX_REMOTE'], 'daemon');
+      assert.deepEqual(seen.desktop.nix, { 'extra-allowed-users': ['narswarm'] });
+    });
+
+    test('the timer starts at night, once a missed time is made up for', () => {
+      assert.deepEqual(seen.bare.timers['narswarm-update']?.timerConfig, units.timer);
+      assert.deepEqual(seen.timer.timers['narswarm-update']?.timerConfig, {
+        OnCalendar: '03:30',
+        RandomizedDelaySec: '5m',
+        Persistent: false,
+      });
+      assert.deepEqual(seen.byHand.timers, {});
+    });
+
+    test('the publisher’s key reaches the units as a credential', () => {
+      for (const name of ['narswarm', 'narswarm-update']) {
+        const { serviceConfig, environment } = service(seen.publisher, name);
+        const file = '/var/lib/secrets/narswarm-publisher.key';
+        assert.deepEqual(serviceConfig['LoadCredential'], [`publisher-key:${file}`]);
+        assert.equal(environment['NARSWARM_KEY'], '%d/publisher-key');
+        assert.ok(!('LoadCredential' in service(seen.desktop, name).serviceConfig));
+      }
+      assert.ok(!seen.publisher.toml.includes('secrets'), 'the config file is for all to read');
+    });
+
+    test('the firewall opens what was asked for, and nothing by itself', () => {
+      assert.deepEqual(
+        [seen.publisher.allowedTCPPorts, seen.publisher.allowedUDPPorts],
+        [
+          [6881, 8080],
+          [6881, 6771],
+        ],
+      );
+      assert.deepEqual([seen.noDht.allowedTCPPorts, seen.noDht.allowedUDPPorts], [[6881], []]);
+      assert.deepEqual([seen.desktop.allowedTCPPorts, seen.desktop.allowedUDPPorts], [[], []]);
+    });
+
+    test('with scope off the update is all there is', () => {
+      assert.deepEqual(Object.keys(seen.off.services), ['narswarm-update']);
+      assert.deepEqual(seen.off.refusals, []);
+    });
+
+    test('donations are store paths that nothing depends on', () => {
+      const { subscriptions } = parse(seen.donations.toml) as { subscriptions: Record<string, { source: string }> };
+      const names = Object.keys(subscriptions).toSorted();
+      assert.equal(names.length, 4);
+      for (const name of ['donation-hello', 'donation-gtk_']) assert.ok(names.includes(name), names.join(' '));
+      assert.equal(names.filter((name) => /^donation-[0-9a-z]{32}-nodejs-2[24]$/.test(name)).length, 2);
+      for (const { source } of Object.values(subscriptions)) assert.match(source, /^\/nix\/store\/[0-9a-z]{32}-/);
+      assert.deepEqual(seen.donations.context, [], 'the system would build what it donates');
+      const merged = parse(seen.merged.toml) as { subscriptions: object };
+      assert.deepEqual(Object.keys(merged.subscriptions).toSorted(), ['a', 'donation-jq']);
+    });
+
+    test('an upgrade can wait for the update', () => {
+      const { serviceConfig } = service(seen.hook, 'nixos-upgrade');
+      assert.match(String(serviceConfig['ExecStartPre']), /^-.*systemctl start narswarm-update\.service$/);
+    });
+
+    for (const [name, [, says]] of Object.entries(CONTRADICTIONS)) {
+      test(`refused: ${name}`, () => {
+        const refusals = others[name]?.refusals ?? [];
+        assert.equal(refusals.length, 1, refusals.join('\n'));
+        assert.match(refusals[0] ?? '', says);
+      });
+    }
+
+    for (const name of Object.keys(ERRORS)) {
+      test(`an error: ${name}`, () => assert.equal(others[name]?.error, true));
+    }
+  });
+}

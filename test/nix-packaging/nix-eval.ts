@@ -1,0 +1,36 @@
+/** Evaluates the Nix files of this repository with the real Nix. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+/** The repository's top folder, with a slash at its end. */
+export const TOP = fileURLToPath(new URL('../../', import.meta.url));
+
+/** A folder of nixpkgs' own lib, or undefined where there is none and the stub has to do. */
+export const NIXPKGS_LIB = findNixpkgsLib();
+
+/** What an expression comes to; nothing is built. Paths in it are relative to the top folder. */
+export function nixEval(expression: string, args: readonly string[] = []): unknown {
+  const result = tryNixEval(expression, args);
+  assert.equal(result.status, 0, result.stderr);
+  return JSON.parse(result.stdout);
+}
+
+/** The same for an expression that may fail: what Nix says of it is in `stderr`. */
+export function tryNixEval(
+  expression: string,
+  args: readonly string[] = [],
+): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync('nix-instantiate', ['--eval', '--strict', '--json', '--expr', expression, ...args], {
+    cwd: TOP,
+    encoding: 'utf8',
+    env: { PATH: process.env['PATH'], HOME: '/var/empty', NIX_PATH: '', LC_ALL: 'C' },
+  });
+}
+
+function findNixpkgsLib(): string | undefined {
+  const given = process.env['NIXPKGS_LIB'] ?? '';
+  if (given !== '') return given;
+  const found = spawnSync('nix-instantiate', ['--find-file', 'nixpkgs/lib'], { encoding: 'utf8' });
+  return found.status === 0 ? found.stdout.trim() : undefined;
+}

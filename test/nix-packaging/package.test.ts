@@ -1,0 +1,166 @@
+/**
+ * The Nix package: what it downloads is named with a hash and runs no script, and the program builds and starts from
+ * nothing else, without a network.
+ */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { suite, test } from 'node:test';
+import { NIXPKGS_LIB, nixEval, TOP, tryNixEval } from './nix-eval.ts';
+
+interface Locked {
+  readonly version: string;
+  readonly resolved?: string;
+  readonly integrity?: string;
+  readonly link?: boolean;
+  readonly hasInstallScript?: boolean;
+}
+
+/** What nix/npm-lock.nix makes of the lock file. */
+interface Filtered {
+  readonly package: Readonly<Record<string, unknown>>;
+  readonly packageLock: { readonly packages: Readonly<Record<string, Locked>> };
+}
+
+const FILES = 'package = read ./package.json; packageLock = read ./package-lock.json;';
+/** The lock file as the package takes it. `change` is a Nix function over the packages of the lock file. */
+const filtered = (change: string, more = ''): string => `
+  let
+    read = file: builtins.fromJSON (builtins.readFile file);
+    files = { ${FILES} };
+    change = ${change};
+  in import ./nix/npm-lock.nix (files // {
+    packageLock = files.packageLock // { packages = change files.packageLock.packages; };
+  } // { ${more} })`;
+const UNCHANGED = filtered('packages: packages');
+
+suite('the lock file as the Nix package takes it', () => {
+  test('every download has its address and its hash', () => {
+    const { packages } = (nixEval(UNCHANGED) as Filtered).packageLock;
+    assert.ok(Object.keys(packages).length > 100);
+    for (const [path, { resolved, integrity, version }] of Object.entries(packages)) {
+      if (!path.includes('node_modules/') || packages[path]?.link === true) continue;
+      const name = path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length);
+      const file = `${name.slice(name.indexOf('/') + 1)}-${version}.tgz`;
+      assert.equal(resolved, `https://registry.npmjs.org/${name}/-/${file}`, path);
+      assert.match(integrity ?? '', /^sha512-/, path);
+    }
+  });
+
+  test('the bundler’s is the one install script', () => {
+    const { packages } = (nixEval(UNCHANGED) as Filtered).packageLock;
+    const scripts = Object.keys(packages).filter((path) => packages[path]?.hasInstallScript === true);
+    assert.deepEqual(scripts, ['node_modules/esbuild']);
+  });
+
+  test('development tools stay out', () => {
+    const { package: manifest, packageLock } = nixEval(UNCHANGED) as Filtered;
+    assert.deepEqual(Object.keys(manifest['devDependencies'] as object), ['esbuild']);
+    for (const name of ['typescript', 'oxlint', 'knip', 'node', 'utp-native', 'bufferutil'])
+      assert.ok(!(`node_modules/${name}` in packageLock.packages), name);
+  });
+
+  for (const [platform, arch] of [
+    ['linux', 'x64'],
+    ['linux', 'arm64'],
+    ['darwin', 'arm64'],
+  ] as const) {
+    test(`${platform}-${arch} gets the bundler of its own`, () => {
+      const more = `platform = "${platform}"; arch = "${arch}";`;
+      const { packages } = (nixEval(filtered('packages: packages', more)) as Filtered).packageLock;
+      const bundlers = Object.keys(packages).filter((path) => path.includes('@esbuild/'));
+      assert.deepEqual(bundlers, [`node_modules/@esbuild/${platform}-${arch}`]);
+    });
+  }
+
+  test('refused: a package without a hash', () => {
+    const change =
+      'packages: packages // { "node_modules/undici" = removeAttrs packages."node_modules/undici" [ "integrity" ]; }';
+    const { status, stderr } = tryNixEval(filtered(change));
+    assert.notEqual(status, 0);
+    assert.match(stderr, /no integrity for node_modules\/undici: run npm install/);
+  });
+
+  test('refused: a package that is not in it', () => {
+    const { status, stderr } = tryNixEval(filtered('packages: removeAttrs packages [ "node_modules/undici" ]'));
+    assert.notEqual(status, 0);
+    assert.match(stderr, /no package undici: run npm install/);
+  });
+});
+
+suite('the Nix files', () => {
+  test('all of them parse', async () => {
+    const names = await readdir(join(TOP, 'nix'), { recursive: true });
+    const files = ['flake.nix', ...names.filter((name) => name.endsWith('.nix')).map((name) => `nix/${name}`)];
+    assert.ok(files.length >= 10);
+    const { status, stderr } = spawnSync('nix-instantiate', ['--parse', ...files], { cwd: TOP, encoding: 'utf8' });
+    assert.equal(status, 0, stderr);
+  });
+
+  test('the package takes name and version from package.json and runs no install script', async () => {
+    const made = nixEval('import ./nix/tests/package-eval.nix { }') as Record<string, unknown>;
+    const manifest = JSON.parse(await readFile(join(TOP, 'package.json'), 'utf8')) as Record<string, unknown>;
+    assert.deepEqual([made['pname'], made['version']], [manifest['name'], manifest['version']]);
+    assert.deepEqual(made['npmRebuildFlags'], ['--ignore-scripts']);
+    assert.match(String(made['installPhase']), /--add-flags \$out\/lib\/narswarm\/dist\/main\.js/);
+  });
+
+  test('the flake has package, app, overlay, module and checks', { skip: NIXPKGS_LIB === undefined }, () => {
+    const outputs = `
+      let
+        lib = import (/. + ${JSON.stringify(NIXPKGS_LIB)});
+        self = outputs;
+        pkgs = { callPackage = file: _: { type = "derivation"; name = baseNameOf file; outPath = "/nix/store/x"; meta.mainProgram = "narswarm"; }; stdenv.hostPlatform.system = "x86_64-linux"; };
+        outputs = (import ./flake.nix).outputs { inherit self; nixpkgs = { inherit lib; legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (_: pkgs); }; };
+      in {
+        program = outputs.apps.x86_64-linux.default.program;
+        checks = builtins.attrNames outputs.checks.aarch64-linux;
+        module = builtins.pathExists outputs.nixosModules.default;
+        overlay = (outputs.overlays.default pkgs { }).narswarm.name;
+      }`;
+    assert.deepEqual(nixEval(outputs), {
+      checks: ['module', 'package', 'vm'],
+      module: true,
+      overlay: 'package.nix',
+      program: '/nix/store/x/bin/narswarm',
+    });
+  });
+});
+
+/** A network namespace of its own has no way out; this test needs the right to make one, and npm's cache of `npm ci`. */
+test('builds and starts without a network, from what the lock file names', async (t) => {
+  const unshare = ['-n', '--map-root-user'];
+  if (spawnSync('unshare', [...unshare, 'true']).status !== 0) return t.skip('no right to make a network namespace');
+  const dir = await mkdtemp(join(tmpdir(), 'narswarm-package-'));
+  t.after(() => rm(dir, { recursive: true, force: true }));
+  const offline = (cwd: string, file: string, ...args: string[]): ReturnType<typeof spawnSync> & { stderr: string } =>
+    spawnSync('unshare', [...unshare, file, ...args], {
+      cwd,
+      encoding: 'utf8',
+      env: { ...process.env, PATH: `${dirname(process.execPath)}:${process.env['PATH'] ?? ''}` },
+    });
+
+  const source = join(dir, 'source');
+  for (const name of ['src', 'nix', 'package.json']) await cp(join(TOP, name), join(source, name), { recursive: true });
+  const lock = nixEval(UNCHANGED) as Filtered;
+  await writeFile(join(source, 'package.json'), JSON.stringify(lock.package));
+  await writeFile(join(source, 'package-lock.json'), JSON.stringify(lock.packageLock));
+  const install = offline(source, 'npm', 'ci', '--ignore-scripts', '--offline', '--no-audit');
+  if (install.stderr.includes('ENOTCACHED')) return t.skip('npm’s cache is empty');
+  assert.equal(install.status, 0, install.stderr);
+  await cp(join(TOP, 'package.json'), join(source, 'package.json'));
+  const build = offline(source, 'npm', 'run', '-s', 'build');
+  assert.equal(build.status, 0, build.stderr);
+
+  const installed = join(dir, 'installed');
+  for (const name of ['dist', 'package.json']) await cp(join(source, name), join(installed, name), { recursive: true });
+  await rm(source, { recursive: true });
+  for (const args of [['--help'], ['service', '--print']]) {
+    const run = offline(installed, process.execPath, join(installed, 'dist/main.js'), ...args);
+    assert.equal(run.status, 0, run.stderr);
+    assert.match(String(run.stdout), /narswarm/);
+  }
+  return undefined;
+});
