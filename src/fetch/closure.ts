@@ -1,5 +1,5 @@
 import PQueue from 'p-queue';
-import { NarswarmError } from '../errors.ts';
+import { NarswarmError, isNarswarmError, type ErrorCode } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { parseStoreHash } from '../nix/store-path.ts';
@@ -7,11 +7,20 @@ import { parseStoreHash } from '../nix/store-path.ts';
 /** Narinfos asked for at once: a round trip of 50 ms then costs 800 narinfos less than a second. */
 const CONCURRENCY = 64;
 
+/** What a lookup fails of that would fail for every other path, too. */
+const OF_ALL_PATHS: readonly ErrorCode[] = ['STORE_FULL', 'STORE_UNWRITABLE', 'INTERRUPTED'];
+
 /** Finds the narinfo of a store hash and vouches for its signature; undefined where no source has it. */
 export type FindNarInfo = (hash: StoreHash, signal: AbortSignal) => Promise<NarInfo | undefined>;
 
 /** A closure: every path that the roots reach, roots first, breadth first. */
 export type Closure = ReadonlyMap<StoreHash, NarInfo>;
+
+/** A path that could not be had, and why in one sentence. */
+export interface MissingPath {
+  readonly path: string;
+  readonly reason: string;
+}
 
 /**
  * Walks narinfo `References` breadth-first from the roots. Each narinfo is asked for once, whatever refers to it;
@@ -22,7 +31,13 @@ export type Closure = ReadonlyMap<StoreHash, NarInfo>;
 export async function walkClosure(
   roots: readonly StoreHash[],
   find: FindNarInfo,
-  options: { signal?: AbortSignal; concurrency?: number; onNarInfo?: (info: NarInfo) => void } = {},
+  options: {
+    signal?: AbortSignal;
+    concurrency?: number;
+    onNarInfo?: (info: NarInfo) => void;
+    /** Told of a path without a good narinfo; the walk goes on. Without this it ends there. */
+    onMissing?: (hash: StoreHash, missing: MissingPath) => void;
+  } = {},
 ): Promise<Closure> {
   const closure = new Map<StoreHash, NarInfo>();
   const seen = new Set<StoreHash>();
@@ -31,6 +46,19 @@ export async function walkClosure(
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   let failure: { error: unknown } | undefined;
 
+  const findOrReport = async (hash: StoreHash, referrer: NarInfo | undefined, baseName: string) => {
+    try {
+      const info = await find(hash, signal);
+      if (info === undefined) throw missing(baseName, referrer?.storePath);
+      return info;
+    } catch (error) {
+      const isOneOnly = isNarswarmError(error) && !OF_ALL_PATHS.includes(error.code);
+      if (signal.aborted || options.onMissing === undefined || !isOneOnly) throw error;
+      options.onMissing(hash, { path: baseName, reason: error.message });
+      return undefined;
+    }
+  };
+
   const visit = (hash: StoreHash, referrer: NarInfo | undefined, baseName: string): void => {
     if (seen.has(hash)) return;
     seen.add(hash);
@@ -38,8 +66,8 @@ export async function walkClosure(
       if (failure !== undefined) return;
       try {
         signal.throwIfAborted();
-        const info = await find(hash, signal);
-        if (info === undefined) throw missing(baseName, referrer?.storePath);
+        const info = await findOrReport(hash, referrer, baseName);
+        if (info === undefined) return;
         closure.set(hash, info);
         options.onNarInfo?.(info);
         for (const name of info.references) visit(parseStoreHash(name.slice(0, 32)), info, name);
@@ -53,6 +81,25 @@ export async function walkClosure(
   await queue.onIdle();
   if (failure !== undefined) throw failure.error;
   return closure;
+}
+
+/**
+ * The part of a closure that is there in full: without the paths that reach one of `missing`.
+ */
+export function completePart(closure: Closure, missing: ReadonlySet<StoreHash>): Closure {
+  if (missing.size === 0) return closure;
+  const referrers = new Map<StoreHash, StoreHash[]>();
+  for (const [hash, info] of closure) {
+    for (const name of info.references) {
+      const reference = parseStoreHash(name.slice(0, 32));
+      const known = referrers.get(reference);
+      if (known === undefined) referrers.set(reference, [hash]);
+      else known.push(hash);
+    }
+  }
+  const lost = new Set(missing);
+  for (const hash of lost) for (const referrer of referrers.get(hash) ?? []) lost.add(referrer);
+  return new Map([...closure].filter(([hash]) => !lost.has(hash)));
 }
 
 /** The paths of a closure in an order in which each comes after all that it refers to (cycles aside). */

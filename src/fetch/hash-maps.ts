@@ -84,6 +84,13 @@ export class HashMaps implements AsyncDisposable {
     );
   }
 
+  /** Every path that the maps have a record of. @throws as {@link settled} does, and INDEX_UNREACHABLE for a shard */
+  async storeHashes(signal: AbortSignal): Promise<StoreHash[]> {
+    const hashes = new Set<StoreHash>();
+    for (const map of await this.settled()) for await (const hash of map.storeHashes(signal)) hashes.add(hash);
+    return [...hashes];
+  }
+
   /** The maps as sources of narinfos that do not wait: one that has not answered yet has nothing. */
   ready(): NarInfoSource[] {
     return this.#sources((turn) => this.#answered[turn]?.map);

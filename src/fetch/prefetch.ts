@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isNarswarmError, type NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { queryInvalidPaths } from '../nix/nix-cli.ts';
@@ -11,7 +12,7 @@ import type { PartialSession } from '../store/session.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../torrent/network.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
-import { referencesFirst, walkClosure, type Closure } from './closure.ts';
+import { completePart, referencesFirst, walkClosure, type Closure, type MissingPath } from './closure.ts';
 import { commit } from './commit.ts';
 import {
   firstTrusted,
@@ -46,6 +47,13 @@ export interface PrefetchContext {
 export interface PrefetchOptions {
   /** Store paths, their hash parts, or names of roots in a hash map. */
   readonly roots: readonly string[];
+  /** Takes in every path that the publishers' maps have, besides the roots. */
+  readonly wholeMaps?: boolean;
+  /**
+   * Goes on without the paths that cannot be had, and without those that refer to them; {@link PrefetchResult.missing}
+   * tells. Default: the walk ends with the first, and nothing becomes visible.
+   */
+  readonly keepGoing?: boolean;
   readonly publishers: readonly PublisherAddress[];
   readonly upstreams: readonly Upstream[];
   /** Target of the import; undefined: the default store of this machine. */
@@ -69,10 +77,14 @@ export interface PrefetchOptions {
 }
 
 export interface PrefetchResult {
+  /** What is there in full. */
   readonly closure: Closure;
   readonly plan: Plan;
+  /** The roots whose closure is there in full. */
   readonly roots: readonly StorePath[];
   readonly imported: boolean;
+  /** What could not be had; empty without `keepGoing`. */
+  readonly missing: readonly MissingPath[];
 }
 
 /** From the end of the walk on, the publishers have this long before upstreams begin without them. */
@@ -92,8 +104,9 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const maps = stack.use(
     new HashMaps({ ...options, isOptional: upstreams.length > 0 }, { ...context, onWarning: progress.onWarning }),
   );
-  const roots: StoreHash[] = [];
-  for (const { text, hash } of wanted) roots.push(hash ?? (await maps.root(text)));
+  const roots = new Map<StoreHash, string>();
+  for (const { text, hash } of wanted) roots.set(hash ?? (await maps.root(text)), text);
+  if (options.wholeMaps === true) for (const hash of await maps.storeHashes(signal)) roots.set(hash, hash);
 
   options.onStep?.('walking the closure');
   const sources: NarInfoSource[] = [
@@ -105,7 +118,14 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     ...maps.awaited(),
   ];
   const origins = new Map<StoreHash, string>();
-  const closure = await walkClosure(roots, firstTrusted(sources, context.keys, origins), { signal });
+  const absent = new Map<StoreHash, MissingPath>();
+  const walked = await walkClosure([...roots.keys()], firstTrusted(sources, context.keys, origins), {
+    signal,
+    ...(options.keepGoing === true && {
+      onMissing: (hash, { path, reason }) => absent.set(hash, { path: roots.get(hash) ?? path, reason }),
+    }),
+  });
+  let closure = completePart(walked, new Set(absent.keys()));
 
   const paths = [...closure.values()].map((info) => info.storePath);
   const asksTarget = options.copy || options.to !== undefined;
@@ -115,8 +135,14 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const isLate = await isSlow(plan, maps, options);
   if (!isLate) await attachTorrents(plan.jobs, torrentOf); // waits for the publishers, where there is a job
   options.onPlan?.(plan, closure);
-  const rootPaths = roots.flatMap((hash) => closure.get(hash)?.storePath ?? []);
-  if (options.dryRun === true) return { closure, plan, roots: rootPaths, imported: false };
+  const result = (imported: boolean): PrefetchResult => ({
+    closure,
+    plan,
+    roots: [...roots.keys()].flatMap((hash) => closure.get(hash)?.storePath ?? []),
+    imported,
+    missing: [...absent.values()],
+  });
+  if (options.dryRun === true) return result(false);
 
   progress.totalNars = plan.jobs.length + plan.unsized.length;
   progress.totalBytes = plan.jobBytes;
@@ -145,18 +171,35 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     await scheduler.run(plan.jobs, signal);
   } catch (error) {
     if (failure !== undefined && !signal.aborted) progress.onWarning(failure.message);
-    throw error;
+    if (options.keepGoing !== true || !isNarswarmError(error, 'NAR_UNAVAILABLE')) throw error;
   }
-  if (failure !== undefined) throw failure;
+  if (failure !== undefined && options.keepGoing !== true) throw failure;
+  for (const { path, reason } of lacking(scheduler, plan, completed, failure))
+    absent.set(storeHashOf(path), { path, reason });
+  closure = completePart(closure, new Set(absent.keys()));
 
   options.onStep?.('writing narinfos');
   const infos = referencesFirst(closure).map((info) => scheduler.asFetched(completed.get(info.storePath) ?? info));
   await commit(infos, [...plan.jobs, ...plan.verified], store);
-  if (!options.copy) return { closure, plan, roots: rootPaths, imported: false };
+  const { roots: whole } = result(false);
+  if (!options.copy || whole.length === 0) return result(false);
 
   options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
-  await importRoots(rootPaths, { closure, plan, origins }, { ...options, ...context, torrentOf });
-  return { closure, plan, roots: rootPaths, imported: true };
+  await importRoots(whole, { closure, plan, origins }, { ...options, ...context, torrentOf });
+  return result(true);
+}
+
+/** The paths whose NAR could not be had, each with the reason. */
+function* lacking(
+  scheduler: Scheduler,
+  plan: Plan,
+  completed: ReadonlyMap<StorePath, NarInfo>,
+  failure: NarswarmError | undefined,
+): Generator<{ path: StorePath; reason: string }> {
+  for (const [job, error] of scheduler.failures)
+    for (const path of job.storePaths) yield { path, reason: error instanceof Error ? error.message : String(error) };
+  for (const { storePath: path } of plan.unsized)
+    if (failure !== undefined && !completed.has(path)) yield { path, reason: failure.message };
 }
 
 /**

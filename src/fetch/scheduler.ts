@@ -56,7 +56,7 @@ export class Scheduler {
   readonly #policy: LanePolicy;
   readonly #news = new EventEmitter<{ change: [] }>();
   readonly #partials = new Set<PartialNar>();
-  readonly #failures: unknown[] = [];
+  readonly #failures = new Map<NarJob, unknown>();
   /** NAR files that lay in the store at the start: an interrupted run left them, maybe. */
   #present: ReadonlySet<string> = new Set();
   #open = 0;
@@ -116,7 +116,12 @@ export class Scheduler {
       for (const partial of this.#partials) await partial.close();
     }
     linked.throwIfAborted();
-    if (this.#failures.length > 0) throw summary(this.#failures, jobs.length);
+    if (this.#failures.size > 0) throw summary([...this.#failures.values()], jobs.length);
+  }
+
+  /** The NARs that could not be had, each with the reason. */
+  get failures(): ReadonlyMap<NarJob, unknown> {
+    return this.#failures;
   }
 
   /** Runs tasks one after another until all are settled. */
@@ -141,7 +146,7 @@ export class Scheduler {
           fatal(error);
           return;
         }
-        this.#failures.push(error);
+        this.#failures.set(task.job, error);
         this.#settle();
       }
     }

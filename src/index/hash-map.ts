@@ -85,6 +85,11 @@ export class HashMap {
     return { manifest: this.#manifestBytes, shards };
   }
 
+  /** The store hashes of all records, shard by shard. @throws as {@link find} does */
+  async *storeHashes(signal: AbortSignal): AsyncGenerator<StoreHash> {
+    for (const entry of this.manifest.shards) yield* (await unlessAborted(this.#records(entry), signal)).keys();
+  }
+
   /** One fetch for all who look a path up at once; it goes on where one of them is no longer interested. */
   #records(entry: ShardEntry): Promise<Map<StoreHash, NarInfo>> {
     const known = this.#shards.get(entry.prefix);

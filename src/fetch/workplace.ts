@@ -1,0 +1,102 @@
+import type { InfoHash } from '../nix/brands.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { Catalogue } from '../store/catalogue.ts';
+import { FileStore } from '../store/file-store.ts';
+import { Gate, seedOf } from '../store/gate.ts';
+import { PartialSession } from '../store/session.ts';
+import { Network, type NetworkOptions } from '../torrent/network.ts';
+import { RateLimit } from '../torrent/rate-limit.ts';
+import type { Seed } from '../torrent/swarm.ts';
+import { HttpClient } from './http/client.ts';
+import { prefetch, type PrefetchOptions, type PrefetchResult } from './prefetch.ts';
+import type { Progress } from './report.ts';
+
+export interface WorkplaceOptions {
+  readonly storeDir: string;
+  readonly keys: readonly PublicKey[];
+  /** undefined: peers are neither asked nor served. */
+  readonly network: NetworkOptions | undefined;
+  /** Bytes a second, for everything that is downloaded. */
+  readonly maxDownloadRate?: number | undefined;
+  readonly onWarning: (message: string) => void;
+}
+
+/**
+ * What fetches work with: a file store, a folder for this process's partial files, an HTTP client and a place in the
+ * network, where what was fetched is served at once. Opened once, for one fetch or for many.
+ */
+export class Workplace implements AsyncDisposable {
+  readonly store: FileStore;
+  readonly http: HttpClient;
+  readonly network: Network | undefined;
+  readonly #options: WorkplaceOptions;
+  readonly #session: PartialSession;
+  readonly #limit: RateLimit;
+  readonly #held: Map<InfoHash, Seed>;
+  readonly #stack: AsyncDisposableStack;
+
+  private constructor(
+    options: WorkplaceOptions,
+    parts: {
+      store: FileStore;
+      http: HttpClient;
+      network: Network | undefined;
+      session: PartialSession;
+      limit: RateLimit;
+      held: Map<InfoHash, Seed>;
+    },
+    stack: AsyncDisposableStack,
+  ) {
+    this.store = parts.store;
+    this.http = parts.http;
+    this.network = parts.network;
+    this.#session = parts.session;
+    this.#limit = parts.limit;
+    this.#held = parts.held;
+    this.#options = options;
+    this.#stack = stack;
+  }
+
+  /** Opens the store, makes it where there is none, and joins the network. @throws STORE_UNWRITABLE, LISTEN_FAILED */
+  static async open(options: WorkplaceOptions): Promise<Workplace> {
+    const { keys, onWarning } = options;
+    await using stack = new AsyncDisposableStack();
+    const store = await FileStore.open(options.storeDir, { create: true });
+    const session = stack.use(await PartialSession.open(store));
+    const http = stack.use(new HttpClient());
+    const limit = new RateLimit(options.maxDownloadRate);
+    const held = new Map<InfoHash, Seed>();
+    const gate = new Gate(store, await Catalogue.open(store), keys);
+    const seeds = async (infoHash: InfoHash): Promise<Seed | undefined> =>
+      held.get(infoHash) ?? seedOf(await gate.admit(infoHash));
+    const network =
+      options.network === undefined
+        ? undefined
+        : stack.use(await Network.join({ ...options.network, downloadLimit: limit, seeds, onWarning }));
+    return new Workplace(options, { store, http, network, session, limit, held }, stack.move());
+  }
+
+  /** Fetches and imports, as {@link prefetch} does. */
+  prefetch(
+    options: Omit<PrefetchOptions, 'limit'>,
+    run: { progress: Progress; signal: AbortSignal },
+  ): Promise<PrefetchResult> {
+    return prefetch(
+      { ...options, limit: this.#limit },
+      {
+        store: this.store,
+        session: this.#session,
+        network: this.network,
+        http: this.http,
+        keys: this.#options.keys,
+        ...run,
+        onHeld: (torrent, path) =>
+          this.#held.set(torrent.infoHash, { torrent, files: [{ path, sizeBytes: torrent.sizeBytes }] }),
+      },
+    );
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#stack.disposeAsync();
+  }
+}
