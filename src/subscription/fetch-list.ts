@@ -22,8 +22,8 @@ interface KeptList {
 
 export interface FetchListContext {
   readonly http: Pick<HttpClient, 'getIfChanged'>;
-  /** Lists are kept in its state folder. */
-  readonly files: Pick<FileStore, 'stateDir' | 'replace'>;
+  /** Lists are kept in its state folder, and are of paths in its store directory. */
+  readonly files: Pick<FileStore, 'stateDir' | 'storeDir' | 'replace'>;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -57,14 +57,14 @@ export async function fetchList(url: string, context: FetchListContext): Promise
   });
   if (kept !== undefined && (answer.kind === 'unchanged' || answer.kind === 'failed')) {
     const notes = answer.kind === 'failed' ? [`${answer.reason}: the list of ${kept.at} is used`] : [];
-    return { paths: await readPathList(kept.bytes, name, signal), notes };
+    return { paths: await readPathList(kept.bytes, name, { storeDir: files.storeDir, signal }), notes };
   }
   if (answer.kind !== 'changed') {
     throw new NarswarmError('HTTP_NOT_FOUND', `the server does not have the list ${name}: check its address`, {
       facts: { url: name },
     });
   }
-  const paths = await readPathList(answer.bytes, name, signal);
+  const paths = await readPathList(answer.bytes, name, { storeDir: files.storeDir, signal });
   await keep(file, { validators: answer.validators, at: new Date().toISOString(), bytes: answer.bytes }, files);
   return { paths, notes: [] };
 }

@@ -27,7 +27,7 @@ export async function inspectPath(path: string, storeDir: string, signal?: Abort
     if (profile !== undefined) return { kind: 'profile', path: profile };
     const { size } = await assertFile(path);
     if (size > MAX_LIST_BYTES) throw new NarswarmError('USAGE', `${path} is longer than ${MAX_LIST_BYTES} bytes`);
-    return { kind: 'list', paths: await readPathList(await readFile(path), path, signal) };
+    return { kind: 'list', paths: await readPathList(await readFile(path), path, { storeDir, signal }) };
   } catch (error) {
     const code = systemCode(error);
     if (error instanceof NarswarmError || code === undefined) throw error;

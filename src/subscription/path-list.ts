@@ -1,12 +1,20 @@
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
-import { parseStorePath } from '../nix/store-path.ts';
+import { parseStorePath, storeDirOf } from '../nix/store-path.ts';
 
 /** The longest list, decompressed, in bytes: two million paths or so. */
 export const MAX_LIST_BYTES = 256 * 1024 * 1024;
 
 const XZ_MAGIC = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
+
+export interface PathListOptions {
+  /** Store directory that all paths must be in. */
+  readonly storeDir: string;
+  readonly signal?: AbortSignal | undefined;
+  /** Default {@link MAX_LIST_BYTES}. */
+  readonly maxBytes?: number;
+}
 
 /**
  * Reads a list of store paths, one a line: blank lines and those that begin with `#` do not count, nor do space around a
@@ -14,39 +22,44 @@ const XZ_MAGIC = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
  *
  * @param name file or address, for messages
  * @throws NarswarmError `USAGE` naming the line (`facts.line` counts from 1), or for a web page, an empty list, broken
- *   xz, and more than {@link MAX_LIST_BYTES}; the signal's reason
+ *   xz, and more than `maxBytes`; the signal's reason
  */
-export async function readPathList(
-  bytes: Uint8Array,
-  name: string,
-  signal?: AbortSignal,
-  maxBytes: number = MAX_LIST_BYTES,
-): Promise<StorePath[]> {
+export async function readPathList(bytes: Uint8Array, name: string, options: PathListOptions): Promise<StorePath[]> {
+  const { storeDir, signal, maxBytes = MAX_LIST_BYTES } = options;
   const isXz = XZ_MAGIC.equals(bytes.subarray(0, XZ_MAGIC.length));
   const plain = isXz ? await unpackXz(bytes, name, signal, maxBytes) : bytes;
   if (plain.length > maxBytes) throw refuse(name, `is longer than ${maxBytes} bytes`);
-  return parsePathList(Buffer.from(plain.buffer, plain.byteOffset, plain.length).toString('utf8'), name);
-}
-
-function parsePathList(text: string, name: string): StorePath[] {
+  const text = Buffer.from(plain.buffer, plain.byteOffset, plain.length).toString('utf8');
   if (/^\s*<(?:!doctype|html|\?xml)/i.test(text)) {
     throw refuse(name, 'is a web page, not a list of store paths: check the address');
   }
-  const paths = new Set<StorePath>();
-  for (const [index, content] of text.split('\n').entries()) {
-    const line = content.trim();
-    if (line !== '' && !line.startsWith('#')) paths.add(parseLine(line, index + 1, name));
-  }
+  const paths = parseLines(text, name, storeDir);
   if (paths.size === 0) throw refuse(name, 'lists no store path: write one a line');
   return [...paths];
 }
 
-function parseLine(text: string, line: number, name: string): StorePath {
+function parseLines(text: string, name: string, storeDir: string): Set<StorePath> {
+  const paths = new Set<StorePath>();
+  for (const [index, content] of text.split('\n').entries()) {
+    const line = content.trim();
+    if (line === '' || line.startsWith('#')) continue;
+    const path = storePathOf(line, storeDir);
+    if (path === undefined) {
+      const reason = `has no path of ${storeDir} in line ${index + 1}: ${quote(line)}`;
+      throw refuse(name, reason, { facts: { line: index + 1 } });
+    }
+    paths.add(path);
+  }
+  return paths;
+}
+
+function storePathOf(text: string, storeDir: string): StorePath | undefined {
   try {
-    return parseStorePath(text);
-  } catch (cause) {
-    if (!isNarswarmError(cause)) throw cause;
-    throw refuse(name, `has no store path in line ${line}: ${quote(text)}`, { cause, facts: { line } });
+    const path = parseStorePath(text);
+    return storeDirOf(path) === storeDir ? path : undefined;
+  } catch (error) {
+    if (isNarswarmError(error, 'STORE_PATH_INVALID')) return undefined;
+    throw error;
   }
 }
 

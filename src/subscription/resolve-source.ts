@@ -35,7 +35,7 @@ export interface Resolution {
 
 export interface SourceContext {
   readonly http: Pick<HttpClient, 'getIfChanged'>;
-  /** Lists are kept in its state folder; profiles lead into its store directory. */
+  /** Lists are kept in its state folder; lists and profiles are of paths in its store directory. */
   readonly files: Pick<FileStore, 'stateDir' | 'storeDir' | 'replace'>;
   /** Whether {@link Resolution.sources} are wanted. */
   readonly withSources: boolean;
