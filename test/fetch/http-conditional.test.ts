@@ -1,41 +1,7 @@
 import assert from 'node:assert/strict';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { describe, it } from 'node:test';
-import { HttpClient } from '../../src/fetch/http/client.ts';
-import { readPort } from '../support/http-cache.ts';
+import { type Handler, startSite } from '../support/http-site.ts';
 import { CACHE_INFO, startFixture } from './http-fixture.ts';
-
-type Handler = (request: IncomingMessage, response: ServerResponse) => void;
-
-interface Site extends AsyncDisposable {
-  readonly url: string;
-  readonly client: HttpClient;
-  readonly requests: IncomingMessage[];
-  handler: Handler;
-}
-
-/** A server that does what the handler says, and a client without patience. */
-async function startSite(handler: Handler): Promise<Site> {
-  const requests: IncomingMessage[] = [];
-  const server = createServer((request, response) => {
-    requests.push(request);
-    site.handler(request, response);
-  });
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-  const client = new HttpClient({ stallTimeoutMs: 150, backoffMs: 1, retries: 2 });
-  const site: Site = {
-    url: `http://127.0.0.1:${readPort(server)}`,
-    client,
-    requests,
-    handler,
-    async [Symbol.asyncDispose]() {
-      await client.close();
-      server.closeAllConnections();
-      await new Promise((closed) => server.close(closed));
-    },
-  };
-  return site;
-}
 
 const MODIFIED = 'Sat, 31 Jan 2026 03:00:00 GMT';
 const answerWith =
