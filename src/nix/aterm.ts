@@ -24,7 +24,7 @@ export class ATermReader {
   }
 
   /** A comma and what follows it. */
-  then<Value>(read: () => Value): Value {
+  next<Value>(read: () => Value): Value {
     this.expect(',');
     return read();
   }

@@ -48,23 +48,23 @@ export function parseDerivation(text: string): Derivation {
 
   reader.expect('Derive(');
   const outputs = reader.map(name, () => {
-    const path = reader.then(() => reader.string());
+    const path = reader.next(() => reader.string());
     return {
       path: path === '' ? undefined : reader.checked(path, parseStorePath),
-      hashAlgo: reader.then(() => reader.string()),
-      hash: reader.then(() => reader.string()),
+      hashAlgo: reader.next(() => reader.string()),
+      hash: reader.next(() => reader.string()),
     };
   });
   if (outputs.size === 0) throw reader.refuse('it has no output');
-  const inputDrvs = reader.then(() => reader.map(storePath, () => reader.then(() => reader.list(name))));
-  const inputSrcs = reader.then(() => reader.list(storePath));
-  const system = reader.then(() => reader.string());
-  const builder = reader.then(() => reader.string());
-  const args = reader.then(strings);
-  const env = reader.then(() =>
+  const inputDrvs = reader.next(() => reader.map(storePath, () => reader.next(() => reader.list(name))));
+  const inputSrcs = reader.next(() => reader.list(storePath));
+  const system = reader.next(() => reader.string());
+  const builder = reader.next(() => reader.string());
+  const args = reader.next(strings);
+  const env = reader.next(() =>
     reader.map(
       () => reader.string(),
-      () => reader.then(() => reader.string()),
+      () => reader.next(() => reader.string()),
     ),
   );
   reader.expect(')');

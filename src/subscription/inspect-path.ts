@@ -46,11 +46,13 @@ async function followIntoStore(start: string, storeDir: string): Promise<StorePa
   let path = start;
   for (let links = 0; links <= MAX_LINKS; links += 1) {
     if (path.startsWith(`${storeDir}/`)) return storePathOf(path, storeDir);
-    const isLink = (await lstat(path)).isSymbolicLink();
-    // What is no link itself may lie behind links of its parents.
-    const next = isLink ? resolve(await realpath(dirname(path)), await readlink(path)) : await realpath(path);
-    if (next === path) return undefined;
-    path = next;
+    if ((await lstat(path)).isSymbolicLink()) {
+      path = resolve(await realpath(dirname(path)), await readlink(path));
+      continue;
+    }
+    const real = await realpath(path); // it may lie behind links of its parents
+    if (real === path) return undefined;
+    path = real;
   }
   throw new NarswarmError('USAGE', `${start} is a link that leads in a circle`, { facts: { path: start } });
 }

@@ -63,6 +63,8 @@ test('knows which outputs are fixed, and that others have no path yet', () => {
   assert.deepEqual(floating.outputs.get('out'), { path: undefined, hashAlgo: 'r:sha256', hash: '' });
   const impure = readFixture('derivations/floating.drv').replace('"r:sha256",""', '"r:sha256","impure"');
   assert.equal(isFixedOutput(parseDerivation(impure)), false);
+  const two = readFixture('derivations/flat.drv').replace('("out",', '("dev","","",""),("out",');
+  assert.equal(isFixedOutput(parseDerivation(two)), false);
 });
 
 test('this formatter writes what Nix wrote', () => {

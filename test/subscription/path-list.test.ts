@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { suite, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { execa } from 'execa';
 import { isNarswarmError } from '../../src/errors.ts';
 import { readPathList } from '../../src/subscription/path-list.ts';
 import { failsWith } from '../nix/fixtures.ts';
+import { tempDir } from '../store/store-fixture.ts';
 
 const A = '/nix/store/00000000000000000000000000000000-a';
 const B = '/nix/store/11111111111111111111111111111111-b';
@@ -69,10 +73,24 @@ suite('readPathList', () => {
     await assert.rejects(readPaths(Buffer.from(`${A}\n${B}`), 'x', { maxBytes: 20 }), refused(/longer than 20 bytes$/));
   });
 
-  test('says so where there is no xz, and ends when aborted', async () => {
+  test('ends when aborted, and throws the reason', async (t) => {
     const bytes = await xz(A);
     const reason = new Error('enough');
     await assert.rejects(readPaths(bytes, 'x.xz', { signal: AbortSignal.abort(reason) }), reason);
+    const { PATH } = process.env;
+    const bin = await tempDir(t);
+    await writeFile(join(bin, 'xz'), '#!/bin/sh\nexec sleep 60\n', { mode: 0o755 });
+    process.env.PATH = `${bin}:${PATH}`;
+    const controller = new AbortController();
+    const reading = readPaths(bytes, 'x.xz', { signal: controller.signal });
+    await setImmediate(); // xz runs, or is about to
+    process.env.PATH = PATH;
+    controller.abort(reason);
+    await assert.rejects(reading, reason);
+  });
+
+  test('says so where there is no xz', async () => {
+    const bytes = await xz(A);
     const { PATH } = process.env;
     process.env.PATH = '/nowhere';
     try {
