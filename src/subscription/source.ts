@@ -5,7 +5,7 @@
  * 2. `magnet:…`, and an http(s) URL with a key (`xs=` in its query), is a publisher; what follows the first `#` is the
  *    name of a root in its map;
  * 3. an http(s) URL without `#` is a list of store paths; with `#` it is a flake in a tarball;
- * 4. a store path is itself;
+ * 4. a store path is itself, that of a .drv stands for its outputs;
  * 5. anything else with a `#` is an installable, so a flake is always written with one: `nixpkgs#default`, `.#`;
  * 6. a path that begins with `/`, `./` or `../` is a list or a profile: what lies there decides, when it is resolved.
  */
