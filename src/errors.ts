@@ -53,6 +53,7 @@ const KIND_OF = {
   LISTEN_FAILED: 'USAGE',
   NIX_MISSING: 'NIX',
   NIX_FAILED: 'NIX',
+  DERIVATION_INVALID: 'NIX',
   IMPORT_FAILED: 'NIX',
   INTERRUPTED: 'INTERRUPTED',
 } as const satisfies Record<string, ErrorKind>;

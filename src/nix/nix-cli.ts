@@ -5,6 +5,7 @@
  */
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
+import { type Evaluated, evaluateExpression, parseEvaluated, splitOutputs } from './evaluate.ts';
 import { parseNixConfig } from './nix-config.ts';
 import type { NixConfig } from './nix-config.ts';
 import { parseStorePath } from './store-path.ts';
@@ -12,6 +13,9 @@ import { parseStorePath } from './store-path.ts';
 /** The kernel bounds the length of a command line; 1000 store paths stay well below. */
 const MAX_PATHS_PER_CALL = 1000;
 const NIX_COMMAND = ['--extra-experimental-features', 'nix-command'];
+const FLAKES = ['--extra-experimental-features', 'nix-command flakes'];
+const WITHOUT_NIX =
+  'install Nix, or do without: --from and --trusted-public-key stand in for its configuration, --no-copy leaves out the import';
 const SHOW_CONFIG = [['config', 'show', '--json'], ['show-config', '--json'], ['config', 'show'], ['show-config']];
 
 /** Options of a call. */
@@ -101,9 +105,75 @@ export async function copyClosure(request: CopyRequest): Promise<void> {
   }
 }
 
+/** Options of a call that asks a store. */
+export interface StoreCallOptions extends CallOptions {
+  /** A store URI such as `local?root=/mnt`; undefined for Nix's default store. */
+  readonly store?: string | undefined;
+}
+
+/**
+ * Evaluates what a person would give `nix build`, and builds nothing (but what the evaluation itself needs, where
+ * Nix's configuration allows import from derivation). The .drv files are in the store afterwards. No lock file is written.
+ *
+ * @param installable such as `nixpkgs#hello` or `.#x^dev,man`; with a file an attribute path, `.` for the file's own value
+ * @throws NarswarmError `NIX_MISSING`; `NIX_FAILED` in Nix's own words, or where the value is neither a derivation nor
+ *   a string that begins with a store path.
+ */
+export async function evaluate(
+  installable: string,
+  options: StoreCallOptions & { readonly file?: string | undefined } = {},
+): Promise<Evaluated> {
+  const { file } = options;
+  const { reference, outputs } = splitOutputs(installable);
+  const args = [...FLAKES, 'eval', '--json', '--no-write-lock-file', ...storeArgs(options)];
+  args.push('--apply', evaluateExpression(outputs), ...(file === undefined ? [] : ['-f', file]), reference);
+  const wayOut = 'install Nix, which alone can evaluate, or subscribe to a store path or a publisher';
+  const result = await runNix('nix', args, { ...options, wayOut });
+  if (result.failed) throw nixFailed(result);
+  return parseEvaluated(result.stdout, installable);
+}
+
+/**
+ * All that a path of the store refers to, itself included; of a .drv file all that is needed to build it.
+ *
+ * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words, as where the store does not hold the path.
+ */
+export async function queryClosure(path: StorePath, options: StoreCallOptions = {}): Promise<StorePath[]> {
+  const result = await runNix('nix-store', ['-qR', ...storeArgs(options), path], options);
+  if (result.failed) throw nixFailed(result);
+  return result.stdout.split('\n').flatMap((line) => (line === '' ? [] : parseStorePath(line)));
+}
+
+/**
+ * The .drv file that a path was built from, as far as the store knows; the file itself may be gone.
+ *
+ * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words, as where the store does not hold the path.
+ */
+export async function queryDeriver(path: StorePath, options: StoreCallOptions = {}): Promise<StorePath | undefined> {
+  const result = await runNix('nix-store', ['-q', '--deriver', ...storeArgs(options), path], options);
+  if (result.failed) throw nixFailed(result);
+  const line = result.stdout.trim();
+  return line === 'unknown-deriver' ? undefined : parseStorePath(line);
+}
+
+/**
+ * The text of a file of any store, also of one that is not on this machine.
+ *
+ * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
+ */
+export async function readStoreFile(path: StorePath, options: StoreCallOptions = {}): Promise<string> {
+  const result = await runNix('nix', [...NIX_COMMAND, 'store', 'cat', ...storeArgs(options), path], options);
+  if (result.failed) throw nixFailed(result);
+  return result.stdout;
+}
+
+function storeArgs({ store }: StoreCallOptions): string[] {
+  return store === undefined ? [] : ['--store', store];
+}
+
 /** Runs a program of Nix to its end. A result that `failed` is an error of execa too, fit to be a cause. */
 async function runNix(program: 'nix' | 'nix-store', args: readonly string[], options: RunOptions) {
-  const { onLine, signal } = options;
+  const { onLine, signal, wayOut = WITHOUT_NIX } = options;
   signal?.throwIfAborted();
   const { execa } = await import('execa'); // 30 ms, which a command that runs no Nix need not wait for
   const result = await execa(program, args, {
@@ -118,14 +188,12 @@ async function runNix(program: 'nix' | 'nix-store', args: readonly string[], opt
   });
   if (result.isCanceled) signal?.throwIfAborted();
   if (result.code === 'ENOENT') {
-    const wayOut =
-      'install Nix, or do without: --from and --trusted-public-key stand in for its configuration, --no-copy leaves out the import';
     throw new NarswarmError('NIX_MISSING', `there is no \`${program}\` in PATH: ${wayOut}`, { cause: result });
   }
   return result;
 }
 
-type RunOptions = Pick<CopyRequest, 'onLine' | 'signal'>;
+type RunOptions = Pick<CopyRequest, 'onLine' | 'signal'> & { readonly wayOut?: string };
 type RunResult = Awaited<ReturnType<typeof runNix>>;
 
 function nixFailed(result: RunResult): NarswarmError {

@@ -3,12 +3,14 @@
 import type { Dispatcher } from 'undici';
 import { NarswarmError } from '../../errors.ts';
 import { collectBody } from './collect.ts';
+import { type Conditional, getConditionally, type Validators } from './conditional.ts';
 import { createDispatcher } from './dispatcher.ts';
 import { type HttpClientOptions, resolveOptions } from './options.ts';
 import { isAbsent, discardBody, openUrl, type OpenUrl, rejectStatus } from './request.ts';
 import { runAttempts } from './retry.ts';
 import { beginTransfer, continueTransfer, type DownloadOptions } from './transfer.ts';
 
+export type { Conditional, Validators } from './conditional.ts';
 export type { HttpClientOptions } from './options.ts';
 export type { DownloadOptions } from './transfer.ts';
 
@@ -23,7 +25,7 @@ export interface GetBytesOptions {
 /**
  * Keeps connections alive between requests; close it when done.
  *
- * Both methods throw NarswarmError with facts `{url, attempts, status}` after the last attempt, the URL without
+ * All methods throw NarswarmError with facts `{url, attempts, status}` after the last attempt, the URL without
  * user, password and query; and the signal's own reason, promptly, once it is aborted. Server errors (5xx, 408, 425,
  * 429), failed connections, stalls and truncated bodies are tried again; any other status is final.
  */
@@ -52,6 +54,20 @@ export class HttpClient implements AsyncDisposable {
       discardBody(response);
       return undefined;
     };
+    return runAttempts(url, attempt, { ...this.#policy(options.retries), signal });
+  }
+
+  /**
+   * As {@link getBytes}, unless the server says that what was fetched before is still the same.
+   *
+   * @param options.validators what came with the body that the caller has kept; without them it is always fetched
+   */
+  async getIfChanged(
+    url: string,
+    options: GetBytesOptions & { readonly validators?: Validators | undefined },
+  ): Promise<Conditional> {
+    const signal = this.#linkSignal(options.signal);
+    const attempt = getConditionally(this.#prepare(url, signal), options);
     return runAttempts(url, attempt, { ...this.#policy(options.retries), signal });
   }
 

@@ -7,8 +7,11 @@ import { parseRetryAfterMs } from './retry.ts';
 
 export type Response = Dispatcher.ResponseData;
 
+/** Headers of a request; as a function: those of the request to this address, which a redirect may have led to. */
+export type Headers = Readonly<Record<string, string>> | ((target: URL) => Readonly<Record<string, string>>);
+
 /** Opens `url`; `headers` are added to those of every request. The caller has to read or discard the body. */
-export type OpenUrl = (headers: Readonly<Record<string, string>>) => Promise<Response>;
+export type OpenUrl = (headers: Headers) => Promise<Response>;
 
 export interface RequestSettings {
   readonly dispatcher: Dispatcher;
@@ -24,15 +27,11 @@ const RETRYABLE = new Set([408, 425, 429]);
  * Sends a GET and follows at most five redirects, never from https to http.
  * Throws {@link AttemptFailure} where no answer came, or one with a Content-Encoding.
  */
-export async function openUrl(
-  url: string,
-  headers: Readonly<Record<string, string>>,
-  settings: RequestSettings,
-): Promise<Response> {
+export async function openUrl(url: string, headers: Headers, settings: RequestSettings): Promise<Response> {
   let target = new URL(url);
   for (let redirects = 0; ; redirects += 1) {
     // oxlint-disable-next-line no-await-in-loop -- where to go next is known only from the answer
-    const response = await sendRequest(target, headers, settings);
+    const response = await sendRequest(target, typeof headers === 'function' ? headers(target) : headers, settings);
     if (!isRedirect(response.statusCode)) return refuseEncoding(response);
     discardBody(response);
     target = resolveRedirect(response.statusCode, readHeader(response, 'location'), target, redirects);

@@ -1,0 +1,62 @@
+/** A small body that is fetched only where it has changed (RFC 9110, 13). */
+
+import { createHash } from 'node:crypto';
+import { collectBody } from './collect.ts';
+import { discardBody, isAbsent, type OpenUrl, readHeader, rejectStatus, type Response } from './request.ts';
+
+/** What a server said of a body, by which it knows later whether that is still the same. */
+export interface Validators {
+  /**
+   * SHA-256 in hex of the address that answered, after all redirects: they say nothing about what lies elsewhere. The
+   * address itself may hold secrets, and these are kept in files.
+   */
+  readonly address: string;
+  readonly etag?: string;
+  readonly lastModified?: string;
+}
+
+/** How a conditional request ended; `absent` for 403, 404 and 410. */
+export type Conditional =
+  | { readonly kind: 'changed'; readonly bytes: Uint8Array; readonly validators: Validators }
+  | { readonly kind: 'unchanged' }
+  | { readonly kind: 'absent' };
+
+/**
+ * One attempt, to be repeated. The conditions go only to the address that they came from: a channel redirects to
+ * another file with each release, and that one may well be older than the file of the release before.
+ */
+export function getConditionally(
+  open: OpenUrl,
+  { maxBytes, validators }: { readonly maxBytes: number; readonly validators?: Validators | undefined },
+): () => Promise<Conditional> {
+  return async () => {
+    let address = '';
+    let conditions: Readonly<Record<string, string>> = {};
+    const response = await open((target) => {
+      address = createHash('sha256').update(target.href).digest('hex');
+      conditions = validators?.address === address ? conditionsOf(validators) : {};
+      return conditions;
+    });
+    if (response.statusCode === 200) {
+      const bytes = await collectBody(response, maxBytes);
+      return { kind: 'changed', bytes, validators: validatorsOf(response, address) };
+    }
+    const isUnchanged = response.statusCode === 304 && Object.keys(conditions).length > 0;
+    if (!isUnchanged && !isAbsent(response)) throw rejectStatus(response);
+    discardBody(response);
+    return { kind: isUnchanged ? 'unchanged' : 'absent' };
+  };
+}
+
+function conditionsOf({ etag, lastModified }: Validators): Record<string, string> {
+  return {
+    ...(etag === undefined ? {} : { 'if-none-match': etag }),
+    ...(lastModified === undefined ? {} : { 'if-modified-since': lastModified }),
+  };
+}
+
+function validatorsOf(response: Response, address: string): Validators {
+  const etag = readHeader(response, 'etag');
+  const lastModified = readHeader(response, 'last-modified');
+  return { address, ...(etag === undefined ? {} : { etag }), ...(lastModified === undefined ? {} : { lastModified }) };
+}

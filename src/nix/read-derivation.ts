@@ -1,0 +1,43 @@
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import type { StorePath } from './brands.ts';
+import { type Derivation, parseDerivation } from './derivation.ts';
+import { readStoreFile, type StoreCallOptions } from './nix-cli.ts';
+
+/**
+ * Reads a .drv file of a store: from the disk where the store is on this machine, or else with `nix store cat`, which
+ * costs a process.
+ *
+ * @throws NarswarmError `DERIVATION_INVALID` naming the file; `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
+ */
+export async function readDerivation(path: StorePath, options: StoreCallOptions = {}): Promise<Derivation> {
+  options.signal?.throwIfAborted();
+  const file = physicalPath(path, options.store ?? process.env.NIX_REMOTE ?? '');
+  const onDisk = file === undefined ? undefined : await readFile(file, 'utf8').catch(() => undefined);
+  try {
+    return parseDerivation(onDisk ?? (await readStoreFile(path, options)));
+  } catch (error) {
+    if (!isNarswarmError(error, 'DERIVATION_INVALID')) throw error;
+    throw new NarswarmError('DERIVATION_INVALID', `${path}: ${error.message}`, {
+      cause: error,
+      facts: { ...error.facts, path },
+    });
+  }
+}
+
+/**
+ * Where a store with this URI has a path on the disk, as far as the URI tells: a chroot store (`/mnt`,
+ * `local?root=/mnt`) has it below its root. Undefined for stores elsewhere.
+ */
+export function physicalPath(path: StorePath, store: string): string | undefined {
+  const [scheme = '', query = ''] = store.split('?', 2);
+  const parameters = new URLSearchParams(query);
+  const real = parameters.get('real');
+  if (real !== null) return `${resolve(real)}${path.slice(path.lastIndexOf('/'))}`;
+  const root = parameters.get('root');
+  if (root !== null) return `${resolve(root)}${path}`;
+  if (/^(?:|auto|daemon|local|local:\/\/|unix:\/\/.*)$/.test(scheme)) return path;
+  const [, folder] = /^(?:local:\/\/)?(\.{0,2}\/.*)$/.exec(scheme) ?? [];
+  return folder === undefined ? undefined : `${resolve(folder)}${path}`;
+}

@@ -1,0 +1,49 @@
+import { resolve } from 'node:path';
+import { NarswarmError } from '../errors.ts';
+import { quote } from '../nix/quote.ts';
+import { formatSource, parseSource } from './source.ts';
+
+/** A source as a configuration keeps it, which means the same in any working folder. */
+export interface AbsoluteSource {
+  readonly source: string;
+  readonly file: string | undefined;
+}
+
+/** `./flake?dir=x#attribute`, with or without `path:` before it: the path, and all that follows. */
+const RELATIVE_FLAKE = /^(path:)?(\.{1,2}(?:\/[^?#]*)?)([?#].*)$/;
+
+/**
+ * Makes what a person wrote in the folder `cwd` fit for a configuration: relative files, profiles and flakes become
+ * absolute, `-f` too; all else stays as it is, with space around it dropped.
+ *
+ * @throws as {@link parseSource}; `USAGE` where the path of a flake cannot be written in a flake reference
+ */
+export function absoluteSource(
+  text: string,
+  options: { file?: string | undefined } & { readonly cwd: string },
+): AbsoluteSource {
+  const { cwd } = options;
+  const source = parseSource(text, options);
+  if (source.kind === 'attribute') return { source: source.attribute, file: absoluteFile(source.file, cwd) };
+  if (source.kind === 'path') return checkRoundTrip(resolve(cwd, source.path), source.kind);
+  if (source.kind !== 'installable') return { source: formatSource(source), file: undefined };
+  const [, scheme = '', path, rest] = RELATIVE_FLAKE.exec(source.installable) ?? [];
+  if (path === undefined || rest === undefined) return { source: source.installable, file: undefined };
+  const folder = resolve(cwd, path);
+  if (/[?#%]/.test(folder)) {
+    throw new NarswarmError('USAGE', `${quote(folder)} cannot be named in a flake reference: it has a ? # or %`);
+  }
+  return { source: `${scheme}${folder}${rest}`, file: undefined };
+}
+
+/** Nix looks `<nixpkgs>` up itself, and fetches URLs. */
+function absoluteFile(file: string, cwd: string): string {
+  return /^<.*>$|^[a-z][a-z0-9+.-]*:/i.test(file) ? file : resolve(cwd, file);
+}
+
+/** A `#` in the name of a folder would make the absolute path a flake. */
+function checkRoundTrip(path: string, kind: 'path'): AbsoluteSource {
+  const { kind: found } = parseSource(path);
+  if (found === kind || found === 'store-path') return { source: path, file: undefined };
+  throw new NarswarmError('USAGE', `${quote(path)} has a # in its path, which makes it a flake: move or link the file`);
+}

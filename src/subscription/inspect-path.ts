@@ -1,0 +1,77 @@
+import { lstat, readFile, readlink, realpath, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { NarswarmError } from '../errors.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { quote } from '../nix/quote.ts';
+import { parseStorePath } from '../nix/store-path.ts';
+import { systemCode } from '../store/store-error.ts';
+import { MAX_LIST_BYTES, readPathList } from './path-list.ts';
+
+/** What lies at a local path: a list of store paths, or a way into the store. */
+export type LocalSource =
+  | { readonly kind: 'list'; readonly paths: readonly StorePath[] }
+  | { readonly kind: 'profile'; readonly path: StorePath };
+
+/** As many links as Linux follows. */
+const MAX_LINKS = 40;
+
+/**
+ * Follows a path until it is in the store directory, as Nix does: a profile. A regular file elsewhere is a list. The
+ * store path need not be there on the disk, for chroot stores have theirs below another root.
+ *
+ * @throws NOT_FOUND where nothing is there; USAGE where it is neither, cannot be read, or as {@link readPathList}
+ */
+export async function inspectPath(path: string, storeDir: string, signal?: AbortSignal): Promise<LocalSource> {
+  try {
+    const profile = await followIntoStore(resolve(path), storeDir);
+    if (profile !== undefined) return { kind: 'profile', path: profile };
+    const { size } = await assertFile(path);
+    if (size > MAX_LIST_BYTES) throw new NarswarmError('USAGE', `${path} is longer than ${MAX_LIST_BYTES} bytes`);
+    return { kind: 'list', paths: await readPathList(await readFile(path), path, { storeDir, signal }) };
+  } catch (error) {
+    const code = systemCode(error);
+    if (error instanceof NarswarmError || code === undefined) throw error;
+    const facts = { path };
+    if (code === 'ENOENT') {
+      throw new NarswarmError('NOT_FOUND', `there is no ${path}: give a list of store paths or a profile`, {
+        cause: error,
+        facts,
+      });
+    }
+    throw new NarswarmError('USAGE', `cannot read ${path} (${code}): check its permissions`, { cause: error, facts });
+  }
+}
+
+async function followIntoStore(start: string, storeDir: string): Promise<StorePath | undefined> {
+  let path = start;
+  for (let links = 0; links <= MAX_LINKS; links += 1) {
+    if (path.startsWith(`${storeDir}/`)) return storePathOf(path, storeDir);
+    if ((await lstat(path)).isSymbolicLink()) {
+      path = resolve(await realpath(dirname(path)), await readlink(path));
+      continue;
+    }
+    const real = await realpath(path); // it may lie behind links of its parents
+    if (real === path) return undefined;
+    path = real;
+  }
+  throw new NarswarmError('USAGE', `${start} is a link that leads in a circle`, { facts: { path: start } });
+}
+
+/** The store path that this is or lies below. */
+function storePathOf(path: string, storeDir: string): StorePath {
+  const [baseName = ''] = path.slice(storeDir.length + 1).split('/', 1);
+  return parseStorePath(`${storeDir}/${baseName}`);
+}
+
+async function assertFile(path: string): Promise<{ size: number }> {
+  const found = await stat(path);
+  if (found.isFile()) return found;
+  const wayOut = found.isDirectory() ? `; a flake is written with a #: ${path}#default` : '';
+  throw new NarswarmError(
+    'USAGE',
+    `${quote(path)} is neither a list of store paths nor a link into the store${wayOut}`,
+    {
+      facts: { path },
+    },
+  );
+}

@@ -1,0 +1,99 @@
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { quote } from '../nix/quote.ts';
+import { parseStorePath, storeDirOf } from '../nix/store-path.ts';
+
+/** The longest list, decompressed, in bytes: two million paths or so. */
+export const MAX_LIST_BYTES = 256 * 1024 * 1024;
+
+const XZ_MAGIC = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
+
+export interface PathListOptions {
+  /** Store directory that all paths must be in. */
+  readonly storeDir: string;
+  readonly signal?: AbortSignal | undefined;
+  /** Default {@link MAX_LIST_BYTES}. */
+  readonly maxBytes?: number;
+}
+
+/**
+ * Reads a list of store paths, one a line: blank lines and those that begin with `#` do not count, nor do space around a
+ * path and repetitions. What is compressed with xz is recognised by its first bytes, whatever its name.
+ *
+ * @param name file or address, for messages
+ * @throws NarswarmError `USAGE` naming the line (`facts.line` counts from 1), or for a web page, an empty list, broken
+ *   xz, and more than `maxBytes`; the signal's reason
+ */
+export async function readPathList(bytes: Uint8Array, name: string, options: PathListOptions): Promise<StorePath[]> {
+  const { storeDir, signal, maxBytes = MAX_LIST_BYTES } = options;
+  const isXz = XZ_MAGIC.equals(bytes.subarray(0, XZ_MAGIC.length));
+  const plain = isXz ? await unpackXz(bytes, name, signal, maxBytes) : bytes;
+  if (plain.length > maxBytes) throw refuse(name, `is longer than ${maxBytes} bytes`);
+  const text = Buffer.from(plain.buffer, plain.byteOffset, plain.length).toString('utf8');
+  if (/^\s*<(?:!doctype|html|\?xml)/i.test(text)) {
+    throw refuse(name, 'is a web page, not a list of store paths: check the address');
+  }
+  const paths = parseLines(text, name, storeDir);
+  if (paths.size === 0) throw refuse(name, 'lists no store path: write one a line');
+  return [...paths];
+}
+
+function parseLines(text: string, name: string, storeDir: string): Set<StorePath> {
+  const paths = new Set<StorePath>();
+  for (const [index, content] of text.split('\n').entries()) {
+    const line = content.trim();
+    if (line === '' || line.startsWith('#')) continue;
+    const path = storePathOf(line, storeDir);
+    if (path === undefined) {
+      const reason = `has no path of ${storeDir} in line ${index + 1}: ${quote(line)}`;
+      throw refuse(name, reason, { facts: { line: index + 1 } });
+    }
+    paths.add(path);
+  }
+  return paths;
+}
+
+function storePathOf(text: string, storeDir: string): StorePath | undefined {
+  try {
+    const path = parseStorePath(text);
+    return storeDirOf(path) === storeDir ? path : undefined;
+  } catch (error) {
+    if (isNarswarmError(error, 'STORE_PATH_INVALID')) return undefined;
+    throw error;
+  }
+}
+
+/** Node has no decoder for xz; the tool is on every machine that runs Nix. */
+async function unpackXz(
+  bytes: Uint8Array,
+  name: string,
+  signal: AbortSignal | undefined,
+  maxBytes: number,
+): Promise<Uint8Array> {
+  signal?.throwIfAborted();
+  const { execa } = await import('execa');
+  const result = await execa('xz', ['-dc'], {
+    input: bytes,
+    encoding: 'buffer',
+    maxBuffer: maxBytes,
+    stderr: 'pipe',
+    reject: false,
+    ...(signal === undefined ? {} : { cancelSignal: signal }),
+  });
+  if (result.isCanceled) signal?.throwIfAborted();
+  if (!result.failed) return result.stdout;
+  if (result.isMaxBuffer) throw refuse(name, `is longer than ${maxBytes} bytes when decompressed`, { cause: result });
+  if (result.code === 'ENOENT') throw refuse(name, 'is compressed and there is no `xz` in PATH', { cause: result });
+  throw refuse(name, 'is not sound xz: fetch it anew, or check the address', { cause: result });
+}
+
+function refuse(
+  name: string,
+  what: string,
+  { cause, facts = {} }: { cause?: unknown; facts?: { readonly line?: number } } = {},
+): NarswarmError {
+  return new NarswarmError('USAGE', `${name} ${what}`, {
+    ...(cause === undefined ? {} : { cause }),
+    facts: { ...facts, list: name },
+  });
+}

@@ -1,0 +1,113 @@
+/**
+ * What the SOURCE of a subscription means, told from its text alone. The rules, in this order:
+ *
+ * 1. with a file (`-f FILE`) it is an attribute path in that file; `.` is the file's own value;
+ * 2. `magnet:…`, and an http(s) URL with a key (`xs=` in its query), is a publisher; what follows the first `#` is the
+ *    name of a root in its map;
+ * 3. an http(s) URL without `#` is a list of store paths; with `#` it is a flake in a tarball;
+ * 4. a store path is itself, that of a .drv stands for its outputs;
+ * 5. anything else with a `#` is an installable, so a flake is always written with one: `nixpkgs#default`, `.#`;
+ * 6. a path that begins with `/`, `./` or `../` is a list or a profile: what lies there decides, when it is resolved.
+ */
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { formatPublisherAddress, parsePublisherAddress, type PublisherAddress } from '../index/address.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { quote } from '../nix/quote.ts';
+import { parseStorePath } from '../nix/store-path.ts';
+
+export type Source =
+  /** A named root of a publisher's map; without a root the whole map. */
+  | { readonly kind: 'publisher'; readonly address: PublisherAddress; readonly root: string | undefined }
+  | { readonly kind: 'store-path'; readonly path: StorePath }
+  /** Address of a list of store paths, one a line. */
+  | { readonly kind: 'list'; readonly url: string }
+  /** File that lists store paths, or a symlink into the store, such as `/run/current-system`. */
+  | { readonly kind: 'path'; readonly path: string }
+  | { readonly kind: 'installable'; readonly installable: string }
+  | { readonly kind: 'attribute'; readonly file: string; readonly attribute: string };
+
+const FORMS =
+  'a source is PUBLISHER#ROOT or PUBLISHER (magnet:?xs=… or https://…?xs=…), a store path, ' +
+  'a file or URL that lists store paths (/…, ./… or https://…), a profile such as /run/current-system, ' +
+  'an installable such as nixpkgs#hello, or an attribute of a file given with -f';
+const ROOT_NAME = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
+const LOCAL_PATH = /^(?:\/|\.{1,2}(?:\/|$))/;
+// oxlint-disable-next-line no-control-regex -- they are what is refused
+const CONTROL_CHARACTER = /[\x00-\x1f\x7f]/;
+
+/**
+ * Reads a source by the rules above; space around it is dropped. {@link formatSource} writes it back.
+ *
+ * @param options.file Nix file in which the text is an attribute path
+ * @throws NarswarmError `USAGE` naming the forms; `ADDRESS_INVALID` for what only looks like a publisher.
+ */
+export function parseSource(text: string, options: { file?: string | undefined } = {}): Source {
+  const source = text.trim();
+  const { file } = options;
+  if (source === '') throw refuse(text, 'it is empty');
+  if (CONTROL_CHARACTER.test(source)) throw refuse(text, 'it has a control character');
+  if (source.startsWith('-')) throw refuse(text, 'it begins with a dash, as options do');
+  if (file !== undefined) return { kind: 'attribute', file: checkFile(file), attribute: source };
+  if (/^magnet:/i.test(source)) return parsePublisher(source);
+  if (/^https?:/i.test(source)) return parseWebSource(source);
+  const path = storePathOf(source);
+  if (path !== undefined) return { kind: 'store-path', path };
+  if (source.includes('#')) return { kind: 'installable', installable: source };
+  if (LOCAL_PATH.test(source)) return { kind: 'path', path: source };
+  throw refuse(text, 'it has neither a # nor a slash or ./ at its start');
+}
+
+/** Writes a source as {@link parseSource} reads it; the file of an attribute is not part of its text. */
+export function formatSource(source: Source): string {
+  switch (source.kind) {
+    case 'publisher':
+      return `${formatPublisherAddress(source.address)}${source.root === undefined ? '' : `#${source.root}`}`;
+    case 'list':
+      return source.url;
+    case 'installable':
+      return source.installable;
+    case 'attribute':
+      return source.attribute;
+    default:
+      return source.path;
+  }
+}
+
+function parsePublisher(source: string): Source {
+  const [address, root] = splitAtHash(source);
+  if (root !== undefined && !ROOT_NAME.test(root)) {
+    throw refuse(source, `${quote(root)} is not the name of a root (a-z A-Z 0-9 . _ -)`);
+  }
+  return { kind: 'publisher', address: parsePublisherAddress(address), root };
+}
+
+function parseWebSource(source: string): Source {
+  const url = URL.parse(source);
+  if (url === null) throw refuse(source, 'it is not a URL');
+  if (url.searchParams.has('xs')) return parsePublisher(source);
+  return source.includes('#') ? { kind: 'installable', installable: source } : { kind: 'list', url: source };
+}
+
+function checkFile(file: string): string {
+  if (file !== '' && !file.startsWith('-') && !CONTROL_CHARACTER.test(file)) return file;
+  throw new NarswarmError('USAGE', `${quote(file)} is not a Nix file that -f takes: give its path, or <nixpkgs>`);
+}
+
+function storePathOf(source: string): StorePath | undefined {
+  try {
+    return parseStorePath(source);
+  } catch (error) {
+    if (isNarswarmError(error, 'STORE_PATH_INVALID')) return undefined;
+    throw error;
+  }
+}
+
+/** What stands before the first `#`, and after it. */
+function splitAtHash(source: string): [before: string, after: string | undefined] {
+  const at = source.indexOf('#');
+  return at < 0 ? [source, undefined] : [source.slice(0, at), source.slice(at + 1)];
+}
+
+function refuse(text: string, reason: string): NarswarmError {
+  return new NarswarmError('USAGE', `${quote(text)} is no source, ${reason}: ${FORMS}`, { facts: { source: text } });
+}

@@ -1,0 +1,225 @@
+/** Runs the real Nix of this machine on stores of its own. The fake `nix` below only stands in for failures. */
+import assert from 'node:assert/strict';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, beforeEach, suite, test } from 'node:test';
+import { execa } from 'execa';
+import { parseEvaluated, splitOutputs } from '../../src/nix/evaluate.ts';
+import { evaluate, queryClosure, queryDeriver, readStoreFile } from '../../src/nix/nix-cli.ts';
+import { physicalPath, readDerivation } from '../../src/nix/read-derivation.ts';
+import { parseStorePath } from '../../src/nix/store-path.ts';
+import { failsWith } from './fixtures.ts';
+
+const ROOT = mkdtempSync(join(tmpdir(), 'narswarm-evaluate-'));
+const ENVIRONMENT = { ...process.env };
+const ABSENT = parseStorePath('/nix/store/00000000000000000000000000000000-absent');
+const EXPRESSION = `
+let
+  make = name: more: derivation ({
+    inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo $dep > $out" ];
+  } // more);
+  dep = make "dep" { };
+  plain = make "plain" { inherit dep; outputs = [ "lib" "out" ]; };
+in {
+  inherit plain;
+  installs = plain // { meta.outputsToInstall = [ "out" "lib" ]; };
+  specified = plain.out // { outputSpecified = true; meta.outputsToInstall = [ "lib" ]; };
+  broken = plain // { meta.outputsToInstall = throw "no meta"; };
+  string = "\${dep}/bin/dep";
+  number = 3;
+  throws = throw "enough of this";
+}
+`;
+
+let folder = '';
+let file = '';
+
+beforeEach(() => {
+  folder = mkdtempSync(join(ROOT, 'test-'));
+  file = join(folder, 'default.nix');
+  writeFileSync(file, EXPRESSION);
+  process.env.HOME = folder;
+  process.env.NIX_CONFIG = 'substitute = false\nbuild-users-group =\nsandbox-paths = /bin/sh /lib /lib64';
+  process.env.NIX_REMOTE = `local?root=${folder}/default`;
+});
+afterEach(() => {
+  process.env = { ...ENVIRONMENT };
+});
+after(async () => {
+  await execa('chmod', ['-R', 'u+w', ROOT]);
+  rmSync(ROOT, { recursive: true });
+});
+
+function fakeNix(script: string): void {
+  mkdirSync(join(folder, 'bin'));
+  for (const program of ['nix', 'nix-store']) {
+    writeFileSync(join(folder, 'bin', program), `#!/bin/sh\n${script}\n`);
+    chmodSync(join(folder, 'bin', program), 0o755);
+  }
+  process.env.PATH = `${folder}/bin:${ENVIRONMENT.PATH}`;
+}
+
+async function evaluateDerivation(attribute: string): Promise<{ drvPath: string; outputs: readonly string[] }> {
+  const value = await evaluate(attribute, { file });
+  assert.ok(value.kind === 'derivation', attribute);
+  return value;
+}
+
+suite('evaluate', () => {
+  test('gives the outputs that nix build would make', async () => {
+    for (const [attribute, outputs] of [
+      ['plain', ['lib']],
+      ['plain.out', ['out']],
+      ['installs', ['out', 'lib']],
+      ['specified', ['out']],
+      ['broken', ['lib']],
+      ['plain^out', ['out']],
+      ['plain^out,lib', ['out', 'lib']],
+      ['plain^*', ['lib', 'out']],
+    ] as const) {
+      const value = await evaluateDerivation(attribute);
+      assert.match(value.drvPath, /^\/nix\/store\/[^/]+-plain\.drv$/);
+      assert.deepEqual(value.outputs, outputs, attribute);
+    }
+  });
+
+  test('builds nothing, and leaves the derivations in the store that it was told', async () => {
+    const store = `local?root=${folder}/other`;
+    const value = await evaluate('plain', { file, store });
+    assert.ok(value.kind === 'derivation');
+    const { inputDrvs, outputs } = await readDerivation(value.drvPath, { store });
+    const paths = await queryClosure(value.drvPath, { store });
+    assert.deepEqual(new Set(paths), new Set([value.drvPath, ...inputDrvs.keys()]));
+    const { path } = outputs.get('out')!;
+    await assert.rejects(queryClosure(path!, { store }), failsWith('NIX_FAILED', /is not valid/));
+    await assert.rejects(queryClosure(value.drvPath), failsWith('NIX_FAILED', /is not valid/));
+  });
+
+  test('gives the store path that a string begins with', async () => {
+    const value = await evaluate('string', { file });
+    assert.ok(value.kind === 'path');
+    assert.match(value.path, /^\/nix\/store\/[^/]+-dep$/);
+  });
+
+  test('evaluates a flake, and writes no lock file', async () => {
+    const flake = join(folder, 'flake');
+    mkdirSync(flake);
+    const packages = `packages.\${"x86_64-linux"}.default = derivation { name = "flaky"; system = "x86_64-linux"; builder = "/bin/sh"; }`;
+    writeFileSync(join(flake, 'flake.nix'), `{ outputs = _: { ${packages}; text = "${ABSENT}/x"; }; }`);
+    const value = await evaluate(`path:${flake}#packages.x86_64-linux.default`);
+    assert.ok(value.kind === 'derivation' && value.drvPath.endsWith('-flaky.drv'));
+    assert.deepEqual(await evaluate(`path:${flake}#text`), { kind: 'path', path: ABSENT });
+    await assert.rejects(execa('ls', [join(flake, 'flake.lock')]));
+  });
+
+  test('refuses what is neither a derivation nor a store path', async () => {
+    await assert.rejects(evaluate('number', { file }), failsWith('NIX_FAILED', /"number" is neither a derivation/));
+  });
+
+  test('gives up in the words of Nix', async () => {
+    await assert.rejects(evaluate('throws', { file }), failsWith('NIX_FAILED', /enough of this/));
+    await assert.rejects(evaluate('nothing', { file }), failsWith('NIX_FAILED', /attribute 'nothing'.*not found/));
+    await assert.rejects(evaluate('x', { file: join(folder, 'none.nix') }), failsWith('NIX_FAILED', /none\.nix/));
+  });
+
+  test('tells how to do without a nix', async () => {
+    process.env.PATH = folder;
+    await assert.rejects(evaluate('plain', { file }), failsWith('NIX_MISSING', /subscribe to a store path/));
+  });
+
+  test('ends Nix when aborted and throws the reason', async () => {
+    fakeNix('exec sleep 60');
+    const reason = new Error('enough');
+    const controller = new AbortController();
+    const calls = [
+      evaluate('plain', { file, signal: controller.signal }),
+      queryClosure(ABSENT, { signal: controller.signal }),
+      queryDeriver(ABSENT, { signal: controller.signal }),
+      readStoreFile(ABSENT, { signal: controller.signal }),
+    ];
+    controller.abort(reason);
+    for (const call of calls) await assert.rejects(call, reason);
+  });
+
+  test('takes no nonsense from a nix', () => {
+    for (const json of [
+      '',
+      '[',
+      'null',
+      '3',
+      '{"drvPath":"/x","outputs":[]}',
+      '{"path":"hello"}',
+      '{"path":"/nix/store/x"}',
+    ]) {
+      assert.throws(() => parseEvaluated(json, 'x'), failsWith('NIX_FAILED'), json);
+    }
+  });
+});
+
+test('outputs are taken off the end of an installable alone', () => {
+  assert.deepEqual(splitOutputs('nixpkgs#curl'), { reference: 'nixpkgs#curl', outputs: undefined });
+  assert.deepEqual(splitOutputs('nixpkgs#curl^*'), { reference: 'nixpkgs#curl', outputs: 'all' });
+  assert.deepEqual(splitOutputs('nixpkgs#curl^bin,man'), { reference: 'nixpkgs#curl', outputs: ['bin', 'man'] });
+  for (const odd of ['.#"a^b"', '.#x^', '.#x^a b', '.#x^a,']) {
+    assert.deepEqual(splitOutputs(odd), { reference: odd, outputs: undefined });
+  }
+});
+
+suite('queryDeriver', () => {
+  test('gives the derivation of what was built, and undefined for what was not', async () => {
+    const { drvPath } = await evaluateDerivation('plain');
+    const [dep = ABSENT] = (await readDerivation(parseStorePath(drvPath))).inputDrvs.keys();
+    const { stdout: built } = await execa('nix-store', ['--realise', dep]);
+    assert.equal(await queryDeriver(parseStorePath(built)), dep);
+    const { stdout: added } = await execa('nix-store', ['--add', file]);
+    assert.equal(await queryDeriver(parseStorePath(added)), undefined);
+    await assert.rejects(queryDeriver(ABSENT), failsWith('NIX_FAILED', /is not valid/));
+  });
+});
+
+suite('readDerivation', () => {
+  test('reads from the disk of a chroot store, without a process', async () => {
+    const { drvPath } = await evaluateDerivation('plain');
+    fakeNix('echo "error: not that way" >&2; exit 1');
+    const { env } = await readDerivation(parseStorePath(drvPath));
+    assert.equal(env.get('name'), 'plain');
+  });
+
+  test('asks Nix where the disk has nothing', async () => {
+    const { drvPath } = await evaluateDerivation('plain');
+    // The default store, by its name in the configuration: the place of its files is not told.
+    process.env.NIX_CONFIG += `\nstore = ${process.env.NIX_REMOTE}`;
+    delete process.env.NIX_REMOTE;
+    const { env } = await readDerivation(parseStorePath(drvPath));
+    assert.equal(env.get('name'), 'plain');
+  });
+
+  test('names the file that is damaged', async () => {
+    const { drvPath } = await evaluateDerivation('plain');
+    const path = `${folder}/default${drvPath}`;
+    chmodSync(path, 0o644);
+    writeFileSync(path, 'Derive([');
+    await assert.rejects(
+      readDerivation(parseStorePath(drvPath)),
+      failsWith('DERIVATION_INVALID', new RegExp(`^${drvPath}: corrupt derivation: expected \\(`)),
+    );
+  });
+
+  test('knows where stores have their files', () => {
+    for (const [store, expected] of [
+      ['', ABSENT],
+      ['daemon', ABSENT],
+      ['auto?x=y', ABSENT],
+      ['unix:///run/nix.sock', ABSENT],
+      ['/mnt', `/mnt${ABSENT}`],
+      ['local?root=/mnt', `/mnt${ABSENT}`],
+      ['local:///mnt', `/mnt${ABSENT}`],
+      ['local?root=/mnt&real=/data/store', '/data/store/00000000000000000000000000000000-absent'],
+      ['ssh-ng://host', undefined],
+      ['https://cache.example.org', undefined],
+    ] as const) {
+      assert.equal(physicalPath(ABSENT, store), expected, store);
+    }
+  });
+});
