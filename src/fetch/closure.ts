@@ -20,6 +20,8 @@ export type Closure = ReadonlyMap<StoreHash, NarInfo>;
 export interface MissingPath {
   readonly path: string;
   readonly reason: string;
+  /** True where every source was asked and none has it; else one of them failed, and may have it another time. */
+  readonly isNowhere: boolean;
 }
 
 /**
@@ -54,7 +56,7 @@ export async function walkClosure(
     } catch (error) {
       const isOneOnly = isNarswarmError(error) && !OF_ALL_PATHS.includes(error.code);
       if (signal.aborted || options.onMissing === undefined || !isOneOnly) throw error;
-      options.onMissing(hash, { path: baseName, reason: error.message });
+      options.onMissing(hash, { path: baseName, reason: error.message, isNowhere: error.code === 'NARINFO_MISSING' });
       return undefined;
     }
   };
@@ -100,6 +102,14 @@ export function completePart(closure: Closure, missing: ReadonlySet<StoreHash>):
   const lost = new Set(missing);
   for (const hash of lost) for (const referrer of referrers.get(hash) ?? []) lost.add(referrer);
   return new Map([...closure].filter(([hash]) => !lost.has(hash)));
+}
+
+/** The paths of a closure that no other path of it refers to: together they reach all of it (circles aside). */
+export function topsOf(closure: Closure): StorePath[] {
+  const referred = new Set<string>();
+  for (const [hash, info] of closure)
+    for (const name of info.references) if (!name.startsWith(hash)) referred.add(name.slice(0, 32));
+  return [...closure].flatMap(([hash, info]) => (referred.has(hash) ? [] : info.storePath));
 }
 
 /** The paths of a closure in an order in which each comes after all that it refers to (cycles aside). */

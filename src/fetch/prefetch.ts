@@ -51,7 +51,8 @@ export interface PrefetchOptions {
   readonly wholeMaps?: boolean;
   /**
    * Goes on without the paths that cannot be had, and without those that refer to them; {@link PrefetchResult.missing}
-   * tells. Default: the walk ends with the first, and nothing becomes visible.
+   * tells. An interruption while NARs are fetched is such a lack, too. Default: the walk ends with the first path, and
+   * nothing becomes visible.
    */
   readonly keepGoing?: boolean;
   readonly publishers: readonly PublisherAddress[];
@@ -83,8 +84,12 @@ export interface PrefetchResult {
   /** The roots whose closure is there in full. */
   readonly roots: readonly StorePath[];
   readonly imported: boolean;
+  /** The roots that were asked for, there or not. */
+  readonly wanted: readonly StoreHash[];
   /** What could not be had; empty without `keepGoing`. */
   readonly missing: readonly MissingPath[];
+  /** True where `missing` is what an interruption has left. */
+  readonly isInterrupted: boolean;
 }
 
 /** From the end of the walk on, the publishers have this long before upstreams begin without them. */
@@ -122,7 +127,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const walked = await walkClosure([...roots.keys()], firstTrusted(sources, context.keys, origins), {
     signal,
     ...(options.keepGoing === true && {
-      onMissing: (hash, { path, reason }) => absent.set(hash, { path: roots.get(hash) ?? path, reason }),
+      onMissing: (hash, missing) => absent.set(hash, { ...missing, path: roots.get(hash) ?? missing.path }),
     }),
   });
   let closure = completePart(walked, new Set(absent.keys()));
@@ -140,7 +145,9 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     plan,
     roots: [...roots.keys()].flatMap((hash) => closure.get(hash)?.storePath ?? []),
     imported,
+    wanted: [...roots.keys()],
     missing: [...absent.values()],
+    isInterrupted: signal.aborted,
   });
   if (options.dryRun === true) return result(false);
 
@@ -171,18 +178,17 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     await scheduler.run(plan.jobs, signal);
   } catch (error) {
     if (failure !== undefined && !signal.aborted) progress.onWarning(failure.message);
-    if (options.keepGoing !== true || !isNarswarmError(error, 'NAR_UNAVAILABLE')) throw error;
+    if (options.keepGoing !== true || !isNarswarmError(error, 'NAR_UNAVAILABLE', 'INTERRUPTED')) throw error;
   }
   if (failure !== undefined && options.keepGoing !== true) throw failure;
-  for (const { path, reason } of lacking(scheduler, plan, completed, failure))
-    absent.set(storeHashOf(path), { path, reason });
+  for (const lack of lacking(scheduler, plan, completed, failure)) absent.set(storeHashOf(lack.path), lack);
   closure = completePart(closure, new Set(absent.keys()));
 
   options.onStep?.('writing narinfos');
   const infos = referencesFirst(closure).map((info) => scheduler.asFetched(completed.get(info.storePath) ?? info));
   await commit(infos, [...plan.jobs, ...plan.verified], store);
   const { roots: whole } = result(false);
-  if (!options.copy || whole.length === 0) return result(false);
+  if (!options.copy || whole.length === 0 || signal.aborted) return result(false);
 
   options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
   await importRoots(whole, { closure, plan, origins }, { ...options, ...context, torrentOf });
@@ -195,11 +201,15 @@ function* lacking(
   plan: Plan,
   completed: ReadonlyMap<StorePath, NarInfo>,
   failure: NarswarmError | undefined,
-): Generator<{ path: StorePath; reason: string }> {
-  for (const [job, error] of scheduler.failures)
-    for (const path of job.storePaths) yield { path, reason: error instanceof Error ? error.message : String(error) };
+): Generator<MissingPath & { path: StorePath }> {
+  for (const job of plan.jobs) {
+    if (scheduler.hasFetched(job)) continue;
+    const failed = scheduler.failureOf(job);
+    const reason = failed instanceof Error ? failed.message : 'its NAR was not reached before the interruption';
+    for (const path of job.storePaths) yield { path, reason, isNowhere: false };
+  }
   for (const { storePath: path } of plan.unsized)
-    if (failure !== undefined && !completed.has(path)) yield { path, reason: failure.message };
+    if (failure !== undefined && !completed.has(path)) yield { path, reason: failure.message, isNowhere: false };
 }
 
 /**

@@ -2,7 +2,7 @@ import { EventEmitter, once } from 'node:events';
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { isNarswarmError } from '../errors.ts';
-import type { FileHash } from '../nix/brands.ts';
+import type { FileHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { FileStore } from '../store/file-store.ts';
 import { PartialNar } from '../store/partial.ts';
@@ -56,7 +56,9 @@ export class Scheduler {
   readonly #policy: LanePolicy;
   readonly #news = new EventEmitter<{ change: [] }>();
   readonly #partials = new Set<PartialNar>();
-  readonly #failures = new Map<NarJob, unknown>();
+  /** By the store path of each job, which stays while its file may change. */
+  readonly #failures = new Map<StorePath, unknown>();
+  readonly #fetched = new Set<StorePath>();
   /** NAR files that lay in the store at the start: an interrupted run left them, maybe. */
   #present: ReadonlySet<string> = new Set();
   #open = 0;
@@ -119,9 +121,14 @@ export class Scheduler {
     if (this.#failures.size > 0) throw summary([...this.#failures.values()], jobs.length);
   }
 
-  /** The NARs that could not be had, each with the reason. */
-  get failures(): ReadonlyMap<NarJob, unknown> {
-    return this.#failures;
+  /** True once the NAR of a job lies in the store. */
+  hasFetched(job: NarJob): boolean {
+    return this.#fetched.has(job.info.storePath);
+  }
+
+  /** Why the NAR of a job could not be had, where it was tried. */
+  failureOf(job: NarJob): unknown {
+    return this.#failures.get(job.info.storePath);
   }
 
   /** Runs tasks one after another until all are settled. */
@@ -146,10 +153,16 @@ export class Scheduler {
           fatal(error);
           return;
         }
-        this.#failures.set(task.job, error);
+        this.#failures.set(task.job.info.storePath, error);
         this.#settle();
       }
     }
+  }
+
+  #tellFetched(job: NarJob): void {
+    this.#fetched.add(job.info.storePath);
+    this.#options.observer.onNar(job);
+    this.#settle();
   }
 
   #queue(task: Task): void {
@@ -230,8 +243,7 @@ export class Scheduler {
     const target = this.pathOf(job);
     if (this.#present.has(basename(target)) && (await isSameNar(target, job))) {
       job.torrent = undefined; // nobody has held its pieces against the file
-      this.#options.observer.onNar(job);
-      this.#settle();
+      this.#tellFetched(job);
       return undefined;
     }
     task.partial = await PartialNar.open(this.#options.session.path(job.fileHash), job);
@@ -265,8 +277,7 @@ export class Scheduler {
       return;
     }
     await this.#forget(task);
-    this.#options.observer.onNar(task.job);
-    this.#settle();
+    this.#tellFetched(task.job);
   }
 
   #blame({ lies }: Task, origins: string): void {
