@@ -1,25 +1,22 @@
 import { mkdir, readFile, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { MissingPath } from '../fetch/closure.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { storeError, systemCode } from '../store/store-error.ts';
 
 /** What a subscription's source stood for at one time. */
 export interface Generation {
-  /** 1 for the first; the next one counts on where the roots differ. */
+  /** 1 for the first; the next one counts on where the source stands for other paths. */
   readonly number: number;
   /** When it was first seen, ISO 8601. */
   readonly at: string;
-  /** The paths whose closures it is. */
+  /** Tells what was asked for apart: SHA-256 over the store hashes that the source stood for. */
+  readonly wanted: string;
+  /** What is held of it: paths whose closures are there in full, and which gc keeps. */
   readonly roots: readonly StorePath[];
   /** Whether all of it has been held (or been valid in the target) at the end of some run. */
   readonly complete: boolean;
-}
-
-/** A path that a run could not get, and why. */
-export interface MissingPath {
-  readonly path: string;
-  readonly reason: string;
 }
 
 /** How the last run of a subscription went. */
@@ -48,7 +45,7 @@ export interface SubscriptionState {
   /** When the newest generation was last found to be complete, ISO 8601. */
   readonly completeAsOf?: string;
   /** What the newest generation lacks; at most {@link MAX_MISSING} of {@link missingCount}. */
-  readonly missing: readonly MissingPath[];
+  readonly missing: readonly Pick<MissingPath, 'path' | 'reason'>[];
   readonly missingCount: number;
   /** Things to know of the last run that are no failures, such as inputs taken in place of an output. */
   readonly notes: readonly string[];
