@@ -3,7 +3,7 @@ import { EXIT_STATUSES, NarswarmError } from '../errors.ts';
 import { parsePublisherAddress } from '../index/address.ts';
 import { parsePublicKey } from '../nix/signature.ts';
 import { parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
-import { aside, isStronger, type OriginOf } from './configuration.ts';
+import { aside, isStronger, type Origin, type OriginOf } from './configuration.ts';
 import { SCOPES, type NetworkOptions, type Scope } from '../torrent/network.ts';
 import { each, one, parsePort, parseRate } from './values.ts';
 
@@ -106,13 +106,13 @@ export function networkOptions(flags: NetworkFlags, scope: Scope, originOf: Orig
   if (announces && flags.scope !== undefined && !flags.dht && !isStronger(originOf('dht'), from)) {
     throw new NarswarmError(
       'USAGE',
-      `--scope ${scope}${aside(from)} announces in the DHT and --no-dht${aside(originOf('dht'))} forbids it: give one of them`,
+      `--scope ${scope}${aside(from)} announces in the DHT and --no-dht${aside(originOf('dht'))} forbids it: give ${isFlag(originOf('dht')) ? 'one of them' : '--dht, or another --scope'}`,
     );
   }
   if (scope === 'off' && (flags.peer?.length ?? 0) > 0 && !isStronger(from, originOf('peer'))) {
     throw new NarswarmError(
       'USAGE',
-      `--scope off${aside(from)} talks to no peers and --peer${aside(originOf('peer'))} names one: give one of them`,
+      `--scope off${aside(from)} talks to no peers and --peer${aside(originOf('peer'))} names one: give ${isFlag(from) ? 'one of them' : 'another --scope, or no --peer'}`,
     );
   }
   return {
@@ -127,6 +127,7 @@ export function networkOptions(flags: NetworkFlags, scope: Scope, originOf: Orig
   };
 }
 
+const isFlag = ({ source }: Origin): boolean => source === 'cli';
 const asFlag: OriginOf = () => ({ source: 'cli', where: '' });
 
 function checkedKey(text: string): string {
