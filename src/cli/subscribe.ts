@@ -43,20 +43,12 @@ export function subscribeCommand(): Command {
         );
       if (options.to !== undefined && !options.import)
         throw new NarswarmError('USAGE', '--to names a store to import into: give --import, too');
-      const [
-        { parseSource },
-        { absoluteFile, absoluteSource },
-        { addSubscription, removeSubscription },
-        { editConfigFile },
-      ] = await Promise.all([
-        import('../subscription/source.ts'),
-        import('../config/relative.ts'),
+      const [{ absoluteSource }, { addSubscription, removeSubscription }, { editConfigFile }] = await Promise.all([
+        import('../subscription/absolute-source.ts'),
         import('../config/edit.ts'),
         import('../config/write.ts'),
       ]);
-      const file = options.file === undefined ? undefined : absoluteFile(options.file, process.cwd());
-      const source = file === undefined ? absoluteSource(written, process.cwd()) : written;
-      parseSource(source, { file });
+      const { source, file } = absoluteSource(written, { file: options.file, cwd: process.cwd() });
       const { import: imports, to, sources, publish } = options;
       const subscription = { name, source, file, import: imports, to, sources, publish };
       const { path, subscriptions } = await config();

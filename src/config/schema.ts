@@ -4,7 +4,7 @@ import { parse, TomlError } from 'smol-toml';
 import * as v from 'valibot';
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
-import { isRelativeFile, isRelativeSource } from './relative.ts';
+import { absoluteSource } from '../subscription/absolute-source.ts';
 import { SUBSCRIPTION_NAME, type Subscription } from '../subscription/subscription.ts';
 import { CONFIG_KEYS, isConfigKey, KEYS, type ConfigKey, type Shape, type Written } from './keys.ts';
 import { nearest } from './nearest.ts';
@@ -43,20 +43,27 @@ const text = v.pipe(v.string(EXPECTED.text), v.nonEmpty('Expected something, and
 const SubscriptionTable = v.pipe(
   v.custom(isTable, 'Expected a table: [subscriptions.NAME].'),
   v.strictObject({
-    source: v.pipe(
-      text,
-      v.check((source) => !isRelativeSource(source), 'Expected an absolute path: updates run in any folder.'),
-    ),
-    file: v.optional(
-      v.pipe(
-        text,
-        v.check((file) => !isRelativeFile(file), 'Expected an absolute path, <…> or a URL.'),
-      ),
-    ),
+    source: text,
+    file: v.optional(text),
     import: flag,
     to: v.optional(text),
     sources: flag,
     publish: flag,
+  }),
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    const refuse = (key: 'source' | 'file', message: string): void => {
+      const { value: input } = dataset;
+      addIssue({ message, path: [{ type: 'object', origin: 'value', input, key, value: input[key] }] });
+    };
+    try {
+      const { source, file } = dataset.value;
+      const [here, there] = ['/here', '/there'].map((cwd) => absoluteSource(source, { file, cwd }));
+      if (here?.source !== there?.source) refuse('source', 'Expected an absolute path: updates run in any folder.');
+      if (here?.file !== there?.file) refuse('file', 'Expected an absolute path: updates run in any folder.');
+    } catch (error) {
+      refuse('source', error instanceof Error ? error.message : String(error));
+    }
   }),
 );
 

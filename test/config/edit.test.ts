@@ -27,8 +27,9 @@ suite('editing the config file', () => {
     '# What the lab runs.',
     '# [subscriptions.lab] is a look-alike.',
     '[subscriptions.lab]',
-    "source = '''[subscriptions.next]",
+    "to = '''[subscriptions.next]",
     "source = 1'''",
+    'source = "/z"',
     '# import = true',
     '',
     'publish = true # yes',
@@ -39,10 +40,10 @@ suite('editing the config file', () => {
     '',
     '# The next one.',
     '[subscriptions."next"] # here',
-    'source = "x"',
+    'source = "/x"',
     '# The last one.',
     '[subscriptions.last]',
-    'source = "y"',
+    'source = "/y"',
     '',
   ].join('\n');
 
@@ -60,22 +61,19 @@ suite('editing the config file', () => {
     const remark = '# A remark on its own.';
     assert.equal(removeSubscription(TEXT, 'lab', FILE), `${head}\n${remark}${rest.split(remark)[1] ?? ''}`);
     const next = removeSubscription(TEXT, 'next', FILE);
-    assert.equal(next, TEXT.replace('# The next one.\n[subscriptions."next"] # here\nsource = "x"\n', ''));
+    assert.equal(next, TEXT.replace('# The next one.\n[subscriptions."next"] # here\nsource = "/x"\n', ''));
     const last = removeSubscription(TEXT, 'last', FILE);
-    assert.equal(last, TEXT.replace('# The last one.\n[subscriptions.last]\nsource = "y"\n', ''));
+    assert.equal(last, TEXT.replace('# The last one.\n[subscriptions.last]\nsource = "/y"\n', ''));
   });
 
   test('removing what was added gives the same bytes, whatever the names and sources', () => {
     const name = fc.stringMatching(SUBSCRIPTION_NAME).filter((text) => text !== 'constructor' && text !== 'lab');
-    const words = fc.string({ minLength: 1, unit: 'grapheme' }).map((value) => `x${value}`);
+    const words = fc.string({ minLength: 1, unit: 'grapheme' }).map((value) => `/${value}`);
     const subscription = fc.record(
       {
         name,
         source: words,
-        file: fc.option(
-          words.map((value) => `/${value}`),
-          { nil: undefined },
-        ),
+        file: fc.option(words, { nil: undefined }),
         import: fc.boolean(),
         to: fc.option(words, { nil: undefined }),
         sources: fc.boolean(),
@@ -89,7 +87,7 @@ suite('editing the config file', () => {
       '# only\n',
       'port = 1\n\n',
       'port = 1\r\n',
-      '[subscriptions.lab]\nsource = "x"\n# end\n',
+      '[subscriptions.lab]\nsource = "/x"\n# end\n',
     );
     fc.assert(
       fc.property(start, subscription, (text, one) => {
@@ -113,11 +111,11 @@ suite('editing the config file', () => {
   test('tables that a command cannot cut or add to are left to people', () => {
     const byHand = { code: 'USAGE', message: /config\.toml .*edit the file by hand/ };
     const written = [
-      'subscriptions = { a = { source = "x" } }',
-      '[subscriptions]\na = { source = "x" }',
-      'subscriptions.a.source = "x"',
-      '[subscriptions]\na.source = "x"',
-      '[subscriptions.a]\nsource = "x"\n[subscriptions]\nb.source = "y"',
+      'subscriptions = { a = { source = "/x" } }',
+      '[subscriptions]\na = { source = "/x" }',
+      'subscriptions.a.source = "/x"',
+      '[subscriptions]\na.source = "/x"',
+      '[subscriptions.a]\nsource = "/x"\n[subscriptions]\nb.source = "/y"',
     ];
     for (const text of written.slice(0, 4)) assert.throws(() => removeSubscription(text, 'a', FILE), byHand);
     assert.throws(() => removeSubscription(written[4] ?? '', 'b', FILE), byHand);

@@ -79,9 +79,9 @@ suite('loading the configuration', () => {
 
   test('an unknown subscription names those that there are', async () => {
     const file = join(dir, 'b.toml');
-    await writeFile(file, '[subscriptions.one]\nsource = "x"\n[subscriptions.two]\nsource = "y"\n');
+    await writeFile(file, '[subscriptions.one]\nsource = "/x"\n[subscriptions.two]\nsource = "/y"\n');
     const config = await loadConfig({ file, around: around() });
-    assert.equal(subscriptionNamed(config, 'two').source, 'y');
+    assert.equal(subscriptionNamed(config, 'two').source, '/y');
     const unknown = { code: 'USAGE', message: /there is no subscription three in .*: it has one, two/ };
     assert.throws(() => subscriptionNamed(config, 'three'), unknown);
   });
