@@ -1,7 +1,9 @@
 import { Command } from 'commander';
+import { defaultStoreDir } from '../config/locations.ts';
 import { NarswarmError } from '../errors.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import { FileStore } from '../store/file-store.ts';
+import { aside } from './configuration.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
 import {
   addCommon,
@@ -9,7 +11,6 @@ import {
   addNetwork,
   addPeers,
   addPublishers,
-  defaultStoreDir,
   networkOptions,
   type NetworkFlags,
 } from './shared-options.ts';
@@ -38,14 +39,14 @@ export function daemonCommand(): Command {
     ['STORE', 'NIX'],
   );
   return daemon.action(
-    command<DaemonOptions, []>(async ({ output, signal, options }) => {
+    command<DaemonOptions, []>(async ({ output, signal, options, originOf }) => {
       const scope = options.scope ?? 'lan';
       if (scope === 'off')
         throw new NarswarmError(
           'USAGE',
-          '--scope off serves nobody, and serving is all that a daemon does: give lan, cohort or public',
+          `--scope off${aside(originOf('scope'))} serves nobody, and serving is all that a daemon does: give lan, cohort or public`,
         );
-      const network = networkOptions(options, scope);
+      const network = networkOptions(options, scope, originOf);
       const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
         output.warn(text),
       );

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { defaultStoreDir } from '../config/locations.ts';
 import { NarswarmError } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { RunFetchResult } from '../fetch/run-fetch.ts';
@@ -13,7 +14,6 @@ import {
   addPeers,
   addPublishers,
   addRate,
-  defaultStoreDir,
   networkOptions,
   type NetworkFlags,
 } from './shared-options.ts';
@@ -80,15 +80,15 @@ export function fetchCommand(): Command {
     ['NOT_FOUND', 'UNTRUSTED', 'SOURCES_FAILED', 'INDEX', 'STORE', 'NIX', 'INTERRUPTED'],
   );
   return fetch.action(
-    command<FetchOptions, [readonly string[]]>(async ({ output, signal, options }, roots) => {
-      if (!options.upstream && options.from !== undefined) {
+    command<FetchOptions, [readonly string[]]>(async ({ output, signal, options, originOf }, roots) => {
+      if (!options.upstream && originOf('from').source === 'cli') {
         throw new NarswarmError('USAGE', '--no-upstream asks no cache and --from names one: give one of them');
       }
       const from = options.upstream ? options.from : [];
       const trust = await readTrust({ trustedPublicKey: options.trustedPublicKey, from }, signal, (text) =>
         output.warn(text),
       );
-      const network = networkOptions(options, options.scope ?? 'lan');
+      const network = networkOptions(options, options.scope ?? 'lan', originOf);
       const wantsPeers = network.scope !== 'off' && ((options.publisher?.length ?? 0) > 0 || options.seedFor > 0);
       const { runFetch } = await import('../fetch/run-fetch.ts');
       const display = progressDisplay(output);

@@ -1,6 +1,5 @@
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { Command } from 'commander';
+import { defaultKeyFile } from '../config/locations.ts';
 import { isNarswarmError } from '../errors.ts';
 import { formatPublisherAddress } from '../index/address.ts';
 import { createPublisherKey, loadPublisherKey, type PublisherKey } from '../index/publisher-key.ts';
@@ -27,11 +26,6 @@ export function keyCommand(): Command {
       output.result('key', { file, created, address }, address);
     }),
   );
-}
-
-/** Where a user's publisher key is, unless said otherwise. */
-export function defaultKeyFile(): string {
-  return join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'narswarm', 'publisher.key');
 }
 
 /** Reads the publisher's key, or makes it where there is none. */

@@ -1,13 +1,22 @@
 import { Command, CommanderError } from 'commander';
 import { EXIT_STATUSES } from '../errors.ts';
+import { configCommand } from './config.ts';
+import { configure } from './configuration.ts';
 import { daemonCommand } from './daemon.ts';
 import { demoCommand } from './demo.ts';
 import { dhtCommand } from './dht.ts';
 import { fetchCommand } from './fetch.ts';
 import { keyCommand } from './key.ts';
+import { reportFailure } from './output.ts';
 import { publishCommand } from './publish.ts';
+<<<<<<< HEAD
 import { serviceCommand } from './service.ts';
+=======
+import { subscribeCommand } from './subscribe.ts';
+import { subscriptionsCommand } from './subscriptions.ts';
+>>>>>>> wt-config
 import { torrentCommand } from './torrent.ts';
+import { unsubscribeCommand } from './unsubscribe.ts';
 import { VERSION } from '../version.ts';
 
 /** Every command, its options and help: the one definition that help, completions and the manual are made from. */
@@ -17,6 +26,8 @@ export function program(): Command {
       'Prefetches Nix closures over BitTorrent: torrents for every NAR, found in a signed hash map, with the binary cache as the net below.',
     )
     .version(VERSION)
+    .option('--config <file>', 'config file (default: NARSWARM_CONFIG, or the system’s or user’s own)')
+    .hook('preAction', (_, action) => configureOrEnd(action))
     .showHelpAfterError('(narswarm COMMAND --help explains every option)')
     .configureHelp({ showGlobalOptions: false });
   for (const command of [
@@ -24,14 +35,30 @@ export function program(): Command {
     publishCommand(),
     fetchCommand(),
     daemonCommand(),
+<<<<<<< HEAD
     serviceCommand(),
+=======
+    subscribeCommand(),
+    unsubscribeCommand(),
+    subscriptionsCommand(),
+    configCommand(),
+>>>>>>> wt-config
     torrentCommand(),
     dhtCommand(),
     demoCommand(),
   ]) {
-    root.addCommand(command.exitOverride(usageStatus));
+    root.addCommand(command.exitOverride(usageStatus).configureHelp({ showGlobalOptions: true }));
   }
   return root.exitOverride(usageStatus);
+}
+
+/** A config file or variable that is malformed ends a command before it begins. */
+async function configureOrEnd(action: Command): Promise<void> {
+  try {
+    await configure(action);
+  } catch (error) {
+    process.exit(reportFailure(error, action.getOptionValue('json') === true));
+  }
 }
 
 /**

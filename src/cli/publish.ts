@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import { Command, Option } from 'commander';
+import { defaultKeyFile, defaultStoreDir } from '../config/locations.ts';
 import { NarswarmError } from '../errors.ts';
 import type { BuildOptions, Built, Publisher } from '../daemon/publisher.ts';
 import { formatPublisherAddress } from '../index/address.ts';
@@ -7,7 +8,7 @@ import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { formatEndpoint, parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
-import { defaultKeyFile, openKey } from './key.ts';
+import { openKey } from './key.ts';
 import type { Output } from './output.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
 import { addCommon, addKeys, addNetwork, networkOptions, type NetworkFlags } from './shared-options.ts';
@@ -35,7 +36,7 @@ export function publishCommand(): Command {
     .description(
       'make torrents of the NARs of a binary cache, sign the hash map, put it into the DHT, and seed until interrupted',
     )
-    .requiredOption('--store <dir>', 'binary cache directory to publish')
+    .option('--store <dir>', 'binary cache directory to publish', defaultStoreDir())
     .option(
       '--from <url>',
       'HTTP binary cache to download what is missing of the roots from, first; may be repeated',
@@ -72,15 +73,15 @@ export function publishCommand(): Command {
     ['NOT_FOUND', 'UNTRUSTED', 'SOURCES_FAILED', 'STORE', 'NIX', 'INTERRUPTED'],
   );
   return publish.action(
-    command<PublishOptions, []>(async ({ output, signal, options }) => {
+    command<PublishOptions, []>(async ({ output, signal, options, originOf }) => {
       const roots = namedRoots(options.root ?? []);
-      const trust = await readTrust(
-        { trustedPublicKey: options.trustedPublicKey, from: options.from ?? [] },
-        signal,
-        (text) => output.warn(text),
+      // The caches of the config file are for whoever needs some: here that is named roots.
+      const from = roots.size === 0 && originOf('from').source !== 'cli' ? undefined : options.from;
+      const trust = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: from ?? [] }, signal, (text) =>
+        output.warn(text),
       );
       const onWarning = (text: string): void => output.warn(text);
-      if (options.from !== undefined) {
+      if (from !== undefined) {
         if (roots.size === 0)
           throw new NarswarmError(
             'USAGE',
@@ -129,7 +130,7 @@ export function publishCommand(): Command {
       output.note('hashing what is new, and looking for the DHT');
       await using publisher = await Publisher.start({
         ...build,
-        network: networkOptions(options, 'cohort'),
+        network: networkOptions(options, 'cohort', originOf),
         httpPort: options.httpPort,
         onWarning,
         onRenewed: (built) => tellBuilt(output, built),

@@ -1,4 +1,7 @@
+import type { Command } from 'commander';
+import type { Config } from '../config/load.ts';
 import { NarswarmError } from '../errors.ts';
+import { configOf, originOf, type OriginOf } from './configuration.ts';
 import { makeOutput, reportFailure, type Output } from './output.ts';
 
 /** Options that every command has. */
@@ -7,15 +10,29 @@ export interface CommonOptions {
   readonly quiet?: boolean;
 }
 
+/** What a command works with. */
+export interface CommandContext<O> {
+  readonly output: Output;
+  /** Aborted by Ctrl-C and SIGTERM. */
+  readonly signal: AbortSignal;
+  /** Its options, from flags, the environment, the config file and defaults. */
+  readonly options: O;
+  /** Tells which of these an option's value came from. */
+  readonly originOf: OriginOf;
+  /** The config file and the environment: subscriptions, and keys that are no option of this command. */
+  readonly config: () => Promise<Config>;
+}
+
 /**
  * Runs a command's work: Ctrl-C and SIGTERM abort its signal, failures become one sentence and an exit status. A second
  * Ctrl-C ends at once: nothing is lost by that either.
  */
 export function command<O extends CommonOptions, A extends unknown[]>(
-  work: (context: { output: Output; signal: AbortSignal; options: O }, ...args: A) => Promise<void>,
+  work: (context: CommandContext<O>, ...args: A) => Promise<void>,
 ): (...args: unknown[]) => Promise<void> {
   return async (...args) => {
     const options = args.at(-2) as O;
+    const self = args.at(-1) as Command;
     const stop = new AbortController();
     const interrupt = (): void => {
       if (stop.signal.aborted) process.exit(130);
@@ -25,7 +42,8 @@ export function command<O extends CommonOptions, A extends unknown[]>(
     process.on('SIGTERM', interrupt);
     const output = makeOutput(options);
     try {
-      await work({ output, signal: stop.signal, options }, ...(args.slice(0, -2) as A));
+      const context = { output, signal: stop.signal, options, originOf: originOf(self), config: () => configOf(self) };
+      await work(context, ...(args.slice(0, -2) as A));
     } catch (error) {
       process.exitCode = reportFailure(stop.signal.aborted ? stop.signal.reason : error, output.json);
     }

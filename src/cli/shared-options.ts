@@ -1,10 +1,9 @@
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { Option, type Command } from 'commander';
 import { EXIT_STATUSES, NarswarmError } from '../errors.ts';
 import { parsePublisherAddress } from '../index/address.ts';
 import { parsePublicKey } from '../nix/signature.ts';
 import { parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
+import { aside, isStronger, type Origin, type OriginOf } from './configuration.ts';
 import { SCOPES, type NetworkOptions, type Scope } from '../torrent/network.ts';
 import { each, one, parsePort, parseRate } from './values.ts';
 
@@ -49,8 +48,10 @@ export function addNetwork(command: Command, defaults: { scope: Scope } | undefi
       'DHT node to join by, in place of the public ones; may be repeated',
       each(parseEndpoint),
     )
-    .option('--no-dht', 'do not use the DHT')
-    .option('--no-lan', 'do not look for peers on the local network');
+    .addOption(new Option('--no-dht', 'do not use the DHT').default(true))
+    .addOption(new Option('--dht', 'use the DHT, where the config file says otherwise'))
+    .addOption(new Option('--no-lan', 'do not look for peers on the local network').default(true))
+    .addOption(new Option('--lan', 'look for them, where the config file says otherwise'));
   if (defaults !== undefined) {
     command.addOption(
       new Option(
@@ -92,21 +93,27 @@ export function addRate(command: Command): Command {
   );
 }
 
-/** Where a user's file store is, unless said otherwise. */
-export function defaultStoreDir(): string {
-  return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'narswarm');
-}
-
 /**
- * What the flags say of the network. @throws USAGE where they contradict each other
+ * What the options say of the network. A flag that contradicts the config file wins where that means less talk: `--no-dht`
+ * over a scope that announces, `--scope off` over peers.
+ *
+ * @param originOf where the values came from; without it, all of them count as flags
+ * @throws USAGE where they contradict each other otherwise
  */
-export function networkOptions(flags: NetworkFlags, scope: Scope): NetworkOptions {
+export function networkOptions(flags: NetworkFlags, scope: Scope, originOf: OriginOf = asFlag): NetworkOptions {
   const announces = scope === 'cohort' || scope === 'public';
-  if (announces && flags.scope !== undefined && !flags.dht) {
-    throw new NarswarmError('USAGE', `--scope ${scope} announces in the DHT and --no-dht forbids it: give one of them`);
+  const from = originOf('scope');
+  if (announces && flags.scope !== undefined && !flags.dht && !isStronger(originOf('dht'), from)) {
+    throw new NarswarmError(
+      'USAGE',
+      `--scope ${scope}${aside(from)} announces in the DHT and --no-dht${aside(originOf('dht'))} forbids it: give ${isFlag(originOf('dht')) ? 'one of them' : '--dht, or another --scope'}`,
+    );
   }
-  if (scope === 'off' && (flags.peer?.length ?? 0) > 0) {
-    throw new NarswarmError('USAGE', '--scope off talks to no peers and --peer names one: give one of them');
+  if (scope === 'off' && (flags.peer?.length ?? 0) > 0 && !isStronger(from, originOf('peer'))) {
+    throw new NarswarmError(
+      'USAGE',
+      `--scope off${aside(from)} talks to no peers and --peer${aside(originOf('peer'))} names one: give ${isFlag(from) ? 'one of them' : 'another --scope, or no --peer'}`,
+    );
   }
   return {
     scope,
@@ -116,9 +123,12 @@ export function networkOptions(flags: NetworkFlags, scope: Scope): NetworkOption
     dhtPort: flags.dhtPort,
     dhtBootstrap: flags.dhtBootstrap,
     lan: flags.lan,
-    peers: flags.peer ?? [],
+    peers: scope === 'off' ? [] : (flags.peer ?? []),
   };
 }
+
+const isFlag = ({ source }: Origin): boolean => source === 'cli';
+const asFlag: OriginOf = () => ({ source: 'cli', where: '' });
 
 function checkedKey(text: string): string {
   parsePublicKey(text);

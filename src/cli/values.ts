@@ -1,60 +1,15 @@
 import { InvalidArgumentError } from 'commander';
+import * as written from '../config/units.ts';
 import { isNarswarmError } from '../errors.ts';
 
-const UNITS: Readonly<Record<string, number>> = {
-  '': 1,
-  k: 1e3,
-  m: 1e6,
-  g: 1e9,
-  t: 1e12,
-  ki: 2 ** 10,
-  mi: 2 ** 20,
-  gi: 2 ** 30,
-  ti: 2 ** 40,
-};
-const DURATIONS_MS: Readonly<Record<string, number>> = {
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  min: 60_000,
-  h: 3_600_000,
-  d: 86_400_000,
-  w: 604_800_000,
-};
-
-/** Reads a size as people write it: `500`, `10MB`, `4GiB`, `50G` (decimal without the i). Bytes. */
-export function parseSize(text: string): number {
-  const match = /^(\d+(?:\.\d+)?) ?([kmgt]?i?)b?$/i.exec(text.trim());
-  const unit = UNITS[match?.[2]?.toLowerCase() ?? '?'];
-  if (match === null || unit === undefined)
-    throw new InvalidArgumentError('Expected a size such as 500MB, 4GiB or 50G.');
-  return Math.round(Number(match[1]) * unit);
-}
-
-/** Reads a rate: a size, with or without `/s`. Bytes a second, above 0. */
-export function parseRate(text: string): number {
-  const match = /^(.*?\d ?[kmgt]i?b?)(\/s(ec)?|ps)?$/i.exec(text.trim());
-  const rate = match?.[1] === undefined ? 0 : parseSize(match[1]);
-  if (rate === 0)
-    throw new InvalidArgumentError('Expected a rate above 0, in bytes with a unit, such as 500kB/s or 10MB/s.');
-  return rate;
-}
-
-/** Reads a duration: `90s`, `30m`, `8h`, `2d`. Milliseconds. */
-export function parseDuration(text: string): number {
-  const match = /^(\d+(?:\.\d+)?) ?([a-z]+)$/i.exec(text.trim());
-  const unit = DURATIONS_MS[match?.[2]?.toLowerCase() ?? ''];
-  if (match === null || unit === undefined)
-    throw new InvalidArgumentError('Expected a duration such as 90s, 30m, 8h or 2d.');
-  return Math.round(Number(match[1]) * unit);
-}
-
-/** Reads a port; 0 lets the system pick one. */
-export function parsePort(text: string): number {
-  const port = Number(text);
-  if (!/^\d+$/.test(text) || port > 65_535) throw new InvalidArgumentError('Expected a port from 0 to 65535.');
-  return port;
-}
+/** Bytes: `500`, `10MB`, `4GiB`, `50G` (decimal without the i). */
+export const parseSize = one(written.parseSize);
+/** Bytes a second, above 0: a size with a unit, with or without `/s`. */
+export const parseRate = one(written.parseRate);
+/** Milliseconds: `90s`, `30m`, `8h`, `2d`. */
+export const parseDuration = one(written.parseDuration);
+/** A port; 0 lets the system pick one. */
+export const parsePort = one(written.parsePort);
 
 /** Makes a commander parser of a parser of ours: for an option that may be given several times. */
 export function each<T>(

@@ -71,6 +71,8 @@ function homeBelow(dir: string): NodeJS.ProcessEnv {
   const home = join(dir, 'home');
   return {
     HOME: home,
+    NARSWARM_CONFIG: '/dev/null',
+    STATE_DIRECTORY: join(home, 'narswarm'),
     XDG_CACHE_HOME: join(home, 'cache'),
     XDG_CONFIG_HOME: join(home, 'config'),
     XDG_STATE_HOME: join(home, 'state'),

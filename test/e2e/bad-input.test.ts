@@ -53,7 +53,6 @@ describe('bad input', { concurrency: 4 }, () => {
       ['publish', '--store', 'STORE', ...twice('--root', `a=${FIXTURE_ROOT}`)],
       /two --root have the same name/,
     ],
-    ['publish without --store', ['publish'], /--store <dir>/],
     [
       'publish --from without roots',
       ['publish', '--store', 'STORE', '--from', 'http://127.0.0.1:9'],

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
-import { cp, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -173,6 +173,7 @@ export class Lab implements AsyncDisposable {
   static async open(): Promise<Lab> {
     const lab = new Lab(await mkdtemp(join(tmpdir(), 'narswarm-lab-')));
     lab.#stack.defer(() => removeTree(lab.dir));
+    await writeFile(lab.configFile, '');
     return lab;
   }
 
@@ -246,11 +247,19 @@ export class Lab implements AsyncDisposable {
     };
   }
 
+  /** The config file of every process that is not given another one; empty at first. */
+  get configFile(): string {
+    return join(this.dir, 'config.toml');
+  }
+
   /** What the processes see: nothing of the machine's own configuration, no proxy, no real substituter. */
   get env(): Record<string, string> {
     return {
       PATH: process.env['PATH'] ?? '',
       HOME: this.dir,
+      // Also for root, whose folders are those of the machine.
+      NARSWARM_CONFIG: this.configFile,
+      STATE_DIRECTORY: join(this.dir, 'state'),
       LC_ALL: 'C',
       NIX_CONF_DIR: join(this.dir, 'no-nix-conf'),
       NIX_CONFIG: 'substituters =\ntrusted-public-keys =',

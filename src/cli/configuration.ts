@@ -1,0 +1,116 @@
+/** Where the options of a command get their values: defaults < config file < environment < flags. */
+import { InvalidArgumentError, type Command, type Option } from 'commander';
+import { NarswarmError } from '../errors.ts';
+import { CONFIG_KEYS, type ConfigKey } from '../config/keys.ts';
+import type { Config, Setting } from '../config/load.ts';
+
+/** What gave an option its value, the strongest last. */
+export const SOURCES = ['default', 'config', 'env', 'cli'] as const;
+export type Source = (typeof SOURCES)[number];
+
+/** Where the value of an option came from. */
+export interface Origin {
+  readonly source: Source;
+  /** What to call it in a message: `--store`, `/etc/narswarm/config.toml:3`, `NARSWARM_STORE`; empty for a default. */
+  readonly where: string;
+}
+
+/** Tells where the value of an option came from, by the name that commander gives it (`dhtPort`). */
+export type OriginOf = (option: string) => Origin;
+
+/** A port can be taken once: a fetch beside the daemon must not want the daemon's. */
+const SERVICES: ReadonlySet<string> = new Set(['daemon', 'publish']);
+const PORTS: ReadonlySet<ConfigKey> = new Set(['port', 'dht-port', 'http-port']);
+/** Options of a command that are named as a key and mean something else. */
+const OTHERS: Readonly<Record<string, readonly ConfigKey[]>> = { subscribe: ['publish'], torrent: ['peer'] };
+/** Options of a command that are what a key means, under another name. */
+const RENAMED: Readonly<Record<string, Partial<Record<ConfigKey, string>>>> = { key: { key: '--file' } };
+
+const loaded = new WeakMap<Command, Promise<Config>>();
+const origins = new WeakMap<Command, Map<string, string>>();
+
+/** The configuration that a command works with, read once a process. @throws USAGE where it is malformed */
+export function configOf(command: Command): Promise<Config> {
+  const root = rootOf(command);
+  const known = loaded.get(root);
+  if (known !== undefined) return known;
+  const file = root.getOptionValue('config') as string | undefined;
+  const config = import('../config/load.ts').then(({ loadConfig }) => loadConfig({ file }));
+  loaded.set(root, config);
+  return config;
+}
+
+/**
+ * Gives the options of a command that no flag has set what the environment or the config file says, through the same
+ * parsers as flags. A command without such options does not read them.
+ *
+ * @throws USAGE naming the line or variable
+ */
+export async function configure(command: Command): Promise<void> {
+  const options = CONFIG_KEYS.flatMap((key) => {
+    const option = optionOf(command, key);
+    return option === undefined ? [] : [{ key, option }];
+  });
+  if (options.length === 0) return;
+  const { values } = await configOf(command);
+  const whereabouts = new Map<string, string>();
+  for (const { key, option } of options) {
+    const setting = values.get(key);
+    const name = option.attributeName();
+    if (setting === undefined || command.getOptionValueSource(name) === 'cli' || !applies(command, key, setting))
+      continue;
+    command.setOptionValueWithSource(name, valueOf(option, key, setting), setting.source);
+    whereabouts.set(name, setting.where);
+  }
+  origins.set(command, whereabouts);
+}
+
+/** Tells where the options of a command have their values from. */
+export function originOf(command: Command): OriginOf {
+  return (name) => {
+    const source = SOURCES.find((known) => known === command.getOptionValueSource(name)) ?? 'default';
+    if (source === 'default') return { source, where: '' };
+    if (source !== 'cli') return { source, where: origins.get(command)?.get(name) ?? source };
+    const flags = command.options.filter((option) => option.attributeName() === name);
+    const isOff = command.getOptionValue(name) === false;
+    return { source, where: (flags.find(({ negate }) => negate === isOff) ?? flags[0])?.long ?? `--${name}` };
+  };
+}
+
+/** True where `one` was said in a stronger place than `other`: then it wins, and they do not contradict each other. */
+export function isStronger(one: Origin, other: Origin): boolean {
+  return SOURCES.indexOf(one.source) > SOURCES.indexOf(other.source);
+}
+
+/** Where a value is from, to put behind an option in a message; nothing for flags, which people see. */
+export function aside({ source, where }: Origin): string {
+  return source === 'config' || source === 'env' ? ` (${where})` : '';
+}
+
+function optionOf(command: Command, key: ConfigKey): Option | undefined {
+  if (OTHERS[command.name()]?.includes(key) === true) return undefined;
+  const long = RENAMED[command.name()]?.[key] ?? `--${key}`;
+  return command.options.find((option) => option.long === long || option.long === `--no-${key}`);
+}
+
+/** `narswarm config` shows everything. */
+function applies(command: Command, key: ConfigKey, { source }: Setting): boolean {
+  if (source === 'env' || !PORTS.has(key)) return true;
+  return command.name() === 'config' || SERVICES.has(command.name());
+}
+
+function valueOf(option: Option, key: ConfigKey, { written, where }: Setting): unknown {
+  const parse = option.parseArg as ((text: string, previous: unknown) => unknown) | undefined;
+  if (typeof written === 'boolean' || parse === undefined) return written;
+  try {
+    if (typeof written === 'string') return parse(written, undefined);
+    return written.reduce<unknown>((previous, item) => parse(item, previous), []);
+  } catch (cause) {
+    if (!(cause instanceof InvalidArgumentError)) throw cause;
+    throw new NarswarmError('USAGE', `${where}: ${key}: ${cause.message}`, { cause });
+  }
+}
+
+function rootOf(command: Command): Command {
+  return command.parent === null ? command : rootOf(command.parent);
+}

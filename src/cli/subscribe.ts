@@ -1,0 +1,66 @@
+import { Command } from 'commander';
+import { NarswarmError } from '../errors.ts';
+import { SUBSCRIPTION_NAME } from '../subscription/subscription.ts';
+import { command, type CommonOptions } from './run-command.ts';
+import { addCommon } from './shared-options.ts';
+
+interface SubscribeOptions extends CommonOptions {
+  readonly file?: string;
+  readonly import: boolean;
+  readonly to?: string;
+  readonly sources: boolean;
+  readonly publish: boolean;
+  readonly replace?: boolean;
+}
+
+export function subscribeCommand(): Command {
+  const subscribe = new Command('subscribe')
+    .description('add a subscription to the config file: what narswarm update fetches from then on')
+    .argument('<name>', 'name for it, of A-Z a-z 0-9 . _ -')
+    .argument('<source>', 'PUBLISHER#ROOT, a store path, a file or URL of store paths, an installable, or a profile')
+    .option('-f, --file <file>', 'Nix file in which SOURCE is an attribute')
+    .option('--import', 'import it into the Nix store with nix copy after each update', false)
+    .option('--to <store-uri>', 'Nix store to import into, in place of the local one')
+    .option('--sources', 'fetch the sources of its build closure, too', false)
+    .option('--publish', 'make it a named root of this machine’s own hash map', false)
+    .option('--replace', 'put it in the place of a subscription of that name');
+  addCommon(
+    subscribe,
+    [
+      'narswarm subscribe desktop "magnet:?xs=urn:btpk:…#desktop" --import',
+      'narswarm subscribe system /run/current-system --publish',
+      'narswarm subscribe stdenv stdenv --file ./default.nix --sources',
+      'narswarm subscribe channel https://channels.nixos.org/nixos-unstable/store-paths.xz',
+    ],
+    [],
+  );
+  return subscribe.action(
+    command<SubscribeOptions, [string, string]>(async ({ output, config, options }, name, written) => {
+      if (!SUBSCRIPTION_NAME.test(name))
+        throw new NarswarmError(
+          'USAGE',
+          `${JSON.stringify(name)} is no name for a subscription: give one of at most 64 characters A-Z a-z 0-9 . _ - that begins with a letter or digit`,
+        );
+      if (options.to !== undefined && !options.import)
+        throw new NarswarmError('USAGE', '--to names a store to import into: give --import, too');
+      const [{ absoluteSource }, { addSubscription, removeSubscription }, { editConfigFile }] = await Promise.all([
+        import('../subscription/absolute-source.ts'),
+        import('../config/edit.ts'),
+        import('../config/write.ts'),
+      ]);
+      const { source, file } = absoluteSource(written, { file: options.file, cwd: process.cwd() });
+      const { import: imports, to, sources, publish } = options;
+      const subscription = { name, source, file, import: imports, to, sources, publish };
+      const { path, subscriptions } = await config();
+      const replaces = options.replace === true && subscriptions.some((known) => known.name === name);
+      await editConfigFile(path, (text) =>
+        addSubscription(replaces ? removeSubscription(text, name, path) : text, subscription, path),
+      );
+      output.result(
+        'subscribed',
+        { ...subscription, file: file ?? null, to: to ?? null, config: path, replaced: replaces },
+        `${replaces ? 'replaced' : 'added'} ${name} in ${path}: narswarm update ${name} fetches it`,
+      );
+    }),
+  );
+}

@@ -1,0 +1,34 @@
+import { Command } from 'commander';
+import type { Subscription } from '../subscription/subscription.ts';
+import { command, type CommonOptions } from './run-command.ts';
+import { addCommon } from './shared-options.ts';
+
+export function subscriptionsCommand(): Command {
+  const subscriptions = new Command('subscriptions').description('list the subscriptions of the config file');
+  addCommon(subscriptions, ['narswarm subscriptions', 'narswarm subscriptions --json'], []);
+  return subscriptions.action(
+    command<CommonOptions, []>(async ({ output, config }) => {
+      const { path, subscriptions: declared } = await config();
+      const rows = declared.map((subscription) => [subscription.name, sourceOf(subscription), extrasOf(subscription)]);
+      const widths = [0, 1].map((column) => Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)));
+      for (const [index, { name, source, file, import: imports, to, sources, publish, where }] of declared.entries()) {
+        const facts = { name, source, file: file ?? null, import: imports, to: to ?? null, sources, publish, where };
+        const line = rows[index]?.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ');
+        output.result('subscription', facts, line?.trimEnd());
+      }
+      if (declared.length === 0) output.note(`no subscriptions in ${path}: narswarm subscribe adds one`);
+    }),
+  );
+}
+
+function sourceOf({ source, file }: Subscription): string {
+  return file === undefined ? source : `-f ${file} ${source}`;
+}
+
+function extrasOf({ import: imports, to, sources, publish }: Subscription): string {
+  return [
+    ...(imports ? [to === undefined ? 'import' : `import to ${to}`] : []),
+    ...(sources ? ['sources'] : []),
+    ...(publish ? ['publish'] : []),
+  ].join(', ');
+}

@@ -1,0 +1,36 @@
+/** Settings of the environment: `NARSWARM_MAX_SIZE=50G` is `max-size = "50G"`. */
+import { NarswarmError } from '../errors.ts';
+import { CONFIG_KEYS, KEYS, type ConfigKey, type Written } from './keys.ts';
+
+/** The variable of a key. */
+export function variableOf(key: ConfigKey): string {
+  return `NARSWARM_${key.toUpperCase().replaceAll('-', '_')}`;
+}
+
+/**
+ * Reads the variables of all keys; an empty one counts as unset. Lists are split at white space.
+ *
+ * @throws USAGE naming the variable whose value is malformed
+ */
+export function readEnvironment(env: Readonly<Record<string, string | undefined>>): Map<ConfigKey, Written> {
+  const values = new Map<ConfigKey, Written>();
+  for (const key of CONFIG_KEYS) {
+    const text = env[variableOf(key)]?.trim() ?? '';
+    if (text !== '') values.set(key, readVariable(key, text));
+  }
+  return values;
+}
+
+function readVariable(key: ConfigKey, text: string): Written {
+  const { shape, parse } = KEYS[key];
+  const items = shape === 'list' ? text.split(/\s+/) : [text];
+  try {
+    const [first] = items.map((item) => parse(item));
+    if (shape === 'flag') return first === true;
+    return shape === 'list' ? items : text;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const variable = variableOf(key);
+    throw new NarswarmError('USAGE', `${variable}: ${reason}`, { cause, facts: { variable } });
+  }
+}

@@ -1,0 +1,237 @@
+/**
+ * The keys of the config file: the long names of the options that they stand for, and of `NARSWARM_*` in the
+ * environment. One table, so that the file, the environment, `narswarm config` and the example cannot disagree.
+ */
+import { NarswarmError } from '../errors.ts';
+import { parseUpstream } from '../fetch/http/upstream.ts';
+import { parsePublisherAddress, saltBytes } from '../index/address.ts';
+import { parsePublicKey } from '../nix/signature.ts';
+import { parseEndpoint } from '../torrent/endpoint.ts';
+import { SCOPES, type Scope } from '../torrent/network.ts';
+import { defaultKeyFile, defaultStoreDir } from './locations.ts';
+import { checkTimeOfDay, parseCount, parseDuration, parsePort, parseRate, parseSize } from './units.ts';
+
+/**
+ * How a value is written: `path` is an absolute one, `number` may go without quotes, `list` is a list of strings or a
+ * single one, `flag` is true or false.
+ */
+export type Shape = 'text' | 'path' | 'number' | 'list' | 'flag';
+
+interface Key {
+  readonly shape: Shape;
+  /** Reads the value, or one of a list. Throws a NarswarmError that says what was expected. */
+  readonly parse: (text: string) => unknown;
+  /** What it is called in help; empty for a flag. */
+  readonly placeholder: string;
+  readonly description: string;
+  /** What holds where nothing is given, for people. */
+  readonly initial: () => string;
+}
+
+export const KEYS = {
+  store: {
+    shape: 'path',
+    parse: notEmpty,
+    placeholder: 'dir',
+    description: 'file store to keep the NARs in',
+    initial: () => defaultStoreDir(),
+  },
+  from: {
+    shape: 'list',
+    parse: checked(parseUpstream),
+    placeholder: 'url',
+    description: 'HTTP binary cache for what peers do not have',
+    initial: () => 'substituters of nix.conf',
+  },
+  publisher: {
+    shape: 'list',
+    parse: parsePublisherAddress,
+    placeholder: 'address',
+    description: 'hash map to follow',
+    initial: () => 'none',
+  },
+  'trusted-public-key': {
+    shape: 'list',
+    parse: checked(parsePublicKey),
+    placeholder: 'key',
+    description: 'Nix key whose signatures count, NAME:BASE64',
+    initial: () => 'trusted-public-keys of nix.conf',
+  },
+  scope: {
+    shape: 'text',
+    parse: parseScope,
+    placeholder: 'scope',
+    description: `who learns what this machine has: ${SCOPES.join(', ')}`,
+    initial: () => 'lan',
+  },
+  listen: {
+    shape: 'text',
+    parse: notEmpty,
+    placeholder: 'host',
+    description: 'address to listen on, TCP and UDP',
+    initial: () => 'all',
+  },
+  port: {
+    shape: 'number',
+    parse: parsePort,
+    placeholder: 'port',
+    description: 'TCP port for peers of daemon and publish; 0 picks one',
+    initial: () => '0',
+  },
+  'dht-port': {
+    shape: 'number',
+    parse: parsePort,
+    placeholder: 'port',
+    description: 'UDP port of the DHT node of daemon and publish; 0 picks one',
+    initial: () => '0',
+  },
+  'dht-bootstrap': {
+    shape: 'list',
+    parse: parseEndpoint,
+    placeholder: 'host:port',
+    description: 'DHT node to join by, in place of the public ones',
+    initial: () => 'public nodes',
+  },
+  dht: { shape: 'flag', parse: parseFlag, placeholder: '', description: 'use the DHT', initial: () => 'true' },
+  lan: {
+    shape: 'flag',
+    parse: parseFlag,
+    placeholder: '',
+    description: 'look for peers on the local network',
+    initial: () => 'true',
+  },
+  peer: {
+    shape: 'list',
+    parse: parseEndpoint,
+    placeholder: 'host:port',
+    description: 'peer to ask before any other',
+    initial: () => 'none',
+  },
+  'max-download-rate': {
+    shape: 'text',
+    parse: parseRate,
+    placeholder: 'rate',
+    description: 'limit for everything that is downloaded, such as 10MB/s',
+    initial: () => 'none',
+  },
+  'publisher-timeout': {
+    shape: 'text',
+    parse: parseDuration,
+    placeholder: 'duration',
+    description: 'how long to look for the hash maps',
+    initial: () => '10s, or 60s without an upstream',
+  },
+  'peer-timeout': {
+    shape: 'text',
+    parse: parseDuration,
+    placeholder: 'duration',
+    description: 'without an upstream: how long to wait while no peer sends a byte',
+    initial: () => '60s',
+  },
+  'max-size': {
+    shape: 'number',
+    parse: parseSize,
+    placeholder: 'size',
+    description: 'what the file store may take of the disk, such as 50G',
+    initial: () => 'no limit',
+  },
+  'keep-generations': {
+    shape: 'number',
+    parse: parseCount,
+    placeholder: 'number',
+    description: 'complete generations of each subscription to keep beside the newest one',
+    initial: () => 'see narswarm gc --help',
+  },
+  until: {
+    shape: 'text',
+    parse: checkTimeOfDay,
+    placeholder: 'time',
+    description: 'time of day at which an update stops, such as 06:00; the next one goes on from there',
+    initial: () => 'no limit',
+  },
+  publish: {
+    shape: 'flag',
+    parse: parseFlag,
+    placeholder: '',
+    description: 'have update and daemon publish this machine’s own hash map',
+    initial: () => 'false',
+  },
+  key: {
+    shape: 'path',
+    parse: notEmpty,
+    placeholder: 'file',
+    description: 'key that signs this machine’s own hash map',
+    initial: () => defaultKeyFile(),
+  },
+  salt: {
+    shape: 'text',
+    parse: checked(saltBytes),
+    placeholder: 'name',
+    description: 'name of the hash map: one key can sign several',
+    initial: () => 'none',
+  },
+  'http-port': {
+    shape: 'number',
+    parse: parsePort,
+    placeholder: 'port',
+    description: 'port of publish and daemon to serve the hash map at over HTTP; 0 picks one',
+    initial: () => '0',
+  },
+  hint: {
+    shape: 'list',
+    parse: parseEndpoint,
+    placeholder: 'host:port',
+    description: 'peer to name in the hash map, such as this machine’s public address',
+    initial: () => 'none',
+  },
+  'valid-for': {
+    shape: 'text',
+    parse: parseDuration,
+    placeholder: 'duration',
+    description: 'how long followers may rely on the hash map without a newer one',
+    initial: () => '14d',
+  },
+} as const satisfies Record<string, Key>;
+
+export type ConfigKey = keyof typeof KEYS;
+export const CONFIG_KEYS: readonly ConfigKey[] = Object.keys(KEYS) as ConfigKey[];
+
+/** A value as it was written: a list of texts, true or false, or one text. */
+export type Written = string | readonly string[] | boolean;
+
+/** What a key's value is once it is read. */
+export type ValueOf<K extends ConfigKey> = (typeof KEYS)[K]['shape'] extends 'flag'
+  ? boolean
+  : (typeof KEYS)[K]['shape'] extends 'list'
+    ? readonly ReturnType<(typeof KEYS)[K]['parse']>[]
+    : ReturnType<(typeof KEYS)[K]['parse']>;
+
+/** True for the names in {@link KEYS}. */
+export function isConfigKey(name: string): name is ConfigKey {
+  return Object.hasOwn(KEYS, name);
+}
+
+function parseScope(text: string): Scope {
+  const scope = SCOPES.find((name) => name === text);
+  if (scope === undefined) throw new NarswarmError('USAGE', `Expected one of ${SCOPES.join(', ')}.`);
+  return scope;
+}
+
+/** The environment knows no booleans; a config file has its own. */
+function parseFlag(text: string): boolean {
+  if (text === 'true' || text === '1') return true;
+  if (text === 'false' || text === '0') return false;
+  throw new NarswarmError('USAGE', 'Expected true, false, 1 or 0.');
+}
+
+function notEmpty(text: string): string {
+  if (text === '') throw new NarswarmError('USAGE', 'Expected something, and it is empty.');
+  return text;
+}
+
+function checked(parse: (text: string) => unknown): (text: string) => string {
+  return (text) => {
+    parse(text);
+    return text;
+  };
+}

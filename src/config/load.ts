@@ -1,0 +1,89 @@
+/** The configuration of this machine: its config file, and over it the environment. */
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { NarswarmError } from '../errors.ts';
+import { systemCode } from '../store/store-error.ts';
+import type { Subscription } from '../subscription/subscription.ts';
+import { readEnvironment, variableOf } from './environment.ts';
+import { KEYS, type ConfigKey, type ValueOf, type Written } from './keys.ts';
+import { configLocation, surroundings, type Surroundings } from './locations.ts';
+import { parseConfig, type DeclaredSubscription } from './schema.ts';
+
+/** One value, and where it came from. */
+export interface Setting {
+  readonly written: Written;
+  readonly source: 'config' | 'env';
+  /** `FILE:LINE`, or the name of a variable. */
+  readonly where: string;
+}
+
+export interface Config {
+  /** Absolute path of the config file. */
+  readonly path: string;
+  /** False where there is none: then everything has its default. */
+  readonly exists: boolean;
+  /** What the file and the environment say; a variable hides what the file says of its key. */
+  readonly values: ReadonlyMap<ConfigKey, Setting>;
+  /** In the order of the file. */
+  readonly subscriptions: readonly DeclaredSubscription[];
+}
+
+/** @param options.file what `--config` names */
+export interface LoadOptions {
+  readonly file?: string | undefined;
+  readonly around?: Surroundings;
+}
+
+/**
+ * Reads the config file and the environment.
+ *
+ * @throws USAGE where a named file is not there, or anything in either is malformed
+ */
+export async function loadConfig({ file, around = surroundings() }: LoadOptions = {}): Promise<Config> {
+  const { path, text } = await readConfigText({ file, around });
+  const { values, subscriptions } = parseConfig(text ?? '', path);
+  const settings = new Map<ConfigKey, Setting>();
+  for (const [key, { written, where }] of values) settings.set(key, { written, source: 'config', where });
+  for (const [key, written] of readEnvironment(around.env))
+    settings.set(key, { written, source: 'env', where: variableOf(key) });
+  return { path, exists: text !== undefined, values: settings, subscriptions };
+}
+
+/** The read value of a key, or undefined where neither file nor environment have it. */
+export function configured<K extends ConfigKey>(config: Config, key: K): ValueOf<K> | undefined {
+  const written = config.values.get(key)?.written;
+  if (written === undefined) return undefined;
+  const { parse } = KEYS[key];
+  if (typeof written === 'boolean') return written as ValueOf<K>;
+  return (typeof written === 'string' ? parse(written) : written.map((item) => parse(item))) as ValueOf<K>;
+}
+
+/** A subscription by its name. @throws USAGE that names those that there are */
+export function subscriptionNamed(config: Config, name: string): Subscription {
+  const found = config.subscriptions.find((subscription) => subscription.name === name);
+  if (found !== undefined) return found;
+  const names = config.subscriptions.map((subscription) => subscription.name);
+  const known = names.length === 0 ? 'it has none, narswarm subscribe adds one' : `it has ${names.join(', ')}`;
+  throw new NarswarmError('USAGE', `there is no subscription ${name} in ${config.path}: ${known}`, {
+    facts: { name, file: config.path },
+  });
+}
+
+/** The text of the config file, undefined where there is none. @throws USAGE as {@link loadConfig} */
+export async function readConfigText(
+  options: LoadOptions = {},
+): Promise<{ readonly path: string; readonly text: string | undefined }> {
+  const { path: named, namedBy } = configLocation(options.file, options.around);
+  const path = resolve(named);
+  try {
+    return { path, text: await readFile(path, 'utf8') };
+  } catch (cause) {
+    const isAbsent = systemCode(cause) === 'ENOENT';
+    if (isAbsent && namedBy === undefined) return { path, text: undefined };
+    const by = namedBy === undefined ? '' : ` of ${namedBy}`;
+    const message = isAbsent
+      ? `there is no ${path}, the config file${by}: make it, it may be empty, or name another one`
+      : `cannot read the config file ${path}${by} (${systemCode(cause) ?? String(cause)}): check its permissions, or name another one with --config`;
+    throw new NarswarmError('USAGE', message, { cause, facts: { file: path } });
+  }
+}

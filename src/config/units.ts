@@ -1,0 +1,72 @@
+/** Sizes, rates, durations and times as people write them, on the command line and in the config file: pure. */
+import { NarswarmError } from '../errors.ts';
+
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  k: 1e3,
+  m: 1e6,
+  g: 1e9,
+  t: 1e12,
+  ki: 2 ** 10,
+  mi: 2 ** 20,
+  gi: 2 ** 30,
+  ti: 2 ** 40,
+};
+const DURATIONS_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+};
+
+/** Reads a size: `500`, `10MB`, `4GiB`, `50G` (decimal without the i). Bytes. @throws USAGE */
+export function parseSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?) ?([kmgt]?i?)b?$/i.exec(text.trim());
+  const unit = UNITS[match?.[2]?.toLowerCase() ?? '?'];
+  if (match === null || unit === undefined)
+    throw new NarswarmError('USAGE', 'Expected a size such as 500MB, 4GiB or 50G.');
+  return Math.round(Number(match[1]) * unit);
+}
+
+/** Reads a rate: a size with a unit, with or without `/s`. Bytes a second, above 0. @throws USAGE */
+export function parseRate(text: string): number {
+  const match = /^(.*?\d ?[kmgt]i?b?)(\/s(ec)?|ps)?$/i.exec(text.trim());
+  const rate = match?.[1] === undefined ? 0 : parseSize(match[1]);
+  if (rate === 0)
+    throw new NarswarmError('USAGE', 'Expected a rate above 0, in bytes with a unit, such as 500kB/s or 10MB/s.');
+  return rate;
+}
+
+/** Reads a duration: `90s`, `30m`, `8h`, `2d`. Milliseconds. @throws USAGE */
+export function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?) ?([a-z]+)$/i.exec(text.trim());
+  const unit = DURATIONS_MS[match?.[2]?.toLowerCase() ?? ''];
+  if (match === null || unit === undefined)
+    throw new NarswarmError('USAGE', 'Expected a duration such as 90s, 30m, 8h or 2d.');
+  return Math.round(Number(match[1]) * unit);
+}
+
+/** Reads a port; 0 lets the system pick one. @throws USAGE */
+export function parsePort(text: string): number {
+  const port = Number(text);
+  if (!/^\d+$/.test(text) || port > 65_535) throw new NarswarmError('USAGE', 'Expected a port from 0 to 65535.');
+  return port;
+}
+
+/** Reads a number of things, 0 or more. @throws USAGE */
+export function parseCount(text: string): number {
+  const count = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(count))
+    throw new NarswarmError('USAGE', 'Expected a whole number, 0 or more.');
+  return count;
+}
+
+/** Checks a time of day, `HH:MM` in 24 hours, and gives it back. @throws USAGE */
+export function checkTimeOfDay(text: string): string {
+  if (!/^([01]?\d|2[0-3]):[0-5]\d$/.test(text))
+    throw new NarswarmError('USAGE', 'Expected a time of day such as 06:00.');
+  return text;
+}

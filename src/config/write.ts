@@ -1,0 +1,111 @@
+/** Replaces the config file, whole or not at all. */
+import type { Stats } from 'node:fs';
+import { mkdir, open, readFile, realpath, rename, stat, unlink, type FileHandle } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { NarswarmError, isNarswarmError } from '../errors.ts';
+import { systemCode } from '../store/store-error.ts';
+
+const READ_ONLY = new Set(['EROFS', 'EACCES', 'EPERM']);
+
+/** An edit takes milliseconds: a lock that is older was left by a process that is gone. */
+const STALE_MS = 10_000;
+const WAIT_MS = 20;
+
+/**
+ * Applies an edit to a config file, which is made where there is none. A symlink stays one: the file behind it is
+ * replaced, and keeps its mode and, as far as we may, its owner. Two edits at once come one after the other; where a
+ * person changes the file meanwhile, the edit is made again on what they wrote.
+ *
+ * @throws USAGE where the file cannot be changed, and what `edit` throws
+ */
+export async function editConfigFile(path: string, edit: (text: string) => string): Promise<void> {
+  try {
+    const target = await behind(path);
+    const old = await statOf(target);
+    // Root may write to a file without any right to write, and to the Nix store: neither is wanted.
+    if (old !== undefined && ((old.mode & 0o222) === 0 || target.startsWith('/nix/store/'))) throw readOnly(path);
+    await mkdir(dirname(target), { recursive: true });
+    await replace(target, edit);
+  } catch (cause) {
+    const code = systemCode(cause);
+    if (code === undefined || isNarswarmError(cause)) throw cause;
+    if (READ_ONLY.has(code)) throw readOnly(path, cause);
+    const message = `cannot write the config file ${path} (${code}): mend that, or name another one with --config`;
+    throw new NarswarmError('USAGE', message, { cause, facts: { file: path } });
+  }
+}
+
+/** The new text is written to the lock, which then takes the place of the file. */
+async function replace(target: string, edit: (text: string) => string): Promise<void> {
+  const lock = `${target}.lock`;
+  await using file = await take(lock);
+  const { ino } = await file.stat();
+  const isOurs = async (): Promise<boolean> => (await statOf(lock))?.ino === ino;
+  try {
+    for (;;) {
+      const before = await textOf(target);
+      const after = edit(before ?? '');
+      await file.truncate();
+      await file.write(after, 0);
+      await copyRights(file, await statOf(target));
+      await file.sync();
+      if ((await textOf(target)) === before) break;
+    }
+    if (!(await isOurs()))
+      throw new NarswarmError('USAGE', `another process changed ${target}: run the same command again`);
+    await rename(lock, target);
+  } catch (error) {
+    if (await isOurs()) await unlink(lock);
+    throw error;
+  }
+}
+
+async function take(lock: string): Promise<FileHandle> {
+  for (;;) {
+    try {
+      return await open(lock, 'wx', 0o644);
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw error;
+      const held = await statOf(lock);
+      if (held !== undefined && Date.now() - held.mtimeMs > STALE_MS) await unlink(lock).catch(() => undefined);
+      else await setTimeout(WAIT_MS);
+    }
+  }
+}
+
+async function copyRights(file: FileHandle, old: Stats | undefined): Promise<void> {
+  if (old === undefined) return;
+  await file.chown(old.uid, old.gid).catch(() => undefined);
+  await file.chmod(old.mode & 0o7777);
+}
+
+async function statOf(path: string): Promise<Stats | undefined> {
+  return stat(path).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  });
+}
+
+async function textOf(target: string): Promise<string | undefined> {
+  return readFile(target, 'utf8').catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  });
+}
+
+/** The file that a symlink leads to, or the path itself. */
+async function behind(path: string): Promise<string> {
+  return realpath(path).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return resolve(path);
+    throw error;
+  });
+}
+
+function readOnly(path: string, cause?: unknown): NarswarmError {
+  return new NarswarmError(
+    'USAGE',
+    `${path} is read-only: where NixOS made it, declare the subscription in services.narswarm.subscriptions, else make it writable or name another one with --config`,
+    { ...(cause === undefined ? {} : { cause }), facts: { file: path } },
+  );
+}

@@ -1,0 +1,163 @@
+/** Defaults < config file < environment < flags, on commands made of the options that the real ones are made of. */
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, before, suite, test } from 'node:test';
+import { Command } from 'commander';
+import { configure, originOf, type OriginOf } from '../../src/cli/configuration.ts';
+import {
+  addKeys,
+  addNetwork,
+  addPeers,
+  addRate,
+  networkOptions,
+  type NetworkFlags,
+} from '../../src/cli/shared-options.ts';
+import type { NetworkOptions } from '../../src/torrent/network.ts';
+
+suite('where the options of a command have their values from', () => {
+  let dir: string;
+  let file: string;
+  const known = new Set(Object.keys(process.env));
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'narswarm-options-'));
+    file = join(dir, 'config.toml');
+  });
+  after(() => rm(dir, { recursive: true }));
+  afterEach(() => {
+    for (const name of Object.keys(process.env)) if (!known.has(name)) delete process.env[name];
+  });
+
+  /** Parses a command line under a config file; `args` begins with the name of the command. */
+  const parsed = async (toml: string, args: readonly string[]): Promise<{ options: NetworkFlags; from: OriginOf }> => {
+    await writeFile(file, toml);
+    const root = new Command('narswarm').option('--config <file>').hook('preAction', (_, action) => configure(action));
+    const command = addRate(
+      addKeys(addPeers(addNetwork(new Command(args[0]).option('--store <dir>', '', '/default'), { scope: 'lan' }))),
+    );
+    root.addCommand(
+      command
+        .option('--publish')
+        .option('--file <file>')
+        .action(() => {}),
+    );
+    await root.parseAsync([...args, '--config', file], { from: 'user' });
+    return { options: command.opts(), from: originOf(command) };
+  };
+  const network = async (toml: string, ...flags: string[]): Promise<NetworkOptions> => {
+    const { options, from } = await parsed(toml, ['daemon', ...flags]);
+    return networkOptions(options, options.scope ?? 'lan', from);
+  };
+
+  test('each of the four hides the ones before it', async () => {
+    const none = await parsed('', ['daemon']);
+    assert.deepEqual(
+      [none.options, none.from('store')],
+      [
+        { store: '/default', port: 0, dhtPort: 0, dht: true, lan: true, scope: 'lan' },
+        { source: 'default', where: '' },
+      ],
+    );
+    const toml = '# comment\nstore = "/file"\nmax-download-rate = "1MB/s"\n';
+    const config = await parsed(toml, ['daemon']);
+    assert.partialDeepStrictEqual(config.options, { store: '/file', maxDownloadRate: 1e6 });
+    assert.deepEqual(config.from('store'), { source: 'config', where: `${file}:2` });
+    process.env['NARSWARM_STORE'] = '/env';
+    const env = await parsed(toml, ['daemon']);
+    assert.partialDeepStrictEqual(env.options, { store: '/env', maxDownloadRate: 1e6 });
+    assert.deepEqual(env.from('store'), { source: 'env', where: 'NARSWARM_STORE' });
+    const flag = await parsed(toml, ['daemon', '--store', '/flag', '--no-dht']);
+    assert.partialDeepStrictEqual(flag.options, { store: '/flag', maxDownloadRate: 1e6, dht: false });
+    assert.deepEqual(flag.from('store'), { source: 'cli', where: '--store' });
+    assert.deepEqual(flag.from('dht'), { source: 'cli', where: '--no-dht' });
+  });
+
+  test('lists are replaced, not added to', async () => {
+    const toml = 'peer = ["a:1", "b:2"]';
+    const { options } = await parsed(toml, ['fetch']);
+    assert.deepEqual(options.peer, [
+      { host: 'a', port: 1 },
+      { host: 'b', port: 2 },
+    ]);
+    const { options: flagged } = await parsed(toml, ['fetch', '--peer', 'c:3']);
+    assert.deepEqual(flagged.peer, [{ host: 'c', port: 3 }]);
+    assert.deepEqual((await parsed('peer = []', ['fetch'])).options.peer, []);
+  });
+
+  test('booleans go both ways', async () => {
+    assert.equal((await parsed('dht = false', ['fetch'])).options.dht, false);
+    assert.equal((await parsed('dht = false', ['fetch', '--dht'])).options.dht, true);
+    assert.equal((await parsed('lan = true', ['fetch', '--no-lan'])).options.lan, false);
+    process.env['NARSWARM_LAN'] = '0';
+    assert.equal((await parsed('', ['fetch'])).options.lan, false);
+  });
+
+  test('ports of the file are for services: a fetch beside the daemon takes its own', async () => {
+    const toml = 'port = 6881\ndht-port = 6882';
+    for (const name of ['daemon', 'publish'])
+      assert.partialDeepStrictEqual((await parsed(toml, [name])).options, { port: 6881, dhtPort: 6882 });
+    assert.partialDeepStrictEqual((await parsed(toml, ['fetch'])).options, { port: 0, dhtPort: 0 });
+    process.env['NARSWARM_PORT'] = '7000';
+    assert.partialDeepStrictEqual((await parsed(toml, ['fetch'])).options, { port: 7000, dhtPort: 0 });
+  });
+
+  test('a key is not the option of a command that means something else by it', async () => {
+    const toml = 'publish = true\npeer = "a:1"\nkey = "/key"';
+    assert.ok(!('publish' in (await parsed(toml, ['subscribe'])).options));
+    assert.partialDeepStrictEqual((await parsed(toml, ['update'])).options, { publish: true });
+    assert.equal((await parsed(toml, ['torrent'])).options.peer, undefined);
+    assert.partialDeepStrictEqual((await parsed(toml, ['key'])).options, { file: '/key' });
+    assert.ok(!('file' in (await parsed(toml, ['subscribe'])).options));
+  });
+
+  test('two settings of one place that contradict each other are refused, with the place', async () => {
+    const usage = (message: RegExp): object => ({ code: 'USAGE', message });
+    await assert.rejects(
+      network('', '--scope', 'cohort', '--no-dht'),
+      usage(/^--scope cohort announces .* --no-dht forbids/),
+    );
+    await assert.rejects(
+      network('scope = "cohort"\ndht = false'),
+      usage(/--scope cohort \(.*config\.toml:1\) .*--no-dht \(.*config\.toml:2\)/),
+    );
+    await assert.rejects(
+      network('', '--scope', 'off', '--peer', 'a:1'),
+      usage(/^--scope off talks .* --peer names one/),
+    );
+    await assert.rejects(network('scope = "off"\npeer = "a:1"'), usage(/--peer \(.*config\.toml:2\)/));
+  });
+
+  test('a flag that means less talk overrides the file', async () => {
+    assert.partialDeepStrictEqual(await network('scope = "cohort"', '--no-dht'), { scope: 'cohort', dht: false });
+    assert.partialDeepStrictEqual(await network('peer = "a:1"', '--scope', 'off'), { scope: 'off', peers: [] });
+    process.env['NARSWARM_DHT'] = 'false';
+    assert.partialDeepStrictEqual(await network('scope = "public"'), { scope: 'public', dht: false });
+  });
+
+  test('a flag does not silently undo what the file forbids', async () => {
+    await assert.rejects(network('dht = false', '--scope', 'cohort'), {
+      code: 'USAGE',
+      message: /--no-dht \(.*config\.toml:1\)/,
+    });
+    await assert.rejects(network('scope = "off"', '--peer', 'a:1'), {
+      code: 'USAGE',
+      message: /--scope off \(.*config\.toml:1\)/,
+    });
+    assert.partialDeepStrictEqual(await network('dht = false', '--scope', 'cohort', '--dht'), { dht: true });
+  });
+
+  test('a command without options of the file does not read it', async () => {
+    await writeFile(file, 'nonsense');
+    const root = new Command('narswarm').option('--config <file>').hook('preAction', (_, action) => configure(action));
+    let ran = false;
+    root.addCommand(
+      new Command('demo').action(() => {
+        ran = true;
+      }),
+    );
+    await root.parseAsync(['demo', '--config', file], { from: 'user' });
+    assert.ok(ran);
+    await assert.rejects(parsed('nonsense', ['fetch']), { code: 'USAGE', message: /config\.toml:1: this is not TOML/ });
+  });
+});

@@ -1,0 +1,208 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { chmod, mkdtemp, readFile, readdir, readlink, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import * as fc from 'fast-check';
+import { addSubscription, removeSubscription } from '../../src/config/edit.ts';
+import { parseConfig } from '../../src/config/schema.ts';
+import { editConfigFile } from '../../src/config/write.ts';
+import { SUBSCRIPTION_NAME, type Subscription } from '../../src/subscription/subscription.ts';
+
+const FILE = 'config.toml';
+const plain: Subscription = {
+  name: 'new',
+  source: '/run/current-system',
+  import: false,
+  sources: false,
+  publish: false,
+};
+
+suite('editing the config file', () => {
+  const TEXT = [
+    '# My settings  ',
+    'port = 6881   # do not change',
+    '',
+    '# What the lab runs.',
+    '# [subscriptions.lab] is a look-alike.',
+    '[subscriptions.lab]',
+    "to = '''[subscriptions.next]",
+    "source = 1'''",
+    'source = "/z"',
+    '# import = true',
+    '',
+    'publish = true # yes',
+    '# sources = true',
+    '',
+    '',
+    '# A remark on its own.',
+    '',
+    '# The next one.',
+    '[subscriptions."next"] # here',
+    'source = "/x"',
+    '# The last one.',
+    '[subscriptions.last]',
+    'source = "/y"',
+    '',
+  ].join('\n');
+
+  test('adding leaves every byte before it alone', () => {
+    const added = addSubscription(TEXT, { ...plain, import: true, to: '/mnt' }, FILE);
+    const table = '\n[subscriptions.new]\nsource = "/run/current-system"\nimport = true\nto = "/mnt"\n';
+    assert.equal(added, TEXT + table);
+    assert.equal(addSubscription('', plain, FILE), '[subscriptions.new]\nsource = "/run/current-system"\n');
+    const windows = addSubscription('port = 1\r\n# end', plain, FILE);
+    assert.equal(windows, 'port = 1\r\n# end\r\n\r\n[subscriptions.new]\r\nsource = "/run/current-system"\r\n');
+  });
+
+  test('removing takes the table, the comments directly above it and its own, and nothing else', () => {
+    const [head = '', rest = ''] = TEXT.split('# What the lab runs.\n');
+    const remark = '# A remark on its own.';
+    assert.equal(removeSubscription(TEXT, 'lab', FILE), `${head}\n${remark}${rest.split(remark)[1] ?? ''}`);
+    const next = removeSubscription(TEXT, 'next', FILE);
+    assert.equal(next, TEXT.replace('# The next one.\n[subscriptions."next"] # here\nsource = "/x"\n', ''));
+    const last = removeSubscription(TEXT, 'last', FILE);
+    assert.equal(last, TEXT.replace('# The last one.\n[subscriptions.last]\nsource = "/y"\n', ''));
+  });
+
+  test('removing what was added gives the same bytes, whatever the names and sources', () => {
+    const name = fc.stringMatching(SUBSCRIPTION_NAME).filter((text) => text !== 'constructor' && text !== 'lab');
+    const words = fc.string({ minLength: 1, unit: 'grapheme' }).map((value) => `/${value}`);
+    const subscription = fc.record(
+      {
+        name,
+        source: words,
+        file: fc.option(words, { nil: undefined }),
+        import: fc.boolean(),
+        to: fc.option(words, { nil: undefined }),
+        sources: fc.boolean(),
+        publish: fc.boolean(),
+      },
+      { noNullPrototype: true },
+    );
+    const start = fc.constantFrom(
+      '',
+      '\n',
+      '# only\n',
+      'port = 1\n\n',
+      'port = 1\r\n',
+      '[subscriptions.lab]\nsource = "/x"\n# end\n',
+    );
+    fc.assert(
+      fc.property(start, subscription, (text, one) => {
+        const added = addSubscription(text, one, FILE);
+        const { where: _where, ...found } = parseConfig(added, FILE).subscriptions.at(-1) ?? { where: '' };
+        assert.deepEqual({ file: undefined, to: undefined, ...found }, one);
+        assert.ok(added.startsWith(text));
+        assert.equal(removeSubscription(added, one.name, FILE), text);
+      }),
+    );
+  });
+
+  test('a name that is taken, and a source that cannot be', () => {
+    assert.throws(() => addSubscription(TEXT, { ...plain, name: 'lab' }, FILE), {
+      code: 'USAGE',
+      message: /config\.toml:6 has a subscription lab: .*--replace/,
+    });
+    assert.throws(() => addSubscription('', { ...plain, source: './x' }, FILE), { code: 'USAGE' });
+  });
+
+  test('tables that a command cannot cut or add to are left to people', () => {
+    const byHand = { code: 'USAGE', message: /config\.toml .*edit the file by hand/ };
+    const written = [
+      'subscriptions = { a = { source = "/x" } }',
+      '[subscriptions]\na = { source = "/x" }',
+      'subscriptions.a.source = "/x"',
+      '[subscriptions]\na.source = "/x"',
+      '[subscriptions.a]\nsource = "/x"\n[subscriptions]\nb.source = "/y"',
+    ];
+    for (const text of written.slice(0, 4)) assert.throws(() => removeSubscription(text, 'a', FILE), byHand);
+    assert.throws(() => removeSubscription(written[4] ?? '', 'b', FILE), byHand);
+    assert.throws(() => addSubscription(written[0] ?? '', plain, FILE), byHand);
+    assert.throws(() => removeSubscription('port = 1', 'a', FILE), byHand);
+  });
+});
+
+suite('writing the config file', () => {
+  let dir: string;
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'narswarm-edit-'));
+  });
+  after(() => rm(dir, { recursive: true }));
+
+  test('it is made where there is none, folder and all', async () => {
+    const file = join(dir, 'new', 'folder', 'config.toml');
+    await editConfigFile(file, (text) => `${text}a`);
+    assert.equal(await readFile(file, 'utf8'), 'a');
+  });
+
+  test('a symlink stays one, the mode is kept, nothing is left beside it', async () => {
+    const folder = join(dir, 'linked');
+    const real = join(folder, 'real.toml');
+    await editConfigFile(real, () => 'a');
+    await chmod(real, 0o620);
+    const link = join(dir, 'link.toml');
+    await symlink('linked/real.toml', link);
+    const { ino: oldIno } = await stat(real);
+    await editConfigFile(link, (text) => `${text}b`);
+    assert.equal(await readlink(link), 'linked/real.toml');
+    assert.equal(await readFile(real, 'utf8'), 'ab');
+    const { mode, ino } = await stat(real);
+    assert.equal(mode & 0o7777, 0o620);
+    assert.notEqual(ino, oldIno, 'replaced, not overwritten');
+    assert.deepEqual(await readdir(folder), ['real.toml']);
+  });
+
+  test('a read-only file is NixOS’s to change', async () => {
+    const file = join(dir, 'nixos.toml');
+    await writeFile(file, 'a', { mode: 0o444 });
+    const refused = { code: 'USAGE', message: /nixos\.toml is read-only: .*services\.narswarm\.subscriptions/ };
+    await assert.rejects(
+      editConfigFile(file, () => 'b'),
+      refused,
+    );
+    assert.equal(await readFile(file, 'utf8'), 'a');
+  });
+
+  test('an edit that fails leaves the file alone', async () => {
+    const file = join(dir, 'kept.toml');
+    await writeFile(file, 'a');
+    const fail = (): string => {
+      throw new RangeError('no');
+    };
+    await assert.rejects(editConfigFile(file, fail), RangeError);
+    assert.equal(await readFile(file, 'utf8'), 'a');
+    assert.ok(!(await readdir(dir)).includes('kept.toml.lock'));
+  });
+
+  test('what a person writes meanwhile is kept', async () => {
+    const file = join(dir, 'meanwhile.toml');
+    await writeFile(file, 'a much longer text');
+    let times = 0;
+    await editConfigFile(file, (text) => {
+      if (times++ === 0) writeFileSync(file, 'theirs');
+      return `${text}, ours`;
+    });
+    assert.equal(await readFile(file, 'utf8'), 'theirs, ours');
+  });
+
+  test('the lock of a process that is gone does not hold for ever', async () => {
+    const file = join(dir, 'stale.toml');
+    await writeFile(`${file}.lock`, 'half');
+    await utimes(`${file}.lock`, 0, 0);
+    await editConfigFile(file, () => 'a');
+    assert.equal(await readFile(file, 'utf8'), 'a');
+  });
+
+  test('two edits at once: both are there', async () => {
+    const file = join(dir, 'both.toml');
+    await writeFile(file, '');
+    const names = ['a', 'b', 'c', 'd'];
+    await Promise.all(
+      names.map((name) => editConfigFile(file, (text) => addSubscription(text, { ...plain, name }, file))),
+    );
+    const { subscriptions } = parseConfig(await readFile(file, 'utf8'), file);
+    assert.deepEqual(subscriptions.map(({ name }) => name).toSorted(), names);
+  });
+});

@@ -1,0 +1,166 @@
+/** The config file, the environment and the commands that show and change them, in real processes. */
+import assert from 'node:assert/strict';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { ALONE, assertFailure, FIXTURE_ROOT, fixtureKey, Lab } from '../support/lab.ts';
+
+describe('the configuration', { concurrency: 4 }, () => {
+  let lab: Lab;
+  let cache: HttpCache;
+  let key: string;
+
+  before(async () => {
+    lab = await Lab.open();
+    cache = lab.use(await startHttpCache(await lab.fixtureCache()));
+    key = await fixtureKey();
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const configFile = async (text: string): Promise<string> => {
+    const file = lab.path('config.toml');
+    await writeFile(file, text);
+    return file;
+  };
+
+  test('publish takes its store, keys and key file from the file, `key` shows the same address', async () => {
+    const [store, keyFile] = [await lab.fixtureCache(), lab.path('key')];
+    const text = `store = "${store}"\ntrusted-public-key = "${key}"\nkey = "${keyFile}"\nsalt = "lab"\nfrom = "${cache.url}"\n`;
+    const env = { NARSWARM_CONFIG: await configFile(text) };
+    const published = await lab.run(['publish', '--once'], { env });
+    assert.equal(published.status, 0, published.stderr);
+    const shown = await lab.run(['key'], { env });
+    assert.equal(shown.event('key')['created'], false);
+    assert.equal(shown.event('key')['address'], published.event('published')['address']);
+    assert.match(String(shown.event('key')['address']), /&s=6c6162$/);
+  });
+
+  test('publish without a store anywhere publishes the default one', async () => {
+    assertFailure(await lab.run(['publish', '--once']), 7, 'STORE_CORRUPT', /state\/store is not a binary cache/);
+  });
+
+  test('--no-upstream overrides the caches of the file, and contradicts those of a flag', async () => {
+    const config = ['--config', await configFile(`from = "${cache.url}"\ntrusted-public-key = "${key}"\n`)];
+    const fetch = ['fetch', FIXTURE_ROOT, '--no-copy', ...ALONE];
+    const store = lab.path('store');
+    const done = await lab.run([...config, ...fetch, '--store', store]);
+    assert.equal(done.status, 0, done.stderr);
+    const again = await lab.run([...fetch, ...config, '--store', store, '--no-upstream']);
+    assert.equal(again.status, 0, again.stderr);
+    const both = await lab.run([...fetch, ...config, '--no-upstream', '--from', cache.url]);
+    assertFailure(both, 2, 'USAGE', /--no-upstream asks no cache and --from names one/);
+  });
+
+  test('a fetch beside the daemon does not want its port', async () => {
+    const taken = `port = ${cache.port}\n`;
+    const config = ['--config', await configFile(`${taken}from = "${cache.url}"\ntrusted-public-key = "${key}"\n`)];
+    const fetch = ['fetch', FIXTURE_ROOT, '--no-copy', '--seed-for', '1ms', ...ALONE, '--store', lab.path('store')];
+    const run = await lab.run([...fetch, ...config]);
+    assert.equal(run.status, 0, run.stderr);
+    const daemon = await lab.run(['daemon', '--store', lab.path('store'), ...ALONE, ...config]);
+    assertFailure(daemon, 2, 'LISTEN_FAILED', new RegExp(`127.0.0.1:${cache.port}`));
+  });
+
+  test('a malformed file or variable ends a command before it begins', async () => {
+    const file = await configFile('\nport = "many"\n');
+    const fetch = ['fetch', FIXTURE_ROOT, '--store', lab.path('store')];
+    assertFailure(await lab.run([...fetch, '--config', file]), 2, 'USAGE', /config\.toml-\d+:2: port: Expected a port/);
+    const env = { NARSWARM_DHT: 'maybe' };
+    assertFailure(await lab.run(fetch, { env }), 2, 'USAGE', /NARSWARM_DHT: Expected true, false, 1 or 0/);
+    assertFailure(await lab.run([...fetch, '--config', lab.path('none')]), 2, 'USAGE', /there is no .*none/);
+    const off = ['daemon', '--config', await configFile('scope = "off"')];
+    assertFailure(await lab.run(off), 2, 'USAGE', /--scope off \(.*:1\) serves nobody/);
+  });
+
+  test('subscribe, subscriptions, unsubscribe', async () => {
+    const text = '# mine\nscope = "lan"\n';
+    const file = await configFile(text);
+    const config = ['--config', file];
+    const cwd = await lab.folder('flake');
+    const added = await lab.run(['subscribe', 'system', '.#system', '--import', '--to', '/mnt', ...config], { cwd });
+    assert.equal(added.status, 0, added.stderr);
+    const attribute = ['subscribe', 'stdenv', 'stdenv', '-f', './default.nix', '--sources', '--publish', ...config];
+    assert.equal((await lab.run(attribute, { cwd })).status, 0);
+    const listed = await lab.run(['subscriptions', ...config]);
+    const off = { import: false, to: null, sources: false, publish: false };
+    assert.deepEqual(listed.events, [
+      {
+        event: 'subscription',
+        name: 'system',
+        source: `${cwd}#system`,
+        file: null,
+        ...off,
+        import: true,
+        to: '/mnt',
+        where: `${file}:4`,
+      },
+      {
+        event: 'subscription',
+        name: 'stdenv',
+        source: 'stdenv',
+        file: join(cwd, 'default.nix'),
+        ...off,
+        sources: true,
+        publish: true,
+        where: `${file}:9`,
+      },
+    ]);
+    const plain = await lab.runPlain(['subscriptions', ...config]);
+    assert.match(
+      plain.stdout,
+      /^system +\S+#system +import to \/mnt\nstdenv +-f \S+\/default\.nix stdenv +sources, publish\n$/,
+    );
+
+    const taken = await lab.run(['subscribe', 'system', '/run/current-system', ...config]);
+    assertFailure(taken, 2, 'USAGE', /:4 has a subscription system: replace it with --replace/);
+    const replaced = await lab.run(['subscribe', 'system', '/run/current-system', '--replace', ...config]);
+    assert.equal(replaced.event('subscribed')['replaced'], true);
+    const unknown = await lab.run(['unsubscribe', 'sistem', ...config]);
+    assertFailure(unknown, 2, 'USAGE', /no subscription sistem in .*: it has stdenv, system/);
+    for (const name of ['system', 'stdenv']) assert.equal((await lab.run(['unsubscribe', name, ...config])).status, 0);
+    assert.equal(await readFile(file, 'utf8'), text);
+    assert.match(
+      (await lab.runPlain(['subscriptions', ...config])).stderr,
+      /no subscriptions in .*narswarm subscribe adds one/,
+    );
+  });
+
+  test('subscribe refuses what an update could not read', async () => {
+    const config = ['--config', await configFile('')];
+    assertFailure(await lab.run(['subscribe', '../x', '/x', ...config]), 2, 'USAGE', /"\.\.\/x" is no name/);
+    assertFailure(await lab.run(['subscribe', 'x', '', ...config]), 2, 'USAGE', /source/);
+    assertFailure(await lab.run(['subscribe', 'x', '/x', '--to', '/mnt', ...config]), 2, 'USAGE', /--import/);
+  });
+
+  test('a file in the Nix store is NixOS’s to change', async () => {
+    const dir = await lab.folder('etc');
+    await mkdir(join(dir, 'store'));
+    await writeFile(join(dir, 'store', 'made.toml'), '', { mode: 0o444 });
+    await symlink('store/made.toml', join(dir, 'config.toml'));
+    const run = await lab.run(['subscribe', 'x', '/run/current-system', '--config', join(dir, 'config.toml')]);
+    assertFailure(run, 2, 'USAGE', /config\.toml is read-only: .*services\.narswarm\.subscriptions/);
+  });
+
+  test('config shows every value and where it came from, without passwords', async () => {
+    const file = await configFile(
+      'from = ["https://me:secret@cache.example.org/x"]\nport = 6881\n[subscriptions.a]\nsource = "/x"\n',
+    );
+    const env = { NARSWARM_MAX_SIZE: '50G' };
+    const run = await lab.run(['config', '--no-dht', '--config', file], { env });
+    const setting = (name: string): unknown[] => {
+      const found = run.events.find((event) => event['key'] === name);
+      return [found?.['value'], found?.['source'], found?.['where']];
+    };
+    assert.deepEqual(setting('from'), [['https://cache.example.org/x'], 'file', `${file}:1`]);
+    assert.deepEqual(setting('port'), ['6881', 'file', `${file}:2`]);
+    assert.deepEqual(setting('max-size'), ['50G', 'environment', 'NARSWARM_MAX_SIZE']);
+    assert.deepEqual(setting('dht'), [false, 'flag', '--no-dht']);
+    assert.deepEqual(setting('lan'), [null, 'default', '']);
+    assert.deepEqual(run.event('config')['subscriptions'], ['a']);
+    const plain = await lab.runPlain(['config', '--config', file], { env });
+    assert.match(plain.stdout, /^store +\S+\/state\/store +default$/m);
+    assert.match(plain.stdout, /^max-size +50G +NARSWARM_MAX_SIZE$/m);
+    assert.doesNotMatch(plain.stdout, /secret/);
+  });
+});
