@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { EXIT_STATUSES } from '../errors.ts';
+import { addCommand } from './add.ts';
 import { daemonCommand } from './daemon.ts';
 import { demoCommand } from './demo.ts';
 import { dhtCommand } from './dht.ts';
@@ -22,6 +23,7 @@ export function program(): Command {
     keyCommand(),
     publishCommand(),
     fetchCommand(),
+    addCommand(),
     daemonCommand(),
     torrentCommand(),
     dhtCommand(),
