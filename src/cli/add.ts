@@ -142,7 +142,7 @@ interface Done {
 }
 
 function tellDone(output: Output, { store, roots, plan, addition, signer, unsigned }: Done): void {
-  const { added, addedBytes, signed } = addition;
+  const { added, addedBytes, hashedBytes, signed } = addition;
   const key = signer === undefined ? undefined : formatPublicKey(signer.publicKey);
   const publish = ['narswarm', 'publish', '--store', store.dir, ...roots.flatMap(rootFlags)];
   if (key !== undefined) publish.push('--trusted-public-key', key);
@@ -155,6 +155,7 @@ function tellDone(output: Output, { store, roots, plan, addition, signer, unsign
       paths: plan.closure.length,
       added,
       bytes: addedBytes,
+      hashedBytes,
       signed,
       unsigned,
       otherBuilds: plan.others.length,

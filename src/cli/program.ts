@@ -1,11 +1,13 @@
 import { Command, CommanderError } from 'commander';
 import { EXIT_STATUSES } from '../errors.ts';
 import { addCommand } from './add.ts';
+import { completionCommand } from './completion.ts';
 import { daemonCommand } from './daemon.ts';
 import { demoCommand } from './demo.ts';
 import { dhtCommand } from './dht.ts';
 import { fetchCommand } from './fetch.ts';
 import { keyCommand } from './key.ts';
+import { manCommand } from './man.ts';
 import { publishCommand } from './publish.ts';
 import { torrentCommand } from './torrent.ts';
 import { VERSION } from '../version.ts';
@@ -28,6 +30,8 @@ export function program(): Command {
     torrentCommand(),
     dhtCommand(),
     demoCommand(),
+    completionCommand(),
+    manCommand(),
   ]) {
     root.addCommand(command.exitOverride(usageStatus));
   }

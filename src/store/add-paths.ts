@@ -32,6 +32,8 @@ export interface Addition {
   readonly added: number;
   /** Bytes of their NARs, as files. */
   readonly addedBytes: number;
+  /** Bytes of NARs that were there before and had to be read, since the catalogue did not know them. */
+  readonly hashedBytes: number;
   /** Narinfos that were there before and have one signature more. */
   readonly signed: number;
 }
@@ -53,7 +55,7 @@ export interface Addition {
 export async function addPaths(plan: AdditionPlan, options: AdditionOptions): Promise<Addition> {
   const { store, signer, signal } = options;
   const catalogue = await Catalogue.open(store);
-  const { sound, damaged } = await checkHeld(plan.held, store, catalogue, signal);
+  const { sound, damaged, hashedBytes } = await checkHeld(plan.held, store, catalogue, signal);
   for (const path of damaged) options.onWarning(`the NAR of ${path} was damaged: it is exported again`);
 
   const exported = new Set([...plan.missing.map(({ storePath }) => storePath), ...damaged]);
@@ -82,7 +84,7 @@ export async function addPaths(plan: AdditionPlan, options: AdditionOptions): Pr
     await store.writeNarInfo(more);
     signed++;
   }
-  return { infos, added: exported.size, addedBytes, signed };
+  return { infos, added: exported.size, addedBytes, hashedBytes, signed };
 }
 
 function withSignaturesOf(info: NarInfo, other: NarInfo | undefined): NarInfo {
@@ -98,7 +100,7 @@ async function checkHeld(
   store: FileStore,
   catalogue: Catalogue,
   signal: AbortSignal,
-): Promise<{ sound: readonly NarInfo[]; damaged: ReadonlySet<StorePath> }> {
+): Promise<{ sound: readonly NarInfo[]; damaged: ReadonlySet<StorePath>; hashedBytes: number }> {
   const unknown: { readonly info: NarInfo; readonly path: string; readonly sizeBytes: number }[] = [];
   for (const info of held) {
     const { storePath, fileHash } = info;
@@ -111,15 +113,17 @@ async function checkHeld(
   }
   const damaged = new Set(unknown.map(({ info }) => info.storePath));
   const entries: CatalogueEntry[] = [];
+  let hashedBytes = 0;
   for await (const { item, hashes } of hashNars(unknown, signal)) {
     const { storePath, fileHash, compression } = item.info;
+    hashedBytes += hashes.sizeBytes;
     if (hashes.fileHash !== fileHash) continue;
     damaged.delete(storePath);
     const torrent = narTorrent({ ...hashes, extension: extensionOf(compression) });
     entries.push(entryOf(torrent, storePath, hashes.mtimeMs, 'publish'));
   }
   await catalogue.add(entries);
-  return { sound: held.filter(({ storePath }) => !damaged.has(storePath)), damaged };
+  return { sound: held.filter(({ storePath }) => !damaged.has(storePath)), damaged, hashedBytes };
 }
 
 function batchesOf(paths: readonly ValidPath[]): ValidPath[][] {

@@ -149,7 +149,7 @@ describe('add', { concurrency: 2 }, () => {
     await added(store);
     const first = await snapshot(store);
     const again = await added(store);
-    assert.deepEqual([again['added'], again['bytes'], again['signed']], [0, 0, 0]);
+    assert.deepEqual([again['added'], again['bytes'], again['hashedBytes'], again['signed']], [0, 0, 0, 0]);
     assert.deepEqual(await snapshot(store), first);
   });
 
