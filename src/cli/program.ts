@@ -2,19 +2,19 @@ import { Command, CommanderError } from 'commander';
 import { EXIT_STATUSES } from '../errors.ts';
 import { configCommand } from './config.ts';
 import { configure } from './configuration.ts';
+import { addCommand } from './add.ts';
+import { completionCommand } from './completion.ts';
 import { daemonCommand } from './daemon.ts';
 import { demoCommand } from './demo.ts';
 import { dhtCommand } from './dht.ts';
 import { fetchCommand } from './fetch.ts';
 import { keyCommand } from './key.ts';
 import { reportFailure } from './output.ts';
+import { manCommand } from './man.ts';
 import { publishCommand } from './publish.ts';
-<<<<<<< HEAD
 import { serviceCommand } from './service.ts';
-=======
 import { subscribeCommand } from './subscribe.ts';
 import { subscriptionsCommand } from './subscriptions.ts';
->>>>>>> wt-config
 import { torrentCommand } from './torrent.ts';
 import { unsubscribeCommand } from './unsubscribe.ts';
 import { VERSION } from '../version.ts';
@@ -34,18 +34,18 @@ export function program(): Command {
     keyCommand(),
     publishCommand(),
     fetchCommand(),
+    addCommand(),
     daemonCommand(),
-<<<<<<< HEAD
     serviceCommand(),
-=======
     subscribeCommand(),
     unsubscribeCommand(),
     subscriptionsCommand(),
     configCommand(),
->>>>>>> wt-config
     torrentCommand(),
     dhtCommand(),
     demoCommand(),
+    completionCommand(),
+    manCommand(),
   ]) {
     root.addCommand(command.exitOverride(usageStatus).configureHelp({ showGlobalOptions: true }));
   }

@@ -5,6 +5,7 @@ import { parsePublicKey } from '../nix/signature.ts';
 import { parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
 import { aside, isStronger, type Origin, type OriginOf } from './configuration.ts';
 import { SCOPES, type NetworkOptions, type Scope } from '../torrent/network.ts';
+import { rememberExamples } from './examples.ts';
 import { each, one, parsePort, parseRate } from './values.ts';
 
 /** Adds `--json` and `--quiet`, the examples and the exit statuses to a command's help. */
@@ -16,6 +17,7 @@ export function addCommon(
   const lines = (['OK', 'USAGE', ...statuses, 'INTERNAL'] as const).map(
     (kind) => `  ${String(EXIT_STATUSES[kind][0]).padStart(3)}  ${EXIT_STATUSES[kind][1]}`,
   );
+  rememberExamples(command, examples);
   return command
     .option('--json', 'print one JSON object a line on stdout')
     .option('-q, --quiet', 'print results and warnings only')

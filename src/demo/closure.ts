@@ -10,6 +10,8 @@ import { parseStorePath } from '../nix/store-path.ts';
 export interface MadeClosure {
   /** The binary cache directory. */
   readonly cacheDir: string;
+  /** Root of the local store that it was built in. */
+  readonly buildStore: string;
   /** The path that reaches all others. */
   readonly root: StorePath;
   /** The key that signed it, as `trusted-public-keys` has it. */
@@ -40,7 +42,7 @@ export async function makeClosure(
   const { name = 'demo', signal } = options;
   const blobs = join(dir, 'blobs');
   const cacheDir = join(dir, 'cache');
-  const storeUri = join(dir, 'build-store');
+  const buildStore = join(dir, 'build-store');
   const secretKeyFile = join(dir, 'nix-key.secret');
   const publicKeyFile = join(dir, 'nix-key.public');
   await mkdir(blobs, { recursive: true });
@@ -50,12 +52,12 @@ export async function makeClosure(
   const nix = (file: string, args: readonly string[]): Promise<string> => run(file, args, dir, signal);
   await nix('nix-store', ['--generate-binary-cache-key', `${name}-1`, secretKeyFile, publicKeyFile]);
   const root = parseStorePath(
-    (await nix('nix-build', [join(dir, 'closure.nix'), '--no-out-link', '--store', storeUri, '--quiet'])).trim(),
+    (await nix('nix-build', [join(dir, 'closure.nix'), '--no-out-link', '--store', buildStore, '--quiet'])).trim(),
   );
-  await nix('nix', ['store', 'sign', '--store', storeUri, '--recursive', '--key-file', secretKeyFile, root]);
-  await nix('nix', ['copy', '--from', storeUri, '--to', `file://${cacheDir}?compression=xz`, root]);
+  await nix('nix', ['store', 'sign', '--store', buildStore, '--recursive', '--key-file', secretKeyFile, root]);
+  await nix('nix', ['copy', '--from', buildStore, '--to', `file://${cacheDir}?compression=xz`, root]);
   const publicKey = (await execa('cat', [publicKeyFile])).stdout.trim();
-  return { cacheDir, root, publicKey, secretKeyFile };
+  return { cacheDir, buildStore, root, publicKey, secretKeyFile };
 }
 
 function expression(name: string, blobs: string, count: number): string {

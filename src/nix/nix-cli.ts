@@ -8,7 +8,10 @@ import type { StorePath } from './brands.ts';
 import { type Evaluated, evaluateExpression, parseEvaluated, splitOutputs } from './evaluate.ts';
 import { parseNixConfig } from './nix-config.ts';
 import type { NixConfig } from './nix-config.ts';
+import { withPlainPath } from './plain-path.ts';
 import { parseStorePath } from './store-path.ts';
+import { parseRegistrations } from './valid-path.ts';
+import type { ValidPath } from './valid-path.ts';
 
 /** The kernel bounds the length of a command line; 1000 store paths stay well below. */
 const MAX_PATHS_PER_CALL = 1000;
@@ -22,6 +25,8 @@ const SHOW_CONFIG = [['config', 'show', '--json'], ['show-config', '--json'], ['
 export interface CallOptions {
   /** Ends Nix when aborted. */
   readonly signal?: AbortSignal | undefined;
+  /** What to do where there is no Nix, for the error. */
+  readonly withoutNix?: string | undefined;
 }
 
 /**
@@ -62,6 +67,62 @@ export async function queryInvalidPaths(
     }
   }
   return invalid;
+}
+
+/**
+ * The closure of paths of Nix's default store, with what it knows of each path. References come first.
+ *
+ * @throws NarswarmError `NOT_FOUND`, naming a path that the store does not hold; `NIX_MISSING`, or `NIX_FAILED` in
+ *   Nix's own words.
+ */
+export async function queryClosure(paths: readonly StorePath[], options: CallOptions = {}): Promise<ValidPath[]> {
+  const [invalid] = await queryInvalidPaths(paths, undefined, options);
+  if (invalid !== undefined) {
+    const message = `${invalid} is not valid in the Nix store of this machine: build it first (nix build)`;
+    throw new NarswarmError('NOT_FOUND', message, { facts: { path: invalid } });
+  }
+  const closure = new Set<StorePath>();
+  for (const line of await runOverPaths(['--query', '--requisites'], paths, options)) closure.add(parseStorePath(line));
+  // `path-info --json` changed its shape several times; this is what Nix itself reads back with --load-db.
+  return parseRegistrations(await runOverPaths(['--dump-db'], [...closure], options));
+}
+
+/** What {@link exportPaths} writes, and where to. */
+export interface ExportRequest extends CallOptions {
+  /** Paths of Nix's default store; not what they refer to, of which `to` must hold the narinfos. */
+  readonly paths: readonly StorePath[];
+  /** Folder that is or becomes a binary cache. What it has the narinfo of is skipped. */
+  readonly to: string;
+  readonly compression: Compression;
+  /** Where Nix keeps each NAR until it is whole. */
+  readonly temporaryDir: string;
+  /** Called with each line that Nix says, as it says it. */
+  readonly onLine?: ((line: string) => void) | undefined;
+}
+
+/** How a NAR may be written: each can be read by every Nix since 2.4. */
+export const COMPRESSIONS = ['xz', 'zstd', 'none'] as const;
+export type Compression = (typeof COMPRESSIONS)[number];
+
+/**
+ * Writes NARs and narinfos with `nix copy`, with the signatures that the store has.
+ *
+ * @throws NarswarmError `STORE_FULL` where the disk is; `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
+ */
+export async function exportPaths(request: ExportRequest): Promise<void> {
+  const { paths, to, compression, temporaryDir, onLine, signal } = request;
+  await withPlainPath(to, async (plain) => {
+    const copy = [...NIX_COMMAND, 'copy', '--no-recursive', '--to', `file://${plain}?compression=${compression}`];
+    copy.push('--option', 'substituters', '');
+    for (const chunk of chunksOf(paths)) {
+      // oxlint-disable-next-line no-await-in-loop -- a path comes after those that it refers to
+      const result = await runNix('nix', [...copy, ...chunk], { onLine, signal, temporaryDir });
+      if (!result.failed) continue;
+      if (!/No space left on device|Disk quota exceeded/.test(result.stderr)) throw nixFailed(result);
+      const message = `no space left on the device that holds ${to}: free some and run the same command again, it goes on from here`;
+      throw new NarswarmError('STORE_FULL', message, { cause: result, facts: { path: to } });
+    }
+  });
 }
 
 /** What {@link copyClosure} copies, where from and where to. */
@@ -127,8 +188,8 @@ export async function evaluate(
   const { reference, outputs } = splitOutputs(installable);
   const args = [...FLAKES, 'eval', '--json', '--no-write-lock-file', ...storeArgs(options)];
   args.push('--apply', evaluateExpression(outputs), ...(file === undefined ? [] : ['-f', file]), reference);
-  const wayOut = 'install Nix, which alone can evaluate, or subscribe to a store path or a publisher';
-  const result = await runNix('nix', args, { ...options, wayOut });
+  const withoutNix = 'install Nix, which alone can evaluate, or subscribe to a store path or a publisher';
+  const result = await runNix('nix', args, { ...options, withoutNix });
   if (result.failed) throw nixFailed(result);
   return parseEvaluated(result.stdout, installable);
 }
@@ -171,13 +232,29 @@ function storeArgs({ store }: StoreCallOptions): string[] {
   return store === undefined ? [] : ['--store', store];
 }
 
+/** The lines that `nix-store` prints for paths of the default store, in the order in which they were given. */
+async function runOverPaths(
+  query: readonly string[],
+  paths: readonly StorePath[],
+  options: CallOptions,
+): Promise<string[]> {
+  const lines: string[] = [];
+  for (const chunk of chunksOf(paths)) {
+    // oxlint-disable-next-line no-await-in-loop -- Nix locks its database: nothing is won by more at once
+    const result = await runNix('nix-store', [...query, ...chunk], options);
+    if (result.failed) throw nixFailed(result);
+    if (result.stdout !== '') lines.push(...result.stdout.split('\n'));
+  }
+  return lines;
+}
+
 /** Runs a program of Nix to its end. A result that `failed` is an error of execa too, fit to be a cause. */
 async function runNix(program: 'nix' | 'nix-store', args: readonly string[], options: RunOptions) {
-  const { onLine, signal, wayOut = WITHOUT_NIX } = options;
+  const { onLine, signal, temporaryDir, withoutNix = WITHOUT_NIX } = options;
   signal?.throwIfAborted();
   const { execa } = await import('execa'); // 30 ms, which a command that runs no Nix need not wait for
   const result = await execa(program, args, {
-    env: { LC_ALL: 'C', NO_COLOR: '1' },
+    env: { LC_ALL: 'C', NO_COLOR: '1', ...(temporaryDir === undefined ? {} : { TMPDIR: temporaryDir }) },
     stdin: 'ignore',
     stderr: function* (line: unknown) {
       onLine?.(String(line));
@@ -188,12 +265,12 @@ async function runNix(program: 'nix' | 'nix-store', args: readonly string[], opt
   });
   if (result.isCanceled) signal?.throwIfAborted();
   if (result.code === 'ENOENT') {
-    throw new NarswarmError('NIX_MISSING', `there is no \`${program}\` in PATH: ${wayOut}`, { cause: result });
+    throw new NarswarmError('NIX_MISSING', `there is no \`${program}\` in PATH: ${withoutNix}`, { cause: result });
   }
   return result;
 }
 
-type RunOptions = Pick<CopyRequest, 'onLine' | 'signal'> & { readonly wayOut?: string };
+type RunOptions = CallOptions & Pick<CopyRequest, 'onLine'> & Partial<Pick<ExportRequest, 'temporaryDir'>>;
 type RunResult = Awaited<ReturnType<typeof runNix>>;
 
 function nixFailed(result: RunResult): NarswarmError {

@@ -67,6 +67,12 @@ export function parseSecretKey(text: string): SecretKey {
   return { name, key };
 }
 
+/** The public half of a key as `trusted-public-keys` has it: `<name>:<base64>`. */
+export function formatPublicKey({ name, key }: PublicKey | SecretKey): string {
+  const { x = '' } = (key.type === 'private' ? createPublicKey(key) : key).export({ format: 'jwk' });
+  return `${name}:${Buffer.from(x, 'base64url').toString('base64')}`;
+}
+
 /** The value of a `Sig` line for this narinfo: `<key name>:<base64>`. */
 export function signNarInfo(info: NarInfo, secretKey: SecretKey): string {
   const signature = sign(null, Buffer.from(fingerprint(info)), secretKey.key);

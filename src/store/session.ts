@@ -16,9 +16,13 @@ export class PartialSession implements AsyncDisposable {
     this.dir = dir;
   }
 
-  /** Makes this process's folder and takes over the partial files of processes that are gone. */
-  static async open(store: FileStore): Promise<PartialSession> {
-    const parent = join(store.stateDir, 'partial');
+  /**
+   * Makes this process's folder and takes over the partial files of processes that are gone.
+   *
+   * @param kind what the folder is below, so that nobody inherits what he cannot go on with
+   */
+  static async open(store: FileStore, kind: 'partial' | 'export' = 'partial'): Promise<PartialSession> {
+    const parent = join(store.stateDir, kind);
     const owner = await currentOwner();
     const session = new PartialSession(join(parent, `${owner}-${nextNumber++}`));
     try {

@@ -28,13 +28,14 @@ describe('a store that cannot be written', () => {
     options: string,
     args: readonly string[],
     remount = '',
+    env: Readonly<Record<string, string>> = {},
   ): Promise<Run & { store: string; left: string }> => {
     const store = await lab.folder('tmpfs');
     const left = `${store}.after`;
     assert.equal(spawnSync('mkdir', [left]).status, 0);
     const flags = process.getuid?.() === 0 ? ['-m'] : ['-r', '-m'];
     const wrapper = ['unshare', ...flags, 'sh', '-c', SCRIPT, store, options, remount];
-    const run = await lab.run([...args, '--store', store, '--trusted-public-key', made.publicKey], { wrapper });
+    const run = await lab.run([...args, '--store', store, '--trusted-public-key', made.publicKey], { wrapper, env });
     assert.notEqual(run.status, 99, `cannot mount a tmpfs: ${run.stderr}`);
     return { ...run, store, left };
   };
@@ -63,6 +64,12 @@ describe('a store that cannot be written', () => {
     assert.ok(narInfos.length > 0 && narInfos.length < 6, String(narInfos));
   });
 
+  test('the disk is full while Nix exports', async () => {
+    const run = await onTmpfs('size=1m', ['add', made.root], '', { NIX_REMOTE: made.buildStore });
+    assertFailure(run, 7, 'STORE_FULL', new RegExp(`no space left on the device that holds ${run.store}/.*goes on`));
+    assert.deepEqual(await assertSound(run.left, made.publicKey), { narInfos: [], nars: [] });
+  });
+
   test('the folder is read-only', async () => {
     const fetch = await onTmpfs('size=1m', ['fetch', made.root, '--from', upstream.url, '--no-copy'], 'ro');
     assertFailure(
@@ -73,5 +80,7 @@ describe('a store that cannot be written', () => {
     );
     const daemon = await onTmpfs('size=1m', ['daemon', ...ALONE], 'ro');
     assertFailure(daemon, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${daemon.store}`));
+    const add = await onTmpfs('size=1m', ['add', made.root], 'ro', { NIX_REMOTE: made.buildStore });
+    assertFailure(add, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${add.store}.*another --store`));
   });
 });

@@ -6,6 +6,7 @@ import type { NarInfo } from '../../src/nix/narinfo.ts';
 import {
   assertTrusted,
   fingerprint,
+  formatPublicKey,
   parsePublicKey,
   parseSecretKey,
   signNarInfo,
@@ -44,6 +45,11 @@ test("verifies Nix's signatures and signs as Nix does", () => {
     assert.equal(signNarInfo(info, SECRET), info.signatures[0]);
     assert.equal(assertTrusted(info, [KEY], parseStoreHash(storeHash)), 'fixture-1');
   }
+});
+
+test('the public half of a secret key is what Nix wrote beside it', () => {
+  assert.equal(formatPublicKey(SECRET), PUBLIC_TEXT.trim());
+  assert.equal(formatPublicKey(KEY), PUBLIC_TEXT.trim());
 });
 
 test('each signed field is covered', () => {

@@ -8,6 +8,10 @@ const TOOLS: Readonly<Record<string, { check: readonly [string, ...string[]]; pa
   nix: { check: ['nix', '--version'], packageName: 'nix-bin' },
   aria2: { check: ['aria2c', '--version'], packageName: 'aria2' },
   libtorrent: { check: ['/usr/bin/python3', '-c', 'import libtorrent'], packageName: 'python3-libtorrent' },
+  zsh: { check: ['zsh', '--version'], packageName: 'zsh' },
+  fish: { check: ['fish', '--version'], packageName: 'fish' },
+  groff: { check: ['groff', '--version'], packageName: 'groff-base' },
+  mandoc: { check: ['sh', '-c', 'command -v mandoc'], packageName: 'mandoc' },
   systemd: { check: ['systemd-analyze', '--version'], packageName: 'systemd' },
 };
 

@@ -1,0 +1,185 @@
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Command, Option } from 'commander';
+import type { StorePath } from '../nix/brands.ts';
+import { followToStore } from '../nix/follow-links.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { COMPRESSIONS, queryClosure, type Compression } from '../nix/nix-cli.ts';
+import { loadSecretKey } from '../nix/secret-key.ts';
+import { formatPublicKey, parsePublicKey, verifyNarInfo } from '../nix/signature.ts';
+import { baseNameOf, DEFAULT_STORE_DIR } from '../nix/store-path.ts';
+import type { Addition } from '../store/add-paths.ts';
+import type { AdditionPlan } from '../store/addition-plan.ts';
+import { FileStore } from '../store/file-store.ts';
+import { withSignature, type Signer } from '../store/signer.ts';
+import type { Output } from './output.ts';
+import { command, type CommonOptions } from './run-command.ts';
+import { addCommon, addKeys, defaultStoreDir } from './shared-options.ts';
+import { readTrust } from './trust.ts';
+import { formatCount, formatSize } from './values.ts';
+
+interface AddOptions extends CommonOptions {
+  readonly store: string;
+  readonly signKey?: string;
+  readonly compression: Compression;
+  readonly trustedPublicKey?: readonly string[];
+  readonly dryRun?: boolean;
+}
+
+export function addCommand(): Command {
+  const add = new Command('add')
+    .description('export store paths of this machine, with their closures, into a file store, signed, ready to publish')
+    .argument('<path...>', 'store path, or a link to one such as ./result')
+    .option('--store <dir>', 'file store to export into', defaultStoreDir())
+    .option('--sign-key <file>', 'secret key of Nix to sign the closures with (nix-store --generate-binary-cache-key)')
+    .addOption(
+      new Option('--compression <method>', 'how to compress NARs: zstd is faster, xz smaller')
+        .choices(COMPRESSIONS)
+        .default('xz'),
+    )
+    .option('-n, --dry-run', 'say what would be exported and signed');
+  addKeys(add);
+  addCommon(
+    add,
+    [
+      'narswarm add ./result --sign-key /etc/nix/cache.secret --store /srv/cache',
+      'narswarm add $(nix build --print-out-paths) --sign-key cache.secret --compression zstd --json',
+      'narswarm add /run/current-system --dry-run',
+    ],
+    ['NOT_FOUND', 'STORE', 'NIX', 'INTERRUPTED'],
+  );
+  return add.action(
+    command<AddOptions, [readonly string[]]>(async ({ output, signal, options }, texts) => {
+      const signer = options.signKey === undefined ? undefined : await openSigner(options.signKey, output);
+      const roots = await Promise.all(texts.map((text) => followToStore(text)));
+      const withoutNix = 'install Nix (on Debian: apt-get install nix-bin), out of whose store paths are added';
+      const closure = await queryClosure(roots, { signal, withoutNix });
+      const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
+        output.warn(text),
+      );
+      const { planAddition } = await import('../store/addition-plan.ts');
+      const { addPaths } = await import('../store/add-paths.ts');
+      if (options.dryRun === true) {
+        tellPlan(output, await planAddition(closure, await openIfThere(options.store)), signer);
+        return;
+      }
+      const store = await FileStore.open(options.store, { create: true, storeDir: DEFAULT_STORE_DIR });
+      const plan = await planAddition(closure, store);
+      for (const path of plan.others)
+        output.warn(
+          `${path} stays as it is: ${store.dir} has another build of it (remove its narinfo to replace that)`,
+        );
+      const addition = await addPaths(plan, {
+        store,
+        compression: options.compression,
+        signer,
+        signal,
+        onNixLine: (line) => output.note(`nix: ${line}`),
+        onWarning: (text) => output.warn(text),
+      });
+      const trusted = [...keys, ...(signer === undefined ? [] : [signer.publicKey])];
+      const unsigned = addition.infos.filter((info) => verifyNarInfo(info, trusted) === undefined);
+      tellUnsigned(output, unsigned);
+      tellDone(output, { store, roots, plan, addition, signer, unsigned: unsigned.length });
+    }),
+  );
+}
+
+async function openSigner(file: string, output: Output): Promise<Signer> {
+  const secretKey = await loadSecretKey(file);
+  if (secretKey.tooOpen) output.warn(`${file} can be read by others: chmod 600 ${file}`);
+  return { secretKey, publicKey: parsePublicKey(formatPublicKey(secretKey)) };
+}
+
+/** The file store, or undefined where there is none yet: a dry run makes nothing. */
+async function openIfThere(dir: string): Promise<FileStore | undefined> {
+  const isThere = await access(join(dir, 'nix-cache-info')).then(
+    () => true,
+    () => false,
+  );
+  return isThere ? FileStore.open(dir, { create: false, storeDir: DEFAULT_STORE_DIR }) : undefined;
+}
+
+function tellPlan(output: Output, plan: AdditionPlan, signer: Signer | undefined): void {
+  const { closure, missing, held, others } = plan;
+  const narBytes = missing.reduce((sum, { narSize }) => sum + narSize, 0);
+  const toSign = held.filter((info) => withSignature(info, signer) !== info).length;
+  output.result(
+    'plan',
+    {
+      paths: closure.length,
+      narBytes,
+      missing: missing.map(({ storePath }) => storePath),
+      held: held.length,
+      toSign,
+      otherBuilds: others,
+    },
+    [
+      `${formatCount(closure.length, 'path')} in the closure, ${missing.length} to export (${formatSize(narBytes)} before compression)`,
+      ...missing.map(({ storePath }) => storePath),
+      ...(toSign === 0 ? [] : [`${formatCount(toSign, 'narinfo')} to sign of those that are there`]),
+      ...others.map((path) => `${path} would stay as it is: there is another build of it`),
+    ].join('\n'),
+  );
+}
+
+function tellUnsigned(output: Output, unsigned: readonly NarInfo[]): void {
+  const [first] = unsigned;
+  if (first === undefined) return;
+  const count = unsigned.length === 1 ? '1 path is' : `${unsigned.length} paths are`;
+  output.warn(
+    `${count} signed by no key that is trusted here and will be served to nobody (${first.storePath}): give --sign-key`,
+  );
+}
+
+interface Done {
+  readonly store: FileStore;
+  readonly roots: readonly StorePath[];
+  readonly plan: AdditionPlan;
+  readonly addition: Addition;
+  readonly signer: Signer | undefined;
+  readonly unsigned: number;
+}
+
+function tellDone(output: Output, { store, roots, plan, addition, signer, unsigned }: Done): void {
+  const { added, addedBytes, hashedBytes, signed } = addition;
+  const key = signer === undefined ? undefined : formatPublicKey(signer.publicKey);
+  const publish = ['narswarm', 'publish', '--store', store.dir, ...roots.flatMap(rootFlags)];
+  if (key !== undefined) publish.push('--trusted-public-key', key);
+  const next = publish.map(shellWord).join(' ');
+  output.result(
+    'added',
+    {
+      store: store.dir,
+      roots,
+      paths: plan.closure.length,
+      added,
+      bytes: addedBytes,
+      hashedBytes,
+      signed,
+      unsigned,
+      otherBuilds: plan.others.length,
+      publicKey: key ?? null,
+      next,
+    },
+    [
+      `added   ${formatCount(added, 'path')}, ${formatSize(addedBytes)}`,
+      `held    ${formatCount(plan.closure.length - added, 'path')} before${signed === 0 ? '' : `, ${signed} of them signed now`}`,
+      ...(key === undefined ? [] : [`key     ${key}   (followers trust it: trusted-public-keys)`]),
+      ...(unsigned > 0 ? [] : [`next    ${next}`]),
+    ].join('\n'),
+  );
+}
+
+/** `--root` of `publish` for a path: its name without the hash. */
+function rootFlags(path: StorePath): string[] {
+  const name = baseNameOf(path)
+    .slice(33)
+    .replaceAll(/[^A-Za-z0-9._-]/g, '-');
+  return ['--root', `${name}=${path}`];
+}
+
+/** A word as a shell takes it. */
+function shellWord(word: string): string {
+  return /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}

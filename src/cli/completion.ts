@@ -1,0 +1,34 @@
+import { Argument, Command } from 'commander';
+import { command, type CommonOptions } from './run-command.ts';
+import { addCommon } from './shared-options.ts';
+
+/** What makes the script for a shell, loaded when it is wanted. */
+const GENERATORS = {
+  bash: async () => (await import('./completion/bash.ts')).bashCompletion,
+  zsh: async () => (await import('./completion/zsh.ts')).zshCompletion,
+  fish: async () => (await import('./completion/fish.ts')).fishCompletion,
+};
+type Shell = keyof typeof GENERATORS;
+
+export function completionCommand(): Command {
+  const completion = new Command('completion')
+    .description('print a script that completes commands, options and their values in a shell')
+    .addArgument(new Argument('<shell>', 'shell to print it for').choices(Object.keys(GENERATORS)));
+  addCommon(
+    completion,
+    [
+      'source <(narswarm completion bash)',
+      'narswarm completion zsh > ~/.zfunc/_narswarm',
+      'narswarm completion fish > ~/.config/fish/completions/narswarm.fish',
+    ],
+    [],
+  );
+  return completion.action(
+    command<CommonOptions, [Shell]>(async ({ output }, shell) => {
+      const { describeCommand } = await import('./completion/model.ts');
+      const generate = await GENERATORS[shell]();
+      const script = generate(describeCommand(completion.parent ?? completion), 'narswarm');
+      output.result('completion', { shell, script }, script.trimEnd());
+    }),
+  );
+}

@@ -1,0 +1,135 @@
+import { copyFile, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { NarswarmError } from '../errors.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
+import { exportPaths, type Compression } from '../nix/nix-cli.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import type { ValidPath } from '../nix/valid-path.ts';
+import { extensionOf, narTorrent, type NarTorrent } from '../torrent/canonical.ts';
+import { FileStore } from './file-store.ts';
+import { isSameNar } from './hash-nar.ts';
+import { hashNars } from './hash-pool.ts';
+import { PartialSession } from './session.ts';
+import { storeError } from './store-error.ts';
+
+/** A NAR that was exported and is in its place. */
+export interface ExportedNar {
+  /** As Nix wrote it, with the file store's own name for the NAR; the file store has it not yet. */
+  readonly info: NarInfo;
+  readonly torrent: NarTorrent;
+  /** Time of the file's last change in whole milliseconds. */
+  readonly mtimeMs: number;
+}
+
+/**
+ * The folder of one process that Nix exports into: `narswarm/export/<owner>/`, a binary cache of its own. What Nix
+ * goes on writing there when its parent was killed reaches no store, and the next export clears it away.
+ */
+export class ExportFolder implements AsyncDisposable {
+  readonly #session: PartialSession;
+  readonly #store: FileStore;
+
+  private constructor(session: PartialSession, store: FileStore) {
+    this.#session = session;
+    this.#store = store;
+  }
+
+  /** Makes the folder, and removes those of processes that are gone. @throws STORE_FULL, STORE_UNWRITABLE */
+  static async open(store: FileStore): Promise<ExportFolder> {
+    const folder = new ExportFolder(await PartialSession.open(store, 'export'), store);
+    await folder.#clear(); // heirlooms: Nix may have been in the middle of a file
+    return folder;
+  }
+
+  /**
+   * Exports paths and moves their NARs into the store.
+   *
+   * @param paths their references are among them, or have narinfos in the store
+   * @throws as {@link exportPaths}; STORE_CORRUPT where a NAR is not what Nix has written
+   */
+  async export(
+    paths: readonly ValidPath[],
+    options: { compression: Compression; signal: AbortSignal; onNixLine: (line: string) => void },
+  ): Promise<ExportedNar[]> {
+    const { compression, signal, onNixLine } = options;
+    const to = this.#session.path('cache');
+    const temporaryDir = this.#session.path('tmp');
+    try {
+      await mkdir(to, { recursive: true });
+      await mkdir(temporaryDir, { recursive: true });
+      await this.#copyNarInfosOfReferences(paths, to);
+    } catch (error) {
+      throw storeError(error, to);
+    }
+    const storePaths = paths.map(({ storePath }) => storePath);
+    await exportPaths({ paths: storePaths, to, compression, temporaryDir, signal, onLine: onNixLine });
+    const infos = await Promise.all(storePaths.map((path) => readExported(path, to)));
+    const nars = await this.#moveNars(infos, to, signal);
+    const exported: ExportedNar[] = [];
+    for (const info of infos) {
+      const nar = nars.get(info.url);
+      if (nar === undefined) throw lost(info.storePath, to);
+      exported.push({ ...nar, info: { ...info, url: urlOf(nar.torrent) } });
+    }
+    return exported;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#clear();
+    await this.#session[Symbol.asyncDispose]();
+  }
+
+  async #clear(): Promise<void> {
+    for (const name of await readdir(this.#session.dir))
+      await rm(this.#session.path(name), { recursive: true, force: true });
+  }
+
+  /** Nix adds a path only where the narinfos of its references are. */
+  async #copyNarInfosOfReferences(paths: readonly ValidPath[], to: string): Promise<void> {
+    const own = new Set<string>(paths.map(({ storePath }) => storeHashOf(storePath)));
+    const referred = new Set(paths.flatMap(({ references }) => references.map((name) => name.slice(0, 32))));
+    for (const hash of [...referred].filter((name) => !own.has(name)))
+      await copyFile(join(this.#store.dir, `${hash}.narinfo`), join(to, `${hash}.narinfo`));
+  }
+
+  /** Moves the NARs that are what their narinfos say; gives them by their URL in `from`. Several paths may share one. */
+  async #moveNars(infos: readonly NarInfo[], from: string, signal: AbortSignal): Promise<Map<string, Moved>> {
+    const files = new Map(
+      infos.map((info) => [info.url, { info, path: join(from, info.url), sizeBytes: info.fileSize ?? 0 }]),
+    );
+    const moved = new Map<string, Moved>();
+    for await (const { item, hashes } of hashNars([...files.values()], signal)) {
+      const { info, path } = item;
+      if (hashes.fileHash !== info.fileHash) continue;
+      const torrent = narTorrent({ ...hashes, extension: extensionOf(info.compression) });
+      const place = { url: urlOf(torrent), storePath: info.storePath };
+      const target = this.#store.narPath(place);
+      // Of the same NAR the file that is there stays: the catalogue knows it by its time of change.
+      if (!(await isSameNar(target, hashes)))
+        await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
+      const file = await this.#store.statNar(place);
+      if (file !== undefined) moved.set(info.url, { torrent, mtimeMs: file.mtimeMs });
+    }
+    return moved;
+  }
+}
+
+type Moved = Omit<ExportedNar, 'info'>;
+
+function urlOf({ fileHash, name }: NarTorrent): string {
+  return FileStore.narUrl(fileHash, name.split('.nar.')[1] ?? '');
+}
+
+async function readExported(path: StorePath, dir: string): Promise<NarInfo> {
+  try {
+    return parseNarInfo(await readFile(join(dir, `${storeHashOf(path)}.narinfo`), 'utf8'));
+  } catch (cause) {
+    throw lost(path, dir, cause);
+  }
+}
+
+function lost(path: StorePath, dir: string, cause?: unknown): NarswarmError {
+  const message = `${dir} does not hold what nix wrote there of ${path}: check the disk and run the same command again`;
+  return new NarswarmError('STORE_CORRUPT', message, { cause, facts: { path } });
+}

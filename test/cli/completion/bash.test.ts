@@ -1,0 +1,80 @@
+/** The script is run by the real bash, with the words that a person has typed. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, suite, test } from 'node:test';
+import { bashCompletion } from '../../../src/cli/completion/bash.ts';
+import { describeCommand } from '../../../src/cli/completion/model.ts';
+import { program } from '../../../src/cli/program.ts';
+import { ODD_CHOICES, oddProgram } from './odd-program.ts';
+
+const FOLDER = mkdtempSync(join(tmpdir(), 'narswarm-bash-'));
+after(() => rmSync(FOLDER, { recursive: true }));
+mkdirSync(join(FOLDER, 'some dir'));
+writeFileSync(join(FOLDER, 'some file'), '');
+
+const scripts = {
+  narswarm: bashCompletion(describeCommand(program()), 'narswarm'),
+  odd: bashCompletion(oddProgram(), 'odd'),
+};
+
+/** What bash offers after these words; the last one is being typed. */
+function complete(...words: [keyof typeof scripts, ...string[]]): string[] {
+  const [name] = words;
+  const run = `${scripts[name]}\nCOMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _${name}; printf '%s\\n' "\${COMPREPLY[@]}"`;
+  const { stdout, stderr, status } = spawnSync('bash', ['-uc', run, 'bash', ...words], {
+    cwd: FOLDER,
+    encoding: 'utf8',
+  });
+  assert.deepEqual([status, stderr], [0, '']);
+  return stdout.split('\n').filter((line) => line !== '');
+}
+
+const byName = (a: string, b: string): number => a.localeCompare(b);
+
+suite('bash', () => {
+  test('completes the names of commands', () => {
+    assert.deepEqual(complete('narswarm', 'fe'), ['fetch']);
+    assert.deepEqual(
+      complete('narswarm', ''),
+      program().commands.map((command) => command.name()),
+    );
+    assert.deepEqual(complete('odd', 'config', 's'), ['set', 'show']);
+    assert.deepEqual(complete('odd', 'se'), [], 'what is hidden stays hidden');
+  });
+
+  test('completes options, each after its command', () => {
+    assert.deepEqual(complete('narswarm', 'fetch', '--publ'), ['--publisher', '--publisher-timeout']);
+    assert.deepEqual(complete('narswarm', 'key', '--publ'), []);
+    assert.deepEqual(complete('narswarm', '--v'), ['--version']);
+    for (const command of program().commands) {
+      const offered = new Set(complete('narswarm', command.name(), '-'));
+      for (const { long } of command.options) assert.ok(offered.has(long ?? ''), `${command.name()} ${long}`);
+    }
+    assert.deepEqual(complete('odd', 'config', 'show', '-'), ['-o', '--odd', '-h', '--help']);
+  });
+
+  test('completes values: choices, files, folders, and nothing where anything may follow', () => {
+    assert.deepEqual(complete('narswarm', 'fetch', '--scope', ''), ['off', 'lan', 'cohort', 'public']);
+    assert.deepEqual(complete('narswarm', 'fetch', 'x', '--scope', '=', 'c'), ['cohort']);
+    assert.deepEqual(complete('narswarm', 'fetch', 'x', '--scope', '='), ['off', 'lan', 'cohort', 'public']);
+    assert.deepEqual(complete('narswarm', 'key', '--file', 'some').toSorted(byName), ['some dir', 'some file']);
+    assert.deepEqual(complete('narswarm', 'fetch', '--store', ''), ['some dir']);
+    assert.deepEqual(complete('narswarm', 'fetch', '--seed-for', ''), []);
+    assert.deepEqual(complete('narswarm', 'add', 'x', 'so').toSorted(byName), ['some dir', 'some file']);
+    assert.deepEqual(complete('narswarm', 'completion', ''), ['bash', 'zsh', 'fish']);
+  });
+
+  test('expands nothing of what it offers', () => {
+    assert.deepEqual(complete('odd', 'run', '--mode', ''), ODD_CHOICES);
+    assert.deepEqual(complete('odd', 'run', '-m', '$'), ['$HOME']);
+    assert.deepEqual(complete('odd', 'config', 'set', ''), ODD_CHOICES);
+  });
+
+  test('is registered when it is sourced', () => {
+    const run = `${scripts.narswarm}\ncomplete -p narswarm`;
+    assert.equal(spawnSync('bash', ['-uc', run], { encoding: 'utf8' }).stdout, 'complete -F _narswarm narswarm\n');
+  });
+});

@@ -1,0 +1,44 @@
+/** Builds of one's own: made by the real Nix on top of a closure that somebody else signed, and signed by nobody. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import type { StorePath } from '../../src/nix/brands.ts';
+import { parseStorePath } from '../../src/nix/store-path.ts';
+
+export interface OwnBuilds {
+  /** Value of NIX_REMOTE: the store that holds them is the machine's own. */
+  readonly remote: string;
+  /** Refers to the root of the closure, and to two paths that have the same NAR. */
+  readonly root: StorePath;
+  /** Refers to nothing, and nothing refers to it. */
+  readonly other: StorePath;
+}
+
+/** Builds {@link OwnBuilds} in the store of a closure. @param dir for the expression */
+export async function buildOwn(made: MadeClosure, dir: string): Promise<OwnBuilds> {
+  const file = join(dir, 'own.nix');
+  await writeFile(
+    file,
+    `let
+  build = name: script: derivation {
+    inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ];
+  };
+  same = name: build name "echo same > $out";
+in {
+  root = build "own-1.0+b" "echo \${builtins.storePath ${JSON.stringify(made.root)}} \${same "one"} \${same "two"} > $out";
+  other = build "other" "echo other > $out";
+}
+`,
+  );
+  const env = {
+    HOME: dir,
+    LC_ALL: 'C',
+    NIX_CONFIG: 'substitute = false\nbuild-users-group =\nsandbox-paths = /bin/sh /lib /lib64',
+  };
+  const build = async (name: string): Promise<StorePath> => {
+    const args = [file, '-A', name, '--no-out-link', '--store', made.buildStore, '--quiet'];
+    return parseStorePath((await execa('nix-build', args, { env })).stdout.trim());
+  };
+  return { remote: `local?root=${made.buildStore}`, root: await build('root'), other: await build('other') };
+}
