@@ -4,7 +4,9 @@ import { daemonCommand } from './daemon.ts';
 import { demoCommand } from './demo.ts';
 import { dhtCommand } from './dht.ts';
 import { fetchCommand } from './fetch.ts';
+import { gcCommand } from './gc.ts';
 import { keyCommand } from './key.ts';
+import { pinCommand, unpinCommand } from './pin.ts';
 import { publishCommand } from './publish.ts';
 import { torrentCommand } from './torrent.ts';
 import { VERSION } from '../version.ts';
@@ -24,6 +26,9 @@ export function program(): Command {
     fetchCommand(),
     daemonCommand(),
     torrentCommand(),
+    gcCommand(),
+    pinCommand(),
+    unpinCommand(),
     dhtCommand(),
     demoCommand(),
   ]) {

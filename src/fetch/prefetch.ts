@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -6,9 +7,10 @@ import type { PublicKey } from '../nix/signature.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { Catalogue } from '../store/catalogue.ts';
-import type { FileStore } from '../store/file-store.ts';
+import { claim } from '../store/claims.ts';
+import { FileStore } from '../store/file-store.ts';
 import type { PartialSession } from '../store/session.ts';
-import type { NarTorrent } from '../torrent/canonical.ts';
+import { extensionOf, type NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../torrent/network.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
 import { referencesFirst, walkClosure, type Closure } from './closure.ts';
@@ -110,6 +112,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const paths = [...closure.values()].map((info) => info.storePath);
   const asksTarget = options.copy || options.to !== undefined;
   const needed = asksTarget ? await queryInvalidPaths(paths, options.to, { signal }) : undefined;
+  if (options.dryRun !== true) await claimClosure(closure, context, options.onStep);
   const plan = await planFetch(closure, { store, catalogue: await Catalogue.open(store), needed, signal });
   const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
   const isLate = await isSlow(plan, maps, options);
@@ -157,6 +160,22 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
   await importRoots(rootPaths, { closure, plan, origins }, { ...options, ...context, torrentOf });
   return { closure, plan, roots: rootPaths, imported: true };
+}
+
+/** Keeps the garbage collector from what this fetch is about to count on. */
+async function claimClosure(
+  closure: Closure,
+  { store, session, signal }: PrefetchContext,
+  onStep: PrefetchOptions['onStep'],
+): Promise<void> {
+  const claims = Array.from(closure, ([storeHash, { fileHash, compression }]) => ({
+    storeHash,
+    narName: fileHash === undefined ? undefined : basename(FileStore.narUrl(fileHash, extensionOf(compression))),
+  }));
+  await claim(store, session, claims, {
+    signal,
+    onWait: () => onStep?.('waiting for narswarm gc, which is at work on this store'),
+  });
 }
 
 /**

@@ -4,6 +4,7 @@ import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
+import { LastServed } from '../store/last-served.ts';
 import { PartialSession } from '../store/session.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
 import { RateLimit } from '../torrent/rate-limit.ts';
@@ -48,12 +49,15 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
 
   const held = new Map<InfoHash, Seed>();
   const gate = new Gate(store, await Catalogue.open(store), options.keys);
-  const seeds = async (infoHash: InfoHash): Promise<Seed | undefined> =>
-    held.get(infoHash) ?? seedOf(await gate.admit(infoHash));
+  const served = new LastServed(store, onWarning);
+  const seeds = served.noting(
+    async (infoHash: InfoHash): Promise<Seed | undefined> => held.get(infoHash) ?? seedOf(await gate.admit(infoHash)),
+  );
+  const { onUpload } = served;
   const network =
     options.network === undefined
       ? undefined
-      : stack.use(await Network.join({ ...options.network, downloadLimit: limit, seeds, onWarning }));
+      : stack.use(await Network.join({ ...options.network, downloadLimit: limit, seeds, onUpload, onWarning }));
 
   const done = await prefetch(
     { ...options, limit },
@@ -70,6 +74,7 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
     },
   );
   const result = { ...done, progress };
+  await session[Symbol.asyncDispose](); // what is seeded from now on may be collected when nobody asks for it
   options.onDone?.(result);
   if (options.seedForMs > 0 && network !== undefined && options.dryRun !== true && !signal.aborted) {
     options.onSeeding?.(network.swarm.port);
