@@ -9,6 +9,7 @@ import { keyCommand } from './key.ts';
 import { pinCommand, unpinCommand } from './pin.ts';
 import { publishCommand } from './publish.ts';
 import { torrentCommand } from './torrent.ts';
+import { verifyCommand } from './verify.ts';
 import { VERSION } from '../version.ts';
 
 /** Every command, its options and help: the one definition that help, completions and the manual are made from. */
@@ -26,6 +27,7 @@ export function program(): Command {
     fetchCommand(),
     daemonCommand(),
     torrentCommand(),
+    verifyCommand(),
     gcCommand(),
     pinCommand(),
     unpinCommand(),

@@ -13,7 +13,7 @@ import type { PartialSession } from '../store/session.ts';
 import { extensionOf, type NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../torrent/network.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
-import { referencesFirst, walkClosure, type Closure } from './closure.ts';
+import { referencesFirst, walkClosure, type Closure, type FindNarInfo } from './closure.ts';
 import { commit } from './commit.ts';
 import {
   firstTrusted,
@@ -58,6 +58,8 @@ export interface PrefetchOptions {
   readonly trustedPublicKeys: readonly string[];
   readonly limit?: RateLimit | undefined;
   readonly dryRun?: boolean;
+  /** Whether the roots alone are fetched and nothing that they refer to; those of them that can be had. */
+  readonly onlyRoots?: boolean;
   /** Milliseconds to look for the publishers. */
   readonly publisherTimeoutMs: number;
   /** Without an upstream: milliseconds that may pass without a byte from any peer. Default 60,000. */
@@ -107,7 +109,9 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     ...maps.awaited(),
   ];
   const origins = new Map<StoreHash, string>();
-  const closure = await walkClosure(roots, firstTrusted(sources, context.keys, origins), { signal });
+  const find = firstTrusted(sources, context.keys, origins);
+  const closure =
+    options.onlyRoots === true ? await findRoots(roots, find, context) : await walkClosure(roots, find, { signal });
 
   const paths = [...closure.values()].map((info) => info.storePath);
   const asksTarget = options.copy || options.to !== undefined;
@@ -160,6 +164,26 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
   await importRoots(rootPaths, { closure, plan, origins }, { ...options, ...context, torrentOf });
   return { closure, plan, roots: rootPaths, imported: true };
+}
+
+/** The narinfos of paths that stand for themselves alone. One that cannot be had is a warning. */
+async function findRoots(
+  roots: readonly StoreHash[],
+  find: FindNarInfo,
+  { progress, signal }: PrefetchContext,
+): Promise<Closure> {
+  const found = new Map<StoreHash, NarInfo>();
+  for (const root of roots) {
+    try {
+      const info = await find(root, signal);
+      if (info === undefined) progress.onWarning(`no hash map and no cache has a narinfo of ${root}`);
+      else found.set(root, info);
+    } catch (error) {
+      signal.throwIfAborted();
+      progress.onWarning((error as Error).message);
+    }
+  }
+  return found;
 }
 
 /** Keeps the garbage collector from what this fetch is about to count on. */

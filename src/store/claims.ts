@@ -10,6 +10,10 @@ export const CLAIMS = 'claims';
 /** A claim of another machine, which may be gone for all that anybody here can tell, counts for this long. */
 const FOREIGN_CLAIM_MS = 7 * 86_400_000;
 
+/** Folders of the state that sessions are in. */
+export const SESSION_KINDS = ['partial', 'export'] as const;
+export type SessionKind = (typeof SESSION_KINDS)[number];
+
 /** What a process relies on to stay in the store until its session ends. */
 export interface Claim {
   /** Hash part of a store path whose narinfo and NAR it needs. */
@@ -41,8 +45,7 @@ export async function claim(
 
 /** Every claim of processes that run, or may run. */
 export async function* readClaims(store: FileStore, now: Date): AsyncGenerator<Claim> {
-  const parent = join(store.stateDir, 'partial');
-  for (const owner of await readdir(parent).catch(() => [])) {
+  for (const { parent, owner } of await sessionsOf(store)) {
     const path = join(parent, owner, CLAIMS);
     const state = await stateOfOwner(owner);
     if (state === 'gone') continue;
@@ -56,4 +59,12 @@ export async function* readClaims(store: FileStore, now: Date): AsyncGenerator<C
       if (systemCode(error) !== 'ENOENT' && systemCode(error) !== 'ENOTDIR') throw error;
     }
   }
+}
+
+async function sessionsOf(store: FileStore): Promise<{ parent: string; owner: string }[]> {
+  const found = SESSION_KINDS.map(async (kind) => {
+    const parent = join(store.stateDir, kind);
+    return (await readdir(parent).catch(() => [])).map((owner) => ({ parent, owner }));
+  });
+  return (await Promise.all(found)).flat();
 }

@@ -1,8 +1,9 @@
-import { mkdir, opendir, stat, unlink, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, stat, unlink, utimes, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { InfoHash } from '../nix/brands.ts';
 import type { Seed } from '../torrent/swarm.ts';
 import type { FileStore } from './file-store.ts';
+import { namesIn } from './names-in.ts';
 import { storeError, systemCode } from './store-error.ts';
 
 /** Whoever serves a NAR says so at most this often. */
@@ -61,11 +62,7 @@ export class LastServed {
 
 /** When each NAR was served that ever was: its file's name and milliseconds since 1970. */
 export async function* readLastServed(store: FileStore): AsyncGenerator<{ name: string; atMs: number }> {
-  const folder = await opendir(folderOf(store)).catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw storeError(error, folderOf(store));
-  });
-  for await (const { name } of folder ?? []) {
+  for await (const name of namesIn(folderOf(store))) {
     const found = await stat(join(folderOf(store), name)).catch(() => undefined);
     if (found !== undefined) yield { name, atMs: found.mtimeMs };
   }

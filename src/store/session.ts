@@ -1,6 +1,6 @@
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CLAIMS } from './claims.ts';
+import { CLAIMS, type SessionKind } from './claims.ts';
 import { ownName, stateOfOwner } from './owner.ts';
 import { storeError, systemCode } from './store-error.ts';
 import type { FileStore } from './file-store.ts';
@@ -18,9 +18,13 @@ export class PartialSession implements AsyncDisposable {
     this.dir = dir;
   }
 
-  /** Makes this process's folder and takes over the partial files of processes that are gone. */
-  static async open(store: FileStore): Promise<PartialSession> {
-    const parent = join(store.stateDir, 'partial');
+  /**
+   * Makes this process's folder and takes over the partial files of processes that are gone.
+   *
+   * @param kind what the folder is below, so that nobody inherits what he cannot go on with
+   */
+  static async open(store: FileStore, kind: SessionKind = 'partial'): Promise<PartialSession> {
+    const parent = join(store.stateDir, kind);
     const session = new PartialSession(join(parent, await ownName()));
     try {
       await mkdir(session.dir, { recursive: true });

@@ -1,9 +1,10 @@
-import { opendir, rmdir, stat } from 'node:fs/promises';
+import { rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { SESSION_KINDS } from '../claims.ts';
 import type { FileStore } from '../file-store.ts';
 import { forgetServed, readLastServed } from '../last-served.ts';
+import { namesIn } from '../names-in.ts';
 import { stateOfOwner } from '../owner.ts';
-import { storeError, systemCode } from '../store-error.ts';
 import type { Kept } from './keep.ts';
 import type { StoreGraph } from './store-graph.ts';
 import { remove } from './sweep.ts';
@@ -68,11 +69,13 @@ export async function removeLeftovers(
     await drop(join(nars, name), graph.narBytes(nar));
     total.narBytes += graph.narBytes(nar);
   }
-  const partial = join(store.stateDir, 'partial');
-  for await (const owner of namesIn(partial)) {
-    if ((await stateOfOwner(owner)) !== 'gone') continue;
-    await dropOlder(join(partial, owner), KEEP_WORK_MS);
-    if (!dryRun) await rmdir(join(partial, owner)).catch(() => undefined); // what is younger is still in it
+  for (const kind of SESSION_KINDS) {
+    const parent = join(store.stateDir, kind);
+    for await (const owner of namesIn(parent)) {
+      if ((await stateOfOwner(owner)) !== 'gone') continue;
+      await dropOlder(join(parent, owner), KEEP_WORK_MS);
+      if (!dryRun) await rmdir(join(parent, owner)).catch(() => undefined); // what is younger is still in it
+    }
   }
   for (const folder of [store.dir, store.stateDir, join(store.stateDir, 'subscriptions')])
     await dropOlder(folder, KEEP_TEMPORARY_MS, (name) => TEMPORARY.test(name));
@@ -84,13 +87,4 @@ export async function removeLeftovers(
     }
   }
   return total;
-}
-
-/** Names in a folder, without listing it as a whole; none where there is no such folder. */
-async function* namesIn(path: string): AsyncGenerator<string> {
-  const folder = await opendir(path, { bufferSize: 1024 }).catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') return undefined;
-    throw storeError(error, path);
-  });
-  for await (const { name } of folder ?? []) yield name;
 }

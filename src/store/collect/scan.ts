@@ -1,9 +1,10 @@
-import { opendir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isNarswarmError } from '../../errors.ts';
 import { parseStoreHash } from '../../nix/store-path.ts';
 import { NARINFO_NAME, type FileStore } from '../file-store.ts';
 import { readLastServed } from '../last-served.ts';
+import { namesIn } from '../names-in.ts';
 import { storeError, systemCode } from '../store-error.ts';
 import { StoreGraph } from './store-graph.ts';
 
@@ -58,14 +59,9 @@ export async function scanStore(
 
 /** Calls `look` for each name in a folder, some at a time; the folder is never listed as a whole. */
 async function eachFile(path: string, look: (name: string) => Promise<void>): Promise<void> {
-  const folder = await opendir(path, { bufferSize: 1024 }).catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw storeError(error, path);
-  });
-  if (folder === undefined) return;
-  const names = folder[Symbol.asyncIterator]();
+  const names = namesIn(path);
   const lane = async (): Promise<void> => {
-    for (let next = await names.next(); next.done !== true; next = await names.next()) await look(next.value.name);
+    for (let next = await names.next(); next.done !== true; next = await names.next()) await look(next.value);
   };
   await Promise.all(Array.from({ length: CONCURRENCY }, lane));
 }
