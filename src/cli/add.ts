@@ -4,7 +4,7 @@ import { Command, Option } from 'commander';
 import type { StorePath } from '../nix/brands.ts';
 import { followToStore } from '../nix/follow-links.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { COMPRESSIONS, queryClosure, type Compression } from '../nix/nix-cli.ts';
+import { COMPRESSIONS, queryRegistrations, type Compression } from '../nix/nix-cli.ts';
 import { loadSecretKey } from '../nix/secret-key.ts';
 import { formatPublicKey, parsePublicKey, verifyNarInfo } from '../nix/signature.ts';
 import { baseNameOf, DEFAULT_STORE_DIR } from '../nix/store-path.ts';
@@ -14,7 +14,8 @@ import { FileStore } from '../store/file-store.ts';
 import { withSignature, type Signer } from '../store/signer.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
-import { addCommon, addKeys, defaultStoreDir } from './shared-options.ts';
+import { defaultStoreDir } from '../config/locations.ts';
+import { addCommon, addKeys } from './shared-options.ts';
 import { readTrust } from './trust.ts';
 import { formatCount, formatSize } from './values.ts';
 
@@ -53,7 +54,7 @@ export function addCommand(): Command {
       const signer = options.signKey === undefined ? undefined : await openSigner(options.signKey, output);
       const roots = await Promise.all(texts.map((text) => followToStore(text)));
       const withoutNix = 'install Nix (on Debian: apt-get install nix-bin), out of whose store paths are added';
-      const closure = await queryClosure(roots, { signal, withoutNix });
+      const closure = await queryRegistrations(roots, { signal, withoutNix });
       const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
         output.warn(text),
       );

@@ -1,37 +1,19 @@
 import { Command } from 'commander';
 import { defaultStoreDir } from '../config/locations.ts';
-import { NarswarmError } from '../errors.ts';
-import type { PublisherAddress } from '../index/address.ts';
 import type { RunFetchResult } from '../fetch/run-fetch.ts';
 import type { Plan } from '../fetch/plan.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
-import {
-  addCommon,
-  addKeys,
-  addNetwork,
-  addPeers,
-  addPublishers,
-  addRate,
-  networkOptions,
-  type NetworkFlags,
-} from './shared-options.ts';
-import { readTrust } from './trust.ts';
-import { each, formatCount, formatDuration, formatSize, one, parseDuration } from './values.ts';
+import { addCommon, addNetwork } from './shared-options.ts';
+import { addSources, readSources, type SourceFlags } from './source-options.ts';
+import { formatCount, formatDuration, formatSize, one, parseDuration } from './values.ts';
 
-interface FetchOptions extends CommonOptions, NetworkFlags {
-  readonly publisher?: readonly PublisherAddress[];
-  readonly from?: readonly string[];
+interface FetchOptions extends CommonOptions, SourceFlags {
   readonly store: string;
   readonly to?: string;
   readonly copy: boolean;
-  readonly upstream: boolean;
-  readonly trustedPublicKey?: readonly string[];
-  readonly maxDownloadRate?: number;
   readonly seedFor: number;
-  readonly publisherTimeout?: number;
-  readonly peerTimeout?: number;
   readonly dryRun?: boolean;
 }
 
@@ -41,32 +23,12 @@ export function fetchCommand(): Command {
       'download the closures of store paths from peers and caches, verify them, and import them with nix copy',
     )
     .argument('<root...>', 'store path, its hash part, or the name of a root in a hash map');
-  addPublishers(fetch, 'address of a hash map (magnet: or the http(s) URL of a mirror); may be repeated');
+  addSources(fetch);
   fetch
-    .option(
-      '--from <url>',
-      'HTTP binary cache for what peers do not have; may be repeated (default: substituters of nix.conf)',
-      each(String),
-    )
     .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())
     .option('--to <store-uri>', 'Nix store to import into (default: the local one)')
     .option('--no-copy', 'do not import; only fill the file store')
-    .option('--no-upstream', 'use peers alone');
-  addPeers(fetch);
-  addKeys(fetch);
-  addRate(fetch);
-  fetch
     .option('--seed-for <duration>', 'go on seeding after it is done, such as 10m', one(parseDuration), 0)
-    .option(
-      '--publisher-timeout <duration>',
-      'how long to look for the hash maps (default: 10s, or 60s without an upstream)',
-      one(parseDuration),
-    )
-    .option(
-      '--peer-timeout <duration>',
-      'without an upstream: how long to wait while no peer sends a byte (default: 60s)',
-      one(parseDuration),
-    )
     .option('-n, --dry-run', 'say what would be downloaded, and how much');
   addNetwork(fetch, { scope: 'lan' });
   addCommon(
@@ -81,32 +43,17 @@ export function fetchCommand(): Command {
   );
   return fetch.action(
     command<FetchOptions, [readonly string[]]>(async ({ output, signal, options, originOf }, roots) => {
-      if (!options.upstream && originOf('from').source === 'cli') {
-        throw new NarswarmError('USAGE', '--no-upstream asks no cache and --from names one: give one of them');
-      }
-      const from = options.upstream ? options.from : [];
-      const trust = await readTrust({ trustedPublicKey: options.trustedPublicKey, from }, signal, (text) =>
-        output.warn(text),
-      );
-      const network = networkOptions(options, options.scope ?? 'lan', originOf);
-      const wantsPeers = network.scope !== 'off' && ((options.publisher?.length ?? 0) > 0 || options.seedFor > 0);
+      const sources = await readSources(options, { output, signal, originOf, seeds: options.seedFor > 0 });
       const { runFetch } = await import('../fetch/run-fetch.ts');
       const display = progressDisplay(output);
       try {
         await runFetch({
           roots,
-          publishers: options.publisher ?? [],
-          upstreams: trust.upstreams,
-          keys: trust.keys,
-          trustedPublicKeys: options.trustedPublicKey ?? [],
+          ...sources,
           to: options.to,
           copy: options.copy,
           storeDir: options.store,
-          network: wantsPeers ? network : undefined,
-          maxDownloadRate: options.maxDownloadRate,
           seedForMs: options.seedFor,
-          publisherTimeoutMs: options.publisherTimeout ?? (trust.upstreams.length === 0 ? 60_000 : 10_000),
-          peerTimeoutMs: options.peerTimeout,
           dryRun: options.dryRun === true,
           signal,
           onWarning: (message) => display.above(() => output.warn(message)),

@@ -8,15 +8,18 @@ import { daemonCommand } from './daemon.ts';
 import { demoCommand } from './demo.ts';
 import { dhtCommand } from './dht.ts';
 import { fetchCommand } from './fetch.ts';
+import { gcCommand } from './gc.ts';
 import { keyCommand } from './key.ts';
 import { reportFailure } from './output.ts';
 import { manCommand } from './man.ts';
+import { pinCommand, unpinCommand } from './pin.ts';
 import { publishCommand } from './publish.ts';
 import { serviceCommand } from './service.ts';
 import { subscribeCommand } from './subscribe.ts';
 import { subscriptionsCommand } from './subscriptions.ts';
 import { torrentCommand } from './torrent.ts';
 import { unsubscribeCommand } from './unsubscribe.ts';
+import { verifyCommand } from './verify.ts';
 import { VERSION } from '../version.ts';
 
 /** Every command, its options and help: the one definition that help, completions and the manual are made from. */
@@ -42,6 +45,10 @@ export function program(): Command {
     subscriptionsCommand(),
     configCommand(),
     torrentCommand(),
+    verifyCommand(),
+    gcCommand(),
+    pinCommand(),
+    unpinCommand(),
     dhtCommand(),
     demoCommand(),
     completionCommand(),

@@ -10,6 +10,7 @@ import { Catalogue } from '../store/catalogue.ts';
 import { completePending } from '../store/complete-pending.ts';
 import { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
+import { LastServed } from '../store/last-served.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
 
 /** How soon a NAR that a fetch has added is seeded. */
@@ -58,10 +59,12 @@ export class Daemon implements AsyncDisposable {
     const catalogue = await Catalogue.open(store);
     const gate = new Gate(store, catalogue, keys);
     const offered = new OfferedGenerations();
+    const served = new LastServed(store, onWarning);
     const network = await Network.join({
       ...options.network,
       onWarning,
-      seeds: async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash)),
+      seeds: served.noting(async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash))),
+      onUpload: served.onUpload,
     });
     const daemon = new Daemon(options, network, catalogue, offered);
     void daemon.#watchCatalogue();

@@ -13,6 +13,7 @@ import { firstTrusted, storeSource } from '../fetch/find-narinfo.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
+import { LastServed } from '../store/last-served.ts';
 import { formatEndpoint, parseEndpoint } from '../torrent/endpoint.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
 import { IndexServer } from './index-server.ts';
@@ -147,12 +148,14 @@ export class Publisher implements AsyncDisposable {
     const catalogue = await Catalogue.open(store);
     const gate = new Gate(store, catalogue, keys);
     const offered = new OfferedGenerations();
+    const served = new LastServed(store, options.onWarning);
     const stop = new AbortController();
     const network = stack.use(
       await joinAtLastPort(options, {
         ...options.network,
         onWarning: options.onWarning,
-        seeds: async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash)),
+        seeds: served.noting(async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash))),
+        onUpload: served.onUpload,
       }),
     );
     const { listen } = options.network;

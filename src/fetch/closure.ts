@@ -36,6 +36,8 @@ export async function walkClosure(
   options: {
     signal?: AbortSignal;
     concurrency?: number;
+    /** Takes in the roots alone, and nothing that they refer to. */
+    onlyRoots?: boolean;
     onNarInfo?: (info: NarInfo) => void;
     /** Told of a path without a good narinfo; the walk goes on. Without this it ends there. */
     onMissing?: (hash: StoreHash, missing: MissingPath) => void;
@@ -72,6 +74,7 @@ export async function walkClosure(
         if (info === undefined) return;
         closure.set(hash, info);
         options.onNarInfo?.(info);
+        if (options.onlyRoots === true) return;
         for (const name of info.references) visit(parseStoreHash(name.slice(0, 32)), info, name);
       } catch (error) {
         failure ??= { error };

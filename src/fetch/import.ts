@@ -1,4 +1,4 @@
-import { unlink } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -113,7 +113,8 @@ async function refetchDamaged({ plan }: Fetched, context: ImportContext): Promis
     const path = store.narPath({ ...info, url: FileStore.narUrl(fileHash, extensionOf(info.compression)) });
     if (await isSameNar(path, { fileHash, sizeBytes })) continue;
     damaged.push(info);
-    await unlink(path).catch((error: unknown) => Promise.reject(storeError(error, path)));
+    // narswarm verify may have put it into quarantine by now
+    await rm(path, { force: true }).catch((error: unknown) => Promise.reject(storeError(error, path)));
     progress.onWarning(`${path} was damaged; fetching ${info.storePath} again`);
   }
   if (damaged.length === 0) return false;

@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isNarswarmError, type NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
@@ -7,9 +8,10 @@ import type { PublicKey } from '../nix/signature.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { Catalogue } from '../store/catalogue.ts';
-import type { FileStore } from '../store/file-store.ts';
+import { claim } from '../store/claims.ts';
+import { FileStore } from '../store/file-store.ts';
 import type { PartialSession } from '../store/session.ts';
-import type { NarTorrent } from '../torrent/canonical.ts';
+import { extensionOf, type NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../torrent/network.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
 import { completePart, referencesFirst, walkClosure, type Closure, type MissingPath } from './closure.ts';
@@ -65,6 +67,8 @@ export interface PrefetchOptions {
   readonly trustedPublicKeys: readonly string[];
   readonly limit?: RateLimit | undefined;
   readonly dryRun?: boolean;
+  /** Whether the roots alone are fetched and nothing that they refer to; those of them that can be had. */
+  readonly onlyRoots?: boolean;
   /** Milliseconds to look for the publishers. */
   readonly publisherTimeoutMs: number;
   /** Without an upstream: milliseconds that may pass without a byte from any peer. Default 60,000. */
@@ -126,6 +130,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const absent = new Map<StoreHash, MissingPath>();
   const walked = await walkClosure([...roots.keys()], firstTrusted(sources, context.keys, origins), {
     signal,
+    onlyRoots: options.onlyRoots === true,
     ...(options.keepGoing === true && {
       onMissing: (hash, missing) => absent.set(hash, { ...missing, path: roots.get(hash) ?? missing.path }),
     }),
@@ -135,6 +140,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const paths = [...closure.values()].map((info) => info.storePath);
   const asksTarget = options.copy || options.to !== undefined;
   const needed = asksTarget ? await queryInvalidPaths(paths, options.to, { signal }) : undefined;
+  if (options.dryRun !== true) await claimClosure(closure, context, options.onStep);
   const plan = await planFetch(closure, { store, catalogue: await Catalogue.open(store), needed, signal });
   const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
   const isLate = await isSlow(plan, maps, options);
@@ -210,6 +216,22 @@ function* lacking(
   }
   for (const { storePath: path } of plan.unsized)
     if (failure !== undefined && !completed.has(path)) yield { path, reason: failure.message, isNowhere: false };
+}
+
+/** Keeps the garbage collector from what this fetch is about to count on. */
+async function claimClosure(
+  closure: Closure,
+  { store, session, signal }: PrefetchContext,
+  onStep: PrefetchOptions['onStep'],
+): Promise<void> {
+  const claims = Array.from(closure, ([storeHash, { fileHash, compression }]) => ({
+    storeHash,
+    narName: fileHash === undefined ? undefined : basename(FileStore.narUrl(fileHash, extensionOf(compression))),
+  }));
+  await claim(store, session, claims, {
+    signal,
+    onWait: () => onStep?.('waiting for narswarm gc, which is at work on this store'),
+  });
 }
 
 /**

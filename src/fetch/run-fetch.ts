@@ -28,6 +28,7 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
   await using workplace = await Workplace.open(options);
   const { network } = workplace;
   const result = { ...(await workplace.prefetch(options, { progress, signal })), progress };
+  await workplace.endFetches();
   options.onDone?.(result);
   if (options.seedForMs > 0 && network !== undefined && options.dryRun !== true && !signal.aborted) {
     options.onSeeding?.(network.swarm.port);

@@ -3,6 +3,7 @@ import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
+import { LastServed } from '../store/last-served.ts';
 import { PartialSession } from '../store/session.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
 import { RateLimit } from '../torrent/rate-limit.ts';
@@ -67,12 +68,15 @@ export class Workplace implements AsyncDisposable {
     const limit = new RateLimit(options.maxDownloadRate);
     const held = new Map<InfoHash, Seed>();
     const gate = new Gate(store, await Catalogue.open(store), keys);
-    const seeds = async (infoHash: InfoHash): Promise<Seed | undefined> =>
-      held.get(infoHash) ?? seedOf(await gate.admit(infoHash));
+    const served = new LastServed(store, onWarning);
+    const seeds = served.noting(
+      async (infoHash: InfoHash): Promise<Seed | undefined> => held.get(infoHash) ?? seedOf(await gate.admit(infoHash)),
+    );
+    const { onUpload } = served;
     const network =
       options.network === undefined
         ? undefined
-        : stack.use(await Network.join({ ...options.network, downloadLimit: limit, seeds, onWarning }));
+        : stack.use(await Network.join({ ...options.network, downloadLimit: limit, seeds, onUpload, onWarning }));
     return new Workplace(options, { store, http, network, session, limit, held }, stack.move());
   }
 
@@ -94,6 +98,11 @@ export class Workplace implements AsyncDisposable {
           this.#held.set(torrent.infoHash, { torrent, files: [{ path, sizeBytes: torrent.sizeBytes }] }),
       },
     );
+  }
+
+  /** Ends the fetches of this workplace; what they needed is served on, and may be collected. */
+  endFetches(): Promise<void> {
+    return this.#session[Symbol.asyncDispose]();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -75,7 +75,7 @@ export async function queryInvalidPaths(
  * @throws NarswarmError `NOT_FOUND`, naming a path that the store does not hold; `NIX_MISSING`, or `NIX_FAILED` in
  *   Nix's own words.
  */
-export async function queryClosure(paths: readonly StorePath[], options: CallOptions = {}): Promise<ValidPath[]> {
+export async function queryRegistrations(paths: readonly StorePath[], options: CallOptions = {}): Promise<ValidPath[]> {
   const [invalid] = await queryInvalidPaths(paths, undefined, options);
   if (invalid !== undefined) {
     const message = `${invalid} is not valid in the Nix store of this machine: build it first (nix build)`;

@@ -1,4 +1,4 @@
-import { appendFile, mkdir, open, stat } from 'node:fs/promises';
+import { mkdir, open, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { FileHash, InfoHash, StorePath } from '../nix/brands.ts';
 import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
@@ -33,10 +33,11 @@ export class Catalogue {
   readonly #byStorePath = new Map<StorePath, CatalogueEntry>();
   #offset = 0;
   #inode = 0;
+  #bornAtMs = 0;
   #rest = '';
 
   constructor(store: FileStore) {
-    this.#path = join(store.stateDir, 'catalogue.jsonl');
+    this.#path = cataloguePath(store);
   }
 
   /** Opens the catalogue of a store and reads it. @throws STORE_UNWRITABLE */
@@ -69,7 +70,9 @@ export class Catalogue {
       throw storeError(error, this.#path);
     });
     if (found === undefined) return 0;
-    if (found.ino !== this.#inode || found.size < this.#offset) this.#forget(found.ino);
+    // an inode of a file that is gone is given again, at another time
+    const isOther = found.ino !== this.#inode || found.birthtimeMs !== this.#bornAtMs;
+    if (isOther || found.size < this.#offset) this.#forget(found);
     if (found.size === this.#offset) return 0;
     const handle = await open(this.#path, 'r');
     try {
@@ -90,18 +93,19 @@ export class Catalogue {
     try {
       await mkdir(dirname(this.#path), { recursive: true });
       // A leading newline parts us from a line that a crash has torn.
-      await appendFile(this.#path, `\n${news.map((entry) => JSON.stringify(entry)).join('\n')}\n`);
+      await appendLasting(this.#path, `\n${news.map((entry) => JSON.stringify(entry)).join('\n')}\n`);
     } catch (error) {
       throw storeError(error, this.#path);
     }
   }
 
-  #forget(inode: number): void {
+  #forget(replacement: { ino: number; birthtimeMs: number }): void {
     this.#byInfoHash.clear();
     this.#byStorePath.clear();
     this.#offset = 0;
     this.#rest = '';
-    this.#inode = inode;
+    this.#inode = replacement.ino;
+    this.#bornAtMs = replacement.birthtimeMs;
   }
 
   #take(text: string): number {
@@ -161,7 +165,27 @@ export function entryOf(torrent: NarTorrent, storePath: StorePath, mtimeMs: numb
   };
 }
 
-function parseEntry(line: string): CatalogueEntry | undefined {
+/** The file of a store's catalogue. */
+export function cataloguePath(store: FileStore): string {
+  return join(store.stateDir, 'catalogue.jsonl');
+}
+
+/** Appends to a file that may be replaced by rename at any moment: what went into the old one is written once more. */
+async function appendLasting(path: string, text: string): Promise<void> {
+  for (;;) {
+    const handle = await open(path, 'a');
+    try {
+      await handle.appendFile(text);
+      const [written, present] = [await handle.stat(), await stat(path).catch(() => undefined)];
+      if (present === undefined || present.ino === written.ino) return;
+    } finally {
+      await handle.close();
+    }
+  }
+}
+
+/** One line of the catalogue; undefined where it is none. */
+export function parseEntry(line: string): CatalogueEntry | undefined {
   if (line === '') return undefined;
   try {
     const entry = JSON.parse(line) as Partial<CatalogueEntry>;

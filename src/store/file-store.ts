@@ -10,7 +10,8 @@ import { formatNarInfo, isSafeNarUrl, parseNarInfo, type NarInfo } from '../nix/
 import { DEFAULT_STORE_DIR, parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { storeError, systemCode } from './store-error.ts';
 
-const NARINFO_NAME = /^([0-9a-df-np-sv-z]{32})\.narinfo$/;
+/** Name of a narinfo in a store; its first group is the store hash. */
+export const NARINFO_NAME = /^([0-9a-df-np-sv-z]{32})\.narinfo$/;
 /** What Nix says of a cache that is as near as a disk; lower is asked first, cache.nixos.org has 40. */
 const PRIORITY = 30;
 

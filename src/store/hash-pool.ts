@@ -1,35 +1,35 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import type { NarHashes } from './hash-nar.ts';
+import { hashNar, type NarHashes } from './hash-nar.ts';
 
 /** Below this a worker's start (40 ms) costs more than it saves. */
 const WORTH_A_WORKER_BYTES = 64 * 1024 * 1024;
+/** Files that are known ahead, so that a large one is begun early. */
+const WINDOW = 4096;
 
 /** What a worker is asked, and answers. */
 export interface HashRequest {
-  readonly id: number;
   readonly path: string;
 }
-export type HashReply =
-  | { readonly id: number; readonly hashes: NarHashes | undefined }
-  | { readonly id: number; readonly failure: string };
+export type HashReply = { readonly hashes: NarHashes | undefined } | { readonly failure: string };
 
 /**
- * Hashes NAR files, as many at a time as there are processors, the largest first. Yields in the order in which they
- * are done. A file that cannot be read holds up none of the others.
+ * Hashes NAR files, as many at a time as there are processors, of those that are known ahead the largest first. Yields
+ * in the order in which they are done. A file that cannot be read holds up none of the others. However many there
+ * are, no more than a few thousand are asked for ahead.
  *
  * @param onUnread told of files that cannot be read, with the reason, or without one where there is no such file
- * @throws the signal's reason
+ * @throws the signal's reason; whatever `items` throws
  */
 export async function* hashNars<T extends { readonly path: string; readonly sizeBytes: number }>(
-  items: readonly T[],
+  items: Iterable<T> | AsyncIterable<T>,
   signal?: AbortSignal,
   onUnread?: (item: T, reason: string | undefined) => void,
 ): AsyncGenerator<{ item: T; hashes: NarHashes }> {
-  const total = items.reduce((sum, item) => sum + item.sizeBytes, 0);
-  if (total < WORTH_A_WORKER_BYTES) {
-    const { hashNar } = await import('./hash-nar.ts');
-    for (const item of items) {
+  await using window = new Window(items);
+  await window.fill();
+  if (window.isAll && window.sizeBytes < WORTH_A_WORKER_BYTES) {
+    for (let item = await window.next(); item !== undefined; item = await window.next()) {
       signal?.throwIfAborted();
       let reason: string | undefined;
       const hashes = await hashNar(item.path, signal).catch((error: unknown) => {
@@ -42,24 +42,21 @@ export async function* hashNars<T extends { readonly path: string; readonly size
     }
     return;
   }
-  const waiting = items.map((item, id) => ({ item, id })).toSorted((a, b) => b.item.sizeBytes - a.item.sizeBytes);
   const stopped = new AbortController();
   const aborted = signal === undefined ? [] : [rejected(signal, stopped.signal)];
-  const workers = Array.from({ length: Math.min(availableParallelism(), items.length) }, startWorker);
+  const workers = Array.from({ length: Math.min(availableParallelism(), window.length) }, startWorker);
   try {
-    const running = new Map<Worker, Promise<{ worker: Worker; reply: HashReply }>>();
-    const give = (worker: Worker): void => {
-      const next = waiting.shift();
-      if (next === undefined) running.delete(worker);
-      else running.set(worker, ask(worker, { id: next.id, path: next.item.path }));
+    const running = new Map<Worker, Promise<{ worker: Worker; item: T; reply: HashReply }>>();
+    const give = async (worker: Worker): Promise<void> => {
+      const item = await window.next();
+      if (item === undefined) running.delete(worker);
+      else running.set(worker, ask(worker, item));
     };
-    for (const worker of workers) give(worker);
+    for (const worker of workers) await give(worker);
     while (running.size > 0) {
       signal?.throwIfAborted();
-      const { worker, reply } = await Promise.race([...running.values(), ...aborted]);
-      give(worker);
-      const item = items[reply.id];
-      if (item === undefined) continue;
+      const { worker, item, reply } = await Promise.race([...running.values(), ...aborted]);
+      await give(worker);
       if ('failure' in reply) onUnread?.(item, reply.failure);
       else if (reply.hashes === undefined) onUnread?.(item, undefined);
       else yield { item, hashes: reply.hashes };
@@ -67,6 +64,58 @@ export async function* hashNars<T extends { readonly path: string; readonly size
   } finally {
     stopped.abort();
     await Promise.all(workers.map((worker) => worker.terminate()));
+  }
+}
+
+/** The files that come next, by size, of a list that may be long. */
+class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposable {
+  readonly #source: Iterator<T> | AsyncIterator<T>;
+  /** The largest last. */
+  readonly #items: T[] = [];
+  #isAll = false;
+  /** Bytes of all that were ever known. */
+  sizeBytes = 0;
+
+  constructor(items: Iterable<T> | AsyncIterable<T>) {
+    this.#source = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
+  }
+
+  get length(): number {
+    return this.#items.length;
+  }
+
+  /** True where no more will come than is known. */
+  get isAll(): boolean {
+    return this.#isAll;
+  }
+
+  async fill(): Promise<void> {
+    while (!this.#isAll && this.#items.length < WINDOW) {
+      const next = await this.#source.next();
+      if (next.done === true) this.#isAll = true;
+      else this.#insert(next.value);
+    }
+  }
+
+  async next(): Promise<T | undefined> {
+    const item = this.#items.pop();
+    await this.fill();
+    return item;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#isAll) await this.#source.return?.();
+  }
+
+  #insert(item: T): void {
+    this.sizeBytes += item.sizeBytes;
+    let [from, to] = [0, this.#items.length];
+    while (from < to) {
+      const middle = (from + to) >> 1;
+      if ((this.#items[middle]?.sizeBytes ?? 0) < item.sizeBytes) from = middle + 1;
+      else to = middle;
+    }
+    this.#items.splice(from, 0, item);
   }
 }
 
@@ -85,13 +134,16 @@ function startWorker(): Worker {
   return new Worker(new URL(`./hash-worker.${extension}`, import.meta.url));
 }
 
-function ask(worker: Worker, request: HashRequest): Promise<{ worker: Worker; reply: HashReply }> {
+function ask<T extends { readonly path: string }>(
+  worker: Worker,
+  item: T,
+): Promise<{ worker: Worker; item: T; reply: HashReply }> {
   return new Promise((resolve, reject) => {
     worker.once('error', reject);
     worker.once('message', (reply: HashReply) => {
       worker.off('error', reject);
-      resolve({ worker, reply });
+      resolve({ worker, item, reply });
     });
-    worker.postMessage(request);
+    worker.postMessage({ path: item.path } satisfies HashRequest);
   });
 }

@@ -1,5 +1,7 @@
-import { mkdir, readFile, readdir, readlink, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { CLAIMS, type SessionKind } from './claims.ts';
+import { ownName, stateOfOwner } from './owner.ts';
 import { storeError, systemCode } from './store-error.ts';
 import type { FileStore } from './file-store.ts';
 
@@ -21,14 +23,13 @@ export class PartialSession implements AsyncDisposable {
    *
    * @param kind what the folder is below, so that nobody inherits what he cannot go on with
    */
-  static async open(store: FileStore, kind: 'partial' | 'export' = 'partial'): Promise<PartialSession> {
+  static async open(store: FileStore, kind: SessionKind = 'partial'): Promise<PartialSession> {
     const parent = join(store.stateDir, kind);
-    const owner = await currentOwner();
-    const session = new PartialSession(join(parent, `${owner}-${nextNumber++}`));
+    const session = new PartialSession(join(parent, await ownName()));
     try {
       await mkdir(session.dir, { recursive: true });
       for (const name of await readdir(parent)) {
-        if (await isGone(name, owner)) await session.#inherit(join(parent, name));
+        if ((await stateOfOwner(name)) === 'gone') await session.#inherit(join(parent, name));
       }
     } catch (error) {
       throw storeError(error, session.dir);
@@ -41,8 +42,9 @@ export class PartialSession implements AsyncDisposable {
     return join(this.dir, name);
   }
 
-  /** Removes the folder if nothing is left in it; partial files stay for the next run. */
+  /** Removes the folder if nothing is left in it; partial files stay for the next run. What was claimed is free again. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.path(CLAIMS), { force: true }).catch(() => undefined);
     const left = await readdir(this.dir).catch(() => ['?']);
     if (left.length === 0) await rm(this.dir, { recursive: true, force: true });
   }
@@ -50,42 +52,11 @@ export class PartialSession implements AsyncDisposable {
   async #inherit(from: string): Promise<void> {
     const names = await readdir(from).catch(() => []);
     for (const name of names) {
+      if (name === CLAIMS) continue; // a process that is gone needs nothing any more
       await rename(join(from, name), this.path(name)).catch((error: unknown) => {
         if (systemCode(error) !== 'ENOENT') throw error; // another heir was faster
       });
     }
     await rm(from, { recursive: true, force: true });
   }
-}
-
-let nextNumber = 1;
-
-/** `<machine>-<boot>-<pid namespace>-<pid>-<start time>`: names a process so that a later one with the same pid is another. */
-async function currentOwner(): Promise<string> {
-  return `${await machine()}-${process.pid}-${(await startTimeOf(process.pid)) ?? '0'}`;
-}
-
-async function machine(): Promise<string> {
-  const id = await readFile('/etc/machine-id', 'utf8').catch(() => 'unknown');
-  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'unknown');
-  const namespace = await readlink('/proc/self/ns/pid').catch(() => '');
-  return [id.trim() || 'unknown', boot.trim().replaceAll('-', ''), namespace.replaceAll(/\D/g, '') || '0'].join('-');
-}
-
-/** Clock ticks after boot at which a process started (proc(5), field 22 of stat), or undefined where it is gone. */
-async function startTimeOf(pid: number): Promise<string | undefined> {
-  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
-  return text?.slice(text.lastIndexOf(')') + 2).split(' ')[19];
-}
-
-/** True where the process that owns a folder certainly runs no more; a folder of another container is left alone. */
-async function isGone(name: string, self: string): Promise<boolean> {
-  const [id, boot, namespace, pid, start] = name.split('-');
-  const [ownId, ownBoot, ownNamespace] = self.split('-');
-  if (id === undefined || boot === undefined || namespace === undefined || pid === undefined || start === undefined)
-    return false;
-  if (id !== ownId) return false; // two machines may share a store over the network
-  if (boot !== ownBoot) return true;
-  if (namespace !== ownNamespace) return false;
-  return (await startTimeOf(Number(pid))) !== start;
 }

@@ -1,0 +1,58 @@
+import { Command } from 'commander';
+import { command, type CommonOptions } from './run-command.ts';
+import { defaultStoreDir } from '../config/locations.ts';
+import { addCommon } from './shared-options.ts';
+import { formatCount } from './values.ts';
+
+interface PinOptions extends CommonOptions {
+  readonly store: string;
+}
+
+export function pinCommand(): Command {
+  const pin = new Command('pin')
+    .description('keep the closures of store paths whatever narswarm gc removes; without a path, list what is pinned')
+    .argument('[path...]', 'store path or its hash part')
+    .option('--store <dir>', 'file store that holds them', defaultStoreDir());
+  addCommon(
+    pin,
+    ['narswarm pin /nix/store/…-installer-25.05', 'narswarm pin', 'narswarm pin --json | jq -r .path'],
+    ['NOT_FOUND', 'STORE', 'INTERRUPTED'],
+  );
+  return pin.action(
+    command<PinOptions, [readonly string[]]>(async ({ output, signal, options }, paths) => {
+      const { FileStore } = await import('../store/file-store.ts');
+      const { addPin, listPins } = await import('../store/pins.ts');
+      const store = await FileStore.open(options.store, { create: false });
+      if (paths.length === 0) {
+        const pins = await listPins(store);
+        for (const { storePath, at } of pins) output.result('pin', { path: storePath, at }, storePath);
+        if (pins.length === 0) output.note(`nothing is pinned in ${store.dir}`);
+        return;
+      }
+      for (const text of paths) {
+        const { storePath, at } = await addPin(store, text, new Date(), signal);
+        output.result('pinned', { path: storePath, at }, storePath);
+      }
+      output.note(`${formatCount(paths.length, 'path')} pinned: narswarm gc keeps what they need`);
+    }),
+  );
+}
+
+export function unpinCommand(): Command {
+  const unpin = new Command('unpin')
+    .description('let narswarm gc remove again what was pinned')
+    .argument('<path...>', 'store path or its hash part')
+    .option('--store <dir>', 'file store that holds them', defaultStoreDir());
+  addCommon(unpin, ['narswarm unpin /nix/store/…-installer-25.05'], ['NOT_FOUND', 'STORE']);
+  return unpin.action(
+    command<PinOptions, [readonly string[]]>(async ({ output, options }, paths) => {
+      const { FileStore } = await import('../store/file-store.ts');
+      const { removePin } = await import('../store/pins.ts');
+      const store = await FileStore.open(options.store, { create: false });
+      for (const text of paths) {
+        const { storePath } = await removePin(store, text);
+        output.result('unpinned', { path: storePath }, storePath);
+      }
+    }),
+  );
+}

@@ -1,0 +1,96 @@
+import type { Command } from 'commander';
+import { NarswarmError } from '../errors.ts';
+import type { RunFetchOptions } from '../fetch/run-fetch.ts';
+import type { PublisherAddress } from '../index/address.ts';
+import type { OriginOf } from './configuration.ts';
+import type { Output } from './output.ts';
+import { addKeys, addPeers, addPublishers, addRate, networkOptions, type NetworkFlags } from './shared-options.ts';
+import { readTrust } from './trust.ts';
+import { each, one, parseDuration } from './values.ts';
+
+/** Options of every command that fetches, as commander gives them. */
+export interface SourceFlags extends NetworkFlags {
+  readonly publisher?: readonly PublisherAddress[];
+  readonly from?: readonly string[];
+  readonly upstream: boolean;
+  readonly trustedPublicKey?: readonly string[];
+  readonly maxDownloadRate?: number;
+  readonly publisherTimeout?: number;
+  readonly peerTimeout?: number;
+}
+
+/** Adds the options that say where narinfos and NARs come from and who vouches for them; not those of the network. */
+export function addSources(command: Command): Command {
+  addPublishers(command, 'address of a hash map (magnet: or the http(s) URL of a mirror); may be repeated');
+  command
+    .option(
+      '--from <url>',
+      'HTTP binary cache for what peers do not have; may be repeated (default: substituters of nix.conf)',
+      each(String),
+    )
+    .option('--no-upstream', 'use peers alone');
+  addPeers(command);
+  addKeys(command);
+  addRate(command);
+  return command
+    .option(
+      '--publisher-timeout <duration>',
+      'how long to look for the hash maps (default: 10s, or 60s without an upstream)',
+      one(parseDuration),
+    )
+    .option(
+      '--peer-timeout <duration>',
+      'without an upstream: how long to wait while no peer sends a byte (default: 60s)',
+      one(parseDuration),
+    );
+}
+
+/** What the flags say of the sources, as a fetch wants it. */
+export type Sources = Pick<
+  RunFetchOptions,
+  | 'publishers'
+  | 'upstreams'
+  | 'keys'
+  | 'trustedPublicKeys'
+  | 'network'
+  | 'maxDownloadRate'
+  | 'publisherTimeoutMs'
+  | 'peerTimeoutMs'
+>;
+
+interface SourceContext {
+  readonly output: Output;
+  readonly signal: AbortSignal;
+  readonly originOf: OriginOf;
+  /** Whether peers are talked to where there is no hash map to find them by. */
+  readonly seeds?: boolean;
+}
+
+/**
+ * Reads the flags, and nix.conf for what they leave out.
+ *
+ * @throws USAGE where they contradict each other; NIX_MISSING where nix.conf is needed and there is no nix
+ */
+export async function readSources(
+  flags: SourceFlags,
+  { output, signal, originOf, seeds = false }: SourceContext,
+): Promise<Sources> {
+  if (!flags.upstream && originOf('from').source === 'cli') {
+    throw new NarswarmError('USAGE', '--no-upstream asks no cache and --from names one: give one of them');
+  }
+  const from = flags.upstream ? flags.from : [];
+  const { trustedPublicKey } = flags;
+  const { keys, upstreams } = await readTrust({ trustedPublicKey, from }, signal, (text) => output.warn(text));
+  const network = networkOptions(flags, flags.scope ?? 'lan', originOf);
+  const wantsPeers = network.scope !== 'off' && ((flags.publisher?.length ?? 0) > 0 || seeds);
+  return {
+    publishers: flags.publisher ?? [],
+    upstreams,
+    keys,
+    trustedPublicKeys: trustedPublicKey ?? [],
+    network: wantsPeers ? network : undefined,
+    maxDownloadRate: flags.maxDownloadRate,
+    publisherTimeoutMs: flags.publisherTimeout ?? (upstreams.length === 0 ? 60_000 : 10_000),
+    peerTimeoutMs: flags.peerTimeout,
+  };
+}

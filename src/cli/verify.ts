@@ -1,0 +1,136 @@
+import { Command } from 'commander';
+import { NarswarmError } from '../errors.ts';
+import type { Damage } from '../store/verify.ts';
+import type { Output } from './output.ts';
+import { progressDisplay } from './progress-display.ts';
+import { command, type CommonOptions } from './run-command.ts';
+import { defaultStoreDir } from '../config/locations.ts';
+import { addCommon, addNetwork } from './shared-options.ts';
+import { addSources, readSources, type SourceFlags, type Sources } from './source-options.ts';
+import { formatCount, formatSize } from './values.ts';
+
+interface VerifyFlags extends CommonOptions, SourceFlags {
+  readonly store: string;
+  readonly deep?: boolean;
+  readonly repair?: boolean;
+}
+
+export function verifyCommand(): Command {
+  const verify = new Command('verify')
+    .description('read the NARs of the file store again; what is damaged is put into quarantine, and fetched again')
+    .argument('[path...]', 'store path or its hash part (default: all that the store holds)')
+    .option('--store <dir>', 'file store to verify', defaultStoreDir())
+    .option('--deep', 'decompress the NARs, too, and check what was signed: NarHash, NarSize and the signatures')
+    .option('--repair', 'fetch again what is damaged');
+  addSources(verify);
+  addNetwork(verify, { scope: 'lan' });
+  addCommon(
+    verify,
+    [
+      'narswarm verify',
+      'narswarm verify --deep --repair --from https://cache.nixos.org',
+      'narswarm verify /nix/store/…-firefox-140 --store /srv/narswarm --json',
+    ],
+    ['NOT_FOUND', 'STORE', 'NIX', 'INTERRUPTED'],
+  );
+  return verify.action(
+    command<VerifyFlags, [readonly string[]]>(async ({ output, signal, options, originOf }, paths) => {
+      const { FileStore } = await import('../store/file-store.ts');
+      const { verifyStore } = await import('../store/verify.ts');
+      const store = await FileStore.open(options.store, { create: false });
+      const hashes = await storeHashesIn(paths);
+      const deep = options.deep === true;
+      const needsTrust = deep || options.repair === true;
+      const sources = needsTrust ? await readSources(options, { output, signal, originOf }) : undefined;
+      const damages: Damage[] = [];
+      const result = await verifyStore({
+        store,
+        hashes: hashes.length === 0 ? undefined : hashes,
+        deep,
+        keys: sources?.keys ?? [],
+        signal,
+        onDamage: (damage) => {
+          damages.push(damage);
+          tellDamage(output, damage);
+        },
+        onProgress: ({ nars, bytes }) => output.note(`${formatCount(nars, 'NAR')} read, ${formatSize(bytes)}`),
+      });
+      const { narInfos, nars, bytes, absent, untrusted, damaged } = result;
+      const head = `${formatCount(nars, 'NAR')} (${formatSize(bytes)}) of ${formatCount(narInfos, 'path')} read, ${formatCount(damaged, 'file')} damaged`;
+      const needed = damages.filter(({ storeHash }) => storeHash !== undefined);
+      const repaired =
+        options.repair === true && sources !== undefined && needed.length > 0
+          ? await repair(needed, { output, signal, options, sources, deep })
+          : 0;
+      const left = needed.length - repaired + damages.filter(({ quarantined }) => quarantined === undefined).length;
+      output.result('done', { narInfos, nars, bytes, absent, untrusted, damaged, repaired, deep }, head);
+      if (absent > 0)
+        output.note(`${formatCount(absent, 'path')} without a NAR: the target held them when they were fetched`);
+      if (untrusted > 0) output.note(`${formatCount(untrusted, 'path')} not signed by a trusted key`);
+      if (left > 0) throw notRepaired(damages, options);
+    }),
+  );
+}
+
+/** Fetches again what is damaged, and says how much of it came back and from where. */
+async function repair(
+  damages: readonly Damage[],
+  context: { output: Output; signal: AbortSignal; options: VerifyFlags; sources: Sources; deep: boolean },
+): Promise<number> {
+  const { output, signal, options, sources, deep } = context;
+  const { repairStore } = await import('../fetch/repair.ts');
+  const display = progressDisplay(output);
+  try {
+    const done = await repairStore(damages, {
+      ...sources,
+      storeDir: options.store,
+      seedForMs: 0,
+      signal,
+      deep,
+      onWarning: (message) => display.above(() => output.warn(message)),
+      onStep: (text) => display.above(() => output.note(text)),
+      onProgress: (progress) => display.show(progress),
+    });
+    display.stop();
+    const lost = new Set(done.lost);
+    const from = [...done.sources.keys()];
+    const mended = damages.filter(({ storeHash }) => storeHash !== undefined && !lost.has(storeHash));
+    for (const { file, storePath, storeHash } of mended) {
+      const name = storePath ?? storeHash ?? file;
+      output.result('repaired', { file, path: storePath ?? null, from }, `repaired: ${name} (${file})`);
+    }
+    for (const [source, { bytes }] of done.sources) output.note(`  ${source}  ${formatSize(bytes)}`);
+    return mended.length;
+  } finally {
+    display.stop();
+  }
+}
+
+function tellDamage(output: Output, { file, storePath, reason, quarantined }: Damage): void {
+  const of = storePath === undefined ? '' : ` of ${storePath}`;
+  output.result(
+    'damaged',
+    { file, path: storePath ?? null, reason, quarantined: quarantined ?? null },
+    `damaged: ${file}${of}: ${reason}`,
+  );
+}
+
+function notRepaired(damages: readonly Damage[], { store, repair: hasTried = false }: VerifyFlags): NarswarmError {
+  const [first] = damages;
+  const unreadable = damages.filter(({ quarantined }) => quarantined === undefined).length;
+  const wayOut = hasTried
+    ? 'name a cache or a publisher that has them with --from or --publisher'
+    : 'run narswarm verify --repair';
+  return new NarswarmError(
+    'STORE_CORRUPT',
+    unreadable > 0
+      ? `${formatCount(unreadable, 'file')} of ${store} cannot be read (${first?.reason}): check their permissions`
+      : `${store} has damaged files that are not repaired, such as ${first?.file}: ${wayOut}`,
+    { facts: { damaged: damages.length, path: store } },
+  );
+}
+
+async function storeHashesIn(paths: readonly string[]) {
+  const { parseStoreHash, parseStorePath, storeHashOf } = await import('../nix/store-path.ts');
+  return paths.map((text) => (text.includes('/') ? storeHashOf(parseStorePath(text)) : parseStoreHash(text)));
+}

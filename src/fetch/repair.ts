@@ -1,0 +1,73 @@
+import type { StoreHash } from '../nix/brands.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { FileStore } from '../store/file-store.ts';
+import { verifyStore, type Damage } from '../store/verify.ts';
+import { runFetch, type RunFetchOptions, type RunFetchResult } from './run-fetch.ts';
+
+export interface RepairOptions extends Omit<
+  RunFetchOptions,
+  'roots' | 'copy' | 'dryRun' | 'onlyRoots' | 'keepGoing' | 'to'
+> {
+  /** Whether what comes is decompressed for its NarHash, too. */
+  readonly deep: boolean;
+}
+
+/** What could be mended. */
+export interface Repair {
+  readonly repaired: readonly StoreHash[];
+  readonly lost: readonly StoreHash[];
+  /** Payload bytes by who sent them: `host:port` of a peer, base URL of an upstream. */
+  readonly sources: ReadonlyMap<string, { readonly bytes: number }>;
+}
+
+/**
+ * Fetches damaged narinfos and NARs again, and nothing else of their closures, into a store where they are in quarantine.
+ *
+ * @throws NarswarmError where nothing can be fetched at all (STORE_FULL, LISTEN_FAILED); the signal's reason
+ */
+export async function repairStore(damages: readonly Damage[], options: RepairOptions): Promise<Repair> {
+  const { storeDir, keys, signal, deep, onWarning } = options;
+  const wanted = [...new Set(damages.flatMap(({ storeHash }) => storeHash ?? []))];
+  let sources: RunFetchResult['progress']['bySource'] = new Map();
+  try {
+    const { missing } = await runFetch({
+      ...options,
+      roots: wanted,
+      copy: false,
+      onlyRoots: true,
+      keepGoing: true,
+      onProgress: (progress) => {
+        sources = progress.bySource;
+        options.onProgress?.(progress);
+      },
+    });
+    for (const { reason } of missing) onWarning(reason);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isNarswarmError(error, 'NAR_UNAVAILABLE', 'INDEX_UNREACHABLE', 'NIX_MISSING')) throw error;
+    onWarning(error.message);
+  }
+  const store = await FileStore.open(storeDir, { create: false });
+  const lost: StoreHash[] = [];
+  for (const storeHash of wanted) if (!(await isWhole(store, storeHash, { keys, signal, deep }))) lost.push(storeHash);
+  return { repaired: wanted.filter((storeHash) => !lost.includes(storeHash)), lost, sources };
+}
+
+/** True where narinfo and NAR are there and right. */
+async function isWhole(
+  store: FileStore,
+  storeHash: StoreHash,
+  options: { keys: RepairOptions['keys']; signal: AbortSignal; deep: boolean },
+): Promise<boolean> {
+  let isDamaged = false;
+  try {
+    const onDamage = (): void => {
+      isDamaged = true;
+    };
+    const { nars } = await verifyStore({ ...options, store, hashes: [storeHash], onDamage });
+    return nars === 1 && !isDamaged;
+  } catch (error) {
+    if (error instanceof NarswarmError && error.code === 'NOT_FOUND') return false;
+    throw error;
+  }
+}

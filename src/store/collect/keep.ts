@@ -1,0 +1,77 @@
+import type { Claim } from '../claims.ts';
+import { BEING_SERVED_MS } from '../last-served.ts';
+import { ABSENT, DAMAGED, PRESENT, type StoreGraph } from './store-graph.ts';
+
+/** Reasons that are named one by one. */
+const MAX_OBSTACLES = 10;
+
+/** A path whose whole closure stays. */
+export interface Root {
+  readonly storeHash: string;
+  /** What it is kept for, as a warning names it. */
+  readonly name: string;
+  /** Whether its closure is known to have been there in full; of one that is still on its way nothing needs to be. */
+  readonly isWhole: boolean;
+}
+
+/** What must stay. */
+export interface Kept {
+  /** 1 for each path, by its number, that stays. */
+  readonly paths: Uint8Array;
+  /** 1 for each NAR, by its number, that somebody counts on, whatever the narinfos say. */
+  readonly nars: Uint8Array;
+  /** Why nothing may be evicted: what a narinfo refers to that cannot be read, nobody knows. */
+  readonly obstacles: readonly string[];
+}
+
+/** Marks the closures of the roots, of what running processes claim, and of what is being served. */
+export function markKept(
+  graph: StoreGraph,
+  from: { readonly roots: Iterable<Root>; readonly claims: readonly Claim[]; readonly now: Date },
+): Kept {
+  // all that is claimed gets its number before the marks are made as long as there are numbers
+  const claimed = from.claims.map(({ storeHash }) => graph.number(storeHash));
+  const claimedNars = from.claims.flatMap(({ narName }) => (narName === undefined ? [] : graph.narNumber(narName)));
+  const roots = Array.from(from.roots, (root) => ({ ...root, path: graph.number(root.storeHash) }));
+  const paths = new Uint8Array(graph.pathCount);
+  const nars = new Uint8Array(graph.narCount);
+  const obstacles: string[] = [];
+  const hinder = (reason: string): void => {
+    if (obstacles.length < MAX_OBSTACLES && !obstacles.includes(reason)) obstacles.push(reason);
+  };
+  for (const nar of claimedNars) nars[nar] = 1;
+
+  for (const { path, name, isWhole } of roots) {
+    if (isWhole && graph.state(path) === ABSENT)
+      hinder(`${name} has no narinfo in the store: fetch it again, or keep it no longer`);
+  }
+  const stack: number[] = [];
+  const mark = (path: number): void => {
+    if (paths[path] === 1) return;
+    paths[path] = 1;
+    stack.push(path);
+  };
+  for (const { path } of roots) mark(path);
+  for (const path of claimed) mark(path);
+  const servedSinceMs = from.now.getTime() - BEING_SERVED_MS;
+  for (let path = 0; path < paths.length; path++) {
+    const nar = graph.narOf(path);
+    if (nar >= 0 && graph.servedAtMs(nar) > servedSinceMs) mark(path);
+  }
+  // A process that claims a path writes what is missing of it.
+  const isClaimed = new Set(claimed);
+  const isOnItsWay = new Set([...claimed, ...roots.filter(({ isWhole }) => !isWhole).map(({ path }) => path)]);
+  for (let path = stack.pop(); path !== undefined; path = stack.pop()) {
+    if (graph.state(path) === DAMAGED && !isClaimed.has(path))
+      hinder(`${graph.storeHash(path)}.narinfo cannot be read: run narswarm verify --repair`);
+    if (graph.state(path) !== PRESENT) continue;
+    for (const other of graph.references(path)) {
+      if (graph.state(other) === ABSENT && !isOnItsWay.has(other))
+        hinder(
+          `${graph.storeHash(path)}.narinfo refers to ${graph.storeHash(other)}, which has no narinfo in the store: fetch it again`,
+        );
+      mark(other);
+    }
+  }
+  return { paths, nars, obstacles };
+}

@@ -1,0 +1,90 @@
+import { rmdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SESSION_KINDS } from '../claims.ts';
+import type { FileStore } from '../file-store.ts';
+import { forgetServed, readLastServed } from '../last-served.ts';
+import { namesIn } from '../names-in.ts';
+import { stateOfOwner } from '../owner.ts';
+import type { Kept } from './keep.ts';
+import type { StoreGraph } from './store-graph.ts';
+import { remove } from './sweep.ts';
+
+const DAY_MS = 86_400_000;
+/** NARs without a narinfo and partial files: an update that is cut off every night goes on from what they are. */
+const KEEP_WORK_MS = 7 * DAY_MS;
+/** Temporary files live for a moment; after a day their process is gone or will never rename them. */
+const KEEP_TEMPORARY_MS = DAY_MS;
+const KEEP_QUARANTINE_MS = 30 * DAY_MS;
+const TEMPORARY = /\.[0-9a-f]{8}\.tmp$/;
+
+/** Files that nothing needs, and what they take. */
+export interface Leftovers {
+  readonly files: number;
+  readonly bytes: number;
+  /** Those of `bytes` that lay in `nar/`, which the budget is about. */
+  readonly narBytes: number;
+}
+
+/**
+ * Removes what crashes and the years leave: NARs that no narinfo names, partial files of processes that are gone,
+ * temporary files, what was quarantined long ago.
+ *
+ * @param onRemoved told of each file after it went; with `dryRun` of each that would
+ * @throws STORE_UNWRITABLE; the signal's reason
+ */
+export async function removeLeftovers(
+  store: FileStore,
+  graph: StoreGraph,
+  kept: Kept,
+  options: {
+    dryRun: boolean;
+    now: Date;
+    signal: AbortSignal;
+    onRemoved: (file: { path: string; bytes: number }) => void;
+  },
+): Promise<Leftovers> {
+  const { now, dryRun, signal } = options;
+  const total = { files: 0, bytes: 0, narBytes: 0 };
+  const drop = async (path: string, bytes: number): Promise<void> => {
+    signal.throwIfAborted();
+    if (!dryRun) await remove(path);
+    total.files++;
+    total.bytes += bytes;
+    options.onRemoved({ path, bytes });
+  };
+  const dropOlder = async (folder: string, ageMs: number, fits = (_name: string) => true): Promise<void> => {
+    for await (const name of namesIn(folder)) {
+      if (!fits(name)) continue;
+      const found = await stat(join(folder, name)).catch(() => undefined);
+      const isOld = found?.isFile() === true && now.getTime() - Math.max(found.mtimeMs, found.ctimeMs) > ageMs;
+      if (isOld) await drop(join(folder, name), found.size);
+    }
+  };
+
+  const nars = join(store.dir, 'nar');
+  for await (const name of namesIn(nars)) {
+    const nar = graph.narNumberOf(name);
+    if (nar === -1 || graph.narUsers(nar) > 0 || kept.nars[nar] === 1 || graph.narBytes(nar) < 0) continue;
+    if (graph.damagedCount > 0 || now.getTime() - graph.narChangedAtMs(nar) <= KEEP_WORK_MS) continue;
+    await drop(join(nars, name), graph.narBytes(nar));
+    total.narBytes += graph.narBytes(nar);
+  }
+  for (const kind of SESSION_KINDS) {
+    const parent = join(store.stateDir, kind);
+    for await (const owner of namesIn(parent)) {
+      if ((await stateOfOwner(owner)) !== 'gone') continue;
+      await dropOlder(join(parent, owner), KEEP_WORK_MS);
+      if (!dryRun) await rmdir(join(parent, owner)).catch(() => undefined); // what is younger is still in it
+    }
+  }
+  for (const folder of [store.dir, store.stateDir, join(store.stateDir, 'subscriptions')])
+    await dropOlder(folder, KEEP_TEMPORARY_MS, (name) => TEMPORARY.test(name));
+  await dropOlder(join(store.stateDir, 'quarantine'), KEEP_QUARANTINE_MS);
+  if (!dryRun) {
+    for await (const { name } of readLastServed(store)) {
+      const nar = graph.narNumberOf(name);
+      if (nar === -1 || (graph.narBytes(nar) < 0 && graph.narUsers(nar) === 0)) await forgetServed(store, name);
+    }
+  }
+  return total;
+}

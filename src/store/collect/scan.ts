@@ -1,0 +1,67 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isNarswarmError } from '../../errors.ts';
+import { parseStoreHash } from '../../nix/store-path.ts';
+import { NARINFO_NAME, type FileStore } from '../file-store.ts';
+import { readLastServed } from '../last-served.ts';
+import { namesIn } from '../names-in.ts';
+import { storeError, systemCode } from '../store-error.ts';
+import { StoreGraph } from './store-graph.ts';
+
+/** Files looked at at a time. */
+const CONCURRENCY = 32;
+
+/**
+ * Reads what a store holds: first the NARs, then the narinfos, so that a NAR whose narinfo comes meanwhile is not taken
+ * for one without.
+ *
+ * @param onProgress told now and then how many files were looked at
+ * @throws STORE_UNWRITABLE where a file cannot be read; the signal's reason
+ */
+export async function scanStore(
+  store: FileStore,
+  signal: AbortSignal,
+  onProgress?: (files: number) => void,
+): Promise<StoreGraph> {
+  const graph = new StoreGraph();
+  let files = 0;
+  const seen = (): void => {
+    signal.throwIfAborted();
+    if (++files % 10_000 === 0) onProgress?.(files);
+  };
+  const nars = join(store.dir, 'nar');
+  await eachFile(nars, async (name) => {
+    const found = await stat(join(nars, name)).catch((error: unknown) => {
+      if (systemCode(error) === 'ENOENT') return undefined;
+      throw storeError(error, join(nars, name));
+    });
+    if (found?.isFile() === true) {
+      const { size: sizeBytes, mtimeMs, ctimeMs } = found;
+      graph.addNar(name, { sizeBytes, mtimeMs, ctimeMs });
+    }
+    seen();
+  });
+  for await (const { name, atMs } of readLastServed(store)) graph.addServed(name, atMs);
+  await eachFile(store.dir, async (name) => {
+    const storeHash = NARINFO_NAME.exec(name)?.[1];
+    if (storeHash === undefined) return;
+    try {
+      const info = await store.readNarInfo(parseStoreHash(storeHash));
+      if (info !== undefined) graph.addNarInfo(storeHash, info);
+    } catch (error) {
+      if (!isNarswarmError(error, 'STORE_CORRUPT')) throw error;
+      graph.addNarInfo(storeHash, undefined);
+    }
+    seen();
+  });
+  return graph;
+}
+
+/** Calls `look` for each name in a folder, some at a time; the folder is never listed as a whole. */
+async function eachFile(path: string, look: (name: string) => Promise<void>): Promise<void> {
+  const names = namesIn(path);
+  const lane = async (): Promise<void> => {
+    for (let next = await names.next(); next.done !== true; next = await names.next()) await look(next.value);
+  };
+  await Promise.all(Array.from({ length: CONCURRENCY }, lane));
+}

@@ -1,0 +1,66 @@
+import { unlink } from 'node:fs/promises';
+import { isNarswarmError } from '../../errors.ts';
+import type { StorePath } from '../../nix/brands.ts';
+import type { NarInfo } from '../../nix/narinfo.ts';
+import { parseStoreHash } from '../../nix/store-path.ts';
+import type { FileStore } from '../file-store.ts';
+import { forgetServed } from '../last-served.ts';
+import { storeError, systemCode } from '../store-error.ts';
+import type { Eviction } from './evict.ts';
+import { narNameOf, type StoreGraph } from './store-graph.ts';
+
+/** A path that went, or would. */
+export interface RemovedPath {
+  readonly storePath: StorePath;
+  /** Bytes that became free: 0 where another narinfo needs the NAR, or it was not there. */
+  readonly bytes: number;
+}
+
+/**
+ * Removes what was chosen, a path at a time: first its narinfo, then its NAR if no other narinfo names it. So whenever
+ * this ends, no narinfo lacks one that it refers to, and at most one NAR is left without a narinfo.
+ *
+ * @param onRemoved told of each path after it went; with `dryRun` of each that would
+ * @throws STORE_UNWRITABLE; the signal's reason
+ */
+export async function sweep(
+  store: FileStore,
+  graph: StoreGraph,
+  chosen: Eviction,
+  options: { dryRun: boolean; signal: AbortSignal; onRemoved: (removed: RemovedPath) => void },
+): Promise<void> {
+  const users = new Map<number, number>();
+  for (let turn = 0; turn < chosen.pathCount; turn++) {
+    options.signal.throwIfAborted();
+    const path = chosen.paths.get(turn);
+    const nar = graph.narOf(path);
+    const info = await infoOf(store, graph.storeHash(path));
+    if (!options.dryRun) await remove(store.narInfoPath(parseStoreHash(graph.storeHash(path))));
+    const left = (users.get(nar) ?? graph.narUsers(nar)) - 1;
+    if (left > 0) users.set(nar, left);
+    else users.delete(nar);
+    const goes = left === 0 && chosen.nars[nar] === 1;
+    if (goes && info !== undefined && !options.dryRun) {
+      await remove(store.narPath(info));
+      await forgetServed(store, narNameOf(info.url));
+    }
+    if (info !== undefined) options.onRemoved({ storePath: info.storePath, bytes: goes ? graph.narBytes(nar) : 0 });
+  }
+}
+
+/** The narinfo of a path that goes: its name and its NAR's are nowhere else. */
+async function infoOf(store: FileStore, storeHash: string): Promise<NarInfo | undefined> {
+  try {
+    return await store.readNarInfo(parseStoreHash(storeHash));
+  } catch (error) {
+    if (!isNarswarmError(error, 'STORE_CORRUPT')) throw error;
+    return undefined;
+  }
+}
+
+/** Removes a file; one that is gone is as good. */
+export async function remove(path: string): Promise<void> {
+  await unlink(path).catch((error: unknown) => {
+    if (systemCode(error) !== 'ENOENT') throw storeError(error, path);
+  });
+}

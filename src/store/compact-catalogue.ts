@@ -1,0 +1,127 @@
+import { hash, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
+import { access, appendFile, open, rename, unlink, type FileHandle } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { finished } from 'node:stream/promises';
+import type { StorePath } from '../nix/brands.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { cataloguePath, parseEntry } from './catalogue.ts';
+import type { FileStore } from './file-store.ts';
+import { Column, KeyTable } from './key-table.ts';
+import { storeError, systemCode } from './store-error.ts';
+
+/** What is read first to find the end of the last line; most lines are shorter. */
+const TAIL_BYTES = 64 * 1024;
+
+/**
+ * Takes the lines out of the catalogue whose paths have no narinfo any more and those that a later one has replaced,
+ * where there are any. Others may add to it all the while: they see that the file is another (see {@link Catalogue.add}),
+ * and what they wrote into the old one before they could is carried over.
+ *
+ * @returns lines that went
+ * @throws STORE_FULL, STORE_UNWRITABLE: then the catalogue is as it was
+ */
+export async function compactCatalogue(store: FileStore): Promise<number> {
+  const path = cataloguePath(store);
+  const old = await open(path, 'r').catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw storeError(error, path);
+  });
+  if (old === undefined) return 0;
+  const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
+  try {
+    const endBytes = await endOfLines(old);
+    const { lastLines, goes, count } = await judge(store, old, endBytes);
+    if (count === 0) return 0;
+    const output = createWriteStream(temporary);
+    const written = finished(output);
+    written.catch(() => undefined);
+    let line = 0;
+    for await (const text of linesOf(old, endBytes)) {
+      const number = numberOf(text, lastLines.table);
+      if (number !== -1 && lastLines.at.get(number) === line && goes.get(number) === 0 && !output.write(`${text}\n`))
+        await Promise.race([once(output, 'drain'), written]);
+      line++;
+    }
+    output.end();
+    await written;
+    await rename(temporary, path);
+    await carryOver(old, endBytes, path);
+    return count;
+  } catch (error) {
+    await unlink(temporary).catch(() => undefined);
+    throw storeError(error, path);
+  } finally {
+    await old.close();
+  }
+}
+
+/** Finds the last line of each path, and which paths are gone. */
+async function judge(
+  store: FileStore,
+  old: FileHandle,
+  endBytes: number,
+): Promise<{ lastLines: { table: KeyTable; at: Column<Int32Array> }; goes: Column<Uint8Array>; count: number }> {
+  const table = new KeyTable();
+  const at = new Column(Int32Array);
+  const goes = new Column(Uint8Array);
+  let line = 0;
+  let kept = 0;
+  for await (const text of linesOf(old, endBytes)) {
+    const entry = parseEntry(text);
+    if (entry !== undefined) {
+      const before = table.size;
+      const number = table.intern(keyOf(entry.storePath));
+      at.set(number, line);
+      if (number === before) {
+        const isThere = await isFile(store.narInfoPath(storeHashOf(entry.storePath)));
+        if (isThere) kept++;
+        else goes.set(number, 1);
+      }
+    }
+    line++;
+  }
+  return { lastLines: { table, at }, goes, count: line - kept };
+}
+
+/** What others wrote into the old file after it was read: who wrote before the rename may not have noticed it. */
+async function carryOver(old: FileHandle, fromBytes: number, path: string): Promise<void> {
+  const rest = Buffer.alloc((await old.stat()).size - fromBytes);
+  if (rest.length === 0) return;
+  await old.read(rest, 0, rest.length, fromBytes);
+  await appendFile(path, Buffer.concat([Buffer.from('\n'), rest, Buffer.from('\n')]));
+}
+
+/** Bytes up to the end of the last whole line. */
+async function endOfLines(file: FileHandle): Promise<number> {
+  const { size } = await file.stat();
+  for (let tailBytes = TAIL_BYTES; ; tailBytes *= 8) {
+    const tail = Buffer.alloc(Math.min(size, tailBytes));
+    await file.read(tail, 0, tail.length, size - tail.length);
+    const end = tail.lastIndexOf('\n');
+    if (end !== -1 || tail.length === size) return size - tail.length + end + 1;
+  }
+}
+
+async function* linesOf(file: FileHandle, endBytes: number): AsyncGenerator<string> {
+  if (endBytes === 0) return;
+  const input = file.createReadStream({ start: 0, end: endBytes - 1, autoClose: false });
+  for await (const line of createInterface({ input, crlfDelay: Infinity })) if (line !== '') yield line;
+}
+
+function numberOf(line: string, table: KeyTable): number {
+  const entry = parseEntry(line);
+  return entry === undefined ? -1 : table.numberOf(keyOf(entry.storePath));
+}
+
+function keyOf(path: StorePath): Uint8Array {
+  return hash('sha256', path, 'buffer');
+}
+
+function isFile(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,104 @@
+import { readClaims, type Claim } from './claims.ts';
+import { Collector } from './collect/collector.ts';
+import { chooseEviction, noEviction } from './collect/evict.ts';
+import { markKept, type Kept, type Root } from './collect/keep.ts';
+import { removeLeftovers, type Leftovers } from './collect/leftovers.ts';
+import { scanStore } from './collect/scan.ts';
+import { PRESENT, type StoreGraph } from './collect/store-graph.ts';
+import { sweep, type RemovedPath } from './collect/sweep.ts';
+import { compactCatalogue } from './compact-catalogue.ts';
+import type { FileStore } from './file-store.ts';
+
+export interface GcOptions {
+  readonly store: FileStore;
+  /** What is to be kept, asked for once no process can begin to rely on anything else. */
+  readonly roots: () => Promise<readonly Root[]>;
+  /** Bytes that NARs may take; undefined: nothing that is whole goes. */
+  readonly maxBytes: number | undefined;
+  readonly dryRun: boolean;
+  readonly now: Date;
+  readonly signal: AbortSignal;
+  readonly onWarning: (message: string) => void;
+  /** A path that went, or with `dryRun` would. */
+  readonly onRemoved?: (removed: RemovedPath) => void;
+  /** A file that nothing needed went, or would. */
+  readonly onLeftover?: (file: { readonly path: string; readonly bytes: number }) => void;
+  /** Told now and then how many files were looked at. */
+  readonly onProgress?: (files: number) => void;
+}
+
+/** What a collection did, or with `dryRun` would do. */
+export interface GcResult {
+  readonly removed: { readonly paths: number; readonly nars: number; readonly bytes: number };
+  readonly leftovers: Leftovers;
+  /** What is left: `bytes` are those of all files in `nar/`. */
+  readonly kept: { readonly paths: number; readonly nars: number; readonly bytes: number };
+  /** Bytes that a smaller budget could free still. */
+  readonly reclaimableBytes: number;
+  /** Why nothing was evicted though the budget asked for it. */
+  readonly obstacles: readonly string[];
+}
+
+/**
+ * Brings the store down to its budget. Closures of roots, what running fetches claim and what was served within the last
+ * ten minutes stays; of the rest goes what was not served for longest. Leftovers of crashes go in any case.
+ *
+ * May be killed at any moment: see {@link sweep}. A fetch that begins meanwhile waits before it looks what the store holds.
+ *
+ * @throws STORE_BUSY where another one is at work; STORE_UNWRITABLE; the signal's reason
+ */
+export async function collectGarbage(options: GcOptions): Promise<GcResult> {
+  const { store, dryRun, now, signal, maxBytes } = options;
+  await using stack = new AsyncDisposableStack();
+  if (!dryRun) stack.use(await Collector.announce(store));
+  const roots = await options.roots();
+  const claims: Claim[] = [];
+  for await (const claim of readClaims(store, now)) claims.push(claim);
+  const graph = await scanStore(store, signal, options.onProgress);
+  const kept = markKept(graph, { roots, claims, now });
+
+  const leftovers = await removeLeftovers(store, graph, kept, {
+    dryRun,
+    now,
+    signal,
+    onRemoved: (file) => options.onLeftover?.(file),
+  });
+  const held = count(graph);
+  const totalBytes = held.bytes - leftovers.narBytes;
+  const mayEvict = kept.obstacles.length === 0;
+  const all = mayEvict ? chooseEviction(graph, kept, Infinity) : noEviction(graph);
+  const excess = maxBytes === undefined ? 0 : totalBytes - maxBytes;
+  const chosen = excess <= 0 || !mayEvict ? noEviction(graph) : chooseEviction(graph, kept, excess);
+  if (!mayEvict && excess > 0) warnOfObstacles(kept, options);
+  try {
+    await sweep(store, graph, chosen, { dryRun, signal, onRemoved: (removed) => options.onRemoved?.(removed) });
+  } finally {
+    if (!dryRun) await compactCatalogue(store);
+  }
+  return {
+    removed: { paths: chosen.pathCount, nars: chosen.narCount, bytes: chosen.bytes },
+    leftovers,
+    kept: {
+      paths: held.paths - chosen.pathCount,
+      nars: held.nars - chosen.narCount,
+      bytes: totalBytes - chosen.bytes,
+    },
+    reclaimableBytes: all.bytes - chosen.bytes,
+    obstacles: kept.obstacles,
+  };
+}
+
+function warnOfObstacles(kept: Kept, { onWarning }: GcOptions): void {
+  for (const reason of kept.obstacles) onWarning(`nothing is evicted, since nobody knows what it needs: ${reason}`);
+}
+
+function count(graph: StoreGraph): { paths: number; nars: number; bytes: number } {
+  const sum = { paths: 0, nars: 0, bytes: 0 };
+  for (let path = 0; path < graph.pathCount; path++) if (graph.state(path) === PRESENT) sum.paths++;
+  for (let nar = 0; nar < graph.narCount; nar++) {
+    if (graph.narBytes(nar) < 0) continue;
+    sum.nars++;
+    sum.bytes += graph.narBytes(nar);
+  }
+  return sum;
+}

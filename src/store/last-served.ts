@@ -1,0 +1,90 @@
+import { mkdir, stat, unlink, utimes, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import type { InfoHash } from '../nix/brands.ts';
+import type { Seed } from '../torrent/swarm.ts';
+import type { FileStore } from './file-store.ts';
+import { namesIn } from './names-in.ts';
+import { storeError, systemCode } from './store-error.ts';
+
+/** Whoever serves a NAR says so at most this often. */
+const EVERY_MS = 5 * 60_000;
+/** Served within this time counts as being served: at least twice {@link EVERY_MS}. */
+export const BEING_SERVED_MS = 10 * 60_000;
+
+/**
+ * Remembers when each NAR was last served: an empty file `narswarm/served/<name of the NAR>`, whose time of change it is.
+ * The NAR's own time of access would say when anybody read it (`nix copy`, `verify`, a backup), if the mount keeps it.
+ */
+export class LastServed {
+  readonly #folder: string;
+  readonly #toldAtMs = new Map<string, number>();
+  readonly #names = new Map<InfoHash, string>();
+  readonly #onWarning: (message: string) => void;
+  #hasWarned = false;
+
+  constructor(store: FileStore, onWarning: (message: string) => void) {
+    this.#folder = folderOf(store);
+    this.#onWarning = onWarning;
+  }
+
+  /** A source of seeds that notes which NARs it gave out. */
+  noting(seeds: (infoHash: InfoHash) => Promise<Seed | undefined>): (infoHash: InfoHash) => Promise<Seed | undefined> {
+    return async (infoHash) => {
+      const seed = await seeds(infoHash);
+      const file = seed?.files[0];
+      if (seed === undefined || file === undefined || !('infoHash' in seed.torrent)) return seed;
+      const name = basename(file.path);
+      this.#names.set(infoHash, name);
+      await this.#note(name);
+      return seed;
+    };
+  }
+
+  /** To be told of payload that went out: a large NAR is opened once and served for long. */
+  onUpload = (infoHash: InfoHash): void => {
+    const name = this.#names.get(infoHash);
+    if (name !== undefined) void this.#note(name);
+  };
+
+  async #note(name: string): Promise<void> {
+    const now = performance.now();
+    if (now - (this.#toldAtMs.get(name) ?? -Infinity) < EVERY_MS) return;
+    this.#toldAtMs.set(name, now);
+    try {
+      await touch(this.#folder, name);
+    } catch (error) {
+      // Serving goes on; what is not known to be in use may be collected sooner.
+      if (!this.#hasWarned) this.#onWarning(storeError(error, this.#folder).message);
+      this.#hasWarned = true;
+    }
+  }
+}
+
+/** When each NAR was served that ever was: its file's name and milliseconds since 1970. */
+export async function* readLastServed(store: FileStore): AsyncGenerator<{ name: string; atMs: number }> {
+  for await (const name of namesIn(folderOf(store))) {
+    const found = await stat(join(folderOf(store), name)).catch(() => undefined);
+    if (found !== undefined) yield { name, atMs: found.mtimeMs };
+  }
+}
+
+/** Forgets a NAR that is gone. */
+export async function forgetServed(store: FileStore, name: string): Promise<void> {
+  await unlink(join(folderOf(store), name)).catch((error: unknown) => {
+    if (systemCode(error) !== 'ENOENT') throw storeError(error, folderOf(store));
+  });
+}
+
+async function touch(folder: string, name: string): Promise<void> {
+  const path = join(folder, name);
+  const now = new Date();
+  await utimes(path, now, now).catch(async (error: unknown) => {
+    if (systemCode(error) !== 'ENOENT') throw error;
+    await mkdir(folder, { recursive: true });
+    await writeFile(path, '');
+  });
+}
+
+function folderOf(store: FileStore): string {
+  return join(store.stateDir, 'served');
+}

@@ -1,0 +1,39 @@
+import { readFile, readlink } from 'node:fs/promises';
+
+let nextNumber = 1;
+
+/**
+ * A name for a folder or file of this process that no other has: `<machine>-<boot>-<pid namespace>-<pid>-<start time>`,
+ * so that a later process with the same pid is another, and a number, since a process may want several.
+ */
+export async function ownName(): Promise<string> {
+  return `${await machine()}-${process.pid}-${(await startTimeOf(process.pid)) ?? '0'}-${nextNumber++}`;
+}
+
+/**
+ * What is known of the process that a name of {@link ownName} belongs to: `gone` where it certainly runs no more,
+ * `unknown` where nobody here can tell, since it is of another machine or container that shares the folder.
+ */
+export async function stateOfOwner(name: string): Promise<'alive' | 'gone' | 'unknown'> {
+  const [id, boot, namespace, pid, start] = name.split('-');
+  const [ownId, ownBoot, ownNamespace] = (await machine()).split('-');
+  if (id === undefined || boot === undefined || namespace === undefined || pid === undefined || start === undefined)
+    return 'unknown';
+  if (id !== ownId) return 'unknown'; // two machines may share a store over the network
+  if (boot !== ownBoot) return 'gone';
+  if (namespace !== ownNamespace) return 'unknown';
+  return (await startTimeOf(Number(pid))) === start ? 'alive' : 'gone';
+}
+
+async function machine(): Promise<string> {
+  const id = await readFile('/etc/machine-id', 'utf8').catch(() => 'unknown');
+  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'unknown');
+  const namespace = await readlink('/proc/self/ns/pid').catch(() => '');
+  return [id.trim() || 'unknown', boot.trim().replaceAll('-', ''), namespace.replaceAll(/\D/g, '') || '0'].join('-');
+}
+
+/** Clock ticks after boot at which a process started (proc(5), field 22 of stat), or undefined where it is gone. */
+async function startTimeOf(pid: number): Promise<string | undefined> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
+  return text?.slice(text.lastIndexOf(')') + 2).split(' ')[19];
+}

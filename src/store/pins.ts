@@ -1,0 +1,99 @@
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { NarswarmError } from '../errors.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
+import { untilCollected } from './collect/collector.ts';
+import { remove } from './collect/sweep.ts';
+import type { FileStore } from './file-store.ts';
+import { storeError, systemCode } from './store-error.ts';
+
+/** A path whose closure stays in the store until it is unpinned. */
+export interface Pin {
+  readonly storePath: StorePath;
+  /** When it was pinned, ISO 8601. */
+  readonly at: string;
+}
+
+/**
+ * Pins a path: a file `narswarm/pins/<storehash>`.
+ *
+ * @param text a store path or its hash part
+ * @throws STORE_PATH_INVALID; NOT_FOUND where the store has no narinfo of it; the signal's reason
+ */
+export async function addPin(store: FileStore, text: string, now: Date, signal: AbortSignal): Promise<Pin> {
+  const hash = storeHashIn(text);
+  const first = await store.readNarInfo(hash);
+  if (first === undefined) throw notHeld(store, text);
+  const pin = { storePath: first.storePath, at: now.toISOString() };
+  const folder = folderOf(store);
+  await mkdir(folder, { recursive: true }).catch((error: unknown) => Promise.reject(storeError(error, folder)));
+  await store.replace(join(folder, hash), `${JSON.stringify(pin)}\n`);
+  await untilCollected(store, { signal }); // one that is at work has not seen the pin, maybe
+  if ((await store.readNarInfo(hash)) !== undefined) return pin;
+  await remove(join(folder, hash));
+  throw notHeld(store, text);
+}
+
+/** Takes a pin away. @throws STORE_PATH_INVALID; NOT_FOUND where the path is not pinned */
+export async function removePin(store: FileStore, text: string): Promise<Pin> {
+  const hash = storeHashIn(text);
+  const pin = await readPin(store, hash);
+  if (pin === undefined) {
+    throw new NarswarmError('NOT_FOUND', `${text} is not pinned in ${store.dir}: narswarm pin lists what is`, {
+      facts: { path: text },
+    });
+  }
+  await remove(join(folderOf(store), hash));
+  return pin;
+}
+
+/** Every pin, by the name of its path. @throws STORE_CORRUPT where one cannot be read: what it keeps is not known */
+export async function listPins(store: FileStore): Promise<Pin[]> {
+  const names = await readdir(folderOf(store)).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw storeError(error, folderOf(store));
+  });
+  const hashes = names.filter((name) => /^[0-9a-z]{32}$/.test(name)).map(parseStoreHash);
+  const pins = await Promise.all(hashes.map((hash) => readPin(store, hash)));
+  return pins
+    .filter((pin) => pin !== undefined)
+    .toSorted((a, b) => a.storePath.slice(44).localeCompare(b.storePath.slice(44), 'en'));
+}
+
+async function readPin(store: FileStore, hash: StoreHash): Promise<Pin | undefined> {
+  const path = join(folderOf(store), hash);
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw storeError(error, path);
+  });
+  if (text === undefined) return undefined;
+  try {
+    const pin = JSON.parse(text) as Partial<Pin>;
+    const storePath = parseStorePath(String(pin.storePath));
+    if (storeHashOf(storePath) !== hash) throw new Error(`it is of ${storePath}`);
+    return { storePath, at: String(pin.at) };
+  } catch (error) {
+    throw new NarswarmError(
+      'STORE_CORRUPT',
+      `${path} is damaged (${(error as Error).message}): remove it and pin the path again`,
+      { cause: error, facts: { path } },
+    );
+  }
+}
+
+function storeHashIn(text: string): StoreHash {
+  return text.includes('/') ? storeHashOf(parseStorePath(text)) : parseStoreHash(text);
+}
+
+function notHeld(store: FileStore, text: string): NarswarmError {
+  return new NarswarmError(
+    'NOT_FOUND',
+    `${store.dir} holds no narinfo of ${text}: fetch it first, or name another --store`,
+    { facts: { path: text } },
+  );
+}
+
+function folderOf(store: FileStore): string {
+  return join(store.stateDir, 'pins');
+}

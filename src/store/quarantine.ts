@@ -1,0 +1,36 @@
+import { link, mkdir, rename, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { remove } from './collect/sweep.ts';
+import type { FileStore } from './file-store.ts';
+import { storeError, systemCode } from './store-error.ts';
+
+/**
+ * Moves a damaged file out of the way, to `narswarm/quarantine/`: from then on it is neither served nor counted on, and
+ * whoever wants to know what happened can look at it.
+ *
+ * @param seen size and time of last change, in whole milliseconds, of the file that was found to be damaged
+ * @returns where it is, or undefined where another file has taken its place meanwhile: that one stays
+ * @throws STORE_FULL, STORE_UNWRITABLE
+ */
+export async function quarantine(
+  store: FileStore,
+  path: string,
+  seen: { readonly sizeBytes: number; readonly mtimeMs: number },
+): Promise<string | undefined> {
+  const folder = join(store.stateDir, 'quarantine');
+  const target = join(folder, basename(path));
+  try {
+    await mkdir(folder, { recursive: true });
+    await rename(path, target);
+    const moved = await stat(target);
+    if (moved.size === seen.sizeBytes && Math.floor(moved.mtimeMs) === seen.mtimeMs) return target;
+    await link(target, path).catch((error: unknown) => {
+      if (systemCode(error) !== 'EEXIST') throw error; // a third one came
+    });
+    await remove(target);
+    return undefined;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined; // a collector was faster
+    throw storeError(error, path);
+  }
+}

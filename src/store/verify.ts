@@ -1,0 +1,259 @@
+import { stat } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { join, relative } from 'node:path';
+import { hash } from 'node:crypto';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
+import { asFileHash } from '../nix/hash.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
+import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
+import { narNameOf } from './collect/store-graph.ts';
+import { NARINFO_NAME, type FileStore } from './file-store.ts';
+import type { NarHashes } from './hash-nar.ts';
+import { hashNars } from './hash-pool.ts';
+import { KeyTable } from './key-table.ts';
+import { namesIn } from './names-in.ts';
+import { quarantine } from './quarantine.ts';
+import { checkContents } from './verify/contents.ts';
+
+/** What was found to be wrong, and where it is now. */
+export interface Damage {
+  /** The file, relative to the store: a NAR or a narinfo. */
+  readonly file: string;
+  /** The path that needs it; undefined where no narinfo names the NAR, so that nothing is lost. */
+  readonly storeHash: StoreHash | undefined;
+  /** Its name, where its narinfo can be read. */
+  readonly storePath: StorePath | undefined;
+  readonly reason: string;
+  /** Where it was moved; undefined where we may not read it, and so it lies where it was. */
+  readonly quarantined: string | undefined;
+}
+
+export interface VerifyOptions {
+  readonly store: FileStore;
+  /** Paths to look at; undefined: all, and NARs that no narinfo names. */
+  readonly hashes: readonly StoreHash[] | undefined;
+  /** Whether NARs are decompressed for their NarHash, too, and signatures are checked. */
+  readonly deep: boolean;
+  /** With `deep`: a wrong signature in the name of one of these is damage. */
+  readonly keys: readonly PublicKey[];
+  readonly signal: AbortSignal;
+  readonly onDamage: (damage: Damage) => void;
+  /** Told now and then how far it is. */
+  readonly onProgress?: (progress: { readonly nars: number; readonly bytes: number }) => void;
+}
+
+/** What was looked at. */
+export interface VerifyResult {
+  readonly narInfos: number;
+  readonly nars: number;
+  readonly bytes: number;
+  /** Paths whose NAR is not in the store: no damage, the target held them when they were fetched. */
+  readonly absent: number;
+  /** Narinfos that no trusted key has signed, with `deep`: builds of one's own, maybe. */
+  readonly untrusted: number;
+  readonly damaged: number;
+}
+
+/**
+ * Reads NARs again and holds them against their narinfos, several at a time. What is damaged goes into quarantine at
+ * once; the narinfo of a damaged NAR stays, since it says what has to come back. Of a sound NAR 50 bytes are remembered.
+ *
+ * May be killed at any moment: a file is moved by one rename.
+ *
+ * @throws NIX_MISSING where the program is not there that decompresses a NAR; NOT_FOUND for a path without a narinfo;
+ *   STORE_UNWRITABLE; the signal's reason
+ */
+export async function verifyStore(options: VerifyOptions): Promise<VerifyResult> {
+  return new Verification(options).run();
+}
+
+/** Size and time of last change of a file when it was read. */
+interface Seen {
+  readonly sizeBytes: number;
+  readonly mtimeMs: number;
+}
+
+/** A file that is hashed, and what it should be. */
+interface Item extends Seen {
+  readonly path: string;
+  /** undefined: neither its name nor a narinfo gives one. */
+  readonly fileHash: FileHash | undefined;
+  /** A narinfo that names it and where that was read, or undefined where there is none. */
+  readonly info: (NarInfo & { readonly seen: Seen }) | undefined;
+}
+
+const PROGRESS_MS = 10_000;
+const NAR_NAME = /^([0-9a-df-np-sv-z]{52})\.nar(?:\.[a-z0-9]+)?$/;
+
+class Verification {
+  readonly #options: VerifyOptions;
+  readonly #result = { narInfos: 0, nars: 0, bytes: 0, absent: 0, untrusted: 0, damaged: 0 };
+  /** Names of NARs that are hashed for a narinfo already. */
+  readonly #known = new KeyTable();
+
+  constructor(options: VerifyOptions) {
+    this.#options = options;
+  }
+
+  async run(): Promise<VerifyResult> {
+    const stop = new AbortController();
+    const signal = AbortSignal.any([this.#options.signal, stop.signal]);
+    const limit = Math.max(2, availableParallelism());
+    const judging = new Set<Promise<void>>();
+    const unread: { item: Item; reason: string }[] = [];
+    const onUnread = (item: Item, reason: string | undefined): void => {
+      if (reason !== undefined) unread.push({ item, reason }); // without one, a collector was faster
+    };
+    let toldAtMs = performance.now();
+    for await (const { item, hashes } of hashNars(this.#items(signal), signal, onUnread)) {
+      this.#result.nars++;
+      this.#result.bytes += hashes.sizeBytes;
+      const work: Promise<void> = this.#judge(item, hashes, signal).finally(() => judging.delete(work));
+      work.catch((error: unknown) => stop.abort(error));
+      judging.add(work);
+      if (judging.size >= limit) await Promise.race(judging);
+      if (performance.now() - toldAtMs < PROGRESS_MS) continue;
+      toldAtMs = performance.now();
+      this.#options.onProgress?.(this.#result);
+    }
+    await Promise.all(judging);
+    for (const { item, reason } of unread) await this.#takeUnread(item, reason);
+    return this.#result;
+  }
+
+  /** All that is to be hashed, each file once: first what narinfos name, then the rest. */
+  async *#items(signal: AbortSignal): AsyncGenerator<Item> {
+    const { hashes, store } = this.#options;
+    for await (const storeHash of hashes ?? narInfosOf(store)) {
+      signal.throwIfAborted();
+      const item = await this.#itemOf(storeHash);
+      if (item !== undefined) yield item;
+    }
+    if (hashes !== undefined) return;
+    const folder = join(store.dir, 'nar');
+    for await (const name of namesIn(folder)) {
+      const fileHash = NAR_NAME.exec(name)?.[1];
+      if (fileHash === undefined || this.#known.numberOf(keyOf(name)) !== -1) continue;
+      const seen = await seenAt(join(folder, name));
+      if (seen !== undefined)
+        yield { ...seen, path: join(folder, name), fileHash: asFileHash(fileHash), info: undefined };
+    }
+  }
+
+  /** What a narinfo asks to be looked at, or undefined where that is nothing. */
+  async #itemOf(storeHash: StoreHash): Promise<Item | undefined> {
+    const { store, hashes } = this.#options;
+    const narInfoPath = store.narInfoPath(storeHash);
+    const seen = await seenAt(narInfoPath);
+    let info: NarInfo | undefined;
+    let reason: string | undefined;
+    try {
+      info = await store.readNarInfo(storeHash);
+      if (info !== undefined) reason = this.#faultOf(info, storeHash);
+    } catch (error) {
+      if (!isNarswarmError(error, 'STORE_CORRUPT')) throw error;
+      reason = (error.cause as Error).message;
+    }
+    if (seen === undefined || (info === undefined && reason === undefined)) {
+      if (hashes === undefined) return undefined; // a collector was faster
+      throw new NarswarmError(
+        'NOT_FOUND',
+        `${store.dir} holds no narinfo of ${storeHash}: fetch it first, or name another --store`,
+        { facts: { path: storeHash } },
+      );
+    }
+    this.#result.narInfos++;
+    if (info === undefined || reason !== undefined) {
+      await this.#isolate(narInfoPath, seen, { storeHash, storePath: info?.storePath, reason: reason ?? '' });
+      return undefined;
+    }
+    const name = narNameOf(info.url);
+    if (this.#known.numberOf(keyOf(name)) !== -1) return undefined;
+    const path = store.narPath(info);
+    const file = await seenAt(path);
+    if (file === undefined) {
+      this.#result.absent++;
+      return undefined;
+    }
+    this.#known.intern(keyOf(name));
+    const named = NAR_NAME.exec(name)?.[1];
+    const fileHash = info.fileHash ?? (named === undefined ? undefined : asFileHash(named));
+    return { ...file, path, fileHash, info: { ...info, seen } };
+  }
+
+  /** Why a narinfo that can be read is none for this path. */
+  #faultOf(info: NarInfo, storeHash: StoreHash): string | undefined {
+    const { deep, keys, store } = this.#options;
+    if (storeHashOf(info.storePath) !== storeHash) return `it is of ${info.storePath}`;
+    try {
+      store.narPath(info);
+    } catch (error) {
+      return (error as Error).message;
+    }
+    if (!deep || verifyNarInfo(info, keys) !== undefined) return undefined;
+    const forged = keys.find(({ name }) => info.signatures.some((signature) => signature.startsWith(`${name}:`)));
+    if (forged !== undefined) return `its signature by ${forged.name} is wrong: it was altered`;
+    this.#result.untrusted++;
+    return undefined;
+  }
+
+  async #judge({ path, fileHash, info }: Item, hashes: NarHashes, signal: AbortSignal): Promise<void> {
+    const storePath = info?.storePath;
+    const storeHash = storePath === undefined ? undefined : storeHashOf(storePath);
+    const isolate = (file: string, seen: Seen, reason: string): Promise<void> =>
+      this.#isolate(file, seen, { storeHash, storePath, reason });
+    if (fileHash !== undefined && hashes.fileHash !== fileHash) {
+      await isolate(path, hashes, `its SHA-256 is ${hashes.fileHash}, not ${fileHash}`);
+      return;
+    }
+    if (info === undefined || storeHash === undefined) return;
+    const narInfoPath = this.#options.store.narInfoPath(storeHash);
+    if (info.fileSize !== undefined && info.fileSize !== hashes.sizeBytes) {
+      await isolate(narInfoPath, info.seen, `its FileSize is ${info.fileSize}, its NAR has ${hashes.sizeBytes} bytes`);
+      return;
+    }
+    if (!this.#options.deep && fileHash !== undefined) return;
+    const reason = await checkContents(path, info, signal);
+    if (reason === undefined) return;
+    await isolate(path, hashes, reason);
+    // The file is the one that the narinfo names, so the narinfo names a wrong one: it must not be fetched again.
+    if (fileHash !== undefined) await isolate(narInfoPath, info.seen, `it names a NAR with other contents: ${reason}`);
+  }
+
+  /** A file that the disk does not give is moved as a damaged one; one that we may not read is not. */
+  async #takeUnread({ path, info, sizeBytes, mtimeMs }: Item, reason: string): Promise<void> {
+    const storePath = info?.storePath;
+    const named = { storePath, storeHash: storePath === undefined ? undefined : storeHashOf(storePath), reason };
+    if (reason.includes('(EIO)')) await this.#isolate(path, { sizeBytes, mtimeMs }, named);
+    else this.#report({ ...named, file: relative(this.#options.store.dir, path), quarantined: undefined });
+  }
+
+  async #isolate(path: string, seen: Seen, facts: Pick<Damage, 'storeHash' | 'storePath' | 'reason'>): Promise<void> {
+    const { store } = this.#options;
+    const quarantined = await quarantine(store, path, seen);
+    if (quarantined !== undefined) this.#report({ ...facts, file: relative(store.dir, path), quarantined });
+  }
+
+  #report(damage: Damage): void {
+    this.#result.damaged++;
+    this.#options.onDamage(damage);
+  }
+}
+
+async function* narInfosOf(store: FileStore): AsyncGenerator<StoreHash> {
+  for await (const name of namesIn(store.dir)) {
+    const storeHash = NARINFO_NAME.exec(name)?.[1];
+    if (storeHash !== undefined) yield parseStoreHash(storeHash);
+  }
+}
+
+async function seenAt(path: string): Promise<Seen | undefined> {
+  const found = await stat(path).catch(() => undefined);
+  return found?.isFile() === true ? { sizeBytes: found.size, mtimeMs: Math.floor(found.mtimeMs) } : undefined;
+}
+
+function keyOf(name: string): Uint8Array {
+  return hash('sha256', name, 'buffer');
+}

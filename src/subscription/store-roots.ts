@@ -1,0 +1,45 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { NarswarmError } from '../errors.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import type { Root } from '../store/collect/keep.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { listPins } from '../store/pins.ts';
+import { keptRoots, listStates, type SubscriptionState } from './state.ts';
+
+/**
+ * What a store keeps for its owner: the generations of the subscriptions, and pins.
+ *
+ * @param keepGenerations complete ones of each subscription beside the newest
+ * @throws STORE_CORRUPT where a pin cannot be read; STORE_UNWRITABLE
+ */
+export async function storeRoots(store: FileStore, keepGenerations: number): Promise<Root[]> {
+  const pins = (await listPins(store)).map(({ storePath }) => rootOf(storePath, 'the pinned path', true));
+  const states = await listStates(store);
+  await assertReadable(store, states);
+  const subscribed = states.flatMap((state) => {
+    const whole = new Set(state.generations.filter(({ complete }) => complete).flatMap(({ roots }) => roots));
+    const name = `the subscription ${state.name}'s`;
+    return keptRoots(state, keepGenerations).map((path) => rootOf(path, name, whole.has(path)));
+  });
+  return [...pins, ...subscribed];
+}
+
+/** What a damaged record kept, nobody knows: better nothing goes than what it kept. */
+async function assertReadable(store: FileStore, states: readonly SubscriptionState[]): Promise<void> {
+  const known = new Set(states.map(({ name }) => `${name}.json`));
+  const folder = join(store.stateDir, 'subscriptions');
+  const damaged = (await readdir(folder).catch(() => [])).find((name) => name.endsWith('.json') && !known.has(name));
+  if (damaged === undefined) return;
+  const path = join(folder, damaged);
+  throw new NarswarmError(
+    'STORE_CORRUPT',
+    `${path} is damaged, so what that subscription keeps is not known: run narswarm update ${damaged.slice(0, -5)}, or remove the file`,
+    { facts: { path } },
+  );
+}
+
+function rootOf(storePath: StorePath, kind: string, isWhole: boolean): Root {
+  return { storeHash: storeHashOf(storePath), name: `${kind} ${storePath}`, isWhole };
+}

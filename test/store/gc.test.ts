@@ -1,0 +1,343 @@
+/** What gc keeps and what goes: each rule by a store that is made for it. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { access, mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { suite, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { storeHashOf } from '../../src/nix/store-path.ts';
+import { Catalogue, pendingEntry } from '../../src/store/catalogue.ts';
+import { claim } from '../../src/store/claims.ts';
+import { Collector } from '../../src/store/collect/collector.ts';
+import type { FileStore } from '../../src/store/file-store.ts';
+import { collectGarbage, type GcOptions, type GcResult } from '../../src/store/gc.ts';
+import { addPin, listPins, removePin } from '../../src/store/pins.ts';
+import { PartialSession } from '../../src/store/session.ts';
+import { emptyStore } from './store-fixture.ts';
+import { addPath, pathNamed, serveAt } from './synthetic-store.ts';
+
+const VICTIM = fileURLToPath(new URL('gc-victim.ts', import.meta.url));
+const DAY_MS = 86_400_000;
+
+interface Collected extends GcResult {
+  readonly order: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/** @param keep names whose closures are roots */
+async function collect(
+  store: FileStore,
+  keep: readonly string[],
+  options: Partial<GcOptions> = {},
+): Promise<Collected> {
+  const order: string[] = [];
+  const warnings: string[] = [];
+  const result = await collectGarbage({
+    store,
+    roots: () =>
+      Promise.resolve(keep.map((name) => ({ storeHash: storeHashOf(pathNamed(name)), name, isWhole: true }))),
+    maxBytes: 0,
+    dryRun: false,
+    now: new Date(),
+    signal: new AbortController().signal,
+    onWarning: (text) => warnings.push(text),
+    onRemoved: ({ storePath }) => order.push(storePath.slice(44)),
+    ...options,
+  });
+  return { ...result, order, warnings };
+}
+
+/** Names of the paths that have a narinfo, and the number of NARs. */
+async function held(store: FileStore): Promise<[names: string[], nars: number]> {
+  const names: string[] = [];
+  for (const hash of await store.listStoreHashes()) names.push((await store.readNarInfo(hash))!.storePath.slice(44));
+  return [names.toSorted(), (await readdir(join(store.dir, 'nar'))).length];
+}
+
+/** `app` needs `lib`, `old` needs `lib` and `data`. */
+async function sample(t: TestContext): Promise<FileStore> {
+  const store = await emptyStore(t);
+  await addPath(store, 'lib');
+  await addPath(store, 'data');
+  await addPath(store, 'app', { refersTo: ['lib', 'app'] });
+  await addPath(store, 'old', { refersTo: ['lib', 'data'] });
+  return store;
+}
+
+suite('gc', () => {
+  test('keeps the closures of the roots and no more, within a budget of 0', async (t) => {
+    const store = await sample(t);
+    const result = await collect(store, ['app']);
+    assert.deepEqual(await held(store), [['app', 'lib'], 2]);
+    assert.deepEqual(result.order, ['old', 'data'], 'referrers go before what they refer to');
+    assert.deepEqual(result.removed, { paths: 2, nars: 2, bytes: 2000 });
+    assert.deepEqual(result.kept, { paths: 2, nars: 2, bytes: 2000 });
+  });
+
+  test('without a budget nothing that is whole goes, and it says what could', async (t) => {
+    const store = await sample(t);
+    const result = await collect(store, ['app'], { maxBytes: undefined });
+    assert.deepEqual(result.order, []);
+    assert.equal(result.reclaimableBytes, 2000);
+    assert.equal((await held(store))[0].length, 4);
+  });
+
+  test('a dry run names what would go, and removes nothing', async (t) => {
+    const store = await sample(t);
+    const result = await collect(store, ['app'], { dryRun: true });
+    assert.deepEqual(result.order, ['old', 'data']);
+    assert.equal(result.removed.bytes, 2000);
+    assert.equal((await held(store))[0].length, 4);
+    await assert.rejects(access(join(store.stateDir, 'collecting')), { code: 'ENOENT' });
+  });
+
+  test('what a remaining path refers to stays, also when it was served long before', async (t) => {
+    const store = await emptyStore(t);
+    const now = Date.now();
+    const atMs = now - 100 * DAY_MS;
+    await serveAt(store, await addPath(store, 'lib', { atMs }), now - 90 * DAY_MS);
+    await serveAt(store, await addPath(store, 'app', { atMs, refersTo: ['lib'] }), now - DAY_MS);
+    await serveAt(store, await addPath(store, 'other', { atMs }), now - 2 * DAY_MS);
+    const result = await collect(store, [], { maxBytes: 2000 });
+    assert.deepEqual(result.order, ['other']);
+  });
+
+  test('least recently served first, down to the budget; what was never served by its age', async (t) => {
+    const store = await emptyStore(t);
+    const now = Date.now();
+    for (const [name, days] of [
+      ['b', 3],
+      ['a', 4],
+      ['d', 1],
+      ['c', 2],
+    ] as const) {
+      const atMs = now - 100 * DAY_MS;
+      await serveAt(store, await addPath(store, name, { atMs }), now - days * DAY_MS);
+    }
+    await addPath(store, 'never', { atMs: now - 2.5 * DAY_MS });
+    assert.deepEqual((await collect(store, [], { maxBytes: 1500 })).order, ['a', 'b', 'never', 'c']);
+    assert.deepEqual(await held(store), [['d'], 1]);
+    assert.deepEqual((await collect(store, [], { maxBytes: 1000 })).order, []);
+  });
+
+  test('what was served within ten minutes stays, with all that it refers to', async (t) => {
+    const store = await emptyStore(t);
+    await addPath(store, 'lib');
+    await serveAt(store, await addPath(store, 'app', { refersTo: ['lib'] }), Date.now() - 9 * 60_000);
+    await serveAt(store, await addPath(store, 'done'), Date.now() - 11 * 60_000);
+    assert.deepEqual((await collect(store, [])).order, ['done']);
+  });
+
+  test('a NAR that several paths share goes with the last of them', async (t) => {
+    const store = await emptyStore(t);
+    await addPath(store, 'one', { contents: 'same' });
+    await addPath(store, 'two', { contents: 'same' });
+    assert.deepEqual((await collect(store, ['two'])).removed, { paths: 1, nars: 0, bytes: 0 });
+    assert.deepEqual(await held(store), [['two'], 1]);
+    assert.deepEqual((await collect(store, [])).removed, { paths: 1, nars: 1, bytes: 1000 });
+    assert.deepEqual(await held(store), [[], 0]);
+  });
+
+  test('a kept narinfo that cannot be read, or refers to one that is not there, keeps everything', async (t) => {
+    const damaged = await sample(t);
+    await writeFile(damaged.narInfoPath(storeHashOf(pathNamed('lib'))), 'hello');
+    const first = await collect(damaged, ['app']);
+    assert.deepEqual(first.order, []);
+    assert.match(first.warnings.join(), /nothing is evicted.*\.narinfo cannot be read: run narswarm verify --repair/);
+
+    const lacking = await sample(t);
+    await addPath(lacking, 'broken', { refersTo: ['nowhere'] });
+    assert.match((await collect(lacking, ['broken'])).warnings.join(), /refers to .*, which has no narinfo/);
+    assert.equal((await held(lacking))[0].length, 5);
+    assert.match((await collect(lacking, ['absent'])).warnings.join(), /absent has no narinfo/);
+    assert.equal((await held(lacking))[0].length, 5);
+  });
+
+  test('a root whose closure is still on its way hinders nothing', async (t) => {
+    const store = await sample(t);
+    const root = { storeHash: storeHashOf(pathNamed('coming')), name: 'coming', isWhole: false };
+    const result = await collect(store, [], { roots: () => Promise.resolve([root]) });
+    assert.equal(result.order.length, 4);
+  });
+
+  test('paths whose NAR the target held, and so is absent, go as any other', async (t) => {
+    const store = await emptyStore(t);
+    await addPath(store, 'valid', { hasNar: false });
+    await addPath(store, 'app', { refersTo: ['valid'] });
+    const result = await collect(store, []);
+    assert.deepEqual([result.order, result.removed.nars], [['app', 'valid'], 1]);
+  });
+
+  test('roots that do not fit the budget stay', async (t) => {
+    const store = await sample(t);
+    const result = await collect(store, ['app', 'old'], { maxBytes: 100 });
+    assert.deepEqual([result.order, result.kept.bytes, result.reclaimableBytes], [[], 4000, 0]);
+  });
+
+  test('pins keep a closure until they are taken away', async (t) => {
+    const store = await sample(t);
+    const { signal } = new AbortController();
+    const pin = await addPin(store, storeHashOf(pathNamed('app')), new Date(0), signal);
+    assert.deepEqual(await listPins(store), [{ storePath: pathNamed('app'), at: '1970-01-01T00:00:00.000Z' }]);
+    assert.deepEqual(pin, (await listPins(store))[0]);
+    await assert.rejects(addPin(store, pathNamed('nothing'), new Date(), signal), { code: 'NOT_FOUND' });
+    await assert.rejects(removePin(store, pathNamed('lib')), { code: 'NOT_FOUND' });
+    await removePin(store, pathNamed('app'));
+    assert.deepEqual(await listPins(store), []);
+    await writeFile(join(store.stateDir, 'pins', storeHashOf(pathNamed('lib'))), 'torn');
+    await assert.rejects(listPins(store), { code: 'STORE_CORRUPT' });
+  });
+
+  test('the catalogue forgets what went and goes on being followed', async (t) => {
+    const store = await sample(t);
+    const catalogue = await Catalogue.open(store);
+    for (const name of ['app', 'old', 'lib', 'data']) {
+      const info = (await store.readNarInfo(storeHashOf(pathNamed(name))))!;
+      const nar = { fileHash: info.fileHash!, sizeBytes: 1000, extension: '', mtimeMs: 1 };
+      await catalogue.add([pendingEntry({ ...nar, mtimeMs: 0 }, info.storePath, 'fetch')]);
+      await catalogue.add([pendingEntry(nar, info.storePath, 'publish')]);
+    }
+    await catalogue.refresh();
+    await collect(store, ['app']);
+    await catalogue.refresh();
+    const paths = [...catalogue.entries()].map(({ storePath, askedBy }) => `${storePath.slice(44)} ${askedBy}`);
+    assert.deepEqual(paths, ['app publish', 'lib publish']);
+    const text = await readFile(join(store.stateDir, 'catalogue.jsonl'), 'utf8');
+    assert.equal(text.split('\n').filter((line) => line !== '').length, 2);
+  });
+});
+
+suite('gc and those who work on the store', () => {
+  test('what a fetch claims stays while its session lasts, also a NAR without a narinfo', async (t) => {
+    const store = await sample(t);
+    const { signal } = new AbortController();
+    const orphan = join(store.dir, 'nar', `${'0'.repeat(52)}.nar.xz`);
+    await writeFile(orphan, 'of an earlier run');
+    const now = new Date(Date.now() + 8 * DAY_MS);
+    {
+      await using session = await PartialSession.open(store);
+      const claims = [{ storeHash: storeHashOf(pathNamed('data')), narName: basename(orphan) }];
+      await claim(store, session, claims, { signal });
+      const result = await collect(store, ['app'], { now });
+      assert.deepEqual([result.order, result.leftovers.files], [['old'], 0]);
+      assert.deepEqual(await held(store), [['app', 'data', 'lib'], 4]);
+    }
+    assert.deepEqual(await readdir(join(store.stateDir, 'partial')), [], 'the claim ends with the session');
+    const after = await collect(store, ['app'], { now });
+    assert.deepEqual([after.order, after.leftovers.files], [['data'], 1]);
+  });
+
+  test('a fetch looks what the store holds only when no collector is at work', async (t) => {
+    const store = await sample(t);
+    const { signal } = new AbortController();
+    await using session = await PartialSession.open(store);
+    const happened: string[] = [];
+    const collector = await Collector.announce(store);
+    let onWait = (): void => undefined;
+    const waits = new Promise<void>((resolve) => (onWait = resolve));
+    const claims = [{ storeHash: storeHashOf(pathNamed('old')) }];
+    const claimed = claim(store, session, claims, { signal, onWait }).then(() => happened.push('claimed'));
+    await waits;
+    happened.push('collector ends');
+    await collector[Symbol.asyncDispose]();
+    await claimed;
+    assert.deepEqual(happened, ['collector ends', 'claimed']);
+  });
+
+  test('one collector at a time; one that was killed is not waited for', async (t) => {
+    const store = await sample(t);
+    await using other = await Collector.announce(store);
+    assert.ok(other);
+    await assert.rejects(collect(store, []), { code: 'STORE_BUSY', exitStatus: 7 });
+    assert.equal((await held(store))[0].length, 4);
+    await other[Symbol.asyncDispose]();
+    const [name = ''] = await readdir(join(store.stateDir, 'collecting')).catch(() => []);
+    assert.equal(name, '');
+    const { dir } = await PartialSession.open(store);
+    const gone = basename(dir).replace(/-\d+-\d+$/, '-1-1'); // this pid, started at another time
+    await mkdir(join(store.stateDir, 'collecting', gone), { recursive: true });
+    assert.equal((await collect(store, [])).order.length, 4);
+  });
+});
+
+suite('gc that is cut off', () => {
+  test('killed between a narinfo and its NAR, it leaves a store that is sound, and the next one goes on', async (t) => {
+    const store = await sample(t);
+    const victim = spawn(process.execPath, [VICTIM, store.dir], { stdio: 'inherit' });
+    assert.deepEqual(await once(victim, 'exit'), [null, 'SIGKILL']);
+    const [names, nars] = await held(store);
+    assert.deepEqual([names.length, nars], [3, 4], 'one NAR has lost its narinfo');
+    for (const name of names) {
+      const info = (await store.readNarInfo(storeHashOf(pathNamed(name))))!;
+      assert.ok((await store.narSizeOf(info)) !== undefined);
+      for (const reference of info.references) assert.ok(names.includes(reference.slice(33)));
+    }
+    const result = await collect(store, [], { now: new Date(Date.now() + 8 * DAY_MS) });
+    assert.deepEqual([result.removed.nars, result.leftovers.narBytes], [3, 1000]);
+    assert.deepEqual(await held(store), [[], 0]);
+  });
+
+  test('interrupted, it has removed whole closures from the top and tells the catalogue', async (t) => {
+    const store = await sample(t);
+    const stop = new AbortController();
+    const order: string[] = [];
+    const onRemoved: GcOptions['onRemoved'] = ({ storePath }) => {
+      order.push(storePath.slice(44));
+      stop.abort(new Error('enough'));
+    };
+    await assert.rejects(collect(store, [], { signal: stop.signal, onRemoved }), /enough/);
+    assert.equal(order.length, 1);
+    assert.deepEqual([(await held(store))[0].length, (await held(store))[1]], [3, 3]);
+    assert.equal((await collect(store, [])).order.length, 3, 'nobody is at work any more');
+  });
+});
+
+suite('leftovers', () => {
+  test('NARs without a narinfo stay for a week, then they go, without any budget', async (t) => {
+    const store = await sample(t);
+    const path = join(store.dir, 'nar', `${'1'.repeat(52)}.nar.xz`);
+    await writeFile(path, 'half a night of work');
+    const later = (days: number): Partial<GcOptions> => ({
+      now: new Date(Date.now() + days * DAY_MS),
+      maxBytes: undefined,
+    });
+    assert.equal((await collect(store, ['app'], later(6.9))).leftovers.files, 0);
+    const { leftovers } = await collect(store, ['app'], { ...later(7.1), dryRun: true });
+    assert.deepEqual(leftovers, { files: 1, bytes: 20, narBytes: 20 });
+    await access(path);
+    assert.deepEqual((await collect(store, ['app'], later(7.1))).leftovers, leftovers);
+    await assert.rejects(access(path), { code: 'ENOENT' });
+    assert.equal((await held(store))[0].length, 4);
+  });
+
+  test('a narinfo that cannot be read may need any of them', async (t) => {
+    const store = await sample(t);
+    await writeFile(store.narInfoPath(storeHashOf(pathNamed('old'))), 'hello');
+    const result = await collect(store, ['app'], { now: new Date(Date.now() + 8 * DAY_MS), maxBytes: undefined });
+    assert.equal(result.leftovers.files, 0);
+    assert.equal((await readdir(join(store.dir, 'nar'))).length, 4);
+  });
+
+  test('partial files of processes that are gone, temporary files and marks of NARs that went', async (t) => {
+    const store = await sample(t);
+    const session = await PartialSession.open(store);
+    await writeFile(session.path('mine'), 'half of it');
+    const gone = session.dir.replace(/-\d+-\d+$/, '-1-1');
+    await mkdir(gone);
+    const old = (Date.now() - 10 * DAY_MS) / 1000;
+    const files = [join(gone, 'half'), `${store.dir}/x.narinfo.0123abcd.tmp`, `${store.stateDir}/y.0123abcd.tmp`];
+    for (const path of [...files, session.path('mine')]) {
+      await writeFile(path, 'half of it');
+      await utimes(path, old, old);
+    }
+    await serveAt(store, { ...(await store.readNarInfo(storeHashOf(pathNamed('lib'))))!, url: 'nar/gone' }, 0);
+    const now = new Date(Date.now() + 8 * DAY_MS); // the time of change cannot be set back
+    const { leftovers } = await collect(store, ['app', 'old'], { now });
+    assert.deepEqual(leftovers, { files: 3, bytes: 30, narBytes: 0 });
+    assert.equal((await stat(session.path('mine'))).size, 10);
+    await assert.rejects(access(gone), { code: 'ENOENT' });
+    assert.deepEqual(await readdir(join(store.stateDir, 'served')), []);
+  });
+});
