@@ -8,7 +8,7 @@ import { parseStoreHash } from '../nix/store-path.ts';
 const CONCURRENCY = 64;
 
 /** What a lookup fails of that would fail for every other path, too. */
-const OF_ALL_PATHS: readonly ErrorCode[] = ['STORE_FULL', 'STORE_UNWRITABLE', 'INTERRUPTED'];
+const OF_ALL_PATHS: ReadonlySet<ErrorCode> = new Set(['STORE_FULL', 'STORE_UNWRITABLE', 'INTERRUPTED']);
 
 /** Finds the narinfo of a store hash and vouches for its signature; undefined where no source has it. */
 export type FindNarInfo = (hash: StoreHash, signal: AbortSignal) => Promise<NarInfo | undefined>;
@@ -56,7 +56,7 @@ export async function walkClosure(
       if (info === undefined) throw missing(baseName, referrer?.storePath);
       return info;
     } catch (error) {
-      const isOneOnly = isNarswarmError(error) && !OF_ALL_PATHS.includes(error.code);
+      const isOneOnly = isNarswarmError(error) && !OF_ALL_PATHS.has(error.code);
       if (signal.aborted || options.onMissing === undefined || !isOneOnly) throw error;
       options.onMissing(hash, { path: baseName, reason: error.message, isNowhere: error.code === 'NARINFO_MISSING' });
       return undefined;
@@ -89,10 +89,10 @@ export async function walkClosure(
 }
 
 /**
- * The part of a closure that is there in full: without the paths that reach one of `missing`.
+ * The part of a closure that is there in full: without the paths that reach one of `lacking`.
  */
-export function completePart(closure: Closure, missing: ReadonlySet<StoreHash>): Closure {
-  if (missing.size === 0) return closure;
+export function completePart(closure: Closure, lacking: ReadonlySet<StoreHash>): Closure {
+  if (lacking.size === 0) return closure;
   const referrers = new Map<StoreHash, StoreHash[]>();
   for (const [hash, info] of closure) {
     for (const name of info.references) {
@@ -102,7 +102,7 @@ export function completePart(closure: Closure, missing: ReadonlySet<StoreHash>):
       else known.push(hash);
     }
   }
-  const lost = new Set(missing);
+  const lost = new Set(lacking);
   for (const hash of lost) for (const referrer of referrers.get(hash) ?? []) lost.add(referrer);
   return new Map([...closure].filter(([hash]) => !lost.has(hash)));
 }

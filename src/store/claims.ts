@@ -1,9 +1,9 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { untilCollected } from './collect/collector.ts';
 import type { FileStore } from './file-store.ts';
 import { stateOfOwner } from './owner.ts';
 import { systemCode } from './store-error.ts';
+import { untilNobody } from './turn.ts';
 
 /** File in a session's folder that lists what its process relies on. */
 export const CLAIMS = 'claims';
@@ -40,7 +40,7 @@ export async function claim(
 ): Promise<void> {
   const lines = Array.from(claims, ({ storeHash, narName = '' }) => `${storeHash} ${narName}\n`);
   await store.replace(session.path(CLAIMS), lines.join(''));
-  await untilCollected(store, options);
+  await untilNobody(store, 'collecting', options);
 }
 
 /** Every claim of processes that run, or may run. */

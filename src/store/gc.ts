@@ -1,5 +1,5 @@
+import { NarswarmError } from '../errors.ts';
 import { readClaims, type Claim } from './claims.ts';
-import { Collector } from './collect/collector.ts';
 import { chooseEviction, noEviction } from './collect/evict.ts';
 import { markKept, type Kept, type Root } from './collect/keep.ts';
 import { removeLeftovers, type Leftovers } from './collect/leftovers.ts';
@@ -8,6 +8,7 @@ import { PRESENT, type StoreGraph } from './collect/store-graph.ts';
 import { sweep, type RemovedPath } from './collect/sweep.ts';
 import { compactCatalogue } from './compact-catalogue.ts';
 import type { FileStore } from './file-store.ts';
+import { Turn } from './turn.ts';
 
 export interface GcOptions {
   readonly store: FileStore;
@@ -50,7 +51,7 @@ export interface GcResult {
 export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const { store, dryRun, now, signal, maxBytes } = options;
   await using stack = new AsyncDisposableStack();
-  if (!dryRun) stack.use(await Collector.announce(store));
+  if (!dryRun) stack.use(await takeTurn(store));
   const roots = await options.roots();
   const claims: Claim[] = [];
   for await (const claim of readClaims(store, now)) claims.push(claim);
@@ -86,6 +87,16 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
     reclaimableBytes: all.bytes - chosen.bytes,
     obstacles: kept.obstacles,
   };
+}
+
+async function takeTurn(store: FileStore): Promise<Turn> {
+  const taken = await Turn.take(store, 'collecting');
+  if (taken instanceof Turn) return taken;
+  throw new NarswarmError(
+    'STORE_BUSY',
+    `another narswarm gc is at work on ${store.dir}: run this one when it is done`,
+    { facts: { path: store.dir, owner: taken } },
+  );
 }
 
 function warnOfObstacles(kept: Kept, { onWarning }: GcOptions): void {

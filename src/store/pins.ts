@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
-import { untilCollected } from './collect/collector.ts';
 import { remove } from './collect/sweep.ts';
 import type { FileStore } from './file-store.ts';
 import { storeError, systemCode } from './store-error.ts';
+import { untilNobody } from './turn.ts';
 
 /** A path whose closure stays in the store until it is unpinned. */
 export interface Pin {
@@ -29,7 +29,7 @@ export async function addPin(store: FileStore, text: string, now: Date, signal: 
   const folder = folderOf(store);
   await mkdir(folder, { recursive: true }).catch((error: unknown) => Promise.reject(storeError(error, folder)));
   await store.replace(join(folder, hash), `${JSON.stringify(pin)}\n`);
-  await untilCollected(store, { signal }); // one that is at work has not seen the pin, maybe
+  await untilNobody(store, 'collecting', { signal }); // one that is at work has not seen the pin, maybe
   if ((await store.readNarInfo(hash)) !== undefined) return pin;
   await remove(join(folder, hash));
   throw notHeld(store, text);

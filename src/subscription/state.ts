@@ -86,7 +86,7 @@ export async function listStates(store: FileStore): Promise<SubscriptionState[]>
   });
   const states = await Promise.all(
     names
-      .toSorted()
+      .toSorted((a, b) => a.localeCompare(b))
       .flatMap((file) => FILE.exec(file)?.[1] ?? [])
       .map((name) => readState(store, name)),
   );

@@ -8,7 +8,7 @@ import { Progress } from '../fetch/report.ts';
 import type { Workplace } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
-import { parseStorePath, storeHashOf } from '../nix/store-path.ts';
+import { parseStorePath } from '../nix/store-path.ts';
 import { resolveSource, type Resolution } from './resolve-source.ts';
 import { parseSource } from './source.ts';
 import { readState, writeState, type Generation, type LastRun, type SubscriptionState } from './state.ts';
@@ -71,7 +71,7 @@ export async function updateSubscription(subscription: Subscription, context: Up
   } catch (error) {
     outcome = { error: asFailure(error, signal), parts: [], notes: [] };
   }
-  const summary = summarise(outcome, progress);
+  const summary = summarise(outcome);
   if (context.dryRun) {
     signal.throwIfAborted();
     return { subscription, state: last, ...summary };
@@ -261,7 +261,7 @@ function withGeneration(
   return [{ ...newest, roots: kept, complete: isComplete || newest.complete }, ...older];
 }
 
-function summarise({ error, parts }: Outcome, progress: Progress): Pick<Updated, 'error' | 'nars' | 'bytes' | 'paths'> {
+function summarise({ error, parts }: Outcome): Pick<Updated, 'error' | 'nars' | 'bytes' | 'paths'> {
   return {
     error,
     nars: sum(parts, ({ plan }) => plan.jobs.length + plan.unsized.length),

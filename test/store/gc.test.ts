@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { storeHashOf } from '../../src/nix/store-path.ts';
 import { Catalogue, pendingEntry } from '../../src/store/catalogue.ts';
 import { claim } from '../../src/store/claims.ts';
-import { Collector } from '../../src/store/collect/collector.ts';
+import { Turn } from '../../src/store/turn.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { collectGarbage, type GcOptions, type GcResult } from '../../src/store/gc.ts';
 import { addPin, listPins, removePin } from '../../src/store/pins.ts';
@@ -234,7 +234,8 @@ suite('gc and those who work on the store', () => {
     const { signal } = new AbortController();
     await using session = await PartialSession.open(store);
     const happened: string[] = [];
-    const collector = await Collector.announce(store);
+    const collector = await Turn.take(store, 'collecting');
+    assert.ok(collector instanceof Turn);
     let onWait = (): void => undefined;
     const waits = new Promise<void>((resolve) => (onWait = resolve));
     const claims = [{ storeHash: storeHashOf(pathNamed('old')) }];
@@ -248,7 +249,7 @@ suite('gc and those who work on the store', () => {
 
   test('one collector at a time; one that was killed is not waited for', async (t) => {
     const store = await sample(t);
-    await using other = await Collector.announce(store);
+    await using other = await Turn.wait(store, 'collecting', { signal: new AbortController().signal });
     assert.ok(other);
     await assert.rejects(collect(store, []), { code: 'STORE_BUSY', exitStatus: 7 });
     assert.equal((await held(store))[0].length, 4);
