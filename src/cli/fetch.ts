@@ -1,5 +1,4 @@
 import { Command } from 'commander';
-import { defaultStoreDir } from '../config/locations.ts';
 import { NarswarmError } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { RunFetchResult } from '../fetch/run-fetch.ts';
@@ -14,6 +13,7 @@ import {
   addPeers,
   addPublishers,
   addRate,
+  defaultStoreDir,
   networkOptions,
   type NetworkFlags,
 } from './shared-options.ts';

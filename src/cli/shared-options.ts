@@ -7,6 +7,8 @@ import { aside, isStronger, type Origin, type OriginOf } from './configuration.t
 import { SCOPES, type NetworkOptions, type Scope } from '../torrent/network.ts';
 import { each, one, parsePort, parseRate } from './values.ts';
 
+export { defaultStoreDir } from '../config/locations.ts';
+
 /** Adds `--json` and `--quiet`, the examples and the exit statuses to a command's help. */
 export function addCommon(
   command: Command,
