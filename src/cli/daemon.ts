@@ -1,5 +1,4 @@
 import { Command } from 'commander';
-import { defaultStoreDir } from '../config/locations.ts';
 import { NarswarmError } from '../errors.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import { FileStore } from '../store/file-store.ts';
@@ -11,6 +10,7 @@ import {
   addNetwork,
   addPeers,
   addPublishers,
+  defaultStoreDir,
   networkOptions,
   type NetworkFlags,
 } from './shared-options.ts';

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { Command, Option } from 'commander';
-import { defaultKeyFile, defaultStoreDir } from '../config/locations.ts';
+import { defaultKeyFile } from '../config/locations.ts';
 import { NarswarmError } from '../errors.ts';
 import type { BuildOptions, Built, Publisher } from '../daemon/publisher.ts';
 import { formatPublisherAddress } from '../index/address.ts';
@@ -11,7 +11,14 @@ import { formatEndpoint, parseEndpoint, type Endpoint } from '../torrent/endpoin
 import { openKey } from './key.ts';
 import type { Output } from './output.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
-import { addCommon, addKeys, addNetwork, networkOptions, type NetworkFlags } from './shared-options.ts';
+import {
+  addCommon,
+  addKeys,
+  addNetwork,
+  defaultStoreDir,
+  networkOptions,
+  type NetworkFlags,
+} from './shared-options.ts';
 import { readTrust } from './trust.ts';
 import { each, formatCount, formatSize, one, parseDuration, parsePort } from './values.ts';
 

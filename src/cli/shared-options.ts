@@ -8,6 +8,8 @@ import { SCOPES, type NetworkOptions, type Scope } from '../torrent/network.ts';
 import { rememberExamples } from './examples.ts';
 import { each, one, parsePort, parseRate } from './values.ts';
 
+export { defaultStoreDir } from '../config/locations.ts';
+
 /** Adds `--json` and `--quiet`, the examples and the exit statuses to a command's help. */
 export function addCommon(
   command: Command,

@@ -1,13 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import { Command } from 'commander';
-import { defaultStoreDir } from '../config/locations.ts';
 import { NarswarmError } from '../errors.ts';
 import { describeNar } from '../store/describe-nar.ts';
 import { FileStore } from '../store/file-store.ts';
 import { magnetOf, torrentFile } from '../torrent/canonical.ts';
 import { formatEndpoint, type Endpoint } from '../torrent/endpoint.ts';
 import { command, type CommonOptions } from './run-command.ts';
-import { addCommon, addPeers } from './shared-options.ts';
+import { addCommon, addPeers, defaultStoreDir } from './shared-options.ts';
 
 interface TorrentOptions extends CommonOptions {
   readonly store: string;

@@ -48,7 +48,9 @@ function cut(text: string, statements: readonly Statement[], first: number, next
   const follower = statements[next];
   let from = lineAt(statements[first]?.start ?? 0);
   let to = lineAt(statements[next - 1]?.end ?? 0) + 1;
-  while (from > 0 && COMMENT.test(lines[from - 1] ?? '')) from--;
+  // The end of a text over several lines may look like a comment.
+  const above = first === 0 ? 0 : lineAt(statements[first - 1]?.end ?? 0) + 1;
+  while (from > above && COMMENT.test(lines[from - 1] ?? '')) from--;
   let below = to;
   while (COMMENT.test(lines[below] ?? '')) below++;
   const belongsToNext = follower !== undefined && below === lineAt(follower.start);
@@ -81,8 +83,13 @@ function tomlString(text: string): string {
   return JSON.stringify(text).replaceAll('\u007f', String.raw`\u007f`);
 }
 
-/** Nothing is written that was not read again and found to be what was meant. */
-function checkEdit(text: string, wanted: readonly Subscription[], before: ConfigFile, file: string): string {
+/**
+ * Nothing is written that was not read again and found to be what was meant.
+ *
+ * @returns the text
+ * @throws USAGE that asks to edit by hand
+ */
+export function checkEdit(text: string, wanted: readonly Subscription[], before: ConfigFile, file: string): string {
   try {
     const after = parseConfig(text, file);
     if (isDeepStrictEqual(contents(after.values, after.subscriptions), contents(before.values, wanted))) return text;

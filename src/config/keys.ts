@@ -140,7 +140,7 @@ export const KEYS = {
     parse: parseCount,
     placeholder: 'number',
     description: 'complete generations of each subscription to keep beside the newest one',
-    initial: () => 'see narswarm gc --help',
+    initial: () => '1',
   },
   until: {
     shape: 'text',

@@ -23,8 +23,10 @@ export async function editConfigFile(path: string, edit: (text: string) => strin
   try {
     const target = await behind(path);
     const old = await statOf(target);
-    // Root may write to a file without any right to write, and to the Nix store: neither is wanted.
-    if (old !== undefined && ((old.mode & 0o222) === 0 || target.startsWith('/nix/store/'))) throw readOnly(path);
+    // A file takes its place: whoever names /dev/null must not lose it.
+    if (old !== undefined && !old.isFile()) throw notAFile(path);
+    // Root may write to a file without any right to write: what NixOS made is not to be changed nevertheless.
+    if (old !== undefined && (old.mode & 0o222) === 0) throw readOnly(path);
     await mkdir(dirname(target), { recursive: true });
     await replace(target, edit);
   } catch (cause) {
@@ -108,4 +110,9 @@ function readOnly(path: string, cause?: unknown): NarswarmError {
     `${path} is read-only: where NixOS made it, declare the subscription in services.narswarm.subscriptions, else make it writable or name another one with --config`,
     { ...(cause === undefined ? {} : { cause }), facts: { file: path } },
   );
+}
+
+function notAFile(path: string): NarswarmError {
+  const message = `${path} is no file that could hold subscriptions: name another one with --config or NARSWARM_CONFIG`;
+  return new NarswarmError('USAGE', message, { facts: { file: path } });
 }

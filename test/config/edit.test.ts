@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { chmod, mkdtemp, readFile, readdir, readlink, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import * as fc from 'fast-check';
-import { addSubscription, removeSubscription } from '../../src/config/edit.ts';
+import { addSubscription, checkEdit, removeSubscription } from '../../src/config/edit.ts';
 import { parseConfig } from '../../src/config/schema.ts';
 import { editConfigFile } from '../../src/config/write.ts';
 import { SUBSCRIPTION_NAME, type Subscription } from '../../src/subscription/subscription.ts';
@@ -100,6 +102,20 @@ suite('editing the config file', () => {
     );
   });
 
+  test('the end of a text that looks like a comment is none', () => {
+    const text = 'salt = """\n# x"""\n[subscriptions.a]\nsource = "/x"\n';
+    assert.equal(removeSubscription(text, 'a', FILE), 'salt = """\n# x"""\n');
+  });
+
+  test('a text that says something else than was meant is not written', () => {
+    const found = parseConfig('port = 1', FILE);
+    const byHand = { code: 'USAGE', message: /edit the file by hand/ };
+    assert.equal(checkEdit('port = 1 # same', [], found, FILE), 'port = 1 # same');
+    assert.throws(() => checkEdit('port = 2', [], found, FILE), byHand);
+    assert.throws(() => checkEdit('port = 1\n[subscriptions.a]\nsource = "/x"', [], found, FILE), byHand);
+    assert.throws(() => checkEdit('port = 1\n[subscriptions.new]\nsource = "/x"', [plain], found, FILE), byHand);
+  });
+
   test('a name that is taken, and a source that cannot be', () => {
     assert.throws(() => addSubscription(TEXT, { ...plain, name: 'lab' }, FILE), {
       code: 'USAGE',
@@ -163,6 +179,17 @@ suite('writing the config file', () => {
       refused,
     );
     assert.equal(await readFile(file, 'utf8'), 'a');
+  });
+
+  test('a device, socket or the like is not replaced by a file', async () => {
+    const path = join(dir, 'socket');
+    const server = createServer().listen(path);
+    await once(server, 'listening');
+    await assert.rejects(
+      editConfigFile(path, () => 'b'),
+      { code: 'USAGE', message: /socket is no file/ },
+    );
+    await new Promise((resolve) => server.close(resolve));
   });
 
   test('an edit that fails leaves the file alone', async () => {

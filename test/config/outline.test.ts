@@ -58,6 +58,8 @@ suite('lines of keys in a TOML text', () => {
       ']',
       'subscriptions = { x = { source = "s" }, y = { source = "}" } }',
       'port = 07:32:00',
+      'hint = [1979-05-27 07:32:00,',
+      ' "x"]',
       '[[peer]]',
       'host = 1',
       '[[peer]]',
@@ -70,7 +72,8 @@ suite('lines of keys in a TOML text', () => {
     assert.equal(lineIn(text, 'from', 2, 'a', 'b', 1, 'port'), 5);
     assert.equal(lineIn(text, 'subscriptions', 'y', 'source'), 7);
     assert.equal(lineIn(text, 'port'), 8);
-    assert.equal(lineIn(text, 'peer', 1, 'host'), 12);
+    assert.equal(lineIn(text, 'hint', 1), 10);
+    assert.equal(lineIn(text, 'peer', 1, 'host'), 14);
   });
 
   test('every key of any document is found', () => {
