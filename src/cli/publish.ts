@@ -2,7 +2,8 @@ import { hostname } from 'node:os';
 import { Command, Option } from 'commander';
 import { defaultKeyFile } from '../config/locations.ts';
 import { NarswarmError } from '../errors.ts';
-import type { BuildOptions, Built, Publisher } from '../daemon/publisher.ts';
+import type { BuildOptions, Built } from '../daemon/build-publication.ts';
+import type { Publisher } from '../daemon/publisher.ts';
 import { formatPublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
@@ -112,13 +113,14 @@ export function publishCommand(): Command {
         });
         output.note(`${formatCount(plan.jobs.length, 'NAR')} fetched (${formatSize(progress.upstreamBytes)})`);
       }
-      const { buildPublication, Publisher } = await import('../daemon/publisher.ts');
+      const { buildPublication } = await import('../daemon/build-publication.ts');
+      const { Publisher } = await import('../daemon/publisher.ts');
       const { key } = await openKey(options.key, output);
       const build: BuildOptions = {
         store: await FileStore.open(options.store, { create: false }),
         key,
         salt: options.salt,
-        roots,
+        contents: () => Promise.resolve({ named: roots, unnamed: [] }),
         keys: trust.keys,
         validForMs: options.validFor,
         hints: (options.hint ?? []).map(formatEndpoint),

@@ -1,3 +1,4 @@
+import { isNarswarmError } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { saltBytes } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
@@ -12,6 +13,7 @@ import { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
 import { LastServed } from '../store/last-served.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
+import { Publisher, type PublisherOptions } from './publisher.ts';
 
 /** How soon a NAR that a fetch has added is seeded. */
 const CATALOGUE_MS = 1_000;
@@ -31,6 +33,8 @@ export interface DaemonOptions {
   readonly network: NetworkOptions;
   readonly signal: AbortSignal;
   readonly onWarning: (message: string) => void;
+  /** This machine's own hash map, where it publishes one. */
+  readonly publish?: Omit<PublisherOptions, 'store' | 'keys' | 'network' | 'signal' | 'onWarning'> | undefined;
   /** Told when a generation of a followed map is held in full. */
   readonly onFollowed?: (address: PublisherAddress, seq: number, records: number) => void;
 }
@@ -45,6 +49,9 @@ export class Daemon implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #http = new HttpClient();
   readonly #timers = new Set<NodeJS.Timeout>();
+  #publisher: Publisher | undefined;
+  /** What the published map was made of. */
+  #publishedOf = '';
 
   private constructor(options: DaemonOptions, network: Network, catalogue: Catalogue, offered: OfferedGenerations) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
@@ -67,10 +74,16 @@ export class Daemon implements AsyncDisposable {
       onUpload: served.onUpload,
     });
     const daemon = new Daemon(options, network, catalogue, offered);
+    await daemon.#publish();
     void daemon.#watchCatalogue();
     for (const address of options.publishers) void daemon.#follow(address);
     if (options.network.scope === 'public') void daemon.#announceNars();
     return daemon;
+  }
+
+  /** This machine's own map, as soon as there is something to publish. */
+  get publisher(): Publisher | undefined {
+    return this.#publisher;
   }
 
   /** NARs that were asked for and are known with their pieces. */
@@ -81,6 +94,7 @@ export class Daemon implements AsyncDisposable {
   async close(): Promise<void> {
     this.#stop.abort();
     for (const timer of this.#timers) clearTimeout(timer);
+    await this.#publisher?.close();
     await this.#http.close();
     await this.network.close();
   }
@@ -103,11 +117,35 @@ export class Daemon implements AsyncDisposable {
     try {
       await this.#catalogue.refresh();
       await completePending(this.#options.store, this.#catalogue, this.#unfit, this.#options.signal);
+      await this.#publish();
     } catch (error) {
       if (this.#options.signal.aborted) return;
       this.#options.onWarning((error as Error).message);
     }
     this.#later(CATALOGUE_MS, () => this.#watchCatalogue());
+  }
+
+  /** Makes this machine's own map, and makes it anew when what it is of has changed. */
+  async #publish(): Promise<void> {
+    const { store, keys, network, signal, onWarning, publish } = this.#options;
+    if (publish === undefined) return;
+    const { named, unnamed } = await publish.contents();
+    const now = JSON.stringify([[...named], unnamed, named.size + unnamed.length === 0 ? this.#catalogue.size : 0]);
+    if (now === this.#publishedOf) return;
+    this.#publishedOf = now;
+    if (this.#publisher !== undefined) {
+      await this.#publisher.renew();
+      return;
+    }
+    try {
+      const place = { network: this.network, offered: this.#offered, catalogue: this.#catalogue };
+      this.#publisher = await Publisher.attach({ ...publish, store, keys, network, signal, onWarning }, place);
+      publish.onRenewed?.(this.#publisher.built);
+    } catch (error) {
+      // Before the first update there is nothing to publish.
+      if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED', 'NARINFO_MISSING')) throw error;
+      onWarning(error.message);
+    }
   }
 
   async #follow(address: PublisherAddress): Promise<void> {

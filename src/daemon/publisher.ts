@@ -1,99 +1,21 @@
-import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { isNarswarmError } from '../errors.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
-import { assertPublished, collectRecords, type Collected } from '../index/collect-records.ts';
 import { OfferedGenerations } from '../index/generations.ts';
-import { announcePublication, lastPeers, publishIndex, type Publication } from '../index/publication.ts';
+import { announcePublication, lastPeers } from '../index/publication.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
-import type { StorePath } from '../nix/brands.ts';
-import type { NarInfo } from '../nix/narinfo.ts';
-import type { PublicKey } from '../nix/signature.ts';
-import { storeHashOf } from '../nix/store-path.ts';
-import { walkClosure } from '../fetch/closure.ts';
-import { firstTrusted, storeSource } from '../fetch/find-narinfo.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
 import { LastServed } from '../store/last-served.ts';
 import { formatEndpoint, parseEndpoint } from '../torrent/endpoint.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
+import { buildPublication, type BuildOptions, type Built } from './build-publication.ts';
 import { IndexServer } from './index-server.ts';
 
 /** BEP 44 nodes may drop an item after two hours. */
 const REPUBLISH_MS = 3_600_000;
 /** However short a life a map is given, it is not renewed more often. */
 const MIN_RENEW_MS = 1_000;
-
-export interface BuildOptions {
-  readonly store: FileStore;
-  readonly key: PublisherKey;
-  readonly salt: string;
-  readonly roots: ReadonlyMap<string, StorePath>;
-  readonly keys: readonly PublicKey[];
-  readonly validForMs: number;
-  /** `host:port` of peers to name in the manifest. */
-  readonly hints: readonly string[];
-  readonly signal: AbortSignal;
-}
-
-/** A generation that was built, and what it took. */
-export interface Built extends Collected {
-  readonly publication: Publication;
-}
-
-/**
- * Makes the hash map of the roots' closures, or of all that the store holds, on disk.
- *
- * @throws ROOT_UNKNOWN, NARINFO_MISSING, NARINFO_UNTRUSTED where a root or its closure is not there in full
- */
-export async function buildPublication(options: BuildOptions): Promise<Built> {
-  const { store, roots, keys, signal } = options;
-  const infos =
-    roots.size === 0
-      ? await everything(store)
-      : [
-          ...(
-            await walkClosure([...roots.values()].map(storeHashOf), firstTrusted([await storeSource(store)], keys), {
-              signal,
-            })
-          ).values(),
-        ];
-  const collected = await collectRecords(infos, { store, catalogue: await Catalogue.open(store), keys, signal });
-  assertPublished(roots, collected);
-  if (collected.records.length === 0) {
-    const [first] = collected.leftOut;
-    const reason = first === undefined ? 'it holds no narinfos' : `${first.storePath}: ${first.reason}`;
-    const isUntrusted = first?.reason === 'not signed by a trusted key';
-    const wayOut = isUntrusted ? ': name the key that signed it with --trusted-public-key' : '';
-    throw new NarswarmError(
-      isUntrusted ? 'NARINFO_UNTRUSTED' : 'NOT_FOUND',
-      `nothing in ${store.dir} can be published (${reason})${wayOut}`,
-      {
-        facts: { store: store.dir },
-      },
-    );
-  }
-  const publication = await publishIndex({
-    store,
-    key: options.key,
-    salt: options.salt,
-    records: collected.records,
-    roots: Array.from(roots, ([name, path]) => ({ name, path })),
-    peers: options.hints,
-    now: new Date(),
-    validForMs: options.validForMs,
-  });
-  return { ...collected, publication };
-}
-
-/** Every narinfo of a store that can be read. */
-async function everything(store: FileStore): Promise<NarInfo[]> {
-  const infos: NarInfo[] = [];
-  for (const hash of await store.listStoreHashes()) {
-    const info = await store.readNarInfo(hash).catch(() => undefined); // a damaged one is not published
-    if (info !== undefined) infos.push(info);
-  }
-  return infos;
-}
 
 export interface PublisherOptions extends BuildOptions {
   readonly network: NetworkOptions;
@@ -103,15 +25,23 @@ export interface PublisherOptions extends BuildOptions {
   readonly onRenewed?: (built: Built) => void;
 }
 
-/** A publisher at work: seeds the NARs and the index, keeps the DHT item alive, serves the index over HTTP. */
+/** Where a publisher works: both are closed by whoever made them. */
+export interface PublisherPlace {
+  readonly network: Network;
+  /** What is served of maps; the network's seeds look here. */
+  readonly offered: OfferedGenerations;
+  readonly catalogue: Catalogue;
+}
+
+/** A publisher at work: offers the index to peers, keeps the DHT item alive, serves the index over HTTP. */
 export class Publisher implements AsyncDisposable {
   readonly network: Network;
   readonly http: IndexServer;
   readonly #options: PublisherOptions;
-  readonly #catalogue: Catalogue;
+  readonly #place: PublisherPlace;
   readonly #timer: NodeJS.Timeout;
-  readonly #offered: OfferedGenerations;
   readonly #stop: AbortController;
+  readonly #stack: AsyncDisposableStack;
   #renewing = false;
   #built: Built;
   /** DHT nodes that took the pointer the last time. */
@@ -119,22 +49,21 @@ export class Publisher implements AsyncDisposable {
 
   private constructor(
     built: Built,
-    network: Network,
     http: IndexServer,
-    catalogue: Catalogue,
-    offered: OfferedGenerations,
+    place: PublisherPlace,
     stop: AbortController,
     options: PublisherOptions,
+    stack: AsyncDisposableStack,
   ) {
     this.#built = built;
-    this.network = network;
+    this.network = place.network;
     this.http = http;
-    this.#catalogue = catalogue;
-    this.#offered = offered;
+    this.#place = place;
     this.#stop = stop;
     this.#options = options;
+    this.#stack = stack;
     const everyMs = Math.min(REPUBLISH_MS, Math.max(MIN_RENEW_MS, options.validForMs / 4));
-    this.#timer = setInterval(() => void this.#renew(), everyMs);
+    this.#timer = setInterval(() => void this.renew(), everyMs);
   }
 
   /** The generation that is served now. */
@@ -142,22 +71,33 @@ export class Publisher implements AsyncDisposable {
     return this.#built;
   }
 
+  /** Joins the network, seeds the NARs of the store behind the gate, and publishes there. */
   static async start(options: PublisherOptions): Promise<Publisher> {
     await using stack = new AsyncDisposableStack();
-    const { store, keys } = options;
+    const { store, keys, onWarning } = options;
     const catalogue = await Catalogue.open(store);
     const gate = new Gate(store, catalogue, keys);
     const offered = new OfferedGenerations();
-    const served = new LastServed(store, options.onWarning);
-    const stop = new AbortController();
+    const served = new LastServed(store, onWarning);
     const network = stack.use(
       await joinAtLastPort(options, {
         ...options.network,
-        onWarning: options.onWarning,
+        onWarning,
         seeds: served.noting(async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash))),
         onUpload: served.onUpload,
       }),
     );
+    const publisher = await Publisher.attach(options, { network, offered, catalogue });
+    const owned = stack.move();
+    publisher.#stack.defer(() => owned.disposeAsync());
+    return publisher;
+  }
+
+  /** Publishes where somebody else has joined the network and seeds the NARs. */
+  static async attach(options: PublisherOptions, place: PublisherPlace): Promise<Publisher> {
+    await using stack = new AsyncDisposableStack();
+    const { network, offered, catalogue } = place;
+    const stop = new AbortController();
     const { listen } = options.network;
     const own =
       listen === undefined || listen === '0.0.0.0' || listen === '::'
@@ -176,20 +116,21 @@ export class Publisher implements AsyncDisposable {
       }),
     );
     offered.add(built.publication.address, built.publication);
-    const started = new Publisher(built, network, http, catalogue, offered, stop, withOwn);
+    const owned = new AsyncDisposableStack();
+    const started = new Publisher(built, http, place, stop, withOwn, owned);
     stack.defer(() => clearInterval(started.#timer));
     network.joinCohort(cohortInfoHash(options.key.publicKey, options.salt));
     network.discovery.follow(built.publication.torrent.infoHash); // so that any client finds the index by its pointer
     await started.#announce();
-    stack.move();
+    const parts = stack.move();
+    owned.defer(() => parts.disposeAsync());
     return started;
   }
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
     this.#stop.abort();
-    await this.http.close();
-    await this.network.close();
+    await this.#stack.disposeAsync();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -200,15 +141,15 @@ export class Publisher implements AsyncDisposable {
    * Publishes again: what was added to the store since, a new signature where half the map's life has passed, and in any
    * case the pointer, which DHT nodes forget.
    */
-  async #renew(): Promise<void> {
+  async renew(): Promise<void> {
     const { signal, onWarning, onRenewed } = this.#options;
     if (signal.aborted || this.#renewing) return; // hashing may take longer than the pause between two
     this.#renewing = true;
     try {
       const built = await buildPublication(this.#options);
-      await this.#catalogue.refresh();
+      await this.#place.catalogue.refresh();
       this.#built = built;
-      this.#offered.add(built.publication.address, built.publication);
+      this.#place.offered.add(built.publication.address, built.publication);
       if (built.publication.isNew) {
         this.network.discovery.follow(built.publication.torrent.infoHash);
         onRenewed?.(built);

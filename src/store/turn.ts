@@ -12,7 +12,7 @@ const SILENT_MS = 10 * 60_000;
 const LOOK_AGAIN_MS = 100;
 
 /** What one process at a time may do with a store; each is a folder of the store's state. */
-export type Work = 'collecting' | 'updating';
+export type Work = 'collecting' | 'publishing' | 'updating';
 
 /**
  * A process's turn at something that only one may do at a time: a folder `narswarm/<work>/<owner>/`. A crash leaves

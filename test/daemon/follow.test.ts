@@ -21,7 +21,7 @@ describe('resolveHashMap', () => {
       store: await FileStore.open(made.cacheDir, { create: true }),
       key: KEY,
       salt: '',
-      roots: new Map([['lab', made.root]]),
+      contents: () => Promise.resolve({ named: new Map([['lab', made.root]]), unnamed: [] }),
       keys: [parsePublicKey(made.publicKey)],
       validForMs: 3_600_000,
       hints: [],
