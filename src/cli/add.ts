@@ -53,7 +53,7 @@ export function addCommand(): Command {
     command<AddOptions, [readonly string[]]>(async ({ output, signal, options }, texts) => {
       const signer = options.signKey === undefined ? undefined : await openSigner(options.signKey, output);
       const roots = await Promise.all(texts.map((text) => followToStore(text)));
-      const withoutNix = 'install Nix (on Debian: apt-get install nix-bin), out of whose store paths are added';
+      const withoutNix = 'install Nix (on Debian: apt-get install nix-bin), since paths are added out of its store';
       const closure = await queryRegistrations(roots, { signal, withoutNix });
       const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
         output.warn(text),

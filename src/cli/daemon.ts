@@ -2,7 +2,10 @@ import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import { FileStore } from '../store/file-store.ts';
+import { formatEndpoint } from '../torrent/endpoint.ts';
 import { aside } from './configuration.ts';
+import { openKey } from './key.ts';
+import { addHttpPort, addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
 import {
   addCommon,
@@ -16,7 +19,9 @@ import {
 } from './shared-options.ts';
 import { readTrust } from './trust.ts';
 
-interface DaemonOptions extends CommonOptions, NetworkFlags {
+interface DaemonOptions extends CommonOptions, NetworkFlags, PublishingFlags {
+  readonly publish?: boolean;
+  readonly httpPort: number;
   readonly store: string;
   readonly publisher?: readonly PublisherAddress[];
   readonly trustedPublicKey?: readonly string[];
@@ -26,6 +31,12 @@ export function daemonCommand(): Command {
   const daemon = new Command('daemon')
     .description('seed a file store and the hash maps that it follows, until interrupted')
     .option('--store <dir>', 'file store to seed', defaultStoreDir());
+  daemon.option(
+    '--publish',
+    'sign and publish this machine’s own hash map, too: of the subscriptions that say publish, or of the whole store',
+  );
+  addPublishing(daemon);
+  addHttpPort(daemon);
   addPublishers(daemon, 'hash map to follow and host; may be repeated');
   addPeers(daemon);
   addKeys(daemon);
@@ -39,7 +50,7 @@ export function daemonCommand(): Command {
     ['STORE', 'NIX'],
   );
   return daemon.action(
-    command<DaemonOptions, []>(async ({ output, signal, options, originOf }) => {
+    command<DaemonOptions, []>(async ({ output, signal, options, originOf, config: load }) => {
       const scope = options.scope ?? 'lan';
       if (scope === 'off')
         throw new NarswarmError(
@@ -50,11 +61,25 @@ export function daemonCommand(): Command {
       const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
         output.warn(text),
       );
+      const { subscriptions } = await load();
+      const own = options.publish === true ? await openKey(options.key, output) : undefined;
       const { Daemon } = await import('../daemon/daemon.ts');
+      const { publishedContents } = await import('../subscription/published.ts');
+      const { publishersOf } = await import('../subscription/source.ts');
+      const store = await FileStore.open(options.store, { create: true });
       await using service = await Daemon.start({
-        store: await FileStore.open(options.store, { create: true }),
+        store,
         keys,
-        publishers: options.publisher ?? [],
+        publishers: publishersOf(options.publisher ?? [], subscriptions),
+        publish: own && {
+          key: own.key,
+          salt: options.salt,
+          validForMs: options.validFor,
+          hints: (options.hint ?? []).map(formatEndpoint),
+          httpPort: options.httpPort,
+          contents: () => publishedContents(store, subscriptions),
+          onRenewed: (built) => tellBuilt(output, built),
+        },
         network,
         signal,
         onWarning: (text) => output.warn(text),
@@ -65,9 +90,19 @@ export function daemonCommand(): Command {
         },
       });
       const { swarm, dht } = service.network;
+      const { publisher } = service;
       output.result(
         'ready',
-        { port: swarm.port, dhtPort: dht?.port ?? null, nars: service.nars, scope },
+        {
+          port: swarm.port,
+          dhtPort: dht?.port ?? null,
+          nars: service.nars,
+          scope,
+          ...(publisher && {
+            address: formatPublisherAddress(publisher.built.publication.address),
+            httpPort: publisher.http.port,
+          }),
+        },
         `seeding ${service.nars} NARs on port ${swarm.port} (scope ${scope})\nready`,
       );
       await untilStopped(signal);

@@ -1,8 +1,9 @@
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import type { GcResult } from '../store/gc.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { defaultStoreDir } from '../config/locations.ts';
+import { parseCount } from '../config/units.ts';
 import { addCommon } from './shared-options.ts';
 import { formatCount, formatSize, one, parseSize } from './values.ts';
 
@@ -21,7 +22,7 @@ export function gcCommand(): Command {
     .option(
       '--keep-generations <count>',
       'complete generations of each subscription that stay beside the current one',
-      parseCount,
+      one(parseCount),
       1,
     )
     .option('-n, --dry-run', 'say what would go, and how large it is');
@@ -79,9 +80,4 @@ function tell(output: Output, result: GcResult, { maxSize, dryRun = false }: GcF
   }
   if (maxSize === undefined && reclaimableBytes > 0)
     output.note(`--max-size 0 would free ${formatSize(reclaimableBytes)} that nothing keeps`);
-}
-
-function parseCount(text: string): number {
-  if (!/^\d{1,4}$/.test(text)) throw new InvalidArgumentError('Expected a number of generations, 0 or more.');
-  return Number(text);
 }

@@ -17,8 +17,10 @@ import { publishCommand } from './publish.ts';
 import { serviceCommand } from './service.ts';
 import { subscribeCommand } from './subscribe.ts';
 import { subscriptionsCommand } from './subscriptions.ts';
+import { statusCommand } from './status.ts';
 import { torrentCommand } from './torrent.ts';
 import { unsubscribeCommand } from './unsubscribe.ts';
+import { updateCommand } from './update.ts';
 import { verifyCommand } from './verify.ts';
 import { VERSION } from '../version.ts';
 
@@ -43,6 +45,8 @@ export function program(): Command {
     subscribeCommand(),
     unsubscribeCommand(),
     subscriptionsCommand(),
+    updateCommand(),
+    statusCommand(),
     configCommand(),
     torrentCommand(),
     verifyCommand(),

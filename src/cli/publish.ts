@@ -1,16 +1,16 @@
 import { hostname } from 'node:os';
-import { Command, Option } from 'commander';
-import { defaultKeyFile } from '../config/locations.ts';
+import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
-import type { BuildOptions, Built } from '../daemon/build-publication.ts';
+import type { BuildOptions } from '../daemon/build-publication.ts';
 import type { Publisher } from '../daemon/publisher.ts';
 import { formatPublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
-import { formatEndpoint, parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
+import { formatEndpoint } from '../torrent/endpoint.ts';
 import { openKey } from './key.ts';
 import type { Output } from './output.ts';
+import { addHttpPort, addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
 import {
   addCommon,
@@ -21,21 +21,14 @@ import {
   type NetworkFlags,
 } from './shared-options.ts';
 import { readTrust } from './trust.ts';
-import { each, formatCount, formatSize, one, parseDuration, parsePort } from './values.ts';
+import { each, formatCount, formatSize } from './values.ts';
 
-/** Default life of a generation: a publisher may be down for two weeks before its followers notice. */
-const VALID_FOR_MS = 14 * 86_400_000;
-
-interface PublishOptions extends CommonOptions, NetworkFlags {
+interface PublishOptions extends CommonOptions, NetworkFlags, PublishingFlags {
   readonly store: string;
   readonly from?: readonly string[];
   readonly root?: readonly (readonly [string, StorePath])[];
-  readonly salt: string;
-  readonly key: string;
   readonly trustedPublicKey?: readonly string[];
   readonly httpPort: number;
-  readonly hint?: readonly Endpoint[];
-  readonly validFor: number;
   readonly once?: boolean;
 }
 
@@ -54,21 +47,10 @@ export function publishCommand(): Command {
       '--root <name=storepath>',
       'publish the closure of this path under this name; may be repeated (default: all that the store holds)',
       each(parseRoot),
-    )
-    .option('--salt <name>', 'name of the hash map: one key can sign several', '')
-    .option('--key <file>', 'publisher key; made where there is none', defaultKeyFile())
-    .option('--http-port <port>', 'port to serve the hash map at over HTTP; 0 picks one', parsePort, 0)
-    .option(
-      '--hint <host:port>',
-      'peer to name in the hash map, such as this machine’s public address; may be repeated',
-      each(parseEndpoint),
-    )
-    .addOption(
-      new Option('--valid-for <duration>', 'how long followers may rely on the hash map without a newer one')
-        .argParser(one(parseDuration))
-        .default(VALID_FOR_MS, '14d'),
-    )
-    .option('--once', 'write the hash map and exit, without seeding');
+    );
+  addPublishing(publish);
+  addHttpPort(publish);
+  publish.option('--once', 'write the hash map and exit, without seeding');
   addKeys(publish);
   addNetwork(publish, undefined);
   addCommon(
@@ -149,23 +131,6 @@ export function publishCommand(): Command {
       await untilStopped(signal);
     }),
   );
-}
-
-function tellBuilt(output: Output, { publication, records, leftOut, hashedBytes }: Built): void {
-  const { manifest, isNew } = publication;
-  output.result('built', {
-    records: records.length,
-    leftOut: leftOut.length,
-    hashedBytes,
-    seq: manifest.seq,
-    isNew,
-    expires: manifest.expires.toISOString(),
-  });
-  output.note(
-    `${records.length} NARs in the hash map (${formatSize(hashedBytes)} hashed, generation ${manifest.seq}${isNew ? '' : ', unchanged'})`,
-  );
-  for (const { storePath, reason } of leftOut.slice(0, 10)) output.warn(`${storePath} is left out: ${reason}`);
-  if (leftOut.length > 10) output.warn(`${leftOut.length - 10} more paths are left out`);
 }
 
 function tellReady(output: Output, publisher: Publisher, listen: string | undefined): void {

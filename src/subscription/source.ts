@@ -10,10 +10,11 @@
  * 6. a path that begins with `/`, `./` or `../` is a list or a profile: what lies there decides, when it is resolved.
  */
 import { isNarswarmError, NarswarmError } from '../errors.ts';
-import { formatPublisherAddress, parsePublisherAddress, type PublisherAddress } from '../index/address.ts';
+import { formatPublisherAddress, mapFolder, parsePublisherAddress, type PublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
 import { parseStorePath } from '../nix/store-path.ts';
+import type { Subscription } from './subscription.ts';
 
 export type Source =
   /** A named root of a publisher's map; without a root the whole map. */
@@ -71,6 +72,18 @@ export function formatSource(source: Source): string {
     default:
       return source.path;
   }
+}
+
+/** The publishers that subscriptions name, and others, each once. @throws as {@link parseSource} */
+export function publishersOf(
+  others: readonly PublisherAddress[],
+  subscriptions: readonly Pick<Subscription, 'source' | 'file'>[],
+): PublisherAddress[] {
+  const named = subscriptions.flatMap(({ source, file }) => {
+    const parsed = parseSource(source, { file });
+    return parsed.kind === 'publisher' ? parsed.address : [];
+  });
+  return [...new Map([...others, ...named].map((address) => [mapFolder(address), address])).values()];
 }
 
 function parsePublisher(source: string): Source {

@@ -54,8 +54,8 @@ const MAX_LAYERS = 64;
  * Brings one subscription up to date: finds out what its source stands for now, fetches what is new of it, imports it if
  * it says so, and writes down how that went. What can be had is had even where something is missing.
  *
- * @throws what ends a run for all subscriptions: STORE_FULL, STORE_UNWRITABLE, the signal's reason (after the state was
- *   written); a failure of this one alone is in the result
+ * @throws STORE_FULL, STORE_UNWRITABLE, after the state was written where that can be; anything else, an interruption
+ *   too, is in the result
  */
 export async function updateSubscription(subscription: Subscription, context: UpdateContext): Promise<Updated> {
   const { workplace, signal, now } = context;
@@ -73,7 +73,6 @@ export async function updateSubscription(subscription: Subscription, context: Up
   }
   const summary = summarise(outcome);
   if (context.dryRun) {
-    signal.throwIfAborted();
     return { subscription, state: last, ...summary };
   }
   const state = nextState(subscription, last, outcome, {
@@ -87,7 +86,6 @@ export async function updateSubscription(subscription: Subscription, context: Up
     nars: progress.doneNars,
   });
   await writeState(store, state);
-  signal.throwIfAborted();
   if (isNarswarmError(outcome.error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw outcome.error;
   return { subscription, state, ...summary };
 }

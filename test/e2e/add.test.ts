@@ -261,22 +261,26 @@ describe('add', { concurrency: 2 }, () => {
   });
 
   describe('interrupted', () => {
-    /** A Nix that exports one path in truth and then runs a script of its own, in a folder for PATH. */
-    const fakeNix = async (end: string): Promise<{ env: Record<string, string>; pidFile: string }> => {
+    /** A folder for PATH with a Nix that is the real one but for `nix copy`, in whose place a script runs. */
+    const fakeNix = async (script: string): Promise<{ env: Record<string, string>; bin: string }> => {
       const bin = await lab.folder('bin');
-      const pidFile = join(bin, 'pid'); // appears whole
       const real = (await execa('sh', ['-c', 'command -v nix'])).stdout;
-      const script = `#!/bin/sh
-case "$*" in *' copy '*) ;; *) exec ${real} "$@";; esac
-first=
-for word; do case "$word" in /nix/store/*) first=$\{first:-$word};; esac; done
-${real} "$1" "$2" copy --no-recursive "$5" "$6" "$first" || exit 1
-cache=$\{6#file://}; cache=$\{cache%%\\?*}
-${end}
-`;
-      await writeFile(join(bin, 'nix'), script);
+      const start = `bin=${bin} real=${real}\ncase "$*" in *' copy '*) ;; *) exec $real "$@";; esac`;
+      await writeFile(join(bin, 'nix'), `#!/bin/sh\n${start}\n${script}\n`);
       await chmod(join(bin, 'nix'), 0o755);
-      return { env: { NIX_REMOTE: own.remote, PATH: `${bin}:${process.env['PATH']}` }, pidFile };
+      return { env: { NIX_REMOTE: own.remote, PATH: `${bin}:${process.env['PATH']}` }, bin };
+    };
+    /** Exports the first of the paths in truth; then `$cache` is where it lies. */
+    const EXPORT_ONE = `first=
+for word; do case "$word" in /nix/store/*) first=\${first:-$word};; esac; done
+$real "$1" "$2" copy --no-recursive "$5" "$6" "$first" || exit 1
+cache=\${6#file://}; cache=\${cache%%\\?*}`;
+    /** Says who it is, in a file that appears whole, and never ends. */
+    const HANG = 'echo $$ > $bin/pid.new && mv $bin/pid.new $bin/pid; exec sleep 100';
+    const untilItHangs = async (bin: string): Promise<number> => {
+      let pid = '';
+      while ((pid = await readFile(join(bin, 'pid'), 'utf8').catch(() => '')) === '') await sleep(20);
+      return Number(pid);
     };
 
     test('by a disk that does not keep what Nix wrote', async () => {
@@ -286,7 +290,7 @@ ${end}
         'rm $cache/nar/*',
       ]) {
         const store = await lab.folder('cache');
-        const { env } = await fakeNix(end);
+        const { env } = await fakeNix(`${EXPORT_ONE}\n${end}`);
         const run = await add([own.other, ...signing(store)], { env });
         assertFailure(run, 7, 'STORE_CORRUPT', /does not hold what nix wrote there of .*-other: check the disk/);
         const { narInfos, nars } = await assertSound(store, publicKey);
@@ -297,16 +301,16 @@ ${end}
     for (const signal of ['SIGKILL', 'SIGINT'] as const) {
       test(`by ${signal} while Nix exports: the store is sound, and the next run makes up for it`, async () => {
         const store = await lab.folder('cache');
-        const { env, pidFile } = await fakeNix('echo $$ > $0.pid && mv $0.pid $(dirname $0)/pid; exec sleep 100');
+        const { env, bin } = await fakeNix(`${EXPORT_ONE}\n${HANG}`);
         const running = lab.start(['add', own.root, ...signing(store)], { env });
-        while ((await readFile(pidFile, 'utf8').catch(() => '')) === '') await sleep(20);
+        const pid = await untilItHangs(bin);
         const exported = await readdir(join(store, 'narswarm', 'export'), { recursive: true });
         assert.equal(exported.filter((name) => name.endsWith('.narinfo')).length, 1, String(exported));
         const run = await running.stop(signal);
         const { narInfos, nars } = await assertSound(store, publicKey);
         assert.deepEqual([narInfos, nars], [[], []]);
         if (signal === 'SIGINT') assertFailure(run, 130, 'INTERRUPTED', /run the same command again/);
-        else process.kill(Number(await readFile(pidFile, 'utf8')), 'SIGKILL'); // the Nix that nobody waits for any more
+        else process.kill(pid, 'SIGKILL'); // the Nix that nobody waits for any more
 
         for (const name of await readdir(join(store, 'narswarm', 'export'), { recursive: true }))
           if (name.endsWith('.xz')) await writeFile(join(store, 'narswarm', 'export', name), 'torn by a power cut');
@@ -316,6 +320,26 @@ ${end}
         assert.deepEqual(await readdir(join(store, 'narswarm', 'export')), []);
       });
     }
+
+    test('between two batches: what was exported is kept', async () => {
+      const store = await lab.folder('cache');
+      const { env, bin } = await fakeNix(`[ -e $bin/again ] || { touch $bin/again; exec $real "$@"; }\n${HANG}`);
+      const running = lab.start(['add', own.many, ...signing(store)], { env });
+      const pid = await untilItHangs(bin);
+      await running.stop('SIGKILL');
+      process.kill(pid, 'SIGKILL');
+      assert.equal((await assertSound(store, publicKey)).narInfos.length, 250);
+      const run = await add([own.many, ...signing(store)]);
+      assert.deepEqual([run.event('added')['added'], run.event('added')['hashedBytes']], [11, 0]);
+      assert.equal((await assertSound(store, publicKey)).narInfos.length, 261);
+    });
+
+    test('not by another one at the same time', async () => {
+      const store = await lab.folder('cache');
+      await Promise.all([added(store), added(store)]);
+      assert.equal((await assertSound(store, publicKey)).narInfos.length, PATHS);
+      assert.deepEqual(await readdir(join(store, 'narswarm', 'export')), []);
+    });
   });
 
   describe('refuses', () => {

@@ -11,9 +11,16 @@ import { isNarswarmError } from '../../src/errors.ts';
 import type { StorePath } from '../../src/nix/brands.ts';
 import { formatNarInfo, parseNarInfo } from '../../src/nix/narinfo.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
-import { copyClosure, queryInvalidPaths, readNixConfig } from '../../src/nix/nix-cli.ts';
+import {
+  copyClosure,
+  exportPaths,
+  queryRegistrations,
+  queryInvalidPaths,
+  readNixConfig,
+} from '../../src/nix/nix-cli.ts';
 import { assertTrusted, parsePublicKey, parseSecretKey, signNarInfo } from '../../src/nix/signature.ts';
 import { parseStorePath, storeHashOf } from '../../src/nix/store-path.ts';
+import { isOfSameContents } from '../../src/nix/valid-path.ts';
 import { CACHE_DIR, failsWith, LEAF, readFixture, readNarInfo, TOP } from './fixtures.ts';
 
 const ROOT = mkdtempSync(join(tmpdir(), 'narswarm-nix-cli-'));
@@ -209,12 +216,46 @@ suite('copyClosure', () => {
   });
 });
 
+suite('queryRegistrations and exportPaths', () => {
+  test('give what Nix knows of a closure, and a cache of it with the signatures that it has', async () => {
+    await copyClosure({ from: copyCache(), to: undefined, paths: [TOP_PATH], trustedPublicKeys: TRUSTED });
+    const closure = await queryRegistrations([TOP_PATH]);
+    assert.equal(closure.at(-1)?.storePath, TOP_PATH, 'references come first');
+    const to = join(folder, 'exported');
+    const paths = closure.map(({ storePath }) => storePath);
+    await exportPaths({ paths, to, compression: 'xz', temporaryDir: folder });
+    for (const path of closure) {
+      const info = parseNarInfo(readFileSync(join(to, `${storeHashOf(path.storePath)}.narinfo`), 'utf8'));
+      assert.ok(isOfSameContents(info, path));
+      assert.equal(assertTrusted(info, TRUSTED.map(parsePublicKey)), 'fixture-1');
+    }
+  });
+
+  test('name a path that is not valid', async () => {
+    await assert.rejects(queryRegistrations([ABSENT]), failsWith('NOT_FOUND', new RegExp(`${ABSENT} is not valid`)));
+  });
+
+  test('tell a full disk from other failures', async () => {
+    const request = { paths: [ABSENT], to: join(folder, 'nowhere'), compression: 'xz', temporaryDir: folder } as const;
+    fakeNix('echo "error: writing to file: No space left on device" >&2; exit 1');
+    await assert.rejects(
+      exportPaths(request),
+      failsWith('STORE_FULL', /no space left on the device that holds .*\/nowhere:/),
+    );
+    process.env.PATH = ENVIRONMENT.PATH;
+    await assert.rejects(exportPaths(request), failsWith('NIX_FAILED', /absent/));
+  });
+});
+
 suite('every call', () => {
   const calls: Readonly<Record<string, (signal?: AbortSignal) => Promise<unknown>>> = {
     readNixConfig: (signal) => readNixConfig({ signal }),
     queryInvalidPaths: (signal) => queryInvalidPaths([ABSENT], undefined, { signal }),
     copyClosure: (signal) =>
       copyClosure({ from: 'file:///nowhere', to: undefined, paths: [ABSENT], trustedPublicKeys: [], signal }),
+    queryRegistrations: (signal) => queryRegistrations([ABSENT], { signal }),
+    exportPaths: (signal) =>
+      exportPaths({ paths: [ABSENT], to: join(folder, 'nowhere'), compression: 'xz', temporaryDir: folder, signal }),
   };
   for (const [name, call] of Object.entries(calls)) {
     test(`${name} says how to do without a nix`, async () => {

@@ -13,6 +13,8 @@ export interface OwnBuilds {
   readonly root: StorePath;
   /** Refers to nothing, and nothing refers to it. */
   readonly other: StorePath;
+  /** Refers to 260 small files: more than are exported at once. */
+  readonly many: StorePath;
 }
 
 /** Builds {@link OwnBuilds} in the store of a closure. @param dir for the expression */
@@ -28,6 +30,7 @@ export async function buildOwn(made: MadeClosure, dir: string): Promise<OwnBuild
 in {
   root = build "own-1.0+b" "echo \${builtins.storePath ${JSON.stringify(made.root)}} \${same "one"} \${same "two"} > $out";
   other = build "other" "echo other > $out";
+  many = build "many" "echo \${toString (builtins.genList (i: builtins.toFile "file-\${toString i}" "\${toString i}") 260)} > $out";
 }
 `,
   );
@@ -40,5 +43,6 @@ in {
     const args = [file, '-A', name, '--no-out-link', '--store', made.buildStore, '--quiet'];
     return parseStorePath((await execa('nix-build', args, { env })).stdout.trim());
   };
-  return { remote: `local?root=${made.buildStore}`, root: await build('root'), other: await build('other') };
+  const remote = `local?root=${made.buildStore}`;
+  return { remote, root: await build('root'), other: await build('other'), many: await build('many') };
 }

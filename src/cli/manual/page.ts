@@ -8,8 +8,8 @@ import { bold, entry, italic, prose, section, subsection, verbatim } from './rof
  * same page.
  */
 export function manualPage(model: CommandModel, program: string, version: string): string {
-  const commands = flatten(model).filter(({ commands: below }) => below.length === 0);
-  const common = optionsOfAll(commands);
+  const [, ...commands] = flatten(model);
+  const common = optionsOfAll(commands.filter(({ commands: below }) => below.length === 0));
   const lines = [
     `.TH "${program.toUpperCase()}" 1 "" "${program} ${version}" "User Commands"`,
     '.nr HY 0', // a word that is divided cannot be searched for
@@ -46,8 +46,9 @@ function optionsOfAll(commands: readonly CommandModel[]): ReadonlyMap<string, Op
 }
 
 function commandPart(command: CommandModel, common: ReadonlyMap<string, OptionModel>, program: string): string[] {
-  const { path, description, arguments: operands, options, examples } = command;
+  const { path, description, arguments: operands, options, commands, examples } = command;
   const synopsis = [bold([program, ...path].join(' ')), `[${italic('option')} ...]`, ...operands.map(operand)];
+  if (commands.length > 0) synopsis.push(`[${italic('command')} ...]`);
   return [
     subsection(path.join(' ')),
     synopsis.join(' '),

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { suite, test } from 'node:test';
 import { describeCommand, flatten, type CommandModel } from '../../../src/cli/completion/model.ts';
 import { manualPage } from '../../../src/cli/manual/page.ts';
-import { prose } from '../../../src/cli/manual/roff.ts';
+import { escape, prose, section } from '../../../src/cli/manual/roff.ts';
 import { program } from '../../../src/cli/program.ts';
 import { EXIT_STATUSES } from '../../../src/errors.ts';
 import { VERSION } from '../../../src/version.ts';
@@ -51,7 +51,14 @@ suite('manual page', () => {
     const text = rendered(PAGES.odd);
     assert.ok(text.includes(`--no-thing ${ODD}`), text);
     assert.ok(text.includes('odd config set [option ...] key [file ...]'), text);
+    assert.ok(text.includes(`odd config [option ...] [command ...] It's`), text);
     assert.ok(!text.includes('secret'));
+  });
+
+  test('escapes what roff would take for its own, or make typographic', () => {
+    assert.equal(escape(`--a "b" 'c' \\fB ~^\``), String.raw`\-\-a \(dqb\(dq \(aqc\(aq \efB \(ti\(ha\(ga`);
+    assert.equal(escape('ü…😀'), String.raw`\[u00FC]\[u2026]\[u1F600]`);
+    assert.equal(section('a "b"'), String.raw`.SH "a \(dqb\(dq"`);
   });
 
   test('breaks lines without making requests of them', () => {

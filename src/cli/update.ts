@@ -1,0 +1,172 @@
+import { Command } from 'commander';
+import { subscriptionNamed } from '../config/load.ts';
+import { defaultStoreDir } from '../config/locations.ts';
+import { checkTimeOfDay, parseCount } from '../config/units.ts';
+import type { UpdateRun } from '../daemon/run-update.ts';
+import { NarswarmError } from '../errors.ts';
+import type { Updated } from '../subscription/update.ts';
+import { formatEndpoint } from '../torrent/endpoint.ts';
+import { openKey } from './key.ts';
+import type { Output } from './output.ts';
+import { progressDisplay } from './progress-display.ts';
+import { addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
+import { command, type CommonOptions } from './run-command.ts';
+import { addCommon, addNetwork } from './shared-options.ts';
+import { addSources, readSources, type SourceFlags } from './source-options.ts';
+import { timeWindow } from './time-window.ts';
+import { formatCount, formatDuration, formatSize, one, parseSize } from './values.ts';
+
+interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags {
+  readonly store: string;
+  readonly until?: string;
+  readonly maxSize?: number;
+  readonly keepGenerations: number;
+  readonly publish?: boolean;
+  readonly wait: boolean;
+  readonly dryRun?: boolean;
+}
+
+export function updateCommand(): Command {
+  const update = new Command('update')
+    .description(
+      'bring subscriptions up to date: fetch what is new, import it, publish this machine’s hash map, keep to the budget',
+    )
+    .argument('[name...]', 'subscription (default: all)')
+    .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())
+    .option('--until <time>', 'time of day, such as 06:00, at which to stop; the next run goes on', one(checkTimeOfDay))
+    .option('--max-size <size>', 'budget for the NARs, such as 50G (default: none)', one(parseSize))
+    .option(
+      '--keep-generations <count>',
+      'complete generations of each subscription that stay beside the current one',
+      one(parseCount),
+      1,
+    )
+    .option(
+      '--publish',
+      'sign this machine’s own hash map of the subscriptions that say publish, or of the whole store',
+    )
+    .option('--no-wait', 'fail where another update is at work, in place of waiting for it')
+    .option('-n, --dry-run', 'say what would be fetched, and how much');
+  addPublishing(update);
+  addSources(update);
+  addNetwork(update, { scope: 'lan' });
+  addCommon(
+    update,
+    [
+      'narswarm update',
+      'narswarm update desktop --dry-run',
+      'narswarm update --until 06:00 --max-download-rate 2MB/s',
+      'narswarm update --json --quiet',
+    ],
+    ['NOT_FOUND', 'UNTRUSTED', 'SOURCES_FAILED', 'INDEX', 'STORE', 'NIX', 'INTERRUPTED'],
+  );
+  return update.action(
+    command<UpdateFlags, [readonly string[]]>(async ({ output, signal, options, originOf, config: load }, names) => {
+      const config = await load();
+      const { subscriptions: configured } = config;
+      const chosen = names.length === 0 ? configured : names.map((name) => subscriptionNamed(config, name));
+      if (chosen.length === 0) output.note(`no subscriptions in ${config.path}: narswarm subscribe adds one`);
+      const sources = await readSources(options, { output, signal, originOf, seeds: chosen.length > 0 });
+      const { runUpdate } = await import('../daemon/run-update.ts');
+      await using window = timeWindow(options.until, new Date());
+      const display = progressDisplay(output);
+      const own = options.publish === true ? await openKey(options.key, output) : undefined;
+      try {
+        const run = await runUpdate({
+          ...sources,
+          storeDir: options.store,
+          subscriptions: chosen,
+          configured,
+          forgetOthers: names.length === 0 && config.exists,
+          publish: own && {
+            key: own.key,
+            salt: options.salt,
+            validForMs: options.validFor,
+            hints: (options.hint ?? []).map(formatEndpoint),
+          },
+          maxBytes: options.maxSize,
+          keepGenerations: options.keepGenerations,
+          waits: options.wait,
+          dryRun: options.dryRun === true,
+          signal: AbortSignal.any([signal, window.signal]),
+          onWarning: (message) => display.above(() => output.warn(message)),
+          onStep: (text) => display.above(() => output.note(text)),
+          onNixLine: (line) => display.above(() => output.note(`nix: ${line}`)),
+          onProgress: (progress) => display.show(progress),
+          onWait: () => output.note('another update is at work on this store; waiting for it'),
+          onBegin: ({ name, source }) => output.note(`${name}: ${source}`),
+          onUpdated: (updated) => {
+            display.stop();
+            tellUpdated(output, updated, options.dryRun === true);
+          },
+          onForgotten: (name) => output.note(`${name} is subscribed to no more: what only it kept may be collected`),
+          onPublished: (built) => tellBuilt(output, built),
+          onCollected: ({ removed, kept }) => {
+            output.result('collected', { removed, kept });
+            if (removed.paths > 0)
+              output.note(`${formatCount(removed.paths, 'path')} (${formatSize(removed.bytes)}) collected`);
+          },
+        });
+        tellRun(output, run);
+      } finally {
+        display.stop();
+      }
+    }),
+  );
+}
+
+function tellUpdated(
+  output: Output,
+  { subscription, state, error, nars, bytes, paths }: Updated,
+  dryRun: boolean,
+): void {
+  const { name } = subscription;
+  const run = state?.lastRun;
+  const facts = {
+    name,
+    outcome: dryRun ? 'dry-run' : (run?.outcome ?? null),
+    generation: state?.generations[0]?.number ?? null,
+    paths,
+    nars,
+    bytes: dryRun ? { total: bytes } : (run?.bytes ?? null),
+    durationMs: run?.durationMs ?? null,
+    missing: state?.missing ?? [],
+    missingCount: state?.missingCount ?? 0,
+    notes: state?.notes ?? [],
+    ...(error === undefined ? {} : { code: error.code, message: error.message }),
+  };
+  output.result('subscription', facts, sentence());
+  for (const note of state?.notes ?? []) output.note(`  ${note}`);
+
+  function sentence(): string {
+    if (dryRun) {
+      const what = `${formatCount(paths, 'path')}, ${formatCount(nars, 'NAR')} to fetch (${formatSize(bytes)})`;
+      return `${name}: ${what}${error === undefined ? '' : `; ${error.message}`}`;
+    }
+    if (error !== undefined) return `${name}: ${run?.outcome ?? 'failed'}: ${error.message}`;
+    const { peers, upstream } = run?.bytes ?? { peers: 0, upstream: 0 };
+    const got =
+      nars === 0
+        ? 'nothing new'
+        : `${formatCount(nars, 'NAR')} (${formatSize(peers)} from peers, ${formatSize(upstream)} from caches) in ${formatDuration(run?.durationMs ?? 0)}`;
+    return `${name}: complete, ${formatCount(paths, 'path')}, ${got}`;
+  }
+}
+
+/** @throws the first failure, where something is not complete: its class is the exit status */
+function tellRun(output: Output, { updated, failure }: UpdateRun): void {
+  const failed = updated.flatMap(({ subscription, error }) =>
+    error === undefined ? [] : [{ name: subscription.name, error }],
+  );
+  output.result('done', { subscriptions: updated.length, complete: updated.length - failed.length });
+  const [first] = failed;
+  if (first !== undefined) {
+    throw new NarswarmError(
+      first.error.code,
+      `${failed.length} of ${formatCount(updated.length, 'subscription')} not complete: ${failed.map(({ name, error }) => `${name}: ${error.message}`).join('; ')}`,
+      { cause: first.error, facts: { failed: failed.length, total: updated.length } },
+    );
+  }
+  if (failure !== undefined)
+    throw new NarswarmError(failure.code, `the hash map was not published: ${failure.message}`, { cause: failure });
+}

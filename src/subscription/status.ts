@@ -1,0 +1,58 @@
+import { resolve } from 'node:path';
+import { indexDirOf } from '../index/resolve.ts';
+import type { PublisherAddress } from '../index/address.ts';
+import { parseManifest } from '../index/manifest.ts';
+import { isNarswarmError } from '../errors.ts';
+import { FileStore } from '../store/file-store.ts';
+import { parseSource } from './source.ts';
+import { readState, type SubscriptionState } from './state.ts';
+import type { Subscription } from './subscription.ts';
+
+/** What is known of a subscription without asking anybody. */
+export interface SubscriptionStatus {
+  readonly subscription: Subscription;
+  /** Undefined before its first run. */
+  readonly state: SubscriptionState | undefined;
+  /** The generation of the publisher's map that was seen last, where the source is a publisher. */
+  readonly map: KnownMap | undefined;
+  /** In one word; `stale`: it was complete once and is not now, or its map has expired. */
+  readonly health: 'complete' | 'incomplete' | 'stale' | 'never';
+}
+
+interface KnownMap {
+  readonly seq: number;
+  readonly created: Date;
+  readonly expires: Date;
+  readonly isExpired: boolean;
+}
+
+/** Reads the status of a subscription from the state of a file store; a store that is not there knows nothing. */
+export async function readStatus(subscription: Subscription, storeDir: string, now: Date): Promise<SubscriptionStatus> {
+  const store = await FileStore.open(resolve(storeDir), { create: false }).catch((error: unknown) => {
+    if (isNarswarmError(error, 'STORE_CORRUPT')) return undefined; // not made yet
+    throw error;
+  });
+  const state = store && (await readState(store, subscription.name));
+  const source = parseSource(subscription.source, { file: subscription.file });
+  const map = store && source.kind === 'publisher' ? await knownMap(store, source.address, now) : undefined;
+  return { subscription, state, map, health: healthOf(state, map) };
+}
+
+function healthOf(state: SubscriptionState | undefined, map: KnownMap | undefined): SubscriptionStatus['health'] {
+  if (state?.lastRun === undefined) return 'never';
+  if (state.lastRun.outcome === 'complete' && map?.isExpired !== true) return 'complete';
+  return state.completeAsOf === undefined ? 'incomplete' : 'stale';
+}
+
+async function knownMap(store: FileStore, address: PublisherAddress, now: Date): Promise<KnownMap | undefined> {
+  const bytes = await indexDirOf(`${store.stateDir}/index`, address).readManifest();
+  if (bytes === undefined) return undefined;
+  try {
+    const { publicKey, salt } = address;
+    const { seq, created, expires } = parseManifest(bytes, { publicKey, salt, now, allowExpired: true });
+    return { seq, created, expires, isExpired: expires <= now };
+  } catch (error) {
+    if (!isNarswarmError(error)) throw error;
+    return undefined; // damaged: the next run fetches it anew
+  }
+}
