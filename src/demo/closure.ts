@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { NarswarmError } from '../errors.ts';
@@ -19,6 +19,11 @@ export interface MadeClosure {
   /** File with the secret key, for whoever wants to sign more. */
   readonly secretKeyFile: string;
 }
+
+/** Files of the working folder. */
+const EXPRESSION = 'closure.nix';
+const SECRET = 'nix-key.secret';
+const PUBLIC = 'nix-key.public';
 
 /** Nix builds in a store of its own below the working folder: the machine's store is neither needed nor touched. */
 const NIX_CONFIG = `experimental-features = nix-command
@@ -41,22 +46,30 @@ export async function makeClosure(
 ): Promise<MadeClosure> {
   const { name = 'demo', signal } = options;
   const blobs = join(dir, 'blobs');
-  const cacheDir = join(dir, 'cache');
-  const buildStore = join(dir, 'build-store');
-  const secretKeyFile = join(dir, 'nix-key.secret');
-  const publicKeyFile = join(dir, 'nix-key.public');
   await mkdir(blobs, { recursive: true });
   for (const [index, bytes] of blobBytes.entries()) await writeFile(join(blobs, `blob-${index}`), randomBytes(bytes));
-  await writeFile(join(dir, 'closure.nix'), expression(name, blobs, blobBytes.length));
+  await writeFile(join(dir, EXPRESSION), expression(name, blobs, blobBytes.length));
+  await run(
+    'nix-store',
+    ['--generate-binary-cache-key', `${name}-1`, join(dir, SECRET), join(dir, PUBLIC)],
+    dir,
+    signal,
+  );
+  return buildClosure(dir, signal);
+}
 
+/** Builds, signs and copies the closure of a folder that {@link makeClosure} has made, with the blobs that are there now. */
+export async function buildClosure(dir: string, signal?: AbortSignal): Promise<MadeClosure> {
+  const cacheDir = join(dir, 'cache');
+  const buildStore = join(dir, 'build-store');
+  const secretKeyFile = join(dir, SECRET);
   const nix = (file: string, args: readonly string[]): Promise<string> => run(file, args, dir, signal);
-  await nix('nix-store', ['--generate-binary-cache-key', `${name}-1`, secretKeyFile, publicKeyFile]);
   const root = parseStorePath(
-    (await nix('nix-build', [join(dir, 'closure.nix'), '--no-out-link', '--store', buildStore, '--quiet'])).trim(),
+    (await nix('nix-build', [join(dir, EXPRESSION), '--no-out-link', '--store', buildStore, '--quiet'])).trim(),
   );
   await nix('nix', ['store', 'sign', '--store', buildStore, '--recursive', '--key-file', secretKeyFile, root]);
   await nix('nix', ['copy', '--from', buildStore, '--to', `file://${cacheDir}?compression=xz`, root]);
-  const publicKey = (await execa('cat', [publicKeyFile])).stdout.trim();
+  const publicKey = (await readFile(join(dir, PUBLIC), 'utf8')).trim();
   return { cacheDir, buildStore, root, publicKey, secretKeyFile };
 }
 
