@@ -117,10 +117,8 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     await rm(join(store, large().url));
     const own = lab.use(await startHttpCache(made.cacheDir));
     own.faults = [{ match: /\.nar\.xz$/, kind: 'stall', afterBytes: 1000 }];
-    const fetching = lab.start([
-      ...['fetch', made.root, '--store', store, '--no-copy', '--from', own.url, '--from', upstream.url],
-      ...[...trust, ...ALONE],
-    ]);
+    const from = ['--from', own.url, '--from', upstream.url];
+    const fetching = lab.start(['fetch', made.root, '--store', store, '--no-copy', ...from, ...trust, ...ALONE]);
     await fetching.event('plan');
     const run = await lab.run(['gc', '--store', store, '--max-size', '0']);
     assert.equal(run.status, 0, run.stderr);
