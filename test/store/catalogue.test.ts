@@ -130,22 +130,20 @@ test('what others add while it is compacted is not lost', { timeout: 60_000 }, a
   const store = await emptyStore(t);
   await writeFile(join(store.dir, `${'a'.repeat(32)}.narinfo`), 'of the paths that the writers add');
   const writer = fileURLToPath(new URL('catalogue-writer.ts', import.meta.url));
-  let running = 2;
-  const writers = ['a', 'b'].map(async (name) => {
-    const child = spawn(process.execPath, [writer, store.dir, name, '400'], { stdio: 'inherit' });
-    const ended = await once(child, 'exit');
-    running--;
-    return ended;
-  });
+  const writers = ['a', 'b'].map((name) =>
+    once(spawn(process.execPath, [writer, store.dir, name, '400'], { stdio: 'inherit' }), 'exit'),
+  );
+  const ended = new AbortController();
+  const codes = Promise.all(writers).finally(() => ended.abort());
   const follower = await Catalogue.open(store);
   let compacted = 0;
-  for (let turn = 0; running > 0; turn++) {
+  for (let turn = 0; !ended.signal.aborted; turn++) {
     const gone = { ...GONE, storePath: `/nix/store/${'b'.repeat(32)}-gone-${turn}` as StorePath };
     await (await Catalogue.open(store)).add([gone]);
     compacted += await compactCatalogue(store);
     await follower.refresh();
   }
-  assert.deepEqual((await Promise.all(writers)).flat(), [0, null, 0, null]);
+  assert.deepEqual((await codes).flat(), [0, null, 0, null]);
   assert.ok(compacted > 0);
   await compactCatalogue(store);
   await follower.refresh();
