@@ -27,9 +27,9 @@ export async function hashNar(path: string, signal?: AbortSignal): Promise<NarHa
   if (handle === undefined) return undefined;
   try {
     const { size, mtimeMs } = await handle.stat();
-    const piece = Buffer.allocUnsafe(pieceLengthOf(size));
+    const piece = Buffer.allocUnsafe(Math.min(size, pieceLengthOf(size)));
     const sha256 = createHash('sha256');
-    const pieces: Buffer[] = [];
+    const pieces: Uint8Array[] = [];
     for (let at = 0; at < size;) {
       signal?.throwIfAborted();
       const { bytesRead } = await handle.read(piece, 0, piece.length, at);
@@ -43,11 +43,22 @@ export async function hashNar(path: string, signal?: AbortSignal): Promise<NarHa
       fileHash: fileHashOf(sha256.digest()),
       sizeBytes: size,
       mtimeMs: Math.floor(mtimeMs),
-      pieces: Buffer.concat(pieces),
+      pieces: alone(pieces),
     };
   } finally {
     await handle.close();
   }
+}
+
+/** A small Buffer is a view of a pool of 64 KiB, all of which would be copied from a worker, and kept. */
+function alone(pieces: readonly Uint8Array[]): Uint8Array {
+  const bytes = Buffer.allocUnsafeSlow(pieces.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
 }
 
 /** True where the file at `path` is the NAR with that FileHash and FileSize: it is read whole to tell. */

@@ -29,7 +29,7 @@ export async function* hashNars<T extends { readonly path: string; readonly size
   await using window = new Window(items);
   await window.fill();
   if (window.isAll && window.sizeBytes < WORTH_A_WORKER_BYTES) {
-    for (let item = await window.next(); item !== undefined; item = await window.next()) {
+    for (const item of window.items) {
       signal?.throwIfAborted();
       let reason: string | undefined;
       const hashes = await hashNar(item.path, signal).catch((error: unknown) => {
@@ -42,36 +42,76 @@ export async function* hashNars<T extends { readonly path: string; readonly size
     }
     return;
   }
-  const stopped = new AbortController();
-  const aborted = signal === undefined ? [] : [rejected(signal, stopped.signal)];
-  const workers = Array.from({ length: Math.min(availableParallelism(), window.length) }, startWorker);
+  window.sort();
+  const workers = Array.from({ length: Math.min(availableParallelism(), window.items.length) }, startWorker);
+  const inbox = new Inbox<{ worker: Worker; item: T; reply: HashReply }>();
+  const abort = (): void => inbox.fail(signal?.reason as Error);
+  signal?.addEventListener('abort', abort, { once: true });
   try {
-    const running = new Map<Worker, Promise<{ worker: Worker; item: T; reply: HashReply }>>();
+    let running = 0;
     const give = async (worker: Worker): Promise<void> => {
       const item = await window.next();
-      if (item === undefined) running.delete(worker);
-      else running.set(worker, ask(worker, item));
+      if (item === undefined) return;
+      running++;
+      ask(worker, item.path).then(
+        (reply) => inbox.put({ worker, item, reply }),
+        (error: Error) => inbox.fail(error),
+      );
     };
     for (const worker of workers) await give(worker);
-    while (running.size > 0) {
+    while (running > 0) {
       signal?.throwIfAborted();
-      const { worker, item, reply } = await Promise.race([...running.values(), ...aborted]);
+      const { worker, item, reply } = await inbox.take();
+      running--;
       await give(worker);
       if ('failure' in reply) onUnread?.(item, reply.failure);
       else if (reply.hashes === undefined) onUnread?.(item, undefined);
       else yield { item, hashes: reply.hashes };
     }
   } finally {
-    stopped.abort();
+    signal?.removeEventListener('abort', abort);
     await Promise.all(workers.map((worker) => worker.terminate()));
+  }
+}
+
+/**
+ * What the workers answer, in the order in which it comes. A Promise.race over a promise that lives as long as the
+ * signal would keep every answer in memory.
+ */
+class Inbox<T> {
+  readonly #items: T[] = [];
+  #failure: Error | undefined;
+  #wake = (): void => undefined;
+
+  put(item: T): void {
+    this.#items.push(item);
+    this.#wake();
+  }
+
+  /** Nothing more is given out: whoever waits is told at once, so that nobody waits for a large file to be read. */
+  fail(error: Error): void {
+    this.#failure ??= error;
+    this.#wake();
+  }
+
+  async take(): Promise<T> {
+    for (;;) {
+      if (this.#failure !== undefined) throw this.#failure;
+      const item = this.#items.shift();
+      if (item !== undefined) return item;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
   }
 }
 
 /** The files that come next, by size, of a list that may be long. */
 class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposable {
   readonly #source: Iterator<T> | AsyncIterator<T>;
-  /** The largest last. */
-  readonly #items: T[] = [];
+  /** What is known, in the order in which it came, or once they are sorted, the largest last. */
+  items: T[] = [];
+  #isSorted = false;
   #isAll = false;
   /** Bytes of all that were ever known. */
   sizeBytes = 0;
@@ -80,25 +120,27 @@ class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposabl
     this.#source = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
   }
 
-  get length(): number {
-    return this.#items.length;
-  }
-
   /** True where no more will come than is known. */
   get isAll(): boolean {
     return this.#isAll;
   }
 
   async fill(): Promise<void> {
-    while (!this.#isAll && this.#items.length < WINDOW) {
+    while (!this.#isAll && this.items.length < WINDOW) {
       const next = await this.#source.next();
       if (next.done === true) this.#isAll = true;
       else this.#insert(next.value);
     }
   }
 
+  /** From now on the largest is the next. */
+  sort(): void {
+    this.items = this.items.toSorted((a, b) => a.sizeBytes - b.sizeBytes);
+    this.#isSorted = true;
+  }
+
   async next(): Promise<T | undefined> {
-    const item = this.#items.pop();
+    const item = this.items.pop();
     await this.fill();
     return item;
   }
@@ -109,23 +151,18 @@ class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposabl
 
   #insert(item: T): void {
     this.sizeBytes += item.sizeBytes;
-    let [from, to] = [0, this.#items.length];
+    if (!this.#isSorted) {
+      this.items.push(item);
+      return;
+    }
+    let [from, to] = [0, this.items.length];
     while (from < to) {
       const middle = (from + to) >> 1;
-      if ((this.#items[middle]?.sizeBytes ?? 0) < item.sizeBytes) from = middle + 1;
+      if ((this.items[middle]?.sizeBytes ?? 0) < item.sizeBytes) from = middle + 1;
       else to = middle;
     }
-    this.#items.splice(from, 0, item);
+    this.items.splice(from, 0, item);
   }
-}
-
-/** Rejects when `signal` aborts, so that nobody waits for a worker that reads a large file; never after `end` did. */
-function rejected(signal: AbortSignal, end: AbortSignal): Promise<never> {
-  const rejection = new Promise<never>((_resolve, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true, signal: end });
-  });
-  rejection.catch(() => undefined); // it may come while a caller of the generator is busy
-  return rejection;
 }
 
 /** The worker lies beside this file: .ts in a checkout, .js once built. */
@@ -134,16 +171,13 @@ function startWorker(): Worker {
   return new Worker(new URL(`./hash-worker.${extension}`, import.meta.url));
 }
 
-function ask<T extends { readonly path: string }>(
-  worker: Worker,
-  item: T,
-): Promise<{ worker: Worker; item: T; reply: HashReply }> {
+function ask(worker: Worker, path: string): Promise<HashReply> {
   return new Promise((resolve, reject) => {
     worker.once('error', reject);
     worker.once('message', (reply: HashReply) => {
       worker.off('error', reject);
-      resolve({ worker, item, reply });
+      resolve(reply);
     });
-    worker.postMessage({ path: item.path } satisfies HashRequest);
+    worker.postMessage({ path } satisfies HashRequest);
   });
 }

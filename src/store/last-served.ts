@@ -11,6 +11,9 @@ const EVERY_MS = 5 * 60_000;
 /** Served within this time counts as being served: at least twice {@link EVERY_MS}. */
 export const BEING_SERVED_MS = 10 * 60_000;
 
+/** NARs that were told of are remembered at least as many; more only while that was within {@link EVERY_MS}. */
+const REMEMBERED = 4096;
+
 /**
  * Remembers when each NAR was last served: an empty file `narswarm/served/<name of the NAR>`, whose time of change it is.
  * The NAR's own time of access would say when anybody read it (`nix copy`, `verify`, a backup), if the mount keeps it.
@@ -18,6 +21,7 @@ export const BEING_SERVED_MS = 10 * 60_000;
 export class LastServed {
   readonly #folder: string;
   readonly #toldAtMs = new Map<string, number>();
+  /** Names of NARs of more than one piece, by infohash. */
   readonly #names = new Map<InfoHash, string>();
   readonly #onWarning: (message: string) => void;
   #hasWarned = false;
@@ -34,7 +38,8 @@ export class LastServed {
       const file = seed?.files[0];
       if (seed === undefined || file === undefined || !('infoHash' in seed.torrent)) return seed;
       const name = basename(file.path);
-      this.#names.set(infoHash, name);
+      const { sizeBytes, pieceLength } = seed.torrent;
+      if (sizeBytes > pieceLength) this.#names.set(infoHash, name); // smaller ones are asked for here each time
       await this.#note(name);
       return seed;
     };
@@ -49,7 +54,12 @@ export class LastServed {
   async #note(name: string): Promise<void> {
     const now = performance.now();
     if (now - (this.#toldAtMs.get(name) ?? -Infinity) < EVERY_MS) return;
+    this.#toldAtMs.delete(name); // so that the one told of longest ago is the first
     this.#toldAtMs.set(name, now);
+    for (const [oldest, atMs] of this.#toldAtMs) {
+      if (this.#toldAtMs.size <= REMEMBERED || now - atMs < EVERY_MS) break;
+      this.#toldAtMs.delete(oldest);
+    }
     try {
       await touch(this.#folder, name);
     } catch (error) {

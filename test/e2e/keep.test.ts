@@ -117,10 +117,8 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     await rm(join(store, large().url));
     const own = lab.use(await startHttpCache(made.cacheDir));
     own.faults = [{ match: /\.nar\.xz$/, kind: 'stall', afterBytes: 1000 }];
-    const fetching = lab.start([
-      ...['fetch', made.root, '--store', store, '--no-copy', '--from', own.url, '--from', upstream.url],
-      ...[...trust, ...ALONE],
-    ]);
+    const from = ['--from', own.url, '--from', upstream.url];
+    const fetching = lab.start(['fetch', made.root, '--store', store, '--no-copy', ...from, ...trust, ...ALONE]);
     await fetching.event('plan');
     const run = await lab.run(['gc', '--store', store, '--max-size', '0']);
     assert.equal(run.status, 0, run.stderr);
@@ -155,8 +153,11 @@ describe('keeping the disk', { concurrency: 3 }, () => {
 
     // what an earlier run has put into quarantine is no damage any more: a fetch brings it back
     assert.equal((await fetch(store)).status, 0);
-    for (const info of [large(), infos[1]!]) await rot(join(store, info.url));
-    const other = infos[2]!;
+    const top = infos.find(({ storePath }) => storePath === made.root)!;
+    const other = infos.find(
+      (info) => info !== top && top.references.includes(info.storePath.slice('/nix/store/'.length)),
+    )!;
+    for (const info of [large(), top]) await rot(join(store, info.url));
     await rm(join(store, other.url));
     const run = await lab.run([
       'verify',
@@ -173,7 +174,7 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     const repaired = run.events.filter(({ event }) => event === 'repaired');
     assert.deepEqual(
       new Set(repaired.map(({ path, from }) => `${String(path)} ${String(from)}`)),
-      new Set([large(), infos[1]!].map(({ storePath }) => `${storePath} ${upstream.url}`)),
+      new Set([large(), top].map(({ storePath }) => `${storePath} ${upstream.url}`)),
     );
     assert.deepEqual([run.event('done')['repaired'], run.event('done')['absent']], [2, 1]);
     const withoutNar = [other.storePath.slice('/nix/store/'.length)];

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFile, readFile, rename, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, readFile, rename, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import type { InfoHash, StorePath } from '../../src/nix/brands.ts';
+import type { FileHash, InfoHash, StorePath } from '../../src/nix/brands.ts';
+import { compactCatalogue } from '../../src/store/compact-catalogue.ts';
 import { Catalogue, isPending, pendingEntry, torrentOfEntry } from '../../src/store/catalogue.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { emptyStore, entryFor, filledStore } from './store-fixture.ts';
@@ -125,6 +126,41 @@ test('two processes that add at once lose nothing', { timeout: 60_000 }, async (
   assert.equal(catalogue.byStorePath(path)?.sizeBytes, 200);
 });
 
+test('what others add while it is compacted is not lost', { timeout: 60_000 }, async (t) => {
+  const store = await emptyStore(t);
+  await writeFile(join(store.dir, `${'a'.repeat(32)}.narinfo`), 'of the paths that the writers add');
+  const writer = fileURLToPath(new URL('catalogue-writer.ts', import.meta.url));
+  const writers = ['a', 'b'].map((name) =>
+    once(spawn(process.execPath, [writer, store.dir, name, '400'], { stdio: 'inherit' }), 'exit'),
+  );
+  const ended = new AbortController();
+  const codes = Promise.all(writers).finally(() => ended.abort());
+  const follower = await Catalogue.open(store);
+  let compacted = 0;
+  for (let turn = 0; !ended.signal.aborted; turn++) {
+    const gone = { ...GONE, storePath: `/nix/store/${'b'.repeat(32)}-gone-${turn}` as StorePath };
+    await (await Catalogue.open(store)).add([gone]);
+    compacted += await compactCatalogue(store);
+    await follower.refresh();
+  }
+  assert.deepEqual((await codes).flat(), [0, null, 0, null]);
+  assert.ok(compacted > 0);
+  await compactCatalogue(store);
+  await follower.refresh();
+  for (const catalogue of [follower, await Catalogue.open(store)]) assert.equal(catalogue.size, 800);
+});
+
+test('a catalogue in which nothing is to be forgotten stays the file that it is', async (t) => {
+  const store = await filledStore(t);
+  assert.equal(await compactCatalogue(store), 0);
+  await (await Catalogue.open(store)).add([await entryFor(store, LEAF), await entryFor(store, NOTE)]);
+  const { ino } = await stat(pathOf(store.stateDir));
+  assert.equal(await compactCatalogue(store), 0);
+  await appendFile(pathOf(store.stateDir), '{"half of');
+  assert.equal(await compactCatalogue(store), 0, 'somebody may be writing it');
+  assert.equal((await stat(pathOf(store.stateDir))).ino, ino);
+});
+
 test('tells where it cannot write', async (t) => {
   const store = await filledStore(t);
   const entry = await entryFor(store, LEAF);
@@ -133,6 +169,12 @@ test('tells where it cannot write', async (t) => {
   );
   await assert.rejects(catalogue.add([entry]), { code: 'STORE_UNWRITABLE' });
 });
+
+const GONE = pendingEntry(
+  { fileHash: '0'.repeat(52) as FileHash, sizeBytes: 1, extension: 'xz', mtimeMs: 1 },
+  '' as StorePath,
+  'fetch',
+);
 
 function pathOf(stateDir: string): string {
   return join(stateDir, 'catalogue.jsonl');

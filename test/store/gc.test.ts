@@ -229,7 +229,18 @@ suite('gc and those who work on the store', () => {
     assert.deepEqual([after.order, after.leftovers.files], [['data'], 1]);
   });
 
-  test('a fetch looks what the store holds only when no collector is at work', async (t) => {
+  test('a NAR that a fetch counts on for another path stays when its own path goes', async (t) => {
+    const store = await sample(t);
+    const { url } = (await store.readNarInfo(storeHashOf(pathNamed('data'))))!;
+    await using session = await PartialSession.open(store);
+    const claims = [{ storeHash: storeHashOf(pathNamed('new')), narName: basename(url) }];
+    await claim(store, session, claims, { signal: new AbortController().signal });
+    const result = await collect(store, ['app']);
+    assert.deepEqual([result.order, result.removed.nars], [['old', 'data'], 1]);
+    assert.equal(await store.narSizeOf({ url, storePath: pathNamed('data') }), 1000);
+  });
+
+  test('a fetch looks what the store holds only when no collector is at work', { timeout: 20_000 }, async (t) => {
     const store = await sample(t);
     const { signal } = new AbortController();
     await using session = await PartialSession.open(store);
@@ -292,6 +303,15 @@ suite('gc that is cut off', () => {
     assert.equal(order.length, 1);
     assert.deepEqual([(await held(store))[0].length, (await held(store))[1]], [3, 3]);
     assert.equal((await collect(store, [])).order.length, 3, 'nobody is at work any more');
+  });
+
+  test('interrupted among paths that share a NAR, it leaves it to those that remain', async (t) => {
+    const store = await emptyStore(t);
+    for (const name of ['one', 'two']) await addPath(store, name, { contents: 'same' });
+    const stop = new AbortController();
+    const onRemoved = (): void => stop.abort(new Error('enough'));
+    await assert.rejects(collect(store, [], { signal: stop.signal, onRemoved }), /enough/);
+    assert.deepEqual([(await held(store))[0].length, (await held(store))[1]], [1, 1]);
   });
 });
 

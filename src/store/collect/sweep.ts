@@ -9,6 +9,9 @@ import { storeError, systemCode } from '../store-error.ts';
 import type { Eviction } from './evict.ts';
 import { narNameOf, type StoreGraph } from './store-graph.ts';
 
+/** Narinfos that are read before it is their turn. */
+const READ_AHEAD = 16;
+
 /** A path that went, or would. */
 export interface RemovedPath {
   readonly storePath: StorePath;
@@ -30,11 +33,9 @@ export async function sweep(
   options: { dryRun: boolean; signal: AbortSignal; onRemoved: (removed: RemovedPath) => void },
 ): Promise<void> {
   const users = new Map<number, number>();
-  for (let turn = 0; turn < chosen.pathCount; turn++) {
+  for await (const { path, info } of infosOf(store, graph, chosen)) {
     options.signal.throwIfAborted();
-    const path = chosen.paths.get(turn);
     const nar = graph.narOf(path);
-    const info = await infoOf(store, graph.storeHash(path));
     if (!options.dryRun) await remove(store.narInfoPath(parseStoreHash(graph.storeHash(path))));
     const left = (users.get(nar) ?? graph.narUsers(nar)) - 1;
     if (left > 0) users.set(nar, left);
@@ -45,6 +46,29 @@ export async function sweep(
       await forgetServed(store, narNameOf(info.url));
     }
     if (info !== undefined) options.onRemoved({ storePath: info.storePath, bytes: goes ? graph.narBytes(nar) : 0 });
+  }
+}
+
+/** What goes, with its narinfo, some of which are read ahead. */
+async function* infosOf(
+  store: FileStore,
+  graph: StoreGraph,
+  chosen: Eviction,
+): AsyncGenerator<{ path: number; info: NarInfo | undefined }> {
+  const ahead: Promise<{ path: number; info: NarInfo | undefined }>[] = [];
+  const read = async (path: number): Promise<{ path: number; info: NarInfo | undefined }> => ({
+    path,
+    info: await infoOf(store, graph.storeHash(path)),
+  });
+  for (let turn = 0; turn < chosen.pathCount || ahead.length > 0; turn++) {
+    if (turn < chosen.pathCount) {
+      const reading = read(chosen.paths.get(turn));
+      reading.catch(() => undefined); // thrown when it is its turn
+      ahead.push(reading);
+    }
+    if (turn < READ_AHEAD - 1 && turn < chosen.pathCount) continue;
+    const next = ahead.shift();
+    if (next !== undefined) yield await next;
   }
 }
 
