@@ -65,12 +65,7 @@ export function addCommand(): Command {
         return;
       }
       const store = await FileStore.open(options.store, { create: true, storeDir: DEFAULT_STORE_DIR });
-      const plan = await planAddition(closure, store);
-      for (const path of plan.others)
-        output.warn(
-          `${path} stays as it is: ${store.dir} has another build of it (remove its narinfo to replace that)`,
-        );
-      const addition = await addPaths(plan, {
+      const addition = await addPaths(closure, {
         store,
         compression: options.compression,
         signer,
@@ -78,6 +73,11 @@ export function addCommand(): Command {
         onNixLine: (line) => output.note(`nix: ${line}`),
         onWarning: (text) => output.warn(text),
       });
+      const { plan } = addition;
+      for (const path of plan.others)
+        output.warn(
+          `${path} stays as it is: ${store.dir} has another build of it (remove its narinfo to replace that)`,
+        );
       const trusted = [...keys, ...(signer === undefined ? [] : [signer.publicKey])];
       const unsigned = addition.infos.filter((info) => verifyNarInfo(info, trusted) === undefined);
       tellUnsigned(output, unsigned);

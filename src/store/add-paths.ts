@@ -3,7 +3,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import type { Compression } from '../nix/nix-cli.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
-import type { AdditionPlan } from './addition-plan.ts';
+import { planAddition, type AdditionPlan } from './addition-plan.ts';
 import { Catalogue, entryOf, isPending, type CatalogueEntry } from './catalogue.ts';
 import { ExportFolder } from './export-folder.ts';
 import type { FileStore } from './file-store.ts';
@@ -26,6 +26,8 @@ export interface AdditionOptions {
 
 /** What an addition did. */
 export interface Addition {
+  /** What there was to do. */
+  readonly plan: AdditionPlan;
   /** Narinfos of the closure as the file store has them now, but for those of other builds. In no order. */
   readonly infos: readonly NarInfo[];
   /** Paths that were exported. */
@@ -52,8 +54,11 @@ export interface Addition {
  * @throws STORE_FULL, STORE_UNWRITABLE; STORE_CORRUPT where the disk does not keep what was written; NIX_FAILED; the
  *   signal's reason
  */
-export async function addPaths(plan: AdditionPlan, options: AdditionOptions): Promise<Addition> {
+export async function addPaths(closure: readonly ValidPath[], options: AdditionOptions): Promise<Addition> {
   const { store, signer, signal } = options;
+  await using folder = await ExportFolder.open(store);
+  await folder.claim(closure, signal);
+  const plan = await planAddition(closure, store); // after the claim: what it finds stays
   const catalogue = await Catalogue.open(store);
   const { sound, damaged, hashedBytes } = await checkHeld(plan.held, store, catalogue, signal);
   for (const path of damaged) options.onWarning(`the NAR of ${path} was damaged: it is exported again`);
@@ -61,7 +66,6 @@ export async function addPaths(plan: AdditionPlan, options: AdditionOptions): Pr
   const exported = new Set([...plan.missing.map(({ storePath }) => storePath), ...damaged]);
   const infos: NarInfo[] = [];
   let addedBytes = 0;
-  await using folder = await ExportFolder.open(store);
   for (const batch of batchesOf(plan.closure.filter(({ storePath }) => exported.has(storePath)))) {
     const fresh = await folder.export(batch, options);
     await store.sync();
@@ -84,7 +88,7 @@ export async function addPaths(plan: AdditionPlan, options: AdditionOptions): Pr
     await store.writeNarInfo(more);
     signed++;
   }
-  return { infos, added: exported.size, addedBytes, hashedBytes, signed };
+  return { plan, infos, added: exported.size, addedBytes, hashedBytes, signed };
 }
 
 function withSignaturesOf(info: NarInfo, other: NarInfo | undefined): NarInfo {

@@ -22,6 +22,13 @@ export interface Claim {
   readonly narName?: string | undefined;
 }
 
+/** A session, with all that it has claimed so far. */
+export interface Claimant {
+  path(name: string): string;
+  /** Lines of the file. */
+  readonly claims: Set<string>;
+}
+
 /**
  * Says what this process relies on, so that nothing of it is collected while its session lasts, and waits for a
  * collector that may not have seen this. After that, and not before, look which NARs the store holds.
@@ -34,12 +41,12 @@ export interface Claim {
  */
 export async function claim(
   store: FileStore,
-  session: { path(name: string): string },
+  session: Claimant,
   claims: Iterable<Claim>,
   options: { signal: AbortSignal; onWait?: () => void },
 ): Promise<void> {
-  const lines = Array.from(claims, ({ storeHash, narName = '' }) => `${storeHash} ${narName}\n`);
-  await store.replace(session.path(CLAIMS), lines.join(''));
+  for (const { storeHash, narName = '' } of claims) session.claims.add(`${storeHash} ${narName}\n`);
+  await store.replace(session.path(CLAIMS), [...session.claims].join(''));
   await untilNobody(store, 'collecting', options);
 }
 

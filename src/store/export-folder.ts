@@ -7,6 +7,7 @@ import { exportPaths, type Compression } from '../nix/nix-cli.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
 import { extensionOf, narTorrent, type NarTorrent } from '../torrent/canonical.ts';
+import { claim } from './claims.ts';
 import { FileStore } from './file-store.ts';
 import { isSameNar } from './hash-nar.ts';
 import { hashNars } from './hash-pool.ts';
@@ -40,6 +41,12 @@ export class ExportFolder implements AsyncDisposable {
     const folder = new ExportFolder(await PartialSession.open(store, 'export'), store);
     await folder.#clear(); // heirlooms: Nix may have been in the middle of a file
     return folder;
+  }
+
+  /** Keeps the garbage collector from these paths until the folder is disposed of. @throws as {@link claim} */
+  async claim(paths: readonly ValidPath[], signal: AbortSignal): Promise<void> {
+    const claims = paths.map(({ storePath }) => ({ storeHash: storeHashOf(storePath) }));
+    await claim(this.#store, this.#session, claims, { signal });
   }
 
   /**

@@ -13,6 +13,8 @@ import type { FileStore } from './file-store.ts';
  */
 export class PartialSession implements AsyncDisposable {
   readonly dir: string;
+  /** What this session has claimed: see claims.ts. */
+  readonly claims = new Set<string>();
 
   private constructor(dir: string) {
     this.dir = dir;
