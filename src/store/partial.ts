@@ -1,10 +1,10 @@
 import { hash } from 'node:crypto';
-import { open, rename, unlink, writeFile, type FileHandle } from 'node:fs/promises';
+import { open, rename, unlink, type FileHandle } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
-import { fileHashOf } from '../nix/hash.ts';
+import { fileHashOf, sha256Bytes } from '../nix/hash.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
-import { newSha256, type Sha256 } from '../torrent/hash-thread.ts';
+import { newSha256, placeIfRight, type Sha256 } from '../torrent/hash-thread.ts';
 import { giveBack, takeBuffer } from '../torrent/lent-buffers.ts';
 import { storeError, systemCode } from './store-error.ts';
 
@@ -47,7 +47,7 @@ export class PartialNar implements AsyncDisposable {
   /** Pieces whose SHA-1 is known to fit. */
   readonly #checked = new Set<number>();
   readonly #writing = new Set<Promise<void>>();
-  #sha256: Sha256 = newSha256();
+  #sha256: Sha256 | undefined;
   #hashedBytes = 0;
 
   private constructor(path: string, sizeBytes: number, fileHash: FileHash, torrent: NarTorrent | undefined) {
@@ -176,23 +176,33 @@ export class PartialNar implements AsyncDisposable {
     await this.drain();
     if (this.missing().length > 0)
       throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
+    return this.#memory === undefined ? this.#settleFile(target) : this.#settleMemory(this.#memory, target);
+  }
+
+  async #settleFile(target: string): Promise<boolean> {
     const found = await this.#digest();
     if (found !== this.#fileHash) throw await this.#blame(found);
     const fitsTorrent = await this.#fitsTorrent();
     try {
-      if (this.#memory === undefined) {
-        await cutTo(this.#open(), this.sizeBytes);
-      } else {
-        await writeFile(this.path, this.#memory);
-        giveBack(this.#memory);
-        this.#memory = undefined;
-      }
+      await cutTo(this.#open(), this.sizeBytes);
       await this.close();
       await rename(this.path, target);
       return fitsTorrent;
     } catch (error) {
       throw storeError(error, target);
     }
+  }
+
+  async #settleMemory(bytes: Uint8Array, target: string): Promise<boolean> {
+    const sha256 = Buffer.from(sha256Bytes(this.#fileHash)).toString('hex');
+    const digest = await placeIfRight(bytes, { path: this.path, target, sha256 }).catch((error: unknown) => {
+      throw storeError(error, target);
+    });
+    if (digest !== sha256) throw await this.#blame(fileHashOf(Buffer.from(digest, 'hex')));
+    const fitsTorrent = await this.#fitsTorrent();
+    giveBack(bytes);
+    this.#memory = undefined;
+    return fitsTorrent;
   }
 
   /** Waits until what is being written is written: a source that was stopped may have a piece on its way to the disk. */
@@ -237,15 +247,19 @@ export class PartialNar implements AsyncDisposable {
   }
 
   async #write(offset: number, chunks: readonly Uint8Array[], length: number): Promise<void> {
+    if (this.#inMemory) {
+      this.#remember(offset, chunks);
+      return;
+    }
     // Bytes that come in order are hashed while they are in the processor's cache; the rest is read back in settle().
-    const kept = this.#inMemory ? [this.#remember(offset, chunks, length)] : chunks;
     let hashed: void | Promise<void> = undefined;
     if (offset < this.#hashedBytes) this.#restartHash(); // a peer replaces what HTTP had begun
     if (offset === this.#hashedBytes) {
-      hashed = this.#sha256.update(kept);
+      this.#sha256 ??= newSha256();
+      hashed = this.#sha256.update(chunks);
       this.#hashedBytes += length;
     }
-    await Promise.all([hashed, this.#inMemory ? undefined : this.#writeFile(offset, chunks, length)]);
+    await Promise.all([hashed, this.#writeFile(offset, chunks, length)]);
   }
 
   async #writeFile(offset: number, chunks: readonly Uint8Array[], length: number): Promise<void> {
@@ -275,32 +289,31 @@ export class PartialNar implements AsyncDisposable {
     }
   }
 
-  /** Gives the bytes where they are kept. */
-  #remember(offset: number, chunks: readonly Uint8Array[], length: number): Uint8Array {
+  #remember(offset: number, chunks: readonly Uint8Array[]): void {
     this.#memory ??= takeBuffer(this.sizeBytes).subarray(0, this.sizeBytes);
     let at = offset;
     for (const chunk of chunks) {
       if (chunk !== this.#memory) this.#memory.set(chunk, at);
       at += chunk.length;
     }
-    return this.#memory.subarray(offset, offset + length);
   }
 
   #restartHash(): void {
-    this.#sha256.forget();
-    this.#sha256 = newSha256();
+    this.#sha256?.forget();
+    this.#sha256 = undefined;
     this.#hashedBytes = 0;
   }
 
   async #digest(): Promise<FileHash> {
+    const sha256 = (this.#sha256 ??= newSha256());
     while (this.#hashedBytes < this.sizeBytes) {
       const bytes = await this.read(this.#hashedBytes, Math.min(READ_BYTES, this.sizeBytes - this.#hashedBytes));
       if (bytes.length === 0)
         throw new NarswarmError('STORE_UNWRITABLE', `${this.path} was cut short by somebody else`);
-      await this.#sha256.update([bytes]);
+      await sha256.update([bytes]);
       this.#hashedBytes += bytes.length;
     }
-    return fileHashOf(Buffer.from(await this.#sha256.digest(), 'hex'));
+    return fileHashOf(Buffer.from(await sha256.digest(), 'hex'));
   }
 
   /** Takes over what lies in the file: pieces whose SHA-1 fits, or without a torrent the whole length. */

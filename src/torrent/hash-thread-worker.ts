@@ -1,4 +1,5 @@
 import { createHash, hash, type Hash } from 'node:crypto';
+import { renameSync, writeFileSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import type { HashAnswer, HashTask } from './hash-thread.ts';
 
@@ -10,10 +11,11 @@ function streamOf(stream: number): Hash {
   return sha256;
 }
 
-function answer({ want, bytes, stream }: HashTask): string {
+function answer({ want, bytes, stream, place }: HashTask): string {
+  const [first = new Uint8Array()] = bytes;
   switch (want) {
     case 'sha1':
-      return hash('sha1', bytes[0] ?? new Uint8Array(), 'hex');
+      return hash('sha1', first, 'hex');
     case 'update':
       for (const chunk of bytes) streamOf(stream).update(chunk);
       return '';
@@ -22,6 +24,13 @@ function answer({ want, bytes, stream }: HashTask): string {
       streams.delete(stream);
       return digest;
     }
+    case 'place': {
+      const found = hash('sha256', first, 'hex');
+      if (found !== place?.sha256) return found;
+      writeFileSync(place.path, first); // nobody waits for this thread but whoever waits for the file
+      renameSync(place.path, place.target);
+      return found;
+    }
     default:
       streams.delete(stream);
       return '';
@@ -29,5 +38,11 @@ function answer({ want, bytes, stream }: HashTask): string {
 }
 
 parentPort?.on('message', (task: HashTask) => {
-  parentPort?.postMessage({ id: task.id, digest: answer(task) } satisfies HashAnswer);
+  const reply = (message: HashAnswer): void => parentPort?.postMessage(message);
+  try {
+    reply({ id: task.id, digest: answer(task) });
+  } catch (error) {
+    const { message, code } = error as NodeJS.ErrnoException;
+    reply({ id: task.id, failure: { message, code } });
+  }
 });

@@ -1,4 +1,5 @@
 import { createHash, hash, type Hash } from 'node:crypto';
+import { rename, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 
@@ -6,17 +7,30 @@ import { Worker } from 'node:worker_threads';
 export interface HashTask {
   readonly id: number;
   readonly bytes: readonly Uint8Array[];
-  /** `sha1`: of these bytes. `update`: adds them to a stream. `digest`: the SHA-256 of a stream, which ends. */
-  readonly want: 'sha1' | 'update' | 'digest' | 'forget';
+  /**
+   * `sha1`: of these bytes. `update`: adds them to a stream. `digest`: the SHA-256 of a stream, which ends. `place`: the
+   * SHA-256 of these bytes, which become a file if it is the right one.
+   */
+  readonly want: 'sha1' | 'update' | 'digest' | 'forget' | 'place';
   readonly stream: number;
+  readonly place?: Place | undefined;
+}
+
+/** Where bytes go if their SHA-256 is the right one. */
+export interface Place {
+  /** Written first, then renamed to `target`. */
+  readonly path: string;
+  readonly target: string;
+  /** Lower-case hex. */
+  readonly sha256: string;
 }
 
 /** What it answers, in the order in which it was asked. */
-export interface HashAnswer {
-  readonly id: number;
+export type HashAnswer =
   /** Lower-case hex. */
-  readonly digest: string;
-}
+  | { readonly id: number; readonly digest: string }
+  /** What the system said: its words and its code, such as ENOSPC. */
+  | { readonly id: number; readonly failure: { readonly message: string; readonly code: string | undefined } };
 
 /** Below this the start of a thread (40 ms) costs more than it saves. */
 const WORTH_A_THREAD_BYTES = 128 * 1024 * 1024;
@@ -34,6 +48,21 @@ export function hashInThread(expectedBytes: number): void {
 /** SHA-1 in lower-case hex. The bytes must not change meanwhile. */
 export function sha1(bytes: Uint8Array): string | Promise<string> {
   return thread === undefined ? hash('sha1', bytes, 'hex') : thread.ask('sha1', [bytes]);
+}
+
+/**
+ * Makes bytes a file if their SHA-256 is the right one; else nothing is written.
+ *
+ * @returns the SHA-256 that they have, lower-case hex
+ * @throws what the file system throws
+ */
+export async function placeIfRight(bytes: Uint8Array, place: Place): Promise<string> {
+  if (thread !== undefined) return thread.ask('place', [bytes], { place });
+  const found = hash('sha256', bytes, 'hex');
+  if (found !== place.sha256) return found;
+  await writeFile(place.path, bytes);
+  await rename(place.path, place.target);
+  return found;
 }
 
 /** A SHA-256 that is fed piece by piece. */
@@ -78,16 +107,16 @@ class ThreadSha256 implements Sha256 {
 
   async update(chunks: readonly Uint8Array[]): Promise<void> {
     this.#isOver = false;
-    await this.#thread.ask('update', chunks, this.#stream);
+    await this.#thread.ask('update', chunks, { stream: this.#stream });
   }
 
   digest(): Promise<string> {
     this.#isOver = true;
-    return this.#thread.ask('digest', [], this.#stream);
+    return this.#thread.ask('digest', [], { stream: this.#stream });
   }
 
   forget(): void {
-    if (!this.#isOver) void this.#thread.ask('forget', [], this.#stream).catch(() => undefined);
+    if (!this.#isOver) void this.#thread.ask('forget', [], { stream: this.#stream }).catch(() => undefined);
     this.#isOver = true;
   }
 }
@@ -103,11 +132,12 @@ class HashThread {
 
   constructor() {
     this.#worker.unref(); // it lives as long as the process has other work
-    this.#worker.on('message', ({ id, digest }: HashAnswer) => {
-      const waiting = this.#waiting.get(id);
-      this.#waiting.delete(id);
+    this.#worker.on('message', (answer: HashAnswer) => {
+      const waiting = this.#waiting.get(answer.id);
+      this.#waiting.delete(answer.id);
       if (this.#waiting.size === 0) this.#worker.unref();
-      waiting?.resolve(digest);
+      if ('digest' in answer) waiting?.resolve(answer.digest);
+      else waiting?.reject(Object.assign(new Error(answer.failure.message), { code: answer.failure.code }));
     });
     this.#worker.on('error', (error: Error) => {
       thread = undefined;
@@ -120,12 +150,16 @@ class HashThread {
     return this.#nextStream++;
   }
 
-  ask(want: HashTask['want'], bytes: readonly Uint8Array[], stream = 0): Promise<string> {
+  ask(
+    want: HashTask['want'],
+    bytes: readonly Uint8Array[],
+    { stream = 0, place }: { stream?: number; place?: Place } = {},
+  ): Promise<string> {
     const id = this.#nextId++;
     const waiting = Promise.withResolvers<string>();
     if (this.#waiting.size === 0) this.#worker.ref();
     this.#waiting.set(id, waiting);
-    this.#worker.postMessage({ id, want, bytes, stream } satisfies HashTask);
+    this.#worker.postMessage({ id, want, bytes, stream, place } satisfies HashTask);
     return waiting.promise;
   }
 }
