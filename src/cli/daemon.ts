@@ -33,7 +33,7 @@ export function daemonCommand(): Command {
     .option('--store <dir>', 'file store to seed', defaultStoreDir());
   daemon.option(
     '--publish',
-    'sign and publish this machine’s own hash map, too: of the subscriptions that say publish, or of the whole store',
+    'sign and publish this machine’s own hash map, too: of the subscriptions that say publish, and of what was added',
   );
   addPublishing(daemon);
   addHttpPort(daemon);

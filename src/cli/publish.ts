@@ -102,7 +102,7 @@ export function publishCommand(): Command {
         store: await FileStore.open(options.store, { create: false }),
         key,
         salt: options.salt,
-        contents: () => Promise.resolve({ named: roots, unnamed: [] }),
+        contents: () => Promise.resolve(roots.size === 0 ? 'everything' : { named: roots, unnamed: [] }),
         keys: trust.keys,
         validForMs: options.validFor,
         hints: (options.hint ?? []).map(formatEndpoint),

@@ -43,7 +43,7 @@ export function updateCommand(): Command {
     )
     .option(
       '--publish',
-      'sign this machine’s own hash map of the subscriptions that say publish, or of the whole store',
+      'sign this machine’s own hash map of the subscriptions that say publish, and of what was added',
     )
     .option('--no-wait', 'fail where another update is at work, in place of waiting for it')
     .option('-n, --dry-run', 'say what would be fetched, and how much');

@@ -16,8 +16,8 @@ export interface BuildOptions {
   readonly store: FileStore;
   readonly key: PublisherKey;
   readonly salt: string;
-  /** What the map is of, asked for with each generation; nothing in it: all that the store holds. */
-  readonly contents: () => Promise<Contents>;
+  /** What the map is of, asked for with each generation; `everything`: all that the store holds. */
+  readonly contents: () => Promise<Contents | 'everything'>;
   readonly keys: readonly PublicKey[];
   readonly validForMs: number;
   /** `host:port` of peers to name in the manifest. */
@@ -45,14 +45,21 @@ export interface Built extends Collected {
 export async function buildPublication(options: BuildOptions): Promise<Built> {
   const { store, keys, signal } = options;
   await using _ = await Turn.wait(store, 'publishing', { signal }); // of two at once, one would sign what the other overwrites
-  const { named: roots, unnamed } = await options.contents();
-  const paths = [...roots.values(), ...unnamed];
-  const infos = paths.length === 0 ? await everything(store) : await closureOf(paths, options);
+  const contents = await options.contents();
+  const roots = contents === 'everything' ? new Map<string, StorePath>() : contents.named;
+  const infos =
+    contents === 'everything'
+      ? await everything(store)
+      : await closureOf([...contents.named.values(), ...contents.unnamed], options);
   const collected = await collectRecords(infos, { store, catalogue: await Catalogue.open(store), keys, signal });
   assertPublished(roots, collected);
   if (collected.records.length === 0) {
     const [first] = collected.leftOut;
-    const reason = first === undefined ? 'it holds no narinfos' : `${first.storePath}: ${first.reason}`;
+    const nothing =
+      contents === 'everything'
+        ? 'it holds no narinfos'
+        : 'no subscription that says publish is complete yet, and nothing was added';
+    const reason = first === undefined ? nothing : `${first.storePath}: ${first.reason}`;
     const isUntrusted = first?.reason === 'not signed by a trusted key';
     const wayOut = isUntrusted ? ': name the key that signed it with --trusted-public-key' : '';
     throw new NarswarmError(

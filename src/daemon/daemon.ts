@@ -12,6 +12,7 @@ import { completePending } from '../store/complete-pending.ts';
 import { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
 import { LastServed } from '../store/last-served.ts';
+import { contentsVersion } from '../subscription/published.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
 import { Publisher, type PublisherOptions } from './publisher.ts';
 
@@ -129,8 +130,7 @@ export class Daemon implements AsyncDisposable {
   async #publish(): Promise<void> {
     const { store, keys, network, signal, onWarning, publish } = this.#options;
     if (publish === undefined) return;
-    const { named, unnamed } = await publish.contents();
-    const now = JSON.stringify([[...named], unnamed, named.size + unnamed.length === 0 ? this.#catalogue.size : 0]);
+    const now = await contentsVersion(store, this.#catalogue);
     if (now === this.#publishedOf) return;
     this.#publishedOf = now;
     if (this.#publisher !== undefined) {

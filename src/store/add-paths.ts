@@ -74,9 +74,7 @@ export async function addPaths(closure: readonly ValidPath[], options: AdditionO
       await store.writeNarInfo(signed);
       infos.push(signed);
     }
-    await catalogue.add(
-      fresh.map(({ info, torrent, mtimeMs }) => entryOf(torrent, info.storePath, mtimeMs, 'publish')),
-    );
+    await catalogue.add(fresh.map(({ info, torrent, mtimeMs }) => entryOf(torrent, info.storePath, mtimeMs, 'add')));
     addedBytes += fresh.reduce((sum, { torrent }) => sum + torrent.sizeBytes, 0);
   }
 
@@ -124,7 +122,7 @@ async function checkHeld(
     if (hashes.fileHash !== fileHash) continue;
     damaged.delete(storePath);
     const torrent = narTorrent({ ...hashes, extension: extensionOf(compression) });
-    entries.push(entryOf(torrent, storePath, hashes.mtimeMs, 'publish'));
+    entries.push(entryOf(torrent, storePath, hashes.mtimeMs, 'add'));
   }
   await catalogue.add(entries);
   return { sound: held.filter(({ storePath }) => !damaged.has(storePath)), damaged, hashedBytes };

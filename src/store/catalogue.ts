@@ -5,8 +5,11 @@ import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import { storeError, systemCode } from './store-error.ts';
 import type { FileStore } from './file-store.ts';
 
-/** Why a NAR may be offered to others: somebody asked for it by name. The gate looks at nothing without such a line. */
-export type AskedBy = 'fetch' | 'publish' | 'subscription';
+/**
+ * Why a NAR may be offered to others: somebody asked for it by name. The gate looks at nothing without such a line. What
+ * was exported by `add` belongs into this machine's own hash map, too.
+ */
+export type AskedBy = 'add' | 'fetch' | 'publish' | 'subscription';
 
 /** What the catalogue knows of one NAR: enough to rebuild its torrent without reading the file. */
 export interface CatalogueEntry {

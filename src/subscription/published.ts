@@ -1,12 +1,15 @@
+import { stat } from 'node:fs/promises';
 import type { StorePath } from '../nix/brands.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { readState } from './state.ts';
+import { readState, subscriptionsFolder } from './state.ts';
 import type { Subscription } from './subscription.ts';
 
 /**
- * What this machine's own hash map is of: the subscriptions that say `publish`, each under its name where it is one path.
- * Of each the newest generation that is complete. Nothing where no subscription says so: then it is all that the store
- * holds.
+ * What this machine's own hash map is of where the configuration says `publish`: the subscriptions that say so, each under
+ * its name where it is one path, of each the newest generation that is complete; and what `narswarm add` has exported.
+ * Nothing else: what a machine fetches for itself is nobody's business.
  */
 export async function publishedContents(
   store: FileStore,
@@ -22,5 +25,14 @@ export async function publishedContents(
     if (only !== undefined && roots.length === 1) named.set(name, only);
     else unnamed.push(...roots);
   }
+  const present = new Set(await store.listStoreHashes());
+  for (const { storePath, askedBy } of (await Catalogue.open(store)).entries())
+    if (askedBy === 'add' && present.has(storeHashOf(storePath))) unnamed.push(storePath);
   return { named, unnamed };
+}
+
+/** Changes whenever {@link publishedContents} may have: cheap enough to be looked at every second. */
+export async function contentsVersion(store: FileStore, catalogue: Catalogue): Promise<string> {
+  const states = await stat(subscriptionsFolder(store)).catch(() => undefined);
+  return `${catalogue.size} ${states?.mtimeMs ?? 0}`;
 }

@@ -80,9 +80,9 @@ export async function readState(store: FileStore, name: string): Promise<Subscri
 
 /** The states of all subscriptions that ever ran, by name. */
 export async function listStates(store: FileStore): Promise<SubscriptionState[]> {
-  const names = await readdir(folderOf(store)).catch((error: unknown) => {
+  const names = await readdir(subscriptionsFolder(store)).catch((error: unknown) => {
     if (systemCode(error) === 'ENOENT') return [];
-    throw storeError(error, folderOf(store));
+    throw storeError(error, subscriptionsFolder(store));
   });
   const states = await Promise.all(
     names
@@ -95,8 +95,8 @@ export async function listStates(store: FileStore): Promise<SubscriptionState[]>
 
 /** Replaces the state of a subscription, whole or not at all. @throws STORE_FULL, STORE_UNWRITABLE */
 export async function writeState(store: FileStore, state: SubscriptionState): Promise<void> {
-  await mkdir(folderOf(store), { recursive: true }).catch((error: unknown) => {
-    throw storeError(error, folderOf(store));
+  await mkdir(subscriptionsFolder(store), { recursive: true }).catch((error: unknown) => {
+    throw storeError(error, subscriptionsFolder(store));
   });
   const bounded = {
     ...state,
@@ -126,10 +126,11 @@ export function keptRoots(state: SubscriptionState, keepGenerations: number): St
   return [...new Set(kept.flatMap(({ roots }) => roots))];
 }
 
-function folderOf(store: FileStore): string {
+/** Folder of the states; each is replaced by rename, so its time of change tells of news. */
+export function subscriptionsFolder(store: FileStore): string {
   return join(store.stateDir, 'subscriptions');
 }
 
 function fileOf(store: FileStore, name: string): string {
-  return join(folderOf(store), `${name}.json`);
+  return join(subscriptionsFolder(store), `${name}.json`);
 }
