@@ -3,12 +3,14 @@ import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { lastPeers } from '../index/publication.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { collectGarbage, type GcResult } from '../store/gc.ts';
 import { Turn } from '../store/turn.ts';
 import { publishedContents } from '../subscription/published.ts';
 import { publishersOf } from '../subscription/source.ts';
-import { listStates, removeState } from '../subscription/state.ts';
+import { keptGenerations, listStates, removeState, rootsOf, writeState } from '../subscription/state.ts';
 import { storeRoots } from '../subscription/store-roots.ts';
 import type { Subscription } from '../subscription/subscription.ts';
 import { updateSubscription, type UpdateContext, type Updated } from '../subscription/update.ts';
@@ -65,13 +67,13 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   await using _turn = dryRun ? undefined : await takeTurn(store, options);
   const updated = await updateAll(options);
   if (dryRun) return { updated, failure: undefined };
-  if (options.forgetOthers) await forgetOthers(store, options);
+  const forgotten = options.forgetOthers ? await forgetOthers(store, options) : [];
   const failure = await publish(store, options).catch((error: unknown) => {
     signal.throwIfAborted();
     if (!isNarswarmError(error)) throw error;
     return error;
   });
-  await collect(store, options);
+  await collect(store, forgotten, options);
   return { updated, failure };
 }
 
@@ -106,14 +108,17 @@ async function takeTurn(store: FileStore, { waits, signal, onWait }: RunUpdateOp
   );
 }
 
-/** What only an earlier subscription kept may be collected from now on. */
-async function forgetOthers(store: FileStore, { configured, onForgotten }: RunUpdateOptions): Promise<void> {
+/** Forgets the subscriptions that are configured no more. Gives what they kept. */
+async function forgetOthers(store: FileStore, { configured, onForgotten }: RunUpdateOptions): Promise<StorePath[]> {
   const names = new Set(configured.map(({ name }) => name));
-  for (const { name } of await listStates(store)) {
+  const kept: StorePath[] = [];
+  for (const { name, generations } of await listStates(store)) {
     if (names.has(name)) continue;
+    kept.push(...rootsOf(generations));
     await removeState(store, name);
     onForgotten?.(name);
   }
+  return kept;
 }
 
 async function publish(store: FileStore, options: RunUpdateOptions): Promise<undefined> {
@@ -135,21 +140,36 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<und
   options.onPublished?.(built);
 }
 
-async function collect(store: FileStore, options: RunUpdateOptions): Promise<void> {
-  const { maxBytes, keepGenerations, signal, onWarning } = options;
+/** Removes what nothing keeps any more, and what the budget has no room for. */
+async function collect(
+  store: FileStore,
+  forgotten: readonly StorePath[],
+  { maxBytes, keepGenerations, signal, onWarning, onCollected }: RunUpdateOptions,
+): Promise<void> {
+  const states = await listStates(store);
+  const old = states.flatMap((state) => {
+    const kept = new Set(keptGenerations(state, keepGenerations));
+    return state.generations.filter((generation) => !kept.has(generation));
+  });
   try {
     const result = await collectGarbage({
       store,
       roots: () => storeRoots(store, keepGenerations),
+      forgotten: [...forgotten, ...rootsOf(old)].map(storeHashOf),
       maxBytes,
       dryRun: false,
       now: new Date(),
       signal,
       onWarning,
     });
-    options.onCollected?.(result);
+    onCollected?.(result);
   } catch (error) {
     if (!isNarswarmError(error, 'STORE_BUSY', 'STORE_CORRUPT')) throw error;
     onWarning(error.message); // whoever is at it collects for us, too
+    return;
+  }
+  for (const state of states) {
+    const generations = keptGenerations(state, keepGenerations);
+    if (generations.length < state.generations.length) await writeState(store, { ...state, generations });
   }
 }

@@ -1,7 +1,7 @@
 import { NarswarmError } from '../errors.ts';
 import { readClaims, type Claim } from './claims.ts';
 import { chooseEviction, noEviction } from './collect/evict.ts';
-import { markKept, type Kept, type Root } from './collect/keep.ts';
+import { markKept, reach, type Kept, type Root } from './collect/keep.ts';
 import { removeLeftovers, type Leftovers } from './collect/leftovers.ts';
 import { scanStore } from './collect/scan.ts';
 import { PRESENT, type StoreGraph } from './collect/store-graph.ts';
@@ -14,6 +14,8 @@ export interface GcOptions {
   readonly store: FileStore;
   /** What is to be kept, asked for once no process can begin to rely on anything else. */
   readonly roots: () => Promise<readonly Root[]>;
+  /** Store hashes of what is wanted no more: its closures go, whatever the budget, as far as nothing else keeps them. */
+  readonly forgotten?: readonly string[];
   /** Bytes that NARs may take; undefined: nothing that is whole goes. */
   readonly maxBytes: number | undefined;
   readonly dryRun: boolean;
@@ -67,10 +69,11 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const held = count(graph);
   const totalBytes = held.bytes - leftovers.narBytes;
   const mayEvict = kept.obstacles.length === 0;
-  const all = mayEvict ? chooseEviction(graph, kept, Infinity) : noEviction(graph);
-  const excess = maxBytes === undefined ? 0 : totalBytes - maxBytes;
-  const chosen = excess <= 0 || !mayEvict ? noEviction(graph) : chooseEviction(graph, kept, excess);
-  if (!mayEvict && excess > 0) warnOfObstacles(kept, options);
+  const all = mayEvict ? chooseEviction(graph, kept, { excessBytes: Infinity }) : noEviction(graph);
+  const excessBytes = maxBytes === undefined ? 0 : totalBytes - maxBytes;
+  const forgotten = options.forgotten && reach(graph, options.forgotten);
+  const chosen = mayEvict ? chooseEviction(graph, kept, { excessBytes, forgotten }) : noEviction(graph);
+  if (!mayEvict && (excessBytes > 0 || forgotten !== undefined)) warnOfObstacles(kept, options);
   try {
     await sweep(store, graph, chosen, { dryRun, signal, onRemoved: (removed) => options.onRemoved?.(removed) });
   } finally {

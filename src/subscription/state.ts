@@ -114,16 +114,19 @@ export async function removeState(store: FileStore, name: string): Promise<void>
 }
 
 /**
- * The roots that a subscription keeps: those of its newest generation, complete or not, and of the newest
- * `keepGenerations` complete ones before it.
+ * The generations that a subscription keeps: the newest, complete or not, and the newest `keepGenerations` complete ones
+ * before it.
  *
  * @param keepGenerations 0: the newest alone
  */
-export function keptRoots(state: SubscriptionState, keepGenerations: number): StorePath[] {
-  const [newest, ...older] = state.generations;
-  if (newest === undefined) return [];
-  const kept = [newest, ...older.filter(({ complete }) => complete).slice(0, keepGenerations)];
-  return [...new Set(kept.flatMap(({ roots }) => roots))];
+export function keptGenerations({ generations }: SubscriptionState, keepGenerations: number): Generation[] {
+  const [newest, ...older] = generations;
+  return newest === undefined ? [] : [newest, ...older.filter(({ complete }) => complete).slice(0, keepGenerations)];
+}
+
+/** The roots of some generations, each once. */
+export function rootsOf(generations: readonly Generation[]): StorePath[] {
+  return [...new Set(generations.flatMap(({ roots }) => roots))];
 }
 
 /** Folder of the states; each is replaced by rename, so its time of change tells of news. */

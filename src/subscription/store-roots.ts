@@ -6,7 +6,7 @@ import { storeHashOf } from '../nix/store-path.ts';
 import type { Root } from '../store/collect/keep.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { listPins } from '../store/pins.ts';
-import { keptRoots, listStates, type SubscriptionState } from './state.ts';
+import { keptGenerations, listStates, rootsOf, type SubscriptionState } from './state.ts';
 
 /**
  * What a store keeps for its owner: the generations of the subscriptions, and pins.
@@ -21,7 +21,7 @@ export async function storeRoots(store: FileStore, keepGenerations: number): Pro
   const subscribed = states.flatMap((state) => {
     const whole = new Set(state.generations.filter(({ complete }) => complete).flatMap(({ roots }) => roots));
     const name = `the subscription ${state.name}'s`;
-    return keptRoots(state, keepGenerations).map((path) => rootOf(path, name, whole.has(path)));
+    return rootsOf(keptGenerations(state, keepGenerations)).map((path) => rootOf(path, name, whole.has(path)));
   });
   return [...pins, ...subscribed];
 }

@@ -74,6 +74,22 @@ describe('a publisher’s named root, followed by a machine without any upstream
     const told = status.event('status');
     assert.deepEqual([told['health'], told['generation'], told['missing']], ['complete', 2, []]);
     assert.equal(status.status, 0);
+
+    // The third pushes out the first: what only that one needed goes, without any budget.
+    const before = await assertSound(store, made.publicKey);
+    assert.equal(before.nars.length, PATHS + 2);
+    await publisher.process.stop();
+    made = await nextGeneration(made, BLOBS.length - 1, 300_000);
+    await publish(key);
+    const third = await update();
+    assert.equal(third.status, 0, third.stderr);
+    assert.deepEqual((third.event('collected')['removed'] as { nars: number }).nars, 2);
+    assert.equal((await assertSound(store, made.publicKey)).nars.length, PATHS + 2);
+
+    // Unsubscribed: all of it goes, and nothing else.
     await writeFile(lab.configFile, '');
+    const last = await update();
+    assert.equal(last.status, 0, last.stderr);
+    assert.deepEqual((await assertSound(store, made.publicKey)).nars, []);
   });
 });

@@ -84,6 +84,26 @@ suite('gc', () => {
     assert.equal((await held(store))[0].length, 4);
   });
 
+  test('what is forgotten goes without a budget, as far as nothing else needs it', async (t) => {
+    const store = await sample(t);
+    const other = storeHashOf(await addPath(store, 'other', { refersTo: ['data'] }));
+    const forgotten = [storeHashOf(pathNamed('old')), storeHashOf(pathNamed('never-there'))];
+    const result = await collect(store, ['app'], { maxBytes: undefined, forgotten });
+    assert.deepEqual(result.order, ['old']); // lib is the app's, data is the other's, and nobody forgot the other
+    const more = await collect(store, ['app'], { maxBytes: undefined, forgotten: [...forgotten, other] });
+    assert.deepEqual(more.order, ['other', 'data']);
+    assert.deepEqual(await held(store), [['app', 'lib'], 2]);
+  });
+
+  test('what is forgotten and a budget together: as much as the budget asks for', async (t) => {
+    const store = await sample(t);
+    await addPath(store, 'spare');
+    const forgotten = [storeHashOf(pathNamed('old'))];
+    const result = await collect(store, ['app'], { maxBytes: 3000, forgotten });
+    assert.deepEqual(result.order, ['old', 'data']);
+    assert.deepEqual((await collect(store, ['app'], { maxBytes: 2000, forgotten })).order, ['spare']);
+  });
+
   test('a dry run names what would go, and removes nothing', async (t) => {
     const store = await sample(t);
     const result = await collect(store, ['app'], { dryRun: true });

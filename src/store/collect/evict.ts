@@ -24,13 +24,22 @@ export function noEviction(graph: StoreGraph): Eviction {
   };
 }
 
+/** What an eviction is for. */
+export interface EvictionAim {
+  /** Bytes that are to become free, as far as that can be had. */
+  readonly excessBytes: number;
+  /** 1 for each path that goes in any case, if nothing keeps it: of what is wanted no more. */
+  readonly forgotten?: Uint8Array | undefined;
+}
+
 /**
- * Chooses what goes so that at least `excessBytes` become free, as far as that can be had. Only paths go that are not
- * kept and that no remaining narinfo refers to, so closures go from the top; of those first whose NAR was not served for
- * longest, or where it never was, has been here for longest; what has no NAR at all goes before that.
+ * Chooses what goes. Only paths go that are not kept and that no remaining narinfo refers to, so closures go from the top;
+ * first all that is forgotten, then, until enough bytes are free, those whose NAR was not served for longest, or where
+ * it never was, has been here for longest; what has no NAR at all goes before that.
  */
-export function chooseEviction(graph: StoreGraph, kept: Kept, excessBytes: number): Eviction {
+export function chooseEviction(graph: StoreGraph, kept: Kept, { excessBytes, forgotten }: EvictionAim): Eviction {
   const chosen = { ...noEviction(graph) };
+  const gone = new Uint8Array(graph.pathCount);
   const users = new Column(Int32Array);
   const referrers = new Column(Int32Array);
   for (let path = 0; path < graph.pathCount; path++) {
@@ -38,25 +47,39 @@ export function chooseEviction(graph: StoreGraph, kept: Kept, excessBytes: numbe
     const nar = graph.narOf(path);
     if (nar >= 0) users.add(nar, 1);
   }
-  const heap = new Heap();
-  const offer = (path: number): void => {
-    const mayGo = kept.paths[path] !== 1 && graph.state(path) === PRESENT && referrers.get(path) === 0;
-    if (mayGo) heap.push(path, graph.narUsedAtMs(graph.narOf(path)));
+  const evict = (isWanted: (path: number) => boolean, isEnough: (nar: number) => boolean): void => {
+    const heap = new Heap();
+    const offer = (path: number): void => {
+      const isTop = kept.paths[path] !== 1 && graph.state(path) === PRESENT && referrers.get(path) === 0;
+      if (isTop && gone[path] !== 1 && isWanted(path)) heap.push(path, graph.narUsedAtMs(graph.narOf(path)));
+    };
+    for (let path = 0; path < graph.pathCount; path++) offer(path);
+    for (let path = heap.pop(); path !== undefined; path = heap.pop()) {
+      const nar = graph.narOf(path);
+      if (isEnough(nar)) break;
+      gone[path] = 1;
+      chosen.paths.set(chosen.pathCount++, path);
+      if (users.add(nar, -1) === 0 && kept.nars[nar] !== 1 && graph.narBytes(nar) >= 0) {
+        chosen.nars[nar] = 1;
+        chosen.narCount++;
+        chosen.bytes += graph.narBytes(nar);
+      }
+      for (const other of graph.references(path)) {
+        referrers.add(other, -1);
+        offer(other);
+      }
+    }
   };
-  for (let path = 0; path < graph.pathCount; path++) offer(path);
-  for (let path = heap.pop(); path !== undefined; path = heap.pop()) {
-    const nar = graph.narOf(path);
-    if (chosen.bytes >= excessBytes && graph.narBytes(nar) >= 0) break; // a narinfo alone is of use to nobody
-    chosen.paths.set(chosen.pathCount++, path);
-    if (users.add(nar, -1) === 0 && kept.nars[nar] !== 1 && graph.narBytes(nar) >= 0) {
-      chosen.nars[nar] = 1;
-      chosen.narCount++;
-      chosen.bytes += graph.narBytes(nar);
-    }
-    for (const other of graph.references(path)) {
-      referrers.add(other, -1);
-      offer(other);
-    }
-  }
+  if (forgotten !== undefined)
+    evict(
+      (path) => forgotten[path] === 1,
+      () => false,
+    );
+  if (excessBytes > chosen.bytes)
+    evict(
+      () => true,
+      // a narinfo alone is of use to nobody
+      (nar) => chosen.bytes >= excessBytes && graph.narBytes(nar) >= 0,
+    );
   return chosen;
 }

@@ -75,3 +75,15 @@ export function markKept(
   }
   return { paths, nars, obstacles };
 }
+
+/** 1 for each path, by its number, that these paths reach, themselves included. */
+export function reach(graph: StoreGraph, storeHashes: readonly string[]): Uint8Array {
+  const reached = new Uint8Array(graph.pathCount);
+  const stack = storeHashes.map((hash) => graph.knownNumber(hash)).filter((path) => path >= 0);
+  for (let path = stack.pop(); path !== undefined; path = stack.pop()) {
+    if (reached[path] === 1) continue;
+    reached[path] = 1;
+    stack.push(...graph.references(path));
+  }
+  return reached;
+}
