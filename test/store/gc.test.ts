@@ -86,7 +86,8 @@ suite('gc', () => {
 
   test('what is forgotten goes without a budget, as far as nothing else needs it', async (t) => {
     const store = await sample(t);
-    const other = storeHashOf(await addPath(store, 'other', { refersTo: ['data'] }));
+    const { storePath } = await addPath(store, 'other', { refersTo: ['data'] });
+    const other = storeHashOf(storePath);
     const forgotten = [storeHashOf(pathNamed('old')), storeHashOf(pathNamed('never-there'))];
     const result = await collect(store, ['app'], { maxBytes: undefined, forgotten });
     assert.deepEqual(result.order, ['old']); // lib is the app's, data is the other's, and nobody forgot the other
