@@ -76,8 +76,8 @@ describe('a publisher’s named root, followed by a machine without any upstream
     assert.equal(status.status, 0);
 
     // The third pushes out the first: what only that one needed goes, without any budget.
-    const before = await assertSound(store, made.publicKey);
-    assert.equal(before.nars.length, PATHS + 2);
+    const held = await assertSound(store, made.publicKey);
+    assert.equal(held.nars.length, PATHS + 2);
     await publisher.process.stop();
     made = await nextGeneration(made, BLOBS.length - 1, 300_000);
     await publish(key);
