@@ -6,7 +6,7 @@ import { collectBody } from './collect.ts';
 import { type Conditional, getConditionally, type Validators } from './conditional.ts';
 import { createDispatcher } from './dispatcher.ts';
 import { type HttpClientOptions, resolveOptions } from './options.ts';
-import { isAbsent, discardBody, openUrl, type OpenUrl, rejectStatus } from './request.ts';
+import { isAbsent, openUrl, type OpenUrl, rejectStatus } from './request.ts';
 import { runAttempts } from './retry.ts';
 import { beginTransfer, continueTransfer, type DownloadOptions } from './transfer.ts';
 
@@ -51,7 +51,7 @@ export class HttpClient implements AsyncDisposable {
       const response = await open({});
       if (response.statusCode === 200) return collectBody(response, options.maxBytes);
       if (!isAbsent(response)) throw rejectStatus(response);
-      discardBody(response);
+      response.discard();
       return undefined;
     };
     return runAttempts(url, attempt, { ...this.#policy(options.retries), signal });

@@ -2,21 +2,21 @@
 
 import { AttemptFailure } from './failure.ts';
 import { parseContentLength } from './range.ts';
-import { discardBody, readBody, readHeader, type Response } from './request.ts';
+import type { Answer } from './answer.ts';
 
 /** Reads the body of a 200. Throws {@link AttemptFailure} with SIZE_MISMATCH as soon as it exceeds `maxBytes`. */
-export async function collectBody(response: Response, maxBytes: number): Promise<Uint8Array> {
-  if ((parseContentLength(readHeader(response, 'content-length')) ?? 0) > maxBytes) {
-    discardBody(response);
+export async function collectBody(response: Answer, maxBytes: number): Promise<Uint8Array> {
+  if ((parseContentLength(response.header('content-length')) ?? 0) > maxBytes) {
+    response.discard();
     throw refuseLength(maxBytes);
   }
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
-  for await (const chunk of readBody(response)) {
+  await response.read((chunk) => {
     sizeBytes += chunk.length;
     if (sizeBytes > maxBytes) throw refuseLength(maxBytes);
     chunks.push(chunk);
-  }
+  });
   return Buffer.concat(chunks);
 }
 

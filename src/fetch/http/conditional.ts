@@ -2,7 +2,8 @@
 
 import { createHash } from 'node:crypto';
 import { collectBody } from './collect.ts';
-import { discardBody, isAbsent, type OpenUrl, readHeader, rejectStatus, type Response } from './request.ts';
+import type { Answer } from './answer.ts';
+import { isAbsent, type OpenUrl, rejectStatus } from './request.ts';
 
 /** What a server said of a body, by which it knows later whether that is still the same. */
 export interface Validators {
@@ -43,7 +44,7 @@ export function getConditionally(
     }
     const isUnchanged = response.statusCode === 304 && Object.keys(conditions).length > 0;
     if (!isUnchanged && !isAbsent(response)) throw rejectStatus(response);
-    discardBody(response);
+    response.discard();
     return { kind: isUnchanged ? 'unchanged' : 'absent' };
   };
 }
@@ -55,8 +56,8 @@ function conditionsOf({ etag, lastModified }: Validators): Record<string, string
   };
 }
 
-function validatorsOf(response: Response, address: string): Validators {
-  const etag = readHeader(response, 'etag');
-  const lastModified = readHeader(response, 'last-modified');
+function validatorsOf(response: Answer, address: string): Validators {
+  const etag = response.header('etag');
+  const lastModified = response.header('last-modified');
   return { address, ...(etag === undefined ? {} : { etag }), ...(lastModified === undefined ? {} : { lastModified }) };
 }

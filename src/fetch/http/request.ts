@@ -1,17 +1,16 @@
 /** One GET, from the URL to the answer that is not a redirect. */
 
-import { type Dispatcher, request } from 'undici';
-import { AttemptFailure, explainNetworkError } from './failure.ts';
+import type { Dispatcher } from 'undici';
+import { Answer } from './answer.ts';
+import { AttemptFailure } from './failure.ts';
 import { isRedirect, resolveRedirect } from './redirect.ts';
 import { parseRetryAfterMs } from './retry.ts';
-
-export type Response = Dispatcher.ResponseData;
 
 /** Headers of a request; as a function: those of the request to this address, which a redirect may have led to. */
 export type Headers = Readonly<Record<string, string>> | ((target: URL) => Readonly<Record<string, string>>);
 
 /** Opens `url`; `headers` are added to those of every request. The caller has to read or discard the body. */
-export type OpenUrl = (headers: Headers) => Promise<Response>;
+export type OpenUrl = (headers: Headers) => Promise<Answer>;
 
 export interface RequestSettings {
   readonly dispatcher: Dispatcher;
@@ -27,35 +26,25 @@ const RETRYABLE = new Set([408, 425, 429]);
  * Sends a GET and follows at most five redirects, never from https to http.
  * Throws {@link AttemptFailure} where no answer came, or one with a Content-Encoding.
  */
-export async function openUrl(url: string, headers: Headers, settings: RequestSettings): Promise<Response> {
+export async function openUrl(url: string, headers: Headers, settings: RequestSettings): Promise<Answer> {
   let target = new URL(url);
   for (let redirects = 0; ; redirects += 1) {
     // oxlint-disable-next-line no-await-in-loop -- where to go next is known only from the answer
     const response = await sendRequest(target, typeof headers === 'function' ? headers(target) : headers, settings);
     if (!isRedirect(response.statusCode)) return refuseEncoding(response);
-    discardBody(response);
-    target = resolveRedirect(response.statusCode, readHeader(response, 'location'), target, redirects);
-  }
-}
-
-/** The body, chunk by chunk; leaving the loop early closes the connection. Throws {@link AttemptFailure}. */
-export async function* readBody(response: Response): AsyncGenerator<Buffer, void, undefined> {
-  try {
-    const body: AsyncIterable<Buffer> = response.body;
-    yield* body;
-  } catch (error) {
-    throw explainNetworkError(error, 'body');
+    response.discard();
+    target = resolveRedirect(response.statusCode, response.header('location'), target, redirects);
   }
 }
 
 /** True where the status says that the server does not have the file: 403, 404, 410. */
-export function isAbsent(response: Response): boolean {
+export function isAbsent(response: Answer): boolean {
   return ABSENT.has(response.statusCode);
 }
 
 /** Drops an answer that is of no use, and says why. */
-export function rejectStatus(response: Response): AttemptFailure {
-  discardBody(response);
+export function rejectStatus(response: Answer): AttemptFailure {
+  response.discard();
   const status = response.statusCode;
   if (isAbsent(response)) {
     return new AttemptFailure(`the server does not have it (${status})`, {
@@ -68,35 +57,19 @@ export function rejectStatus(response: Response): AttemptFailure {
     code: 'HTTP_FAILED',
     retry: status >= 500 || RETRYABLE.has(status) ? 'again' : 'never',
     status,
-    retryAfterMs: parseRetryAfterMs(readHeader(response, 'retry-after'), Date.now()),
+    retryAfterMs: parseRetryAfterMs(response.header('retry-after'), Date.now()),
   });
 }
 
-/** Lets the connection serve the next request; a body that is long or never ends costs the connection instead. */
-export function discardBody(response: Response): void {
-  void response.body.dump().catch(() => undefined);
-}
-
-/** The value of a header; the first, where it was sent more than once. `name` in lower case. */
-export function readHeader(response: Response, name: string): string | undefined {
-  const value = response.headers[name];
-  return Array.isArray(value) ? value[0] : value;
-}
-
-async function sendRequest(
+function sendRequest(
   target: URL,
   headers: Readonly<Record<string, string>>,
   { dispatcher, userAgent, signal }: RequestSettings,
-): Promise<Response> {
-  try {
-    return await request(target, {
-      dispatcher,
-      signal,
-      headers: { 'user-agent': userAgent, 'accept-encoding': 'identity', ...authorize(target), ...headers },
-    });
-  } catch (error) {
-    throw explainNetworkError(error, 'headers');
-  }
+): Promise<Answer> {
+  return Answer.get(dispatcher, target, {
+    headers: { 'user-agent': userAgent, 'accept-encoding': 'identity', ...authorize(target), ...headers },
+    signal,
+  });
 }
 
 /** Credentials of the URL as RFC 7617 has them. A redirect elsewhere has a URL of its own, so none leak to it. */
@@ -106,11 +79,11 @@ function authorize(target: URL): { authorization?: string } {
   return { authorization: `Basic ${Buffer.from(pair).toString('base64')}` };
 }
 
-function refuseEncoding(response: Response): Response {
-  const encoding = readHeader(response, 'content-encoding');
+function refuseEncoding(response: Answer): Answer {
+  const encoding = response.header('content-encoding');
   // What stands on an error page is never read.
   if (encoding === undefined || encoding === 'identity' || response.statusCode >= 300) return response;
-  discardBody(response);
+  response.discard();
   throw new AttemptFailure(`the server sent Content-Encoding ${encoding}, though identity was asked for`, {
     code: 'HTTP_FAILED',
     retry: 'never',

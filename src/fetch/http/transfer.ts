@@ -2,7 +2,8 @@
 
 import { AttemptFailure } from './failure.ts';
 import { formatRange, parseContentLength, parseContentRange } from './range.ts';
-import { discardBody, type OpenUrl, readBody, readHeader, rejectStatus, type Response } from './request.ts';
+import type { Answer, TakeChunk } from './answer.ts';
+import { type OpenUrl, rejectStatus } from './request.ts';
 
 export interface DownloadOptions {
   /** Where to begin. Default 0. */
@@ -62,20 +63,20 @@ function chooseHeaders({ position, end, sizeBytes }: Transfer): Record<string, s
   return isWhole ? {} : { range: formatRange(position, end) };
 }
 
-function placeBody(transfer: Transfer, response: Response): Placement {
+function placeBody(transfer: Transfer, response: Answer): Placement {
   if (response.statusCode === 206) return placePart(transfer, response);
   if (response.statusCode !== 200) throw rejectStatus(response);
   // Also the answer of a server that knows no ranges: what is already delivered is read and dropped.
-  learnSize(transfer, response, parseContentLength(readHeader(response, 'content-length')));
+  learnSize(transfer, response, parseContentLength(response.header('content-length')));
   return { start: 0, isExact: transfer.end === (transfer.sizeBytes ?? Infinity) };
 }
 
-function placePart(transfer: Transfer, response: Response): Placement {
-  const header = readHeader(response, 'content-range');
+function placePart(transfer: Transfer, response: Answer): Placement {
+  const header = response.header('content-range');
   const range = parseContentRange(header);
   // A server may send less than was asked for; the rest is asked for again.
   if (range === undefined || range.start !== transfer.position || range.end > transfer.end) {
-    discardBody(response);
+    response.discard();
     const wanted = formatRange(transfer.position, transfer.end);
     throw new AttemptFailure(`asked for ${wanted}, the server sent Content-Range ${header ?? '(none)'}`, {
       code: 'HTTP_FAILED',
@@ -88,28 +89,29 @@ function placePart(transfer: Transfer, response: Response): Placement {
 }
 
 /** Holds the server to the size that is known; takes its word where none is. */
-function learnSize(transfer: Transfer, response: Response, sizeBytes: number | undefined): void {
+function learnSize(transfer: Transfer, response: Answer, sizeBytes: number | undefined): void {
   if (sizeBytes === undefined) return;
   if (transfer.sizeBytes === undefined) {
     transfer.sizeBytes = sizeBytes;
     transfer.end = Math.min(transfer.end, sizeBytes);
   }
   if (sizeBytes === transfer.sizeBytes) return;
-  discardBody(response);
+  response.discard();
   throw refuseSize(`the server says ${sizeBytes} bytes, expected ${transfer.sizeBytes}`, response);
 }
 
-async function deliverBody(transfer: Transfer, response: Response, { start, isExact }: Placement): Promise<void> {
+async function deliverBody(transfer: Transfer, response: Answer, { start, isExact }: Placement): Promise<void> {
   let chunkStart = start;
-  for await (const chunk of readBody(response)) {
+  const take = (chunk: Buffer): void | Promise<void> => {
     const chunkEnd = chunkStart + chunk.length;
     if (chunkEnd > transfer.end && isExact) throw refuseSize(`the body goes on after byte ${transfer.end}`, response);
-    const from = Math.max(transfer.position, chunkStart);
-    const to = Math.min(transfer.end, chunkEnd);
-    if (to > from) await deliverChunk(transfer, chunk.subarray(from - chunkStart, to - chunkStart));
+    const from = Math.max(transfer.position, chunkStart) - chunkStart;
+    const to = Math.min(transfer.end, chunkEnd) - chunkStart;
     chunkStart = chunkEnd;
-    if (transfer.position >= transfer.end && !isExact) return;
-  }
+    return to > from ? deliverChunk(transfer, chunk.subarray(from, to)) : undefined;
+  };
+  if (isExact) await response.read(take);
+  else await readUntilEnough(transfer, response, take);
   if (transfer.end === Infinity || transfer.position >= transfer.end) return;
   throw new AttemptFailure(`the body ended at byte ${transfer.position} of ${transfer.end}`, {
     code: 'HTTP_TRUNCATED',
@@ -118,12 +120,29 @@ async function deliverBody(transfer: Transfer, response: Response, { start, isEx
   });
 }
 
-async function deliverChunk(transfer: Transfer, chunk: Uint8Array): Promise<void> {
-  await transfer.sink(chunk, transfer.position);
-  transfer.position += chunk.length;
-  transfer.onProgress(chunk.length);
+/** Reads a body that goes on after what is wanted of it, and leaves it there. */
+async function readUntilEnough(transfer: Transfer, response: Answer, take: TakeChunk): Promise<void> {
+  const isEnough = (): boolean => transfer.position >= transfer.end;
+  try {
+    await response.read(async (chunk) => {
+      await take(chunk);
+      if (isEnough()) response.close();
+    });
+  } catch (error) {
+    if (!isEnough()) throw error;
+  }
 }
 
-function refuseSize(reason: string, response: Response): AttemptFailure {
+function deliverChunk(transfer: Transfer, chunk: Uint8Array): void | Promise<void> {
+  const taking = transfer.sink(chunk, transfer.position);
+  transfer.position += chunk.length;
+  if (taking === undefined) {
+    transfer.onProgress(chunk.length);
+    return undefined;
+  }
+  return taking.then(() => transfer.onProgress(chunk.length));
+}
+
+function refuseSize(reason: string, response: Answer): AttemptFailure {
   return new AttemptFailure(reason, { code: 'SIZE_MISMATCH', retry: 'never', status: response.statusCode });
 }
