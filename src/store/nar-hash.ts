@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createZstdDecompress } from 'node:zlib';
-import { execa } from 'execa';
 import { NarswarmError } from '../errors.ts';
 import type { NarHash } from '../nix/brands.ts';
 import { narHashOf } from '../nix/hash.ts';
@@ -23,7 +22,7 @@ export async function hashContents(
   const sha256 = createHash('sha256');
   let narSize = 0;
   try {
-    for await (const chunk of decompress(path, compression, signal)) {
+    for await (const chunk of await decompress(path, compression, signal)) {
       const bytes = chunk as Buffer;
       narSize += bytes.length;
       if (narSize > maxBytes) throw new Error(`it holds more than the ${maxBytes} bytes that were signed`);
@@ -40,7 +39,7 @@ export async function hashContents(
   return { narHash: narHashOf(sha256.digest()), narSize };
 }
 
-function decompress(path: string, compression: string, signal: AbortSignal | undefined): Readable {
+async function decompress(path: string, compression: string, signal: AbortSignal | undefined): Promise<Readable> {
   const file = (): Readable =>
     createReadStream(path, { highWaterMark: 1 << 20, ...(signal === undefined ? {} : { signal }) });
   switch (compression) {
@@ -53,14 +52,16 @@ function decompress(path: string, compression: string, signal: AbortSignal | und
     case 'br':
       return through(file(), createBrotliDecompress());
     case 'xz':
-    case 'bzip2':
+    case 'bzip2': {
       // Node has no decoder for these; the tools of that name are on every machine that runs Nix.
+      const { execa } = await import('execa'); // 20 ms, which a fetch of sized NARs need not wait for
       return execa(compression, ['-dc', path], {
         buffer: false,
         stdin: 'ignore',
         stderr: 'ignore',
         ...(signal === undefined ? {} : { cancelSignal: signal }),
       }).readable();
+    }
     default:
       throw new Error('its compression is not known here');
   }
