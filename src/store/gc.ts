@@ -54,9 +54,10 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const { store, dryRun, now, signal, maxBytes } = options;
   await using stack = new AsyncDisposableStack();
   if (!dryRun) stack.use(await takeTurn(store));
-  const roots = await options.roots();
+  // Claims first: an update roots what it claims before it lets go of the claim.
   const claims: Claim[] = [];
   for await (const claim of readClaims(store, now)) claims.push(claim);
+  const roots = await options.roots();
   const graph = await scanStore(store, signal, options.onProgress);
   const kept = markKept(graph, { roots, claims, now });
 

@@ -5,7 +5,7 @@ import type { FileHash } from '../nix/brands.ts';
 import { fileHashOf, sha256Bytes } from '../nix/hash.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import { newSha256, placeIfRight, type Sha256 } from '../torrent/hash-thread.ts';
-import { giveBack, takeBuffer } from '../torrent/lent-buffers.ts';
+import { giveBack, lend, takeBuffer } from '../torrent/lent-buffers.ts';
 import { storeError, systemCode } from './store-error.ts';
 
 /** Where the bytes of a piece came from: named when they turn out to be wrong. */
@@ -157,7 +157,12 @@ export class PartialNar implements AsyncDisposable {
   }
 
   /** Reads a stretch that is held, to serve it to a peer. */
-  async read(offset: number, length: number): Promise<Uint8Array> {
+  read(offset: number, length: number): Promise<Uint8Array> {
+    if (this.#memory !== undefined) lend(this.#memory); // whoever sends it gives it back
+    return this.#read(offset, length);
+  }
+
+  async #read(offset: number, length: number): Promise<Uint8Array> {
     if (this.#memory !== undefined) return this.#memory.subarray(offset, offset + length);
     const bytes = Buffer.allocUnsafe(length);
     const { bytesRead } = await this.#open().read(bytes, 0, length, offset);
@@ -226,6 +231,7 @@ export class PartialNar implements AsyncDisposable {
   async close(): Promise<void> {
     const file = this.#file;
     this.#file = undefined;
+    this.#sha256?.forget();
     await file?.close();
   }
 
@@ -307,7 +313,7 @@ export class PartialNar implements AsyncDisposable {
   async #digest(): Promise<FileHash> {
     const sha256 = (this.#sha256 ??= newSha256());
     while (this.#hashedBytes < this.sizeBytes) {
-      const bytes = await this.read(this.#hashedBytes, Math.min(READ_BYTES, this.sizeBytes - this.#hashedBytes));
+      const bytes = await this.#read(this.#hashedBytes, Math.min(READ_BYTES, this.sizeBytes - this.#hashedBytes));
       if (bytes.length === 0)
         throw new NarswarmError('STORE_UNWRITABLE', `${this.path} was cut short by somebody else`);
       await sha256.update([bytes]);
@@ -335,7 +341,7 @@ export class PartialNar implements AsyncDisposable {
 
   async #fits(index: number): Promise<boolean> {
     if (this.#torrent === undefined) return false;
-    const bytes = await this.read(index * this.#pieceBytes, this.#lengthOf(index));
+    const bytes = await this.#read(index * this.#pieceBytes, this.#lengthOf(index));
     return (
       hash('sha1', bytes, 'hex') ===
       Buffer.from(this.#torrent.pieces.subarray(index * 20, index * 20 + 20)).toString('hex')

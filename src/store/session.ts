@@ -5,6 +5,9 @@ import { ownName, stateOfOwner } from './owner.ts';
 import { storeError, systemCode } from './store-error.ts';
 import type { FileStore } from './file-store.ts';
 
+/** Another heir was faster, or another user's process left it. */
+const NOT_OURS: ReadonlySet<string> = new Set(['ENOENT', 'EACCES', 'EPERM']);
+
 /**
  * The folder in which one process keeps its partial files: `narswarm/partial/<owner>/`.
  *
@@ -56,9 +59,9 @@ export class PartialSession implements AsyncDisposable {
     for (const name of names) {
       if (name === CLAIMS) continue; // a process that is gone needs nothing any more
       await rename(join(from, name), this.path(name)).catch((error: unknown) => {
-        if (systemCode(error) !== 'ENOENT') throw error; // another heir was faster
+        if (!NOT_OURS.has(systemCode(error) ?? '')) throw error;
       });
     }
-    await rm(from, { recursive: true, force: true });
+    await rm(from, { recursive: true, force: true }).catch(() => undefined);
   }
 }

@@ -18,7 +18,7 @@ const LONG_REQUEST_RATE = 512 * 1024;
 /** Bytes in flight to one peer: enough for 2 ms of loopback and for 40 ms of a 100 MB/s line. */
 const MIN_IN_FLIGHT_BYTES = 256 * 1024;
 
-/** Pieces that wait for a disk that is slower than the network; beyond this nothing more is asked for. */
+/** Pieces that wait to be hashed and written; beyond this nothing more is asked for. */
 const MAX_UNWRITTEN_BYTES = 32 * 1024 * 1024;
 
 /** A torrent of ours tells here who sent a piece that failed its SHA-1: one alone, or several of whom some lied. */
@@ -31,7 +31,7 @@ export function announceLongRequests(wire: Wire): void {
 
 /**
  * Replaces the request scheduler: runs of blocks where the peer takes them, a window in bytes that starts wide enough
- * for a small NAR to need one exchange, and SHA-1 without a detour over the thread pool.
+ * for a small NAR to need one exchange.
  */
 export function requestBlocks(this: Torrent, wire: Wire): void {
   if (wire.destroyed || this.destroyed || wire.peerChoking) return;
@@ -118,6 +118,11 @@ let unwrittenBytes = 0;
 /** Torrents that ask for nothing until the disk has caught up. */
 const waitingForDisk = new Set<Torrent>();
 
+/** True while a torrent asks for nothing since the disk is behind: then its peers are not to blame that nothing comes. */
+export function waitsForDisk(torrent: Torrent): boolean {
+  return waitingForDisk.has(torrent);
+}
+
 function onWritten(bytes: number): void {
   unwrittenBytes -= bytes;
   if (unwrittenBytes > MAX_UNWRITTEN_BYTES / 2 || waitingForDisk.size === 0) return;
@@ -141,6 +146,7 @@ function bufferOf(piece: Piece): Buffer {
 async function finishPiece(torrent: Torrent, wire: Wire, index: number, piece: Piece, bytes: Buffer): Promise<void> {
   const sources = (piece.sources ?? []) as Wire[];
   buffers.delete(piece);
+  unwrittenBytes += bytes.length;
   let digest = sha1(bytes);
   if (typeof digest !== 'string') {
     try {
@@ -148,16 +154,19 @@ async function finishPiece(torrent: Torrent, wire: Wire, index: number, piece: P
     } catch (error) {
       torrent._destroy(error as Error); // the thread ended: a defect, and nothing can be checked any more
     }
-    if (torrent.destroyed) return;
+    if (torrent.destroyed) {
+      onWritten(bytes.length);
+      return;
+    }
   }
   if (digest !== torrent._hashes[index]) {
+    onWritten(bytes.length);
     torrent.pieces[index] = replaceBadPiece(piece, bytes);
     torrent.emit(BAD_PIECE, index, sources);
     queueMicrotask(() => torrent._update());
     return;
   }
   for (const liar of liarsOf(piece, bytes)) torrent.emit(BAD_PIECE, index, [liar]);
-  unwrittenBytes += bytes.length;
   torrent.store.put(index, bytes, (error) => {
     onWritten(bytes.length);
     if (!error && torrent.pieces.length > 1) giveBack(bytes); // of a single piece the storage is the owner now

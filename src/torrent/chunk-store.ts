@@ -98,7 +98,12 @@ export class SeedStorage implements PieceStorage {
     }
     const { buffer, done } = this.#ahead;
     lend(buffer); // before anything is awaited: the next reader may drop it
-    await done;
+    try {
+      await done;
+    } catch (error) {
+      if (this.#ahead?.buffer === buffer) this.#ahead = undefined; // the next reader may have more luck
+      throw error;
+    }
     return buffer.subarray(offset - start, offset - start + length);
   }
 
@@ -138,7 +143,11 @@ export class SeedStorage implements PieceStorage {
 
   #open(path: string): Promise<FileHandle> {
     let handle = this.#handles.get(path);
-    if (handle === undefined) this.#handles.set(path, (handle = open(path, 'r')));
+    if (handle === undefined) {
+      handle = open(path, 'r');
+      handle.catch(() => this.#handles.delete(path));
+      this.#handles.set(path, handle);
+    }
     return handle;
   }
 }

@@ -127,6 +127,8 @@ class HashThread {
     new URL(`./hash-thread-worker.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url),
   );
   readonly #waiting = new Map<number, PromiseWithResolvers<string>>();
+  /** Why it has ended; nothing would ever be answered any more. */
+  #failure: Error | undefined;
   #nextId = 1;
   #nextStream = 1;
 
@@ -139,11 +141,14 @@ class HashThread {
       if ('digest' in answer) waiting?.resolve(answer.digest);
       else waiting?.reject(Object.assign(new Error(answer.failure.message), { code: answer.failure.code }));
     });
-    this.#worker.on('error', (error: Error) => {
+    const end = (error: Error): void => {
+      this.#failure ??= error;
       thread = undefined;
-      for (const { reject } of this.#waiting.values()) reject(error);
+      for (const { reject } of this.#waiting.values()) reject(this.#failure);
       this.#waiting.clear();
-    });
+    };
+    this.#worker.on('error', end);
+    this.#worker.on('exit', () => end(new Error('the thread that hashes has ended')));
   }
 
   newStream(): number {
@@ -155,6 +160,7 @@ class HashThread {
     bytes: readonly Uint8Array[],
     { stream = 0, place }: { stream?: number; place?: Place } = {},
   ): Promise<string> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
     const id = this.#nextId++;
     const waiting = Promise.withResolvers<string>();
     if (this.#waiting.size === 0) this.#worker.ref();

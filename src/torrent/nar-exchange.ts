@@ -30,13 +30,18 @@ const PART_BYTES = 32 * 1024;
 const MAX_OPEN_ASKS = 1024;
 /** Answers on their way to one peer: enough to keep its socket busy. */
 const UNSENT_BYTES = 512 * 1024;
-/** NARs that are looked up and read at a time for one peer: each takes some waits for the disk. */
-const READS = 8;
+/**
+ * NARs that are looked up and read at a time for one peer: each takes some waits for the disk. With what waits already they
+ * stay below what makes a peer count as one that does not read (upload-window.ts).
+ */
+const READS = 3;
 /** A peer that was asked and sends nothing for so long is not waited for, whoever is asking. */
 const STALL_MS = 5_000;
 const LOOK_EVERY_MS = 250;
 /** A member may be fetching too: what it lacked before it may have now. */
 const LACKS_MS = 2_000;
+/** NARs that a peer is remembered to lack; a whole channel has a hundred thousand. */
+const MAX_LACKS = 4096;
 
 /** Gives the bytes of a small NAR that may be served to the peer at `host:port`, lent, or undefined. */
 export type ServeNar = (infoHash: InfoHash, address: string) => Promise<Uint8Array | undefined>;
@@ -60,6 +65,8 @@ export class NarExchange {
   #nextId = 1;
   #reading = 0;
   #lastByteAtMs = 0;
+  /** Bytes that were asked for, were given up on, and may still come. */
+  #abandonedBytes = 0;
   /** Bytes asked for and not yet here. */
   inFlightBytes = 0;
 
@@ -85,7 +92,8 @@ export class NarExchange {
 
   /** True once the peer has said that it speaks the extension, and while the connection stands. */
   get isOpen(): boolean {
-    return !this.#wire.destroyed && this.#wire.peerExtendedMapping[EXCHANGE_NAME] !== undefined;
+    // Id 0 takes an extension back (BEP 10), and WebTorrent throws where it is to be sent.
+    return !this.#wire.destroyed && (this.#wire.peerExtendedMapping[EXCHANGE_NAME] ?? 0) > 0;
   }
 
   /** True where the peer has answered a moment ago that it has no such NAR. */
@@ -114,7 +122,10 @@ export class NarExchange {
     const timer = setInterval(() => {
       if (performance.now() - this.#lastByteAtMs > Math.min(options.patienceMs, STALL_MS)) this.drop();
     }, LOOK_EVERY_MS);
-    const giveUp = (): void => this.#settle(id, undefined);
+    const giveUp = (): void => {
+      this.#abandonedBytes += sizeBytes - (this.#pending.get(id)?.received ?? sizeBytes);
+      this.#settle(id, undefined);
+    };
     options.signal.addEventListener('abort', giveUp, { once: true });
     this.#pending.set(id, { infoHash, sizeBytes, resolve, bytes: undefined, received: 0 });
     return promise.finally(() => {
@@ -166,7 +177,8 @@ export class NarExchange {
           if (this.isOpen) this.#send(ask.id, nar);
           else if (nar !== undefined) giveBack(nar);
           this.#answer();
-        });
+        })
+        .catch(() => this.drop()); // whatever it is, it costs this connection and not the process
     }
   }
 
@@ -198,7 +210,11 @@ export class NarExchange {
   #onPart(message: Buffer): void {
     const payload = message.subarray(PART_HEAD_BYTES);
     const id = message.readUInt32BE(1);
-    if (!this.#pending.has(id)) return; // we gave up on it meanwhile
+    if (!this.#pending.has(id)) {
+      this.#abandonedBytes -= payload.length;
+      if (this.#abandonedBytes < 0) refuse(this.#wire); // nobody had asked for it
+      return;
+    }
     const incoming = this.#beginPart(message, payload.length);
     if (incoming === undefined) {
       refuse(this.#wire);
@@ -230,6 +246,7 @@ export class NarExchange {
     const pending = this.#pending.get(id);
     if (pending === undefined) return;
     this.#lastByteAtMs = performance.now();
+    if (this.#lacks.size >= MAX_LACKS) this.#lacks.clear();
     this.#lacks.set(pending.infoHash, performance.now());
     this.#settle(id, undefined);
   }

@@ -5,7 +5,7 @@ import { NarswarmError } from '../errors.ts';
 import type { PeerRecord, PeerTable } from './peer-table.ts';
 import { connectPeer } from './connect-peer.ts';
 import { banLiar } from './bad-piece.ts';
-import { BAD_PIECE } from './block-requests.ts';
+import { BAD_PIECE, waitsForDisk } from './block-requests.ts';
 import { stateOf } from './wire-state.ts';
 
 /** A peer that has asked for and sent nothing for so long is dropped and its blocks go to others. */
@@ -62,8 +62,9 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
     return this.#torrent.destroyed ? 0 : this.#torrent.wires.length;
   }
 
-  /** Milliseconds since the last payload byte, or since the start. */
+  /** Milliseconds since the last payload byte, or since the start; 0 while the disk is behind. */
   get idleMs(): number {
+    if (waitsForDisk(this.#torrent)) this.#lastByteAtMs = performance.now();
     return performance.now() - this.#lastByteAtMs;
   }
 

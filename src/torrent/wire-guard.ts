@@ -19,6 +19,8 @@ const MAX_EXTENDED_BYTES = 32 * 1024;
 const MAX_EXTENDED_HANDSHAKES = 8;
 /** Requests that a peer turns down in a row before it counts as one that has nothing to give. */
 const MAX_REFUSALS = 16;
+/** The longest piece of a torrent that is opened by its infohash alone: hash maps have 16 KiB. */
+const MAX_PIECE_BYTES = 1024 * 1024;
 const NEVER = Number.MAX_SAFE_INTEGER;
 
 /** Ends a connection and reads nothing more of what came over it; `wire.destroy()` alone goes on with the rest. */
@@ -87,7 +89,11 @@ export function guardMetadata(wire: Wire, infoHash: string): void {
 function isSoundMetadata(metadata: NonNullable<UtMetadata['metadata']>, infoHash: string): boolean {
   if (hash('sha1', metadata, 'hex') !== infoHash) return false;
   try {
-    return endOfValue(Buffer.from(metadata), 0) === metadata.length;
+    if (endOfValue(Buffer.from(metadata), 0) !== metadata.length) return false;
+    const info: unknown = bencode.decode(metadata);
+    // WebTorrent allocates a piece as long as whoever made the torrent says.
+    const pieceBytes = isDictionary(info) ? info['piece length'] : undefined;
+    return Number.isInteger(pieceBytes) && Number(pieceBytes) > 0 && Number(pieceBytes) <= MAX_PIECE_BYTES;
   } catch {
     return false;
   }

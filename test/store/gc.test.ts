@@ -231,6 +231,21 @@ suite('gc', () => {
 });
 
 suite('gc and those who work on the store', () => {
+  test('what is rooted while gc begins, and claimed until then, stays', async (t) => {
+    const store = await sample(t);
+    const { signal } = new AbortController();
+    const session = await PartialSession.open(store);
+    await claim(store, session, [{ storeHash: storeHashOf(pathNamed('old')) }], { signal });
+    const result = await collect(store, [], {
+      // An update that is done: it wrote its state after these were read, and let go of its claims.
+      roots: async () => {
+        await session[Symbol.asyncDispose]();
+        return [];
+      },
+    });
+    assert.deepEqual(result.order, ['app']);
+  });
+
   test('what a fetch claims stays while its session lasts, also a NAR without a narinfo', async (t) => {
     const store = await sample(t);
     const { signal } = new AbortController();

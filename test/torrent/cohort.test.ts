@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { suite, test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { RateLimit } from '../../src/torrent/rate-limit.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import type { NarTorrent } from '../../src/torrent/canonical.ts';
 import type { Swarm } from '../../src/torrent/swarm.ts';
@@ -165,6 +166,49 @@ suite('nar_exchange', () => {
       await raw.peers[0]?.closed();
     });
   }
+
+  test('a peer that takes the extension back is not spoken to over it', async (t) => {
+    const nar = await makeNar(t, 1000);
+    const seeder = await startSeeder(t, [nar.seed]);
+    seeder.meet(COHORT);
+    const peer = await RawPeer.connect(seeder.port, COHORT);
+    t.after(() => peer.socket.destroy());
+    const theirs = /12:nar_exchangei(\d+)e/.exec((await peer.receive(EXTENDED)).toString('latin1'));
+    peer.extended(0, 'd1:md12:nar_exchangei0eee');
+    const ask = Buffer.concat([Buffer.of(1, 0, 0, 0, 1), Buffer.from('ab'.repeat(20), 'hex')]);
+    peer.socket.write(message(EXTENDED, Buffer.concat([Buffer.of(Number(theirs?.[1])), ask])));
+    const swarm = await member(t, seeder.port);
+    assert.deepEqual(Buffer.from((await swarm.cohort.request(nar.torrent, ASKING))!.bytes), nar.bytes);
+  });
+
+  test('a member on a slow line gets all that it asks for', async (t) => {
+    const nars = await Promise.all(Array.from({ length: 16 }, () => makeNar(t, MIB)));
+    const seeder = await startSeeder(
+      t,
+      nars.map(({ seed }) => seed),
+    );
+    seeder.meet(COHORT);
+    const slow = await startSwarm(t, { downloadLimit: new RateLimit(8 * MIB) });
+    slow.meet(COHORT);
+    for (const peer of peersAt(slow, seeder.port)) slow.cohort.addMember(peer);
+    const found = await Promise.all(nars.map((nar) => slow.cohort.request(nar.torrent, ASKING)));
+    assert.equal(found.filter((one) => one !== undefined).length, nars.length);
+  });
+
+  test('parts that nobody asked for end the connection', async (t) => {
+    const seeder = await startSeeder(t, []);
+    seeder.meet(COHORT);
+    const peer = await RawPeer.connect(seeder.port, COHORT);
+    const theirs = /12:nar_exchangei(\d+)e/.exec((await peer.receive(EXTENDED)).toString('latin1'));
+    peer.extended(0, `d1:md12:nar_exchangei${EXCHANGE_ID}eee`);
+    peer.socket.write(
+      message(
+        EXTENDED,
+        Buffer.concat([Buffer.of(Number(theirs?.[1])), part(Buffer.alloc(4, 9), 100, 0, Buffer.alloc(100))]),
+      ),
+    );
+    await peer.closed();
+  });
 
   test('a peer that asks for thousands of NARs and reads nothing is cut off', async (t) => {
     const seeder = await startSeeder(t, []);

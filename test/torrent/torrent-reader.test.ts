@@ -199,6 +199,21 @@ for (const [name, lie] of Object.entries(METADATA)) {
   });
 }
 
+for (const pieceBytes of [2 ** 36, 0, -1]) {
+  test(`a map with pieces of ${pieceBytes} bytes is not opened`, LIMIT, async (t) => {
+    const info = `d6:lengthi20e4:name8:narswarm12:piece lengthi${pieceBytes}e6:pieces20:${'x'.repeat(20)}e`;
+    const infoHash = createHash('sha1').update(info).digest('hex') as InfoHash;
+    await using liar = await startRawSeed(
+      infoHash,
+      metadataOf(info.length, (peer, piece) => peer.extended(1, `d8:msg_typei1e5:piecei${piece}ee${info}`)),
+    );
+    const { read } = await startReader(t, infoHash, liar.port);
+    read('manifest').catch(() => undefined); // it waits for another peer
+    while (liar.peers.length === 0) await sleep(10);
+    await liar.peers[0]?.closed();
+  });
+}
+
 for (const sizeBytes of [-1, 0, 10_000_001, 999_999_999_999_999]) {
   test(`metadata of ${sizeBytes} bytes is not asked for`, LIMIT, async (t) => {
     const made = await makeTorrent(t);

@@ -1,4 +1,4 @@
-import { rmdir, stat } from 'node:fs/promises';
+import { rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SESSION_KINDS } from '../claims.ts';
 import type { FileStore } from '../file-store.ts';
@@ -73,6 +73,10 @@ export async function removeLeftovers(
     const parent = join(store.stateDir, kind);
     for await (const owner of namesIn(parent)) {
       if ((await stateOfOwner(owner)) !== 'gone') continue;
+      if (kind === 'export') {
+        if (!dryRun) await rm(join(parent, owner), { recursive: true, force: true }); // nobody goes on with an export
+        continue;
+      }
       await dropOlder(join(parent, owner), KEEP_WORK_MS);
       if (!dryRun) await rmdir(join(parent, owner)).catch(() => undefined); // what is younger is still in it
     }
