@@ -99,7 +99,10 @@ export function updateCommand(): Command {
             display.stop();
             tellUpdated(output, updated, options.dryRun === true);
           },
-          onForgotten: (name) => output.note(`${name} is subscribed to no more: what only it kept may be collected`),
+          onForgotten: (name) => {
+            output.result('forgotten', { name });
+            output.note(`${name} is subscribed to no more: what only it kept may be collected`);
+          },
           onPublished: (built) => tellBuilt(output, built),
           onCollected: ({ removed, kept }) => {
             output.result('collected', { removed, kept });

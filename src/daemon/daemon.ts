@@ -52,6 +52,8 @@ export class Daemon implements AsyncDisposable {
   #publisher: Publisher | undefined;
   /** What the published map was made of. */
   #publishedOf = '';
+  /** Why nothing is published, as it was said last. */
+  #hindrance = '';
 
   private constructor(options: DaemonOptions, network: Network, catalogue: Catalogue, offered: OfferedGenerations) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
@@ -129,22 +131,23 @@ export class Daemon implements AsyncDisposable {
   async #publish(): Promise<void> {
     const { store, keys, network, signal, onWarning, publish } = this.#options;
     if (publish === undefined) return;
-    const { named, unnamed } = await publish.contents();
-    const now = JSON.stringify([[...named], unnamed, named.size + unnamed.length === 0 ? this.#catalogue.size : 0]);
-    if (now === this.#publishedOf) return;
-    this.#publishedOf = now;
-    if (this.#publisher !== undefined) {
-      await this.#publisher.renew();
-      return;
-    }
     try {
+      const { named, unnamed } = await publish.contents();
+      const now = JSON.stringify([[...named], unnamed, named.size + unnamed.length === 0 ? this.#catalogue.size : 0]);
+      if (now === this.#publishedOf) return;
+      this.#publishedOf = now;
+      if (this.#publisher !== undefined) {
+        await this.#publisher.renew();
+        return;
+      }
       const place = { network: this.network, offered: this.#offered, catalogue: this.#catalogue };
       this.#publisher = await Publisher.attach({ ...publish, store, keys, network, signal, onWarning }, place);
       publish.onRenewed?.(this.#publisher.built);
     } catch (error) {
       // Before the first update there is nothing to publish.
       if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED', 'NARINFO_MISSING')) throw error;
-      onWarning(error.message);
+      if (error.message !== this.#hindrance) onWarning(error.message);
+      this.#hindrance = error.message;
     }
   }
 

@@ -146,9 +146,11 @@ export class Publisher implements AsyncDisposable {
     try {
       const built = await buildPublication(this.#options);
       await this.#place.catalogue.refresh();
+      // It need not be of this process: an update may have written it a moment ago.
+      const isNews = built.publication.torrent.infoHash !== this.#built.publication.torrent.infoHash;
       this.#built = built;
       this.#place.offered.add(built.publication.address, built.publication);
-      if (built.publication.isNew) {
+      if (isNews) {
         this.network.discovery.follow(built.publication.torrent.infoHash);
         onRenewed?.(built);
       }

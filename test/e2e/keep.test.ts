@@ -118,8 +118,17 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     const own = lab.use(await startHttpCache(made.cacheDir));
     own.faults = [{ match: /\.nar\.xz$/, kind: 'stall', afterBytes: 1000 }];
     const fetching = lab.start([
-      ...['fetch', made.root, '--store', store, '--no-copy', '--from', own.url, '--from', upstream.url],
-      ...[...trust, ...ALONE],
+      'fetch',
+      made.root,
+      '--store',
+      store,
+      '--no-copy',
+      '--from',
+      own.url,
+      '--from',
+      upstream.url,
+      ...trust,
+      ...ALONE,
     ]);
     await fetching.event('plan');
     const run = await lab.run(['gc', '--store', store, '--max-size', '0']);
