@@ -61,23 +61,25 @@ export function daemonCommand(): Command {
       const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
         output.warn(text),
       );
-      const { subscriptions } = await load();
+      const config = await load();
       const own = options.publish === true ? await openKey(options.key, output) : undefined;
       const { Daemon } = await import('../daemon/daemon.ts');
       const { publishedContents } = await import('../subscription/published.ts');
       const { publishersOf } = await import('../subscription/source.ts');
+      const { subscriptionsNow } = await import('../config/reread.ts');
       const store = await FileStore.open(options.store, { create: true });
+      const subscriptions = subscriptionsNow(config, (text) => output.warn(text));
       await using service = await Daemon.start({
         store,
         keys,
-        publishers: publishersOf(options.publisher ?? [], subscriptions),
+        publishers: publishersOf(options.publisher ?? [], config.subscriptions),
         publish: own && {
           key: own.key,
           salt: options.salt,
           validForMs: options.validFor,
           hints: (options.hint ?? []).map(formatEndpoint),
           httpPort: options.httpPort,
-          contents: () => publishedContents(store, subscriptions),
+          contents: async () => publishedContents(store, await subscriptions()),
           onRenewed: (built) => tellBuilt(output, built),
         },
         network,

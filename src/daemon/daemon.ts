@@ -13,7 +13,7 @@ import { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
 import { LastServed } from '../store/last-served.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
-import { Publisher, type PublisherOptions } from './publisher.ts';
+import { joinAtLastPort, Publisher, type PublisherOptions } from './publisher.ts';
 
 /** How soon a NAR that a fetch has added is seeded. */
 const CATALOGUE_MS = 1_000;
@@ -64,17 +64,18 @@ export class Daemon implements AsyncDisposable {
 
   /** @throws LISTEN_FAILED, STORE_UNWRITABLE */
   static async start(options: DaemonOptions): Promise<Daemon> {
-    const { store, keys, onWarning } = options;
+    const { store, keys, onWarning, publish } = options;
     const catalogue = await Catalogue.open(store);
     const gate = new Gate(store, catalogue, keys);
     const offered = new OfferedGenerations();
     const served = new LastServed(store, onWarning);
-    const network = await Network.join({
+    const how: NetworkOptions = {
       ...options.network,
       onWarning,
       seeds: served.noting(async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash))),
       onUpload: served.onUpload,
-    });
+    };
+    const network = await (publish === undefined ? Network.join(how) : joinAtLastPort({ ...publish, store }, how));
     const daemon = new Daemon(options, network, catalogue, offered);
     await daemon.#publish();
     void daemon.#watchCatalogue();

@@ -183,8 +183,10 @@ export class Publisher implements AsyncDisposable {
  * Joins the network, where the system may pick the port, at the one that the last generation of the map names: another
  * port would make another generation of a map in which nothing else has changed.
  */
-async function joinAtLastPort(options: PublisherOptions, network: NetworkOptions): Promise<Network> {
-  const { store, key, salt } = options;
+export async function joinAtLastPort(
+  { store, key, salt }: Pick<PublisherOptions, 'store' | 'key' | 'salt'>,
+  network: NetworkOptions,
+): Promise<Network> {
   const prefix = `${network.listen ?? ''}:`;
   const own = (await lastPeers(store, key, salt, new Date())).find((peer) => peer.startsWith(prefix));
   if ((network.port ?? 0) !== 0 || own === undefined) return Network.join(network);

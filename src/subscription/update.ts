@@ -190,7 +190,8 @@ async function fetchBuildInputs(
 }
 
 function leftOutNote(count: number): string[] {
-  return count === 0 ? [] : [`${count} of its paths are in no cache and were left out`];
+  if (count === 0) return [];
+  return [`${count} of its paths ${count === 1 ? 'is in no cache and was' : 'are in no cache and were'} left out`];
 }
 
 /** What a run failed of that left something out. */
