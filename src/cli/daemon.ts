@@ -79,6 +79,7 @@ export function daemonCommand(): Command {
           validForMs: options.validFor,
           hints: (options.hint ?? []).map(formatEndpoint),
           httpPort: options.httpPort,
+          onlyAskedFor: true,
           contents: async () => publishedContents(store, await subscriptions()),
           onRenewed: (built) => tellBuilt(output, built),
         },

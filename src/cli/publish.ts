@@ -103,6 +103,7 @@ export function publishCommand(): Command {
         key,
         salt: options.salt,
         contents: () => Promise.resolve({ named: roots, unnamed: [] }),
+        onlyAskedFor: false, // this command is what asks
         keys: trust.keys,
         validForMs: options.validFor,
         hints: (options.hint ?? []).map(formatEndpoint),

@@ -18,6 +18,8 @@ export interface BuildOptions {
   readonly salt: string;
   /** What the map is of, asked for with each generation; nothing in it: all that the store holds. */
   readonly contents: () => Promise<Contents>;
+  /** Whether of all that the store holds only that counts which was asked for by name: what the catalogue lists. */
+  readonly onlyAskedFor: boolean;
   readonly keys: readonly PublicKey[];
   readonly validForMs: number;
   /** `host:port` of peers to name in the manifest. */
@@ -47,8 +49,11 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
   await using _ = await Turn.wait(store, 'publishing', { signal }); // of two at once, one would sign what the other overwrites
   const { named: roots, unnamed } = await options.contents();
   const paths = [...roots.values(), ...unnamed];
-  const infos = paths.length === 0 ? await everything(store) : await closureOf(paths, options);
-  const collected = await collectRecords(infos, { store, catalogue: await Catalogue.open(store), keys, signal });
+  const catalogue = await Catalogue.open(store);
+  const isMeant = ({ storePath }: NarInfo): boolean =>
+    !options.onlyAskedFor || catalogue.byStorePath(storePath) !== undefined;
+  const infos = paths.length === 0 ? (await everything(store)).filter(isMeant) : await closureOf(paths, options);
+  const collected = await collectRecords(infos, { store, catalogue, keys, signal });
   assertPublished(roots, collected);
   if (collected.records.length === 0) {
     const [first] = collected.leftOut;

@@ -136,14 +136,17 @@ export class Daemon implements AsyncDisposable {
       const { named, unnamed } = await publish.contents();
       const now = JSON.stringify([[...named], unnamed, named.size + unnamed.length === 0 ? this.#catalogue.size : 0]);
       if (now === this.#publishedOf) return;
-      this.#publishedOf = now;
       if (this.#publisher !== undefined) {
-        await this.#publisher.renew();
+        if (!(await this.#publisher.rebuild())) return; // the next look at the catalogue asks again
+        this.#publishedOf = now;
+        void this.#publisher.announce(); // what fetches add is not to wait for the DHT
         return;
       }
+      this.#publishedOf = now;
       const place = { network: this.network, offered: this.#offered, catalogue: this.#catalogue };
       this.#publisher = await Publisher.attach({ ...publish, store, keys, network, signal, onWarning }, place);
       publish.onRenewed?.(this.#publisher.built);
+      void this.#publisher.announce();
     } catch (error) {
       // Before the first update there is nothing to publish.
       if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED', 'NARINFO_MISSING')) throw error;

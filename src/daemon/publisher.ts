@@ -86,12 +86,13 @@ export class Publisher implements AsyncDisposable {
       }),
     );
     const publisher = await Publisher.attach(options, { network, offered, catalogue });
+    await publisher.announce();
     const owned = stack.move();
     publisher.#stack.defer(() => owned.disposeAsync());
     return publisher;
   }
 
-  /** Publishes where somebody else has joined the network and seeds the NARs. */
+  /** Publishes where somebody else has joined the network and seeds the NARs; {@link announce} is next. */
   static async attach(options: PublisherOptions, place: PublisherPlace): Promise<Publisher> {
     await using stack = new AsyncDisposableStack();
     const { network, offered, catalogue } = place;
@@ -119,7 +120,6 @@ export class Publisher implements AsyncDisposable {
     stack.defer(() => clearInterval(started.#timer));
     network.joinCohort(cohortInfoHash(options.key.publicKey, options.salt));
     network.discovery.follow(built.publication.torrent.infoHash); // so that any client finds the index by its pointer
-    await started.#announce();
     const parts = stack.move();
     owned.defer(() => parts.disposeAsync());
     return started;
@@ -135,13 +135,20 @@ export class Publisher implements AsyncDisposable {
     return this.close();
   }
 
-  /**
-   * Publishes again: what was added to the store since, a new signature where half the map's life has passed, and in any
-   * case the pointer, which DHT nodes forget.
-   */
+  /** Publishes again, and in any case puts the pointer into the DHT, whose nodes forget it. */
   async renew(): Promise<void> {
+    await this.rebuild();
+    await this.announce();
+  }
+
+  /**
+   * Makes the map anew: what was added to the store since, a new signature where half its life has passed.
+   *
+   * @returns false where it is being made at this moment, maybe of what the store held before
+   */
+  async rebuild(): Promise<boolean> {
     const { signal, onWarning, onRenewed } = this.#options;
-    if (signal.aborted || this.#renewing) return; // hashing may take longer than the pause between two
+    if (signal.aborted || this.#renewing) return false; // hashing may take longer than the pause between two
     this.#renewing = true;
     try {
       const built = await buildPublication(this.#options);
@@ -155,15 +162,16 @@ export class Publisher implements AsyncDisposable {
         onRenewed?.(built);
       }
     } catch (error) {
-      if (signal.aborted) return;
+      if (signal.aborted) return true;
       onWarning(`the hash map could not be renewed, the last one stays: ${(error as Error).message}`);
     } finally {
       this.#renewing = false;
     }
-    await this.#announce();
+    return true;
   }
 
-  async #announce(): Promise<void> {
+  /** Puts the pointer into the DHT, which may take as long as it takes to find the DHT. */
+  async announce(): Promise<void> {
     const { dht } = this.network;
     const { signal, key, onWarning } = this.#options;
     if (dht === undefined || signal.aborted) return;

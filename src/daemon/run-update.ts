@@ -131,6 +131,7 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<und
     signal,
     hints: [...peers],
     contents: () => publishedContents(store, configured),
+    onlyAskedFor: true,
   });
   options.onPublished?.(built);
 }

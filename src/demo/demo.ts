@@ -89,6 +89,7 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
       store: await FileStore.open(made.cacheDir, { create: true }),
       key: await createPublisherKey(join(dir, 'publisher.key')),
       salt: 'demo',
+      onlyAskedFor: false,
       contents: () => Promise.resolve({ named: new Map([['demo', made.root]]), unnamed: [] }),
       keys,
       validForMs: 86_400_000,

@@ -21,6 +21,7 @@ describe('resolveHashMap', () => {
       store: await FileStore.open(made.cacheDir, { create: true }),
       key: KEY,
       salt: '',
+      onlyAskedFor: false,
       contents: () => Promise.resolve({ named: new Map([['lab', made.root]]), unnamed: [] }),
       keys: [parsePublicKey(made.publicKey)],
       validForMs: 3_600_000,

@@ -22,6 +22,7 @@ describe('Publisher', () => {
     store: await FileStore.open(made.cacheDir, { create: true }),
     key: publisherKeyFromSeed(Buffer.alloc(32, 7)),
     salt: '',
+    onlyAskedFor: false,
     contents: () => Promise.resolve({ named: new Map([['lab', made.root]]), unnamed: [] }),
     keys: [parsePublicKey(made.publicKey)],
     validForMs: 4_000,
