@@ -90,6 +90,9 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     assert.match(run.stderr, /1 of 2 subscriptions not complete: broken: .*nothing/);
     const outcomes = run.events.filter(({ event }) => event === 'subscription').map(({ outcome }) => outcome);
     assert.deepEqual(outcomes, ['failed', 'complete']);
+    assert.equal((await one.status('cached'))['health'], 'complete');
+    await one.subscribe('cached', builds.source, '--replace');
+    assert.equal((await one.status('cached'))['health'], 'never', 'that was of another source');
   });
 
   test('--sources: the fixed outputs of all that a build from nothing takes; what no cache has of them is no failure', async () => {
@@ -132,7 +135,9 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     const other = await machine();
     await other.subscribe('lab', made.root, '--import', '--to', target);
     assert.equal((await other.updated())['nars'], 0, 'the target has all');
-    await other.subscribe('lab', made.root, '--replace');
+    // What a subscription would be imported into is not asked where it is not imported.
+    await other.run(['unsubscribe', 'lab']);
+    await other.configure(`[subscriptions.lab]\nsource = "${made.root}"\nto = "${target}"`);
     assert.equal((await other.updated())['nars'], PATHS);
     await assertSound(other.store, made.publicKey);
   });
