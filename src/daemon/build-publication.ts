@@ -57,7 +57,10 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
   assertPublished(roots, collected);
   if (collected.records.length === 0) {
     const [first] = collected.leftOut;
-    const reason = first === undefined ? 'it holds no narinfos' : `${first.storePath}: ${first.reason}`;
+    const lack = options.onlyAskedFor
+      ? 'nothing in it was asked for: narswarm add and subscriptions do that'
+      : 'it holds no narinfos';
+    const reason = first === undefined ? lack : `${first.storePath}: ${first.reason}`;
     const isUntrusted = first?.reason === 'not signed by a trusted key';
     const wayOut = isUntrusted ? ': name the key that signed it with --trusted-public-key' : '';
     throw new NarswarmError(

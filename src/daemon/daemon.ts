@@ -50,8 +50,10 @@ export class Daemon implements AsyncDisposable {
   readonly #http = new HttpClient();
   readonly #timers = new Set<NodeJS.Timeout>();
   #publisher: Publisher | undefined;
-  /** What the published map was made of. */
+  /** What the published map was made of, or was tried to be. */
   #publishedOf = '';
+  /** NARs that were known when it could not be made: with more it is tried again. */
+  #failedWith: number | undefined;
   /** Why nothing is published, as it was said last. */
   #hindrance = '';
 
@@ -135,16 +137,18 @@ export class Daemon implements AsyncDisposable {
     try {
       const { named, unnamed } = await publish.contents();
       const now = JSON.stringify([[...named], unnamed, named.size + unnamed.length === 0 ? this.#catalogue.size : 0]);
-      if (now === this.#publishedOf) return;
+      const { size } = this.#catalogue;
+      if (now === this.#publishedOf && (this.#failedWith === undefined || this.#failedWith === size)) return;
+      this.#publishedOf = now;
+      this.#failedWith = size;
       if (this.#publisher !== undefined) {
-        if (!(await this.#publisher.rebuild())) return; // the next look at the catalogue asks again
-        this.#publishedOf = now;
+        if (await this.#publisher.rebuild()) this.#failedWith = undefined;
         void this.#publisher.announce(); // what fetches add is not to wait for the DHT
         return;
       }
-      this.#publishedOf = now;
       const place = { network: this.network, offered: this.#offered, catalogue: this.#catalogue };
       this.#publisher = await Publisher.attach({ ...publish, store, keys, network, signal, onWarning }, place);
+      this.#failedWith = undefined;
       publish.onRenewed?.(this.#publisher.built);
       void this.#publisher.announce();
     } catch (error) {

@@ -40,7 +40,7 @@ export class Publisher implements AsyncDisposable {
   readonly #timer: NodeJS.Timeout;
   readonly #stop: AbortController;
   readonly #stack: AsyncDisposableStack;
-  #renewing = false;
+  #building: Promise<boolean> | undefined;
   #built: Built;
   /** DHT nodes that took the pointer the last time. */
   dhtNodes = 0;
@@ -137,6 +137,7 @@ export class Publisher implements AsyncDisposable {
 
   /** Publishes again, and in any case puts the pointer into the DHT, whose nodes forget it. */
   async renew(): Promise<void> {
+    if (this.#building !== undefined) return; // hashing may take longer than the pause between two
     await this.rebuild();
     await this.announce();
   }
@@ -144,12 +145,17 @@ export class Publisher implements AsyncDisposable {
   /**
    * Makes the map anew: what was added to the store since, a new signature where half its life has passed.
    *
-   * @returns false where it is being made at this moment, maybe of what the store held before
+   * @returns false where that failed, which is a warning: the last generation stays
    */
   async rebuild(): Promise<boolean> {
+    while (this.#building !== undefined) await this.#building; // it may be of what the store held before
+    this.#building = this.#build().finally(() => (this.#building = undefined));
+    return this.#building;
+  }
+
+  async #build(): Promise<boolean> {
     const { signal, onWarning, onRenewed } = this.#options;
-    if (signal.aborted || this.#renewing) return false; // hashing may take longer than the pause between two
-    this.#renewing = true;
+    if (signal.aborted) return false;
     try {
       const built = await buildPublication(this.#options);
       await this.#place.catalogue.refresh();
@@ -162,10 +168,9 @@ export class Publisher implements AsyncDisposable {
         onRenewed?.(built);
       }
     } catch (error) {
-      if (signal.aborted) return true;
+      if (signal.aborted) return false;
       onWarning(`the hash map could not be renewed, the last one stays: ${(error as Error).message}`);
-    } finally {
-      this.#renewing = false;
+      return false;
     }
     return true;
   }

@@ -3,7 +3,7 @@ import type { NarswarmError } from '../errors.ts';
 import { topsOf } from '../fetch/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch.ts';
 import type { StorePath } from '../nix/brands.ts';
-import type { Generation, LastRun, SubscriptionState } from './state.ts';
+import { MAX_MISSING, type Generation, type LastRun, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 
 /** How the fetching of a subscription ended. */
@@ -49,7 +49,12 @@ export function nextState(
   }
   const missing =
     error === undefined ? [] : parts.flatMap((part) => part.missing.map(({ path, reason }) => ({ path, reason })));
-  return { ...dated, generations: withGeneration(last, outcome, run.at), missing, missingCount: missing.length };
+  return {
+    ...dated,
+    generations: withGeneration(last, outcome, run.at),
+    missing: missing.slice(0, MAX_MISSING),
+    missingCount: missing.length,
+  };
 }
 
 function wordFor({ error, parts }: Outcome): LastRun['outcome'] {

@@ -40,6 +40,8 @@ export interface Updated {
   readonly state: SubscriptionState | undefined;
   /** What it failed of; undefined where it is complete. */
   readonly error: NarswarmError | undefined;
+  /** Things to know of this run that are no failures. */
+  readonly notes: readonly string[];
   /** NARs and bytes that were fetched, or would be. */
   readonly nars: number;
   readonly bytes: number;
@@ -213,9 +215,10 @@ function asFailure(error: unknown, signal: AbortSignal): NarswarmError {
   throw failure;
 }
 
-function summarise({ error, parts }: Outcome): Pick<Updated, 'error' | 'nars' | 'bytes' | 'paths'> {
+function summarise({ error, parts, notes }: Outcome): Pick<Updated, 'error' | 'notes' | 'nars' | 'bytes' | 'paths'> {
   return {
     error,
+    notes,
     nars: sum(parts, ({ plan }) => plan.jobs.length + plan.unsized.length),
     bytes: sum(parts, ({ plan }) => plan.jobBytes),
     paths: sum(parts, ({ closure }) => closure.size),

@@ -48,6 +48,8 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
   test('an output in no cache: what a build of it needs is taken, layer by layer, and that is said', async () => {
     const one = await machine();
     await one.subscribe('top', 'top', '--file', builds.file);
+    const dry = await one.updated('--dry-run');
+    assert.deepEqual([dry['outcome'], dry['nars'], (dry['notes'] as string[]).length], ['dry-run', PATHS + 1, 2]);
     const done = await one.updated();
     assert.deepEqual([done['outcome'], done['nars']], ['complete', PATHS + 1]);
     const { narInfos } = await assertSound(one.store, made.publicKey);
@@ -73,11 +75,11 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
 
   test('nothing of a build is in any cache: that is not complete', async () => {
     const one = await machine();
-    await one.subscribe('lost', 'lost', '--file', builds.file);
-    assertFailure(await one.update(), 3, 'NARINFO_MISSING', /\S+-lost.tar is missing/);
+    await one.subscribe('gone', 'gone', '--file', builds.file);
+    assertFailure(await one.update(), 3, 'NARINFO_MISSING', /\S+-gone is missing, and 1 more/);
     assert.deepEqual(
-      [(await one.status('lost'))['health'], (await one.status('lost'))['missingCount']],
-      ['incomplete', 1],
+      [(await one.status('gone'))['health'], (await one.status('gone'))['missingCount']],
+      ['incomplete', 2],
     );
   });
 

@@ -86,6 +86,9 @@ describe('updates and the budget', { concurrency: 3 }, () => {
     assert.equal((await collect(machine)).length, PATHS + 2 + 2);
     const last = await collect(machine, '--keep-generations', '0');
     assert.deepEqual([last.length, last.includes(next.root), last.includes(other.root)], [PATHS + 2, true, true]);
+    // That a generation is gone which would be kept now is no reason to keep everything.
+    assert.equal((await machine.run(['unpin', other.root])).status, 0);
+    assert.equal((await collect(machine)).length, PATHS);
   });
 
   test('unsubscribing makes collectable what only it kept; an update of one, or without a config file, forgets nothing', async () => {

@@ -6,7 +6,16 @@ import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { nextGeneration } from '../support/generations.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { ALONE, assertSound, Lab, readNarInfos, requisites, type CliEvent, type CliProcess } from '../support/lab.ts';
+import {
+  ALONE,
+  assertFailure,
+  assertSound,
+  Lab,
+  readNarInfos,
+  requisites,
+  type CliEvent,
+  type CliProcess,
+} from '../support/lab.ts';
 import { Machine } from '../support/machine.ts';
 
 const BLOBS = [...Array.from({ length: 9 }, () => 10_000), 100_000];
@@ -132,9 +141,16 @@ describe('publish = true, with subscriptions that say publish', { concurrency: 3
     await other.subscribe('lab', made.root, '--import', '--to', target);
     await other.updated();
 
-    await machine.subscribe('lab', made.root, '--import', '--to', target, '--publish');
+    await machine.subscribe('lab', made.root, '--import', '--to', target);
+    const none = await machine.update();
+    assert.equal(none.event('subscription')['nars'], 0);
+    assertFailure(none, 3, 'NOT_FOUND', /not published: nothing in \S+ can be published \(nothing in it was asked for/);
+    await machine.subscribe('lab', made.root, '--import', '--to', target, '--publish', '--replace');
+    const { process: daemon } = await machine.service(['daemon', '--scope', 'lan', ...ALONE]);
+    assert.match(String((await daemon.event('warning'))['message']), /its NAR is not in the store/);
     const run = await machine.update();
     assert.deepEqual([run.event('built')['records'], run.event('built')['leftOut']], [4, 0], run.stderr);
+    assert.equal((await daemon.event('built'))['records'], 4);
     assert.equal((await assertSound(machine.store, made.publicKey)).nars.length, 4);
     assert.equal(requisites(target, made.root).length, 4);
   });

@@ -10,7 +10,7 @@ import { parseStorePath } from '../../src/nix/store-path.ts';
 export interface EvaluatedBuilds {
   /**
    * Nix file: `top` is built from `middle`, that from `low`, that from `cached`, `source` and `lost`. `cached` is the
-   * root of the closure. Only `cached` and `source` are in the cache.
+   * root of the closure, and `gone` is built from `lost`. Only `cached` and `source` are in the cache.
    */
   readonly file: string;
   /** Folder of a flake, whose `top` is built from `source` alone. */
@@ -38,6 +38,7 @@ export async function evaluatedBuilds(made: MadeClosure, dir: string): Promise<E
   cached = import ${join(dirname(made.cacheDir), 'closure.nix')};
   source = ${fixed('source.tar', FETCHED)};
   lost = ${fixed('lost.tar', 'lost\n')};
+  gone = ${build('gone', '${lost}')};
   low = ${build('low', '${cached} ${source} ${lost}')};
   middle = ${build('middle', '${low}')};
   top = ${build('top', '${middle}')};
