@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { startHttpCache } from '../support/http-cache.ts';
-import { Lab, readNarInfos } from '../support/lab.ts';
+import { ALONE, Lab, readNarInfos } from '../support/lab.ts';
 import { Machine } from '../support/machine.ts';
 import { buildOwn, type OwnBuilds } from '../support/own-builds.ts';
 
@@ -55,6 +55,8 @@ scope = "off"`);
     assert.equal(update.status, 0, update.stderr);
     const built = update.event('built');
     assert.deepEqual([built['records'], built['leftOut']], [2 + 1, 3]);
+    const { process: daemon } = await machine.service(['daemon', '--scope', 'lan', ...ALONE]);
+    assert.equal((await daemon.event('built'))['records'], 2 + 1);
     const catalogue = await readFile(join(machine.store, 'narswarm/catalogue.jsonl'), 'utf8');
     assert.deepEqual([catalogue.includes(own.other), catalogue.includes(alien)], [true, false]);
   });
