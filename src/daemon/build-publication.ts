@@ -2,7 +2,7 @@ import { NarswarmError } from '../errors.ts';
 import { walkClosure } from '../fetch/closure.ts';
 import { firstTrusted, storeSource } from '../fetch/find-narinfo.ts';
 import { assertPublished, collectRecords, type Collected } from '../index/collect-records.ts';
-import { publishIndex, type Publication } from '../index/publication.ts';
+import { lastPeers, publishIndex, type Publication } from '../index/publication.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -24,6 +24,8 @@ export interface BuildOptions {
   readonly validForMs: number;
   /** `host:port` of peers to name in the manifest. */
   readonly hints: readonly string[];
+  /** Whether those stay that the last generation names: a daemon that publishes the same map names itself. Default: no. */
+  readonly keepsHints?: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -71,13 +73,14 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
       },
     );
   }
+  const last = options.keepsHints === true ? await lastPeers(store, options.key, options.salt, new Date()) : [];
   const publication = await publishIndex({
     store,
     key: options.key,
     salt: options.salt,
     records: collected.records,
     roots: Array.from(roots, ([name, path]) => ({ name, path })),
-    peers: options.hints,
+    peers: [...new Set([...options.hints, ...last])],
     now: new Date(),
     validForMs: options.validForMs,
   });
