@@ -61,25 +61,33 @@ export function daemonCommand(): Command {
       const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
         output.warn(text),
       );
-      const { subscriptions } = await load();
+      const config = await load();
+      if (options.publish === true && scope === 'lan')
+        output.warn(
+          `--scope lan${aside(originOf('scope'))} publishes on this network alone: give --scope cohort for followers elsewhere`,
+        );
       const own = options.publish === true ? await openKey(options.key, output) : undefined;
       const { Daemon } = await import('../daemon/daemon.ts');
       const { publishedContents } = await import('../subscription/published.ts');
       const { publishersOf } = await import('../subscription/source.ts');
+      const { subscriptionsNow } = await import('../config/reread.ts');
       const store = await FileStore.open(options.store, { create: true });
+      const subscriptions = subscriptionsNow(config, (text) => output.warn(text));
       await using service = await Daemon.start({
         store,
         keys,
-        publishers: publishersOf(options.publisher ?? [], subscriptions),
+        publishers: publishersOf(options.publisher ?? [], config.subscriptions),
         publish: own && {
           key: own.key,
           salt: options.salt,
           validForMs: options.validFor,
           hints: (options.hint ?? []).map(formatEndpoint),
           httpPort: options.httpPort,
-          contents: () => publishedContents(store, subscriptions),
+          contents: async () => publishedContents(store, await subscriptions(), keys),
+          version: async () => JSON.stringify((await subscriptions()).filter(({ publish }) => publish)),
           onRenewed: (built) => tellBuilt(output, built),
         },
+        alsoFollow: async () => publishersOf([], await subscriptions()),
         network,
         signal,
         onWarning: (text) => output.warn(text),
@@ -103,7 +111,16 @@ export function daemonCommand(): Command {
             httpPort: publisher.http.port,
           }),
         },
-        `seeding ${service.nars} NARs on port ${swarm.port} (scope ${scope})\nready`,
+        [
+          `seeding ${service.nars} NARs on port ${swarm.port} (scope ${scope})`,
+          ...(publisher === undefined
+            ? []
+            : [
+                `address  ${formatPublisherAddress(publisher.built.publication.address)}`,
+                `HTTP     port ${publisher.http.port}`,
+              ]),
+          'ready',
+        ].join('\n'),
       );
       await untilStopped(signal);
     }),

@@ -99,7 +99,10 @@ export function updateCommand(): Command {
             display.stop();
             tellUpdated(output, updated, options.dryRun === true);
           },
-          onForgotten: (name) => output.note(`${name} is subscribed to no more: what only it kept may be collected`),
+          onForgotten: (name) => {
+            output.result('forgotten', { name });
+            output.note(`${name} is subscribed to no more: what only it kept may be collected`);
+          },
           onPublished: (built) => tellBuilt(output, built),
           onCollected: ({ removed, kept }) => {
             output.result('collected', { removed, kept });
@@ -117,7 +120,7 @@ export function updateCommand(): Command {
 
 function tellUpdated(
   output: Output,
-  { subscription, state, error, nars, bytes, paths }: Updated,
+  { subscription, state, error, notes, nars, bytes, paths }: Updated,
   dryRun: boolean,
 ): void {
   const { name } = subscription;
@@ -132,11 +135,11 @@ function tellUpdated(
     durationMs: run?.durationMs ?? null,
     missing: state?.missing ?? [],
     missingCount: state?.missingCount ?? 0,
-    notes: state?.notes ?? [],
+    notes,
     ...(error === undefined ? {} : { code: error.code, message: error.message }),
   };
   output.result('subscription', facts, sentence());
-  for (const note of state?.notes ?? []) output.note(`  ${note}`);
+  for (const note of notes) output.note(`  ${note}`);
 
   function sentence(): string {
     if (dryRun) {

@@ -2,7 +2,7 @@ import { NarswarmError } from '../errors.ts';
 import { walkClosure } from '../fetch/closure.ts';
 import { firstTrusted, storeSource } from '../fetch/find-narinfo.ts';
 import { assertPublished, collectRecords, type Collected } from '../index/collect-records.ts';
-import { publishIndex, type Publication } from '../index/publication.ts';
+import { lastPeers, publishIndex, type Publication } from '../index/publication.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -22,6 +22,8 @@ export interface BuildOptions {
   readonly validForMs: number;
   /** `host:port` of peers to name in the manifest. */
   readonly hints: readonly string[];
+  /** Whether those stay that the last generation names: a daemon that publishes the same map names itself. Default: no. */
+  readonly keepsHints?: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -58,7 +60,7 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
     const nothing =
       contents === 'everything'
         ? 'it holds no narinfos'
-        : 'no subscription that says publish is complete yet, and nothing was added';
+        : 'no subscription that says publish has been complete so far, and nothing was added: run narswarm update or narswarm add';
     const reason = first === undefined ? nothing : `${first.storePath}: ${first.reason}`;
     const isUntrusted = first?.reason === 'not signed by a trusted key';
     const wayOut = isUntrusted ? ': name the key that signed it with --trusted-public-key' : '';
@@ -70,13 +72,14 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
       },
     );
   }
+  const last = options.keepsHints === true ? await lastPeers(store, options.key, options.salt, new Date()) : [];
   const publication = await publishIndex({
     store,
     key: options.key,
     salt: options.salt,
     records: collected.records,
     roots: Array.from(roots, ([name, path]) => ({ name, path })),
-    peers: options.hints,
+    peers: [...new Set([...options.hints, ...last])],
     now: new Date(),
     validForMs: options.validForMs,
   });

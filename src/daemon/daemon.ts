@@ -1,6 +1,6 @@
 import { isNarswarmError } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
-import { saltBytes } from '../index/address.ts';
+import { mapFolder, saltBytes } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
 import { OfferedGenerations, seedGeneration } from '../index/generations.ts';
 import { indexDirOf, resolveHashMap } from '../index/resolve.ts';
@@ -14,7 +14,7 @@ import { Gate, seedOf } from '../store/gate.ts';
 import { LastServed } from '../store/last-served.ts';
 import { contentsVersion } from '../subscription/published.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
-import { Publisher, type PublisherOptions } from './publisher.ts';
+import { joinAtLastPort, Publisher, type PublisherOptions } from './publisher.ts';
 
 /** How soon a NAR that a fetch has added is seeded. */
 const CATALOGUE_MS = 1_000;
@@ -26,6 +26,14 @@ const RESOLVE_TIMEOUT_MS = 60_000;
 const SHARD_TIMEOUT_MS = 60_000;
 /** Pause between two announces of single NARs: ten thousand of them are done within a BEP 5 node's memory. */
 const ANNOUNCE_PAUSE_MS = 100;
+/** A map that could not be made is tried again after so long, or when something has changed. */
+const PUBLISH_AGAIN_MS = 60_000;
+
+/** The map that a daemon publishes. */
+export interface OwnMap extends Omit<PublisherOptions, 'store' | 'keys' | 'network' | 'signal' | 'onWarning'> {
+  /** Changes with what the map is of, as far as that is not in the store. Cheap enough to be asked for every second. */
+  readonly version?: () => Promise<string>;
+}
 
 export interface DaemonOptions {
   readonly store: FileStore;
@@ -35,7 +43,9 @@ export interface DaemonOptions {
   readonly signal: AbortSignal;
   readonly onWarning: (message: string) => void;
   /** This machine's own hash map, where it publishes one. */
-  readonly publish?: Omit<PublisherOptions, 'store' | 'keys' | 'network' | 'signal' | 'onWarning'> | undefined;
+  readonly publish?: OwnMap | undefined;
+  /** Publishers to follow besides, asked for every second: subscriptions come and go. */
+  readonly alsoFollow?: () => Promise<readonly PublisherAddress[]>;
   /** Told when a generation of a followed map is held in full. */
   readonly onFollowed?: (address: PublisherAddress, seq: number, records: number) => void;
 }
@@ -51,8 +61,13 @@ export class Daemon implements AsyncDisposable {
   readonly #http = new HttpClient();
   readonly #timers = new Set<NodeJS.Timeout>();
   #publisher: Publisher | undefined;
-  /** What the published map was made of. */
+  /** What the published map was made of, or was tried to be. */
   #publishedOf = '';
+  /** When it is tried again though nothing has changed (`performance.now`). */
+  #publishAgainAtMs = Infinity;
+  readonly #followed = new Set<string>();
+  /** Why nothing is published, as it was said last. */
+  #hindrance = '';
 
   private constructor(options: DaemonOptions, network: Network, catalogue: Catalogue, offered: OfferedGenerations) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
@@ -63,17 +78,18 @@ export class Daemon implements AsyncDisposable {
 
   /** @throws LISTEN_FAILED, STORE_UNWRITABLE */
   static async start(options: DaemonOptions): Promise<Daemon> {
-    const { store, keys, onWarning } = options;
+    const { store, keys, onWarning, publish } = options;
     const catalogue = await Catalogue.open(store);
     const gate = new Gate(store, catalogue, keys);
     const offered = new OfferedGenerations();
     const served = new LastServed(store, onWarning);
-    const network = await Network.join({
+    const how: NetworkOptions = {
       ...options.network,
       onWarning,
       seeds: served.noting(async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash))),
       onUpload: served.onUpload,
-    });
+    };
+    const network = await (publish === undefined ? Network.join(how) : joinAtLastPort({ ...publish, store }, how));
     const daemon = new Daemon(options, network, catalogue, offered);
     await daemon.#publish();
     void daemon.#watchCatalogue();
@@ -119,6 +135,7 @@ export class Daemon implements AsyncDisposable {
       await this.#catalogue.refresh();
       await completePending(this.#options.store, this.#catalogue, this.#unfit, this.#options.signal);
       await this.#publish();
+      for (const address of (await this.#options.alsoFollow?.()) ?? []) void this.#follow(address);
     } catch (error) {
       if (this.#options.signal.aborted) return;
       this.#options.onWarning((error as Error).message);
@@ -130,25 +147,46 @@ export class Daemon implements AsyncDisposable {
   async #publish(): Promise<void> {
     const { store, keys, network, signal, onWarning, publish } = this.#options;
     if (publish === undefined) return;
-    const now = await contentsVersion(store, this.#catalogue);
-    if (now === this.#publishedOf) return;
-    this.#publishedOf = now;
-    if (this.#publisher !== undefined) {
-      await this.#publisher.renew();
-      return;
-    }
+    const version = `${await contentsVersion(store, this.#catalogue)} ${await publish.version?.()}`;
+    if (version === this.#publishedOf && performance.now() < this.#publishAgainAtMs) return;
+    this.#publishedOf = version;
+    this.#publishAgainAtMs = performance.now() + PUBLISH_AGAIN_MS;
     try {
+      const contents = await publish.contents();
+      const isNothing = contents !== 'everything' && contents.named.size + contents.unnamed.length === 0;
+      if (this.#publisher !== undefined && isNothing) {
+        this.#offered.remove(this.#publisher.built.publication.address);
+        await this.#publisher.close();
+        this.#publisher = undefined;
+        onWarning('nothing is to be published any more: this machine’s hash map is offered no longer');
+      }
+      if (this.#publisher !== undefined) {
+        if (await this.#publisher.rebuild()) this.#publishAgainAtMs = Infinity;
+        void this.#publisher.announce(); // what fetches add is not to wait for the DHT
+        return;
+      }
       const place = { network: this.network, offered: this.#offered, catalogue: this.#catalogue };
       this.#publisher = await Publisher.attach({ ...publish, store, keys, network, signal, onWarning }, place);
+      this.#publishAgainAtMs = Infinity;
       publish.onRenewed?.(this.#publisher.built);
+      void this.#publisher.announce();
     } catch (error) {
       // Before the first update there is nothing to publish.
       if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED', 'NARINFO_MISSING')) throw error;
-      onWarning(error.message);
+      if (error.message !== this.#hindrance) onWarning(error.message);
+      this.#hindrance = error.message;
     }
   }
 
+  /** Follows a publisher from now on, once. */
   async #follow(address: PublisherAddress): Promise<void> {
+    const map = mapFolder(address);
+    if (this.#followed.has(map)) return;
+    this.#followed.add(map);
+    await this.#lookUp(address);
+  }
+
+  async #lookUp(address: PublisherAddress): Promise<void> {
     const { store, signal, onWarning, onFollowed } = this.#options;
     const dir = `${store.stateDir}/index`;
     this.network.joinCohort(cohortInfoHash(address.publicKey, address.salt));
@@ -174,7 +212,7 @@ export class Daemon implements AsyncDisposable {
       if (signal.aborted) return;
       onWarning((error as Error).message);
     }
-    this.#later(found ? FOLLOW_MS : FOLLOW_RETRY_MS, () => this.#follow(address));
+    this.#later(found ? FOLLOW_MS : FOLLOW_RETRY_MS, () => this.#lookUp(address));
   }
 
   /** Puts the publisher's signed pointer into the DHT again: with enough followers it outlives a publisher's night. */

@@ -40,7 +40,7 @@ export class Publisher implements AsyncDisposable {
   readonly #timer: NodeJS.Timeout;
   readonly #stop: AbortController;
   readonly #stack: AsyncDisposableStack;
-  #renewing = false;
+  #building: Promise<boolean> | undefined;
   #built: Built;
   /** DHT nodes that took the pointer the last time. */
   dhtNodes = 0;
@@ -86,12 +86,13 @@ export class Publisher implements AsyncDisposable {
       }),
     );
     const publisher = await Publisher.attach(options, { network, offered, catalogue });
+    await publisher.announce();
     const owned = stack.move();
     publisher.#stack.defer(() => owned.disposeAsync());
     return publisher;
   }
 
-  /** Publishes where somebody else has joined the network and seeds the NARs. */
+  /** Publishes where somebody else has joined the network and seeds the NARs; {@link announce} is next. */
   static async attach(options: PublisherOptions, place: PublisherPlace): Promise<Publisher> {
     await using stack = new AsyncDisposableStack();
     const { network, offered, catalogue } = place;
@@ -119,7 +120,6 @@ export class Publisher implements AsyncDisposable {
     stack.defer(() => clearInterval(started.#timer));
     network.joinCohort(cohortInfoHash(options.key.publicKey, options.salt));
     network.discovery.follow(built.publication.torrent.infoHash); // so that any client finds the index by its pointer
-    await started.#announce();
     const parts = stack.move();
     owned.defer(() => parts.disposeAsync());
     return started;
@@ -135,33 +135,48 @@ export class Publisher implements AsyncDisposable {
     return this.close();
   }
 
-  /**
-   * Publishes again: what was added to the store since, a new signature where half the map's life has passed, and in any
-   * case the pointer, which DHT nodes forget.
-   */
+  /** Publishes again, and in any case puts the pointer into the DHT, whose nodes forget it. */
   async renew(): Promise<void> {
+    if (this.#building !== undefined) return; // hashing may take longer than the pause between two
+    await this.rebuild();
+    await this.announce();
+  }
+
+  /**
+   * Makes the map anew: what was added to the store since, a new signature where half its life has passed.
+   *
+   * @returns false where that failed, which is a warning: the last generation stays
+   */
+  async rebuild(): Promise<boolean> {
+    while (this.#building !== undefined) await this.#building; // it may be of what the store held before
+    this.#building = this.#build().finally(() => (this.#building = undefined));
+    return this.#building;
+  }
+
+  async #build(): Promise<boolean> {
     const { signal, onWarning, onRenewed } = this.#options;
-    if (signal.aborted || this.#renewing) return; // hashing may take longer than the pause between two
-    this.#renewing = true;
+    if (signal.aborted) return false;
     try {
       const built = await buildPublication(this.#options);
       await this.#place.catalogue.refresh();
+      // It need not be of this process: an update may have written it a moment ago.
+      const isNews = built.publication.torrent.infoHash !== this.#built.publication.torrent.infoHash;
       this.#built = built;
       this.#place.offered.add(built.publication.address, built.publication);
-      if (built.publication.isNew) {
+      if (isNews) {
         this.network.discovery.follow(built.publication.torrent.infoHash);
         onRenewed?.(built);
       }
     } catch (error) {
-      if (signal.aborted) return;
+      if (signal.aborted) return false;
       onWarning(`the hash map could not be renewed, the last one stays: ${(error as Error).message}`);
-    } finally {
-      this.#renewing = false;
+      return false;
     }
-    await this.#announce();
+    return true;
   }
 
-  async #announce(): Promise<void> {
+  /** Puts the pointer into the DHT, which may take as long as it takes to find the DHT. */
+  async announce(): Promise<void> {
     const { dht } = this.network;
     const { signal, key, onWarning } = this.#options;
     if (dht === undefined || signal.aborted) return;
@@ -181,8 +196,10 @@ export class Publisher implements AsyncDisposable {
  * Joins the network, where the system may pick the port, at the one that the last generation of the map names: another
  * port would make another generation of a map in which nothing else has changed.
  */
-async function joinAtLastPort(options: PublisherOptions, network: NetworkOptions): Promise<Network> {
-  const { store, key, salt } = options;
+export async function joinAtLastPort(
+  { store, key, salt }: Pick<PublisherOptions, 'store' | 'key' | 'salt'>,
+  network: NetworkOptions,
+): Promise<Network> {
   const prefix = `${network.listen ?? ''}:`;
   const own = (await lastPeers(store, key, salt, new Date())).find((peer) => peer.startsWith(prefix));
   if ((network.port ?? 0) !== 0 || own === undefined) return Network.join(network);

@@ -1,7 +1,6 @@
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
-import { lastPeers } from '../index/publication.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
@@ -125,8 +124,6 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<und
   const { publish: own, configured, keys, signal } = options;
   if (own === undefined) return;
   const { key, salt, validForMs, hints } = own;
-  // A daemon that publishes the same map names itself in it.
-  const peers = new Set([...hints, ...(await lastPeers(store, key, salt, new Date()))]);
   const built = await buildPublication({
     store,
     key,
@@ -134,8 +131,9 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<und
     validForMs,
     keys,
     signal,
-    hints: [...peers],
-    contents: () => publishedContents(store, configured),
+    hints,
+    keepsHints: true,
+    contents: () => publishedContents(store, configured, keys),
   });
   options.onPublished?.(built);
 }

@@ -53,7 +53,7 @@ export interface PrefetchOptions {
   readonly wholeMaps?: boolean;
   /**
    * Goes on without the paths that cannot be had, and without those that refer to them; {@link PrefetchResult.missing}
-   * tells. An interruption while NARs are fetched is such a lack, too. Default: the walk ends with the first path, and
+   * tells. An interruption while NARs are fetched is such a lack, too. A failed import is told, not thrown. Default: the walk ends with the first path, and
    * nothing becomes visible.
    */
   readonly keepGoing?: boolean;
@@ -63,6 +63,8 @@ export interface PrefetchOptions {
   readonly to?: string | undefined;
   /** Whether `nix copy` runs at the end. */
   readonly copy: boolean;
+  /** Whether the store is to hold also what the target has, so that it can be given to others. Default: what it lacks. */
+  readonly holdAll?: boolean;
   /** Keys that the user named, as text, for `nix copy`. */
   readonly trustedPublicKeys: readonly string[];
   readonly limit?: RateLimit | undefined;
@@ -94,6 +96,8 @@ export interface PrefetchResult {
   readonly missing: readonly MissingPath[];
   /** True where `missing` is what an interruption has left. */
   readonly isInterrupted: boolean;
+  /** Why it was not imported, where it was to be: what was fetched is there all the same. Undefined without `keepGoing`. */
+  readonly importFailure: NarswarmError | undefined;
 }
 
 /** From the end of the walk on, the publishers have this long before upstreams begin without them. */
@@ -138,7 +142,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   let closure = completePart(walked, new Set(absent.keys()));
 
   const paths = [...closure.values()].map((info) => info.storePath);
-  const asksTarget = options.copy || options.to !== undefined;
+  const asksTarget = options.holdAll !== true && (options.copy || options.to !== undefined);
   const needed = asksTarget ? await queryInvalidPaths(paths, options.to, { signal }) : undefined;
   if (options.dryRun !== true) await claimClosure(closure, context, options.onStep);
   const plan = await planFetch(closure, { store, catalogue: await Catalogue.open(store), needed, signal });
@@ -146,7 +150,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const isLate = await isSlow(plan, maps, options);
   if (!isLate) await attachTorrents(plan.jobs, torrentOf); // waits for the publishers, where there is a job
   options.onPlan?.(plan, closure);
-  const result = (imported: boolean): PrefetchResult => ({
+  const result = (imported: boolean, importFailure?: NarswarmError): PrefetchResult => ({
     closure,
     plan,
     roots: [...roots.keys()].flatMap((hash) => closure.get(hash)?.storePath ?? []),
@@ -154,6 +158,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     wanted: [...roots.keys()],
     missing: [...absent.values()],
     isInterrupted: signal.aborted,
+    importFailure,
   });
   if (options.dryRun === true) return result(false);
 
@@ -194,10 +199,17 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const infos = referencesFirst(closure).map((info) => scheduler.asFetched(completed.get(info.storePath) ?? info));
   await commit(infos, [...plan.jobs, ...plan.verified], store);
   const { roots: whole } = result(false);
-  if (!options.copy || whole.length === 0 || signal.aborted) return result(false);
+  if (!options.copy || whole.length === 0) return result(false);
 
-  options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
-  await importRoots(whole, { closure, plan, origins }, { ...options, ...context, torrentOf });
+  try {
+    signal.throwIfAborted();
+    options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
+    await importRoots(whole, { closure, plan, origins }, { ...options, ...context, torrentOf });
+  } catch (error) {
+    const reason: unknown = signal.aborted ? signal.reason : error;
+    if (options.keepGoing !== true || !isNarswarmError(reason)) throw error;
+    return result(false, reason);
+  }
   return result(true);
 }
 

@@ -58,6 +58,11 @@ export class OfferedGenerations {
     return others.length === before.length;
   }
 
+  /** Offers a map no longer. */
+  remove(address: PublisherAddress): void {
+    this.#byMap.delete(mapFolder(address));
+  }
+
   get(infoHash: InfoHash): Seed | undefined {
     for (const generations of this.#byMap.values()) {
       const found = generations.find(({ torrent }) => torrent.infoHash === infoHash);

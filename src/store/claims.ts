@@ -2,7 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FileStore } from './file-store.ts';
 import { stateOfOwner } from './owner.ts';
-import { systemCode } from './store-error.ts';
+import { storeError, systemCode } from './store-error.ts';
 import { untilNobody } from './turn.ts';
 
 /** File in a session's folder that lists what its process relies on. */
@@ -30,8 +30,9 @@ export interface Claimant {
 }
 
 /**
- * Says what this process relies on, so that nothing of it is collected while its session lasts, and waits for a
- * collector that may not have seen this. After that, and not before, look which NARs the store holds.
+ * Says what this process relies on, besides what it said before, so that nothing of it is collected while its session
+ * lasts, and waits for a collector that may not have seen this. After that, and not before, look which NARs the store
+ * holds.
  *
  * Claim first, look for a collector then; a collector announces itself first and reads the claims then: so at least one
  * sees the other.

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import type { StorePath } from '../nix/brands.ts';
-import { storeHashOf } from '../nix/store-path.ts';
+import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { readState, subscriptionsFolder } from './state.ts';
@@ -14,20 +14,23 @@ import type { Subscription } from './subscription.ts';
 export async function publishedContents(
   store: FileStore,
   subscriptions: readonly Subscription[],
+  keys: readonly PublicKey[],
 ): Promise<{ named: Map<string, StorePath>; unnamed: StorePath[] }> {
   const named = new Map<string, StorePath>();
   const unnamed: StorePath[] = [];
   for (const { name, publish } of subscriptions) {
     if (!publish) continue;
     const state = await readState(store, name);
-    const roots = state?.generations.find(({ complete }) => complete)?.roots ?? [];
-    const [only] = roots;
-    if (only !== undefined && roots.length === 1) named.set(name, only);
-    else unnamed.push(...roots);
+    const { main, roots = [] } = state?.generations.find(({ complete }) => complete) ?? {};
+    if (main !== undefined) named.set(name, main);
+    unnamed.push(...roots.filter((root) => root !== main));
   }
-  const present = new Set(await store.listStoreHashes());
-  for (const { storePath, askedBy } of (await Catalogue.open(store)).entries())
-    if (askedBy === 'add' && present.has(storeHashOf(storePath))) unnamed.push(storePath);
+  for (const { storePath, askedBy } of (await Catalogue.open(store)).entries()) {
+    if (askedBy !== 'add') continue;
+    // One that nobody has signed, or that gc has taken, must not keep the others out.
+    const info = await store.readNarInfoOf(storePath);
+    if (info !== undefined && verifyNarInfo(info, keys) !== undefined) unnamed.push(storePath);
+  }
   return { named, unnamed };
 }
 

@@ -12,6 +12,8 @@ import { formatSource, type Source } from './source.ts';
 export interface Resolution {
   /** Paths whose closures are wanted. Empty only where a build alone tells what they are. */
   readonly roots: readonly StorePath[];
+  /** The path that the source is, where it is one: what followers of this machine may ask for by name. */
+  readonly main: StorePath | undefined;
   /** True where a root that no cache has is left out and reported, and the rest goes on: lists and profiles. */
   readonly mayLack: boolean;
   /**
@@ -73,22 +75,35 @@ export async function resolveSource(
   }
 }
 
-const NOTHING = { mayLack: false, buildInputs: [], buildInputsOf: async () => [], sources: [], notes: [] } as const;
+const NOTHING = {
+  main: undefined,
+  mayLack: false,
+  buildInputs: [],
+  buildInputsOf: async () => [],
+  sources: [],
+  notes: [],
+} as const;
 
 function listed(paths: readonly StorePath[], notes: readonly string[], { withSources }: SourceContext): Resolution {
   const lack = 'a list of store paths does not tell the sources that they were built from: none are taken';
-  return { ...NOTHING, roots: paths, mayLack: true, notes: withSources ? [...notes, lack] : notes };
+  return {
+    ...NOTHING,
+    roots: paths,
+    main: onlyOne(paths),
+    mayLack: true,
+    notes: withSources ? [...notes, lack] : notes,
+  };
 }
 
 async function resolveStorePath(path: StorePath, context: SourceContext): Promise<Resolution> {
-  return { ...NOTHING, roots: [path], ...(await sourcesOfPath(path, context)) };
+  return { ...NOTHING, roots: [path], main: path, ...(await sourcesOfPath(path, context)) };
 }
 
 async function resolveProfile(path: StorePath, context: SourceContext): Promise<Resolution> {
   const roots = await queryClosure(path, nixOptions(context));
   const { sources, notes } = await sourcesOfPath(path, context);
   const note = `${path}: its closure on this machine is ${roots.length} ${roots.length === 1 ? 'path' : 'paths'}; those that were built here are in no cache`;
-  return { ...NOTHING, roots, mayLack: true, sources, notes: [note, ...notes] };
+  return { ...NOTHING, roots, main: path, mayLack: true, sources, notes: [note, ...notes] };
 }
 
 async function resolveEvaluated(
@@ -124,6 +139,7 @@ async function resolveDerivation(
       : [`${drvPath}: only its build tells where its outputs lie (content-addressed)`];
   return {
     roots,
+    main: onlyOne(roots),
     mayLack: false,
     buildInputs: await graph.inputs(drvPath),
     buildInputsOf: (path) => graph.inputsOfOutput(path),
@@ -144,6 +160,10 @@ async function sourcesOfPath(path: StorePath, context: SourceContext): Promise<P
   }
   const note = `${path}: Nix does not hold the derivation that it was built from, so its sources are unknown; subscribe to an installable to have them`;
   return { sources: [], notes: [note] };
+}
+
+function onlyOne(paths: readonly StorePath[]): StorePath | undefined {
+  return paths.length === 1 ? paths[0] : undefined;
 }
 
 function nixOptions({ nixStore, signal }: SourceContext): StoreCallOptions {

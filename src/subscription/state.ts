@@ -15,6 +15,8 @@ export interface Generation {
   readonly wanted: string;
   /** What is held of it: paths whose closures are there in full, and which gc keeps. */
   readonly roots: readonly StorePath[];
+  /** The path that followers of this machine ask for by the subscription's name, where it is one and is held. */
+  readonly main?: StorePath;
   /** Whether all of it has been held (or been valid in the target) at the end of some run. */
   readonly complete: boolean;
 }

@@ -6,12 +6,12 @@ import { isNarswarmError } from '../errors.ts';
 import { FileStore } from '../store/file-store.ts';
 import { parseSource } from './source.ts';
 import { readState, type SubscriptionState } from './state.ts';
-import type { Subscription } from './subscription.ts';
+import { sourceKey, type Subscription } from './subscription.ts';
 
 /** What is known of a subscription without asking anybody. */
 export interface SubscriptionStatus {
   readonly subscription: Subscription;
-  /** Undefined before its first run. */
+  /** Undefined before its first run with this source. */
   readonly state: SubscriptionState | undefined;
   /** The generation of the publisher's map that was seen last, where the source is a publisher. */
   readonly map: KnownMap | undefined;
@@ -32,7 +32,8 @@ export async function readStatus(subscription: Subscription, storeDir: string, n
     if (isNarswarmError(error, 'STORE_CORRUPT')) return undefined; // not made yet
     throw error;
   });
-  const state = store && (await readState(store, subscription.name));
+  const known = store && (await readState(store, subscription.name));
+  const state = known?.source === sourceKey(subscription) ? known : undefined; // else it is of what the name stood for
   const source = parseSource(subscription.source, { file: subscription.file });
   const map = store && source.kind === 'publisher' ? await knownMap(store, source.address, now) : undefined;
   return { subscription, state, map, health: healthOf(state, map) };

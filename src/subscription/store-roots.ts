@@ -19,7 +19,9 @@ export async function storeRoots(store: FileStore, keepGenerations: number): Pro
   const states = await listStates(store);
   await assertReadable(store, states);
   const subscribed = states.flatMap((state) => {
-    const whole = new Set(state.generations.filter(({ complete }) => complete).flatMap(({ roots }) => roots));
+    // An older generation may have been collected when fewer were kept.
+    const [newest] = state.generations;
+    const whole = new Set(newest?.complete === true ? newest.roots : []);
     const name = `the subscription ${state.name}'s`;
     return rootsOf(keptGenerations(state, keepGenerations)).map((path) => rootOf(path, name, whole.has(path)));
   });

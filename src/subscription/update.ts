@@ -1,7 +1,5 @@
-import { createHash } from 'node:crypto';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { MissingPath } from '../fetch/closure.ts';
-import { topsOf } from '../fetch/closure.ts';
 import type { Upstream } from '../fetch/http/upstream.ts';
 import type { PrefetchOptions, PrefetchResult } from '../fetch/prefetch.ts';
 import { Progress } from '../fetch/report.ts';
@@ -9,10 +7,11 @@ import type { Workplace } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
+import { nextState, type Outcome } from './next-state.ts';
 import { resolveSource, type Resolution } from './resolve-source.ts';
 import { parseSource } from './source.ts';
-import { readState, writeState, type Generation, type LastRun, type SubscriptionState } from './state.ts';
-import type { Subscription } from './subscription.ts';
+import { readState, writeState, type SubscriptionState } from './state.ts';
+import { sourceKey, type Subscription } from './subscription.ts';
 
 /** What updates work with, all subscriptions alike. */
 export interface UpdateContext {
@@ -41,6 +40,8 @@ export interface Updated {
   readonly state: SubscriptionState | undefined;
   /** What it failed of; undefined where it is complete. */
   readonly error: NarswarmError | undefined;
+  /** Things to know of this run that are no failures. */
+  readonly notes: readonly string[];
   /** NARs and bytes that were fetched, or would be. */
   readonly nars: number;
   readonly bytes: number;
@@ -65,17 +66,18 @@ export async function updateSubscription(subscription: Subscription, context: Up
   const last = before?.source === sourceKey(subscription) ? before : undefined;
   const progress = new Progress(context.onWarning);
   context.onProgress?.(progress);
+  const parts: PrefetchResult[] = [];
   let outcome: Outcome;
   try {
-    outcome = await fetchSubscription(subscription, progress, context);
+    outcome = { parts, ...(await fetchSubscription(subscription, parts, progress, context)) };
   } catch (error) {
-    outcome = { error: asFailure(error, signal), parts: [], notes: [] };
+    outcome = { parts, error: asFailure(error, signal), main: undefined, notes: [] };
   }
   const summary = summarise(outcome);
   if (context.dryRun) {
     return { subscription, state: last, ...summary };
   }
-  const state = nextState(subscription, last, outcome, {
+  const state = nextState(subscription, before, outcome, {
     at: startedAt.toISOString(),
     durationMs: progress.durationMs,
     bytes: {
@@ -90,32 +92,30 @@ export async function updateSubscription(subscription: Subscription, context: Up
   return { subscription, state, ...summary };
 }
 
-/** How the fetching of a subscription ended. */
-interface Outcome {
-  readonly error: NarswarmError | undefined;
-  /** One a prefetch: the source itself, then the layers of build inputs that stand in for it. */
-  readonly parts: readonly PrefetchResult[];
-  readonly notes: readonly string[];
-}
-
+/** @param parts takes what was fetched, also where something else fails after that */
 async function fetchSubscription(
   subscription: Subscription,
+  parts: PrefetchResult[],
   progress: Progress,
   context: UpdateContext,
-): Promise<Outcome> {
+): Promise<Omit<Outcome, 'parts'>> {
   const { workplace, publishers, signal } = context;
   const source = parseSource(subscription.source, { file: subscription.file });
-  const fetch = (what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'publishers'>): Promise<PrefetchResult> =>
-    workplace.prefetch(
+  const fetch = async (what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'publishers'>): Promise<PrefetchResult> => {
+    const part = await workplace.prefetch(
       {
         ...context,
         ...what,
         keepGoing: true,
         copy: subscription.import,
-        to: subscription.to,
+        to: subscription.import ? subscription.to : undefined,
+        holdAll: subscription.publish, // a map is of what the store holds, not of what the target has
       },
       { progress, signal },
     );
+    parts.push(part);
+    return part;
+  };
   if (source.kind === 'publisher') {
     const { address, root } = source;
     const part = await fetch({
@@ -123,7 +123,8 @@ async function fetchSubscription(
       wholeMaps: root === undefined,
       publishers: [address],
     });
-    return { parts: [part], notes: [], error: lackOf(part.missing, part) };
+    const main = root === undefined ? undefined : part.roots[0];
+    return { main, notes: [], error: lackOf(part.missing, parts) };
   }
   context.onStep?.(`${subscription.name}: resolving ${subscription.source}`);
   const resolution = await resolveSource(source, {
@@ -134,23 +135,27 @@ async function fetchSubscription(
   });
   const part = await fetch({ roots: [...new Set([...resolution.roots, ...resolution.sources])], publishers });
   const isOptional = optionalPaths(resolution);
-  const lack = part.missing.filter(({ path, isNowhere }) => !isNowhere || !isOptional(path));
+  const needed = part.missing.filter(({ path, isNowhere }) => !isNowhere || !isOptional(path));
+  // Of a list something may be left out, but not all of it.
+  const lack = needed.length === 0 && part.closure.size === 0 ? part.missing : needed;
+  const main = part.roots.find((path) => path === resolution.main);
   const notes = [...resolution.notes, ...leftOutNote(part.missing.length - lack.length)];
   const roots = new Set<string>(resolution.roots);
   const isReplaceable = lack.length > 0 && lack.every(({ path, isNowhere }) => isNowhere && roots.has(path));
   if (!isReplaceable || resolution.buildInputs.length === 0) {
-    return { parts: [part], notes, error: lackOf(lack, part) };
+    return { main, notes, error: lackOf(lack, parts) };
   }
-  const layers = await fetchBuildInputs(resolution, (paths) => fetch({ roots: paths, publishers }));
-  const missing = layers.missing.filter(({ isNowhere }) => !isNowhere);
+  const inputs = await fetchBuildInputs(resolution, (paths) => fetch({ roots: paths, publishers }));
+  const isNothing = parts.every(({ closure }) => closure.size === 0);
+  const missing = isNothing ? [...lack, ...inputs] : inputs.filter(({ isNowhere }) => !isNowhere);
   return {
-    parts: [part, ...layers.parts],
+    main,
     notes: [
       ...notes,
       `no cache has ${[...lack].map(({ path }) => path).join(', ')}: what a build of it needs was taken in its place`,
-      ...leftOutNote(layers.missing.length - missing.length),
+      ...(isNothing ? [] : leftOutNote(inputs.length - missing.length)),
     ],
-    error: lackOf(missing, ...layers.parts),
+    error: lackOf(missing, parts),
   };
 }
 
@@ -160,18 +165,20 @@ function optionalPaths({ mayLack, roots, sources }: Resolution): (path: string) 
   return (path) => optional.has(path);
 }
 
-/** Fetches the build inputs, and in place of those that no cache has their own, down to what caches do have. */
+/**
+ * Fetches the build inputs, and in place of those that no cache has their own, down to what caches do have.
+ *
+ * @returns what could not be had, nor anything in its place
+ */
 async function fetchBuildInputs(
   { buildInputs, buildInputsOf }: Resolution,
   fetch: (paths: readonly StorePath[]) => Promise<PrefetchResult>,
-): Promise<{ parts: PrefetchResult[]; missing: MissingPath[] }> {
-  const parts: PrefetchResult[] = [];
+): Promise<MissingPath[]> {
   const missing: MissingPath[] = [];
   const seen = new Set<StorePath>(buildInputs);
   let layer: readonly StorePath[] = buildInputs;
   for (let depth = 0; layer.length > 0 && depth < MAX_LAYERS; depth++) {
     const part = await fetch(layer);
-    parts.push(part);
     const next = new Set<StorePath>();
     for (const lack of part.missing) {
       const inputs = lack.isNowhere && lack.path.startsWith('/') ? await buildInputsOf(parseStorePath(lack.path)) : [];
@@ -181,17 +188,18 @@ async function fetchBuildInputs(
     for (const path of next) seen.add(path);
     layer = [...next];
   }
-  return { parts, missing };
+  return missing;
 }
 
 function leftOutNote(count: number): string[] {
-  return count === 0 ? [] : [`${count} of its paths are in no cache and were left out`];
+  if (count === 0) return [];
+  return [`${count} of its paths ${count === 1 ? 'is in no cache and was' : 'are in no cache and were'} left out`];
 }
 
 /** What a run failed of that left something out. */
-function lackOf(missing: readonly MissingPath[], ...parts: readonly PrefetchResult[]): NarswarmError | undefined {
+function lackOf(missing: readonly MissingPath[], parts: readonly PrefetchResult[]): NarswarmError | undefined {
   const [first] = missing;
-  if (first === undefined) return undefined;
+  if (first === undefined) return parts.find((part) => part.importFailure !== undefined)?.importFailure;
   const isInterrupted = parts.some((part) => part.isInterrupted);
   const more = missing.length > 1 ? `, and ${missing.length - 1} more` : '';
   return new NarswarmError(
@@ -207,61 +215,10 @@ function asFailure(error: unknown, signal: AbortSignal): NarswarmError {
   throw failure;
 }
 
-function nextState(
-  subscription: Subscription,
-  last: SubscriptionState | undefined,
-  { error, parts, notes }: Outcome,
-  run: Pick<LastRun, 'at' | 'durationMs' | 'bytes' | 'nars'>,
-): SubscriptionState {
-  const generations =
-    parts.length === 0 ? (last?.generations ?? []) : withGeneration(last, parts, error === undefined, run.at);
-  const outcome =
-    error === undefined
-      ? 'complete'
-      : error.code === 'INTERRUPTED'
-        ? 'interrupted'
-        : parts.length === 0
-          ? 'failed'
-          : 'incomplete';
-  const missing = parts.flatMap((part) => part.missing.map(({ path, reason }) => ({ path, reason })));
-  const completeAsOf = error === undefined ? run.at : last?.completeAsOf;
-  return {
-    name: subscription.name,
-    source: sourceKey(subscription),
-    generations,
-    lastRun: { ...run, outcome, ...(error === undefined ? {} : { message: error.message }) },
-    ...(completeAsOf === undefined ? {} : { completeAsOf }),
-    missing: parts.length === 0 ? (last?.missing ?? []) : error === undefined ? [] : missing,
-    missingCount: parts.length === 0 ? (last?.missingCount ?? 0) : error === undefined ? 0 : missing.length,
-    notes,
-  };
-}
-
-/** The generations with this run's: a new one, or the newest with what is held of it by now. */
-function withGeneration(
-  last: SubscriptionState | undefined,
-  parts: readonly PrefetchResult[],
-  isComplete: boolean,
-  at: string,
-): readonly Generation[] {
-  const [first] = parts;
-  const wanted = createHash('sha256')
-    .update((first?.wanted ?? []).toSorted().join('\n'))
-    .digest('hex');
-  const roots = [...new Set(parts.flatMap(({ closure }) => topsOf(closure)))];
-  const [newest, ...older] = last?.generations ?? [];
-  if (newest?.wanted !== wanted) {
-    const next = { number: (newest?.number ?? 0) + 1, at, wanted, roots, complete: isComplete };
-    return newest === undefined ? [next] : [next, newest, ...older];
-  }
-  // What an earlier run held stays: a cache that is out of reach today makes none of it worse.
-  const kept = isComplete ? roots : [...new Set([...roots, ...newest.roots])];
-  return [{ ...newest, roots: kept, complete: isComplete || newest.complete }, ...older];
-}
-
-function summarise({ error, parts }: Outcome): Pick<Updated, 'error' | 'nars' | 'bytes' | 'paths'> {
+function summarise({ error, parts, notes }: Outcome): Pick<Updated, 'error' | 'notes' | 'nars' | 'bytes' | 'paths'> {
   return {
     error,
+    notes,
     nars: sum(parts, ({ plan }) => plan.jobs.length + plan.unsized.length),
     bytes: sum(parts, ({ plan }) => plan.jobBytes),
     paths: sum(parts, ({ closure }) => closure.size),
@@ -270,9 +227,4 @@ function summarise({ error, parts }: Outcome): Pick<Updated, 'error' | 'nars' | 
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {
   return items.reduce((total, item) => total + value(item), 0);
-}
-
-/** What tells one subscription from another of the same name: a change of it begins anew. */
-function sourceKey({ source, file }: Subscription): string {
-  return file === undefined ? source : `${source} of ${file}`;
 }

@@ -36,6 +36,10 @@ export interface BinaryCache {
   readonly rootPath: string;
   readonly nars: readonly NarFile[];
   readonly totalBytes: number;
+  /** For whoever writes more of it. */
+  readonly secretKey: SecretKey;
+  /** Base names of the store paths: each refers to later ones only. */
+  readonly baseNames: readonly string[];
 }
 
 const MAX_REFERENCES = 10;
@@ -70,10 +74,11 @@ export async function writeBinaryCache(shape: ClosureShape, dir: string, torrent
   }
   const rootPath = `${DEFAULT_STORE_DIR}/${baseNames[0]}`;
   const totalBytes = sizesBytes.reduce((sum, size) => sum + size, 0);
-  return { dir, torrentDir, publicKey, rootPath, nars, totalBytes };
+  return { dir, torrentDir, publicKey, rootPath, nars, totalBytes, secretKey, baseNames };
 }
 
-function describe(baseName: string, content: Buffer, random: RandomStream) {
+/** A NAR with its narinfo, which is not signed yet, and its torrent. */
+export function describe(baseName: string, content: Buffer, random: RandomStream) {
   const digest = createHash('sha256').update(content).digest();
   const fileHash = fileHashOf(digest);
   const pieceLength = pieceLengthOf(content.length);
@@ -117,7 +122,8 @@ function referencesOf(index: number, baseNames: readonly string[], random: Rando
     .toSorted();
 }
 
-function formatSigned(info: NarInfo, secretKey: SecretKey): string {
+/** The text of a narinfo with a signature. */
+export function formatSigned(info: NarInfo, secretKey: SecretKey): string {
   return formatNarInfo({ ...info, signatures: [signNarInfo(info, secretKey)] });
 }
 

@@ -1,6 +1,7 @@
 /** A publisher that renews its map while followers read the generation before. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { buildPublication, type Built } from '../../src/daemon/build-publication.ts';
 import { Publisher, type PublisherOptions } from '../../src/daemon/publisher.ts';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
@@ -30,6 +31,27 @@ describe('Publisher', () => {
     network: { scope: 'lan', listen: '127.0.0.1', dht: false, lan: false, peers: [] },
     httpPort: 0,
     onWarning: (message) => assert.fail(message),
+  });
+
+  test('what another process has published of the same store is news, once', async () => {
+    let contents = { named: new Map([['lab', made.root]]), unnamed: [] };
+    const renewed: number[] = [];
+    const base = {
+      ...(await options()),
+      salt: 'shared',
+      validForMs: 3_600_000,
+      contents: () => Promise.resolve(contents),
+      onRenewed: ({ publication }: Built) => renewed.push(publication.manifest.seq),
+    };
+    await using publisher = await Publisher.start(base);
+    contents = { named: new Map([...contents.named, ['again', made.root]]), unnamed: [] };
+    const hints = [`127.0.0.1:${publisher.network.swarm.port}`];
+    const { publication } = await buildPublication({ ...base, hints });
+    assert.equal(publication.isNew, true);
+    assert.equal(await publisher.rebuild(), true);
+    assert.equal(await publisher.rebuild(), true);
+    assert.deepEqual(renewed, [publication.manifest.seq]);
+    assert.equal(publisher.built.publication.torrent.infoHash, publication.torrent.infoHash);
   });
 
   test('gives the generation before to whom is reading it', async () => {

@@ -1,7 +1,9 @@
 /** What the package, the NixOS module and the units start are commands of the program. */
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { suite, test } from 'node:test';
 import { program } from '../../src/cli/program.ts';
+import { EXIT_STATUSES } from '../../src/errors.ts';
 import { systemdUnits } from '../../src/daemon/systemd-units.ts';
 import { evaluate, service } from './module-cases.ts';
 import { nixEval } from './nix-eval.ts';
@@ -35,6 +37,14 @@ suite('commands that are started', () => {
     for (const { name, text } of units.filter((unit) => unit.name.endsWith('.service'))) {
       assertCommands(text, /^ExecStart=\/opt\/narswarm --config \S+ ([a-z]+)$/gm);
       assert.ok(text.includes('ExecStart='), name);
+      // a time window that is over is no failure
+      assert.match(text, /^SuccessExitStatus=130$/m, name);
     }
+    assert.equal(EXIT_STATUSES.INTERRUPTED[0], 130);
+  });
+
+  test('by the VM test', async () => {
+    const text = await readFile(new URL('../../nix/tests/vm.nix', import.meta.url), 'utf8');
+    assertCommands(text, /"narswarm --config \S+ ([a-z]+)"/g);
   });
 });

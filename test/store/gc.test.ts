@@ -254,8 +254,11 @@ suite('gc and those who work on the store', () => {
     const now = new Date(Date.now() + 8 * DAY_MS);
     {
       await using session = await PartialSession.open(store);
-      const claims = [{ storeHash: storeHashOf(pathNamed('data')), narName: basename(orphan) }];
-      await claim(store, session, claims, { signal });
+      await claim(store, session, [{ storeHash: storeHashOf(pathNamed('data')) }], { signal });
+      // a session of several fetches
+      await claim(store, session, [{ storeHash: storeHashOf(pathNamed('lib')), narName: basename(orphan) }], {
+        signal,
+      });
       const result = await collect(store, ['app'], { now });
       assert.deepEqual([result.order, result.leftovers.files], [['old'], 0]);
       assert.deepEqual(await held(store), [['app', 'data', 'lib'], 4]);

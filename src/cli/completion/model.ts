@@ -56,7 +56,10 @@ export function describeCommand(command: Command, path: readonly string[] = []):
     summary: clause(command.description()),
     description: command.description(),
     arguments: command.registeredArguments.map(describeArgument),
-    options: help.visibleOptions(command).map((option) => describeOption(option, help.optionDescription(option))),
+    // those of the program itself may follow a command, too
+    options: [...help.visibleOptions(command), ...help.visibleGlobalOptions(command)].map((option) =>
+      describeOption(option, help.optionDescription(option)),
+    ),
     commands: below.map((one) => describeCommand(one, [...path, one.name()])),
     examples: recallExamples(command),
   };

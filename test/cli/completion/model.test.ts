@@ -55,9 +55,11 @@ test('names nobody’s home', () => {
 test('finds the examples and the options of every command of the program', () => {
   for (const command of describeCommand(program()).commands) {
     assert.ok(command.examples.length > 0, command.path.join(' '));
-    assert.ok(
-      command.options.some(({ long }) => long === '--json'),
-      command.path.join(' '),
-    );
+    for (const name of ['--json', '--config']) {
+      const [first, ...more] = command.options.filter(({ long }) => long === name);
+      assert.deepEqual([first?.long, more], [name, []], command.path.join(' '));
+    }
+    const config = command.options.find(({ long }) => long === '--config');
+    assert.deepEqual(config?.value?.values, { kind: 'file' });
   }
 });

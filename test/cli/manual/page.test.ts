@@ -44,7 +44,15 @@ suite('manual page', () => {
     };
     for (const command of flatten(describeCommand(program()))) check(command);
     for (const [status, meaning] of Object.values(EXIT_STATUSES)) shows(` ${status} ${meaning}`);
-    for (const part of ['ENVIRONMENT', 'FILES', 'NARSWARM_DEBUG', 'narswarm - prefetches']) shows(part);
+    for (const part of [
+      'ENVIRONMENT',
+      'FILES',
+      'NARSWARM_DEBUG',
+      'NARSWARM_*',
+      '/etc/narswarm/config.toml',
+      'narswarm - prefetches',
+    ])
+      shows(part);
   });
 
   test('shows awkward text as it is', () => {

@@ -1,0 +1,87 @@
+import { createHash } from 'node:crypto';
+import type { NarswarmError } from '../errors.ts';
+import { topsOf } from '../fetch/closure.ts';
+import type { PrefetchResult } from '../fetch/prefetch.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { MAX_MISSING, type Generation, type LastRun, type SubscriptionState } from './state.ts';
+import { sourceKey, type Subscription } from './subscription.ts';
+
+/** How the fetching of a subscription ended. */
+export interface Outcome {
+  readonly error: NarswarmError | undefined;
+  /** One a prefetch: the source itself, then the layers of build inputs that stand in for it. */
+  readonly parts: readonly PrefetchResult[];
+  /** The path that the source is, where it is one and held. */
+  readonly main: StorePath | undefined;
+  readonly notes: readonly string[];
+}
+
+/**
+ * What is known of a subscription after a run. Nothing that earlier runs held is given up by a run that found nothing
+ * out, also where the source is another one by now.
+ *
+ * @param before the state before the run
+ */
+export function nextState(
+  subscription: Subscription,
+  before: SubscriptionState | undefined,
+  outcome: Outcome,
+  run: Pick<LastRun, 'at' | 'durationMs' | 'bytes' | 'nars'>,
+): SubscriptionState {
+  const { error, parts, notes } = outcome;
+  const source = sourceKey(subscription);
+  const last = before?.source === source ? before : undefined;
+  const base = {
+    name: subscription.name,
+    source,
+    lastRun: {
+      ...run,
+      outcome: wordFor(outcome),
+      ...(error === undefined ? {} : { message: error.message }),
+    },
+    notes,
+  };
+  const completeAsOf = error === undefined ? run.at : last?.completeAsOf;
+  const dated = completeAsOf === undefined ? base : { ...base, completeAsOf };
+  if (parts.length === 0) {
+    const { missing = [], missingCount = 0 } = last ?? {};
+    return { ...dated, generations: before?.generations ?? [], missing, missingCount };
+  }
+  const missing =
+    error === undefined ? [] : parts.flatMap((part) => part.missing.map(({ path, reason }) => ({ path, reason })));
+  return {
+    ...dated,
+    generations: withGeneration(last, outcome, run.at),
+    missing: missing.slice(0, MAX_MISSING),
+    missingCount: missing.length,
+  };
+}
+
+function wordFor({ error, parts }: Outcome): LastRun['outcome'] {
+  if (error === undefined) return 'complete';
+  if (error.code === 'INTERRUPTED') return 'interrupted';
+  return parts.length === 0 ? 'failed' : 'incomplete';
+}
+
+/** The generations with this run's: a new one, or the newest with what is held of it by now. */
+function withGeneration(
+  last: SubscriptionState | undefined,
+  { error, parts, main: held }: Outcome,
+  at: string,
+): readonly Generation[] {
+  const isComplete = error === undefined;
+  const [first] = parts;
+  const wanted = createHash('sha256')
+    .update((first?.wanted ?? []).toSorted().join('\n'))
+    .digest('hex');
+  const roots = [...new Set(parts.flatMap(({ closure }) => topsOf(closure)))];
+  const [newest, ...older] = last?.generations ?? [];
+  const main = held === undefined ? {} : { main: held };
+  if (newest?.wanted !== wanted) {
+    const next = { number: (newest?.number ?? 0) + 1, at, wanted, roots, ...main, complete: isComplete };
+    return newest === undefined ? [next] : [next, newest, ...older];
+  }
+  // What an earlier run held stays: a cache that is out of reach today makes none of it worse.
+  const kept = isComplete ? roots : [...new Set([...roots, ...newest.roots])];
+  return [{ ...newest, roots: kept, ...main, complete: isComplete || newest.complete }, ...older];
+}

@@ -1,0 +1,80 @@
+/** Subscriptions to lists of store paths, in a file and at an address. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { readNarInfos } from '../support/lab.ts';
+import { writeBinaryCache, type BinaryCache } from '../bench/binary-cache.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { startSite } from '../support/http-site.ts';
+import { ALONE, assertFailure, assertSound, Lab } from '../support/lab.ts';
+import { Machine } from '../support/machine.ts';
+
+const COUNT = 1000;
+const NOWHERE = `/nix/store/${'0'.repeat(32)}-in-no-cache`;
+
+describe('lists of store paths', { concurrency: 2 }, () => {
+  let lab: Lab;
+  let cache: BinaryCache;
+  let upstream: HttpCache;
+  let flags: readonly string[];
+  let paths: readonly string[];
+
+  before(async () => {
+    lab = await Lab.open();
+    const shape = { name: 'small' as const, sizesBytes: Array.from({ length: COUNT }, (_, index) => 200 + index) };
+    cache = await writeBinaryCache(shape, lab.path('cache'), lab.path('torrents'));
+    upstream = lab.use(await startHttpCache(cache.dir));
+    flags = ['--from', upstream.url, '--trusted-public-key', cache.publicKey, ...ALONE];
+    paths = [...(await readNarInfos(cache.dir)).values()].map(({ storePath }) => storePath);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  test('one of some thousand is in no cache: the rest is held, and that is complete, with a note', async () => {
+    const one = await Machine.make(lab, { flags });
+    const list = join(await lab.folder('lists'), 'store-paths');
+    await writeFile(list, [...paths, NOWHERE].join('\n'));
+    await one.subscribe('channel', list);
+    const done = await one.updated();
+    assert.deepEqual([done['outcome'], done['nars'], done['missingCount']], ['complete', COUNT, 0]);
+    assert.deepEqual(done['notes'], ['1 of its paths is in no cache and was left out']);
+    assert.equal((await assertSound(one.store, cache.publicKey)).nars.length, COUNT);
+
+    // Another generation: all of it is held.
+    await writeFile(list, paths.join('\n'));
+    const again = await one.updated();
+    assert.deepEqual([again['generation'], again['nars'], again['notes']], [2, 0, []]);
+    await rm(list);
+    assertFailure(await one.update(), 3, 'NOT_FOUND', /there is no \S+store-paths/);
+    const status = await one.status('channel');
+    assert.deepEqual([status['health'], status['generation']], ['stale', 2]);
+    assert.equal((await readdir(join(one.store, 'nar'))).length, COUNT);
+  });
+
+  test('a compressed one at an address is downloaded once', async () => {
+    const one = await Machine.make(lab, { flags });
+    const few = paths.slice(-3);
+    const { stdout } = spawnSync('xz', ['-c'], { input: few.join('\n') });
+    await using site = await startSite(({ headers }, response) => {
+      if (headers['if-none-match'] === '"1"') response.writeHead(304).end();
+      else response.writeHead(200, { etag: '"1"' }).end(stdout);
+    });
+    await one.subscribe('channel', `${site.url}/store-paths.xz`);
+    const done = await one.updated();
+    assert.deepEqual([done['outcome'], Number(done['nars']) >= few.length], ['complete', true]);
+    upstream.resetCounts();
+    const again = await one.updated();
+    assert.deepEqual([again['generation'], again['nars']], [1, 0]);
+    assert.equal(site.requests.at(-1)?.headers['if-none-match'], '"1"');
+  });
+
+  test('a list of which no cache has anything is not complete', async () => {
+    const one = await Machine.make(lab, { flags });
+    const list = join(await lab.folder('lists'), 'store-paths');
+    await writeFile(list, NOWHERE);
+    await one.subscribe('channel', list);
+    assertFailure(await one.update(), 3, 'NARINFO_MISSING', /no hash map and no cache has a narinfo/);
+    assert.equal((await one.status('channel'))['health'], 'incomplete');
+  });
+});

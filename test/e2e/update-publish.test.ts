@@ -1,0 +1,157 @@
+/** A machine that publishes what it is subscribed to: updates and a daemon, side by side, and who follows them. */
+import assert from 'node:assert/strict';
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { nextGeneration } from '../support/generations.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import {
+  ALONE,
+  assertFailure,
+  assertSound,
+  Lab,
+  readNarInfos,
+  requisites,
+  type CliEvent,
+  type CliProcess,
+} from '../support/lab.ts';
+import { Machine } from '../support/machine.ts';
+
+const BLOBS = [...Array.from({ length: 9 }, () => 10_000), 100_000];
+const PATHS = BLOBS.length * 2;
+
+describe('publish = true, with subscriptions that say publish', { concurrency: 3 }, () => {
+  let lab: Lab;
+  let network: string;
+
+  before(async () => {
+    lab = await Lab.open();
+    const { bootstrap } = await lab.dht(3);
+    const nodes = bootstrap.map(({ host, port }) => `${host}:${port}`);
+    network = `listen = "127.0.0.1"\nlan = false\ndht-bootstrap = ${JSON.stringify(nodes)}\n`;
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** A machine with `publish = true`, and the address of its map. */
+  const publishing = async (keys: readonly string[], more: string): Promise<[Machine, string]> => {
+    const machine = await Machine.make(lab, { flags: [] });
+    const key = lab.path('publisher.key');
+    const trust = `trusted-public-key = ${JSON.stringify(keys)}\n`;
+    await machine.configure(`publish = true\nkey = ${JSON.stringify(key)}\n${trust}${more}`);
+    return [machine, String((await machine.run(['key'])).event('key')['address'])];
+  };
+  const built = (process: CliProcess): CliEvent[] => process.events.filter(({ event }) => event === 'built');
+  const cacheOf = async ({ cacheDir }: MadeClosure): Promise<HttpCache> => lab.use(await startHttpCache(cacheDir));
+  const fromCache = ({ url }: HttpCache): string => `from = ${JSON.stringify(url)}\n`;
+
+  test('a daemon takes up what another process has updated; followers go from generation to generation', async () => {
+    let made = await lab.closure(BLOBS);
+    const extra = await lab.closure([4_000], 'extra');
+    const caches = [await cacheOf(made), await cacheOf(extra)].map(({ url }) => url);
+    const [machine, address] = await publishing(
+      [made.publicKey, extra.publicKey],
+      `${network}scope = "cohort"\nfrom = ${JSON.stringify(caches)}\n`,
+    );
+    const list = join(await lab.folder('lists'), 'lab');
+    await writeFile(list, made.root);
+    await machine.subscribe('lab', list, '--publish');
+    await machine.subscribe('mine', extra.root);
+
+    const { process: daemon, ready } = await machine.service(['daemon']);
+    assert.equal(ready['address'], undefined);
+    assert.match(String((await daemon.event('warning'))['message']), /nothing to publish yet, since lab has not been/);
+    const first = (await machine.update()).event('built');
+    const served = await daemon.event('built');
+    assert.deepEqual([first['records'], served['records']], [PATHS, PATHS], 'what does not say publish is not in it');
+
+    const peer = ['--peer', `127.0.0.1:${String(ready['port'])}`];
+    const flags = ['--no-upstream', '--trusted-public-key', made.publicKey, ...peer];
+    const follower = await Machine.make(lab, { flags });
+    await follower.configure(network);
+    await follower.subscribe('lab', `${address}#lab`);
+    const got = await follower.updated();
+    assert.deepEqual([got['outcome'], got['generation'], got['nars']], ['complete', 1, PATHS]);
+
+    made = await nextGeneration(made, BLOBS.length - 1, 100_000);
+    await writeFile(list, made.root);
+    const second = (await machine.update()).event('built');
+    assert.ok(Number(second['seq']) > Number(served['seq']));
+    await daemon.event('built', ({ seq }) => seq === second['seq']);
+    let news = await follower.updated();
+    while (news['generation'] === 1) news = await follower.updated(); // the pointer is on its way into the DHT
+    assert.deepEqual([news['outcome'], news['generation'], news['nars']], ['complete', 2, 2]);
+    await assertSound(follower.store, made.publicKey);
+    const [map = ''] = await readdir(join(machine.store, 'narswarm/generations'));
+    assert.equal((await readdir(join(machine.store, 'narswarm/generations', map))).length, 2, 'for who still reads');
+
+    const count = built(daemon).length;
+    const same = (await machine.update()).event('built');
+    assert.deepEqual([same['seq'], same['isNew'], same['hashedBytes']], [second['seq'], false, 0]);
+    assert.equal((await follower.updated())['generation'], 2);
+    assert.equal(built(daemon).length, count);
+
+    // A subscription that is added needs no new start of the daemon, and a new start makes no new generation.
+    await machine.subscribe('mine', extra.root, '--publish', '--replace');
+    const both = (await machine.update()).event('built');
+    assert.equal(both['records'], PATHS + 2);
+    await daemon.event('built', ({ seq, records }) => seq === both['seq'] && records === PATHS + 2);
+    assert.equal((await daemon.stop()).status, 0);
+    const again = await machine.service(['daemon']);
+    assert.equal(again.ready['address'], address);
+    assert.equal(built(again.process)[0]?.['seq'], both['seq']);
+    assert.equal((await machine.update()).event('built')['seq'], both['seq']);
+  });
+
+  test('only the difference is hashed, and a dry run signs nothing', async () => {
+    let made = await lab.closure(BLOBS);
+    const known = await readNarInfos(made.cacheDir);
+    const [machine] = await publishing([made.publicKey], `${fromCache(await cacheOf(made))}scope = "off"\n`);
+    const list = join(await lab.folder('lists'), 'lab');
+    await writeFile(list, made.root);
+    await machine.subscribe('lab', list, '--publish');
+    const dry = await machine.update(['--dry-run']);
+    assert.equal(dry.status, 0, dry.stderr);
+    assert.equal(
+      dry.events.some(({ event }) => event === 'built'),
+      false,
+    );
+    const first = (await machine.update()).event('built');
+    assert.equal(
+      first['hashedBytes'],
+      [...known.values()].reduce((sum, { fileSize = 0 }) => sum + fileSize, 0),
+    );
+    made = await nextGeneration(made, BLOBS.length - 1, 100_000);
+    const added = [...(await readNarInfos(made.cacheDir))].filter(([hash]) => !known.has(hash));
+    await writeFile(list, made.root);
+    const second = (await machine.update()).event('built');
+    assert.equal(
+      second['hashedBytes'],
+      added.reduce((sum, [, { fileSize = 0 }]) => sum + fileSize, 0),
+    );
+    assert.deepEqual([added.length, second['records']], [2, PATHS]);
+  });
+
+  test('what is imported and published is in the map also where the target had it', async () => {
+    const made = await lab.closure([20_000, 3_000]);
+    const [machine] = await publishing([made.publicKey], `${fromCache(await cacheOf(made))}scope = "off"\n`);
+    const target = `local?root=${await lab.folder('target')}`;
+    const other = await Machine.make(lab, { flags: [...ALONE, '--trusted-public-key', made.publicKey] });
+    await other.configure(fromCache(await cacheOf(made)));
+    await other.subscribe('lab', made.root, '--import', '--to', target);
+    await other.updated();
+
+    await machine.subscribe('lab', made.root, '--import', '--to', target);
+    const none = await machine.update();
+    assert.equal(none.event('subscription')['nars'], 0);
+    assertFailure(none, 3, 'NOT_FOUND', /not published: nothing in \S+ can be published \(nothing in it was asked for/);
+    await machine.subscribe('lab', made.root, '--import', '--to', target, '--publish', '--replace');
+    const { process: daemon } = await machine.service(['daemon', '--scope', 'lan', ...ALONE]);
+    assert.match(String((await daemon.event('warning'))['message']), /its NAR is not in the store/);
+    const run = await machine.update();
+    assert.deepEqual([run.event('built')['records'], run.event('built')['leftOut']], [4, 0], run.stderr);
+    assert.equal((await daemon.event('built'))['records'], 4);
+    assert.equal((await assertSound(machine.store, made.publicKey)).nars.length, 4);
+    assert.equal(requisites(target, made.root).length, 4);
+  });
+});

@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import type { StorePath } from '../../src/nix/brands.ts';
+import { parseStorePath } from '../../src/nix/store-path.ts';
+import { publishedContents } from '../../src/subscription/published.ts';
+import { writeState, type Generation } from '../../src/subscription/state.ts';
+import type { Subscription } from '../../src/subscription/subscription.ts';
+import { Catalogue } from '../../src/store/catalogue.ts';
+import { LEAF, NOTE } from '../nix/fixtures.ts';
+import { emptyStore, entryFor, filledStore, KEY } from '../store/store-fixture.ts';
+
+const path = (name: string): StorePath => parseStorePath(`/nix/store/${'1'.repeat(32)}-${name}`);
+const subscription = (name: string, publish = true): Subscription => {
+  return { name, source: name, import: false, sources: false, publish };
+};
+const generation = (number: number, part: Partial<Generation>): Generation => {
+  return { number, at: '2026-01-01T00:00:00Z', wanted: String(number), roots: [], complete: true, ...part };
+};
+
+suite('what this machine publishes', () => {
+  test('the newest complete generation of each; the path that a subscription is goes by its name', async (t) => {
+    const store = await emptyStore(t);
+    const base = { missing: [], missingCount: 0, notes: [] };
+    const [app, old, source, input] = [path('app'), path('old'), path('source'), path('input')];
+    const generations = [
+      generation(3, { roots: [input], complete: false }),
+      generation(2, { roots: [source, app], main: app }),
+      generation(1, { roots: [old], main: old }),
+    ];
+    await writeState(store, { ...base, name: 'app', source: 'app', generations });
+    // Build inputs that stand in for an output are not what the name says.
+    await writeState(store, {
+      ...base,
+      name: 'built',
+      source: 'built',
+      generations: [generation(1, { roots: [input] })],
+    });
+    await writeState(store, {
+      ...base,
+      name: 'own',
+      source: 'own',
+      generations: [generation(1, { roots: [old], main: old })],
+    });
+    const subscriptions = [subscription('app'), subscription('built'), subscription('own', false), subscription('new')];
+    assert.deepEqual(await publishedContents(store, subscriptions, []), {
+      named: new Map([['app', app]]),
+      unnamed: [source, input],
+    });
+  });
+
+  test('nothing where none says so, and nothing while none that says so has been complete', async (t) => {
+    const store = await emptyStore(t);
+    const nothing = { named: new Map(), unnamed: [] };
+    assert.deepEqual(await publishedContents(store, [subscription('own', false)], []), nothing);
+    assert.deepEqual(await publishedContents(store, [subscription('one'), subscription('two')], []), nothing);
+  });
+
+  test('what was added and is signed, and nothing else of the store', async (t) => {
+    const store = await filledStore(t);
+    const catalogue = await Catalogue.open(store);
+    const added = { ...(await entryFor(store, LEAF)), askedBy: 'add' as const };
+    await catalogue.add([added, { ...(await entryFor(store, NOTE)), askedBy: 'fetch' }]);
+    assert.deepEqual(await publishedContents(store, [], [KEY]), { named: new Map(), unnamed: [added.storePath] });
+    assert.deepEqual(await publishedContents(store, [], []), { named: new Map(), unnamed: [] });
+  });
+});
