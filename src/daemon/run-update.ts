@@ -70,7 +70,9 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   const failure = await publish(store, options).catch((error: unknown) => {
     signal.throwIfAborted();
     if (!isNarswarmError(error)) throw error;
-    return error;
+    if (error.code !== 'NOT_FOUND') return error;
+    options.onWarning(error.message); // there is nothing to publish yet
+    return undefined;
   });
   await collect(store, forgotten, options);
   return { updated, failure };
