@@ -11,8 +11,8 @@ import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { resolveSource, type Resolution } from './resolve-source.ts';
 import { parseSource } from './source.ts';
-import { readState, writeState, type Generation, type LastRun, type SubscriptionState } from './state.ts';
-import type { Subscription } from './subscription.ts';
+import { isDamaged, readState, writeState, type Generation, type LastRun, type SubscriptionState } from './state.ts';
+import { sourceKey, type Subscription } from './subscription.ts';
 
 /** What updates work with, all subscriptions alike. */
 export interface UpdateContext {
@@ -85,7 +85,8 @@ export async function updateSubscription(subscription: Subscription, context: Up
     },
     nars: progress.doneNars,
   });
-  await writeState(store, state);
+  // What a damaged record kept is not forgotten before it is known what the source stands for.
+  if (outcome.parts.length > 0 || !(await isDamaged(store, subscription.name))) await writeState(store, state);
   if (isNarswarmError(outcome.error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw outcome.error;
   return { subscription, state, ...summary };
 }
@@ -123,7 +124,15 @@ async function fetchSubscription(
       wholeMaps: root === undefined,
       publishers: [address],
     });
-    return { parts: [part], notes: [], error: lackOf(part.missing, part) };
+    const lack = failureOf(part.missing, part);
+    const [silent, wrong] = partition(part.doubts, ({ failure }) => failure.code === 'INDEX_UNREACHABLE');
+    const isInterrupted = lack?.code === 'INTERRUPTED';
+    return {
+      parts: [part],
+      notes: silent.map(({ failure, created }) => `${failure.message}; the map of ${created.toISOString()} was taken`),
+      // A map that is not what it should be is no map of today, whatever is held of the one from before.
+      error: isInterrupted ? lack : (wrong[0]?.failure ?? lack),
+    };
   }
   context.onStep?.(`${subscription.name}: resolving ${subscription.source}`);
   const resolution = await resolveSource(source, {
@@ -139,7 +148,7 @@ async function fetchSubscription(
   const roots = new Set<string>(resolution.roots);
   const isReplaceable = lack.length > 0 && lack.every(({ path, isNowhere }) => isNowhere && roots.has(path));
   if (!isReplaceable || resolution.buildInputs.length === 0) {
-    return { parts: [part], notes, error: lackOf(lack, part) };
+    return { parts: [part], notes, error: failureOf(lack, part) };
   }
   const layers = await fetchBuildInputs(resolution, (paths) => fetch({ roots: paths, publishers }));
   const missing = layers.missing.filter(({ isNowhere }) => !isNowhere);
@@ -150,7 +159,7 @@ async function fetchSubscription(
       `no cache has ${[...lack].map(({ path }) => path).join(', ')}: what a build of it needs was taken in its place`,
       ...leftOutNote(layers.missing.length - missing.length),
     ],
-    error: lackOf(missing, ...layers.parts),
+    error: failureOf(missing, ...layers.parts),
   };
 }
 
@@ -188,10 +197,10 @@ function leftOutNote(count: number): string[] {
   return count === 0 ? [] : [`${count} of its paths are in no cache and were left out`];
 }
 
-/** What a run failed of that left something out. */
-function lackOf(missing: readonly MissingPath[], ...parts: readonly PrefetchResult[]): NarswarmError | undefined {
+/** What a run failed of that left something out, or did not import it. */
+function failureOf(missing: readonly MissingPath[], ...parts: readonly PrefetchResult[]): NarswarmError | undefined {
   const [first] = missing;
-  if (first === undefined) return undefined;
+  if (first === undefined) return parts.find(({ importFailure }) => importFailure !== undefined)?.importFailure;
   const isInterrupted = parts.some((part) => part.isInterrupted);
   const more = missing.length > 1 ? `, and ${missing.length - 1} more` : '';
   return new NarswarmError(
@@ -268,11 +277,10 @@ function summarise({ error, parts }: Outcome): Pick<Updated, 'error' | 'nars' | 
   };
 }
 
-function sum<T>(items: readonly T[], value: (item: T) => number): number {
-  return items.reduce((total, item) => total + value(item), 0);
+function partition<T>(items: readonly T[], fits: (item: T) => boolean): [fitting: T[], rest: T[]] {
+  return [items.filter(fits), items.filter((item) => !fits(item))];
 }
 
-/** What tells one subscription from another of the same name: a change of it begins anew. */
-function sourceKey({ source, file }: Subscription): string {
-  return file === undefined ? source : `${source} of ${file}`;
+function sum<T>(items: readonly T[], value: (item: T) => number): number {
+  return items.reduce((total, item) => total + value(item), 0);
 }
