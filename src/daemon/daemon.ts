@@ -1,4 +1,4 @@
-import { isNarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { saltBytes } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
@@ -129,7 +129,16 @@ export class Daemon implements AsyncDisposable {
   async #publish(): Promise<void> {
     const { store, keys, network, signal, onWarning, publish } = this.#options;
     if (publish === undefined) return;
-    const { named, unnamed } = await publish.contents();
+    const contents = await publish.contents().catch((error: unknown) => {
+      if (!isNarswarmError(error, 'NOT_FOUND')) throw error;
+      return error; // the next update may change that
+    });
+    if (contents instanceof NarswarmError) {
+      if (this.#publishedOf !== contents.message) onWarning(contents.message);
+      this.#publishedOf = contents.message;
+      return;
+    }
+    const { named, unnamed } = contents;
     const now = JSON.stringify([[...named], unnamed, named.size + unnamed.length === 0 ? this.#catalogue.size : 0]);
     if (now === this.#publishedOf) return;
     this.#publishedOf = now;
