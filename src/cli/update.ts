@@ -93,7 +93,10 @@ export function updateCommand(): Command {
           onStep: (text) => display.above(() => output.note(text)),
           onNixLine: (line) => display.above(() => output.note(`nix: ${line}`)),
           onProgress: (progress) => display.show(progress),
-          onWait: () => output.note('another update is at work on this store; waiting for it'),
+          onWait: () => {
+            output.result('waiting', { store: options.store });
+            output.note('another update is at work on this store; waiting for it');
+          },
           onBegin: ({ name, source }) => output.note(`${name}: ${source}`),
           onUpdated: (updated) => {
             display.stop();
