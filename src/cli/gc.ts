@@ -3,9 +3,9 @@ import type { GcResult } from '../store/gc.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { defaultStoreDir } from '../config/locations.ts';
-import { parseCount } from '../config/units.ts';
+import { parseBudget, parseCount } from '../config/units.ts';
 import { addCommon } from './shared-options.ts';
-import { formatCount, formatSize, one, parseSize } from './values.ts';
+import { formatCount, formatSize, one } from './values.ts';
 
 interface GcFlags extends CommonOptions {
   readonly store: string;
@@ -18,7 +18,11 @@ export function gcCommand(): Command {
   const gc = new Command('gc')
     .description('bring the file store down to its budget: what nothing keeps goes, least recently served first')
     .option('--store <dir>', 'file store to collect', defaultStoreDir())
-    .option('--max-size <size>', 'budget for the NARs, such as 50G (default: none, only leftovers go)', one(parseSize))
+    .option(
+      '--max-size <size>',
+      'budget for the NARs, such as 50G (default: none, only leftovers go)',
+      one(parseBudget),
+    )
     .option(
       '--keep-generations <count>',
       'complete generations of each subscription that stay beside the current one',

@@ -11,6 +11,12 @@ if (major === undefined || major < 24) {
 const { setFlagsFromString } = await import('node:v8');
 setFlagsFromString('--semi-space-growth-factor=1');
 const { enableCompileCache } = await import('node:module');
-enableCompileCache();
+const { compileCacheDir } = await import('./compile-cache.ts');
+enableCompileCache(compileCacheDir());
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // Whoever read what we print has seen enough.
+  if (error.code !== 'EPIPE') process.stderr.write(`error: cannot write to stdout: ${error.message}\n`);
+  process.exit(error.code === 'EPIPE' ? 0 : 1);
+});
 const { program } = await import('./program.ts');
 await program().parseAsync();

@@ -1,7 +1,7 @@
 import { NarswarmError } from '../errors.ts';
 
-/** The longest that a timer of Node can wait; a day is far below. */
-const DAY_MS = 86_400_000;
+/** Timers stand still while a machine sleeps, and the clock does not: so it is looked at this often. */
+const LOOK_AGAIN_MS = 30_000;
 
 /** A signal that aborts with INTERRUPTED when the clock next shows a time of day. */
 export interface TimeWindow extends AsyncDisposable {
@@ -11,15 +11,16 @@ export interface TimeWindow extends AsyncDisposable {
 /** @param until `HH:MM` of this machine's clock; undefined: never */
 export function timeWindow(until: string | undefined, now: Date): TimeWindow {
   const stop = new AbortController();
-  const timer =
-    until === undefined
-      ? undefined
-      : setTimeout(
-          () => {
-            stop.abort(new NarswarmError('INTERRUPTED', `stopped at ${until}; the next update goes on from here`));
-          },
-          msUntil(until, now),
-        );
+  let timer: NodeJS.Timeout | undefined;
+  if (until !== undefined) {
+    const endMs = endOf(until, now).getTime();
+    const look = (): void => {
+      const leftMs = endMs - Date.now();
+      if (leftMs > 0) timer = setTimeout(look, Math.min(leftMs, LOOK_AGAIN_MS));
+      else stop.abort(new NarswarmError('INTERRUPTED', `stopped at ${until}; the next update goes on from here`));
+    };
+    look();
+  }
   return {
     signal: stop.signal,
     [Symbol.asyncDispose]: () => {
@@ -29,11 +30,14 @@ export function timeWindow(until: string | undefined, now: Date): TimeWindow {
   };
 }
 
-/** Milliseconds until the clock shows `HH:MM` again, at most a day. */
-export function msUntil(until: string, now: Date): number {
+/**
+ * When the clock next shows `HH:MM`; what it shows right now is tomorrow's. A time that it leaves out in spring is an hour
+ * later; of one that it shows twice in autumn the first counts.
+ */
+export function endOf(until: string, now: Date): Date {
   const [hours = 0, minutes = 0] = until.split(':').map(Number);
   const end = new Date(now);
   end.setHours(hours, minutes, 0, 0);
   if (end <= now) end.setDate(end.getDate() + 1);
-  return Math.min(DAY_MS, end.getTime() - now.getTime());
+  return end;
 }

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { subscriptionNamed } from '../config/load.ts';
 import { defaultStoreDir } from '../config/locations.ts';
-import { checkTimeOfDay, parseCount } from '../config/units.ts';
+import { checkTimeOfDay, parseBudget, parseCount } from '../config/units.ts';
 import type { UpdateRun } from '../daemon/run-update.ts';
 import { NarswarmError } from '../errors.ts';
 import type { Updated } from '../subscription/update.ts';
@@ -14,7 +14,7 @@ import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
 import { addSources, readSources, type SourceFlags } from './source-options.ts';
 import { timeWindow } from './time-window.ts';
-import { formatCount, formatDuration, formatSize, one, parseSize } from './values.ts';
+import { formatCount, formatDuration, formatSize, one } from './values.ts';
 
 interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags {
   readonly store: string;
@@ -34,7 +34,7 @@ export function updateCommand(): Command {
     .argument('[name...]', 'subscription (default: all)')
     .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())
     .option('--until <time>', 'time of day, such as 06:00, at which to stop; the next run goes on', one(checkTimeOfDay))
-    .option('--max-size <size>', 'budget for the NARs, such as 50G (default: none)', one(parseSize))
+    .option('--max-size <size>', 'budget for the NARs, such as 50G (default: none)', one(parseBudget))
     .option(
       '--keep-generations <count>',
       'complete generations of each subscription that stay beside the current one',
@@ -70,7 +70,8 @@ export function updateCommand(): Command {
       const { runUpdate } = await import('../daemon/run-update.ts');
       await using window = timeWindow(options.until, new Date());
       const display = progressDisplay(output);
-      const own = options.publish === true ? await openKey(options.key, output) : undefined;
+      const publishes = options.publish === true && options.dryRun !== true;
+      const own = publishes ? await openKey(options.key, output) : undefined;
       try {
         const run = await runUpdate({
           ...sources,
@@ -88,12 +89,17 @@ export function updateCommand(): Command {
           keepGenerations: options.keepGenerations,
           waits: options.wait,
           dryRun: options.dryRun === true,
-          signal: AbortSignal.any([signal, window.signal]),
+          signal,
+          window: window.signal,
+          configPath: config.path,
           onWarning: (message) => display.above(() => output.warn(message)),
           onStep: (text) => display.above(() => output.note(text)),
           onNixLine: (line) => display.above(() => output.note(`nix: ${line}`)),
           onProgress: (progress) => display.show(progress),
-          onWait: () => output.note('another update is at work on this store; waiting for it'),
+          onWait: () => {
+            output.result('waiting', { store: options.store });
+            output.note('another update is at work on this store; waiting for it');
+          },
           onBegin: ({ name, source }) => output.note(`${name}: ${source}`),
           onUpdated: (updated) => {
             display.stop();
@@ -106,6 +112,10 @@ export function updateCommand(): Command {
           onPublished: (built) => tellBuilt(output, built),
           onCollected: ({ removed, kept }) => {
             output.result('collected', { removed, kept });
+            if (options.maxSize !== undefined && kept.bytes > options.maxSize)
+              output.warn(
+                `what has to stay takes ${formatSize(kept.bytes)}, more than --max-size ${formatSize(options.maxSize)}: raise it, keep fewer generations or unpin something`,
+              );
             if (removed.paths > 0)
               output.note(`${formatCount(removed.paths, 'path')} (${formatSize(removed.bytes)}) collected`);
           },
@@ -163,6 +173,7 @@ function tellRun(output: Output, { updated, failure }: UpdateRun): void {
   );
   output.result('done', { subscriptions: updated.length, complete: updated.length - failed.length });
   const [first] = failed;
+  if (first !== undefined && failure !== undefined) output.warn(`the hash map was not published: ${failure.message}`);
   if (first !== undefined) {
     throw new NarswarmError(
       first.error.code,

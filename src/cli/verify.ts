@@ -62,7 +62,7 @@ export function verifyCommand(): Command {
         options.repair === true && sources !== undefined && needed.length > 0
           ? await repair(needed, { output, signal, options, sources, deep })
           : 0;
-      const left = needed.length - repaired + damages.filter(({ quarantined }) => quarantined === undefined).length;
+      const left = needed.length - repaired + damages.filter(isUnreadable).length;
       output.result('done', { narInfos, nars, bytes, absent, untrusted, damaged, repaired, deep }, head);
       if (absent > 0)
         output.note(`${formatCount(absent, 'path')} without a NAR: the target held them when they were fetched`);
@@ -115,9 +115,13 @@ function tellDamage(output: Output, { file, storePath, reason, quarantined }: Da
   );
 }
 
+function isUnreadable({ quarantined, isGone }: Damage): boolean {
+  return quarantined === undefined && !isGone;
+}
+
 function notRepaired(damages: readonly Damage[], { store, repair: hasTried = false }: VerifyFlags): NarswarmError {
   const [first] = damages;
-  const unreadable = damages.filter(({ quarantined }) => quarantined === undefined).length;
+  const unreadable = damages.filter(isUnreadable).length;
   const wayOut = hasTried
     ? 'name a cache or a publisher that has them with --from or --publisher'
     : 'run narswarm verify --repair';

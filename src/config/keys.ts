@@ -9,7 +9,7 @@ import { parsePublicKey } from '../nix/signature.ts';
 import { parseEndpoint } from '../torrent/endpoint.ts';
 import { SCOPES, type Scope } from '../torrent/network.ts';
 import { defaultKeyFile, defaultStoreDir } from './locations.ts';
-import { checkTimeOfDay, parseCount, parseDuration, parsePort, parseRate, parseSize } from './units.ts';
+import { checkTimeOfDay, parseCount, parseDuration, parsePort, parseBudget, parseRate } from './units.ts';
 
 /**
  * How a value is written: `path` is an absolute one, `number` may go without quotes, `list` is a list of strings or a
@@ -130,7 +130,7 @@ export const KEYS = {
   },
   'max-size': {
     shape: 'number',
-    parse: parseSize,
+    parse: parseBudget,
     placeholder: 'size',
     description: 'what the file store may take of the disk, such as 50G',
     initial: () => 'no limit',

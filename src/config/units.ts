@@ -31,6 +31,13 @@ export function parseSize(text: string): number {
   return Math.round(Number(match[1]) * unit);
 }
 
+/** Reads a budget: a size with a unit, since 50 for 50G would empty a store; or 0. @throws USAGE */
+export function parseBudget(text: string): number {
+  if (/^\s*0*[1-9][\d.]*\s*$/.test(text))
+    throw new NarswarmError('USAGE', 'Expected a size with a unit, such as 500MB, 4GiB or 50G, or 0.');
+  return parseSize(text);
+}
+
 /** Reads a rate: a size with a unit, with or without `/s`. Bytes a second, above 0. @throws USAGE */
 export function parseRate(text: string): number {
   const match = /^(.*?\d ?[kmgt]i?b?)(\/s(ec)?|ps)?$/i.exec(text.trim());

@@ -2,14 +2,20 @@ import { NarswarmError, isNarswarmError } from '../errors.ts';
 import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
-import type { StorePath } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { collectGarbage, type GcResult } from '../store/gc.ts';
 import { Turn } from '../store/turn.ts';
 import { publishedContents } from '../subscription/published.ts';
 import { publishersOf } from '../subscription/source.ts';
-import { keptGenerations, listStates, removeState, rootsOf, writeState } from '../subscription/state.ts';
+import {
+  keptGenerations,
+  listStates,
+  removeState,
+  rootsOf,
+  writeState,
+  type SubscriptionState,
+} from '../subscription/state.ts';
 import { storeRoots } from '../subscription/store-roots.ts';
 import type { Subscription } from '../subscription/subscription.ts';
 import { updateSubscription, type UpdateContext, type Updated } from '../subscription/update.ts';
@@ -17,6 +23,8 @@ import { buildPublication, type Built } from './build-publication.ts';
 
 export interface RunUpdateOptions
   extends WorkplaceOptions, Omit<UpdateContext, 'workplace' | 'publishers' | 'now' | 'onWarning'> {
+  /** Aborts at the end of the time window: what is being fetched stops, the rest of the run goes on. */
+  readonly window?: AbortSignal | undefined;
   /** Those to bring up to date. */
   readonly subscriptions: readonly Subscription[];
   /** All that the configuration has. */
@@ -64,42 +72,50 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   const { storeDir, signal, dryRun } = options;
   const store = await FileStore.open(storeDir, { create: true });
   await using _turn = dryRun ? undefined : await takeTurn(store, options);
-  const updated = await updateAll(options);
+  const { updated, ending } = await updateAll(options);
+  signal.throwIfAborted();
   if (dryRun) return { updated, failure: undefined };
-  const forgotten = options.forgetOthers ? await forgetOthers(store, options) : [];
-  const failure = await publish(store, options).catch((error: unknown) => {
-    signal.throwIfAborted();
-    if (!isNarswarmError(error)) throw error;
-    if (error.code !== 'NOT_FOUND') return error;
-    options.onWarning(error.message); // there is nothing to publish yet
-    return undefined;
-  });
-  await collect(store, forgotten, options);
+  // The disk is full, or the night is over: the budget is what helps then, too.
+  const failure = isNarswarmError(ending, ...OF_STORE) ? undefined : await publishOrTell(store, options);
+  await collect(store, options);
+  if (ending !== undefined) throw ending;
   return { updated, failure };
 }
 
-async function updateAll(options: RunUpdateOptions): Promise<Updated[]> {
+/** Ends it for all that would be fetched after it. */
+const OF_STORE = ['STORE_FULL', 'STORE_UNWRITABLE'] as const;
+
+/** @returns what was done, and what ended it before all had their turn */
+async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[]; ending: unknown }> {
+  const { window, onBegin, onUpdated } = options;
   const updated: Updated[] = [];
   await using workplace = await Workplace.open(options);
   const context: UpdateContext = {
     ...options,
+    signal: window === undefined ? options.signal : AbortSignal.any([options.signal, window]),
     workplace,
     // what one is subscribed to for may help with all else
     publishers: publishersOf(options.publishers, options.configured),
     now: () => new Date(),
   };
   for (const subscription of options.subscriptions) {
-    options.onBegin?.(subscription);
-    const result = await updateSubscription(subscription, context);
-    updated.push(result);
-    options.onUpdated?.(result);
-    options.signal.throwIfAborted();
+    onBegin?.(subscription);
+    try {
+      const result = await updateSubscription(subscription, context);
+      updated.push(result);
+      onUpdated?.(result);
+      context.signal.throwIfAborted();
+    } catch (error) {
+      if (!context.signal.aborted && !isNarswarmError(error, ...OF_STORE)) throw error;
+      return { updated, ending: error };
+    }
   }
-  return updated;
+  return { updated, ending: undefined };
 }
 
-async function takeTurn(store: FileStore, { waits, signal, onWait }: RunUpdateOptions): Promise<Turn> {
-  if (waits) return Turn.wait(store, 'updating', { signal, onWait });
+async function takeTurn(store: FileStore, { waits, signal, window, onWait }: RunUpdateOptions): Promise<Turn> {
+  const linked = window === undefined ? signal : AbortSignal.any([signal, window]);
+  if (waits) return Turn.wait(store, 'updating', { signal: linked, onWait });
   const taken = await Turn.take(store, 'updating');
   if (taken instanceof Turn) return taken;
   throw new NarswarmError(
@@ -109,20 +125,21 @@ async function takeTurn(store: FileStore, { waits, signal, onWait }: RunUpdateOp
   );
 }
 
-/** Forgets the subscriptions that are configured no more. Gives what they kept. */
-async function forgetOthers(store: FileStore, { configured, onForgotten }: RunUpdateOptions): Promise<StorePath[]> {
-  const names = new Set(configured.map(({ name }) => name));
-  const kept: StorePath[] = [];
-  for (const { name, generations } of await listStates(store)) {
-    if (names.has(name)) continue;
-    kept.push(...rootsOf(generations));
-    await removeState(store, name);
-    onForgotten?.(name);
+/** @returns what it failed of; that there is nothing to publish yet is no failure */
+async function publishOrTell(store: FileStore, options: RunUpdateOptions): Promise<NarswarmError | undefined> {
+  try {
+    await publish(store, options);
+    return undefined;
+  } catch (error) {
+    options.signal.throwIfAborted();
+    if (!isNarswarmError(error)) throw error;
+    if (error.code !== 'NOT_FOUND') return error;
+    options.onWarning(error.message);
+    return undefined;
   }
-  return kept;
 }
 
-async function publish(store: FileStore, options: RunUpdateOptions): Promise<undefined> {
+async function publish(store: FileStore, options: RunUpdateOptions): Promise<void> {
   const { publish: own, configured, keys, signal } = options;
   if (own === undefined) return;
   const { key, salt, validForMs, hints } = own;
@@ -140,36 +157,47 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<und
   options.onPublished?.(built);
 }
 
-/** Removes what nothing keeps any more, and what the budget has no room for. */
-async function collect(
-  store: FileStore,
-  forgotten: readonly StorePath[],
-  { maxBytes, keepGenerations, signal, onWarning, onCollected }: RunUpdateOptions,
-): Promise<void> {
+/** Removes what nothing keeps any more, and what the budget has no room for; then forgets what was kept no more. */
+async function collect(store: FileStore, options: RunUpdateOptions): Promise<void> {
+  const { maxBytes, keepGenerations, signal, onWarning } = options;
   const states = await listStates(store);
+  const others = states.filter((state) => isOther(state, options));
+  const dropped = new Set(others.map(({ name }) => name));
   const old = states.flatMap((state) => {
-    const kept = new Set(keptGenerations(state, keepGenerations));
+    const kept = new Set(dropped.has(state.name) ? [] : keptGenerations(state, keepGenerations));
     return state.generations.filter((generation) => !kept.has(generation));
   });
   try {
     const result = await collectGarbage({
       store,
-      roots: () => storeRoots(store, keepGenerations),
-      forgotten: [...forgotten, ...rootsOf(old)].map(storeHashOf),
+      roots: () => storeRoots(store, keepGenerations, dropped),
+      forgotten: rootsOf(old).map(storeHashOf),
       maxBytes,
       dryRun: false,
       now: new Date(),
       signal,
       onWarning,
     });
-    onCollected?.(result);
+    options.onCollected?.(result);
+    if (result.obstacles.length > 0) return; // nothing went: it is not forgotten before it has
   } catch (error) {
     if (!isNarswarmError(error, 'STORE_BUSY', 'STORE_CORRUPT')) throw error;
-    onWarning(error.message); // whoever is at it collects for us, too
+    onWarning(error.message); // the next run collects
     return;
   }
   for (const state of states) {
+    if (dropped.has(state.name)) {
+      await removeState(store, state.name);
+      options.onForgotten?.(state.name);
+      continue;
+    }
     const generations = keptGenerations(state, keepGenerations);
     if (generations.length < state.generations.length) await writeState(store, { ...state, generations });
   }
+}
+
+/** True for a subscription of this config file that is in it no more. */
+function isOther({ name, config }: SubscriptionState, options: RunUpdateOptions): boolean {
+  const { forgetOthers, configured, configPath } = options;
+  return forgetOthers && config === configPath && !configured.some((one) => one.name === name);
 }

@@ -1,3 +1,4 @@
+import { dirname, join } from 'node:path/posix';
 import PQueue from 'p-queue';
 import { NarswarmError, isNarswarmError, type ErrorCode } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
@@ -58,7 +59,8 @@ export async function walkClosure(
     } catch (error) {
       const isOneOnly = isNarswarmError(error) && !OF_ALL_PATHS.has(error.code);
       if (signal.aborted || options.onMissing === undefined || !isOneOnly) throw error;
-      options.onMissing(hash, { path: baseName, reason: error.message, isNowhere: error.code === 'NARINFO_MISSING' });
+      const path = referrer === undefined ? baseName : join(dirname(referrer.storePath), baseName);
+      options.onMissing(hash, { path, reason: error.message, isNowhere: error.code === 'NARINFO_MISSING' });
       return undefined;
     }
   };

@@ -12,6 +12,9 @@ const MAX_NARINFO_BYTES = 4 * 1024 * 1024;
 /** Extra attempts at an upstream while there is another one to turn to. */
 export const RETRIES_WITH_ALTERNATIVE = 1;
 
+/** Silence of a source, in milliseconds, after which the next one is asked as well. */
+const PATIENCE_MS = 2_000;
+
 /** What a source fails of that would fail for the next path, too. */
 const DOWN = ['HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED', 'INDEX_UNREACHABLE'] as const;
 
@@ -19,13 +22,15 @@ const DOWN = ['HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED', 'INDEX_UNREACHABL
 export interface NarInfoSource {
   /** Named in errors and reports. */
   readonly name: string;
+  /** Whether it is over a network, so that its silence is a reason to ask the next one as well. */
+  readonly mayStall?: boolean;
   find(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined>;
 }
 
 /**
  * Asks sources in their order until one has a narinfo with a signature that this machine trusts. One that is
  * unsigned, wrongly signed or for another path counts as a lie of that source: the next is asked. A source that is
- * down is asked last from then on, or a closure would wait for it once a path.
+ * down, or silent while another one answers, is asked last from then on, or a closure would wait for it once a path.
  *
  * @param origins takes the name of the source that each narinfo came from
  * @throws the first lie or failure where no source had a good one
@@ -38,22 +43,67 @@ export function firstTrusted(
   const down = new Set<NarInfoSource>();
   return async (hash, signal) => {
     let failure: unknown;
-    for (const source of [...sources.filter((one) => !down.has(one)), ...down]) {
-      try {
-        const info = await source.find(hash, signal);
-        if (info === undefined) continue;
-        assertTrusted(info, keys, hash);
+    const queue = [...sources.filter((one) => !down.has(one)), ...down];
+    const overtaken = new AbortController();
+    const mayOvertake = queue.slice(0, -1).some(({ mayStall }) => mayStall === true);
+    const linked = mayOvertake ? AbortSignal.any([signal, overtaken.signal]) : signal;
+    const asked = new Map<NarInfoSource, Promise<Answer>>();
+    while (queue.length + asked.size > 0) {
+      const next = queue.shift();
+      if (next !== undefined) asked.set(next, ask(next, hash, keys, linked));
+      const hurries = next?.mayStall === true && queue.length > 0;
+      const answer = await firstOf([...asked.values()], hurries ? PATIENCE_MS : undefined);
+      if (answer === undefined) continue;
+      const { source, info, error } = answer;
+      asked.delete(source);
+      if (info !== undefined) {
+        for (const silent of asked.keys()) if (silent.mayStall === true) down.add(silent);
+        overtaken.abort();
         origins?.set(hash, source.name);
         return info;
-      } catch (error) {
-        signal.throwIfAborted();
-        if (isNarswarmError(error, ...DOWN)) down.add(source);
-        failure ??= named(error, source);
       }
+      if (error === undefined) continue;
+      signal.throwIfAborted();
+      if (isNarswarmError(error, ...DOWN)) down.add(source);
+      failure ??= named(error, source);
     }
     if (failure !== undefined) throw failure;
     return undefined;
   };
+}
+
+/** What a source said of a path: a narinfo that is trusted, nothing, or what it failed of. */
+interface Answer {
+  readonly source: NarInfoSource;
+  readonly info?: NarInfo | undefined;
+  readonly error?: unknown;
+}
+
+async function ask(
+  source: NarInfoSource,
+  hash: StoreHash,
+  keys: readonly PublicKey[],
+  signal: AbortSignal,
+): Promise<Answer> {
+  try {
+    const info = await source.find(hash, signal);
+    if (info !== undefined) assertTrusted(info, keys, hash);
+    return { source, info };
+  } catch (error) {
+    return { source, error };
+  }
+}
+
+/** The first to settle, or undefined where none has in that time. */
+async function firstOf<T>(promises: readonly Promise<T>[], patienceMs: number | undefined): Promise<T | undefined> {
+  if (patienceMs === undefined) return Promise.race(promises);
+  const { promise: isOver, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => resolve(undefined), patienceMs);
+  try {
+    return await Promise.race([...promises, isOver]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** The narinfos that the file store holds now: it is listed once, since most of a new closure is not there. */
@@ -69,6 +119,7 @@ export async function storeSource(store: FileStore): Promise<NarInfoSource> {
 export function upstreamSource(upstream: Upstream, http: HttpClient, retries?: number): NarInfoSource {
   return {
     name: upstream.name,
+    mayStall: true,
     async find(hash, signal) {
       const bytes = await http.getBytes(upstream.narInfoUrl(hash), { maxBytes: MAX_NARINFO_BYTES, signal, retries });
       return bytes === undefined ? undefined : withFileFields(parseNarInfo(new TextDecoder().decode(bytes)));

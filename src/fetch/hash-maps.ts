@@ -30,6 +30,14 @@ export interface HashMapsOptions {
   readonly isOptional: boolean;
 }
 
+/** A map that is not what its publisher has now, for all that is known. */
+export interface MapDoubt {
+  /** Why it is a generation kept from before. */
+  readonly failure: NarswarmError;
+  /** When that generation was made. */
+  readonly created: Date;
+}
+
 /**
  * The publishers' hash maps. They begin to be resolved at once and are used in the order in which they answer, so
  * that one publisher's silence never holds up what another one knows. Disposing of them ends what is still looked for.
@@ -84,10 +92,17 @@ export class HashMaps implements AsyncDisposable {
     );
   }
 
-  /** Every path that the maps have a record of. @throws as {@link settled} does, and INDEX_UNREACHABLE for a shard */
+  /**
+   * Every path that the maps have a record of.
+   *
+   * @throws what the first publisher failed of, also where an upstream makes up for its torrents: without its map nobody
+   *   knows what there is to fetch; INDEX_UNREACHABLE for a shard
+   */
   async storeHashes(signal: AbortSignal): Promise<StoreHash[]> {
     const hashes = new Set<StoreHash>();
-    for (const map of await this.settled()) for await (const hash of map.storeHashes(signal)) hashes.add(hash);
+    const maps = await this.settled();
+    if (this.#failures.length > 0) throw this.#failures[0];
+    for (const map of maps) for await (const hash of map.storeHashes(signal)) hashes.add(hash);
     return [...hashes];
   }
 
@@ -121,6 +136,16 @@ export class HashMaps implements AsyncDisposable {
       }
     }
     return undefined;
+  }
+
+  /** The maps so far that are generations kept from before, and why. */
+  get doubts(): MapDoubt[] {
+    return this.#answered.flatMap((resolved) => {
+      const failure = resolved?.failure;
+      return resolved !== undefined && isNarswarmError(failure)
+        ? { failure, created: resolved.map.manifest.created }
+        : [];
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

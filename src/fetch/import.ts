@@ -80,6 +80,7 @@ export async function importRoots(
       });
       return;
     } catch (error) {
+      signal.throwIfAborted(); // Ctrl-C ends Nix, too, before anybody else does
       if (!isNarswarmError(error, 'IMPORT_FAILED')) throw error;
       const path = typeof error.facts['path'] === 'string' ? error.facts['path'] : '';
       if (mended.has(path)) throw error;

@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isNarswarmError, type NarswarmError } from '../errors.ts';
+import { isNarswarmError, type ErrorCode, type NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { queryInvalidPaths } from '../nix/nix-cli.ts';
@@ -23,7 +23,7 @@ import {
   upstreamSource,
   type NarInfoSource,
 } from './find-narinfo.ts';
-import { HashMaps } from './hash-maps.ts';
+import { HashMaps, type MapDoubt } from './hash-maps.ts';
 import type { HttpClient } from './http/client.ts';
 import type { Upstream } from './http/upstream.ts';
 import { importRoots } from './import.ts';
@@ -53,8 +53,8 @@ export interface PrefetchOptions {
   readonly wholeMaps?: boolean;
   /**
    * Goes on without the paths that cannot be had, and without those that refer to them; {@link PrefetchResult.missing}
-   * tells. An interruption while NARs are fetched is such a lack, too. A failed import is told, not thrown. Default: the walk ends with the first path, and
-   * nothing becomes visible.
+   * tells. An interruption while NARs are fetched is such a lack, too, and an import that fails is in the result. Default:
+   * the walk ends with the first path, and nothing becomes visible.
    */
   readonly keepGoing?: boolean;
   readonly publishers: readonly PublisherAddress[];
@@ -96,9 +96,14 @@ export interface PrefetchResult {
   readonly missing: readonly MissingPath[];
   /** True where `missing` is what an interruption has left. */
   readonly isInterrupted: boolean;
-  /** Why it was not imported, where it was to be: what was fetched is there all the same. Undefined without `keepGoing`. */
+  /** What the import failed of; undefined without `keepGoing`. */
   readonly importFailure: NarswarmError | undefined;
+  /** The publishers' maps that are generations kept from before. */
+  readonly doubts: readonly MapDoubt[];
 }
+
+/** What an import fails of that leaves the file store as good as it is. */
+const OF_IMPORT: readonly ErrorCode[] = ['IMPORT_FAILED', 'NIX_MISSING', 'NAR_UNAVAILABLE', 'INTERRUPTED'];
 
 /** From the end of the walk on, the publishers have this long before upstreams begin without them. */
 const MAPS_GRACE_MS = 2_000;
@@ -159,6 +164,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     missing: [...absent.values()],
     isInterrupted: signal.aborted,
     importFailure,
+    doubts: maps.doubts,
   });
   if (options.dryRun === true) return result(false);
 
@@ -205,12 +211,12 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     signal.throwIfAborted();
     options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
     await importRoots(whole, { closure, plan, origins }, { ...options, ...context, torrentOf });
+    return result(true);
   } catch (error) {
     const reason: unknown = signal.aborted ? signal.reason : error;
-    if (options.keepGoing !== true || !isNarswarmError(reason)) throw error;
+    if (options.keepGoing !== true || !isNarswarmError(reason, ...OF_IMPORT)) throw reason;
     return result(false, reason);
   }
-  return result(true);
 }
 
 /** The paths whose NAR could not be had, each with the reason. */

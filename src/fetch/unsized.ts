@@ -35,8 +35,8 @@ interface UnsizedContext {
  * them; their signed NarHash is checked by decompressing, and what was found out is put into the narinfo.
  *
  * @returns the completed narinfos by store path, and what the first NAR failed of that could not be had: NAR_UNAVAILABLE
- *   with every upstream's failure, or NIX_MISSING
- * @throws STORE_FULL, STORE_UNWRITABLE at once; the signal's reason
+ *   with every upstream's failure, NIX_MISSING or INTERRUPTED
+ * @throws STORE_FULL, STORE_UNWRITABLE at once
  */
 export async function fetchUnsized(
   infos: readonly NarInfo[],
@@ -58,8 +58,8 @@ export async function fetchUnsized(
     }
   };
   await Promise.all(infos.map((info) => queue.add(() => fetch(info))));
-  signal.throwIfAborted();
-  return { completed, failure: failures[0] };
+  if (signal.aborted && !isNarswarmError(signal.reason, 'INTERRUPTED')) throw signal.reason;
+  return { completed, failure: signal.aborted ? signal.reason : failures[0] };
 }
 
 async function fetchFromAny(info: NarInfo, context: UnsizedContext): Promise<NarInfo> {

@@ -36,6 +36,8 @@ export interface Resolved extends AsyncDisposable {
   readonly map: HashMap;
   /** `network`: just fetched or confirmed. `kept`: an earlier generation that has not expired. */
   readonly from: 'network' | 'kept';
+  /** Why it is a kept one, and not what the publisher has now. */
+  readonly failure?: unknown;
 }
 
 /** One attempt: `signal` ends it at the deadline, `lifetime` is the run's. */
@@ -77,6 +79,7 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
     return {
       map: new HashMap(formatPublisherAddress(address), { ...kept, fetchedBytes: 0 }, dir, offline, mapOptions(inner)),
       from: 'kept',
+      failure,
       [Symbol.asyncDispose]: () => Promise.resolve(),
     };
   }

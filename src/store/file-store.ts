@@ -41,6 +41,12 @@ export class FileStore {
    */
   static async open(dir: string, options: { create: boolean; storeDir?: string }): Promise<FileStore> {
     const root = resolve(dir);
+    if (/^\/(?:proc|sys)(?:\/|$)/.test(root)) {
+      // Node's recursive mkdir never returns there.
+      throw new NarswarmError('STORE_UNWRITABLE', `${root} is no place for files: choose another --store`, {
+        facts: { path: root },
+      });
+    }
     const wanted = options.storeDir ?? DEFAULT_STORE_DIR;
     const infoFile = join(root, 'nix-cache-info');
     try {

@@ -58,7 +58,7 @@ export class Turn implements AsyncDisposable {
       if (taken instanceof Turn) return taken;
       if (!hasTold) options.onWait?.(taken);
       hasTold = true;
-      await sleep(LOOK_AGAIN_MS * (1 + Math.random()), undefined, { signal: options.signal });
+      await pause(LOOK_AGAIN_MS * (1 + Math.random()), options.signal);
     }
   }
 
@@ -78,8 +78,13 @@ export async function untilNobody(
   while ((await workers(store, work)).length > 0) {
     if (!hasTold) options.onWait?.();
     hasTold = true;
-    await sleep(LOOK_AGAIN_MS, undefined, { signal: options.signal });
+    await pause(LOOK_AGAIN_MS, options.signal);
   }
+}
+
+/** @throws the signal's reason, in place of the timer's own words */
+async function pause(durationMs: number, signal: AbortSignal): Promise<void> {
+  await sleep(durationMs, undefined, { signal }).catch(() => signal.throwIfAborted());
 }
 
 /** Names of those that are at work; folders of those that are gone are removed. */

@@ -8,6 +8,7 @@ import { asFileHash } from '../nix/hash.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
 import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
+import { Catalogue } from './catalogue.ts';
 import { narNameOf } from './collect/store-graph.ts';
 import { NARINFO_NAME, type FileStore } from './file-store.ts';
 import type { NarHashes } from './hash-nar.ts';
@@ -26,8 +27,10 @@ export interface Damage {
   /** Its name, where its narinfo can be read. */
   readonly storePath: StorePath | undefined;
   readonly reason: string;
-  /** Where it was moved; undefined where we may not read it, and so it lies where it was. */
+  /** Where it was moved; undefined where it lies where it was, since we may not read it, or is gone. */
   readonly quarantined: string | undefined;
+  /** True for a NAR that was here once, by the catalogue, and is not: removed by hand, or in quarantine already. */
+  readonly isGone: boolean;
 }
 
 export interface VerifyOptions {
@@ -49,7 +52,7 @@ export interface VerifyResult {
   readonly narInfos: number;
   readonly nars: number;
   readonly bytes: number;
-  /** Paths whose NAR is not in the store: no damage, the target held them when they were fetched. */
+  /** Paths whose NAR is not in the store and never was: no damage, the target held them when they were fetched. */
   readonly absent: number;
   /** Narinfos that no trusted key has signed, with `deep`: builds of one's own, maybe. */
   readonly untrusted: number;
@@ -92,6 +95,8 @@ class Verification {
   readonly #result = { narInfos: 0, nars: 0, bytes: 0, absent: 0, untrusted: 0, damaged: 0 };
   /** Names of NARs that are hashed for a narinfo already. */
   readonly #known = new KeyTable();
+  /** Read when the first NAR is not there. */
+  #catalogue: Catalogue | undefined;
 
   constructor(options: VerifyOptions) {
     this.#options = options;
@@ -174,13 +179,25 @@ class Verification {
     const path = store.narPath(info);
     const file = await seenAt(path);
     if (file === undefined) {
-      this.#result.absent++;
+      await this.#onAbsent(info, name);
       return undefined;
     }
     this.#known.intern(keyOf(name));
     const named = NAR_NAME.exec(name)?.[1];
     const fileHash = info.fileHash ?? (named === undefined ? undefined : asFileHash(named));
     return { ...file, path, fileHash, info: { ...info, seen } };
+  }
+
+  async #onAbsent({ storePath, fileHash }: NarInfo, name: string): Promise<void> {
+    this.#catalogue ??= await Catalogue.open(this.#options.store);
+    const entry = this.#catalogue.byStorePath(storePath);
+    if (entry === undefined || entry.fileHash !== fileHash) {
+      this.#result.absent++;
+      return;
+    }
+    const storeHash = storeHashOf(storePath);
+    const reason = 'it was here, and is not any more';
+    this.#report({ file: join('nar', name), storeHash, storePath, reason, quarantined: undefined, isGone: true });
   }
 
   /** Why a narinfo that can be read is none for this path. */
@@ -227,13 +244,15 @@ class Verification {
     const storePath = info?.storePath;
     const named = { storePath, storeHash: storePath === undefined ? undefined : storeHashOf(storePath), reason };
     if (reason.includes('(EIO)')) await this.#isolate(path, { sizeBytes, mtimeMs }, named);
-    else this.#report({ ...named, file: relative(this.#options.store.dir, path), quarantined: undefined });
+    else
+      this.#report({ ...named, file: relative(this.#options.store.dir, path), quarantined: undefined, isGone: false });
   }
 
   async #isolate(path: string, seen: Seen, facts: Pick<Damage, 'storeHash' | 'storePath' | 'reason'>): Promise<void> {
     const { store } = this.#options;
     const quarantined = await quarantine(store, path, seen);
-    if (quarantined !== undefined) this.#report({ ...facts, file: relative(store.dir, path), quarantined });
+    if (quarantined !== undefined)
+      this.#report({ ...facts, file: relative(store.dir, path), quarantined, isGone: false });
   }
 
   #report(damage: Damage): void {

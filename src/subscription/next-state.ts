@@ -21,12 +21,14 @@ export interface Outcome {
  * out, also where the source is another one by now.
  *
  * @param before the state before the run
+ * @param config the config file that has the subscription
  */
 export function nextState(
   subscription: Subscription,
   before: SubscriptionState | undefined,
   outcome: Outcome,
   run: Pick<LastRun, 'at' | 'durationMs' | 'bytes' | 'nars'>,
+  config?: string,
 ): SubscriptionState {
   const { error, parts, notes } = outcome;
   const source = sourceKey(subscription);
@@ -34,6 +36,7 @@ export function nextState(
   const base = {
     name: subscription.name,
     source,
+    ...(config === undefined ? {} : { config }),
     lastRun: {
       ...run,
       outcome: wordFor(outcome),
@@ -51,7 +54,7 @@ export function nextState(
     error === undefined ? [] : parts.flatMap((part) => part.missing.map(({ path, reason }) => ({ path, reason })));
   return {
     ...dated,
-    generations: withGeneration(last, outcome, run.at),
+    generations: withGeneration(before, source, outcome, run.at),
     missing: missing.slice(0, MAX_MISSING),
     missingCount: missing.length,
   };
@@ -65,7 +68,8 @@ function wordFor({ error, parts }: Outcome): LastRun['outcome'] {
 
 /** The generations with this run's: a new one, or the newest with what is held of it by now. */
 function withGeneration(
-  last: SubscriptionState | undefined,
+  before: SubscriptionState | undefined,
+  source: string,
   { error, parts, main: held }: Outcome,
   at: string,
 ): readonly Generation[] {
@@ -75,10 +79,19 @@ function withGeneration(
     .update((first?.wanted ?? []).toSorted().join('\n'))
     .digest('hex');
   const roots = [...new Set(parts.flatMap(({ closure }) => topsOf(closure)))];
-  const [newest, ...older] = last?.generations ?? [];
+  const [newest, ...older] = before?.generations ?? [];
+  const isSameSource = before?.source === source;
   const main = held === undefined ? {} : { main: held };
-  if (newest?.wanted !== wanted) {
-    const next = { number: (newest?.number ?? 0) + 1, at, wanted, roots, ...main, complete: isComplete };
+  if (newest?.wanted !== wanted || !isSameSource) {
+    // Of another source it is the first; what the one before held stays until this one is complete.
+    const next = {
+      number: isSameSource ? (newest?.number ?? 0) + 1 : 1,
+      at,
+      wanted,
+      roots,
+      ...main,
+      complete: isComplete,
+    };
     return newest === undefined ? [next] : [next, newest, ...older];
   }
   // What an earlier run held stays: a cache that is out of reach today makes none of it worse.

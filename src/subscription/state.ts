@@ -1,7 +1,9 @@
-import { mkdir, readFile, readdir, unlink } from 'node:fs/promises';
+import { access, mkdir, readFile, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import type { MissingPath } from '../fetch/closure.ts';
 import type { StorePath } from '../nix/brands.ts';
+import { parseStorePath } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { storeError, systemCode } from '../store/store-error.ts';
 
@@ -41,6 +43,8 @@ export interface SubscriptionState {
   readonly name: string;
   /** The source as the configuration had it; another one begins anew with generation 1. */
   readonly source: string;
+  /** The config file that has it: another one on the same store neither knows nor forgets it. */
+  readonly config?: string;
   /** Newest first. */
   readonly generations: readonly Generation[];
   readonly lastRun?: LastRun;
@@ -60,24 +64,55 @@ export const MAX_GENERATIONS = 32;
 
 const FILE = /^(.+)\.json$/;
 
+const SCHEMA: v.GenericSchema<unknown, SubscriptionState> = v.object({
+  name: v.string(),
+  source: v.string(),
+  config: v.exactOptional(v.string()),
+  generations: v.array(
+    v.object({
+      number: v.number(),
+      at: v.string(),
+      wanted: v.string(),
+      roots: v.array(v.custom<StorePath>(isStorePath)),
+      main: v.exactOptional(v.custom<StorePath>(isStorePath)),
+      complete: v.boolean(),
+    }),
+  ),
+  lastRun: v.exactOptional(
+    v.object({
+      at: v.string(),
+      durationMs: v.number(),
+      outcome: v.picklist(['complete', 'incomplete', 'failed', 'interrupted']),
+      message: v.exactOptional(v.string()),
+      bytes: v.object({ store: v.number(), peers: v.number(), upstream: v.number() }),
+      nars: v.number(),
+    }),
+  ),
+  completeAsOf: v.exactOptional(v.string()),
+  missing: v.array(v.object({ path: v.string(), reason: v.string() })),
+  missingCount: v.number(),
+  notes: v.array(v.string()),
+});
+
 /** The state of one subscription, or undefined before its first run. A damaged file counts as none: a run writes it anew. */
 export async function readState(store: FileStore, name: string): Promise<SubscriptionState | undefined> {
   const path = fileOf(store, name);
   try {
-    const state = JSON.parse(await readFile(path, 'utf8')) as Partial<SubscriptionState>;
-    const isWhole = state.name === name && typeof state.source === 'string' && Array.isArray(state.generations);
-    return isWhole
-      ? {
-          missing: [],
-          missingCount: 0,
-          notes: [],
-          ...(state as Partial<SubscriptionState> & Pick<SubscriptionState, 'name' | 'source' | 'generations'>),
-        }
-      : undefined;
+    const { success, output } = v.safeParse(SCHEMA, JSON.parse(await readFile(path, 'utf8')));
+    return success && output.name === name ? output : undefined;
   } catch (error) {
     if (systemCode(error) === 'ENOENT' || error instanceof SyntaxError) return undefined;
     throw storeError(error, path);
   }
+}
+
+/** True where there is a state that cannot be read. */
+export async function isDamaged(store: FileStore, name: string): Promise<boolean> {
+  const isThere = await access(fileOf(store, name)).then(
+    () => true,
+    () => false,
+  );
+  return isThere && (await readState(store, name)) === undefined;
 }
 
 /** The states of all subscriptions that ever ran, by name. */
@@ -119,16 +154,26 @@ export async function removeState(store: FileStore, name: string): Promise<void>
  * The generations that a subscription keeps: the newest, complete or not, and the newest `keepGenerations` complete ones
  * before it.
  *
- * @param keepGenerations 0: the newest alone
+ * @param keepGenerations 0: the newest alone, once it is complete
  */
 export function keptGenerations({ generations }: SubscriptionState, keepGenerations: number): Generation[] {
   const [newest, ...older] = generations;
-  return newest === undefined ? [] : [newest, ...older.filter(({ complete }) => complete).slice(0, keepGenerations)];
+  if (newest === undefined) return [];
+  const least = newest.complete ? 0 : 1; // until the newest is complete, the one before it is what there is
+  return [newest, ...older.filter(({ complete }) => complete).slice(0, Math.max(least, keepGenerations))];
 }
 
 /** The roots of some generations, each once. */
 export function rootsOf(generations: readonly Generation[]): StorePath[] {
   return [...new Set(generations.flatMap(({ roots }) => roots))];
+}
+
+function isStorePath(value: unknown): boolean {
+  try {
+    return typeof value === 'string' && parseStorePath(value) === value;
+  } catch {
+    return false;
+  }
 }
 
 /** Folder of the states; each is replaced by rename, so its time of change tells of news. */

@@ -1,9 +1,11 @@
-import { resolve } from 'node:path';
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
 import { indexDirOf } from '../index/resolve.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { parseManifest } from '../index/manifest.ts';
 import { isNarswarmError } from '../errors.ts';
 import { FileStore } from '../store/file-store.ts';
+import { systemCode } from '../store/store-error.ts';
 import { parseSource } from './source.ts';
 import { readState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
@@ -11,7 +13,7 @@ import { sourceKey, type Subscription } from './subscription.ts';
 /** What is known of a subscription without asking anybody. */
 export interface SubscriptionStatus {
   readonly subscription: Subscription;
-  /** Undefined before its first run with this source. */
+  /** Undefined before the first run of this source. */
   readonly state: SubscriptionState | undefined;
   /** The generation of the publisher's map that was seen last, where the source is a publisher. */
   readonly map: KnownMap | undefined;
@@ -28,12 +30,13 @@ interface KnownMap {
 
 /** Reads the status of a subscription from the state of a file store; a store that is not there knows nothing. */
 export async function readStatus(subscription: Subscription, storeDir: string, now: Date): Promise<SubscriptionStatus> {
-  const store = await FileStore.open(resolve(storeDir), { create: false }).catch((error: unknown) => {
-    if (isNarswarmError(error, 'STORE_CORRUPT')) return undefined; // not made yet
-    throw error;
-  });
-  const known = store && (await readState(store, subscription.name));
-  const state = known?.source === sourceKey(subscription) ? known : undefined; // else it is of what the name stood for
+  const isMade = await access(join(storeDir, 'nix-cache-info')).then(
+    () => true,
+    (error: unknown) => systemCode(error) !== 'ENOENT',
+  );
+  const store = isMade ? await FileStore.open(storeDir, { create: false }) : undefined;
+  const found = store && (await readState(store, subscription.name));
+  const state = found?.source === sourceKey(subscription) ? found : undefined;
   const source = parseSource(subscription.source, { file: subscription.file });
   const map = store && source.kind === 'publisher' ? await knownMap(store, source.address, now) : undefined;
   return { subscription, state, map, health: healthOf(state, map) };

@@ -12,13 +12,19 @@ import { keptGenerations, listStates, rootsOf, type SubscriptionState } from './
  * What a store keeps for its owner: the generations of the subscriptions, and pins.
  *
  * @param keepGenerations complete ones of each subscription beside the newest
+ * @param without names of subscriptions that keep nothing any more
  * @throws STORE_CORRUPT where a pin cannot be read; STORE_UNWRITABLE
  */
-export async function storeRoots(store: FileStore, keepGenerations: number): Promise<Root[]> {
+export async function storeRoots(
+  store: FileStore,
+  keepGenerations: number,
+  without: ReadonlySet<string> = new Set(),
+): Promise<Root[]> {
   const pins = (await listPins(store)).map(({ storePath }) => rootOf(storePath, 'the pinned path', true));
   const states = await listStates(store);
   await assertReadable(store, states);
   const subscribed = states.flatMap((state) => {
+    if (without.has(state.name)) return [];
     // An older generation may have been collected when fewer were kept.
     const [newest] = state.generations;
     const whole = new Set(newest?.complete === true ? newest.roots : []);

@@ -15,10 +15,10 @@ export interface Subscription {
   readonly publish: boolean;
 }
 
-/** Names are used as file names and as names of roots in a hash map. */
-export const SUBSCRIPTION_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
-
 /** What tells one subscription from another of the same name: a change of it begins anew. */
 export function sourceKey({ source, file }: Pick<Subscription, 'source' | 'file'>): string {
   return file === undefined ? source : `${source} of ${file}`;
 }
+
+/** Names are used as file names and as names of roots in a hash map. */
+export const SUBSCRIPTION_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;

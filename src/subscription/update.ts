@@ -10,7 +10,7 @@ import { parseStorePath } from '../nix/store-path.ts';
 import { nextState, type Outcome } from './next-state.ts';
 import { resolveSource, type Resolution } from './resolve-source.ts';
 import { parseSource } from './source.ts';
-import { readState, writeState, type SubscriptionState } from './state.ts';
+import { isDamaged, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 
 /** What updates work with, all subscriptions alike. */
@@ -24,6 +24,8 @@ export interface UpdateContext {
   readonly publisherTimeoutMs: number;
   readonly peerTimeoutMs?: number | undefined;
   readonly dryRun: boolean;
+  /** The config file that has the subscriptions, where they are of one. */
+  readonly configPath?: string | undefined;
   readonly now: () => Date;
   readonly signal: AbortSignal;
   readonly onWarning: (message: string) => void;
@@ -77,17 +79,24 @@ export async function updateSubscription(subscription: Subscription, context: Up
   if (context.dryRun) {
     return { subscription, state: last, ...summary };
   }
-  const state = nextState(subscription, before, outcome, {
-    at: startedAt.toISOString(),
-    durationMs: progress.durationMs,
-    bytes: {
-      store: sum(outcome.parts, ({ plan }) => plan.storeBytes),
-      peers: progress.peerBytes,
-      upstream: progress.upstreamBytes,
+  const state = nextState(
+    subscription,
+    before,
+    outcome,
+    {
+      at: startedAt.toISOString(),
+      durationMs: progress.durationMs,
+      bytes: {
+        store: sum(outcome.parts, ({ plan }) => plan.storeBytes),
+        peers: progress.peerBytes,
+        upstream: progress.upstreamBytes,
+      },
+      nars: progress.doneNars,
     },
-    nars: progress.doneNars,
-  });
-  await writeState(store, state);
+    context.configPath,
+  );
+  // What a damaged record kept is not forgotten before it is known what the source stands for.
+  if (outcome.parts.length > 0 || !(await isDamaged(store, subscription.name))) await writeState(store, state);
   if (isNarswarmError(outcome.error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw outcome.error;
   return { subscription, state, ...summary };
 }
@@ -124,7 +133,14 @@ async function fetchSubscription(
       publishers: [address],
     });
     const main = root === undefined ? undefined : part.roots[0];
-    return { main, notes: [], error: lackOf(part.missing, parts) };
+    const lack = lackOf(part.missing, parts);
+    const [silent, wrong] = partition(part.doubts, ({ failure }) => failure.code === 'INDEX_UNREACHABLE');
+    return {
+      main,
+      notes: silent.map(({ failure, created }) => `${failure.message}; the map of ${created.toISOString()} was taken`),
+      // A map that is not what it should be is no map of today, whatever is held of the one from before.
+      error: lack?.code === 'INTERRUPTED' ? lack : (wrong[0]?.failure ?? lack),
+    };
   }
   context.onStep?.(`${subscription.name}: resolving ${subscription.source}`);
   const resolution = await resolveSource(source, {
@@ -188,6 +204,8 @@ async function fetchBuildInputs(
     for (const path of next) seen.add(path);
     layer = [...next];
   }
+  const reason = `its inputs lie more than ${MAX_LAYERS} layers deep`;
+  for (const path of layer) missing.push({ path, reason, isNowhere: false });
   return missing;
 }
 
@@ -223,6 +241,10 @@ function summarise({ error, parts, notes }: Outcome): Pick<Updated, 'error' | 'n
     bytes: sum(parts, ({ plan }) => plan.jobBytes),
     paths: sum(parts, ({ closure }) => closure.size),
   };
+}
+
+function partition<T>(items: readonly T[], fits: (item: T) => boolean): [fitting: T[], rest: T[]] {
+  return [items.filter(fits), items.filter((item) => !fits(item))];
 }
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {

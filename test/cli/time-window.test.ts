@@ -1,30 +1,80 @@
+/** The end of a time window, by clocks that are not this machine's. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { suite, test } from 'node:test';
-import { NarswarmError } from '../../src/errors.ts';
-import { msUntil, timeWindow } from '../../src/cli/time-window.ts';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { isNarswarmError } from '../../src/errors.ts';
+import { endOf, timeWindow } from '../../src/cli/time-window.ts';
 
-suite('a time window', () => {
-  const at = (hours: number, minutes: number, seconds = 0, ms = 0): Date =>
-    new Date(2026, 0, 15, hours, minutes, seconds, ms);
+const HOUR_MS = 3_600_000;
 
-  test('ends when the clock next shows the time, today or tomorrow', () => {
-    assert.equal(msUntil('06:00', at(5, 59, 30)), 30_000);
-    assert.equal(msUntil('00:10', at(23, 50)), 20 * 60_000);
-    assert.equal(msUntil('06:00', at(6, 0)), 86_400_000);
+describe('a time window', () => {
+  let zone: string | undefined;
+  beforeEach(() => {
+    zone = process.env['TZ'];
+    process.env['TZ'] = 'Europe/Berlin';
+  });
+  afterEach(() => {
+    if (zone === undefined) delete process.env['TZ'];
+    else process.env['TZ'] = zone;
   });
 
-  test('interrupts with a status of its own, and says when', async () => {
-    await using window = timeWindow('06:00', at(5, 59, 59, 990));
-    await once(window.signal, 'abort');
-    const { reason } = window.signal;
-    assert.ok(reason instanceof NarswarmError);
-    assert.deepEqual([reason.code, reason.exitStatus], ['INTERRUPTED', 130]);
-    assert.match(reason.message, /stopped at 06:00/);
+  const hoursUntil = (until: string, now: Date): number => (endOf(until, now).getTime() - now.getTime()) / HOUR_MS;
+
+  test('ends when the clock next shows the time: today, or tomorrow', () => {
+    const evening = new Date(2026, 5, 10, 22, 0);
+    assert.equal(hoursUntil('23:30', evening), 1.5);
+    assert.equal(hoursUntil('06:00', evening), 8);
+    assert.equal(hoursUntil('6:05', new Date(2026, 5, 11, 6, 0)), 5 / 60);
+    assert.equal(hoursUntil('00:00', evening), 2);
+    assert.equal(hoursUntil('00:00', new Date(2026, 11, 31, 23, 59)), 1 / 60, 'the year ends');
   });
 
-  test('never ends where no time is given', async () => {
-    await using window = timeWindow(undefined, at(6, 0));
+  test('of the very minute that it is, ends tomorrow', () => {
+    assert.equal(hoursUntil('22:00', new Date(2026, 5, 10, 22, 0, 0, 0)), 24);
+    assert.equal(hoursUntil('22:00', new Date(2026, 5, 10, 22, 0, 30)), 24 - 30 / 3600);
+    assert.ok(hoursUntil('22:00', new Date(2026, 5, 10, 21, 59, 59, 999)) < 1 / 3600);
+  });
+
+  test('in the night in which the clock goes forward is an hour shorter', () => {
+    const evening = new Date(2026, 2, 28, 22, 0);
+    assert.equal(hoursUntil('06:00', evening), 7);
+    assert.equal(hoursUntil('22:00', evening), 23);
+    assert.equal(hoursUntil('02:30', evening), 4.5, 'there is no 02:30: it is 03:30');
+    assert.equal(endOf('02:30', evening).getHours(), 3);
+  });
+
+  test('in the night in which the clock goes back is an hour longer', () => {
+    const evening = new Date(2026, 9, 24, 22, 0);
+    assert.equal(hoursUntil('06:00', evening), 9);
+    assert.equal(hoursUntil('22:00', evening), 25, 'a day of 25 hours is not cut short');
+    assert.equal(hoursUntil('02:30', evening), 4.5, 'the first of the two');
+  });
+
+  test('aborts at its end and not before, with INTERRUPTED', async ({ mock }) => {
+    mock.timers.enable({ apis: ['setTimeout', 'Date'], now: new Date(2026, 5, 10, 22, 0) });
+    await using window = timeWindow('06:00', new Date());
+    mock.timers.tick(8 * HOUR_MS - 1);
     assert.equal(window.signal.aborted, false);
+    mock.timers.tick(1);
+    assert.ok(isNarswarmError(window.signal.reason, 'INTERRUPTED'));
+    assert.match(window.signal.reason.message, /stopped at 06:00; the next update goes on from here/);
+  });
+
+  test('ends soon after the machine has slept through its end', async ({ mock }) => {
+    const evening = new Date(2026, 5, 10, 22, 0);
+    const clock = mock.method(Date, 'now', () => evening.getTime());
+    mock.timers.enable({ apis: ['setTimeout'] });
+    await using window = timeWindow('06:00', evening);
+    clock.mock.mockImplementation(() => evening.getTime() + 11 * HOUR_MS); // while the timers stood still
+    mock.timers.tick(30_000);
+    assert.equal(window.signal.aborted, true);
+  });
+
+  test('is no more once it is closed, and without an end never aborts', async ({ mock }) => {
+    mock.timers.enable({ apis: ['setTimeout', 'Date'], now: new Date(2026, 5, 10, 22, 0) });
+    const closed = timeWindow('06:00', new Date());
+    await closed[Symbol.asyncDispose]();
+    await using endless = timeWindow(undefined, new Date());
+    mock.timers.tick(48 * HOUR_MS);
+    assert.deepEqual([closed.signal.aborted, endless.signal.aborted], [false, false]);
   });
 });

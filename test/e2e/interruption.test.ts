@@ -1,10 +1,9 @@
 /** Killed, interrupted, two at a time: every verified byte is kept and the store is never wrong. */
 import assert from 'node:assert/strict';
-import { readdir } from 'node:fs/promises';
+import { cp, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { stat } from 'node:fs/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, assertSound, Lab, narBytesOf, requisites, type CliProcess } from '../support/lab.ts';
@@ -127,7 +126,9 @@ describe('interruption', { concurrency: 3 }, () => {
   });
 
   test('a publisher and a daemon end on SIGTERM and SIGINT with 0', async () => {
-    const { process } = await lab.publisher(made, ALONE);
+    const cacheDir = await lab.folder('own'); // beside the other tests' publisher, whose map is of another key
+    await cp(made.cacheDir, cacheDir, { recursive: true });
+    const { process } = await lab.publisher({ ...made, cacheDir }, ALONE);
     const ended = await process.stop('SIGTERM');
     assert.deepEqual([ended.status, ended.stderr], [0, '']);
     const trust = ['--trusted-public-key', made.publicKey];

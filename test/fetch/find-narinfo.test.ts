@@ -3,6 +3,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { test } from 'node:test';
 import { NarswarmError } from '../../src/errors.ts';
 import { firstTrusted, type NarInfoSource } from '../../src/fetch/find-narinfo.ts';
+import type { StoreHash } from '../../src/nix/brands.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { signNarInfo } from '../../src/nix/signature.ts';
 import { hashOf, infoOf } from './narinfos.ts';
@@ -77,4 +78,30 @@ test('an aborted walk ends with the reason of its signal', async () => {
     return down();
   });
   await assert.rejects(firstTrusted([one, source('two', () => GOOD)], KEYS)(hashOf('a'), stop.signal), reason);
+});
+
+test('a source that is silent does not hold up what the next one has, and is asked last from then on', async ({
+  mock,
+}) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  let hasEnded = false;
+  const silent = {
+    name: 'silent',
+    mayStall: true,
+    asked: 0,
+    find(_hash: StoreHash, until: AbortSignal): Promise<undefined> {
+      this.asked++;
+      until.addEventListener('abort', () => (hasEnded = true));
+      return new Promise(() => undefined);
+    },
+  };
+  const next = source('next', () => GOOD);
+  const find = firstTrusted([silent, next], KEYS);
+  const found = find(hashOf('a'), signal);
+  mock.timers.tick(1_999);
+  assert.equal(next.asked, 0, 'it has its time');
+  mock.timers.tick(1);
+  assert.equal(await found, GOOD);
+  assert.equal(await find(hashOf('a'), signal), GOOD);
+  assert.deepEqual([silent.asked, next.asked, hasEnded], [1, 2, true]);
 });

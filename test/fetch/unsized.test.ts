@@ -53,6 +53,20 @@ describe('NARs without FileHash and FileSize', () => {
     });
   });
 
+  test('an interruption leaves what has come, complete', async () => {
+    const context = await open();
+    const [slow, ...others] = infos;
+    cache.faults = [{ match: new RegExp(slow!.url), kind: 'stall', afterBytes: 10 }];
+    const stop = new AbortController();
+    const running = fetchUnsized(infos, { ...context, signal: stop.signal });
+    while (context.progress.doneNars < others.length) await new Promise((resolve) => setImmediate(resolve));
+    stop.abort(new NarswarmError('INTERRUPTED', 'enough'));
+    const { completed, failure } = await running;
+    assert.deepEqual(new Set(completed.keys()), new Set(others.map(({ storePath }) => storePath)));
+    assert.equal(failure, stop.signal.reason);
+    assert.equal((await narsIn(context.store)).length, others.length);
+  });
+
   test('one that cannot be had keeps none of the others from coming, and leaves no file behind', async () => {
     const context = await open();
     const [bad, ...others] = infos;

@@ -1,0 +1,243 @@
+/** Subscriptions that cannot be had, or not in full: what can be is, the others have their turn, and the report tells. */
+import assert from 'node:assert/strict';
+import { chmod, cp, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { assertFailure, assertSound, Lab, readNarInfos, requisites } from '../support/lab.ts';
+import { Machine, updated } from '../support/update-lab.ts';
+
+const NOWHERE = `/nix/store/${'a'.repeat(32)}-nowhere`;
+
+describe('an update of what cannot be had', { concurrency: 3 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let infos: readonly NarInfo[];
+  const named = (name: string): NarInfo => infos.find(({ storePath }) => storePath.endsWith(`-${name}`))!;
+  const pathsOf = (...names: string[]): Set<string> =>
+    new Set(names.map((name) => named(name).storePath.slice('/nix/store/'.length)));
+
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([40_000, 30_000, 20_000]);
+    infos = [...(await readNarInfos(made.cacheDir)).values()];
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const scene = async (source = made.root): Promise<{ machine: Machine; cache: HttpCache; dir: string }> => {
+    const dir = await lab.folder('cache');
+    await cp(made.cacheDir, dir, { recursive: true });
+    const cache = lab.use(await startHttpCache(dir));
+    const flags = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', made.publicKey];
+    return { machine: await Machine.of(lab, { desktop: { source } }, flags), cache, dir };
+  };
+
+  test('the others have their turn, in order; the first failure gives the exit status', async () => {
+    const { machine, cache } = await scene();
+    await machine.subscribe({
+      first: { source: named('lab-0').storePath },
+      list: { source: `${cache.url}/store-paths` },
+      nowhere: { source: NOWHERE },
+      last: { source: made.root },
+    });
+    const run = await machine.update();
+    assertFailure(run, 5, 'HTTP_NOT_FOUND', /2 of 4 subscriptions not complete: list: .*; nowhere: .*/);
+    const told = run.events.filter(({ event }) => event === 'subscription');
+    assert.deepEqual(
+      told.map(({ name, outcome, code = null, missingCount }) => [name, outcome, code, missingCount]),
+      [
+        ['first', 'complete', null, 0],
+        ['list', 'failed', 'HTTP_NOT_FOUND', 0],
+        ['nowhere', 'incomplete', 'NARINFO_MISSING', 1],
+        ['last', 'complete', null, 0],
+      ],
+    );
+    const { event: _, ...done } = run.event('done');
+    assert.deepEqual(done, { subscriptions: 4, complete: 2 });
+    assert.ok(
+      run.events.some(({ event }) => event === 'collected'),
+      'the rest of the run goes on',
+    );
+    const status = await machine.status();
+    assert.deepEqual(
+      status.events.map(({ name, health, generation }) => [name, health, generation]),
+      [
+        ['first', 'complete', 1],
+        ['list', 'incomplete', null],
+        ['nowhere', 'incomplete', 1],
+        ['last', 'complete', 1],
+      ],
+    );
+    const other = await machine.update(['nowhere', 'list']);
+    assertFailure(other, 3, 'NARINFO_MISSING', /2 of 2 subscriptions not complete: nowhere: .*; list: /);
+    const plain = await machine.lab.runPlain(['status', '--store', machine.store], {
+      env: { NARSWARM_CONFIG: machine.config },
+    });
+    assert.match(plain.stdout, /^first: complete as of .*\n(?: .*\n)+list: failed, never complete so far\n/);
+    assert.match(plain.stdout, /why +the server does not have the list/);
+    assert.match(
+      plain.stdout,
+      new RegExp(`nowhere: incomplete, never complete so far\n(?: .*\n)* +missing +${NOWHERE}: no `),
+    );
+  });
+
+  test('a NAR that the cache lacks: the rest comes, the state names it, and the next update fetches it alone', async () => {
+    const { machine, cache, dir } = await scene();
+    const lost = named('lab-blob-1');
+    await rm(join(dir, lost.url));
+    const run = await machine.update(['--max-size', '0']);
+    assertFailure(
+      run,
+      5,
+      'NAR_UNAVAILABLE',
+      new RegExp(`1 of 1 subscription not complete: desktop: ${lost.storePath} is missing`),
+    );
+    const { nars, narInfos } = await assertSound(machine.store, made.publicKey);
+    assert.equal(nars.length, 5);
+    assert.deepEqual(new Set(narInfos), pathsOf('lab-0', 'lab-blob-0', 'lab-blob-2'));
+    const state = await machine.state('desktop');
+    assert.equal(state.lastRun?.outcome, 'incomplete');
+    assert.deepEqual(
+      state.missing.map(({ path }) => path),
+      [lost.storePath],
+    );
+    assert.match(state.missing[0]?.reason ?? '', new RegExp(`${cache.url} does not hold the NAR of ${lost.storePath}`));
+    assert.deepEqual(updated(run)['missing'], state.missing);
+    const { health, missingCount } = await machine.statusOf('desktop');
+    assert.deepEqual([health, missingCount], ['incomplete', 1]);
+
+    await cp(join(made.cacheDir, lost.url), join(dir, lost.url));
+    cache.resetCounts();
+    const next = await machine.update();
+    assert.equal(next.status, 0, next.stderr);
+    assert.deepEqual(narsAsked(cache), [`/${lost.url}`]);
+    assert.deepEqual(
+      [updated(next)['outcome'], updated(next)['generation'], updated(next)['nars']],
+      ['complete', 1, 1],
+    );
+    assert.deepEqual((await machine.statusOf('desktop'))['missing'], []);
+  });
+
+  test('a narinfo that is missing in the middle: what does not need it comes', async () => {
+    const { machine, cache, dir } = await scene();
+    const lost = named('lab-0');
+    const file = `${lost.storePath.slice('/nix/store/'.length).slice(0, 32)}.narinfo`;
+    await rm(join(dir, file));
+    const run = await machine.update();
+    assertFailure(run, 3, 'NARINFO_MISSING', /lab-0 is missing.*no hash map and no cache has a narinfo of/);
+    // Beyond the narinfo that is missing nobody knows what there is.
+    assert.deepEqual(
+      new Set((await assertSound(machine.store, made.publicKey)).narInfos),
+      pathsOf('lab-blob-1', 'lab-blob-2'),
+    );
+    const { missing, lastRun } = await machine.state('desktop');
+    assert.deepEqual([missing.map(({ path }) => path), lastRun?.outcome], [[lost.storePath], 'incomplete']);
+    assert.match(missing[0]?.reason ?? '', new RegExp(`which ${named('lab-1').storePath} refers to`));
+
+    await cp(join(made.cacheDir, file), join(dir, file));
+    cache.resetCounts();
+    assert.equal((await machine.update()).status, 0);
+    const absent = ['lab-0', 'lab-blob-0', 'lab-1', 'lab-2'].map((name) => `/${named(name).url}`);
+    assert.deepEqual(new Set(narsAsked(cache)), new Set(absent));
+  });
+
+  test('a generation that was complete stays what it is while a cache is out of order', async () => {
+    const { machine, cache } = await scene();
+    assert.equal((await machine.update()).status, 0);
+    const { completeAsOf, generations } = await machine.state('desktop');
+    await rm(join(machine.store, named('lab-blob-1').url));
+    cache.faults = [{ kind: 'status', status: 404 }];
+    const run = await machine.update(['--max-size', '0']);
+    assertFailure(run, 5, 'NAR_UNAVAILABLE', /lab-blob-1 is missing/);
+    const state = await machine.state('desktop');
+    assert.deepEqual([state.completeAsOf, state.generations[0]?.number], [completeAsOf, 1]);
+    assert.deepEqual([state.generations.length, state.generations[0]?.complete], [1, true]);
+    assert.ok(state.generations[0]?.roots.includes(generations[0]?.roots[0] ?? made.root));
+    assert.equal((await machine.statusOf('desktop'))['health'], 'stale');
+    cache.faults = [];
+    cache.resetCounts();
+    assert.equal((await machine.update()).status, 0);
+    assert.deepEqual(narsAsked(cache), [`/${named('lab-blob-1').url}`], 'the budget has taken nothing of it');
+  });
+
+  test('a list that is gone: what is known of its last generation stays', async () => {
+    const { machine, cache, dir } = await scene();
+    await writeFile(join(dir, 'store-paths'), `${made.root}\n`);
+    await machine.subscribe({ list: { source: `${cache.url}/store-paths` } });
+    assert.equal((await machine.update()).status, 0);
+    const { generations, completeAsOf } = await machine.state('list');
+    await rm(join(dir, 'store-paths'));
+    assertFailure(await machine.update(['--max-size', '0']), 5, 'HTTP_NOT_FOUND', /does not have the list/);
+    const state = await machine.state('list');
+    assert.deepEqual([state.generations, state.completeAsOf], [generations, completeAsOf]);
+    const { health, generation, lastRun } = await machine.statusOf('list');
+    assert.deepEqual([health, generation, (lastRun as { outcome: string }).outcome], ['stale', 1, 'failed']);
+    assert.equal((await assertSound(machine.store, made.publicKey)).narInfos.length, 6);
+  });
+
+  test('a hash map that cannot be made: the subscriptions are complete, and its failure is the exit status', async () => {
+    const { machine } = await scene();
+    await machine.subscribe({ desktop: { source: made.root }, own: { source: NOWHERE, publish: true } });
+    const run = await machine.update(['desktop', '--publish', '--key', lab.path('key')]);
+    assertFailure(
+      run,
+      3,
+      'NOT_FOUND',
+      /the hash map was not published: nothing can be published yet: of own no generation/,
+    );
+    assert.equal(updated(run)['outcome'], 'complete');
+    assert.ok(run.events.some(({ event }) => event === 'collected'));
+    const both = await machine.update(['--publish', '--key', lab.path('key')]);
+    assertFailure(both, 3, 'NARINFO_MISSING', /1 of 2 subscriptions not complete: own/);
+    assert.ok(
+      ![...run.events, ...both.events].some(({ event }) => event === 'built'),
+      'nobody has said that all may be published',
+    );
+  });
+
+  test('an import that fails: what was fetched is kept, and is not fetched again', async () => {
+    const { machine, cache } = await scene();
+    const blocked = await lab.folder('target');
+    await cp(join(made.cacheDir, 'nix-cache-info'), join(blocked, 'nix')); // a file where Nix wants a folder
+    await machine.subscribe({ desktop: { source: made.root, import: true, to: `local?root=${blocked}` } });
+    const early = await machine.update();
+    assert.equal(early.status, 8, early.stderr);
+
+    // A target that answers and then takes nothing: it does not trust the key.
+    const to = `local?root=${await lab.folder('target')}`;
+    await machine.subscribe({ desktop: { source: made.root, import: true, to } });
+    const env = { NIX_CONFIG: 'substituters =\ntrusted-public-keys =\nextra-trusted-public-keys =' };
+    const flaky = await lab.folder('bin');
+    await writeScript(
+      join(flaky, 'nix'),
+      'case " $* " in *" copy "*) echo "error: the target is on strike" >&2; exit 1 ;; esac',
+    );
+    const path = { PATH: `${flaky}:${process.env['PATH'] ?? ''}` };
+    const run = await machine.update(['--max-size', '0'], { env: { ...env, ...path } });
+    assertFailure(run, 8, 'IMPORT_FAILED', /desktop: nix copy from .* failed: the target is on strike/);
+    const { generations, lastRun, completeAsOf } = await machine.state('desktop');
+    assert.deepEqual([lastRun?.outcome, lastRun?.nars, completeAsOf], ['incomplete', 6, undefined]);
+    assert.deepEqual([generations[0]?.roots, generations[0]?.complete], [[made.root], false]);
+    assert.equal(
+      (await assertSound(machine.store, made.publicKey)).narInfos.length,
+      6,
+      'the budget has taken nothing of it',
+    );
+    cache.resetCounts();
+    const next = await machine.update();
+    assert.equal(next.status, 0, next.stderr);
+    assert.deepEqual(narsAsked(cache), []);
+    assert.equal(requisites(to, made.root).length, 6);
+  });
+});
+
+function narsAsked({ requests }: HttpCache): string[] {
+  return requests.map(({ url }) => url).filter((url) => url.startsWith('/nar/'));
+}
+
+async function writeScript(file: string, line: string): Promise<void> {
+  await writeFile(file, `#!/bin/sh\n${line}\nPATH=\${PATH#*:} exec nix "$@"\n`);
+  await chmod(file, 0o755);
+}

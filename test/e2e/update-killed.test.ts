@@ -1,0 +1,233 @@
+/** An update that is killed with SIGKILL in the middle of each of its phases: the next one goes on from there. */
+import assert from 'node:assert/strict';
+import { readdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import {
+  assertSound,
+  Lab,
+  narBytesOf,
+  readNarInfos,
+  requisites,
+  type CliProcess,
+  type Run,
+  type StoreContents,
+} from '../support/lab.ts';
+import { hangingProgram } from '../support/hanging-program.ts';
+import { stallAt } from '../support/stall-at.ts';
+import { Machine, until, updated, type Subscribed } from '../support/update-lab.ts';
+
+const BLOBS = [1_300_000, 30_000, 20_000];
+/** Bytes come in blocks of this size to the disk. */
+const BLOCK_BYTES = 512 * 1024;
+const PATHS = BLOBS.length * 2;
+
+/** The phases wait more than they work. */
+describe('an update killed while it', { concurrency: 3 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let totalBytes: number;
+
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure(BLOBS);
+    totalBytes = await narBytesOf(made.cacheDir);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** A machine that follows the closure, and a cache of its own that counts. */
+  const scene = async (more: Partial<Subscribed> = {}): Promise<{ machine: Machine; cache: HttpCache }> => {
+    const cache = lab.use(await startHttpCache(made.cacheDir));
+    const flags = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', made.publicKey];
+    return { machine: await Machine.of(lab, { desktop: { source: made.root, ...more } }, flags), cache };
+  };
+
+  /** Kills it, sees what it has left, and has the next update finish: nothing that lay in the store comes once more. */
+  const killAndFinish = async (
+    machine: Machine,
+    cache: HttpCache,
+    killed: CliProcess,
+    args: readonly string[] = [],
+  ): Promise<StoreContents & { fetched: number; run: Run }> => {
+    assert.equal((await killed.stop('SIGKILL')).signal, 'SIGKILL');
+    const left = await assertSound(machine.store, made.publicKey, { afterKill: true });
+    cache.faults = [];
+    cache.resetCounts();
+    const next = await machine.update(args);
+    assert.equal(next.status, 0, next.stderr);
+    const again = cache.requests.filter(({ url }) => left.nars.includes(url.slice('/nar/'.length)));
+    assert.deepEqual(again, [], 'what lay in the store was fetched once more');
+    assert.deepEqual([updated(next)['outcome'], updated(next)['generation']], ['complete', 1]);
+    const { narInfos } = await assertSound(machine.store, made.publicKey, { afterKill: true });
+    assert.equal(narInfos.length, PATHS);
+    const { health, generation, missing } = await machine.statusOf('desktop');
+    assert.deepEqual({ health, generation, missing }, { health: 'complete', generation: 1, missing: [] });
+    for (const folder of ['updating', 'collecting', 'publishing'])
+      assert.deepEqual(await readdir(join(machine.store, 'narswarm', folder)).catch(() => []), [], folder);
+    return { ...left, fetched: bytesOfNars(cache), run: next };
+  };
+
+  test('asks for a list', async () => {
+    const { machine, cache } = await scene();
+    const lists = await lab.folder('lists');
+    await writeFile(join(lists, 'paths'), `${made.root}\n`);
+    const server = lab.use(await startHttpCache(lists));
+    server.faults = [{ kind: 'stall-headers' }];
+    await machine.subscribe({ desktop: { source: `${server.url}/paths` } });
+    const update = machine.start();
+    await until(() => server.requests.length > 0, update);
+    await update.stop('SIGKILL');
+    const { health, lastRun } = await machine.statusOf('desktop');
+    assert.deepEqual([health, lastRun], ['never', null]);
+    server.faults = [];
+    assert.equal((await killAndFinish(machine, cache, update)).fetched, totalBytes);
+  });
+
+  test('asks for a publisher’s map', async () => {
+    const { machine, cache } = await scene();
+    const { process: publisher, mirror } = await lab.publisher(made, ['--listen', '127.0.0.1', '--no-lan', '--no-dht']);
+    await publisher.stop();
+    const silent = lab.use(await startHttpCache(await lab.folder('silent')));
+    silent.faults = [{ kind: 'stall-headers' }];
+    await machine.subscribe({
+      desktop: { source: `${mirror.replace(/127\.0\.0\.1:\d+/, new URL(silent.url).host)}#lab` },
+    });
+    const update = machine.start();
+    await until(() => silent.requests.length > 0, update);
+    await update.stop('SIGKILL');
+    await machine.subscribe({ desktop: { source: made.root } });
+    await killAndFinish(machine, cache, update);
+  });
+
+  test('walks the closure', async () => {
+    const { machine, cache } = await scene();
+    cache.faults = [{ match: new RegExp(await hashOfPath(made, 'lab-blob-1')), kind: 'stall-headers' }];
+    const update = machine.start();
+    await until(() => cache.requests.filter(({ status }) => status === 200).length === PATHS - 1, update);
+    const { nars } = await killAndFinish(machine, cache, update);
+    assert.deepEqual(nars, []);
+  });
+
+  test('downloads a small NAR', async () => {
+    const { machine, cache } = await scene();
+    const info = await narInfoOf(made, 'lab-1');
+    cache.faults = [{ match: new RegExp(`^/${info.url}$`), kind: 'stall', afterBytes: 100 }];
+    const update = machine.start();
+    await until(async () => (await narsOf(machine)).length === PATHS - 1, update);
+    const { fetched } = await killAndFinish(machine, cache, update);
+    assert.equal(fetched, info.fileSize, 'that one alone');
+  });
+
+  test('downloads a large NAR', async () => {
+    const { machine, cache } = await scene();
+    const info = await narInfoOf(made, 'lab-blob-0');
+    cache.faults = [{ match: new RegExp(`^/${info.url}$`), kind: 'stall', afterBytes: 2 * BLOCK_BYTES + 1000 }];
+    const update = machine.start();
+    const partialBytes = async (): Promise<number> => {
+      const parent = join(machine.store, 'narswarm', 'partial');
+      const files = await readdir(parent, { recursive: true }).catch(() => []);
+      const found = await Promise.all(files.map((name) => stat(join(parent, name)).catch(() => undefined)));
+      return found.reduce((sum, file) => sum + (file?.isFile() === true ? file.blocks * 512 : 0), 0);
+    };
+    const isFar = async (): Promise<boolean> =>
+      (await narsOf(machine)).length === PATHS - 1 && (await partialBytes()) >= 2 * BLOCK_BYTES;
+    await until(isFar, update);
+    const { fetched } = await killAndFinish(machine, cache, update);
+    assert.equal(fetched, (info.fileSize ?? 0) - 2 * BLOCK_BYTES, 'the rest of that one alone');
+  });
+
+  const calls: readonly (readonly [string, string, RegExp, number, { held: number; written?: number }])[] = [
+    ['moves a verified NAR into place', 'rename', /\/nar\/[^/]+$/, 3, { held: 0 }],
+    ['writes the first narinfo', 'rename', /\.narinfo$/, 0, { held: PATHS, written: 0 }],
+    ['writes narinfos', 'rename', /\.narinfo$/, 4, { held: PATHS, written: 4 }],
+    ['lists the NARs in the catalogue', 'open', /^a$/, 0, { held: PATHS, written: PATHS }],
+    ['writes the state', 'rename', /subscriptions\/desktop\.json$/, 0, { held: PATHS, written: PATHS }],
+  ];
+  for (const [phase, call, path, count, { held, written }] of calls) {
+    test(phase, async () => {
+      const { machine, cache } = await scene();
+      const update = machine.start([], { env: stallAt(call, path, count) });
+      await update.event('stalled');
+      const left = await killAndFinish(machine, cache, update);
+      assert.ok(left.nars.length >= held, `${left.nars.length} NARs`);
+      if (written !== undefined) assert.ok(left.narInfos.length >= written, `${left.narInfos.length} narinfos`);
+      if (held === PATHS) assert.equal(left.fetched, 0);
+    });
+  }
+
+  test('waits for the disk', async () => {
+    const { machine, cache } = await scene();
+    const { env, pid } = await hangingProgram(lab, 'sync');
+    const update = machine.start([], { env });
+    await until(async () => (await pid()) !== undefined, update);
+    const { nars, narInfos, fetched } = await killAndFinish(machine, cache, update);
+    assert.deepEqual([nars.length, narInfos, fetched], [PATHS, [], 0]);
+  });
+
+  test('runs nix copy', async () => {
+    const to = `local?root=${await lab.folder('target')}`;
+    const { machine, cache } = await scene({ import: true, to });
+    const { env, pid } = await hangingProgram(lab, 'nix', 'copy');
+    const update = machine.start([], { env });
+    await until(async () => (await pid()) !== undefined, update);
+    const { narInfos, fetched } = await killAndFinish(machine, cache, update);
+    assert.deepEqual([narInfos.length, fetched], [PATHS, 0]);
+    assert.equal(requisites(to, made.root).length, PATHS);
+  });
+
+  test('publishes', async () => {
+    for (const stalls of [stallAt('rename', /published\/0\/manifest$/), stallAt('rename', /generations\//)]) {
+      const { machine, cache } = await scene({ publish: true });
+      const own = ['--publish', '--key', lab.path('key')];
+      const update = machine.start(own, { env: stalls });
+      await update.event('stalled');
+      const { fetched, run } = await killAndFinish(machine, cache, update, own);
+      assert.equal(fetched, 0);
+      const built = run.event('built')['records'];
+      assert.deepEqual(built, PATHS);
+    }
+  });
+
+  test('collects', async () => {
+    const { machine, cache } = await scene();
+    assert.equal((await machine.update()).status, 0);
+    await machine.subscribe({ desktop: { source: await pathOf(made, 'lab-0') } });
+    const budget = ['--max-size', '0', '--keep-generations', '0'];
+    const update = machine.start(budget, { env: stallAt('unlink', /\/nar\//, 1) });
+    await update.event('stalled');
+    await update.stop('SIGKILL');
+    await assertSound(machine.store, made.publicKey, { afterKill: true });
+    const next = await machine.update(budget);
+    assert.equal(next.status, 0, next.stderr);
+    assert.equal(bytesOfNars(cache), totalBytes, 'what the subscription keeps was fetched once');
+    const { narInfos } = await assertSound(machine.store, made.publicKey, { afterKill: true });
+    assert.equal(narInfos.length, 2);
+    assert.equal((await machine.statusOf('desktop'))['health'], 'complete');
+  });
+});
+
+function narsOf({ store }: Machine): Promise<string[]> {
+  return readdir(join(store, 'nar')).catch(() => []);
+}
+
+function bytesOfNars({ requests }: HttpCache): number {
+  return requests.filter(({ url }) => url.startsWith('/nar/')).reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+async function narInfoOf(made: MadeClosure, name: string) {
+  const found = [...(await readNarInfos(made.cacheDir)).values()].find(({ storePath }) =>
+    storePath.endsWith(`-${name}`),
+  );
+  assert.ok(found !== undefined);
+  return found;
+}
+
+async function pathOf(made: MadeClosure, name: string): Promise<string> {
+  return (await narInfoOf(made, name)).storePath;
+}
+
+async function hashOfPath(made: MadeClosure, name: string): Promise<string> {
+  return (await pathOf(made, name)).slice('/nix/store/'.length).slice(0, 32);
+}

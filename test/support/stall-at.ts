@@ -1,0 +1,35 @@
+/**
+ * Loaded into a process by {@link stallAt}: the first call of a function of node:fs/promises whose arguments fit never
+ * comes back, and the process says so with an event `stalled`. What the process does up to there is what it always does.
+ */
+import { promises, writeSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
+import { isMainThread } from 'node:worker_threads';
+
+const [name = '', pattern = '', skipped = '0'] = (process.env['STALL_AT'] ?? '').split(' ');
+
+if (name !== '' && isMainThread) {
+  const functions = promises as unknown as Record<string, (...args: unknown[]) => unknown>;
+  const original = functions[name];
+  if (original === undefined) throw new Error(`node:fs/promises has no ${name}`);
+  const fits = new RegExp(pattern);
+  let left = Number(skipped);
+  functions[name] = (...args) => {
+    if (!args.some((arg) => typeof arg === 'string' && fits.test(arg)) || left-- > 0) return original(...args);
+    writeSync(1, '{"event":"stalled"}\n');
+    setInterval(() => undefined, 60_000); // or the process would end for want of work
+    return new Promise(() => undefined);
+  };
+  syncBuiltinESMExports();
+}
+
+/**
+ * Environment of a process that is to stall.
+ *
+ * @param call function of node:fs/promises
+ * @param path what one of its arguments is like; without spaces
+ * @param after calls that fit and go through before
+ */
+export function stallAt(call: string, path: RegExp, after = 0): Record<string, string> {
+  return { NODE_OPTIONS: `--import ${import.meta.url}`, STALL_AT: `${call} ${path.source} ${after}` };
+}

@@ -1,0 +1,106 @@
+/** Machines that follow subscriptions: each has a file store and a config file of its own. */
+import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { SubscriptionState } from '../../src/subscription/state.ts';
+import { ALONE, type CliEvent, type CliProcess, type Lab, type ProcessOptions, type Run } from './lab.ts';
+
+/** A subscription as the config file has it; its name is the key. */
+export interface Subscribed {
+  readonly source: string;
+  readonly import?: boolean;
+  readonly to?: string;
+  readonly publish?: boolean;
+}
+
+export class Machine {
+  readonly lab: Lab;
+  readonly store: string;
+  readonly config: string;
+  readonly #flags: readonly string[];
+
+  private constructor(lab: Lab, store: string, config: string, flags: readonly string[]) {
+    this.lab = lab;
+    this.store = store;
+    this.config = config;
+    this.#flags = flags;
+  }
+
+  /** @param flags of every update, such as the caches to ask; no network beyond loopback is used in any case */
+  static async of(
+    lab: Lab,
+    subscriptions: Readonly<Record<string, Subscribed>>,
+    flags: readonly string[],
+    store?: string,
+  ): Promise<Machine> {
+    const machine = new Machine(lab, store ?? (await lab.folder('store')), lab.path('config.toml'), flags);
+    await machine.subscribe(subscriptions);
+    return machine;
+  }
+
+  /** Writes the config file anew. */
+  async subscribe(subscriptions: Readonly<Record<string, Subscribed>>): Promise<void> {
+    const lines: string[] = [];
+    for (const [name, settings] of Object.entries(subscriptions)) {
+      lines.push(`[subscriptions.${name}]`);
+      for (const [key, value] of Object.entries(settings)) lines.push(`${key} = ${JSON.stringify(value)}`);
+    }
+    await writeFile(this.config, `${lines.join('\n')}\n`);
+  }
+
+  /** Runs an update to its end. */
+  update(args: readonly string[] = [], options: ProcessOptions = {}): Promise<Run> {
+    return this.lab.run(this.#updateArgs(args), this.#withConfig(options));
+  }
+
+  /** Starts an update that is not expected to end by itself. */
+  start(args: readonly string[] = [], options: ProcessOptions = {}): CliProcess {
+    return this.lab.start(this.#updateArgs(args), this.#withConfig(options));
+  }
+
+  status(args: readonly string[] = [], options: ProcessOptions = {}): Promise<Run> {
+    return this.lab.run(['status', '--store', this.store, ...args], this.#withConfig(options));
+  }
+
+  /** What `status --json` says of one subscription. */
+  async statusOf(name: string): Promise<CliEvent> {
+    const run = await this.status([name]);
+    assert.equal(run.status, 0, run.stderr);
+    return run.event('status');
+  }
+
+  stateFile(name: string): string {
+    return join(this.store, 'narswarm', 'subscriptions', `${name}.json`);
+  }
+
+  /** The state as the last update has left it. */
+  async state(name: string): Promise<SubscriptionState> {
+    return JSON.parse(await readFile(this.stateFile(name), 'utf8')) as SubscriptionState;
+  }
+
+  #updateArgs(args: readonly string[]): string[] {
+    return ['update', '--store', this.store, ...ALONE, ...this.#flags, ...args];
+  }
+
+  #withConfig({ env, ...options }: ProcessOptions): ProcessOptions {
+    return { ...options, env: { NARSWARM_CONFIG: this.config, ...env } };
+  }
+}
+
+/** The event of a subscription, the only one unless it is named. Fails the test where there is none. */
+export function updated(run: Run, name?: string): CliEvent {
+  const found = run.events.find((event) => event.event === 'subscription' && (name ?? event['name']) === event['name']);
+  assert.ok(found !== undefined, `nothing about ${name ?? 'a subscription'}: ${run.stdout}${run.stderr}`);
+  return found;
+}
+
+/** Looks again until something holds; fails where the process that is to bring it about ends first. */
+export async function until(holds: () => boolean | Promise<boolean>, process: CliProcess): Promise<void> {
+  let hasEnded = false;
+  void process.end().then(() => (hasEnded = true));
+  while (!(await holds())) {
+    assert.ok(!hasEnded, `it ended before: ${process.stderr}`);
+    await sleep(10);
+  }
+}
