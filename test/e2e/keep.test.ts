@@ -174,12 +174,19 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     const repaired = run.events.filter(({ event }) => event === 'repaired');
     assert.deepEqual(
       new Set(repaired.map(({ path, from }) => `${String(path)} ${String(from)}`)),
-      new Set([large(), top].map(({ storePath }) => `${storePath} ${upstream.url}`)),
+      new Set([large(), top, other].map(({ storePath }) => `${storePath} ${upstream.url}`)),
     );
-    assert.deepEqual([run.event('done')['repaired'], run.event('done')['absent']], [2, 1]);
-    const withoutNar = [other.storePath.slice('/nix/store/'.length)];
-    const { nars } = await assertSound(store, made.publicKey, { withoutNar });
-    assert.equal(nars.length, 5, 'a NAR that was absent by design is not fetched');
+    assert.deepEqual([run.event('done')['repaired'], run.event('done')['absent']], [3, 0]);
+    assert.equal((await assertSound(store, made.publicKey)).nars.length, 6, 'what was removed by hand is back, too');
+
+    // Of what the catalogue does not list nobody can say that it was ever here: the target held it.
+    await rm(join(store, other.url));
+    const listed = join(store, 'narswarm/catalogue.jsonl');
+    const lines = (await readFile(listed, 'utf8')).split('\n').filter((line) => !line.includes(other.storePath));
+    await writeFile(listed, lines.join('\n'));
+    const again = await lab.run(['verify', '--store', store, '--repair', '--from', upstream.url, ...trust, ...ALONE]);
+    assert.deepEqual([again.status, again.event('done')['absent']], [0, 1]);
+    assert.equal((await readdir(join(store, 'nar'))).length, 5);
     assert.equal((await lab.run(['verify', '--store', store, '--deep', ...trust])).status, 0);
   });
 

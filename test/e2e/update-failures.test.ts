@@ -1,6 +1,6 @@
 /** Subscriptions that cannot be had, or not in full: what can be is, the others have their turn, and the report tells. */
 import assert from 'node:assert/strict';
-import { chmod, cp, rm, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -179,18 +179,17 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
 
   test('a hash map that cannot be made: the subscriptions are complete, and its failure is the exit status', async () => {
     const { machine } = await scene();
-    await machine.subscribe({ desktop: { source: made.root }, own: { source: NOWHERE, publish: true } });
+    await machine.subscribe({ desktop: { source: made.root, publish: true }, own: { source: NOWHERE, publish: true } });
+    await mkdir(join(machine.store, 'narswarm'), { recursive: true });
+    await writeFile(join(machine.store, 'narswarm/published'), 'in the way');
     const run = await machine.update(['desktop', '--publish', '--key', lab.path('key')]);
-    assertFailure(
-      run,
-      3,
-      'NOT_FOUND',
-      /the hash map was not published: nothing can be published yet: of own no generation/,
-    );
+    assertFailure(run, 7, 'STORE_UNWRITABLE', /the hash map was not published: cannot write/);
     assert.equal(updated(run)['outcome'], 'complete');
     assert.ok(run.events.some(({ event }) => event === 'collected'));
     const both = await machine.update(['--publish', '--key', lab.path('key')]);
-    assertFailure(both, 3, 'NARINFO_MISSING', /1 of 2 subscriptions not complete: own/);
+    assert.equal(both.status, 3);
+    assert.match(String(both.event('error')['message']), /1 of 2 subscriptions not complete: own/);
+    assert.match(String(both.event('warning')['message']), /the hash map was not published/);
     assert.ok(
       ![...run.events, ...both.events].some(({ event }) => event === 'built'),
       'nobody has said that all may be published',

@@ -171,4 +171,17 @@ describe('download gives up', { timeout: 20_000 }, () => {
     const running = fixture.client.download(fixture.narUrl, { sizeBytes, sink, signal });
     await assert.rejects(running, (error) => error === reason);
   });
+
+  it("with the signal's reason, also where it comes while the sink is busy and ends the sink, too", async () => {
+    await using fixture = await startFixture();
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    const sink = async (): Promise<void> => {
+      controller.abort(reason);
+      await sleep(20);
+      throw reason;
+    };
+    const running = fixture.client.download(fixture.narUrl, { sizeBytes, sink, signal: controller.signal });
+    await assert.rejects(running, (error) => error === reason);
+  });
 });

@@ -173,11 +173,10 @@ export class Answer {
   }
 
   #fail(error: unknown): void {
-    if (this.#end?.failure !== undefined) return;
-    this.#end = { failure: error };
+    this.#end = this.#end?.failure === undefined ? { failure: error } : this.#end;
     this.#queue = [];
     this.#take ??= ignore;
-    this.#drain();
+    this.#drain(); // also where it had failed before: a chunk may have been on its way then
   }
 }
 
