@@ -85,7 +85,7 @@ suite('verify', () => {
     assert.ok((await gate.admit(entry.infoHash)) !== undefined);
     const again = await verify(store);
     assert.deepEqual(
-      [again.damages.map(({ isGone, file }) => [isGone, file]), again.absent],
+      [again.damages.map((damage) => [damage.isGone, damage.file]), again.absent],
       [[[true, `nar/${name}`]], 0],
       'what was here once is missed until it is back',
     );
