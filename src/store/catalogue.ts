@@ -72,14 +72,12 @@ export class Catalogue {
       if (systemCode(error) === 'ENOENT') return undefined;
       throw storeError(error, this.#path);
     });
-    if (found === undefined) return 0;
-    // an inode of a file that is gone is given again, at another time
-    const isOther = found.ino !== this.#inode || found.birthtimeMs !== this.#bornAtMs;
-    if (isOther || found.size < this.#offset) this.#forget(found);
-    if (found.size === this.#offset) return 0;
+    if (found === undefined || (this.#isOf(found) && found.size === this.#offset)) return 0;
     const handle = await open(this.#path, 'r');
     try {
-      const bytes = Buffer.allocUnsafe(found.size - this.#offset);
+      const file = await handle.stat(); // it may be another one by now
+      if (!this.#isOf(file) || file.size < this.#offset) this.#forget(file);
+      const bytes = Buffer.allocUnsafe(file.size - this.#offset);
       const { bytesRead } = await handle.read(bytes, 0, bytes.length, this.#offset);
       this.#offset += bytesRead;
       return this.#take(bytes.toString('utf8', 0, bytesRead));
@@ -100,6 +98,11 @@ export class Catalogue {
     } catch (error) {
       throw storeError(error, this.#path);
     }
+  }
+
+  /** True for the file that was read so far; the inode of one that is gone is given again, at another time. */
+  #isOf(file: { ino: number; birthtimeMs: number }): boolean {
+    return file.ino === this.#inode && file.birthtimeMs === this.#bornAtMs;
   }
 
   #forget(replacement: { ino: number; birthtimeMs: number }): void {

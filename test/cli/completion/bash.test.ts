@@ -24,7 +24,7 @@ const scripts = {
 function complete(...words: [keyof typeof scripts, ...string[]]): string[] {
   const [name] = words;
   const run = `${scripts[name]}\nCOMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _${name}; printf '%s\\n' "\${COMPREPLY[@]}"`;
-  const { stdout, stderr, status } = spawnSync('bash', ['-uc', run, 'bash', ...words], {
+  const { stdout, stderr, status } = spawnSync('bash', ['--norc', '-uc', run, 'bash', ...words], {
     cwd: FOLDER,
     encoding: 'utf8',
   });
