@@ -1,4 +1,4 @@
-import { mkdir, open, stat } from 'node:fs/promises';
+import { mkdir, open, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { FileHash, InfoHash, StorePath } from '../nix/brands.ts';
 import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
@@ -181,12 +181,23 @@ async function appendLasting(path: string, text: string): Promise<void> {
   for (;;) {
     const handle = await open(path, 'a');
     try {
-      await handle.appendFile(text);
+      await appendAtOnce(handle, Buffer.from(text));
       const [written, present] = [await handle.stat(), await stat(path).catch(() => undefined)];
       if (present === undefined || present.ino === written.ino) return;
     } finally {
       await handle.close();
     }
+  }
+}
+
+/**
+ * Appends bytes in one write(2), which no other writer can get into the middle of: `appendFile` cuts into pieces of
+ * 512 KiB, and the line at such a cut would be torn by what others add.
+ */
+export async function appendAtOnce(file: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const { bytesWritten } = await file.write(bytes, done); // less only where the disk is full: then this throws next
+    done += bytesWritten;
   }
 }
 

@@ -1,12 +1,12 @@
 import { hash, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
-import { access, appendFile, open, rename, unlink, type FileHandle } from 'node:fs/promises';
+import { access, open, rename, unlink, type FileHandle } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { finished } from 'node:stream/promises';
 import type { StorePath } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { cataloguePath, parseEntry } from './catalogue.ts';
+import { appendAtOnce, cataloguePath, parseEntry } from './catalogue.ts';
 import type { FileStore } from './file-store.ts';
 import { Column, KeyTable } from './key-table.ts';
 import { storeError, systemCode } from './store-error.ts';
@@ -90,7 +90,12 @@ async function carryOver(old: FileHandle, fromBytes: number, path: string): Prom
   const rest = Buffer.alloc((await old.stat()).size - fromBytes);
   if (rest.length === 0) return;
   await old.read(rest, 0, rest.length, fromBytes);
-  await appendFile(path, Buffer.concat([Buffer.from('\n'), rest, Buffer.from('\n')]));
+  const file = await open(path, 'a');
+  try {
+    await appendAtOnce(file, Buffer.concat([Buffer.from('\n'), rest, Buffer.from('\n')]));
+  } finally {
+    await file.close();
+  }
 }
 
 /** Bytes up to the end of the last whole line. */
