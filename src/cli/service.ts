@@ -1,3 +1,5 @@
+import type { Config } from '../config/load.ts';
+import { configLocation } from '../config/locations.ts';
 import { lstat, mkdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
@@ -32,13 +34,19 @@ export function serviceCommand(): Command {
     [],
   );
   return service.action(
-    command<ServiceOptions, []>(async ({ output, options }) => {
+    command<ServiceOptions, []>(async ({ output, options, config }) => {
       const { print = false, user = false, output: dir, force = false, keyFile } = options;
       if (!print && dir === undefined)
         throw new NarswarmError('USAGE', 'units have to go somewhere: give --print, or --output DIR');
       const program = [process.execPath, resolve(process.argv[1] ?? '')];
       for (const warning of hindrances(program, user)) output.warn(warning);
-      const units = systemdUnits({ program, user, keyFile: keyFile === undefined ? undefined : resolve(keyFile) });
+      const named = await namedConfig(config);
+      const units = systemdUnits({
+        program,
+        user,
+        configFile: named,
+        keyFile: keyFile === undefined ? undefined : resolve(keyFile),
+      });
       const files = dir === undefined ? [] : await writeUnits(units, resolve(dir), force);
       for (const [index, { name, text }] of units.entries()) {
         const file = files[index];
@@ -47,6 +55,13 @@ export function serviceCommand(): Command {
       output.note(`to start them: ${advice(user)}`);
     }),
   );
+}
+
+/** The config file that --config or NARSWARM_CONFIG names; undefined: the default one will do. */
+async function namedConfig(load: () => Promise<Config>): Promise<string | undefined> {
+  const isNamed =
+    process.argv.some((word) => /^--config(?:=|$)/.test(word)) || configLocation(undefined).namedBy !== undefined;
+  return isNamed ? (await load()).path : undefined;
 }
 
 /** Writes the units. Nothing is written where one of them is there already and `force` does not say to overwrite it. */

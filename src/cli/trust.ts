@@ -1,4 +1,4 @@
-import { isNarswarmError } from '../errors.ts';
+import { NarswarmError, isNarswarmError } from '../errors.ts';
 import { readNixConfig } from '../nix/nix-cli.ts';
 import { parsePublicKey, type PublicKey } from '../nix/signature.ts';
 import { parseUpstream, type Upstream } from '../fetch/http/upstream.ts';
@@ -23,9 +23,19 @@ export async function readTrust(
   const { trustedPublicKey, from } = flags;
   const needed = trustedPublicKey === undefined || from === undefined;
   const config = needed ? await readNixConfig({ signal }) : undefined;
-  const keys = (trustedPublicKey ?? config?.trustedPublicKeys ?? []).map(parsePublicKey);
+  const keys = trustedPublicKey?.map(namedKey) ?? (config?.trustedPublicKeys ?? []).map(parsePublicKey);
   if (from !== undefined) return { keys, upstreams: from.map(parseUpstream) };
   return { keys, upstreams: (config?.substituters ?? []).flatMap((url) => usable(url, warn)) };
+}
+
+/** @throws KEY_INVALID, which does not show what was given: it may be a secret key in the wrong place */
+function namedKey(text: string): PublicKey {
+  try {
+    return parsePublicKey(text);
+  } catch (error) {
+    if (!isNarswarmError(error)) throw error;
+    throw new NarswarmError(error.code, `--trusted-public-key: ${error.message}`, { cause: error });
+  }
 }
 
 /** A substituter of nix.conf that is not an HTTP cache (s3://, ssh://, a folder) is Nix's to use, not ours. */

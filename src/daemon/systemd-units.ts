@@ -18,6 +18,8 @@ export interface UnitsOptions {
   readonly program: readonly string[];
   /** Services of a user (`systemctl --user`), with the folders and the config file of that user. */
   readonly user: boolean;
+  /** Config file, an absolute path. Default: the system's, for a user the user's own. */
+  readonly configFile?: string | undefined;
   /** Publisher key, an absolute path: given to the system's units as a credential, since they cannot read root's files. */
   readonly keyFile?: string | undefined;
 }
@@ -40,7 +42,8 @@ const CREDENTIAL = 'publisher-key';
 
 /** The daemon, the update and its timer. */
 export function systemdUnits(options: UnitsOptions): Unit[] {
-  const start = [...options.program, ...(options.user ? [] : ['--config', SYSTEM_CONFIG])];
+  const configFile = options.configFile ?? (options.user ? undefined : SYSTEM_CONFIG);
+  const start = [...options.program, ...(configFile === undefined ? [] : ['--config', configFile])];
   const common = serviceOf(options);
   const online: Section = options.user
     ? {}

@@ -4,7 +4,6 @@ import type { Dispatcher } from 'undici';
 import { NarswarmError } from '../../errors.ts';
 import { collectBody } from './collect.ts';
 import { type Conditional, getConditionally, type Validators } from './conditional.ts';
-import { createDispatcher } from './dispatcher.ts';
 import { type HttpClientOptions, resolveOptions } from './options.ts';
 import { isAbsent, openUrl, type OpenUrl, rejectStatus } from './request.ts';
 import { runAttempts } from './retry.ts';
@@ -31,12 +30,11 @@ export interface GetBytesOptions {
  */
 export class HttpClient implements AsyncDisposable {
   readonly #options: Required<HttpClientOptions>;
-  readonly #dispatcher: Dispatcher;
+  #dispatcher: Promise<Dispatcher> | undefined;
   readonly #closing = new AbortController();
 
   constructor(options: HttpClientOptions = {}) {
     this.#options = resolveOptions(options);
-    this.#dispatcher = createDispatcher(this.#options);
   }
 
   /**
@@ -93,7 +91,7 @@ export class HttpClient implements AsyncDisposable {
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort(new NarswarmError('INTERRUPTED', 'the HTTP client was closed'));
-    await this.#dispatcher.destroy();
+    await (await this.#dispatcher)?.destroy();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -109,7 +107,13 @@ export class HttpClient implements AsyncDisposable {
   }
 
   #prepare(url: string, signal: AbortSignal): OpenUrl {
-    const settings = { dispatcher: this.#dispatcher, userAgent: this.#options.userAgent, signal };
-    return (headers) => openUrl(url, headers, settings);
+    const { userAgent } = this.#options;
+    return async (headers) => openUrl(url, headers, { dispatcher: await this.#connect(), userAgent, signal });
+  }
+
+  /** With the first request: a fetch from peers alone need not wait 25 ms for what it never uses. */
+  #connect(): Promise<Dispatcher> {
+    this.#dispatcher ??= import('./dispatcher.ts').then(({ createDispatcher }) => createDispatcher(this.#options));
+    return this.#dispatcher;
   }
 }
