@@ -139,7 +139,7 @@ suite('evaluate', () => {
       readStoreFile(ABSENT, { signal: controller.signal }),
     ];
     controller.abort(reason);
-    for (const call of calls) await assert.rejects(call, reason);
+    await Promise.all(calls.map((call) => assert.rejects(call, reason)));
   });
 
   test('takes no nonsense from a nix', () => {
