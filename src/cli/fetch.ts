@@ -2,6 +2,8 @@ import { Command } from 'commander';
 import { defaultStoreDir } from '../config/locations.ts';
 import type { RunFetchResult } from '../fetch/run-fetch.ts';
 import type { Plan } from '../fetch/plan.ts';
+import { followToStore } from '../nix/follow-links.ts';
+import { DEFAULT_STORE_DIR } from '../nix/store-path.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -22,7 +24,10 @@ export function fetchCommand(): Command {
     .description(
       'download the closures of store paths from peers and caches, verify them, and import them with nix copy',
     )
-    .argument('<root...>', 'store path, its hash part, or the name of a root in a hash map');
+    .argument(
+      '<root...>',
+      'store path, a link to one such as ./result, its hash part, or the name of a root in a hash map',
+    );
   addSources(fetch);
   fetch
     .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())
@@ -44,11 +49,12 @@ export function fetchCommand(): Command {
   return fetch.action(
     command<FetchOptions, [readonly string[]]>(async ({ output, signal, options, originOf }, roots) => {
       const sources = await readSources(options, { output, signal, originOf, seeds: options.seedFor > 0 });
+      const wanted = await Promise.all(roots.map(asRoot));
       const { runFetch } = await import('../fetch/run-fetch.ts');
       const display = progressDisplay(output);
       try {
         await runFetch({
-          roots,
+          roots: wanted,
           ...sources,
           to: options.to,
           copy: options.copy,
@@ -75,6 +81,11 @@ export function fetchCommand(): Command {
       }
     }),
   );
+}
+
+/** `./result` and the like stand for the store path that they lead to. */
+async function asRoot(text: string): Promise<string> {
+  return /^(?:\.{0,2}\/)/.test(text) && !text.startsWith(`${DEFAULT_STORE_DIR}/`) ? followToStore(text) : text;
 }
 
 function tellPlan(output: Output, plan: Plan, paths: number, dryRun: boolean): void {

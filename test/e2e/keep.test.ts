@@ -186,6 +186,12 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     await writeFile(listed, lines.join('\n'));
     const again = await lab.run(['verify', '--store', store, '--repair', '--from', upstream.url, ...trust, ...ALONE]);
     assert.deepEqual([again.status, again.event('done')['absent']], [0, 1]);
+    await rm(listed);
+    assert.equal(
+      (await lab.run(['verify', '--store', store])).event('done')['absent'],
+      1,
+      'without any catalogue, too',
+    );
     assert.equal((await readdir(join(store, 'nar'))).length, 5);
     assert.equal((await lab.run(['verify', '--store', store, '--deep', ...trust])).status, 0);
   });
