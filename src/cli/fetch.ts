@@ -41,7 +41,7 @@ export function fetchCommand(): Command {
     [
       'narswarm fetch /nix/store/…-nixos-system-lab --publisher "magnet:?xs=urn:btpk:…"',
       'narswarm fetch desktop --publisher "magnet:?xs=urn:btpk:…" --no-upstream --to /mnt',
-      'narswarm fetch $(readlink -f result) --publisher "$ADDR" --to ssh-ng://server && nix copy …',
+      'narswarm fetch ./result --publisher "$ADDR" --to ssh-ng://server && nix copy …',
       'narswarm fetch desktop --publisher "$ADDR" --dry-run --json',
     ],
     ['NOT_FOUND', 'UNTRUSTED', 'SOURCES_FAILED', 'INDEX', 'STORE', 'NIX', 'INTERRUPTED'],

@@ -1,6 +1,6 @@
 /** A fetch from HTTP caches alone, which misbehave in every way that is known of. */
 import assert from 'node:assert/strict';
-import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { cp, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -49,6 +49,19 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     assert.equal(run.stderr, '');
     return assertSound(store, made.publicKey);
   };
+
+  test('a link such as ./result stands for the store path that it leads to', async () => {
+    const store = await lab.folder('store');
+    const cwd = await lab.folder('project');
+    await symlink(made.root, join(cwd, 'result'));
+    const { url } = await cacheWith();
+    const what = ['--store', store, '--no-copy', '--trusted-public-key', made.publicKey, '--from', url];
+    const run = await lab.run(['fetch', './result', ...what], { cwd });
+    await succeeds(run, store);
+    assert.deepEqual(run.event('done')['roots'], [made.root]);
+    const none = await lab.run(['fetch', './nothing', ...what], { cwd });
+    assertFailure(none, 3, 'NOT_FOUND', /"\.\/nothing" does not lead to a store path/);
+  });
 
   test('downloads the closure and imports it', async () => {
     const store = await lab.folder('store');
