@@ -60,14 +60,14 @@ const ERRORS: Readonly<Record<string, string>> = {
   'a word of a subscription that is none': 'subscriptions.a = { source = "/run/current-system"; improt = true; };',
 };
 
-const LIBS = [
+/** The real one, too, where this machine has it. */
+const LIBS: readonly (readonly [title: string, lib: string | undefined])[] = [
   ['with a stub of lib', undefined],
-  ['with the lib of nixpkgs', NIXPKGS_LIB],
-] as const;
+  ...(NIXPKGS_LIB === undefined ? [] : [['with the lib of nixpkgs', NIXPKGS_LIB] as const]),
+];
 
 for (const [title, lib] of LIBS) {
-  const skip = title.includes('nixpkgs') && lib === undefined ? 'NIXPKGS_LIB names no nixpkgs/lib' : false;
-  suite(`the NixOS module, ${title}`, { skip }, () => {
+  suite(`the NixOS module, ${title}`, () => {
     let seen: Readonly<Record<keyof typeof CASES, Evaluated>>;
     let others: Readonly<Record<string, Evaluated>>;
     before(() => {
