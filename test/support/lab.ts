@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
+import { globSync, statSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,7 +17,9 @@ import { parseNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { parsePublicKey, verifyNarInfo } from '../../src/nix/signature.ts';
 import { startDhtNetwork, type DhtNetwork } from './dht-network.ts';
 
-const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** The program as it is installed: that is what users run, and it starts in half the time. */
+const MAIN = join(ROOT, 'dist/main.js');
 const FIXTURES = fileURLToPath(new URL('../../fixtures/nix/', import.meta.url));
 /** A process that runs longer than any test may is killed, and its test fails by the missing status. */
 const PATIENCE_MS = 110_000;
@@ -171,6 +174,7 @@ export class Lab implements AsyncDisposable {
   }
 
   static async open(): Promise<Lab> {
+    assertBuilt();
     const lab = new Lab(await mkdtemp(join(tmpdir(), 'narswarm-lab-')));
     lab.#stack.defer(() => removeTree(lab.dir));
     await writeFile(lab.configFile, '');
@@ -270,6 +274,15 @@ export class Lab implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.#stack.disposeAsync();
   }
+}
+
+/** Fails where `dist/` is not of this `src/`: a test of yesterday's program proves nothing. */
+function assertBuilt(): void {
+  const builtAtMs = statSync(MAIN, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const newer = globSync('src/**/*.{ts,cjs}', { cwd: ROOT }).find(
+    (name) => statSync(join(ROOT, name)).mtimeMs > builtAtMs,
+  );
+  assert.equal(newer, undefined, `${newer} is newer than dist/: npm run build`);
 }
 
 /** The address of a hash map that is served at `url`. */
