@@ -3,7 +3,8 @@ import { EXIT_STATUSES, NarswarmError } from '../errors.ts';
 import { parsePublisherAddress } from '../index/address.ts';
 import { parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
 import { aside, isStronger, type Origin, type OriginOf } from './configuration.ts';
-import { SCOPES, type NetworkOptions, type Scope } from '../torrent/network.ts';
+import type { NetworkOptions } from '../torrent/network.ts';
+import { SCOPES, type Scope } from '../torrent/scope.ts';
 import { rememberExamples } from './examples.ts';
 import { each, one, parsePort, parseRate } from './values.ts';
 

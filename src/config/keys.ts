@@ -7,7 +7,7 @@ import { parseUpstream } from '../fetch/http/upstream.ts';
 import { parsePublisherAddress, saltBytes } from '../index/address.ts';
 import { parsePublicKey } from '../nix/signature.ts';
 import { parseEndpoint } from '../torrent/endpoint.ts';
-import { SCOPES, type Scope } from '../torrent/network.ts';
+import { SCOPES, type Scope } from '../torrent/scope.ts';
 import { defaultKeyFile, defaultStoreDir } from './locations.ts';
 import { checkTimeOfDay, parseCount, parseDuration, parsePort, parseBudget, parseRate } from './units.ts';
 

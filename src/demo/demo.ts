@@ -15,7 +15,8 @@ import { parsePublicKey } from '../nix/signature.ts';
 import { FileStore } from '../store/file-store.ts';
 import { DhtNode } from '../torrent/dht.ts';
 import { formatEndpoint, type Endpoint } from '../torrent/endpoint.ts';
-import type { NetworkOptions, Scope } from '../torrent/network.ts';
+import type { NetworkOptions } from '../torrent/network.ts';
+import type { Scope } from '../torrent/scope.ts';
 import { makeClosure } from './closure.ts';
 import { serveCache } from './cache-server.ts';
 

@@ -5,7 +5,7 @@ import { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
 import { LastServed } from '../store/last-served.ts';
 import { PartialSession } from '../store/session.ts';
-import { Network, type NetworkOptions } from '../torrent/network.ts';
+import type { Network, NetworkOptions } from '../torrent/network.ts';
 import { RateLimit } from '../torrent/rate-limit.ts';
 import type { Seed } from '../torrent/swarm.ts';
 import { HttpClient } from './http/client.ts';
@@ -74,9 +74,8 @@ export class Workplace implements AsyncDisposable {
     );
     const { onUpload } = served;
     const network =
-      options.network === undefined
-        ? undefined
-        : stack.use(await Network.join({ ...options.network, downloadLimit: limit, seeds, onUpload, onWarning }));
+      options.network &&
+      stack.use(await join({ ...options.network, downloadLimit: limit, seeds, onUpload, onWarning }));
     return new Workplace(options, { store, http, network, session, limit, held }, stack.move());
   }
 
@@ -108,4 +107,10 @@ export class Workplace implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.#stack.disposeAsync();
   }
+}
+
+/** Joins the network; WebTorrent is loaded only where somebody is to be met: that takes a tenth of a second. */
+async function join(options: NetworkOptions): Promise<Network> {
+  const { Network } = await import('../torrent/network.ts');
+  return Network.join(options);
 }
