@@ -14,6 +14,7 @@ import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
 import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
 import { timeWindow } from './time-window.ts';
+import { throwIncomplete } from './incomplete.ts';
 import { formatCount, formatDuration, formatSize, one } from './values.ts';
 
 interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags {
@@ -165,15 +166,8 @@ function tellRun(output: Output, { updated, failure }: UpdateRun): void {
     error === undefined ? [] : [{ name: subscription.name, error }],
   );
   output.result('done', { subscriptions: updated.length, complete: updated.length - failed.length });
-  const [first] = failed;
-  if (first !== undefined && failure !== undefined) output.warn(`the hash map was not published: ${failure.message}`);
-  if (first !== undefined) {
-    throw new NarswarmError(
-      first.error.code,
-      `${failed.length} of ${formatCount(updated.length, 'subscription')} not complete: ${failed.map(({ name, error }) => `${name}: ${error.message}`).join('; ')}`,
-      { cause: first.error, facts: { failed: failed.length, total: updated.length } },
-    );
-  }
+  if (failed.length > 0 && failure !== undefined) output.warn(`the hash map was not published: ${failure.message}`);
+  throwIncomplete(output, failed, updated.length);
   if (failure !== undefined)
     throw new NarswarmError(failure.code, `the hash map was not published: ${failure.message}`, { cause: failure });
 }
