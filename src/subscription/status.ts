@@ -58,7 +58,7 @@ function failureOf(state: SubscriptionState | undefined, map: KnownMap | undefin
     return new NarswarmError(isErrorCode(code) ? code : 'NAR_UNAVAILABLE', message);
   }
   if (map?.isExpired !== true) return undefined;
-  return new NarswarmError('INDEX_EXPIRED', `its hash map has expired on ${map.expires.toISOString()}`);
+  return new NarswarmError('INDEX_EXPIRED', `its hash map expired at ${map.expires.toISOString()}`);
 }
 
 async function knownMap(store: FileStore, address: PublisherAddress, now: Date): Promise<KnownMap | undefined> {
