@@ -61,6 +61,11 @@ const KIND_OF = {
 
 export type ErrorCode = keyof typeof KIND_OF;
 
+/** True for a code that this version knows: files may have others. */
+export function isErrorCode(text: string): text is ErrorCode {
+  return Object.hasOwn(KIND_OF, text);
+}
+
 /** Facts of a failure, for logs and `--json`: plain values only. */
 export type ErrorFacts = Readonly<Record<string, string | number | boolean | undefined>>;
 

@@ -65,10 +65,11 @@ export async function configure(command: Command): Promise<void> {
   origins.set(command, whereabouts);
 }
 
-/** Tells where the options of a command have their values from. */
+/** Tells where the options of a command, and those of the program, have their values from. */
 export function originOf(command: Command): OriginOf {
   return (name) => {
-    const source = SOURCES.find((known) => known === command.getOptionValueSource(name)) ?? 'default';
+    const given: unknown = command.getOptionValueSourceWithGlobals(name);
+    const source = SOURCES.find((known) => known === given) ?? 'default';
     if (source === 'default') return { source, where: '' };
     if (source !== 'cli') return { source, where: origins.get(command)?.get(name) ?? source };
     const flags = command.options.filter((option) => option.attributeName() === name);

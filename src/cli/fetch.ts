@@ -8,7 +8,7 @@ import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
-import { addSources, readSources, type SourceFlags } from './source-options.ts';
+import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
 import { formatCount, formatDuration, formatSize, one, parseDuration } from './values.ts';
 
 interface FetchOptions extends CommonOptions, SourceFlags {
@@ -44,41 +44,34 @@ export function fetchCommand(): Command {
       'narswarm fetch ./result --publisher "$ADDR" --to ssh-ng://server && nix copy …',
       'narswarm fetch desktop --publisher "$ADDR" --dry-run --json',
     ],
-    ['NOT_FOUND', 'UNTRUSTED', 'SOURCES_FAILED', 'INDEX', 'STORE', 'NIX', 'INTERRUPTED'],
+    FETCH_STATUSES,
   );
   return fetch.action(
     command<FetchOptions, [readonly string[]]>(async ({ output, signal, options, originOf }, roots) => {
       const sources = await readSources(options, { output, signal, originOf, seeds: options.seedFor > 0 });
       const wanted = await Promise.all(roots.map(asRoot));
       const { runFetch } = await import('../fetch/run-fetch.ts');
-      const display = progressDisplay(output);
-      try {
-        await runFetch({
-          roots: wanted,
-          ...sources,
-          to: options.to,
-          copy: options.copy,
-          storeDir: options.store,
-          seedForMs: options.seedFor,
-          dryRun: options.dryRun === true,
-          signal,
-          onWarning: (message) => display.above(() => output.warn(message)),
-          onStep: (text) => display.above(() => output.note(text)),
-          onPlan: (plan, closure) => display.above(() => tellPlan(output, plan, closure.size, options.dryRun === true)),
-          onProgress: (progress) => display.show(progress),
-          onNixLine: (line) => display.above(() => output.note(`nix: ${line}`)),
-          onDone: (result) => {
-            display.stop();
-            if (options.dryRun !== true) tellDone(output, result);
-          },
-          onSeeding: (port) => {
-            if (output.json) output.result('seeding', { port, durationMs: options.seedFor });
-            else output.note(`done; seeding on port ${port} for ${formatDuration(options.seedFor)}`);
-          },
-        });
-      } finally {
-        display.stop();
-      }
+      using display = progressDisplay(output);
+      await runFetch({
+        roots: wanted,
+        ...sources,
+        to: options.to,
+        copy: options.copy,
+        storeDir: options.store,
+        seedForMs: options.seedFor,
+        dryRun: options.dryRun === true,
+        signal,
+        ...display.handlers,
+        onPlan: (plan, closure) => display.above(() => tellPlan(output, plan, closure.size, options.dryRun === true)),
+        onDone: (result) => {
+          display.stop();
+          if (options.dryRun !== true) tellDone(output, result);
+        },
+        onSeeding: (port) => {
+          if (output.json) output.result('seeding', { port, durationMs: options.seedFor });
+          else output.note(`done; seeding on port ${port} for ${formatDuration(options.seedFor)}`);
+        },
+      });
     }),
   );
 }

@@ -14,9 +14,11 @@ const { enableCompileCache } = await import('node:module');
 const { compileCacheDir } = await import('./compile-cache.ts');
 enableCompileCache(compileCacheDir());
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  // Whoever read what we print has seen enough.
-  if (error.code !== 'EPIPE') process.stderr.write(`error: cannot write to stdout: ${error.message}\n`);
-  process.exit(error.code === 'EPIPE' ? 0 : 1);
+  // Whoever read what we print has seen enough, or has closed the terminal: a command that is at work ends in good order.
+  if (error.code === 'EPIPE' || error.code === 'EIO') return;
+  process.stderr.write(`error: cannot write to stdout: ${error.message}\n`);
+  process.exit(1);
 });
+process.stderr.on('error', () => undefined); // nobody is there to be told
 const { program } = await import('./program.ts');
 await program().parseAsync();

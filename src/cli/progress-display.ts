@@ -1,10 +1,16 @@
 import type { Progress } from '../fetch/report.ts';
 import type { Output } from './output.ts';
-import { formatDuration, formatSize } from './values.ts';
+import { formatCount, formatDuration, formatSize } from './values.ts';
 
 /** Shows how far a fetch is: one line that is redrawn on a terminal, a line now and then elsewhere. */
-export interface ProgressDisplay {
-  show(progress: Progress): void;
+export interface ProgressDisplay extends Disposable {
+  /** What a fetch tells on its way. */
+  readonly handlers: {
+    readonly onWarning: (message: string) => void;
+    readonly onStep: (text: string) => void;
+    readonly onNixLine: (line: string) => void;
+    readonly onProgress: (progress: Progress) => void;
+  };
   /** Prints something without tearing the line. */
   above(print: () => void): void;
   stop(): void;
@@ -18,36 +24,46 @@ export function progressDisplay(output: Output): ProgressDisplay {
   const terminal = !output.json && process.stderr.isTTY;
   let timer: NodeJS.Timeout | undefined;
   const line = (progress: Progress): string | undefined =>
-    progress.totalNars === 0 || progress.doneNars === progress.totalNars ? undefined : describe(progress);
+    progress.totalNars === 0 || progress.doneNars === progress.totalNars ? undefined : describeProgress(progress);
+  const show = (progress: Progress): void => {
+    const draw = (): void => {
+      const text = line(progress);
+      if (text === undefined) return;
+      if (terminal) process.stderr.write(`${CLEAR_LINE}${text.slice(0, (process.stderr.columns ?? 80) - 1)}`);
+      else if (output.json) output.result('progress', facts(progress));
+      else output.note(text);
+    };
+    timer = setInterval(draw, terminal ? REDRAW_MS : LINE_MS);
+  };
+  const above = (print: () => void): void => {
+    if (terminal) process.stderr.write(CLEAR_LINE);
+    print();
+  };
+  const stop = (): void => {
+    clearInterval(timer);
+    timer = undefined;
+    if (terminal) process.stderr.write(CLEAR_LINE);
+  };
   return {
-    show(progress) {
-      const draw = (): void => {
-        const text = line(progress);
-        if (text === undefined) return;
-        if (terminal) process.stderr.write(`${CLEAR_LINE}${text.slice(0, (process.stderr.columns ?? 80) - 1)}`);
-        else if (output.json) output.result('progress', facts(progress));
-        else output.note(text);
-      };
-      timer = setInterval(draw, terminal ? REDRAW_MS : LINE_MS);
+    handlers: {
+      onWarning: (message) => above(() => output.warn(message)),
+      onStep: (text) => above(() => output.note(text)),
+      onNixLine: (text) => above(() => output.note(`nix: ${text}`)),
+      onProgress: show,
     },
-    above(print) {
-      if (terminal) process.stderr.write(CLEAR_LINE);
-      print();
-    },
-    stop() {
-      clearInterval(timer);
-      timer = undefined;
-      if (terminal) process.stderr.write(CLEAR_LINE);
-    },
+    above,
+    stop,
+    [Symbol.dispose]: stop,
   };
 }
 
-function describe(progress: Progress): string {
+/** How far a fetch is, in one line. */
+export function describeProgress(progress: Progress): string {
   const received = progress.peerBytes + progress.upstreamBytes;
   const percent = progress.totalBytes === 0 ? 0 : Math.min(100, Math.floor((received / progress.totalBytes) * 100));
   const left =
     progress.secondsLeft === undefined ? 'waiting for bytes' : `${formatDuration(progress.secondsLeft * 1000)} left`;
-  const share = `${formatSize(progress.peerBytes)} from ${progress.peersInUse} peers, ${formatSize(progress.upstreamBytes)} from caches`;
+  const share = `${formatSize(progress.peerBytes)} from ${formatCount(progress.peersInUse, 'peer')}, ${formatSize(progress.upstreamBytes)} from caches`;
   return `${percent}%, ${left}: ${progress.doneNars}/${progress.totalNars} NARs, ${formatSize(received)} of ${formatSize(progress.totalBytes)}, ${formatSize(progress.rate)}/s, ${share}`;
 }
 

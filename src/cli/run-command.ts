@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { Config } from '../config/load.ts';
-import { NarswarmError } from '../errors.ts';
+import { EXIT_STATUSES, NarswarmError } from '../errors.ts';
 import { configOf, originOf, type OriginOf } from './configuration.ts';
 import { makeOutput, reportFailure, type Output } from './output.ts';
 
@@ -13,7 +13,7 @@ export interface CommonOptions {
 /** What a command works with. */
 export interface CommandContext<O> {
   readonly output: Output;
-  /** Aborted by Ctrl-C and SIGTERM. */
+  /** Aborted by Ctrl-C, SIGTERM, SIGHUP, and by the end of whoever reads stdout. */
   readonly signal: AbortSignal;
   /** Its options, from flags, the environment, the config file and defaults. */
   readonly options: O;
@@ -24,8 +24,8 @@ export interface CommandContext<O> {
 }
 
 /**
- * Runs a command's work: Ctrl-C and SIGTERM abort its signal, failures become one sentence and an exit status. A second
- * Ctrl-C ends at once: nothing is lost by that either.
+ * Runs a command's work: signals abort its signal, failures become one sentence and an exit status. A second Ctrl-C or
+ * SIGTERM ends at once: nothing is lost by that either.
  */
 export function command<O extends CommonOptions, A extends unknown[]>(
   work: (context: CommandContext<O>, ...args: A) => Promise<void>,
@@ -34,12 +34,9 @@ export function command<O extends CommonOptions, A extends unknown[]>(
     const options = args.at(-2) as O;
     const self = args.at(-1) as Command;
     const stop = new AbortController();
-    const interrupt = (): void => {
-      if (stop.signal.aborted) process.exit(130);
-      stop.abort(new NarswarmError('INTERRUPTED', 'interrupted; run the same command again to go on from here'));
-    };
-    process.on('SIGINT', interrupt);
-    process.on('SIGTERM', interrupt);
+    onInterruption(() =>
+      stop.abort(new NarswarmError('INTERRUPTED', 'interrupted; run the same command again to go on from here')),
+    );
     const output = makeOutput(options);
     try {
       const context = { output, signal: stop.signal, options, originOf: originOf(self), config: () => configOf(self) };
@@ -51,6 +48,29 @@ export function command<O extends CommonOptions, A extends unknown[]>(
     await new Promise((resolve) => process.stdout.write('', resolve));
     process.exit();
   };
+}
+
+/**
+ * Calls `interrupt` when somebody wants the command to end, or nobody is there any more: the terminal was closed, or a
+ * pipe's other end. That may be told several times at once (shell, kernel and systemd each send a SIGHUP of their own), so
+ * only Ctrl-C and SIGTERM count as a second request.
+ *
+ * Who starts it with SIGHUP ignored (nohup) cannot be heeded: Node restores the default before any code of ours runs, and
+ * without a handler SIGHUP would kill.
+ */
+function onInterruption(interrupt: () => void): void {
+  let isTold = false;
+  const stopOrEnd = (): void => {
+    if (isTold) process.exit(EXIT_STATUSES.INTERRUPTED[0]);
+    isTold = true;
+    interrupt();
+  };
+  process.on('SIGINT', stopOrEnd);
+  process.on('SIGTERM', stopOrEnd);
+  process.on('SIGHUP', interrupt);
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') interrupt();
+  });
 }
 
 /** Waits until the user ends a service: then returns, since that is how a service is meant to end. */

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
 import { systemdUnits, type Unit } from '../daemon/systemd-units.ts';
+import type { OriginOf } from './configuration.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 
@@ -34,13 +35,13 @@ export function serviceCommand(): Command {
     [],
   );
   return service.action(
-    command<ServiceOptions, []>(async ({ output, options, config }) => {
+    command<ServiceOptions, []>(async ({ output, options, originOf, config }) => {
       const { print = false, user = false, output: dir, force = false, keyFile } = options;
       if (!print && dir === undefined)
         throw new NarswarmError('USAGE', 'units have to go somewhere: give --print, or --output DIR');
       const program = [process.execPath, resolve(process.argv[1] ?? '')];
       for (const warning of hindrances(program, user)) output.warn(warning);
-      const named = await namedConfig(config);
+      const named = await namedConfig(config, originOf);
       const units = systemdUnits({
         program,
         user,
@@ -58,9 +59,8 @@ export function serviceCommand(): Command {
 }
 
 /** The config file that --config or NARSWARM_CONFIG names; undefined: the default one will do. */
-async function namedConfig(load: () => Promise<Config>): Promise<string | undefined> {
-  const isNamed =
-    process.argv.some((word) => /^--config(?:=|$)/.test(word)) || configLocation(undefined).namedBy !== undefined;
+async function namedConfig(load: () => Promise<Config>, originOf: OriginOf): Promise<string | undefined> {
+  const isNamed = originOf('config').source === 'cli' || configLocation(undefined).namedBy !== undefined;
   return isNamed ? (await load()).path : undefined;
 }
 

@@ -8,6 +8,17 @@ import { addKeys, addPeers, addPublishers, addRate, networkOptions, type Network
 import { readTrust } from './trust.ts';
 import { each, one, parseDuration } from './values.ts';
 
+/** What a command may fail of that fetches and imports, for its help. */
+export const FETCH_STATUSES = [
+  'NOT_FOUND',
+  'UNTRUSTED',
+  'SOURCES_FAILED',
+  'INDEX',
+  'STORE',
+  'NIX',
+  'INTERRUPTED',
+] as const;
+
 /** Options of every command that fetches, as commander gives them. */
 export interface SourceFlags extends NetworkFlags {
   readonly publisher?: readonly PublisherAddress[];

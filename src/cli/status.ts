@@ -1,37 +1,57 @@
 import { Command } from 'commander';
 import { subscriptionNamed } from '../config/load.ts';
 import { defaultStoreDir } from '../config/locations.ts';
+import { groupByReason, isLackSentence, type Missing } from '../subscription/missing.ts';
 import type { SubscriptionStatus } from '../subscription/status.ts';
+import { throwIncomplete, type Failed } from './incomplete.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
+import { FETCH_STATUSES } from './source-options.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
 
 interface StatusFlags extends CommonOptions {
   readonly store: string;
+  readonly check?: boolean;
 }
 
-/** Missing paths that are shown to people; with --json all that are known are there. */
-const SHOWN_MISSING = 5;
+/** What is shown to people of missing paths; with --json all that are known are there. */
+const SHOWN_REASONS = 5;
+const SHOWN_PATHS = 5;
 
 export function statusCommand(): Command {
   const status = new Command('status')
     .description('say of each subscription whether it is complete, as of when, and what is missing')
     .argument('[name...]', 'subscription (default: all)')
-    .option('--store <dir>', 'file store that updates fill', defaultStoreDir());
-  addCommon(status, ['narswarm status', 'narswarm status desktop --json'], ['STORE']);
+    .option('--store <dir>', 'file store that updates fill', defaultStoreDir())
+    .option(
+      '--check',
+      'where one is not complete, end with the exit status that its last update had; 3 before its first',
+    );
+  addCommon(
+    status,
+    ['narswarm status', 'narswarm status desktop --json', 'narswarm status --check --quiet >/dev/null'],
+    FETCH_STATUSES,
+  );
   return status.action(
     command<StatusFlags, [readonly string[]]>(async ({ output, options, config: load }, names) => {
       const config = await load();
       const chosen = names.length === 0 ? config.subscriptions : names.map((name) => subscriptionNamed(config, name));
       const { readStatus } = await import('../subscription/status.ts');
-      for (const subscription of chosen) tell(output, await readStatus(subscription, options.store, new Date()));
+      const failed: Failed[] = [];
+      for (const subscription of chosen) {
+        const known = await readStatus(subscription, options.store, new Date());
+        tell(output, known);
+        if (known.failure !== undefined) failed.push({ name: subscription.name, error: known.failure });
+      }
       if (chosen.length === 0) output.note(`no subscriptions in ${config.path}: narswarm subscribe adds one`);
+      if (options.check === true) throwIncomplete(output, failed, chosen.length);
     }),
   );
 }
 
-function tell(output: Output, { subscription, state, map, health }: SubscriptionStatus): void {
+function tell(output: Output, status: SubscriptionStatus): void {
+  const { subscription, state, map, health } = status;
   const { name, source } = subscription;
   const [newest] = state?.generations ?? [];
   const facts = {
@@ -52,7 +72,7 @@ function tell(output: Output, { subscription, state, map, health }: Subscription
       isExpired: map.isExpired,
     },
   };
-  output.result('status', facts, lines({ subscription, state, map, health }).join('\n'));
+  output.result('status', facts, [...linesOf(status)].join('\n'));
 }
 
 function* linesOf({ subscription, state, map }: SubscriptionStatus): Generator<string> {
@@ -71,12 +91,30 @@ function* linesOf({ subscription, state, map }: SubscriptionStatus): Generator<s
   yield `  last run  ${run.at}, ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
   if (map !== undefined)
     yield `  hash map  generation of ${map.created.toISOString()}, ${map.isExpired ? 'expired' : 'valid until'} ${map.expires.toISOString()}`;
-  if (run.message !== undefined) yield `  why       ${run.message}`;
-  for (const { path, reason } of state.missing.slice(0, SHOWN_MISSING)) yield `  missing   ${path}: ${reason}`;
-  if (state.missingCount > SHOWN_MISSING) yield `  missing   ${state.missingCount - SHOWN_MISSING} more`;
+  // What the missing paths below say themselves is not said twice.
+  if (run.message !== undefined && !isLackSentence(run.message, state.missing)) yield `  why       ${run.message}`;
+  yield* missingLines(state.missing, state.missingCount);
   for (const note of state.notes) yield `  note      ${note}`;
 }
 
-function lines(status: SubscriptionStatus): string[] {
-  return [...linesOf(status)];
+/**
+ * The missing paths for people, by reason, a few of each.
+ *
+ * @param count how many there are; `missing` may name fewer
+ */
+export function* missingLines(missing: readonly Missing[], count: number): Generator<string> {
+  const groups = groupByReason(missing);
+  let told = 0;
+  for (const { reason, paths } of groups.slice(0, SHOWN_REASONS)) {
+    const [first] = paths;
+    told += paths.length;
+    if (paths.length === 1) {
+      yield `  missing   ${first}: ${reason}`;
+      continue;
+    }
+    yield `  missing   ${formatCount(paths.length, 'path')}: ${reason}`;
+    for (const path of paths.slice(0, SHOWN_PATHS)) yield `              ${path}`;
+    if (paths.length > SHOWN_PATHS) yield `              and ${paths.length - SHOWN_PATHS} more`;
+  }
+  if (count > told) yield `  missing   ${formatCount(count - told, 'more path')}`;
 }

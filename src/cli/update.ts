@@ -12,8 +12,9 @@ import { progressDisplay } from './progress-display.ts';
 import { addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
-import { addSources, readSources, type SourceFlags } from './source-options.ts';
+import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
 import { timeWindow } from './time-window.ts';
+import { throwIncomplete } from './incomplete.ts';
 import { formatCount, formatDuration, formatSize, one } from './values.ts';
 
 interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags {
@@ -58,7 +59,7 @@ export function updateCommand(): Command {
       'narswarm update --until 06:00 --max-download-rate 2MB/s',
       'narswarm update --json --quiet',
     ],
-    ['NOT_FOUND', 'UNTRUSTED', 'SOURCES_FAILED', 'INDEX', 'STORE', 'NIX', 'INTERRUPTED'],
+    FETCH_STATUSES,
   );
   return update.action(
     command<UpdateFlags, [readonly string[]]>(async ({ output, signal, options, originOf, config: load }, names) => {
@@ -69,61 +70,54 @@ export function updateCommand(): Command {
       const sources = await readSources(options, { output, signal, originOf, seeds: chosen.length > 0 });
       const { runUpdate } = await import('../daemon/run-update.ts');
       await using window = timeWindow(options.until, new Date());
-      const display = progressDisplay(output);
+      using display = progressDisplay(output);
       const publishes = options.publish === true && options.dryRun !== true;
       const own = publishes ? await openKey(options.key, output) : undefined;
-      try {
-        const run = await runUpdate({
-          ...sources,
-          storeDir: options.store,
-          subscriptions: chosen,
-          configured,
-          forgetOthers: names.length === 0 && config.exists,
-          publish: own && {
-            key: own.key,
-            salt: options.salt,
-            validForMs: options.validFor,
-            hints: (options.hint ?? []).map(formatEndpoint),
-          },
-          maxBytes: options.maxSize,
-          keepGenerations: options.keepGenerations,
-          waits: options.wait,
-          dryRun: options.dryRun === true,
-          signal,
-          window: window.signal,
-          configPath: config.path,
-          onWarning: (message) => display.above(() => output.warn(message)),
-          onStep: (text) => display.above(() => output.note(text)),
-          onNixLine: (line) => display.above(() => output.note(`nix: ${line}`)),
-          onProgress: (progress) => display.show(progress),
-          onWait: () => {
-            output.result('waiting', { store: options.store });
-            output.note('another update is at work on this store; waiting for it');
-          },
-          onBegin: ({ name, source }) => output.note(`${name}: ${source}`),
-          onUpdated: (updated) => {
-            display.stop();
-            tellUpdated(output, updated, options.dryRun === true);
-          },
-          onForgotten: (name) => {
-            output.result('forgotten', { name });
-            output.note(`${name} is subscribed to no more: what only it kept may be collected`);
-          },
-          onPublished: (built) => tellBuilt(output, built),
-          onCollected: ({ removed, kept }) => {
-            output.result('collected', { removed, kept });
-            if (options.maxSize !== undefined && kept.bytes > options.maxSize)
-              output.warn(
-                `what has to stay takes ${formatSize(kept.bytes)}, more than --max-size ${formatSize(options.maxSize)}: raise it, keep fewer generations or unpin something`,
-              );
-            if (removed.paths > 0)
-              output.note(`${formatCount(removed.paths, 'path')} (${formatSize(removed.bytes)}) collected`);
-          },
-        });
-        tellRun(output, run);
-      } finally {
-        display.stop();
-      }
+      const run = await runUpdate({
+        ...sources,
+        storeDir: options.store,
+        subscriptions: chosen,
+        configured,
+        forgetOthers: names.length === 0 && config.exists,
+        publish: own && {
+          key: own.key,
+          salt: options.salt,
+          validForMs: options.validFor,
+          hints: (options.hint ?? []).map(formatEndpoint),
+        },
+        maxBytes: options.maxSize,
+        keepGenerations: options.keepGenerations,
+        waits: options.wait,
+        dryRun: options.dryRun === true,
+        signal,
+        window: window.signal,
+        configPath: config.path,
+        ...display.handlers,
+        onWait: () => {
+          output.result('waiting', { store: options.store });
+          output.note('another update is at work on this store; waiting for it');
+        },
+        onBegin: ({ name, source }) => output.note(`${name}: ${source}`),
+        onUpdated: (updated) => {
+          display.stop();
+          tellUpdated(output, updated, options.dryRun === true);
+        },
+        onForgotten: (name) => {
+          output.result('forgotten', { name });
+          output.note(`${name} is subscribed to no more: what only it kept may be collected`);
+        },
+        onPublished: (built) => tellBuilt(output, built),
+        onCollected: ({ removed, kept }) => {
+          output.result('collected', { removed, kept });
+          if (options.maxSize !== undefined && kept.bytes > options.maxSize)
+            output.warn(
+              `what has to stay takes ${formatSize(kept.bytes)}, more than --max-size ${formatSize(options.maxSize)}: raise it, keep fewer generations or unpin something`,
+            );
+          if (removed.paths > 0)
+            output.note(`${formatCount(removed.paths, 'path')} (${formatSize(removed.bytes)}) collected`);
+        },
+      });
+      tellRun(output, run);
     }),
   );
 }
@@ -172,15 +166,8 @@ function tellRun(output: Output, { updated, failure }: UpdateRun): void {
     error === undefined ? [] : [{ name: subscription.name, error }],
   );
   output.result('done', { subscriptions: updated.length, complete: updated.length - failed.length });
-  const [first] = failed;
-  if (first !== undefined && failure !== undefined) output.warn(`the hash map was not published: ${failure.message}`);
-  if (first !== undefined) {
-    throw new NarswarmError(
-      first.error.code,
-      `${failed.length} of ${formatCount(updated.length, 'subscription')} not complete: ${failed.map(({ name, error }) => `${name}: ${error.message}`).join('; ')}`,
-      { cause: first.error, facts: { failed: failed.length, total: updated.length } },
-    );
-  }
+  if (failed.length > 0 && failure !== undefined) output.warn(`the hash map was not published: ${failure.message}`);
+  throwIncomplete(output, failed, updated.length);
   if (failure !== undefined)
     throw new NarswarmError(failure.code, `the hash map was not published: ${failure.message}`, { cause: failure });
 }

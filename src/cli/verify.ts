@@ -79,31 +79,25 @@ async function repair(
 ): Promise<number> {
   const { output, signal, options, sources, deep } = context;
   const { repairStore } = await import('../fetch/repair.ts');
-  const display = progressDisplay(output);
-  try {
-    const done = await repairStore(damages, {
-      ...sources,
-      storeDir: options.store,
-      seedForMs: 0,
-      signal,
-      deep,
-      onWarning: (message) => display.above(() => output.warn(message)),
-      onStep: (text) => display.above(() => output.note(text)),
-      onProgress: (progress) => display.show(progress),
-    });
-    display.stop();
-    const lost = new Set(done.lost);
-    const from = [...done.sources.keys()];
-    const mended = damages.filter(({ storeHash }) => storeHash !== undefined && !lost.has(storeHash));
-    for (const { file, storePath, storeHash } of mended) {
-      const name = storePath ?? storeHash ?? file;
-      output.result('repaired', { file, path: storePath ?? null, from }, `repaired: ${name} (${file})`);
-    }
-    for (const [source, { bytes }] of done.sources) output.note(`  ${source}  ${formatSize(bytes)}`);
-    return mended.length;
-  } finally {
-    display.stop();
+  using display = progressDisplay(output);
+  const done = await repairStore(damages, {
+    ...sources,
+    storeDir: options.store,
+    seedForMs: 0,
+    signal,
+    deep,
+    ...display.handlers,
+  });
+  display.stop();
+  const lost = new Set(done.lost);
+  const from = [...done.sources.keys()];
+  const mended = damages.filter(({ storeHash }) => storeHash !== undefined && !lost.has(storeHash));
+  for (const { file, storePath, storeHash } of mended) {
+    const name = storePath ?? storeHash ?? file;
+    output.result('repaired', { file, path: storePath ?? null, from }, `repaired: ${name} (${file})`);
   }
+  for (const [source, { bytes }] of done.sources) output.note(`  ${source}  ${formatSize(bytes)}`);
+  return mended.length;
 }
 
 function tellDamage(output: Output, { file, storePath, reason, quarantined }: Damage): void {

@@ -40,7 +40,7 @@ export function nextState(
     lastRun: {
       ...run,
       outcome: wordFor(outcome),
-      ...(error === undefined ? {} : { message: error.message }),
+      ...(error === undefined ? {} : { message: error.message, code: error.code }),
     },
     notes,
   };

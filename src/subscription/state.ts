@@ -1,11 +1,11 @@
 import { access, mkdir, readFile, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import type { MissingPath } from '../fetch/closure.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { storeError, systemCode } from '../store/store-error.ts';
+import type { Missing } from './missing.ts';
 
 /** What a subscription's source stood for at one time. */
 export interface Generation {
@@ -32,6 +32,8 @@ export interface LastRun {
   readonly outcome: 'complete' | 'incomplete' | 'failed' | 'interrupted';
   /** Why it is not complete, in one sentence. */
   readonly message?: string;
+  /** The code of that failure; states of earlier versions have none. */
+  readonly code?: string;
   /** Bytes of NARs by where they came from. */
   readonly bytes: { readonly store: number; readonly peers: number; readonly upstream: number };
   /** NARs that were downloaded. */
@@ -51,7 +53,7 @@ export interface SubscriptionState {
   /** When the newest generation was last found to be complete, ISO 8601. */
   readonly completeAsOf?: string;
   /** What the newest generation lacks; at most {@link MAX_MISSING} of {@link missingCount}. */
-  readonly missing: readonly Pick<MissingPath, 'path' | 'reason'>[];
+  readonly missing: readonly Missing[];
   readonly missingCount: number;
   /** Things to know of the last run that are no failures, such as inputs taken in place of an output. */
   readonly notes: readonly string[];
@@ -84,6 +86,7 @@ const SCHEMA: v.GenericSchema<unknown, SubscriptionState> = v.object({
       durationMs: v.number(),
       outcome: v.picklist(['complete', 'incomplete', 'failed', 'interrupted']),
       message: v.exactOptional(v.string()),
+      code: v.exactOptional(v.string()),
       bytes: v.object({ store: v.number(), peers: v.number(), upstream: v.number() }),
       nars: v.number(),
     }),

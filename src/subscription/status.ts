@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { indexDirOf } from '../index/resolve.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { parseManifest } from '../index/manifest.ts';
-import { isNarswarmError } from '../errors.ts';
+import { isErrorCode, isNarswarmError, NarswarmError } from '../errors.ts';
 import { FileStore } from '../store/file-store.ts';
 import { systemCode } from '../store/store-error.ts';
 import { parseSource } from './source.ts';
@@ -19,6 +19,8 @@ export interface SubscriptionStatus {
   readonly map: KnownMap | undefined;
   /** In one word; `stale`: it was complete once and is not now, or its map has expired. */
   readonly health: 'complete' | 'incomplete' | 'stale' | 'never';
+  /** Why it is not complete, with the code that its last update had for that; undefined where it is. */
+  readonly failure: NarswarmError | undefined;
 }
 
 interface KnownMap {
@@ -39,13 +41,24 @@ export async function readStatus(subscription: Subscription, storeDir: string, n
   const state = found?.source === sourceKey(subscription) ? found : undefined;
   const source = parseSource(subscription.source, { file: subscription.file });
   const map = store && source.kind === 'publisher' ? await knownMap(store, source.address, now) : undefined;
-  return { subscription, state, map, health: healthOf(state, map) };
+  return { subscription, state, map, health: healthOf(state, map), failure: failureOf(state, map) };
 }
 
 function healthOf(state: SubscriptionState | undefined, map: KnownMap | undefined): SubscriptionStatus['health'] {
   if (state?.lastRun === undefined) return 'never';
   if (state.lastRun.outcome === 'complete' && map?.isExpired !== true) return 'complete';
   return state.completeAsOf === undefined ? 'incomplete' : 'stale';
+}
+
+function failureOf(state: SubscriptionState | undefined, map: KnownMap | undefined): NarswarmError | undefined {
+  const run = state?.lastRun;
+  if (run === undefined) return new NarswarmError('NOT_FOUND', 'never updated');
+  if (run.outcome !== 'complete') {
+    const { code = '', message = run.outcome } = run;
+    return new NarswarmError(isErrorCode(code) ? code : 'NAR_UNAVAILABLE', message);
+  }
+  if (map?.isExpired !== true) return undefined;
+  return new NarswarmError('INDEX_EXPIRED', `its hash map expired at ${map.expires.toISOString()}`);
 }
 
 async function knownMap(store: FileStore, address: PublisherAddress, now: Date): Promise<KnownMap | undefined> {

@@ -7,6 +7,7 @@ import type { Workplace } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
+import { lackSentence } from './missing.ts';
 import { nextState, type Outcome } from './next-state.ts';
 import { resolveSource, type Resolution } from './resolve-source.ts';
 import { parseSource } from './source.ts';
@@ -219,10 +220,9 @@ function lackOf(missing: readonly MissingPath[], parts: readonly PrefetchResult[
   const [first] = missing;
   if (first === undefined) return parts.find((part) => part.importFailure !== undefined)?.importFailure;
   const isInterrupted = parts.some((part) => part.isInterrupted);
-  const more = missing.length > 1 ? `, and ${missing.length - 1} more` : '';
   return new NarswarmError(
     isInterrupted ? 'INTERRUPTED' : first.isNowhere ? 'NARINFO_MISSING' : 'NAR_UNAVAILABLE',
-    `${first.path} is missing${more}: ${first.reason}`,
+    lackSentence(first, missing.length),
     { facts: { path: first.path, missing: missing.length } },
   );
 }

@@ -93,6 +93,23 @@ describe('narswarm service', { concurrency: 4 }, () => {
     assertFailure(await lab.run(['service', '--output', join(file, 'x')]), 2, 'USAGE', /ENOTDIR.*file\/x.*--output/);
   });
 
+  test('the units name the config file that --config or NARSWARM_CONFIG names, and no other', async () => {
+    const file = lab.path('named.toml');
+    await writeFile(file, '');
+    const printed = async (env: Record<string, string>, ...args: string[]): Promise<string> => {
+      const run = await lab.runPlain(args, { env: { NARSWARM_CONFIG: '', ...env } });
+      assert.equal(run.status, 0, run.stderr);
+      return run.stdout;
+    };
+    const names = new RegExp(`^ExecStart=.* --config ${file}( |$)`, 'm');
+    for (const words of [['--config', file], [`--config=${file}`]]) {
+      assert.match(await printed({}, ...words, 'service', '--print'), names);
+      assert.match(await printed({}, 'service', '--print', ...words), names);
+    }
+    assert.match(await printed({ NARSWARM_CONFIG: file }, 'service', '--print'), names);
+    assert.doesNotMatch(await printed({}, 'service', '--print', '--user'), /--config/);
+  });
+
   test('warns where the system’s units do not see the program', async () => {
     const program = join('/tmp', `narswarm-service-${process.pid}`);
     await mkdir(program);

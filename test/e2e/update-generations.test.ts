@@ -150,9 +150,10 @@ describe('a publisher whose map is not today’s', { concurrency: 3 }, () => {
     await assertKept(machine, await machine.update(), 'INDEX_EXPIRED', says);
     await serve(newer);
     assert.equal((await machine.update()).status, 0);
-    const { health: now } = await readStatus(subscription, machine.store, new Date());
+    const now = await readStatus(subscription, machine.store, new Date());
     const later = await readStatus(subscription, machine.store, new Date(Date.parse(String(newer.built['expires']))));
-    assert.deepEqual([now, later.health, later.map?.isExpired], ['complete', 'stale', true]);
+    assert.deepEqual([now.health, later.health, later.map?.isExpired], ['complete', 'stale', true]);
+    assert.deepEqual([now.failure, later.failure?.code], [undefined, 'INDEX_EXPIRED'], 'what status --check ends with');
     const text = await lab.runPlain(['status', '--store', machine.store], { env: { NARSWARM_CONFIG: machine.config } });
     assert.match(
       text.stdout,

@@ -31,7 +31,7 @@ suite('the state after a run that found nothing out', () => {
     const state = nextState({ ...SUBSCRIPTION, source: 'old' }, before, FAILURE, RUN);
     assert.deepEqual(state, {
       ...before,
-      lastRun: { ...RUN, outcome: 'failed', message: 'nobody answers' },
+      lastRun: { ...RUN, outcome: 'failed', message: 'nobody answers', code: 'INDEX_UNREACHABLE' },
     });
   });
 

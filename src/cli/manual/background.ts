@@ -21,6 +21,18 @@ export const ENVIRONMENT: readonly (readonly [names: readonly string[], meaning:
   ],
 ];
 
+/** What ends a command before it is done. */
+export const SIGNALS: readonly (readonly [names: readonly string[], meaning: string])[] = [
+  [
+    ['SIGINT', 'SIGTERM'],
+    'the command ends in good order, with its state written; what it has fetched is kept. A second one ends it at once',
+  ],
+  [
+    ['SIGHUP'],
+    'the same, however often it comes: the terminal was closed. nohup cannot keep it away, since Node undoes that: start with setsid or systemd-run what is to go on',
+  ],
+];
+
 /** Files that are read or written. */
 export const FILES: readonly (readonly [name: string, meaning: string])[] = [
   ['/etc/narswarm/config.toml', 'the config file of the system, for root and services; narswarm config lists its keys'],

@@ -1,6 +1,6 @@
 import { EXIT_STATUSES } from '../../errors.ts';
 import { flatten, spellings, type ArgumentModel, type CommandModel, type OptionModel } from '../completion/model.ts';
-import { ENVIRONMENT, FILES, SEE_ALSO } from './background.ts';
+import { ENVIRONMENT, FILES, SEE_ALSO, SIGNALS } from './background.ts';
 import { bold, entry, italic, prose, section, subsection, verbatim } from './roff.ts';
 
 /**
@@ -26,6 +26,8 @@ export function manualPage(model: CommandModel, program: string, version: string
     ...commands.flatMap((command) => commandPart(command, common, program)),
     section('EXIT STATUS'),
     ...Object.values(EXIT_STATUSES).flatMap(([status, meaning]) => entry(bold(String(status)), meaning)),
+    section('SIGNALS'),
+    ...SIGNALS.flatMap(([names, meaning]) => entry(names.map(bold).join(', '), meaning)),
     section('ENVIRONMENT'),
     ...ENVIRONMENT.flatMap(([names, meaning]) => entry(names.map(bold).join(', '), meaning)),
     section('FILES'),

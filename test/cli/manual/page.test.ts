@@ -45,6 +45,8 @@ suite('manual page', () => {
     for (const command of flatten(describeCommand(program()))) check(command);
     for (const [status, meaning] of Object.values(EXIT_STATUSES)) shows(` ${status} ${meaning}`);
     for (const part of [
+      'SIGNALS',
+      'SIGHUP',
       'ENVIRONMENT',
       'FILES',
       'NARSWARM_DEBUG',

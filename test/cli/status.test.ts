@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { missingLines } from '../../src/cli/status.ts';
+import type { Missing } from '../../src/subscription/missing.ts';
+
+const missingOf = (count: number, why: string): Missing[] =>
+  Array.from({ length: count }, (_, index) => {
+    const path = `/nix/store/${String(index).padStart(32, why.slice(0, 1))}-${why}`;
+    return { path, reason: `cannot fetch ${path}: ${why}` };
+  });
+
+test('a reason is told once, with a few of its paths', () => {
+  const missing = missingOf(190, 'gone');
+  const paths = missing.slice(0, 5).map(({ path }) => `              ${path}`);
+  assert.deepEqual(
+    [...missingLines(missing, 190)],
+    ['  missing   190 paths: gone', ...paths, '              and 185 more'],
+  );
+});
+
+test('a path that is alone with its reason is on one line', () => {
+  const [only] = missingOf(1, 'gone');
+  assert.deepEqual([...missingLines([only!], 1)], [`  missing   ${only?.path}: gone`]);
+});
+
+test('of many reasons the first are told, and what nobody has named is counted', () => {
+  const missing = ['a', 'b', 'c', 'd', 'e', 'f', 'g'].flatMap((why) => missingOf(1, why));
+  const lines = [...missingLines(missing, 1_000)];
+  assert.equal(lines.length, 6);
+  assert.equal(lines.at(-1), '  missing   995 more paths');
+  assert.deepEqual([...missingLines(missing.slice(0, 6), 6)].at(-1), '  missing   1 more path');
+});
+
+test('nothing is missing', () => assert.deepEqual([...missingLines([], 0)], []));

@@ -1,0 +1,106 @@
+/** What `narswarm status` says to people and to scripts, and what the end of an update leaves to it. */
+import assert from 'node:assert/strict';
+import { cp, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { ALONE, assertFailure, Lab, readNarInfos, type Run } from '../support/lab.ts';
+import { Machine, updated } from '../support/update-lab.ts';
+
+const NOWHERE = `/nix/store/${'a'.repeat(32)}-nowhere`;
+
+describe('what is told of subscriptions', { concurrency: 3 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([40_000, 30_000, 20_000]);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** A cache that lacks the NARs of all blobs, and a machine that asks it. */
+  const scene = async (): Promise<{
+    machine: Machine;
+    cache: HttpCache;
+    dir: string;
+    flags: string[];
+    lost: string[];
+  }> => {
+    const dir = await lab.folder('cache');
+    await cp(made.cacheDir, dir, { recursive: true });
+    const blobs = [...(await readNarInfos(dir)).values()].filter(({ storePath }) => storePath.includes('-lab-blob-'));
+    for (const { url } of blobs) await rm(join(dir, url));
+    const cache = lab.use(await startHttpCache(dir));
+    const flags = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', made.publicKey];
+    const machine = await Machine.of(lab, { desktop: { source: made.root } }, flags);
+    return { machine, cache, dir, flags, lost: blobs.map(({ storePath }) => storePath) };
+  };
+  const plain = (machine: Machine, args: readonly string[]): Promise<Run> =>
+    lab.runPlain([...args, '--store', machine.store], { env: { NARSWARM_CONFIG: machine.config } });
+  const timesIn = (text: string, what: string): number => text.split(what).length - 1;
+
+  test('a person reads each path and each reason once; a script gets all of it', async () => {
+    const { machine, cache, flags, lost } = await scene();
+    const update = await plain(machine, ['update', ...ALONE, ...flags]);
+    assert.equal(update.status, 5);
+    assert.match(update.stdout, /^desktop: incomplete: (\S+) is missing, and 2 more: \S+ does not hold its NAR\n$/);
+    assert.match(update.stderr, /^error: 1 of 1 subscription not complete: desktop$/m);
+    const { status, stdout } = await plain(machine, ['status']);
+    assert.equal(status, 0);
+    assert.match(
+      stdout,
+      new RegExp(`^  missing   3 paths: ${cache.url} does not hold its NAR\n(?: {14}/\\S+\n){3}$`, 'm'),
+    );
+    for (const what of [...lost, 'does not hold']) assert.equal(timesIn(stdout, what), 1, stdout);
+    const { missing, lastRun } = await machine.statusOf('desktop');
+    const reasons = lost.map((path) => `cannot fetch ${path}: ${cache.url} does not hold the NAR of ${path}`);
+    const known = missing as { path: string; reason: string }[];
+    assert.deepEqual(new Set(known.map(({ path }) => path)), new Set(lost));
+    assert.deepEqual(new Set(known.map(({ reason }) => reason)), new Set(reasons));
+    const { code, message } = lastRun as { code: string; message: string };
+    assert.equal(code, 'NAR_UNAVAILABLE');
+    assert.equal(timesIn(message, known[0]?.path ?? ''), 1, message);
+    assert.match(updated(await machine.update())['message'] as string, /is missing, and 2 more: /);
+  });
+
+  test('a failure that is no missing path is told beside what an earlier run found missing', async () => {
+    const { machine, cache } = await scene();
+    await machine.subscribe({ list: { source: `${cache.url}/store-paths` } });
+    cache.faults = [{ match: /store-paths/, kind: 'status', status: 404 }];
+    assert.equal((await machine.update()).status, 5);
+    const { stdout } = await plain(machine, ['status']);
+    assert.match(stdout, /^ {2}why {7}the server does not have the list/m);
+  });
+
+  test('--check: the status of the last update, 3 before it, 0 once all is there', async () => {
+    const { machine, dir } = await scene();
+    const missing = await machine.status(['--check']);
+    assertFailure(missing, 3, 'NOT_FOUND', /^error: 1 of 1 subscription not complete: desktop: never updated$/m);
+    assert.equal(missing.event('status')['health'], 'never');
+    const update = await machine.update();
+    assertFailure(await machine.status(['--check']), 5, 'NAR_UNAVAILABLE', new RegExp(update.stderr.trimEnd()));
+    await machine.subscribe({ nowhere: { source: NOWHERE }, desktop: { source: made.root } });
+    assert.equal((await machine.update(['nowhere'])).status, 3);
+    assertFailure(await machine.status(['--check']), 3, 'NARINFO_MISSING', /2 of 2 .*: nowhere: .*; desktop: /);
+    assertFailure(await machine.status(['--check', 'desktop']), 5, 'NAR_UNAVAILABLE', /1 of 1 .*: desktop: /);
+    assert.equal((await machine.status()).status, 0, 'without it only what is asked for is told');
+    const told = await plain(machine, ['status', '--check', 'desktop']);
+    assert.equal(told.stderr, 'error: 1 of 1 subscription not complete: desktop\n');
+    await cp(made.cacheDir, dir, { recursive: true });
+    assert.equal((await machine.update(['desktop'])).status, 0);
+    const whole = await machine.status(['--check', 'desktop']);
+    assert.deepEqual([whole.status, whole.stderr], [0, '']);
+  });
+
+  test('--check: a state without a code, or with one of another version, is a failure of the sources', async () => {
+    const { machine } = await scene();
+    await machine.update();
+    const file = machine.stateFile('desktop');
+    const state = JSON.parse(await readFile(file, 'utf8')) as { lastRun: { code?: string } };
+    for (const code of [undefined, 'OF_TOMORROW', 'toString']) {
+      await writeFile(file, JSON.stringify({ ...state, lastRun: { ...state.lastRun, code } }));
+      assertFailure(await machine.status(['--check']), 5, 'NAR_UNAVAILABLE', /is missing/);
+    }
+  });
+});
