@@ -87,7 +87,10 @@ export class PartialNar implements AsyncDisposable {
     return this.#held.missing();
   }
 
-  /** Writes a whole piece that a peer sent and whose SHA-1 was checked. The buffer of a NAR that is one piece is left to us. */
+  /**
+   * Writes a whole piece that a peer sent and whose SHA-1 was checked. A NAR that is one piece needs no copy: whoever
+   * sent it leaves the buffer to us.
+   */
   putPiece(index: number, bytes: Uint8Array, origin: Origin): Promise<void> {
     return this.#track(this.#putPiece(index, bytes, origin));
   }
