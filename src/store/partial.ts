@@ -1,25 +1,26 @@
 import { hash } from 'node:crypto';
-import { open, rename, unlink, type FileHandle } from 'node:fs/promises';
+import { unlink } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
-import { fileHashOf, sha256Bytes } from '../nix/hash.ts';
-import type { NarTorrent } from '../torrent/canonical.ts';
-import { newSha256, placeIfRight, type Sha256 } from '../torrent/hash-thread.ts';
-import { giveBack, lend, takeBuffer } from '../torrent/lent-buffers.ts';
-import { storeError, systemCode } from './store-error.ts';
+import { PIECE_HASH_BYTES, type NarTorrent } from '../torrent/canonical.ts';
+import type { PartialBytes } from './partial/bytes.ts';
+import { EARLIER_RUN, HeldPieces, type Origin, type Range } from './partial/held-pieces.ts';
+import { BytesInFile } from './partial/in-file.ts';
+import { BytesInMemory } from './partial/in-memory.ts';
+import { storeError } from './store-error.ts';
 
-/** Where the bytes of a piece came from: named when they turn out to be wrong. */
-export type Origin = string;
+export type { Range } from './partial/held-pieces.ts';
 
-const EARLIER_RUN: Origin = 'an earlier run';
-const READ_BYTES = 1 << 20;
-/** A NAR up to this size waits in memory: one file is written, once, when it is known to be good. */
+/** A NAR up to this size waits in memory. */
 const MEMORY_BYTES = 1 << 20;
 
-/** A stretch of bytes, `[from, to)`. */
-export interface Range {
-  readonly from: number;
-  readonly to: number;
+/** What a NAR file has to be. */
+interface Expected {
+  /** Bytes of the whole file. */
+  readonly sizeBytes: number;
+  /** SHA-256 of the whole file. */
+  readonly fileHash: FileHash;
+  readonly torrent?: NarTorrent | undefined;
 }
 
 /**
@@ -34,31 +35,17 @@ export class PartialNar implements AsyncDisposable {
   readonly sizeBytes: number;
   readonly #fileHash: FileHash;
   readonly #torrent: NarTorrent | undefined;
-  readonly #pieceBytes: number;
-  /**
-   * Bytes held of each piece; pieces are written whole by peers, from the front by HTTP. Not 32 bits wide: without a
-   * torrent the whole NAR is one piece.
-   */
-  readonly #held: Float64Array;
-  readonly #origins: (Origin | undefined)[];
-  /** The bytes of a small NAR; allocated when the first ones come, so that a NAR that waits costs nothing. */
-  #memory: Uint8Array | undefined;
-  #file: FileHandle | undefined;
-  /** Pieces whose SHA-1 is known to fit. */
-  readonly #checked = new Set<number>();
+  readonly #held: HeldPieces;
+  readonly #bytes: PartialBytes;
   readonly #writing = new Set<Promise<void>>();
-  #sha256: Sha256 | undefined;
-  #hashedBytes = 0;
 
-  private constructor(path: string, sizeBytes: number, fileHash: FileHash, torrent: NarTorrent | undefined) {
+  private constructor(path: string, { sizeBytes, fileHash, torrent }: Expected, bytes: PartialBytes) {
     this.path = path;
     this.sizeBytes = sizeBytes;
     this.#fileHash = fileHash;
     this.#torrent = torrent;
-    this.#pieceBytes = torrent?.pieceLength ?? sizeBytes;
-    const pieces = Math.max(1, Math.ceil(sizeBytes / this.#pieceBytes));
-    this.#held = new Float64Array(pieces);
-    this.#origins = Array.from({ length: pieces });
+    this.#held = new HeldPieces(sizeBytes, torrent?.pieceLength ?? sizeBytes);
+    this.#bytes = bytes;
   }
 
   /**
@@ -67,16 +54,13 @@ export class PartialNar implements AsyncDisposable {
    * @param expected size in bytes and SHA-256 of the whole NAR file, and its torrent where one is known
    * @throws STORE_FULL, STORE_UNWRITABLE
    */
-  static async open(
-    path: string,
-    expected: { sizeBytes: number; fileHash: FileHash; torrent?: NarTorrent | undefined },
-  ): Promise<PartialNar> {
-    const partial = new PartialNar(path, expected.sizeBytes, expected.fileHash, expected.torrent);
-    if (partial.#inMemory) return partial;
+  static async open(path: string, expected: Expected): Promise<PartialNar> {
+    const { sizeBytes, fileHash } = expected;
+    if (sizeBytes <= MEMORY_BYTES) return new PartialNar(path, expected, new BytesInMemory(path, sizeBytes, fileHash));
+    const file = await BytesInFile.open(path, sizeBytes);
+    const partial = new PartialNar(path, expected, file);
     try {
-      partial.#file = await openOrCreate(path);
-      const { size } = await partial.#file.stat();
-      if (size > 0) await partial.#recover(Math.min(size, partial.sizeBytes));
+      await partial.#recover(await file.foundBytes());
     } catch (error) {
       await partial.close();
       throw storeError(error, path);
@@ -85,47 +69,36 @@ export class PartialNar implements AsyncDisposable {
   }
 
   get pieceCount(): number {
-    return this.#held.length;
+    return this.#held.count;
   }
 
   /** True where piece `index` is there in full. */
   has(index: number): boolean {
-    return this.#held[index] === this.#lengthOf(index);
+    return this.#held.has(index);
   }
 
   /** Bytes held, of {@link sizeBytes}. */
   get heldBytes(): number {
-    return this.#held.reduce((sum, bytes) => sum + bytes, 0);
+    return this.#held.bytes;
   }
 
   /** The stretches that are still missing, in order; neighbours joined. */
   missing(): Range[] {
-    const ranges: { from: number; to: number }[] = [];
-    for (let index = 0; index < this.#held.length; index++) {
-      const start = index * this.#pieceBytes;
-      const from = start + (this.#held[index] ?? 0);
-      const to = start + this.#lengthOf(index);
-      if (from === to) continue;
-      const last = ranges.at(-1);
-      if (last?.to === from) last.to = to;
-      else ranges.push({ from, to });
-    }
-    return ranges;
+    return this.#held.missing();
   }
 
-  /** Writes a whole piece that a peer sent and whose SHA-1 was checked. */
+  /**
+   * Writes a whole piece that a peer sent and whose SHA-1 was checked. A NAR that is one piece needs no copy: whoever
+   * sent it leaves the buffer to us.
+   */
   putPiece(index: number, bytes: Uint8Array, origin: Origin): Promise<void> {
     return this.#track(this.#putPiece(index, bytes, origin));
   }
 
   async #putPiece(index: number, bytes: Uint8Array, origin: Origin): Promise<void> {
     if (this.has(index)) return;
-    // a NAR that is one piece needs no copy: whoever sent it leaves the buffer to us
-    if (this.#inMemory && bytes.length === this.sizeBytes) this.#memory = bytes;
-    await this.#write(index * this.#pieceBytes, [bytes], bytes.length);
-    this.#held[index] = bytes.length;
-    this.#origins[index] = origin;
-    this.#checked.add(index);
+    await this.#bytes.writePiece(this.#held.startOf(index), bytes);
+    this.#held.addPiece(index, origin);
   }
 
   /**
@@ -135,38 +108,22 @@ export class PartialNar implements AsyncDisposable {
    * @throws SIZE_MISMATCH, before anything is written, where they reach beyond the NAR; STORE_FULL, STORE_UNWRITABLE
    */
   write(offset: number, chunks: readonly Uint8Array[], origin: Origin): Promise<void> {
-    return this.#track(this.#writeChunks(offset, chunks, origin));
+    return this.#track(this.#write(offset, chunks, origin));
   }
 
-  async #writeChunks(offset: number, chunks: readonly Uint8Array[], origin: Origin): Promise<void> {
+  async #write(offset: number, chunks: readonly Uint8Array[], origin: Origin): Promise<void> {
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
     if (offset < 0 || offset + length > this.sizeBytes) {
       const what = `${origin} sent bytes ${offset} to ${offset + length} of a NAR of ${this.sizeBytes} bytes`;
       throw new NarswarmError('SIZE_MISMATCH', what, { facts: { path: this.path, origin } });
     }
-    await this.#write(offset, chunks, length);
-    for (let at = offset; at < offset + length;) {
-      const index = Math.floor(at / this.#pieceBytes);
-      const start = index * this.#pieceBytes;
-      const end = Math.min(start + this.#lengthOf(index), offset + length);
-      this.#origins[index] = this.#held[index] === 0 ? origin : joined(this.#origins[index], origin);
-      this.#held[index] = Math.max(this.#held[index] ?? 0, end - start);
-      this.#checked.delete(index);
-      at = end;
-    }
+    await this.#bytes.write(offset, chunks, length);
+    this.#held.addBytes(offset, length, origin);
   }
 
-  /** Reads a stretch that is held, to serve it to a peer. */
+  /** Reads a stretch that is held, to serve it to a peer: whoever sends it gives it back. */
   read(offset: number, length: number): Promise<Uint8Array> {
-    if (this.#memory !== undefined) lend(this.#memory); // whoever sends it gives it back
-    return this.#read(offset, length);
-  }
-
-  async #read(offset: number, length: number): Promise<Uint8Array> {
-    if (this.#memory !== undefined) return this.#memory.subarray(offset, offset + length);
-    const bytes = Buffer.allocUnsafe(length);
-    const { bytesRead } = await this.#open().read(bytes, 0, length, offset);
-    return bytes.subarray(0, bytesRead);
+    return this.#bytes.lend(offset, length);
   }
 
   /**
@@ -181,32 +138,10 @@ export class PartialNar implements AsyncDisposable {
     await this.drain();
     if (this.missing().length > 0)
       throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
-    return this.#memory === undefined ? this.#settleFile(target) : this.#settleMemory(this.#memory, target);
-  }
-
-  async #settleFile(target: string): Promise<boolean> {
-    const found = await this.#digest();
+    const found = await this.#bytes.check(target);
     if (found !== this.#fileHash) throw await this.#blame(found);
     const fitsTorrent = await this.#fitsTorrent();
-    try {
-      await cutTo(this.#open(), this.sizeBytes);
-      await this.close();
-      await rename(this.path, target);
-      return fitsTorrent;
-    } catch (error) {
-      throw storeError(error, target);
-    }
-  }
-
-  async #settleMemory(bytes: Uint8Array, target: string): Promise<boolean> {
-    const sha256 = Buffer.from(sha256Bytes(this.#fileHash)).toString('hex');
-    const digest = await placeIfRight(bytes, { path: this.path, target, sha256 }).catch((error: unknown) => {
-      throw storeError(error, target);
-    });
-    if (digest !== sha256) throw await this.#blame(fileHashOf(Buffer.from(digest, 'hex')));
-    const fitsTorrent = await this.#fitsTorrent();
-    giveBack(bytes);
-    this.#memory = undefined;
+    await this.#bytes.finish(target);
     return fitsTorrent;
   }
 
@@ -217,10 +152,7 @@ export class PartialNar implements AsyncDisposable {
 
   /** Forgets everything, as if nothing had come yet. */
   reset(): void {
-    this.#held.fill(0);
-    this.#origins.fill(undefined);
-    this.#checked.clear();
-    this.#restartHash();
+    this.#held.clear();
   }
 
   async discard(): Promise<void> {
@@ -228,53 +160,12 @@ export class PartialNar implements AsyncDisposable {
     await unlink(this.path).catch(() => undefined);
   }
 
-  async close(): Promise<void> {
-    const file = this.#file;
-    this.#file = undefined;
-    this.#sha256?.forget();
-    await file?.close();
+  close(): Promise<void> {
+    return this.#bytes.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  get #inMemory(): boolean {
-    return this.sizeBytes <= MEMORY_BYTES;
-  }
-
-  #lengthOf(index: number): number {
-    return Math.min(this.#pieceBytes, this.sizeBytes - index * this.#pieceBytes);
-  }
-
-  #open(): FileHandle {
-    if (this.#file === undefined) throw new NarswarmError('STORE_UNWRITABLE', `${this.path} was closed`);
-    return this.#file;
-  }
-
-  async #write(offset: number, chunks: readonly Uint8Array[], length: number): Promise<void> {
-    if (this.#inMemory) {
-      this.#remember(offset, chunks);
-      return;
-    }
-    // Bytes that come in order are hashed while they are in the processor's cache; the rest is read back in settle().
-    let hashed: void | Promise<void> = undefined;
-    if (offset < this.#hashedBytes) this.#restartHash(); // a peer replaces what HTTP had begun
-    if (offset === this.#hashedBytes) {
-      this.#sha256 ??= newSha256();
-      hashed = this.#sha256.update(chunks);
-      this.#hashedBytes += length;
-    }
-    await Promise.all([hashed, this.#writeFile(offset, chunks, length)]);
-  }
-
-  async #writeFile(offset: number, chunks: readonly Uint8Array[], length: number): Promise<void> {
-    try {
-      const { bytesWritten } = await this.#open().writev(chunks, offset);
-      if (bytesWritten < length) await this.#writeRest(offset, Buffer.concat(chunks), bytesWritten);
-    } catch (error) {
-      throw storeError(error, this.path);
-    }
   }
 
   /** Counts a write as under way until it is done, for {@link drain}. */
@@ -287,88 +178,41 @@ export class PartialNar implements AsyncDisposable {
     }
   }
 
-  /** A full disk takes a part before it refuses the rest. */
-  async #writeRest(offset: number, bytes: Uint8Array, written: number): Promise<void> {
-    for (let done = written; done < bytes.length;) {
-      const { bytesWritten } = await this.#open().write(bytes, done, bytes.length - done, offset + done);
-      done += bytesWritten;
-    }
-  }
-
-  #remember(offset: number, chunks: readonly Uint8Array[]): void {
-    this.#memory ??= takeBuffer(this.sizeBytes).subarray(0, this.sizeBytes);
-    let at = offset;
-    for (const chunk of chunks) {
-      if (chunk !== this.#memory) this.#memory.set(chunk, at);
-      at += chunk.length;
-    }
-  }
-
-  #restartHash(): void {
-    this.#sha256?.forget();
-    this.#sha256 = undefined;
-    this.#hashedBytes = 0;
-  }
-
-  async #digest(): Promise<FileHash> {
-    const sha256 = (this.#sha256 ??= newSha256());
-    while (this.#hashedBytes < this.sizeBytes) {
-      const bytes = await this.#read(this.#hashedBytes, Math.min(READ_BYTES, this.sizeBytes - this.#hashedBytes));
-      if (bytes.length === 0)
-        throw new NarswarmError('STORE_UNWRITABLE', `${this.path} was cut short by somebody else`);
-      await sha256.update([bytes]);
-      this.#hashedBytes += bytes.length;
-    }
-    return fileHashOf(Buffer.from(await sha256.digest(), 'hex'));
-  }
-
   /** Takes over what lies in the file: pieces whose SHA-1 fits, or without a torrent the whole length. */
   async #recover(fileBytes: number): Promise<void> {
     if (this.#torrent === undefined) {
-      this.#held[0] = fileBytes;
-      this.#origins[0] = EARLIER_RUN;
+      this.#held.addBytes(0, fileBytes, EARLIER_RUN);
       return;
     }
-    for (let index = 0; index < this.#held.length; index++) {
-      if (index * this.#pieceBytes + this.#lengthOf(index) > fileBytes) break;
-      if (await this.#fits(index)) {
-        this.#held[index] = this.#lengthOf(index);
-        this.#origins[index] = EARLIER_RUN;
-        this.#checked.add(index);
-      }
+    for (let index = 0; index < this.#held.count; index++) {
+      if (this.#held.startOf(index) + this.#held.lengthOf(index) > fileBytes) break;
+      if (await this.#fits(index)) this.#held.addPiece(index, EARLIER_RUN);
     }
   }
 
   async #fits(index: number): Promise<boolean> {
     if (this.#torrent === undefined) return false;
-    const bytes = await this.#read(index * this.#pieceBytes, this.#lengthOf(index));
-    return (
-      hash('sha1', bytes, 'hex') ===
-      Buffer.from(this.#torrent.pieces.subarray(index * 20, index * 20 + 20)).toString('hex')
-    );
+    const bytes = await this.#bytes.read(this.#held.startOf(index), this.#held.lengthOf(index));
+    const at = index * PIECE_HASH_BYTES;
+    const expected = this.#torrent.pieces.subarray(at, at + PIECE_HASH_BYTES);
+    return hash('sha1', bytes, 'hex') === Buffer.from(expected).toString('hex');
   }
 
   async #fitsTorrent(): Promise<boolean> {
     if (this.#torrent === undefined) return false;
-    for (let index = 0; index < this.#held.length; index++) {
-      if (!this.#checked.has(index) && !(await this.#fits(index))) return false;
+    for (let index = 0; index < this.#held.count; index++) {
+      if (!this.#held.isChecked(index) && !(await this.#fits(index))) return false;
     }
     return true;
   }
 
   async #blame(found: FileHash): Promise<NarswarmError> {
     const bad: number[] = [];
-    for (let index = 0; index < this.#held.length; index++) if (!(await this.#fits(index))) bad.push(index);
+    for (let index = 0; index < this.#held.count; index++) if (!(await this.#fits(index))) bad.push(index);
     const mapLied = this.#torrent !== undefined && bad.length === 0;
-    const origins = [...new Set(bad.map((index) => this.#origins[index] ?? EARLIER_RUN))].join(', ');
+    const origins = this.#held.originsOf(bad);
     if (mapLied || this.#torrent === undefined) this.reset();
-    else {
-      for (const index of bad) {
-        this.#held[index] = 0;
-        this.#checked.delete(index);
-      }
-      this.#restartHash();
-    }
+    else for (const index of bad) this.#held.forget(index);
     const from = mapLied ? 'the hash map names other bytes' : `bytes came from ${origins}`;
     return new NarswarmError(
       'HASH_MISMATCH',
@@ -377,26 +221,5 @@ export class PartialNar implements AsyncDisposable {
         facts: { fileHash: this.#fileHash, found, mapLied, origins },
       },
     );
-  }
-}
-
-/** The origins of a piece that several have sent parts of, each once. */
-function joined(before: Origin | undefined, origin: Origin): Origin {
-  if (before === undefined || before.split(', ').includes(origin)) return before ?? origin;
-  return `${before}, ${origin}`;
-}
-
-/** A file that an earlier run made for a larger NAR is cut; asking costs less than cutting. */
-async function cutTo(file: FileHandle, sizeBytes: number): Promise<void> {
-  if ((await file.stat()).size !== sizeBytes) await file.truncate(sizeBytes);
-}
-
-async function openOrCreate(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, 'r+');
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT')
-      return await open(path, 'w+').catch((cause: unknown) => Promise.reject(storeError(cause, path)));
-    throw storeError(error, path);
   }
 }

@@ -1,0 +1,229 @@
+import { readdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { isNarswarmError } from '../errors.ts';
+import type { FileHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { FileStore } from '../store/file-store.ts';
+import { isSameNar } from '../store/hash-nar.ts';
+import { PartialNar } from '../store/partial.ts';
+import type { PartialSession } from '../store/session.ts';
+import { extensionOf } from '../torrent/canonical.ts';
+import type { Network } from '../torrent/network.ts';
+import { RateLimit } from '../torrent/rate-limit.ts';
+import type { HttpClient } from './http/client.ts';
+import type { Upstream } from './http/upstream.ts';
+import type { JobObserver, NarJob } from './job.ts';
+import type { LanePolicy } from './lane-policy.ts';
+import { fetchFromPeers } from './peer-lane.ts';
+import { reasonsOf, slowest, unavailable, type Task } from './task.ts';
+import { fetchFromUpstreams, OtherFile, UpstreamOrder } from './upstream-lane.ts';
+
+/** What NARs are fetched with and into. */
+export interface LaneWorkOptions {
+  readonly store: FileStore;
+  readonly session: PartialSession;
+  /** Absent: nothing is asked of peers. */
+  readonly network: Network | undefined;
+  readonly http: HttpClient;
+  /** Empty: everything has to come from peers. */
+  readonly upstreams: readonly Upstream[];
+  readonly limit?: RateLimit | undefined;
+  readonly observer: JobObserver;
+}
+
+/** `fetched`: the NAR is in the store. `again`: the task is to be queued once more. */
+export type WorkOutcome = 'fetched' | 'again';
+
+/** Times that a NAR is begun again after its bytes turned out wrong, or no source had a byte more of it. */
+const ATTEMPTS = 4;
+
+/**
+ * What a lane does with one task: opens its partial file, has peers or upstreams fill it, and settles it into the
+ * store. Where that fails, it takes down who is to blame and what the next attempt is to do otherwise.
+ */
+export class LaneWork {
+  readonly #options: LaneWorkOptions;
+  readonly #policy: LanePolicy;
+  readonly #limit: RateLimit;
+  readonly #order: UpstreamOrder;
+  readonly #atPeers = new Set<Task>();
+  readonly #partials = new Set<PartialNar>();
+  /** NAR files that lay in the store at the start: an interrupted run left them, maybe. */
+  #present: ReadonlySet<string> = new Set();
+  /** Files that an upstream has in another compression than the narinfo said, by the FileHash that was asked for. */
+  readonly #replaced = new Map<FileHash, Pick<NarInfo, 'url' | 'compression' | 'fileHash' | 'fileSize'>>();
+
+  constructor(options: LaneWorkOptions, policy: LanePolicy) {
+    this.#options = options;
+    this.#policy = policy;
+    this.#limit = options.limit ?? new RateLimit();
+    this.#order = new UpstreamOrder(options.upstreams);
+  }
+
+  /** Looks at what lies in the store before the first task. */
+  async begin(): Promise<void> {
+    this.#present = new Set(await readdir(join(this.#options.store.dir, 'nar')).catch(() => []));
+  }
+
+  /** Closes the partial files of tasks that were not settled. */
+  async close(): Promise<void> {
+    for (const partial of this.#partials) await partial.close();
+  }
+
+  /** The task at the peers that everything else would wait for. */
+  slowestAtPeers(): Task | undefined {
+    return slowest(this.#atPeers);
+  }
+
+  /**
+   * Has peers send what is missing of a NAR.
+   *
+   * @throws NAR_UNAVAILABLE where there is no more hope; HASH_MISMATCH; storage failures; the signal's reason
+   */
+  async byPeers(task: Task, signal: AbortSignal): Promise<WorkOutcome> {
+    const { job } = task;
+    const { network, upstreams, observer } = this.#options;
+    if (network === undefined || job.torrent === undefined) throw unavailable(job, 'no hash map names a torrent of it');
+    const partial = await this.#open(task);
+    if (partial === undefined) return 'fetched';
+    this.#atPeers.add(task);
+    try {
+      const outcome = await fetchFromPeers({ ...job, torrent: job.torrent }, partial, {
+        network,
+        observer: { ...observer, onBytes: (...facts) => this.#onBytes(...facts) },
+        patience: () => this.#policy.patience(),
+        handOver: task.handOver.signal,
+        signal,
+      });
+      task.peersTried = true;
+      if (outcome === 'given up' && partial.heldBytes === 0) await this.forget(task); // its buffer would wait for long
+      if (outcome === 'complete') return await this.#finish(task, partial);
+      if (upstreams.length === 0 && this.#policy.standsStill)
+        throw unavailable(job, 'no peer delivers it; try again when one is there, or let caches help');
+      if (this.#isHopeless(task, partial))
+        throw unavailable(job, reasonsOf(task.upstreamFailure), task.upstreamFailure);
+      return 'again';
+    } finally {
+      this.#atPeers.delete(task);
+    }
+  }
+
+  /** Has upstreams send what is missing of a NAR. @throws as {@link byPeers} */
+  async byUpstreams(task: Task, signal: AbortSignal): Promise<WorkOutcome> {
+    const partial = await this.#open(task);
+    if (partial === undefined) return 'fetched';
+    const { http, observer, network } = this.#options;
+    try {
+      await fetchFromUpstreams(task.job, partial, {
+        upstreams: this.#order.of(task.lies),
+        onOutcome: (upstream, failure) => this.#order.note(upstream, failure),
+        http,
+        limit: this.#limit,
+        observer: { ...observer, onBytes: (...facts) => this.#onBytes(...facts) },
+        signal,
+      });
+    } catch (error) {
+      if (signal.aborted || isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw error;
+      if (error instanceof OtherFile) {
+        await this.#replace(task, error.own);
+        return 'again';
+      }
+      if (network === undefined || task.job.torrent === undefined) throw unavailable(task.job, reasonsOf(error), error);
+      if (task.upstreamFailure === undefined) observer.onWarning(`${reasonsOf(error)}; trying peers again`);
+      this.#policy.onFailedTrial();
+      task.upstreamFailure = error;
+      task.peersTried = false;
+      return 'again';
+    }
+    return await this.#finish(task, partial);
+  }
+
+  /** Closes the partial file of a task; another attempt would open it anew. */
+  async forget(task: Task): Promise<void> {
+    if (task.partial === undefined) return;
+    await task.partial.close();
+    this.#partials.delete(task.partial);
+    task.partial = undefined;
+  }
+
+  /** The narinfo with the file that was fetched for it, where that is another than it named. */
+  asFetched(info: NarInfo): NarInfo {
+    const file = info.fileHash === undefined ? undefined : this.#replaced.get(info.fileHash);
+    return file === undefined ? info : { ...info, ...file };
+  }
+
+  /** Where the NAR of a job lies once it is verified. */
+  pathOf(job: NarJob): string {
+    return join(this.#options.store.dir, FileStore.narUrl(job.fileHash, job.extension));
+  }
+
+  /** Opens the partial file, unless the NAR is there already: then nothing is returned. */
+  async #open(task: Task): Promise<PartialNar | undefined> {
+    if (task.partial !== undefined) return task.partial;
+    const { job } = task;
+    const target = this.pathOf(job);
+    if (this.#present.has(basename(target)) && (await isSameNar(target, job))) {
+      job.torrent = undefined; // nobody has held its pieces against the file
+      return undefined;
+    }
+    task.partial = await PartialNar.open(this.#options.session.path(job.fileHash), job);
+    this.#partials.add(task.partial);
+    return task.partial;
+  }
+
+  async #finish(task: Task, partial: PartialNar): Promise<WorkOutcome> {
+    try {
+      // pieces that do not fit the file are the map's mistake: they must not become ours
+      if (!(await partial.settle(this.pathOf(task.job)))) task.job.torrent = undefined;
+    } catch (error) {
+      if (!isNarswarmError(error, 'HASH_MISMATCH') || task.attempts++ >= ATTEMPTS) throw error;
+      this.#blame(task, String(error.facts['origins']));
+      if (this.#options.network === undefined && this.#order.of(task.lies).length === 0) throw error;
+      this.#options.observer.onWarning(`${error.message}; fetching ${task.job.info.storePath} again`);
+      if (error.facts['mapLied'] === true) {
+        task.job.torrent = undefined;
+        await partial.discard();
+        await this.forget(task);
+        if (this.#options.upstreams.length === 0) throw error;
+      }
+      return 'again';
+    }
+    await this.forget(task);
+    return 'fetched';
+  }
+
+  #blame({ lies }: Task, origins: string): void {
+    const liars = origins.split(', ');
+    for (const { name } of this.#options.upstreams) if (liars.includes(name)) lies.set(name, (lies.get(name) ?? 0) + 1);
+  }
+
+  /** True where upstreams have failed and the peers have given no more either, time and again. */
+  #isHopeless(task: Task, partial: PartialNar): boolean {
+    if (task.upstreamFailure === undefined) return false;
+    const { heldBytes } = partial;
+    task.attempts = heldBytes > task.heldBytes ? 0 : task.attempts + 1;
+    task.heldBytes = heldBytes;
+    return task.attempts > ATTEMPTS;
+  }
+
+  /** Goes on with the file that an upstream has of the same NAR: the signature is over the NAR, not over the file. */
+  async #replace(task: Task, own: OtherFile['own']): Promise<void> {
+    const { url, compression, fileHash, fileSize } = own;
+    this.#replaced.set(task.job.fileHash, { url, compression, fileHash, fileSize });
+    await task.partial?.discard();
+    await this.forget(task);
+    task.job = {
+      ...task.job,
+      info: { ...task.job.info, url, compression, fileHash, fileSize },
+      fileHash,
+      sizeBytes: fileSize,
+      extension: extensionOf(compression),
+      torrent: undefined,
+    };
+  }
+
+  #onBytes(source: 'peers' | 'upstream', origin: string, bytes: number): void {
+    this.#policy.onBytes(source, bytes);
+    this.#options.observer.onBytes(source, origin, bytes);
+  }
+}

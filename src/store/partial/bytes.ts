@@ -1,0 +1,23 @@
+import type { FileHash } from '../../nix/brands.ts';
+
+/** Where the bytes of a NAR lie until it is known to be good. */
+export interface PartialBytes {
+  /** Writes a whole piece. A buffer that holds the whole NAR is left to us: it needs no copy. */
+  writePiece(offset: number, bytes: Uint8Array): void | Promise<void>;
+  /** Writes chunks that follow each other, `length` bytes in all. @throws STORE_FULL, STORE_UNWRITABLE */
+  write(offset: number, chunks: readonly Uint8Array[], length: number): void | Promise<void>;
+  read(offset: number, length: number): Promise<Uint8Array>;
+  /** Reads a stretch for somebody who gives it back (lent-buffers.ts). */
+  lend(offset: number, length: number): Promise<Uint8Array>;
+  /**
+   * The SHA-256 of the whole. Bytes in memory are at `target` then, if it is the right one: hashing and writing them is one
+   * question to the hash thread.
+   *
+   * @throws STORE_FULL, STORE_UNWRITABLE
+   */
+  check(target: string): Promise<FileHash>;
+  /** Puts what was found good at `target`, if it is not there yet, and lets go of it. @throws as {@link check} */
+  finish(target: string): void | Promise<void>;
+  /** Closes what is open; bytes in memory stay. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,121 @@
+/** Where the bytes of a piece came from: named when they turn out to be wrong. */
+export type Origin = string;
+
+export const EARLIER_RUN: Origin = 'an earlier run';
+
+/** A stretch of bytes, `[from, to)`. */
+export interface Range {
+  readonly from: number;
+  readonly to: number;
+}
+
+/**
+ * What is there of a NAR, piece by piece, and who sent it. Pieces come whole from peers, from the front by HTTP.
+ * Knows nothing of where the bytes lie.
+ */
+export class HeldPieces {
+  readonly #sizeBytes: number;
+  readonly #pieceBytes: number;
+  /** Bytes held of each piece. Not 32 bits wide: without a torrent the whole NAR is one piece. */
+  readonly #held: Float64Array;
+  readonly #origins: (Origin | undefined)[];
+  /** Pieces whose SHA-1 is known to fit. */
+  readonly #checked = new Set<number>();
+
+  /** @param pieceBytes bytes of every piece but the last, which may be shorter */
+  constructor(sizeBytes: number, pieceBytes: number) {
+    this.#sizeBytes = sizeBytes;
+    this.#pieceBytes = pieceBytes;
+    const pieces = Math.max(1, Math.ceil(sizeBytes / pieceBytes));
+    this.#held = new Float64Array(pieces);
+    this.#origins = Array.from({ length: pieces });
+  }
+
+  /** Pieces of the NAR. */
+  get count(): number {
+    return this.#held.length;
+  }
+
+  /** Bytes held of all pieces. */
+  get bytes(): number {
+    return this.#held.reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  /** Where piece `index` begins in the NAR. */
+  startOf(index: number): number {
+    return index * this.#pieceBytes;
+  }
+
+  lengthOf(index: number): number {
+    return Math.min(this.#pieceBytes, this.#sizeBytes - index * this.#pieceBytes);
+  }
+
+  /** True where piece `index` is there in full. */
+  has(index: number): boolean {
+    return this.#held[index] === this.lengthOf(index);
+  }
+
+  /** True where the SHA-1 of piece `index` is known to fit. */
+  isChecked(index: number): boolean {
+    return this.#checked.has(index);
+  }
+
+  /** The stretches that are still missing, in order; neighbours joined. */
+  missing(): Range[] {
+    const ranges: { from: number; to: number }[] = [];
+    for (let index = 0; index < this.#held.length; index++) {
+      const start = index * this.#pieceBytes;
+      const from = start + (this.#held[index] ?? 0);
+      const to = start + this.lengthOf(index);
+      if (from === to) continue;
+      const last = ranges.at(-1);
+      if (last?.to === from) last.to = to;
+      else ranges.push({ from, to });
+    }
+    return ranges;
+  }
+
+  /** Takes down a whole piece whose SHA-1 was checked. */
+  addPiece(index: number, origin: Origin): void {
+    this.#held[index] = this.lengthOf(index);
+    this.#origins[index] = origin;
+    this.#checked.add(index);
+  }
+
+  /** Takes down bytes that nobody has checked; they go on from what a stretch of {@link missing} starts with. */
+  addBytes(offset: number, length: number, origin: Origin): void {
+    for (let at = offset; at < offset + length;) {
+      const index = Math.floor(at / this.#pieceBytes);
+      const start = index * this.#pieceBytes;
+      const end = Math.min(start + this.lengthOf(index), offset + length);
+      this.#origins[index] = this.#held[index] === 0 ? origin : joined(this.#origins[index], origin);
+      this.#held[index] = Math.max(this.#held[index] ?? 0, end - start);
+      this.#checked.delete(index);
+      at = end;
+    }
+  }
+
+  /** Who sent these pieces, as text. */
+  originsOf(pieces: readonly number[]): string {
+    return [...new Set(pieces.map((index) => this.#origins[index] ?? EARLIER_RUN))].join(', ');
+  }
+
+  /** Forgets one piece. */
+  forget(index: number): void {
+    this.#held[index] = 0;
+    this.#checked.delete(index);
+  }
+
+  /** Forgets all pieces, as if none had come yet. */
+  clear(): void {
+    this.#held.fill(0);
+    this.#origins.fill(undefined);
+    this.#checked.clear();
+  }
+}
+
+/** The origins of a piece that several have sent parts of, each once. */
+function joined(before: Origin | undefined, origin: Origin): Origin {
+  if (before === undefined || before.split(', ').includes(origin)) return before ?? origin;
+  return `${before}, ${origin}`;
+}

@@ -1,0 +1,136 @@
+import { open, rename, type FileHandle } from 'node:fs/promises';
+import { NarswarmError } from '../../errors.ts';
+import type { FileHash } from '../../nix/brands.ts';
+import { fileHashOf } from '../../nix/hash.ts';
+import { newSha256, type Sha256 } from '../../torrent/hash-thread.ts';
+import { storeError, systemCode } from '../store-error.ts';
+import type { PartialBytes } from './bytes.ts';
+
+const READ_BYTES = 1 << 20;
+
+/** A large NAR on its way: a file from the first byte on, which the next run finds. */
+export class BytesInFile implements PartialBytes {
+  readonly #path: string;
+  readonly #sizeBytes: number;
+  #file: FileHandle | undefined;
+  /** Of the first `#hashedBytes`. */
+  #sha256: Sha256 | undefined;
+  #hashedBytes = 0;
+
+  private constructor(path: string, sizeBytes: number, file: FileHandle) {
+    this.#path = path;
+    this.#sizeBytes = sizeBytes;
+    this.#file = file;
+  }
+
+  /** Opens the file at `path`, or makes it. @throws STORE_FULL, STORE_UNWRITABLE */
+  static async open(path: string, sizeBytes: number): Promise<BytesInFile> {
+    return new BytesInFile(path, sizeBytes, await openOrCreate(path));
+  }
+
+  /** Bytes that lie in the file, no more than the NAR has. */
+  async foundBytes(): Promise<number> {
+    const { size } = await this.#open().stat();
+    return Math.min(size, this.#sizeBytes);
+  }
+
+  writePiece(offset: number, bytes: Uint8Array): Promise<void> {
+    return this.write(offset, [bytes], bytes.length);
+  }
+
+  /** Bytes that come in order are hashed while they are in the processor's cache; {@link check} reads back the rest. */
+  async write(offset: number, chunks: readonly Uint8Array[], length: number): Promise<void> {
+    let hashed: void | Promise<void> = undefined;
+    if (offset < this.#hashedBytes) this.#restartHash(); // a peer replaces what HTTP had begun
+    if (offset === this.#hashedBytes) {
+      this.#sha256 ??= newSha256();
+      hashed = this.#sha256.update(chunks);
+      this.#hashedBytes += length;
+    }
+    await Promise.all([hashed, this.#writeFile(offset, chunks, length)]);
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    const bytes = Buffer.allocUnsafe(length);
+    const { bytesRead } = await this.#open().read(bytes, 0, length, offset);
+    return bytes.subarray(0, bytesRead);
+  }
+
+  lend(offset: number, length: number): Promise<Uint8Array> {
+    return this.read(offset, length);
+  }
+
+  async check(): Promise<FileHash> {
+    const sha256 = (this.#sha256 ??= newSha256());
+    while (this.#hashedBytes < this.#sizeBytes) {
+      const bytes = await this.read(this.#hashedBytes, Math.min(READ_BYTES, this.#sizeBytes - this.#hashedBytes));
+      if (bytes.length === 0)
+        throw new NarswarmError('STORE_UNWRITABLE', `${this.#path} was cut short by somebody else`);
+      await sha256.update([bytes]);
+      this.#hashedBytes += bytes.length;
+    }
+    const digest = await sha256.digest();
+    this.#restartHash(); // nothing can be added after a digest
+    return fileHashOf(Buffer.from(digest, 'hex'));
+  }
+
+  async finish(target: string): Promise<void> {
+    try {
+      await cutTo(this.#open(), this.#sizeBytes);
+      await this.close();
+      await rename(this.#path, target);
+    } catch (error) {
+      throw storeError(error, target);
+    }
+  }
+
+  async close(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    this.#sha256?.forget();
+    await file?.close();
+  }
+
+  #open(): FileHandle {
+    if (this.#file === undefined) throw new NarswarmError('STORE_UNWRITABLE', `${this.#path} was closed`);
+    return this.#file;
+  }
+
+  async #writeFile(offset: number, chunks: readonly Uint8Array[], length: number): Promise<void> {
+    try {
+      const { bytesWritten } = await this.#open().writev(chunks, offset);
+      if (bytesWritten < length) await this.#writeRest(offset, Buffer.concat(chunks), bytesWritten);
+    } catch (error) {
+      throw storeError(error, this.#path);
+    }
+  }
+
+  /** A full disk takes a part before it refuses the rest. */
+  async #writeRest(offset: number, bytes: Uint8Array, written: number): Promise<void> {
+    for (let done = written; done < bytes.length;) {
+      const { bytesWritten } = await this.#open().write(bytes, done, bytes.length - done, offset + done);
+      done += bytesWritten;
+    }
+  }
+
+  #restartHash(): void {
+    this.#sha256?.forget();
+    this.#sha256 = undefined;
+    this.#hashedBytes = 0;
+  }
+}
+
+/** A file that an earlier run made for a larger NAR is cut; asking costs less than cutting. */
+async function cutTo(file: FileHandle, sizeBytes: number): Promise<void> {
+  if ((await file.stat()).size !== sizeBytes) await file.truncate(sizeBytes);
+}
+
+async function openOrCreate(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'r+');
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT')
+      return await open(path, 'w+').catch((cause: unknown) => Promise.reject(storeError(cause, path)));
+    throw storeError(error, path);
+  }
+}
