@@ -9,6 +9,7 @@ import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { readStatus } from '../../src/subscription/status.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { assertFailure, assertSound, Lab, readNarInfos, type CliEvent, type Run } from '../support/lab.ts';
+import { inNamespace } from '../support/namespace.ts';
 import { Machine, updated } from '../support/update-lab.ts';
 
 /** Mounts a file system of its own for the command alone, in which it may do `$2` first, and keeps what lay in it. */
@@ -172,8 +173,7 @@ describe('status and update', { concurrency: 3 }, () => {
     await mkdir(`${machine.store}.after`, { recursive: true });
     await rm(`${machine.store}.before`, { recursive: true, force: true });
     assert.equal(spawnSync('cp', ['-r', machine.store, `${machine.store}.before`]).status, 0);
-    const flags = process.getuid?.() === 0 ? ['-m'] : ['-r', '-m'];
-    const run = await work(['unshare', ...flags, 'sh', '-c', SCRIPT, machine.store, options, first]);
+    const run = await work([...inNamespace('-m'), 'sh', '-c', SCRIPT, machine.store, options, first]);
     assert.notEqual(run.status, 99, `cannot mount a tmpfs: ${run.stderr}`);
     return { run, left: `${machine.store}.after` };
   };

@@ -1,4 +1,5 @@
 /** What the tests of this folder share: a small map of the closure in fixtures/nix/cache, and its key. */
+import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,6 +19,11 @@ import { CACHE_DIR, LEAF, NOTE, readNarInfo, TOP } from '../nix/fixtures.ts';
 
 /** The folder that fixtures/index/make.ts writes. */
 export const FIXTURES = new URL('../../fixtures/index/', import.meta.url);
+
+/** Fails where another zstd than that of the golden files compresses: its bytes are others, and as good. */
+export function assertGoldenZstd(): void {
+  assert.equal(process.versions['zstd'], '1.5.7', 'run the tests with the Node that package.json names (npm test)');
+}
 
 export const KEY = publisherKeyFromSeed(Buffer.alloc(32, 7));
 export const OTHER_KEY = publisherKeyFromSeed(Buffer.alloc(32, 8));
