@@ -4,7 +4,8 @@ import { mkdir, readdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { ALONE, assertFailure, assertSound, FIXTURE_ROOT, fixtureKey, Lab, mirrorOf } from '../support/lab.ts';
+import { openFixtureLab } from '../support/fixture-lab.ts';
+import { ALONE, assertFailure, assertSound, FIXTURE_ROOT, mirrorOf, type Lab } from '../support/lab.ts';
 
 const HEX = 'ab'.repeat(32);
 const ADDRESS = `magnet:?xs=urn:btpk:${HEX}`;
@@ -15,9 +16,7 @@ describe('bad input', { concurrency: 4 }, () => {
   let key: string;
 
   before(async () => {
-    lab = await Lab.open();
-    cache = lab.use(await startHttpCache(await lab.fixtureCache()));
-    key = await fixtureKey();
+    ({ lab, cache, key } = await openFixtureLab());
   });
   after(() => lab[Symbol.asyncDispose]());
 

@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { ALONE, assertFailure, FIXTURE_ROOT, fixtureKey, Lab } from '../support/lab.ts';
+import type { HttpCache } from '../support/http-cache.ts';
+import { openFixtureLab } from '../support/fixture-lab.ts';
+import { ALONE, assertFailure, FIXTURE_ROOT, type Lab } from '../support/lab.ts';
 
 describe('the configuration', { concurrency: 4 }, () => {
   let lab: Lab;
@@ -12,9 +13,7 @@ describe('the configuration', { concurrency: 4 }, () => {
   let key: string;
 
   before(async () => {
-    lab = await Lab.open();
-    cache = lab.use(await startHttpCache(await lab.fixtureCache()));
-    key = await fixtureKey();
+    ({ lab, cache, key } = await openFixtureLab());
   });
   after(() => lab[Symbol.asyncDispose]());
 

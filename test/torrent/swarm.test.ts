@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MemoryStorage } from '../../src/torrent/chunk-store.ts';
 import { RateLimit } from '../../src/torrent/rate-limit.ts';
-import { HAVE_ALL, INTERESTED, REJECT, REQUEST, RawPeer, startRawSeed, UNCHOKE } from '../support/raw-peer.ts';
+import { ID, RawPeer, startRawSeed } from '../support/raw-peer.ts';
 import {
   HOST,
   makeNar,
@@ -143,10 +143,10 @@ test('a liar that connects to us is not let in again', LIMIT, async (t) => {
 /** Says that it has everything, lets everybody ask, and does with a request what `answer` does. */
 function promise(answer: (peer: RawPeer, request: Buffer) => void): (peer: RawPeer) => void {
   return (peer) => {
-    peer.send(HAVE_ALL);
+    peer.send(ID.HAVE_ALL);
     peer.onMessage(({ id, payload }) => {
-      if (id === INTERESTED) peer.send(UNCHOKE);
-      if (id === REQUEST) answer(peer, payload);
+      if (id === ID.INTERESTED) peer.send(ID.UNCHOKE);
+      if (id === ID.REQUEST) answer(peer, payload);
     });
   };
 }
@@ -162,7 +162,7 @@ test('a peer that promises everything and sends nothing does not hold up the oth
   const { download, done } = startDownload(t, client, nar.torrent);
   const startedAt = performance.now();
   await download.addPeers(peersAt(client, staller.port));
-  while ((staller.peers[0]?.messages.filter(({ id }) => id === REQUEST).length ?? 0) < 16) await sleep(10);
+  while ((staller.peers[0]?.messages.filter(({ id }) => id === ID.REQUEST).length ?? 0) < 16) await sleep(10);
   await download.addPeers(peersAt(client, honest.port));
   assert.ok(nar.bytes.equals(await done));
   assert.ok(performance.now() - startedAt < 7_000, 'its blocks went to the other after 5 s');
@@ -172,13 +172,13 @@ test('a peer that turns down every request is left alone', LIMIT, async (t) => {
   const nar = await makeNar(t, MIB);
   await using refuser = await startRawSeed(
     nar.torrent.infoHash,
-    promise((peer, request) => peer.send(REJECT, request)),
+    promise((peer, request) => peer.send(ID.REJECT, request)),
   );
   const client = await startSwarm(t);
   const { download } = startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, refuser.port));
   await once(download, 'alone');
-  assert.ok((refuser.peers[0]?.messages.filter(({ id }) => id === REQUEST).length ?? 0) < 64);
+  assert.ok((refuser.peers[0]?.messages.filter(({ id }) => id === ID.REQUEST).length ?? 0) < 64);
 });
 
 test('a peer that lacks the torrent says so at once', LIMIT, async (t) => {
