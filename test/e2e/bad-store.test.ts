@@ -12,7 +12,7 @@ const SCRIPT = `mount -t tmpfs -o "$1" tmpfs "$0" || exit 99
 if [ -n "$2" ]; then mount -o remount,"$2" "$0" || exit 99; fi
 dir=$0; shift 2; "$@"; status=$?; cp -r "$dir/." "$dir.after"; exit $status`;
 
-describe('a store that cannot be written', () => {
+describe('a store that cannot be written', { concurrency: 2 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   let upstream: HttpCache;

@@ -102,7 +102,8 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-suite('aria2', () => {
+/** It takes its time at the end of a download. */
+suite('aria2', { concurrency: true }, () => {
   before(requireTool('aria2', 'aria2c', '--version'));
 
   for (const [name, sizeBytes] of Object.entries(SIZES)) {
