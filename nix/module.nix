@@ -75,6 +75,24 @@ let
     // units.filters
     // lib.optionalAttrs (cfg.keyFile != null) { LoadCredential = [ "publisher-key:${cfg.keyFile}" ]; };
 
+  # Text that may be left out, and a switch that is off.
+  textOption =
+    more:
+    lib.mkOption (
+      {
+        type = lib.types.nullOr lib.types.str;
+        default = null;
+      }
+      // more
+    );
+  switchOption =
+    description:
+    lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      inherit description;
+    };
+
   subscription = lib.types.submodule {
     options = {
       source = lib.mkOption {
@@ -85,35 +103,19 @@ let
           profile; a file or URL that lists store paths; an installable. `narswarm subscribe --help` has them all.
         '';
       };
-      file = lib.mkOption {
-        type = lib.types.nullOr lib.types.str;
-        default = null;
+      file = textOption {
         description = "Nix file in which `source` is an attribute path.";
       };
-      import = lib.mkOption {
-        type = lib.types.bool;
-        default = false;
-        description = ''
-          Whether an update imports it into the Nix store. The unit does so through nix-daemon as an ordinary user: the
-          paths need a signature by one of `nix.settings.trusted-public-keys`, and nothing else.
-        '';
-      };
-      to = lib.mkOption {
-        type = lib.types.nullOr lib.types.str;
-        default = null;
+      import = switchOption ''
+        Whether an update imports it into the Nix store. The unit does so through nix-daemon as an ordinary user: the
+        paths need a signature by one of `nix.settings.trusted-public-keys`, and nothing else.
+      '';
+      to = textOption {
         example = "ssh-ng://server";
         description = "Store to import into, in place of this machine's.";
       };
-      sources = lib.mkOption {
-        type = lib.types.bool;
-        default = false;
-        description = "Whether the sources that building it needs are wanted, too.";
-      };
-      publish = lib.mkOption {
-        type = lib.types.bool;
-        default = false;
-        description = "Whether it becomes a root of this machine's own hash map. Needs `services.narswarm.publish`.";
-      };
+      sources = switchOption "Whether the sources that building it needs are wanted, too.";
+      publish = switchOption "Whether it becomes a root of this machine's own hash map. Needs `services.narswarm.publish`.";
     };
   };
 in
@@ -191,22 +193,14 @@ in
       '';
     };
 
-    cacheSize = lib.mkOption {
-      type = lib.types.nullOr lib.types.str;
-      default = null;
+    cacheSize = textOption {
       example = "50G";
       description = "What the file store may take of the disk. An update removes what goes beyond it.";
     };
 
-    publish = lib.mkOption {
-      type = lib.types.bool;
-      default = false;
-      description = "Whether this machine publishes a hash map of its own, of the subscriptions that say `publish`.";
-    };
+    publish = switchOption "Whether this machine publishes a hash map of its own, of the subscriptions that say `publish`.";
 
-    keyFile = lib.mkOption {
-      type = lib.types.nullOr lib.types.str;
-      default = null;
+    keyFile = textOption {
       example = "/var/lib/secrets/narswarm-publisher.key";
       description = ''
         Key that signs this machine's hash map, as `narswarm key --file FILE` makes it. systemd hands it to the units
@@ -214,14 +208,10 @@ in
       '';
     };
 
-    openFirewall = lib.mkOption {
-      type = lib.types.bool;
-      default = false;
-      description = ''
-        Whether to open the ports of the settings: `port` (TCP), `dht-port` (UDP), `http-port` (TCP) with `publish`,
-        and UDP ${toString lanDiscoveryPort}, by which neighbours find each other.
-      '';
-    };
+    openFirewall = switchOption ''
+      Whether to open the ports of the settings: `port` (TCP), `dht-port` (UDP), `http-port` (TCP) with `publish`,
+      and UDP ${toString lanDiscoveryPort}, by which neighbours find each other.
+    '';
 
     update = {
       startAt = lib.mkOption {

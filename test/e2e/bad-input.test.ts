@@ -2,25 +2,18 @@
 import assert from 'node:assert/strict';
 import { mkdir, readdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
-import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { ALONE, assertFailure, assertSound, FIXTURE_ROOT, fixtureKey, Lab, mirrorOf } from '../support/lab.ts';
+import { after, describe, test } from 'node:test';
+import { startHttpCache } from '../support/http-cache.ts';
+import { openFixtureLab } from '../support/fixture-lab.ts';
+import { ALONE, assertFailure, assertSound, FIXTURE_ROOT, mirrorOf } from '../support/lab.ts';
 
 const HEX = 'ab'.repeat(32);
 const ADDRESS = `magnet:?xs=urn:btpk:${HEX}`;
 
+const { lab, cache, key } = await openFixtureLab();
+after(() => lab[Symbol.asyncDispose]());
+
 describe('bad input', { concurrency: 4 }, () => {
-  let lab: Lab;
-  let cache: HttpCache;
-  let key: string;
-
-  before(async () => {
-    lab = await Lab.open();
-    cache = lab.use(await startHttpCache(await lab.fixtureCache()));
-    key = await fixtureKey();
-  });
-  after(() => lab[Symbol.asyncDispose]());
-
   /** Command line and what stderr has to say; `STORE` stands for a folder that is not there yet. */
   const malformed: readonly (readonly [name: string, args: readonly string[], says: RegExp])[] = [
     ['a store path', ['fetch', '/nix/store/short-name', '--from', 'http://127.0.0.1:9'], /"?\/nix\/store\/short-name/],

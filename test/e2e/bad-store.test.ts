@@ -5,13 +5,14 @@ import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, assertSound, Lab, type Run } from '../support/lab.ts';
+import { inNamespace } from '../support/namespace.ts';
 
 /** Mounts a file system of its own for the command alone (so nothing is left to unmount) and keeps what lay in it. */
 const SCRIPT = `mount -t tmpfs -o "$1" tmpfs "$0" || exit 99
 if [ -n "$2" ]; then mount -o remount,"$2" "$0" || exit 99; fi
 dir=$0; shift 2; "$@"; status=$?; cp -r "$dir/." "$dir.after"; exit $status`;
 
-describe('a store that cannot be written', () => {
+describe('a store that cannot be written', { concurrency: 2 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   let upstream: HttpCache;
@@ -33,8 +34,7 @@ describe('a store that cannot be written', () => {
     const store = await lab.folder('tmpfs');
     const left = `${store}.after`;
     assert.equal(spawnSync('mkdir', [left]).status, 0);
-    const flags = process.getuid?.() === 0 ? ['-m'] : ['-r', '-m'];
-    const wrapper = ['unshare', ...flags, 'sh', '-c', SCRIPT, store, options, remount];
+    const wrapper = [...inNamespace('-m'), 'sh', '-c', SCRIPT, store, options, remount];
     const run = await lab.run([...args, '--store', store, '--trusted-public-key', made.publicKey], { wrapper, env });
     assert.notEqual(run.status, 99, `cannot mount a tmpfs: ${run.stderr}`);
     return { ...run, store, left };

@@ -2,22 +2,14 @@
 import assert from 'node:assert/strict';
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
-import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { ALONE, assertFailure, FIXTURE_ROOT, fixtureKey, Lab } from '../support/lab.ts';
+import { after, describe, test } from 'node:test';
+import { openFixtureLab } from '../support/fixture-lab.ts';
+import { ALONE, assertFailure, FIXTURE_ROOT } from '../support/lab.ts';
+
+const { lab, cache, key } = await openFixtureLab();
+after(() => lab[Symbol.asyncDispose]());
 
 describe('the configuration', { concurrency: 4 }, () => {
-  let lab: Lab;
-  let cache: HttpCache;
-  let key: string;
-
-  before(async () => {
-    lab = await Lab.open();
-    cache = lab.use(await startHttpCache(await lab.fixtureCache()));
-    key = await fixtureKey();
-  });
-  after(() => lab[Symbol.asyncDispose]());
-
   const configFile = async (text: string): Promise<string> => {
     const file = lab.path('config.toml');
     await writeFile(file, text);

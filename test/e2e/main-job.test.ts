@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
+import { formatEndpoint, type Endpoint } from '../../src/torrent/endpoint.ts';
+import { untilInCohort } from '../support/dht-network.ts';
 import {
   ALONE,
   assertSound,
@@ -18,7 +20,9 @@ describe('the main job', () => {
   let made: MadeClosure;
   let publisher: RunningPublisher;
   let totalBytes: number;
-  /** Flags of a process in the private DHT. */
+  /** The nodes of a private DHT. */
+  const bootstrap: Endpoint[] = [];
+  /** Flags of a process in it. */
   let inDht: string[];
   let store: string;
 
@@ -26,14 +30,18 @@ describe('the main job', () => {
     lab = await Lab.open();
     made = await lab.closure([2_500_000, 300_000, 20_000, 5_000]);
     totalBytes = await narBytesOf(made.cacheDir);
-    const bootstrap: string[] = [];
     for (let count = 0; count < 3; count++) {
-      const first = bootstrap.slice(0, 1).flatMap((node) => ['--bootstrap', node]);
+      const first = bootstrap.slice(0, 1).flatMap((node) => ['--bootstrap', formatEndpoint(node)]);
       const { ready } = await lab.service(['dht', '--listen', '127.0.0.1', ...first]);
       assert.equal(ready['nodes'], count);
-      bootstrap.push(`127.0.0.1:${String(ready['dhtPort'])}`);
+      bootstrap.push({ host: '127.0.0.1', port: Number(ready['dhtPort']) });
     }
-    inDht = ['--listen', '127.0.0.1', '--no-lan', ...bootstrap.flatMap((node) => ['--dht-bootstrap', node])];
+    inDht = [
+      '--listen',
+      '127.0.0.1',
+      '--no-lan',
+      ...bootstrap.flatMap((node) => ['--dht-bootstrap', formatEndpoint(node)]),
+    ];
     publisher = await lab.publisher(made, inDht);
     store = await lab.folder('store');
   });
@@ -145,6 +153,8 @@ describe('the main job', () => {
     assert.equal(follower.ready['nars'], 8);
     const followed = await follower.process.event('followed');
     assert.deepEqual([followed['publisher'], followed['records']], [publisher.address, 8]);
+    // Who asks too early hears of the publisher alone, which is gone, and asks again after 15 s.
+    await untilInCohort(bootstrap, publisher.address, Number(follower.ready['port']));
     const { status, stderr } = await publisher.process.stop('SIGINT');
     assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });
 

@@ -1,8 +1,6 @@
 /** Peers and caches together: whoever fails or lies, the other one delivers, and soon. */
 import assert from 'node:assert/strict';
 import { cp, readFile, stat, utimes, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
-import { once } from 'node:events';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -27,6 +25,7 @@ import {
   requisites,
   type Run,
 } from '../support/lab.ts';
+import { startSilentPeer } from '../support/silent-peer.ts';
 
 const KEY = publisherKeyFromSeed(Buffer.alloc(32, 5));
 
@@ -109,20 +108,10 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
   const honest = (info: NarInfo): Promise<Buffer> => readFile(join(made.cacheDir, info.url));
 
   test('peers that accept and never answer cost a moment, then the upstream delivers all', async () => {
-    const sockets = new Set<{ destroy(): void }>();
-    const silent = createServer((socket) => sockets.add(socket)).listen(0, '127.0.0.1');
-    await once(silent, 'listening');
-    lab.use({
-      async [Symbol.asyncDispose]() {
-        for (const socket of sockets) socket.destroy();
-        silent.close();
-        await once(silent, 'close');
-      },
-    });
+    const { address, sockets } = lab.use(await startSilentPeer());
     const lies = await publishLies(infos, honest);
-    const peer = ['--peer', `127.0.0.1:${(silent.address() as AddressInfo).port}`];
     const withoutSeeder = lies.filter((_, index) => index !== 2 && index !== 3);
-    const run = await fetch(['--no-copy', '--from', upstream.url, ...withoutSeeder, ...peer]);
+    const run = await fetch(['--no-copy', '--from', upstream.url, ...withoutSeeder, '--peer', address]);
     assert.equal(run.status, 0, run.stderr);
     assert.deepEqual(run.event('done')['bytes'], { total: totalBytes, store: 0, peers: 0, upstream: totalBytes });
     assert.ok(Number(run.event('done')['durationMs']) < 8_000, 'the time spent on probing is bounded');

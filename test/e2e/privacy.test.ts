@@ -9,13 +9,11 @@ import { zstdDecompressSync } from 'node:zlib';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { parsePublisherAddress } from '../../src/index/address.ts';
 import { cohortInfoHash } from '../../src/index/cohort-key.ts';
-import { hashNar } from '../../src/store/hash-nar.ts';
-import { extensionOf, narTorrent } from '../../src/torrent/canonical.ts';
 import { parseEndpoint } from '../../src/torrent/endpoint.ts';
 import { Swarm } from '../../src/torrent/swarm.ts';
 import { answersHandshake, untilServed } from '../support/handshake.ts';
 import { startHttpCache } from '../support/http-cache.ts';
-import { ALONE, Lab, mirrorOf, readNarInfos } from '../support/lab.ts';
+import { ALONE, Lab, mirrorOf, readNarInfos, torrentIn } from '../support/lab.ts';
 
 describe('what is served', () => {
   let lab: Lab;
@@ -37,8 +35,7 @@ describe('what is served', () => {
 
   const infoHashes = async (cacheDir: string, root: RegExp): Promise<string[]> => {
     const infos = [...(await readNarInfos(cacheDir)).values()].filter(({ storePath }) => root.test(storePath));
-    const runs = infos.map(({ storePath }) => lab.run(['torrent', storePath, '--store', cacheDir, '--magnet']));
-    return (await Promise.all(runs)).map((run) => String(run.event('torrent')['infoHash']));
+    return Promise.all(infos.map(async (info) => (await torrentIn(cacheDir, info)).infoHash));
   };
   const answers = async (port: unknown, hashes: readonly string[]): Promise<boolean[]> =>
     Promise.all(hashes.map((infoHash) => answersHandshake(Number(port), infoHash)));
@@ -80,16 +77,10 @@ describe('what is served', () => {
     member.cohort.addMember(member.peers.add(parseEndpoint(publisher.peer)));
     const asked = async (cacheDir: string, name: RegExp): Promise<boolean[]> => {
       const infos = [...(await readNarInfos(cacheDir)).values()].filter(({ storePath }) => name.test(storePath));
-      const files = await Promise.all(
-        infos.map(async (info) => ({ info, hashes: await hashNar(join(cacheDir, info.url)) })),
-      );
+      const torrents = await Promise.all(infos.map((info) => torrentIn(cacheDir, info)));
       const asking = { onLie: () => undefined, patienceMs: 5_000, signal: new AbortController().signal };
       const served: boolean[] = [];
-      for (const { info, hashes } of files) {
-        assert.ok(hashes !== undefined);
-        const torrent = narTorrent({ ...hashes, extension: extensionOf(info.compression) });
-        served.push((await member.cohort.request(torrent, asking)) !== undefined);
-      }
+      for (const torrent of torrents) served.push((await member.cohort.request(torrent, asking)) !== undefined);
       return served;
     };
     assert.deepEqual(await asked(made.cacheDir, /lab/), [true, true, true, true]);

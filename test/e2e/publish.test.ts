@@ -10,7 +10,8 @@ import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 import { ALONE, assertSound, Lab, mirrorOf, narBytesOf, readNarInfos, type Run } from '../support/lab.ts';
 
-describe('publishing', () => {
+/** The tests wait more than they work. */
+describe('publishing', { concurrency: 3 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   let totalBytes: number;
@@ -141,9 +142,10 @@ describe('publishing', () => {
   });
 
   test('torrent writes the canonical .torrent and the magnet link of a NAR', async () => {
-    const [info] = await readNarInfosSorted(made.cacheDir);
+    const dir = await copyOfCache();
+    const [info] = await readNarInfosSorted(dir);
     const out = lab.path('nar.torrent');
-    const run = await lab.run(['torrent', info.storePath, '--store', made.cacheDir, '--out', out]);
+    const run = await lab.run(['torrent', info.storePath, '--store', dir, '--out', out]);
     assert.equal(run.status, 0, run.stderr);
     const decoded = bencode.decode(await readFile(out)) as { info: { name: Uint8Array; length: number } };
     assert.deepEqual(Object.keys(decoded), ['info']);
@@ -151,7 +153,7 @@ describe('publishing', () => {
     assert.equal(decoded.info.length, info.fileSize);
 
     const hash = info.storePath.slice('/nix/store/'.length).slice(0, 32);
-    const magnet = ['torrent', hash, '--store', made.cacheDir, '--magnet', '--peer', '192.0.2.7:6881'];
+    const magnet = ['torrent', hash, '--store', dir, '--magnet', '--peer', '192.0.2.7:6881'];
     const plain = await lab.runPlain(magnet);
     assert.equal(plain.status, 0, plain.stderr);
     const { infoHash } = run.event('torrent');
@@ -160,7 +162,7 @@ describe('publishing', () => {
     assert.equal(plain.stdout, link);
 
     const cwd = await lab.folder('cwd');
-    const here = await lab.runPlain(['torrent', hash, '--store', made.cacheDir], { cwd });
+    const here = await lab.runPlain(['torrent', hash, '--store', dir], { cwd });
     assert.equal(here.stdout, `${name}.torrent\n`);
     assert.deepEqual(await readdir(cwd), [`${name}.torrent`]);
   });

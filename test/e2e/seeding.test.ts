@@ -1,14 +1,15 @@
 /** Who gives what to whom: daemons, peers on the local network, a fetch that stays for a while. */
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { untilServed } from '../support/handshake.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { ALONE, assertSound, Lab, mirrorOf, narBytesOf, readNarInfos, type Run } from '../support/lab.ts';
+import { ALONE, assertSound, Lab, mirrorOf, narBytesOf, readNarInfos, torrentIn, type Run } from '../support/lab.ts';
 
-describe('seeding', () => {
+/** The tests wait more than they work. */
+describe('seeding', { concurrency: 3 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   let upstream: HttpCache;
@@ -35,9 +36,10 @@ describe('seeding', () => {
     lab.service(['daemon', '--store', store, '--trusted-public-key', made.publicKey, ...args]);
   const fetch = (store: string, args: readonly string[]): Promise<Run> =>
     lab.run(['fetch', made.root, '--store', store, '--no-copy', '--trusted-public-key', made.publicKey, ...args]);
-  const infoHashOf = async (path: string): Promise<string> => {
-    const run = await lab.run(['torrent', path, '--store', made.cacheDir, '--magnet']);
-    return String(run.event('torrent')['infoHash']);
+  /** Waits until a daemon serves every NAR of the closure. */
+  const untilAllServed = async (port: unknown, store: string): Promise<void> => {
+    for (const info of (await readNarInfos(store)).values())
+      await untilServed(Number(port), (await torrentIn(made.cacheDir, info)).infoHash);
   };
 
   test('a daemon seeds what fetch adds to its store, also what came over HTTP without a hash map', async () => {
@@ -48,8 +50,7 @@ describe('seeding', () => {
     assert.equal(filled.status, 0, filled.stderr);
     assert.deepEqual(filled.event('done')['bytes'], { total: totalBytes, store: 0, peers: 0, upstream: totalBytes });
 
-    const paths = [...(await readNarInfos(store)).values()].map((info) => info.storePath);
-    for (const path of paths) await untilServed(Number(ready['port']), await infoHashOf(path));
+    await untilAllServed(ready['port'], store);
     const other = await lab.folder('store');
     const peer = `127.0.0.1:${String(ready['port'])}`;
     const run = await fetch(other, ['--no-upstream', '--publisher', mirror, '--peer', peer, ...ALONE]);
@@ -102,8 +103,7 @@ describe('seeding', () => {
     const run = await fetch(store, ['--from', upstream.url, '--publisher', mirror, ...limit, ...ALONE]);
     assert.equal(run.status, 0, run.stderr);
     assert.ok(Number(run.event('done')['durationMs']) >= leastMs, 'from the cache');
-    for (const { storePath } of (await readNarInfos(store)).values())
-      await untilServed(Number(ready['port']), await infoHashOf(storePath));
+    await untilAllServed(ready['port'], store);
     const peer = ['--peer', `127.0.0.1:${String(ready['port'])}`];
     const other = await lab.folder('store');
     const second = await fetch(other, ['--no-upstream', '--publisher', mirror, ...peer, ...limit, ...ALONE]);
@@ -124,7 +124,9 @@ describe('seeding', () => {
   test('several roots, several hash maps: each path comes from the one that has it', async () => {
     const second = await lab.closure([40_000], 'second');
     const keys = ['--trusted-public-key', made.publicKey, '--trusted-public-key', second.publicKey];
-    const one = await lab.publisher(made, ALONE);
+    const cacheDir = await lab.folder('cache');
+    await cp(made.cacheDir, cacheDir, { recursive: true });
+    const one = await lab.publisher({ ...made, cacheDir }, ALONE);
     const two = await lab.publisher(second, ['--salt', 'two', '--root', `two=${second.root}`, ...ALONE]);
     const store = await lab.folder('store');
     const maps = ['--publisher', one.mirror, '--publisher', two.mirror, '--no-upstream', '--no-copy'];

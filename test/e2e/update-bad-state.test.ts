@@ -7,9 +7,9 @@ import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { readStatus } from '../../src/subscription/status.ts';
-import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { assertFailure, assertSound, Lab, readNarInfos, type CliEvent, type Run } from '../support/lab.ts';
-import { Machine, updated } from '../support/update-lab.ts';
+import { inNamespace } from '../support/namespace.ts';
+import { machineWithCache, Machine, updated } from '../support/update-lab.ts';
 
 /** Mounts a file system of its own for the command alone, in which it may do `$2` first, and keeps what lay in it. */
 const SCRIPT = `mount -t tmpfs -o "$1" tmpfs "$0" || exit 99
@@ -29,11 +29,8 @@ describe('status and update', { concurrency: 3 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  const scene = async (store?: string): Promise<{ machine: Machine; cache: HttpCache }> => {
-    const cache = lab.use(await startHttpCache(made.cacheDir));
-    const flags = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', made.publicKey];
-    return { machine: await Machine.of(lab, { desktop: { source: made.root } }, flags, store), cache };
-  };
+  const scene = (store?: string): ReturnType<typeof machineWithCache> =>
+    machineWithCache(lab, made, store === undefined ? {} : { store });
   const health = (events: readonly CliEvent[]): unknown[] => events.map((event) => event['health']);
 
   test('of what was never updated, in a store that is not there: says so, and makes nothing', async () => {
@@ -172,8 +169,7 @@ describe('status and update', { concurrency: 3 }, () => {
     await mkdir(`${machine.store}.after`, { recursive: true });
     await rm(`${machine.store}.before`, { recursive: true, force: true });
     assert.equal(spawnSync('cp', ['-r', machine.store, `${machine.store}.before`]).status, 0);
-    const flags = process.getuid?.() === 0 ? ['-m'] : ['-r', '-m'];
-    const run = await work(['unshare', ...flags, 'sh', '-c', SCRIPT, machine.store, options, first]);
+    const run = await work([...inNamespace('-m'), 'sh', '-c', SCRIPT, machine.store, options, first]);
     assert.notEqual(run.status, 99, `cannot mount a tmpfs: ${run.stderr}`);
     return { run, left: `${machine.store}.after` };
   };

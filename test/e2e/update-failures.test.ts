@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
-import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import type { HttpCache } from '../support/http-cache.ts';
 import { assertFailure, assertSound, Lab, readNarInfos, requisites } from '../support/lab.ts';
-import { Machine, updated } from '../support/update-lab.ts';
+import { machineWithCache, Machine, updated } from '../support/update-lab.ts';
 
 const NOWHERE = `/nix/store/${'a'.repeat(32)}-nowhere`;
 
@@ -29,9 +29,7 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
   const scene = async (source = made.root): Promise<{ machine: Machine; cache: HttpCache; dir: string }> => {
     const dir = await lab.folder('cache');
     await cp(made.cacheDir, dir, { recursive: true });
-    const cache = lab.use(await startHttpCache(dir));
-    const flags = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', made.publicKey];
-    return { machine: await Machine.of(lab, { desktop: { source } }, flags), cache, dir };
+    return { ...(await machineWithCache(lab, made, { cacheDir: dir, source })), dir };
   };
 
   test('the others have their turn, in order; the first failure gives the exit status', async () => {

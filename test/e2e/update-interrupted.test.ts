@@ -12,9 +12,9 @@ import { FileStore } from '../../src/store/file-store.ts';
 import { Turn } from '../../src/store/turn.ts';
 import { readStatus } from '../../src/subscription/status.ts';
 import { hangingProgram, isRunning } from '../support/hanging-program.ts';
-import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import type { HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, assertSound, Lab, readNarInfos, requisites, type Run } from '../support/lab.ts';
-import { Machine, until, updated, type Subscribed } from '../support/update-lab.ts';
+import { machineWithCache, Machine, until, updated, type Subscribed } from '../support/update-lab.ts';
 
 const PATHS = 6;
 const SAYS = /^error: interrupted; run the same command again to go on from here$/m;
@@ -34,11 +34,8 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  const scene = async (more: Partial<Subscribed> = {}): Promise<{ machine: Machine; cache: HttpCache }> => {
-    const cache = lab.use(await startHttpCache(made.cacheDir));
-    const flags = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', made.publicKey];
-    return { machine: await Machine.of(lab, { desktop: { source: made.root, ...more } }, flags), cache };
-  };
+  const scene = (more: Partial<Subscribed> = {}): ReturnType<typeof machineWithCache> =>
+    machineWithCache(lab, made, more);
   const stallMiddle = (cache: HttpCache): void => {
     cache.faults = [{ match: new RegExp(`^/${middle.url}$`), kind: 'stall', afterBytes: 100 }];
   };

@@ -17,7 +17,7 @@ import {
 } from '../support/lab.ts';
 import { hangingProgram } from '../support/hanging-program.ts';
 import { stallAt } from '../support/stall-at.ts';
-import { Machine, until, updated, type Subscribed } from '../support/update-lab.ts';
+import { machineWithCache, Machine, until, updated, type Subscribed } from '../support/update-lab.ts';
 
 const BLOBS = [1_300_000, 30_000, 20_000];
 /** Bytes come in blocks of this size to the disk. */
@@ -38,11 +38,8 @@ describe('an update killed while it', { concurrency: 3 }, () => {
   after(() => lab[Symbol.asyncDispose]());
 
   /** A machine that follows the closure, and a cache of its own that counts. */
-  const scene = async (more: Partial<Subscribed> = {}): Promise<{ machine: Machine; cache: HttpCache }> => {
-    const cache = lab.use(await startHttpCache(made.cacheDir));
-    const flags = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', made.publicKey];
-    return { machine: await Machine.of(lab, { desktop: { source: made.root, ...more } }, flags), cache };
-  };
+  const scene = (more: Partial<Subscribed> = {}): ReturnType<typeof machineWithCache> =>
+    machineWithCache(lab, made, more);
 
   /** Kills it, sees what it has left, and has the next update finish: nothing that lay in the store comes once more. */
   const killAndFinish = async (

@@ -1,8 +1,6 @@
 /** Peers have everything and the upstream is down, or the other way round: the update completes, and soon. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { cp, readFile, stat, utimes, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -18,6 +16,7 @@ import {
   type Run,
   type RunningPublisher,
 } from '../support/lab.ts';
+import { startSilentPeer } from '../support/silent-peer.ts';
 import { Machine, updated } from '../support/update-lab.ts';
 
 /** Far less than one stall of an upstream, let alone one a path. */
@@ -108,21 +107,11 @@ describe('an update where', { concurrency: 4 }, () => {
   });
 
   test('peers accept and say nothing: all comes from the upstream, soon', async () => {
-    const sockets = new Set<Socket>();
-    const silent = createServer((socket) => sockets.add(socket)).listen(0, '127.0.0.1');
-    await once(silent, 'listening');
-    lab.use({
-      async [Symbol.asyncDispose]() {
-        for (const socket of sockets) socket.destroy();
-        silent.close();
-        await once(silent, 'close');
-      },
-    });
-    const peer = `127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    const { address, sockets } = lab.use(await startSilentPeer());
     const what = ['--store', made.cacheDir, '--root', `lab=${made.root}`, '--trusted-public-key', made.publicKey];
     const store = await lab.folder('published');
     await cp(made.cacheDir, store, { recursive: true });
-    const once_ = ['publish', '--once', ...what.with(1, store), '--key', lab.path('key'), '--hint', peer];
+    const once_ = ['publish', '--once', ...what.with(1, store), '--key', lab.path('key'), '--hint', address];
     const published = (await lab.run(once_)).event('published');
     const { url } = lab.use(await startHttpCache(String(published['dir'])));
     const cache = lab.use(await startHttpCache(made.cacheDir));

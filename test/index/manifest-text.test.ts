@@ -24,7 +24,7 @@ function altered(key: string, value: string): string {
 test('parse reads back what format wrote, with the key', () => {
   const publicKeyHex = Buffer.from(KEY.publicKey).toString('hex');
   fc.assert(
-    fc.property(anyManifest, (manifest) => {
+    fc.property(anyManifest(), (manifest) => {
       const text = formatManifestText(manifest, KEY.publicKey);
       assert.deepEqual(parseManifestText(text), { manifest, publicKeyHex });
     }),

@@ -50,7 +50,7 @@ test('reads and writes the golden manifest', () => {
 
 test('parse reads back what sign wrote', () => {
   fc.assert(
-    fc.property(anyManifest, (manifest) => {
+    fc.property(anyManifest(), (manifest) => {
       const expected = {
         publicKey: KEY.publicKey,
         salt: manifest.salt,

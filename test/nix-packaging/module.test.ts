@@ -7,7 +7,7 @@ import { before, suite, test } from 'node:test';
 import { parse } from 'smol-toml';
 import units from '../../nix/units.json' with { type: 'json' };
 import { evaluate, service, type Evaluated } from './module-cases.ts';
-import { NIXPKGS_LIB } from './nix-eval.ts';
+import { LIBS } from './nix-eval.ts';
 
 const configuration = (text: string): string => `{ services.narswarm = { enable = true; ${text} }; }`;
 
@@ -59,12 +59,6 @@ const ERRORS: Readonly<Record<string, string>> = {
   'a subscription without a source': 'subscriptions.a = { };',
   'a word of a subscription that is none': 'subscriptions.a = { source = "/run/current-system"; improt = true; };',
 };
-
-/** The real one, too, where this machine has it. */
-const LIBS: readonly (readonly [title: string, lib: string | undefined])[] = [
-  ['with a stub of lib', undefined],
-  ...(NIXPKGS_LIB === undefined ? [] : [['with the lib of nixpkgs', NIXPKGS_LIB] as const]),
-];
 
 for (const [title, lib] of LIBS) {
   suite(`the NixOS module, ${title}`, () => {

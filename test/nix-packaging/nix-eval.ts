@@ -6,8 +6,11 @@ import { fileURLToPath } from 'node:url';
 /** The repository's top folder, with a slash at its end. */
 export const TOP = fileURLToPath(new URL('../../', import.meta.url));
 
-/** A folder of nixpkgs' own lib, or undefined where there is none and the stub has to do. */
-export const NIXPKGS_LIB = findNixpkgsLib();
+/** What a test evaluates with: the stub of lib (undefined), and the folder of nixpkgs' own where this machine has it. */
+export const LIBS: readonly (readonly [title: string, folder: string | undefined])[] = [
+  ['with a stub of lib', undefined],
+  ...findNixpkgsLib().map((folder) => ['with the lib of nixpkgs', folder] as const),
+];
 
 /** What an expression comes to; nothing is built. Paths in it are relative to the top folder. */
 export function nixEval(expression: string, args: readonly string[] = []): unknown {
@@ -28,9 +31,10 @@ export function tryNixEval(
   });
 }
 
-function findNixpkgsLib(): string | undefined {
+/** NIXPKGS_LIB, or what <nixpkgs> leads to. */
+function findNixpkgsLib(): string[] {
   const given = process.env['NIXPKGS_LIB'] ?? '';
-  if (given !== '') return given;
+  if (given !== '') return [given];
   const found = spawnSync('nix-instantiate', ['--find-file', 'nixpkgs/lib'], { encoding: 'utf8' });
-  return found.status === 0 ? found.stdout.trim() : undefined;
+  return found.status === 0 ? [found.stdout.trim()] : [];
 }

@@ -1,18 +1,16 @@
 /** Runs the real Nix of this machine on stores of its own. The fake `nix` below only stands in for failures. */
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, afterEach, beforeEach, suite, test } from 'node:test';
+import { suite, test } from 'node:test';
 import { execa } from 'execa';
 import { parseEvaluated, splitOutputs } from '../../src/nix/evaluate.ts';
 import { evaluate, queryClosure, queryDeriver, readStoreFile } from '../../src/nix/nix-cli.ts';
 import { physicalPath, readDerivation } from '../../src/nix/read-derivation.ts';
 import { parseStorePath } from '../../src/nix/store-path.ts';
+import { useNixFolder } from '../support/nix-folder.ts';
 import { failsWith } from './fixtures.ts';
 
-const ROOT = mkdtempSync(join(tmpdir(), 'narswarm-evaluate-'));
-const ENVIRONMENT = { ...process.env };
 const ABSENT = parseStorePath('/nix/store/00000000000000000000000000000000-absent');
 const EXPRESSION = `
 let
@@ -35,30 +33,11 @@ in {
 let folder = '';
 let file = '';
 
-beforeEach(() => {
-  folder = mkdtempSync(join(ROOT, 'test-'));
+const { fakeNix } = useNixFolder((made) => {
+  folder = made;
   file = join(folder, 'default.nix');
   writeFileSync(file, EXPRESSION);
-  process.env.HOME = folder;
-  process.env.NIX_CONFIG = 'substitute = false\nbuild-users-group =\nsandbox-paths = /bin/sh /lib /lib64';
-  process.env.NIX_REMOTE = `local?root=${folder}/default`;
 });
-afterEach(() => {
-  process.env = { ...ENVIRONMENT };
-});
-after(async () => {
-  await execa('chmod', ['-R', 'u+w', ROOT]);
-  rmSync(ROOT, { recursive: true });
-});
-
-function fakeNix(script: string): void {
-  mkdirSync(join(folder, 'bin'));
-  for (const program of ['nix', 'nix-store']) {
-    writeFileSync(join(folder, 'bin', program), `#!/bin/sh\n${script}\n`);
-    chmodSync(join(folder, 'bin', program), 0o755);
-  }
-  process.env.PATH = `${folder}/bin:${ENVIRONMENT.PATH}`;
-}
 
 async function evaluateDerivation(attribute: string): Promise<{ drvPath: string; outputs: readonly string[] }> {
   const value = await evaluate(attribute, { file });

@@ -1,9 +1,8 @@
 /** Runs the real Nix of this machine on stores of its own. The fake `nix` below only stands in for other versions. */
 import assert from 'node:assert/strict';
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, beforeEach, afterEach, suite, test } from 'node:test';
+import { suite, test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { execa } from 'execa';
@@ -21,31 +20,20 @@ import {
 import { assertTrusted, parsePublicKey, parseSecretKey, signNarInfo } from '../../src/nix/signature.ts';
 import { parseStorePath, storeHashOf } from '../../src/nix/store-path.ts';
 import { isOfSameContents } from '../../src/nix/valid-path.ts';
+import { useNixFolder } from '../support/nix-folder.ts';
 import { CACHE_DIR, failsWith, LEAF, readFixture, readNarInfo, TOP } from './fixtures.ts';
 
-const ROOT = mkdtempSync(join(tmpdir(), 'narswarm-nix-cli-'));
 const TRUSTED = [readFixture('fixture-1.public')];
 const TOP_PATH = parseNarInfo(readNarInfo(TOP)).storePath;
 const LEAF_PATH = parseNarInfo(readNarInfo(LEAF)).storePath;
 const ABSENT = parseStorePath('/nix/store/00000000000000000000000000000000-absent');
-const ENVIRONMENT = { ...process.env };
 
 let folder = '';
 let store = '';
 
-beforeEach(() => {
-  folder = mkdtempSync(join(ROOT, 'test-'));
+const { fakeNix } = useNixFolder((made) => {
+  folder = made;
   store = `local?root=${folder}/target`;
-  process.env.HOME = folder;
-  process.env.NIX_CONFIG = 'substitute = false\nbuild-users-group =';
-  process.env.NIX_REMOTE = `local?root=${folder}/default`;
-});
-afterEach(() => {
-  process.env = { ...ENVIRONMENT };
-});
-after(async () => {
-  await execa('chmod', ['-R', 'u+w', ROOT]);
-  rmSync(ROOT, { recursive: true });
 });
 
 /** A copy of the fixture cache, for Nix writes to the caches that it reads. */
@@ -57,15 +45,6 @@ function copyCache(): string {
 function rewriteNarInfo(storeHash: string, rewrite: (info: NarInfo) => NarInfo): void {
   const file = join(folder, 'cache', `${storeHash}.narinfo`);
   writeFileSync(file, formatNarInfo(rewrite(parseNarInfo(readFileSync(file, 'utf8')))));
-}
-
-function fakeNix(script: string): void {
-  mkdirSync(join(folder, 'bin'));
-  for (const program of ['nix', 'nix-store']) {
-    writeFileSync(join(folder, 'bin', program), `#!/bin/sh\n${script}\n`);
-    chmodSync(join(folder, 'bin', program), 0o755);
-  }
-  process.env.PATH = `${folder}/bin:${ENVIRONMENT.PATH}`;
 }
 
 suite('readNixConfig', () => {
@@ -237,12 +216,13 @@ suite('queryRegistrations and exportPaths', () => {
 
   test('tell a full disk from other failures', async () => {
     const request = { paths: [ABSENT], to: join(folder, 'nowhere'), compression: 'xz', temporaryDir: folder } as const;
+    const { PATH } = process.env;
     fakeNix('echo "error: writing to file: No space left on device" >&2; exit 1');
     await assert.rejects(
       exportPaths(request),
       failsWith('STORE_FULL', /no space left on the device that holds .*\/nowhere:/),
     );
-    process.env.PATH = ENVIRONMENT.PATH;
+    process.env.PATH = PATH;
     await assert.rejects(exportPaths(request), failsWith('NIX_FAILED', /absent/));
   });
 });

@@ -1,9 +1,8 @@
 /** Runs the real Nix of this machine on a store of its own. */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, beforeEach, suite, test } from 'node:test';
+import { after, before, suite, test } from 'node:test';
 import { execa } from 'execa';
 import type { StorePath } from '../../src/nix/brands.ts';
 import { evaluate } from '../../src/nix/nix-cli.ts';
@@ -13,9 +12,8 @@ import { type Resolution, resolveSource, type SourceContext } from '../../src/su
 import { parseSource } from '../../src/subscription/source.ts';
 import { failsWith } from '../nix/fixtures.ts';
 import { type Site, startSite } from '../support/http-site.ts';
+import { useNixFolder } from '../support/nix-folder.ts';
 
-const ROOT = mkdtempSync(join(tmpdir(), 'narswarm-resolve-'));
-const ENVIRONMENT = { ...process.env };
 const ABSENT = parseStorePath('/nix/store/00000000000000000000000000000000-absent');
 const EXPRESSION = `
 let
@@ -45,23 +43,17 @@ let site: Site;
 before(async () => {
   site = await startSite((_request, response) => void response.writeHead(200).end(`${ABSENT}\n`));
 });
-beforeEach(async () => {
-  folder = mkdtempSync(join(ROOT, 'test-'));
-  file = join(folder, 'default.nix');
-  writeFileSync(file, EXPRESSION);
-  process.env.HOME = folder;
-  process.env.NIX_REMOTE = `local?root=${folder}/nix`;
-  process.env.NIX_CONFIG =
-    'substitute = false\nbuild-users-group =\nsandbox-paths = /bin/sh /lib /lib64\nexperimental-features = ca-derivations';
-  const files = await FileStore.open(join(folder, 'files'), { create: true });
-  context = { http: site.client, files, withSources: false };
-});
-after(async () => {
-  process.env = { ...ENVIRONMENT };
-  await site[Symbol.asyncDispose]();
-  await execa('chmod', ['-R', 'u+w', ROOT]);
-  rmSync(ROOT, { recursive: true });
-});
+after(() => site[Symbol.asyncDispose]());
+useNixFolder(
+  async (made) => {
+    folder = made;
+    file = join(folder, 'default.nix');
+    writeFileSync(file, EXPRESSION);
+    const files = await FileStore.open(join(folder, 'files'), { create: true });
+    context = { http: site.client, files, withSources: false };
+  },
+  ['experimental-features = ca-derivations'],
+);
 
 async function resolve(text: string, options: { file?: string; withSources?: boolean } = {}): Promise<Resolution> {
   const source = parseSource(text, { file: options.file });

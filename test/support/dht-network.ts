@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { parsePublisherAddress } from '../../src/index/address.ts';
+import { cohortInfoHash } from '../../src/index/cohort-key.ts';
 import { DhtNode } from '../../src/torrent/dht.ts';
 import type { DhtOptions } from '../../src/torrent/dht.ts';
 import type { Endpoint } from '../../src/torrent/endpoint.ts';
@@ -10,6 +12,17 @@ export interface DhtNetwork extends AsyncDisposable {
   readonly bootstrap: Endpoint[];
   /** Starts one more node, which knows all others; closed with the network. */
   join(options?: DhtOptions): Promise<DhtNode>;
+}
+
+/** Waits until the DHT knows, as a member of the cohort of a map, whoever listens on `port` for peers. */
+export async function untilInCohort(bootstrap: readonly Endpoint[], address: string, port: number): Promise<void> {
+  const { publicKey, salt } = parsePublisherAddress(address);
+  await using node = await DhtNode.listen({ host: '127.0.0.1', bootstrap: [...bootstrap] });
+  const known = new Set<number>();
+  while (!known.has(port)) {
+    // oxlint-disable-next-line no-await-in-loop
+    await node.lookup(cohortInfoHash(publicKey, salt), { onPeer: (peer) => known.add(peer.port) });
+  }
 }
 
 /** Starts `count` nodes, at most 20 (the size of a bucket, so that nobody is left out). No public router is asked. */

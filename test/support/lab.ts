@@ -15,6 +15,8 @@ import { makeClosure, type MadeClosure } from '../../src/demo/closure.ts';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { parseNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { parsePublicKey, verifyNarInfo } from '../../src/nix/signature.ts';
+import { hashNar } from '../../src/store/hash-nar.ts';
+import { extensionOf, narTorrent, type NarTorrent } from '../../src/torrent/canonical.ts';
 import { startDhtNetwork, type DhtNetwork } from './dht-network.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -318,6 +320,13 @@ export async function readNarInfos(dir: string): Promise<Map<string, NarInfo>> {
   const names = (await readdir(dir)).filter((name) => name.endsWith('.narinfo'));
   const infos = names.map(async (name) => parseNarInfo(await readFile(join(dir, name), 'utf8')));
   return new Map((await Promise.all(infos)).map((info, index) => [(names[index] ?? '').slice(0, 32), info]));
+}
+
+/** The canonical torrent of a NAR that lies in a binary cache. */
+export async function torrentIn(cacheDir: string, info: NarInfo): Promise<NarTorrent> {
+  const hashes = await hashNar(join(cacheDir, info.url));
+  assert.ok(hashes !== undefined, `${info.url} is not in ${cacheDir}`);
+  return narTorrent({ ...hashes, extension: extensionOf(info.compression) });
 }
 
 /** Bytes of all NARs of a binary cache, as its narinfos have them. */

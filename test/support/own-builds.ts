@@ -39,10 +39,9 @@ in {
     LC_ALL: 'C',
     NIX_CONFIG: 'substitute = false\nbuild-users-group =\nsandbox-paths = /bin/sh /lib /lib64',
   };
-  const build = async (name: string): Promise<StorePath> => {
-    const args = [file, '-A', name, '--no-out-link', '--store', made.buildStore, '--quiet'];
-    return parseStorePath((await execa('nix-build', args, { env })).stdout.trim());
-  };
-  const remote = `local?root=${made.buildStore}`;
-  return { remote, root: await build('root'), other: await build('other'), many: await build('many') };
+  const names = ['root', 'other', 'many'].flatMap((name) => ['-A', name]);
+  const args = [file, ...names, '--no-out-link', '--store', made.buildStore, '--quiet'];
+  const built = (await execa('nix-build', args, { env })).stdout.trim().split('\n');
+  const [root, other, many] = built.map(parseStorePath) as [StorePath, StorePath, StorePath];
+  return { remote: `local?root=${made.buildStore}`, root, other, many };
 }

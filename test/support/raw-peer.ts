@@ -3,16 +3,19 @@ import { EventEmitter, once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import type { InfoHash } from '../../src/nix/brands.ts';
 
-export const CHOKE = 0;
-export const UNCHOKE = 1;
-export const INTERESTED = 2;
-export const HAVE = 4;
-export const BITFIELD = 5;
-export const REQUEST = 6;
-export const PIECE = 7;
-export const HAVE_ALL = 14;
-export const REJECT = 16;
-export const EXTENDED = 20;
+/** Ids of messages. */
+export const ID = {
+  CHOKE: 0,
+  UNCHOKE: 1,
+  INTERESTED: 2,
+  HAVE: 4,
+  BITFIELD: 5,
+  REQUEST: 6,
+  PIECE: 7,
+  HAVE_ALL: 14,
+  REJECT: 16,
+  EXTENDED: 20,
+} as const;
 
 /** A message that came: `payload` is without its id. */
 export interface Message {
@@ -72,7 +75,7 @@ export class RawPeer {
 
   /** A message of an extension (BEP 10): `id` as the receiver has named it, 0 for the handshake. */
   extended(id: number, payload: string | Uint8Array): void {
-    this.send(EXTENDED, Buffer.concat([Buffer.from([id]), Buffer.from(payload)]));
+    this.send(ID.EXTENDED, Buffer.concat([Buffer.from([id]), Buffer.from(payload)]));
   }
 
   /** Waits for a message of that kind, the first that ever came. */

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { SubscriptionState } from '../../src/subscription/state.ts';
+import { startHttpCache, type HttpCache } from './http-cache.ts';
 import { ALONE, type CliEvent, type CliProcess, type Lab, type ProcessOptions, type Run } from './lab.ts';
 
 /** A subscription as the config file has it; its name is the key. */
@@ -86,6 +88,21 @@ export class Machine {
   #withConfig({ env, ...options }: ProcessOptions): ProcessOptions {
     return { ...options, env: { NARSWARM_CONFIG: this.config, ...env } };
   }
+}
+
+/**
+ * A machine that follows a closure as `desktop`, and asks nobody but a cache of its own, which counts and fails as told.
+ *
+ * @param more of the subscription; `cacheDir` is what the cache serves, `store` the machine's file store
+ */
+export async function machineWithCache(
+  lab: Lab,
+  made: MadeClosure,
+  { cacheDir = made.cacheDir, store, ...more }: Partial<Subscribed> & { cacheDir?: string; store?: string } = {},
+): Promise<{ machine: Machine; cache: HttpCache }> {
+  const cache = lab.use(await startHttpCache(cacheDir));
+  const flags = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', made.publicKey];
+  return { machine: await Machine.of(lab, { desktop: { source: made.root, ...more } }, flags, store), cache };
 }
 
 /** The event of a subscription, the only one unless it is named. Fails the test where there is none. */

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { before, suite, test } from 'node:test';
 import bencode from 'bencode';
 import * as fc from 'fast-check';
 import { fileHashOf } from '../../src/nix/hash.ts';
@@ -22,6 +22,7 @@ import {
 } from '../../src/torrent/canonical.ts';
 import type { NarTorrent } from '../../src/torrent/canonical.ts';
 import { failsWith } from '../nix/fixtures.ts';
+import { requireTool } from '../support/require-tool.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -62,8 +63,6 @@ test('the infohash follows from the bytes, for ever', () => {
 });
 
 const PYTHON = '/usr/bin/python3';
-const hasLibtorrent = spawnSync(PYTHON, ['-c', 'import libtorrent']).status === 0;
-const needsLibtorrent = { skip: hasLibtorrent ? false : `${PYTHON} has no libtorrent` };
 
 function python(script: string, args: readonly string[]): string[] {
   return execFileSync(PYTHON, ['-c', script, ...args], { encoding: 'utf8' })
@@ -71,35 +70,39 @@ function python(script: string, args: readonly string[]): string[] {
     .split('\n');
 }
 
-test('libtorrent reads the torrent files and finds the same infohashes', needsLibtorrent, () => {
-  const folder = mkdtempSync(join(tmpdir(), 'narswarm-canonical-'));
-  try {
-    const torrents = GOLDEN.map(([sizeBytes, extension]) => torrentOf(sizeBytes, extension));
-    const files = torrents.map((torrent) => join(folder, `${torrent.infoHash}.torrent`));
-    for (const [index, torrent] of torrents.entries()) writeFileSync(files[index] ?? '', torrentFile(torrent));
-    const script = `
+suite('libtorrent', () => {
+  before(requireTool('python3-libtorrent', PYTHON, '-c', 'import libtorrent'));
+
+  test('reads the torrent files and finds the same infohashes', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'narswarm-canonical-'));
+    try {
+      const torrents = GOLDEN.map(([sizeBytes, extension]) => torrentOf(sizeBytes, extension));
+      const files = torrents.map((torrent) => join(folder, `${torrent.infoHash}.torrent`));
+      for (const [index, torrent] of torrents.entries()) writeFileSync(files[index] ?? '', torrentFile(torrent));
+      const script = `
 import libtorrent, sys
 for path in sys.argv[1:]:
     t = libtorrent.torrent_info(path)
     print(t.info_hash(), t.name(), t.total_size(), t.piece_length(), t.num_pieces())`;
-    const expected = torrents.map((torrent) => {
-      const { infoHash, name, sizeBytes, pieceLength, pieces } = torrent;
-      return `${infoHash} ${name} ${sizeBytes} ${pieceLength} ${pieces.length / PIECE_HASH_BYTES}`;
-    });
-    assert.deepEqual(python(script, files), expected);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-});
+      const expected = torrents.map((torrent) => {
+        const { infoHash, name, sizeBytes, pieceLength, pieces } = torrent;
+        return `${infoHash} ${name} ${sizeBytes} ${pieceLength} ${pieces.length / PIECE_HASH_BYTES}`;
+      });
+      assert.deepEqual(python(script, files), expected);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
 
-test('libtorrent reads the magnet links', needsLibtorrent, () => {
-  const torrent = torrentOf(1);
-  const script = `
+  test('reads the magnet links', () => {
+    const torrent = torrentOf(1);
+    const script = `
 import libtorrent, sys
 p = libtorrent.parse_magnet_uri(sys.argv[1])
 print(p.info_hashes.v1, p.name)`;
-  const magnet = magnetOf(torrent, ['192.0.2.1:6881', '[2001:db8::1]:6881']);
-  assert.deepEqual(python(script, [magnet]), [`${torrent.infoHash} ${torrent.name}`]);
+    const magnet = magnetOf(torrent, ['192.0.2.1:6881', '[2001:db8::1]:6881']);
+    assert.deepEqual(python(script, [magnet]), [`${torrent.infoHash} ${torrent.name}`]);
+  });
 });
 
 test('piece lengths are powers of two that hold the file, within 16 KiB and 1 MiB', () => {

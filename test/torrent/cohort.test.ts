@@ -8,20 +8,7 @@ import type { InfoHash } from '../../src/nix/brands.ts';
 import type { NarTorrent } from '../../src/torrent/canonical.ts';
 import type { Swarm } from '../../src/torrent/swarm.ts';
 import type { PieceStorage } from '../../src/torrent/chunk-store.ts';
-import {
-  EXTENDED,
-  HAVE_ALL,
-  INTERESTED,
-  message,
-  numbers,
-  PIECE,
-  RawPeer,
-  REJECT,
-  REQUEST,
-  startRawSeed,
-  type RawSeed,
-  UNCHOKE,
-} from '../support/raw-peer.ts';
+import { ID, message, numbers, RawPeer, type RawSeed, startRawSeed } from '../support/raw-peer.ts';
 import { makeNar, MIB, peersAt, poisoned, startDownload, startSeeder, startSwarm, torrentOf } from './swarm-fixture.ts';
 
 const COHORT = 'c'.repeat(40) as InfoHash;
@@ -49,7 +36,7 @@ async function rawMember(
     peer.extended(0, `d1:md12:nar_exchangei${EXCHANGE_ID}eee`);
     let theirId = 0;
     peer.onMessage(({ id, payload }) => {
-      if (id !== EXTENDED) return;
+      if (id !== ID.EXTENDED) return;
       const named = /12:nar_exchangei(\d+)e/.exec(payload.toString('latin1'));
       if (payload[0] === 0) theirId = Number(named?.[1]);
       else if (payload[0] === EXCHANGE_ID && payload[1] === 1) answer(payload.subarray(2, 6), peer, theirId);
@@ -173,10 +160,10 @@ suite('nar_exchange', () => {
     seeder.meet(COHORT);
     const peer = await RawPeer.connect(seeder.port, COHORT);
     t.after(() => peer.socket.destroy());
-    const theirs = /12:nar_exchangei(\d+)e/.exec((await peer.receive(EXTENDED)).toString('latin1'));
+    const theirs = /12:nar_exchangei(\d+)e/.exec((await peer.receive(ID.EXTENDED)).toString('latin1'));
     peer.extended(0, 'd1:md12:nar_exchangei0eee');
     const ask = Buffer.concat([Buffer.of(1, 0, 0, 0, 1), Buffer.from('ab'.repeat(20), 'hex')]);
-    peer.socket.write(message(EXTENDED, Buffer.concat([Buffer.of(Number(theirs?.[1])), ask])));
+    peer.socket.write(message(ID.EXTENDED, Buffer.concat([Buffer.of(Number(theirs?.[1])), ask])));
     const swarm = await member(t, seeder.port);
     assert.deepEqual(Buffer.from((await swarm.cohort.request(nar.torrent, ASKING))!.bytes), nar.bytes);
   });
@@ -186,7 +173,7 @@ suite('nar_exchange', () => {
     const takesBack = await startRawSeed(COHORT, (peer) => {
       peer.extended(0, `d1:md12:nar_exchangei${EXCHANGE_ID}eee`);
       peer.onMessage(({ id, payload }) => {
-        if (id === EXTENDED && payload[0] === 0) peer.extended(0, 'd1:md12:nar_exchangei0eee');
+        if (id === ID.EXTENDED && payload[0] === 0) peer.extended(0, 'd1:md12:nar_exchangei0eee');
       });
     });
     t.after(() => takesBack[Symbol.asyncDispose]());
@@ -216,11 +203,11 @@ suite('nar_exchange', () => {
     const seeder = await startSeeder(t, []);
     seeder.meet(COHORT);
     const peer = await RawPeer.connect(seeder.port, COHORT);
-    const theirs = /12:nar_exchangei(\d+)e/.exec((await peer.receive(EXTENDED)).toString('latin1'));
+    const theirs = /12:nar_exchangei(\d+)e/.exec((await peer.receive(ID.EXTENDED)).toString('latin1'));
     peer.extended(0, `d1:md12:nar_exchangei${EXCHANGE_ID}eee`);
     peer.socket.write(
       message(
-        EXTENDED,
+        ID.EXTENDED,
         Buffer.concat([Buffer.of(Number(theirs?.[1])), part(Buffer.alloc(4, 9), 100, 0, Buffer.alloc(100))]),
       ),
     );
@@ -237,7 +224,9 @@ suite('nar_exchange', () => {
     const theirs = /12:nar_exchangei(\d+)e/.exec(peer.messages.map((one) => one.payload.toString('latin1')).join(''));
     const id = Number(theirs?.[1] ?? 3);
     peer.socket.resume();
-    peer.socket.write(message(EXTENDED, Buffer.concat([Buffer.of(id, 1), ...Array.from({ length: 1500 }, () => ask)])));
+    peer.socket.write(
+      message(ID.EXTENDED, Buffer.concat([Buffer.of(id, 1), ...Array.from({ length: 1500 }, () => ask)])),
+    );
     await peer.closed();
   });
 
@@ -248,7 +237,7 @@ suite('nar_exchange', () => {
     t.after(() => peer.socket.destroy());
     peer.extended(0, 'd1:md11:ut_metadatai3ee13:metadata_sizei10000000ee');
     peer.extended(0, 'de');
-    await peer.receive(EXTENDED);
+    await peer.receive(ID.EXTENDED);
     await sleep(100);
     assert.ok(!peer.messages.some(({ payload }) => payload.includes('8:msg_type')));
   });
@@ -289,14 +278,15 @@ suite('a torrent', () => {
   test('stays choked for a peer that we connected to and whom the scope does not admit', async (t) => {
     const nar = await makeNar(t, 1000);
     for (const [serves, answer] of [
-      ['lan', PIECE],
-      ['nobody', REJECT],
+      ['lan', ID.PIECE],
+      ['nobody', ID.REJECT],
     ] as const) {
       const answered = Promise.withResolvers<void>();
       const raw = await startRawSeed(nar.torrent.infoHash, (peer) => {
         peer.onMessage(({ id }) => {
-          if (id === HAVE_ALL) peer.send(INTERESTED);
-          if (id === UNCHOKE || (id === HAVE_ALL && serves === 'nobody')) peer.send(REQUEST, numbers(0, 0, 1000));
+          if (id === ID.HAVE_ALL) peer.send(ID.INTERESTED);
+          if (id === ID.UNCHOKE || (id === ID.HAVE_ALL && serves === 'nobody'))
+            peer.send(ID.REQUEST, numbers(0, 0, 1000));
           if (id === answer) answered.resolve();
         });
       });

@@ -7,7 +7,7 @@ import { receive, targetKey } from '../../src/torrent/direct-payload.ts';
 import { useNarExchange } from '../../src/torrent/nar-exchange.ts';
 import { stateOf } from '../../src/torrent/wire-state.ts';
 import { tuneWebTorrent } from '../../src/torrent/wire-tuning.ts';
-import { EXTENDED, handshakeOf, HAVE, message, numbers, PIECE, UNCHOKE } from '../support/raw-peer.ts';
+import { handshakeOf, ID, message, numbers } from '../support/raw-peer.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 
 tuneWebTorrent();
@@ -20,7 +20,7 @@ function open(): { wire: Wire; log: string[] } {
   const log: string[] = [];
   wire.on('error', () => undefined);
   wire.handshake(INFO_HASH, 'b'.repeat(40), {});
-  receive(wire, Buffer.concat([handshakeOf(INFO_HASH), message(UNCHOKE)]));
+  receive(wire, Buffer.concat([handshakeOf(INFO_HASH), message(ID.UNCHOKE)]));
   wire.on('have', (index: number) => log.push(`have ${index}`));
   for (const { index, length } of BLOCKS) {
     const target = Buffer.alloc(length);
@@ -30,10 +30,10 @@ function open(): { wire: Wire; log: string[] } {
   return { wire, log };
 }
 
-const piece = (index: number, bytes: Buffer): Buffer => message(PIECE, Buffer.concat([numbers(index, 0), bytes]));
+const piece = (index: number, bytes: Buffer): Buffer => message(ID.PIECE, Buffer.concat([numbers(index, 0), bytes]));
 const STREAM = Buffer.concat([
-  ...BLOCKS.flatMap(({ index, bytes }) => [message(HAVE, numbers(index)), Buffer.alloc(4), piece(index, bytes)]),
-  message(HAVE, numbers(99)),
+  ...BLOCKS.flatMap(({ index, bytes }) => [message(ID.HAVE, numbers(index)), Buffer.alloc(4), piece(index, bytes)]),
+  message(ID.HAVE, numbers(99)),
 ]);
 const EXPECTED = [...BLOCKS.flatMap(({ index, bytes }) => [`have ${index}`, bytes.toString()]), 'have 99'];
 
@@ -80,7 +80,7 @@ test('parts of small NARs come out the same, however they are cut', async () => 
     const asked = exchange.ask(INFO_HASH, nar.length, { patienceMs: 10_000, signal: new AbortController().signal });
     const stream = Buffer.concat(
       [0, 32_768, 65_536].map((offset) =>
-        message(EXTENDED, Buffer.concat([Buffer.of(ownId), head(1, offset), nar.subarray(offset, offset + 32_768)])),
+        message(ID.EXTENDED, Buffer.concat([Buffer.of(ownId), head(1, offset), nar.subarray(offset, offset + 32_768)])),
       ),
     );
     const places = [0, ...cuts.toSorted((a, b) => a - b), stream.length];

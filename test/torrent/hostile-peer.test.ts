@@ -5,20 +5,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Swarm } from '../../src/torrent/swarm.ts';
-import {
-  BITFIELD,
-  EXTENDED,
-  HAVE,
-  HAVE_ALL,
-  INTERESTED,
-  message,
-  numbers,
-  PIECE,
-  RawPeer,
-  REJECT,
-  REQUEST,
-  UNCHOKE,
-} from '../support/raw-peer.ts';
+import { ID, message, numbers, RawPeer } from '../support/raw-peer.ts';
 import { makeNar, MIB, peersAt, startDownload, startSeeder, startSwarm, type TestNar } from './swarm-fixture.ts';
 
 const LIMIT = { timeout: 20_000 };
@@ -45,14 +32,14 @@ async function connect(t: TestContext, seeder: Swarm, nar: TestNar): Promise<Raw
 
 async function unchoked(t: TestContext, seeder: Swarm, nar: TestNar): Promise<RawPeer> {
   const peer = await connect(t, seeder, nar);
-  peer.send(INTERESTED);
-  await peer.receive(UNCHOKE);
+  peer.send(ID.INTERESTED);
+  await peer.receive(ID.UNCHOKE);
   return peer;
 }
 
 /** The number by which the seeder knows ut_metadata, from its extended handshake. */
 async function metadataId(peer: RawPeer): Promise<number> {
-  const handshake = await peer.receive(EXTENDED);
+  const handshake = await peer.receive(ID.EXTENDED);
   return Number(/11:ut_metadatai(\d+)e/.exec(handshake.toString('latin1'))?.[1]);
 }
 
@@ -126,9 +113,9 @@ for (const [name, request] of Object.entries(BAD_REQUESTS)) {
   test(`a request for ${name} ends the connection`, LIMIT, async (t) => {
     const { nar, seeder } = await seeding(t);
     const peer = await unchoked(t, seeder, nar);
-    peer.send(REQUEST, numbers(...request));
+    peer.send(ID.REQUEST, numbers(...request));
     await peer.closed();
-    assert.ok(!peer.messages.some(({ id }) => id === PIECE));
+    assert.ok(!peer.messages.some(({ id }) => id === ID.PIECE));
   });
 }
 
@@ -140,8 +127,8 @@ for (const [name, request] of Object.entries({
   test(`a request for ${name} is turned down`, LIMIT, async (t) => {
     const { nar, seeder } = await seeding(t);
     const peer = await unchoked(t, seeder, nar);
-    peer.send(REQUEST, numbers(...request));
-    assert.deepEqual(await peer.receive(REJECT), numbers(...request));
+    peer.send(ID.REQUEST, numbers(...request));
+    assert.deepEqual(await peer.receive(ID.REJECT), numbers(...request));
   });
 }
 
@@ -153,7 +140,7 @@ test('whoever asks and does not read gets no more than the window into memory', 
   peer.socket.pause();
   const before = process.memoryUsage().arrayBuffers;
   for (let index = 0; index < 60; index++) {
-    for (let at = 0; at < MIB; at += 128 * 1024) peer.send(REQUEST, numbers(index, at, 128 * 1024));
+    for (let at = 0; at < MIB; at += 128 * 1024) peer.send(ID.REQUEST, numbers(index, at, 128 * 1024));
   }
   // Once the socket's own buffers are full nothing moves any more.
   for (let last = -1; last !== uploadedBytes;) {
@@ -163,14 +150,14 @@ test('whoever asks and does not read gets no more than the window into memory', 
   const grownMiB = (process.memoryUsage().arrayBuffers - before) / MIB;
   assert.ok(grownMiB < 16, `${grownMiB.toFixed(1)} MiB are held for a peer that reads nothing`);
   peer.socket.resume();
-  await peer.until(() => peer.messages.filter(({ id }) => id === PIECE).length === 480);
+  await peer.until(() => peer.messages.filter(({ id }) => id === ID.PIECE).length === 480);
 });
 
 test('requests without end are refused', LIMIT, async (t) => {
   const { nar, seeder } = await seeding(t);
   const peer = await unchoked(t, seeder, nar);
   peer.socket.pause();
-  const request = message(REQUEST, numbers(0, 0, 128 * 1024));
+  const request = message(ID.REQUEST, numbers(0, 0, 128 * 1024));
   peer.socket.write(Buffer.concat(Array.from({ length: 4000 }, () => request)));
   peer.socket.resume();
   await peer.closed();
@@ -182,7 +169,7 @@ test('answers that nobody reads do not pile up', LIMIT, async (t) => {
   const id = await metadataId(peer);
   peer.extended(0, 'd1:md11:ut_metadatai7eee');
   peer.socket.pause();
-  const ask = message(EXTENDED, Buffer.concat([Buffer.from([id]), Buffer.from('d8:msg_typei0e5:piecei0ee')]));
+  const ask = message(ID.EXTENDED, Buffer.concat([Buffer.from([id]), Buffer.from('d8:msg_typei0e5:piecei0ee')]));
   const many = Buffer.concat(Array.from({ length: 20_000 }, () => ask));
   const error = new Promise((resolve) => peer.socket.once('error', resolve).once('close', resolve));
   const timer = setInterval(() => peer.socket.write(many), 20);
@@ -194,23 +181,23 @@ test('blocks that nobody asked for are no merit, and many of them end the connec
   const { nar, seeder } = await seeding(t);
   const peer = await connect(t, seeder, nar);
   const block = Buffer.concat([numbers(0, 0), randomBytes(BLOCK)]);
-  for (let sent = 0; sent <= 4 * MIB; sent += BLOCK) peer.send(PIECE, block);
+  for (let sent = 0; sent <= 4 * MIB; sent += BLOCK) peer.send(ID.PIECE, block);
   await peer.closed();
 });
 
 test('haves and bitfields of pieces that do not exist do no harm', LIMIT, async (t) => {
   const { nar, seeder } = await seeding(t);
   const peer = await unchoked(t, seeder, nar);
-  peer.send(BITFIELD, Buffer.alloc(100_000, 0xff));
-  for (const index of [-1, 3, 0x7f_ff_ff_ff, 400_001]) peer.send(HAVE, numbers(index));
-  peer.send(REQUEST, numbers(0, 0, BLOCK));
-  assert.equal((await peer.receive(PIECE)).length, 8 + BLOCK);
+  peer.send(ID.BITFIELD, Buffer.alloc(100_000, 0xff));
+  for (const index of [-1, 3, 0x7f_ff_ff_ff, 400_001]) peer.send(ID.HAVE, numbers(index));
+  peer.send(ID.REQUEST, numbers(0, 0, BLOCK));
+  assert.equal((await peer.receive(ID.PIECE)).length, 8 + BLOCK);
 });
 
 test('messages too short for their kind do no harm', LIMIT, async (t) => {
   const { nar, seeder } = await seeding(t);
   const peer = await unchoked(t, seeder, nar);
-  for (const id of [HAVE, PIECE, REJECT, 8, 9, 13, 17, 21, 255]) peer.send(id);
+  for (const id of [ID.HAVE, ID.PIECE, ID.REJECT, 8, 9, 13, 17, 21, 255]) peer.send(id);
   await sleep(50);
   assert.ok(await stillServes(t, seeder, nar));
 });
@@ -222,10 +209,10 @@ test('what an eager peer sends right behind its handshake is heard', LIMIT, asyn
     return nar.seed;
   };
   const seeder = await startSwarm(t, { seeds });
-  const rest = Buffer.concat([message(HAVE_ALL), message(INTERESTED), message(REQUEST, numbers(0, 0, BLOCK))]);
+  const rest = Buffer.concat([message(ID.HAVE_ALL), message(ID.INTERESTED), message(ID.REQUEST, numbers(0, 0, BLOCK))]);
   const peer = await RawPeer.open(seeder.port, nar.torrent.infoHash, rest);
   t.after(() => peer.socket.destroy());
-  await peer.receive(UNCHOKE);
+  await peer.receive(ID.UNCHOKE);
 });
 
 test('an eager peer cannot make us buffer without end', LIMIT, async (t) => {

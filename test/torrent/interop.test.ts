@@ -3,7 +3,7 @@
  * Swarm downloads it from them. A program that is missing fails its tests.
  */
 import assert from 'node:assert/strict';
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { connect, createServer, type AddressInfo } from 'node:net';
@@ -15,6 +15,7 @@ import { fileURLToPath } from 'node:url';
 import bencode from 'bencode';
 import { infoOf, torrentFile } from '../../src/torrent/canonical.ts';
 import { startTracker } from '../bench/tracker.ts';
+import { requireTool } from '../support/require-tool.ts';
 import {
   HOST,
   makeNar,
@@ -39,16 +40,6 @@ const SIZES: Readonly<Record<string, number>> = {
   'a NAR of one piece': 300_001,
   'a NAR of many pieces': 9 * MIB + 4_321,
 };
-
-function requireTool(packageName: string, command: string, ...args: readonly string[]): () => void {
-  return () => {
-    const { status, error } = spawnSync(command, args, { stdio: 'ignore' });
-    assert.ok(
-      status === 0,
-      `${command} does not run (${error?.message ?? `status ${status}`}): install ${packageName}`,
-    );
-  };
-}
 
 /** Starts a program that is killed after the test, and collects what it prints, for the message of a failure. */
 function start(
@@ -111,7 +102,8 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-suite('aria2', () => {
+/** It takes its time at the end of a download. */
+suite('aria2', { concurrency: true }, () => {
   before(requireTool('aria2', 'aria2c', '--version'));
 
   for (const [name, sizeBytes] of Object.entries(SIZES)) {

@@ -11,7 +11,7 @@ import type { InfoHash } from '../../src/nix/brands.ts';
 import { infoHashOf } from '../../src/torrent/canonical.ts';
 import type { Seed, Swarm } from '../../src/torrent/swarm.ts';
 import type { TorrentReader } from '../../src/torrent/torrent-reader.ts';
-import { EXTENDED, HAVE_ALL, startRawSeed, type RawPeer } from '../support/raw-peer.ts';
+import { ID, type RawPeer, startRawSeed } from '../support/raw-peer.ts';
 import { peersAt, startSwarm, tempDir } from './swarm-fixture.ts';
 
 const LIMIT = { timeout: 20_000 };
@@ -164,10 +164,10 @@ test('a peer that sends wrong bytes is banned, and another one asked', LIMIT, as
 function metadataOf(sizeBytes: number, answer: (peer: RawPeer, piece: number) => void): (peer: RawPeer) => void {
   return (peer) => {
     peer.extended(0, `d1:md11:ut_metadatai3ee13:metadata_sizei${sizeBytes}ee`);
-    peer.send(HAVE_ALL);
+    peer.send(ID.HAVE_ALL);
     peer.onMessage(({ id, payload }) => {
       const piece = /8:msg_typei0e5:piecei(\d+)e/.exec(payload.toString('latin1'))?.[1];
-      if (id === EXTENDED && piece !== undefined) answer(peer, Number(piece));
+      if (id === ID.EXTENDED && piece !== undefined) answer(peer, Number(piece));
     });
   };
 }

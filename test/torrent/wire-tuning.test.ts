@@ -14,7 +14,7 @@ import Peer from 'webtorrent/lib/peer.js';
 import Torrent from 'webtorrent/lib/torrent.js';
 import { BLOCK_BYTES, LONG_REQUEST_BYTES } from '../../src/torrent/block-length.ts';
 import { tuneWebTorrent } from '../../src/torrent/wire-tuning.ts';
-import { HAVE, handshakeOf, message, numbers, REQUEST } from '../support/raw-peer.ts';
+import { handshakeOf, ID, message, numbers } from '../support/raw-peer.ts';
 import { makeNar, startSeeder, startSwarm, peersAt, startDownload } from './swarm-fixture.ts';
 
 /** The versions whose source the replacements were written against. */
@@ -119,8 +119,10 @@ test('nothing is read behind a message that ended the connection', async () => {
   wire.handshake('a'.repeat(40), 'b'.repeat(40), {});
   const haves: number[] = [];
   wire.on('have', (index: number) => haves.push(index));
-  const bad = message(REQUEST, numbers(0, 0, 0));
-  wire.write(Buffer.concat([handshakeOf('a'.repeat(40)), message(HAVE, numbers(1)), bad, message(HAVE, numbers(2))]));
+  const bad = message(ID.REQUEST, numbers(0, 0, 0));
+  wire.write(
+    Buffer.concat([handshakeOf('a'.repeat(40)), message(ID.HAVE, numbers(1)), bad, message(ID.HAVE, numbers(2))]),
+  );
   await nextTurn();
   assert.deepEqual(haves, [1]);
 });

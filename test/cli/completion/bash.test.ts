@@ -1,19 +1,14 @@
 /** The script is run by the real bash, with the words that a person has typed. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, suite, test } from 'node:test';
+import { suite, test } from 'node:test';
 import { bashCompletion } from '../../../src/cli/completion/bash.ts';
 import { describeCommand } from '../../../src/cli/completion/model.ts';
 import { program } from '../../../src/cli/program.ts';
+import { shellFolder } from './lines.ts';
 import { ODD_CHOICES, oddProgram } from './odd-program.ts';
 
-const FOLDER = mkdtempSync(join(tmpdir(), 'narswarm-bash-'));
-after(() => rmSync(FOLDER, { recursive: true }));
-mkdirSync(join(FOLDER, 'some dir'));
-writeFileSync(join(FOLDER, 'some file'), '');
+const FOLDER = shellFolder('bash', ' ');
 
 const scripts = {
   narswarm: bashCompletion(describeCommand(program()), 'narswarm'),

@@ -1,19 +1,16 @@
 /** The script is run by the real fish, which says what it would offer. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, suite, test } from 'node:test';
+import { suite, test } from 'node:test';
 import { fishCompletion } from '../../../src/cli/completion/fish.ts';
 import { describeCommand } from '../../../src/cli/completion/model.ts';
 import { program } from '../../../src/cli/program.ts';
-import { ODD, ODD_CHOICES, oddProgram } from './odd-program.ts';
+import { COMPLETIONS, linesOf, ODD_COMPLETIONS, ODD_DESCRIBED, shellFolder } from './lines.ts';
+import { ODD, oddProgram } from './odd-program.ts';
 
-const FOLDER = mkdtempSync(join(tmpdir(), 'narswarm-fish-'));
-after(() => rmSync(FOLDER, { recursive: true }));
-mkdirSync(join(FOLDER, 'somedir'));
-writeFileSync(join(FOLDER, 'somefile'), '');
+const FOLDER = shellFolder('fish');
 writeFileSync(join(FOLDER, 'narswarm.fish'), fishCompletion(describeCommand(program()), 'narswarm'));
 writeFileSync(join(FOLDER, 'odd.fish'), fishCompletion(oddProgram(), 'odd'));
 
@@ -36,40 +33,19 @@ const names = (offered: Map<string, string> | undefined): string[] => [...(offer
 
 suite('fish', () => {
   test('completes commands, options after their command, and values', () => {
-    const expected: readonly (readonly [line: string, offered: readonly string[]])[] = [
-      ['narswarm fe', ['fetch']],
-      ['narswarm fetch --publ', ['--publisher', '--publisher-timeout']],
-      ['narswarm key --publ', []],
-      ['narswarm fetch --scope ', ['cohort', 'lan', 'off', 'public']],
-      ['narswarm fetch --scope=c', ['--scope=cohort']],
-      ['narswarm key --file some', ['somedir/', 'somefile']],
-      ['narswarm fetch --store some', ['somedir/']],
-      ['narswarm fetch --seed-for ', []],
-      ['narswarm add some', ['somedir/', 'somefile']],
-      ['narswarm completion ', ['bash', 'fish', 'zsh']],
-      ['narswarm dht some', []],
-    ];
-    const offered = complete(
-      'narswarm.fish',
-      expected.map(([line]) => line),
-    );
-    for (const [index, [line, wanted]] of expected.entries()) assert.deepEqual(names(offered[index]), wanted, line);
+    const offered = complete('narswarm.fish', linesOf(COMPLETIONS));
+    for (const [index, [line, words]] of COMPLETIONS.entries()) {
+      const [option = ''] = /--\w+=/.exec(line) ?? []; // fish gives the whole word, with its option
+      const wanted = words.map((word) => `${option}${word}`).toSorted();
+      assert.deepEqual(names(offered[index]), wanted, line);
+    }
   });
 
   test('shows descriptions as they are, and expands nothing', () => {
-    const [command, option, inner, values, operands, hidden] = complete('odd.fish', [
-      'odd conf',
-      'odd run --no',
-      'odd config s',
-      'odd run --mode ',
-      'odd config set ',
-      'odd se',
-    ]);
-    assert.equal(command?.get('config'), ODD);
-    assert.equal(option?.get('--no-thing'), ODD);
-    assert.deepEqual(names(inner), ['set', 'show']);
-    assert.deepEqual(new Set(names(values)), new Set(ODD_CHOICES));
-    assert.deepEqual(new Set(names(operands)), new Set(ODD_CHOICES));
-    assert.deepEqual(names(hidden), []);
+    const described = complete('odd.fish', linesOf(ODD_DESCRIBED));
+    for (const [index, [line, word]] of ODD_DESCRIBED.entries()) assert.equal(described[index]?.get(word), ODD, line);
+    const offered = complete('odd.fish', linesOf(ODD_COMPLETIONS));
+    for (const [index, [line, words]] of ODD_COMPLETIONS.entries())
+      assert.deepEqual(new Set(names(offered[index])), words, line);
   });
 });

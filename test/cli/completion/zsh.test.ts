@@ -1,19 +1,16 @@
 /** The script is run by the real zsh, at a terminal of its own, with the line that a person has typed. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, suite, test } from 'node:test';
+import { suite, test } from 'node:test';
 import { describeCommand } from '../../../src/cli/completion/model.ts';
 import { zshCompletion } from '../../../src/cli/completion/zsh.ts';
 import { program } from '../../../src/cli/program.ts';
-import { ODD, ODD_CHOICES, oddProgram } from './odd-program.ts';
+import { COMPLETIONS, linesOf, ODD_COMPLETIONS, ODD_DESCRIBED, shellFolder } from './lines.ts';
+import { ODD, oddProgram } from './odd-program.ts';
 
-const FOLDER = mkdtempSync(join(tmpdir(), 'narswarm-zsh-'));
-after(() => rmSync(FOLDER, { recursive: true }));
-mkdirSync(join(FOLDER, 'somedir'));
-writeFileSync(join(FOLDER, 'somefile'), '');
+const FOLDER = shellFolder('zsh');
 writeFileSync(join(FOLDER, 'narswarm.zsh'), zshCompletion(describeCommand(program()), 'narswarm'));
 mkdirSync(join(FOLDER, 'fpath'));
 writeFileSync(join(FOLDER, 'fpath', '_odd'), zshCompletion(oddProgram(), 'odd'));
@@ -67,44 +64,24 @@ const wordsOf = (offered: readonly string[] | undefined): Set<string> =>
 
 suite('zsh', () => {
   test('completes commands, options after their command, and values', () => {
-    const expected: readonly (readonly [line: string, offered: readonly string[]])[] = [
-      ['narswarm fe', ['fetch']],
-      ['narswarm fetch --publ', ['--publisher', '--publisher-timeout']],
-      ['narswarm key --publ', []],
-      ['narswarm fetch --scope ', ['off', 'lan', 'cohort', 'public']],
-      ['narswarm fetch --scope=c', ['cohort']],
-      ['narswarm key --file some', ['somedir', 'somefile']],
-      ['narswarm fetch --store some', ['somedir']],
-      ['narswarm fetch --seed-for ', []],
-      ['narswarm add x some', ['somedir', 'somefile']],
-      ['narswarm completion ', ['bash', 'zsh', 'fish']],
-      ['narswarm dht some', []],
-    ];
-    const offered = complete(expected.map(([line]) => line));
-    for (const [index, [line, wanted]] of expected.entries())
-      assert.deepEqual(wordsOf(offered[index]), new Set(wanted), line);
+    const offered = complete(linesOf(COMPLETIONS));
+    for (const [index, [line, words]] of COMPLETIONS.entries()) {
+      const wanted = new Set(words.map((word) => word.replace(/\/$/, '')));
+      assert.deepEqual(wordsOf(offered[index]), wanted, line);
+    }
   });
 
   test('shows descriptions as they are, and expands nothing', () => {
-    const [command, option, inner, values, operands, hidden] = complete([
-      'odd conf',
-      'odd run --no',
-      'odd config s',
-      'odd run --mode ',
-      'odd config set ',
-      'odd se',
-    ]);
-    assert.ok(
-      command?.some((text) => text.endsWith(ODD)),
-      String(command),
-    );
-    assert.ok(
-      option?.some((text) => text.endsWith(ODD)),
-      String(option),
-    );
-    assert.deepEqual(wordsOf(inner), new Set(['set', 'show']));
-    assert.deepEqual(wordsOf(values), new Set(ODD_CHOICES));
-    assert.deepEqual(wordsOf(operands), new Set(ODD_CHOICES));
-    assert.deepEqual(wordsOf(hidden), new Set());
+    const seen = complete([...linesOf(ODD_DESCRIBED), ...linesOf(ODD_COMPLETIONS)]);
+    for (const [index, [line]] of ODD_DESCRIBED.entries()) {
+      const texts = seen[index];
+      assert.ok(
+        texts?.some((text) => text.endsWith(ODD)),
+        `${line}: ${String(texts)}`,
+      );
+    }
+    const offered = seen.slice(ODD_DESCRIBED.length);
+    for (const [index, [line, words]] of ODD_COMPLETIONS.entries())
+      assert.deepEqual(wordsOf(offered[index]), words, line);
   });
 });

@@ -1,0 +1,48 @@
+/** What the tests of the shells share: a folder to complete in, lines that a person has typed, and what is offered. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after } from 'node:test';
+import { ODD_CHOICES } from './odd-program.ts';
+
+/** A folder that holds the folder `some${gap}dir` and the file `some${gap}file`, until the tests of the file are done. */
+export function shellFolder(shell: string, gap = ''): string {
+  const folder = mkdtempSync(join(tmpdir(), `narswarm-${shell}-`));
+  after(() => rmSync(folder, { recursive: true }));
+  mkdirSync(join(folder, `some${gap}dir`));
+  writeFileSync(join(folder, `some${gap}file`), '');
+  return folder;
+}
+
+/** Each line with the words that complete its last one; a folder ends in a slash. */
+export const COMPLETIONS: readonly (readonly [line: string, offered: readonly string[]])[] = [
+  ['narswarm fe', ['fetch']],
+  ['narswarm fetch --publ', ['--publisher', '--publisher-timeout']],
+  ['narswarm key --publ', []],
+  ['narswarm fetch --scope ', ['off', 'lan', 'cohort', 'public']],
+  ['narswarm fetch --scope=c', ['cohort']],
+  ['narswarm key --file some', ['somedir/', 'somefile']],
+  ['narswarm fetch --store some', ['somedir/']],
+  ['narswarm fetch --seed-for ', []],
+  ['narswarm add some', ['somedir/', 'somefile']],
+  ['narswarm add x some', ['somedir/', 'somefile']],
+  ['narswarm completion ', ['bash', 'zsh', 'fish']],
+  ['narswarm dht some', []],
+];
+
+/** The same for the odd program, where order means nothing. */
+export const ODD_COMPLETIONS: readonly (readonly [line: string, offered: ReadonlySet<string>])[] = [
+  ['odd config s', new Set(['set', 'show'])],
+  ['odd run --mode ', new Set(ODD_CHOICES)],
+  ['odd config set ', new Set(ODD_CHOICES)],
+  ['odd se', new Set()],
+];
+
+/** Lines of the odd program that are completed by one word each, with the odd text as its description. */
+export const ODD_DESCRIBED: readonly (readonly [line: string, word: string])[] = [
+  ['odd conf', 'config'],
+  ['odd run --no', '--no-thing'],
+];
+
+export const linesOf = (cases: readonly (readonly [line: string, offered: unknown])[]): string[] =>
+  cases.map(([line]) => line);

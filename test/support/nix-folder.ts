@@ -1,0 +1,51 @@
+/** For tests that call the real Nix in this process: a folder for each of them, and an environment that names it. */
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, beforeEach } from 'node:test';
+import { execa } from 'execa';
+
+const NIX_CONFIG = 'substitute = false\nbuild-users-group =\nsandbox-paths = /bin/sh /lib /lib64';
+
+/**
+ * Gives each test of the calling file an empty folder and, below it, an empty store as the default one of Nix; the
+ * environment is put back after each.
+ *
+ * @param prepare called with the folder before each test
+ * @param settings more lines of nix.conf
+ * @returns `fakeNix`, which puts a shell script in the place of Nix until the test is over
+ */
+export function useNixFolder(
+  prepare: (folder: string) => void | Promise<void>,
+  settings: readonly string[] = [],
+): { fakeNix: (script: string) => void } {
+  const root = mkdtempSync(join(tmpdir(), 'narswarm-nix-'));
+  const environment = { ...process.env };
+  let folder = root;
+
+  beforeEach(async () => {
+    folder = mkdtempSync(join(root, 'test-'));
+    process.env.HOME = folder;
+    process.env.NIX_CONFIG = [NIX_CONFIG, ...settings].join('\n');
+    process.env.NIX_REMOTE = `local?root=${folder}/default`;
+    await prepare(folder);
+  });
+  afterEach(() => {
+    process.env = { ...environment };
+  });
+  after(async () => {
+    await execa('chmod', ['-R', 'u+w', root]);
+    rmSync(root, { recursive: true });
+  });
+
+  const fakeNix = (script: string): void => {
+    const bin = join(folder, 'bin');
+    mkdirSync(bin);
+    for (const program of ['nix', 'nix-store']) {
+      writeFileSync(join(bin, program), `#!/bin/sh\n${script}\n`);
+      chmodSync(join(bin, program), 0o755);
+    }
+    process.env.PATH = `${bin}:${environment.PATH}`;
+  };
+  return { fakeNix };
+}
