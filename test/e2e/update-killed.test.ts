@@ -136,7 +136,7 @@ describe('an update killed while it', { concurrency: 3 }, () => {
   });
 
   const calls: readonly (readonly [string, string, RegExp, number, { held: number; written?: number }])[] = [
-    ['moves a verified NAR into place', 'rename', /\/nar\/[^/]+$/, 3, { held: 0 }],
+    ['moves a verified NAR into place', 'renameSync', /\/nar\/[^/]+$/, 3, { held: 0 }],
     ['writes the first narinfo', 'rename', /\.narinfo$/, 0, { held: PATHS, written: 0 }],
     ['writes narinfos', 'rename', /\.narinfo$/, 4, { held: PATHS, written: 4 }],
     ['lists the NARs in the catalogue', 'open', /^a$/, 0, { held: PATHS, written: PATHS }],

@@ -1,22 +1,23 @@
 /**
- * Loaded into a process by {@link stallAt}: the first call of a function of node:fs/promises whose arguments fit never
- * comes back, and the process says so with an event `stalled`. What the process does up to there is what it always does.
+ * Loaded into a process by {@link stallAt}: the first call of a function of node:fs whose arguments fit never comes back, and the process says so with an event `stalled`. What the process does up to there is what it always does.
  */
-import { promises, writeSync } from 'node:fs';
+import fs, { promises, writeSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { isMainThread } from 'node:worker_threads';
 
 const [name = '', pattern = '', skipped = '0'] = (process.env['STALL_AT'] ?? '').split(' ');
 
 if (name !== '' && isMainThread) {
-  const functions = promises as unknown as Record<string, (...args: unknown[]) => unknown>;
+  const isSync = name.endsWith('Sync');
+  const functions = (isSync ? fs : promises) as unknown as Record<string, (...args: unknown[]) => unknown>;
   const original = functions[name];
-  if (original === undefined) throw new Error(`node:fs/promises has no ${name}`);
+  if (original === undefined) throw new Error(`node:fs has no ${name}`);
   const fits = new RegExp(pattern);
   let left = Number(skipped);
   functions[name] = (...args) => {
     if (!args.some((arg) => typeof arg === 'string' && fits.test(arg)) || left-- > 0) return original(...args);
     writeSync(1, '{"event":"stalled"}\n');
+    if (isSync) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
     setInterval(() => undefined, 60_000); // or the process would end for want of work
     return new Promise(() => undefined);
   };
@@ -26,7 +27,7 @@ if (name !== '' && isMainThread) {
 /**
  * Environment of a process that is to stall.
  *
- * @param call function of node:fs/promises
+ * @param call function of node:fs/promises, or one of node:fs that ends in Sync
  * @param path what one of its arguments is like; without spaces
  * @param after calls that fit and go through before
  */
