@@ -1,5 +1,6 @@
 /**
- * Loaded into a process by {@link stallAt}: the first call of a function of node:fs whose arguments fit never comes back, and the process says so with an event `stalled`. What the process does up to there is what it always does.
+ * Loaded into a process by {@link stallAt}: the first call of a function of node:fs whose arguments fit never comes back,
+ * and the process says so with an event `stalled`. What the process does up to there is what it always does.
  */
 import fs, { promises, writeSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
