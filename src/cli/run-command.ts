@@ -1,3 +1,4 @@
+import { isatty } from 'node:tty';
 import type { Command } from 'commander';
 import type { Config } from '../config/load.ts';
 import { EXIT_STATUSES, NarswarmError } from '../errors.ts';
@@ -13,7 +14,7 @@ export interface CommonOptions {
 /** What a command works with. */
 export interface CommandContext<O> {
   readonly output: Output;
-  /** Aborted by Ctrl-C, SIGTERM, SIGHUP, and by the end of whoever reads stdout. */
+  /** Aborted by Ctrl-C, SIGTERM, the end of the terminal (SIGHUP), and by the end of whoever reads stdout. */
   readonly signal: AbortSignal;
   /** Its options, from flags, the environment, the config file and defaults. */
   readonly options: O;
@@ -55,8 +56,8 @@ export function command<O extends CommonOptions, A extends unknown[]>(
  * pipe's other end. That may be told several times at once (shell, kernel and systemd each send a SIGHUP of their own), so
  * only Ctrl-C and SIGTERM count as a second request.
  *
- * Who starts it with SIGHUP ignored (nohup) cannot be heeded: Node restores the default before any code of ours runs, and
- * without a handler SIGHUP would kill.
+ * SIGHUP means nothing to a process that has no terminal. That is how nohup leaves it; that nohup had it ignored cannot be
+ * seen, since Node restores the default before any code of ours runs.
  */
 function onInterruption(interrupt: () => void): void {
   let isTold = false;
@@ -67,7 +68,8 @@ function onInterruption(interrupt: () => void): void {
   };
   process.on('SIGINT', stopOrEnd);
   process.on('SIGTERM', stopOrEnd);
-  process.on('SIGHUP', interrupt);
+  const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
+  process.on('SIGHUP', hasTerminal ? interrupt : () => undefined);
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') interrupt();
   });

@@ -150,7 +150,10 @@ function tellUpdated(
       const what = `${formatCount(paths, 'path')}, ${formatCount(nars, 'NAR')} to fetch (${formatSize(bytes)})`;
       return `${name}: ${what}${error === undefined ? '' : `; ${error.message}`}`;
     }
-    if (error !== undefined) return `${name}: ${run?.outcome ?? 'failed'}: ${error.message}`;
+    if (error !== undefined) {
+      const outcome = run?.outcome ?? 'failed';
+      return error.message.startsWith(outcome) ? `${name}: ${error.message}` : `${name}: ${outcome}: ${error.message}`;
+    }
     const { peers, upstream } = run?.bytes ?? { peers: 0, upstream: 0 };
     const got =
       nars === 0

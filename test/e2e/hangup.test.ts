@@ -2,14 +2,15 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { hangingProgram } from '../support/hanging-program.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { ALONE, assertFailure, assertSound, Lab } from '../support/lab.ts';
-import { Machine, until, updated } from '../support/update-lab.ts';
+import { ALONE, assertSound, Lab } from '../support/lab.ts';
+import { Machine, updated } from '../support/update-lab.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 const PATIENCE_MS = 20_000;
@@ -45,14 +46,43 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
   const outcomeOf = async (machine: Machine, name = 'desktop'): Promise<string | undefined> =>
     (await machine.state(name).catch(() => undefined))?.lastRun?.outcome;
 
+  /** Runs the program in a terminal, as a person does, and tells its process id. */
+  const onTerminal = async (
+    machine: Machine,
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<{ pid: number; shown: () => string; ended: Promise<unknown> }> => {
+    const pidFile = lab.path('pid');
+    const command = `echo $$ >${pidFile}; exec ${process.execPath} ${MAIN} ${args.join(' ')}`;
+    const terminal = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
+      env: { ...lab.env, NARSWARM_CONFIG: machine.config, SHELL: '/bin/sh', ...env },
+      stdio: ['pipe', 'pipe', 'inherit'],
+      timeout: PATIENCE_MS,
+      killSignal: 'SIGKILL',
+    });
+    let shown = '';
+    terminal.stdout.on('data', (data: Buffer) => (shown += data.toString()));
+    const ended = endOf(terminal);
+    while (!(await readFile(pidFile, 'utf8').catch(() => '')).endsWith('\n')) await sleep(20);
+    return { pid: Number(await readFile(pidFile, 'utf8')), shown: () => shown.replaceAll('\r\u001B[K', ''), ended };
+  };
+  const untilAsked = async (cache: HttpCache, isFar: (request: { bytes: number }) => boolean): Promise<void> => {
+    const deadlineMs = performance.now() + PATIENCE_MS;
+    while (!cache.requests.some(isFar)) {
+      assert.ok(performance.now() < deadlineMs, 'the cache was not asked');
+      await sleep(20);
+    }
+  };
+
   test('SIGHUP in an update: 130, the state says so, and the next goes on', async () => {
-    const { machine, cache } = await scene();
+    const { machine, cache, args } = await scene();
     cache.faults = [{ match: /^\/nar\//, kind: 'stall', afterBytes: 100 }];
-    const update = machine.start();
-    await until(() => cache.requests.some(({ bytes }) => bytes > 0), update);
-    const run = await update.stop('SIGHUP');
-    assertFailure(run, 130, 'INTERRUPTED', /^error: interrupted; run the same command again to go on from here$/m);
-    assert.equal(updated(run)['outcome'], 'interrupted');
+    const { pid, shown, ended } = await onTerminal(machine, args);
+    await untilAsked(cache, ({ bytes }) => bytes > 0);
+    process.kill(pid, 'SIGHUP');
+    assert.equal(await ended, 130);
+    assert.match(shown(), /^desktop: interrupted; run the same command again to go on from here\r$/m);
+    assert.match(shown(), /^error: interrupted; run the same command again to go on from here\r$/m);
     assert.equal(await outcomeOf(machine), 'interrupted');
     cache.faults = [];
     assert.equal(updated(await machine.update())['outcome'], 'complete');
@@ -62,31 +92,73 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     const { machine, cache } = await scene();
     cache.faults = [{ kind: 'stall-headers' }];
     const args = ['fetch', made.root, '--store', machine.store, '--no-copy', '--scope', 'off', '--from', cache.url];
-    const fetch = lab.start([...args, ...ALONE, '--trusted-public-key', made.publicKey]);
-    await until(() => cache.requests.length > 0, fetch);
-    assertFailure(await fetch.stop('SIGHUP'), 130, 'INTERRUPTED', /^error: interrupted/);
+    const { pid, shown, ended } = await onTerminal(machine, [
+      ...args,
+      ...ALONE,
+      '--trusted-public-key',
+      made.publicKey,
+    ]);
+    await untilAsked(cache, () => true);
+    process.kill(pid, 'SIGHUP');
+    assert.equal(await ended, 130);
+    assert.match(shown(), /^error: interrupted/m);
   });
 
   test('SIGHUP from everybody at once, and SIGTERM: the run still ends in good order', async () => {
-    const { machine } = await scene();
+    const { machine, args } = await scene();
     const disk = await hangingProgram(lab, 'sync');
-    const update = machine.start([], { env: disk.env });
-    await until(async () => (await disk.pid()) !== undefined, update);
+    const { pid, shown, ended } = await onTerminal(machine, args, disk.env);
+    while ((await disk.pid()) === undefined) await sleep(20);
     for (const signal of ['SIGHUP', 'SIGHUP', 'SIGTERM', 'SIGHUP'] as const) {
-      process.kill(update.pid, signal);
+      process.kill(pid, signal);
       await sleep(50);
     }
     await disk.release();
-    assertFailure(await update.end(), 130, 'INTERRUPTED', /^error: interrupted/);
+    assert.equal(await ended, 130);
+    assert.match(shown(), /^error: interrupted/m);
     assert.equal((await assertSound(machine.store, made.publicKey)).narInfos.length, 4);
     assert.equal(await outcomeOf(machine), 'complete', 'all of it was there');
   });
 
-  test('SIGHUP ends a daemon as SIGTERM does', async () => {
-    const daemon = ['daemon', '--store', await lab.folder('store'), '--trusted-public-key', made.publicKey, ...ALONE];
-    const { process: running } = await lab.service(daemon);
-    const { status, signal, stderr } = await running.stop('SIGHUP');
+  test('SIGHUP ends a daemon in a terminal as SIGTERM does, and is nothing to one without', async () => {
+    const { machine } = await scene();
+    const daemon = (store: string): string[] => [
+      'daemon',
+      '--store',
+      store,
+      '--trusted-public-key',
+      made.publicKey,
+      ...ALONE,
+    ];
+    const { pid, shown, ended } = await onTerminal(machine, daemon(await lab.folder('store')));
+    while (!shown().includes('ready')) await sleep(20);
+    process.kill(pid, 'SIGHUP');
+    assert.equal(await ended, 0);
+
+    const { process: running } = await lab.service(daemon(await lab.folder('store')));
+    process.kill(running.pid, 'SIGHUP');
+    await sleep(300);
+    const { status, signal, stderr } = await running.stop('SIGTERM');
     assert.deepEqual([status, signal, stderr], [0, null, '']);
+  });
+
+  test('a terminal that is closed: under nohup an update goes on', async () => {
+    const { machine, cache, args } = await scene();
+    cache.faults = [{ match: /^\/nar\//, kind: 'stall', afterBytes: 100 }];
+    const terminal = spawn(
+      'script',
+      ['--quiet', '--command', `nohup ${process.execPath} ${MAIN} ${args.join(' ')}`, '/dev/null'],
+      {
+        cwd: lab.dir, // nohup.out
+        env: { ...lab.env, NARSWARM_CONFIG: machine.config, SHELL: '/bin/sh' },
+        stdio: ['pipe', 'ignore', 'inherit'],
+      },
+    );
+    await untilAsked(cache, ({ bytes }) => bytes > 0);
+    terminal.kill('SIGKILL');
+    await sleep(300);
+    await cache.stop();
+    assert.equal(await outcomeAtLast(machine), 'incomplete', 'it went on until the cache was gone');
   });
 
   /** Runs a command line in a terminal, and closes that as soon as it shows the progress of an update. */

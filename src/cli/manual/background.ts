@@ -29,7 +29,7 @@ export const SIGNALS: readonly (readonly [names: readonly string[], meaning: str
   ],
   [
     ['SIGHUP'],
-    'the same, however often it comes: the terminal was closed. nohup cannot keep it away, since Node undoes that: start with setsid or systemd-run what is to go on',
+    'the same, however often it comes: the terminal was closed. Without a terminal (nohup, setsid, a service) it is ignored',
   ],
 ];
 
