@@ -100,7 +100,7 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     let shown = '';
     terminal.stdout.on('data', (data: Buffer) => (shown += data.toString()));
     while (!/\d+%, /.test(shown)) {
-      assert.equal(terminal.exitCode, null, shown);
+      assert.deepEqual([terminal.exitCode, terminal.signalCode], [null, null], shown);
       await sleep(20);
     }
     terminal.kill('SIGKILL');
