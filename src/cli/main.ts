@@ -16,8 +16,9 @@ enableCompileCache(compileCacheDir());
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // Whoever read what we print has seen enough, or has closed the terminal: a command that is at work ends in good order.
   if (error.code === 'EPIPE' || error.code === 'EIO') return;
-  process.stderr.write(`error: cannot write to stdout: ${error.message}\n`);
-  process.exit(1);
+  // On a full disk it goes on: what an update does at its end may free it.
+  if (process.exitCode === undefined) process.stderr.write(`error: cannot write to stdout: ${error.message}\n`);
+  process.exitCode ??= 1;
 });
 process.stderr.on('error', () => undefined); // nobody is there to be told
 const { program } = await import('./program.ts');

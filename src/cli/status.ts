@@ -91,10 +91,18 @@ function* linesOf({ subscription, state, map }: SubscriptionStatus): Generator<s
   yield `  last run  ${run.at}, ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
   if (map !== undefined)
     yield `  hash map  generation of ${map.created.toISOString()}, ${map.isExpired ? 'expired' : 'valid until'} ${map.expires.toISOString()}`;
-  // What the missing paths below say themselves is not said twice.
-  if (run.message !== undefined && !isLackSentence(run.message, state.missing)) yield `  why       ${run.message}`;
+  if (run.message !== undefined && !isToldBelow(run.message, state.missing)) yield `  why       ${run.message}`;
   yield* missingLines(state.missing, state.missingCount);
   for (const note of state.notes) yield `  note      ${note}`;
+}
+
+/** Whether the missing paths that are shown say themselves what a sentence says: it is not said twice. */
+export function isToldBelow(sentence: string, missing: readonly Missing[]): boolean {
+  const shown = groupByReason(missing).slice(0, SHOWN_REASONS);
+  return isLackSentence(
+    sentence,
+    shown.flatMap(({ paths }) => paths),
+  );
 }
 
 /**

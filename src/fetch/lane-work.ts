@@ -119,6 +119,7 @@ export class LaneWork {
         onOutcome: (upstream, failure) => this.#order.note(upstream, failure),
         http,
         limit: this.#limit,
+        tried: task.files,
         observer: { ...observer, onBytes: (...facts) => this.#onBytes(...facts) },
         signal,
       });
@@ -209,7 +210,9 @@ export class LaneWork {
   /** Goes on with the file that an upstream has of the same NAR: the signature is over the NAR, not over the file. */
   async #replace(task: Task, own: OtherFile['own']): Promise<void> {
     const { url, compression, fileHash, fileSize } = own;
-    this.#replaced.set(task.job.fileHash, { url, compression, fileHash, fileSize });
+    const [asked = task.job.fileHash] = task.files;
+    this.#replaced.set(asked, { url, compression, fileHash, fileSize });
+    task.files.add(fileHash);
     await task.partial?.discard();
     await this.forget(task);
     task.job = {

@@ -1,4 +1,5 @@
 import { NarswarmError } from '../errors.ts';
+import type { FileHash } from '../nix/brands.ts';
 import type { PartialNar } from '../store/partial.ts';
 import type { NarJob } from './job.ts';
 
@@ -8,6 +9,8 @@ const LARGE_BYTES = 8 * 1024 * 1024;
 /** A NAR on its way through the lanes of the scheduler. */
 export interface Task {
   job: NarJob;
+  /** Files of the NAR that were asked for: first the one that its narinfo named, last the job's. */
+  readonly files: Set<FileHash>;
   /** Aborted when an upstream is to take the task from the peers. */
   handOver: AbortController;
   partial: PartialNar | undefined;
@@ -25,6 +28,7 @@ export interface Task {
 export function newTask(job: NarJob): Task {
   return {
     job,
+    files: new Set([job.fileHash]),
     handOver: new AbortController(),
     partial: undefined,
     peersTried: false,

@@ -70,6 +70,8 @@ export async function fetchFromUpstreams(
     upstreams: readonly Upstream[];
     http: HttpClient;
     limit: RateLimit;
+    /** Files of this NAR that were asked for: an upstream that has one of those has no other. */
+    tried: ReadonlySet<FileHash>;
     observer: JobObserver;
     signal: AbortSignal;
     /** Told how each upstream did that was asked. */
@@ -102,6 +104,7 @@ async function fetchFrom(
   context: {
     http: HttpClient;
     limit: RateLimit;
+    tried: ReadonlySet<FileHash>;
     observer: JobObserver;
     signal: AbortSignal;
     retries: number | undefined;
@@ -139,12 +142,13 @@ async function ownUrlOf(
   upstream: Upstream,
   job: NarJob,
   cause: unknown,
-  { http, signal, retries }: { http: HttpClient; signal: AbortSignal; retries: number | undefined },
+  { http, tried, signal, retries }: Pick<Parameters<typeof fetchFrom>[3], 'http' | 'tried' | 'signal' | 'retries'>,
 ): Promise<string> {
   const own = await upstreamSource(upstream, http, retries).find(storeHashOf(job.info.storePath), signal);
   if (own !== undefined && isSameNar(own, job.info) && own.fileHash !== job.fileHash) {
     const { fileHash, fileSize } = own;
-    if (fileHash !== undefined && fileSize !== undefined) throw new OtherFile({ ...own, fileHash, fileSize });
+    if (fileHash !== undefined && fileSize !== undefined && !tried.has(fileHash))
+      throw new OtherFile({ ...own, fileHash, fileSize });
   }
   if (own === undefined || own.fileHash !== job.fileHash || own.url === job.info.url) {
     throw new NarswarmError('NAR_UNAVAILABLE', `${upstream.name} does not hold the NAR of ${job.info.storePath}`, {

@@ -38,8 +38,8 @@ export function lackSentence(first: Missing, count: number): string {
 }
 
 /** Whether a sentence says no more than that some of these paths are missing. */
-export function isLackSentence(sentence: string, missing: readonly Missing[]): boolean {
-  return missing.some(({ path }) => sentence.startsWith(isMissing(path)));
+export function isLackSentence(sentence: string, paths: readonly string[]): boolean {
+  return paths.some((path) => sentence.startsWith(isMissing(path)));
 }
 
 function isMissing(path: string): string {

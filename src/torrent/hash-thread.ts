@@ -60,8 +60,8 @@ export async function placeIfRight(bytes: Uint8Array, place: Place): Promise<str
   if (thread !== undefined) return thread.ask('place', [bytes], { place });
   const found = hash('sha256', bytes, 'hex');
   if (found !== place.sha256) return found;
-  // at once: four trips through the thread pool cost a small NAR more than its bytes, and no more than what is worth a
-  // thread is ever written here
+  // at once: four trips through the thread pool cost a small NAR more than its bytes; what is worth a thread comes this
+  // way only where there is one processor
   writeFileSync(place.path, bytes);
   renameSync(place.path, place.target);
   return found;

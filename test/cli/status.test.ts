@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { missingLines } from '../../src/cli/status.ts';
-import type { Missing } from '../../src/subscription/missing.ts';
+import { isToldBelow, missingLines } from '../../src/cli/status.ts';
+import { lackSentence, type Missing } from '../../src/subscription/missing.ts';
 
 const missingOf = (count: number, why: string): Missing[] =>
   Array.from({ length: count }, (_, index) => {
@@ -32,3 +32,12 @@ test('of many reasons the first are told, and what nobody has named is counted',
 });
 
 test('nothing is missing', () => assert.deepEqual([...missingLines([], 0)], []));
+
+test('why it is not complete is told above, unless the paths below say it', () => {
+  const missing = ['a', 'b', 'c', 'd', 'e'].flatMap((why) => missingOf(7, why));
+  const [only] = missingOf(1, 'f');
+  const sentence = lackSentence(only!, 1);
+  assert.ok(isToldBelow(sentence, [...missing.slice(7), only!]));
+  assert.ok(isToldBelow(lackSentence(missing[6]!, 1), missing), 'its reason is shown, though the path is not');
+  assert.ok(!isToldBelow(sentence, [...missing, only!]), 'its reason is one too many');
+});

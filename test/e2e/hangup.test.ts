@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
+import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -172,7 +173,7 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     let shown = '';
     terminal.stdout.on('data', (data: Buffer) => (shown += data.toString()));
     while (!/\d+%, /.test(shown)) {
-      assert.equal(terminal.exitCode, null, shown);
+      assert.deepEqual([terminal.exitCode, terminal.signalCode], [null, null], shown);
       await sleep(20);
     }
     terminal.kill('SIGKILL');
@@ -211,6 +212,21 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     assert.deepEqual([await outcomeOf(machine), await outcomeOf(machine, 'list')], ['complete', 'interrupted']);
     assert.equal(await endOf(startUnread(machine, ['man'], 'stdout')), 0);
     assert.equal(await endOf(startUnread(machine, ['--help'], 'stdout')), 0);
+  });
+
+  test('a disk that is full of what is printed: the update goes on, and says so once', async () => {
+    const { machine, args } = await scene();
+    await machine.subscribe({ desktop: { source: made.root }, second: { source: made.root } });
+    await using full = await open('/dev/full', 'w');
+    const child = spawn(process.execPath, [MAIN, ...args, '--json'], {
+      env: { ...lab.env, NARSWARM_CONFIG: machine.config },
+      stdio: ['ignore', full.fd, 'pipe'],
+      timeout: PATIENCE_MS,
+      killSignal: 'SIGKILL',
+    });
+    const [said, status] = await Promise.all([text(child.stderr!), endOf(child)]);
+    assert.deepEqual([status, said], [1, 'error: cannot write to stdout: ENOSPC: no space left on device, write\n']);
+    assert.deepEqual([await outcomeOf(machine), await outcomeOf(machine, 'second')], ['complete', 'complete']);
   });
 
   test('a reader of stderr that is gone: the update goes on', async () => {

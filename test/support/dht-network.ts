@@ -14,12 +14,17 @@ export interface DhtNetwork extends AsyncDisposable {
   join(options?: DhtOptions): Promise<DhtNode>;
 }
 
+/** How long a process may take to announce itself. */
+const PATIENCE_MS = 30_000;
+
 /** Waits until the DHT knows, as a member of the cohort of a map, whoever listens on `port` for peers. */
 export async function untilInCohort(bootstrap: readonly Endpoint[], address: string, port: number): Promise<void> {
   const { publicKey, salt } = parsePublisherAddress(address);
   await using node = await DhtNode.listen({ host: '127.0.0.1', bootstrap: [...bootstrap] });
   const known = new Set<number>();
+  const deadlineMs = performance.now() + PATIENCE_MS;
   while (!known.has(port)) {
+    assert.ok(performance.now() < deadlineMs, `the DHT knows ${[...known].join(', ')}, and not ${port}`);
     // oxlint-disable-next-line no-await-in-loop
     await node.lookup(cohortInfoHash(publicKey, salt), { onPeer: (peer) => known.add(peer.port) });
   }

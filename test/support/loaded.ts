@@ -1,0 +1,44 @@
+/** Loaded into a process by {@link tellLoaded}: when it ends, it writes down what it has loaded. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { registerHooks } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { isMainThread } from 'node:worker_threads';
+
+const to = process.env['LOADED_TO'];
+
+if (to !== undefined && isMainThread) {
+  const texts: string[] = [];
+  registerHooks({
+    load(url, context, next) {
+      if (url.startsWith('file:')) texts.push(readFileSync(fileURLToPath(url), 'utf8'));
+      return next(url, context);
+    },
+  });
+  process.on('exit', () => {
+    const { moduleLoadList } = process as unknown as { moduleLoadList: readonly string[] };
+    const loaded: Loaded = {
+      webTorrent: texts.some((text) => text.includes('node_modules/webtorrent/index.js')),
+      fetchOfNode: moduleLoadList.some((name) => name.endsWith('internal/deps/undici/undici')),
+      fetchOfWebTorrent: texts.some((text) => text.includes('cross-fetch-ponyfill/_node.js')),
+    };
+    writeFileSync(to, JSON.stringify(loaded));
+  });
+}
+
+/** What a process has loaded until its end. */
+export interface Loaded {
+  readonly webTorrent: boolean;
+  readonly fetchOfNode: boolean;
+  /** The package by which WebTorrent would follow URLs. */
+  readonly fetchOfWebTorrent: boolean;
+}
+
+/** Environment of a process that is to tell, into a file. */
+export function tellLoaded(file: string): Record<string, string> {
+  return { NODE_OPTIONS: `--import ${import.meta.url}`, LOADED_TO: file };
+}
+
+export async function readLoaded(file: string): Promise<Loaded> {
+  return JSON.parse(await readFile(file, 'utf8')) as Loaded;
+}
