@@ -1,13 +1,16 @@
 import { rm } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import PQueue from 'p-queue';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { copyClosure } from '../nix/nix-cli.ts';
+import { copyClosure, queryInvalidPaths } from '../nix/nix-cli.ts';
 import type { PublicKey } from '../nix/signature.ts';
-import { parseStorePath, storeHashOf } from '../nix/store-path.ts';
+import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { isSameNar } from '../store/hash-nar.ts';
+import { hashContents } from '../store/nar-hash.ts';
 import type { PartialSession } from '../store/session.ts';
 import { storeError } from '../store/store-error.ts';
 import { extensionOf, type NarTorrent } from '../torrent/canonical.ts';
@@ -54,10 +57,17 @@ interface Fetched {
   readonly origins: ReadonlyMap<StoreHash, string>;
 }
 
+/** What an import fails of that no other bytes would mend. */
+const NOT_OF_CONTENTS =
+  /no space left on device|permission denied|read-only file system|cannot connect|not permitted|valid signature/i;
+/** NARs decompressed at a time, in a search for the one that Nix refuses. */
+const CONCURRENCY = availableParallelism();
+
 /**
- * Imports with `nix copy`. A NAR whose contents are not what the signed NarHash says is fetched once more: where the
- * file is not the one that was verified, the disk is to blame; where it is, its narinfo lied about FileHash, and what an
- * upstream's own narinfo says is tried.
+ * Imports with `nix copy`. Where Nix refuses the contents of a NAR, it is fetched once more: where the file is not the one
+ * that was verified, the disk is to blame; where it is, its narinfo lied about FileHash, and what an upstream's own narinfo
+ * says is tried. Somebody else who imports the same at the same time makes Nix fail, too: it is run again as long as
+ * that brings anything.
  *
  * @throws IMPORT_FAILED in Nix's own words, naming the source of the narinfo where a path has other contents
  */
@@ -66,8 +76,10 @@ export async function importRoots(
   fetched: Fetched,
   context: ImportContext,
 ): Promise<void> {
-  const { store, signal, progress } = context;
-  const mended = new Set<string>();
+  const { store, signal } = context;
+  const paths = Array.from(fetched.closure.values(), ({ storePath }) => storePath);
+  const mended = new Set<StorePath>();
+  let lacking = Infinity;
   for (;;) {
     try {
       await copyClosure({
@@ -81,27 +93,78 @@ export async function importRoots(
       return;
     } catch (error) {
       signal.throwIfAborted(); // Ctrl-C ends Nix, too, before anybody else does
-      if (!isNarswarmError(error, 'IMPORT_FAILED')) throw error;
-      const path = typeof error.facts['path'] === 'string' ? error.facts['path'] : '';
-      if (mended.has(path)) throw error;
-      mended.add(path);
+      if (!isNarswarmError(error, 'IMPORT_FAILED') || NOT_OF_CONTENTS.test(error.message)) throw error;
       if (await refetchDamaged(fetched, context)) continue;
-      if (path === '') throw error;
-      const hash = storeHashOf(parseStorePath(path));
-      const info = fetched.closure.get(hash);
-      const origin = fetched.origins.get(hash) ?? 'an unknown source';
-      const upstream = info === undefined ? undefined : await refetchAsUpstreamSays(info, context);
-      if (upstream === undefined) {
-        throw new NarswarmError('IMPORT_FAILED', `${error.message} (its narinfo came from ${origin})`, {
-          cause: error,
-          facts: { ...error.facts, source: origin },
-        });
+      const named = typeof error.facts['path'] === 'string' ? [parseStorePath(error.facts['path'])] : undefined;
+      const invalid = await queryInvalidPaths(paths, context.to, { signal }).catch(() => Promise.reject(error));
+      const isFurther = invalid.size < lacking;
+      lacking = invalid.size;
+      if (named === undefined && isFurther) continue;
+      const refused = named ?? (await refusedOf(fetched.closure, invalid, context));
+      const fresh = refused.filter((path) => !mended.has(path));
+      if (fresh.length === 0) throw error;
+      for (const path of fresh) {
+        mended.add(path);
+        await mend(path, error, fetched, context);
       }
-      progress.onWarning(
-        `the NAR of ${path} has not the contents that were signed: its narinfo, from ${origin}, had a wrong FileHash; it came from ${upstream} once more`,
-      );
     }
   }
+}
+
+/** Of the paths that Nix lacks, those whose NAR has not the signed contents; only of what it would import next. */
+async function refusedOf(
+  closure: Closure,
+  invalid: ReadonlySet<StorePath>,
+  { store, signal }: ImportContext,
+): Promise<StorePath[]> {
+  const isLacking = (hash: StoreHash): boolean => {
+    const path = closure.get(hash)?.storePath;
+    return path !== undefined && invalid.has(path);
+  };
+  const next = Array.from(closure).filter(
+    ([hash, { references }]) =>
+      isLacking(hash) &&
+      !references.some((name) => !name.startsWith(hash) && isLacking(parseStoreHash(name.slice(0, 32)))),
+  );
+  const refused: StorePath[] = [];
+  const queue = new PQueue({ concurrency: CONCURRENCY });
+  const look = async (info: NarInfo): Promise<void> => {
+    const local = await store.readNarInfoOf(info.storePath);
+    if (local === undefined) return;
+    try {
+      const found = await hashContents(store.narPath(local), local.compression, info.narSize, signal);
+      if (found.narHash !== info.narHash || found.narSize !== info.narSize) refused.push(info.storePath);
+    } catch (error) {
+      if (!isNarswarmError(error, 'HASH_MISMATCH')) throw error;
+      refused.push(info.storePath);
+    }
+  };
+  await queue.addAll(
+    next.map(
+      ([, info]) =>
+        () =>
+          look(info),
+    ),
+  );
+  return refused;
+}
+
+/** Fetches a NAR of other contents as an upstream's own narinfo has it. @throws IMPORT_FAILED where none has another */
+async function mend(path: StorePath, cause: NarswarmError, fetched: Fetched, context: ImportContext): Promise<void> {
+  const hash = storeHashOf(path);
+  const info = fetched.closure.get(hash);
+  const origin = fetched.origins.get(hash) ?? 'an unknown source';
+  const upstream = info === undefined ? undefined : await refetchAsUpstreamSays(info, context);
+  if (upstream === undefined) {
+    throw new NarswarmError(
+      'IMPORT_FAILED',
+      `${cause.message} (the NAR of ${path} has not the contents that were signed; its narinfo came from ${origin})`,
+      { cause, facts: { ...cause.facts, path, source: origin } },
+    );
+  }
+  context.progress.onWarning(
+    `the NAR of ${path} has not the contents that were signed: its narinfo, from ${origin}, had a wrong FileHash; it came from ${upstream} once more`,
+  );
 }
 
 /** Fetches anew those NARs that lay in the store and are not what was once verified. False where all are right. */

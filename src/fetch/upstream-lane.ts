@@ -81,8 +81,9 @@ export async function fetchFromUpstreams(
   const failures: unknown[] = [];
   for (const upstream of context.upstreams) {
     try {
-      const retries = upstream === context.upstreams.at(-1) ? undefined : RETRIES_WITH_ALTERNATIVE;
-      await fetchFrom(upstream, job, partial, { ...context, retries });
+      const givesWay = upstream !== context.upstreams.at(-1);
+      const retries = givesWay ? RETRIES_WITH_ALTERNATIVE : undefined;
+      await fetchFrom(upstream, job, partial, { ...context, retries, givesWay });
       context.onOutcome?.(upstream, undefined);
       return;
     } catch (error) {
@@ -108,9 +109,10 @@ async function fetchFrom(
     observer: JobObserver;
     signal: AbortSignal;
     retries: number | undefined;
+    givesWay: boolean;
   },
 ): Promise<void> {
-  const { http, observer, limit, signal, retries } = context;
+  const { http, observer, limit, signal, retries, givesWay } = context;
   const transfer = async (url: string): Promise<void> => {
     for (const { from, to } of partial.missing()) {
       const writer = new BlockWriter(partial, from, upstream.name);
@@ -120,6 +122,7 @@ async function fetchFrom(
         sizeBytes: job.sizeBytes,
         signal,
         retries,
+        givesWay,
         sink: async (bytes) => {
           observer.onBytes('upstream', upstream.name, bytes.length);
           await writer.write(bytes);

@@ -1,9 +1,12 @@
 /** A fetch from HTTP caches alone, which misbehave in every way that is known of. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { cp, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
+import { fileHashOf } from '../../src/nix/hash.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { startHttpCache, type Fault, type HttpCache } from '../support/http-cache.ts';
 import { assertFailure, assertSound, Lab, narBytesOf, readNarInfos, requisites, type Run } from '../support/lab.ts';
@@ -267,6 +270,61 @@ describe('upstreams alone', { concurrency: 6 }, () => {
       `hash mismatch importing path '${large.storePath}'[^]*its narinfo came from ${other}|${lying.url}`,
     );
     assert.match(failed.stderr, said);
+  });
+
+  describe('a NAR that Nix refuses, whatever its words, is fetched again from the cache that has the right one', () => {
+    const xz = (bytes: Uint8Array): Buffer => execFileSync('xz', ['-c'], { input: bytes, maxBuffer: 10e6 });
+    const nar = (): Buffer => execFileSync('xz', ['-dc', join(made.cacheDir, large.url)], { maxBuffer: 10e6 });
+    const contents: readonly (readonly [name: string, make: () => Buffer])[] = [
+      ['xz of what is no NAR', () => xz(Buffer.from('no archive at all'))],
+      ['what is not compressed', () => Buffer.from('x'.repeat(500))],
+      ['a NAR that is cut short', () => xz(nar().subarray(0, -16))],
+    ];
+    for (const [name, make] of contents) {
+      test(name, async () => {
+        const bytes = make();
+        const fileHash = fileHashOf(createHash('sha256').update(bytes).digest());
+        const url = `nar/${fileHash}.nar.xz`;
+        const dir = await altered((info) => ({ ...info, url, fileHash, fileSize: bytes.length }));
+        await writeFile(join(dir, url), bytes);
+        const lying = lab.use(await startHttpCache(dir));
+        const store = await lab.folder('store');
+        const importFrom = async (caches: readonly { url: string }[], to: string): Promise<Run> => {
+          const what = ['--store', store, '--to', to, '--trusted-public-key', made.publicKey];
+          return lab.run(['fetch', made.root, ...what, ...caches.flatMap((cache) => ['--from', cache.url])]);
+        };
+        const alone = await importFrom([lying], `local?root=${await lab.folder('target')}`);
+        assert.equal(alone.status, 8, alone.stderr);
+        assert.match(alone.stderr, new RegExp(`the NAR of ${large.storePath} has not the contents.*from ${lying.url}`));
+
+        const to = `local?root=${await lab.folder('target')}`;
+        const run = await importFrom([lying, await cacheWith()], to); // the bad one is in the store already
+        assert.equal(run.status, 0, run.stderr);
+        assert.match(String(run.event('warning')['message']), new RegExp(`${large.storePath} has not the contents`));
+        assert.equal(requisites(to, made.root).length, 6);
+        await assertSound(store, made.publicKey);
+      });
+    }
+  });
+
+  test('two imports of the same into one target at once both succeed', async () => {
+    const { url } = await cacheWith();
+    const store = await lab.folder('store');
+    const to = `local?root=${await lab.folder('target')}`;
+    const what = ['--store', store, '--to', to, '--trusted-public-key', made.publicKey, '--from', url];
+    const runs = await Promise.all([0, 1, 2].map(() => lab.run(['fetch', made.root, ...what])));
+    for (const run of runs) assert.equal(run.status, 0, run.stderr);
+    assert.equal(requisites(to, made.root).length, 6);
+  });
+
+  test('a cache that sends something each time and then falls silent gives way to the next', async () => {
+    const store = await lab.folder('store');
+    const stalling = await cacheWith({ kind: 'stall', match: /^\/nar\//, afterBytes: 2_000 });
+    const run = await fetchFrom(store, [stalling, await cacheWith()]);
+    assert.equal(run.status, 0, run.stderr);
+    const asked = stalling.requests.filter((request) => request.url === `/${large.url}`);
+    assert.equal(asked.length, 1, 'it is not waited for again');
+    await assertSound(store, made.publicKey);
   });
 
   test('leaves no partial file behind when all is there', async () => {

@@ -83,7 +83,8 @@ export class HttpClient implements AsyncDisposable {
     const begin = transfer.position;
     const measureProgress = (): number => transfer.position;
     const attempt = (): Promise<void> => continueTransfer(transfer, open);
-    await runAttempts(url, attempt, { ...this.#policy(options.retries), signal, measureProgress });
+    const { givesWay } = options;
+    await runAttempts(url, attempt, { ...this.#policy(options.retries), givesWay, signal, measureProgress });
     return { bytes: transfer.position - begin };
   }
 

@@ -15,6 +15,8 @@ export interface RetryPolicy {
   readonly retries: number;
   readonly backoffMs: number;
   readonly signal: AbortSignal;
+  /** True where somebody else can be asked: a server that falls silent is not waited for again, whatever it sent before. */
+  readonly givesWay?: boolean | undefined;
   /** A number that grows as work is done; growth during an attempt starts the count of failures anew. */
   readonly measureProgress?: () => number;
 }
@@ -36,7 +38,8 @@ export async function runAttempts<T>(url: string, attempt: () => Promise<T>, pol
       signal.throwIfAborted();
       if (!(error instanceof AttemptFailure)) throw error;
       failures = measureProgress() > before ? 0 : failures + 1;
-      const { retry, retryAfterMs = 0 } = error.details;
+      const { code, retryAfterMs = 0 } = error.details;
+      const retry = policy.givesWay === true && code === 'HTTP_STALLED' ? 'never' : error.details.retry;
       const mayRetry = retry !== 'never' && failures <= countRetries(retry, policy.retries) && attempts < MAX_ATTEMPTS;
       if (!mayRetry) throw reportFailure(error, url, attempts);
       // oxlint-disable-next-line no-await-in-loop -- see above

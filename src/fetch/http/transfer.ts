@@ -20,6 +20,8 @@ export interface DownloadOptions {
   readonly signal?: AbortSignal;
   /** As of the client, for this call. */
   readonly retries?: number | undefined;
+  /** True where somebody else can be asked for the rest: a stall ends the download. */
+  readonly givesWay?: boolean;
   /** Called after each chunk with the bytes that it added. */
   readonly onProgress?: (bytes: number) => void;
 }
