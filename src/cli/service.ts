@@ -1,8 +1,9 @@
 import type { Config } from '../config/load.ts';
 import { configLocation } from '../config/locations.ts';
-import { lstat, mkdir, writeFile } from 'node:fs/promises';
+import { lstat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
+import { makeFolder } from '../make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import { systemdUnits, type Unit } from '../daemon/systemd-units.ts';
 import type { OriginOf } from './configuration.ts';
@@ -72,7 +73,7 @@ async function writeUnits(units: readonly Unit[], dir: string, force: boolean): 
       throw new NarswarmError('USAGE', `${file} is there already: give --force to overwrite it, or another --output`);
   }
   try {
-    await mkdir(dir, { recursive: true });
+    await makeFolder(dir);
     for (const { file, text } of files) await writeFile(file, text, { flag: force ? 'w' : 'wx' });
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);

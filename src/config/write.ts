@@ -1,8 +1,9 @@
 /** Replaces the config file, whole or not at all. */
 import type { Stats } from 'node:fs';
-import { mkdir, open, readFile, realpath, rename, stat, unlink, type FileHandle } from 'node:fs/promises';
+import { open, readFile, realpath, rename, stat, unlink, type FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
+import { makeFolder } from '../make-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import { systemCode } from '../store/store-error.ts';
 
@@ -27,7 +28,7 @@ export async function editConfigFile(path: string, edit: (text: string) => strin
     if (old !== undefined && !old.isFile()) throw notAFile(path);
     // Root may write to a file without any right to write: what NixOS made is not to be changed nevertheless.
     if (old !== undefined && (old.mode & 0o222) === 0) throw readOnly(path);
-    await mkdir(dirname(target), { recursive: true });
+    await makeFolder(dirname(target));
     await replace(target, edit);
   } catch (cause) {
     const code = systemCode(cause);

@@ -4,8 +4,9 @@
  */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
-import { mkdir, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { makeFolder } from '../make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 
 /** A key that signs. The secret half never leaves it. */
@@ -37,7 +38,7 @@ export async function createPublisherKey(file: string): Promise<PublisherKey> {
   const { privateKey } = generateKeyPairSync('ed25519');
   const pem = privateKey.export({ format: 'pem', type: 'pkcs8' });
   try {
-    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    await makeFolder(dirname(file), 0o700);
     await using handle = await open(file, 'wx', 0o600);
     await handle.writeFile(pem);
     await handle.sync();

@@ -1,8 +1,9 @@
-import { mkdir, open, readFile, readdir, rename, stat, unlink, writeFile } from 'node:fs/promises';
+import { open, readFile, readdir, rename, stat, unlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
+import { makeFolder } from '../make-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { formatCacheInfo, parseCacheInfo } from '../nix/cache-info.ts';
@@ -41,18 +42,11 @@ export class FileStore {
    */
   static async open(dir: string, options: { create: boolean; storeDir?: string }): Promise<FileStore> {
     const root = resolve(dir);
-    if (/^\/(?:proc|sys)(?:\/|$)/.test(root)) {
-      // Node's recursive mkdir never returns there.
-      throw new NarswarmError('STORE_UNWRITABLE', `${root} is no place for files: choose another --store`, {
-        facts: { path: root },
-      });
-    }
     const wanted = options.storeDir ?? DEFAULT_STORE_DIR;
     const infoFile = join(root, 'nix-cache-info');
     try {
       if (options.create) {
-        for (const name of ['nar', 'log', 'realisations', 'narswarm'])
-          await mkdir(join(root, name), { recursive: true });
+        for (const name of ['nar', 'log', 'realisations', 'narswarm']) await makeFolder(join(root, name));
       }
       const text = await readFile(infoFile, 'utf8').catch((error: unknown) => {
         if (systemCode(error) === 'ENOENT') return undefined;

@@ -1,0 +1,27 @@
+import { mkdir, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/**
+ * Makes a folder and its parents; one that is there is left as it is. Node's own `recursive` never returns where a parent
+ * cannot be made for ENOENT (below /proc), and takes a read-only file system for a folder that is missing.
+ *
+ * @param mode of each folder that is made
+ * @throws what the system says: EROFS, EACCES, ENOENT, ENOTDIR, EEXIST where a file is in the way
+ */
+export async function makeFolder(path: string, mode = 0o777): Promise<void> {
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' && dirname(path) !== path) {
+      await makeFolder(dirname(path), mode);
+      await mkdir(path, { mode }).catch((again: unknown) => unlessFolder(path, again));
+    } else await unlessFolder(path, error);
+  }
+}
+
+/** Somebody else may have made it. */
+async function unlessFolder(path: string, error: unknown): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isDirectory() !== true) throw error;
+}
