@@ -68,7 +68,7 @@ export function firstTrusted(
       if (error === undefined) continue;
       signal.throwIfAborted();
       if (isNarswarmError(error, ...DOWN)) down.add(source);
-      failure ??= named(error, source);
+      failure ??= named(error, hash, source);
     }
     if (failure !== undefined) throw failure;
     return undefined;
@@ -139,9 +139,11 @@ function withFileFields(info: NarInfo): NarInfo {
   return { ...info, fileHash: asFileHash(info.narHash), fileSize: info.narSize };
 }
 
-function named(error: unknown, source: NarInfoSource): unknown {
+function named(error: unknown, hash: StoreHash, source: NarInfoSource): unknown {
   if (!isNarswarmError(error, 'NARINFO_INVALID', 'NARINFO_UNTRUSTED', 'NARINFO_MISMATCH')) return error;
-  return new NarswarmError(error.code, `${error.message} (from ${source.name})`, {
+  // one that cannot be read does not say whose it is
+  const what = error.code === 'NARINFO_INVALID' ? `${hash}.narinfo: ` : '';
+  return new NarswarmError(error.code, `${what}${error.message} (from ${source.name})`, {
     cause: error,
     facts: { ...error.facts, source: source.name },
   });

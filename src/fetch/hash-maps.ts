@@ -1,10 +1,11 @@
 import { NarswarmError, isNarswarmError } from '../errors.ts';
-import type { PublisherAddress } from '../index/address.ts';
+import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import type { HashMap } from '../index/hash-map.ts';
 import { torrentOfRecord } from '../index/record.ts';
 import { resolveHashMap, type Resolved } from '../index/resolve.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
+import { quote } from '../nix/quote.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
@@ -87,7 +88,7 @@ export class HashMaps implements AsyncDisposable {
       known.length === 0 ? 'no hash map names any root' : `the hash maps name: ${known.slice(0, 20).join(', ')}`;
     throw new NarswarmError(
       'ROOT_UNKNOWN',
-      `${name} is neither a store path nor the hash part of one nor the name of a root (${names})`,
+      `${quote(name)} is neither a store path nor the hash part of one nor the name of a root (${names})`,
       { facts: { root: name } },
     );
   }
@@ -166,7 +167,7 @@ export class HashMaps implements AsyncDisposable {
       signal,
       onWarning,
     }).catch((error: unknown) => {
-      this.#failures.push(error);
+      this.#failures.push(this.#options.publishers.length > 1 ? ofPublisher(address, error) : error);
       return undefined;
     });
     const turn = this.#answered.push(resolved) - 1;
@@ -191,4 +192,13 @@ export class HashMaps implements AsyncDisposable {
       find: async (hash, signal) => (await mapOf(turn))?.find(hash, signal),
     }));
   }
+}
+
+/** Of several publishers, tells which one. */
+function ofPublisher(address: PublisherAddress, error: unknown): unknown {
+  if (!isNarswarmError(error)) return error;
+  return new NarswarmError(error.code, `${formatPublisherAddress(address)}: ${error.message}`, {
+    cause: error,
+    facts: { ...error.facts, publisher: formatPublisherAddress(address) },
+  });
 }

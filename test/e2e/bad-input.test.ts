@@ -87,9 +87,9 @@ describe('bad input', { concurrency: 4 }, () => {
     const mirror = mirrorOf(String(published.event('published')['address']), index.url);
     const trust = ['--trusted-public-key', key, '--no-copy', '--no-upstream', ...ALONE];
     const run = await lab.run(['fetch', 'desktop', '--publisher', mirror, '--store', lab.path('store'), ...trust]);
-    assertFailure(run, 3, 'ROOT_UNKNOWN', /desktop is neither .*the hash maps name: top/);
+    assertFailure(run, 3, 'ROOT_UNKNOWN', /"desktop" is neither .*the hash maps name: top/);
     const none = await lab.run(['fetch', 'desktop', '--store', lab.path('store'), ...trust]);
-    assertFailure(none, 3, 'ROOT_UNKNOWN', /desktop is neither .*no hash map names any root/);
+    assertFailure(none, 3, 'ROOT_UNKNOWN', /"desktop" is neither .*no hash map names any root/);
   });
 
   test('publish of an empty folder, an empty cache, and one without a signed path', async () => {

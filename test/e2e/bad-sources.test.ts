@@ -75,7 +75,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
       'NARINFO_UNTRUSTED',
       /leaf-1\.0.*other-1/,
     ],
-    ['cut short', (text) => text.slice(0, 200), 'NARINFO_INVALID', /corrupt narinfo/],
+    ['cut short', (text) => text.slice(0, 200), 'NARINFO_INVALID', /[0-9a-z]{32}\.narinfo: corrupt narinfo/],
     ['of no form', () => '<html>not found</html>\n', 'NARINFO_INVALID', /corrupt narinfo/],
     ['with CRLF', (text) => text.replaceAll('\n', '\r\n'), 'NARINFO_INVALID', /CRLF/],
     [
@@ -150,6 +150,13 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
 
     await writeFile(join(dir, 'manifest'), bytes);
     const other = mirror.replace(/btpk:.{64}/, `btpk:${'ab'.repeat(32)}`);
+    const oneOfTwo = await fetch(store, ['--publisher', other, '--publisher', other, '--no-upstream', ...ALONE]);
+    assertFailure(
+      oneOfTwo,
+      6,
+      'INDEX_SIGNATURE',
+      /^error: http:\/\/127\.0\.0\.1:\d+\?xs=urn:btpk:(?:ab){32}: the manifest/,
+    );
     assertFailure(await fetch(store, ['--publisher', other, '--no-upstream', ...ALONE]), 6, 'INDEX_SIGNATURE', /abab/);
     await writeFile(join(dir, 'manifest'), bytes.slice(0, 100));
     assertFailure(

@@ -33,6 +33,15 @@ test('the first source that has a signed narinfo is taken, and named', async () 
   assert.equal(sources[2]?.asked, 0);
 });
 
+test('a narinfo that cannot be read is named: it does not say itself whose it is', async () => {
+  const corrupt = source('one', () => {
+    throw new NarswarmError('NARINFO_INVALID', 'corrupt narinfo');
+  });
+  await assert.rejects(firstTrusted([corrupt], KEYS)(hashOf('a'), signal), {
+    message: `${hashOf('a')}.narinfo: corrupt narinfo (from one)`,
+  });
+});
+
 test('nobody has it: undefined', async () => {
   assert.equal(await firstTrusted([source('one', () => undefined)], KEYS)(hashOf('a'), signal), undefined);
   assert.equal(await firstTrusted([], KEYS)(hashOf('a'), signal), undefined);
