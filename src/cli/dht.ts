@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { formatEndpoint, parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
-import { each, parsePort } from './values.ts';
+import { each, parsePort, formatCount } from './values.ts';
 
 interface DhtOptions extends CommonOptions {
   readonly bootstrap?: readonly Endpoint[];
@@ -34,7 +34,7 @@ export function dhtCommand(): Command {
       output.result(
         'ready',
         { dhtPort: node.port, nodes: node.nodeCount() },
-        `DHT node on port ${node.port} (UDP), ${node.nodeCount()} nodes known\nready`,
+        `DHT node on port ${node.port} (UDP), ${formatCount(node.nodeCount(), 'node')} known\nready`,
       );
       await untilStopped(signal);
     }),

@@ -29,11 +29,33 @@ export function progressDisplay(output: Output): ProgressDisplay {
     const draw = (): void => {
       const text = line(progress);
       if (text === undefined) return;
-      if (terminal) process.stderr.write(`${CLEAR_LINE}${text.slice(0, (process.stderr.columns ?? 80) - 1)}`);
+      if (terminal) process.stderr.write(`${CLEAR_LINE}${text.slice(0, columns())}`);
       else if (output.json) output.result('progress', facts(progress));
       else output.note(text);
     };
     timer = setInterval(draw, terminal ? REDRAW_MS : LINE_MS);
+  };
+  let imported = 0;
+  let toldAtMs = performance.now();
+  /** Nix says each path that it copies: thousands a night. They are counted; whatever else it says is shown. */
+  const onNixLine = (text: string): void => {
+    const path = /^copying path '([^']+)'/.exec(text)?.[1];
+    if (path === undefined) above(() => output.note(`nix: ${text}`));
+    else {
+      imported++;
+      const count = `nix copy: ${formatCount(imported, 'path')}`;
+      if (terminal) process.stderr.write(`${CLEAR_LINE}${`${count}, ${path}`.slice(0, columns())}`);
+      else if (performance.now() - toldAtMs >= LINE_MS) {
+        toldAtMs = performance.now();
+        if (output.json) output.result('importing', { paths: imported });
+        else output.note(`${count} so far`);
+      }
+    }
+  };
+  const onStep = (text: string): void => {
+    imported = 0;
+    toldAtMs = performance.now();
+    above(() => output.note(text));
   };
   const above = (print: () => void): void => {
     if (terminal) process.stderr.write(CLEAR_LINE);
@@ -47,14 +69,18 @@ export function progressDisplay(output: Output): ProgressDisplay {
   return {
     handlers: {
       onWarning: (message) => above(() => output.warn(message)),
-      onStep: (text) => above(() => output.note(text)),
-      onNixLine: (text) => above(() => output.note(`nix: ${text}`)),
+      onStep,
+      onNixLine,
       onProgress: show,
     },
     above,
     stop,
     [Symbol.dispose]: stop,
   };
+}
+
+function columns(): number {
+  return (process.stderr.columns ?? 80) - 1;
 }
 
 /** How far a fetch is, in one line. */

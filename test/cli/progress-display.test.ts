@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { describeProgress } from '../../src/cli/progress-display.ts';
+import { describeProgress, progressDisplay } from '../../src/cli/progress-display.ts';
 import { Progress } from '../../src/fetch/report.ts';
 
 test('the progress line counts peers as people do', () => {
@@ -11,4 +11,23 @@ test('the progress line counts peers as people do', () => {
   assert.match(describeProgress(progress), /^25%, .*: 0\/2 NARs, .*, 1\.00 kB from 1 peer, 0 B from caches$/);
   progress.onBytes('peers', '127.0.0.1:6882', 500);
   assert.match(describeProgress(progress), / 1\.50 kB from 2 peers, /);
+});
+
+test('the paths that Nix copies are counted, what else it says is shown', (context) => {
+  const said: string[] = [];
+  const note = (text: string): void => void said.push(text);
+  using display = progressDisplay({ json: false, result: () => undefined, note, warn: note });
+  const { onStep, onNixLine } = display.handlers;
+  let nowMs = performance.now();
+  context.mock.method(performance, 'now', () => nowMs);
+  onStep('nix copy --to here');
+  onNixLine("copying path '/nix/store/a' from 'file:///store'...");
+  onNixLine('warning: something is odd');
+  nowMs += 10_001;
+  onNixLine("copying path '/nix/store/b' from 'file:///store'...");
+  onStep('nix copy --to there');
+  nowMs += 10_001;
+  onNixLine("copying path '/nix/store/c' from 'file:///store'...");
+  const told = ['nix: warning: something is odd', 'nix copy: 2 paths so far', 'nix copy --to there'];
+  assert.deepEqual(said, ['nix copy --to here', ...told, 'nix copy: 1 path so far']);
 });
