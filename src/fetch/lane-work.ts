@@ -167,7 +167,8 @@ export class LaneWork {
       job.torrent = undefined; // nobody has held its pieces against the file
       return undefined;
     }
-    task.partial = await PartialNar.open(this.#options.session.path(job.fileHash), job);
+    const { session } = this.#options;
+    task.partial = await PartialNar.open(session.path(job.fileHash), job, session.leftovers);
     this.#partials.add(task.partial);
     return task.partial;
   }

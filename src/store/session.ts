@@ -18,6 +18,8 @@ export class PartialSession implements AsyncDisposable {
   readonly dir: string;
   /** What this session has claimed: see claims.ts. */
   readonly claims = new Set<string>();
+  /** Paths of partial files that lie in the folder: those that were taken over, and who leaves another adds it. */
+  readonly leftovers = new Set<string>();
 
   private constructor(dir: string) {
     this.dir = dir;
@@ -58,9 +60,12 @@ export class PartialSession implements AsyncDisposable {
     const names = await readdir(from).catch(() => []);
     for (const name of names) {
       if (name === CLAIMS) continue; // a process that is gone needs nothing any more
-      await rename(join(from, name), this.path(name)).catch((error: unknown) => {
+      try {
+        await rename(join(from, name), this.path(name));
+        this.leftovers.add(this.path(name));
+      } catch (error) {
         if (!NOT_OURS.has(systemCode(error) ?? '')) throw error;
-      });
+      }
     }
     await rm(from, { recursive: true, force: true }).catch(() => undefined);
   }

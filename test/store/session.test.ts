@@ -32,6 +32,7 @@ test('takes over the partial files of a process that was killed', LIMIT, async (
   await kill(await startHolder(t, store));
   await using session = await PartialSession.open(store);
   assert.equal(await readFile(session.path('nar'), 'utf8'), 'half of it');
+  assert.deepEqual([...session.leftovers], [session.path('nar')]);
   assert.deepEqual(await readdir(dirname(session.dir)), [basename(session.dir)], 'the folder itself is gone');
 });
 
@@ -105,6 +106,8 @@ test('of several heirs each file goes to one', LIMIT, async (t) => {
   const heirs = await Promise.all(Array.from({ length: 5 }, () => PartialSession.open(store)));
   const inherited = (await Promise.all(heirs.map((heir) => readdir(heir.dir)))).flat();
   assert.deepEqual(inherited.toSorted(), names.toSorted());
+  for (const { dir, leftovers } of heirs)
+    assert.deepEqual([...leftovers].toSorted(), (await readdir(dir)).map((name) => join(dir, name)).toSorted());
 });
 
 test('removes its folder where nothing is left, and keeps what is', async (t) => {
