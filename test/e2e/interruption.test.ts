@@ -113,6 +113,34 @@ describe('interruption', { concurrency: 3 }, () => {
     }
   });
 
+  test('stopped time and again while many slow NARs come, no byte comes twice', async () => {
+    const many = await lab.closure([2 * MB, ...Array.from({ length: 12 }, () => 300_000)]);
+    const own = lab.use(await startHttpCache(many.cacheDir));
+    const store = await lab.folder('store');
+    const flags = ['--store', store, '--trusted-public-key', many.publicKey, '--no-copy', '--from', own.url];
+    const narBytes = (): number =>
+      own.requests.reduce((sum, { url, bytes }) => sum + (url.startsWith('/nar/') ? bytes : 0), 0);
+    for (const [untilBytes, signal] of [
+      [MB, 'SIGINT'],
+      [2 * MB, 'SIGTERM'],
+      [3 * MB, 'SIGINT'],
+    ] as const) {
+      own.faults = [{ match: /^\/nar\//, kind: 'slow', rateBytesPerSec: 100_000 }];
+      const slow = lab.start(['fetch', many.root, ...flags]);
+      while (narBytes() < untilBytes) await sleep(20);
+      assertFailure(await slow.stop(signal), 130, 'INTERRUPTED', /interrupted/);
+      await assertSound(store, many.publicKey);
+    }
+    own.faults = [];
+    const run = await lab.run(['fetch', many.root, ...flags]);
+    assert.equal(run.status, 0, run.stderr);
+    const whole = await narBytesOf(many.cacheDir);
+    // What was on its way through the sockets is lost.
+    assert.ok(narBytes() <= whole + 0.2 * MB, `${narBytes()} bytes came for ${whole}`);
+    await assertSound(store, many.publicKey);
+    assert.deepEqual(await readdir(join(store, 'narswarm', 'partial')), []);
+  });
+
   test('two fetches at the same time on one store both succeed', async () => {
     for (const rest of [fromPeers, ['--from', upstream.url]]) {
       const store = await lab.folder('store');

@@ -310,11 +310,13 @@ test('a small NAR leaves no file where nothing is held, or it is discarded', asy
   forgotten.reset();
   await forgotten.close();
   await assert.rejects(access(path));
-  const discarded = await begin();
+  const leftovers = new Set<string>();
+  const discarded = await begin({ leftovers });
   await discarded.write(0, [bytes.subarray(0, 1000)], 'a server');
   await discarded.discard();
   await discarded.close();
   await assert.rejects(access(path));
+  assert.equal(leftovers.size, 0, 'nothing was written first');
 });
 
 test('a small NAR that was closed takes no more bytes', async (t) => {
