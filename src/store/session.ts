@@ -1,4 +1,4 @@
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CLAIMS, type SessionKind } from './claims.ts';
 import { ownName, stateOfOwner } from './owner.ts';
@@ -60,9 +60,12 @@ export class PartialSession implements AsyncDisposable {
     const names = await readdir(from).catch(() => []);
     for (const name of names) {
       if (name === CLAIMS) continue; // a process that is gone needs nothing any more
+      const path = this.path(name);
       try {
-        await rename(join(from, name), this.path(name));
-        this.leftovers.add(this.path(name));
+        // two that fetched the same NAR at once: the larger part is gone on with
+        if (this.leftovers.has(path) && (await stat(join(from, name))).size <= (await stat(path)).size) continue;
+        await rename(join(from, name), path);
+        this.leftovers.add(path);
       } catch (error) {
         if (!NOT_OURS.has(systemCode(error) ?? '')) throw error;
       }
