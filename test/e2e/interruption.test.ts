@@ -127,7 +127,10 @@ describe('interruption', { concurrency: 3 }, () => {
     ] as const) {
       own.faults = [{ match: /^\/nar\//, kind: 'slow', rateBytesPerSec: 100_000 }];
       const slow = lab.start(['fetch', many.root, ...flags]);
-      while (narBytes() < untilBytes) await sleep(20);
+      while (narBytes() < untilBytes) {
+        assert.ok(!slow.events.some(({ event }) => event === 'done' || event === 'error'), slow.stderr);
+        await sleep(20);
+      }
       assertFailure(await slow.stop(signal), 130, 'INTERRUPTED', /interrupted/);
       await assertSound(store, many.publicKey);
     }

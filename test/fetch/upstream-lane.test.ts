@@ -4,7 +4,6 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { NarswarmError } from '../../src/errors.ts';
 import { HttpClient } from '../../src/fetch/http/client.ts';
 import { parseUpstream } from '../../src/fetch/http/upstream.ts';
@@ -80,13 +79,15 @@ for (const [sizeBytes, comeBytes] of [
     const { bytes, cache, path, target, open, fetch } = await scene(t, sizeBytes);
     cache.faults = [{ kind: 'stall', afterBytes: comeBytes }];
     const stop = new AbortController();
+    const come = Promise.withResolvers<void>();
     let received = 0;
+    const onBytes: JobObserver['onBytes'] = (_source, _origin, count) => {
+      received += count;
+      if (received === comeBytes) come.resolve();
+    };
     const partial = await open();
-    const running = fetch(partial, {
-      signal: stop.signal,
-      onBytes: (_source, _origin, count) => void (received += count),
-    });
-    while (received < comeBytes) await sleep(5);
+    const running = fetch(partial, { signal: stop.signal, onBytes });
+    await come.promise;
     stop.abort(INTERRUPTED);
     await assert.rejects(running, INTERRUPTED);
     assert.equal(partial.heldBytes, comeBytes);
