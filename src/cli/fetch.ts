@@ -110,6 +110,7 @@ function tellPlan(output: Output, plan: Plan, paths: number, dryRun: boolean): v
 
 function tellDone(output: Output, { progress, closure, plan, imported, roots }: RunFetchResult): void {
   const { peerBytes, upstreamBytes, durationMs } = progress;
+  const storeBytes = plan.storeBytes + progress.keptBytes;
   const sources = Array.from(progress.bySource, ([source, { kind, bytes }]) => ({ source, kind, bytes })).toSorted(
     (a, b) => b.bytes - a.bytes,
   );
@@ -118,8 +119,8 @@ function tellDone(output: Output, { progress, closure, plan, imported, roots }: 
     paths: closure.size,
     nars: plan.jobs.length + plan.unsized.length,
     bytes: {
-      total: peerBytes + upstreamBytes + plan.storeBytes,
-      store: plan.storeBytes,
+      total: peerBytes + upstreamBytes + storeBytes,
+      store: storeBytes,
       peers: peerBytes,
       upstream: upstreamBytes,
     },
@@ -130,7 +131,7 @@ function tellDone(output: Output, { progress, closure, plan, imported, roots }: 
   };
   const rate = ((peerBytes + upstreamBytes) * 1000) / Math.max(1, durationMs);
   const rows = [
-    ['file store', plan.storeBytes] as const,
+    ['file store', storeBytes] as const,
     ...sources.map(({ source, bytes }) => [source, bytes] as const),
   ].filter(([, bytes]) => bytes > 0);
   const width = Math.max(0, ...rows.map(([name]) => name.length));

@@ -85,8 +85,8 @@ function columns(): number {
 
 /** How far a fetch is, in one line. */
 export function describeProgress(progress: Progress): string {
-  const received = progress.peerBytes + progress.upstreamBytes;
-  const percent = progress.totalBytes === 0 ? 0 : Math.min(100, Math.floor((received / progress.totalBytes) * 100));
+  const received = Math.min(progress.receivedBytes, progress.totalBytes);
+  const percent = progress.totalBytes === 0 ? 0 : Math.floor((received / progress.totalBytes) * 100);
   const left =
     progress.secondsLeft === undefined ? 'waiting for bytes' : `${formatDuration(progress.secondsLeft * 1000)} left`;
   const share = `${formatSize(progress.peerBytes)} from ${formatCount(progress.peersInUse, 'peer')}, ${formatSize(progress.upstreamBytes)} from caches`;
@@ -97,7 +97,7 @@ function facts(progress: Progress): Record<string, unknown> {
   return {
     nars: progress.doneNars,
     totalNars: progress.totalNars,
-    bytes: progress.peerBytes + progress.upstreamBytes,
+    bytes: progress.receivedBytes,
     totalBytes: progress.totalBytes,
     rateBytesPerSec: Math.round(progress.rate),
     secondsLeft: progress.secondsLeft === undefined ? null : Math.round(progress.secondsLeft),

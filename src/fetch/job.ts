@@ -23,6 +23,8 @@ export type ByteSource = 'peers' | 'upstream';
 export interface JobObserver {
   /** Payload that came in, verified or not yet. */
   onBytes(source: ByteSource, origin: string, bytes: number): void;
+  /** Bytes of a NAR that an earlier run has left: they are not fetched again. */
+  onKept(bytes: number): void;
   /** A NAR is verified and in the store. */
   onNar(job: NarJob): void;
   /** Something went wrong that another source mends. */

@@ -48,6 +48,7 @@ export class LaneWork {
   readonly #order: UpstreamOrder;
   readonly #atPeers = new Set<Task>();
   readonly #partials = new Set<PartialNar>();
+  readonly #begun = new Set<FileHash>();
   /** NAR files that lay in the store at the start: an interrupted run left them, maybe. */
   #present: ReadonlySet<string> = new Set();
   /** Files that an upstream has in another compression than the narinfo said, by the FileHash that was asked for. */
@@ -167,8 +168,11 @@ export class LaneWork {
       job.torrent = undefined; // nobody has held its pieces against the file
       return undefined;
     }
-    task.partial = await PartialNar.open(this.#options.session.path(job.fileHash), job);
+    const { session } = this.#options;
+    task.partial = await PartialNar.open(session.path(job.fileHash), job, session.leftovers);
     this.#partials.add(task.partial);
+    if (!this.#begun.has(job.fileHash)) this.#options.observer.onKept(task.partial.heldBytes);
+    this.#begun.add(job.fileHash);
     return task.partial;
   }
 

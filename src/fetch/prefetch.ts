@@ -180,6 +180,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     standstillMs: options.peerTimeoutMs,
     observer: {
       onBytes: progress.onBytes,
+      onKept: progress.onKept,
       onWarning: progress.onWarning,
       onNar(job) {
         progress.onNar(job);
@@ -229,7 +230,7 @@ function* lacking(
   for (const job of plan.jobs) {
     if (scheduler.hasFetched(job)) continue;
     const failed = scheduler.failureOf(job);
-    const reason = failed instanceof Error ? failed.message : 'its NAR was not reached before the interruption';
+    const reason = failed instanceof Error ? failed.message : 'its NAR was not complete before the interruption';
     for (const path of job.storePaths) yield { path, reason, isNowhere: false };
   }
   for (const { storePath: path } of plan.unsized)

@@ -13,6 +13,8 @@ export class Progress implements JobObserver {
   doneBytes = 0;
   peerBytes = 0;
   upstreamBytes = 0;
+  /** Bytes of NARs on their way that an earlier run has left. */
+  keptBytes = 0;
   readonly #rate = new RateMeter();
   readonly #warn: (message: string) => void;
 
@@ -32,7 +34,12 @@ export class Progress implements JobObserver {
   /** Seconds until everything is there at the present rate, or undefined while nothing comes. */
   get secondsLeft(): number | undefined {
     const { rate } = this;
-    return rate === 0 ? undefined : Math.max(0, this.totalBytes - this.peerBytes - this.upstreamBytes) / rate;
+    return rate === 0 ? undefined : Math.max(0, this.totalBytes - this.receivedBytes) / rate;
+  }
+
+  /** Bytes of the NARs to fetch that are there, of {@link totalBytes}; a little more where some came twice. */
+  get receivedBytes(): number {
+    return this.keptBytes + this.peerBytes + this.upstreamBytes;
   }
 
   get peersInUse(): number {
@@ -46,6 +53,10 @@ export class Progress implements JobObserver {
     const source = this.bySource.get(origin);
     if (source === undefined) this.bySource.set(origin, { kind, bytes });
     else source.bytes += bytes;
+  };
+
+  onKept = (bytes: number): void => {
+    this.keptBytes += bytes;
   };
 
   onNar = (job: NarJob): void => {

@@ -116,19 +116,25 @@ async function fetchFrom(
   const transfer = async (url: string): Promise<void> => {
     for (const { from, to } of partial.missing()) {
       const writer = new BlockWriter(partial, from, upstream.name);
-      await http.download(url, {
-        offset: from,
-        end: to,
-        sizeBytes: job.sizeBytes,
-        signal,
-        retries,
-        givesWay,
-        sink: async (bytes) => {
-          observer.onBytes('upstream', upstream.name, bytes.length);
-          await writer.write(bytes);
-          await limit.pace(bytes.length, signal);
-        },
-      });
+      try {
+        await http.download(url, {
+          offset: from,
+          end: to,
+          sizeBytes: job.sizeBytes,
+          signal,
+          retries,
+          givesWay,
+          sink: async (bytes) => {
+            observer.onBytes('upstream', upstream.name, bytes.length);
+            await writer.write(bytes);
+            await limit.pace(bytes.length, signal);
+          },
+        });
+      } catch (error) {
+        // of an upstream that fails, what is gathered may be anything: the next one must not be blamed for it
+        if (signal.aborted) await writer.flush();
+        throw error;
+      }
       await writer.flush();
     }
   };

@@ -11,7 +11,7 @@ import { storeError } from './store-error.ts';
 
 export type { Range } from './partial/held-pieces.ts';
 
-/** A NAR up to this size waits in memory. */
+/** A NAR up to this size waits in memory, and comes to its file only where it is closed before it is whole. */
 const MEMORY_BYTES = 1 << 20;
 
 /** What a NAR file has to be. */
@@ -52,11 +52,18 @@ export class PartialNar implements AsyncDisposable {
    * Opens the partial file at `path`, taking over what an earlier run left there.
    *
    * @param expected size in bytes and SHA-256 of the whole NAR file, and its torrent where one is known
+   * @param leftovers paths of the partial files that there are: for a small NAR no other is looked for, and one that is
+   *   written is added
    * @throws STORE_FULL, STORE_UNWRITABLE
    */
-  static async open(path: string, expected: Expected): Promise<PartialNar> {
+  static async open(path: string, expected: Expected, leftovers = new Set<string>()): Promise<PartialNar> {
     const { sizeBytes, fileHash } = expected;
-    if (sizeBytes <= MEMORY_BYTES) return new PartialNar(path, expected, new BytesInMemory(path, sizeBytes, fileHash));
+    if (sizeBytes <= MEMORY_BYTES) {
+      const memory = new BytesInMemory(path, sizeBytes, fileHash, leftovers);
+      const small = new PartialNar(path, expected, memory);
+      if (leftovers.has(path)) await small.#recover(await memory.takeOver());
+      return small;
+    }
     const file = await BytesInFile.open(path, sizeBytes);
     const partial = new PartialNar(path, expected, file);
     try {
@@ -156,12 +163,13 @@ export class PartialNar implements AsyncDisposable {
   }
 
   async discard(): Promise<void> {
-    await this.close();
+    await this.#bytes.close(0);
     await unlink(this.path).catch(() => undefined);
   }
 
+  /** What is held stays for whoever opens the partial file next, if the disk takes it. */
   close(): Promise<void> {
-    return this.#bytes.close();
+    return this.#bytes.close(this.#held.prefixBytes);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

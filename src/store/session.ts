@@ -1,4 +1,4 @@
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CLAIMS, type SessionKind } from './claims.ts';
 import { ownName, stateOfOwner } from './owner.ts';
@@ -18,6 +18,8 @@ export class PartialSession implements AsyncDisposable {
   readonly dir: string;
   /** What this session has claimed: see claims.ts. */
   readonly claims = new Set<string>();
+  /** Paths of partial files that lie in the folder: those that were taken over, and who leaves another adds it. */
+  readonly leftovers = new Set<string>();
 
   private constructor(dir: string) {
     this.dir = dir;
@@ -58,9 +60,15 @@ export class PartialSession implements AsyncDisposable {
     const names = await readdir(from).catch(() => []);
     for (const name of names) {
       if (name === CLAIMS) continue; // a process that is gone needs nothing any more
-      await rename(join(from, name), this.path(name)).catch((error: unknown) => {
+      const path = this.path(name);
+      try {
+        // two that fetched the same NAR at once: the larger part is gone on with
+        if (this.leftovers.has(path) && (await stat(join(from, name))).size <= (await stat(path)).size) continue;
+        await rename(join(from, name), path);
+        this.leftovers.add(path);
+      } catch (error) {
         if (!NOT_OURS.has(systemCode(error) ?? '')) throw error;
-      });
+      }
     }
     await rm(from, { recursive: true, force: true }).catch(() => undefined);
   }

@@ -80,6 +80,9 @@ describe('interruption', { concurrency: 3 }, () => {
     assert.equal(run.status, 0, run.stderr);
     assert.ok(own.bytesSent() <= totalBytes - held + 0.6 * MB, `${own.bytesSent()} bytes came anew, ${held} were held`);
     assert.ok(own.requests.some(({ status }) => status === 206));
+    const { total, store: kept } = run.event('done')['bytes'] as { total: number; store: number };
+    assert.equal(total, totalBytes, 'what an earlier run has left belongs to the whole');
+    assert.ok(kept > 0);
     assert.equal((await assertSound(store, made.publicKey)).narInfos.length, 6);
   });
 
@@ -111,6 +114,37 @@ describe('interruption', { concurrency: 3 }, () => {
       assert.ok(peers + cache < totalBytes - MB, 'what had come was kept');
       await assertSound(store, made.publicKey);
     }
+  });
+
+  test('stopped time and again while many slow NARs come, no byte comes twice', async () => {
+    const many = await lab.closure([2 * MB, ...Array.from({ length: 12 }, () => 300_000)]);
+    const own = lab.use(await startHttpCache(many.cacheDir));
+    const store = await lab.folder('store');
+    const flags = ['--store', store, '--trusted-public-key', many.publicKey, '--no-copy', '--from', own.url];
+    const narBytes = (): number =>
+      own.requests.reduce((sum, { url, bytes }) => sum + (url.startsWith('/nar/') ? bytes : 0), 0);
+    for (const [untilBytes, signal] of [
+      [MB, 'SIGINT'],
+      [2 * MB, 'SIGTERM'],
+      [3 * MB, 'SIGINT'],
+    ] as const) {
+      own.faults = [{ match: /^\/nar\//, kind: 'slow', rateBytesPerSec: 100_000 }];
+      const slow = lab.start(['fetch', many.root, ...flags]);
+      while (narBytes() < untilBytes) {
+        assert.ok(!slow.events.some(({ event }) => event === 'done' || event === 'error'), slow.stderr);
+        await sleep(20);
+      }
+      assertFailure(await slow.stop(signal), 130, 'INTERRUPTED', /interrupted/);
+      await assertSound(store, many.publicKey);
+    }
+    own.faults = [];
+    const run = await lab.run(['fetch', many.root, ...flags]);
+    assert.equal(run.status, 0, run.stderr);
+    const whole = await narBytesOf(many.cacheDir);
+    // What was on its way through the sockets is lost.
+    assert.ok(narBytes() <= whole + 0.2 * MB, `${narBytes()} bytes came for ${whole}`);
+    await assertSound(store, many.publicKey);
+    assert.deepEqual(await readdir(join(store, 'narswarm', 'partial')), []);
   });
 
   test('two fetches at the same time on one store both succeed', async () => {

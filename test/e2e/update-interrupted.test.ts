@@ -52,7 +52,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     const { lastRun, missing, generations, completeAsOf } = await machine.state('desktop');
     assert.deepEqual([lastRun?.outcome, generations[0]?.complete, completeAsOf], ['interrupted', false, undefined]);
     assert.match(lastRun?.message ?? '', message);
-    const reason = 'its NAR was not reached before the interruption';
+    const reason = 'its NAR was not complete before the interruption';
     assert.deepEqual(missing, [{ path: middle.storePath, reason }]);
     assert.equal(lastRun?.nars, PATHS - 1);
     cache.faults = [];
@@ -81,7 +81,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
       const { health, completeAsOf } = await machine.statusOf('desktop');
       assert.deepEqual([health, completeAsOf], ['incomplete', null]);
       await machine.subscribe({ desktop: { source: made.root } });
-      await assertGoesOn(machine, cache, /not reached before the interruption/);
+      await assertGoesOn(machine, cache, /not complete before the interruption/);
     });
   }
 
@@ -188,7 +188,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     const subscription = { name: 'desktop', source: made.root, import: false, sources: false, publish: false };
     const status = await readStatus(subscription, machine.store, new Date());
     assert.deepEqual([status.health, status.state?.lastRun?.outcome], ['incomplete', 'interrupted']);
-    await assertGoesOn(machine, cache, /not reached before the interruption/);
+    await assertGoesOn(machine, cache, /not complete before the interruption/);
   });
 
   test('by the end of the time window while another update is at work', async () => {

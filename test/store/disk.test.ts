@@ -50,6 +50,7 @@ if (process.getuid?.() !== 0) {
     await one.putPiece(0, small.bytes, 'a peer');
     assert.equal((await failureOf(one.settle(small.target))).code, 'STORE_FULL');
     await assert.rejects(access(small.target));
+    await one.close(); // what cannot be kept is fetched again
   });
 
   test('a folder that cannot be written to says so', async (t) => {

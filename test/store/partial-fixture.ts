@@ -12,7 +12,7 @@ export interface Case {
   readonly bytes: Buffer;
   readonly path: string;
   readonly target: string;
-  readonly begin: (options?: { pieceless?: boolean }) => Promise<PartialNar>;
+  readonly begin: (options?: { pieceless?: boolean; leftovers?: Set<string> }) => Promise<PartialNar>;
   readonly piece: (index: number) => Buffer;
 }
 
@@ -26,12 +26,9 @@ export async function prepare(t: TestContext, sizeBytes: number, dir?: string): 
     bytes,
     path,
     target: join(folder, 'target'),
-    begin: async ({ pieceless = false } = {}) => {
-      const partial = await PartialNar.open(path, {
-        sizeBytes,
-        fileHash: torrent.fileHash,
-        torrent: pieceless ? undefined : torrent,
-      });
+    begin: async ({ pieceless = false, leftovers } = {}) => {
+      const expected = { sizeBytes, fileHash: torrent.fileHash, torrent: pieceless ? undefined : torrent };
+      const partial = await PartialNar.open(path, expected, leftovers);
       t.after(() => partial.close());
       return partial;
     },

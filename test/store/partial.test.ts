@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { access, open, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, open, readdir, readFile, rm, stat, truncate, unlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { fileHashOf } from '../../src/nix/hash.ts';
@@ -245,4 +245,95 @@ test('whatever the order of peers and servers, the whole is the NAR', async (t) 
     }),
     { numRuns: 25 },
   );
+});
+
+for (const pieceless of [true, false]) {
+  test(`a small NAR that is closed is gone on with: ${pieceless ? 'a prefix' : 'a piece'}`, async (t) => {
+    const { bytes, path, target, begin } = await prepare(t, 300_000);
+    const heldBytes = pieceless ? 100_000 : bytes.length;
+    const leftovers = new Set<string>();
+    const before = await begin({ pieceless, leftovers });
+    if (pieceless) await before.write(0, [bytes.subarray(0, heldBytes)], 'a server');
+    else await before.putPiece(0, Buffer.from(bytes), 'a peer');
+    await Promise.all([before.close(), before.close()]);
+    await before.close();
+    assert.ok(bytes.subarray(0, heldBytes).equals(await readFile(path)));
+    assert.deepEqual([...leftovers], [path]);
+    const after = await begin({ pieceless, leftovers });
+    assert.equal(after.heldBytes, heldBytes);
+    if (pieceless) await after.write(heldBytes, [bytes.subarray(heldBytes)], 'a server');
+    await after.settle(target);
+    await after.close();
+    assert.ok(bytes.equals(await readFile(target)));
+    await assert.rejects(access(path), 'nothing is left behind');
+  });
+}
+
+test('a small NAR whose leftover does not fit the torrent is begun anew', async (t) => {
+  const { bytes, path, target, begin } = await prepare(t, 300_000);
+  for (const leftover of [randomBytes(300_000), bytes.subarray(0, 1000), randomBytes(MIB)]) {
+    await writeFile(path, leftover);
+    const partial = await begin({ leftovers: new Set([path]) });
+    assert.equal(partial.heldBytes, 0);
+    await partial.write(0, [bytes], 'a server');
+    await partial.settle(target);
+    assert.ok(bytes.equals(await readFile(target)));
+    await assert.rejects(access(path));
+  }
+});
+
+test('a small NAR whose leftover is wrong is fetched again, and who goes on from it is named with it', async (t) => {
+  const { bytes, path, target, begin } = await prepare(t, 300_000);
+  await writeFile(path, randomBytes(1000));
+  const partial = await begin({ pieceless: true, leftovers: new Set([path]) });
+  await partial.write(1000, [bytes.subarray(1000)], 'a server');
+  const { code, facts } = await failureOf(partial.settle(target));
+  assert.deepEqual([code, facts['origins'], partial.heldBytes], ['HASH_MISMATCH', 'an earlier run, a server', 0]);
+  await partial.write(0, [bytes], 'a server');
+  await partial.settle(target);
+  assert.ok(bytes.equals(await readFile(target)));
+});
+
+test('no file is looked for that nobody knows of, nor missed where it has gone', async (t) => {
+  const { bytes, path, begin } = await prepare(t, 300_000);
+  await writeFile(path, bytes.subarray(0, 1000));
+  assert.equal((await begin({ pieceless: true })).heldBytes, 0);
+  await unlink(path);
+  assert.equal((await begin({ pieceless: true, leftovers: new Set([path]) })).heldBytes, 0);
+});
+
+test('a small NAR leaves no file where nothing is held, or it is discarded', async (t) => {
+  const { bytes, path, begin } = await prepare(t, 300_000);
+  await (await begin()).close();
+  const forgotten = await begin();
+  await forgotten.write(0, [bytes.subarray(0, 1000)], 'a server');
+  forgotten.reset();
+  await forgotten.close();
+  await assert.rejects(access(path));
+  const leftovers = new Set<string>();
+  const discarded = await begin({ leftovers });
+  await discarded.write(0, [bytes.subarray(0, 1000)], 'a server');
+  await discarded.discard();
+  await discarded.close();
+  await assert.rejects(access(path));
+  assert.equal(leftovers.size, 0, 'nothing was written first');
+});
+
+test('a small NAR that was closed takes no more bytes', async (t) => {
+  const { bytes, path, begin } = await prepare(t, 300_000);
+  const partial = await begin({ pieceless: true });
+  await partial.write(0, [bytes.subarray(0, 1000)], 'a server');
+  await partial.close();
+  const { code } = await failureOf(partial.write(1000, [bytes.subarray(1000, 2000)], 'a server'));
+  assert.equal(code, 'STORE_UNWRITABLE');
+  await partial.close();
+  assert.ok(bytes.subarray(0, 1000).equals(await readFile(path)));
+});
+
+test('a small NAR is closed without an error where its folder has gone', async (t) => {
+  const { bytes, path, begin } = await prepare(t, 300_000);
+  const partial = await begin({ pieceless: true });
+  await partial.write(0, [bytes.subarray(0, 1000)], 'a server');
+  await rm(dirname(path), { recursive: true });
+  await partial.close();
 });

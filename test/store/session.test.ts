@@ -32,6 +32,7 @@ test('takes over the partial files of a process that was killed', LIMIT, async (
   await kill(await startHolder(t, store));
   await using session = await PartialSession.open(store);
   assert.equal(await readFile(session.path('nar'), 'utf8'), 'half of it');
+  assert.deepEqual([...session.leftovers], [session.path('nar')]);
   assert.deepEqual(await readdir(dirname(session.dir)), [basename(session.dir)], 'the folder itself is gone');
 });
 
@@ -97,6 +98,24 @@ test('a folder from before the last boot is taken over; one with another kind of
   assert.ok((await readdir(parent)).includes('mine'));
 });
 
+test('of two parts of one NAR the larger is taken over', async (t) => {
+  for (const parts of [
+    ['half of it', 'half'],
+    ['half', 'half of it'],
+  ]) {
+    const store = await emptyStore(t);
+    const old = await folderOfLastBoot(store);
+    for (const [number, part] of parts.entries()) {
+      const folder = `${old}${number}`;
+      await mkdir(folder);
+      await writeFile(join(folder, 'nar'), part);
+    }
+    await using session = await PartialSession.open(store);
+    assert.equal(await readFile(session.path('nar'), 'utf8'), 'half of it');
+    assert.deepEqual(await readdir(dirname(session.dir)), [basename(session.dir)]);
+  }
+});
+
 test('of several heirs each file goes to one', LIMIT, async (t) => {
   const store = await emptyStore(t);
   const old = await folderOfLastBoot(store);
@@ -105,6 +124,8 @@ test('of several heirs each file goes to one', LIMIT, async (t) => {
   const heirs = await Promise.all(Array.from({ length: 5 }, () => PartialSession.open(store)));
   const inherited = (await Promise.all(heirs.map((heir) => readdir(heir.dir)))).flat();
   assert.deepEqual(inherited.toSorted(), names.toSorted());
+  for (const { dir, leftovers } of heirs)
+    assert.deepEqual([...leftovers].toSorted(), (await readdir(dir)).map((name) => join(dir, name)).toSorted());
 });
 
 test('removes its folder where nothing is left, and keeps what is', async (t) => {

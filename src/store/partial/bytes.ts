@@ -18,6 +18,9 @@ export interface PartialBytes {
   check(target: string): Promise<FileHash>;
   /** Puts what was found good at `target`, if it is not there yet, and lets go of it. @throws as {@link check} */
   finish(target: string): void | Promise<void>;
-  /** Closes what is open; bytes in memory stay. */
-  close(): Promise<void>;
+  /**
+   * Closes what is open. Of bytes in memory that are at no target yet, the first `heldBytes` go to the partial file, if it
+   * takes them.
+   */
+  close(heldBytes: number): Promise<void>;
 }

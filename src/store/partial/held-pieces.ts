@@ -41,6 +41,12 @@ export class HeldPieces {
     return this.#held.reduce((sum, bytes) => sum + bytes, 0);
   }
 
+  /** Bytes held from the front on without a gap. */
+  get prefixBytes(): number {
+    const index = this.#held.findIndex((_, piece) => !this.has(piece));
+    return index === -1 ? this.#sizeBytes : this.startOf(index) + (this.#held[index] ?? 0);
+  }
+
   /** Where piece `index` begins in the NAR. */
   startOf(index: number): number {
     return index * this.#pieceBytes;

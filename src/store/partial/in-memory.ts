@@ -1,3 +1,4 @@
+import { open, writeFile } from 'node:fs/promises';
 import { NarswarmError } from '../../errors.ts';
 import type { FileHash } from '../../nix/brands.ts';
 import { fileHashOf, sha256Bytes } from '../../nix/hash.ts';
@@ -6,19 +7,36 @@ import { giveBack, lend, takeBuffer } from '../../torrent/lent-buffers.ts';
 import { storeError } from '../store-error.ts';
 import type { PartialBytes } from './bytes.ts';
 
-/** A small NAR on its way: one file is written, once, when it is known to be good. */
+/**
+ * A small NAR on its way: one file is written, once, when it is known to be good. One that is closed before leaves what
+ * it has in its partial file.
+ */
 export class BytesInMemory implements PartialBytes {
   readonly #path: string;
   readonly #sizeBytes: number;
   readonly #fileHash: FileHash;
+  /** Partial files that lie on the disk: {@link close} adds its own. */
+  readonly #leftovers: Set<string>;
   /** Allocated when the first bytes come, so that a NAR that waits costs nothing. */
   #memory: Uint8Array | undefined;
+  #isClosed = false;
 
   /** @param path what the file is called until it is renamed to its target */
-  constructor(path: string, sizeBytes: number, fileHash: FileHash) {
+  constructor(path: string, sizeBytes: number, fileHash: FileHash, leftovers: Set<string>) {
     this.#path = path;
     this.#sizeBytes = sizeBytes;
     this.#fileHash = fileHash;
+    this.#leftovers = leftovers;
+  }
+
+  /** Reads what lies in the partial file, which stays. @returns bytes read; 0 where it cannot be read */
+  async takeOver(): Promise<number> {
+    try {
+      await using file = await open(this.#path, 'r');
+      return (await file.read(this.#begin(), 0, this.#sizeBytes, 0)).bytesRead;
+    } catch {
+      return 0;
+    }
   }
 
   writePiece(offset: number, bytes: Uint8Array): void {
@@ -57,13 +75,23 @@ export class BytesInMemory implements PartialBytes {
     this.#memory = undefined;
   }
 
-  async close(): Promise<void> {
-    // nothing is open
+  /** The buffer is not given back: a slice of it may be on its way still. */
+  async close(heldBytes: number): Promise<void> {
+    const memory = this.#memory;
+    this.#memory = undefined;
+    this.#isClosed = true;
+    if (memory === undefined || heldBytes === 0) return;
+    this.#leftovers.add(this.#path);
+    await writeFile(this.#path, memory.subarray(0, heldBytes)).catch(() => undefined); // it is fetched again, then
   }
 
   #copy(offset: number, bytes: Uint8Array): void {
-    this.#memory ??= takeBuffer(this.#sizeBytes).subarray(0, this.#sizeBytes);
-    this.#memory.set(bytes, offset);
+    (this.#memory ?? this.#begin()).set(bytes, offset);
+  }
+
+  #begin(): Uint8Array {
+    if (this.#isClosed) throw new NarswarmError('STORE_UNWRITABLE', `${this.#path} was closed`);
+    return (this.#memory = takeBuffer(this.#sizeBytes).subarray(0, this.#sizeBytes));
   }
 
   #bytes(): Uint8Array {

@@ -10,6 +10,19 @@ test('the last piece is as long as what is left', () => {
   assert.deepEqual([held.has(2), held.bytes, held.missing()], [true, 50, [{ from: 0, to: 200 }]]);
 });
 
+test('the prefix ends where the first byte is missing', () => {
+  const held = new HeldPieces(250, 100);
+  assert.equal(held.prefixBytes, 0);
+  held.addPiece(1, 'a peer');
+  assert.equal(held.prefixBytes, 0);
+  held.addBytes(0, 40, 'a server');
+  assert.equal(held.prefixBytes, 40);
+  held.addPiece(0, 'a peer');
+  assert.equal(held.prefixBytes, 200);
+  held.addPiece(2, 'a peer');
+  assert.equal(held.prefixBytes, 250);
+});
+
 test('a piece of several origins names each once, and a piece begun anew the new one alone', () => {
   const held = new HeldPieces(200, 100);
   held.addBytes(0, 40, 'one');

@@ -1,0 +1,149 @@
+/** What is left of a NAR when its transfer from an upstream ends early. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { NarswarmError } from '../../src/errors.ts';
+import { HttpClient } from '../../src/fetch/http/client.ts';
+import { parseUpstream } from '../../src/fetch/http/upstream.ts';
+import type { JobObserver } from '../../src/fetch/job.ts';
+import { fetchFromUpstreams } from '../../src/fetch/upstream-lane.ts';
+import { PartialNar } from '../../src/store/partial.ts';
+import { RateLimit } from '../../src/torrent/rate-limit.ts';
+import { tempDir } from '../store/store-fixture.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { torrentOf } from '../torrent/swarm-fixture.ts';
+import { infoOf } from './narinfos.ts';
+
+const LIMIT = { timeout: 20_000 };
+
+interface Scene {
+  readonly bytes: Buffer;
+  readonly cache: HttpCache;
+  readonly path: string;
+  readonly target: string;
+  readonly open: () => Promise<PartialNar>;
+  /** @param onBytes told of each chunk that has come */
+  readonly fetch: (
+    partial: PartialNar,
+    options?: { signal?: AbortSignal; limit?: RateLimit; onBytes?: JobObserver['onBytes'] },
+  ) => Promise<void>;
+}
+
+/** A NAR in a cache, on its way into a partial file. */
+async function scene(t: TestContext, sizeBytes: number): Promise<Scene> {
+  const dir = await tempDir(t);
+  const bytes = randomBytes(sizeBytes);
+  const { fileHash } = torrentOf(bytes);
+  const info = infoOf('blob', [], { fileHash, fileSize: sizeBytes });
+  await mkdir(join(dir, 'cache', 'nar'), { recursive: true });
+  await writeFile(join(dir, 'cache', info.url), bytes);
+  const cache = await startHttpCache(join(dir, 'cache'));
+  const http = new HttpClient({ retries: 0 });
+  t.after(async () => {
+    await http.close();
+    await cache.stop();
+  });
+  const path = join(dir, 'partial');
+  const leftovers = new Set<string>();
+  const job = { fileHash, sizeBytes, extension: 'xz', info, storePaths: [info.storePath], torrent: undefined };
+  return {
+    bytes,
+    cache,
+    path,
+    target: join(dir, 'target'),
+    open: () => PartialNar.open(path, { sizeBytes, fileHash }, leftovers),
+    fetch: (
+      partial,
+      { signal = new AbortController().signal, limit = new RateLimit(), onBytes = () => undefined } = {},
+    ) =>
+      fetchFromUpstreams(job, partial, {
+        upstreams: [parseUpstream(cache.url)],
+        http,
+        limit,
+        tried: new Set([fileHash]),
+        observer: { onBytes, onKept: () => undefined, onNar: () => undefined, onWarning: () => undefined },
+        signal,
+      }),
+  };
+}
+
+const INTERRUPTED = new NarswarmError('INTERRUPTED', 'enough');
+
+for (const [sizeBytes, comeBytes] of [
+  [300_000, 100_000],
+  [3_000_000, 700_000],
+] as const) {
+  test(`of ${sizeBytes} bytes, those that had come before an abort are not fetched again`, LIMIT, async (t) => {
+    const { bytes, cache, path, target, open, fetch } = await scene(t, sizeBytes);
+    cache.faults = [{ kind: 'stall', afterBytes: comeBytes }];
+    const stop = new AbortController();
+    const come = Promise.withResolvers<void>();
+    let received = 0;
+    const onBytes: JobObserver['onBytes'] = (_source, _origin, count) => {
+      received += count;
+      if (received === comeBytes) come.resolve();
+    };
+    const partial = await open();
+    const running = fetch(partial, { signal: stop.signal, onBytes });
+    await come.promise;
+    stop.abort(INTERRUPTED);
+    await assert.rejects(running, INTERRUPTED);
+    assert.equal(partial.heldBytes, comeBytes);
+    await partial.close();
+    assert.ok(bytes.subarray(0, comeBytes).equals(await readFile(path)));
+
+    cache.faults = [];
+    cache.resetCounts();
+    const next = await open();
+    await fetch(next);
+    assert.equal(cache.bytesSent(), sizeBytes - comeBytes);
+    await next.settle(target);
+    assert.ok(bytes.equals(await readFile(target)));
+  });
+}
+
+test('an abort in the middle of writes leaves no gap and nothing wrong', LIMIT, async (t) => {
+  const { bytes, path, target, open, fetch } = await scene(t, 40_000_000);
+  for (let aborts = 0; ; aborts++) {
+    const stop = new AbortController();
+    const partial = await open();
+    const before = partial.heldBytes;
+    const abort = (): void => {
+      if (Math.random() < 0.01) setImmediate(() => stop.abort(INTERRUPTED));
+    };
+    const outcome: unknown = await fetch(partial, { signal: stop.signal, onBytes: abort }).catch((error) => error);
+    const { heldBytes } = partial;
+    assert.ok(heldBytes >= before);
+    if (outcome === undefined) {
+      await partial.settle(target);
+      assert.ok(aborts > 0);
+      break;
+    }
+    assert.equal(outcome, INTERRUPTED);
+    await partial.close();
+    assert.ok(bytes.subarray(0, heldBytes).equals(await readFile(path)));
+  }
+  assert.ok(bytes.equals(await readFile(target)));
+});
+
+test('an abort while the rate holds a chunk back keeps the chunk', LIMIT, async (t) => {
+  const { bytes, path, open, fetch } = await scene(t, 300_000);
+  const stop = new AbortController();
+  const partial = await open();
+  const onBytes = (): void => void setTimeout(() => stop.abort(INTERRUPTED), 50);
+  await assert.rejects(fetch(partial, { signal: stop.signal, limit: new RateLimit(1), onBytes }), INTERRUPTED);
+  const { heldBytes } = partial;
+  assert.ok(heldBytes > 0);
+  await partial.close();
+  assert.ok(bytes.subarray(0, heldBytes).equals(await readFile(path)));
+});
+
+test('what an upstream sent that failed is not gone on with by the next one', LIMIT, async (t) => {
+  const { cache, open, fetch } = await scene(t, 300_000);
+  cache.faults = [{ kind: 'cut', afterBytes: 100_000, times: 1 }, { kind: 'status' }];
+  await using partial = await open();
+  await assert.rejects(fetch(partial), AggregateError);
+  assert.equal(partial.heldBytes, 0);
+});
