@@ -1,4 +1,4 @@
-import { NarswarmError, isNarswarmError } from '../errors.ts';
+import { NarswarmError, isNarswarmError, type ErrorCode } from '../errors.ts';
 import type { MissingPath } from '../fetch/closure.ts';
 import type { Upstream } from '../fetch/http/upstream.ts';
 import type { PrefetchOptions, PrefetchResult } from '../fetch/prefetch.ts';
@@ -220,11 +220,21 @@ function lackOf(missing: readonly MissingPath[], parts: readonly PrefetchResult[
   const [first] = missing;
   if (first === undefined) return parts.find((part) => part.importFailure !== undefined)?.importFailure;
   const isInterrupted = parts.some((part) => part.isInterrupted);
-  return new NarswarmError(
-    isInterrupted ? 'INTERRUPTED' : first.isNowhere ? 'NARINFO_MISSING' : 'NAR_UNAVAILABLE',
-    lackSentence(first, missing.length),
-    { facts: { path: first.path, missing: missing.length } },
-  );
+  const code = isInterrupted ? 'INTERRUPTED' : (commonCode(missing) ?? codeWithout(first));
+  return new NarswarmError(code, lackSentence(first, missing.length), {
+    facts: { path: first.path, missing: missing.length },
+  });
+}
+
+/** The first path's code where all are missing for failures of its class; undefined where they are not. */
+function commonCode(missing: readonly MissingPath[]): ErrorCode | undefined {
+  const codes = [...new Set(missing.map((path) => path.code ?? codeWithout(path)))];
+  const statuses = new Set(codes.map((code) => new NarswarmError(code, code).exitStatus));
+  return statuses.size === 1 ? codes[0] : undefined;
+}
+
+function codeWithout({ isNowhere }: MissingPath): ErrorCode {
+  return isNowhere ? 'NARINFO_MISSING' : 'NAR_UNAVAILABLE';
 }
 
 function asFailure(error: unknown, signal: AbortSignal): NarswarmError {

@@ -141,6 +141,20 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     assert.deepEqual(new Set(narsAsked(cache)), new Set(absent));
   });
 
+  test('narinfos that nobody trusts: their class is the exit status, unless something else is missing, too', async () => {
+    const { cache } = await scene();
+    const machine = await Machine.of(lab, { desktop: { source: made.root } }, ['--scope', 'off', '--from', cache.url]);
+    assertFailure(await machine.update(), 4, 'NARINFO_UNTRUSTED', /is signed only by keys not trusted here/);
+    assert.equal((await machine.status(['--check'])).status, 4);
+    const list = lab.path('list');
+    const down = named('lab-0').storePath;
+    await writeFile(list, `${made.root}\n${down}\n`);
+    await machine.subscribe({ list: { source: list } });
+    cache.faults = [{ kind: 'status', status: 400, match: new RegExp(down.slice(11, 43)) }];
+    assertFailure(await machine.update(), 5, 'NAR_UNAVAILABLE', /is missing, and 1 more/);
+    assert.equal((await machine.status(['--check'])).status, 5);
+  });
+
   test('a generation that was complete stays what it is while a cache is out of order', async () => {
     const { machine, cache } = await scene();
     assert.equal((await machine.update()).status, 0);
