@@ -124,7 +124,7 @@ export function updateCommand(): Command {
 
 function tellUpdated(
   output: Output,
-  { subscription, state, error, notes, nars, bytes, paths }: Updated,
+  { subscription, state, error, notes, warnings, leftOut, leftOutCount, nars, bytes, paths }: Updated,
   dryRun: boolean,
 ): void {
   const { name } = subscription;
@@ -139,11 +139,14 @@ function tellUpdated(
     durationMs: run?.durationMs ?? null,
     missing: state?.missing ?? [],
     missingCount: state?.missingCount ?? 0,
+    leftOut,
+    leftOutCount,
     notes,
     ...(error === undefined ? {} : { code: error.code, message: error.message }),
   };
   output.result('subscription', facts, sentence());
-  for (const note of notes) output.note(`  ${note}`);
+  for (const note of notes) if (!warnings.includes(note)) output.note(`  ${note}`);
+  for (const warning of warnings) output.warn(`${name}: ${warning}`);
 
   function sentence(): string {
     if (dryRun) {

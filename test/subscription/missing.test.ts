@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { groupByReason, isLackSentence, lackSentence, reasonOf, type Missing } from '../../src/subscription/missing.ts';
+import {
+  groupByReason,
+  isLackSentence,
+  lackSentence,
+  leftOutSentence,
+  reasonOf,
+  type Missing,
+} from '../../src/subscription/missing.ts';
 
 const pathOf = (letter: string, name = 'x-1.0?+'): string => `/nix/store/${letter.repeat(32)}-${name}`;
 const [A, B, C] = [pathOf('a'), pathOf('b', 'b'), pathOf('c', 'c')];
@@ -64,6 +71,12 @@ suite('missing paths by reason', () => {
   });
 
   test('none', () => assert.deepEqual(groupByReason([]), []));
+});
+
+test('that paths were left out, with the first few', () => {
+  assert.equal(leftOutSentence([A]), `1 of its paths is in no cache and was left out: ${A}`);
+  assert.equal(leftOutSentence([A, B]), `2 of its paths are in no cache and were left out: ${A}, ${B}`);
+  assert.match(leftOutSentence([A, B, C, A, B, C, A]), /^7 of its paths .*, and 2 more$/);
 });
 
 suite('that paths are missing, in one sentence', () => {
