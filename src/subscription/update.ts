@@ -1,6 +1,7 @@
 import { NarswarmError, isNarswarmError, type ErrorCode } from '../errors.ts';
 import type { MissingPath } from '../fetch/closure.ts';
 import type { Upstream } from '../fetch/http/upstream.ts';
+import type { Plan } from '../fetch/plan.ts';
 import type { PrefetchOptions, PrefetchResult } from '../fetch/prefetch.ts';
 import { Progress } from '../fetch/report.ts';
 import type { Workplace } from '../fetch/workplace.ts';
@@ -50,9 +51,8 @@ export interface Updated {
   /** Paths that are in no cache and were left out, which is no failure; at most {@link MAX_MISSING} of them. */
   readonly leftOut: readonly string[];
   readonly leftOutCount: number;
-  /** NARs and bytes that were fetched, or would be. */
-  readonly nars: number;
-  readonly bytes: number;
+  /** NARs that were to be fetched, each once: what tells it apart, and its bytes; 0 where nobody says how many. */
+  readonly nars: ReadonlyMap<string, number>;
   readonly paths: number;
 }
 
@@ -280,10 +280,14 @@ function summarise({ error, parts, notes, warnings, leftOut }: ToldOutcome): Omi
     warnings,
     leftOut: leftOut.slice(0, MAX_MISSING),
     leftOutCount: leftOut.length,
-    nars: sum(parts, ({ plan }) => plan.jobs.length + plan.unsized.length),
-    bytes: sum(parts, ({ plan }) => plan.jobBytes),
+    nars: new Map(parts.flatMap(({ plan }) => [...narsOf(plan)])),
     paths: sum(parts, ({ closure }) => closure.size),
   };
+}
+
+function* narsOf({ jobs, unsized }: Plan): Generator<readonly [key: string, bytes: number]> {
+  for (const { fileHash, sizeBytes } of jobs) yield [fileHash, sizeBytes];
+  for (const { storePath } of unsized) yield [storePath, 0];
 }
 
 function partition<T>(items: readonly T[], fits: (item: T) => boolean): [fitting: T[], rest: T[]] {

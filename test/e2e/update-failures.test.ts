@@ -155,6 +155,27 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     assert.equal((await machine.status(['--check'])).status, 5);
   });
 
+  test('a dry run counts what several need once, and says of what failed that alone', async () => {
+    const { machine } = await scene();
+    await machine.subscribe({
+      a: { source: made.root },
+      b: { source: named('lab-0').storePath },
+      c: { source: NOWHERE },
+    });
+    const run = await machine.update(['--dry-run']);
+    const [all, part] = ['a', 'b'].map((name) => updated(run, name));
+    assert.deepEqual([all?.['nars'], part?.['nars']], [6, 2]);
+    const { event: _, ...done } = run.event('done');
+    assert.deepEqual(done, { subscriptions: 3, complete: 2, nars: 6, bytes: all?.['bytes'] });
+    const plain = await lab.runPlain(machine.updateArgs(['--dry-run']), { env: { NARSWARM_CONFIG: machine.config } });
+    assert.match(
+      plain.stdout,
+      new RegExp(
+        `^a: 6 paths, (.*)\nb: 2 paths, 2 NARs to fetch \\(.*\\)\nc: ${NOWHERE} is missing: .*\nin all: \\1\n$`,
+      ),
+    );
+  });
+
   test('a generation that was complete stays what it is while a cache is out of order', async () => {
     const { machine, cache } = await scene();
     assert.equal((await machine.update()).status, 0);
