@@ -22,6 +22,7 @@ export function reasonOf({ path, reason }: Missing): string {
   const itself = String.raw`[^\s,:;]*(?<![0-9a-z])${hash}(?:-[^\s,:;]*)?(?=[\s,:;]|$)`;
   return reason
     .replace(new RegExp(`^cannot fetch ${itself}: `), '')
+    .replace(new RegExp(`^${itself} (?=is |has )`), 'it ')
     .replaceAll(new RegExp(`\\bthe NAR of ${itself}`, 'g'), 'its NAR')
     .replaceAll(new RegExp(`(?<= of )${itself}`, 'g'), 'it');
 }

@@ -144,7 +144,12 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
   test('narinfos that nobody trusts: their class is the exit status, unless something else is missing, too', async () => {
     const { cache } = await scene();
     const machine = await Machine.of(lab, { desktop: { source: made.root } }, ['--scope', 'off', '--from', cache.url]);
-    assertFailure(await machine.update(), 4, 'NARINFO_UNTRUSTED', /is signed only by keys not trusted here/);
+    assertFailure(
+      await machine.update(),
+      4,
+      'NARINFO_UNTRUSTED',
+      /lab-2 is missing: it is signed only by keys not trusted/,
+    );
     assert.equal((await machine.status(['--check'])).status, 4);
     const list = lab.path('list');
     const down = named('lab-0').storePath;

@@ -29,6 +29,13 @@ suite('why a path is missing', () => {
       `no hash map and no cache has a narinfo of ${A.slice('/nix/store/'.length)}, which ${B} refers to: add the cache`,
       `no hash map and no cache has a narinfo of it, which ${B} refers to: add the cache`,
     ],
+    [
+      'nobody trusts it',
+      `${A} is signed only by keys not trusted here: "b-1"`,
+      'it is signed only by keys not trusted here: "b-1"',
+    ],
+    ['nobody can have signed it', `${A} has no well-formed signature`, 'it has no well-formed signature'],
+    ['nobody trusts another', `${B} is not signed`, `${B} is not signed`],
     ['its hash alone', `no narinfo of ${'a'.repeat(32)}`, 'no narinfo of it'],
     ['an address', `http://c/${'a'.repeat(32)}.narinfo failed`, `http://c/${'a'.repeat(32)}.narinfo failed`],
     ['another path', `cannot fetch ${B}: no disk`, `cannot fetch ${B}: no disk`],
