@@ -158,7 +158,6 @@ async function fetchSubscription(
       leftOut: [],
     };
   }
-  context.onStep?.(`${subscription.name}: resolving ${subscription.source}`);
   const resolution = await resolveSource(source, {
     http: workplace.http,
     files: workplace.store,

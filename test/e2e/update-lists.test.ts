@@ -69,6 +69,16 @@ describe('lists of store paths', { concurrency: 2 }, () => {
     );
   });
 
+  test('its source is told once', async () => {
+    const one = await Machine.make(lab, { flags });
+    const list = join(await lab.folder('lists'), 'store-paths');
+    await writeFile(list, paths.slice(0, 1).join());
+    await one.subscribe('channel', list);
+    const plain = await lab.runPlain(['update', ...flags], { env: { NARSWARM_CONFIG: one.configFile } });
+    const told = plain.stderr.split('\n').filter((line) => line.includes(list));
+    assert.deepEqual(told, [`channel: ${list}`]);
+  });
+
   test('a compressed one at an address is downloaded once', async () => {
     const one = await Machine.make(lab, { flags });
     const few = paths.slice(-3);
