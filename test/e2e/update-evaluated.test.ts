@@ -140,6 +140,15 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     assert.equal(narInfos.includes(baseName(own.root)), false);
   });
 
+  test('a profile that a cache has whole: nothing is said of what was built here', async () => {
+    const one = await machine(made.buildStore);
+    const profile = join(await lab.folder('profiles'), 'system');
+    await symlink(made.root, profile);
+    await one.subscribe('system', profile);
+    const done = await one.updated();
+    assert.deepEqual([done['nars'], done['notes'], done['leftOutCount']], [PATHS, [], 0]);
+  });
+
   test('import can be turned on later, and off again', async () => {
     const one = await machine();
     const target = `local?root=${await lab.folder('target')}`;
