@@ -43,7 +43,8 @@ export function reportFailure(error: unknown, json: boolean): number {
     process.stdout.write(
       `${JSON.stringify({ event: 'error', code: known?.code ?? 'INTERNAL', message, exitStatus, facts })}\n`,
     );
-  process.stderr.write(`error: ${message}\n`);
+  const isPlanned = known?.code === 'INTERRUPTED' && facts['until'] !== undefined; // the end of the time window
+  process.stderr.write(`${isPlanned ? '' : 'error: '}${message}\n`);
   if (process.env['NARSWARM_DEBUG'] !== undefined && known?.cause !== undefined) console.error(known.cause);
   return exitStatus;
 }

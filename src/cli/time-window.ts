@@ -17,7 +17,10 @@ export function timeWindow(until: string | undefined, now: Date): TimeWindow {
     const look = (): void => {
       const leftMs = endMs - Date.now();
       if (leftMs > 0) timer = setTimeout(look, Math.min(leftMs, LOOK_AGAIN_MS));
-      else stop.abort(new NarswarmError('INTERRUPTED', `stopped at ${until}; the next update goes on from here`));
+      else {
+        const message = `stopped at ${until}; the next update goes on from here`;
+        stop.abort(new NarswarmError('INTERRUPTED', message, { facts: { until } }));
+      }
     };
     look();
   }

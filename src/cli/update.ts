@@ -117,37 +117,42 @@ export function updateCommand(): Command {
             output.note(`${formatCount(removed.paths, 'path')} (${formatSize(removed.bytes)}) collected`);
         },
       });
-      tellRun(output, run);
+      tellRun(output, run, options.dryRun === true);
     }),
   );
 }
 
 function tellUpdated(
   output: Output,
-  { subscription, state, error, notes, nars, bytes, paths }: Updated,
+  { subscription, state, error, notes, warnings, leftOut, leftOutCount, nars, paths }: Updated,
   dryRun: boolean,
 ): void {
   const { name } = subscription;
   const run = state?.lastRun;
+  const bytes = sumOf(nars);
   const facts = {
     name,
     outcome: dryRun ? 'dry-run' : (run?.outcome ?? null),
     generation: state?.generations[0]?.number ?? null,
     paths,
-    nars,
+    nars: nars.size,
     bytes: dryRun ? { total: bytes } : (run?.bytes ?? null),
     durationMs: run?.durationMs ?? null,
     missing: state?.missing ?? [],
     missingCount: state?.missingCount ?? 0,
+    leftOut,
+    leftOutCount,
     notes,
     ...(error === undefined ? {} : { code: error.code, message: error.message }),
   };
   output.result('subscription', facts, sentence());
-  for (const note of notes) output.note(`  ${note}`);
+  for (const note of notes) if (!warnings.includes(note)) output.note(`  ${note}`);
+  for (const warning of warnings) output.warn(`${name}: ${warning}`);
 
   function sentence(): string {
     if (dryRun) {
-      const what = `${formatCount(paths, 'path')}, ${formatCount(nars, 'NAR')} to fetch (${formatSize(bytes)})`;
+      if (error !== undefined && paths === 0) return `${name}: ${error.message}`;
+      const what = `${formatCount(paths, 'path')}, ${toFetch(nars)}`;
       return `${name}: ${what}${error === undefined ? '' : `; ${error.message}`}`;
     }
     if (error !== undefined) {
@@ -156,21 +161,38 @@ function tellUpdated(
     }
     const { peers, upstream } = run?.bytes ?? { peers: 0, upstream: 0 };
     const got =
-      nars === 0
+      nars.size === 0
         ? 'nothing new'
-        : `${formatCount(nars, 'NAR')} (${formatSize(peers)} from peers, ${formatSize(upstream)} from caches) in ${formatDuration(run?.durationMs ?? 0)}`;
+        : `${formatCount(nars.size, 'NAR')} (${formatSize(peers)} from peers, ${formatSize(upstream)} from caches) in ${formatDuration(run?.durationMs ?? 0)}`;
     return `${name}: complete, ${formatCount(paths, 'path')}, ${got}`;
   }
 }
 
 /** @throws the first failure, where something is not complete: its class is the exit status */
-function tellRun(output: Output, { updated, failure }: UpdateRun): void {
+function tellRun(output: Output, { updated, failure }: UpdateRun, dryRun: boolean): void {
   const failed = updated.flatMap(({ subscription, error }) =>
     error === undefined ? [] : [{ name: subscription.name, error }],
   );
-  output.result('done', { subscriptions: updated.length, complete: updated.length - failed.length });
+  const all = new Map(updated.flatMap(({ nars }) => [...nars])); // one that several need is fetched once
+  output.result(
+    'done',
+    {
+      subscriptions: updated.length,
+      complete: updated.length - failed.length,
+      ...(dryRun ? { nars: all.size, bytes: { total: sumOf(all) } } : {}),
+    },
+    dryRun && updated.length > 1 ? `in all: ${toFetch(all)}` : undefined,
+  );
   if (failed.length > 0 && failure !== undefined) output.warn(`the hash map was not published: ${failure.message}`);
   throwIncomplete(output, failed, updated.length);
   if (failure !== undefined)
     throw new NarswarmError(failure.code, `the hash map was not published: ${failure.message}`, { cause: failure });
+}
+
+function toFetch(nars: Updated['nars']): string {
+  return `${formatCount(nars.size, 'NAR')} to fetch (${formatSize(sumOf(nars))})`;
+}
+
+function sumOf(nars: Updated['nars']): number {
+  return [...nars.values()].reduce((total, bytes) => total + bytes, 0);
 }

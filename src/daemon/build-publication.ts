@@ -24,6 +24,8 @@ export interface BuildOptions {
   readonly hints: readonly string[];
   /** Whether those stay that the last generation names: a daemon that publishes the same map names itself. Default: no. */
   readonly keepsHints?: boolean;
+  /** What to do where no subscription and nothing that was added can be published. */
+  readonly wayOut?: string;
   readonly signal: AbortSignal;
 }
 
@@ -60,7 +62,7 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
     const nothing =
       contents === 'everything'
         ? 'it holds no narinfos'
-        : 'no subscription that says publish has been complete so far, and nothing was added: run narswarm update or narswarm add';
+        : `no subscription that says publish has been complete so far, and nothing was added: ${options.wayOut ?? 'run narswarm update or narswarm add'}`;
     const reason = first === undefined ? nothing : `${first.storePath}: ${first.reason}`;
     const isUntrusted = first?.reason === 'not signed by a trusted key';
     const wayOut = isUntrusted ? ': name the key that signed it with --trusted-public-key' : '';

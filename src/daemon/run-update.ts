@@ -153,6 +153,9 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
     hints,
     keepsHints: true,
     contents: () => publishedContents(store, configured, keys),
+    wayOut: configured.some((subscription) => subscription.publish)
+      ? 'an update that completes one publishes it, or run narswarm add'
+      : 'subscribe to something with --publish, or run narswarm add',
   });
   options.onPublished?.(built);
 }

@@ -23,6 +23,8 @@ export interface MissingPath {
   readonly reason: string;
   /** True where every source was asked and none has it; else one of them failed, and may have it another time. */
   readonly isNowhere: boolean;
+  /** What the search for it failed of, where that is known. */
+  readonly code?: ErrorCode;
 }
 
 /**
@@ -60,7 +62,8 @@ export async function walkClosure(
       const isOneOnly = isNarswarmError(error) && !OF_ALL_PATHS.has(error.code);
       if (signal.aborted || options.onMissing === undefined || !isOneOnly) throw error;
       const path = referrer === undefined ? baseName : join(dirname(referrer.storePath), baseName);
-      options.onMissing(hash, { path, reason: error.message, isNowhere: error.code === 'NARINFO_MISSING' });
+      const { code, message } = error;
+      options.onMissing(hash, { path, reason: message, isNowhere: code === 'NARINFO_MISSING', code });
       return undefined;
     }
   };

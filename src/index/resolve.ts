@@ -256,9 +256,10 @@ function unreachable(address: PublisherAddress, timeoutMs: number, cause: unknow
 /** What was kept and has expired says more than that nobody answers. */
 function expiredOr(failure: unknown, kept: Manifest | undefined, now: Date): unknown {
   if (kept === undefined || kept.expires > now || !isNarswarmError(failure, 'INDEX_UNREACHABLE')) return failure;
+  const { message } = failure;
   return new NarswarmError(
     'INDEX_EXPIRED',
-    `${failure.message} The generation kept from before expired at ${kept.expires.toISOString()}.`,
+    `${message}${/[.?!]$/.test(message) ? '' : '.'} The generation kept from before expired at ${kept.expires.toISOString()}.`,
     { cause: failure },
   );
 }

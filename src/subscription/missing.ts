@@ -10,6 +10,9 @@ export interface MissingGroup {
   readonly paths: readonly string[];
 }
 
+/** Paths that were left out and that a note names. */
+const NAMED_LEFT_OUT = 5;
+
 const STORE_HASH = /^(?:.*\/)?([0-9a-z]{32})(?:-|$)/;
 
 /** Why a path is missing, without naming it again: `http://cache does not hold its NAR`. */
@@ -19,6 +22,7 @@ export function reasonOf({ path, reason }: Missing): string {
   const itself = String.raw`[^\s,:;]*(?<![0-9a-z])${hash}(?:-[^\s,:;]*)?(?=[\s,:;]|$)`;
   return reason
     .replace(new RegExp(`^cannot fetch ${itself}: `), '')
+    .replace(new RegExp(`^${itself} (?=is |has )`), 'it ')
     .replaceAll(new RegExp(`\\bthe NAR of ${itself}`, 'g'), 'its NAR')
     .replaceAll(new RegExp(`(?<= of )${itself}`, 'g'), 'it');
 }
@@ -35,6 +39,13 @@ export function groupByReason(missing: readonly Missing[]): MissingGroup[] {
 /** That paths are missing, in one sentence, with the reason of the first. */
 export function lackSentence(first: Missing, count: number): string {
   return `${isMissing(first.path)}${count > 1 ? `, and ${count - 1} more` : ''}: ${reasonOf(first)}`;
+}
+
+/** That paths are in no cache and were left out, with the names of the first few. */
+export function leftOutSentence(paths: readonly string[]): string {
+  const named = paths.slice(0, NAMED_LEFT_OUT).join(', ');
+  const more = paths.length > NAMED_LEFT_OUT ? `, and ${paths.length - NAMED_LEFT_OUT} more` : '';
+  return `${paths.length} of its paths ${paths.length === 1 ? 'is in no cache and was' : 'are in no cache and were'} left out: ${named}${more}`;
 }
 
 /** Whether a sentence says no more than that some of these paths are missing. */

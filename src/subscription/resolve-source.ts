@@ -16,6 +16,8 @@ export interface Resolution {
   readonly main: StorePath | undefined;
   /** True where a root that no cache has is left out and reported, and the rest goes on: lists and profiles. */
   readonly mayLack: boolean;
+  /** Why caches lack some of the roots, where that is as it should be: for the report of a run that finds it so. */
+  readonly lackNote?: string;
   /**
    * What to take instead where no cache has the roots: the outputs of the inputs of their derivation (what a build of
    * it needs); empty where there is nothing.
@@ -102,8 +104,8 @@ async function resolveStorePath(path: StorePath, context: SourceContext): Promis
 async function resolveProfile(path: StorePath, context: SourceContext): Promise<Resolution> {
   const roots = await queryClosure(path, nixOptions(context));
   const { sources, notes } = await sourcesOfPath(path, context);
-  const note = `${path}: its closure on this machine is ${roots.length} ${roots.length === 1 ? 'path' : 'paths'}; those that were built here are in no cache`;
-  return { ...NOTHING, roots, main: path, mayLack: true, sources, notes: [note, ...notes] };
+  const lackNote = `${path}: its closure on this machine is ${roots.length} ${roots.length === 1 ? 'path' : 'paths'}; those that were built here are in no cache`;
+  return { ...NOTHING, roots, main: path, mayLack: true, lackNote, sources, notes };
 }
 
 async function resolveEvaluated(

@@ -1,17 +1,18 @@
-import { NarswarmError, isNarswarmError } from '../errors.ts';
+import { NarswarmError, isNarswarmError, type ErrorCode } from '../errors.ts';
 import type { MissingPath } from '../fetch/closure.ts';
 import type { Upstream } from '../fetch/http/upstream.ts';
+import type { Plan } from '../fetch/plan.ts';
 import type { PrefetchOptions, PrefetchResult } from '../fetch/prefetch.ts';
 import { Progress } from '../fetch/report.ts';
 import type { Workplace } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
-import { lackSentence } from './missing.ts';
+import { lackSentence, leftOutSentence } from './missing.ts';
 import { nextState, type Outcome } from './next-state.ts';
 import { resolveSource, type Resolution } from './resolve-source.ts';
 import { parseSource } from './source.ts';
-import { isDamaged, readState, writeState, type SubscriptionState } from './state.ts';
+import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 
 /** What updates work with, all subscriptions alike. */
@@ -45,10 +46,22 @@ export interface Updated {
   readonly error: NarswarmError | undefined;
   /** Things to know of this run that are no failures. */
   readonly notes: readonly string[];
-  /** NARs and bytes that were fetched, or would be. */
-  readonly nars: number;
-  readonly bytes: number;
+  /** Those of the notes that are to be seen with `--quiet`, too. */
+  readonly warnings: readonly string[];
+  /** Paths that are in no cache and were left out, which is no failure; at most {@link MAX_MISSING} of them. */
+  readonly leftOut: readonly string[];
+  readonly leftOutCount: number;
+  /** NARs that were to be fetched, each once: what tells it apart, and its bytes; 0 where nobody says how many. */
+  readonly nars: ReadonlyMap<string, number>;
   readonly paths: number;
+}
+
+/** An outcome with what is told of it once and not written down. */
+interface ToldOutcome extends Outcome {
+  /** Those of the notes that nobody expects of such a source. */
+  readonly warnings: readonly string[];
+  /** Paths that no cache has, where that is no failure; each once. */
+  readonly leftOut: readonly string[];
 }
 
 /** Layers of build inputs that are looked through: those of a NixOS system are some ten deep. */
@@ -70,11 +83,11 @@ export async function updateSubscription(subscription: Subscription, context: Up
   const progress = new Progress(context.onWarning);
   context.onProgress?.(progress);
   const parts: PrefetchResult[] = [];
-  let outcome: Outcome;
+  let outcome: ToldOutcome;
   try {
     outcome = { parts, ...(await fetchSubscription(subscription, parts, progress, context)) };
   } catch (error) {
-    outcome = { parts, error: asFailure(error, signal), main: undefined, notes: [] };
+    outcome = { parts, error: asFailure(error, signal), main: undefined, notes: [], warnings: [], leftOut: [] };
   }
   const summary = summarise(outcome);
   if (context.dryRun) {
@@ -108,7 +121,7 @@ async function fetchSubscription(
   parts: PrefetchResult[],
   progress: Progress,
   context: UpdateContext,
-): Promise<Omit<Outcome, 'parts'>> {
+): Promise<Omit<ToldOutcome, 'parts'>> {
   const { workplace, publishers, signal } = context;
   const source = parseSource(subscription.source, { file: subscription.file });
   const fetch = async (what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'publishers'>): Promise<PrefetchResult> => {
@@ -141,9 +154,10 @@ async function fetchSubscription(
       notes: silent.map(({ failure, created }) => `${failure.message}; the map of ${created.toISOString()} was taken`),
       // A map that is not what it should be is no map of today, whatever is held of the one from before.
       error: lack?.code === 'INTERRUPTED' ? lack : (wrong[0]?.failure ?? lack),
+      warnings: [],
+      leftOut: [],
     };
   }
-  context.onStep?.(`${subscription.name}: resolving ${subscription.source}`);
   const resolution = await resolveSource(source, {
     http: workplace.http,
     files: workplace.store,
@@ -156,23 +170,43 @@ async function fetchSubscription(
   // Of a list something may be left out, but not all of it.
   const lack = needed.length === 0 && part.closure.size === 0 ? part.missing : needed;
   const main = part.roots.find((path) => path === resolution.main);
-  const notes = [...resolution.notes, ...leftOutNote(part.missing.length - lack.length)];
+  const { notes } = resolution;
   const roots = new Set<string>(resolution.roots);
   const isReplaceable = lack.length > 0 && lack.every(({ path, isNowhere }) => isNowhere && roots.has(path));
   if (!isReplaceable || resolution.buildInputs.length === 0) {
-    return { main, notes, error: lackOf(lack, parts) };
+    return { main, error: lackOf(lack, parts), ...withLeftOut(notes, part.missing, lack, resolution) };
   }
   const inputs = await fetchBuildInputs(resolution, (paths) => fetch({ roots: paths, publishers }));
   const isNothing = parts.every(({ closure }) => closure.size === 0);
   const missing = isNothing ? [...lack, ...inputs] : inputs.filter(({ isNowhere }) => !isNowhere);
+  const replaced = `no cache has ${lack.map(({ path }) => path).join(', ')}: what a build of it needs was taken in its place`;
+  const optional = part.missing.filter((path) => !lack.includes(path));
   return {
     main,
-    notes: [
-      ...notes,
-      `no cache has ${[...lack].map(({ path }) => path).join(', ')}: what a build of it needs was taken in its place`,
-      ...(isNothing ? [] : leftOutNote(inputs.length - missing.length)),
-    ],
     error: lackOf(missing, parts),
+    ...withLeftOut([...notes, replaced], [...optional, ...inputs], missing, resolution),
+  };
+}
+
+/**
+ * @param absent what could not be had
+ * @param missing that of it which is a failure; the rest was left out
+ */
+function withLeftOut(
+  notes: readonly string[],
+  absent: readonly MissingPath[],
+  missing: readonly MissingPath[],
+  { roots, lackNote }: Resolution,
+): Pick<ToldOutcome, 'notes' | 'warnings' | 'leftOut'> {
+  const failed = new Set(missing.map(({ path }) => path));
+  const leftOut = [...new Set(absent.map(({ path }) => path))].filter((path) => !failed.has(path));
+  if (leftOut.length === 0) return { notes, warnings: [], leftOut };
+  const told = leftOutSentence(leftOut);
+  const usual = new Set<string>(lackNote === undefined ? [] : roots);
+  return {
+    notes: [...notes, ...(lackNote === undefined ? [] : [lackNote]), told],
+    warnings: leftOut.every((path) => usual.has(path)) ? [] : [told],
+    leftOut,
   };
 }
 
@@ -210,21 +244,26 @@ async function fetchBuildInputs(
   return missing;
 }
 
-function leftOutNote(count: number): string[] {
-  if (count === 0) return [];
-  return [`${count} of its paths ${count === 1 ? 'is in no cache and was' : 'are in no cache and were'} left out`];
-}
-
 /** What a run failed of that left something out. */
 function lackOf(missing: readonly MissingPath[], parts: readonly PrefetchResult[]): NarswarmError | undefined {
   const [first] = missing;
   if (first === undefined) return parts.find((part) => part.importFailure !== undefined)?.importFailure;
   const isInterrupted = parts.some((part) => part.isInterrupted);
-  return new NarswarmError(
-    isInterrupted ? 'INTERRUPTED' : first.isNowhere ? 'NARINFO_MISSING' : 'NAR_UNAVAILABLE',
-    lackSentence(first, missing.length),
-    { facts: { path: first.path, missing: missing.length } },
-  );
+  const code = isInterrupted ? 'INTERRUPTED' : (commonCode(missing) ?? codeWithout(first));
+  return new NarswarmError(code, lackSentence(first, missing.length), {
+    facts: { path: first.path, missing: missing.length },
+  });
+}
+
+/** The first path's code where all are missing for failures of its class; undefined where they are not. */
+function commonCode(missing: readonly MissingPath[]): ErrorCode | undefined {
+  const codes = [...new Set(missing.map((path) => path.code ?? codeWithout(path)))];
+  const statuses = new Set(codes.map((code) => new NarswarmError(code, code).exitStatus));
+  return statuses.size === 1 ? codes[0] : undefined;
+}
+
+function codeWithout({ isNowhere }: MissingPath): ErrorCode {
+  return isNowhere ? 'NARINFO_MISSING' : 'NAR_UNAVAILABLE';
 }
 
 function asFailure(error: unknown, signal: AbortSignal): NarswarmError {
@@ -233,14 +272,21 @@ function asFailure(error: unknown, signal: AbortSignal): NarswarmError {
   throw failure;
 }
 
-function summarise({ error, parts, notes }: Outcome): Pick<Updated, 'error' | 'notes' | 'nars' | 'bytes' | 'paths'> {
+function summarise({ error, parts, notes, warnings, leftOut }: ToldOutcome): Omit<Updated, 'subscription' | 'state'> {
   return {
     error,
     notes,
-    nars: sum(parts, ({ plan }) => plan.jobs.length + plan.unsized.length),
-    bytes: sum(parts, ({ plan }) => plan.jobBytes),
+    warnings,
+    leftOut: leftOut.slice(0, MAX_MISSING),
+    leftOutCount: leftOut.length,
+    nars: new Map(parts.flatMap(({ plan }) => [...narsOf(plan)])),
     paths: sum(parts, ({ closure }) => closure.size),
   };
+}
+
+function* narsOf({ jobs, unsized }: Plan): Generator<readonly [key: string, bytes: number]> {
+  for (const { fileHash, sizeBytes } of jobs) yield [fileHash, sizeBytes];
+  for (const { storePath } of unsized) yield [storePath, 0];
 }
 
 function partition<T>(items: readonly T[], fits: (item: T) => boolean): [fitting: T[], rest: T[]] {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { isNarswarmError } from '../../src/errors.ts';
+import { reportFailure } from '../../src/cli/output.ts';
 import { endOf, timeWindow } from '../../src/cli/time-window.ts';
 
 const HOUR_MS = 3_600_000;
@@ -57,6 +58,11 @@ describe('a time window', () => {
     mock.timers.tick(1);
     assert.ok(isNarswarmError(window.signal.reason, 'INTERRUPTED'));
     assert.match(window.signal.reason.message, /stopped at 06:00; the next update goes on from here/);
+    const { mock: print } = mock.method(process.stderr, 'write', () => true);
+    const status = reportFailure(window.signal.reason, false);
+    const [said] = print.calls.map(({ arguments: [text] }) => text);
+    print.restore();
+    assert.deepEqual([status, said], [130, 'stopped at 06:00; the next update goes on from here\n']);
   });
 
   test('ends soon after the machine has slept through its end', async ({ mock }) => {

@@ -198,7 +198,15 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     await cp(dir, keptIn(store, address), { recursive: true });
     await rm(join(dir, 'manifest'));
     const gone = await fetch(store, ['--publisher', mirror, '--no-upstream', ...ALONE]);
-    assertFailure(gone, 6, 'INDEX_EXPIRED', new RegExp(`does not exist.*kept from before expired at ${expires}`));
+    assertFailure(
+      gone,
+      6,
+      'INDEX_EXPIRED',
+      new RegExp(`does not exist.*[.?] The generation kept from before expired at ${expires}`),
+    );
+    const down = mirrorOf(address, 'http://127.0.0.1:1');
+    const refused = await fetch(store, ['--publisher', down, '--no-upstream', ...ALONE]);
+    assertFailure(refused, 6, 'INDEX_EXPIRED', /ECONNREFUSED 127\.0\.0\.1:1\. The generation kept from before expired/);
   });
 
   test('a hash map older than one that was seen', async () => {

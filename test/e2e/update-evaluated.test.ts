@@ -59,7 +59,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     );
     const [first = '', second = ''] = done['notes'] as string[];
     assert.match(first, /^no cache has \/nix\/store\/\S+-top: what a build of it needs was taken in its place$/);
-    assert.match(second, /^1 of its paths is in no cache and was left out$/);
+    assert.match(second, /^1 of its paths is in no cache and was left out: \/nix\/store\/\S+-lost\.tar$/);
     const status = await one.status('top');
     assert.deepEqual([status['health'], status['notes'], status['missing']], ['complete', done['notes'], []]);
   });
@@ -107,6 +107,19 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     assert.match((done['notes'] as string[]).join('\n'), /1 of its paths is in no cache and was left out/);
   });
 
+  test('--sources of an output in no cache: a source that is in none either is named, once, and with --quiet, too', async () => {
+    const one = await machine();
+    await one.subscribe('top', 'top', '--file', builds.file, '--sources');
+    const run = await one.update();
+    const done = run.event('subscription');
+    const [replaced = '', leftOut = '', ...more] = done['notes'] as string[];
+    assert.match(replaced, /what a build of it needs was taken in its place$/);
+    assert.match(leftOut, /^1 of its paths is in no cache and was left out: \/nix\/store\/\S+-lost\.tar$/);
+    assert.deepEqual([more, done['outcome'], done['leftOutCount']], [[], 'complete', 1]);
+    assert.match(String(done['leftOut']), /^\/nix\/store\/\S+-lost\.tar$/);
+    assert.equal(run.event('warning')['message'], `top: ${leftOut}`);
+  });
+
   test('a profile: what a cache has of it is held; what was built here is neither held nor published', async () => {
     const own = await buildOwn(made, await lab.folder('own'));
     const one = await machine(made.buildStore);
@@ -118,10 +131,22 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     assert.equal(run.status, 0, run.stderr);
     const done = run.event('subscription');
     assert.deepEqual([done['outcome'], done['paths'], done['nars']], ['complete', PATHS, PATHS]);
-    assert.match((done['notes'] as string[]).join('\n'), /3 of its paths are in no cache and were left out/);
+    const notes = (done['notes'] as string[]).join('\n');
+    assert.match(notes, /: its closure on this machine is \d+ paths; those that were built here are in no cache$/m);
+    assert.match(notes, /3 of its paths are in no cache and were left out/);
+    assert.ok(!run.events.some(({ event }) => event === 'warning'), 'that is as it should be');
     assert.deepEqual([run.event('built')['records'], run.event('built')['leftOut']], [PATHS, 0]);
     const { narInfos } = await assertSound(one.store, made.publicKey);
     assert.equal(narInfos.includes(baseName(own.root)), false);
+  });
+
+  test('a profile that a cache has whole: nothing is said of what was built here', async () => {
+    const one = await machine(made.buildStore);
+    const profile = join(await lab.folder('profiles'), 'system');
+    await symlink(made.root, profile);
+    await one.subscribe('system', profile);
+    const done = await one.updated();
+    assert.deepEqual([done['nars'], done['notes'], done['leftOutCount']], [PATHS, [], 0]);
   });
 
   test('import can be turned on later, and off again', async () => {

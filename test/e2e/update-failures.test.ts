@@ -141,6 +141,46 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     assert.deepEqual(new Set(narsAsked(cache)), new Set(absent));
   });
 
+  test('narinfos that nobody trusts: their class is the exit status, unless something else is missing, too', async () => {
+    const { cache } = await scene();
+    const machine = await Machine.of(lab, { desktop: { source: made.root } }, ['--scope', 'off', '--from', cache.url]);
+    assertFailure(
+      await machine.update(),
+      4,
+      'NARINFO_UNTRUSTED',
+      /lab-2 is missing: it is signed only by keys not trusted/,
+    );
+    assert.equal((await machine.status(['--check'])).status, 4);
+    const list = lab.path('list');
+    const down = named('lab-0').storePath;
+    await writeFile(list, `${made.root}\n${down}\n`);
+    await machine.subscribe({ list: { source: list } });
+    cache.faults = [{ kind: 'status', status: 400, match: new RegExp(down.slice(11, 43)) }];
+    assertFailure(await machine.update(), 5, 'NAR_UNAVAILABLE', /is missing, and 1 more/);
+    assert.equal((await machine.status(['--check'])).status, 5);
+  });
+
+  test('a dry run counts what several need once, and says of what failed that alone', async () => {
+    const { machine } = await scene();
+    await machine.subscribe({
+      a: { source: made.root },
+      b: { source: named('lab-0').storePath },
+      c: { source: NOWHERE },
+    });
+    const run = await machine.update(['--dry-run']);
+    const [all, part] = ['a', 'b'].map((name) => updated(run, name));
+    assert.deepEqual([all?.['nars'], part?.['nars']], [6, 2]);
+    const { event: _, ...done } = run.event('done');
+    assert.deepEqual(done, { subscriptions: 3, complete: 2, nars: 6, bytes: all?.['bytes'] });
+    const plain = await lab.runPlain(machine.updateArgs(['--dry-run']), { env: { NARSWARM_CONFIG: machine.config } });
+    assert.match(
+      plain.stdout,
+      new RegExp(
+        `^a: 6 paths, (.*)\nb: 2 paths, 2 NARs to fetch \\(.*\\)\nc: ${NOWHERE} is missing: .*\nin all: \\1\n$`,
+      ),
+    );
+  });
+
   test('a generation that was complete stays what it is while a cache is out of order', async () => {
     const { machine, cache } = await scene();
     assert.equal((await machine.update()).status, 0);

@@ -38,7 +38,8 @@ describe('lists of store paths', { concurrency: 2 }, () => {
     await one.subscribe('channel', list);
     const done = await one.updated();
     assert.deepEqual([done['outcome'], done['nars'], done['missingCount']], ['complete', COUNT, 0]);
-    assert.deepEqual(done['notes'], ['1 of its paths is in no cache and was left out']);
+    assert.deepEqual(done['notes'], [`1 of its paths is in no cache and was left out: ${NOWHERE}`]);
+    assert.deepEqual([done['leftOut'], done['leftOutCount']], [[NOWHERE], 1]);
     assert.equal((await assertSound(one.store, cache.publicKey)).nars.length, COUNT);
 
     // Another generation: all of it is held.
@@ -50,6 +51,32 @@ describe('lists of store paths', { concurrency: 2 }, () => {
     const status = await one.status('channel');
     assert.deepEqual([status['health'], status['generation']], ['stale', 2]);
     assert.equal((await readdir(join(one.store, 'nar'))).length, COUNT);
+  });
+
+  test('nearly all is in no cache: also with --quiet that is told, with a number', async () => {
+    const one = await Machine.make(lab, { flags });
+    const list = join(await lab.folder('lists'), 'store-paths');
+    const nowhere = Array.from({ length: 300 }, (_, index) => NOWHERE.replace('0000', String(index).padStart(4, '0')));
+    await writeFile(list, [...nowhere, ...paths.slice(0, 1)].join('\n'));
+    await one.subscribe('channel', list);
+    const done = await one.updated();
+    assert.deepEqual([done['leftOutCount'], (done['leftOut'] as string[]).length], [300, 200]);
+    const plain = await lab.runPlain(['update', '--quiet', ...flags], { env: { NARSWARM_CONFIG: one.configFile } });
+    assert.equal(plain.status, 0, plain.stderr);
+    assert.match(
+      plain.stderr,
+      /^warning: channel: 300 of its paths are in no cache and were left out: \S+, \S+, \S+, \S+, \S+, and 295 more\n$/,
+    );
+  });
+
+  test('its source is told once', async () => {
+    const one = await Machine.make(lab, { flags });
+    const list = join(await lab.folder('lists'), 'store-paths');
+    await writeFile(list, paths.slice(0, 1).join());
+    await one.subscribe('channel', list);
+    const plain = await lab.runPlain(['update', ...flags], { env: { NARSWARM_CONFIG: one.configFile } });
+    const told = plain.stderr.split('\n').filter((line) => line.includes(list));
+    assert.deepEqual(told, [`channel: ${list}`]);
   });
 
   test('a compressed one at an address is downloaded once', async () => {

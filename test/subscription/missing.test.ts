@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { groupByReason, isLackSentence, lackSentence, reasonOf, type Missing } from '../../src/subscription/missing.ts';
+import {
+  groupByReason,
+  isLackSentence,
+  lackSentence,
+  leftOutSentence,
+  reasonOf,
+  type Missing,
+} from '../../src/subscription/missing.ts';
 
 const pathOf = (letter: string, name = 'x-1.0?+'): string => `/nix/store/${letter.repeat(32)}-${name}`;
 const [A, B, C] = [pathOf('a'), pathOf('b', 'b'), pathOf('c', 'c')];
@@ -22,6 +29,13 @@ suite('why a path is missing', () => {
       `no hash map and no cache has a narinfo of ${A.slice('/nix/store/'.length)}, which ${B} refers to: add the cache`,
       `no hash map and no cache has a narinfo of it, which ${B} refers to: add the cache`,
     ],
+    [
+      'nobody trusts it',
+      `${A} is signed only by keys not trusted here: "b-1"`,
+      'it is signed only by keys not trusted here: "b-1"',
+    ],
+    ['nobody can have signed it', `${A} has no well-formed signature`, 'it has no well-formed signature'],
+    ['nobody trusts another', `${B} is not signed`, `${B} is not signed`],
     ['its hash alone', `no narinfo of ${'a'.repeat(32)}`, 'no narinfo of it'],
     ['an address', `http://c/${'a'.repeat(32)}.narinfo failed`, `http://c/${'a'.repeat(32)}.narinfo failed`],
     ['another path', `cannot fetch ${B}: no disk`, `cannot fetch ${B}: no disk`],
@@ -64,6 +78,12 @@ suite('missing paths by reason', () => {
   });
 
   test('none', () => assert.deepEqual(groupByReason([]), []));
+});
+
+test('that paths were left out, with the first few', () => {
+  assert.equal(leftOutSentence([A]), `1 of its paths is in no cache and was left out: ${A}`);
+  assert.equal(leftOutSentence([A, B]), `2 of its paths are in no cache and were left out: ${A}, ${B}`);
+  assert.match(leftOutSentence([A, B, C, A, B, C, A]), /^7 of its paths .*, and 2 more$/);
 });
 
 suite('that paths are missing, in one sentence', () => {

@@ -53,12 +53,12 @@ export class Machine {
 
   /** Runs an update to its end. */
   update(args: readonly string[] = [], options: ProcessOptions = {}): Promise<Run> {
-    return this.lab.run(this.#updateArgs(args), this.#withConfig(options));
+    return this.lab.run(this.updateArgs(args), this.#withConfig(options));
   }
 
   /** Starts an update that is not expected to end by itself. */
   start(args: readonly string[] = [], options: ProcessOptions = {}): CliProcess {
-    return this.lab.start(this.#updateArgs(args), this.#withConfig(options));
+    return this.lab.start(this.updateArgs(args), this.#withConfig(options));
   }
 
   status(args: readonly string[] = [], options: ProcessOptions = {}): Promise<Run> {
@@ -81,7 +81,8 @@ export class Machine {
     return JSON.parse(await readFile(this.stateFile(name), 'utf8')) as SubscriptionState;
   }
 
-  #updateArgs(args: readonly string[]): string[] {
+  /** The command line of an update. */
+  updateArgs(args: readonly string[]): string[] {
     return ['update', '--store', this.store, ...ALONE, ...this.#flags, ...args];
   }
 
