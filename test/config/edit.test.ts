@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import * as fc from 'fast-check';
-import { addSubscription, checkEdit, removeSubscription } from '../../src/config/edit.ts';
+import { addSubscription, checkEdit, removeSubscription, replaceSubscription } from '../../src/config/edit.ts';
 import { parseConfig } from '../../src/config/schema.ts';
 import { editConfigFile } from '../../src/config/write.ts';
 import { SUBSCRIPTION_NAME, type Subscription } from '../../src/subscription/subscription.ts';
@@ -92,14 +92,42 @@ suite('editing the config file', () => {
       '[subscriptions.lab]\nsource = "/x"\n# end\n',
     );
     fc.assert(
-      fc.property(start, subscription, (text, one) => {
+      fc.property(start, subscription, subscription, (text, one, other) => {
         const added = addSubscription(text, one, FILE);
         const { where: _where, ...found } = parseConfig(added, FILE).subscriptions.at(-1) ?? { where: '' };
         assert.deepEqual({ file: undefined, to: undefined, ...found }, one);
         assert.ok(added.startsWith(text));
         assert.equal(removeSubscription(added, one.name, FILE), text);
+        const replaced = replaceSubscription(added, { ...other, name: one.name }, FILE);
+        assert.ok(replaced.startsWith(text));
+        assert.equal(removeSubscription(replaced, one.name, FILE), text);
       }),
     );
+  });
+
+  test('replacing keeps the place, the lines that stay and the comments', () => {
+    const lab = { ...plain, name: 'lab', source: '/z', to: '[subscriptions.next]\nsource = 1' };
+    const same = { ...lab, import: true, publish: true };
+    const withImport = TEXT.replace('publish = true # yes\n', 'publish = true # yes\nimport = true\n');
+    assert.equal(
+      replaceSubscription(TEXT.replace('# import', 'import'), same, FILE),
+      TEXT.replace('# import', 'import'),
+    );
+    assert.equal(replaceSubscription(withImport, same, FILE), withImport);
+    const next = { ...plain, name: 'next', source: '/"other"', import: true, to: '/mnt' };
+    assert.equal(
+      replaceSubscription(TEXT, next, FILE),
+      TEXT.replace('source = "/x"\n', 'source = "/\\"other\\""\nimport = true\nto = "/mnt"\n'),
+    );
+    const text =
+      '# ours\r\n[subscriptions.b] # mine\r\n  import = false # no\r\n  source  =  "/x" # here\r\n  publish = true\r\n# tail';
+    assert.equal(
+      replaceSubscription(text, { ...plain, name: 'b', source: '/y', import: true, sources: true }, FILE),
+      '# ours\r\n[subscriptions.b] # mine\r\n  import = true # no\r\n  source  =  "/y" # here\r\n  sources = true\r\n# tail\r\n',
+    );
+    const torn = '[subscriptions.b]\nsource = "/x"\n';
+    const published = { ...plain, name: 'b', source: '/x', publish: true };
+    assert.equal(replaceSubscription(`${torn}import = true`, published, FILE), `${torn}publish = true\n`);
   });
 
   test('the end of a text that looks like a comment is none', () => {
@@ -137,6 +165,9 @@ suite('editing the config file', () => {
     assert.throws(() => removeSubscription(written[4] ?? '', 'b', FILE), byHand);
     assert.throws(() => addSubscription(written[0] ?? '', plain, FILE), byHand);
     assert.throws(() => removeSubscription('port = 1', 'a', FILE), byHand);
+    for (const text of written.slice(0, 4))
+      assert.throws(() => replaceSubscription(text, { ...plain, name: 'a' }, FILE), byHand);
+    assert.throws(() => replaceSubscription('port = 1', plain, FILE), byHand);
   });
 });
 

@@ -109,7 +109,7 @@ describe('the configuration', { concurrency: 4 }, () => {
     const replaced = await lab.run(['subscribe', 'system', '/run/current-system', '--replace', ...config]);
     assert.equal(replaced.event('subscribed')['replaced'], true);
     const unknown = await lab.run(['unsubscribe', 'sistem', ...config]);
-    assertFailure(unknown, 2, 'USAGE', /no subscription sistem in .*: it has stdenv, system/);
+    assertFailure(unknown, 2, 'USAGE', /no subscription sistem in .*: it has system, stdenv/);
     for (const name of ['system', 'stdenv']) assert.equal((await lab.run(['unsubscribe', name, ...config])).status, 0);
     assert.equal(await readFile(file, 'utf8'), text);
     assert.match(
