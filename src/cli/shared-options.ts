@@ -6,7 +6,7 @@ import { aside, isStronger, type Origin, type OriginOf } from './configuration.t
 import type { NetworkOptions } from '../torrent/network.ts';
 import { SCOPES, type Scope } from '../torrent/scope.ts';
 import { rememberExamples } from './examples.ts';
-import { each, one, parsePort, parseRate } from './values.ts';
+import { each, one, parseAddress, parsePort, parseRate } from './values.ts';
 
 export { defaultStoreDir } from '../config/locations.ts';
 
@@ -44,7 +44,7 @@ export interface NetworkFlags {
 /** Adds the options of a command that talks to peers. */
 export function addNetwork(command: Command, defaults: { scope: Scope } | undefined): Command {
   command
-    .option('--listen <host>', 'address to listen on, TCP and UDP (default: all)')
+    .option('--listen <address>', 'address to listen on, TCP and UDP (default: all)', parseAddress)
     .option('--port <port>', 'TCP port for peers; 0 picks one', parsePort, 0)
     .option('--dht-port <port>', 'UDP port of the DHT node; 0 picks one', parsePort, 0)
     .option(

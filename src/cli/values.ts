@@ -8,6 +8,12 @@ export const parseSize = one(written.parseSize);
 export const parseRate = one(written.parseRate);
 /** Milliseconds: `90s`, `30m`, `8h`, `2d`. */
 export const parseDuration = one(written.parseDuration);
+/** Milliseconds, above 0. */
+export const parseTimeout = one(written.parseTimeout);
+/** Milliseconds, a second or more. */
+export const parseLifetime = one(written.parseLifetime);
+/** An IP address, as it was written. */
+export const parseAddress = one(written.checkAddress);
 /** A port; 0 lets the system pick one. */
 export const parsePort = one(written.parsePort);
 

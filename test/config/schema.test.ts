@@ -50,6 +50,12 @@ suite('the config file', () => {
     ['max-size = "50 apples"', 1, /max-size: Expected a size such as/],
     ['max-download-rate = "0"', 1, /max-download-rate: Expected a rate above 0/],
     ['valid-for = "soon"', 1, /valid-for: Expected a duration such as/],
+    ['port = 1\nvalid-for = "0d"', 2, /valid-for: Expected a duration of a second or more/],
+    ['valid-for = "999ms"', 1, /valid-for: Expected a duration of a second or more/],
+    ['peer-timeout = "0s"', 1, /peer-timeout: Expected a duration above 0/],
+    ['publisher-timeout = "0.1ms"', 1, /publisher-timeout: Expected a duration above 0/],
+    ['listen = "999.1.1.1"', 1, /listen: Expected an IP address/],
+    ['listen = "nonsense host"', 1, /listen: Expected an IP address/],
     ['valid-for = 8', 1, /valid-for: Expected a text in quotes/],
     ['until = 06:00:00', 1, /until: Expected a text in quotes/],
     ['until = "25:00"', 1, /until: Expected a time of day such as 06:00/],
@@ -99,6 +105,11 @@ suite('the config file', () => {
       );
     });
   }
+
+  test('the shortest durations, and addresses of both kinds', () => {
+    const sound = ['valid-for = "1s"', 'peer-timeout = "1ms"', 'listen = "::"', 'listen = "127.0.0.1"'];
+    for (const text of sound) assert.equal(parseConfig(text, FILE).values.size, 1, text);
+  });
 
   test('what a shell’s folder does not change is no relative path', () => {
     const text =

@@ -1,6 +1,6 @@
 /** The config file, the environment and the commands that show and change them, in real processes. */
 import assert from 'node:assert/strict';
-import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { openFixtureLab } from '../support/fixture-lab.ts';
@@ -63,6 +63,18 @@ describe('the configuration', { concurrency: 4 }, () => {
     assertFailure(await lab.run([...fetch, '--config', lab.path('none')]), 2, 'USAGE', /there is no .*none/);
     const off = ['daemon', '--config', await configFile('scope = "off"')];
     assertFailure(await lab.run(off), 2, 'USAGE', /--scope off \(.*:1\) serves nobody/);
+  });
+
+  test('flags are refused that make no sense, and nothing is made', async () => {
+    const keyFile = lab.path('unmade');
+    const once = ['publish', '--once', '--store', await lab.fixtureCache(), '--key', keyFile];
+    assertFailure(await lab.run([...once, '--valid-for', '0d']), 2, 'USAGE', /--valid-for.*a second or more/);
+    await assert.rejects(stat(keyFile), { code: 'ENOENT' });
+    const fetch = ['fetch', FIXTURE_ROOT, '--store', lab.path('store')];
+    assertFailure(await lab.run([...fetch, '--peer-timeout', '0s']), 2, 'USAGE', /--peer-timeout.*above 0/);
+    assertFailure(await lab.run([...fetch, '--publisher-timeout', '0s']), 2, 'USAGE', /--publisher-timeout.*above 0/);
+    assertFailure(await lab.run([...fetch, '--listen', 'nonsense host']), 2, 'USAGE', /--listen.*an IP address/);
+    assertFailure(await lab.run(['dht', '--listen', '999.1.1.1']), 2, 'USAGE', /--listen.*an IP address/);
   });
 
   test('subscribe, subscriptions, unsubscribe', async () => {
