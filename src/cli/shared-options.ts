@@ -39,6 +39,8 @@ export interface NetworkFlags {
   readonly lan: boolean;
   readonly scope?: Scope;
   readonly peer?: readonly Endpoint[];
+  /** Of update and daemon. */
+  readonly publish?: boolean;
 }
 
 /** Adds the options of a command that talks to peers. */
@@ -117,6 +119,13 @@ export function networkOptions(flags: NetworkFlags, scope: Scope, originOf: Orig
     throw new NarswarmError(
       'USAGE',
       `--scope off${aside(from)} talks to no peers and --peer${aside(originOf('peer'))} names one: give ${isFlag(from) ? 'one of them' : 'another --scope, or no --peer'}`,
+    );
+  }
+  // As a flag it is of one update alone: a daemon may serve what that one signs.
+  if (scope === 'off' && flags.publish === true && !isFlag(from)) {
+    throw new NarswarmError(
+      'USAGE',
+      `--scope off${aside(from)} serves nobody and --publish${aside(originOf('publish'))} signs a hash map for others: give lan, cohort or public, or do not publish`,
     );
   }
   return {

@@ -52,10 +52,12 @@ const SubscriptionTable = v.pipe(
   }),
   v.rawCheck(({ dataset, addIssue }) => {
     if (!dataset.typed) return;
-    const refuse = (key: 'source' | 'file', message: string): void => {
+    const refuse = (key: 'source' | 'file' | 'to', message: string): void => {
       const { value: input } = dataset;
       addIssue({ message, path: [{ type: 'object', origin: 'value', input, key, value: input[key] }] });
     };
+    if (dataset.value.to !== undefined && !dataset.value.import)
+      refuse('to', 'Expected import = true beside it: it names a store to import into.');
     try {
       const { source, file } = dataset.value;
       const [here, there] = ['/here', '/there'].map((cwd) => absoluteSource(source, { file, cwd }));

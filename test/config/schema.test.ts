@@ -84,6 +84,8 @@ suite('the config file', () => {
     ['[subscriptions.a]\nsource = ""', 2, /source of the subscription a: .*empty/],
     ['[subscriptions.a]\nsource = ".#x"', 2, /source of the subscription a: .*absolute/],
     ['[subscriptions.a]\nsource = "/x"\nfile = "./default.nix"', 3, /file of the subscription a: .*absolute/],
+    ['[subscriptions.a]\nsource = "/x"\nto = "/mnt"', 3, /to of the subscription a: Expected import = true beside it/],
+    ['[subscriptions.a]\nto = "/mnt"\nsource = "/x"\nimport = false', 2, /Expected import = true beside it/],
     ['[subscriptions."../a"]\nsource = "/x"', 1, /Expected a name of/],
     ['[[subscriptions]]\nsource = "/x"', 1, /Expected tables/],
     ['[subscriptions]\na = ["x"]', 2, /Expected a table/],

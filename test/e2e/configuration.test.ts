@@ -63,6 +63,11 @@ describe('the configuration', { concurrency: 4 }, () => {
     assertFailure(await lab.run([...fetch, '--config', lab.path('none')]), 2, 'USAGE', /there is no .*none/);
     const off = ['daemon', '--config', await configFile('scope = "off"')];
     assertFailure(await lab.run(off), 2, 'USAGE', /--scope off \(.*:1\) serves nobody/);
+    const keyFile = lab.path('unmade');
+    const published = await configFile(`scope = "off"\npublish = true\nkey = "${keyFile}"\n`);
+    const update = ['update', '--store', lab.path('store'), '--config', published];
+    assertFailure(await lab.run(update), 2, 'USAGE', /--scope off \(.*:1\) serves nobody and --publish \(.*:2\)/);
+    await assert.rejects(stat(keyFile), { code: 'ENOENT' });
   });
 
   test('flags are refused that make no sense, and nothing is made', async () => {
