@@ -170,6 +170,8 @@ function complain(issue: v.BaseIssue<unknown>, path: Path): string {
   const inside = path[0] === 'subscriptions';
   const name = path.length > 2 && inside ? `${key} of the subscription ${String(path[1])}` : key;
   if (issue.type === 'strict_object' && issue.expected === 'never') {
+    if (inside && isConfigKey(key))
+      return `there is no key ${quote(key)} in a subscription: it is of the whole file, put it above the first [table]`;
     const known = inside ? SUBSCRIPTION_KEYS : [...CONFIG_KEYS, 'subscriptions'];
     const meant = nearest(key, known);
     const help = inside ? `known are ${known.join(', ')}` : 'narswarm config lists all keys';

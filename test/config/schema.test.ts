@@ -79,6 +79,11 @@ suite('the config file', () => {
       /no key "imports" in a subscription: did you mean import\?/,
     ],
     ['[subscriptions.a]\nsource = "/x"\ncolour = 1', 3, /known are source, file, import/],
+    [
+      '[subscriptions.a]\nsource = "/x"\n\nmax-size = "1G"',
+      4,
+      /no key "max-size" in a subscription: it is of the whole file, put it above the first \[table\]/,
+    ],
     ['port = 1\n[subscriptions.a]\nimport = true', 2, /the subscription a has no source/],
     ['[subscriptions.a]\nsource = "/x"\nimport = "yes"', 3, /import of the subscription a: Expected true or false/],
     ['[subscriptions.a]\nsource = ""', 2, /source of the subscription a: .*empty/],
