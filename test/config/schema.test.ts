@@ -39,6 +39,8 @@ suite('the config file', () => {
     ['max-sise = "50G"', 1, /no key "max-sise": did you mean max-size\?/],
     ['# max-size\n\nmaxSize = "50G"', 3, /did you mean max-size\?/],
     ['trusted_public_keys = []', 1, /did you mean trusted-public-key\?/],
+    ['stoer = "/x"', 1, /did you mean store\?/],
+    ['prot = 1', 1, /did you mean port\?/],
     ['colour = "blue"', 1, /no key "colour": narswarm config lists all keys/],
     ['toString = 1', 1, /no key "toString"/],
     ['port = 1\n__proto__ = { port = 99999 }', 2, /unsafe/],
