@@ -43,12 +43,20 @@ export function subscribeCommand(): Command {
         );
       if (options.to !== undefined && !options.import)
         throw new NarswarmError('USAGE', '--to names a store to import into: give --import, too');
-      const [{ absoluteSource }, { addSubscription, replaceSubscription }, { editConfigFile }] = await Promise.all([
+      const [
+        { absoluteSource },
+        { addSubscription, replaceSubscription },
+        { checkPlace, checkStorePath },
+        { editConfigFile },
+      ] = await Promise.all([
         import('../subscription/absolute-source.ts'),
         import('../config/edit.ts'),
+        import('../config/source-check.ts'),
         import('../config/write.ts'),
       ]);
       const { source, file } = absoluteSource(written, { file: options.file, cwd: process.cwd() });
+      checkStorePath({ source, file });
+      await checkPlace({ source, file });
       const { import: imports, to, sources, publish } = options;
       const subscription = { name, source, file, import: imports, to, sources, publish };
       const { path, subscriptions } = await config();

@@ -89,6 +89,7 @@ suite('the config file', () => {
     ['port = 1\n[subscriptions.a]\nimport = true', 2, /the subscription a has no source/],
     ['[subscriptions.a]\nsource = "/x"\nimport = "yes"', 3, /import of the subscription a: Expected true or false/],
     ['[subscriptions.a]\nsource = ""', 2, /source of the subscription a: .*empty/],
+    ['[subscriptions.a]\nsource = "/nix/store/foo"', 2, /source of the subscription a: "\/nix\/store\/foo" is not a/],
     ['[subscriptions.a]\nsource = ".#x"', 2, /source of the subscription a: .*absolute/],
     ['[subscriptions.a]\nsource = "/x"\nfile = "./default.nix"', 3, /file of the subscription a: .*absolute/],
     ['[subscriptions.a]\nsource = "/x"\nto = "/mnt"', 3, /to of the subscription a: Expected import = true beside it/],

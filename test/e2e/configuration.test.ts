@@ -1,7 +1,7 @@
 /** The config file, the environment and the commands that show and change them, in real processes. */
 import assert from 'node:assert/strict';
 import { mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { openFixtureLab } from '../support/fixture-lab.ts';
 import { ALONE, assertFailure, FIXTURE_ROOT } from '../support/lab.ts';
@@ -140,6 +140,17 @@ describe('the configuration', { concurrency: 4 }, () => {
     assertFailure(await lab.run(['subscribe', '../x', '/x', ...config]), 2, 'USAGE', /"\.\.\/x" is no name/);
     assertFailure(await lab.run(['subscribe', 'x', '', ...config]), 2, 'USAGE', /source/);
     assertFailure(await lab.run(['subscribe', 'x', '/x', '--to', '/mnt', ...config]), 2, 'USAGE', /--import/);
+    const folder = await lab.folder('plain');
+    const neither = /neither a list of store paths nor a link .* a #, as .*#default/;
+    assertFailure(await lab.run(['subscribe', 'x', folder, ...config]), 2, 'USAGE', neither);
+    const invalid = await lab.run(['subscribe', 'x', '/nix/store/foo', ...config]);
+    assertFailure(invalid, 2, 'STORE_PATH_INVALID', /"\/nix\/store\/foo" is not a store path/);
+    await mkdir(join(folder, basename(FIXTURE_ROOT), 'etc'), { recursive: true });
+    await symlink(folder, join(folder, 'link'));
+    await writeFile(join(folder, 'list'), '');
+    const sound = [join(folder, 'none'), join(folder, 'link'), join(folder, 'list'), `${FIXTURE_ROOT}/etc`];
+    for (const [index, path] of [...sound, join(folder, basename(FIXTURE_ROOT), 'etc'), folder + '#x'].entries())
+      assert.equal((await lab.run(['subscribe', `sound-${index}`, path, ...config])).status, 0, path);
   });
 
   test('a file in the Nix store is NixOS’s to change', async () => {
