@@ -84,7 +84,7 @@ suite('editing the config file', () => {
       },
       { noNullPrototype: true },
     );
-    const subscription = any.map((one) => (one.import ? one : { ...one, to: undefined }));
+    const subscription = any.filter((one) => one.import || one.to === undefined);
     const start = fc.constantFrom(
       '',
       '\n',
