@@ -26,6 +26,9 @@ let
   httpPort = settings.http-port or 0;
   subscriptions = settings.subscriptions or { };
   published = lib.attrNames (lib.filterAttrs (_: subscription: subscription.publish or false) subscriptions);
+  aimless = lib.attrNames (
+    lib.filterAttrs (_: subscription: subscription ? to && !(subscription.import or false)) subscriptions
+  );
   misnamed = lib.filter (name: builtins.match namePattern name == null) (lib.attrNames subscriptions);
 
   # The path as text, without the dependency that Nix would note: the machine fetches what is donated through narswarm,
@@ -304,6 +307,10 @@ in
       {
         assertion = misnamed == [ ];
         message = "services.narswarm.subscriptions: ${toString misnamed} is no name: letters, digits, dots, dashes and underscores, 64 at most, a letter or digit first.";
+      }
+      {
+        assertion = aimless == [ ];
+        message = "services.narswarm: subscription ${toString aimless} says to, which names a store to import into, and imports nothing: set import = true, too.";
       }
       {
         assertion = unknownDonations == [ ];

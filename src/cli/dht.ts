@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { formatEndpoint, parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
-import { each, parsePort, formatCount } from './values.ts';
+import { each, formatCount, parseAddress, parsePort } from './values.ts';
 
 interface DhtOptions extends CommonOptions {
   readonly bootstrap?: readonly Endpoint[];
@@ -18,7 +18,7 @@ export function dhtCommand(): Command {
       'node to join by; may be repeated; without one this is the first node of a network',
       each(parseEndpoint),
     )
-    .option('--listen <host>', 'address to listen on (default: all)')
+    .option('--listen <address>', 'address to listen on (default: all)', parseAddress)
     .option('--dht-port <port>', 'UDP port; 0 picks one', parsePort, 0);
   addCommon(dht, ['narswarm dht --dht-port 6881', 'narswarm dht --bootstrap 10.0.0.1:6881'], []);
   return dht.action(

@@ -3,7 +3,7 @@ import { defaultKeyFile } from '../config/locations.ts';
 import type { Built } from '../daemon/build-publication.ts';
 import { parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
 import type { Output } from './output.ts';
-import { each, formatSize, one, parseDuration, parsePort } from './values.ts';
+import { each, formatSize, parseLifetime, parsePort } from './values.ts';
 
 /** Default life of a generation: a publisher may be down for two weeks before its followers notice. */
 const VALID_FOR_MS = 14 * 86_400_000;
@@ -28,7 +28,7 @@ export function addPublishing(command: Command): Command {
     )
     .addOption(
       new Option('--valid-for <duration>', 'how long followers may rely on the hash map without a newer one')
-        .argParser(one(parseDuration))
+        .argParser(parseLifetime)
         .default(VALID_FOR_MS, '14d'),
     );
 }

@@ -6,7 +6,7 @@ import { aside, isStronger, type Origin, type OriginOf } from './configuration.t
 import type { NetworkOptions } from '../torrent/network.ts';
 import { SCOPES, type Scope } from '../torrent/scope.ts';
 import { rememberExamples } from './examples.ts';
-import { each, one, parsePort, parseRate } from './values.ts';
+import { each, one, parseAddress, parsePort, parseRate } from './values.ts';
 
 export { defaultStoreDir } from '../config/locations.ts';
 
@@ -39,12 +39,14 @@ export interface NetworkFlags {
   readonly lan: boolean;
   readonly scope?: Scope;
   readonly peer?: readonly Endpoint[];
+  /** Of update and daemon. */
+  readonly publish?: boolean;
 }
 
 /** Adds the options of a command that talks to peers. */
 export function addNetwork(command: Command, defaults: { scope: Scope } | undefined): Command {
   command
-    .option('--listen <host>', 'address to listen on, TCP and UDP (default: all)')
+    .option('--listen <address>', 'address to listen on, TCP and UDP (default: all)', parseAddress)
     .option('--port <port>', 'TCP port for peers; 0 picks one', parsePort, 0)
     .option('--dht-port <port>', 'UDP port of the DHT node; 0 picks one', parsePort, 0)
     .option(
@@ -117,6 +119,13 @@ export function networkOptions(flags: NetworkFlags, scope: Scope, originOf: Orig
     throw new NarswarmError(
       'USAGE',
       `--scope off${aside(from)} talks to no peers and --peer${aside(originOf('peer'))} names one: give ${isFlag(from) ? 'one of them' : 'another --scope, or no --peer'}`,
+    );
+  }
+  // As a flag it is of one update alone: a daemon may serve what that one signs.
+  if (scope === 'off' && flags.publish === true && !isFlag(from)) {
+    throw new NarswarmError(
+      'USAGE',
+      `--scope off${aside(from)} serves nobody and --publish${aside(originOf('publish'))} signs a hash map for others: give lan, cohort or public, or do not publish`,
     );
   }
   return {

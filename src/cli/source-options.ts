@@ -6,7 +6,7 @@ import type { OriginOf } from './configuration.ts';
 import type { Output } from './output.ts';
 import { addKeys, addPeers, addPublishers, addRate, networkOptions, type NetworkFlags } from './shared-options.ts';
 import { readTrust } from './trust.ts';
-import { each, one, parseDuration } from './values.ts';
+import { each, parseTimeout } from './values.ts';
 
 /** What a command may fail of that fetches and imports, for its help. */
 export const FETCH_STATUSES = [
@@ -47,12 +47,12 @@ export function addSources(command: Command): Command {
     .option(
       '--publisher-timeout <duration>',
       'how long to look for the hash maps (default: 10s, or 60s without an upstream)',
-      one(parseDuration),
+      parseTimeout,
     )
     .option(
       '--peer-timeout <duration>',
       'without an upstream: how long to wait while no peer sends a byte (default: 60s)',
-      one(parseDuration),
+      parseTimeout,
     );
 }
 

@@ -43,19 +43,26 @@ export function subscribeCommand(): Command {
         );
       if (options.to !== undefined && !options.import)
         throw new NarswarmError('USAGE', '--to names a store to import into: give --import, too');
-      const [{ absoluteSource }, { addSubscription, removeSubscription }, { editConfigFile }] = await Promise.all([
+      const [
+        { absoluteSource },
+        { addSubscription, replaceSubscription },
+        { checkPlace, checkStorePath },
+        { editConfigFile },
+      ] = await Promise.all([
         import('../subscription/absolute-source.ts'),
         import('../config/edit.ts'),
+        import('../config/source-check.ts'),
         import('../config/write.ts'),
       ]);
       const { source, file } = absoluteSource(written, { file: options.file, cwd: process.cwd() });
+      checkStorePath({ source, file });
+      await checkPlace({ source, file });
       const { import: imports, to, sources, publish } = options;
       const subscription = { name, source, file, import: imports, to, sources, publish };
       const { path, subscriptions } = await config();
       const replaces = options.replace === true && subscriptions.some((known) => known.name === name);
-      await editConfigFile(path, (text) =>
-        addSubscription(replaces ? removeSubscription(text, name, path) : text, subscription, path),
-      );
+      const edit = replaces ? replaceSubscription : addSubscription;
+      await editConfigFile(path, (text) => edit(text, subscription, path));
       output.result(
         'subscribed',
         { ...subscription, file: file ?? null, to: to ?? null, config: path, replaced: replaces },

@@ -8,6 +8,12 @@ export const parseSize = one(written.parseSize);
 export const parseRate = one(written.parseRate);
 /** Milliseconds: `90s`, `30m`, `8h`, `2d`. */
 export const parseDuration = one(written.parseDuration);
+/** Milliseconds, above 0. */
+export const parseTimeout = one(written.parseTimeout);
+/** Milliseconds, a second or more. */
+export const parseLifetime = one(written.parseLifetime);
+/** An IP address, as it was written. */
+export const parseAddress = one(written.checkAddress);
 /** A port; 0 lets the system pick one. */
 export const parsePort = one(written.parsePort);
 
@@ -30,16 +36,16 @@ export function one<T>(parse: (text: string) => T): (text: string) => T {
   };
 }
 
-/** Bytes as people read them: `1.4 GB`. */
+/** Bytes as people read them: `1.4 GB`; they may be a fraction, as in a rate. */
 export function formatSize(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let value = bytes;
   let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
+  while (Math.round(value) >= 1000 && unit < units.length - 1) {
     value /= 1000;
     unit++;
   }
-  return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[unit] ?? 'TB'}`;
+  return `${unit === 0 ? Math.round(value) : value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[unit] ?? 'TB'}`;
 }
 
 /** A number of things: `1 NAR`, `12 NARs`. */

@@ -1,4 +1,7 @@
-/** Adds tables of subscriptions to the text of a config file and takes them out, and leaves every other byte alone. */
+/**
+ * Adds tables of subscriptions to the text of a config file, changes them and takes them out, and leaves every other
+ * byte alone.
+ */
 import { isDeepStrictEqual } from 'node:util';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { Subscription } from '../subscription/subscription.ts';
@@ -19,8 +22,8 @@ export function addSubscription(text: string, subscription: Subscription, file: 
   const taken = before.subscriptions.find(({ name }) => name === subscription.name);
   if (taken !== undefined)
     throw new NarswarmError('USAGE', `${taken.where} has a subscription ${taken.name}: replace it with --replace`);
-  const lineEnd = text.includes('\r\n') ? '\r\n' : '\n';
-  const start = text === '' || text.endsWith('\n') ? text : `${text}${lineEnd}`;
+  const lineEnd = lineEndOf(text);
+  const start = withLastLineEnd(text);
   const added = `${start}${start === '' ? '' : lineEnd}${tableOf(subscription).join(lineEnd)}${lineEnd}`;
   return checkEdit(added, [...before.subscriptions, subscription], before, file);
 }
@@ -35,10 +38,94 @@ export function removeSubscription(text: string, name: string, file: string): st
   const before = parseConfig(text, file);
   const left = before.subscriptions.filter((subscription) => subscription.name !== name);
   const { statements } = outline(text);
+  const [first, next] = extentOf(statements, name, file);
+  return checkEdit(cut(text, statements, first, next), left, before, file);
+}
+
+/**
+ * The text with a table changed where it stands: a key that stays keeps its line, one with another value what is around
+ * that value, one that goes loses its line, and new ones come behind the last.
+ *
+ * @throws USAGE where there is no such table, or it is written in a way that cannot be changed
+ */
+export function replaceSubscription(text: string, subscription: Subscription, file: string): string {
+  const before = parseConfig(text, file);
+  const { name } = subscription;
+  const old = before.subscriptions.find((known) => known.name === name);
+  if (old === undefined) throw byHand(file);
+  const whole = withLastLineEnd(text);
+  const { statements } = outline(whole);
+  const [first, next] = extentOf(statements, name, file);
+  const edits = editsOf(whole, statements.slice(first, next), entriesOf(old), entriesOf(subscription));
+  const after = before.subscriptions.map((known) => (known.name === name ? subscription : known));
+  return checkEdit(apply(whole, edits), after, before, file);
+}
+
+/** The indices of a table's header and of the one after its last statement. @throws USAGE where there is no header */
+function extentOf(statements: readonly Statement[], name: string, file: string): [first: number, next: number] {
   const first = statements.findIndex(({ kind, path }) => kind === 'table' && samePath(path, ['subscriptions', name]));
   if (first === -1) throw byHand(file);
   const next = statements.findIndex(({ kind }, index) => index > first && kind === 'table');
-  return checkEdit(cut(text, statements, first, next === -1 ? statements.length : next), left, before, file);
+  return [first, next === -1 ? statements.length : next];
+}
+
+/** Another text in place of what stands from one offset up to and without another. */
+interface Edit {
+  readonly from: number;
+  readonly to: number;
+  readonly by: string;
+}
+
+/** @param table the statements of a table, its header first */
+function editsOf(
+  text: string,
+  table: readonly Statement[],
+  had: ReadonlyMap<string, string>,
+  wanted: ReadonlyMap<string, string>,
+): Edit[] {
+  const keyed = table.slice(1).map((statement) => ({ statement, key: String(statement.path[2]) }));
+  const changes = keyed.flatMap(({ statement, key }) => {
+    const by = wanted.get(key);
+    if (by === had.get(key)) return [];
+    return by === undefined ? dropLines(text, statement) : { from: statement.value, to: statement.end, by };
+  });
+  const added = [...wanted].filter(([name]) => keyed.every(({ key }) => key !== name));
+  const lines = added.map(([key, value]) => `${key} = ${value}`);
+  return [...changes, ...table.slice(-1).map((last) => insertBelow(text, last, lines))];
+}
+
+/** @param edits in the order of the text */
+function apply(text: string, edits: readonly Edit[]): string {
+  return edits.reduceRight((edited, { from, to, by }) => edited.slice(0, from) + by + edited.slice(to), text);
+}
+
+function dropLines(text: string, { start, end }: Statement): Edit {
+  return { from: lineStart(text, start), to: lineStop(text, end), by: '' };
+}
+
+/** Puts lines below a statement, indented as it is. */
+function insertBelow(text: string, { start, end }: Statement, lines: readonly string[]): Edit {
+  const at = lineStop(text, end);
+  const [indent = ''] = /^[ \t]*/.exec(text.slice(lineStart(text, start))) ?? [];
+  return { from: at, to: at, by: lines.map((line) => `${indent}${line}${lineEndOf(text)}`).join('') };
+}
+
+function lineStart(text: string, offset: number): number {
+  return text.slice(0, offset).lastIndexOf('\n') + 1;
+}
+
+/** The offset after the end of the line. */
+function lineStop(text: string, offset: number): number {
+  const found = text.indexOf('\n', offset);
+  return found === -1 ? text.length : found + 1;
+}
+
+function withLastLineEnd(text: string): string {
+  return text === '' || text.endsWith('\n') ? text : `${text}${lineEndOf(text)}`;
+}
+
+function lineEndOf(text: string): string {
+  return text.includes('\r\n') ? '\r\n' : '\n';
 }
 
 /** Cuts statements out, from `first` up to and without `next`, by whole lines. */
@@ -65,17 +152,21 @@ function isBlank(line: string | undefined): boolean {
   return line !== undefined && BLANK.test(line.replace('\n', ''));
 }
 
-function tableOf({ name, source, file, import: imports, to, sources, publish }: Subscription): string[] {
+function tableOf(subscription: Subscription): string[] {
+  const { name } = subscription;
   const key = /^[A-Za-z0-9_-]+$/.test(name) ? name : JSON.stringify(name);
-  return [
-    `[subscriptions.${key}]`,
-    `source = ${tomlString(source)}`,
-    ...(file === undefined ? [] : [`file = ${tomlString(file)}`]),
-    ...(imports ? ['import = true'] : []),
-    ...(to === undefined ? [] : [`to = ${tomlString(to)}`]),
-    ...(sources ? ['sources = true'] : []),
-    ...(publish ? ['publish = true'] : []),
-  ];
+  return [`[subscriptions.${key}]`, ...Array.from(entriesOf(subscription), ([word, value]) => `${word} = ${value}`)];
+}
+
+/** What has to be said of a subscription, as TOML: no defaults. */
+function entriesOf({ source, file, import: imports, to, sources, publish }: Subscription): Map<string, string> {
+  const entries = Object.entries({ source, file, import: imports, to, sources, publish });
+  return new Map(
+    entries.flatMap(([key, value]) => {
+      if (value === undefined || value === false) return [];
+      return [[key, value === true ? 'true' : tomlString(value)] as const];
+    }),
+  );
 }
 
 /** JSON's escapes are TOML's, but for DEL, which TOML wants escaped. */

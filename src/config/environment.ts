@@ -1,5 +1,5 @@
 /** Settings of the environment: `NARSWARM_MAX_SIZE=50G` is `max-size = "50G"`. */
-import { NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { CONFIG_KEYS, KEYS, type ConfigKey, type Written } from './keys.ts';
 
 /** The variable of a key. */
@@ -25,6 +25,7 @@ function readVariable(key: ConfigKey, text: string): Written {
   const { shape, parse } = KEYS[key];
   const items = shape === 'list' ? text.split(/\s+/) : [text];
   try {
+    if (shape === 'list') for (const item of items) refuseCommas(item, parse);
     const [first] = items.map((item) => parse(item));
     if (shape === 'flag') return first === true;
     return shape === 'list' ? items : text;
@@ -32,5 +33,23 @@ function readVariable(key: ConfigKey, text: string): Written {
     const reason = cause instanceof Error ? cause.message : String(cause);
     const variable = variableOf(key);
     throw new NarswarmError('USAGE', `${variable}: ${reason}`, { cause, facts: { variable } });
+  }
+}
+
+/** An item may have a comma in it, but not one behind which the next begins, or nothing. */
+function refuseCommas(item: string, parse: (text: string) => unknown): void {
+  if (!item.includes(',')) return;
+  const parts = item.split(',').filter((part) => part !== '');
+  if (parts.every((part) => isReadable(part, parse)))
+    throw new NarswarmError('USAGE', 'Expected spaces between the items of a list, and no commas.');
+}
+
+function isReadable(text: string, parse: (text: string) => unknown): boolean {
+  try {
+    parse(text);
+    return true;
+  } catch (error) {
+    if (isNarswarmError(error)) return false;
+    throw error;
   }
 }

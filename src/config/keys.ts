@@ -9,7 +9,16 @@ import { parsePublicKey } from '../nix/signature.ts';
 import { parseEndpoint } from '../torrent/endpoint.ts';
 import { SCOPES, type Scope } from '../torrent/scope.ts';
 import { defaultKeyFile, defaultStoreDir } from './locations.ts';
-import { checkTimeOfDay, parseCount, parseDuration, parsePort, parseBudget, parseRate } from './units.ts';
+import {
+  checkAddress,
+  checkTimeOfDay,
+  parseBudget,
+  parseCount,
+  parseLifetime,
+  parsePort,
+  parseRate,
+  parseTimeout,
+} from './units.ts';
 
 /**
  * How a value is written: `path` is an absolute one, `number` may go without quotes, `list` is a list of strings or a
@@ -66,8 +75,8 @@ export const KEYS = {
   },
   listen: {
     shape: 'text',
-    parse: notEmpty,
-    placeholder: 'host',
+    parse: (text) => checkAddress(notEmpty(text)),
+    placeholder: 'address',
     description: 'address to listen on, TCP and UDP',
     initial: () => 'all',
   },
@@ -116,14 +125,14 @@ export const KEYS = {
   },
   'publisher-timeout': {
     shape: 'text',
-    parse: parseDuration,
+    parse: parseTimeout,
     placeholder: 'duration',
     description: 'how long to look for the hash maps',
     initial: () => '10s, or 60s without an upstream',
   },
   'peer-timeout': {
     shape: 'text',
-    parse: parseDuration,
+    parse: parseTimeout,
     placeholder: 'duration',
     description: 'without an upstream: how long to wait while no peer sends a byte',
     initial: () => '60s',
@@ -186,7 +195,7 @@ export const KEYS = {
   },
   'valid-for': {
     shape: 'text',
-    parse: parseDuration,
+    parse: parseLifetime,
     placeholder: 'duration',
     description: 'how long followers may rely on the hash map without a newer one',
     initial: () => '14d',

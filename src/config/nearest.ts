@@ -17,15 +17,19 @@ function plain(name: string): string {
     .toLowerCase();
 }
 
-/** How many characters to add, drop or replace (Levenshtein). */
+/** How many characters to add, drop, replace, or swap with the next one. */
 function editsBetween(one: string, other: string): number {
+  let above: number[] = [];
   let row = Array.from({ length: other.length + 1 }, (_, index) => index);
   for (const [index, character] of one.split('').entries()) {
     const next = [index + 1];
     for (let column = 0; column < other.length; column++) {
       const replaced = (row[column] ?? 0) + (character === other[column] ? 0 : 1);
-      next.push(Math.min(replaced, (row[column + 1] ?? 0) + 1, (next[column] ?? 0) + 1));
+      const isSwapped = column > 0 && character === other[column - 1] && one[index - 1] === other[column];
+      const swapped = isSwapped ? (above[column - 1] ?? 0) + 1 : Infinity;
+      next.push(Math.min(replaced, swapped, (row[column + 1] ?? 0) + 1, (next[column] ?? 0) + 1));
     }
+    above = row;
     row = next;
   }
   return row.at(-1) ?? 0;

@@ -18,6 +18,8 @@ export interface Statement {
   readonly path: readonly (string | number)[];
   /** Offset of its first character. */
   readonly start: number;
+  /** Offset of the first character of its value; of a header, its end. */
+  readonly value: number;
   /** Offset after its last character, before any comment and line end. */
   readonly end: number;
 }
@@ -72,14 +74,14 @@ class Scanner {
     for (this.#take(VOID); this.#at < this.#text.length; this.#take(VOID)) {
       const start = this.#at;
       const isTable = this.#text[start] === '[';
-      const path = isTable ? this.#header() : this.#pair(table);
+      const { path, value } = isTable ? this.#header() : this.#pair(table);
       if (isTable) table = path;
-      this.#statements.push({ kind: isTable ? 'table' : 'value', path, start, end: this.#at });
+      this.#statements.push({ kind: isTable ? 'table' : 'value', path, start, value, end: this.#at });
     }
     return { places: this.#places, statements: this.#statements };
   }
 
-  #header(): Path {
+  #header(): Pick<Statement, 'path' | 'value'> {
     const isArray = this.#text.startsWith('[[', this.#at);
     const start = this.#at;
     this.#at += isArray ? 2 : 1;
@@ -87,17 +89,19 @@ class Scanner {
     this.#at += isArray ? 2 : 1;
     const path = isArray ? [...key, this.#nextIndex(key)] : key;
     this.#record([], path, start);
-    return path;
+    return { path, value: this.#at };
   }
 
-  #pair(table: Path): Path {
+  #pair(table: Path): Pick<Statement, 'path' | 'value'> {
     const start = this.#at;
     const key = this.#key();
     this.#at++;
     const path = [...table, ...key];
     this.#record(table, key, start);
+    this.#take(VOID);
+    const value = this.#at;
     this.#value(path);
-    return path;
+    return { path, value };
   }
 
   #value(path: Path): void {

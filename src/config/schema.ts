@@ -9,6 +9,7 @@ import { SUBSCRIPTION_NAME, type Subscription } from '../subscription/subscripti
 import { CONFIG_KEYS, isConfigKey, KEYS, type ConfigKey, type Shape, type Written } from './keys.ts';
 import { nearest } from './nearest.ts';
 import { lineOf, outline } from './outline.ts';
+import { checkStorePath } from './source-check.ts';
 
 /** A subscription, and where it was declared. */
 export interface DeclaredSubscription extends Subscription {
@@ -52,12 +53,15 @@ const SubscriptionTable = v.pipe(
   }),
   v.rawCheck(({ dataset, addIssue }) => {
     if (!dataset.typed) return;
-    const refuse = (key: 'source' | 'file', message: string): void => {
+    const refuse = (key: 'source' | 'file' | 'to', message: string): void => {
       const { value: input } = dataset;
       addIssue({ message, path: [{ type: 'object', origin: 'value', input, key, value: input[key] }] });
     };
+    if (dataset.value.to !== undefined && !dataset.value.import)
+      refuse('to', 'Expected import = true beside it: it names a store to import into.');
     try {
       const { source, file } = dataset.value;
+      checkStorePath({ source, file });
       const [here, there] = ['/here', '/there'].map((cwd) => absoluteSource(source, { file, cwd }));
       if (here?.source !== there?.source) refuse('source', 'Expected an absolute path: updates run in any folder.');
       if (here?.file !== there?.file) refuse('file', 'Expected an absolute path: updates run in any folder.');
@@ -168,6 +172,8 @@ function complain(issue: v.BaseIssue<unknown>, path: Path): string {
   const inside = path[0] === 'subscriptions';
   const name = path.length > 2 && inside ? `${key} of the subscription ${String(path[1])}` : key;
   if (issue.type === 'strict_object' && issue.expected === 'never') {
+    if (inside && isConfigKey(key))
+      return `there is no key ${quote(key)} in a subscription: it is of the whole file, put it above the first [table]`;
     const known = inside ? SUBSCRIPTION_KEYS : [...CONFIG_KEYS, 'subscriptions'];
     const meant = nearest(key, known);
     const help = inside ? `known are ${known.join(', ')}` : 'narswarm config lists all keys';

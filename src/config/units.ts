@@ -1,4 +1,5 @@
-/** Sizes, rates, durations and times as people write them, on the command line and in the config file: pure. */
+/** Sizes, rates, durations, times and addresses as people write them, on the command line and in the config file: pure. */
+import { isIP } from 'node:net';
 import { NarswarmError } from '../errors.ts';
 
 const UNITS: Readonly<Record<string, number>> = {
@@ -54,6 +55,28 @@ export function parseDuration(text: string): number {
   if (match === null || unit === undefined)
     throw new NarswarmError('USAGE', 'Expected a duration such as 90s, 30m, 8h or 2d.');
   return Math.round(Number(match[1]) * unit);
+}
+
+/** Reads how long to wait: a duration above 0. Milliseconds. @throws USAGE */
+export function parseTimeout(text: string): number {
+  const ms = parseDuration(text);
+  if (ms === 0) throw new NarswarmError('USAGE', 'Expected a duration above 0, such as 90s or 30m.');
+  return ms;
+}
+
+/** Reads how long a hash map holds: a second or more, since its times are to the second. Milliseconds. @throws USAGE */
+export function parseLifetime(text: string): number {
+  const ms = parseDuration(text);
+  if (ms < 1000) throw new NarswarmError('USAGE', 'Expected a duration of a second or more, such as 14d.');
+  return ms;
+}
+
+/** Reads an IP address; of names, localhost alone. @throws USAGE */
+export function checkAddress(text: string): string {
+  if (text === 'localhost') return '127.0.0.1';
+  if (isIP(text) === 0)
+    throw new NarswarmError('USAGE', 'Expected an IP address of this machine, such as 192.0.2.7 or ::1.');
+  return text;
 }
 
 /** Reads a port; 0 lets the system pick one. @throws USAGE */

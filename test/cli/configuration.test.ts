@@ -126,6 +126,16 @@ suite('where the options of a command have their values from', () => {
       usage(/^--scope off talks .* --peer names one/),
     );
     await assert.rejects(network('scope = "off"\npeer = "a:1"'), usage(/--peer \(.*config\.toml:2\)/));
+    await assert.rejects(
+      network('scope = "off"\npublish = true'),
+      usage(/--scope off \(.*config\.toml:1\) serves nobody and --publish \(.*config\.toml:2\)/),
+    );
+    await assert.rejects(network('scope = "off"', '--publish'), usage(/serves nobody and --publish signs/));
+  });
+
+  test('one update that talks to nobody may sign what a daemon serves', async () => {
+    assert.partialDeepStrictEqual(await network('publish = true', '--scope', 'off'), { scope: 'off' });
+    assert.partialDeepStrictEqual(await network('', '--scope', 'off', '--publish'), { scope: 'off' });
   });
 
   test('a flag that means less talk overrides the file', async () => {

@@ -82,6 +82,7 @@ test('sizes and durations are short and readable', () => {
     '1.40 GB',
     '20.0 TB',
   ]);
+  assert.deepEqual([486.666_666_7, 0.4, 999.6, 999_600].map(formatSize), ['487 B', '0 B', '1.00 kB', '1.00 MB']);
   assert.deepEqual([0, 850, 12_345, 245_000, 11_400_000].map(formatDuration), [
     '0 ms',
     '850 ms',
@@ -89,5 +90,7 @@ test('sizes and durations are short and readable', () => {
     '4 min 05 s',
     '3 h 10 min',
   ]);
+  const fraction = fc.double({ min: 0, max: 1e15, noNaN: true });
+  fc.assert(fc.property(fraction, (bytes) => formatSize(bytes).length <= 8));
   fc.assert(fc.property(fc.nat(), (bytes) => formatSize(bytes).length <= 8 && formatDuration(bytes).length <= 14));
 });

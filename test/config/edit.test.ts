@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import * as fc from 'fast-check';
-import { addSubscription, checkEdit, removeSubscription } from '../../src/config/edit.ts';
+import { addSubscription, checkEdit, removeSubscription, replaceSubscription } from '../../src/config/edit.ts';
 import { parseConfig } from '../../src/config/schema.ts';
 import { editConfigFile } from '../../src/config/write.ts';
 import { SUBSCRIPTION_NAME, type Subscription } from '../../src/subscription/subscription.ts';
@@ -32,7 +32,8 @@ suite('editing the config file', () => {
     "to = '''[subscriptions.next]",
     "source = 1'''",
     'source = "/z"',
-    '# import = true',
+    'import = true',
+    '# import = false',
     '',
     'publish = true # yes',
     '# sources = true',
@@ -71,7 +72,7 @@ suite('editing the config file', () => {
   test('removing what was added gives the same bytes, whatever the names and sources', () => {
     const name = fc.stringMatching(SUBSCRIPTION_NAME).filter((text) => text !== 'constructor' && text !== 'lab');
     const words = fc.string({ minLength: 1, unit: 'grapheme' }).map((value) => `/${value}`);
-    const subscription = fc.record(
+    const any = fc.record(
       {
         name,
         source: words,
@@ -83,6 +84,7 @@ suite('editing the config file', () => {
       },
       { noNullPrototype: true },
     );
+    const subscription = any.filter((one) => one.import || one.to === undefined);
     const start = fc.constantFrom(
       '',
       '\n',
@@ -92,14 +94,37 @@ suite('editing the config file', () => {
       '[subscriptions.lab]\nsource = "/x"\n# end\n',
     );
     fc.assert(
-      fc.property(start, subscription, (text, one) => {
+      fc.property(start, subscription, subscription, (text, one, other) => {
         const added = addSubscription(text, one, FILE);
         const { where: _where, ...found } = parseConfig(added, FILE).subscriptions.at(-1) ?? { where: '' };
         assert.deepEqual({ file: undefined, to: undefined, ...found }, one);
         assert.ok(added.startsWith(text));
         assert.equal(removeSubscription(added, one.name, FILE), text);
+        const replaced = replaceSubscription(added, { ...other, name: one.name }, FILE);
+        assert.ok(replaced.startsWith(text));
+        assert.equal(removeSubscription(replaced, one.name, FILE), text);
       }),
     );
+  });
+
+  test('replacing keeps the place, the lines that stay and the comments', () => {
+    const to = '[subscriptions.next]\nsource = 1';
+    const same = { ...plain, name: 'lab', source: '/z', import: true, to, publish: true };
+    assert.equal(replaceSubscription(TEXT, same, FILE), TEXT);
+    const next = { ...plain, name: 'next', source: '/"other"', import: true, to: '/mnt' };
+    assert.equal(
+      replaceSubscription(TEXT, next, FILE),
+      TEXT.replace('source = "/x"\n', 'source = "/\\"other\\""\nimport = true\nto = "/mnt"\n'),
+    );
+    const text =
+      '# ours\r\n[subscriptions.b] # mine\r\n  import = false # no\r\n  source  =  "/x" # here\r\n  publish = true\r\n# tail';
+    assert.equal(
+      replaceSubscription(text, { ...plain, name: 'b', source: '/y', import: true, sources: true }, FILE),
+      '# ours\r\n[subscriptions.b] # mine\r\n  import = true # no\r\n  source  =  "/y" # here\r\n  sources = true\r\n# tail\r\n',
+    );
+    const torn = '[subscriptions.b]\nsource = "/x"\n';
+    const published = { ...plain, name: 'b', source: '/x', publish: true };
+    assert.equal(replaceSubscription(`${torn}import = true`, published, FILE), `${torn}publish = true\n`);
   });
 
   test('the end of a text that looks like a comment is none', () => {
@@ -137,6 +162,9 @@ suite('editing the config file', () => {
     assert.throws(() => removeSubscription(written[4] ?? '', 'b', FILE), byHand);
     assert.throws(() => addSubscription(written[0] ?? '', plain, FILE), byHand);
     assert.throws(() => removeSubscription('port = 1', 'a', FILE), byHand);
+    for (const text of written.slice(0, 4))
+      assert.throws(() => replaceSubscription(text, { ...plain, name: 'a' }, FILE), byHand);
+    assert.throws(() => replaceSubscription('port = 1', plain, FILE), byHand);
   });
 });
 

@@ -77,6 +77,15 @@ suite('loading the configuration', () => {
       assert.throws(() => readEnvironment({ [name]: value }), { code: 'USAGE', message: new RegExp(`^${name}: `) });
   });
 
+  test('commas between the items of a list are refused, others are part of an item', () => {
+    const commas = ['http://a,http://b', 'http://a, http://b', 'http://c http://a,http://b'];
+    const refused = { code: 'USAGE', message: /^NARSWARM_\w+: Expected spaces between the items of a list/ };
+    for (const text of commas) assert.throws(() => readEnvironment({ NARSWARM_FROM: text }), refused, text);
+    assert.throws(() => readEnvironment({ NARSWARM_PEER: 'a:1,b:2' }), refused);
+    const one = readEnvironment({ NARSWARM_FROM: 'http://a/x,y', NARSWARM_SALT: 'a,b' });
+    assert.deepEqual(Object.fromEntries(one), { from: ['http://a/x,y'], salt: 'a,b' });
+  });
+
   test('an unknown subscription names those that there are', async () => {
     const file = join(dir, 'b.toml');
     await writeFile(file, '[subscriptions.one]\nsource = "/x"\n[subscriptions.two]\nsource = "/y"\n');

@@ -39,6 +39,8 @@ suite('the config file', () => {
     ['max-sise = "50G"', 1, /no key "max-sise": did you mean max-size\?/],
     ['# max-size\n\nmaxSize = "50G"', 3, /did you mean max-size\?/],
     ['trusted_public_keys = []', 1, /did you mean trusted-public-key\?/],
+    ['stoer = "/x"', 1, /did you mean store\?/],
+    ['prot = 1', 1, /did you mean port\?/],
     ['colour = "blue"', 1, /no key "colour": narswarm config lists all keys/],
     ['toString = 1', 1, /no key "toString"/],
     ['port = 1\n__proto__ = { port = 99999 }', 2, /unsafe/],
@@ -50,6 +52,12 @@ suite('the config file', () => {
     ['max-size = "50 apples"', 1, /max-size: Expected a size such as/],
     ['max-download-rate = "0"', 1, /max-download-rate: Expected a rate above 0/],
     ['valid-for = "soon"', 1, /valid-for: Expected a duration such as/],
+    ['port = 1\nvalid-for = "0d"', 2, /valid-for: Expected a duration of a second or more/],
+    ['valid-for = "999ms"', 1, /valid-for: Expected a duration of a second or more/],
+    ['peer-timeout = "0s"', 1, /peer-timeout: Expected a duration above 0/],
+    ['publisher-timeout = "0.1ms"', 1, /publisher-timeout: Expected a duration above 0/],
+    ['listen = "999.1.1.1"', 1, /listen: Expected an IP address/],
+    ['listen = "nonsense host"', 1, /listen: Expected an IP address/],
     ['valid-for = 8', 1, /valid-for: Expected a text in quotes/],
     ['until = 06:00:00', 1, /until: Expected a text in quotes/],
     ['until = "25:00"', 1, /until: Expected a time of day such as 06:00/],
@@ -73,11 +81,19 @@ suite('the config file', () => {
       /no key "imports" in a subscription: did you mean import\?/,
     ],
     ['[subscriptions.a]\nsource = "/x"\ncolour = 1', 3, /known are source, file, import/],
+    [
+      '[subscriptions.a]\nsource = "/x"\n\nmax-size = "1G"',
+      4,
+      /no key "max-size" in a subscription: it is of the whole file, put it above the first \[table\]/,
+    ],
     ['port = 1\n[subscriptions.a]\nimport = true', 2, /the subscription a has no source/],
     ['[subscriptions.a]\nsource = "/x"\nimport = "yes"', 3, /import of the subscription a: Expected true or false/],
     ['[subscriptions.a]\nsource = ""', 2, /source of the subscription a: .*empty/],
+    ['[subscriptions.a]\nsource = "/nix/store/foo"', 2, /source of the subscription a: "\/nix\/store\/foo" is not a/],
     ['[subscriptions.a]\nsource = ".#x"', 2, /source of the subscription a: .*absolute/],
     ['[subscriptions.a]\nsource = "/x"\nfile = "./default.nix"', 3, /file of the subscription a: .*absolute/],
+    ['[subscriptions.a]\nsource = "/x"\nto = "/mnt"', 3, /to of the subscription a: Expected import = true beside it/],
+    ['[subscriptions.a]\nto = "/mnt"\nsource = "/x"\nimport = false', 2, /Expected import = true beside it/],
     ['[subscriptions."../a"]\nsource = "/x"', 1, /Expected a name of/],
     ['[[subscriptions]]\nsource = "/x"', 1, /Expected tables/],
     ['[subscriptions]\na = ["x"]', 2, /Expected a table/],
@@ -99,6 +115,11 @@ suite('the config file', () => {
       );
     });
   }
+
+  test('the shortest durations, and addresses of both kinds', () => {
+    const sound = ['valid-for = "1s"', 'peer-timeout = "1ms"', 'listen = "::"', 'listen = "127.0.0.1"'];
+    for (const text of sound) assert.equal(parseConfig(text, FILE).values.size, 1, text);
+  });
 
   test('what a shell’s folder does not change is no relative path', () => {
     const text =

@@ -1,7 +1,7 @@
 /** The config file, the environment and the commands that show and change them, in real processes. */
 import assert from 'node:assert/strict';
-import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { openFixtureLab } from '../support/fixture-lab.ts';
 import { ALONE, assertFailure, FIXTURE_ROOT } from '../support/lab.ts';
@@ -63,6 +63,23 @@ describe('the configuration', { concurrency: 4 }, () => {
     assertFailure(await lab.run([...fetch, '--config', lab.path('none')]), 2, 'USAGE', /there is no .*none/);
     const off = ['daemon', '--config', await configFile('scope = "off"')];
     assertFailure(await lab.run(off), 2, 'USAGE', /--scope off \(.*:1\) serves nobody/);
+    const keyFile = lab.path('unmade');
+    const published = await configFile(`scope = "off"\npublish = true\nkey = "${keyFile}"\n`);
+    const update = ['update', '--store', lab.path('store'), '--config', published];
+    assertFailure(await lab.run(update), 2, 'USAGE', /--scope off \(.*:1\) serves nobody and --publish \(.*:2\)/);
+    await assert.rejects(stat(keyFile), { code: 'ENOENT' });
+  });
+
+  test('flags are refused that make no sense, and nothing is made', async () => {
+    const keyFile = lab.path('unmade');
+    const once = ['publish', '--once', '--store', await lab.fixtureCache(), '--key', keyFile];
+    assertFailure(await lab.run([...once, '--valid-for', '0d']), 2, 'USAGE', /--valid-for.*a second or more/);
+    await assert.rejects(stat(keyFile), { code: 'ENOENT' });
+    const fetch = ['fetch', FIXTURE_ROOT, '--store', lab.path('store')];
+    assertFailure(await lab.run([...fetch, '--peer-timeout', '0s']), 2, 'USAGE', /--peer-timeout.*above 0/);
+    assertFailure(await lab.run([...fetch, '--publisher-timeout', '0s']), 2, 'USAGE', /--publisher-timeout.*above 0/);
+    assertFailure(await lab.run([...fetch, '--listen', 'nonsense host']), 2, 'USAGE', /--listen.*an IP address/);
+    assertFailure(await lab.run(['dht', '--listen', '999.1.1.1']), 2, 'USAGE', /--listen.*an IP address/);
   });
 
   test('subscribe, subscriptions, unsubscribe', async () => {
@@ -109,7 +126,7 @@ describe('the configuration', { concurrency: 4 }, () => {
     const replaced = await lab.run(['subscribe', 'system', '/run/current-system', '--replace', ...config]);
     assert.equal(replaced.event('subscribed')['replaced'], true);
     const unknown = await lab.run(['unsubscribe', 'sistem', ...config]);
-    assertFailure(unknown, 2, 'USAGE', /no subscription sistem in .*: it has stdenv, system/);
+    assertFailure(unknown, 2, 'USAGE', /no subscription sistem in .*: it has system, stdenv/);
     for (const name of ['system', 'stdenv']) assert.equal((await lab.run(['unsubscribe', name, ...config])).status, 0);
     assert.equal(await readFile(file, 'utf8'), text);
     assert.match(
@@ -123,6 +140,17 @@ describe('the configuration', { concurrency: 4 }, () => {
     assertFailure(await lab.run(['subscribe', '../x', '/x', ...config]), 2, 'USAGE', /"\.\.\/x" is no name/);
     assertFailure(await lab.run(['subscribe', 'x', '', ...config]), 2, 'USAGE', /source/);
     assertFailure(await lab.run(['subscribe', 'x', '/x', '--to', '/mnt', ...config]), 2, 'USAGE', /--import/);
+    const folder = await lab.folder('plain');
+    const neither = /neither a list of store paths nor a link .* a #, as .*#default/;
+    assertFailure(await lab.run(['subscribe', 'x', folder, ...config]), 2, 'USAGE', neither);
+    const invalid = await lab.run(['subscribe', 'x', '/nix/store/foo', ...config]);
+    assertFailure(invalid, 2, 'STORE_PATH_INVALID', /"\/nix\/store\/foo" is not a store path/);
+    await mkdir(join(folder, basename(FIXTURE_ROOT), 'etc'), { recursive: true });
+    await symlink(folder, join(folder, 'link'));
+    await writeFile(join(folder, 'list'), '');
+    const sound = [join(folder, 'none'), join(folder, 'link'), join(folder, 'list'), `${FIXTURE_ROOT}/etc`];
+    for (const [index, path] of [...sound, join(folder, basename(FIXTURE_ROOT), 'etc'), folder + '#x'].entries())
+      assert.equal((await lab.run(['subscribe', `sound-${index}`, path, ...config])).status, 0, path);
   });
 
   test('a file in the Nix store is NixOS’s to change', async () => {

@@ -164,8 +164,9 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     assert.equal((await other.updated())['nars'], 0, 'the target has all');
     // What a subscription would be imported into is not asked where it is not imported.
     await other.run(['unsubscribe', 'lab']);
-    await other.configure(`[subscriptions.lab]\nsource = "${made.root}"\nto = "${target}"`);
-    assert.equal((await other.updated())['nars'], PATHS);
+    await other.subscribe('lab', made.root);
+    const off = await other.update([], { NIX_REMOTE: target });
+    assert.deepEqual([off.status, off.event('subscription')['nars']], [0, PATHS], off.stderr);
     await assertSound(other.store, made.publicKey);
   });
 

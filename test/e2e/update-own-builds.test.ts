@@ -30,12 +30,11 @@ describe('publish = true, without a subscription that says publish', () => {
     await nix('nix-store', '--generate-binary-cache-key', 'own-1', secret, shared);
     const keys = [made.publicKey, (await readFile(shared, 'utf8')).trim()];
     const cache = lab.use(await startHttpCache(made.cacheDir));
-    const machine = await Machine.make(lab, { flags: [], env: { NIX_REMOTE: own.remote } });
+    const machine = await Machine.make(lab, { flags: ['--scope', 'off'], env: { NIX_REMOTE: own.remote } });
     await machine.configure(`publish = true
 key = ${JSON.stringify(lab.path('publisher.key'))}
 trusted-public-key = ${JSON.stringify(keys)}
-from = ${JSON.stringify(cache.url)}
-scope = "off"`);
+from = ${JSON.stringify(cache.url)}`);
     const run = async (...args: readonly string[]): Promise<void> => {
       const { status, stderr } = await machine.run(args);
       assert.equal(status, 0, stderr);

@@ -24,9 +24,13 @@ describe('publish = true, with subscriptions that say publish', { concurrency: 3
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  /** A machine with `publish = true`, and the address of its map. */
-  const publishing = async (keys: readonly string[], more: string): Promise<[Machine, string]> => {
-    const machine = await Machine.make(lab, { flags: [] });
+  /** A machine with `publish = true`, and the address of its map. @param flags of every update */
+  const publishing = async (
+    keys: readonly string[],
+    more: string,
+    flags: readonly string[] = [],
+  ): Promise<[Machine, string]> => {
+    const machine = await Machine.make(lab, { flags });
     const key = lab.path('publisher.key');
     const trust = `trusted-public-key = ${JSON.stringify(keys)}\n`;
     await machine.configure(`publish = true\nkey = ${JSON.stringify(key)}\n${trust}${more}`);
@@ -100,7 +104,7 @@ describe('publish = true, with subscriptions that say publish', { concurrency: 3
   test('only the difference is hashed, and a dry run signs nothing', async () => {
     let made = await lab.closure(BLOBS);
     const known = await readNarInfos(made.cacheDir);
-    const [machine] = await publishing([made.publicKey], `${fromCache(await cacheOf(made))}scope = "off"\n`);
+    const [machine] = await publishing([made.publicKey], fromCache(await cacheOf(made)), ['--scope', 'off']);
     const list = join(await lab.folder('lists'), 'lab');
     await writeFile(list, made.root);
     await machine.subscribe('lab', list, '--publish');
@@ -128,7 +132,7 @@ describe('publish = true, with subscriptions that say publish', { concurrency: 3
 
   test('what is imported and published is in the map also where the target had it', async () => {
     const made = await lab.closure([20_000, 3_000]);
-    const [machine] = await publishing([made.publicKey], `${fromCache(await cacheOf(made))}scope = "off"\n`);
+    const [machine] = await publishing([made.publicKey], fromCache(await cacheOf(made)), ['--scope', 'off']);
     const target = `local?root=${await lab.folder('target')}`;
     const other = await Machine.make(lab, { flags: [...ALONE, '--trusted-public-key', made.publicKey] });
     await other.configure(fromCache(await cacheOf(made)));

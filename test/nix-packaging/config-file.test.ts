@@ -11,7 +11,7 @@ const CASES = {
   full: `{
     services.narswarm = {
       enable = true;
-      subscriptions."x.y-z_1" = { source = "stdenv"; file = "/etc/nixos/default.nix"; to = "ssh-ng://server"; sources = true; };
+      subscriptions."x.y-z_1" = { source = "stdenv"; file = "/etc/nixos/default.nix"; import = true; to = "ssh-ng://server"; sources = true; };
       settings = {
         from = [ "https://cache.nixos.org" ];
         dht-bootstrap = [ "192.0.2.1:6881" ];

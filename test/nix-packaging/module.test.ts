@@ -48,6 +48,10 @@ const CONTRADICTIONS: Readonly<Record<string, readonly [text: string, says: RegE
   'a key by a relative path': ['keyFile = "x.key";', /keyFile is x\.key/],
   'a file store elsewhere': ['settings.store = "/srv/narswarm";', /settings\.store.*\/var\/lib\/private\/narswarm/],
   'a name that is none': ['subscriptions."../x".source = "/run/current-system";', /\.\.\/x is no name/],
+  'a store to import into, and no import': [
+    'subscriptions = { lab = { source = "/x"; to = "/mnt"; }; sound = { source = "/x"; to = "/mnt"; import = true; }; };',
+    /subscription lab says to.*import = true/,
+  ],
   'a donation without a known path': ['donations = [ pkgs.unknown ];', /path of unknown is not known/],
 };
 

@@ -1,4 +1,4 @@
-import { flatten, spellings, type CommandModel, type Values } from './model.ts';
+import { flatten, LIST_SUBSCRIPTIONS, spellings, type CommandModel, type Values } from './model.ts';
 
 /**
  * The completion for bash: a function and its registration. It needs nothing of the bash-completion package, and
@@ -44,6 +44,11 @@ _${program}_words() {
     [[ $word == "$current"* ]] && COMPREPLY+=("$word")
   done
 }
+_${program}_subscriptions() {
+  local lines
+  mapfile -t lines < <(${program} ${LIST_SUBSCRIPTIONS} 2>/dev/null)
+  _${program}_words "\${lines[@]%% *}"
+}
 _${program}_paths() {
   compopt -o filenames 2>/dev/null
   mapfile -t COMPREPLY < <(compgen "$1" -- "$current")
@@ -79,6 +84,7 @@ function offerRest({ commands, arguments: operands }: CommandModel, program: str
 
 function offerValues(values: Values, program: string): string {
   if (values.kind === 'choices') return offerWords(values.choices, program);
+  if (values.kind === 'subscription') return `_${program}_subscriptions`;
   if (values.kind === 'plain') return ':';
   return `_${program}_paths ${values.kind === 'dir' ? '-d' : '-f'}`;
 }

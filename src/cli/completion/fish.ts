@@ -1,4 +1,4 @@
-import { flatten, type CommandModel, type OptionModel, type Values } from './model.ts';
+import { flatten, LIST_SUBSCRIPTIONS, type CommandModel, type OptionModel, type Values } from './model.ts';
 
 /** The completion for fish: one `complete` a command, option and argument. */
 export function fishCompletion(model: CommandModel, program: string): string {
@@ -13,8 +13,10 @@ export function fishCompletion(model: CommandModel, program: string): string {
     const condition = `-n ${word(`__${program}_in ${word(command.path.join(' '))}`)}`;
     return [
       ...command.commands.map(({ path, summary }) => `-f -a ${word(path.at(-1) ?? '')} -d ${word(summary)}`),
-      ...command.options.map(optionFlags),
-      ...(command.commands.length > 0 ? [] : command.arguments.slice(0, 1).map(({ values }) => valueFlags(values))),
+      ...command.options.map((option) => optionFlags(option, program)),
+      ...(command.commands.length > 0
+        ? []
+        : command.arguments.slice(0, 1).map(({ values }) => valueFlags(values, program))),
     ].map((flags) => `complete -c ${program} ${condition} ${flags}`);
   });
   return `# fish completion of ${program}: source it, or put it into a folder of fish_complete_path
@@ -32,15 +34,17 @@ ${completions.join('\n')}
 `;
 }
 
-function optionFlags({ short, long, value, summary }: OptionModel): string {
+function optionFlags({ short, long, value, summary }: OptionModel, program: string): string {
   const names = [...(short === undefined ? [] : [`-s ${short.slice(1)}`]), `-l ${long.replace(/^--?/, '')}`];
-  const follows = value === undefined ? '' : `${value.required ? ' -r' : ''} ${valueFlags(value.values)}`;
+  const follows = value === undefined ? '' : `${value.required ? ' -r' : ''} ${valueFlags(value.values, program)}`;
   return `${names.join(' ')}${follows} -d ${word(summary)}`;
 }
 
 /** How `complete` is told what a value may be. */
-function valueFlags(values: Values): string {
+function valueFlags(values: Values, program: string): string {
   if (values.kind === 'choices') return `-f -a ${list(values.choices)}`;
+  if (values.kind === 'subscription')
+    return `-f -a '(${program} ${LIST_SUBSCRIPTIONS} 2>/dev/null | string replace -r " .*" "")'`;
   if (values.kind === 'dir') return `-f -a '(__fish_complete_directories)'`;
   return values.kind === 'file' ? '-F' : '-f';
 }

@@ -3,10 +3,13 @@ import { homedir } from 'node:os';
 import type { Argument, Command, Option } from 'commander';
 import { recallExamples } from '../examples.ts';
 
-/** What a shell may offer for a value; `plain`: nothing, since any text may follow. */
+/**
+ * What a shell may offer for a value; `plain`: nothing, since any text may follow; `subscription`: what the config file
+ * names, for which {@link LIST_SUBSCRIPTIONS} is run.
+ */
 export type Values =
   | { readonly kind: 'choices'; readonly choices: readonly string[] }
-  | { readonly kind: 'file' | 'dir' | 'plain' };
+  | { readonly kind: 'file' | 'dir' | 'subscription' | 'plain' };
 
 export interface ArgumentModel {
   /** As in the help, without brackets: `path`. */
@@ -43,6 +46,10 @@ export interface CommandModel {
   readonly examples: readonly string[];
 }
 
+/** Arguments of the program that prints a subscription a line, its name first, which has no spaces. */
+export const LIST_SUBSCRIPTIONS = 'subscriptions --quiet';
+const TAKES_SUBSCRIPTIONS: ReadonlySet<string> = new Set(['update', 'status', 'unsubscribe']);
+
 const DIR_NAME = /(^|-)(dir|folder)$/;
 const FILE_NAME = /^(path|source|root|installable)(-|$)|(^|-)file$/;
 
@@ -55,7 +62,7 @@ export function describeCommand(command: Command, path: readonly string[] = []):
     path,
     summary: clause(command.description()),
     description: command.description(),
-    arguments: command.registeredArguments.map(describeArgument),
+    arguments: command.registeredArguments.map((argument) => describeArgument(argument, command.name())),
     // those of the program itself may follow a command, too
     options: [...help.visibleOptions(command), ...help.visibleGlobalOptions(command)].map((option) =>
       describeOption(option, help.optionDescription(option)),
@@ -75,13 +82,14 @@ export function spellings({ short, long }: OptionModel): string[] {
   return short === undefined ? [long] : [short, long];
 }
 
-function describeArgument(argument: Argument): ArgumentModel {
+function describeArgument(argument: Argument, command: string): ArgumentModel {
+  const isSubscription = argument.name() === 'name' && TAKES_SUBSCRIPTIONS.has(command);
   return {
     name: argument.name(),
     description: argument.description,
     required: argument.required,
     variadic: argument.variadic,
-    values: valuesOf(argument.name(), argument.argChoices),
+    values: isSubscription ? { kind: 'subscription' } : valuesOf(argument.name(), argument.argChoices),
   };
 }
 

@@ -1,4 +1,12 @@
-import { flatten, spellings, type ArgumentModel, type CommandModel, type OptionModel, type Values } from './model.ts';
+import {
+  flatten,
+  LIST_SUBSCRIPTIONS,
+  spellings,
+  type ArgumentModel,
+  type CommandModel,
+  type OptionModel,
+  type Values,
+} from './model.ts';
 
 /** The completion for zsh: a function a command. It may be sourced, or lie in a folder of fpath as `_<program>`. */
 export function zshCompletion(model: CommandModel, program: string): string {
@@ -7,17 +15,21 @@ export function zshCompletion(model: CommandModel, program: string): string {
 ${flatten(model)
   .map((command) => commandFunction(command, program))
   .join('\n')}
+_${program}_subscription_names() {
+  local -a names=(\${\${(f)"$(${program} ${LIST_SUBSCRIPTIONS} 2>/dev/null)"}%% *})
+  compadd "$@" -a names
+}
 if [[ $funcstack[1] == _${program} ]]; then _${program} "$@"; else compdef _${program} ${program}; fi
 `;
 }
 
 function commandFunction(command: CommandModel, program: string): string {
   const name = functionName(command, program);
-  const options = command.options.map((option) => `    ${optionSpec(option)}`);
+  const options = command.options.map((option) => `    ${optionSpec(option, program)}`);
   if (command.commands.length === 0) {
     const specs = [
       ...options,
-      ...command.arguments.map((argument, index) => `    ${argumentSpec(argument, index + 1)}`),
+      ...command.arguments.map((argument, index) => `    ${argumentSpec(argument, index + 1, program)}`),
     ];
     return `${name}() {\n  _arguments -s -S \\\n${specs.join(' \\\n')}\n}`;
   }
@@ -48,7 +60,7 @@ function functionName({ path }: CommandModel, program: string): string {
 }
 
 /** `'(-n --dry-run)'{-n,--dry-run}'[…]'`, or `--store='[…]:dir:_files -/'`, after `'*'` where it may be repeated. */
-function optionSpec(option: OptionModel): string {
+function optionSpec(option: OptionModel, program: string): string {
   const { value, summary, repeatable } = option;
   const names = spellings(option);
   const spelt = names.map((name) => spell(name, option));
@@ -57,7 +69,7 @@ function optionSpec(option: OptionModel): string {
   const what = `[${summary.replaceAll(/[\\[\]]/g, String.raw`\$&`)}]`;
   if (value === undefined) return `${before}${given}${word(what)}`;
   const colons = value.required ? ':' : '::';
-  return `${before}${given}${word(`${what}${colons}${escapeColons(value.name)}:${action(value.values)}`)}`;
+  return `${before}${given}${word(`${what}${colons}${escapeColons(value.name)}:${action(value.values, program)}`)}`;
 }
 
 /** With a value that may follow after a sign of equality as well as in the next word. */
@@ -65,16 +77,17 @@ function spell(name: string, { value }: OptionModel): string {
   return value !== undefined && name.startsWith('--') ? `${name}=` : name;
 }
 
-function argumentSpec({ name, values, variadic, required }: ArgumentModel, position: number): string {
+function argumentSpec({ name, values, variadic, required }: ArgumentModel, position: number, program: string): string {
   const place = variadic ? '*' : String(position);
-  return word(`${place}:${required ? '' : ':'}${escapeColons(name)}:${action(values)}`);
+  return word(`${place}:${required ? '' : ':'}${escapeColons(name)}:${action(values, program)}`);
 }
 
-function action(values: Values): string {
+function action(values: Values, program: string): string {
   if (values.kind === 'choices') {
     const words = values.choices.map(word).join(' '); // zsh evaluates them
     return `(${words.replaceAll(':', String.raw`\:`)})`;
   }
+  if (values.kind === 'subscription') return `_${program}_subscription_names`;
   if (values.kind === 'dir') return '_files -/';
   return values.kind === 'file' ? '_files' : ' ';
 }

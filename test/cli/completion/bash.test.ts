@@ -5,9 +5,10 @@ import { suite, test } from 'node:test';
 import { bashCompletion } from '../../../src/cli/completion/bash.ts';
 import { describeCommand } from '../../../src/cli/completion/model.ts';
 import { program } from '../../../src/cli/program.ts';
-import { shellFolder } from './lines.ts';
+import { pathWithSubscriptions, shellFolder } from './lines.ts';
 import { ODD_CHOICES, oddProgram } from './odd-program.ts';
 
+const PATH = pathWithSubscriptions();
 const FOLDER = shellFolder('bash', ' ');
 
 const scripts = {
@@ -21,6 +22,7 @@ function complete(...words: [keyof typeof scripts, ...string[]]): string[] {
   const run = `${scripts[name]}\nCOMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _${name}; printf '%s\\n' "\${COMPREPLY[@]}"`;
   const { stdout, stderr, status } = spawnSync('bash', ['--norc', '-uc', run, 'bash', ...words], {
     cwd: FOLDER,
+    env: { ...process.env, PATH },
     encoding: 'utf8',
   });
   assert.deepEqual([status, stderr], [0, '']);
@@ -60,6 +62,16 @@ suite('bash', () => {
     assert.deepEqual(complete('narswarm', 'fetch', '--seed-for', ''), []);
     assert.deepEqual(complete('narswarm', 'add', 'x', 'so').toSorted(byName), ['some dir', 'some file']);
     assert.deepEqual(complete('narswarm', 'completion', ''), ['bash', 'zsh', 'fish']);
+  });
+
+  test('completes names of subscriptions, and nothing where the program does not say', () => {
+    assert.deepEqual(complete('narswarm', 'update', ''), ['desktop', 'stdenv']);
+    assert.deepEqual(complete('narswarm', 'status', 'desktop', 's'), ['stdenv']);
+    assert.deepEqual(complete('narswarm', 'unsubscribe', 'd'), ['desktop']);
+    assert.deepEqual(complete('narswarm', 'subscribe', ''), []);
+    const silent = `narswarm() { return 2; }\n${scripts.narswarm}\nCOMP_WORDS=(narswarm update '') COMP_CWORD=2; _narswarm; echo "\${#COMPREPLY[@]}"`;
+    const { stdout, stderr } = spawnSync('bash', ['--norc', '-uc', silent], { encoding: 'utf8' });
+    assert.deepEqual([stdout, stderr], ['0\n', '']);
   });
 
   test('expands nothing of what it offers', () => {

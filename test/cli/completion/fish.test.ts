@@ -7,9 +7,10 @@ import { suite, test } from 'node:test';
 import { fishCompletion } from '../../../src/cli/completion/fish.ts';
 import { describeCommand } from '../../../src/cli/completion/model.ts';
 import { program } from '../../../src/cli/program.ts';
-import { COMPLETIONS, linesOf, ODD_COMPLETIONS, ODD_DESCRIBED, shellFolder } from './lines.ts';
+import { COMPLETIONS, linesOf, ODD_COMPLETIONS, ODD_DESCRIBED, pathWithSubscriptions, shellFolder } from './lines.ts';
 import { ODD, oddProgram } from './odd-program.ts';
 
+const PATH = pathWithSubscriptions();
 const FOLDER = shellFolder('fish');
 writeFileSync(join(FOLDER, 'narswarm.fish'), fishCompletion(describeCommand(program()), 'narswarm'));
 writeFileSync(join(FOLDER, 'odd.fish'), fishCompletion(oddProgram(), 'odd'));
@@ -17,7 +18,7 @@ writeFileSync(join(FOLDER, 'odd.fish'), fishCompletion(oddProgram(), 'odd'));
 /** What fish offers for each line, in the order of the alphabet, and what it says of it. One fish for all of them. */
 function complete(script: string, lines: readonly string[]): Map<string, string>[] {
   const asks = lines.map((line) => `complete -C ${JSON.stringify(line)}; echo end`);
-  const env = { PATH: process.env['PATH'] ?? '', HOME: FOLDER, LC_ALL: 'C.UTF-8' };
+  const env = { PATH, HOME: FOLDER, LC_ALL: 'C.UTF-8' };
   const args = ['--no-config', '-c', [`source ${script}`, ...asks].join('\n')];
   const { stdout, stderr, status } = spawnSync('fish', args, { cwd: FOLDER, encoding: 'utf8', env });
   assert.deepEqual([status, stderr], [0, '']);

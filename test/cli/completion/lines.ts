@@ -14,6 +14,16 @@ export function shellFolder(shell: string, gap = ''): string {
   return folder;
 }
 
+/** A PATH on which narswarm is a script that lists the subscriptions desktop and stdenv, and can nothing else. */
+export function pathWithSubscriptions(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'narswarm-path-'));
+  after(() => rmSync(folder, { recursive: true }));
+  const lines = String.raw`desktop  magnet:?xs=x  import\nstdenv   -f /x stdenv\n`;
+  const script = `#!/bin/sh\n[ "$*" = 'subscriptions --quiet' ] && printf '${lines}'\n`;
+  writeFileSync(join(folder, 'narswarm'), script, { mode: 0o755 });
+  return `${folder}:${process.env['PATH'] ?? ''}`;
+}
+
 /** Each line with the words that complete its last one; a folder ends in a slash. */
 export const COMPLETIONS: readonly (readonly [line: string, offered: readonly string[]])[] = [
   ['narswarm fe', ['fetch']],
@@ -28,6 +38,10 @@ export const COMPLETIONS: readonly (readonly [line: string, offered: readonly st
   ['narswarm add x some', ['somedir/', 'somefile']],
   ['narswarm completion ', ['bash', 'zsh', 'fish']],
   ['narswarm dht some', []],
+  ['narswarm update ', ['desktop', 'stdenv']],
+  ['narswarm status desktop s', ['stdenv']],
+  ['narswarm unsubscribe d', ['desktop']],
+  ['narswarm subscribe ', []],
 ];
 
 /** The same for the odd program, where order means nothing. */

@@ -7,9 +7,10 @@ import { suite, test } from 'node:test';
 import { describeCommand } from '../../../src/cli/completion/model.ts';
 import { zshCompletion } from '../../../src/cli/completion/zsh.ts';
 import { program } from '../../../src/cli/program.ts';
-import { COMPLETIONS, linesOf, ODD_COMPLETIONS, ODD_DESCRIBED, shellFolder } from './lines.ts';
+import { COMPLETIONS, linesOf, ODD_COMPLETIONS, ODD_DESCRIBED, pathWithSubscriptions, shellFolder } from './lines.ts';
 import { ODD, oddProgram } from './odd-program.ts';
 
+const PATH = pathWithSubscriptions();
 const FOLDER = shellFolder('zsh');
 writeFileSync(join(FOLDER, 'narswarm.zsh'), zshCompletion(describeCommand(program()), 'narswarm'));
 mkdirSync(join(FOLDER, 'fpath'));
@@ -49,7 +50,7 @@ function complete(lines: readonly string[]): string[][] {
   const out = join(FOLDER, 'out');
   writeFileSync(out, '');
   writeFileSync(join(FOLDER, 'lines'), lines.map((line) => `${line}\n`).join(''));
-  const env = { PATH: process.env['PATH'] ?? '', HOME: FOLDER, ZDOTDIR: FOLDER, LC_ALL: 'C.UTF-8', TERM: 'dumb' };
+  const env = { PATH, HOME: FOLDER, ZDOTDIR: FOLDER, LC_ALL: 'C.UTF-8', TERM: 'dumb' };
   const atTerminal =
     'zmodload zsh/zpty && zpty child zsh -i && while zpty -r child line; do seen+=$line; done; print -rn -- $seen';
   const { status } = spawnSync('zsh', ['-fc', atTerminal], { cwd: FOLDER, env, encoding: 'utf8', timeout: 20_000 });

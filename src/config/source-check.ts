@@ -1,0 +1,55 @@
+/** What is wrong with the path of a source and known before any update. */
+import { lstat, realpath } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { quote } from '../nix/quote.ts';
+import { DEFAULT_STORE_DIR, parseBaseName, parseStorePath } from '../nix/store-path.ts';
+import { parseSource } from '../subscription/source.ts';
+
+interface Written {
+  readonly source: string;
+  readonly file?: string | undefined;
+}
+
+/** Refuses what lies in the Nix store and is neither a store path nor below one. @throws STORE_PATH_INVALID */
+export function checkStorePath({ source, file }: Written): void {
+  const parsed = parseSource(source, { file });
+  if (parsed.kind !== 'path' || !parsed.path.startsWith(`${DEFAULT_STORE_DIR}/`)) return;
+  const [baseName = ''] = parsed.path.slice(DEFAULT_STORE_DIR.length + 1).split('/', 1);
+  parseStorePath(`${DEFAULT_STORE_DIR}/${baseName}`);
+}
+
+/**
+ * Refuses a path where something lies that is neither a file nor a link, nor in a store. What is not there, or cannot be
+ * looked at, may be there in time.
+ *
+ * @throws USAGE
+ */
+export async function checkPlace({ source, file }: Written): Promise<void> {
+  const parsed = parseSource(source, { file });
+  if (parsed.kind !== 'path') return;
+  const { path } = parsed;
+  try {
+    const place = join(await realpath(dirname(path)), basename(path));
+    const found = await lstat(place);
+    if (found.isFile() || found.isSymbolicLink() || place.split('/').some(isStoreName)) return;
+  } catch {
+    return;
+  }
+  throw new NarswarmError(
+    'USAGE',
+    `${quote(path)} is neither a list of store paths nor a link into the store: a flake is written with a #, as ${path}#default`,
+    { facts: { path } },
+  );
+}
+
+/** The file store, and so its store directory, is the one that an update is given: any name of a path in one counts. */
+function isStoreName(name: string): boolean {
+  try {
+    parseBaseName(name);
+    return true;
+  } catch (error) {
+    if (isNarswarmError(error)) return false;
+    throw error;
+  }
+}
