@@ -1,7 +1,7 @@
-import { link, mkdir, rename, stat } from 'node:fs/promises';
+import { access, link, mkdir, rename, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { remove } from './collect/sweep.ts';
 import type { FileStore } from './file-store.ts';
+import { remove } from './remove.ts';
 import { storeError, systemCode } from './store-error.ts';
 
 /**
@@ -17,7 +17,7 @@ export async function quarantine(
   path: string,
   seen: { readonly sizeBytes: number; readonly mtimeMs: number },
 ): Promise<string | undefined> {
-  const folder = join(store.stateDir, 'quarantine');
+  const folder = quarantineFolder(store);
   const target = join(folder, basename(path));
   try {
     await mkdir(folder, { recursive: true });
@@ -33,4 +33,17 @@ export async function quarantine(
     if (systemCode(error) === 'ENOENT') return undefined; // a collector was faster
     throw storeError(error, path);
   }
+}
+
+/** Whether a file of the store was moved away as damaged, and lies there still. */
+export async function isInQuarantine(store: FileStore, path: string): Promise<boolean> {
+  return access(join(quarantineFolder(store), basename(path))).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Folder of the damaged files, each under the name that it had. */
+export function quarantineFolder(store: FileStore): string {
+  return join(store.stateDir, 'quarantine');
 }
