@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { subscriptionNamed } from '../config/load.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import { groupByReason, isLackSentence, type Missing } from '../subscription/missing.ts';
+import type { SubscriptionState } from '../subscription/state.ts';
 import type { SubscriptionStatus } from '../subscription/status.ts';
 import { throwIncomplete, type Failed } from './incomplete.ts';
 import type { Output } from './output.ts';
@@ -52,6 +53,7 @@ export function statusCommand(): Command {
 
 function tell(output: Output, status: SubscriptionStatus): void {
   const { subscription, state, map, health } = status;
+  const { missing, missingCount } = missingOf(status);
   const { name, source } = subscription;
   const [newest] = state?.generations ?? [];
   const facts = {
@@ -62,8 +64,8 @@ function tell(output: Output, status: SubscriptionStatus): void {
     generation: newest?.number ?? null,
     since: newest?.at ?? null,
     lastRun: state?.lastRun ?? null,
-    missing: state?.missing ?? [],
-    missingCount: state?.missingCount ?? 0,
+    missing,
+    missingCount,
     notes: state?.notes ?? [],
     map: map && {
       seq: map.seq,
@@ -75,7 +77,16 @@ function tell(output: Output, status: SubscriptionStatus): void {
   output.result('status', facts, [...linesOf(status)].join('\n'));
 }
 
-function* linesOf({ subscription, state, map }: SubscriptionStatus): Generator<string> {
+/** What the last run could not have, or what was lost since. */
+function missingOf({ state, lost }: SubscriptionStatus): Pick<SubscriptionState, 'missing' | 'missingCount'> {
+  if (lost !== undefined && lost.count > 0) return { missing: lost.missing, missingCount: lost.count };
+  return { missing: state?.missing ?? [], missingCount: state?.missingCount ?? 0 };
+}
+
+/** What people are told of a subscription. */
+export function* linesOf(status: SubscriptionStatus): Generator<string> {
+  const { subscription, state, map, lost } = status;
+  const { missing, missingCount } = missingOf(status);
   const run = state?.lastRun;
   const [newest] = state?.generations ?? [];
   if (state === undefined || run === undefined) {
@@ -83,7 +94,11 @@ function* linesOf({ subscription, state, map }: SubscriptionStatus): Generator<s
     return;
   }
   const generation = newest === undefined ? '' : ` (generation ${newest.number}, since ${newest.at})`;
-  if (run.outcome === 'complete') yield `${subscription.name}: complete as of ${run.at}${generation}`;
+  if (lost !== undefined && lost.count > 0)
+    yield `${subscription.name}: damaged; last complete as of ${run.at}${generation}`;
+  else if (run.outcome === 'complete' && map?.isExpired === true)
+    yield `${subscription.name}: its hash map has expired; last complete as of ${run.at}${generation}`;
+  else if (run.outcome === 'complete') yield `${subscription.name}: complete as of ${run.at}${generation}`;
   else if (state.completeAsOf === undefined) yield `${subscription.name}: ${run.outcome}, never complete so far`;
   else yield `${subscription.name}: ${run.outcome}; last complete as of ${state.completeAsOf}`;
   yield `  source    ${subscription.source}`;
@@ -91,8 +106,8 @@ function* linesOf({ subscription, state, map }: SubscriptionStatus): Generator<s
   yield `  last run  ${run.at}, ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
   if (map !== undefined)
     yield `  hash map  generation of ${map.created.toISOString()}, ${map.isExpired ? 'expired' : 'valid until'} ${map.expires.toISOString()}`;
-  if (run.message !== undefined && !isToldBelow(run.message, state.missing)) yield `  why       ${run.message}`;
-  yield* missingLines(state.missing, state.missingCount);
+  if (run.message !== undefined && !isToldBelow(run.message, missing)) yield `  why       ${run.message}`;
+  yield* missingLines(missing, missingCount);
   for (const note of state.notes) yield `  note      ${note}`;
 }
 

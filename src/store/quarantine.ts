@@ -1,4 +1,4 @@
-import { access, link, mkdir, rename, stat } from 'node:fs/promises';
+import { link, mkdir, rename, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { FileStore } from './file-store.ts';
 import { remove } from './remove.ts';
@@ -37,10 +37,13 @@ export async function quarantine(
 
 /** Whether a file of the store was moved away as damaged, and lies there still. */
 export async function isInQuarantine(store: FileStore, path: string): Promise<boolean> {
-  return access(join(quarantineFolder(store), basename(path))).then(
-    () => true,
-    () => false,
-  );
+  return (await quarantinedAtMs(store, path)) !== undefined;
+}
+
+/** When a file of the store was moved away as damaged, milliseconds since 1970; undefined where it was not. */
+export async function quarantinedAtMs(store: FileStore, path: string): Promise<number | undefined> {
+  const found = await stat(join(quarantineFolder(store), basename(path))).catch(() => undefined);
+  return found?.ctimeMs; // a rename changes it
 }
 
 /** Folder of the damaged files, each under the name that it had. */
