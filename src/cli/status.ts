@@ -20,6 +20,9 @@ interface StatusFlags extends CommonOptions {
 const SHOWN_REASONS = 5;
 const SHOWN_PATHS = 5;
 
+const STATE_DAMAGED = 'its state is damaged, so that nothing is known of its updates; the next one writes it anew';
+const AT_WORK = '  note      an update is at work on this store';
+
 export function statusCommand(): Command {
   const status = new Command('status')
     .description('say of each subscription whether it is complete, as of when, and what is missing')
@@ -60,6 +63,8 @@ function tell(output: Output, status: SubscriptionStatus): void {
     name,
     source,
     health,
+    isDamaged: status.isDamaged,
+    isUpdating: status.isUpdating,
     completeAsOf: state?.completeAsOf ?? null,
     generation: newest?.number ?? null,
     since: newest?.at ?? null,
@@ -90,7 +95,8 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
   const run = state?.lastRun;
   const [newest] = state?.generations ?? [];
   if (state === undefined || run === undefined) {
-    yield `${subscription.name}: never updated`;
+    yield `${subscription.name}: ${status.isDamaged ? STATE_DAMAGED : 'never updated'}`;
+    if (status.isUpdating) yield AT_WORK;
     return;
   }
   const generation = newest === undefined ? '' : ` (generation ${newest.number}, since ${newest.at})`;
@@ -109,6 +115,7 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
   if (run.message !== undefined && !isToldBelow(run.message, missing)) yield `  why       ${run.message}`;
   yield* missingLines(missing, missingCount);
   for (const note of state.notes) yield `  note      ${note}`;
+  if (status.isUpdating) yield AT_WORK;
 }
 
 /** Whether the missing paths that are shown say themselves what a sentence says: it is not said twice. */

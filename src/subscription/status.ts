@@ -6,10 +6,11 @@ import { parseManifest } from '../index/manifest.ts';
 import { isErrorCode, isNarswarmError, NarswarmError } from '../errors.ts';
 import { FileStore } from '../store/file-store.ts';
 import { systemCode } from '../store/store-error.ts';
+import { isAtWork } from '../store/turn.ts';
 import { lostOf, type Lost } from './lost.ts';
 import { lackSentence } from './missing.ts';
 import { parseSource } from './source.ts';
-import { readState, type SubscriptionState } from './state.ts';
+import { isDamaged, readState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 
 /** What is known of a subscription without asking anybody. */
@@ -17,6 +18,10 @@ export interface SubscriptionStatus {
   readonly subscription: Subscription;
   /** Undefined before the first run of this source. */
   readonly state: SubscriptionState | undefined;
+  /** Whether there is a state that cannot be read. */
+  readonly isDamaged: boolean;
+  /** Whether an update is at work on the store, of this subscription or of others. */
+  readonly isUpdating: boolean;
   /** The generation of the publisher's map that was seen last, where the source is a publisher. */
   readonly map: KnownMap | undefined;
   /** What the store has lost of the newest generation since it was complete; undefined where it is not complete anyway. */
@@ -46,7 +51,14 @@ export async function readStatus(subscription: Subscription, storeDir: string, n
   const source = parseSource(subscription.source, { file: subscription.file });
   const map = store && source.kind === 'publisher' ? await knownMap(store, source.address, now) : undefined;
   const lost = store && state && (await lostSince(state, subscription, store));
-  const known = { subscription, state, map, lost };
+  const known = {
+    subscription,
+    state,
+    isDamaged: store !== undefined && found === undefined && (await isDamaged(store, subscription.name)),
+    isUpdating: store !== undefined && (await isAtWork(store, 'updating')),
+    map,
+    lost,
+  };
   return { ...known, health: healthOf(known), failure: failureOf(known) };
 }
 
@@ -70,8 +82,9 @@ function healthOf({ state, map, lost }: Known): SubscriptionStatus['health'] {
   return state.completeAsOf === undefined ? 'incomplete' : 'stale';
 }
 
-function failureOf({ state, map, lost }: Known): NarswarmError | undefined {
+function failureOf({ state, isDamaged: isStateDamaged, map, lost }: Known): NarswarmError | undefined {
   const run = state?.lastRun;
+  if (run === undefined && isStateDamaged) return new NarswarmError('STORE_CORRUPT', 'its state is damaged');
   if (run === undefined) return new NarswarmError('NOT_FOUND', 'never updated');
   if (run.outcome !== 'complete') {
     const { code = '', message = run.outcome } = run;
