@@ -10,7 +10,7 @@ import { MAX_MISSING } from './state.ts';
 
 /** Files looked at at a time. */
 const CONCURRENCY = 32;
-/** Paths that are looked at: a second or two. What lies beyond is left to verify. */
+/** Paths that are looked at: a few seconds. What lies beyond is left to verify. */
 const MAX_PATHS = 20_000;
 
 const WAS_HERE = 'it was here, and is not any more: run narswarm verify --repair';
