@@ -1,5 +1,9 @@
 import { Command } from 'commander';
+import type { Config } from '../config/load.ts';
+import type { StoreHash } from '../nix/brands.ts';
+import type { FileStore } from '../store/file-store.ts';
 import type { GcResult } from '../store/gc.ts';
+import type { SubscriptionState } from '../subscription/state.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { defaultStoreDir } from '../config/locations.ts';
@@ -36,16 +40,20 @@ export function gcCommand(): Command {
     ['STORE', 'INTERRUPTED'],
   );
   return gc.action(
-    command<GcFlags, []>(async ({ output, signal, options }) => {
+    command<GcFlags, []>(async ({ output, signal, options, config: load }) => {
       const { FileStore } = await import('../store/file-store.ts');
       const { collectGarbage } = await import('../store/gc.ts');
       const { storeRoots } = await import('../subscription/store-roots.ts');
+      const { forgetStates } = await import('../subscription/forget.ts');
       const store = await FileStore.open(options.store, { create: false });
       const dryRun = options.dryRun === true;
+      const gone = await goneStates(store, await load());
+      const forgets = options.maxSize !== undefined && gone.length > 0;
       const tellsEach = dryRun || output.json;
       const result = await collectGarbage({
         store,
-        roots: () => storeRoots(store, options.keepGenerations),
+        roots: () => storeRoots(store, options.keepGenerations, new Set(gone.map(({ name }) => name))),
+        forgotten: forgets ? await storeHashesOf(gone) : undefined,
         maxBytes: options.maxSize,
         dryRun,
         now: new Date(),
@@ -61,9 +69,33 @@ export function gcCommand(): Command {
           if (tellsEach) output.result('leftover', { file: path, bytes, dryRun }, text);
         },
       });
+      if (forgets && !dryRun && result.obstacles.length === 0) {
+        for (const name of await forgetStates(store, gone)) {
+          output.result('forgotten', { name });
+          output.note(`${name} is subscribed to no more: what only it kept is gone`);
+        }
+      }
       tell(output, result, options);
     }),
   );
+}
+
+/**
+ * What is known of subscriptions that were taken out of the config file: they keep nothing. Under a budget their closures
+ * go as they would at the end of an update; without a config file nobody knows what was taken out.
+ */
+async function goneStates(store: FileStore, config: Config): Promise<readonly SubscriptionState[]> {
+  if (!config.exists) return [];
+  const { goneFrom } = await import('../subscription/forget.ts');
+  const { listStates } = await import('../subscription/state.ts');
+  return goneFrom(await listStates(store), { configPath: config.path, configured: config.subscriptions });
+}
+
+/** Of all that some subscriptions kept. */
+async function storeHashesOf(states: readonly SubscriptionState[]): Promise<StoreHash[]> {
+  const { rootsOf } = await import('../subscription/state.ts');
+  const { storeHashOf } = await import('../nix/store-path.ts');
+  return states.flatMap(({ generations }) => rootsOf(generations).map(storeHashOf));
 }
 
 function tell(output: Output, result: GcResult, { maxSize, dryRun = false }: GcFlags): void {

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { subscriptionNamed } from '../config/load.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import { groupByReason, isLackSentence, type Missing } from '../subscription/missing.ts';
+import type { SubscriptionState } from '../subscription/state.ts';
 import type { SubscriptionStatus } from '../subscription/status.ts';
 import { throwIncomplete, type Failed } from './incomplete.ts';
 import type { Output } from './output.ts';
@@ -18,6 +19,9 @@ interface StatusFlags extends CommonOptions {
 /** What is shown to people of missing paths; with --json all that are known are there. */
 const SHOWN_REASONS = 5;
 const SHOWN_PATHS = 5;
+
+const STATE_DAMAGED = 'its state is damaged, so that nothing is known of its updates; the next one writes it anew';
+const AT_WORK = '  note      an update is at work on this store';
 
 export function statusCommand(): Command {
   const status = new Command('status')
@@ -52,18 +56,21 @@ export function statusCommand(): Command {
 
 function tell(output: Output, status: SubscriptionStatus): void {
   const { subscription, state, map, health } = status;
+  const { missing, missingCount } = missingOf(status);
   const { name, source } = subscription;
   const [newest] = state?.generations ?? [];
   const facts = {
     name,
     source,
     health,
+    isDamaged: status.isDamaged,
+    isUpdating: status.isUpdating,
     completeAsOf: state?.completeAsOf ?? null,
     generation: newest?.number ?? null,
     since: newest?.at ?? null,
     lastRun: state?.lastRun ?? null,
-    missing: state?.missing ?? [],
-    missingCount: state?.missingCount ?? 0,
+    missing,
+    missingCount,
     notes: state?.notes ?? [],
     map: map && {
       seq: map.seq,
@@ -75,15 +82,29 @@ function tell(output: Output, status: SubscriptionStatus): void {
   output.result('status', facts, [...linesOf(status)].join('\n'));
 }
 
-function* linesOf({ subscription, state, map }: SubscriptionStatus): Generator<string> {
+/** What the last run could not have, or what was lost since. */
+function missingOf({ state, lost }: SubscriptionStatus): Pick<SubscriptionState, 'missing' | 'missingCount'> {
+  if (lost !== undefined && lost.count > 0) return { missing: lost.missing, missingCount: lost.count };
+  return { missing: state?.missing ?? [], missingCount: state?.missingCount ?? 0 };
+}
+
+/** What people are told of a subscription. */
+export function* linesOf(status: SubscriptionStatus): Generator<string> {
+  const { subscription, state, map, lost } = status;
+  const { missing, missingCount } = missingOf(status);
   const run = state?.lastRun;
   const [newest] = state?.generations ?? [];
   if (state === undefined || run === undefined) {
-    yield `${subscription.name}: never updated`;
+    yield `${subscription.name}: ${status.isDamaged ? STATE_DAMAGED : 'never updated'}`;
+    if (status.isUpdating) yield AT_WORK;
     return;
   }
   const generation = newest === undefined ? '' : ` (generation ${newest.number}, since ${newest.at})`;
-  if (run.outcome === 'complete') yield `${subscription.name}: complete as of ${run.at}${generation}`;
+  if (lost !== undefined && lost.count > 0)
+    yield `${subscription.name}: damaged; last complete as of ${run.at}${generation}`;
+  else if (run.outcome === 'complete' && map?.isExpired === true)
+    yield `${subscription.name}: its hash map has expired; last complete as of ${run.at}${generation}`;
+  else if (run.outcome === 'complete') yield `${subscription.name}: complete as of ${run.at}${generation}`;
   else if (state.completeAsOf === undefined) yield `${subscription.name}: ${run.outcome}, never complete so far`;
   else yield `${subscription.name}: ${run.outcome}; last complete as of ${state.completeAsOf}`;
   yield `  source    ${subscription.source}`;
@@ -91,9 +112,10 @@ function* linesOf({ subscription, state, map }: SubscriptionStatus): Generator<s
   yield `  last run  ${run.at}, ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
   if (map !== undefined)
     yield `  hash map  generation of ${map.created.toISOString()}, ${map.isExpired ? 'expired' : 'valid until'} ${map.expires.toISOString()}`;
-  if (run.message !== undefined && !isToldBelow(run.message, state.missing)) yield `  why       ${run.message}`;
-  yield* missingLines(state.missing, state.missingCount);
+  if (run.message !== undefined && !isToldBelow(run.message, missing)) yield `  why       ${run.message}`;
+  yield* missingLines(missing, missingCount);
   for (const note of state.notes) yield `  note      ${note}`;
+  if (status.isUpdating) yield AT_WORK;
 }
 
 /** Whether the missing paths that are shown say themselves what a sentence says: it is not said twice. */

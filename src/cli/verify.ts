@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
+import type { FileStore } from '../store/file-store.ts';
 import type { Damage } from '../store/verify.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
@@ -55,14 +56,14 @@ export function verifyCommand(): Command {
         },
         onProgress: ({ nars, bytes }) => output.note(`${formatCount(nars, 'NAR')} read, ${formatSize(bytes)}`),
       });
-      const { narInfos, nars, bytes, absent, untrusted, damaged } = result;
-      const head = `${formatCount(nars, 'NAR')} (${formatSize(bytes)}) of ${formatCount(narInfos, 'path')} read, ${formatCount(damaged, 'file')} damaged`;
-      const needed = damages.filter(({ storeHash }) => storeHash !== undefined);
+      const { narInfos, nars, bytes, absent, untrusted } = result;
       const repaired =
-        options.repair === true && sources !== undefined && needed.length > 0
-          ? await repair(needed, { output, signal, options, sources, deep })
+        options.repair === true && sources !== undefined
+          ? await repairAll(damages, { output, signal, options, sources, deep, store })
           : 0;
-      const left = needed.length - repaired + damages.filter(isUnreadable).length;
+      const damaged = damages.length;
+      const head = `${formatCount(nars, 'NAR')} (${formatSize(bytes)}) of ${formatCount(narInfos, 'path')} read, ${formatCount(damaged, 'file')} damaged`;
+      const left = damages.filter(isNeeded).length - repaired + damages.filter(isUnreadable).length;
       output.result('done', { narInfos, nars, bytes, absent, untrusted, damaged, repaired, deep }, head);
       if (absent > 0)
         output.note(`${formatCount(absent, 'path')} without a NAR: the target held them when they were fetched`);
@@ -72,11 +73,44 @@ export function verifyCommand(): Command {
   );
 }
 
-/** Fetches again what is damaged, and says how much of it came back and from where. */
-async function repair(
-  damages: readonly Damage[],
-  context: { output: Output; signal: AbortSignal; options: VerifyFlags; sources: Sources; deep: boolean },
-): Promise<number> {
+/** What a repair works with. */
+interface RepairContext {
+  readonly output: Output;
+  readonly signal: AbortSignal;
+  readonly options: VerifyFlags;
+  readonly sources: Sources;
+  readonly deep: boolean;
+  readonly store: FileStore;
+}
+
+/**
+ * Repairs what is needed, then what the narinfos that came back refer to and is missing, too: that is added to the damages.
+ *
+ * @returns how many files are in order again
+ */
+async function repairAll(damages: Damage[], context: RepairContext): Promise<number> {
+  const { damageOf } = await import('../store/verify.ts');
+  const { LostNarInfos } = await import('../store/verify/lost-narinfos.ts');
+  const lost = new LostNarInfos(context.store);
+  for (const { storeHash } of damages) if (storeHash !== undefined) lost.note(storeHash);
+  let count = 0;
+  for (let wanted = damages.filter(isNeeded); wanted.length > 0;) {
+    const mended = await repair(wanted, context);
+    count += mended.length;
+    wanted = [];
+    for (const { storeHash } of mended) {
+      const info = storeHash && (await context.store.readNarInfo(storeHash));
+      if (info === undefined) continue;
+      for await (const one of lost.referredToBy(info)) wanted.push(damageOf(one));
+    }
+    for (const damage of wanted) tellDamage(context.output, damage);
+    damages.push(...wanted);
+  }
+  return count;
+}
+
+/** Fetches again what is damaged, and says how much of it came back and from where. @returns what came back */
+async function repair(damages: readonly Damage[], context: RepairContext): Promise<readonly Damage[]> {
   const { output, signal, options, sources, deep } = context;
   const { repairStore } = await import('../fetch/repair.ts');
   using display = progressDisplay(output);
@@ -97,7 +131,7 @@ async function repair(
     output.result('repaired', { file, path: storePath ?? null, from }, `repaired: ${name} (${file})`);
   }
   for (const [source, { bytes }] of done.sources) output.note(`  ${source}  ${formatSize(bytes)}`);
-  return mended.length;
+  return mended;
 }
 
 function tellDamage(output: Output, { file, storePath, reason, quarantined }: Damage): void {
@@ -107,6 +141,11 @@ function tellDamage(output: Output, { file, storePath, reason, quarantined }: Da
     { file, path: storePath ?? null, reason, quarantined: quarantined ?? null },
     `damaged: ${file}${of}: ${reason}`,
   );
+}
+
+/** False for a NAR that no narinfo names: nothing is lost with it. */
+function isNeeded({ storeHash }: Damage): boolean {
+  return storeHash !== undefined;
 }
 
 function isUnreadable({ quarantined, isGone }: Damage): boolean {

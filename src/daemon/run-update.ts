@@ -6,16 +6,10 @@ import { storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { collectGarbage, type GcResult } from '../store/gc.ts';
 import { Turn } from '../store/turn.ts';
+import { goneFrom } from '../subscription/forget.ts';
 import { publishedContents } from '../subscription/published.ts';
 import { publishersOf } from '../subscription/source.ts';
-import {
-  keptGenerations,
-  listStates,
-  removeState,
-  rootsOf,
-  writeState,
-  type SubscriptionState,
-} from '../subscription/state.ts';
+import { keptGenerations, listStates, removeState, rootsOf, writeState } from '../subscription/state.ts';
 import { storeRoots } from '../subscription/store-roots.ts';
 import type { Subscription } from '../subscription/subscription.ts';
 import { updateSubscription, type UpdateContext, type Updated } from '../subscription/update.ts';
@@ -162,9 +156,9 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
 
 /** Removes what nothing keeps any more, and what the budget has no room for; then forgets what was kept no more. */
 async function collect(store: FileStore, options: RunUpdateOptions): Promise<void> {
-  const { maxBytes, keepGenerations, signal, onWarning } = options;
+  const { maxBytes, keepGenerations, signal, onWarning, forgetOthers } = options;
   const states = await listStates(store);
-  const others = states.filter((state) => isOther(state, options));
+  const others = forgetOthers ? goneFrom(states, options) : [];
   const dropped = new Set(others.map(({ name }) => name));
   const old = states.flatMap((state) => {
     const kept = new Set(dropped.has(state.name) ? [] : keptGenerations(state, keepGenerations));
@@ -197,10 +191,4 @@ async function collect(store: FileStore, options: RunUpdateOptions): Promise<voi
     const generations = keptGenerations(state, keepGenerations);
     if (generations.length < state.generations.length) await writeState(store, { ...state, generations });
   }
-}
-
-/** True for a subscription of this config file that is in it no more. */
-function isOther({ name, config }: SubscriptionState, options: RunUpdateOptions): boolean {
-  const { forgetOthers, configured, configPath } = options;
-  return forgetOthers && config === configPath && !configured.some((one) => one.name === name);
 }

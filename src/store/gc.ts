@@ -15,7 +15,7 @@ export interface GcOptions {
   /** What is to be kept, asked for once no process can begin to rely on anything else. */
   readonly roots: () => Promise<readonly Root[]>;
   /** Store hashes of what is wanted no more: its closures go, whatever the budget, as far as nothing else keeps them. */
-  readonly forgotten?: readonly string[];
+  readonly forgotten?: readonly string[] | undefined;
   /** Bytes that NARs may take; undefined: nothing that is whole goes. */
   readonly maxBytes: number | undefined;
   readonly dryRun: boolean;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
-import { remove } from './collect/sweep.ts';
+import { remove } from './remove.ts';
 import type { FileStore } from './file-store.ts';
 import { storeError, systemCode } from './store-error.ts';
 import { untilNobody } from './turn.ts';

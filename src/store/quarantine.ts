@@ -1,7 +1,7 @@
 import { link, mkdir, rename, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { remove } from './collect/sweep.ts';
 import type { FileStore } from './file-store.ts';
+import { remove } from './remove.ts';
 import { storeError, systemCode } from './store-error.ts';
 
 /**
@@ -17,7 +17,7 @@ export async function quarantine(
   path: string,
   seen: { readonly sizeBytes: number; readonly mtimeMs: number },
 ): Promise<string | undefined> {
-  const folder = join(store.stateDir, 'quarantine');
+  const folder = quarantineFolder(store);
   const target = join(folder, basename(path));
   try {
     await mkdir(folder, { recursive: true });
@@ -33,4 +33,20 @@ export async function quarantine(
     if (systemCode(error) === 'ENOENT') return undefined; // a collector was faster
     throw storeError(error, path);
   }
+}
+
+/** Whether a file of the store was moved away as damaged, and lies there still. */
+export async function isInQuarantine(store: FileStore, path: string): Promise<boolean> {
+  return (await quarantinedAtMs(store, path)) !== undefined;
+}
+
+/** When a file of the store was moved away as damaged, milliseconds since 1970; undefined where it was not. */
+export async function quarantinedAtMs(store: FileStore, path: string): Promise<number | undefined> {
+  const found = await stat(join(quarantineFolder(store), basename(path))).catch(() => undefined);
+  return found?.ctimeMs; // a rename changes it
+}
+
+/** Folder of the damaged files, each under the name that it had. */
+export function quarantineFolder(store: FileStore): string {
+  return join(store.stateDir, 'quarantine');
 }

@@ -68,6 +68,13 @@ export class Turn implements AsyncDisposable {
   }
 }
 
+/** Whether somebody has that turn. Nothing is written. */
+export async function isAtWork(store: FileStore, work: Work): Promise<boolean> {
+  const parent = folderOf(store, work);
+  for (const name of await readdir(parent).catch(() => [])) if (await isWorking(join(parent, name), name)) return true;
+  return false;
+}
+
 /** Waits until nobody has that turn. @throws the signal's reason */
 export async function untilNobody(
   store: FileStore,

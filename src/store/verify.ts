@@ -15,8 +15,9 @@ import type { NarHashes } from './hash-nar.ts';
 import { hashNars } from './hash-pool.ts';
 import { KeyTable } from './key-table.ts';
 import { namesIn } from './names-in.ts';
-import { quarantine } from './quarantine.ts';
+import { isInQuarantine, quarantine } from './quarantine.ts';
 import { checkContents } from './verify/contents.ts';
+import { LostNarInfos, WAS_HERE, type LostNarInfo } from './verify/lost-narinfos.ts';
 
 /** What was found to be wrong, and where it is now. */
 export interface Damage {
@@ -29,13 +30,13 @@ export interface Damage {
   readonly reason: string;
   /** Where it was moved; undefined where it lies where it was, since we may not read it, or is gone. */
   readonly quarantined: string | undefined;
-  /** True for a NAR that was here once, by the catalogue, and is not: removed by hand, or in quarantine already. */
+  /** True for what was here once, or should be, and is not: removed by hand, or in quarantine already. */
   readonly isGone: boolean;
 }
 
 export interface VerifyOptions {
   readonly store: FileStore;
-  /** Paths to look at; undefined: all, and NARs that no narinfo names. */
+  /** Paths to look at, and nothing that they refer to; undefined: all, and NARs that no narinfo names. */
   readonly hashes: readonly StoreHash[] | undefined;
   /** Whether NARs are decompressed for their NarHash, too, and signatures are checked. */
   readonly deep: boolean;
@@ -61,7 +62,9 @@ export interface VerifyResult {
 
 /**
  * Reads NARs again and holds them against their narinfos, several at a time. What is damaged goes into quarantine at
- * once; the narinfo of a damaged NAR stays, since it says what has to come back. Of a sound NAR 50 bytes are remembered.
+ * once; the narinfo of a damaged NAR stays, since it says what has to come back. What an earlier run quarantined is
+ * missed until it is back, and so is a narinfo that another one refers to. Of a sound NAR 50 bytes are remembered, of a
+ * path that is referred to 40.
  *
  * May be killed at any moment: a file is moved by one rename.
  *
@@ -98,8 +101,11 @@ class Verification {
   /** What the catalogue lists, by path and FileHash; read when the first NAR is not there. */
   #listed: KeyTable | undefined;
 
+  readonly #lost: LostNarInfos;
+
   constructor(options: VerifyOptions) {
     this.#options = options;
+    this.#lost = new LostNarInfos(options.store);
   }
 
   async run(): Promise<VerifyResult> {
@@ -125,6 +131,8 @@ class Verification {
     }
     await Promise.all(judging);
     for (const { item, reason } of unread) await this.#takeUnread(item, reason);
+    if (this.#options.hashes === undefined)
+      for await (const lost of this.#lost.quarantined()) this.#report(damageOf(lost));
     return this.#result;
   }
 
@@ -163,6 +171,10 @@ class Verification {
     }
     if (seen === undefined || (info === undefined && reason === undefined)) {
       if (hashes === undefined) return undefined; // a collector was faster
+      if (await isInQuarantine(store, narInfoPath)) {
+        this.#report(damageOf({ storeHash, storePath: undefined, reason: WAS_HERE }));
+        return undefined;
+      }
       throw new NarswarmError(
         'NOT_FOUND',
         `${store.dir} holds no narinfo of ${storeHash}: fetch it first, or name another --store`,
@@ -174,6 +186,7 @@ class Verification {
       await this.#isolate(narInfoPath, seen, { storeHash, storePath: info?.storePath, reason: reason ?? '' });
       return undefined;
     }
+    if (hashes === undefined) for await (const lost of this.#lost.referredToBy(info)) this.#report(damageOf(lost));
     const name = narNameOf(info.url);
     if (this.#known.numberOf(keyOf(name)) !== -1) return undefined;
     const path = store.narPath(info);
@@ -190,13 +203,15 @@ class Verification {
 
   async #onAbsent({ storePath, fileHash }: NarInfo, name: string): Promise<void> {
     const listed = (this.#listed ??= await listedIn(this.#options.store));
-    if (listed.numberOf(keyOf(`${storePath} ${fileHash}`)) === -1) {
+    const wasHere =
+      listed.numberOf(keyOf(`${storePath} ${fileHash}`)) !== -1 || (await isInQuarantine(this.#options.store, name));
+    if (!wasHere) {
       this.#result.absent++;
       return;
     }
     const storeHash = storeHashOf(storePath);
-    const reason = 'it was here, and is not any more';
-    this.#report({ file: join('nar', name), storeHash, storePath, reason, quarantined: undefined, isGone: true });
+    const file = join('nar', name);
+    this.#report({ file, storeHash, storePath, reason: WAS_HERE, quarantined: undefined, isGone: true });
   }
 
   /** Why a narinfo that can be read is none for this path. */
@@ -249,6 +264,7 @@ class Verification {
 
   async #isolate(path: string, seen: Seen, facts: Pick<Damage, 'storeHash' | 'storePath' | 'reason'>): Promise<void> {
     const { store } = this.#options;
+    if (facts.storeHash !== undefined && path === store.narInfoPath(facts.storeHash)) this.#lost.note(facts.storeHash);
     const quarantined = await quarantine(store, path, seen);
     if (quarantined !== undefined)
       this.#report({ ...facts, file: relative(store.dir, path), quarantined, isGone: false });
@@ -258,6 +274,11 @@ class Verification {
     this.#result.damaged++;
     this.#options.onDamage(damage);
   }
+}
+
+/** A narinfo that is missing, as damage. */
+export function damageOf({ storeHash, storePath, reason }: LostNarInfo): Damage {
+  return { file: `${storeHash}.narinfo`, storeHash, storePath, reason, quarantined: undefined, isGone: true };
 }
 
 /** Some 40 bytes an entry, of a catalogue that has its pieces, too. */

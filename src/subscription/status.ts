@@ -6,8 +6,11 @@ import { parseManifest } from '../index/manifest.ts';
 import { isErrorCode, isNarswarmError, NarswarmError } from '../errors.ts';
 import { FileStore } from '../store/file-store.ts';
 import { systemCode } from '../store/store-error.ts';
+import { isAtWork } from '../store/turn.ts';
+import { lostOf, type Lost } from './lost.ts';
+import { lackSentence } from './missing.ts';
 import { parseSource } from './source.ts';
-import { readState, type SubscriptionState } from './state.ts';
+import { isDamaged, readState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 
 /** What is known of a subscription without asking anybody. */
@@ -15,8 +18,14 @@ export interface SubscriptionStatus {
   readonly subscription: Subscription;
   /** Undefined before the first run of this source. */
   readonly state: SubscriptionState | undefined;
+  /** Whether there is a state that cannot be read. */
+  readonly isDamaged: boolean;
+  /** Whether an update is at work on the store, of this subscription or of others. */
+  readonly isUpdating: boolean;
   /** The generation of the publisher's map that was seen last, where the source is a publisher. */
   readonly map: KnownMap | undefined;
+  /** What the store has lost of the newest generation since it was complete; undefined where it is not complete anyway. */
+  readonly lost: Lost | undefined;
   /** In one word; `stale`: it was complete once and is not now, or its map has expired. */
   readonly health: 'complete' | 'incomplete' | 'stale' | 'never';
   /** Why it is not complete, with the code that its last update had for that; undefined where it is. */
@@ -41,22 +50,48 @@ export async function readStatus(subscription: Subscription, storeDir: string, n
   const state = found?.source === sourceKey(subscription) ? found : undefined;
   const source = parseSource(subscription.source, { file: subscription.file });
   const map = store && source.kind === 'publisher' ? await knownMap(store, source.address, now) : undefined;
-  return { subscription, state, map, health: healthOf(state, map), failure: failureOf(state, map) };
+  const lost = store && state && (await lostSince(state, subscription, store));
+  const known = {
+    subscription,
+    state,
+    isDamaged: store !== undefined && found === undefined && (await isDamaged(store, subscription.name)),
+    isUpdating: store !== undefined && (await isAtWork(store, 'updating')),
+    map,
+    lost,
+  };
+  return { ...known, health: healthOf(known), failure: failureOf(known) };
 }
 
-function healthOf(state: SubscriptionState | undefined, map: KnownMap | undefined): SubscriptionStatus['health'] {
+type Known = Omit<SubscriptionStatus, 'health' | 'failure'>;
+
+/** What is gone of a generation that the last run has found to be complete. */
+async function lostSince(
+  { lastRun, generations: [newest] }: SubscriptionState,
+  subscription: Subscription,
+  store: FileStore,
+): Promise<Lost | undefined> {
+  if (lastRun?.outcome !== 'complete' || newest === undefined) return undefined;
+  const holdsAll = subscription.publish || !subscription.import;
+  return lostOf(store, newest.roots, holdsAll ? 'all' : { exceptSinceMs: Date.parse(lastRun.at) });
+}
+
+function healthOf({ state, map, lost }: Known): SubscriptionStatus['health'] {
   if (state?.lastRun === undefined) return 'never';
-  if (state.lastRun.outcome === 'complete' && map?.isExpired !== true) return 'complete';
+  const isWhole = lost === undefined || lost.count === 0;
+  if (state.lastRun.outcome === 'complete' && map?.isExpired !== true && isWhole) return 'complete';
   return state.completeAsOf === undefined ? 'incomplete' : 'stale';
 }
 
-function failureOf(state: SubscriptionState | undefined, map: KnownMap | undefined): NarswarmError | undefined {
+function failureOf({ state, isDamaged: isStateDamaged, map, lost }: Known): NarswarmError | undefined {
   const run = state?.lastRun;
+  if (run === undefined && isStateDamaged) return new NarswarmError('STORE_CORRUPT', 'its state is damaged');
   if (run === undefined) return new NarswarmError('NOT_FOUND', 'never updated');
   if (run.outcome !== 'complete') {
     const { code = '', message = run.outcome } = run;
     return new NarswarmError(isErrorCode(code) ? code : 'NAR_UNAVAILABLE', message);
   }
+  const [first] = lost?.missing ?? [];
+  if (first !== undefined) return new NarswarmError('STORE_CORRUPT', lackSentence(first, lost?.count ?? 1));
   if (map?.isExpired !== true) return undefined;
   return new NarswarmError('INDEX_EXPIRED', `its hash map expired at ${map.expires.toISOString()}`);
 }

@@ -151,7 +151,7 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     assert.equal(lost.status, 7, lost.stderr);
     assert.match(lost.stderr, /name a cache or a publisher that has them/);
 
-    // what an earlier run has put into quarantine is no damage any more: a fetch brings it back
+    // a fetch brings back what an earlier run has put into quarantine
     assert.equal((await fetch(store)).status, 0);
     const top = infos.find(({ storePath }) => storePath === made.root)!;
     const other = infos.find(
@@ -194,6 +194,29 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     );
     assert.equal((await readdir(join(store, 'nar'))).length, 5);
     assert.equal((await lab.run(['verify', '--store', store, '--deep', ...trust])).status, 0);
+  });
+
+  test('verify --repair brings back what an earlier run has put into quarantine, and what was removed by hand below it', async () => {
+    const store = await filled();
+    const narInfoOf = ({ storePath }: NarInfo): string => `${storePath.slice(11, 43)}.narinfo`;
+    const below = (above: NarInfo): NarInfo[] =>
+      infos.filter((info) => info !== above && above.references.includes(info.storePath.slice('/nix/store/'.length)));
+    const top = infos.find(({ storePath }) => storePath === made.root)!;
+    const middle = below(top).find((info) => below(info).length > 0)!;
+    const [lowest] = below(middle);
+    assert.ok(lowest !== undefined);
+    await writeFile(join(store, narInfoOf(top)), 'junk');
+    for (const info of [middle, lowest]) await rm(join(store, narInfoOf(info)));
+    const verify = (...args: string[]): Promise<Run> => lab.run(['verify', '--store', store, ...args]);
+    assert.equal((await verify()).status, 7);
+    assertFailure(await verify(), 7, 'STORE_CORRUPT', /such as \S+\.narinfo: run narswarm verify --repair/);
+    const run = await verify('--repair', '--from', upstream.url, ...trust, ...ALONE);
+    assert.equal(run.status, 0, run.stderr + run.stdout);
+    const { damaged, repaired } = run.event('done');
+    assert.equal(damaged, repaired);
+    const { narInfos } = await assertSound(store, made.publicKey);
+    assert.equal(narInfos.length, 6);
+    assert.equal((await verify('--deep', ...trust)).status, 0);
   });
 
   test('verify killed at any moment leaves a store that is sound but for what is damaged', async () => {

@@ -93,6 +93,59 @@ describe('what is told of subscriptions', { concurrency: 3 }, () => {
     assert.deepEqual([whole.status, whole.stderr], [0, '']);
   });
 
+  test('what the store has lost since: not complete any more, until it is repaired', async () => {
+    const { machine, cache, dir, flags } = await scene();
+    await cp(made.cacheDir, dir, { recursive: true });
+    await machine.subscribe({ desktop: { source: made.root, import: false } });
+    assert.equal((await machine.update()).status, 0);
+    assert.equal((await machine.status(['--check'])).status, 0);
+    const infos = [...(await readNarInfos(machine.store)).values()].filter(({ storePath }) => storePath !== made.root);
+    const [first, second, third] = infos;
+    assert.ok(first !== undefined && second !== undefined && third !== undefined);
+    const narInfoOf = (storePath: string): string => join(machine.store, `${storePath.slice(11, 43)}.narinfo`);
+    await rm(join(machine.store, first.url));
+    await writeFile(join(machine.store, second.url), 'rotten');
+    await writeFile(narInfoOf(third.storePath), 'junk');
+    assert.equal((await lab.run(['verify', '--store', machine.store])).status, 7);
+    assertFailure(await machine.status(['--check']), 7, 'STORE_CORRUPT', /desktop: \S+ is missing, and 2 more: it was/);
+    const { health, missing, missingCount } = await machine.statusOf('desktop');
+    assert.deepEqual([health, missingCount], ['stale', 3]);
+    assert.deepEqual(
+      new Set((missing as { path: string }[]).map(({ path }) => path)),
+      new Set([first, second, third].map(({ storePath }) => storePath)),
+    );
+    const { stdout } = await plain(machine, ['status']);
+    assert.match(stdout, /^desktop: damaged; last complete as of .* \(generation 1/);
+    assert.match(stdout, /^ {2}missing {3}3 paths: it was here, and is not any more: run narswarm verify --repair$/m);
+    const repair = await lab.run(['verify', '--store', machine.store, '--repair', ...flags, ...ALONE]);
+    assert.equal(repair.status, 0, repair.stderr);
+    assert.equal((await machine.status(['--check'])).status, 0);
+    assert.ok(cache.requests.length > 0);
+  });
+
+  test('a NAR that the target may hold is missed where it was quarantined since, and else not', async () => {
+    const { machine, dir } = await scene();
+    await cp(made.cacheDir, dir, { recursive: true });
+    await machine.subscribe({ desktop: { source: made.root, import: false } });
+    assert.equal((await machine.update()).status, 0);
+    const [first, second] = [...(await readNarInfos(machine.store)).values()];
+    assert.ok(first !== undefined && second !== undefined);
+    await machine.subscribe({ desktop: { source: made.root, import: true } });
+    await rm(join(machine.store, first.url));
+    assert.equal((await machine.statusOf('desktop'))['health'], 'complete');
+    await writeFile(join(machine.store, second.url), 'rotten');
+    await lab.run(['verify', '--store', machine.store]);
+    assert.deepEqual(
+      ((await machine.statusOf('desktop'))['missing'] as { path: string }[]).map(({ path }) => path),
+      [second.storePath],
+    );
+    const file = machine.stateFile('desktop');
+    const state = await machine.state('desktop');
+    const later = { ...state.lastRun, at: new Date(Date.now() + 60_000).toISOString() };
+    await writeFile(file, JSON.stringify({ ...state, lastRun: later }));
+    assert.equal((await machine.statusOf('desktop'))['health'], 'complete', 'a run after that did without it');
+  });
+
   test('--check: a state without a code, or with one of another version, is a failure of the sources', async () => {
     const { machine } = await scene();
     await machine.update();

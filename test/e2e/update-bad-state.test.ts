@@ -97,6 +97,20 @@ describe('status and update', { concurrency: 3 }, () => {
     assert.equal((await assertSound(machine.store, made.publicKey)).narInfos.length, 4);
   });
 
+  test('status says that a state is damaged, until an update has written it anew', async () => {
+    const { machine } = await scene();
+    assert.equal((await machine.update()).status, 0);
+    await writeFile(machine.stateFile('desktop'), 'garbage');
+    const says = async (): Promise<string> =>
+      (await lab.runPlain(['status', '--store', machine.store], { env: { NARSWARM_CONFIG: machine.config } })).stdout;
+    assert.match(await says(), /^desktop: its state is damaged, so that nothing is known of its updates; .*\n$/);
+    assert.equal((await machine.statusOf('desktop'))['isDamaged'], true);
+    assertFailure(await machine.status(['--check']), 7, 'STORE_CORRUPT', /desktop: its state is damaged$/m);
+    assert.equal((await machine.update()).status, 0);
+    assert.match(await says(), /^desktop: complete/);
+    assert.equal((await machine.statusOf('desktop'))['isDamaged'], false);
+  });
+
   test('with a damaged state of another subscription: nothing is collected, and that is said', async () => {
     const { machine } = await scene();
     await machine.subscribe({ desktop: { source: named('lab-0').storePath }, other: { source: made.root } });

@@ -7,6 +7,7 @@ import type { MadeClosure } from '../../src/demo/closure.ts';
 import { loadPublisherKey } from '../../src/index/publisher-key.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import type { Subscription } from '../../src/subscription/subscription.ts';
+import { linesOf } from '../../src/cli/status.ts';
 import { readStatus } from '../../src/subscription/status.ts';
 import { nextGeneration } from '../support/generations.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
@@ -158,6 +159,10 @@ describe('a publisher whose map is not today’s', { concurrency: 3 }, () => {
     assert.match(
       text.stdout,
       /^desktop: complete as of .* \(generation 1, since .*\)\n(?: .*\n)+ +hash map .* valid until /,
+    );
+    assert.match(
+      [...linesOf(later)].join('\n'),
+      /^desktop: its hash map has expired; last complete as of .*, expired /s,
     );
   });
 

@@ -1,9 +1,10 @@
 /** What updates keep of the disk's contents, and what may go: beside gc, a daemon, and interruptions. */
 import assert from 'node:assert/strict';
-import { readdir, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { configLocation, surroundings } from '../../src/config/locations.ts';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { collectGarbage } from '../../src/store/gc.ts';
@@ -48,10 +49,12 @@ describe('updates and the budget', { concurrency: 3 }, () => {
     await machine.subscribe('lab', list);
     return { made, cache, machine, list };
   };
+  const heldBy = async (machine: Machine): Promise<readonly string[]> =>
+    [...(await readNarInfos(machine.store)).values()].map(({ storePath }) => storePath);
   const collect = async (machine: Machine, ...args: readonly string[]): Promise<readonly string[]> => {
     const run = await machine.run(['gc', '--max-size', '0', ...args]);
     assert.equal(run.status, 0, run.stderr);
-    return [...(await readNarInfos(machine.store)).values()].map(({ storePath }) => storePath);
+    return heldBy(machine);
   };
   const until = async (condition: () => Promise<boolean> | boolean): Promise<void> => {
     while (!(await condition())) await sleep(10);
@@ -106,7 +109,9 @@ describe('updates and the budget', { concurrency: 3 }, () => {
     const lost = await machine.run(['update', '--store', machine.store, '--no-upstream', ...trust, ...ALONE], nothing);
     assert.equal(lost.status, 0, lost.stderr);
     assert.equal(forgotten(lost.events), false);
-    assert.equal((await collect(machine)).length, PATHS + 2);
+    const lostGc = await machine.run(['gc', '--store', machine.store, '--max-size', '0'], nothing);
+    assert.deepEqual([lostGc.status, forgotten(lostGc.events)], [0, false]);
+    assert.equal((await heldBy(machine)).length, PATHS + 2);
     await rm(machine.configFile);
     assertFailure(await machine.update(), 2, 'USAGE', /there is no \S+, the config file of NARSWARM_CONFIG/);
 
@@ -118,6 +123,49 @@ describe('updates and the budget', { concurrency: 3 }, () => {
     assert.equal(run.status, 0, run.stderr);
     assert.equal(run.event('forgotten')['name'], 'other');
     assert.deepEqual([(await collect(machine)).length, run.event('subscription')['nars']], [PATHS, 0]);
+  });
+
+  test('gc knows what was unsubscribed: with a budget it goes, but not what another config file has, or is pinned', async () => {
+    const { made, machine } = await subscribed();
+    await machine.subscribe('other', other.root);
+    assert.equal((await machine.update()).status, 0);
+    const elsewhere = { NARSWARM_CONFIG: join(await lab.folder('elsewhere'), 'config.toml') };
+    await writeFile(elsewhere.NARSWARM_CONFIG, `store = ${JSON.stringify(machine.store)}\n`);
+    assert.equal((await machine.run(['gc', '--max-size', '0'], elsewhere)).status, 0);
+    assert.equal((await heldBy(machine)).length, PATHS + 2);
+
+    assert.equal((await machine.run(['unsubscribe', 'other'])).status, 0);
+    const dry = await machine.run(['gc', '--max-size', '0', '--dry-run']);
+    assert.deepEqual(
+      [
+        dry.events.filter(({ event }) => event === 'remove').length,
+        dry.events.some((one) => one.event === 'forgotten'),
+      ],
+      [2, false],
+    );
+    assert.ok(Number((await machine.run(['gc'])).event('done')['reclaimableBytes']) > 0);
+    assert.equal((await heldBy(machine)).length, PATHS + 2, 'without a budget nothing goes');
+    const run = await machine.run(['gc', '--max-size', '1T']);
+    assert.deepEqual([run.status, run.event('forgotten')['name']], [0, 'other']);
+    assert.deepEqual(
+      [(await heldBy(machine)).length, (await readdir(join(machine.store, 'nar'))).length],
+      [PATHS, PATHS],
+    );
+    await machine.subscribe('other', other.root);
+    assert.equal((await machine.status('other'))['health'], 'never', 'nothing is known of what went');
+
+    assert.equal((await machine.run(['pin', made.root])).status, 0);
+    assert.equal((await machine.run(['unsubscribe', 'lab'])).status, 0);
+    // a config file that was lost says nothing of what was subscribed to
+    const home = await lab.folder('home');
+    const atHome = { NARSWARM_CONFIG: '', XDG_CONFIG_HOME: home, NARSWARM_STORE: machine.store };
+    const { path } = configLocation(undefined, { ...surroundings(), env: atHome });
+    const stateFile = join(machine.store, 'narswarm/subscriptions/lab.json');
+    const state = JSON.parse(await readFile(stateFile, 'utf8')) as object;
+    await writeFile(stateFile, JSON.stringify({ ...state, config: path }));
+    assert.equal((await machine.run(['unpin', made.root])).status, 0);
+    assert.equal((await machine.run(['gc', '--max-size', '0'], atHome)).status, 0);
+    assert.equal((await heldBy(machine)).length, PATHS);
   });
 
   test('what is verified of a closure that is interrupted night after night is never collected, and fetched once', async () => {

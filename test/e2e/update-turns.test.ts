@@ -54,9 +54,15 @@ describe('two updates on one store', { concurrency: 3 }, () => {
       new RegExp(`another narswarm update is at work on ${machine.store}: .*--no-wait`),
     );
     assert.equal(updated(await machine.update(['--dry-run']))['outcome'], 'dry-run');
-    assert.equal((await machine.statusOf('desktop'))['health'], 'never');
+    const { health, isUpdating } = await machine.statusOf('desktop');
+    assert.deepEqual([health, isUpdating], ['never', true]);
+    const { stdout } = await lab.runPlain(['status', '--store', machine.store], {
+      env: { NARSWARM_CONFIG: machine.config },
+    });
+    assert.equal(stdout, 'desktop: never updated\n  note      an update is at work on this store\n');
     await sync.release();
     assert.equal((await first.end()).status, 0);
+    assert.equal((await machine.statusOf('desktop'))['isUpdating'], false);
     assert.equal((await machine.update(['--no-wait'])).status, 0);
   });
 

@@ -76,6 +76,21 @@ suite('gc', () => {
     assert.deepEqual(result.kept, { paths: 2, nars: 2, bytes: 2000 });
   });
 
+  test('what was damaged and has come back is forgotten with it; a damaged narinfo that nothing needs, after a week', async (t) => {
+    const store = await sample(t);
+    const folder = join(store.stateDir, 'quarantine');
+    await mkdir(folder);
+    const fileOf = (name: string): string => `${storeHashOf(pathNamed(name))}.narinfo`;
+    for (const name of ['old', 'lib', 'never']) await writeFile(join(folder, fileOf(name)), 'junk');
+    await collect(store, ['app'], { dryRun: true });
+    assert.equal((await readdir(folder)).length, 3);
+    await collect(store, ['app']);
+    const left = [fileOf('lib'), fileOf('never')].toSorted();
+    assert.deepEqual((await readdir(folder)).toSorted(), left);
+    await collect(store, ['app'], { now: new Date(Date.now() + 8 * DAY_MS) });
+    assert.deepEqual(await readdir(folder), [fileOf('lib')]);
+  });
+
   test('without a budget nothing that is whole goes, and it says what could', async (t) => {
     const store = await sample(t);
     const result = await collect(store, ['app'], { maxBytes: undefined });

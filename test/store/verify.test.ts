@@ -91,6 +91,60 @@ suite('verify', () => {
     );
   });
 
+  test('a narinfo in quarantine is missed until it is back, also where nothing refers to it', async (t) => {
+    const store = await filledStore(t);
+    const files = [LEAF, TOP].map((hash) => `${hash}.narinfo`);
+    const sound = await Promise.all(files.map((file) => readFile(join(store.dir, file))));
+    for (const file of files) await writeFile(join(store.dir, file), 'junk');
+    assert.equal((await verify(store)).damages.length, 2);
+    for (const hashes of [undefined, [parseStoreHash(TOP), parseStoreHash(LEAF)]]) {
+      const { damages, damaged } = await verify(store, { hashes });
+      assert.deepEqual(damages.map(({ file }) => file).toSorted(), files);
+      assert.equal(damaged, 2);
+      for (const { reason, isGone } of damages)
+        assert.deepEqual([reason, isGone], ['it was here, and is not any more', true]);
+    }
+    await writeFile(join(store.dir, files[1]!), sound[1]!);
+    const [leaf, ...more] = (await verify(store)).damages;
+    assert.deepEqual(
+      [leaf?.file, leaf?.storePath, more],
+      [files[0], '/nix/store/2s4q97y13dynyhi482033jrx8vka36yx-leaf-1.0', []],
+    );
+    await writeFile(join(store.dir, files[0]!), sound[0]!);
+    assert.deepEqual((await verify(store)).damages, []);
+  });
+
+  test('a narinfo that another one refers to is missed, wherever it went; each once', async (t) => {
+    const store = await filledStore(t);
+    await rm(store.narInfoPath(parseStoreHash(NOTE)));
+    const { damages } = await verify(store);
+    assert.deepEqual(
+      damages.map(({ file, storeHash, isGone }) => [file, storeHash, isGone]),
+      [[`${NOTE}.narinfo`, NOTE, true]],
+    );
+    assert.match(damages[0]?.reason ?? '', /-top\+1\.0_x=\? refers to it, and it is not there$/);
+    assert.deepEqual((await verify(store, { hashes: [parseStoreHash(TOP)] })).damages, []);
+  });
+
+  test('deep: a narinfo that names a NAR with other contents is missed in later runs', async (t) => {
+    const store = await emptyStore(t);
+    const info = await addPath(store, 'altered');
+    await store.writeNarInfo({ ...info, narSize: 10 });
+    assert.equal((await verify(store, { deep: true })).damages.length, 2);
+    const { damages } = await verify(store);
+    assert.deepEqual(
+      damages.map(({ file }) => file),
+      [`${storeHashOf(info.storePath)}.narinfo`],
+    );
+  });
+
+  test('a NAR in quarantine is missed though no catalogue lists it', async (t) => {
+    const { store, name } = await rotted(t);
+    await verify(store);
+    const { damages, absent } = await verify(store);
+    assert.deepEqual([damages.map(({ file, isGone }) => [file, isGone]), absent], [[[`nar/${name}`, true]], 0]);
+  });
+
   test('only the paths that were named', async (t) => {
     const { store } = await rotted(t);
     assert.deepEqual((await verify(store, { hashes: [parseStoreHash(NOTE)] })).damages, []);
@@ -100,7 +154,7 @@ suite('verify', () => {
 
   test('a NAR that no narinfo names is held against its own name', async (t) => {
     const { store, path } = await rotted(t);
-    await rm(store.narInfoPath(parseStoreHash(LEAF)));
+    for (const hash of [TOP, LEAF]) await rm(store.narInfoPath(parseStoreHash(hash)));
     await writeFile(join(store.dir, 'nar', 'README'), 'not ours');
     const { damages, nars } = await verify(store);
     assert.deepEqual([nars, damages.map(({ file }) => file)], [3, [`nar/${basename(path)}`]]);
@@ -135,8 +189,8 @@ suite('verify', () => {
     await edit(store.narInfoPath(parseStoreHash(TOP)), (text) =>
       text.replace(/^NarSize: (\d+)$/m, (_line, size: string) => `NarSize: ${Number(size) + 1}`),
     );
-    await rm(store.narInfoPath(parseStoreHash(NOTE)));
     assert.deepEqual((await verify(store)).damages, [], 'what is signed is not looked at');
+    await rm(store.narInfoPath(parseStoreHash(NOTE)));
     const { damages } = await verify(store, { deep: true });
     assert.deepEqual(
       damages.map(({ file }) => file).toSorted((a, b) => a.localeCompare(b)),

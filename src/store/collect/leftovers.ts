@@ -1,13 +1,14 @@
 import { rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SESSION_KINDS } from '../claims.ts';
-import type { FileStore } from '../file-store.ts';
+import { NARINFO_NAME, type FileStore } from '../file-store.ts';
 import { forgetServed, readLastServed } from '../last-served.ts';
 import { namesIn } from '../names-in.ts';
 import { stateOfOwner } from '../owner.ts';
+import { quarantineFolder } from '../quarantine.ts';
+import { remove } from '../remove.ts';
 import type { Kept } from './keep.ts';
 import type { StoreGraph } from './store-graph.ts';
-import { remove } from './sweep.ts';
 
 const DAY_MS = 86_400_000;
 /** NARs without a narinfo and partial files: an update that is cut off every night goes on from what they are. */
@@ -83,7 +84,8 @@ export async function removeLeftovers(
   }
   for (const folder of [store.dir, store.stateDir, join(store.stateDir, 'subscriptions')])
     await dropOlder(folder, KEEP_TEMPORARY_MS, (name) => TEMPORARY.test(name));
-  await dropOlder(join(store.stateDir, 'quarantine'), KEEP_QUARANTINE_MS);
+  await dropOlder(quarantineFolder(store), KEEP_QUARANTINE_MS);
+  await dropOlder(quarantineFolder(store), KEEP_WORK_MS, (name) => isUnwanted(graph, name));
   if (!dryRun) {
     for await (const { name } of readLastServed(store)) {
       const nar = graph.narNumberOf(name);
@@ -91,4 +93,10 @@ export async function removeLeftovers(
     }
   }
   return total;
+}
+
+/** True for a narinfo in quarantine that nothing keeps or refers to: verify is not to miss it for longer than its NAR. */
+function isUnwanted(graph: StoreGraph, name: string): boolean {
+  const storeHash = NARINFO_NAME.exec(name)?.[1];
+  return storeHash !== undefined && graph.knownNumber(storeHash) === -1;
 }

@@ -1,11 +1,12 @@
-import { unlink } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { isNarswarmError } from '../../errors.ts';
-import type { StorePath } from '../../nix/brands.ts';
+import type { StoreHash, StorePath } from '../../nix/brands.ts';
 import type { NarInfo } from '../../nix/narinfo.ts';
 import { parseStoreHash } from '../../nix/store-path.ts';
 import type { FileStore } from '../file-store.ts';
 import { forgetServed } from '../last-served.ts';
-import { storeError, systemCode } from '../store-error.ts';
+import { quarantineFolder } from '../quarantine.ts';
+import { remove } from '../remove.ts';
 import type { Eviction } from './evict.ts';
 import { narNameOf, type StoreGraph } from './store-graph.ts';
 
@@ -36,7 +37,7 @@ export async function sweep(
   for await (const { path, info } of infosOf(store, graph, chosen)) {
     options.signal.throwIfAborted();
     const nar = graph.narOf(path);
-    if (!options.dryRun) await remove(store.narInfoPath(parseStoreHash(graph.storeHash(path))));
+    if (!options.dryRun) await forget(store, parseStoreHash(graph.storeHash(path)));
     const left = (users.get(nar) ?? graph.narUsers(nar)) - 1;
     if (left > 0) users.set(nar, left);
     else users.delete(nar);
@@ -47,6 +48,13 @@ export async function sweep(
     }
     if (info !== undefined) options.onRemoved({ storePath: info.storePath, bytes: goes ? graph.narBytes(nar) : 0 });
   }
+}
+
+/** Removes a narinfo, and a damaged one that it has replaced: verify is not to miss what was collected. */
+async function forget(store: FileStore, storeHash: StoreHash): Promise<void> {
+  const path = store.narInfoPath(storeHash);
+  await remove(join(quarantineFolder(store), basename(path)));
+  await remove(path);
 }
 
 /** What goes, with its narinfo, some of which are read ahead. */
@@ -80,11 +88,4 @@ async function infoOf(store: FileStore, storeHash: string): Promise<NarInfo | un
     if (!isNarswarmError(error, 'STORE_CORRUPT')) throw error;
     return undefined;
   }
-}
-
-/** Removes a file; one that is gone is as good. */
-export async function remove(path: string): Promise<void> {
-  await unlink(path).catch((error: unknown) => {
-    if (systemCode(error) !== 'ENOENT') throw storeError(error, path);
-  });
 }
