@@ -7,6 +7,7 @@ import {
   formatDuration,
   formatSize,
   one,
+  parseAddress,
   parseDuration,
   parsePort,
   parseRate,
@@ -49,6 +50,12 @@ test('durations have a unit', () => {
   };
   for (const [text, ms] of Object.entries(durations)) assert.equal(parseDuration(text), ms, text);
   for (const text of ['', '10', 's', '-1s', '1y', '1h30m']) assert.throws(() => parseDuration(text), isRefused, text);
+});
+
+test('addresses are IP addresses, and localhost', () => {
+  for (const address of ['127.0.0.1', '::1', '0.0.0.0']) assert.equal(parseAddress(address), address);
+  assert.equal(parseAddress('localhost'), '127.0.0.1');
+  for (const text of ['999.1.1.1', 'nonsense host', 'example.org']) assert.throws(() => parseAddress(text), isRefused);
 });
 
 test('ports are whole numbers up to 65535', () => {
