@@ -99,8 +99,11 @@ describe('what is told of subscriptions', { concurrency: 3 }, () => {
     await machine.subscribe({ desktop: { source: made.root, import: false } });
     assert.equal((await machine.update()).status, 0);
     assert.equal((await machine.status(['--check'])).status, 0);
-    const infos = [...(await readNarInfos(machine.store)).values()].filter(({ storePath }) => storePath !== made.root);
-    const [first, second, third] = infos;
+    // The one whose narinfo goes is last, and refers to nothing: what is only reached through it would not be seen.
+    const [third, second, first] = [...(await readNarInfos(machine.store)).values()]
+      .filter(({ storePath }) => storePath !== made.root)
+      .toSorted((a, b) => a.references.length - b.references.length);
+    assert.deepEqual(third?.references, []);
     assert.ok(first !== undefined && second !== undefined && third !== undefined);
     const narInfoOf = (storePath: string): string => join(machine.store, `${storePath.slice(11, 43)}.narinfo`);
     await rm(join(machine.store, first.url));
