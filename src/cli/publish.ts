@@ -118,7 +118,7 @@ export function publishCommand(): Command {
         );
         return;
       }
-      output.note('hashing what is new, and looking for the DHT');
+      output.note(options.dht ? 'hashing what is new, and looking for the DHT' : 'hashing what is new');
       await using publisher = await Publisher.start({
         ...build,
         network: networkOptions(options, 'cohort', originOf),

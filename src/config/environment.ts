@@ -1,6 +1,7 @@
 /** Settings of the environment: `NARSWARM_MAX_SIZE=50G` is `max-size = "50G"`. */
-import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { NarswarmError } from '../errors.ts';
 import { CONFIG_KEYS, KEYS, type ConfigKey, type Written } from './keys.ts';
+import { isReadable } from './units.ts';
 
 /** The variable of a key. */
 export function variableOf(key: ConfigKey): string {
@@ -42,14 +43,4 @@ function refuseCommas(item: string, parse: (text: string) => unknown): void {
   const parts = item.split(',').filter((part) => part !== '');
   if (parts.every((part) => isReadable(part, parse)))
     throw new NarswarmError('USAGE', 'Expected spaces between the items of a list, and no commas.');
-}
-
-function isReadable(text: string, parse: (text: string) => unknown): boolean {
-  try {
-    parse(text);
-    return true;
-  } catch (error) {
-    if (isNarswarmError(error)) return false;
-    throw error;
-  }
 }

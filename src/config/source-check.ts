@@ -1,10 +1,11 @@
 /** What is wrong with the path of a source and known before any update. */
 import { lstat, realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
 import { DEFAULT_STORE_DIR, parseBaseName, parseStorePath } from '../nix/store-path.ts';
 import { parseSource } from '../subscription/source.ts';
+import { isReadable } from './units.ts';
 
 interface Written {
   readonly source: string;
@@ -32,7 +33,9 @@ export async function checkPlace({ source, file }: Written): Promise<void> {
   try {
     const place = join(await realpath(dirname(path)), basename(path));
     const found = await lstat(place);
-    if (found.isFile() || found.isSymbolicLink() || place.split('/').some(isStoreName)) return;
+    // The file store, and so its store directory, is the one that an update is given: any name of a path in one counts.
+    const isInStore = place.split('/').some((name) => isReadable(name, parseBaseName));
+    if (found.isFile() || found.isSymbolicLink() || isInStore) return;
   } catch {
     return;
   }
@@ -41,15 +44,4 @@ export async function checkPlace({ source, file }: Written): Promise<void> {
     `${quote(path)} is neither a list of store paths nor a link into the store: a flake is written with a #, as ${path}#default`,
     { facts: { path } },
   );
-}
-
-/** The file store, and so its store directory, is the one that an update is given: any name of a path in one counts. */
-function isStoreName(name: string): boolean {
-  try {
-    parseBaseName(name);
-    return true;
-  } catch (error) {
-    if (isNarswarmError(error)) return false;
-    throw error;
-  }
 }

@@ -1,6 +1,6 @@
 /** Sizes, rates, durations, times and addresses as people write them, on the command line and in the config file: pure. */
 import { isIP } from 'node:net';
-import { NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
 
 const UNITS: Readonly<Record<string, number>> = {
   '': 1,
@@ -99,4 +99,15 @@ export function checkTimeOfDay(text: string): string {
   if (!/^([01]?\d|2[0-3]):[0-5]\d$/.test(text))
     throw new NarswarmError('USAGE', 'Expected a time of day such as 06:00.');
   return text;
+}
+
+/** True where a reader takes the text. */
+export function isReadable(text: string, parse: (text: string) => unknown): boolean {
+  try {
+    parse(text);
+    return true;
+  } catch (error) {
+    if (isNarswarmError(error)) return false;
+    throw error;
+  }
 }
