@@ -1,0 +1,19 @@
+import type { FuzzTarget } from '../target.ts';
+import { bencoding } from './bencoding.ts';
+import { config } from './config.ts';
+import { dht } from './dht.ts';
+import { lan } from './lan.ts';
+import { manifest } from './manifest.ts';
+import { narinfo } from './narinfo.ts';
+import { shard } from './shard.ts';
+
+/** Every reader of bytes from strangers, by name. */
+export const TARGETS: Readonly<Record<string, () => FuzzTarget | Promise<FuzzTarget>>> = {
+  bencoding,
+  config,
+  dht,
+  lan,
+  manifest,
+  narinfo,
+  shard,
+};
