@@ -1,14 +1,12 @@
 /**
- * Trust in narinfos: ed25519 signatures over their fingerprint (Nix: src/libstore/path-info.cc,
- * src/libutil/signature/local-keys.cc).
- *
- * Nix also takes a content-addressed path (one with a `CA` field) unsigned, where the path follows from the content.
- * There is no such short cut here: what is not signed is not trusted.
+ * Trust in narinfos: ed25519 signatures over their fingerprint, or a content address from which the path follows (Nix:
+ * src/libstore/path-info.cc, src/libutil/signature/local-keys.cc).
  */
 import { createPrivateKey, createPublicKey, sign, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash } from './brands.ts';
+import { verifiesContentAddress } from './content-address.ts';
 import type { NarInfo } from './narinfo.ts';
 import { quote } from './quote.ts';
 import { storeDirOf, storeHashOf } from './store-path.ts';
@@ -94,22 +92,28 @@ export function verifyNarInfo(info: NarInfo, keys: readonly PublicKey[]): string
 }
 
 /**
- * Returns the name of a trusted key that signed this narinfo.
+ * Whether a narinfo counts: its path follows from its content address, or one of the keys has signed it. Never throws.
+ */
+export function isTrusted(info: NarInfo, keys: readonly PublicKey[]): boolean {
+  return verifiesContentAddress(info) || verifyNarInfo(info, keys) !== undefined;
+}
+
+/**
+ * Checks that a narinfo counts, as {@link isTrusted} does.
  *
  * @param expected the store hash that was asked for; left out, the narinfo may be of any path
  * @throws NarswarmError `NARINFO_MISMATCH` where the narinfo is of another path than `expected`, else
  *   `NARINFO_UNTRUSTED`, telling apart: no signature, signatures by unknown keys (named), a wrong signature by a
  *   trusted key (altered on the way).
  */
-export function assertTrusted(info: NarInfo, keys: readonly PublicKey[], expected?: StoreHash): string {
+export function assertTrusted(info: NarInfo, keys: readonly PublicKey[], expected?: StoreHash): void {
   const { storePath } = info;
   if (expected !== undefined && storeHashOf(storePath) !== expected) {
     throw new NarswarmError('NARINFO_MISMATCH', `asked for the narinfo of ${expected}, got that of ${storePath}`, {
       facts: { path: storePath, expected },
     });
   }
-  const signer = verifyNarInfo(info, keys);
-  if (signer !== undefined) return signer;
+  if (isTrusted(info, keys)) return;
 
   const trusted = new Set(keys.map((key) => key.name));
   const signers = [...new Set(signaturesOf(info).map(({ name }) => name))];
@@ -120,6 +124,8 @@ export function assertTrusted(info: NarInfo, keys: readonly PublicKey[], expecte
   if (signers.length > 0)
     message = `${storePath} is signed only by keys not trusted here: ${list(signers)} (${wayOut})`;
   if (forged.length > 0) message = `the signature of ${storePath} by ${list(forged)} is wrong: its narinfo was altered`;
+  if (info.signatures.length === 0 && info.ca !== undefined)
+    message = `${storePath} is not signed, and it is not the path of its content address ${quote(info.ca)} (${wayOut})`;
   throw new NarswarmError('NARINFO_UNTRUSTED', message, { facts: { path: storePath, signers: signers.join(' ') } });
 }
 

@@ -43,7 +43,7 @@ test("verifies Nix's signatures and signs as Nix does", () => {
     const info = parseNarInfo(readNarInfo(storeHash));
     assert.equal(verifyNarInfo(info, [STRANGER, KEY]), 'fixture-1');
     assert.equal(signNarInfo(info, SECRET), info.signatures[0]);
-    assert.equal(assertTrusted(info, [KEY], parseStoreHash(storeHash)), 'fixture-1');
+    assertTrusted(info, [KEY], parseStoreHash(storeHash));
   }
 });
 
@@ -106,10 +106,18 @@ test('says why a narinfo is not trusted', () => {
   assert.throws(() => assertTrusted(INFO, []), failsWith('NARINFO_UNTRUSTED', /trusted keys: none/));
 });
 
-test('a content address is no signature', () => {
+test('a content address counts as a signature where the path follows from it', () => {
   const note = { ...parseNarInfo(readNarInfo(NOTE)), signatures: [] };
   assert.match(note.ca ?? '', /^text:/);
-  assert.throws(() => assertTrusted(note, [KEY]), failsWith('NARINFO_UNTRUSTED', /is not signed/));
+  assertTrusted(note, []);
+  assert.equal(verifyNarInfo(note, [KEY]), undefined);
+  const altered = { ...note, storePath: parseStorePath(`${note.storePath}-2`) };
+  const message = /is not signed, and it is not the path of its content address "text:/;
+  assert.throws(() => assertTrusted(altered, [KEY]), failsWith('NARINFO_UNTRUSTED', message));
+  assert.throws(
+    () => assertTrusted({ ...note, ca: 'foo' }, [KEY]),
+    failsWith('NARINFO_UNTRUSTED', /content address "foo"/),
+  );
 });
 
 test('keys are read with the newline that files end in', () => {
