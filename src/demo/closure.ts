@@ -5,6 +5,7 @@ import { execa } from 'execa';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
+import { sandboxPaths } from './sandbox-paths.ts';
 
 /** A binary cache with a closure that the real Nix built and signed. */
 export interface MadeClosure {
@@ -29,7 +30,7 @@ const PUBLIC = 'nix-key.public';
 const NIX_CONFIG = `experimental-features = nix-command
 substitute = false
 build-users-group =
-sandbox-paths = /bin/sh /lib /lib64`;
+sandbox-paths = ${sandboxPaths()}`;
 
 /**
  * Makes a closure of `2 * blobBytes.length` paths with the real Nix: blobs that do not compress, and for each a small

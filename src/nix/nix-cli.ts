@@ -5,6 +5,7 @@
  */
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
+import { callsByKind, callsInOrder, type CopyCall } from './copy-order.ts';
 import { type Evaluated, evaluateExpression, parseEvaluated, splitOutputs } from './evaluate.ts';
 import { parseNixConfig } from './nix-config.ts';
 import type { NixConfig } from './nix-config.ts';
@@ -89,8 +90,11 @@ export async function queryRegistrations(paths: readonly StorePath[], options: C
 
 /** What {@link exportPaths} writes, and where to. */
 export interface ExportRequest extends CallOptions {
-  /** Paths of Nix's default store; not what they refer to, of which `to` must hold the narinfos. */
-  readonly paths: readonly StorePath[];
+  /**
+   * Paths of Nix's default store, references first; not what they refer to besides, of which `to` must hold the narinfos.
+   * A .drv file is itself.
+   */
+  readonly paths: readonly Pick<ValidPath, 'storePath' | 'references'>[];
   /** Folder that is or becomes a binary cache. What it has the narinfo of is skipped. */
   readonly to: string;
   readonly compression: Compression;
@@ -114,9 +118,9 @@ export async function exportPaths(request: ExportRequest): Promise<void> {
   await withPlainPath(to, async (plain) => {
     const copy = [...NIX_COMMAND, 'copy', '--no-recursive', '--to', `file://${plain}?compression=${compression}`];
     copy.push('--option', 'substituters', '');
-    for (const chunk of chunksOf(paths)) {
+    for (const args of argumentsOf(callsInOrder(paths))) {
       // oxlint-disable-next-line no-await-in-loop -- a path comes after those that it refers to
-      const result = await runNix('nix', [...copy, ...chunk], { onLine, signal, temporaryDir });
+      const result = await runNix('nix', [...copy, ...args], { onLine, signal, temporaryDir });
       if (!result.failed) continue;
       if (!/No space left on device|Disk quota exceeded/.test(result.stderr)) throw nixFailed(result);
       const message = `no space left on the device that holds ${to}: free some and run the same command again, it goes on from here`;
@@ -131,7 +135,7 @@ export interface CopyRequest extends CallOptions {
   readonly from: string;
   /** Store URI to copy to; undefined for Nix's default store. */
   readonly to: string | undefined;
-  /** Roots: Nix copies what they refer to along with them. */
+  /** Roots: Nix copies what they refer to along with them. A .drv file is itself. */
   readonly paths: readonly StorePath[];
   /**
    * Keys (`<name>:<base64>`) to trust besides those that Nix is configured with; may be empty. A Nix daemon heeds
@@ -154,9 +158,9 @@ export async function copyClosure(request: CopyRequest): Promise<void> {
   const copy = [...NIX_COMMAND, 'copy', '--from', from, ...(to === undefined ? [] : ['--to', to])];
   copy.push('--option', 'substituters', '');
   if (trustedPublicKeys.length > 0) copy.push('--option', 'extra-trusted-public-keys', trustedPublicKeys.join(' '));
-  for (const chunk of chunksOf(paths)) {
+  for (const args of argumentsOf(callsByKind(paths))) {
     // oxlint-disable-next-line no-await-in-loop -- closures overlap: the next call finds what this one copied
-    const result = await runNix('nix', [...copy, ...chunk], { onLine, signal });
+    const result = await runNix('nix', [...copy, ...args], { onLine, signal });
     if (!result.failed) continue;
     const [, path] = /(?:hash|size) mismatch importing path '([^']+)'/.exec(result.stderr) ?? [];
     throw new NarswarmError('IMPORT_FAILED', `nix copy from ${from} failed: ${lastWordsOf(result)}`, {
@@ -283,6 +287,14 @@ function lastWordsOf({ stderr, exitCode, signal, originalMessage }: RunResult): 
   if (words !== undefined) return words.trim();
   const end = signal === undefined ? (originalMessage ?? `exit status ${exitCode}`) : `killed by ${signal}`;
   return [...stderr.trim().split('\n').slice(-3), `(${end})`].join(' ').trim();
+}
+
+/** The ends of the command lines of `nix copy`, each short enough. */
+function argumentsOf(calls: readonly CopyCall[]): string[][] {
+  return calls.flatMap(({ isDerivations, paths }) => {
+    const kind = isDerivations ? ['--derivation'] : [];
+    return chunksOf(paths).map((chunk) => kind.concat(chunk));
+  });
 }
 
 function chunksOf(paths: readonly StorePath[]): StorePath[][] {

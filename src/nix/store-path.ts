@@ -89,6 +89,11 @@ export function baseNameOf(path: StorePath): string {
   return path.slice(path.lastIndexOf('/') + 1);
 }
 
+/** Whether a path is a derivation's own file (Nix: `StorePath::isDerivation`). */
+export function isDerivationPath(path: StorePath): boolean {
+  return path.endsWith('.drv');
+}
+
 /** The directory of a store path, without a slash at its end. */
 export function storeDirOf(path: StorePath): string {
   return path.slice(0, path.lastIndexOf('/'));

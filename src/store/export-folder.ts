@@ -70,7 +70,7 @@ export class ExportFolder implements AsyncDisposable {
       throw storeError(error, to);
     }
     const storePaths = paths.map(({ storePath }) => storePath);
-    await exportPaths({ paths: storePaths, to, compression, temporaryDir, signal, onLine: onNixLine });
+    await exportPaths({ paths, to, compression, temporaryDir, signal, onLine: onNixLine });
     const infos = await Promise.all(storePaths.map((path) => readExported(path, to)));
     const nars = await this.#moveNars(infos, to, signal);
     const exported: ExportedNar[] = [];

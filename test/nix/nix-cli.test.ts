@@ -201,8 +201,7 @@ suite('queryRegistrations and exportPaths', () => {
     const closure = await queryRegistrations([TOP_PATH]);
     assert.equal(closure.at(-1)?.storePath, TOP_PATH, 'references come first');
     const to = join(folder, 'exported');
-    const paths = closure.map(({ storePath }) => storePath);
-    await exportPaths({ paths, to, compression: 'xz', temporaryDir: folder });
+    await exportPaths({ paths: closure, to, compression: 'xz', temporaryDir: folder });
     for (const path of closure) {
       const info = parseNarInfo(readFileSync(join(to, `${storeHashOf(path.storePath)}.narinfo`), 'utf8'));
       assert.ok(isOfSameContents(info, path));
@@ -215,7 +214,8 @@ suite('queryRegistrations and exportPaths', () => {
   });
 
   test('tell a full disk from other failures', async () => {
-    const request = { paths: [ABSENT], to: join(folder, 'nowhere'), compression: 'xz', temporaryDir: folder } as const;
+    const paths = [{ storePath: ABSENT, references: [] }];
+    const request = { paths, to: join(folder, 'nowhere'), compression: 'xz', temporaryDir: folder } as const;
     const { PATH } = process.env;
     fakeNix('echo "error: writing to file: No space left on device" >&2; exit 1');
     await assert.rejects(
@@ -235,7 +235,13 @@ suite('every call', () => {
       copyClosure({ from: 'file:///nowhere', to: undefined, paths: [ABSENT], trustedPublicKeys: [], signal }),
     queryRegistrations: (signal) => queryRegistrations([ABSENT], { signal }),
     exportPaths: (signal) =>
-      exportPaths({ paths: [ABSENT], to: join(folder, 'nowhere'), compression: 'xz', temporaryDir: folder, signal }),
+      exportPaths({
+        paths: [{ storePath: ABSENT, references: [] }],
+        to: join(folder, 'nowhere'),
+        compression: 'xz',
+        temporaryDir: folder,
+        signal,
+      }),
   };
   for (const [name, call] of Object.entries(calls)) {
     test(`${name} says how to do without a nix`, async () => {

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { StorePath } from '../../src/nix/brands.ts';
+import { sandboxPaths } from '../../src/demo/sandbox-paths.ts';
 import { parseStorePath } from '../../src/nix/store-path.ts';
 
 export interface EvaluatedBuilds {
@@ -53,8 +54,7 @@ export async function evaluatedBuilds(made: MadeClosure, dir: string): Promise<E
   const env = {
     HOME: dir,
     LC_ALL: 'C',
-    NIX_CONFIG:
-      'experimental-features = nix-command\nsystem = x86_64-linux\nsubstitute = false\nbuild-users-group =\nsandbox-paths = /bin/sh /lib /lib64',
+    NIX_CONFIG: `experimental-features = nix-command\nsystem = x86_64-linux\nsubstitute = false\nbuild-users-group =\nsandbox-paths = ${sandboxPaths()}`,
   };
   const nix = async (command: string, args: readonly string[]): Promise<string> =>
     (await execa(command, args, { env })).stdout.trim();

@@ -18,6 +18,7 @@ import { parsePublicKey, verifyNarInfo } from '../../src/nix/signature.ts';
 import { hashNar } from '../../src/store/hash-nar.ts';
 import { extensionOf, narTorrent, type NarTorrent } from '../../src/torrent/canonical.ts';
 import { startDhtNetwork, type DhtNetwork } from './dht-network.ts';
+import './test-nix.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 /** The program as it is installed: that is what users run, and it starts in half the time. */

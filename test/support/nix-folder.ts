@@ -4,8 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, beforeEach } from 'node:test';
 import { execa } from 'execa';
+import { sandboxPaths } from '../../src/demo/sandbox-paths.ts';
+import './test-nix.ts';
 
-const NIX_CONFIG = 'substitute = false\nbuild-users-group =\nsandbox-paths = /bin/sh /lib /lib64';
+const NIX_CONFIG = `substitute = false\nbuild-users-group =\nsandbox-paths = ${sandboxPaths()}`;
 
 /**
  * Gives each test of the calling file an empty folder and, below it, an empty store as the default one of Nix; the

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { StorePath } from '../../src/nix/brands.ts';
+import { sandboxPaths } from '../../src/demo/sandbox-paths.ts';
 import { parseStorePath } from '../../src/nix/store-path.ts';
 
 export interface OwnBuilds {
@@ -37,7 +38,7 @@ in {
   const env = {
     HOME: dir,
     LC_ALL: 'C',
-    NIX_CONFIG: 'substitute = false\nbuild-users-group =\nsandbox-paths = /bin/sh /lib /lib64',
+    NIX_CONFIG: `substitute = false\nbuild-users-group =\nsandbox-paths = ${sandboxPaths()}`,
   };
   const names = ['root', 'other', 'many'].flatMap((name) => ['-A', name]);
   const args = [file, ...names, '--no-out-link', '--store', made.buildStore, '--quiet'];

@@ -1,0 +1,14 @@
+/**
+ * Makes tests run with another Nix than the one in PATH: NARSWARM_TEST_NIX names its `nix`, or the folder of its
+ * programs. Imported by everything in support/ that runs Nix, for what it does on import.
+ */
+import { statSync } from 'node:fs';
+import { delimiter, dirname, join, resolve } from 'node:path';
+
+const named = process.env['NARSWARM_TEST_NIX'] ?? '';
+if (named !== '') {
+  const bin = statSync(named).isDirectory() ? resolve(named) : dirname(resolve(named));
+  for (const program of ['nix', 'nix-store', 'nix-build']) statSync(join(bin, program)); // or the tests would mix two
+  const { PATH = '' } = process.env;
+  if (PATH.split(delimiter)[0] !== bin) process.env['PATH'] = `${bin}${delimiter}${PATH}`;
+}
