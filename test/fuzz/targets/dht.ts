@@ -76,7 +76,7 @@ class SilentSocket extends EventEmitter {
     this.sent.push(packet);
     if (this.sent.length > 16) this.sent.shift();
     const done = rest.at(-1);
-    if (typeof done === 'function') process.nextTick(done as () => void);
+    if (typeof done === 'function') process.nextTick(done);
   }
 
   close(done: () => void): void {
