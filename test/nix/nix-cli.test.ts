@@ -17,7 +17,7 @@ import {
   queryInvalidPaths,
   readNixConfig,
 } from '../../src/nix/nix-cli.ts';
-import { assertTrusted, parsePublicKey, parseSecretKey, signNarInfo } from '../../src/nix/signature.ts';
+import { verifyNarInfo, parsePublicKey, parseSecretKey, signNarInfo } from '../../src/nix/signature.ts';
 import { parseStorePath, storeHashOf } from '../../src/nix/store-path.ts';
 import { isOfSameContents } from '../../src/nix/valid-path.ts';
 import { useNixFolder } from '../support/nix-folder.ts';
@@ -181,7 +181,7 @@ suite('copyClosure', () => {
     await execa('nix', [...nix, 'copy', '--from', source, '--to', from, path]);
 
     rewriteNarInfo(storeHashOf(path), (info) => {
-      assert.equal(assertTrusted(info, [parsePublicKey(publicKey)], storeHashOf(path)), 'test-1');
+      assert.equal(verifyNarInfo(info, [parsePublicKey(publicKey)]), 'test-1');
       assert.equal(signNarInfo(info, secretKey), info.signatures[0]);
       const { ca: _, ...unaddressed } = info;
       return { ...unaddressed, signatures: [signNarInfo(info, secretKey)], extra: [['InfoHash', 'x']] };
@@ -205,7 +205,7 @@ suite('queryRegistrations and exportPaths', () => {
     for (const path of closure) {
       const info = parseNarInfo(readFileSync(join(to, `${storeHashOf(path.storePath)}.narinfo`), 'utf8'));
       assert.ok(isOfSameContents(info, path));
-      assert.equal(assertTrusted(info, TRUSTED.map(parsePublicKey)), 'fixture-1');
+      assert.equal(verifyNarInfo(info, TRUSTED.map(parsePublicKey)), 'fixture-1');
     }
   });
 
