@@ -12,6 +12,8 @@ const TOOLS: Readonly<Record<string, { check: readonly [string, ...string[]]; pa
   fish: { check: ['fish', '--version'], packageName: 'fish' },
   groff: { check: ['groff', '--version'], packageName: 'groff-base' },
   mandoc: { check: ['sh', '-c', 'command -v mandoc'], packageName: 'mandoc' },
+  nftables: { check: ['nft', '--version'], packageName: 'nftables' },
+  iproute: { check: ['tc', '-V'], packageName: 'iproute2' },
   systemd: { check: ['systemd-analyze', '--version'], packageName: 'systemd' },
 };
 
