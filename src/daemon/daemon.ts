@@ -89,12 +89,16 @@ export class Daemon implements AsyncDisposable {
       seeds: served.noting(async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash))),
       onUpload: served.onUpload,
     };
+    await using stack = new AsyncDisposableStack();
     const network = await (publish === undefined ? Network.join(how) : joinAtLastPort({ ...publish, store }, how));
-    const daemon = new Daemon(options, network, catalogue, offered);
+    const daemon = stack.use(new Daemon(options, network, catalogue, offered));
     await daemon.#publish();
+    const looksUp = options.publishers.length > 0 || daemon.publisher !== undefined;
+    if (looksUp || options.network.scope === 'public') await network.openDht(); // now, so that a port in use is said
     void daemon.#watchCatalogue();
     for (const address of options.publishers) void daemon.#follow(address);
     if (options.network.scope === 'public') void daemon.#announceNars();
+    stack.move();
     return daemon;
   }
 
@@ -217,9 +221,9 @@ export class Daemon implements AsyncDisposable {
 
   /** Puts the publisher's signed pointer into the DHT again: with enough followers it outlives a publisher's night. */
   async #keepPointerAlive(address: PublisherAddress): Promise<void> {
-    const { dht } = this.network;
     const { scope } = this.#options.network;
-    if (dht === undefined || (scope !== 'cohort' && scope !== 'public')) return;
+    const dht = scope === 'cohort' || scope === 'public' ? await this.network.openDht() : undefined;
+    if (dht === undefined) return;
     const salt = saltBytes(address.salt);
     const item = await dht.getMutable(address.publicKey, salt, { signal: this.#options.signal });
     if (item?.infoHash === undefined) return;
@@ -233,7 +237,8 @@ export class Daemon implements AsyncDisposable {
   }
 
   async #announceNars(): Promise<void> {
-    const { dht, swarm } = this.network;
+    const { swarm } = this.network;
+    const dht = await this.network.openDht();
     if (dht === undefined) return;
     await dht.ready({ signal: this.#options.signal }).catch(() => false);
     for (const entry of this.#catalogue.entries()) {

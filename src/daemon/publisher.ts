@@ -85,6 +85,7 @@ export class Publisher implements AsyncDisposable {
         onUpload: served.onUpload,
       }),
     );
+    await network.openDht();
     const publisher = await Publisher.attach(options, { network, offered, catalogue });
     await publisher.announce();
     const owned = stack.move();
@@ -177,10 +178,10 @@ export class Publisher implements AsyncDisposable {
 
   /** Puts the pointer into the DHT, which may take as long as it takes to find the DHT. */
   async announce(): Promise<void> {
-    const { dht } = this.network;
     const { signal, key, onWarning } = this.#options;
-    if (dht === undefined || signal.aborted) return;
     try {
+      const dht = await this.network.openDht();
+      if (dht === undefined || signal.aborted) return;
       await dht.ready({ signal });
       this.dhtNodes = await announcePublication(this.built.publication, key, dht);
       if (this.dhtNodes === 0)

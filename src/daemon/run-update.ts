@@ -84,12 +84,14 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
   const { window, onBegin, onUpdated } = options;
   const updated: Updated[] = [];
   await using workplace = await Workplace.open(options);
+  // What one is subscribed to for may help with all else.
+  const publishers = publishersOf(options.publishers, options.configured);
+  if (publishers.length > 0) await workplace.network?.openDht(); // now, so that a port in use is said
   const context: UpdateContext = {
     ...options,
     signal: window === undefined ? options.signal : AbortSignal.any([options.signal, window]),
     workplace,
-    // what one is subscribed to for may help with all else
-    publishers: publishersOf(options.publishers, options.configured),
+    publishers,
     now: () => new Date(),
   };
   for (const subscription of options.subscriptions) {

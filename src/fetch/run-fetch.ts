@@ -27,6 +27,7 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
   options.onProgress?.(progress);
   await using workplace = await Workplace.open(options);
   const { network } = workplace;
+  if (options.publishers.length > 0) await network?.openDht(); // now, so that a port in use is said
   const result = { ...(await workplace.prefetch(options, { progress, signal })), progress };
   await workplace.endFetches();
   options.onDone?.(result);

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
-import type { Network } from '../torrent/network.ts';
+import type { DhtNode } from '../torrent/dht.ts';
 import { formatPublisherAddress, saltBytes, type PublisherAddress } from './address.ts';
 
 /** Which generation the DHT points to (BEP 46). */
@@ -18,7 +18,7 @@ const RETRY_MS = 1_000;
 /** Asks the DHT until it has an item that is not older than what was seen. */
 export async function askUntilFound(
   address: PublisherAddress,
-  dht: NonNullable<Network['dht']>,
+  dht: DhtNode,
   lowestSeq: number,
   signal: AbortSignal,
 ): Promise<Pointer> {
@@ -43,7 +43,7 @@ export async function askUntilFound(
 /** Asks the DHT now and then until it has a pointer above `seq`. @throws the signal's reason */
 export async function untilNewer(
   address: PublisherAddress,
-  dht: NonNullable<Network['dht']>,
+  dht: DhtNode,
   seq: number,
   signal: AbortSignal,
 ): Promise<Pointer> {

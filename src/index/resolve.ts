@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
+import type { DhtNode } from '../torrent/dht.ts';
 import type { Network } from '../torrent/network.ts';
 import { formatPublisherAddress, mapFolder, type PublisherAddress } from './address.ts';
 import { cohortInfoHash } from './cohort-key.ts';
@@ -168,14 +169,14 @@ async function byDht(
   context: Attempt,
 ): Promise<Resolved> {
   const { network, signal } = context;
-  if (network?.dht === undefined) {
+  const dht = await network?.openDht();
+  if (network === undefined || dht === undefined) {
     throw new NarswarmError(
       'INDEX_UNREACHABLE',
       `${formatPublisherAddress(address)} needs the DHT, which is off: give the address of an HTTP mirror of it, or leave out --no-dht and --scope off`,
     );
   }
   network.joinCohort(cohortInfoHash(address.publicKey, address.salt));
-  const { dht } = network;
   const item = await askUntilFound(address, dht, kept?.manifest.seq ?? 0, signal);
   const resolved = (source: PeerSource, map: Verified & { fetchedBytes: number }): Resolved => {
     follow(address, map.manifest, network);
@@ -204,7 +205,7 @@ async function byDht(
  */
 async function readNewest(
   address: PublisherAddress,
-  { network, dht }: { network: Network; dht: NonNullable<Network['dht']> },
+  { network, dht }: { network: Network; dht: DhtNode },
   first: Pointer,
   { signal, lifetime }: Attempt,
 ): Promise<{ source: PeerSource; bytes: Uint8Array }> {

@@ -12,7 +12,8 @@ export type PeerOrigin = 'given' | 'hint' | 'dht' | 'lan';
 export interface DiscoveryOptions {
   /** Port that others reach us at, announced and never connected to ourselves. */
   readonly peerPort: number;
-  readonly dht: DhtNode | undefined;
+  /** Opens the DHT node, the first time that there is something to look for; undefined if the DHT is off. */
+  readonly openDht: () => Promise<DhtNode | undefined>;
   /** Looks for peers on the local network (BEP 14). */
   readonly lan: boolean;
   /** Address of the one interface to use for that, where it is not all of them. */
@@ -113,10 +114,11 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
 
   /** @param past rounds so far, and how many of the last ones have found nobody */
   async #ask(infoHash: InfoHash, past: { round: number; inVain: number }): Promise<void> {
-    const { dht, announce, peerPort, onWarning } = this.#options;
-    if (dht === undefined || this.#stop.signal.aborted) return;
+    const { openDht, announce, peerPort, onWarning } = this.#options;
     let found = 0;
     try {
+      const dht = await openDht();
+      if (dht === undefined || this.#stop.signal.aborted) return;
       found = await dht.lookup(infoHash, { onPeer: (peer) => this.add(peer, 'dht'), signal: this.#stop.signal });
       if (announce) await dht.announce(infoHash, peerPort);
     } catch (error) {

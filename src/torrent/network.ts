@@ -1,5 +1,6 @@
 import type { InfoHash } from '../nix/brands.ts';
-import { DhtNode } from './dht.ts';
+import type { DhtNode } from './dht.ts';
+import { DhtOnDemand } from './dht-on-demand.ts';
 import { Discovery } from './discovery.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { RateLimit } from './rate-limit.ts';
@@ -12,6 +13,7 @@ export interface NetworkOptions {
   readonly listen?: string | undefined;
   /** TCP port of the peer protocol; 0 picks one. */
   readonly port?: number | undefined;
+  /** Whether there is a DHT node once somebody asks for it: see {@link Network.openDht}. */
   readonly dht: boolean;
   /** UDP port of the DHT node; 0 picks one. */
   readonly dhtPort?: number | undefined;
@@ -29,13 +31,13 @@ export interface NetworkOptions {
 /** This process's place among the peers: the swarm, the DHT node, and who was found. */
 export class Network implements AsyncDisposable {
   readonly swarm: Swarm;
-  readonly dht: DhtNode | undefined;
   readonly discovery: Discovery;
+  readonly #dht: DhtOnDemand;
   #hasJoined = false;
 
-  private constructor(swarm: Swarm, dht: DhtNode | undefined, discovery: Discovery) {
+  private constructor(swarm: Swarm, dht: DhtOnDemand, discovery: Discovery) {
     this.swarm = swarm;
-    this.dht = dht;
+    this.#dht = dht;
     this.discovery = discovery;
   }
 
@@ -55,19 +57,21 @@ export class Network implements AsyncDisposable {
         ...(options.onUpload === undefined ? {} : { onUpload: options.onUpload }),
       }),
     );
-    const dht = options.dht
-      ? stack.use(
-          await DhtNode.listen({
-            ...(listen === undefined ? {} : { host: listen }),
-            ...(options.dhtPort === undefined ? {} : { port: options.dhtPort }),
-            ...(options.dhtBootstrap === undefined ? {} : { bootstrap: options.dhtBootstrap }),
-          }),
-        )
-      : undefined;
+    const dht = stack.use(
+      new DhtOnDemand(
+        options.dht
+          ? {
+              ...(listen === undefined ? {} : { host: listen }),
+              ...(options.dhtPort === undefined ? {} : { port: options.dhtPort }),
+              ...(options.dhtBootstrap === undefined ? {} : { bootstrap: options.dhtBootstrap }),
+            }
+          : undefined,
+      ),
+    );
     const discovery = stack.use(
       await Discovery.start(swarm.peers, {
         peerPort: swarm.port,
-        dht,
+        openDht: () => dht.open(),
         lan: options.lan,
         lanInterface: listen === '0.0.0.0' || listen === '::' ? undefined : listen,
         announce: isPublic,
@@ -78,6 +82,22 @@ export class Network implements AsyncDisposable {
     for (const peer of options.peers) discovery.add(peer, 'given');
     stack.move();
     return new Network(swarm, dht, discovery);
+  }
+
+  /** The DHT node, where one was opened. */
+  get dht(): DhtNode | undefined {
+    return this.#dht.node;
+  }
+
+  /**
+   * Opens the DHT node, the first time, and begins to look for others. Until somebody calls this, for a publisher or to
+   * announce, nothing is sent beyond the local network.
+   *
+   * @returns undefined if the DHT is off
+   * @throws LISTEN_FAILED; the next call tries again
+   */
+  openDht(): Promise<DhtNode | undefined> {
+    return this.#dht.open();
   }
 
   /** Joins those who follow a publisher: looks for them, connects to some, and is announced if the scope says so. */
@@ -92,7 +112,7 @@ export class Network implements AsyncDisposable {
 
   async close(): Promise<void> {
     await this.discovery.close();
-    await Promise.all([this.swarm.close(), this.dht?.close()]);
+    await Promise.all([this.swarm.close(), this.#dht[Symbol.asyncDispose]()]);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

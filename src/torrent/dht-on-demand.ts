@@ -1,0 +1,37 @@
+import { DhtNode, type DhtOptions } from './dht.ts';
+
+/** A DHT node that is opened when it is first needed: a process with nothing to look up has no socket for it. */
+export class DhtOnDemand implements AsyncDisposable {
+  readonly #options: DhtOptions | undefined;
+  #opening: Promise<DhtNode> | undefined;
+  #node: DhtNode | undefined;
+  #isClosed = false;
+
+  /** @param options undefined: there is never one */
+  constructor(options: DhtOptions | undefined) {
+    this.#options = options;
+  }
+
+  /** The node, once it is open. */
+  get node(): DhtNode | undefined {
+    return this.#node;
+  }
+
+  /** Opens the node, or gives the one that is open. Undefined if there is none, or after the end. @throws LISTEN_FAILED */
+  async open(): Promise<DhtNode | undefined> {
+    if (this.#options === undefined || this.#isClosed) return undefined;
+    this.#opening ??= DhtNode.listen(this.#options);
+    try {
+      this.#node = await this.#opening;
+      return this.#node;
+    } catch (error) {
+      this.#opening = undefined; // the port may be free the next time
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    await (await this.#opening?.catch(() => undefined))?.close();
+  }
+}

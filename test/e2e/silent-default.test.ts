@@ -1,0 +1,64 @@
+/** Without a publisher there is nothing to look up: nothing is sent beyond the local network, no name is asked for. */
+import assert from 'node:assert/strict';
+import { after, before, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { startCacheProcess } from '../support/cache-process.ts';
+import { Lab } from '../support/lab.ts';
+import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
+
+const PUBLISHER = `magnet:?xs=urn:btpk:${'8c'.repeat(32)}`;
+
+suite('what is sent beyond the local network', () => {
+  let lab: Lab;
+  let gateway: Host;
+  let lan: Lan;
+  let made: MadeClosure;
+
+  before(async () => {
+    requireNamespaces();
+    lab = await Lab.open();
+    lan = lab.use(Lan.open());
+    gateway = lan.host('gateway');
+    made = await lab.closure([5_000]);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** A host with a way out, which goes nowhere, and what it has sent that way. */
+  function withWayOut(name: string): { host: Host; sent: () => number } {
+    const host = lan.host(name);
+    host.routeVia(gateway);
+    return { host, sent: host.countBeyond() };
+  }
+
+  const store = async (): Promise<string[]> => ['--store', await lab.folder('store')];
+
+  test('a daemon with nothing to follow sends nothing; one with a publisher looks it up', async () => {
+    const idle = withWayOut('idle');
+    const { ready } = await lab.service(['daemon', ...(await store())], { wrapper: idle.host.wrapper });
+    assert.equal(ready['dhtPort'], null);
+
+    const following = withWayOut('following');
+    const args = ['daemon', '--publisher', PUBLISHER, ...(await store())];
+    const second = await lab.service(args, { wrapper: following.host.wrapper });
+    assert.equal(typeof second.ready['dhtPort'], 'number');
+    while (following.sent() === 0) await sleep(50);
+
+    assert.equal(idle.sent(), 0); // though it was started before
+  });
+
+  test('fetch and update of a path that a cache in the network has send nothing', async () => {
+    const { host, sent } = withWayOut('plain');
+    await using cache = await startCacheProcess(made.cacheDir, gateway.wrapper);
+    const from = ['--from', `http://${gateway.ipv4}:${cache.port}`, '--trusted-public-key', made.publicKey];
+    for (const args of [
+      ['fetch', made.root, ...from, '--no-copy', ...(await store())],
+      ['subscribe', 'lab', made.root],
+      ['update', ...from, ...(await store())],
+    ]) {
+      const run = await lab.run(args, { wrapper: host.wrapper });
+      assert.equal(run.status, 0, run.stderr);
+    }
+    assert.equal(sent(), 0);
+  });
+});
