@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import { CONFIG_KEYS, KEYS, type ConfigKey } from '../config/keys.ts';
-import { parseUpstream } from '../fetch/http/upstream.ts';
+import { parseUpstream } from '../http/upstream.ts';
 import type { Origin } from './configuration.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';

@@ -1,7 +1,7 @@
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import { readNixConfig } from '../nix/nix-cli.ts';
 import { parsePublicKey, type PublicKey } from '../nix/signature.ts';
-import { parseUpstream, type Upstream } from '../fetch/http/upstream.ts';
+import { parseUpstream, type Upstream } from '../http/upstream.ts';
 
 /** The keys and caches that a command works with. */
 export interface Trust {

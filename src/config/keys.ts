@@ -3,7 +3,7 @@
  * environment. One table, so that the file, the environment, `narswarm config` and the example cannot disagree.
  */
 import { NarswarmError } from '../errors.ts';
-import { parseUpstream } from '../fetch/http/upstream.ts';
+import { parseUpstream } from '../http/upstream.ts';
 import { parsePublisherAddress, saltBytes } from '../index/address.ts';
 import { parsePublicKey } from '../nix/signature.ts';
 import { parseEndpoint } from '../torrent/endpoint.ts';

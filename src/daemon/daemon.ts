@@ -6,7 +6,7 @@ import { OfferedGenerations, seedGeneration } from '../index/generations.ts';
 import { indexDirOf, resolveHashMap } from '../index/resolve.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
-import { HttpClient } from '../fetch/http/client.ts';
+import { HttpClient } from '../http/client.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { completePending } from '../store/complete-pending.ts';
 import { FileStore } from '../store/file-store.ts';

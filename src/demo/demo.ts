@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { Daemon } from '../daemon/daemon.ts';
 import { Publisher } from '../daemon/publisher.ts';
-import { parseUpstream } from '../fetch/http/upstream.ts';
+import { parseUpstream } from '../http/upstream.ts';
 import { runFetch, type RunFetchResult } from '../fetch/run-fetch.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';

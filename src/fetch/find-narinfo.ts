@@ -4,8 +4,8 @@ import { asFileHash } from '../nix/hash.ts';
 import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { assertTrusted, type PublicKey } from '../nix/signature.ts';
 import type { FileStore } from '../store/file-store.ts';
-import type { HttpClient } from './http/client.ts';
-import type { Upstream } from './http/upstream.ts';
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
 import type { FindNarInfo } from './closure.ts';
 
 const MAX_NARINFO_BYTES = 4 * 1024 * 1024;

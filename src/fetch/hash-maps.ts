@@ -11,7 +11,7 @@ import type { FileStore } from '../store/file-store.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../torrent/network.ts';
 import type { NarInfoSource } from './find-narinfo.ts';
-import type { HttpClient } from './http/client.ts';
+import type { HttpClient } from '../http/client.ts';
 
 /** What the maps are resolved with; whoever makes these closes them, after the maps. */
 export interface HashMapsContext {

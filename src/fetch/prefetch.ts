@@ -24,8 +24,8 @@ import {
   type NarInfoSource,
 } from './find-narinfo.ts';
 import { HashMaps, type MapDoubt } from './hash-maps.ts';
-import type { HttpClient } from './http/client.ts';
-import type { Upstream } from './http/upstream.ts';
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
 import { importRoots } from './import.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import type { Progress } from './report.ts';

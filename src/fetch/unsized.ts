@@ -13,8 +13,8 @@ import type { PartialSession } from '../store/session.ts';
 import { storeError, systemCode } from '../store/store-error.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
-import type { HttpClient } from './http/client.ts';
-import type { Upstream } from './http/upstream.ts';
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
 import type { Progress } from './report.ts';
 
 /** NARs fetched at a time: as many as of the others. */

@@ -6,8 +6,8 @@ import { storeHashOf } from '../nix/store-path.ts';
 import type { PartialNar } from '../store/partial.ts';
 import { giveBack, takeBuffer } from '../torrent/lent-buffers.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
-import type { HttpClient } from './http/client.ts';
-import type { Upstream } from './http/upstream.ts';
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
 import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './find-narinfo.ts';
 import type { JobObserver, NarJob } from './job.ts';
 

@@ -8,7 +8,7 @@ import { PartialSession } from '../store/session.ts';
 import type { Network, NetworkOptions } from '../torrent/network.ts';
 import { RateLimit } from '../torrent/rate-limit.ts';
 import type { Seed } from '../torrent/swarm.ts';
-import { HttpClient } from './http/client.ts';
+import { HttpClient } from '../http/client.ts';
 import { prefetch, type PrefetchOptions, type PrefetchResult } from './prefetch.ts';
 import type { Progress } from './report.ts';
 

@@ -1,4 +1,4 @@
-import type { HttpClient } from '../fetch/http/client.ts';
+import type { HttpClient } from '../http/client.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { evaluate, queryClosure, queryDeriver, type StoreCallOptions } from '../nix/nix-cli.ts';

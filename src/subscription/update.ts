@@ -1,6 +1,6 @@
 import { NarswarmError, isNarswarmError, type ErrorCode } from '../errors.ts';
 import type { MissingPath } from '../fetch/closure.ts';
-import type { Upstream } from '../fetch/http/upstream.ts';
+import type { Upstream } from '../http/upstream.ts';
 import type { Plan } from '../fetch/plan.ts';
 import type { PrefetchOptions, PrefetchResult } from '../fetch/prefetch.ts';
 import { Progress } from '../fetch/report.ts';

@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { runUpdate, type RunUpdateOptions } from '../../src/daemon/run-update.ts';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { NarswarmError } from '../../src/errors.ts';
-import { parseUpstream } from '../../src/fetch/http/upstream.ts';
+import { parseUpstream } from '../../src/http/upstream.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
 import { FileStore } from '../../src/store/file-store.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { parseUpstream } from '../../src/fetch/http/upstream.ts';
+import { parseUpstream } from '../../src/http/upstream.ts';
 import { runFetch, type RunFetchResult } from '../../src/fetch/run-fetch.ts';
 import { asFileHash } from '../../src/nix/hash.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';

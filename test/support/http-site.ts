@@ -1,6 +1,6 @@
 /** An HTTP server on a port of its own that answers as it is told, and a client for it. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { HttpClient } from '../../src/fetch/http/client.ts';
+import { HttpClient } from '../../src/http/client.ts';
 import { readPort } from './http-cache.ts';
 
 /** Answers a request. */

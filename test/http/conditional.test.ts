@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { type Handler, startSite } from '../support/http-site.ts';
-import { CACHE_INFO, startFixture } from './http-fixture.ts';
+import { CACHE_INFO, startFixture } from './fixture.ts';
 
 const MODIFIED = 'Sat, 31 Jan 2026 03:00:00 GMT';
 const answerWith =

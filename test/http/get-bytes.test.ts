@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { isNarswarmError } from '../../src/errors.ts';
-import { CACHE_INFO, startFixture } from './http-fixture.ts';
+import { CACHE_INFO, startFixture } from './fixture.ts';
 
 describe('getBytes', { timeout: 20_000 }, () => {
   it('returns the whole body', async () => {

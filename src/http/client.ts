@@ -1,7 +1,7 @@
 /** The source that never fails: narinfos and NARs from an HTTP binary cache, past cuts, stalls and busy servers. */
 
 import type { Dispatcher } from 'undici';
-import { NarswarmError } from '../../errors.ts';
+import { NarswarmError } from '../errors.ts';
 import { collectBody } from './collect.ts';
 import { type Conditional, getConditionally, type Validators } from './conditional.ts';
 import { type HttpClientOptions, resolveOptions } from './options.ts';

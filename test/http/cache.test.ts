@@ -4,7 +4,7 @@ import { symlink } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { CACHE_INFO, NAR, startFixture } from './http-fixture.ts';
+import { CACHE_INFO, NAR, startFixture } from './fixture.ts';
 
 /** Sends the path as it is, which fetch would tidy up. */
 async function getStatus(port: number, path: string): Promise<number | undefined> {

@@ -1,6 +1,6 @@
 /** A binary cache that Nix could be given as a substituter, and the addresses of what it holds: pure. */
 
-import { NarswarmError } from '../../errors.ts';
+import { NarswarmError } from '../errors.ts';
 import { redactUrl } from './failure.ts';
 
 export interface Upstream {

@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { describe, it } from 'node:test';
-import { HttpClient } from '../../src/fetch/http/client.ts';
+import { HttpClient } from '../../src/http/client.ts';
 import { readPort } from '../support/http-cache.ts';
-import { CACHE_INFO, Collector, NAR, startFixture } from './http-fixture.ts';
+import { CACHE_INFO, Collector, NAR, startFixture } from './fixture.ts';
 
 async function serve(listener: RequestListener): Promise<{ url: string } & AsyncDisposable> {
   const server = createServer(listener).listen(0, '127.0.0.1');

@@ -3,7 +3,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { HttpClient, type HttpClientOptions } from '../../src/fetch/http/client.ts';
+import { HttpClient, type HttpClientOptions } from '../../src/http/client.ts';
 import { type HttpCache, startHttpCache } from '../support/http-cache.ts';
 
 export const NAR = Buffer.from(Array.from({ length: 200_000 }, (_, index) => (index * 7 + (index >> 8)) & 0xff));

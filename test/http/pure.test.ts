@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { redactUrl } from '../../src/fetch/http/failure.ts';
-import { formatRange, parseContentLength, parseContentRange } from '../../src/fetch/http/range.ts';
-import { resolveRedirect } from '../../src/fetch/http/redirect.ts';
-import { computeBackoffMs, parseRetryAfterMs } from '../../src/fetch/http/retry.ts';
+import { redactUrl } from '../../src/http/failure.ts';
+import { formatRange, parseContentLength, parseContentRange } from '../../src/http/range.ts';
+import { resolveRedirect } from '../../src/http/redirect.ts';
+import { computeBackoffMs, parseRetryAfterMs } from '../../src/http/retry.ts';
 
 describe('ranges', () => {
   it('are exclusive here and inclusive on the wire', () => {

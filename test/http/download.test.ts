@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fault } from '../support/http-cache.ts';
-import { Collector, type Fixture, NAR, startFixture } from './http-fixture.ts';
+import { Collector, type Fixture, NAR, startFixture } from './fixture.ts';
 
 const sizeBytes = NAR.length;
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { parseUpstream } from '../../src/fetch/http/upstream.ts';
+import { parseUpstream } from '../../src/http/upstream.ts';
 
 describe('parseUpstream', () => {
   it('keeps the path, drops query, fragment and trailing slashes', () => {
