@@ -47,7 +47,7 @@ export function daemonCommand(): Command {
       'narswarm daemon --publisher "magnet:?xs=urn:btpk:…"',
       'narswarm daemon --store /srv/narswarm --scope cohort --port 6881 --publisher "$ADDR"',
     ],
-    ['STORE', 'NIX'],
+    ['STORE', 'NIX', 'LISTEN'],
   );
   return daemon.action(
     command<DaemonOptions, []>(async ({ output, signal, options, originOf, config: load }) => {

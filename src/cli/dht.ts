@@ -20,7 +20,7 @@ export function dhtCommand(): Command {
     )
     .option('--listen <address>', 'address to listen on (default: all)', parseAddress)
     .option('--dht-port <port>', 'UDP port; 0 picks one', parsePort, 0);
-  addCommon(dht, ['narswarm dht --dht-port 6881', 'narswarm dht --bootstrap 10.0.0.1:6881'], []);
+  addCommon(dht, ['narswarm dht --dht-port 6881', 'narswarm dht --bootstrap 10.0.0.1:6881'], ['LISTEN']);
   return dht.action(
     command<DhtOptions, []>(async ({ output, signal, options }) => {
       const { DhtNode } = await import('../torrent/dht.ts');

@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+// Node opens a debugger to every local user at this signal, unless somebody listens to it.
+process.on('SIGUSR1', () => undefined);
 const [major] = process.versions.node.split('.').map(Number);
 if (major === undefined || major < 24) {
   process.stderr.write(
@@ -10,9 +12,8 @@ if (major === undefined || major < 24) {
 // 235 MB in place of 285 MB for a closure of 687 MB, at the same speed.
 const { setFlagsFromString } = await import('node:v8');
 setFlagsFromString('--semi-space-growth-factor=1');
-const { enableCompileCache } = await import('node:module');
-const { compileCacheDir } = await import('./compile-cache.ts');
-enableCompileCache(compileCacheDir());
+const { keepCompiled } = await import('./compile-cache.ts');
+keepCompiled();
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // Whoever read what we print has seen enough, or has closed the terminal: a command that is at work ends in good order.
   if (error.code === 'EPIPE' || error.code === 'EIO') return;

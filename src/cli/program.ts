@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { EXIT_STATUSES } from '../errors.ts';
+import { claimHome } from '../config/home.ts';
 import { configCommand } from './config.ts';
 import { configure } from './configuration.ts';
 import { addCommand } from './add.ts';
@@ -66,6 +67,7 @@ export function program(): Command {
 /** A config file or variable that is malformed ends a command before it begins. */
 async function configureOrEnd(action: Command): Promise<void> {
   try {
+    claimHome();
     await configure(action);
   } catch (error) {
     process.exit(reportFailure(error, action.getOptionValue('json') === true));

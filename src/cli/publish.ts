@@ -60,7 +60,7 @@ export function publishCommand(): Command {
       'narswarm publish --store /srv/cache --from https://cache.nixos.org --root desktop=/nix/store/…-nixos-system',
       'narswarm publish --store /srv/cache --once --json',
     ],
-    ['NOT_FOUND', 'UNTRUSTED', 'SOURCES_FAILED', 'STORE', 'NIX', 'INTERRUPTED'],
+    ['NOT_FOUND', 'UNTRUSTED', 'SOURCES_FAILED', 'STORE', 'NIX', 'LISTEN', 'INTERRUPTED'],
   );
   return publish.action(
     command<PublishOptions, []>(async ({ output, signal, options, originOf }) => {

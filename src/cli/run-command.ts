@@ -26,7 +26,7 @@ export interface CommandContext<O> {
 
 /**
  * Runs a command's work: signals abort its signal, failures become one sentence and an exit status. A second Ctrl-C or
- * SIGTERM ends at once: nothing is lost by that either.
+ * SIGTERM ends the process at once: nothing is lost by that either.
  */
 export function command<O extends CommonOptions, A extends unknown[]>(
   work: (context: CommandContext<O>, ...args: A) => Promise<void>,
@@ -64,6 +64,9 @@ function onInterruption(interrupt: () => void): void {
   const stopOrEnd = (): void => {
     if (isTold) process.exit(EXIT_STATUSES.INTERRUPTED[0]);
     isTold = true;
+    // The second one is the kernel's to carry out, which needs no turn of our event loop. Not before other listeners of
+    // this one have run: with ours gone, that of execa ends the process.
+    setImmediate(() => process.off('SIGINT', stopOrEnd).off('SIGTERM', stopOrEnd));
     interrupt();
   };
   process.on('SIGINT', stopOrEnd);

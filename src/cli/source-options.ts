@@ -16,6 +16,7 @@ export const FETCH_STATUSES = [
   'INDEX',
   'STORE',
   'NIX',
+  'LISTEN',
   'INTERRUPTED',
 ] as const;
 

@@ -1,6 +1,6 @@
 /** Which config file, file store and publisher key there are where nobody names one. */
-import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
+import { homeFolder } from './home.ts';
 
 /** What the places depend on. */
 export interface Surroundings {
@@ -22,7 +22,7 @@ const SYSTEM_STATE = '/var/lib/narswarm';
 
 /** The surroundings of this process. */
 export function surroundings(): Surroundings {
-  return { env: process.env, isRoot: userInfo().uid === 0, home: homedir() };
+  return { env: process.env, isRoot: process.getuid?.() === 0, home: homeFolder().dir };
 }
 
 /** `--config FILE`, else `NARSWARM_CONFIG`, else the system's for root and the user's own for others. */

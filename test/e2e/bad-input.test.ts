@@ -153,7 +153,7 @@ describe('bad input', { concurrency: 4 }, () => {
     const daemon = ['daemon', '--store', lab.path('store'), '--trusted-public-key', key];
     assertFailure(
       await lab.run([...daemon, '--port', port, ...ALONE]),
-      2,
+      9,
       'LISTEN_FAILED',
       new RegExp(`127.0.0.1:${port}`),
     );
@@ -167,7 +167,7 @@ describe('bad input', { concurrency: 4 }, () => {
       lab.path('key'),
     ];
     const run = await lab.run([...publish, '--http-port', port, ...ALONE]);
-    assertFailure(run, 2, 'LISTEN_FAILED', new RegExp(`cannot serve HTTP on port ${port}.*--http-port`));
+    assertFailure(run, 9, 'LISTEN_FAILED', new RegExp(`cannot serve HTTP on port ${port}.*--http-port`));
   });
 
   test('without nix in PATH all but the import works, and the message says so', async () => {

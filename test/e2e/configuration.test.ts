@@ -51,7 +51,7 @@ describe('the configuration', { concurrency: 4 }, () => {
     const run = await lab.run([...fetch, ...config]);
     assert.equal(run.status, 0, run.stderr);
     const daemon = await lab.run(['daemon', '--store', lab.path('store'), ...ALONE, ...config]);
-    assertFailure(daemon, 2, 'LISTEN_FAILED', new RegExp(`127.0.0.1:${cache.port}`));
+    assertFailure(daemon, 9, 'LISTEN_FAILED', new RegExp(`127.0.0.1:${cache.port}`));
   });
 
   test('a malformed file or variable ends a command before it begins', async () => {

@@ -1,6 +1,6 @@
 /** What completions and manual are made from: the definitions of the commands, without commander. */
-import { homedir } from 'node:os';
 import type { Argument, Command, Option } from 'commander';
+import { homeFolder } from '../../config/home.ts';
 import { recallExamples } from '../examples.ts';
 
 /**
@@ -132,7 +132,7 @@ function withoutHome(text: string): string {
     [process.env['XDG_CACHE_HOME'], '~/.cache'],
     [process.env['XDG_CONFIG_HOME'], '~/.config'],
     [process.env['XDG_STATE_HOME'], '~/.local/state'],
-    [homedir(), '~'],
+    [homeFolder().dir, '~'],
   ] as const;
   return folders.reduce(
     (rest, [dir, name]) =>

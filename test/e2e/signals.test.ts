@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict';
+import { chmod, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { ALONE, FIXTURE_ROOT, fixtureKey, Lab } from '../support/lab.ts';
+import { until } from '../support/update-lab.ts';
+import { statSync } from 'node:fs';
+
+describe('signals', () => {
+  let lab: Lab;
+  before(async () => {
+    lab = await Lab.open();
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  test('SIGUSR1 opens no debugger', async () => {
+    const key = ['--trusted-public-key', await fixtureKey()];
+    const { process: daemon } = await lab.service(['daemon', '--store', lab.path('store'), ...ALONE, ...key]);
+    process.kill(daemon.pid, 'SIGUSR1');
+    const { status, stderr } = await daemon.stop('SIGTERM');
+    assert.equal(status, 0, stderr);
+    assert.doesNotMatch(stderr, /Debugger/i);
+  });
+
+  test('a second SIGTERM or SIGINT ends a process that is not done with the first', async () => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      const bin = await lab.folder('bin');
+      const told = join(bin, 'told');
+      await writeFile(
+        join(bin, 'nix'),
+        `#!/bin/sh\ntrap ': >${told}' TERM INT\n: >${told}.started\nwhile [ -e ${told}.started ]; do sleep 0.05; done\n`,
+      );
+      await chmod(join(bin, 'nix'), 0o755);
+      const env = { PATH: `${bin}:${lab.env['PATH'] ?? ''}` };
+      const running = lab.start(['fetch', FIXTURE_ROOT, '--store', lab.path('store')], { env });
+      await until(() => isThere(`${told}.started`), running);
+      process.kill(running.pid, signal);
+      await until(() => isThere(told), running);
+      const run = await running.stop(signal);
+      assert.equal(run.signal ?? run.status, signal, run.stderr);
+      assert.equal(run.stderr, '', 'it does not wait for what the first one began');
+    }
+  });
+});
+
+function isThere(file: string): boolean {
+  return statSync(file, { throwIfNoEntry: false }) !== undefined;
+}

@@ -1,0 +1,62 @@
+/** Users as containers have them: no entry in /etc/passwd, and a home folder that is `/` or nowhere. */
+import assert from 'node:assert/strict';
+import { chmod, mkdir, readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { ALONE, assertFailure, FIXTURE_ROOT, fixtureKey, Lab, type Run } from '../support/lab.ts';
+import { startHttpCache } from '../support/http-cache.ts';
+
+const UID = 47_120;
+
+describe('a user without an entry in /etc/passwd', () => {
+  let lab: Lab;
+  before(async () => {
+    lab = await Lab.open();
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** Runs the program as that user. @param env besides PATH and a folder for temporary files */
+  function run(args: readonly string[], env: Readonly<Record<string, string>>, tmp: string): Promise<Run> {
+    const { PATH = '' } = lab.env;
+    const variables = Object.entries({ PATH, TMPDIR: tmp, ...env }).map(([name, value]) => `${name}=${value}`);
+    const asUser = ['unshare', '--user', `--map-user=${UID}`, `--map-group=${UID}`];
+    return lab.runPlain(args, { wrapper: [...asUser, 'env', '-i', ...variables] });
+  }
+
+  test('runs, with folders of its own wherever HOME leads', async () => {
+    const home = await lab.folder('home');
+    for (const env of [{ HOME: home }, { HOME: '/' }, { HOME: '' }, {}]) {
+      const tmp = await lab.folder('tmp');
+      for (const args of [['--version'], ['--help'], ['key', '--help'], ['config'], ['status'], ['pin', '--help']]) {
+        const { status, stderr } = await run(args, env, tmp);
+        assert.equal(status, 0, `${args.join(' ')} with ${JSON.stringify(env)}: ${stderr}`);
+      }
+      const place = env.HOME === home ? home : join(tmp, `narswarm-${UID}`);
+      const made = await run(['key'], env, tmp);
+      assert.equal(made.status, 0, made.stderr);
+      assert.ok((await readdir(join(place, '.config', 'narswarm'))).includes('publisher.key'));
+    }
+  });
+
+  test('fetches and imports with the defaults alone', async () => {
+    await using cache = await startHttpCache(await lab.fixtureCache());
+    const tmp = await lab.folder('tmp');
+    const target = await lab.folder('target');
+    const from = ['--from', cache.url, '--trusted-public-key', await fixtureKey(), ...ALONE, '--to', target];
+    const fetched = await run(['fetch', FIXTURE_ROOT, ...from], { HOME: '/' }, tmp);
+    assert.equal(fetched.status, 0, fetched.stderr);
+    const store = join(tmp, `narswarm-${UID}`, '.cache', 'narswarm');
+    assert.ok((await readdir(store)).includes('nix-cache-info'));
+    assert.equal((await stat(join(tmp, `narswarm-${UID}`))).mode & 0o777, 0o700);
+  });
+
+  test('a folder that others may write to does not stand in for a home', async () => {
+    const tmp = await lab.folder('tmp');
+    const place = join(tmp, `narswarm-${UID}`);
+    await mkdir(place);
+    await chmod(place, 0o777);
+    assertFailure(await run(['status', '--json'], {}, tmp), 7, 'STORE_UNWRITABLE', /narswarm-47120.*set HOME/);
+    assert.deepEqual(await readdir(place), [], 'nothing was compiled into it');
+    assert.equal((await run(['--version'], {}, tmp)).status, 0);
+  });
+});
