@@ -1,9 +1,8 @@
-import { dirname, join } from 'node:path/posix';
 import PQueue from 'p-queue';
 import { NarswarmError, isNarswarmError, type ErrorCode } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { parseStoreHash } from '../nix/store-path.ts';
+import { parseStoreHash, storeDirOf, storePathFromBaseName } from '../nix/store-path.ts';
 
 /** Narinfos asked for at once: a round trip of 50 ms then costs 800 narinfos less than a second. */
 const CONCURRENCY = 64;
@@ -12,7 +11,12 @@ const CONCURRENCY = 64;
 const OF_ALL_PATHS: ReadonlySet<ErrorCode> = new Set(['STORE_FULL', 'STORE_UNWRITABLE', 'INTERRUPTED']);
 
 /** Finds the narinfo of a store hash and vouches for its signature; undefined where no source has it. */
-export type FindNarInfo = (hash: StoreHash, signal: AbortSignal) => Promise<NarInfo | undefined>;
+export type FindNarInfo = (
+  hash: StoreHash,
+  signal: AbortSignal,
+  /** The whole path, where something refers to it. */
+  path?: StorePath,
+) => Promise<NarInfo | undefined>;
 
 /** A closure: every path that the roots reach, roots first, breadth first. */
 export type Closure = ReadonlyMap<StoreHash, NarInfo>;
@@ -54,16 +58,16 @@ export async function walkClosure(
   let failure: { error: unknown } | undefined;
 
   const findOrReport = async (hash: StoreHash, referrer: NarInfo | undefined, baseName: string) => {
+    const path = referrer && storePathFromBaseName(baseName, storeDirOf(referrer.storePath));
     try {
-      const info = await find(hash, signal);
+      const info = await find(hash, signal, path);
       if (info === undefined) throw missing(baseName, referrer?.storePath);
       return info;
     } catch (error) {
       const isOneOnly = isNarswarmError(error) && !OF_ALL_PATHS.has(error.code);
       if (signal.aborted || options.onMissing === undefined || !isOneOnly) throw error;
-      const path = referrer === undefined ? baseName : join(dirname(referrer.storePath), baseName);
       const { code, message } = error;
-      options.onMissing(hash, { path, reason: message, isNowhere: code === 'NARINFO_MISSING', code });
+      options.onMissing(hash, { path: path ?? baseName, reason: message, isNowhere: code === 'NARINFO_MISSING', code });
       return undefined;
     }
   };

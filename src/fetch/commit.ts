@@ -2,6 +2,7 @@ import PQueue from 'p-queue';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { formatNarInfo, withExtra } from '../nix/narinfo.ts';
+import { isWithoutNar } from '../nix/path-info.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { Catalogue, entryOf, pendingEntry, type CatalogueEntry } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
@@ -45,6 +46,7 @@ function layersOf(infos: readonly NarInfo[]): NarInfo[][] {
 
 async function writeUnlessSame(info: NarInfo, present: ReadonlySet<StoreHash>, store: FileStore): Promise<void> {
   const kept = present.has(storeHashOf(info.storePath)) ? await store.readNarInfoOf(info.storePath) : undefined;
+  if (kept !== undefined && isWithoutNar(info) && !isWithoutNar(kept)) return; // what a file was found out to be stays
   if (kept === undefined || formatNarInfo(kept) !== formatNarInfo(info)) await store.writeNarInfo(info);
 }
 

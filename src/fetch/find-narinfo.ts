@@ -1,7 +1,8 @@
 import { NarswarmError, isNarswarmError } from '../errors.ts';
-import type { StoreHash } from '../nix/brands.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { asFileHash } from '../nix/hash.ts';
 import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
+import { isWithoutNar } from '../nix/path-info.ts';
 import { assertTrusted, type PublicKey } from '../nix/signature.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { HttpClient } from '../http/client.ts';
@@ -27,7 +28,10 @@ export interface NarInfoSource {
   readonly name: string;
   /** Whether it is over a network, so that its silence is a reason to ask the next one as well. */
   readonly mayStall?: boolean;
-  find(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined>;
+  /** Whether it is the store that is imported into: what that holds needs no signature. */
+  readonly isTarget?: boolean;
+  /** @param path the whole path, where it is known */
+  find(hash: StoreHash, signal: AbortSignal, path?: StorePath): Promise<NarInfo | undefined>;
 }
 
 /**
@@ -44,7 +48,7 @@ export function firstTrusted(
   origins?: Map<StoreHash, string>,
 ): FindNarInfo {
   const down = new Set<NarInfoSource>();
-  return async (hash, signal) => {
+  return async (hash, signal, path) => {
     let failure: unknown;
     const queue = [...sources.filter((one) => !down.has(one)), ...down];
     const mayOvertake = queue.slice(0, -1).some(({ mayStall }) => mayStall === true);
@@ -53,7 +57,7 @@ export function firstTrusted(
     const asked = new Map<NarInfoSource, Promise<Answer>>();
     while (queue.length + asked.size > 0) {
       const next = queue.shift();
-      if (next !== undefined) asked.set(next, ask(next, hash, keys, linked));
+      if (next !== undefined) asked.set(next, ask(next, { hash, path }, keys, linked));
       const hurries = next?.mayStall === true && queue.length > 0;
       const answer = await firstOf([...asked.values()], hurries ? PATIENCE_MS : undefined);
       if (answer === undefined) continue;
@@ -84,13 +88,13 @@ interface Answer {
 
 async function ask(
   source: NarInfoSource,
-  hash: StoreHash,
+  { hash, path }: { readonly hash: StoreHash; readonly path: StorePath | undefined },
   keys: readonly PublicKey[],
   signal: AbortSignal,
 ): Promise<Answer> {
   try {
-    const info = await source.find(hash, signal);
-    if (info !== undefined) assertTrusted(info, keys, hash);
+    const info = await source.find(hash, signal, path);
+    if (info !== undefined && source.isTarget !== true) assertTrusted(info, keys, hash);
     return { source, info };
   } catch (error) {
     return { source, error };
@@ -114,7 +118,10 @@ export async function storeSource(store: FileStore): Promise<NarInfoSource> {
   const held = new Set(await store.listStoreHashes());
   return {
     name: store.dir,
-    find: (hash) => (held.has(hash) ? store.readNarInfo(hash) : Promise.resolve(undefined)),
+    async find(hash) {
+      const info = held.has(hash) ? await store.readNarInfo(hash) : undefined;
+      return info === undefined || isWithoutNar(info) ? undefined : info; // the target tells whether it still has that
+    },
   };
 }
 

@@ -3,7 +3,7 @@ import { formatPublisherAddress, type PublisherAddress } from '../index/address.
 import type { HashMap } from '../index/hash-map.ts';
 import { torrentOfRecord } from '../index/record.ts';
 import { resolveHashMap, type Resolved } from '../index/resolve.ts';
-import type { StoreHash } from '../nix/brands.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { quote } from '../nix/quote.ts';
 import { storeHashOf } from '../nix/store-path.ts';
@@ -74,12 +74,12 @@ export class HashMaps implements AsyncDisposable {
   }
 
   /** The path of a named root, as soon as a publisher has answered that names it. @throws ROOT_UNKNOWN */
-  async root(name: string): Promise<StoreHash> {
+  async root(name: string): Promise<StorePath> {
     const known: string[] = [];
     for (const { promise } of this.#outcomes) {
       const roots = (await promise)?.map.manifest.roots ?? [];
       const root = roots.find((candidate) => candidate.name === name);
-      if (root !== undefined) return storeHashOf(root.path);
+      if (root !== undefined) return root.path;
       known.push(...roots.map((candidate) => candidate.name));
     }
     await this.settled();

@@ -3,7 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isNarswarmError, type ErrorCode, type NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { queryInvalidPaths } from '../nix/nix-cli.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
 import type { PublisherAddress } from '../index/address.ts';
@@ -30,6 +29,7 @@ import { importRoots } from './import.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import type { Progress } from './report.ts';
 import { Scheduler } from './scheduler.ts';
+import { Target } from './target.ts';
 import { fetchUnsized } from './unsized.ts';
 
 /** What a fetch works with; whoever makes these closes them. */
@@ -117,22 +117,32 @@ const MAPS_GRACE_MS = 2_000;
 export async function prefetch(options: PrefetchOptions, context: PrefetchContext): Promise<PrefetchResult> {
   const { store, session, network, http, progress, signal } = context;
   const { upstreams } = options;
-  const wanted = options.roots.map((text) => ({ text, hash: asStoreHash(text) })); // malformed ones end it here
+  const wanted = options.roots.map((text) => ({ text, known: asStorePath(text) })); // throws if one is malformed
   await using stack = new AsyncDisposableStack();
+  const asksTarget = options.holdAll !== true && (options.copy || options.to !== undefined);
+  const target = asksTarget ? stack.use(new Target(options.to, { signal })) : undefined; // Nix starts meanwhile
   const maps = stack.use(
     new HashMaps({ ...options, isOptional: upstreams.length > 0 }, { ...context, onWarning: progress.onWarning }),
   );
   const roots = new Map<StoreHash, string>();
-  for (const { text, hash } of wanted) roots.set(hash ?? (await maps.root(text)), text);
+  const rootPaths: StorePath[] = [];
+  for (const { text, known } of wanted) {
+    const root = known ?? { path: await maps.root(text) };
+    if ('path' in root) rootPaths.push(root.path);
+    roots.set('path' in root ? storeHashOf(root.path) : root.hash, text);
+  }
   if (options.wholeMaps === true) for (const hash of await maps.storeHashes(signal)) roots.set(hash, hash);
 
   options.onStep?.('walking the closure');
+  const inTarget = target === undefined ? [] : [target.source(rootPaths)];
   const sources: NarInfoSource[] = [
     await storeSource(store),
+    ...(target?.isRemote === true ? [] : inTarget),
     ...maps.ready(),
     ...upstreams.map((upstream, index) =>
       upstreamSource(upstream, http, index < upstreams.length - 1 ? RETRIES_WITH_ALTERNATIVE : undefined),
     ),
+    ...(target?.isRemote === true ? inTarget : []),
     ...maps.awaited(),
   ];
   const origins = new Map<StoreHash, string>();
@@ -147,8 +157,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   let closure = completePart(walked, new Set(absent.keys()));
 
   const paths = [...closure.values()].map((info) => info.storePath);
-  const asksTarget = options.holdAll !== true && (options.copy || options.to !== undefined);
-  const needed = asksTarget ? await queryInvalidPaths(paths, options.to, { signal }) : undefined;
+  const needed = await target?.invalidPaths(paths);
   if (options.dryRun !== true) await claimClosure(closure, context, options.onStep);
   const plan = await planFetch(closure, { store, catalogue: await Catalogue.open(store), needed, signal });
   const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
@@ -211,7 +220,8 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   try {
     signal.throwIfAborted();
     options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
-    await importRoots(whole, { closure, plan, origins }, { ...options, ...context, torrentOf });
+    if (needed === undefined || needed.size > 0)
+      await importRoots(whole, { closure, plan, origins }, { ...options, ...context, torrentOf });
     return result(true);
   } catch (error) {
     const reason: unknown = signal.aborted ? signal.reason : error;
@@ -271,11 +281,11 @@ async function isSlow(plan: Plan, maps: HashMaps, options: PrefetchOptions): Pro
   }
 }
 
-/** The store hash that a text names by itself, or undefined where it can only be a root's name. */
-function asStoreHash(text: string): StoreHash | undefined {
-  if (text.includes('/')) return storeHashOf(parseStorePath(text));
+/** The store path or its hash part that a text is by itself, or undefined where it can only be a root's name. */
+function asStorePath(text: string): { readonly path: StorePath } | { readonly hash: StoreHash } | undefined {
+  if (text.includes('/')) return { path: parseStorePath(text) };
   try {
-    return parseStoreHash(text);
+    return { hash: parseStoreHash(text) };
   } catch {
     return undefined;
   }

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { NarswarmError } from '../errors.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { withExtra } from '../nix/narinfo.ts';
+import { isWithoutNar } from '../nix/path-info.ts';
 import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
 import { Catalogue, entryOf, isPending, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
@@ -51,6 +52,7 @@ export async function collectRecords(
   const queue = new PQueue({ concurrency: availableParallelism() * 8 });
   const look = async (info: NarInfo): Promise<void> => {
     const { storePath } = info;
+    if (isWithoutNar(info)) return void leftOut.push({ storePath, reason: 'its NAR is not in the store' });
     if (verifyNarInfo(info, keys) === undefined)
       return void leftOut.push({ storePath, reason: 'not signed by a trusted key' });
     if (info.fileHash === undefined)

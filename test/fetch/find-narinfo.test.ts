@@ -42,6 +42,12 @@ test('a narinfo that cannot be read is named: it does not say itself whose it is
   });
 });
 
+test('the target vouches for what it holds, signed or not', async () => {
+  const target = { ...source('target', () => infoOf('a')), isTarget: true };
+  const found = await firstTrusted([source('lie', () => infoOf('a')), target], KEYS)(hashOf('a'), signal);
+  assert.deepEqual(found, infoOf('a'));
+});
+
 test('nobody has it: undefined', async () => {
   assert.equal(await firstTrusted([source('one', () => undefined)], KEYS)(hashOf('a'), signal), undefined);
   assert.equal(await firstTrusted([], KEYS)(hashOf('a'), signal), undefined);

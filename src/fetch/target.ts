@@ -1,0 +1,99 @@
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { queryInvalidPaths } from '../nix/nix-cli.ts';
+import { narInfoWithoutNar } from '../nix/path-info.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { StoreSession } from '../nix/store-session.ts';
+import type { NarInfoSource } from './find-narinfo.ts';
+
+/**
+ * The Nix store that is imported into. One process answers for all paths. What it holds is trusted as it is, and so is
+ * the closure of that: none of it has to be asked of a cache.
+ */
+export class Target implements AsyncDisposable {
+  readonly #uri: string | undefined;
+  readonly #signal: AbortSignal;
+  readonly #session: StoreSession;
+  /** Paths that somebody asks for while an answer is on its way: they go together. */
+  #waiting = new Map<StorePath, PromiseWithResolvers<NarInfo | undefined>>();
+  #isAsking = false;
+
+  /** @param uri undefined: the default store of this machine */
+  constructor(uri: string | undefined, { signal }: { readonly signal: AbortSignal }) {
+    this.#uri = uri;
+    this.#signal = signal;
+    this.#session = StoreSession.open({ store: uri, signal });
+  }
+
+  /** Whether it answers over a network, path by path: then it is asked for those alone that no cache has. */
+  get isRemote(): boolean {
+    return /^ssh(?:-ng)?:/.test(this.#uri ?? '');
+  }
+
+  /**
+   * What the target holds, as narinfos without a NAR. Never fails: where the target cannot be asked, it has nothing.
+   *
+   * @param roots the paths of roots, as far as their names are known
+   */
+  source(roots: readonly StorePath[]): NarInfoSource {
+    const paths = new Map(roots.map((path) => [storeHashOf(path), path]));
+    return {
+      name: this.#uri ?? 'the local store',
+      isTarget: true,
+      find: async (hash: StoreHash, _signal, named) => {
+        const path = named ?? paths.get(hash);
+        return path === undefined ? undefined : this.#find(path);
+      },
+    };
+  }
+
+  /**
+   * Those of the paths that the target does not hold.
+   *
+   * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words; the signal's reason
+   */
+  async invalidPaths(paths: readonly StorePath[]): Promise<Set<StorePath>> {
+    if (paths.length === 0) return new Set();
+    try {
+      const valid = await this.#session.queryValidPaths(paths);
+      return new Set(paths.filter((path) => !valid.has(path)));
+    } catch {
+      // An odd Nix may not serve; or it tells better what is wrong.
+      return queryInvalidPaths(paths, this.#uri, { signal: this.#signal });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#session[Symbol.asyncDispose]();
+  }
+
+  #find(path: StorePath): Promise<NarInfo | undefined> {
+    const known = this.#waiting.get(path);
+    if (known !== undefined) return known.promise;
+    const asked = Promise.withResolvers<NarInfo | undefined>();
+    this.#waiting.set(path, asked);
+    if (!this.#isAsking) void this.#answer();
+    return asked.promise;
+  }
+
+  /** Asks for all that is waited for, until nothing is. */
+  async #answer(): Promise<void> {
+    this.#isAsking = true;
+    await Promise.resolve(); // lookups that begin together are asked together
+    while (this.#waiting.size > 0) {
+      const batch = this.#waiting;
+      this.#waiting = new Map();
+      const infos = await this.#describe([...batch.keys()]).catch(() => []);
+      const found = new Map(infos.map((info) => [info.storePath, info]));
+      for (const [path, { resolve }] of batch) resolve(found.get(path));
+    }
+    this.#isAsking = false;
+  }
+
+  async #describe(paths: readonly StorePath[]): Promise<NarInfo[]> {
+    const valid = await this.#session.queryValidPaths(paths);
+    if (valid.size === 0) return [];
+    const infos = await this.#session.queryPathInfos([...valid]);
+    return infos.filter(({ narSize }) => narSize > 0).map(narInfoWithoutNar); // 0 is unknown, of a path from long ago
+  }
+}

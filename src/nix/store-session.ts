@@ -1,0 +1,109 @@
+/**
+ * One process of Nix that answers many questions about a store: `nix-store --serve`, the protocol that `ssh://` stores
+ * speak (Nix: src/libstore/serve-protocol.hh). Starting Nix costs 20 ms, a question one.
+ */
+import type { StorePath } from './brands.ts';
+import { NarswarmError } from '../errors.ts';
+import { asNarHash } from './hash.ts';
+import type { StoreCallOptions } from './nix-cli.ts';
+import type { PathInfo } from './path-info.ts';
+import { startServe, type ServeProcess } from './serve-process.ts';
+import { baseNameOf, parseStorePath } from './store-path.ts';
+import { encodeNumber, encodeStrings, WireReader } from './wire-format.ts';
+
+const HELLO = 0x39_0c_9d_eb;
+const HELLO_BACK = 0x54_52_ee_cb;
+/** The first version whose path infos have hash, content address and signatures (Nix 2.0). */
+const VERSION = 0x2_04;
+const QUERY_VALID_PATHS = 1;
+const QUERY_PATH_INFOS = 2;
+
+/** A store that is asked. Questions are answered in their order. */
+export class StoreSession implements AsyncDisposable {
+  readonly #process: ServeProcess;
+  readonly #reader: WireReader;
+  /** Settles when the last question was answered. */
+  #last: Promise<unknown>;
+
+  private constructor(process: ServeProcess) {
+    this.#process = process;
+    this.#reader = new WireReader(process.stdout);
+    this.#last = this.#greet();
+    this.#last.catch(() => undefined); // the first question fails of it
+  }
+
+  /**
+   * Starts Nix and waits for nothing. Whatever keeps Nix from answering is thrown by the first question.
+   *
+   * @param options.store a store URI; undefined for Nix's default store. A local one that does not exist is created.
+   */
+  static open(options: StoreCallOptions): StoreSession {
+    return new StoreSession(startServe(options));
+  }
+
+  /**
+   * Those of the paths that the store holds.
+   *
+   * @throws NarswarmError `NIX_FAILED`, also where there is no Nix; the signal's reason
+   */
+  queryValidPaths(paths: readonly StorePath[]): Promise<Set<StorePath>> {
+    const neitherLocksNorSubstitutes = [encodeNumber(0), encodeNumber(0)];
+    return this.#ask(QUERY_VALID_PATHS, [...neitherLocksNorSubstitutes, encodeStrings(paths)], async (reader) => {
+      return new Set((await reader.strings()).map(parseStorePath));
+    });
+  }
+
+  /** What the store has registered of those of the paths that it holds. Throws as {@link queryValidPaths}. */
+  queryPathInfos(paths: readonly StorePath[]): Promise<PathInfo[]> {
+    return this.#ask(QUERY_PATH_INFOS, [encodeStrings(paths)], async (reader) => {
+      const infos: PathInfo[] = [];
+      for (let path = await reader.string(); path !== ''; path = await reader.string()) {
+        infos.push(await readPathInfo(path, reader));
+      }
+      return infos;
+    });
+  }
+
+  /** Ends Nix; questions that wait for an answer fail. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#process.end();
+  }
+
+  async #ask<T>(command: number, body: readonly Buffer[], read: (reader: WireReader) => Promise<T>): Promise<T> {
+    const before = this.#last;
+    const answer = before.then(() => {
+      this.#process.stdin.write(Buffer.concat([encodeNumber(command), ...body]));
+      return read(this.#reader);
+    });
+    this.#last = answer;
+    return answer.catch((error: unknown) => Promise.reject(this.#process.failure(error)));
+  }
+
+  async #greet(): Promise<void> {
+    this.#process.stdin.write(Buffer.concat([encodeNumber(HELLO), encodeNumber(VERSION)]));
+    if ((await this.#reader.number()) !== HELLO_BACK) {
+      throw new NarswarmError('NIX_FAILED', 'nix-store --serve does not speak the protocol that narswarm knows');
+    }
+    await this.#reader.number(); // its own version
+  }
+}
+
+async function readPathInfo(path: string, reader: WireReader): Promise<PathInfo> {
+  const storePath = parseStorePath(path);
+  const deriver = await reader.string();
+  const references = (await reader.strings()).map((reference) => baseNameOf(parseStorePath(reference)));
+  await reader.number(); // what a download would be
+  const narSize = await reader.number();
+  const narHash = asNarHash(await reader.string());
+  const ca = await reader.string();
+  const signatures = await reader.strings();
+  return {
+    storePath,
+    narHash,
+    narSize,
+    references,
+    ...(deriver === '' ? {} : { deriver: baseNameOf(parseStorePath(deriver)) }),
+    signatures,
+    ...(ca === '' ? {} : { ca }),
+  };
+}
