@@ -115,7 +115,8 @@ export class Answer {
   }
 
   #onData(chunk: Buffer): void {
-    if (this.#end !== undefined) return;
+    // Resumed without data, undici's parser reports a chunk of no bytes: pausing for it again would never end.
+    if (this.#end !== undefined || chunk.length === 0) return;
     if (this.#take !== undefined && !this.#isBusy && this.#queue.length === 0) {
       this.#give(this.#take, chunk);
       return;
