@@ -1,4 +1,5 @@
 import { NarswarmError, type ErrorFacts } from '../errors.ts';
+import { escapeControls } from '../nix/quote.ts';
 
 /**
  * What a command says: results on stdout, everything for people on stderr. With `--json` stdout is one JSON object a
@@ -14,21 +15,31 @@ export interface Output {
   warn(text: string): void;
 }
 
+/** Writes text for people. What strangers have put into it (names, server messages) cannot act on a terminal. */
+export function printTo(stream: NodeJS.WritableStream, text: string): void {
+  stream.write(escapeControls(text));
+}
+
+/** Writes one line of JSON to stdout. */
+export function printJson(value: Readonly<Record<string, unknown>>): void {
+  printTo(process.stdout, `${JSON.stringify(value)}\n`);
+}
+
 /** Writes to the process's own stdout and stderr. */
 export function makeOutput(options: { json?: boolean | undefined; quiet?: boolean | undefined }): Output {
   const json = options.json === true;
   return {
     json,
     result(event, facts, text) {
-      if (json) process.stdout.write(`${JSON.stringify({ event, ...facts })}\n`);
-      else if (text !== undefined) process.stdout.write(`${text}\n`);
+      if (json) printJson({ event, ...facts });
+      else if (text !== undefined) printTo(process.stdout, `${text}\n`);
     },
     note(text) {
-      if (!json && options.quiet !== true) process.stderr.write(`${text}\n`);
+      if (!json && options.quiet !== true) printTo(process.stderr, `${text}\n`);
     },
     warn(text) {
-      if (json) process.stdout.write(`${JSON.stringify({ event: 'warning', message: text })}\n`);
-      else process.stderr.write(`warning: ${text}\n`);
+      if (json) printJson({ event: 'warning', message: text });
+      else printTo(process.stderr, `warning: ${text}\n`);
     },
   };
 }
@@ -39,12 +50,9 @@ export function reportFailure(error: unknown, json: boolean): number {
   const message = known?.message ?? (error instanceof Error ? (error.stack ?? error.message) : String(error));
   const facts: ErrorFacts = known?.facts ?? {};
   const exitStatus = known?.exitStatus ?? 1;
-  if (json)
-    process.stdout.write(
-      `${JSON.stringify({ event: 'error', code: known?.code ?? 'INTERNAL', message, exitStatus, facts })}\n`,
-    );
+  if (json) printJson({ event: 'error', code: known?.code ?? 'INTERNAL', message, exitStatus, facts });
   const isPlanned = known?.code === 'INTERRUPTED' && facts['until'] !== undefined; // the end of the time window
-  process.stderr.write(`${isPlanned ? '' : 'error: '}${message}\n`);
+  printTo(process.stderr, `${isPlanned ? '' : 'error: '}${message}\n`);
   if (process.env['NARSWARM_DEBUG'] !== undefined && known?.cause !== undefined) console.error(known.cause);
   return exitStatus;
 }

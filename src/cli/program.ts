@@ -11,7 +11,7 @@ import { dhtCommand } from './dht.ts';
 import { fetchCommand } from './fetch.ts';
 import { gcCommand } from './gc.ts';
 import { keyCommand } from './key.ts';
-import { reportFailure } from './output.ts';
+import { printTo, printJson, reportFailure } from './output.ts';
 import { manCommand } from './man.ts';
 import { pinCommand, unpinCommand } from './pin.ts';
 import { publishCommand } from './publish.ts';
@@ -34,6 +34,7 @@ export function program(): Command {
     .version(VERSION)
     .option('--config <file>', 'config file (default: NARSWARM_CONFIG, or the system’s or user’s own)')
     .hook('preAction', (_, action) => configureOrEnd(action))
+    .configureOutput(WRITERS)
     .showHelpAfterError('(narswarm COMMAND --help explains every option)')
     .configureHelp({ showGlobalOptions: false });
   for (const command of [
@@ -59,10 +60,17 @@ export function program(): Command {
     completionCommand(),
     manCommand(),
   ]) {
-    root.addCommand(command.exitOverride(usageStatus).configureHelp({ showGlobalOptions: true }));
+    command.exitOverride(usageStatus).configureOutput(WRITERS).configureHelp({ showGlobalOptions: true });
+    root.addCommand(command);
   }
   return root.exitOverride(usageStatus);
 }
+
+/** What was typed is shown again where it is wrong. */
+const WRITERS = {
+  writeOut: (text: string): void => printTo(process.stdout, text),
+  writeErr: (text: string): void => printTo(process.stderr, text),
+};
 
 /** A config file or variable that is malformed ends a command before it begins. */
 async function configureOrEnd(action: Command): Promise<void> {
@@ -83,7 +91,7 @@ function usageStatus(error: CommanderError): never {
   const [exitStatus] = EXIT_STATUSES.USAGE;
   if (process.argv.includes('--json')) {
     const message = error.message.replace(/^error: /, '');
-    process.stdout.write(`${JSON.stringify({ event: 'error', code: 'USAGE', message, exitStatus, facts: {} })}\n`);
+    printJson({ event: 'error', code: 'USAGE', message, exitStatus, facts: {} });
   }
   process.exit(exitStatus);
 }

@@ -1,5 +1,5 @@
 import type { Progress } from '../fetch/report.ts';
-import type { Output } from './output.ts';
+import { printTo, type Output } from './output.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
 
 /** Shows how far a fetch is: one line that is redrawn on a terminal, a line now and then elsewhere. */
@@ -29,7 +29,7 @@ export function progressDisplay(output: Output): ProgressDisplay {
     const draw = (): void => {
       const text = line(progress);
       if (text === undefined) return;
-      if (terminal) process.stderr.write(`${CLEAR_LINE}${text.slice(0, columns())}`);
+      if (terminal) redraw(text);
       else if (output.json) output.result('progress', facts(progress));
       else output.note(text);
     };
@@ -44,7 +44,7 @@ export function progressDisplay(output: Output): ProgressDisplay {
     else {
       imported++;
       const count = `nix copy: ${formatCount(imported, 'path')}`;
-      if (terminal) process.stderr.write(`${CLEAR_LINE}${`${count}, ${path}`.slice(0, columns())}`);
+      if (terminal) redraw(`${count}, ${path}`);
       else if (performance.now() - toldAtMs >= LINE_MS) {
         toldAtMs = performance.now();
         if (output.json) output.result('importing', { paths: imported });
@@ -77,6 +77,12 @@ export function progressDisplay(output: Output): ProgressDisplay {
     stop,
     [Symbol.dispose]: stop,
   };
+}
+
+/** Shows text in place of the line before. */
+function redraw(text: string): void {
+  process.stderr.write(CLEAR_LINE);
+  printTo(process.stderr, text.slice(0, columns()));
 }
 
 function columns(): number {

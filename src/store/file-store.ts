@@ -173,20 +173,37 @@ export class FileStore {
   /**
    * Waits until what was written so far is on the disk, so that a narinfo written after this never outlives its
    * NAR in a power cut. One syncfs(2) of the whole file system costs less than an fsync a NAR.
+   *
+   * @throws STORE_UNWRITABLE if the disk could not take it
    */
   async sync(): Promise<void> {
-    const synced = await promisify(execFile)('sync', ['-f', this.dir]).then(
-      () => true,
-      () => false,
-    );
-    if (synced) return;
-    const handle = await open(this.dir, 'r'); // no coreutils: the folder's entries at least
     try {
-      await handle.sync();
-    } finally {
-      await handle.close();
+      await promisify(execFile)('sync', ['-f', this.dir]);
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') return this.#syncFolder(); // no coreutils
+      throw notSynced(this.dir, error);
     }
   }
+
+  /** Waits for the folder's entries at least. */
+  async #syncFolder(): Promise<void> {
+    try {
+      await using handle = await open(this.dir, 'r');
+      await handle.sync();
+    } catch (error) {
+      throw storeError(error, this.dir);
+    }
+  }
+}
+
+/** What sync(1) says is the only account of it: its exit status is 1 whatever happened. */
+function notSynced(dir: string, error: unknown): NarswarmError {
+  const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : '';
+  return new NarswarmError(
+    'STORE_UNWRITABLE',
+    `what was written to ${dir} may not be on its disk (${said === '' ? String(error) : said}): check the disk, then run the same command again`,
+    { cause: error, facts: { path: dir } },
+  );
 }
 
 function storeDirIn(text: string, file: string, wanted: string | undefined): string {

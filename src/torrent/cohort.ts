@@ -35,6 +35,7 @@ export class Cohort {
   /** Meets others in the swarm of a cohort: a torrent without metadata, where nothing but the exchange happens. */
   meet(swarm: Torrent): void {
     this.#swarms.push(swarm);
+    swarm.setMaxListeners(0); // each member that is connected to waits for it
     swarm.on('wire', (wire: Wire) => {
       // There is no metadata of a cohort: a stranger must not make us hold 10 MB of what he says is it.
       wire.ut_metadata.cancel();
@@ -54,8 +55,9 @@ export class Cohort {
     this.#fill();
   }
 
-  /** Connects to members that are not connected, as many as there are places. */
+  /** Connects to members that are not connected, as many as there are places; to nobody once a swarm is closed. */
   #fill(): void {
+    if (this.#swarms.some((swarm) => swarm.destroyed)) return;
     const now = performance.now();
     for (const peer of this.#members) {
       const { address, banned } = peer;

@@ -8,6 +8,7 @@
  * - a publisher does not hold its own item, and a second put of one seq fails with 302;
  * - tokens are kept for five minutes, so a put goes to nodes that are gone: each put and announce asks anew first;
  * - failing to bind is a mere warning unless the cause is EADDRINUSE or EACCES;
+ * - it answers with all the nodes that it knows, and lets others name as many and have it ask as many as they like;
  * - what runs while the node is destroyed never calls back: every operation here ends with its deadline or `close`.
  */
 import { createSocket, type Socket } from 'node:dgram';
@@ -18,6 +19,7 @@ import { NarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import { GuardedSocket } from './dht-guard.ts';
 import { formatEndpoint, isPort, type Endpoint } from './endpoint.ts';
+import { ForeignAddresses, isLoopback } from './foreign-addresses.ts';
 import { isEqual, isSignedBy, MutableAnswers, signedMessage, targetOf } from './mutable-item.ts';
 import type { MutableItem, MutablePut } from './mutable-item.ts';
 
@@ -30,6 +32,11 @@ export interface DhtOptions {
   readonly bootstrap?: readonly Endpoint[];
   /** Peers announced by others that are held, over all infohashes, 100 bytes each. Default: 10,000. */
   readonly maxPeersStored?: number;
+  /**
+   * Which addresses that other nodes name are taken in. Default: none that lead to this machine, unless `host` or a
+   * node of `bootstrap` is on loopback.
+   */
+  readonly addresses?: ForeignAddresses;
   /** After this time a node counts as silent. Default: 2000. */
   readonly queryTimeoutMs?: number;
 }
@@ -68,7 +75,8 @@ export class DhtNode implements AsyncDisposable {
   #closing: Promise<void> | undefined;
 
   private constructor(udp: Socket, options: DhtOptions) {
-    const socket = new GuardedSocket(udp);
+    const onLoopback = [options, ...(options.bootstrap ?? [])].some(({ host }) => isLoopback(host ?? ''));
+    const socket = new GuardedSocket(udp, options.addresses ?? new ForeignAddresses({ onLoopback }));
     this.port = udp.address().port;
     this.#dht = new Client({
       socket,

@@ -31,7 +31,7 @@ if (process.getuid?.() !== 0) {
     const { NODE_TEST_CONTEXT: _, ...env } = process.env;
     const { status, stdout, stderr } = spawnSync(file, words, { encoding: 'utf8', env });
     assert.equal(status, 0, stdout + stderr);
-    assert.match(stdout, /pass 2$/m);
+    assert.match(stdout, /pass \d+$/m);
   });
 } else {
   test('a full disk says so, for large NARs and for small ones, and nothing is at the target', async (t) => {

@@ -306,3 +306,18 @@ function storageOf(bytes: Buffer): PieceStorage {
     close: () => Promise.resolve(),
   };
 }
+
+test('more members than a process connects to are met and left in good order', { timeout: 20_000 }, async (t) => {
+  const warnings: Error[] = [];
+  const onProcessWarning = (warning: Error): void => void warnings.push(warning);
+  process.on('warning', onProcessWarning);
+  t.after(() => process.off('warning', onProcessWarning));
+  const nar = await makeNar(t, 5000);
+  const others = await Promise.all(Array.from({ length: 14 }, () => startSeeder(t, [nar.seed])));
+  for (const other of others) other.meet(COHORT);
+  const swarm = await member(t, ...others.map(({ port }) => port));
+  const found = await swarm.cohort.request(nar.torrent, ASKING);
+  assert.ok(found !== undefined && nar.bytes.equals(found.bytes));
+  await swarm.close(); // the places that this frees are for nobody
+  assert.deepEqual(warnings.map(String), []);
+});

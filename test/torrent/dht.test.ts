@@ -11,9 +11,14 @@ import * as fc from 'fast-check';
 import { isNarswarmError } from '../../src/errors.ts';
 import type { ErrorCode } from '../../src/errors.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
+import type { Fields } from '../../src/torrent/bencoding.ts';
 import { DhtNode } from '../../src/torrent/dht.ts';
+import { boundedAnswer } from '../../src/torrent/dht-bounds.ts';
+import { ForeignAddresses } from '../../src/torrent/foreign-addresses.ts';
 import type { MutablePut } from '../../src/torrent/mutable-item.ts';
 import type { Endpoint } from '../../src/torrent/endpoint.ts';
+import { MAX_DHT_QUERIES_PER_TARGET } from '../../src/wire/bounds.ts';
+import { PacketBudget } from '../../src/wire/packet-budget.ts';
 import { startDhtNetwork } from '../support/dht-network.ts';
 
 const LOOPBACK = '127.0.0.1';
@@ -478,6 +483,115 @@ test('items that are no items are not taken in', async (t) => {
   socket.send(put(itemFields(publisher, 1, pointer(ONE))), node.port, LOOPBACK);
   await ping(socket, node);
   assert.equal((await node.getMutable(publisher.publicKey, SALT))?.seq, 1);
+});
+
+/** Asks a node by hand and gives its answer. */
+async function ask(t: TestContext, node: DhtNode, q: string, a: Record<string, unknown>): Promise<Fields> {
+  const socket = await bind(t);
+  socket.send(query(q, { id: ID, ...a }), node.port, LOOPBACK);
+  const [answer] = (await once(socket, 'message')) as [Buffer];
+  return { bytes: answer.length, ...(bencode.decode(answer) as { r: Fields }).r };
+}
+
+test(
+  'a node that knows many gives the 8 nearest, and as many peers as fit a packet',
+  { timeout: 20_000 },
+  async (t) => {
+    const node = await listen(t);
+    const socket = await bind(t);
+    const ids = Array.from({ length: 67 }, (_, index) => createHash('sha1').update(`node ${index}`).digest());
+    for (const id of ids) socket.send(query('ping', { id }), node.port, LOOPBACK);
+    await ping(socket, node);
+    const target = Buffer.alloc(20, 3);
+    const distance = (id: Uint8Array): string =>
+      Buffer.from(id.map((byte, at) => byte ^ (target[at] ?? 0))).toString('hex');
+    assert.ok(node.nodeCount() > 40);
+    for (const [q, a] of [
+      ['find_node', { target }],
+      ['get_peers', { info_hash: target }],
+      ['get', { target }],
+    ] as const) {
+      const { nodes } = (await ask(t, node, q, a)) as { nodes: Uint8Array };
+      const given = Array.from({ length: nodes.length / 26 }, (_, at) => nodes.subarray(at * 26, at * 26 + 20));
+      assert.equal(given.length, 8, q);
+      assert.deepEqual(
+        given,
+        given.toSorted((one, other) => (distance(one) < distance(other) ? -1 : 1)),
+      );
+    }
+    const { token } = await ask(t, node, 'get_peers', { info_hash: target });
+    for (let port = 1; port <= 300; port++) {
+      socket.send(query('announce_peer', { id: ID, info_hash: target, port, token }), node.port, LOOPBACK);
+      if (port % 50 === 0) await ping(socket, node); // the system drops what does not fit into its buffer
+    }
+    const { values, bytes } = await ask(t, node, 'get_peers', { info_hash: target });
+    assert.ok(Array.isArray(values) && values.length > 20 && Number(bytes) < 1400, `${String(bytes)} bytes`);
+  },
+);
+
+test('a search ends though nodes name nearer ones without end', { timeout: 20_000 }, async (t) => {
+  const sockets = await Promise.all(Array.from({ length: MAX_DHT_QUERIES_PER_TARGET + 100 }, () => bind(t)));
+  const ports = sockets.map((socket) => socket.address().port);
+  const ids = new Map<number, Buffer>();
+  let named = 0;
+  for (const socket of sockets) {
+    socket.on('message', (packet: Buffer, from: { port: number }) => {
+      const asked = bencode.decode(packet) as { t: Uint8Array; a?: { info_hash?: Uint8Array } };
+      const target = asked.a?.info_hash;
+      if (target === undefined) return;
+      const own = ids.get(socket.address().port) ?? ID;
+      const nearer = Array.from({ length: 8 }, () => {
+        const id = Buffer.from(target);
+        // One more bit in common with the target for each 64: the library keeps 20 nodes for each.
+        const bit = 8 + Math.floor(named++ / 64);
+        id[bit >> 3] = (id[bit >> 3] ?? 0) ^ (0x80 >> (bit & 7));
+        id.writeUInt32BE(named, 16);
+        const port = ports[named % ports.length] ?? 0;
+        ids.set(port, id);
+        return Buffer.concat([id, Buffer.from([127, 0, 0, 1, port >> 8, port & 255])]);
+      });
+      const r = { id: own, nodes: Buffer.concat(nearer) };
+      socket.send(bencode.encode({ t: asked.t, y: 'r', r }), from.port, LOOPBACK);
+    });
+  }
+  const node = await listen(t, [{ host: LOOPBACK, port: ports[0] ?? 0 }]);
+  await node.ready();
+  let asked = 0;
+  for (const socket of sockets) socket.on('message', () => asked++);
+  await node.lookup(ONE, { onPeer: () => undefined, timeoutMs: 15_000 });
+  assert.equal(asked, MAX_DHT_QUERIES_PER_TARGET);
+});
+
+test('a flood from one network leaves room for others', () => {
+  let nowMs = 0;
+  const budget = new PacketBudget({ total: 100, perRange: 20, burst: 200, burstPerRange: 50 }, () => nowMs);
+  const flood = (): number =>
+    Array.from({ length: 1000 }, (_, at) => budget.admit(`10.0.0.${at % 256}`)).filter(Boolean).length;
+  assert.equal(flood(), 50);
+  assert.ok(budget.admit('10.0.1.1'));
+  nowMs = 1000;
+  assert.equal(flood(), 20);
+  const others = Array.from({ length: 1000 }, (_, at) => budget.admit(`10.1.${at % 256}.1`)).filter(Boolean).length;
+  assert.ok(others <= 200, `${others} packets of everybody together`);
+});
+
+test('answers cannot lead to loopback or to this machine, unless it is there by configuration', () => {
+  const compact = (host: string): Buffer =>
+    Buffer.concat([Buffer.from(host.split('.').map(Number)), Buffer.of(26, 225)]);
+  const hosts = ['127.0.0.1', '0.0.0.0', '224.0.0.1', '255.255.255.255', '198.51.100.7', '10.0.0.3'];
+  const nodes = Buffer.concat(hosts.flatMap((host) => [ID, compact(host)]));
+  const message = { r: { id: ID, nodes, values: hosts.map(compact) } };
+  const left = (onLoopback: boolean): unknown => {
+    const addresses = new ForeignAddresses({ onLoopback });
+    return boundedAnswer(message, (host) => addresses.admitsForeign(host))['r'];
+  };
+  const foreign = hosts.slice(4);
+  assert.deepEqual(left(false), {
+    id: ID,
+    nodes: Buffer.concat(foreign.flatMap((host) => [ID, compact(host)])),
+    values: foreign.map(compact),
+  });
+  assert.equal((left(true) as typeof message.r).values.length, 3);
 });
 
 test('random packets do no harm', { timeout: 10_000 }, async (t) => {

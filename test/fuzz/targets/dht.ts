@@ -4,6 +4,8 @@ import { EventEmitter } from 'node:events';
 import bencode from 'bencode';
 import { Client } from 'bittorrent-dht';
 import { GuardedSocket } from '../../../src/torrent/dht-guard.ts';
+import { ForeignAddresses } from '../../../src/torrent/foreign-addresses.ts';
+import { PacketBudget } from '../../../src/wire/packet-budget.ts';
 import type { FuzzTarget } from '../target.ts';
 
 const FROM = { address: '127.0.0.1', family: 'IPv4', port: 6881, size: 0 };
@@ -12,7 +14,10 @@ const id = Buffer.alloc(20, 1);
 /** Packets of the DHT (BEP 5, BEP 44), given to the library through the guard that stands before it. */
 export function dht(): FuzzTarget {
   const udp = new SilentSocket();
-  const client = new Client({ socket: new GuardedSocket(udp as unknown as Socket), bootstrap: [] });
+  const everyPacket = { total: Infinity, perRange: Infinity, burst: Infinity, burstPerRange: Infinity };
+  const addresses = new ForeignAddresses({ onLoopback: true });
+  const socket = new GuardedSocket(udp as unknown as Socket, addresses, new PacketBudget(everyPacket));
+  const client = new Client({ socket, bootstrap: [] });
   client.on('error', () => undefined);
   return {
     corpus: PACKETS.map((packet) => Buffer.from(bencode.encode(packet))),

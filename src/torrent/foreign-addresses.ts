@@ -1,0 +1,76 @@
+import { BlockList, isIP } from 'node:net';
+import { networkInterfaces } from 'node:os';
+
+/** How long a look at the network's interfaces is good for. */
+const LOOK_AGAIN_MS = 10_000;
+
+export interface ForeignAddressesOptions {
+  /** True if the user has put this process on loopback, by `--listen`, `--peer` or `--dht-bootstrap`. */
+  readonly onLoopback: boolean;
+}
+
+/**
+ * Decides which addresses that strangers name (in the DHT, on the LAN, in a hash map) may be connected to: none that
+ * lead back to this machine, whose services trust what comes from it.
+ */
+export class ForeignAddresses {
+  readonly #options: ForeignAddressesOptions;
+  #lookedAtMs = -Infinity;
+  #never = new BlockList();
+  #own = new BlockList();
+
+  constructor(options: ForeignAddressesOptions) {
+    this.#options = options;
+  }
+
+  /** True for an address of another machine, or of a process of this one at an address that others reach, too. */
+  admits(host: string): boolean {
+    this.#look();
+    return !isIn(this.#never, host);
+  }
+
+  /** True for an address of another machine. */
+  admitsForeign(host: string): boolean {
+    return this.admits(host) && !isIn(this.#own, host);
+  }
+
+  /** What a name that a stranger gave must not lead to. */
+  get blockList(): BlockList {
+    this.#look();
+    return this.#never;
+  }
+
+  #look(): void {
+    const now = performance.now();
+    if (now - this.#lookedAtMs < LOOK_AGAIN_MS) return;
+    this.#lookedAtMs = now;
+    this.#never = new BlockList();
+    // "This network", which Linux takes for loopback, multicast and what is reserved above it.
+    this.#never.addSubnet('0.0.0.0', 8);
+    this.#never.addSubnet('224.0.0.0', 3);
+    this.#never.addAddress('::', 'ipv6');
+    this.#never.addSubnet('ff00::', 8, 'ipv6');
+    this.#own = new BlockList();
+    if (this.#options.onLoopback) return;
+    this.#never.addSubnet('127.0.0.0', 8);
+    this.#never.addAddress('::1', 'ipv6');
+    for (const { address, family } of Object.values(networkInterfaces()).flatMap((list) => list ?? [])) {
+      this.#own.addAddress(address.split('%', 1)[0] ?? '', family === 'IPv4' ? 'ipv4' : 'ipv6');
+    }
+  }
+}
+
+/** True if an address is loopback: `--listen 127.0.0.1` puts a process there. Names are not looked up. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || isIn(LOOPBACK, host);
+}
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8);
+LOOPBACK.addAddress('::1', 'ipv6');
+
+function isIn(list: BlockList, host: string): boolean {
+  const [address = ''] = host.split('%', 1);
+  const family = isIP(address);
+  return family !== 0 && list.check(address, family === 4 ? 'ipv4' : 'ipv6');
+}

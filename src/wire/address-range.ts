@@ -1,0 +1,32 @@
+import { isIPv4, isIPv6 } from 'node:net';
+
+/**
+ * The network that one owner most likely has all of: 256 addresses of IPv4, 2^64 of IPv6. Whoever shares limited room
+ * among addresses shares it among these, since addresses within one cost nothing.
+ *
+ * @param host an address, also IPv4-mapped or with a zone; anything else stands for itself
+ */
+export function rangeOf(host: string): string {
+  const address = unmapped(host);
+  if (isIPv4(address)) return `${address.slice(0, address.lastIndexOf('.'))}.0/24`;
+  if (isIPv6(address)) return `${groupsOf(address).slice(0, 4).join(':')}::/64`;
+  return host;
+}
+
+/** The address without its zone, and an IPv4-mapped one (`::ffff:10.0.0.1`) as IPv4. */
+function unmapped(host: string): string {
+  const [address = ''] = host.split('%', 1);
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
+  return mapped ?? address;
+}
+
+/** The eight groups of an IPv6 address, without leading zeros. */
+function groupsOf(address: string): string[] {
+  // The last two groups may be written as IPv4; they are beyond every range.
+  const plain = address.replace(/\d+\.\d+\.\d+\.\d+$/, '0:0');
+  const [head = '', tail] = plain.split('::');
+  const before = head === '' ? [] : head.split(':');
+  const after = tail === undefined || tail === '' ? [] : tail.split(':');
+  const zeros = Array.from({ length: 8 - before.length - after.length }, () => '0');
+  return [...before, ...zeros, ...after].map((group) => Number.parseInt(group, 16).toString(16));
+}

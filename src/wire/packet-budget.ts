@@ -1,0 +1,61 @@
+import { rangeOf } from './address-range.ts';
+
+/** How many packets are read: on average a second, and at once after a quiet time. */
+export interface PacketRates {
+  readonly total: number;
+  /** From one network of {@link rangeOf}. */
+  readonly perRange: number;
+  readonly burst: number;
+  readonly burstPerRange: number;
+}
+
+/** Networks that are told apart at a time. */
+const MAX_RANGES = 1024;
+
+/** Bounds the packets a second that strangers can have us read; one network cannot use up the share of all others. */
+export class PacketBudget {
+  readonly #rates: PacketRates;
+  readonly #now: () => number;
+  readonly #all: Bucket;
+  readonly #ranges = new Map<string, Bucket>();
+
+  /** @param now milliseconds of a clock that never goes back */
+  constructor(rates: PacketRates, now: () => number = () => performance.now()) {
+    this.#rates = rates;
+    this.#now = now;
+    this.#all = { tokens: rates.burst, atMs: now() };
+  }
+
+  /** True if a packet from this address may be read; it counts then. */
+  admit(host: string): boolean {
+    const { total, perRange, burst, burstPerRange } = this.#rates;
+    const now = this.#now();
+    const range = rangeOf(host);
+    let bucket = this.#ranges.get(range);
+    if (bucket === undefined) {
+      if (this.#ranges.size >= MAX_RANGES) this.#forgetOldest();
+      this.#ranges.set(range, (bucket = { tokens: burstPerRange, atMs: now }));
+    }
+    refill(bucket, perRange, burstPerRange, now);
+    refill(this.#all, total, burst, now);
+    if (bucket.tokens < 1 || this.#all.tokens < 1) return false;
+    bucket.tokens--;
+    this.#all.tokens--;
+    return true;
+  }
+
+  #forgetOldest(): void {
+    const [oldest] = this.#ranges.keys();
+    if (oldest !== undefined) this.#ranges.delete(oldest);
+  }
+}
+
+interface Bucket {
+  tokens: number;
+  atMs: number;
+}
+
+function refill(bucket: Bucket, perSecond: number, burst: number, now: number): void {
+  bucket.tokens = Math.min(burst, bucket.tokens + ((now - bucket.atMs) / 1000) * perSecond);
+  bucket.atMs = now;
+}
