@@ -6,7 +6,7 @@ import { followToStore } from '../nix/follow-links.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { COMPRESSIONS, queryRegistrations, type Compression } from '../nix/nix-cli.ts';
 import { loadSecretKey } from '../nix/secret-key.ts';
-import { formatPublicKey, parsePublicKey, verifyNarInfo } from '../nix/signature.ts';
+import { formatPublicKey, isTrusted, parsePublicKey } from '../nix/signature.ts';
 import { baseNameOf, DEFAULT_STORE_DIR } from '../nix/store-path.ts';
 import type { Addition } from '../store/add-paths.ts';
 import type { AdditionPlan } from '../store/addition-plan.ts';
@@ -79,7 +79,7 @@ export function addCommand(): Command {
           `${path} stays as it is: ${store.dir} has another build of it (remove its narinfo to replace that)`,
         );
       const trusted = [...keys, ...(signer === undefined ? [] : [signer.publicKey])];
-      const unsigned = addition.infos.filter((info) => verifyNarInfo(info, trusted) === undefined);
+      const unsigned = addition.infos.filter((info) => !isTrusted(info, trusted));
       tellUnsigned(output, unsigned);
       tellDone(output, { store, roots, plan, addition, signer, unsigned: unsigned.length });
     }),

@@ -4,7 +4,7 @@ import { NarswarmError } from '../errors.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { withExtra } from '../nix/narinfo.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
-import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
+import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { Catalogue, entryOf, isPending, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { hashNars } from '../store/hash-pool.ts';
@@ -16,6 +16,7 @@ export interface LeftOut {
   readonly storePath: string;
   readonly reason:
     | 'not signed by a trusted key'
+    | 'it is unsigned, and neither named nor referred to by anything that is published'
     | 'its NAR is not in the store'
     | 'its NAR cannot be read'
     | 'its NAR is not what its narinfo says'
@@ -53,8 +54,7 @@ export async function collectRecords(
   const look = async (info: NarInfo): Promise<void> => {
     const { storePath } = info;
     if (isWithoutNar(info)) return void leftOut.push({ storePath, reason: 'its NAR is not in the store' });
-    if (verifyNarInfo(info, keys) === undefined)
-      return void leftOut.push({ storePath, reason: 'not signed by a trusted key' });
+    if (!isTrusted(info, keys)) return void leftOut.push({ storePath, reason: 'not signed by a trusted key' });
     if (info.fileHash === undefined)
       return void leftOut.push({ storePath, reason: 'its narinfo has no sha256 FileHash' });
     const file = await store.statNar(info);

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import type { InfoHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
+import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Seed } from '../torrent/swarm.ts';
 import { torrentOfEntry, type Catalogue, type CatalogueEntry } from './catalogue.ts';
@@ -31,7 +31,8 @@ const MAX_PASSED = 8192;
  * The one door through which a NAR of the file store reaches anybody else. It opens for an infohash only if
  *
  * - its store path was asked for by name (a line of the catalogue: fetch, publish or subscription), and
- * - the store's narinfo of that path is signed by a key of a configured public cache, and
+ * - the store's narinfo of that path is signed by a key of a configured public cache, or the path follows from its
+ *   content address, and
  * - that narinfo and the file still are the ones that were hashed (FileHash, size, time of last change).
  *
  * So a private build that lies in the same folder is never served, announced or put into a hash map.
@@ -69,7 +70,7 @@ export class Gate {
   async #check(entry: CatalogueEntry, identity: string | undefined): Promise<Passed | undefined> {
     const info = await this.#store.readNarInfo(storeHashOf(entry.storePath)).catch(() => undefined);
     if (info === undefined || info.storePath !== entry.storePath) return undefined;
-    if (verifyNarInfo(info, this.#keys) === undefined) return undefined;
+    if (!isTrusted(info, this.#keys)) return undefined;
     if (info.fileHash !== undefined && info.fileHash !== entry.fileHash) return undefined;
     return { entry, identity, info, admitted: { torrent: torrentOfEntry(entry), path: this.#store.narPath(info) } };
   }

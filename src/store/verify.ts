@@ -6,7 +6,7 @@ import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { asFileHash } from '../nix/hash.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
+import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { readEntries } from './catalogue.ts';
 import { narNameOf } from './collect/store-graph.ts';
@@ -223,7 +223,7 @@ class Verification {
     } catch (error) {
       return (error as Error).message;
     }
-    if (!deep || verifyNarInfo(info, keys) !== undefined) return undefined;
+    if (!deep || isTrusted(info, keys)) return undefined;
     const forged = keys.find(({ name }) => info.signatures.some((signature) => signature.startsWith(`${name}:`)));
     if (forged !== undefined) return `its signature by ${forged.name} is wrong: it was altered`;
     this.#result.untrusted++;

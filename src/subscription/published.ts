@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import type { StorePath } from '../nix/brands.ts';
-import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
+import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { readState, subscriptionsFolder } from './state.ts';
@@ -29,7 +29,7 @@ export async function publishedContents(
     if (askedBy !== 'add') continue;
     // One that nobody has signed, or that gc has taken, must not keep the others out.
     const info = await store.readNarInfoOf(storePath);
-    if (info !== undefined && verifyNarInfo(info, keys) !== undefined) unnamed.push(storePath);
+    if (info !== undefined && isTrusted(info, keys)) unnamed.push(storePath);
   }
   return { named, unnamed };
 }

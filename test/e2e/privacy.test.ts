@@ -133,8 +133,15 @@ describe('what is served', () => {
     const other = `other-1:${Buffer.alloc(32, 1).toString('base64')}`;
     const distrusting = await lab.service(['daemon', '--store', own, '--trusted-public-key', other, ...ALONE]);
     assert.deepEqual(
-      await answers(distrusting.ready['port'], shared),
-      shared.map(() => false),
+      await answers(distrusting.ready['port'], await infoHashes(made.cacheDir, /-lab-\d/)),
+      [false, false],
+      'what was built',
+    );
+    const blobs = await infoHashes(made.cacheDir, /-lab-blob-\d/);
+    assert.deepEqual(
+      await answers(distrusting.ready['port'], blobs),
+      [true, true],
+      'content-addressed: no key is needed',
     );
   });
 

@@ -5,7 +5,9 @@ import { appendFile, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import type { InfoHash } from '../../src/nix/brands.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
 import type { PublicKey } from '../../src/nix/signature.ts';
+import { baseNameOf } from '../../src/nix/store-path.ts';
 import { Catalogue, pendingEntry, type CatalogueEntry } from '../../src/store/catalogue.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { Gate } from '../../src/store/gate.ts';
@@ -66,6 +68,21 @@ test('an unsigned path is not served', async (t) => {
   const text = await readFile(narInfoPath, 'utf8');
   await writeFile(narInfoPath, text.replaceAll(/^Sig:.*\n/gm, ''));
   assert.equal(await admits(), false);
+});
+
+test('an unsigned path is served if it follows from its content address', async (t) => {
+  const store = await filledStore(t);
+  const entry = await entryFor(store, NOTE);
+  const info = await infoOf(store, NOTE);
+  const catalogue = await Catalogue.open(store);
+  await catalogue.add([entry]);
+  const admits = async (change: Partial<NarInfo>): Promise<boolean> => {
+    await store.writeNarInfo({ ...info, signatures: [], ...change });
+    return (await new Gate(store, catalogue, []).admit(entry.infoHash)) !== undefined;
+  };
+  assert.equal(await admits({}), true);
+  assert.equal(await admits({ references: [baseNameOf(info.storePath)] }), false);
+  assert.equal(await admits({ ca: 'foo' }), false);
 });
 
 test('a path signed by a key that is not configured is not served', async (t) => {

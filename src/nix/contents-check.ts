@@ -1,0 +1,125 @@
+/**
+ * Checks the bytes of a NAR against the content address that its path follows from, as Nix does when it adds a path to its
+ * store (Nix: `LocalStore::addToStore`, `HashModuloSink`).
+ */
+import { createHash, type Hash } from 'node:crypto';
+import { parseContentAddress } from './content-address.ts';
+import type { NarInfo } from './narinfo.ts';
+import { storeHashOf } from './store-path.ts';
+import { encodeString } from './wire-format.ts';
+
+/** Is given an uncompressed NAR piece by piece, and tells at the end whether it is the right one. */
+export interface ContentsCheck {
+  update(bytes: Buffer): void;
+  /** Ends it; nothing may follow. */
+  fits(): boolean;
+}
+
+/**
+ * What the contents of a NAR are checked by. Undefined for a narinfo without a content address, and for git trees, which
+ * only Nix can check.
+ */
+export function contentsCheckOf(info: Pick<NarInfo, 'storePath' | 'ca'>): ContentsCheck | undefined {
+  const address = info.ca === undefined ? undefined : parseContentAddress(info.ca);
+  if (address === undefined || address.method === 'git') return undefined;
+  const { method, algorithm, digest } = address;
+  const plain = new ModuloHash(createHash(algorithm), method === 'text' ? undefined : storeHashOf(info.storePath));
+  const contents = method === 'nar' ? plain : new FileContents(plain);
+  return {
+    update: (bytes) => contents.update(bytes),
+    fits: () => contents.digest()?.equals(digest) === true,
+  };
+}
+
+/** Something that bytes are put into and a digest comes out of; undefined where the bytes are not of the right form. */
+interface Digester {
+  update(bytes: Buffer): void;
+  digest(): Buffer | undefined;
+}
+
+/**
+ * Hashes bytes with the path's own hash part replaced by zeros, and after them the places where it was: so a path that
+ * refers to itself can be addressed by its contents.
+ */
+class ModuloHash implements Digester {
+  readonly #hash: Hash;
+  readonly #own: Buffer | undefined;
+  readonly #places: number[] = [];
+  /** Bytes that the hash part may begin in. */
+  #rest: Buffer = Buffer.alloc(0);
+  #offset = 0;
+
+  /** @param own undefined: nothing is replaced */
+  constructor(hash: Hash, own: string | undefined) {
+    this.#hash = hash;
+    this.#own = own === undefined ? undefined : Buffer.from(own, 'latin1');
+  }
+
+  update(bytes: Buffer): void {
+    if (this.#own === undefined) return void this.#hash.update(bytes);
+    const all = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
+    let done = 0;
+    for (let at = all.indexOf(this.#own); at !== -1; at = all.indexOf(this.#own, done)) {
+      this.#hash.update(all.subarray(done, at)).update(Buffer.alloc(this.#own.length));
+      this.#places.push(this.#offset + at);
+      done = at + this.#own.length;
+    }
+    const end = Math.max(done, all.length - this.#own.length + 1);
+    this.#hash.update(all.subarray(done, end));
+    this.#rest = Buffer.from(all.subarray(end));
+    this.#offset += end;
+  }
+
+  digest(): Buffer {
+    this.#hash.update(this.#rest);
+    for (const place of this.#places) this.#hash.update(`|${place}`);
+    return this.#hash.digest();
+  }
+}
+
+/** Takes the contents of the one file of a NAR out of it. */
+class FileContents implements Digester {
+  static readonly #starts = [['contents'], ['executable', '', 'contents']].map((words) =>
+    Buffer.concat(['nix-archive-1', '(', 'type', 'regular', ...words].map(encodeString)),
+  );
+  static readonly #end = encodeString(')');
+  static readonly #longest = Math.max(...FileContents.#starts.map(({ length }) => length));
+
+  readonly #inner: Digester;
+  /** Up to the contents at the start; then, from the contents' end on, what follows them. */
+  #around: Buffer = Buffer.alloc(0);
+  /** Bytes of the contents that have not come; undefined until their length is known. */
+  #left: number | undefined;
+  #paddingBytes = 0;
+
+  constructor(inner: Digester) {
+    this.#inner = inner;
+  }
+
+  update(bytes: Buffer): void {
+    if (this.#left === undefined) {
+      this.#around = Buffer.concat([this.#around, bytes]);
+      const start = FileContents.#starts.find((one) => this.#around.subarray(0, one.length).equals(one));
+      if (start === undefined || this.#around.length < start.length + 8) {
+        if (this.#around.length > FileContents.#longest + 8) this.#left = Infinity; // it is no such NAR
+        return;
+      }
+      const length = Number(this.#around.readBigUInt64LE(start.length));
+      const rest = this.#around.subarray(start.length + 8);
+      this.#left = length;
+      this.#paddingBytes = (8 - (length % 8)) % 8;
+      this.#around = Buffer.alloc(0);
+      return this.update(rest);
+    }
+    const own = bytes.subarray(0, Math.min(this.#left, bytes.length));
+    if (own.length > 0 && this.#left !== Infinity) this.#inner.update(own);
+    this.#left -= own.length;
+    const after = bytes.subarray(own.length);
+    if (after.length > 0) this.#around = Buffer.concat([this.#around, after.subarray(0, FileContents.#longest)]);
+  }
+
+  digest(): Buffer | undefined {
+    const end = Buffer.concat([Buffer.alloc(this.#paddingBytes), FileContents.#end]);
+    return this.#left === 0 && this.#around.equals(end) ? this.#inner.digest() : undefined;
+  }
+}
