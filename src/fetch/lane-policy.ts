@@ -1,4 +1,4 @@
-import { RateMeter } from './rate-meter.ts';
+import { RateMeter } from '../torrent/rate-meter.ts';
 
 /** How long a NAR waits for peers before something else is tried; milliseconds. */
 export interface Patience {
@@ -17,6 +17,8 @@ const PROBE_MS = 3_000;
 /** Time from one trial of an idle upstream to the next; doubled after each trial that gave nothing. */
 const TRIAL_EVERY_MS = 15_000;
 const MAX_TRIAL_EVERY_MS = 240_000;
+/** Without a byte from any source for so long, the line is thought to be out. */
+const SILENCE_MS = 1_000;
 /** Without an upstream: default of how long all of it may stand still. */
 const STANDSTILL_MS = 60_000;
 
@@ -60,6 +62,11 @@ export class LanePolicy {
   /** True where no source has sent a byte for so long that a run without an upstream gives up. */
   get standsStill(): boolean {
     return this.#now() - this.#lastByteAtMs > this.#standstillMs;
+  }
+
+  /** True where no source at all has sent a byte for a moment: then it is the line, and none of them is to blame. */
+  get isLineSilent(): boolean {
+    return this.#now() - this.#lastByteAtMs > SILENCE_MS;
   }
 
   patience(): Patience {

@@ -16,7 +16,8 @@ import type { JobObserver, NarJob } from './job.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import { fetchFromPeers } from './peer-lane.ts';
 import { reasonsOf, slowest, unavailable, type Task } from './task.ts';
-import { fetchFromUpstreams, OtherFile, UpstreamOrder } from './upstream-lane.ts';
+import { fetchFromUpstreams, OtherFile } from './upstream-lane.ts';
+import { UpstreamOrder } from './upstream-order.ts';
 
 /** What NARs are fetched with and into. */
 export interface LaneWorkOptions {
@@ -117,10 +118,12 @@ export class LaneWork {
     try {
       await fetchFromUpstreams(task.job, partial, {
         upstreams: this.#order.of(task.lies),
-        onOutcome: (upstream, failure) => this.#order.note(upstream, failure),
+        order: this.#order,
         http,
         limit: this.#limit,
         tried: task.files,
+        isLineSilent: () => this.#policy.isLineSilent,
+        mayRace: task.lies.size === 0,
         observer: { ...observer, onBytes: (...facts) => this.#onBytes(...facts) },
         signal,
       });

@@ -10,12 +10,9 @@ import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './find-narinfo.ts';
 import type { JobObserver, NarJob } from './job.ts';
-
-/** Lies about one NAR after which an upstream is not asked for it again: the first may have been an accident. */
-const MAX_LIES = 2;
-
-/** NARs in a row that an upstream lacked, after which it is asked after the others. */
-const MISSES = 2;
+import { SharedNar } from './shared-nar.ts';
+import type { UpstreamOrder } from './upstream-order.ts';
+import { UpstreamRace, type LapContext } from './upstream-race.ts';
 
 /** An upstream has the NAR, but not the file that was asked for: it compresses otherwise. */
 export class OtherFile extends Error {
@@ -27,104 +24,76 @@ export class OtherFile extends Error {
   }
 }
 
-/** Which upstreams to ask, and in what order: the given one, but those that fail or lie come after the others. */
-export class UpstreamOrder {
-  readonly #upstreams: readonly Upstream[];
-  readonly #failing = new Set<Upstream>();
-  /** NARs in a row that each did not have. */
-  readonly #misses = new Map<Upstream, number>();
-
-  constructor(upstreams: readonly Upstream[]) {
-    this.#upstreams = upstreams;
-  }
-
-  /** @param lies how often each upstream, by its name, sent wrong bytes of the NAR */
-  of(lies: ReadonlyMap<string, number>): Upstream[] {
-    const count = (upstream: Upstream): number => lies.get(upstream.name) ?? 0;
-    const isUseless = (upstream: Upstream): boolean =>
-      this.#failing.has(upstream) || (this.#misses.get(upstream) ?? 0) >= MISSES;
-    const rank = (upstream: Upstream): number => count(upstream) * 2 + (isUseless(upstream) ? 1 : 0);
-    return this.#upstreams.filter((one) => count(one) < MAX_LIES).toSorted((a, b) => rank(a) - rank(b));
-  }
-
-  /** Takes down whether an upstream could be relied on. */
-  note(upstream: Upstream, failure: unknown): void {
-    const isMiss = isNarswarmError(failure, 'NAR_UNAVAILABLE', 'HTTP_NOT_FOUND');
-    this.#misses.set(upstream, isMiss ? (this.#misses.get(upstream) ?? 0) + 1 : 0);
-    if (failure === undefined) this.#failing.delete(upstream);
-    else if (isNarswarmError(failure, 'HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED')) this.#failing.add(upstream);
-  }
+/** What a NAR's way through the upstreams depends on. */
+export interface UpstreamContext {
+  readonly upstreams: readonly Upstream[];
+  readonly order: UpstreamOrder;
+  readonly http: HttpClient;
+  readonly limit: RateLimit;
+  /** Files of this NAR that were asked for: an upstream that has one of those has no other. */
+  readonly tried: ReadonlySet<FileHash>;
+  readonly observer: JobObserver;
+  readonly signal: AbortSignal;
+  /** True where no source has sent a byte for a moment. */
+  readonly isLineSilent: () => boolean;
+  /** False where the bytes of several must not be mixed: somebody has lied. */
+  readonly mayRace: boolean;
 }
 
 /**
- * Fetches what is missing of a NAR from the upstream caches, in their order. Bytes that came before, from whatever
- * source, are not fetched again.
+ * Fetches what is missing of a NAR from the upstream caches, in their order, and from two at once while the first is
+ * slow. Bytes that came before, from any source, are not fetched again.
  *
  * @throws OtherFile where none has this file and one has the same NAR in another; an AggregateError of what each upstream
  *   said, where none could deliver; storage failures as they are
  */
-export async function fetchFromUpstreams(
-  job: NarJob,
-  partial: PartialNar,
-  context: {
-    upstreams: readonly Upstream[];
-    http: HttpClient;
-    limit: RateLimit;
-    /** Files of this NAR that were asked for: an upstream that has one of those has no other. */
-    tried: ReadonlySet<FileHash>;
-    observer: JobObserver;
-    signal: AbortSignal;
-    /** Told how each upstream did that was asked. */
-    onOutcome?: (upstream: Upstream, failure: unknown) => void;
-  },
-): Promise<void> {
-  const failures: unknown[] = [];
-  for (const upstream of context.upstreams) {
-    try {
-      const givesWay = upstream !== context.upstreams.at(-1);
-      const retries = givesWay ? RETRIES_WITH_ALTERNATIVE : undefined;
-      await fetchFrom(upstream, job, partial, { ...context, retries, givesWay });
-      context.onOutcome?.(upstream, undefined);
-      return;
-    } catch (error) {
-      context.signal.throwIfAborted();
-      if (isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw error;
-      context.onOutcome?.(upstream, error);
-      failures.push(error);
-    }
-  }
+export async function fetchFromUpstreams(job: NarJob, partial: PartialNar, context: UpstreamContext): Promise<void> {
+  const { upstreams, order, limit, signal } = context;
+  const nar = new SharedNar(partial);
+  const failures = await new UpstreamRace({
+    upstreams,
+    order,
+    ask: (upstream, lap) => fetchFrom(upstream, job, { ...context, ...lap, partial, nar }),
+    leftBytes: () => partial.sizeBytes - partial.heldBytes,
+    isHeldBack: () => !context.mayRace || limit.isUsedUp,
+    isLineSilent: context.isLineSilent,
+    onOutcome: (upstream, failure) => order.note(upstream, failure),
+    isFatal: (error) => isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE'),
+    signal,
+  }).run();
+  if (failures === undefined) return;
   const other = failures.find((failure) => failure instanceof OtherFile);
   if (other !== undefined) throw other;
   throw new AggregateError(failures, `no upstream delivered ${job.info.storePath}`);
 }
 
-async function fetchFrom(
-  upstream: Upstream,
-  job: NarJob,
-  partial: PartialNar,
-  context: {
-    http: HttpClient;
-    limit: RateLimit;
-    tried: ReadonlySet<FileHash>;
-    observer: JobObserver;
-    signal: AbortSignal;
-    retries: number | undefined;
-    givesWay: boolean;
-  },
-): Promise<void> {
-  const { http, observer, limit, signal, retries, givesWay } = context;
+interface LaneContext extends UpstreamContext, LapContext {
+  readonly partial: PartialNar;
+  readonly nar: SharedNar;
+}
+
+async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext): Promise<void> {
+  const { http, observer, limit, signal, givesWay, partial, nar } = context;
   const transfer = async (url: string): Promise<void> => {
-    for (const { from, to } of partial.missing()) {
-      const writer = new BlockWriter(partial, from, upstream.name);
+    for (let left = Infinity; ;) {
+      const missing = partial.missing();
+      const range = missing.at(context.isSecond ? -1 : 0);
+      if (range === undefined) return;
+      // Each turn has to bring something, or this would never end.
+      const leftBefore = left;
+      left = missing.reduce((sum, { from, to }) => sum + to - from, 0);
+      if (left >= leftBefore) throw new Error(`${upstream.name} brings nothing of ${job.info.storePath}`);
+      const writer = new BlockWriter(nar, range.from, upstream.name);
       try {
         await http.download(url, {
-          offset: from,
-          end: to,
+          offset: range.from,
+          end: range.to,
           sizeBytes: job.sizeBytes,
           signal,
-          retries,
+          retries: givesWay ? RETRIES_WITH_ALTERNATIVE : undefined,
           givesWay,
           sink: async (bytes) => {
+            context.onBytes(bytes.length);
             observer.onBytes('upstream', upstream.name, bytes.length);
             await writer.write(bytes);
             await limit.pace(bytes.length, signal);
@@ -151,8 +120,9 @@ async function ownUrlOf(
   upstream: Upstream,
   job: NarJob,
   cause: unknown,
-  { http, tried, signal, retries }: Pick<Parameters<typeof fetchFrom>[3], 'http' | 'tried' | 'signal' | 'retries'>,
+  { http, tried, signal, givesWay }: LaneContext,
 ): Promise<string> {
+  const retries = givesWay ? RETRIES_WITH_ALTERNATIVE : undefined;
   const own = await upstreamSource(upstream, http, retries).find(storeHashOf(job.info.storePath), signal);
   if (own !== undefined && isSameNar(own, job.info) && own.fileHash !== job.fileHash) {
     const { fileHash, fileSize } = own;
@@ -173,23 +143,30 @@ function isSameNar(own: NarInfo, signed: NarInfo): boolean {
   return own.storePath === signed.storePath && fingerprint(own) === fingerprint(signed);
 }
 
-/** Gathers the 64 KiB that a socket gives at a time into writes worth a system call. */
+/**
+ * Gathers the 64 KiB that a socket gives at a time into writes worth a system call. What a slow source sends waits no
+ * longer than a second: another one may have to go on from there.
+ */
 class BlockWriter {
   static readonly #blockBytes = 512 * 1024;
-  readonly #partial: PartialNar;
+  static readonly #blockMs = 1_000;
+  readonly #nar: SharedNar;
   readonly #origin: string;
   #offset: number;
   #block: Buffer | undefined;
   #bytes = 0;
 
-  constructor(partial: PartialNar, offset: number, origin: string) {
-    this.#partial = partial;
+  #beganAtMs = 0;
+
+  constructor(nar: SharedNar, offset: number, origin: string) {
+    this.#nar = nar;
     this.#offset = offset;
     this.#origin = origin;
   }
 
   async write(chunk: Uint8Array): Promise<void> {
     for (let at = 0; at < chunk.length;) {
+      if (this.#block === undefined) this.#beganAtMs = performance.now();
       this.#block ??= takeBuffer(BlockWriter.#blockBytes);
       const part = chunk.subarray(at, at + BlockWriter.#blockBytes - this.#bytes);
       this.#block.set(part, this.#bytes);
@@ -197,6 +174,7 @@ class BlockWriter {
       at += part.length;
       if (this.#bytes === BlockWriter.#blockBytes) await this.flush();
     }
+    if (this.#block !== undefined && performance.now() - this.#beganAtMs > BlockWriter.#blockMs) await this.flush();
   }
 
   async flush(): Promise<void> {
@@ -207,7 +185,7 @@ class BlockWriter {
     this.#offset += this.#bytes;
     this.#block = undefined;
     this.#bytes = 0;
-    await this.#partial.write(offset, [bytes], this.#origin);
+    await this.#nar.write(offset, bytes, this.#origin);
     giveBack(block);
   }
 }

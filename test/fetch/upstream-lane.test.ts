@@ -8,7 +8,8 @@ import { NarswarmError } from '../../src/errors.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
 import type { JobObserver } from '../../src/fetch/job.ts';
-import { fetchFromUpstreams } from '../../src/fetch/upstream-lane.ts';
+import { fetchFromUpstreams, type UpstreamContext } from '../../src/fetch/upstream-lane.ts';
+import { UpstreamOrder } from '../../src/fetch/upstream-order.ts';
 import { PartialNar } from '../../src/store/partial.ts';
 import { RateLimit } from '../../src/torrent/rate-limit.ts';
 import { tempDir } from '../store/store-fixture.ts';
@@ -59,7 +60,7 @@ async function scene(t: TestContext, sizeBytes: number): Promise<Scene> {
       { signal = new AbortController().signal, limit = new RateLimit(), onBytes = () => undefined } = {},
     ) =>
       fetchFromUpstreams(job, partial, {
-        upstreams: [parseUpstream(cache.url)],
+        ...asked([cache]),
         http,
         limit,
         tried: new Set([fileHash]),
@@ -67,6 +68,14 @@ async function scene(t: TestContext, sizeBytes: number): Promise<Scene> {
         signal,
       }),
   };
+}
+
+/** The upstreams that are asked, and what a fetch knows of them. */
+function asked(
+  caches: readonly HttpCache[],
+): Pick<UpstreamContext, 'upstreams' | 'order' | 'isLineSilent' | 'mayRace'> {
+  const upstreams = caches.map(({ url }) => parseUpstream(url));
+  return { upstreams, order: new UpstreamOrder(upstreams), isLineSilent: () => false, mayRace: true };
 }
 
 const INTERRUPTED = new NarswarmError('INTERRUPTED', 'enough');

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { NarswarmError } from '../../src/errors.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
-import { UpstreamOrder } from '../../src/fetch/upstream-lane.ts';
+import { UpstreamOrder } from '../../src/fetch/upstream-order.ts';
 
 const [A, B, C] = ['http://a', 'http://b', 'http://c'].map(parseUpstream) as [
   ReturnType<typeof parseUpstream>,

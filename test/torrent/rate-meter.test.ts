@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RateMeter } from '../../src/fetch/rate-meter.ts';
+import { RateMeter } from '../../src/torrent/rate-meter.ts';
 
 test('gives the mean rate of the last two seconds', () => {
   const meter = new RateMeter(2000);

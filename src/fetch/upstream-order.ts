@@ -1,0 +1,61 @@
+import { isNarswarmError } from '../errors.ts';
+import type { Upstream } from '../http/upstream.ts';
+import { TrialGate } from './hedge.ts';
+import { SourceRate } from './source-rate.ts';
+
+/** Lies about one NAR after which an upstream is not asked for it again: the first may have been an accident. */
+const MAX_LIES = 2;
+/** NARs in a row that an upstream lacked, after which it is asked after the others. */
+const MISSES = 2;
+/** An upstream that delivers less than this part of what the fastest does is asked after it. */
+const SLOW = 0.5;
+
+/** What one upstream has turned out to be worth. */
+export interface UpstreamMerit {
+  readonly rate: SourceRate;
+  readonly gate: TrialGate;
+  isFailing: boolean;
+  /** NARs in a row that it did not have. */
+  misses: number;
+}
+
+/** Which upstreams to ask, and in what order: the given one, but those that fail, lie or are slow come after the others. */
+export class UpstreamOrder {
+  readonly #merits: ReadonlyMap<Upstream, UpstreamMerit>;
+
+  constructor(upstreams: readonly Upstream[]) {
+    this.#merits = new Map(
+      upstreams.map((upstream) => [
+        upstream,
+        { rate: new SourceRate(), gate: new TrialGate(), isFailing: false, misses: 0 },
+      ]),
+    );
+  }
+
+  /** What is known of an upstream, which has to be one of those that were given. */
+  meritOf(upstream: Upstream): UpstreamMerit {
+    const merit = this.#merits.get(upstream);
+    if (merit === undefined) throw new Error(`${upstream.name} is none of the upstreams`);
+    return merit;
+  }
+
+  /** @param lies how often each upstream, by its name, sent wrong bytes of the NAR */
+  of(lies: ReadonlyMap<string, number>, nowMs = performance.now()): Upstream[] {
+    const fastest = Math.max(...[...this.#merits.values()].map(({ rate }) => rate.rate(nowMs) ?? 0));
+    const count = (upstream: Upstream): number => lies.get(upstream.name) ?? 0;
+    const rank = (upstream: Upstream): number => {
+      const { isFailing, misses, rate } = this.meritOf(upstream);
+      const isSlow = (rate.rate(nowMs) ?? Infinity) < fastest * SLOW;
+      return count(upstream) * 4 + (isFailing || misses >= MISSES ? 2 : 0) + (isSlow ? 1 : 0);
+    };
+    return [...this.#merits.keys()].filter((one) => count(one) < MAX_LIES).toSorted((a, b) => rank(a) - rank(b));
+  }
+
+  /** Takes down whether an upstream could be relied on. */
+  note(upstream: Upstream, failure: unknown): void {
+    const merit = this.meritOf(upstream);
+    merit.misses = isNarswarmError(failure, 'NAR_UNAVAILABLE', 'HTTP_NOT_FOUND') ? merit.misses + 1 : 0;
+    if (failure === undefined) merit.isFailing = false;
+    else if (isNarswarmError(failure, 'HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED')) merit.isFailing = true;
+  }
+}

@@ -1,0 +1,181 @@
+import { isNarswarmError } from '../errors.ts';
+import type { Upstream } from '../http/upstream.ts';
+import { challengeOf, outcomeOf } from './hedge.ts';
+import { RateMeter } from '../torrent/rate-meter.ts';
+import type { UpstreamOrder } from './upstream-order.ts';
+
+const LOOK_EVERY_MS = 250;
+const WINDOW_MS = 2_000;
+
+/** How one upstream is asked for what is missing of a NAR. */
+export interface LapContext {
+  readonly signal: AbortSignal;
+  /** True where somebody else can be asked: then this one is not waited for as long as alone. */
+  readonly givesWay: boolean;
+  /** True where another one is at work: what it will come to last is fetched first. */
+  readonly isSecond: boolean;
+  /** Has to be called with bytes as they come. */
+  readonly onBytes: (bytes: number) => void;
+}
+
+export interface RaceOptions {
+  /** In the order in which they are asked. */
+  readonly upstreams: readonly Upstream[];
+  readonly order: UpstreamOrder;
+  /** Asks an upstream for what is missing now; goes on from what others have brought. */
+  readonly ask: (upstream: Upstream, context: LapContext) => Promise<void>;
+  readonly leftBytes: () => number;
+  /** True while our own limit holds everything back, or no other may be asked for another reason. */
+  readonly isHeldBack: () => boolean;
+  /** True where no source has sent a byte for a moment. */
+  readonly isLineSilent: () => boolean;
+  /** Called with the outcome of each upstream that was asked, but those that were overtaken. */
+  readonly onOutcome: (upstream: Upstream, failure: unknown) => void;
+  /** Failures that no other upstream makes up for. */
+  readonly isFatal: (error: unknown) => boolean;
+  readonly signal: AbortSignal;
+}
+
+/** One upstream at work. */
+interface Lap {
+  readonly upstream: Upstream;
+  readonly stop: AbortController;
+  readonly beganAtMs: number;
+  readonly meter: RateMeter;
+  /** Until it is decided. */
+  isTrial: boolean;
+  bytes: number;
+  /** Bytes that the first had sent when this one, the second, was asked. */
+  readonly before: number;
+  ended: Promise<{ readonly lap: Lap; readonly failure?: unknown }>;
+}
+
+/** One for all: an abort without a reason makes an error with a stack each time. */
+const OVERTAKEN = new Error('another upstream is faster');
+
+/**
+ * Asks upstreams for a NAR, one after another as they fail; while one is slow and another could be faster, both at once,
+ * until it is plain who is ahead. At most two are at work, so that no byte is sent more than twice.
+ */
+export class UpstreamRace {
+  readonly #options: RaceOptions;
+  readonly #waiting: Upstream[];
+  readonly #failures: unknown[] = [];
+  #laps: Lap[] = [];
+
+  constructor(options: RaceOptions) {
+    this.#options = options;
+    this.#waiting = [...options.upstreams];
+  }
+
+  /**
+   * @returns what each upstream failed of, where none has delivered; undefined where one has
+   * @throws what is fatal; the signal's reason
+   */
+  async run(): Promise<unknown[] | undefined> {
+    const { signal, isFatal, onOutcome } = this.#options;
+    const timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
+    try {
+      for (;;) {
+        if (this.#laps.length === 0 && !this.#begin(false)) return this.#failures;
+        const { lap, failure } = await Promise.race(this.#laps.map(({ ended }) => ended));
+        this.#laps = this.#laps.filter((one) => one !== lap);
+        signal.throwIfAborted();
+        if (failure === undefined) {
+          this.#endTrial(lap, 'won');
+          onOutcome(lap.upstream, undefined);
+          return undefined;
+        }
+        if (failure === OVERTAKEN) continue;
+        if (isFatal(failure)) throw failure;
+        onOutcome(lap.upstream, failure);
+        this.#endTrial(
+          lap,
+          isNarswarmError(failure, 'HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED') ? 'lost' : 'void',
+        );
+        this.#failures.push(failure);
+      }
+    } finally {
+      clearInterval(timer);
+      for (const lap of this.#laps) lap.stop.abort(OVERTAKEN);
+      await Promise.all(this.#laps.map(({ ended }) => ended)); // what it has may be on its way to the disk
+      for (const lap of this.#laps) this.#endTrial(lap, 'lost');
+    }
+  }
+
+  /** Asks the next upstream. @returns false where there is none */
+  #begin(isTrial: boolean): boolean {
+    const { order, ask, signal } = this.#options;
+    const upstream = this.#waiting.shift();
+    if (upstream === undefined) return false;
+    const { rate, gate } = order.meritOf(upstream);
+    const now = performance.now();
+    const stop = new AbortController();
+    const lap: Lap = {
+      upstream,
+      stop,
+      beganAtMs: now,
+      meter: new RateMeter(WINDOW_MS),
+      isTrial,
+      bytes: 0,
+      before: this.#laps[0]?.bytes ?? 0,
+      ended: Promise.resolve() as never,
+    };
+    rate.begin(now);
+    if (isTrial) gate.begin();
+    const onBytes = (bytes: number): void => {
+      const atMs = performance.now();
+      lap.bytes += bytes;
+      lap.meter.add(bytes, atMs);
+      rate.add(bytes, atMs);
+    };
+    const isSecond = this.#laps.length > 0;
+    const givesWay = isSecond || this.#waiting.length > 0;
+    lap.ended = ask(upstream, { signal: AbortSignal.any([signal, stop.signal]), givesWay, isSecond, onBytes })
+      .then(
+        () => ({ lap }),
+        (failure: unknown) => ({ lap, failure: stop.signal.aborted ? OVERTAKEN : (failure ?? new Error('failed')) }),
+      )
+      .finally(() => rate.end(performance.now()));
+    this.#laps.push(lap);
+    return true;
+  }
+
+  #look(): void {
+    const [first, second] = this.#laps;
+    if (first === undefined || first.stop.signal.aborted || second?.stop.signal.aborted === true) return;
+    if (second === undefined) this.#lookForSecond(first);
+    else this.#compare(first, second);
+  }
+
+  #lookForSecond(first: Lap): void {
+    const { order, isHeldBack, isLineSilent, leftBytes } = this.#options;
+    const [next] = this.#waiting;
+    if (next === undefined || isHeldBack()) return;
+    const now = performance.now();
+    const flow = { ageMs: now - first.beganAtMs, rate: first.meter.rate(now), leftBytes: leftBytes() };
+    const { rate, gate } = order.meritOf(next);
+    const candidate = { rate: rate.rate(now), flows: rate.flows, mayTry: gate.mayTry(now) };
+    const challenge = challengeOf(flow, candidate, isLineSilent());
+    if (challenge !== undefined) this.#begin(challenge === 'trial');
+  }
+
+  #compare(first: Lap, second: Lap): void {
+    const outcome = outcomeOf({
+      ageMs: performance.now() - second.beganAtMs,
+      bytes: second.bytes,
+      bytesOfFirst: first.bytes - second.before,
+    });
+    if (outcome === undefined) return;
+    const loser = outcome === 'won' ? first : second;
+    this.#endTrial(second, outcome);
+    this.#waiting.push(loser.upstream); // the last to be asked, where the other one fails
+    loser.stop.abort(OVERTAKEN);
+  }
+
+  #endTrial(lap: Lap, outcome: 'won' | 'lost' | 'void'): void {
+    if (!lap.isTrial) return;
+    lap.isTrial = false;
+    this.#options.order.meritOf(lap.upstream).gate.end(outcome, performance.now());
+  }
+}

@@ -1,0 +1,109 @@
+/** Two caches and one NAR: judged by what each has sent. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { suite, test, type TestContext } from 'node:test';
+import { fetchFromUpstreams } from '../../src/fetch/upstream-lane.ts';
+import { UpstreamOrder } from '../../src/fetch/upstream-order.ts';
+import { HttpClient } from '../../src/http/client.ts';
+import { parseUpstream } from '../../src/http/upstream.ts';
+import { PartialNar } from '../../src/store/partial.ts';
+import { RateLimit } from '../../src/torrent/rate-limit.ts';
+import { tempDir } from '../store/store-fixture.ts';
+import { startHttpCache, type Fault, type HttpCache } from '../support/http-cache.ts';
+import { torrentOf } from '../torrent/swarm-fixture.ts';
+import { infoOf } from './narinfos.ts';
+
+interface Scene {
+  readonly first: HttpCache;
+  readonly second: HttpCache;
+  /** Fetches the NAR to its end, and looks at every byte of it. */
+  readonly fetch: (options?: { limit?: RateLimit; isLineSilent?: () => boolean }) => Promise<void>;
+}
+
+async function scene(t: TestContext, sizeBytes: number, faults: readonly (readonly Fault[])[]): Promise<Scene> {
+  const dir = await tempDir(t);
+  const bytes = randomBytes(sizeBytes);
+  const { fileHash } = torrentOf(bytes);
+  const info = infoOf('blob', [], { fileHash, fileSize: sizeBytes });
+  await mkdir(join(dir, 'cache', 'nar'), { recursive: true });
+  await writeFile(join(dir, 'cache', info.url), bytes);
+  const caches = await Promise.all(faults.map(() => startHttpCache(join(dir, 'cache'))));
+  for (const [index, cache] of caches.entries()) cache.faults = [...(faults[index] ?? [])];
+  const http = new HttpClient({ retries: 0 });
+  t.after(async () => {
+    await http.close();
+    await Promise.all(caches.map((cache) => cache.stop()));
+  });
+  const upstreams = caches.map(({ url }) => parseUpstream(url));
+  const job = { fileHash, sizeBytes, extension: 'xz', info, storePaths: [info.storePath], torrent: undefined };
+  const [first, second] = caches;
+  assert.ok(first !== undefined && second !== undefined);
+  return {
+    first,
+    second,
+    async fetch({ limit = new RateLimit(), isLineSilent = () => false } = {}) {
+      await using partial = await PartialNar.open(join(dir, 'partial'), { sizeBytes, fileHash });
+      const nothing = (): void => undefined;
+      await fetchFromUpstreams(job, partial, {
+        upstreams,
+        order: new UpstreamOrder(upstreams),
+        http,
+        limit,
+        tried: new Set([fileHash]),
+        observer: { onBytes: nothing, onKept: nothing, onNar: nothing, onWarning: nothing },
+        signal: new AbortController().signal,
+        isLineSilent,
+        mayRace: true,
+      });
+      await partial.settle(join(dir, 'target'));
+      assert.ok(bytes.equals(await readFile(join(dir, 'target'))));
+    },
+  };
+}
+
+const slow = (rateBytesPerSec: number): Fault => ({ kind: 'slow', rateBytesPerSec });
+
+suite('two upstreams', { concurrency: true, timeout: 60_000 }, () => {
+  for (const sizeBytes of [600_000, 3_000_000]) {
+    test(`of ${sizeBytes} bytes a slow one sends the first few, and a fast one the rest`, async (t) => {
+      const { first, second, fetch } = await scene(t, sizeBytes, [[slow(20_000)], []]);
+      await fetch();
+      assert.ok(first.bytesSent() < sizeBytes / 4, `the slow one has sent ${first.bytesSent()}`);
+      const [request] = second.requests;
+      assert.match(request?.range ?? '', /^bytes=[1-9]/, 'what the slow one had sent is kept');
+    });
+  }
+
+  test('one that falls silent, and one that never answers, lose at once', async (t) => {
+    for (const fault of [{ kind: 'stall', afterBytes: 5_000 }, { kind: 'stall-headers' }] as const) {
+      const { first, second, fetch } = await scene(t, 300_000, [[fault], []]);
+      await fetch({ isLineSilent: () => true });
+      assert.equal(first.requests.length, 1);
+      assert.ok(second.bytesSent() >= 295_000);
+    }
+  });
+
+  test('a second one that is slower, lacks the NAR or fails changes nothing', async (t) => {
+    const worse: Fault[] = [
+      slow(20_000),
+      { kind: 'status', status: 404 },
+      { kind: 'status' },
+      { kind: 'stall-headers' },
+    ];
+    const beside = async (fault: Fault): Promise<void> => {
+      const { first, second, fetch } = await scene(t, 1_000_000, [[slow(250_000)], [fault]]);
+      await fetch();
+      assert.equal(first.requests.length, 1, `${fault.kind}: the first one goes on`);
+      assert.ok(second.bytesSent() < 150_000, `${fault.kind}: ${second.bytesSent()}`);
+    };
+    await Promise.all(worse.map(beside));
+  });
+
+  test('our own limit is no slowness of a source', async (t) => {
+    const { second, fetch } = await scene(t, 500_000, [[], []]);
+    await fetch({ limit: new RateLimit(100_000) });
+    assert.equal(second.requests.length, 0);
+  });
+});
