@@ -1,7 +1,7 @@
 import PQueue from 'p-queue';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { formatNarInfo, withExtra } from '../nix/narinfo.ts';
+import { withExtra } from '../nix/narinfo.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { Catalogue, entryOf, pendingEntry, type CatalogueEntry } from '../store/catalogue.ts';
@@ -45,9 +45,12 @@ function layersOf(infos: readonly NarInfo[]): NarInfo[][] {
 }
 
 async function writeUnlessSame(info: NarInfo, present: ReadonlySet<StoreHash>, store: FileStore): Promise<void> {
-  const kept = present.has(storeHashOf(info.storePath)) ? await store.readNarInfoOf(info.storePath) : undefined;
-  if (kept !== undefined && isWithoutNar(info) && !isWithoutNar(kept)) return; // what a file was found out to be stays
-  if (kept === undefined || formatNarInfo(kept) !== formatNarInfo(info)) await store.writeNarInfo(info);
+  if (present.has(storeHashOf(info.storePath))) {
+    const kept = isWithoutNar(info) ? await store.readNarInfoOf(info.storePath) : undefined;
+    if (kept !== undefined && !isWithoutNar(kept)) return; // what a file was found out to be stays
+    if (await store.holdsNarInfo(info)) return; // by its text: one that an older version wrote may have wrong remarks
+  }
+  await store.writeNarInfo(info);
 }
 
 /** What the catalogue is to say of a path's NAR, or undefined where it says so already or the NAR is not here. */

@@ -3,7 +3,8 @@ import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { asFileHash } from '../nix/hash.ts';
 import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
-import { assertTrusted, type PublicKey } from '../nix/signature.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { admitNarInfo } from '../nix/sound-remarks.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
@@ -36,7 +37,8 @@ export interface NarInfoSource {
 
 /**
  * Asks sources in their order until one has a narinfo with a signature that this machine trusts. One that is
- * unsigned, wrongly signed or for another path counts as a lie of that source: the next is asked. A source that is
+ * unsigned, wrongly signed or for another path counts as a lie of that source: the next is asked. Remarks that are wrong
+ * are left out of it ({@link admitNarInfo}). A source that is
  * down, or silent while another one answers, is asked last from then on, or a closure would wait for it once a path.
  *
  * @param origins takes the name of the source that each narinfo came from
@@ -94,8 +96,7 @@ async function ask(
 ): Promise<Answer> {
   try {
     const info = await source.find(hash, signal, path);
-    if (info !== undefined && source.isTarget !== true) assertTrusted(info, keys, hash);
-    return { source, info };
+    return { source, info: info === undefined || source.isTarget === true ? info : admitNarInfo(info, keys, hash) };
   } catch (error) {
     return { source, error };
   }

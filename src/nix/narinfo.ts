@@ -5,9 +5,18 @@ import { asNarHash, fileHashOf, parseHash } from './hash.ts';
 import { quote } from './quote.ts';
 import { parseBaseName, parseStorePath } from './store-path.ts';
 
-/** One narinfo. Only `storePath`, `narHash`, `narSize` and `references` are covered by its signatures. */
-export interface NarInfo {
+/** What the signatures of a narinfo cover: it is the same whichever source says it, and what its NAR is judged by. */
+export interface SignedFields {
   readonly storePath: StorePath;
+  readonly narHash: NarHash;
+  /** Bytes of the uncompressed NAR, above 0. */
+  readonly narSize: number;
+  /** Base names, in the order and number that they are written in; the path itself may be among them. */
+  readonly references: readonly string[];
+}
+
+/** How one source stores a NAR. Nobody has signed it, and every source has its own: a hint, which NarHash settles. */
+export interface FileDescription {
   /** Where the NAR is, relative to the cache. As the cache wrote it: see {@link isSafeNarUrl}. Not empty. */
   readonly url: string;
   /** How the NAR is compressed; `bzip2` where the narinfo does not say or says nothing, as in Nix. */
@@ -16,11 +25,10 @@ export interface NarInfo {
   readonly fileHash?: FileHash;
   /** Bytes of the compressed NAR, above 0. Absent where the cache gives none or, as Nix has it, 0. */
   readonly fileSize?: number;
-  readonly narHash: NarHash;
-  /** Bytes of the uncompressed NAR, above 0. */
-  readonly narSize: number;
-  /** Base names, in the order and number that they are written in; the path itself may be among them. */
-  readonly references: readonly string[];
+}
+
+/** What a source says besides. Each is checked by itself and dropped where it is wrong: see `sound-remarks.ts`. */
+export interface Remarks {
   /** Base name of the derivation that built the path, where that is known. */
   readonly deriver?: string;
   /** `<key name>:<base64>`, byte for byte as written; not checked here. */
@@ -31,17 +39,23 @@ export interface NarInfo {
   readonly extra: readonly (readonly [key: string, value: string])[];
 }
 
+/** One narinfo, the text record of a store path in one source. */
+export interface NarInfo extends SignedFields, FileDescription, Remarks {}
+
 const MAX_LENGTH = 4 * 1024 * 1024;
 const KNOWN_KEYS: ReadonlySet<string> = new Set(
   'StorePath URL Compression FileHash FileSize NarHash NarSize References Deriver Sig CA'.split(' '),
 );
+/** What a narinfo cannot do without: a line of one of these that cannot be read is not passed over. */
+const REQUIRED_KEYS: ReadonlySet<string> = new Set('StorePath URL NarHash NarSize References'.split(' '));
 const KEY_PATTERN = /^[^:\s]+$/;
 // oxlint-disable-next-line no-control-regex -- they are what is refused
 const CONTROL_CHARACTER = /[\x00-\x1f\x7f]/;
 
 /**
- * Reads a narinfo, more strictly than Nix does: each line is `Key: value`, the last one ended (a download cut short
- * shows there), only `Sig` repeats, no control characters (so no CRLF), at most 4 MiB.
+ * Reads a narinfo. What is signed has to be well-formed, and the last line ended (a download cut short shows there);
+ * a value that is not signed and malformed counts as not given, since a liar can add it to a good narinfo. Of a repeated
+ * key the last counts, as in Nix; a second `References` is refused as there, and two `CA` count as none. At most 4 MiB.
  *
  * @throws NarswarmError `NARINFO_INVALID` and nothing else, saying what is wrong; `facts.line` counts from 1 where
  *   one line is to blame.
@@ -59,14 +73,19 @@ export function parseNarInfo(text: string): NarInfo {
     return parseField(key, field, parse);
   };
 
-  const fileHash = optional('FileHash', parseFileHash);
-  const fileSize = optional('FileSize', parseSize);
-  const deriver = optional('Deriver', parseDeriver);
-  const ca = optional('CA', String);
+  const hint = <Value>(key: string, parse: (value: string) => Value): Value | undefined => {
+    const field = fields.get(key);
+    return field === undefined ? undefined : unlessMalformed(field.value, parse);
+  };
+
+  const fileHash = hint('FileHash', parseFileHash);
+  const fileSize = hint('FileSize', parseSize);
+  const deriver = hint('Deriver', parseDeriver);
+  const ca = hint('CA', String);
   return {
     storePath: required('StorePath', parseStorePath),
     url: required('URL', parseUrl),
-    compression: optional('Compression', String) || 'bzip2',
+    compression: hint('Compression', String) || 'bzip2',
     ...(fileHash === undefined ? {} : { fileHash }),
     ...(fileSize === undefined || fileSize === 0 ? {} : { fileSize }),
     narHash: required('NarHash', asNarHash),
@@ -158,17 +177,34 @@ function splitLines(text: string): {
   const extra: [key: string, value: string][] = [];
   for (const [index, content] of text.slice(0, -1).split('\n').entries()) {
     const line = index + 1;
-    if (CONTROL_CHARACTER.test(content)) throw corrupt('control character (is it CRLF?)', line);
-    const colon = content.indexOf(': ');
+    const colon = content.indexOf(':');
+    if (colon < 0) throw corrupt('expected "Key: value"', line);
     const key = content.slice(0, colon);
     const value = content.slice(colon + 2);
-    if (colon < 0 || !KEY_PATTERN.test(key)) throw corrupt('expected "Key: value"', line);
-    if (key === 'Sig') signatures.push(value);
+    if (!isLine(content, colon)) {
+      if (REQUIRED_KEYS.has(key)) throw corrupt('expected "Key: value" without control characters (is it CRLF?)', line);
+    } else if (key === 'Sig') signatures.push(value);
     else if (!KNOWN_KEYS.has(key)) extra.push([key, value]);
-    else if (fields.has(key)) throw corrupt(`second ${key}`, line);
-    else fields.set(key, { value, line });
+    else if (key === 'References' && (fields.get(key)?.value ?? '') !== '') throw corrupt(`second ${key}`, line);
+    else fields.set(key, { value: key === 'CA' && fields.has(key) ? '' : value, line });
   }
   return { fields, signatures, extra };
+}
+
+/** True for `Key: value`, and for `Key:`, as an editor leaves an empty value. */
+function isLine(content: string, colon: number): boolean {
+  const hasSpace = content.length === colon + 1 || content[colon + 1] === ' ';
+  return hasSpace && KEY_PATTERN.test(content.slice(0, colon)) && !CONTROL_CHARACTER.test(content);
+}
+
+/** What a value says that nobody has signed, or undefined where it is malformed. */
+function unlessMalformed<Value>(value: string, parse: (value: string) => Value): Value | undefined {
+  try {
+    return parse(value);
+  } catch (error) {
+    if (isNarswarmError(error)) return undefined;
+    throw error;
+  }
 }
 
 function parseField<Value>(key: string, { value, line }: Field, parse: (value: string) => Value): Value {

@@ -92,6 +92,24 @@ export function verifyNarInfo(info: NarInfo, keys: readonly PublicKey[]): string
 }
 
 /**
+ * What a `Sig` line is worth: `good` where one of the keys has made it, `foreign` where none of them has its name,
+ * `wrong` where it is malformed or not by the key whose name it bears. Never throws.
+ *
+ * @param message the {@link fingerprint} of the narinfo
+ */
+export function judgeSignature(
+  text: string,
+  message: Uint8Array,
+  keys: readonly PublicKey[],
+): 'good' | 'foreign' | 'wrong' {
+  const signature = splitNamed(text, SIGNATURE_BYTES);
+  if (signature === undefined) return 'wrong';
+  const named = keys.filter(({ name }) => name === signature.name);
+  if (named.length === 0) return 'foreign';
+  return named.some(({ key }) => verify(null, message, key, signature.bytes)) ? 'good' : 'wrong';
+}
+
+/**
  * Whether a narinfo counts: its path follows from its content address, or one of the keys has signed it. Never throws.
  */
 export function isTrusted(info: NarInfo, keys: readonly PublicKey[]): boolean {

@@ -126,6 +126,12 @@ export class FileStore {
     });
   }
 
+  /** Whether the narinfo of this path is there, and byte for byte what {@link writeNarInfo} would write. */
+  async holdsNarInfo(info: NarInfo): Promise<boolean> {
+    const text = await readFile(this.narInfoPath(storeHashOf(info.storePath)), 'utf8').catch(() => undefined);
+    return text === formatNarInfo(info);
+  }
+
   /** Writes a narinfo, whole or not at all. The NAR and the narinfos it refers to come first: the caller's duty. */
   async writeNarInfo(info: NarInfo): Promise<void> {
     await this.replace(this.narInfoPath(storeHashOf(info.storePath)), formatNarInfo(info));

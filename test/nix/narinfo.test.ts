@@ -163,13 +163,22 @@ test('hashes come in any spelling and leave in nix32', () => {
   }
 });
 
-test('a FileHash of another algorithm counts as none, a malformed one is refused', () => {
+test('a FileHash of another algorithm counts as none; NarHash has to be SHA-256', () => {
   const sha512 = readFixture('hashes.txt').split('\n').at(-2)?.split(' ')[1];
   assert.equal('fileHash' in parseNarInfo(alter('FileHash', `sha512:${sha512}`)), false);
-  for (const text of [`sha512:${sha512?.slice(1)}`, 'sha257:00', '']) {
-    assert.throws(() => parseNarInfo(alter('FileHash', text)), failsWith('NARINFO_INVALID', /FileHash: .*\(line 4\)/));
-  }
   assert.throws(() => parseNarInfo(alter('NarHash', `sha512:${sha512}`)), failsWith('NARINFO_INVALID', /NarHash/));
+});
+
+test('what nobody has signed counts as not given where it is malformed', () => {
+  const noSizes = ['', '-1', '1.5', '1e3', '0x10', ' 1', '1 ', '9007199254740992', 'many'];
+  for (const [field, key, values] of [
+    ['fileHash', 'FileHash', ['sha512:00', 'sha257:00', '', '\x1b[2J']],
+    ['fileSize', 'FileSize', noSizes],
+    ['deriver', 'Deriver', ['x.drv', '../x', 'a\rb']],
+  ] as const)
+    for (const text of values) assert.equal(field in parseNarInfo(alter(key, text)), false, `${key}: ${text}`);
+  for (const line of ['X: a\0b', 'X: \x1b[2J', 'a b: c', ': c', 'X:c', 'Sig: a\rb', 'CA: text\0'])
+    assert.deepEqual(parseNarInfo(`${TEXT}${line}\n`), INFO, line);
 });
 
 test('names the line and keeps the cause', () => {
@@ -188,22 +197,15 @@ const MALFORMED: readonly (readonly [what: string, text: string, message: RegExp
   ['an empty text', '', /may be cut short/],
   ['an empty line', `${TEXT}\n`, /expected "Key: value" \(line 11\)/],
   ['CRLF', TEXT.replaceAll('\n', '\r\n'), /CRLF/],
-  ['NUL', `${TEXT}X: a\0b\n`, /control character/],
-  ['an escape sequence', `${TEXT}X: \x1b[2J\n`, /control character/],
   ['a line without a colon', `${TEXT}x\n`, /expected "Key: value"/],
-  [
-    'no space after the colon',
-    alter('References', 'x').replace('References: x', 'References:'),
-    /expected "Key: value"/,
-  ],
-  ['a key with a space', `${TEXT}a b: c\n`, /expected "Key: value"/],
-  ['an empty key', `${TEXT}: c\n`, /expected "Key: value"/],
+  ['no space after the colon', TEXT.replace('NarSize: ', 'NarSize:'), /expected "Key: value"/],
+  ['a control character in what is signed', alter('URL', 'nar/\x1b[2J'), /control character/],
+  ['second References', `${TEXT}References: ${LEAF}-x\n`, /second References \(line 11\)/],
   ['a page of HTML', '<!doctype html>\n<p style="color: red">\n', /expected "Key: value" \(line 1\)/],
   ['an empty URL', alter('URL', ''), /URL: it is empty/],
   ['a relative StorePath', alter('StorePath', `${TOP}-x`), /StorePath: .* is not a store path/],
   ['a reference that is a full path', alter('References', `/nix/store/${LEAF}-x`), /References: /],
   ['a reference with ..', alter('References', `${LEAF}-..`), /References: /],
-  ['a Deriver that is no base name', alter('Deriver', 'x.drv'), /Deriver: /],
   ['NarSize 0', alter('NarSize', '0'), /NarSize: no NAR has 0 bytes/],
   ['more than 4 MiB', `${TEXT}Pieces: ${'a'.repeat(4 * 1024 * 1024)}\n`, /longer than 4194304/],
 ];
@@ -211,28 +213,18 @@ for (const [what, text, message] of MALFORMED) {
   test(`refuses ${what}`, () => assert.throws(() => parseNarInfo(text), failsWith('NARINFO_INVALID', message)));
 }
 
-test('refuses sizes that are not safe non-negative integers', () => {
-  for (const text of ['', '-1', '1.5', '1e3', '0x10', ' 1', '1 ', '9007199254740992', 'many']) {
-    assert.throws(
-      () => parseNarInfo(alter('FileSize', text)),
-      failsWith('NARINFO_INVALID', /FileSize: .* is not a size/),
-    );
+test('refuses a NarSize that is no safe positive integer', () => {
+  for (const text of ['', '-1', '1.5', '1e3', '0x10', ' 1', '1 ', '9007199254740992', 'many'])
     assert.throws(
       () => parseNarInfo(alter('NarSize', text)),
       failsWith('NARINFO_INVALID', /NarSize: .* is not a size/),
     );
-  }
 });
 
-test('only Sig and unknown keys may repeat', () => {
-  for (const line of TEXT.trimEnd().split('\n')) {
-    const [key = ''] = line.split(':');
-    if (key === 'Sig') continue;
-    assert.throws(
-      () => parseNarInfo(`${TEXT}${line}\n`),
-      failsWith('NARINFO_INVALID', new RegExp(`second ${key} \\(line 11\\)`)),
-    );
-  }
+test('of a repeated key the last counts, as in Nix, and two content addresses count as none', () => {
+  const last = parseNarInfo(`${TEXT}URL: nar/a\nCompression: zstd\nFileSize: 7\nCA: text:a\nCA: text:b\n`);
+  assert.deepEqual(last, { ...INFO, url: 'nar/a', compression: 'zstd', fileSize: 7 });
+  assert.deepEqual(parseNarInfo(TEXT.replace(/^References: .*$/m, 'References:')).references, []);
   assert.deepEqual(parseNarInfo(`${TEXT}Sig: a:b\nSig:  c \n`).signatures.slice(1), ['a:b', ' c ']);
   assert.deepEqual(parseNarInfo(`${TEXT}X: 1\nY: \nX: 2\n`).extra, [
     ['X', '1'],

@@ -1,0 +1,47 @@
+import type { StoreHash } from './brands.ts';
+import { verifiesContentAddress } from './content-address.ts';
+import type { NarInfo } from './narinfo.ts';
+import { assertTrusted, fingerprint, judgeSignature, type PublicKey } from './signature.ts';
+import { storeHashOf } from './store-path.ts';
+
+/** Signatures by keys that nobody here knows are kept for others, but not so many that a narinfo bursts. */
+const MAX_FOREIGN_SIGNATURES = 16;
+
+/** Fields that a hash map adds (index/record.ts): they are checked where they are used, and not written to the store. */
+const KEPT_EXTRA: ReadonlySet<string> = new Set(['InfoHash', 'Pieces']);
+
+/**
+ * Takes in the narinfo of a source. What is signed counts if a key has signed it, or the path follows from its content
+ * address. The remarks are checked each by itself, since a liar can add them to a good narinfo: Nix refuses a narinfo for
+ * a malformed `CA`, from 2.34 on also for a malformed `Sig`, and its import fails for a wrong `CA`.
+ *
+ * @param expected the store hash that was asked for; left out, the narinfo may be of any path
+ * @returns the narinfo without the remarks that are not sound; the same object where all are
+ * @throws NarswarmError as {@link assertTrusted}
+ */
+export function admitNarInfo(info: NarInfo, keys: readonly PublicKey[], expected?: StoreHash): NarInfo {
+  const { ca, extra, signatures } = info;
+  const isExpected = expected === undefined || storeHashOf(info.storePath) === expected;
+  const { sound, isSigned } = soundSignatures(info, keys);
+  const isAddressed = ca !== undefined && verifiesContentAddress(info);
+  if (!isExpected || !(isSigned || isAddressed)) assertTrusted(info, keys, expected);
+  const kept = extra.filter(([key]) => KEPT_EXTRA.has(key));
+  const isSound = sound.length === signatures.length && kept.length === extra.length;
+  if (isSound && (ca === undefined || isAddressed)) return info;
+  const { ca: _unchecked, ...rest } = info;
+  return { ...rest, signatures: sound, extra: kept, ...(isAddressed ? { ca } : {}) };
+}
+
+/** The signatures that are right, and some of those that nobody here can tell of; each once. */
+function soundSignatures(info: NarInfo, keys: readonly PublicKey[]): { sound: string[]; isSigned: boolean } {
+  const message = Buffer.from(fingerprint(info));
+  const sound: string[] = [];
+  let isSigned = false;
+  let foreign = 0;
+  for (const signature of new Set(info.signatures)) {
+    const verdict = judgeSignature(signature, message, keys);
+    if (verdict === 'good') isSigned = true;
+    if (verdict === 'good' || (verdict === 'foreign' && foreign++ < MAX_FOREIGN_SIGNATURES)) sound.push(signature);
+  }
+  return { sound, isSigned };
+}
