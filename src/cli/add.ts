@@ -2,7 +2,7 @@ import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import type { StorePath } from '../nix/brands.ts';
-import { followToStore } from '../nix/follow-links.ts';
+import { readNamedPath, wholePath } from '../nix/named-path.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { COMPRESSIONS, queryRegistrations, type Compression } from '../nix/nix-cli.ts';
 import { loadSecretKey } from '../nix/secret-key.ts';
@@ -30,7 +30,7 @@ interface AddOptions extends CommonOptions {
 export function addCommand(): Command {
   const add = new Command('add')
     .description('export store paths of this machine, with their closures, into a file store, signed, ready to publish')
-    .argument('<path...>', 'store path, or a link to one such as ./result')
+    .argument('<path...>', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store to export into', defaultStoreDir())
     .option('--sign-key <file>', 'secret key of Nix to sign the closures with (nix-store --generate-binary-cache-key)')
     .addOption(
@@ -52,7 +52,7 @@ export function addCommand(): Command {
   return add.action(
     command<AddOptions, [readonly string[]]>(async ({ output, signal, options }, texts) => {
       const signer = options.signKey === undefined ? undefined : await openSigner(options.signKey, output);
-      const roots = await Promise.all(texts.map((text) => followToStore(text)));
+      const roots = await Promise.all(texts.map(async (text) => wholePath(await readNamedPath(text))));
       const withoutNix = 'install Nix (on Debian: apt-get install nix-bin), since paths are added out of its store';
       const closure = await queryRegistrations(roots, { signal, withoutNix });
       const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>

@@ -2,8 +2,6 @@ import { Command } from 'commander';
 import { defaultStoreDir } from '../config/locations.ts';
 import type { RunFetchResult } from '../fetch/run-fetch.ts';
 import type { Plan } from '../fetch/plan.ts';
-import { followToStore } from '../nix/follow-links.ts';
-import { DEFAULT_STORE_DIR } from '../nix/store-path.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -12,6 +10,7 @@ import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './sou
 import { formatCount, formatDuration, formatSize, one, parseDuration } from './values.ts';
 
 interface FetchOptions extends CommonOptions, SourceFlags {
+  readonly file?: string;
   readonly store: string;
   readonly to?: string;
   readonly copy: boolean;
@@ -26,10 +25,11 @@ export function fetchCommand(): Command {
     )
     .argument(
       '<root...>',
-      'store path, a link to one such as ./result, its hash part, or the name of a root in a hash map',
+      'store path, a link to one such as ./result, its hash part, the name of a root in a hash map, PUBLISHER#ROOT, or an installable such as nixpkgs#hello',
     );
   addSources(fetch);
   fetch
+    .option('-f, --file <file>', 'Nix file in which the ROOTs are attributes')
     .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())
     .option('--to <store-uri>', 'Nix store to import into (default: the local one)')
     .option('--no-copy', 'do not import; only fill the file store')
@@ -42,18 +42,35 @@ export function fetchCommand(): Command {
       'narswarm fetch /nix/store/…-nixos-system-lab --publisher "magnet:?xs=urn:btpk:…"',
       'narswarm fetch desktop --publisher "magnet:?xs=urn:btpk:…" --no-upstream --to /mnt',
       'narswarm fetch ./result --publisher "$ADDR" --to ssh-ng://server && nix copy …',
+      'narswarm fetch .#nixosConfigurations.lab.config.system.build.toplevel --publisher "$ADDR"',
       'narswarm fetch desktop --publisher "$ADDR" --dry-run --json',
     ],
     FETCH_STATUSES,
   );
   return fetch.action(
     command<FetchOptions, [readonly string[]]>(async ({ output, signal, options, originOf }, roots) => {
-      const sources = await readSources(options, { output, signal, originOf, seeds: options.seedFor > 0 });
-      const wanted = await Promise.all(roots.map(asRoot));
+      const { ofRoot, readFetchRoots } = await import('../subscription/fetch-roots.ts');
+      const { fetchResolution } = await import('../subscription/fetch-resolution.ts');
+      const wanted = await readFetchRoots(roots, { file: options.file });
+      const sources = await readSources(
+        { ...options, publisher: [...(options.publisher ?? []), ...wanted.publishers] },
+        { output, signal, originOf, seeds: options.seedFor > 0 },
+      );
+      const evaluated = await wanted.evaluate(signal);
       const { runFetch } = await import('../fetch/run-fetch.ts');
       using display = progressDisplay(output);
       await runFetch({
-        roots: wanted,
+        roots: wanted.roots,
+        fetchMore:
+          evaluated.size === 0
+            ? undefined
+            : async (fetchPart) => {
+                for (const [text, resolution] of evaluated) {
+                  const { error, notes } = await fetchResolution(resolution, fetchPart);
+                  for (const note of notes) display.above(() => output.note(`${text}: ${note}`));
+                  if (error !== undefined) throw ofRoot(text, error);
+                }
+              },
         ...sources,
         to: options.to,
         copy: options.copy,
@@ -74,11 +91,6 @@ export function fetchCommand(): Command {
       });
     }),
   );
-}
-
-/** `./result` and the like stand for the store path that they lead to. */
-async function asRoot(text: string): Promise<string> {
-  return /^(?:\.{0,2}\/)/.test(text) && !text.startsWith(`${DEFAULT_STORE_DIR}/`) ? followToStore(text) : text;
 }
 
 function tellPlan(output: Output, plan: Plan, paths: number, dryRun: boolean): void {

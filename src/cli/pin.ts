@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { readNamedPath } from '../nix/named-path.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import { addCommon } from './shared-options.ts';
@@ -11,7 +12,7 @@ interface PinOptions extends CommonOptions {
 export function pinCommand(): Command {
   const pin = new Command('pin')
     .description('keep the closures of store paths whatever narswarm gc removes; without a path, list what is pinned')
-    .argument('[path...]', 'store path or its hash part')
+    .argument('[path...]', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store that holds them', defaultStoreDir());
   addCommon(
     pin,
@@ -30,7 +31,7 @@ export function pinCommand(): Command {
         return;
       }
       for (const text of paths) {
-        const { storePath, at } = await addPin(store, text, new Date(), signal);
+        const { storePath, at } = await addPin(store, await readNamedPath(text), new Date(), signal);
         output.result('pinned', { path: storePath, at }, storePath);
       }
       output.note(`${formatCount(paths.length, 'path')} pinned: narswarm gc keeps what they need`);
@@ -41,7 +42,7 @@ export function pinCommand(): Command {
 export function unpinCommand(): Command {
   const unpin = new Command('unpin')
     .description('let narswarm gc remove again what was pinned')
-    .argument('<path...>', 'store path or its hash part')
+    .argument('<path...>', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store that holds them', defaultStoreDir());
   addCommon(unpin, ['narswarm unpin /nix/store/…-installer-25.05'], ['NOT_FOUND', 'STORE']);
   return unpin.action(
@@ -50,7 +51,7 @@ export function unpinCommand(): Command {
       const { removePin } = await import('../store/pins.ts');
       const store = await FileStore.open(options.store, { create: false });
       for (const text of paths) {
-        const { storePath } = await removePin(store, text);
+        const { storePath } = await removePin(store, await readNamedPath(text));
         output.result('unpinned', { path: storePath }, storePath);
       }
     }),

@@ -4,8 +4,8 @@ import { NarswarmError } from '../errors.ts';
 import type { BuildOptions } from '../daemon/build-publication.ts';
 import type { Publisher } from '../daemon/publisher.ts';
 import { formatPublisherAddress } from '../index/address.ts';
-import type { StorePath } from '../nix/brands.ts';
-import { parseStorePath } from '../nix/store-path.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import { isPath, readNamedPath } from '../nix/named-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { formatEndpoint } from '../torrent/endpoint.ts';
 import { openKey } from './key.ts';
@@ -26,7 +26,7 @@ import { each, formatCount, formatSize } from './values.ts';
 interface PublishOptions extends CommonOptions, NetworkFlags, PublishingFlags {
   readonly store: string;
   readonly from?: readonly string[];
-  readonly root?: readonly (readonly [string, StorePath])[];
+  readonly root?: readonly (readonly [name: string, path: string])[];
   readonly trustedPublicKey?: readonly string[];
   readonly httpPort: number;
   readonly once?: boolean;
@@ -64,22 +64,22 @@ export function publishCommand(): Command {
   );
   return publish.action(
     command<PublishOptions, []>(async ({ output, signal, options, originOf }) => {
-      const roots = namedRoots(options.root ?? []);
+      const named = await namedRoots(options.root ?? []);
       // The caches of the config file are for whoever needs some: here that is named roots.
-      const from = roots.size === 0 && originOf('from').source !== 'cli' ? undefined : options.from;
+      const from = named.size === 0 && originOf('from').source !== 'cli' ? undefined : options.from;
       const trust = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: from ?? [] }, signal, (text) =>
         output.warn(text),
       );
       const onWarning = (text: string): void => output.warn(text);
       if (from !== undefined) {
-        if (roots.size === 0)
+        if (named.size === 0)
           throw new NarswarmError(
             'USAGE',
             '--from downloads what is missing of named roots: name them with --root NAME=STOREPATH',
           );
         const { runFetch } = await import('../fetch/run-fetch.ts');
         const { plan, progress } = await runFetch({
-          roots: [...roots.values()],
+          roots: [...named.values()],
           publishers: [],
           upstreams: trust.upstreams,
           keys: trust.keys,
@@ -97,9 +97,11 @@ export function publishCommand(): Command {
       }
       const { buildPublication } = await import('../daemon/build-publication.ts');
       const { Publisher } = await import('../daemon/publisher.ts');
+      const store = await FileStore.open(options.store, { create: false });
+      const roots = await wholeRoots(named, store);
       const { key } = await openKey(options.key, output);
       const build: BuildOptions = {
-        store: await FileStore.open(options.store, { create: false }),
+        store,
         key,
         salt: options.salt,
         contents: () => Promise.resolve(roots.size === 0 ? 'everything' : { named: roots, unnamed: [] }),
@@ -159,15 +161,35 @@ function tellReady(output: Output, publisher: Publisher, listen: string | undefi
   );
 }
 
-function parseRoot(text: string): readonly [string, StorePath] {
+function parseRoot(text: string): readonly [name: string, path: string] {
   const [, name, path] = /^([A-Za-z0-9._-]+)=(.+)$/.exec(text) ?? [];
   if (name === undefined || path === undefined)
     throw new NarswarmError('USAGE', `Expected NAME=STOREPATH with a name of A-Z a-z 0-9 . _ -, not ${text}.`);
-  return [name, parseStorePath(path)];
+  return [name, path];
 }
 
-function namedRoots(pairs: readonly (readonly [string, StorePath])[]): ReadonlyMap<string, StorePath> {
-  const roots = new Map(pairs);
+async function namedRoots(
+  pairs: readonly (readonly [name: string, path: string])[],
+): Promise<ReadonlyMap<string, StorePath | StoreHash>> {
+  const named = pairs.map(async ([name, path]) => [name, await readNamedPath(path)] as const);
+  const roots = new Map(await Promise.all(named));
   if (roots.size !== pairs.length) throw new NarswarmError('USAGE', 'two --root have the same name: give each its own');
+  return roots;
+}
+
+/** @throws ROOT_UNKNOWN for a hash part of which the store has no narinfo */
+async function wholeRoots(
+  named: ReadonlyMap<string, StorePath | StoreHash>,
+  store: FileStore,
+): Promise<ReadonlyMap<string, StorePath>> {
+  const roots = new Map<string, StorePath>();
+  for (const [name, path] of named) {
+    const whole = isPath(path) ? path : (await store.readNarInfo(path))?.storePath;
+    if (whole === undefined) {
+      const message = `--root ${name}=${path}: ${store.dir} has no narinfo of it; name the cache that has with --from`;
+      throw new NarswarmError('ROOT_UNKNOWN', message, { facts: { root: name, path } });
+    }
+    roots.set(name, whole);
+  }
   return roots;
 }

@@ -17,7 +17,10 @@ export function subscribeCommand(): Command {
   const subscribe = new Command('subscribe')
     .description('add a subscription to the config file: what narswarm update fetches from then on')
     .argument('<name>', 'name for it, of A-Z a-z 0-9 . _ -')
-    .argument('<source>', 'PUBLISHER#ROOT, a store path, a file or URL of store paths, an installable, or a profile')
+    .argument(
+      '<source>',
+      'PUBLISHER#ROOT, a store path or its hash part, a file or URL of store paths, an installable, or a profile',
+    )
     .option('-f, --file <file>', 'Nix file in which SOURCE is an attribute')
     .option('--import', 'import it into the Nix store with nix copy after each update', false)
     .option('--to <store-uri>', 'Nix store to import into, in place of the local one')
@@ -43,19 +46,17 @@ export function subscribeCommand(): Command {
         );
       if (options.to !== undefined && !options.import)
         throw new NarswarmError('USAGE', '--to names a store to import into: give --import, too');
-      const [
-        { absoluteSource },
-        { addSubscription, replaceSubscription },
-        { checkPlace, checkStorePath },
-        { editConfigFile },
-      ] = await Promise.all([
-        import('../subscription/absolute-source.ts'),
-        import('../config/edit.ts'),
-        import('../config/source-check.ts'),
-        import('../config/write.ts'),
-      ]);
-      const { source, file } = absoluteSource(written, { file: options.file, cwd: process.cwd() });
-      checkStorePath({ source, file });
+      const [{ absoluteSource }, { addSubscription, replaceSubscription }, { checkPlace }, { editConfigFile }] =
+        await Promise.all([
+          import('../subscription/absolute-source.ts'),
+          import('../config/edit.ts'),
+          import('../config/source-check.ts'),
+          import('../config/write.ts'),
+        ]);
+      const { source, file } = absoluteSource(options.file === undefined ? await spelledOut(written) : written, {
+        file: options.file,
+        cwd: process.cwd(),
+      });
       await checkPlace({ source, file });
       const { import: imports, to, sources, publish } = options;
       const subscription = { name, source, file, import: imports, to, sources, publish };
@@ -70,4 +71,14 @@ export function subscribeCommand(): Command {
       );
     }),
   );
+}
+
+/** A word without a slash that names a store path, or a link such as `result` in the working folder. */
+async function spelledOut(word: string): Promise<string> {
+  if (/[/#:]/.test(word)) return word;
+  const { findNamedPath, wholePath } = await import('../nix/named-path.ts');
+  const { isLink } = await import('../nix/follow-links.ts');
+  if (await isLink(word)) return `./${word}`;
+  const named = await findNamedPath(word);
+  return named === undefined ? word : wholePath(named);
 }

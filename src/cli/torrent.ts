@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
+import { readNamedPath } from '../nix/named-path.ts';
 import { describeNar } from '../store/describe-nar.ts';
 import { FileStore } from '../store/file-store.ts';
 import { magnetOf, torrentFile } from '../torrent/canonical.ts';
@@ -18,7 +19,7 @@ interface TorrentOptions extends CommonOptions {
 export function torrentCommand(): Command {
   const torrent = new Command('torrent')
     .description('write the .torrent of a NAR, so that any BitTorrent client can join in')
-    .argument('<path-or-hash>', 'store path or its hash part')
+    .argument('<path>', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store that holds the NAR', defaultStoreDir())
     .option('--out <file>', 'file to write (default: <name>.torrent in the current folder)')
     .option('--magnet', 'print a magnet link and write no file');
@@ -34,7 +35,7 @@ export function torrentCommand(): Command {
   return torrent.action(
     command<TorrentOptions, [string]>(async ({ output, signal, options }, text) => {
       const store = await FileStore.open(options.store, { create: false });
-      const found = await describeNar(store, text, signal);
+      const found = await describeNar(store, await readNamedPath(text), signal);
       const magnet = magnetOf(found.torrent, (options.peer ?? []).map(formatEndpoint));
       const { infoHash, name, sizeBytes } = found.torrent;
       if (options.magnet === true) {

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { hashOfNamed, readNamedPath } from '../nix/named-path.ts';
 import { NarswarmError } from '../errors.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { Damage } from '../store/verify.ts';
@@ -19,7 +20,10 @@ interface VerifyFlags extends CommonOptions, SourceFlags {
 export function verifyCommand(): Command {
   const verify = new Command('verify')
     .description('read the NARs of the file store again; what is damaged is put into quarantine, and fetched again')
-    .argument('[path...]', 'store path or its hash part (default: all that the store holds)')
+    .argument(
+      '[path...]',
+      'store path, a link to one such as ./result, or its hash part (default: all that the store holds)',
+    )
     .option('--store <dir>', 'file store to verify', defaultStoreDir())
     .option('--deep', 'decompress the NARs, too, and check what was signed: NarHash, NarSize and the signatures')
     .option('--repair', 'fetch again what is damaged');
@@ -39,7 +43,7 @@ export function verifyCommand(): Command {
       const { FileStore } = await import('../store/file-store.ts');
       const { verifyStore } = await import('../store/verify.ts');
       const store = await FileStore.open(options.store, { create: false });
-      const hashes = await storeHashesIn(paths);
+      const hashes = (await Promise.all(paths.map(readNamedPath))).map(hashOfNamed);
       const deep = options.deep === true;
       const needsTrust = deep || options.repair === true;
       const sources = needsTrust ? await readSources(options, { output, signal, originOf }) : undefined;
@@ -165,9 +169,4 @@ function notRepaired(damages: readonly Damage[], { store, repair: hasTried = fal
       : `${store} has damaged files that are not repaired, such as ${first?.file}: ${wayOut}`,
     { facts: { damaged: damages.length, path: store } },
   );
-}
-
-async function storeHashesIn(paths: readonly string[]) {
-  const { parseStoreHash, parseStorePath, storeHashOf } = await import('../nix/store-path.ts');
-  return paths.map((text) => (text.includes('/') ? storeHashOf(parseStorePath(text)) : parseStoreHash(text)));
 }

@@ -9,7 +9,6 @@ import { SUBSCRIPTION_NAME, type Subscription } from '../subscription/subscripti
 import { CONFIG_KEYS, isConfigKey, KEYS, type ConfigKey, type Shape, type Written } from './keys.ts';
 import { nearest } from './nearest.ts';
 import { lineOf, outline } from './outline.ts';
-import { checkStorePath } from './source-check.ts';
 
 /** A subscription, and where it was declared. */
 export interface DeclaredSubscription extends Subscription {
@@ -61,7 +60,6 @@ const SubscriptionTable = v.pipe(
       refuse('to', 'Expected import = true beside it: it names a store to import into.');
     try {
       const { source, file } = dataset.value;
-      checkStorePath({ source, file });
       const [here, there] = ['/here', '/there'].map((cwd) => absoluteSource(source, { file, cwd }));
       if (here?.source !== there?.source) refuse('source', 'Expected an absolute path: updates run in any folder.');
       if (here?.file !== there?.file) refuse('file', 'Expected an absolute path: updates run in any folder.');

@@ -3,21 +3,13 @@ import { lstat, realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
-import { DEFAULT_STORE_DIR, parseBaseName, parseStorePath } from '../nix/store-path.ts';
+import { parseBaseName } from '../nix/store-path.ts';
 import { parseSource } from '../subscription/source.ts';
 import { isReadable } from './units.ts';
 
 interface Written {
   readonly source: string;
   readonly file?: string | undefined;
-}
-
-/** Refuses what lies in the Nix store and is neither a store path nor below one. @throws STORE_PATH_INVALID */
-export function checkStorePath({ source, file }: Written): void {
-  const parsed = parseSource(source, { file });
-  if (parsed.kind !== 'path' || !parsed.path.startsWith(`${DEFAULT_STORE_DIR}/`)) return;
-  const [baseName = ''] = parsed.path.slice(DEFAULT_STORE_DIR.length + 1).split('/', 1);
-  parseStorePath(`${DEFAULT_STORE_DIR}/${baseName}`);
 }
 
 /**

@@ -1,9 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { StorePath } from '../nix/brands.ts';
+import type { Plan } from './plan.ts';
 import type { PrefetchOptions, PrefetchResult } from './prefetch.ts';
 import { Progress } from './report.ts';
 import { Workplace, type WorkplaceOptions } from './workplace.ts';
 
+/** Fetches some roots as far as they can be had. */
+export type FetchPart = (roots: readonly StorePath[]) => Promise<PrefetchResult>;
+
 export interface RunFetchOptions extends Omit<PrefetchOptions, 'limit'>, WorkplaceOptions {
+  /** Fetches what else is wanted, after the roots; what it throws ends the fetch. Default: nothing. */
+  readonly fetchMore?: ((fetch: FetchPart) => Promise<void>) | undefined;
   /** Milliseconds to go on seeding after everything is done. */
   readonly seedForMs: number;
   readonly signal: AbortSignal;
@@ -28,7 +35,15 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
   await using workplace = await Workplace.open(options);
   const { network } = workplace;
   if (options.publishers.length > 0) await network?.openDht(); // now, so that a port in use is said
-  const result = { ...(await workplace.prefetch(options, { progress, signal })), progress };
+  const parts: PrefetchResult[] = [];
+  const fetch = async (part: Omit<PrefetchOptions, 'limit'>): Promise<PrefetchResult> => {
+    const done = await workplace.prefetch(part, { progress, signal });
+    parts.push(done);
+    return done;
+  };
+  if (options.roots.length > 0 || options.fetchMore === undefined) await fetch(options);
+  await options.fetchMore?.((roots) => fetch({ ...options, roots, keepGoing: true }));
+  const result = { ...joined(parts), progress };
   await workplace.endFetches();
   options.onDone?.(result);
   if (options.seedForMs > 0 && network !== undefined && options.dryRun !== true && !signal.aborted) {
@@ -36,4 +51,33 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
     await sleep(options.seedForMs, undefined, { signal }).catch(() => undefined); // interrupted: all else is done
   }
   return result;
+}
+
+/** Several fetches as if they were one. */
+function joined(parts: readonly PrefetchResult[]): PrefetchResult {
+  const [first] = parts;
+  if (first === undefined) throw new TypeError('nothing was fetched');
+  if (parts.length === 1) return first;
+  return {
+    ...first,
+    closure: new Map(parts.flatMap(({ closure }) => [...closure])),
+    plan: joinedPlan(parts.map(({ plan }) => plan)),
+    roots: parts.flatMap(({ roots }) => roots),
+    imported: parts.some(({ imported }) => imported),
+    wanted: parts.flatMap(({ wanted }) => wanted),
+    missing: parts.flatMap(({ missing }) => missing),
+  };
+}
+
+function joinedPlan(plans: readonly Plan[]): Plan {
+  const sum = (bytes: (plan: Plan) => number): number => plans.reduce((total, plan) => total + bytes(plan), 0);
+  return {
+    jobs: plans.flatMap(({ jobs }) => jobs),
+    unsized: plans.flatMap(({ unsized }) => unsized),
+    inStore: plans.flatMap(({ inStore }) => inStore),
+    verified: plans.flatMap(({ verified }) => verified),
+    valid: plans.flatMap(({ valid }) => valid),
+    jobBytes: sum(({ jobBytes }) => jobBytes),
+    storeBytes: sum(({ storeBytes }) => storeBytes),
+  };
 }

@@ -1,5 +1,5 @@
-import { lstat, readlink, realpath } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { lstat, readlink } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
 import { quote } from './quote.ts';
@@ -16,37 +16,71 @@ const MAX_LINKS = 40;
  * @throws NarswarmError `NOT_FOUND` where there is no such file, `STORE_PATH_INVALID` where it is not in the store.
  */
 export async function followToStore(text: string, storeDir: string = DEFAULT_STORE_DIR): Promise<StorePath> {
-  let path = resolve(text);
-  for (let links = 0; links < MAX_LINKS; links++) {
-    const inside = inStore(path, storeDir);
-    if (inside !== undefined) return inside;
-    const target = await targetOf(path, text);
-    if (target === undefined) break;
-    path = resolve(dirname(path), target);
+  const { end, storePath, cause } = await followLinks(text, storeDir);
+  if (storePath !== undefined) return storePath;
+  if (cause !== undefined) {
+    const reason = cause.code === 'ENOENT' ? 'does not exist' : `cannot be read (${cause.message})`;
+    const message = `${quote(text)} does not lead to a store path: ${end} ${reason}`;
+    throw new NarswarmError('NOT_FOUND', message, { cause, facts: { path: text } });
   }
-  const real = await realpath(path).catch(() => path); // a folder on the way may be the link
-  const inside = inStore(real, storeDir);
-  if (inside !== undefined) return inside;
   throw new NarswarmError(
     'STORE_PATH_INVALID',
     `${quote(text)} is not in ${storeDir}: name a store path, or a link to one such as ./result`,
   );
 }
 
-function inStore(path: string, storeDir: string): StorePath | undefined {
-  if (!path.startsWith(`${storeDir}/`)) return undefined;
-  const [baseName = ''] = path.slice(storeDir.length + 1).split('/');
-  return parseStorePath(`${storeDir}/${baseName}`);
+/** Where a path leads. */
+interface Followed {
+  /** The path without links, or as far as links could be followed. */
+  readonly end: string;
+  /** The store path that it lies in; undefined for one that is not in the store. */
+  readonly storePath: StorePath | undefined;
+  /** What the system said of `end`, where it could not be looked at. */
+  readonly cause?: NodeJS.ErrnoException;
+  /** True where the links lead in a circle. */
+  readonly isCircle?: boolean;
 }
 
-/** Where a symbolic link leads, or undefined for anything else. */
-async function targetOf(path: string, text: string): Promise<string | undefined> {
-  try {
-    return (await lstat(path)).isSymbolicLink() ? await readlink(path) : undefined;
-  } catch (cause) {
-    const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
-    const reason = isMissing ? 'does not exist' : `cannot be read (${String(cause)})`;
-    const message = `${quote(text)} does not lead to a store path: ${path} ${reason}`;
-    throw new NarswarmError('NOT_FOUND', message, { cause, facts: { path: text } });
+/**
+ * Follows the links of a path and of the folders on its way, until it is in the store.
+ *
+ * @throws NarswarmError `STORE_PATH_INVALID` where it is in the store directory and in no path of it
+ */
+export async function followLinks(text: string, storeDir: string): Promise<Followed> {
+  let path = resolve(text);
+  for (let links = 0; links <= MAX_LINKS; links++) {
+    if (path.startsWith(`${storeDir}/`)) return { end: path, storePath: pathIn(path, storeDir) };
+    let link: { at: string; target: string } | undefined;
+    try {
+      link = await firstLink(path);
+    } catch (error) {
+      return { end: path, storePath: undefined, cause: error as NodeJS.ErrnoException };
+    }
+    if (link === undefined) return { end: path, storePath: undefined };
+    path = join(resolve(dirname(link.at), link.target), path.slice(link.at.length));
   }
+  return { end: path, storePath: undefined, isCircle: true };
+}
+
+/** Whether a symbolic link is there. */
+export async function isLink(path: string): Promise<boolean> {
+  return lstat(path).then(
+    (found) => found.isSymbolicLink(),
+    () => false,
+  );
+}
+
+/** The first part of a path that is a symbolic link. @throws what the system says of a part that is not there */
+async function firstLink(path: string): Promise<{ at: string; target: string } | undefined> {
+  const parts = path.split('/').filter((part) => part !== '');
+  for (let count = 1; count <= parts.length; count++) {
+    const at = `/${parts.slice(0, count).join('/')}`;
+    if ((await lstat(at)).isSymbolicLink()) return { at, target: await readlink(at) };
+  }
+  return undefined;
+}
+
+function pathIn(path: string, storeDir: string): StorePath {
+  const [baseName = ''] = path.slice(storeDir.length + 1).split('/', 1);
+  return parseStorePath(`${storeDir}/${baseName}`);
 }

@@ -1,6 +1,6 @@
 import { NarswarmError } from '../errors.ts';
-import type { StorePath } from '../nix/brands.ts';
-import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import { hashOfNamed } from '../nix/named-path.ts';
 import { extensionOf, narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import type { FileStore } from './file-store.ts';
 import { hashNar } from './hash-nar.ts';
@@ -8,21 +8,19 @@ import { hashNar } from './hash-nar.ts';
 /**
  * The torrent of one NAR of a store, made from the file itself.
  *
- * @param text a store path or its hash part
- * @throws STORE_PATH_INVALID, NOT_FOUND; HASH_MISMATCH where the file is not what the narinfo says
+ * @throws NOT_FOUND; HASH_MISMATCH where the file is not what the narinfo says
  */
 export async function describeNar(
   store: FileStore,
-  text: string,
+  named: StorePath | StoreHash,
   signal?: AbortSignal,
 ): Promise<{ storePath: StorePath; torrent: NarTorrent }> {
-  const hash = text.includes('/') ? storeHashOf(parseStorePath(text)) : parseStoreHash(text);
-  const info = await store.readNarInfo(hash);
+  const info = await store.readNarInfo(hashOfNamed(named));
   if (info === undefined)
     throw new NarswarmError(
       'NOT_FOUND',
-      `${store.dir} holds no narinfo of ${text}: fetch it first, or name another --store`,
-      { facts: { path: text } },
+      `${store.dir} holds no narinfo of ${named}: fetch it first, or name another --store`,
+      { facts: { path: named } },
     );
   const hashes = await hashNar(store.narPath(info), signal);
   if (hashes === undefined)

@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
+import { hashOfNamed } from '../nix/named-path.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
 import { remove } from './remove.ts';
 import type { FileStore } from './file-store.ts';
@@ -18,13 +19,17 @@ export interface Pin {
 /**
  * Pins a path: a file `narswarm/pins/<storehash>`.
  *
- * @param text a store path or its hash part
- * @throws STORE_PATH_INVALID; NOT_FOUND where the store has no narinfo of it; the signal's reason
+ * @throws NOT_FOUND where the store has no narinfo of it; the signal's reason
  */
-export async function addPin(store: FileStore, text: string, now: Date, signal: AbortSignal): Promise<Pin> {
-  const hash = storeHashIn(text);
+export async function addPin(
+  store: FileStore,
+  named: StorePath | StoreHash,
+  now: Date,
+  signal: AbortSignal,
+): Promise<Pin> {
+  const hash = hashOfNamed(named);
   const first = await store.readNarInfo(hash);
-  if (first === undefined) throw notHeld(store, text);
+  if (first === undefined) throw notHeld(store, named);
   const pin = { storePath: first.storePath, at: now.toISOString() };
   const folder = folderOf(store);
   await mkdir(folder, { recursive: true }).catch((error: unknown) => Promise.reject(storeError(error, folder)));
@@ -32,16 +37,16 @@ export async function addPin(store: FileStore, text: string, now: Date, signal: 
   await untilNobody(store, 'collecting', { signal }); // one that is at work has not seen the pin, maybe
   if ((await store.readNarInfo(hash)) !== undefined) return pin;
   await remove(join(folder, hash));
-  throw notHeld(store, text);
+  throw notHeld(store, named);
 }
 
-/** Takes a pin away. @throws STORE_PATH_INVALID; NOT_FOUND where the path is not pinned */
-export async function removePin(store: FileStore, text: string): Promise<Pin> {
-  const hash = storeHashIn(text);
+/** Takes a pin away. @throws NOT_FOUND where the path is not pinned */
+export async function removePin(store: FileStore, named: StorePath | StoreHash): Promise<Pin> {
+  const hash = hashOfNamed(named);
   const pin = await readPin(store, hash);
   if (pin === undefined) {
-    throw new NarswarmError('NOT_FOUND', `${text} is not pinned in ${store.dir}: narswarm pin lists what is`, {
-      facts: { path: text },
+    throw new NarswarmError('NOT_FOUND', `${named} is not pinned in ${store.dir}: narswarm pin lists what is`, {
+      facts: { path: named },
     });
   }
   await remove(join(folderOf(store), hash));
@@ -82,15 +87,11 @@ async function readPin(store: FileStore, hash: StoreHash): Promise<Pin | undefin
   }
 }
 
-function storeHashIn(text: string): StoreHash {
-  return text.includes('/') ? storeHashOf(parseStorePath(text)) : parseStoreHash(text);
-}
-
-function notHeld(store: FileStore, text: string): NarswarmError {
+function notHeld(store: FileStore, named: StorePath | StoreHash): NarswarmError {
   return new NarswarmError(
     'NOT_FOUND',
-    `${store.dir} holds no narinfo of ${text}: fetch it first, or name another --store`,
-    { facts: { path: text } },
+    `${store.dir} holds no narinfo of ${named}: fetch it first, or name another --store`,
+    { facts: { path: named } },
   );
 }
 

@@ -1,9 +1,8 @@
-import { lstat, readFile, readlink, realpath, stat } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { readFile, stat } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
+import { followLinks } from '../nix/follow-links.ts';
 import { quote } from '../nix/quote.ts';
-import { parseStorePath } from '../nix/store-path.ts';
 import { systemCode } from '../store/store-error.ts';
 import { MAX_LIST_BYTES, readPathList } from './path-list.ts';
 
@@ -11,9 +10,6 @@ import { MAX_LIST_BYTES, readPathList } from './path-list.ts';
 export type LocalSource =
   | { readonly kind: 'list'; readonly paths: readonly StorePath[] }
   | { readonly kind: 'profile'; readonly path: StorePath };
-
-/** As many links as Linux follows. */
-const MAX_LINKS = 40;
 
 /**
  * Follows a path until it is in the store directory, as Nix does: a profile. A regular file elsewhere is a list. The
@@ -23,7 +19,7 @@ const MAX_LINKS = 40;
  */
 export async function inspectPath(path: string, storeDir: string, signal?: AbortSignal): Promise<LocalSource> {
   try {
-    const profile = await followIntoStore(resolve(path), storeDir);
+    const profile = await followIntoStore(path, storeDir);
     if (profile !== undefined) return { kind: 'profile', path: profile };
     const { size } = await assertFile(path);
     if (size > MAX_LIST_BYTES) throw new NarswarmError('USAGE', `${path} is longer than ${MAX_LIST_BYTES} bytes`);
@@ -42,25 +38,13 @@ export async function inspectPath(path: string, storeDir: string, signal?: Abort
   }
 }
 
+/** @throws USAGE for a circle of links; what the system says of a path that is not there */
 async function followIntoStore(start: string, storeDir: string): Promise<StorePath | undefined> {
-  let path = start;
-  for (let links = 0; links <= MAX_LINKS; links += 1) {
-    if (path.startsWith(`${storeDir}/`)) return storePathOf(path, storeDir);
-    if ((await lstat(path)).isSymbolicLink()) {
-      path = resolve(await realpath(dirname(path)), await readlink(path));
-      continue;
-    }
-    const real = await realpath(path); // it may lie behind links of its parents
-    if (real === path) return undefined;
-    path = real;
-  }
-  throw new NarswarmError('USAGE', `${start} is a link that leads in a circle`, { facts: { path: start } });
-}
-
-/** The store path that this is or lies below. */
-function storePathOf(path: string, storeDir: string): StorePath {
-  const [baseName = ''] = path.slice(storeDir.length + 1).split('/', 1);
-  return parseStorePath(`${storeDir}/${baseName}`);
+  const { storePath, cause, isCircle = false } = await followLinks(start, storeDir);
+  if (cause !== undefined) throw cause;
+  if (isCircle)
+    throw new NarswarmError('USAGE', `${start} is a link that leads in a circle`, { facts: { path: start } });
+  return storePath;
 }
 
 async function assertFile(path: string): Promise<{ size: number }> {

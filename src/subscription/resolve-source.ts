@@ -2,6 +2,7 @@ import type { HttpClient } from '../http/client.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { evaluate, queryClosure, queryDeriver, type StoreCallOptions } from '../nix/nix-cli.ts';
+import { isDerivationPath } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { BuildGraph } from './build-graph.ts';
 import { fetchList } from './fetch-list.ts';
@@ -68,13 +69,23 @@ export async function resolveSource(
       const found = await inspectPath(source.path, context.files.storeDir, context.signal);
       return found.kind === 'list' ? listed(found.paths, [], context) : resolveProfile(found.path, context);
     }
-    case 'store-path':
-      return source.path.endsWith('.drv')
-        ? resolveDerivation(source.path, undefined, context)
-        : resolveStorePath(source.path, context);
     default:
-      return resolveEvaluated(source, context);
+      return resolveByNix(source, context);
   }
+}
+
+/** What it takes to ask Nix. */
+export type NixContext = Pick<SourceContext, 'withSources' | 'nixStore' | 'signal'>;
+
+/** Turns a source that only Nix knows of into store paths, as {@link resolveSource} does. */
+export async function resolveByNix(
+  source: Extract<Source, { readonly kind: 'store-path' | 'installable' | 'attribute' }>,
+  context: NixContext,
+): Promise<Resolution> {
+  if (source.kind !== 'store-path') return resolveEvaluated(source, context);
+  return isDerivationPath(source.path)
+    ? resolveDerivation(source.path, source.outputs, context)
+    : resolveStorePath(source.path, context);
 }
 
 const NOTHING = {
@@ -86,7 +97,7 @@ const NOTHING = {
   notes: [],
 } as const;
 
-function listed(paths: readonly StorePath[], notes: readonly string[], { withSources }: SourceContext): Resolution {
+function listed(paths: readonly StorePath[], notes: readonly string[], { withSources }: NixContext): Resolution {
   const lack = 'a list of store paths does not tell the sources that they were built from: none are taken';
   return {
     ...NOTHING,
@@ -97,11 +108,11 @@ function listed(paths: readonly StorePath[], notes: readonly string[], { withSou
   };
 }
 
-async function resolveStorePath(path: StorePath, context: SourceContext): Promise<Resolution> {
+async function resolveStorePath(path: StorePath, context: NixContext): Promise<Resolution> {
   return { ...NOTHING, roots: [path], main: path, ...(await sourcesOfPath(path, context)) };
 }
 
-async function resolveProfile(path: StorePath, context: SourceContext): Promise<Resolution> {
+async function resolveProfile(path: StorePath, context: NixContext): Promise<Resolution> {
   const roots = await queryClosure(path, nixOptions(context));
   const { sources, notes } = await sourcesOfPath(path, context);
   const lackNote = `${path}: its closure on this machine is ${roots.length} ${roots.length === 1 ? 'path' : 'paths'}; those that were built here are in no cache`;
@@ -110,7 +121,7 @@ async function resolveProfile(path: StorePath, context: SourceContext): Promise<
 
 async function resolveEvaluated(
   source: Extract<Source, { readonly kind: 'installable' | 'attribute' }>,
-  context: SourceContext,
+  context: NixContext,
 ): Promise<Resolution> {
   const file = source.kind === 'attribute' ? source.file : undefined;
   const value = await evaluate(formatSource(source), { ...nixOptions(context), file });
@@ -123,7 +134,7 @@ async function resolveEvaluated(
 async function resolveDerivation(
   drvPath: StorePath,
   names: readonly string[] | undefined,
-  context: SourceContext,
+  context: NixContext,
 ): Promise<Resolution> {
   const graph = new BuildGraph(nixOptions(context));
   const all = await graph.outputNames(drvPath);
@@ -151,7 +162,7 @@ async function resolveDerivation(
 }
 
 /** The sources of what is already built, as far as Nix remembers what it was built from. */
-async function sourcesOfPath(path: StorePath, context: SourceContext): Promise<Pick<Resolution, 'sources' | 'notes'>> {
+async function sourcesOfPath(path: StorePath, context: NixContext): Promise<Pick<Resolution, 'sources' | 'notes'>> {
   if (!context.withSources) return { sources: [], notes: [] };
   const options = nixOptions(context);
   try {
@@ -168,6 +179,6 @@ function onlyOne(paths: readonly StorePath[]): StorePath | undefined {
   return paths.length === 1 ? paths[0] : undefined;
 }
 
-function nixOptions({ nixStore, signal }: SourceContext): StoreCallOptions {
+function nixOptions({ nixStore, signal }: NixContext): StoreCallOptions {
   return { store: nixStore, signal };
 }

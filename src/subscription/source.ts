@@ -5,21 +5,29 @@
  * 2. `magnet:…`, and an http(s) URL with a key (`xs=` in its query), is a publisher; what follows the first `#` is the
  *    name of a root in its map;
  * 3. an http(s) URL without `#` is a list of store paths; with `#` it is a flake in a tarball;
- * 4. a store path is itself, that of a .drv stands for its outputs;
+ * 4. a store path, or what lies below one, is that path; that of a .drv stands for its outputs, or for those that are
+ *    named after it (`^bin,man`);
  * 5. anything else with a `#` is an installable, so a flake is always written with one: `nixpkgs#default`, `.#`;
  * 6. a path that begins with `/`, `./` or `../` is a list or a profile: what lies there decides, when it is resolved.
  */
-import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { resolve } from 'node:path';
+import { NarswarmError } from '../errors.ts';
 import { formatPublisherAddress, mapFolder, parsePublisherAddress, type PublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
-import { parseStorePath } from '../nix/store-path.ts';
+import { splitOutputs } from '../nix/evaluate.ts';
+import { DEFAULT_STORE_DIR, isDerivationPath, parseStorePath } from '../nix/store-path.ts';
 import type { Subscription } from './subscription.ts';
 
 export type Source =
   /** A named root of a publisher's map; without a root the whole map. */
   | { readonly kind: 'publisher'; readonly address: PublisherAddress; readonly root: string | undefined }
-  | { readonly kind: 'store-path'; readonly path: StorePath }
+  /** `outputs` is of a .drv alone; undefined: all of them. */
+  | {
+      readonly kind: 'store-path';
+      readonly path: StorePath;
+      readonly outputs?: readonly string[] | undefined;
+    }
   /** Address of a list of store paths, one a line. */
   | { readonly kind: 'list'; readonly url: string }
   /** File that lists store paths, or a symlink into the store, such as `/run/current-system`. */
@@ -51,9 +59,8 @@ export function parseSource(text: string, options: { file?: string | undefined }
   if (file !== undefined) return { kind: 'attribute', file: checkFile(file), attribute: source };
   if (/^magnet:/i.test(source)) return parsePublisher(source);
   if (/^https?:/i.test(source)) return parseWebSource(source);
-  const path = storePathOf(source);
-  if (path !== undefined) return { kind: 'store-path', path };
   if (source.includes('#')) return { kind: 'installable', installable: source };
+  if (source.startsWith('/') && resolve(source).startsWith(`${DEFAULT_STORE_DIR}/`)) return parseStoreSource(source);
   if (LOCAL_PATH.test(source)) return { kind: 'path', path: source };
   throw refuse(text, 'it has neither a # nor a slash or ./ at its start');
 }
@@ -69,6 +76,8 @@ export function formatSource(source: Source): string {
       return source.installable;
     case 'attribute':
       return source.attribute;
+    case 'store-path':
+      return `${source.path}${source.outputs === undefined ? '' : `^${source.outputs.join(',')}`}`;
     default:
       return source.path;
   }
@@ -106,13 +115,16 @@ function checkFile(file: string): string {
   throw new NarswarmError('USAGE', `${quote(file)} is not a Nix file that -f takes: give its path, or <nixpkgs>`);
 }
 
-function storePathOf(source: string): StorePath | undefined {
-  try {
-    return parseStorePath(source);
-  } catch (error) {
-    if (isNarswarmError(error, 'STORE_PATH_INVALID')) return undefined;
-    throw error;
-  }
+/** @throws STORE_PATH_INVALID for what is in the store and in no path of it */
+function parseStoreSource(source: string): Source {
+  const { reference, outputs } = splitOutputs(source);
+  const [baseName = ''] = resolve(reference)
+    .slice(DEFAULT_STORE_DIR.length + 1)
+    .split('/', 1);
+  const path = parseStorePath(`${DEFAULT_STORE_DIR}/${baseName}`);
+  if (outputs === undefined || outputs === 'all') return { kind: 'store-path', path };
+  if (isDerivationPath(path)) return { kind: 'store-path', path, outputs };
+  throw refuse(source, `${path} is no .drv file and has no outputs`);
 }
 
 /** What stands before the first `#`, and after it. */

@@ -1,16 +1,13 @@
-import { NarswarmError, isNarswarmError, type ErrorCode } from '../errors.ts';
-import type { MissingPath } from '../fetch/closure.ts';
+import { isNarswarmError, type NarswarmError } from '../errors.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { Plan } from '../fetch/plan.ts';
 import type { PrefetchOptions, PrefetchResult } from '../fetch/prefetch.ts';
 import { Progress } from '../fetch/report.ts';
 import type { Workplace } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
-import type { StorePath } from '../nix/brands.ts';
-import { parseStorePath } from '../nix/store-path.ts';
-import { lackSentence, leftOutSentence } from './missing.ts';
+import { fetchResolution, lackOf, type FetchedResolution } from './fetch-resolution.ts';
 import { nextState, type Outcome } from './next-state.ts';
-import { resolveSource, type Resolution } from './resolve-source.ts';
+import { resolveSource } from './resolve-source.ts';
 import { parseSource } from './source.ts';
 import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
@@ -57,15 +54,7 @@ export interface Updated {
 }
 
 /** An outcome with what is told of it once and not written down. */
-interface ToldOutcome extends Outcome {
-  /** Those of the notes that nobody expects of such a source. */
-  readonly warnings: readonly string[];
-  /** Paths that no cache has, where that is no failure; each once. */
-  readonly leftOut: readonly string[];
-}
-
-/** Layers of build inputs that are looked through: those of a NixOS system are some ten deep. */
-const MAX_LAYERS = 64;
+type ToldOutcome = Outcome & FetchedResolution;
 
 /**
  * Brings one subscription up to date: finds out what its source stands for now, fetches what is new of it, imports it if
@@ -164,106 +153,7 @@ async function fetchSubscription(
     withSources: subscription.sources,
     signal,
   });
-  const part = await fetch({ roots: [...new Set([...resolution.roots, ...resolution.sources])], publishers });
-  const isOptional = optionalPaths(resolution);
-  const needed = part.missing.filter(({ path, isNowhere }) => !isNowhere || !isOptional(path));
-  // Of a list something may be left out, but not all of it.
-  const lack = needed.length === 0 && part.closure.size === 0 ? part.missing : needed;
-  const main = part.roots.find((path) => path === resolution.main);
-  const { notes } = resolution;
-  const roots = new Set<string>(resolution.roots);
-  const isReplaceable = lack.length > 0 && lack.every(({ path, isNowhere }) => isNowhere && roots.has(path));
-  if (!isReplaceable || resolution.buildInputs.length === 0) {
-    return { main, error: lackOf(lack, parts), ...withLeftOut(notes, part.missing, lack, resolution) };
-  }
-  const inputs = await fetchBuildInputs(resolution, (paths) => fetch({ roots: paths, publishers }));
-  const isNothing = parts.every(({ closure }) => closure.size === 0);
-  const missing = isNothing ? [...lack, ...inputs] : inputs.filter(({ isNowhere }) => !isNowhere);
-  const replaced = `no cache has ${lack.map(({ path }) => path).join(', ')}: what a build of it needs was taken in its place`;
-  const optional = part.missing.filter((path) => !lack.includes(path));
-  return {
-    main,
-    error: lackOf(missing, parts),
-    ...withLeftOut([...notes, replaced], [...optional, ...inputs], missing, resolution),
-  };
-}
-
-/**
- * @param absent what could not be had
- * @param missing that of it which is a failure; the rest was left out
- */
-function withLeftOut(
-  notes: readonly string[],
-  absent: readonly MissingPath[],
-  missing: readonly MissingPath[],
-  { roots, lackNote }: Resolution,
-): Pick<ToldOutcome, 'notes' | 'warnings' | 'leftOut'> {
-  const failed = new Set(missing.map(({ path }) => path));
-  const leftOut = [...new Set(absent.map(({ path }) => path))].filter((path) => !failed.has(path));
-  if (leftOut.length === 0) return { notes, warnings: [], leftOut };
-  const told = leftOutSentence(leftOut);
-  const usual = new Set<string>(lackNote === undefined ? [] : roots);
-  return {
-    notes: [...notes, ...(lackNote === undefined ? [] : [lackNote]), told],
-    warnings: leftOut.every((path) => usual.has(path)) ? [] : [told],
-    leftOut,
-  };
-}
-
-/** Sources are what caches may lack; of lists and profiles every path is. */
-function optionalPaths({ mayLack, roots, sources }: Resolution): (path: string) => boolean {
-  const optional = new Set<string>(mayLack ? [...roots, ...sources] : sources);
-  return (path) => optional.has(path);
-}
-
-/**
- * Fetches the build inputs, and in place of those that no cache has their own, down to what caches do have.
- *
- * @returns what could not be had, nor anything in its place
- */
-async function fetchBuildInputs(
-  { buildInputs, buildInputsOf }: Resolution,
-  fetch: (paths: readonly StorePath[]) => Promise<PrefetchResult>,
-): Promise<MissingPath[]> {
-  const missing: MissingPath[] = [];
-  const seen = new Set<StorePath>(buildInputs);
-  let layer: readonly StorePath[] = buildInputs;
-  for (let depth = 0; layer.length > 0 && depth < MAX_LAYERS; depth++) {
-    const part = await fetch(layer);
-    const next = new Set<StorePath>();
-    for (const lack of part.missing) {
-      const inputs = lack.isNowhere && lack.path.startsWith('/') ? await buildInputsOf(parseStorePath(lack.path)) : [];
-      if (inputs.length === 0) missing.push(lack);
-      for (const path of inputs) if (!seen.has(path)) next.add(path);
-    }
-    for (const path of next) seen.add(path);
-    layer = [...next];
-  }
-  const reason = `its inputs lie more than ${MAX_LAYERS} layers deep`;
-  for (const path of layer) missing.push({ path, reason, isNowhere: false });
-  return missing;
-}
-
-/** What a run failed of that left something out. */
-function lackOf(missing: readonly MissingPath[], parts: readonly PrefetchResult[]): NarswarmError | undefined {
-  const [first] = missing;
-  if (first === undefined) return parts.find((part) => part.importFailure !== undefined)?.importFailure;
-  const isInterrupted = parts.some((part) => part.isInterrupted);
-  const code = isInterrupted ? 'INTERRUPTED' : (commonCode(missing) ?? codeWithout(first));
-  return new NarswarmError(code, lackSentence(first, missing.length), {
-    facts: { path: first.path, missing: missing.length },
-  });
-}
-
-/** The first path's code where all are missing for failures of its class; undefined where they are not. */
-function commonCode(missing: readonly MissingPath[]): ErrorCode | undefined {
-  const codes = [...new Set(missing.map((path) => path.code ?? codeWithout(path)))];
-  const statuses = new Set(codes.map((code) => new NarswarmError(code, code).exitStatus));
-  return statuses.size === 1 ? codes[0] : undefined;
-}
-
-function codeWithout({ isNowhere }: MissingPath): ErrorCode {
-  return isNowhere ? 'NARINFO_MISSING' : 'NAR_UNAVAILABLE';
+  return fetchResolution(resolution, (roots) => fetch({ roots, publishers }));
 }
 
 function asFailure(error: unknown, signal: AbortSignal): NarswarmError {

@@ -7,6 +7,7 @@ import { forgetServed, LastServed, readLastServed } from '../../src/store/last-s
 import type { FileStore } from '../../src/store/file-store.ts';
 import type { Seed } from '../../src/torrent/swarm.ts';
 import { describeNar } from '../../src/store/describe-nar.ts';
+import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { LEAF } from '../nix/fixtures.ts';
 import { filledStore, infoOf } from './store-fixture.ts';
 
@@ -18,7 +19,7 @@ async function names(store: FileStore): Promise<string[]> {
 
 test('a NAR that is given out is noted, at most once in five minutes, and stays as it was', async (t) => {
   const store = await filledStore(t);
-  const { torrent } = await describeNar(store, LEAF);
+  const { torrent } = await describeNar(store, parseStoreHash(LEAF));
   const path = store.narPath(await infoOf(store, LEAF));
   const seed: Seed = { torrent, files: [{ path, sizeBytes: torrent.sizeBytes }] };
   const warnings: string[] = [];
@@ -56,7 +57,7 @@ test('a NAR that is given out is noted, at most once in five minutes, and stays 
 
 test('a large NAR is noted while it is uploaded; where nothing can be noted, serving goes on', async (t) => {
   const store = await filledStore(t);
-  const { torrent } = await describeNar(store, LEAF);
+  const { torrent } = await describeNar(store, parseStoreHash(LEAF));
   const large = { ...torrent, pieceLength: 1 };
   const seed: Seed = { torrent: large, files: [{ path: `/${torrent.name}`, sizeBytes: torrent.sizeBytes }] };
   const warnings: string[] = [];

@@ -43,7 +43,7 @@ export async function entryFor(
   storeHash: string,
   askedBy: AskedBy = 'fetch',
 ): Promise<CatalogueEntry> {
-  const { storePath, torrent } = await describeNar(store, storeHash);
+  const { storePath, torrent } = await describeNar(store, parseStoreHash(storeHash));
   const file = await store.statNar(await infoOf(store, storeHash));
   return entryOf(torrent, storePath, file!.mtimeMs, askedBy);
 }

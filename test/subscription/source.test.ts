@@ -34,7 +34,9 @@ suite('parseSource', () => {
     ['/home/me/flake#x', installable('/home/me/flake#x')],
     ['git+https://example.org/x?ref=main#y', installable('git+https://example.org/x?ref=main#y')],
     ['/run/current-system', { kind: 'path', path: '/run/current-system' }],
-    [`${PATH}/bin/hello`, { kind: 'path', path: `${PATH}/bin/hello` }],
+    [`${PATH}.drv^out,dev`, { kind: 'store-path', path: parseStorePath(`${PATH}.drv`), outputs: ['out', 'dev'] }],
+    [`${PATH}#x`, installable(`${PATH}#x`)],
+    ['./nix/store/x', { kind: 'path', path: './nix/store/x' }],
     ['./paths.txt', { kind: 'path', path: './paths.txt' }],
     ['..', { kind: 'path', path: '..' }],
   ];
@@ -44,6 +46,14 @@ suite('parseSource', () => {
       assert.equal(formatSource(source), text);
     });
   }
+
+  test('what lies below a store path stands for it, and nothing else in the store', () => {
+    for (const text of [`${PATH}/`, `${PATH}/bin/hello`, `/${PATH}`, `/nix/../nix/store/${PATH.slice(11)}/.`])
+      assert.deepEqual(parseSource(text), { kind: 'store-path', path: parseStorePath(PATH) });
+    assert.deepEqual(parseSource(`${PATH}.drv^*`), { kind: 'store-path', path: parseStorePath(`${PATH}.drv`) });
+    assert.throws(() => parseSource('/nix/store/foo'), failsWith('STORE_PATH_INVALID', /nix\/store\/foo/));
+    assert.throws(() => parseSource(`${PATH}^out`), failsWith('USAGE', /no \.drv file/));
+  });
 
   test('with a file everything is an attribute', () => {
     for (const text of ['stdenv', '.', 'a.b.c', 'nixpkgs#hello', PATH]) {

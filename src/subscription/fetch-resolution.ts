@@ -1,0 +1,142 @@
+/** Fetching what a source stands for: what can be had of it, and what a build needs where no cache has the rest. */
+import { NarswarmError, type ErrorCode } from '../errors.ts';
+import type { MissingPath } from '../fetch/closure.ts';
+import type { PrefetchResult } from '../fetch/prefetch.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { parseStorePath } from '../nix/store-path.ts';
+import { lackSentence, leftOutSentence } from './missing.ts';
+import type { Resolution } from './resolve-source.ts';
+
+/** How it went. */
+export interface FetchedResolution {
+  /** The path that the source is, where that is held. */
+  readonly main: StorePath | undefined;
+  /** What it failed of; undefined where nothing is missing that should be there. */
+  readonly error: NarswarmError | undefined;
+  /** Things to know that are no failures. */
+  readonly notes: readonly string[];
+  /** Those of the notes that nobody expects of such a source. */
+  readonly warnings: readonly string[];
+  /** Paths that no cache has, where that is no failure; each once. */
+  readonly leftOut: readonly string[];
+}
+
+/** Layers of build inputs that are looked through: those of a NixOS system are some ten deep. */
+const MAX_LAYERS = 64;
+
+/**
+ * Fetches the roots of a source; in place of outputs that no cache has, what a build of them needs.
+ *
+ * @param fetch fetches some roots as far as they can be had (`keepGoing`)
+ */
+export async function fetchResolution(
+  resolution: Resolution,
+  fetch: (roots: readonly StorePath[]) => Promise<PrefetchResult>,
+): Promise<FetchedResolution> {
+  const parts: PrefetchResult[] = [];
+  const fetchPart = async (roots: readonly StorePath[]): Promise<PrefetchResult> => {
+    const part = await fetch(roots);
+    parts.push(part);
+    return part;
+  };
+  const part = await fetchPart([...new Set([...resolution.roots, ...resolution.sources])]);
+  const isOptional = optionalPaths(resolution);
+  const needed = part.missing.filter(({ path, isNowhere }) => !isNowhere || !isOptional(path));
+  // Of a list something may be left out, but not all of it.
+  const lack = needed.length === 0 && part.closure.size === 0 ? part.missing : needed;
+  const main = part.roots.find((path) => path === resolution.main);
+  const { notes } = resolution;
+  const roots = new Set<string>(resolution.roots);
+  const isReplaceable = lack.length > 0 && lack.every(({ path, isNowhere }) => isNowhere && roots.has(path));
+  if (!isReplaceable || resolution.buildInputs.length === 0) {
+    return { main, error: lackOf(lack, parts), ...withLeftOut(notes, part.missing, lack, resolution) };
+  }
+  const inputs = await fetchBuildInputs(resolution, fetchPart);
+  const isNothing = parts.every(({ closure }) => closure.size === 0);
+  const missing = isNothing ? [...lack, ...inputs] : inputs.filter(({ isNowhere }) => !isNowhere);
+  const replaced = `no cache has ${lack.map(({ path }) => path).join(', ')}: what a build of it needs was taken in its place`;
+  const optional = part.missing.filter((path) => !lack.includes(path));
+  return {
+    main,
+    error: lackOf(missing, parts),
+    ...withLeftOut([...notes, replaced], [...optional, ...inputs], missing, resolution),
+  };
+}
+
+/**
+ * @param absent what could not be had
+ * @param missing that of it which is a failure; the rest was left out
+ */
+function withLeftOut(
+  notes: readonly string[],
+  absent: readonly MissingPath[],
+  missing: readonly MissingPath[],
+  { roots, lackNote }: Resolution,
+): Pick<FetchedResolution, 'notes' | 'warnings' | 'leftOut'> {
+  const failed = new Set(missing.map(({ path }) => path));
+  const leftOut = [...new Set(absent.map(({ path }) => path))].filter((path) => !failed.has(path));
+  if (leftOut.length === 0) return { notes, warnings: [], leftOut };
+  const told = leftOutSentence(leftOut);
+  const usual = new Set<string>(lackNote === undefined ? [] : roots);
+  return {
+    notes: [...notes, ...(lackNote === undefined ? [] : [lackNote]), told],
+    warnings: leftOut.every((path) => usual.has(path)) ? [] : [told],
+    leftOut,
+  };
+}
+
+/** Sources are what caches may lack; of lists and profiles every path is. */
+function optionalPaths({ mayLack, roots, sources }: Resolution): (path: string) => boolean {
+  const optional = new Set<string>(mayLack ? [...roots, ...sources] : sources);
+  return (path) => optional.has(path);
+}
+
+/**
+ * Fetches the build inputs, and in place of those that no cache has their own, down to what caches do have.
+ *
+ * @returns what could not be had, nor anything in its place
+ */
+async function fetchBuildInputs(
+  { buildInputs, buildInputsOf }: Resolution,
+  fetch: (paths: readonly StorePath[]) => Promise<PrefetchResult>,
+): Promise<MissingPath[]> {
+  const missing: MissingPath[] = [];
+  const seen = new Set<StorePath>(buildInputs);
+  let layer: readonly StorePath[] = buildInputs;
+  for (let depth = 0; layer.length > 0 && depth < MAX_LAYERS; depth++) {
+    const part = await fetch(layer);
+    const next = new Set<StorePath>();
+    for (const lack of part.missing) {
+      const inputs = lack.isNowhere && lack.path.startsWith('/') ? await buildInputsOf(parseStorePath(lack.path)) : [];
+      if (inputs.length === 0) missing.push(lack);
+      for (const path of inputs) if (!seen.has(path)) next.add(path);
+    }
+    for (const path of next) seen.add(path);
+    layer = [...next];
+  }
+  const reason = `its inputs lie more than ${MAX_LAYERS} layers deep`;
+  for (const path of layer) missing.push({ path, reason, isNowhere: false });
+  return missing;
+}
+
+/** What a run failed of that left something out. */
+export function lackOf(missing: readonly MissingPath[], parts: readonly PrefetchResult[]): NarswarmError | undefined {
+  const [first] = missing;
+  if (first === undefined) return parts.find((part) => part.importFailure !== undefined)?.importFailure;
+  const isInterrupted = parts.some((part) => part.isInterrupted);
+  const code = isInterrupted ? 'INTERRUPTED' : (commonCode(missing) ?? codeWithout(first));
+  return new NarswarmError(code, lackSentence(first, missing.length), {
+    facts: { path: first.path, missing: missing.length },
+  });
+}
+
+/** The first path's code where all are missing for failures of its class; undefined where they are not. */
+function commonCode(missing: readonly MissingPath[]): ErrorCode | undefined {
+  const codes = [...new Set(missing.map((path) => path.code ?? codeWithout(path)))];
+  const statuses = new Set(codes.map((code) => new NarswarmError(code, code).exitStatus));
+  return statuses.size === 1 ? codes[0] : undefined;
+}
+
+function codeWithout({ isNowhere }: MissingPath): ErrorCode {
+  return isNowhere ? 'NARINFO_MISSING' : 'NAR_UNAVAILABLE';
+}

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import { findNamedPath, hashOfNamed, isPath, readNamedPath, wholePath } from '../../src/nix/named-path.ts';
+import { parseStoreHash } from '../../src/nix/store-path.ts';
+import { failsWith } from './fixtures.ts';
+
+const NAME = 'd71rfqmrpl3s0hqyvmiykw1yg2ymgnjw-a?b=c.d';
+const PATH = `/nix/store/${NAME}`;
+const HASH = parseStoreHash(NAME.slice(0, 32));
+
+suite('what people write for a store path', () => {
+  const cwd = process.cwd();
+  const folder = mkdtempSync(join(tmpdir(), 'narswarm-named-'));
+  before(() => {
+    symlinkSync(PATH, join(folder, 'result'));
+    symlinkSync(join(folder, 'result'), join(folder, 'profile-1'));
+    symlinkSync('profile-1', join(folder, 'profile'));
+    mkdirSync(join(folder, NAME.slice(0, 32)));
+    process.chdir(folder);
+  });
+  after(() => {
+    process.chdir(cwd);
+    rmSync(folder, { recursive: true });
+  });
+
+  test('a path of the store, below one, or a link to one', async () => {
+    const below = [
+      PATH,
+      `${PATH}/`,
+      `${PATH}/bin`,
+      `${PATH}/bin/x`,
+      `//nix/store/${NAME}`,
+      `/nix/../nix/store/${NAME}/.`,
+    ];
+    const links = [
+      './result',
+      './result/',
+      './result/bin/x',
+      'result',
+      './profile',
+      'profile',
+      join(folder, 'profile'),
+    ];
+    for (const text of [...below, ...links, NAME]) assert.equal(await findNamedPath(text), PATH, text);
+  });
+
+  test('a hash part, whatever bears its name in the working folder', async () => {
+    assert.equal(await findNamedPath(HASH), HASH);
+    assert.deepEqual([isPath(HASH), hashOfNamed(HASH), hashOfNamed(await readNamedPath(PATH))], [false, HASH, HASH]);
+  });
+
+  test('a hash part is completed from the store', async () => {
+    mkdirSync(join(folder, 'store', NAME), { recursive: true });
+    const store = join(folder, 'store');
+    assert.equal(await wholePath(HASH, store), join(store, NAME));
+    await assert.rejects(
+      wholePath(parseStoreHash('a'.repeat(32)), store),
+      failsWith('NOT_FOUND', /a{32}.*name the whole path/),
+    );
+  });
+
+  test('any other word is none, and any other path is refused', async () => {
+    for (const text of ['desktop', HASH.toUpperCase(), `${HASH}x`, 'profile-2', '.', '']) {
+      assert.equal(await findNamedPath(text), undefined, text);
+      await assert.rejects(readNamedPath(text), failsWith('STORE_PATH_INVALID', /is neither a store path nor/));
+    }
+    await assert.rejects(findNamedPath('./nothing'), failsWith('NOT_FOUND', /nothing does not exist/));
+    await assert.rejects(findNamedPath(`${PATH}^out`), failsWith('STORE_PATH_INVALID', /\^out/));
+  });
+});
