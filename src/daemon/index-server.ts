@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { NarswarmError } from '../errors.ts';
 import type { IndexDir } from '../index/index-dir.ts';
 import { mayHave, type Serves } from '../torrent/connection-guard.ts';
+import { LocalNetworks } from '../torrent/local-networks.ts';
 
 const NAME = /^\/(manifest|shards\/(?:[0-9a-z]{1,3}|all)\.zst)$/;
 
@@ -21,8 +22,15 @@ export class IndexServer implements AsyncDisposable {
   /** @throws LISTEN_FAILED where the address or port cannot be had */
   static async listen(
     dir: IndexDir,
-    options: { host?: string | undefined; port?: number | undefined; serves: Serves },
+    options: {
+      host?: string | undefined;
+      port?: number | undefined;
+      serves: Serves;
+      /** Which hosts are on the local network. Default: those on a network of an interface. */
+      networks?: Pick<LocalNetworks, 'includes'>;
+    },
   ): Promise<IndexServer> {
+    const networks = options.networks ?? new LocalNetworks();
     const server = createServer((request, response) => {
       const name = NAME.exec(request.url ?? '')?.[1];
       if (name === undefined || (request.method !== 'GET' && request.method !== 'HEAD')) {
@@ -41,7 +49,7 @@ export class IndexServer implements AsyncDisposable {
       );
     });
     server.on('connection', (socket) => {
-      if (!mayHave(options.serves, socket.remoteAddress ?? '')) socket.destroy();
+      if (!mayHave(options.serves, socket.remoteAddress ?? '', networks)) socket.destroy();
     });
     server.listen(options.port ?? 0, options.host);
     try {

@@ -112,6 +112,7 @@ export class Publisher implements AsyncDisposable {
         host: listen,
         port: options.httpPort,
         // publishing is public, and the mirror is asked for by address: the scope can keep it on the local network
+        networks: network.networks,
         serves: options.network.scope === 'cohort' || options.network.scope === 'public' ? 'anyone' : 'lan',
       }),
     );

@@ -1,12 +1,12 @@
 import type { Socket } from 'node:net';
-import { isLanAddress } from './endpoint.ts';
+import { LocalNetworks } from './local-networks.ts';
 
-/** Who may connect to us: `lan` is loopback and private addresses alone. */
+/** Who may connect to us: `lan` is loopback and the networks that this machine's interfaces are on. */
 export type Serves = 'anyone' | 'lan' | 'nobody';
 
 /** True where the scope lets this host have anything of ours, over whoever's connection. */
-export function mayHave(serves: Serves, host: string): boolean {
-  return serves === 'anyone' || (serves === 'lan' && isLanAddress(host));
+export function mayHave(serves: Serves, host: string, networks: Pick<LocalNetworks, 'includes'>): boolean {
+  return serves === 'anyone' || (serves === 'lan' && networks.includes(host));
 }
 
 /** Connections that all peers together may open to us; the server itself refuses the next ones. */
@@ -22,18 +22,24 @@ export const MAX_PER_STRANGER = 64;
 export class ConnectionGuard {
   readonly #serves: Serves;
   readonly #isBanned: (host: string) => boolean;
+  readonly #networks: Pick<LocalNetworks, 'includes'>;
   readonly #open = new Map<string, number>();
 
-  constructor(serves: Serves, isBanned: (host: string) => boolean) {
+  constructor(
+    serves: Serves,
+    isBanned: (host: string) => boolean,
+    networks: Pick<LocalNetworks, 'includes'> = new LocalNetworks(),
+  ) {
     this.#serves = serves;
     this.#isBanned = isBanned;
+    this.#networks = networks;
   }
 
   /** True where this connection may go on; it counts until it is closed. */
   admit(socket: Pick<Socket, 'remoteAddress' | 'once'>): boolean {
     const host = socket.remoteAddress;
     if (host === undefined || this.#serves === 'nobody' || this.#isBanned(host)) return false;
-    if (isLanAddress(host)) return true;
+    if (this.#networks.includes(host)) return true;
     const open = this.#open.get(host) ?? 0;
     if (this.#serves === 'lan' || open >= MAX_PER_STRANGER) return false;
     this.#open.set(host, open + 1);

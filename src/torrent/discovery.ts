@@ -1,9 +1,9 @@
 import { EventEmitter } from 'node:events';
-import { networkInterfaces } from 'node:os';
 import type { InfoHash } from '../nix/brands.ts';
 import type { DhtNode } from './dht.ts';
-import { formatEndpoint, isLanAddress, parseEndpoint, type Endpoint } from './endpoint.ts';
+import { formatEndpoint, parseEndpoint, type Endpoint } from './endpoint.ts';
 import { LanDiscovery } from './lan.ts';
+import type { LocalNetworks } from './local-networks.ts';
 import type { PeerRecord, PeerTable } from './peer-table.ts';
 
 /** How a peer became known. */
@@ -14,6 +14,7 @@ export interface DiscoveryOptions {
   readonly peerPort: number;
   /** Opens the DHT node, the first time that there is something to look for; undefined if the DHT is off. */
   readonly openDht: () => Promise<DhtNode | undefined>;
+  readonly networks: LocalNetworks;
   /** Looks for peers on the local network (BEP 14). */
   readonly lan: boolean;
   /** Address of the one interface to use for that, where it is not all of them. */
@@ -45,7 +46,6 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
   readonly #peers = new Map<string, PeerOrigin>();
   readonly #timers = new Set<NodeJS.Timeout>();
   readonly #stop = new AbortController();
-  readonly #own: ReadonlySet<string>;
   #lan: LanDiscovery | undefined;
 
   private constructor(table: PeerTable, options: DiscoveryOptions) {
@@ -53,7 +53,6 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     this.setMaxListeners(0); // every NAR that is being fetched wants to hear of new peers
     this.#table = table;
     this.#options = options;
-    this.#own = ownAddresses(options.peerPort);
   }
 
   static async start(table: PeerTable, options: DiscoveryOptions): Promise<Discovery> {
@@ -61,6 +60,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     if (options.lan) {
       discovery.#lan = await LanDiscovery.start({
         peerPort: options.peerPort,
+        networks: options.networks,
         infoHashes: () => [...discovery.#followed],
         onPeer: (peer) => discovery.add(peer, 'lan'),
         ...(options.lanInterface === undefined ? {} : { interfaceAddress: options.lanInterface }),
@@ -83,8 +83,9 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
   /** Takes a peer in, unless it is ourselves or the scope forbids it. */
   add(endpoint: Endpoint, origin: PeerOrigin): void {
     const address = formatEndpoint(endpoint);
-    if (this.#peers.has(address) || this.#own.has(address)) return;
-    if (origin !== 'given' && !this.#options.wan && !isLanAddress(endpoint.host)) return;
+    const { networks, peerPort, wan } = this.#options;
+    if (this.#peers.has(address) || (endpoint.port === peerPort && networks.isOwn(endpoint.host))) return;
+    if (origin !== 'given' && !wan && !networks.includes(endpoint.host)) return;
     this.#peers.set(address, origin);
     this.emit('peer', this.#table.add(endpoint));
   }
@@ -137,9 +138,4 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
 /** How long to wait after that many lookups, and one more, have found nobody. */
 export function retryMs(inVain: number): number {
   return Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** inVain);
-}
-
-function ownAddresses(port: number): ReadonlySet<string> {
-  const own = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
-  return new Set(own.map((entry) => formatEndpoint({ host: entry.address, port })));
 }

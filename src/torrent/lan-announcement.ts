@@ -1,10 +1,9 @@
 /** The packets of local service discovery (BEP 14), written and read. */
 import type { InfoHash } from '../nix/brands.ts';
-import { isLanAddress, isPort } from './endpoint.ts';
-import type { Endpoint } from './endpoint.ts';
+import { formatEndpoint, isPort, type Endpoint } from './endpoint.ts';
 
-/** The multicast group of BEP 14 for IPv4, and its UDP port. */
-export const GROUP = '239.192.152.143';
+/** The multicast groups of BEP 14, and their UDP port. */
+export const GROUPS = { ipv4: '239.192.152.143', ipv6: 'ff15::efc0:988f' } as const;
 export const GROUP_PORT = 6771;
 
 const MAX_PACKET_BYTES = 1400;
@@ -24,9 +23,9 @@ export function formatAnnouncements(
   peerPort: number,
   cookie: string,
   infoHashes: readonly InfoHash[],
-  groupPort = GROUP_PORT,
+  group: Endpoint = { host: GROUPS.ipv4, port: GROUP_PORT },
 ): Buffer[] {
-  const head = `BT-SEARCH * HTTP/1.1\r\nHost: ${GROUP}:${groupPort}\r\nPort: ${peerPort}\r\n`;
+  const head = `BT-SEARCH * HTTP/1.1\r\nHost: ${formatEndpoint(group)}\r\nPort: ${peerPort}\r\n`;
   const tail = `cookie: ${cookie}\r\n\r\n\r\n`;
   const lines = infoHashes.map((infoHash) => `Infohash: ${infoHash}\r\n`);
   const perPacket = Math.floor((MAX_PACKET_BYTES - head.length - tail.length) / INFOHASH_LINE_BYTES);
@@ -38,11 +37,10 @@ export function formatAnnouncements(
 }
 
 /**
- * Reads an announcement that came from `address`; undefined for anything malformed and for senders outside the local
- * network (spoofed, or routed multicast). Unknown headers are ignored, as BEP 14 asks. Never throws.
+ * Reads an announcement that came from `address`; undefined for anything malformed. Unknown headers are ignored, as
+ * BEP 14 asks. Never throws.
  */
 export function parseAnnouncement(packet: Uint8Array, address: string): LanAnnouncement | undefined {
-  if (!isLanAddress(address)) return undefined;
   const [request, ...headers] = Buffer.from(packet).toString('latin1').split('\r\n');
   if (request !== 'BT-SEARCH * HTTP/1.1') return undefined;
   let port = Number.NaN;

@@ -1,17 +1,16 @@
 /**
- * Finds peers on the local network: local service discovery (BEP 14), over IPv4 multicast.
+ * Finds peers on the local network: local service discovery (BEP 14), over IPv4 and IPv6 multicast.
  *
  * Written here because the npm package bittorrent-lsd can neither choose its interface nor answer, and does not filter
  * by infohash. Packets keep the default TTL of 1, so they do not leave the link. Discovery is an extra: what goes wrong with a network is a warning, never an exception.
  */
 import { randomBytes } from 'node:crypto';
-import { createSocket } from 'node:dgram';
-import type { Socket } from 'node:dgram';
-import { once } from 'node:events';
-import { networkInterfaces } from 'node:os';
+import { isIPv6 } from 'node:net';
 import type { InfoHash } from '../nix/brands.ts';
 import type { Endpoint } from './endpoint.ts';
-import { formatAnnouncements, GROUP, GROUP_PORT, parseAnnouncement } from './lan-announcement.ts';
+import { formatAnnouncements, GROUP_PORT, GROUPS, parseAnnouncement } from './lan-announcement.ts';
+import { LanGroup, type Place } from './lan-group.ts';
+import { LocalNetworks, type LocalInterface } from './local-networks.ts';
 
 export interface LanDiscoveryOptions {
   /** The TCP port where peers reach us. */
@@ -22,34 +21,47 @@ export interface LanDiscoveryOptions {
   readonly onPeer: (peer: Endpoint, infoHash: InfoHash) => void;
   /** Called when an interface or the port cannot be used; discovery goes on without. Default: nothing. */
   readonly onWarning?: (error: Error) => void;
-  /** IPv4 address of the one interface to use. Default: all but loopback, also those that come up later. */
+  /** Default: those of this machine. */
+  readonly networks?: LocalNetworks;
+  /** Address of the one interface to use. Default: all but loopback, also those that come up later. */
   readonly interfaceAddress?: string;
   /** UDP port of the group. Default: 6771. */
   readonly groupPort?: number;
   /** Time between announcements. Default: 300,000 (5 minutes, as BEP 14 has it). */
   readonly intervalMs?: number;
+  /** Time between two looks at the interfaces. Default: 2,000. */
+  readonly followMs?: number;
   /** False: listens and never sends. Default: true. */
   readonly announces?: boolean;
 }
 
 const INTERVAL_MS = 5 * 60_000;
+/** A look takes some 0.1 ms. */
+const FOLLOW_MS = 2000;
 /** BEP 14 asks for one a minute; a newcomer would wait that long for an answer. */
 const MIN_GAP_MS = 1000;
 /** Answers of many hosts to one newcomer spread over this time. */
 const MAX_ANSWER_DELAY_MS = 500;
+/** How long a neighbour heard over IPv6 has to be heard over IPv4, too: then it is one peer, and not two. */
+const TWIN_MS = 300;
 /** Bounds what a noisy neighbour can make us remember. */
 const MAX_KNOWN = 4096;
+/** Interfaces to use at most, hardware first. */
+const MAX_INTERFACES = 64;
 
 /** Announces our swarms on the local network and reports who else is in them. */
 export class LanDiscovery implements AsyncDisposable {
   readonly #options: LanDiscoveryOptions;
+  readonly #networks: LocalNetworks;
   readonly #cookie = `narswarm-${randomBytes(8).toString('hex')}`;
-  /** Receives for all interfaces; undefined where the port could not be had. */
-  #receiver: Socket | undefined;
-  /** One a interface, by address: a socket sends multicast to one interface only. */
-  readonly #senders = new Map<string, Socket>();
-  readonly #known = new Set<string>();
+  readonly #ipv4: LanGroup;
+  readonly #ipv6: LanGroup;
+  readonly #known = new BoundedSet(MAX_KNOWN);
+  /** Cookies of the neighbours that are heard over IPv4. */
+  readonly #heardOverIPv4 = new BoundedSet(MAX_KNOWN);
+  #following: Promise<boolean> = Promise.resolve(false);
   #timer: NodeJS.Timeout | undefined;
+  #followTimer: NodeJS.Timeout | undefined;
   /** When `#timer` fires, and when the last announcement was: milliseconds of `performance.now()`. */
   #dueAt = Infinity;
   #lastAt = -Infinity;
@@ -57,14 +69,28 @@ export class LanDiscovery implements AsyncDisposable {
 
   private constructor(options: LanDiscoveryOptions) {
     this.#options = options;
+    this.#networks = options.networks ?? new LocalNetworks();
+    const group = (family: 'ipv4' | 'ipv6'): LanGroup =>
+      new LanGroup({
+        family,
+        address: GROUPS[family],
+        port: options.groupPort ?? GROUP_PORT,
+        onPacket: (packet, from) => this.#receive(packet, from, family),
+        onWarning: (error) => options.onWarning?.(error),
+      });
+    this.#ipv4 = group('ipv4');
+    this.#ipv6 = group('ipv6');
   }
 
   /** Joins the group and announces at once. Never rejects: what fails goes to `onWarning`. */
   static async start(options: LanDiscoveryOptions): Promise<LanDiscovery> {
     const discovery = new LanDiscovery(options);
-    discovery.#receiver = await discovery.#open('0.0.0.0', options.groupPort ?? GROUP_PORT);
-    discovery.#receiver?.on('message', (packet, from) => discovery.#receive(packet, from.address));
-    await discovery.#announceNow();
+    await discovery.#follow();
+    discovery.#announceNow();
+    discovery.#followTimer = setInterval(
+      () => void discovery.#follow().then((isNew) => isNew && discovery.announce()),
+      options.followMs ?? FOLLOW_MS,
+    );
     return discovery;
   }
 
@@ -77,30 +103,33 @@ export class LanDiscovery implements AsyncDisposable {
   async close(): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#timer);
-    const sockets = [...this.#senders.values(), ...(this.#receiver ? [this.#receiver] : [])];
-    this.#senders.clear();
-    this.#receiver = undefined;
-    await Promise.all(sockets.map(closeSocket));
+    clearInterval(this.#followTimer);
+    await this.#following;
+    await Promise.all([this.#ipv4[Symbol.asyncDispose](), this.#ipv6[Symbol.asyncDispose]()]);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  #receive(packet: Buffer, address: string): void {
+  #receive(packet: Buffer, address: string, family: 'ipv4' | 'ipv6'): void {
+    // Spoofed, or multicast that was routed.
+    if (!this.#networks.includes(address)) return;
     const announcement = parseAnnouncement(packet, address);
     if (announcement === undefined || announcement.cookie === this.#cookie) return;
     const { peer, cookie, infoHashes } = announcement;
     const shared = this.#options.infoHashes().filter((infoHash) => infoHashes.includes(infoHash));
     if (shared.length === 0) return;
     // A restarted neighbour has a new cookie and has forgotten us.
-    const id = `${peer.host}:${peer.port} ${cookie}`;
-    if (!this.#known.has(id)) {
-      if (this.#known.size === MAX_KNOWN) this.#known.clear();
-      this.#known.add(id);
-      this.#announceIn(Math.random() * MAX_ANSWER_DELAY_MS);
-    }
-    for (const infoHash of shared) this.#options.onPeer(peer, infoHash);
+    if (this.#known.add(`${peer.host}:${peer.port} ${cookie}`)) this.#announceIn(Math.random() * MAX_ANSWER_DELAY_MS);
+    const report = (): void => {
+      for (const infoHash of shared) this.#options.onPeer(peer, infoHash);
+    };
+    if (family === 'ipv4') this.#heardOverIPv4.add(cookie);
+    if (family === 'ipv4' || cookie === '' || !this.#ipv4.isJoined) return report();
+    setTimeout(() => {
+      if (!this.#isClosed && !this.#heardOverIPv4.has(cookie)) report();
+    }, TWIN_MS).unref();
   }
 
   #announceIn(delayMs: number): void {
@@ -109,89 +138,102 @@ export class LanDiscovery implements AsyncDisposable {
     if (this.#isClosed || dueAt >= this.#dueAt) return;
     clearTimeout(this.#timer);
     this.#dueAt = dueAt;
-    this.#timer = setTimeout(() => void this.#announceNow(), dueAt - now);
+    this.#timer = setTimeout(() => this.#announceNow(), dueAt - now);
   }
 
-  async #announceNow(): Promise<void> {
+  #announceNow(): void {
     this.#lastAt = performance.now();
     this.#dueAt = Infinity;
-    await this.#followInterfaces();
-    if (this.#options.announces ?? true) this.#send();
-    this.#announceIn(this.#options.intervalMs ?? INTERVAL_MS);
-  }
-
-  #send(): void {
-    const { groupPort = GROUP_PORT, peerPort, infoHashes } = this.#options;
-    for (const packet of formatAnnouncements(peerPort, this.#cookie, infoHashes(), groupPort)) {
-      for (const socket of this.#senders.values()) {
-        socket.send(packet, groupPort, GROUP, (error) => error && this.#warn(error));
-      }
+    const { groupPort: port = GROUP_PORT, peerPort, infoHashes, intervalMs, announces } = this.#options;
+    for (const family of announces === false ? [] : (['ipv4', 'ipv6'] as const)) {
+      const group = family === 'ipv4' ? this.#ipv4 : this.#ipv6;
+      for (const packet of formatAnnouncements(peerPort, this.#cookie, infoHashes(), { host: GROUPS[family], port }))
+        group.send(packet);
     }
+    this.#announceIn(intervalMs ?? INTERVAL_MS);
   }
 
-  /** Interfaces come and go: a service starts before the network is up, a laptop moves. */
-  async #followInterfaces(): Promise<void> {
-    const { interfaceAddress } = this.#options;
-    const addresses = interfaceAddress === undefined ? externalAddresses() : [interfaceAddress];
-    const gone = [...this.#senders].filter(([address]) => !addresses.includes(address));
-    for (const [address] of gone) this.#senders.delete(address);
-    await Promise.all(gone.map(([, socket]) => closeSocket(socket)));
-    const added = addresses.filter((address) => !this.#senders.has(address));
-    await Promise.all(added.map((address) => this.#join(address)));
-  }
-
-  async #join(address: string): Promise<void> {
-    const sender = await this.#open(address, 0);
-    if (sender === undefined) return;
-    try {
-      sender.setMulticastInterface(address);
-      sender.setMulticastLoopback(true);
-    } catch (error) {
-      this.#warn(error);
-      return closeSocket(sender);
-    }
-    if (this.#isClosed) return closeSocket(sender);
-    this.#senders.set(address, sender);
-    try {
-      this.#receiver?.addMembership(GROUP, address);
-    } catch (error) {
-      // An interface with two addresses is joined once, and stays so when an address comes back.
-      if (!isErrno(error, 'EADDRINUSE')) this.#warn(error);
-    }
-  }
-
-  async #open(address: string, port: number): Promise<Socket | undefined> {
-    // Other clients on this host listen on the group's port too.
-    const socket = createSocket({ type: 'udp4', reuseAddr: port !== 0 });
-    try {
-      socket.bind(port, address);
-      await once(socket, 'listening');
-      socket.on('error', (error) => this.#warn(error));
-      return socket;
-    } catch (error) {
-      this.#warn(error);
-      await closeSocket(socket);
-      return undefined;
-    }
-  }
-
-  #warn(error: unknown): void {
-    this.#options.onWarning?.(error instanceof Error ? error : new Error(String(error)));
+  /** Joins where an interface has come up: a service starts before the network, a laptop moves. @returns if there is one */
+  #follow(): Promise<boolean> {
+    this.#following = this.#following.then(async () => {
+      if (this.#isClosed) return false;
+      const { interfaceAddress } = this.#options;
+      const { ipv4, ipv6 } =
+        interfaceAddress === undefined
+          ? placesOf(this.#networks.interfaces.slice(0, MAX_INTERFACES))
+          : placesAt(interfaceAddress, this.#networks.interfaces);
+      const isNew = await Promise.all([this.#ipv4.follow(ipv4), this.#ipv6.follow(ipv6)]);
+      if (!isNew.includes(true)) return false;
+      // Who was met elsewhere may be another one here, or be reached in another way.
+      this.#known.clear();
+      this.#heardOverIPv4.clear();
+      return true;
+    });
+    return this.#following;
   }
 }
 
-function externalAddresses(): string[] {
-  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  return all.filter(({ family, internal }) => family === 'IPv4' && !internal).map(({ address }) => address);
+interface Places {
+  readonly ipv4: readonly Place[];
+  readonly ipv6: readonly Place[];
 }
 
-/** Resolves once the port is free, also where the socket was never bound. */
-async function closeSocket(socket: Socket): Promise<void> {
-  const closed = once(socket, 'close');
-  socket.close();
-  await closed;
+function placesOf(interfaces: readonly LocalInterface[]): Places {
+  return {
+    ipv4: interfaces.flatMap((one) => one.ipv4.map(({ address }) => placeV4(one, address))),
+    ipv6: interfaces.flatMap((one) => {
+      // Everybody on the link reaches it, whatever prefixes they have.
+      const source = one.ipv6.find(({ address }) => isLinkLocal(address)) ?? one.ipv6[0];
+      return source === undefined ? [] : [placeV6(one, source.address)];
+    }),
+  };
 }
 
-function isErrno(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
+/** The one place of an address that was chosen, also on loopback. */
+function placesAt(chosen: string, interfaces: readonly LocalInterface[]): Places {
+  const [address = '', zone] = chosen.split('%', 2);
+  const loopback: LocalInterface = { name: 'lo', index: 1, ipv4: [], ipv6: [] };
+  const has = (one: LocalInterface): boolean =>
+    [...one.ipv4, ...one.ipv6].some((own) => own.address === address) && (zone === undefined || zone === one.name);
+  const one = interfaces.find(has) ?? loopback;
+  return isIPv6(address) ? { ipv4: [], ipv6: [placeV6(one, address)] } : { ipv4: [placeV4(one, address)], ipv6: [] };
+}
+
+function placeV4({ name, index }: LocalInterface, address: string): Place {
+  return { key: `${name} ${index} ${address}`, source: address, via: address };
+}
+
+function placeV6({ name, index }: LocalInterface, address: string): Place {
+  const source = isLinkLocal(address) ? `${address}%${name}` : address;
+  return { key: `${name} ${index} ${address}`, source, via: `::%${name}` };
+}
+
+function isLinkLocal(address: string): boolean {
+  return /^fe[89ab][0-9a-f]:/i.test(address);
+}
+
+/** Forgets everything when it is full: then neighbours are answered once more. */
+class BoundedSet {
+  readonly #items = new Set<string>();
+  readonly #max: number;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  has(item: string): boolean {
+    return this.#items.has(item);
+  }
+
+  clear(): void {
+    this.#items.clear();
+  }
+
+  /** @returns true if it was not there */
+  add(item: string): boolean {
+    if (this.#items.has(item)) return false;
+    if (this.#items.size === this.#max) this.#items.clear();
+    this.#items.add(item);
+    return true;
+  }
 }

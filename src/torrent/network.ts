@@ -3,6 +3,7 @@ import type { DhtNode } from './dht.ts';
 import { DhtOnDemand } from './dht-on-demand.ts';
 import { Discovery } from './discovery.ts';
 import type { Endpoint } from './endpoint.ts';
+import { LocalNetworks } from './local-networks.ts';
 import type { RateLimit } from './rate-limit.ts';
 import type { Scope } from './scope.ts';
 import { Swarm, type SwarmOptions } from './swarm.ts';
@@ -32,24 +33,29 @@ export interface NetworkOptions {
 export class Network implements AsyncDisposable {
   readonly swarm: Swarm;
   readonly discovery: Discovery;
+  /** Which hosts are on the local network. */
+  readonly networks: LocalNetworks;
   readonly #dht: DhtOnDemand;
   #hasJoined = false;
 
-  private constructor(swarm: Swarm, dht: DhtOnDemand, discovery: Discovery) {
+  private constructor(swarm: Swarm, dht: DhtOnDemand, discovery: Discovery, networks: LocalNetworks) {
     this.swarm = swarm;
     this.#dht = dht;
     this.discovery = discovery;
+    this.networks = networks;
   }
 
   /** @throws LISTEN_FAILED */
   static async join(options: NetworkOptions): Promise<Network> {
     const { scope, listen, onWarning } = options;
     await using stack = new AsyncDisposableStack();
+    const networks = new LocalNetworks();
     const isPublic = scope === 'cohort' || scope === 'public';
     const swarm = stack.use(
       await Swarm.listen({
         host: listen,
         port: options.port,
+        networks,
         serves: isPublic ? 'anyone' : scope === 'lan' ? 'lan' : 'nobody',
         downloadLimit: options.downloadLimit,
         ...(options.seeds === undefined ? {} : { seeds: options.seeds }),
@@ -72,6 +78,7 @@ export class Network implements AsyncDisposable {
       await Discovery.start(swarm.peers, {
         peerPort: swarm.port,
         openDht: () => dht.open(),
+        networks,
         lan: options.lan,
         lanInterface: listen === '0.0.0.0' || listen === '::' ? undefined : listen,
         announce: isPublic,
@@ -81,7 +88,7 @@ export class Network implements AsyncDisposable {
     );
     for (const peer of options.peers) discovery.add(peer, 'given');
     stack.move();
-    return new Network(swarm, dht, discovery);
+    return new Network(swarm, dht, discovery, networks);
   }
 
   /** The DHT node, where one was opened. */

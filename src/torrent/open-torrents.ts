@@ -5,6 +5,7 @@ import type { InfoHash } from '../nix/brands.ts';
 import { announceLongRequests } from './block-requests.ts';
 import type { NarTorrent } from './canonical.ts';
 import { mayHave, MAX_CONNECTIONS, type Serves } from './connection-guard.ts';
+import { LocalNetworks } from './local-networks.ts';
 import { parsedTorrent } from './parsed-torrent.ts';
 import { guardMetadata } from './wire-guard.ts';
 import { stateOf } from './wire-state.ts';
@@ -12,6 +13,8 @@ import { stateOf } from './wire-state.ts';
 export interface OpenTorrentsOptions {
   /** Who may connect to us. Default: `lan`. */
   readonly serves?: Serves;
+  /** Which hosts are on the local network. Default: those on a network of an interface. */
+  readonly networks?: Pick<LocalNetworks, 'includes'>;
   /** Told of a torrent that failed. */
   readonly onWarning?: (message: string) => void;
   /** Told of payload that went out. */
@@ -22,11 +25,13 @@ export interface OpenTorrentsOptions {
 export class OpenTorrents {
   readonly #client: WebTorrent;
   readonly #options: OpenTorrentsOptions;
+  readonly #networks: Pick<LocalNetworks, 'includes'>;
   readonly #torrents = new Map<InfoHash, Torrent>();
 
   constructor(client: WebTorrent, options: OpenTorrentsOptions) {
     this.#client = client;
     this.#options = options;
+    this.#networks = options.networks ?? new LocalNetworks();
   }
 
   get size(): number {
@@ -60,7 +65,7 @@ export class OpenTorrents {
   mayHave(address: string): boolean {
     // An incoming connection's address has an IPv6 host without brackets.
     const host = address.slice(0, address.lastIndexOf(':')).replaceAll(/[[\]]/g, '');
-    return mayHave(this.#options.serves ?? 'lan', host);
+    return mayHave(this.#options.serves ?? 'lan', host, this.#networks);
   }
 
   #prepare(handle: Torrent): void {

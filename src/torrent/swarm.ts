@@ -8,6 +8,7 @@ import type { NarTorrent } from './canonical.ts';
 import { chunkStore, MemoryStorage, type PieceStorage } from './chunk-store.ts';
 import { Cohort } from './cohort.ts';
 import { ConnectionGuard, MAX_CONNECTIONS, type Serves } from './connection-guard.ts';
+import { LocalNetworks } from './local-networks.ts';
 import { OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
 import { PeerTable } from './peer-table.ts';
 import type { RateLimit } from './rate-limit.ts';
@@ -56,7 +57,7 @@ export class Swarm implements AsyncDisposable {
     this.port = (client._connPool.tcpServer.address() as AddressInfo).port;
     client.get = (infoHash) => seeding.answer(infoHash as InfoHash);
     client.on('error', (error: Error) => options.onWarning?.(error.message));
-    this.#guardConnections(options.serves ?? 'lan');
+    this.#guardConnections(options.serves ?? 'lan', options.networks ?? new LocalNetworks());
   }
 
   /** Starts listening. @throws LISTEN_FAILED where the address or port cannot be had */
@@ -152,10 +153,10 @@ export class Swarm implements AsyncDisposable {
   }
 
   /** Turns away whom the scope does not admit, before a byte is read; bounds what strangers can open. */
-  #guardConnections(serves: Serves): void {
+  #guardConnections(serves: Serves, networks: Pick<LocalNetworks, 'includes'>): void {
     const pool = this.#client._connPool;
     const accept = pool._onConnection.bind(pool);
-    const guard = new ConnectionGuard(serves, (host) => this.peers.isBannedHost(host));
+    const guard = new ConnectionGuard(serves, (host) => this.peers.isBannedHost(host), networks);
     pool.tcpServer.maxConnections = MAX_CONNECTIONS;
     pool._onConnection = (socket: Socket, type: string) => {
       if (guard.admit(socket)) accept(socket, type);

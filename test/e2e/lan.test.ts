@@ -3,31 +3,37 @@ import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { startCacheProcess } from '../support/cache-process.ts';
-import { Lab, mirrorOf, narBytesOf } from '../support/lab.ts';
+import { Lab, type CliEvent, type CliProcess, mirrorOf, narBytesOf } from '../support/lab.ts';
 import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
 
 /** What README has a firewall let in. */
 const OPEN = { tcp: [6881, 8081], udp: [6771] };
 
-suite('machines on one local network', () => {
+suite('machines on one local network', { concurrency: 5 }, () => {
   let lab: Lab;
-  let lan: Lan;
   let made: MadeClosure;
+  let key: string;
+  /** Of the publisher, and the folder with its map. */
+  let address: string;
+  let map: string;
 
   before(async () => {
     requireNamespaces();
     lab = await Lab.open();
-    lan = lab.use(Lan.open());
     made = await lab.closure([600_000, 20_000, 5_000]);
+    key = lab.path('key');
+    const what = ['--store', made.cacheDir, '--root', `lab=${made.root}`, '--trusted-public-key', made.publicKey];
+    const published = await lab.run(['publish', '--once', '--key', key, ...what]);
+    address = String(published.event('published')['address']);
+    map = String(published.event('published')['dir']);
   });
   after(() => lab[Symbol.asyncDispose]());
 
   /** Publishes in a host, without the DHT; the port for peers and the one of the map's mirror are those of README. */
-  async function publish(host: Host, ...args: readonly string[]): Promise<string> {
+  async function publish(host: Host): Promise<{ process: CliProcess; ready: CliEvent }> {
     const what = ['--store', made.cacheDir, '--root', `lab=${made.root}`, '--trusted-public-key', made.publicKey];
-    const where = ['--key', lab.path('key'), '--no-dht', '--port', '6881', '--http-port', '8081'];
-    const { ready } = await lab.service(['publish', ...what, ...where, ...args], { wrapper: host.wrapper });
-    return String(ready['address']);
+    const where = ['--key', key, '--no-dht', '--port', '6881', '--http-port', '8081'];
+    return lab.service(['publish', ...what, ...where], { wrapper: host.wrapper });
   }
 
   /** Fetches without the DHT. @returns the bytes that came from each source */
@@ -46,15 +52,25 @@ suite('machines on one local network', () => {
     return Object.fromEntries(sources.map(({ source, bytes }) => [source, bytes]));
   }
 
+  /** Fetches from neighbours alone; the map comes from a mirror in the same host. @returns as {@link fetchIn} */
+  async function fetchFromPeers(host: Host): Promise<Record<string, number>> {
+    await using mirror = await startCacheProcess(map, host.wrapper);
+    const url = `http://127.0.0.1:${mirror.port}`;
+    return await fetchIn(host, 'lab', '--publisher', mirrorOf(address, url), '--no-upstream');
+  }
+
   test('through firewalls with the ports open that README names, everything comes from the neighbour', async () => {
+    await using lan = Lan.open();
     const server = lan.host('server', { firewall: OPEN });
     const client = lan.host('client', { firewall: { udp: OPEN.udp } });
-    const mirror = mirrorOf(await publish(server), `http://${server.ipv4}:8081`);
+    await publish(server);
+    const mirror = mirrorOf(address, `http://${server.ipv4}:8081`);
     const from = await fetchIn(client, 'lab', '--publisher', mirror, '--no-upstream');
     assert.deepEqual(from, { [`${server.ipv4}:6881`]: await narBytesOf(made.cacheDir) });
   });
 
   test('a cache is reached over IPv6 alone', async () => {
+    await using lan = Lan.open();
     const server = lan.host('cache6', { addresses: 'ula' });
     const client = lan.host('client6', { addresses: 'ula' });
     await using cache = await startCacheProcess(made.cacheDir, server.wrapper);
@@ -62,4 +78,77 @@ suite('machines on one local network', () => {
     assert.deepEqual(await fetchIn(client, made.root, '--from', url), { [url]: await narBytesOf(made.cacheDir) });
     assert.notEqual((await cache.requests()).length, 0);
   });
+
+  for (const addresses of ['link-local', 'ula'] as const) {
+    test(`over IPv6 alone (${addresses}) everything comes from the neighbour`, async () => {
+      await using lan = Lan.open();
+      const server = lan.host(`s-${addresses}`, { addresses, firewall: OPEN });
+      const client = lan.host(`c-${addresses}`, { addresses, firewall: { udp: OPEN.udp } });
+      await publish(server);
+      assert.deepEqual(await fetchFromPeers(client), {
+        [`[${server.linkLocal}%eth0]:6881`]: await narBytesOf(made.cacheDir),
+      });
+    });
+  }
+
+  test('a neighbour with IPv4 and IPv6 is one peer, and so is one without a link-local address', async () => {
+    await using lan = Lan.open();
+    const both = lan.host('both');
+    const ulaOnly = lan.host('ula-only', { addresses: 'ula' });
+    ulaOnly.ip(`address delete ${ulaOnly.linkLocal}/64 dev eth0`);
+    await Promise.all([publish(both), publish(ulaOnly)]);
+    const client = lan.host('c-both', { addresses: 'v4' });
+    client.addAddresses('ula');
+    const sources = Object.keys(await fetchFromPeers(client));
+    for (const source of sources) assert.ok([`${both.ipv4}:6881`, `[${ulaOnly.ula}]:6881`].includes(source), source);
+  });
+
+  test('a machine that was started before its network is found', async () => {
+    await using lan = Lan.open();
+    const server = lan.host('early', { addresses: 'none' });
+    const client = lan.host('c-early');
+    await publish(server);
+    const fetching = fetchFromPeers(client);
+    server.addAddresses('v4');
+    assert.deepEqual(await fetching, { [`${server.ipv4}:6881`]: await narBytesOf(made.cacheDir) });
+  });
+
+  for (const addresses of ['v4-only', 'link-local'] as const) {
+    test(`an interface that was made again with the same address (${addresses}) is used again`, async () => {
+      await using lan = Lan.open();
+      const server = lan.host(`d-${addresses}`, { addresses });
+      const client = lan.host(`e-${addresses}`, { addresses });
+      const listed = (): string => server.run('ip', '-o', 'address', 'show', 'dev', 'eth0');
+      await publish(server);
+      const atFirst = listed().replaceAll(/^\d+/gm, '');
+      server.detach();
+      server.attach();
+      assert.equal(listed().replaceAll(/^\d+/gm, ''), atFirst);
+      const host = addresses === 'v4-only' ? server.ipv4 : `[${server.linkLocal}%eth0]`;
+      assert.deepEqual(await fetchFromPeers(client), { [`${host}:6881`]: await narBytesOf(made.cacheDir) });
+    });
+  }
+
+  for (const [what, nameOf] of [
+    ['of container engines', (index: number) => `br-${index.toString(16).padStart(12, '0')}`],
+    ['of any name', (index: number) => `bridge${index}`],
+  ] as const) {
+    test(`behind sixty bridges ${what} a machine is found, and nothing is complained of`, async () => {
+      await using lan = Lan.open();
+      const server = lan.host(`s-${nameOf(0).slice(0, 6)}`);
+      server.detach();
+      for (const [index, name] of Array.from({ length: 60 }, (_, number) => nameOf(number)).entries()) {
+        server.ip(
+          `link add ${name} type bridge`,
+          `address add 172.16.${index}.1/24 dev ${name}`,
+          `link set ${name} up`,
+        );
+      }
+      server.attach();
+      const client = lan.host(`c-${nameOf(0).slice(0, 6)}`);
+      const { process } = await publish(server);
+      assert.deepEqual(await fetchFromPeers(client), { [`${server.ipv4}:6881`]: await narBytesOf(made.cacheDir) });
+      assert.equal((await process.stop()).stderr.includes('warning'), false);
+    });
+  }
 });

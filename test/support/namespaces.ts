@@ -96,6 +96,7 @@ export class Host {
   /** Its IPv4 address, and its unique local IPv6 address, where it has them. */
   readonly ipv4: string;
   readonly ula: string;
+  readonly #mac: string;
   readonly #port: string;
   readonly #lan: Lan;
   readonly #options: HostOptions;
@@ -105,6 +106,7 @@ export class Host {
     this.#port = port;
     this.#lan = lan;
     this.#options = options;
+    this.#mac = `02:00:00:00:00:${number.toString(16).padStart(2, '0')}`;
     this.ipv4 = `${SUBNET}.${number}`;
     this.ula = `${ULA_PREFIX}${number.toString(16)}`;
   }
@@ -125,6 +127,11 @@ export class Host {
     return run(...this.wrapper, ...command);
   }
 
+  /** Runs lines of `ip` in here, such as `link set eth0 mtu 1400`, all in one process. */
+  ip(...lines: readonly string[]): void {
+    batch(this.namespace, lines);
+  }
+
   /** Makes the namespace; Lan calls it once. */
   create(): void {
     run('ip', 'netns', 'add', this.namespace);
@@ -138,7 +145,7 @@ export class Host {
         echo 0 >/proc/sys/net/ipv6/conf/$dir/accept_dad; echo ${hasIPv6 ? 0 : 1} >/proc/sys/net/ipv6/conf/$dir/disable_ipv6
       done`,
     );
-    batch(this.namespace, ['link set lo up']);
+    this.ip('link set lo up');
     if (firewall !== undefined) this.setFirewall(firewall);
     this.attach();
   }
@@ -147,23 +154,23 @@ export class Host {
   attach(): void {
     const { upKbit, downKbit } = this.#options;
     batch(this.#lan.switchName, [
-      `link add ${this.#port} type veth peer name ${INTERFACE} netns ${this.namespace}`,
+      `link add ${this.#port} type veth peer name ${INTERFACE} address ${this.#mac} netns ${this.namespace}`,
       `link set ${this.#port} master br0 up`,
     ]);
-    batch(this.namespace, [`link set ${INTERFACE} up`]);
+    this.ip(`link set ${INTERFACE} up`);
     this.setRate({ upKbit, downKbit });
     this.addAddresses(this.#options.addresses ?? 'v4');
   }
 
   /** What DHCP or router advertisements bring. */
   addAddresses(addresses: NonNullable<HostOptions['addresses']>): void {
-    if (addresses.startsWith('v4')) batch(this.namespace, [`address add ${this.ipv4}/24 dev ${INTERFACE}`]);
-    if (addresses === 'ula') batch(this.namespace, [`address add ${this.ula}/64 dev ${INTERFACE} nodad`]);
+    if (addresses.startsWith('v4')) this.ip(`address add ${this.ipv4}/24 dev ${INTERFACE}`);
+    if (addresses === 'ula') this.ip(`address add ${this.ula}/64 dev ${INTERFACE} nodad`);
   }
 
   /** Deletes the interface, as a dock that is unplugged does. */
   detach(): void {
-    batch(this.namespace, [`link delete ${INTERFACE}`]);
+    this.ip(`link delete ${INTERFACE}`);
   }
 
   /** Pulls the cable, or puts it back; the interface stays. */
@@ -185,7 +192,7 @@ export class Host {
 
   /** Sends what is for other networks to a host. */
   routeVia(gateway: Host): void {
-    batch(this.namespace, [`route replace default via ${gateway.ipv4} dev ${INTERFACE}`]);
+    this.ip(`route replace default via ${gateway.ipv4} dev ${INTERFACE}`);
   }
 
   setFirewall({ tcp = [], udp = [] }: NonNullable<HostOptions['firewall']>): void {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
+import { networksOf } from '../support/made-networks.ts';
 import { ConnectionGuard, MAX_PER_STRANGER, type Serves } from '../../src/torrent/connection-guard.ts';
 
 const STRANGER = '198.51.100.7';
@@ -12,7 +13,7 @@ function from(remoteAddress: string | undefined): Socket {
 }
 
 function guard(serves: Serves, banned?: string): ConnectionGuard {
-  return new ConnectionGuard(serves, (host) => host === banned);
+  return new ConnectionGuard(serves, (host) => host === banned, networksOf('192.168.1.2/24', '10.0.0.2/24'));
 }
 
 for (const [serves, stranger, neighbour] of [

@@ -1,0 +1,141 @@
+/** The networks that this machine's interfaces are on: what "the local network" means, wherever it decides something. */
+import { existsSync, readFileSync } from 'node:fs';
+import { BlockList, isIP } from 'node:net';
+import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
+
+/** An interface that leads to neighbours. */
+export interface LocalInterface {
+  readonly name: string;
+  /** Differs from that of an interface that had the same name before; 0 if the system does not say. */
+  readonly index: number;
+  readonly ipv4: readonly LocalAddress[];
+  /** Without zones. */
+  readonly ipv6: readonly LocalAddress[];
+}
+
+export interface LocalAddress {
+  readonly address: string;
+  readonly prefixLength: number;
+}
+
+/** How long what was read counts, in milliseconds: interfaces come and go while a daemon runs. */
+const FRESH_MS = 1000;
+
+/**
+ * Names of what container engines make: bridges of Docker, Podman and CNI, the host's side of the networks of Kubernetes
+ * (flannel, Calico, Cilium, Weave, kube-proxy). There are no neighbours behind them, and often sixty of them.
+ */
+const OF_CONTAINERS =
+  /^(?:docker\d+|docker_gwbridge|br-[0-9a-f]{12}|podman\d+|nerdctl\d+|cni\d+|cni-.+|flannel[.-].+|cali[0-9a-f]{6,}|cilium_.+|weave|kube-.+)$/;
+
+/** Near by definition: no router passes these on. */
+const LINK_LOCAL = new BlockList();
+LINK_LOCAL.addSubnet('169.254.0.0', 16);
+LINK_LOCAL.addSubnet('fe80::', 10, 'ipv6');
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8);
+LOOPBACK.addAddress('::1', 'ipv6');
+
+/** Shorter prefixes are slips: nobody's network is a sixteenth of the internet. */
+const SHORTEST_PREFIX = { ipv4: 8, ipv6: 16 } as const;
+
+/** Follows the interfaces: each question is answered as they are now. */
+export class LocalNetworks {
+  readonly #read: () => Interfaces;
+  #readAtMs = -Infinity;
+  #interfaces: readonly LocalInterface[] = [];
+  #networks = new BlockList();
+  #own = new Set<string>();
+
+  /** @param read lists the interfaces as node:os does; for tests */
+  constructor(read: () => Interfaces = networkInterfaces) {
+    this.#read = read;
+  }
+
+  /** The interfaces with neighbours, hardware first; neither loopback nor those of containers. */
+  get interfaces(): readonly LocalInterface[] {
+    this.#refresh();
+    return this.#interfaces;
+  }
+
+  /**
+   * True if an address is on loopback or in a network of one of the interfaces, also as an IPv4-mapped IPv6 address or
+   * with a zone (`fe80::1%eth0`). False for everything else, names included. Never throws.
+   */
+  includes(ip: string): boolean {
+    const [address = '', zone] = ip.split('%', 2);
+    const family = isIP(address);
+    if (family === 0) return false;
+    const type = family === 4 ? 'ipv4' : 'ipv6';
+    if (LOOPBACK.check(address, type)) return true;
+    if (LINK_LOCAL.check(address, type)) return zone === undefined || !isOfContainers(zone);
+    this.#refresh();
+    return this.#networks.check(address, type);
+  }
+
+  /** True if the address is one of this machine's own. A zone is ignored. */
+  isOwn(ip: string): boolean {
+    this.#refresh();
+    return this.#own.has(withoutZone(ip));
+  }
+
+  #refresh(): void {
+    const now = performance.now();
+    if (now - this.#readAtMs < FRESH_MS) return;
+    this.#readAtMs = now;
+    const all = Object.entries(this.#read()).map(([name, addresses = []]) => ({ name, addresses }));
+    this.#own = new Set(all.flatMap(({ addresses }) => addresses.map(({ address }) => withoutZone(address))));
+    const near = all.filter(
+      ({ name, addresses }) => addresses.some(({ internal }) => !internal) && !isOfContainers(name),
+    );
+    this.#interfaces = near
+      .map(({ name, addresses }) => asInterface(name, addresses))
+      .map((one) => ({ one, rank: isHardware(one.name) ? 0 : 1 }))
+      .toSorted((a, b) => a.rank - b.rank || a.one.index - b.one.index)
+      .map(({ one }) => one);
+    this.#networks = new BlockList();
+    for (const { ipv4, ipv6 } of this.#interfaces) {
+      for (const { address, prefixLength } of ipv4)
+        if (prefixLength >= SHORTEST_PREFIX.ipv4) this.#networks.addSubnet(address, prefixLength, 'ipv4');
+      for (const { address, prefixLength } of ipv6)
+        if (prefixLength >= SHORTEST_PREFIX.ipv6) this.#networks.addSubnet(address, prefixLength, 'ipv6');
+    }
+  }
+}
+
+type Interfaces = NodeJS.Dict<NetworkInterfaceInfo[]>;
+
+function asInterface(name: string, addresses: readonly NetworkInterfaceInfo[]): LocalInterface {
+  const of = (wanted: string): LocalAddress[] =>
+    addresses
+      .filter(({ family }) => family === wanted)
+      .map(({ address, cidr }) => ({
+        address: withoutZone(address),
+        prefixLength: Number(cidr?.split('/')[1] ?? 128),
+      }));
+  // Addresses of the link alone carry the index of their interface; without one the system's files are asked.
+  const scope = addresses.find((one) => one.family === 'IPv6' && one.scopeid !== 0);
+  const index = scope?.family === 'IPv6' ? scope.scopeid : Number(readOf(name, 'ifindex') ?? 0);
+  return { name, index, ipv4: of('IPv4'), ipv6: of('IPv6') };
+}
+
+/** The host's end of a container's interface is a port of a bridge: what it is sent arrives at the bridge. */
+function isOfContainers(name: string): boolean {
+  return OF_CONTAINERS.test(name) || existsSync(`/sys/class/net/${name}/brport`);
+}
+
+function isHardware(name: string): boolean {
+  return existsSync(`/sys/class/net/${name}/device`);
+}
+
+function readOf(name: string, file: string): string | undefined {
+  try {
+    return readFileSync(`/sys/class/net/${name}/${file}`, 'utf8').trim();
+  } catch {
+    return undefined; // gone meanwhile
+  }
+}
+
+function withoutZone(ip: string): string {
+  return ip.split('%', 1)[0] ?? '';
+}
