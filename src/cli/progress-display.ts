@@ -1,3 +1,4 @@
+import { copiedPathIn } from '../nix/copied-path.ts';
 import type { Progress } from '../fetch/report.ts';
 import { printTo, type Output } from './output.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
@@ -39,7 +40,7 @@ export function progressDisplay(output: Output): ProgressDisplay {
   let toldAtMs = performance.now();
   /** Nix says each path that it copies: thousands a night. They are counted; whatever else it says is shown. */
   const onNixLine = (text: string): void => {
-    const path = /^copying path '([^']+)'/.exec(text)?.[1];
+    const path = copiedPathIn(text);
     if (path === undefined) above(() => output.note(`nix: ${text}`));
     else {
       imported++;

@@ -85,6 +85,7 @@ export function publishCommand(): Command {
           keys: trust.keys,
           trustedPublicKeys: [],
           copy: false,
+          looksInto: 'all',
           storeDir: options.store,
           network: undefined,
           seedForMs: 0,

@@ -4,14 +4,13 @@ import { mapFolder, saltBytes } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
 import { OfferedGenerations, seedGeneration } from '../index/generations.ts';
 import { indexDirOf, resolveHashMap } from '../index/resolve.ts';
-import type { FileHash } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { HttpClient } from '../http/client.ts';
 import { Catalogue } from '../store/catalogue.ts';
-import { completePending } from '../store/complete-pending.ts';
 import { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
 import { LastServed } from '../store/last-served.ts';
+import { NarChecker } from '../store/nar-checker.ts';
 import { contentsVersion } from '../subscription/published.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
 import { joinAtLastPort, Publisher, type PublisherOptions } from './publisher.ts';
@@ -55,7 +54,7 @@ export class Daemon implements AsyncDisposable {
   readonly network: Network;
   readonly #options: DaemonOptions;
   readonly #catalogue: Catalogue;
-  readonly #unfit = new Map<FileHash, number>();
+  readonly #checker: NarChecker;
   readonly #offered: OfferedGenerations;
   readonly #stop = new AbortController();
   readonly #http = new HttpClient();
@@ -69,10 +68,15 @@ export class Daemon implements AsyncDisposable {
   /** Why nothing is published, as it was said last. */
   #hindrance = '';
 
-  private constructor(options: DaemonOptions, network: Network, catalogue: Catalogue, offered: OfferedGenerations) {
+  private constructor(
+    options: DaemonOptions,
+    network: Network,
+    { catalogue, checker, offered }: { catalogue: Catalogue; checker: NarChecker; offered: OfferedGenerations },
+  ) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
     this.network = network;
     this.#catalogue = catalogue;
+    this.#checker = checker;
     this.#offered = offered;
   }
 
@@ -80,7 +84,8 @@ export class Daemon implements AsyncDisposable {
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { store, keys, onWarning, publish } = options;
     const catalogue = await Catalogue.open(store);
-    const gate = new Gate(store, catalogue, keys);
+    const checker = new NarChecker({ store, catalogue, keys, onWarning });
+    const gate = new Gate(store, catalogue, keys, checker);
     const offered = new OfferedGenerations();
     const served = new LastServed(store, onWarning);
     const how: NetworkOptions = {
@@ -91,11 +96,12 @@ export class Daemon implements AsyncDisposable {
     };
     await using stack = new AsyncDisposableStack();
     const network = await (publish === undefined ? Network.join(how) : joinAtLastPort({ ...publish, store }, how));
-    const daemon = stack.use(new Daemon(options, network, catalogue, offered));
+    const daemon = stack.use(new Daemon(options, network, { catalogue, checker, offered }));
     await daemon.#publish();
     const looksUp = options.publishers.length > 0 || daemon.publisher !== undefined;
     if (looksUp || options.network.scope === 'public') await network.openDht(); // now, so that a port in use is said
     void daemon.#watchCatalogue();
+    void daemon.#checkNars();
     for (const address of options.publishers) void daemon.#follow(address);
     if (options.network.scope === 'public') void daemon.#announceNars();
     stack.move();
@@ -118,6 +124,7 @@ export class Daemon implements AsyncDisposable {
     await this.#publisher?.close();
     await this.#http.close();
     await this.network.close();
+    await this.#checker.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -133,11 +140,22 @@ export class Daemon implements AsyncDisposable {
     this.#timers.add(timer);
   }
 
-  /** Takes in what fetches add, and reads the NARs that came over HTTP for their pieces. */
+  /** Looks into NARs that nobody has looked into yet, so that they can be served. */
+  async #checkNars(): Promise<void> {
+    const { signal, onWarning } = this.#options;
+    try {
+      await this.#checker.checkAll(signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      onWarning((error as Error).message);
+    }
+    this.#later(CATALOGUE_MS, () => this.#checkNars());
+  }
+
+  /** Takes in what fetches add. */
   async #watchCatalogue(): Promise<void> {
     try {
       await this.#catalogue.refresh();
-      await completePending(this.#options.store, this.#catalogue, this.#unfit, this.#options.signal);
       await this.#publish();
       for (const address of (await this.#options.alsoFollow?.()) ?? []) void this.#follow(address);
     } catch (error) {

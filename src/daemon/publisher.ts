@@ -5,6 +5,7 @@ import { announcePublication, lastPeers } from '../index/publication.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { Gate, seedOf } from '../store/gate.ts';
 import { LastServed } from '../store/last-served.ts';
+import { NarChecker } from '../store/nar-checker.ts';
 import { formatEndpoint, parseEndpoint } from '../torrent/endpoint.ts';
 import { Network, type NetworkOptions } from '../torrent/network.ts';
 import { buildPublication, type BuildOptions, type Built } from './build-publication.ts';
@@ -74,7 +75,8 @@ export class Publisher implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const { store, keys, onWarning } = options;
     const catalogue = await Catalogue.open(store);
-    const gate = new Gate(store, catalogue, keys);
+    const checker = stack.use(new NarChecker({ store, catalogue, keys, onWarning }));
+    const gate = new Gate(store, catalogue, keys, checker);
     const offered = new OfferedGenerations();
     const served = new LastServed(store, onWarning);
     const network = stack.use(

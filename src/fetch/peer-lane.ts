@@ -37,7 +37,10 @@ export async function fetchFromPeers(
   const { network, observer, signal, handOver } = context;
   if (partial.missing().length === 0) return 'complete';
   if (await fetchOverExchange(job, partial, context)) return 'complete';
-  const download = network.swarm.download(job.torrent, storageOf(partial), (index) => partial.has(index));
+  const download = network.swarm.download(job.torrent, storageOf(partial), (index) => partial.has(index), {
+    // Pieces of an upstream or an earlier run may be those of a private NAR that somebody has named by its FileHash.
+    gives: partial.heldBytes === 0,
+  });
   const askMore = (): PeerRecord[] => {
     const fresh = network.discovery.candidates().filter((peer) => !download.hasTried(peer.address));
     const chosen = network.swarm.peers.choose(PEERS_AT_ONCE, fresh);

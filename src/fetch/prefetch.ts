@@ -9,6 +9,7 @@ import type { PublisherAddress } from '../index/address.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { claim } from '../store/claims.ts';
 import { FileStore } from '../store/file-store.ts';
+import { entriesOf, noteChecked } from '../store/note-checked.ts';
 import type { PartialSession } from '../store/session.ts';
 import { extensionOf, type NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../torrent/network.ts';
@@ -22,10 +23,14 @@ import {
   upstreamSource,
   type NarInfoSource,
 } from './find-narinfo.ts';
+import { FetchedContents, lackOfContents, type LooksInto } from './fetched-contents.ts';
 import { HashMaps, type MapDoubt } from './hash-maps.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
-import { importRoots } from './import.ts';
+import type { HeldNars } from './held-nars.ts';
+import { importNoted } from './noted-import.ts';
+import type { NarJob } from './job.ts';
+import { fetchOtherFile } from './other-file.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import type { Progress } from './report.ts';
 import { Scheduler } from './scheduler.ts';
@@ -42,8 +47,8 @@ export interface PrefetchContext {
   readonly keys: readonly PublicKey[];
   readonly progress: Progress;
   readonly signal: AbortSignal;
-  /** A NAR is in the store and may be served at once, before its narinfo is there. */
-  readonly onHeld?: (torrent: NarTorrent, path: string) => void;
+  /** Takes in the NARs that are in the store, which peers may want before their narinfos are there. */
+  readonly held?: HeldNars;
 }
 
 export interface PrefetchOptions {
@@ -63,6 +68,8 @@ export interface PrefetchOptions {
   readonly to?: string | undefined;
   /** Whether `nix copy` runs at the end. */
   readonly copy: boolean;
+  /** How much is decompressed without an import, before this ends. Default: `small`. */
+  readonly looksInto?: LooksInto;
   /** Whether the store is to hold also what the target has, so that it can be given to others. Default: what it lacks. */
   readonly holdAll?: boolean;
   /** Keys that the user named, as text, for `nix copy`. */
@@ -193,11 +200,18 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
       onWarning: progress.onWarning,
       onNar(job) {
         progress.onNar(job);
-        if (job.torrent !== undefined) context.onHeld?.(job.torrent, scheduler.pathOf(job));
+        hold(job);
       },
     },
   });
-  for (const nar of plan.verified) if (nar.torrent !== undefined) context.onHeld?.(nar.torrent, scheduler.pathOf(nar));
+  const contents = options.copy ? undefined : stack.use(new FetchedContents(options.looksInto, progress, signal));
+  function hold(job: NarJob): void {
+    const { torrent, info } = job;
+    const path = scheduler.pathOf(job);
+    if (torrent !== undefined) context.held?.add({ torrent, path, info });
+    contents?.add(job, path, closure);
+  }
+  for (const nar of plan.verified) hold(nar);
   const { completed, failure } = await fetchUnsized(plan.unsized, { ...options, ...context });
   const attached = isLate ? maps.settled().then(() => scheduler.attach(torrentOf)) : Promise.resolve();
   attached.catch(() => undefined); // a map that fails is a warning; an end of the run ends this, too
@@ -209,11 +223,23 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   }
   if (failure !== undefined && options.keepGoing !== true) throw failure;
   for (const lack of lacking(scheduler, plan, completed, failure)) absent.set(storeHashOf(lack.path), lack);
+  const { sound = [], wrong = [] } = (await contents?.finish(plan.verified)) ?? {};
+  for (const one of wrong) {
+    const { storePath } = one.info;
+    const lack = lackOfContents(one, origins.get(storeHashOf(storePath)));
+    const other = await fetchOtherFile(one.info, { ...options, ...context });
+    if (other === undefined && options.keepGoing !== true) throw lack;
+    if (other === undefined) absent.set(storeHashOf(storePath), missingFor(storePath, lack));
+    else completed.set(storePath, other);
+  }
+  for (const { storePath } of sound) context.held?.noteSound(storePath);
   closure = completePart(closure, new Set(absent.keys()));
 
   options.onStep?.('writing narinfos');
   const infos = referencesFirst(closure).map((info) => scheduler.asFetched(completed.get(info.storePath) ?? info));
   await commit(infos, [...plan.jobs, ...plan.verified], store);
+  const checked = [...completed.keys(), ...sound.map(({ storePath }) => storePath)];
+  if (checked.length > 0) await noteChecked(store, await entriesOf(store, checked));
   const { roots: whole } = result(false);
   if (!options.copy || whole.length === 0) return result(false);
 
@@ -221,7 +247,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     signal.throwIfAborted();
     options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
     if (needed === undefined || needed.size > 0)
-      await importRoots(whole, { closure, plan, origins }, { ...options, ...context, torrentOf });
+      await importNoted(whole, { closure, plan, origins }, { ...options, ...context, torrentOf });
     return result(true);
   } catch (error) {
     const reason: unknown = signal.aborted ? signal.reason : error;
@@ -245,6 +271,10 @@ function* lacking(
   }
   for (const { storePath: path } of plan.unsized)
     if (failure !== undefined && !completed.has(path)) yield { path, reason: failure.message, isNowhere: false };
+}
+
+function missingFor(path: StorePath, { message: reason, code }: NarswarmError): MissingPath {
+  return { path, reason, isNowhere: false, code };
 }
 
 /** Keeps the garbage collector from what this fetch is about to count on. */

@@ -34,6 +34,7 @@ export async function repairStore(damages: readonly Damage[], options: RepairOpt
       ...options,
       roots: wanted,
       copy: false,
+      looksInto: 'all',
       onlyRoots: true,
       keepGoing: true,
       onProgress: (progress) => {

@@ -4,11 +4,13 @@ import { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
 import { LastServed } from '../store/last-served.ts';
+import { NarChecker } from '../store/nar-checker.ts';
 import { PartialSession } from '../store/session.ts';
 import type { Network, NetworkOptions } from '../torrent/network.ts';
 import { RateLimit } from '../torrent/rate-limit.ts';
 import type { Seed } from '../torrent/swarm.ts';
 import { HttpClient } from '../http/client.ts';
+import { HeldNars } from './held-nars.ts';
 import { prefetch, type PrefetchOptions, type PrefetchResult } from './prefetch.ts';
 import type { Progress } from './report.ts';
 
@@ -33,7 +35,7 @@ export class Workplace implements AsyncDisposable {
   readonly #options: WorkplaceOptions;
   readonly #session: PartialSession;
   readonly #limit: RateLimit;
-  readonly #held: Map<InfoHash, Seed>;
+  readonly #held: HeldNars;
   readonly #stack: AsyncDisposableStack;
 
   private constructor(
@@ -44,7 +46,7 @@ export class Workplace implements AsyncDisposable {
       network: Network | undefined;
       session: PartialSession;
       limit: RateLimit;
-      held: Map<InfoHash, Seed>;
+      held: HeldNars;
     },
     stack: AsyncDisposableStack,
   ) {
@@ -66,11 +68,14 @@ export class Workplace implements AsyncDisposable {
     const session = stack.use(await PartialSession.open(store));
     const http = stack.use(new HttpClient());
     const limit = new RateLimit(options.maxDownloadRate);
-    const held = new Map<InfoHash, Seed>();
-    const gate = new Gate(store, await Catalogue.open(store), keys);
+    const held = stack.use(new HeldNars());
+    const catalogue = await Catalogue.open(store);
+    const checker = stack.use(new NarChecker({ store, catalogue, keys, onWarning }));
+    const gate = new Gate(store, catalogue, keys, checker);
     const served = new LastServed(store, onWarning);
     const seeds = served.noting(
-      async (infoHash: InfoHash): Promise<Seed | undefined> => held.get(infoHash) ?? seedOf(await gate.admit(infoHash)),
+      async (infoHash: InfoHash): Promise<Seed | undefined> =>
+        (await held.seed(infoHash)) ?? seedOf(await gate.admit(infoHash)),
     );
     const { onUpload } = served;
     const network =
@@ -93,8 +98,7 @@ export class Workplace implements AsyncDisposable {
         http: this.http,
         keys: this.#options.keys,
         ...run,
-        onHeld: (torrent, path) =>
-          this.#held.set(torrent.infoHash, { torrent, files: [{ path, sizeBytes: torrent.sizeBytes }] }),
+        held: this.#held,
       },
     );
   }

@@ -5,9 +5,9 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { withExtra } from '../nix/narinfo.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
 import { isTrusted, type PublicKey } from '../nix/signature.ts';
-import { Catalogue, entryOf, isPending, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
+import { Catalogue, contentsOf, entryOf, isPending, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
-import { hashNars } from '../store/hash-pool.ts';
+import { hashNars, type HashItem, type Unread } from '../store/hash-pool.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
 import { toRecord } from './record.ts';
 
@@ -20,21 +20,25 @@ export interface LeftOut {
     | 'its NAR is not in the store'
     | 'its NAR cannot be read'
     | 'its NAR is not what its narinfo says'
+    | 'its NAR has not the contents that were signed'
+    | 'its NAR is compressed in a way that is not known here'
     | 'its narinfo has no sha256 FileHash';
 }
 
 export interface Collected {
   readonly records: NarInfo[];
   readonly leftOut: LeftOut[];
-  /** Bytes that had to be read and hashed: those of NARs that were new or had changed. */
+  /** Bytes of NARs that had to be read: those that were new, had changed, or had never been looked into. */
   readonly hashedBytes: number;
 }
 
 /**
- * Makes the records of a hash map from narinfos of a file store. What the catalogue knows of a NAR that did not change
- * since is used again; the rest is read once, several files at a time.
+ * Makes the records of a hash map from narinfos of a file store. Only NARs whose contents were checked by NarHash are in
+ * it: FileHash is not signed. What the catalogue knows of a NAR that did not change since is used again; the rest is read
+ * and decompressed once, several files at a time.
  *
- * @throws STORE_FULL, STORE_UNWRITABLE for the catalogue; the signal's reason
+ * @throws NIX_MISSING without the program that decompresses a NAR; STORE_FULL, STORE_UNWRITABLE for the catalogue; the
+ *   signal's reason
  */
 export async function collectRecords(
   infos: readonly NarInfo[],
@@ -49,7 +53,7 @@ export async function collectRecords(
   const { store, catalogue, keys } = context;
   const leftOut: LeftOut[] = [];
   const known: { info: NarInfo; entry: CatalogueEntry }[] = [];
-  const unknown: { info: NarInfo; path: string; sizeBytes: number }[] = [];
+  const unknown: (HashItem & { readonly info: NarInfo })[] = [];
   const queue = new PQueue({ concurrency: availableParallelism() * 8 });
   const look = async (info: NarInfo): Promise<void> => {
     const { storePath } = info;
@@ -62,14 +66,17 @@ export async function collectRecords(
     const entry = catalogue.byStorePath(storePath);
     const unchanged =
       entry?.fileHash === info.fileHash && entry.sizeBytes === file.sizeBytes && entry.mtimeMs === file.mtimeMs;
-    if (entry !== undefined && unchanged && !isPending(entry)) known.push({ info, entry });
-    else unknown.push({ info, path: store.narPath(info), sizeBytes: file.sizeBytes });
+    const contents = entry !== undefined && unchanged ? contentsOf(entry, info) : 'unknown';
+    if (contents === 'wrong')
+      return void leftOut.push({ storePath, reason: 'its NAR has not the contents that were signed' });
+    if (entry !== undefined && contents === 'right' && !isPending(entry)) known.push({ info, entry });
+    else unknown.push({ info, path: store.narPath(info), sizeBytes: file.sizeBytes, contents: info });
   };
   await queue.addAll(infos.map((info) => () => look(info)));
 
   let hashedBytes = 0;
   const fresh: CatalogueEntry[] = [];
-  const leaveOut = ({ info: { storePath } }: { readonly info: NarInfo }, failure: string | undefined): void => {
+  const leaveOut = ({ info: { storePath } }: { readonly info: NarInfo }, failure: Unread | undefined): void => {
     leftOut.push({
       storePath,
       reason: failure === undefined ? 'its NAR is not in the store' : 'its NAR cannot be read',
@@ -85,9 +92,18 @@ export async function collectRecords(
       continue;
     }
     const torrent = narTorrent({ ...hashes, extension: extensionOf(info.compression) });
-    const entry = entryOf(torrent, info.storePath, hashes.mtimeMs, 'publish');
+    const entry = entryOf(torrent, info.storePath, hashes.mtimeMs, 'publish', hashes.narHash);
     fresh.push(entry);
-    known.push({ info, entry });
+    const contents = contentsOf(entry, info);
+    if (contents === 'right') known.push({ info, entry });
+    else
+      leftOut.push({
+        storePath: info.storePath,
+        reason:
+          contents === 'wrong'
+            ? 'its NAR has not the contents that were signed'
+            : 'its NAR is compressed in a way that is not known here',
+      });
   }
   await catalogue.add(fresh);
   return { records: known.map(({ info, entry }) => recordOf(info, entry)), leftOut, hashedBytes };

@@ -4,10 +4,10 @@ import type { Compression } from '../nix/nix-cli.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
 import { planAddition, type AdditionPlan } from './addition-plan.ts';
-import { Catalogue, entryOf, isPending, type CatalogueEntry } from './catalogue.ts';
+import { Catalogue, contentsOf, entryOf, isPending, type CatalogueEntry } from './catalogue.ts';
 import { ExportFolder } from './export-folder.ts';
 import type { FileStore } from './file-store.ts';
-import { hashNars } from './hash-pool.ts';
+import { hashNars, type HashItem } from './hash-pool.ts';
 import { withSignature, type Signer } from './signer.ts';
 
 /** What is exported at most before it is made visible: what an interruption may cost, in bytes of NARs and in paths. */
@@ -74,7 +74,11 @@ export async function addPaths(closure: readonly ValidPath[], options: AdditionO
       await store.writeNarInfo(signed);
       infos.push(signed);
     }
-    await catalogue.add(fresh.map(({ info, torrent, mtimeMs }) => entryOf(torrent, info.storePath, mtimeMs, 'add')));
+    // Nix has written these files from contents with this NarHash.
+    const entries = fresh.map(({ info, torrent, mtimeMs }) =>
+      entryOf(torrent, info.storePath, mtimeMs, 'add', info.narHash),
+    );
+    await catalogue.add(entries);
     addedBytes += fresh.reduce((sum, { torrent }) => sum + torrent.sizeBytes, 0);
   }
 
@@ -94,8 +98,8 @@ function withSignaturesOf(info: NarInfo, other: NarInfo | undefined): NarInfo {
 }
 
 /**
- * Tells sound NARs from damaged ones. Those that the catalogue knows, unchanged, are not read; the others are, and then
- * it knows them.
+ * Tells NARs with the signed contents from others. Those that the catalogue knows, unchanged, are not read; the others
+ * are decompressed, and then it knows them.
  */
 async function checkHeld(
   held: readonly NarInfo[],
@@ -103,15 +107,15 @@ async function checkHeld(
   catalogue: Catalogue,
   signal: AbortSignal,
 ): Promise<{ sound: readonly NarInfo[]; damaged: ReadonlySet<StorePath>; hashedBytes: number }> {
-  const unknown: { readonly info: NarInfo; readonly path: string; readonly sizeBytes: number }[] = [];
+  const unknown: (HashItem & { readonly info: NarInfo })[] = [];
   for (const info of held) {
     const { storePath, fileHash } = info;
     const file = await store.statNar(info);
     const entry = catalogue.byStorePath(storePath);
     const isKnown =
       entry?.fileHash === fileHash && entry?.mtimeMs === file?.mtimeMs && entry?.sizeBytes === file?.sizeBytes;
-    if (entry !== undefined && isKnown && !isPending(entry)) continue;
-    unknown.push({ info, path: store.narPath(info), sizeBytes: file?.sizeBytes ?? 0 });
+    if (entry !== undefined && isKnown && !isPending(entry) && contentsOf(entry, info) === 'right') continue;
+    unknown.push({ info, path: store.narPath(info), sizeBytes: file?.sizeBytes ?? 0, contents: info });
   }
   const damaged = new Set(unknown.map(({ info }) => info.storePath));
   const entries: CatalogueEntry[] = [];
@@ -120,9 +124,11 @@ async function checkHeld(
     const { storePath, fileHash, compression } = item.info;
     hashedBytes += hashes.sizeBytes;
     if (hashes.fileHash !== fileHash) continue;
-    damaged.delete(storePath);
     const torrent = narTorrent({ ...hashes, extension: extensionOf(compression) });
-    entries.push(entryOf(torrent, storePath, hashes.mtimeMs, 'add'));
+    const entry = entryOf(torrent, storePath, hashes.mtimeMs, 'add', hashes.narHash);
+    if (contentsOf(entry, item.info) !== 'right') continue;
+    damaged.delete(storePath);
+    entries.push(entry);
   }
   await catalogue.add(entries);
   return { sound: held.filter(({ storePath }) => !damaged.has(storePath)), damaged, hashedBytes };

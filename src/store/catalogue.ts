@@ -1,6 +1,7 @@
 import { mkdir, open, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { FileHash, InfoHash, StorePath } from '../nix/brands.ts';
+import type { FileHash, InfoHash, NarHash, StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
 import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import { storeError, systemCode } from './store-error.ts';
 import type { FileStore } from './file-store.ts';
@@ -23,7 +24,18 @@ export interface CatalogueEntry {
   /** SHA-1 of each piece, concatenated, base64. Empty, as `infoHash` is, until somebody has read the file for them. */
   readonly pieces: string;
   readonly askedBy: AskedBy;
+  /**
+   * SHA-256 of the file's contents once decompressed, computed here or checked by Nix at an import. Absent: nobody has
+   * looked into the file yet, so it must not reach anybody.
+   */
+  readonly narHash?: FoundNarHash;
 }
+
+/** What decompressing a file has found: its NarHash, or that it does not decompress to at most so many bytes. */
+export type FoundNarHash = NarHash | `none:${number}`;
+
+/** Marks a {@link FoundNarHash} that is none. */
+const NONE = 'none:';
 
 /**
  * The list of NARs that were asked for, with their pieces: `narswarm/catalogue.jsonl`, one JSON object a line, only
@@ -32,12 +44,14 @@ export interface CatalogueEntry {
  */
 export class Catalogue {
   readonly #path: string;
-  readonly #byInfoHash = new Map<InfoHash, CatalogueEntry>();
+  /** Mostly one entry a torrent; several store paths may have the same NAR, or claim to. */
+  readonly #byInfoHash = new Map<InfoHash, CatalogueEntry | readonly CatalogueEntry[]>();
   readonly #byStorePath = new Map<StorePath, CatalogueEntry>();
   #offset = 0;
   #inode = 0;
   #bornAtMs = 0;
   #rest = '';
+  #version = 0;
 
   constructor(store: FileStore) {
     this.#path = cataloguePath(store);
@@ -54,8 +68,14 @@ export class Catalogue {
     return this.#byStorePath.size;
   }
 
-  byInfoHash(infoHash: InfoHash): CatalogueEntry | undefined {
-    return this.#byInfoHash.get(infoHash);
+  /** Grows with each entry that is added or replaced, so that nobody walks a catalogue that is as it was. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /** The entries of all store paths whose NAR is that torrent. */
+  byInfoHash(infoHash: InfoHash): readonly CatalogueEntry[] {
+    return asList(this.#byInfoHash.get(infoHash));
   }
 
   byStorePath(path: StorePath): CatalogueEntry | undefined {
@@ -88,9 +108,15 @@ export class Catalogue {
 
   /** Adds entries, for this process at once and for others as soon as they refresh. One write for all of them. */
   async add(entries: readonly CatalogueEntry[]): Promise<void> {
-    const news = entries.filter((entry) => !isSame(this.#byStorePath.get(entry.storePath), entry));
+    const news: CatalogueEntry[] = [];
+    for (const entry of entries) {
+      const known = this.#byStorePath.get(entry.storePath);
+      const next = withKnown(entry, known);
+      if (isSame(known, next)) continue;
+      this.#remember(next);
+      news.push(next);
+    }
     if (news.length === 0) return;
-    for (const entry of news) this.#remember(entry);
     try {
       await mkdir(dirname(this.#path), { recursive: true });
       // A leading newline parts us from a line that a crash has torn.
@@ -127,10 +153,68 @@ export class Catalogue {
     return count;
   }
 
-  #remember(entry: CatalogueEntry): void {
-    if (!isPending(entry)) this.#byInfoHash.set(entry.infoHash, entry);
+  #remember(line: CatalogueEntry): void {
+    const before = this.#byStorePath.get(line.storePath);
+    const entry = withKnown(line, before);
+    this.#version++;
     this.#byStorePath.set(entry.storePath, entry);
+    if (before !== undefined && !isPending(before)) {
+      const others = asList(this.#byInfoHash.get(before.infoHash)).filter((one) => one !== before);
+      this.#setByInfoHash(before.infoHash, others);
+    }
+    if (isPending(entry)) return;
+    this.#setByInfoHash(entry.infoHash, [...asList(this.#byInfoHash.get(entry.infoHash)), entry]);
   }
+
+  #setByInfoHash(infoHash: InfoHash, entries: readonly CatalogueEntry[]): void {
+    const [first, second] = entries;
+    if (first === undefined) this.#byInfoHash.delete(infoHash);
+    else this.#byInfoHash.set(infoHash, second === undefined ? first : entries);
+  }
+}
+
+function asList<T>(value: T | readonly T[] | undefined): readonly T[] {
+  if (value === undefined) return [];
+  return Array.isArray(value) ? (value as readonly T[]) : [value as T];
+}
+
+/** An entry with what is known already of the very file: a line of less knowledge takes nothing back. */
+function withKnown(entry: CatalogueEntry, known: CatalogueEntry | undefined): CatalogueEntry {
+  if (known === undefined || !isSameFile(known, entry)) return entry;
+  const { infoHash, pieces, narHash } = known;
+  return {
+    ...entry,
+    ...(isPending(entry) && { infoHash, pieces }),
+    ...(entry.narHash === undefined && narHash !== undefined && { narHash }),
+  };
+}
+
+/** True where two entries are of one file that has not changed in between. */
+export function isSameFile(a: FileFacts, b: FileFacts): boolean {
+  return (
+    a.fileHash === b.fileHash && a.extension === b.extension && a.sizeBytes === b.sizeBytes && a.mtimeMs === b.mtimeMs
+  );
+}
+
+type FileFacts = Pick<CatalogueEntry, 'fileHash' | 'extension' | 'sizeBytes' | 'mtimeMs'>;
+
+/**
+ * Whether the contents of an entry's file are the ones that a narinfo is signed for: `unknown` if nobody has looked yet.
+ * An uncompressed file was checked with its FileHash, which is its NarHash.
+ */
+export function contentsOf(
+  { fileHash, extension, narHash }: CatalogueEntry,
+  info: Pick<NarInfo, 'narHash' | 'narSize'>,
+): 'right' | 'wrong' | 'unknown' {
+  const found: string | undefined = extension === '' ? fileHash : narHash;
+  if (found === undefined) return 'unknown';
+  if (found.startsWith(NONE)) return info.narSize > Number(found.slice(NONE.length)) ? 'unknown' : 'wrong';
+  return found === info.narHash ? 'right' : 'wrong';
+}
+
+/** The finding for a file that does not decompress to at most `maxBytes`. */
+export function noContents(maxBytes: number): FoundNarHash {
+  return `${NONE}${maxBytes}`;
 }
 
 /** True for an entry whose file has still to be read for its pieces. */
@@ -157,8 +241,18 @@ export function pendingEntry(
   return { ...nar, storePath, askedBy, infoHash: '' as InfoHash, pieces: '' };
 }
 
-/** The entry of a torrent whose file was just hashed or verified. */
-export function entryOf(torrent: NarTorrent, storePath: StorePath, mtimeMs: number, askedBy: AskedBy): CatalogueEntry {
+/**
+ * The entry of a torrent whose file was just hashed or verified.
+ *
+ * @param narHash of its contents, if somebody has looked into the file
+ */
+export function entryOf(
+  torrent: NarTorrent,
+  storePath: StorePath,
+  mtimeMs: number,
+  askedBy: AskedBy,
+  narHash?: FoundNarHash,
+): CatalogueEntry {
   return {
     storePath,
     fileHash: torrent.fileHash,
@@ -168,6 +262,7 @@ export function entryOf(torrent: NarTorrent, storePath: StorePath, mtimeMs: numb
     extension: torrent.name.split('.nar.')[1] ?? '',
     pieces: Buffer.from(torrent.pieces).toString('base64'),
     askedBy,
+    ...(narHash === undefined ? {} : { narHash }),
   };
 }
 
@@ -225,7 +320,8 @@ export function parseEntry(line: string): CatalogueEntry | undefined {
       typeof entry.fileHash === 'string' &&
       typeof entry.pieces === 'string' &&
       typeof entry.sizeBytes === 'number' &&
-      typeof entry.mtimeMs === 'number';
+      typeof entry.mtimeMs === 'number' &&
+      (entry.narHash === undefined || typeof entry.narHash === 'string');
     return whole ? (entry as CatalogueEntry) : undefined;
   } catch {
     return undefined; // a line torn by a crash
@@ -233,5 +329,5 @@ export function parseEntry(line: string): CatalogueEntry | undefined {
 }
 
 function isSame(a: CatalogueEntry | undefined, b: CatalogueEntry): boolean {
-  return a?.infoHash === b.infoHash && a.mtimeMs === b.mtimeMs && a.sizeBytes === b.sizeBytes;
+  return a !== undefined && isSameFile(a, b) && a.infoHash === b.infoHash && a.narHash === b.narHash;
 }

@@ -1,8 +1,10 @@
 import { createHash, hash } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import type { FileHash } from '../nix/brands.ts';
 import { fileHashOf } from '../nix/hash.ts';
 import { pieceLengthOf } from '../torrent/canonical.ts';
+import type { FoundNarHash } from './catalogue.ts';
+import { findNarHash } from './find-nar-hash.ts';
 import { storeError, systemCode } from './store-error.ts';
 
 /** What one pass over a NAR file gives. */
@@ -12,6 +14,35 @@ export interface NarHashes {
   readonly mtimeMs: number;
   /** SHA-1 of each piece of the canonical torrent, concatenated. */
   readonly pieces: Uint8Array;
+  /** What decompressing it has found, if {@link NarContents} was asked for. */
+  readonly narHash?: FoundNarHash | undefined;
+}
+
+/** How to look into a NAR file: its contents are hashed, too. */
+export interface NarContents {
+  /** As in the narinfo. */
+  readonly compression: string;
+  /** NarSize: no more comes out of the file than that. */
+  readonly narSize: number;
+}
+
+/**
+ * {@link hashNar}, and with `contents` the NarHash of what the file decompresses to. A file that is removed or replaced
+ * meanwhile counts as none.
+ *
+ * @throws STORE_UNWRITABLE where it cannot be read; NIX_MISSING without the program that decompresses it
+ */
+export async function readNar(
+  path: string,
+  contents: NarContents | undefined,
+  signal?: AbortSignal,
+): Promise<NarHashes | undefined> {
+  const hashes = await hashNar(path, signal);
+  if (hashes === undefined || contents === undefined) return hashes;
+  const narHash = await findNarHash(path, contents, signal);
+  const now = await stat(path).catch(() => undefined);
+  if (now?.size !== hashes.sizeBytes || Math.floor(now.mtimeMs) !== hashes.mtimeMs) return undefined;
+  return { ...hashes, narHash };
 }
 
 /**

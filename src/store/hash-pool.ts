@@ -1,59 +1,73 @@
 import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
-import { hashNar, type NarHashes } from './hash-nar.ts';
+import { readNar, type NarContents, type NarHashes } from './hash-nar.ts';
+import { HashThread } from './hash-thread.ts';
+import { systemCode } from './store-error.ts';
+import { isNarswarmError } from '../errors.ts';
 
 /** Below this a worker's start (40 ms) costs more than it saves. */
 const WORTH_A_WORKER_BYTES = 64 * 1024 * 1024;
+/** The same of bytes that are decompressed, too: 30 MB of xz take a second. */
+const WORTH_A_WORKER_CONTENTS_BYTES = 4 * 1024 * 1024;
 /** Files that are known ahead, so that a large one is begun early. */
 const WINDOW = 4096;
 
-/** What a worker is asked, and answers. */
-export interface HashRequest {
+/** A file that is to be read. */
+export interface HashItem {
   readonly path: string;
+  readonly sizeBytes: number;
+  /** How to look into it. Default: its bytes alone are hashed. */
+  readonly contents?: NarContents | undefined;
 }
-export type HashReply = { readonly hashes: NarHashes | undefined } | { readonly failure: string };
+
+/** Why a file could not be read. */
+export interface Unread {
+  readonly reason: string;
+  /** The system's code, such as `EIO`. */
+  readonly code: string | undefined;
+}
 
 /**
  * Hashes NAR files, as many at a time as there are processors, of those that are known ahead the largest first. Yields
  * in the order in which they are done. A file that cannot be read holds up none of the others. However many there
  * are, no more than a few thousand are asked for ahead.
  *
- * @param onUnread told of files that cannot be read, with the reason, or without one where there is no such file
- * @throws the signal's reason; whatever `items` throws
+ * @param onUnread called with a file that cannot be read; without a reason if there is no such file, or no longer
+ * @throws NIX_MISSING without a program that decompresses a file; the signal's reason; whatever `items` throws
  */
-export async function* hashNars<T extends { readonly path: string; readonly sizeBytes: number }>(
+export async function* hashNars<T extends HashItem>(
   items: Iterable<T> | AsyncIterable<T>,
   signal?: AbortSignal,
-  onUnread?: (item: T, reason: string | undefined) => void,
+  onUnread?: (item: T, unread: Unread | undefined) => void,
 ): AsyncGenerator<{ item: T; hashes: NarHashes }> {
   await using window = new Window(items);
   await window.fill();
-  if (window.isAll && window.sizeBytes < WORTH_A_WORKER_BYTES) {
+  if (window.isAll && !isWorthWorkers(window.items)) {
     for (const item of window.items) {
       signal?.throwIfAborted();
-      let reason: string | undefined;
-      const hashes = await hashNar(item.path, signal).catch((error: unknown) => {
+      let unread: Unread | undefined;
+      const hashes = await readNar(item.path, item.contents, signal).catch((error: unknown) => {
         signal?.throwIfAborted();
-        reason = (error as Error).message;
+        if (isNarswarmError(error, 'NIX_MISSING')) throw error;
+        unread = { reason: (error as Error).message, code: systemCode((error as Error).cause) };
         return undefined;
       });
-      if (hashes === undefined) onUnread?.(item, reason);
+      if (hashes === undefined) onUnread?.(item, unread);
       else yield { item, hashes };
     }
     return;
   }
   window.sort();
-  const workers = Array.from({ length: Math.min(availableParallelism(), window.items.length) }, startWorker);
-  const inbox = new Inbox<{ worker: Worker; item: T; reply: HashReply }>();
+  const workers = Array.from({ length: Math.min(availableParallelism(), window.items.length) }, () => new HashThread());
+  const inbox = new Inbox<{ worker: HashThread; item: T; reply: NarHashes | Unread | undefined }>();
   const abort = (): void => inbox.fail(signal?.reason as Error);
   signal?.addEventListener('abort', abort, { once: true });
   try {
     let running = 0;
-    const give = async (worker: Worker): Promise<void> => {
+    const give = async (worker: HashThread): Promise<void> => {
       const item = await window.next();
       if (item === undefined) return;
       running++;
-      ask(worker, item.path).then(
+      worker.read(item.path, item.contents).then(
         (reply) => inbox.put({ worker, item, reply }),
         (error: Error) => inbox.fail(error),
       );
@@ -64,14 +78,22 @@ export async function* hashNars<T extends { readonly path: string; readonly size
       const { worker, item, reply } = await inbox.take();
       running--;
       await give(worker);
-      if ('failure' in reply) onUnread?.(item, reply.failure);
-      else if (reply.hashes === undefined) onUnread?.(item, undefined);
-      else yield { item, hashes: reply.hashes };
+      if (reply === undefined || 'reason' in reply) onUnread?.(item, reply);
+      else yield { item, hashes: reply };
     }
   } finally {
     signal?.removeEventListener('abort', abort);
-    await Promise.all(workers.map((worker) => worker.terminate()));
+    await Promise.all(workers.map((worker) => worker.close()));
   }
+}
+
+function isWorthWorkers(items: readonly HashItem[]): boolean {
+  let [bytes, contentsBytes] = [0, 0];
+  for (const { sizeBytes, contents } of items) {
+    bytes += sizeBytes;
+    if (contents !== undefined) contentsBytes += sizeBytes;
+  }
+  return bytes >= WORTH_A_WORKER_BYTES || contentsBytes >= WORTH_A_WORKER_CONTENTS_BYTES;
 }
 
 /**
@@ -113,9 +135,6 @@ class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposabl
   items: T[] = [];
   #isSorted = false;
   #isAll = false;
-  /** Bytes of all that were ever known. */
-  sizeBytes = 0;
-
   constructor(items: Iterable<T> | AsyncIterable<T>) {
     this.#source = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
   }
@@ -150,7 +169,6 @@ class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposabl
   }
 
   #insert(item: T): void {
-    this.sizeBytes += item.sizeBytes;
     if (!this.#isSorted) {
       this.items.push(item);
       return;
@@ -163,21 +181,4 @@ class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposabl
     }
     this.items.splice(from, 0, item);
   }
-}
-
-/** The worker lies beside this file: .ts in a checkout, .js once built. */
-function startWorker(): Worker {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  return new Worker(new URL(`./hash-worker.${extension}`, import.meta.url));
-}
-
-function ask(worker: Worker, path: string): Promise<HashReply> {
-  return new Promise((resolve, reject) => {
-    worker.once('error', reject);
-    worker.once('message', (reply: HashReply) => {
-      worker.off('error', reject);
-      resolve(reply);
-    });
-    worker.postMessage({ path } satisfies HashRequest);
-  });
 }

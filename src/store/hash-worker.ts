@@ -1,11 +1,32 @@
-import { parentPort } from 'node:worker_threads';
-import { hashNar } from './hash-nar.ts';
-import type { HashReply, HashRequest } from './hash-pool.ts';
+import { readlinkSync } from 'node:fs';
+import { constants, setPriority } from 'node:os';
+import { basename } from 'node:path';
+import { parentPort, workerData } from 'node:worker_threads';
+import { isNarswarmError } from '../errors.ts';
+import { readNar } from './hash-nar.ts';
+import type { HashReply, HashRequest, HashThreadData } from './hash-thread.ts';
+import { systemCode } from './store-error.ts';
 
-parentPort?.on('message', ({ path }: HashRequest) => {
+const { isIdlePriority } = workerData as HashThreadData;
+if (isIdlePriority) beNice();
+
+parentPort?.on('message', ({ path, contents }: HashRequest) => {
   const reply = (message: HashReply): void => parentPort?.postMessage(message);
-  hashNar(path).then(
+  readNar(path, contents).then(
     (hashes) => reply({ hashes }),
-    (error: Error) => reply({ failure: error.message }),
+    (error: Error) => {
+      const { message } = error;
+      if (isNarswarmError(error, 'NIX_MISSING')) reply({ missingProgram: message });
+      else reply({ unread: { reason: message, code: systemCode(error.cause) } });
+    },
   );
 });
+
+/** Linux has a nice value a thread, which the programs that it starts inherit (sched(7)). */
+function beNice(): void {
+  try {
+    setPriority(Number(basename(readlinkSync('/proc/thread-self'))), constants.priority.PRIORITY_LOW);
+  } catch {
+    // not Linux, or forbidden: it competes like any other
+  }
+}

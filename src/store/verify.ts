@@ -1,5 +1,4 @@
 import { stat } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { hash } from 'node:crypto';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
@@ -11,12 +10,12 @@ import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { readEntries } from './catalogue.ts';
 import { narNameOf } from './collect/store-graph.ts';
 import { NARINFO_NAME, type FileStore } from './file-store.ts';
-import type { NarHashes } from './hash-nar.ts';
-import { hashNars } from './hash-pool.ts';
+import type { NarContents, NarHashes } from './hash-nar.ts';
+import { hashNars, type Unread } from './hash-pool.ts';
 import { KeyTable } from './key-table.ts';
 import { namesIn } from './names-in.ts';
 import { isInQuarantine, quarantine } from './quarantine.ts';
-import { checkContents } from './verify/contents.ts';
+import { faultOfContents } from './verify/contents.ts';
 import { LostNarInfos, WAS_HERE, type LostNarInfo } from './verify/lost-narinfos.ts';
 
 /** What was found to be wrong, and where it is now. */
@@ -88,6 +87,7 @@ interface Item extends Seen {
   readonly fileHash: FileHash | undefined;
   /** A narinfo that names it and where that was read, or undefined where there is none. */
   readonly info: (NarInfo & { readonly seen: Seen }) | undefined;
+  readonly contents: NarContents | undefined;
 }
 
 const PROGRESS_MS = 10_000;
@@ -109,28 +109,21 @@ class Verification {
   }
 
   async run(): Promise<VerifyResult> {
-    const stop = new AbortController();
-    const signal = AbortSignal.any([this.#options.signal, stop.signal]);
-    const limit = Math.max(2, availableParallelism());
-    const judging = new Set<Promise<void>>();
-    const unread: { item: Item; reason: string }[] = [];
-    const onUnread = (item: Item, reason: string | undefined): void => {
-      if (reason !== undefined) unread.push({ item, reason }); // without one, a collector was faster
+    const { signal } = this.#options;
+    const unreadable: { item: Item; unread: Unread }[] = [];
+    const onUnread = (item: Item, unread: Unread | undefined): void => {
+      if (unread !== undefined) unreadable.push({ item, unread }); // without a reason, a collector was faster
     };
     let toldAtMs = performance.now();
     for await (const { item, hashes } of hashNars(this.#items(signal), signal, onUnread)) {
       this.#result.nars++;
       this.#result.bytes += hashes.sizeBytes;
-      const work: Promise<void> = this.#judge(item, hashes, signal).finally(() => judging.delete(work));
-      work.catch((error: unknown) => stop.abort(error));
-      judging.add(work);
-      if (judging.size >= limit) await Promise.race(judging);
+      await this.#judge(item, hashes);
       if (performance.now() - toldAtMs < PROGRESS_MS) continue;
       toldAtMs = performance.now();
       this.#options.onProgress?.(this.#result);
     }
-    await Promise.all(judging);
-    for (const { item, reason } of unread) await this.#takeUnread(item, reason);
+    for (const { item, unread } of unreadable) await this.#takeUnread(item, unread);
     if (this.#options.hashes === undefined)
       for await (const lost of this.#lost.quarantined()) this.#report(damageOf(lost));
     return this.#result;
@@ -151,7 +144,13 @@ class Verification {
       if (fileHash === undefined || this.#known.numberOf(keyOf(name)) !== -1) continue;
       const seen = await seenAt(join(folder, name));
       if (seen !== undefined)
-        yield { ...seen, path: join(folder, name), fileHash: asFileHash(fileHash), info: undefined };
+        yield {
+          ...seen,
+          path: join(folder, name),
+          fileHash: asFileHash(fileHash),
+          info: undefined,
+          contents: undefined,
+        };
     }
   }
 
@@ -188,7 +187,9 @@ class Verification {
     }
     if (hashes === undefined) for await (const lost of this.#lost.referredToBy(info)) this.#report(damageOf(lost));
     const name = narNameOf(info.url);
-    if (this.#known.numberOf(keyOf(name)) !== -1) return undefined;
+    // Paths of one NAR have one NarHash, unless one of the narinfos lies.
+    const pair = keyOf(this.#options.deep ? `${name} ${info.narHash}` : name);
+    if (this.#known.numberOf(pair) !== -1) return undefined;
     const path = store.narPath(info);
     const file = await seenAt(path);
     if (file === undefined) {
@@ -196,9 +197,17 @@ class Verification {
       return undefined;
     }
     this.#known.intern(keyOf(name));
+    this.#known.intern(pair);
     const named = NAR_NAME.exec(name)?.[1];
     const fileHash = info.fileHash ?? (named === undefined ? undefined : asFileHash(named));
-    return { ...file, path, fileHash, info: { ...info, seen } };
+    const contents = this.#options.deep || fileHash === undefined ? info : undefined;
+    return {
+      ...file,
+      path,
+      fileHash,
+      info: { ...info, seen },
+      contents: contents && { compression: contents.compression, narSize: contents.narSize },
+    };
   }
 
   async #onAbsent({ storePath, fileHash }: NarInfo, name: string): Promise<void> {
@@ -210,6 +219,8 @@ class Verification {
       return;
     }
     const storeHash = storeHashOf(storePath);
+    // A collector removes the narinfo before the NAR, and the catalogue's line last: that is no loss.
+    if ((await seenAt(this.#options.store.narInfoPath(storeHash))) === undefined) return;
     const file = join('nar', name);
     this.#report({ file, storeHash, storePath, reason: WAS_HERE, quarantined: undefined, isGone: true });
   }
@@ -230,7 +241,7 @@ class Verification {
     return undefined;
   }
 
-  async #judge({ path, fileHash, info }: Item, hashes: NarHashes, signal: AbortSignal): Promise<void> {
+  async #judge({ path, fileHash, info }: Item, hashes: NarHashes): Promise<void> {
     const storePath = info?.storePath;
     const storeHash = storePath === undefined ? undefined : storeHashOf(storePath);
     const isolate = (file: string, seen: Seen, reason: string): Promise<void> =>
@@ -245,19 +256,19 @@ class Verification {
       await isolate(narInfoPath, info.seen, `its FileSize is ${info.fileSize}, its NAR has ${hashes.sizeBytes} bytes`);
       return;
     }
-    if (!this.#options.deep && fileHash !== undefined) return;
-    const reason = await checkContents(path, info, signal);
+    const reason = faultOfContents(hashes.narHash, info);
     if (reason === undefined) return;
-    await isolate(path, hashes, reason);
-    // The file is the one that the narinfo names, so the narinfo names a wrong one: it must not be fetched again.
-    if (fileHash !== undefined) await isolate(narInfoPath, info.seen, `it names a NAR with other contents: ${reason}`);
+    // A file that has the FileHash of its narinfo may be the right one of another path, whose NAR nobody may take away by
+    // naming it: then the narinfo is the wrong one of the two.
+    if (fileHash === undefined) await isolate(path, hashes, reason);
+    else await isolate(narInfoPath, info.seen, `it names a NAR with other contents: ${reason}`);
   }
 
   /** A file that the disk does not give is moved as a damaged one; one that we may not read is not. */
-  async #takeUnread({ path, info, sizeBytes, mtimeMs }: Item, reason: string): Promise<void> {
+  async #takeUnread({ path, info, sizeBytes, mtimeMs }: Item, { reason, code }: Unread): Promise<void> {
     const storePath = info?.storePath;
     const named = { storePath, storeHash: storePath === undefined ? undefined : storeHashOf(storePath), reason };
-    if (reason.includes('(EIO)')) await this.#isolate(path, { sizeBytes, mtimeMs }, named);
+    if (code === 'EIO') await this.#isolate(path, { sizeBytes, mtimeMs }, named);
     else
       this.#report({ ...named, file: relative(this.#options.store.dir, path), quarantined: undefined, isGone: false });
   }

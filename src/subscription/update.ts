@@ -120,6 +120,7 @@ async function fetchSubscription(
         ...what,
         keepGoing: true,
         copy: subscription.import,
+        looksInto: 'all',
         to: subscription.import ? subscription.to : undefined,
         holdAll: subscription.publish, // a map is of what the store holds, not of what the target has
       },

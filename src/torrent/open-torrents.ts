@@ -71,7 +71,7 @@ export class OpenTorrents {
   #prepare(handle: Torrent): void {
     handle.on('wire', (wire: Wire, address: string) => {
       stateOf(wire).address = address;
-      if (!this.mayHave(address)) wire.unchoke = stayChoked;
+      if (!this.mayHave(address)) keepChoked(wire);
       announceLongRequests(wire);
       guardMetadata(wire, handle.infoHash ?? '');
     });
@@ -94,8 +94,9 @@ function asWebTorrentTakesIt(source: NarTorrent | Uint8Array | undefined): objec
   return source !== undefined && 'infoHash' in source ? parsedTorrent(source) : source;
 }
 
-function stayChoked(): void {
-  // a choked peer asks for nothing, and is answered nothing
+/** Gives a peer nothing: a choked one asks for nothing, and is answered nothing. */
+export function keepChoked(wire: Wire): void {
+  wire.unchoke = () => undefined;
 }
 
 const TORRENT_OPTIONS = {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { AddressInfo, Socket } from 'node:net';
+import type Wire from 'bittorrent-protocol';
 import WebTorrent from 'webtorrent';
 import { NarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
@@ -9,7 +10,7 @@ import { chunkStore, MemoryStorage, type PieceStorage } from './chunk-store.ts';
 import { Cohort } from './cohort.ts';
 import { ConnectionGuard, MAX_CONNECTIONS, type Serves } from './connection-guard.ts';
 import { LocalNetworks } from './local-networks.ts';
-import { OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
+import { keepChoked, OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
 import { PeerTable } from './peer-table.ts';
 import type { RateLimit } from './rate-limit.ts';
 import { Seeding, type SeedingOptions } from './seeding.ts';
@@ -106,8 +107,15 @@ export class Swarm implements AsyncDisposable {
    * Downloads the missing pieces of a NAR into `storage`.
    *
    * @param have says which pieces `storage` holds already
+   * @param options.gives whether peers are given the pieces that are there; for a NAR that nobody has checked by its
+   *   NarHash, only if all of them come from this very swarm. Default: true
    */
-  download(torrent: NarTorrent, storage: PieceStorage, have: (index: number) => boolean): SwarmDownload {
+  download(
+    torrent: NarTorrent,
+    storage: PieceStorage,
+    have: (index: number) => boolean,
+    { gives = true }: { readonly gives?: boolean } = {},
+  ): SwarmDownload {
     const pieces = Math.ceil(torrent.sizeBytes / torrent.pieceLength);
     const bitfield = new Uint8Array(Math.ceil(pieces / 8));
     for (let index = 0; index < pieces; index++) {
@@ -117,6 +125,7 @@ export class Swarm implements AsyncDisposable {
       preloadedStore: chunkStore(torrent.pieceLength, torrent.sizeBytes, storage),
       bitfield,
     });
+    if (!gives) handle.on('wire', (wire: Wire) => keepChoked(wire));
     return new SwarmDownload(handle, this.peers);
   }
 

@@ -1,7 +1,7 @@
 /** The gate: what nobody asked for, or no trusted key signed, is neither in the hash map nor served to anybody. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { cp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { get, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -9,11 +9,14 @@ import { zstdDecompressSync } from 'node:zlib';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { parsePublisherAddress } from '../../src/index/address.ts';
 import { cohortInfoHash } from '../../src/index/cohort-key.ts';
+import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
+import { storeHashOf } from '../../src/nix/store-path.ts';
+import { entryOf } from '../../src/store/catalogue.ts';
 import { parseEndpoint } from '../../src/torrent/endpoint.ts';
 import { Swarm } from '../../src/torrent/swarm.ts';
 import { answersHandshake, untilServed } from '../support/handshake.ts';
 import { startHttpCache } from '../support/http-cache.ts';
-import { ALONE, Lab, mirrorOf, readNarInfos, torrentIn } from '../support/lab.ts';
+import { ALONE, assertFailure, Lab, mirrorOf, readNarInfos, torrentIn } from '../support/lab.ts';
 
 describe('what is served', () => {
   let lab: Lab;
@@ -188,5 +191,97 @@ describe('what is served', () => {
     ])
       assert.equal(await status(path), 404, path);
     assert.equal(mirror, mirrorOf(String(ready['address']), base));
+  });
+
+  /** A cache that names the NAR of one path in the unsigned fields of another, and has no NARs of its own. */
+  const lyingCache = async (about: string, naming: string): Promise<string> => {
+    const dir = await lab.folder('liar');
+    await cp(made.cacheDir, dir, { recursive: true });
+    await rm(join(dir, 'nar'), { recursive: true });
+    const all = new Map([...(await readNarInfos(made.cacheDir)), ...(await readNarInfos(secret.cacheDir))]);
+    const found = (end: string): NarInfo => [...all.values()].find(({ storePath }) => storePath.endsWith(end))!;
+    const { url, compression, fileHash, fileSize } = found(naming);
+    assert.ok(fileHash !== undefined && fileSize !== undefined);
+    const lie = { ...found(about), url, compression, fileHash, fileSize };
+    await writeFile(join(dir, `${storeHashOf(lie.storePath)}.narinfo`), formatNarInfo(lie));
+    return lab.use(await startHttpCache(dir)).url;
+  };
+
+  test('a private NAR is not given away by who names its FileHash in a signed narinfo', async () => {
+    const own = await lab.folder('store');
+    await cp(secret.cacheDir, own, { recursive: true });
+    const url = await lyingCache('-lab-blob-0', '-secret-blob-0');
+    const flags = ['--store', own, '--trusted-public-key', made.publicKey, ...ALONE];
+    const infos = [...(await readNarInfos(made.cacheDir)).values()];
+    const leaf = infos.find(({ storePath }) => storePath.endsWith('-lab-blob-0'))!.storePath;
+    const hashes = await infoHashes(secret.cacheDir, /secret-blob/);
+
+    const published = await lab.run([
+      'publish',
+      '--once',
+      '--key',
+      lab.path('key-of-victim'),
+      '--from',
+      url,
+      '--root',
+      `leaf=${leaf}`,
+      ...flags,
+    ]);
+    assertFailure(published, 5, 'HASH_MISMATCH', /has not the contents that were signed/);
+    assert.ok((await readNarInfos(own)).size === 2, 'nothing of the lie is in the store');
+    assert.equal((await readdir(join(own, 'nar'))).length, 2, 'the private NAR stays');
+
+    // What an earlier version has written, which did not look into files.
+    const catalogue = join(own, 'narswarm', 'catalogue.jsonl');
+    const secretInfo = [...(await readNarInfos(secret.cacheDir)).values()].find(({ storePath }) =>
+      storePath.endsWith('-secret-blob-0'),
+    )!;
+    const torrent = await torrentIn(secret.cacheDir, secretInfo);
+    const lie = infos.find(({ storePath }) => storePath === leaf)!;
+    const { url: narUrl, compression, fileHash, fileSize } = secretInfo;
+    await writeFile(
+      join(own, `${storeHashOf(leaf)}.narinfo`),
+      formatNarInfo({ ...lie, url: narUrl, compression, fileHash: fileHash!, fileSize: fileSize! }),
+    );
+    const { mtimeMs } = await stat(join(own, narUrl));
+    await writeFile(catalogue, `${JSON.stringify({ ...entryOf(torrent, leaf, Math.floor(mtimeMs), 'fetch') })}\n`);
+    const { ready, process } = await lab.service(['daemon', ...flags]);
+    assert.deepEqual(await answers(ready['port'], hashes), [false]);
+    await process.event('warning', ({ message }) => String(message).includes('has not the contents that were signed'));
+    assert.deepEqual(await answers(ready['port'], hashes), [false]);
+    const again = await lab.run([
+      'publish',
+      '--once',
+      '--key',
+      lab.path('key-of-victim'),
+      '--root',
+      `leaf=${leaf}`,
+      ...flags,
+    ]);
+    assertFailure(again, 3, 'ROOT_UNKNOWN', /has not the contents that were signed/);
+    await process.stop();
+  });
+
+  test('garbage that a cache passes off as a NAR is not kept, and the next cache has the right one', async () => {
+    const url = await lyingCache('-lab-blob-1', '-lab-blob-0');
+    const honest = lab.use(await startHttpCache(made.cacheDir));
+    const own = await lab.folder('store');
+    const target = ['--store', own, '--trusted-public-key', made.publicKey, '--no-copy', ...ALONE];
+    const fetched = await lab.run(['fetch', made.root, '--from', url, '--from', honest.url, ...target]);
+    assert.equal(fetched.status, 0, fetched.stderr);
+    assert.equal(
+      (await lab.run(['verify', '--deep', '--store', own, '--trusted-public-key', made.publicKey])).status,
+      0,
+    );
+    const { ready, process } = await lab.service([
+      'daemon',
+      '--store',
+      own,
+      '--trusted-public-key',
+      made.publicKey,
+      ...ALONE,
+    ]);
+    for (const infoHash of await infoHashes(made.cacheDir, /lab/)) await untilServed(Number(ready['port']), infoHash);
+    await process.stop();
   });
 });

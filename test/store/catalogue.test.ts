@@ -9,7 +9,7 @@ import type { FileHash, InfoHash, StorePath } from '../../src/nix/brands.ts';
 import { compactCatalogue } from '../../src/store/compact-catalogue.ts';
 import { Catalogue, isPending, pendingEntry, torrentOfEntry } from '../../src/store/catalogue.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
-import { emptyStore, entryFor, filledStore } from './store-fixture.ts';
+import { emptyStore, entryFor, filledStore, unchecked } from './store-fixture.ts';
 
 test('remembers entries, for this process at once and for the next', async (t) => {
   const store = await filledStore(t);
@@ -19,7 +19,7 @@ test('remembers entries, for this process at once and for the next', async (t) =
   await catalogue.add([entry]);
   for (const one of [catalogue, await Catalogue.open(store)]) {
     assert.deepEqual([...one.entries()], [entry]);
-    assert.deepEqual(one.byInfoHash(entry.infoHash), entry);
+    assert.deepEqual(one.byInfoHash(entry.infoHash), [entry]);
     assert.deepEqual(one.byStorePath(entry.storePath), entry);
   }
   assert.equal(torrentOfEntry(entry).infoHash, entry.infoHash);
@@ -106,10 +106,36 @@ test('an entry without pieces has no infohash until somebody has hashed the file
   const pending = pendingEntry(entry, entry.storePath, 'fetch');
   await catalogue.add([pending]);
   assert.ok(isPending(pending));
-  assert.equal(catalogue.byInfoHash('' as InfoHash), undefined);
+  assert.deepEqual(catalogue.byInfoHash('' as InfoHash), []);
   await catalogue.add([entry]);
-  assert.deepEqual(catalogue.byInfoHash(entry.infoHash), entry);
+  assert.deepEqual(catalogue.byInfoHash(entry.infoHash), [entry]);
   assert.equal(catalogue.size, 1);
+});
+
+test('a line of less knowledge takes nothing back, unless the file is another', async (t) => {
+  const store = await filledStore(t);
+  const entry = await entryFor(store, LEAF);
+  const { storePath } = entry;
+  const [one, two] = [await Catalogue.open(store), await Catalogue.open(store)];
+  await one.add([entry]);
+  await two.add([pendingEntry(entry, storePath, 'fetch'), unchecked(entry)]); // it has not read what the other wrote
+  await one.refresh();
+  assert.deepEqual(one.byStorePath(storePath), entry);
+  assert.deepEqual((await Catalogue.open(store)).byStorePath(storePath), entry);
+  const changed = unchecked({ ...entry, mtimeMs: entry.mtimeMs + 1 });
+  await one.add([changed]);
+  assert.deepEqual(one.byInfoHash(entry.infoHash), [changed]);
+});
+
+test('two paths may claim one torrent, and neither hides the other', async (t) => {
+  const store = await filledStore(t);
+  const entry = await entryFor(store, LEAF);
+  const other = { ...entry, storePath: (await entryFor(store, NOTE)).storePath };
+  const catalogue = await Catalogue.open(store);
+  await catalogue.add([entry, other]);
+  assert.deepEqual(catalogue.byInfoHash(entry.infoHash), [entry, other]);
+  await catalogue.add([await entryFor(store, NOTE)]);
+  assert.deepEqual(catalogue.byInfoHash(entry.infoHash), [entry]);
 });
 
 test('two processes that add at once lose nothing', { timeout: 60_000 }, async (t) => {

@@ -8,11 +8,11 @@ import type { InfoHash } from '../../src/nix/brands.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import type { PublicKey } from '../../src/nix/signature.ts';
 import { baseNameOf } from '../../src/nix/store-path.ts';
-import { Catalogue, pendingEntry, type CatalogueEntry } from '../../src/store/catalogue.ts';
+import { Catalogue, cataloguePath, noContents, pendingEntry, type CatalogueEntry } from '../../src/store/catalogue.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { Gate } from '../../src/store/gate.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
-import { entryFor, filledStore, infoOf, KEY } from './store-fixture.ts';
+import { entryFor, filledStore, infoOf, KEY, unchecked } from './store-fixture.ts';
 
 interface Door {
   readonly store: FileStore;
@@ -162,6 +162,20 @@ test('a file that is gone is not served', async (t) => {
   const { narPath, admits } = await door(t);
   await rm(narPath);
   assert.equal(await admits(), false);
+});
+
+test('a file that nobody has looked into is not served, nor one with other contents than were signed', async (t) => {
+  const { store, entry } = await door(t);
+  const admits = async (listed: CatalogueEntry): Promise<boolean> => {
+    const catalogue = new Catalogue(store);
+    await rm(cataloguePath(store));
+    await catalogue.add([listed]);
+    return (await new Gate(store, catalogue, [KEY]).admit(entry.infoHash)) !== undefined;
+  };
+  assert.equal(await admits(unchecked(entry)), false);
+  assert.equal(await admits({ ...entry, narHash: (await infoOf(store, NOTE)).narHash }), false);
+  assert.equal(await admits({ ...entry, narHash: noContents(1_000_000) }), false);
+  assert.equal(await admits(entry), true);
 });
 
 test('a path whose file nobody has hashed yet is not served', async (t) => {

@@ -37,13 +37,20 @@ export async function infoOf(store: FileStore, storeHash: string): Promise<NarIn
   return (await store.readNarInfo(parseStoreHash(storeHash)))!;
 }
 
-/** What a catalogue has to say of a path of the store. */
+/** What a catalogue has to say of a path of the store that was looked into. */
 export async function entryFor(
   store: FileStore,
   storeHash: string,
   askedBy: AskedBy = 'fetch',
 ): Promise<CatalogueEntry> {
   const { storePath, torrent } = await describeNar(store, parseStoreHash(storeHash));
-  const file = await store.statNar(await infoOf(store, storeHash));
-  return entryOf(torrent, storePath, file!.mtimeMs, askedBy);
+  const info = await infoOf(store, storeHash);
+  const file = await store.statNar(info);
+  return entryOf(torrent, storePath, file!.mtimeMs, askedBy, info.narHash);
+}
+
+/** The entry as an earlier version has written it: nobody has looked into the file. */
+export function unchecked(entry: CatalogueEntry): CatalogueEntry {
+  const { narHash: _, ...rest } = entry;
+  return rest;
 }

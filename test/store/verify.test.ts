@@ -130,11 +130,17 @@ suite('verify', () => {
     const store = await emptyStore(t);
     const info = await addPath(store, 'altered');
     await store.writeNarInfo({ ...info, narSize: 10 });
-    assert.equal((await verify(store, { deep: true })).damages.length, 2);
+    const { damages: found } = await verify(store, { deep: true });
+    const narInfo = `${storeHashOf(info.storePath)}.narinfo`;
+    // the file may be the right one of another path
+    assert.deepEqual(
+      found.map(({ file }) => file),
+      [narInfo],
+    );
     const { damages } = await verify(store);
     assert.deepEqual(
       damages.map(({ file }) => file),
-      [`${storeHashOf(info.storePath)}.narinfo`],
+      [narInfo],
     );
   });
 
@@ -190,13 +196,13 @@ suite('verify', () => {
       text.replace(/^NarSize: (\d+)$/m, (_line, size: string) => `NarSize: ${Number(size) + 1}`),
     );
     assert.deepEqual((await verify(store)).damages, [], 'what is signed is not looked at');
-    await rm(store.narInfoPath(parseStoreHash(NOTE)));
     const { damages } = await verify(store, { deep: true });
     assert.deepEqual(
       damages.map(({ file }) => file).toSorted((a, b) => a.localeCompare(b)),
-      [`${LEAF}.narinfo`, `${TOP}.narinfo`, note.url].toSorted((a, b) => a.localeCompare(b)),
+      [`${LEAF}.narinfo`, `${TOP}.narinfo`],
     );
-    assert.equal(damages.find(({ file }) => file === note.url)?.storePath, leaf.storePath);
+    assert.equal(damages.find(({ file }) => file.startsWith(LEAF))?.storePath, leaf.storePath);
+    assert.ok((await store.statNar(note)) !== undefined, 'the NAR that was named is the right one of its own path');
     assert.match(damages.find(({ file }) => file.startsWith(TOP))?.reason ?? '', /signature by .* is wrong/);
   });
 

@@ -94,10 +94,10 @@ export function startDownload(
   t: TestContext,
   swarm: Swarm,
   torrent: NarTorrent,
-  options: { storage?: PieceStorage; have?: (index: number) => boolean } = {},
+  options: { storage?: PieceStorage; have?: (index: number) => boolean; gives?: boolean } = {},
 ): TestDownload {
   const storage = options.storage ?? new MemoryStorage(torrent.pieceLength);
-  const download = swarm.download(torrent, storage, options.have ?? (() => false));
+  const download = swarm.download(torrent, storage, options.have ?? (() => false), options);
   t.after(() => download.stop());
   const lies: string[] = [];
   const from = new Map<string, number>();

@@ -68,6 +68,22 @@ test('puts a NAR together from two peers with a half each', LIMIT, async (t) => 
   assert.deepEqual([...from.values()], [3 * MIB, 3 * MIB]);
 });
 
+test('a download that keeps to itself gives nothing of what it holds', LIMIT, async (t) => {
+  const nar = await makeNar(t, 2 * MIB);
+  const [holder, other, client] = [await startSwarm(t), await startSwarm(t), await startSwarm(t)];
+  const storage = new MemoryStorage(MIB);
+  await storage.write(0, nar.bytes.subarray(0, MIB));
+  startDownload(t, holder, nar.torrent, { storage, have: (index) => index === 0, gives: false });
+  const second = new MemoryStorage(MIB);
+  await second.write(1, nar.bytes.subarray(MIB));
+  startDownload(t, other, nar.torrent, { storage: second, have: (index) => index === 1 });
+  const { download, from } = startDownload(t, client, nar.torrent);
+  await download.addPeers(peersAt(client, holder.port, other.port));
+  while (download.bytes < MIB || download.connected < 2) await sleep(20);
+  await sleep(500); // nothing tells that a peer stays choked
+  assert.deepEqual([...from], [[`${HOST}:${other.port}`, MIB]]);
+});
+
 test('goes on with another peer where one dies midway', LIMIT, async (t) => {
   const nar = await makeNar(t, 8 * MIB);
   const first = await startSeeder(t, [nar.seed]);

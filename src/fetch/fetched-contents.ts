@@ -1,0 +1,125 @@
+import { rm } from 'node:fs/promises';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { BackgroundReader, type Urgency } from '../store/background-reader.ts';
+import type { NarHashes } from '../store/hash-nar.ts';
+import { faultOfContents } from '../store/verify/contents.ts';
+import type { Closure } from './closure.ts';
+import type { NarJob } from './job.ts';
+
+/** A fetch without an import looks into at most so much by itself: some tenths of a second of one processor. */
+const SMALL_BYTES = 8 * 1024 * 1024;
+const SMALL_NARS = 64;
+
+/**
+ * How much of what a fetch brought is decompressed before it ends. `small`: all of it, if it is at most 64 NARs of 8 MiB
+ * together; the daemon, `publish` and `verify --deep` look into the rest. `all`: whatever it takes.
+ */
+export type LooksInto = 'small' | 'all';
+
+/** A NAR that was fetched, or was in the store without a line of the catalogue. */
+interface Fetched {
+  readonly job: NarJob;
+  /** Absolute path of the file, whose SHA-256 was checked. */
+  readonly path: string;
+  /** The narinfos that name it, the job's first. */
+  readonly infos: readonly NarInfo[];
+}
+
+/** A narinfo that names a file with other contents than were signed. */
+export interface WrongContents {
+  readonly info: NarInfo;
+  readonly reason: string;
+}
+
+/**
+ * Looks into NARs that no import looks into: only NarHash is signed, so the file that a narinfo's FileHash names may be
+ * anything. With `all` it begins while others are being fetched, with the processor time that this leaves.
+ */
+export class FetchedContents implements AsyncDisposable {
+  readonly #looksInto: LooksInto;
+  readonly #onWarning: (message: string) => void;
+  readonly #signal: AbortSignal;
+  readonly #reader = new BackgroundReader();
+  readonly #waiting: Fetched[] = [];
+  readonly #reading: Promise<{ fetched: Fetched; found: NarHashes | undefined }>[] = [];
+  #hasWarned = false;
+  readonly #abort = (): void => void this.#reader.close();
+
+  constructor(
+    looksInto: LooksInto = 'small',
+    { onWarning }: { readonly onWarning: (message: string) => void },
+    signal: AbortSignal,
+  ) {
+    this.#looksInto = looksInto;
+    this.#onWarning = onWarning;
+    this.#signal = signal;
+    signal.addEventListener('abort', this.#abort);
+  }
+
+  /** Takes in a NAR as soon as it is in the store. */
+  add(job: NarJob, path: string, closure: Closure): void {
+    const others = job.storePaths.filter((one) => one !== job.info.storePath);
+    const infos = [job.info, ...others.flatMap((one) => closure.get(storeHashOf(one)) ?? [])];
+    const fetched = { job, path, infos };
+    if (this.#looksInto === 'all') this.#reading.push(this.#read(fetched, 'later'));
+    else this.#waiting.push(fetched);
+  }
+
+  /**
+   * Waits until everything is looked into that is to be. Removes fetched files that are right for no narinfo. What could
+   * not be read, for want of a program or time, is in neither list.
+   *
+   * @param found jobs whose file was not fetched but found in the store: it may be another path's, and stays
+   */
+  async finish(found: readonly NarJob[]): Promise<{ sound: readonly NarInfo[]; wrong: readonly WrongContents[] }> {
+    const bytes = this.#waiting.reduce((sum, { job }) => sum + job.sizeBytes, 0);
+    if (bytes <= SMALL_BYTES && this.#waiting.length <= SMALL_NARS)
+      for (const fetched of this.#waiting) this.#reading.push(this.#read(fetched, 'now'));
+    const sound: NarInfo[] = [];
+    const wrong: WrongContents[] = [];
+    for (const { fetched, found: hashes } of await Promise.all(this.#reading)) {
+      const narHash = hashes?.narHash;
+      if (narHash === undefined) continue;
+      const soundBefore = sound.length;
+      for (const info of fetched.infos) {
+        const reason = faultOfContents(narHash, info);
+        if (reason === undefined) sound.push(info);
+        else wrong.push({ info, reason });
+      }
+      if (sound.length === soundBefore && !found.includes(fetched.job)) await rm(fetched.path, { force: true });
+    }
+    return { sound, wrong };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#signal.removeEventListener('abort', this.#abort);
+    await this.#reader.close();
+  }
+
+  async #read(fetched: Fetched, urgency: Urgency): Promise<{ fetched: Fetched; found: NarHashes | undefined }> {
+    const { compression } = fetched.job.info;
+    const narSize = Math.max(...fetched.infos.map((info) => info.narSize));
+    try {
+      const found = await this.#reader.read(fetched.path, { compression, narSize }, urgency);
+      return { fetched, found: found === undefined || 'reason' in found ? undefined : found };
+    } catch (error) {
+      if (isNarswarmError(error, 'NIX_MISSING') && !this.#hasWarned) {
+        this.#hasWarned = true;
+        this.#onWarning(`${error.message}; until then nobody knows whether they have the signed contents`);
+      }
+      return { fetched, found: undefined }; // an interruption ends the reading, too
+    }
+  }
+}
+
+/** Says that a path's NAR has other contents than were signed, and who said that it is this file. */
+export function lackOfContents({ info, reason }: WrongContents, origin = 'an unknown source'): NarswarmError {
+  const { storePath: path } = info;
+  return new NarswarmError(
+    'HASH_MISMATCH',
+    `the NAR of ${path} has not the contents that were signed (${reason}); its narinfo came from ${origin}: name another cache with --from`,
+    { facts: { path, source: origin } },
+  );
+}

@@ -1,0 +1,35 @@
+import type { StorePath } from '../nix/brands.ts';
+import { copiedPathIn } from '../nix/copied-path.ts';
+import { entriesOf, noteChecked } from '../store/note-checked.ts';
+import type { HeldNars } from './held-nars.ts';
+import { importRoots } from './import.ts';
+
+type ImportContext = Parameters<typeof importRoots>[2];
+
+/**
+ * Imports with `nix copy`, as {@link importRoots} does, and notes which NARs Nix has taken: it takes contents with the
+ * signed NarHash alone, so those may be served.
+ *
+ * @throws as {@link importRoots}; STORE_FULL, STORE_UNWRITABLE for the catalogue
+ */
+export async function importNoted(
+  roots: readonly StorePath[],
+  fetched: Parameters<typeof importRoots>[1],
+  context: ImportContext & { readonly held?: HeldNars | undefined },
+): Promise<void> {
+  const { store, held } = context;
+  const copied = new Set<string>();
+  const onNixLine = (line: string): void => {
+    const path = copiedPathIn(line);
+    if (path !== undefined) copied.add(path);
+    context.onNixLine?.(line);
+  };
+  const paths = Array.from(fetched.closure.values(), ({ storePath }) => storePath);
+  const before = await entriesOf(store, paths);
+  await importRoots(roots, fetched, { ...context, onNixLine });
+  for (const path of copied) held?.noteSound(path);
+  await noteChecked(
+    store,
+    before.filter(({ storePath }) => copied.has(storePath)),
+  );
+}

@@ -1,0 +1,71 @@
+import { Worker } from 'node:worker_threads';
+import { NarswarmError } from '../errors.ts';
+import type { NarContents, NarHashes } from './hash-nar.ts';
+import type { Unread } from './hash-pool.ts';
+
+/** What a thread is asked. */
+export interface HashRequest {
+  readonly path: string;
+  readonly contents: NarContents | undefined;
+}
+
+/** What it answers. */
+export type HashReply =
+  | { readonly hashes: NarHashes | undefined }
+  | { readonly unread: Unread }
+  | { readonly missingProgram: string };
+
+/** What a thread is started with. */
+export interface HashThreadData {
+  /** Whether it and the programs that it starts get the processor only when nobody else wants it. */
+  readonly isIdlePriority: boolean;
+}
+
+/** A thread that reads NAR files, one after another. */
+export class HashThread {
+  readonly #worker: Worker;
+
+  constructor(data: HashThreadData = { isIdlePriority: false }) {
+    // The worker is beside this file: .ts in a checkout, .js once built.
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    this.#worker = new Worker(new URL(`./hash-worker.${extension}`, import.meta.url), { workerData: data });
+  }
+
+  /**
+   * Reads one file, as `readNar` does. Ask again only after the answer.
+   *
+   * @returns undefined if there is no such file, or no longer; why it could not be read
+   * @throws NIX_MISSING without the program that decompresses it; an error if the thread ended
+   */
+  async read(path: string, contents: NarContents | undefined): Promise<NarHashes | Unread | undefined> {
+    const reply = await new Promise<HashReply>((resolve, reject) => {
+      const worker = this.#worker;
+      const onExit = (): void => reject(new Error('the thread that reads NARs has ended'));
+      worker.once('error', reject);
+      worker.once('exit', onExit);
+      worker.once('message', (message: HashReply) => {
+        worker.off('error', reject);
+        worker.off('exit', onExit);
+        resolve(message);
+      });
+      const { compression, narSize } = contents ?? {}; // a narinfo has more, which need not travel
+      const asked = compression === undefined || narSize === undefined ? undefined : { compression, narSize };
+      worker.postMessage({ path, contents: asked } satisfies HashRequest);
+    });
+    if ('missingProgram' in reply) throw new NarswarmError('NIX_MISSING', reply.missingProgram, { facts: { path } });
+    return 'unread' in reply ? reply.unread : reply.hashes;
+  }
+
+  /** Lets the process end though the thread waits for work. */
+  unref(): void {
+    this.#worker.unref();
+  }
+
+  ref(): void {
+    this.#worker.ref();
+  }
+
+  async close(): Promise<void> {
+    await this.#worker.terminate();
+  }
+}
