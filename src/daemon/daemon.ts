@@ -92,6 +92,7 @@ export class Daemon implements AsyncDisposable {
       ...options.network,
       onWarning,
       seeds: served.noting(async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash))),
+      seedable: () => [...offered.infoHashes(), ...catalogue.infoHashes()],
       onUpload: served.onUpload,
     };
     await using stack = new AsyncDisposableStack();

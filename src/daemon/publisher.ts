@@ -84,6 +84,7 @@ export class Publisher implements AsyncDisposable {
         ...options.network,
         onWarning,
         seeds: served.noting(async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash))),
+        seedable: () => [...offered.infoHashes(), ...catalogue.infoHashes()],
         onUpload: served.onUpload,
       }),
     );

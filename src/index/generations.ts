@@ -63,6 +63,11 @@ export class OfferedGenerations {
     this.#byMap.delete(mapFolder(address));
   }
 
+  /** Of the torrents that are offered now. */
+  *infoHashes(): IterableIterator<InfoHash> {
+    for (const generations of this.#byMap.values()) for (const { torrent } of generations) yield torrent.infoHash;
+  }
+
   get(infoHash: InfoHash): Seed | undefined {
     for (const generations of this.#byMap.values()) {
       const found = generations.find(({ torrent }) => torrent.infoHash === infoHash);

@@ -82,6 +82,11 @@ export class Catalogue {
     return this.#byStorePath.get(path);
   }
 
+  /** Of the NARs whose pieces are known. */
+  infoHashes(): IterableIterator<InfoHash> {
+    return this.#byInfoHash.keys();
+  }
+
   entries(): IterableIterator<CatalogueEntry> {
     return this.#byStorePath.values();
   }

@@ -35,7 +35,6 @@ export class Cohort {
   /** Meets others in the swarm of a cohort: a torrent without metadata, where nothing but the exchange happens. */
   meet(swarm: Torrent): void {
     this.#swarms.push(swarm);
-    swarm.setMaxListeners(0); // each member that is connected to waits for it
     swarm.on('wire', (wire: Wire) => {
       // There is no metadata of a cohort: a stranger must not make us hold 10 MB of what he says is it.
       wire.ut_metadata.cancel();

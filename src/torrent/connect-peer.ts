@@ -1,8 +1,9 @@
+import { connect } from 'node:net';
 import type Torrent from 'webtorrent/lib/torrent.js';
+import { CONNECT_TIMEOUT_MS } from '../wire/bounds.ts';
+import { PeerConnection } from '../wire/peer-connection.ts';
 import type { PeerRecord } from './peer-table.ts';
-
-/** WebTorrent reconnects a peer as long as this count is small; whether to ask again is the scheduler's decision. */
-const NO_RECONNECT = 1000;
+import { shapeOf } from './torrent-shape.ts';
 
 /**
  * Connects a torrent to a peer, once, and writes down what became of it.
@@ -10,28 +11,19 @@ const NO_RECONNECT = 1000;
  * @param onGone called once, when the connection has ended or could not be made
  */
 export function connectPeer(torrent: Torrent, peer: PeerRecord, onGone: () => void): void {
-  if (torrent.infoHash === undefined) {
-    // WebTorrent reads even a bare infohash in a later tick
-    torrent.once('infoHash', () => connectPeer(torrent, peer, onGone));
-    return;
-  }
-  if (!torrent.addPeer(peer.address, 'narswarm')) {
-    onGone();
-    return;
-  }
-  const handle = torrent._peers.get(peer.address);
-  if (handle === undefined) {
-    onGone();
-    return;
-  }
-  // WebTorrent counts anew after each handshake: an assignment alone would not outlive it.
-  Object.defineProperty(handle, 'retries', { get: () => NO_RECONNECT, set: ignore });
-  let served = false;
-  let gone = false;
+  const { host, port } = peer.endpoint;
+  const { blockList } = peer;
+  const socket = connect({ host, port, ...(blockList === undefined ? {} : { blockList }) });
+  let connection: PeerConnection | undefined;
+  let isGone = false;
   const end = (): void => {
-    if (gone) return;
-    gone = true;
-    if (served) {
+    if (isGone) return;
+    isGone = true;
+    clearTimeout(timer);
+    socket.destroy();
+    torrent.off('close', end);
+    // Even a handshake counts: whoever lacks the torrent closes without one.
+    if ((connection?.receivedBytes ?? 0) > 0) {
       peer.hits++;
     } else {
       peer.misses++;
@@ -39,13 +31,27 @@ export function connectPeer(torrent: Torrent, peer: PeerRecord, onGone: () => vo
     }
     onGone();
   };
-  handle.on('download', () => {
-    served = true; // even a handshake: whoever lacks the torrent closes without one
+  const timer = setTimeout(end, CONNECT_TIMEOUT_MS);
+  socket.on('error', end).once('close', end);
+  torrent.once('close', end);
+  socket.once('connect', () => {
+    clearTimeout(timer);
+    whenNamed(torrent, () => {
+      if (isGone || torrent.destroyed) return end();
+      const at = peer.address.lastIndexOf(':');
+      connection = new PeerConnection(socket, {
+        id: peer.address,
+        remoteAddress: peer.address.slice(0, at),
+        remotePort: port,
+        shape: shapeOf(torrent),
+      });
+      if (!torrent.addPeer(connection, 'narswarm')) end();
+    });
   });
-  handle.conn?.once('close', end);
-  handle.once('disconnect', end);
 }
 
-function ignore(): void {
-  // the count stays
+/** Calls back when WebTorrent takes peers for a torrent, which reads even a bare infohash in a later tick, or it is closed. */
+export function whenNamed(torrent: Torrent, then: () => void): void {
+  if (torrent.infoHash !== undefined || torrent.destroyed) then();
+  else torrent.once('infoHash', then).once('close', then);
 }

@@ -9,8 +9,6 @@ export function mayHave(serves: Serves, host: string, networks: Pick<LocalNetwor
   return serves === 'anyone' || (serves === 'lan' && networks.includes(host));
 }
 
-/** Connections that all peers together may open to us; the server itself refuses the next ones. */
-export const MAX_CONNECTIONS = 2000;
 /** Of these, how many may come from one address of the internet, so that no stranger takes them all. */
 export const MAX_PER_STRANGER = 64;
 

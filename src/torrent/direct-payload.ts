@@ -45,7 +45,7 @@ export function receive(wire: Wire, chunk: Uint8Array): void {
     from = at;
   };
   while (at < chunk.length) {
-    if (wire.destroyed) return;
+    if (wire.destroyed || state.connection?.destroyed === true) return;
     if (state.incoming !== undefined) {
       at += fill(state, state.incoming, chunk.subarray(at));
       from = at;
@@ -71,7 +71,7 @@ export function receive(wire: Wire, chunk: Uint8Array): void {
     }
     at = Math.min(chunk.length, at + messageBytes(chunk, at));
   }
-  if (!wire.destroyed) handOver();
+  if (!wire.destroyed && state.connection?.destroyed !== true) handOver();
 }
 
 function fill(state: WireState, incoming: Incoming, bytes: Uint8Array): number {

@@ -25,6 +25,7 @@ export interface NetworkOptions {
   readonly peers: readonly Endpoint[];
   readonly downloadLimit?: RateLimit | undefined;
   readonly seeds?: NonNullable<SwarmOptions['seeds']>;
+  readonly seedable?: NonNullable<SwarmOptions['seedable']>;
   readonly onWarning?: (message: string) => void;
   readonly onUpload?: NonNullable<SwarmOptions['onUpload']>;
 }
@@ -59,6 +60,7 @@ export class Network implements AsyncDisposable {
         serves: isPublic ? 'anyone' : scope === 'lan' ? 'lan' : 'nobody',
         downloadLimit: options.downloadLimit,
         ...(options.seeds === undefined ? {} : { seeds: options.seeds }),
+        ...(options.seedable === undefined ? {} : { seedable: options.seedable }),
         ...(onWarning === undefined ? {} : { onWarning }),
         ...(options.onUpload === undefined ? {} : { onUpload: options.onUpload }),
       }),

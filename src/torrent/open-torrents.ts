@@ -4,7 +4,8 @@ import type Torrent from 'webtorrent/lib/torrent.js';
 import type { InfoHash } from '../nix/brands.ts';
 import { announceLongRequests } from './block-requests.ts';
 import type { NarTorrent } from './canonical.ts';
-import { mayHave, MAX_CONNECTIONS, type Serves } from './connection-guard.ts';
+import { MAX_CONNECTIONS } from '../wire/bounds.ts';
+import { mayHave, type Serves } from './connection-guard.ts';
 import { LocalNetworks } from './local-networks.ts';
 import { parsedTorrent } from './parsed-torrent.ts';
 import { guardMetadata } from './wire-guard.ts';
@@ -38,6 +39,10 @@ export class OpenTorrents {
     return this.#torrents.size;
   }
 
+  infoHashes(): IterableIterator<InfoHash> {
+    return this.#torrents.keys();
+  }
+
   /** The torrent of that infohash that is open now. */
   get(infoHash: InfoHash): Torrent | undefined {
     const torrent = this.#torrents.get(infoHash);
@@ -69,8 +74,11 @@ export class OpenTorrents {
   }
 
   #prepare(handle: Torrent): void {
+    handle.setMaxListeners(0); // each peer that is connected to waits for its end
     handle.on('wire', (wire: Wire, address: string) => {
-      stateOf(wire).address = address;
+      const state = stateOf(wire);
+      state.address = address;
+      state.connection?.welcome(wire.extendedMapping);
       if (!this.mayHave(address)) keepChoked(wire);
       announceLongRequests(wire);
       guardMetadata(wire, handle.infoHash ?? '');

@@ -1,9 +1,12 @@
+import type { BlockList } from 'node:net';
 import { formatEndpoint, type Endpoint } from './endpoint.ts';
 
 /** What a peer did for us so far in this process. */
 export interface PeerRecord {
   readonly endpoint: Endpoint;
   readonly address: string;
+  /** Addresses that its name must not lead to, if a stranger gave it. */
+  blockList?: BlockList | undefined;
   /** Connections in which it had the torrent. */
   hits: number;
   /** Connections that it refused or that led nowhere. */

@@ -18,6 +18,8 @@ export interface Seed {
 export interface SeedingOptions {
   /** What may be seeded, asked for when a peer names an infohash for the first time. Default: nothing. */
   readonly seeds?: (infoHash: InfoHash) => Promise<Seed | undefined>;
+  /** The infohashes that `seeds` may give something for: encrypted peers name a torrent by a hash of it. Default: none. */
+  readonly seedable?: () => Iterable<InfoHash>;
   /** Milliseconds after which a seed without peers is closed; it opens again when asked for. Default: 30,000. */
   readonly idleSeedMs?: number;
   /** Milliseconds after which a peer is disconnected that asks a seed for nothing. Default: 120,000. */
@@ -40,7 +42,7 @@ export class Seeding {
     this.#options = options;
   }
 
-  /** What WebTorrent asks on a handshake. Never rejects: nobody would catch it there, and the process would end. */
+  /** The torrent that a peer has named in its handshake, opened if it may be served; null if not. Never rejects. */
   async answer(infoHash: InfoHash): Promise<Torrent | null> {
     try {
       return (await this.#open(infoHash)) ?? null;

@@ -1,21 +1,27 @@
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type Wire from 'bittorrent-protocol';
 import WebTorrent from 'webtorrent';
 import { NarswarmError } from '../errors.ts';
+import { MAX_CONNECTIONS } from '../wire/bounds.ts';
+import type { Agreed } from '../wire/encryption.ts';
+import { PeerConnection } from '../wire/peer-connection.ts';
+import { PeerServer } from '../wire/peer-server.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { NarTorrent } from './canonical.ts';
 import { chunkStore, MemoryStorage, type PieceStorage } from './chunk-store.ts';
 import { Cohort } from './cohort.ts';
-import { ConnectionGuard, MAX_CONNECTIONS, type Serves } from './connection-guard.ts';
+import { whenNamed } from './connect-peer.ts';
+import { ConnectionGuard } from './connection-guard.ts';
 import { LocalNetworks } from './local-networks.ts';
 import { keepChoked, OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
 import { PeerTable } from './peer-table.ts';
 import type { RateLimit } from './rate-limit.ts';
 import { Seeding, type SeedingOptions } from './seeding.ts';
 import { SwarmDownload } from './swarm-download.ts';
+import { SkeyTable } from './skey-table.ts';
 import { TorrentReader } from './torrent-reader.ts';
+import { shapeOf } from './torrent-shape.ts';
 import { limitDownloads, tuneWebTorrent } from './wire-tuning.ts';
 
 export type { Seed } from './seeding.ts';
@@ -41,36 +47,41 @@ const PEER_ID_PREFIX = '-NS0100-';
  */
 export class Swarm implements AsyncDisposable {
   /** What is known of the peers that were met. */
-  readonly peers = new PeerTable();
+  readonly peers: PeerTable;
   /** The followers of the same publishers, and the small NARs that they have. */
   readonly cohort: Cohort;
   /** TCP port that peers connect to. */
   readonly port: number;
   readonly #client: WebTorrent;
   readonly #torrents: OpenTorrents;
+  readonly #server: PeerServer;
   #closing: Promise<void> | undefined;
 
-  private constructor(client: WebTorrent, options: SwarmOptions) {
+  private constructor(parts: {
+    client: WebTorrent;
+    torrents: OpenTorrents;
+    seeding: Seeding;
+    peers: PeerTable;
+    server: PeerServer;
+  }) {
+    const { client, torrents, seeding, peers, server } = parts;
     this.#client = client;
-    this.#torrents = new OpenTorrents(client, options);
-    const seeding = new Seeding(this.#torrents, options);
-    this.cohort = new Cohort(this.peers, (infoHash, address) => seeding.readSmall(infoHash, address));
-    this.port = (client._connPool.tcpServer.address() as AddressInfo).port;
-    client.get = (infoHash) => seeding.answer(infoHash as InfoHash);
-    client.on('error', (error: Error) => options.onWarning?.(error.message));
-    this.#guardConnections(options.serves ?? 'lan', options.networks ?? new LocalNetworks());
+    this.#torrents = torrents;
+    this.#server = server;
+    this.peers = peers;
+    this.cohort = new Cohort(peers, (infoHash, address) => seeding.readSmall(infoHash, address));
+    this.port = server.port;
   }
 
   /** Starts listening. @throws LISTEN_FAILED where the address or port cannot be had */
   static async listen(options: SwarmOptions = {}): Promise<Swarm> {
     tuneWebTorrent();
     const client = new WebTorrent({
-      // node:net takes the options object that WebTorrent passes on; a bare number would mean every address.
-      torrentPort: { port: options.port ?? 0, ...(options.host === undefined ? {} : { host: options.host }) },
+      torrentPort: { path: `\0narswarm-${randomBytes(8).toString('hex')}` }, // see listenOurselves
       peerId: Buffer.concat(
         [Buffer.from(PEER_ID_PREFIX), randomBytes(6).toString('hex')].map((part) => Buffer.from(part)),
       ),
-      secure: 0, // MSE obfuscation costs a Diffie-Hellman exchange a connection: most of the time for small NARs
+      secure: 0, // connections of ours are in the clear: a Diffie-Hellman exchange each is most of a small NAR's time
       utp: false, // its sends stall at 60 MB/s on loopback and it needs a native build
       dht: false, // one announce a cohort, made by dht.ts; not one a NAR
       lsd: false, // as above, by lan.ts; WebTorrent's ends the torrent on a socket error
@@ -81,10 +92,32 @@ export class Swarm implements AsyncDisposable {
       webSeeds: false, // URLs inside torrents are never followed
       maxConns: MAX_CONNECTIONS,
     });
+    listenOurselves(client);
+    client.on('error', (error: Error) => options.onWarning?.(error.message));
     limitDownloads(client, options.downloadLimit);
+    const peers = new PeerTable();
+    const torrents = new OpenTorrents(client, options);
+    const seeding = new Seeding(torrents, options);
+    const guard = new ConnectionGuard(
+      options.serves ?? 'lan',
+      (host) => peers.isBannedHost(host),
+      options.networks ?? new LocalNetworks(),
+    );
+    const skeys = new SkeyTable(() => [...torrents.infoHashes(), ...(options.seedable?.() ?? [])]);
     try {
-      await once(client, 'listening');
+      const server = await PeerServer.listen({
+        host: options.host,
+        port: options.port ?? 0,
+        admit: (socket) => guard.admit(socket),
+        maxConnections: MAX_CONNECTIONS,
+        infoHashOf: (hashed) => skeys.find(hashed),
+        onPeer: (socket, opening) => welcome(seeding, socket, opening),
+        onWarning: (error) => options.onWarning?.(error.message),
+      });
+      client.torrentPort = server.port;
+      return new Swarm({ client, torrents, seeding, peers, server });
     } catch (error) {
+      client.destroy(() => undefined);
       const address = `${options.host ?? '0.0.0.0'}:${options.port ?? 0}`;
       throw new NarswarmError(
         'LISTEN_FAILED',
@@ -95,7 +128,6 @@ export class Swarm implements AsyncDisposable {
         },
       );
     }
-    return new Swarm(client, options);
   }
 
   /** Torrents that are open now, as seed or as download. */
@@ -153,23 +185,44 @@ export class Swarm implements AsyncDisposable {
 
   /** Closes every connection and frees the port. */
   close(): Promise<void> {
-    this.#closing ??= new Promise((resolve) => this.#client.destroy(() => resolve()));
+    this.#closing ??= Promise.all([
+      new Promise<void>((resolve) => this.#client.destroy(() => resolve())),
+      this.#server.close(),
+    ]).then(() => undefined);
     return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
 
-  /** Turns away whom the scope does not admit, before a byte is read; bounds what strangers can open. */
-  #guardConnections(serves: Serves, networks: Pick<LocalNetworks, 'includes'>): void {
-    const pool = this.#client._connPool;
-    const accept = pool._onConnection.bind(pool);
-    const guard = new ConnectionGuard(serves, (host) => this.peers.isBannedHost(host), networks);
-    pool.tcpServer.maxConnections = MAX_CONNECTIONS;
-    pool._onConnection = (socket: Socket, type: string) => {
-      if (guard.admit(socket)) accept(socket, type);
-      else socket.destroy();
-    };
+/**
+ * Has WebTorrent do without a server of its own, as its build for browsers does: ours reads the handshake first, and
+ * hands over a checked connection. Until here it has listened on a socket that has a name and no port.
+ */
+function listenOurselves(client: WebTorrent): void {
+  client._connPool?.destroy();
+  client._connPool = undefined;
+  client._onListening();
+}
+
+/** Brings a peer to the torrent that it has named, if that may be served. */
+async function welcome(seeding: Seeding, socket: Socket, { infoHash, cipher, head }: Agreed): Promise<void> {
+  const torrent = await seeding.answer(infoHash as InfoHash);
+  if (torrent !== null) await new Promise<void>((resolve) => whenNamed(torrent, resolve));
+  const { remoteAddress, remotePort } = socket;
+  if (torrent === null || torrent.destroyed || remoteAddress === undefined || remotePort === undefined) {
+    socket.destroy();
+    return;
   }
+  const connection = new PeerConnection(socket, {
+    id: `${remoteAddress}:${remotePort}`,
+    remoteAddress,
+    remotePort,
+    shape: shapeOf(torrent),
+    head,
+    cipher,
+  });
+  if (!torrent.addPeer(connection, 'narswarm')) connection.destroy();
 }

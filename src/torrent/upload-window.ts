@@ -3,28 +3,20 @@
  * the disk at once and keeps it until the peer takes it.
  */
 import type Wire from 'bittorrent-protocol';
-import { LONG_REQUEST_BYTES } from './block-length.ts';
+import { MAX_OPEN_REQUESTS, MAX_UNREAD_ANSWERS_BYTES, MAX_UNSENT_PER_PEER_BYTES } from '../wire/bounds.ts';
 import { refuse } from './wire-guard.ts';
 import { stateOf } from './wire-state.ts';
-
-/** Blocks of one connection that are in memory at a time: enough to keep the socket's own buffer full. */
-const UPLOAD_WINDOW_BYTES = 512 * 1024;
-/** Requests that a peer may have open: libtorrent asks for 500 blocks at once, and 2,000 at most. */
-const MAX_OPEN_REQUESTS = 2048;
-/** Beyond the window there are only small answers (rejects, pieces of metadata). Nobody honest lets so many lie. */
-const MAX_UNSENT_BYTES = 4 * 1024 * 1024;
 
 type OnRequest = (index: number, offset: number, length: number) => void;
 
 let answer: OnRequest | undefined;
 
-/** Wraps the handler of REQUEST: what does not fit the window waits, and what no client asks for ends the connection. */
+/** Wraps the handler of REQUEST: what does not fit the window waits, and more than any client asks for ends the connection. */
 export function answerWithinWindow(original: OnRequest): OnRequest {
   answer = original;
   return function answerInTurn(this: Wire, index, offset, length) {
     const { waiting } = stateOf(this);
-    const isSound = index >= 0 && offset >= 0 && length > 0 && length <= LONG_REQUEST_BYTES;
-    if (!isSound || waiting.length + this.peerRequests.length >= MAX_OPEN_REQUESTS) {
+    if (waiting.length + this.peerRequests.length >= MAX_OPEN_REQUESTS) {
       refuse(this);
       return;
     }
@@ -46,7 +38,7 @@ export function forgetCancelled(original: OnRequest): OnRequest {
 /** Answers the requests of a peer for which there is room now. */
 export function serveWaiting(wire: Wire): void {
   const state = stateOf(wire);
-  while (!wire.destroyed && state.waiting.length > 0 && heldBytes(wire) < UPLOAD_WINDOW_BYTES) {
+  while (!wire.destroyed && state.waiting.length > 0 && heldBytes(wire) < MAX_UNSENT_PER_PEER_BYTES) {
     const [index, offset, length] = state.waiting.shift()!;
     state.activeAtMs = performance.now();
     answer?.call(wire, index, offset, length);
@@ -55,7 +47,7 @@ export function serveWaiting(wire: Wire): void {
 
 /** True where a peer lets more answers lie than any client that reads at all. */
 export function isFlooded(wire: Wire, socketBytes: number): boolean {
-  return unsentBytes(wire) + socketBytes > MAX_UNSENT_BYTES;
+  return unsentBytes(wire) + socketBytes > MAX_UNREAD_ANSWERS_BYTES;
 }
 
 /** Bytes being read from the disk or waiting for the socket. */

@@ -1,7 +1,6 @@
 // The part of WebTorrent that narswarm uses, private members included: see wire-tuning.ts for why.
 declare module 'webtorrent' {
   import type { EventEmitter } from 'node:events';
-  import type { Server, Socket } from 'node:net';
   import type Torrent from 'webtorrent/lib/torrent.js';
 
   export default class WebTorrent extends EventEmitter {
@@ -12,22 +11,22 @@ declare module 'webtorrent' {
     torrents: Torrent[];
     torrentPort: number;
     throttleGroups: { limit?: import('./rate-limit.ts').RateLimit | undefined };
-    _connPool: { tcpServer: Server; _onConnection(socket: Socket, type: string): void };
+    /** Listens for peers; absent in WebTorrent's build for browsers, so that it does without. */
+    _connPool: { destroy(): void } | undefined;
+    _onListening(): void;
   }
 }
 
 declare module 'webtorrent/lib/peer.js' {
   import type { EventEmitter } from 'node:events';
-  import type { Socket } from 'node:net';
   import type Wire from 'bittorrent-protocol';
 
   export default class Peer extends EventEmitter {
     addr: string;
     throttleGroups: { limit?: import('./rate-limit.ts').RateLimit | undefined };
-    conn: Socket | null;
+    conn: import('../wire/peer-connection.ts').PeerConnection | null;
     wire: Wire | null;
     destroyed: boolean;
-    retries: number;
     destroy(error?: Error): void;
     setThrottlePipes(): void;
   }
@@ -35,9 +34,9 @@ declare module 'webtorrent/lib/peer.js' {
 
 declare module 'webtorrent/lib/torrent.js' {
   import type { EventEmitter } from 'node:events';
+  import type { Duplex } from 'node:stream';
   import type Wire from 'bittorrent-protocol';
   import type Piece from 'torrent-piece';
-  import type Peer from 'webtorrent/lib/peer.js';
 
   export interface TorrentFile extends EventEmitter {
     readonly name: string;
@@ -71,10 +70,9 @@ declare module 'webtorrent/lib/torrent.js' {
       ): void;
     };
     _hashes: string[];
-    _peers: Map<string, Peer>;
     _selections: Iterable<{ from: number; to: number; offset: number }>;
-    addPeer(address: string, source?: string): boolean;
-    removePeer(address: string): void;
+    /** Takes a connection whose handshake is still to come; false if the torrent cannot. */
+    addPeer(connection: Duplex & { readonly id: string }, source?: string): boolean;
     destroy(options: Record<string, unknown>, callback?: () => void): void;
     _destroy(error: Error): void;
     _markVerified(index: number): void;
@@ -123,15 +121,13 @@ declare module 'bittorrent-protocol' {
     readonly peerExtendedMapping: Record<string, number>;
     use(extension: () => object): void;
     extended(name: string, payload: Uint8Array): void;
+    handshake(infoHash: string, peerId: string, options: object): void;
     readonly _readableState: { readonly buffered: number };
-    readonly _handshakeSent: boolean | undefined;
-    readonly _finished: boolean;
     write(bytes: Uint8Array): boolean;
     pause(): void;
     resume(): void;
     destroy(): void;
     unchoke(): void;
-    handshake(infoHash: string, peerId: string, options: object): void;
     peerId: string;
     peerChoking: boolean;
     hasFast: boolean;
@@ -159,13 +155,10 @@ declare module 'bittorrent-protocol' {
     _bufferSize: number;
     _parserSize: number;
     readonly _parser: (buffer: Uint8Array) => void;
-    _parse(bytes: number, parser: (buffer: Uint8Array) => void): void;
     _processBuffer(): void;
-    _onHandshakeBuffer(handshake: Uint8Array): void;
     _onMessageLength(buffer: Uint8Array): void;
     _onRequest(index: number, offset: number, length: number): void;
     _onCancel(index: number, offset: number, length: number): void;
     _onPiece(index: number, offset: number, block: Uint8Array): void;
-    _onExtended(id: number, payload: Uint8Array): void;
   }
 }

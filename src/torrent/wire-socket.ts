@@ -1,7 +1,6 @@
 /* oxlint-disable oxc/no-this-in-exported-function -- both functions stand in for methods of Peer and Wire */
 import type Wire from 'bittorrent-protocol';
 import type Peer from 'webtorrent/lib/peer.js';
-import { MAX_MESSAGE_BYTES, refuse } from './wire-guard.ts';
 import { receive } from './direct-payload.ts';
 import { giveBack, isLent } from './lent-buffers.ts';
 import { isFlooded, serveWaiting } from './upload-window.ts';
@@ -9,18 +8,21 @@ import { stateOf } from './wire-state.ts';
 
 /**
  * Replaces a pipeline of six streams with two listeners. Writes of one tick leave in one system call (a request is 17
- * bytes, a block's header 13), TCP_NODELAY keeps Nagle's algorithm from adding 44 ms to each exchange, and the
- * rate limit pauses the socket, so that the sender feels it.
+ * bytes, a block's header 13), and the rate limit pauses the socket, so that the sender feels it.
  */
 export function joinSocketAndWire(this: Peer): void {
   const { conn, wire } = this;
   const { limit } = this.throttleGroups;
   if (conn === null || wire === null) return;
-  conn.setNoDelay(true);
+  stateOf(wire).connection = conn;
   conn.on('data', (bytes: Buffer) => {
     this.emit('download', bytes.length);
     if (this.destroyed) return;
-    receive(wire, bytes);
+    try {
+      receive(wire, bytes);
+    } catch {
+      this.destroy(); // what nobody has foreseen costs a stranger's connection, never the process
+    }
     if (isFlooded(wire, conn.writableLength)) {
       this.destroy();
       return;
@@ -66,8 +68,6 @@ export function bufferUntilParsable(this: Wire, bytes: Uint8Array, done: (error?
   if (this._bufferSize >= this._parserSize) {
     if (this._buffer.length > 1) this._buffer = [Buffer.concat(this._buffer, this._bufferSize)];
     this._processBuffer();
-  } else if (stateOf(this).isHeld && this._bufferSize > MAX_MESSAGE_BYTES) {
-    refuse(this);
   }
   done(null);
 }

@@ -1,16 +1,17 @@
 import type Wire from 'bittorrent-protocol';
+import type { PeerConnection } from '../wire/peer-connection.ts';
 import type { Incoming, PayloadExtension } from './direct-payload.ts';
 
 /** What the swarm hangs on each connection and reads back. */
 export interface WireState {
   /** `host:port`, as the peer table has it; the port of an incoming connection is nobody's address. */
   address: string;
+  /** What the wire is read from and written to. */
+  connection: PeerConnection | undefined;
   /** Rate of this peer in earlier connections, bytes a second. */
   knownRate: number;
   /** Bytes asked for and not yet come. */
   inFlightBytes: number;
-  /** Handshakes of extensions (BEP 10) that came. */
-  extendedHandshakes: number;
   /** Requests of ours in a row that the peer turned down, though it had said that it would serve. */
   refusals: number;
   /** Payload that came and nobody had asked for. */
@@ -19,8 +20,6 @@ export interface WireState {
   readonly waiting: (readonly [index: number, offset: number, length: number])[];
   /** When the peer last asked for a block or sent one; milliseconds of `performance.now()`. */
   activeAtMs: number;
-  /** True from the peer's handshake to ours: until then nobody listens to what follows. */
-  isHeld: boolean;
   /** Where the blocks go that were asked for, by {@link targetKey}. */
   readonly targets: Map<number, Uint8Array>;
   /** The message whose payload is on its way. */
@@ -41,14 +40,13 @@ export function stateOf(wire: Wire): WireState {
   if (state === undefined) {
     state = {
       address: '',
+      connection: undefined,
       knownRate: 0,
       inFlightBytes: 0,
-      extendedHandshakes: 0,
       refusals: 0,
       unaskedBytes: 0,
       waiting: [],
       activeAtMs: performance.now(),
-      isHeld: false,
       targets: new Map(),
       incoming: undefined,
       extension: undefined,

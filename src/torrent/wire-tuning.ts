@@ -1,7 +1,7 @@
 /**
  * Every place where WebTorrent is replaced. Its hot path: stock WebTorrent 3.0.21 moved a closure of 813 NARs (758 MB)
  * over loopback in 6.3 s; with what is here the same transfer takes 3.7 s and half the processor time on the
- * seeder's side. Its faith in strangers: see wire-guard.ts and upload-window.ts. The version is pinned, and
+ * seeder's side. What a peer may ask for: see wire-guard.ts and upload-window.ts; what it may say is checked before, in src/wire. The version is pinned, and
  * test/torrent/wire-tuning.test.ts fails where a member that is replaced or used has gone.
  */
 /* oxlint-disable typescript/unbound-method -- each is called with its wire as `this` */
@@ -12,13 +12,7 @@ import Torrent from 'webtorrent/lib/torrent.js';
 import { requestBlocks } from './block-requests.ts';
 import type { RateLimit } from './rate-limit.ts';
 import { answerWithinWindow, forgetCancelled } from './upload-window.ts';
-import {
-  holdUntilAnswered,
-  ignoreUnaskedBlocks,
-  refuseHugeMessages,
-  refuseUnsoundExtended,
-  releaseHeld,
-} from './wire-guard.ts';
+import { ignoreUnaskedBlocks } from './wire-guard.ts';
 import { bufferUntilParsable, joinSocketAndWire } from './wire-socket.ts';
 
 /** Limits what comes in from all peers of a client. WebTorrent hands its throttle groups to each peer, and so this. */
@@ -37,13 +31,9 @@ export function tuneWebTorrent(): void {
   wire._write = bufferUntilParsable;
   Torrent.prototype._updateWire = requestBlocks;
 
-  wire._onMessageLength = refuseHugeMessages(wire._onMessageLength);
-  wire._onExtended = refuseUnsoundExtended(wire._onExtended);
   wire._onPiece = ignoreUnaskedBlocks(wire._onPiece);
   wire._onRequest = answerWithinWindow(wire._onRequest);
   wire._onCancel = forgetCancelled(wire._onCancel);
-  wire._onHandshakeBuffer = holdUntilAnswered(wire._onHandshakeBuffer);
-  wire.handshake = releaseHeld(wire.handshake);
 
   // Each call formats its arguments whether anybody reads them or not.
   Torrent.prototype._debug = ignore;

@@ -1,6 +1,35 @@
 /**
- * The bounds on what strangers can make this process hold or do, in one place: units in the names, the reason beside each.
+ * Every bound on what strangers can make this process hold or do, in one place: units in the names, the reason beside
+ * each. With all of them reached at once a process stays below 500 MB; nix/units.json sets MemoryMax above that.
  */
+
+/** Connections of all peers together, incoming and outgoing; less where the process may open fewer files. */
+export const MAX_CONNECTIONS = 2000;
+/** A stranger who has connected and not finished his handshake after so long is disconnected. */
+export const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** Encrypted handshakes that are answered a second: each costs a Diffie-Hellman exchange of half a millisecond. */
+export const MSE_HANDSHAKES_PER_SECOND = { total: 100, perRange: 50, burst: 400, burstPerRange: 200 };
+/** A connection that we open is given up if it is not made after so long. */
+export const CONNECT_TIMEOUT_MS = 5_000;
+
+/** The longest block that is asked for or served: 128 KiB between two narswarms, 16 KiB with everybody else. */
+export const MAX_BLOCK_BYTES = 128 * 1024;
+/** The longest message of the peer protocol: a long block with its head. A bitfield of it has a million pieces. */
+export const MAX_MESSAGE_BYTES = MAX_BLOCK_BYTES + 64;
+/** The longest message of an extension (BEP 10) that is bencoded: handshakes, and metadata in 16 KiB with a head. */
+export const MAX_BENCODED_BYTES = 32 * 1024;
+/** Handshakes of extensions from one peer: it may send another when something has changed (BEP 10). */
+export const MAX_EXTENDED_HANDSHAKES = 8;
+/** Pieces of a torrent whose metadata is not known yet. */
+export const MAX_PIECES = 2 ** 20;
+/** Metadata of a torrent (BEP 9): 2 MiB describe a hash map of 1.6 GB in pieces of 16 KiB. */
+export const MAX_METADATA_BYTES = 2 * 1024 * 1024;
+/** Bytes of one peer that are read from the disk or wait for its socket: enough to keep a fast socket busy. */
+export const MAX_UNSENT_PER_PEER_BYTES = 512 * 1024;
+/** Requests of one peer that wait: libtorrent asks for 500 blocks at once, and 2,000 at most. */
+export const MAX_OPEN_REQUESTS = 2048;
+/** Small answers (rejects, metadata) are beyond the window; no client that reads leaves so many of them unread. */
+export const MAX_UNREAD_ANSWERS_BYTES = 4 * 1024 * 1024;
 
 /** Nodes that are taken from, and given in, one answer of the DHT (BEP 5: the 8 nearest). */
 export const MAX_DHT_NODES = 8;

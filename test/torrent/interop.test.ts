@@ -117,6 +117,19 @@ suite('aria2', { concurrency: true }, () => {
       assert.ok(nar.bytes.equals(await readFile(join(files, nar.torrent.name))));
     });
 
+    for (const level of ['plain', 'arc4']) {
+      test(`downloads ${name} and insists on encryption (${level})`, LIMIT, async (t) => {
+        const nar = await makeNar(t, sizeBytes);
+        const seeder = await startSeeder(t, [nar.seed]);
+        await using tracker = await startTracker(seeder.port);
+        const file = bencode.encode({ announce: tracker.announceUrl, info: infoOf(nar.torrent) });
+        const { torrent, files } = await workspace(t, file);
+        const crypto = ['--bt-require-crypto=true', `--bt-min-crypto-level=${level}`];
+        await run(t, 'aria2c', [...ARIA2_OPTIONS, ...crypto, `--dir=${files}`, '--seed-time=0', torrent]);
+        assert.ok(nar.bytes.equals(await readFile(join(files, nar.torrent.name))));
+      });
+    }
+
     test(`seeds ${name}`, LIMIT, async (t) => {
       const nar = await makeNar(t, sizeBytes);
       const { torrent, files } = await workspace(t, torrentFile(nar.torrent));
@@ -145,6 +158,14 @@ suite('libtorrent', () => {
       const seeder = await startSeeder(t, [nar.seed]);
       const { torrent, files } = await workspace(t, torrentFile(nar.torrent));
       await run(t, PYTHON, [LIBTORRENT_PEER, 'fetch', torrent, files, `${HOST}:${seeder.port}`]);
+      assert.ok(nar.bytes.equals(await readFile(join(files, nar.torrent.name))));
+    });
+
+    test(`downloads ${name} and insists on encryption`, LIMIT, async (t) => {
+      const nar = await makeNar(t, sizeBytes);
+      const seeder = await startSeeder(t, [nar.seed]);
+      const { torrent, files } = await workspace(t, torrentFile(nar.torrent));
+      await run(t, PYTHON, [LIBTORRENT_PEER, 'fetch', torrent, files, `${HOST}:${seeder.port}`, 'rc4']);
       assert.ok(nar.bytes.equals(await readFile(join(files, nar.torrent.name))));
     });
 

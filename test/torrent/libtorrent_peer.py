@@ -1,6 +1,7 @@
 """A libtorrent client for test/torrent/interop.test.ts.
 
-Usage: libtorrent_peer.py fetch TORRENT FOLDER HOST:PORT   exits when the torrent is complete and written
+Usage: libtorrent_peer.py fetch TORRENT FOLDER HOST:PORT [rc4]   exits when the torrent is complete and written; with
+                                                                rc4 it talks to nobody in the clear
        libtorrent_peer.py seed TORRENT FOLDER              prints its port and seeds until it is killed
 """
 
@@ -19,6 +20,15 @@ session = lt.session(
         "enable_upnp": False,
         "enable_natpmp": False,
         "enable_outgoing_utp": False,
+        **(
+            {
+                "out_enc_policy": int(lt.enc_policy.forced),
+                "in_enc_policy": int(lt.enc_policy.forced),
+                "allowed_enc_level": int(lt.enc_level.rc4),
+            }
+            if "rc4" in sys.argv
+            else {}
+        ),
         "alert_mask": int(lt.alert.category_t.status_notification | lt.alert.category_t.error_notification),
     }
 )

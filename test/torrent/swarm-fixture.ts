@@ -71,7 +71,11 @@ export function startSeeder(
   options: Partial<SwarmOptions> = {},
 ): Promise<Swarm> {
   const byInfoHash = new Map(seeds.map((seed) => [(seed.torrent as NarTorrent).infoHash, seed]));
-  return startSwarm(t, { seeds: (infoHash: InfoHash) => Promise.resolve(byInfoHash.get(infoHash)), ...options });
+  return startSwarm(t, {
+    seeds: (infoHash: InfoHash) => Promise.resolve(byInfoHash.get(infoHash)),
+    seedable: () => byInfoHash.keys(),
+    ...options,
+  });
 }
 
 /** The records under which `swarm` knows the peers that listen on these ports. */

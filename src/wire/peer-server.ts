@@ -1,0 +1,101 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { HANDSHAKE_TIMEOUT_MS, MSE_HANDSHAKES_PER_SECOND } from './bounds.ts';
+import { ByteReader } from './byte-reader.ts';
+import { agreeOnEncryption, type Agreed } from './encryption.ts';
+import { PacketBudget } from './packet-budget.ts';
+import { HANDSHAKE_BYTES, INFO_HASH_AT, INFO_HASH_BYTES, PROTOCOL } from './protocol.ts';
+
+export interface PeerServerOptions {
+  /** Address to listen on. Default: every address of the machine. */
+  readonly host?: string | undefined;
+  /** TCP port; 0 picks a free one. */
+  readonly port: number;
+  /** Connections that are open at a time; the system's next ones are closed at once. */
+  readonly maxConnections: number;
+  /** True if this connection may go on, before a byte of it is read; it counts until it is closed. */
+  readonly admit: (socket: Socket) => boolean;
+  /** The infohash that is served here by SHA-1 of `req2` and itself, in hex, as encryption hides it. */
+  readonly infoHashOf: (hashedInHex: string) => string | undefined;
+  /** Called with who has named a torrent; the socket is paused behind `head`. */
+  readonly onPeer: (socket: Socket, opening: Agreed) => Promise<void>;
+  readonly onWarning: (error: Error) => void;
+}
+
+/** Listens for peers, and finds out which torrent each of them wants, in the clear or encrypted. */
+export class PeerServer {
+  readonly #server: Server;
+  readonly #options: PeerServerOptions;
+  readonly #opening = new Set<Socket>();
+  readonly #encryptions = new PacketBudget(MSE_HANDSHAKES_PER_SECOND);
+
+  private constructor(options: PeerServerOptions) {
+    this.#options = options;
+    this.#server = createServer({ pauseOnConnect: true }, (socket) => this.#onConnection(socket));
+  }
+
+  /** Starts listening. Rejects with the system's error if the address or port cannot be used. */
+  static async listen(options: PeerServerOptions): Promise<PeerServer> {
+    const peers = new PeerServer(options);
+    peers.#server.maxConnections = options.maxConnections;
+    peers.#server.listen(options.port, options.host);
+    await once(peers.#server, 'listening');
+    peers.#server.on('error', options.onWarning);
+    return peers;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Frees the port, and closes the connections that are not in a swarm yet. */
+  async close(): Promise<void> {
+    const closed = once(this.#server, 'close');
+    this.#server.close();
+    for (const socket of this.#opening) socket.destroy();
+    await closed;
+  }
+
+  #onConnection(socket: Socket): void {
+    socket.on('error', ignore); // a stranger that is gone is no news
+    if (!this.#options.admit(socket)) {
+      socket.destroy();
+      return;
+    }
+    this.#opening.add(socket);
+    this.#open(socket)
+      .catch(() => undefined) // who breaks the protocol is disconnected
+      .then(async (opening) => {
+        if (opening === undefined || socket.destroyed) socket.destroy();
+        else await this.#options.onPeer(socket, opening);
+      })
+      .catch((error: unknown) => {
+        socket.destroy();
+        this.#options.onWarning(error as Error);
+      })
+      .finally(() => this.#opening.delete(socket));
+  }
+
+  async #open(socket: Socket): Promise<Agreed | undefined> {
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), HANDSHAKE_TIMEOUT_MS);
+    try {
+      const reader = new ByteReader(socket, late.signal);
+      const first = await reader.take(PROTOCOL.length);
+      if (!PROTOCOL.equals(first)) {
+        if (!this.#encryptions.admit(socket.remoteAddress ?? '')) return undefined;
+        return await agreeOnEncryption(socket, reader, first, this.#options.infoHashOf);
+      }
+      const rest = await reader.take(HANDSHAKE_BYTES - PROTOCOL.length);
+      const head = Buffer.concat([first, rest, reader.rest()]);
+      const infoHash = head.toString('hex', INFO_HASH_AT, INFO_HASH_AT + INFO_HASH_BYTES);
+      return { infoHash, cipher: undefined, head };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+function ignore(): void {
+  // the connection's end is told by 'close'
+}

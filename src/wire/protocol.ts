@@ -1,0 +1,31 @@
+/** The bytes of the peer protocol (BEP 3, 6, 10). */
+
+/** How every handshake begins: the length of the protocol's name, and its name. */
+export const PROTOCOL = Buffer.from('\x13BitTorrent protocol');
+/** Name, 8 reserved bytes, infohash, peer id. */
+export const HANDSHAKE_BYTES = 68;
+/** Where the infohash is in a handshake. */
+export const INFO_HASH_AT = 28;
+export const INFO_HASH_BYTES = 20;
+/** Before each message. */
+export const LENGTH_BYTES = 4;
+
+/** Kinds of messages. */
+export const KIND = {
+  CHOKE: 0,
+  UNCHOKE: 1,
+  INTERESTED: 2,
+  UNINTERESTED: 3,
+  HAVE: 4,
+  BITFIELD: 5,
+  REQUEST: 6,
+  PIECE: 7,
+  CANCEL: 8,
+  PORT: 9,
+  SUGGEST: 13,
+  HAVE_ALL: 14,
+  HAVE_NONE: 15,
+  REJECT: 16,
+  ALLOWED_FAST: 17,
+  EXTENDED: 20,
+} as const;
