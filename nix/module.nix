@@ -62,7 +62,13 @@ let
       "network-online.target"
       "nix-daemon.socket"
     ];
-    path = [ config.nix.package ];
+    # git for flakes in a git tree, ssh for ssh-ng:// stores.
+    path = [
+      config.nix.package
+      pkgs.gitMinimal
+      pkgs.openssh
+    ];
+    unitConfig = units.start;
     environment =
       config.nix.envVars
       // config.networking.proxy.envVars

@@ -57,6 +57,7 @@ buildNpmPackage {
     mkdir -p $out/lib/narswarm
     cp -r dist package.json $out/lib/narswarm/
     makeWrapper ${lib.getExe nodejs_24} $out/bin/narswarm \
+      --add-flags --disable-sigusr1 \
       --add-flags $out/lib/narswarm/dist/main.js \
       --suffix PATH : ${
         lib.makeBinPath [

@@ -59,6 +59,8 @@ in
 
   narswarm = package "narswarm" "0";
   nix = package "nix" "2.8";
+  gitMinimal = package "git-minimal" "2.39";
+  openssh = package "openssh" "9.2";
   systemd = package "systemd" "252";
   hello = package "hello" "2.12";
   jq = package "jq" "1.7";

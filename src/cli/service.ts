@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { makeFolder } from '../make-folder.ts';
 import { NarswarmError } from '../errors.ts';
+import { findInstallation, findNixGroup, findTools, isHidden } from '../daemon/installation.ts';
 import { systemdUnits, type Unit } from '../daemon/systemd-units.ts';
 import type { OriginOf } from './configuration.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -40,14 +41,23 @@ export function serviceCommand(): Command {
       const { print = false, user = false, output: dir, force = false, keyFile } = options;
       if (!print && dir === undefined)
         throw new NarswarmError('USAGE', 'units have to go somewhere: give --print, or --output DIR');
-      const program = [process.execPath, resolve(process.argv[1] ?? '')];
-      for (const warning of hindrances(program, user)) output.warn(warning);
-      const named = await namedConfig(config, originOf);
+      const { program, hidden } = findInstallation({
+        node: process.execPath,
+        script: process.argv[1] ?? '',
+        isSystem: !user,
+      });
+      const configFile = await namedConfig(config, originOf);
+      const tools = findTools(process.env['PATH'] ?? '');
+      const seen = [...hidden, ...(configFile === undefined || user ? [] : [configFile].filter(isHidden))];
+      for (const warning of remarks(program, seen, tools.missing)) output.warn(warning);
       const units = systemdUnits({
         program,
         user,
-        configFile: named,
+        configFile,
         keyFile: keyFile === undefined ? undefined : resolve(keyFile),
+        path: tools.folders.filter((folder) => user || !isHidden(folder)),
+        seen,
+        group: user ? undefined : await findNixGroup(),
       });
       const files = dir === undefined ? [] : await writeUnits(units, resolve(dir), force);
       for (const [index, { name, text }] of units.entries()) {
@@ -91,22 +101,20 @@ async function isThere(file: string): Promise<boolean> {
   );
 }
 
-/** Why systemd may not be able to start this program, now or later. */
-function hindrances(program: readonly string[], user: boolean): string[] {
-  const hidden = program.find((path) => /^\/(home|root|run\/user|tmp|var\/tmp)\//.test(path));
+/** What people had better know before the units are started. */
+function* remarks(
+  program: readonly string[],
+  hidden: readonly string[],
+  missing: readonly string[],
+): Generator<string> {
   const collectable = program.find((path) => path.startsWith('/nix/store/'));
-  return [
-    ...(hidden === undefined || user
-      ? []
-      : [
-          `the system’s units do not see ${hidden}: install narswarm elsewhere, such as /opt, and run the command from there, or give --user`,
-        ]),
-    ...(collectable === undefined
-      ? []
-      : [
-          `the units name ${collectable}, which Nix may collect: keep it in a profile, and write them anew after an upgrade`,
-        ]),
-  ];
+  if (collectable !== undefined)
+    yield `the units name ${collectable}, which Nix may collect: keep it in a profile, and write them again after an upgrade`;
+  const [first] = hidden;
+  if (first !== undefined)
+    yield `${first} is in a folder that services do not see; the units bind it into their view: better keep it elsewhere, such as in /opt or /etc/narswarm`;
+  if (missing.length > 0)
+    yield `${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} not in PATH: install it before the units need it (git for flakes in a git tree, ssh for ssh-ng stores)`;
 }
 
 function advice(user: boolean): string {

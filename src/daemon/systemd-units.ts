@@ -4,11 +4,17 @@
  *
  * - `system` needs the rights of the system's manager: a user of the unit's own, folders, and a view of the file system
  *   in which only those can be written. The Nix store is read, and changed through nix-daemon alone. It has no
- *   ProtectProc and no ProcSubset: what an interrupted process left is told from what a living one writes by /proc.
+ *   ProtectProc and no ProcSubset: what an interrupted process left is told from what a living one writes by /proc. Its git
+ *   reads trees of other users, such as root's /etc/nixos: a subscription names them.
  * - `filters` works for the services of a user, too. AF_NETLINK is how Node lists the network's interfaces.
  *   There is no MemoryDenyWriteExecute: V8 writes the code that it runs.
- * - `daemon` is not started again after status 2: a malformed config file does not mend itself.
- * - `update` takes what nobody else wants of processor and disk. An interrupted one has not failed: the next goes on.
+ * - `start` lets no number of failures end a service for good: at boot the address to listen on may not be there yet, nor
+ *   the network, and a port may be somebody else's for a while.
+ * - `daemon` is not started again after status 2: a malformed config file does not mend itself. A daemon with 10,000 NARs
+ *   takes 350 MB; MemoryMax is for what strangers may make of that.
+ * - `update` takes what nobody else wants of processor and disk. An interrupted one has not failed: the next goes on. Of
+ *   failures only a port or address that is not there (9) is tried again before the next night. Its memory is mostly that
+ *   of Nix, which evaluates a system in some gigabytes.
  */
 import units from '../../nix/units.json' with { type: 'json' };
 
@@ -22,6 +28,12 @@ export interface UnitsOptions {
   readonly configFile?: string | undefined;
   /** Publisher key, an absolute path: given to the system's units as a credential, since they cannot read root's files. */
   readonly keyFile?: string | undefined;
+  /** Folders of programs that narswarm calls, to be in PATH before the usual ones. */
+  readonly path?: readonly string[];
+  /** Files and folders that the system's units would not see otherwise. */
+  readonly seen?: readonly string[];
+  /** The group that may talk to the Nix daemon, where not everybody may. */
+  readonly group?: string | undefined;
 }
 
 /** A unit file. */
@@ -37,7 +49,15 @@ type Section = Readonly<Record<string, Value>>;
 /** The system's config file, as the command line has it. */
 const SYSTEM_CONFIG = '/etc/narswarm/config.toml';
 /** Where Nix's installer puts `nix`, and where distributions do. */
-const PATH = '/nix/var/nix/profiles/default/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+const PATH = [
+  '/nix/var/nix/profiles/default/bin',
+  '/usr/local/sbin',
+  '/usr/local/bin',
+  '/usr/sbin',
+  '/usr/bin',
+  '/sbin',
+  '/bin',
+];
 const CREDENTIAL = 'publisher-key';
 
 /** The daemon, the update and its timer. */
@@ -50,12 +70,12 @@ export function systemdUnits(options: UnitsOptions): Unit[] {
     : { Wants: 'network-online.target', After: 'network-online.target nix-daemon.socket' };
   return [
     unit('narswarm.service', {
-      Unit: { Description: 'narswarm: seeds Nix closures', ...online },
+      Unit: { Description: 'narswarm: seeds Nix closures', ...online, ...units.start },
       Service: { ...common, ...units.daemon, ExecStart: commandLine([...start, 'daemon']) },
       Install: { WantedBy: options.user ? 'default.target' : 'multi-user.target' },
     }),
     unit('narswarm-update.service', {
-      Unit: { Description: 'narswarm: fetches what its subscriptions stand for', ...online },
+      Unit: { Description: 'narswarm: fetches what its subscriptions stand for', ...online, ...units.start },
       Service: { ...common, ...units.update, ExecStart: commandLine([...start, 'update']) },
     }),
     unit('narswarm-update.timer', {
@@ -66,19 +86,30 @@ export function systemdUnits(options: UnitsOptions): Unit[] {
   ];
 }
 
-function serviceOf({ user, keyFile }: UnitsOptions): Section {
+function serviceOf({ user, keyFile, path = [], seen = [], group }: UnitsOptions): Section {
+  const folders = [...(user ? ['%h/.nix-profile/bin'] : []), ...PATH];
+  // What is found elsewhere comes first, as it does for whoever wrote the units.
+  const found = path.filter((folder) => !folders.includes(folder)).map(escapeSpecifiers);
+  const inPath = quoteEscaped(`PATH=${[...found, ...folders].join(':')}`);
   if (user) {
     const key = keyFile === undefined ? [] : [quote(`NARSWARM_KEY=${keyFile}`)];
-    return { ...units.filters, Environment: [`PATH=%h/.nix-profile/bin:${PATH}`, ...key] };
+    return { ...units.filters, Environment: [inPath, ...key] };
   }
-  const environment = [`PATH=${PATH}`, ...units.system.Environment];
-  if (keyFile === undefined) return { ...units.system, ...units.filters, Environment: environment };
+  const key = keyFile === undefined ? [] : [`NARSWARM_KEY=%d/${CREDENTIAL}`];
   return {
     ...units.system,
     ...units.filters,
-    Environment: [...environment, `NARSWARM_KEY=%d/${CREDENTIAL}`],
-    LoadCredential: `${CREDENTIAL}:${escapeSpecifiers(keyFile)}`,
+    ...hiddenPlaces(seen),
+    ...(group !== undefined && { SupplementaryGroups: group }),
+    Environment: [inPath, ...units.system.Environment, ...key],
+    ...(keyFile !== undefined && { LoadCredential: `${CREDENTIAL}:${escapeSpecifiers(keyFile)}` }),
   };
+}
+
+/** systemd.exec(5): `tmpfs` hides all of these folders but what is bound into them. */
+function hiddenPlaces(seen: readonly string[]): Section {
+  if (seen.length === 0) return {};
+  return { ProtectHome: 'tmpfs', BindReadOnlyPaths: seen.map(quote) };
 }
 
 function unit(name: string, sections: Readonly<Record<string, Section>>): Unit {
@@ -101,7 +132,10 @@ function commandLine(args: readonly string[]): string {
 
 /** systemd.syntax(7), “Quoting”. */
 function quote(text: string): string {
-  const escaped = escapeSpecifiers(text);
+  return quoteEscaped(escapeSpecifiers(text));
+}
+
+function quoteEscaped(escaped: string): string {
   return /^[\w%@+=:,./$-]+$/.test(escaped) ? escaped : `"${escaped.replaceAll(/["\\]/g, String.raw`\$&`)}"`;
 }
 

@@ -1,7 +1,7 @@
 /** What `narswarm service` writes, and what systemd says of it. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { assertFailure, Lab } from '../support/lab.ts';
@@ -113,15 +113,48 @@ describe('narswarm service', { concurrency: 4 }, () => {
     assert.doesNotMatch(await printed({}, 'service', '--print', '--user'), /--config/);
   });
 
-  test('warns where the system’s units do not see the program', async () => {
-    const program = join('/tmp', `narswarm-service-${process.pid}`);
-    await mkdir(program);
-    lab.use({ [Symbol.asyncDispose]: async () => void spawnSync('rm', ['-r', program]) });
-    const main = join(program, 'main.ts');
-    await writeFile(main, `await import(${JSON.stringify(new URL('../../src/cli/main.ts', import.meta.url).href)});`);
-    const run = (...args: string[]): string =>
-      spawnSync(process.execPath, [main, 'service', '--print', ...args], { encoding: 'utf8', env: lab.env }).stderr;
-    assert.match(run(), /the system’s units do not see .*: install narswarm elsewhere/);
-    assert.doesNotMatch(run('--user'), /do not see/);
+  describe('a program elsewhere', () => {
+    /** Writes units by a program that is at `path` below a new folder of /tmp. */
+    async function servedFrom(path: string, ...args: string[]) {
+      const dir = await mkdtemp('/tmp/narswarm-service-');
+      lab.use({ [Symbol.asyncDispose]: () => rm(dir, { recursive: true }) });
+      const root = join(dir, path);
+      await mkdir(join(root, 'bin'), { recursive: true });
+      const main = join(root, 'main.mjs');
+      await writeFile(main, `await import(${JSON.stringify(new URL('../../dist/main.js', import.meta.url).href)});`);
+      await writeFile(join(root, 'package.json'), '{}');
+      await symlink('../main.mjs', join(root, 'bin', 'narswarm'));
+      const run = ['service', '--print', ...args];
+      const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'bin', 'narswarm'), ...run], {
+        encoding: 'utf8',
+        env: lab.env,
+      });
+      return { root, main, status, stdout, stderr };
+    }
+
+    test('in a folder that the system’s units do not see is bound into their view, and that is said', async () => {
+      const { root, main, status, stdout, stderr } = await servedFrom('narswarm 1');
+      assert.equal(status, 0, stderr);
+      assert.ok(stdout.includes(`ExecStart=${process.execPath} --disable-sigusr1 "${main}" `), 'no link is named');
+      for (const line of ['ProtectHome=tmpfs', `BindReadOnlyPaths="${root}"`])
+        assert.ok(stdout.split('\n').includes(line), line);
+      assert.match(stderr, /narswarm 1 is in a folder that services do not see/);
+      const user = await servedFrom('narswarm', '--user');
+      assert.doesNotMatch(user.stdout + user.stderr, /Bind|do not see/);
+    });
+
+    test('that npm may remove, or that only its owner can read, is refused with the way out', async () => {
+      const npx = await servedFrom('.npm/_npx/0123/node_modules/narswarm');
+      assert.equal(npx.status, 2);
+      assert.match(npx.stderr, /npm’s cache.*: copy the checkout to \/opt\/narswarm/);
+      const { root } = await servedFrom('narswarm');
+      await chmod(join(root, 'main.mjs'), 0o600);
+      const { status, stderr } = spawnSync(process.execPath, [join(root, 'main.mjs'), 'service', '--print'], {
+        encoding: 'utf8',
+        env: lab.env,
+      });
+      assert.equal(status, 2, stderr);
+      assert.match(stderr, /main\.mjs can be read by its owner alone/);
+    });
   });
 });

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
+import { EXIT_STATUSES } from '../../src/errors.ts';
 import { systemdUnits, type UnitsOptions } from '../../src/daemon/systemd-units.ts';
 
 const SYSTEM: UnitsOptions = { program: ['/opt/node', '/opt/narswarm/dist/main.js'], user: false };
@@ -55,6 +56,29 @@ suite('units of systemd', () => {
     assert.ok(system.includes('Environment=NARSWARM_KEY=%d/publisher-key'));
     const user = lines({ ...SYSTEM, user: true, keyFile }, 'narswarm-update.service');
     assert.ok(user.includes('Environment="NARSWARM_KEY=/etc/100%%/my key"'));
+  });
+
+  test('no failure ends a service for good, except a malformed config file', () => {
+    const daemon = lines(SYSTEM, 'narswarm.service');
+    for (const line of ['StartLimitIntervalSec=0', 'Restart=on-failure', 'RestartPreventExitStatus=2', 'MemoryMax=2G'])
+      assert.ok(daemon.includes(line), line);
+    const update = lines(SYSTEM, 'narswarm-update.service');
+    const others = Object.values(EXIT_STATUSES).map(([status]) => status);
+    const [, kept = ''] = /^RestartPreventExitStatus=(.*)$/m.exec(update.join('\n')) ?? [];
+    assert.deepEqual(
+      others.filter((status) => !kept.split(' ').map(Number).includes(status)),
+      [EXIT_STATUSES.OK[0], EXIT_STATUSES.LISTEN[0], EXIT_STATUSES.INTERRUPTED[0]],
+    );
+  });
+
+  test('the group of the Nix daemon, and programs that are elsewhere', () => {
+    const options = { ...SYSTEM, group: 'nix-users', path: ['/opt/nix 2/bin', '/usr/bin'], seen: ['/root/x y'] };
+    const unit = lines(options, 'narswarm-update.service');
+    for (const line of ['SupplementaryGroups=nix-users', 'ProtectHome=tmpfs', 'BindReadOnlyPaths="/root/x y"'])
+      assert.ok(unit.includes(line), line);
+    const path = unit.find((line) => line.includes('PATH=')) ?? '';
+    assert.match(path, /^Environment="PATH=\/opt\/nix 2\/bin:\/nix\/var\/.*:\/usr\/bin:\/sbin:\/bin"$/);
+    assert.ok(!lines({ ...options, user: true }, 'narswarm.service').some((line) => /^(Supp|Bind)/.test(line)));
   });
 
   test('a path means itself, whatever is in it', () => {
