@@ -10,6 +10,7 @@ import { Catalogue } from '../store/catalogue.ts';
 import { claim } from '../store/claims.ts';
 import { FileStore } from '../store/file-store.ts';
 import { entriesOf, noteChecked } from '../store/note-checked.ts';
+import { writeRealisations } from '../store/realisations.ts';
 import type { PartialSession } from '../store/session.ts';
 import { extensionOf, type NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../torrent/network.ts';
@@ -32,6 +33,7 @@ import { importNoted } from './noted-import.ts';
 import type { NarJob } from './job.ts';
 import { fetchOtherFile } from './other-file.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
+import { findRealisations } from './realisations.ts';
 import type { Progress } from './report.ts';
 import { Scheduler } from './scheduler.ts';
 import { Target } from './target.ts';
@@ -163,6 +165,12 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   });
   let closure = completePart(walked, new Set(absent.keys()));
 
+  const enough = new AbortController();
+  const isAlone = options.dryRun === true || options.onlyRoots === true;
+  const searched = AbortSignal.any([signal, enough.signal]);
+  const searching = isAlone
+    ? Promise.resolve([])
+    : findRealisations(closure, { ...context, upstreams, maps: maps.awaited(), signal: searched });
   const paths = [...closure.values()].map((info) => info.storePath);
   const needed = await target?.invalidPaths(paths);
   if (options.dryRun !== true) await claimClosure(closure, context, options.onStep);
@@ -240,6 +248,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   await commit(infos, [...plan.jobs, ...plan.verified], store);
   const checked = [...completed.keys(), ...sound.map(({ storePath }) => storePath)];
   if (checked.length > 0) await noteChecked(store, await entriesOf(store, checked));
+  await writeRealisations(await endWithin(MAPS_GRACE_MS, searching, enough), store);
   const { roots: whole } = result(false);
   if (!options.copy || whole.length === 0) return result(false);
 
@@ -291,6 +300,16 @@ async function claimClosure(
     signal,
     onWait: () => onStep?.('waiting for narswarm gc, which is at work on this store'),
   });
+}
+
+/** What a search has found after that time at the most. */
+async function endWithin<T>(durationMs: number, search: Promise<T>, end: AbortController): Promise<T> {
+  const timer = setTimeout(() => end.abort(), durationMs);
+  try {
+    return await search;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /**

@@ -3,13 +3,16 @@ import { availableParallelism } from 'node:os';
 import { NarswarmError } from '../errors.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { withExtra } from '../nix/narinfo.ts';
+import { isTrustedRealisation, type Realisation } from '../nix/realisation.ts';
+import { baseNameOf } from '../nix/store-path.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
 import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { Catalogue, contentsOf, entryOf, isPending, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { hashNars, type HashItem, type Unread } from '../store/hash-pool.ts';
+import { readRealisations } from '../store/realisations.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
-import { toRecord } from './record.ts';
+import { toRecord, withRealisations } from './record.ts';
 
 /** Why a path of the store is not in the hash map. */
 export interface LeftOut {
@@ -106,7 +109,20 @@ export async function collectRecords(
       });
   }
   await catalogue.add(fresh);
-  return { records: known.map(({ info, entry }) => recordOf(info, entry)), leftOut, hashedBytes };
+  const realisations = await readRealisations(store);
+  const records = known.map(({ info, entry }) => {
+    const own = realisations.get(baseNameOf(info.storePath)) ?? [];
+    return withRealisations(
+      recordOf(info, entry),
+      own.filter((one) => isTrustedRealisation(one, keys)).toSorted(byFile),
+    );
+  });
+  return { records, leftOut, hashedBytes };
+}
+
+/** The same records give the same bytes. */
+function byFile(a: Realisation, b: Realisation): number {
+  return a.file < b.file ? -1 : 1;
 }
 
 /** The record of a narinfo: at the URL that every file store has for the NAR, so that all publishers write the same. */

@@ -1,8 +1,12 @@
 /**
- * A record of the hash map: a narinfo with two added fields, which Nix and other caches pass over.
+ * A record of the hash map: a narinfo with added fields, which Nix and other caches pass over.
  *
  *     InfoHash: <40 hex characters, the canonical torrent of the NAR>
  *     Pieces: <base64 of the SHA-1 digests of its pieces, 20 bytes each>
+ *
+ * and, of a path that a content-addressed derivation made, one line for each realisation of it:
+ *
+ *     Realisation: <its file in a binary cache> <the JSON in that file>
  *
  * The torrent follows from FileHash, FileSize, Compression and Pieces; InfoHash is there to be read by people and
  * scripts, and to be checked against. A narinfo without the two (a cache that gives no FileHash) is a record too: the
@@ -12,10 +16,13 @@ import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import { extraOf, formatNarInfo, parseNarInfo, withExtra } from '../nix/narinfo.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
+import { parseRealisation, type Realisation } from '../nix/realisation.ts';
 import { quote } from '../nix/quote.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
+
+const REALISATION = 'Realisation';
 
 /**
  * Adds a torrent to a narinfo, in the place of one that it may have.
@@ -53,6 +60,20 @@ export function torrentOfRecord(info: NarInfo): NarTorrent | undefined {
   );
   if (torrent.infoHash === infoHash) return torrent;
   throw unfit(info, `its InfoHash is ${quote(infoHash)}, but its other fields give ${torrent.infoHash}`);
+}
+
+/** A record with these realisations, instead of those that it may have. */
+export function withRealisations(info: NarInfo, realisations: readonly Realisation[]): NarInfo {
+  const lines = realisations.map(({ file, text }) => [REALISATION, `${file} ${text}`] as const);
+  return { ...info, extra: [...withExtra(info, REALISATION, undefined).extra, ...lines] };
+}
+
+/** The realisations of a record that can be read. Their signatures are the caller's to check. */
+export function realisationsOf(info: NarInfo): Realisation[] {
+  return info.extra.flatMap(([key, value]) => {
+    const [, file, text] = /^(\S+) (.*)$/.exec(key === REALISATION ? value : '') ?? [];
+    return file === undefined || text === undefined ? [] : (parseRealisation(file, text) ?? []);
+  });
 }
 
 /**

@@ -78,6 +78,12 @@ export function isFixedOutput({ outputs }: Derivation): boolean {
   return outputs.size === 1 && out !== undefined && out.hash !== '' && out.hash !== IMPURE;
 }
 
+/** Whether only its build tells where an output is: it is addressed by its contents, which nobody knows before. */
+export function isFloatingOutput({ outputs }: Derivation, name: string): boolean {
+  const output = outputs.get(name);
+  return output !== undefined && output.hashAlgo !== '' && output.hash === '';
+}
+
 function parseOutputName(text: string): string {
   if (/^[a-zA-Z0-9+\-._?=]{1,211}$/.test(text)) return text;
   throw new NarswarmError('DERIVATION_INVALID', `${quote(text)} is not the name of an output`);

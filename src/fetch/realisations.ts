@@ -1,0 +1,150 @@
+import PQueue from 'p-queue';
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
+import { realisationsOf } from '../index/record.ts';
+import { isFixedOutput } from '../nix/derivation.ts';
+import { LocalDerivations } from '../nix/local-derivations.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import {
+  buildTraceFile,
+  isTrustedRealisation,
+  MAX_REALISATION_BYTES,
+  parseRealisation,
+  realisationFile,
+  type Realisation,
+} from '../nix/realisation.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { baseNameOf, parseStoreHash } from '../nix/store-path.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { readRealisation } from '../store/realisations.ts';
+import type { Closure } from './closure.ts';
+import type { NarInfoSource } from './find-narinfo.ts';
+
+/** Files asked for at a time. */
+const CONCURRENCY = 16;
+/** Entries of a build trace that a cache lacks one after another, after which it is taken to have none. */
+const MISSES = 4;
+
+/** What a search works with. */
+interface SearchContext {
+  readonly store: FileStore;
+  readonly upstreams: readonly Upstream[];
+  readonly http: HttpClient;
+  /** Hash maps, whose records have the realisations of their paths. */
+  readonly maps: readonly NarInfoSource[];
+  readonly keys: readonly PublicKey[];
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Finds the realisations that belong to a closure: of those of its paths that a content-addressed derivation made, and of
+ * the paths that these depend on. Without them, the next machine builds again what it has. Caches have no list of them:
+ * they are asked by derivation, as far as those are known here, and hash maps by path.
+ *
+ * Never fails: whatever cannot be found, or is signed by no trusted key, is left out. A signal ends it with what was found.
+ */
+export async function findRealisations(closure: Closure, context: SearchContext): Promise<Realisation[]> {
+  const made = [...closure.values()].flatMap((info) => madeBy(info) ?? []);
+  return made.length === 0 ? [] : new Search(context).run(made);
+}
+
+/** A path that a content-addressed derivation may have made: only the derivation tells. */
+interface Made {
+  /** Base name of the path. */
+  readonly outPath: string;
+  /** Base name of the .drv file. */
+  readonly deriver: string;
+  readonly outputName: string;
+}
+
+class Search {
+  readonly #context: SearchContext;
+  readonly #derivations: LocalDerivations;
+  readonly #queue = new PQueue({ concurrency: CONCURRENCY });
+  readonly #found = new Map<string, Realisation>();
+  readonly #asked = new Set<string>();
+  /** Entries in a row that a cache did not have; undefined once it had one. */
+  readonly #misses = new Map<Upstream, number | undefined>();
+
+  constructor(context: SearchContext) {
+    this.#context = context;
+    this.#derivations = new LocalDerivations(context.store.storeDir);
+  }
+
+  async run(made: readonly Made[]): Promise<Realisation[]> {
+    for (const one of made) this.#start(() => this.#findOf(one));
+    await this.#queue.onIdle();
+    return [...this.#found.values()];
+  }
+
+  #start(work: () => Promise<void>): void {
+    void this.#queue.add(async () => {
+      if (!this.#context.signal.aborted) await work().catch(() => undefined);
+    });
+  }
+
+  async #findOf({ outPath, deriver, outputName }: Made): Promise<void> {
+    const derivation = await this.#derivations.find(deriver);
+    if (derivation !== undefined && isFixedOutput(derivation)) return;
+    const hashes = await this.#derivations.hashesOf(deriver.slice(33, -'.drv'.length), outputName);
+    for (const hash of hashes) this.#want(realisationFile(hash, outputName), outPath);
+    this.#want(buildTraceFile(deriver, outputName), outPath);
+    await this.#askMaps(outPath);
+  }
+
+  #want(file: string, outPath: string): void {
+    if (this.#asked.has(file)) return;
+    this.#asked.add(file);
+    this.#start(async () => {
+      const held = await readRealisation(file, this.#context.store);
+      if (!this.#take(held, outPath)) await this.#askUpstreams(file, outPath);
+      if (!this.#found.has(file)) await this.#askMaps(outPath);
+    });
+  }
+
+  async #askUpstreams(file: string, outPath: string): Promise<void> {
+    const { upstreams, http, signal } = this.#context;
+    const isTrace = file.startsWith('build-trace');
+    for (const upstream of upstreams) {
+      if (isTrace && (this.#misses.get(upstream) ?? 0) >= MISSES) continue;
+      const options = { maxBytes: MAX_REALISATION_BYTES, signal, retries: 0 };
+      const bytes = await http.getBytes(`${upstream.url}/${file}`, options).catch(() => undefined);
+      if (isTrace) this.#note(upstream, bytes !== undefined);
+      if (bytes === undefined) continue;
+      if (this.#take(parseRealisation(file, new TextDecoder().decode(bytes)), outPath)) return;
+    }
+  }
+
+  #note(upstream: Upstream, isHit: boolean): void {
+    if (isHit) this.#misses.set(upstream, undefined);
+    else if (!this.#misses.has(upstream)) this.#misses.set(upstream, 1);
+    else this.#misses.set(upstream, (this.#misses.get(upstream) ?? -Infinity) + 1);
+  }
+
+  async #askMaps(outPath: string): Promise<void> {
+    const { maps, signal } = this.#context;
+    for (const map of maps) {
+      const record = await map.find(parseStoreHash(outPath.slice(0, 32)), signal).catch(() => undefined);
+      for (const realisation of record === undefined ? [] : realisationsOf(record)) this.#take(realisation, outPath);
+    }
+  }
+
+  /** Takes in a realisation of that path, and looks for those that it depends on. False if it is none, or not trusted. */
+  #take(realisation: Realisation | undefined, outPath: string): boolean {
+    if (realisation?.outPath !== outPath || !isTrustedRealisation(realisation, this.#context.keys)) return false;
+    this.#found.set(realisation.file, realisation);
+    this.#asked.add(realisation.file);
+    for (const [file, path] of realisation.dependents) this.#want(file, path);
+    return true;
+  }
+}
+
+function madeBy({ storePath, ca, deriver }: NarInfo): Made | undefined {
+  if (ca?.startsWith('fixed:') !== true || deriver?.endsWith('.drv') !== true) return undefined;
+  const outPath = baseNameOf(storePath);
+  const name = outPath.slice(33);
+  const derivation = deriver.slice(33, -'.drv'.length);
+  if (name === derivation) return { outPath, deriver, outputName: 'out' };
+  if (!name.startsWith(`${derivation}-`)) return undefined;
+  return { outPath, deriver, outputName: name.slice(derivation.length + 1) };
+}

@@ -1,0 +1,107 @@
+/**
+ * Realisations: which store path an output of a content-addressed derivation has become, as a binary cache keeps it. Up to
+ * Nix 2.34 in `realisations/<hash>!<output>.doi`, later in `build-trace-v2/<derivation>/<output>.doi`
+ * (Nix: src/libstore/realisation.cc, binary-cache-store.cc).
+ */
+import { NarswarmError, isNarswarmError } from '../errors.ts';
+import { judgeSignature, type PublicKey } from './signature.ts';
+import { parseBaseName } from './store-path.ts';
+
+/** One realisation, as a binary cache has it. */
+export interface Realisation {
+  /** Its file, relative to the cache; it says which output of what this is. */
+  readonly file: string;
+  /** What is in the file, on one line: Nix reads that, and judges it by its signatures. */
+  readonly text: string;
+  /** Base name of the path that the output has become. */
+  readonly outPath: string;
+  /** Realisations that Nix needs with this one: their files, and the base names of their paths. */
+  readonly dependents: ReadonlyMap<string, string>;
+  /** What signatures cover. */
+  readonly fingerprint: string;
+  /** `<key name>:<base64>`; not checked here. */
+  readonly signatures: readonly string[];
+}
+
+/** A realisation has some hundred bytes, and a hundred for each one that it depends on. */
+export const MAX_REALISATION_BYTES = 256 * 1024;
+
+const HASH = /^realisations\/(sha256:[0-9a-f]{64})!([a-zA-Z0-9+\-._?=]{1,211})\.doi$/;
+const TRACE = /^build-trace-v2\/([^/]+)\/([a-zA-Z0-9+\-._?=]{1,211})\.doi$/;
+
+/** The file of an output, by the hash of its derivation ({@link DerivationHasher}), in caches of Nix up to 2.34. */
+export function realisationFile(derivationHash: string, outputName: string): string {
+  return `realisations/sha256:${derivationHash}!${outputName}.doi`;
+}
+
+/** The file of an output, by the base name of its derivation, in caches of Nix from 2.35 on. */
+export function buildTraceFile(derivation: string, outputName: string): string {
+  return `build-trace-v2/${derivation}/${outputName}.doi`;
+}
+
+/** Reads a realisation. Undefined for a name that none has, and for a text that is none of that name. */
+export function parseRealisation(file: string, text: string): Realisation | undefined {
+  if (text.length > MAX_REALISATION_BYTES) return undefined;
+  try {
+    const value: unknown = JSON.parse(text);
+    return isRecord(value) ? (readHashed(file, value) ?? readTrace(file, value)) : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError || isNarswarmError(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Whether one of the keys has signed a realisation: only then Nix registers it. Never throws. */
+export function isTrustedRealisation({ fingerprint, signatures }: Realisation, keys: readonly PublicKey[]): boolean {
+  const message = Buffer.from(fingerprint);
+  return signatures.some((signature) => judgeSignature(signature, message, keys) === 'good');
+}
+
+function readHashed(file: string, value: Record<string, unknown>): Realisation | undefined {
+  const [, hash, output] = HASH.exec(file) ?? [];
+  if (hash === undefined || value['id'] !== `${hash}!${output}`) return undefined;
+  const outPath = parseBaseName(asText(value['outPath']));
+  const of = value['dependentRealisations'] ?? {};
+  const pairs = Object.entries(isRecord(of) ? of : {}).map(([id, path]) => [id, parseBaseName(asText(path))] as const);
+  const dependents = pairs.toSorted(([a], [b]) => (a < b ? -1 : 1));
+  const signed = { dependentRealisations: Object.fromEntries(dependents), id: value['id'], outPath };
+  return {
+    file,
+    text: JSON.stringify(value),
+    outPath,
+    dependents: new Map(dependents.map(([id, path]) => [`realisations/${id}.doi`, path])),
+    fingerprint: JSON.stringify(signed),
+    signatures: list(value['signatures']).map(asText),
+  };
+}
+
+function readTrace(file: string, value: Record<string, unknown>): Realisation | undefined {
+  const [, derivation, outputName] = TRACE.exec(file) ?? [];
+  if (derivation === undefined || !parseBaseName(derivation).endsWith('.drv')) return undefined;
+  const outPath = parseBaseName(asText(value['outPath']));
+  const signatures = list(value['signatures']).map((signature) =>
+    isRecord(signature) ? `${asText(signature['keyName'])}:${asText(signature['sig'])}` : asText(signature),
+  );
+  const signed = { key: { drvPath: derivation, outputName }, value: { outPath } };
+  return {
+    file,
+    text: JSON.stringify(value),
+    outPath,
+    dependents: new Map(),
+    fingerprint: JSON.stringify(signed),
+    signatures,
+  };
+}
+
+function asText(value: unknown): string {
+  if (typeof value === 'string') return value;
+  throw new NarswarmError('NARINFO_INVALID', 'corrupt realisation');
+}
+
+function list(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

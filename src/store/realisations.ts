@@ -1,0 +1,59 @@
+/** The realisations of a file store: where Nix looks for them when the store is one of its substituters. */
+import { readdir, readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { makeFolder } from '../make-folder.ts';
+import { parseRealisation, type Realisation } from '../nix/realisation.ts';
+import type { FileStore } from './file-store.ts';
+import { storeError, systemCode } from './store-error.ts';
+
+const FOLDERS = ['realisations', 'build-trace-v2'];
+/** Files read at a time. */
+const CONCURRENCY = 32;
+
+/**
+ * Writes realisations, each whole or not at all. The paths that they name come first: the caller's duty.
+ *
+ * @throws STORE_FULL, STORE_UNWRITABLE
+ */
+export async function writeRealisations(realisations: Iterable<Realisation>, store: FileStore): Promise<void> {
+  for (const { file, text } of realisations) {
+    const path = join(store.dir, file);
+    await makeFolder(dirname(path)).catch((error: unknown) => Promise.reject(storeError(error, path)));
+    if ((await readIfThere(path)) !== text) await store.replace(path, text);
+  }
+}
+
+/**
+ * Reads all realisations of a store, by the base name of the path that each is of. Files that are none are passed over.
+ *
+ * @throws STORE_UNWRITABLE where the folder cannot be read
+ */
+export async function readRealisations(store: FileStore): Promise<Map<string, Realisation[]>> {
+  const files: string[] = [];
+  for (const folder of FOLDERS) {
+    const found = await readdir(join(store.dir, folder), { recursive: true }).catch((error: unknown) => {
+      if (systemCode(error) === 'ENOENT') return [];
+      throw storeError(error, join(store.dir, folder));
+    });
+    files.push(...found.filter((name) => name.endsWith('.doi')).map((name) => `${folder}/${name}`));
+  }
+  const realisations: Realisation[] = [];
+  const read = async (file: string): Promise<void> => {
+    const realisation = parseRealisation(file, (await readIfThere(join(store.dir, file))) ?? '');
+    if (realisation !== undefined) realisations.push(realisation);
+  };
+  for (let at = 0; at < files.length; at += CONCURRENCY) await Promise.all(files.slice(at, at + CONCURRENCY).map(read));
+  return Map.groupBy(realisations, ({ outPath }) => outPath);
+}
+
+/** The realisation of that file. Undefined where the store has none. */
+export async function readRealisation(file: string, store: FileStore): Promise<Realisation | undefined> {
+  return parseRealisation(file, (await readIfThere(join(store.dir, file))) ?? '');
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  return readFile(path, 'utf8').catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'EISDIR') return undefined;
+    throw storeError(error, path);
+  });
+}

@@ -1,0 +1,142 @@
+/** Outputs of content-addressed derivations: their realisations travel with them, or the next machine builds again. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { startHttpCache } from '../support/http-cache.ts';
+import { ALONE, Lab, mirrorOf, type Run } from '../support/lab.ts';
+
+const EXPRESSION = `let
+  make = name: script: more: derivation ({
+    inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ];
+  } // more);
+  floating = { __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256"; };
+in rec {
+  plain = make "plain" "echo plain > $out" { };
+  dep = make "dep" "echo \${plain} > $out; echo dev > $dev" (floating // { outputs = [ "out" "dev" ]; });
+  app = make "app" "echo \${dep} \${dep.dev} > $out" floating;
+}
+`;
+
+describe('realisations', { concurrency: 4 }, () => {
+  let lab: Lab;
+  let expression: string;
+  let cacheDir: string;
+  let app: string;
+  let key: string;
+  /** A machine that has evaluated, and so has the .drv files. */
+  let evaluated: Record<string, string>;
+  let realisations: readonly string[];
+
+  before(async () => {
+    lab = await Lab.open();
+    const dir = await lab.folder('make');
+    expression = join(dir, 'default.nix');
+    cacheDir = join(dir, 'cache');
+    await writeFile(expression, EXPRESSION);
+    const [secret, shared] = [join(dir, 'secret'), join(dir, 'public')];
+    assert.equal(spawnSync('nix-store', ['--generate-binary-cache-key', 'own-1', secret, shared]).status, 0);
+    key = (await readFile(shared, 'utf8')).trim();
+    const builder = machine(join(dir, 'store'), `secret-key-files = ${secret}`);
+    nix(builder, ['build', '--no-link', '-f', expression, 'app']);
+    nix(builder, ['copy', '--to', `file://${cacheDir}`, '-f', expression, 'app']);
+    evaluated = machine(await lab.folder('store'));
+    nix(evaluated, ['eval', '--raw', '-f', expression, 'app.drvPath']);
+    realisations = await readdir(join(cacheDir, 'realisations'));
+    assert.equal(realisations.length, 4);
+    const infos = (await readdir(cacheDir)).filter((name) => name.endsWith('.narinfo'));
+    const texts = await Promise.all(infos.map((name) => readFile(join(cacheDir, name), 'utf8')));
+    app = /^StorePath: (.*-app)$/m.exec(texts.join(''))?.[1] ?? '';
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** The environment of a machine with a Nix store of its own. */
+  function machine(store: string, more = ''): Record<string, string> {
+    const settings = [
+      'experimental-features = nix-command ca-derivations',
+      'build-users-group =',
+      'sandbox-paths = /bin/sh /lib /lib64',
+      'substituters =',
+      `trusted-public-keys = ${key ?? ''}`,
+      more,
+    ];
+    return { ...lab.env, NIX_REMOTE: `local?root=${store}`, NIX_CONFIG: settings.join('\n') };
+  }
+
+  /** Whether a machine that may not build has the outcome with that file store alone. */
+  const isBuilt = async (store: string): Promise<boolean> => {
+    const args = ['build', '--no-link', '-f', expression, 'app', '--max-jobs', '0', '--option', 'substituters'];
+    return run(machine(await lab.folder('next')), [...args, `file://${store}`]).status === 0;
+  };
+  const fetch = (store: string, args: readonly string[], env: Record<string, string>): Promise<Run> =>
+    lab.run(['fetch', '--store', store, '--no-copy', '--trusted-public-key', key, ...ALONE, ...args], { env });
+  const cacheWith = async (change: (dir: string) => Promise<void>): Promise<string> => {
+    const dir = await lab.folder('cache');
+    await cp(cacheDir, dir, { recursive: true });
+    await change(dir);
+    return lab.use(await startHttpCache(dir)).url;
+  };
+
+  test('those of a cache are fetched where the derivations are known, and make a build unnecessary', async () => {
+    const store = await lab.folder('store');
+    const from = ['--from', await cacheWith(() => Promise.resolve())];
+    const fetched = await fetch(store, [app, ...from], evaluated);
+    assert.equal(fetched.status, 0, fetched.stderr);
+    assert.deepEqual((await readdir(join(store, 'realisations'))).toSorted(), realisations.toSorted());
+    assert.equal(await isBuilt(store), true);
+    await rm(join(store, 'realisations'), { recursive: true });
+    assert.equal(await isBuilt(store), false);
+  });
+
+  test('a hash map has those of its paths: with every cache down, and no derivation known', async () => {
+    const publisher = await lab.folder('store');
+    await cp(cacheDir, publisher, { recursive: true });
+    const what = ['--store', publisher, '--root', `app=${app}`, '--key', lab.path('key'), '--trusted-public-key', key];
+    const { ready } = await lab.service(['publish', ...what, ...ALONE]);
+    const mirror = mirrorOf(String(ready['address']), `http://127.0.0.1:${String(ready['httpPort'])}`);
+    const store = await lab.folder('store');
+    const peer = ['--publisher', mirror, '--peer', `127.0.0.1:${String(ready['port'])}`, '--no-upstream'];
+    const fetched = await fetch(store, ['app', ...peer], machine(await lab.folder('empty')));
+    assert.equal(fetched.status, 0, fetched.stderr);
+    assert.deepEqual((await readdir(join(store, 'realisations'))).toSorted(), realisations.toSorted());
+    assert.equal(await isBuilt(store), true);
+  });
+
+  test('one that no trusted key has signed, or that is of something else, is left out', async () => {
+    const store = await lab.folder('store');
+    const [first = '', second = ''] = realisations;
+    const url = await cacheWith(async (dir) => {
+      const file = join(dir, 'realisations', first);
+      await writeFile(file, (await readFile(file, 'utf8')).replace(/"signatures":\[[^\]]*\]/, '"signatures":[]'));
+      await cp(join(dir, 'realisations', realisations[2] ?? ''), join(dir, 'realisations', second));
+    });
+    const fetched = await fetch(store, [app, '--from', url], evaluated);
+    assert.equal(fetched.status, 0, fetched.stderr);
+    for (const name of await readdir(join(store, 'realisations'))) assert(![first, second].includes(name), name);
+    assert.equal(await isBuilt(store), false);
+  });
+
+  test('a cache that fails for them fails no fetch', async () => {
+    const dir = await lab.folder('cache');
+    await cp(cacheDir, dir, { recursive: true });
+    const cache = lab.use(await startHttpCache(dir));
+    cache.faults = [{ match: /realisations|build-trace/, kind: 'status', status: 500 }];
+    const fetched = await fetch(await lab.folder('store'), [app, '--from', cache.url], evaluated);
+    assert.equal(fetched.status, 0, fetched.stderr);
+  });
+});
+
+function run(
+  env: Record<string, string>,
+  args: readonly string[],
+): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync('nix', args, { encoding: 'utf8', env });
+}
+
+/** What the real Nix prints; fails the test where it fails. */
+function nix(env: Record<string, string>, args: readonly string[]): string {
+  const { status, stdout, stderr } = run(env, args);
+  assert.equal(status, 0, stderr);
+  return stdout;
+}
