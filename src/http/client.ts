@@ -4,37 +4,41 @@ import type { Dispatcher } from 'undici';
 import { NarswarmError } from '../errors.ts';
 import { collectBody } from './collect.ts';
 import { type Conditional, getConditionally, type Validators } from './conditional.ts';
-import { type HttpClientOptions, resolveOptions } from './options.ts';
-import { isAbsent, openUrl, type OpenUrl, rejectStatus } from './request.ts';
-import { runAttempts } from './retry.ts';
-import { beginTransfer, continueTransfer, type DownloadOptions } from './transfer.ts';
+import { Credentials } from './credentials.ts';
+import { decodeAnswer } from './decoded-answer.ts';
+import { isNotFound } from './failure.ts';
+import { type CallOptions, type HttpClientOptions, type ResolvedOptions, resolveOptions } from './options.ts';
+import { type OpenUrl, openUrl } from './request.ts';
+import { runAttempts, type RetryPolicy } from './retry.ts';
+import { beginTransfer, continueTransfer, type DownloadOptions, type RangeSupport } from './transfer.ts';
 
 export type { Conditional, Validators } from './conditional.ts';
 export type { HttpClientOptions } from './options.ts';
 export type { DownloadOptions } from './transfer.ts';
 
-export interface GetBytesOptions {
-  /** A longer body is refused with SIZE_MISMATCH. */
+export interface GetBytesOptions extends CallOptions {
+  /** A longer body, also one that unpacks to more, is refused with SIZE_MISMATCH. */
   readonly maxBytes: number;
-  /** As of the client, for this call. */
-  readonly retries?: number | undefined;
-  readonly signal?: AbortSignal;
 }
 
 /**
- * Keeps connections alive between requests; close it when done.
+ * Keeps connections alive between requests; close it when done. `file:` URLs are read from the disk as if a server sent them.
  *
  * All methods throw NarswarmError with facts `{url, attempts, status}` after the last attempt, the URL without
  * user, password and query; and the signal's own reason, promptly, once it is aborted. Server errors (5xx, 408, 425,
  * 429), failed connections, stalls and truncated bodies are tried again; any other status is final.
  */
 export class HttpClient implements AsyncDisposable {
-  readonly #options: Required<HttpClientOptions>;
-  #dispatcher: Promise<Dispatcher> | undefined;
+  readonly #options: Promise<ResolvedOptions>;
+  readonly #dispatchers = new Map<'hasty' | 'patient', Promise<Dispatcher>>();
+  readonly #rangeSupport = new Map<string, RangeSupport>();
   readonly #closing = new AbortController();
+  #credentials: Promise<Credentials> | undefined;
 
-  constructor(options: HttpClientOptions = {}) {
-    this.#options = resolveOptions(options);
+  /** @param options may be still on their way: the first request waits for them */
+  constructor(options: HttpClientOptions | Promise<HttpClientOptions> = {}) {
+    this.#options = Promise.resolve(options).then(resolveOptions);
+    this.#options.catch(() => undefined); // told with the first request
   }
 
   /**
@@ -43,16 +47,13 @@ export class HttpClient implements AsyncDisposable {
    * Throws HTTP_FAILED, HTTP_STALLED, HTTP_TRUNCATED, SIZE_MISMATCH.
    */
   async getBytes(url: string, options: GetBytesOptions): Promise<Uint8Array | undefined> {
-    const signal = this.#linkSignal(options.signal);
-    const open = this.#prepare(url, signal);
-    const attempt = async (): Promise<Uint8Array | undefined> => {
-      const response = await open({});
-      if (response.statusCode === 200) return collectBody(response, options.maxBytes);
-      if (!isAbsent(response)) throw rejectStatus(response);
-      response.discard();
-      return undefined;
-    };
-    return runAttempts(url, attempt, { ...this.#policy(options.retries), signal });
+    return this.#run(url, options, (open) => async () => {
+      const response = await open({}).catch((error: unknown) => {
+        if (isNotFound(error)) return undefined;
+        throw error;
+      });
+      return response === undefined ? undefined : collectBody(decodeAnswer(response), options.maxBytes);
+    });
   }
 
   /**
@@ -64,27 +65,24 @@ export class HttpClient implements AsyncDisposable {
     url: string,
     options: GetBytesOptions & { readonly validators?: Validators | undefined },
   ): Promise<Conditional> {
-    const signal = this.#linkSignal(options.signal);
-    const attempt = getConditionally(this.#prepare(url, signal), options);
-    return runAttempts(url, attempt, { ...this.#policy(options.retries), signal });
+    return this.#run(url, options, (open) => getConditionally(open, options));
   }
 
   /**
    * Streams the bytes [offset, end) of a NAR into `sink`, each once and in order, and returns how many they were.
-   * Goes on by Range after a failure, also with servers that ignore Range; bytes gained start the count of retries
+   * Goes on by Range after a failure, also with servers that ignore Range or cannot answer it: those are asked for everything,
+   * now and for as long as the client lives, and what is there already is read past. Bytes gained start the count of retries
    * anew, up to 50 resumptions. Nothing is hashed here: that is the sink's.
    * Throws HTTP_NOT_FOUND, HTTP_FAILED, HTTP_STALLED, HTTP_TRUNCATED; SIZE_MISMATCH at once where the server's size
    * is not `sizeBytes`.
    */
   async download(url: string, options: DownloadOptions): Promise<{ bytes: number }> {
-    const signal = this.#linkSignal(options.signal);
-    const open = this.#prepare(url, signal);
     const transfer = beginTransfer(options);
     const begin = transfer.position;
+    const support = this.#rangeSupportOf(url);
     const measureProgress = (): number => transfer.position;
-    const attempt = (): Promise<void> => continueTransfer(transfer, open);
-    const { givesWay } = options;
-    await runAttempts(url, attempt, { ...this.#policy(options.retries), givesWay, signal, measureProgress });
+    const attempt = (open: OpenUrl) => (isLast: boolean) => continueTransfer(transfer, open, { support, isLast });
+    await this.#run(url, options, attempt, measureProgress);
     return { bytes: transfer.position - begin };
   }
 
@@ -92,29 +90,71 @@ export class HttpClient implements AsyncDisposable {
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort(new NarswarmError('INTERRUPTED', 'the HTTP client was closed'));
-    await (await this.#dispatcher)?.destroy();
+    await Promise.allSettled([...this.#dispatchers.values()].map(async (dispatcher) => (await dispatcher).destroy()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 
-  #policy(retries: number = this.#options.retries): { retries: number; backoffMs: number } {
-    return { retries, backoffMs: this.#options.backoffMs };
+  async #run<T>(
+    url: string,
+    call: CallOptions,
+    prepare: (open: OpenUrl) => (isLast: boolean) => Promise<T>,
+    measureProgress?: RetryPolicy['measureProgress'],
+  ): Promise<T> {
+    const signal =
+      call.signal === undefined ? this.#closing.signal : AbortSignal.any([call.signal, this.#closing.signal]);
+    const { userAgent, backoffMs, retries } = await this.#options;
+    const open: OpenUrl = async (headers) =>
+      openUrl(url, headers, {
+        dispatcher: () => this.#connect(call.givesWay === true ? 'hasty' : 'patient'),
+        credentials: await this.#openCredentials(),
+        linkedFrom: call.linkedFrom,
+        userAgent,
+        signal,
+      });
+    return runAttempts(url, prepare(open), {
+      retries: call.retries ?? retries,
+      givesWay: call.givesWay,
+      backoffMs,
+      signal,
+      ...(measureProgress === undefined ? {} : { measureProgress }),
+    });
   }
 
-  #linkSignal(signal: AbortSignal | undefined): AbortSignal {
-    return signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal]);
+  #openCredentials(): Promise<Credentials> {
+    this.#credentials ??= this.#options.then(({ netrcFile, onWarning }) => new Credentials(netrcFile, onWarning));
+    return this.#credentials;
   }
 
-  #prepare(url: string, signal: AbortSignal): OpenUrl {
-    const { userAgent } = this.#options;
-    return async (headers) => openUrl(url, headers, { dispatcher: await this.#connect(), userAgent, signal });
+  #rangeSupportOf(url: string): RangeSupport {
+    const { protocol, host } = new URL(url);
+    const key = `${protocol}//${host}`;
+    const known = this.#rangeSupport.get(key) ?? { isRangeless: false };
+    this.#rangeSupport.set(key, known);
+    return known;
   }
 
   /** With the first request: a fetch from peers alone need not wait 25 ms for what it never uses. */
-  #connect(): Promise<Dispatcher> {
-    this.#dispatcher ??= import('./dispatcher.ts').then(({ createDispatcher }) => createDispatcher(this.#options));
-    return this.#dispatcher;
+  #connect(pace: 'hasty' | 'patient'): Promise<Dispatcher> {
+    const known = this.#dispatchers.get(pace) ?? this.#createDispatcher(pace);
+    this.#dispatchers.set(pace, known);
+    return known;
+  }
+
+  async #createDispatcher(pace: 'hasty' | 'patient'): Promise<Dispatcher> {
+    const options = await this.#options;
+    const [{ createDispatcher }, { loadAuthorities }] = await Promise.all([
+      import('./dispatcher.ts'),
+      import('./authorities.ts'),
+    ]);
+    const isHasty = pace === 'hasty';
+    return createDispatcher({
+      connectionsPerOrigin: options.connectionsPerOrigin,
+      connectTimeoutMs: isHasty ? options.hastyConnectTimeoutMs : options.connectTimeoutMs,
+      stallTimeoutMs: isHasty ? options.hastyStallTimeoutMs : options.stallTimeoutMs,
+      secureContext: await loadAuthorities(options.caFile),
+    });
   }
 }

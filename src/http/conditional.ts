@@ -3,7 +3,9 @@
 import { createHash } from 'node:crypto';
 import { collectBody } from './collect.ts';
 import type { Answer } from './answer.ts';
-import { isAbsent, type OpenUrl, rejectStatus } from './request.ts';
+import { decodeAnswer } from './decoded-answer.ts';
+import { isNotFound } from './failure.ts';
+import { type OpenUrl, rejectAnswer } from './request.ts';
 
 /** What a server said of a body, by which it knows later whether that is still the same. */
 export interface Validators {
@@ -37,15 +39,18 @@ export function getConditionally(
       address = createHash('sha256').update(target.href).digest('hex');
       conditions = validators?.address === address ? conditionsOf(validators) : {};
       return conditions;
+    }).catch((error: unknown) => {
+      if (isNotFound(error)) return undefined;
+      throw error;
     });
+    if (response === undefined) return { kind: 'absent' };
     if (response.statusCode === 200) {
-      const bytes = await collectBody(response, maxBytes);
+      const bytes = await collectBody(decodeAnswer(response), maxBytes);
       return { kind: 'changed', bytes, validators: validatorsOf(response, address) };
     }
-    const isUnchanged = response.statusCode === 304 && Object.keys(conditions).length > 0;
-    if (!isUnchanged && !isAbsent(response)) throw rejectStatus(response);
+    if (response.statusCode !== 304 || Object.keys(conditions).length === 0) throw rejectAnswer(response);
     response.discard();
-    return { kind: isUnchanged ? 'unchanged' : 'absent' };
+    return { kind: 'unchanged' };
   };
 }
 

@@ -28,12 +28,12 @@ export class AttemptFailure extends Error {
 const STALLS = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 
 /**
- * Turns what a socket, the resolver or the HTTP parser threw into an {@link AttemptFailure}.
- * Anything else (an abort, a defect) has no error code and comes back as it is.
+ * Turns what a socket, the resolver or the HTTP parser threw into an {@link AttemptFailure}. Whatever comes from there counts
+ * as the server's: of what strangers send, no library names everything.
  */
-export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): unknown {
+export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): AttemptFailure {
+  if (cause instanceof AttemptFailure) return cause;
   const code = readCode(cause);
-  if (code === undefined || !(cause instanceof Error)) return cause;
   if (STALLS.has(code)) {
     return new AttemptFailure(`the server stalled, sending no ${phase}`, {
       code: 'HTTP_STALLED',
@@ -41,12 +41,20 @@ export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): 
       cause,
     });
   }
+  const said = cause instanceof Error && cause.message !== '' ? cause.message : code;
+  if (code === '' || code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') {
+    return new AttemptFailure(`the answer is not HTTP (${said})`, { code: 'HTTP_FAILED', retry: 'once', cause });
+  }
   if (phase === 'body') {
-    const reason = `the connection broke within the body (${cause.message})`;
+    const reason = `the connection broke within the body (${said})`;
     return new AttemptFailure(reason, { code: 'HTTP_TRUNCATED', retry: 'again', cause });
   }
-  const reason = cause.message === '' ? code : cause.message;
-  return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'again', cause });
+  return new AttemptFailure(said, { code: 'HTTP_FAILED', retry: 'again', cause });
+}
+
+/** True for the failure of an attempt to fetch what the server does not have. */
+export function isNotFound(error: unknown): boolean {
+  return error instanceof AttemptFailure && error.details.code === 'HTTP_NOT_FOUND';
 }
 
 /** The error that a caller sees: names the URL without its secrets, the number of attempts and the last reason. */
@@ -66,7 +74,7 @@ export function redactUrl(url: string | URL): string {
   return `${protocol}//${host}${pathname}`;
 }
 
-function readCode(error: unknown): string | undefined {
-  if (!(error instanceof Error) || !('code' in error)) return undefined;
-  return typeof error.code === 'string' ? error.code : undefined;
+function readCode(error: unknown): string {
+  if (!(error instanceof Error) || !('code' in error)) return '';
+  return typeof error.code === 'string' ? error.code : '';
 }

@@ -7,31 +7,67 @@ export interface HttpClientOptions {
    * sockets is what sets their rate.
    */
   readonly connectionsPerOrigin?: number;
-  /** How long TCP and TLS may take. Default 5,000. */
+  /** How long TCP and TLS may take. Default 15,000. */
   readonly connectTimeoutMs?: number;
   /**
-   * No byte for so long, before the headers or within the body: the attempt has stalled. Default 10,000; kept to
-   * within about a second, which is the resolution of undici's timers.
+   * No byte for so long, before the headers or within the body: the attempt has stalled. Default 300,000, as long as Nix
+   * waits; kept to within about a second, which is the resolution of undici's timers.
    */
   readonly stallTimeoutMs?: number;
+  /** The same while somebody else can be asked. Default 5,000; never more than the above. */
+  readonly hastyConnectTimeoutMs?: number;
+  /** Default 10,000; never more than the above. */
+  readonly hastyStallTimeoutMs?: number;
   /** Extra attempts after the first; bytes gained start the count anew. Default 4. */
   readonly retries?: number;
   /** The first wait's upper bound; it doubles with each failure, with full jitter, up to 10 s. Default 250. */
   readonly backoffMs?: number;
   /** Default `narswarm`. */
   readonly userAgent?: string;
+  /** File with passwords by host, in netrc's format. Default: none. */
+  readonly netrcFile?: string | undefined;
+  /**
+   * File with the certificates (PEM) of the authorities that vouch for servers, in place of all others. Default: those
+   * that Node brings.
+   */
+  readonly caFile?: string | undefined;
+  readonly onWarning?: (message: string) => void;
 }
 
-const DEFAULTS: Required<HttpClientOptions> = {
+export type ResolvedOptions = Required<HttpClientOptions>;
+
+const DEFAULTS: ResolvedOptions = {
   connectionsPerOrigin: 25,
-  connectTimeoutMs: 5_000,
-  stallTimeoutMs: 10_000,
+  connectTimeoutMs: 15_000,
+  stallTimeoutMs: 300_000,
+  hastyConnectTimeoutMs: 5_000,
+  hastyStallTimeoutMs: 10_000,
   retries: 4,
   backoffMs: 250,
   userAgent: 'narswarm',
+  netrcFile: undefined,
+  caFile: undefined,
+  onWarning: () => undefined,
 };
 
 /** `options` with every default filled in. */
-export function resolveOptions(options: HttpClientOptions): Required<HttpClientOptions> {
-  return { ...DEFAULTS, ...options };
+export function resolveOptions(options: HttpClientOptions): ResolvedOptions {
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  const resolved: ResolvedOptions = { ...DEFAULTS, ...given };
+  return {
+    ...resolved,
+    hastyConnectTimeoutMs: Math.min(resolved.hastyConnectTimeoutMs, resolved.connectTimeoutMs),
+    hastyStallTimeoutMs: Math.min(resolved.hastyStallTimeoutMs, resolved.stallTimeoutMs),
+  };
+}
+
+/** Options of every call. */
+export interface CallOptions {
+  /** As of the client, for this call. */
+  readonly retries?: number | undefined;
+  /** True where somebody else can be asked: the server has little time, and is not waited for again once it stalls. */
+  readonly givesWay?: boolean | undefined;
+  /** The address that named this one: credentials that are of its own are not for another. */
+  readonly linkedFrom?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
 }

@@ -2,7 +2,8 @@
 
 import { AttemptFailure, redactUrl } from './failure.ts';
 
-export const MAX_REDIRECTS = 5;
+/** As many as Nix follows. */
+export const MAX_REDIRECTS = 10;
 
 const STATUSES = new Set([301, 302, 303, 307, 308]);
 

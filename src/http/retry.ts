@@ -22,10 +22,14 @@ export interface RetryPolicy {
 }
 
 /**
- * Runs `attempt` until it succeeds, throws something that is no {@link AttemptFailure}, or may not be tried again.
+ * Runs `attempt`, which is told where the next failure ends it all, until it succeeds, throws something that is no {@link AttemptFailure}, or may not be tried again.
  * Throws the signal's reason once it is aborted; NarswarmError with facts `{url, attempts, status}` on giving up.
  */
-export async function runAttempts<T>(url: string, attempt: () => Promise<T>, policy: RetryPolicy): Promise<T> {
+export async function runAttempts<T>(
+  url: string,
+  attempt: (isLast: boolean) => Promise<T>,
+  policy: RetryPolicy,
+): Promise<T> {
   const { signal, measureProgress = () => 0 } = policy;
   let failures = 0;
   for (let attempts = 1; ; attempts += 1) {
@@ -33,7 +37,7 @@ export async function runAttempts<T>(url: string, attempt: () => Promise<T>, pol
     const before = measureProgress();
     try {
       // oxlint-disable-next-line no-await-in-loop -- one attempt after the other is the point
-      return await attempt();
+      return await attempt(failures > 0 && failures >= policy.retries);
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof AttemptFailure)) throw error;

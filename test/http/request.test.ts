@@ -33,12 +33,6 @@ describe('a request', { timeout: 20_000 }, () => {
     assert.equal(headers.authorization, `Basic ${Buffer.from('us@er:p:w').toString('base64')}`);
   });
 
-  it('refuses a body that is encoded all the same', async () => {
-    await using server = await serve((_, response) => response.setHeader('content-encoding', 'gzip').end('x'));
-    await using client = new HttpClient();
-    await assert.rejects(client.getBytes(server.url, { maxBytes: 9 }), { code: 'HTTP_FAILED', message: /gzip/ });
-  });
-
   it('takes a 206 that is shorter than asked for, and asks for the rest', async () => {
     await using server = await serve((request, response) => {
       const start = Number(/bytes=(\d+)/.exec(request.headers.range ?? '')?.[1]);
@@ -50,17 +44,6 @@ describe('a request', { timeout: 20_000 }, () => {
     const collector = new Collector(10);
     await client.download(server.url, { offset: 10, sizeBytes: NAR.length, sink: collector.sink });
     assert.ok(collector.bytes.equals(NAR.subarray(10)));
-  });
-
-  it('refuses a 206 that is wider than asked for', async () => {
-    await using server = await serve((_, response) => {
-      response.setHeader('content-range', `bytes 10-99/${NAR.length}`);
-      response.writeHead(206).end(NAR.subarray(10, 100));
-    });
-    await using client = new HttpClient({ backoffMs: 1 });
-    const { sink } = new Collector(10);
-    const failure = { code: 'HTTP_FAILED', message: /2 attempts.*bytes 10-99/ };
-    await assert.rejects(client.download(server.url, { offset: 10, end: 20, sink }), failure);
   });
 
   it('leaves a body that ignores Range as soon as it has its part', async () => {
@@ -99,15 +82,15 @@ describe('redirects', { timeout: 20_000 }, () => {
     assert.equal(authorization, undefined);
   });
 
-  it('are followed five times, not six', async () => {
+  it('are followed ten times, not eleven', async () => {
     await using fixture = await startFixture();
-    fixture.cache.faults = [{ kind: 'redirect', times: 5, location: '/nix-cache-info' }];
+    fixture.cache.faults = [{ kind: 'redirect', times: 10, location: '/nix-cache-info' }];
     assert.deepEqual(await fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 }), CACHE_INFO);
     fixture.cache.resetCounts();
     fixture.cache.faults = [{ kind: 'redirect', location: '/nix-cache-info' }];
-    const failure = { code: 'HTTP_FAILED', message: /more than 5 redirects/ };
+    const failure = { code: 'HTTP_FAILED', message: /more than 10 redirects/ };
     await assert.rejects(fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 }), failure);
-    assert.equal(fixture.cache.requests.length, 6);
+    assert.equal(fixture.cache.requests.length, 11);
   });
 
   for (const location of ['file:///etc/passwd', 'ftp://127.0.0.1/x', 'http://[']) {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { setImmediate as turn } from 'node:timers/promises';
 import { test } from 'node:test';
 import type { Dispatcher } from 'undici';
-import { Answer } from '../../src/http/answer.ts';
+import { SocketAnswer } from '../../src/http/socket-answer.ts';
 
 /** Far more than a healthy reader causes; the reader that spins causes as many as there are. */
 const MANY = 1_000;
@@ -20,7 +20,7 @@ test('a chunk of no bytes, as undici’s parser reports one when it is resumed, 
     abort: () => undefined,
   };
   const dispatcher = { dispatch: (_: unknown, given: Dispatcher.DispatchHandler) => void (handler = given) };
-  const answering = Answer.get(dispatcher as unknown as Dispatcher, new URL('http://cache.test/nar'), {
+  const answering = SocketAnswer.get(dispatcher as unknown as Dispatcher, new URL('http://cache.test/nar'), {
     headers: {},
     signal: new AbortController().signal,
   });

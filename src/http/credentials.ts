@@ -1,0 +1,97 @@
+/** Which credentials a request carries: those of its URL, else those of the netrc file (Nix: src/libstore/filetransfer.cc). */
+
+import { readFile } from 'node:fs/promises';
+import { findInNetrc, parseNetrc, type NetrcEntry } from './netrc.ts';
+
+/** Nobody's netrc file is longer; a device or a log in its place is not read whole. */
+const MAX_NETRC_CHARACTERS = 1024 * 1024;
+
+/** Where a request goes, and who has sent it there. */
+export interface Destination {
+  readonly target: URL;
+  /**
+   * The address that was asked for, whose credentials these are: `target` may be where a redirect leads, or what a cache
+   * names as the place of its NAR.
+   */
+  readonly first: URL;
+}
+
+/** Reads the netrc file with the first request that it may matter to. */
+export class Credentials {
+  readonly #file: string | undefined;
+  readonly #onWarning: (message: string) => void;
+  #netrc: Promise<{ entries: readonly NetrcEntry[]; failure?: string }> | undefined;
+
+  constructor(file: string | undefined, onWarning: (message: string) => void) {
+    this.#file = file;
+    this.#onWarning = onWarning;
+  }
+
+  /**
+   * The value of the Authorization header (RFC 7617), or undefined for none. The URL's own credentials go to its origin
+   * alone, and those of the netrc file to the host that they are for: after a redirect to another origin neither `default`
+   * counts, nor an entry for the same host, which another port or http in place of https would give away.
+   */
+  async headerFor({ target, first }: Destination): Promise<string | undefined> {
+    const isFirst = target.origin === first.origin;
+    const own = target.username === '' && target.password === '' && isFirst ? first : target;
+    const login = decode(own.username);
+    if (own.password !== '') return basic(login, decode(own.password));
+    const entry = await this.#find(own.hostname, login, { target, first });
+    if (entry !== undefined) return basic(entry.login, entry.password);
+    return login === '' ? undefined : basic(login, '');
+  }
+
+  /** Says where the credentials of a request that was refused came from, or where they were missed: half a sentence. */
+  async explain({ target, first }: Destination): Promise<string> {
+    const own = target.origin === first.origin ? first : target;
+    if (own.password !== '') return 'with the user and the password of the URL';
+    if (this.#file === undefined) return 'no netrc file was looked at';
+    const { failure } = await this.#read();
+    if (failure !== undefined) return `the netrc file ${this.#file} ${failure}`;
+    const entry = await this.#find(own.hostname, decode(own.username), { target, first });
+    return entry === undefined
+      ? `the netrc file ${this.#file} has no password for ${target.hostname}`
+      : `with the password of ${target.hostname} in the netrc file ${this.#file}`;
+  }
+
+  async #find(host: string, login: string, { target, first }: Destination): Promise<NetrcEntry | undefined> {
+    const isFirst = target.origin === first.origin;
+    if (!isFirst && target.hostname === first.hostname) return undefined;
+    const { entries } = await this.#read();
+    return findInNetrc(entries, { host, login: login === '' ? undefined : login, mayDefault: isFirst });
+  }
+
+  #read(): Promise<{ entries: readonly NetrcEntry[]; failure?: string }> {
+    this.#netrc ??= this.#load();
+    return this.#netrc;
+  }
+
+  async #load(): Promise<{ entries: readonly NetrcEntry[]; failure?: string }> {
+    if (this.#file === undefined) return { entries: [] };
+    try {
+      const text = await readFile(this.#file, 'utf8');
+      if (text.length > MAX_NETRC_CHARACTERS) throw new Error(`it has ${text.length} characters`);
+      return { entries: parseNetrc(text) };
+    } catch (error) {
+      const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+      if (code === 'ENOENT' || code === 'ENOTDIR') return { entries: [], failure: 'does not exist' };
+      const reason = code === '' ? String(error) : code;
+      this.#onWarning(`the netrc file ${this.#file} cannot be read (${reason}): caches get no password from it`);
+      return { entries: [], failure: `cannot be read (${reason})` };
+    }
+  }
+}
+
+function basic(login: string, password: string): string {
+  return `Basic ${Buffer.from(`${login}:${password}`).toString('base64')}`;
+}
+
+/** A `%` that begins no escape stands for itself. */
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,134 @@
+/**
+ * Content-Encoding. Identity is asked for, since what a cache sends is compressed already, but caches keep narinfos
+ * compressed (`narinfo-compression=br` of Nix's S3 store) and proxies compress whatever passes.
+ */
+
+import { once } from 'node:events';
+import { type Duplex, pipeline } from 'node:stream';
+import zlib from 'node:zlib';
+import type { Answer, TakeChunk } from './answer.ts';
+import { AttemptFailure } from './failure.ts';
+
+/** More than one proxy after another is an accident; each costs a decoder. */
+const MAX_ENCODINGS = 3;
+
+/**
+ * The answer as it is to be read: decoded, where it has a Content-Encoding. Its length is then unknown. An encoding is
+ * taken as Nix takes it: in either case, with or without `x-`.
+ *
+ * @param sizeBytes size of the file that was asked for, where it is known: an answer that announces as many bytes is the file
+ *   itself, and its Content-Encoding a remark about it (Apache's mod_mime says `x-bzip2` of a .bz2)
+ * @throws AttemptFailure for an encoding that is not known
+ */
+export function decodeAnswer(answer: Answer, sizeBytes?: number): Answer {
+  const encodings = (answer.header('content-encoding') ?? '')
+    .split(',')
+    .map((name) => name.trim().toLowerCase().replace(/^x-/, ''))
+    .filter((name) => name !== '' && name !== 'identity' && name !== 'none');
+  const isFile = sizeBytes !== undefined && answer.header('content-length') === String(sizeBytes);
+  if (encodings.length === 0 || isFile) return answer;
+  const isKnown = encodings.every((name) => Object.hasOwn(DECODERS, name));
+  if (isKnown && encodings.length <= MAX_ENCODINGS) return new DecodedAnswer(answer, encodings.toReversed());
+  answer.discard();
+  throw new AttemptFailure(`the server sent Content-Encoding ${encodings.join(', ')}, which cannot be decoded`, {
+    code: 'HTTP_FAILED',
+    retry: 'never',
+    status: answer.statusCode,
+  });
+}
+
+const DECODERS: Readonly<Record<string, () => Duplex | Promise<Duplex>>> = {
+  gzip: () => zlib.createGunzip(),
+  deflate: () => zlib.createInflate(),
+  br: () => zlib.createBrotliDecompress(),
+  zstd: () => zlib.createZstdDecompress(),
+  // Node has no decoder for these; the tools of that name are on every machine that runs Nix.
+  xz: () => run('xz', ['-dc', '--memlimit-decompress=128MiB']),
+  bzip2: () => run('bzip2', ['-dc']),
+};
+
+async function run(program: string, args: readonly string[]): Promise<Duplex> {
+  const { execa } = await import('execa'); // 20 ms, which nearly no request need wait for
+  return execa(program, args, { buffer: false, stderr: 'ignore' }).duplex();
+}
+
+class DecodedAnswer implements Answer {
+  readonly statusCode: number;
+  readonly #answer: Answer;
+  readonly #encodings: readonly string[];
+
+  /** @param encodings in the order in which they are undone */
+  constructor(answer: Answer, encodings: readonly string[]) {
+    this.statusCode = answer.statusCode;
+    this.#answer = answer;
+    this.#encodings = encodings;
+  }
+
+  header(name: string): string | undefined {
+    return name === 'content-length' || name === 'content-encoding' ? undefined : this.#answer.header(name);
+  }
+
+  /** Decodes no faster than `take` takes, so that what a small body unpacks to is bounded by whoever takes it. */
+  async read(take: TakeChunk): Promise<void> {
+    const decoders: Duplex[] = [];
+    for (const name of this.#encodings) {
+      const decoder = await DECODERS[name]?.();
+      if (decoder !== undefined) decoders.push(decoder);
+    }
+    const [head, ...rest] = decoders;
+    if (head === undefined) return this.#answer.read(take);
+    let tail = head.on('error', ignore);
+    for (const decoder of rest) tail = pipeline(tail, decoder, ignore);
+    let broken: { readonly error: unknown } | undefined;
+    void feed(head, this.#answer).catch((error: unknown) => {
+      if (error !== DECODER_FAILED) broken = { error };
+      head.destroy(error as Error);
+    });
+    let isDecoding = true;
+    try {
+      for await (const chunk of tail) {
+        isDecoding = false;
+        await take(chunk as Buffer);
+        isDecoding = true;
+      }
+    } catch (error) {
+      const failure = isDecoding ? (broken?.error ?? this.#refuse(error)) : error;
+      this.#answer.close();
+      head.destroy();
+      throw failure;
+    }
+  }
+
+  #refuse(cause: unknown): AttemptFailure {
+    const encodings = this.#encodings.toReversed().join(', ');
+    const said = cause instanceof Error ? cause.message : String(cause);
+    const reason = `the body is not sound ${encodings}, which is its Content-Encoding (${said})`;
+    return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'once', status: this.statusCode, cause });
+  }
+
+  discard(): void {
+    this.#answer.discard();
+  }
+
+  close(): void {
+    this.#answer.close();
+  }
+}
+
+/** Gives the body of an answer to a decoder. @throws what the answer fails of; DECODER_FAILED */
+async function feed(decoder: Duplex, answer: Answer): Promise<void> {
+  await answer.read(async (chunk) => {
+    if (decoder.destroyed) throw DECODER_FAILED;
+    if (decoder.write(chunk)) return;
+    await Promise.race([once(decoder, 'drain'), once(decoder, 'close')]).catch(ignore);
+    if (decoder.destroyed) throw DECODER_FAILED;
+  });
+  decoder.end();
+}
+
+/** Whoever reads the decoder is told of what. */
+const DECODER_FAILED = new Error('the decoder has failed');
+
+function ignore(): void {
+  // the one that reads is told
+}

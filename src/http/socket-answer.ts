@@ -1,0 +1,190 @@
+/** The answer of an HTTP server. */
+
+import type { Dispatcher } from 'undici';
+import type { Answer, TakeChunk } from './answer.ts';
+import { AttemptFailure, explainNetworkError } from './failure.ts';
+
+/** What is kept of a body that nobody takes yet; more holds the server back. */
+const MAX_QUEUED_BYTES = 256 * 1024;
+/** A body that nobody wants is read up to here, so that its connection can serve the next request. */
+const MAX_DISCARDED_BYTES = 128 * 1024;
+
+/** Interim answers (1xx) that one request may bring; a server that sends nothing else would be waited for without end. */
+const MAX_INTERIM_ANSWERS = 20;
+
+export class SocketAnswer implements Answer {
+  readonly statusCode: number;
+  readonly #headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly #controller: Dispatcher.DispatchController;
+  readonly #ended = Promise.withResolvers<void>();
+  #queue: Buffer[] = [];
+  #queuedBytes = 0;
+  #take: TakeChunk | undefined;
+  #isBusy = false;
+  /** Set once nothing more comes. */
+  #end: { readonly failure: unknown } | undefined;
+
+  private constructor(
+    statusCode: number,
+    headers: Readonly<Record<string, string | string[] | undefined>>,
+    controller: Dispatcher.DispatchController,
+  ) {
+    this.statusCode = statusCode;
+    this.#headers = headers;
+    this.#controller = controller;
+    this.#ended.promise.catch(() => undefined); // told to whoever reads the body
+  }
+
+  /**
+   * Sends a GET.
+   *
+   * @throws AttemptFailure where the connection or the answer fails before the headers are there; the signal's reason
+   */
+  static async get(
+    dispatcher: Dispatcher,
+    target: URL,
+    options: { headers: Readonly<Record<string, string>>; signal: AbortSignal },
+  ): Promise<SocketAnswer> {
+    const { headers, signal } = options;
+    signal.throwIfAborted();
+    const { promise, resolve, reject } = Promise.withResolvers<SocketAnswer>();
+    let answer: SocketAnswer | undefined;
+    let controller: Dispatcher.DispatchController | undefined;
+    let interimAnswers = 0;
+    const abort = (): void => {
+      const reason = signal.reason as Error;
+      controller?.abort(reason);
+      reject(reason);
+      if (answer !== undefined) answer.#fail(reason);
+    };
+    signal.addEventListener('abort', abort, { once: true });
+    const settle = (): void => signal.removeEventListener('abort', abort);
+    dispatcher.dispatch(
+      { origin: target.origin, path: `${target.pathname}${target.search}`, method: 'GET', headers },
+      {
+        onRequestStart(started) {
+          controller = started;
+          if (signal.aborted) started.abort(signal.reason as Error);
+        },
+        onResponseStart(started, statusCode, received) {
+          if (statusCode < 200) {
+            interimAnswers += 1;
+            if (interimAnswers <= MAX_INTERIM_ANSWERS) return;
+            const reason = `the server sent ${interimAnswers} interim answers (${statusCode}) and no other`;
+            started.abort(new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'once' }));
+            return;
+          }
+          answer = new SocketAnswer(statusCode, received, started);
+          resolve(answer);
+        },
+        onResponseData(_, chunk) {
+          if (answer !== undefined) answer.#onData(chunk);
+        },
+        onResponseEnd() {
+          settle();
+          if (answer !== undefined) answer.#onEnd();
+        },
+        onResponseError(_, error) {
+          settle();
+          const isAborted = signal.aborted;
+          reject(isAborted ? signal.reason : explainNetworkError(error, 'headers'));
+          if (answer !== undefined) answer.#fail(isAborted ? signal.reason : explainNetworkError(error, 'body'));
+        },
+      },
+    );
+    return promise;
+  }
+
+  header(name: string): string | undefined {
+    const value = this.#headers[name];
+    return Array.isArray(value) ? value[0] : value;
+  }
+
+  async read(take: TakeChunk): Promise<void> {
+    this.#take ??= take;
+    this.#drain();
+    await this.#ended.promise;
+  }
+
+  close(): void {
+    this.#refuse(new Error('the rest of the answer is not wanted'));
+  }
+
+  discard(): void {
+    let bytes = 0;
+    this.read((chunk) => {
+      bytes += chunk.length;
+      if (bytes > MAX_DISCARDED_BYTES) this.close();
+    }).catch(() => undefined);
+  }
+
+  #onData(chunk: Buffer): void {
+    // Resumed without data, undici's parser reports a chunk of no bytes: pausing for it again would never end.
+    if (this.#end !== undefined || chunk.length === 0) return;
+    if (this.#take !== undefined && !this.#isBusy && this.#queue.length === 0) {
+      this.#give(this.#take, chunk);
+      return;
+    }
+    this.#queue.push(chunk);
+    this.#queuedBytes += chunk.length;
+    if (this.#queuedBytes > MAX_QUEUED_BYTES) this.#controller.pause();
+  }
+
+  #onEnd(): void {
+    this.#end ??= { failure: undefined };
+    this.#drain();
+  }
+
+  /** Gives what waits, and tells the end after it: nobody is told while a chunk of his is on its way. */
+  #drain(): void {
+    const take = this.#take;
+    if (take === undefined || this.#isBusy) return;
+    for (let chunk = this.#queue.shift(); chunk !== undefined; chunk = this.#queue.shift()) {
+      this.#queuedBytes -= chunk.length;
+      this.#give(take, chunk);
+      if (this.#isBusy) return;
+    }
+    if (this.#end === undefined) {
+      if (this.#controller.paused) this.#controller.resume();
+    } else if (this.#end.failure === undefined) this.#ended.resolve();
+    else this.#ended.reject(this.#end.failure);
+  }
+
+  #give(take: TakeChunk, chunk: Buffer): void {
+    try {
+      const taking = take(chunk);
+      if (taking === undefined) return;
+      this.#isBusy = true;
+      this.#controller.pause();
+      taking.then(
+        () => {
+          this.#isBusy = false;
+          this.#drain();
+        },
+        (error: unknown) => {
+          this.#isBusy = false;
+          this.#refuse(error);
+        },
+      );
+    } catch (error) {
+      this.#refuse(error);
+    }
+  }
+
+  /** Whoever took the body wants no more of it. */
+  #refuse(error: unknown): void {
+    this.#fail(error);
+    this.#controller.abort(error instanceof Error ? error : new Error(String(error)));
+  }
+
+  #fail(error: unknown): void {
+    this.#end = this.#end?.failure === undefined ? { failure: error } : this.#end;
+    this.#queue = [];
+    this.#take ??= ignore;
+    this.#drain(); // also where it had failed before: a chunk may have been on its way then
+  }
+}
+
+function ignore(): void {
+  // nobody reads it
+}
