@@ -1,9 +1,10 @@
 import { rm } from 'node:fs/promises';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { BackgroundReader, type Urgency } from '../store/background-reader.ts';
-import type { NarHashes } from '../store/hash-nar.ts';
+import { narContentsOf, type NarHashes } from '../store/hash-nar.ts';
 import { faultOfContents } from '../store/verify/contents.ts';
 import type { Closure } from './closure.ts';
 import type { NarJob } from './job.ts';
@@ -82,13 +83,18 @@ export class FetchedContents implements AsyncDisposable {
     for (const { fetched, found: hashes } of await Promise.all(this.#reading)) {
       const narHash = hashes?.narHash;
       if (narHash === undefined) continue;
-      const soundBefore = sound.length;
+      let isRight = false;
       for (const info of fetched.infos) {
         const reason = faultOfContents(narHash, info);
-        if (reason === undefined) sound.push(info);
-        else wrong.push({ info, reason });
+        if (reason !== undefined) {
+          wrong.push({ info, reason });
+          continue;
+        }
+        isRight = true;
+        // Of several paths with this file, each has an address of its own: whoever serves one looks once more.
+        if (fetched.infos.length === 1 || !isAddressedBesideNarHash(info)) sound.push(info);
       }
-      if (sound.length === soundBefore && !found.includes(fetched.job)) await rm(fetched.path, { force: true });
+      if (!isRight && !found.includes(fetched.job)) await rm(fetched.path, { force: true });
     }
     return { sound, wrong };
   }
@@ -99,10 +105,11 @@ export class FetchedContents implements AsyncDisposable {
   }
 
   async #read(fetched: Fetched, urgency: Urgency): Promise<{ fetched: Fetched; found: NarHashes | undefined }> {
-    const { compression } = fetched.job.info;
     const narSize = Math.max(...fetched.infos.map((info) => info.narSize));
+    const { address, ...contents } = narContentsOf(fetched.job.info);
+    const asked = { ...contents, narSize, ...(fetched.infos.length === 1 ? { address } : {}) };
     try {
-      const found = await this.#reader.read(fetched.path, { compression, narSize }, urgency);
+      const found = await this.#reader.read(fetched.path, asked, urgency);
       return { fetched, found: found === undefined || 'reason' in found ? undefined : found };
     } catch (error) {
       if (isNarswarmError(error, 'NIX_MISSING') && !this.#hasWarned) {

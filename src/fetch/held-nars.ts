@@ -1,7 +1,9 @@
 import type { InfoHash } from '../nix/brands.ts';
+import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { BackgroundReader } from '../store/background-reader.ts';
 import { CHECK_PATIENCE_MS } from '../store/gate.ts';
+import { narContentsOf } from '../store/hash-nar.ts';
 import { withinMs } from '../store/within.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Seed } from '../torrent/swarm.ts';
@@ -34,7 +36,9 @@ export class HeldNars implements AsyncDisposable {
   add(nar: HeldNar): void {
     const { info } = nar;
     // Without compression FileHash is NarHash.
-    const isKnown = this.#sound.has(info.storePath) || (info.compression === 'none' && isSameHash(nar));
+    const isKnown =
+      this.#sound.has(info.storePath) ||
+      (info.compression === 'none' && isSameHash(nar) && !isAddressedBesideNarHash(info));
     this.#held.set(nar.torrent.infoHash, { ...nar, isSound: isKnown ? Promise.resolve(true) : undefined });
   }
 
@@ -58,7 +62,7 @@ export class HeldNars implements AsyncDisposable {
   }
 
   async #lookInto({ torrent, path, info }: HeldNar): Promise<boolean> {
-    const found = await this.#reader.read(path, info, 'now').catch(() => undefined); // without xz nothing is served
+    const found = await this.#reader.read(path, narContentsOf(info), 'now').catch(() => undefined); // without xz nothing is served
     return found !== undefined && 'fileHash' in found && found.fileHash === torrent.fileHash && isOf(found, info);
   }
 }

@@ -5,7 +5,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
-import { readNar } from '../store/hash-nar.ts';
+import { narContentsOf, readNar } from '../store/hash-nar.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
 import { firstTrusted, upstreamSource } from './find-narinfo.ts';
@@ -43,7 +43,7 @@ export async function fetchOtherFile(info: NarInfo, context: OtherFileContext): 
         ...fetched,
         url: FileStore.narUrl(fetched.fileHash ?? own.fileHash, extensionOf(fetched.compression)),
       });
-      if ((await readNar(path, fetched, signal))?.narHash === info.narHash) return fetched;
+      if ((await readNar(path, narContentsOf(fetched), signal))?.narHash === info.narHash) return fetched;
       if (plan.jobs.length > 0) await rm(path, { force: true });
     } catch (error) {
       signal.throwIfAborted();

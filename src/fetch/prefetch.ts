@@ -2,6 +2,7 @@ import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isNarswarmError, type ErrorCode, type NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
+import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
@@ -246,7 +247,8 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   options.onStep?.('writing narinfos');
   const infos = referencesFirst(closure).map((info) => scheduler.asFetched(completed.get(info.storePath) ?? info));
   await commit(infos, [...plan.jobs, ...plan.verified], store);
-  const checked = [...completed.keys(), ...sound.map(({ storePath }) => storePath)];
+  const byNarHash = [...completed.values()].filter((info) => !isAddressedBesideNarHash(info));
+  const checked = [...byNarHash, ...sound].map(({ storePath }) => storePath);
   if (checked.length > 0) await noteChecked(store, await entriesOf(store, checked));
   await writeRealisations(await endWithin(MAPS_GRACE_MS, searching, enough), store);
   const { roots: whole } = result(false);

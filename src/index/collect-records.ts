@@ -9,6 +9,7 @@ import { isWithoutNar } from '../nix/path-info.ts';
 import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { Catalogue, contentsOf, entryOf, isPending, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
+import { narContentsOf } from '../store/hash-nar.ts';
 import { hashNars, type HashItem, type Unread } from '../store/hash-pool.ts';
 import { readRealisations } from '../store/realisations.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
@@ -73,7 +74,7 @@ export async function collectRecords(
     if (contents === 'wrong')
       return void leftOut.push({ storePath, reason: 'its NAR has not the contents that were signed' });
     if (entry !== undefined && contents === 'right' && !isPending(entry)) known.push({ info, entry });
-    else unknown.push({ info, path: store.narPath(info), sizeBytes: file.sizeBytes, contents: info });
+    else unknown.push({ info, path: store.narPath(info), sizeBytes: file.sizeBytes, contents: narContentsOf(info) });
   };
   await queue.addAll(infos.map((info) => () => look(info)));
 

@@ -81,21 +81,35 @@ export function contentAddressedPath(
 /**
  * Whether a narinfo has a content address from which its store path follows, so that it counts as signed (Nix:
  * `ValidPathInfo::isContentAddressed`). Stricter than Nix where the address is the NAR's own hash: then it has to be
- * NarHash, too. In other cases only the contents tell whether NarHash fits the address. Never throws.
+ * NarHash, too. In other cases only the contents tell whether NarHash fits the address: see
+ * {@link isAddressedBesideNarHash}. Never throws.
  */
 export function verifiesContentAddress(info: NarInfo): boolean {
   const address = info.ca === undefined ? undefined : parseContentAddress(info.ca);
   if (address === undefined) return false;
   const own = baseNameOf(info.storePath);
   const others = info.references.filter((baseName) => baseName !== own);
-  const self = others.length < info.references.length;
+  const self = refersToItself(info);
   if (isNarHash(address, self) && narHashOf(address.digest) !== info.narHash) return false;
   return contentAddressedPath(address, own.slice(33), { others, self }, storeDirOf(info.storePath)) === info.storePath;
 }
 
+/**
+ * Whether a narinfo's path follows from a content address that says nothing of NarHash: then nobody vouches for NarHash
+ * but its signature, and the contents have to be checked by the address, too ({@link contentsCheckOf}).
+ */
+export function isAddressedBesideNarHash(info: NarInfo): boolean {
+  const address = info.ca === undefined ? undefined : parseContentAddress(info.ca);
+  return address !== undefined && !isNarHash(address, refersToItself(info)) && verifiesContentAddress(info);
+}
+
+function refersToItself({ storePath, references }: NarInfo): boolean {
+  return references.includes(baseNameOf(storePath));
+}
+
 /** Whether a content address is the hash of the NAR as it is. */
-function isNarHash({ method, algorithm }: ContentAddress, refersToItself: boolean): boolean {
-  return method === 'nar' && algorithm === 'sha256' && !refersToItself;
+function isNarHash({ method, algorithm }: ContentAddress, self: boolean): boolean {
+  return method === 'nar' && algorithm === 'sha256' && !self;
 }
 
 /** A path of this type, hash and name (Nix: `makeStorePath`). */

@@ -7,6 +7,7 @@ import type { KeyObject } from 'node:crypto';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash } from './brands.ts';
 import { verifiesContentAddress } from './content-address.ts';
+import { contentsCheckOf } from './contents-check.ts';
 import type { NarInfo } from './narinfo.ts';
 import { quote } from './quote.ts';
 import { storeDirOf, storeHashOf } from './store-path.ts';
@@ -110,14 +111,16 @@ export function judgeSignature(
 }
 
 /**
- * Whether a narinfo counts: its path follows from its content address, or one of the keys has signed it. Never throws.
+ * Whether a narinfo may be given to others: one of the keys has signed it, or its path follows from its content address,
+ * by which its contents can be checked here. Never throws.
  */
 export function isTrusted(info: NarInfo, keys: readonly PublicKey[]): boolean {
-  return verifiesContentAddress(info) || verifyNarInfo(info, keys) !== undefined;
+  const isAddressed = verifiesContentAddress(info) && contentsCheckOf(info) !== undefined;
+  return isAddressed || verifyNarInfo(info, keys) !== undefined;
 }
 
 /**
- * Checks that a narinfo counts, as {@link isTrusted} does.
+ * Checks that a narinfo counts: its path follows from its content address, or one of the keys has signed it.
  *
  * @param expected the store hash that was asked for; left out, the narinfo may be of any path
  * @throws NarswarmError `NARINFO_MISMATCH` where the narinfo is of another path than `expected`, else
@@ -131,7 +134,7 @@ export function assertTrusted(info: NarInfo, keys: readonly PublicKey[], expecte
       facts: { path: storePath, expected },
     });
   }
-  if (isTrusted(info, keys)) return;
+  if (verifiesContentAddress(info) || verifyNarInfo(info, keys) !== undefined) return;
 
   const trusted = new Set(keys.map((key) => key.name));
   const signers = [...new Set(signaturesOf(info).map(({ name }) => name))];

@@ -5,6 +5,7 @@ import type { ValidPath } from '../nix/valid-path.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
 import { planAddition, type AdditionPlan } from './addition-plan.ts';
 import { Catalogue, contentsOf, entryOf, isPending, type CatalogueEntry } from './catalogue.ts';
+import { narContentsOf } from './hash-nar.ts';
 import { ExportFolder } from './export-folder.ts';
 import type { FileStore } from './file-store.ts';
 import { hashNars, type HashItem } from './hash-pool.ts';
@@ -115,7 +116,7 @@ async function checkHeld(
     const isKnown =
       entry?.fileHash === fileHash && entry?.mtimeMs === file?.mtimeMs && entry?.sizeBytes === file?.sizeBytes;
     if (entry !== undefined && isKnown && !isPending(entry) && contentsOf(entry, info) === 'right') continue;
-    unknown.push({ info, path: store.narPath(info), sizeBytes: file?.sizeBytes ?? 0, contents: info });
+    unknown.push({ info, path: store.narPath(info), sizeBytes: file?.sizeBytes ?? 0, contents: narContentsOf(info) });
   }
   const damaged = new Set(unknown.map(({ info }) => info.storePath));
   const entries: CatalogueEntry[] = [];

@@ -1,6 +1,7 @@
 import { mkdir, open, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { FileHash, InfoHash, NarHash, StorePath } from '../nix/brands.ts';
+import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import { storeError, systemCode } from './store-error.ts';
@@ -205,13 +206,13 @@ type FileFacts = Pick<CatalogueEntry, 'fileHash' | 'extension' | 'sizeBytes' | '
 
 /**
  * Whether the contents of an entry's file are the ones that a narinfo is signed for: `unknown` if nobody has looked yet.
- * An uncompressed file was checked with its FileHash, which is its NarHash.
+ * An uncompressed file was checked with its FileHash, which is its NarHash, unless its content address is to be checked, too.
  */
 export function contentsOf(
   { fileHash, extension, narHash }: CatalogueEntry,
-  info: Pick<NarInfo, 'narHash' | 'narSize'>,
+  info: NarInfo,
 ): 'right' | 'wrong' | 'unknown' {
-  const found: string | undefined = extension === '' ? fileHash : narHash;
+  const found: string | undefined = extension === '' && !isAddressedBesideNarHash(info) ? fileHash : narHash;
   if (found === undefined) return 'unknown';
   if (found.startsWith(NONE)) return info.narSize > Number(found.slice(NONE.length)) ? 'unknown' : 'wrong';
   return found === info.narHash ? 'right' : 'wrong';

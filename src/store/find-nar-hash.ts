@@ -1,4 +1,5 @@
 import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { contentsCheckOf } from '../nix/contents-check.ts';
 import { noContents, type FoundNarHash } from './catalogue.ts';
 import type { NarContents } from './hash-nar.ts';
 import { hashContents } from './nar-hash.ts';
@@ -10,18 +11,20 @@ const COMPRESSIONS = new Set(['none', 'xz', 'bzip2', 'zstd', 'gzip', 'br']);
 const PROGRAMS = new Set(['xz', 'bzip2']);
 
 /**
- * Decompresses a NAR file for its NarHash. Undefined for a compression that is not known here.
+ * Decompresses a NAR file for its NarHash. Contents that do not fit the content address count as none. Undefined for a compression that is not known here.
  *
  * @throws NIX_MISSING without the program that decompresses it; anything that keeps it from running; the signal's reason
  */
 export async function findNarHash(
   path: string,
-  { compression, narSize }: NarContents,
+  { compression, narSize, address }: NarContents,
   signal?: AbortSignal,
 ): Promise<FoundNarHash | undefined> {
   if (!COMPRESSIONS.has(compression)) return undefined;
+  const check = address && contentsCheckOf(address);
   try {
-    return (await hashContents(path, compression, narSize, signal)).narHash;
+    const { narHash } = await hashContents(path, compression, narSize, signal, (bytes) => check?.update(bytes));
+    return check?.fits() === false ? noContents(narSize) : narHash;
   } catch (error) {
     if (!isNarswarmError(error, 'HASH_MISMATCH')) throw error;
     // A program that could not be started says nothing about the file.

@@ -1,7 +1,9 @@
 import { createHash, hash } from 'node:crypto';
 import { open, stat } from 'node:fs/promises';
 import type { FileHash } from '../nix/brands.ts';
+import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import { fileHashOf } from '../nix/hash.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
 import { pieceLengthOf } from '../torrent/canonical.ts';
 import type { FoundNarHash } from './catalogue.ts';
 import { findNarHash } from './find-nar-hash.ts';
@@ -24,6 +26,14 @@ export interface NarContents {
   readonly compression: string;
   /** NarSize: no more comes out of the file than that. */
   readonly narSize: number;
+  /** A content address that they have to fit besides, or they count as none. */
+  readonly address?: Pick<NarInfo, 'storePath' | 'ca'> | undefined;
+}
+
+/** How to look into the NAR of a narinfo. */
+export function narContentsOf(info: NarInfo): NarContents {
+  const { compression, narSize, storePath, ca } = info;
+  return { compression, narSize, ...(isAddressedBesideNarHash(info) ? { address: { storePath, ca: ca ?? '' } } : {}) };
 }
 
 /**

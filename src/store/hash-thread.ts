@@ -48,9 +48,7 @@ export class HashThread {
         worker.off('exit', onExit);
         resolve(message);
       });
-      const { compression, narSize } = contents ?? {}; // a narinfo has more, which need not travel
-      const asked = compression === undefined || narSize === undefined ? undefined : { compression, narSize };
-      worker.postMessage({ path, contents: asked } satisfies HashRequest);
+      worker.postMessage({ path, contents } satisfies HashRequest);
     });
     if ('missingProgram' in reply) throw new NarswarmError('NIX_MISSING', reply.missingProgram, { facts: { path } });
     return 'unread' in reply ? reply.unread : reply.hashes;

@@ -5,6 +5,7 @@ import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { narTorrent } from '../torrent/canonical.ts';
 import { BackgroundReader, type Urgency } from './background-reader.ts';
 import { contentsOf, entryOf, isPending, isSameFile, type Catalogue, type CatalogueEntry } from './catalogue.ts';
+import { narContentsOf } from './hash-nar.ts';
 import { FileStore } from './file-store.ts';
 
 /** After this a NAR that could not be read, or was another, is tried again. */
@@ -86,7 +87,7 @@ export class NarChecker implements AsyncDisposable {
     const { store, catalogue } = this.#options;
     const { storePath, fileHash, extension, askedBy } = entry;
     const path = store.narPath({ url: FileStore.narUrl(fileHash, extension), storePath });
-    const found = await this.#reader.read(path, info, urgency).catch((error: unknown) => {
+    const found = await this.#reader.read(path, narContentsOf(info), urgency).catch((error: unknown) => {
       if (!isNarswarmError(error, 'NIX_MISSING')) throw error;
       this.#tell(`${error.message}; until then NARs that were not imported are not served`);
       return undefined;

@@ -11,6 +11,7 @@ import { narHashOf } from '../nix/hash.ts';
  *
  * @param compression as in the narinfo
  * @param maxBytes NarSize: more output than that is refused, however little there was to read
+ * @param onBytes called with what comes out, piece by piece
  * @throws HASH_MISMATCH where the file does not decompress to at most `maxBytes`
  */
 export async function hashContents(
@@ -18,6 +19,7 @@ export async function hashContents(
   compression: string,
   maxBytes: number,
   signal?: AbortSignal,
+  onBytes?: (bytes: Buffer) => void,
 ): Promise<{ narHash: NarHash; narSize: number }> {
   const sha256 = createHash('sha256');
   let narSize = 0;
@@ -27,6 +29,7 @@ export async function hashContents(
       narSize += bytes.length;
       if (narSize > maxBytes) throw new Error(`it holds more than the ${maxBytes} bytes that were signed`);
       sha256.update(bytes);
+      onBytes?.(bytes);
     }
   } catch (error) {
     signal?.throwIfAborted();

@@ -10,7 +10,7 @@ import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { readEntries } from './catalogue.ts';
 import { narNameOf } from './collect/store-graph.ts';
 import { NARINFO_NAME, type FileStore } from './file-store.ts';
-import type { NarContents, NarHashes } from './hash-nar.ts';
+import { narContentsOf, type NarContents, type NarHashes } from './hash-nar.ts';
 import { hashNars, type Unread } from './hash-pool.ts';
 import { KeyTable } from './key-table.ts';
 import { namesIn } from './names-in.ts';
@@ -206,7 +206,7 @@ class Verification {
       path,
       fileHash,
       info: { ...info, seen },
-      contents: contents && { compression: contents.compression, narSize: contents.narSize },
+      contents: contents && narContentsOf(contents),
     };
   }
 
