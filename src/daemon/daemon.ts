@@ -225,9 +225,15 @@ export class Daemon implements AsyncDisposable {
         signal,
         onWarning,
       });
-      const index = await resolved.map.whole(signal);
-      const { seq, recordCount } = resolved.map.manifest;
-      const generation = await seedGeneration(store, { address, seq, index, dir: indexDirOf(dir, address) });
+      await resolved.map.fetchAll(signal);
+      const { seq, recordCount, shards } = resolved.map.manifest;
+      const generation = await seedGeneration(store, {
+        address,
+        seq,
+        manifest: resolved.map.manifestBytes,
+        shards,
+        dir: indexDirOf(dir, address),
+      });
       if (this.#offered.add(address, generation)) onFollowed?.(address, seq, recordCount);
       found = resolved.from === 'network';
       await this.#keepPointerAlive(address);

@@ -167,7 +167,7 @@ export class HashMaps implements AsyncDisposable {
       signal,
       onWarning,
     }).catch((error: unknown) => {
-      this.#failures.push(this.#options.publishers.length > 1 ? ofPublisher(address, error) : error);
+      this.#failures.push(this.#options.publishers.length > 1 ? named(address, error) : error);
       return undefined;
     });
     const turn = this.#answered.push(resolved) - 1;
@@ -195,8 +195,8 @@ export class HashMaps implements AsyncDisposable {
 }
 
 /** Of several publishers, tells which one. */
-function ofPublisher(address: PublisherAddress, error: unknown): unknown {
-  if (!isNarswarmError(error)) return error;
+function named(address: PublisherAddress, error: unknown): unknown {
+  if (!isNarswarmError(error) || error.facts['publisher'] !== undefined) return error;
   return new NarswarmError(error.code, `${formatPublisherAddress(address)}: ${error.message}`, {
     cause: error,
     facts: { ...error.facts, publisher: formatPublisherAddress(address) },

@@ -3,12 +3,12 @@ import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/p
 import { dirname, join } from 'node:path';
 import type { InfoHash } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { storeError } from '../store/store-error.ts';
+import { storeError, systemCode } from '../store/store-error.ts';
 import type { Seed } from '../torrent/swarm.ts';
 import { mapFolder, type PublisherAddress } from './address.ts';
-import type { Index } from './build.ts';
 import type { IndexDir } from './index-dir.ts';
-import { indexFiles, indexTorrent, type IndexTorrent } from './index-torrent.ts';
+import { indexTorrent, MANIFEST_NAME, type IndexTorrent } from './index-torrent.ts';
+import { assertShard, shardFileName, type ShardEntry } from './shard.ts';
 
 /** The one that is newest, and the one that followers may still be reading. */
 const KEPT_GENERATIONS = 2;
@@ -19,30 +19,59 @@ export interface SeededGeneration {
   readonly seed: Seed;
 }
 
+/** A generation whose files are in a folder. */
+export interface StoredGeneration {
+  readonly address: PublisherAddress;
+  readonly seq: number;
+  /** Bytes of the manifest, which was verified. */
+  readonly manifest: Uint8Array;
+  readonly shards: readonly ShardEntry[];
+  readonly dir: IndexDir;
+}
+
 /**
  * Makes a generation of a map ready to be seeded. Its files get a folder of their own, `narswarm/generations/<map>/`,
  * since {@link IndexDir} is overwritten by the next generation while peers still read this one: they would be sent
- * other bytes than they asked for, and ban us. Files that lie in `dir` are linked, so that they are on the disk once.
- * The newest two generations stay.
+ * other bytes than they asked for, and ban us. Files in `dir` are linked, so that they are on the disk once. The newest two
+ * generations stay. One shard at a time is in memory.
  *
- * @throws STORE_FULL, STORE_UNWRITABLE
+ * @throws INDEX_INVALID if `dir` has another generation by now; STORE_FULL, STORE_UNWRITABLE
  */
-export async function seedGeneration(
-  store: FileStore,
-  map: { readonly address: PublisherAddress; readonly seq: number; readonly index: Index; readonly dir: IndexDir },
-): Promise<SeededGeneration> {
-  const torrent = await indexTorrent(map.index);
-  const parent = join(store.stateDir, 'generations', mapFolder(map.address));
-  const own = join(parent, `${map.seq}-${torrent.infoHash}`);
-  const files = Array.from(indexFiles(map.index), ([name, bytes]) => ({ name, bytes, path: join(own, name) }));
+export async function seedGeneration(store: FileStore, generation: StoredGeneration): Promise<SeededGeneration> {
+  const { address, seq, manifest, shards, dir } = generation;
+  const parent = join(store.stateDir, 'generations', mapFolder(address));
+  const own = join(parent, `${seq}.${randomUUID().slice(0, 8)}`);
+  const files: { name: string; path: string; sizeBytes: number }[] = [];
+  const take = async (name: string, bytes: Uint8Array): Promise<void> => {
+    const path = join(own, name);
+    await keep(path, bytes, join(dir.dir, name));
+    files.push({ name, path, sizeBytes: bytes.length });
+  };
   try {
-    for (const file of files) await keep(file.path, file.bytes, join(map.dir.dir, file.name));
+    await take(MANIFEST_NAME, manifest);
+    for (const entry of shards) {
+      const bytes = (await dir.readShard(entry.prefix)) ?? new Uint8Array();
+      assertShard(entry, bytes);
+      await take(shardFileName(entry.prefix), bytes);
+    }
+    const torrent = await indexTorrent(files);
+    const place = join(parent, `${seq}-${torrent.infoHash}`);
+    await moveFolder(own, place);
     await removeOld(parent);
+    const seedFiles = files.map(({ name, sizeBytes }) => ({ path: join(place, name), sizeBytes }));
+    return { torrent, seed: { torrent: torrent.torrentFile, files: seedFiles } };
   } catch (error) {
     throw storeError(error, own);
+  } finally {
+    await rm(own, { recursive: true, force: true });
   }
-  const seedFiles = files.map(({ path, bytes }) => ({ path, sizeBytes: bytes.length }));
-  return { torrent, seed: { torrent: torrent.torrentFile, files: seedFiles } };
+}
+
+/** Moves a folder into its place, where another process may have made the same one. */
+async function moveFolder(from: string, to: string): Promise<void> {
+  await rename(from, to).catch((error: unknown) => {
+    if (!['ENOTEMPTY', 'EEXIST'].includes(systemCode(error) ?? '')) throw error;
+  });
 }
 
 /** The generations that a process offers: as many of each map as there are on the disk. */
@@ -99,7 +128,12 @@ async function holds(path: string, bytes: Uint8Array): Promise<boolean> {
   return there !== undefined && Buffer.compare(there, bytes) === 0;
 }
 
+/** Keeps the newest generations, and a folder that another process is filling with one. */
 async function removeOld(parent: string): Promise<void> {
-  const names = (await readdir(parent)).toSorted((a, b) => Number.parseInt(b, 10) - Number.parseInt(a, 10));
-  for (const name of names.slice(KEPT_GENERATIONS)) await rm(join(parent, name), { recursive: true, force: true });
+  const seqOf = (name: string): number => Number.parseInt(name, 10);
+  const names = (await readdir(parent)).toSorted((a, b) => seqOf(b) - seqOf(a));
+  const whole = names.filter((name) => name.includes('-'));
+  const newest = seqOf(whole[0] ?? '0');
+  const old = [...whole.slice(KEPT_GENERATIONS), ...names.filter((name) => name.includes('.') && seqOf(name) < newest)];
+  for (const name of old) await rm(join(parent, name), { recursive: true, force: true });
 }

@@ -2,9 +2,13 @@ import { once } from 'node:events';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import type { Index } from './build.ts';
+import { ByteTurns } from './byte-turns.ts';
 import type { IndexDir } from './index-dir.ts';
+import { MAX_OPEN_TEXT_BYTES, MAX_RECORDS, MAX_SHARD_BYTES, MAX_SHARD_TEXT_BYTES } from './limits.ts';
 import type { Manifest } from './manifest.ts';
+import { ofPublisher } from './of-publisher.ts';
+import { RECORD_KEYS } from './record.ts';
+import type { ShardRecords } from './shard-records.ts';
 import { assertShard, decodeShard, shardFileName, shardPrefix, type ShardEntry } from './shard.ts';
 
 /** Where the files of an index can be had from. */
@@ -13,8 +17,6 @@ export interface IndexSource {
   readFile(name: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array>;
 }
 
-/** A shard of 128 records has about 100 kB; one that unpacks to more than this is an attack. */
-const MAX_SHARD_TEXT_BYTES = 256 * 1024 * 1024;
 const SHARD_TIMEOUT_MS = 10_000;
 /** How long a shard that could not be had is not asked for again: a walk looks up many paths of it at once. */
 const FAILURE_MS = 10_000;
@@ -28,17 +30,23 @@ export interface HashMapOptions {
 
 /**
  * A publisher's hash map whose manifest was verified. Shards come when a lookup needs them: from the folder that keeps
- * what came before, else from the source; each is held against the manifest.
+ * what came before, else from the source; each is checked against the manifest. However large the map is, lookups take
+ * {@link MAX_OPEN_TEXT_BYTES} and one shard on its way into memory.
  */
 export class HashMap {
   readonly name: string;
   readonly manifest: Manifest;
-  readonly #manifestBytes: Uint8Array;
+  /** The manifest as it was signed. */
+  readonly manifestBytes: Uint8Array;
   readonly #dir: IndexDir;
   readonly #source: IndexSource;
   readonly #entries: ReadonlyMap<string, ShardEntry>;
   readonly #options: HashMapOptions;
-  readonly #shards = new Map<string, { records: Promise<Map<StoreHash, NarInfo>>; failedAtMs?: number }>();
+  /** Shards on their way, and those that failed a moment ago. */
+  readonly #shards = new Map<string, { records: Promise<ShardRecords>; failedAtMs?: number }>();
+  /** Shards that were read, the one used longest ago first. */
+  readonly #open = new Map<string, ShardRecords>();
+  readonly #turns = new ByteTurns(MAX_SHARD_BYTES);
   #fetchedBytes: number;
 
   constructor(
@@ -50,7 +58,7 @@ export class HashMap {
   ) {
     this.name = name;
     this.manifest = verified.manifest;
-    this.#manifestBytes = verified.bytes;
+    this.manifestBytes = verified.bytes;
     this.#fetchedBytes = verified.fetchedBytes;
     this.#dir = dir;
     this.#source = source;
@@ -73,40 +81,86 @@ export class HashMap {
   async find(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
     const entry = this.#entries.get(shardPrefix(hash, this.manifest.prefixLength));
     if (entry === undefined) return undefined;
-    return (await unlessAborted(this.#records(entry), signal)).get(hash);
+    const info = (await unlessAborted(this.#records(entry), signal)).get(hash);
+    // Lines that neither Nix nor we know are not kept for a stranger.
+    return info && { ...info, extra: info.extra.filter(([key]) => RECORD_KEYS.has(key)) };
   }
 
-  /** Fetches every shard, so that this machine can host the whole map. @throws as {@link find} does */
-  async whole(signal: AbortSignal): Promise<Index> {
-    const shards = new Map<string, Uint8Array>();
-    for (const entry of this.manifest.shards) {
-      shards.set(entry.prefix, await unlessAborted(this.#load(entry), signal));
-    }
-    return { manifest: this.#manifestBytes, shards };
+  /** Fetches every shard into the folder, so that this machine can host the whole map. @throws as {@link find} does */
+  async fetchAll(signal: AbortSignal): Promise<void> {
+    for (const entry of this.manifest.shards) await unlessAborted(this.#load(entry), signal);
   }
 
-  /** The store hashes of all records, shard by shard. @throws as {@link find} does */
+  /**
+   * The store hashes of all records, shard by shard.
+   *
+   * @throws as {@link find} does; INDEX_INVALID for more records than the manifest says, or than a map may have
+   */
   async *storeHashes(signal: AbortSignal): AsyncGenerator<StoreHash> {
-    for (const entry of this.manifest.shards) yield* (await unlessAborted(this.#records(entry), signal)).keys();
+    const limit = Math.min(this.manifest.recordCount, MAX_RECORDS);
+    let count = 0;
+    for (const entry of this.manifest.shards) {
+      const records = await unlessAborted(this.#records(entry), signal);
+      count += records.size;
+      if (count > limit)
+        throw new NarswarmError('INDEX_INVALID', `the hash map ${this.name} has more than ${limit} records`, {
+          facts: { publisher: this.name },
+        });
+      yield* records.keys();
+    }
   }
 
   /** One fetch for all who look a path up at once; it goes on where one of them is no longer interested. */
-  #records(entry: ShardEntry): Promise<Map<StoreHash, NarInfo>> {
-    const known = this.#shards.get(entry.prefix);
+  #records(entry: ShardEntry): Promise<ShardRecords> {
+    const { prefix } = entry;
+    const open = this.#open.get(prefix);
+    if (open !== undefined) {
+      this.#keepOpen(prefix, open);
+      return Promise.resolve(open);
+    }
+    const known = this.#shards.get(prefix);
     const failedAgoMs = performance.now() - (known?.failedAtMs ?? Infinity); // -Infinity where it did not fail
     if (known !== undefined && failedAgoMs < FAILURE_MS) return known.records;
-    const records = this.#load(entry).then((bytes) => decodeShard(bytes, { maxBytes: MAX_SHARD_TEXT_BYTES }));
+    const records = this.#turns.run(entry.sizeBytes, async () => {
+      try {
+        const decoded = decodeShard(await this.#load(entry), { maxBytes: MAX_SHARD_TEXT_BYTES, prefix });
+        this.#keepOpen(prefix, decoded);
+        return decoded;
+      } catch (error) {
+        throw ofPublisher(error, this.name);
+      }
+    });
     const shard: { records: typeof records; failedAtMs?: number } = { records };
-    this.#shards.set(entry.prefix, shard);
-    records.catch(() => (shard.failedAtMs = performance.now()));
+    this.#shards.set(prefix, shard);
+    records.then(
+      () => this.#shards.delete(prefix),
+      () => (shard.failedAtMs = performance.now()),
+    );
     return records;
+  }
+
+  /** Keeps a shard in memory, and lets go of those that were used longest ago where that is too much. */
+  #keepOpen(prefix: string, records: ShardRecords): void {
+    this.#open.delete(prefix);
+    this.#open.set(prefix, records);
+    let bytes = 0;
+    for (const { textBytes } of this.#open.values()) bytes += textBytes;
+    for (const [oldest, { textBytes }] of this.#open) {
+      if (bytes <= MAX_OPEN_TEXT_BYTES || oldest === prefix) return;
+      this.#open.delete(oldest);
+      bytes -= textBytes;
+    }
   }
 
   async #load(entry: ShardEntry): Promise<Uint8Array> {
     const kept = await this.#dir.readShard(entry.prefix);
     if (kept !== undefined && fits(entry, kept)) return kept;
     const bytes = await this.#fetch(entry);
-    assertShard(entry, bytes);
+    try {
+      assertShard(entry, bytes);
+    } catch (error) {
+      throw ofPublisher(error, this.name);
+    }
     this.#fetchedBytes += bytes.length;
     await this.#dir.writeShard(entry.prefix, bytes);
     return bytes;

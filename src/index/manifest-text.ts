@@ -27,6 +27,7 @@ import { PIECE_LENGTH_VERSION } from '../torrent/canonical.ts';
 import { saltBytes } from './address.ts';
 import * as values from './manifest-values.ts';
 import type { Root } from './manifest-values.ts';
+import { MAX_MAP_BYTES, MAX_PEERS, MAX_RECORDS, MAX_ROOTS, MAX_TRACKERS, MAX_VALID_FOR_MS } from './limits.ts';
 import { MAX_PREFIX_LENGTH } from './shard.ts';
 import type { ShardEntry } from './shard.ts';
 
@@ -94,9 +95,10 @@ export function formatManifestText(manifest: Manifest, publicKey: Uint8Array): s
  */
 export function parseManifestText(text: string): { readonly manifest: Manifest; readonly publicKeyHex: string } {
   const fields = splitLines(text);
-  const all = <Value>(key: string, parse: (value: string) => Value): Value[] => {
+  const all = <Value>(key: string, parse: (value: string) => Value, most: number): Value[] => {
     const found = fields.get(key) ?? [];
     if (new Set(found).size < found.length) throw invalid(`it has the same ${key} twice`);
+    if (found.length > most) throw invalid(`it has ${found.length} lines of ${key}, and may have ${most}`);
     return found.map((value) => parseField(key, value, parse));
   };
   const only = <Value>(key: string, parse: (value: string) => Value): Value => {
@@ -116,12 +118,12 @@ export function parseManifestText(text: string): { readonly manifest: Manifest; 
     created: only('Created', values.parseTime),
     expires: only('Expires', values.parseTime),
     storeDir,
-    roots: all('Root', (value) => values.parseRoot(value, storeDir)),
-    peers: all('Peer', values.parsePeer),
-    trackers: all('Tracker', values.parseTracker),
-    recordCount: only('Records', (value) => values.parseWhole(value, 0)),
+    roots: all('Root', (value) => values.parseRoot(value, storeDir), MAX_ROOTS),
+    peers: all('Peer', values.parsePeer, MAX_PEERS),
+    trackers: all('Tracker', values.parseTracker, MAX_TRACKERS),
+    recordCount: only('Records', (value) => values.parseWhole(value, 0, MAX_RECORDS)),
     prefixLength,
-    shards: all('Shard', (value) => values.parseShard(value, prefixLength)),
+    shards: all('Shard', (value) => values.parseShard(value, prefixLength), 32 ** prefixLength),
   };
   assertConsistent(manifest);
   return { manifest, publicKeyHex: only('PublicKey', String) };
@@ -129,6 +131,10 @@ export function parseManifestText(text: string): { readonly manifest: Manifest; 
 
 function assertConsistent({ roots, shards, created, expires }: Manifest): void {
   if (expires <= created) throw invalid('it expires before it was created');
+  if (expires.getTime() - created.getTime() > MAX_VALID_FOR_MS)
+    throw invalid(`it is valid until ${values.formatTime(expires)}, more than ten years`);
+  const mapBytes = shards.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  if (mapBytes > MAX_MAP_BYTES) throw invalid(`its shards have ${mapBytes} bytes, and may have ${MAX_MAP_BYTES}`);
   if (new Set(roots.map(({ name }) => name)).size < roots.length) throw invalid('two roots have the same name');
   for (const [index, { prefix }] of shards.entries()) {
     const previous = shards[index - 1]?.prefix;

@@ -4,6 +4,7 @@ import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
 import { parseStorePath, storeDirOf } from '../nix/store-path.ts';
 import { saltFromHex } from './address.ts';
+import { MAX_HOST_LENGTH, MAX_SHARD_BYTES, MAX_URL_LENGTH } from './limits.ts';
 import { WHOLE_NAME } from './shard.ts';
 import type { ShardEntry } from './shard.ts';
 
@@ -69,13 +70,13 @@ export function parseRoot(text: string, storeDir: string): Root {
 /** `<host>:<port>`, an IPv6 address in brackets. */
 export function parsePeer(text: string): string {
   const port = Number(PEER_PATTERN.exec(text)?.[1] ?? Number.NaN);
-  if (port <= MAX_PORT) return text;
+  if (port <= MAX_PORT && text.lastIndexOf(':') <= MAX_HOST_LENGTH) return text;
   throw malformed(text, '<host>:<port>');
 }
 
 /** The URL of a tracker. */
 export function parseTracker(text: string): string {
-  if (TRACKER_PATTERN.test(text) && URL.canParse(text)) return text;
+  if (text.length <= MAX_URL_LENGTH && TRACKER_PATTERN.test(text) && URL.canParse(text)) return text;
   throw malformed(text, 'the URL of a tracker (udp, http, https, ws or wss)');
 }
 
@@ -92,7 +93,7 @@ export function parseShard(text: string, prefixLength: number): ShardEntry {
   }
   const fits = prefixLength === 0 ? name === WHOLE_NAME : name.length === prefixLength && PREFIX_PATTERN.test(name);
   if (!fits) throw malformed(name, prefixLength === 0 ? WHOLE_NAME : `a prefix of ${prefixLength} nix32 characters`);
-  return { prefix: prefixLength === 0 ? '' : name, sizeBytes: parseWhole(size, 1), sha256 };
+  return { prefix: prefixLength === 0 ? '' : name, sizeBytes: parseWhole(size, 1, MAX_SHARD_BYTES), sha256 };
 }
 
 function malformed(text: string, expected: string): NarswarmError {

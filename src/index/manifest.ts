@@ -8,6 +8,7 @@
  */
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
+import { MAX_MANIFEST_BYTES } from './limits.ts';
 import { formatManifestText, parseManifestText } from './manifest-text.ts';
 import type { Manifest } from './manifest-text.ts';
 import { verifyEd25519 } from './publisher-key.ts';
@@ -15,9 +16,6 @@ import type { PublisherKey } from './publisher-key.ts';
 
 export type { Manifest } from './manifest-text.ts';
 export type { Root } from './manifest-values.ts';
-
-/** The largest manifest that is written or read: three times what the most shards need. */
-export const MAX_MANIFEST_BYTES = 8 * 1024 * 1024;
 
 /** What a manifest is held against. */
 export interface ManifestExpectation {

@@ -68,7 +68,8 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
   const index = isSame ? again : build(Math.max((last?.seq ?? 0) + 1, Math.floor(now.getTime() / 1000)), now);
   await dir.write(index);
   const manifest = parseManifest(index.manifest, { publicKey: key.publicKey, salt, now });
-  const generation = await seedGeneration(store, { address, seq: manifest.seq, index, dir });
+  const { seq, shards } = manifest;
+  const generation = await seedGeneration(store, { address, seq, manifest: index.manifest, shards, dir });
   return { ...generation, address, manifest, dir, isNew: !isSame };
 }
 

@@ -14,7 +14,7 @@
  */
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
-import { extraOf, formatNarInfo, parseNarInfo, withExtra } from '../nix/narinfo.ts';
+import { extraOf, formatNarInfo, withExtra } from '../nix/narinfo.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { parseRealisation, type Realisation } from '../nix/realisation.ts';
 import { quote } from '../nix/quote.ts';
@@ -23,6 +23,8 @@ import { extensionOf, narTorrent } from '../torrent/canonical.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 
 const REALISATION = 'Realisation';
+/** The added fields. */
+export const RECORD_KEYS: ReadonlySet<string> = new Set(['InfoHash', 'Pieces', REALISATION]);
 
 /**
  * Adds a torrent to a narinfo, in the place of one that it may have.
@@ -78,7 +80,7 @@ export function realisationsOf(info: NarInfo): Realisation[] {
 
 /**
  * Writes records in the order of their store hashes, an empty line between two. The same records give the same text,
- * in whatever order they come; {@link parseRecords} reads it back.
+ * in whatever order they come; `ShardRecords` reads it back.
  *
  * @throws NarswarmError `INDEX_INVALID` for two records of one store hash, `NARINFO_INVALID` for one that cannot be
  *   written.
@@ -97,38 +99,6 @@ export function formatRecords(infos: readonly NarInfo[]): string {
   return hashes.map((hash) => formatNarInfo(byHash.get(hash)!)).join('\n');
 }
 
-/**
- * Reads what {@link formatRecords} wrote, and only that order. The torrents are not rebuilt here, so that a lookup
- * pays for the records it uses: see {@link torrentOfRecord}.
- *
- * @throws NarswarmError `INDEX_INVALID` with the record's place, from 1, in `facts.record`: a malformed narinfo, or
- *   store hashes that do not ascend (so: a second record of a path).
- */
-export function parseRecords(text: string): Map<StoreHash, NarInfo> {
-  const records = new Map<StoreHash, NarInfo>();
-  if (text === '') return records;
-  let previous = '';
-  const texts = text.split('\n\n');
-  for (const [index, content] of texts.entries()) {
-    const isLast = index === texts.length - 1;
-    const info = parseAt(index + 1, isLast ? content : `${content}\n`);
-    const storeHash = storeHashOf(info.storePath);
-    if (storeHash <= previous) throw corrupt(index + 1, `${info.storePath} is a second time or not in order`);
-    records.set(storeHash, info);
-    previous = storeHash;
-  }
-  return records;
-}
-
-function parseAt(record: number, text: string): NarInfo {
-  try {
-    return parseNarInfo(text);
-  } catch (error) {
-    if (isNarswarmError(error)) throw corrupt(record, error.message, { cause: error });
-    throw error;
-  }
-}
-
 /** The canonical torrent knows the file only; who reads the error wants the store path. */
 function buildTorrent(info: NarInfo, build: () => NarTorrent): NarTorrent {
   try {
@@ -142,9 +112,4 @@ function buildTorrent(info: NarInfo, build: () => NarTorrent): NarTorrent {
 function unfit(info: NarInfo, reason: string, options: { cause?: unknown } = {}): NarswarmError {
   const message = `the record of ${info.storePath} does not give a torrent: ${reason}`;
   return new NarswarmError('INDEX_INVALID', message, { ...options, facts: { path: info.storePath } });
-}
-
-function corrupt(record: number, reason: string, options: { cause?: unknown } = {}): NarswarmError {
-  const message = `corrupt hash map: record ${record}: ${reason}`;
-  return new NarswarmError('INDEX_INVALID', message, { ...options, facts: { record } });
 }

@@ -7,9 +7,11 @@ import { cohortInfoHash } from './cohort-key.ts';
 import { HashMap, type HashMapOptions, type IndexSource } from './hash-map.ts';
 import { IndexDir } from './index-dir.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
+import { ofPublisher } from './of-publisher.ts';
 import { PeerSource } from './peer-source.ts';
 import { askUntilFound, untilNewer, type Pointer } from './pointer.ts';
-import { MAX_MANIFEST_BYTES, parseManifest, type Manifest } from './manifest.ts';
+import { MAX_MANIFEST_BYTES } from './limits.ts';
+import { parseManifest, type Manifest } from './manifest.ts';
 
 /** Fetches a small file over HTTP; undefined where it does not exist. */
 export type GetBytes = (
@@ -114,15 +116,19 @@ async function accept(
   kept: Verified | undefined,
   now: Date,
 ): Promise<Verified> {
-  const manifest = parseManifest(bytes, {
-    publicKey: address.publicKey,
-    salt: address.salt,
-    now,
-    ...(kept === undefined ? {} : { lowestSeq: kept.manifest.seq }),
-  });
+  const manifest = judged(address, bytes, kept, now);
   // Another process that follows this map may have got further meanwhile.
   await dir.writeManifest(bytes, (there) => (verified(address, there, now)?.manifest.seq ?? 0) <= manifest.seq);
   return { manifest, bytes };
+}
+
+function judged(address: PublisherAddress, bytes: Uint8Array, kept: Verified | undefined, now: Date): Manifest {
+  const lowestSeq = kept === undefined ? {} : { lowestSeq: kept.manifest.seq };
+  try {
+    return parseManifest(bytes, { publicKey: address.publicKey, salt: address.salt, now, ...lowestSeq });
+  } catch (error) {
+    throw ofPublisher(error, formatPublisherAddress(address));
+  }
 }
 
 async function byHttp(

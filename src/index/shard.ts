@@ -8,7 +8,9 @@ import { NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { encodeNix32 } from '../nix/nix32.ts';
-import { formatRecords, parseRecords } from './record.ts';
+import { MAX_SHARD_BYTES, MAX_SHARD_TEXT_BYTES } from './limits.ts';
+import { formatRecords } from './record.ts';
+import { ShardRecords } from './shard-records.ts';
 
 /** What the manifest says of a shard. */
 export interface ShardEntry {
@@ -67,17 +69,29 @@ export function shardFileName(prefix: string): string {
  */
 export function encodeShard(records: readonly NarInfo[]): Uint8Array {
   const params = { [constants.ZSTD_c_compressionLevel]: COMPRESSION_LEVEL };
-  return zstdCompressSync(formatRecords(records), { params });
+  const text = Buffer.from(formatRecords(records));
+  const bytes = zstdCompressSync(text, { params });
+  if (text.length <= MAX_SHARD_TEXT_BYTES && bytes.length <= MAX_SHARD_BYTES) return bytes;
+  throw invalid(
+    `${records.length} records have ${text.length} bytes, ${bytes.length} compressed: a shard may have ${MAX_SHARD_TEXT_BYTES}, ${MAX_SHARD_BYTES} compressed`,
+  );
 }
 
 /**
  * Reads a shard. Bytes from a stranger go through {@link assertShard} first: what follows the zstd frame is ignored.
  *
- * @param options.maxBytes refuse a shard that is larger than this once decompressed
+ * @param options.maxBytes refuses a shard that is larger than this once decompressed
+ * @param options.prefix refuses one with store hashes that do not begin so. Default: any will do
  * @throws NarswarmError `INDEX_INVALID` and nothing else.
  */
-export function decodeShard(bytes: Uint8Array, options: { readonly maxBytes: number }): Map<StoreHash, NarInfo> {
-  return parseRecords(decompress(bytes, options.maxBytes));
+export function decodeShard(
+  bytes: Uint8Array,
+  { maxBytes, prefix = '' }: { readonly maxBytes: number; readonly prefix?: string },
+): ShardRecords {
+  const records = ShardRecords.scan(decompress(bytes, maxBytes));
+  for (const hash of prefix === '' ? [] : records.keys())
+    if (!hash.startsWith(prefix)) throw invalid(`${shardFileName(prefix)} has a record of ${hash}`);
+  return records;
 }
 
 /** The line of the manifest for a shard. */
@@ -98,12 +112,15 @@ export function assertShard(entry: ShardEntry, bytes: Uint8Array): void {
   if (sha256Of(bytes) !== entry.sha256) throw invalid(`${name} is not the one that the manifest was signed for`);
 }
 
-function decompress(bytes: Uint8Array, maxBytes: number): string {
+/** No more than 8 MiB of window: a larger one would be allocated before there is anything to put into it. */
+const MAX_WINDOW_LOG = 23;
+
+function decompress(bytes: Uint8Array, maxBytes: number): Buffer {
   try {
-    const text = zstdDecompressSync(bytes, { maxOutputLength: maxBytes });
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(text);
+    const params = { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG };
+    return zstdDecompressSync(bytes, { maxOutputLength: maxBytes, params });
   } catch (cause) {
-    throw invalid(`corrupt shard: not zstd of at most ${maxBytes} bytes of UTF-8`, { cause });
+    throw invalid(`corrupt shard: not zstd of at most ${maxBytes} bytes`, { cause });
   }
 }
 

@@ -63,21 +63,3 @@ declare module 'bittorrent-dht' {
     readonly _values: { get(target: string): StoredItem | undefined; set(target: string, item: StoredItem): void };
   }
 }
-
-declare module 'create-torrent' {
-  interface Options {
-    readonly name: string;
-    readonly pieceLength: number;
-    /** Left out, eight public trackers are added. */
-    readonly announceList: readonly (readonly string[])[];
-    readonly createdBy?: string;
-    readonly creationDate?: number;
-    readonly filterJunkFiles: boolean;
-  }
-  type NamedBytes = Uint8Array & { name: string };
-  export default function createTorrent(
-    files: readonly NamedBytes[],
-    options: Options,
-    done: (error: Error | null, torrentFile: Uint8Array) => void,
-  ): void;
-}

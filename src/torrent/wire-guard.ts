@@ -11,6 +11,12 @@ import { stateOf } from './wire-state.ts';
 const MAX_REFUSALS = 16;
 /** The longest piece of a torrent that is opened by its infohash alone: hash maps have 16 KiB. */
 const MAX_PIECE_BYTES = 1024 * 1024;
+/** Metadata of such a torrent: of a hash map with the most shards it has 2 MiB. */
+const MAX_METADATA_BYTES = 4 * 1024 * 1024;
+/** Its pieces: WebTorrent makes an object of each at once. */
+const MAX_PIECES = 16_384;
+/** Bytes of its files, which wait in memory: hash maps have at most 136 MiB. */
+const MAX_TORRENT_BYTES = 160 * 1024 * 1024;
 
 /** Ends a connection at once: nothing more of what came over it is read. */
 export function refuse(wire: Wire): void {
@@ -37,16 +43,30 @@ export function guardMetadata(wire: Wire, infoHash: string): void {
 }
 
 function isSoundMetadata(metadata: NonNullable<UtMetadata['metadata']>, infoHash: string): boolean {
-  if (hash('sha1', metadata, 'hex') !== infoHash) return false;
+  if (metadata.length > MAX_METADATA_BYTES || hash('sha1', metadata, 'hex') !== infoHash) return false;
   try {
     if (endOfValue(Buffer.from(metadata), 0) !== metadata.length) return false;
     const info: unknown = bencode.decode(metadata);
     // WebTorrent allocates a piece as long as whoever made the torrent says.
     const pieceBytes = isDictionary(info) ? info['piece length'] : undefined;
-    return Number.isInteger(pieceBytes) && Number(pieceBytes) > 0 && Number(pieceBytes) <= MAX_PIECE_BYTES;
+    const isPiece = Number.isInteger(pieceBytes) && Number(pieceBytes) > 0 && Number(pieceBytes) <= MAX_PIECE_BYTES;
+    return isPiece && isSmall(info as Readonly<Record<string, unknown>>);
   } catch {
     return false;
   }
+}
+
+/** Whoever made a torrent says how much of it there is, also a publisher whose signature is right. */
+function isSmall({ length, files, pieces }: Readonly<Record<string, unknown>>): boolean {
+  const list = Array.isArray(files) ? (files as unknown[]) : [{ length }];
+  const totalBytes = list.reduce<number>((sum, file) => sum + lengthOf(file), 0);
+  const hasFewPieces = pieces instanceof Uint8Array && pieces.length <= MAX_PIECES * 20;
+  return hasFewPieces && totalBytes <= MAX_TORRENT_BYTES; // false for what is no number
+}
+
+function lengthOf(file: unknown): number {
+  const length = isDictionary(file) ? file['length'] : undefined;
+  return Number.isInteger(length) && Number(length) >= 0 ? Number(length) : Number.NaN;
 }
 
 /** Wraps the handler of PIECE: what nobody asked for is no merit of the peer, and much of it is an attack. */

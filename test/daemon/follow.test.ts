@@ -43,11 +43,11 @@ describe('resolveHashMap', () => {
     const { address } = publisher.built.publication;
     {
       await using first = await resolveHashMap(address, context);
-      await first.map.whole(t.signal);
+      await first.map.fetchAll(t.signal);
       assert.equal(follower.swarm.openTorrents, 2, 'the cohort and the index');
     }
     await using again = await resolveHashMap(address, context);
-    await again.map.whole(t.signal);
+    await again.map.fetchAll(t.signal);
     assert.deepEqual([again.from, again.map.fetchedBytes], ['network', 0]);
     assert.equal(follower.swarm.openTorrents, 1, 'the cohort');
   });

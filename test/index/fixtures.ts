@@ -8,6 +8,7 @@ import type { IndexParts } from '../../src/index/build.ts';
 import type { Manifest } from '../../src/index/manifest.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
 import { toRecord } from '../../src/index/record.ts';
+import { MAX_RECORDS, MAX_SHARD_BYTES } from '../../src/index/limits.ts';
 import { NarswarmError } from '../../src/errors.ts';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
@@ -60,7 +61,7 @@ export const anyManifest = (): fc.Arbitrary<Manifest> =>
     .record({
       prefixLength: fc.integer({ min: 0, max: 3 }),
       hashes: fc.uniqueArray(fc.uint8Array({ minLength: 32, maxLength: 32 }).map(encodeNix32), { maxLength: 8 }),
-      sizeBytes: fc.integer({ min: 1 }),
+      sizeBytes: fc.integer({ min: 1, max: MAX_SHARD_BYTES }),
       salt: fc.string({ unit: 'grapheme', maxLength: 12 }).filter((salt) => Buffer.byteLength(salt) <= 64),
       seq: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
       created: fc.integer({ min: 0, max: 4_000_000_000 }),
@@ -71,7 +72,7 @@ export const anyManifest = (): fc.Arbitrary<Manifest> =>
         selector: String,
       }),
       trackers: fc.uniqueArray(fc.webUrl(), { maxLength: 3 }),
-      recordCount: fc.nat(),
+      recordCount: fc.nat(MAX_RECORDS),
     })
     .map(({ hashes, sizeBytes, created, lifetime, roots, peers, salt, seq, trackers, recordCount, prefixLength }) => {
       const prefixOf = (sha256: string) => (prefixLength === 0 ? '' : sha256.slice(-prefixLength));

@@ -4,13 +4,18 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
+import { zstdCompressSync } from 'node:zlib';
 import { buildIndex } from '../../src/index/build.ts';
 import { HashMap, type HashMapOptions, type IndexSource } from '../../src/index/hash-map.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { parseManifest } from '../../src/index/manifest.ts';
-import { parseStoreHash } from '../../src/nix/store-path.ts';
+import { shardEntryOf } from '../../src/index/shard.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { parseStoreHash, storeHashOf } from '../../src/nix/store-path.ts';
+import { syntheticRecords } from '../bench/records.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
-import { GOLDEN, KEY, NOW } from './fixtures.ts';
+import { tempDir } from '../store/store-fixture.ts';
+import { GOLDEN, KEY, NOW, RECORDS } from './fixtures.ts';
 
 const INDEX = buildIndex(GOLDEN);
 const MANIFEST = parseManifest(INDEX.manifest, { publicKey: KEY.publicKey, now: NOW });
@@ -31,6 +36,12 @@ class LateSource implements IndexSource {
   }
 }
 
+async function countOf(map: HashMap, signal: AbortSignal): Promise<number> {
+  let count = 0;
+  for await (const _ of map.storeHashes(signal)) count++;
+  return count;
+}
+
 async function mapOver(t: TestContext, source: IndexSource, options: HashMapOptions): Promise<HashMap> {
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-map-'));
   t.after(() => rm(dir, { recursive: true, force: true }));
@@ -49,7 +60,7 @@ describe('HashMap', () => {
     await Promise.all([TOP, LEAF, NOTE].map((hash) => assert.rejects(map.find(parseStoreHash(hash), signal), failure)));
     await assert.rejects(map.find(parseStoreHash(TOP), signal), failure);
     assert.deepEqual(source.asked, ['shards/all.zst'], 'the failure is remembered');
-    await assert.rejects(map.whole(signal), failure);
+    await assert.rejects(map.fetchAll(signal), failure);
   });
 
   test('who is not interested any more does not end the fetch for the others', async (t) => {
@@ -71,5 +82,53 @@ describe('HashMap', () => {
     const found = map.find(parseStoreHash(TOP), new AbortController().signal);
     run.abort(new Error('interrupted'));
     await assert.rejects(found, /interrupted/);
+  });
+
+  test('lines that nobody knows are not kept, and records beyond what the manifest says are refused', async (t) => {
+    const { signal } = new AbortController();
+    const junk = (info: NarInfo): NarInfo => ({ ...info, extra: [...info.extra, ['Junk', 'x'.repeat(1000)]] });
+    const records = RECORDS.map(junk);
+    const { manifest: bytes, shards } = buildIndex({ ...GOLDEN, records });
+    const manifest = parseManifest(bytes, { publicKey: KEY.publicKey, now: NOW });
+    const source = { readFile: () => Promise.resolve(shards.get('')!) };
+    const dir = new IndexDir(await tempDir(t));
+    const map = new HashMap('the map', { manifest, bytes, fetchedBytes: 0 }, dir, source);
+    const found = await map.find(parseStoreHash(TOP), signal);
+    assert.deepEqual(found?.extra.map(([key]) => key).toSorted(), ['InfoHash', 'Pieces']);
+    assert.equal(await countOf(map, signal), 3);
+
+    const fewer = { manifest: { ...manifest, recordCount: 2 }, bytes, fetchedBytes: 0 };
+    const lying = new HashMap('the map', fewer, dir, source);
+    const failure = { code: 'INDEX_INVALID', message: 'the hash map the map has more than 2 records' };
+    await assert.rejects(countOf(lying, signal), failure);
+  });
+
+  test('a shard that is none costs its own records alone, and the publisher is named', async (t) => {
+    const records = syntheticRecords(900);
+    const index = buildIndex({ ...GOLDEN, records, roots: [] });
+    const manifest = parseManifest(index.manifest, { publicKey: KEY.publicKey, now: NOW });
+    const bad = zstdCompressSync(Buffer.alloc(40_000_000)); // more than a shard may hold
+    const [first] = manifest.shards;
+    const broken = { ...shardEntryOf(first!.prefix, bad) };
+    const source: IndexSource = {
+      readFile: (name) => {
+        const prefix = /shards\/(.*)\.zst/.exec(name)?.[1] ?? '';
+        return Promise.resolve(prefix === broken.prefix ? bad : index.shards.get(prefix)!);
+      },
+    };
+    const shards = [broken, ...manifest.shards.slice(1)];
+    const verified = { manifest: { ...manifest, shards }, bytes: index.manifest, fetchedBytes: 0 };
+    const map = new HashMap('magnet:x', verified, new IndexDir(await tempDir(t)), source);
+    const { signal } = new AbortController();
+    let lost = 0;
+    for (const { storePath } of records) {
+      const hash = storeHashOf(storePath);
+      const found = await map.find(hash, signal).catch((error: unknown) => error);
+      if (!hash.startsWith(broken.prefix)) assert.equal((found as NarInfo).storePath, storePath);
+      else
+        assert.match((found as Error).message, /corrupt shard: not zstd of at most 33554432 bytes .publisher magnet:x/);
+      if (hash.startsWith(broken.prefix)) lost++;
+    }
+    assert.ok(lost > 0 && lost < 100);
   });
 });

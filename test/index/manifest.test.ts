@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { MAX_MANIFEST_BYTES, parseManifest, signManifest } from '../../src/index/manifest.ts';
+import { MAX_MANIFEST_BYTES } from '../../src/index/limits.ts';
+import { parseManifest, signManifest } from '../../src/index/manifest.ts';
 import type { Manifest } from '../../src/index/manifest.ts';
 import { shardEntryOf } from '../../src/index/shard.ts';
 import { parseStorePath } from '../../src/nix/store-path.ts';
@@ -173,8 +174,33 @@ test('a manifest has at most 8 MiB, written or read', () => {
   const free = MAX_MANIFEST_BYTES - BYTES.length;
   assert.deepEqual(parseSigned(TEXT + unknownLine(free)), MANIFEST);
   assert.throws(() => parseSigned(TEXT + unknownLine(free + 1)), failsWith('INDEX_INVALID', /more than 8388608/));
-  const peers = Array.from({ length: 50_000 }, (_, port) => `${'x'.repeat(170)}:${port + 1}`);
-  assert.throws(() => signManifest({ ...MANIFEST, peers }, KEY), failsWith('INDEX_INVALID', /more than 8388608/));
+});
+
+test('nothing that a publisher signs is larger than a follower is ready for', () => {
+  const many = <T>(length: number, make: (index: number) => T): T[] =>
+    Array.from({ length }, (_, index) => make(index));
+  const sha256 = '1'.repeat(52);
+  const path = MANIFEST.roots[0]!.path;
+  const year = 366 * 86_400_000;
+  const cases: readonly [change: Partial<Manifest>, reason: RegExp][] = [
+    [{ roots: many(10_001, (index) => ({ name: `r${index}`, path })) }, /10001 lines of Root, and may have 10000/],
+    [{ peers: many(257, (index) => `h:${index + 1}`) }, /257 lines of Peer/],
+    [{ peers: [`${'x'.repeat(254)}:1`] }, /Peer/],
+    [{ trackers: many(65, (index) => `udp://t:${index}`) }, /65 lines of Tracker/],
+    [{ trackers: [`udp://t/${'x'.repeat(2048)}`] }, /Tracker/],
+    [{ expires: new Date(MANIFEST.created.getTime() + 11 * year) }, /more than ten years/],
+    [{ recordCount: 500_001 }, /Records/],
+    [{ prefixLength: 0, shards: [{ prefix: '', sizeBytes: 16 * 2 ** 20 + 1, sha256 }] }, /Shard/],
+    [
+      {
+        prefixLength: 1,
+        shards: many(10, (index) => ({ prefix: `${index}`, sizeBytes: 16 * 2 ** 20, sha256 })),
+      },
+      /its shards have 167772160 bytes/,
+    ],
+  ];
+  for (const [change, reason] of cases)
+    assert.throws(() => signManifest({ ...MANIFEST, ...change }, KEY), failsWith('INDEX_INVALID', reason));
 });
 
 test('a manifest is UTF-8', () => {

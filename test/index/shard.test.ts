@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { zstdCompressSync } from 'node:zlib';
+import { constants, zstdCompressSync } from 'node:zlib';
 import * as fc from 'fast-check';
 import { formatRecords } from '../../src/index/record.ts';
 import {
@@ -22,10 +22,10 @@ const MAX_BYTES = 1_000_000;
 const BY_HASH = new Map(RECORDS.map((info) => [storeHashOf(info.storePath), info]));
 const GOLDEN = readFileSync(new URL('shards/all.zst', FIXTURES));
 
-const decode = (bytes: Uint8Array) => throwsOnlyOwnErrors(() => decodeShard(bytes, { maxBytes: MAX_BYTES }));
+const decode = (bytes: Uint8Array) => throwsOnlyOwnErrors(() => void [...decodeShard(bytes, { maxBytes: MAX_BYTES })]);
 
 test('reads the golden shard', () => {
-  assert.deepEqual(decodeShard(GOLDEN, { maxBytes: MAX_BYTES }), BY_HASH);
+  assert.deepEqual(new Map(decodeShard(GOLDEN, { maxBytes: MAX_BYTES })), BY_HASH);
 });
 
 test('writes the golden shard', () => {
@@ -37,7 +37,10 @@ test('the same records give the same bytes, whatever their order', () => {
   const records = syntheticRecords(200);
   assert.deepEqual(encodeShard(records), encodeShard(records.toReversed()));
   const byHash = new Map(records.map((info) => [storeHashOf(info.storePath), info]));
-  assert.deepEqual(decodeShard(encodeShard(records), { maxBytes: MAX_BYTES }), byHash);
+  const decoded = decodeShard(encodeShard(records), { maxBytes: MAX_BYTES });
+  assert.deepEqual(new Map(decoded), byHash);
+  for (const [hash, info] of byHash) assert.deepEqual(decoded.get(hash), info);
+  assert.equal(decoded.get(parseStoreHash('z'.repeat(32))), undefined);
   assert.equal(decodeShard(encodeShard([]), { maxBytes: MAX_BYTES }).size, 0);
 });
 
@@ -49,11 +52,26 @@ test('a shard may unpack to maxBytes and not one more', () => {
   assert.throws(() => decodeShard(bomb, { maxBytes: MAX_BYTES }), failsWith('INDEX_INVALID', /at most 1000000 bytes/));
 });
 
+test('a shard has records of its prefix alone', () => {
+  assert.equal(decodeShard(encodeShard(RECORDS.slice(0, 1)), { maxBytes: MAX_BYTES, prefix: TOP.slice(0, 1) }).size, 1);
+  assert.throws(
+    () => decodeShard(GOLDEN, { maxBytes: MAX_BYTES, prefix: TOP.slice(0, 2) }),
+    failsWith('INDEX_INVALID', /shards\/ak\.zst has a record of/),
+  );
+});
+
+test('a window that would be allocated ahead is refused', () => {
+  const params = { [constants.ZSTD_c_windowLog]: 27 };
+  const text = Buffer.concat([Buffer.from(formatRecords(RECORDS)), Buffer.alloc(200_000_000)]);
+  const frame = zstdCompressSync(text, { params });
+  assert.throws(() => decodeShard(frame, { maxBytes: 300_000_000 }), failsWith('INDEX_INVALID', /not zstd/));
+});
+
 test('what is not a shard is refused', () => {
   const latin1 = zstdCompressSync(Buffer.from(formatRecords(RECORDS).replace('nar/', 'nar/\xff'), 'latin1'));
   const withMark = zstdCompressSync(Buffer.from(`\uFEFF${formatRecords(RECORDS)}`));
   for (const bytes of [Buffer.alloc(0), GOLDEN.subarray(0, -1), Buffer.from('StorePath: '), latin1, withMark]) {
-    assert.throws(() => decodeShard(bytes, { maxBytes: MAX_BYTES }), failsWith('INDEX_INVALID'));
+    assert.throws(() => [...decodeShard(bytes, { maxBytes: MAX_BYTES })], failsWith('INDEX_INVALID'));
   }
   fc.assert(fc.property(fc.uint8Array(), decode));
   fc.assert(fc.property(fc.nat(GOLDEN.length * 8 - 1), (bit) => decode(flipBit(GOLDEN, bit))));

@@ -1,0 +1,13 @@
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+
+/** What is wrong with what a publisher signed: without its name nobody knows whom to tell, or not to follow. */
+const OF_CONTENT = ['INDEX_INVALID', 'INDEX_SIGNATURE', 'INDEX_ROLLBACK', 'INDEX_EXPIRED'] as const;
+
+/** The same error with the publisher's address; the very one if it is of something else, or has it already. */
+export function ofPublisher(error: unknown, address: string): unknown {
+  if (!isNarswarmError(error, ...OF_CONTENT) || error.facts['publisher'] !== undefined) return error;
+  return new NarswarmError(error.code, `${error.message} (publisher ${address})`, {
+    cause: error,
+    facts: { ...error.facts, publisher: address },
+  });
+}
