@@ -3,6 +3,7 @@ import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { realisationsOf } from '../index/record.ts';
 import { isFixedOutput } from '../nix/derivation.ts';
+import type { StorePath } from '../nix/brands.ts';
 import { LocalDerivations } from '../nix/local-derivations.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import {
@@ -14,7 +15,7 @@ import {
   type Realisation,
 } from '../nix/realisation.ts';
 import type { PublicKey } from '../nix/signature.ts';
-import { baseNameOf, parseStoreHash } from '../nix/store-path.ts';
+import { baseNameOf, parseStoreHash, storePathFromBaseName } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { readRealisation } from '../store/realisations.ts';
 import type { Closure } from './closure.ts';
@@ -46,6 +47,43 @@ interface SearchContext {
 export async function findRealisations(closure: Closure, context: SearchContext): Promise<Realisation[]> {
   const made = [...closure.values()].flatMap((info) => madeBy(info) ?? []);
   return made.length === 0 ? [] : new Search(context).run(made);
+}
+
+/**
+ * Finds the path that an output of a derivation has become, by a realisation that the file store or a cache has. The .drv
+ * files have to be on this machine, as an evaluation leaves them. Undefined if none is found that a trusted key has signed.
+ */
+export async function realisedPath(
+  drvPath: StorePath,
+  outputName: string,
+  context: Omit<SearchContext, 'maps'>,
+): Promise<StorePath | undefined> {
+  const { store, keys } = context;
+  const hash = await new LocalDerivations(store.storeDir).hashOf(baseNameOf(drvPath));
+  if (hash === undefined) return undefined;
+  const file = realisationFile(hash, outputName);
+  const sources = [
+    () => readRealisation(file, store),
+    ...context.upstreams.map((one) => () => ask(one, file, context)),
+  ];
+  for (const find of sources) {
+    const found = await find();
+    if (found !== undefined && isTrustedRealisation(found, keys)) {
+      return storePathFromBaseName(found.outPath, store.storeDir);
+    }
+  }
+  return undefined;
+}
+
+/** What a cache has in a file, if that is a realisation. A cache that fails has none. */
+async function ask(
+  upstream: Upstream,
+  file: string,
+  { http, signal }: Pick<SearchContext, 'http' | 'signal'>,
+): Promise<Realisation | undefined> {
+  const options = { maxBytes: MAX_REALISATION_BYTES, signal, retries: 0 };
+  const bytes = await http.getBytes(`${upstream.url}/${file}`, options).catch(() => undefined);
+  return bytes && parseRealisation(file, new TextDecoder().decode(bytes));
 }
 
 /** A path that a content-addressed derivation may have made: only the derivation tells. */
@@ -103,15 +141,12 @@ class Search {
   }
 
   async #askUpstreams(file: string, outPath: string): Promise<void> {
-    const { upstreams, http, signal } = this.#context;
     const isTrace = file.startsWith('build-trace');
-    for (const upstream of upstreams) {
+    for (const upstream of this.#context.upstreams) {
       if (isTrace && (this.#misses.get(upstream) ?? 0) >= MISSES) continue;
-      const options = { maxBytes: MAX_REALISATION_BYTES, signal, retries: 0 };
-      const bytes = await http.getBytes(`${upstream.url}/${file}`, options).catch(() => undefined);
-      if (isTrace) this.#note(upstream, bytes !== undefined);
-      if (bytes === undefined) continue;
-      if (this.#take(parseRealisation(file, new TextDecoder().decode(bytes)), outPath)) return;
+      const found = await ask(upstream, file, this.#context);
+      if (isTrace) this.#note(upstream, found !== undefined);
+      if (this.#take(found, outPath)) return;
     }
   }
 

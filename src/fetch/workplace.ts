@@ -1,4 +1,4 @@
-import type { InfoHash } from '../nix/brands.ts';
+import type { InfoHash, StorePath } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
@@ -10,8 +10,10 @@ import type { Network, NetworkOptions } from '../torrent/network.ts';
 import { RateLimit } from '../torrent/rate-limit.ts';
 import type { Seed } from '../torrent/swarm.ts';
 import { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
 import { HeldNars } from './held-nars.ts';
 import { prefetch, type PrefetchOptions, type PrefetchResult } from './prefetch.ts';
+import { realisedPath } from './realisations.ts';
 import type { Progress } from './report.ts';
 
 export interface WorkplaceOptions {
@@ -101,6 +103,20 @@ export class Workplace implements AsyncDisposable {
         held: this.#held,
       },
     );
+  }
+
+  /** Finds what an output of a derivation has become, as {@link realisedPath} does. */
+  realisedPath(
+    drvPath: StorePath,
+    outputName: string,
+    context: { readonly upstreams: readonly Upstream[]; readonly signal: AbortSignal },
+  ): Promise<StorePath | undefined> {
+    return realisedPath(drvPath, outputName, {
+      ...context,
+      store: this.store,
+      http: this.http,
+      keys: this.#options.keys,
+    });
   }
 
   /** Ends the fetches of this workplace; what they needed is served on, and may be collected. */

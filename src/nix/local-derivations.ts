@@ -44,6 +44,12 @@ export class LocalDerivations {
     return hashes;
   }
 
+  /** The hash that names realisations of a derivation's outputs. Undefined if it, or one that it needs, is not here. */
+  async hashOf(baseName: string): Promise<string | undefined> {
+    const derivation = await this.find(baseName);
+    return derivation === undefined ? undefined : this.#unlessUnread(this.#hasher.outputHash(derivation));
+  }
+
   async #list(): Promise<Map<string, string[]>> {
     const example = storePathFromBaseName(`${'0'.repeat(32)}-x`, this.#storeDir);
     const folder = physicalPath(example, this.#store);

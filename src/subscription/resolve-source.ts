@@ -46,6 +46,8 @@ export interface SourceContext {
   readonly withSources: boolean;
   /** URI of the store that Nix evaluates in and asks; undefined for Nix's default store. */
   readonly nixStore?: string | undefined;
+  /** Finds what an output has become of which only the build tells. Default: nobody knows. */
+  readonly realisedPath?: (drvPath: StorePath, outputName: string) => Promise<StorePath | undefined>;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -75,7 +77,7 @@ export async function resolveSource(
 }
 
 /** What it takes to ask Nix. */
-export type NixContext = Pick<SourceContext, 'withSources' | 'nixStore' | 'signal'>;
+export type NixContext = Pick<SourceContext, 'withSources' | 'nixStore' | 'realisedPath' | 'signal'>;
 
 /** Turns a source that only Nix knows of into store paths, as {@link resolveSource} does. */
 export async function resolveByNix(
@@ -144,7 +146,11 @@ async function resolveDerivation(
       facts: { path: drvPath },
     });
   }
-  const outputs = await graph.outputs(drvPath, names ?? all);
+  const wanted = names ?? all;
+  const known = await graph.outputs(drvPath, wanted);
+  const outputs = await Promise.all(
+    known.map(async (path, index) => path ?? context.realisedPath?.(drvPath, wanted[index] ?? '')),
+  );
   const roots = outputs.filter((path) => path !== undefined);
   const notes =
     roots.length === outputs.length

@@ -152,6 +152,8 @@ async function fetchSubscription(
     http: workplace.http,
     files: workplace.store,
     withSources: subscription.sources,
+    realisedPath: (drvPath, output) =>
+      workplace.realisedPath(drvPath, output, { upstreams: context.upstreams, signal }),
     signal,
   });
   return fetchResolution(resolution, (roots) => fetch({ roots, publishers }));

@@ -117,6 +117,19 @@ describe('realisations', { concurrency: 4 }, () => {
     assert.equal(await isBuilt(store), false);
   });
 
+  test('they tell an update what an evaluated output has become', async () => {
+    const config = lab.path('config.toml');
+    await writeFile(config, `[subscriptions.s]\nsource = "app"\nfile = "${expression}"\n`);
+    const url = await cacheWith(() => Promise.resolve());
+    const store = await lab.folder('store');
+    const what = ['--config', config, '--store', store, '--trusted-public-key', key, '--from', url];
+    const updated = await lab.run(['update', ...what, ...ALONE], { env: machine(await lab.folder('store')) });
+    assert.equal(updated.status, 0, updated.stderr);
+    assert.equal(updated.event('subscription')['paths'], 4);
+    assert.deepEqual((await readdir(join(store, 'realisations'))).toSorted(), realisations.toSorted());
+    assert.equal(await isBuilt(store), true);
+  });
+
   test('a cache that fails for them fails no fetch', async () => {
     const dir = await lab.folder('cache');
     await cp(cacheDir, dir, { recursive: true });
