@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { defaultKeyFile } from '../config/locations.ts';
 import { isNarswarmError } from '../errors.ts';
 import { formatPublisherAddress } from '../index/address.ts';
-import { createPublisherKey, loadPublisherKey, type PublisherKey } from '../index/publisher-key.ts';
+import { generatePublisherKey, loadPublisherKey, type PublisherKey } from '../index/publisher-key.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
@@ -21,23 +21,37 @@ export function keyCommand(): Command {
   return key.action(
     command<KeyOptions, []>(async ({ output, options }) => {
       const { file, salt } = options;
-      const { key: opened, created } = await openKey(file, output);
+      const { key: opened, isNew: created, save } = await openKey(file, output);
+      await save();
       const address = formatPublisherAddress({ publicKeyHex: Buffer.from(opened.publicKey).toString('hex'), salt });
       output.result('key', { file, created, address }, address);
     }),
   );
 }
 
+/** The publisher's key of a command. */
+export interface OpenedKey {
+  readonly key: PublisherKey;
+  /** True for one that is in no file yet. */
+  readonly isNew: boolean;
+  /** Writes a new one: before it signs anything, and not before it is known that there is something to sign. */
+  readonly save: () => Promise<void>;
+}
+
 /** Reads the publisher's key, or makes it where there is none. */
-export async function openKey(file: string, output: Output): Promise<{ key: PublisherKey; created: boolean }> {
+export async function openKey(file: string, output: Output): Promise<OpenedKey> {
   try {
     const key = await loadPublisherKey(file);
     if (key.tooOpen) output.warn(`${file} can be read by others: chmod 600 ${file}`);
-    return { key, created: false };
+    return { key, isNew: false, save: () => Promise.resolve() };
   } catch (error) {
     if (!isNarswarmError(error, 'NOT_FOUND')) throw error;
-    const key = await createPublisherKey(file);
-    output.note(`made ${file}: keep a copy, followers know you by it`);
-    return { key, created: true };
   }
+  const key = generatePublisherKey();
+  let saving: Promise<void> | undefined;
+  const save = async (): Promise<void> => {
+    await key.save(file);
+    output.note(`made ${file}: keep a copy, followers know you by it`);
+  };
+  return { key, isNew: true, save: () => (saving ??= save()) };
 }

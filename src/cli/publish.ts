@@ -100,10 +100,11 @@ export function publishCommand(): Command {
       const { Publisher } = await import('../daemon/publisher.ts');
       const store = await FileStore.open(options.store, { create: false });
       const roots = await wholeRoots(named, store);
-      const { key } = await openKey(options.key, output);
+      const { key, save } = await openKey(options.key, output);
       const build: BuildOptions = {
         store,
         key,
+        beforeSigning: save,
         salt: options.salt,
         contents: () => Promise.resolve(roots.size === 0 ? 'everything' : { named: roots, unnamed: [] }),
         keys: trust.keys,

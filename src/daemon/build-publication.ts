@@ -17,6 +17,8 @@ import { Turn } from '../store/turn.ts';
 export interface BuildOptions {
   readonly store: FileStore;
   readonly key: PublisherKey;
+  /** Called when it is known what to sign, before each signature: a new key is saved there. */
+  readonly beforeSigning?: (() => Promise<void>) | undefined;
   readonly salt: string;
   /** What the map is of, asked for with each generation; `everything`: all that the store holds. */
   readonly contents: () => Promise<Contents | 'everything'>;
@@ -83,6 +85,7 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
     );
   }
   const last = options.keepsHints === true ? await lastPeers(store, options.key, options.salt, new Date()) : [];
+  await options.beforeSigning?.();
   const publication = await publishIndex({
     store,
     key: options.key,

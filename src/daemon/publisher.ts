@@ -1,7 +1,7 @@
 import { isNarswarmError } from '../errors.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
 import { OfferedGenerations } from '../index/generations.ts';
-import { announcePublication, lastPeers } from '../index/publication.ts';
+import { announcePublication, lastPeers, publishedDir } from '../index/publication.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { Gate, seedOf } from '../store/gate.ts';
 import { LastServed } from '../store/last-served.ts';
@@ -108,10 +108,9 @@ export class Publisher implements AsyncDisposable {
         : [formatEndpoint({ host: listen, port: network.swarm.port })];
     const signal = AbortSignal.any([options.signal, stop.signal]);
     const withOwn = { ...options, signal, hints: [...options.hints, ...own] };
-    const built = await buildPublication(withOwn);
-    await catalogue.refresh();
+    // Before anything is signed, and a new key saved: a port that is in use makes the command fail.
     const http = stack.use(
-      await IndexServer.listen(built.publication.dir, {
+      await IndexServer.listen(publishedDir(options.store, options.salt), {
         host: listen,
         port: options.httpPort,
         // publishing is public, and the mirror is asked for by address: the scope can keep it on the local network
@@ -119,6 +118,8 @@ export class Publisher implements AsyncDisposable {
         serves: options.network.scope === 'cohort' || options.network.scope === 'public' ? 'anyone' : 'lan',
       }),
     );
+    const built = await buildPublication(withOwn);
+    await catalogue.refresh();
     offered.add(built.publication.address, built.publication);
     const owned = new AsyncDisposableStack();
     const started = new Publisher(built, http, place, stop, withOwn, owned);

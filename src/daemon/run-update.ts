@@ -16,7 +16,8 @@ import { updateSubscription, type UpdateContext, type Updated } from '../subscri
 import { buildPublication, type Built } from './build-publication.ts';
 
 export interface RunUpdateOptions
-  extends WorkplaceOptions, Omit<UpdateContext, 'workplace' | 'publishers' | 'now' | 'onWarning'> {
+  extends WorkplaceOptions, Omit<UpdateContext, 'workplace' | 'publishers' | 'now' | 'onWarning' | 'dryRun'> {
+  readonly dryRun: boolean;
   /** Aborts at the end of the time window: what is being fetched stops, the rest of the run goes on. */
   readonly window?: AbortSignal | undefined;
   /** Those to bring up to date. */
@@ -31,6 +32,7 @@ export interface RunUpdateOptions
   readonly publish?:
     | {
         readonly key: PublisherKey;
+        readonly beforeSigning?: () => Promise<void>;
         readonly salt: string;
         readonly validForMs: number;
         readonly hints: readonly string[];
@@ -64,11 +66,15 @@ export interface UpdateRun {
  */
 export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   const { storeDir, signal, dryRun } = options;
+  if (dryRun) {
+    const { updated } = await updateAll(options);
+    signal.throwIfAborted();
+    return { updated, failure: undefined };
+  }
   const store = await FileStore.open(storeDir, { create: true });
-  await using _turn = dryRun ? undefined : await takeTurn(store, options);
+  await using _turn = await takeTurn(store, options);
   const { updated, ending } = await updateAll(options);
   signal.throwIfAborted();
-  if (dryRun) return { updated, failure: undefined };
   // The disk is full, or the night is over: the budget is what helps then, too.
   const failure = isNarswarmError(ending, ...OF_STORE) ? undefined : await publishOrTell(store, options);
   await collect(store, options);
@@ -138,10 +144,11 @@ async function publishOrTell(store: FileStore, options: RunUpdateOptions): Promi
 async function publish(store: FileStore, options: RunUpdateOptions): Promise<void> {
   const { publish: own, configured, keys, signal } = options;
   if (own === undefined) return;
-  const { key, salt, validForMs, hints } = own;
+  const { key, beforeSigning, salt, validForMs, hints } = own;
   const built = await buildPublication({
     store,
     key,
+    beforeSigning,
     salt,
     validForMs,
     keys,

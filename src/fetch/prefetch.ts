@@ -5,6 +5,7 @@ import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
+import { isAbsentStore } from '../nix/read-derivation.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { Catalogue } from '../store/catalogue.ts';
@@ -78,7 +79,7 @@ export interface PrefetchOptions {
   /** Keys that the user named, as text, for `nix copy`. */
   readonly trustedPublicKeys: readonly string[];
   readonly limit?: RateLimit | undefined;
-  readonly dryRun?: boolean;
+  readonly dryRun?: boolean | undefined;
   /** Whether the roots alone are fetched and nothing that they refer to; those of them that can be had. */
   readonly onlyRoots?: boolean;
   /** Milliseconds to look for the publishers. */
@@ -129,7 +130,8 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const { upstreams } = options;
   const wanted = options.roots.map((text) => ({ text, known: asStorePath(text) })); // throws if one is malformed
   await using stack = new AsyncDisposableStack();
-  const asksTarget = options.holdAll !== true && (options.copy || options.to !== undefined);
+  const wantsTarget = options.holdAll !== true && (options.copy || options.to !== undefined);
+  const asksTarget = wantsTarget && !(options.dryRun === true && (await isAbsentStore(options.to)));
   const target = asksTarget ? stack.use(new Target(options.to, { signal })) : undefined; // Nix starts meanwhile
   const maps = stack.use(
     new HashMaps({ ...options, isOptional: upstreams.length > 0 }, { ...context, onWarning: progress.onWarning }),

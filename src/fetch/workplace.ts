@@ -1,6 +1,7 @@
 import type { InfoHash, StorePath } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
+import { DryRunStore } from '../store/dry-run-store.ts';
 import { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
 import { LastServed } from '../store/last-served.ts';
@@ -18,6 +19,8 @@ import type { Progress } from './report.ts';
 
 export interface WorkplaceOptions {
   readonly storeDir: string;
+  /** Whether the store is only looked at, and not made where there is none. */
+  readonly dryRun?: boolean | undefined;
   readonly keys: readonly PublicKey[];
   /** undefined: peers are neither asked nor served. */
   readonly network: NetworkOptions | undefined;
@@ -62,11 +65,14 @@ export class Workplace implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  /** Opens the store, makes it where there is none, and joins the network. @throws STORE_UNWRITABLE, LISTEN_FAILED */
+  /** Opens the store, makes it where there is none (but for a dry run), and joins the network. @throws STORE_UNWRITABLE, LISTEN_FAILED */
   static async open(options: WorkplaceOptions): Promise<Workplace> {
     const { keys, onWarning } = options;
     await using stack = new AsyncDisposableStack();
-    const store = await FileStore.open(options.storeDir, { create: true });
+    const store =
+      options.dryRun === true
+        ? stack.use(await DryRunStore.open(options.storeDir)).store
+        : await FileStore.open(options.storeDir, { create: true });
     const session = stack.use(await PartialSession.open(store));
     const http = stack.use(new HttpClient());
     const limit = new RateLimit(options.maxDownloadRate);

@@ -100,7 +100,8 @@ export async function lastPeers(
   return last?.peers ?? [];
 }
 
-function publishedDir(store: FileStore, salt: string): IndexDir {
+/** Where the newest generation of this machine's own map is. */
+export function publishedDir(store: FileStore, salt: string): IndexDir {
   return new IndexDir(join(store.stateDir, 'published', saltBytes(salt).toString('hex') || '0'));
 }
 

@@ -28,15 +28,32 @@ const SIGNATURE_BYTES = 64;
 /** What comes before the 32 bytes of the seed in PKCS #8 (RFC 8410). */
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
 
-/**
- * Makes a new key and writes it, readable by its owner only (0600). Missing parent folders are made (0700). A file
- * that is there is never overwritten: followers know the publisher by this key and cannot be told of another.
- *
- * @throws NarswarmError `KEY_INVALID`, naming the file, if it exists or cannot be written.
- */
-export async function createPublisherKey(file: string): Promise<PublisherKey> {
+/** A key that is in no file yet. */
+export interface NewPublisherKey extends PublisherKey {
+  /**
+   * Writes the key, readable by its owner only (0600). Missing parent folders are made (0700). A file that is there is
+   * never overwritten: followers know the publisher by this key and cannot be told of another.
+   *
+   * @throws NarswarmError `KEY_INVALID`, naming the file, if it exists or cannot be written.
+   */
+  save(file: string): Promise<void>;
+}
+
+/** Makes a new key. It has to be saved before anybody is told of what it signed. */
+export function generatePublisherKey(): NewPublisherKey {
   const { privateKey } = generateKeyPairSync('ed25519');
-  const pem = privateKey.export({ format: 'pem', type: 'pkcs8' });
+  const pem = String(privateKey.export({ format: 'pem', type: 'pkcs8' }));
+  return { ...publisherKey(privateKey), save: (file) => writeKeyFile(file, pem) };
+}
+
+/** Makes a new key and saves it. @throws as {@link NewPublisherKey.save} */
+export async function createPublisherKey(file: string): Promise<PublisherKey> {
+  const key = generatePublisherKey();
+  await key.save(file);
+  return key;
+}
+
+async function writeKeyFile(file: string, pem: string): Promise<void> {
   try {
     await makeFolder(dirname(file), 0o700);
     await using handle = await open(file, 'wx', 0o600);
@@ -47,7 +64,6 @@ export async function createPublisherKey(file: string): Promise<PublisherKey> {
     const reason = exists ? 'the file exists and is never overwritten' : messageOf(cause);
     throw new NarswarmError('KEY_INVALID', `cannot write a new publisher key to ${file}: ${reason}`, { cause });
   }
-  return publisherKey(privateKey);
 }
 
 /**

@@ -1,9 +1,10 @@
-import { readFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { access, readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
 import { type Derivation, parseDerivation } from './derivation.ts';
 import { readStoreFile, type StoreCallOptions } from './nix-cli.ts';
+import { DEFAULT_STORE_DIR, parseStorePath } from './store-path.ts';
 
 /**
  * Reads a .drv file of a store: from the disk where the store is on this machine, or else with `nix store cat`, which
@@ -40,4 +41,17 @@ export function physicalPath(path: StorePath, store: string): string | undefined
   if (/^(?:|auto|daemon|local|local:\/\/|unix:\/\/.*)$/.test(scheme)) return path;
   const [, folder] = /^(?:local:\/\/)?(\.{0,2}\/.*)$/.exec(scheme) ?? [];
   return folder === undefined ? undefined : `${resolve(folder)}${path}`;
+}
+
+/** Whether a store is a folder of this machine that is not there: Nix would make it for any question. */
+export async function isAbsentStore(uri: string | undefined): Promise<boolean> {
+  const place = physicalPath(
+    parseStorePath(`${DEFAULT_STORE_DIR}/${'0'.repeat(32)}-x`),
+    uri ?? process.env.NIX_REMOTE ?? '',
+  );
+  if (place === undefined) return false;
+  return access(dirname(place)).then(
+    () => false,
+    () => true,
+  );
 }

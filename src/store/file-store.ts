@@ -29,20 +29,29 @@ export class FileStore {
   /** The Nix store directory that the paths in this cache are for, mostly `/nix/store`. */
   readonly storeDir: string;
 
-  private constructor(dir: string, storeDir: string) {
+  /** Folder of narswarm's own state: `narswarm` within the cache. */
+  readonly stateDir: string;
+
+  private constructor(dir: string, storeDir: string, stateDir = join(dir, 'narswarm')) {
     this.dir = dir;
     this.storeDir = storeDir;
+    this.stateDir = stateDir;
   }
 
   /**
    * Opens the cache directory, making what is missing (`create`), also the folders that `nix copy --from`
    * would otherwise make itself and that it needs even of a read-only cache.
    *
+   * @param options.stateDir another folder for the state, of which the cache is not made either: it may be none yet
    * @throws STORE_UNWRITABLE, STORE_FULL; STORE_CORRUPT where nix-cache-info is not one or is for another store
    */
-  static async open(dir: string, options: { create: boolean; storeDir?: string }): Promise<FileStore> {
+  static async open(
+    dir: string,
+    options: { create: boolean; storeDir?: string; stateDir?: string },
+  ): Promise<FileStore> {
     const root = resolve(dir);
     const wanted = options.storeDir ?? DEFAULT_STORE_DIR;
+    const { stateDir } = options;
     const infoFile = join(root, 'nix-cache-info');
     try {
       if (options.create) {
@@ -52,7 +61,8 @@ export class FileStore {
         if (systemCode(error) === 'ENOENT') return undefined;
         throw error;
       });
-      if (text !== undefined) return new FileStore(root, storeDirIn(text, infoFile, options.storeDir));
+      if (text !== undefined) return new FileStore(root, storeDirIn(text, infoFile, options.storeDir), stateDir);
+      if (stateDir !== undefined) return new FileStore(root, wanted, stateDir);
       if (!options.create) {
         throw new NarswarmError('STORE_CORRUPT', `${root} is not a binary cache: it has no nix-cache-info`, {
           facts: { path: root },
@@ -64,11 +74,6 @@ export class FileStore {
     } catch (error) {
       throw storeError(error, root);
     }
-  }
-
-  /** Folder of narswarm's own state within the cache. */
-  get stateDir(): string {
-    return join(this.dir, 'narswarm');
   }
 
   narInfoPath(hash: StoreHash): string {
@@ -156,6 +161,7 @@ export class FileStore {
   /** Store hashes of every narinfo in the cache, in no order. */
   async listStoreHashes(): Promise<StoreHash[]> {
     const names = await readdir(this.dir).catch((error: unknown) => {
+      if (systemCode(error) === 'ENOENT') return [];
       throw storeError(error, this.dir);
     });
     return names.flatMap((name) => {

@@ -25,6 +25,11 @@ export async function stateOfOwner(name: string): Promise<'alive' | 'gone' | 'un
   return (await startTimeOf(Number(pid))) === start ? 'alive' : 'gone';
 }
 
+/** The process number in a name of {@link ownName}. */
+export function pidOfOwner(name: string): string {
+  return name.split('-')[3] ?? '?';
+}
+
 async function machine(): Promise<string> {
   const id = await readFile('/etc/machine-id', 'utf8').catch(() => 'unknown');
   const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'unknown');

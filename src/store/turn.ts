@@ -1,5 +1,5 @@
-import { mkdir, readdir, rm, stat, utimes } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, rm, rmdir, stat, utimes } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ownName, stateOfOwner } from './owner.ts';
 import { storeError } from './store-error.ts';
@@ -12,7 +12,7 @@ const SILENT_MS = 10 * 60_000;
 const LOOK_AGAIN_MS = 100;
 
 /** What one process at a time may do with a store; each is a folder of the store's state. */
-export type Work = 'collecting' | 'publishing' | 'updating';
+export type Work = 'collecting' | 'publishing' | 'serving' | 'updating';
 
 /**
  * A process's turn at something that only one may do at a time: a folder `narswarm/<work>/<owner>/`. A crash leaves
@@ -20,10 +20,13 @@ export type Work = 'collecting' | 'publishing' | 'updating';
  */
 export class Turn implements AsyncDisposable {
   readonly #dir: string;
+  readonly #firstMade: string;
   readonly #heartbeat: NodeJS.Timeout;
 
-  private constructor(dir: string) {
+  /** @param firstMade the outermost folder that was made for it */
+  private constructor(dir: string, firstMade: string) {
     this.#dir = dir;
+    this.#firstMade = firstMade;
     this.#heartbeat = setInterval(() => {
       const now = new Date();
       utimes(dir, now, now).catch(() => undefined);
@@ -39,9 +42,11 @@ export class Turn implements AsyncDisposable {
   static async take(store: FileStore, work: Work): Promise<Turn | string> {
     const name = await ownName();
     const dir = join(folderOf(store, work), name);
-    await mkdir(dir, { recursive: true }).catch((error: unknown) => Promise.reject(storeError(error, dir)));
+    const made = await mkdir(dir, { recursive: true }).catch((error: unknown) =>
+      Promise.reject(storeError(error, dir)),
+    );
     const other = (await workers(store, work)).find((one) => one !== name);
-    if (other === undefined) return new Turn(dir);
+    if (other === undefined) return new Turn(dir, made ?? dir);
     await rm(dir, { recursive: true, force: true });
     return other;
   }
@@ -65,6 +70,11 @@ export class Turn implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#heartbeat);
     await rm(this.#dir, { recursive: true, force: true });
+    // Nothing stays that was not there before, unless somebody else has put something there.
+    for (let made = this.#dir; made !== this.#firstMade;) {
+      made = dirname(made);
+      await rmdir(made).catch(() => undefined);
+    }
   }
 }
 

@@ -1,0 +1,49 @@
+import { cp, lstat, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { FileStore } from './file-store.ts';
+import { storeError } from './store-error.ts';
+
+/** What a run writes down on its way to its plan: copied, since it counts what was seen before. */
+const WRITTEN = ['index', 'lists'];
+/** What it only reads. */
+const READ = ['catalogue.jsonl', 'subscriptions', 'pins', 'served', 'published', 'quarantine'];
+
+/**
+ * A file store for a dry run, which changes nothing of it and makes none where there is none: its state is in a folder for
+ * temporary files, which is gone afterwards.
+ */
+export class DryRunStore implements AsyncDisposable {
+  readonly store: FileStore;
+
+  private constructor(store: FileStore) {
+    this.store = store;
+  }
+
+  /** @throws STORE_CORRUPT, STORE_UNWRITABLE where it cannot be read; STORE_FULL where the temporary folder is */
+  static async open(dir: string): Promise<DryRunStore> {
+    const stateDir = await mkdtemp(join(tmpdir(), 'narswarm-dry-run-'));
+    try {
+      const own = join(resolve(dir), 'narswarm');
+      for (const name of WRITTEN) {
+        if (await isThere(join(own, name))) await cp(join(own, name), join(stateDir, name), { recursive: true });
+      }
+      for (const name of READ) if (await isThere(join(own, name))) await symlink(join(own, name), join(stateDir, name));
+      return new DryRunStore(await FileStore.open(dir, { create: false, stateDir }));
+    } catch (error) {
+      await rm(stateDir, { recursive: true, force: true });
+      throw storeError(error, dir);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.store.stateDir, { recursive: true, force: true });
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,95 @@
+/** Commands that only look leave nothing behind; what fails makes no key; one daemon a store. */
+import assert from 'node:assert/strict';
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { ALONE, assertFailure, FIXTURE_ROOT, fixtureKey, Lab, type Run } from '../support/lab.ts';
+
+describe('no traces', () => {
+  let lab: Lab;
+  let cache: HttpCache;
+  let key: readonly string[];
+
+  before(async () => {
+    lab = await Lab.open();
+    cache = lab.use(await startHttpCache(await lab.fixtureCache()));
+    key = ['--trusted-public-key', await fixtureKey()];
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** All that is below a folder; undefined where there is none. */
+  const contents = async (dir: string): Promise<readonly string[] | undefined> =>
+    readdir(dir, { recursive: true }).then(
+      (names) => names.toSorted(),
+      () => undefined,
+    );
+
+  test('status, gc and dry runs make no folder, in a store, in a plain cache, and where there is nothing', async () => {
+    const tmp = await lab.folder('tmp');
+    const target = lab.path('target');
+    const from = ['--from', cache.url, ...key, ...ALONE];
+    const subscribed = await lab.run(['subscribe', 'x', FIXTURE_ROOT, '--import', '--to', target]);
+    assert.equal(subscribed.status, 0, subscribed.stderr);
+    const filled = lab.path('store');
+    assert.equal((await lab.run(['fetch', FIXTURE_ROOT, ...from, '--no-copy', '--store', filled])).status, 0);
+    for (const store of [filled, await lab.fixtureCache(), lab.path('none')]) {
+      const isThere = (await contents(store)) !== undefined;
+      for (const args of [
+        ['status', 'x'],
+        ['gc'],
+        ['gc', '--max-size', '1G', '--dry-run'],
+        ['update', '--dry-run', ...from],
+        ['fetch', FIXTURE_ROOT, '--dry-run', ...from, '--to', target],
+      ]) {
+        const untouched = await contents(store);
+        const run = await lab.run([...args, '--store', store], { env: { TMPDIR: tmp } });
+        assert.equal(run.status, args[0] === 'gc' && !isThere ? 7 : 0, `${args.join(' ')}: ${run.stderr}`);
+        assert.deepEqual(await contents(store), untouched, args.join(' '));
+      }
+    }
+    assert.deepEqual([await contents(tmp), await contents(target)], [[], undefined]);
+  });
+
+  test('a dry run tells what the run then fetches, of a store that has a part', async () => {
+    const store = lab.path('store');
+    const from = ['--from', cache.url, ...key, ...ALONE, '--no-copy', '--store', store];
+    await lab.run(['fetch', FIXTURE_ROOT, ...from]);
+    const [first = ''] = await readdir(join(store, 'nar'));
+    await rm(join(store, 'nar', first));
+    const dry = await lab.run(['fetch', FIXTURE_ROOT, ...from, '--dry-run']);
+    assert.equal(dry.event('plan')['nars'], 1, dry.stderr);
+    assert.equal((await lab.run(['fetch', FIXTURE_ROOT, ...from])).event('done')['nars'], 1);
+  });
+
+  test('a publish that fails makes no key', async () => {
+    const publish = (...args: string[]): Promise<Run> =>
+      lab.run(['publish', '--key', keyFile, ...key, ...ALONE, ...args]);
+    const keyFile = join(await lab.folder('key'), 'made', 'publisher.key');
+    const empty = await lab.folder('empty');
+    await mkdir(join(empty, 'nar'));
+    assertFailure(await publish('--store', empty), 7, 'STORE_CORRUPT', /not a binary cache/);
+    const store = ['--store', await lab.fixtureCache()];
+    assertFailure(await publish(...store, '--root', `x=/nix/store/${'a'.repeat(32)}-x`), 3, 'NARINFO_MISSING', /a{32}/);
+    assertFailure(await publish(...store, '--http-port', String(cache.port)), 9, 'LISTEN_FAILED', /--http-port/);
+    assertFailure(await publish(...store, '--port', String(cache.port)), 9, 'LISTEN_FAILED', /--port/);
+    assert.equal(await contents(join(keyFile, '..', '..')).then((names) => names?.length), 0);
+    const once = await publish(...store, '--once');
+    assert.equal(once.status, 0, once.stderr);
+    assert.deepEqual(await contents(join(keyFile, '..')), ['publisher.key']);
+  });
+
+  test('of two daemons on one store the second says so', async () => {
+    const args = ['daemon', '--store', lab.path('store'), ...key, ...ALONE];
+    const { process: first } = await lab.service(args);
+    assertFailure(
+      await lab.run(args),
+      7,
+      'STORE_BUSY',
+      new RegExp(`another narswarm daemon \\(process ${first.pid}\\) serves .*: stop that one, or .* another --store`),
+    );
+    await first.stop('SIGKILL');
+    const { process: next } = await lab.service(args);
+    assert.equal((await next.stop('SIGTERM')).status, 0, 'one that was killed stands in nobody’s way');
+  });
+});
