@@ -66,6 +66,7 @@ function tell(output: Output, status: SubscriptionStatus): void {
     isDamaged: status.isDamaged,
     isUpdating: status.isUpdating,
     completeAsOf: state?.completeAsOf ?? null,
+    silentSince: status.silentSince ?? null,
     generation: newest?.number ?? null,
     since: newest?.at ?? null,
     lastRun: state?.lastRun ?? null,
@@ -99,12 +100,15 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
     if (status.isUpdating) yield AT_WORK;
     return;
   }
+  const asOf = state.completeAsOf ?? run.at;
   const generation = newest === undefined ? '' : ` (generation ${newest.number}, since ${newest.at})`;
   if (lost !== undefined && lost.count > 0)
-    yield `${subscription.name}: damaged; last complete as of ${run.at}${generation}`;
+    yield `${subscription.name}: damaged; last complete as of ${asOf}${generation}`;
   else if (run.outcome === 'complete' && map?.isExpired === true)
-    yield `${subscription.name}: its hash map has expired; last complete as of ${run.at}${generation}`;
-  else if (run.outcome === 'complete') yield `${subscription.name}: complete as of ${run.at}${generation}`;
+    yield `${subscription.name}: its hash map has expired; last complete as of ${asOf}${generation}`;
+  else if (run.outcome === 'complete' && status.silentSince !== undefined)
+    yield `${subscription.name}: its publisher is silent; complete as of ${asOf}${generation}`;
+  else if (run.outcome === 'complete') yield `${subscription.name}: complete as of ${asOf}${generation}`;
   else if (state.completeAsOf === undefined) yield `${subscription.name}: ${run.outcome}, never complete so far`;
   else yield `${subscription.name}: ${run.outcome}; last complete as of ${state.completeAsOf}`;
   yield `  source    ${subscription.source}`;

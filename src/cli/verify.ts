@@ -3,6 +3,7 @@ import { hashOfNamed, readNamedPath } from '../nix/named-path.ts';
 import { NarswarmError } from '../errors.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { Damage } from '../store/verify.ts';
+import type { Subscription } from '../subscription/subscription.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -39,14 +40,20 @@ export function verifyCommand(): Command {
     ['NOT_FOUND', 'STORE', 'NIX', 'INTERRUPTED'],
   );
   return verify.action(
-    command<VerifyFlags, [readonly string[]]>(async ({ output, signal, options, originOf }, paths) => {
+    command<VerifyFlags, [readonly string[]]>(async ({ output, signal, options, originOf, config }, paths) => {
       const { FileStore } = await import('../store/file-store.ts');
       const { verifyStore } = await import('../store/verify.ts');
       const store = await FileStore.open(options.store, { create: false });
       const hashes = (await Promise.all(paths.map(readNamedPath))).map(hashOfNamed);
       const deep = options.deep === true;
       const needsTrust = deep || options.repair === true;
-      const sources = needsTrust ? await readSources(options, { output, signal, originOf }) : undefined;
+      const { subscriptions } = await config();
+      const { publishersOf } = await import('../subscription/source.ts');
+      // What a subscription has lost comes back from where it came from: its publisher's map and peers, too.
+      const publisher = publishersOf(options.publisher ?? [], subscriptions);
+      const sources = needsTrust
+        ? await readSources({ ...options, publisher }, { output, signal, originOf })
+        : undefined;
       const damages: Damage[] = [];
       const result = await verifyStore({
         store,
@@ -61,6 +68,12 @@ export function verifyCommand(): Command {
         onProgress: ({ nars, bytes }) => output.note(`${formatCount(nars, 'NAR')} read, ${formatSize(bytes)}`),
       });
       const { narInfos, nars, bytes, absent, untrusted } = result;
+      if (hashes.length === 0)
+        for await (const damage of lostOfAll(store, subscriptions, signal)) {
+          if (damages.some(({ storeHash }) => storeHash === damage.storeHash)) continue;
+          damages.push(damage);
+          tellDamage(output, damage);
+        }
       const repaired =
         options.repair === true && sources !== undefined
           ? await repairAll(damages, { output, signal, options, sources, deep, store })
@@ -75,6 +88,23 @@ export function verifyCommand(): Command {
       if (left > 0) throw notRepaired(damages, options);
     }),
   );
+}
+
+/** What subscriptions that were complete have lost without a trace in the store itself. */
+async function* lostOfAll(
+  store: FileStore,
+  subscriptions: readonly Subscription[],
+  signal: AbortSignal,
+): AsyncGenerator<Damage> {
+  const { lostOfSubscription } = await import('../subscription/lost.ts');
+  const { readState } = await import('../subscription/state.ts');
+  const { sourceKey } = await import('../subscription/subscription.ts');
+  for (const subscription of subscriptions) {
+    const state = await readState(store, subscription.name);
+    if (state?.source !== sourceKey(subscription)) continue;
+    for await (const { path, storeHash, file, reason } of lostOfSubscription(store, subscription, state, signal))
+      yield { file, storeHash, storePath: path, reason, quarantined: undefined, isGone: true };
+  }
 }
 
 /** What a repair works with. */

@@ -41,7 +41,7 @@ export async function planFetch(
   context: {
     store: FileStore;
     catalogue: Catalogue;
-    needed: ReadonlySet<StorePath> | undefined;
+    needed: ReadonlySet<string> | undefined;
     signal: AbortSignal;
   },
 ): Promise<Plan> {

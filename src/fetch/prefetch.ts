@@ -33,6 +33,7 @@ import type { Upstream } from '../http/upstream.ts';
 import type { HeldNars } from './held-nars.ts';
 import { importNoted } from './noted-import.ts';
 import type { NarJob } from './job.ts';
+import { lostOf } from './lost-nars.ts';
 import { fetchOtherFile } from './other-file.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import { findRealisations } from './realisations.ts';
@@ -177,7 +178,16 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const paths = [...closure.values()].map((info) => info.storePath);
   const needed = await target?.invalidPaths(paths);
   if (options.dryRun !== true) await claimClosure(closure, context, options.onStep);
-  const plan = await planFetch(closure, { store, catalogue: await Catalogue.open(store), needed, signal });
+  const catalogue = await Catalogue.open(store);
+  // What the store held and has lost is fetched again, though the target has it.
+  const lost: ReadonlySet<string> =
+    options.keepGoing === true ? await lostOf(closure, needed, { store, catalogue }) : new Set();
+  const plan = await planFetch(closure, {
+    store,
+    catalogue,
+    needed: needed && new Set<string>([...needed, ...lost]),
+    signal,
+  });
   const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
   const isLate = await isSlow(plan, maps, options);
   if (!isLate) await attachTorrents(plan.jobs, torrentOf); // waits for the publishers, where there is a job
@@ -244,7 +254,8 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     else completed.set(storePath, other);
   }
   for (const { storePath } of sound) context.held?.noteSound(storePath);
-  closure = completePart(closure, new Set(absent.keys()));
+  const isIncomplete = ([, { path }]: readonly [StoreHash, MissingPath]): boolean => !lost.has(path);
+  closure = completePart(closure, new Set([...absent].filter(isIncomplete).map(([hash]) => hash)));
 
   options.onStep?.('writing narinfos');
   const infos = referencesFirst(closure).map((info) => scheduler.asFetched(completed.get(info.storePath) ?? info));

@@ -1,19 +1,28 @@
-import { stat } from 'node:fs/promises';
 import { isNarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf, storePathFromBaseName } from '../nix/store-path.ts';
+import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { quarantinedAtMs } from '../store/quarantine.ts';
+import { hashNars } from '../store/hash-pool.ts';
+import { narStateOf } from '../store/nar-state.ts';
 import type { Missing } from './missing.ts';
-import { MAX_MISSING } from './state.ts';
+import { MAX_MISSING, type SubscriptionState } from './state.ts';
+import type { Subscription } from './subscription.ts';
 
 /** Files looked at at a time. */
 const CONCURRENCY = 32;
-/** Paths that are looked at: a few seconds. What lies beyond is left to verify. */
-const MAX_PATHS = 20_000;
 
-const WAS_HERE = 'it was here, and is not any more: run narswarm verify --repair';
+const WAY_OUT = ': run narswarm verify --repair';
+const WAS_HERE = `it was here, and is not any more${WAY_OUT}`;
+
+/** A path that a store has lost, or whose NAR is not what it should be. */
+export interface LostPath extends Missing {
+  readonly path: StorePath;
+  readonly storeHash: StoreHash;
+  /** The file that is missing or wrong, relative to the store. */
+  readonly file: string;
+}
 
 /** What a store has lost of closures that it held in full. */
 export interface Lost {
@@ -23,41 +32,95 @@ export interface Lost {
 }
 
 /**
- * Looks whether narinfos and NARs of some closures are there still; no file but narinfos is read.
+ * What a store has lost of a subscription's newest generation since it was complete: the one answer that `status`,
+ * `update` and `verify` give. None while it is not complete anyway.
  *
- * @param held what has to be there: each NAR, or those alone that were put into quarantine since a time, in milliseconds
- *   since 1970, as the target may have held the others
- * @throws STORE_UNWRITABLE where a narinfo may not be read
+ * @throws as {@link lostPaths}
  */
-export async function lostOf(
+export async function* lostOfSubscription(
   store: FileStore,
-  roots: readonly StorePath[],
-  held: 'all' | { readonly exceptSinceMs: number },
-): Promise<Lost> {
-  const paths = [...roots];
-  const known = new Set<StorePath>(roots);
+  subscription: Pick<Subscription, 'import' | 'publish'>,
+  state: SubscriptionState,
+  signal?: AbortSignal,
+): AsyncGenerator<LostPath> {
+  const { lastRun, generations } = state;
+  const [newest] = generations;
+  if (lastRun?.outcome !== 'complete' || newest === undefined) return;
+  yield* lostPaths(store, newest.roots, { holdsAll: subscription.publish || !subscription.import, signal });
+}
+
+/** Counts lost paths, and keeps as many as a state names. */
+export async function summaryOf(lost: AsyncIterable<LostPath>): Promise<Lost> {
   const missing: Missing[] = [];
   let count = 0;
-  const look = async (path: StorePath): Promise<void> => {
-    const info = await readOf(store, storeHashOf(path));
-    const references = info === undefined || info === 'damaged' ? [] : info.references;
-    for (const name of references) {
+  for await (const { path, reason } of lost) {
+    count++;
+    if (missing.length < MAX_MISSING) missing.push({ path, reason });
+  }
+  return { missing, count };
+}
+
+/**
+ * Looks whether the narinfos and NARs of some closures are there still and are right. A NAR is read only if it changed since
+ * it was checked.
+ *
+ * @param options.holdsAll whether each NAR has to be there. Otherwise those alone that were there once, as the target may
+ *   have held the others
+ * @throws STORE_UNWRITABLE if a file may not be read; the signal's reason
+ */
+export async function* lostPaths(
+  store: FileStore,
+  roots: readonly StorePath[],
+  { holdsAll, signal }: { readonly holdsAll: boolean; readonly signal?: AbortSignal | undefined },
+): AsyncGenerator<LostPath> {
+  const catalogue = await Catalogue.open(store);
+  const paths = [...new Set(roots)];
+  const known = new Set<StorePath>(roots);
+  const changed: NarInfo[] = [];
+  const look = async (path: StorePath): Promise<LostPath | undefined> => {
+    const storeHash = storeHashOf(path);
+    const lost = (file: string, reason: string): LostPath => ({ path, storeHash, file, reason });
+    const info = await readOf(store, storeHash);
+    if (info === undefined) return lost(`${storeHash}.narinfo`, WAS_HERE);
+    if (info === 'damaged' || info.storePath !== path)
+      return lost(`${storeHash}.narinfo`, `its narinfo is damaged${WAY_OUT}`);
+    for (const name of info.references) {
       const other = storePathFromBaseName(name, store.storeDir);
-      if (known.size >= MAX_PATHS || known.has(other)) continue;
+      if (known.has(other)) continue;
       known.add(other);
       paths.push(other);
     }
-    const reason = await faultOf(store, info, held);
-    if (reason === undefined) return;
-    count++;
-    if (missing.length < MAX_MISSING) missing.push({ path, reason });
+    const nar = await narStateOf(store, catalogue, info);
+    if (nar === 'changed') changed.push(info);
+    if (nar === 'wrong') return lost(info.url, `its NAR is not what was signed${WAY_OUT}`);
+    return nar === 'gone' || (nar === 'never' && holdsAll) ? lost(info.url, WAS_HERE) : undefined;
   };
   for (let at = 0; at < paths.length;) {
+    signal?.throwIfAborted();
     const next = paths.slice(at, at + CONCURRENCY);
     at += next.length;
-    await Promise.all(next.map(look));
+    for (const found of await Promise.all(next.map(look))) if (found !== undefined) yield found;
   }
-  return { missing, count };
+  yield* damagedOf(store, changed, signal);
+}
+
+/** Of NARs that changed since they were checked, those with another SHA-256 than their narinfo says. */
+async function* damagedOf(
+  store: FileStore,
+  infos: readonly NarInfo[],
+  signal: AbortSignal | undefined,
+): AsyncGenerator<LostPath> {
+  const wrong = new Set(infos.filter(({ fileHash }) => fileHash !== undefined));
+  const items = Array.from(wrong, (info) => ({ info, path: store.narPath(info), sizeBytes: info.fileSize ?? 0 }));
+  for await (const { item, hashes } of hashNars(items, signal))
+    if (hashes.fileHash === item.info.fileHash) wrong.delete(item.info);
+  for (const { storePath, url } of wrong)
+    yield {
+      path: storePath,
+      storeHash: storeHashOf(storePath),
+      file: url,
+      reason: `its NAR is damaged${WAY_OUT}`,
+    };
 }
 
 async function readOf(store: FileStore, storeHash: StoreHash): Promise<NarInfo | 'damaged' | undefined> {
@@ -65,21 +128,4 @@ async function readOf(store: FileStore, storeHash: StoreHash): Promise<NarInfo |
     if (!isNarswarmError(error, 'STORE_CORRUPT')) throw error;
     return 'damaged' as const;
   });
-}
-
-async function faultOf(
-  store: FileStore,
-  info: NarInfo | 'damaged' | undefined,
-  held: Parameters<typeof lostOf>[2],
-): Promise<string | undefined> {
-  if (info === undefined) return WAS_HERE;
-  if (info === 'damaged') return 'its narinfo is damaged: run narswarm verify --repair';
-  const path = store.narPath(info);
-  const isThere = await stat(path).then(
-    () => true,
-    () => false,
-  );
-  if (isThere) return undefined;
-  if (held === 'all') return WAS_HERE;
-  return ((await quarantinedAtMs(store, path)) ?? -Infinity) >= held.exceptSinceMs ? WAS_HERE : undefined;
 }

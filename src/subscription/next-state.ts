@@ -3,6 +3,7 @@ import type { NarswarmError } from '../errors.ts';
 import { topsOf } from '../fetch/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch.ts';
 import type { StorePath } from '../nix/brands.ts';
+import type { Missing } from './missing.ts';
 import { MAX_MISSING, type Generation, type LastRun, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 
@@ -14,6 +15,10 @@ export interface Outcome {
   /** The path that the source is, where it is one and held. */
   readonly main: StorePath | undefined;
   readonly notes: readonly string[];
+  /** Why the publisher did not confirm the map that was taken, and when that one was made; undefined if it did. */
+  readonly silence?: { readonly reason: string; readonly created: Date } | undefined;
+  /** What the store has lost or holds damaged in spite of the run. */
+  readonly lost?: readonly Missing[];
 }
 
 /**
@@ -30,7 +35,7 @@ export function nextState(
   run: Pick<LastRun, 'at' | 'durationMs' | 'bytes' | 'nars'>,
   config?: string,
 ): SubscriptionState {
-  const { error, parts, notes } = outcome;
+  const { error, parts, notes, silence } = outcome;
   const source = sourceKey(subscription);
   const last = before?.source === source ? before : undefined;
   const base = {
@@ -41,23 +46,32 @@ export function nextState(
       ...run,
       outcome: wordFor(outcome),
       ...(error === undefined ? {} : { message: error.message, code: error.code }),
+      ...(silence === undefined ? {} : { silence: silence.reason }),
     },
     notes,
   };
-  const completeAsOf = error === undefined ? run.at : last?.completeAsOf;
+  const completeAsOf = error === undefined ? confirmedAt(run.at, silence, last) : last?.completeAsOf;
   const dated = completeAsOf === undefined ? base : { ...base, completeAsOf };
   if (parts.length === 0) {
     const { missing = [], missingCount = 0 } = last ?? {};
     return { ...dated, generations: before?.generations ?? [], missing, missingCount };
   }
-  const missing =
-    error === undefined ? [] : parts.flatMap((part) => part.missing.map(({ path, reason }) => ({ path, reason })));
+  const lacks = parts.flatMap((part) => part.missing.map(({ path, reason }) => ({ path, reason })));
+  const missing = error === undefined ? [] : [...lacks, ...(outcome.lost ?? [])];
   return {
     ...dated,
     generations: withGeneration(before, source, outcome, run.at),
     missing: missing.slice(0, MAX_MISSING),
     missingCount: missing.length,
   };
+}
+
+/** When a run that is complete was last confirmed: now, or before its publisher fell silent. */
+function confirmedAt(now: string, silence: Outcome['silence'], last: SubscriptionState | undefined): string {
+  if (silence === undefined) return now;
+  const created = silence.created.toISOString();
+  const before = last?.completeAsOf ?? created;
+  return before > created ? before : created;
 }
 
 function wordFor({ error, parts }: Outcome): LastRun['outcome'] {

@@ -34,6 +34,8 @@ export interface LastRun {
   readonly message?: string;
   /** The code of that failure; states of earlier versions have none. */
   readonly code?: string;
+  /** Why the publisher did not confirm the map that the run went by: a generation kept from before. */
+  readonly silence?: string;
   /** Bytes of NARs by where they came from. */
   readonly bytes: { readonly store: number; readonly peers: number; readonly upstream: number };
   /** NARs that were downloaded. */
@@ -50,7 +52,10 @@ export interface SubscriptionState {
   /** Newest first. */
   readonly generations: readonly Generation[];
   readonly lastRun?: LastRun;
-  /** When the newest generation was last found to be complete, ISO 8601. */
+  /**
+   * The newest time at which all that the source stood for was held, ISO 8601: when a run that ended complete has had it
+   * confirmed by the publisher, the list or the evaluation.
+   */
   readonly completeAsOf?: string;
   /** What the newest generation lacks; at most {@link MAX_MISSING} of {@link missingCount}. */
   readonly missing: readonly Missing[];
@@ -87,6 +92,7 @@ const SCHEMA: v.GenericSchema<unknown, SubscriptionState> = v.object({
       outcome: v.picklist(['complete', 'incomplete', 'failed', 'interrupted']),
       message: v.exactOptional(v.string()),
       code: v.exactOptional(v.string()),
+      silence: v.exactOptional(v.string()),
       bytes: v.object({ store: v.number(), peers: v.number(), upstream: v.number() }),
       nars: v.number(),
     }),

@@ -7,7 +7,7 @@ import { isErrorCode, isNarswarmError, NarswarmError } from '../errors.ts';
 import { FileStore } from '../store/file-store.ts';
 import { systemCode } from '../store/store-error.ts';
 import { isAtWork } from '../store/turn.ts';
-import { lostOf, type Lost } from './lost.ts';
+import { lostOfSubscription, summaryOf, type Lost } from './lost.ts';
 import { lackSentence } from './missing.ts';
 import { parseSource } from './source.ts';
 import { isDamaged, readState, type SubscriptionState } from './state.ts';
@@ -26,7 +26,12 @@ export interface SubscriptionStatus {
   readonly map: KnownMap | undefined;
   /** What the store has lost of the newest generation since it was complete; undefined where it is not complete anyway. */
   readonly lost: Lost | undefined;
-  /** In one word; `stale`: it was complete once and is not now, or its map has expired. */
+  /**
+   * Since when the publisher has not confirmed the map that is held, ISO 8601, if its last update found it silent and that
+   * is more than a day ago.
+   */
+  readonly silentSince: string | undefined;
+  /** In one word; `stale`: it was complete once and is not now, its map has expired, or its publisher is silent. */
   readonly health: 'complete' | 'incomplete' | 'stale' | 'never';
   /** Why it is not complete, with the code that its last update had for that; undefined where it is. */
   readonly failure: NarswarmError | undefined;
@@ -50,7 +55,7 @@ export async function readStatus(subscription: Subscription, storeDir: string, n
   const state = found?.source === sourceKey(subscription) ? found : undefined;
   const source = parseSource(subscription.source, { file: subscription.file });
   const map = store && source.kind === 'publisher' ? await knownMap(store, source.address, now) : undefined;
-  const lost = store && state && (await lostSince(state, subscription, store));
+  const lost = store && state && (await summaryOf(lostOfSubscription(store, subscription, state)));
   const known = {
     subscription,
     state,
@@ -58,31 +63,36 @@ export async function readStatus(subscription: Subscription, storeDir: string, n
     isUpdating: store !== undefined && (await isAtWork(store, 'updating')),
     map,
     lost,
+    silentSince: state && silentSince(state, now),
   };
   return { ...known, health: healthOf(known), failure: failureOf(known) };
 }
 
 type Known = Omit<SubscriptionStatus, 'health' | 'failure'>;
 
-/** What is gone of a generation that the last run has found to be complete. */
-async function lostSince(
-  { lastRun, generations: [newest] }: SubscriptionState,
-  subscription: Subscription,
-  store: FileStore,
-): Promise<Lost | undefined> {
-  if (lastRun?.outcome !== 'complete' || newest === undefined) return undefined;
-  const holdsAll = subscription.publish || !subscription.import;
-  return lostOf(store, newest.roots, holdsAll ? 'all' : { exceptSinceMs: Date.parse(lastRun.at) });
+/** A publisher that is silent for one night may be renewed in the next; after that people want to know. */
+const SILENT_MS = 24 * 3_600_000;
+
+function silentSince({ lastRun, completeAsOf }: SubscriptionState, now: Date): string | undefined {
+  if (lastRun?.silence === undefined || completeAsOf === undefined) return undefined;
+  return now.getTime() - Date.parse(completeAsOf) > SILENT_MS ? completeAsOf : undefined;
 }
 
-function healthOf({ state, map, lost }: Known): SubscriptionStatus['health'] {
+function healthOf({ state, map, lost, silentSince: silent }: Known): SubscriptionStatus['health'] {
   if (state?.lastRun === undefined) return 'never';
   const isWhole = lost === undefined || lost.count === 0;
-  if (state.lastRun.outcome === 'complete' && map?.isExpired !== true && isWhole) return 'complete';
+  const isCurrent = map?.isExpired !== true && silent === undefined;
+  if (state.lastRun.outcome === 'complete' && isCurrent && isWhole) return 'complete';
   return state.completeAsOf === undefined ? 'incomplete' : 'stale';
 }
 
-function failureOf({ state, isDamaged: isStateDamaged, map, lost }: Known): NarswarmError | undefined {
+function failureOf({
+  state,
+  isDamaged: isStateDamaged,
+  map,
+  lost,
+  silentSince: silent,
+}: Known): NarswarmError | undefined {
   const run = state?.lastRun;
   if (run === undefined && isStateDamaged) return new NarswarmError('STORE_CORRUPT', 'its state is damaged');
   if (run === undefined) return new NarswarmError('NOT_FOUND', 'never updated');
@@ -92,8 +102,10 @@ function failureOf({ state, isDamaged: isStateDamaged, map, lost }: Known): Nars
   }
   const [first] = lost?.missing ?? [];
   if (first !== undefined) return new NarswarmError('STORE_CORRUPT', lackSentence(first, lost?.count ?? 1));
-  if (map?.isExpired !== true) return undefined;
-  return new NarswarmError('INDEX_EXPIRED', `its hash map expired at ${map.expires.toISOString()}`);
+  if (map?.isExpired === true)
+    return new NarswarmError('INDEX_EXPIRED', `its hash map expired at ${map.expires.toISOString()}`);
+  if (silent === undefined) return undefined;
+  return new NarswarmError('INDEX_UNREACHABLE', `its publisher has been silent since ${silent}`);
 }
 
 async function knownMap(store: FileStore, address: PublisherAddress, now: Date): Promise<KnownMap | undefined> {

@@ -1,4 +1,5 @@
-import { isNarswarmError, type NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { topsOf } from '../fetch/closure.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { Plan } from '../fetch/plan.ts';
 import type { PrefetchOptions, PrefetchResult } from '../fetch/prefetch.ts';
@@ -6,6 +7,8 @@ import { Progress } from '../fetch/report.ts';
 import type { Workplace } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { fetchResolution, lackOf, type FetchedResolution } from './fetch-resolution.ts';
+import { lostPaths, summaryOf } from './lost.ts';
+import { lackSentence } from './missing.ts';
 import { nextState, type Outcome } from './next-state.ts';
 import { resolveSource } from './resolve-source.ts';
 import { parseSource } from './source.ts';
@@ -78,6 +81,7 @@ export async function updateSubscription(subscription: Subscription, context: Up
   } catch (error) {
     outcome = { parts, error: asFailure(error, signal), main: undefined, notes: [], warnings: [], leftOut: [] };
   }
+  if (!context.dryRun && outcome.error === undefined) outcome = await withLost(outcome, subscription, context);
   const summary = summarise(outcome);
   if (context.dryRun) {
     return { subscription, state: last, ...summary };
@@ -102,6 +106,21 @@ export async function updateSubscription(subscription: Subscription, context: Up
   if (outcome.parts.length > 0 || !(await isDamaged(store, subscription.name))) await writeState(store, state);
   if (isNarswarmError(outcome.error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw outcome.error;
   return { subscription, state, ...summary };
+}
+
+/** Judges a run that went well as `status` and `verify` will: by what the store holds now. */
+async function withLost(
+  outcome: ToldOutcome,
+  { publish, import: imports }: Subscription,
+  { workplace, signal }: UpdateContext,
+): Promise<ToldOutcome> {
+  const roots = outcome.parts.flatMap(({ closure }) => topsOf(closure));
+  const { missing, count } = await summaryOf(
+    lostPaths(workplace.store, roots, { holdsAll: publish || !imports, signal }),
+  ).catch((error: unknown) => Promise.reject(asFailure(error, signal)));
+  const [first] = missing;
+  if (first === undefined) return outcome;
+  return { ...outcome, lost: missing, error: new NarswarmError('STORE_CORRUPT', lackSentence(first, count)) };
 }
 
 /** @param parts takes what was fetched, also where something else fails after that */
@@ -142,6 +161,7 @@ async function fetchSubscription(
     return {
       main,
       notes: silent.map(({ failure, created }) => `${failure.message}; the map of ${created.toISOString()} was taken`),
+      silence: silent[0] && { reason: silent[0].failure.message, created: silent[0].created },
       // A map that is not what it should be is no map of today, whatever is held of the one from before.
       error: lack?.code === 'INTERRUPTED' ? lack : (wrong[0]?.failure ?? lack),
       warnings: [],

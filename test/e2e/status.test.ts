@@ -126,29 +126,6 @@ describe('what is told of subscriptions', { concurrency: 3 }, () => {
     assert.ok(cache.requests.length > 0);
   });
 
-  test('a NAR that the target may hold is missed where it was quarantined since, and else not', async () => {
-    const { machine, dir } = await scene();
-    await cp(made.cacheDir, dir, { recursive: true });
-    await machine.subscribe({ desktop: { source: made.root, import: false } });
-    assert.equal((await machine.update()).status, 0);
-    const [first, second] = [...(await readNarInfos(machine.store)).values()];
-    assert.ok(first !== undefined && second !== undefined);
-    await machine.subscribe({ desktop: { source: made.root, import: true } });
-    await rm(join(machine.store, first.url));
-    assert.equal((await machine.statusOf('desktop'))['health'], 'complete');
-    await writeFile(join(machine.store, second.url), 'rotten');
-    await lab.run(['verify', '--store', machine.store]);
-    assert.deepEqual(
-      ((await machine.statusOf('desktop'))['missing'] as { path: string }[]).map(({ path }) => path),
-      [second.storePath],
-    );
-    const file = machine.stateFile('desktop');
-    const state = await machine.state('desktop');
-    const later = { ...state.lastRun, at: new Date(Date.now() + 60_000).toISOString() };
-    await writeFile(file, JSON.stringify({ ...state, lastRun: later }));
-    assert.equal((await machine.statusOf('desktop'))['health'], 'complete', 'a run after that did without it');
-  });
-
   test('--check: a state without a code, or with one of another version, is a failure of the sources', async () => {
     const { machine } = await scene();
     await machine.update();

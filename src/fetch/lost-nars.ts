@@ -1,0 +1,37 @@
+import type { StorePath } from '../nix/brands.ts';
+import type { Catalogue } from '../store/catalogue.ts';
+import { FileStore } from '../store/file-store.ts';
+import { narStateOf } from '../store/nar-state.ts';
+import { extensionOf } from '../torrent/canonical.ts';
+import type { Closure } from './closure.ts';
+
+/** Paths looked at at once: each is a stat. */
+const CHUNK = 64;
+
+/**
+ * Of the paths that the target holds, those whose NAR the file store held, too, and has lost, or whose file is not known
+ * to be right any longer. Others count on them: peers, and who rebuilds without internet.
+ *
+ * @param needed paths that the target lacks; undefined: all of the closure
+ */
+export async function lostOf(
+  closure: Closure,
+  needed: ReadonlySet<StorePath> | undefined,
+  { store, catalogue }: { readonly store: FileStore; readonly catalogue: Catalogue },
+): Promise<Set<StorePath>> {
+  const lost = new Set<StorePath>();
+  if (needed === undefined) return lost;
+  const infos = [...closure.values()].filter(({ storePath }) => !needed.has(storePath));
+  for (let at = 0; at < infos.length; at += CHUNK) {
+    await Promise.all(
+      infos.slice(at, at + CHUNK).map(async (info) => {
+        const { fileHash, compression, storePath } = info;
+        if (fileHash === undefined) return;
+        const own = { ...info, url: FileStore.narUrl(fileHash, extensionOf(compression)) };
+        const state = await narStateOf(store, catalogue, own);
+        if (state !== 'held' && state !== 'never') lost.add(storePath);
+      }),
+    );
+  }
+  return lost;
+}
