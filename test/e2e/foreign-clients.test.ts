@@ -20,6 +20,8 @@ import { infoOf, torrentFile, type NarTorrent } from '../../src/torrent/canonica
 const PORT = 6881;
 /** Transmission announces itself only once it knows nine nodes. */
 const NODES = 10;
+/** Transmission takes more than a minute to join a DHT. */
+const LIMIT = { timeout: 180_000 };
 
 suite('foreign clients', () => {
   let lab: Lab;
@@ -102,9 +104,9 @@ suite('foreign clients', () => {
     return join(files, nar.name);
   }
 
-  /** Waits until a client has written the whole file; the runner's limit of time ends a wait that is in vain. */
-  async function untilDownloaded(file: string): Promise<void> {
-    for (;;) {
+  /** Waits until a client has written the whole file. @param signal ends a wait in vain: the test's limit of time */
+  async function untilDownloaded(file: string, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
       const size = await stat(file).then(
         (stats) => stats.size,
         () => 0,
@@ -126,23 +128,23 @@ suite('foreign clients', () => {
 
   describe('each', { concurrency: true }, () => {
     for (const [index, client] of FOREIGN_CLIENTS.entries()) {
-      test(`${client.name} downloads by .torrent, and then seeds`, async () => {
+      test(`${client.name} downloads by .torrent, and then seeds`, LIMIT, async ({ signal }) => {
         const host = lan.host(`file-${index}`);
         const path = lab.path('torrent');
         const announced = client.hasDht
           ? torrentFile(nar)
           : bencode.encode({ announce: trackerUrl, info: infoOf(nar) });
         await writeFile(path, announced);
-        await untilDownloaded(await start(client, host, path));
+        await untilDownloaded(await start(client, host, path), signal);
         assert.deepEqual(await fetchedFrom(host), [
           { source: `${host.ipv4}:${PORT}`, kind: 'peers', bytes: bytes.length },
         ]);
       });
 
       if (!client.hasDht) continue;
-      test(`${client.name} downloads by magnet link`, async () => {
+      test(`${client.name} downloads by magnet link`, LIMIT, async ({ signal }) => {
         const magnet = `magnet:?xt=urn:btih:${nar.infoHash}`;
-        await untilDownloaded(await start(client, lan.host(`magnet-${index}`), magnet));
+        await untilDownloaded(await start(client, lan.host(`magnet-${index}`), magnet), signal);
       });
     }
   });

@@ -13,6 +13,8 @@ session = lt.session(
     {
         "listen_interfaces": f"0.0.0.0:{port}",
         "dht_bootstrap_nodes": ",".join(nodes),
+        # Its first search may come to nothing while the nodes are still starting.
+        "dht_announce_interval": 10,
         "enable_lsd": False,
         "enable_upnp": False,
         "enable_natpmp": False,
