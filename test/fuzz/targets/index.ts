@@ -2,18 +2,24 @@ import type { FuzzTarget } from '../target.ts';
 import { bencoding } from './bencoding.ts';
 import { config } from './config.ts';
 import { dht } from './dht.ts';
+import { exchange } from './exchange.ts';
+import { http } from './http.ts';
 import { lan } from './lan.ts';
 import { manifest } from './manifest.ts';
 import { narinfo } from './narinfo.ts';
 import { shard } from './shard.ts';
+import { wire } from './wire.ts';
 
 /** Every reader of bytes from strangers, by name. */
 export const TARGETS: Readonly<Record<string, () => FuzzTarget | Promise<FuzzTarget>>> = {
   bencoding,
   config,
   dht,
+  exchange,
+  http,
   lan,
   manifest,
   narinfo,
   shard,
+  wire,
 };
