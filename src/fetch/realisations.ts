@@ -5,13 +5,14 @@ import { realisationsOf } from '../index/record.ts';
 import { isFixedOutput } from '../nix/derivation.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { LocalDerivations } from '../nix/local-derivations.ts';
-import type { NarInfo } from '../nix/narinfo.ts';
 import {
   buildTraceFile,
   isTrustedRealisation,
+  madeBy,
   MAX_REALISATION_BYTES,
   parseRealisation,
   realisationFile,
+  type Made,
   type Realisation,
 } from '../nix/realisation.ts';
 import type { PublicKey } from '../nix/signature.ts';
@@ -86,15 +87,6 @@ async function ask(
   return bytes && parseRealisation(file, new TextDecoder().decode(bytes));
 }
 
-/** A path that a content-addressed derivation may have made: only the derivation tells. */
-interface Made {
-  /** Base name of the path. */
-  readonly outPath: string;
-  /** Base name of the .drv file. */
-  readonly deriver: string;
-  readonly outputName: string;
-}
-
 class Search {
   readonly #context: SearchContext;
   readonly #derivations: LocalDerivations;
@@ -121,10 +113,10 @@ class Search {
     });
   }
 
-  async #findOf({ outPath, deriver, outputName }: Made): Promise<void> {
+  async #findOf({ outPath, deriver, derivationName, outputName }: Made): Promise<void> {
     const derivation = await this.#derivations.find(deriver);
     if (derivation !== undefined && isFixedOutput(derivation)) return;
-    const hashes = await this.#derivations.hashesOf(deriver.slice(33, -'.drv'.length), outputName);
+    const hashes = await this.#derivations.hashesOf(derivationName, outputName);
     for (const hash of hashes) this.#want(realisationFile(hash, outputName), outPath);
     this.#want(buildTraceFile(deriver, outputName), outPath);
     await this.#askMaps(outPath);
@@ -172,14 +164,4 @@ class Search {
     for (const [file, path] of realisation.dependents) this.#want(file, path);
     return true;
   }
-}
-
-function madeBy({ storePath, ca, deriver }: NarInfo): Made | undefined {
-  if (ca?.startsWith('fixed:') !== true || deriver?.endsWith('.drv') !== true) return undefined;
-  const outPath = baseNameOf(storePath);
-  const name = outPath.slice(33);
-  const derivation = deriver.slice(33, -'.drv'.length);
-  if (name === derivation) return { outPath, deriver, outputName: 'out' };
-  if (!name.startsWith(`${derivation}-`)) return undefined;
-  return { outPath, deriver, outputName: name.slice(derivation.length + 1) };
 }

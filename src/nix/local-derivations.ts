@@ -28,20 +28,21 @@ export class LocalDerivations {
     return this.#unlessUnread(this.#read(storePathFromBaseName(baseName, this.#storeDir)));
   }
 
-  /**
-   * The hashes that name realisations of an output, of all derivations here that have this name (without `.drv`) and an
-   * output of which only the build tells where it is.
-   */
-  async hashesOf(name: string, outputName: string): Promise<string[]> {
+  /** Base names of the derivations of this name (without `.drv`) with such an output, of which only the build tells. */
+  async floating(name: string, outputName: string): Promise<string[]> {
     this.#names ??= this.#list();
-    const hashes: string[] = [];
+    const files: string[] = [];
     for (const file of (await this.#names).get(name)?.slice(0, MAX_NAMESAKES) ?? []) {
       const derivation = await this.find(file);
-      if (derivation === undefined || !isFloatingOutput(derivation, outputName)) continue;
-      const hash = await this.#unlessUnread(this.#hasher.outputHash(derivation));
-      if (hash !== undefined) hashes.push(hash);
+      if (derivation !== undefined && isFloatingOutput(derivation, outputName)) files.push(file);
     }
-    return hashes;
+    return files;
+  }
+
+  /** The hashes that name realisations of the outputs of {@link floating} derivations. */
+  async hashesOf(name: string, outputName: string): Promise<string[]> {
+    const hashes = (await this.floating(name, outputName)).map((file) => this.hashOf(file));
+    return (await Promise.all(hashes)).filter((hash) => hash !== undefined);
   }
 
   /** The hash that names realisations of a derivation's outputs. Undefined if it, or one that it needs, is not here. */

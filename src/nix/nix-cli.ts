@@ -10,6 +10,7 @@ import { type Evaluated, evaluateExpression, parseEvaluated, splitOutputs } from
 import { parseNixConfig } from './nix-config.ts';
 import type { NixConfig } from './nix-config.ts';
 import { withPlainPath } from './plain-path.ts';
+import { parseRealisations, type Realisation } from './realisation.ts';
 import { parseStorePath } from './store-path.ts';
 import { parseRegistrations } from './valid-path.ts';
 import type { ValidPath } from './valid-path.ts';
@@ -219,6 +220,18 @@ export async function queryDeriver(path: StorePath, options: StoreCallOptions = 
   if (result.failed) throw nixFailed(result);
   const line = result.stdout.trim();
   return line === 'unknown-deriver' ? undefined : parseStorePath(line);
+}
+
+/**
+ * The realisations of a derivation's outputs that a store has; none where it was not built there, or this Nix has no
+ * content-addressed derivations. Nothing is built.
+ *
+ * @throws NarswarmError `NIX_MISSING`; the signal's reason
+ */
+export async function queryRealisations(drvPath: StorePath, options: StoreCallOptions = {}): Promise<Realisation[]> {
+  const query = ['--extra-experimental-features', 'nix-command ca-derivations', 'realisation', 'info', '--json'];
+  const result = await runNix('nix', [...query, ...storeArgs(options), '--max-jobs', '0', drvPath], options);
+  return result.failed ? [] : parseRealisations(result.stdout);
 }
 
 /**

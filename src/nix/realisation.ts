@@ -3,9 +3,11 @@
  * Nix 2.34 in `realisations/<hash>!<output>.doi`, later in `build-trace-v2/<derivation>/<output>.doi`
  * (Nix: src/libstore/realisation.cc, binary-cache-store.cc).
  */
+import { sign } from 'node:crypto';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
-import { judgeSignature, type PublicKey } from './signature.ts';
-import { parseBaseName } from './store-path.ts';
+import { judgeSignature, type PublicKey, type SecretKey } from './signature.ts';
+import type { NarInfo } from './narinfo.ts';
+import { baseNameOf, parseBaseName } from './store-path.ts';
 
 /** One realisation, as a binary cache has it. */
 export interface Realisation {
@@ -37,6 +39,46 @@ export function realisationFile(derivationHash: string, outputName: string): str
 /** The file of an output, by the base name of its derivation, in caches of Nix from 2.35 on. */
 export function buildTraceFile(derivation: string, outputName: string): string {
   return `build-trace-v2/${derivation}/${outputName}.doi`;
+}
+
+/** A path that a content-addressed derivation may have made: only the derivation tells. */
+export interface Made {
+  /** Base name of the path. */
+  readonly outPath: string;
+  /** Base name of the .drv file that it was built from: of one whose inputs were known already. */
+  readonly deriver: string;
+  /** Name of the derivation, without `.drv`. */
+  readonly derivationName: string;
+  readonly outputName: string;
+}
+
+/** The output that a path may be, by what its narinfo says. Undefined for a path that no such derivation has made. */
+export function madeBy({ storePath, ca, deriver }: Pick<NarInfo, 'storePath' | 'ca' | 'deriver'>): Made | undefined {
+  if (ca?.startsWith('fixed:') !== true || deriver?.endsWith('.drv') !== true) return undefined;
+  const outPath = baseNameOf(storePath);
+  const name = outPath.slice(33);
+  const derivationName = deriver.slice(33, -'.drv'.length);
+  if (name === derivationName) return { outPath, deriver, derivationName, outputName: 'out' };
+  if (!name.startsWith(`${derivationName}-`)) return undefined;
+  return { outPath, deriver, derivationName, outputName: name.slice(derivationName.length + 1) };
+}
+
+/** Reads the realisations that `nix realisation info --json` prints; others than these are passed over. */
+export function parseRealisations(json: string): Realisation[] {
+  const values: unknown = JSON.parse(json);
+  return list(values).flatMap((value) => {
+    const id = isRecord(value) ? value['id'] : undefined;
+    return typeof id === 'string' ? (parseRealisation(`realisations/${id}.doi`, JSON.stringify(value)) ?? []) : [];
+  });
+}
+
+/** A realisation with one signature more; the same object if the key has signed it. */
+export function signRealisation(realisation: Realisation, { name, key }: SecretKey): Realisation {
+  const { file, fingerprint, signatures, text } = realisation;
+  const signature = `${name}:${sign(null, Buffer.from(fingerprint), key).toString('base64')}`;
+  if (signatures.includes(signature)) return realisation;
+  const value = { ...(JSON.parse(text) as object), signatures: [...signatures, signature] };
+  return parseRealisation(file, JSON.stringify(value)) ?? realisation;
 }
 
 /** Reads a realisation. Undefined for a name that none has, and for a text that is none of that name. */

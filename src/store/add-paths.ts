@@ -1,5 +1,6 @@
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
+import { signRealisation } from '../nix/realisation.ts';
 import type { Compression } from '../nix/nix-cli.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
@@ -8,6 +9,8 @@ import { Catalogue, contentsOf, entryOf, isPending, type CatalogueEntry } from '
 import { narContentsOf } from './hash-nar.ts';
 import { ExportFolder } from './export-folder.ts';
 import type { FileStore } from './file-store.ts';
+import { localRealisations } from './local-realisations.ts';
+import { writeRealisations } from './realisations.ts';
 import { hashNars, type HashItem } from './hash-pool.ts';
 import { withSignature, type Signer } from './signer.ts';
 
@@ -50,7 +53,7 @@ export interface Addition {
  * narinfo without its NAR nor a file that nobody knows of.
  *
  * What is signed is what Nix's store holds, also where the narinfo lay in the file store before. The signatures are
- * made here, in one way for both; they are those that Nix makes.
+ * made here, in one way for both; they are those that Nix makes. Realisations that Nix's store has of the paths go with them.
  *
  * @throws STORE_FULL, STORE_UNWRITABLE; STORE_CORRUPT where the disk does not keep what was written; NIX_FAILED; the
  *   signal's reason
@@ -91,6 +94,9 @@ export async function addPaths(closure: readonly ValidPath[], options: AdditionO
     await store.writeNarInfo(more);
     signed++;
   }
+  const realisations = await localRealisations(infos, { storeDir: store.storeDir, signal });
+  const vouched = realisations.map((one) => (signer === undefined ? one : signRealisation(one, signer.secretKey)));
+  await writeRealisations(vouched, store);
   return { plan, infos, added: exported.size, addedBytes, hashedBytes, signed };
 }
 

@@ -27,6 +27,7 @@ describe('realisations', { concurrency: 4 }, () => {
   let key: string;
   /** A machine that has evaluated, and so has the .drv files. */
   let evaluated: Record<string, string>;
+  let builder: Record<string, string>;
   let realisations: readonly string[];
 
   before(async () => {
@@ -38,7 +39,7 @@ describe('realisations', { concurrency: 4 }, () => {
     const [secret, shared] = [join(dir, 'secret'), join(dir, 'public')];
     assert.equal(spawnSync('nix-store', ['--generate-binary-cache-key', 'own-1', secret, shared]).status, 0);
     key = (await readFile(shared, 'utf8')).trim();
-    const builder = machine(join(dir, 'store'), `secret-key-files = ${secret}`);
+    builder = machine(join(dir, 'store'), `secret-key-files = ${secret}`);
     nix(builder, ['build', '--no-link', '-f', expression, 'app']);
     nix(builder, ['copy', '--to', `file://${cacheDir}`, '-f', expression, 'app']);
     evaluated = machine(await lab.folder('store'));
@@ -128,6 +129,19 @@ describe('realisations', { concurrency: 4 }, () => {
     assert.equal(updated.event('subscription')['paths'], 4);
     assert.deepEqual((await readdir(join(store, 'realisations'))).toSorted(), realisations.toSorted());
     assert.equal(await isBuilt(store), true);
+  });
+
+  test('what add exports has those of the Nix store, signed with the others', async () => {
+    const store = await lab.folder('store');
+    const { publicKey, secretKeyFile } = await lab.closure([10], 'other');
+    const what = ['add', app, '--store', store, '--sign-key', secretKeyFile, '--trusted-public-key', publicKey];
+    const added = await lab.run(what, { env: builder });
+    assert.equal(added.status, 0, added.stderr);
+    const names = new Set(await readdir(join(store, 'realisations'))); // those of resolved derivations, too
+    for (const name of realisations) assert(names.has(name), name);
+    const args = ['build', '--no-link', '-f', expression, 'app', '--max-jobs', '0', '--option', 'substituters'];
+    const trusting = [...args, `file://${store}`, '--option', 'trusted-public-keys', publicKey];
+    nix(machine(await lab.folder('next')), trusting);
   });
 
   test('a cache that fails for them fails no fetch', async () => {

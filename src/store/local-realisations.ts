@@ -1,0 +1,51 @@
+import type { StorePath } from '../nix/brands.ts';
+import { isFixedOutput } from '../nix/derivation.ts';
+import { LocalDerivations } from '../nix/local-derivations.ts';
+import { madeBy, realisationFile, type Realisation } from '../nix/realisation.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { queryRealisations } from '../nix/nix-cli.ts';
+import { baseNameOf, storePathFromBaseName } from '../nix/store-path.ts';
+
+/**
+ * The realisations that Nix's default store has of paths, and of those that they depend on. A store tells them by
+ * derivation, so only those are found whose .drv files are on this machine. Never fails: a Nix without content-addressed
+ * derivations has none.
+ *
+ * @param infos narinfos of a closure
+ */
+export async function localRealisations(
+  infos: readonly NarInfo[],
+  { storeDir, signal }: { readonly storeDir: string; readonly signal: AbortSignal },
+): Promise<Realisation[]> {
+  const derivations = new LocalDerivations(storeDir);
+  const paths = new Set(infos.map(({ storePath }) => baseNameOf(storePath)));
+  const found = new Map<string, Realisation>();
+  const asked = new Set<string>();
+  const ask = async (derivation: string): Promise<void> => {
+    if (asked.has(derivation)) return;
+    asked.add(derivation);
+    const drvPath: StorePath = storePathFromBaseName(derivation, storeDir);
+    for (const realisation of await queryRealisations(drvPath, { signal })) {
+      if (paths.has(realisation.outPath)) found.set(realisation.file, realisation);
+    }
+  };
+  for (const info of infos) {
+    const made = madeBy(info);
+    const deriver = made && (await derivations.find(made.deriver));
+    if (made === undefined || (deriver !== undefined && isFixedOutput(deriver))) continue;
+    for (const derivation of await derivations.floating(made.derivationName, made.outputName)) await ask(derivation);
+  }
+  // What they depend on may be an ordinary path, of which the deriver is known.
+  const derivers = new Map(infos.map(({ storePath, deriver }) => [baseNameOf(storePath), deriver]));
+  for (const { dependents } of found.values()) {
+    for (const [file, path] of dependents) {
+      const deriver = derivers.get(path);
+      if (found.has(file) || deriver === undefined) continue;
+      const hash = await derivations.hashOf(deriver);
+      const isOf = hash !== undefined && file.startsWith(realisationFile(hash, '').slice(0, -'.doi'.length));
+      if (isOf) await ask(deriver);
+    }
+  }
+  signal.throwIfAborted();
+  return [...found.values()];
+}
