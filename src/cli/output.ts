@@ -1,5 +1,6 @@
 import { NarswarmError, type ErrorFacts } from '../errors.ts';
 import { escapeControls } from '../nix/quote.ts';
+import { isTooManyFiles, TOO_MANY_FILES } from '../too-many-files.ts';
 
 /**
  * What a command says: results on stdout, everything for people on stderr. With `--json` stdout is one JSON object a
@@ -44,10 +45,15 @@ export function makeOutput(options: { json?: boolean | undefined; quiet?: boolea
   };
 }
 
+function describeUnknown(error: unknown): string {
+  if (isTooManyFiles(error)) return TOO_MANY_FILES;
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
 /** Reports a failure in one sentence (with --json also as an event) and gives the exit status for it. */
 export function reportFailure(error: unknown, json: boolean): number {
   const known = error instanceof NarswarmError ? error : undefined;
-  const message = known?.message ?? (error instanceof Error ? (error.stack ?? error.message) : String(error));
+  const message = known?.message ?? describeUnknown(error);
   const facts: ErrorFacts = known?.facts ?? {};
   const exitStatus = known?.exitStatus ?? 1;
   if (json) printJson({ event: 'error', code: known?.code ?? 'INTERNAL', message, exitStatus, facts });

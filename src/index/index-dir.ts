@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, readdir, rename, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { storeError, systemCode } from '../store/store-error.ts';
 import type { Index } from './build.ts';
@@ -45,6 +45,16 @@ export class IndexDir {
     const kept = new Set([...index.shards.keys()].map((prefix) => shardFileName(prefix).slice('shards/'.length)));
     for (const name of await readdir(join(this.dir, 'shards')).catch(() => [])) {
       if (!kept.has(name)) await rm(join(this.dir, 'shards', name), { force: true });
+    }
+  }
+
+  /** Opens a file to be read in parts; undefined if there is none. Whoever gets it closes it. */
+  async open(name: string): Promise<FileHandle | undefined> {
+    try {
+      return await open(join(this.dir, name));
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') return undefined;
+      throw storeError(error, join(this.dir, name));
     }
   }
 

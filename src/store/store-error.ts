@@ -1,4 +1,5 @@
 import { NarswarmError } from '../errors.ts';
+import { isTooManyFiles, TOO_MANY_FILES } from '../too-many-files.ts';
 
 const FULL = new Set(['ENOSPC', 'EDQUOT']);
 
@@ -17,6 +18,12 @@ export function storeError(error: unknown, path: string): NarswarmError {
       `no space left on the device that holds ${path}: free some and run the same command again, it goes on from here`,
       { cause: error, facts: { path } },
     );
+  }
+  if (isTooManyFiles(error)) {
+    return new NarswarmError('STORE_UNWRITABLE', `cannot open ${path}: ${TOO_MANY_FILES}`, {
+      cause: error,
+      facts: { path },
+    });
   }
   return new NarswarmError(
     'STORE_UNWRITABLE',

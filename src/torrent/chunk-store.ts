@@ -1,5 +1,5 @@
 import { open, type FileHandle } from 'node:fs/promises';
-import { giveBack, lend, takeBuffer } from './lent-buffers.ts';
+import { giveBack, isLendingMuch, lend, takeBuffer } from './lent-buffers.ts';
 
 type Callback<T extends unknown[]> = (error: Error | null, ...rest: T) => void;
 type GetOptions = { offset?: number; length?: number } | null | undefined;
@@ -81,22 +81,24 @@ export class SeedStorage implements PieceStorage {
 
   /**
    * Reads a stretch and with it the megabyte around it, since peers ask for 16 KiB at a time and in order. The last
-   * megabyte is kept: a second peer that follows the first finds it there. What is returned is lent (lent-buffers.ts).
+   * megabyte is kept: a second peer that follows the first finds it there. What is returned is lent (lent-buffers.ts);
+   * while a crowd holds much of that, only the stretch itself is read.
    */
   async read(offset: number, length: number): Promise<Uint8Array> {
     const start = offset - (offset % READ_AHEAD_BYTES);
-    if (offset + length > start + READ_AHEAD_BYTES) {
+    const isAhead = this.#ahead?.start === start;
+    if (offset + length > start + READ_AHEAD_BYTES || (!isAhead && isLendingMuch())) {
       const bytes = Buffer.allocUnsafe(length);
       await this.#readFiles(offset, bytes);
       return bytes;
     }
-    if (this.#ahead?.start !== start) {
+    if (!isAhead) {
       this.#dropAhead();
       const bytes = Math.min(READ_AHEAD_BYTES, this.#totalBytes - start);
       const buffer = takeBuffer(bytes);
       this.#ahead = { start, buffer, done: this.#readFiles(start, buffer.subarray(0, bytes)) };
     }
-    const { buffer, done } = this.#ahead;
+    const { buffer, done } = this.#ahead!;
     lend(buffer); // before anything is awaited: the next reader may drop it
     try {
       await done;

@@ -4,15 +4,22 @@
  *
  * A buffer has users. Who takes it is the first; each slice that is passed on adds one, and whoever is done gives it
  * back. One that is never given back (its connection broke) is left to the garbage collector.
+ *
+ * A user of a slice holds all of its buffer: while much is in use ({@link isLendingMuch}), readers do without.
  */
 
 const SMALLEST_BYTES = 16 * 1024;
 /** Unused bytes that are kept for the next taker. */
 const MAX_FREE_BYTES = 24 * 1024 * 1024;
 
+/** Bytes in use from which on readers should take no more than they need. */
+const MUCH_BYTES = 48 * 1024 * 1024;
+
 const free = new Map<number, Buffer[]>();
 let freeBytes = 0;
 const users = new WeakMap<ArrayBufferLike, number>();
+let usedBytes = 0;
+const collected = new FinalizationRegistry((bytes: number) => (usedBytes -= bytes));
 
 /** A buffer of at least `bytes` bytes with unknown contents; the taker is its one user. */
 export function takeBuffer(bytes: number): Buffer {
@@ -22,7 +29,14 @@ export function takeBuffer(bytes: number): Buffer {
   if (buffer === undefined) buffer = Buffer.from(new SharedArrayBuffer(sizeBytes));
   else freeBytes -= sizeBytes;
   users.set(buffer.buffer, 1);
+  usedBytes += sizeBytes;
+  collected.register(buffer.buffer, sizeBytes, buffer.buffer);
   return buffer;
+}
+
+/** True while so much is in use that a slice should not hold a buffer that is longer than itself. */
+export function isLendingMuch(): boolean {
+  return usedBytes > MUCH_BYTES;
 }
 
 /** Adds users to the buffer that a slice is of. */
@@ -46,6 +60,8 @@ export function giveBack(slice: Uint8Array): void {
   }
   users.delete(slice.buffer);
   const { byteLength } = slice.buffer;
+  usedBytes -= byteLength;
+  collected.unregister(slice.buffer);
   if (freeBytes + byteLength > MAX_FREE_BYTES) return;
   const list = free.get(byteLength);
   const buffer = Buffer.from(slice.buffer);

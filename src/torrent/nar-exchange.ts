@@ -1,5 +1,6 @@
 import type Wire from 'bittorrent-protocol';
 import type { InfoHash } from '../nix/brands.ts';
+import { MAX_UNSENT_PER_PEER_BYTES } from '../wire/bounds.ts';
 import type { Incoming } from './direct-payload.ts';
 import { giveBack, lend, takeBuffer } from './lent-buffers.ts';
 import { refuse } from './wire-guard.ts';
@@ -28,8 +29,10 @@ const PART_HEAD_BYTES = 13;
 const PART_BYTES = 32 * 1024;
 /** Questions that a peer may have open; ours are bounded by the lanes of the scheduler. */
 const MAX_OPEN_ASKS = 1024;
-/** Answers on their way to one peer: enough to keep its socket busy. */
-const UNSENT_BYTES = 512 * 1024;
+/** The longest NAR of one piece. */
+const MAX_NAR_BYTES = 1024 * 1024;
+/** What a question takes that waits. */
+const ASK_BYTES = 150;
 /**
  * NARs that are looked up and read at a time for one peer: each takes some waits for the disk. With what waits already they
  * stay below what makes a peer count as one that does not read (upload-window.ts).
@@ -160,26 +163,36 @@ export class NarExchange {
       const infoHash = bytes.toString('hex', at + 4, at + ASK_ENTRY_BYTES) as InfoHash;
       this.#asks.push({ id: bytes.readUInt32BE(at), infoHash });
     }
+    this.#reserve();
     if (this.#asks.length > MAX_OPEN_ASKS) refuse(this.#wire);
     else this.#answer();
   }
 
   /** Answers several at a time, as far as the peer reads. */
   #answer(): void {
-    while (this.isOpen && this.#reading < READS && this.#wire._readableState.buffered < UNSENT_BYTES) {
-      const ask = this.#asks.shift();
+    while (this.isOpen && this.#reading < READS && this.#wire._readableState.buffered < MAX_UNSENT_PER_PEER_BYTES) {
+      const [ask] = this.#asks;
       if (ask === undefined) return;
+      if (stateOf(this.#wire).budget?.take(this.#wire, MAX_NAR_BYTES, () => this.#answer()) === false) return;
+      this.#asks.shift();
       this.#reading++;
+      this.#reserve();
       void this.#serve(ask.infoHash, this.address)
         .catch(() => undefined)
         .then((nar) => {
           this.#reading--;
+          this.#reserve();
           if (this.isOpen) this.#send(ask.id, nar);
           else if (nar !== undefined) giveBack(nar);
           this.#answer();
         })
         .catch(() => this.drop()); // whatever it is, it costs this connection and not the process
     }
+  }
+
+  /** Notes what the answers to come take, which is known when they have been read. */
+  #reserve(): void {
+    stateOf(this.#wire).reservedBytes = this.#reading * MAX_NAR_BYTES + this.#asks.length * ASK_BYTES;
   }
 
   #send(id: number, nar: Uint8Array | undefined): void {

@@ -8,6 +8,7 @@ import { MAX_CONNECTIONS } from '../wire/bounds.ts';
 import { mayHave, type Serves } from './connection-guard.ts';
 import { LocalNetworks } from './local-networks.ts';
 import { parsedTorrent } from './parsed-torrent.ts';
+import { UploadBudget } from './upload-budget.ts';
 import { guardMetadata } from './wire-guard.ts';
 import { stateOf } from './wire-state.ts';
 
@@ -28,6 +29,7 @@ export class OpenTorrents {
   readonly #options: OpenTorrentsOptions;
   readonly #networks: Pick<LocalNetworks, 'includes'>;
   readonly #torrents = new Map<InfoHash, Torrent>();
+  readonly #uploads = new UploadBudget();
 
   constructor(client: WebTorrent, options: OpenTorrentsOptions) {
     this.#client = client;
@@ -78,6 +80,8 @@ export class OpenTorrents {
     handle.on('wire', (wire: Wire, address: string) => {
       const state = stateOf(wire);
       state.address = address;
+      state.budget = this.#uploads;
+      this.#uploads.add(wire);
       state.connection?.welcome(wire.extendedMapping);
       if (!this.mayHave(address)) keepChoked(wire);
       announceLongRequests(wire);

@@ -2,10 +2,11 @@ import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import type Torrent from 'webtorrent/lib/torrent.js';
 import type { InfoHash } from '../nix/brands.ts';
+import { isTooManyFiles, TOO_MANY_FILES } from '../too-many-files.ts';
 import type { NarTorrent } from './canonical.ts';
 import { chunkStore, SeedStorage, type SeedFile } from './chunk-store.ts';
 import { closeWhenIdle } from './idle-seed.ts';
-import { takeBuffer } from './lent-buffers.ts';
+import { isLendingMuch, takeBuffer } from './lent-buffers.ts';
 import type { OpenTorrents } from './open-torrents.ts';
 
 /** A torrent that may be seeded and the files behind it. */
@@ -47,7 +48,7 @@ export class Seeding {
     try {
       return (await this.#open(infoHash)) ?? null;
     } catch (error) {
-      this.#options.onWarning?.(`cannot seed ${infoHash}: ${(error as Error).message}`);
+      this.#options.onWarning?.(`cannot seed ${infoHash}: ${reasonOf(error)}`);
       return null;
     }
   }
@@ -76,7 +77,7 @@ export class Seeding {
 
   async #openSeed(infoHash: InfoHash): Promise<Torrent | undefined> {
     const seed = await this.#options.seeds?.(infoHash).catch((error: unknown) => {
-      this.#options.onWarning?.(`cannot seed ${infoHash}: ${String(error)}`);
+      this.#options.onWarning?.(`cannot seed ${infoHash}: ${reasonOf(error)}`);
       return undefined;
     });
     const meanwhile = this.#torrents.get(infoHash);
@@ -104,11 +105,16 @@ export class Seeding {
 /** Reads a small file into a buffer that its last reader gives back. */
 async function readLent(path: string, sizeBytes: number): Promise<Uint8Array | undefined> {
   const handle = await open(path, 'r');
-  const buffer = takeBuffer(sizeBytes);
+  const buffer = isLendingMuch() ? Buffer.allocUnsafe(sizeBytes) : takeBuffer(sizeBytes);
   try {
     const { bytesRead } = await handle.read(buffer, 0, sizeBytes, 0);
     return bytesRead === sizeBytes ? buffer.subarray(0, sizeBytes) : undefined;
   } finally {
     await handle.close();
   }
+}
+
+function reasonOf(error: unknown): string {
+  if (isTooManyFiles(error)) return TOO_MANY_FILES;
+  return error instanceof Error ? error.message : String(error);
 }

@@ -109,7 +109,6 @@ export class Swarm implements AsyncDisposable {
         host: options.host,
         port: options.port ?? 0,
         admit: (socket) => guard.admit(socket),
-        maxConnections: MAX_CONNECTIONS,
         infoHashOf: (hashed) => skeys.find(hashed),
         onPeer: (socket, opening) => welcome(seeding, socket, opening),
         onWarning: (error) => options.onWarning?.(error.message),

@@ -15,12 +15,13 @@ let answer: OnRequest | undefined;
 export function answerWithinWindow(original: OnRequest): OnRequest {
   answer = original;
   return function answerInTurn(this: Wire, index, offset, length) {
-    const { waiting } = stateOf(this);
+    const { waiting, budget } = stateOf(this);
     if (waiting.length + this.peerRequests.length >= MAX_OPEN_REQUESTS) {
       refuse(this);
       return;
     }
     waiting.push([index, offset, length]);
+    budget?.noteRequest();
     serveWaiting(this);
   };
 }
@@ -39,7 +40,9 @@ export function forgetCancelled(original: OnRequest): OnRequest {
 export function serveWaiting(wire: Wire): void {
   const state = stateOf(wire);
   while (!wire.destroyed && state.waiting.length > 0 && heldBytes(wire) < MAX_UNSENT_PER_PEER_BYTES) {
-    const [index, offset, length] = state.waiting.shift()!;
+    const [index, offset, length] = state.waiting[0]!;
+    if (state.budget?.take(wire, length, () => serveWaiting(wire)) === false) return;
+    state.waiting.shift();
     state.activeAtMs = performance.now();
     answer?.call(wire, index, offset, length);
   }

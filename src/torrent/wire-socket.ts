@@ -45,7 +45,7 @@ export function joinSocketAndWire(this: Peer): void {
         conn.uncork();
       });
     }
-    const onSent = isLent(bytes) ? giveBackUnlessFailed.bind(undefined, bytes) : undefined;
+    const onSent = isLent(bytes) ? () => giveBack(bytes) : undefined;
     if (conn.write(bytes, onSent)) serveWaiting(wire);
     else wire.pause();
   });
@@ -54,11 +54,6 @@ export function joinSocketAndWire(this: Peer): void {
     serveWaiting(wire);
     stateOf(wire).onRoom?.();
   });
-}
-
-/** The system has taken over what was lent; of a socket that broke nobody knows. */
-function giveBackUnlessFailed(bytes: Uint8Array, error?: Error | null): void {
-  if (!error) giveBack(bytes);
 }
 
 /** Replaces a concatenation at every chunk that arrives with one a message. */

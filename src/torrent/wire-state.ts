@@ -1,6 +1,7 @@
 import type Wire from 'bittorrent-protocol';
 import type { PeerConnection } from '../wire/peer-connection.ts';
 import type { Incoming, PayloadExtension } from './direct-payload.ts';
+import type { UploadBudget } from './upload-budget.ts';
 
 /** What the swarm hangs on each connection and reads back. */
 export interface WireState {
@@ -16,6 +17,10 @@ export interface WireState {
   refusals: number;
   /** Payload that came and nobody had asked for. */
   unaskedBytes: number;
+  /** Shared with all peers: memory for what they ask for. */
+  budget: UploadBudget | undefined;
+  /** Memory that an extension's answers to the peer will take. */
+  reservedBytes: number;
   /** Requests of the peer that wait until it has read what it asked for before. */
   readonly waiting: (readonly [index: number, offset: number, length: number])[];
   /** When the peer last asked for a block or sent one; milliseconds of `performance.now()`. */
@@ -45,6 +50,8 @@ export function stateOf(wire: Wire): WireState {
       inFlightBytes: 0,
       refusals: 0,
       unaskedBytes: 0,
+      budget: undefined,
+      reservedBytes: 0,
       waiting: [],
       activeAtMs: performance.now(),
       targets: new Map(),

@@ -30,3 +30,12 @@ function groupsOf(address: string): string[] {
   const zeros = Array.from({ length: 8 - before.length - after.length }, () => '0');
   return [...before, ...zeros, ...after].map((group) => Number.parseInt(group, 16).toString(16));
 }
+
+/**
+ * What stands for one host where connections are counted: its address, for IPv6 the network of 64 bits, of which one
+ * host has every address. Hosts on a link share `fe80::/64`, and are told apart by all of it.
+ */
+export function hostKeyOf(host: string): string {
+  const address = unmapped(host);
+  return isIPv6(address) && !/^fe[89ab]/i.test(address) ? rangeOf(address) : address;
+}

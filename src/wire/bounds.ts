@@ -1,10 +1,13 @@
 /**
  * Every bound on what strangers can make this process hold or do, in one place: units in the names, the reason beside
- * each. With all of them reached at once a process stays below 500 MB; nix/units.json sets MemoryMax above that.
+ * each. With all of them reached at once a process stays below 1 GB, which is where MemoryHigh is in nix/units.json.
  */
-
 /** Connections of all peers together, incoming and outgoing; less where the process may open fewer files. */
 export const MAX_CONNECTIONS = 2000;
+/** Incoming connections of one host of the local network: a client may need one for each torrent that it fetches. */
+export const MAX_CONNECTIONS_PER_NEIGHBOUR = 600;
+/** Incoming connections of one address of the internet, or of one IPv6 network of 64 bits. */
+export const MAX_CONNECTIONS_PER_STRANGER = 64;
 /** A stranger who has connected and not finished his handshake after so long is disconnected. */
 export const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** Encrypted handshakes that are answered a second: each costs a Diffie-Hellman exchange of half a millisecond. */
@@ -26,10 +29,25 @@ export const MAX_PIECES = 2 ** 20;
 export const MAX_METADATA_BYTES = 2 * 1024 * 1024;
 /** Bytes of one peer that are read from the disk or wait for its socket: enough to keep a fast socket busy. */
 export const MAX_UNSENT_PER_PEER_BYTES = 512 * 1024;
+/** The same of all peers together. Beyond it peers wait for each other, and those that do not read are cut off. */
+export const MAX_UNSENT_BYTES = 96 * 1024 * 1024;
+/** While memory is short, a peer that has taken nothing of what waits for it for so long is cut off. */
+export const UNREAD_MS = 2_000;
 /** Requests of one peer that wait: libtorrent asks for 500 blocks at once, and 2,000 at most. */
 export const MAX_OPEN_REQUESTS = 2048;
 /** Small answers (rejects, metadata) are beyond the window; no client that reads leaves so many of them unread. */
 export const MAX_UNREAD_ANSWERS_BYTES = 4 * 1024 * 1024;
+
+/** Connections to the HTTP mirror of a hash map, from everybody together. */
+export const MAX_HTTP_CONNECTIONS = 256;
+/** The same from one host: a browser opens 6, undici as many as it is told; a NAT hides a few machines. */
+export const MAX_HTTP_CONNECTIONS_PER_HOST = 32;
+/** Requests of one HTTP connection that wait for their answer: they are answered one after another. */
+export const MAX_HTTP_REQUESTS_WAITING = 100;
+/** A piece of a file that is read for one HTTP answer at a time; the next is read when the socket has taken it. */
+export const HTTP_CHUNK_BYTES = 64 * 1024;
+/** An HTTP client that takes not a byte for so long, or sends no request, is disconnected. */
+export const HTTP_IDLE_MS = 30_000;
 
 /** Nodes that are taken from, and given in, one answer of the DHT (BEP 5: the 8 nearest). */
 export const MAX_DHT_NODES = 8;

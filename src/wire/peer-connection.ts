@@ -28,7 +28,7 @@ export class PeerConnection extends Duplex {
   readonly remotePort: number;
   /** Bytes that the peer has sent. */
   receivedBytes = 0;
-  /** When the peer last took something that was sent; milliseconds of `performance.now()`. */
+  /** When the peer last took what was sent, or was first sent what it has not taken; `performance.now()`. */
   takenAtMs = performance.now();
   readonly #socket: Socket;
   readonly #cipher: StreamCipher | undefined;
@@ -75,6 +75,7 @@ export class PeerConnection extends Duplex {
   }
 
   override _write(bytes: Uint8Array, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    this.takenAtMs = performance.now();
     this.#socket.write(this.#sealed(bytes), this.#onTaken(done));
   }
 
@@ -82,6 +83,7 @@ export class PeerConnection extends Duplex {
     chunks: readonly { chunk: Uint8Array; encoding: BufferEncoding }[],
     done: (error?: Error | null) => void,
   ): void {
+    this.takenAtMs = performance.now();
     // One system call for all of it.
     this.#socket.cork();
     for (const [index, { chunk }] of chunks.entries()) {

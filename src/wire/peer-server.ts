@@ -11,8 +11,6 @@ export interface PeerServerOptions {
   readonly host?: string | undefined;
   /** TCP port; 0 picks a free one. */
   readonly port: number;
-  /** Connections that are open at a time; the system's next ones are closed at once. */
-  readonly maxConnections: number;
   /** True if this connection may go on, before a byte of it is read; it counts until it is closed. */
   readonly admit: (socket: Socket) => boolean;
   /** The infohash that is served here by SHA-1 of `req2` and itself, in hex, as encryption hides it. */
@@ -37,7 +35,6 @@ export class PeerServer {
   /** Starts listening. Rejects with the system's error if the address or port cannot be used. */
   static async listen(options: PeerServerOptions): Promise<PeerServer> {
     const peers = new PeerServer(options);
-    peers.#server.maxConnections = options.maxConnections;
     peers.#server.listen(options.port, options.host);
     await once(peers.#server, 'listening');
     peers.#server.on('error', options.onWarning);

@@ -3,17 +3,23 @@ import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { networksOf } from '../support/made-networks.ts';
-import { ConnectionGuard, MAX_PER_STRANGER, type Serves } from '../../src/torrent/connection-guard.ts';
+import { ConnectionGuard, type Serves } from '../../src/torrent/connection-guard.ts';
+import { MAX_CONNECTIONS_PER_NEIGHBOUR, MAX_CONNECTIONS_PER_STRANGER } from '../../src/wire/bounds.ts';
 
 const STRANGER = '198.51.100.7';
 const NEIGHBOUR = '192.168.1.7';
 
 function from(remoteAddress: string | undefined): Socket {
-  return Object.assign(new EventEmitter(), { remoteAddress }) as Socket;
+  const socket = Object.assign(new EventEmitter(), { remoteAddress, destroyed: false, destroy });
+  function destroy(): void {
+    socket.destroyed = true;
+    socket.emit('close');
+  }
+  return socket as unknown as Socket;
 }
 
-function guard(serves: Serves, banned?: string): ConnectionGuard {
-  return new ConnectionGuard(serves, (host) => host === banned, networksOf('192.168.1.2/24', '10.0.0.2/24'));
+function guard(serves: Serves, banned?: string, total?: number): ConnectionGuard {
+  return new ConnectionGuard(serves, (host) => host === banned, networksOf('192.168.1.2/24', '10.0.0.2/24'), total);
 }
 
 for (const [serves, stranger, neighbour] of [
@@ -37,18 +43,30 @@ test('a host that has lied is not let in again', () => {
   assert.equal(guard('anyone', STRANGER).admit(from('198.51.100.8')), true);
 });
 
-test('one stranger cannot take every connection; those that he closes are free again', () => {
+test('a host has no more than its share, and what it closes is free again', () => {
   const one = guard('anyone');
-  const sockets = Array.from({ length: MAX_PER_STRANGER }, () => from(STRANGER));
-  for (const socket of sockets) assert.ok(one.admit(socket));
-  assert.equal(one.admit(from(STRANGER)), false);
-  assert.equal(one.admit(from('198.51.100.8')), true);
-  sockets[0]?.emit('close');
-  assert.equal(one.admit(from(STRANGER)), true);
-  assert.equal(one.admit(from(STRANGER)), false);
+  for (const [host, share] of [
+    [STRANGER, MAX_CONNECTIONS_PER_STRANGER],
+    [NEIGHBOUR, MAX_CONNECTIONS_PER_NEIGHBOUR],
+  ] as const) {
+    const sockets = Array.from({ length: share }, () => from(host));
+    for (const socket of sockets) assert.ok(one.admit(socket));
+    assert.equal(one.admit(from(host)), false);
+    sockets[0]?.emit('close');
+    assert.equal(one.admit(from(host)), true);
+    assert.equal(one.admit(from(host)), false);
+  }
 });
 
-test('neighbours may open any number, since each torrent needs a connection', () => {
-  const one = guard('lan');
-  for (let count = 0; count < 10 * MAX_PER_STRANGER; count++) assert.ok(one.admit(from(NEIGHBOUR)));
+test('hosts that take all connections lose one to each host that has fewer', () => {
+  const one = guard('lan', undefined, 30);
+  const taken = Array.from({ length: 30 }, () => from(NEIGHBOUR));
+  for (const socket of taken) assert.ok(one.admit(socket));
+  const others = Array.from({ length: 15 }, (_, index) => from(`192.168.1.${100 + index}`));
+  for (const other of others) assert.ok(one.admit(other));
+  assert.deepEqual(
+    taken.map(({ destroyed }) => destroyed),
+    taken.map((_, index) => index < 15),
+  );
+  assert.ok(others.every(({ destroyed }) => !destroyed));
 });

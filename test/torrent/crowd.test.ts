@@ -1,0 +1,147 @@
+/** Crowds of strangers that ask and do not read: the memory of a process of its own, and an honest client beside them. */
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { createInterface, type Interface } from 'node:readline';
+import { request } from 'node:http';
+import { suite, test, type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { InfoHash } from '../../src/nix/brands.ts';
+import { MAX_HTTP_CONNECTIONS_PER_HOST } from '../../src/wire/bounds.ts';
+import { handshakeOf, ID, message, numbers, RawPeer } from '../support/raw-peer.ts';
+import { MIB, tempDir } from './swarm-fixture.ts';
+
+const LIMIT = { timeout: 60_000 };
+/** Far below what the crowds would take without bounds: 700 MB to 4 GB each. */
+const MAX_GROWTH_MIB = 450;
+const BLOCK = 128 * 1024;
+
+interface Crowd {
+  readonly port: number;
+  readonly httpPort: number;
+  readonly cohort: InfoHash;
+  readonly infoHashes: readonly [InfoHash, InfoHash];
+  /** The most memory that the process has had so far. */
+  readonly peakMiB: () => Promise<number>;
+}
+
+async function serve(t: TestContext): Promise<Crowd> {
+  const script = fileURLToPath(new URL('crowd-server.ts', import.meta.url));
+  const child: ChildProcess = spawn(process.execPath, [script, await tempDir(t)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => child.kill('SIGKILL'));
+  const lines: Interface = createInterface({ input: child.stdout! });
+  const [ready] = (await once(lines, 'line')) as [string];
+  const peakMiB = async (): Promise<number> => {
+    child.kill('SIGUSR2');
+    const [line] = (await once(lines, 'line')) as [string];
+    return (JSON.parse(line) as { peakMiB: number }).peakMiB;
+  };
+  return { ...(JSON.parse(ready) as Omit<Crowd, 'peakMiB'>), peakMiB };
+}
+
+/** Connects from one of many addresses of this machine, so from many hosts as others see it. */
+async function from(t: TestContext, host: number, port: number): Promise<Socket> {
+  const socket = connect({ port, host: '127.0.0.1', localAddress: `127.0.${1 + (host >> 8)}.${host & 255}` });
+  socket.on('error', () => undefined);
+  t.after(() => socket.destroy());
+  await Promise.race([once(socket, 'connect'), once(socket, 'close')]);
+  socket.pause();
+  return socket;
+}
+
+/** Fetches a block as any client does. */
+async function isServed({ port, infoHashes }: Crowd): Promise<void> {
+  const peer = await RawPeer.connect(port, infoHashes[0]);
+  peer.send(ID.INTERESTED);
+  await peer.receive(ID.UNCHOKE);
+  peer.send(ID.REQUEST, numbers(0, 0, BLOCK));
+  assert.equal((await peer.receive(ID.PIECE)).length, 8 + BLOCK);
+  peer.socket.destroy();
+}
+
+test('1,500 peers that ask and do not read take bounded memory, and others are served', LIMIT, async (t) => {
+  const crowd = await serve(t);
+  await isServed(crowd);
+  const before = await crowd.peakMiB();
+  const asks = Array.from({ length: 400 }, (_, index) =>
+    message(ID.REQUEST, numbers(index % 64, (Math.floor(index / 64) % 8) * BLOCK, BLOCK)),
+  );
+  for (let count = 0; count < 1500; count++) {
+    const socket = await from(t, count % 20, crowd.port);
+    socket.write(Buffer.concat([handshakeOf(crowd.infoHashes[0]), message(ID.INTERESTED), ...asks]));
+  }
+  await isServed(crowd);
+  const grownMiB = (await crowd.peakMiB()) - before;
+  assert.ok(grownMiB < MAX_GROWTH_MIB, `grew by ${grownMiB} MiB`);
+});
+
+test('members of a cohort that ask for NARs and do not read take bounded memory', LIMIT, async (t) => {
+  const crowd = await serve(t);
+  await isServed(crowd);
+  const before = await crowd.peakMiB();
+  const asks = Array.from({ length: 500 }, (_, index) =>
+    Buffer.concat([numbers(index), Buffer.from(crowd.infoHashes[1], 'hex')]),
+  );
+  for (let count = 0; count < 1000; count++) {
+    const socket = await from(t, count % 20, crowd.port);
+    const hello = message(ID.EXTENDED, Buffer.from('\0d1:md12:nar_exchangei2eee'));
+    // The exchange is the third extension here: ut_metadata and lt_donthave come first.
+    const ask = message(ID.EXTENDED, Buffer.concat([Buffer.of(3, 1), ...asks]));
+    socket.write(Buffer.concat([handshakeOf(crowd.cohort), hello, ask]));
+  }
+  await isServed(crowd);
+  const grownMiB = (await crowd.peakMiB()) - before;
+  assert.ok(grownMiB < MAX_GROWTH_MIB, `grew by ${grownMiB} MiB`);
+});
+
+suite('the HTTP mirror', () => {
+  const GET = 'GET /shards/all.zst HTTP/1.1\r\nHost: x\r\n\r\n';
+
+  /** The length of a shard, as another host gets it. */
+  async function shardBytes({ httpPort }: Crowd): Promise<number> {
+    const asked = request({ port: httpPort, path: '/shards/all.zst', localAddress: '127.0.9.9', agent: false }).end();
+    const [response] = (await once(asked, 'response')) as [AsyncIterable<Buffer>];
+    let bytes = 0;
+    for await (const chunk of response) bytes += chunk.length;
+    return bytes;
+  }
+
+  test('20,000 requests that nobody reads the answers of', LIMIT, async (t) => {
+    const crowd = await serve(t);
+    await shardBytes(crowd);
+    const before = await crowd.peakMiB();
+    for (let host = 0; host < 8; host++) {
+      for (let count = 0; count < MAX_HTTP_CONNECTIONS_PER_HOST; count++) {
+        const socket = await from(t, host, crowd.httpPort);
+        socket.write(GET.repeat(count === 0 ? 20_000 : 90));
+      }
+    }
+    assert.equal(await shardBytes(crowd), 4 * MIB);
+    const grownMiB = (await crowd.peakMiB()) - before;
+    assert.ok(grownMiB < MAX_GROWTH_MIB, `grew by ${grownMiB} MiB`);
+  });
+
+  test('1,500 idle sockets of one host keep nobody else out', LIMIT, async (t) => {
+    const crowd = await serve(t);
+    const sockets: Socket[] = [];
+    for (let count = 0; count < 1500; count++) sockets.push(await from(t, 1, crowd.httpPort));
+    assert.equal(await shardBytes(crowd), 4 * MIB);
+    assert.ok(sockets.filter((socket) => !socket.resume().closed).length > 0);
+  });
+
+  test('a client that sends its requests at once gets the answers in order', LIMIT, async (t) => {
+    const crowd = await serve(t);
+    const socket = await from(t, 1, crowd.httpPort);
+    socket.write(`${GET}${GET.replace('all', 'zz')}${GET.replace('1.1\r\n', '1.1\r\nConnection: close\r\n')}`);
+    let text = '';
+    for await (const chunk of socket as AsyncIterable<Buffer>) text += chunk.toString('latin1');
+    assert.deepEqual(
+      [...text.matchAll(/HTTP\/1\.1 (\d+) /g)].map(([, status]) => status),
+      ['200', '404', '200'],
+    );
+    assert.ok(text.length > 8 * MIB);
+  });
+});
