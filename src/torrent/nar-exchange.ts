@@ -2,7 +2,7 @@ import type Wire from 'bittorrent-protocol';
 import type { InfoHash } from '../nix/brands.ts';
 import { MAX_UNSENT_PER_PEER_BYTES } from '../wire/bounds.ts';
 import type { Incoming } from './direct-payload.ts';
-import { giveBack, lend, takeBuffer } from './lent-buffers.ts';
+import { giveBack, isLendingMuch, lend, takeBuffer } from './lent-buffers.ts';
 import { refuse } from './wire-guard.ts';
 import { stateOf } from './wire-state.ts';
 
@@ -170,7 +170,11 @@ export class NarExchange {
 
   /** Answers several at a time, as far as the peer reads. */
   #answer(): void {
-    while (this.isOpen && this.#reading < READS && this.#wire._readableState.buffered < MAX_UNSENT_PER_PEER_BYTES) {
+    while (
+      this.isOpen &&
+      this.#reading < (isLendingMuch() ? 1 : READS) &&
+      this.#wire._readableState.buffered < MAX_UNSENT_PER_PEER_BYTES
+    ) {
       const [ask] = this.#asks;
       if (ask === undefined) return;
       if (stateOf(this.#wire).budget?.take(this.#wire, MAX_NAR_BYTES, () => this.#answer()) === false) return;

@@ -1,4 +1,5 @@
 import type Wire from 'bittorrent-protocol';
+import { hostKeyOf } from '../wire/address-range.ts';
 import { MAX_BLOCK_BYTES, MAX_UNSENT_BYTES, UNREAD_MS } from '../wire/bounds.ts';
 import { stateOf } from './wire-state.ts';
 
@@ -10,12 +11,14 @@ const MEASURE_EVERY_MS = 5;
 const WAITING_REQUEST_BYTES = 100;
 
 /**
- * Bounds the memory of all peers together that ask and do not read. Within it everybody is answered at once; beyond it
- * peers wait for each other in turn, and those that have read nothing for a while are disconnected.
+ * Bounds the memory of all peers together that ask and do not read. Within it everybody is answered at once. Beyond it
+ * hosts that hold less than an equal share still are, so the bound is twice the budget; the others wait in turn, and
+ * peers that have read nothing for a while are disconnected.
  */
 export class UploadBudget {
   readonly #maxBytes: number;
-  readonly #wires = new Set<Wire>();
+  readonly #wires = new Map<Wire, Host>();
+  readonly #hosts = new Map<string, Host>();
   readonly #waiting = new Map<Wire, () => void>();
   /** Held when it was last measured, and granted since then. */
   #measuredBytes = 0;
@@ -29,8 +32,13 @@ export class UploadBudget {
 
   /** Counts a connection from now until it is closed. */
   add(wire: Wire): void {
-    this.#wires.add(wire);
+    const key = hostKeyOf(stateOf(wire).connection?.remoteAddress ?? '');
+    const host = this.#hosts.get(key) ?? { connections: 0, heldBytes: 0 };
+    host.connections++;
+    this.#hosts.set(key, host);
+    this.#wires.set(wire, host);
     wire.once('close', () => {
+      if (--host.connections === 0) this.#hosts.delete(key);
       this.#wires.delete(wire);
       this.#waiting.delete(wire);
     });
@@ -49,12 +57,15 @@ export class UploadBudget {
    */
   take(wire: Wire, bytes: number, resume: () => void): boolean {
     if (this.#isOver(bytes) && performance.now() - this.#measuredAtMs > MEASURE_EVERY_MS) this.#measure();
-    if (this.#isOver(bytes)) {
+    const host = this.#wires.get(wire);
+    if (host === undefined) return false; // it is closed
+    if (this.#isOver(bytes) && host.heldBytes + bytes > this.#maxBytes / this.#hosts.size) {
       this.#waiting.set(wire, resume);
       this.#lookSoon();
       return false;
     }
     this.#grantedBytes += bytes;
+    host.heldBytes += bytes;
     return true;
   }
 
@@ -67,7 +78,12 @@ export class UploadBudget {
     this.#measuredAtMs = performance.now();
     this.#measuredBytes = 0;
     this.#grantedBytes = 0;
-    for (const wire of this.#wires) this.#measuredBytes += heldBytes(wire);
+    for (const host of this.#hosts.values()) host.heldBytes = 0;
+    for (const [wire, host] of this.#wires) {
+      const bytes = heldBytes(wire);
+      host.heldBytes += bytes;
+      this.#measuredBytes += bytes;
+    }
   }
 
   #lookSoon(): void {
@@ -79,7 +95,8 @@ export class UploadBudget {
     this.#timer = undefined;
     this.#measure();
     if (this.#isOver(MAX_BLOCK_BYTES)) this.#cutOff();
-    for (const [wire, resume] of this.#waiting) {
+    const waiting = Array.from(this.#waiting); // who has to wait again is added again
+    for (const [wire, resume] of waiting) {
       if (this.#isOver(MAX_BLOCK_BYTES)) return this.#lookSoon();
       this.#waiting.delete(wire);
       if (!wire.destroyed) resume();
@@ -89,17 +106,25 @@ export class UploadBudget {
   /** Disconnects who has taken nothing for a while, the longest first, until half of the room is free. */
   #cutOff(): void {
     const now = performance.now();
-    const unread = [...this.#wires]
-      .map((wire) => ({ wire, connection: stateOf(wire).connection, bytes: heldBytes(wire) }))
-      .filter(({ connection, bytes }) => bytes > 0 && now - (connection?.takenAtMs ?? now) > UNREAD_MS)
+    const unread = [...this.#wires.keys()]
+      .map((wire) => ({ connection: stateOf(wire).connection, bytes: heldBytes(wire) }))
+      .filter(
+        ({ connection }) =>
+          connection !== undefined && connection.writableLength > 0 && now - connection.takenAtMs > UNREAD_MS,
+      )
       .toSorted((a, b) => (a.connection?.takenAtMs ?? 0) - (b.connection?.takenAtMs ?? 0));
-    for (const { wire, connection, bytes } of unread) {
+    for (const { connection, bytes } of unread) {
       if (this.#measuredBytes <= this.#maxBytes / 2) return;
       this.#measuredBytes -= bytes;
-      this.#wires.delete(wire);
       connection?.destroy();
     }
   }
+}
+
+interface Host {
+  connections: number;
+  /** When it was last measured, with what was granted since. */
+  heldBytes: number;
 }
 
 /** All that is in memory for a peer: read or being read from the disk, in the wire, in the socket, and its requests. */
