@@ -69,6 +69,23 @@ describe('paths that the target holds', { concurrency: 4 }, () => {
     });
   }
 
+  test('a target over ssh is asked of what no cache has', async () => {
+    const { target, cache } = await scene((file) => rm(file));
+    const bin = await lab.folder('bin');
+    // In the place of a connection: the command that ssh is told to run, on this machine.
+    const script = '#!/bin/sh\nwhile [ "${1#nix}" = "$1" ]; do shift; done\nexec sh -c "$*"\n';
+    await writeFile(join(bin, 'ssh'), script, { mode: 0o755 });
+    const uri = `ssh-ng://other?remote-store=${target}`;
+    const what = ['--store', await lab.folder('store'), '--to', uri, '--trusted-public-key', made.publicKey];
+    const settings = ['substituters =', 'build-users-group =', `trusted-public-keys = ${made.publicKey}`];
+    const run = await lab.run(['fetch', made.root, ...what, ...ALONE, '--from', cache.url], {
+      env: { PATH: `${bin}:${process.env['PATH']}`, NIX_CONFIG: settings.join('\n') },
+    });
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal(run.event('plan')['valid'], 4);
+    assert.equal(requisites(target, made.root).length, 6);
+  });
+
   test('a root that is valid is neither fetched nor published', async () => {
     const { target, cache } = await scene((file) => rm(file));
     const store = await lab.folder('store');
