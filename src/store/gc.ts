@@ -8,6 +8,7 @@ import { PRESENT, type StoreGraph } from './collect/store-graph.ts';
 import { sweep, type RemovedPath } from './collect/sweep.ts';
 import { compactCatalogue } from './compact-catalogue.ts';
 import type { FileStore } from './file-store.ts';
+import { removeStrayRealisations } from './realisations.ts';
 import { Turn } from './turn.ts';
 
 export interface GcOptions {
@@ -80,6 +81,7 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   } finally {
     if (!dryRun) await compactCatalogue(store);
   }
+  if (!dryRun) await removeStrayRealisations(store);
   return {
     removed: { paths: chosen.pathCount, nars: chosen.narCount, bytes: chosen.bytes },
     leftovers,

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { makeFolder } from '../make-folder.ts';
 import { parseRealisation, type Realisation } from '../nix/realisation.ts';
 import type { FileStore } from './file-store.ts';
+import { remove } from './remove.ts';
 import { storeError, systemCode } from './store-error.ts';
 
 const FOLDERS = ['realisations', 'build-trace-v2'];
@@ -44,6 +45,21 @@ export async function readRealisations(store: FileStore): Promise<Map<string, Re
   };
   for (let at = 0; at < files.length; at += CONCURRENCY) await Promise.all(files.slice(at, at + CONCURRENCY).map(read));
   return Map.groupBy(realisations, ({ outPath }) => outPath);
+}
+
+/**
+ * Removes realisations of paths that the store has no narinfo of: Nix would look for them in vain.
+ *
+ * @throws STORE_UNWRITABLE
+ */
+export async function removeStrayRealisations(store: FileStore): Promise<void> {
+  const realisations = await readRealisations(store);
+  if (realisations.size === 0) return;
+  const present = new Set<string>(await store.listStoreHashes());
+  for (const [outPath, stray] of realisations) {
+    if (present.has(outPath.slice(0, 32))) continue;
+    for (const { file } of stray) await remove(join(store.dir, file));
+  }
 }
 
 /** The realisation of that file. Undefined where the store has none. */

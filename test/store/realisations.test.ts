@@ -1,0 +1,41 @@
+/** The realisations were made by the real Nix (fixtures/nix/realisations/make.sh). */
+import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { parseRealisation, type Realisation } from '../../src/nix/realisation.ts';
+import { baseNameOf } from '../../src/nix/store-path.ts';
+import { collectGarbage } from '../../src/store/gc.ts';
+import { readRealisation, readRealisations, writeRealisations } from '../../src/store/realisations.ts';
+import { LEAF } from '../nix/fixtures.ts';
+import { readdirSync, readFileSync } from 'node:fs';
+import { filledStore, infoOf } from './store-fixture.ts';
+
+const FOLDER = new URL('../../fixtures/nix/realisations/', import.meta.url);
+const REALISATIONS = readdirSync(new URL('realisations/', FOLDER)).map((name): Realisation => {
+  const file = `realisations/${name}`;
+  const realisation = parseRealisation(file, readFileSync(new URL(file, FOLDER), 'utf8'));
+  assert(realisation !== undefined);
+  return realisation;
+});
+
+test('realisations are kept as Nix looks for them, and go with their paths', async (t) => {
+  const store = await filledStore(t);
+  const leaf = baseNameOf((await infoOf(store, LEAF)).storePath);
+  const file = `build-trace-v2/${'0'.repeat(32)}-leaf.drv/out.doi`;
+  const ofLeaf = parseRealisation(file, JSON.stringify({ outPath: leaf, signatures: [] }));
+  assert(ofLeaf !== undefined);
+  await writeRealisations([...REALISATIONS, ofLeaf], store);
+  for (const realisation of [...REALISATIONS, ofLeaf]) {
+    assert.deepEqual(await readRealisation(realisation.file, store), realisation);
+  }
+  const found = [...(await readRealisations(store)).values()].flat();
+  assert.equal(found.length, REALISATIONS.length + 1);
+
+  const options = { roots: async () => [], maxBytes: undefined, now: new Date(), onWarning: () => undefined };
+  const { signal } = new AbortController();
+  await collectGarbage({ ...options, store, dryRun: true, signal });
+  assert.equal((await readdir(join(store.dir, 'realisations'))).length, REALISATIONS.length);
+  await collectGarbage({ ...options, store, dryRun: false, signal });
+  assert.deepEqual([...(await readRealisations(store)).keys()], [leaf]);
+});
