@@ -11,6 +11,8 @@ export interface Patience {
 /** With an upstream to turn to, a NAR's peers have this long to send the first byte, or the next. */
 const WITH_UPSTREAM: Patience = { firstByteMs: 1_500, stallMs: 3_000 };
 const ALONE: Patience = { firstByteMs: Infinity, stallMs: 3_000 };
+/** A line may be out for some seconds: what is begun then stays where it is. */
+const LINE_OUT: Patience = { firstByteMs: Infinity, stallMs: 20_000 };
 const AT_AN_END: Patience = { firstByteMs: 0, stallMs: 0 };
 /** Peers alone have this long; without a byte from any of them upstreams then take NARs that wait for peers, too. */
 const PROBE_MS = 3_000;
@@ -35,6 +37,11 @@ export class LanePolicy {
   readonly #upstreamRate = new RateMeter();
   #peerBytes = 0;
   #lastByteAtMs: number;
+  /** When something last came that counts against a standstill. */
+  #progressAtMs: number;
+  #verifiedAtMs: number;
+  /** False from a lie on until bytes were found right: till then no others count. */
+  #isTrusting = true;
   #triedAtMs = -Infinity;
   #trialEveryMs = TRIAL_EVERY_MS;
 
@@ -42,16 +49,29 @@ export class LanePolicy {
     this.#hasUpstream = options.hasUpstream;
     this.#standstillMs = options.standstillMs ?? STANDSTILL_MS;
     this.#now = options.now ?? (() => performance.now());
-    this.#beganAtMs = this.#lastByteAtMs = this.#now();
+    this.#beganAtMs = this.#lastByteAtMs = this.#progressAtMs = this.#verifiedAtMs = this.#now();
   }
 
   /** Takes down payload that came. */
   onBytes(source: 'peers' | 'upstream', bytes: number): void {
     const now = this.#now();
     this.#lastByteAtMs = now;
+    if (this.#isTrusting || source === 'upstream') this.#progressAtMs = now;
     if (source === 'peers') this.#peerBytes += bytes;
     else this.#trialEveryMs = TRIAL_EVERY_MS;
     (source === 'peers' ? this.#peerRate : this.#upstreamRate).add(bytes, now);
+  }
+
+  /** Takes down that bytes of a peer were found right. */
+  onVerified(): void {
+    this.#isTrusting = true;
+    this.#progressAtMs = this.#verifiedAtMs = this.#now();
+  }
+
+  /** Takes down that a peer has sent wrong bytes: what came since bytes were last found right was no progress. */
+  onLie(): void {
+    this.#isTrusting = false;
+    this.#progressAtMs = this.#verifiedAtMs;
   }
 
   /** Takes down that an upstream could not deliver a NAR that it had taken from the peers. */
@@ -59,9 +79,9 @@ export class LanePolicy {
     this.#trialEveryMs = Math.min(this.#trialEveryMs * 2, MAX_TRIAL_EVERY_MS);
   }
 
-  /** True where no source has sent a byte for so long that a run without an upstream gives up. */
+  /** True where no source has sent a good byte for so long that a run without an upstream gives up. */
   get standsStill(): boolean {
-    return this.#now() - this.#lastByteAtMs > this.#standstillMs;
+    return this.#now() - this.#progressAtMs > this.#standstillMs;
   }
 
   /** True where no source at all has sent a byte for a moment: then it is the line, and none of them is to blame. */
@@ -71,7 +91,8 @@ export class LanePolicy {
 
   patience(): Patience {
     if (this.#hasUpstream) return WITH_UPSTREAM;
-    return this.standsStill ? AT_AN_END : ALONE;
+    if (this.standsStill) return AT_AN_END;
+    return this.isLineSilent ? LINE_OUT : ALONE;
   }
 
   /** Whether an upstream should take a NAR that waits for peers, or is on its way from them. Asking may begin a trial. */

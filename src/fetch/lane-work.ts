@@ -94,6 +94,8 @@ export class LaneWork {
         network,
         observer: { ...observer, onBytes: (...facts) => this.#onBytes(...facts) },
         patience: () => this.#policy.patience(),
+        onVerified: () => this.#policy.onVerified(),
+        onLie: () => this.#policy.onLie(),
         handOver: task.handOver.signal,
         signal,
       });

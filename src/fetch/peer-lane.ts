@@ -2,7 +2,9 @@ import type { Network } from '../torrent/network.ts';
 import type { PeerRecord } from '../torrent/peer-table.ts';
 import type { PieceStorage } from '../torrent/chunk-store.ts';
 import type { PartialNar } from '../store/partial.ts';
+import type { PieceStart } from '../torrent/block-requests.ts';
 import type { JobObserver, NarJob } from './job.ts';
+import { SharedNar } from './shared-nar.ts';
 import type { Patience } from './lane-policy.ts';
 
 /** Peers asked for one NAR at the start, and added whenever those are not enough. */
@@ -15,6 +17,10 @@ interface PeerContext {
   readonly network: Network;
   readonly observer: JobObserver;
   readonly patience: () => Patience;
+  /** Called with bytes that were found right. */
+  readonly onVerified: (bytes: number) => void;
+  /** Called when a peer has sent wrong bytes. */
+  readonly onLie: () => void;
   /** Another source takes it from here. */
   readonly handOver: AbortSignal;
   readonly signal: AbortSignal;
@@ -41,15 +47,20 @@ export async function fetchFromPeers(
     // Pieces of an upstream or an earlier run may be those of a private NAR that somebody has named by its FileHash.
     gives: partial.heldBytes === 0,
   });
+  const { pieceLength } = job.torrent;
+  const isAlone = (): boolean => context.patience().firstByteMs === Infinity;
   const askMore = (): PeerRecord[] => {
     const fresh = network.discovery.candidates().filter((peer) => !download.hasTried(peer.address));
-    const chosen = network.swarm.peers.choose(PEERS_AT_ONCE, fresh);
+    // Who takes requests and sends nothing is asked only where there is no better source.
+    const chosen = network.swarm.peers.choose(PEERS_AT_ONCE, fresh, { mayBeSilent: isAlone() });
     void download.addPeers(chosen).catch(() => undefined); // a torrent that ends says so by `error`
     return chosen;
   };
   download.on('bytes', (bytes, address) => observer.onBytes('peers', address, bytes));
-  download.on('lie', (address) => tellLie(observer, address, job));
+  download.on('verified', (bytes) => context.onVerified(bytes));
+  download.on('lie', (address) => tellLie(context, address, job));
   try {
+    await download.putBack(await beginningsOf(partial, pieceLength));
     return await new Promise<PeerOutcome>((resolve, reject) => {
       const timer = setInterval(look, LOOK_EVERY_MS);
       const stop = new AbortController();
@@ -62,48 +73,68 @@ export async function fetchFromPeers(
         const { firstByteMs, stallMs } = context.patience();
         // Without an upstream there is time: but who had nothing before may have it by now, and is asked anew.
         const limitMs = download.bytes === 0 ? Math.min(firstByteMs, ASK_AGAIN_MS) : stallMs;
-        if (download.idleMs > limitMs) end(() => resolve('given up'));
-        else if (download.idleMs > limitMs / 2) askMore();
+        if (download.idleMs > limitMs) {
+          end(() => resolve('given up'));
+          return;
+        }
+        if (download.promising < PEERS_AT_ONCE) askMore();
       }
       download.once('done', () => end(() => resolve('complete')));
       download.once('error', (error) => end(() => reject(error)));
       download.on('alone', () => {
         if (askMore().length > 0) return;
-        if (context.patience().firstByteMs !== Infinity) end(() => resolve('given up'));
+        if (!isAlone()) end(() => resolve('given up'));
       });
       network.discovery.on('peer', onPeer);
       stop.signal.addEventListener('abort', () => network.discovery.off('peer', onPeer));
       function onPeer(): void {
-        if (download.connected < PEERS_AT_ONCE) askMore();
+        if (download.promising < PEERS_AT_ONCE) askMore();
       }
       onAbort(signal, stop.signal, () => end(() => reject(signal.reason as Error)));
       onAbort(handOver, stop.signal, () => end(() => resolve('given up')));
-      if (askMore().length === 0 && context.patience().firstByteMs !== Infinity) end(() => resolve('given up'));
+      if (askMore().length === 0 && !isAlone()) end(() => resolve('given up'));
     });
   } finally {
-    await download.stop();
+    // Not checked, and of use to the next source: the file's hash is over all of it.
+    const nar = new SharedNar(partial);
+    for (const { index, bytes } of await download.stop()) await nar.write(index * pieceLength, bytes, 'peers');
   }
+}
+
+/** What is there of pieces that are not complete: whole blocks from their front on. */
+async function beginningsOf(partial: PartialNar, pieceLength: number): Promise<PieceStart[]> {
+  const starts: PieceStart[] = [];
+  for (const { from } of partial.missing()) {
+    const length = from % pieceLength;
+    if (length > 0)
+      starts.push({ index: Math.floor(from / pieceLength), bytes: await partial.read(from - length, length) });
+  }
+  return starts;
 }
 
 /** A NAR of one piece comes whole over the connection to a member of the cohort, where one has it. */
 async function fetchOverExchange(
   job: NarJob & { readonly torrent: NonNullable<NarJob['torrent']> },
   partial: PartialNar,
-  { network, observer, patience, handOver, signal }: PeerContext,
+  context: PeerContext,
 ): Promise<boolean> {
+  const { network, observer, patience, handOver, signal } = context;
   const found = await network.swarm.cohort.request(job.torrent, {
-    onLie: (address) => tellLie(observer, address, job),
+    onLie: (address) => tellLie(context, address, job),
     patienceMs: patience().firstByteMs,
+    mayBeSilent: patience().firstByteMs === Infinity,
     signal: AbortSignal.any([signal, handOver]),
   });
   signal.throwIfAborted();
   if (found === undefined) return false;
   observer.onBytes('peers', found.address, found.bytes.length);
+  context.onVerified(found.bytes.length);
   await partial.putPiece(0, found.bytes, found.address);
   return true;
 }
 
-function tellLie(observer: JobObserver, address: string, job: NarJob): void {
+function tellLie({ observer, onLie }: PeerContext, address: string, job: NarJob): void {
+  onLie();
   observer.onWarning(`${address} sent wrong bytes for ${job.info.storePath}; it is not asked again`);
 }
 

@@ -2,7 +2,7 @@ import { connect } from 'node:net';
 import type Torrent from 'webtorrent/lib/torrent.js';
 import { CONNECT_TIMEOUT_MS } from '../wire/bounds.ts';
 import { PeerConnection } from '../wire/peer-connection.ts';
-import type { PeerRecord } from './peer-table.ts';
+import { noteReached, noteUnreachable, type PeerRecord } from './peer-table.ts';
 import { shapeOf } from './torrent-shape.ts';
 
 /**
@@ -16,6 +16,8 @@ export function connectPeer(torrent: Torrent, peer: PeerRecord, onGone: () => vo
   const socket = connect({ host, port, ...(blockList === undefined ? {} : { blockList }) });
   let connection: PeerConnection | undefined;
   let isGone = false;
+  let isReached = false;
+  peer.dialedAtMs ??= performance.now();
   const end = (): void => {
     if (isGone) return;
     isGone = true;
@@ -28,6 +30,7 @@ export function connectPeer(torrent: Torrent, peer: PeerRecord, onGone: () => vo
     } else {
       peer.misses++;
       peer.missedAtMs = performance.now();
+      if (!isReached) noteUnreachable(peer);
     }
     onGone();
   };
@@ -36,6 +39,8 @@ export function connectPeer(torrent: Torrent, peer: PeerRecord, onGone: () => vo
   torrent.once('close', end);
   socket.once('connect', () => {
     clearTimeout(timer);
+    isReached = true;
+    noteReached(peer);
     whenNamed(torrent, () => {
       if (isGone || torrent.destroyed) return end();
       const at = peer.address.lastIndexOf(':');

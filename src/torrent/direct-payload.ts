@@ -10,7 +10,7 @@ import { stateOf, type WireState } from './wire-state.ts';
 /** A message whose payload is on its way. */
 export interface Incoming {
   /** Where the payload goes. */
-  readonly target: Uint8Array;
+  target: Uint8Array;
   /** Bytes of it that have come. */
   received: number;
   readonly lengthBytes: number;
@@ -114,12 +114,26 @@ function begin(state: WireState, wire: Wire, head: Uint8Array): Incoming | undef
   if (head[4] === EXTENDED) return state.extension?.begin(head.subarray(EXTENDED_HEAD_BYTES), payloadBytes);
   const index = uint32(head, 5);
   const offset = uint32(head, 9);
-  const target = state.targets.get(targetKey(index, offset));
+  const target = state.asked.get(targetKey(index, offset))?.target;
   if (target?.length !== payloadBytes) return undefined;
-  return { target, received: 0, lengthBytes: payloadBytes, onWhole: () => wire._onPiece(index, offset, target) };
+  const incoming: Incoming = {
+    target,
+    received: 0,
+    lengthBytes: payloadBytes,
+    onWhole: () => wire._onPiece(index, offset, incoming.target),
+  };
+  return incoming;
 }
 
-/** Key of a block in {@link WireState.targets}: pieces have at most 1 MiB. */
+/** Has what comes of a message that nobody waits for any more go nowhere. */
+export function divert(state: WireState, target: Uint8Array): void {
+  const { incoming } = state;
+  if (incoming?.target !== target) return;
+  incoming.target = new Uint8Array(target.length);
+  incoming.target.set(target.subarray(0, incoming.received)); // it may be asked for again
+}
+
+/** Key of a block in {@link WireState.asked}: pieces have at most 1 MiB. */
 export function targetKey(index: number, offset: number): number {
   return index * 2 ** 21 + offset;
 }

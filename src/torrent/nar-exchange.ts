@@ -3,6 +3,7 @@ import type { InfoHash } from '../nix/brands.ts';
 import { MAX_UNSENT_PER_PEER_BYTES } from '../wire/bounds.ts';
 import type { Incoming } from './direct-payload.ts';
 import { giveBack, isLendingMuch, lend, takeBuffer } from './lent-buffers.ts';
+import { strangerAt, type PeerRecord } from './peer-table.ts';
 import { refuse } from './wire-guard.ts';
 import { stateOf } from './wire-state.ts';
 
@@ -38,8 +39,10 @@ const ASK_BYTES = 150;
  * stay below what makes a peer count as one that does not read (upload-window.ts).
  */
 const READS = 3;
-/** A peer that was asked and sends nothing for so long is not waited for, whoever is asking. */
+/** A connection over which nothing comes of what was asked for so long is closed. */
 const STALL_MS = 5_000;
+/** The same where the peer has sent before, and no peer at all sends now: it may be the line, which comes back. */
+const LINE_OUT_MS = 15_000;
 const LOOK_EVERY_MS = 250;
 /** A member may be fetching too: what it lacked before it may have now. */
 const LACKS_MS = 2_000;
@@ -61,6 +64,7 @@ interface Pending {
 export class NarExchange {
   readonly #wire: Wire;
   readonly #serve: ServeNar;
+  readonly #onPayload: () => void;
   readonly #pending = new Map<number, Pending>();
   readonly #asks: { id: number; infoHash: InfoHash }[] = [];
   readonly #lacks = new Map<InfoHash, number>();
@@ -74,9 +78,10 @@ export class NarExchange {
   inFlightBytes = 0;
 
   /** @param id by which the peer calls the extension */
-  constructor(wire: Wire, serve: ServeNar, id: number) {
+  constructor(wire: Wire, serve: ServeNar, onPayload: () => void, id: number) {
     this.#wire = wire;
     this.#serve = serve;
+    this.#onPayload = onPayload;
     const state = stateOf(wire);
     state.onRoom = () => this.#answer();
     state.extension = {
@@ -99,19 +104,45 @@ export class NarExchange {
     return !this.#wire.destroyed && (this.#wire.peerExtendedMapping[EXCHANGE_NAME] ?? 0) > 0;
   }
 
+  /** What is known of the peer at the other end. */
+  get peer(): PeerRecord {
+    return (stateOf(this.#wire).peer ??= strangerAt(this.address));
+  }
+
+  /** Milliseconds that it could have sent something and did not; 0 where nothing is asked of it. */
+  get silentMs(): number {
+    if (this.#pending.size === 0) return 0;
+    return Math.max(0, performance.now() - Math.max(this.#lastByteAtMs, stateOf(this.#wire).heldUntilMs));
+  }
+
+  /** Bytes that come before an answer to a question that is asked now. */
+  get queuedBytes(): number {
+    return this.inFlightBytes + Math.max(0, this.#abandonedBytes);
+  }
+
+  /** Bytes that are still to come up to the end of a NAR that was asked for. */
+  bytesUntil(infoHash: InfoHash): number {
+    let sum = Math.max(0, this.#abandonedBytes);
+    for (const { infoHash: one, sizeBytes, received } of this.#pending.values()) {
+      sum += sizeBytes - received;
+      if (one === infoHash) return sum;
+    }
+    return sum;
+  }
+
   /** True where the peer has answered a moment ago that it has no such NAR. */
   lacks(infoHash: InfoHash): boolean {
     return performance.now() - (this.#lacks.get(infoHash) ?? -Infinity) < LACKS_MS;
   }
 
   /**
-   * Asks for a NAR; undefined where the peer lacks it or goes away. A peer that sends nothing at all for `patienceMs` is
-   * left, so that it holds up one NAR and not each. Questions of one tick leave together.
+   * Asks for a NAR; undefined where the peer lacks it, goes away or sends nothing at all for `patienceMs`. Questions of one
+   * tick leave together.
    */
   ask(
     infoHash: InfoHash,
     sizeBytes: number,
-    options: { patienceMs: number; signal: AbortSignal },
+    options: { patienceMs: number; isLineSilent: () => boolean; signal: AbortSignal },
   ): Promise<Uint8Array | undefined> {
     if (options.signal.aborted) return Promise.resolve(undefined);
     const id = this.#nextId++;
@@ -121,9 +152,14 @@ export class NarExchange {
     if (this.#outbox.push(entry) === 1) queueMicrotask(() => this.#sendAsks());
     this.inFlightBytes += sizeBytes;
     if (this.#pending.size === 0) this.#lastByteAtMs = performance.now();
+    this.peer.rate.begin(performance.now());
     const { promise, resolve } = Promise.withResolvers<Uint8Array | undefined>();
     const timer = setInterval(() => {
-      if (performance.now() - this.#lastByteAtMs > Math.min(options.patienceMs, STALL_MS)) this.drop();
+      const { silentMs } = this;
+      const isLine = this.peer.bytes > 0 && options.isLineSilent(); // and not the peer, which has sent before
+      const stallMs = Math.min(options.patienceMs, STALL_MS);
+      if (silentMs > (isLine ? LINE_OUT_MS : stallMs)) this.drop();
+      else if (silentMs > options.patienceMs) giveUp();
     }, LOOK_EVERY_MS);
     const giveUp = (): void => {
       this.#abandonedBytes += sizeBytes - (this.#pending.get(id)?.received ?? sizeBytes);
@@ -229,6 +265,8 @@ export class NarExchange {
     const id = message.readUInt32BE(1);
     if (!this.#pending.has(id)) {
       this.#abandonedBytes -= payload.length;
+      this.#lastByteAtMs = performance.now();
+      this.#onPayload();
       if (this.#abandonedBytes < 0) refuse(this.#wire); // nobody had asked for it
       return;
     }
@@ -253,6 +291,8 @@ export class NarExchange {
     const onWhole = (): void => {
       pending.received += payloadBytes;
       this.#lastByteAtMs = performance.now();
+      this.peer.rate.add(payloadBytes, this.#lastByteAtMs);
+      this.#onPayload();
       if (pending.received === sizeBytes) this.#settle(id, pending.bytes);
     };
     const target = pending.bytes.subarray(received, received + payloadBytes);
@@ -273,6 +313,7 @@ export class NarExchange {
     if (pending === undefined) return;
     this.#pending.delete(id);
     this.inFlightBytes -= pending.sizeBytes;
+    this.peer.rate.end(performance.now());
     pending.resolve(bytes);
   }
 
@@ -281,8 +322,12 @@ export class NarExchange {
   }
 }
 
-/** Puts the extension on a connection, before its handshake is sent. */
-export function useNarExchange(wire: Wire, serve: ServeNar): NarExchange {
+/**
+ * Puts the extension on a connection, before its handshake is sent.
+ *
+ * @param onPayload called when bytes have come that were asked for
+ */
+export function useNarExchange(wire: Wire, serve: ServeNar, onPayload: () => void): NarExchange {
   let exchange: NarExchange | undefined;
   function Extension(): object {
     return { onMessage: (message: Uint8Array) => exchange?.receive(message) };
@@ -290,6 +335,6 @@ export function useNarExchange(wire: Wire, serve: ServeNar): NarExchange {
   Extension.prototype.name = EXCHANGE_NAME;
   wire.use(Extension);
   const [id] = Object.entries(wire.extendedMapping).find(([, name]) => name === EXCHANGE_NAME) ?? [];
-  exchange = new NarExchange(wire, serve, Number(id));
+  exchange = new NarExchange(wire, serve, onPayload, Number(id));
   return exchange;
 }

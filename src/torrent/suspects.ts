@@ -24,6 +24,16 @@ export function noteSender(piece: Piece, run: { readonly first: number; readonly
   for (let block = run.first; block < run.first + run.count; block++) known[block] ??= wire;
 }
 
+/** How many bytes of a piece each peer has sent. */
+export function sendersOf(piece: Piece): Map<Wire, number> {
+  const bytes = new Map<Wire, number>();
+  for (const [block, wire] of (senders.get(piece) ?? []).entries()) {
+    const length = Math.min(BLOCK_BYTES, piece.length - block * BLOCK_BYTES);
+    if (wire !== undefined) bytes.set(wire, (bytes.get(wire) ?? 0) + length);
+  }
+  return bytes;
+}
+
 /** The piece to fetch in place of a bad one, exclusively where several peers have sent parts of it. */
 export function replaceBadPiece(bad: Piece, bytes: Uint8Array): Piece {
   const next = new Piece(bad.length);

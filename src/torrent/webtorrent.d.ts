@@ -90,6 +90,7 @@ declare module 'torrent-piece' {
     readonly length: number;
     sources: unknown[] | null;
     reserve(): number;
+    get(block: number): Uint8Array | undefined;
     cancel(block: number): void;
     set(block: number, bytes: Uint8Array, source: unknown): boolean;
   }
@@ -147,6 +148,7 @@ declare module 'bittorrent-protocol' {
       length: number,
       done: (error: Error | null, bytes: Uint8Array) => void,
     ): void;
+    cancel(piece: number, offset: number, length: number): void;
     setTimeout(milliseconds: number, unref?: boolean): void;
     _debug(...parts: unknown[]): void;
     _push(bytes: Uint8Array): boolean | undefined;

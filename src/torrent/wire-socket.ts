@@ -30,6 +30,7 @@ export function joinSocketAndWire(this: Peer): void {
     const waitMs = limit?.take(bytes.length) ?? 0;
     if (waitMs > 0) {
       conn.pause();
+      stateOf(wire).heldUntilMs = performance.now() + waitMs;
       setTimeout(() => conn.resume(), waitMs);
     }
   });

@@ -1,7 +1,18 @@
 import type Wire from 'bittorrent-protocol';
 import type { PeerConnection } from '../wire/peer-connection.ts';
 import type { Incoming, PayloadExtension } from './direct-payload.ts';
+import type { PeerRecord } from './peer-table.ts';
 import type { UploadBudget } from './upload-budget.ts';
+
+/** Blocks that follow each other and were asked for in one request. */
+export interface AskedRun {
+  readonly index: number;
+  /** Number of the first block in its piece. */
+  readonly first: number;
+  readonly count: number;
+  /** Where the bytes go. */
+  readonly target: Uint8Array;
+}
 
 /** What the swarm hangs on each connection and reads back. */
 export interface WireState {
@@ -9,8 +20,8 @@ export interface WireState {
   address: string;
   /** What the wire is read from and written to. */
   connection: PeerConnection | undefined;
-  /** Rate of this peer in earlier connections, bytes a second. */
-  knownRate: number;
+  /** What is known of the peer at the other end; undefined on connections where nothing is asked of it. */
+  peer: PeerRecord | undefined;
   /** Bytes asked for and not yet come. */
   inFlightBytes: number;
   /** Requests of ours in a row that the peer turned down, though it had said that it would serve. */
@@ -25,8 +36,14 @@ export interface WireState {
   readonly waiting: (readonly [index: number, offset: number, length: number])[];
   /** When the peer last asked for a block or sent one; milliseconds of `performance.now()`. */
   activeAtMs: number;
-  /** Where the blocks go that were asked for, by {@link targetKey}. */
-  readonly targets: Map<number, Uint8Array>;
+  /** What was asked for and is not here, by {@link targetKey}. */
+  readonly asked: Map<number, AskedRun>;
+  /** True while a request of ours is taken back. */
+  withdrawn: boolean;
+  /** Since when it could have sent something: its last payload, or the first request after that. */
+  silentSinceMs: number;
+  /** Until when our own rate limit reads nothing of it. */
+  heldUntilMs: number;
   /** The message whose payload is on its way. */
   incoming: Incoming | undefined;
   /** The extension whose payload goes straight to its place. */
@@ -46,7 +63,7 @@ export function stateOf(wire: Wire): WireState {
     state = {
       address: '',
       connection: undefined,
-      knownRate: 0,
+      peer: undefined,
       inFlightBytes: 0,
       refusals: 0,
       unaskedBytes: 0,
@@ -54,7 +71,10 @@ export function stateOf(wire: Wire): WireState {
       reservedBytes: 0,
       waiting: [],
       activeAtMs: performance.now(),
-      targets: new Map(),
+      asked: new Map(),
+      withdrawn: false,
+      silentSinceMs: 0,
+      heldUntilMs: 0,
       incoming: undefined,
       extension: undefined,
       onRoom: undefined,

@@ -67,6 +67,30 @@ suite('LanePolicy', () => {
     assert.deepEqual(policy.patience(), { firstByteMs: 0, stallMs: 0 });
   });
 
+  test('a standstill counts good bytes: those of a liar do not put it off', () => {
+    const { policy, clock, run } = policyAt({ hasUpstream: false, standstillMs: 10_000 });
+    run(5, MB);
+    policy.onVerified();
+    run(8, MB); // on their way, and maybe good
+    assert.equal(policy.standsStill, false);
+    policy.onLie();
+    run(3, MB);
+    assert.equal(policy.standsStill, true);
+    policy.onVerified();
+    assert.equal(policy.standsStill, false);
+    run(9, MB);
+    clock.ms += 9_000;
+    assert.equal(policy.standsStill, false, 'honest peers may be slow');
+  });
+
+  test('without an upstream a NAR that is begun stays where it is while the line is out', () => {
+    const { policy, clock, run } = policyAt({ hasUpstream: false });
+    run(5, MB);
+    assert.equal(policy.patience().stallMs, 3_000);
+    clock.ms += 1_500;
+    assert.equal(policy.patience().stallMs, 20_000);
+  });
+
   test('with an upstream a NAR’s peers have a second and a half', () => {
     assert.equal(policyAt().policy.patience().firstByteMs, 1_500);
   });

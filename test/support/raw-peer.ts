@@ -12,6 +12,7 @@ export const ID = {
   BITFIELD: 5,
   REQUEST: 6,
   PIECE: 7,
+  CANCEL: 8,
   HAVE_ALL: 14,
   REJECT: 16,
   EXTENDED: 20,

@@ -128,6 +128,24 @@ suite('nar_exchange', () => {
     await silent.peers[0]?.closed();
   });
 
+  test('members that are silent cost a moment: the one that sends is asked, too', async (t) => {
+    const nars = await Promise.all(Array.from({ length: 8 }, () => makeNar(t, 5000)));
+    const silent = await Promise.all([0, 1, 2].map(() => rawMember(t, () => undefined)));
+    const seeder = await startSeeder(
+      t,
+      nars.map((nar) => nar.seed),
+    );
+    seeder.meet(COHORT);
+    const swarm = await member(t, ...silent.map(({ port }) => port), seeder.port);
+    while (swarm.cohort.size < 4) await sleep(10);
+    const found = await Promise.all(nars.map((nar) => swarm.cohort.request(nar.torrent, ASKING)));
+    for (const [index, nar] of nars.entries()) assert.ok(nar.bytes.equals(found[index]?.bytes ?? Buffer.alloc(0)));
+    assert.ok(
+      silent.some(({ peers }) => peers[0]?.isOpen === true),
+      'before any of them was given up',
+    );
+  });
+
   test('a question that is no longer wanted ends at once', async (t) => {
     const nar = await makeNar(t, 5000);
     const stop = new AbortController();

@@ -24,7 +24,7 @@ function open(): { wire: Wire; log: string[] } {
   wire.on('have', (index: number) => log.push(`have ${index}`));
   for (const { index, length } of BLOCKS) {
     const target = Buffer.alloc(length);
-    stateOf(wire).targets.set(targetKey(index, 0), target);
+    stateOf(wire).asked.set(targetKey(index, 0), { index, first: 0, count: 1, target });
     wire.request(index, 0, length, (error, bytes) => log.push(error?.message ?? Buffer.from(bytes).toString()));
   }
   return { wire, log };
@@ -50,11 +50,11 @@ test('blocks and messages come out the same, however they are cut', () => {
 
 test('a block goes to the place that was made for it, and no other does', () => {
   const { wire } = open();
-  const target = stateOf(wire).targets.get(targetKey(2, 0));
+  const target = stateOf(wire).asked.get(targetKey(2, 0))?.target;
   receive(wire, piece(2, BLOCKS[2]!.bytes));
   assert.deepEqual(target, BLOCKS[2]!.bytes);
   // Another length than was asked for, and a block that nobody asked for: the wire's to judge.
-  const other = stateOf(wire).targets.get(targetKey(0, 0));
+  const other = stateOf(wire).asked.get(targetKey(0, 0))?.target;
   receive(wire, piece(0, Buffer.alloc(41, 1)));
   receive(wire, piece(7, Buffer.alloc(40, 1)));
   assert.deepEqual(other, Buffer.alloc(40));
@@ -74,10 +74,18 @@ test('parts of small NARs come out the same, however they are cut', async () => 
     const wire = new Wire('tcp');
     wire.handshake(INFO_HASH, 'b'.repeat(40), {});
     receive(wire, handshakeOf(INFO_HASH));
-    const exchange = useNarExchange(wire, () => Promise.resolve(undefined));
+    const exchange = useNarExchange(
+      wire,
+      () => Promise.resolve(undefined),
+      () => undefined,
+    );
     wire.peerExtendedMapping['nar_exchange'] = 9;
     const ownId = Number(Object.entries(wire.extendedMapping).find(([, name]) => name === 'nar_exchange')?.[0]);
-    const asked = exchange.ask(INFO_HASH, nar.length, { patienceMs: 10_000, signal: new AbortController().signal });
+    const asked = exchange.ask(INFO_HASH, nar.length, {
+      isLineSilent: () => false,
+      patienceMs: 10_000,
+      signal: new AbortController().signal,
+    });
     const stream = Buffer.concat(
       [0, 32_768, 65_536].map((offset) =>
         message(ID.EXTENDED, Buffer.concat([Buffer.of(ownId), head(1, offset), nar.subarray(offset, offset + 32_768)])),

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { PeerTable } from '../../src/torrent/peer-table.ts';
+import { noteGoodBytes, noteReached, noteSilence, noteUnreachable, PeerTable } from '../../src/torrent/peer-table.ts';
 
 const at = (host: string): { host: string; port: number } => ({ host, port: 6881 });
 
@@ -45,4 +45,32 @@ test('those that had what we asked for come first', () => {
   good.hits = 50;
   bad.misses = 15;
   for (let round = 0; round < 50; round++) assert.deepEqual(table.choose(1, [bad, good]), [good]);
+});
+
+test('merit is good bytes: a handshake is none, and those that are asked and send nothing come last', () => {
+  const table = new PeerTable();
+  const [sender, reached, stranger, off, silent] = [1, 2, 3, 4, 5].map((last) => table.add(at(`10.0.0.${last}`)));
+  assert.ok(sender && reached && stranger && off && silent);
+  noteGoodBytes(sender, 1);
+  noteReached(reached);
+  off.dialedAtMs = performance.now() - 1_000;
+  silent.hits = 50;
+  noteSilence(silent);
+  const all = [silent, off, stranger, reached, sender];
+  assert.deepEqual(table.choose(9, all), [sender, reached, stranger, off, silent]);
+  assert.deepEqual(table.choose(9, all, { mayBeSilent: false }), [sender, reached, stranger, off]);
+  noteGoodBytes(silent, 1);
+  assert.equal(table.choose(9, all).at(-1), off);
+});
+
+test('a peer that cannot be reached has a pause, which doubles', () => {
+  const table = new PeerTable();
+  const peer = table.add(at('10.0.0.1'));
+  noteUnreachable(peer);
+  assert.deepEqual(table.choose(1, [peer]), []);
+  noteUnreachable(peer, 0);
+  assert.equal(peer.notBeforeMs, 10_000);
+  noteReached(peer);
+  noteUnreachable(peer, 0);
+  assert.equal(peer.notBeforeMs, 5_000);
 });

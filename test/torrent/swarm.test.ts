@@ -178,12 +178,12 @@ suite('in its time', { concurrency: 2 }, () => {
     const honest = await startSeeder(t, [nar.seed]);
     const client = await startSwarm(t);
     const { download, done } = startDownload(t, client, nar.torrent);
-    const startedAt = performance.now();
     await download.addPeers(peersAt(client, staller.port));
     while ((staller.peers[0]?.messages.filter(({ id }) => id === ID.REQUEST).length ?? 0) < 16) await sleep(10);
     await download.addPeers(peersAt(client, honest.port));
     assert.ok(nar.bytes.equals(await done));
-    assert.ok(performance.now() - startedAt < 7_000, 'its blocks went to the other after 5 s');
+    assert.ok(staller.peers[0]?.isOpen, 'its blocks went to the other before it was given up');
+    assert.ok(staller.peers[0].messages.some(({ id }) => id === ID.CANCEL));
   });
 
   test('keeps to the rate limit', LIMIT, async (t) => {

@@ -21,7 +21,11 @@ export function exchange(): FuzzTarget {
     peer = new Wire('tcpOutgoing');
     peer.on('error', () => undefined);
     peer.peerExtendedMapping[EXCHANGE_NAME] = 1;
-    return useNarExchange(peer, async (_, address) => (address === '' ? Buffer.alloc(NAR_BYTES) : undefined));
+    return useNarExchange(
+      peer,
+      async (_, address) => (address === '' ? Buffer.alloc(NAR_BYTES) : undefined),
+      () => undefined,
+    );
   };
   return {
     corpus: SOUND,
@@ -29,7 +33,11 @@ export function exchange(): FuzzTarget {
     async read(input) {
       if (ours === undefined || !ours.isOpen) ours = connect();
       const stop = new AbortController();
-      const asked = ours.ask(INFO_HASH.toString('hex') as never, NAR_BYTES, { patienceMs: 5000, signal: stop.signal });
+      const asked = ours.ask(INFO_HASH.toString('hex') as never, NAR_BYTES, {
+        isLineSilent: () => false,
+        patienceMs: 5000,
+        signal: stop.signal,
+      });
       ours.receive(input);
       stop.abort();
       await asked;

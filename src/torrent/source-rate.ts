@@ -1,4 +1,4 @@
-import { RateMeter } from '../torrent/rate-meter.ts';
+import { RateMeter } from './rate-meter.ts';
 
 /** A rate is told from so many milliseconds of work on, or from the first transfer that has ended with something. */
 const SETTLE_MS = 500;
@@ -39,10 +39,15 @@ export class SourceRate {
     this.#meter.add(bytes, this.#clockMs(nowMs));
   }
 
+  /** True once it has worked for so long that its rate is no accident. */
+  isSettled(nowMs: number): boolean {
+    return this.#clockMs(nowMs) >= SETTLE_MS;
+  }
+
   /** Bytes a second over all its transfers; undefined while too little has been asked of it to tell. */
   rate(nowMs: number): number | undefined {
     const clockMs = this.#clockMs(nowMs);
-    return clockMs < SETTLE_MS && !this.#hasDelivered ? undefined : this.#meter.rate(clockMs);
+    return !this.#hasDelivered && clockMs < SETTLE_MS ? undefined : this.#meter.rate(clockMs);
   }
 
   /** Stands still while the source has nothing to do. */
