@@ -43,6 +43,8 @@ export async function walkClosure(
   options: {
     signal?: AbortSignal;
     concurrency?: number;
+    /** What is known already: neither asked for nor in the result. */
+    known?: Closure;
     /** Takes in the roots alone, and nothing that they refer to. */
     onlyRoots?: boolean;
     onNarInfo?: (info: NarInfo) => void;
@@ -51,7 +53,7 @@ export async function walkClosure(
   } = {},
 ): Promise<Closure> {
   const closure = new Map<StoreHash, NarInfo>();
-  const seen = new Set<StoreHash>();
+  const seen = new Set<StoreHash>(options.known?.keys());
   const queue = new PQueue({ concurrency: options.concurrency ?? CONCURRENCY });
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
@@ -114,6 +116,17 @@ export function completePart(closure: Closure, lacking: ReadonlySet<StoreHash>):
   const lost = new Set(lacking);
   for (const hash of lost) for (const referrer of referrers.get(hash) ?? []) lost.add(referrer);
   return new Map([...closure].filter(([hash]) => !lost.has(hash)));
+}
+
+/** What of a closure its roots reach: another build of a path may refer to less than the one before. */
+export function reachedFrom(
+  roots: Iterable<StoreHash>,
+  closure: Closure,
+): { closure: Closure; hashes: Set<StoreHash> } {
+  const hashes = new Set(roots);
+  for (const hash of hashes)
+    for (const name of closure.get(hash)?.references ?? []) hashes.add(parseStoreHash(name.slice(0, 32)));
+  return { closure: new Map([...closure].filter(([hash]) => hashes.has(hash))), hashes };
 }
 
 /** The paths of a closure that no other path of it refers to: together they reach all of it (circles aside). */

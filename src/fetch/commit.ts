@@ -2,12 +2,12 @@ import PQueue from 'p-queue';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { withExtra } from '../nix/narinfo.ts';
-import { isWithoutNar } from '../nix/path-info.ts';
+import { isWithoutNar, narInfoWithoutNar } from '../nix/path-info.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { Catalogue, entryOf, pendingEntry, type CatalogueEntry } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
-import { extensionOf } from '../torrent/canonical.ts';
 import type { NarJob } from './job.ts';
+import { namedFile } from './named-file.ts';
 
 /** Files looked at or written at a time. */
 const CONCURRENCY = 32;
@@ -60,20 +60,25 @@ async function catalogueEntry(
   catalogue: Catalogue,
   store: FileStore,
 ): Promise<CatalogueEntry | undefined> {
-  const { storePath, fileHash, fileSize, compression } = info;
-  if (fileHash === undefined) return undefined;
+  const { storePath } = info;
+  const named = namedFile(info);
+  if (named === undefined) return undefined;
+  const { fileHash, sizeBytes, extension } = named;
   const file = await store.statNar(info);
-  if (file === undefined || file.sizeBytes !== fileSize) return undefined;
+  if (file === undefined || file.sizeBytes !== sizeBytes) return undefined;
   const torrent = torrents.get(fileHash);
   if (torrent !== undefined) return entryOf(torrent, storePath, file.mtimeMs, 'fetch');
   const known = catalogue.byStorePath(storePath);
   if (known?.fileHash === fileHash && known.mtimeMs === file.mtimeMs) return undefined;
-  return pendingEntry({ fileHash, extension: extensionOf(compression), ...file }, storePath, 'fetch');
+  return pendingEntry({ fileHash, extension, ...file }, storePath, 'fetch');
 }
 
 /** The narinfo as this store has it: its own name for the NAR, and none of a hash map's fields. */
 function asLocal(info: NarInfo): NarInfo {
   const bare = withExtra(withExtra(info, 'InfoHash', undefined), 'Pieces', undefined);
-  if (info.fileHash === undefined) return bare;
-  return { ...bare, url: FileStore.narUrl(info.fileHash, extensionOf(info.compression)) };
+  const file = namedFile(info);
+  if (file !== undefined) return { ...bare, url: FileStore.narUrl(file.fileHash, file.extension) };
+  // The target has the path, so nobody has looked for a file; Nix wants some URL.
+  const { fileHash: _hash, fileSize: _size, ...unnamed } = bare;
+  return isWithoutNar(info) ? info : narInfoWithoutNar(unnamed);
 }

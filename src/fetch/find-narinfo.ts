@@ -29,6 +29,8 @@ export interface NarInfoSource {
   readonly name: string;
   /** Whether it is over a network, so that its silence is a reason to ask the next one as well. */
   readonly mayStall?: boolean;
+  /** The cache that holds the files which its narinfos describe; absent where any upstream may. */
+  readonly upstream?: Upstream;
   /** Whether it is the store that is imported into: what that holds needs no signature. */
   readonly isTarget?: boolean;
   /** @param path the whole path, where it is known */
@@ -41,13 +43,13 @@ export interface NarInfoSource {
  * are left out of it ({@link admitNarInfo}). A source that is
  * down, or silent while another one answers, is asked last from then on, or a closure would wait for it once a path.
  *
- * @param origins takes the name of the source that each narinfo came from
+ * @param origins takes the source that each narinfo came from
  * @throws the first lie or failure where no source had a good one
  */
 export function firstTrusted(
   sources: readonly NarInfoSource[],
   keys: readonly PublicKey[],
-  origins?: Map<StoreHash, string>,
+  origins?: Map<StoreHash, NarInfoSource>,
 ): FindNarInfo {
   const down = new Set<NarInfoSource>();
   return async (hash, signal, path) => {
@@ -68,7 +70,7 @@ export function firstTrusted(
       if (info !== undefined) {
         for (const silent of asked.keys()) if (silent.mayStall === true) down.add(silent);
         if (asked.size > 0) overtaken?.abort(OVERTAKEN);
-        origins?.set(hash, source.name);
+        origins?.set(hash, source);
         return info;
       }
       if (error === undefined) continue;
@@ -82,13 +84,14 @@ export function firstTrusted(
 }
 
 /** What a source said of a path: a narinfo that is trusted, nothing, or what it failed of. */
-interface Answer {
+export interface Answer {
   readonly source: NarInfoSource;
   readonly info?: NarInfo | undefined;
   readonly error?: unknown;
 }
 
-async function ask(
+/** Asks one source of a path. Never throws. */
+export async function ask(
   source: NarInfoSource,
   { hash, path }: { readonly hash: StoreHash; readonly path: StorePath | undefined },
   keys: readonly PublicKey[],
@@ -131,6 +134,7 @@ export function upstreamSource(upstream: Upstream, http: HttpClient, retries?: n
   return {
     name: upstream.name,
     mayStall: true,
+    upstream,
     async find(hash, signal) {
       const bytes = await http.getBytes(upstream.narInfoUrl(hash), { maxBytes: MAX_NARINFO_BYTES, signal, retries });
       return bytes === undefined ? undefined : withFileFields(parseNarInfo(new TextDecoder().decode(bytes)));
@@ -139,11 +143,11 @@ export function upstreamSource(upstream: Upstream, http: HttpClient, retries?: n
 }
 
 /**
- * nix-serve and others that compress nothing leave FileHash and FileSize out: the file is the NAR itself, so they are
- * NarHash and NarSize.
+ * A file that is not compressed is the NAR itself, so FileHash and FileSize are NarHash and NarSize, whatever the narinfo
+ * says: nix-serve and others that compress nothing leave them out.
  */
 function withFileFields(info: NarInfo): NarInfo {
-  if (info.compression !== 'none' || info.fileHash !== undefined) return info;
+  if (info.compression !== 'none') return info;
   return { ...info, fileHash: asFileHash(info.narHash), fileSize: info.narSize };
 }
 

@@ -2,17 +2,18 @@ import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { isNarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
-import type { NarInfo } from '../nix/narinfo.ts';
+import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
 import { FileStore } from '../store/file-store.ts';
 import { isSameNar } from '../store/hash-nar.ts';
 import { PartialNar } from '../store/partial.ts';
 import type { PartialSession } from '../store/session.ts';
-import { extensionOf } from '../torrent/canonical.ts';
 import type { Network } from '../torrent/network.ts';
 import { RateLimit } from '../torrent/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { JobObserver, NarJob } from './job.ts';
+import { judgeFile } from './judge-file.ts';
+import { namedFile } from './named-file.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import { fetchFromPeers } from './peer-lane.ts';
 import { reasonsOf, slowest, unavailable, type Task } from './task.ts';
@@ -101,7 +102,7 @@ export class LaneWork {
       });
       task.peersTried = true;
       if (outcome === 'given up' && partial.heldBytes === 0) await this.forget(task); // its buffer would wait for long
-      if (outcome === 'complete') return await this.#finish(task, partial);
+      if (outcome === 'complete') return await this.#finish(task, partial, signal);
       if (upstreams.length === 0 && this.#policy.standsStill)
         throw unavailable(job, 'no peer delivers it; try again when one is there, or let caches help');
       if (this.#isHopeless(task, partial))
@@ -119,7 +120,7 @@ export class LaneWork {
     const { http, observer, network } = this.#options;
     try {
       await fetchFromUpstreams(task.job, partial, {
-        upstreams: this.#order.of(task.lies),
+        upstreams: this.#upstreamsFor(task),
         order: this.#order,
         http,
         limit: this.#limit,
@@ -142,7 +143,7 @@ export class LaneWork {
       task.peersTried = false;
       return 'again';
     }
-    return await this.#finish(task, partial);
+    return await this.#finish(task, partial, signal);
   }
 
   /** Closes the partial file of a task; another attempt would open it anew. */
@@ -181,10 +182,17 @@ export class LaneWork {
     return task.partial;
   }
 
-  async #finish(task: Task, partial: PartialNar): Promise<WorkOutcome> {
+  async #finish(task: Task, partial: PartialNar, signal: AbortSignal): Promise<WorkOutcome> {
+    const judge = async (path: string, fileHash: FileHash): Promise<string | undefined> => {
+      const { info, sizeBytes: fileSize } = task.job;
+      const own = await judgeFile({ path, fileHash, fileSize }, info, signal);
+      if (own === undefined) return undefined;
+      this.#become(task, own);
+      return this.pathOf(task.job);
+    };
     try {
       // pieces that do not fit the file are the map's mistake: they must not become ours
-      if (!(await partial.settle(this.pathOf(task.job)))) task.job.torrent = undefined;
+      if (!(await partial.settle(this.pathOf(task.job), judge))) task.job.torrent = undefined;
     } catch (error) {
       if (!isNarswarmError(error, 'HASH_MISMATCH') || task.attempts++ >= ATTEMPTS) throw error;
       this.#blame(task, String(error.facts['origins']));
@@ -200,6 +208,11 @@ export class LaneWork {
     }
     await this.forget(task);
     return 'fetched';
+  }
+
+  #upstreamsFor({ job: { preferred }, lies }: Task): Upstream[] {
+    const ordered = this.#order.of(lies);
+    return preferred === undefined ? ordered : ordered.toSorted((a, b) => +(b === preferred) - +(a === preferred));
   }
 
   #blame({ lies }: Task, origins: string): void {
@@ -218,20 +231,21 @@ export class LaneWork {
 
   /** Goes on with the file that an upstream has of the same NAR: the signature is over the NAR, not over the file. */
   async #replace(task: Task, own: OtherFile['own']): Promise<void> {
-    const { url, compression, fileHash, fileSize } = own;
-    const [asked = task.job.fileHash] = task.files;
-    this.#replaced.set(asked, { url, compression, fileHash, fileSize });
-    task.files.add(fileHash);
+    task.files.add(own.fileHash);
     await task.partial?.discard();
     await this.forget(task);
-    task.job = {
-      ...task.job,
-      info: { ...task.job.info, url, compression, fileHash, fileSize },
-      fileHash,
-      sizeBytes: fileSize,
-      extension: extensionOf(compression),
-      torrent: undefined,
-    };
+    this.#become(task, own);
+  }
+
+  /** The NAR of a task is, or is to be, in another file than its narinfo named. */
+  #become(task: Task, { url, compression, fileHash, fileSize }: FileDescription): void {
+    const description = { url, compression, fileHash, fileSize } as OtherFile['own'];
+    const info = { ...task.job.info, ...description };
+    const file = namedFile(info);
+    if (file === undefined) throw unavailable(task.job, `${compression} is no compression of a file`);
+    const [asked = task.job.fileHash] = task.files;
+    this.#replaced.set(asked, description);
+    task.job = { ...task.job, ...file, info, torrent: undefined };
   }
 
   #onBytes(source: 'peers' | 'upstream', origin: string, bytes: number): void {

@@ -1,10 +1,7 @@
 import type { StorePath } from '../nix/brands.ts';
 import { copiedPathIn } from '../nix/copied-path.ts';
 import { entriesOf, noteChecked } from '../store/note-checked.ts';
-import type { HeldNars } from './held-nars.ts';
-import { importRoots } from './import.ts';
-
-type ImportContext = Parameters<typeof importRoots>[2];
+import { importRoots, type ImportContext, type Imported } from './import.ts';
 
 /**
  * Imports with `nix copy`, as {@link importRoots} does, and notes which NARs Nix has taken: it takes contents with the
@@ -15,8 +12,8 @@ type ImportContext = Parameters<typeof importRoots>[2];
 export async function importNoted(
   roots: readonly StorePath[],
   fetched: Parameters<typeof importRoots>[1],
-  context: ImportContext & { readonly held?: HeldNars | undefined },
-): Promise<void> {
+  context: ImportContext,
+): Promise<Imported> {
   const { store, held } = context;
   const copied = new Set<string>();
   const onNixLine = (line: string): void => {
@@ -26,10 +23,11 @@ export async function importNoted(
   };
   const paths = Array.from(fetched.closure.values(), ({ storePath }) => storePath);
   const before = await entriesOf(store, paths);
-  await importRoots(roots, fetched, { ...context, onNixLine });
+  const imported = await importRoots(roots, fetched, { ...context, onNixLine });
   for (const path of copied) held?.noteSound(path);
   await noteChecked(
     store,
     before.filter(({ storePath }) => copied.has(storePath)),
   );
+  return imported;
 }

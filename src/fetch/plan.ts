@@ -1,16 +1,18 @@
+import type { Upstream } from '../http/upstream.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { hashNars } from '../store/hash-pool.ts';
-import { extensionOf, narTorrent, type NarTorrent } from '../torrent/canonical.ts';
+import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import type { Closure } from './closure.ts';
 import type { NarJob } from './job.ts';
+import { namedFile } from './named-file.ts';
 
 /** What a fetch has to do, before a byte of a NAR moved. */
 export interface Plan {
   readonly jobs: readonly NarJob[];
-  /** NARs without FileHash or FileSize: only an upstream can send them and only NarHash tells whether they are right. */
+  /** NARs of which no file is named that can be believed: only an upstream can send them, and only NarHash judges them. */
   readonly unsized: readonly NarInfo[];
   /** Paths whose NAR lies in the file store already. */
   readonly inStore: readonly NarInfo[];
@@ -34,7 +36,8 @@ const CHUNK = 64;
  * written only after the file was on the disk. Any other is read through: an interrupted run left it, or a power
  * cut, or somebody else filled this store. Whether a narinfo lies beside it says nothing.
  *
- * @param needed paths that the target store lacks; undefined: all count as lacking
+ * @param context.needed paths that the target store lacks; undefined: all count as lacking
+ * @param context.preferredOf the upstream that is to be asked first for what a narinfo names
  */
 export async function planFetch(
   closure: Closure,
@@ -42,37 +45,29 @@ export async function planFetch(
     store: FileStore;
     catalogue: Catalogue;
     needed: ReadonlySet<string> | undefined;
+    preferredOf?: (info: NarInfo) => Upstream | undefined;
     signal: AbortSignal;
   },
 ): Promise<Plan> {
-  const { store, catalogue, needed, signal } = context;
+  const { store, catalogue, needed, preferredOf, signal } = context;
   const unsized: NarInfo[] = [];
   const valid: NarInfo[] = [];
   const byFileHash = new Map<string, NarJob & { storePaths: StorePath[] }>();
   for (const info of closure.values()) {
-    const { fileHash, fileSize, storePath } = info;
+    const { storePath } = info;
     if (needed !== undefined && !needed.has(storePath)) {
       valid.push(info);
       continue;
     }
-    if (fileHash === undefined || fileSize === undefined) {
-      unsized.push(info);
-      continue;
+    const file = namedFile(info);
+    const known = file && byFileHash.get(file.fileHash);
+    // One file is not two NARs: one of the two narinfos lies.
+    if (file === undefined || (known !== undefined && known.info.narHash !== info.narHash)) unsized.push(info);
+    else if (known !== undefined) known.storePaths.push(storePath);
+    else {
+      const preferred = preferredOf?.(info);
+      byFileHash.set(file.fileHash, { ...file, info, storePaths: [storePath], preferred, torrent: undefined });
     }
-    const known = byFileHash.get(fileHash);
-    if (known !== undefined) {
-      known.storePaths.push(storePath);
-      continue;
-    }
-    const extension = extensionOf(info.compression);
-    byFileHash.set(fileHash, {
-      fileHash,
-      sizeBytes: fileSize,
-      extension,
-      info,
-      storePaths: [storePath],
-      torrent: undefined,
-    });
   }
   const nars = [...byFileHash.values()];
   const held = new Set<NarJob>();

@@ -1,8 +1,7 @@
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isNarswarmError, type ErrorCode, type NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError, type ErrorCode } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
-import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { isAbsentStore } from '../nix/read-derivation.ts';
@@ -14,10 +13,19 @@ import { FileStore } from '../store/file-store.ts';
 import { entriesOf, noteChecked } from '../store/note-checked.ts';
 import { writeRealisations } from '../store/realisations.ts';
 import type { PartialSession } from '../store/session.ts';
-import { extensionOf, type NarTorrent } from '../torrent/canonical.ts';
+import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../torrent/network.ts';
 import type { RateLimit } from '../torrent/rate-limit.ts';
-import { completePart, referencesFirst, walkClosure, type Closure, type MissingPath } from './closure.ts';
+import { Candidates } from './candidates.ts';
+import {
+  completePart,
+  reachedFrom,
+  referencesFirst,
+  topsOf,
+  walkClosure,
+  type Closure,
+  type MissingPath,
+} from './closure.ts';
 import { commit } from './commit.ts';
 import {
   firstTrusted,
@@ -26,21 +34,19 @@ import {
   upstreamSource,
   type NarInfoSource,
 } from './find-narinfo.ts';
-import { FetchedContents, lackOfContents, type LooksInto } from './fetched-contents.ts';
+import { fetchNars, missingOf, type FetchNarsContext } from './fetch-nars.ts';
+import type { LooksInto } from './fetched-contents.ts';
 import { HashMaps, type MapDoubt } from './hash-maps.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { HeldNars } from './held-nars.ts';
 import { importNoted } from './noted-import.ts';
-import type { NarJob } from './job.ts';
 import { lostOf } from './lost-nars.ts';
-import { fetchOtherFile } from './other-file.ts';
+import { namedFile } from './named-file.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import { findRealisations } from './realisations.ts';
 import type { Progress } from './report.ts';
-import { Scheduler } from './scheduler.ts';
 import { Target } from './target.ts';
-import { fetchUnsized } from './unsized.ts';
 
 /** What a fetch works with; whoever makes these closes them. */
 export interface PrefetchContext {
@@ -127,7 +133,7 @@ const MAPS_GRACE_MS = 2_000;
  * @throws NarswarmError of any kind; the signal's reason. Whatever was verified before is in the store.
  */
 export async function prefetch(options: PrefetchOptions, context: PrefetchContext): Promise<PrefetchResult> {
-  const { store, session, network, http, progress, signal } = context;
+  const { store, http, progress, signal } = context;
   const { upstreams } = options;
   const wanted = options.roots.map((text) => ({ text, known: asStorePath(text) })); // throws if one is malformed
   await using stack = new AsyncDisposableStack();
@@ -158,9 +164,10 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     ...(target?.isRemote === true ? inTarget : []),
     ...maps.awaited(),
   ];
-  const origins = new Map<StoreHash, string>();
+  const origins = new Map<StoreHash, NarInfoSource>();
   const absent = new Map<StoreHash, MissingPath>();
-  const walked = await walkClosure([...roots.keys()], firstTrusted(sources, context.keys, origins), {
+  const find = firstTrusted(sources, context.keys, origins);
+  const walked = await walkClosure([...roots.keys()], find, {
     signal,
     onlyRoots: options.onlyRoots === true,
     ...(options.keepGoing === true && {
@@ -175,8 +182,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const searching = isAlone
     ? Promise.resolve([])
     : findRealisations(closure, { ...context, upstreams, maps: maps.awaited(), signal: searched });
-  const paths = [...closure.values()].map((info) => info.storePath);
-  const needed = await target?.invalidPaths(paths);
+  const needed = await target?.invalidPaths(pathsOf(closure));
   if (options.dryRun !== true) await claimClosure(closure, context, options.onStep);
   const catalogue = await Catalogue.open(store);
   // What the store held and has lost is fetched again, though the target has it.
@@ -207,98 +213,87 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
 
   progress.totalNars = plan.jobs.length + plan.unsized.length;
   progress.totalBytes = plan.jobBytes;
-  const scheduler = new Scheduler({
-    store,
-    session,
-    network,
-    http,
-    upstreams,
-    limit: options.limit,
-    standstillMs: options.peerTimeoutMs,
-    observer: {
-      onBytes: progress.onBytes,
-      onKept: progress.onKept,
-      onWarning: progress.onWarning,
-      onNar(job) {
-        progress.onNar(job);
-        hold(job);
-      },
+  const fetching: FetchNarsContext = {
+    ...options,
+    ...context,
+    candidates: new Candidates(sources, context.keys, origins),
+    torrentOf,
+    torrentsLate: isLate ? () => maps.settled() : undefined,
+    contents: options.copy ? undefined : (options.looksInto ?? 'small'),
+    extend: async (hashes, known) => {
+      const isLacking = (hash: StoreHash, lack: MissingPath): unknown => absent.set(hash, lack);
+      const wantedOf = options.onlyRoots === true ? [] : hashes;
+      const found = await walkClosure(wantedOf, find, { signal, known, onMissing: isLacking });
+      await claimClosure(found, context, options.onStep);
+      return { closure: found, needed: await target?.invalidPaths(pathsOf(found)) };
     },
-  });
-  const contents = options.copy ? undefined : stack.use(new FetchedContents(options.looksInto, progress, signal));
-  function hold(job: NarJob): void {
-    const { torrent, info } = job;
-    const path = scheduler.pathOf(job);
-    if (torrent !== undefined) context.held?.add({ torrent, path, info });
-    contents?.add(job, path, closure);
-  }
-  for (const nar of plan.verified) hold(nar);
-  const { completed, failure } = await fetchUnsized(plan.unsized, { ...options, ...context });
-  const attached = isLate ? maps.settled().then(() => scheduler.attach(torrentOf)) : Promise.resolve();
-  attached.catch(() => undefined); // a map that fails is a warning; an end of the run ends this, too
-  try {
-    await scheduler.run(plan.jobs, signal);
-  } catch (error) {
-    if (failure !== undefined && !signal.aborted) progress.onWarning(failure.message);
-    if (options.keepGoing !== true || !isNarswarmError(error, 'NAR_UNAVAILABLE', 'INTERRUPTED')) throw error;
-  }
-  if (failure !== undefined && options.keepGoing !== true) throw failure;
-  for (const lack of lacking(scheduler, plan, completed, failure)) absent.set(storeHashOf(lack.path), lack);
-  const { sound = [], wrong = [] } = (await contents?.finish(plan.verified)) ?? {};
-  for (const one of wrong) {
-    const { storePath } = one.info;
-    const lack = lackOfContents(one, origins.get(storeHashOf(storePath)));
-    const other = await fetchOtherFile(one.info, { ...options, ...context });
-    if (other === undefined && options.keepGoing !== true) throw lack;
-    if (other === undefined) absent.set(storeHashOf(storePath), missingFor(storePath, lack));
-    else completed.set(storePath, other);
-  }
-  for (const { storePath } of sound) context.held?.noteSound(storePath);
-  const isIncomplete = ([, { path }]: readonly [StoreHash, MissingPath]): boolean => !lost.has(path);
-  closure = completePart(closure, new Set([...absent].filter(isIncomplete).map(([hash]) => hash)));
+  };
+  let all = walked;
+  /** Takes down what came of a fetch: what is there in full, and what is not. */
+  const take = (found: Closure, failures: ReadonlyMap<StorePath, unknown>): void => {
+    for (const [hash, lack] of missingOf(failures)) absent.set(hash, lack);
+    all = new Map([...all, ...found]);
+    const reached = reachedFrom(roots.keys(), all);
+    for (const hash of absent.keys()) if (!reached.hashes.has(hash)) absent.delete(hash);
+    const isIncomplete = ([, { path }]: readonly [StoreHash, MissingPath]): boolean => !lost.has(path);
+    closure = completePart(reached.closure, new Set([...absent].filter(isIncomplete).map(([hash]) => hash)));
+  };
+  const fetched = await fetchNars(plan, closure, fetching);
+  if (options.keepGoing !== true) signal.throwIfAborted();
+  take(fetched.closure, fetched.failures);
 
   options.onStep?.('writing narinfos');
-  const infos = referencesFirst(closure).map((info) => scheduler.asFetched(completed.get(info.storePath) ?? info));
-  await commit(infos, [...plan.jobs, ...plan.verified], store);
-  const byNarHash = [...completed.values()].filter((info) => !isAddressedBesideNarHash(info));
-  const checked = [...byNarHash, ...sound].map(({ storePath }) => storePath);
-  if (checked.length > 0) await noteChecked(store, await entriesOf(store, checked));
+  await commit(referencesFirst(closure), fetched.jobs, store);
+  if (fetched.checked.length > 0) await noteChecked(store, await entriesOf(store, fetched.checked));
   await writeRealisations(await endWithin(MAPS_GRACE_MS, searching, enough), store);
-  const { roots: whole } = result(false);
-  if (!options.copy || whole.length === 0) return result(false);
-
-  try {
-    signal.throwIfAborted();
-    options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
-    if (needed === undefined || needed.size > 0)
-      await importNoted(whole, { closure, plan, origins }, { ...options, ...context, torrentOf });
-    return result(true);
-  } catch (error) {
-    const reason: unknown = signal.aborted ? signal.reason : error;
-    if (options.keepGoing !== true || !isNarswarmError(reason, ...OF_IMPORT)) throw reason;
-    return result(false, reason);
+  const tops = options.onlyRoots === true ? [] : importable(roots.keys(), closure);
+  let imported = false;
+  let importFailure: NarswarmError | undefined;
+  if (options.copy && tops.length > 0) {
+    try {
+      signal.throwIfAborted();
+      options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
+      if (needed === undefined || needed.size > 0) {
+        const done = await importNoted(tops, { closure, plan }, { ...options, ...fetching });
+        take(done.closure, done.failures);
+      }
+      imported = [...roots.keys()].some((hash) => closure.has(hash));
+    } catch (error) {
+      const reason: unknown = signal.aborted ? signal.reason : error;
+      if (options.keepGoing !== true || !isNarswarmError(reason, ...OF_IMPORT)) throw reason;
+      importFailure = reason;
+    }
   }
+  if (options.keepGoing !== true && absent.size > 0) throw lackOf([...absent.values()], plan);
+  return result(imported, importFailure);
 }
 
-/** The paths whose NAR could not be had, each with the reason. */
-function* lacking(
-  scheduler: Scheduler,
-  plan: Plan,
-  completed: ReadonlyMap<StorePath, NarInfo>,
-  failure: NarswarmError | undefined,
-): Generator<MissingPath & { path: StorePath }> {
-  for (const job of plan.jobs) {
-    if (scheduler.hasFetched(job)) continue;
-    const failed = scheduler.failureOf(job);
-    const reason = failed instanceof Error ? failed.message : 'its NAR was not complete before the interruption';
-    for (const path of job.storePaths) yield { path, reason, isNowhere: false };
-  }
-  for (const { storePath: path } of plan.unsized)
-    if (failure !== undefined && !completed.has(path)) yield { path, reason: failure.message, isNowhere: false };
+/** What `nix copy` is given so that it takes all that is there: the roots, and what the broken ones would have had. */
+function importable(roots: Iterable<StoreHash>, closure: Closure): StorePath[] {
+  const all = [...roots];
+  const whole = all.flatMap((hash) => closure.get(hash)?.storePath ?? []);
+  return whole.length === all.length ? whole : [...new Set([...whole, ...topsOf(closure)])];
 }
 
-function missingFor(path: StorePath, { message: reason, code }: NarswarmError): MissingPath {
-  return { path, reason, isNowhere: false, code };
+function pathsOf(closure: Closure): StorePath[] {
+  return Array.from(closure.values(), ({ storePath }) => storePath);
+}
+
+/** What a fetch failed of that left something out; all else is there. */
+function lackOf(missing: readonly MissingPath[], { jobs, unsized }: Plan): NarswarmError {
+  const [first] = missing;
+  const { path, reason, code } = first ?? { path: undefined, reason: 'interrupted', code: undefined };
+  const isOfNix = code === 'IMPORT_FAILED';
+  const total = jobs.length + unsized.length;
+  const what = isOfNix
+    ? `${missing.length} path${missing.length === 1 ? '' : 's'} could not be imported`
+    : `${missing.length} of ${total} NARs could not be fetched`;
+  const more = missing.length > 1 ? ` (and ${missing.length - 1} more)` : '';
+  const kept = missing.length < total ? (isOfNix ? '; the others are imported' : '; the others are kept') : '';
+  const isOwn = code === 'NIX_MISSING' || code === 'NARINFO_MISSING' || isOfNix;
+  return new NarswarmError(isOwn ? code : 'NAR_UNAVAILABLE', `${what}: ${reason}${more}${kept}`, {
+    facts: { path, failed: missing.length, total },
+  });
 }
 
 /** Keeps the garbage collector from what this fetch is about to count on. */
@@ -307,10 +302,10 @@ async function claimClosure(
   { store, session, signal }: PrefetchContext,
   onStep: PrefetchOptions['onStep'],
 ): Promise<void> {
-  const claims = Array.from(closure, ([storeHash, { fileHash, compression }]) => ({
-    storeHash,
-    narName: fileHash === undefined ? undefined : basename(FileStore.narUrl(fileHash, extensionOf(compression))),
-  }));
+  const claims = Array.from(closure, ([storeHash, info]) => {
+    const file = namedFile(info);
+    return { storeHash, narName: file && basename(FileStore.narUrl(file.fileHash, file.extension)) };
+  });
   await claim(store, session, claims, {
     signal,
     onWait: () => onStep?.('waiting for narswarm gc, which is at work on this store'),

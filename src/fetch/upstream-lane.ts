@@ -10,6 +10,7 @@ import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './find-narinfo.ts';
 import type { JobObserver, NarJob } from './job.ts';
+import { namedFile } from './named-file.ts';
 import { SharedNar } from './shared-nar.ts';
 import type { UpstreamOrder } from './upstream-order.ts';
 import { UpstreamRace, type LapContext } from './upstream-race.ts';
@@ -126,7 +127,7 @@ async function ownUrlOf(
   const own = await upstreamSource(upstream, http, retries).find(storeHashOf(job.info.storePath), signal);
   if (own !== undefined && isSameNar(own, job.info) && own.fileHash !== job.fileHash) {
     const { fileHash, fileSize } = own;
-    if (fileHash !== undefined && fileSize !== undefined && !tried.has(fileHash))
+    if (fileHash !== undefined && fileSize !== undefined && namedFile(own) !== undefined && !tried.has(fileHash))
       throw new OtherFile({ ...own, fileHash, fileSize });
   }
   if (own === undefined || own.fileHash !== job.fileHash || own.url === job.info.url) {

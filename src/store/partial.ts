@@ -136,17 +136,28 @@ export class PartialNar implements AsyncDisposable {
   /**
    * Checks the whole against size and SHA-256 and moves it to `target`. Not one byte is at `target` before that.
    *
+   * @param judge told of a whole file at `path` whose SHA-256 is another, where no single piece is to blame: where it is to
+   *   go if its contents are right all the same
    * @returns whether every piece fits the torrent, which a hash map may have got wrong: if not, it must not be passed on
    * @throws HASH_MISMATCH where the bytes are not those of the NAR; what cannot be good was forgotten, so that
    *   {@link missing} tells what to fetch again. `facts.mapLied` is true where every piece fits the torrent:
    *   then the hash map named other bytes, and no source is to blame. `facts.origins` names who gave bad pieces.
    */
-  async settle(target: string): Promise<boolean> {
+  async settle(
+    target: string,
+    judge?: (path: string, fileHash: FileHash) => Promise<string | undefined>,
+  ): Promise<boolean> {
     await this.drain();
     if (this.missing().length > 0)
       throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
     const found = await this.#bytes.check(target);
-    if (found !== this.#fileHash) throw await this.#blame(found);
+    if (found !== this.#fileHash) {
+      const isWhole = this.#torrent === undefined || (await this.#badPieces()).length === 0;
+      const other = isWhole ? await judge?.(await this.#bytes.toFile(), found) : undefined;
+      if (other === undefined) throw await this.#blame(found);
+      await this.#bytes.moveTo(other);
+      return false;
+    }
     const fitsTorrent = await this.#fitsTorrent();
     await this.#bytes.finish(target);
     return fitsTorrent;
@@ -214,9 +225,15 @@ export class PartialNar implements AsyncDisposable {
     return true;
   }
 
-  async #blame(found: FileHash): Promise<NarswarmError> {
+  /** Pieces that do not fit the torrent; without one all of them. */
+  async #badPieces(): Promise<number[]> {
     const bad: number[] = [];
     for (let index = 0; index < this.#held.count; index++) if (!(await this.#fits(index))) bad.push(index);
+    return bad;
+  }
+
+  async #blame(found: FileHash): Promise<NarswarmError> {
+    const bad = await this.#badPieces();
     const mapLied = this.#torrent !== undefined && bad.length === 0;
     const origins = this.#held.originsOf(bad);
     if (mapLied || this.#torrent === undefined) this.reset();

@@ -132,7 +132,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
       assert.match(run.stderr, /^error: .*leaf-1\.0/);
       assert.ok(run.stderr.includes(url), run.stderr);
       const { narInfos: written } = await assertSound(store, key);
-      assert.deepEqual(written, []);
+      assert.ok(!written.some((name) => name.includes('leaf-1.0')), 'and nothing that refers to it');
     }
   });
 

@@ -141,7 +141,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     const run = await fetchFrom(store, [cache]);
     assertFailure(run, 5, 'NAR_UNAVAILABLE', new RegExp(`1 of 6 NARs .*${large.storePath}.*the others are kept`));
     const { nars, narInfos } = await assertSound(store, made.publicKey);
-    assert.deepEqual([nars.length, narInfos.length], [5, 0]);
+    assert.deepEqual([nars.length, narInfos.includes(large.storePath.slice(11))], [5, false]);
     cache.faults = [];
     cache.resetCounts();
     const again = await fetchFrom(store, [cache]);
@@ -193,7 +193,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     }
   });
 
-  test('a body of another size than FileSize is refused', async () => {
+  test('a body that is not whole is refused; where FileSize alone is wrong, NarHash judges', async () => {
     for (const kind of ['longer', 'shorter'] as const) {
       const store = await lab.folder('store');
       const cache = await cacheWith({ kind, match: new RegExp(large.url), afterBytes: 0 });
@@ -205,8 +205,8 @@ describe('upstreams alone', { concurrency: 6 }, () => {
       const dir = await altered((info) => ({ ...info, fileSize: (info.fileSize ?? 0) + off }));
       const cache = lab.use(await startHttpCache(dir));
       const run = await fetchFrom(store, [cache]);
-      assertFailure(run, 5, 'NAR_UNAVAILABLE', new RegExp(`the server says ${large.fileSize} bytes, expected`));
-      assert.equal((await assertSound(store, made.publicKey)).nars.length, 5);
+      await succeeds(run, store);
+      assert.match(String(run.event('warning')['message']), new RegExp(`says ${large.fileSize} bytes, expected`));
     }
   });
 
@@ -232,9 +232,9 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     const other = await lab.folder('store');
     cache.faults = [{ kind: 'corrupt', match: new RegExp(large.url), afterBytes: 1000 }];
     const run = await fetchFrom(other, [cache]);
-    assertFailure(run, 5, 'NAR_UNAVAILABLE', new RegExp(`${large.storePath}.*no FileHash`));
+    assertFailure(run, 5, 'NAR_UNAVAILABLE', new RegExp(`${cache.url} sent a NAR of ${large.storePath} with other`));
     const { nars, narInfos } = await assertSound(other, made.publicKey);
-    assert.deepEqual([nars.length, narInfos.length], [5, 0], 'the others are kept');
+    assert.deepEqual([nars.length, narInfos.includes(large.storePath.slice(11))], [5, false], 'the others are kept');
   });
 
   test('an import that fails its NarHash is fetched again from the cache that has the right NAR', async () => {
@@ -265,11 +265,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     const other = await lab.folder('store');
     const what2 = [...alone, '--trusted-public-key', made.publicKey];
     const failed = await lab.run(['fetch', made.root, '--store', other, ...what2]);
-    assert.equal(failed.status, 8);
-    const said = new RegExp(
-      `hash mismatch importing path '${large.storePath}'[^]*its narinfo came from ${other}|${lying.url}`,
-    );
-    assert.match(failed.stderr, said);
+    assertFailure(failed, 5, 'NAR_UNAVAILABLE', new RegExp(`${lying.url} sent a NAR of ${large.storePath} with other`));
   });
 
   describe('a NAR that Nix refuses, whatever its words, is fetched again from the cache that has the right one', () => {

@@ -66,12 +66,31 @@ test('what the target holds is not needed', async () => {
 
 test('two paths with one NAR are one job', async () => {
   const a = infoOf('a');
-  const { url, fileHash, fileSize } = a;
-  const b = infoOf('b', [], { url, fileHash: fileHash!, fileSize: fileSize! });
+  const { url, fileHash, fileSize, narHash } = a;
+  const b = infoOf('b', [], { url, fileHash: fileHash!, fileSize: fileSize!, narHash });
   const plan = await planOf(closureOf(a, b));
   assert.equal(plan.jobs.length, 1);
   assert.deepEqual(plan.jobs[0]?.storePaths, [a.storePath, b.storePath]);
   assert.equal(plan.jobBytes, 100);
+});
+
+test('what names no file that can be believed is left to its contents', async () => {
+  const a = infoOf('a');
+  const { fileSize: _size, ...absent } = infoOf('absent');
+  const odd = [
+    absent,
+    infoOf('huge', [], { fileSize: Number.MAX_SAFE_INTEGER }),
+    infoOf('too-large', [], { fileSize: 65_750 }),
+    infoOf('odd', [], { compression: 'zstd-19' }),
+    infoOf('same-file', [], { fileHash: a.fileHash! }),
+  ];
+  const largest = infoOf('large', [], { fileSize: 65_749 });
+  const plan = await planOf(closureOf(a, ...odd, largest));
+  assert.deepEqual(plan.unsized, odd);
+  assert.deepEqual(
+    plan.jobs.map(({ info }) => info),
+    [a, largest],
+  );
 });
 
 test('a NAR that the catalogue does not list is read through, whether a narinfo vouches for it or not', async () => {

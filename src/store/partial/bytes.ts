@@ -18,6 +18,10 @@ export interface PartialBytes {
   check(target: string): Promise<FileHash>;
   /** Puts what was found good at `target`, if it is not there yet, and lets go of it. @throws as {@link check} */
   finish(target: string): void | Promise<void>;
+  /** Has the whole lie in its partial file. @returns that file's path @throws as {@link check} */
+  toFile(): Promise<string>;
+  /** Moves the file of {@link toFile} to `target` and lets go of it. @throws as {@link check} */
+  moveTo(target: string): Promise<void>;
   /**
    * Closes what is open. Of bytes in memory that are at no target yet, the first `heldBytes` go to the partial file, if it
    * takes them.

@@ -84,6 +84,15 @@ export class BytesInFile implements PartialBytes {
     }
   }
 
+  async toFile(): Promise<string> {
+    await cutTo(this.#open(), this.#sizeBytes).catch((error: unknown) => Promise.reject(storeError(error, this.#path)));
+    return this.#path;
+  }
+
+  moveTo(target: string): Promise<void> {
+    return this.finish(target);
+  }
+
   async close(): Promise<void> {
     const file = this.#file;
     this.#file = undefined;

@@ -1,4 +1,4 @@
-import { open, writeFile } from 'node:fs/promises';
+import { open, rename, writeFile } from 'node:fs/promises';
 import { NarswarmError } from '../../errors.ts';
 import type { FileHash } from '../../nix/brands.ts';
 import { fileHashOf, sha256Bytes } from '../../nix/hash.ts';
@@ -73,6 +73,17 @@ export class BytesInMemory implements PartialBytes {
   finish(): void {
     giveBack(this.#bytes());
     this.#memory = undefined;
+  }
+
+  async toFile(): Promise<string> {
+    this.#leftovers.add(this.#path);
+    await writeFile(this.#path, this.#bytes()).catch((error: unknown) => Promise.reject(storeError(error, this.#path)));
+    return this.#path;
+  }
+
+  async moveTo(target: string): Promise<void> {
+    await rename(this.#path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
+    this.finish();
   }
 
   /** The buffer is not given back: a slice of it may be on its way still. */

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import { access, mkdir, readdir } from 'node:fs/promises';
+import { access, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { NarswarmError } from '../../src/errors.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
 import { Progress } from '../../src/fetch/report.ts';
-import { fetchUnsized } from '../../src/fetch/unsized.ts';
+import { fetchByContents } from '../../src/fetch/by-contents.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
 import { FileStore } from '../../src/store/file-store.ts';
@@ -19,10 +19,11 @@ describe('NARs without FileHash and FileSize', () => {
   let cache: HttpCache;
   let http: HttpClient;
   let infos: NarInfo[];
+  let cacheDir: string;
 
   before(async () => {
     lab = await Lab.open();
-    const cacheDir = await lab.fixtureCache();
+    cacheDir = await lab.fixtureCache();
     cache = lab.use(await startHttpCache(cacheDir));
     http = lab.use(new HttpClient({ retries: 0 }));
     infos = [...(await readNarInfos(cacheDir)).values()].map(({ fileHash: _hash, fileSize: _size, ...info }) => info);
@@ -37,7 +38,7 @@ describe('NARs without FileHash and FileSize', () => {
     const upstreams = [parseUpstream(cache.url), parseUpstream(`${cache.url}/`)];
     cache.faults = [];
     cache.resetCounts();
-    return { store, session, http, upstreams, progress, signal };
+    return { store, session, http, upstreamsOf: () => upstreams, givesWay: true, progress, signal };
   };
   const partialOf = (session: PartialSession, info: NarInfo): string =>
     session.path(`${storeHashOf(info.storePath)}.unsized`);
@@ -46,7 +47,7 @@ describe('NARs without FileHash and FileSize', () => {
   test('a store that cannot be written to ends it at once, and is not taken for a failing upstream', async () => {
     const context = await open();
     await mkdir(partialOf(context.session, infos[0]!));
-    await assert.rejects(fetchUnsized(infos, context), (error: unknown) => {
+    await assert.rejects(fetchByContents(infos, context), (error: unknown) => {
       assert.ok(error instanceof NarswarmError);
       assert.deepEqual([error.code, error.exitStatus], ['STORE_UNWRITABLE', 7]);
       return true;
@@ -58,12 +59,12 @@ describe('NARs without FileHash and FileSize', () => {
     const [slow, ...others] = infos;
     cache.faults = [{ match: new RegExp(slow!.url), kind: 'stall', afterBytes: 10 }];
     const stop = new AbortController();
-    const running = fetchUnsized(infos, { ...context, signal: stop.signal });
+    const running = fetchByContents(infos, { ...context, signal: stop.signal });
     while (context.progress.doneNars < others.length) await new Promise((resolve) => setImmediate(resolve));
     stop.abort(new NarswarmError('INTERRUPTED', 'enough'));
-    const { completed, failure } = await running;
+    const { completed, failures } = await running;
     assert.deepEqual(new Set(completed.keys()), new Set(others.map(({ storePath }) => storePath)));
-    assert.equal(failure, stop.signal.reason);
+    assert.equal(failures.size, 0);
     assert.equal((await narsIn(context.store)).length, others.length);
   });
 
@@ -73,7 +74,8 @@ describe('NARs without FileHash and FileSize', () => {
     const match = new RegExp(bad!.url);
     for (const fault of [{ kind: 'corrupt', afterBytes: 60 } as const, { kind: 'status', status: 404 } as const]) {
       cache.faults = [{ ...fault, match }];
-      const { completed, failure } = await fetchUnsized(infos, context);
+      const { completed, failures } = await fetchByContents(infos, context);
+      const failure = failures.get(bad!.storePath);
       assert.equal(failure?.code, 'NAR_UNAVAILABLE');
       assert.match(failure.message, new RegExp(bad!.storePath.slice(0, 43)));
       assert.deepEqual(
@@ -90,10 +92,15 @@ describe('NARs without FileHash and FileSize', () => {
     const path = process.env['PATH'];
     process.env['PATH'] = await lab.folder('no-programs');
     try {
-      for (const program of ['xz', 'bzip2']) {
+      for (const [program, magic] of [
+        ['xz', 'fd377a585a00'],
+        ['bzip2', '425a6839'],
+        ['lz4', '04224d18'],
+      ] as const) {
         cache.resetCounts();
-        const info = { ...infos[0]!, compression: program };
-        const { failure } = await fetchUnsized([info], context);
+        const info = { ...infos[0]!, url: `nar/${program}`, compression: 'odd' }; // the file itself tells
+        await writeFile(join(cacheDir, info.url), Buffer.from(magic, 'hex'));
+        const failure = (await fetchByContents([info], context)).failures.get(info.storePath);
         assert.deepEqual([failure?.code, failure?.exitStatus], ['NIX_MISSING', 8]);
         assert.match(failure!.message, new RegExp(`there is no \`${program}\` in PATH.*: install ${program}$`));
         assert.equal(cache.requests.length, 1);

@@ -1,0 +1,186 @@
+import { createHash } from 'node:crypto';
+import PQueue from 'p-queue';
+import { open, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { NarswarmError, isNarswarmError } from '../errors.ts';
+import type { FileHash, StorePath } from '../nix/brands.ts';
+import { maxFileBytes } from '../nix/file-bound.ts';
+import { fileHashOf } from '../nix/hash.ts';
+import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { FileStore } from '../store/file-store.ts';
+import { hashContents, type NarContentsFound } from '../store/nar-hash.ts';
+import type { PartialSession } from '../store/session.ts';
+import { storeError, systemCode } from '../store/store-error.ts';
+import { extensionOf } from '../torrent/canonical.ts';
+import type { RateLimit } from '../torrent/rate-limit.ts';
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
+import { RETRIES_WITH_ALTERNATIVE } from './find-narinfo.ts';
+import type { Progress } from './report.ts';
+import { reasonsOf } from './task.ts';
+
+/** NARs fetched at a time: as many as of the others. */
+const CONCURRENCY = 8;
+
+export interface ByContentsContext {
+  readonly store: FileStore;
+  readonly session: PartialSession;
+  readonly http: HttpClient;
+  /** Whom to ask for the file that a narinfo describes, one after another. */
+  readonly upstreamsOf: (info: NarInfo) => readonly Upstream[];
+  /** Whether somebody else may have the NAR, too: then an upstream that stalls is not waited for. */
+  readonly givesWay: boolean;
+  readonly limit?: RateLimit | undefined;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Fetches NARs whose FileHash and FileSize are absent, or of no use: some caches give neither, others are wrong about what
+ * was compressed again. As for Nix, NarHash alone says whether a file is right. Only an upstream can send them, and no
+ * more of what it sends is read than a file of that NarSize can have.
+ *
+ * @returns the narinfos with the file that was found, by store path; and why each of the others could not be had:
+ *   NAR_UNAVAILABLE with every upstream's failure, NIX_MISSING. After an interruption some are in neither.
+ * @throws STORE_FULL, STORE_UNWRITABLE at once
+ */
+export async function fetchByContents(
+  infos: readonly NarInfo[],
+  context: ByContentsContext,
+): Promise<{ completed: Map<StorePath, NarInfo>; failures: Map<StorePath, NarswarmError> }> {
+  const completed = new Map<StorePath, NarInfo>();
+  const failures = new Map<StorePath, NarswarmError>();
+  const stop = new AbortController();
+  const signal = AbortSignal.any([context.signal, stop.signal]);
+  const queue = new PQueue({ concurrency: CONCURRENCY });
+  const fetch = async (info: NarInfo): Promise<void> => {
+    if (signal.aborted) return;
+    try {
+      completed.set(info.storePath, await fetchFromAny(info, { ...context, signal }));
+      context.progress.doneNars++;
+    } catch (error) {
+      if (isNarswarmError(error, 'NAR_UNAVAILABLE', 'NIX_MISSING')) failures.set(info.storePath, error);
+      else stop.abort(error);
+    }
+  };
+  await Promise.all(infos.map((info) => queue.add(() => fetch(info))));
+  if (signal.aborted && !isNarswarmError(signal.reason, 'INTERRUPTED')) throw signal.reason;
+  return { completed, failures };
+}
+
+async function fetchFromAny(info: NarInfo, context: ByContentsContext): Promise<NarInfo> {
+  const failures: unknown[] = [];
+  for (const upstream of context.upstreamsOf(info)) {
+    try {
+      return await fetchOne(info, upstream, context);
+    } catch (error) {
+      context.signal.throwIfAborted();
+      // No other upstream makes up for these.
+      if (isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE', 'NIX_MISSING')) throw error;
+      failures.push(error);
+    }
+  }
+  const cause = new AggregateError(failures);
+  const reason = failures.length === 0 ? 'only an upstream could send it' : reasonsOf(cause);
+  throw new NarswarmError('NAR_UNAVAILABLE', `cannot fetch ${info.storePath}: ${reason}`, {
+    cause,
+    facts: { path: info.storePath },
+  });
+}
+
+async function fetchOne(info: NarInfo, upstream: Upstream, context: ByContentsContext): Promise<NarInfo> {
+  const { session, signal, store } = context;
+  const path = session.path(`${storeHashOf(info.storePath)}.unsized`);
+  try {
+    const file = await download(info, upstream, path, context);
+    const { narHash, narSize, compression } = await contentsOfFile(path, info, upstream, signal);
+    if (narHash !== info.narHash || narSize !== info.narSize) throw wrongContents(info, upstream);
+    const description: FileDescription = {
+      ...file,
+      compression,
+      url: FileStore.narUrl(file.fileHash, extensionOf(compression)),
+    };
+    const target = join(store.dir, description.url);
+    await inStore(rename(path, target), target);
+    return { ...info, ...description };
+  } catch (error) {
+    // Nothing goes on from such a file: the next run begins again.
+    await rm(path, { force: true }).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Writes what an upstream sends to a file. @throws SIZE_MISMATCH for more than a NAR of that NarSize can be */
+async function download(
+  info: NarInfo,
+  upstream: Upstream,
+  path: string,
+  { http, limit, progress, signal, givesWay }: ByContentsContext,
+): Promise<{ fileHash: FileHash; fileSize: number }> {
+  const sha256 = createHash('sha256');
+  const maxBytes = maxFileBytes(info.narSize);
+  let fileSize = 0;
+  const handle = await inStore(open(path, 'w'), path);
+  try {
+    await http.download(upstream.narUrl(info.url), {
+      signal,
+      givesWay,
+      retries: givesWay ? RETRIES_WITH_ALTERNATIVE : undefined,
+      sink: async (bytes) => {
+        sha256.update(bytes);
+        fileSize += bytes.length;
+        if (fileSize > maxBytes) throw tooLong(info, upstream, maxBytes);
+        progress.onBytes('upstream', upstream.name, bytes.length);
+        await inStore(handle.writeFile(bytes), path);
+        await limit?.pace(bytes.length, signal);
+      },
+    });
+  } finally {
+    await inStore(handle.close(), path);
+  }
+  return { fileHash: fileHashOf(sha256.digest()), fileSize };
+}
+
+function tooLong({ storePath, narSize }: NarInfo, upstream: Upstream, maxBytes: number): NarswarmError {
+  return new NarswarmError(
+    'SIZE_MISMATCH',
+    `${upstream.name} sends more than ${maxBytes} bytes for ${storePath}, whose NAR has ${narSize}`,
+    { facts: { path: storePath, upstream: upstream.name } },
+  );
+}
+
+/** @throws HASH_MISMATCH where it cannot be decompressed; NIX_MISSING where the program for that is not there */
+async function contentsOfFile(
+  path: string,
+  info: NarInfo,
+  upstream: Upstream,
+  signal: AbortSignal,
+): Promise<NarContentsFound> {
+  try {
+    return await hashContents(path, info.compression, info.narSize, signal);
+  } catch (error) {
+    const program = isNarswarmError(error) ? error.facts['program'] : undefined;
+    const isMissing = error instanceof Error && systemCode(error.cause) === 'ENOENT';
+    if (!isNarswarmError(error, 'HASH_MISMATCH')) throw error;
+    if (!isMissing || program === undefined) throw wrongContents(info, upstream, error);
+    throw new NarswarmError(
+      'NIX_MISSING',
+      `there is no \`${program}\` in PATH, which it takes to check the NAR of ${info.storePath}: install ${program}`,
+      { cause: error, facts: { path: info.storePath, program } },
+    );
+  }
+}
+
+function wrongContents({ storePath }: NarInfo, upstream: Upstream, cause?: unknown): NarswarmError {
+  const message = `${upstream.name} sent a NAR of ${storePath} with other contents than were signed`;
+  return new NarswarmError('HASH_MISMATCH', message, {
+    ...(cause === undefined ? {} : { cause }),
+    facts: { path: storePath, upstream: upstream.name },
+  });
+}
+
+/** @throws STORE_FULL, STORE_UNWRITABLE */
+function inStore<T>(work: Promise<T>, path: string): Promise<T> {
+  return work.catch((error: unknown) => Promise.reject(storeError(error, path)));
+}

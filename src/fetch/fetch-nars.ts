@@ -1,0 +1,160 @@
+import PQueue from 'p-queue';
+import { isNarswarmError } from '../errors.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
+import { Catalogue } from '../store/catalogue.ts';
+import type { Closure, MissingPath } from './closure.ts';
+import { fetchRound, type RoundContext } from './fetch-round.ts';
+import type { NarJob } from './job.ts';
+import { attachTorrents, planFetch, type Plan } from './plan.ts';
+
+/** Narinfos asked for at once, as of a walk. */
+const CONCURRENCY = 64;
+
+export interface FetchNarsContext extends RoundContext {
+  /**
+   * The closures of paths that another build refers to and nobody has asked for yet, and which of those the target lacks
+   * (undefined: all).
+   */
+  readonly extend: (
+    hashes: readonly StoreHash[],
+    known: Closure,
+  ) => Promise<{ readonly closure: Closure; readonly needed: ReadonlySet<StorePath> | undefined }>;
+}
+
+/** What was fetched. */
+export interface FetchedNars {
+  /** The closure that was given, each narinfo as its file is, and with what other builds refer to. */
+  readonly closure: Closure;
+  /** The NARs that were fetched or read through, with their torrents. */
+  readonly jobs: readonly NarJob[];
+  /** Paths whose NAR was held against NarHash. */
+  readonly checked: readonly StorePath[];
+  /** What could not be had of any source, and why; after an interruption what it left out. */
+  readonly failures: ReadonlyMap<StorePath, unknown>;
+}
+
+/**
+ * Fetches the NARs of a plan, and of each that fails what the other sources say of it, until it is there or no source has
+ * another word for it. Where all is well that is one round.
+ *
+ * @throws STORE_FULL, STORE_UNWRITABLE at once
+ */
+export async function fetchNars(plan: Plan, closure: Closure, context: FetchNarsContext): Promise<FetchedNars> {
+  const rounds = new Rounds(closure, context);
+  await rounds.fetch(plan);
+  return rounds.run();
+}
+
+/**
+ * Fetches what the other sources say of paths whose NAR has turned out to be of no use.
+ *
+ * @param failures what each has failed of
+ * @throws as {@link fetchNars}
+ */
+export async function fetchInstead(
+  failures: ReadonlyMap<StorePath, unknown>,
+  closure: Closure,
+  context: FetchNarsContext,
+): Promise<FetchedNars> {
+  return new Rounds(closure, context, failures).run();
+}
+
+/** The paths that could not be had, each with the reason. */
+export function* missingOf(failures: ReadonlyMap<StorePath, unknown>): Generator<[StoreHash, MissingPath]> {
+  for (const [path, failure] of failures) {
+    const code = isNarswarmError(failure) && failure.code !== 'INTERRUPTED' ? { code: failure.code } : {};
+    yield [storeHashOf(path), { path, reason: messageOf(failure), isNowhere: false, ...code }];
+  }
+}
+
+class Rounds {
+  readonly #context: FetchNarsContext;
+  readonly #closure: Map<StoreHash, NarInfo>;
+  readonly #jobs: NarJob[] = [];
+  readonly #checked: StorePath[] = [];
+  /** What each path failed of first: of all failures it is the one of the source that was to have it. */
+  readonly #first = new Map<StorePath, unknown>();
+  /** What no source has another word for. */
+  readonly #lacking = new Map<StorePath, unknown>();
+  /** What the last round failed of. */
+  #failures: ReadonlyMap<StorePath, unknown>;
+
+  constructor(closure: Closure, context: FetchNarsContext, failures: ReadonlyMap<StorePath, unknown> = new Map()) {
+    this.#closure = new Map(closure);
+    this.#context = context;
+    this.#failures = failures;
+  }
+
+  async run(): Promise<FetchedNars> {
+    for (;;) {
+      const others = await this.#others();
+      if (others.size === 0) break;
+      await this.fetch(await this.#planOf(others));
+    }
+    return { closure: this.#closure, jobs: this.#jobs, checked: this.#checked, failures: this.#lacking };
+  }
+
+  async fetch(plan: Plan): Promise<void> {
+    const { infos, jobs, checked, failures } = await fetchRound(plan, this.#closure, this.#context);
+    for (const [hash, info] of infos) this.#closure.set(hash, info);
+    this.#jobs.push(...jobs);
+    this.#checked.push(...checked);
+    this.#failures = failures;
+  }
+
+  /** For what the last round failed of, the next narinfo to go by. */
+  async #others(): Promise<Map<StoreHash, NarInfo>> {
+    const { candidates, progress, signal } = this.#context;
+    const others = new Map<StoreHash, NarInfo>();
+    const find = async ([path, failure]: readonly [StorePath, unknown]): Promise<void> => {
+      const hash = storeHashOf(path);
+      const info = this.#closure.get(hash);
+      const other =
+        info === undefined || signal.aborted ? undefined : await candidates.next(info, failure, signal).catch(ended);
+      const first = this.#first.get(path) ?? failure;
+      this.#first.set(path, first);
+      if (other === undefined) {
+        this.#lacking.set(path, first);
+        return;
+      }
+      others.set(hash, other);
+      const source = candidates.originOf(hash)?.name ?? 'another source';
+      progress.onWarning(`${messageOf(failure)}; going by what ${source} says of it`);
+    };
+    const ended = (error: unknown): undefined => {
+      if (!signal.aborted) throw error;
+    };
+    const queue = new PQueue({ concurrency: CONCURRENCY });
+    await queue.addAll([...this.#failures].map((one) => () => find(one)));
+    return others;
+  }
+
+  /** Takes in other narinfos, and what other builds refer to. */
+  async #planOf(others: ReadonlyMap<StoreHash, NarInfo>): Promise<Plan> {
+    const { extend, store, candidates, torrentOf, signal } = this.#context;
+    for (const [hash, info] of others) this.#closure.set(hash, info);
+    const referred = [...others.values()].flatMap(({ references }) => references.map(hashPartOf));
+    const unknown = new Set(referred.filter((hash) => !this.#closure.has(hash)));
+    const more = await extend([...unknown], this.#closure);
+    for (const [hash, info] of more.closure) this.#closure.set(hash, info);
+    const plan = await planFetch(new Map([...others, ...more.closure]), {
+      store,
+      catalogue: await Catalogue.open(store),
+      needed: more.needed && new Set([...more.needed, ...Array.from(others.values(), ({ storePath }) => storePath)]),
+      preferredOf: (info) => candidates.originOf(storeHashOf(info.storePath))?.upstream,
+      signal,
+    });
+    await attachTorrents(plan.jobs, torrentOf);
+    return plan;
+  }
+}
+
+function messageOf(failure: unknown): string {
+  return failure instanceof Error ? failure.message : String(failure);
+}
+
+function hashPartOf(baseName: string): StoreHash {
+  return parseStoreHash(baseName.slice(0, 32));
+}

@@ -1,0 +1,134 @@
+import { NarswarmError, isNarswarmError } from '../errors.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import { isAddressedBesideNarHash } from '../nix/content-address.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import type { FileStore } from '../store/file-store.ts';
+import type { PartialSession } from '../store/session.ts';
+import type { NarTorrent } from '../torrent/canonical.ts';
+import type { Network } from '../torrent/network.ts';
+import type { RateLimit } from '../torrent/rate-limit.ts';
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
+import { fetchByContents } from './by-contents.ts';
+import type { Candidates } from './candidates.ts';
+import type { Closure } from './closure.ts';
+import { FetchedContents, lackOfContents, type LooksInto } from './fetched-contents.ts';
+import type { HeldNars } from './held-nars.ts';
+import type { NarJob } from './job.ts';
+import type { Plan } from './plan.ts';
+import type { Progress } from './report.ts';
+import { Scheduler } from './scheduler.ts';
+
+/** What NARs are fetched with. */
+export interface RoundContext {
+  readonly store: FileStore;
+  readonly session: PartialSession;
+  /** Absent: peers are not asked. */
+  readonly network: Network | undefined;
+  readonly http: HttpClient;
+  readonly upstreams: readonly Upstream[];
+  readonly keys: readonly PublicKey[];
+  readonly limit?: RateLimit | undefined;
+  /** Without an upstream: milliseconds that may pass without a byte from any peer. Default 60,000. */
+  readonly peerTimeoutMs?: number | undefined;
+  readonly candidates: Candidates;
+  /** The torrent that a hash map has for a NAR. */
+  readonly torrentOf: (info: NarInfo) => Promise<NarTorrent | undefined>;
+  /** Resolves once torrents can be had without waiting; absent: they can now. */
+  readonly torrentsLate?: (() => Promise<unknown>) | undefined;
+  /** How much is decompressed before this ends; absent: an import looks into all of it. */
+  readonly contents?: LooksInto | undefined;
+  readonly held?: HeldNars | undefined;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
+/** What came of one plan. */
+export interface Round {
+  /** Each NAR that is there, as its file is, by the hash of its path. */
+  readonly infos: ReadonlyMap<StoreHash, NarInfo>;
+  /** The NARs that were fetched or read through, with their torrents. */
+  readonly jobs: readonly NarJob[];
+  /** Paths whose NAR was held against NarHash. */
+  readonly checked: readonly StorePath[];
+  /** What each of the others failed of; after an interruption what it left out. */
+  readonly failures: ReadonlyMap<StorePath, unknown>;
+}
+
+/**
+ * Fetches the NARs of a plan, each by what its narinfo says, from peers and upstreams at once.
+ *
+ * @throws STORE_FULL, STORE_UNWRITABLE at once
+ */
+export async function fetchRound(plan: Plan, closure: Closure, context: RoundContext): Promise<Round> {
+  const { candidates, progress, signal, upstreams, held } = context;
+  await using contents =
+    context.contents === undefined ? undefined : new FetchedContents(context.contents, progress, signal);
+  const scheduler: Scheduler = new Scheduler({
+    ...context,
+    standstillMs: context.peerTimeoutMs,
+    observer: {
+      onBytes: progress.onBytes,
+      onKept: progress.onKept,
+      onWarning: progress.onWarning,
+      onNar(job) {
+        progress.onNar(job);
+        hold(job);
+      },
+    },
+  });
+  function hold(job: NarJob): void {
+    const { torrent, info } = job;
+    const path = scheduler.pathOf(job);
+    if (torrent !== undefined) held?.add({ torrent, path, info });
+    contents?.add(job, path, closure);
+  }
+  for (const nar of plan.verified) hold(nar);
+  const attached = context.torrentsLate?.().then(() => scheduler.attach(context.torrentOf));
+  attached?.catch(() => undefined); // a map that fails is a warning; an end of the run ends this, too
+  const upstreamsOf = (info: NarInfo): readonly Upstream[] => {
+    const own = candidates.originOf(storeHashOf(info.storePath))?.upstream;
+    return own === undefined ? upstreams : [own];
+  };
+  const byContents = fetchByContents(plan.unsized, { ...context, upstreamsOf, givesWay: upstreams.length > 1 });
+  byContents.catch(() => undefined); // awaited below
+  let failure: unknown;
+  await scheduler.run(plan.jobs, signal).catch((error: unknown) => {
+    if (!isNarswarmError(error, 'NAR_UNAVAILABLE', 'INTERRUPTED')) throw error;
+    failure = error;
+  });
+  const { completed, failures: unfit } = await byContents;
+
+  const failures = new Map<StorePath, unknown>(unfit);
+  const infos = new Map(Array.from(completed, ([path, info]) => [storeHashOf(path), info]));
+  for (const { storePath } of plan.unsized)
+    if (!completed.has(storePath) && !failures.has(storePath)) failures.set(storePath, notBegun(storePath));
+  for (const job of plan.jobs) {
+    const hasFetched = scheduler.hasFetched(job);
+    for (const path of job.storePaths) {
+      const info = closure.get(storeHashOf(path));
+      if (!hasFetched) failures.set(path, scheduler.failureOf(job) ?? (signal.aborted ? notBegun(path) : failure));
+      else if (info !== undefined) infos.set(storeHashOf(path), scheduler.asFetched(info));
+    }
+  }
+  const { sound = [], wrong = [] } = (await contents?.finish(plan.verified)) ?? {};
+  for (const { storePath } of sound) held?.noteSound(storePath);
+  for (const one of wrong) {
+    const hash = storeHashOf(one.info.storePath);
+    infos.delete(hash);
+    failures.set(one.info.storePath, lackOfContents(one, candidates.originOf(hash)?.name));
+  }
+  const byNarHash = [...completed.values()].filter((info) => !isAddressedBesideNarHash(info));
+  return {
+    infos,
+    jobs: [...plan.verified, ...plan.jobs.filter((job) => scheduler.hasFetched(job))],
+    checked: [...byNarHash, ...sound].map(({ storePath }) => storePath),
+    failures,
+  };
+}
+
+function notBegun(path: StorePath): NarswarmError {
+  return new NarswarmError('INTERRUPTED', 'its NAR was not complete before the interruption', { facts: { path } });
+}

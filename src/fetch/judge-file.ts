@@ -1,0 +1,29 @@
+import { isNarswarmError } from '../errors.ts';
+import type { FileHash } from '../nix/brands.ts';
+import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
+import { FileStore } from '../store/file-store.ts';
+import { hashContents } from '../store/nar-hash.ts';
+import { extensionOf } from '../torrent/canonical.ts';
+
+/**
+ * Judges a file by its contents, since nobody has signed FileHash: what it is if it holds the NAR that was signed, under
+ * this store's own name; undefined if it does not, or nobody here can read it.
+ *
+ * @param fileHash SHA-256 of the file
+ * @throws the signal's reason
+ */
+export async function judgeFile(
+  file: { readonly path: string; readonly fileHash: FileHash; readonly fileSize: number },
+  info: NarInfo,
+  signal: AbortSignal,
+): Promise<FileDescription | undefined> {
+  const { path, fileHash, fileSize } = file;
+  try {
+    const { narHash, narSize, compression } = await hashContents(path, info.compression, info.narSize, signal);
+    if (narHash !== info.narHash || narSize !== info.narSize) return undefined;
+    return { url: FileStore.narUrl(fileHash, extensionOf(compression)), compression, fileHash, fileSize };
+  } catch (error) {
+    if (isNarswarmError(error, 'HASH_MISMATCH')) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,25 @@
+import type { FileHash } from '../nix/brands.ts';
+import { isKnownCompression } from '../nix/compression.ts';
+import { maxFileBytes } from '../nix/file-bound.ts';
+import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
+import { extensionOf } from '../torrent/canonical.ts';
+
+/** A NAR file by the SHA-256 that a narinfo names: then anybody may send it, in parts, and a later run goes on from them. */
+export interface NamedFile {
+  readonly fileHash: FileHash;
+  readonly sizeBytes: number;
+  /** As in the file's name: `xz`, `zst`, empty for none. */
+  readonly extension: string;
+}
+
+/**
+ * The file that a narinfo names, or undefined where it names none that can be believed: FileHash or FileSize is absent,
+ * FileSize is more than a NAR of that NarSize can have, or the compression is none that there is. Such a NAR is fetched by
+ * its contents ({@link fetchByContents}).
+ */
+export function namedFile(info: FileDescription & Pick<NarInfo, 'narSize'>): NamedFile | undefined {
+  const { fileHash, fileSize, compression, narSize } = info;
+  if (fileHash === undefined || fileSize === undefined) return undefined;
+  if (!isKnownCompression(compression) || fileSize > maxFileBytes(narSize)) return undefined;
+  return { fileHash, sizeBytes: fileSize, extension: extensionOf(compression) };
+}

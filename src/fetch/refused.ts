@@ -1,0 +1,81 @@
+import { availableParallelism } from 'node:os';
+import PQueue from 'p-queue';
+import { NarswarmError, isNarswarmError } from '../errors.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { parseStoreHash } from '../nix/store-path.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { hashContents } from '../store/nar-hash.ts';
+import { systemCode } from '../store/store-error.ts';
+import type { Closure } from './closure.ts';
+
+/** NARs decompressed at a time, in a search for the one that Nix refuses. */
+const CONCURRENCY = availableParallelism();
+/** Imports of a single path that may fail before any succeeds: then it is the target, and no path. */
+const MAX_FAILURES = 8;
+
+/** What Nix would import next: of the paths that it lacks those whose references it has. */
+export function nextToImport(closure: Closure, invalid: ReadonlySet<StorePath>): NarInfo[] {
+  const isLacking = (hash: StoreHash): boolean => {
+    const path = closure.get(hash)?.storePath;
+    return path !== undefined && invalid.has(path);
+  };
+  return [...closure].flatMap(([hash, info]) => {
+    const waits = info.references.some(
+      (name) => !name.startsWith(hash) && isLacking(parseStoreHash(name.slice(0, 32))),
+    );
+    return isLacking(hash) && !waits ? [info] : [];
+  });
+}
+
+/** Those whose NAR has not the signed contents. */
+export async function refusedOf(
+  infos: readonly NarInfo[],
+  store: FileStore,
+  signal: AbortSignal,
+): Promise<StorePath[]> {
+  const refused: StorePath[] = [];
+  const queue = new PQueue({ concurrency: CONCURRENCY });
+  const look = async (info: NarInfo): Promise<void> => {
+    const local = await store.readNarInfoOf(info.storePath);
+    if (local === undefined) return;
+    try {
+      const found = await hashContents(store.narPath(local), local.compression, info.narSize, signal);
+      if (found.narHash !== info.narHash || found.narSize !== info.narSize) refused.push(info.storePath);
+    } catch (error) {
+      if (!isNarswarmError(error, 'HASH_MISMATCH')) throw error;
+      // a program that is missing says nothing about the file
+      if (systemCode(error.cause) !== 'ENOENT') refused.push(info.storePath);
+    }
+  };
+  await queue.addAll(infos.map((info) => () => look(info)));
+  return refused;
+}
+
+/**
+ * Those that cannot be imported even alone, each with what Nix says. None where nothing can be imported: that is no
+ * matter of a path.
+ *
+ * @param importOne imports one path, whose references are there
+ * @throws the signal's reason
+ */
+export async function refusedAlone(
+  infos: readonly NarInfo[],
+  importOne: (path: StorePath) => Promise<void>,
+  signal: AbortSignal,
+): Promise<Map<StorePath, NarswarmError>> {
+  const refused = new Map<StorePath, NarswarmError>();
+  let imported = 0;
+  for (const { storePath } of infos) {
+    try {
+      await importOne(storePath);
+      imported++;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isNarswarmError(error, 'IMPORT_FAILED')) throw error;
+      refused.set(storePath, error);
+      if (imported === 0 && refused.size >= MAX_FAILURES) break;
+    }
+  }
+  return imported === 0 ? new Map() : refused;
+}
