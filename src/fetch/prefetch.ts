@@ -70,7 +70,8 @@ export interface PrefetchOptions {
   /**
    * Goes on without the paths that cannot be had, and without those that refer to them; {@link PrefetchResult.missing}
    * tells. An interruption while NARs are fetched is such a lack, too, and an import that fails is in the result. Default:
-   * the walk ends with the first path, and nothing becomes visible.
+   * the walk ends with the first path that has no narinfo; a path whose NAR cannot be had, or imported, ends it after all
+   * else is imported.
    */
   readonly keepGoing?: boolean;
   readonly publishers: readonly PublisherAddress[];

@@ -1,0 +1,185 @@
+/** Caches that are right in all that they have signed and wrong in the rest: what Nix gets of them and an honest one comes. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { asFileHash } from '../../src/nix/hash.ts';
+import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
+import { startHttpCache } from '../support/http-cache.ts';
+import { startSite } from '../support/http-site.ts';
+import { assertFailure, assertSound, Lab, readNarInfos, requisites, type Run } from '../support/lab.ts';
+import { WrittenCache, type WrittenPath } from '../support/written-cache.ts';
+
+describe('caches that lie in what they have not signed', { concurrency: 4 }, () => {
+  let lab: Lab;
+  let honest: WrittenCache;
+  let honestUrl: string;
+  let dep: WrittenPath;
+  let root: WrittenPath;
+
+  before(async () => {
+    lab = await Lab.open();
+    honest = await WrittenCache.create(await lab.folder('honest'), 'lab-1');
+    dep = await honest.add('dep', { contents: randomBytes(20_000).toString('hex') });
+    root = await honest.add('root', { references: [dep.baseName] });
+    honestUrl = lab.use(await startHttpCache(honest.dir)).url;
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const target = async (): Promise<string> => `local?root=${await lab.folder('target')}`;
+  const fetch = (store: string, to: string, caches: readonly string[], key = honest.publicKey): Promise<Run> =>
+    lab.run(
+      ['fetch', root.info.storePath, '--store', store, '--to', to]
+        .concat(caches.flatMap((url) => ['--from', url]))
+        .concat(key.split(' ').flatMap((one) => ['--trusted-public-key', one])),
+    );
+  const succeeds = async (run: Run, store: string, to: string): Promise<void> => {
+    assert.equal(run.status, 0, run.stdout + run.stderr);
+    assert.equal(requisites(to, root.info.storePath).length, 2);
+    await assertSound(store, honest.publicKey);
+  };
+  /** The same paths with one more lie in the narinfo of each. */
+  const liar = async (lie: (info: NarInfo) => Partial<NarInfo>): Promise<WrittenCache> => {
+    const cache = await WrittenCache.create(await lab.folder('liar'), honest);
+    for (const { info, file } of [dep, root]) {
+      await writeFile(join(cache.dir, info.url), file);
+      await writeFile(
+        join(cache.dir, `${info.storePath.slice(11, 43)}.narinfo`),
+        formatNarInfo({ ...info, ...lie(info) }),
+      );
+    }
+    return cache;
+  };
+
+  /** What Nix takes from such a cache alone, since it goes by NarHash. */
+  const harmless: readonly (readonly [name: string, lie: (info: NarInfo) => Partial<NarInfo>])[] = [
+    ['a CA that is none', () => ({ ca: 'foo' })],
+    ['a CA of other contents', () => ({ ca: `fixed:r:sha256:${'0'.repeat(52)}` })],
+    ['a Sig that is none', ({ signatures }) => ({ signatures: ['garbage', ...signatures] })],
+    ['a wrong FileHash', () => ({ fileHash: asFileHash('1'.repeat(52)) })],
+    ['a FileSize that is too small', () => ({ fileSize: 1 })],
+    ['a FileSize that is more than there can be', () => ({ fileSize: Number.MAX_SAFE_INTEGER })],
+    ['a Compression that is made up', () => ({ compression: 'zstd-19' })],
+    ['a Compression that leads elsewhere', () => ({ compression: '../x' })],
+  ];
+  for (const [name, lie] of harmless) {
+    test(`${name} does no harm, and is not written`, async () => {
+      const { url } = lab.use(await startHttpCache((await liar(lie)).dir));
+      const [store, to] = [await lab.folder('store'), await target()];
+      await succeeds(await fetch(store, to, [url]), store, to);
+      const written = await readNarInfos(store);
+      for (const { info } of [dep, root]) assert.deepEqual(written.get(info.storePath.slice(11, 43)), info);
+    });
+  }
+
+  /** What nobody could get of such a cache. */
+  const useless: readonly (readonly [name: string, lie: (info: NarInfo) => Partial<NarInfo>])[] = [
+    ['a URL where nothing is', () => ({ url: 'nar/nothing.nar.xz' })],
+    ['a URL that leads out', () => ({ url: '../../etc/passwd' })],
+    ['Compression none', () => ({ compression: 'none' })],
+    ['the file of another path', ({ storePath }) => fileOf(storePath === dep.info.storePath ? root : dep)],
+  ];
+  for (const [name, lie] of useless) {
+    test(`${name} costs a retry at the next cache`, async () => {
+      const { url } = lab.use(await startHttpCache((await liar(lie)).dir));
+      const [store, to] = [await lab.folder('store'), await target()];
+      const alone = await fetch(store, to, [url]);
+      assert.ok(alone.status === 5 || alone.status === 8, alone.stdout + alone.stderr);
+      assert.match(alone.stderr, new RegExp(`(?:${dep.info.storePath}|${root.info.storePath})[^]*`));
+      assert.match(alone.stderr, new RegExp(url));
+      // The store holds what the liar said by now.
+      await succeeds(await fetch(store, to, [url, honestUrl]), store, to);
+    });
+  }
+
+  test('a body without end is read no further than NarSize allows', async () => {
+    for (const lie of [{ fileSize: 40e9 }, { fileSize: undefined, fileHash: undefined }]) {
+      const cache = await liar(() => lie as Partial<NarInfo>);
+      let sentBytes = 0;
+      const site = lab.use(
+        await startSite((request, response) => {
+          const { url = '' } = request;
+          if (!url.startsWith('/nar/')) {
+            void readFile(join(cache.dir, url)).then(
+              (bytes) => response.end(bytes),
+              () => response.writeHead(404).end(),
+            );
+            return;
+          }
+          const chunk = Buffer.alloc(65_536, 1);
+          const send = (): void => {
+            while (!response.destroyed && response.write(chunk)) sentBytes += chunk.length;
+            if (!response.destroyed) response.once('drain', send);
+          };
+          send();
+        }),
+      );
+      const [store, to] = [await lab.folder('store'), await target()];
+      const run = await fetch(store, to, [site.url, honestUrl]);
+      await succeeds(run, store, to);
+      const sources = run.event('done')['sources'] as { source: string; bytes: number }[];
+      const taken = sources.find(({ source }) => source === site.url)?.bytes ?? 0;
+      const bound = [dep, root].reduce((sum, { info }) => sum + info.narSize * (17 / 16) + 65_537, 0);
+      assert.ok(taken <= bound, `${taken} bytes were taken, ${sentBytes} sent`);
+    }
+  });
+
+  test('another build of a path, with other references, stands in for one whose NAR is lost', async () => {
+    const other = await WrittenCache.create(await lab.folder('other'), 'other-1');
+    const own = await other.add('own-dep');
+    const build = await other.add('root', {
+      references: [own.baseName],
+      contents: `another build /nix/store/${own.baseName}`,
+    });
+    const lost = await WrittenCache.create(await lab.folder('lost'), 'lost-1');
+    const first = await lost.add('root', { references: [(await lost.add('dep')).baseName] });
+    await rm(join(lost.dir, first.info.url));
+    const caches = await Promise.all([lost, other].map(async ({ dir }) => lab.use(await startHttpCache(dir)).url));
+    const [store, to] = [await lab.folder('store'), await target()];
+    const run = await fetch(store, to, caches, `${lost.publicKey} ${other.publicKey}`);
+    assert.equal(run.status, 0, run.stdout + run.stderr);
+    assert.deepEqual(new Set(requisites(to, root.info.storePath)), new Set([build.info.storePath, own.info.storePath]));
+    assert.deepEqual((await readNarInfos(store)).get(root.baseName.slice(0, 32)), build.info);
+  });
+
+  test('one path that nobody has right costs itself and what refers to it; the others are imported', async () => {
+    const cache = await WrittenCache.create(await lab.folder('mixed'), honest);
+    const good = await cache.add('good');
+    const bad = await cache.add('bad', { lie: () => fileOf(good) });
+    const top = await cache.add('top', { references: [good.baseName, bad.baseName] });
+    const { url } = lab.use(await startHttpCache(cache.dir));
+    const [store, to] = [await lab.folder('store'), await target()];
+    const what = ['--store', store, '--to', to, '--from', url, '--trusted-public-key', honest.publicKey];
+    const run = await lab.run(['fetch', top.info.storePath, ...what]);
+    assertFailure(
+      run,
+      5,
+      'NAR_UNAVAILABLE',
+      new RegExp(`${url} sent a NAR of ${bad.info.storePath} with other contents`),
+    );
+    assert.deepEqual(requisites(to, good.info.storePath), [good.info.storePath]);
+    assert.deepEqual((await assertSound(store, honest.publicKey)).narInfos, [good.baseName]);
+  });
+
+  test('what an older version has written of a liar is put right by the next run', async () => {
+    const poison = async (store: string): Promise<void> => {
+      for (const { info } of [dep, root]) {
+        const file = join(store, `${info.storePath.slice(11, 43)}.narinfo`);
+        await writeFile(file, `${await readFile(file, 'utf8')}CA: foo\nSig: garbage\nX-Unknown: \x01\n`);
+      }
+    };
+    const store = await lab.folder('store');
+    const first = await target();
+    await succeeds(await fetch(store, first, [honestUrl]), store, first);
+    await poison(store);
+    const second = await target();
+    await succeeds(await fetch(store, second, []), store, second);
+    for (const { info } of [dep, root])
+      assert.equal(await readFile(join(store, `${info.storePath.slice(11, 43)}.narinfo`), 'utf8'), formatNarInfo(info));
+  });
+});
+
+function fileOf({ info: { url, fileHash, fileSize } }: WrittenPath): Partial<NarInfo> {
+  return { url, ...(fileHash && { fileHash }), ...(fileSize && { fileSize }) };
+}
