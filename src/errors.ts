@@ -92,3 +92,11 @@ export class NarswarmError extends Error {
 export function isNarswarmError(error: unknown, ...codes: ErrorCode[]): error is NarswarmError {
   return error instanceof NarswarmError && (codes.length === 0 || codes.includes(error.code));
 }
+
+/**
+ * The failure that came first. Leaving a block with `await using` may fail of the same, and the language wraps both into
+ * a SuppressedError: what failed while tidying up is of no interest to anybody.
+ */
+export function firstFailure(error: unknown): unknown {
+  return error instanceof SuppressedError ? firstFailure(error.suppressed) : error;
+}

@@ -1,5 +1,5 @@
 import { mkdir, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join, relative, sep } from 'node:path';
 
 /**
  * Makes a folder and its parents; one that is there is left as it is. Node's own `recursive` never returns where a parent
@@ -17,6 +17,19 @@ export async function makeFolder(path: string, mode = 0o777): Promise<void> {
       await makeFolder(dirname(path), mode);
       await mkdir(path, { mode }).catch((again: unknown) => unlessFolder(path, again));
     } else await unlessFolder(path, error);
+  }
+}
+
+/**
+ * Makes a folder below one that is there: where that is gone, since a disk was unmounted, nothing is made in its place.
+ *
+ * @throws what the system says, as {@link makeFolder} does
+ */
+export async function makeFolderBelow(root: string, path: string): Promise<void> {
+  let folder = root;
+  for (const name of relative(root, path).split(sep)) {
+    folder = join(folder, name);
+    await mkdir(folder).catch((error: unknown) => unlessFolder(folder, error));
   }
 }
 

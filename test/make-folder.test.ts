@@ -3,7 +3,7 @@ import { mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { makeFolder } from '../src/make-folder.ts';
+import { makeFolder, makeFolderBelow } from '../src/make-folder.ts';
 
 let dir: string;
 before(async () => {
@@ -30,4 +30,12 @@ test('says what is in the way', async () => {
 
 test('ends where no folder can be made', async () => {
   await assert.rejects(makeFolder('/proc/nope/x'), { code: 'ENOENT' });
+});
+
+test('makes nothing in the place of a folder that is gone', async () => {
+  await makeFolderBelow(dir, join(dir, 'state', 'pins'));
+  await makeFolderBelow(dir, join(dir, 'state', 'pins'));
+  assert.ok((await stat(join(dir, 'state', 'pins'))).isDirectory());
+  await assert.rejects(makeFolderBelow(join(dir, 'gone'), join(dir, 'gone', 'pins')), { code: 'ENOENT' });
+  await assert.rejects(stat(join(dir, 'gone')), { code: 'ENOENT' });
 });

@@ -1,7 +1,7 @@
 import { isatty } from 'node:tty';
 import type { Command } from 'commander';
 import type { Config } from '../config/load.ts';
-import { EXIT_STATUSES, NarswarmError } from '../errors.ts';
+import { EXIT_STATUSES, firstFailure, NarswarmError } from '../errors.ts';
 import { configOf, originOf, type OriginOf } from './configuration.ts';
 import { makeOutput, reportFailure, type Output } from './output.ts';
 
@@ -43,7 +43,7 @@ export function command<O extends CommonOptions, A extends unknown[]>(
       const context = { output, signal: stop.signal, options, originOf: originOf(self), config: () => configOf(self) };
       await work(context, ...(args.slice(0, -2) as A));
     } catch (error) {
-      process.exitCode = reportFailure(stop.signal.aborted ? stop.signal.reason : error, output.json);
+      process.exitCode = reportFailure(stop.signal.aborted ? stop.signal.reason : firstFailure(error), output.json);
     }
     // Sockets that a peer keeps half open and timers of libraries must not keep a finished command alive.
     await new Promise((resolve) => process.stdout.write('', resolve));

@@ -1,4 +1,4 @@
-import { NarswarmError, isNarswarmError } from '../errors.ts';
+import { firstFailure, NarswarmError, isNarswarmError } from '../errors.ts';
 import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
@@ -12,7 +12,7 @@ import { publishersOf } from '../subscription/source.ts';
 import { keptGenerations, listStates, removeState, rootsOf, writeState } from '../subscription/state.ts';
 import { storeRoots } from '../subscription/store-roots.ts';
 import type { Subscription } from '../subscription/subscription.ts';
-import { updateSubscription, type UpdateContext, type Updated } from '../subscription/update.ts';
+import { failedOf, updateSubscription, type UpdateContext, type Updated } from '../subscription/update.ts';
 import { buildPublication, type Built } from './build-publication.ts';
 
 export interface RunUpdateOptions
@@ -62,7 +62,8 @@ export interface UpdateRun {
  * The nightly run: brings subscriptions up to date one after another, publishes this machine's map, and brings the store
  * down to its budget. What one subscription fails of is in its result, and the next one has its turn.
  *
- * @throws STORE_BUSY where another run is at work and nobody is to wait; STORE_FULL, STORE_UNWRITABLE; the signal's reason
+ * @throws STORE_BUSY where another run is at work and nobody is to wait; STORE_FULL; STORE_UNWRITABLE for the store as
+ *   a whole; the signal's reason
  */
 export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   const { storeDir, signal, dryRun } = options;
@@ -75,17 +76,16 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   await using _turn = await takeTurn(store, options);
   const { updated, ending } = await updateAll(options);
   signal.throwIfAborted();
+  // Where one of them could not write, neither a map nor a collection gets further.
+  if (updated.some(({ error }) => isNarswarmError(error, 'STORE_UNWRITABLE'))) return { updated, failure: undefined };
   // The disk is full, or the night is over: the budget is what helps then, too.
-  const failure = isNarswarmError(ending, ...OF_STORE) ? undefined : await publishOrTell(store, options);
+  const failure = isNarswarmError(ending, 'STORE_FULL') ? undefined : await publishOrTell(store, options);
   await collect(store, options);
   if (ending !== undefined) throw ending;
   return { updated, failure };
 }
 
-/** Ends it for all that would be fetched after it. */
-const OF_STORE = ['STORE_FULL', 'STORE_UNWRITABLE'] as const;
-
-/** @returns what was done, and what ended it before all had their turn */
+/** @returns what was done, and what ended it before all had their turn: a full disk, or the end of the night */
 async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[]; ending: unknown }> {
   const { window, onBegin, onUpdated } = options;
   const updated: Updated[] = [];
@@ -107,9 +107,13 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
       updated.push(result);
       onUpdated?.(result);
       context.signal.throwIfAborted();
-    } catch (error) {
-      if (!context.signal.aborted && !isNarswarmError(error, ...OF_STORE)) throw error;
-      return { updated, ending: error };
+    } catch (caught) {
+      const error = firstFailure(caught);
+      if (context.signal.aborted || isNarswarmError(error, 'STORE_FULL')) return { updated, ending: error };
+      if (!isNarswarmError(error, 'STORE_UNWRITABLE')) throw error;
+      const result = failedOf(subscription, error); // the next one may lie in files that can be written
+      updated.push(result);
+      onUpdated?.(result);
     }
   }
   return { updated, ending: undefined };

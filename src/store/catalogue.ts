@@ -1,5 +1,6 @@
-import { mkdir, open, stat, type FileHandle } from 'node:fs/promises';
+import { open, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { makeFolderBelow } from '../make-folder.ts';
 import type { FileHash, InfoHash, NarHash, StorePath } from '../nix/brands.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -124,7 +125,7 @@ export class Catalogue {
     }
     if (news.length === 0) return;
     try {
-      await mkdir(dirname(this.#path), { recursive: true });
+      await makeFolderBelow(dirname(dirname(this.#path)), dirname(this.#path));
       // A leading newline parts us from a line that a crash has torn.
       await appendLasting(this.#path, `\n${news.map((entry) => JSON.stringify(entry)).join('\n')}\n`);
     } catch (error) {

@@ -83,7 +83,7 @@ export class ExportFolder implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#clear();
+    await this.#clear().catch(() => undefined); // the next export clears it away
     await this.#session[Symbol.asyncDispose]();
   }
 

@@ -1,5 +1,6 @@
-import { mkdir, stat, unlink, utimes, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { stat, unlink, utimes, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { makeFolderBelow } from '../make-folder.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { Seed } from '../torrent/swarm.ts';
 import type { FileStore } from './file-store.ts';
@@ -90,7 +91,7 @@ async function touch(folder: string, name: string): Promise<void> {
   const now = new Date();
   await utimes(path, now, now).catch(async (error: unknown) => {
     if (systemCode(error) !== 'ENOENT') throw error;
-    await mkdir(folder, { recursive: true });
+    await makeFolderBelow(dirname(dirname(folder)), folder);
     await writeFile(path, '');
   });
 }

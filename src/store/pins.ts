@@ -1,5 +1,6 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolderBelow } from '../make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { hashOfNamed } from '../nix/named-path.ts';
@@ -32,7 +33,7 @@ export async function addPin(
   if (first === undefined) throw notHeld(store, named);
   const pin = { storePath: first.storePath, at: now.toISOString() };
   const folder = folderOf(store);
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => Promise.reject(storeError(error, folder)));
+  await makeFolderBelow(store.dir, folder).catch((error: unknown) => Promise.reject(storeError(error, folder)));
   await store.replace(join(folder, hash), `${JSON.stringify(pin)}\n`);
   await untilNobody(store, 'collecting', { signal }); // one that is at work has not seen the pin, maybe
   if ((await store.readNarInfo(hash)) !== undefined) return pin;

@@ -1,5 +1,6 @@
-import { link, mkdir, rename, stat } from 'node:fs/promises';
+import { link, rename, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { makeFolderBelow } from '../make-folder.ts';
 import type { FileStore } from './file-store.ts';
 import { remove } from './remove.ts';
 import { storeError, systemCode } from './store-error.ts';
@@ -20,7 +21,7 @@ export async function quarantine(
   const folder = quarantineFolder(store);
   const target = join(folder, basename(path));
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolderBelow(store.dir, folder);
     await rename(path, target);
     const moved = await stat(target);
     if (moved.size === seen.sizeBytes && Math.floor(moved.mtimeMs) === seen.mtimeMs) return target;

@@ -49,11 +49,14 @@ export class PartialSession implements AsyncDisposable {
     return join(this.dir, name);
   }
 
-  /** Removes the folder if nothing is left in it; partial files stay for the next run. What was claimed is free again. */
+  /**
+   * Removes the folder if nothing is left in it; partial files stay for the next run. What was claimed is free again. Never
+   * fails: what cannot be removed now goes with the next run that can.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     await rm(this.path(CLAIMS), { force: true }).catch(() => undefined);
     const left = await readdir(this.dir).catch(() => ['?']);
-    if (left.length === 0) await rm(this.dir, { recursive: true, force: true });
+    if (left.length === 0) await rm(this.dir, { recursive: true, force: true }).catch(() => undefined);
   }
 
   async #inherit(from: string): Promise<void> {

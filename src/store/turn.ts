@@ -69,7 +69,8 @@ export class Turn implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#heartbeat);
-    await rm(this.#dir, { recursive: true, force: true });
+    // A store that can be written no longer keeps the folder; nobody waits for a process that is gone.
+    await rm(this.#dir, { recursive: true, force: true }).catch(() => undefined);
     // Nothing stays that was not there before, unless somebody else has put something there.
     for (let made = this.#dir; made !== this.#firstMade;) {
       made = dirname(made);

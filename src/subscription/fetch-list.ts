@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { makeFolderBelow } from '../make-folder.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { HttpClient, Validators } from '../http/client.ts';
 import { redactUrl } from '../http/failure.ts';
@@ -91,7 +92,7 @@ interface KeptHeader extends Omit<KeptList, 'bytes'> {
 
 async function keep(file: string, { bytes, ...list }: KeptList, files: FetchListContext['files']): Promise<void> {
   const folder = join(files.stateDir, 'lists');
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+  await makeFolderBelow(dirname(files.stateDir), folder).catch((error: unknown) => {
     throw storeError(error, folder);
   });
   const header: KeptHeader = { ...list, sha256: sha256Of(bytes) };

@@ -1,6 +1,7 @@
-import { access, mkdir, readFile, readdir, unlink } from 'node:fs/promises';
+import { access, readFile, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
+import { makeFolderBelow } from '../make-folder.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
@@ -141,7 +142,7 @@ export async function listStates(store: FileStore): Promise<SubscriptionState[]>
 
 /** Replaces the state of a subscription, whole or not at all. @throws STORE_FULL, STORE_UNWRITABLE */
 export async function writeState(store: FileStore, state: SubscriptionState): Promise<void> {
-  await mkdir(subscriptionsFolder(store), { recursive: true }).catch((error: unknown) => {
+  await makeFolderBelow(store.dir, subscriptionsFolder(store)).catch((error: unknown) => {
     throw storeError(error, subscriptionsFolder(store));
   });
   const bounded = {

@@ -1,4 +1,4 @@
-import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { firstFailure, isNarswarmError, NarswarmError } from '../errors.ts';
 import { topsOf } from '../fetch/closure.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { Plan } from '../fetch/plan.ts';
@@ -54,6 +54,12 @@ export interface Updated {
   /** NARs that were to be fetched, each once: what tells it apart, and its bytes; 0 where nobody says how many. */
   readonly nars: ReadonlyMap<string, number>;
   readonly paths: number;
+}
+
+/** The result of a subscription of which not even the state could be written. */
+export function failedOf(subscription: Subscription, error: NarswarmError): Updated {
+  const nothing = { notes: [], warnings: [], leftOut: [], leftOutCount: 0, nars: new Map<string, number>(), paths: 0 };
+  return { subscription, state: undefined, error, ...nothing };
 }
 
 /** An outcome with what is told of it once and not written down. */
@@ -180,8 +186,8 @@ async function fetchSubscription(
 }
 
 function asFailure(error: unknown, signal: AbortSignal): NarswarmError {
-  const failure = signal.aborted ? signal.reason : error;
-  if (isNarswarmError(failure)) return failure;
+  const failure = signal.aborted ? signal.reason : firstFailure(error);
+  if (failure instanceof NarswarmError) return failure;
   throw failure;
 }
 

@@ -1,10 +1,13 @@
 /** File stores that cannot be written: full, or read-only. Small tmpfs file systems stand in for the disks. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { rename, writeFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, assertSound, Lab, type Run } from '../support/lab.ts';
+import { Machine } from '../support/update-lab.ts';
 import { inNamespace } from '../support/namespace.ts';
 
 /** Mounts a file system of its own for the command alone (so nothing is left to unmount) and keeps what lay in it. */
@@ -82,5 +85,60 @@ describe('a store that cannot be written', { concurrency: 2 }, () => {
     assertFailure(daemon, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${daemon.store}`));
     const add = await onTmpfs('size=1m', ['add', made.root], 'ro', { NIX_REMOTE: made.buildStore });
     assertFailure(add, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${add.store}.*another --store`));
+  });
+
+  /** A cache of its own that sends NARs so slowly that something can happen to the store meanwhile. */
+  const slowCache = async (): Promise<HttpCache> => {
+    const cache = lab.use(await startHttpCache(made.cacheDir));
+    cache.faults = [{ match: /\.nar/, kind: 'slow', rateBytesPerSec: 40_000, times: 6 }];
+    return cache;
+  };
+  const untilSending = async (cache: HttpCache): Promise<void> => {
+    while (!cache.requests.some(({ url, bytes }) => /\.nar/.test(url) && bytes > 0)) await sleep(10);
+  };
+  /** Two subscriptions, and what an update says of them whose store goes while the first is fetched. */
+  const updateWhile = async (
+    wrapper: (store: string, trigger: string) => string[],
+    happen: (store: string, trigger: string) => Promise<void>,
+  ): Promise<Run> => {
+    const cache = await slowCache();
+    const [store, trigger] = [await lab.folder('store'), lab.path('trigger')];
+    const flags = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', made.publicKey];
+    const two = { first: { source: made.root }, second: { source: made.root } };
+    const machine = await Machine.of(lab, two, flags, store);
+    const update = machine.start([], { wrapper: wrapper(store, trigger) });
+    await untilSending(cache);
+    await happen(store, trigger);
+    return update.end();
+  };
+  const assertToldOnce = (run: Run): void => {
+    assertFailure(run, 7, 'STORE_UNWRITABLE', /2 of 2 subscriptions not complete/);
+    assert.deepEqual(
+      run.events.filter(({ event }) => event === 'subscription').map(({ name, code }) => [name, code]),
+      [
+        ['first', 'STORE_UNWRITABLE'],
+        ['second', 'STORE_UNWRITABLE'],
+      ],
+    );
+    assert.doesNotMatch(run.stderr, /SuppressedError|^ {4}at /m);
+  };
+
+  test('a store that turns read-only: each subscription says so, in one sentence', async () => {
+    const script = `mount -t tmpfs tmpfs "$0" || exit 99; trigger=$1; shift; "$@" & pid=$!
+while [ ! -e "$trigger" ]; do sleep 0.02; done
+mount -o remount,ro "$0" || exit 99; wait $pid`;
+    const run = await updateWhile(
+      (store, trigger) => [...inNamespace('-m'), 'sh', '-c', script, store, trigger],
+      (_, trigger) => writeFile(trigger, ''),
+    );
+    assertToldOnce(run);
+  });
+
+  test('a store that vanishes: each subscription says so, in one sentence', async () => {
+    const run = await updateWhile(
+      () => [],
+      (store) => rename(store, `${store}.elsewhere`),
+    );
+    assertToldOnce(run);
   });
 });

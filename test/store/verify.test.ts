@@ -240,6 +240,26 @@ suite('verify', () => {
     assert.equal(await quarantine(store, path, seen), undefined);
   });
 
+  test('deep: what a collector takes while it is read is no damage', async (t) => {
+    for (const collectsAt of ['after its narinfo was read', 'while it is decompressed'] as const) {
+      const store = await filledStore(t);
+      await (await Catalogue.open(store)).add([await entryFor(store, TOP)]);
+      const top = await infoOf(store, TOP);
+      const collect = async (): Promise<void> => {
+        await rm(store.narInfoPath(parseStoreHash(TOP)), { force: true });
+        await rm(store.narPath(top), { force: true });
+      };
+      const readNarInfo: FileStore['readNarInfo'] = async (hash) => {
+        const info = await store.readNarInfo(hash);
+        if (hash === TOP && collectsAt === 'after its narinfo was read') await collect();
+        if (hash === TOP) setImmediate(() => void collect());
+        return info;
+      };
+      const beside = Object.create(store, { readNarInfo: { value: readNarInfo } }) as FileStore;
+      assert.deepEqual((await verify(beside, { deep: true })).damages, [], collectsAt);
+    }
+  });
+
   test('ends when it is told to', async (t) => {
     const store = await filledStore(t);
     await assert.rejects(verify(store, { signal: AbortSignal.abort(new Error('enough')) }), /enough/);
