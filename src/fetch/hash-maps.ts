@@ -189,6 +189,7 @@ export class HashMaps implements AsyncDisposable {
   #sources(mapOf: (turn: number) => HashMap | undefined | Promise<HashMap | undefined>): NarInfoSource[] {
     return this.#outcomes.map((_, turn) => ({
       name: 'the hash map',
+      mayStall: true, // a shard that nobody gives
       find: async (hash, signal) => (await mapOf(turn))?.find(hash, signal),
     }));
   }

@@ -32,6 +32,7 @@ export class LanePolicy {
   readonly #hasUpstream: boolean;
   readonly #standstillMs: number;
   readonly #now: () => number;
+  readonly #isHeldBack: () => boolean;
   readonly #beganAtMs: number;
   readonly #peerRate = new RateMeter();
   readonly #upstreamRate = new RateMeter();
@@ -45,7 +46,16 @@ export class LanePolicy {
   #triedAtMs = -Infinity;
   #trialEveryMs = TRIAL_EVERY_MS;
 
-  constructor(options: { hasUpstream: boolean; standstillMs?: number | undefined; now?: () => number }) {
+  /**
+   * @param options.isHeldBack true while our own limit holds everything back: then peers are as slow as we make them
+   */
+  constructor(options: {
+    hasUpstream: boolean;
+    standstillMs?: number | undefined;
+    isHeldBack?: () => boolean;
+    now?: () => number;
+  }) {
+    this.#isHeldBack = options.isHeldBack ?? (() => false);
     this.#hasUpstream = options.hasUpstream;
     this.#standstillMs = options.standstillMs ?? STANDSTILL_MS;
     this.#now = options.now ?? (() => performance.now());
@@ -101,7 +111,7 @@ export class LanePolicy {
     const now = this.#now();
     const isEarly = now - this.#beganAtMs < PROBE_MS;
     if (this.#peerBytes === 0) return !isEarly || !anyPeer;
-    if (isEarly) return false;
+    if (isEarly || this.#isHeldBack()) return false;
     const upstreamRate = this.#upstreamRate.rate(now);
     if (upstreamRate > 0) return upstreamRate > this.#peerRate.rate(now) / 2;
     if (now - this.#triedAtMs < this.#trialEveryMs) return false;

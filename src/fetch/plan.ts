@@ -98,15 +98,22 @@ export async function planFetch(
   };
 }
 
-/** Gives each job the torrent that is known of its NAR. */
+/**
+ * Gives each job the torrent that is known of its NAR.
+ *
+ * @param isTooLate true once the jobs are at work without: from then on no torrent is given
+ */
 export async function attachTorrents(
   jobs: readonly NarJob[],
   torrentOf: (info: NarInfo) => Promise<NarTorrent | undefined>,
+  isTooLate: () => boolean = () => false,
 ): Promise<void> {
   const attach = async (job: NarJob): Promise<void> => {
-    job.torrent = await torrentOf(job.info);
+    const torrent = await torrentOf(job.info);
+    if (!isTooLate()) job.torrent = torrent;
   };
-  for (let at = 0; at < jobs.length; at += CHUNK) await Promise.all(jobs.slice(at, at + CHUNK).map(attach));
+  for (let at = 0; at < jobs.length && !isTooLate(); at += CHUNK)
+    await Promise.all(jobs.slice(at, at + CHUNK).map(attach));
 }
 
 /** Those NARs whose file has the right SHA-256, each with the torrent that reading it gave. */

@@ -196,8 +196,10 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     signal,
   });
   const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
-  const isLate = await isSlow(plan, maps, options);
-  if (!isLate) await attachTorrents(plan.jobs, torrentOf); // waits for the publishers, where there is a job
+  let isLate = false;
+  const attaching = attachTorrents(plan.jobs, torrentOf, () => isLate); // waits for the publishers, if there is a job
+  attaching.catch(() => undefined); // too late, it is news to nobody
+  isLate = await isSlow(attaching, plan, options);
   options.onPlan?.(plan, closure);
   const result = (imported: boolean, importFailure?: NarswarmError): PrefetchResult => ({
     closure,
@@ -324,18 +326,15 @@ async function endWithin<T>(durationMs: number, search: Promise<T>, end: AbortCo
 }
 
 /**
- * True where the publishers take so long to answer that upstreams had better begin: a fetch must not be slower than plain
+ * True where the publishers take so long to answer, or their peers to give a shard, that upstreams had better begin: a fetch must not be slower than plain
  * Nix because nobody answers for a map. What they find later helps with the rest.
  */
-async function isSlow(plan: Plan, maps: HashMaps, options: PrefetchOptions): Promise<boolean> {
-  if (options.upstreams.length === 0 || options.dryRun === true || plan.jobs.length === 0) return false;
-  const settled = maps.settled().then(
-    () => false,
-    () => false,
-  );
+async function isSlow(attaching: Promise<void>, plan: Plan, options: PrefetchOptions): Promise<boolean> {
+  const attached = attaching.then(() => false);
+  if (options.upstreams.length === 0 || options.dryRun === true || plan.jobs.length === 0) return attached;
   const stop = new AbortController();
   try {
-    return await Promise.race([settled, sleep(MAPS_GRACE_MS, true, { signal: stop.signal })]);
+    return await Promise.race([attached, sleep(MAPS_GRACE_MS, true, { signal: stop.signal })]);
   } finally {
     stop.abort();
   }

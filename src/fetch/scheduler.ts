@@ -35,7 +35,11 @@ export class Scheduler {
   constructor(options: SchedulerOptions) {
     const { network, upstreams, standstillMs } = options;
     this.#options = options;
-    this.#policy = new LanePolicy({ hasUpstream: upstreams.length > 0, standstillMs });
+    this.#policy = new LanePolicy({
+      hasUpstream: upstreams.length > 0,
+      standstillMs,
+      isHeldBack: () => options.limit?.isUsedUp ?? false,
+    });
     this.#work = new LaneWork(options, this.#policy);
     this.#queues = new TaskQueues({
       hasPeers: network !== undefined,
@@ -62,6 +66,8 @@ export class Scheduler {
     const timer = setInterval(() => this.#balance(), 250);
     const abort = (): void => this.#queues.tellChange();
     linked.addEventListener('abort', abort);
+    const onPeer = (): void => this.#queues.retryPeers();
+    this.#options.network?.discovery.on('peer', onPeer);
     const fatal = (error: unknown): void => stop.abort(error);
     const lanes = [
       ...Array.from({ length: this.#options.network === undefined ? 0 : PEER_SLOTS }, () =>
@@ -85,6 +91,7 @@ export class Scheduler {
       await Promise.all(lanes);
     } finally {
       clearInterval(timer);
+      this.#options.network?.discovery.off('peer', onPeer);
       await this.#work.close();
     }
     linked.throwIfAborted();

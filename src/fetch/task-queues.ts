@@ -62,6 +62,16 @@ export class TaskQueues {
     return this.#forPeers.splice(last, 1)[0];
   }
 
+  /** Queues for peers again what waits for an upstream since they had nothing: there is a new one. */
+  retryPeers(): void {
+    const again = this.#forUpstreams.filter((task) => task.peersTried && task.job.torrent !== undefined);
+    for (const task of again) {
+      this.#forUpstreams.splice(this.#forUpstreams.indexOf(task), 1);
+      task.peersTried = false;
+      this.queue(task);
+    }
+  }
+
   /** True where no task waits for anybody. */
   get isEmpty(): boolean {
     return this.#forPeers.length === 0 && this.#forUpstreams.length === 0;

@@ -6,6 +6,9 @@ import type { NarJob } from './job.ts';
 /** From this size on a NAR is begun early, or it would be the one that everything else waits for. */
 const LARGE_BYTES = 8 * 1024 * 1024;
 
+/** A NAR of which so little is left stays with its peers. */
+const HAND_OVER_BYTES = 64 * 1024;
+
 /** A NAR on its way through the lanes of the scheduler. */
 export interface Task {
   job: NarJob;
@@ -50,7 +53,7 @@ export function slowest(tasks: Iterable<Task>): Task | undefined {
   const left = (task: Task): number => task.job.sizeBytes - (task.partial?.heldBytes ?? 0);
   return [...tasks]
     .filter((task) => !task.handOver.signal.aborted && task.upstreamFailure === undefined)
-    .filter((task) => left(task) > LARGE_BYTES / 8 || left(task) === task.job.sizeBytes)
+    .filter((task) => left(task) > HAND_OVER_BYTES || left(task) === task.job.sizeBytes)
     .toSorted((a, b) => left(b) - left(a))[0];
 }
 

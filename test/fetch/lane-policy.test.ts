@@ -5,7 +5,7 @@ import { LanePolicy } from '../../src/fetch/lane-policy.ts';
 
 const MB = 1_000_000;
 
-function policyAt(options: { hasUpstream?: boolean; standstillMs?: number } = {}) {
+function policyAt(options: { hasUpstream?: boolean; standstillMs?: number; isHeldBack?: () => boolean } = {}) {
   const clock = { ms: 0 };
   const policy = new LanePolicy({ hasUpstream: true, ...options, now: () => clock.ms });
   /** Lets peers and upstream send at these rates, in bytes a second, for a time. */
@@ -40,6 +40,12 @@ suite('LanePolicy', () => {
     const slow = policyAt();
     slow.run(5, 10 * MB, 1 * MB);
     assert.equal(slow.policy.upstreamMayHelp(true), false);
+  });
+
+  test('peers that our own limit holds back are not slow', () => {
+    const { policy, run } = policyAt({ isHeldBack: () => true });
+    run(5, MB, MB);
+    assert.equal(policy.upstreamMayHelp(true), false);
   });
 
   test('an idle upstream gets a NAR now and then, and less and less often where it fails', () => {
