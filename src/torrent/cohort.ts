@@ -1,6 +1,7 @@
 import type Wire from 'bittorrent-protocol';
 import type Torrent from 'webtorrent/lib/torrent.js';
 import { sha1 } from './hash-thread.ts';
+import { MAX_PEERS } from '../wire/bounds.ts';
 import { PIECE_HASH_BYTES, type NarTorrent } from './canonical.ts';
 import { connectPeer } from './connect-peer.ts';
 import { useNarExchange, type NarExchange, type ServeNar } from './nar-exchange.ts';
@@ -71,8 +72,18 @@ export class Cohort {
 
   /** Takes in a member; it is connected to as soon as there is a place for it. */
   addMember(peer: PeerRecord): void {
+    if (this.#members.size >= MAX_PEERS) this.#forgetEvicted();
     this.#members.add(peer);
     this.#fill();
+  }
+
+  /** Lets go of those that the table of peers has let go of. */
+  #forgetEvicted(): void {
+    for (const peer of this.#members) {
+      if (this.#peers.get(peer.address) === peer) continue;
+      this.#members.delete(peer);
+      this.#notBefore.delete(peer.address);
+    }
   }
 
   /**

@@ -1,13 +1,11 @@
 import { EventEmitter } from 'node:events';
 import type { InfoHash } from '../nix/brands.ts';
 import type { DhtNode } from './dht.ts';
-import { formatEndpoint, parseEndpoint, type Endpoint } from './endpoint.ts';
+import { parseEndpoint, type Endpoint } from './endpoint.ts';
 import { LanDiscovery } from './lan.ts';
 import type { LocalNetworks } from './local-networks.ts';
-import type { PeerRecord, PeerTable } from './peer-table.ts';
-
-/** How a peer became known. */
-export type PeerOrigin = 'given' | 'hint' | 'dht' | 'lan';
+import type { ForeignAddresses } from './foreign-addresses.ts';
+import type { PeerOrigin, PeerRecord, PeerTable } from './peer-table.ts';
 
 export interface DiscoveryOptions {
   /** Port that others reach us at, announced and never connected to ourselves. */
@@ -15,6 +13,8 @@ export interface DiscoveryOptions {
   /** Opens the DHT node, the first time that there is something to look for; undefined if the DHT is off. */
   readonly openDht: () => Promise<DhtNode | undefined>;
   readonly networks: LocalNetworks;
+  /** Which addresses that others name are taken in. */
+  readonly addresses: ForeignAddresses;
   /** Looks for peers on the local network (BEP 14). */
   readonly lan: boolean;
   /** Address of the one interface to use for that, where it is not all of them. */
@@ -43,7 +43,6 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
   readonly #options: DiscoveryOptions;
   readonly #table: PeerTable;
   readonly #followed = new Set<InfoHash>();
-  readonly #peers = new Map<string, PeerOrigin>();
   readonly #timers = new Set<NodeJS.Timeout>();
   readonly #stop = new AbortController();
   #lan: LanDiscovery | undefined;
@@ -72,22 +71,29 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
 
   /** Everybody who was found, by any way. */
   candidates(): PeerRecord[] {
-    return [...this.#peers.keys()].flatMap((address) => this.#table.get(address) ?? []);
+    return [...this.#table.all()];
   }
 
   /** How a peer became known. */
   originOf(address: string): PeerOrigin | undefined {
-    return this.#peers.get(address);
+    return this.#table.get(address)?.origin;
   }
 
   /** Takes a peer in, unless it is ourselves or the scope forbids it. */
   add(endpoint: Endpoint, origin: PeerOrigin): void {
-    const address = formatEndpoint(endpoint);
-    const { networks, peerPort, wan } = this.#options;
-    if (this.#peers.has(address) || (endpoint.port === peerPort && networks.isOwn(endpoint.host))) return;
-    if (origin !== 'given' && !wan && !networks.includes(endpoint.host)) return;
-    this.#peers.set(address, origin);
-    this.emit('peer', this.#table.add(endpoint));
+    const { networks, peerPort, wan, addresses } = this.#options;
+    const { host, port } = endpoint;
+    if (port === peerPort && networks.isOwn(host)) return;
+    if (origin !== 'given' && !wan && !networks.includes(host)) return;
+    if (origin !== 'given' && !this.#mayLeadThere(host, origin)) return;
+    const peer = this.#table.addFound(endpoint, origin, addresses.blockList);
+    if (peer !== undefined) this.emit('peer', peer);
+  }
+
+  /** Another process of this machine is found on the LAN, by packets that come from it; what the DHT says is a claim. */
+  #mayLeadThere(host: string, origin: PeerOrigin): boolean {
+    const { addresses } = this.#options;
+    return origin === 'dht' ? addresses.admitsForeign(host) : addresses.admits(host);
   }
 
   /** Takes in peers that a manifest names, `host:port` each. */

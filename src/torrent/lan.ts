@@ -8,6 +8,9 @@ import { randomBytes } from 'node:crypto';
 import { isIPv6 } from 'node:net';
 import type { InfoHash } from '../nix/brands.ts';
 import type { Endpoint } from './endpoint.ts';
+import { hostKeyOf } from '../wire/address-range.ts';
+import { LAN_PACKETS_PER_SECOND } from '../wire/bounds.ts';
+import { PacketBudget } from '../wire/packet-budget.ts';
 import { formatAnnouncements, GROUP_PORT, GROUPS, parseAnnouncement } from './lan-announcement.ts';
 import { LanGroup, type Place } from './lan-group.ts';
 import { LocalNetworks, type LocalInterface } from './local-networks.ts';
@@ -57,6 +60,7 @@ export class LanDiscovery implements AsyncDisposable {
   readonly #ipv4: LanGroup;
   readonly #ipv6: LanGroup;
   readonly #known = new BoundedSet(MAX_KNOWN);
+  readonly #budget = new PacketBudget(LAN_PACKETS_PER_SECOND, () => performance.now(), hostKeyOf);
   /** Cookies of the neighbours that are heard over IPv4. */
   readonly #heardOverIPv4 = new BoundedSet(MAX_KNOWN);
   #following: Promise<boolean> = Promise.resolve(false);
@@ -113,6 +117,7 @@ export class LanDiscovery implements AsyncDisposable {
   }
 
   #receive(packet: Buffer, address: string, family: 'ipv4' | 'ipv6'): void {
+    if (!this.#budget.admit(address)) return;
     // Spoofed, or multicast that was routed.
     if (!this.#networks.includes(address)) return;
     const announcement = parseAnnouncement(packet, address);

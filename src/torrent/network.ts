@@ -4,6 +4,7 @@ import { DhtOnDemand } from './dht-on-demand.ts';
 import { Discovery } from './discovery.ts';
 import type { Endpoint } from './endpoint.ts';
 import { LocalNetworks } from './local-networks.ts';
+import { ForeignAddresses, isLoopback } from './foreign-addresses.ts';
 import type { RateLimit } from './rate-limit.ts';
 import type { Scope } from './scope.ts';
 import { Swarm, type SwarmOptions } from './swarm.ts';
@@ -51,6 +52,9 @@ export class Network implements AsyncDisposable {
     const { scope, listen, onWarning } = options;
     await using stack = new AsyncDisposableStack();
     const networks = new LocalNetworks();
+    const named = [listen, ...[...options.peers, ...(options.dhtBootstrap ?? [])].map(({ host }) => host)];
+    const onLoopback = named.some((host) => host !== undefined && isLoopback(host));
+    const addresses = new ForeignAddresses({ onLoopback });
     const isPublic = scope === 'cohort' || scope === 'public';
     const swarm = stack.use(
       await Swarm.listen({
@@ -69,6 +73,7 @@ export class Network implements AsyncDisposable {
       new DhtOnDemand(
         options.dht
           ? {
+              addresses,
               ...(listen === undefined ? {} : { host: listen }),
               ...(options.dhtPort === undefined ? {} : { port: options.dhtPort }),
               ...(options.dhtBootstrap === undefined ? {} : { bootstrap: options.dhtBootstrap }),
@@ -81,6 +86,7 @@ export class Network implements AsyncDisposable {
         peerPort: swarm.port,
         openDht: () => dht.open(),
         networks,
+        addresses,
         lan: options.lan,
         lanInterface: listen === '0.0.0.0' || listen === '::' ? undefined : listen,
         announce: isPublic,

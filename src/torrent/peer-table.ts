@@ -1,11 +1,17 @@
 import type { BlockList } from 'node:net';
+import { MAX_BANNED_HOSTS, MAX_PEERS, MAX_PEERS_PER_HOST } from '../wire/bounds.ts';
+import { FairTable } from '../wire/fair-table.ts';
 import { formatEndpoint, type Endpoint } from './endpoint.ts';
 import { SourceRate } from './source-rate.ts';
+
+/** How a peer became known. */
+export type PeerOrigin = 'given' | 'hint' | 'dht' | 'lan';
 
 /** What a peer did for us so far in this process. */
 export interface PeerRecord {
   readonly endpoint: Endpoint;
   readonly address: string;
+  readonly origin: PeerOrigin;
   /** Addresses that its name must not lead to, if a stranger gave it. */
   blockList?: BlockList | undefined;
   /** Connections in which it had the torrent. */
@@ -48,25 +54,48 @@ const SILENCE_MS = 5_000;
 /** Whoever is on the local network answers sooner. */
 const CONNECT_SOON_MS = 150;
 
-/** The peers that this process knows, and how far each can be relied on. */
+/**
+ * The peers that this process knows, and how far each can be relied on. Its size is bounded; those that a person named
+ * and those that sent something stay, and the rest is shared fairly among networks.
+ */
 export class PeerTable {
-  readonly #byAddress = new Map<string, PeerRecord>();
-  readonly #bannedHosts = new Set<string>();
+  readonly #peers = new FairTable<PeerRecord>({
+    capacity: MAX_PEERS,
+    perHost: MAX_PEERS_PER_HOST,
+    hostOf: ({ endpoint }) => endpoint.host,
+    isKept: ({ origin, bytes, banned }) => origin === 'given' || (bytes > 0 && banned === undefined),
+  });
+  /** Addresses and hosts that have lied, the last of them. */
+  readonly #banned = new Set<string>();
   /** When any peer last sent payload; milliseconds of `performance.now()`. */
   lastByteAtMs = -Infinity;
 
+  /** The record of a peer that a person has named: there is always room for it. */
   add(endpoint: Endpoint): PeerRecord {
     const address = formatEndpoint(endpoint);
-    let record = this.#byAddress.get(address);
-    if (record === undefined) {
-      record = newRecord(endpoint, address);
-      this.#byAddress.set(address, record);
-    }
+    const known = this.#peers.get(address);
+    if (known !== undefined) return known;
+    const record = newRecord(endpoint, address, 'given', undefined);
+    this.#peers.add(address, record);
     return record;
   }
 
+  /**
+   * The record of a peer that was not known; undefined if it was, or there is no room for it.
+   *
+   * @param blockList addresses that its name must not lead to
+   */
+  addFound(endpoint: Endpoint, origin: PeerOrigin, blockList: BlockList): PeerRecord | undefined {
+    const address = formatEndpoint(endpoint);
+    if (this.#peers.get(address) !== undefined) return undefined;
+    if (origin === 'given') return this.add(endpoint);
+    if (this.#banned.has(address)) return undefined;
+    const record = newRecord(endpoint, address, origin, blockList);
+    return this.#peers.add(address, record) === false ? undefined : record;
+  }
+
   get(address: string): PeerRecord | undefined {
-    return this.#byAddress.get(address);
+    return this.#peers.get(address);
   }
 
   /**
@@ -74,18 +103,20 @@ export class PeerTable {
    * means nothing: its host gets no further connection.
    */
   ban(address: string, reason: string): void {
-    const record = this.#byAddress.get(address);
-    if (record === undefined) this.#bannedHosts.add(address.slice(0, address.lastIndexOf(':')));
-    else record.banned ??= reason;
+    const record = this.#peers.get(address);
+    if (record !== undefined) record.banned ??= reason;
+    const [oldest] = this.#banned;
+    if (oldest !== undefined && this.#banned.size >= MAX_BANNED_HOSTS) this.#banned.delete(oldest);
+    this.#banned.add(record === undefined ? address.slice(0, address.lastIndexOf(':')) : address);
   }
 
   /** True for the address, as node:net gives it, of a host that connected to us and lied. */
   isBannedHost(host: string): boolean {
-    return this.#bannedHosts.has(host);
+    return this.#banned.has(host);
   }
 
   all(): IterableIterator<PeerRecord> {
-    return this.#byAddress.values();
+    return this.#peers.values();
   }
 
   /**
@@ -116,13 +147,20 @@ export class PeerTable {
 
 /** A record of a peer that connected to us, which is in no table: its port is nobody's address. */
 export function strangerAt(address: string): PeerRecord {
-  return newRecord({ host: address, port: 0 }, address);
+  return newRecord({ host: address, port: 0 }, address, 'lan', undefined);
 }
 
-function newRecord(endpoint: Endpoint, address: string): PeerRecord {
+function newRecord(
+  endpoint: Endpoint,
+  address: string,
+  origin: PeerOrigin,
+  blockList: BlockList | undefined,
+): PeerRecord {
   return {
     endpoint,
     address,
+    origin,
+    blockList,
     hits: 0,
     misses: 0,
     missedAtMs: 0,

@@ -14,6 +14,7 @@ import { Cohort } from './cohort.ts';
 import { whenNamed } from './connect-peer.ts';
 import { ConnectionGuard } from './connection-guard.ts';
 import { LocalNetworks } from './local-networks.ts';
+import { MetadataTurns } from './metadata-turns.ts';
 import { keepChoked, OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
 import { PeerTable } from './peer-table.ts';
 import type { RateLimit } from './rate-limit.ts';
@@ -179,6 +180,7 @@ export class Swarm implements AsyncDisposable {
         return chunkStore(pieceLength, options.length, new MemoryStorage(pieceLength));
       },
     });
+    void new MetadataTurns(handle);
     return new TorrentReader(handle, this.peers);
   }
 

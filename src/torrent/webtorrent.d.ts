@@ -109,6 +109,8 @@ declare module 'bittorrent-protocol' {
   interface UtMetadata {
     metadata: Uint8Array | undefined;
     setMetadata(metadata: Uint8Array): Promise<boolean>;
+    /** Asks for all of the metadata, now or when the peer has said how much it is. */
+    fetch(): void;
     /** Asks for no metadata any more, and takes none. */
     cancel(): void;
   }

@@ -27,6 +27,11 @@ export const MAX_EXTENDED_HANDSHAKES = 8;
 export const MAX_PIECES = 2 ** 20;
 /** Metadata of a torrent (BEP 9): 2 MiB describe a hash map of 1.6 GB in pieces of 16 KiB. */
 export const MAX_METADATA_BYTES = 2 * 1024 * 1024;
+/** Peers of one torrent that are asked for its metadata at a time: each takes memory for all of it. */
+export const MAX_METADATA_SOURCES = 4;
+/** A peer that was asked for metadata and has not delivered all of it after so long makes room for another. */
+export const METADATA_PATIENCE_MS = 3_000;
+
 /** Bytes of one peer that are read from the disk or wait for its socket: enough to keep a fast socket busy. */
 export const MAX_UNSENT_PER_PEER_BYTES = 512 * 1024;
 /** The same of all peers together. Beyond it peers wait for each other, and those that do not read are cut off. */
@@ -49,6 +54,13 @@ export const HTTP_CHUNK_BYTES = 64 * 1024;
 /** An HTTP client that takes not a byte for so long, or sends no request, is disconnected. */
 export const HTTP_IDLE_MS = 30_000;
 
+/** Peers that are remembered, over all swarms. */
+export const MAX_PEERS = 2000;
+/** The same of one host: several processes of one machine, or machines behind one NAT. */
+export const MAX_PEERS_PER_HOST = 64;
+/** Hosts that are remembered to have lied. */
+export const MAX_BANNED_HOSTS = 4096;
+
 /** Nodes that are taken from, and given in, one answer of the DHT (BEP 5: the 8 nearest). */
 export const MAX_DHT_NODES = 8;
 /** Peers that are taken from, and given in, one answer of the DHT: more do not fit a packet. */
@@ -60,3 +72,5 @@ export const DHT_TARGET_MS = 30_000;
 export const MAX_DHT_TARGETS = 1024;
 /** DHT packets that are read a second, from everybody and from one network of 256 addresses; bursts are longer. */
 export const DHT_PACKETS_PER_SECOND = { total: 1000, perRange: 200, burst: 4000, burstPerRange: 2000 };
+/** Announcements of the LAN that are read a second: 500 machines answer a newcomer within half a second. */
+export const LAN_PACKETS_PER_SECOND = { total: 200, perRange: 20, burst: 1000, burstPerRange: 100 };

@@ -16,13 +16,18 @@ const MAX_RANGES = 1024;
 export class PacketBudget {
   readonly #rates: PacketRates;
   readonly #now: () => number;
+  readonly #keyOf: (host: string) => string;
   readonly #all: Bucket;
   readonly #ranges = new Map<string, Bucket>();
 
-  /** @param now milliseconds of a clock that never goes back */
-  constructor(rates: PacketRates, now: () => number = () => performance.now()) {
+  /**
+   * @param now milliseconds of a clock that never goes back
+   * @param keyOf what an address shares its part with. Default: its network
+   */
+  constructor(rates: PacketRates, now: () => number = () => performance.now(), keyOf = rangeOf) {
     this.#rates = rates;
     this.#now = now;
+    this.#keyOf = keyOf;
     this.#all = { tokens: rates.burst, atMs: now() };
   }
 
@@ -30,7 +35,7 @@ export class PacketBudget {
   admit(host: string): boolean {
     const { total, perRange, burst, burstPerRange } = this.#rates;
     const now = this.#now();
-    const range = rangeOf(host);
+    const range = this.#keyOf(host);
     let bucket = this.#ranges.get(range);
     if (bucket === undefined) {
       if (this.#ranges.size >= MAX_RANGES) this.#forgetOldest();

@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
+import { BlockList } from 'node:net';
 import { test } from 'node:test';
 import { noteGoodBytes, noteReached, noteSilence, noteUnreachable, PeerTable } from '../../src/torrent/peer-table.ts';
+import { MAX_PEERS, MAX_PEERS_PER_HOST } from '../../src/wire/bounds.ts';
+
+const NOWHERE = new BlockList();
 
 const at = (host: string): { host: string; port: number } => ({ host, port: 6881 });
 
@@ -73,4 +77,31 @@ test('a peer that cannot be reached has a pause, which doubles', () => {
   noteReached(peer);
   noteUnreachable(peer, 0);
   assert.equal(peer.notBeforeMs, 5_000);
+});
+
+test('found peers are bounded, by host and in all; those that were named or sent something stay', () => {
+  const table = new PeerTable();
+  const named = table.add(at('10.9.9.9'));
+  const good = table.addFound(at('10.8.8.8'), 'lan', NOWHERE)!;
+  good.bytes = 1;
+  for (let port = 1; port <= 65_535; port++) table.addFound({ host: '10.0.0.1', port }, 'lan', NOWHERE);
+  assert.equal([...table.all()].length, 2 + MAX_PEERS_PER_HOST);
+  for (let index = 0; index < 3 * MAX_PEERS; index++) {
+    table.addFound(at(`10.${1 + (index >> 8)}.${index & 255}.1`), 'dht', NOWHERE);
+  }
+  assert.equal([...table.all()].length, MAX_PEERS);
+  assert.ok(table.get(named.address) === named && table.get(good.address) === good);
+});
+
+test('a liar that was pushed out is not found again', () => {
+  const table = new PeerTable();
+  const liar = table.addFound(at('10.0.0.1'), 'lan', NOWHERE)!;
+  table.ban(liar.address, 'lied');
+  for (let index = 0; index < 2 * MAX_PEERS; index++) {
+    table.addFound({ host: `10.0.0.${2 + (index % 60)}`, port: 1 + index }, 'lan', NOWHERE);
+  }
+  for (let index = 0; index < MAX_PEERS; index++)
+    table.addFound(at(`10.${1 + (index >> 8)}.${index & 255}.1`), 'dht', NOWHERE);
+  assert.equal(table.get(liar.address), undefined);
+  assert.equal(table.addFound(at('10.0.0.1'), 'lan', NOWHERE), undefined);
 });

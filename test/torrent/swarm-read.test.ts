@@ -3,6 +3,9 @@ import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import type { Swarm } from '../../src/torrent/swarm.ts';
 import type { TorrentReader } from '../../src/torrent/torrent-reader.ts';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { MAX_METADATA_BYTES, MAX_METADATA_SOURCES } from '../../src/wire/bounds.ts';
+import { ID, startRawSeed } from '../support/raw-peer.ts';
 import { makeNar, peersAt, startSeeder, startSwarm } from './swarm-fixture.ts';
 
 const SIZE_BYTES = 300_000;
@@ -51,4 +54,37 @@ describe('Swarm.read', () => {
     const reader = await readFrom(t, seeder, nar.torrent.infoHash);
     await assert.rejects(reader.readFile('none', { maxBytes: 1, signal: t.signal }), { code: 'INDEX_INVALID' });
   });
+
+  test(
+    'many peers that claim much metadata cost little, and an honest one among them is heard',
+    { timeout: 40_000 },
+    async (t) => {
+      const nar = await makeNar(t, SIZE_BYTES);
+      const { infoHash } = nar.torrent;
+      const claims = await Promise.all(
+        Array.from({ length: 60 }, () =>
+          startRawSeed(infoHash, (peer) =>
+            peer.extended(0, `d1:md11:ut_metadatai3ee13:metadata_sizei${MAX_METADATA_BYTES}ee`),
+          ),
+        ),
+      );
+      t.after(() => Promise.all(claims.map((claim) => claim[Symbol.asyncDispose]())));
+      const swarm = await startSwarm(t);
+      const reader = swarm.read(infoHash);
+      const asked = (): number =>
+        claims.filter(({ peers }) =>
+          peers[0]?.messages.some(({ id, payload }) => id === ID.EXTENDED && payload[0] === 3),
+        ).length;
+      for (const peer of peersAt(swarm, ...claims.map(({ port }) => port))) reader.addPeer(peer);
+      while (asked() < MAX_METADATA_SOURCES) await nextTurn();
+      for (const { peers } of claims) await peers[0]?.receive(ID.EXTENDED);
+      assert.equal(asked(), MAX_METADATA_SOURCES);
+      for (const claim of claims.slice(0, 57)) for (const { socket } of claim.peers) socket.destroy();
+      const seeder = await startSeeder(t, [nar.seed]);
+      for (const peer of peersAt(swarm, seeder.port)) reader.addPeer(peer);
+      await assert.rejects(reader.readFile('none', { maxBytes: SIZE_BYTES, signal: t.signal }), {
+        code: 'INDEX_INVALID',
+      });
+    },
+  );
 });
