@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { defaultStoreDir } from '../config/locations.ts';
 import type { RunFetchResult } from '../fetch/run-fetch.ts';
 import type { Plan } from '../fetch/plan.ts';
+import { warnOfIgnoredKeys } from './ignored-keys.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -56,6 +57,14 @@ export function fetchCommand(): Command {
         { ...options, publisher: [...(options.publisher ?? []), ...wanted.publishers] },
         { output, signal, originOf, seeds: options.seedFor > 0 },
       );
+      if (options.copy) {
+        await warnOfIgnoredKeys(sources.keys, {
+          named: sources.trustedPublicKeys,
+          stores: new Set([options.to]),
+          signal,
+          warn: (text) => output.warn(text),
+        });
+      }
       const evaluated = await wanted.evaluate(signal);
       const { runFetch } = await import('../fetch/run-fetch.ts');
       using display = progressDisplay(output);

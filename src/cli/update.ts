@@ -6,6 +6,7 @@ import type { UpdateRun } from '../daemon/run-update.ts';
 import { NarswarmError } from '../errors.ts';
 import type { Updated } from '../subscription/update.ts';
 import { formatEndpoint } from '../torrent/endpoint.ts';
+import { warnOfIgnoredKeys } from './ignored-keys.ts';
 import { openKey } from './key.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
@@ -68,6 +69,12 @@ export function updateCommand(): Command {
       const chosen = names.length === 0 ? configured : names.map((name) => subscriptionNamed(config, name));
       if (chosen.length === 0) output.note(`no subscriptions in ${config.path}: narswarm subscribe adds one`);
       const sources = await readSources(options, { output, signal, originOf, seeds: chosen.length > 0 });
+      await warnOfIgnoredKeys(sources.keys, {
+        named: sources.trustedPublicKeys,
+        stores: new Set(chosen.filter((subscription) => subscription.import).map(({ to }) => to)),
+        signal,
+        warn: (text) => output.warn(text),
+      });
       const { runUpdate } = await import('../daemon/run-update.ts');
       await using window = timeWindow(options.until, new Date());
       using display = progressDisplay(output);

@@ -7,8 +7,9 @@ import { NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
 import { callsByKind, callsInOrder, type CopyCall } from './copy-order.ts';
 import { type Evaluated, evaluateExpression, parseEvaluated, splitOutputs } from './evaluate.ts';
-import { parseNixConfig } from './nix-config.ts';
+import { parseNixConfig, parseTrustedUsers } from './nix-config.ts';
 import type { NixConfig } from './nix-config.ts';
+import { parseStoreInfo, type StoreDescription } from './store-info.ts';
 import { withPlainPath } from './plain-path.ts';
 import { parseRealisations, type Realisation } from './realisation.ts';
 import { parseStorePath } from './store-path.ts';
@@ -23,12 +24,20 @@ const WITHOUT_NIX =
   'install Nix, or do without: --from and --trusted-public-key stand in for its configuration, --no-copy leaves out the import';
 const SHOW_CONFIG = [['config', 'show', '--json'], ['show-config', '--json'], ['config', 'show'], ['show-config']];
 
+const STORE_INFO = [
+  ['store', 'info', '--json'],
+  ['store', 'ping', '--json'],
+  ['store', 'ping'],
+];
+
 /** Options of a call. */
 export interface CallOptions {
   /** Ends Nix when aborted. */
   readonly signal?: AbortSignal | undefined;
   /** What to do where there is no Nix, for the error. */
   readonly withoutNix?: string | undefined;
+  /** Variables that Nix gets besides those of this process. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
 }
 
 /**
@@ -37,13 +46,31 @@ export interface CallOptions {
  * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
  */
 export async function readNixConfig(options: CallOptions = {}): Promise<NixConfig> {
-  for (const command of SHOW_CONFIG) {
+  return parseNixConfig((await runFirstKnown(SHOW_CONFIG, options)).stdout);
+}
+
+/** The users whose settings a Nix daemon on this machine heeds, as its `trusted-users`. @throws as {@link readNixConfig} */
+export async function readTrustedUsers(options: CallOptions = {}): Promise<string[]> {
+  return parseTrustedUsers((await runFirstKnown(SHOW_CONFIG, options)).stdout);
+}
+
+/** Connects to a store. @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words */
+export async function describeStore(options: StoreCallOptions = {}): Promise<StoreDescription> {
+  const commands = STORE_INFO.map((command) => command.concat(storeArgs(options)));
+  const { stdout, stderr } = await runFirstKnown(commands, options);
+  return parseStoreInfo(stdout === '' ? stderr : stdout);
+}
+
+/** Runs the first of several commands that this Nix knows. */
+async function runFirstKnown(commands: readonly (readonly string[])[], options: CallOptions): Promise<RunResult> {
+  for (const command of commands) {
     // oxlint-disable-next-line no-await-in-loop -- each is tried only where this Nix lacks the one before
     const result = await runNix('nix', [...NIX_COMMAND, ...command], options);
-    if (!result.failed) return parseNixConfig(result.stdout);
+    if (!result.failed) return result;
     if (!/not a recogni[sz]ed|unrecogni[sz]ed/.test(result.stderr)) throw nixFailed(result);
   }
-  throw new NarswarmError('NIX_FAILED', 'this nix has neither `nix config show` nor `nix show-config`');
+  const names = commands.map((command) => `\`nix ${command.join(' ')}\``);
+  throw new NarswarmError('NIX_FAILED', `this nix has neither ${names.join(' nor ')}`);
 }
 
 /**
@@ -267,11 +294,11 @@ async function runOverPaths(
 
 /** Runs a program of Nix to its end. A result that `failed` is an error of execa too, fit to be a cause. */
 async function runNix(program: 'nix' | 'nix-store', args: readonly string[], options: RunOptions) {
-  const { onLine, signal, temporaryDir, withoutNix = WITHOUT_NIX } = options;
+  const { onLine, signal, temporaryDir, env, withoutNix = WITHOUT_NIX } = options;
   signal?.throwIfAborted();
   const { execa } = await import('execa'); // 30 ms, which a command that runs no Nix need not wait for
   const result = await execa(program, args, {
-    env: { LC_ALL: 'C', NO_COLOR: '1', ...(temporaryDir === undefined ? {} : { TMPDIR: temporaryDir }) },
+    env: { LC_ALL: 'C', NO_COLOR: '1', ...env, ...(temporaryDir === undefined ? {} : { TMPDIR: temporaryDir }) },
     stdin: 'ignore',
     stderr: function* (line: unknown) {
       onLine?.(String(line));

@@ -23,6 +23,11 @@ export function parseNixConfig(text: string): NixConfig {
   };
 }
 
+/** Reads `trusted-users` of the same output. @throws NarswarmError `NIX_FAILED` for another shape */
+export function parseTrustedUsers(text: string): string[] {
+  return wordsOf(text.trimStart().startsWith('{') ? parseJson(text) : parseLines(text), 'trusted-users');
+}
+
 function parseLines(text: string): Map<string, unknown> {
   return new Map(
     text.split('\n').flatMap((line) => {

@@ -1,0 +1,49 @@
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isNarswarmError } from '../errors.ts';
+import { homeFolder } from '../config/home.ts';
+import { ignoredKeys } from '../nix/daemon-trust.ts';
+import { formatPublicKey, type PublicKey } from '../nix/signature.ts';
+
+/**
+ * Warns, before anything is downloaded, of keys by which the Nix daemon will not import: those that a user names whom it
+ * does not trust.
+ *
+ * @param keys all that narinfos are checked with
+ * @param options.named keys of the command line or the config file: without these and a nix.conf of the user's own, all
+ *   keys are the system's, and the daemon knows them
+ * @param options.stores what is imported into; undefined in it: the default store of this machine
+ */
+export async function warnOfIgnoredKeys(
+  keys: readonly PublicKey[],
+  options: {
+    readonly named: readonly string[];
+    readonly stores: ReadonlySet<string | undefined>;
+    readonly signal: AbortSignal;
+    readonly warn: (text: string) => void;
+  },
+): Promise<void> {
+  const { named, stores, signal, warn } = options;
+  if (named.length === 0 && !(await hasOwnNixConfig())) return;
+  for (const store of stores) {
+    const ignored = await ignoredKeys(keys.map(formatPublicKey), store, { signal }).catch((error: unknown) => {
+      if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return []; // the import says it, if it comes to that
+      throw error;
+    });
+    if (ignored.length === 0) continue;
+    const names = ignored.map((key) => key.slice(0, key.indexOf(':'))).join(', ');
+    warn(
+      `the Nix daemon does not trust this user, so it will import nothing for a signature by ${names}: add the key to trusted-public-keys of /etc/nix/nix.conf, or the user to trusted-users there`,
+    );
+  }
+}
+
+async function hasOwnNixConfig(): Promise<boolean> {
+  const { NIX_CONFIG = '', NIX_USER_CONF_FILES, XDG_CONFIG_HOME = '' } = process.env;
+  if (NIX_CONFIG !== '' || NIX_USER_CONF_FILES !== undefined) return true;
+  const folder = XDG_CONFIG_HOME === '' ? join(homeFolder().dir, '.config') : XDG_CONFIG_HOME;
+  return access(join(folder, 'nix', 'nix.conf')).then(
+    () => true,
+    () => false,
+  );
+}

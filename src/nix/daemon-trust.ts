@@ -1,0 +1,67 @@
+/**
+ * What the Nix daemon thinks of this user: keys that a user names count for it only if the user is one of its
+ * `trusted-users` (Nix: src/libstore/daemon.cc, `ClientSettings::apply`; src/nix/unix/daemon.cc, `matchUser`).
+ */
+import { readFile } from 'node:fs/promises';
+import { userInfo } from 'node:os';
+import { describeStore, readNixConfig, readTrustedUsers, type CallOptions } from './nix-cli.ts';
+
+/** Settings of a user that are not those of the system: the daemon reads only these. */
+const SYSTEM_ONLY = { NIX_CONFIG: '', NIX_USER_CONF_FILES: '' };
+
+/** A user, as `trusted-users` names some. */
+export interface NixUser {
+  readonly name: string;
+  readonly groups: readonly string[];
+}
+
+/**
+ * Whether imports go through a Nix daemon that does not trust this user. False where Nix works on its store itself, and
+ * where nobody can tell.
+ */
+export async function isUntrusted(store: string | undefined, options: CallOptions = {}): Promise<boolean> {
+  if (store !== undefined && !/^(?:auto|daemon|unix:.*)$/.test(store)) return false;
+  const { url = '', isTrusted } = await describeStore({ ...options, store });
+  if (!/^(?:daemon|unix:)/.test(url)) return false;
+  return !(isTrusted ?? isAmong(await readTrustedUsers(options), await thisUser()));
+}
+
+/**
+ * Those of some keys that the daemon does not heed from this user.
+ *
+ * @param keys `<name>:<base64>` each
+ * @param store what is imported into; undefined: the default store of this machine
+ * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words
+ */
+export async function ignoredKeys(
+  keys: readonly string[],
+  store: string | undefined,
+  options: CallOptions = {},
+): Promise<readonly string[]> {
+  if (keys.length === 0 || !(await isUntrusted(store, options))) return [];
+  const { trustedPublicKeys } = await readNixConfig({ ...options, env: SYSTEM_ONLY });
+  return keys.filter((key) => !trustedPublicKeys.includes(key));
+}
+
+/** Whether `trusted-users` has a user: by name, by group (`@wheel`), or as everybody (`*`). */
+export function isAmong(trustedUsers: readonly string[], { name, groups }: NixUser): boolean {
+  return trustedUsers.some((word) => word === '*' || word === name || groups.some((group) => word === `@${group}`));
+}
+
+async function thisUser(): Promise<NixUser> {
+  const name = userName();
+  const own = new Set([process.getgid?.(), ...(process.getgroups?.() ?? [])].map(String));
+  const lines = (await readFile('/etc/group', 'utf8').catch(() => '')).split('\n').map((line) => line.split(':'));
+  const groups = lines.flatMap(([group = '', , id = '', members = '']) =>
+    own.has(id) || members.split(',').includes(name) ? group : [],
+  );
+  return { name, groups };
+}
+
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return String(process.getuid?.()); // no entry in /etc/passwd
+  }
+}

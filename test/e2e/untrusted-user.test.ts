@@ -1,0 +1,71 @@
+/** A real Nix daemon that does not trust who calls it: what it will not do is said before the download. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { after, before, describe, test } from 'node:test';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { ALONE, FIXTURE_ROOT, fixtureKey, Lab, type Run } from '../support/lab.ts';
+
+describe('a user whom the Nix daemon', () => {
+  let lab: Lab;
+  let cache: HttpCache;
+  let key: string;
+  before(async () => {
+    lab = await Lab.open();
+    cache = lab.use(await startHttpCache(await lab.fixtureCache()));
+    key = await fixtureKey();
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** Starts a daemon with these lines in its nix.conf. @returns the environment of its clients */
+  async function startDaemon(settings: readonly string[]): Promise<Record<string, string>> {
+    const dir = await lab.folder('daemon');
+    const socket = join(dir, 'socket');
+    await writeFile(join(dir, 'nix.conf'), ['substituters =', 'build-users-group =', ...settings, ''].join('\n'));
+    const env = { NIX_CONF_DIR: dir, NIX_DAEMON_SOCKET_PATH: socket, NIX_CONFIG: '', HOME: dir };
+    const place = { NIX_STATE_DIR: join(dir, 'var'), NIX_LOG_DIR: join(dir, 'log') };
+    await mkdir(join(dir, 'var')); // or it would take itself for the daemon that it is to ask
+    const daemon = spawn('nix-daemon', [], { env: { ...lab.env, ...env, ...place }, stdio: 'ignore' });
+    lab.use({
+      async [Symbol.asyncDispose]() {
+        daemon.kill();
+      },
+    });
+    while (!existsSync(socket)) {
+      assert.equal(daemon.exitCode, null, 'nix-daemon ended');
+      await sleep(10);
+    }
+    return { ...env, NIX_REMOTE: 'daemon' };
+  }
+
+  const dryRun = (env: Record<string, string>, ...flags: string[]): Promise<Run> =>
+    lab.run(
+      ['fetch', FIXTURE_ROOT, '--dry-run', '--from', cache.url, ...ALONE, '--store', lab.path('store'), ...flags],
+      {
+        env,
+      },
+    );
+  const SAYS = /does not trust this user.*signature by fixture-1: add the key to trusted-public-keys/;
+
+  test('does not trust is told of keys that are ignored', async () => {
+    const env = await startDaemon(['trusted-users =', 'trusted-public-keys =']);
+    const named = await dryRun(env, '--trusted-public-key', key);
+    assert.equal(named.status, 0, named.stderr);
+    assert.match(String(named.event('warning')['message']), SAYS);
+    const configured = await dryRun({ ...env, NIX_CONFIG: `extra-trusted-public-keys = ${key}` });
+    assert.match(String(configured.event('warning')['message']), SAYS);
+  });
+
+  test('trusts, or whose keys it has itself, is told nothing', async () => {
+    for (const settings of [
+      ['trusted-users = *', 'trusted-public-keys ='],
+      ['trusted-users =', `trusted-public-keys = ${key}`],
+    ]) {
+      const { events, stderr } = await dryRun(await startDaemon(settings), '--trusted-public-key', key);
+      assert.ok(!events.some(({ event }) => event === 'warning'), stderr + JSON.stringify(events));
+    }
+  });
+});
