@@ -1,6 +1,7 @@
 import type { StoreHash } from '../nix/brands.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
-import { FileStore } from '../store/file-store.ts';
+import { FileStore, NARINFO_NAME } from '../store/file-store.ts';
+import { mendNarInfo } from '../store/verify/mend-narinfo.ts';
 import { verifyStore, type Damage } from '../store/verify.ts';
 import { runFetch, type RunFetchOptions, type RunFetchResult } from './run-fetch.ts';
 
@@ -21,7 +22,8 @@ export interface Repair {
 }
 
 /**
- * Fetches damaged narinfos and NARs again, and nothing else of their closures, into a store where they are in quarantine.
+ * Mends narinfos that are wrong in what nobody has signed from what the store has, and fetches the other damaged narinfos and
+ * NARs again, and nothing else of their closures, into a store where they are in quarantine.
  *
  * @throws NarswarmError where nothing can be fetched at all (STORE_FULL, LISTEN_FAILED); the signal's reason
  */
@@ -29,10 +31,12 @@ export async function repairStore(damages: readonly Damage[], options: RepairOpt
   const { storeDir, keys, signal, deep, onWarning } = options;
   const wanted = [...new Set(damages.flatMap(({ storeHash }) => storeHash ?? []))];
   let sources: RunFetchResult['progress']['bySource'] = new Map();
+  const mended = await mendAll(damages, options);
+  const roots = wanted.filter((storeHash) => !mended.has(storeHash));
   try {
-    const { missing } = await runFetch({
+    const { missing } = await fetchMissing({
       ...options,
-      roots: wanted,
+      roots,
       copy: false,
       looksInto: 'all',
       onlyRoots: true,
@@ -52,6 +56,24 @@ export async function repairStore(damages: readonly Damage[], options: RepairOpt
   const lost: StoreHash[] = [];
   for (const storeHash of wanted) if (!(await isWhole(store, storeHash, { keys, signal, deep }))) lost.push(storeHash);
   return { repaired: wanted.filter((storeHash) => !lost.includes(storeHash)), lost, sources };
+}
+
+/** Mends what needs nothing from elsewhere. */
+async function mendAll(
+  damages: readonly Damage[],
+  { storeDir, keys, signal }: RepairOptions,
+): Promise<ReadonlySet<StoreHash>> {
+  const store = await FileStore.open(storeDir, { create: false });
+  const mended = new Set<StoreHash>();
+  for (const { storeHash, file, quarantined } of damages) {
+    if (storeHash === undefined || quarantined === undefined || !NARINFO_NAME.test(file)) continue;
+    if (await mendNarInfo(quarantined, storeHash, { store, keys, signal })) mended.add(storeHash);
+  }
+  return mended;
+}
+
+function fetchMissing(options: RunFetchOptions): Promise<Pick<RunFetchResult, 'missing'>> {
+  return options.roots.length === 0 ? Promise.resolve({ missing: [] }) : runFetch(options);
 }
 
 /** True where narinfo and NAR are there and right. */

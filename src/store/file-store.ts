@@ -133,8 +133,12 @@ export class FileStore {
 
   /** Whether the narinfo of this path is there, and byte for byte what {@link writeNarInfo} would write. */
   async holdsNarInfo(info: NarInfo): Promise<boolean> {
-    const text = await readFile(this.narInfoPath(storeHashOf(info.storePath)), 'utf8').catch(() => undefined);
-    return text === formatNarInfo(info);
+    return (await this.readNarInfoText(storeHashOf(info.storePath))) === formatNarInfo(info);
+  }
+
+  /** The narinfo of a store hash as it is written, or undefined where none can be read. */
+  async readNarInfoText(hash: StoreHash): Promise<string | undefined> {
+    return readFile(this.narInfoPath(hash), 'utf8').catch(() => undefined);
   }
 
   /** Writes a narinfo, whole or not at all. The NAR and the narinfos it refers to come first: the caller's duty. */

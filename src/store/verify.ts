@@ -6,6 +6,7 @@ import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { asFileHash } from '../nix/hash.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { isTrusted, type PublicKey } from '../nix/signature.ts';
+import { quote } from '../nix/quote.ts';
 import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { readEntries } from './catalogue.ts';
 import { narNameOf } from './collect/store-graph.ts';
@@ -16,6 +17,8 @@ import { KeyTable } from './key-table.ts';
 import { namesIn } from './names-in.ts';
 import { isInQuarantine, quarantine } from './quarantine.ts';
 import { faultOfContents } from './verify/contents.ts';
+import { ownNarPath } from './verify/mend-narinfo.ts';
+import { faultOfUnsignedLines } from './verify/unsigned-lines.ts';
 import { LostNarInfos, WAS_HERE, type LostNarInfo } from './verify/lost-narinfos.ts';
 
 /** What was found to be wrong, and where it is now. */
@@ -163,7 +166,8 @@ class Verification {
     let reason: string | undefined;
     try {
       info = await store.readNarInfo(storeHash);
-      if (info !== undefined) reason = this.#faultOf(info, storeHash);
+      const text = info === undefined ? undefined : await store.readNarInfoText(storeHash);
+      if (info !== undefined && text !== undefined) reason = this.#faultOf(info, text, storeHash);
     } catch (error) {
       if (!isNarswarmError(error, 'STORE_CORRUPT')) throw error;
       reason = (error.cause as Error).message;
@@ -193,6 +197,12 @@ class Verification {
     const path = store.narPath(info);
     const file = await seenAt(path);
     if (file === undefined) {
+      const own = ownNarPath(info, store);
+      if (own !== undefined && own !== path && (await seenAt(own)) !== undefined) {
+        const why = `its URL, ${quote(info.url)}, names no file, and its NAR is here`;
+        await this.#isolate(narInfoPath, seen, { storeHash, storePath: info.storePath, reason: why });
+        return undefined;
+      }
       await this.#onAbsent(info, name);
       return undefined;
     }
@@ -226,7 +236,7 @@ class Verification {
   }
 
   /** Why a narinfo that can be read is none for this path. */
-  #faultOf(info: NarInfo, storeHash: StoreHash): string | undefined {
+  #faultOf(info: NarInfo, text: string, storeHash: StoreHash): string | undefined {
     const { deep, keys, store } = this.#options;
     if (storeHashOf(info.storePath) !== storeHash) return `it is of ${info.storePath}`;
     try {
@@ -234,7 +244,8 @@ class Verification {
     } catch (error) {
       return (error as Error).message;
     }
-    if (!deep || isTrusted(info, keys)) return undefined;
+    if (!deep) return undefined;
+    if (isTrusted(info, keys)) return faultOfUnsignedLines(text, info, keys);
     const forged = keys.find(({ name }) => info.signatures.some((signature) => signature.startsWith(`${name}:`)));
     if (forged !== undefined) return `its signature by ${forged.name} is wrong: it was altered`;
     this.#result.untrusted++;
@@ -246,12 +257,15 @@ class Verification {
     const storeHash = storePath === undefined ? undefined : storeHashOf(storePath);
     const isolate = (file: string, seen: Seen, reason: string): Promise<void> =>
       this.#isolate(file, seen, { storeHash, storePath, reason });
+    const narInfoPath = storeHash && this.#options.store.narInfoPath(storeHash);
     if (fileHash !== undefined && hashes.fileHash !== fileHash) {
-      await isolate(path, hashes, `its SHA-256 is ${hashes.fileHash}, not ${fileHash}`);
+      const reason = `its SHA-256 is ${hashes.fileHash}, not ${fileHash}`;
+      const hasContents = info !== undefined && hashes.narHash === info.narHash;
+      if (!hasContents || narInfoPath === undefined) await isolate(path, hashes, reason);
+      else await isolate(narInfoPath, info.seen, `it names a wrong FileHash of a NAR that is right: ${reason}`);
       return;
     }
-    if (info === undefined || storeHash === undefined) return;
-    const narInfoPath = this.#options.store.narInfoPath(storeHash);
+    if (info === undefined || narInfoPath === undefined) return;
     if (info.fileSize !== undefined && info.fileSize !== hashes.sizeBytes) {
       await isolate(narInfoPath, info.seen, `its FileSize is ${info.fileSize}, its NAR has ${hashes.sizeBytes} bytes`);
       return;

@@ -8,7 +8,7 @@ import { asFileHash } from '../../src/nix/hash.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 import { startSite } from '../support/http-site.ts';
-import { assertFailure, assertSound, Lab, readNarInfos, requisites, type Run } from '../support/lab.ts';
+import { ALONE, assertFailure, assertSound, Lab, readNarInfos, requisites, type Run } from '../support/lab.ts';
 import { WrittenCache, type WrittenPath } from '../support/written-cache.ts';
 
 describe('caches that lie in what they have not signed', { concurrency: 4 }, () => {
@@ -162,21 +162,45 @@ describe('caches that lie in what they have not signed', { concurrency: 4 }, () 
     assert.deepEqual((await assertSound(store, honest.publicKey)).narInfos, [good.baseName]);
   });
 
-  test('what an older version has written of a liar is put right by the next run', async () => {
-    const poison = async (store: string): Promise<void> => {
+  test('what an older version has written of a liar is put right by the next run, and by verify --deep --repair', async () => {
+    const poison = async (store: string, edit: (text: string) => string): Promise<void> => {
       for (const { info } of [dep, root]) {
         const file = join(store, `${info.storePath.slice(11, 43)}.narinfo`);
-        await writeFile(file, `${await readFile(file, 'utf8')}CA: foo\nSig: garbage\nX-Unknown: \x01\n`);
+        await writeFile(file, edit(await readFile(file, 'utf8')));
       }
     };
+    const edits: readonly ((text: string) => string)[] = [
+      (text) => `${text}CA: foo\nX-Unknown: \x01\n`,
+      (text) => `${text}Sig: garbage\n`,
+      (text) => text.replace(/^FileHash: .*$/m, `FileHash: sha256:${'1'.repeat(52)}`),
+      (text) => text.replace(/^FileHash: .*$/m, 'FileHash: sha256:x'),
+      (text) => text.replace(/^FileSize: .*$/m, 'FileSize: 7'),
+      (text) => text.replace(/^URL: .*$/m, 'URL: nar/nothing.nar.xz'),
+      (text) => text.replace(/^Compression: .*$/m, 'Compression: zstd-19'),
+    ];
     const store = await lab.folder('store');
     const first = await target();
     await succeeds(await fetch(store, first, [honestUrl]), store, first);
-    await poison(store);
-    const second = await target();
-    await succeeds(await fetch(store, second, []), store, second);
-    for (const { info } of [dep, root])
-      assert.equal(await readFile(join(store, `${info.storePath.slice(11, 43)}.narinfo`), 'utf8'), formatNarInfo(info));
+    for (const edit of edits) {
+      await poison(store, edit);
+      // From what the store itself has: there is no cache.
+      const what = ['--store', store, '--no-upstream', '--trusted-public-key', honest.publicKey, ...ALONE];
+      const repaired = await lab.run(['verify', '--deep', '--repair', ...what]);
+      assert.equal(repaired.status, 0, `${String(edit)} ${repaired.stdout}${repaired.stderr}`);
+      assert.equal(repaired.event('done')['repaired'], 2, String(edit));
+      for (const { info } of [dep, root]) {
+        const kept = await readFile(join(store, `${info.storePath.slice(11, 43)}.narinfo`), 'utf8');
+        assert.equal(kept, formatNarInfo(info), String(edit));
+      }
+      await assertSound(store, honest.publicKey);
+    }
+    for (const edit of edits.slice(0, 2)) {
+      await poison(store, edit);
+      const second = await target();
+      await succeeds(await fetch(store, second, []), store, second);
+      for (const { info } of [dep, root])
+        assert.deepEqual((await readNarInfos(store)).get(info.storePath.slice(11, 43)), info);
+    }
   });
 });
 

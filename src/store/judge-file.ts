@@ -1,9 +1,9 @@
 import { isNarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
-import { FileStore } from '../store/file-store.ts';
-import { hashContents } from '../store/nar-hash.ts';
 import { extensionOf } from '../torrent/canonical.ts';
+import { FileStore } from './file-store.ts';
+import { hashContents } from './nar-hash.ts';
 
 /**
  * Judges a file by its contents, since nobody has signed FileHash: what it is if it holds the NAR that was signed, under

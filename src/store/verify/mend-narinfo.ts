@@ -1,0 +1,61 @@
+import { readFile, rename } from 'node:fs/promises';
+import { isNarswarmError } from '../../errors.ts';
+import type { StoreHash } from '../../nix/brands.ts';
+import { isKnownCompression } from '../../nix/compression.ts';
+import { isSafeNarUrl, parseNarInfo, type NarInfo } from '../../nix/narinfo.ts';
+import type { PublicKey } from '../../nix/signature.ts';
+import { admitNarInfo } from '../../nix/sound-remarks.ts';
+import { extensionOf } from '../../torrent/canonical.ts';
+import { FileStore } from '../file-store.ts';
+import { hashNar } from '../hash-nar.ts';
+import { judgeFile } from '../judge-file.ts';
+import { storeError } from '../store-error.ts';
+
+/**
+ * Writes a narinfo again that was put into quarantine for what nobody has signed (remarks, FileHash, FileSize,
+ * Compression, URL), if the store has the NAR that was signed: then nobody has to be asked for anything.
+ *
+ * @param quarantined where it lies
+ * @returns whether it could be mended
+ * @throws STORE_FULL, STORE_UNWRITABLE; the signal's reason
+ */
+export async function mendNarInfo(
+  quarantined: string,
+  storeHash: StoreHash,
+  context: { readonly store: FileStore; readonly keys: readonly PublicKey[]; readonly signal: AbortSignal },
+): Promise<boolean> {
+  const { store, keys, signal } = context;
+  let info: NarInfo;
+  try {
+    info = admitNarInfo(parseNarInfo(await readFile(quarantined, 'utf8')), keys, storeHash);
+  } catch (error) {
+    if (isNarswarmError(error)) return false;
+    throw storeError(error, quarantined);
+  }
+  for (const path of placesOf(info, store)) {
+    const found = await hashNar(path, signal);
+    const file = found && { path, fileHash: found.fileHash, fileSize: found.sizeBytes };
+    const description = file && (await judgeFile(file, info, signal));
+    if (description === undefined) continue;
+    const target = store.narPath({ ...info, ...description });
+    if (target !== path)
+      await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
+    await store.writeNarInfo({ ...info, ...description });
+    return true;
+  }
+  return false;
+}
+
+/** Where the NAR may lie: where the narinfo says, and where this store keeps a file of that hash. */
+function placesOf(info: NarInfo, store: FileStore): string[] {
+  const said = isSafeNarUrl(info.url) ? [store.narPath(info)] : [];
+  const own = ownNarPath(info, store);
+  return own === undefined || said.includes(own) ? said : [...said, own];
+}
+
+/** Where this store keeps the file that a narinfo names by its FileHash. */
+export function ownNarPath(info: NarInfo, store: FileStore): string | undefined {
+  const { fileHash, compression } = info;
+  if (fileHash === undefined || !isKnownCompression(compression)) return undefined;
+  return store.narPath({ ...info, url: FileStore.narUrl(fileHash, extensionOf(compression)) });
+}

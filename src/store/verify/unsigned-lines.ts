@@ -1,0 +1,29 @@
+import { isKnownCompression } from '../../nix/compression.ts';
+import { verifiesContentAddress } from '../../nix/content-address.ts';
+import type { NarInfo } from '../../nix/narinfo.ts';
+import { quote } from '../../nix/quote.ts';
+import { fingerprint, judgeSignature, type PublicKey } from '../../nix/signature.ts';
+
+/** Lines that Nix refuses a whole narinfo for where they are malformed, though nobody has signed them. */
+const REFUSED = ['FileHash', 'FileSize', 'Deriver', 'CA'] as const;
+
+/**
+ * Why a narinfo is damaged in what nobody has signed, or undefined where it is not: some Nix would refuse all of it, or its
+ * import.
+ *
+ * @param text the file that `info` was read from
+ */
+export function faultOfUnsignedLines(text: string, info: NarInfo, keys: readonly PublicKey[]): string | undefined {
+  const { ca, signatures, compression } = info;
+  if (!isKnownCompression(compression)) return `its Compression, ${quote(compression)}, is none that there is`;
+  if (ca !== undefined && !verifiesContentAddress(info)) return `its CA, ${quote(ca)}, is not that of the path`;
+  const message = Buffer.from(fingerprint(info));
+  const wrong = signatures.find((signature) => judgeSignature(signature, message, keys) === 'wrong');
+  if (wrong !== undefined) return `its Sig, ${quote(wrong)}, is malformed or wrong`;
+  const given = { FileHash: info.fileHash, FileSize: info.fileSize, Deriver: info.deriver, CA: ca };
+  for (const key of REFUSED) {
+    const [, value] = new RegExp(`^${key}: (?!unknown-deriver$|0$|sha(?:1|512)[:-])(.+)$`, 'm').exec(text) ?? [];
+    if (value !== undefined && given[key] === undefined) return `its ${key}, ${quote(value)}, is malformed`;
+  }
+  return undefined;
+}
