@@ -58,7 +58,7 @@ export function daemonCommand(): Command {
           `--scope off${aside(originOf('scope'))} serves nobody, and serving is all that a daemon does: give lan, cohort or public`,
         );
       const network = networkOptions(options, scope, originOf);
-      const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
+      const { keys, http } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
         output.warn(text),
       );
       const config = await load();
@@ -78,6 +78,7 @@ export function daemonCommand(): Command {
       await using service = await Daemon.start({
         store,
         keys,
+        http,
         publishers: publishersOf(options.publisher ?? [], config.subscriptions),
         publish: own && {
           key: own.key,

@@ -82,6 +82,7 @@ export function publishCommand(): Command {
           roots: [...named.values()],
           publishers: [],
           upstreams: trust.upstreams,
+          http: trust.http,
           keys: trust.keys,
           trustedPublicKeys: [],
           copy: false,

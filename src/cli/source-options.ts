@@ -37,7 +37,7 @@ export function addSources(command: Command): Command {
   command
     .option(
       '--from <url>',
-      'HTTP binary cache for what peers do not have; may be repeated (default: substituters of nix.conf)',
+      'binary cache for what peers do not have, over http(s) or a folder; may be repeated (default: substituters of nix.conf)',
       each(String),
     )
     .option('--no-upstream', 'use peers alone');
@@ -62,6 +62,7 @@ export type Sources = Pick<
   RunFetchOptions,
   | 'publishers'
   | 'upstreams'
+  | 'http'
   | 'keys'
   | 'trustedPublicKeys'
   | 'network'
@@ -92,12 +93,13 @@ export async function readSources(
   }
   const from = flags.upstream ? flags.from : [];
   const { trustedPublicKey } = flags;
-  const { keys, upstreams } = await readTrust({ trustedPublicKey, from }, signal, (text) => output.warn(text));
+  const { keys, upstreams, http } = await readTrust({ trustedPublicKey, from }, signal, (text) => output.warn(text));
   const network = networkOptions(flags, flags.scope ?? 'lan', originOf);
   const wantsPeers = network.scope !== 'off' && ((flags.publisher?.length ?? 0) > 0 || seeds);
   return {
     publishers: flags.publisher ?? [],
     upstreams,
+    http,
     keys,
     trustedPublicKeys: trustedPublicKey ?? [],
     network: wantsPeers ? network : undefined,

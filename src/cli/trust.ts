@@ -1,12 +1,18 @@
 import { NarswarmError, isNarswarmError } from '../errors.ts';
+import type { HttpClientOptions } from '../http/client.ts';
+import { optionsOfNix } from '../http/nix-options.ts';
+import { parseUpstream, uniqueUpstreams, type Upstream } from '../http/upstream.ts';
 import { readNixConfig } from '../nix/nix-cli.ts';
-import { parsePublicKey, type PublicKey } from '../nix/signature.ts';
-import { parseUpstream, type Upstream } from '../http/upstream.ts';
+import type { NixConfig } from '../nix/nix-config.ts';
+import { loadSecretKey } from '../nix/secret-key.ts';
+import { formatPublicKey, parsePublicKey, type PublicKey } from '../nix/signature.ts';
 
-/** The keys and caches that a command works with. */
+/** The keys and caches that a command works with, and how it downloads. */
 export interface Trust {
   readonly keys: readonly PublicKey[];
   readonly upstreams: readonly Upstream[];
+  /** What Nix is configured with (netrc-file, ssl-cert-file, timeouts); still on its way where nothing else needs it. */
+  readonly http: Promise<HttpClientOptions>;
 }
 
 /**
@@ -21,30 +27,69 @@ export async function readTrust(
   warn: (text: string) => void,
 ): Promise<Trust> {
   const { trustedPublicKey, from } = flags;
-  const needed = trustedPublicKey === undefined || from === undefined;
-  const config = needed ? await readNixConfig({ signal }) : undefined;
-  const keys = trustedPublicKey?.map(namedKey) ?? (config?.trustedPublicKeys ?? []).map(parsePublicKey);
-  if (from !== undefined) return { keys, upstreams: from.map(parseUpstream) };
-  return { keys, upstreams: (config?.substituters ?? []).flatMap((url) => usable(url, warn)) };
+  const named = { keys: trustedPublicKey?.map(namedKey), upstreams: from?.map(parseUpstream) };
+  const reading = readNixConfig({ signal });
+  const http = reading
+    .catch((error: unknown) => {
+      if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return undefined; // there is enough to go on with
+      throw error;
+    })
+    .then((config): HttpClientOptions => ({ ...optionsOfNix(config, process.env), onWarning: warn }));
+  http.catch(() => undefined); // told by the first request
+  const { keys, upstreams } = named;
+  if (keys !== undefined && upstreams !== undefined) return { keys, upstreams: uniqueUpstreams(upstreams), http };
+  const config = await reading;
+  return {
+    keys: keys ?? (await keysOf(config)),
+    upstreams: uniqueUpstreams(upstreams ?? config.substituters.flatMap((url) => usable(url, warn)), {
+      // Keys that the user names are there to be checked with.
+      areTrusted: keys === undefined && !config.requireSigs,
+    }),
+    http,
+  };
+}
+
+/**
+ * The keys that Nix trusts by default: `trusted-public-keys`, and the public halves of `secret-key-files` (Nix:
+ * src/libstore/keys.cc). Files that cannot be read are passed over: on machines with several users they are root's.
+ */
+async function keysOf({ trustedPublicKeys, secretKeyFiles }: NixConfig): Promise<PublicKey[]> {
+  const own = await Promise.all(
+    secretKeyFiles.map((file) =>
+      loadSecretKey(file).then(
+        (secret) => [parsePublicKey(formatPublicKey(secret))],
+        () => [],
+      ),
+    ),
+  );
+  return [...trustedPublicKeys.map(configuredKey), ...own.flat()];
 }
 
 /** @throws KEY_INVALID, which does not show what was given: it may be a secret key in the wrong place */
 function namedKey(text: string): PublicKey {
+  return readKey(text, '--trusted-public-key');
+}
+
+function configuredKey(text: string): PublicKey {
+  return readKey(text, 'trusted-public-keys of nix.conf');
+}
+
+function readKey(text: string, where: string): PublicKey {
   try {
     return parsePublicKey(text);
   } catch (error) {
     if (!isNarswarmError(error)) throw error;
-    throw new NarswarmError(error.code, `--trusted-public-key: ${error.message}`, { cause: error });
+    throw new NarswarmError(error.code, `${where}: ${error.message}`, { cause: error });
   }
 }
 
-/** A substituter of nix.conf that is not an HTTP cache (s3://, ssh://, a folder) is Nix's to use, not ours. */
+/** A substituter of nix.conf that is neither a server nor a folder is Nix's to use, not ours. */
 function usable(url: string, warn: (text: string) => void): Upstream[] {
   try {
     return [parseUpstream(url)];
   } catch (error) {
     if (!isNarswarmError(error)) throw error;
-    warn(`the substituter ${url} of nix.conf is passed over: only http and https caches are asked`);
+    warn(`a substituter of nix.conf is passed over: ${error.message}`);
     return [];
   }
 }

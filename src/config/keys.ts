@@ -49,7 +49,7 @@ export const KEYS = {
     shape: 'list',
     parse: checked(parseUpstream),
     placeholder: 'url',
-    description: 'HTTP binary cache for what peers do not have',
+    description: 'binary cache for what peers do not have, over http(s) or a folder',
     initial: () => 'substituters of nix.conf',
   },
   publisher: {

@@ -5,7 +5,7 @@ import { cohortInfoHash } from '../index/cohort-key.ts';
 import { OfferedGenerations, seedGeneration } from '../index/generations.ts';
 import { indexDirOf, resolveHashMap } from '../index/resolve.ts';
 import type { PublicKey } from '../nix/signature.ts';
-import { HttpClient } from '../http/client.ts';
+import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { Gate, seedOf } from '../store/gate.ts';
@@ -39,6 +39,8 @@ export interface DaemonOptions {
   readonly keys: readonly PublicKey[];
   readonly publishers: readonly PublisherAddress[];
   readonly network: NetworkOptions;
+  /** How to download. Default: without passwords, by the certificates that Node brings. */
+  readonly http?: HttpClientOptions | Promise<HttpClientOptions> | undefined;
   readonly signal: AbortSignal;
   readonly onWarning: (message: string) => void;
   /** This machine's own hash map, where it publishes one. */
@@ -57,7 +59,7 @@ export class Daemon implements AsyncDisposable {
   readonly #checker: NarChecker;
   readonly #offered: OfferedGenerations;
   readonly #stop = new AbortController();
-  readonly #http = new HttpClient();
+  readonly #http: HttpClient;
   readonly #timers = new Set<NodeJS.Timeout>();
   #publisher: Publisher | undefined;
   /** What the published map was made of, or was tried to be. */
@@ -75,6 +77,7 @@ export class Daemon implements AsyncDisposable {
   ) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
     this.network = network;
+    this.#http = new HttpClient(options.http);
     this.#catalogue = catalogue;
     this.#checker = checker;
     this.#offered = offered;

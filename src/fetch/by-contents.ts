@@ -124,6 +124,7 @@ async function download(
   const handle = await inStore(open(path, 'w'), path);
   try {
     await http.download(upstream.narUrl(info.url), {
+      linkedFrom: upstream.url,
       signal,
       givesWay,
       retries: givesWay ? RETRIES_WITH_ALTERNATIVE : undefined,

@@ -5,9 +5,11 @@ import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { admitNarInfo } from '../nix/sound-remarks.ts';
+import { storeDirOf } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
+import { otherStoreDir } from './cache-infos.ts';
 import type { FindNarInfo } from './closure.ts';
 
 const MAX_NARINFO_BYTES = 4 * 1024 * 1024;
@@ -33,6 +35,8 @@ export interface NarInfoSource {
   readonly upstream?: Upstream;
   /** Whether it is the store that is imported into: what that holds needs no signature. */
   readonly isTarget?: boolean;
+  /** Whether its narinfos need no signature: Nix is told to trust it. */
+  readonly isTrusted?: boolean;
   /** @param path the whole path, where it is known */
   find(hash: StoreHash, signal: AbortSignal, path?: StorePath): Promise<NarInfo | undefined>;
 }
@@ -99,7 +103,8 @@ export async function ask(
 ): Promise<Answer> {
   try {
     const info = await source.find(hash, signal, path);
-    return { source, info: info === undefined || source.isTarget === true ? info : admitNarInfo(info, keys, hash) };
+    if (info === undefined || source.isTarget === true) return { source, info };
+    return { source, info: admitNarInfo(info, keys, hash, source.isTrusted !== true) };
   } catch (error) {
     return { source, error };
   }
@@ -129,15 +134,34 @@ export async function storeSource(store: FileStore): Promise<NarInfoSource> {
   };
 }
 
-/** The narinfos of an HTTP binary cache. */
-export function upstreamSource(upstream: Upstream, http: HttpClient, retries?: number): NarInfoSource {
+/**
+ * The narinfos of a binary cache.
+ *
+ * @param retries given where another one can be asked: then this one has little time, too
+ * @param storeDir the store directory that the paths have to be of; default: any
+ */
+export function upstreamSource(
+  upstream: Upstream,
+  http: HttpClient,
+  retries?: number,
+  storeDir?: string,
+): NarInfoSource {
   return {
     name: upstream.name,
     mayStall: true,
     upstream,
+    isTrusted: upstream.isTrusted,
     async find(hash, signal) {
-      const bytes = await http.getBytes(upstream.narInfoUrl(hash), { maxBytes: MAX_NARINFO_BYTES, signal, retries });
-      return bytes === undefined ? undefined : withFileFields(parseNarInfo(new TextDecoder().decode(bytes)));
+      const givesWay = retries !== undefined;
+      const options = { maxBytes: MAX_NARINFO_BYTES, signal, retries, givesWay };
+      const bytes = await http.getBytes(upstream.narInfoUrl(hash), options);
+      if (bytes === undefined) return undefined;
+      const info = withFileFields(parseNarInfo(new TextDecoder().decode(bytes)));
+      const theirs = storeDirOf(info.storePath);
+      if (storeDir === undefined || theirs === storeDir) return info;
+      throw new NarswarmError('CACHE_INFO_INVALID', otherStoreDir(upstream.name, theirs, storeDir), {
+        facts: { upstream: upstream.name, theirs, ours: storeDir },
+      });
     },
   };
 }

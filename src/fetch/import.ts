@@ -3,6 +3,7 @@ import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { copyClosure, queryInvalidPaths } from '../nix/nix-cli.ts';
+import { isTrusted } from '../nix/signature.ts';
 import { parseStorePath, storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { isSameNar } from '../store/hash-nar.ts';
@@ -21,6 +22,8 @@ export interface ImportContext extends FetchNarsContext {
   readonly to?: string | undefined;
   /** Keys that the user named, as text, for `nix copy`. */
   readonly trustedPublicKeys: readonly string[];
+  /** Whether `nix copy` checks signatures. */
+  readonly checkSignatures: boolean;
   /** A line that `nix copy` printed. */
   readonly onNixLine?: (line: string) => void;
 }
@@ -54,9 +57,14 @@ const NOT_OF_CONTENTS =
 export async function importRoots(
   roots: readonly StorePath[],
   fetched: Fetched,
-  context: ImportContext,
+  given: Omit<ImportContext, 'checkSignatures'>,
 ): Promise<Imported> {
-  const { signal } = context;
+  const { signal } = given;
+  // Nix checks again what was checked here, but for what a trusted cache has without a signature.
+  const mayBeUnsigned = given.upstreams.some((upstream) => upstream.isTrusted);
+  const checkSignatures =
+    !mayBeUnsigned || Array.from(fetched.closure.values()).every((info) => isTrusted(info, given.keys));
+  const context: ImportContext = { ...given, checkSignatures };
   const failures = new Map<StorePath, NarswarmError>();
   const damaged = new Set<StorePath>();
   let { closure } = fetched;
@@ -93,9 +101,9 @@ export async function importRoots(
   }
 }
 
-function copy(paths: readonly StorePath[], { store, to, trustedPublicKeys, onNixLine, signal }: ImportContext) {
-  const onLine = onNixLine === undefined ? {} : { onLine: onNixLine };
-  return copyClosure({ from: `file://${store.dir}`, to, paths, trustedPublicKeys, signal, ...onLine });
+function copy(paths: readonly StorePath[], context: ImportContext) {
+  const { store, to, trustedPublicKeys, checkSignatures, onNixLine: onLine, signal } = context;
+  return copyClosure({ from: `file://${store.dir}`, to, paths, trustedPublicKeys, checkSignatures, onLine, signal });
 }
 
 /** The paths that Nix will not take: the one that it names, or those with other contents, or whose import fails alone. */

@@ -56,6 +56,8 @@ export interface PrefetchContext {
   readonly network: Network | undefined;
   readonly http: HttpClient;
   readonly keys: readonly PublicKey[];
+  /** Puts the upstreams into the order in which they are to be asked. Default: as given. */
+  readonly orderUpstreams?: (upstreams: readonly Upstream[]) => Promise<readonly Upstream[]>;
   readonly progress: Progress;
   readonly signal: AbortSignal;
   /** Takes in the NARs that are in the store, which peers may want before their narinfos are there. */
@@ -133,17 +135,20 @@ const MAPS_GRACE_MS = 2_000;
  *
  * @throws NarswarmError of any kind; the signal's reason. Whatever was verified before is in the store.
  */
-export async function prefetch(options: PrefetchOptions, context: PrefetchContext): Promise<PrefetchResult> {
+export async function prefetch(given: PrefetchOptions, context: PrefetchContext): Promise<PrefetchResult> {
   const { store, http, progress, signal } = context;
-  const { upstreams } = options;
-  const wanted = options.roots.map((text) => ({ text, known: asStorePath(text) })); // throws if one is malformed
+  const ordering = context.orderUpstreams?.(given.upstreams);
+  ordering?.catch(() => undefined); // awaited below
+  const wanted = given.roots.map((text) => ({ text, known: asStorePath(text) })); // throws if one is malformed
   await using stack = new AsyncDisposableStack();
-  const wantsTarget = options.holdAll !== true && (options.copy || options.to !== undefined);
-  const asksTarget = wantsTarget && !(options.dryRun === true && (await isAbsentStore(options.to)));
-  const target = asksTarget ? stack.use(new Target(options.to, { signal })) : undefined; // Nix starts meanwhile
+  const wantsTarget = given.holdAll !== true && (given.copy || given.to !== undefined);
+  const asksTarget = wantsTarget && !(given.dryRun === true && (await isAbsentStore(given.to)));
+  const target = asksTarget ? stack.use(new Target(given.to, { signal })) : undefined; // Nix starts meanwhile
   const maps = stack.use(
-    new HashMaps({ ...options, isOptional: upstreams.length > 0 }, { ...context, onWarning: progress.onWarning }),
+    new HashMaps({ ...given, isOptional: given.upstreams.length > 0 }, { ...context, onWarning: progress.onWarning }),
   );
+  const options = { ...given, upstreams: (await ordering) ?? given.upstreams };
+  const { upstreams } = options;
   const roots = new Map<StoreHash, string>();
   const rootPaths: StorePath[] = [];
   for (const { text, known } of wanted) {
@@ -160,7 +165,12 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     ...(target?.isRemote === true ? [] : inTarget),
     ...maps.ready(),
     ...upstreams.map((upstream, index) =>
-      upstreamSource(upstream, http, index < upstreams.length - 1 ? RETRIES_WITH_ALTERNATIVE : undefined),
+      upstreamSource(
+        upstream,
+        http,
+        index < upstreams.length - 1 ? RETRIES_WITH_ALTERNATIVE : undefined,
+        store.storeDir,
+      ),
     ),
     ...(target?.isRemote === true ? inTarget : []),
     ...maps.awaited(),

@@ -90,6 +90,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
           offset: range.from,
           end: range.to,
           sizeBytes: job.sizeBytes,
+          linkedFrom: upstream.url,
           signal,
           retries: givesWay ? RETRIES_WITH_ALTERNATIVE : undefined,
           givesWay,

@@ -10,9 +10,10 @@ import { PartialSession } from '../store/session.ts';
 import type { Network, NetworkOptions } from '../torrent/network.ts';
 import { RateLimit } from '../torrent/rate-limit.ts';
 import type { Seed } from '../torrent/swarm.ts';
-import { HttpClient } from '../http/client.ts';
-import type { Upstream } from '../http/upstream.ts';
+import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import { HeldNars } from './held-nars.ts';
+import type { Upstream } from '../http/upstream.ts';
+import { orderUpstreams } from './cache-infos.ts';
 import { prefetch, type PrefetchOptions, type PrefetchResult } from './prefetch.ts';
 import { realisedPath } from './realisations.ts';
 import type { Progress } from './report.ts';
@@ -22,6 +23,8 @@ export interface WorkplaceOptions {
   /** Whether the store is only looked at, and not made where there is none. */
   readonly dryRun?: boolean | undefined;
   readonly keys: readonly PublicKey[];
+  /** How to download. Default: without passwords, by the certificates that Node brings. */
+  readonly http?: HttpClientOptions | Promise<HttpClientOptions> | undefined;
   /** undefined: peers are neither asked nor served. */
   readonly network: NetworkOptions | undefined;
   /** Bytes a second, for everything that is downloaded. */
@@ -42,6 +45,7 @@ export class Workplace implements AsyncDisposable {
   readonly #limit: RateLimit;
   readonly #held: HeldNars;
   readonly #stack: AsyncDisposableStack;
+  readonly #orders = new WeakMap<readonly Upstream[], Promise<readonly Upstream[]>>();
 
   private constructor(
     options: WorkplaceOptions,
@@ -74,7 +78,7 @@ export class Workplace implements AsyncDisposable {
         ? stack.use(await DryRunStore.open(options.storeDir)).store
         : await FileStore.open(options.storeDir, { create: true });
     const session = stack.use(await PartialSession.open(store));
-    const http = stack.use(new HttpClient());
+    const http = stack.use(new HttpClient(options.http));
     const limit = new RateLimit(options.maxDownloadRate);
     const held = stack.use(new HeldNars());
     const catalogue = await Catalogue.open(store);
@@ -105,6 +109,7 @@ export class Workplace implements AsyncDisposable {
         network: this.network,
         http: this.http,
         keys: this.#options.keys,
+        orderUpstreams: (upstreams) => this.#order(upstreams, run.signal),
         ...run,
         held: this.#held,
       },
@@ -123,6 +128,15 @@ export class Workplace implements AsyncDisposable {
       http: this.http,
       keys: this.#options.keys,
     });
+  }
+
+  /** Once for all fetches of a run: each has the same caches. */
+  #order(upstreams: readonly Upstream[], signal: AbortSignal): Promise<readonly Upstream[]> {
+    const { store, http } = this;
+    const { onWarning } = this.#options;
+    const ordered = this.#orders.get(upstreams) ?? orderUpstreams(upstreams, { store, http, signal, onWarning });
+    this.#orders.set(upstreams, ordered);
+    return ordered;
   }
 
   /** Ends the fetches of this workplace; what they needed is served on, and may be collected. */

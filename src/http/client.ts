@@ -144,17 +144,13 @@ export class HttpClient implements AsyncDisposable {
   }
 
   async #createDispatcher(pace: 'hasty' | 'patient'): Promise<Dispatcher> {
-    const options = await this.#options;
-    const [{ createDispatcher }, { loadAuthorities }] = await Promise.all([
-      import('./dispatcher.ts'),
-      import('./authorities.ts'),
-    ]);
+    const [options, { createDispatcher }] = await Promise.all([this.#options, import('./dispatcher.ts')]);
     const isHasty = pace === 'hasty';
     return createDispatcher({
       connectionsPerOrigin: options.connectionsPerOrigin,
       connectTimeoutMs: isHasty ? options.hastyConnectTimeoutMs : options.connectTimeoutMs,
       stallTimeoutMs: isHasty ? options.hastyStallTimeoutMs : options.stallTimeoutMs,
-      secureContext: await loadAuthorities(options.caFile),
+      caFile: options.caFile,
     });
   }
 }

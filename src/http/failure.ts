@@ -1,6 +1,7 @@
 /** Why one attempt failed, and whether another may do better. Never leaves this folder: callers see NarswarmError. */
 
 import { type ErrorCode, NarswarmError } from '../errors.ts';
+import { redactUrl } from './redact.ts';
 
 /** `again`: as often as the options allow; `once`: a single further attempt; `never`: it would end the same way. */
 export type RetryRule = 'again' | 'once' | 'never';
@@ -27,6 +28,9 @@ export class AttemptFailure extends Error {
 
 const STALLS = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 
+/** What OpenSSL says of a chain that it cannot follow, besides the codes with CERT in them. */
+const CERTIFICATES = new Set(['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'INVALID_CA', 'HOSTNAME_MISMATCH']);
+
 /**
  * Turns what a socket, the resolver or the HTTP parser threw into an {@link AttemptFailure}. Whatever comes from there counts
  * as the server's: of what strangers send, no library names everything.
@@ -44,6 +48,10 @@ export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): 
   const said = cause instanceof Error && cause.message !== '' ? cause.message : code;
   if (code === '' || code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') {
     return new AttemptFailure(`the answer is not HTTP (${said})`, { code: 'HTTP_FAILED', retry: 'once', cause });
+  }
+  if (code.includes('CERT') || CERTIFICATES.has(code)) {
+    const reason = `its certificate does not hold here (${said}): an authority of your own is named by ssl-cert-file of nix.conf or NIX_SSL_CERT_FILE`;
+    return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'never', cause });
   }
   if (phase === 'body') {
     const reason = `the connection broke within the body (${said})`;
@@ -66,12 +74,6 @@ export function reportFailure(failure: AttemptFailure, url: string, attempts: nu
     cause: failure,
     facts: { url: shown, attempts, status },
   });
-}
-
-/** `url` without user, password, query and fragment, any of which may hold a secret. */
-export function redactUrl(url: string | URL): string {
-  const { protocol, host, pathname } = new URL(url);
-  return `${protocol}//${host}${pathname}`;
 }
 
 function readCode(error: unknown): string {

@@ -6,22 +6,22 @@ export interface HttpClientOptions {
    * Default 25, which is also Nix's own `http-connections`: narinfos are latency-bound, so the number of
    * sockets is what sets their rate.
    */
-  readonly connectionsPerOrigin?: number;
+  readonly connectionsPerOrigin?: number | undefined;
   /** How long TCP and TLS may take. Default 15,000. */
-  readonly connectTimeoutMs?: number;
+  readonly connectTimeoutMs?: number | undefined;
   /**
    * No byte for so long, before the headers or within the body: the attempt has stalled. Default 300,000, as long as Nix
    * waits; kept to within about a second, which is the resolution of undici's timers.
    */
-  readonly stallTimeoutMs?: number;
+  readonly stallTimeoutMs?: number | undefined;
   /** The same while somebody else can be asked. Default 5,000; never more than the above. */
-  readonly hastyConnectTimeoutMs?: number;
+  readonly hastyConnectTimeoutMs?: number | undefined;
   /** Default 10,000; never more than the above. */
-  readonly hastyStallTimeoutMs?: number;
+  readonly hastyStallTimeoutMs?: number | undefined;
   /** Extra attempts after the first; bytes gained start the count anew. Default 4. */
-  readonly retries?: number;
+  readonly retries?: number | undefined;
   /** The first wait's upper bound; it doubles with each failure, with full jitter, up to 10 s. Default 250. */
-  readonly backoffMs?: number;
+  readonly backoffMs?: number | undefined;
   /** Default `narswarm`. */
   readonly userAgent?: string;
   /** File with passwords by host, in netrc's format. Default: none. */
@@ -34,7 +34,12 @@ export interface HttpClientOptions {
   readonly onWarning?: (message: string) => void;
 }
 
-export type ResolvedOptions = Required<HttpClientOptions>;
+/** With every default filled in; a file that is undefined there is none. */
+export type ResolvedOptions = {
+  readonly [Key in keyof HttpClientOptions]-?: Key extends 'netrcFile' | 'caFile'
+    ? string | undefined
+    : NonNullable<HttpClientOptions[Key]>;
+};
 
 const DEFAULTS: ResolvedOptions = {
   connectionsPerOrigin: 25,

@@ -1,49 +1,129 @@
 /** A binary cache that Nix could be given as a substituter, and the addresses of what it holds: pure. */
 
+import { join, resolve, sep } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { NarswarmError } from '../errors.ts';
-import { redactUrl } from './failure.ts';
+import { quote } from '../nix/quote.ts';
+import { redactUrl, withoutPasswords } from './redact.ts';
 
 export interface Upstream {
   /** Without a trailing slash, query and fragment; with the credentials it was given. Redact before showing it. */
   readonly url: string;
   /** The same as people may see it, without user and password. */
   readonly name: string;
+  /** From `?priority=`, lower first; undefined: what its nix-cache-info says. */
+  readonly priority: number | undefined;
+  /** Whether what it has needs no signature, as Nix's `?trusted=1` says. */
+  readonly isTrusted: boolean;
+  /** Whether it is a folder, on this machine or mounted. */
+  readonly isLocal: boolean;
+  /** Address of its `nix-cache-info`. */
+  readonly infoUrl: string;
   narInfoUrl(storeHash: string): string;
-  /** Address of a narinfo's `URL:` field. Throws NARINFO_INVALID unless it lies strictly below the cache. */
-  narUrl(relative: string): string;
+  /**
+   * Address of a narinfo's `URL:` field, a reference: on a server it may lead anywhere over http and https, in a folder to
+   * what lies in it.
+   *
+   * @throws NARINFO_INVALID for any other
+   */
+  narUrl(reference: string): string;
 }
 
 /**
- * Path segments of plain characters, none of them `.` or `..`, and at most one query (harmonia has `?hash=`). There is
- * no `%`, `:`, `\` or `//` in it, so neither this client nor a server can read it as leading elsewhere.
- */
-const RELATIVE_URL = /^(?:(?!\.{1,2}(?:[/?]|$))[\w.+=~-]+(?:\/(?!$)|(?=\?|$)))+(?:\?[\w.+=~&-]*)?$/;
-
-/**
- * Reads the address of a substituter: http or https; a query such as `?priority=40` is dropped.
- * Throws USAGE for anything else.
+ * Reads the address of a substituter: http, https, file, or a folder's path. Of the parameters of Nix after the `?`
+ * `priority` and `trusted` count.
+ *
+ * @throws USAGE for anything else
  */
 export function parseUpstream(text: string): Upstream {
-  const parsed = URL.parse(text.trim());
-  if (parsed === null || !/^https?:$/.test(parsed.protocol)) {
-    throw new NarswarmError('USAGE', `${text} is no upstream: give the http:// or https:// address of a binary cache`, {
-      facts: { upstream: text },
-    });
+  const trimmed = text.trim();
+  const isPath = /^(?:\/|\.{1,2}(?:\/|$))/.test(trimmed);
+  const parsed = isPath ? pathToFileURL(resolve(trimmed)) : URL.parse(trimmed);
+  if (parsed === null || !/^(?:https?|file):$/.test(parsed.protocol) || (parsed.protocol === 'file:' && parsed.host)) {
+    throw refuse(trimmed);
   }
+  const parameters = parsed.searchParams;
+  const priority = /^-?\d{1,9}$/.test(parameters.get('priority') ?? '')
+    ? Number(parameters.get('priority'))
+    : undefined;
+  const isTrusted = ['1', 'true'].includes(parameters.get('trusted') ?? '');
   parsed.search = '';
   parsed.hash = '';
   const url = parsed.href.replace(/\/+$/, '');
+  const isLocal = parsed.protocol === 'file:';
   return {
     url,
     name: redactUrl(url).replace(/\/+$/, ''),
+    priority,
+    isTrusted,
+    isLocal,
+    infoUrl: `${url}/nix-cache-info`,
     narInfoUrl: (storeHash) => `${url}/${storeHash}.narinfo`,
-    narUrl: (relative) => `${url}/${checkRelative(relative, url)}`,
+    narUrl: isLocal ? (reference) => inFolder(reference, url) : (reference) => onServer(reference, url),
   };
 }
 
-function checkRelative(relative: string, base: string): string {
-  if (RELATIVE_URL.test(relative)) return relative;
-  throw new NarswarmError('NARINFO_INVALID', `URL ${relative} of a narinfo does not lie below ${redactUrl(base)}`, {
-    facts: { url: relative },
+/**
+ * Each cache once, where it stands first; what is said of it anywhere holds: the lowest priority, trust.
+ *
+ * @param options.areTrusted whether nothing that any of them has needs a signature (`require-sigs = false`)
+ */
+export function uniqueUpstreams(
+  upstreams: readonly Upstream[],
+  { areTrusted = false }: { areTrusted?: boolean } = {},
+): Upstream[] {
+  const unique = new Map<string, Upstream>();
+  for (const upstream of upstreams) {
+    const known = unique.get(upstream.url);
+    const priorities = [known?.priority, upstream.priority].filter((priority) => priority !== undefined);
+    unique.set(upstream.url, {
+      ...upstream,
+      priority: priorities.length === 0 ? undefined : Math.min(...priorities),
+      isTrusted: areTrusted || upstream.isTrusted || known?.isTrusted === true,
+    });
+  }
+  return [...unique.values()];
+}
+
+function onServer(reference: string, base: string): string {
+  // A first segment with a colon is a scheme to a URL parser and a name to Nix.
+  const isAbsolute = /^[a-z][a-z0-9+.-]*:\/\//i.test(reference);
+  const relative = reference.startsWith('/') ? reference : `./${reference}`;
+  const target = URL.parse(isAbsolute ? reference : relative, `${base}/`);
+  if (target !== null && /^https?:$/.test(target.protocol)) return target.href;
+  throw new NarswarmError(
+    'NARINFO_INVALID',
+    `URL ${quote(withoutPasswords(reference))} of a narinfo of ${redactUrl(base)} is no address over http or https`,
+    { facts: { url: withoutPasswords(reference) } },
+  );
+}
+
+/** In a folder it is a file's name as it stands: nothing is unescaped. */
+function inFolder(reference: string, base: string): string {
+  const folder = fileURLToPath(base);
+  const file = join(folder, reference);
+  const isInside = file.startsWith(folder.endsWith(sep) ? folder : folder + sep);
+  if (isInside && !/^[a-z][a-z0-9+.-]*:\/\//i.test(reference) && !reference.includes('\0'))
+    return pathToFileURL(file).href;
+  throw new NarswarmError('NARINFO_INVALID', `URL ${quote(reference)} of a narinfo does not lie in ${folder}`, {
+    facts: { url: withoutPasswords(reference) },
   });
+}
+
+const WAYS_OUT: Readonly<Record<string, string>> = {
+  's3:': 'give the http(s) address of the bucket, or put a cache in front of it',
+  'ssh:': 'fetch from there with nix copy, or serve that store over HTTP',
+  'ssh-ng:': 'fetch from there with nix copy, or serve that store over HTTP',
+};
+
+function refuse(text: string): NarswarmError {
+  const scheme = /^[a-z][a-z0-9+.-]*:/i.exec(text)?.[0].toLowerCase() ?? '';
+  const shown = withoutPasswords(text);
+  const isStore = /^(?:local|daemon|auto|unix|dummy)(?:$|[?:])/.test(text);
+  const wayOut =
+    WAYS_OUT[scheme] ??
+    (isStore
+      ? 'what a Nix store of this machine holds is shared with narswarm add'
+      : 'give the http:// or https:// address of a binary cache, or the folder that is one');
+  return new NarswarmError('USAGE', `${shown} is no upstream: ${wayOut}`, { facts: { upstream: shown } });
 }

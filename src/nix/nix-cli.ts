@@ -170,6 +170,8 @@ export interface CopyRequest extends CallOptions {
    * them from its trusted users only.
    */
   readonly trustedPublicKeys: readonly string[];
+  /** False where some path is taken without a signature. A Nix daemon heeds that from its trusted users only. Default: true. */
+  readonly checkSignatures?: boolean | undefined;
   /** Called with each line that Nix says, as it says it. */
   readonly onLine?: ((line: string) => void) | undefined;
 }
@@ -182,9 +184,10 @@ export interface CopyRequest extends CallOptions {
  *   has another hash or size than its narinfo says, where that is the reason.
  */
 export async function copyClosure(request: CopyRequest): Promise<void> {
-  const { from, to, paths, trustedPublicKeys, onLine, signal } = request;
+  const { from, to, paths, trustedPublicKeys, checkSignatures = true, onLine, signal } = request;
   const copy = [...NIX_COMMAND, 'copy', '--from', from, ...(to === undefined ? [] : ['--to', to])];
   copy.push('--option', 'substituters', '');
+  if (!checkSignatures) copy.push('--no-check-sigs');
   if (trustedPublicKeys.length > 0) copy.push('--option', 'extra-trusted-public-keys', trustedPublicKeys.join(' '));
   for (const args of argumentsOf(callsByKind(paths))) {
     // oxlint-disable-next-line no-await-in-loop -- closures overlap: the next call finds what this one copied

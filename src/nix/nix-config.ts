@@ -1,17 +1,30 @@
-/** The two settings of Nix that narswarm starts from, out of the shapes in which its versions print them. */
+/** The settings of Nix that narswarm heeds, out of the shapes in which its versions print them. */
 import { NarswarmError } from '../errors.ts';
 
-/** Where Nix substitutes from and whom it trusts. */
+/** Where Nix substitutes from, whom it trusts, and how it downloads. Settings that a version lacks are undefined. */
 export interface NixConfig {
-  /** URLs of binary caches, in the order of the configuration. */
+  /** URLs of binary caches and other stores, in the order of the configuration. */
   substituters: string[];
   /** `<name>:<base64>`, in the order of the configuration. */
   trustedPublicKeys: string[];
+  /** False where narinfos need no signature. */
+  requireSigs: boolean;
+  /** Files with keys that Nix signs with; it trusts what they have signed. */
+  secretKeyFiles: string[];
+  /** File with passwords of caches by host. */
+  netrcFile: string | undefined;
+  /** File with the certificates of authorities (`ssl-cert-file`, from 2.15): the environment is in it. */
+  caFile: string | undefined;
+  /** Seconds; 0: Nix sets no limit of its own. */
+  connectTimeout: number | undefined;
+  /** Seconds without a byte. */
+  stalledDownloadTimeout: number | undefined;
+  downloadAttempts: number | undefined;
 }
 
 /**
  * Reads the output of `nix config show` or `nix show-config`, with `--json` or without. In JSON a setting may be an
- * object with a `value` or the value itself, a list or words. A setting that is not there is empty.
+ * object with a `value` or the value itself, a list or words. A list that is not there is empty.
  *
  * @throws NarswarmError `NIX_FAILED` for JSON in another shape.
  */
@@ -20,6 +33,13 @@ export function parseNixConfig(text: string): NixConfig {
   return {
     substituters: wordsOf(settings, 'substituters'),
     trustedPublicKeys: wordsOf(settings, 'trusted-public-keys'),
+    requireSigs: textOf(settings, 'require-sigs') !== 'false',
+    secretKeyFiles: wordsOf(settings, 'secret-key-files'),
+    netrcFile: textOf(settings, 'netrc-file') || undefined,
+    caFile: textOf(settings, 'ssl-cert-file') || undefined,
+    connectTimeout: numberOf(settings, 'connect-timeout'),
+    stalledDownloadTimeout: numberOf(settings, 'stalled-download-timeout'),
+    downloadAttempts: numberOf(settings, 'download-attempts'),
   };
 }
 
@@ -45,12 +65,29 @@ function parseJson(text: string): Map<string, unknown> {
   }
 }
 
+function valueOf(settings: ReadonlyMap<string, unknown>, key: string): unknown {
+  const setting = settings.get(key);
+  return isRecord(setting) ? setting.value : setting;
+}
+
 function wordsOf(settings: ReadonlyMap<string, unknown>, key: string): string[] {
-  const setting = settings.get(key) ?? '';
-  const value = isRecord(setting) ? setting.value : setting;
+  const value = valueOf(settings, key) ?? '';
   if (typeof value === 'string') return value.split(/\s+/).filter((word) => word !== '');
   if (Array.isArray(value) && value.every((word) => typeof word === 'string')) return value;
   throw new NarswarmError('NIX_FAILED', `nix printed the setting ${key} in a shape that narswarm does not know`);
+}
+
+/** What a setting says, without the space around it; undefined where this Nix has none of that name. */
+function textOf(settings: ReadonlyMap<string, unknown>, key: string): string | undefined {
+  const value = valueOf(settings, key);
+  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
+    ? String(value).trim()
+    : undefined;
+}
+
+function numberOf(settings: ReadonlyMap<string, unknown>, key: string): number | undefined {
+  const text = textOf(settings, key) ?? '';
+  return /^\d{1,9}$/.test(text) ? Number(text) : undefined;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

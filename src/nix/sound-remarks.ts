@@ -16,15 +16,21 @@ const KEPT_EXTRA: ReadonlySet<string> = new Set(['InfoHash', 'Pieces']);
  * a malformed `CA`, from 2.34 on also for a malformed `Sig`, and its import fails for a wrong `CA`.
  *
  * @param expected the store hash that was asked for; left out, the narinfo may be of any path
+ * @param needsSignature false for the narinfo of a source that Nix is told to trust
  * @returns the narinfo without the remarks that are not sound; the same object where all are
  * @throws NarswarmError as {@link assertTrusted}
  */
-export function admitNarInfo(info: NarInfo, keys: readonly PublicKey[], expected?: StoreHash): NarInfo {
+export function admitNarInfo(
+  info: NarInfo,
+  keys: readonly PublicKey[],
+  expected?: StoreHash,
+  needsSignature = true,
+): NarInfo {
   const { ca, extra, signatures } = info;
   const isExpected = expected === undefined || storeHashOf(info.storePath) === expected;
   const { sound, isSigned } = soundSignatures(info, keys);
   const isAddressed = ca !== undefined && verifiesContentAddress(info);
-  if (!isExpected || !(isSigned || isAddressed)) assertTrusted(info, keys, expected);
+  if (!isExpected || (needsSignature && !isSigned && !isAddressed)) assertTrusted(info, keys, expected);
   const kept = extra.filter(([key]) => KEPT_EXTRA.has(key));
   const isSound = sound.length === signatures.length && kept.length === extra.length;
   if (isSound && (ca === undefined || isAddressed)) return info;

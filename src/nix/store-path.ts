@@ -7,6 +7,11 @@ import { quote } from './quote.ts';
 /** Where Nix keeps its store unless it was built otherwise. */
 export const DEFAULT_STORE_DIR = '/nix/store';
 
+/** The store directory of this machine's Nix: NIX_STORE_DIR of the environment, or the default (Nix: globals.cc). */
+export function nixStoreDir({ NIX_STORE_DIR }: Readonly<Record<string, string | undefined>>): string {
+  return NIX_STORE_DIR === undefined || !isStoreDir(NIX_STORE_DIR) ? DEFAULT_STORE_DIR : NIX_STORE_DIR;
+}
+
 const HASH_LENGTH = 32;
 const HASH_PATTERN = /^[0-9a-df-np-sv-z]{32}$/;
 const NAME_PATTERN = /^(?!\.{1,2}(?:-|$))[a-zA-Z0-9+\-._?=]{1,211}$/;

@@ -8,7 +8,7 @@ import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { formatCacheInfo, parseCacheInfo } from '../nix/cache-info.ts';
 import { formatNarInfo, isSafeNarUrl, parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
-import { DEFAULT_STORE_DIR, parseStoreHash, storeHashOf } from '../nix/store-path.ts';
+import { nixStoreDir, parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { storeError, systemCode } from './store-error.ts';
 
 /** Name of a narinfo in a store; its first group is the store hash. */
@@ -50,7 +50,7 @@ export class FileStore {
     options: { create: boolean; storeDir?: string; stateDir?: string },
   ): Promise<FileStore> {
     const root = resolve(dir);
-    const wanted = options.storeDir ?? DEFAULT_STORE_DIR;
+    const wanted = options.storeDir ?? nixStoreDir(process.env);
     const { stateDir } = options;
     const infoFile = join(root, 'nix-cache-info');
     try {
@@ -174,11 +174,15 @@ export class FileStore {
     });
   }
 
-  /** Replaces a file of the store by rename. */
-  async replace(path: string, content: string | Uint8Array): Promise<void> {
+  /**
+   * Replaces a file of the store by rename.
+   *
+   * @param options.mode permissions of the new file, such as 0o600 for what is nobody else's; default: the umask's
+   */
+  async replace(path: string, content: string | Uint8Array, options: { mode?: number } = {}): Promise<void> {
     const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
     try {
-      await writeFile(temporary, content);
+      await writeFile(temporary, content, options);
       await rename(temporary, path);
     } catch (error) {
       await unlink(temporary).catch(() => undefined);

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { makeFolderBelow } from '../make-folder.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { HttpClient, Validators } from '../http/client.ts';
-import { redactUrl } from '../http/failure.ts';
+import { redactUrl } from '../http/redact.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { storeError } from '../store/store-error.ts';
@@ -96,7 +96,7 @@ async function keep(file: string, { bytes, ...list }: KeptList, files: FetchList
     throw storeError(error, folder);
   });
   const header: KeptHeader = { ...list, sha256: sha256Of(bytes) };
-  await files.replace(file, Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), bytes]));
+  await files.replace(file, Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), bytes]), { mode: 0o600 });
 }
 
 function sha256Of(bytes: Uint8Array): string {

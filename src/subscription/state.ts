@@ -150,7 +150,7 @@ export async function writeState(store: FileStore, state: SubscriptionState): Pr
     generations: state.generations.slice(0, MAX_GENERATIONS),
     missing: state.missing.slice(0, MAX_MISSING),
   };
-  await store.replace(fileOf(store, state.name), `${JSON.stringify(bounded, null, 1)}\n`);
+  await store.replace(fileOf(store, state.name), `${JSON.stringify(bounded, null, 1)}\n`, { mode: 0o600 });
 }
 
 /** Forgets a subscription: what only it kept may be collected from now on. */

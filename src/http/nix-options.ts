@@ -1,0 +1,46 @@
+/** How Nix is configured to download, as options of the client (Nix: src/libstore/{filetransfer,globals}.cc). */
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { NixConfig } from '../nix/nix-config.ts';
+import type { HttpClientOptions } from './options.ts';
+
+/** Where systems keep the certificates of authorities: the first two are Nix's own list, the others curl's by distribution. */
+const BUNDLES = [
+  '/etc/ssl/certs/ca-certificates.crt',
+  '/nix/var/nix/profiles/default/etc/ssl/certs/ca-bundle.crt',
+  '/etc/pki/tls/certs/ca-bundle.crt',
+  '/etc/ssl/ca-bundle.pem',
+  '/etc/ssl/cert.pem',
+];
+
+/**
+ * @param config undefined where there is no Nix: then its defaults hold
+ * @param environment of the process
+ */
+export function optionsOfNix(
+  config: NixConfig | undefined,
+  environment: Readonly<Record<string, string | undefined>>,
+): HttpClientOptions {
+  const attempts = config?.downloadAttempts ?? 0;
+  return {
+    netrcFile: config?.netrcFile ?? join(environment['NIX_CONF_DIR'] || '/etc/nix', 'netrc'),
+    caFile: authoritiesFile(config?.caFile, environment),
+    connectTimeoutMs: milliseconds(config?.connectTimeout),
+    stallTimeoutMs: milliseconds(config?.stalledDownloadTimeout),
+    retries: attempts > 0 ? attempts - 1 : undefined,
+  };
+}
+
+/** `ssl-cert-file`, which is what holds where Nix knows it; else the variables in Nix's order; else the system's bundle. */
+function authoritiesFile(
+  configured: string | undefined,
+  { NIX_SSL_CERT_FILE, SSL_CERT_FILE }: Readonly<Record<string, string | undefined>>,
+): string | undefined {
+  return configured || NIX_SSL_CERT_FILE || SSL_CERT_FILE || BUNDLES.find((file) => existsSync(file));
+}
+
+/** 0 means no limit to Nix: then the client's own holds, so that something ends what would hang. */
+function milliseconds(seconds: number | undefined): number | undefined {
+  return seconds === undefined || seconds === 0 ? undefined : seconds * 1_000;
+}
