@@ -75,8 +75,8 @@ async function infosOf(
   const file = join(store.stateDir, 'caches.json');
   const remembered = await readRemembered(file);
   const infos = new Map<Upstream, CacheInfo>();
-  const asked: Promise<void>[] = [];
-  let isEnded = false;
+  const needed: Promise<void>[] = [];
+  const refreshed: Promise<void>[] = [];
   for (const upstream of upstreams) {
     const known = remembered[keyOf(upstream)];
     const ageMs = known === undefined ? Infinity : Math.abs(now() - known.atMs);
@@ -85,16 +85,16 @@ async function infosOf(
     const asking = ask(upstream, context).then((info) => {
       if (info === undefined) return;
       remembered[keyOf(upstream)] = { ...info, atMs: now() };
-      if (!isEnded) infos.set(upstream, info);
+      infos.set(upstream, info);
     });
-    if (ageMs >= REMEMBERED_MS) asked.push(asking);
-    void asking
-      .then(() => store.replace(file, `${JSON.stringify(remembered, null, 1)}\n`, { mode: 0o600 }))
-      .catch(() => undefined); // the next run asks again
+    (ageMs < REMEMBERED_MS ? refreshed : needed).push(asking);
   }
-  await settledWithin(asked, PATIENCE_MS);
-  isEnded = true;
-  return infos;
+  const remember = (): Promise<void> =>
+    store.replace(file, `${JSON.stringify(remembered, null, 1)}\n`, { mode: 0o600 }).catch(() => undefined);
+  const inTime = new Map(await settledWithin(needed, PATIENCE_MS).then(() => infos));
+  if (needed.length > 0) await remember(); // where it cannot be written, the next run asks again
+  if (refreshed.length > 0) void Promise.allSettled(refreshed).then(remember);
+  return inTime;
 }
 
 /** @returns undefined where it cannot be had: that is said where it matters, by what it fails to deliver */

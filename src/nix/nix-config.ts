@@ -67,7 +67,7 @@ function parseJson(text: string): Map<string, unknown> {
 
 function valueOf(settings: ReadonlyMap<string, unknown>, key: string): unknown {
   const setting = settings.get(key);
-  return isRecord(setting) ? setting.value : setting;
+  return isRecord(setting) && 'value' in setting ? setting.value : setting;
 }
 
 function wordsOf(settings: ReadonlyMap<string, unknown>, key: string): string[] {

@@ -48,6 +48,12 @@ test('the target vouches for what it holds, signed or not', async () => {
   assert.deepEqual(found, infoOf('a'));
 });
 
+test('a source that Nix is told to trust needs no signature, but has to have the path that was asked for', async () => {
+  const trusted = { ...source('trusted', () => infoOf('a')), isTrusted: true };
+  assert.deepEqual(await firstTrusted([trusted], KEYS)(hashOf('a'), signal), infoOf('a'));
+  await assert.rejects(firstTrusted([trusted], KEYS)(hashOf('b'), signal), { code: 'NARINFO_MISMATCH' });
+});
+
 test('nobody has it: undefined', async () => {
   assert.equal(await firstTrusted([source('one', () => undefined)], KEYS)(hashOf('a'), signal), undefined);
   assert.equal(await firstTrusted([], KEYS)(hashOf('a'), signal), undefined);

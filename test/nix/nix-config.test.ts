@@ -3,7 +3,16 @@ import { test } from 'node:test';
 import { parseNixConfig } from '../../src/nix/nix-config.ts';
 import { failsWith } from './fixtures.ts';
 
-const EXPECTED = { substituters: ['https://a', 'https://b/'], trustedPublicKeys: ['a-1:AA==', 'b-1:BB=='] };
+const UNSET = {
+  requireSigs: true,
+  secretKeyFiles: [],
+  netrcFile: undefined,
+  caFile: undefined,
+  connectTimeout: undefined,
+  stalledDownloadTimeout: undefined,
+  downloadAttempts: undefined,
+};
+const EXPECTED = { ...UNSET, substituters: ['https://a', 'https://b/'], trustedPublicKeys: ['a-1:AA==', 'b-1:BB=='] };
 
 const SHAPES: Readonly<Record<string, string>> = {
   'JSON with objects': JSON.stringify({
@@ -27,8 +36,42 @@ for (const [shape, text] of Object.entries(SHAPES)) {
 
 test('a setting that is empty or not there is an empty list', () => {
   for (const text of ['', '{}', 'substituters = \n', '{"substituters":null,"trusted-public-keys":{"value":""}}']) {
-    assert.deepEqual(parseNixConfig(text), { substituters: [], trustedPublicKeys: [] });
+    assert.deepEqual(parseNixConfig(text), { ...UNSET, substituters: [], trustedPublicKeys: [] });
   }
+});
+
+test('reads how Nix downloads, from JSON and from lines', () => {
+  const expected = {
+    substituters: [],
+    trustedPublicKeys: [],
+    requireSigs: false,
+    secretKeyFiles: ['/a', '/b'],
+    netrcFile: '/etc/nix/my netrc',
+    caFile: '/ca.pem',
+    connectTimeout: 0,
+    stalledDownloadTimeout: 300,
+    downloadAttempts: 5,
+  };
+  const json = {
+    'require-sigs': { value: false },
+    'secret-key-files': { value: ['/a', '/b'] },
+    'netrc-file': { value: '/etc/nix/my netrc' },
+    'ssl-cert-file': { value: '/ca.pem' },
+    'connect-timeout': { value: 0 },
+    'stalled-download-timeout': { value: 300 },
+    'download-attempts': { value: 5 },
+  };
+  const lines = [
+    'require-sigs = false',
+    'secret-key-files = /a /b',
+    'netrc-file = /etc/nix/my netrc',
+    'ssl-cert-file = /ca.pem',
+    'connect-timeout = 0',
+    'stalled-download-timeout = 300',
+    'download-attempts = 5',
+  ];
+  assert.deepEqual(parseNixConfig(JSON.stringify(json)), expected);
+  assert.deepEqual(parseNixConfig(`${lines.join('\n')}\n`), expected);
 });
 
 test('refuses JSON that is broken or of another shape', () => {

@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { orderUpstreams } from '../../src/fetch/cache-infos.ts';
+import { HttpClient } from '../../src/http/client.ts';
+import { parseUpstream } from '../../src/http/upstream.ts';
+import { FileStore } from '../../src/store/file-store.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { serve } from '../support/odd-server.ts';
+
+describe('the order of caches', { timeout: 20_000 }, () => {
+  let folder = '';
+  let caches: Record<'far' | 'near' | 'silent' | 'other' | 'bare', HttpCache>;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'narswarm-order-'));
+    const start = async (name: string, info?: string): Promise<HttpCache> => {
+      await mkdir(join(folder, name));
+      if (info !== undefined) await writeFile(join(folder, name, 'nix-cache-info'), info);
+      return startHttpCache(join(folder, name));
+    };
+    caches = {
+      far: await start('far', 'StoreDir: /nix/store\nPriority: 40\n'),
+      near: await start('near', 'StoreDir: /nix/store\nPriority: 10\n'),
+      silent: await start('silent', 'StoreDir: /nix/store\nPriority: 1\n'),
+      other: await start('other', 'StoreDir: /other/store\nPriority: 1\n'),
+      bare: await start('bare'),
+    };
+    caches.silent.faults = [{ kind: 'stall-headers' }];
+  });
+  after(async () => {
+    for (const cache of Object.values(caches)) await cache.stop();
+    await rm(folder, { recursive: true });
+  });
+
+  /** The names of caches in the order in which they are asked, and what was warned of. */
+  async function order(
+    texts: readonly string[],
+    store: FileStore,
+    nowMs = Date.now(),
+  ): Promise<{ names: string[]; warnings: string[] }> {
+    await using client = new HttpClient();
+    const warnings: string[] = [];
+    const ordered = await orderUpstreams(
+      texts.map((text) => parseUpstream(text)),
+      {
+        store,
+        http: client,
+        signal: new AbortController().signal,
+        onWarning: (text) => void warnings.push(text),
+        now: () => nowMs,
+      },
+    );
+    const nameOf = (url: string): string =>
+      Object.entries(caches).find(([, cache]) => url.startsWith(cache.url))?.[0] ?? url;
+    return { names: ordered.map(({ url }) => nameOf(url)), warnings };
+  }
+  const freshStore = async (name: string): Promise<FileStore> =>
+    FileStore.open(join(folder, `store-${name}`), { create: true, storeDir: '/nix/store' });
+
+  it('is that of their priority, lower first, and that of the address before nix-cache-info’s', async () => {
+    const store = await freshStore('priority');
+    const { far, near } = caches;
+    assert.deepEqual((await order([far.url, near.url], store)).names, ['near', 'far']);
+    assert.deepEqual((await order([`${near.url}?priority=50`, far.url], store)).names, ['far', 'near']);
+    assert.deepEqual((await order([far.url, `${near.url}?priority=40`], store)).names, ['far', 'near']);
+  });
+
+  it('is asked for once in a week, and again beside the work after a day', async () => {
+    const store = await freshStore('memory');
+    const { far, near } = caches;
+    const asked = async (nowMs: number): Promise<number> => {
+      far.resetCounts();
+      assert.deepEqual((await order([far.url, near.url], store, nowMs)).names, ['near', 'far']);
+      return far.requests.length;
+    };
+    const day = 24 * 3_600_000;
+    assert.equal(await asked(0), 1);
+    assert.equal(await asked(day / 2), 0);
+    const file = join(store.stateDir, 'caches.json');
+    assert.equal((await stat(file)).mode & 0o777, 0o600);
+    assert.doesNotMatch(await readFile(file, 'utf8'), /127\.0\.0\.1/);
+    await writeFile(file, 'damaged');
+    assert.equal(await asked(day / 2), 1);
+    assert.equal(await asked(8 * day), 1);
+  });
+
+  it('has those last that say nothing, with a warning, and does not wait for them', async () => {
+    const store = await freshStore('unknown');
+    const { far, near, silent, bare } = caches;
+    const { names, warnings } = await order([silent.url, bare.url, far.url, near.url], store);
+    assert.deepEqual(names, ['near', 'far', 'silent', 'bare']);
+    assert.match(warnings.join('\n'), /has no nix-cache-info/);
+    await using broken = await serve((_, response) => response.end('<html>log in</html>'));
+    const refused = await order([broken.url.replace('//', '//me:s3cret@'), near.url], store);
+    assert.equal(refused.names[0], 'near');
+    assert.match(refused.warnings[0] ?? '', /asked after the other caches: not the nix-cache-info/);
+    assert.doesNotMatch(refused.warnings.join(), /s3cret/);
+  });
+
+  it('leaves caches of another store directory out, and says both', async () => {
+    const { names, warnings } = await order([caches.other.url, caches.near.url], await freshStore('other'));
+    assert.deepEqual(names, ['near']);
+    assert.match(warnings.join('\n'), /store directory \/other\/store, and this is one for \/nix\/store/);
+  });
+
+  it('takes folders in, and says where one is missing', async () => {
+    const store = await freshStore('folders');
+    const near = join(folder, 'near');
+    const { names, warnings } = await order(['/nowhere', caches.far.url, near], store);
+    assert.deepEqual(names, [`file://${near}`, 'far', 'file:///nowhere']);
+    assert.match(warnings.join('\n'), /file:\/\/\/nowhere has no nix-cache-info: is it there, is it mounted/);
+    assert.match((await order(['/nowhere'], store)).warnings.join('\n'), /mounted/);
+  });
+});
