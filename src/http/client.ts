@@ -9,7 +9,7 @@ import { decodeAnswer } from './decoded-answer.ts';
 import { isNotFound } from './failure.ts';
 import { type CallOptions, type HttpClientOptions, type ResolvedOptions, resolveOptions } from './options.ts';
 import { type OpenUrl, openUrl } from './request.ts';
-import { runAttempts, type RetryPolicy } from './retry.ts';
+import { runAttempts, type RetryPolicy, type Turn } from './retry.ts';
 import { beginTransfer, continueTransfer, type DownloadOptions, type RangeSupport } from './transfer.ts';
 
 export type { Conditional, Validators } from './conditional.ts';
@@ -81,7 +81,10 @@ export class HttpClient implements AsyncDisposable {
     const begin = transfer.position;
     const support = this.#rangeSupportOf(url);
     const measureProgress = (): number => transfer.position;
-    const attempt = (open: OpenUrl) => (isLast: boolean) => continueTransfer(transfer, open, { support, isLast });
+    const attempt =
+      (open: OpenUrl) =>
+      ({ isLast }: Turn) =>
+        continueTransfer(transfer, open, { support, isLast });
     await this.#run(url, options, attempt, measureProgress);
     return { bytes: transfer.position - begin };
   }
@@ -100,21 +103,29 @@ export class HttpClient implements AsyncDisposable {
   async #run<T>(
     url: string,
     call: CallOptions,
-    prepare: (open: OpenUrl) => (isLast: boolean) => Promise<T>,
+    prepare: (open: OpenUrl) => (turn: Turn) => Promise<T>,
     measureProgress?: RetryPolicy['measureProgress'],
   ): Promise<T> {
     const signal =
       call.signal === undefined ? this.#closing.signal : AbortSignal.any([call.signal, this.#closing.signal]);
-    const { userAgent, backoffMs, retries } = await this.#options;
+    const { userAgent, backoffMs, retries, stallTimeoutMs, hastyStallTimeoutMs } = await this.#options;
+    let failures = 0;
     const open: OpenUrl = async (headers) =>
       openUrl(url, headers, {
         dispatcher: () => this.#connect(call.givesWay === true ? 'hasty' : 'patient'),
         credentials: await this.#openCredentials(),
         linkedFrom: call.linkedFrom,
+        // A body that has begun may go on over another connection: that is tried soon, and with more patience each time.
+        bodyTimeoutMs: Math.min(stallTimeoutMs, hastyStallTimeoutMs * 2 ** failures),
         userAgent,
         signal,
       });
-    return runAttempts(url, prepare(open), {
+    const attempt = prepare(open);
+    const inTurn = (turn: Turn): Promise<T> => {
+      ({ failures } = turn);
+      return attempt(turn);
+    };
+    return runAttempts(url, inTurn, {
       retries: call.retries ?? retries,
       givesWay: call.givesWay,
       backoffMs,

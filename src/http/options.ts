@@ -16,7 +16,10 @@ export interface HttpClientOptions {
   readonly stallTimeoutMs?: number | undefined;
   /** The same while somebody else can be asked. Default 5,000; never more than the above. */
   readonly hastyConnectTimeoutMs?: number | undefined;
-  /** Default 10,000; never more than the above. */
+  /**
+   * Default 10,000; never more than the above. So long is waited within a body, too, where nobody else can be asked, and
+   * twice as long after each failure: what has begun is gone on with over another connection.
+   */
   readonly hastyStallTimeoutMs?: number | undefined;
   /** Extra attempts after the first; bytes gained start the count anew. Default 4. */
   readonly retries?: number | undefined;

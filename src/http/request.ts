@@ -25,6 +25,8 @@ export interface RequestSettings {
   readonly dispatcher: () => Promise<Dispatcher>;
   readonly userAgent: string;
   readonly credentials: Credentials;
+  /** No byte of the body for so long: it has stalled. */
+  readonly bodyTimeoutMs: number;
   readonly signal: AbortSignal;
   /** The address that named this one, whose credentials are not for it. */
   readonly linkedFrom?: string | undefined;
@@ -88,7 +90,7 @@ async function rejectStatus(
 async function sendRequest(
   destination: Destination,
   headers: Readonly<Record<string, string>>,
-  { dispatcher, userAgent, credentials, signal }: RequestSettings,
+  { dispatcher, userAgent, credentials, bodyTimeoutMs, signal }: RequestSettings,
 ): Promise<SocketAnswer> {
   const authorization = await credentials.headerFor(destination);
   return SocketAnswer.get(await dispatcher(), destination.target, {
@@ -98,6 +100,7 @@ async function sendRequest(
       ...(authorization === undefined ? {} : { authorization }),
       ...headers,
     },
+    bodyTimeoutMs,
     signal,
   });
 }

@@ -21,13 +21,21 @@ export interface RetryPolicy {
   readonly measureProgress?: () => number;
 }
 
+/** What an attempt may make its way depend on. */
+export interface Turn {
+  /** Attempts before it since something was gained. */
+  readonly failures: number;
+  /** True where something has failed and the next failure ends it all. */
+  readonly isLast: boolean;
+}
+
 /**
- * Runs `attempt`, which is told where the next failure ends it all, until it succeeds, throws something that is no {@link AttemptFailure}, or may not be tried again.
+ * Runs `attempt` until it succeeds, throws something that is no {@link AttemptFailure}, or may not be tried again.
  * Throws the signal's reason once it is aborted; NarswarmError with facts `{url, attempts, status}` on giving up.
  */
 export async function runAttempts<T>(
   url: string,
-  attempt: (isLast: boolean) => Promise<T>,
+  attempt: (turn: Turn) => Promise<T>,
   policy: RetryPolicy,
 ): Promise<T> {
   const { signal, measureProgress = () => 0 } = policy;
@@ -37,7 +45,7 @@ export async function runAttempts<T>(
     const before = measureProgress();
     try {
       // oxlint-disable-next-line no-await-in-loop -- one attempt after the other is the point
-      return await attempt(failures > 0 && failures >= policy.retries);
+      return await attempt({ failures, isLast: failures > 0 && failures >= policy.retries });
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof AttemptFailure)) throw error;

@@ -43,9 +43,9 @@ export class SocketAnswer implements Answer {
   static async get(
     dispatcher: Dispatcher,
     target: URL,
-    options: { headers: Readonly<Record<string, string>>; signal: AbortSignal },
+    options: { headers: Readonly<Record<string, string>>; bodyTimeoutMs: number; signal: AbortSignal },
   ): Promise<SocketAnswer> {
-    const { headers, signal } = options;
+    const { headers, bodyTimeoutMs: bodyTimeout, signal } = options;
     signal.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<SocketAnswer>();
     let answer: SocketAnswer | undefined;
@@ -60,7 +60,7 @@ export class SocketAnswer implements Answer {
     signal.addEventListener('abort', abort, { once: true });
     const settle = (): void => signal.removeEventListener('abort', abort);
     dispatcher.dispatch(
-      { origin: target.origin, path: `${target.pathname}${target.search}`, method: 'GET', headers },
+      { origin: target.origin, path: `${target.pathname}${target.search}`, method: 'GET', headers, bodyTimeout },
       {
         onRequestStart(started) {
           controller = started;

@@ -120,7 +120,8 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
       '/etc/passwd',
       'nar/../../secret',
       'file:///etc/passwd',
-      'http://evil.test/x',
+      'http://127.0.0.1:9/x',
+      's3://127.0.0.1/x',
       'nar/%2e%2e/%2e%2e/x',
       'nar\\..\\x',
     ];
@@ -130,7 +131,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
       const run = await fetch(store, ['--from', upstream]);
       assert.ok(run.status === 4 || run.status === 5, `${url}: ${run.status} ${run.stderr}`);
       assert.match(run.stderr, /^error: .*leaf-1\.0/);
-      assert.ok(run.stderr.includes(url), run.stderr);
+      if (/^(file|s3):/.test(url)) assert.match(run.stderr, /is no address over http or https/);
       const { narInfos: written } = await assertSound(store, key);
       assert.ok(!written.some((name) => name.includes('leaf-1.0')), 'and nothing that refers to it');
     }

@@ -22,6 +22,7 @@ test('a chunk of no bytes, as undici’s parser reports one when it is resumed, 
   const dispatcher = { dispatch: (_: unknown, given: Dispatcher.DispatchHandler) => void (handler = given) };
   const answering = SocketAnswer.get(dispatcher as unknown as Dispatcher, new URL('http://cache.test/nar'), {
     headers: {},
+    bodyTimeoutMs: 1_000,
     signal: new AbortController().signal,
   });
   handler?.onResponseStart?.(controller as never, 200, {}, 'OK');
