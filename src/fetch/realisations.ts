@@ -82,7 +82,7 @@ async function ask(
   file: string,
   { http, signal }: Pick<SearchContext, 'http' | 'signal'>,
 ): Promise<Realisation | undefined> {
-  const options = { maxBytes: MAX_REALISATION_BYTES, signal, retries: 0 };
+  const options = { maxBytes: MAX_REALISATION_BYTES, signal, retries: 0, givesWay: true };
   const bytes = await http.getBytes(`${upstream.url}/${file}`, options).catch(() => undefined);
   return bytes && parseRealisation(file, new TextDecoder().decode(bytes));
 }
