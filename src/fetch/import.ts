@@ -22,8 +22,6 @@ export interface ImportContext extends FetchNarsContext {
   readonly to?: string | undefined;
   /** Keys that the user named, as text, for `nix copy`. */
   readonly trustedPublicKeys: readonly string[];
-  /** Whether `nix copy` checks signatures. */
-  readonly checkSignatures: boolean;
   /** A line that `nix copy` printed. */
   readonly onNixLine?: (line: string) => void;
 }
@@ -42,6 +40,11 @@ export interface Imported {
   readonly failures: ReadonlyMap<StorePath, NarswarmError>;
 }
 
+interface Run extends ImportContext {
+  /** Whether `nix copy` checks signatures. */
+  readonly checkSignatures: boolean;
+}
+
 /** What an import fails of that no other bytes would mend. */
 const NOT_OF_CONTENTS =
   /no space left on device|permission denied|read-only file system|cannot connect|not permitted|valid signature/i;
@@ -57,14 +60,14 @@ const NOT_OF_CONTENTS =
 export async function importRoots(
   roots: readonly StorePath[],
   fetched: Fetched,
-  given: Omit<ImportContext, 'checkSignatures'>,
+  given: ImportContext,
 ): Promise<Imported> {
   const { signal } = given;
   // Nix checks again what was checked here, but for what a trusted cache has without a signature.
   const mayBeUnsigned = given.upstreams.some((upstream) => upstream.isTrusted);
   const checkSignatures =
     !mayBeUnsigned || Array.from(fetched.closure.values()).every((info) => isTrusted(info, given.keys));
-  const context: ImportContext = { ...given, checkSignatures };
+  const context: Run = { ...given, checkSignatures };
   const failures = new Map<StorePath, NarswarmError>();
   const damaged = new Set<StorePath>();
   let { closure } = fetched;
@@ -101,7 +104,7 @@ export async function importRoots(
   }
 }
 
-function copy(paths: readonly StorePath[], context: ImportContext) {
+function copy(paths: readonly StorePath[], context: Run) {
   const { store, to, trustedPublicKeys, checkSignatures, onNixLine: onLine, signal } = context;
   return copyClosure({ from: `file://${store.dir}`, to, paths, trustedPublicKeys, checkSignatures, onLine, signal });
 }
@@ -112,7 +115,7 @@ async function whatIsRefused(
   closure: Closure,
   invalid: ReadonlySet<StorePath>,
   isFurther: boolean,
-  context: ImportContext,
+  context: Run,
 ): Promise<ReadonlyMap<StorePath, NarswarmError>> {
   const named = error.facts['path'];
   if (typeof named !== 'string' && isFurther) return new Map();
