@@ -278,19 +278,6 @@ export function cataloguePath(store: FileStore): string {
   return join(store.stateDir, 'catalogue.jsonl');
 }
 
-/** The entries of a store's catalogue, one after another, also those that a later one replaces: for what reads it once. */
-export async function* readEntries(store: FileStore): AsyncGenerator<CatalogueEntry> {
-  const file = await open(cataloguePath(store), 'r').catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw storeError(error, cataloguePath(store));
-  });
-  if (file === undefined) return;
-  for await (const line of file.readLines()) {
-    const entry = parseEntry(line);
-    if (entry !== undefined) yield entry;
-  }
-}
-
 /** Appends to a file that may be replaced by rename at any moment: what went into the old one is written once more. */
 async function appendLasting(path: string, text: string): Promise<void> {
   for (;;) {

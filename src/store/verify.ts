@@ -8,13 +8,14 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { quote } from '../nix/quote.ts';
 import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
-import { readEntries } from './catalogue.ts';
+import { Catalogue, contentsOf, isSameFile, type CatalogueEntry } from './catalogue.ts';
 import { narNameOf } from './collect/store-graph.ts';
 import { NARINFO_NAME, type FileStore } from './file-store.ts';
 import { narContentsOf, type NarContents, type NarHashes } from './hash-nar.ts';
 import { hashNars, type Unread } from './hash-pool.ts';
 import { KeyTable } from './key-table.ts';
 import { namesIn } from './names-in.ts';
+import { narStateOf } from './nar-state.ts';
 import { isInQuarantine, quarantine } from './quarantine.ts';
 import { faultOfContents } from './verify/contents.ts';
 import { ownNarPath } from './verify/mend-narinfo.ts';
@@ -101,10 +102,11 @@ class Verification {
   readonly #result = { narInfos: 0, nars: 0, bytes: 0, absent: 0, untrusted: 0, damaged: 0 };
   /** Names of NARs that are hashed for a narinfo already. */
   readonly #known = new KeyTable();
-  /** What the catalogue lists, by path and FileHash; read when the first NAR is not there. */
-  #listed: KeyTable | undefined;
 
   readonly #lost: LostNarInfos;
+  #catalogue: Catalogue | undefined;
+  /** Entries with what was found now. */
+  readonly #found: CatalogueEntry[] = [];
 
   constructor(options: VerifyOptions) {
     this.#options = options;
@@ -117,6 +119,9 @@ class Verification {
     const onUnread = (item: Item, unread: Unread | undefined): void => {
       if (unread !== undefined) unreadable.push({ item, unread }); // without a reason, a collector was faster
     };
+    const { store } = this.#options;
+    const catalogue = await Catalogue.open(store);
+    this.#catalogue = catalogue;
     let toldAtMs = performance.now();
     for await (const { item, hashes } of hashNars(this.#items(signal), signal, onUnread)) {
       this.#result.nars++;
@@ -127,6 +132,7 @@ class Verification {
       this.#options.onProgress?.(this.#result);
     }
     for (const { item, unread } of unreadable) await this.#takeUnread(item, unread);
+    await catalogue.add(this.#found).catch(() => undefined); // a store that cannot be written can be verified, too
     if (this.#options.hashes === undefined)
       for await (const lost of this.#lost.quarantined()) this.#report(damageOf(lost));
     return this.#result;
@@ -220,17 +226,15 @@ class Verification {
     };
   }
 
-  async #onAbsent({ storePath, fileHash }: NarInfo, name: string): Promise<void> {
-    const listed = (this.#listed ??= await listedIn(this.#options.store));
-    const wasHere =
-      listed.numberOf(keyOf(`${storePath} ${fileHash}`)) !== -1 || (await isInQuarantine(this.#options.store, name));
-    if (!wasHere) {
-      this.#result.absent++;
-      return;
-    }
+  async #onAbsent(info: NarInfo, name: string): Promise<void> {
+    const { store } = this.#options;
+    const { storePath } = info;
+    const state = this.#catalogue && (await narStateOf(store, this.#catalogue, info));
+    if (state === 'never') this.#result.absent++;
+    if (state !== 'gone') return; // or somebody has brought it back
     const storeHash = storeHashOf(storePath);
     // A collector removes the narinfo before the NAR, and the catalogue's line last: that is no loss.
-    if ((await seenAt(this.#options.store.narInfoPath(storeHash))) === undefined) return;
+    if ((await seenAt(store.narInfoPath(storeHash))) === undefined) return;
     const file = join('nar', name);
     this.#report({ file, storeHash, storePath, reason: WAS_HERE, quarantined: undefined, isGone: true });
   }
@@ -270,7 +274,11 @@ class Verification {
       await isolate(narInfoPath, info.seen, `its FileSize is ${info.fileSize}, its NAR has ${hashes.sizeBytes} bytes`);
       return;
     }
-    const reason = faultOfContents(hashes.narHash, info);
+    const known = this.#catalogue?.byStorePath(info.storePath);
+    const isSame = known !== undefined && isSameFile(known, { ...hashes, extension: known.extension });
+    if (isSame && hashes.narHash !== undefined) this.#found.push({ ...known, narHash: hashes.narHash });
+    const wasWrong = isSame && hashes.narHash === undefined && contentsOf(known, info) === 'wrong';
+    const reason = faultOfContents(wasWrong ? known.narHash : hashes.narHash, info);
     if (reason === undefined) return;
     // A file that has the FileHash of its narinfo may be the right one of another path, whose NAR nobody may take away by
     // naming it: then the narinfo is the wrong one of the two.
@@ -304,13 +312,6 @@ class Verification {
 /** A narinfo that is missing, as damage. */
 export function damageOf({ storeHash, storePath, reason }: LostNarInfo): Damage {
   return { file: `${storeHash}.narinfo`, storeHash, storePath, reason, quarantined: undefined, isGone: true };
-}
-
-/** Some 40 bytes an entry, of a catalogue that has its pieces, too. */
-async function listedIn(store: FileStore): Promise<KeyTable> {
-  const table = new KeyTable();
-  for await (const { storePath, fileHash } of readEntries(store)) table.intern(keyOf(`${storePath} ${fileHash}`));
-  return table;
 }
 
 async function* narInfosOf(store: FileStore): AsyncGenerator<StoreHash> {

@@ -1,6 +1,6 @@
 /**
  * A binary cache with one generated closure, on disk as Nix has it, and a .torrent file a NAR for the clients that need
- * one. The NARs are random bytes: nothing here decompresses or imports them.
+ * one. The NARs are random bytes, not compressed, so that their FileHash is their NarHash: nothing imports them.
  */
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -19,7 +19,7 @@ import { RandomStream } from './random.ts';
 
 /** A NAR file below `nar/`. */
 export interface NarFile {
-  /** `<nix32 FileHash>.nar.xz` */
+  /** `<nix32 FileHash>.nar` */
   readonly name: string;
   readonly sizeBytes: number;
   /** SHA-256 of its bytes. */
@@ -61,7 +61,7 @@ export async function writeBinaryCache(shape: ClosureShape, dir: string, torrent
   const nars: NarFile[] = [];
   for (const [index, baseName] of baseNames.entries()) {
     const content = random.bytes(sizesBytes[index] ?? 0);
-    const { nar, info, torrent } = describe(baseName, content, random);
+    const { nar, info, torrent } = describe(baseName, content);
     const references = referencesOf(index, baseNames, random);
     const text = formatSigned({ ...info, references }, secretKey);
     // oxlint-disable-next-line no-await-in-loop -- one NAR in memory at a time
@@ -78,7 +78,7 @@ export async function writeBinaryCache(shape: ClosureShape, dir: string, torrent
 }
 
 /** A NAR with its narinfo, which is not signed yet, and its torrent. */
-export function describe(baseName: string, content: Buffer, random: RandomStream) {
+export function describe(baseName: string, content: Buffer) {
   const digest = createHash('sha256').update(content).digest();
   const fileHash = fileHashOf(digest);
   const pieceLength = pieceLengthOf(content.length);
@@ -91,16 +91,16 @@ export function describe(baseName: string, content: Buffer, random: RandomStream
     );
   }
   const sizeBytes = content.length;
-  const torrent = narTorrent({ fileHash, extension: 'xz', sizeBytes, pieces: Buffer.concat(pieces) });
+  const torrent = narTorrent({ fileHash, extension: '', sizeBytes, pieces: Buffer.concat(pieces) });
   const nar: NarFile = { name: torrent.name, sizeBytes, sha256Hex: digest.toString('hex') };
   const info: NarInfo = {
     storePath: storePathFromBaseName(baseName),
     url: `nar/${torrent.name}`,
-    compression: 'xz',
+    compression: 'none',
     fileHash,
     fileSize: sizeBytes,
-    narHash: narHashOf(random.bytes(32)),
-    narSize: sizeBytes * 4,
+    narHash: narHashOf(digest),
+    narSize: sizeBytes,
     references: [],
     signatures: [],
     extra: [],

@@ -24,7 +24,7 @@ export async function writeNextGeneration(cache: BinaryCache, share: number): Pr
   for (const [before, name] of renamed) {
     const old = parseNarInfo(await readFile(join(cache.dir, `${before.slice(0, 32)}.narinfo`), 'utf8'));
     const content = random.bytes(old.fileSize ?? 0);
-    const { nar, info } = describe(name, content, random);
+    const { nar, info } = describe(name, content);
     const references = old.references.map((one) => renamed.get(one) ?? one).toSorted();
     await writeFile(join(cache.dir, 'nar', nar.name), content);
     await writeFile(

@@ -12,7 +12,7 @@ import { hashNars } from '../../src/store/hash-pool.ts';
 import { quarantine } from '../../src/store/quarantine.ts';
 import { verifyStore, type Damage, type VerifyOptions, type VerifyResult } from '../../src/store/verify.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
-import { emptyStore, entryFor, filledStore, infoOf, KEY } from './store-fixture.ts';
+import { emptyStore, entryFor, filledStore, infoOf, KEY, unchecked } from './store-fixture.ts';
 import { addPath } from './synthetic-store.ts';
 
 async function verify(
@@ -258,6 +258,20 @@ suite('verify', () => {
       const beside = Object.create(store, { readNarInfo: { value: readNarInfo } }) as FileStore;
       assert.deepEqual((await verify(beside, { deep: true })).damages, [], collectsAt);
     }
+  });
+
+  test('deep: what was found is remembered, and told without looking again', async (t) => {
+    const store = await filledStore(t);
+    const [leaf, note] = [await entryFor(store, LEAF), await infoOf(store, NOTE)];
+    await (await Catalogue.open(store)).add([unchecked(leaf)]);
+    await verify(store, { deep: true });
+    assert.deepEqual((await Catalogue.open(store)).byStorePath(leaf.storePath), leaf);
+    await (await Catalogue.open(store)).add([{ ...leaf, narHash: note.narHash }]);
+    const { damages } = await verify(store);
+    assert.deepEqual(
+      damages.map(({ file }) => file),
+      [`${LEAF}.narinfo`],
+    );
   });
 
   test('ends when it is told to', async (t) => {
