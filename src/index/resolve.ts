@@ -65,6 +65,8 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
   const deadline = AbortSignal.timeout(context.timeoutMs);
   const signal = AbortSignal.any([context.signal, deadline]);
   const inner: Attempt = { ...context, signal, lifetime: context.signal };
+  // Before anything is asked: neighbours take a moment to answer.
+  context.network?.joinCohort(cohortInfoHash(address.publicKey, address.salt));
   try {
     return address.baseUrl === undefined
       ? await byDht(address, dir, kept, inner)
@@ -157,7 +159,7 @@ async function byHttp(
   };
   const bytes = await source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal: context.signal });
   const found = await accept(address, bytes, dir, kept, context.now);
-  follow(address, found.manifest, context.network);
+  hint(found.manifest, context.network);
   const map = new HashMap(
     formatPublisherAddress(address),
     { ...found, fetchedBytes: bytes.length },
@@ -182,10 +184,9 @@ async function byDht(
       `${formatPublisherAddress(address)} needs the DHT, which is off: give the address of an HTTP mirror of it, or leave out --no-dht and --scope off`,
     );
   }
-  network.joinCohort(cohortInfoHash(address.publicKey, address.salt));
   const item = await askUntilFound(address, dht, kept?.manifest.seq ?? 0, signal);
   const resolved = (source: PeerSource, map: Verified & { fetchedBytes: number }): Resolved => {
-    follow(address, map.manifest, network);
+    hint(map.manifest, network);
     return {
       map: new HashMap(formatPublisherAddress(address), map, dir, source, mapOptions(context)),
       from: 'network',
@@ -241,11 +242,9 @@ function mapOptions(context: Attempt): HashMapOptions {
   return { lifetime: context.lifetime, shardTimeoutMs: context.shardTimeoutMs };
 }
 
-/** Joins the cohort and asks the peers that the manifest hints at. */
-function follow(address: PublisherAddress, manifest: Manifest, network: Network | undefined): void {
-  if (network === undefined) return;
-  network.joinCohort(cohortInfoHash(address.publicKey, address.salt));
-  network.discovery.hint(manifest.peers);
+/** Asks the peers that the manifest hints at. */
+function hint(manifest: Manifest, network: Network | undefined): void {
+  network?.discovery.hint(manifest.peers);
 }
 
 function unreachable(address: PublisherAddress, timeoutMs: number, cause: unknown): NarswarmError {

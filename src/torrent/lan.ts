@@ -44,7 +44,7 @@ const FOLLOW_MS = 2000;
 /** BEP 14 asks for one a minute; a newcomer would wait that long for an answer. */
 const MIN_GAP_MS = 1000;
 /** Answers of many hosts to one newcomer spread over this time. */
-const MAX_ANSWER_DELAY_MS = 500;
+const MAX_ANSWER_DELAY_MS = 250;
 /** How long a neighbour heard over IPv6 has to be heard over IPv4, too: then it is one peer, and not two. */
 const TWIN_MS = 300;
 /** Bounds what a noisy neighbour can make us remember. */
@@ -147,12 +147,13 @@ export class LanDiscovery implements AsyncDisposable {
   }
 
   #announceNow(): void {
-    this.#lastAt = performance.now();
     this.#dueAt = Infinity;
     const { groupPort: port = GROUP_PORT, peerPort, infoHashes, intervalMs, announces } = this.#options;
-    for (const family of announces === false ? [] : (['ipv4', 'ipv6'] as const)) {
+    const ours = announces === false ? [] : infoHashes();
+    if (ours.length > 0) this.#lastAt = performance.now(); // what is followed first need not wait for a gap
+    for (const family of ['ipv4', 'ipv6'] as const) {
       const group = family === 'ipv4' ? this.#ipv4 : this.#ipv6;
-      for (const packet of formatAnnouncements(peerPort, this.#cookie, infoHashes(), { host: GROUPS[family], port }))
+      for (const packet of formatAnnouncements(peerPort, this.#cookie, ours, { host: GROUPS[family], port }))
         group.send(packet);
     }
     this.#announceIn(intervalMs ?? INTERVAL_MS);
@@ -167,8 +168,9 @@ export class LanDiscovery implements AsyncDisposable {
         interfaceAddress === undefined
           ? placesOf(this.#networks.interfaces.slice(0, MAX_INTERFACES))
           : placesAt(interfaceAddress, this.#networks.interfaces);
-      const isNew = await Promise.all([this.#ipv4.follow(ipv4), this.#ipv6.follow(ipv6)]);
-      if (!isNew.includes(true)) return false;
+      // IPv4 first: a neighbour that is heard over both is to be heard over that one.
+      const isNewOverIPv4 = await this.#ipv4.follow(ipv4);
+      if (!(await this.#ipv6.follow(ipv6)) && !isNewOverIPv4) return false;
       // Who was met elsewhere may be another one here, or be reached in another way.
       this.#known.clear();
       this.#heardOverIPv4.clear();

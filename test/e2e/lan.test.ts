@@ -3,40 +3,55 @@ import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { startCacheProcess } from '../support/cache-process.ts';
-import { Lab, type CliEvent, type CliProcess, mirrorOf, narBytesOf } from '../support/lab.ts';
+import { Lab, type CliProcess, mirrorOf, narBytesOf } from '../support/lab.ts';
 import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
 
 /** What README has a firewall let in. */
 const OPEN = { tcp: [6881, 8081], udp: [6771] };
 
-suite('machines on one local network', { concurrency: 5 }, () => {
+/** A hash map that a key has signed: its address and its folder. */
+interface MadeMap {
+  readonly made: MadeClosure;
+  readonly key: string;
+  readonly address: string;
+  readonly dir: string;
+}
+
+suite('machines on one local network', { concurrency: 3 }, () => {
   let lab: Lab;
   let made: MadeClosure;
-  let key: string;
-  /** Of the publisher, and the folder with its map. */
-  let address: string;
-  let map: string;
+  let map: MadeMap;
 
   before(async () => {
     requireNamespaces();
     lab = await Lab.open();
     made = await lab.closure([600_000, 20_000, 5_000]);
-    key = lab.path('key');
-    const what = ['--store', made.cacheDir, '--root', `lab=${made.root}`, '--trusted-public-key', made.publicKey];
-    const published = await lab.run(['publish', '--once', '--key', key, ...what]);
-    address = String(published.event('published')['address']);
-    map = String(published.event('published')['dir']);
+    map = await makeMap(made);
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  /** Publishes in a host, without the DHT; the port for peers and the one of the map's mirror are those of README. */
-  async function publish(host: Host): Promise<{ process: CliProcess; ready: CliEvent }> {
-    const what = ['--store', made.cacheDir, '--root', `lab=${made.root}`, '--trusted-public-key', made.publicKey];
-    const where = ['--key', key, '--no-dht', '--port', '6881', '--http-port', '8081'];
-    return lab.service(['publish', ...what, ...where], { wrapper: host.wrapper });
+  const whatOf = ({ cacheDir, root, publicKey }: MadeClosure): string[] => [
+    '--store',
+    cacheDir,
+    '--root',
+    `lab=${root}`,
+    '--trusted-public-key',
+    publicKey,
+  ];
+
+  async function makeMap(of: MadeClosure): Promise<MadeMap> {
+    const key = lab.path('key');
+    const event = (await lab.run(['publish', '--once', '--key', key, ...whatOf(of)])).event('published');
+    return { made: of, key, address: String(event['address']), dir: String(event['dir']) };
   }
 
-  /** Fetches without the DHT. @returns the bytes that came from each source */
+  /** Publishes in a host, without the DHT; the port for peers and the one of the map's mirror are those of README. */
+  async function publish(host: Host, { made: of, key } = map): Promise<CliProcess> {
+    const where = ['--key', key, '--no-dht', '--port', '6881', '--http-port', '8081'];
+    return (await lab.service(['publish', ...whatOf(of), ...where], { wrapper: host.wrapper })).process;
+  }
+
+  /** Fetches without the DHT. @returns the bytes that came from each cache, by its URL, and from each neighbour, by its host */
   async function fetchIn(host: Host, ...args: readonly string[]): Promise<Record<string, number>> {
     const into = [
       '--store',
@@ -49,14 +64,26 @@ suite('machines on one local network', { concurrency: 5 }, () => {
     const run = await lab.run(['fetch', ...args, ...into], { wrapper: host.wrapper });
     assert.equal(run.status, 0, run.stderr);
     const sources = run.event('done')['sources'] as { source: string; kind: string; bytes: number }[];
-    return Object.fromEntries(sources.map(({ source, bytes }) => [source, bytes]));
+    const from: Record<string, number> = {};
+    for (const { source, kind, bytes } of sources) {
+      // A neighbour may be the one that has connected: then its port means nothing, and IPv4 is mapped into IPv6.
+      const name =
+        kind === 'upstream'
+          ? source
+          : source
+              .replace(/:\d+$/, '')
+              .replace(/^::ffff:/, '')
+              .replaceAll(/[[\]]/g, '');
+      from[name] = (from[name] ?? 0) + bytes;
+    }
+    return from;
   }
 
   /** Fetches from neighbours alone; the map comes from a mirror in the same host. @returns as {@link fetchIn} */
   async function fetchFromPeers(host: Host): Promise<Record<string, number>> {
-    await using mirror = await startCacheProcess(map, host.wrapper);
+    await using mirror = await startCacheProcess(map.dir, host.wrapper);
     const url = `http://127.0.0.1:${mirror.port}`;
-    return await fetchIn(host, 'lab', '--publisher', mirrorOf(address, url), '--no-upstream');
+    return await fetchIn(host, 'lab', '--publisher', mirrorOf(map.address, url), '--no-upstream');
   }
 
   test('through firewalls with the ports open that README names, everything comes from the neighbour', async () => {
@@ -64,9 +91,9 @@ suite('machines on one local network', { concurrency: 5 }, () => {
     const server = lan.host('server', { firewall: OPEN });
     const client = lan.host('client', { firewall: { udp: OPEN.udp } });
     await publish(server);
-    const mirror = mirrorOf(address, `http://${server.ipv4}:8081`);
+    const mirror = mirrorOf(map.address, `http://${server.ipv4}:8081`);
     const from = await fetchIn(client, 'lab', '--publisher', mirror, '--no-upstream');
-    assert.deepEqual(from, { [`${server.ipv4}:6881`]: await narBytesOf(made.cacheDir) });
+    assert.deepEqual(from, { [server.ipv4]: await narBytesOf(made.cacheDir) });
   });
 
   test('a cache is reached over IPv6 alone', async () => {
@@ -86,7 +113,7 @@ suite('machines on one local network', { concurrency: 5 }, () => {
       const client = lan.host(`c-${addresses}`, { addresses, firewall: { udp: OPEN.udp } });
       await publish(server);
       assert.deepEqual(await fetchFromPeers(client), {
-        [`[${server.linkLocal}%eth0]:6881`]: await narBytesOf(made.cacheDir),
+        [`${server.linkLocal}%eth0`]: await narBytesOf(made.cacheDir),
       });
     });
   }
@@ -100,7 +127,7 @@ suite('machines on one local network', { concurrency: 5 }, () => {
     const client = lan.host('c-both', { addresses: 'v4' });
     client.addAddresses('ula');
     const sources = Object.keys(await fetchFromPeers(client));
-    for (const source of sources) assert.ok([`${both.ipv4}:6881`, `[${ulaOnly.ula}]:6881`].includes(source), source);
+    for (const source of sources) assert.ok([both.ipv4, ulaOnly.ula].includes(source), source);
   });
 
   test('a machine that was started before its network is found', async () => {
@@ -110,7 +137,35 @@ suite('machines on one local network', { concurrency: 5 }, () => {
     await publish(server);
     const fetching = fetchFromPeers(client);
     server.addAddresses('v4');
-    assert.deepEqual(await fetching, { [`${server.ipv4}:6881`]: await narBytesOf(made.cacheDir) });
+    assert.deepEqual(await fetching, { [server.ipv4]: await narBytesOf(made.cacheDir) });
+  });
+
+  test('a neighbour who is found after the start, beside a slow cache, finds work', async () => {
+    await using lan = Lan.open();
+    const slow = lan.host('slow', { upKbit: 500 });
+    const server = lan.host('server', { addresses: 'none' });
+    const client = lan.host('client');
+    const many = await makeMap(
+      await lab.closure(
+        Array.from({ length: 24 }, () => 30_000),
+        'many',
+      ),
+    );
+    await using cache = await startCacheProcess(many.made.cacheDir, slow.wrapper);
+    await publish(server, many);
+    await using mirror = await startCacheProcess(many.dir, client.wrapper);
+    const publisher = mirrorOf(many.address, `http://127.0.0.1:${mirror.port}`);
+    const from = ['--from', `http://${slow.ipv4}:${cache.port}`, '--trusted-public-key', many.made.publicKey];
+    const into = ['--store', await lab.folder('store'), '--no-copy', '--no-dht'];
+    const fetching = lab.start(['fetch', 'lab', '--publisher', publisher, ...from, ...into], {
+      wrapper: client.wrapper,
+    });
+    await fetching.event('plan');
+    server.addAddresses('v4');
+    const run = await fetching.end();
+    assert.equal(run.status, 0, run.stderr);
+    const bytes = run.event('done')['bytes'] as { peers: number; total: number };
+    assert.ok(bytes.peers > bytes.total / 4, JSON.stringify(bytes));
   });
 
   for (const addresses of ['v4-only', 'link-local'] as const) {
@@ -124,8 +179,8 @@ suite('machines on one local network', { concurrency: 5 }, () => {
       server.detach();
       server.attach();
       assert.equal(listed().replaceAll(/^\d+/gm, ''), atFirst);
-      const host = addresses === 'v4-only' ? server.ipv4 : `[${server.linkLocal}%eth0]`;
-      assert.deepEqual(await fetchFromPeers(client), { [`${host}:6881`]: await narBytesOf(made.cacheDir) });
+      const host = addresses === 'v4-only' ? server.ipv4 : `${server.linkLocal}%eth0`;
+      assert.deepEqual(await fetchFromPeers(client), { [host]: await narBytesOf(made.cacheDir) });
     });
   }
 
@@ -146,8 +201,8 @@ suite('machines on one local network', { concurrency: 5 }, () => {
       }
       server.attach();
       const client = lan.host(`c-${nameOf(0).slice(0, 6)}`);
-      const { process } = await publish(server);
-      assert.deepEqual(await fetchFromPeers(client), { [`${server.ipv4}:6881`]: await narBytesOf(made.cacheDir) });
+      const process = await publish(server);
+      assert.deepEqual(await fetchFromPeers(client), { [server.ipv4]: await narBytesOf(made.cacheDir) });
       assert.equal((await process.stop()).stderr.includes('warning'), false);
     });
   }
