@@ -1,0 +1,150 @@
+/**
+ * Thirteen machines in a classroom, one of them the cache behind a slow line: a server publishes, three have the closure
+ * already, of which one lies, one falls asleep and one is killed, and eight come in the morning. With NixOS' firewall, the
+ * ports open that README names, README's commands and nothing else.
+ */
+import assert from 'node:assert/strict';
+import { readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { startCacheProcess } from '../support/cache-process.ts';
+import { Lab, mirrorOf, type Run } from '../support/lab.ts';
+import { Lan } from '../support/namespaces.ts';
+import { Seat, sourcesOf, type NixSettings } from './seat.ts';
+import { formatTable } from './table.ts';
+
+/** A few large NARs, many small ones: 6 MB. */
+const BLOBS = [2_500_000, 1_200_000, 600_000, ...Array.from({ length: 40 }, (_, index) => 2_000 * (index + 1))];
+const LINE_KBIT = 8_000;
+const PORT = 6881;
+const HTTP_PORT = 8081;
+const CACHE_PORT = 8080;
+const PUPILS = 8;
+
+const firewall = { tcp: [PORT], udp: [PORT, 6771] };
+const config = `port = ${PORT}\ndht-port = ${PORT}`;
+
+/** @param say is given each line for people */
+export async function playClassroom(say: (line: string) => void): Promise<void> {
+  await using lab = await Lab.open();
+  await using lan = Lan.open();
+  const made = await lab.closure(BLOBS, 'desktop');
+  const cacheHost = lan.host('cache', { upKbit: LINE_KBIT });
+  await using cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
+  const nix: NixSettings = { substituter: `http://${cacheHost.ipv4}:${CACHE_PORT}`, publicKey: made.publicKey };
+  const sent = async (): Promise<number> => (await cache.requests()).reduce((sum, { bytes }) => sum + bytes, 0);
+
+  say('the server fetches the closure through the slow line and publishes it');
+  const server = await Seat.make(lab, lan, 'server', nix, {
+    config: `${config}\nhttp-port = ${HTTP_PORT}`,
+    firewall: { tcp: [...firewall.tcp, HTTP_PORT], udp: firewall.udp },
+  });
+  const { process: publisher, ready } = await server.service(
+    'publish',
+    '--no-dht',
+    '--from',
+    nix.substituter,
+    '--root',
+    `desktop=${made.root}`,
+    '--key',
+    join(server.dir, 'key'),
+  );
+  const address = mirrorOf(String(ready['address']), `http://${server.host.ipv4}:${HTTP_PORT}`);
+  const fetchArgs = (seat: Seat): string[] => ['fetch', 'desktop', '--publisher', address, '--to', seat.nixStore];
+  const fetch = (seat: Seat): Promise<Run> => seat.run(...fetchArgs(seat));
+
+  say('three machines fetch it, too');
+  const [liar, sleeper, victim] = await Promise.all(
+    ['liar', 'sleeper', 'victim'].map((name) => Seat.make(lab, lan, name, nix, { config, firewall })),
+  );
+  assert.ok(liar && sleeper && victim);
+  for (const run of await Promise.all([liar, sleeper, victim].map(fetch))) assert.equal(run.status, 0, run.stderr);
+  await falsify(join(liar.store, 'nar'));
+  const daemons = await Promise.all(
+    [liar, sleeper, victim].map((seat) => seat.service('daemon', '--publisher', address)),
+  );
+
+  say(`${PUPILS} machines come; one of the three lies, one falls asleep, one is killed`);
+  const pupils: Seat[] = [];
+  for (let index = 1; index <= PUPILS; index++)
+    pupils.push(await Seat.make(lab, lan, `pupil-${index}`, nix, { config, firewall }));
+  const pupilDaemons = await Promise.all(pupils.map((seat) => seat.service('daemon', '--publisher', address)));
+  const sentBefore = await sent();
+  const fetches = pupils.map((seat) => fetch(seat));
+  process.kill(daemons[1]?.process.pid ?? 0, 'SIGSTOP');
+  setTimeout(() => process.kill(daemons[2]?.process.pid ?? 0, 'SIGKILL'), 300).unref();
+  const runs = await Promise.all(fetches);
+  const sentForPupils = (await sent()) - sentBefore;
+
+  const witness = await Seat.make(lab, lan, 'witness', nix, { config, firewall });
+  const { stdout, stderr } = await witness.runPlain(...fetchArgs(witness));
+  say('one more comes later, and sees:');
+  for (const line of `${stderr}${stdout}`.trimEnd().split('\n')) say(`  ${line}`);
+  say('the same eight with plain Nix, each into a fresh store');
+  const beforeNix = await sent();
+  const plain = await Promise.all(
+    pupils.map(async (_, index) =>
+      (await Seat.make(lab, lan, `plain-${index + 1}`, nix, { firewall })).plainNix(made.root),
+    ),
+  );
+  const sentForNix = (await sent()) - beforeNix;
+
+  const names = new Map([server, liar, sleeper, victim, ...pupils].map((seat) => [seat.host.ipv4, seat.name]));
+  names.set(nix.substituter, 'cache');
+  const columns = ['cache', 'server', 'liar', 'sleeper', 'victim', 'pupils'];
+  say(
+    formatTable(
+      ['', 'exit', 's', ...columns.map((name) => `${name} kB`), 'plain Nix exit', 's'],
+      runs.map((run, index) => {
+        const from = new Map<string, number>();
+        for (const [source, bytes] of run.status === 0 ? sourcesOf(run) : []) {
+          const name = names.get(source) ?? names.get(hostOf(source)) ?? source;
+          const column = name.startsWith('pupil') ? 'pupils' : name;
+          from.set(column, (from.get(column) ?? 0) + bytes);
+        }
+        return [
+          pupils[index]?.name ?? '',
+          String(run.status),
+          (run.durationMs / 1000).toFixed(1),
+          ...columns.map((name) => String(Math.round((from.get(name) ?? 0) / 1000))),
+          String(plain[index]?.status),
+          plain[index]?.seconds.toFixed(1) ?? '',
+        ];
+      }),
+    ),
+  );
+  say(`the slow line carried ${mb(sentForPupils)} MB for narswarm, ${mb(sentForNix)} MB for plain Nix`);
+  say('warnings of all:');
+  const printed = [...runs, publisher, ...[...daemons, ...pupilDaemons].map((service) => service.process)];
+  for (const [line, count] of countLines(printed.map((one) => one.stderr))) say(`  ${count} x ${line}`);
+  for (const seat of pupils) seat.assertHas(made.root);
+}
+
+/** The IPv4 host of a peer; where it has connected to us it is mapped into IPv6. */
+function hostOf(source: string): string {
+  return source.replace(/:\d+$/, '').replace(/^::ffff:/, '');
+}
+
+/** Changes a byte in the middle of each file and leaves size and times as they were. */
+async function falsify(dir: string): Promise<void> {
+  for (const name of await readdir(dir)) {
+    const path = join(dir, name);
+    const { atime, mtime } = await stat(path);
+    const bytes = await readFile(path);
+    const middle = bytes.length >> 1;
+    bytes[middle] = (bytes[middle] ?? 0) ^ 1;
+    await writeFile(path, bytes);
+    await utimes(path, atime, mtime);
+  }
+}
+
+/** How often each line is in them. */
+function countLines(texts: readonly string[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const line of texts.flatMap((text) => text.split('\n')).filter((text) => text !== ''))
+    counts.set(line, (counts.get(line) ?? 0) + 1);
+  return counts;
+}
+
+function mb(bytes: number): string {
+  return (bytes / 1e6).toFixed(1);
+}

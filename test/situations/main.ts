@@ -1,0 +1,14 @@
+/** Plays situations that people live through, plain Nix beside them: `npm run situations [NAME]…`; needs root. */
+import { playClassroom } from './classroom.ts';
+
+const SITUATIONS: Readonly<Record<string, (say: (line: string) => void) => Promise<void>>> = {
+  classroom: playClassroom,
+};
+
+const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(SITUATIONS);
+for (const name of wanted) {
+  const play = SITUATIONS[name];
+  if (play === undefined) throw new Error(`${name} is not one of ${Object.keys(SITUATIONS).join(', ')}`);
+  process.stdout.write(`\n${name}\n`);
+  await play((line) => process.stdout.write(`${line}\n`));
+}
