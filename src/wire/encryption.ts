@@ -2,7 +2,7 @@
  * Message stream encryption (MSE/PE), the side that is connected to. Some clients talk to nobody without it, so it is
  * taken from who comes with it; connections of our own are in the clear, which costs no Diffie-Hellman.
  */
-import { createDiffieHellman, hash, randomBytes, randomInt } from 'node:crypto';
+import { createDiffieHellman, hash, randomBytes, randomInt, type DiffieHellman } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { ByteReader } from './byte-reader.ts';
 import { Rc4 } from './rc4.ts';
@@ -26,10 +26,24 @@ const PRIME =
   'ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74020bbea63b139b22514a08798e3404ddef9519b3cd3a431b302b0a6df25f14374fe1356d6d51c245e485b576625e7ec6f44c42e9a63a36210000000000090563';
 const GENERATOR = 2;
 const KEY_BYTES = 96;
+/** The protocol has private keys of 160 bits. */
+const PRIVATE_KEY_BYTES = 20;
 const MAX_PAD_BYTES = 512;
 const VERIFICATION = Buffer.alloc(8);
 const IN_THE_CLEAR = 1;
 const RC4 = 2;
+
+/** Makes a secret with each client. The group is checked once, since that takes 50 ms; a secret takes half of one. */
+export class KeyExchange {
+  #group: DiffieHellman | undefined;
+
+  /** @returns our public key, and the secret that the owner of `theirs` comes to, too. @throws if that is no key */
+  agree(theirs: Uint8Array): { readonly ours: Buffer; readonly secret: Buffer } {
+    this.#group ??= createDiffieHellman(PRIME, 'hex', GENERATOR);
+    this.#group.setPrivateKey(randomBytes(PRIVATE_KEY_BYTES));
+    return { ours: padded(this.#group.generateKeys()), secret: padded(this.#group.computeSecret(theirs)) };
+  }
+}
 
 /**
  * Answers a client that has sent the first bytes of its public key.
@@ -43,12 +57,11 @@ export async function agreeOnEncryption(
   socket: Socket,
   reader: ByteReader,
   first: Buffer,
+  keys: KeyExchange,
   infoHashOf: (hashedInHex: string) => string | undefined,
 ): Promise<Agreed | undefined> {
   const theirs = Buffer.concat([first, await reader.take(KEY_BYTES - first.length)]);
-  const exchange = createDiffieHellman(PRIME, 'hex', GENERATOR);
-  const ours = padded(exchange.generateKeys());
-  const secret = padded(exchange.computeSecret(theirs));
+  const { ours, secret } = keys.agree(theirs);
   socket.write(Buffer.concat([ours, randomBytes(randomInt(MAX_PAD_BYTES + 1))]));
 
   await reader.skipPast(sha1('req1', secret), MAX_PAD_BYTES);

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { HANDSHAKE_TIMEOUT_MS, MSE_HANDSHAKES_PER_SECOND } from './bounds.ts';
 import { ByteReader } from './byte-reader.ts';
-import { agreeOnEncryption, type Agreed } from './encryption.ts';
+import { agreeOnEncryption, KeyExchange, type Agreed } from './encryption.ts';
 import { PacketBudget } from './packet-budget.ts';
 import { HANDSHAKE_BYTES, INFO_HASH_AT, INFO_HASH_BYTES, PROTOCOL } from './protocol.ts';
 
@@ -25,6 +25,7 @@ export class PeerServer {
   readonly #server: Server;
   readonly #options: PeerServerOptions;
   readonly #opening = new Set<Socket>();
+  readonly #keys = new KeyExchange();
   readonly #encryptions = new PacketBudget(MSE_HANDSHAKES_PER_SECOND);
 
   private constructor(options: PeerServerOptions) {
@@ -81,7 +82,7 @@ export class PeerServer {
       const first = await reader.take(PROTOCOL.length);
       if (!PROTOCOL.equals(first)) {
         if (!this.#encryptions.admit(socket.remoteAddress ?? '')) return undefined;
-        return await agreeOnEncryption(socket, reader, first, this.#options.infoHashOf);
+        return await agreeOnEncryption(socket, reader, first, this.#keys, this.#options.infoHashOf);
       }
       const rest = await reader.take(HANDSHAKE_BYTES - PROTOCOL.length);
       const head = Buffer.concat([first, rest, reader.rest()]);
