@@ -11,7 +11,7 @@ import { countRefusal } from './wire-guard.ts';
 import { isSilent } from './peer-table.ts';
 import { SILENT_MS, takesOver, windowOf, type PeerPace } from './request-policy.ts';
 import { liarsOf, noteSender, pieceFor, replaceBadPiece, sendersOf } from './suspects.ts';
-import { stateOf, type AskedRun, type WireState } from './wire-state.ts';
+import { silentSince, stateOf, type AskedRun, type WireState } from './wire-state.ts';
 
 /** Key in the extended handshake (BEP 10) by which we tell that we answer long requests. */
 const BLOCK_KEY = 'nar_block';
@@ -109,8 +109,8 @@ function withdraw(wire: Wire, state: WireState, { index, first, target }: AskedR
 
 /** How a peer does, and for how long it has sent nothing of what it was asked for, here or not long ago elsewhere. */
 export function paceOf(state: WireState, nowMs = performance.now()): PeerPace {
-  const { peer, asked, silentSinceMs, heldUntilMs } = state;
-  const since = Math.max(silentSinceMs, heldUntilMs, diskFreeAtMs);
+  const { peer, asked } = state;
+  const since = Math.max(silentSince(state), diskFreeAtMs);
   const silentMs = asked.size === 0 ? 0 : Math.max(0, nowMs - since);
   return {
     rate: peer?.rate.isSettled(nowMs) === true ? peer.rate.rate(nowMs) : undefined,

@@ -54,11 +54,12 @@ export class Cohort {
     swarm.on('wire', (wire: Wire) => {
       // There is no metadata of a cohort: a stranger must not make us hold 10 MB of what he says is it.
       wire.ut_metadata.cancel();
-      const exchange = useNarExchange(wire, this.#serve, () => (this.#peers.lastByteAtMs = performance.now()));
+      const exchange = useNarExchange(wire, this.#serve, () => this.#peers.line.onBytes());
       wire.once('close', () => this.#exchanges.delete(exchange));
       wire.on('extended', () => {
         if (!exchange.isOpen || this.#exchanges.has(exchange)) return;
         stateOf(wire).peer = this.#peers.get(exchange.address);
+        stateOf(wire).line = this.#peers.line;
         this.#exchanges.add(exchange);
         this.#isReady.resolve();
       });
@@ -160,7 +161,7 @@ export class Cohort {
 
   /** True where no peer at all has sent anything for a moment. */
   get #isLineSilent(): boolean {
-    return performance.now() - this.#peers.lastByteAtMs > SILENT_MS;
+    return this.#peers.line.isSilent();
   }
 
   /** Asks one member, and checks what it sends. */

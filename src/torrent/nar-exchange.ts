@@ -5,7 +5,7 @@ import type { Incoming } from './direct-payload.ts';
 import { giveBack, isLendingMuch, lend, takeBuffer } from './lent-buffers.ts';
 import { strangerAt, type PeerRecord } from './peer-table.ts';
 import { refuse } from './wire-guard.ts';
-import { stateOf } from './wire-state.ts';
+import { silentSince, stateOf } from './wire-state.ts';
 
 /**
  * The extension `nar_exchange` (BEP 10): whole small NARs over the one connection that two members of a cohort have, in
@@ -112,7 +112,7 @@ export class NarExchange {
   /** Milliseconds that it could have sent something and did not; 0 where nothing is asked of it. */
   get silentMs(): number {
     if (this.#pending.size === 0) return 0;
-    return Math.max(0, performance.now() - Math.max(this.#lastByteAtMs, stateOf(this.#wire).heldUntilMs));
+    return Math.max(0, performance.now() - Math.max(this.#lastByteAtMs, silentSince(stateOf(this.#wire))));
   }
 
   /** Bytes that come before an answer to a question that is asked now. */

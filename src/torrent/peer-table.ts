@@ -1,6 +1,7 @@
 import type { BlockList } from 'node:net';
 import { MAX_BANNED_HOSTS, MAX_PEERS, MAX_PEERS_PER_HOST } from '../wire/bounds.ts';
 import { FairTable } from '../wire/fair-table.ts';
+import { Line } from './line.ts';
 import { formatEndpoint, type Endpoint } from './endpoint.ts';
 import { SourceRate } from './source-rate.ts';
 
@@ -67,8 +68,8 @@ export class PeerTable {
   });
   /** Addresses and hosts that have lied, the last of them. */
   readonly #banned = new Set<string>();
-  /** When any peer last sent payload; milliseconds of `performance.now()`. */
-  lastByteAtMs = -Infinity;
+  /** What all peers together send. */
+  readonly line = new Line();
 
   /** The record of a peer that a person has named: there is always room for it. */
   add(endpoint: Endpoint): PeerRecord {

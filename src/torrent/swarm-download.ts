@@ -22,8 +22,6 @@ export const STALL_MS = 5_000;
 /** The same for one that has sent before, while no peer at all sends: then it is the line, which may come back. */
 const LINE_OUT_MS = 15_000;
 const LOOK_EVERY_MS = 250;
-/** No peer at all has sent anything for so long: it may be the line. */
-const LINE_SILENT_MS = 1_000;
 /** A connection that is not made after so long is not counted on; it may come all the same. */
 const CONNECT_SOON_MS = 250;
 
@@ -97,7 +95,7 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
     const nowMs = performance.now();
     if (waitsForDisk(this.#torrent)) this.#lastByteAtMs = nowMs;
     const heldUntilMs = this.#wires().map((wire) => stateOf(wire).heldUntilMs);
-    return Math.max(0, nowMs - Math.max(this.#lastByteAtMs, ...heldUntilMs));
+    return Math.max(0, nowMs - Math.max(this.#lastByteAtMs, this.#peers.line.backAtMs, ...heldUntilMs));
   }
 
   /**
@@ -106,7 +104,7 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
    */
   #look(): void {
     const nowMs = performance.now();
-    const isLineSilent = nowMs - this.#peers.lastByteAtMs > LINE_SILENT_MS;
+    const isLineSilent = this.#peers.line.isSilent(nowMs);
     // Before anybody takes over what they were asked for: then they are not silent any more, for nothing is asked of them.
     const silences = this.#wires().map((wire) => ({ wire, silentMs: paceOf(stateOf(wire), nowMs).silentMs }));
     for (const { wire, silentMs } of silences) {
@@ -166,9 +164,11 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
     this.#connecting.delete(address);
     const state = stateOf(wire);
     state.peer = this.#peers.get(address) ?? strangerAt(address);
+    state.line = this.#peers.line;
     state.onPieceBytes = (bytes) => {
       this.#bytes += bytes;
-      this.#lastByteAtMs = this.#peers.lastByteAtMs = performance.now();
+      this.#lastByteAtMs = performance.now();
+      this.#peers.line.onBytes(this.#lastByteAtMs);
       this.emit('bytes', bytes, address);
     };
   }

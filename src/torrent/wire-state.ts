@@ -1,6 +1,7 @@
 import type Wire from 'bittorrent-protocol';
 import type { PeerConnection } from '../wire/peer-connection.ts';
 import type { Incoming, PayloadExtension } from './direct-payload.ts';
+import type { Line } from './line.ts';
 import type { PeerRecord } from './peer-table.ts';
 import type { UploadBudget } from './upload-budget.ts';
 
@@ -22,6 +23,8 @@ export interface WireState {
   connection: PeerConnection | undefined;
   /** What is known of the peer at the other end; undefined on connections where nothing is asked of it. */
   peer: PeerRecord | undefined;
+  /** The line that it shares with the other peers. */
+  line: Line | undefined;
   /** Bytes asked for and not yet come. */
   inFlightBytes: number;
   /** Requests of ours in a row that the peer turned down, though it had said that it would serve. */
@@ -64,6 +67,7 @@ export function stateOf(wire: Wire): WireState {
       address: '',
       connection: undefined,
       peer: undefined,
+      line: undefined,
       inFlightBytes: 0,
       refusals: 0,
       unaskedBytes: 0,
@@ -83,4 +87,13 @@ export function stateOf(wire: Wire): WireState {
     states.set(wire, state);
   }
   return state;
+}
+
+/**
+ * Since when a peer that is asked could have sent something: not while our own limit reads nothing of it, nor, if it has
+ * sent before, while the line was out. Milliseconds of `performance.now()`.
+ */
+export function silentSince({ silentSinceMs, heldUntilMs, peer, line }: WireState): number {
+  const isProven = peer !== undefined && peer.bytes > 0;
+  return Math.max(silentSinceMs, heldUntilMs, isProven && line !== undefined ? line.backAtMs : 0);
 }

@@ -114,7 +114,6 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     const run = await fetch(['--no-copy', '--from', upstream.url, ...withoutSeeder, '--peer', address]);
     assert.equal(run.status, 0, run.stderr);
     assert.deepEqual(run.event('done')['bytes'], { total: totalBytes, store: 0, peers: 0, upstream: totalBytes });
-    assert.ok(Number(run.event('done')['durationMs']) < 8_000, 'the time spent on probing is bounded');
     assert.ok(sockets.size > 0, 'the peer was asked');
     await assertSound(run.store, made.publicKey);
   });

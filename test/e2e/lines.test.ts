@@ -1,0 +1,138 @@
+/**
+ * Lines and members as they are: one that is slow, many that are off, and a line that is out now and then. Each beside the
+ * same fetch without that trouble, and judged by who has sent what.
+ */
+import assert from 'node:assert/strict';
+import { cp } from 'node:fs/promises';
+import { after, before, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { startCacheProcess } from '../support/cache-process.ts';
+import { assertSound, Lab, mirrorOf, type Run } from '../support/lab.ts';
+import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
+
+const PORT = 6881;
+const HTTP_PORT = 8081;
+
+/** The addresses of machines that are off. */
+const OFF = Array.from({ length: 60 }, (_, index) => `10.77.0.${150 + index}:${PORT}`);
+
+suite('lines and members as they are', { concurrency: true }, () => {
+  let lab: Lab;
+  let lan: Lan;
+  let made: MadeClosure;
+  let seeder: Host;
+  let publisher: string;
+  let key: string;
+  let clients = 0;
+
+  before(async () => {
+    requireNamespaces();
+    lab = await Lab.open();
+    lan = lab.use(Lan.open());
+    made = await lab.closure([3_000_000, 1_200_000, 600_000, 60_000, 60_000, 60_000]);
+    key = lab.path('publisher.key');
+    seeder = lan.host('seeder', { upKbit: 16_000 });
+    publisher = await publishAt(seeder, made.cacheDir);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** Serves the closure from a host. @returns the address of its map */
+  async function publishAt(host: Host, store: string): Promise<string> {
+    const what = ['--store', store, '--root', `lab=${made.root}`, '--trusted-public-key', made.publicKey, '--key', key];
+    const ports = ['--port', `${PORT}`, '--http-port', `${HTTP_PORT}`, '--no-lan', '--no-dht'];
+    const { ready } = await lab.service(['publish', ...what, ...ports], { wrapper: host.wrapper });
+    return mirrorOf(String(ready['address']), `http://${host.ipv4}:${HTTP_PORT}`);
+  }
+
+  interface Fetched {
+    readonly ms: number;
+    readonly bytes: { readonly peers: number; readonly upstream: number; readonly total: number };
+    readonly from: ReadonlyMap<string, number>;
+  }
+
+  async function fetched(run: Run, store: string): Promise<Fetched> {
+    assert.equal(run.status, 0, run.stderr);
+    await assertSound(store, made.publicKey);
+    const done = run.event('done');
+    const sources = done['sources'] as { source: string; bytes: number }[];
+    return {
+      ms: Number(done['durationMs']),
+      bytes: done['bytes'] as Fetched['bytes'],
+      from: new Map(sources.map(({ source, bytes }) => [source, bytes])),
+    };
+  }
+
+  function client(downKbit?: number): Host {
+    return lan.host(`client-${clients++}`, downKbit === undefined ? {} : { downKbit });
+  }
+
+  async function fetch(host: Host, sources: readonly string[]): Promise<Fetched> {
+    const store = await lab.folder('store');
+    const what = ['--store', store, '--trusted-public-key', made.publicKey, '--no-copy', '--no-lan', '--no-dht'];
+    const run = await lab.run(['fetch', made.root, ...what, ...sources], { wrapper: host.wrapper });
+    return fetched(run, store);
+  }
+
+  const fromPeers = (...peers: readonly string[]): string[] => [
+    '--no-upstream',
+    '--publisher',
+    publisher,
+    ...peers.flatMap((peer) => ['--peer', peer]),
+  ];
+  const atSeeder = (): string => `${seeder.ipv4}:${PORT}`;
+
+  test('a slow member, and sixty that are off, cost little beside the seeder', async () => {
+    const alone = await fetch(client(), fromPeers(atSeeder()));
+
+    const slow = lan.host('slow', { upKbit: 160 });
+    const copy = await lab.folder('copy');
+    await cp(made.cacheDir, copy, { recursive: true });
+    await publishAt(slow, copy);
+    const atSlow = `${slow.ipv4}:${PORT}`;
+    const beside = await fetch(client(), fromPeers(atSlow, atSeeder()));
+    assert.ok(beside.ms < alone.ms * 1.5, `${beside.ms} ms with a slow member, ${alone.ms} ms without`);
+    assert.ok(
+      (beside.from.get(atSlow) ?? 0) < alone.bytes.total / 10,
+      'it sends what it can, and no more is left to it',
+    );
+
+    const off = await fetch(client(), fromPeers(...OFF, atSeeder()));
+    assert.ok(off.ms < alone.ms + 1_500, `${off.ms} ms with sixty that are off, ${alone.ms} ms without`);
+    assert.equal(off.bytes.peers, off.bytes.total);
+
+    await using cache = await startCacheProcess(made.cacheDir, seeder.wrapper);
+    const from = ['--from', `http://${seeder.ipv4}:${cache.port}`, '--publisher', publisher];
+    const withCache = await fetch(client(), [...from, '--peer', atSlow]);
+    assert.ok(withCache.ms < alone.ms * 1.5 + 3_000, `${withCache.ms} ms with a cache and a slow member alone`);
+  });
+
+  test('a line that is out for four seconds in ten brings half of what it could, from peers and from a cache', async () => {
+    const source = lan.host('source');
+    const copy = await lab.folder('copy');
+    await cp(made.cacheDir, copy, { recursive: true });
+    await publishAt(source, copy);
+    await using cache = await startCacheProcess(made.cacheDir, source.wrapper);
+    const sources = [fromPeers(`${source.ipv4}:${PORT}`), ['--from', `http://${source.ipv4}:${cache.port}`]];
+    const over = async (from: readonly string[]): Promise<void> => {
+      const host = client(4_000);
+      const stop = new AbortController();
+      let upMs = 0;
+      const toggle = async (): Promise<void> => {
+        for (let isUp = true; !stop.signal.aborted; isUp = !isUp) {
+          host.setCable(isUp);
+          const beganAtMs = performance.now();
+          await sleep(isUp ? 6_000 : 4_000, undefined, { signal: stop.signal }).catch(() => undefined);
+          if (isUp) upMs += performance.now() - beganAtMs;
+        }
+      };
+      const toggling = toggle();
+      const { bytes } = await fetch(host, from).finally(() => stop.abort());
+      await toggling;
+      const couldBytes = (upMs / 1000) * (4_000_000 / 8);
+      assert.ok(bytes.total > couldBytes / 2, `${bytes.total} bytes where ${Math.round(couldBytes)} could have come`);
+      assert.ok(bytes.peers + bytes.upstream < bytes.total * 1.3, 'little came twice');
+    };
+    await Promise.all(sources.map(over));
+  });
+});
