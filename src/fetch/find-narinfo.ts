@@ -156,7 +156,7 @@ export function upstreamSource(
       const options = { maxBytes: MAX_NARINFO_BYTES, signal, retries, givesWay };
       const bytes = await http.getBytes(upstream.narInfoUrl(hash), options);
       if (bytes === undefined) return undefined;
-      const info = withFileFields(parseNarInfo(new TextDecoder().decode(bytes)));
+      const info = asOfCache(parseNarInfo(new TextDecoder().decode(bytes)));
       const theirs = storeDirOf(info.storePath);
       if (storeDir === undefined || theirs === storeDir) return info;
       throw new NarswarmError('CACHE_INFO_INVALID', otherStoreDir(upstream.name, theirs, storeDir), {
@@ -167,10 +167,11 @@ export function upstreamSource(
 }
 
 /**
- * A file that is not compressed is the NAR itself, so FileHash and FileSize are NarHash and NarSize, whatever the narinfo
- * says: nix-serve and others that compress nothing leave them out.
+ * The narinfo of a cache, which names no torrents. A file that is not compressed is the NAR itself, so FileHash and
+ * FileSize are NarHash and NarSize, whatever the narinfo says: nix-serve and others that compress nothing leave them out.
  */
-function withFileFields(info: NarInfo): NarInfo {
+function asOfCache(info: NarInfo): NarInfo {
+  if (info.extra.length > 0) return asOfCache({ ...info, extra: [] });
   if (info.compression !== 'none') return info;
   return { ...info, fileHash: asFileHash(info.narHash), fileSize: info.narSize };
 }

@@ -121,8 +121,13 @@ export class HashMaps implements AsyncDisposable {
     });
   }
 
-  /** The torrent that a map has for exactly this NAR file, once all publishers have answered. */
+  /**
+   * The torrent that a map has for exactly this NAR file: of a record its own, since another map may be wrong about it;
+   * else the first, once all publishers have answered.
+   */
   async torrentOf(info: NarInfo, signal: AbortSignal): Promise<NarTorrent | undefined> {
+    const own = ownTorrent(info);
+    if (own !== undefined) return own;
     for (const map of await this.settled()) {
       if (this.#unreachable.has(map)) continue;
       try {
@@ -192,6 +197,15 @@ export class HashMaps implements AsyncDisposable {
       mayStall: true, // a shard that nobody gives
       find: async (hash, signal) => (await mapOf(turn))?.find(hash, signal),
     }));
+  }
+}
+
+function ownTorrent(info: NarInfo): NarTorrent | undefined {
+  try {
+    return torrentOfRecord(info);
+  } catch (error) {
+    if (isNarswarmError(error)) return undefined; // a damaged record: another map may have it
+    throw error;
   }
 }
 

@@ -1,5 +1,6 @@
 /** Peers and caches together: whoever fails or lies, the other one delivers, and soon. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { cp, readFile, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -9,6 +10,7 @@ import { formatPublisherAddress } from '../../src/index/address.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
 import { toRecord } from '../../src/index/record.ts';
+import { fileHashOf } from '../../src/nix/hash.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { hashNar } from '../../src/store/hash-nar.ts';
 import { extensionOf, narTorrent } from '../../src/torrent/canonical.ts';
@@ -27,7 +29,7 @@ import {
 } from '../support/lab.ts';
 import { startSilentPeer } from '../support/silent-peer.ts';
 
-const KEY = publisherKeyFromSeed(Buffer.alloc(32, 5));
+const [KEY, OTHER_KEY] = [publisherKeyFromSeed(Buffer.alloc(32, 5)), publisherKeyFromSeed(Buffer.alloc(32, 6))];
 
 /** The tests wait more than they work. */
 describe('peers and upstreams', { concurrency: 4 }, () => {
@@ -68,6 +70,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
   const publishLies = async (
     records: readonly NarInfo[],
     bytesOf: (info: NarInfo) => Promise<Buffer>,
+    key = KEY,
   ): Promise<readonly string[]> => {
     const dir = await lab.folder('lies');
     const seeds = new Map<string, Seed>();
@@ -87,7 +90,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     await index.write(
       buildIndex({
         records: withTorrents,
-        key: KEY,
+        key,
         salt: '',
         seq: 1,
         created: new Date(now),
@@ -102,7 +105,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
       await Swarm.listen({ host: '127.0.0.1', seeds: (infoHash) => Promise.resolve(seeds.get(infoHash)) }),
     );
     const server = lab.use(await startHttpCache(index.dir));
-    const address = formatPublisherAddress({ publicKeyHex: Buffer.from(KEY.publicKey).toString('hex'), salt: '' });
+    const address = formatPublisherAddress({ publicKeyHex: Buffer.from(key.publicKey).toString('hex'), salt: '' });
     return ['--publisher', mirrorOf(address, server.url), '--peer', `127.0.0.1:${swarm.port}`, ...ALONE];
   };
   const honest = (info: NarInfo): Promise<Buffer> => readFile(join(made.cacheDir, info.url));
@@ -172,6 +175,36 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     );
     assert.equal(requisites(to, made.root).length, 6);
     await assertSound(run.store, made.publicKey);
+  });
+
+  test('of two hash maps the honest one wins wherever it has a right record, without any cache', async () => {
+    const garbage = Buffer.from('x'.repeat(large.fileSize ?? 0));
+    const fileHash = fileHashOf(createHash('sha256').update(garbage).digest());
+    const isLarge = ({ storePath }: NarInfo): boolean => storePath === large.storePath;
+    const lies = [
+      // pieces of other bytes under the right FileHash
+      await publishLies(infos, async (info) => (isLarge(info) ? garbage : honest(info))),
+      // another file altogether, which its own peer serves
+      await publishLies(
+        infos.map((info) => (isLarge(info) ? { ...info, fileHash, url: `nar/${fileHash}.nar.xz` } : info)),
+        async (info) => (isLarge(info) ? garbage : honest(info)),
+      ),
+      // no file that can be believed
+      await publishLies(
+        infos.filter((info) => !isLarge(info)).concat({ ...large, ca: 'foo', compression: 'lz4' }),
+        honest,
+      ),
+    ];
+    const right = await publishLies(infos, honest, OTHER_KEY);
+    await Promise.all(
+      lies.map(async (lie) => {
+        const to = `local?root=${await lab.folder('target')}`;
+        const run = await fetch(['--to', to, '--no-upstream', ...lie, ...right], { root: 'lab' });
+        assert.equal(run.status, 0, run.stdout + run.stderr);
+        assert.equal(requisites(to, made.root).length, 6);
+        await assertSound(run.store, made.publicKey);
+      }),
+    );
   });
 
   test('a NAR that went bad on the disk is fetched again when the import finds it', async () => {
