@@ -2,7 +2,8 @@ import { Command } from 'commander';
 import { defaultStoreDir } from '../config/locations.ts';
 import type { RunFetchResult } from '../fetch/run-fetch.ts';
 import type { Plan } from '../fetch/plan.ts';
-import { warnOfIgnoredKeys } from './ignored-keys.ts';
+import { asTrusted } from '../http/upstream.ts';
+import { assertMayLeaveUnchecked, warnOfIgnoredKeys } from './ignored-keys.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -15,6 +16,7 @@ interface FetchOptions extends CommonOptions, SourceFlags {
   readonly store: string;
   readonly to?: string;
   readonly copy: boolean;
+  readonly checkSigs: boolean;
   readonly seedFor: number;
   readonly dryRun?: boolean;
 }
@@ -34,6 +36,7 @@ export function fetchCommand(): Command {
     .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())
     .option('--to <store-uri>', 'Nix store to import into (default: the local one)')
     .option('--no-copy', 'do not import; only fill the file store')
+    .option('--no-check-sigs', 'take what caches have without a signature, too; it is never served or published')
     .option('--seed-for <duration>', 'go on seeding after it is done, such as 10m', one(parseDuration), 0)
     .option('-n, --dry-run', 'say what would be downloaded, and how much');
   addNetwork(fetch, { scope: 'lan' });
@@ -57,7 +60,8 @@ export function fetchCommand(): Command {
         { ...options, publisher: [...(options.publisher ?? []), ...wanted.publishers] },
         { output, signal, originOf, seeds: options.seedFor > 0 },
       );
-      if (options.copy) {
+      if (options.copy && !options.checkSigs) await assertMayLeaveUnchecked(options.to, signal);
+      if (options.copy && options.checkSigs) {
         await warnOfIgnoredKeys(sources.keys, {
           named: sources.trustedPublicKeys,
           stores: new Set([options.to]),
@@ -81,6 +85,7 @@ export function fetchCommand(): Command {
                 }
               },
         ...sources,
+        upstreams: options.checkSigs ? sources.upstreams : sources.upstreams.map(asTrusted),
         to: options.to,
         copy: options.copy,
         storeDir: options.store,

@@ -1,8 +1,8 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isNarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { homeFolder } from '../config/home.ts';
-import { ignoredKeys } from '../nix/daemon-trust.ts';
+import { ignoredKeys, isUntrusted } from '../nix/daemon-trust.ts';
 import { formatPublicKey, type PublicKey } from '../nix/signature.ts';
 
 /**
@@ -36,6 +36,24 @@ export async function warnOfIgnoredKeys(
       `the Nix daemon does not trust this user, so it will import nothing for a signature by ${names}: add the key to trusted-public-keys of /etc/nix/nix.conf, or the user to trusted-users there`,
     );
   }
+}
+
+/**
+ * Checks, before anything is downloaded, that Nix lets this user import without signatures.
+ *
+ * @param store what is imported into; undefined: the default store of this machine
+ * @throws NIX_FAILED where its daemon does not trust the user
+ */
+export async function assertMayLeaveUnchecked(store: string | undefined, signal: AbortSignal): Promise<void> {
+  const isRefused = await isUntrusted(store, { signal }).catch((error: unknown) => {
+    if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return false; // the import says it, if it comes to that
+    throw error;
+  });
+  if (!isRefused) return;
+  throw new NarswarmError(
+    'NIX_FAILED',
+    'the Nix daemon does not trust this user and checks signatures whatever --no-check-sigs says: add the user to trusted-users of /etc/nix/nix.conf, or leave the flag out',
+  );
 }
 
 async function hasOwnNixConfig(): Promise<boolean> {

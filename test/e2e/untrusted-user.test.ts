@@ -7,7 +7,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { ALONE, FIXTURE_ROOT, fixtureKey, Lab, type Run } from '../support/lab.ts';
+import { ALONE, assertFailure, FIXTURE_ROOT, fixtureKey, Lab, requisites, type Run } from '../support/lab.ts';
+
+const OTHER_KEY = 'other-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=';
 
 describe('a user whom the Nix daemon', () => {
   let lab: Lab;
@@ -67,5 +69,30 @@ describe('a user whom the Nix daemon', () => {
       const { events, stderr } = await dryRun(await startDaemon(settings), '--trusted-public-key', key);
       assert.ok(!events.some(({ event }) => event === 'warning'), stderr + JSON.stringify(events));
     }
+  });
+
+  test('does not trust cannot leave signatures unchecked; others can, and serve nothing of that', async () => {
+    const env = await startDaemon(['trusted-users =', 'trusted-public-keys =']);
+    assertFailure(await dryRun(env, '--no-check-sigs'), 8, 'NIX_FAILED', /does not trust this user.*trusted-users/);
+    assert.equal((await dryRun({}, '--no-copy')).status, 4, 'nothing unsigned without the flag');
+
+    const store = lab.path('store');
+    const target = await lab.folder('target');
+    const from = ['--from', cache.url, ...ALONE, '--store', store, '--to', target];
+    const fetched = await lab.run(['fetch', FIXTURE_ROOT, '--no-check-sigs', ...from]);
+    assert.equal(fetched.status, 0, fetched.stderr);
+    assert.ok(requisites(target, FIXTURE_ROOT).length > 1);
+    const publish = [
+      'publish',
+      '--once',
+      '--store',
+      store,
+      '--key',
+      lab.path('key'),
+      '--trusted-public-key',
+      OTHER_KEY,
+    ];
+    const { leftOut, records } = (await lab.run(publish)).event('built');
+    assert.deepEqual([leftOut, records], [2, 1], 'but what is content-addressed, which needs no signature');
   });
 });
