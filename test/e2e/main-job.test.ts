@@ -1,6 +1,7 @@
 /** The main job through real processes: publish, find by the DHT, download from peers, import with the real `nix copy`. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { readdir } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { formatEndpoint, type Endpoint } from '../../src/torrent/endpoint.ts';
@@ -108,7 +109,7 @@ describe('the main job', () => {
     assert.deepEqual({ paths, nars, bytes, torrents }, { paths: 8, nars: 8, bytes: totalBytes, torrents: 8 });
     assert.ok(Array.isArray(missing) && missing.includes(made.root) && missing.length === 8);
     assert.ok(!run.events.some(({ event }) => event === 'done'));
-    assert.deepEqual(await assertSound(dir, made.publicKey), { narInfos: [], nars: [] });
+    assert.deepEqual(await readdir(dir), []);
   });
 
   test('what the target holds is not downloaded, and its narinfos are there all the same', async () => {

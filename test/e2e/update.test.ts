@@ -1,6 +1,6 @@
 /** The nightly update: subscriptions of a publisher, generation by generation. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { writeFile, readdir } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { nextGeneration } from '../support/generations.ts';
@@ -49,7 +49,7 @@ describe('a publisher’s named root, followed by a machine without any upstream
     const dry = await update('--dry-run');
     assert.equal(dry.status, 0, dry.stderr);
     assert.equal(subscription(dry.events)['nars'], PATHS);
-    assert.deepEqual((await assertSound(store, made.publicKey)).nars, []);
+    assert.deepEqual(await readdir(store).catch(() => []), []);
 
     const first = await update();
     assert.equal(first.status, 0, first.stderr);
