@@ -1,6 +1,7 @@
-import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { Readable } from 'node:stream';
 import bencode from 'bencode';
+import createTorrent from 'create-torrent';
 import type { InfoHash } from '../nix/brands.ts';
 import { infoHashOf } from '../torrent/canonical.ts';
 
@@ -24,36 +25,26 @@ export interface IndexFile {
 }
 
 /**
- * The torrent of a hash map. The same files give the same infohash, whoever makes it. One file at a time is in memory.
+ * The torrent of a hash map. The same files give the same infohash, whoever makes it. A file is opened once it is that
+ * file's turn, and read in chunks.
  *
  * @param files in the order of the torrent: the manifest, then the shards by their prefixes
  */
 export async function indexTorrent(files: readonly IndexFile[]): Promise<IndexTorrent> {
-  const entries: { length: number; path: string[] }[] = [];
-  const pieces: Uint8Array[] = [];
-  let piece = createHash('sha1');
-  let pieceBytes = 0;
-  for (const { name, path } of files) {
-    const bytes = await readFile(path);
-    entries.push({ length: bytes.length, path: name.split('/') });
-    for (let at = 0; at < bytes.length;) {
-      const part = bytes.subarray(at, at + INDEX_PIECE_LENGTH - pieceBytes);
-      piece.update(part);
-      at += part.length;
-      pieceBytes += part.length;
-      if (pieceBytes < INDEX_PIECE_LENGTH) continue;
-      pieces.push(piece.digest());
-      piece = createHash('sha1');
-      pieceBytes = 0;
-    }
-  }
-  if (pieceBytes > 0) pieces.push(piece.digest());
-  const info = {
-    files: entries,
-    name: 'narswarm',
-    'piece length': INDEX_PIECE_LENGTH,
-    pieces: Buffer.concat(pieces),
-  };
+  const named = files.map(({ name, path }) => Object.assign(Readable.from(chunksOf(path)), { name }));
+  const made = await new Promise<Uint8Array>((resolve, reject) => {
+    createTorrent(
+      named,
+      { name: 'narswarm', pieceLength: INDEX_PIECE_LENGTH, announceList: [], filterJunkFiles: false },
+      (error, bytes) => (error === null ? resolve(bytes) : reject(error)),
+    );
+  });
+  // The rest of it says when it was made and by which program.
+  const { info } = bencode.decode(made) as { readonly info: object };
   const encoded = bencode.encode(info);
   return { infoHash: infoHashOf(encoded), torrentFile: bencode.encode({ info }) };
+}
+
+async function* chunksOf(path: string): AsyncGenerator<Uint8Array> {
+  yield* createReadStream(path);
 }

@@ -63,3 +63,19 @@ declare module 'bittorrent-dht' {
     readonly _values: { get(target: string): StoredItem | undefined; set(target: string, item: StoredItem): void };
   }
 }
+
+declare module 'create-torrent' {
+  interface Options {
+    readonly name: string;
+    readonly pieceLength: number;
+    /** Left out, eight public trackers are added. */
+    readonly announceList: readonly (readonly string[])[];
+    readonly filterJunkFiles: boolean;
+  }
+  type NamedStream = import('node:stream').Readable & { name: string };
+  export default function createTorrent(
+    files: readonly NamedStream[],
+    options: Options,
+    done: (error: Error | null, torrentFile: Uint8Array) => void,
+  ): void;
+}
