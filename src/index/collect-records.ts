@@ -1,12 +1,14 @@
 import PQueue from 'p-queue';
 import { availableParallelism } from 'node:os';
-import { NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { isKnownCompression } from '../nix/compression.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { withExtra } from '../nix/narinfo.ts';
 import { isTrustedRealisation, type Realisation } from '../nix/realisation.ts';
 import { baseNameOf } from '../nix/store-path.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
-import { isTrusted, type PublicKey } from '../nix/signature.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { admitNarInfo } from '../nix/sound-remarks.ts';
 import { Catalogue, contentsOf, entryOf, isPending, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { narContentsOf } from '../store/hash-nar.ts';
@@ -59,10 +61,13 @@ export async function collectRecords(
   const known: { info: NarInfo; entry: CatalogueEntry }[] = [];
   const unknown: (HashItem & { readonly info: NarInfo })[] = [];
   const queue = new PQueue({ concurrency: availableParallelism() * 8 });
-  const look = async (info: NarInfo): Promise<void> => {
-    const { storePath } = info;
-    if (isWithoutNar(info)) return void leftOut.push({ storePath, reason: 'its NAR is not in the store' });
-    if (!isTrusted(info, keys)) return void leftOut.push({ storePath, reason: 'not signed by a trusted key' });
+  const look = async (kept: NarInfo): Promise<void> => {
+    const { storePath } = kept;
+    if (isWithoutNar(kept)) return void leftOut.push({ storePath, reason: 'its NAR is not in the store' });
+    const info = soundOf(kept, keys);
+    if (info === undefined) return void leftOut.push({ storePath, reason: 'not signed by a trusted key' });
+    if (!isKnownCompression(info.compression))
+      return void leftOut.push({ storePath, reason: 'its NAR is compressed in a way that is not known here' });
     if (info.fileHash === undefined)
       return void leftOut.push({ storePath, reason: 'its narinfo has no sha256 FileHash' });
     const file = await store.statNar(info);
@@ -119,6 +124,16 @@ export async function collectRecords(
     );
   });
   return { records, leftOut, hashedBytes };
+}
+
+/** What of a narinfo may be given on: its remarks are checked, too, since the store may have them of a liar. */
+function soundOf(info: NarInfo, keys: readonly PublicKey[]): NarInfo | undefined {
+  try {
+    return admitNarInfo(info, keys);
+  } catch (error) {
+    if (isNarswarmError(error, 'NARINFO_UNTRUSTED')) return undefined;
+    throw error;
+  }
 }
 
 /** The same records give the same bytes. */
