@@ -103,7 +103,8 @@ export class Publisher implements AsyncDisposable {
     const stop = new AbortController();
     const { listen } = options.network;
     const own =
-      listen === undefined || listen === '0.0.0.0' || listen === '::'
+      // The zone of an address of the link means nothing to others; who is on the link finds it by multicast.
+      listen === undefined || listen === '0.0.0.0' || listen === '::' || listen.includes('%')
         ? []
         : [formatEndpoint({ host: listen, port: network.swarm.port })];
     const signal = AbortSignal.any([options.signal, stop.signal]);

@@ -46,8 +46,8 @@ suite('machines on one local network', { concurrency: 3 }, () => {
   }
 
   /** Publishes in a host, without the DHT; the port for peers and the one of the map's mirror are those of README. */
-  async function publish(host: Host, { made: of, key } = map): Promise<CliProcess> {
-    const where = ['--key', key, '--no-dht', '--port', '6881', '--http-port', '8081'];
+  async function publish(host: Host, { made: of, key } = map, ...args: readonly string[]): Promise<CliProcess> {
+    const where = ['--key', key, '--no-dht', '--port', '6881', '--http-port', '8081', ...args];
     return (await lab.service(['publish', ...whatOf(of), ...where], { wrapper: host.wrapper })).process;
   }
 
@@ -111,7 +111,7 @@ suite('machines on one local network', { concurrency: 3 }, () => {
       await using lan = Lan.open();
       const server = lan.host(`s-${addresses}`, { addresses, firewall: OPEN });
       const client = lan.host(`c-${addresses}`, { addresses, firewall: { udp: OPEN.udp } });
-      await publish(server);
+      await publish(server, map, ...(addresses === 'link-local' ? ['--listen', `${server.linkLocal}%eth0`] : []));
       assert.deepEqual(await fetchFromPeers(client), {
         [`${server.linkLocal}%eth0`]: await narBytesOf(made.cacheDir),
       });
