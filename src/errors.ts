@@ -3,6 +3,8 @@
  * Code branches on `code`; people read `message`, which names the thing and the way out.
  */
 
+import { withoutPasswords } from './redact.ts';
+
 /** Exit status of each class of failure, as documented in every command's help. */
 export const EXIT_STATUSES = {
   OK: [0, 'everything asked for was done'],
@@ -77,15 +79,24 @@ export class NarswarmError extends Error {
   readonly facts: ErrorFacts;
 
   constructor(code: ErrorCode, message: string, options: { cause?: unknown; facts?: ErrorFacts } = {}) {
-    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    super(withoutPasswords(message), 'cause' in options ? { cause: options.cause } : undefined);
     this.code = code;
-    this.facts = options.facts ?? {};
+    this.facts = redacted(options.facts ?? {});
   }
 
   /** The exit status that the table gives for this code. */
   get exitStatus(): number {
     return EXIT_STATUSES[KIND_OF[this.code]][0];
   }
+}
+
+/** Whatever was quoted, be it of Nix or a server: no error shows a password. */
+function redacted(facts: ErrorFacts): ErrorFacts {
+  const entries = Object.entries(facts);
+  if (!entries.some(([, value]) => typeof value === 'string' && value.includes('@'))) return facts;
+  return Object.fromEntries(
+    entries.map(([key, value]) => [key, typeof value === 'string' ? withoutPasswords(value) : value]),
+  );
 }
 
 /** True where `error` is a {@link NarswarmError}, with that code if one is given. */

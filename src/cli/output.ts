@@ -1,5 +1,6 @@
 import { NarswarmError, type ErrorFacts } from '../errors.ts';
 import { escapeControls } from '../nix/quote.ts';
+import { withoutPasswords } from '../redact.ts';
 import { isTooManyFiles, TOO_MANY_FILES } from '../too-many-files.ts';
 
 /**
@@ -16,9 +17,12 @@ export interface Output {
   warn(text: string): void;
 }
 
-/** Writes text for people. What strangers have put into it (names, server messages) cannot act on a terminal. */
+/**
+ * Writes text for people. What strangers have put into it (names, server messages) cannot act on a terminal, and no address
+ * shows its password.
+ */
 export function printTo(stream: NodeJS.WritableStream, text: string): void {
-  stream.write(escapeControls(text));
+  stream.write(escapeControls(withoutPasswords(text)));
 }
 
 /** Writes one line of JSON to stdout. */

@@ -3,6 +3,7 @@ import { subscriptionNamed } from '../config/load.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import { groupByReason, isLackSentence, type Missing } from '../subscription/missing.ts';
 import type { SubscriptionState } from '../subscription/state.ts';
+import { shownSource } from '../subscription/subscription.ts';
 import type { SubscriptionStatus } from '../subscription/status.ts';
 import { throwIncomplete, type Failed } from './incomplete.ts';
 import type { Output } from './output.ts';
@@ -61,7 +62,7 @@ function tell(output: Output, status: SubscriptionStatus): void {
   const [newest] = state?.generations ?? [];
   const facts = {
     name,
-    source,
+    source: shownSource(source),
     health,
     isDamaged: status.isDamaged,
     isUpdating: status.isUpdating,
@@ -111,7 +112,7 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
   else if (run.outcome === 'complete') yield `${subscription.name}: complete as of ${asOf}${generation}`;
   else if (state.completeAsOf === undefined) yield `${subscription.name}: ${run.outcome}, never complete so far`;
   else yield `${subscription.name}: ${run.outcome}; last complete as of ${state.completeAsOf}`;
-  yield `  source    ${subscription.source}`;
+  yield `  source    ${shownSource(subscription.source)}`;
   const { peers, upstream, store } = run.bytes;
   yield `  last run  ${run.at}, ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
   if (map !== undefined)

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
 import { SUBSCRIPTION_NAME } from '../subscription/subscription.ts';
 import { command, type CommonOptions } from './run-command.ts';
+import { shownSource } from '../subscription/subscription.ts';
 import { addCommon } from './shared-options.ts';
 
 interface SubscribeOptions extends CommonOptions {
@@ -66,7 +67,14 @@ export function subscribeCommand(): Command {
       await editConfigFile(path, (text) => edit(text, subscription, path));
       output.result(
         'subscribed',
-        { ...subscription, file: file ?? null, to: to ?? null, config: path, replaced: replaces },
+        {
+          ...subscription,
+          source: shownSource(source),
+          file: file ?? null,
+          to: to ?? null,
+          config: path,
+          replaced: replaces,
+        },
         `${replaces ? 'replaced' : 'added'} ${name} in ${path}: narswarm update ${name} fetches it`,
       );
     }),

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { Subscription } from '../subscription/subscription.ts';
+import { shownSource, type Subscription } from '../subscription/subscription.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 
@@ -12,7 +12,16 @@ export function subscriptionsCommand(): Command {
       const rows = declared.map((subscription) => [subscription.name, sourceOf(subscription), extrasOf(subscription)]);
       const widths = [0, 1].map((column) => Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)));
       for (const [index, { name, source, file, import: imports, to, sources, publish, where }] of declared.entries()) {
-        const facts = { name, source, file: file ?? null, import: imports, to: to ?? null, sources, publish, where };
+        const facts = {
+          name,
+          source: shownSource(source),
+          file: file ?? null,
+          import: imports,
+          to: to ?? null,
+          sources,
+          publish,
+          where,
+        };
         const line = rows[index]?.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ');
         output.result('subscription', facts, line?.trimEnd());
       }
@@ -22,7 +31,7 @@ export function subscriptionsCommand(): Command {
 }
 
 function sourceOf({ source, file }: Subscription): string {
-  return file === undefined ? source : `-f ${file} ${source}`;
+  return file === undefined ? shownSource(source) : `-f ${file} ${source}`;
 }
 
 function extrasOf({ import: imports, to, sources, publish }: Subscription): string {

@@ -4,6 +4,7 @@ import { defaultStoreDir } from '../config/locations.ts';
 import { checkTimeOfDay, parseBudget, parseCount } from '../config/units.ts';
 import type { UpdateRun } from '../daemon/run-update.ts';
 import { NarswarmError } from '../errors.ts';
+import { shownSource } from '../subscription/subscription.ts';
 import type { Updated } from '../subscription/update.ts';
 import { formatEndpoint } from '../torrent/endpoint.ts';
 import { warnOfIgnoredKeys } from './ignored-keys.ts';
@@ -105,7 +106,7 @@ export function updateCommand(): Command {
           output.result('waiting', { store: options.store });
           output.note('another update is at work on this store; waiting for it');
         },
-        onBegin: ({ name, source }) => output.note(`${name}: ${source}`),
+        onBegin: ({ name, source }) => output.note(`${name}: ${shownSource(source)}`),
         onUpdated: (updated) => {
           display.stop();
           tellUpdated(output, updated, options.dryRun === true);

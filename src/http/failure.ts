@@ -1,7 +1,7 @@
 /** Why one attempt failed, and whether another may do better. Never leaves this folder: callers see NarswarmError. */
 
 import { type ErrorCode, NarswarmError } from '../errors.ts';
-import { redactUrl } from './redact.ts';
+import { redactUrl } from '../redact.ts';
 
 /** `again`: as often as the options allow; `once`: a single further attempt; `never`: it would end the same way. */
 export type RetryRule = 'again' | 'once' | 'never';

@@ -1,7 +1,7 @@
 /** Where a redirect leads, and which ones are not followed: pure. */
 
 import { AttemptFailure } from './failure.ts';
-import { redactUrl } from './redact.ts';
+import { redactUrl } from '../redact.ts';
 
 /** As many as Nix follows. */
 export const MAX_REDIRECTS = 10;

@@ -4,7 +4,7 @@ import { join, resolve, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
-import { redactUrl, withoutPasswords } from './redact.ts';
+import { redactUrl, shownAddress, withoutPasswords } from '../redact.ts';
 
 export interface Upstream {
   /** Without a trailing slash, query and fragment; with the credentials it was given. Redact before showing it. */
@@ -118,7 +118,7 @@ const WAYS_OUT: Readonly<Record<string, string>> = {
 
 function refuse(text: string): NarswarmError {
   const scheme = /^[a-z][a-z0-9+.-]*:/i.exec(text)?.[0].toLowerCase() ?? '';
-  const shown = withoutPasswords(text);
+  const shown = shownAddress(text);
   const isStore = /^(?:local|daemon|auto|unix|dummy)(?:$|[?:])/.test(text);
   const wayOut =
     WAYS_OUT[scheme] ??

@@ -4,6 +4,7 @@
  */
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
+import { shownAddress } from '../redact.ts';
 
 export interface PublisherAddress {
   /** The publisher's ed25519 key: 32 bytes. */
@@ -103,5 +104,8 @@ function parseSalt(text: string, hex: string): string {
 }
 
 function invalid(text: string, reason: string): NarswarmError {
-  return new NarswarmError('ADDRESS_INVALID', `${quote(text)} is not the address of a map, ${reason}: ${EXPECTED}`);
+  return new NarswarmError(
+    'ADDRESS_INVALID',
+    `${quote(shownAddress(text))} is not the address of a map, ${reason}: ${EXPECTED}`,
+  );
 }

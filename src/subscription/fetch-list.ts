@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { makeFolderBelow } from '../make-folder.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { HttpClient, Validators } from '../http/client.ts';
-import { redactUrl } from '../http/redact.ts';
+import { redactUrl } from '../redact.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { storeError } from '../store/store-error.ts';

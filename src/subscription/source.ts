@@ -15,6 +15,7 @@ import { NarswarmError } from '../errors.ts';
 import { formatPublisherAddress, mapFolder, parsePublisherAddress, type PublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
+import { shownAddress } from '../redact.ts';
 import { splitOutputs } from '../nix/evaluate.ts';
 import { DEFAULT_STORE_DIR, isDerivationPath, parseStorePath } from '../nix/store-path.ts';
 import type { Subscription } from './subscription.ts';
@@ -134,5 +135,7 @@ function splitAtHash(source: string): [before: string, after: string | undefined
 }
 
 function refuse(text: string, reason: string): NarswarmError {
-  return new NarswarmError('USAGE', `${quote(text)} is no source, ${reason}: ${FORMS}`, { facts: { source: text } });
+  return new NarswarmError('USAGE', `${quote(shownAddress(text))} is no source, ${reason}: ${FORMS}`, {
+    facts: { source: shownAddress(text) },
+  });
 }

@@ -4,6 +4,7 @@ import * as v from 'valibot';
 import { makeFolderBelow } from '../make-folder.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
+import { withoutPasswords } from '../redact.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { storeError, systemCode } from '../store/store-error.ts';
 import type { Missing } from './missing.ts';
@@ -150,7 +151,9 @@ export async function writeState(store: FileStore, state: SubscriptionState): Pr
     generations: state.generations.slice(0, MAX_GENERATIONS),
     missing: state.missing.slice(0, MAX_MISSING),
   };
-  await store.replace(fileOf(store, state.name), `${JSON.stringify(bounded, null, 1)}\n`, { mode: 0o600 });
+  await store.replace(fileOf(store, state.name), withoutPasswords(`${JSON.stringify(bounded, null, 1)}\n`), {
+    mode: 0o600,
+  });
 }
 
 /** Forgets a subscription: what only it kept may be collected from now on. */

@@ -1,3 +1,6 @@
+import { createHash } from 'node:crypto';
+import { shownAddress } from '../redact.ts';
+
 /** A subscription as the configuration has it. */
 export interface Subscription {
   readonly name: string;
@@ -15,9 +18,28 @@ export interface Subscription {
   readonly publish: boolean;
 }
 
-/** What tells one subscription from another of the same name: a change of it begins anew. */
+/**
+ * What tells one subscription from another of the same name: a change of it begins again. It is kept in files, so that of what
+ * may be secret in an address there is a hash at the most; another password is no other source.
+ */
 export function sourceKey({ source, file }: Pick<Subscription, 'source' | 'file'>): string {
-  return file === undefined ? source : `${source} of ${file}`;
+  if (file !== undefined) return `${source} of ${file}`;
+  const [address, query] = splitQuery(source);
+  return query === undefined ? address : `${address}?${createHash('sha256').update(query).digest('hex').slice(0, 16)}`;
+}
+
+/** A source as people may see it: without a password, and without the query of a list's address, which may be one. */
+export function shownSource(source: string): string {
+  const [address, query] = splitQuery(source);
+  return query === undefined ? address : `${address}?…`;
+}
+
+/** The address of a list and what it is asked; a publisher's address is its parameters, which are no secret. */
+function splitQuery(source: string): [address: string, query: string | undefined] {
+  const shown = shownAddress(source);
+  const url = /^https?:/i.test(source) ? URL.parse(source) : null;
+  if (url === null || url.search === '' || url.searchParams.has('xs')) return [shown, undefined];
+  return [shown.slice(0, shown.indexOf('?')), url.search];
 }
 
 /** Names are used as file names and as names of roots in a hash map. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { redactUrl } from '../../src/http/redact.ts';
+import { redactUrl } from '../../src/redact.ts';
 import { formatRange, parseContentLength, parseContentRange } from '../../src/http/range.ts';
 import { resolveRedirect } from '../../src/http/redirect.ts';
 import { computeBackoffMs, parseRetryAfterMs } from '../../src/http/retry.ts';
