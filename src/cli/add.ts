@@ -2,7 +2,8 @@ import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import type { StorePath } from '../nix/brands.ts';
-import { readNamedPath, wholePath } from '../nix/named-path.ts';
+import { followToStore } from '../nix/follow-links.ts';
+import { findNamedPath, wholePath } from '../nix/named-path.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { COMPRESSIONS, queryRegistrations, type Compression } from '../nix/nix-cli.ts';
 import { loadSecretKey } from '../nix/secret-key.ts';
@@ -52,7 +53,9 @@ export function addCommand(): Command {
   return add.action(
     command<AddOptions, [readonly string[]]>(async ({ output, signal, options }, texts) => {
       const signer = options.signKey === undefined ? undefined : await openSigner(options.signKey, output);
-      const roots = await Promise.all(texts.map(async (text) => wholePath(await readNamedPath(text))));
+      const roots = await Promise.all(
+        texts.map(async (text) => wholePath((await findNamedPath(text)) ?? (await followToStore(text)))),
+      );
       const withoutNix = 'install Nix (on Debian: apt-get install nix-bin), since paths are added out of its store';
       const closure = await queryRegistrations(roots, { signal, withoutNix });
       const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
