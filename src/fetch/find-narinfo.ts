@@ -159,7 +159,8 @@ export function upstreamSource(
       const info = asOfCache(parseNarInfo(new TextDecoder().decode(bytes)));
       const theirs = storeDirOf(info.storePath);
       if (storeDir === undefined || theirs === storeDir) return info;
-      throw new NarswarmError('CACHE_INFO_INVALID', otherStoreDir(upstream.name, theirs, storeDir), {
+      const wayOut = `set NIX_STORE_DIR=${theirs}, with a file store of its own (--store)`;
+      throw new NarswarmError('CACHE_INFO_INVALID', `${otherStoreDir(upstream.name, theirs, storeDir)}: ${wayOut}`, {
         facts: { upstream: upstream.name, theirs, ours: storeDir },
       });
     },

@@ -3,8 +3,10 @@ import { dirname, join, resolve } from 'node:path';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
 import { quote } from './quote.ts';
-import { DEFAULT_STORE_DIR, parseStorePath } from './store-path.ts';
+import { nixStoreDir, parseStorePath } from './store-path.ts';
 
+/** A path in some store directory, which is its first group. */
+const STORE_PATH = /^(\/.+)\/[0-9a-df-np-sv-z]{32}-[^/]+(?:\/|$)/;
 /** As many links as Linux itself follows. */
 const MAX_LINKS = 40;
 
@@ -15,9 +17,15 @@ const MAX_LINKS = 40;
  *
  * @throws NarswarmError `NOT_FOUND` where there is no such file, `STORE_PATH_INVALID` where it is not in the store.
  */
-export async function followToStore(text: string, storeDir: string = DEFAULT_STORE_DIR): Promise<StorePath> {
+export async function followToStore(text: string, storeDir: string = nixStoreDir(process.env)): Promise<StorePath> {
   const { end, storePath, cause } = await followLinks(text, storeDir);
   if (storePath !== undefined) return storePath;
+  const other = STORE_PATH.exec(end)?.[1];
+  if (other !== undefined) {
+    const wayOut = `set NIX_STORE_DIR=${other}, with a file store of its own (--store)`;
+    const message = `${quote(text)} is of the store directory ${other}, and the one of this Nix is ${storeDir}: ${wayOut}`;
+    throw new NarswarmError('STORE_PATH_INVALID', message, { facts: { path: text, theirs: other, ours: storeDir } });
+  }
   if (cause !== undefined) {
     const reason = cause.code === 'ENOENT' ? 'does not exist' : `cannot be read (${cause.message})`;
     const message = `${quote(text)} does not lead to a store path: ${end} ${reason}`;

@@ -4,7 +4,7 @@ import { NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from './brands.ts';
 import { followToStore, isLink } from './follow-links.ts';
 import { quote } from './quote.ts';
-import { baseNameOf, DEFAULT_STORE_DIR, parseStoreHash, storeHashOf, storePathFromBaseName } from './store-path.ts';
+import { baseNameOf, nixStoreDir, parseStoreHash, storeHashOf, storePathFromBaseName } from './store-path.ts';
 
 /**
  * Reads a store path, anything below one, a link to one (`./result`, or `result` in the working folder), its name in the
@@ -15,7 +15,8 @@ import { baseNameOf, DEFAULT_STORE_DIR, parseStoreHash, storeHashOf, storePathFr
  */
 export async function findNamedPath(text: string): Promise<StorePath | StoreHash | undefined> {
   if (text.includes('/')) return followToStore(text);
-  const named = valueOr(() => parseStoreHash(text)) ?? valueOr(() => storePathFromBaseName(text));
+  const named =
+    valueOr(() => parseStoreHash(text)) ?? valueOr(() => storePathFromBaseName(text, nixStoreDir(process.env)));
   if (named !== undefined) return named;
   return (await isLink(text)) ? followToStore(text) : undefined;
 }
@@ -37,7 +38,7 @@ export async function readNamedPath(text: string): Promise<StorePath | StoreHash
  */
 export async function wholePath(
   named: StorePath | StoreHash,
-  storeDir: string = DEFAULT_STORE_DIR,
+  storeDir: string = nixStoreDir(process.env),
 ): Promise<StorePath> {
   if (isPath(named)) return named;
   const names = await readdir(storeDir).catch(() => []);

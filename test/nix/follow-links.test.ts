@@ -35,6 +35,19 @@ test('a folder on the way may be the link', async () => {
   assert.equal(await followToStore(join(result, 'file'), store), join(store, PATH.slice(11)));
 });
 
+test('of a path in another store directory both are named', async () => {
+  const other = PATH.replace('/nix', '/home/me/.nix');
+  for (const text of [other, `${other}/bin/x`, link('theirs', other)])
+    await assert.rejects(
+      followToStore(text),
+      failsWith(
+        'STORE_PATH_INVALID',
+        /store directory \/home\/me\/\.nix\/store, .* is \/nix\/store: set NIX_STORE_DIR=/,
+      ),
+    );
+  assert.equal(await followToStore(other, '/home/me/.nix/store'), other);
+});
+
 test('says where a path leads instead', async () => {
   await assert.rejects(followToStore(link('loop', 'loop')), failsWith('STORE_PATH_INVALID', /loop" is not in \/nix/));
   await assert.rejects(

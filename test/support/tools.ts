@@ -14,6 +14,7 @@ const TOOLS: Readonly<Record<string, { check: readonly [string, ...string[]]; pa
   deluged: { check: ['sh', '-c', 'command -v deluged'], packageName: 'deluged' },
   deluge: { check: ['sh', '-c', 'command -v deluge-console'], packageName: 'deluge-console' },
   ctorrent: { check: ['sh', '-c', 'command -v ctorrent'], packageName: 'ctorrent' },
+  openssl: { check: ['openssl', 'version'], packageName: 'openssl' },
   zsh: { check: ['zsh', '--version'], packageName: 'zsh' },
   fish: { check: ['fish', '--version'], packageName: 'fish' },
   groff: { check: ['groff', '--version'], packageName: 'groff-base' },

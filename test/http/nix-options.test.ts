@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:https';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { HttpClient } from '../../src/http/client.ts';
+import { optionsOfNix } from '../../src/http/nix-options.ts';
+import { parseNixConfig } from '../../src/nix/nix-config.ts';
+
+describe("options of Nix's configuration", () => {
+  it('take the certificates from ssl-cert-file, else from the variables in their order, else from the system', () => {
+    const both = { NIX_SSL_CERT_FILE: '/nix.pem', SSL_CERT_FILE: '/ssl.pem' };
+    const set = parseNixConfig('ssl-cert-file = /conf.pem\n');
+    const unset = parseNixConfig('');
+    assert.equal(optionsOfNix(set, both).caFile, '/conf.pem');
+    assert.equal(optionsOfNix(unset, both).caFile, '/nix.pem');
+    assert.equal(optionsOfNix(unset, { SSL_CERT_FILE: '/ssl.pem', NIX_SSL_CERT_FILE: '' }).caFile, '/ssl.pem');
+    assert.equal(optionsOfNix(undefined, { SSL_CERT_FILE: '/ssl.pem' }).caFile, '/ssl.pem');
+    assert.doesNotMatch(optionsOfNix(unset, {}).caFile ?? '', /ssl\.pem/);
+  });
+
+  it('take the netrc file of nix.conf, else where Nix has it', () => {
+    assert.equal(optionsOfNix(parseNixConfig('netrc-file = /a b\n'), {}).netrcFile, '/a b');
+    assert.equal(optionsOfNix(undefined, {}).netrcFile, '/etc/nix/netrc');
+    assert.equal(optionsOfNix(undefined, { NIX_CONF_DIR: '/conf' }).netrcFile, '/conf/netrc');
+  });
+
+  it('take timeouts and attempts, where Nix sets a limit', () => {
+    const config = parseNixConfig('connect-timeout = 7\nstalled-download-timeout = 9\ndownload-attempts = 3\n');
+    const { connectTimeoutMs, stallTimeoutMs, retries } = optionsOfNix(config, {});
+    assert.deepEqual([connectTimeoutMs, stallTimeoutMs, retries], [7_000, 9_000, 2]);
+    const none = optionsOfNix(parseNixConfig('connect-timeout = 0\ndownload-attempts = 0\n'), {});
+    assert.deepEqual([none.connectTimeoutMs, none.retries], [undefined, undefined]);
+  });
+});
+
+describe('certificates', { timeout: 20_000 }, () => {
+  let folder = '';
+  let server: Server;
+  let url = '';
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'narswarm-ca-'));
+    const openssl = (text: string): unknown =>
+      execFileSync('openssl', text.split(' '), { cwd: folder, stdio: 'ignore' });
+    const key = '-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes';
+    await writeFile(join(folder, 'ext'), 'subjectAltName=IP:127.0.0.1\n');
+    openssl(`req -x509 ${key} -keyout ca.key -out ca.pem -days 2 -subj /CN=Lab`);
+    openssl(`req ${key} -keyout server.key -out server.csr -subj /CN=server`);
+    openssl('x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.pem');
+    const [cert, secret] = await Promise.all(['server.pem', 'server.key'].map((name) => readFile(join(folder, name))));
+    server = createServer({ cert, key: secret }, (_, response) => response.end('x')).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const address = server.address();
+    url = typeof address === 'object' && address !== null ? `https://127.0.0.1:${address.port}` : '';
+  });
+  after(async () => {
+    server.closeAllConnections();
+    server.close();
+    await rm(folder, { recursive: true });
+  });
+
+  it('of an own authority hold where its file is named', async () => {
+    await using client = new HttpClient({ caFile: join(folder, 'ca.pem'), retries: 0 });
+    assert.equal(Buffer.from((await client.getBytes(url, { maxBytes: 9 })) ?? []).toString(), 'x');
+  });
+
+  it('of an unknown authority are refused at once, with the way out', async () => {
+    await using client = new HttpClient();
+    await assert.rejects(client.getBytes(url, { maxBytes: 9 }), {
+      code: 'HTTP_FAILED',
+      message: /after 1 attempt: its certificate does not hold here .*ssl-cert-file/,
+    });
+  });
+
+  it('that cannot be read are a sentence, for https alone', async () => {
+    for (const file of [join(folder, 'none'), join(folder, 'ext')]) {
+      await using client = new HttpClient({ caFile: file, retries: 0 });
+      await assert.rejects(client.getBytes(url, { maxBytes: 9 }), {
+        code: 'HTTP_FAILED',
+        message: /certificates of .* cannot be read .*NIX_SSL_CERT_FILE/,
+      });
+      await assert.rejects(client.getBytes('http://127.0.0.1:9/', { maxBytes: 9 }), { message: /ECONNREFUSED/ });
+    }
+  });
+});
