@@ -68,12 +68,15 @@ export function daemonCommand(): Command {
         );
       const own = options.publish === true ? await openKey(options.key, output) : undefined;
       const { Daemon } = await import('../daemon/daemon.ts');
-      const { serveAlone } = await import('../daemon/serve-alone.ts');
+      const { takeServingTurn } = await import('../daemon/serving-turn.ts');
       const { publishedContents } = await import('../subscription/published.ts');
       const { publishersOf } = await import('../subscription/source.ts');
       const { subscriptionsNow } = await import('../config/reread.ts');
       const store = await FileStore.open(options.store, { create: true });
-      await using _alone = await serveAlone(store, (text) => output.warn(text));
+      await using _turn = await takeServingTurn(store, {
+        publishes: own !== undefined,
+        onWarning: (text) => output.warn(text),
+      });
       const subscriptions = subscriptionsNow(config, (text) => output.warn(text));
       await using service = await Daemon.start({
         store,

@@ -79,15 +79,14 @@ describe('no traces', () => {
     assert.deepEqual(await contents(join(keyFile, '..')), ['publisher.key']);
   });
 
-  test('of two daemons on one store the second says so', async () => {
+  test('of two daemons on one store the second says so, and may not publish', async () => {
     const args = ['daemon', '--store', lab.path('store'), ...key, ...ALONE];
     const { process: first } = await lab.service(args);
-    assertFailure(
-      await lab.run(args),
-      7,
-      'STORE_BUSY',
-      new RegExp(`another narswarm daemon \\(process ${first.pid}\\) serves .*: stop that one, or .* another --store`),
-    );
+    const says = new RegExp(`another narswarm daemon \\(process ${first.pid}\\) serves .*another --store`);
+    const { process: second } = await lab.service(args);
+    assert.match(String((await second.stop('SIGTERM')).event('warning')['message']), says);
+    const publishing = ['--publish', '--key', lab.path('key'), '--http-port', '0'];
+    assertFailure(await lab.run([...args, ...publishing]), 7, 'STORE_BUSY', says);
     await first.stop('SIGKILL');
     const { process: next } = await lab.service(args);
     assert.equal((await next.stop('SIGTERM')).status, 0, 'one that was killed stands in nobody’s way');
