@@ -127,6 +127,7 @@ export class LaneWork {
         tried: task.files,
         isLineSilent: () => this.#policy.isLineSilent,
         mayRace: task.lies.size === 0,
+        peersMayHelp: task.job.torrent !== undefined && task.upstreamFailure === undefined && this.#arePeersThere(),
         observer: { ...observer, onBytes: (...facts) => this.#onBytes(...facts) },
         signal,
       });
@@ -144,6 +145,10 @@ export class LaneWork {
       return 'again';
     }
     return await this.#finish(task, partial, signal);
+  }
+
+  #arePeersThere(): boolean {
+    return this.#options.network?.discovery.candidates().some(({ banned }) => banned === undefined) ?? false;
   }
 
   /** Closes the partial file of a task; another attempt would open it anew. */

@@ -39,6 +39,8 @@ export interface UpstreamContext {
   readonly isLineSilent: () => boolean;
   /** False where the bytes of several must not be mixed: somebody has lied. */
   readonly mayRace: boolean;
+  /** True where peers are there that were not asked since an upstream has failed. Default: false. */
+  readonly peersMayHelp?: boolean;
 }
 
 /**
@@ -55,6 +57,7 @@ export async function fetchFromUpstreams(job: NarJob, partial: PartialNar, conte
     upstreams,
     order,
     ask: (upstream, lap) => fetchFrom(upstream, job, { ...context, ...lap, partial, nar }),
+    othersMayHelp: context.peersMayHelp,
     leftBytes: () => partial.sizeBytes - partial.heldBytes,
     isHeldBack: () => !context.mayRace || limit.isUsedUp,
     isLineSilent: context.isLineSilent,

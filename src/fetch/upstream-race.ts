@@ -24,6 +24,8 @@ export interface RaceOptions {
   readonly order: UpstreamOrder;
   /** Asks an upstream for what is missing now; goes on from what others have brought. */
   readonly ask: (upstream: Upstream, context: LapContext) => Promise<void>;
+  /** True where somebody else than these may have it: then none of them is waited for as long as alone. Default: false. */
+  readonly othersMayHelp?: boolean | undefined;
   readonly leftBytes: () => number;
   /** True while our own limit holds everything back, or no other may be asked for another reason. */
   readonly isHeldBack: () => boolean;
@@ -130,7 +132,7 @@ export class UpstreamRace {
       rate.add(bytes, atMs);
     };
     const isSecond = this.#laps.length > 0;
-    const givesWay = isSecond || this.#waiting.length > 0;
+    const givesWay = isSecond || this.#waiting.length > 0 || this.#options.othersMayHelp === true;
     lap.ended = ask(upstream, { signal: AbortSignal.any([signal, stop.signal]), givesWay, isSecond, onBytes })
       .then(
         () => ({ lap }),

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { suite, test, type TestContext } from 'node:test';
 import { fetchFromUpstreams } from '../../src/fetch/upstream-lane.ts';
 import { UpstreamOrder } from '../../src/fetch/upstream-order.ts';
+import { UpstreamRace } from '../../src/fetch/upstream-race.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
 import { PartialNar } from '../../src/store/partial.ts';
@@ -105,5 +106,25 @@ suite('two upstreams', { concurrency: true, timeout: 60_000 }, () => {
     const { second, fetch } = await scene(t, 500_000, [[], []]);
     await fetch({ limit: new RateLimit(100_000) });
     assert.equal(second.requests.length, 0);
+  });
+
+  test('one that is alone gets all the time, unless peers may help', async () => {
+    const upstream = parseUpstream('http://127.0.0.1:9');
+    for (const othersMayHelp of [true, false]) {
+      let seen: boolean | undefined;
+      await new UpstreamRace({
+        upstreams: [upstream],
+        order: new UpstreamOrder([upstream]),
+        ask: async (_, { givesWay }) => void (seen = givesWay),
+        othersMayHelp,
+        leftBytes: () => 0,
+        isHeldBack: () => false,
+        isLineSilent: () => false,
+        onOutcome: () => undefined,
+        isFatal: () => false,
+        signal: new AbortController().signal,
+      }).run();
+      assert.equal(seen, othersMayHelp);
+    }
   });
 });
