@@ -4,7 +4,7 @@ import { extraOf, type NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { ask, type NarInfoSource } from './find-narinfo.ts';
-import { namedFile } from './named-file.ts';
+import { namedFile, withoutName } from './named-file.ts';
 
 /** What is known of one path: who described it, what was tried, and who is still to be asked. */
 interface State {
@@ -97,11 +97,6 @@ function take({ origin, tried }: State, info: NarInfo): NarInfo | undefined {
   const key = [narHash, url, compression, fileHash, fileSize, extraOf(info, 'InfoHash'), from].join(' ');
   if (tried.has(key)) return undefined;
   tried.add(key);
-  return info;
-}
-
-/** The same NAR, of which it is not known what its file is. */
-function withoutName({ fileHash: _hash, fileSize: _size, ...info }: NarInfo): NarInfo {
   return info;
 }
 

@@ -97,6 +97,7 @@ class Rounds {
   }
 
   async fetch(plan: Plan): Promise<void> {
+    for (const info of plan.unsized) this.#closure.set(storeHashOf(info.storePath), info); // what is tried of each
     const { infos, jobs, checked, failures } = await fetchRound(plan, this.#closure, this.#context);
     for (const [hash, info] of infos) this.#closure.set(hash, info);
     this.#jobs.push(...jobs);

@@ -23,3 +23,8 @@ export function namedFile(info: FileDescription & Pick<NarInfo, 'narSize'>): Nam
   if (!isKnownCompression(compression) || fileSize > maxFileBytes(narSize)) return undefined;
   return { fileHash, sizeBytes: fileSize, extension: extensionOf(compression) };
 }
+
+/** The same NAR, of which it is not known what its file is. */
+export function withoutName({ fileHash: _hash, fileSize: _size, ...info }: NarInfo): NarInfo {
+  return info;
+}

@@ -7,7 +7,7 @@ import { hashNars } from '../store/hash-pool.ts';
 import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import type { Closure } from './closure.ts';
 import type { NarJob } from './job.ts';
-import { namedFile } from './named-file.ts';
+import { namedFile, withoutName } from './named-file.ts';
 
 /** What a fetch has to do, before a byte of a NAR moved. */
 export interface Plan {
@@ -62,7 +62,8 @@ export async function planFetch(
     const file = namedFile(info);
     const known = file && byFileHash.get(file.fileHash);
     // One file is not two NARs: one of the two narinfos lies.
-    if (file === undefined || (known !== undefined && known.info.narHash !== info.narHash)) unsized.push(info);
+    if (file === undefined) unsized.push(info);
+    else if (known !== undefined && known.info.narHash !== info.narHash) unsized.push(withoutName(info));
     else if (known !== undefined) known.storePaths.push(storePath);
     else {
       const preferred = preferredOf?.(info);

@@ -297,7 +297,9 @@ function lackOf(missing: readonly MissingPath[], { jobs, unsized }: Plan): Narsw
   const [first] = missing;
   const { path, reason, code } = first ?? { path: undefined, reason: 'interrupted', code: undefined };
   const isOfNix = code === 'IMPORT_FAILED';
-  const total = jobs.length + unsized.length;
+  const wanted = [...jobs.flatMap(({ storePaths }) => storePaths), ...unsized.map(({ storePath }) => storePath)];
+  // What lay in the store and turned out wrong was not planned.
+  const total = new Set<string>([...wanted, ...missing.map((lack) => lack.path)]).size;
   const what = isOfNix
     ? `${missing.length} path${missing.length === 1 ? '' : 's'} could not be imported`
     : `${missing.length} of ${total} NARs could not be fetched`;
