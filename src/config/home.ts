@@ -1,8 +1,9 @@
 /** The home folder of a user, who may have none: containers start programs as users that /etc/passwd does not know. */
 import { lstatSync, mkdirSync } from 'node:fs';
-import { homedir, tmpdir, userInfo } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
+import { nameOfUser } from '../nix/system-users.ts';
 
 /** A home folder, and whether it is one of the system's or a stand-in. */
 export interface Home {
@@ -49,15 +50,6 @@ function notOwn(dir: string, isMissing: boolean, cause: unknown): NarswarmError 
     `this user has no home folder, and ${dir}, which stands in for it, ${reason}: set HOME to a folder of its own`,
     { cause, facts: { path: dir } },
   );
-}
-
-/** The number, for a user without an entry in /etc/passwd. */
-function nameOfUser(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return String(process.getuid?.());
-  }
 }
 
 /** Undefined for a user without an entry in /etc/passwd. */

@@ -1,8 +1,8 @@
 /** What units of systemd have to know of this machine: where the program is, what it calls, who may talk to Nix. */
 import { accessSync, constants, realpathSync, statSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { delimiter, dirname, join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
+import { readGroups } from '../nix/system-users.ts';
 
 /** Folders that the system's units do not see (ProtectHome, PrivateTmp), unless a part of them is bound into their view. */
 const HIDDEN = /^\/(?:home|root|run\/user|tmp|var\/tmp)(?=\/)/;
@@ -76,12 +76,12 @@ export function findTools(path: string): { readonly folders: readonly string[]; 
  * @param groupFile in the format of group(5)
  */
 export async function findNixGroup(socketDir = DAEMON_SOCKET, groupFile = '/etc/group'): Promise<string | undefined> {
-  const groups = (await readFile(groupFile, 'utf8').catch(() => '')).split('\n').map((line) => line.split(':'));
+  const groups = await readGroups(groupFile);
   const found = statSync(socketDir, { throwIfNoEntry: false });
   // Before the daemon's first start there is no folder; Debian makes the group when it is installed.
-  if (found === undefined) return groups.find(([name]) => name === DEBIAN_GROUP)?.[0];
+  if (found === undefined) return groups.find(({ name }) => name === DEBIAN_GROUP)?.name;
   if ((found.mode & 0o001) !== 0) return undefined;
-  return groups.find(([, , id]) => id === String(found.gid))?.[0];
+  return groups.find(({ id }) => id === String(found.gid))?.name;
 }
 
 /** The folder of a package that a script is of: the nearest with a package.json. */

@@ -9,6 +9,7 @@ import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { parseCacheInfo, type CacheInfo } from '../nix/cache-info.ts';
 import type { FileStore } from '../store/file-store.ts';
+import { withinMs } from '../within.ts';
 
 const MAX_INFO_BYTES = 64 * 1024;
 /** As long as Nix remembers it (src/libstore/nar-info-disk-cache.cc). */
@@ -82,23 +83,34 @@ async function infosOf(
     const ageMs = known === undefined ? Infinity : Math.abs(now() - known.atMs);
     if (known !== undefined && ageMs < REMEMBERED_MS) infos.set(upstream, known);
     if (ageMs < FRESH_MS && !upstream.isLocal) continue;
-    const asking = ask(upstream, context).then((info) => {
+    const isRemembered = ageMs < REMEMBERED_MS;
+    const asking = ask(upstream, isRemembered, context).then((info) => {
       if (info === undefined) return;
       remembered[keyOf(upstream)] = { ...info, atMs: now() };
       infos.set(upstream, info);
     });
-    (ageMs < REMEMBERED_MS ? refreshed : needed).push(asking);
+    (isRemembered ? refreshed : needed).push(asking);
   }
   const remember = (): Promise<void> =>
     store.replace(file, `${JSON.stringify(remembered, null, 1)}\n`, { mode: 0o600 }).catch(() => undefined);
-  const inTime = new Map(await settledWithin(needed, PATIENCE_MS).then(() => infos));
+  if (needed.length > 0) await withinMs(PATIENCE_MS, Promise.allSettled(needed));
+  const inTime = new Map(infos);
   if (needed.length > 0) await remember(); // where it cannot be written, the next run asks again
   if (refreshed.length > 0) void Promise.allSettled(refreshed).then(remember);
   return inTime;
 }
 
-/** @returns undefined where it cannot be had: that is said where it matters, by what it fails to deliver */
-async function ask(upstream: Upstream, { http, signal, onWarning }: CacheInfosContext): Promise<CacheInfo | undefined> {
+/**
+ * Asks a cache for its nix-cache-info.
+ *
+ * @param isRemembered whether what it said before still holds: then a failure changes nothing
+ * @returns undefined where it cannot be had: that is said where it matters, by what it fails to deliver
+ */
+async function ask(
+  upstream: Upstream,
+  isRemembered: boolean,
+  { http, signal, onWarning }: CacheInfosContext,
+): Promise<CacheInfo | undefined> {
   try {
     const bytes = await http.getBytes(upstream.infoUrl, {
       maxBytes: MAX_INFO_BYTES,
@@ -110,18 +122,11 @@ async function ask(upstream: Upstream, { http, signal, onWarning }: CacheInfosCo
     const wayOut = upstream.isLocal ? ': is it there, is it mounted?' : ', and is asked after the other caches';
     onWarning(`${upstream.name} has no nix-cache-info${wayOut}`);
   } catch (error) {
-    if (!signal.aborted && isNarswarmError(error))
+    // The end of the run ends this, too.
+    if (!signal.aborted && !isRemembered && isNarswarmError(error) && error.code !== 'INTERRUPTED')
       onWarning(`${upstream.name} is asked after the other caches: ${error.message}`);
   }
   return undefined;
-}
-
-async function settledWithin(promises: readonly Promise<unknown>[], durationMs: number): Promise<void> {
-  if (promises.length === 0) return;
-  const { promise: isOver, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => resolve(undefined), durationMs);
-  await Promise.race([Promise.allSettled(promises), isOver]);
-  clearTimeout(timer);
 }
 
 /** A file that is damaged counts as none. */

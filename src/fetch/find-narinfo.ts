@@ -9,6 +9,7 @@ import { storeDirOf } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
+import { withinMs } from '../within.ts';
 import { otherStoreDir } from './cache-infos.ts';
 import type { FindNarInfo } from './closure.ts';
 
@@ -111,15 +112,9 @@ export async function ask(
 }
 
 /** The first to settle, or undefined where none has in that time. */
-async function firstOf<T>(promises: readonly Promise<T>[], patienceMs: number | undefined): Promise<T | undefined> {
-  if (patienceMs === undefined) return Promise.race(promises);
-  const { promise: isOver, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => resolve(undefined), patienceMs);
-  try {
-    return await Promise.race([...promises, isOver]);
-  } finally {
-    clearTimeout(timer);
-  }
+function firstOf<T>(promises: readonly Promise<T>[], patienceMs: number | undefined): Promise<T | undefined> {
+  const first = Promise.race(promises);
+  return patienceMs === undefined ? first : withinMs(patienceMs, first);
 }
 
 /** The narinfos that the file store holds now: it is listed once, since most of a new closure is not there. */

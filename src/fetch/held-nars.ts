@@ -4,7 +4,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { BackgroundReader } from '../store/background-reader.ts';
 import { CHECK_PATIENCE_MS } from '../store/gate.ts';
 import { narContentsOf } from '../store/hash-nar.ts';
-import { withinMs } from '../store/within.ts';
+import { withinMs } from '../within.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Seed } from '../torrent/swarm.ts';
 
@@ -30,30 +30,30 @@ interface Held extends HeldNar {
 export class HeldNars implements AsyncDisposable {
   readonly #held = new Map<InfoHash, Held>();
   readonly #reader = new BackgroundReader();
+  /** Paths whose contents somebody else has checked. */
   readonly #sound = new Set<string>();
 
   /** Takes in a NAR whose SHA-256 was checked. */
   add(nar: HeldNar): void {
     const { info } = nar;
     // Without compression FileHash is NarHash.
-    const isKnown =
-      this.#sound.has(info.storePath) ||
-      (info.compression === 'none' && isSameHash(nar) && !isAddressedBesideNarHash(info));
+    const isKnown = info.compression === 'none' && isSameHash(nar) && !isAddressedBesideNarHash(info);
     this.#held.set(nar.torrent.infoHash, { ...nar, isSound: isKnown ? Promise.resolve(true) : undefined });
   }
 
   /** Notes that the contents of a path's NAR were checked by NarHash: Nix has imported it, or somebody has looked into it. */
   noteSound(path: string): void {
     this.#sound.add(path);
-    for (const held of this.#held.values()) if (held.info.storePath === path) held.isSound = Promise.resolve(true);
   }
 
   /** The NAR behind an infohash, or undefined where it may not, or not yet, be served. */
   async seed(infoHash: InfoHash): Promise<Seed | undefined> {
     const held = this.#held.get(infoHash);
     if (held === undefined) return undefined;
-    held.isSound ??= this.#lookInto(held);
-    if ((await withinMs(CHECK_PATIENCE_MS, held.isSound)) !== true) return undefined;
+    if (!this.#sound.has(held.info.storePath)) {
+      held.isSound ??= this.#lookInto(held);
+      if ((await withinMs(CHECK_PATIENCE_MS, held.isSound)) !== true) return undefined;
+    }
     return { torrent: held.torrent, files: [{ path: held.path, sizeBytes: held.torrent.sizeBytes }] };
   }
 

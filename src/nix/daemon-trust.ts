@@ -2,9 +2,8 @@
  * What the Nix daemon thinks of this user: keys that a user names count for it only if the user is one of its
  * `trusted-users` (Nix: src/libstore/daemon.cc, `ClientSettings::apply`; src/nix/unix/daemon.cc, `matchUser`).
  */
-import { readFile } from 'node:fs/promises';
-import { userInfo } from 'node:os';
 import { describeStore, readNixConfig, readTrustedUsers, type CallOptions } from './nix-cli.ts';
+import { nameOfUser, readGroups } from './system-users.ts';
 
 /** Settings of a user that are not those of the system: the daemon reads only these. */
 const SYSTEM_ONLY = { NIX_CONFIG: '', NIX_USER_CONF_FILES: '' };
@@ -49,19 +48,8 @@ export function isAmong(trustedUsers: readonly string[], { name, groups }: NixUs
 }
 
 async function thisUser(): Promise<NixUser> {
-  const name = userName();
+  const name = nameOfUser();
   const own = new Set([process.getgid?.(), ...(process.getgroups?.() ?? [])].map(String));
-  const lines = (await readFile('/etc/group', 'utf8').catch(() => '')).split('\n').map((line) => line.split(':'));
-  const groups = lines.flatMap(([group = '', , id = '', members = '']) =>
-    own.has(id) || members.split(',').includes(name) ? group : [],
-  );
-  return { name, groups };
-}
-
-function userName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return String(process.getuid?.()); // no entry in /etc/passwd
-  }
+  const groups = (await readGroups()).filter(({ id, members }) => own.has(id) || members.includes(name));
+  return { name, groups: groups.map((group) => group.name) };
 }

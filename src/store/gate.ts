@@ -8,7 +8,7 @@ import type { Seed } from '../torrent/swarm.ts';
 import { contentsOf, torrentOfEntry, type Catalogue, type CatalogueEntry } from './catalogue.ts';
 import type { FileStore } from './file-store.ts';
 import type { NarChecker } from './nar-checker.ts';
-import { withinMs } from './within.ts';
+import { withinMs } from '../within.ts';
 
 /** A NAR that may be served: its torrent and the verified file behind it. */
 export interface Admitted {

@@ -2,6 +2,7 @@ import type Wire from 'bittorrent-protocol';
 import type Torrent from 'webtorrent/lib/torrent.js';
 import { sha1 } from './hash-thread.ts';
 import { MAX_PEERS } from '../wire/bounds.ts';
+import { withinMs } from '../within.ts';
 import { PIECE_HASH_BYTES, type NarTorrent } from './canonical.ts';
 import { connectPeer } from './connect-peer.ts';
 import { useNarExchange, type NarExchange, type ServeNar } from './nar-exchange.ts';
@@ -148,7 +149,7 @@ export class Cohort {
           asked.add(next);
           running.set(next, this.#ask(next, torrent, { ...options, signal }));
         } else if (atWork.length === 0) return undefined; // no member, or silent ones alone
-        const answer = await firstWithin(LOOK_EVERY_MS, running.values());
+        const answer = await withinMs(LOOK_EVERY_MS, Promise.race(running.values()));
         if (answer === undefined) continue;
         running.delete(answer.exchange);
         if (answer.bytes !== undefined) return { bytes: answer.bytes, address: answer.exchange.address };
@@ -232,15 +233,4 @@ function expectedMs({ peer }: NarExchange, bytes: number): number {
 function isSlower(current: NarExchange, next: NarExchange, { infoHash, sizeBytes }: NarTorrent): boolean {
   if (!current.peer.rate.isSettled(performance.now())) return false;
   return expectedMs(current, current.bytesUntil(infoHash)) > SOONER * expectedMs(next, next.queuedBytes + sizeBytes);
-}
-
-/** The first to be settled, or undefined where none is in that time. */
-async function firstWithin<T>(ms: number, promises: Iterable<Promise<T>>): Promise<T | undefined> {
-  const { promise: isOver, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => resolve(undefined), ms);
-  try {
-    return await Promise.race([...promises, isOver]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { orderUpstreams } from '../../src/fetch/cache-infos.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
@@ -97,6 +98,21 @@ describe('the order of caches', { timeout: 20_000 }, () => {
     assert.equal(refused.names[0], 'near');
     assert.match(refused.warnings[0] ?? '', /asked after the other caches: not the nix-cache-info/);
     assert.doesNotMatch(refused.warnings.join(), /s3cret/);
+  });
+
+  it('does not warn where what is remembered holds, though the run ends before the answer', async () => {
+    const store = await freshStore('remembered');
+    const { far, near } = caches;
+    await order([far.url, near.url], store, 0);
+    far.faults = [{ kind: 'stall-headers' }];
+    try {
+      const { names, warnings } = await order([far.url, near.url], store, 2 * 24 * 3_600_000);
+      assert.deepEqual(names, ['near', 'far']);
+      await setImmediate(); // the client is closed by now, and has ended the request
+      assert.deepEqual(warnings, []);
+    } finally {
+      far.faults = [];
+    }
   });
 
   it('leaves caches of another store directory out, and says both', async () => {

@@ -1,0 +1,28 @@
+/** What the system knows of users and groups. Containers start programs as users that /etc/passwd does not know. */
+import { readFile } from 'node:fs/promises';
+import { userInfo } from 'node:os';
+
+/** A line of group(5). */
+export interface Group {
+  readonly name: string;
+  readonly id: string;
+  readonly members: readonly string[];
+}
+
+/** The user's name; the number, for a user without an entry in /etc/passwd. */
+export function nameOfUser(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return String(process.getuid?.());
+  }
+}
+
+/** Reads the groups of this machine; none where the file cannot be read. */
+export async function readGroups(file = '/etc/group'): Promise<Group[]> {
+  const text = await readFile(file, 'utf8').catch(() => '');
+  return text.split('\n').map((line) => {
+    const [name = '', , id = '', members = ''] = line.split(':');
+    return { name, id, members: members.split(',') };
+  });
+}
