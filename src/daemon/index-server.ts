@@ -66,6 +66,7 @@ export class IndexServer implements AsyncDisposable {
         { cause: error },
       );
     }
+    server.on('error', () => undefined); // a connection that could not be accepted, since no more files can be opened
     return started;
   }
 

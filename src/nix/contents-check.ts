@@ -115,7 +115,9 @@ class FileContents implements Digester {
     if (own.length > 0 && this.#left !== Infinity) this.#inner.update(own);
     this.#left -= own.length;
     const after = bytes.subarray(own.length);
-    if (after.length > 0) this.#around = Buffer.concat([this.#around, after.subarray(0, FileContents.#longest)]);
+    // More than the end itself is wrong whatever it is.
+    if (after.length > 0 && this.#around.length < FileContents.#longest)
+      this.#around = Buffer.concat([this.#around, after.subarray(0, FileContents.#longest)]);
   }
 
   digest(): Buffer | undefined {

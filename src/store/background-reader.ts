@@ -58,7 +58,8 @@ export class BackgroundReader implements AsyncDisposable {
       return await thread.read(path, contents);
     } finally {
       thread.unref();
-      if (this.#threads.has(thread)) this.#idle.push(thread);
+      if (thread.hasEnded) this.#threads.delete(thread);
+      else if (this.#threads.has(thread)) this.#idle.push(thread);
     }
   }
 

@@ -24,11 +24,19 @@ export interface HashThreadData {
 /** A thread that reads NAR files, one after another. */
 export class HashThread {
   readonly #worker: Worker;
+  #end: Error | undefined;
 
   constructor(data: HashThreadData = { isIdlePriority: false }) {
     // The worker is beside this file: .ts in a checkout, .js once built.
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     this.#worker = new Worker(new URL(`./hash-worker.${extension}`, import.meta.url), { workerData: data });
+    this.#worker.on('error', (error: Error) => (this.#end ??= error));
+    this.#worker.on('exit', () => (this.#end ??= hasClosed()));
+  }
+
+  /** True once it answers nothing any longer: it was closed, or ran out of memory. */
+  get hasEnded(): boolean {
+    return this.#end !== undefined;
   }
 
   /**
@@ -38,9 +46,10 @@ export class HashThread {
    * @throws NIX_MISSING without the program that decompresses it; an error if the thread ended
    */
   async read(path: string, contents: NarContents | undefined): Promise<NarHashes | Unread | undefined> {
+    if (this.#end !== undefined) throw this.#end;
     const reply = await new Promise<HashReply>((resolve, reject) => {
       const worker = this.#worker;
-      const onExit = (): void => reject(new Error('the thread that reads NARs has ended'));
+      const onExit = (): void => reject(this.#end);
       worker.once('error', reject);
       worker.once('exit', onExit);
       worker.once('message', (message: HashReply) => {
@@ -64,6 +73,11 @@ export class HashThread {
   }
 
   async close(): Promise<void> {
+    this.#end ??= hasClosed();
     await this.#worker.terminate();
   }
+}
+
+function hasClosed(): Error {
+  return new Error('the thread that reads NARs has ended');
 }

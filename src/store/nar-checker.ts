@@ -63,7 +63,8 @@ export class NarChecker implements AsyncDisposable {
   async checkAll(signal: AbortSignal): Promise<void> {
     const { store, catalogue, keys } = this.#options;
     const { version } = catalogue;
-    if (version === this.#walked && !this.#hasRetry()) return;
+    const hasRetry = this.#forgetPassed();
+    if (version === this.#walked && !hasRetry) return;
     for (const { storePath } of catalogue.entries()) {
       signal.throwIfAborted();
       const entry = catalogue.byStorePath(storePath); // others look into it meanwhile
@@ -117,10 +118,12 @@ export class NarChecker implements AsyncDisposable {
     this.#putOff.set(entry.storePath, { entry, untilMs: performance.now() + TRY_AGAIN_MS });
   }
 
-  #hasRetry(): boolean {
+  /** Forgets the entries that may be tried again: some have been checked or removed meanwhile. @returns if there were any */
+  #forgetPassed(): boolean {
     const now = performance.now();
-    for (const { untilMs } of this.#putOff.values()) if (untilMs <= now) return true;
-    return false;
+    const before = this.#putOff.size;
+    for (const [path, { untilMs }] of this.#putOff) if (untilMs <= now) this.#putOff.delete(path);
+    return this.#putOff.size < before;
   }
 
   #unlessClosed(error: unknown, signal: AbortSignal): undefined {
