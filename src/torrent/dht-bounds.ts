@@ -6,7 +6,7 @@ import {
   MAX_DHT_TARGETS,
   MAX_DHT_VALUES,
 } from '../wire/bounds.ts';
-import { isBytes, isDictionary, type Fields } from './bencoding.ts';
+import { isBytes, isDictionary, type Fields } from '../wire/bencoding.ts';
 
 /** Compact infos of BEP 5: a node is its id and its address, a peer an address alone. */
 const ID_BYTES = 20;

@@ -4,7 +4,7 @@ import { EventEmitter } from 'node:events';
 import bencode from 'bencode';
 import { DHT_PACKETS_PER_SECOND } from '../wire/bounds.ts';
 import { PacketBudget } from '../wire/packet-budget.ts';
-import { endOfValue, isBytes, isDictionary, type Fields } from './bencoding.ts';
+import { endOfValue, isBytes, isDictionary, type Fields } from '../wire/bencoding.ts';
 import { boundedAnswer, QueryCounts } from './dht-bounds.ts';
 import type { ForeignAddresses } from './foreign-addresses.ts';
 

@@ -3,7 +3,7 @@ import { createHash, createPublicKey, verify } from 'node:crypto';
 import bencode from 'bencode';
 import { NarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
-import { isBytes, isDictionary, type Fields } from './bencoding.ts';
+import { isBytes, isDictionary, type Fields } from '../wire/bencoding.ts';
 
 const MAX_SALT_BYTES = 64;
 

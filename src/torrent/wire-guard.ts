@@ -3,7 +3,7 @@ import { hash } from 'node:crypto';
 import bencode from 'bencode';
 import type Wire from 'bittorrent-protocol';
 import type { UtMetadata } from 'bittorrent-protocol';
-import { endOfValue, isDictionary } from './bencoding.ts';
+import { endOfValue, isDictionary } from '../wire/bencoding.ts';
 import { MAX_IN_FLIGHT_BYTES } from './block-length.ts';
 import { stateOf } from './wire-state.ts';
 

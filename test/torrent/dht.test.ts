@@ -11,7 +11,7 @@ import * as fc from 'fast-check';
 import { isNarswarmError } from '../../src/errors.ts';
 import type { ErrorCode } from '../../src/errors.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
-import type { Fields } from '../../src/torrent/bencoding.ts';
+import type { Fields } from '../../src/wire/bencoding.ts';
 import { DhtNode } from '../../src/torrent/dht.ts';
 import { boundedAnswer } from '../../src/torrent/dht-bounds.ts';
 import { ForeignAddresses } from '../../src/torrent/foreign-addresses.ts';
