@@ -38,8 +38,8 @@ export interface SwarmOptions extends OpenTorrentsOptions, SeedingOptions {
   readonly onWarning?: (message: string) => void;
 }
 
-/** Azureus-style client id (BEP 20): NS, version 0.1.0.0. */
-const PEER_ID_PREFIX = '-NS0100-';
+/** Azureus-style client id (BEP 20): NS, version 0.2.0.0. */
+const PEER_ID_PREFIX = '-NS0200-';
 
 /**
  * The BitTorrent side of this process: one TCP port for every torrent that is downloaded or seeded, and what we ask of
