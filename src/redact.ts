@@ -1,6 +1,6 @@
 /** Addresses as people and files may see them. */
 
-/** What may be user and password of an address within a text. */
+/** User and password of an address within a text. */
 const USER_INFO = /([a-z][a-z0-9+.-]*:\/\/)([^\s/?#"'<>]*)@/gi;
 
 /** `url` without user, password, query and fragment, any of which may hold a secret. */
@@ -20,7 +20,7 @@ export function withoutPasswords(text: string): string {
   );
 }
 
-/** What somebody gave for an address: where it is none, all that could be a password goes. */
+/** An address as a user gave it; if it is none, everything that could be a password goes. */
 export function shownAddress(text: string): string {
   return URL.canParse(text) ? withoutPasswords(text) : text.replace(/:\/\/.*@/s, '://');
 }

@@ -66,7 +66,7 @@ export function program(): Command {
   return root.exitOverride(usageStatus);
 }
 
-/** What was typed is shown again where it is wrong. */
+/** Writers of usage errors, which quote what was typed. */
 const WRITERS = {
   writeOut: (text: string): void => printTo(process.stdout, text),
   writeErr: (text: string): void => printTo(process.stderr, text),

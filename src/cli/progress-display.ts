@@ -80,7 +80,7 @@ export function progressDisplay(output: Output): ProgressDisplay {
   };
 }
 
-/** Shows text in place of the line before. */
+/** Shows text instead of the line before. */
 function redraw(text: string): void {
   process.stderr.write(CLEAR_LINE);
   printTo(process.stderr, text.slice(0, columns()));

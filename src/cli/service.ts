@@ -101,7 +101,7 @@ async function isThere(file: string): Promise<boolean> {
   );
 }
 
-/** What people had better know before the units are started. */
+/** Remarks to read before the units are started. */
 function* remarks(
   program: readonly string[],
   hidden: readonly string[],

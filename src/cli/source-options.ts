@@ -52,7 +52,7 @@ export function addSources(command: Command): Command {
     )
     .option(
       '--peer-timeout <duration>',
-      'without an upstream: how long to wait while no peer sends a byte (default: 60s)',
+      'without an upstream: how long to wait while no peer sends a good byte (default: 60s)',
       parseTimeout,
     );
 }

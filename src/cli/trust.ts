@@ -11,7 +11,7 @@ import { formatPublicKey, parsePublicKey, type PublicKey } from '../nix/signatur
 export interface Trust {
   readonly keys: readonly PublicKey[];
   readonly upstreams: readonly Upstream[];
-  /** What Nix is configured with (netrc-file, ssl-cert-file, timeouts); still on its way where nothing else needs it. */
+  /** Nix's own settings (netrc-file, ssl-cert-file, timeouts); not awaited unless something else needs them. */
   readonly http: Promise<HttpClientOptions>;
 }
 

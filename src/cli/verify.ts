@@ -49,7 +49,7 @@ export function verifyCommand(): Command {
       const needsTrust = deep || options.repair === true;
       const { subscriptions } = await config();
       const { publishersOf } = await import('../subscription/source.ts');
-      // What a subscription has lost comes back from where it came from: its publisher's map and peers, too.
+      // Losses of a subscription come back from their source: its publisher's map and peers, too.
       const publisher = publishersOf(options.publisher ?? [], subscriptions);
       const sources = needsTrust
         ? await readSources({ ...options, publisher }, { output, signal, originOf })
@@ -90,7 +90,7 @@ export function verifyCommand(): Command {
   );
 }
 
-/** What subscriptions that were complete have lost without a trace in the store itself. */
+/** Losses of complete subscriptions that leave no trace in the store itself. */
 async function* lostOfAll(
   store: FileStore,
   subscriptions: readonly Subscription[],

@@ -8,7 +8,7 @@ import { nameOfUser } from '../nix/system-users.ts';
 /** A home folder, and whether it is one of the system's or a stand-in. */
 export interface Home {
   readonly dir: string;
-  /** True where there is no home folder: the stand-in is in the folder for temporary files. */
+  /** True if there is no home folder: the stand-in is in the folder for temporary files. */
   readonly isTemporary: boolean;
 }
 

@@ -134,7 +134,7 @@ export const KEYS = {
     shape: 'text',
     parse: parseTimeout,
     placeholder: 'duration',
-    description: 'without an upstream: how long to wait while no peer sends a byte',
+    description: 'without an upstream: how long to wait while no peer sends a good byte',
     initial: () => '60s',
   },
   'max-size': {

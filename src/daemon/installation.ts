@@ -1,4 +1,4 @@
-/** What units of systemd have to know of this machine: where the program is, what it calls, who may talk to Nix. */
+/** Facts of this machine for systemd units: where the program is, what it calls, who may talk to Nix. */
 import { accessSync, constants, realpathSync, statSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
@@ -70,7 +70,7 @@ export function findTools(path: string): { readonly folders: readonly string[]; 
 }
 
 /**
- * The group that a service has to be in to reach the Nix daemon; undefined where everybody may, or there is none.
+ * The group that a service has to be in to reach the Nix daemon; undefined if everybody may, or there is none.
  *
  * @param socketDir folder of the daemon's socket
  * @param groupFile in the format of group(5)

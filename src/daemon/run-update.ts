@@ -90,7 +90,7 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
   const { window, onBegin, onUpdated } = options;
   const updated: Updated[] = [];
   await using workplace = await Workplace.open(options);
-  // What one is subscribed to for may help with all else.
+  // A map that one subscription names may help with all the others.
   const publishers = publishersOf(options.publishers, options.configured);
   if (publishers.length > 0) await workplace.network?.openDht(); // now, so that a port in use is said
   const context: UpdateContext = {

@@ -88,7 +88,7 @@ export function systemdUnits(options: UnitsOptions): Unit[] {
 
 function serviceOf({ user, keyFile, path = [], seen = [], group }: UnitsOptions): Section {
   const folders = [...(user ? ['%h/.nix-profile/bin'] : []), ...PATH];
-  // What is found elsewhere comes first, as it does for whoever wrote the units.
+  // Tools found elsewhere come first, as they do for the user who wrote the units.
   const found = path.filter((folder) => !folders.includes(folder)).map(escapeSpecifiers);
   const inPath = quoteEscaped(`PATH=${[...found, ...folders].join(':')}`);
   if (user) {

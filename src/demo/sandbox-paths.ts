@@ -1,6 +1,6 @@
 import { realpathSync } from 'node:fs';
 
-/** What a dynamically linked `/bin/sh` needs. */
+/** Files that a dynamically linked `/bin/sh` needs. */
 const WANTED = ['/bin/sh', '/lib', '/lib64'];
 
 /**

@@ -105,7 +105,7 @@ async function fetchOne(info: NarInfo, upstream: Upstream, context: ByContentsCo
     await inStore(rename(path, target), target);
     return { ...info, ...description };
   } catch (error) {
-    // Nothing goes on from such a file: the next run begins again.
+    // Nothing continues from such a file: the next run begins again.
     await rm(path, { force: true }).catch(() => undefined);
     throw error;
   }

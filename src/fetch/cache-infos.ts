@@ -1,4 +1,4 @@
-/** What caches say of themselves (`nix-cache-info`), remembered between runs, and the order in which they are asked. */
+/** The `nix-cache-info` of caches, remembered between runs, and the order in which caches are asked. */
 
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -104,7 +104,7 @@ async function infosOf(
  * Asks a cache for its nix-cache-info.
  *
  * @param isRemembered whether what it said before still holds: then a failure changes nothing
- * @returns undefined where it cannot be had: that is said where it matters, by what it fails to deliver
+ * @returns undefined if it cannot be had: that is said where it matters, by what it fails to deliver
  */
 async function ask(
   upstream: Upstream,

@@ -6,7 +6,7 @@ import { storeHashOf } from '../nix/store-path.ts';
 import { ask, type NarInfoSource } from './find-narinfo.ts';
 import { namedFile, withoutName } from './named-file.ts';
 
-/** What is known of one path: who described it, what was tried, and who is still to be asked. */
+/** State of one path: its source, the descriptions that were tried, and the sources that are left. */
 interface State {
   origin: NarInfoSource | undefined;
   /** Whether a file was of another size than was named. */
@@ -16,8 +16,8 @@ interface State {
 }
 
 /**
- * What each source says of a path, tried one after another as Nix tries substituters: its own description of the file,
- * and where it has another build of the path that one. Nobody is asked before what was said first has failed.
+ * The descriptions that sources have of a path, tried one after another as Nix tries substituters: each source's own file,
+ * or its own build of the path. No further source is asked before the first description has failed.
  */
 export class Candidates {
   readonly #sources: readonly NarInfoSource[];

@@ -43,7 +43,7 @@ export async function walkClosure(
   options: {
     signal?: AbortSignal;
     concurrency?: number;
-    /** What is known already: neither asked for nor in the result. */
+    /** Narinfos that are known already: neither asked for nor in the result. */
     known?: Closure;
     /** Takes in the roots alone, and nothing that they refer to. */
     onlyRoots?: boolean;
@@ -118,7 +118,7 @@ export function completePart(closure: Closure, lacking: ReadonlySet<StoreHash>):
   return new Map([...closure].filter(([hash]) => !lost.has(hash)));
 }
 
-/** What of a closure its roots reach: another build of a path may refer to less than the one before. */
+/** The part of a closure that its roots reach: another build of a path may refer to less than the one before. */
 export function reachedFrom(
   roots: Iterable<StoreHash>,
   closure: Closure,

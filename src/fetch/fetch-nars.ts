@@ -23,15 +23,15 @@ export interface FetchNarsContext extends RoundContext {
   ) => Promise<{ readonly closure: Closure; readonly needed: ReadonlySet<StorePath> | undefined }>;
 }
 
-/** What was fetched. */
+/** Result of a fetch. */
 export interface FetchedNars {
   /** The closure that was given, each narinfo as its file is, and with what other builds refer to. */
   readonly closure: Closure;
   /** The NARs that were fetched or read through, with their torrents. */
   readonly jobs: readonly NarJob[];
-  /** Paths whose NAR was held against NarHash. */
+  /** Paths whose NAR was checked against NarHash. */
   readonly checked: readonly StorePath[];
-  /** What could not be had of any source, and why; after an interruption what it left out. */
+  /** Paths that no source has delivered, and why; after an interruption also those that were left out. */
   readonly failures: ReadonlyMap<StorePath, unknown>;
 }
 
@@ -74,11 +74,11 @@ class Rounds {
   readonly #closure: Map<StoreHash, NarInfo>;
   readonly #jobs: NarJob[] = [];
   readonly #checked: StorePath[] = [];
-  /** What each path failed of first: of all failures it is the one of the source that was to have it. */
+  /** The first failure of each path: it is of the source that was expected to have it. */
   readonly #first = new Map<StorePath, unknown>();
-  /** What no source has another word for. */
+  /** Paths for which no source is left. */
   readonly #lacking = new Map<StorePath, unknown>();
-  /** What the last round failed of. */
+  /** Failures of the last round. */
   #failures: ReadonlyMap<StorePath, unknown>;
 
   constructor(closure: Closure, context: FetchNarsContext, failures: ReadonlyMap<StorePath, unknown> = new Map()) {

@@ -21,7 +21,7 @@ import type { Plan } from './plan.ts';
 import type { Progress } from './report.ts';
 import { Scheduler } from './scheduler.ts';
 
-/** What NARs are fetched with. */
+/** Means of fetching NARs. */
 export interface RoundContext {
   readonly store: FileStore;
   readonly session: PartialSession;
@@ -45,15 +45,15 @@ export interface RoundContext {
   readonly signal: AbortSignal;
 }
 
-/** What came of one plan. */
+/** Result of one plan. */
 export interface Round {
   /** Each NAR that is there, as its file is, by the hash of its path. */
   readonly infos: ReadonlyMap<StoreHash, NarInfo>;
   /** The NARs that were fetched or read through, with their torrents. */
   readonly jobs: readonly NarJob[];
-  /** Paths whose NAR was held against NarHash. */
+  /** Paths whose NAR was checked against NarHash. */
   readonly checked: readonly StorePath[];
-  /** What each of the others failed of; after an interruption what it left out. */
+  /** Failures of all other paths; after an interruption also those that were left out. */
   readonly failures: ReadonlyMap<StorePath, unknown>;
 }
 

@@ -14,7 +14,7 @@ const AHEAD = 1.25;
 const TRIAL_EVERY_MS = 15_000;
 const MAX_TRIAL_EVERY_MS = 240_000;
 
-/** What one source is sending. */
+/** A transfer from one source. */
 export interface Flow {
   readonly ageMs: number;
   /** Bytes a second of this transfer alone. */
@@ -24,7 +24,7 @@ export interface Flow {
 
 /** A source that could be asked, too. */
 export interface Candidate {
-  /** Bytes a second over all its transfers; undefined where it is not known yet. */
+  /** Bytes a second over all its transfers; undefined if it is not known yet. */
   readonly rate: number | undefined;
   /** Transfers that it shares this rate among. */
   readonly flows: number;

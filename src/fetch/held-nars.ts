@@ -46,7 +46,7 @@ export class HeldNars implements AsyncDisposable {
     this.#sound.add(path);
   }
 
-  /** The NAR behind an infohash, or undefined where it may not, or not yet, be served. */
+  /** The NAR behind an infohash, or undefined if it may not, or not yet, be served. */
   async seed(infoHash: InfoHash): Promise<Seed | undefined> {
     const held = this.#held.get(infoHash);
     if (held === undefined) return undefined;

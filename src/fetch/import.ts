@@ -32,11 +32,11 @@ interface Fetched {
   readonly plan: Plan;
 }
 
-/** What an import brought. */
+/** Result of an import. */
 export interface Imported {
   /** The closure by now: of what Nix refused, other sources may have had another file or build. */
   readonly closure: Closure;
-  /** What Nix refused, and no source has anything better. */
+  /** Paths that Nix refused and no source has in a better form. */
   readonly failures: ReadonlyMap<StorePath, NarswarmError>;
 }
 

@@ -72,13 +72,13 @@ export class LanePolicy {
     (source === 'peers' ? this.#peerRate : this.#upstreamRate).add(bytes, now);
   }
 
-  /** Takes down that bytes of a peer were found right. */
+  /** Records that bytes of a peer were found right. */
   onVerified(): void {
     this.#isTrusting = true;
     this.#progressAtMs = this.#verifiedAtMs = this.#now();
   }
 
-  /** Takes down that a peer has sent wrong bytes: what came since bytes were last found right was no progress. */
+  /** Records that a peer has sent wrong bytes: what came since bytes were last found right was no progress. */
   onLie(): void {
     this.#isTrusting = false;
     this.#progressAtMs = this.#verifiedAtMs;
@@ -89,12 +89,12 @@ export class LanePolicy {
     this.#trialEveryMs = Math.min(this.#trialEveryMs * 2, MAX_TRIAL_EVERY_MS);
   }
 
-  /** True where no source has sent a good byte for so long that a run without an upstream gives up. */
+  /** True if no source has sent a good byte for so long that a run without an upstream gives up. */
   get standsStill(): boolean {
     return this.#now() - this.#progressAtMs > this.#standstillMs;
   }
 
-  /** True where no source at all has sent a byte for a moment: then it is the line, and none of them is to blame. */
+  /** True if no source at all has sent a byte for a moment: then it is the line, and none of them is to blame. */
   get isLineSilent(): boolean {
     return this.#now() - this.#lastByteAtMs > SILENCE_MS;
   }

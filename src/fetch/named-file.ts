@@ -4,7 +4,7 @@ import { maxFileBytes } from '../nix/file-bound.ts';
 import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 
-/** A NAR file by the SHA-256 that a narinfo names: then anybody may send it, in parts, and a later run goes on from them. */
+/** A NAR file by the SHA-256 that a narinfo names: then anybody may send it, in parts, and a later run continues from them. */
 export interface NamedFile {
   readonly fileHash: FileHash;
   readonly sizeBytes: number;
@@ -13,7 +13,7 @@ export interface NamedFile {
 }
 
 /**
- * The file that a narinfo names, or undefined where it names none that can be believed: FileHash or FileSize is absent,
+ * The file that a narinfo names, or undefined if it names none that can be believed: FileHash or FileSize is absent,
  * FileSize is more than a NAR of that NarSize can have, or the compression is none that there is. Such a NAR is fetched by
  * its contents ({@link fetchByContents}).
  */

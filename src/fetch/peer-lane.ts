@@ -51,7 +51,7 @@ export async function fetchFromPeers(
   const isAlone = (): boolean => context.patience().firstByteMs === Infinity;
   const askMore = (): PeerRecord[] => {
     const fresh = network.discovery.candidates().filter((peer) => !download.hasTried(peer.address));
-    // Who takes requests and sends nothing is asked only where there is no better source.
+    // A peer that takes requests and sends nothing is asked only if there is no better source.
     const chosen = network.swarm.peers.choose(PEERS_AT_ONCE, fresh, { mayBeSilent: isAlone() });
     void download.addPeers(chosen).catch(() => undefined); // a torrent that ends says so by `error`
     return chosen;
@@ -101,7 +101,7 @@ export async function fetchFromPeers(
   }
 }
 
-/** What is there of pieces that are not complete: whole blocks from their front on. */
+/** Beginnings of incomplete pieces, in whole blocks. */
 async function beginningsOf(partial: PartialNar, pieceLength: number): Promise<PieceStart[]> {
   const starts: PieceStart[] = [];
   for (const { from } of partial.missing()) {

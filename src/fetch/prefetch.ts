@@ -196,7 +196,7 @@ export async function prefetch(given: PrefetchOptions, context: PrefetchContext)
   const needed = await target?.invalidPaths(pathsOf(closure));
   if (options.dryRun !== true) await claimClosure(closure, context, options.onStep);
   const catalogue = await Catalogue.open(store);
-  // What the store held and has lost is fetched again, though the target has it.
+  // NARs that the store held and has lost are fetched again, even if the target has them.
   const lost: ReadonlySet<string> =
     options.keepGoing === true ? await lostOf(closure, needed, { store, catalogue }) : new Set();
   const plan = await planFetch(closure, {
@@ -242,7 +242,7 @@ export async function prefetch(given: PrefetchOptions, context: PrefetchContext)
     },
   };
   let all = walked;
-  /** Takes down what came of a fetch: what is there in full, and what is not. */
+  /** Records what came of a fetch: what is there in full, and what is not. */
   const take = (found: Closure, failures: ReadonlyMap<StorePath, unknown>): void => {
     for (const [hash, lack] of missingOf(failures)) absent.set(hash, lack);
     all = new Map([...all, ...found]);
@@ -281,7 +281,7 @@ export async function prefetch(given: PrefetchOptions, context: PrefetchContext)
   return result(imported, importFailure);
 }
 
-/** What `nix copy` is given so that it takes all that is there: the roots, and what the broken ones would have had. */
+/** Arguments for `nix copy` that cover all that is there: the roots, and the sound parts of broken ones. */
 function importable(roots: Iterable<StoreHash>, closure: Closure): StorePath[] {
   const all = [...roots];
   const whole = all.flatMap((hash) => closure.get(hash)?.storePath ?? []);
@@ -292,13 +292,13 @@ function pathsOf(closure: Closure): StorePath[] {
   return Array.from(closure.values(), ({ storePath }) => storePath);
 }
 
-/** What a fetch failed of that left something out; all else is there. */
+/** Error of a fetch that left something out; all else is there. */
 function lackOf(missing: readonly MissingPath[], { jobs, unsized }: Plan): NarswarmError {
   const [first] = missing;
   const { path, reason, code } = first ?? { path: undefined, reason: 'interrupted', code: undefined };
   const isOfNix = code === 'IMPORT_FAILED';
   const wanted = [...jobs.flatMap(({ storePaths }) => storePaths), ...unsized.map(({ storePath }) => storePath)];
-  // What lay in the store and turned out wrong was not planned.
+  // NARs of the store that turned out wrong were not planned.
   const total = new Set<string>([...wanted, ...missing.map((lack) => lack.path)]).size;
   const what = isOfNix
     ? `${missing.length} path${missing.length === 1 ? '' : 's'} could not be imported`
@@ -327,7 +327,7 @@ async function claimClosure(
   });
 }
 
-/** What a search has found after that time at the most. */
+/** Ends a search after that time and returns its finds. */
 async function endWithin<T>(durationMs: number, search: Promise<T>, end: AbortController): Promise<T> {
   const timer = setTimeout(() => end.abort(), durationMs);
   try {
@@ -338,8 +338,8 @@ async function endWithin<T>(durationMs: number, search: Promise<T>, end: AbortCo
 }
 
 /**
- * True where the publishers take so long to answer, or their peers to give a shard, that upstreams had better begin: a fetch must not be slower than plain
- * Nix because nobody answers for a map. What they find later helps with the rest.
+ * True if the publishers take so long to answer, or their peers to give a shard, that upstreams had better begin: a fetch
+ * must not be slower than plain Nix because nobody answers for a map. Torrents found later help with the rest.
  */
 async function isSlow(attaching: Promise<void>, plan: Plan, options: PrefetchOptions): Promise<boolean> {
   const attached = attaching.then(() => false);
@@ -352,7 +352,7 @@ async function isSlow(attaching: Promise<void>, plan: Plan, options: PrefetchOpt
   }
 }
 
-/** The store path or its hash part that a text is by itself, or undefined where it can only be a root's name. */
+/** The store path or its hash part that a text is by itself, or undefined if it can only be a root's name. */
 function asStorePath(text: string): { readonly path: StorePath } | { readonly hash: StoreHash } | undefined {
   if (text.includes('/')) return { path: parseStorePath(text) };
   try {

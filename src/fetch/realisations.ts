@@ -27,7 +27,7 @@ const CONCURRENCY = 16;
 /** Entries of a build trace that a cache lacks one after another, after which it is taken to have none. */
 const MISSES = 4;
 
-/** What a search works with. */
+/** Means of a search. */
 interface SearchContext {
   readonly store: FileStore;
   readonly upstreams: readonly Upstream[];
@@ -76,7 +76,7 @@ export async function realisedPath(
   return undefined;
 }
 
-/** What a cache has in a file, if that is a realisation. A cache that fails has none. */
+/** Asks a cache for a realisation; undefined if it has none, or fails. */
 async function ask(
   upstream: Upstream,
   file: string,

@@ -14,7 +14,7 @@ const CONCURRENCY = availableParallelism();
 /** Imports of a single path that may fail before any succeeds: then it is the target, and no path. */
 const MAX_FAILURES = 8;
 
-/** What Nix would import next: of the paths that it lacks those whose references it has. */
+/** Paths that Nix would import next: those that it lacks and whose references it has. */
 export function nextToImport(closure: Closure, invalid: ReadonlySet<StorePath>): NarInfo[] {
   const isLacking = (hash: StoreHash): boolean => {
     const path = closure.get(hash)?.storePath;

@@ -31,7 +31,8 @@ export class Target implements AsyncDisposable {
   }
 
   /**
-   * What the target holds, as narinfos without a NAR. Never fails: where the target cannot be asked, it has nothing.
+   * A source of narinfos without a NAR, for the paths that the target holds. Never fails: a target that gives no answer has
+   * nothing.
    *
    * @param roots the paths of roots, as far as their names are known
    */

@@ -25,7 +25,7 @@ export class OtherFile extends Error {
   }
 }
 
-/** What a NAR's way through the upstreams depends on. */
+/** Means of fetching a NAR from upstreams. */
 export interface UpstreamContext {
   readonly upstreams: readonly Upstream[];
   readonly order: UpstreamOrder;
@@ -35,11 +35,11 @@ export interface UpstreamContext {
   readonly tried: ReadonlySet<FileHash>;
   readonly observer: JobObserver;
   readonly signal: AbortSignal;
-  /** True where no source has sent a byte for a moment. */
+  /** True if no source has sent a byte for a moment. */
   readonly isLineSilent: () => boolean;
-  /** False where the bytes of several must not be mixed: somebody has lied. */
+  /** False if the bytes of several must not be mixed: somebody has lied. */
   readonly mayRace: boolean;
-  /** True where peers are there that were not asked since an upstream has failed. Default: false. */
+  /** True if peers are there that were not asked since an upstream has failed. Default: false. */
   readonly peersMayHelp?: boolean;
 }
 

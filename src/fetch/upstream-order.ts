@@ -10,7 +10,7 @@ const MISSES = 2;
 /** An upstream that delivers less than this part of what the fastest does is asked after it. */
 const SLOW = 0.5;
 
-/** What one upstream has turned out to be worth. */
+/** Merit of one upstream. */
 export interface UpstreamMerit {
   readonly rate: SourceRate;
   readonly gate: TrialGate;
@@ -32,7 +32,7 @@ export class UpstreamOrder {
     );
   }
 
-  /** What is known of an upstream, which has to be one of those that were given. */
+  /** Merit of an upstream, which has to be one of those that were given. */
   meritOf(upstream: Upstream): UpstreamMerit {
     const merit = this.#merits.get(upstream);
     if (merit === undefined) throw new Error(`${upstream.name} is none of the upstreams`);
@@ -51,7 +51,7 @@ export class UpstreamOrder {
     return [...this.#merits.keys()].filter((one) => count(one) < MAX_LIES).toSorted((a, b) => rank(a) - rank(b));
   }
 
-  /** Takes down whether an upstream could be relied on. */
+  /** Records whether an upstream could be relied on. */
   note(upstream: Upstream, failure: unknown): void {
     const merit = this.meritOf(upstream);
     merit.misses = isNarswarmError(failure, 'NAR_UNAVAILABLE', 'HTTP_NOT_FOUND') ? merit.misses + 1 : 0;

@@ -10,9 +10,9 @@ const WINDOW_MS = 2_000;
 /** How one upstream is asked for what is missing of a NAR. */
 export interface LapContext {
   readonly signal: AbortSignal;
-  /** True where somebody else can be asked: then this one is not waited for as long as alone. */
+  /** True if somebody else can be asked: then this one is not waited for as long as alone. */
   readonly givesWay: boolean;
-  /** True where another one is at work: what it will come to last is fetched first. */
+  /** True if another one is at work: what it will come to last is fetched first. */
   readonly isSecond: boolean;
   /** Has to be called with bytes as they come. */
   readonly onBytes: (bytes: number) => void;
@@ -22,14 +22,14 @@ export interface RaceOptions {
   /** In the order in which they are asked. */
   readonly upstreams: readonly Upstream[];
   readonly order: UpstreamOrder;
-  /** Asks an upstream for what is missing now; goes on from what others have brought. */
+  /** Asks an upstream for what is missing now; continues from what others have brought. */
   readonly ask: (upstream: Upstream, context: LapContext) => Promise<void>;
-  /** True where somebody else than these may have it: then none of them is waited for as long as alone. Default: false. */
+  /** True if somebody else than these may have it: then none of them is waited for as long as alone. Default: false. */
   readonly othersMayHelp?: boolean | undefined;
   readonly leftBytes: () => number;
   /** True while our own limit holds everything back, or no other may be asked for another reason. */
   readonly isHeldBack: () => boolean;
-  /** True where no source has sent a byte for a moment. */
+  /** True if no source has sent a byte for a moment. */
   readonly isLineSilent: () => boolean;
   /** Called with the outcome of each upstream that was asked, but those that were overtaken. */
   readonly onOutcome: (upstream: Upstream, failure: unknown) => void;
@@ -71,7 +71,7 @@ export class UpstreamRace {
   }
 
   /**
-   * @returns what each upstream failed of, where none has delivered; undefined where one has
+   * @returns what each upstream failed of, where none has delivered; undefined if one has
    * @throws what is fatal; the signal's reason
    */
   async run(): Promise<unknown[] | undefined> {
@@ -105,7 +105,7 @@ export class UpstreamRace {
     }
   }
 
-  /** Asks the next upstream. @returns false where there is none */
+  /** Asks the next upstream. @returns false if there is none */
   #begin(isTrial: boolean): boolean {
     const { order, ask, signal } = this.#options;
     const upstream = this.#waiting.shift();

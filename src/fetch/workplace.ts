@@ -69,7 +69,11 @@ export class Workplace implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  /** Opens the store, makes it where there is none (but for a dry run), and joins the network. @throws STORE_UNWRITABLE, LISTEN_FAILED */
+  /**
+   * Opens the store, makes it where there is none (but for a dry run), and joins the network.
+   *
+   * @throws STORE_UNWRITABLE, LISTEN_FAILED
+   */
   static async open(options: WorkplaceOptions): Promise<Workplace> {
     const { keys, onWarning } = options;
     await using stack = new AsyncDisposableStack();

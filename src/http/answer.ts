@@ -3,7 +3,7 @@
 /** Takes a chunk, which is its own from then on; a promise holds the sender back. What it throws ends the answer. */
 export type TakeChunk = (chunk: Buffer) => void | Promise<void>;
 
-/** Whoever opens one has to read, discard or close it. */
+/** Has to be read, discarded or closed. */
 export interface Answer {
   readonly statusCode: number;
   /** The value of a header; the first, where it was sent more than once. `name` in lower case. */

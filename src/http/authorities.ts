@@ -1,4 +1,4 @@
-/** Who vouches for https servers. */
+/** Certificates of the authorities that vouch for https servers. */
 
 import { readFile } from 'node:fs/promises';
 import tls from 'node:tls';

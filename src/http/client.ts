@@ -42,7 +42,7 @@ export class HttpClient implements AsyncDisposable {
   }
 
   /**
-   * Fetches a small file whole (a narinfo, `nix-cache-info`, a manifest); undefined where the server does not have
+   * Fetches a small file whole (a narinfo, `nix-cache-info`, a manifest); undefined if the server does not have
    * it (404, 410; and 403, which S3 answers for absent keys).
    * Throws HTTP_FAILED, HTTP_STALLED, HTTP_TRUNCATED, SIZE_MISMATCH.
    */
@@ -70,9 +70,9 @@ export class HttpClient implements AsyncDisposable {
 
   /**
    * Streams the bytes [offset, end) of a NAR into `sink`, each once and in order, and returns how many they were.
-   * Goes on by Range after a failure, also with servers that ignore Range or cannot answer it: those are asked for everything,
-   * now and for as long as the client lives, and what is there already is read past. Bytes gained start the count of retries
-   * anew, up to 50 resumptions. Nothing is hashed here: that is the sink's.
+   * Resumes by Range after a failure, also with servers that ignore Range or cannot answer it: those are asked for everything,
+   * now and for as long as the client lives, and what is there already is read past. Bytes gained reset the count of retries,
+   * up to 50 resumptions. Nothing is hashed here: that is the sink's.
    * Throws HTTP_NOT_FOUND, HTTP_FAILED, HTTP_STALLED, HTTP_TRUNCATED; SIZE_MISMATCH at once where the server's size
    * is not `sizeBytes`.
    */

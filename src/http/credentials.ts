@@ -30,7 +30,7 @@ export class Credentials {
   /**
    * The value of the Authorization header (RFC 7617), or undefined for none. The URL's own credentials go to its origin
    * alone, and those of the netrc file to the host that they are for: after a redirect to another origin neither `default`
-   * counts, nor an entry for the same host, which another port or http in place of https would give away.
+   * counts, nor an entry for the same host, which another port or http instead of https would give away.
    */
   async headerFor({ target, first }: Destination): Promise<string | undefined> {
     const isFirst = target.origin === first.origin;

@@ -68,7 +68,7 @@ class DecodedAnswer implements Answer {
     return name === 'content-length' || name === 'content-encoding' ? undefined : this.#answer.header(name);
   }
 
-  /** Decodes no faster than `take` takes, so that what a small body unpacks to is bounded by whoever takes it. */
+  /** Decodes no faster than `take` takes, so that what a small body unpacks to is bounded by its taker. */
   async read(take: TakeChunk): Promise<void> {
     const decoders: Duplex[] = [];
     for (const name of this.#encodings) {
@@ -126,7 +126,7 @@ async function feed(decoder: Duplex, answer: Answer): Promise<void> {
   decoder.end();
 }
 
-/** Whoever reads the decoder is told of what. */
+/** The reader of the decoder gets the reason. */
 const DECODER_FAILED = new Error('the decoder has failed');
 
 function ignore(): void {

@@ -28,7 +28,7 @@ export class AttemptFailure extends Error {
 
 const STALLS = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 
-/** What OpenSSL says of a chain that it cannot follow, besides the codes with CERT in them. */
+/** Codes of OpenSSL for a chain that it cannot follow, besides those with CERT in them. */
 const CERTIFICATES = new Set(['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'INVALID_CA', 'HOSTNAME_MISMATCH']);
 
 /**

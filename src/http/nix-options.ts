@@ -15,7 +15,7 @@ const BUNDLES = [
 ];
 
 /**
- * @param config undefined where there is no Nix: then its defaults hold
+ * @param config undefined if there is no Nix: then its defaults hold
  * @param environment of the process
  */
 export function optionsOfNix(

@@ -1,4 +1,4 @@
-/** What a person may tune about HTTP, and the values used where they did not. */
+/** Options of the HTTP client, and their defaults. */
 
 export interface HttpClientOptions {
   /**
@@ -21,7 +21,7 @@ export interface HttpClientOptions {
    * twice as long after each failure: what has begun is gone on with over another connection.
    */
   readonly hastyStallTimeoutMs?: number | undefined;
-  /** Extra attempts after the first; bytes gained start the count anew. Default 4. */
+  /** Extra attempts after the first; bytes gained reset the count. Default 4. */
   readonly retries?: number | undefined;
   /** The first wait's upper bound; it doubles with each failure, with full jitter, up to 10 s. Default 250. */
   readonly backoffMs?: number | undefined;
@@ -30,7 +30,7 @@ export interface HttpClientOptions {
   /** File with passwords by host, in netrc's format. Default: none. */
   readonly netrcFile?: string | undefined;
   /**
-   * File with the certificates (PEM) of the authorities that vouch for servers, in place of all others. Default: those
+   * File with the certificates (PEM) of the authorities that vouch for servers, instead of all others. Default: those
    * that Node brings.
    */
   readonly caFile?: string | undefined;
@@ -73,7 +73,7 @@ export function resolveOptions(options: HttpClientOptions): ResolvedOptions {
 export interface CallOptions {
   /** As of the client, for this call. */
   readonly retries?: number | undefined;
-  /** True where somebody else can be asked: the server has little time, and is not waited for again once it stalls. */
+  /** True if somebody else can be asked: the server has little time, and is not waited for again once it stalls. */
   readonly givesWay?: boolean | undefined;
   /** The address that named this one: credentials that are of its own are not for another. */
   readonly linkedFrom?: string | undefined;

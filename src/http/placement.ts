@@ -6,7 +6,7 @@ import { type ContentRange, parseContentLength, parseContentRange } from './rang
 /** Where an answer's body lies in the file. */
 export interface Placement {
   readonly start: number;
-  /** Exclusive; undefined where the body says by its end how long it is. */
+  /** Exclusive; undefined if the body says by its end how long it is. */
   readonly end: number | undefined;
   /** Size of the whole file, where the answer says it. */
   readonly sizeBytes: number | undefined;
@@ -17,7 +17,7 @@ export interface Placement {
  * its Content-Range (harmonia), 206 with everything, with other offsets, or without saying which. Only what is labelled
  * soundly is taken.
  *
- * @returns undefined where the answer does not fit the request: asked without Range, the server may do better
+ * @returns undefined if the answer does not fit the request: asked without Range, the server may do better
  */
 export function placeRanged(
   response: Answer,

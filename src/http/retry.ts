@@ -21,11 +21,11 @@ export interface RetryPolicy {
   readonly measureProgress?: () => number;
 }
 
-/** What an attempt may make its way depend on. */
+/** State that an attempt may depend on. */
 export interface Turn {
   /** Attempts before it since something was gained. */
   readonly failures: number;
-  /** True where something has failed and the next failure ends it all. */
+  /** True if something has failed and the next failure ends it all. */
   readonly isLast: boolean;
 }
 

@@ -29,7 +29,7 @@ export interface DownloadOptions extends CallOptions {
 /** Statuses by which a server, or the proxy before it, says that it cannot just now. */
 const BUSY = new Set([408, 425, 429, 502, 503, 504]);
 
-/** What is known of one server's answers to Range, for as long as the client lives. */
+/** Whether a server answers Range, for as long as the client lives. */
 export interface RangeSupport {
   /** True once the server has answered a Range with something else and then sent everything without it. */
   isRangeless: boolean;
@@ -77,7 +77,7 @@ export async function continueTransfer(
   await deliverBody(transfer, body, placeWhole(body));
 }
 
-/** @returns false where the server's answer does not fit the Range */
+/** @returns false if the server's answer does not fit the Range */
 async function continueByRange(transfer: Transfer, open: OpenUrl, support: RangeSupport): Promise<boolean> {
   try {
     const response = await open({ range: formatRange(transfer.position, transfer.end) });

@@ -126,7 +126,7 @@ export async function collectRecords(
   return { records, leftOut, hashedBytes };
 }
 
-/** What of a narinfo may be given on: its remarks are checked, too, since the store may have them of a liar. */
+/** The sound part of a narinfo: remarks are checked, too, since the store may have them from a liar. */
 function soundOf(info: NarInfo, keys: readonly PublicKey[]): NarInfo | undefined {
   try {
     return admitNarInfo(info, keys);

@@ -1,6 +1,6 @@
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 
-/** What is wrong with what a publisher signed: without its name nobody knows whom to tell, or not to follow. */
+/** Faults of signed contents: without the publisher's name nobody knows whom to tell, or to stop following. */
 const OF_CONTENT = ['INDEX_INVALID', 'INDEX_SIGNATURE', 'INDEX_ROLLBACK', 'INDEX_EXPIRED'] as const;
 
 /** The same error with the publisher's address; the very one if it is of something else, or has it already. */

@@ -13,7 +13,7 @@ import { baseNameOf, storeDirOf, storePathFromBaseName } from './store-path.ts';
 /** How the contents were hashed: a text that may refer to paths, one file, the NAR, or as git hashes objects. */
 export type IngestionMethod = 'text' | 'flat' | 'nar' | 'git';
 
-/** What a `CA` line says. */
+/** Contents of a `CA` line. */
 export interface ContentAddress {
   readonly method: IngestionMethod;
   readonly algorithm: HashAlgorithm;
@@ -21,7 +21,7 @@ export interface ContentAddress {
   readonly digest: Uint8Array;
 }
 
-/** What a content-addressed path refers to. */
+/** References of a content-addressed path. */
 interface References {
   /** Base names of other paths, in any order, repeated or not. */
   readonly others: readonly string[];
@@ -55,7 +55,7 @@ export function parseContentAddress(text: string): ContentAddress | undefined {
 }
 
 /**
- * The store path that follows from a content address, or undefined where no path of that kind may refer to these others
+ * The store path that follows from a content address, or undefined if no path of that kind may refer to these others
  * (Nix: `makeTextPath`, `makeFixedOutputPath`).
  *
  * @throws NarswarmError `STORE_PATH_INVALID` for a name that no store path has

@@ -16,7 +16,7 @@ export interface ContentsCheck {
 }
 
 /**
- * What the contents of a NAR are checked by. Undefined for a narinfo without a content address, and for git trees, which
+ * Makes the check of a NAR's contents. Undefined for a narinfo without a content address, and for git trees, which
  * only Nix can check.
  */
 export function contentsCheckOf(info: Pick<NarInfo, 'storePath' | 'ca'>): ContentsCheck | undefined {
@@ -31,7 +31,7 @@ export function contentsCheckOf(info: Pick<NarInfo, 'storePath' | 'ca'>): Conten
   };
 }
 
-/** Something that bytes are put into and a digest comes out of; undefined where the bytes are not of the right form. */
+/** Something that bytes are put into and a digest comes out of; undefined if the bytes are not of the right form. */
 interface Digester {
   update(bytes: Buffer): void;
   digest(): Buffer | undefined;

@@ -1,5 +1,5 @@
 /**
- * What the Nix daemon thinks of this user: keys that a user names count for it only if the user is one of its
+ * Whether the Nix daemon trusts this user: it heeds keys that a user names only if the user is one of its
  * `trusted-users` (Nix: src/libstore/daemon.cc, `ClientSettings::apply`; src/nix/unix/daemon.cc, `matchUser`).
  */
 import { describeStore, readNixConfig, readTrustedUsers, type CallOptions } from './nix-cli.ts';
@@ -15,7 +15,7 @@ export interface NixUser {
 }
 
 /**
- * Whether imports go through a Nix daemon that does not trust this user. False where Nix works on its store itself, and
+ * Whether imports go through a Nix daemon that does not trust this user. False if Nix works on its store itself, and
  * where nobody can tell.
  */
 export async function isUntrusted(store: string | undefined, options: CallOptions = {}): Promise<boolean> {

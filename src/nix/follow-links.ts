@@ -43,9 +43,9 @@ interface Followed {
   readonly end: string;
   /** The store path that it lies in; undefined for one that is not in the store. */
   readonly storePath: StorePath | undefined;
-  /** What the system said of `end`, where it could not be looked at. */
+  /** The system's error, if `end` could not be looked at. */
   readonly cause?: NodeJS.ErrnoException;
-  /** True where the links lead in a circle. */
+  /** True if the links lead in a circle. */
   readonly isCircle?: boolean;
 }
 

@@ -1,4 +1,4 @@
-/** What people write for a store path, on any command line. */
+/** Spellings of a store path on a command line. */
 import { readdir } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from './brands.ts';

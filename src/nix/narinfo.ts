@@ -5,7 +5,7 @@ import { asNarHash, fileHashOf, parseHash } from './hash.ts';
 import { quote } from './quote.ts';
 import { parseBaseName, parseStorePath } from './store-path.ts';
 
-/** What the signatures of a narinfo cover: it is the same whichever source says it, and what its NAR is judged by. */
+/** The signed part of a narinfo: the same from every source, and the measure of its NAR. */
 export interface SignedFields {
   readonly storePath: StorePath;
   readonly narHash: NarHash;
@@ -27,7 +27,7 @@ export interface FileDescription {
   readonly fileSize?: number;
 }
 
-/** What a source says besides. Each is checked by itself and dropped where it is wrong: see `sound-remarks.ts`. */
+/** Unsigned remarks of a source. Each is checked by itself and dropped if it is wrong: see `sound-remarks.ts`. */
 export interface Remarks {
   /** Base name of the derivation that built the path, where that is known. */
   readonly deriver?: string;
@@ -46,7 +46,7 @@ const MAX_LENGTH = 4 * 1024 * 1024;
 const KNOWN_KEYS: ReadonlySet<string> = new Set(
   'StorePath URL Compression FileHash FileSize NarHash NarSize References Deriver Sig CA'.split(' '),
 );
-/** What a narinfo cannot do without: a line of one of these that cannot be read is not passed over. */
+/** Required lines: one that cannot be read is not passed over. */
 const REQUIRED_KEYS: ReadonlySet<string> = new Set('StorePath URL NarHash NarSize References'.split(' '));
 const KEY_PATTERN = /^[^:\s]+$/;
 // oxlint-disable-next-line no-control-regex -- they are what is refused
@@ -197,7 +197,7 @@ function isLine(content: string, colon: number): boolean {
   return hasSpace && KEY_PATTERN.test(content.slice(0, colon)) && !CONTROL_CHARACTER.test(content);
 }
 
-/** What a value says that nobody has signed, or undefined where it is malformed. */
+/** Reads a value that nobody has signed; undefined if it is malformed. */
 function unlessMalformed<Value>(value: string, parse: (value: string) => Value): Value | undefined {
   try {
     return parse(value);

@@ -170,7 +170,7 @@ export interface CopyRequest extends CallOptions {
    * them from its trusted users only.
    */
   readonly trustedPublicKeys: readonly string[];
-  /** False where some path is taken without a signature. A Nix daemon heeds that from its trusted users only. Default: true. */
+  /** False if some path is taken without a signature. A Nix daemon heeds that from its trusted users only. Default: true. */
   readonly checkSignatures?: boolean | undefined;
   /** Called with each line that Nix says, as it says it. */
   readonly onLine?: ((line: string) => void) | undefined;

@@ -7,7 +7,7 @@ export interface NixConfig {
   substituters: string[];
   /** `<name>:<base64>`, in the order of the configuration. */
   trustedPublicKeys: string[];
-  /** False where narinfos need no signature. */
+  /** False if narinfos need no signature. */
   requireSigs: boolean;
   /** Files with keys that Nix signs with; it trusts what they have signed. */
   secretKeyFiles: string[];
@@ -77,7 +77,7 @@ function wordsOf(settings: ReadonlyMap<string, unknown>, key: string): string[] 
   throw new NarswarmError('NIX_FAILED', `nix printed the setting ${key} in a shape that narswarm does not know`);
 }
 
-/** What a setting says, without the space around it; undefined where this Nix has none of that name. */
+/** Text of a setting, without the space around it; undefined if this Nix has none of that name. */
 function textOf(settings: ReadonlyMap<string, unknown>, key: string): string | undefined {
   const value = valueOf(settings, key);
   return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'

@@ -1,4 +1,4 @@
-/** What a store has registered of a path (Nix: src/libstore/path-info.hh), and the narinfo that it gives. */
+/** A store's registration of a path (Nix: src/libstore/path-info.hh), and the narinfo that it gives. */
 import type { NarInfo } from './narinfo.ts';
 import { extraOf } from './narinfo.ts';
 

@@ -13,13 +13,13 @@ import { baseNameOf, parseBaseName } from './store-path.ts';
 export interface Realisation {
   /** Its file, relative to the cache; it says which output of what this is. */
   readonly file: string;
-  /** What is in the file, on one line: Nix reads that, and judges it by its signatures. */
+  /** Contents of the file, on one line: Nix reads them, and judges them by the signatures. */
   readonly text: string;
   /** Base name of the path that the output has become. */
   readonly outPath: string;
   /** Realisations that Nix needs with this one: their files, and the base names of their paths. */
   readonly dependents: ReadonlyMap<string, string>;
-  /** What signatures cover. */
+  /** The signed part. */
   readonly fingerprint: string;
   /** `<key name>:<base64>`; not checked here. */
   readonly signatures: readonly string[];

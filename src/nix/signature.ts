@@ -93,7 +93,7 @@ export function verifyNarInfo(info: NarInfo, keys: readonly PublicKey[]): string
 }
 
 /**
- * What a `Sig` line is worth: `good` where one of the keys has made it, `foreign` where none of them has its name,
+ * Judges a `Sig` line: `good` if one of the keys has made it, `foreign` if none of them has its name,
  * `wrong` where it is malformed or not by the key whose name it bears. Never throws.
  *
  * @param message the {@link fingerprint} of the narinfo

@@ -1,12 +1,12 @@
 /**
- * What `nix store info` prints of a store, or `nix store ping` before 2.19: JSON, or lines before 2.15. Whether this user is
+ * Output of `nix store info`, or of `nix store ping` before 2.19: JSON, or lines before 2.15. Whether this user is
  * trusted is there from 2.16 on, as a number or a boolean.
  */
 import { NarswarmError } from '../errors.ts';
 
-/** What Nix says of a store without asking for any path. */
+/** Facts that Nix tells of a store itself. */
 export interface StoreDescription {
-  /** `daemon`, `local`, …; undefined where Nix does not tell. */
+  /** `daemon`, `local`, …; undefined if Nix does not tell. */
   readonly url: string | undefined;
   /** Whether the store trusts this user; undefined before Nix 2.16, and where it cannot say. */
   readonly isTrusted: boolean | undefined;

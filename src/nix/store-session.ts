@@ -53,7 +53,7 @@ export class StoreSession implements AsyncDisposable {
     });
   }
 
-  /** What the store has registered of those of the paths that it holds. Throws as {@link queryValidPaths}. */
+  /** Path infos of those of the paths that the store holds. Throws as {@link queryValidPaths}. */
   queryPathInfos(paths: readonly StorePath[]): Promise<PathInfo[]> {
     return this.#ask(QUERY_PATH_INFOS, [encodeStrings(paths)], async (reader) => {
       const infos: PathInfo[] = [];

@@ -1,4 +1,4 @@
-/** What the system knows of users and groups. Containers start programs as users that /etc/passwd does not know. */
+/** Users and groups of this system. Containers start programs as users that /etc/passwd does not know. */
 import { readFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 

@@ -33,7 +33,7 @@ export interface CatalogueEntry {
   readonly narHash?: FoundNarHash;
 }
 
-/** What decompressing a file has found: its NarHash, or that it does not decompress to at most so many bytes. */
+/** Result of decompressing a file: its NarHash, or that it does not decompress to at most so many bytes. */
 export type FoundNarHash = NarHash | `none:${number}`;
 
 /** Marks a {@link FoundNarHash} that is none. */
@@ -196,7 +196,7 @@ function withKnown(entry: CatalogueEntry, known: CatalogueEntry | undefined): Ca
   };
 }
 
-/** True where two entries are of one file that has not changed in between. */
+/** True if two entries are of one file that has not changed in between. */
 export function isSameFile(a: FileFacts, b: FileFacts): boolean {
   return (
     a.fileHash === b.fileHash && a.extension === b.extension && a.sizeBytes === b.sizeBytes && a.mtimeMs === b.mtimeMs

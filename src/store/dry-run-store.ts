@@ -4,9 +4,9 @@ import { join, resolve } from 'node:path';
 import { FileStore } from './file-store.ts';
 import { storeError } from './store-error.ts';
 
-/** What a run writes down on its way to its plan: copied, since it counts what was seen before. */
+/** Folders that a run writes to on its way to its plan: copied, since earlier contents count. */
 const WRITTEN = ['index', 'lists'];
-/** What it only reads. */
+/** Files and folders that it only reads. */
 const READ = ['catalogue.jsonl', 'subscriptions', 'pins', 'served', 'published', 'quarantine'];
 
 /**

@@ -136,7 +136,7 @@ export class FileStore {
     return (await this.readNarInfoText(storeHashOf(info.storePath))) === formatNarInfo(info);
   }
 
-  /** The narinfo of a store hash as it is written, or undefined where none can be read. */
+  /** The narinfo of a store hash as it is written, or undefined if none can be read. */
   async readNarInfoText(hash: StoreHash): Promise<string | undefined> {
     return readFile(this.narInfoPath(hash), 'utf8').catch(() => undefined);
   }
@@ -216,7 +216,7 @@ export class FileStore {
   }
 }
 
-/** What sync(1) says is the only account of it: its exit status is 1 whatever happened. */
+/** Only the message of sync(1) tells what happened: its exit status is 1 in any case. */
 function notSynced(dir: string, error: unknown): NarswarmError {
   const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : '';
   return new NarswarmError(

@@ -11,7 +11,8 @@ const COMPRESSIONS = new Set(['none', 'xz', 'bzip2', 'zstd', 'gzip', 'br']);
 const PROGRAMS = new Set(['xz', 'bzip2']);
 
 /**
- * Decompresses a NAR file for its NarHash. Contents that do not fit the content address count as none. Undefined for a compression that is not known here.
+ * Decompresses a NAR file for its NarHash. Contents that do not fit the content address count as none. Undefined for a
+ * compression that is not known here.
  *
  * @throws NIX_MISSING without the program that decompresses it; anything that keeps it from running; the signal's reason
  */
@@ -39,7 +40,7 @@ export async function findNarHash(
   }
 }
 
-/** What Node's decompressors say of bytes that they cannot read. */
+/** Codes of Node's decompressors for bytes that they cannot read. */
 function isOfDecoder(code: string): boolean {
   return /^(?:Z_|ZSTD_|ERR_)/.test(code);
 }

@@ -16,7 +16,7 @@ export interface NarHashes {
   readonly mtimeMs: number;
   /** SHA-1 of each piece of the canonical torrent, concatenated. */
   readonly pieces: Uint8Array;
-  /** What decompressing it has found, if {@link NarContents} was asked for. */
+  /** Result of decompressing it, if {@link NarContents} was asked for. */
   readonly narHash?: FoundNarHash | undefined;
 }
 

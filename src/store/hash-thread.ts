@@ -3,19 +3,19 @@ import { NarswarmError } from '../errors.ts';
 import type { NarContents, NarHashes } from './hash-nar.ts';
 import type { Unread } from './hash-pool.ts';
 
-/** What a thread is asked. */
+/** A question to a thread. */
 export interface HashRequest {
   readonly path: string;
   readonly contents: NarContents | undefined;
 }
 
-/** What it answers. */
+/** A thread's answer. */
 export type HashReply =
   | { readonly hashes: NarHashes | undefined }
   | { readonly unread: Unread }
   | { readonly missingProgram: string };
 
-/** What a thread is started with. */
+/** Options of a thread. */
 export interface HashThreadData {
   /** Whether it and the programs that it starts get the processor only when nobody else wants it. */
   readonly isIdlePriority: boolean;

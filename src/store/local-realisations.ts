@@ -35,7 +35,7 @@ export async function localRealisations(
     if (made === undefined || (deriver !== undefined && isFixedOutput(deriver))) continue;
     for (const derivation of await derivations.floating(made.derivationName, made.outputName)) await ask(derivation);
   }
-  // What they depend on may be an ordinary path, of which the deriver is known.
+  // They may depend on an ordinary path, of which the deriver is known.
   const derivers = new Map(infos.map(({ storePath, deriver }) => [baseNameOf(storePath), deriver]));
   for (const { dependents } of found.values()) {
     for (const [file, path] of dependents) {

@@ -17,7 +17,7 @@ const PROGRAMS: Readonly<Partial<Record<Compression, readonly [program: string, 
   lz4: ['lz4'],
 };
 
-/** What a NAR file holds. */
+/** Contents of a NAR file. */
 export interface NarContentsFound {
   readonly narHash: NarHash;
   readonly narSize: number;

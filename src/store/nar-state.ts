@@ -4,7 +4,7 @@ import type { FileStore } from './file-store.ts';
 import { isInQuarantine } from './quarantine.ts';
 
 /**
- * What is known of the NAR that a narinfo names, without reading it:
+ * State of the NAR that a narinfo names, as far as it is known without reading it:
  *
  * - `held`: it is the file that was checked
  * - `changed`: a file is there that nobody has read since it changed, or ever

@@ -62,7 +62,7 @@ export async function removeStrayRealisations(store: FileStore): Promise<void> {
   }
 }
 
-/** The realisation of that file. Undefined where the store has none. */
+/** The realisation of that file. Undefined if the store has none. */
 export async function readRealisation(file: string, store: FileStore): Promise<Realisation | undefined> {
   return parseRealisation(file, (await readIfThere(join(store.dir, file))) ?? '');
 }

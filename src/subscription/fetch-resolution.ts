@@ -11,7 +11,7 @@ import type { Resolution } from './resolve-source.ts';
 export interface FetchedResolution {
   /** The path that the source is, where that is held. */
   readonly main: StorePath | undefined;
-  /** What it failed of; undefined where nothing is missing that should be there. */
+  /** Why something is missing that should be there; undefined if nothing is. */
   readonly error: NarswarmError | undefined;
   /** Things to know that are no failures. */
   readonly notes: readonly string[];
@@ -25,7 +25,7 @@ export interface FetchedResolution {
 const MAX_LAYERS = 64;
 
 /**
- * Fetches the roots of a source; in place of outputs that no cache has, what a build of them needs.
+ * Fetches the roots of a source; instead of outputs that no cache has, what a build of them needs.
  *
  * @param fetch fetches some roots as far as they can be had (`keepGoing`)
  */
@@ -92,7 +92,7 @@ function optionalPaths({ mayLack, roots, sources }: Resolution): (path: string) 
 }
 
 /**
- * Fetches the build inputs, and in place of those that no cache has their own, down to what caches do have.
+ * Fetches the build inputs, and instead of those that no cache has their own, down to what caches do have.
  *
  * @returns what could not be had, nor anything in its place
  */
@@ -119,7 +119,7 @@ async function fetchBuildInputs(
   return missing;
 }
 
-/** What a run failed of that left something out. */
+/** Error of a run that left something out. */
 export function lackOf(missing: readonly MissingPath[], parts: readonly PrefetchResult[]): NarswarmError | undefined {
   const [first] = missing;
   if (first === undefined) return parts.find((part) => part.importFailure !== undefined)?.importFailure;
@@ -130,7 +130,7 @@ export function lackOf(missing: readonly MissingPath[], parts: readonly Prefetch
   });
 }
 
-/** The first path's code where all are missing for failures of its class; undefined where they are not. */
+/** The first path's code where all are missing for failures of its class; undefined if they are not. */
 function commonCode(missing: readonly MissingPath[]): ErrorCode | undefined {
   const codes = [...new Set(missing.map((path) => path.code ?? codeWithout(path)))];
   const statuses = new Set(codes.map((code) => new NarswarmError(code, code).exitStatus));

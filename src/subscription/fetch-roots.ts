@@ -1,4 +1,4 @@
-/** What the ROOTs of a fetch stand for: what subscriptions take for a source, and the names of roots besides. */
+/** Reads the ROOTs of a fetch: all that subscriptions take for a source, and the names of roots. */
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { splitOutputs } from '../nix/evaluate.ts';
@@ -7,7 +7,7 @@ import { quote } from '../nix/quote.ts';
 import { resolveByNix, type Resolution } from './resolve-source.ts';
 import { parseSource } from './source.ts';
 
-/** What a fetch is to fetch. */
+/** Roots of a fetch. */
 export interface FetchRoots {
   /** Store paths, their hash parts, or names of roots in a hash map. */
   readonly roots: readonly string[];

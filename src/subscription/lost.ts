@@ -32,7 +32,7 @@ export interface Lost {
 }
 
 /**
- * What a store has lost of a subscription's newest generation since it was complete: the one answer that `status`,
+ * Losses of a subscription's newest generation since it was complete: the one answer that `status`,
  * `update` and `verify` give. None while it is not complete anyway.
  *
  * @throws as {@link lostPaths}

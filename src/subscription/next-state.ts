@@ -17,7 +17,7 @@ export interface Outcome {
   readonly notes: readonly string[];
   /** Why the publisher did not confirm the map that was taken, and when that one was made; undefined if it did. */
   readonly silence?: { readonly reason: string; readonly created: Date } | undefined;
-  /** What the store has lost or holds damaged in spite of the run. */
+  /** Paths that the store has lost or holds damaged in spite of the run. */
   readonly lost?: readonly Missing[];
 }
 

@@ -76,7 +76,7 @@ export async function resolveSource(
   }
 }
 
-/** What it takes to ask Nix. */
+/** Means of asking Nix. */
 export type NixContext = Pick<SourceContext, 'withSources' | 'nixStore' | 'realisedPath' | 'signal'>;
 
 /** Turns a source that only Nix knows of into store paths, as {@link resolveSource} does. */

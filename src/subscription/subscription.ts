@@ -19,7 +19,7 @@ export interface Subscription {
 }
 
 /**
- * What tells one subscription from another of the same name: a change of it begins again. It is kept in files, so that of what
+ * Tells one subscription from another of the same name: a change of it begins again. It is kept in files, so of what
  * may be secret in an address there is a hash at the most; another password is no other source.
  */
 export function sourceKey({ source, file }: Pick<Subscription, 'source' | 'file'>): string {

@@ -189,7 +189,7 @@ export interface PieceStart {
   readonly bytes: Uint8Array;
 }
 
-/** What has come of pieces that are not complete; to be called before the torrent is closed, and used after. */
+/** Beginnings of incomplete pieces; to be called before the torrent is closed, and used after. */
 export function beginnings(torrent: Torrent): PieceStart[] {
   const starts: PieceStart[] = [];
   for (const [index, piece] of torrent.pieces.entries()) {

@@ -23,7 +23,7 @@ const RECONNECT_PROVEN_MS = 1_000;
 const LOOK_EVERY_MS = 250;
 /** Another member is asked, too, if that one would have sent the NAR so many times sooner. */
 const SOONER = 2;
-/** What a member is taken to send in a second while it is not known: enough for all to be asked. */
+/** Bytes a second that a member is assumed to send while it is not known: enough for all to be asked. */
 const UNKNOWN_RATE = 1_000_000;
 /** How long a NAR waits for the first connection to a member. */
 const CONNECT_MS = 1_000;
@@ -160,7 +160,7 @@ export class Cohort {
     }
   }
 
-  /** True where no peer at all has sent anything for a moment. */
+  /** True if no peer at all has sent anything for a moment. */
   get #isLineSilent(): boolean {
     return this.#peers.line.isSilent();
   }
@@ -184,7 +184,7 @@ export class Cohort {
     return { exchange };
   }
 
-  /** True where a member is silent that was asked, and not the line. */
+  /** True if a member is silent that was asked, and not the line. */
   #isLeft({ peer, silentMs }: NarExchange): boolean {
     if (silentMs <= SILENT_MS || (peer.bytes > 0 && this.#isLineSilent)) return false;
     noteSilence(peer);
@@ -213,7 +213,7 @@ export class Cohort {
   }
 }
 
-/** What came of asking one member: good bytes, or none. */
+/** Answer of one member: good bytes, or none. */
 interface Answer {
   readonly exchange: NarExchange;
   readonly bytes?: Uint8Array;
@@ -229,7 +229,7 @@ function expectedMs({ peer }: NarExchange, bytes: number): number {
   return (bytes / Math.max(1, rate ?? UNKNOWN_RATE)) * 1000;
 }
 
-/** True where another member would have sent a NAR much sooner than the one that was asked for it. */
+/** True if another member would have sent a NAR much sooner than the one that was asked for it. */
 function isSlower(current: NarExchange, next: NarExchange, { infoHash, sizeBytes }: NarTorrent): boolean {
   if (!current.peer.rate.isSettled(performance.now())) return false;
   return expectedMs(current, current.bytesUntil(infoHash)) > SOONER * expectedMs(next, next.queuedBytes + sizeBytes);

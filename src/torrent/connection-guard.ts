@@ -3,7 +3,7 @@ import { MAX_CONNECTIONS, MAX_CONNECTIONS_PER_NEIGHBOUR, MAX_CONNECTIONS_PER_STR
 import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.ts';
 import { LocalNetworks } from './local-networks.ts';
 
-/** Who may connect to us: `lan` is loopback and the networks that this machine's interfaces are on. */
+/** Hosts that may connect to us: `lan` is loopback and the networks that this machine's interfaces are on. */
 export type Serves = 'anyone' | 'lan' | 'nobody';
 
 /** True where the scope lets this host have anything of ours, over whoever's connection. */

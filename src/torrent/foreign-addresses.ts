@@ -34,7 +34,7 @@ export class ForeignAddresses {
     return this.admits(host) && !isIn(this.#own, host);
   }
 
-  /** What a name that a stranger gave must not lead to. */
+  /** Addresses that a stranger's host name must not lead to. */
   get blockList(): BlockList {
     this.#look();
     return this.#never;

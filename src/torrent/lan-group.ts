@@ -24,7 +24,7 @@ export interface LanGroupOptions {
 const RETRY_MS = 1_500;
 const MAX_RETRY_MS = 5 * 60_000;
 
-/** What went wrong at a place, how often, and when it is tried again (`performance.now`). */
+/** Failures at a place: how many in a row, and when it is tried again (`performance.now`). */
 interface Failure {
   readonly count: number;
   readonly retryAtMs: number;

@@ -2,7 +2,8 @@
  * Finds peers on the local network: local service discovery (BEP 14), over IPv4 and IPv6 multicast.
  *
  * Written here because the npm package bittorrent-lsd can neither choose its interface nor answer, and does not filter
- * by infohash. Packets keep the default TTL of 1, so they do not leave the link. Discovery is an extra: what goes wrong with a network is a warning, never an exception.
+ * by infohash. Packets keep the default TTL of 1, so they do not leave the link. Discovery is an extra: a fault of a network
+ * is a warning, never an exception.
  */
 import { randomBytes } from 'node:crypto';
 import { isIPv6 } from 'node:net';
@@ -171,7 +172,7 @@ export class LanDiscovery implements AsyncDisposable {
       // IPv4 first: a neighbour that is heard over both is to be heard over that one.
       const isNewOverIPv4 = await this.#ipv4.follow(ipv4);
       if (!(await this.#ipv6.follow(ipv6)) && !isNewOverIPv4) return false;
-      // Who was met elsewhere may be another one here, or be reached in another way.
+      // A neighbour met elsewhere may be another one here, or be reached in another way.
       this.#known.clear();
       this.#heardOverIPv4.clear();
       return true;

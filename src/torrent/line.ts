@@ -13,7 +13,7 @@ export class Line {
     return this.#backAtMs;
   }
 
-  /** Takes down that a peer has sent payload. */
+  /** Records that a peer has sent payload. */
   onBytes(nowMs = performance.now()): void {
     if (nowMs - this.#lastByteAtMs > OUT_MS) this.#backAtMs = nowMs;
     this.#lastByteAtMs = nowMs;

@@ -32,7 +32,7 @@ const PART_BYTES = 32 * 1024;
 const MAX_OPEN_ASKS = 1024;
 /** The longest NAR of one piece. */
 const MAX_NAR_BYTES = 1024 * 1024;
-/** What a question takes that waits. */
+/** Bytes that a waiting question takes. */
 const ASK_BYTES = 150;
 /**
  * NARs that are looked up and read at a time for one peer: each takes some waits for the disk. With what waits already they
@@ -104,7 +104,7 @@ export class NarExchange {
     return !this.#wire.destroyed && (this.#wire.peerExtendedMapping[EXCHANGE_NAME] ?? 0) > 0;
   }
 
-  /** What is known of the peer at the other end. */
+  /** Record of the peer at the other end. */
   get peer(): PeerRecord {
     return (stateOf(this.#wire).peer ??= strangerAt(this.address));
   }
@@ -136,7 +136,7 @@ export class NarExchange {
   }
 
   /**
-   * Asks for a NAR; undefined where the peer lacks it, goes away or sends nothing at all for `patienceMs`. Questions of one
+   * Asks for a NAR; undefined if the peer lacks it, goes away or sends nothing at all for `patienceMs`. Questions of one
    * tick leave together.
    */
   ask(

@@ -23,7 +23,7 @@ export interface PeerRecord {
   missedAtMs: number;
   /** Bytes that it sent and that were found right: its merit. */
   bytes: number;
-  /** What it sends over all connections while it is asked. */
+  /** Its rate over all connections while it is asked. */
   readonly rate: SourceRate;
   /** Payload bytes that were asked of it and are not here yet, over all connections. */
   inFlightBytes: number;
@@ -33,7 +33,7 @@ export interface PeerRecord {
   silentAtMs: number;
   /** True once a connection to it was made. */
   isReached: boolean;
-  /** Since when a connection to it is being made, and nothing has come back; undefined where none is. */
+  /** Since when a connection to it is being made, and nothing has come back; undefined if none is. */
   dialedAtMs: number | undefined;
   /** Connections in a row that could not be made. */
   failures: number;
@@ -52,7 +52,7 @@ const MAX_UNREACHABLE_MS = 300_000;
 
 /** A peer that sends nothing is asked after all others for twice so long, and doubly so each further time. */
 const SILENCE_MS = 5_000;
-/** Whoever is on the local network answers sooner. */
+/** Peers on the local network answer sooner. */
 const CONNECT_SOON_MS = 150;
 
 /**
@@ -68,7 +68,7 @@ export class PeerTable {
   });
   /** Addresses and hosts that have lied, the last of them. */
   readonly #banned = new Set<string>();
-  /** What all peers together send. */
+  /** Traffic of all peers together. */
   readonly line = new Line();
 
   /** The record of a peer that a person has named: there is always room for it. */
@@ -121,8 +121,8 @@ export class PeerTable {
   }
 
   /**
-   * Up to `count` peers to ask next: those that have sent good bytes first, then those that can be reached, strangers, and last those that take
-   * requests and send nothing. Peers that had nothing, or cannot be reached, have a pause.
+   * Up to `count` peers to ask next: those that have sent good bytes first, then those that can be reached, strangers, and
+   * last those that take requests and send nothing. Peers that had nothing, or cannot be reached, have a pause.
    *
    * @param options.mayBeSilent false: without those that have sent nothing when they were asked
    */
@@ -185,19 +185,19 @@ function rankOf(peer: PeerRecord, nowMs: number): number {
   return peer.isReached ? 1 : 2;
 }
 
-/** True where a connection is being made for so long that the peer is off, or far away. */
+/** True if a connection is being made for so long that the peer is off, or far away. */
 export function isSlowToAnswer({ dialedAtMs }: PeerRecord, nowMs = performance.now()): boolean {
   return dialedAtMs !== undefined && nowMs - dialedAtMs > CONNECT_SOON_MS;
 }
 
-/** Takes down that a connection to a peer was made. */
+/** Records that a connection to a peer was made. */
 export function noteReached(peer: PeerRecord): void {
   peer.isReached = true;
   peer.dialedAtMs = undefined;
   peer.failures = 0;
 }
 
-/** Takes down that a peer could not be connected to. */
+/** Records that a peer could not be connected to. */
 export function noteUnreachable(peer: PeerRecord, nowMs = performance.now()): void {
   peer.dialedAtMs = undefined;
   const pauseMs = Math.min(UNREACHABLE_MS * 2 ** peer.failures, MAX_UNREACHABLE_MS);
@@ -205,19 +205,19 @@ export function noteUnreachable(peer: PeerRecord, nowMs = performance.now()): vo
   peer.notBeforeMs = nowMs + pauseMs;
 }
 
-/** Takes down that a peer was asked and sends nothing. */
+/** Records that a peer was asked and sends nothing. */
 export function noteSilence(peer: PeerRecord, nowMs = performance.now()): void {
   if (isSilent(peer, nowMs)) return; // it is known
   peer.silences++;
   peer.silentAtMs = nowMs;
 }
 
-/** True where a peer took requests and sent nothing, not long ago: longer each time. */
+/** True if a peer took requests and sent nothing, not long ago: longer each time. */
 export function isSilent({ silences, silentAtMs }: PeerRecord, nowMs = performance.now()): boolean {
   return silences > 0 && nowMs - silentAtMs < SILENCE_MS * 2 ** Math.min(silences, 6);
 }
 
-/** Takes down bytes of a peer that were found right. */
+/** Records bytes of a peer that were found right. */
 export function noteGoodBytes(peer: PeerRecord, bytes: number): void {
   peer.bytes += bytes;
   peer.silences = 0;

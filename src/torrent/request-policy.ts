@@ -12,9 +12,9 @@ export const SILENT_MS = 1_000;
 /** Blocks are taken over from a peer that sends so many times less. */
 const SLOWER = 2;
 
-/** What is known of a connection to a peer. */
+/** Pace of a connection to a peer. */
 export interface PeerPace {
-  /** Bytes a second over all connections to the peer; undefined where that is not known yet. */
+  /** Bytes a second over all connections to the peer; undefined if that is not known yet. */
   readonly rate: number | undefined;
   /** Milliseconds that it could have sent something and did not; 0 where nothing was asked of it. */
   readonly silentMs: number;
@@ -32,7 +32,7 @@ export function windowOf({ rate, silentMs }: PeerPace, elsewhereBytes: number): 
   return Math.min(own, Math.max(0, Math.max(own, rate * PEER_SECONDS) - elsewhereBytes));
 }
 
-/** True where what was asked of `theirs` should be asked of `mine`, which has nothing else to do. */
+/** True if what was asked of `theirs` should be asked of `mine`, which has nothing else to do. */
 export function takesOver(mine: PeerPace, theirs: PeerPace): boolean {
   if (mine.silentMs > SILENT_MS) return false;
   if (theirs.silentMs > SILENT_MS) return true;

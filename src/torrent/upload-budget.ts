@@ -5,9 +5,9 @@ import { stateOf } from './wire-state.ts';
 
 /** How soon those who wait for memory are looked at again. */
 const LOOK_AGAIN_MS = 50;
-/** What is held is looked up no more often: it takes a millisecond for two thousand connections. */
+/** Held bytes are measured at most this often: it takes a millisecond for two thousand connections. */
 const MEASURE_EVERY_MS = 5;
-/** What a request takes that waits: three numbers in a list. */
+/** Bytes that a waiting request takes: three numbers in a list. */
 const WAITING_REQUEST_BYTES = 100;
 
 /**

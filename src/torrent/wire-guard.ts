@@ -1,4 +1,4 @@
-/** What a peer may do of which only its wire knows whether it may. Its messages were checked: src/wire/message-guard.ts. */
+/** Checks that take the state of a wire. The messages themselves were checked before: src/wire/message-guard.ts. */
 import { hash } from 'node:crypto';
 import bencode from 'bencode';
 import type Wire from 'bittorrent-protocol';
@@ -56,7 +56,7 @@ function isSoundMetadata(metadata: NonNullable<UtMetadata['metadata']>, infoHash
   }
 }
 
-/** Whoever made a torrent says how much of it there is, also a publisher whose signature is right. */
+/** A torrent's own claim of its size is not trusted, not even under a publisher's good signature. */
 function isSmall({ length, files, pieces }: Readonly<Record<string, unknown>>): boolean {
   const list = Array.isArray(files) ? (files as unknown[]) : [{ length }];
   const totalBytes = list.reduce<number>((sum, file) => sum + lengthOf(file), 0);

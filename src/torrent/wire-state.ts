@@ -19,9 +19,9 @@ export interface AskedRun {
 export interface WireState {
   /** `host:port`, as the peer table has it; the port of an incoming connection is nobody's address. */
   address: string;
-  /** What the wire is read from and written to. */
+  /** Connection that the wire is read from and written to. */
   connection: PeerConnection | undefined;
-  /** What is known of the peer at the other end; undefined on connections where nothing is asked of it. */
+  /** Record of the peer at the other end; undefined on connections where nothing is asked of it. */
   peer: PeerRecord | undefined;
   /** The line that it shares with the other peers. */
   line: Line | undefined;
@@ -39,7 +39,7 @@ export interface WireState {
   readonly waiting: (readonly [index: number, offset: number, length: number])[];
   /** When the peer last asked for a block or sent one; milliseconds of `performance.now()`. */
   activeAtMs: number;
-  /** What was asked for and is not here, by {@link targetKey}. */
+  /** Blocks that were asked for and are not here, by {@link targetKey}. */
   readonly asked: Map<number, AskedRun>;
   /** True while a request of ours is taken back. */
   withdrawn: boolean;

@@ -1,8 +1,9 @@
 /**
  * Every place where WebTorrent is replaced. Its hot path: stock WebTorrent 3.0.21 moved a closure of 813 NARs (758 MB)
  * over loopback in 6.3 s; with what is here the same transfer takes 3.7 s and half the processor time on the
- * seeder's side. What a peer may ask for: see wire-guard.ts and upload-window.ts; what it may say is checked before, in src/wire. The version is pinned, and
- * test/torrent/wire-tuning.test.ts fails where a member that is replaced or used has gone.
+ * seeder's side. Bounds on the requests of a peer are in wire-guard.ts and upload-window.ts; its messages were checked
+ * before, in src/wire. The version is pinned, and test/torrent/wire-tuning.test.ts fails if a member that is replaced or used
+ * has gone.
  */
 /* oxlint-disable typescript/unbound-method -- each is called with its wire as `this` */
 import Wire from 'bittorrent-protocol';

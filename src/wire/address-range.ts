@@ -32,7 +32,7 @@ function groupsOf(address: string): string[] {
 }
 
 /**
- * What stands for one host where connections are counted: its address, for IPv6 the network of 64 bits, of which one
+ * Key of a host where connections are counted: its address, for IPv6 the network of 64 bits, of which one
  * host has every address. Hosts on a link share `fe80::/64`, and are told apart by all of it.
  */
 export function hostKeyOf(host: string): string {

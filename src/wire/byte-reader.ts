@@ -35,7 +35,7 @@ export class ByteReader {
     }
   }
 
-  /** What has been read and not taken; the socket is paused behind it. */
+  /** Bytes that were read and not taken; the socket is paused behind them. */
   rest(): Buffer {
     const rest = this.#buffer;
     this.#buffer = Buffer.alloc(0);

@@ -18,7 +18,7 @@ export interface Agreed {
   readonly infoHash: string;
   /** Undefined if both go on in the clear. */
   readonly cipher: StreamCipher | undefined;
-  /** What of the payload has come, in the clear. */
+  /** Payload that has come, in the clear. */
   readonly head: Buffer;
 }
 

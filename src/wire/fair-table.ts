@@ -1,6 +1,6 @@
 import { rangeOf } from './address-range.ts';
 
-/** What a {@link FairTable} wants to know of its entries. */
+/** Bounds and questions of a {@link FairTable}. */
 export interface FairTableOptions<V> {
   readonly capacity: number;
   /** Entries of one host. */

@@ -15,7 +15,7 @@ import {
 } from './bounds.ts';
 import { HANDSHAKE_BYTES, KIND, LENGTH_BYTES, PROTOCOL } from './protocol.ts';
 
-/** What indexes and lengths are checked against. */
+/** Bounds for indexes and lengths. */
 export interface TorrentShape {
   readonly pieces: number;
   readonly pieceLength: number;
@@ -52,7 +52,7 @@ const LENGTHS: Readonly<Record<number, number>> = {
 /** Follows the bytes of one connection, from the peer's handshake on, without a copy of more than a message's head. */
 export class MessageGuard {
   readonly #options: MessageGuardOptions;
-  /** What is being gathered: the handshake, a length, a head, or all of a bencoded message. */
+  /** The part that is being gathered: the handshake, a length, a head, or all of a bencoded message. */
   #part: 'handshake' | 'length' | 'head' | 'bencoded' = 'handshake';
   #buffer = Buffer.allocUnsafe(HANDSHAKE_BYTES);
   #gathered = 0;

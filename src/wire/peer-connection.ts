@@ -10,9 +10,9 @@ export interface PeerConnectionOptions {
   /** Address of the peer as `host` (an IPv6 address in brackets) and port. */
   readonly remoteAddress: string;
   readonly remotePort: number;
-  /** What the peer's messages are checked against; undefined while it is not known. */
+  /** Shape that the peer's messages are checked against; undefined while it is not known. */
   readonly shape: () => TorrentShape | undefined;
-  /** What has been read of the socket already, in the clear; the peer's handshake is the first of it. */
+  /** Bytes that were read from the socket already, in the clear; they begin with the peer's handshake. */
   readonly head?: Buffer;
   readonly cipher?: StreamCipher | undefined;
 }
@@ -34,7 +34,7 @@ export class PeerConnection extends Duplex {
   readonly #cipher: StreamCipher | undefined;
   readonly #guard: MessageGuard;
   #extensions: Readonly<Record<number, string>> | undefined;
-  /** What came behind the peer's handshake before it was welcomed. */
+  /** Bytes behind the peer's handshake that came before it was welcomed. */
   #held: Buffer | undefined;
 
   constructor(socket: Socket, options: PeerConnectionOptions) {

@@ -8,7 +8,7 @@ import { fingerprint, judgeSignature, type PublicKey } from '../../nix/signature
 const REFUSED = ['FileHash', 'FileSize', 'Deriver', 'CA'] as const;
 
 /**
- * Why a narinfo is damaged in what nobody has signed, or undefined where it is not: some Nix would refuse all of it, or its
+ * Why a narinfo is damaged in what nobody has signed, or undefined if it is not: some Nix would refuse all of it, or its
  * import.
  *
  * @param text the file that `info` was read from
