@@ -4,19 +4,13 @@ import bencode from 'bencode';
 import type Wire from 'bittorrent-protocol';
 import type { UtMetadata } from 'bittorrent-protocol';
 import { endOfValue, isDictionary } from '../wire/bencoding.ts';
+import { MAX_METADATA_BYTES, MAX_READ_BYTES, MAX_READ_PIECE_BYTES, MAX_READ_PIECES } from '../wire/bounds.ts';
 import { MAX_IN_FLIGHT_BYTES } from './block-length.ts';
+import { PIECE_HASH_BYTES } from './canonical.ts';
 import { stateOf } from './wire-state.ts';
 
 /** Requests that a peer turns down in a row before it counts as one that has nothing to give. */
 const MAX_REFUSALS = 16;
-/** The longest piece of a torrent that is opened by its infohash alone: hash maps have 16 KiB. */
-const MAX_PIECE_BYTES = 1024 * 1024;
-/** Metadata of such a torrent: of a hash map with the most shards it has 2 MiB. */
-const MAX_METADATA_BYTES = 4 * 1024 * 1024;
-/** Its pieces: WebTorrent makes an object of each at once. */
-const MAX_PIECES = 16_384;
-/** Bytes of its files, which wait in memory: hash maps have at most 136 MiB. */
-const MAX_TORRENT_BYTES = 160 * 1024 * 1024;
 
 /** Ends a connection at once: nothing more of what came over it is read. */
 export function refuse(wire: Wire): void {
@@ -49,7 +43,8 @@ function isSoundMetadata(metadata: NonNullable<UtMetadata['metadata']>, infoHash
     const info: unknown = bencode.decode(metadata);
     // WebTorrent allocates a piece as long as whoever made the torrent says.
     const pieceBytes = isDictionary(info) ? info['piece length'] : undefined;
-    const isPiece = Number.isInteger(pieceBytes) && Number(pieceBytes) > 0 && Number(pieceBytes) <= MAX_PIECE_BYTES;
+    const isPiece =
+      Number.isInteger(pieceBytes) && Number(pieceBytes) > 0 && Number(pieceBytes) <= MAX_READ_PIECE_BYTES;
     return isPiece && isSmall(info as Readonly<Record<string, unknown>>);
   } catch {
     return false;
@@ -60,8 +55,8 @@ function isSoundMetadata(metadata: NonNullable<UtMetadata['metadata']>, infoHash
 function isSmall({ length, files, pieces }: Readonly<Record<string, unknown>>): boolean {
   const list = Array.isArray(files) ? (files as unknown[]) : [{ length }];
   const totalBytes = list.reduce<number>((sum, file) => sum + lengthOf(file), 0);
-  const hasFewPieces = pieces instanceof Uint8Array && pieces.length <= MAX_PIECES * 20;
-  return hasFewPieces && totalBytes <= MAX_TORRENT_BYTES; // false for what is no number
+  const hasFewPieces = pieces instanceof Uint8Array && pieces.length <= MAX_READ_PIECES * PIECE_HASH_BYTES;
+  return hasFewPieces && totalBytes <= MAX_READ_BYTES; // false for what is no number
 }
 
 function lengthOf(file: unknown): number {

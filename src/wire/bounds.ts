@@ -27,6 +27,12 @@ export const MAX_EXTENDED_HANDSHAKES = 8;
 export const MAX_PIECES = 2 ** 20;
 /** Metadata of a torrent (BEP 9): 2 MiB describe a hash map of 1.6 GB in pieces of 16 KiB. */
 export const MAX_METADATA_BYTES = 2 * 1024 * 1024;
+/** The longest piece of a torrent that is read by its infohash alone: hash maps have 16 KiB. */
+export const MAX_READ_PIECE_BYTES = 1024 * 1024;
+/** Pieces of such a torrent: WebTorrent makes an object of each at once. */
+export const MAX_READ_PIECES = 16_384;
+/** Bytes of its files, which wait in memory: hash maps have at most 136 MiB. */
+export const MAX_READ_BYTES = 160 * 1024 * 1024;
 /** Peers of one torrent that are asked for its metadata at a time: each takes memory for all of it. */
 export const MAX_METADATA_SOURCES = 4;
 /** A peer that was asked for metadata and has not delivered all of it after so long makes room for another. */
