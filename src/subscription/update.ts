@@ -87,7 +87,13 @@ export async function updateSubscription(subscription: Subscription, context: Up
   } catch (error) {
     outcome = { parts, error: asFailure(error, signal), main: undefined, notes: [], warnings: [], leftOut: [] };
   }
-  if (!context.dryRun && outcome.error === undefined) outcome = await withLost(outcome, subscription, context);
+  if (!context.dryRun && outcome.error === undefined) {
+    try {
+      outcome = await withLost(outcome, subscription, context);
+    } catch (error) {
+      outcome = { ...outcome, error: asFailure(error, signal) };
+    }
+  }
   const summary = summarise(outcome);
   if (context.dryRun) {
     return { subscription, state: last, ...summary };
@@ -122,8 +128,9 @@ async function withLost(
 ): Promise<ToldOutcome> {
   const roots = outcome.parts.flatMap(({ closure }) => topsOf(closure));
   const { missing, count } = await summaryOf(
-    lostPaths(workplace.store, roots, { holdsAll: publish || !imports, signal }),
-  ).catch((error: unknown) => Promise.reject(asFailure(error, signal)));
+    // An orderly stop leaves time for this: most of it is a stat of each file.
+    lostPaths(workplace.store, roots, { holdsAll: publish || !imports, signal: signal.aborted ? undefined : signal }),
+  );
   const [first] = missing;
   if (first === undefined) return outcome;
   return { ...outcome, lost: missing, error: new NarswarmError('STORE_CORRUPT', lackSentence(first, count)) };
