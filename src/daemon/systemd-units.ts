@@ -7,7 +7,8 @@
  *   ProtectProc and no ProcSubset: what an interrupted process left is told from what a living one writes by /proc. Its git
  *   reads trees of other users, such as root's /etc/nixos: a subscription names them.
  * - `filters` works for the services of a user, too. AF_NETLINK is how Node lists the network's interfaces.
- *   There is no MemoryDenyWriteExecute: V8 writes the code that it runs.
+ *   There is no MemoryDenyWriteExecute: V8 writes the code that it runs. With setpriority, which is one of @resources, NARs
+ *   are looked into at idle priority.
  * - `start` lets no number of failures end a service for good: at boot the address to listen on may not be there yet, nor
  *   the network, and a port may be somebody else's for a while.
  * - `daemon` is not started again after status 2: a malformed config file does not mend itself. A daemon with 10,000 NARs

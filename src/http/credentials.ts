@@ -1,10 +1,11 @@
 /** Which credentials a request carries: those of its URL, else those of the netrc file (Nix: src/libstore/filetransfer.cc). */
 
-import { readFile } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { text as textOf } from 'node:stream/consumers';
 import { findInNetrc, parseNetrc, type NetrcEntry } from './netrc.ts';
 
-/** Nobody's netrc file is longer; a device or a log in its place is not read whole. */
-const MAX_NETRC_CHARACTERS = 1024 * 1024;
+/** Nobody's netrc file is longer; a device or a log in its place is read no further. */
+const MAX_NETRC_BYTES = 1024 * 1024;
 
 /** Where a request goes, and who has sent it there. */
 export interface Destination {
@@ -70,13 +71,13 @@ export class Credentials {
   async #load(): Promise<{ entries: readonly NetrcEntry[]; failure?: string }> {
     if (this.#file === undefined) return { entries: [] };
     try {
-      const text = await readFile(this.#file, 'utf8');
-      if (text.length > MAX_NETRC_CHARACTERS) throw new Error(`it has ${text.length} characters`);
+      const text = await textOf(createReadStream(this.#file, { end: MAX_NETRC_BYTES }));
+      if (Buffer.byteLength(text) > MAX_NETRC_BYTES) throw new Error(`it has more than ${MAX_NETRC_BYTES} bytes`);
       return { entries: parseNetrc(text) };
     } catch (error) {
       const code = error instanceof Error && 'code' in error ? String(error.code) : '';
       if (code === 'ENOENT' || code === 'ENOTDIR') return { entries: [], failure: 'does not exist' };
-      const reason = code === '' ? String(error) : code;
+      const reason = code === '' && error instanceof Error ? error.message : code;
       this.#onWarning(`the netrc file ${this.#file} cannot be read (${reason}): caches get no password from it`);
       return { entries: [], failure: `cannot be read (${reason})` };
     }

@@ -38,6 +38,9 @@ suite('units of systemd', () => {
       // V8 writes code; Node lists interfaces by netlink; the file store looks at /proc for processes that are gone.
       assert.ok(!unit.some((line) => /^(MemoryDenyWriteExecute|ProtectProc|ProcSubset)=/.test(line)));
       assert.ok(unit.includes('RestrictAddressFamilies=AF_NETLINK'));
+      // After the line that takes @resources away: systemd.exec(5) adds and removes in their order.
+      const filters = unit.filter((line) => line.startsWith('SystemCallFilter='));
+      assert.equal(filters.at(-1), 'SystemCallFilter=setpriority', 'threads make themselves nice');
     }
   });
 

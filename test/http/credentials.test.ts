@@ -164,5 +164,8 @@ describe('credentials', { timeout: 20_000 }, () => {
     assert.deepEqual(server.seen, [undefined, undefined]);
     assert.equal(warnings.length, 1);
     assert.match(warnings[0] ?? '', /directory cannot be read \(EISDIR\)/);
+    await using endless = new HttpClient({ netrcFile: '/dev/zero', onWarning: (text) => void warnings.push(text) });
+    await endless.getBytes(server.url, { maxBytes: 9 });
+    assert.match(warnings[1] ?? '', /\/dev\/zero cannot be read \(it has more than 1048576 bytes\)/);
   });
 });
