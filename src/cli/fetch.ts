@@ -61,18 +61,21 @@ export function fetchCommand(): Command {
         { output, signal, originOf, seeds: options.seedFor > 0 },
       );
       if (options.copy && !options.checkSigs) await assertMayLeaveUnchecked(options.to, signal);
-      if (options.copy && options.checkSigs) {
-        await warnOfIgnoredKeys(sources.keys, {
-          named: sources.trustedPublicKeys,
-          stores: new Set([options.to]),
-          signal,
-          warn: (text) => output.warn(text),
-        });
-      }
+      using display = progressDisplay(output);
+      // Nix is asked while the walk begins: a warning holds up nothing.
+      const warned =
+        options.copy && options.checkSigs
+          ? warnOfIgnoredKeys(sources.keys, {
+              named: sources.trustedPublicKeys,
+              stores: new Set([options.to]),
+              signal,
+              warn: (text) => display.above(() => output.warn(text)),
+            })
+          : undefined;
+      warned?.catch(() => undefined); // awaited below
       const evaluated = await wanted.evaluate(signal);
       const { runFetch } = await import('../fetch/run-fetch.ts');
-      using display = progressDisplay(output);
-      await runFetch({
+      const run = runFetch({
         roots: wanted.roots,
         fetchMore:
           evaluated.size === 0
@@ -103,6 +106,7 @@ export function fetchCommand(): Command {
           else output.note(`done; seeding on port ${port} for ${formatDuration(options.seedFor)}`);
         },
       });
+      await run.finally(() => warned);
     }),
   );
 }

@@ -22,12 +22,13 @@ const NIX_COMMAND = ['--extra-experimental-features', 'nix-command'];
 const FLAKES = ['--extra-experimental-features', 'nix-command flakes'];
 const WITHOUT_NIX =
   'install Nix, or do without: --from and --trusted-public-key stand in for its configuration, --no-copy leaves out the import';
-const SHOW_CONFIG = [['config', 'show', '--json'], ['show-config', '--json'], ['config', 'show'], ['show-config']];
+/** The old name first: newer versions know it, too, and older ones need not be started twice. */
+const SHOW_CONFIG = [['show-config', '--json'], ['config', 'show', '--json'], ['config', 'show'], ['show-config']];
 
 const STORE_INFO = [
-  ['store', 'info', '--json'],
   ['store', 'ping', '--json'],
   ['store', 'ping'],
+  ['store', 'info', '--json'],
 ];
 
 /** Options of a call. */

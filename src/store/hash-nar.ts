@@ -2,7 +2,7 @@ import { createHash, hash } from 'node:crypto';
 import { open, stat } from 'node:fs/promises';
 import type { FileHash } from '../nix/brands.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
-import { fileHashOf } from '../nix/hash.ts';
+import { asNarHash, fileHashOf } from '../nix/hash.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { pieceLengthOf } from '../torrent/canonical.ts';
 import type { FoundNarHash } from './catalogue.ts';
@@ -49,10 +49,16 @@ export async function readNar(
 ): Promise<NarHashes | undefined> {
   const hashes = await hashNar(path, signal);
   if (hashes === undefined || contents === undefined) return hashes;
+  if (isNarItself(contents)) return { ...hashes, narHash: asNarHash(hashes.fileHash) };
   const narHash = await findNarHash(path, contents, signal);
   const now = await stat(path).catch(() => undefined);
   if (now?.size !== hashes.sizeBytes || Math.floor(now.mtimeMs) !== hashes.mtimeMs) return undefined;
   return { ...hashes, narHash };
+}
+
+/** Whether the file is the NAR itself: then reading it once tells all. */
+export function isNarItself({ compression, address }: NarContents): boolean {
+  return compression === 'none' && address === undefined;
 }
 
 /**

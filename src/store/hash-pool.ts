@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { readNar, type NarContents, type NarHashes } from './hash-nar.ts';
+import { isNarItself, readNar, type NarContents, type NarHashes } from './hash-nar.ts';
 import { HashThread } from './hash-thread.ts';
 import { systemCode } from './store-error.ts';
 import { isNarswarmError } from '../errors.ts';
@@ -91,7 +91,7 @@ function isWorthWorkers(items: readonly HashItem[]): boolean {
   let [bytes, contentsBytes] = [0, 0];
   for (const { sizeBytes, contents } of items) {
     bytes += sizeBytes;
-    if (contents !== undefined) contentsBytes += sizeBytes;
+    if (contents !== undefined && !isNarItself(contents)) contentsBytes += sizeBytes;
   }
   return bytes >= WORTH_A_WORKER_BYTES || contentsBytes >= WORTH_A_WORKER_CONTENTS_BYTES;
 }
