@@ -51,7 +51,7 @@ suite('readNixConfig', () => {
   test('reads the configuration of the real Nix', async () => {
     process.env.NIX_CONFIG =
       'substituters = https://a.example https://b.example\ntrusted-public-keys = a-1:AA== b-1:BB==';
-    assert.deepEqual(await readNixConfig(), {
+    assert.partialDeepStrictEqual(await readNixConfig(), {
       substituters: ['https://a.example', 'https://b.example'],
       trustedPublicKeys: ['a-1:AA==', 'b-1:BB=='],
     });
@@ -65,7 +65,7 @@ suite('readNixConfig', () => {
     test(`reads that of a Nix that is ${version}`, async () => {
       const args = `--extra-experimental-features nix-command ${known}`;
       fakeNix(`[ "$*" = "${args}" ] && echo '${answer}' && exit\necho "error: unrecognised flag" >&2; exit 1`);
-      assert.deepEqual(await readNixConfig(), { substituters: ['https://a'], trustedPublicKeys: ['a:b'] });
+      assert.partialDeepStrictEqual(await readNixConfig(), { substituters: ['https://a'], trustedPublicKeys: ['a:b'] });
     });
   }
 
