@@ -9,6 +9,7 @@ import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { formatCacheInfo, parseCacheInfo } from '../nix/cache-info.ts';
 import { formatNarInfo, isSafeNarUrl, parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { nixStoreDir, parseStoreHash, storeHashOf } from '../nix/store-path.ts';
+import { isTooManyFiles } from '../too-many-files.ts';
 import { storeError, systemCode } from './store-error.ts';
 
 /** Name of a narinfo in a store; its first group is the store hash. */
@@ -218,6 +219,7 @@ export class FileStore {
 
 /** Only the message of sync(1) tells what happened: its exit status is 1 in any case. */
 function notSynced(dir: string, error: unknown): NarswarmError {
+  if (isTooManyFiles(error)) return storeError(error, dir);
   const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : '';
   return new NarswarmError(
     'STORE_UNWRITABLE',

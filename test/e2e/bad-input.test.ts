@@ -192,6 +192,29 @@ describe('bad input', { concurrency: 4 }, () => {
     assert.match((await lab.runPlain(['--version'])).stdout, /^\d+\.\d+\.\d+\n$/);
   });
 
+  test('fewer files than it takes may be open: one sentence with the way out', async () => {
+    const store = await lab.folder('store');
+    const wrapper = ['sh', '-c', 'ulimit -n 28; exec "$@"', 'sh'];
+    const args = [
+      'fetch',
+      FIXTURE_ROOT,
+      '--from',
+      cache.url,
+      '--trusted-public-key',
+      key,
+      '--no-copy',
+      '--store',
+      store,
+    ];
+    assertFailure(
+      await lab.run(args, { wrapper }),
+      7,
+      'STORE_UNWRITABLE',
+      /too many files are open: raise the limit \(ulimit -n/,
+    );
+    assert.equal((await lab.run(args)).status, 0, 'the next run goes on');
+  });
+
   test('a store folder that is a file', async () => {
     const dir = await lab.folder('dir');
     await mkdir(join(dir, 'nar'), { recursive: true });
