@@ -1,7 +1,7 @@
 import { isNarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import { extraOf, type NarInfo } from '../nix/narinfo.ts';
-import type { PublicKey } from '../nix/signature.ts';
+import { fingerprint, type PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { ask, type NarInfoSource } from './find-narinfo.ts';
 import { namedFile, withoutName } from './named-file.ts';
@@ -92,9 +92,9 @@ export class Candidates {
 
 /** The narinfo, unless it was tried; of files without a name those of two sources are two. */
 function take({ origin, tried }: State, info: NarInfo): NarInfo | undefined {
-  const { narHash, url, compression, fileHash, fileSize } = info;
+  const { url, compression, fileHash, fileSize } = info;
   const from = namedFile(info) === undefined ? origin?.name : undefined;
-  const key = [narHash, url, compression, fileHash, fileSize, extraOf(info, 'InfoHash'), from].join(' ');
+  const key = [fingerprint(info), url, compression, fileHash, fileSize, extraOf(info, 'InfoHash'), from].join(' ');
   if (tried.has(key)) return undefined;
   tried.add(key);
   return info;

@@ -7,6 +7,7 @@ import { isTrusted } from '../nix/signature.ts';
 import { parseStorePath, storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { isSameNar } from '../store/hash-nar.ts';
+import { relabelNar } from '../store/relabel-nar.ts';
 import { storeError } from '../store/store-error.ts';
 import { completePart, referencesFirst, topsOf, type Closure } from './closure.ts';
 import { commit } from './commit.ts';
@@ -92,10 +93,16 @@ export async function importRoots(
       const invalid = await queryInvalidPaths(paths, context.to, { signal }).catch(() => Promise.reject(error));
       const isFurther = invalid.size < lacking;
       lacking = invalid.size;
-      const refused = await whatIsRefused(error, sound, invalid, isFurther, context);
+      const relabelled = await relabel(invalid, sound, context);
+      if (relabelled.size > 0) {
+        closure = new Map([...closure, ...relabelled]);
+        continue;
+      }
+      const { refused, isSure } = await whatIsRefused(error, sound, invalid, isFurther, context);
       if (refused.size === 0 && !isFurther) throw error;
-      if (refused.size > 0) lacking = Infinity;
       const instead = await fetchInstead(refused, closure, context);
+      if (!isSure && instead.failures.size === refused.size) throw error; // nobody has another file, either
+      if (refused.size > 0) lacking = Infinity;
       for (const [path, failure] of instead.failures) failures.set(path, asRefusal(path, failure, context));
       closure = instead.closure;
       const kept = completePart(closure, new Set([...failures.keys()].map(storeHashOf)));
@@ -109,21 +116,46 @@ function copy(paths: readonly StorePath[], context: Run) {
   return copyClosure({ from: `file://${store.dir}`, to, paths, trustedPublicKeys, checkSignatures, onLine, signal });
 }
 
-/** The paths that Nix will not take: the one that it names, or those with other contents, or whose import fails alone. */
+/**
+ * The paths that Nix will not take: the one that it names, or those with other contents, or whose import fails alone. It is
+ * not sure that they are to blame where nothing can be imported.
+ */
 async function whatIsRefused(
   error: NarswarmError,
   closure: Closure,
   invalid: ReadonlySet<StorePath>,
   isFurther: boolean,
   context: Run,
-): Promise<ReadonlyMap<StorePath, NarswarmError>> {
+): Promise<{ readonly refused: ReadonlyMap<StorePath, NarswarmError>; readonly isSure: boolean }> {
   const named = error.facts['path'];
-  if (typeof named !== 'string' && isFurther) return new Map();
+  if (typeof named !== 'string' && isFurther) return { refused: new Map(), isSure: true };
   const next = nextToImport(closure, invalid);
   const wrong =
     typeof named === 'string' ? [parseStorePath(named)] : await refusedOf(next, context.store, context.signal);
-  if (wrong.length > 0) return new Map(wrong.map((path) => [path, wrongContents(path, error, context)]));
-  return refusedAlone(next, (path) => copy([path], context), context.signal);
+  if (wrong.length > 0) {
+    const refused = new Map(wrong.map((path) => [path, wrongContents(path, error, context)]));
+    return { refused, isSure: true };
+  }
+  const { refused, imported } = await refusedAlone(next, (path) => copy([path], context), context.signal);
+  return { refused, isSure: imported > 0 };
+}
+
+/**
+ * Writes narinfos of the store again that name a file by another compression than it has: some versions of Nix look
+ * at the file, others believe the narinfo.
+ */
+async function relabel(
+  paths: ReadonlySet<StorePath>,
+  closure: Closure,
+  { store }: Run,
+): Promise<Map<StoreHash, NarInfo>> {
+  const relabelled = new Map<StoreHash, NarInfo>();
+  for (const [hash, info] of closure) {
+    if (!paths.has(info.storePath)) continue;
+    const own = await relabelNar(info, store);
+    if (own !== undefined) relabelled.set(hash, own);
+  }
+  return relabelled;
 }
 
 function wrongContents(path: StorePath, cause: NarswarmError, { candidates }: ImportContext): NarswarmError {

@@ -1,13 +1,16 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, rename } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { isNarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
+import { markedCompression, MAGIC_BYTES } from '../nix/compression.ts';
 import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
 import { FileStore } from '../store/file-store.ts';
 import { isSameNar } from '../store/hash-nar.ts';
 import { judgeFile } from '../store/judge-file.ts';
 import { PartialNar } from '../store/partial.ts';
 import type { PartialSession } from '../store/session.ts';
+import { storeError } from '../store/store-error.ts';
+import { extensionOf } from '../torrent/canonical.ts';
 import type { Network } from '../torrent/network.ts';
 import { RateLimit } from '../torrent/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
@@ -196,8 +199,11 @@ export class LaneWork {
       return this.pathOf(task.job);
     };
     try {
+      await partial.drain();
+      const head = partial.missing().length === 0 ? await partial.head(MAGIC_BYTES) : undefined;
       // pieces that do not fit the file are the map's mistake: they must not become ours
       if (!(await partial.settle(this.pathOf(task.job), judge))) task.job.torrent = undefined;
+      if (head !== undefined) await this.#relabel(task, head);
     } catch (error) {
       if (!isNarswarmError(error, 'HASH_MISMATCH') || task.attempts++ >= ATTEMPTS) throw error;
       this.#blame(task, String(error.facts['origins']));
@@ -240,6 +246,19 @@ export class LaneWork {
     await task.partial?.discard();
     await this.forget(task);
     this.#become(task, own);
+  }
+
+  /** Gives a file the name that its compression has where the narinfo said another: not every Nix looks at the file. */
+  async #relabel(task: Task, head: Uint8Array): Promise<void> {
+    const { info, fileHash, sizeBytes } = task.job;
+    const compression = markedCompression(info.compression, head);
+    if (compression === undefined || compression === info.compression) return;
+    const path = this.pathOf(task.job);
+    task.job.torrent = undefined; // its name is another file's
+    const url = FileStore.narUrl(fileHash, extensionOf(compression));
+    this.#become(task, { url, compression, fileHash, fileSize: sizeBytes });
+    const target = this.pathOf(task.job);
+    await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
   }
 
   /** The NAR of a task is, or is to be, in another file than its narinfo named. */

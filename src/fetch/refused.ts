@@ -53,8 +53,8 @@ export async function refusedOf(
 }
 
 /**
- * Those that cannot be imported even alone, each with what Nix says. None where nothing can be imported: that is no
- * matter of a path.
+ * Those that cannot be imported even alone, each with what Nix says, and how many could be. Where nothing can be imported, it
+ * may be no matter of a path.
  *
  * @param importOne imports one path, whose references are there
  * @throws the signal's reason
@@ -63,7 +63,7 @@ export async function refusedAlone(
   infos: readonly NarInfo[],
   importOne: (path: StorePath) => Promise<void>,
   signal: AbortSignal,
-): Promise<Map<StorePath, NarswarmError>> {
+): Promise<{ refused: Map<StorePath, NarswarmError>; imported: number }> {
   const refused = new Map<StorePath, NarswarmError>();
   let imported = 0;
   for (const { storePath } of infos) {
@@ -77,5 +77,5 @@ export async function refusedAlone(
       if (imported === 0 && refused.size >= MAX_FAILURES) break;
     }
   }
-  return imported === 0 ? new Map() : refused;
+  return { refused, imported };
 }

@@ -6,9 +6,13 @@ export type Compression = 'none' | 'br' | 'xz' | 'bzip2' | 'zstd' | 'gzip' | 'lz
 /** Bytes of the beginning of a file that tell how it is compressed. */
 export const MAGIC_BYTES = 6;
 
+/** Frames that zstd files may begin with, and that hold nothing (RFC 8878, section 3.1.2). */
+const SKIPPABLE_FRAMES = Array.from('0123456789abcdef', (digit) => ['zstd', `5${digit}2a4d18`] as const);
+
 const MAGIC: readonly (readonly [compression: Compression, hex: string])[] = [
   ['xz', 'fd377a585a00'],
   ['zstd', '28b52ffd'],
+  ...SKIPPABLE_FRAMES,
   ['bzip2', '425a68'],
   ['gzip', '1f8b'],
   ['lzip', '4c5a4950'],
@@ -26,6 +30,22 @@ export function compressionOf(label: string, head: Uint8Array): Compression {
   if (label === 'none' || label === 'br') return label;
   const start = Buffer.from(head.subarray(0, MAGIC_BYTES)).toString('hex');
   return MAGIC.find(([, hex]) => start.startsWith(hex))?.[0] ?? 'none';
+}
+
+/** As every NAR begins: the length of its first word. */
+const NAR_START = '0d0000000000';
+
+/**
+ * What a file bears the mark of whose narinfo says `Compression: label`, or undefined where it bears none or where Nix takes
+ * the narinfo at its word.
+ *
+ * @param head as of {@link compressionOf}
+ */
+export function markedCompression(label: string, head: Uint8Array): Compression | undefined {
+  const compression = compressionOf(label, head);
+  if (label === 'none' || label === 'br') return undefined;
+  const isPlain = Buffer.from(head).toString('hex').startsWith(NAR_START);
+  return compression === 'none' && !isPlain ? undefined : compression;
 }
 
 /** Whether a narinfo's `Compression` is a name that a file's ending can be made of, and not made up. */

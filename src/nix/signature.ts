@@ -103,7 +103,7 @@ export function judgeSignature(
   message: Uint8Array,
   keys: readonly PublicKey[],
 ): 'good' | 'foreign' | 'wrong' {
-  const signature = splitNamed(text, SIGNATURE_BYTES);
+  const signature = splitSignature(text);
   if (signature === undefined) return 'wrong';
   const named = keys.filter(({ name }) => name === signature.name);
   if (named.length === 0) return 'foreign';
@@ -151,7 +151,7 @@ export function assertTrusted(info: NarInfo, keys: readonly PublicKey[], expecte
 }
 
 function signaturesOf(info: NarInfo): { name: string; bytes: Buffer }[] {
-  return info.signatures.flatMap((text) => splitNamed(text, SIGNATURE_BYTES) ?? []);
+  return info.signatures.flatMap((text) => splitSignature(text) ?? []);
 }
 
 function list(names: readonly string[]): string {
@@ -167,11 +167,27 @@ function parseKey(text: string, byteCount: number, kind: 'public' | 'secret'): {
 }
 
 function splitNamed(text: string, byteCount: number): { name: string; bytes: Buffer } | undefined {
+  const named = splitName(text);
+  const bytes = Buffer.from(named.encoded, 'base64');
+  const isCanonical = bytes.length === byteCount && bytes.toString('base64') === named.encoded;
+  return named.name !== '' && isCanonical ? { name: named.name, bytes } : undefined;
+}
+
+/**
+ * A `Sig` line as Nix reads it (src/libutil/util.cc, base64Decode): padding may be absent, and what follows it is passed
+ * over.
+ */
+function splitSignature(text: string): { name: string; bytes: Buffer } | undefined {
+  const { name, encoded } = splitName(text);
+  const [digits = ''] = encoded.split('=', 1);
+  const bytes = Buffer.from(digits, 'base64');
+  const isBase64 = bytes.length === SIGNATURE_BYTES && bytes.toString('base64').startsWith(digits);
+  return name !== '' && isBase64 ? { name, bytes } : undefined;
+}
+
+function splitName(text: string): { name: string; encoded: string } {
   const colon = text.indexOf(':');
-  const encoded = text.slice(colon + 1);
-  const bytes = Buffer.from(encoded, 'base64');
-  const isCanonical = bytes.length === byteCount && bytes.toString('base64') === encoded;
-  return colon > 0 && isCanonical ? { name: text.slice(0, colon), bytes } : undefined;
+  return { name: text.slice(0, Math.max(0, colon)), encoded: text.slice(colon + 1) };
 }
 
 function jwk(publicKey: Buffer): { kty: string; crv: string; x: string } {

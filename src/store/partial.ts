@@ -163,6 +163,11 @@ export class PartialNar implements AsyncDisposable {
     return fitsTorrent;
   }
 
+  /** The first bytes of a NAR that is complete. */
+  async head(length: number): Promise<Uint8Array> {
+    return (await this.#bytes.read(0, Math.min(length, this.sizeBytes))).slice(); // the buffer is used again
+  }
+
   /** Waits until what is being written is written: a source that was stopped may have a piece on its way to the disk. */
   async drain(): Promise<void> {
     while (this.#writing.size > 0) await Promise.allSettled(this.#writing);

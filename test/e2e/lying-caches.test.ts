@@ -61,6 +61,7 @@ describe('caches that lie in what they have not signed', { concurrency: 4 }, () 
     ['a FileSize that is too small', () => ({ fileSize: 1 })],
     ['a FileSize that is more than there can be', () => ({ fileSize: Number.MAX_SAFE_INTEGER })],
     ['a Compression that is made up', () => ({ compression: 'zstd-19' })],
+    ['the Compression of another file', () => ({ compression: 'zstd' })],
     ['a Compression that leads elsewhere', () => ({ compression: '../x' })],
   ];
   for (const [name, lie] of harmless) {

@@ -1,0 +1,25 @@
+import { rename } from 'node:fs/promises';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { extensionOf } from '../torrent/canonical.ts';
+import { FileStore } from './file-store.ts';
+import { compressionOfFile } from './nar-hash.ts';
+import { storeError } from './store-error.ts';
+
+/**
+ * Gives the NAR of a narinfo of the store the name and the `Compression` that it has, if the narinfo says another.
+ *
+ * @returns the narinfo as it is now; undefined where nothing was to be done
+ * @throws STORE_FULL, STORE_UNWRITABLE
+ */
+export async function relabelNar({ storePath }: NarInfo, store: FileStore): Promise<NarInfo | undefined> {
+  const info = await store.readNarInfoOf(storePath);
+  if (info?.fileHash === undefined) return undefined;
+  const path = store.narPath(info);
+  const compression = await compressionOfFile(path, info.compression);
+  if (compression === undefined || compression === info.compression) return undefined;
+  const own = { ...info, compression, url: FileStore.narUrl(info.fileHash, extensionOf(compression)) };
+  const target = store.narPath(own);
+  await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
+  await store.writeNarInfo(own);
+  return own;
+}
