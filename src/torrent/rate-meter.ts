@@ -12,11 +12,21 @@ export class RateMeter {
     const last = this.#samples.at(-1);
     // One sample every 50 ms is as good as one a packet.
     if (last !== undefined && nowMs - last.atMs < 50) last.bytes += bytes;
-    else this.#samples.push({ atMs: nowMs, bytes });
+    else {
+      this.#forget(nowMs); // nobody may ever ask for the rate
+      this.#samples.push({ atMs: nowMs, bytes });
+    }
     this.#sum += bytes;
   }
 
   rate(nowMs = performance.now()): number {
+    this.#forget(nowMs);
+    const first = this.#samples[0];
+    if (first === undefined) return 0;
+    return (this.#sum * 1000) / Math.max(250, nowMs - first.atMs);
+  }
+
+  #forget(nowMs: number): void {
     for (
       let first = this.#samples[0];
       first !== undefined && nowMs - first.atMs > this.#windowMs;
@@ -25,8 +35,5 @@ export class RateMeter {
       this.#sum -= first.bytes;
       this.#samples.shift();
     }
-    const first = this.#samples[0];
-    if (first === undefined) return 0;
-    return (this.#sum * 1000) / Math.max(250, nowMs - first.atMs);
   }
 }
