@@ -87,6 +87,17 @@ describe('NARs without FileHash and FileSize', () => {
     }
   });
 
+  test('a NAR of another path is not taken for one', async () => {
+    const context = await open();
+    const bySize = infos.toSorted((a, b) => a.narSize - b.narSize); // a longer one would be cut at NarSize
+    const [other, one] = [bySize.at(0), bySize.at(-1)];
+    const { url, compression } = other!;
+    const { completed, failures } = await fetchByContents([{ ...one!, url, compression }], context);
+    assert.equal(completed.size, 0);
+    assert.match(failures.get(one!.storePath)?.message ?? '', /other contents than were signed/);
+    assert.deepEqual(await narsIn(context.store), []);
+  });
+
   test('a program that is missing is named, and no other upstream is asked', async () => {
     const context = await open();
     const path = process.env['PATH'];

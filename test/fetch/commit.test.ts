@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { commit } from '../../src/fetch/commit.ts';
 import { isWithoutNar, narInfoWithoutNar } from '../../src/nix/path-info.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { LEAF } from '../nix/fixtures.ts';
-import { filledStore, infoOf } from '../store/store-fixture.ts';
+import { filledStore, infoOf, tempDir } from '../store/store-fixture.ts';
 
 test('what the target vouches for takes the place of nothing but a lack', async (t) => {
   const store = await filledStore(t);
@@ -17,4 +17,17 @@ test('what the target vouches for takes the place of nothing but a lack', async 
   assert(isWithoutNar(await infoOf(store, LEAF)));
   await commit([info], [], store);
   assert.deepEqual(await infoOf(store, LEAF), info);
+});
+
+test('a disk that could not take the NARs gets no narinfo', async (t) => {
+  const store = await filledStore(t);
+  const info = await infoOf(store, LEAF);
+  await rm(store.narInfoPath(parseStoreHash(LEAF)));
+  const programs = await tempDir(t);
+  await writeFile(`${programs}/sync`, '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+  const path = process.env['PATH'];
+  process.env['PATH'] = programs;
+  t.after(() => (process.env['PATH'] = path));
+  await assert.rejects(commit([info], [], store), { code: 'STORE_UNWRITABLE' });
+  assert.equal(await store.readNarInfo(parseStoreHash(LEAF)), undefined);
 });

@@ -34,10 +34,10 @@ suite('the calls of nix copy', () => {
   });
 
   test('with all that paths refer to, one call of each kind is enough', () => {
-    assert.deepEqual(
-      callsByKind([build.storePath, system.storePath]).map((call) => call.paths),
-      [[system.storePath], [build.storePath]],
-    );
+    assert.deepEqual(callsByKind([build.storePath, system.storePath]), [
+      { isDerivations: false, paths: [system.storePath] },
+      { isDerivations: true, paths: [build.storePath] },
+    ]);
     assert.deepEqual(callsByKind([system.storePath]).length, 1);
   });
 });

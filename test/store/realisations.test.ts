@@ -1,15 +1,19 @@
 /** The realisations were made by the real Nix (fixtures/nix/realisations/make.sh). */
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { parseRealisation, type Realisation } from '../../src/nix/realisation.ts';
+import { collectRecords } from '../../src/index/collect-records.ts';
+import { realisationsOf } from '../../src/index/record.ts';
+import { parseRealisation, signRealisation, type Realisation } from '../../src/nix/realisation.ts';
 import { baseNameOf } from '../../src/nix/store-path.ts';
+import { Catalogue } from '../../src/store/catalogue.ts';
 import { collectGarbage } from '../../src/store/gc.ts';
 import { readRealisation, readRealisations, writeRealisations } from '../../src/store/realisations.ts';
 import { LEAF } from '../nix/fixtures.ts';
 import { readdirSync, readFileSync } from 'node:fs';
-import { filledStore, infoOf } from './store-fixture.ts';
+import { filledStore, infoOf, KEY } from './store-fixture.ts';
 
 const FOLDER = new URL('../../fixtures/nix/realisations/', import.meta.url);
 const REALISATIONS = readdirSync(new URL('realisations/', FOLDER)).map((name): Realisation => {
@@ -38,4 +42,25 @@ test('realisations are kept as Nix looks for them, and go with their paths', asy
   assert.equal((await readdir(join(store.dir, 'realisations'))).length, REALISATIONS.length);
   await collectGarbage({ ...options, store, dryRun: false, signal });
   assert.deepEqual([...(await readRealisations(store)).keys()], [leaf]);
+});
+
+test('a hash map has those that a trusted key has signed', async (t) => {
+  const store = await filledStore(t);
+  const info = await infoOf(store, LEAF);
+  const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+  const ofLeaf = (name: string): Realisation => {
+    const file = `build-trace-v2/${'0'.repeat(32)}-${name}.drv/out.doi`;
+    const text = JSON.stringify({ outPath: baseNameOf(info.storePath), signatures: [] });
+    const realisation = parseRealisation(file, text);
+    assert(realisation !== undefined);
+    return realisation;
+  };
+  const signed = signRealisation(ofLeaf('signed'), { name: 'k', key: privateKey });
+  await writeRealisations([ofLeaf('unsigned'), signed], store);
+  const keys = [KEY, { name: 'k', key: publicKey }];
+  const { records } = await collectRecords([info], { store, catalogue: await Catalogue.open(store), keys });
+  assert.deepEqual(
+    records.flatMap((record) => realisationsOf(record).map(({ file }) => file)),
+    [signed.file],
+  );
 });

@@ -182,6 +182,24 @@ suite('verify', () => {
     assert.equal((await readdir(join(store.dir, 'nar'))).length, 3);
   });
 
+  test('deep: lines that nobody has signed and that some Nix refuses', async (t) => {
+    for (const [line, reason] of [
+      ['CA: foo', /^its CA, "foo", is not that of the path/],
+      ['Sig: garbage', /^its Sig, "garbage", is malformed or wrong/],
+      ['Deriver: x/y', /^its Deriver, "x\/y", is malformed/],
+    ] as const) {
+      const store = await filledStore(t);
+      const without = new RegExp(`^${line.split(':', 1)[0]}: .*\n`, 'm');
+      await edit(store.narInfoPath(parseStoreHash(NOTE)), (text) => `${text.replace(without, '')}${line}\n`);
+      const { damages } = await verify(store, { deep: true });
+      assert.deepEqual(
+        damages.map(({ file }) => file),
+        [`${NOTE}.narinfo`],
+      );
+      assert.match(damages[0]?.reason ?? '', reason);
+    }
+  });
+
   test('deep: other contents than were signed, though FileHash is right, and an altered narinfo', async (t) => {
     const store = await filledStore(t);
     const [leaf, note] = [await infoOf(store, LEAF), await infoOf(store, NOTE)];

@@ -138,7 +138,8 @@ suite('nar_exchange', () => {
     seeder.meet(COHORT);
     const swarm = await member(t, ...silent.map(({ port }) => port), seeder.port);
     while (swarm.cohort.size < 4) await sleep(10);
-    const found = await Promise.all(nars.map((nar) => swarm.cohort.request(nar.torrent, ASKING)));
+    const patient = { ...ASKING, patienceMs: Infinity };
+    const found = await Promise.all(nars.map((nar) => swarm.cohort.request(nar.torrent, patient)));
     for (const [index, nar] of nars.entries()) assert.ok(nar.bytes.equals(found[index]?.bytes ?? Buffer.alloc(0)));
     assert.ok(
       silent.some(({ peers }) => peers[0]?.isOpen === true),

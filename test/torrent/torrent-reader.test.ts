@@ -199,9 +199,14 @@ for (const [name, lie] of Object.entries(METADATA)) {
   });
 }
 
-for (const pieceBytes of [2 ** 36, 0, -1]) {
-  test(`a map with pieces of ${pieceBytes} bytes is not opened`, LIMIT, async (t) => {
-    const info = `d6:lengthi20e4:name8:narswarm12:piece lengthi${pieceBytes}e6:pieces20:${'x'.repeat(20)}e`;
+for (const [sizeBytes, pieceBytes] of [
+  [20, 2 ** 36],
+  [20, 0],
+  [20, -1],
+  [2 ** 28, 2 ** 20],
+] as const) {
+  test(`a map of ${sizeBytes} bytes with pieces of ${pieceBytes} bytes is not opened`, LIMIT, async (t) => {
+    const info = `d6:lengthi${sizeBytes}e4:name8:narswarm12:piece lengthi${pieceBytes}e6:pieces20:${'x'.repeat(20)}e`;
     const infoHash = createHash('sha1').update(info).digest('hex') as InfoHash;
     await using liar = await startRawSeed(
       infoHash,

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fetchFromPeers } from '../../src/fetch/peer-lane.ts';
+import { PartialNar } from '../../src/store/partial.ts';
+import { MemoryStorage } from '../../src/torrent/chunk-store.ts';
+import { Network } from '../../src/torrent/network.ts';
+import { HOST, makeNar, MIB, peersAt, startDownload, startSwarm, tempDir } from '../torrent/swarm-fixture.ts';
+import { infoOf } from './narinfos.ts';
+
+test('what a cache has begun is given to no peer while the whole is not checked', { timeout: 30_000 }, async (t) => {
+  const nar = await makeNar(t, 2 * MIB);
+  const { torrent } = nar;
+  await using network = await Network.join({ scope: 'lan', listen: HOST, port: 0, peers: [], dht: false, lan: false });
+  await using partial = await PartialNar.open(`${await tempDir(t)}/partial`, { ...torrent, torrent });
+  await partial.write(0, [nar.bytes.subarray(0, MIB)], 'a cache');
+  const stop = new AbortController();
+  const info = infoOf('a');
+  const job = { ...torrent, torrent, info, storePaths: [info.storePath], extension: 'xz' };
+  const running = fetchFromPeers(job, partial, {
+    network,
+    observer: { onBytes: () => undefined, onKept: () => undefined, onWarning: () => undefined, onNar: () => undefined },
+    patience: () => ({ firstByteMs: Infinity, stallMs: Infinity }),
+    onVerified: () => undefined,
+    onLie: () => undefined,
+    handOver: stop.signal,
+    signal: stop.signal,
+  });
+  const [other, client] = [await startSwarm(t), await startSwarm(t)];
+  const storage = new MemoryStorage(MIB);
+  await storage.write(1, nar.bytes.subarray(MIB));
+  startDownload(t, other, torrent, { storage, have: (index) => index === 1 });
+  const { download, from } = startDownload(t, client, torrent);
+  await download.addPeers(peersAt(client, network.swarm.port, other.port));
+  while (download.bytes < MIB || download.connected < 2) await sleep(20);
+  await sleep(500); // nothing tells that a peer stays choked
+  assert.deepEqual([...from], [[`${HOST}:${other.port}`, MIB]]);
+  stop.abort();
+  await running;
+});
