@@ -49,7 +49,8 @@ export async function readNar(
 ): Promise<NarHashes | undefined> {
   const hashes = await hashNar(path, signal);
   if (hashes === undefined || contents === undefined) return hashes;
-  if (isNarItself(contents)) return { ...hashes, narHash: asNarHash(hashes.fileHash) };
+  const isWhole = isNarItself(contents) && hashes.sizeBytes <= contents.narSize; // what follows a NAR is no part of it
+  if (isWhole) return { ...hashes, narHash: asNarHash(hashes.fileHash) };
   const narHash = await findNarHash(path, contents, signal);
   const now = await stat(path).catch(() => undefined);
   if (now?.size !== hashes.sizeBytes || Math.floor(now.mtimeMs) !== hashes.mtimeMs) return undefined;
