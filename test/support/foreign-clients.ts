@@ -2,6 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import bencode from 'bencode';
 
 /** The one that Debian's python3-libtorrent is for. */
 const PYTHON = '/usr/bin/python3';
@@ -68,10 +69,17 @@ const transmission: ForeignClient = {
       'peer-port': port,
     };
     await writeFile(join(dir, 'settings.json'), JSON.stringify(settings));
-    await writeFile(join(dir, 'dht.bootstrap'), nodes.map((node) => `${node.host} ${node.port}\n`).join(''));
+    // Nodes that it knows from before are asked every two seconds; those of a list of routers, every fifteen.
+    const known = { id: Buffer.alloc(20, 't'), nodes: Buffer.concat(nodes.map(compactNode)) };
+    await writeFile(join(dir, 'dht.dat'), bencode.encode(known));
     return ['transmission-cli', '--config-dir', dir, '--download-dir', files, '--port', String(port), torrent];
   },
 };
+
+/** Address and port of a node (BEP 5). */
+function compactNode({ host, port }: ClientTask['nodes'][number]): Buffer {
+  return Buffer.from([...host.split('.').map(Number), port >> 8, port & 0xff]);
+}
 
 const rtorrent: ForeignClient = {
   name: 'rtorrent',
