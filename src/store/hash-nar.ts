@@ -80,7 +80,9 @@ export async function hashNar(path: string, signal?: AbortSignal): Promise<NarHa
     const pieces: Uint8Array[] = [];
     for (let at = 0; at < size;) {
       signal?.throwIfAborted();
-      const { bytesRead } = await handle.read(piece, 0, piece.length, at);
+      const { bytesRead } = await handle.read(piece, 0, piece.length, at).catch((error: unknown) => {
+        throw storeError(error, path); // EIO: the disk has lost it
+      });
       if (bytesRead === 0) break;
       const bytes = piece.subarray(0, bytesRead);
       sha256.update(bytes);

@@ -2,6 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { HashThread } from '../../src/store/hash-thread.ts';
 
+test('a file that cannot be read comes with the code of the system', { timeout: 20_000 }, async () => {
+  const thread = new HashThread();
+  const found = await thread.read(import.meta.dirname, undefined); // as for EIO, open(2) succeeds and read(2) fails
+  await thread.close();
+  assert.ok(found !== undefined && 'code' in found);
+  assert.equal(found.code, 'EISDIR');
+});
+
 test('a thread that has ended says so, and is not waited for', { timeout: 20_000 }, async () => {
   const thread = new HashThread();
   assert.equal(await thread.read('/nowhere', undefined), undefined);
