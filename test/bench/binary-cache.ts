@@ -1,12 +1,14 @@
 /**
  * A binary cache with one generated closure, on disk as Nix has it, and a .torrent file a NAR for the clients that need
- * one. The NARs are random bytes, not compressed, so that their FileHash is their NarHash: nothing imports them.
+ * one. The NARs are compressed with xz, as those of most caches are; what they hold is made up, since nothing imports them.
  */
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import PQueue from 'p-queue';
 import { formatCacheInfo } from '../../src/nix/cache-info.ts';
-import { fileHashOf, narHashOf } from '../../src/nix/hash.ts';
+import { fileHashOf } from '../../src/nix/hash.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
 import { formatNarInfo } from '../../src/nix/narinfo.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
@@ -15,11 +17,12 @@ import type { SecretKey } from '../../src/nix/signature.ts';
 import { DEFAULT_STORE_DIR, storeHashOf, storePathFromBaseName } from '../../src/nix/store-path.ts';
 import { narTorrent, pieceLengthOf, torrentFile } from '../../src/torrent/canonical.ts';
 import type { ClosureShape } from './closures.ts';
+import { makeNar, type MadeNar } from './made-nar.ts';
 import { RandomStream } from './random.ts';
 
 /** A NAR file below `nar/`. */
 export interface NarFile {
-  /** `<nix32 FileHash>.nar` */
+  /** `<nix32 FileHash>.nar.xz` */
   readonly name: string;
   readonly sizeBytes: number;
   /** SHA-256 of its bytes. */
@@ -58,49 +61,49 @@ export async function writeBinaryCache(shape: ClosureShape, dir: string, torrent
   const order = shape.sizesBytes.map((sizeBytes) => ({ sizeBytes, place: random.fraction() }));
   const sizesBytes = order.toSorted((a, b) => a.place - b.place).map(({ sizeBytes }) => sizeBytes);
   const baseNames = sizesBytes.map((_, index) => `${encodeNix32(random.bytes(20))}-package-${index}`);
-  const nars: NarFile[] = [];
-  for (const [index, baseName] of baseNames.entries()) {
-    const content = random.bytes(sizesBytes[index] ?? 0);
-    const { nar, info, torrent } = describe(baseName, content);
-    const references = referencesOf(index, baseNames, random);
-    const text = formatSigned({ ...info, references }, secretKey);
-    // oxlint-disable-next-line no-await-in-loop -- one NAR in memory at a time
+  const references = baseNames.map((_, index) => referencesOf(index, baseNames, random));
+  const queue = new PQueue({ concurrency: availableParallelism() });
+  const write = async (baseName: string, index: number): Promise<NarFile> => {
+    const made = await makeNar(`${shape.name} ${index}`, sizesBytes[index] ?? 0);
+    const { nar, info, torrent } = describe(baseName, made);
+    const text = formatSigned({ ...info, references: references[index] ?? [] }, secretKey);
     await Promise.all([
-      writeFile(join(dir, 'nar', nar.name), content),
+      writeFile(join(dir, 'nar', nar.name), made.file),
       writeFile(join(torrentDir, `${nar.name}.torrent`), torrent),
       writeFile(join(dir, `${storeHashOf(info.storePath)}.narinfo`), text),
     ]);
-    nars.push(nar);
-  }
+    return nar;
+  };
+  const nars = await queue.addAll(baseNames.map((baseName, index) => () => write(baseName, index)));
   const rootPath = `${DEFAULT_STORE_DIR}/${baseNames[0]}`;
-  const totalBytes = sizesBytes.reduce((sum, size) => sum + size, 0);
+  const totalBytes = nars.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   return { dir, torrentDir, publicKey, rootPath, nars, totalBytes, secretKey, baseNames };
 }
 
 /** A NAR with its narinfo, which is not signed yet, and its torrent. */
-export function describe(baseName: string, content: Buffer) {
-  const digest = createHash('sha256').update(content).digest();
+export function describe(baseName: string, { file, narHash, narSize }: MadeNar) {
+  const digest = createHash('sha256').update(file).digest();
   const fileHash = fileHashOf(digest);
-  const pieceLength = pieceLengthOf(content.length);
+  const pieceLength = pieceLengthOf(file.length);
   const pieces: Buffer[] = [];
-  for (let at = 0; at < content.length; at += pieceLength) {
+  for (let at = 0; at < file.length; at += pieceLength) {
     pieces.push(
       createHash('sha1')
-        .update(content.subarray(at, at + pieceLength))
+        .update(file.subarray(at, at + pieceLength))
         .digest(),
     );
   }
-  const sizeBytes = content.length;
-  const torrent = narTorrent({ fileHash, extension: '', sizeBytes, pieces: Buffer.concat(pieces) });
+  const sizeBytes = file.length;
+  const torrent = narTorrent({ fileHash, extension: 'xz', sizeBytes, pieces: Buffer.concat(pieces) });
   const nar: NarFile = { name: torrent.name, sizeBytes, sha256Hex: digest.toString('hex') };
   const info: NarInfo = {
     storePath: storePathFromBaseName(baseName),
     url: `nar/${torrent.name}`,
-    compression: 'none',
+    compression: 'xz',
     fileHash,
     fileSize: sizeBytes,
-    narHash: narHashOf(digest),
-    narSize: sizeBytes,
+    narHash,
+    narSize,
     references: [],
     signatures: [],
     extra: [],

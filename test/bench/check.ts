@@ -13,7 +13,7 @@ const SAMPLES = 5;
  * @throws Error naming the first that is wrong
  */
 export async function assertFetched(dir: string, nars: readonly NarFile[]): Promise<void> {
-  const names = (await readdir(dir)).filter((name) => name.endsWith('.nar'));
+  const names = (await readdir(dir)).filter((name) => name.endsWith('.nar.xz'));
   if (names.length !== nars.length) throw new Error(`${names.length} NARs of ${nars.length} are there`);
   const found = await Promise.all(nars.map(({ name }) => stat(join(dir, name)).catch(() => undefined)));
   for (const [index, { name, sizeBytes }] of nars.entries()) {

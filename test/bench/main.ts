@@ -48,12 +48,13 @@ async function compare(
   options: BenchOptions,
   signal: AbortSignal,
 ): Promise<ClosureReport> {
-  const totalBytes = shape.sizesBytes.reduce((sum, size) => sum + size, 0);
-  await using workspace = await makeWorkspace(totalBytes * COPIES, options);
+  const wantedBytes = shape.sizesBytes.reduce((sum, size) => sum + size, 0);
+  await using workspace = await makeWorkspace(wantedBytes * COPIES, options);
   const { dir, isInMemory } = workspace;
-  note(`${shape.name}: ${shape.sizesBytes.length} NARs, ${(totalBytes / 1e6).toFixed(0)} MB, in ${dir}`);
+  note(`${shape.name}: ${shape.sizesBytes.length} NARs, ${(wantedBytes / 1e6).toFixed(0)} MB, in ${dir}`);
   const env = { ...process.env, ...homeBelow(dir) };
   await using scene = await setScene(shape, dir, tools, { env, signal });
+  const { totalBytes } = scene.cache;
   const outcomes = await runRounds(scene, options.contestants, {
     rounds: options.rounds,
     limitS: LIMIT_S,

@@ -5,6 +5,7 @@ import { encodeNix32 } from '../../src/nix/nix32.ts';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
 import { DEFAULT_STORE_DIR } from '../../src/nix/store-path.ts';
 import { describe, formatSigned, type BinaryCache } from './binary-cache.ts';
+import { makeNar } from './made-nar.ts';
 import { RandomStream } from './random.ts';
 
 /** What the next generation has that the one before had not. */
@@ -23,15 +24,15 @@ export async function writeNextGeneration(cache: BinaryCache, share: number): Pr
   let bytes = 0;
   for (const [before, name] of renamed) {
     const old = parseNarInfo(await readFile(join(cache.dir, `${before.slice(0, 32)}.narinfo`), 'utf8'));
-    const content = random.bytes(old.fileSize ?? 0);
-    const { nar, info } = describe(name, content);
+    const made = await makeNar(name, old.fileSize ?? 0);
+    const { nar, info } = describe(name, made);
     const references = old.references.map((one) => renamed.get(one) ?? one).toSorted();
-    await writeFile(join(cache.dir, 'nar', nar.name), content);
+    await writeFile(join(cache.dir, 'nar', nar.name), made.file);
     await writeFile(
       join(cache.dir, `${name.slice(0, 32)}.narinfo`),
       formatSigned({ ...info, references }, cache.secretKey),
     );
-    bytes += content.length;
+    bytes += made.file.length;
   }
   const [root = ''] = renamed.values();
   return { rootPath: `${DEFAULT_STORE_DIR}/${root}`, nars: renamed.size, bytes };

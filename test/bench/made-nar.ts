@@ -1,0 +1,64 @@
+/** NARs that are made up, and their xz files, which are kept between runs: xz takes a minute for a large closure. */
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { NarHash } from '../../src/nix/brands.ts';
+import { narHashOf } from '../../src/nix/hash.ts';
+import { RandomStream } from './random.ts';
+
+/** A NAR as a cache has it. */
+export interface MadeNar {
+  /** The xz file. */
+  readonly file: Buffer;
+  readonly narHash: NarHash;
+  readonly narSize: number;
+}
+
+/** Each block comes so often: real NARs are about four times as large as their xz files, too. */
+const REPEATS = 4;
+const BLOCK_BYTES = 4096;
+/** What xz adds to each block, as measured. */
+const OVERHEAD = 1.017;
+/** The fastest that xz can be; its dictionary holds some blocks. */
+const OPTIONS = ['--lzma2=mode=fast,mf=hc3,dict=64KiB,nice=32', '--stdout'];
+const KEPT = fileURLToPath(new URL('../../node_modules/.cache/bench-nars', import.meta.url));
+
+/**
+ * Makes a NAR whose xz file has about `fileBytes`: the same seed always gives the same.
+ *
+ * @throws Error without xz
+ */
+export async function makeNar(seed: string, fileBytes: number): Promise<MadeNar> {
+  const random = new RandomStream(seed);
+  const blocks: Buffer[] = [];
+  for (let left = Math.ceil(fileBytes / OVERHEAD); left > 0; left -= BLOCK_BYTES) {
+    const block = random.bytes(Math.min(left, BLOCK_BYTES));
+    blocks.push(...Array.from({ length: REPEATS }, () => block));
+  }
+  const nar = Buffer.concat(blocks);
+  const digest = createHash('sha256').update(nar).digest();
+  const kept = join(KEPT, `${digest.toString('hex')}.xz`);
+  const file = (await readFile(kept).catch(() => undefined)) ?? (await compressTo(kept, nar));
+  return { file, narHash: narHashOf(digest), narSize: nar.length };
+}
+
+async function compressTo(path: string, nar: Buffer): Promise<Buffer> {
+  const file = await compress(nar);
+  await mkdir(KEPT, { recursive: true });
+  await writeFile(`${path}.new`, file);
+  await rename(`${path}.new`, path); // whole, also where a run is stopped
+  return file;
+}
+
+function compress(nar: Buffer): Promise<Buffer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
+  const child = execFile('xz', OPTIONS, { encoding: 'buffer', maxBuffer: Infinity }, (error, stdout) => {
+    if (error === null) resolve(stdout);
+    else reject(new Error(`the benchmark needs xz, to make NARs with: ${error.message}`, { cause: error }));
+  });
+  child.stdin?.on('error', () => undefined); // the end of the process tells
+  child.stdin?.end(nar);
+  return promise;
+}
