@@ -47,6 +47,7 @@ export function configOf(command: Command): Promise<Config> {
  * @throws USAGE naming the line or variable
  */
 export async function configure(command: Command): Promise<void> {
+  for (const option of command.options) assertNotEmpty(command, option);
   const options = CONFIG_KEYS.flatMap((key) => {
     const option = optionOf(command, key);
     return option === undefined ? [] : [{ key, option }];
@@ -86,6 +87,17 @@ export function isStronger(one: Origin, other: Origin): boolean {
 /** Where a value is from, to put behind an option in a message; nothing for flags, which people see. */
 export function aside({ source, where }: Origin): string {
   return source === 'config' || source === 'env' ? ` (${where})` : '';
+}
+
+/**
+ * A flag with an empty value most often comes from a variable that is not set (`--store "$DIR"`): as a path it would mean
+ * the folder that the command runs in. Only an option whose default is the empty text may be given it.
+ */
+function assertNotEmpty(command: Command, option: Option): void {
+  const name = option.attributeName();
+  if (command.getOptionValue(name) !== '' || command.getOptionValueSource(name) !== 'cli') return;
+  if (option.defaultValue === '') return;
+  throw new NarswarmError('USAGE', `${option.long ?? option.flags} is empty: give it a value, or leave it out`);
 }
 
 function optionOf(command: Command, key: ConfigKey): Option | undefined {

@@ -85,7 +85,11 @@ export class HashMaps implements AsyncDisposable {
     await this.settled();
     if (this.#failures.length > 0) throw this.#failures[0];
     const names =
-      known.length === 0 ? 'no hash map names any root' : `the hash maps name: ${known.slice(0, 20).join(', ')}`;
+      this.#outcomes.length === 0
+        ? 'no hash map was asked: name one with --publisher'
+        : known.length === 0
+          ? 'no hash map names any root'
+          : `the hash maps name: ${known.slice(0, 20).join(', ')}`;
     throw new NarswarmError(
       'ROOT_UNKNOWN',
       `${quote(name)} is neither a store path nor the hash part of one nor the name of a root (${names})`,
