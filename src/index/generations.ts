@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { link, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { makeFolder } from '../make-folder.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { storeError, systemCode } from '../store/store-error.ts';
@@ -110,7 +111,7 @@ export class OfferedGenerations {
 async function keep(path: string, bytes: Uint8Array, source: string): Promise<void> {
   if (await holds(path, bytes)) return;
   const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
-  await mkdir(dirname(path), { recursive: true });
+  await makeFolder(dirname(path));
   try {
     await link(source, temporary).catch(() => undefined); // a file system without links
     if (!(await holds(temporary, bytes))) {

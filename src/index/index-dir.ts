@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readFile, readdir, rename, rm, writeFile, type FileHandle } from 'node:fs/promises';
+import { open, readFile, readdir, rename, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { makeFolder } from '../make-folder.ts';
 import { storeError, systemCode } from '../store/store-error.ts';
 import type { Index } from './build.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
@@ -71,7 +72,7 @@ export class IndexDir {
     const path = join(this.dir, name);
     const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
     try {
-      await mkdir(dirname(path), { recursive: true });
+      await makeFolder(dirname(path));
       await writeFile(temporary, bytes);
       const there = replaces === undefined ? undefined : await this.read(name);
       if (there === undefined || replaces?.(there) === true) await rename(temporary, path);

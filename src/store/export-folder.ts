@@ -1,5 +1,6 @@
-import { copyFile, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { copyFile, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolder } from '../make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
@@ -63,8 +64,8 @@ export class ExportFolder implements AsyncDisposable {
     const to = this.#session.path('cache');
     const temporaryDir = this.#session.path('tmp');
     try {
-      await mkdir(to, { recursive: true });
-      await mkdir(temporaryDir, { recursive: true });
+      await makeFolder(to);
+      await makeFolder(temporaryDir);
       await this.#copyNarInfosOfReferences(paths, to);
     } catch (error) {
       throw storeError(error, to);

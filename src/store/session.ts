@@ -1,5 +1,6 @@
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolder } from '../make-folder.ts';
 import { CLAIMS, type SessionKind } from './claims.ts';
 import { ownName, stateOfOwner } from './owner.ts';
 import { storeError, systemCode } from './store-error.ts';
@@ -34,7 +35,7 @@ export class PartialSession implements AsyncDisposable {
     const parent = join(store.stateDir, kind);
     const session = new PartialSession(join(parent, await ownName()));
     try {
-      await mkdir(session.dir, { recursive: true });
+      await makeFolder(session.dir);
       for (const name of await readdir(parent)) {
         if ((await stateOfOwner(name)) === 'gone') await session.#inherit(join(parent, name));
       }

@@ -75,14 +75,9 @@ describe('a store that cannot be written', { concurrency: 2 }, () => {
 
   test('the folder is read-only', async () => {
     const fetch = await onTmpfs('size=1m', ['fetch', made.root, '--from', upstream.url, '--no-copy'], 'ro');
-    assertFailure(
-      fetch,
-      7,
-      'STORE_UNWRITABLE',
-      new RegExp(`cannot write ${fetch.store}.*(EROFS|ENOENT).*another --store`),
-    );
+    assertFailure(fetch, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${fetch.store}.*EROFS.*another --store`));
     const daemon = await onTmpfs('size=1m', ['daemon', ...ALONE], 'ro');
-    assertFailure(daemon, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${daemon.store}`));
+    assertFailure(daemon, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${daemon.store}.*EROFS`));
     const add = await onTmpfs('size=1m', ['add', made.root], 'ro', { NIX_REMOTE: made.buildStore });
     assertFailure(add, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${add.store}.*another --store`));
   });
