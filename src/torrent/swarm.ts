@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import type Wire from 'bittorrent-protocol';
 import WebTorrent from 'webtorrent';
 import { NarswarmError } from '../errors.ts';
+import { asIPv4IfMapped } from '../wire/address-range.ts';
 import { MAX_CONNECTIONS } from '../wire/bounds.ts';
 import type { Agreed } from '../wire/encryption.ts';
 import { PeerConnection } from '../wire/peer-connection.ts';
@@ -13,6 +14,7 @@ import { chunkStore, MemoryStorage, type PieceStorage } from './chunk-store.ts';
 import { Cohort } from './cohort.ts';
 import { whenNamed } from './connect-peer.ts';
 import { ConnectionGuard } from './connection-guard.ts';
+import { formatEndpoint } from './endpoint.ts';
 import { LocalNetworks } from './local-networks.ts';
 import { MetadataTurns } from './metadata-turns.ts';
 import { keepChoked, OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
@@ -212,13 +214,14 @@ function listenOurselves(client: WebTorrent): void {
 async function welcome(seeding: Seeding, socket: Socket, { infoHash, cipher, head }: Agreed): Promise<void> {
   const torrent = await seeding.answer(infoHash as InfoHash);
   if (torrent !== null) await new Promise<void>((resolve) => whenNamed(torrent, resolve));
-  const { remoteAddress, remotePort } = socket;
-  if (torrent === null || torrent.destroyed || remoteAddress === undefined || remotePort === undefined) {
+  const { remoteAddress: host, remotePort } = socket;
+  if (torrent === null || torrent.destroyed || host === undefined || remotePort === undefined) {
     socket.destroy();
     return;
   }
+  const remoteAddress = asIPv4IfMapped(host);
   const connection = new PeerConnection(socket, {
-    id: `${remoteAddress}:${remotePort}`,
+    id: formatEndpoint({ host: remoteAddress, port: remotePort }),
     remoteAddress,
     remotePort,
     shape: shapeOf(torrent),

@@ -13,11 +13,18 @@ export function rangeOf(host: string): string {
   return host;
 }
 
-/** The address without its zone, and an IPv4-mapped one (`::ffff:10.0.0.1`) as IPv4. */
+/** The address without its zone, and an IPv4-mapped one as IPv4. */
 function unmapped(host: string): string {
   const [address = ''] = host.split('%', 1);
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
-  return mapped ?? address;
+  return asIPv4IfMapped(address);
+}
+
+/**
+ * Spells an IPv4-mapped address (`::ffff:10.0.0.1`) as IPv4: a socket that listens on IPv6 and IPv4 alike names its IPv4
+ * peers in the mapped form. Returns any other text as it is.
+ */
+export function asIPv4IfMapped(host: string): string {
+  return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(host)?.[1] ?? host;
 }
 
 /** The eight groups of an IPv6 address, without leading zeros. */

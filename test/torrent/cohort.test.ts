@@ -269,6 +269,18 @@ suite('nar_exchange', () => {
     assert.equal(await swarm.cohort.request(nar.torrent, ASKING), undefined);
   });
 
+  test('a member that connected to us over IPv4 goes by its IPv4 address, though the socket is of both families', async (t) => {
+    const nar = await makeNar(t, 1000);
+    const asker = await startSwarm(t, { host: '::' });
+    asker.meet(COHORT);
+    const holder = await startSeeder(t, [nar.seed]);
+    holder.meet(COHORT);
+    for (const peer of peersAt(holder, asker.port)) holder.cohort.addMember(peer);
+    await untilConnected(holder);
+    const found = await asker.cohort.request(nar.torrent, ASKING);
+    assert.match(found?.address ?? '', /^127\.0\.0\.1:\d+$/);
+  });
+
   test('whom the scope does not admit gets nothing over a connection that we made either', async (t) => {
     const nar = await makeNar(t, 1000);
     const asker = await startSwarm(t);
