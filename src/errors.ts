@@ -11,7 +11,7 @@ export const EXIT_STATUSES = {
   INTERNAL: [1, 'a defect of narswarm: please report it'],
   USAGE: [2, 'the command line, the config file or a file that it names is malformed'],
   NOT_FOUND: [3, 'a root, path or file is in none of the sources'],
-  UNTRUSTED: [4, 'a narinfo is unsigned, wrongly signed or signed for something else'],
+  UNTRUSTED: [4, 'a narinfo is malformed, unsigned, wrongly signed or signed for something else'],
   SOURCES_FAILED: [5, 'no peer and no upstream delivered what was asked for'],
   INDEX: [6, 'a hash map is unreachable, badly signed, expired or older than one seen before'],
   STORE: [7, 'the file store cannot be read or written (full, read-only, corrupt)'],

@@ -170,6 +170,7 @@ function splitLines(text: string): {
   extra: [key: string, value: string][];
 } {
   if (text.length > MAX_LENGTH) throw corrupt(`it is longer than ${MAX_LENGTH} characters`);
+  if (/^\s*</.test(text)) throw corrupt('it is a web page: is a login page in between, or is that no cache?');
   if (!text.endsWith('\n')) throw corrupt('its last line has no end, so it may be cut short');
 
   const fields = new Map<string, Field>();

@@ -322,8 +322,15 @@ type RunOptions = CallOptions & Pick<CopyRequest, 'onLine'> & Partial<Pick<Expor
 type RunResult = Awaited<ReturnType<typeof runNix>>;
 
 function nixFailed(result: RunResult): NarswarmError {
-  return new NarswarmError('NIX_FAILED', `nix failed: ${lastWordsOf(result)}`, { cause: result });
+  const words = lastWordsOf(result);
+  const wayOut = DENIED.test(words) ? `: ${OTHER_STORE}` : '';
+  return new NarswarmError('NIX_FAILED', `nix failed: ${words}${wayOut}`, { cause: result });
 }
+
+/** Nix (with `LC_ALL=C`) about its own folders, if another user owns the store and no nix-daemon serves it. */
+const DENIED = /\/nix\/(?:var|store)\b[^\n]*(?:Permission denied|Operation not permitted)/;
+const OTHER_STORE =
+  'this user cannot write the Nix store: start nix-daemon, run this as root, or name another store with --to';
 
 /** From the last `error:` at the start of a line on; where there is none, the last lines and how Nix ended. */
 function lastWordsOf({ stderr, exitCode, signal, originalMessage }: RunResult): string {

@@ -162,7 +162,9 @@ function parseKey(text: string, byteCount: number, kind: 'public' | 'secret'): {
   const named = splitNamed(text.trim(), byteCount);
   if (named !== undefined) return named;
   const colon = text.indexOf(':');
-  const name = colon > 0 ? `the ${kind} key ${quote(text.slice(0, colon))}` : `a ${kind} key`;
+  // A file name given instead of the key is shown; the bytes of a key are not, which may be those of a secret one.
+  const shown = kind === 'public' && colon < 0 && text.includes('.') ? text.trim() : text.slice(0, Math.max(colon, 0));
+  const name = shown === '' ? `a ${kind} key` : `the ${kind} key ${quote(shown)}`;
   throw new NarswarmError('KEY_INVALID', `${name} is malformed: expected <name>:<base64 of ${byteCount} bytes>`);
 }
 

@@ -102,6 +102,19 @@ suite('queryInvalidPaths', () => {
     const elsewhere = parseStorePath('/elsewhere/00000000000000000000000000000000-x');
     await assert.rejects(queryInvalidPaths([elsewhere], store), failsWith('NIX_FAILED', /elsewhere/));
   });
+
+  for (const words of [
+    "could not set permissions on '/nix/var/nix/profiles/per-user' to 755: Operation not permitted",
+    "opening lock file '/nix/var/nix/db/big-lock': Permission denied",
+    "cannot connect to socket at '/nix/var/nix/daemon-socket/socket': Permission denied",
+  ])
+    test(`says what to do where this user may not use the store: ${words}`, async () => {
+      fakeNix(`echo "error: ${words}" >&2; exit 1`);
+      await assert.rejects(
+        queryInvalidPaths([ABSENT], undefined),
+        failsWith('NIX_FAILED', /: this user .*nix-daemon.*--to/),
+      );
+    });
 });
 
 suite('copyClosure', () => {

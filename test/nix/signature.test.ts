@@ -134,6 +134,11 @@ test('refuses malformed keys', () => {
   for (const text of malformed) {
     assert.throws(() => parsePublicKey(text), failsWith('KEY_INVALID', /base64 of 32 bytes/), text);
   }
+  // As it is given instead of "$(cat lab.public)".
+  assert.throws(
+    () => parsePublicKey('lab.public'),
+    failsWith('KEY_INVALID', /the public key "lab\.public" is malformed/),
+  );
   assert.throws(() => parseSecretKey(PUBLIC_TEXT), failsWith('KEY_INVALID', /base64 of 64 bytes/));
 });
 
