@@ -168,7 +168,9 @@ function tellDone(output: Output, { progress, closure, plan, imported, roots }: 
   const table = rows.map(([name, bytes]) => `  ${name.padEnd(width)}  ${formatSize(bytes).padStart(9)}`);
   const fetched = facts.nars === 0 ? 'nothing to fetch' : `${formatCount(facts.nars, 'NAR')} fetched`;
   const speed = facts.nars === 0 ? '' : ` (${formatSize(rate)}/s)`;
-  const took = `in ${formatDuration(durationMs)}${speed}${imported ? ', imported' : ''}`;
+  const wasThere = plan.valid.length === closure.size;
+  const outcome = !imported ? '' : wasThere ? ', valid in the target already' : ', imported';
+  const took = `in ${formatDuration(durationMs)}${speed}${outcome}`;
   const head = `${formatCount(closure.size, 'path')}, ${fetched} ${took}`;
   output.result('done', facts, [...roots, head, ...table].join('\n'));
 }

@@ -51,7 +51,7 @@ export function addNetwork(command: Command, defaults: { scope: Scope } | undefi
     .option('--dht-port <port>', 'UDP port of the DHT node; 0 picks one', parsePort, 0)
     .option(
       '--dht-bootstrap <host:port>',
-      'DHT node to join by, in place of the public ones; may be repeated',
+      'DHT node to join by, instead of the public ones; may be repeated',
       each(parseEndpoint),
     )
     .addOption(new Option('--no-dht', 'do not use the DHT').default(true))

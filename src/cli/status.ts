@@ -3,7 +3,7 @@ import { subscriptionNamed } from '../config/load.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import { groupByReason, isLackSentence, type Missing } from '../subscription/missing.ts';
 import type { SubscriptionState } from '../subscription/state.ts';
-import { shownSource } from '../subscription/subscription.ts';
+import { shownSource, sourceInWords } from '../subscription/subscription.ts';
 import type { SubscriptionStatus } from '../subscription/status.ts';
 import { throwIncomplete, type Failed } from './incomplete.ts';
 import type { Output } from './output.ts';
@@ -21,7 +21,7 @@ interface StatusFlags extends CommonOptions {
 const SHOWN_REASONS = 5;
 const SHOWN_PATHS = 5;
 
-const STATE_DAMAGED = 'its state is damaged, so that nothing is known of its updates; the next one writes it anew';
+const STATE_DAMAGED = 'its state is damaged, so that nothing is known of its updates; the next one writes it again';
 const AT_WORK = '  note      an update is at work on this store';
 
 export function statusCommand(): Command {
@@ -101,8 +101,8 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
     if (status.isUpdating) yield AT_WORK;
     return;
   }
-  const asOf = state.completeAsOf ?? run.at;
-  const generation = newest === undefined ? '' : ` (generation ${newest.number}, since ${newest.at})`;
+  const asOf = toSecond(state.completeAsOf ?? run.at);
+  const generation = newest === undefined ? '' : ` (generation ${newest.number}, since ${toSecond(newest.at)})`;
   if (lost !== undefined && lost.count > 0)
     yield `${subscription.name}: damaged; last complete as of ${asOf}${generation}`;
   else if (run.outcome === 'complete' && map?.isExpired === true)
@@ -111,16 +111,21 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
     yield `${subscription.name}: its publisher is silent; complete as of ${asOf}${generation}`;
   else if (run.outcome === 'complete') yield `${subscription.name}: complete as of ${asOf}${generation}`;
   else if (state.completeAsOf === undefined) yield `${subscription.name}: ${run.outcome}, never complete so far`;
-  else yield `${subscription.name}: ${run.outcome}; last complete as of ${state.completeAsOf}`;
-  yield `  source    ${shownSource(subscription.source)}`;
+  else yield `${subscription.name}: ${run.outcome}; last complete as of ${asOf}`;
+  yield `  source    ${sourceInWords(subscription)}`;
   const { peers, upstream, store } = run.bytes;
-  yield `  last run  ${run.at}, ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
+  yield `  last run  ${toSecond(run.at)}, ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
   if (map !== undefined)
-    yield `  hash map  generation of ${map.created.toISOString()}, ${map.isExpired ? 'expired' : 'valid until'} ${map.expires.toISOString()}`;
+    yield `  hash map  generation of ${toSecond(map.created.toISOString())}, ${map.isExpired ? 'expired' : 'valid until'} ${toSecond(map.expires.toISOString())}`;
   if (run.message !== undefined && !isToldBelow(run.message, missing)) yield `  why       ${run.message}`;
   yield* missingLines(missing, missingCount);
   for (const note of state.notes) yield `  note      ${note}`;
   if (status.isUpdating) yield AT_WORK;
+}
+
+/** A time in ISO 8601 without its milliseconds, which only programs need. */
+function toSecond(time: string): string {
+  return time.replace(/\.\d+Z$/, 'Z');
 }
 
 /** Whether the missing paths that are shown say themselves what a sentence says: it is not said twice. */

@@ -24,7 +24,7 @@ export function subscribeCommand(): Command {
     )
     .option('-f, --file <file>', 'Nix file in which SOURCE is an attribute')
     .option('--import', 'import it into the Nix store with nix copy after each update', false)
-    .option('--to <store-uri>', 'Nix store to import into, in place of the local one')
+    .option('--to <store-uri>', 'Nix store to import into, instead of the local one')
     .option('--sources', 'fetch the sources of its build closure, too', false)
     .option('--publish', 'make it a named root of this machine’s own hash map', false)
     .option('--replace', 'put it in the place of a subscription of that name');

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { shownSource, type Subscription } from '../subscription/subscription.ts';
+import { shownSource, sourceInWords, type Subscription } from '../subscription/subscription.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 
@@ -9,7 +9,11 @@ export function subscriptionsCommand(): Command {
   return subscriptions.action(
     command<CommonOptions, []>(async ({ output, config }) => {
       const { path, subscriptions: declared } = await config();
-      const rows = declared.map((subscription) => [subscription.name, sourceOf(subscription), extrasOf(subscription)]);
+      const rows = declared.map((subscription) => [
+        subscription.name,
+        sourceInWords(subscription),
+        extrasOf(subscription),
+      ]);
       const widths = [0, 1].map((column) => Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)));
       for (const [index, { name, source, file, import: imports, to, sources, publish, where }] of declared.entries()) {
         const facts = {
@@ -28,10 +32,6 @@ export function subscriptionsCommand(): Command {
       if (declared.length === 0) output.note(`no subscriptions in ${path}: narswarm subscribe adds one`);
     }),
   );
-}
-
-function sourceOf({ source, file }: Subscription): string {
-  return file === undefined ? shownSource(source) : `-f ${file} ${source}`;
 }
 
 function extrasOf({ import: imports, to, sources, publish }: Subscription): string {

@@ -4,7 +4,7 @@ import { defaultStoreDir } from '../config/locations.ts';
 import { checkTimeOfDay, parseBudget, parseCount } from '../config/units.ts';
 import type { UpdateRun } from '../daemon/run-update.ts';
 import { NarswarmError } from '../errors.ts';
-import { shownSource } from '../subscription/subscription.ts';
+import { sourceInWords } from '../subscription/subscription.ts';
 import type { Updated } from '../subscription/update.ts';
 import { formatEndpoint } from '../torrent/endpoint.ts';
 import { warnOfIgnoredKeys } from './ignored-keys.ts';
@@ -48,7 +48,7 @@ export function updateCommand(): Command {
       '--publish',
       'sign this machine’s own hash map of the subscriptions that say publish, and of what was added',
     )
-    .option('--no-wait', 'fail where another update is at work, in place of waiting for it')
+    .option('--no-wait', 'fail where another update is at work, instead of waiting for it')
     .option('-n, --dry-run', 'say what would be fetched, and how much');
   addPublishing(update);
   addSources(update);
@@ -106,14 +106,14 @@ export function updateCommand(): Command {
           output.result('waiting', { store: options.store });
           output.note('another update is at work on this store; waiting for it');
         },
-        onBegin: ({ name, source }) => output.note(`${name}: ${shownSource(source)}`),
+        onBegin: (subscription) => output.note(`${subscription.name}: ${sourceInWords(subscription)}`),
         onUpdated: (updated) => {
           display.stop();
           tellUpdated(output, updated, options.dryRun === true);
         },
         onForgotten: (name) => {
           output.result('forgotten', { name });
-          output.note(`${name} is subscribed to no more: what only it kept may be collected`);
+          output.note(`${name} is no longer subscribed to: paths that only it kept may be collected`);
         },
         onPublished: (built) => tellBuilt(output, built),
         onCollected: ({ removed, kept }) => {

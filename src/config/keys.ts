@@ -98,7 +98,7 @@ export const KEYS = {
     shape: 'list',
     parse: parseEndpoint,
     placeholder: 'host:port',
-    description: 'DHT node to join by, in place of the public ones',
+    description: 'DHT node to join by, instead of the public ones',
     initial: () => 'public nodes',
   },
   dht: { shape: 'flag', parse: parseFlag, placeholder: '', description: 'use the DHT', initial: () => 'true' },

@@ -34,6 +34,11 @@ export function shownSource(source: string): string {
   return query === undefined ? address : `${address}?…`;
 }
 
+/** The source as people give it to `subscribe`, with its file. Leaves out passwords, as {@link shownSource} does. */
+export function sourceInWords({ source, file }: Pick<Subscription, 'source' | 'file'>): string {
+  return file === undefined ? shownSource(source) : `-f ${file} ${source}`;
+}
+
 /** The address of a list and what it is asked; a publisher's address is its parameters, which are no secret. */
 function splitQuery(source: string): [address: string, query: string | undefined] {
   const shown = shownAddress(source);

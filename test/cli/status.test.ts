@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isToldBelow, missingLines } from '../../src/cli/status.ts';
+import { isToldBelow, linesOf, missingLines } from '../../src/cli/status.ts';
 import { lackSentence, type Missing } from '../../src/subscription/missing.ts';
+import type { SubscriptionStatus } from '../../src/subscription/status.ts';
 
 const missingOf = (count: number, why: string): Missing[] =>
   Array.from({ length: count }, (_, index) => {
@@ -40,4 +41,27 @@ test('why it is not complete is told above, unless the paths below say it', () =
   assert.ok(isToldBelow(sentence, [...missing.slice(7), only!]));
   assert.ok(isToldBelow(lackSentence(missing[6]!, 1), missing), 'its reason is shown, though the path is not');
   assert.ok(!isToldBelow(sentence, [...missing, only!]), 'its reason is one too many');
+});
+
+test('people are told times to the second, and a source as it was given to subscribe', () => {
+  const at = '2026-11-20T02:14:09.123Z';
+  const lines = [
+    ...linesOf({
+      subscription: { name: 'app', source: 'app', file: '/etc/app.nix', import: false, sources: false, publish: false },
+      health: 'complete',
+      isDamaged: false,
+      isUpdating: false,
+      state: {
+        completeAsOf: at,
+        generations: [{ number: 31, at, roots: [] }],
+        lastRun: { at, durationMs: 1, outcome: 'complete', bytes: { store: 0, peers: 0, upstream: 0 }, nars: 0 },
+        missing: [],
+        missingCount: 0,
+        notes: [],
+      },
+    } as unknown as SubscriptionStatus),
+  ];
+  assert.equal(lines[0], 'app: complete as of 2026-11-20T02:14:09Z (generation 31, since 2026-11-20T02:14:09Z)');
+  assert.equal(lines[1], '  source    -f /etc/app.nix app');
+  assert.ok(!lines.some((line) => line.includes('.123')));
 });

@@ -10,7 +10,7 @@ export const ENVIRONMENT: readonly (readonly [names: readonly string[], meaning:
   [['NARSWARM_DEBUG'], 'if set, a failure is followed by what caused it'],
   [
     ['STATE_DIRECTORY'],
-    'set by systemd: folder of the file store (store) and of the publisher key, in place of those of the user',
+    'set by systemd: folder of the file store (store) and of the publisher key, instead of those of the user',
   ],
   [['XDG_CACHE_HOME'], 'folder of the file store, unless --store names another (default: ~/.cache)'],
   [['XDG_CONFIG_HOME'], 'folder of the config file and of the publisher key (default: ~/.config)'],
