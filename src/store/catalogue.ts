@@ -53,6 +53,8 @@ export class Catalogue {
   #inode = 0;
   #bornAtMs = 0;
   #rest = '';
+  /** Settles when the last {@link refresh} has ended. */
+  #reading: Promise<unknown> = Promise.resolve();
   #version = 0;
 
   constructor(store: FileStore) {
@@ -94,7 +96,14 @@ export class Catalogue {
   }
 
   /** Reads what was appended since the last time, by this process or another. Returns how many entries came. */
-  async refresh(): Promise<number> {
+  refresh(): Promise<number> {
+    // One after another: two at once would read, and count, the same bytes.
+    const read = this.#reading.then(() => this.#refresh());
+    this.#reading = read.catch(() => undefined); // told to the one who asked
+    return read;
+  }
+
+  async #refresh(): Promise<number> {
     const found = await stat(this.#path).catch((error: unknown) => {
       if (systemCode(error) === 'ENOENT') return undefined;
       throw storeError(error, this.#path);
