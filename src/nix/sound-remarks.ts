@@ -7,6 +7,9 @@ import { storeHashOf } from './store-path.ts';
 /** Signatures by keys that nobody here knows are kept for others, but not so many that a narinfo bursts. */
 const MAX_FOREIGN_SIGNATURES = 16;
 
+/** Base64 digits of an ed25519 signature, without padding. */
+const SIGNATURE_DIGITS = 86;
+
 /** Fields that a hash map adds (index/record.ts): they are checked where they are used, and not written to the store. */
 const KEPT_EXTRA: ReadonlySet<string> = new Set(['InfoHash', 'Pieces']);
 
@@ -32,7 +35,8 @@ export function admitNarInfo(
   const isAddressed = ca !== undefined && verifiesContentAddress(info);
   if (!isExpected || (needsSignature && !isSigned && !isAddressed)) assertTrusted(info, keys, expected);
   const kept = extra.filter(([key]) => KEPT_EXTRA.has(key));
-  const isSound = sound.length === signatures.length && kept.length === extra.length;
+  const areSound = sound.length === signatures.length && sound.every((text, index) => text === signatures[index]);
+  const isSound = areSound && kept.length === extra.length;
   if (isSound && (ca === undefined || isAddressed)) return info;
   const { ca: _unchecked, ...rest } = info;
   return { ...rest, signatures: sound, extra: kept, ...(isAddressed ? { ca } : {}) };
@@ -41,13 +45,19 @@ export function admitNarInfo(
 /** The signatures that are right, and some of those that nobody here can tell of; each once. */
 function soundSignatures(info: NarInfo, keys: readonly PublicKey[]): { sound: string[]; isSigned: boolean } {
   const message = Buffer.from(fingerprint(info));
-  const sound: string[] = [];
+  const sound = new Set<string>();
   let isSigned = false;
   let foreign = 0;
   for (const signature of new Set(info.signatures)) {
     const verdict = judgeSignature(signature, message, keys);
     if (verdict === 'good') isSigned = true;
-    if (verdict === 'good' || (verdict === 'foreign' && foreign++ < MAX_FOREIGN_SIGNATURES)) sound.push(signature);
+    if (verdict === 'good') sound.add(plainSpelling(signature));
+    if (verdict === 'foreign' && foreign++ < MAX_FOREIGN_SIGNATURES) sound.add(signature);
   }
-  return { sound, isSigned };
+  return { sound: [...sound], isSigned };
+}
+
+/** Nix passes over what follows the padding, so one signature has any number of spellings. This one stands for all. */
+function plainSpelling(signature: string): string {
+  return `${signature.slice(0, signature.indexOf(':') + 1 + SIGNATURE_DIGITS)}==`;
 }
