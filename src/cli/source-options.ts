@@ -94,6 +94,8 @@ export async function readSources(
   const from = flags.upstream ? flags.from : [];
   const { trustedPublicKey } = flags;
   const { keys, upstreams, http } = await readTrust({ trustedPublicKey, from }, signal, (text) => output.warn(text));
+  const asksMirror = flags.publisher?.some(({ baseUrl }) => baseUrl !== undefined) ?? false;
+  if (asksMirror) http().catch(() => undefined); // Nix is asked beside the start; told by the first request
   const network = networkOptions(flags, flags.scope ?? 'lan', originOf);
   const wantsPeers = network.scope !== 'off' && ((flags.publisher?.length ?? 0) > 0 || seeds);
   return {

@@ -11,8 +11,8 @@ import { formatPublicKey, parsePublicKey, type PublicKey } from '../nix/signatur
 export interface Trust {
   readonly keys: readonly PublicKey[];
   readonly upstreams: readonly Upstream[];
-  /** Nix's own settings (netrc-file, ssl-cert-file, timeouts); not awaited unless something else needs them. */
-  readonly http: Promise<HttpClientOptions>;
+  /** Gives what Nix is configured with (netrc-file, ssl-cert-file, timeouts); asks Nix once, and only if it matters. */
+  readonly http: () => Promise<HttpClientOptions>;
 }
 
 /**
@@ -28,17 +28,21 @@ export async function readTrust(
 ): Promise<Trust> {
   const { trustedPublicKey, from } = flags;
   const named = { keys: trustedPublicKey?.map(namedKey), upstreams: from?.map(parseUpstream) };
-  const reading = readNixConfig({ signal });
-  const http = reading
-    .catch((error: unknown) => {
+  let reading: Promise<NixConfig> | undefined;
+  const read = (): Promise<NixConfig> => (reading ??= readNixConfig({ signal }));
+  const http = async (): Promise<HttpClientOptions> => {
+    const config = await read().catch((error: unknown) => {
       if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return undefined; // there is enough to go on with
       throw error;
-    })
-    .then((config): HttpClientOptions => ({ ...optionsOfNix(config, process.env), onWarning: warn }));
-  http.catch(() => undefined); // told by the first request
+    });
+    return { ...optionsOfNix(config, process.env), onWarning: warn };
+  };
   const { keys, upstreams } = named;
-  if (keys !== undefined && upstreams !== undefined) return { keys, upstreams: uniqueUpstreams(upstreams), http };
-  const config = await reading;
+  if (keys !== undefined && upstreams !== undefined) {
+    if (upstreams.length > 0) read().catch(() => undefined); // beside the start; told by the first request
+    return { keys, upstreams: uniqueUpstreams(upstreams), http };
+  }
+  const config = await read();
   return {
     keys: keys ?? (await keysOf(config)),
     upstreams: uniqueUpstreams(upstreams ?? config.substituters.flatMap((url) => usable(url, warn)), {

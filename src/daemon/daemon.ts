@@ -40,7 +40,7 @@ export interface DaemonOptions {
   readonly publishers: readonly PublisherAddress[];
   readonly network: NetworkOptions;
   /** How to download. Default: without passwords, by the certificates that Node brings. */
-  readonly http?: HttpClientOptions | Promise<HttpClientOptions> | undefined;
+  readonly http?: HttpClientOptions | (() => Promise<HttpClientOptions>) | undefined;
   readonly signal: AbortSignal;
   readonly onWarning: (message: string) => void;
   /** This machine's own hash map, where it publishes one. */

@@ -24,7 +24,7 @@ export interface WorkplaceOptions {
   readonly dryRun?: boolean | undefined;
   readonly keys: readonly PublicKey[];
   /** How to download. Default: without passwords, by the certificates that Node brings. */
-  readonly http?: HttpClientOptions | Promise<HttpClientOptions> | undefined;
+  readonly http?: HttpClientOptions | (() => Promise<HttpClientOptions>) | undefined;
   /** undefined: peers are neither asked nor served. */
   readonly network: NetworkOptions | undefined;
   /** Bytes a second, for everything that is downloaded. */

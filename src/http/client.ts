@@ -29,16 +29,16 @@ export interface GetBytesOptions extends CallOptions {
  * 429), failed connections, stalls and truncated bodies are tried again; any other status is final.
  */
 export class HttpClient implements AsyncDisposable {
-  readonly #options: Promise<ResolvedOptions>;
+  readonly #readOptions: () => Promise<ResolvedOptions>;
   readonly #dispatchers = new Map<'hasty' | 'patient', Promise<Dispatcher>>();
   readonly #rangeSupport = new Map<string, RangeSupport>();
   readonly #closing = new AbortController();
+  #options: Promise<ResolvedOptions> | undefined;
   #credentials: Promise<Credentials> | undefined;
 
-  /** @param options may be still on their way: the first request waits for them */
-  constructor(options: HttpClientOptions | Promise<HttpClientOptions> = {}) {
-    this.#options = Promise.resolve(options).then(resolveOptions);
-    this.#options.catch(() => undefined); // told with the first request
+  /** @param options a function is called with the first request, which waits for them */
+  constructor(options: HttpClientOptions | (() => Promise<HttpClientOptions>) = {}) {
+    this.#readOptions = async () => resolveOptions(typeof options === 'function' ? await options() : options);
   }
 
   /**
@@ -108,7 +108,7 @@ export class HttpClient implements AsyncDisposable {
   ): Promise<T> {
     const signal =
       call.signal === undefined ? this.#closing.signal : AbortSignal.any([call.signal, this.#closing.signal]);
-    const { userAgent, backoffMs, retries, stallTimeoutMs, hastyStallTimeoutMs } = await this.#options;
+    const { userAgent, backoffMs, retries, stallTimeoutMs, hastyStallTimeoutMs } = await this.#resolvedOptions();
     let failures = 0;
     const open: OpenUrl = async (headers) =>
       openUrl(url, headers, {
@@ -134,8 +134,15 @@ export class HttpClient implements AsyncDisposable {
     });
   }
 
+  #resolvedOptions(): Promise<ResolvedOptions> {
+    this.#options ??= this.#readOptions();
+    return this.#options;
+  }
+
   #openCredentials(): Promise<Credentials> {
-    this.#credentials ??= this.#options.then(({ netrcFile, onWarning }) => new Credentials(netrcFile, onWarning));
+    this.#credentials ??= this.#resolvedOptions().then(
+      ({ netrcFile, onWarning }) => new Credentials(netrcFile, onWarning),
+    );
     return this.#credentials;
   }
 
@@ -155,7 +162,7 @@ export class HttpClient implements AsyncDisposable {
   }
 
   async #createDispatcher(pace: 'hasty' | 'patient'): Promise<Dispatcher> {
-    const [options, { createDispatcher }] = await Promise.all([this.#options, import('./dispatcher.ts')]);
+    const [options, { createDispatcher }] = await Promise.all([this.#resolvedOptions(), import('./dispatcher.ts')]);
     const isHasty = pace === 'hasty';
     return createDispatcher({
       connectionsPerOrigin: options.connectionsPerOrigin,
