@@ -1,9 +1,8 @@
 /** The sockets: a pool for each origin, through the proxy of the environment where there is one. */
 
-import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import { Agent, buildConnector, Dispatcher, ProxyAgent } from 'undici';
 import { loadAuthorities } from './authorities.ts';
-
-const PROXY_VARIABLES = ['http_proxy', 'HTTP_PROXY', 'https_proxy', 'HTTPS_PROXY'] as const;
+import { proxiesOf, type Proxies } from './proxy.ts';
 
 export interface DispatcherOptions {
   readonly connectionsPerOrigin: number;
@@ -14,12 +13,12 @@ export interface DispatcherOptions {
 }
 
 /**
- * Makes the pools. `http_proxy`, `https_proxy` and `no_proxy` (either case) are respected.
+ * Makes the pools. The proxies of the environment are respected as curl does ({@link proxiesOf}).
  *
  * HTTP/1.1 only: a large NAR on an HTTP/2 stream is held to the stream's flow-control window per round trip,
  * and a lost packet would stall every other NAR on the connection.
  *
- * @throws NarswarmError HTTP_FAILED where there is a proxy and the certificates cannot be read
+ * @throws NarswarmError HTTP_FAILED where there is a proxy and its address is none, or the certificates cannot be read
  */
 export async function createDispatcher(options: DispatcherOptions): Promise<Dispatcher> {
   const { caFile, connectTimeoutMs: timeout } = options;
@@ -30,10 +29,52 @@ export async function createDispatcher(options: DispatcherOptions): Promise<Disp
     headersTimeout: options.stallTimeoutMs,
     bodyTimeout: options.stallTimeoutMs,
   };
-  if (!hasProxy(process.env)) return new Agent({ ...settings, connect: connectorFor(caFile, timeout) });
+  const direct = new Agent({ ...settings, connect: connectorFor(caFile, timeout) });
+  const proxies = proxiesOf(process.env);
+  if (proxies === undefined) return direct;
   const secureContext = await loadAuthorities(caFile);
   const tls = secureContext === undefined ? {} : { secureContext };
-  return new EnvHttpProxyAgent({ ...settings, connect: { timeout, ...tls }, requestTls: tls });
+  const through = (uri: string | undefined): Dispatcher | undefined =>
+    uri === undefined ? undefined : new ProxyAgent({ ...settings, uri, connect: { timeout, ...tls }, requestTls: tls });
+  return new ProxySwitch(proxies, { direct, http: through(proxies.http), https: through(proxies.https) });
+}
+
+interface Ways {
+  readonly direct: Dispatcher;
+  readonly http: Dispatcher | undefined;
+  readonly https: Dispatcher | undefined;
+}
+
+/** Sends each request through the proxy that is for its address, or straight on. */
+class ProxySwitch extends Dispatcher {
+  readonly #proxies: Proxies;
+  readonly #ways: Ways;
+
+  constructor(proxies: Proxies, ways: Ways) {
+    super();
+    this.#proxies = proxies;
+    this.#ways = ways;
+  }
+
+  override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
+    const url = new URL(options.origin ?? '');
+    const { direct, http, https } = this.#ways;
+    const proxy = url.protocol === 'https:' ? https : http;
+    return (proxy === undefined || this.#proxies.passesBy(url) ? direct : proxy).dispatch(options, handler);
+  }
+
+  override async close(): Promise<void> {
+    await Promise.all(this.#all().map((one) => one.close()));
+  }
+
+  override async destroy(): Promise<void> {
+    await Promise.all(this.#all().map((one) => one.destroy()));
+  }
+
+  #all(): Dispatcher[] {
+    const { direct, http, https } = this.#ways;
+    return [direct, http, https].filter((one) => one !== undefined);
+  }
 }
 
 /** Reads the certificates with the first https connection: plain http has no use for them. */
@@ -55,8 +96,4 @@ function connectorFor(caFile: string | undefined, timeout: number): buildConnect
       (error: Error) => callback(error, null),
     );
   };
-}
-
-function hasProxy(environment: NodeJS.ProcessEnv): boolean {
-  return PROXY_VARIABLES.some((name) => (environment[name] ?? '') !== '');
 }

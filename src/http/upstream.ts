@@ -46,7 +46,7 @@ export function parseUpstream(text: string): Upstream {
   const priority = /^-?\d{1,9}$/.test(parameters.get('priority') ?? '')
     ? Number(parameters.get('priority'))
     : undefined;
-  const isTrusted = ['1', 'true'].includes(parameters.get('trusted') ?? '');
+  const isTrusted = ['1', 'true', 'yes'].includes(parameters.get('trusted') ?? '');
   parsed.search = '';
   parsed.hash = '';
   const url = parsed.href.replace(/\/+$/, '');

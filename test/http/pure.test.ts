@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { redactUrl } from '../../src/redact.ts';
 import { formatRange, parseContentLength, parseContentRange } from '../../src/http/range.ts';
+import { proxiesOf } from '../../src/http/proxy.ts';
 import { resolveRedirect } from '../../src/http/redirect.ts';
 import { computeBackoffMs, parseRetryAfterMs } from '../../src/http/retry.ts';
 
@@ -79,4 +80,31 @@ describe('resolveRedirect', () => {
     assert.throws(() => resolveRedirect(302, undefined, from, 0), /Location/);
     assert.equal(resolveRedirect(302, 'https://h/', new URL('http://h/'), 0).protocol, 'https:');
   });
+});
+
+describe('the proxies of the environment, as curl reads them', () => {
+  it('are of a scheme each, and all_proxy of those that have none', () => {
+    const { http, https } = proxiesOf({ http_proxy: 'proxy.test:3128', ALL_PROXY: 'socks5://socks.test' }) ?? {};
+    assert.deepEqual([http, https], ['http://proxy.test:3128/', 'socks5://socks.test']);
+    assert.equal(proxiesOf({ http_proxy: 'http://proxy.test' })?.https, undefined);
+    assert.equal(proxiesOf({ HTTP_PROXY: 'http://proxy.test', https_proxy: '' }), undefined);
+    for (const http_proxy of ['ftp://proxy.test', 'http://[', ':'])
+      assert.throws(() => proxiesOf({ http_proxy }), { code: 'HTTP_FAILED', message: /http_proxy/ }, http_proxy);
+  });
+
+  const passed: readonly (readonly [noProxy: string, passing: readonly string[], proxied: readonly string[]])[] = [
+    ['*', ['http://a.test'], []],
+    ['a.test, .b.test', ['http://A.test', 'http://x.a.test', 'https://b.test'], ['http://ba.test', 'http://a.test.c']],
+    ['a.test:81', ['http://a.test:81'], ['http://a.test']],
+    ['10.0.0.0/8 ::1', ['http://10.1.2.3', 'http://[::1]:80'], ['http://11.0.0.1', 'http://[::2]', 'http://10.test']],
+    ['10.0.0.0/99,1/2/3,/,[', [], ['http://10.0.0.0']],
+  ];
+  for (const [noProxy, passing, proxied] of passed) {
+    it(`leave alone what is in no_proxy = ${noProxy}`, () => {
+      const proxies = proxiesOf({ http_proxy: 'http://proxy.test', NO_PROXY: noProxy });
+      const isPassing = (url: string): boolean | undefined => proxies?.passesBy(new URL(url));
+      assert.deepEqual(passing.filter(isPassing), passing);
+      assert.deepEqual(proxied.filter(isPassing), []);
+    });
+  }
 });

@@ -135,7 +135,7 @@ describe('the proxy of the environment', { timeout: 20_000 }, () => {
     await using proxied = new HttpClient({ retries: 0 });
     assert.deepEqual(await proxied.getBytes(fixture.infoUrl, { maxBytes: 100 }), CACHE_INFO);
     assert.equal(carried, 1);
-    process.env['no_proxy'] = '127.0.0.1';
+    process.env['no_proxy'] = '127.0.0.0/8';
     await using direct = new HttpClient({ retries: 0 });
     assert.deepEqual(await direct.getBytes(fixture.infoUrl, { maxBytes: 100 }), CACHE_INFO);
     assert.equal(carried, 1);

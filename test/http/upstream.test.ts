@@ -42,6 +42,7 @@ describe('parseUpstream', () => {
   it("heeds Nix's priority and trusted", () => {
     const { priority, isTrusted } = parseUpstream('https://a.test/?priority=-5&trusted=1&want-mass-query=1');
     assert.deepEqual({ priority, isTrusted }, { priority: -5, isTrusted: true });
+    assert.equal(parseUpstream('https://a.test/?trusted=yes').isTrusted, true);
     const plain = parseUpstream('https://a.test/?priority=x&trusted=0');
     assert.deepEqual([plain.priority, plain.isTrusted], [undefined, false]);
   });

@@ -14,7 +14,10 @@ export const ENVIRONMENT: readonly (readonly [names: readonly string[], meaning:
   ],
   [['XDG_CACHE_HOME'], 'folder of the file store, unless --store names another (default: ~/.cache)'],
   [['XDG_CONFIG_HOME'], 'folder of the config file and of the publisher key (default: ~/.config)'],
-  [['http_proxy', 'https_proxy', 'no_proxy'], 'proxies for HTTP; peers and the DHT are not asked through them'],
+  [
+    ['http_proxy', 'https_proxy', 'all_proxy', 'no_proxy'],
+    'proxies for HTTP, as curl reads them; peers and the DHT are not asked through them',
+  ],
   [
     ['NIX_REMOTE', 'NIX_CONFIG'],
     'heeded by Nix, which is run to read its configuration, to evaluate, import and export',

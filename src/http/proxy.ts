@@ -1,0 +1,71 @@
+/** The proxies of the environment, as curl reads them, and so Nix (curl: man page, "ENVIRONMENT"; lib/noproxy.c). */
+import { BlockList, isIP } from 'node:net';
+import { NarswarmError } from '../errors.ts';
+
+/** Which proxy is for an address. */
+export interface Proxies {
+  readonly http: string | undefined;
+  readonly https: string | undefined;
+  /** Whether a server is asked without a proxy. */
+  passesBy(url: URL): boolean;
+}
+
+/**
+ * Reads `http_proxy` (a web server's CGI programs may be given HTTP_PROXY by strangers, so that is not read), `https_proxy`,
+ * `all_proxy` and `no_proxy`, the last three in either case. An address without a scheme is of an HTTP proxy. `no_proxy`
+ * has names, which stand for what is below them, too, addresses, and blocks of addresses (`10.0.0.0/8`).
+ *
+ * @returns undefined where there is no proxy
+ * @throws NarswarmError HTTP_FAILED for an address that is none, or of a proxy other than HTTP
+ */
+export function proxiesOf(environment: NodeJS.ProcessEnv): Proxies | undefined {
+  const either = (name: string): string | undefined =>
+    environment[name] || environment[name.toUpperCase()] || undefined;
+  const all = either('all_proxy');
+  const http = environment['http_proxy'] || all;
+  const https = either('https_proxy') ?? all;
+  if (http === undefined && https === undefined) return undefined;
+  const exceptions = new Exceptions(either('no_proxy') ?? '');
+  return { http: http && proxyUrl(http), https: https && proxyUrl(https), passesBy: (url) => exceptions.has(url) };
+}
+
+function proxyUrl(text: string): string {
+  const url = URL.parse(text.includes('://') ? text : `http://${text}`);
+  if (url !== null && ['http:', 'https:', 'socks5:', 'socks:'].includes(url.protocol)) return url.href;
+  throw new NarswarmError(
+    'HTTP_FAILED',
+    `the proxy of the environment is no address of an HTTP or SOCKS5 proxy: mend http_proxy, https_proxy or all_proxy`,
+  );
+}
+
+class Exceptions {
+  readonly #hosts: { readonly name: string; readonly port: string | undefined }[] = [];
+  readonly #addresses = new BlockList();
+  readonly #isAll: boolean;
+
+  constructor(text: string) {
+    this.#isAll = text.trim() === '*';
+    for (const entry of text.split(/[\s,]+/)) {
+      const [address = '', bits] = entry.replace(/^\[(.*)\]$/, '$1').split('/');
+      const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
+      const prefix = bits === undefined || bits === '' ? (family === 'ipv6' ? 128 : 32) : Number(bits);
+      const isBlock = Number.isInteger(prefix) && prefix >= 0 && prefix <= (family === 'ipv6' ? 128 : 32);
+      if (isIP(address) !== 0 && isBlock) this.#addresses.addSubnet(address, prefix, family);
+      const [, name = '', port] = /^(?:\*?\.)?(.*?)(?::(\d+))?\.?$/.exec(entry.toLowerCase()) ?? [];
+      if (name !== '') this.#hosts.push({ name, port });
+    }
+  }
+
+  has({ hostname, port, protocol }: URL): boolean {
+    if (this.#isAll) return true;
+    const host = hostname.replace(/^\[(.*)\]$|\.$/, '$1').toLowerCase();
+    const family = isIP(host);
+    if (family !== 0 && this.#addresses.check(host, family === 6 ? 'ipv6' : 'ipv4')) return true;
+    const ownPort = port || (protocol === 'https:' ? '443' : '80');
+    return this.#hosts.some(
+      (entry) =>
+        (host === entry.name || (family === 0 && host.endsWith(`.${entry.name}`))) &&
+        (entry.port === undefined || entry.port === ownPort),
+    );
+  }
+}
