@@ -124,6 +124,7 @@ export class PeerTable {
    * Up to `count` peers to ask next: those that have sent good bytes first, then those that can be reached, strangers, and
    * last those that take requests and send nothing. Peers that had nothing, or cannot be reached, have a pause.
    *
+   * @param count below 0, if more are connected to than there are places: none
    * @param options.mayBeSilent false: without those that have sent nothing when they were asked
    */
   choose(
@@ -141,7 +142,7 @@ export class PeerTable {
     return usable
       .map((peer) => ({ peer, rank: rankOf(peer, now), score: score(peer) }))
       .toSorted((a, b) => a.rank - b.rank || b.score - a.score)
-      .slice(0, count)
+      .slice(0, Math.max(0, count)) // slice would take a count below 0 for "all but"
       .map(({ peer }) => peer);
   }
 }

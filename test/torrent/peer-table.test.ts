@@ -42,6 +42,12 @@ test('a peer that never had anything is not asked for ever', () => {
   assert.deepEqual(table.choose(1, [peer]), [peer]);
 });
 
+test('nobody is chosen where there are more connections than places', () => {
+  const table = new PeerTable();
+  const peers = ['10.0.0.1', '10.0.0.2', '10.0.0.3'].map((host) => table.add(at(host)));
+  assert.deepEqual([table.choose(0, peers), table.choose(-1, peers)], [[], []]);
+});
+
 test('those that had what we asked for come first', () => {
   const table = new PeerTable();
   const good = table.add(at('10.0.0.1'));
