@@ -14,6 +14,7 @@ import type { AdditionPlan } from '../store/addition-plan.ts';
 import { FileStore } from '../store/file-store.ts';
 import { withSignature, type Signer } from '../store/signer.ts';
 import type { Output } from './output.ts';
+import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import { addCommon, addKeys } from './shared-options.ts';
@@ -68,14 +69,16 @@ export function addCommand(): Command {
         return;
       }
       const store = await FileStore.open(options.store, { create: true, storeDir: DEFAULT_STORE_DIR });
+      using display = progressDisplay(output);
       const addition = await addPaths(closure, {
         store,
         compression: options.compression,
         signer,
         signal,
-        onNixLine: (line) => output.note(`nix: ${line}`),
+        onNixLine: output.json ? () => undefined : display.handlers.onNixLine,
         onWarning: (text) => output.warn(text),
       });
+      display.stop();
       const { plan } = addition;
       for (const path of plan.others)
         output.warn(

@@ -64,6 +64,14 @@ describe('add', { concurrency: 2 }, () => {
     );
   };
 
+  test('people read how many paths there are, and not a line for each with a temporary folder', async () => {
+    const args = ['add', own.root, ...signing(await lab.folder('cache'))];
+    const run = await lab.runPlain(args, { env: { NIX_REMOTE: own.remote } });
+    assert.equal(run.status, 0, run.stderr);
+    assert.match(run.stderr, /copying \d+ paths/);
+    assert.doesNotMatch(run.stderr, /copying path|narswarm\/export/);
+  });
+
   test('what was added is published, fetched by a machine that knows address and key, and imported', async () => {
     const store = await lab.folder('cache');
     const link = lab.path('result');
