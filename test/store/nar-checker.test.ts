@@ -82,10 +82,10 @@ test('a private NAR that a signed narinfo of another path names reaches nobody; 
   assert.ok((await gate.admit(secret.infoHash)) !== undefined, 'the lie does not shut out the right one');
 });
 
-test('a file that is not what its entry says, or not compressed at all, is not served', async (t) => {
+test('a file that is not what its entry says, or cannot be decompressed, is not served', async (t) => {
   const { store, gate, catalogue, checker } = await scene(t, async (made) => [unchecked(await entryFor(made, LEAF))]);
   const [info, entry] = [await infoOf(store, LEAF), await entryFor(store, LEAF)];
-  const junk = Buffer.alloc(5000, 'x');
+  const junk = Buffer.concat([Buffer.from('fd377a585a00', 'hex'), Buffer.alloc(5000, 'x')]); // begins as xz does
   await writeFile(store.narPath(info), junk);
   const { mtimeMs, sizeBytes } = (await store.statNar(info))!;
   const listed = { ...unchecked(entry), mtimeMs, sizeBytes };
