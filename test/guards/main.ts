@@ -30,10 +30,14 @@ function outputOf(file: string, args: readonly string[], cwd: string): Promise<{
   });
 }
 
-/** Builds a copy and runs test files in it. @returns the titles of the tests that failed, and all that was printed */
+/** Builds a copy: end-to-end tests start the program as it is installed. @throws Error if it cannot be built */
+async function build(copy: string): Promise<void> {
+  const { failed, output } = await outputOf('npm', ['run', '-s', 'build:program'], copy);
+  if (failed) throw new Error(`it cannot be built: ${output}`);
+}
+
+/** Runs test files in a copy. @returns the titles of the tests that failed, and all that was printed */
 async function failing(copy: string, files: readonly string[]): Promise<{ titles: string[]; output: string }> {
-  const build = await outputOf('npm', ['run', '-s', 'build:program'], copy);
-  if (build.failed) throw new Error(`it cannot be built: ${build.output}`);
   const node = join(ROOT, 'node_modules/.bin/node');
   const options = ['--test', '--test-concurrency=1', '--test-reporter=tap', `--test-timeout=${FILE_TIMEOUT_MS}`];
   const { output } = await outputOf(node, [...options, ...files], copy);
@@ -49,6 +53,7 @@ async function proofOf(
 ): Promise<string | undefined> {
   execFileSync('git', ['apply', patchFile(name)], { cwd: copy });
   try {
+    await build(copy);
     const { titles } = await failing(copy, tests);
     // A file that cannot be loaded fails under its own name: the patch broke more than the guard.
     return titles.find((title) => !title.endsWith('.test.ts') && !broken.has(title));
@@ -63,6 +68,7 @@ async function inCopies<T>(items: readonly T[], work: (item: T, copy: string) =>
   const worker = async (): Promise<void> => {
     const copy = copyTree();
     try {
+      await build(copy);
       for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) await work(item, copy);
     } finally {
       rmSync(copy, { recursive: true, force: true });
