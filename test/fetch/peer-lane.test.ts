@@ -5,6 +5,7 @@ import { fetchFromPeers } from '../../src/fetch/peer-lane.ts';
 import { PartialNar } from '../../src/store/partial.ts';
 import { MemoryStorage } from '../../src/torrent/chunk-store.ts';
 import { Network } from '../../src/torrent/network.ts';
+import { untilServed } from '../support/handshake.ts';
 import { HOST, makeNar, MIB, peersAt, startDownload, startSwarm, tempDir } from '../torrent/swarm-fixture.ts';
 import { infoOf } from './narinfos.ts';
 
@@ -31,8 +32,14 @@ test('what a cache has begun is given to no peer while the whole is not checked'
   await storage.write(1, nar.bytes.subarray(MIB));
   startDownload(t, other, torrent, { storage, have: (index) => index === 1 });
   const { download, from } = startDownload(t, client, torrent);
+  // Each peer is connected to once, and turned away by who has not opened the torrent yet.
+  for (const { port } of [network.swarm, other]) await untilServed(port, torrent.infoHash);
   await download.addPeers(peersAt(client, network.swarm.port, other.port));
-  while (download.bytes < MIB || download.connected < 2) await sleep(20);
+  // It ends once the client has given it the other half, over the connection that they have.
+  const given = new Set<string>();
+  void running.then((outcome) => given.add(outcome));
+  while (download.bytes < MIB || (download.connected < 2 && given.size === 0))
+    await sleep(20, undefined, { signal: t.signal });
   await sleep(500); // nothing tells that a peer stays choked
   assert.deepEqual([...from], [[`${HOST}:${other.port}`, MIB]]);
   stop.abort();
