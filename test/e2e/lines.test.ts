@@ -13,6 +13,8 @@ import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
 
 const PORT = 6881;
 const HTTP_PORT = 8081;
+/** So slow that a start and a handshake are little of the time that the closure takes. */
+const LINE_KBIT = 2_000;
 
 /** The addresses of machines that are off. */
 const OFF = Array.from({ length: 60 }, (_, index) => `10.77.0.${150 + index}:${PORT}`);
@@ -91,7 +93,7 @@ suite('lines and members as they are', { concurrency: true }, () => {
     await publishAt(slow, copy);
     const atSlow = `${slow.ipv4}:${PORT}`;
     const beside = await fetch(client(), fromPeers(atSlow, atSeeder()));
-    assert.ok(beside.ms < alone.ms * 1.5 + 1_000, `${beside.ms} ms with a slow member, ${alone.ms} ms without`);
+    assert.ok(beside.ms < alone.ms * 1.5, `${beside.ms} ms with a slow member, ${alone.ms} ms without`);
     assert.ok(
       (beside.from.get(atSlow) ?? 0) < alone.bytes.total / 10,
       'it sends what it can, and no more is left to it',
@@ -114,9 +116,8 @@ suite('lines and members as they are', { concurrency: true }, () => {
     await publishAt(source, copy);
     await using cache = await startCacheProcess(made.cacheDir, source.wrapper);
     const sources = [fromPeers(`${source.ipv4}:${PORT}`), ['--from', `http://${source.ipv4}:${cache.port}`]];
-    /** @returns the share of what the line could have brought */
-    const shareOver = async (from: readonly string[]): Promise<number> => {
-      const host = client(4_000);
+    const over = async (from: readonly string[]): Promise<void> => {
+      const host = client(LINE_KBIT);
       const stop = new AbortController();
       let upMs = 0;
       const toggle = async (): Promise<void> => {
@@ -131,14 +132,9 @@ suite('lines and members as they are', { concurrency: true }, () => {
       const { bytes } = await fetch(host, from).finally(() => stop.abort());
       await toggling;
       assert.ok(bytes.peers + bytes.upstream < bytes.total * 1.3, 'little came twice');
-      return bytes.total / ((upMs / 1000) * (4_000_000 / 8));
+      const couldBytes = upMs * (LINE_KBIT / 8);
+      assert.ok(bytes.total > couldBytes / 2, `${bytes.total} bytes where ${Math.round(couldBytes)} could have come`);
     };
-    const judge = async (from: readonly string[]): Promise<void> => {
-      // TCP alone may lose a third of a line whose outages end just behind its retransmissions: not three times in a row.
-      const shares: number[] = [];
-      while (shares.length < 3 && (shares.at(-1) ?? 0) <= 0.5) shares.push(await shareOver(from));
-      assert.ok((shares.at(-1) ?? 0) > 0.5, `${shares.join(', ')} of what could have come`);
-    };
-    await Promise.all(sources.map(judge));
+    await Promise.all(sources.map(over));
   });
 });
