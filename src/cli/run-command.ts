@@ -51,6 +51,9 @@ export function command<O extends CommonOptions, A extends unknown[]>(
   };
 }
 
+/** Two signals may come as close as this: from a terminal and from whoever started us. */
+const TOGETHER_MS = 200;
+
 /**
  * Calls `interrupt` when somebody wants the command to end, or nobody is there any more: the terminal was closed, or a
  * pipe's other end. That may be told several times at once (shell, kernel and systemd each send a SIGHUP of their own), so
@@ -64,9 +67,9 @@ function onInterruption(interrupt: () => void): void {
   const stopOrEnd = (): void => {
     if (isTold) process.exit(EXIT_STATUSES.INTERRUPTED[0]);
     isTold = true;
-    // The second one is the kernel's to carry out, which needs no turn of our event loop. Not before other listeners of
-    // this one have run: with ours gone, that of execa ends the process.
-    setImmediate(() => process.off('SIGINT', stopOrEnd).off('SIGTERM', stopOrEnd));
+    // From then on a second one is the kernel's to carry out, which needs no turn of our event loop. Not at once: one that
+    // is on its way when we stop listening is lost, and other listeners of the first, such as execa's, end the process.
+    setTimeout(() => process.off('SIGINT', stopOrEnd).off('SIGTERM', stopOrEnd), TOGETHER_MS).unref();
     interrupt();
   };
   process.on('SIGINT', stopOrEnd);

