@@ -15,7 +15,7 @@ let
   units = lib.importJSON ./units.json;
   toml = pkgs.formats.toml { };
 
-  # BEP 14: src/torrent/lan-announcement.ts.
+  # BEP 14: src/discovery/lan-announcement.ts.
   lanDiscoveryPort = 6771;
   namePattern = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}";
 

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import { FileStore } from '../store/file-store.ts';
-import { formatEndpoint } from '../torrent/endpoint.ts';
+import { formatEndpoint } from '../discovery/endpoint.ts';
 import { aside } from './configuration.ts';
 import { openKey } from './key.ts';
 import { addHttpPort, addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';

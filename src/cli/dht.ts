@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { formatEndpoint, parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
+import { formatEndpoint, parseEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 import { each, formatCount, parseAddress, parsePort } from './values.ts';
@@ -23,7 +23,7 @@ export function dhtCommand(): Command {
   addCommon(dht, ['narswarm dht --dht-port 6881', 'narswarm dht --bootstrap 10.0.0.1:6881'], ['LISTEN']);
   return dht.action(
     command<DhtOptions, []>(async ({ output, signal, options }) => {
-      const { DhtNode } = await import('../torrent/dht.ts');
+      const { DhtNode } = await import('../discovery/dht.ts');
       await using node = await DhtNode.listen({
         bootstrap: options.bootstrap ?? [],
         port: options.dhtPort,

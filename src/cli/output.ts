@@ -1,7 +1,7 @@
 import { NarswarmError, type ErrorFacts } from '../errors.ts';
 import { escapeControls } from '../nix/quote.ts';
 import { withoutPasswords } from '../redact.ts';
-import { isTooManyFiles, TOO_MANY_FILES } from '../too-many-files.ts';
+import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 
 /**
  * What a command says: results on stdout, everything for people on stderr. With `--json` stdout is one JSON object a

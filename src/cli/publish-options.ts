@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
 import { defaultKeyFile } from '../config/locations.ts';
-import type { Built } from '../daemon/build-publication.ts';
-import { parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
+import type { Built } from '../publish/build-publication.ts';
+import { parseEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import type { Output } from './output.ts';
 import { each, formatSize, parseLifetime, parsePort } from './values.ts';
 

@@ -1,13 +1,13 @@
 import { hostname } from 'node:os';
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
-import type { BuildOptions } from '../daemon/build-publication.ts';
-import type { Publisher } from '../daemon/publisher.ts';
+import type { BuildOptions } from '../publish/build-publication.ts';
+import type { Publisher } from '../publish/publisher.ts';
 import { formatPublisherAddress } from '../index/address.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { isPath, readNamedPath } from '../nix/named-path.ts';
 import { FileStore } from '../store/file-store.ts';
-import { formatEndpoint } from '../torrent/endpoint.ts';
+import { formatEndpoint } from '../discovery/endpoint.ts';
 import { openKey } from './key.ts';
 import type { Output } from './output.ts';
 import { addHttpPort, addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
@@ -97,8 +97,8 @@ export function publishCommand(): Command {
         });
         output.note(`${formatCount(plan.jobs.length, 'NAR')} fetched (${formatSize(progress.upstreamBytes)})`);
       }
-      const { buildPublication } = await import('../daemon/build-publication.ts');
-      const { Publisher } = await import('../daemon/publisher.ts');
+      const { buildPublication } = await import('../publish/build-publication.ts');
+      const { Publisher } = await import('../publish/publisher.ts');
       const store = await FileStore.open(options.store, { create: false });
       const roots = await wholeRoots(named, store);
       const { key, save } = await openKey(options.key, output);

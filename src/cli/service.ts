@@ -3,7 +3,7 @@ import { configLocation } from '../config/locations.ts';
 import { lstat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
-import { makeFolder } from '../make-folder.ts';
+import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import { findInstallation, findNixGroup, findTools, isHidden } from '../daemon/installation.ts';
 import { systemdUnits, type Unit } from '../daemon/systemd-units.ts';

@@ -1,10 +1,10 @@
 import { Option, type Command } from 'commander';
 import { EXIT_STATUSES, NarswarmError } from '../errors.ts';
 import { parsePublisherAddress } from '../index/address.ts';
-import { parseEndpoint, type Endpoint } from '../torrent/endpoint.ts';
+import { parseEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { aside, isStronger, type Origin, type OriginOf } from './configuration.ts';
-import type { NetworkOptions } from '../torrent/network.ts';
-import { SCOPES, type Scope } from '../torrent/scope.ts';
+import type { NetworkOptions } from '../swarm/network.ts';
+import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { rememberExamples } from './examples.ts';
 import { each, one, parseAddress, parsePort, parseRate } from './values.ts';
 

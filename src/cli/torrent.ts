@@ -5,7 +5,7 @@ import { readNamedPath } from '../nix/named-path.ts';
 import { describeNar } from '../store/describe-nar.ts';
 import { FileStore } from '../store/file-store.ts';
 import { magnetOf, torrentFile } from '../torrent/canonical.ts';
-import { formatEndpoint, type Endpoint } from '../torrent/endpoint.ts';
+import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addPeers, defaultStoreDir } from './shared-options.ts';
 

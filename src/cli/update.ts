@@ -2,11 +2,11 @@ import { Command } from 'commander';
 import { subscriptionNamed } from '../config/load.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import { checkTimeOfDay, parseBudget, parseCount } from '../config/units.ts';
-import type { UpdateRun } from '../daemon/run-update.ts';
+import type { UpdateRun } from '../subscription/run-update.ts';
 import { NarswarmError } from '../errors.ts';
 import { sourceInWords } from '../subscription/subscription.ts';
 import type { Updated } from '../subscription/update.ts';
-import { formatEndpoint } from '../torrent/endpoint.ts';
+import { formatEndpoint } from '../discovery/endpoint.ts';
 import { warnOfIgnoredKeys } from './ignored-keys.ts';
 import { openKey } from './key.ts';
 import type { Output } from './output.ts';
@@ -76,7 +76,7 @@ export function updateCommand(): Command {
         signal,
         warn: (text) => output.warn(text),
       });
-      const { runUpdate } = await import('../daemon/run-update.ts');
+      const { runUpdate } = await import('../subscription/run-update.ts');
       await using window = timeWindow(options.until, new Date());
       using display = progressDisplay(output);
       const publishes = options.publish === true && options.dryRun !== true;

@@ -6,8 +6,8 @@ import { NarswarmError } from '../errors.ts';
 import { parseUpstream } from '../http/upstream.ts';
 import { parsePublisherAddress, saltBytes } from '../index/address.ts';
 import { parsePublicKey } from '../nix/signature.ts';
-import { parseEndpoint } from '../torrent/endpoint.ts';
-import { SCOPES, type Scope } from '../torrent/scope.ts';
+import { parseEndpoint } from '../discovery/endpoint.ts';
+import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultKeyFile, defaultStoreDir } from './locations.ts';
 import {
   checkAddress,

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { NarswarmError } from '../errors.ts';
-import { systemCode } from '../store/store-error.ts';
+import { systemCode } from '../disk/store-error.ts';
 import type { Subscription } from '../subscription/subscription.ts';
 import { readEnvironment, variableOf } from './environment.ts';
 import { KEYS, type ConfigKey, type ValueOf, type Written } from './keys.ts';

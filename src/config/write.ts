@@ -3,9 +3,9 @@ import type { Stats } from 'node:fs';
 import { open, readFile, realpath, rename, stat, unlink, type FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { makeFolder } from '../make-folder.ts';
+import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
-import { systemCode } from '../store/store-error.ts';
+import { systemCode } from '../disk/store-error.ts';
 
 const READ_ONLY = new Set(['EROFS', 'EACCES', 'EPERM']);
 

@@ -8,12 +8,12 @@ import type { PublicKey } from '../nix/signature.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
-import { Gate, seedOf } from '../store/gate.ts';
+import { Gate, seedOf } from '../serve/gate.ts';
 import { LastServed } from '../store/last-served.ts';
-import { NarChecker } from '../store/nar-checker.ts';
+import { NarChecker } from '../serve/nar-checker.ts';
 import { contentsVersion } from '../subscription/published.ts';
-import { Network, type NetworkOptions } from '../torrent/network.ts';
-import { joinAtLastPort, Publisher, type PublisherOptions } from './publisher.ts';
+import { Network, type NetworkOptions } from '../swarm/network.ts';
+import { joinAtLastPort, Publisher, type PublisherOptions } from '../publish/publisher.ts';
 
 /** How soon a NAR that a fetch has added is seeded. */
 const CATALOGUE_MS = 1_000;

@@ -1,6 +1,6 @@
 import { NarswarmError } from '../errors.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { pidOfOwner, stateOfOwner } from '../store/owner.ts';
+import { pidOfOwner, stateOfOwner } from '../disk/owner.ts';
 import { Turn } from '../store/turn.ts';
 
 /**

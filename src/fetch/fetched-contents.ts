@@ -3,7 +3,7 @@ import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { BackgroundReader, type Urgency } from '../store/background-reader.ts';
+import { BackgroundReader, type Urgency } from '../serve/background-reader.ts';
 import { narContentsOf, type NarHashes } from '../store/hash-nar.ts';
 import { faultOfContents } from '../store/verify/contents.ts';
 import type { Closure } from './closure.ts';

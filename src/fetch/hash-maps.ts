@@ -9,7 +9,7 @@ import { quote } from '../nix/quote.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
-import type { Network } from '../torrent/network.ts';
+import type { Network } from '../swarm/network.ts';
 import type { NarInfoSource } from './find-narinfo.ts';
 import type { HttpClient } from '../http/client.ts';
 

@@ -1,12 +1,12 @@
 import type { InfoHash } from '../nix/brands.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { BackgroundReader } from '../store/background-reader.ts';
-import { CHECK_PATIENCE_MS } from '../store/gate.ts';
+import { BackgroundReader } from '../serve/background-reader.ts';
+import { CHECK_PATIENCE_MS } from '../serve/gate.ts';
 import { narContentsOf } from '../store/hash-nar.ts';
 import { withinMs } from '../within.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
-import type { Seed } from '../torrent/swarm.ts';
+import type { Seed } from '../swarm/swarm.ts';
 
 /** A NAR of the file store that the catalogue may not list yet. */
 export interface HeldNar {

@@ -8,7 +8,7 @@ import { parseStorePath, storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { isSameNar } from '../store/hash-nar.ts';
 import { relabelNar } from '../store/relabel-nar.ts';
-import { storeError } from '../store/store-error.ts';
+import { storeError } from '../disk/store-error.ts';
 import { completePart, referencesFirst, topsOf, type Closure } from './closure.ts';
 import { commit } from './commit.ts';
 import { fetchInstead, fetchNars, type FetchedNars, type FetchNarsContext } from './fetch-nars.ts';

@@ -1,4 +1,4 @@
-import { RateMeter } from '../torrent/rate-meter.ts';
+import { RateMeter } from '../bytes/rate-meter.ts';
 
 /** How long a NAR waits for peers before something else is tried; milliseconds. */
 export interface Patience {

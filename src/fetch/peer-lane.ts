@@ -1,8 +1,8 @@
-import type { Network } from '../torrent/network.ts';
-import type { PeerRecord } from '../torrent/peer-table.ts';
-import type { PieceStorage } from '../torrent/chunk-store.ts';
+import type { Network } from '../swarm/network.ts';
+import type { PeerRecord } from '../discovery/peer-table.ts';
+import type { PieceStorage } from '../swarm/chunk-store.ts';
 import type { PartialNar } from '../store/partial.ts';
-import type { PieceStart } from '../torrent/block-requests.ts';
+import type { PieceStart } from '../swarm/block-requests.ts';
 import type { JobObserver, NarJob } from './job.ts';
 import { SharedNar } from './shared-nar.ts';
 import type { Patience } from './lane-policy.ts';

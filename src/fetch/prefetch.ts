@@ -14,8 +14,8 @@ import { entriesOf, noteChecked } from '../store/note-checked.ts';
 import { writeRealisations } from '../store/realisations.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
-import type { Network } from '../torrent/network.ts';
-import type { RateLimit } from '../torrent/rate-limit.ts';
+import type { Network } from '../swarm/network.ts';
+import type { RateLimit } from '../bytes/rate-limit.ts';
 import { Candidates } from './candidates.ts';
 import {
   completePart,

@@ -6,7 +6,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { parseStoreHash } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { hashContents } from '../store/nar-hash.ts';
-import { systemCode } from '../store/store-error.ts';
+import { systemCode } from '../disk/store-error.ts';
 import type { Closure } from './closure.ts';
 
 /** NARs decompressed at a time, in a search for the one that Nix refuses. */

@@ -1,5 +1,5 @@
 import type { NarJob, JobObserver } from './job.ts';
-import { RateMeter } from '../torrent/rate-meter.ts';
+import { RateMeter } from '../bytes/rate-meter.ts';
 
 /** How far a fetch is, for a progress display and for the report at the end. */
 export class Progress implements JobObserver {

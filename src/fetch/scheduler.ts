@@ -1,7 +1,7 @@
 import { isNarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { hashInThread } from '../torrent/hash-thread.ts';
+import { hashInThread } from '../bytes/hash-thread.ts';
 import type { NarJob } from './job.ts';
 import { LanePolicy } from './lane-policy.ts';
 import { LaneWork, type LaneWorkOptions, type WorkOutcome } from './lane-work.ts';

@@ -1,7 +1,7 @@
 import { isNarswarmError } from '../errors.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { TrialGate } from './hedge.ts';
-import { SourceRate } from '../torrent/source-rate.ts';
+import { SourceRate } from '../discovery/source-rate.ts';
 
 /** Lies about one NAR after which an upstream is not asked for it again: the first may have been an accident. */
 const MAX_LIES = 2;

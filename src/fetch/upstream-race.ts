@@ -1,7 +1,7 @@
 import { isNarswarmError } from '../errors.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { challengeOf, outcomeOf } from './hedge.ts';
-import { RateMeter } from '../torrent/rate-meter.ts';
+import { RateMeter } from '../bytes/rate-meter.ts';
 import type { UpstreamOrder } from './upstream-order.ts';
 
 const LOOK_EVERY_MS = 250;

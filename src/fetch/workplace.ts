@@ -3,13 +3,13 @@ import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { DryRunStore } from '../store/dry-run-store.ts';
 import { FileStore } from '../store/file-store.ts';
-import { Gate, seedOf } from '../store/gate.ts';
+import { Gate, seedOf } from '../serve/gate.ts';
 import { LastServed } from '../store/last-served.ts';
-import { NarChecker } from '../store/nar-checker.ts';
+import { NarChecker } from '../serve/nar-checker.ts';
 import { PartialSession } from '../store/session.ts';
-import type { Network, NetworkOptions } from '../torrent/network.ts';
-import { RateLimit } from '../torrent/rate-limit.ts';
-import type { Seed } from '../torrent/swarm.ts';
+import type { Network, NetworkOptions } from '../swarm/network.ts';
+import { RateLimit } from '../bytes/rate-limit.ts';
+import type { Seed } from '../swarm/swarm.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import { HeldNars } from './held-nars.ts';
 import type { Upstream } from '../http/upstream.ts';
@@ -155,6 +155,6 @@ export class Workplace implements AsyncDisposable {
 
 /** Joins the network; WebTorrent is loaded only where somebody is to be met: that takes a tenth of a second. */
 async function join(options: NetworkOptions): Promise<Network> {
-  const { Network } = await import('../torrent/network.ts');
+  const { Network } = await import('../swarm/network.ts');
   return Network.join(options);
 }

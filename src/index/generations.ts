@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { link, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { makeFolder } from '../make-folder.ts';
+import { makeFolder } from '../disk/make-folder.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { storeError, systemCode } from '../store/store-error.ts';
-import type { Seed } from '../torrent/swarm.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
+import type { Seed } from '../swarm/swarm.ts';
 import { mapFolder, type PublisherAddress } from './address.ts';
 import type { IndexDir } from './index-dir.ts';
 import { indexTorrent, MANIFEST_NAME, type IndexTorrent } from './index-torrent.ts';

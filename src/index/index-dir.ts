@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { open, readFile, readdir, rename, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { makeFolder } from '../make-folder.ts';
-import { storeError, systemCode } from '../store/store-error.ts';
+import { makeFolder } from '../disk/make-folder.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
 import type { Index } from './build.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
 import { shardFileName } from './shard.ts';

@@ -1,6 +1,6 @@
 import type { InfoHash } from '../nix/brands.ts';
-import type { Network } from '../torrent/network.ts';
-import type { TorrentReader } from '../torrent/torrent-reader.ts';
+import type { Network } from '../swarm/network.ts';
+import type { TorrentReader } from '../swarm/torrent-reader.ts';
 import type { IndexSource } from './hash-map.ts';
 
 /** Who was not listening yet may be a moment later. */

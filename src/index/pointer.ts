@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
-import type { DhtNode } from '../torrent/dht.ts';
+import type { DhtNode } from '../discovery/dht.ts';
 import { formatPublisherAddress, saltBytes, type PublisherAddress } from './address.ts';
 
 /** Which generation the DHT points to (BEP 46). */

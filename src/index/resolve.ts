@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
-import type { DhtNode } from '../torrent/dht.ts';
-import type { Network } from '../torrent/network.ts';
+import type { DhtNode } from '../discovery/dht.ts';
+import type { Network } from '../swarm/network.ts';
 import { formatPublisherAddress, mapFolder, type PublisherAddress } from './address.ts';
 import { cohortInfoHash } from './cohort-key.ts';
 import { HashMap, type HashMapOptions, type IndexSource } from './hash-map.ts';

@@ -1,11 +1,11 @@
 import { open, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { makeFolderBelow } from '../make-folder.ts';
+import { makeFolderBelow } from '../disk/make-folder.ts';
 import type { FileHash, InfoHash, NarHash, StorePath } from '../nix/brands.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
-import { storeError, systemCode } from './store-error.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
 import type { FileStore } from './file-store.ts';
 
 /**

@@ -1,8 +1,8 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FileStore } from './file-store.ts';
-import { stateOfOwner } from './owner.ts';
-import { systemCode } from './store-error.ts';
+import { stateOfOwner } from '../disk/owner.ts';
+import { systemCode } from '../disk/store-error.ts';
 import { untilNobody } from './turn.ts';
 
 /** File in a session's folder that lists what its process relies on. */

@@ -9,7 +9,7 @@ import { storeHashOf } from '../nix/store-path.ts';
 import { appendAtOnce, cataloguePath, parseEntry } from './catalogue.ts';
 import type { FileStore } from './file-store.ts';
 import { Column, KeyTable } from './key-table.ts';
-import { storeError, systemCode } from './store-error.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
 
 /** What is read first to find the end of the last line; most lines are shorter. */
 const TAIL_BYTES = 64 * 1024;

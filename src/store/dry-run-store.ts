@@ -2,7 +2,7 @@ import { cp, lstat, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { FileStore } from './file-store.ts';
-import { storeError } from './store-error.ts';
+import { storeError } from '../disk/store-error.ts';
 
 /** Folders that a run writes to on its way to its plan: copied, since earlier contents count. */
 const WRITTEN = ['index', 'lists'];

@@ -1,6 +1,6 @@
 import { copyFile, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeFolder } from '../make-folder.ts';
+import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
@@ -13,7 +13,7 @@ import { FileStore } from './file-store.ts';
 import { isSameNar } from './hash-nar.ts';
 import { hashNars } from './hash-pool.ts';
 import { PartialSession } from './session.ts';
-import { storeError } from './store-error.ts';
+import { storeError } from '../disk/store-error.ts';
 
 /** A NAR that was exported and is in its place. */
 export interface ExportedNar {

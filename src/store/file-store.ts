@@ -3,14 +3,14 @@ import { join, resolve } from 'node:path';
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
-import { makeFolder } from '../make-folder.ts';
+import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { formatCacheInfo, parseCacheInfo } from '../nix/cache-info.ts';
 import { formatNarInfo, isSafeNarUrl, parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { nixStoreDir, parseStoreHash, storeHashOf } from '../nix/store-path.ts';
-import { isTooManyFiles } from '../too-many-files.ts';
-import { storeError, systemCode } from './store-error.ts';
+import { isTooManyFiles } from '../disk/too-many-files.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
 
 /** Name of a narinfo in a store; its first group is the store hash. */
 export const NARINFO_NAME = /^([0-9a-df-np-sv-z]{32})\.narinfo$/;

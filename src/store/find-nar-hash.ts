@@ -3,7 +3,7 @@ import { contentsCheckOf } from '../nix/contents-check.ts';
 import { noContents, type FoundNarHash } from './catalogue.ts';
 import type { NarContents } from './hash-nar.ts';
 import { hashContents } from './nar-hash.ts';
-import { systemCode } from './store-error.ts';
+import { systemCode } from '../disk/store-error.ts';
 
 /** Compressions that can be read here. Of any other nobody but Nix can tell what is in the file. */
 const COMPRESSIONS = new Set(['none', 'xz', 'bzip2', 'zstd', 'gzip', 'br']);

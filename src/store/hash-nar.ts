@@ -7,7 +7,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { pieceLengthOf } from '../torrent/canonical.ts';
 import type { FoundNarHash } from './catalogue.ts';
 import { findNarHash } from './find-nar-hash.ts';
-import { storeError, systemCode } from './store-error.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
 
 /** What one pass over a NAR file gives. */
 export interface NarHashes {

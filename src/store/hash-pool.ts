@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { isNarItself, readNar, type NarContents, type NarHashes } from './hash-nar.ts';
 import { HashThread } from './hash-thread.ts';
-import { systemCode } from './store-error.ts';
+import { systemCode } from '../disk/store-error.ts';
 import { isNarswarmError } from '../errors.ts';
 
 /** Below this a worker's start (40 ms) costs more than it saves. */

@@ -5,7 +5,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { isNarswarmError } from '../errors.ts';
 import { readNar } from './hash-nar.ts';
 import type { HashReply, HashRequest, HashThreadData } from './hash-thread.ts';
-import { systemCode } from './store-error.ts';
+import { systemCode } from '../disk/store-error.ts';
 
 const { isIdlePriority } = workerData as HashThreadData;
 if (isIdlePriority) beNice();

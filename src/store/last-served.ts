@@ -1,11 +1,17 @@
 import { stat, unlink, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { makeFolderBelow } from '../make-folder.ts';
+import { makeFolderBelow } from '../disk/make-folder.ts';
 import type { InfoHash } from '../nix/brands.ts';
-import type { Seed } from '../torrent/swarm.ts';
+import type { NarTorrent } from '../torrent/canonical.ts';
 import type { FileStore } from './file-store.ts';
-import { namesIn } from './names-in.ts';
-import { storeError, systemCode } from './store-error.ts';
+import { namesIn } from '../disk/names-in.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
+
+/** The part of a seed that names its NAR. */
+interface GivenOut {
+  readonly torrent: NarTorrent | Uint8Array;
+  readonly files: readonly { readonly path: string }[];
+}
 
 /** Whoever serves a NAR says so at most this often. */
 const EVERY_MS = 5 * 60_000;
@@ -33,7 +39,9 @@ export class LastServed {
   }
 
   /** A source of seeds that notes which NARs it gave out. */
-  noting(seeds: (infoHash: InfoHash) => Promise<Seed | undefined>): (infoHash: InfoHash) => Promise<Seed | undefined> {
+  noting<S extends GivenOut>(
+    seeds: (infoHash: InfoHash) => Promise<S | undefined>,
+  ): (infoHash: InfoHash) => Promise<S | undefined> {
     return async (infoHash) => {
       const seed = await seeds(infoHash);
       const file = seed?.files[0];

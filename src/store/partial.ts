@@ -7,7 +7,7 @@ import type { PartialBytes } from './partial/bytes.ts';
 import { EARLIER_RUN, HeldPieces, type Origin, type Range } from './partial/held-pieces.ts';
 import { BytesInFile } from './partial/in-file.ts';
 import { BytesInMemory } from './partial/in-memory.ts';
-import { storeError } from './store-error.ts';
+import { storeError } from '../disk/store-error.ts';
 
 export type { Range } from './partial/held-pieces.ts';
 

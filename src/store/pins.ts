@@ -1,13 +1,13 @@
 import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeFolderBelow } from '../make-folder.ts';
+import { makeFolderBelow } from '../disk/make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { hashOfNamed } from '../nix/named-path.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
-import { remove } from './remove.ts';
+import { remove } from '../disk/remove.ts';
 import type { FileStore } from './file-store.ts';
-import { storeError, systemCode } from './store-error.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
 import { untilNobody } from './turn.ts';
 
 /** A path whose closure stays in the store until it is unpinned. */

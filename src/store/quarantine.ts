@@ -1,9 +1,9 @@
 import { link, rename, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { makeFolderBelow } from '../make-folder.ts';
+import { makeFolderBelow } from '../disk/make-folder.ts';
 import type { FileStore } from './file-store.ts';
-import { remove } from './remove.ts';
-import { storeError, systemCode } from './store-error.ts';
+import { remove } from '../disk/remove.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
 
 /**
  * Moves a damaged file out of the way, to `narswarm/quarantine/`: from then on it is neither served nor counted on, and

@@ -1,11 +1,11 @@
 /** The realisations of a file store: where Nix looks for them when the store is one of its substituters. */
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { makeFolder } from '../make-folder.ts';
+import { makeFolder } from '../disk/make-folder.ts';
 import { parseRealisation, type Realisation } from '../nix/realisation.ts';
 import type { FileStore } from './file-store.ts';
-import { remove } from './remove.ts';
-import { storeError, systemCode } from './store-error.ts';
+import { remove } from '../disk/remove.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
 
 const FOLDERS = ['realisations', 'build-trace-v2'];
 /** Files read at a time. */

@@ -3,7 +3,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 import { FileStore } from './file-store.ts';
 import { compressionOfFile } from './nar-hash.ts';
-import { storeError } from './store-error.ts';
+import { storeError } from '../disk/store-error.ts';
 
 /**
  * Gives the NAR of a narinfo of the store the name and the `Compression` that it has, if the narinfo says another.

@@ -1,9 +1,9 @@
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeFolder } from '../make-folder.ts';
+import { makeFolder } from '../disk/make-folder.ts';
 import { CLAIMS, type SessionKind } from './claims.ts';
-import { ownName, stateOfOwner } from './owner.ts';
-import { storeError, systemCode } from './store-error.ts';
+import { ownName, stateOfOwner } from '../disk/owner.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
 import type { FileStore } from './file-store.ts';
 
 /** Another heir was faster, or another user's process left it. */

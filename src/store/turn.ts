@@ -1,8 +1,8 @@
 import { mkdir, readdir, rm, rmdir, stat, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ownName, stateOfOwner } from './owner.ts';
-import { storeError } from './store-error.ts';
+import { ownName, stateOfOwner } from '../disk/owner.ts';
+import { storeError } from '../disk/store-error.ts';
 import type { FileStore } from './file-store.ts';
 
 /** How often whoever has a turn says that it is alive, for machines that cannot see its process. */

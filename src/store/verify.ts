@@ -14,7 +14,7 @@ import { NARINFO_NAME, type FileStore } from './file-store.ts';
 import { narContentsOf, type NarContents, type NarHashes } from './hash-nar.ts';
 import { hashNars, type Unread } from './hash-pool.ts';
 import { KeyTable } from './key-table.ts';
-import { namesIn } from './names-in.ts';
+import { namesIn } from '../disk/names-in.ts';
 import { narStateOf } from './nar-state.ts';
 import { isInQuarantine, quarantine } from './quarantine.ts';
 import { faultOfContents } from './verify/contents.ts';

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { makeFolderBelow } from '../make-folder.ts';
+import { makeFolderBelow } from '../disk/make-folder.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { HttpClient, Validators } from '../http/client.ts';
 import { redactUrl } from '../redact.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { storeError } from '../store/store-error.ts';
+import { storeError } from '../disk/store-error.ts';
 import { readPathList } from './path-list.ts';
 
 /** The longest list as it is sent, in bytes. */

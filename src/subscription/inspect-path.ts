@@ -3,7 +3,7 @@ import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { followLinks } from '../nix/follow-links.ts';
 import { quote } from '../nix/quote.ts';
-import { systemCode } from '../store/store-error.ts';
+import { systemCode } from '../disk/store-error.ts';
 import { MAX_LIST_BYTES, readPathList } from './path-list.ts';
 
 /** What lies at a local path: a list of store paths, or a way into the store. */

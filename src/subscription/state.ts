@@ -1,12 +1,12 @@
 import { access, readFile, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { makeFolderBelow } from '../make-folder.ts';
+import { makeFolderBelow } from '../disk/make-folder.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { withoutPasswords } from '../redact.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { storeError, systemCode } from '../store/store-error.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
 import type { Missing } from './missing.ts';
 
 /** What a subscription's source stood for at one time. */

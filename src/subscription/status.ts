@@ -5,7 +5,7 @@ import type { PublisherAddress } from '../index/address.ts';
 import { parseManifest } from '../index/manifest.ts';
 import { isErrorCode, isNarswarmError, NarswarmError } from '../errors.ts';
 import { FileStore } from '../store/file-store.ts';
-import { systemCode } from '../store/store-error.ts';
+import { systemCode } from '../disk/store-error.ts';
 import { isAtWork } from '../store/turn.ts';
 import { lostOfSubscription, summaryOf, type Lost } from './lost.ts';
 import { lackSentence } from './missing.ts';

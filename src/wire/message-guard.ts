@@ -4,7 +4,7 @@
  * ut_metadata message throw inside a socket's handler, which ends the process, and six bytes of bad bencoding hang it.
  */
 import bencode from 'bencode';
-import { endOfValue, isDictionary } from './bencoding.ts';
+import { endOfValue, isDictionary } from '../torrent/bencoding.ts';
 import {
   MAX_BENCODED_BYTES,
   MAX_BLOCK_BYTES,

@@ -14,7 +14,7 @@ import {
   networkOptions,
   type NetworkFlags,
 } from '../../src/cli/shared-options.ts';
-import type { NetworkOptions } from '../../src/torrent/network.ts';
+import type { NetworkOptions } from '../../src/swarm/network.ts';
 
 suite('where the options of a command have their values from', () => {
   let dir: string;

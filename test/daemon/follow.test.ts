@@ -1,12 +1,12 @@
 /** Resolving a map again, as a daemon does every half an hour. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Publisher } from '../../src/daemon/publisher.ts';
+import { Publisher } from '../../src/publish/publisher.ts';
 import { buildIndex } from '../../src/index/build.ts';
 import { indexDirOf, resolveHashMap, type ResolveContext } from '../../src/index/resolve.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
-import { Network } from '../../src/torrent/network.ts';
+import { Network } from '../../src/swarm/network.ts';
 import { GOLDEN, KEY, NOW } from '../index/fixtures.ts';
 import { tempDir } from '../store/store-fixture.ts';
 import { Lab } from '../support/lab.ts';

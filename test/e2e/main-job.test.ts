@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { formatEndpoint, type Endpoint } from '../../src/torrent/endpoint.ts';
+import { formatEndpoint, type Endpoint } from '../../src/discovery/endpoint.ts';
 import { untilInCohort } from '../support/dht-network.ts';
 import {
   ALONE,

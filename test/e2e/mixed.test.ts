@@ -14,7 +14,7 @@ import { fileHashOf } from '../../src/nix/hash.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { hashNar } from '../../src/store/hash-nar.ts';
 import { extensionOf, narTorrent } from '../../src/torrent/canonical.ts';
-import { Swarm, type Seed } from '../../src/torrent/swarm.ts';
+import { Swarm, type Seed } from '../../src/swarm/swarm.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import {
   ALONE,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
-import { runUpdate, type RunUpdateOptions } from '../../src/daemon/run-update.ts';
+import { runUpdate, type RunUpdateOptions } from '../../src/subscription/run-update.ts';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { NarswarmError } from '../../src/errors.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';

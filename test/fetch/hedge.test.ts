@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { challengeOf, outcomeOf, TrialGate } from '../../src/fetch/hedge.ts';
-import { SourceRate } from '../../src/torrent/source-rate.ts';
+import { SourceRate } from '../../src/discovery/source-rate.ts';
 
 const kB = 1_000;
 const SLOW = { ageMs: 2_000, rate: 2 * kB, leftBytes: 300 * kB };

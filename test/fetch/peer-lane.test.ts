@@ -3,10 +3,10 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fetchFromPeers } from '../../src/fetch/peer-lane.ts';
 import { PartialNar } from '../../src/store/partial.ts';
-import { MemoryStorage } from '../../src/torrent/chunk-store.ts';
-import { Network } from '../../src/torrent/network.ts';
+import { MemoryStorage } from '../../src/swarm/chunk-store.ts';
+import { Network } from '../../src/swarm/network.ts';
 import { untilServed } from '../support/handshake.ts';
-import { HOST, makeNar, MIB, peersAt, startDownload, startSwarm, tempDir } from '../torrent/swarm-fixture.ts';
+import { HOST, makeNar, MIB, peersAt, startDownload, startSwarm, tempDir } from '../swarm/swarm-fixture.ts';
 import { infoOf } from './narinfos.ts';
 
 test('what a cache has begun is given to no peer while the whole is not checked', { timeout: 30_000 }, async (t) => {

@@ -11,10 +11,10 @@ import type { JobObserver } from '../../src/fetch/job.ts';
 import { fetchFromUpstreams, type UpstreamContext } from '../../src/fetch/upstream-lane.ts';
 import { UpstreamOrder } from '../../src/fetch/upstream-order.ts';
 import { PartialNar } from '../../src/store/partial.ts';
-import { RateLimit } from '../../src/torrent/rate-limit.ts';
+import { RateLimit } from '../../src/bytes/rate-limit.ts';
 import { tempDir } from '../store/store-fixture.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { torrentOf } from '../torrent/swarm-fixture.ts';
+import { torrentOf } from '../swarm/swarm-fixture.ts';
 import { infoOf } from './narinfos.ts';
 
 const LIMIT = { timeout: 20_000 };

@@ -10,10 +10,10 @@ import { UpstreamRace } from '../../src/fetch/upstream-race.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
 import { PartialNar } from '../../src/store/partial.ts';
-import { RateLimit } from '../../src/torrent/rate-limit.ts';
+import { RateLimit } from '../../src/bytes/rate-limit.ts';
 import { tempDir } from '../store/store-fixture.ts';
 import { startHttpCache, type Fault, type HttpCache } from '../support/http-cache.ts';
-import { torrentOf } from '../torrent/swarm-fixture.ts';
+import { torrentOf } from '../swarm/swarm-fixture.ts';
 import { infoOf } from './narinfos.ts';
 
 interface Scene {

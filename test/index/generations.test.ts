@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 import { mapFolder } from '../../src/index/address.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { OfferedGenerations } from '../../src/index/generations.ts';
-import { publishIndex, type Publication } from '../../src/index/publication.ts';
+import { publishIndex, type Publication } from '../../src/publish/publication.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { emptyStore, tempDir } from '../store/store-fixture.ts';
 import { KEY, RECORDS } from './fixtures.ts';

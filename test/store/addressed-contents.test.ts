@@ -8,15 +8,15 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
-import { collectRecords } from '../../src/index/collect-records.ts';
+import { collectRecords } from '../../src/publish/collect-records.ts';
 import { verifiesContentAddress } from '../../src/nix/content-address.ts';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { parseNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { isTrusted } from '../../src/nix/signature.ts';
 import { Catalogue } from '../../src/store/catalogue.ts';
 import { FileStore } from '../../src/store/file-store.ts';
-import { Gate } from '../../src/store/gate.ts';
-import { NarChecker } from '../../src/store/nar-checker.ts';
+import { Gate } from '../../src/serve/gate.ts';
+import { NarChecker } from '../../src/serve/nar-checker.ts';
 import { verifyStore } from '../../src/store/verify.ts';
 import { unchecked, emptyStore, entryFor } from './store-fixture.ts';
 

@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { PartialNar } from '../../src/store/partial.ts';
 import { inNamespace } from '../support/namespace.ts';
-import { torrentOf } from '../torrent/swarm-fixture.ts';
+import { torrentOf } from '../swarm/swarm-fixture.ts';
 import { failureOf, prepare } from './partial-fixture.ts';
 
 const MIB = 1024 * 1024;

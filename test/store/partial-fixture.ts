@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { isNarswarmError } from '../../src/errors.ts';
 import { PartialNar } from '../../src/store/partial.ts';
-import { torrentOf } from '../torrent/swarm-fixture.ts';
+import { torrentOf } from '../swarm/swarm-fixture.ts';
 import { tempDir } from './store-fixture.ts';
 
 export interface Case {

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { PartialNar, type Range } from '../../src/store/partial.ts';
-import { torrentOf } from '../torrent/swarm-fixture.ts';
+import { torrentOf } from '../swarm/swarm-fixture.ts';
 import { failureOf, prepare } from './partial-fixture.ts';
 import { tempDir } from './store-fixture.ts';
 

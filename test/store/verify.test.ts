@@ -7,7 +7,7 @@ import type { TestContext } from 'node:test';
 import { parseStoreHash, storeHashOf } from '../../src/nix/store-path.ts';
 import { Catalogue } from '../../src/store/catalogue.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
-import { Gate } from '../../src/store/gate.ts';
+import { Gate } from '../../src/serve/gate.ts';
 import { hashNars } from '../../src/store/hash-pool.ts';
 import { quarantine } from '../../src/store/quarantine.ts';
 import { verifyStore, type Damage, type VerifyOptions, type VerifyResult } from '../../src/store/verify.ts';

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { parsePublisherAddress } from '../../src/index/address.ts';
 import { cohortInfoHash } from '../../src/index/cohort-key.ts';
-import { DhtNode } from '../../src/torrent/dht.ts';
-import type { DhtOptions } from '../../src/torrent/dht.ts';
-import type { Endpoint } from '../../src/torrent/endpoint.ts';
+import { DhtNode } from '../../src/discovery/dht.ts';
+import type { DhtOptions } from '../../src/discovery/dht.ts';
+import type { Endpoint } from '../../src/discovery/endpoint.ts';
 
 /** Real DHT nodes on loopback, each of which knows each other one. */
 export interface DhtNetwork extends AsyncDisposable {

@@ -1,5 +1,5 @@
 import type { NetworkInterfaceInfo } from 'node:os';
-import { LocalNetworks } from '../../src/torrent/local-networks.ts';
+import { LocalNetworks } from '../../src/discovery/local-networks.ts';
 
 /** An address as node:os lists it, of `ADDRESS/PREFIX`. @param index of its interface */
 export function asListed(cidr: string, index = 0): NetworkInterfaceInfo {

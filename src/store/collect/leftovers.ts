@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { SESSION_KINDS } from '../claims.ts';
 import { NARINFO_NAME, type FileStore } from '../file-store.ts';
 import { forgetServed, readLastServed } from '../last-served.ts';
-import { namesIn } from '../names-in.ts';
-import { stateOfOwner } from '../owner.ts';
+import { namesIn } from '../../disk/names-in.ts';
+import { stateOfOwner } from '../../disk/owner.ts';
 import { quarantineFolder } from '../quarantine.ts';
-import { remove } from '../remove.ts';
+import { remove } from '../../disk/remove.ts';
 import type { Kept } from './keep.ts';
 import type { StoreGraph } from './store-graph.ts';
 

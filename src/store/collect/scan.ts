@@ -4,8 +4,8 @@ import { isNarswarmError } from '../../errors.ts';
 import { parseStoreHash } from '../../nix/store-path.ts';
 import { NARINFO_NAME, type FileStore } from '../file-store.ts';
 import { readLastServed } from '../last-served.ts';
-import { namesIn } from '../names-in.ts';
-import { storeError, systemCode } from '../store-error.ts';
+import { namesIn } from '../../disk/names-in.ts';
+import { storeError, systemCode } from '../../disk/store-error.ts';
 import { StoreGraph } from './store-graph.ts';
 
 /** Files looked at at a time. */

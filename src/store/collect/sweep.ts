@@ -6,7 +6,7 @@ import { parseStoreHash } from '../../nix/store-path.ts';
 import type { FileStore } from '../file-store.ts';
 import { forgetServed } from '../last-served.ts';
 import { quarantineFolder } from '../quarantine.ts';
-import { remove } from '../remove.ts';
+import { remove } from '../../disk/remove.ts';
 import type { Eviction } from './evict.ts';
 import { narNameOf, type StoreGraph } from './store-graph.ts';
 

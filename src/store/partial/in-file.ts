@@ -2,8 +2,8 @@ import { open, rename, type FileHandle } from 'node:fs/promises';
 import { NarswarmError } from '../../errors.ts';
 import type { FileHash } from '../../nix/brands.ts';
 import { fileHashOf } from '../../nix/hash.ts';
-import { newSha256, type Sha256 } from '../../torrent/hash-thread.ts';
-import { storeError, systemCode } from '../store-error.ts';
+import { newSha256, type Sha256 } from '../../bytes/hash-thread.ts';
+import { storeError, systemCode } from '../../disk/store-error.ts';
 import type { PartialBytes } from './bytes.ts';
 
 const READ_BYTES = 1 << 20;

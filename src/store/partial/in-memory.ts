@@ -2,9 +2,9 @@ import { open, rename, writeFile } from 'node:fs/promises';
 import { NarswarmError } from '../../errors.ts';
 import type { FileHash } from '../../nix/brands.ts';
 import { fileHashOf, sha256Bytes } from '../../nix/hash.ts';
-import { placeIfRight } from '../../torrent/hash-thread.ts';
-import { giveBack, lend, takeBuffer } from '../../torrent/lent-buffers.ts';
-import { storeError } from '../store-error.ts';
+import { placeIfRight } from '../../bytes/hash-thread.ts';
+import { giveBack, lend, takeBuffer } from '../../bytes/lent-buffers.ts';
+import { storeError } from '../../disk/store-error.ts';
 import type { PartialBytes } from './bytes.ts';
 
 /**

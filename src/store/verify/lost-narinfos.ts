@@ -4,7 +4,7 @@ import type { NarInfo } from '../../nix/narinfo.ts';
 import { parseStoreHash, storeHashOf, storePathFromBaseName } from '../../nix/store-path.ts';
 import { NARINFO_NAME, type FileStore } from '../file-store.ts';
 import { KeyTable } from '../key-table.ts';
-import { namesIn } from '../names-in.ts';
+import { namesIn } from '../../disk/names-in.ts';
 import { isInQuarantine, quarantineFolder } from '../quarantine.ts';
 
 /** A narinfo that should be in the store and is not. */

@@ -9,7 +9,7 @@ import { extensionOf } from '../../torrent/canonical.ts';
 import { FileStore } from '../file-store.ts';
 import { hashNar } from '../hash-nar.ts';
 import { judgeFile } from '../judge-file.ts';
-import { storeError } from '../store-error.ts';
+import { storeError } from '../../disk/store-error.ts';
 
 /**
  * Writes a narinfo again that was put into quarantine for what nobody has signed (remarks, FileHash, FileSize,

@@ -1,5 +1,5 @@
 import bencode from 'bencode';
-import { endOfValue } from '../../../src/wire/bencoding.ts';
+import { endOfValue } from '../../../src/torrent/bencoding.ts';
 import type { FuzzTarget } from '../target.ts';
 
 const SOUND = [

@@ -3,8 +3,8 @@ import type { Socket } from 'node:dgram';
 import { EventEmitter } from 'node:events';
 import bencode from 'bencode';
 import { Client } from 'bittorrent-dht';
-import { GuardedSocket } from '../../../src/torrent/dht-guard.ts';
-import { ForeignAddresses } from '../../../src/torrent/foreign-addresses.ts';
+import { GuardedSocket } from '../../../src/discovery/dht-guard.ts';
+import { ForeignAddresses } from '../../../src/discovery/foreign-addresses.ts';
 import { PacketBudget } from '../../../src/wire/packet-budget.ts';
 import type { FuzzTarget } from '../target.ts';
 

@@ -1,5 +1,5 @@
 import Wire from 'bittorrent-protocol';
-import { EXCHANGE_NAME, type NarExchange, useNarExchange } from '../../../src/torrent/nar-exchange.ts';
+import { EXCHANGE_NAME, type NarExchange, useNarExchange } from '../../../src/swarm/nar-exchange.ts';
 import { numbers } from '../../support/raw-peer.ts';
 import type { FuzzTarget } from '../target.ts';
 

@@ -1,5 +1,5 @@
 import type { InfoHash } from '../../../src/nix/brands.ts';
-import { formatAnnouncements, parseAnnouncement } from '../../../src/torrent/lan-announcement.ts';
+import { formatAnnouncements, parseAnnouncement } from '../../../src/discovery/lan-announcement.ts';
 import type { FuzzTarget } from '../target.ts';
 
 /** Announcements on the LAN (BEP 14): malformed ones are passed over. */

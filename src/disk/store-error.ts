@@ -1,0 +1,36 @@
+import { NarswarmError } from '../errors.ts';
+import { isTooManyFiles, TOO_MANY_FILES } from './too-many-files.ts';
+
+const FULL = new Set(['ENOSPC', 'EDQUOT']);
+
+/** The `code` of a system error (`ENOENT` …), or undefined for anything else. */
+export function systemCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** Turns a file system failure under the store into STORE_FULL or STORE_UNWRITABLE, which say what to do. */
+export function storeError(error: unknown, path: string): NarswarmError {
+  if (error instanceof NarswarmError) return error;
+  const code = systemCode(error);
+  if (code !== undefined && FULL.has(code)) {
+    return new NarswarmError(
+      'STORE_FULL',
+      `no space left on the device that holds ${path}: free some and run the same command again, it goes on from here`,
+      { cause: error, facts: { path } },
+    );
+  }
+  if (isTooManyFiles(error)) {
+    return new NarswarmError('STORE_UNWRITABLE', `cannot open ${path}: ${TOO_MANY_FILES}`, {
+      cause: error,
+      facts: { path },
+    });
+  }
+  return new NarswarmError(
+    'STORE_UNWRITABLE',
+    `cannot write ${path} (${code ?? String(error)}): check its permissions or choose another --store`,
+    {
+      cause: error,
+      facts: { path },
+    },
+  );
+}

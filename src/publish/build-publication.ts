@@ -1,0 +1,138 @@
+import { NarswarmError } from '../errors.ts';
+import { walkClosure, type FindNarInfo } from '../fetch/closure.ts';
+import { firstTrusted, storeSource } from '../fetch/find-narinfo.ts';
+import { assertPublished, collectRecords, type Collected, type LeftOut } from './collect-records.ts';
+import { lastPeers, publishIndex, type Publication } from './publication.ts';
+import type { PublisherKey } from '../index/publisher-key.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import { verifiesContentAddress } from '../nix/content-address.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { isWithoutNar } from '../nix/path-info.ts';
+import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { Catalogue } from '../store/catalogue.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { Turn } from '../store/turn.ts';
+
+export interface BuildOptions {
+  readonly store: FileStore;
+  readonly key: PublisherKey;
+  /** Called when it is known what to sign, before each signature: a new key is saved there. */
+  readonly beforeSigning?: (() => Promise<void>) | undefined;
+  readonly salt: string;
+  /** What the map is of, asked for with each generation; `everything`: all that the store holds. */
+  readonly contents: () => Promise<Contents | 'everything'>;
+  readonly keys: readonly PublicKey[];
+  readonly validForMs: number;
+  /** `host:port` of peers to name in the manifest. */
+  readonly hints: readonly string[];
+  /** Whether those stay that the last generation names: a daemon that publishes the same map names itself. Default: no. */
+  readonly keepsHints?: boolean;
+  /** What to do where no subscription and nothing that was added can be published. */
+  readonly wayOut?: string;
+  readonly signal: AbortSignal;
+}
+
+/** Why a source in the store is left out of a map of everything. */
+const UNASKED: LeftOut['reason'] = 'it is unsigned, and neither named nor referred to by anything that is published';
+
+/** The closures that a map is of. */
+export interface Contents {
+  /** Roots that followers may ask for by name. */
+  readonly named: ReadonlyMap<string, StorePath>;
+  readonly unnamed: readonly StorePath[];
+}
+
+/** A generation that was built, and what it took. */
+export interface Built extends Collected {
+  readonly publication: Publication;
+}
+
+/**
+ * Makes the hash map of the roots' closures, or of all that the store holds, on disk.
+ *
+ * @throws ROOT_UNKNOWN, NARINFO_MISSING, NARINFO_UNTRUSTED where a root or its closure is not there in full
+ */
+export async function buildPublication(options: BuildOptions): Promise<Built> {
+  const { store, keys, signal } = options;
+  await using _ = await Turn.wait(store, 'publishing', { signal }); // of two at once, one would sign what the other overwrites
+  const contents = await options.contents();
+  const roots = contents === 'everything' ? new Map<string, StorePath>() : contents.named;
+  const catalogue = await Catalogue.open(store);
+  const { infos, leftOut } =
+    contents === 'everything'
+      ? await everything(store, keys, catalogue)
+      : { infos: await closureOf([...contents.named.values(), ...contents.unnamed], options), leftOut: [] };
+  const asked = await collectRecords(infos, { store, catalogue, keys, signal });
+  const collected = { ...asked, leftOut: [...asked.leftOut, ...leftOut] };
+  assertPublished(roots, collected);
+  if (collected.records.length === 0) {
+    const [first] = collected.leftOut;
+    const nothing =
+      contents === 'everything'
+        ? 'it holds no narinfos'
+        : `no subscription that says publish has been complete so far, and nothing was added: ${options.wayOut ?? 'run narswarm update or narswarm add'}`;
+    const reason = first === undefined ? nothing : `${first.storePath}: ${first.reason}`;
+    const isUntrusted = first?.reason === 'not signed by a trusted key';
+    let wayOut = isUntrusted ? ': name the key that signed it with --trusted-public-key' : '';
+    if (first?.reason === UNASKED) wayOut = ': name it with --root NAME=STOREPATH';
+    throw new NarswarmError(
+      isUntrusted ? 'NARINFO_UNTRUSTED' : 'NOT_FOUND',
+      `nothing in ${store.dir} can be published (${reason})${wayOut}`,
+      {
+        facts: { store: store.dir },
+      },
+    );
+  }
+  const last = options.keepsHints === true ? await lastPeers(store, options.key, options.salt, new Date()) : [];
+  await options.beforeSigning?.();
+  const publication = await publishIndex({
+    store,
+    key: options.key,
+    salt: options.salt,
+    records: collected.records,
+    roots: Array.from(roots, ([name, path]) => ({ name, path })),
+    peers: [...new Set([...options.hints, ...last])],
+    now: new Date(),
+    validForMs: options.validForMs,
+  });
+  return { ...collected, publication };
+}
+
+async function closureOf(paths: readonly StorePath[], { store, keys, signal }: BuildOptions): Promise<NarInfo[]> {
+  const trusted = firstTrusted([await storeSource(store)], keys);
+  // Of a path that the target vouched for, the NAR is missing: that is told with the others of which it is.
+  const withoutNar = async (hash: StoreHash): Promise<NarInfo | undefined> => {
+    const info = await store.readNarInfo(hash);
+    return info !== undefined && isWithoutNar(info) ? info : undefined;
+  };
+  const find: FindNarInfo = async (...asked) => (await trusted(...asked)) ?? withoutNar(asked[0]);
+  return [...(await walkClosure(paths.map(storeHashOf), find, { signal })).values()];
+}
+
+/**
+ * Every narinfo of a store that can be read. A source that is trusted without a signature says nothing of whether it may
+ * be published: only those are taken that belong to something signed, or were asked for by name.
+ */
+async function everything(
+  store: FileStore,
+  keys: readonly PublicKey[],
+  catalogue: Catalogue,
+): Promise<{ infos: NarInfo[]; leftOut: LeftOut[] }> {
+  const infos = new Map<string, NarInfo>();
+  for (const hash of await store.listStoreHashes()) {
+    const info = await store.readNarInfo(hash).catch(() => undefined); // a damaged one is not published
+    if (info !== undefined) infos.set(hash, info);
+  }
+  const asked = new Set<string>();
+  for (const [hash, info] of infos) {
+    if (verifyNarInfo(info, keys) !== undefined || catalogue.byStorePath(info.storePath) !== undefined) asked.add(hash);
+  }
+  for (const hash of asked) for (const name of infos.get(hash)?.references ?? []) asked.add(name.slice(0, 32));
+  const [taken, left] = [[], []] as [NarInfo[], LeftOut[]];
+  for (const [hash, info] of infos) {
+    if (asked.has(hash) || !verifiesContentAddress(info)) taken.push(info);
+    else left.push({ storePath: info.storePath, reason: UNASKED });
+  }
+  return { infos: taken, leftOut: left };
+}

@@ -1,0 +1,163 @@
+import PQueue from 'p-queue';
+import { availableParallelism } from 'node:os';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { isKnownCompression } from '../nix/compression.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { withExtra } from '../nix/narinfo.ts';
+import { isTrustedRealisation, type Realisation } from '../nix/realisation.ts';
+import { baseNameOf } from '../nix/store-path.ts';
+import { isWithoutNar } from '../nix/path-info.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { admitNarInfo } from '../nix/sound-remarks.ts';
+import { Catalogue, contentsOf, entryOf, isPending, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
+import { FileStore } from '../store/file-store.ts';
+import { narContentsOf } from '../store/hash-nar.ts';
+import { hashNars, type HashItem, type Unread } from '../store/hash-pool.ts';
+import { readRealisations } from '../store/realisations.ts';
+import { extensionOf, narTorrent } from '../torrent/canonical.ts';
+import { toRecord, withRealisations } from '../index/record.ts';
+
+/** Why a path of the store is not in the hash map. */
+export interface LeftOut {
+  readonly storePath: string;
+  readonly reason:
+    | 'not signed by a trusted key'
+    | 'it is unsigned, and neither named nor referred to by anything that is published'
+    | 'its NAR is not in the store'
+    | 'its NAR cannot be read'
+    | 'its NAR is not what its narinfo says'
+    | 'its NAR has not the contents that were signed'
+    | 'its NAR is compressed in a way that is not known here'
+    | 'its narinfo has no sha256 FileHash';
+}
+
+export interface Collected {
+  readonly records: NarInfo[];
+  readonly leftOut: LeftOut[];
+  /** Bytes of NARs that had to be read: those that were new, had changed, or had never been looked into. */
+  readonly hashedBytes: number;
+}
+
+/**
+ * Makes the records of a hash map from narinfos of a file store. Only NARs whose contents were checked by NarHash are in
+ * it: FileHash is not signed. What the catalogue knows of a NAR that did not change since is used again; the rest is read
+ * and decompressed once, several files at a time.
+ *
+ * @throws NIX_MISSING without the program that decompresses a NAR; STORE_FULL, STORE_UNWRITABLE for the catalogue; the
+ *   signal's reason
+ */
+export async function collectRecords(
+  infos: readonly NarInfo[],
+  context: {
+    store: FileStore;
+    catalogue: Catalogue;
+    keys: readonly PublicKey[];
+    signal?: AbortSignal;
+    onHashed?: (bytes: number) => void;
+  },
+): Promise<Collected> {
+  const { store, catalogue, keys } = context;
+  const leftOut: LeftOut[] = [];
+  const known: { info: NarInfo; entry: CatalogueEntry }[] = [];
+  const unknown: (HashItem & { readonly info: NarInfo })[] = [];
+  const queue = new PQueue({ concurrency: availableParallelism() * 8 });
+  const look = async (kept: NarInfo): Promise<void> => {
+    const { storePath } = kept;
+    if (isWithoutNar(kept)) return void leftOut.push({ storePath, reason: 'its NAR is not in the store' });
+    const info = soundOf(kept, keys);
+    if (info === undefined) return void leftOut.push({ storePath, reason: 'not signed by a trusted key' });
+    if (!isKnownCompression(info.compression))
+      return void leftOut.push({ storePath, reason: 'its NAR is compressed in a way that is not known here' });
+    if (info.fileHash === undefined)
+      return void leftOut.push({ storePath, reason: 'its narinfo has no sha256 FileHash' });
+    const file = await store.statNar(info);
+    if (file === undefined) return void leftOut.push({ storePath, reason: 'its NAR is not in the store' });
+    const entry = catalogue.byStorePath(storePath);
+    const unchanged =
+      entry?.fileHash === info.fileHash && entry.sizeBytes === file.sizeBytes && entry.mtimeMs === file.mtimeMs;
+    const contents = entry !== undefined && unchanged ? contentsOf(entry, info) : 'unknown';
+    if (contents === 'wrong')
+      return void leftOut.push({ storePath, reason: 'its NAR has not the contents that were signed' });
+    if (entry !== undefined && contents === 'right' && !isPending(entry)) known.push({ info, entry });
+    else unknown.push({ info, path: store.narPath(info), sizeBytes: file.sizeBytes, contents: narContentsOf(info) });
+  };
+  await queue.addAll(infos.map((info) => () => look(info)));
+
+  let hashedBytes = 0;
+  const fresh: CatalogueEntry[] = [];
+  const leaveOut = ({ info: { storePath } }: { readonly info: NarInfo }, failure: Unread | undefined): void => {
+    leftOut.push({
+      storePath,
+      reason: failure === undefined ? 'its NAR is not in the store' : 'its NAR cannot be read',
+    });
+  };
+  for await (const { item, hashes } of hashNars(unknown, context.signal, leaveOut)) {
+    hashedBytes += hashes.sizeBytes;
+    context.onHashed?.(hashes.sizeBytes);
+    const { info } = item;
+    const sizeFits = info.fileSize === undefined || info.fileSize === hashes.sizeBytes;
+    if (hashes.fileHash !== info.fileHash || !sizeFits) {
+      leftOut.push({ storePath: info.storePath, reason: 'its NAR is not what its narinfo says' });
+      continue;
+    }
+    const torrent = narTorrent({ ...hashes, extension: extensionOf(info.compression) });
+    const entry = entryOf(torrent, info.storePath, hashes.mtimeMs, 'publish', hashes.narHash);
+    fresh.push(entry);
+    const contents = contentsOf(entry, info);
+    if (contents === 'right') known.push({ info, entry });
+    else
+      leftOut.push({
+        storePath: info.storePath,
+        reason:
+          contents === 'wrong'
+            ? 'its NAR has not the contents that were signed'
+            : 'its NAR is compressed in a way that is not known here',
+      });
+  }
+  await catalogue.add(fresh);
+  const realisations = await readRealisations(store);
+  const records = known.map(({ info, entry }) => {
+    const own = realisations.get(baseNameOf(info.storePath)) ?? [];
+    return withRealisations(
+      recordOf(info, entry),
+      own.filter((one) => isTrustedRealisation(one, keys)).toSorted(byFile),
+    );
+  });
+  return { records, leftOut, hashedBytes };
+}
+
+/** The sound part of a narinfo: remarks are checked, too, since the store may have them from a liar. */
+function soundOf(info: NarInfo, keys: readonly PublicKey[]): NarInfo | undefined {
+  try {
+    return admitNarInfo(info, keys);
+  } catch (error) {
+    if (isNarswarmError(error, 'NARINFO_UNTRUSTED')) return undefined;
+    throw error;
+  }
+}
+
+/** The same records give the same bytes. */
+function byFile(a: Realisation, b: Realisation): number {
+  return a.file < b.file ? -1 : 1;
+}
+
+/** The record of a narinfo: at the URL that every file store has for the NAR, so that all publishers write the same. */
+function recordOf(info: NarInfo, entry: CatalogueEntry): NarInfo {
+  const torrent = torrentOfEntry(entry);
+  const bare = withExtra(withExtra(info, 'InfoHash', undefined), 'Pieces', undefined);
+  const local = { ...bare, url: FileStore.narUrl(entry.fileHash, entry.extension), fileSize: entry.sizeBytes };
+  return toRecord(local, torrent);
+}
+
+/** @throws ROOT_UNKNOWN where a path that was named by the user had to be left out */
+export function assertPublished(roots: ReadonlyMap<string, string>, collected: Collected): void {
+  const reasons = new Map(collected.leftOut.map(({ storePath, reason }) => [storePath, reason]));
+  for (const [name, path] of roots) {
+    const reason = reasons.get(path);
+    if (reason !== undefined) {
+      throw new NarswarmError('ROOT_UNKNOWN', `the root ${name} (${path}) cannot be published: ${reason}`, {
+        facts: { root: name, path },
+      });
+    }
+  }
+}

@@ -1,0 +1,117 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { once } from 'node:events';
+import type { AddressInfo, Socket } from 'node:net';
+import { pipeline } from 'node:stream/promises';
+import { NarswarmError } from '../errors.ts';
+import type { IndexDir } from '../index/index-dir.ts';
+import { mayHave, type Serves } from '../discovery/connection-guard.ts';
+import {
+  HTTP_CHUNK_BYTES,
+  HTTP_IDLE_MS,
+  MAX_HTTP_CONNECTIONS,
+  MAX_HTTP_CONNECTIONS_PER_HOST,
+  MAX_HTTP_REQUESTS_WAITING,
+} from '../wire/bounds.ts';
+import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.ts';
+import { LocalNetworks } from '../discovery/local-networks.ts';
+
+const NAME = /^\/(manifest|shards\/(?:[0-9a-z]{1,3}|all)\.zst)$/;
+
+/**
+ * Serves a hash map over HTTP, for networks without UDP: `/manifest` and `/shards/<prefix>.zst`, nothing else, to whom
+ * the scope admits. A client that does not read costs one chunk of one file.
+ */
+export class IndexServer implements AsyncDisposable {
+  readonly #server: Server;
+  readonly #dir: IndexDir;
+  /** Requests that wait for the one before, by connection, and the end of the last. */
+  readonly #turns = new WeakMap<Socket, { waiting: number; last: Promise<void> }>();
+
+  private constructor(dir: IndexDir) {
+    this.#dir = dir;
+    this.#server = createServer({ requestTimeout: HTTP_IDLE_MS, headersTimeout: HTTP_IDLE_MS }, (request, response) =>
+      this.#inTurn(request, response),
+    );
+    this.#server.setTimeout(HTTP_IDLE_MS);
+  }
+
+  /** @throws LISTEN_FAILED where the address or port cannot be had */
+  static async listen(
+    dir: IndexDir,
+    options: {
+      host?: string | undefined;
+      port?: number | undefined;
+      serves: Serves;
+      /** Which hosts are on the local network. Default: those on a network of an interface. */
+      networks?: Pick<LocalNetworks, 'includes'>;
+    },
+  ): Promise<IndexServer> {
+    const networks = options.networks ?? new LocalNetworks();
+    const started = new IndexServer(dir);
+    const server = started.#server;
+    const limits = new ConnectionLimits({
+      total: connectionsWithin(MAX_HTTP_CONNECTIONS),
+      perHost: () => MAX_HTTP_CONNECTIONS_PER_HOST,
+    });
+    server.on('connection', (socket) => {
+      if (!mayHave(options.serves, socket.remoteAddress ?? '', networks) || !limits.admit(socket)) socket.destroy();
+    });
+    server.listen(options.port ?? 0, options.host);
+    try {
+      await once(server, 'listening');
+    } catch (error) {
+      throw new NarswarmError(
+        'LISTEN_FAILED',
+        `cannot serve HTTP on port ${options.port ?? 0} (${(error as Error).message}): choose another --http-port`,
+        { cause: error },
+      );
+    }
+    server.on('error', () => undefined); // a connection that could not be accepted, since no more files can be opened
+    return started;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  async close(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Answers the requests of a connection one after another: only one file is open for it, however many it asks for. */
+  #inTurn(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    const turns = this.#turns.get(socket) ?? { waiting: 0, last: Promise.resolve() };
+    this.#turns.set(socket, turns);
+    if (++turns.waiting > MAX_HTTP_REQUESTS_WAITING) {
+      socket.destroy();
+      return;
+    }
+    turns.last = turns.last
+      .then(() => (socket.destroyed ? undefined : this.#answer(request, response)))
+      .catch(() => {
+        if (response.headersSent) socket.destroy();
+        else response.writeHead(500).end();
+      })
+      .finally(() => turns.waiting--);
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const name = NAME.exec(request.url ?? '')?.[1];
+    const isKnown = name !== undefined && (request.method === 'GET' || request.method === 'HEAD');
+    await using file = isKnown ? await this.#dir.open(name) : undefined;
+    if (file === undefined) {
+      response.writeHead(404).end();
+      return;
+    }
+    const { size: sizeBytes } = await file.stat();
+    response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': sizeBytes });
+    if (request.method === 'HEAD') response.end();
+    else await pipeline(file.createReadStream({ highWaterMark: HTTP_CHUNK_BYTES, autoClose: false }), response);
+  }
+}

@@ -1,0 +1,122 @@
+import { join } from 'node:path';
+import { NarswarmError } from '../errors.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import type { FileStore } from '../store/file-store.ts';
+import type { DhtNode } from '../discovery/dht.ts';
+import { saltBytes, type PublisherAddress } from '../index/address.ts';
+import { buildIndex, type Index } from '../index/build.ts';
+import { seedGeneration, type SeededGeneration } from '../index/generations.ts';
+import { IndexDir } from '../index/index-dir.ts';
+import { parseManifest, type Manifest, type Root } from '../index/manifest.ts';
+import type { PublisherKey } from '../index/publisher-key.ts';
+
+/** One generation of a map on disk, ready to be seeded and put into the DHT. */
+export interface Publication extends SeededGeneration {
+  readonly address: PublisherAddress;
+  readonly manifest: Manifest;
+  /** The newest generation, as a static HTTP server can serve it. */
+  readonly dir: IndexDir;
+  /** False where the records are those of the last generation and it was used again as it is. */
+  readonly isNew: boolean;
+}
+
+export interface PublishOptions {
+  readonly store: FileStore;
+  readonly key: PublisherKey;
+  readonly salt: string;
+  readonly records: readonly NarInfo[];
+  readonly roots: readonly Root[];
+  /** `host:port` of peers to ask first. */
+  readonly peers: readonly string[];
+  readonly now: Date;
+  /** Milliseconds until the map counts no more unless it was published again. */
+  readonly validForMs: number;
+}
+
+/** A generation that has passed this part of its life is signed anew even if nothing else changed. */
+const RENEW_AFTER = 0.5;
+
+/**
+ * Builds and signs the next generation of a map in `narswarm/published/<salt>/`. Where nothing changed, the last one
+ * is used again: same bytes, same infohash.
+ *
+ * @throws INDEX_INVALID, ADDRESS_INVALID; STORE_FULL, STORE_UNWRITABLE
+ */
+export async function publishIndex(options: PublishOptions): Promise<Publication> {
+  const { store, key, salt, now } = options;
+  const publicKeyHex = Buffer.from(key.publicKey).toString('hex');
+  const address: PublisherAddress = { publicKey: key.publicKey, publicKeyHex, salt };
+  const dir = publishedDir(store, salt);
+  const last = await readLast(dir, address, now);
+  const build = (seq: number, created: Date): Index =>
+    buildIndex({
+      records: options.records,
+      roots: options.roots,
+      salt,
+      seq,
+      created,
+      expires: new Date(created.getTime() + options.validForMs),
+      storeDir: store.storeDir,
+      peers: options.peers,
+      trackers: [],
+      key,
+    });
+  const again = last === undefined || isStale(last, now) ? undefined : build(last.seq, last.created);
+  const isSame =
+    again !== undefined && Buffer.compare(again.manifest, (await dir.readManifest()) ?? Buffer.alloc(0)) === 0;
+  // Seconds since 1970: a publisher that lost its state still goes on above what it signed before.
+  const index = isSame ? again : build(Math.max((last?.seq ?? 0) + 1, Math.floor(now.getTime() / 1000)), now);
+  await dir.write(index);
+  const manifest = parseManifest(index.manifest, { publicKey: key.publicKey, salt, now });
+  const { seq, shards } = manifest;
+  const generation = await seedGeneration(store, { address, seq, manifest: index.manifest, shards, dir });
+  return { ...generation, address, manifest, dir, isNew: !isSame };
+}
+
+/**
+ * Puts the pointer to a publication into the DHT (BEP 44, BEP 46). To be repeated every hour: nodes may drop it after
+ * two. Returns how many nodes took it.
+ */
+export async function announcePublication(publication: Publication, key: PublisherKey, dht: DhtNode): Promise<number> {
+  const { nodes } = await dht.putMutable({
+    publicKey: key.publicKey,
+    salt: saltBytes(publication.address.salt),
+    seq: publication.manifest.seq,
+    infoHash: publication.torrent.infoHash,
+    sign: (message) => key.sign(message),
+  });
+  return nodes;
+}
+
+/** The peers that the last generation of a map named, `host:port` each; none where there is no such generation. */
+export async function lastPeers(
+  store: FileStore,
+  key: PublisherKey,
+  salt: string,
+  now: Date,
+): Promise<readonly string[]> {
+  const publicKeyHex = Buffer.from(key.publicKey).toString('hex');
+  const last = await readLast(publishedDir(store, salt), { publicKey: key.publicKey, publicKeyHex, salt }, now);
+  return last?.peers ?? [];
+}
+
+/** Where the newest generation of this machine's own map is. */
+export function publishedDir(store: FileStore, salt: string): IndexDir {
+  return new IndexDir(join(store.stateDir, 'published', saltBytes(salt).toString('hex') || '0'));
+}
+
+async function readLast(dir: IndexDir, address: PublisherAddress, now: Date): Promise<Manifest | undefined> {
+  const bytes = await dir.readManifest();
+  if (bytes === undefined) return undefined;
+  try {
+    return parseManifest(bytes, { publicKey: address.publicKey, salt: address.salt, now, allowExpired: true });
+  } catch (error) {
+    if (!(error instanceof NarswarmError)) throw error;
+    return undefined; // of another key, or damaged: the next generation replaces it
+  }
+}
+
+function isStale(manifest: Manifest, now: Date): boolean {
+  const life = manifest.expires.getTime() - manifest.created.getTime();
+  return now.getTime() - manifest.created.getTime() > life * RENEW_AFTER;
+}

@@ -1,0 +1,144 @@
+import { isNarswarmError } from '../errors.ts';
+import type { StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { isTrusted, type PublicKey } from '../nix/signature.ts';
+import { narTorrent } from '../torrent/canonical.ts';
+import { BackgroundReader, type Urgency } from './background-reader.ts';
+import { contentsOf, entryOf, isPending, isSameFile, type Catalogue, type CatalogueEntry } from '../store/catalogue.ts';
+import { narContentsOf } from '../store/hash-nar.ts';
+import { FileStore } from '../store/file-store.ts';
+
+/** After this a NAR that could not be read, or was another, is tried again. */
+const TRY_AGAIN_MS = 10 * 60_000;
+
+export interface NarCheckerOptions {
+  readonly store: FileStore;
+  readonly catalogue: Catalogue;
+  /** NARs that are not trusted by one of them, nor by a content address, are not looked into. */
+  readonly keys: readonly PublicKey[];
+  readonly onWarning: (message: string) => void;
+}
+
+/**
+ * Looks into the NARs of a catalogue that nobody has looked into: decompresses each once, in the background, and writes
+ * into the catalogue what NarHash its contents have, and its pieces where they are unknown. Only then may it reach anybody
+ * (see {@link Gate}). What a peer asks for goes first, so that a store that is new to this, or was filled by an earlier
+ * version, serves from the first question on.
+ */
+export class NarChecker implements AsyncDisposable {
+  readonly #options: NarCheckerOptions;
+  readonly #reader = new BackgroundReader();
+  readonly #checking = new Map<StorePath, Promise<CatalogueEntry | undefined>>();
+  /** Entries whose file could not be read, and when (`performance.now`) it may be tried again. */
+  readonly #putOff = new Map<StorePath, { readonly entry: CatalogueEntry; readonly untilMs: number }>();
+  readonly #told = new Set<string>();
+  /** Version of the catalogue that was walked to its end. */
+  #walked = -1;
+
+  constructor(options: NarCheckerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Looks into the file of an entry, once for all who ask at the same time.
+   *
+   * @param info the store's narinfo of it, whose signature was checked
+   * @returns the entry with what was found, right or wrong; undefined if the file could not be read
+   */
+  check(entry: CatalogueEntry, info: NarInfo, urgency: Urgency): Promise<CatalogueEntry | undefined> {
+    const { storePath } = entry;
+    const running = this.#checking.get(storePath);
+    if (running !== undefined) return running;
+    if (this.#isPutOff(entry)) return Promise.resolve(undefined);
+    const check = this.#check(entry, info, urgency).finally(() => this.#checking.delete(storePath));
+    this.#checking.set(storePath, check);
+    return check;
+  }
+
+  /**
+   * Looks into all NARs that nobody has looked into, one at a time.
+   *
+   * @throws STORE_UNWRITABLE for a narinfo that cannot be read; the signal's reason
+   */
+  async checkAll(signal: AbortSignal): Promise<void> {
+    const { store, catalogue, keys } = this.#options;
+    const { version } = catalogue;
+    const hasRetry = this.#forgetPassed();
+    if (version === this.#walked && !hasRetry) return;
+    for (const { storePath } of catalogue.entries()) {
+      signal.throwIfAborted();
+      const entry = catalogue.byStorePath(storePath); // others look into it meanwhile
+      if (entry === undefined || !isUnknown(entry) || this.#isPutOff(entry)) continue;
+      const info = await store.readNarInfoOf(storePath);
+      if (info?.fileHash !== entry.fileHash || !isTrusted(info, keys)) this.#setOff(entry);
+      else await this.check(entry, info, 'later').catch((error: unknown) => this.#unlessClosed(error, signal));
+    }
+    this.#walked = version;
+  }
+
+  async close(): Promise<void> {
+    await this.#reader.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #check(entry: CatalogueEntry, info: NarInfo, urgency: Urgency): Promise<CatalogueEntry | undefined> {
+    const { store, catalogue } = this.#options;
+    const { storePath, fileHash, extension, askedBy } = entry;
+    const path = store.narPath({ url: FileStore.narUrl(fileHash, extension), storePath });
+    const found = await this.#reader.read(path, narContentsOf(info), urgency).catch((error: unknown) => {
+      if (!isNarswarmError(error, 'NIX_MISSING')) throw error;
+      this.#tell(`${error.message}; until then NARs that were not imported are not served`);
+      return undefined;
+    });
+    if (found === undefined || 'reason' in found || found.fileHash !== fileHash) {
+      this.#setOff(entry);
+      return undefined;
+    }
+    const checked = entryOf(narTorrent({ ...found, extension }), storePath, found.mtimeMs, askedBy, found.narHash);
+    this.#putOff.delete(storePath);
+    if (found.narHash === undefined) this.#setOff(checked); // nobody but Nix can read it: an import tells
+    // On a disk that takes no line more, this process knows it all the same.
+    await catalogue.add([checked]).catch((error: unknown) => this.#tell((error as Error).message));
+    if (contentsOf(checked, info) === 'wrong')
+      this.#tell(
+        `the NAR of ${storePath} has not the contents that were signed: it is not served; narswarm verify --deep --repair fetches another`,
+      );
+    return checked;
+  }
+
+  #isPutOff(entry: CatalogueEntry): boolean {
+    const off = this.#putOff.get(entry.storePath);
+    return off !== undefined && off.untilMs > performance.now() && isSameFile(off.entry, entry);
+  }
+
+  #setOff(entry: CatalogueEntry): void {
+    this.#putOff.set(entry.storePath, { entry, untilMs: performance.now() + TRY_AGAIN_MS });
+  }
+
+  /** Forgets the entries that may be tried again: some have been checked or removed meanwhile. @returns if there were any */
+  #forgetPassed(): boolean {
+    const now = performance.now();
+    const before = this.#putOff.size;
+    for (const [path, { untilMs }] of this.#putOff) if (untilMs <= now) this.#putOff.delete(path);
+    return this.#putOff.size < before;
+  }
+
+  #unlessClosed(error: unknown, signal: AbortSignal): undefined {
+    signal.throwIfAborted();
+    throw error;
+  }
+
+  #tell(message: string): void {
+    if (this.#told.has(message)) return;
+    this.#told.add(message);
+    this.#options.onWarning(message);
+  }
+}
+
+/** Whether something is still to be found out that reading the file tells. */
+function isUnknown(entry: CatalogueEntry): boolean {
+  return isPending(entry) || (entry.extension !== '' && entry.narHash === undefined);
+}

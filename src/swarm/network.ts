@@ -1,0 +1,136 @@
+import type { InfoHash } from '../nix/brands.ts';
+import type { DhtNode } from '../discovery/dht.ts';
+import { DhtOnDemand } from '../discovery/dht-on-demand.ts';
+import { Discovery } from '../discovery/discovery.ts';
+import type { Endpoint } from '../discovery/endpoint.ts';
+import { LocalNetworks } from '../discovery/local-networks.ts';
+import { ForeignAddresses, isLoopback } from '../discovery/foreign-addresses.ts';
+import type { RateLimit } from '../bytes/rate-limit.ts';
+import type { Scope } from '../discovery/scope.ts';
+import { Swarm, type SwarmOptions } from './swarm.ts';
+
+export interface NetworkOptions {
+  readonly scope: Scope;
+  /** Address to listen on, TCP and UDP. Default: all of them. */
+  readonly listen?: string | undefined;
+  /** TCP port of the peer protocol; 0 picks one. */
+  readonly port?: number | undefined;
+  /** Whether there is a DHT node once somebody asks for it: see {@link Network.openDht}. */
+  readonly dht: boolean;
+  /** UDP port of the DHT node; 0 picks one. */
+  readonly dhtPort?: number | undefined;
+  /** Nodes to join the DHT by; undefined: the public ones. */
+  readonly dhtBootstrap?: readonly Endpoint[] | undefined;
+  readonly lan: boolean;
+  /** Peers named by the user. */
+  readonly peers: readonly Endpoint[];
+  readonly downloadLimit?: RateLimit | undefined;
+  readonly seeds?: NonNullable<SwarmOptions['seeds']>;
+  readonly seedable?: NonNullable<SwarmOptions['seedable']>;
+  readonly onWarning?: (message: string) => void;
+  readonly onUpload?: NonNullable<SwarmOptions['onUpload']>;
+}
+
+/** This process's place among the peers: the swarm, the DHT node, and who was found. */
+export class Network implements AsyncDisposable {
+  readonly swarm: Swarm;
+  readonly discovery: Discovery;
+  /** Which hosts are on the local network. */
+  readonly networks: LocalNetworks;
+  readonly #dht: DhtOnDemand;
+  #hasJoined = false;
+
+  private constructor(swarm: Swarm, dht: DhtOnDemand, discovery: Discovery, networks: LocalNetworks) {
+    this.swarm = swarm;
+    this.#dht = dht;
+    this.discovery = discovery;
+    this.networks = networks;
+  }
+
+  /** @throws LISTEN_FAILED */
+  static async join(options: NetworkOptions): Promise<Network> {
+    const { scope, listen, onWarning } = options;
+    await using stack = new AsyncDisposableStack();
+    const networks = new LocalNetworks();
+    const named = [listen, ...[...options.peers, ...(options.dhtBootstrap ?? [])].map(({ host }) => host)];
+    const onLoopback = named.some((host) => host !== undefined && isLoopback(host));
+    const addresses = new ForeignAddresses({ onLoopback });
+    const isPublic = scope === 'cohort' || scope === 'public';
+    const swarm = stack.use(
+      await Swarm.listen({
+        host: listen,
+        port: options.port,
+        networks,
+        serves: isPublic ? 'anyone' : scope === 'lan' ? 'lan' : 'nobody',
+        downloadLimit: options.downloadLimit,
+        ...(options.seeds === undefined ? {} : { seeds: options.seeds }),
+        ...(options.seedable === undefined ? {} : { seedable: options.seedable }),
+        ...(onWarning === undefined ? {} : { onWarning }),
+        ...(options.onUpload === undefined ? {} : { onUpload: options.onUpload }),
+      }),
+    );
+    const dht = stack.use(
+      new DhtOnDemand(
+        options.dht
+          ? {
+              addresses,
+              ...(listen === undefined ? {} : { host: listen }),
+              ...(options.dhtPort === undefined ? {} : { port: options.dhtPort }),
+              ...(options.dhtBootstrap === undefined ? {} : { bootstrap: options.dhtBootstrap }),
+            }
+          : undefined,
+      ),
+    );
+    const discovery = stack.use(
+      await Discovery.start(swarm.peers, {
+        peerPort: swarm.port,
+        openDht: () => dht.open(),
+        networks,
+        addresses,
+        lan: options.lan,
+        lanInterface: listen === '0.0.0.0' || listen === '::' ? undefined : listen,
+        announce: isPublic,
+        wan: scope !== 'off',
+        onWarning,
+      }),
+    );
+    for (const peer of options.peers) discovery.add(peer, 'given');
+    stack.move();
+    return new Network(swarm, dht, discovery, networks);
+  }
+
+  /** The DHT node, where one was opened. */
+  get dht(): DhtNode | undefined {
+    return this.#dht.node;
+  }
+
+  /**
+   * Opens the DHT node, the first time, and begins to look for others. Until somebody calls this, for a publisher or to
+   * announce, nothing is sent beyond the local network.
+   *
+   * @returns undefined if the DHT is off
+   * @throws LISTEN_FAILED; the next call tries again
+   */
+  openDht(): Promise<DhtNode | undefined> {
+    return this.#dht.open();
+  }
+
+  /** Joins those who follow a publisher: looks for them, connects to some, and is announced if the scope says so. */
+  joinCohort(infoHash: InfoHash): void {
+    this.swarm.meet(infoHash);
+    this.discovery.follow(infoHash);
+    for (const peer of this.discovery.candidates()) this.swarm.cohort.addMember(peer);
+    if (this.#hasJoined) return;
+    this.#hasJoined = true;
+    this.discovery.on('peer', (peer) => this.swarm.cohort.addMember(peer));
+  }
+
+  async close(): Promise<void> {
+    await this.discovery.close();
+    await Promise.all([this.swarm.close(), this.#dht[Symbol.asyncDispose]()]);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

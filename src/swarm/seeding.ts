@@ -1,0 +1,120 @@
+import { once } from 'node:events';
+import { open } from 'node:fs/promises';
+import type Torrent from 'webtorrent/lib/torrent.js';
+import type { InfoHash } from '../nix/brands.ts';
+import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
+import type { NarTorrent } from '../torrent/canonical.ts';
+import { chunkStore, SeedStorage, type SeedFile } from './chunk-store.ts';
+import { closeWhenIdle } from './idle-seed.ts';
+import { isLendingMuch, takeBuffer } from '../bytes/lent-buffers.ts';
+import type { OpenTorrents } from './open-torrents.ts';
+
+/** A torrent that may be seeded and the files behind it. */
+export interface Seed {
+  /** The canonical torrent of a NAR, or the bytes of a .torrent file. */
+  readonly torrent: NarTorrent | Uint8Array;
+  readonly files: readonly SeedFile[];
+}
+
+export interface SeedingOptions {
+  /** What may be seeded, asked for when a peer names an infohash for the first time. Default: nothing. */
+  readonly seeds?: (infoHash: InfoHash) => Promise<Seed | undefined>;
+  /** The infohashes that `seeds` may give something for: encrypted peers name a torrent by a hash of it. Default: none. */
+  readonly seedable?: () => Iterable<InfoHash>;
+  /** Milliseconds after which a seed without peers is closed; it opens again when asked for. Default: 30,000. */
+  readonly idleSeedMs?: number;
+  /** Milliseconds after which a peer is disconnected that asks a seed for nothing. Default: 120,000. */
+  readonly idlePeerMs?: number;
+  /** Told of what could not be seeded. */
+  readonly onWarning?: (message: string) => void;
+}
+
+const IDLE_SEED_MS = 30_000;
+const IDLE_PEER_MS = 120_000;
+
+/** What peers ask of us: seeds are opened when one is named, and closed when nobody uses them. */
+export class Seeding {
+  readonly #torrents: OpenTorrents;
+  readonly #options: SeedingOptions;
+  readonly #opening = new Map<InfoHash, Promise<Torrent | undefined>>();
+
+  constructor(torrents: OpenTorrents, options: SeedingOptions) {
+    this.#torrents = torrents;
+    this.#options = options;
+  }
+
+  /** The torrent that a peer has named in its handshake, opened if it may be served; null if not. Never rejects. */
+  async answer(infoHash: InfoHash): Promise<Torrent | null> {
+    try {
+      return (await this.#open(infoHash)) ?? null;
+    } catch (error) {
+      this.#options.onWarning?.(`cannot seed ${infoHash}: ${reasonOf(error)}`);
+      return null;
+    }
+  }
+
+  /** The bytes of a NAR of one piece, where it may be served to who is at that address. */
+  async readSmall(infoHash: InfoHash, address: string): Promise<Uint8Array | undefined> {
+    if (!this.#torrents.mayHave(address)) return undefined;
+    const seed = await this.#options.seeds?.(infoHash);
+    const [file] = seed?.files ?? [];
+    if (seed === undefined || file === undefined || !('infoHash' in seed.torrent)) return undefined;
+    const { sizeBytes, pieceLength } = seed.torrent;
+    return sizeBytes > pieceLength ? undefined : readLent(file.path, sizeBytes);
+  }
+
+  /** The torrent that a peer asked for by its infohash, opened as a seed if it may be. */
+  async #open(infoHash: InfoHash): Promise<Torrent | undefined> {
+    const known = this.#torrents.get(infoHash);
+    if (known !== undefined) return known;
+    let opening = this.#opening.get(infoHash);
+    if (opening === undefined) {
+      opening = this.#openSeed(infoHash).finally(() => this.#opening.delete(infoHash));
+      this.#opening.set(infoHash, opening);
+    }
+    return opening;
+  }
+
+  async #openSeed(infoHash: InfoHash): Promise<Torrent | undefined> {
+    const seed = await this.#options.seeds?.(infoHash).catch((error: unknown) => {
+      this.#options.onWarning?.(`cannot seed ${infoHash}: ${reasonOf(error)}`);
+      return undefined;
+    });
+    const meanwhile = this.#torrents.get(infoHash);
+    if (seed === undefined || meanwhile !== undefined) return meanwhile;
+    const storage = new SeedStorage(seed.files);
+    const totalBytes = seed.files.reduce((sum, file) => sum + file.sizeBytes, 0);
+    const handle = this.#torrents.open(infoHash, seed.torrent, {
+      // the gate has seen that the file is the one that was verified
+      skipVerify: true,
+      store: function SeedChunkStore(pieceLength: number) {
+        return chunkStore(pieceLength, totalBytes, storage);
+      },
+    });
+    closeWhenIdle(handle, {
+      seedMs: this.#options.idleSeedMs ?? IDLE_SEED_MS,
+      peerMs: this.#options.idlePeerMs ?? IDLE_PEER_MS,
+    });
+    const closed = new AbortController();
+    handle.once('close', () => closed.abort());
+    await once(handle, 'ready', { signal: closed.signal });
+    return handle;
+  }
+}
+
+/** Reads a small file into a buffer that its last reader gives back. */
+async function readLent(path: string, sizeBytes: number): Promise<Uint8Array | undefined> {
+  const handle = await open(path, 'r');
+  const buffer = isLendingMuch() ? Buffer.allocUnsafe(sizeBytes) : takeBuffer(sizeBytes);
+  try {
+    const { bytesRead } = await handle.read(buffer, 0, sizeBytes, 0);
+    return bytesRead === sizeBytes ? buffer.subarray(0, sizeBytes) : undefined;
+  } finally {
+    await handle.close();
+  }
+}
+
+function reasonOf(error: unknown): string {
+  if (isTooManyFiles(error)) return TOO_MANY_FILES;
+  return error instanceof Error ? error.message : String(error);
+}

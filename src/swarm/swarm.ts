@@ -1,0 +1,232 @@
+import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
+import type Wire from 'bittorrent-protocol';
+import WebTorrent from 'webtorrent';
+import { NarswarmError } from '../errors.ts';
+import { asIPv4IfMapped } from '../wire/address-range.ts';
+import { MAX_CONNECTIONS } from '../wire/bounds.ts';
+import type { Agreed } from '../wire/encryption.ts';
+import { PeerConnection } from '../wire/peer-connection.ts';
+import { PeerServer } from '../wire/peer-server.ts';
+import type { InfoHash } from '../nix/brands.ts';
+import type { NarTorrent } from '../torrent/canonical.ts';
+import { chunkStore, MemoryStorage, type PieceStorage } from './chunk-store.ts';
+import { Cohort } from './cohort.ts';
+import { whenNamed } from './connect-peer.ts';
+import { ConnectionGuard } from '../discovery/connection-guard.ts';
+import { formatEndpoint } from '../discovery/endpoint.ts';
+import { LocalNetworks } from '../discovery/local-networks.ts';
+import { MetadataTurns } from './metadata-turns.ts';
+import { keepChoked, OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
+import { PeerTable } from '../discovery/peer-table.ts';
+import type { RateLimit } from '../bytes/rate-limit.ts';
+import { Seeding, type SeedingOptions } from './seeding.ts';
+import { SwarmDownload } from './swarm-download.ts';
+import { SkeyTable } from './skey-table.ts';
+import { TorrentReader } from './torrent-reader.ts';
+import { shapeOf } from './torrent-shape.ts';
+import { limitDownloads, tuneWebTorrent } from './wire-tuning.ts';
+
+export type { Seed } from './seeding.ts';
+
+export interface SwarmOptions extends OpenTorrentsOptions, SeedingOptions {
+  /** Address to listen on. Default: every address of the machine. */
+  readonly host?: string | undefined;
+  /** TCP port; 0 or nothing picks a free one. */
+  readonly port?: number | undefined;
+  /** Limit for everything that comes in from peers. */
+  readonly downloadLimit?: RateLimit | undefined;
+  /** Told of things that concern no single download. */
+  readonly onWarning?: (message: string) => void;
+}
+
+/** Azureus-style client id (BEP 20): NS, version 0.2.0.0. */
+const PEER_ID_PREFIX = '-NS0200-';
+
+/**
+ * The BitTorrent side of this process: one TCP port for every torrent that is downloaded or seeded, and what we ask of
+ * peers; what they ask of us is in seeding.ts. With open-torrents.ts and wire-tuning.ts the only place that knows
+ * WebTorrent.
+ */
+export class Swarm implements AsyncDisposable {
+  /** What is known of the peers that were met. */
+  readonly peers: PeerTable;
+  /** The followers of the same publishers, and the small NARs that they have. */
+  readonly cohort: Cohort;
+  /** TCP port that peers connect to. */
+  readonly port: number;
+  readonly #client: WebTorrent;
+  readonly #torrents: OpenTorrents;
+  readonly #server: PeerServer;
+  #closing: Promise<void> | undefined;
+
+  private constructor(parts: {
+    client: WebTorrent;
+    torrents: OpenTorrents;
+    seeding: Seeding;
+    peers: PeerTable;
+    server: PeerServer;
+  }) {
+    const { client, torrents, seeding, peers, server } = parts;
+    this.#client = client;
+    this.#torrents = torrents;
+    this.#server = server;
+    this.peers = peers;
+    this.cohort = new Cohort(peers, (infoHash, address) => seeding.readSmall(infoHash, address));
+    this.port = server.port;
+  }
+
+  /** Starts listening. @throws LISTEN_FAILED where the address or port cannot be had */
+  static async listen(options: SwarmOptions = {}): Promise<Swarm> {
+    tuneWebTorrent();
+    const client = new WebTorrent({
+      torrentPort: { path: `\0narswarm-${randomBytes(8).toString('hex')}` }, // see listenOurselves
+      peerId: Buffer.concat(
+        [Buffer.from(PEER_ID_PREFIX), randomBytes(6).toString('hex')].map((part) => Buffer.from(part)),
+      ),
+      secure: 0, // connections of ours are in the clear: a Diffie-Hellman exchange each is most of a small NAR's time
+      utp: false, // its sends stall at 60 MB/s on loopback and it needs a native build
+      dht: false, // one announce a cohort, made by dht.ts; not one a NAR
+      lsd: false, // as above, by lan.ts; WebTorrent's ends the torrent on a socket error
+      tracker: false,
+      utPex: false, // would hand a NAR's peers on to strangers
+      natUpnp: false, // opening ports in a router is the owner's decision
+      natPmp: false,
+      webSeeds: false, // URLs inside torrents are never followed
+      maxConns: MAX_CONNECTIONS,
+    });
+    listenOurselves(client);
+    client.on('error', (error: Error) => options.onWarning?.(error.message));
+    limitDownloads(client, options.downloadLimit);
+    const peers = new PeerTable();
+    const torrents = new OpenTorrents(client, options);
+    const seeding = new Seeding(torrents, options);
+    const guard = new ConnectionGuard(
+      options.serves ?? 'lan',
+      (host) => peers.isBannedHost(host),
+      options.networks ?? new LocalNetworks(),
+    );
+    const skeys = new SkeyTable(() => [...torrents.infoHashes(), ...(options.seedable?.() ?? [])]);
+    try {
+      const server = await PeerServer.listen({
+        host: options.host,
+        port: options.port ?? 0,
+        admit: (socket) => guard.admit(socket),
+        infoHashOf: (hashed) => skeys.find(hashed),
+        onPeer: (socket, opening) => welcome(seeding, socket, opening),
+        onWarning: (error) => options.onWarning?.(error.message),
+      });
+      client.torrentPort = server.port;
+      return new Swarm({ client, torrents, seeding, peers, server });
+    } catch (error) {
+      client.destroy(() => undefined);
+      const address = `${options.host ?? '0.0.0.0'}:${options.port ?? 0}`;
+      throw new NarswarmError(
+        'LISTEN_FAILED',
+        `cannot listen on ${address} (${(error as Error).message}): choose another --listen or --port`,
+        {
+          cause: error,
+          facts: { address },
+        },
+      );
+    }
+  }
+
+  /** Torrents that are open now, as seed or as download. */
+  get openTorrents(): number {
+    return this.#torrents.size;
+  }
+
+  /**
+   * Downloads the missing pieces of a NAR into `storage`.
+   *
+   * @param have says which pieces `storage` holds already
+   * @param options.gives whether peers are given the pieces that are there; for a NAR that nobody has checked by its
+   *   NarHash, only if all of them come from this very swarm. Default: true
+   */
+  download(
+    torrent: NarTorrent,
+    storage: PieceStorage,
+    have: (index: number) => boolean,
+    { gives = true }: { readonly gives?: boolean } = {},
+  ): SwarmDownload {
+    const pieces = Math.ceil(torrent.sizeBytes / torrent.pieceLength);
+    const bitfield = new Uint8Array(Math.ceil(pieces / 8));
+    for (let index = 0; index < pieces; index++) {
+      if (have(index)) bitfield[index >> 3] = (bitfield[index >> 3] ?? 0) | (0x80 >> (index & 7));
+    }
+    const handle = this.#torrents.open(torrent.infoHash, torrent, {
+      preloadedStore: chunkStore(torrent.pieceLength, torrent.sizeBytes, storage),
+      bitfield,
+    });
+    if (!gives) handle.on('wire', (wire: Wire) => keepChoked(wire));
+    return new SwarmDownload(handle, this.peers);
+  }
+
+  /** Meets the members of a cohort in the swarm of this infohash, and gives and takes small NARs there. */
+  meet(infoHash: InfoHash): void {
+    if (this.#torrents.get(infoHash) !== undefined) return;
+    this.cohort.meet(this.#torrents.open(infoHash, undefined, { deselect: true }));
+  }
+
+  /**
+   * Opens a torrent of which only the infohash is known (BEP 9): its metadata and single files come from peers. Where
+   * it is open already, as a seed too, that one is read and stays open after the reader.
+   */
+  read(infoHash: InfoHash): TorrentReader {
+    const known = this.#torrents.get(infoHash);
+    if (known !== undefined) return new TorrentReader(known, this.peers, { closes: false });
+    const handle = this.#torrents.open(infoHash, undefined, {
+      deselect: true,
+      store: function MemoryChunkStore(pieceLength: number, options: { length: number }) {
+        return chunkStore(pieceLength, options.length, new MemoryStorage(pieceLength));
+      },
+    });
+    void new MetadataTurns(handle);
+    return new TorrentReader(handle, this.peers);
+  }
+
+  /** Closes every connection and frees the port. */
+  close(): Promise<void> {
+    this.#closing ??= Promise.all([
+      new Promise<void>((resolve) => this.#client.destroy(() => resolve())),
+      this.#server.close(),
+    ]).then(() => undefined);
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/**
+ * Has WebTorrent do without a server of its own, as its build for browsers does: ours reads the handshake first, and
+ * hands over a checked connection. Until here it has listened on a socket that has a name and no port.
+ */
+function listenOurselves(client: WebTorrent): void {
+  client._connPool?.destroy();
+  client._connPool = undefined;
+  client._onListening();
+}
+
+/** Brings a peer to the torrent that it has named, if that may be served. */
+async function welcome(seeding: Seeding, socket: Socket, { infoHash, cipher, head }: Agreed): Promise<void> {
+  const torrent = await seeding.answer(infoHash as InfoHash);
+  if (torrent !== null) await new Promise<void>((resolve) => whenNamed(torrent, resolve));
+  const { remoteAddress: host, remotePort } = socket;
+  if (torrent === null || torrent.destroyed || host === undefined || remotePort === undefined) {
+    socket.destroy();
+    return;
+  }
+  const remoteAddress = asIPv4IfMapped(host);
+  const connection = new PeerConnection(socket, {
+    id: formatEndpoint({ host: remoteAddress, port: remotePort }),
+    remoteAddress,
+    remotePort,
+    shape: shapeOf(torrent),
+    head,
+    cipher,
+  });
+  if (!torrent.addPeer(connection, 'narswarm')) connection.destroy();
+}

@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { RateLimit } from '../../src/bytes/rate-limit.ts';
+
+test('without a rate nothing waits', () => {
+  assert.equal(new RateLimit().take(1e9, 5), 0);
+});
+
+test('what comes faster than the rate waits for as long as it is ahead', () => {
+  const limit = new RateLimit(1000);
+  assert.equal(limit.take(200, 10_000), 0, 'a fifth of a second may come at once');
+  assert.equal(limit.take(100, 10_000), 100);
+  assert.equal(limit.take(100, 10_050), 150);
+  assert.equal(limit.take(0, 10_200), 0);
+});
+
+test('time that was not used is not saved up', () => {
+  const limit = new RateLimit(1000);
+  limit.take(1, 0);
+  assert.equal(limit.take(1200, 60_000), 1000);
+});
+
+test('pace waits, and ends with its signal', async () => {
+  const limit = new RateLimit(1000);
+  const startedAt = performance.now();
+  await limit.pace(300);
+  assert.ok(performance.now() - startedAt > 90);
+  const stop = new AbortController();
+  const waiting = limit.pace(60_000, stop.signal);
+  stop.abort();
+  await assert.rejects(waiting, { name: 'AbortError' });
+});

@@ -1,0 +1,18 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { RateMeter } from '../../src/bytes/rate-meter.ts';
+
+test('gives the mean rate of the last two seconds', () => {
+  const meter = new RateMeter(2000);
+  assert.equal(meter.rate(0), 0);
+  for (let atMs = 0; atMs <= 10_000; atMs += 100) meter.add(1000, atMs);
+  const rate = meter.rate(10_000);
+  assert.ok(rate > 9_500 && rate < 11_000, String(rate));
+});
+
+test('forgets what is past, and makes no burst of the first packet', () => {
+  const meter = new RateMeter(2000);
+  meter.add(1000, 0);
+  assert.equal(meter.rate(1), 4000);
+  assert.equal(meter.rate(3000), 0);
+});

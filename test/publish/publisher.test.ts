@@ -1,0 +1,73 @@
+/** A publisher that renews its map while followers read the generation before. */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { buildPublication, type Built } from '../../src/publish/build-publication.ts';
+import { Publisher, type PublisherOptions } from '../../src/publish/publisher.ts';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
+import { parsePublicKey } from '../../src/nix/signature.ts';
+import { FileStore } from '../../src/store/file-store.ts';
+import { Swarm } from '../../src/swarm/swarm.ts';
+import { Lab } from '../support/lab.ts';
+
+describe('Publisher', () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([60_000]);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const options = async (): Promise<PublisherOptions> => ({
+    store: await FileStore.open(made.cacheDir, { create: true }),
+    key: publisherKeyFromSeed(Buffer.alloc(32, 7)),
+    salt: '',
+    contents: () => Promise.resolve({ named: new Map([['lab', made.root]]), unnamed: [] }),
+    keys: [parsePublicKey(made.publicKey)],
+    validForMs: 4_000,
+    hints: [],
+    signal: new AbortController().signal,
+    network: { scope: 'lan', listen: '127.0.0.1', dht: false, lan: false, peers: [] },
+    httpPort: 0,
+    onWarning: (message) => assert.fail(message),
+  });
+
+  test('what another process has published of the same store is news, once', async () => {
+    let contents = { named: new Map([['lab', made.root]]), unnamed: [] };
+    const renewed: number[] = [];
+    const base = {
+      ...(await options()),
+      salt: 'shared',
+      validForMs: 3_600_000,
+      contents: () => Promise.resolve(contents),
+      onRenewed: ({ publication }: Built) => renewed.push(publication.manifest.seq),
+    };
+    await using publisher = await Publisher.start(base);
+    contents = { named: new Map([...contents.named, ['again', made.root]]), unnamed: [] };
+    const hints = [`127.0.0.1:${publisher.network.swarm.port}`];
+    const { publication } = await buildPublication({ ...base, hints });
+    assert.equal(publication.isNew, true);
+    assert.equal(await publisher.rebuild(), true);
+    assert.equal(await publisher.rebuild(), true);
+    assert.deepEqual(renewed, [publication.manifest.seq]);
+    assert.equal(publisher.built.publication.torrent.infoHash, publication.torrent.infoHash);
+  });
+
+  test('gives the generation before to whom is reading it', async () => {
+    const renewed = Promise.withResolvers<void>();
+    await using publisher = await Publisher.start({ ...(await options()), onRenewed: () => renewed.resolve() });
+    await using swarm = await Swarm.listen({ host: '127.0.0.1' });
+    const peer = swarm.peers.add({ host: '127.0.0.1', port: publisher.network.swarm.port });
+    const { infoHash } = publisher.built.publication.torrent;
+    const manifest = await publisher.built.publication.dir.readManifest();
+    const reader = swarm.read(infoHash);
+    reader.addPeer(peer);
+    const signal = AbortSignal.timeout(20_000);
+    await assert.rejects(reader.readFile('none', { maxBytes: 1, signal }), { code: 'INDEX_INVALID' }); // connected
+    await renewed.promise;
+    assert.notEqual(publisher.built.publication.torrent.infoHash, infoHash);
+    assert.deepEqual(Buffer.from(await reader.readFile('manifest', { maxBytes: 1e6, signal })), manifest);
+    assert.equal(peer.banned, undefined);
+  });
+});

@@ -1,0 +1,186 @@
+/** The one door: each test takes one condition away, and the NAR is not served any more. */
+import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
+import { appendFile, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import type { InfoHash } from '../../src/nix/brands.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import type { PublicKey } from '../../src/nix/signature.ts';
+import { baseNameOf } from '../../src/nix/store-path.ts';
+import { Catalogue, cataloguePath, noContents, pendingEntry, type CatalogueEntry } from '../../src/store/catalogue.ts';
+import type { FileStore } from '../../src/store/file-store.ts';
+import { Gate } from '../../src/serve/gate.ts';
+import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
+import { entryFor, filledStore, infoOf, KEY, unchecked } from '../store/store-fixture.ts';
+
+interface Door {
+  readonly store: FileStore;
+  readonly entry: CatalogueEntry;
+  readonly narInfoPath: string;
+  readonly narPath: string;
+  readonly catalogue: Catalogue;
+  readonly admits: (keys?: readonly PublicKey[]) => Promise<boolean>;
+}
+
+/** A store with a path that was asked for. */
+async function door(t: TestContext): Promise<Door> {
+  const store = await filledStore(t);
+  const entry = await entryFor(store, LEAF);
+  const info = await infoOf(store, LEAF);
+  const catalogue = await Catalogue.open(store);
+  await catalogue.add([entry]);
+  const warm = new Gate(store, catalogue, [KEY]);
+  assert.ok(await warm.admit(entry.infoHash)); // it remembers this, and must not go by it
+  return {
+    store,
+    entry,
+    narInfoPath: `${store.dir}/${LEAF}.narinfo`,
+    narPath: store.narPath(info),
+    catalogue,
+    admits: async (keys) => {
+      const isAdmitted = (await new Gate(store, catalogue, keys ?? [KEY]).admit(entry.infoHash)) !== undefined;
+      if (keys === undefined) assert.equal((await warm.admit(entry.infoHash)) !== undefined, isAdmitted);
+      return isAdmitted;
+    },
+  };
+}
+
+test('serves what was asked for, is signed, and is unchanged', async (t) => {
+  const { store, entry, narPath, catalogue } = await door(t);
+  const admitted = await new Gate(store, catalogue, [KEY]).admit(entry.infoHash);
+  assert.equal(admitted?.path, narPath);
+  assert.equal(admitted.torrent.infoHash, entry.infoHash);
+  assert.equal(admitted.torrent.sizeBytes, (await readFile(narPath)).length);
+});
+
+test('what nobody asked for is not served, though it is signed and lies in the store', async (t) => {
+  const { store, catalogue } = await door(t);
+  const gate = new Gate(store, catalogue, [KEY]);
+  for (const other of [TOP, NOTE]) {
+    assert.equal(await gate.admit((await entryFor(store, other)).infoHash), undefined);
+  }
+  assert.equal(await gate.admit('a'.repeat(40) as InfoHash), undefined);
+});
+
+test('an unsigned path is not served', async (t) => {
+  const { narInfoPath, admits } = await door(t);
+  const text = await readFile(narInfoPath, 'utf8');
+  await writeFile(narInfoPath, text.replaceAll(/^Sig:.*\n/gm, ''));
+  assert.equal(await admits(), false);
+});
+
+test('an unsigned path is served if it follows from its content address', async (t) => {
+  const store = await filledStore(t);
+  const entry = await entryFor(store, NOTE);
+  const info = await infoOf(store, NOTE);
+  const catalogue = await Catalogue.open(store);
+  await catalogue.add([entry]);
+  const admits = async (change: Partial<NarInfo>): Promise<boolean> => {
+    await store.writeNarInfo({ ...info, signatures: [], ...change });
+    return (await new Gate(store, catalogue, []).admit(entry.infoHash)) !== undefined;
+  };
+  assert.equal(await admits({}), true);
+  assert.equal(await admits({ references: [baseNameOf(info.storePath)] }), false);
+  assert.equal(await admits({ ca: 'foo' }), false);
+});
+
+test('a path signed by a key that is not configured is not served', async (t) => {
+  const { admits } = await door(t);
+  const stranger = { name: KEY.name, key: generateKeyPairSync('ed25519').publicKey };
+  assert.equal(await admits([stranger]), false);
+  assert.equal(await admits([]), false);
+  assert.equal(await admits([stranger, KEY]), true);
+});
+
+test('a narinfo whose signed facts were changed is not served', async (t) => {
+  const { narInfoPath, admits } = await door(t);
+  const text = await readFile(narInfoPath, 'utf8');
+  await writeFile(
+    narInfoPath,
+    text.replace(/^NarSize: (\d+)$/m, (_line, size: string) => `NarSize: ${Number(size) + 1}`),
+  );
+  assert.equal(await admits(), false);
+});
+
+test('a narinfo that is of another path than the catalogue says is not served', async (t) => {
+  const { store, narInfoPath, admits } = await door(t);
+  await writeFile(narInfoPath, await readFile(`${store.dir}/${NOTE}.narinfo`));
+  assert.equal(await admits(), false);
+});
+
+test('a narinfo that another path was signed in does not open the door, though it names this file', async (t) => {
+  const { store, narInfoPath, admits } = await door(t);
+  const [own, other] = [await readFile(narInfoPath, 'utf8'), await readFile(`${store.dir}/${NOTE}.narinfo`, 'utf8')];
+  const fields = /^(?:URL|FileHash|FileSize): .*$/gm; // the signature does not cover them
+  const values = own.match(fields) ?? [];
+  assert.equal(values.length, 3);
+  await writeFile(
+    narInfoPath,
+    other.replace(fields, () => values.shift() ?? ''),
+  );
+  assert.equal(await admits(), false);
+});
+
+test('a narinfo that names another file by its hash is not served', async (t) => {
+  const { narInfoPath, admits } = await door(t);
+  const text = await readFile(narInfoPath, 'utf8');
+  await writeFile(narInfoPath, text.replace(/^FileHash: .*$/m, `FileHash: sha256:${'0'.repeat(52)}`));
+  assert.equal(await admits(), false);
+});
+
+test('a damaged or missing narinfo is not served', async (t) => {
+  const { narInfoPath, admits } = await door(t);
+  await writeFile(narInfoPath, 'hello');
+  assert.equal(await admits(), false);
+  await rm(narInfoPath);
+  assert.equal(await admits(), false);
+});
+
+test('a URL that leads out of the store is not served', async (t) => {
+  const { narInfoPath, admits } = await door(t);
+  const text = await readFile(narInfoPath, 'utf8');
+  await writeFile(narInfoPath, text.replace(/^URL: .*$/m, 'URL: ../../etc/passwd'));
+  assert.equal(await admits().catch(() => false), false);
+});
+
+test('a file that was changed is not served', async (t) => {
+  const { narPath, admits } = await door(t);
+  const later = new Date(Date.now() + 5_000);
+  await utimes(narPath, later, later);
+  assert.equal(await admits(), false);
+});
+
+test('a file of another size is not served, even with the time of the old one', async (t) => {
+  const { narPath, entry, admits } = await door(t);
+  await appendFile(narPath, 'x');
+  await utimes(narPath, entry.mtimeMs / 1000, entry.mtimeMs / 1000);
+  assert.equal(await admits(), false);
+});
+
+test('a file that is gone is not served', async (t) => {
+  const { narPath, admits } = await door(t);
+  await rm(narPath);
+  assert.equal(await admits(), false);
+});
+
+test('a file that nobody has looked into is not served, nor one with other contents than were signed', async (t) => {
+  const { store, entry } = await door(t);
+  const admits = async (listed: CatalogueEntry): Promise<boolean> => {
+    const catalogue = new Catalogue(store);
+    await rm(cataloguePath(store));
+    await catalogue.add([listed]);
+    return (await new Gate(store, catalogue, [KEY]).admit(entry.infoHash)) !== undefined;
+  };
+  assert.equal(await admits(unchecked(entry)), false);
+  assert.equal(await admits({ ...entry, narHash: (await infoOf(store, NOTE)).narHash }), false);
+  assert.equal(await admits({ ...entry, narHash: noContents(1_000_000) }), false);
+  assert.equal(await admits(entry), true);
+});
+
+test('a path whose file nobody has hashed yet is not served', async (t) => {
+  const { store, catalogue } = await door(t);
+  const { fileHash, sizeBytes, extension, mtimeMs, storePath } = await entryFor(store, NOTE);
+  await catalogue.add([pendingEntry({ fileHash, sizeBytes, extension, mtimeMs }, storePath, 'fetch')]);
+  assert.equal(await new Gate(store, catalogue, [KEY]).admit('' as InfoHash), undefined);
+});

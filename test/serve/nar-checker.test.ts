@@ -1,0 +1,135 @@
+/** NARs that are looked into after the fetch: no peer gets one of which nobody has computed the NarHash. */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { rename, writeFile } from 'node:fs/promises';
+import { test, type TestContext } from 'node:test';
+import { fileHashOf } from '../../src/nix/hash.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { Catalogue, contentsOf, pendingEntry, type CatalogueEntry } from '../../src/store/catalogue.ts';
+import { FileStore } from '../../src/store/file-store.ts';
+import { Gate } from '../../src/serve/gate.ts';
+import { NarChecker } from '../../src/serve/nar-checker.ts';
+import { LEAF, NOTE } from '../nix/fixtures.ts';
+import { entryFor, filledStore, infoOf, KEY, unchecked } from '../store/store-fixture.ts';
+
+const signal = new AbortController().signal;
+
+interface Scene {
+  readonly store: FileStore;
+  readonly catalogue: Catalogue;
+  readonly checker: NarChecker;
+  readonly gate: Gate;
+  readonly warnings: string[];
+}
+
+async function scene(t: TestContext, entries: (store: FileStore) => Promise<CatalogueEntry[]>): Promise<Scene> {
+  const store = await filledStore(t);
+  const catalogue = await Catalogue.open(store);
+  await catalogue.add(await entries(store));
+  const warnings: string[] = [];
+  const checker = new NarChecker({ store, catalogue, keys: [KEY], onWarning: (text) => warnings.push(text) });
+  t.after(() => checker.close());
+  return { store, catalogue, checker, gate: new Gate(store, catalogue, [KEY], checker), warnings };
+}
+
+/** The narinfo of one path with the file of another in its unsigned fields. */
+async function lie(store: FileStore, hash: string, file: NarInfo): Promise<NarInfo> {
+  const { url, compression, fileHash, fileSize } = file;
+  assert.ok(fileHash !== undefined && fileSize !== undefined);
+  const info = { ...(await infoOf(store, hash)), url, compression, fileHash, fileSize };
+  await store.writeNarInfo(info);
+  return info;
+}
+
+test('a NAR of an earlier catalogue is served to the first peer that asks, and remembered', async (t) => {
+  const { store, gate, catalogue, warnings } = await scene(t, async (made) => [unchecked(await entryFor(made, LEAF))]);
+  const entry = await entryFor(store, LEAF);
+  assert.ok((await gate.admit(entry.infoHash)) !== undefined);
+  assert.deepEqual(catalogue.byStorePath(entry.storePath), entry);
+  const later = new Gate(store, await Catalogue.open(store), [KEY]); // which looks into nothing itself
+  assert.ok((await later.admit(entry.infoHash)) !== undefined);
+  assert.deepEqual(warnings, []);
+});
+
+test('all others are looked into in the background, with their pieces where these are unknown', async (t) => {
+  const { store, catalogue, checker } = await scene(t, async (made) => {
+    const note = await entryFor(made, NOTE);
+    return [unchecked(await entryFor(made, LEAF)), pendingEntry(note, note.storePath, 'add')];
+  });
+  await checker.checkAll(signal);
+  for (const [hash, askedBy] of [
+    [LEAF, 'fetch'],
+    [NOTE, 'add'],
+  ] as const) {
+    const entry = await entryFor(store, hash, askedBy);
+    assert.deepEqual(catalogue.byStorePath(entry.storePath), entry);
+  }
+});
+
+test('a private NAR that a signed narinfo of another path names reaches nobody; its own path is served as before', async (t) => {
+  const { store, gate, checker, catalogue, warnings } = await scene(t, async (made) => {
+    const [secret, note] = [await infoOf(made, LEAF), await entryFor(made, NOTE)];
+    await lie(made, NOTE, secret);
+    return [unchecked({ ...(await entryFor(made, LEAF)), storePath: note.storePath })];
+  });
+  const [secret, { storePath }] = [await entryFor(store, LEAF), await infoOf(store, NOTE)];
+  assert.equal(await gate.admit(secret.infoHash), undefined);
+  await checker.checkAll(signal);
+  assert.equal(await gate.admit(secret.infoHash), undefined);
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0] ?? '', new RegExp(`^the NAR of ${storePath} has not the contents that were signed`));
+  await catalogue.add([unchecked(secret)]);
+  assert.ok((await gate.admit(secret.infoHash)) !== undefined, 'the lie does not shut out the right one');
+});
+
+test('a file that is not what its entry says, or cannot be decompressed, is not served', async (t) => {
+  const { store, gate, catalogue, checker } = await scene(t, async (made) => [unchecked(await entryFor(made, LEAF))]);
+  const [info, entry] = [await infoOf(store, LEAF), await entryFor(store, LEAF)];
+  const junk = Buffer.concat([Buffer.from('fd377a585a00', 'hex'), Buffer.alloc(5000, 'x')]); // begins as xz does
+  await writeFile(store.narPath(info), junk);
+  const { mtimeMs, sizeBytes } = (await store.statNar(info))!;
+  const listed = { ...unchecked(entry), mtimeMs, sizeBytes };
+  await catalogue.add([listed]);
+  assert.equal(await checker.check(listed, info, 'now'), undefined, 'its SHA-256 is another');
+
+  const fileHash = fileHashOf(createHash('sha256').update(junk).digest());
+  const named = { ...info, fileHash, fileSize: junk.length, url: FileStore.narUrl(fileHash, 'xz') };
+  await writeFile(store.narPath(named), junk);
+  await store.writeNarInfo(named);
+  const file = (await store.statNar(named))!;
+  await catalogue.add([pendingEntry({ fileHash, extension: 'xz', ...file }, info.storePath, 'fetch')]);
+  await checker.checkAll(signal);
+  const found = catalogue.byStorePath(info.storePath)!;
+  assert.equal(found.narHash, `none:${info.narSize}`);
+  assert.equal(await gate.admit(found.infoHash), undefined);
+  assert.equal(
+    contentsOf(found, { ...info, narSize: info.narSize + 1 }),
+    'unknown',
+    'more was signed than was looked at',
+  );
+});
+
+test('a file that is gone or another holds up no other, and is tried again once it changes', async (t) => {
+  const { store, catalogue, checker } = await scene(t, async (made) => [
+    unchecked(await entryFor(made, NOTE)),
+    unchecked(await entryFor(made, LEAF)),
+  ]);
+  const [note, leaf] = [await infoOf(store, NOTE), await infoOf(store, LEAF)];
+  const aside = `${store.dir}/aside`;
+  await rename(store.narPath(note), aside);
+  await checker.checkAll(signal);
+  assert.equal(catalogue.byStorePath(note.storePath)?.narHash, undefined);
+  assert.equal(catalogue.byStorePath(leaf.storePath)?.narHash, leaf.narHash);
+  await rename(aside, store.narPath(note));
+  assert.equal(await checker.check(catalogue.byStorePath(note.storePath)!, note, 'now'), undefined, 'too soon');
+  const file = { ...catalogue.byStorePath(note.storePath)!, mtimeMs: 1 };
+  assert.equal((await checker.check(file, note, 'now'))?.narHash, note.narHash);
+});
+
+test('what nobody trusted has signed is not looked into', async (t) => {
+  const { store, catalogue } = await scene(t, async (made) => [unchecked(await entryFor(made, LEAF))]);
+  const checker = new NarChecker({ store, catalogue, keys: [], onWarning: () => undefined });
+  await checker.checkAll(signal);
+  await checker.close();
+  assert.equal(catalogue.byStorePath((await infoOf(store, LEAF)).storePath)?.narHash, undefined);
+});

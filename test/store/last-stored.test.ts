@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict';
+import { rm, stat, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { InfoHash } from '../../src/nix/brands.ts';
+import { forgetServed, LastServed, readLastServed } from '../../src/store/last-served.ts';
+import type { FileStore } from '../../src/store/file-store.ts';
+import type { Seed } from '../../src/swarm/swarm.ts';
+import { describeNar } from '../../src/store/describe-nar.ts';
+import { parseStoreHash } from '../../src/nix/store-path.ts';
+import { LEAF } from '../nix/fixtures.ts';
+import { filledStore, infoOf } from './store-fixture.ts';
+
+async function names(store: FileStore): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { name } of readLastServed(store)) found.push(name);
+  return found;
+}
+
+test('a NAR that is given out is noted, at most once in five minutes, and stays as it was', async (t) => {
+  const store = await filledStore(t);
+  const { torrent } = await describeNar(store, parseStoreHash(LEAF));
+  const path = store.narPath(await infoOf(store, LEAF));
+  const seed: Seed = { torrent, files: [{ path, sizeBytes: torrent.sizeBytes }] };
+  const warnings: string[] = [];
+  const served = new LastServed(store, (text) => warnings.push(text));
+  const seeds = served.noting((infoHash) => Promise.resolve(infoHash === torrent.infoHash ? seed : undefined));
+  const before = await stat(path);
+  assert.equal(await seeds('a'.repeat(40) as InfoHash), undefined);
+  assert.deepEqual(await names(store), []);
+
+  assert.equal(await seeds(torrent.infoHash), seed);
+  const { name } = torrent;
+  assert.deepEqual(await names(store), [name]);
+  const { mtimeMs, atimeMs, ctimeMs } = await stat(path);
+  assert.deepEqual(
+    { mtimeMs, atimeMs, ctimeMs },
+    {
+      mtimeMs: before.mtimeMs,
+      atimeMs: before.atimeMs,
+      ctimeMs: before.ctimeMs,
+    },
+  );
+
+  const mark = join(store.stateDir, 'served', name);
+  await utimes(mark, 1, 1);
+  await seeds(torrent.infoHash);
+  assert.equal((await stat(mark)).mtimeMs, 1000, 'not again so soon');
+  const other = new LastServed(store, (text) => warnings.push(text));
+  await other.noting(() => Promise.resolve(seed))(torrent.infoHash);
+  assert.ok((await stat(mark)).mtimeMs > 1000);
+  await forgetServed(store, name);
+  await forgetServed(store, name);
+  assert.deepEqual(await names(store), []);
+  assert.deepEqual(warnings, []);
+});
+
+test('a large NAR is noted while it is uploaded; where nothing can be noted, serving goes on', async (t) => {
+  const store = await filledStore(t);
+  const { torrent } = await describeNar(store, parseStoreHash(LEAF));
+  const large = { ...torrent, pieceLength: 1 };
+  const seed: Seed = { torrent: large, files: [{ path: `/${torrent.name}`, sizeBytes: torrent.sizeBytes }] };
+  const warnings: string[] = [];
+  const nowhere = Object.create(store, {
+    stateDir: { value: join(store.dir, 'nix-cache-info', 'below-a-file') },
+  }) as FileStore;
+  const served = new LastServed(nowhere, (text) => warnings.push(text));
+  const seeds = served.noting(() => Promise.resolve(seed));
+  assert.equal(await seeds(large.infoHash), seed);
+  assert.equal(await seeds(large.infoHash), seed);
+  assert.equal(warnings.length, 1);
+  served.onUpload(large.infoHash);
+  served.onUpload('b'.repeat(40) as InfoHash);
+  await rm(join(store.stateDir, 'served'), { recursive: true, force: true });
+});

@@ -1,0 +1,306 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { MemoryStorage } from '../../src/swarm/chunk-store.ts';
+import { RateLimit } from '../../src/bytes/rate-limit.ts';
+import { ID, RawPeer, startRawSeed } from '../support/raw-peer.ts';
+import {
+  HOST,
+  makeNar,
+  MIB,
+  peersAt,
+  poisoned,
+  startDownload,
+  startSeeder,
+  startSwarm,
+  tempDir,
+} from './swarm-fixture.ts';
+
+const LIMIT = { timeout: 30_000 };
+
+for (const [name, sizeBytes] of Object.entries({
+  'of one byte': 1,
+  'of a block and a byte': 16 * 1024 + 1,
+  'of exactly one piece': MIB,
+  'of many pieces, the last one short': 5 * MIB + 12_345,
+})) {
+  test(`downloads a NAR ${name} from a file`, LIMIT, async (t) => {
+    const nar = await makeNar(t, sizeBytes);
+    const seeder = await startSeeder(t, [nar.seed]);
+    const client = await startSwarm(t);
+    const { download, done } = startDownload(t, client, nar.torrent);
+    await download.addPeers(peersAt(client, seeder.port));
+    assert.ok(nar.bytes.equals(await done));
+    assert.equal(download.bytes, sizeBytes);
+  });
+}
+
+test('downloads only the pieces that are missing', LIMIT, async (t) => {
+  const nar = await makeNar(t, 4 * MIB);
+  const seeder = await startSeeder(t, [nar.seed]);
+  const client = await startSwarm(t);
+  const storage = new MemoryStorage(MIB);
+  const held = new Set([0, 2]);
+  for (const index of held) await storage.write(index, nar.bytes.subarray(index * MIB, (index + 1) * MIB));
+  const { download, done } = startDownload(t, client, nar.torrent, { storage, have: (index) => held.has(index) });
+  await download.addPeers(peersAt(client, seeder.port));
+  assert.ok(nar.bytes.equals(await done));
+  assert.equal(download.bytes, 2 * MIB);
+});
+
+test('puts a NAR together from two peers with a half each', LIMIT, async (t) => {
+  const nar = await makeNar(t, 6 * MIB);
+  const client = await startSwarm(t);
+  const ports: number[] = [];
+  for (const isMine of [(index: number) => index < 3, (index: number) => index >= 3]) {
+    const half = await startSwarm(t);
+    const storage = new MemoryStorage(MIB);
+    for (let index = 0; index < 6; index++) {
+      if (isMine(index)) await storage.write(index, nar.bytes.subarray(index * MIB, (index + 1) * MIB));
+    }
+    startDownload(t, half, nar.torrent, { storage, have: isMine });
+    ports.push(half.port);
+  }
+  const { download, done, from } = startDownload(t, client, nar.torrent);
+  await download.addPeers(peersAt(client, ...ports));
+  assert.ok(nar.bytes.equals(await done));
+  assert.deepEqual([...from.values()], [3 * MIB, 3 * MIB]);
+});
+
+test('a download that keeps to itself gives nothing of what it holds', LIMIT, async (t) => {
+  const nar = await makeNar(t, 2 * MIB);
+  const [holder, other, client] = [await startSwarm(t), await startSwarm(t), await startSwarm(t)];
+  const storage = new MemoryStorage(MIB);
+  await storage.write(0, nar.bytes.subarray(0, MIB));
+  startDownload(t, holder, nar.torrent, { storage, have: (index) => index === 0, gives: false });
+  const second = new MemoryStorage(MIB);
+  await second.write(1, nar.bytes.subarray(MIB));
+  startDownload(t, other, nar.torrent, { storage: second, have: (index) => index === 1 });
+  const { download, from } = startDownload(t, client, nar.torrent);
+  await download.addPeers(peersAt(client, holder.port, other.port));
+  while (download.bytes < MIB || download.connected < 2) await sleep(20);
+  await sleep(500); // nothing tells that a peer stays choked
+  assert.deepEqual([...from], [[`${HOST}:${other.port}`, MIB]]);
+});
+
+test('goes on with another peer where one dies midway', LIMIT, async (t) => {
+  const nar = await makeNar(t, 8 * MIB);
+  const first = await startSeeder(t, [nar.seed]);
+  const second = await startSeeder(t, [nar.seed]);
+  const client = await startSwarm(t, { downloadLimit: new RateLimit(6 * MIB) });
+  const { download, done, from } = startDownload(t, client, nar.torrent);
+  await download.addPeers(peersAt(client, first.port));
+  await once(download, 'bytes');
+  const alone = once(download, 'alone');
+  await first.close();
+  await alone;
+  await download.addPeers(peersAt(client, second.port));
+  assert.ok(nar.bytes.equals(await done));
+  assert.deepEqual([...from.keys()], [`${HOST}:${first.port}`, `${HOST}:${second.port}`]);
+});
+
+test('a peer that sends wrong bytes is named, banned, and does not come back', LIMIT, async (t) => {
+  const nar = await makeNar(t, 3 * MIB);
+  const liar = await startSeeder(t, [await poisoned(t, nar)]);
+  const honest = await startSeeder(t, [nar.seed]);
+  const client = await startSwarm(t);
+  const { download, done, lies } = startDownload(t, client, nar.torrent);
+  await download.addPeers(peersAt(client, liar.port));
+  const [named] = await once(download, 'lie');
+  assert.equal(named, `${HOST}:${liar.port}`);
+  assert.match(client.peers.get(named)?.banned ?? '', /SHA-1/);
+  await sleep(1_500); // WebTorrent’s own reconnect comes after a second
+  assert.equal(download.connected, 0);
+  await download.addPeers(peersAt(client, honest.port));
+  assert.ok(nar.bytes.equals(await done));
+  assert.deepEqual(lies, [named]);
+});
+
+test('where two peers share a bad piece, the liar alone is banned', LIMIT, async (t) => {
+  // One piece of 64 blocks: both peers are asked for parts of it.
+  const nar = await makeNar(t, MIB);
+  const liar = await startSeeder(t, [await poisoned(t, nar)]);
+  const honest = await startSeeder(t, [nar.seed]);
+  const client = await startSwarm(t);
+  const { download, done, lies, from } = startDownload(t, client, nar.torrent);
+  await download.addPeers(peersAt(client, liar.port, honest.port));
+  assert.ok(nar.bytes.equals(await done));
+  assert.equal(from.size, 2, 'both have sent something');
+  assert.deepEqual(lies, [`${HOST}:${liar.port}`]);
+  assert.equal(client.peers.get(`${HOST}:${honest.port}`)?.banned, undefined);
+});
+
+test('a liar that connects to us is not let in again', LIMIT, async (t) => {
+  const nar = await makeNar(t, 2 * MIB);
+  const client = await startSwarm(t);
+  const { download, lies } = startDownload(t, client, nar.torrent);
+  const liar = await startSwarm(t);
+  const { download: upload } = startDownload(t, liar, nar.torrent, {
+    storage: {
+      // WebTorrent itself reads a whole piece, to check it; peers ask for less.
+      read: (offset, length) =>
+        Promise.resolve(length === MIB ? nar.bytes.subarray(offset, offset + length) : Buffer.alloc(length)),
+      write: () => Promise.resolve(),
+      close: () => Promise.resolve(),
+    },
+    have: (index) => index === 0,
+  });
+  await upload.addPeers(peersAt(liar, client.port));
+  await once(download, 'lie');
+  assert.equal(lies.length, 1);
+  assert.ok(client.peers.isBannedHost(HOST));
+  const again = await startSwarm(t);
+  const retry = startDownload(t, again, nar.torrent);
+  await retry.download.addPeers(peersAt(again, client.port));
+  await once(retry.download, 'alone');
+});
+
+/** Says that it has everything, lets everybody ask, and does with a request what `answer` does. */
+function promise(answer: (peer: RawPeer, request: Buffer) => void): (peer: RawPeer) => void {
+  return (peer) => {
+    peer.send(ID.HAVE_ALL);
+    peer.onMessage(({ id, payload }) => {
+      if (id === ID.INTERESTED) peer.send(ID.UNCHOKE);
+      if (id === ID.REQUEST) answer(peer, payload);
+    });
+  };
+}
+
+/** Both wait more than they work. */
+suite('in its time', { concurrency: 2 }, () => {
+  test('a peer that promises everything and sends nothing does not hold up the others', LIMIT, async (t) => {
+    const nar = await makeNar(t, MIB);
+    await using staller = await startRawSeed(
+      nar.torrent.infoHash,
+      promise(() => undefined),
+    );
+    const honest = await startSeeder(t, [nar.seed]);
+    const client = await startSwarm(t);
+    const { download, done } = startDownload(t, client, nar.torrent);
+    await download.addPeers(peersAt(client, staller.port));
+    while ((staller.peers[0]?.messages.filter(({ id }) => id === ID.REQUEST).length ?? 0) < 16) await sleep(10);
+    await download.addPeers(peersAt(client, honest.port));
+    assert.ok(nar.bytes.equals(await done));
+    assert.ok(staller.peers[0]?.isOpen, 'its blocks went to the other before it was given up');
+    assert.ok(staller.peers[0].messages.some(({ id }) => id === ID.CANCEL));
+  });
+
+  test('keeps to the rate limit', LIMIT, async (t) => {
+    const rate = 2 * MIB;
+    const nar = await makeNar(t, 8 * MIB);
+    const seeder = await startSeeder(t, [nar.seed]);
+    const client = await startSwarm(t, { downloadLimit: new RateLimit(rate) });
+    const { download, done } = startDownload(t, client, nar.torrent);
+    const startedAt = performance.now();
+    await download.addPeers(peersAt(client, seeder.port));
+    await done;
+    const seconds = (performance.now() - startedAt) / 1000;
+    const expected = nar.bytes.length / rate;
+    assert.ok(seconds > expected * 0.8 && seconds < expected * 1.2, `${seconds} s in place of ${expected} s`);
+  });
+});
+
+test('a peer that turns down every request is left alone', LIMIT, async (t) => {
+  const nar = await makeNar(t, MIB);
+  await using refuser = await startRawSeed(
+    nar.torrent.infoHash,
+    promise((peer, request) => peer.send(ID.REJECT, request)),
+  );
+  const client = await startSwarm(t);
+  const { download } = startDownload(t, client, nar.torrent);
+  await download.addPeers(peersAt(client, refuser.port));
+  await once(download, 'alone');
+  assert.ok((refuser.peers[0]?.messages.filter(({ id }) => id === ID.REQUEST).length ?? 0) < 64);
+});
+
+test('a peer that lacks the torrent says so at once', LIMIT, async (t) => {
+  const nar = await makeNar(t, MIB);
+  const empty = await startSwarm(t);
+  const client = await startSwarm(t);
+  const { download } = startDownload(t, client, nar.torrent);
+  const startedAt = performance.now();
+  const alone = once(download, 'alone');
+  await download.addPeers(peersAt(client, empty.port));
+  await alone;
+  assert.ok(performance.now() - startedAt < 1_000);
+  assert.deepEqual(
+    peersAt(client, empty.port).map(({ hits, misses }) => ({ hits, misses })),
+    [{ hits: 0, misses: 1 }],
+  );
+});
+
+test('nobody is served where nobody is to be', LIMIT, async (t) => {
+  const nar = await makeNar(t, MIB);
+  const closed = await startSeeder(t, [nar.seed], { serves: 'nobody' });
+  const client = await startSwarm(t);
+  const { download } = startDownload(t, client, nar.torrent);
+  const alone = once(download, 'alone');
+  await download.addPeers(peersAt(client, closed.port));
+  await alone;
+  assert.equal(closed.openTorrents, 0);
+});
+
+test('a disk that is slower than the network holds the peers up, not the memory', LIMIT, async (t) => {
+  const nar = await makeNar(t, 96 * MIB);
+  const seeder = await startSeeder(t, [nar.seed]);
+  const client = await startSwarm(t);
+  const stuck = Promise.withResolvers<void>();
+  const storage = new MemoryStorage(nar.torrent.pieceLength);
+  const write = storage.write.bind(storage);
+  storage.write = async (index, bytes) => {
+    await stuck.promise;
+    await write(index, bytes);
+  };
+  const { download, done } = startDownload(t, client, nar.torrent, { storage });
+  await download.addPeers(peersAt(client, seeder.port));
+  while (download.bytes < 32 * MIB) await sleep(10);
+  await sleep(200); // time for much more to come
+  assert.ok(download.bytes < 40 * MIB, `${download.bytes} bytes wait for the disk`);
+  stuck.resolve();
+  assert.ok(nar.bytes.equals(await done));
+});
+
+test('opens a seed when it is asked for, and closes it when nobody uses it', LIMIT, async (t) => {
+  const nar = await makeNar(t, MIB);
+  const seeder = await startSeeder(t, [nar.seed], { idleSeedMs: 200 });
+  assert.equal(seeder.openTorrents, 0);
+  for (let round = 0; round < 2; round++) {
+    const client = await startSwarm(t);
+    const { download, done } = startDownload(t, client, nar.torrent);
+    await download.addPeers(peersAt(client, seeder.port));
+    await done;
+    assert.equal(seeder.openTorrents, 1);
+    await client.close();
+    while (seeder.openTorrents > 0) await sleep(20);
+  }
+});
+
+test('a peer that asks for nothing is disconnected', LIMIT, async (t) => {
+  const nar = await makeNar(t, MIB);
+  const seeder = await startSeeder(t, [nar.seed], { idleSeedMs: 200, idlePeerMs: 400 });
+  const idler = await RawPeer.connect(seeder.port, nar.torrent.infoHash);
+  await idler.closed();
+  while (seeder.openTorrents > 0) await sleep(20);
+});
+
+test('a file that has gone costs its seed, not the others', LIMIT, async (t) => {
+  const nar = await makeNar(t, MIB);
+  const gone = {
+    torrent: (await makeNar(t, MIB)).torrent,
+    files: [{ path: `${await tempDir(t)}/gone`, sizeBytes: MIB }],
+  };
+  const seeder = await startSeeder(t, [nar.seed, gone]);
+  const client = await startSwarm(t);
+  const missing = startDownload(t, client, gone.torrent);
+  await missing.download.addPeers(peersAt(client, seeder.port));
+  await once(missing.download, 'alone');
+  const { download, done } = startDownload(t, client, nar.torrent);
+  await download.addPeers(peersAt(client, seeder.port));
+  assert.ok(nar.bytes.equals(await done));
+});
+
+test('tells why it cannot listen', LIMIT, async (t) => {
+  const swarm = await startSwarm(t);
+  await assert.rejects(startSwarm(t, { port: swarm.port }), { code: 'LISTEN_FAILED' });
+});
