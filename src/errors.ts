@@ -69,19 +69,38 @@ export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(KIND_OF, text);
 }
 
+/** A fact of a failure. */
+type Fact = string | number | boolean | undefined | readonly string[];
+
 /** Facts of a failure, for logs and `--json`: plain values only. */
-export type ErrorFacts = Readonly<Record<string, string | number | boolean | undefined>>;
+export type ErrorFacts = Readonly<Record<string, Fact>>;
+
+/** Facts that code reads: declared here, so that who throws and who catches mean the same. */
+interface FactsByCode {
+  HASH_MISMATCH: {
+    /** True if the bytes are those of the torrent: the hash map named another file, no source is to blame. */
+    readonly mapLied?: boolean;
+    /** Names of the sources that sent wrong bytes. */
+    readonly origins?: readonly string[];
+    /** Program that was to decompress the file. */
+    readonly program?: string | undefined;
+  };
+}
+
+/** Facts of a failure with `Code`. */
+export type FactsOf<Code extends ErrorCode> = ErrorFacts &
+  (Code extends keyof FactsByCode ? FactsByCode[Code] : unknown);
 
 /** A failure that a person can act on. `cause` holds what it came from, always. */
-export class NarswarmError extends Error {
+export class NarswarmError<Code extends ErrorCode = ErrorCode> extends Error {
   override readonly name = 'NarswarmError';
-  readonly code: ErrorCode;
-  readonly facts: ErrorFacts;
+  readonly code: Code;
+  readonly facts: FactsOf<Code>;
 
-  constructor(code: ErrorCode, message: string, options: { cause?: unknown; facts?: ErrorFacts } = {}) {
+  constructor(code: Code, message: string, options: { cause?: unknown; facts?: FactsOf<Code> } = {}) {
     super(withoutPasswords(message), 'cause' in options ? { cause: options.cause } : undefined);
     this.code = code;
-    this.facts = redacted(options.facts ?? {});
+    this.facts = redacted<FactsOf<Code>>(options.facts ?? ({} as FactsOf<Code>));
   }
 
   /** The exit status that the table gives for this code. */
@@ -91,17 +110,21 @@ export class NarswarmError extends Error {
 }
 
 /** Whatever was quoted, be it of Nix or a server: no error shows a password. */
-function redacted(facts: ErrorFacts): ErrorFacts {
-  const entries = Object.entries(facts);
-  if (!entries.some(([, value]) => typeof value === 'string' && value.includes('@'))) return facts;
-  return Object.fromEntries(
-    entries.map(([key, value]) => [key, typeof value === 'string' ? withoutPasswords(value) : value]),
-  );
+function redacted<Facts extends ErrorFacts>(facts: Facts): Facts {
+  return Object.fromEntries(Object.entries(facts).map(([key, value]) => [key, redactedFact(value)])) as Facts;
+}
+
+function redactedFact(fact: Fact): Fact {
+  if (typeof fact === 'string') return withoutPasswords(fact);
+  return Array.isArray(fact) ? fact.map((text: string) => withoutPasswords(text)) : fact;
 }
 
 /** True where `error` is a {@link NarswarmError}, with that code if one is given. */
-export function isNarswarmError(error: unknown, ...codes: ErrorCode[]): error is NarswarmError {
-  return error instanceof NarswarmError && (codes.length === 0 || codes.includes(error.code));
+export function isNarswarmError<Code extends ErrorCode = ErrorCode>(
+  error: unknown,
+  ...codes: Code[]
+): error is NarswarmError<Code> {
+  return error instanceof NarswarmError && (codes.length === 0 || (codes as ErrorCode[]).includes(error.code));
 }
 
 /**

@@ -161,9 +161,9 @@ async function contentsOfFile(
   try {
     return await hashContents(path, info.compression, info.narSize, signal);
   } catch (error) {
-    const program = isNarswarmError(error) ? error.facts['program'] : undefined;
-    const isMissing = error instanceof Error && systemCode(error.cause) === 'ENOENT';
     if (!isNarswarmError(error, 'HASH_MISMATCH')) throw error;
+    const { program } = error.facts;
+    const isMissing = systemCode(error.cause) === 'ENOENT';
     if (!isMissing || program === undefined) throw wrongContents(info, upstream, error);
     throw new NarswarmError(
       'NIX_MISSING',

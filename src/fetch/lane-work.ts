@@ -7,7 +7,7 @@ import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
 import { FileStore } from '../store/file-store.ts';
 import { isSameNar } from '../store/hash-nar.ts';
 import { judgeFile } from '../store/judge-file.ts';
-import { PartialNar } from '../store/partial.ts';
+import { PartialNar, type Origin } from '../store/partial.ts';
 import type { PartialSession } from '../store/session.ts';
 import { storeError } from '../disk/store-error.ts';
 import { extensionOf } from '../torrent/canonical.ts';
@@ -206,10 +206,10 @@ export class LaneWork {
       if (head !== undefined) await this.#relabel(task, head);
     } catch (error) {
       if (!isNarswarmError(error, 'HASH_MISMATCH') || task.attempts++ >= ATTEMPTS) throw error;
-      this.#blame(task, String(error.facts['origins']));
+      this.#blame(task, error.facts.origins ?? []);
       if (this.#options.network === undefined && this.#order.of(task.lies).length === 0) throw error;
       this.#options.observer.onWarning(`${error.message}; fetching ${task.job.info.storePath} again`);
-      if (error.facts['mapLied'] === true) {
+      if (error.facts.mapLied === true) {
         task.job.torrent = undefined;
         await partial.discard();
         await this.forget(task);
@@ -226,8 +226,7 @@ export class LaneWork {
     return preferred === undefined ? ordered : ordered.toSorted((a, b) => +(b === preferred) - +(a === preferred));
   }
 
-  #blame({ lies }: Task, origins: string): void {
-    const liars = origins.split(', ');
+  #blame({ lies }: Task, liars: readonly Origin[]): void {
     for (const { name } of this.#options.upstreams) if (liars.includes(name)) lies.set(name, (lies.get(name) ?? 0) + 1);
   }
 

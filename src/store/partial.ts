@@ -9,7 +9,7 @@ import { BytesInFile } from './partial/in-file.ts';
 import { BytesInMemory } from './partial/in-memory.ts';
 import { storeError } from '../disk/store-error.ts';
 
-export type { Range } from './partial/held-pieces.ts';
+export type { Origin, Range } from './partial/held-pieces.ts';
 
 /** A NAR up to this size waits in memory, and comes to its file only where it is closed before it is whole. */
 const MEMORY_BYTES = 1 << 20;
@@ -237,13 +237,13 @@ export class PartialNar implements AsyncDisposable {
     return bad;
   }
 
-  async #blame(found: FileHash): Promise<NarswarmError> {
+  async #blame(found: FileHash): Promise<NarswarmError<'HASH_MISMATCH'>> {
     const bad = await this.#badPieces();
     const mapLied = this.#torrent !== undefined && bad.length === 0;
     const origins = this.#held.originsOf(bad);
     if (mapLied || this.#torrent === undefined) this.reset();
     else for (const index of bad) this.#held.forget(index);
-    const from = mapLied ? 'the hash map names other bytes' : `bytes came from ${origins}`;
+    const from = mapLied ? 'the hash map names other bytes' : `bytes came from ${origins.join(', ')}`;
     return new NarswarmError(
       'HASH_MISMATCH',
       `the NAR ${this.#fileHash} is not what its narinfo says: its SHA-256 is ${found} (${from})`,

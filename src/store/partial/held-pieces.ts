@@ -3,6 +3,8 @@ export type Origin = string;
 
 export const EARLIER_RUN: Origin = 'an earlier run';
 
+const NOBODY: ReadonlySet<Origin> = new Set();
+
 /** A stretch of bytes, `[from, to)`. */
 export interface Range {
   readonly from: number;
@@ -18,7 +20,8 @@ export class HeldPieces {
   readonly #pieceBytes: number;
   /** Bytes held of each piece. Not 32 bits wide: without a torrent the whole NAR is one piece. */
   readonly #held: Float64Array;
-  readonly #origins: (Origin | undefined)[];
+  /** Who sent each piece: several, if they sent parts of it. */
+  readonly #origins: ReadonlySet<Origin>[] = [];
   /** Pieces whose SHA-1 is known to fit. */
   readonly #checked = new Set<number>();
 
@@ -28,7 +31,6 @@ export class HeldPieces {
     this.#pieceBytes = pieceBytes;
     const pieces = Math.max(1, Math.ceil(sizeBytes / pieceBytes));
     this.#held = new Float64Array(pieces);
-    this.#origins = Array.from({ length: pieces });
   }
 
   /** Pieces of the NAR. */
@@ -84,7 +86,7 @@ export class HeldPieces {
   /** Takes down a whole piece whose SHA-1 was checked. */
   addPiece(index: number, origin: Origin): void {
     this.#held[index] = this.lengthOf(index);
-    this.#origins[index] = origin;
+    this.#origins[index] = new Set([origin]);
     this.#checked.add(index);
   }
 
@@ -94,16 +96,17 @@ export class HeldPieces {
       const index = Math.floor(at / this.#pieceBytes);
       const start = index * this.#pieceBytes;
       const end = Math.min(start + this.lengthOf(index), offset + length);
-      this.#origins[index] = this.#held[index] === 0 ? origin : joined(this.#origins[index], origin);
+      const before = this.#held[index] === 0 ? NOBODY : this.#originsAt(index);
+      if (!before.has(origin)) this.#origins[index] = new Set([...before, origin]);
       this.#held[index] = Math.max(this.#held[index] ?? 0, end - start);
       this.#checked.delete(index);
       at = end;
     }
   }
 
-  /** Who sent these pieces, as text. */
-  originsOf(pieces: readonly number[]): string {
-    return [...new Set(pieces.map((index) => this.#origins[index] ?? EARLIER_RUN))].join(', ');
+  /** Names who sent these pieces, each once, in the order of the pieces. */
+  originsOf(pieces: readonly number[]): Origin[] {
+    return [...new Set(pieces.flatMap((index) => [...this.#originsAt(index)]))];
   }
 
   /** Forgets one piece. */
@@ -115,13 +118,11 @@ export class HeldPieces {
   /** Forgets all pieces, as if none had come yet. */
   clear(): void {
     this.#held.fill(0);
-    this.#origins.fill(undefined);
+    this.#origins.length = 0;
     this.#checked.clear();
   }
-}
 
-/** The origins of a piece that several have sent parts of, each once. */
-function joined(before: Origin | undefined, origin: Origin): Origin {
-  if (before === undefined || before.split(', ').includes(origin)) return before ?? origin;
-  return `${before}, ${origin}`;
+  #originsAt(index: number): ReadonlySet<Origin> {
+    return this.#origins[index] ?? NOBODY;
+  }
 }
