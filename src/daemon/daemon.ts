@@ -2,15 +2,12 @@ import { isNarswarmError } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { mapFolder, saltBytes } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
-import { OfferedGenerations, seedGeneration } from '../index/generations.ts';
+import { seedGeneration } from '../index/generations.ts';
 import { indexDirOf, resolveHashMap } from '../index/resolve.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
-import { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
-import { Gate, seedOf } from '../serve/gate.ts';
-import { LastServed } from '../store/last-served.ts';
-import { NarChecker } from '../serve/nar-checker.ts';
+import { StoreOffer } from '../serve/store-offer.ts';
 import { contentsVersion } from '../subscription/published.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
 import { joinAtLastPort, Publisher, type PublisherOptions } from '../publish/publisher.ts';
@@ -55,9 +52,7 @@ export interface DaemonOptions {
 export class Daemon implements AsyncDisposable {
   readonly network: Network;
   readonly #options: DaemonOptions;
-  readonly #catalogue: Catalogue;
-  readonly #checker: NarChecker;
-  readonly #offered: OfferedGenerations;
+  readonly #offer: StoreOffer;
   readonly #stop = new AbortController();
   readonly #http: HttpClient;
   readonly #timers = new Set<NodeJS.Timeout>();
@@ -70,37 +65,21 @@ export class Daemon implements AsyncDisposable {
   /** Why nothing is published, as it was said last. */
   #hindrance = '';
 
-  private constructor(
-    options: DaemonOptions,
-    network: Network,
-    { catalogue, checker, offered }: { catalogue: Catalogue; checker: NarChecker; offered: OfferedGenerations },
-  ) {
+  private constructor(options: DaemonOptions, network: Network, offer: StoreOffer) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
     this.network = network;
     this.#http = new HttpClient(options.http);
-    this.#catalogue = catalogue;
-    this.#checker = checker;
-    this.#offered = offered;
+    this.#offer = offer;
   }
 
   /** @throws LISTEN_FAILED, STORE_UNWRITABLE */
   static async start(options: DaemonOptions): Promise<Daemon> {
-    const { store, keys, onWarning, publish } = options;
-    const catalogue = await Catalogue.open(store);
-    const checker = new NarChecker({ store, catalogue, keys, onWarning });
-    const gate = new Gate(store, catalogue, keys, checker);
-    const offered = new OfferedGenerations();
-    const served = new LastServed(store, onWarning);
-    const how: NetworkOptions = {
-      ...options.network,
-      onWarning,
-      seeds: served.noting(async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash))),
-      seedable: () => [...offered.infoHashes(), ...catalogue.infoHashes()],
-      onUpload: served.onUpload,
-    };
+    const { store, onWarning, publish } = options;
+    const offer = await StoreOffer.open(options);
+    const how: NetworkOptions = { ...options.network, ...offer.forNetwork, onWarning };
     await using stack = new AsyncDisposableStack();
     const network = await (publish === undefined ? Network.join(how) : joinAtLastPort({ ...publish, store }, how));
-    const daemon = stack.use(new Daemon(options, network, { catalogue, checker, offered }));
+    const daemon = stack.use(new Daemon(options, network, offer));
     await daemon.#publish();
     const looksUp = options.publishers.length > 0 || daemon.publisher !== undefined;
     if (looksUp || options.network.scope === 'public') await network.openDht(); // now, so that a port in use is said
@@ -119,7 +98,7 @@ export class Daemon implements AsyncDisposable {
 
   /** NARs that were asked for and are known with their pieces. */
   get nars(): number {
-    return this.#catalogue.size;
+    return this.#offer.catalogue.size;
   }
 
   async close(): Promise<void> {
@@ -128,7 +107,7 @@ export class Daemon implements AsyncDisposable {
     await this.#publisher?.close();
     await this.#http.close();
     await this.network.close();
-    await this.#checker.close();
+    await this.#offer[Symbol.asyncDispose]();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -148,7 +127,7 @@ export class Daemon implements AsyncDisposable {
   async #checkNars(): Promise<void> {
     const { signal, onWarning } = this.#options;
     try {
-      await this.#checker.checkAll(signal);
+      await this.#offer.checker.checkAll(signal);
     } catch (error) {
       if (signal.aborted) return;
       onWarning((error as Error).message);
@@ -159,7 +138,7 @@ export class Daemon implements AsyncDisposable {
   /** Takes in what fetches add. */
   async #watchCatalogue(): Promise<void> {
     try {
-      await this.#catalogue.refresh();
+      await this.#offer.catalogue.refresh();
       await this.#publish();
       for (const address of (await this.#options.alsoFollow?.()) ?? []) void this.#follow(address);
     } catch (error) {
@@ -173,7 +152,7 @@ export class Daemon implements AsyncDisposable {
   async #publish(): Promise<void> {
     const { store, keys, network, signal, onWarning, publish } = this.#options;
     if (publish === undefined) return;
-    const version = `${await contentsVersion(store, this.#catalogue)} ${await publish.version?.()}`;
+    const version = `${await contentsVersion(store, this.#offer.catalogue)} ${await publish.version?.()}`;
     if (version === this.#publishedOf && performance.now() < this.#publishAgainAtMs) return;
     this.#publishedOf = version;
     this.#publishAgainAtMs = performance.now() + PUBLISH_AGAIN_MS;
@@ -181,7 +160,7 @@ export class Daemon implements AsyncDisposable {
       const contents = await publish.contents();
       const isNothing = contents !== 'everything' && contents.named.size + contents.unnamed.length === 0;
       if (this.#publisher !== undefined && isNothing) {
-        this.#offered.remove(this.#publisher.built.publication.address);
+        this.#offer.maps.remove(this.#publisher.built.publication.address);
         await this.#publisher.close();
         this.#publisher = undefined;
         onWarning('nothing is to be published any more: this machine’s hash map is offered no longer');
@@ -191,7 +170,7 @@ export class Daemon implements AsyncDisposable {
         void this.#publisher.announce(); // what fetches add is not to wait for the DHT
         return;
       }
-      const place = { network: this.network, offered: this.#offered, catalogue: this.#catalogue };
+      const place = { network: this.network, offer: this.#offer };
       this.#publisher = await Publisher.attach({ ...publish, store, keys, network, signal, onWarning }, place);
       this.#publishAgainAtMs = Infinity;
       publish.onRenewed?.(this.#publisher.built);
@@ -237,7 +216,7 @@ export class Daemon implements AsyncDisposable {
         shards,
         dir: indexDirOf(dir, address),
       });
-      if (this.#offered.add(address, generation)) onFollowed?.(address, seq, recordCount);
+      if (this.#offer.maps.add(address, generation)) onFollowed?.(address, seq, recordCount);
       found = resolved.from === 'network';
       await this.#keepPointerAlive(address);
     } catch (error) {
@@ -269,7 +248,7 @@ export class Daemon implements AsyncDisposable {
     const dht = await this.network.openDht();
     if (dht === undefined) return;
     await dht.ready({ signal: this.#options.signal }).catch(() => false);
-    for (const entry of this.#catalogue.entries()) {
+    for (const entry of this.#offer.catalogue.entries()) {
       if (this.#options.signal.aborted) return;
       if (entry.infoHash.length === 40) await dht.announce(entry.infoHash, swarm.port).catch(() => undefined);
       await new Promise((resolve) => setTimeout(resolve, ANNOUNCE_PAUSE_MS));

@@ -15,7 +15,7 @@ import { fetchByContents } from './by-contents.ts';
 import type { Candidates } from './candidates.ts';
 import type { Closure } from './closure.ts';
 import { FetchedContents, lackOfContents, type LooksInto } from './fetched-contents.ts';
-import type { HeldNars } from './held-nars.ts';
+import type { HeldNars } from '../serve/held-nars.ts';
 import type { NarJob } from './job.ts';
 import type { Plan } from './plan.ts';
 import type { Progress } from './report.ts';

@@ -39,7 +39,7 @@ import type { LooksInto } from './fetched-contents.ts';
 import { HashMaps, type MapDoubt } from './hash-maps.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
-import type { HeldNars } from './held-nars.ts';
+import type { HeldNars } from '../serve/held-nars.ts';
 import { importNoted } from './noted-import.ts';
 import { lostOf } from './lost-nars.ts';
 import { namedFile } from './named-file.ts';

@@ -1,17 +1,12 @@
-import type { InfoHash, StorePath } from '../nix/brands.ts';
+import type { StorePath } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
-import { Catalogue } from '../store/catalogue.ts';
 import { DryRunStore } from '../store/dry-run-store.ts';
 import { FileStore } from '../store/file-store.ts';
-import { Gate, seedOf } from '../serve/gate.ts';
-import { LastServed } from '../store/last-served.ts';
-import { NarChecker } from '../serve/nar-checker.ts';
+import { StoreOffer } from '../serve/store-offer.ts';
 import { PartialSession } from '../store/session.ts';
 import type { Network, NetworkOptions } from '../swarm/network.ts';
 import { RateLimit } from '../bytes/rate-limit.ts';
-import type { Seed } from '../swarm/swarm.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
-import { HeldNars } from './held-nars.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { orderUpstreams } from './cache-infos.ts';
 import { prefetch, type PrefetchOptions, type PrefetchResult } from './prefetch.ts';
@@ -43,7 +38,7 @@ export class Workplace implements AsyncDisposable {
   readonly #options: WorkplaceOptions;
   readonly #session: PartialSession;
   readonly #limit: RateLimit;
-  readonly #held: HeldNars;
+  readonly #offer: StoreOffer;
   readonly #stack: AsyncDisposableStack;
   readonly #orders = new WeakMap<readonly Upstream[], Promise<readonly Upstream[]>>();
 
@@ -55,7 +50,7 @@ export class Workplace implements AsyncDisposable {
       network: Network | undefined;
       session: PartialSession;
       limit: RateLimit;
-      held: HeldNars;
+      offer: StoreOffer;
     },
     stack: AsyncDisposableStack,
   ) {
@@ -64,7 +59,7 @@ export class Workplace implements AsyncDisposable {
     this.network = parts.network;
     this.#session = parts.session;
     this.#limit = parts.limit;
-    this.#held = parts.held;
+    this.#offer = parts.offer;
     this.#options = options;
     this.#stack = stack;
   }
@@ -84,20 +79,11 @@ export class Workplace implements AsyncDisposable {
     const session = stack.use(await PartialSession.open(store));
     const http = stack.use(new HttpClient(options.http));
     const limit = new RateLimit(options.maxDownloadRate);
-    const held = stack.use(new HeldNars());
-    const catalogue = await Catalogue.open(store);
-    const checker = stack.use(new NarChecker({ store, catalogue, keys, onWarning }));
-    const gate = new Gate(store, catalogue, keys, checker);
-    const served = new LastServed(store, onWarning);
-    const seeds = served.noting(
-      async (infoHash: InfoHash): Promise<Seed | undefined> =>
-        (await held.seed(infoHash)) ?? seedOf(await gate.admit(infoHash)),
-    );
-    const { onUpload } = served;
+    const offer = stack.use(await StoreOffer.open({ store, keys, onWarning }));
     const network =
       options.network &&
-      stack.use(await join({ ...options.network, downloadLimit: limit, seeds, onUpload, onWarning }));
-    return new Workplace(options, { store, http, network, session, limit, held }, stack.move());
+      stack.use(await join({ ...options.network, ...offer.forNetwork, downloadLimit: limit, onWarning }));
+    return new Workplace(options, { store, http, network, session, limit, offer }, stack.move());
   }
 
   /** Fetches and imports, as {@link prefetch} does. */
@@ -115,7 +101,7 @@ export class Workplace implements AsyncDisposable {
         keys: this.#options.keys,
         orderUpstreams: (upstreams) => this.#order(upstreams, run.signal),
         ...run,
-        held: this.#held,
+        held: this.#offer.held,
       },
     );
   }

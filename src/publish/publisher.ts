@@ -1,11 +1,7 @@
 import { isNarswarmError } from '../errors.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
-import { OfferedGenerations } from '../index/generations.ts';
 import { announcePublication, lastPeers, publishedDir } from './publication.ts';
-import { Catalogue } from '../store/catalogue.ts';
-import { Gate, seedOf } from '../serve/gate.ts';
-import { LastServed } from '../store/last-served.ts';
-import { NarChecker } from '../serve/nar-checker.ts';
+import { StoreOffer } from '../serve/store-offer.ts';
 import { formatEndpoint, parseEndpoint } from '../discovery/endpoint.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
 import { buildPublication, type BuildOptions, type Built } from './build-publication.ts';
@@ -27,9 +23,8 @@ export interface PublisherOptions extends BuildOptions {
 /** Where a publisher works: both are closed by whoever made them. */
 export interface PublisherPlace {
   readonly network: Network;
-  /** What is served of maps; the network's seeds look here. */
-  readonly offered: OfferedGenerations;
-  readonly catalogue: Catalogue;
+  /** What the network gives to others. */
+  readonly offer: StoreOffer;
 }
 
 /** A publisher at work: offers the index to peers, keeps the DHT item alive, serves the index over HTTP. */
@@ -73,23 +68,11 @@ export class Publisher implements AsyncDisposable {
   /** Joins the network, seeds the NARs of the store behind the gate, and publishes there. */
   static async start(options: PublisherOptions): Promise<Publisher> {
     await using stack = new AsyncDisposableStack();
-    const { store, keys, onWarning } = options;
-    const catalogue = await Catalogue.open(store);
-    const checker = stack.use(new NarChecker({ store, catalogue, keys, onWarning }));
-    const gate = new Gate(store, catalogue, keys, checker);
-    const offered = new OfferedGenerations();
-    const served = new LastServed(store, onWarning);
-    const network = stack.use(
-      await joinAtLastPort(options, {
-        ...options.network,
-        onWarning,
-        seeds: served.noting(async (infoHash) => offered.get(infoHash) ?? seedOf(await gate.admit(infoHash))),
-        seedable: () => [...offered.infoHashes(), ...catalogue.infoHashes()],
-        onUpload: served.onUpload,
-      }),
-    );
+    const { onWarning } = options;
+    const offer = stack.use(await StoreOffer.open(options));
+    const network = stack.use(await joinAtLastPort(options, { ...options.network, ...offer.forNetwork, onWarning }));
     await network.openDht();
-    const publisher = await Publisher.attach(options, { network, offered, catalogue });
+    const publisher = await Publisher.attach(options, { network, offer });
     await publisher.announce();
     const owned = stack.move();
     publisher.#stack.defer(() => owned.disposeAsync());
@@ -99,7 +82,7 @@ export class Publisher implements AsyncDisposable {
   /** Publishes where somebody else has joined the network and seeds the NARs; {@link announce} is next. */
   static async attach(options: PublisherOptions, place: PublisherPlace): Promise<Publisher> {
     await using stack = new AsyncDisposableStack();
-    const { network, offered, catalogue } = place;
+    const { network, offer } = place;
     const stop = new AbortController();
     const { listen } = options.network;
     const own =
@@ -120,8 +103,8 @@ export class Publisher implements AsyncDisposable {
       }),
     );
     const built = await buildPublication(withOwn);
-    await catalogue.refresh();
-    offered.add(built.publication.address, built.publication);
+    await offer.catalogue.refresh();
+    offer.maps.add(built.publication.address, built.publication);
     const owned = new AsyncDisposableStack();
     const started = new Publisher(built, http, place, stop, withOwn, owned);
     stack.defer(() => clearInterval(started.#timer));
@@ -165,11 +148,11 @@ export class Publisher implements AsyncDisposable {
     if (signal.aborted) return false;
     try {
       const built = await buildPublication(this.#options);
-      await this.#place.catalogue.refresh();
+      await this.#place.offer.catalogue.refresh();
       // It need not be of this process: an update may have written it a moment ago.
       const isNews = built.publication.torrent.infoHash !== this.#built.publication.torrent.infoHash;
       this.#built = built;
-      this.#place.offered.add(built.publication.address, built.publication);
+      this.#place.offer.maps.add(built.publication.address, built.publication);
       if (isNews) {
         this.network.discovery.follow(built.publication.torrent.infoHash);
         onRenewed?.(built);

@@ -1,8 +1,8 @@
 import type { InfoHash } from '../nix/brands.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { BackgroundReader } from '../serve/background-reader.ts';
-import { CHECK_PATIENCE_MS } from '../serve/gate.ts';
+import { BackgroundReader } from './background-reader.ts';
+import { CHECK_PATIENCE_MS } from './gate.ts';
 import { narContentsOf } from '../store/hash-nar.ts';
 import { withinMs } from '../within.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
@@ -44,6 +44,11 @@ export class HeldNars implements AsyncDisposable {
   /** Notes that the contents of a path's NAR were checked by NarHash: Nix has imported it, or somebody has looked into it. */
   noteSound(path: string): void {
     this.#sound.add(path);
+  }
+
+  /** Of the torrents of all NARs that are held. */
+  infoHashes(): IterableIterator<InfoHash> {
+    return this.#held.keys();
   }
 
   /** The NAR behind an infohash, or undefined if it may not, or not yet, be served. */

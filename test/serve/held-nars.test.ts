@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { HeldNars } from '../../src/fetch/held-nars.ts';
+import { HeldNars } from '../../src/serve/held-nars.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { describeNar } from '../../src/store/describe-nar.ts';
 import { LEAF, NOTE } from '../nix/fixtures.ts';

@@ -1,0 +1,63 @@
+import { OfferedGenerations } from '../index/generations.ts';
+import type { InfoHash } from '../nix/brands.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { Catalogue } from '../store/catalogue.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { LastServed } from '../store/last-served.ts';
+import type { NetworkOptions } from '../swarm/network.ts';
+import type { Seed } from '../swarm/swarm.ts';
+import { Gate, seedOf } from './gate.ts';
+import { HeldNars } from './held-nars.ts';
+import { NarChecker } from './nar-checker.ts';
+
+export interface StoreOfferOptions {
+  readonly store: FileStore;
+  /** NARs are offered if their narinfo is signed by one of these, or if their path follows from a content address. */
+  readonly keys: readonly PublicKey[];
+  readonly onWarning: (message: string) => void;
+}
+
+/**
+ * Everything that this process gives to others, in one place: the NARs of a file store, which pass the {@link Gate}, those
+ * that a running fetch holds, and the generations of hash maps. Notes when each NAR was last served.
+ */
+export class StoreOffer implements AsyncDisposable {
+  readonly catalogue: Catalogue;
+  readonly checker: NarChecker;
+  /** NARs of a running fetch that the catalogue may not list yet. */
+  readonly held = new HeldNars();
+  /** Generations of hash maps. */
+  readonly maps = new OfferedGenerations();
+  readonly #gate: Gate;
+  readonly #served: LastServed;
+
+  private constructor({ store, keys, onWarning }: StoreOfferOptions, catalogue: Catalogue) {
+    this.catalogue = catalogue;
+    this.checker = new NarChecker({ store, catalogue, keys, onWarning });
+    this.#gate = new Gate(store, catalogue, keys, this.checker);
+    this.#served = new LastServed(store, onWarning);
+  }
+
+  /** Reads the store's catalogue. @throws STORE_UNWRITABLE */
+  static async open(options: StoreOfferOptions): Promise<StoreOffer> {
+    return new StoreOffer(options, await Catalogue.open(options.store));
+  }
+
+  /** What a network gives to peers, and whom it tells of that. */
+  get forNetwork(): Required<Pick<NetworkOptions, 'seeds' | 'seedable' | 'onUpload'>> {
+    return {
+      seeds: this.#served.noting((infoHash) => this.#seed(infoHash)),
+      seedable: () => [...this.held.infoHashes(), ...this.maps.infoHashes(), ...this.catalogue.infoHashes()],
+      onUpload: this.#served.onUpload,
+    };
+  }
+
+  async #seed(infoHash: InfoHash): Promise<Seed | undefined> {
+    return (await this.held.seed(infoHash)) ?? this.maps.get(infoHash) ?? seedOf(await this.#gate.admit(infoHash));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.held[Symbol.asyncDispose]();
+    await this.checker.close();
+  }
+}
