@@ -49,6 +49,18 @@ export const MAX_OPEN_REQUESTS = 2048;
 /** Small answers (rejects, metadata) are beyond the window; no client that reads leaves so many of them unread. */
 export const MAX_UNREAD_ANSWERS_BYTES = 4 * 1024 * 1024;
 
+/** Prefixes of files in one message of the exchange: 32 KiB of them. */
+export const MAX_PREFIXES_PER_MESSAGE = 4096;
+/** Bytes of one DATA message of the exchange: a sign of life every second on a line of 1 Mbit/s. */
+export const MAX_DATA_BYTES = 128 * 1024;
+/** Ranges among which a member may let us choose. */
+export const MAX_ANY_CANDIDATES = 128;
+/** Narinfos in one question, and the longest of them: a thousand references take 64 KiB. */
+export const MAX_NARINFOS_PER_MESSAGE = 256;
+export const MAX_EXCHANGE_NARINFO_BYTES = 128 * 1024;
+/** Bytes of messages from one member that nobody here reads: those of later versions, and of BEP 3. */
+export const MAX_IGNORED_BYTES = 1024 * 1024;
+
 /** Connections to the HTTP mirror of a hash map, from everybody together. */
 export const MAX_HTTP_CONNECTIONS = 256;
 /** The same from one host: a browser opens 6, undici as many as it is told; a NAT hides a few machines. */

@@ -1,0 +1,125 @@
+import { MAX_BENCODED_BYTES, MAX_IGNORED_BYTES, MAX_MESSAGE_BYTES } from '../wire/bounds.ts';
+import { HANDSHAKE_BYTES, KIND as WIRE_KIND, LENGTH_BYTES } from '../wire/protocol.ts';
+import { OUR_EXTENSION_ID } from './handshake.ts';
+import { DATA_HEAD_BYTES, KIND, parseBody, type Message } from './messages.ts';
+
+/** Takes what a peer sends, in order. Each returns false if the peer must not say this. */
+export interface FrameHandlers {
+  /** The 68 bytes of its handshake. */
+  readonly handshake: (bytes: Buffer) => boolean;
+  /** The dictionary of an extended handshake. */
+  readonly extended: (payload: Buffer) => boolean;
+  /** A message of the exchange other than DATA. */
+  readonly message: (message: Exclude<Message, { kind: 'data' }>) => boolean;
+  /** Bytes of an answer, as they come: lent until this returns. */
+  readonly data: (id: number, bytes: Uint8Array) => boolean;
+}
+
+/** Enough of a message to tell DATA from all others. */
+const HEAD_BYTES = 2 + DATA_HEAD_BYTES;
+
+/**
+ * Cuts what a peer sends into messages and checks each, with no copy of the bytes of DATA, and at most one message in
+ * memory. Messages of BEP 3, and those of kinds that later versions have, are left out, as far as they are few.
+ */
+export class FrameReader {
+  readonly #handlers: FrameHandlers;
+  #part: 'handshake' | 'length' | 'head' | 'body' = 'handshake';
+  #buffer = Buffer.allocUnsafe(HANDSHAKE_BYTES);
+  #gathered = 0;
+  #wanted = HANDSHAKE_BYTES;
+  /** Length of the message that is being read. */
+  #messageBytes = 0;
+  /** Bytes of a message that go nowhere, or to the request of DATA. */
+  #passBytes = 0;
+  #dataId: number | undefined;
+  #ignoredBytes = 0;
+
+  constructor(handlers: FrameHandlers) {
+    this.#handlers = handlers;
+  }
+
+  /** Takes the next bytes. After false the connection has to end. */
+  accept(chunk: Uint8Array): boolean {
+    let at = 0;
+    while (at < chunk.length) {
+      if (this.#passBytes > 0) {
+        const bytes = chunk.subarray(at, at + this.#passBytes);
+        this.#passBytes -= bytes.length;
+        at += bytes.length;
+        if (this.#dataId !== undefined && !this.#handlers.data(this.#dataId, bytes)) return false;
+        continue;
+      }
+      const taken = Math.min(this.#wanted - this.#gathered, chunk.length - at);
+      this.#buffer.set(chunk.subarray(at, at + taken), this.#gathered);
+      this.#gathered += taken;
+      at += taken;
+      if (this.#gathered === this.#wanted && !this.#onGathered()) return false;
+    }
+    return true;
+  }
+
+  #gather(part: 'length' | 'head' | 'body', bytes: number, gathered = 0): void {
+    this.#part = part;
+    this.#wanted = bytes;
+    this.#gathered = gathered;
+  }
+
+  #onGathered(): boolean {
+    const bytes = this.#buffer.subarray(0, this.#wanted);
+    switch (this.#part) {
+      case 'handshake':
+        this.#gather('length', LENGTH_BYTES);
+        return this.#handlers.handshake(bytes);
+      case 'length':
+        this.#messageBytes = bytes.readUInt32BE(0);
+        if (this.#messageBytes === 0) this.#gather('length', LENGTH_BYTES);
+        else this.#gather('head', Math.min(HEAD_BYTES, this.#messageBytes));
+        return this.#messageBytes <= MAX_MESSAGE_BYTES;
+      case 'head':
+        return this.#onHead(bytes);
+      default:
+        return this.#onMessage(bytes);
+    }
+  }
+
+  #onHead(head: Buffer): boolean {
+    const restBytes = this.#messageBytes - head.length;
+    const isExtended = head[0] === WIRE_KIND.EXTENDED && head.length > 1;
+    if (!isExtended || (head[1] !== 0 && head[1] !== OUR_EXTENSION_ID)) {
+      this.#dataId = undefined;
+      this.#passBytes = restBytes;
+      this.#gather('length', LENGTH_BYTES);
+      return this.#mayIgnore(this.#messageBytes);
+    }
+    if (head[1] === OUR_EXTENSION_ID && head[2] === KIND.DATA) {
+      if (restBytes === 0) return false; // DATA without a byte of it
+      this.#dataId = head.readUInt32BE(3);
+      this.#passBytes = restBytes;
+      this.#gather('length', LENGTH_BYTES);
+      return true;
+    }
+    if (head[1] === 0 && this.#messageBytes > MAX_BENCODED_BYTES) return false;
+    if (restBytes === 0) return this.#onMessage(head);
+    const whole = Buffer.allocUnsafe(this.#messageBytes);
+    whole.set(head);
+    this.#buffer = whole;
+    this.#gather('body', this.#messageBytes, head.length);
+    return true;
+  }
+
+  #onMessage(frame: Buffer): boolean {
+    this.#buffer = Buffer.allocUnsafe(HEAD_BYTES); // what was parsed may refer to the other
+    this.#gather('length', LENGTH_BYTES);
+    const body = frame.subarray(2);
+    if (frame[1] === 0) return this.#handlers.extended(body);
+    const message = parseBody(body);
+    if (message === 'unknown') return this.#mayIgnore(frame.length);
+    return message !== undefined && message.kind !== 'data' && this.#handlers.message(message);
+  }
+
+  #mayIgnore(bytes: number): boolean {
+    this.#ignoredBytes += bytes;
+    return this.#ignoredBytes <= MAX_IGNORED_BYTES;
+  }
+}
