@@ -3,9 +3,10 @@ import { NarswarmError } from '../errors.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import { FileStore } from '../store/file-store.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
+import { SERVICE_PORTS } from '../wire/ports.ts';
 import { aside } from './configuration.ts';
 import { openKey } from './key.ts';
-import { addHttpPort, addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
+import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
 import {
   addCommon,
@@ -21,7 +22,7 @@ import { readTrust } from './trust.ts';
 
 interface DaemonOptions extends CommonOptions, NetworkFlags, PublishingFlags {
   readonly publish?: boolean;
-  readonly httpPort: number;
+  readonly httpPort?: number;
   readonly store: string;
   readonly publisher?: readonly PublisherAddress[];
   readonly trustedPublicKey?: readonly string[];
@@ -40,7 +41,7 @@ export function daemonCommand(): Command {
   addPublishers(daemon, 'hash map to follow and host; may be repeated');
   addPeers(daemon);
   addKeys(daemon);
-  addNetwork(daemon, { scope: 'lan' });
+  addNetwork(daemon, { scope: 'lan', ports: SERVICE_PORTS });
   addCommon(
     daemon,
     [
@@ -57,7 +58,7 @@ export function daemonCommand(): Command {
           'USAGE',
           `--scope off${aside(originOf('scope'))} serves nobody, and serving is all that a daemon does: give lan, cohort or public`,
         );
-      const network = networkOptions(options, scope, originOf);
+      const network = networkOptions(options, scope, originOf, SERVICE_PORTS);
       const { keys, http } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
         output.warn(text),
       );
@@ -89,7 +90,7 @@ export function daemonCommand(): Command {
           salt: options.salt,
           validForMs: options.validFor,
           hints: (options.hint ?? []).map(formatEndpoint),
-          httpPort: options.httpPort,
+          httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
           contents: async () => publishedContents(store, await subscriptions(), keys),
           version: async () => JSON.stringify((await subscriptions()).filter(({ publish }) => publish)),
           onRenewed: (built) => tellBuilt(output, built),
@@ -106,6 +107,11 @@ export function daemonCommand(): Command {
       });
       const { swarm, dht } = service.network;
       const { publisher } = service;
+      const [usual] = SERVICE_PORTS.peers;
+      if (options.port === undefined && swarm.port !== usual)
+        output.note(
+          `port ${usual} is in use by another process: this daemon listens on ${swarm.port} until it is started again`,
+        );
       output.result(
         'ready',
         {
@@ -116,6 +122,7 @@ export function daemonCommand(): Command {
           ...(publisher && {
             address: formatPublisherAddress(publisher.built.publication.address),
             httpPort: publisher.http.port,
+            mirror: mirrorOf(publisher, options.listen),
           }),
         },
         [
@@ -124,7 +131,7 @@ export function daemonCommand(): Command {
             ? []
             : [
                 `address  ${formatPublisherAddress(publisher.built.publication.address)}`,
-                `HTTP     port ${publisher.http.port}`,
+                `HTTP     ${mirrorOf(publisher, options.listen)}`,
               ]),
           'ready',
         ].join('\n'),

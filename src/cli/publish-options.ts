@@ -1,7 +1,11 @@
 import { Option, type Command } from 'commander';
 import { defaultKeyFile } from '../config/locations.ts';
 import type { Built } from '../publish/build-publication.ts';
-import { parseEndpoint, type Endpoint } from '../discovery/endpoint.ts';
+import { formatPublisherAddress } from '../index/address.ts';
+import type { Publisher } from '../publish/publisher.ts';
+import { ownHost } from '../discovery/own-address.ts';
+import { formatEndpoint, parseEndpoint, type Endpoint } from '../discovery/endpoint.ts';
+import { defaultPortInWords, SERVICE_PORTS } from '../wire/ports.ts';
 import type { Output } from './output.ts';
 import { each, formatSize, parseLifetime, parsePort } from './values.ts';
 
@@ -35,7 +39,18 @@ export function addPublishing(command: Command): Command {
 
 /** Adds `--http-port`. */
 export function addHttpPort(command: Command): Command {
-  return command.option('--http-port <port>', 'port to serve the hash map at over HTTP; 0 picks one', parsePort, 0);
+  return command.option(
+    '--http-port <port>',
+    `TCP port to serve the hash map at over HTTP; 0 picks one (default: ${defaultPortInWords(SERVICE_PORTS.http)})`,
+    parsePort,
+  );
+}
+
+/** The address of a map by its mirror, for networks without UDP. */
+export function mirrorOf({ built, http, network }: Publisher, listen: string | undefined): string {
+  const host = ownHost(listen, network.networks);
+  const baseUrl = `http://${formatEndpoint({ host, port: http.port })}/`;
+  return formatPublisherAddress({ ...built.publication.address, baseUrl });
 }
 
 /** Says what a generation of a map is of. */

@@ -1,4 +1,3 @@
-import { hostname } from 'node:os';
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
 import type { BuildOptions } from '../publish/build-publication.ts';
@@ -8,9 +7,10 @@ import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { isPath, readNamedPath } from '../nix/named-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
+import { SERVICE_PORTS } from '../wire/ports.ts';
 import { openKey } from './key.ts';
 import type { Output } from './output.ts';
-import { addHttpPort, addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
+import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
 import {
   addCommon,
@@ -28,7 +28,7 @@ interface PublishOptions extends CommonOptions, NetworkFlags, PublishingFlags {
   readonly from?: readonly string[];
   readonly root?: readonly (readonly [name: string, path: string])[];
   readonly trustedPublicKey?: readonly string[];
-  readonly httpPort: number;
+  readonly httpPort?: number;
   readonly once?: boolean;
 }
 
@@ -52,7 +52,7 @@ export function publishCommand(): Command {
   addHttpPort(publish);
   publish.option('--once', 'write the hash map and exit, without seeding');
   addKeys(publish);
-  addNetwork(publish, undefined);
+  addNetwork(publish, { ports: SERVICE_PORTS });
   addCommon(
     publish,
     [
@@ -126,8 +126,8 @@ export function publishCommand(): Command {
       output.note(options.dht ? 'hashing what is new, and looking for the DHT' : 'hashing what is new');
       await using publisher = await Publisher.start({
         ...build,
-        network: networkOptions(options, 'cohort', originOf),
-        httpPort: options.httpPort,
+        network: networkOptions(options, 'cohort', originOf, SERVICE_PORTS),
+        httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
         onWarning,
         onRenewed: (built) => tellBuilt(output, built),
       });
@@ -141,9 +141,7 @@ export function publishCommand(): Command {
 function tellReady(output: Output, publisher: Publisher, listen: string | undefined): void {
   const address = formatPublisherAddress(publisher.built.publication.address);
   const { swarm, dht } = publisher.network;
-  const host = listen === undefined || listen === '0.0.0.0' || listen === '::' ? hostname() : listen;
-  const baseUrl = `http://${formatEndpoint({ host, port: publisher.http.port })}`;
-  const mirror = formatPublisherAddress({ ...publisher.built.publication.address, baseUrl: `${baseUrl}/` });
+  const mirror = mirrorOf(publisher, listen);
   output.result(
     'ready',
     {

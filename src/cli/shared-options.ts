@@ -5,6 +5,7 @@ import { parseEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { aside, isStronger, type Origin, type OriginOf } from './configuration.ts';
 import type { NetworkOptions } from '../swarm/network.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
+import { defaultPortInWords, RUN_PORTS, type DefaultPorts } from '../wire/ports.ts';
 import { rememberExamples } from './examples.ts';
 import { each, one, parseAddress, parsePort, parseRate } from './values.ts';
 
@@ -44,11 +45,18 @@ export interface NetworkFlags {
 }
 
 /** Adds the options of a command that talks to peers. */
-export function addNetwork(command: Command, defaults: { scope: Scope } | undefined): Command {
+export function addNetwork(
+  command: Command,
+  { scope, ports = RUN_PORTS }: { readonly scope?: Scope; readonly ports?: DefaultPorts },
+): Command {
   command
     .option('--listen <address>', 'address to listen on, TCP and UDP (default: all)', parseAddress)
-    .option('--port <port>', 'TCP port for peers; 0 picks one', parsePort, 0)
-    .option('--dht-port <port>', 'UDP port of the DHT node; 0 picks one', parsePort, 0)
+    .option('--port <port>', `TCP port for peers; 0 picks one (default: ${defaultPortInWords(ports.peers)})`, parsePort)
+    .option(
+      '--dht-port <port>',
+      `UDP port of the DHT node; 0 picks one (default: ${defaultPortInWords(ports.dht)})`,
+      parsePort,
+    )
     .option(
       '--dht-bootstrap <host:port>',
       'DHT node to join by, instead of the public ones; may be repeated',
@@ -58,14 +66,14 @@ export function addNetwork(command: Command, defaults: { scope: Scope } | undefi
     .addOption(new Option('--dht', 'use the DHT, where the config file says otherwise'))
     .addOption(new Option('--no-lan', 'do not look for peers on the local network').default(true))
     .addOption(new Option('--lan', 'look for them, where the config file says otherwise'));
-  if (defaults !== undefined) {
+  if (scope !== undefined) {
     command.addOption(
       new Option(
         '--scope <scope>',
         'who learns what this machine has: off (no peers), lan, cohort (announced in the DHT), public (single NARs too)',
       )
         .choices(SCOPES)
-        .default(defaults.scope),
+        .default(scope),
     );
   }
   return command;
@@ -104,9 +112,15 @@ export function addRate(command: Command): Command {
  * over a scope that announces, `--scope off` over peers.
  *
  * @param originOf where the values came from; without it, all of them count as flags
+ * @param ports where to listen if the flags name no port
  * @throws USAGE where they contradict each other otherwise
  */
-export function networkOptions(flags: NetworkFlags, scope: Scope, originOf: OriginOf = asFlag): NetworkOptions {
+export function networkOptions(
+  flags: NetworkFlags,
+  scope: Scope,
+  originOf: OriginOf = asFlag,
+  ports: DefaultPorts = RUN_PORTS,
+): NetworkOptions {
   const announces = scope === 'cohort' || scope === 'public';
   const from = originOf('scope');
   if (announces && flags.scope !== undefined && !flags.dht && !isStronger(originOf('dht'), from)) {
@@ -131,9 +145,9 @@ export function networkOptions(flags: NetworkFlags, scope: Scope, originOf: Orig
   return {
     scope,
     listen: flags.listen,
-    port: flags.port,
+    ports: flags.port === undefined ? ports.peers : [flags.port],
     dht: flags.dht,
-    dhtPort: flags.dhtPort,
+    dhtPorts: flags.dhtPort === undefined ? ports.dht : [flags.dhtPort],
     dhtBootstrap: flags.dhtBootstrap,
     lan: flags.lan,
     peers: scope === 'off' ? [] : (flags.peer ?? []),

@@ -8,6 +8,7 @@ import { parsePublisherAddress, saltBytes } from '../index/address.ts';
 import { parsePublicKey } from '../nix/signature.ts';
 import { parseEndpoint } from '../discovery/endpoint.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
+import { defaultPortInWords, SERVICE_PORTS } from '../wire/ports.ts';
 import { defaultKeyFile, defaultStoreDir } from './locations.ts';
 import {
   checkAddress,
@@ -85,14 +86,14 @@ export const KEYS = {
     parse: parsePort,
     placeholder: 'port',
     description: 'TCP port for peers of daemon and publish; 0 picks one',
-    initial: () => '0',
+    initial: () => defaultPortInWords(SERVICE_PORTS.peers),
   },
   'dht-port': {
     shape: 'number',
     parse: parsePort,
     placeholder: 'port',
     description: 'UDP port of the DHT node of daemon and publish; 0 picks one',
-    initial: () => '0',
+    initial: () => defaultPortInWords(SERVICE_PORTS.dht),
   },
   'dht-bootstrap': {
     shape: 'list',
@@ -183,8 +184,8 @@ export const KEYS = {
     shape: 'number',
     parse: parsePort,
     placeholder: 'port',
-    description: 'port of publish and daemon to serve the hash map at over HTTP; 0 picks one',
-    initial: () => '0',
+    description: 'TCP port of publish and daemon to serve the hash map at over HTTP; 0 picks one',
+    initial: () => defaultPortInWords(SERVICE_PORTS.http),
   },
   hint: {
     shape: 'list',

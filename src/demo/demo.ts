@@ -96,7 +96,7 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
       hints: [],
       signal,
       network: network('cohort'),
-      httpPort: 0,
+      httpPorts: [0],
       onWarning: warn,
     }),
   );

@@ -1,14 +1,20 @@
+import { listenAtFirst } from '../wire/ports.ts';
 import { DhtNode, type DhtOptions } from './dht.ts';
+
+export interface DhtOnDemandOptions extends Omit<DhtOptions, 'port'> {
+  /** UDP ports: the first that is free is taken; 0 is any. Default: any. */
+  readonly ports?: readonly number[];
+}
 
 /** A DHT node that is opened when it is first needed: a process with nothing to look up has no socket for it. */
 export class DhtOnDemand implements AsyncDisposable {
-  readonly #options: DhtOptions | undefined;
+  readonly #options: DhtOnDemandOptions | undefined;
   #opening: Promise<DhtNode> | undefined;
   #node: DhtNode | undefined;
   #isClosed = false;
 
   /** @param options undefined: there is never one */
-  constructor(options: DhtOptions | undefined) {
+  constructor(options: DhtOnDemandOptions | undefined) {
     this.#options = options;
   }
 
@@ -20,7 +26,8 @@ export class DhtOnDemand implements AsyncDisposable {
   /** Opens the node, or gives the one that is open. Undefined if there is none, or after the end. @throws LISTEN_FAILED */
   async open(): Promise<DhtNode | undefined> {
     if (this.#options === undefined || this.#isClosed) return undefined;
-    this.#opening ??= DhtNode.listen(this.#options);
+    const { ports = [0], ...options } = this.#options;
+    this.#opening ??= listenAtFirst(ports, (port) => DhtNode.listen({ ...options, port }));
     try {
       this.#node = await this.#opening;
       return this.#node;

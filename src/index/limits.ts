@@ -28,3 +28,4 @@ export const MAX_SHARD_TEXT_BYTES = 32 * MIB;
 export const MAX_MAP_BYTES = 128 * MIB;
 /** Bytes of shards that one map is being looked up in, as text; more are read again from the disk. */
 export const MAX_OPEN_TEXT_BYTES = 64 * MIB;
+export const MAX_PORT = 65_535;

@@ -11,13 +11,14 @@
  *     StoreDir: /nix/store
  *     Root: desktop /nix/store/<hash>-nixos-system-desktop
  *     Peer: seeder.example.org:6881
+ *     PeerPort: 16277
  *     Tracker: udp://tracker.example.org:6969
  *     Records: 12396
  *     PrefixLength: 1
  *     Shard: 0 137204 <sha256 in nix32>
  *     PublicKey: <64 hex characters>
  *
- * Root, Peer, Tracker and Shard may repeat, with another value each time. Unknown keys are skipped, so that later
+ * Root, Peer, Tracker and Shard may repeat, with another value each time; PeerPort may be left out. Unknown keys are skipped, so that later
  * versions can say more; what an old reader must not misunderstand raises the version instead.
  */
 import { isNarswarmError, NarswarmError } from '../errors.ts';
@@ -27,7 +28,15 @@ import { PIECE_LENGTH_VERSION } from '../torrent/canonical.ts';
 import { saltBytes } from './address.ts';
 import * as values from './manifest-values.ts';
 import type { Root } from './manifest-values.ts';
-import { MAX_MAP_BYTES, MAX_PEERS, MAX_RECORDS, MAX_ROOTS, MAX_TRACKERS, MAX_VALID_FOR_MS } from './limits.ts';
+import {
+  MAX_MAP_BYTES,
+  MAX_PEERS,
+  MAX_PORT,
+  MAX_RECORDS,
+  MAX_ROOTS,
+  MAX_TRACKERS,
+  MAX_VALID_FOR_MS,
+} from './limits.ts';
 import { MAX_PREFIX_LENGTH } from './shard.ts';
 import type { ShardEntry } from './shard.ts';
 
@@ -46,6 +55,11 @@ export interface Manifest {
   readonly roots: readonly Root[];
   /** `host:port` of peers of the cohort that are worth asking first: hints. */
   readonly peers: readonly string[];
+  /**
+   * TCP port for peers of whoever signed this, a peer of those who got it from a mirror on the same host: a hint that
+   * names no address, which may be nobody else's business.
+   */
+  readonly peerPort?: number | undefined;
   /** URLs of trackers that the cohort uses: hints. */
   readonly trackers: readonly string[];
   readonly recordCount: number;
@@ -76,6 +90,7 @@ export function formatManifestText(manifest: Manifest, publicKey: Uint8Array): s
     ['StoreDir', manifest.storeDir],
     ...manifest.roots.map(({ name, path }) => ['Root', `${name} ${path}`] as const),
     ...manifest.peers.map((peer) => ['Peer', peer] as const),
+    ...(manifest.peerPort === undefined ? [] : [['PeerPort', manifest.peerPort] as const]),
     ...manifest.trackers.map((tracker) => ['Tracker', tracker] as const),
     ['Records', manifest.recordCount],
     ['PrefixLength', manifest.prefixLength],
@@ -101,6 +116,8 @@ export function parseManifestText(text: string): { readonly manifest: Manifest; 
     if (found.length > most) throw invalid(`it has ${found.length} lines of ${key}, and may have ${most}`);
     return found.map((value) => parseField(key, value, parse));
   };
+  const atMostOne = <Value>(key: string, parse: (value: string) => Value): Value | undefined =>
+    fields.has(key) ? only(key, parse) : undefined;
   const only = <Value>(key: string, parse: (value: string) => Value): Value => {
     const [value, second] = fields.get(key) ?? [];
     if (value === undefined) throw invalid(`${key} is missing`);
@@ -112,6 +129,7 @@ export function parseManifestText(text: string): { readonly manifest: Manifest; 
   only('PieceLengthVersion', (value) => values.assertVersion(value, PIECE_LENGTH_VERSION));
   const storeDir = only('StoreDir', parseStoreDir);
   const prefixLength = only('PrefixLength', (value) => values.parseWhole(value, 0, MAX_PREFIX_LENGTH));
+  const peerPort = atMostOne('PeerPort', (value) => values.parseWhole(value, 1, MAX_PORT));
   const manifest = {
     salt: only('Salt', values.parseSalt),
     seq: only('Seq', (value) => values.parseWhole(value, 1)),
@@ -120,6 +138,7 @@ export function parseManifestText(text: string): { readonly manifest: Manifest; 
     storeDir,
     roots: all('Root', (value) => values.parseRoot(value, storeDir), MAX_ROOTS),
     peers: all('Peer', values.parsePeer, MAX_PEERS),
+    ...(peerPort === undefined ? {} : { peerPort }),
     trackers: all('Tracker', values.parseTracker, MAX_TRACKERS),
     recordCount: only('Records', (value) => values.parseWhole(value, 0, MAX_RECORDS)),
     prefixLength,

@@ -4,7 +4,7 @@ import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
 import { parseStorePath, storeDirOf } from '../nix/store-path.ts';
 import { saltFromHex } from './address.ts';
-import { MAX_HOST_LENGTH, MAX_SHARD_BYTES, MAX_URL_LENGTH } from './limits.ts';
+import { MAX_HOST_LENGTH, MAX_PORT, MAX_SHARD_BYTES, MAX_URL_LENGTH } from './limits.ts';
 import { WHOLE_NAME } from './shard.ts';
 import type { ShardEntry } from './shard.ts';
 
@@ -21,7 +21,6 @@ const PEER_PATTERN = /^(?:[a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\]):([1-9]\d{0,4})$/;
 const TRACKER_PATTERN = /^(?:udp|https?|wss?):\/\/[\x21-\x7e]+$/;
 const SHARD_PATTERN = /^(\S+) (\d+) ([01][0-9a-df-np-sv-z]{51})$/;
 const PREFIX_PATTERN = /^[0-9a-df-np-sv-z]+$/;
-const MAX_PORT = 65_535;
 
 /** A whole number in decimal, without sign or leading zeros. The readers below throw `INDEX_INVALID`, as this does. */
 export function parseWhole(text: string, min: number, max: number = Number.MAX_SAFE_INTEGER): number {

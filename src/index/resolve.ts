@@ -159,7 +159,8 @@ async function byHttp(
   };
   const bytes = await source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal: context.signal });
   const found = await accept(address, bytes, dir, kept, context.now);
-  hint(found.manifest, context.network);
+  const { hostname } = new URL(baseUrl);
+  hint(found.manifest, context.network, hostname);
   const map = new HashMap(
     formatPublisherAddress(address),
     { ...found, fetchedBytes: bytes.length },
@@ -242,9 +243,10 @@ function mapOptions(context: Attempt): HashMapOptions {
   return { lifetime: context.lifetime, shardTimeoutMs: context.shardTimeoutMs };
 }
 
-/** Asks the peers that the manifest hints at. */
-function hint(manifest: Manifest, network: Network | undefined): void {
-  network?.discovery.hint(manifest.peers);
+/** Asks the peers that the manifest hints at; `mirror` is the host that it came from, as URLs write it. */
+function hint({ peers, peerPort }: Manifest, network: Network | undefined, mirror?: string): void {
+  const besideMirror = mirror === undefined || peerPort === undefined ? [] : [`${mirror}:${peerPort}`];
+  network?.discovery.hint([...peers, ...besideMirror]);
 }
 
 function unreachable(address: PublisherAddress, timeoutMs: number, cause: unknown): NarswarmError {

@@ -2,7 +2,7 @@ import { NarswarmError } from '../errors.ts';
 import { walkClosure, type FindNarInfo } from '../fetch/closure.ts';
 import { firstTrusted, storeSource } from '../fetch/find-narinfo.ts';
 import { assertPublished, collectRecords, type Collected, type LeftOut } from './collect-records.ts';
-import { lastPeers, publishIndex, type Publication } from './publication.ts';
+import { lastManifest, publishIndex, type Publication } from './publication.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { verifiesContentAddress } from '../nix/content-address.ts';
@@ -26,6 +26,8 @@ export interface BuildOptions {
   readonly validForMs: number;
   /** `host:port` of peers to name in the manifest. */
   readonly hints: readonly string[];
+  /** The port for peers of this machine, where it serves them. */
+  readonly peerPort?: number | undefined;
   /** Whether those stay that the last generation names: a daemon that publishes the same map names itself. Default: no. */
   readonly keepsHints?: boolean;
   /** What to do where no subscription and nothing that was added can be published. */
@@ -84,7 +86,8 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
       },
     );
   }
-  const last = options.keepsHints === true ? await lastPeers(store, options.key, options.salt, new Date()) : [];
+  const last =
+    options.keepsHints === true ? await lastManifest(store, options.key, options.salt, new Date()) : undefined;
   await options.beforeSigning?.();
   const publication = await publishIndex({
     store,
@@ -92,7 +95,8 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
     salt: options.salt,
     records: collected.records,
     roots: Array.from(roots, ([name, path]) => ({ name, path })),
-    peers: [...new Set([...options.hints, ...last])],
+    peers: [...new Set([...options.hints, ...(last?.peers ?? [])])],
+    peerPort: options.peerPort ?? last?.peerPort,
     now: new Date(),
     validForMs: options.validForMs,
   });

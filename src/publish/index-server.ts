@@ -14,6 +14,7 @@ import {
 } from '../wire/bounds.ts';
 import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
+import { listenAtFirst } from '../wire/ports.ts';
 
 const NAME = /^\/(manifest|shards\/(?:[0-9a-z]{1,3}|all)\.zst)$/;
 
@@ -40,34 +41,37 @@ export class IndexServer implements AsyncDisposable {
     dir: IndexDir,
     options: {
       host?: string | undefined;
-      port?: number | undefined;
+      /** The first that is free is taken. Default: any. */
+      ports?: readonly number[] | undefined;
       serves: Serves;
       /** Which hosts are on the local network. Default: those on a network of an interface. */
       networks?: Pick<LocalNetworks, 'includes'>;
     },
   ): Promise<IndexServer> {
     const networks = options.networks ?? new LocalNetworks();
-    const started = new IndexServer(dir);
-    const server = started.#server;
     const limits = new ConnectionLimits({
       total: connectionsWithin(MAX_HTTP_CONNECTIONS),
       perHost: () => MAX_HTTP_CONNECTIONS_PER_HOST,
     });
-    server.on('connection', (socket) => {
-      if (!mayHave(options.serves, socket.remoteAddress ?? '', networks) || !limits.admit(socket)) socket.destroy();
+    return listenAtFirst(options.ports ?? [0], async (port) => {
+      const started = new IndexServer(dir);
+      const server = started.#server;
+      server.on('connection', (socket) => {
+        if (!mayHave(options.serves, socket.remoteAddress ?? '', networks) || !limits.admit(socket)) socket.destroy();
+      });
+      server.listen(port, options.host);
+      try {
+        await once(server, 'listening');
+      } catch (error) {
+        throw new NarswarmError(
+          'LISTEN_FAILED',
+          `cannot serve HTTP on port ${port} (${(error as Error).message}): choose another --http-port`,
+          { cause: error, facts: { port } },
+        );
+      }
+      server.on('error', () => undefined); // a connection that could not be accepted, since no more files can be opened
+      return started;
     });
-    server.listen(options.port ?? 0, options.host);
-    try {
-      await once(server, 'listening');
-    } catch (error) {
-      throw new NarswarmError(
-        'LISTEN_FAILED',
-        `cannot serve HTTP on port ${options.port ?? 0} (${(error as Error).message}): choose another --http-port`,
-        { cause: error },
-      );
-    }
-    server.on('error', () => undefined); // a connection that could not be accepted, since no more files can be opened
-    return started;
   }
 
   get port(): number {

@@ -28,6 +28,8 @@ export interface PublishOptions {
   readonly roots: readonly Root[];
   /** `host:port` of peers to ask first. */
   readonly peers: readonly string[];
+  /** The port for peers of this machine. */
+  readonly peerPort?: number | undefined;
   readonly now: Date;
   /** Milliseconds until the map counts no more unless it was published again. */
   readonly validForMs: number;
@@ -58,6 +60,7 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
       expires: new Date(created.getTime() + options.validForMs),
       storeDir: store.storeDir,
       peers: options.peers,
+      peerPort: options.peerPort,
       trackers: [],
       key,
     });
@@ -88,16 +91,15 @@ export async function announcePublication(publication: Publication, key: Publish
   return nodes;
 }
 
-/** The peers that the last generation of a map named, `host:port` each; none where there is no such generation. */
-export async function lastPeers(
+/** The last generation of a map, undefined where there is none. */
+export async function lastManifest(
   store: FileStore,
   key: PublisherKey,
   salt: string,
   now: Date,
-): Promise<readonly string[]> {
+): Promise<Manifest | undefined> {
   const publicKeyHex = Buffer.from(key.publicKey).toString('hex');
-  const last = await readLast(publishedDir(store, salt), { publicKey: key.publicKey, publicKeyHex, salt }, now);
-  return last?.peers ?? [];
+  return readLast(publishedDir(store, salt), { publicKey: key.publicKey, publicKeyHex, salt }, now);
 }
 
 /** Where the newest generation of this machine's own map is. */

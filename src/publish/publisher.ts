@@ -1,8 +1,7 @@
-import { isNarswarmError } from '../errors.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
-import { announcePublication, lastPeers, publishedDir } from './publication.ts';
+import { announcePublication, lastManifest, publishedDir } from './publication.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
-import { formatEndpoint, parseEndpoint } from '../discovery/endpoint.ts';
+import { formatEndpoint } from '../discovery/endpoint.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
 import { buildPublication, type BuildOptions, type Built } from './build-publication.ts';
 import { IndexServer } from './index-server.ts';
@@ -14,7 +13,8 @@ const MIN_RENEW_MS = 1_000;
 
 export interface PublisherOptions extends BuildOptions {
   readonly network: NetworkOptions;
-  readonly httpPort: number | undefined;
+  /** TCP ports for the map over HTTP: the first that is free is taken; 0 is any. */
+  readonly httpPorts: readonly number[];
   readonly onWarning: (message: string) => void;
   /** Told of each new generation after the first. */
   readonly onRenewed?: (built: Built) => void;
@@ -91,12 +91,12 @@ export class Publisher implements AsyncDisposable {
         ? []
         : [formatEndpoint({ host: listen, port: network.swarm.port })];
     const signal = AbortSignal.any([options.signal, stop.signal]);
-    const withOwn = { ...options, signal, hints: [...options.hints, ...own] };
+    const withOwn = { ...options, signal, hints: [...options.hints, ...own], peerPort: network.swarm.port };
     // Before anything is signed, and a new key saved: a port that is in use makes the command fail.
     const http = stack.use(
       await IndexServer.listen(publishedDir(options.store, options.salt), {
         host: listen,
-        port: options.httpPort,
+        ports: options.httpPorts,
         // publishing is public, and the mirror is asked for by address: the scope can keep it on the local network
         networks: network.networks,
         serves: options.network.scope === 'cohort' || options.network.scope === 'public' ? 'anyone' : 'lan',
@@ -183,18 +183,17 @@ export class Publisher implements AsyncDisposable {
 }
 
 /**
- * Joins the network, where the system may pick the port, at the one that the last generation of the map names: another
- * port would make another generation of a map in which nothing else has changed.
+ * Joins the network. Unless a port was named, the one that the last generation of the map names comes before all others
+ * of its kind: another port would make another generation of a map in which nothing else has changed.
  */
 export async function joinAtLastPort(
   { store, key, salt }: Pick<PublisherOptions, 'store' | 'key' | 'salt'>,
   network: NetworkOptions,
 ): Promise<Network> {
-  const prefix = `${network.listen ?? ''}:`;
-  const own = (await lastPeers(store, key, salt, new Date())).find((peer) => peer.startsWith(prefix));
-  if ((network.port ?? 0) !== 0 || own === undefined) return Network.join(network);
-  return Network.join({ ...network, port: parseEndpoint(own).port }).catch((error: unknown) => {
-    if (isNarswarmError(error, 'LISTEN_FAILED')) return Network.join(network); // somebody else has it now
-    throw error;
-  });
+  const last = (await lastManifest(store, key, salt, new Date()))?.peerPort;
+  if (last === undefined) return Network.join(network);
+  const { ports = [0] } = network;
+  const others = ports.filter((port) => port !== last);
+  const again = ports.includes(last) ? [last, ...others] : others.flatMap((port) => (port === 0 ? [last, 0] : [port]));
+  return Network.join({ ...network, ports: again });
 }

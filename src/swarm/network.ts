@@ -13,12 +13,12 @@ export interface NetworkOptions {
   readonly scope: Scope;
   /** Address to listen on, TCP and UDP. Default: all of them. */
   readonly listen?: string | undefined;
-  /** TCP port of the peer protocol; 0 picks one. */
-  readonly port?: number | undefined;
+  /** TCP ports for peers: the first that is free is taken; 0 is any. Default: any. */
+  readonly ports?: readonly number[] | undefined;
   /** Whether there is a DHT node once somebody asks for it: see {@link Network.openDht}. */
   readonly dht: boolean;
-  /** UDP port of the DHT node; 0 picks one. */
-  readonly dhtPort?: number | undefined;
+  /** UDP ports of the DHT node, likewise. */
+  readonly dhtPorts?: readonly number[] | undefined;
   /** Nodes to join the DHT by; undefined: the public ones. */
   readonly dhtBootstrap?: readonly Endpoint[] | undefined;
   readonly lan: boolean;
@@ -59,7 +59,7 @@ export class Network implements AsyncDisposable {
     const swarm = stack.use(
       await Swarm.listen({
         host: listen,
-        port: options.port,
+        ports: options.ports,
         networks,
         serves: isPublic ? 'anyone' : scope === 'lan' ? 'lan' : 'nobody',
         downloadLimit: options.downloadLimit,
@@ -75,7 +75,7 @@ export class Network implements AsyncDisposable {
           ? {
               addresses,
               ...(listen === undefined ? {} : { host: listen }),
-              ...(options.dhtPort === undefined ? {} : { port: options.dhtPort }),
+              ...(options.dhtPorts === undefined ? {} : { ports: options.dhtPorts }),
               ...(options.dhtBootstrap === undefined ? {} : { bootstrap: options.dhtBootstrap }),
             }
           : undefined,

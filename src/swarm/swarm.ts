@@ -32,8 +32,8 @@ export type { Seed } from './seeding.ts';
 export interface SwarmOptions extends OpenTorrentsOptions, SeedingOptions {
   /** Address to listen on. Default: every address of the machine. */
   readonly host?: string | undefined;
-  /** TCP port; 0 or nothing picks a free one. */
-  readonly port?: number | undefined;
+  /** TCP ports: the first that is free is taken. Default: any. */
+  readonly ports?: readonly number[] | undefined;
   /** Limit for everything that comes in from peers. */
   readonly downloadLimit?: RateLimit | undefined;
   /** Told of things that concern no single download. */
@@ -110,7 +110,7 @@ export class Swarm implements AsyncDisposable {
     try {
       const server = await PeerServer.listen({
         host: options.host,
-        port: options.port ?? 0,
+        ports: options.ports ?? [0],
         admit: (socket) => guard.admit(socket),
         infoHashOf: (hashed) => skeys.find(hashed),
         onPeer: (socket, opening) => welcome(seeding, socket, opening),
@@ -120,7 +120,7 @@ export class Swarm implements AsyncDisposable {
       return new Swarm({ client, torrents, seeding, peers, server });
     } catch (error) {
       client.destroy(() => undefined);
-      const address = `${options.host ?? '0.0.0.0'}:${options.port ?? 0}`;
+      const address = `${options.host ?? '0.0.0.0'}:${options.ports?.at(-1) ?? 0}`;
       throw new NarswarmError(
         'LISTEN_FAILED',
         `cannot listen on ${address} (${(error as Error).message}): choose another --listen or --port`,

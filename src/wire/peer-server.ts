@@ -4,13 +4,14 @@ import { HANDSHAKE_TIMEOUT_MS, MSE_HANDSHAKES_PER_SECOND } from './bounds.ts';
 import { ByteReader } from './byte-reader.ts';
 import { agreeOnEncryption, KeyExchange, type Agreed } from './encryption.ts';
 import { PacketBudget } from './packet-budget.ts';
+import { listenAtFirst } from './ports.ts';
 import { HANDSHAKE_BYTES, INFO_HASH_AT, INFO_HASH_BYTES, PROTOCOL } from './protocol.ts';
 
 export interface PeerServerOptions {
   /** Address to listen on. Default: every address of the machine. */
   readonly host?: string | undefined;
-  /** TCP port; 0 picks a free one. */
-  readonly port: number;
+  /** TCP ports: the first that is free is taken; 0 is any. */
+  readonly ports: readonly number[];
   /** True if this connection may go on, before a byte of it is read; it counts until it is closed. */
   readonly admit: (socket: Socket) => boolean;
   /** The infohash that is served here by SHA-1 of `req2` and itself, in hex, as encryption hides it. */
@@ -33,13 +34,15 @@ export class PeerServer {
     this.#server = createServer({ pauseOnConnect: true }, (socket) => this.#onConnection(socket));
   }
 
-  /** Starts listening. Rejects with the system's error if the address or port cannot be used. */
+  /** Starts listening. Rejects with the system's error if the address cannot be used, or none of the ports. */
   static async listen(options: PeerServerOptions): Promise<PeerServer> {
-    const peers = new PeerServer(options);
-    peers.#server.listen(options.port, options.host);
-    await once(peers.#server, 'listening');
-    peers.#server.on('error', options.onWarning);
-    return peers;
+    return listenAtFirst(options.ports, async (port) => {
+      const peers = new PeerServer(options);
+      peers.#server.listen(port, options.host);
+      await once(peers.#server, 'listening');
+      peers.#server.on('error', options.onWarning);
+      return peers;
+    });
   }
 
   get port(): number {

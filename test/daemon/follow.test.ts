@@ -27,7 +27,7 @@ describe('resolveHashMap', () => {
       hints: [],
       signal: t.signal,
       network: { ...network, peers: [] },
-      httpPort: 0,
+      httpPorts: [0],
       onWarning: (message) => assert.fail(message),
     });
     const peers = [{ host: '127.0.0.1', port: publisher.network.swarm.port }];

@@ -12,7 +12,7 @@ import { infoOf } from './narinfos.ts';
 test('what a cache has begun is given to no peer while the whole is not checked', { timeout: 30_000 }, async (t) => {
   const nar = await makeNar(t, 2 * MIB);
   const { torrent } = nar;
-  await using network = await Network.join({ scope: 'lan', listen: HOST, port: 0, peers: [], dht: false, lan: false });
+  await using network = await Network.join({ scope: 'lan', listen: HOST, peers: [], dht: false, lan: false });
   await using partial = await PartialNar.open(`${await tempDir(t)}/partial`, { ...torrent, torrent });
   await partial.write(0, [nar.bytes.subarray(0, MIB)], 'a cache');
   const stop = new AbortController();

@@ -71,18 +71,15 @@ export const anyManifest = (): fc.Arbitrary<Manifest> =>
         maxLength: 3,
         selector: String,
       }),
+      peerPort: fc.option(fc.integer({ min: 1, max: 65_535 }), { nil: undefined }),
       trackers: fc.uniqueArray(fc.webUrl(), { maxLength: 3 }),
       recordCount: fc.nat(MAX_RECORDS),
     })
-    .map(({ hashes, sizeBytes, created, lifetime, roots, peers, salt, seq, trackers, recordCount, prefixLength }) => {
+    .map(({ hashes, sizeBytes, created, lifetime, roots, peers, peerPort, prefixLength, ...rest }): Manifest => {
       const prefixOf = (sha256: string) => (prefixLength === 0 ? '' : sha256.slice(-prefixLength));
       const byPrefix = new Map(hashes.map((sha256) => [prefixOf(sha256), sha256]));
       const shards = Array.from(byPrefix, ([prefix, sha256]) => ({ prefix, sizeBytes, sha256 }));
-      return {
-        salt,
-        seq,
-        trackers,
-        recordCount,
+      return Object.assign(rest, {
         prefixLength,
         created: new Date(created * 1000),
         expires: new Date((created + lifetime) * 1000),
@@ -90,7 +87,8 @@ export const anyManifest = (): fc.Arbitrary<Manifest> =>
         roots: roots.map((name) => ({ name, path: parseStorePath(`/nix/store/${TOP}-${name}`) })),
         peers: peers.map(([host, port]) => `${host}:${port}`),
         shards: shards.toSorted((a, b) => (a.prefix < b.prefix ? -1 : 1)),
-      };
+        ...(peerPort === undefined ? {} : { peerPort }),
+      });
     });
 
 /** Runs it; whatever it throws must be a NarswarmError. */

@@ -29,7 +29,7 @@ describe('Publisher', () => {
     hints: [],
     signal: new AbortController().signal,
     network: { scope: 'lan', listen: '127.0.0.1', dht: false, lan: false, peers: [] },
-    httpPort: 0,
+    httpPorts: [0],
     onWarning: (message) => assert.fail(message),
   });
 
@@ -45,8 +45,7 @@ describe('Publisher', () => {
     };
     await using publisher = await Publisher.start(base);
     contents = { named: new Map([...contents.named, ['again', made.root]]), unnamed: [] };
-    const hints = [`127.0.0.1:${publisher.network.swarm.port}`];
-    const { publication } = await buildPublication({ ...base, hints });
+    const { publication } = await buildPublication({ ...base, keepsHints: true }); // as an update does
     assert.equal(publication.isNew, true);
     assert.equal(await publisher.rebuild(), true);
     assert.equal(await publisher.rebuild(), true);

@@ -302,5 +302,5 @@ test('a file that has gone costs its seed, not the others', LIMIT, async (t) => 
 
 test('tells why it cannot listen', LIMIT, async (t) => {
   const swarm = await startSwarm(t);
-  await assert.rejects(startSwarm(t, { port: swarm.port }), { code: 'LISTEN_FAILED' });
+  await assert.rejects(startSwarm(t, { ports: [swarm.port] }), { code: 'LISTEN_FAILED' });
 });
