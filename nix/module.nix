@@ -15,15 +15,43 @@ let
   units = lib.importJSON ./units.json;
   toml = pkgs.formats.toml { };
 
-  # BEP 14: src/discovery/lan-announcement.ts.
-  lanDiscoveryPort = 6771;
+  # Explained in src/wire/ports.ts.
+  defaultPorts = lib.importJSON ./ports.json;
   namePattern = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}";
 
   scope = settings.scope or "lan";
   usesDht = settings.dht or true;
-  port = settings.port or 0;
-  dhtPort = settings.dht-port or 0;
-  httpPort = settings.http-port or 0;
+  usesLan = settings.lan or true;
+  publishes = settings.publish or false;
+  announces = lib.elem scope [
+    "cohort"
+    "public"
+  ];
+  port = settings.port or defaultPorts.peers;
+  dhtPort = settings.dht-port or defaultPorts.dht;
+  httpPort = settings.http-port or defaultPorts.http;
+
+  # What a firewall has to let in. The program itself turns strangers away, by scope, before it reads a byte of theirs.
+  tcpPorts = [ port ] ++ lib.optional publishes httpPort;
+  tcpRanges = [ defaultPorts.beside ];
+  udpPorts = lib.optional (usesDht && (announces || publishes)) dhtPort ++ lib.optional usesLan defaultPorts.discovery;
+  named = {
+    inherit port;
+  }
+  // lib.optionalAttrs (usesDht && (announces || publishes)) { dht-port = dhtPort; }
+  // lib.optionalAttrs publishes { http-port = httpPort; };
+  ofChance = lib.filter (name: named.${name} == 0) (lib.attrNames named);
+
+  firewall = config.networking.firewall;
+  opensFirewall = if cfg.openFirewall == null then scope == "lan" else cfg.openFirewall;
+  # Opened by hand, for all interfaces or for some.
+  letsPeersIn = lib.any (
+    { allowedTCPPorts ? [ ], allowedTCPPortRanges ? [ ], ... }:
+    lib.elem port allowedTCPPorts || lib.any (range: range.from <= port && port <= range.to) allowedTCPPortRanges
+  ) ([ firewall ] ++ lib.attrValues firewall.interfaces);
+  openIt = "services.narswarm.openFirewall = true; (TCP ${
+    toString (tcpPorts ++ map (range: "${toString range.from}-${toString range.to}") tcpRanges)
+  }, UDP ${toString udpPorts})";
   subscriptions = settings.subscriptions or { };
   published = lib.attrNames (lib.filterAttrs (_: subscription: subscription.publish or false) subscriptions);
   aimless = lib.attrNames (
@@ -144,8 +172,6 @@ in
       default = { };
       example = {
         publisher = [ "magnet:?xs=urn:btpk:8c34…" ];
-        port = 6881;
-        dht-port = 6881;
         max-download-rate = "10MB/s";
         until = "06:00";
       };
@@ -217,10 +243,21 @@ in
       '';
     };
 
-    openFirewall = switchOption ''
-      Whether to open the ports of the settings: `port` (TCP), `dht-port` (UDP), `http-port` (TCP) with `publish`,
-      and UDP ${toString lanDiscoveryPort}, by which neighbours find each other.
-    '';
+    openFirewall = lib.mkOption {
+      type = lib.types.nullOr lib.types.bool;
+      default = null;
+      defaultText = lib.literalExpression ''services.narswarm.scope is "lan"'';
+      example = true;
+      description = ''
+        Whether to let others in, on all interfaces: TCP `settings.port` (${toString defaultPorts.peers}) and
+        ${toString defaultPorts.beside.from} to ${toString defaultPorts.beside.to}, by which peers of the daemon and of an
+        update connect; UDP ${toString defaultPorts.discovery}, by which neighbours find each other; with `publish` TCP
+        `settings.http-port` (${toString defaultPorts.http}); with `publish` or a scope beyond the local network UDP
+        `settings.dht-port` (${toString defaultPorts.dht}). With scope `lan` it does unless it is told not to: whoever is
+        not on a network of this machine's interfaces is turned away before a byte is read. With a wider scope this has
+        to be said.
+      '';
+    };
 
     update = {
       startAt = lib.mkOption {
@@ -262,12 +299,12 @@ in
 
     assertions = [
       {
-        assertion = cfg.openFirewall -> port != 0;
-        message = "services.narswarm.openFirewall opens a fixed port: set services.narswarm.settings.port, such as 6881.";
+        assertion = scope != "off" && firewall.enable && opensFirewall -> ofChance == [ ];
+        message = "services.narswarm.settings.${toString ofChance} = 0 is a port of chance, and the firewall opens fixed ones: leave it out, or give a number.";
       }
       {
-        assertion = cfg.openFirewall && usesDht -> dhtPort != 0;
-        message = "services.narswarm.openFirewall opens a fixed port: set services.narswarm.settings.dht-port, such as 6881, or settings.dht = false.";
+        assertion = announces && firewall.enable && cfg.openFirewall == null -> letsPeersIn;
+        message = "services.narswarm: scope \"${scope}\" is for peers on the internet, and networking.firewall lets none of them in. Add ${openIt}; or openFirewall = false; if something else lets them in.";
       }
       {
         assertion = scope == "off" -> !(settings.publish or false);
@@ -278,16 +315,12 @@ in
         message = "services.narswarm: scope \"off\" talks to no peers and settings.peer names some: give one of them.";
       }
       {
-        assertion = scope == "off" -> !cfg.openFirewall;
+        assertion = scope == "off" -> cfg.openFirewall != true;
         message = "services.narswarm: scope \"off\" listens on no port and openFirewall opens some: give one of them.";
       }
       {
         assertion =
-          lib.elem scope [
-            "cohort"
-            "public"
-          ]
-          -> usesDht;
+          announces -> usesDht;
         message = "services.narswarm: scope \"${scope}\" announces in the DHT and settings.dht = false forbids it: give one of them.";
       }
       {
@@ -326,15 +359,20 @@ in
       }
     ];
 
+    warnings =
+      lib.optional (scope == "lan" && firewall.enable && cfg.openFirewall == false && !letsPeersIn)
+        "services.narswarm: neighbours cannot take anything from this machine, since networking.firewall lets none of them in. Add ${openIt}, or open the ports for one interface by networking.firewall.interfaces.";
+
     environment.systemPackages = [ cfg.package ];
     environment.etc."narswarm/config.toml".source = configFile;
 
     # Where allowed-users was narrowed, the units still get to the Nix daemon. They need not be trusted.
     nix.settings.extra-allowed-users = [ "narswarm" ];
 
-    networking.firewall = lib.mkIf cfg.openFirewall {
-      allowedTCPPorts = [ port ] ++ lib.optional ((settings.publish or false) && httpPort != 0) httpPort;
-      allowedUDPPorts = lib.optional usesDht dhtPort ++ lib.optional (settings.lan or true) lanDiscoveryPort;
+    networking.firewall = lib.mkIf opensFirewall {
+      allowedTCPPorts = tcpPorts;
+      allowedTCPPortRanges = tcpRanges;
+      allowedUDPPorts = udpPorts;
     };
 
     systemd.services.narswarm = lib.mkIf (scope != "off") (

@@ -22,6 +22,7 @@ let
       ../src
       ../package.json
       ../package-lock.json
+      ./ports.json
       ./units.json
     ];
   };

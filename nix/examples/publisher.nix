@@ -10,11 +10,6 @@
     publish = true;
     keyFile = "/var/lib/secrets/narswarm-publisher.key";
     openFirewall = true;
-    settings = {
-      port = 6881;
-      dht-port = 6881;
-      http-port = 8080;
-    };
     subscriptions.minimal = {
       source = "https://channels.nixos.org/nixos-unstable-small/store-paths.xz";
       publish = true;

@@ -203,7 +203,9 @@ let
   lib = {
     inherit types evalModules;
     inherit (builtins)
+      any
       attrNames
+      attrValues
       concatStringsSep
       elem
       filter

@@ -31,7 +31,8 @@ let
       cfg = config.services.narswarm;
       seen = {
         inherit (config.systemd) services timers;
-        inherit (config.networking.firewall) allowedTCPPorts allowedUDPPorts;
+        inherit (config) warnings;
+        inherit (config.networking.firewall) allowedTCPPorts allowedTCPPortRanges allowedUDPPorts;
         refusals = map (item: item.message) (lib.filter (item: !item.assertion) config.assertions);
         etc = lib.mapAttrs (_: file: "${file.source}") config.environment.etc;
         nix = config.nix.settings;

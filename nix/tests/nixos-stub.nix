@@ -15,13 +15,20 @@ in
     assertions = list lib.types.anything;
     environment.etc = free { };
     environment.systemPackages = list lib.types.package;
+    networking.firewall.enable = lib.mkOption {
+      type = lib.types.bool;
+      default = true;
+    };
     networking.firewall.allowedTCPPorts = list lib.types.int;
+    networking.firewall.allowedTCPPortRanges = list lib.types.anything;
     networking.firewall.allowedUDPPorts = list lib.types.int;
+    networking.firewall.interfaces = free { };
     networking.proxy.envVars = free { };
     nix.envVars = free { NIX_SSL_CERT_FILE = "/etc/ssl/certs/ca-certificates.crt"; };
     nix.nixPath = list lib.types.str;
     nix.package = lib.mkOption { type = lib.types.package; };
     nix.settings = free { };
+    warnings = list lib.types.str;
     systemd.services = free { };
     systemd.timers = free { };
   };

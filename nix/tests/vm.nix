@@ -26,12 +26,8 @@ let
     };
     services.narswarm = {
       enable = true;
-      openFirewall = true;
       update.startAt = [ ];
-      settings = {
-        port = 6881;
-        dht = false;
-      };
+      settings.dht = false;
     };
   };
 in
@@ -50,7 +46,6 @@ pkgs.testers.runNixOSTest {
       keyFile = "/etc/publisher.key";
       settings = {
         from = [ "http://127.0.0.1:8000" ];
-        http-port = 8080;
       };
       subscriptions.lab = {
         source = root;
@@ -62,7 +57,7 @@ pkgs.testers.runNixOSTest {
   nodes.subscriber = {
     imports = [ common ];
     services.narswarm.subscriptions.lab = {
-      source = "http://publisher:8080/?xs=urn:btpk:${publicKey}#lab";
+      source = "http://publisher:16276/?xs=urn:btpk:${publicKey}#lab";
       import = true;
     };
   };
@@ -73,7 +68,7 @@ pkgs.testers.runNixOSTest {
     publisher.wait_for_open_port(8000)
     publisher.wait_for_unit("narswarm.service")
     publisher.succeed("systemctl start narswarm-update.service")
-    publisher.wait_for_open_port(8080)
+    publisher.wait_for_open_port(16276)
 
     subscriber.wait_for_unit("narswarm.service")
     subscriber.fail("nix-store --check-validity '${root}'")

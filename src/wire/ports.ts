@@ -1,20 +1,22 @@
 /**
  * The ports that narswarm takes where nobody names one, so that a firewall can be opened for them: none is assigned by
- * IANA (16163 to 16308 are free), none is a port that Linux gives to outgoing connections (32768 to 60999).
+ * IANA (16163 to 16308 are free), none is a port that Linux gives to outgoing connections (32768 to 60999). 6277 is NARS
+ * on the keys of a telephone. nix/ports.json has them, for the NixOS module too:
+ *
+ * - `peers` and `dht`: peers of a daemon (TCP) and its DHT node (UDP).
+ * - `beside`: peers of whatever runs beside a daemon: a fetch, an update, the daemon of another user (TCP). A fetch never
+ *   takes the daemon's own port, since the daemon may start at any moment.
+ * - `http`: the hash map of a publisher (TCP).
+ * - `discovery`: multicast on the local network (UDP, BEP 14).
  */
+import numbers from '../../nix/ports.json' with { type: 'json' };
 import { systemCode } from '../disk/store-error.ts';
 
-/** NARS on the keys of a telephone, with a 1 before it: peers of a daemon (TCP) and its DHT node (UDP). */
-const PEER_PORT = 16_277;
-/** The hash map of a publisher over HTTP (TCP). */
-const HTTP_PORT = 16_276;
-/**
- * Peers of whatever runs beside a daemon: a fetch, an update, the daemon of another user (TCP). A fetch never takes the
- * daemon's own port, which may start at any moment.
- */
-const FURTHER_PORTS = [16_278, 16_279, 16_280, 16_281, 16_282, 16_283, 16_284] as const;
 /** Any port that is free. */
 const ANY = 0;
+
+const { from, to } = numbers.beside;
+const BESIDE: readonly number[] = Array.from({ length: to - from + 1 }, (_, index) => from + index);
 
 /** Where to listen if nobody names a port: at the first of these that is free; 0 is any. */
 export interface DefaultPorts {
@@ -26,13 +28,13 @@ export interface DefaultPorts {
 
 /** Ports of what runs for long: `daemon` and `publish`. */
 export const SERVICE_PORTS: DefaultPorts & { readonly http: readonly number[] } = {
-  peers: [PEER_PORT, ...FURTHER_PORTS, ANY],
-  dht: [PEER_PORT, ANY],
-  http: [HTTP_PORT, ANY],
+  peers: [numbers.peers, ...BESIDE, ANY],
+  dht: [numbers.dht, ANY],
+  http: [numbers.http, ANY],
 };
 
 /** Ports of what runs once. Its DHT node only asks, which needs no open port. */
-export const RUN_PORTS: DefaultPorts = { peers: [...FURTHER_PORTS, ANY], dht: [ANY] };
+export const RUN_PORTS: DefaultPorts = { peers: [...BESIDE, ANY], dht: [ANY] };
 
 /** The ports that are taken where none is named, for help. */
 export function defaultPortInWords(ports: readonly number[]): string {

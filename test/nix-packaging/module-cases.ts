@@ -16,9 +16,11 @@ export interface Evaluated {
   readonly error?: true;
   /** Messages of the assertions that fail. */
   readonly refusals: readonly string[];
+  readonly warnings: readonly string[];
   readonly services: Readonly<Record<string, ModuleUnit>>;
   readonly timers: Readonly<Record<string, { timerConfig: Readonly<Record<string, unknown>> }>>;
   readonly allowedTCPPorts: readonly number[];
+  readonly allowedTCPPortRanges: readonly { readonly from: number; readonly to: number }[];
   readonly allowedUDPPorts: readonly number[];
   readonly etc: Readonly<Record<string, string>>;
   readonly nix: Readonly<Record<string, unknown>>;

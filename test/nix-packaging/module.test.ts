@@ -23,21 +23,39 @@ const CASES = {
   unchecked: configuration('checkConfig = false;'),
   merged: configuration('subscriptions.a.source = "/run/current-system"; donations = [ pkgs.jq ];'),
   donations: configuration('donations = [ pkgs.hello pkgs.hello pkgs.gtk pkgs.nodejs_22 pkgs.nodejs_24 ];'),
-  noDht: configuration('openFirewall = true; settings = { port = 6881; dht = false; lan = false; };'),
+  noDht: configuration('settings = { port = 6881; dht = false; lan = false; };'),
+  shut: configuration('openFirewall = false;'),
+  shutByHand: `{ networking.firewall.interfaces.eth0 = { allowedTCPPorts = [ 16277 ]; allowedTCPPortRanges = [ ]; };
+    services.narswarm = { enable = true; openFirewall = false; }; }`,
+  cohortByHand: `{ networking.firewall.allowedTCPPortRanges = [ { from = 16000; to = 17000; } ];
+    services.narswarm = { enable = true; scope = "cohort"; }; }`,
+  cohortShut: configuration('scope = "cohort"; openFirewall = false;'),
+  noFirewall: `{ networking.firewall.enable = false;
+    services.narswarm = { enable = true; scope = "cohort"; settings.port = 0; }; }`,
 } as const;
 
 /** Configurations that contradict themselves, and what the one refusal says. */
 const CONTRADICTIONS: Readonly<Record<string, readonly [text: string, says: RegExp]>> = {
-  'a firewall with a port of chance': ['openFirewall = true; settings.dht-port = 6881;', /settings\.port/],
-  'a firewall with a DHT port of chance': ['openFirewall = true; settings.port = 6881;', /settings\.dht-port/],
+  'a firewall with a port of chance': ['settings.port = 0;', /settings\.port = 0/],
+  'a firewall with a DHT port of chance': [
+    'scope = "cohort"; openFirewall = true; settings.dht-port = 0;',
+    /settings\.dht-port = 0/,
+  ],
+  'a scope beyond the local network behind a firewall': [
+    'scope = "cohort";',
+    /Add services\.narswarm\.openFirewall = true; \(TCP 16277 16278-16284, UDP 16277 6771\)/,
+  ],
   'scope off, published': ['scope = "off"; publish = true; keyFile = "/k";', /scope "off".*publish/],
   'scope off with peers': ['scope = "off"; settings.peer = [ "192.0.2.7:6881" ];', /scope "off".*settings\.peer/],
   'scope off with ports': [
     'scope = "off"; openFirewall = true; settings = { port = 1; dht-port = 1; };',
     /scope "off".*openFirewall/,
   ],
-  'scope cohort without DHT': ['scope = "cohort"; settings.dht = false;', /scope "cohort".*settings\.dht = false/],
-  'scope public without DHT': ['settings = { scope = "public"; dht = false; };', /scope "public"/],
+  'scope cohort without DHT': [
+    'scope = "cohort"; openFirewall = true; settings.dht = false;',
+    /scope "cohort".*settings\.dht = false/,
+  ],
+  'scope public without DHT': ['openFirewall = true; settings = { scope = "public"; dht = false; };', /scope "public"/],
   'publish without a key': ['publish = true;', /needs a key.*narswarm key --file/],
   'a published subscription of no publisher': [
     'subscriptions.lab = { source = "/run/current-system"; publish = true; };',
@@ -81,8 +99,8 @@ for (const [title, lib] of LIBS) {
     });
 
     test('the examples contradict nothing', () => {
-      for (const { refusals } of [seen.desktop, seen.publisher, seen.hook, seen.bare, seen.noDht])
-        assert.deepEqual(refusals, []);
+      for (const { refusals, warnings } of [seen.desktop, seen.publisher, seen.hook, seen.bare, seen.noDht])
+        assert.deepEqual([refusals, warnings], [[], []]);
     });
 
     test('the config file has the names of the options', () => {
@@ -139,16 +157,25 @@ for (const [title, lib] of LIBS) {
       assert.ok(!seen.publisher.toml.includes('secrets'), 'the config file is for all to read');
     });
 
-    test('the firewall opens what was asked for, and nothing by itself', () => {
-      assert.deepEqual(
-        [seen.publisher.allowedTCPPorts, seen.publisher.allowedUDPPorts],
-        [
-          [6881, 8080],
-          [6881, 6771],
-        ],
-      );
-      assert.deepEqual([seen.noDht.allowedTCPPorts, seen.noDht.allowedUDPPorts], [[6881], []]);
-      assert.deepEqual([seen.desktop.allowedTCPPorts, seen.desktop.allowedUDPPorts], [[], []]);
+    test('the firewall lets the local network in by itself, and nobody else without being told', () => {
+      const beside = { from: 16_278, to: 16_284 };
+      const opened = ({ allowedTCPPorts, allowedTCPPortRanges, allowedUDPPorts }: Evaluated): object => ({
+        tcp: allowedTCPPorts,
+        ranges: allowedTCPPortRanges,
+        udp: allowedUDPPorts,
+      });
+      assert.deepEqual(opened(seen.bare), { tcp: [16_277], ranges: [beside], udp: [6771] });
+      assert.deepEqual(opened(seen.desktop), opened(seen.bare));
+      assert.deepEqual(opened(seen.publisher), { tcp: [16_277, 16_276], ranges: [beside], udp: [16_277, 6771] });
+      assert.deepEqual(opened(seen.noDht), { tcp: [6881], ranges: [beside], udp: [] });
+      for (const { allowedTCPPorts, allowedUDPPorts } of [seen.shut, seen.off, seen.cohortShut, seen.disabled])
+        assert.deepEqual([allowedTCPPorts, allowedUDPPorts], [[], []]);
+    });
+
+    test('whoever keeps the firewall shut is told what that means, unless the port is open by hand', () => {
+      assert.match(seen.shut.warnings.join(), /neighbours cannot take anything.*openFirewall = true; \(TCP 16277 /);
+      for (const { warnings, refusals } of [seen.shutByHand, seen.cohortByHand, seen.cohortShut, seen.noFirewall])
+        assert.deepEqual([warnings, refusals], [[], []]);
     });
 
     test('with scope off the update is all there is', () => {
