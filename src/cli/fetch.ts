@@ -4,6 +4,7 @@ import type { RunFetchResult } from '../fetch/run-fetch.ts';
 import type { Plan } from '../fetch/plan.ts';
 import { asTrusted } from '../http/upstream.ts';
 import { assertMayLeaveUnchecked, warnOfIgnoredKeys } from './ignored-keys.ts';
+import { toldFailure } from './missing-paths.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -82,9 +83,9 @@ export function fetchCommand(): Command {
             ? undefined
             : async (fetchPart) => {
                 for (const [text, resolution] of evaluated) {
-                  const { error, notes } = await fetchResolution(resolution, fetchPart);
+                  const { error, lack, notes } = await fetchResolution(resolution, fetchPart);
                   for (const note of notes) display.above(() => output.note(`${text}: ${note}`));
-                  if (error !== undefined) throw ofRoot(text, error);
+                  if (error !== undefined) throw ofRoot(text, toldFailure(error, lack));
                 }
               },
         ...sources,

@@ -6,6 +6,8 @@ import { formatCount } from './values.ts';
 export interface Failed {
   readonly name: string;
   readonly error: NarswarmError;
+  /** What it failed of, in words. */
+  readonly message: string;
 }
 
 /**
@@ -18,7 +20,7 @@ export interface Failed {
 export function throwIncomplete(output: Output, failed: readonly Failed[], total: number): void {
   const [first] = failed;
   if (first === undefined) return;
-  const which = failed.map(({ name, error }) => (output.json ? `${name}: ${error.message}` : name));
+  const which = failed.map(({ name, message }) => (output.json ? `${name}: ${message}` : name));
   throw new NarswarmError(
     first.error.code,
     `${failed.length} of ${formatCount(total, 'subscription')} not complete: ${which.join(output.json ? '; ' : ', ')}`,

@@ -1,11 +1,12 @@
 import { Command } from 'commander';
 import { subscriptionNamed } from '../config/load.ts';
 import { defaultStoreDir } from '../config/locations.ts';
-import { groupByReason, isLackSentence, type Missing } from '../subscription/missing.ts';
-import type { SubscriptionState } from '../subscription/state.ts';
+import type { Missing } from '../subscription/missing.ts';
+import type { LastRun, SubscriptionState } from '../subscription/state.ts';
 import { shownSource, sourceInWords } from '../subscription/subscription.ts';
 import type { SubscriptionStatus } from '../subscription/status.ts';
 import { throwIncomplete, type Failed } from './incomplete.ts';
+import { failureSentence, groupByReason, lackSentence } from './missing-paths.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
@@ -47,7 +48,9 @@ export function statusCommand(): Command {
       for (const subscription of chosen) {
         const known = await readStatus(subscription, options.store, new Date());
         tell(output, known);
-        if (known.failure !== undefined) failed.push({ name: subscription.name, error: known.failure });
+        const { failure, lack } = known;
+        if (failure !== undefined)
+          failed.push({ name: subscription.name, error: failure, message: failureSentence(failure, lack) });
       }
       if (chosen.length === 0) output.note(`no subscriptions in ${config.path}: narswarm subscribe adds one`);
       if (options.check === true) throwIncomplete(output, failed, chosen.length);
@@ -70,7 +73,7 @@ function tell(output: Output, status: SubscriptionStatus): void {
     silentSince: status.silentSince ?? null,
     generation: newest?.number ?? null,
     since: newest?.at ?? null,
-    lastRun: state?.lastRun ?? null,
+    lastRun: lastRunOf(status),
     missing,
     missingCount,
     notes: state?.notes ?? [],
@@ -117,7 +120,9 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
   yield `  last run  ${toSecond(run.at)}, ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
   if (map !== undefined)
     yield `  hash map  generation of ${toSecond(map.created.toISOString())}, ${map.isExpired ? 'expired' : 'valid until'} ${toSecond(map.expires.toISOString())}`;
-  if (run.message !== undefined && !isToldBelow(run.message, missing)) yield `  why       ${run.message}`;
+  const { lack } = status;
+  if (lack === undefined && run.message !== undefined) yield `  why       ${run.message}`;
+  if (lack !== undefined && !isToldBelow(lack.first, missing)) yield `  why       ${lackSentence(lack)}`;
   yield* missingLines(missing, missingCount);
   for (const note of state.notes) yield `  note      ${note}`;
   if (status.isUpdating) yield AT_WORK;
@@ -128,13 +133,17 @@ function toSecond(time: string): string {
   return time.replace(/\.\d+Z$/, 'Z');
 }
 
-/** Whether the missing paths that are shown say themselves what a sentence says: it is not said twice. */
-export function isToldBelow(sentence: string, missing: readonly Missing[]): boolean {
+/** The last run, with its failure in the words of `update`. */
+function lastRunOf({ state, lack }: SubscriptionStatus): LastRun | null {
+  const run = state?.lastRun;
+  if (run === undefined) return null;
+  return run.message === undefined || lack === undefined ? run : { ...run, message: lackSentence(lack) };
+}
+
+/** True if a path is among those whose reasons are shown: it is not named twice. */
+export function isToldBelow({ path }: Missing, missing: readonly Missing[]): boolean {
   const shown = groupByReason(missing).slice(0, SHOWN_REASONS);
-  return isLackSentence(
-    sentence,
-    shown.flatMap(({ paths }) => paths),
-  );
+  return shown.some(({ paths }) => paths.includes(path));
 }
 
 /**

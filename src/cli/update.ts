@@ -9,6 +9,7 @@ import type { Updated } from '../subscription/update.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { warnOfIgnoredKeys } from './ignored-keys.ts';
 import { openKey } from './key.ts';
+import { failureSentence } from './missing-paths.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
@@ -133,12 +134,13 @@ export function updateCommand(): Command {
 
 function tellUpdated(
   output: Output,
-  { subscription, state, error, notes, warnings, leftOut, leftOutCount, nars, paths }: Updated,
+  { subscription, state, error, lack, notes, warnings, leftOut, leftOutCount, nars, paths }: Updated,
   dryRun: boolean,
 ): void {
   const { name } = subscription;
   const run = state?.lastRun;
   const bytes = sumOf(nars);
+  const message = error === undefined ? '' : failureSentence(error, lack);
   const facts = {
     name,
     outcome: dryRun ? 'dry-run' : (run?.outcome ?? null),
@@ -152,7 +154,7 @@ function tellUpdated(
     leftOut,
     leftOutCount,
     notes,
-    ...(error === undefined ? {} : { code: error.code, message: error.message }),
+    ...(error === undefined ? {} : { code: error.code, message }),
   };
   output.result('subscription', facts, sentence());
   for (const note of notes) if (!warnings.includes(note)) output.note(`  ${note}`);
@@ -160,13 +162,16 @@ function tellUpdated(
 
   function sentence(): string {
     if (dryRun) {
-      if (error !== undefined && paths === 0) return `${name}: ${error.message}`;
+      if (error !== undefined && paths === 0) return `${name}: ${message}`;
       const what = `${formatCount(paths, 'path')}, ${toFetch(nars)}`;
-      return `${name}: ${what}${error === undefined ? '' : `; ${error.message}`}`;
+      return `${name}: ${what}${error === undefined ? '' : `; ${message}`}`;
     }
     if (error !== undefined) {
       const outcome = run?.outcome ?? 'failed';
-      return error.message.startsWith(outcome) ? `${name}: ${error.message}` : `${name}: ${outcome}: ${error.message}`;
+      // An interruption says so itself.
+      return error.code === 'INTERRUPTED' && lack === undefined && error.facts['until'] === undefined
+        ? `${name}: ${message}`
+        : `${name}: ${outcome}: ${message}`;
     }
     const { peers, upstream } = run?.bytes ?? { peers: 0, upstream: 0 };
     const got =
@@ -179,8 +184,8 @@ function tellUpdated(
 
 /** @throws the first failure, where something is not complete: its class is the exit status */
 function tellRun(output: Output, { updated, failure }: UpdateRun, dryRun: boolean): void {
-  const failed = updated.flatMap(({ subscription, error }) =>
-    error === undefined ? [] : [{ name: subscription.name, error }],
+  const failed = updated.flatMap(({ subscription: { name }, error, lack }) =>
+    error === undefined ? [] : [{ name, error, message: failureSentence(error, lack) }],
   );
   const all = new Map(updated.flatMap(({ nars }) => [...nars])); // one that several need is fetched once
   output.result(

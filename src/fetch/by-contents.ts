@@ -85,7 +85,7 @@ async function fetchFromAny(info: NarInfo, context: ByContentsContext): Promise<
   const reason = failures.length === 0 ? 'only an upstream could send it' : reasonsOf(cause);
   throw new NarswarmError('NAR_UNAVAILABLE', `cannot fetch ${info.storePath}: ${reason}`, {
     cause,
-    facts: { path: info.storePath },
+    facts: { path: info.storePath, why: reason },
   });
 }
 
@@ -147,7 +147,13 @@ function tooLong({ storePath, narSize }: NarInfo, upstream: Upstream, maxBytes: 
   return new NarswarmError(
     'SIZE_MISMATCH',
     `${upstream.name} sends more than ${maxBytes} bytes for ${storePath}, whose NAR has ${narSize}`,
-    { facts: { path: storePath, upstream: upstream.name } },
+    {
+      facts: {
+        path: storePath,
+        upstream: upstream.name,
+        why: `${upstream.name} sends more than ${maxBytes} bytes for it, whose NAR has ${narSize}`,
+      },
+    },
   );
 }
 
@@ -165,19 +171,20 @@ async function contentsOfFile(
     const { program } = error.facts;
     const isMissing = systemCode(error.cause) === 'ENOENT';
     if (!isMissing || program === undefined) throw wrongContents(info, upstream, error);
-    throw new NarswarmError(
-      'NIX_MISSING',
-      `there is no \`${program}\` in PATH, which it takes to check the NAR of ${info.storePath}: install ${program}`,
-      { cause: error, facts: { path: info.storePath, program } },
-    );
+    const missing = (nar: string): string =>
+      `there is no \`${program}\` in PATH, which it takes to check ${nar}: install ${program}`;
+    throw new NarswarmError('NIX_MISSING', missing(`the NAR of ${info.storePath}`), {
+      cause: error,
+      facts: { path: info.storePath, program, why: missing('its NAR') },
+    });
   }
 }
 
 function wrongContents({ storePath }: NarInfo, upstream: Upstream, cause?: unknown): NarswarmError {
-  const message = `${upstream.name} sent a NAR of ${storePath} with other contents than were signed`;
-  return new NarswarmError('HASH_MISMATCH', message, {
+  const sent = (path: string): string => `${upstream.name} sent a NAR of ${path} with other contents than were signed`;
+  return new NarswarmError('HASH_MISMATCH', sent(storePath), {
     ...(cause === undefined ? {} : { cause }),
-    facts: { path: storePath, upstream: upstream.name },
+    facts: { path: storePath, upstream: upstream.name, why: sent('it') },
   });
 }
 

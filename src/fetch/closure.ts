@@ -1,5 +1,6 @@
 import PQueue from 'p-queue';
 import { NarswarmError, isNarswarmError, type ErrorCode } from '../errors.ts';
+import { failureOf, type Failure } from '../failure.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { parseStoreHash, storeDirOf, storePathFromBaseName } from '../nix/store-path.ts';
@@ -21,14 +22,11 @@ export type FindNarInfo = (
 /** A closure: every path that the roots reach, roots first, breadth first. */
 export type Closure = ReadonlyMap<StoreHash, NarInfo>;
 
-/** A path that could not be had, and why in one sentence. */
-export interface MissingPath {
+/** A path that could not be had, and why. */
+export interface MissingPath extends Failure {
   readonly path: string;
-  readonly reason: string;
-  /** True where every source was asked and none has it; else one of them failed, and may have it another time. */
+  /** True if every source was asked and none has it; otherwise one of them failed, and may have it another time. */
   readonly isNowhere: boolean;
-  /** What the search for it failed of, where that is known. */
-  readonly code?: ErrorCode;
 }
 
 /**
@@ -68,8 +66,8 @@ export async function walkClosure(
     } catch (error) {
       const isOneOnly = isNarswarmError(error) && !OF_ALL_PATHS.has(error.code);
       if (signal.aborted || options.onMissing === undefined || !isOneOnly) throw error;
-      const { code, message } = error;
-      options.onMissing(hash, { path: path ?? baseName, reason: message, isNowhere: code === 'NARINFO_MISSING', code });
+      const isNowhere = error.code === 'NARINFO_MISSING';
+      options.onMissing(hash, { path: path ?? baseName, isNowhere, ...failureOf(error) });
       return undefined;
     }
   };

@@ -1,5 +1,5 @@
 import PQueue from 'p-queue';
-import { isNarswarmError } from '../errors.ts';
+import { failureOf } from '../failure.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
@@ -64,8 +64,7 @@ export async function fetchInstead(
 /** The paths that could not be had, each with the reason. */
 export function* missingOf(failures: ReadonlyMap<StorePath, unknown>): Generator<[StoreHash, MissingPath]> {
   for (const [path, failure] of failures) {
-    const code = isNarswarmError(failure) && failure.code !== 'INTERRUPTED' ? { code: failure.code } : {};
-    yield [storeHashOf(path), { path, reason: messageOf(failure), isNowhere: false, ...code }];
+    yield [storeHashOf(path), { path, isNowhere: false, ...failureOf(failure) }];
   }
 }
 
@@ -122,7 +121,7 @@ class Rounds {
       }
       others.set(hash, other);
       const source = candidates.originOf(hash)?.name ?? 'another source';
-      progress.onWarning(`${messageOf(failure)}; going by what ${source} says of it`);
+      progress.onWarning(`${failureOf(failure).reason}; going by what ${source} says of it`);
     };
     const ended = (error: unknown): undefined => {
       if (!signal.aborted) throw error;
@@ -150,10 +149,6 @@ class Rounds {
     await attachTorrents(plan.jobs, torrentOf);
     return plan;
   }
-}
-
-function messageOf(failure: unknown): string {
-  return failure instanceof Error ? failure.message : String(failure);
 }
 
 function hashPartOf(baseName: string): StoreHash {

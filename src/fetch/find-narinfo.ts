@@ -176,8 +176,13 @@ function named(error: unknown, hash: StoreHash, source: NarInfoSource): unknown 
   if (!isNarswarmError(error, 'NARINFO_INVALID', 'NARINFO_UNTRUSTED', 'NARINFO_MISMATCH')) return error;
   // one that cannot be read does not say whose it is
   const what = error.code === 'NARINFO_INVALID' ? `${hash}.narinfo: ` : '';
+  const { why } = error.facts;
   return new NarswarmError(error.code, `${what}${error.message} (from ${source.name})`, {
     cause: error,
-    facts: { ...error.facts, source: source.name },
+    facts: {
+      ...error.facts,
+      source: source.name,
+      ...(typeof why === 'string' && { why: `${why} (from ${source.name})` }),
+    },
   });
 }

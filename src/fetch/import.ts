@@ -160,11 +160,12 @@ async function relabel(
 
 function wrongContents(path: StorePath, cause: NarswarmError, { candidates }: ImportContext): NarswarmError {
   const source = candidates.originOf(storeHashOf(path))?.name ?? 'an unknown source';
-  return new NarswarmError(
-    'IMPORT_FAILED',
-    `${cause.message} (the NAR of ${path} has not the contents that were signed; its narinfo came from ${source})`,
-    { cause, facts: { ...cause.facts, path, source } },
-  );
+  const refused = (nar: string): string =>
+    `${cause.message} (${nar} has not the contents that were signed; its narinfo came from ${source})`;
+  return new NarswarmError('IMPORT_FAILED', refused(`the NAR of ${path}`), {
+    cause,
+    facts: { ...cause.facts, path, source, why: refused('its NAR') },
+  });
 }
 
 function asRefusal(path: StorePath, failure: unknown, context: ImportContext): NarswarmError {

@@ -65,7 +65,7 @@ export function reasonsOf(error: unknown): string {
 
 export function unavailable(job: NarJob, reason: string, cause?: unknown): NarswarmError {
   return new NarswarmError('NAR_UNAVAILABLE', `cannot fetch ${job.info.storePath}: ${reason}`, {
-    facts: { path: job.info.storePath, fileHash: job.fileHash },
+    facts: { path: job.info.storePath, fileHash: job.fileHash, why: reason },
     ...(cause === undefined ? {} : { cause }),
   });
 }

@@ -86,7 +86,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
       // Each turn has to bring something, or this would never end.
       const leftBefore = left;
       left = missing.reduce((sum, { from, to }) => sum + to - from, 0);
-      if (left >= leftBefore) throw new Error(`${upstream.name} brings nothing of ${job.info.storePath}`);
+      if (left >= leftBefore) throw new Error(`${upstream.name} brings nothing more`);
       const writer = new BlockWriter(nar, range.from, upstream.name);
       try {
         await http.download(url, {

@@ -72,7 +72,7 @@ export function reportFailure(failure: AttemptFailure, url: string, attempts: nu
   const times = attempts === 1 ? '1 attempt' : `${attempts} attempts`;
   return new NarswarmError(code, `${shown} failed after ${times}: ${failure.message}`, {
     cause: failure,
-    facts: { url: shown, attempts, status },
+    facts: { url: shown, attempts, status, why: failure.message },
   });
 }
 

@@ -140,14 +140,16 @@ export function assertTrusted(info: NarInfo, keys: readonly PublicKey[], expecte
   const signers = [...new Set(signaturesOf(info).map(({ name }) => name))];
   const forged = signers.filter((name) => trusted.has(name));
   const wayOut = `trusted keys: ${[...trusted].join(', ') || 'none'}; see --trusted-public-key`;
-  let message = `${storePath} has no well-formed signature (${wayOut})`;
-  if (info.signatures.length === 0) message = `${storePath} is not signed (${wayOut})`;
-  if (signers.length > 0)
-    message = `${storePath} is signed only by keys not trusted here: ${list(signers)} (${wayOut})`;
-  if (forged.length > 0) message = `the signature of ${storePath} by ${list(forged)} is wrong: its narinfo was altered`;
-  if (info.signatures.length === 0 && info.ca !== undefined)
-    message = `${storePath} is not signed, and it is not the path of its content address ${quote(info.ca)} (${wayOut})`;
-  throw new NarswarmError('NARINFO_UNTRUSTED', message, { facts: { path: storePath, signers: signers.join(' ') } });
+  const fault = (path: string): string => {
+    if (forged.length > 0) return `the signature of ${path} by ${list(forged)} is wrong: its narinfo was altered`;
+    if (signers.length > 0) return `${path} is signed only by keys not trusted here: ${list(signers)} (${wayOut})`;
+    if (info.signatures.length > 0) return `${path} has no well-formed signature (${wayOut})`;
+    if (info.ca === undefined) return `${path} is not signed (${wayOut})`;
+    return `${path} is not signed, and it is not the path of its content address ${quote(info.ca)} (${wayOut})`;
+  };
+  throw new NarswarmError('NARINFO_UNTRUSTED', fault(storePath), {
+    facts: { path: storePath, signers, why: fault('it') },
+  });
 }
 
 function signaturesOf(info: NarInfo): { name: string; bytes: Buffer }[] {

@@ -4,7 +4,7 @@ import type { MissingPath } from '../fetch/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
-import { lackSentence, leftOutSentence } from './missing.ts';
+import { lackError, leftOutNote, type Lack } from './missing.ts';
 import type { Resolution } from './resolve-source.ts';
 
 /** How it went. */
@@ -13,6 +13,8 @@ export interface FetchedResolution {
   readonly main: StorePath | undefined;
   /** Why something is missing that should be there; undefined if nothing is. */
   readonly error: NarswarmError | undefined;
+  /** The paths that are missing, if that is the error. */
+  readonly lack?: Lack | undefined;
   /** Things to know that are no failures. */
   readonly notes: readonly string[];
   /** Those of the notes that nobody expects of such a source. */
@@ -49,7 +51,7 @@ export async function fetchResolution(
   const roots = new Set<string>(resolution.roots);
   const isReplaceable = lack.length > 0 && lack.every(({ path, isNowhere }) => isNowhere && roots.has(path));
   if (!isReplaceable || resolution.buildInputs.length === 0) {
-    return { main, error: lackOf(lack, parts), ...withLeftOut(notes, part.missing, lack, resolution) };
+    return { main, ...lackOf(lack, parts), ...withLeftOut(notes, part.missing, lack, resolution) };
   }
   const inputs = await fetchBuildInputs(resolution, fetchPart);
   const isNothing = parts.every(({ closure }) => closure.size === 0);
@@ -58,7 +60,7 @@ export async function fetchResolution(
   const optional = part.missing.filter((path) => !lack.includes(path));
   return {
     main,
-    error: lackOf(missing, parts),
+    ...lackOf(missing, parts),
     ...withLeftOut([...notes, replaced], [...optional, ...inputs], missing, resolution),
   };
 }
@@ -76,7 +78,7 @@ function withLeftOut(
   const failed = new Set(missing.map(({ path }) => path));
   const leftOut = [...new Set(absent.map(({ path }) => path))].filter((path) => !failed.has(path));
   if (leftOut.length === 0) return { notes, warnings: [], leftOut };
-  const told = leftOutSentence(leftOut);
+  const told = leftOutNote(leftOut);
   const usual = new Set<string>(lackNote === undefined ? [] : roots);
   return {
     notes: [...notes, ...(lackNote === undefined ? [] : [lackNote]), told],
@@ -120,21 +122,28 @@ async function fetchBuildInputs(
 }
 
 /** Error of a run that left something out. */
-export function lackOf(missing: readonly MissingPath[], parts: readonly PrefetchResult[]): NarswarmError | undefined {
+export function lackOf(
+  missing: readonly MissingPath[],
+  parts: readonly PrefetchResult[],
+): Pick<FetchedResolution, 'error' | 'lack'> {
   const [first] = missing;
-  if (first === undefined) return parts.find((part) => part.importFailure !== undefined)?.importFailure;
+  if (first === undefined) return { error: parts.find((part) => part.importFailure !== undefined)?.importFailure };
   const isInterrupted = parts.some((part) => part.isInterrupted);
   const code = isInterrupted ? 'INTERRUPTED' : (commonCode(missing) ?? codeWithout(first));
-  return new NarswarmError(code, lackSentence(first, missing.length), {
-    facts: { path: first.path, missing: missing.length },
-  });
+  const lack = { first, count: missing.length };
+  return { error: lackError(code, lack), lack };
 }
 
 /** The first path's code where all are missing for failures of its class; undefined if they are not. */
 function commonCode(missing: readonly MissingPath[]): ErrorCode | undefined {
-  const codes = [...new Set(missing.map((path) => path.code ?? codeWithout(path)))];
+  const codes = [...new Set(missing.map(codeOf))];
   const statuses = new Set(codes.map((code) => new NarswarmError(code, code).exitStatus));
   return statuses.size === 1 ? codes[0] : undefined;
+}
+
+function codeOf(missing: MissingPath): ErrorCode {
+  const { code } = missing;
+  return code === undefined || code === 'INTERRUPTED' ? codeWithout(missing) : code;
 }
 
 function codeWithout({ isNowhere }: MissingPath): ErrorCode {

@@ -3,13 +3,15 @@ import type { NarswarmError } from '../errors.ts';
 import { topsOf } from '../fetch/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch.ts';
 import type { StorePath } from '../nix/brands.ts';
-import type { Missing } from './missing.ts';
+import type { Lack, Missing } from './missing.ts';
 import { MAX_MISSING, type Generation, type LastRun, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 
 /** How the fetching of a subscription ended. */
 export interface Outcome {
   readonly error: NarswarmError | undefined;
+  /** The paths that are missing, if that is the error. */
+  readonly lack?: Lack | undefined;
   /** One a prefetch: the source itself, then the layers of build inputs that stand in for it. */
   readonly parts: readonly PrefetchResult[];
   /** The path that the source is, where it is one and held. */
@@ -35,7 +37,7 @@ export function nextState(
   run: Pick<LastRun, 'at' | 'durationMs' | 'bytes' | 'nars'>,
   config?: string,
 ): SubscriptionState {
-  const { error, parts, notes, silence } = outcome;
+  const { error, lack, parts, notes, silence } = outcome;
   const source = sourceKey(subscription);
   const last = before?.source === source ? before : undefined;
   const base = {
@@ -46,6 +48,7 @@ export function nextState(
       ...run,
       outcome: wordFor(outcome),
       ...(error === undefined ? {} : { message: error.message, code: error.code }),
+      ...(lack === undefined ? {} : { lack: { path: lack.first.path, count: lack.count } }),
       ...(silence === undefined ? {} : { silence: silence.reason }),
     },
     notes,
@@ -56,7 +59,7 @@ export function nextState(
     const { missing = [], missingCount = 0 } = last ?? {};
     return { ...dated, generations: before?.generations ?? [], missing, missingCount };
   }
-  const lacks = parts.flatMap((part) => part.missing.map(({ path, reason }) => ({ path, reason })));
+  const lacks = parts.flatMap((part) => part.missing.map(({ isNowhere: _told, ...missing }) => missing));
   const missing = error === undefined ? [] : [...lacks, ...(outcome.lost ?? [])];
   return {
     ...dated,

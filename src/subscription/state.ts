@@ -7,6 +7,8 @@ import { parseStorePath } from '../nix/store-path.ts';
 import { withoutPasswords } from '../redact.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
+import type { ErrorCode } from '../errors.ts';
+import type { Failure } from '../failure.ts';
 import type { Missing } from './missing.ts';
 
 /** What a subscription's source stood for at one time. */
@@ -36,6 +38,8 @@ export interface LastRun {
   readonly message?: string;
   /** The code of that failure; states of earlier versions have none. */
   readonly code?: string;
+  /** The path that `message` names as missing, and how many are; states of 0.1 have only the message. */
+  readonly lack?: { readonly path: string; readonly count: number };
   /** Why the publisher did not confirm the map that the run went by: a generation kept from before. */
   readonly silence?: string;
   /** Bytes of NARs by where they came from. */
@@ -73,6 +77,15 @@ export const MAX_GENERATIONS = 32;
 
 const FILE = /^(.+)\.json$/;
 
+const FAILURE_ENTRIES = {
+  reason: v.string(),
+  code: v.exactOptional(v.custom<ErrorCode>((code) => typeof code === 'string')), // a later version may have others
+  facts: v.exactOptional(v.record(v.string(), v.union([v.string(), v.number(), v.boolean(), v.array(v.string())]))),
+  causes: v.exactOptional(v.array(v.lazy(() => FAILURE))),
+};
+
+const FAILURE: v.GenericSchema<unknown, Failure> = v.object(FAILURE_ENTRIES);
+
 const SCHEMA: v.GenericSchema<unknown, SubscriptionState> = v.object({
   name: v.string(),
   source: v.string(),
@@ -94,13 +107,14 @@ const SCHEMA: v.GenericSchema<unknown, SubscriptionState> = v.object({
       outcome: v.picklist(['complete', 'incomplete', 'failed', 'interrupted']),
       message: v.exactOptional(v.string()),
       code: v.exactOptional(v.string()),
+      lack: v.exactOptional(v.object({ path: v.string(), count: v.number() })),
       silence: v.exactOptional(v.string()),
       bytes: v.object({ store: v.number(), peers: v.number(), upstream: v.number() }),
       nars: v.number(),
     }),
   ),
   completeAsOf: v.exactOptional(v.string()),
-  missing: v.array(v.object({ path: v.string(), reason: v.string() })),
+  missing: v.array(v.object({ path: v.string(), ...FAILURE_ENTRIES })),
   missingCount: v.number(),
   notes: v.array(v.string()),
 });

@@ -8,7 +8,7 @@ import { FileStore } from '../store/file-store.ts';
 import { systemCode } from '../disk/store-error.ts';
 import { isAtWork } from '../store/turn.ts';
 import { lostOfSubscription, summaryOf, type Lost } from './lost.ts';
-import { lackSentence } from './missing.ts';
+import { lackError, type Lack } from './missing.ts';
 import { parseSource } from './source.ts';
 import { isDamaged, readState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
@@ -35,6 +35,8 @@ export interface SubscriptionStatus {
   readonly health: 'complete' | 'incomplete' | 'stale' | 'never';
   /** Why it is not complete, with the code that its last update had for that; undefined where it is. */
   readonly failure: NarswarmError | undefined;
+  /** The paths that are missing, if that is why. */
+  readonly lack: Lack | undefined;
 }
 
 interface KnownMap {
@@ -65,10 +67,11 @@ export async function readStatus(subscription: Subscription, storeDir: string, n
     lost,
     silentSince: state && silentSince(state, now),
   };
-  return { ...known, health: healthOf(known), failure: failureOf(known) };
+  const lack = lackOf(known);
+  return { ...known, health: healthOf(known), failure: failureOf(known, lack), lack };
 }
 
-type Known = Omit<SubscriptionStatus, 'health' | 'failure'>;
+type Known = Omit<SubscriptionStatus, 'health' | 'failure' | 'lack'>;
 
 /** A publisher that is silent for one night may be renewed in the next; after that people want to know. */
 const SILENT_MS = 24 * 3_600_000;
@@ -86,13 +89,19 @@ function healthOf({ state, map, lost, silentSince: silent }: Known): Subscriptio
   return state.completeAsOf === undefined ? 'incomplete' : 'stale';
 }
 
-function failureOf({
-  state,
-  isDamaged: isStateDamaged,
-  map,
-  lost,
-  silentSince: silent,
-}: Known): NarswarmError | undefined {
+/** The paths that the last run could not have, or that were lost since. */
+function lackOf({ state, lost }: Known): Lack | undefined {
+  const lack = state?.lastRun?.lack;
+  const first = state?.missing.find(({ path }) => path === lack?.path);
+  if (lack !== undefined && first !== undefined) return { first, count: lack.count };
+  const [gone] = lost?.missing ?? [];
+  return gone && { first: gone, count: lost?.count ?? 1 };
+}
+
+function failureOf(
+  { state, isDamaged: isStateDamaged, map, silentSince: silent }: Known,
+  lack: Lack | undefined,
+): NarswarmError | undefined {
   const run = state?.lastRun;
   if (run === undefined && isStateDamaged) return new NarswarmError('STORE_CORRUPT', 'its state is damaged');
   if (run === undefined) return new NarswarmError('NOT_FOUND', 'never updated');
@@ -100,8 +109,7 @@ function failureOf({
     const { code = '', message = run.outcome } = run;
     return new NarswarmError(isErrorCode(code) ? code : 'NAR_UNAVAILABLE', message);
   }
-  const [first] = lost?.missing ?? [];
-  if (first !== undefined) return new NarswarmError('STORE_CORRUPT', lackSentence(first, lost?.count ?? 1));
+  if (lack !== undefined) return lackError('STORE_CORRUPT', lack);
   if (map?.isExpired === true)
     return new NarswarmError('INDEX_EXPIRED', `its hash map expired at ${map.expires.toISOString()}`);
   if (silent === undefined) return undefined;

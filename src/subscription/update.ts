@@ -8,7 +8,7 @@ import type { Workplace } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { fetchResolution, lackOf, type FetchedResolution } from './fetch-resolution.ts';
 import { lostPaths, summaryOf } from './lost.ts';
-import { lackSentence } from './missing.ts';
+import { lackError, type Lack } from './missing.ts';
 import { nextState, type Outcome } from './next-state.ts';
 import { resolveSource } from './resolve-source.ts';
 import { parseSource } from './source.ts';
@@ -44,6 +44,8 @@ export interface Updated {
   readonly state: SubscriptionState | undefined;
   /** What it failed of; undefined where it is complete. */
   readonly error: NarswarmError | undefined;
+  /** The paths that are missing, if that is the error. */
+  readonly lack?: Lack | undefined;
   /** Things to know of this run that are no failures. */
   readonly notes: readonly string[];
   /** Those of the notes that are to be seen with `--quiet`, too. */
@@ -133,7 +135,8 @@ async function withLost(
   );
   const [first] = missing;
   if (first === undefined) return outcome;
-  return { ...outcome, lost: missing, error: new NarswarmError('STORE_CORRUPT', lackSentence(first, count)) };
+  const lack = { first, count };
+  return { ...outcome, lost: missing, error: lackError('STORE_CORRUPT', lack), lack };
 }
 
 /** @param parts takes what was fetched, also where something else fails after that */
@@ -169,14 +172,16 @@ async function fetchSubscription(
       publishers: [address],
     });
     const main = root === undefined ? undefined : part.roots[0];
-    const lack = lackOf(part.missing, parts);
+    const { error: lackOrImport, lack } = lackOf(part.missing, parts);
     const [silent, wrong] = partition(part.doubts, ({ failure }) => failure.code === 'INDEX_UNREACHABLE');
     return {
       main,
       notes: silent.map(({ failure, created }) => `${failure.message}; the map of ${created.toISOString()} was taken`),
       silence: silent[0] && { reason: silent[0].failure.message, created: silent[0].created },
       // A map that is not what it should be is no map of today, whatever is held of the one from before.
-      error: lack?.code === 'INTERRUPTED' ? lack : (wrong[0]?.failure ?? lack),
+      ...(wrong[0] === undefined || lackOrImport?.code === 'INTERRUPTED'
+        ? { error: lackOrImport, lack }
+        : { error: wrong[0].failure }),
       warnings: [],
       leftOut: [],
     };
@@ -198,9 +203,17 @@ function asFailure(error: unknown, signal: AbortSignal): NarswarmError {
   throw failure;
 }
 
-function summarise({ error, parts, notes, warnings, leftOut }: ToldOutcome): Omit<Updated, 'subscription' | 'state'> {
+function summarise({
+  error,
+  lack,
+  parts,
+  notes,
+  warnings,
+  leftOut,
+}: ToldOutcome): Omit<Updated, 'subscription' | 'state'> {
   return {
     error,
+    lack,
     notes,
     warnings,
     leftOut: leftOut.slice(0, MAX_MISSING),

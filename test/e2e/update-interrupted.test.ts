@@ -53,7 +53,8 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     assert.deepEqual([lastRun?.outcome, generations[0]?.complete, completeAsOf], ['interrupted', false, undefined]);
     assert.match(lastRun?.message ?? '', message);
     const reason = 'its NAR was not complete before the interruption';
-    assert.deepEqual(missing, [{ path: middle.storePath, reason }]);
+    const path = middle.storePath;
+    assert.deepEqual(missing, [{ path, reason, code: 'INTERRUPTED', facts: { path } }]);
     assert.equal(lastRun?.nars, PATHS - 1);
     cache.faults = [];
     cache.resetCounts();

@@ -1,0 +1,78 @@
+/** Puts into words which paths are missing and why, without repeating the path in its reason. */
+import { NarswarmError } from '../errors.ts';
+import type { Failure } from '../failure.ts';
+import type { Lack, Missing } from '../subscription/missing.ts';
+
+/** Paths that are missing for one reason. */
+export interface MissingGroup {
+  readonly reason: string;
+  readonly paths: readonly string[];
+}
+
+/** `one`: with the address of the file that failed. `many`: in the words that other paths share. */
+type Scope = 'one' | 'many';
+
+/** Says why a path is missing, without naming it again: `http://cache does not hold its NAR`. */
+export function reasonOf(missing: Missing): string {
+  return inWords(missing, 'one');
+}
+
+/** Groups paths by the reason for which they are missing, the reason of the most paths first. */
+export function groupByReason(missing: readonly Missing[]): MissingGroup[] {
+  const groups = [...Map.groupBy(missing, (one) => inWords(one, 'many'))].map(([reason, members]) => ({
+    reason: members.length === 1 ? members.map(reasonOf).join() : reason,
+    paths: members.map(({ path }) => path),
+  }));
+  return groups.toSorted((a, b) => b.paths.length - a.paths.length);
+}
+
+/** Says in one sentence that paths are missing, with the reason of the first. */
+export function lackSentence({ first, count }: Lack): string {
+  return `${first.path} is missing${count > 1 ? `, and ${count - 1} more` : ''}: ${reasonOf(first)}`;
+}
+
+/** Says what a run failed of. */
+export function failureSentence(error: NarswarmError, lack: Lack | undefined): string {
+  return lack === undefined ? error.message : lackSentence(lack);
+}
+
+/** The error of a lack, in words for people. */
+export function toldFailure(error: NarswarmError, lack: Lack | undefined): NarswarmError {
+  const { code, facts } = error;
+  return new NarswarmError(code, failureSentence(error, lack), { cause: error, facts });
+}
+
+function inWords({ code, reason, facts = {}, causes = [] }: Failure, scope: Scope): string {
+  switch (code) {
+    case 'NARINFO_MISSING': {
+      const referrer = facts['referrer'];
+      const why = typeof referrer === 'string' && scope === 'one' ? `, which ${referrer} refers to` : '';
+      return `no hash map and no cache has a narinfo of it${why}: add the cache that holds it with --from or --publisher`;
+    }
+    case 'NAR_UNAVAILABLE': {
+      const upstream = facts['upstream'];
+      if (typeof upstream === 'string') return `${upstream} does not hold its NAR`;
+      if (causes.length > 0) return causes.map((cause) => inWords(cause, scope)).join('; ');
+      break;
+    }
+    case 'HTTP_FAILED':
+    case 'HTTP_NOT_FOUND':
+    case 'HTTP_STALLED':
+    case 'HTTP_TRUNCATED': {
+      const { url, why } = facts;
+      const isKnown = typeof url === 'string' && typeof why === 'string';
+      return scope === 'many' && isKnown ? `${cacheOf(url)} failed: ${why}` : reason;
+    }
+    default:
+  }
+  const { why } = facts;
+  return typeof why === 'string' ? why : reason;
+}
+
+/** The address of the cache that has a narinfo or a NAR at `url`. */
+function cacheOf(url: string): string {
+  const { origin, pathname } = new URL(url);
+  const folders = pathname.split('/').slice(1, -1);
+  if (folders.at(-1) === 'nar') folders.pop();
+  return [origin, ...folders].join('/');
+}

@@ -1,0 +1,30 @@
+/** Failures as data: kept in state files and put into words by cli/. */
+import { isNarswarmError, NarswarmError, type ErrorCode, type ErrorFacts } from './errors.ts';
+
+/** A failure as it is written down. States of earlier versions have the reason alone. */
+export interface Failure {
+  /** The plain message of the error. */
+  readonly reason: string;
+  readonly code?: ErrorCode;
+  readonly facts?: ErrorFacts;
+  /** Failures of each source that was asked. */
+  readonly causes?: readonly Failure[];
+}
+
+/** Describes an error, with the failures that it came from. */
+export function failureOf(error: unknown): Failure {
+  if (!(error instanceof NarswarmError)) return { reason: error instanceof Error ? error.message : String(error) };
+  const { code, message: reason, facts, cause } = error;
+  const causes = causesOf(cause).map(failureOf);
+  return {
+    reason,
+    code,
+    ...(Object.keys(facts).length > 0 && { facts }),
+    ...(causes.length > 0 && { causes }),
+  };
+}
+
+function causesOf(cause: unknown): readonly unknown[] {
+  if (cause instanceof AggregateError) return cause.errors;
+  return isNarswarmError(cause) ? [cause] : [];
+}

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { NarswarmError } from '../../src/errors.ts';
+import { failureOf } from '../../src/failure.ts';
+import { readState, subscriptionsFolder, writeState, type SubscriptionState } from '../../src/subscription/state.ts';
+import { emptyStore } from '../store/store-fixture.ts';
+
+const STATE: SubscriptionState = {
+  name: 'x',
+  source: 's',
+  generations: [],
+  missing: [{ path: 'p', reason: 'cannot fetch p: gone' }],
+  missingCount: 1,
+  notes: [],
+};
+
+test('a state of an earlier version, whose failures are sentences alone, is read', async (t) => {
+  const store = await emptyStore(t);
+  await writeState(store, STATE);
+  assert.deepEqual(await readState(store, 'x'), STATE);
+});
+
+test('failures come back with their facts, and what a later version adds does no harm', async (t) => {
+  const store = await emptyStore(t);
+  const cause = new NarswarmError('HTTP_FAILED', 'no', {
+    facts: { url: 'http://c/x', attempts: 2, status: undefined },
+  });
+  const error = new NarswarmError('NAR_UNAVAILABLE', 'gone', {
+    cause: new AggregateError([cause, new Error('eaten')]),
+    facts: { origins: ['a', 'b'], mapLied: false },
+  });
+  await writeState(store, { ...STATE, missing: [{ path: 'p', ...failureOf(error) }] });
+  const { missing: [read] = [] } = (await readState(store, 'x')) ?? {};
+  assert.deepEqual(read, {
+    path: 'p',
+    reason: 'gone',
+    code: 'NAR_UNAVAILABLE',
+    facts: { origins: ['a', 'b'], mapLied: false },
+    causes: [{ reason: 'no', code: 'HTTP_FAILED', facts: { url: 'http://c/x', attempts: 2 } }, { reason: 'eaten' }],
+  });
+  const file = join(subscriptionsFolder(store), 'x.json');
+  await writeFile(file, (await readFile(file, 'utf8')).replace('"NAR_UNAVAILABLE"', '"OF_TOMORROW", "when": 1'));
+  assert.equal((await readState(store, 'x'))?.missing[0]?.reason, 'gone');
+});
