@@ -15,7 +15,7 @@ export function storeError(error: unknown, path: string): NarswarmError {
   if (code !== undefined && FULL.has(code)) {
     return new NarswarmError(
       'STORE_FULL',
-      `no space left on the device that holds ${path}: free some and run the same command again, it goes on from here`,
+      `no space left on the device that holds ${path}: free some space, then run the same command again to continue`,
       { cause: error, facts: { path } },
     );
   }

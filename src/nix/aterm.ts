@@ -1,13 +1,14 @@
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { quote } from './quote.ts';
 
-/** What stands for itself in a string. */
+/** Characters of a string that need no escape. */
 const PLAIN = /[^"\\]*/y;
 const ESCAPES: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t' };
 
 /**
- * Reads the ATerms that Nix writes, from the start to the end. Each method moves on behind what it read, and throws
- * NarswarmError `DERIVATION_INVALID` where something else stands there.
+ * Reads the ATerms that Nix writes, from start to end. Each method advances past the text it read.
+ *
+ * @throws NarswarmError `DERIVATION_INVALID` if the text holds something else at this place.
  */
 export class ATermReader {
   readonly #text: string;
@@ -17,19 +18,19 @@ export class ATermReader {
     this.#text = text;
   }
 
-  /** These characters. */
+  /** Reads exactly these characters. */
   expect(token: string): void {
     if (!this.#text.startsWith(token, this.#offset)) throw this.refuse(`expected ${token}`);
     this.#offset += token.length;
   }
 
-  /** A comma and what follows it. */
+  /** Reads a comma, then a value. */
   next<Value>(read: () => Value): Value {
     this.expect(',');
     return read();
   }
 
-  /** `"…"`: a backslash takes n, r and t for the control characters and anything else as it is. */
+  /** Reads `"…"`. After a backslash, n, r and t stand for control characters; any other character stands for itself. */
   string(): string {
     this.expect('"');
     let value = '';
@@ -48,7 +49,7 @@ export class ATermReader {
     return value;
   }
 
-  /** `[item,…]` */
+  /** Reads `[item,…]`. */
   list<Item>(read: () => Item): Item[] {
     const items: Item[] = [];
     this.expect('[');
@@ -60,25 +61,25 @@ export class ATermReader {
     return items;
   }
 
-  /** `[(key,value…),…]`, no key twice; `readValue` begins with the comma. */
+  /** Reads `[(key,value…),…]`. No key may repeat. `readValue` reads the comma before the value, too. */
   map<Key, Value>(readKey: () => Key, readValue: () => Value): Map<Key, Value> {
     const map = new Map<Key, Value>();
     this.list(() => {
       this.expect('(');
       const key = readKey();
-      if (map.has(key)) throw this.refuse(`${quote(String(key))} comes twice`);
+      if (map.has(key)) throw this.refuse(`${quote(String(key))} is repeated`);
       map.set(key, readValue());
       this.expect(')');
     });
     return map;
   }
 
-  /** The end of the text. */
+  /** Expects the end of the text. */
   end(): void {
-    if (this.#offset < this.#text.length) throw this.refuse('something follows its end');
+    if (this.#offset < this.#text.length) throw this.refuse('expected the end of the text');
   }
 
-  /** What `parse` makes of a value that was just read; its failure is one of the derivation. */
+  /** Parses a string that was just read. Reports a failure of `parse` as an error of the derivation. */
   checked<Value>(text: string, parse: (text: string) => Value): Value {
     try {
       return parse(text);
@@ -88,7 +89,7 @@ export class ATermReader {
     }
   }
 
-  /** An error that says where it is. */
+  /** Makes an error that names the offset. */
   refuse(reason: string, options: { cause?: unknown } = {}): NarswarmError {
     const offset = this.#offset;
     const message = `corrupt derivation: ${reason} (at character ${offset})`;

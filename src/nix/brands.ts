@@ -1,6 +1,6 @@
 /**
- * Strings of the domain that look alike and must never be mixed. A brand costs nothing at run time;
- * the parsers of this folder are the only places that make one.
+ * Strings of the domain that look alike and must never be mixed. A brand costs nothing at run time. Only the parsers of
+ * this folder make them.
  */
 declare const brand: unique symbol;
 type Brand<Name extends string> = string & { readonly [brand]: Name };

@@ -3,22 +3,22 @@ import { NarswarmError } from '../errors.ts';
 import { quote } from './quote.ts';
 import { DEFAULT_STORE_DIR, parseStoreDir } from './store-path.ts';
 
-/** What a binary cache says of itself. */
+/** The settings that a binary cache announces. */
 export interface CacheInfo {
-  /** The store directory that its paths are for; `/nix/store` where the cache does not say. */
+  /** The store directory of its paths. Default: `/nix/store`. */
   readonly storeDir: string;
-  /** Whether the cache likes to be asked for many paths at once; false where it does not say. */
+  /** True if the cache prefers to be asked for many paths at once. Default: false. */
   readonly wantMassQuery: boolean;
-  /** Lower is asked first; 0 where the cache does not say, as in Nix. */
+  /** Lower numbers are asked first. Default: 0, as in Nix. */
   readonly priority: number;
 }
 
 /**
- * Reads a `nix-cache-info` as leniently as Nix does: space around values is dropped, unknown keys are skipped and
- * the last of repeated keys counts.
+ * Reads a `nix-cache-info` as leniently as Nix does: trims values, skips unknown keys, and takes the last of repeated
+ * keys.
  *
- * @throws NarswarmError `CACHE_INFO_INVALID` for a text without any of its keys (a login page, say), or with a
- *   StoreDir or Priority that cannot be one.
+ * @throws NarswarmError `CACHE_INFO_INVALID` if the text has none of the keys (a login page, say), or if StoreDir or
+ *   Priority is malformed.
  */
 export function parseCacheInfo(text: string): CacheInfo {
   const fields = new Map<string, string>();
@@ -26,7 +26,7 @@ export function parseCacheInfo(text: string): CacheInfo {
     const [, key, value] = /^(StoreDir|WantMassQuery|Priority):(.*)$/s.exec(line) ?? [];
     if (key !== undefined && value !== undefined) fields.set(key, value.trim());
   }
-  if (fields.size === 0) throw invalid('it holds none of StoreDir, WantMassQuery and Priority');
+  if (fields.size === 0) throw invalid('it has none of StoreDir, WantMassQuery and Priority');
   return {
     storeDir: readStoreDir(fields.get('StoreDir') ?? DEFAULT_STORE_DIR),
     wantMassQuery: fields.get('WantMassQuery') === '1',
@@ -34,7 +34,7 @@ export function parseCacheInfo(text: string): CacheInfo {
   };
 }
 
-/** Writes all three keys, a line each; {@link parseCacheInfo} reads back the same. */
+/** Writes all three keys, one per line. {@link parseCacheInfo} reads back the same values. */
 export function formatCacheInfo(info: CacheInfo): string {
   return `StoreDir: ${info.storeDir}\nWantMassQuery: ${info.wantMassQuery ? 1 : 0}\nPriority: ${info.priority}\n`;
 }

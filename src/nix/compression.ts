@@ -1,12 +1,15 @@
-/** How NARs are compressed, as Nix takes it (Nix: src/libutil/compression.cc, which leaves all but two to libarchive). */
+/**
+ * Compressions of NARs, found as Nix finds them (Nix: src/libutil/compression.cc, which leaves all but two to
+ * libarchive).
+ */
 
-/** Compressions that a NAR can be read of here, as narinfos name them. */
+/** Compressions that narswarm can read, by their names in narinfos. */
 export type Compression = 'none' | 'br' | 'xz' | 'bzip2' | 'zstd' | 'gzip' | 'lzip' | 'lz4' | 'lzma';
 
-/** Bytes of the beginning of a file that tell how it is compressed. */
+/** Bytes at the start of a file that show its compression. */
 export const MAGIC_BYTES = 6;
 
-/** Frames that zstd files may begin with, and that hold nothing (RFC 8878, section 3.1.2). */
+/** Empty frames that a zstd file may begin with (RFC 8878, section 3.1.2). */
 const SKIPPABLE_FRAMES = Array.from('0123456789abcdef', (digit) => ['zstd', `5${digit}2a4d18`] as const);
 
 const MAGIC: readonly (readonly [compression: Compression, hex: string])[] = [
@@ -21,10 +24,10 @@ const MAGIC: readonly (readonly [compression: Compression, hex: string])[] = [
 ];
 
 /**
- * How a file is to be read whose narinfo says `Compression: label`. As in Nix, `none` and `br` are taken at their word, and
- * of anything else, known or not, the file itself tells; one that bears no mark is read as it is.
+ * Returns the compression to read a file with, if its narinfo says `Compression: label`. As Nix does, believes `none`
+ * and `br`. For any other label, known or not, looks at the file itself; a file without a known mark is read as it is.
  *
- * @param head at least the first {@link MAGIC_BYTES} of the file, if it has so many
+ * @param head the first {@link MAGIC_BYTES} of the file, or more; the whole file if it is shorter
  */
 export function compressionOf(label: string, head: Uint8Array): Compression {
   if (label === 'none' || label === 'br') return label;
@@ -32,14 +35,14 @@ export function compressionOf(label: string, head: Uint8Array): Compression {
   return MAGIC.find(([, hex]) => start.startsWith(hex))?.[0] ?? 'none';
 }
 
-/** As every NAR begins: the length of its first word. */
+/** The first bytes of every NAR: the length of its first word. */
 const NAR_START = '0d0000000000';
 
 /**
- * What a file bears the mark of whose narinfo says `Compression: label`, or undefined where it bears none or where Nix takes
- * the narinfo at its word.
+ * Returns the compression that a file's own mark shows, if its narinfo says `Compression: label`. Returns undefined if
+ * the file has no known mark, or if Nix believes the label.
  *
- * @param head as of {@link compressionOf}
+ * @param head as for {@link compressionOf}
  */
 export function markedCompression(label: string, head: Uint8Array): Compression | undefined {
   const compression = compressionOf(label, head);
@@ -48,7 +51,7 @@ export function markedCompression(label: string, head: Uint8Array): Compression 
   return compression === 'none' && !isPlain ? undefined : compression;
 }
 
-/** Whether a narinfo's `Compression` is a name that a file's ending can be made of, and not made up. */
+/** Returns true if a narinfo's `Compression` is a known name, fit for the ending of a file's name. */
 export function isKnownCompression(label: string): label is Compression {
   return label === 'none' || label === 'br' || MAGIC.some(([compression]) => compression === label);
 }

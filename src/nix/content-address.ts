@@ -1,6 +1,6 @@
 /**
- * Content addresses, the `CA` line of a narinfo: the store path follows from a hash of the contents, so the path itself
- * says what it holds and needs no signature (Nix: src/libstore/content-address.cc, store-api.cc, path-info.cc).
+ * Content addresses: the `CA` line of a narinfo. The store path is derived from a hash of the contents, so it proves
+ * its own contents and needs no signature (Nix: src/libstore/content-address.cc, store-api.cc, path-info.cc).
  */
 import { createHash } from 'node:crypto';
 import { isNarswarmError } from '../errors.ts';
@@ -10,32 +10,32 @@ import { encodeNix32 } from './nix32.ts';
 import type { NarInfo } from './narinfo.ts';
 import { baseNameOf, storeDirOf, storePathFromBaseName } from './store-path.ts';
 
-/** How the contents were hashed: a text that may refer to paths, one file, the NAR, or as git hashes objects. */
+/** How the contents were hashed: as a text that may refer to paths, as one file, as a NAR, or as a git object. */
 export type IngestionMethod = 'text' | 'flat' | 'nar' | 'git';
 
-/** Contents of a `CA` line. */
+/** A parsed `CA` line. */
 export interface ContentAddress {
   readonly method: IngestionMethod;
   readonly algorithm: HashAlgorithm;
-  /** The raw hash of the contents. With the method `nar`, references of the path to itself are left out of it. */
+  /** The raw hash of the contents. With the method `nar`, references of the path to itself are left out. */
   readonly digest: Uint8Array;
 }
 
 /** References of a content-addressed path. */
 interface References {
-  /** Base names of other paths, in any order, repeated or not. */
+  /** Base names of other paths, in any order. They may repeat. */
   readonly others: readonly string[];
-  /** Whether the path refers to itself. */
+  /** True if the path refers to itself. */
   readonly self: boolean;
 }
 
 const PATTERN = /^(?:(text)|fixed(?::(r|git))?):([a-z0-9]+):([^:-]+)$/;
 const STORE_HASH_BYTES = 20;
-/** Method by the prefix that it has in a `CA` line; without one it is `flat`. */
+/** Methods by their prefix in a `CA` line. No prefix means `flat`. */
 const METHODS = { r: 'nar', git: 'git' } as const;
 
 /**
- * Reads `text:sha256:<hash>` or `fixed:[r:|git:]<algorithm>:<hash>`, the hash in nix32, hex or base64.
+ * Reads `text:sha256:<hash>` or `fixed:[r:|git:]<algorithm>:<hash>`. The hash is in nix32, hex or base64.
  *
  * Returns undefined if Nix refuses the text, or needs an experimental algorithm for it (blake3).
  */
@@ -55,10 +55,10 @@ export function parseContentAddress(text: string): ContentAddress | undefined {
 }
 
 /**
- * The store path that follows from a content address, or undefined if no path of that kind may refer to these others
+ * Derives the store path from a content address. Returns undefined if a path of that kind may not have these references
  * (Nix: `makeTextPath`, `makeFixedOutputPath`).
  *
- * @throws NarswarmError `STORE_PATH_INVALID` for a name that no store path has
+ * @throws NarswarmError `STORE_PATH_INVALID` if the name is not valid in a store path.
  */
 export function contentAddressedPath(
   { method, algorithm, digest }: ContentAddress,
@@ -79,10 +79,10 @@ export function contentAddressedPath(
 }
 
 /**
- * Whether a narinfo has a content address from which its store path follows, so that it counts as signed (Nix:
- * `ValidPathInfo::isContentAddressed`). Stricter than Nix where the address is the NAR's own hash: then it has to be
- * NarHash, too. In other cases only the contents tell whether NarHash fits the address: see
- * {@link isAddressedBesideNarHash}. Never throws.
+ * Returns true if a narinfo's store path follows from its content address, so that the narinfo counts as signed (Nix:
+ * `ValidPathInfo::isContentAddressed`). Stricter than Nix: if the address is the hash of the NAR itself, it must equal
+ * NarHash. In other cases only the contents show whether NarHash fits: see {@link isAddressedBesideNarHash}. Never
+ * throws.
  */
 export function verifiesContentAddress(info: NarInfo): boolean {
   const address = info.ca === undefined ? undefined : parseContentAddress(info.ca);
@@ -95,8 +95,8 @@ export function verifiesContentAddress(info: NarInfo): boolean {
 }
 
 /**
- * Whether a narinfo's path follows from a content address that says nothing of NarHash: then nobody vouches for NarHash
- * but its signature, and the contents have to be checked by the address, too ({@link contentsCheckOf}).
+ * Returns true if a narinfo's path follows from a content address that does not cover NarHash. Then only a signature
+ * vouches for NarHash, and the contents must be checked against the address, too ({@link contentsCheckOf}).
  */
 export function isAddressedBesideNarHash(info: NarInfo): boolean {
   const address = info.ca === undefined ? undefined : parseContentAddress(info.ca);
@@ -107,12 +107,12 @@ function refersToItself({ storePath, references }: NarInfo): boolean {
   return references.includes(baseNameOf(storePath));
 }
 
-/** Whether a content address is the hash of the NAR as it is. */
+/** Returns true if a content address is the plain hash of the NAR. */
 function isNarHash({ method, algorithm }: ContentAddress, self: boolean): boolean {
   return method === 'nar' && algorithm === 'sha256' && !self;
 }
 
-/** A path of this type, hash and name (Nix: `makeStorePath`). */
+/** Makes the path of this type, hash and name (Nix: `makeStorePath`). */
 function makePath(type: string, hash: string, name: string, storeDir: string): StorePath {
   const digest = createHash('sha256').update(`${type}:${hash}:${storeDir}:${name}`).digest();
   const folded = Buffer.alloc(STORE_HASH_BYTES);

@@ -1,6 +1,6 @@
 /**
- * Checks the bytes of a NAR against the content address that its path follows from, as Nix does when it adds a path to its
- * store (Nix: `LocalStore::addToStore`, `HashModuloSink`).
+ * Checks the bytes of a NAR against the content address of its path, as Nix does when it adds a path to its store (Nix:
+ * `LocalStore::addToStore`, `HashModuloSink`).
  */
 import { createHash, type Hash } from 'node:crypto';
 import { parseContentAddress } from './content-address.ts';
@@ -8,15 +8,15 @@ import type { NarInfo } from './narinfo.ts';
 import { storeHashOf } from './store-path.ts';
 import { encodeString } from './wire-format.ts';
 
-/** Is given an uncompressed NAR piece by piece, and tells at the end whether it is the right one. */
+/** Takes an uncompressed NAR in chunks, then tells whether its contents fit the address. */
 export interface ContentsCheck {
   update(bytes: Buffer): void;
-  /** Ends it; nothing may follow. */
+  /** Ends the check and returns its result. Nothing may be written after it. */
   fits(): boolean;
 }
 
 /**
- * Makes the check of a NAR's contents. Undefined for a narinfo without a content address, and for git trees, which
+ * Makes the check for a narinfo. Returns undefined if it has no content address, or if it addresses a git tree, which
  * only Nix can check.
  */
 export function contentsCheckOf(info: Pick<NarInfo, 'storePath' | 'ca'>): ContentsCheck | undefined {
@@ -31,25 +31,25 @@ export function contentsCheckOf(info: Pick<NarInfo, 'storePath' | 'ca'>): Conten
   };
 }
 
-/** Something that bytes are put into and a digest comes out of; undefined if the bytes are not of the right form. */
+/** Turns bytes into a digest. The digest is undefined if the bytes have the wrong form. */
 interface Digester {
   update(bytes: Buffer): void;
   digest(): Buffer | undefined;
 }
 
 /**
- * Hashes bytes with the path's own hash part replaced by zeros, and after them the places where it was: so a path that
- * refers to itself can be addressed by its contents.
+ * Hashes bytes with the path's own hash part replaced by zeros, followed by the offsets of the replaced parts. So a
+ * path that refers to itself can be addressed by its contents.
  */
 class ModuloHash implements Digester {
   readonly #hash: Hash;
   readonly #own: Buffer | undefined;
   readonly #places: number[] = [];
-  /** Bytes that the hash part may begin in. */
+  /** The last bytes so far: the hash part may begin in them. */
   #rest: Buffer = Buffer.alloc(0);
   #offset = 0;
 
-  /** @param own undefined: nothing is replaced */
+  /** @param own the hash part to replace. Undefined: replaces nothing. */
   constructor(hash: Hash, own: string | undefined) {
     this.#hash = hash;
     this.#own = own === undefined ? undefined : Buffer.from(own, 'latin1');
@@ -77,7 +77,7 @@ class ModuloHash implements Digester {
   }
 }
 
-/** Takes the contents of the one file of a NAR out of it. */
+/** Extracts the contents of a NAR that holds one file. */
 class FileContents implements Digester {
   static readonly #starts = [['contents'], ['executable', '', 'contents']].map((words) =>
     Buffer.concat(['nix-archive-1', '(', 'type', 'regular', ...words].map(encodeString)),
@@ -86,9 +86,9 @@ class FileContents implements Digester {
   static readonly #longest = Math.max(...FileContents.#starts.map(({ length }) => length));
 
   readonly #inner: Digester;
-  /** Up to the contents at the start; then, from the contents' end on, what follows them. */
+  /** The bytes before the contents; after the contents, the bytes that follow them. */
   #around: Buffer = Buffer.alloc(0);
-  /** Bytes of the contents that have not come; undefined until their length is known. */
+  /** Bytes of the contents still to come. Undefined until their length is known. */
   #left: number | undefined;
   #paddingBytes = 0;
 
@@ -101,7 +101,7 @@ class FileContents implements Digester {
       this.#around = Buffer.concat([this.#around, bytes]);
       const start = FileContents.#starts.find((one) => this.#around.subarray(0, one.length).equals(one));
       if (start === undefined || this.#around.length < start.length + 8) {
-        if (this.#around.length > FileContents.#longest + 8) this.#left = Infinity; // it is no such NAR
+        if (this.#around.length > FileContents.#longest + 8) this.#left = Infinity; // not a NAR of one file
         return;
       }
       const length = Number(this.#around.readBigUInt64LE(start.length));
@@ -115,7 +115,7 @@ class FileContents implements Digester {
     if (own.length > 0 && this.#left !== Infinity) this.#inner.update(own);
     this.#left -= own.length;
     const after = bytes.subarray(own.length);
-    // More than the end itself is wrong whatever it is.
+    // One byte more than a valid end is enough to know that it is wrong.
     if (after.length > 0 && this.#around.length < FileContents.#longest)
       this.#around = Buffer.concat([this.#around, after.subarray(0, FileContents.#longest)]);
   }

@@ -1,7 +1,7 @@
 /**
- * Which paths one `nix copy` may name. A .drv path means its outputs to Nix before 2.15, which then builds them; with
- * `--derivation` it is the file itself, for every version, but any other path then means the .drv that it was built from
- * (Nix: `toBuiltPaths` in src/libcmd/installables.cc). So both kinds take a call of their own.
+ * Decides which paths one `nix copy` may name. Before Nix 2.15 a .drv path means its outputs, and Nix builds them. With
+ * `--derivation` it means the file itself in every version, but any other path then means the .drv that built it (Nix:
+ * `toBuiltPaths` in src/libcmd/installables.cc). So each kind takes a call of its own.
  */
 import type { StorePath } from './brands.ts';
 import { baseNameOf, isDerivationPath } from './store-path.ts';
@@ -9,12 +9,12 @@ import type { ValidPath } from './valid-path.ts';
 
 /** Paths of one kind. */
 export interface CopyCall {
-  /** True: .drv files, as `nix copy --derivation` takes them. */
+  /** True if they are .drv files, copied by `nix copy --derivation`. */
   readonly isDerivations: boolean;
   readonly paths: readonly StorePath[];
 }
 
-/** The calls that copy these paths with all that they refer to; their order does not matter. */
+/** Returns the calls that copy these paths with everything they refer to. The order of the calls does not matter. */
 export function callsByKind(paths: readonly StorePath[]): CopyCall[] {
   const { true: derivations = [], false: others = [] } = Object.groupBy(paths, (path) => `${isDerivationPath(path)}`);
   return [
@@ -24,9 +24,9 @@ export function callsByKind(paths: readonly StorePath[]): CopyCall[] {
 }
 
 /**
- * The calls that copy these paths alone (`--no-recursive`), each call after what its paths refer to: as few as that allows.
+ * Returns the fewest calls that copy these paths alone (`--no-recursive`), each after the calls for its references.
  *
- * @param paths references first; what they refer to outside of them is there already
+ * @param paths references first; references to other paths are already in the target
  */
 export function callsInOrder(paths: readonly Pick<ValidPath, 'storePath' | 'references'>[]): CopyCall[] {
   const waiting = new Set<string>(paths.map(({ storePath }) => baseNameOf(storePath)));
@@ -43,7 +43,7 @@ export function callsInOrder(paths: readonly Pick<ValidPath, 'storePath' | 'refe
       return false;
     });
     calls.push({ isDerivations, paths: taken });
-    if (taken.length === 0) throw new TypeError('paths have to come after what they refer to');
+    if (taken.length === 0) throw new TypeError('paths must come after their references');
   }
   return calls;
 }

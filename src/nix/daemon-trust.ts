@@ -1,22 +1,22 @@
 /**
- * Whether the Nix daemon trusts this user: it heeds keys that a user names only if the user is one of its
- * `trusted-users` (Nix: src/libstore/daemon.cc, `ClientSettings::apply`; src/nix/unix/daemon.cc, `matchUser`).
+ * Finds out whether the Nix daemon trusts this user. It accepts a user's own keys only from its `trusted-users` (Nix:
+ * src/libstore/daemon.cc, `ClientSettings::apply`; src/nix/unix/daemon.cc, `matchUser`).
  */
 import { describeStore, readNixConfig, readTrustedUsers, type CallOptions } from './nix-cli.ts';
 import { nameOfUser, readGroups } from './system-users.ts';
 
-/** Settings of a user that are not those of the system: the daemon reads only these. */
+/** Clears the user's own settings: the daemon reads only those of the system. */
 const SYSTEM_ONLY = { NIX_CONFIG: '', NIX_USER_CONF_FILES: '' };
 
-/** A user, as `trusted-users` names some. */
+/** A user, to be looked up in `trusted-users`. */
 export interface NixUser {
   readonly name: string;
   readonly groups: readonly string[];
 }
 
 /**
- * Whether imports go through a Nix daemon that does not trust this user. False if Nix works on its store itself, and
- * where nobody can tell.
+ * Returns true if imports go through a Nix daemon that does not trust this user. Returns false if Nix works on its
+ * store directly, or if nobody can tell.
  */
 export async function isUntrusted(store: string | undefined, options: CallOptions = {}): Promise<boolean> {
   if (store !== undefined && !/^(?:auto|daemon|unix:.*)$/.test(store)) return false;
@@ -26,10 +26,10 @@ export async function isUntrusted(store: string | undefined, options: CallOption
 }
 
 /**
- * Those of some keys that the daemon does not heed from this user.
+ * Returns the keys that the daemon ignores from this user.
  *
  * @param keys `<name>:<base64>` each
- * @param store what is imported into; undefined: the default store of this machine
+ * @param store the target of the import. Undefined: this machine's default store
  * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words
  */
 export async function ignoredKeys(
@@ -42,7 +42,7 @@ export async function ignoredKeys(
   return keys.filter((key) => !trustedPublicKeys.includes(key));
 }
 
-/** Whether `trusted-users` has a user: by name, by group (`@wheel`), or as everybody (`*`). */
+/** Returns true if `trusted-users` includes a user: by name, by group (`@wheel`), or as everybody (`*`). */
 export function isAmong(trustedUsers: readonly string[], { name, groups }: NixUser): boolean {
   return trustedUsers.some((word) => word === '*' || word === name || groups.some((group) => word === `@${group}`));
 }

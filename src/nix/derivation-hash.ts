@@ -1,18 +1,22 @@
 /**
- * The hash that names the outputs of a derivation in a binary cache's `realisations/`: the same for derivations that
- * differ only in how their inputs were made (Nix: `hashDerivationModulo` in src/libstore/derivations.cc).
+ * Computes the hash that names a derivation's outputs in a binary cache's `realisations/`. It is the same for
+ * derivations that differ only in how their inputs were made (Nix: `hashDerivationModulo` in
+ * src/libstore/derivations.cc).
  */
 import { createHash } from 'node:crypto';
 import type { StorePath } from './brands.ts';
 import { isFixedOutput, type Derivation } from './derivation.ts';
 
-/** Reads a derivation that another one needs. */
+/** Reads the derivation of an input. */
 export type ReadDerivation = (path: StorePath) => Promise<Derivation>;
 
-/** Computes these hashes; each derivation is read once. */
+/** Computes these hashes. Reads each derivation once. */
 export class DerivationHasher {
   readonly #read: ReadDerivation;
-  /** Of inputs: by the name of an output where outputs are fixed, or else one of all. */
+  /**
+   * Hashes of inputs. Fixed outputs have one each, under the name of the output; other derivations have one for all
+   * outputs.
+   */
   readonly #ofInputs = new Map<StorePath, Promise<string>>();
 
   constructor(read: ReadDerivation) {
@@ -20,9 +24,9 @@ export class DerivationHasher {
   }
 
   /**
-   * The SHA-256 in hex that realisations of a derivation's outputs have in their id, before the `!`.
+   * Returns the SHA-256 (hex) that comes before the `!` in the ids of a derivation's realisations.
    *
-   * @throws what reading a derivation throws
+   * @throws the error of reading a derivation
    */
   async outputHash(derivation: Derivation): Promise<string> {
     return isFixedOutput(derivation) ? fixedHash(derivation) : this.#hash(derivation, true);
@@ -51,7 +55,7 @@ function fixedHash({ outputs }: Derivation): string {
   return sha256(`fixed:out:${hashAlgo}:${hash}:${path}`);
 }
 
-/** The derivation as Nix writes it, with hashes instead of its input derivations. */
+/** Formats a derivation as Nix does, with hashes instead of its input derivations. */
 function format(
   { outputs, inputSrcs, system, builder, args, env }: Derivation,
   inputs: ReadonlyMap<string, ReadonlySet<string>>,

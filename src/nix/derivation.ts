@@ -1,4 +1,4 @@
-/** Store derivations: the .drv files that Nix writes when it evaluates (Nix: src/libstore/derivations.cc). */
+/** Store derivations: the .drv files that Nix writes during evaluation (Nix: src/libstore/derivations.cc). */
 import { NarswarmError } from '../errors.ts';
 import { ATermReader } from './aterm.ts';
 import type { StorePath } from './brands.ts';
@@ -7,35 +7,35 @@ import { parseStorePath } from './store-path.ts';
 
 /** One output of a derivation. */
 export interface DerivationOutput {
-  /** Where it will lie; undefined where only the build tells (content-addressed and impure derivations). */
+  /** The path of the output. Undefined if only the build decides it (content-addressed and impure derivations). */
   readonly path: StorePath | undefined;
-  /** Such as `sha256` or, for the hash of a NAR, `r:sha256`; empty for an ordinary output. */
+  /** The algorithm, such as `sha256`, or `r:sha256` for the hash of a NAR. Empty for an ordinary output. */
   readonly hashAlgo: string;
-  /** In hex; empty for an ordinary output, and for one whose content is not known before the build. */
+  /** The hash in hex. Empty for an ordinary output, and for contents that are unknown before the build. */
   readonly hash: string;
 }
 
-/** What Nix builds, and from what. */
+/** The inputs and the recipe of a build. */
 export interface Derivation {
-  /** By name, such as `out`; at least one. */
+  /** Outputs by name, such as `out`. Never empty. */
   readonly outputs: ReadonlyMap<string, DerivationOutput>;
-  /** The derivations that it needs, and the names of the outputs that it needs of each. */
+  /** Input derivations, each with the names of its needed outputs. */
   readonly inputDrvs: ReadonlyMap<StorePath, readonly string[]>;
-  /** Store paths that it needs and that nothing builds. */
+  /** Input store paths that are not built. */
   readonly inputSrcs: readonly StorePath[];
-  /** Such as `x86_64-linux`, or `builtin`. */
+  /** The system, such as `x86_64-linux` or `builtin`. */
   readonly system: string;
-  /** Program that builds it, such as `/bin/sh` or `builtin:fetchurl`. */
+  /** The program that builds it, such as `/bin/sh` or `builtin:fetchurl`. */
   readonly builder: string;
   readonly args: readonly string[];
   readonly env: ReadonlyMap<string, string>;
 }
 
-/** What stands in place of the hash of an impure derivation. */
+/** The hash that Nix writes for an impure derivation. */
 const IMPURE = 'impure';
 
 /**
- * Reads the text of a .drv file, as strictly as Nix writes it: nothing may follow it, nothing comes twice.
+ * Reads the text of a .drv file, as strictly as Nix writes it: nothing may repeat and nothing may follow it.
  *
  * @throws NarswarmError `DERIVATION_INVALID` and nothing else; `facts.offset` counts characters from 0.
  */
@@ -72,13 +72,15 @@ export function parseDerivation(text: string): Derivation {
   return { outputs, inputDrvs, inputSrcs, system, builder, args, env };
 }
 
-/** Whether the content of its one output is known before it is built, as that of a source that is downloaded. */
+/** Returns true if the hash of the only output is known before the build, as for a downloaded source. */
 export function isFixedOutput({ outputs }: Derivation): boolean {
   const out = outputs.get('out');
   return outputs.size === 1 && out !== undefined && out.hash !== '' && out.hash !== IMPURE;
 }
 
-/** Whether only its build tells where an output is: it is addressed by its contents, which nobody knows before. */
+/**
+ * Returns true if only the build decides an output's path: the path follows from contents that are not known before.
+ */
 export function isFloatingOutput({ outputs }: Derivation, name: string): boolean {
   const output = outputs.get(name);
   return output !== undefined && output.hashAlgo !== '' && output.hash === '';

@@ -1,26 +1,26 @@
-/** What narswarm has Nix evaluate, and what Nix answers: pure. nix-cli.ts runs it. */
+/** Expressions for Nix to evaluate, and parsing of the results: pure. nix-cli.ts runs them. */
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
 import { quote } from './quote.ts';
 import { DEFAULT_STORE_DIR, parseStorePath } from './store-path.ts';
 
-/** The value of an installable: a derivation, or a string that is a store path or lies below one. */
+/** The value of an installable: a derivation, or a string that is a store path or is below one. */
 export type Evaluated =
   | {
       readonly kind: 'derivation';
       readonly drvPath: StorePath;
-      /** Names of the outputs that `nix build` would make, such as `out`. */
+      /** Names of the outputs that `nix build` would build, such as `out`. */
       readonly outputs: readonly string[];
     }
   | { readonly kind: 'path'; readonly path: StorePath };
 
-/** `^*` or `^bin,man` at the end of an installable names outputs. */
+/** Matches `^*` or `^bin,man` at the end of an installable, which names outputs. */
 const OUTPUTS = /^(.*)\^(\*|[a-zA-Z0-9+\-._?=]+(?:,[a-zA-Z0-9+\-._?=]+)*)$/s;
 
-/** Takes the outputs that an installable names off its end: older versions of Nix do not know them. */
+/** Splits the named outputs from the end of an installable: older versions of Nix do not know them. */
 export function splitOutputs(installable: string): {
   readonly reference: string;
-  /** Undefined where none are named; `all` for `^*`. */
+  /** Undefined if none are named; `all` for `^*`. */
   readonly outputs: readonly string[] | 'all' | undefined;
 } {
   const [, reference, names] = OUTPUTS.exec(installable) ?? [];
@@ -29,9 +29,9 @@ export function splitOutputs(installable: string): {
 }
 
 /**
- * A function in the Nix language (for `--apply`) that gives what {@link parseEvaluated} reads. Where no outputs are
- * named they are chosen as `nix build` does: the one that the value stands for (`curl.dev`), else
- * `meta.outputsToInstall`, else its first (Nix: getDerivations in src/libcmd/installables.cc).
+ * Returns a function in the Nix language (for `--apply`). Its result is parsed by {@link parseEvaluated}. Without named
+ * outputs, chooses as `nix build` does: the output that the value stands for (`curl.dev`), else
+ * `meta.outputsToInstall`, else the first (Nix: getDerivations in src/libcmd/installables.cc).
  */
 export function evaluateExpression(outputs: readonly string[] | 'all' | undefined): string {
   return `value:
@@ -53,10 +53,10 @@ export function evaluateExpression(outputs: readonly string[] | 'all' | undefine
 }
 
 /**
- * Reads what Nix printed of that.
+ * Parses the JSON that Nix printed for {@link evaluateExpression}.
  *
- * @param installable for messages
- * @throws NarswarmError `NIX_FAILED` where the value is neither, or Nix printed something else.
+ * @param installable named in messages
+ * @throws NarswarmError `NIX_FAILED` if the value is neither a derivation nor a path, or if the JSON is broken.
  */
 export function parseEvaluated(json: string, installable: string): Evaluated {
   const { drvPath, outputs, path } = parseObject(json);
@@ -76,7 +76,7 @@ function parseObject(json: string): Readonly<Record<string, unknown>> {
   try {
     return Object(JSON.parse(json));
   } catch (cause) {
-    throw new NarswarmError('NIX_FAILED', 'nix eval printed broken JSON', { cause });
+    throw new NarswarmError('NIX_FAILED', 'nix eval printed invalid JSON', { cause });
   }
 }
 

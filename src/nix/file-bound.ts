@@ -1,10 +1,10 @@
-/** Compression that wins nothing adds a little: of xz, zstd, gzip and bzip2 no more than this part, and some headers. */
+/** Incompressible data grows a little: xz, zstd, gzip and bzip2 add no more than this part of it, and some headers. */
 const GROWTH = 1 / 16;
 const HEADERS_BYTES = 64 * 1024;
 
 /**
- * The most bytes that the file of a NAR can have: a sixteenth more than NarSize, and 64 KiB. NarSize is signed and
- * FileSize is not, so a source may claim or send anything: what goes beyond this is not read.
+ * Returns the most bytes that the file of a NAR may have: NarSize, a sixteenth of it, and 64 KiB. NarSize is signed and
+ * FileSize is not, so a source may claim or send anything. Nothing beyond this limit is read.
  */
 export function maxFileBytes(narSize: number): number {
   return Math.ceil(narSize * (1 + GROWTH)) + HEADERS_BYTES;

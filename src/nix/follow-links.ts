@@ -5,17 +5,17 @@ import type { StorePath } from './brands.ts';
 import { quote } from './quote.ts';
 import { nixStoreDir, parseStorePath } from './store-path.ts';
 
-/** A path in some store directory, which is its first group. */
+/** A path in any store directory; the first group is the directory. */
 const STORE_PATH = /^(\/.+)\/[0-9a-df-np-sv-z]{32}-[^/]+(?:\/|$)/;
-/** As many links as Linux itself follows. */
+/** As many links as Linux follows. */
 const MAX_LINKS = 40;
 
 /**
- * The store path that a text names: itself, one that it lies in, or what a symbolic link such as `./result` or a
- * profile leads to. Links are followed until the first path in the store, as Nix does: whether that is on this disk
- * (a store may have another root) and valid is not asked.
+ * Returns the store path that a text names: the path itself, the path that it is below, or the target of a symbolic
+ * link such as `./result` or a profile. As Nix does, follows links up to the first path in the store. The path need not
+ * be on this disk (a store may have another root), nor be valid.
  *
- * @throws NarswarmError `NOT_FOUND` where there is no such file, `STORE_PATH_INVALID` where it is not in the store.
+ * @throws NarswarmError `NOT_FOUND` if there is no such file, `STORE_PATH_INVALID` if it is not in the store.
  */
 export async function followToStore(text: string, storeDir: string = nixStoreDir(process.env)): Promise<StorePath> {
   const { end, storePath, cause } = await followLinks(text, storeDir);
@@ -23,7 +23,7 @@ export async function followToStore(text: string, storeDir: string = nixStoreDir
   const other = STORE_PATH.exec(end)?.[1];
   if (other !== undefined) {
     const wayOut = `set NIX_STORE_DIR=${other}, with a file store of its own (--store)`;
-    const message = `${quote(text)} is of the store directory ${other}, and the one of this Nix is ${storeDir}: ${wayOut}`;
+    const message = `${quote(text)} is in the store directory ${other}, but this Nix uses ${storeDir}: ${wayOut}`;
     throw new NarswarmError('STORE_PATH_INVALID', message, { facts: { path: text, theirs: other, ours: storeDir } });
   }
   if (cause !== undefined) {
@@ -37,22 +37,22 @@ export async function followToStore(text: string, storeDir: string = nixStoreDir
   );
 }
 
-/** Where a path leads. */
+/** The end of a path's links. */
 interface Followed {
-  /** The path without links, or as far as links could be followed. */
+  /** The path without links, as far as they could be followed. */
   readonly end: string;
-  /** The store path that it lies in; undefined for one that is not in the store. */
+  /** The store path that it is in. Undefined if it is not in the store. */
   readonly storePath: StorePath | undefined;
-  /** The system's error, if `end` could not be looked at. */
+  /** The system's error, if `end` could not be read. */
   readonly cause?: NodeJS.ErrnoException;
-  /** True if the links lead in a circle. */
+  /** True if the links form a circle. */
   readonly isCircle?: boolean;
 }
 
 /**
- * Follows the links of a path and of the folders on its way, until it is in the store.
+ * Follows the links of a path and of its folders, until it is in the store.
  *
- * @throws NarswarmError `STORE_PATH_INVALID` where it is in the store directory and in no path of it
+ * @throws NarswarmError `STORE_PATH_INVALID` if it is in the store directory, but in no store path
  */
 export async function followLinks(text: string, storeDir: string): Promise<Followed> {
   let path = resolve(text);
@@ -70,7 +70,7 @@ export async function followLinks(text: string, storeDir: string): Promise<Follo
   return { end: path, storePath: undefined, isCircle: true };
 }
 
-/** Whether a symbolic link is there. */
+/** Returns true if there is a symbolic link at this path. */
 export async function isLink(path: string): Promise<boolean> {
   return lstat(path).then(
     (found) => found.isSymbolicLink(),
@@ -78,7 +78,7 @@ export async function isLink(path: string): Promise<boolean> {
   );
 }
 
-/** The first part of a path that is a symbolic link. @throws what the system says of a part that is not there */
+/** Returns the first part of a path that is a symbolic link. @throws the system's error if a part does not exist */
 async function firstLink(path: string): Promise<{ at: string; target: string } | undefined> {
   const parts = path.split('/').filter((part) => part !== '');
   for (let count = 1; count <= parts.length; count++) {

@@ -1,19 +1,19 @@
-/** Hashes in each spelling that Nix reads, brought to one: nix32 without a prefix (Nix: src/libutil/hash.cc). */
+/** Reads hashes in every spelling of Nix. Keeps them in one: nix32 without a prefix (Nix: src/libutil/hash.cc). */
 /* oxlint-disable typescript/no-unsafe-type-assertion -- brands are given here, after the check */
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { FileHash, NarHash } from './brands.ts';
 import { decodeNix32, encodeNix32 } from './nix32.ts';
 import { quote } from './quote.ts';
 
-/** Digest sizes in bytes of the algorithms that Nix knows. */
+/** Digest sizes in bytes of the algorithms of Nix. */
 const DIGEST_BYTES = { md5: 16, sha1: 20, sha256: 32, sha512: 64, blake3: 32 } as const;
 
-/** A hash algorithm, as Nix names it. */
+/** A hash algorithm, by its name in Nix. */
 export type HashAlgorithm = keyof typeof DIGEST_BYTES;
 
 /**
- * Reads `<algorithm>:<nix32 | hex | base64>`, SRI `<algorithm>-<base64>`, or the bare digits of a SHA-256.
- * The length tells the encodings apart, as in Nix. Base64 must be padded and canonical.
+ * Reads `<algorithm>:<nix32 | hex | base64>`, SRI `<algorithm>-<base64>`, or the bare digits of a SHA-256. As in Nix,
+ * the length decides the encoding. Base64 must be padded and canonical.
  *
  * @throws NarswarmError `HASH_INVALID`, naming the text.
  */
@@ -31,7 +31,7 @@ export function parseHash(text: string): { readonly algorithm: HashAlgorithm; re
 }
 
 /**
- * Brings a SHA-256 in any spelling of {@link parseHash} to its 52 nix32 characters.
+ * Reads a SHA-256 in any spelling of {@link parseHash}. Returns its 52 nix32 characters.
  *
  * @throws NarswarmError `HASH_INVALID`, naming the text.
  */
@@ -41,27 +41,27 @@ export function parseSha256(text: string): string {
   return encodeNix32(digest);
 }
 
-/** {@link parseSha256} of a NAR as it is stored and sent. Throws as that does. */
+/** Reads the SHA-256 of a NAR file as stored and sent. Throws as {@link parseSha256}. */
 export function asFileHash(text: string): FileHash {
   return parseSha256(text) as FileHash;
 }
 
-/** {@link parseSha256} of an uncompressed NAR. Throws as that does. */
+/** Reads the SHA-256 of an uncompressed NAR. Throws as {@link parseSha256}. */
 export function asNarHash(text: string): NarHash {
   return parseSha256(text) as NarHash;
 }
 
-/** The 32 bytes behind a hash. */
+/** Returns the 32 bytes of a hash. */
 export function sha256Bytes(hash: FileHash | NarHash): Uint8Array {
   return decodeNix32(hash);
 }
 
-/** The FileHash of a raw SHA-256 digest. Throws `HASH_INVALID` unless it has 32 bytes. */
+/** Makes a FileHash from a raw SHA-256 digest. Throws `HASH_INVALID` unless it has 32 bytes. */
 export function fileHashOf(digest: Uint8Array): FileHash {
   return encodeSha256(digest) as FileHash;
 }
 
-/** The NarHash of a raw SHA-256 digest. Throws `HASH_INVALID` unless it has 32 bytes. */
+/** Makes a NarHash from a raw SHA-256 digest. Throws `HASH_INVALID` unless it has 32 bytes. */
 export function narHashOf(digest: Uint8Array): NarHash {
   return encodeSha256(digest) as NarHash;
 }
@@ -92,12 +92,14 @@ function decodeDigest(text: string, digits: string, byteCount: number, isSri: bo
   }
 }
 
-/** Node's decoder skips what it does not know, so the text must be what the bytes encode to. */
+/**
+ * Decodes canonical base64 only: Node's decoder skips unknown characters, so the result is encoded again and compared.
+ */
 function decodeBase64(text: string): Uint8Array | undefined {
   const bytes = Buffer.from(text, 'base64');
   return bytes.toString('base64') === text ? bytes : undefined;
 }
 
 function invalid(text: string, reason: string, options: { cause?: unknown } = {}): NarswarmError {
-  return new NarswarmError('HASH_INVALID', `${quote(text)} is not a hash that fits: ${reason}`, options);
+  return new NarswarmError('HASH_INVALID', `${quote(text)} is not a valid hash: ${reason}`, options);
 }

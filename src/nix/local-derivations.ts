@@ -1,4 +1,4 @@
-/** Finds derivations among the .drv files of this machine, where an evaluation has left them. */
+/** Finds derivations among the .drv files that evaluations have left on this machine. */
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { StorePath } from './brands.ts';
@@ -7,17 +7,17 @@ import { isFloatingOutput, parseDerivation, type Derivation } from './derivation
 import { physicalPath } from './read-derivation.ts';
 import { baseNameOf, storePathFromBaseName } from './store-path.ts';
 
-/** Derivations of one name that are looked at: as many as there are versions of an expression. */
+/** Limit on derivations of one name that are read. An expression has about as many versions. */
 const MAX_NAMESAKES = 32;
 
-/** The derivations that lie on this machine's disk. Never fails: what cannot be read is not there. */
+/** The derivations on this machine's disk. Never fails: unreadable ones count as absent. */
 export class LocalDerivations {
   readonly #storeDir: string;
   readonly #store: string;
   readonly #hasher = new DerivationHasher((path) => this.#read(path));
   #names: Promise<Map<string, string[]>> | undefined;
 
-  /** @param store URI of the Nix store that .drv files are in. Default: that of the environment */
+  /** @param store URI of the Nix store of the .drv files. Default: NIX_REMOTE of the environment */
   constructor(storeDir: string, store: string = process.env['NIX_REMOTE'] ?? '') {
     this.#storeDir = storeDir;
     this.#store = store;
@@ -28,7 +28,10 @@ export class LocalDerivations {
     return this.#unlessUnread(this.#read(storePathFromBaseName(baseName, this.#storeDir)));
   }
 
-  /** Base names of the derivations of this name (without `.drv`) with such an output, of which only the build tells. */
+  /**
+   * Returns base names of the derivations with this name (without `.drv`) for which only the build decides this
+   * output's path.
+   */
   async floating(name: string, outputName: string): Promise<string[]> {
     this.#names ??= this.#list();
     const files: string[] = [];
@@ -39,13 +42,16 @@ export class LocalDerivations {
     return files;
   }
 
-  /** The hashes that name realisations of the outputs of {@link floating} derivations. */
+  /** Returns the hashes that name realisations of {@link floating} derivations. */
   async hashesOf(name: string, outputName: string): Promise<string[]> {
     const hashes = (await this.floating(name, outputName)).map((file) => this.hashOf(file));
     return (await Promise.all(hashes)).filter((hash) => hash !== undefined);
   }
 
-  /** The hash that names realisations of a derivation's outputs. Undefined if it, or one that it needs, is not here. */
+  /**
+   * Returns the hash that names realisations of a derivation. Undefined if the derivation or one of its inputs is not
+   * here.
+   */
   async hashOf(baseName: string): Promise<string | undefined> {
     const derivation = await this.find(baseName);
     return derivation === undefined ? undefined : this.#unlessUnread(this.#hasher.outputHash(derivation));
@@ -68,6 +74,6 @@ export class LocalDerivations {
   }
 
   async #unlessUnread<T>(read: Promise<T>): Promise<T | undefined> {
-    return read.catch(() => undefined); // it is not there, may not be read, or is of a later Nix
+    return read.catch(() => undefined); // absent, unreadable, or written by a later Nix
   }
 }

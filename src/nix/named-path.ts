@@ -1,4 +1,4 @@
-/** Spellings of a store path on a command line. */
+/** Reads store paths as people write them on a command line. */
 import { readdir } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from './brands.ts';
@@ -7,10 +7,10 @@ import { quote } from './quote.ts';
 import { baseNameOf, nixStoreDir, parseStoreHash, storeHashOf, storePathFromBaseName } from './store-path.ts';
 
 /**
- * Reads a store path, anything below one, a link to one (`./result`, or `result` in the working folder), its name in the
- * store, or its hash part.
+ * Reads a store path, a path below one, a link to one (`./result`, or `result` in the working folder), a base name in
+ * the store, or a hash part.
  *
- * @returns the hash part alone where nothing else was given; undefined for a word that is none of these
+ * @returns the hash part if only that was given; undefined if the word is none of these
  * @throws STORE_PATH_INVALID, NOT_FOUND as {@link followToStore}
  */
 export async function findNamedPath(text: string): Promise<StorePath | StoreHash | undefined> {
@@ -21,20 +21,20 @@ export async function findNamedPath(text: string): Promise<StorePath | StoreHash
   return (await isLink(text)) ? followToStore(text) : undefined;
 }
 
-/** The same for a command that takes nothing else. @throws STORE_PATH_INVALID for any other word, too */
+/** Reads a named path and accepts nothing else. @throws STORE_PATH_INVALID for any other word, too */
 export async function readNamedPath(text: string): Promise<StorePath | StoreHash> {
   const named = await findNamedPath(text);
   if (named !== undefined) return named;
   throw new NarswarmError(
     'STORE_PATH_INVALID',
-    `${quote(text)} is neither a store path nor a link to one such as ./result nor the hash part of one`,
+    `${quote(text)} is not a store path, a link to one such as ./result, or the hash part of one`,
   );
 }
 
 /**
- * The whole path of what was read, for a command that works with the Nix store of this machine.
+ * Completes a named path, for commands that use the Nix store of this machine.
  *
- * @throws NOT_FOUND for a hash part of which no path is there
+ * @throws NOT_FOUND if the store has no path with this hash part
  */
 export async function wholePath(
   named: StorePath | StoreHash,
@@ -44,17 +44,17 @@ export async function wholePath(
   const names = await readdir(storeDir).catch(() => []);
   const name = names.find((one) => one.startsWith(`${named}-`) && !one.endsWith('.lock'));
   if (name !== undefined) return storePathFromBaseName(name, storeDir);
-  throw new NarswarmError('NOT_FOUND', `${storeDir} holds no path with the hash ${named}: name the whole path`, {
+  throw new NarswarmError('NOT_FOUND', `${storeDir} has no path with the hash ${named}: name the whole path`, {
     facts: { path: named },
   });
 }
 
-/** The hash part of what was read. */
+/** Returns the hash part of a named path. */
 export function hashOfNamed(named: StorePath | StoreHash): StoreHash {
   return isPath(named) ? storeHashOf(named) : named;
 }
 
-/** Whether a whole path was read, and not its hash part alone. */
+/** Returns true for a whole path, false for a hash part. */
 export function isPath(named: StorePath | StoreHash): named is StorePath {
   return baseNameOf(named as StorePath) !== named;
 }

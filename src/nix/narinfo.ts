@@ -5,60 +5,60 @@ import { asNarHash, fileHashOf, parseHash } from './hash.ts';
 import { quote } from './quote.ts';
 import { parseBaseName, parseStorePath } from './store-path.ts';
 
-/** The signed part of a narinfo: the same from every source, and the measure of its NAR. */
+/** The signed part of a narinfo. It is the same from every source, and a NAR is checked against it. */
 export interface SignedFields {
   readonly storePath: StorePath;
   readonly narHash: NarHash;
   /** Bytes of the uncompressed NAR, above 0. */
   readonly narSize: number;
-  /** Base names, in the order and number that they are written in; the path itself may be among them. */
+  /** Base names, as written: in order, possibly repeated. The path itself may be among them. */
   readonly references: readonly string[];
 }
 
-/** How one source stores a NAR. Nobody has signed it, and every source has its own: a hint, which NarHash settles. */
+/** How one source stores a NAR. It is unsigned and differs between sources: a hint. NarHash decides. */
 export interface FileDescription {
-  /** Where the NAR is, relative to the cache. As the cache wrote it: see {@link isSafeNarUrl}. Not empty. */
+  /** Where the NAR is, relative to the cache, as the cache wrote it: see {@link isSafeNarUrl}. Not empty. */
   readonly url: string;
-  /** How the NAR is compressed; `bzip2` where the narinfo does not say or says nothing, as in Nix. */
+  /** How the NAR is compressed. Default, and for an empty value: `bzip2`, as in Nix. */
   readonly compression: string;
-  /** SHA-256 of the compressed NAR. Absent where the cache gives none, or one of another algorithm. */
+  /** SHA-256 of the compressed NAR. Absent if the cache gives none, or one of another algorithm. */
   readonly fileHash?: FileHash;
-  /** Bytes of the compressed NAR, above 0. Absent where the cache gives none or, as Nix has it, 0. */
+  /** Bytes of the compressed NAR, above 0. Absent if the cache gives none or, as in Nix, gives 0. */
   readonly fileSize?: number;
 }
 
-/** Unsigned remarks of a source. Each is checked by itself and dropped if it is wrong: see `sound-remarks.ts`. */
+/** Unsigned remarks of a source. Each is checked on its own, and dropped if it is wrong: see `sound-remarks.ts`. */
 export interface Remarks {
-  /** Base name of the derivation that built the path, where that is known. */
+  /** Base name of the derivation that built the path, if known. */
   readonly deriver?: string;
-  /** `<key name>:<base64>`, byte for byte as written; not checked here. */
+  /** `<key name>:<base64>`, byte for byte as written. Not checked here. */
   readonly signatures: readonly string[];
   /** The content address, such as `text:sha256:…` or `fixed:r:sha256:…`, as written. */
   readonly ca?: string;
-  /** Lines that Nix does not know, in order; their keys may repeat. */
+  /** Lines that Nix does not know, in order. Keys may repeat. */
   readonly extra: readonly (readonly [key: string, value: string])[];
 }
 
-/** One narinfo, the text record of a store path in one source. */
+/** A narinfo: the text record of a store path in one source. */
 export interface NarInfo extends SignedFields, FileDescription, Remarks {}
 
 const MAX_LENGTH = 4 * 1024 * 1024;
 const KNOWN_KEYS: ReadonlySet<string> = new Set(
   'StorePath URL Compression FileHash FileSize NarHash NarSize References Deriver Sig CA'.split(' '),
 );
-/** Required lines: one that cannot be read is not passed over. */
+/** Required lines: a malformed one is an error. */
 const REQUIRED_KEYS: ReadonlySet<string> = new Set('StorePath URL NarHash NarSize References'.split(' '));
 const KEY_PATTERN = /^[^:\s]+$/;
-// oxlint-disable-next-line no-control-regex -- they are what is refused
+// oxlint-disable-next-line no-control-regex -- control characters are refused here
 const CONTROL_CHARACTER = /[\x00-\x1f\x7f]/;
 
 /**
- * Reads a narinfo. What is signed has to be well-formed, and the last line ended (a download cut short shows there);
- * a value that is not signed and malformed counts as not given, since a liar can add it to a good narinfo. Of a repeated
- * key the last counts, as in Nix; a second `References` is refused as there, and two `CA` count as none. At most 4 MiB.
+ * Reads a narinfo of at most 4 MiB. Signed values must be well-formed, and the last line must be ended (it is not if a
+ * download was cut short). Ignores malformed unsigned values, since a liar can add them to a good narinfo. As in Nix,
+ * the last of repeated keys counts, and a second `References` is refused. Two `CA` lines count as none.
  *
- * @throws NarswarmError `NARINFO_INVALID` and nothing else, saying what is wrong; `facts.line` counts from 1 where
- *   one line is to blame.
+ * @throws NarswarmError `NARINFO_INVALID` and nothing else, with the reason; `facts.line` counts from 1 if one line is
+ *   to blame.
  */
 export function parseNarInfo(text: string): NarInfo {
   const { fields, signatures, extra } = splitLines(text);
@@ -99,9 +99,9 @@ export function parseNarInfo(text: string): NarInfo {
 }
 
 /**
- * Writes a narinfo as Nix does: the same order, hashes in nix32, the space after the colon even before an empty
- * value (Nix misreads the next line otherwise), a final newline. `extra` follows what Nix knows.
- * {@link parseNarInfo} reads back an equal record.
+ * Writes a narinfo as Nix does: the same order, hashes in nix32, a final newline. Writes the space after the colon even
+ * before an empty value: without it, Nix misreads the next line. `extra` follows the lines that Nix knows. {@link
+ * parseNarInfo} reads back an equal record.
  *
  * @throws NarswarmError `NARINFO_INVALID` for a value that would break its line.
  */
@@ -122,14 +122,14 @@ export function formatNarInfo(info: NarInfo): string {
   return [...lines, ...info.extra].map(([key, value]) => formatLine(key, String(value))).join('');
 }
 
-/** The value of an added field: the first with that key, or undefined. */
+/** Returns the value of an added field: the first with that key. Undefined if there is none. */
 export function extraOf(info: NarInfo, key: string): string | undefined {
   return info.extra.find(([other]) => other === key)?.[1];
 }
 
 /**
- * A copy of the record in which an added field has this value, and has it once; `undefined` takes the field out.
- * A field that is there keeps its place, a new one comes last.
+ * Returns a copy with an added field set to this value, once; `undefined` removes the field. An existing field keeps
+ * its place, a new one comes last.
  *
  * @throws NarswarmError `NARINFO_INVALID` for a key that Nix knows, or a key or value that would break its line.
  */
@@ -144,9 +144,9 @@ export function withExtra(info: NarInfo, key: string, value: string | undefined)
 }
 
 /**
- * Whether a narinfo's URL can only name something below the cache it came from, both as a path on disk and as a URL
- * reference: printable ASCII, relative, without a scheme, a backslash, an empty, `.` or `..` segment, and without
- * percent-escapes that stand for a dot, a slash, a percent sign or a control character. A query string may follow.
+ * Returns true if a narinfo's URL can only name a file below its cache, both as a path on disk and as a URL reference.
+ * It must be printable ASCII and relative. It must have no scheme, no backslash, no empty, `.` or `..` segment, and no
+ * percent-escape of a dot, a slash, a percent sign or a control character. It may have a query string.
  */
 export function isSafeNarUrl(url: string): boolean {
   const segments = url.split('/');
@@ -170,7 +170,7 @@ function splitLines(text: string): {
   extra: [key: string, value: string][];
 } {
   if (text.length > MAX_LENGTH) throw corrupt(`it is longer than ${MAX_LENGTH} characters`);
-  if (/^\s*</.test(text)) throw corrupt('it is a web page: is a login page in between, or is that no cache?');
+  if (/^\s*</.test(text)) throw corrupt('it is a web page: perhaps a login page, or the URL is not a cache');
   if (!text.endsWith('\n')) throw corrupt('its last line has no end, so it may be cut short');
 
   const fields = new Map<string, Field>();
@@ -192,13 +192,13 @@ function splitLines(text: string): {
   return { fields, signatures, extra };
 }
 
-/** True for `Key: value`, and for `Key:`, as an editor leaves an empty value. */
+/** Returns true for `Key: value`. Also for `Key:`, since some editors strip the space before an empty value. */
 function isLine(content: string, colon: number): boolean {
   const hasSpace = content.length === colon + 1 || content[colon + 1] === ' ';
   return hasSpace && KEY_PATTERN.test(content.slice(0, colon)) && !CONTROL_CHARACTER.test(content);
 }
 
-/** Reads a value that nobody has signed; undefined if it is malformed. */
+/** Reads an unsigned value. Undefined if it is malformed. */
 function unlessMalformed<Value>(value: string, parse: (value: string) => Value): Value | undefined {
   try {
     return parse(value);

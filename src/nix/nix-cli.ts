@@ -1,7 +1,7 @@
 /**
- * The one place that runs Nix. Written for 2.8 and later: `nix-command` is enabled on each call, and what changed
- * between versions is read defensively. An aborted `signal` ends Nix, or keeps it
- * from being started, and throws the signal's reason.
+ * The only place that runs Nix, for versions from 2.8 on. Enables `nix-command` on each call, and reads output that
+ * changed between versions defensively. Aborting `signal` ends Nix, or keeps it from starting, and throws the signal's
+ * reason.
  */
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
@@ -16,13 +16,13 @@ import { parseStorePath } from './store-path.ts';
 import { parseRegistrations } from './valid-path.ts';
 import type { ValidPath } from './valid-path.ts';
 
-/** The kernel bounds the length of a command line; 1000 store paths stay well below. */
+/** Limit for one command line: the kernel bounds its length, and 1000 store paths are well below. */
 const MAX_PATHS_PER_CALL = 1000;
 const NIX_COMMAND = ['--extra-experimental-features', 'nix-command'];
 const FLAKES = ['--extra-experimental-features', 'nix-command flakes'];
 const WITHOUT_NIX =
-  'install Nix, or do without: --from and --trusted-public-key stand in for its configuration, --no-copy leaves out the import';
-/** The old name first: newer versions know it, too, and older ones need not be started twice. */
+  'install Nix, or do without it: --from and --trusted-public-key replace its configuration, --no-copy skips the import';
+/** The old name first: newer versions still know it, and older ones start only once. */
 const SHOW_CONFIG = [['show-config', '--json'], ['config', 'show', '--json'], ['config', 'show'], ['show-config']];
 
 const STORE_INFO = [
@@ -35,14 +35,14 @@ const STORE_INFO = [
 export interface CallOptions {
   /** Ends Nix when aborted. */
   readonly signal?: AbortSignal | undefined;
-  /** What to do where there is no Nix, for the error. */
+  /** The way out if Nix is not installed, for the error. */
   readonly withoutNix?: string | undefined;
-  /** Variables that Nix gets besides those of this process. */
+  /** Environment variables for Nix, added to those of this process. */
   readonly env?: Readonly<Record<string, string>> | undefined;
 }
 
 /**
- * The substituters and keys that the Nix of this machine is configured with, in its order.
+ * Reads the substituters and keys of this machine's Nix configuration, in its order.
  *
  * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
  */
@@ -50,7 +50,7 @@ export async function readNixConfig(options: CallOptions = {}): Promise<NixConfi
   return parseNixConfig((await runFirstKnown(SHOW_CONFIG, options)).stdout);
 }
 
-/** The users whose settings a Nix daemon on this machine heeds, as its `trusted-users`. @throws as {@link readNixConfig} */
+/** Reads `trusted-users`: the Nix daemon accepts settings of these users. @throws as {@link readNixConfig} */
 export async function readTrustedUsers(options: CallOptions = {}): Promise<string[]> {
   return parseTrustedUsers((await runFirstKnown(SHOW_CONFIG, options)).stdout);
 }
@@ -65,7 +65,7 @@ export async function describeStore(options: StoreCallOptions = {}): Promise<Sto
 /** Runs the first of several commands that this Nix knows. */
 async function runFirstKnown(commands: readonly (readonly string[])[], options: CallOptions): Promise<RunResult> {
   for (const command of commands) {
-    // oxlint-disable-next-line no-await-in-loop -- each is tried only where this Nix lacks the one before
+    // oxlint-disable-next-line no-await-in-loop -- the next one is tried only if this Nix lacks the one before
     const result = await runNix('nix', [...NIX_COMMAND, ...command], options);
     if (!result.failed) return result;
     if (!/not a recogni[sz]ed|unrecogni[sz]ed/.test(result.stderr)) throw nixFailed(result);
@@ -75,10 +75,10 @@ async function runFirstKnown(commands: readonly (readonly string[])[], options: 
 }
 
 /**
- * Those of the paths that the store does not hold. A local store that does not exist yet holds none (and Nix creates
- * its empty database).
+ * Returns the paths that the store does not hold. A local store that does not exist yet holds none; Nix creates its
+ * empty database.
  *
- * @param store a store URI such as `local?root=/mnt`; undefined for Nix's default store
+ * @param store a store URI such as `local?root=/mnt`. Undefined: Nix's default store
  * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
  */
 export async function queryInvalidPaths(
@@ -89,7 +89,7 @@ export async function queryInvalidPaths(
   const query = ['--check-validity', '--print-invalid', ...(store === undefined ? [] : ['--store', store])];
   const invalid = new Set<StorePath>();
   for (const chunk of chunksOf(paths)) {
-    // oxlint-disable-next-line no-await-in-loop -- Nix locks its database: nothing is won by more at once
+    // oxlint-disable-next-line no-await-in-loop -- Nix locks its database: parallel calls gain nothing
     const result = await runNix('nix-store', [...query, ...chunk], options);
     if (result.failed) throw nixFailed(result);
     for (const line of result.stdout.split('\n')) {
@@ -100,7 +100,7 @@ export async function queryInvalidPaths(
 }
 
 /**
- * The closure of paths of Nix's default store, with what it knows of each path. References come first.
+ * Returns the closure of paths in Nix's default store, with Nix's record of each path. References come first.
  *
  * @throws NarswarmError `NOT_FOUND`, naming a path that the store does not hold; `NIX_MISSING`, or `NIX_FAILED` in
  *   Nix's own words.
@@ -113,34 +113,34 @@ export async function queryRegistrations(paths: readonly StorePath[], options: C
   }
   const closure = new Set<StorePath>();
   for (const line of await runOverPaths(['--query', '--requisites'], paths, options)) closure.add(parseStorePath(line));
-  // `path-info --json` changed its shape several times; this is what Nix itself reads back with --load-db.
+  // `path-info --json` changed its shape several times; --dump-db writes the lines that Nix reads back with --load-db.
   return parseRegistrations(await runOverPaths(['--dump-db'], [...closure], options));
 }
 
-/** What {@link exportPaths} writes, and where to. */
+/** A request to export paths to a folder. */
 export interface ExportRequest extends CallOptions {
   /**
-   * Paths of Nix's default store, references first; not what they refer to besides, of which `to` must hold the narinfos.
-   * A .drv file is itself.
+   * Paths of Nix's default store, references first. References outside this list are not exported: `to` must have their
+   * narinfos. A .drv path means the file itself.
    */
   readonly paths: readonly Pick<ValidPath, 'storePath' | 'references'>[];
-  /** Folder that is or becomes a binary cache. What it has the narinfo of is skipped. */
+  /** Folder that is, or becomes, a binary cache. Paths whose narinfo it has are skipped. */
   readonly to: string;
   readonly compression: Compression;
-  /** Where Nix keeps each NAR until it is whole. */
+  /** Folder for each NAR until it is complete. */
   readonly temporaryDir: string;
-  /** Called with each line that Nix says, as it says it. */
+  /** Called with each line that Nix prints, at once. */
   readonly onLine?: ((line: string) => void) | undefined;
 }
 
-/** How a NAR may be written: each can be read by every Nix since 2.4. */
+/** Compressions for exported NARs. Every Nix since 2.4 can read them. */
 export const COMPRESSIONS = ['xz', 'zstd', 'none'] as const;
 export type Compression = (typeof COMPRESSIONS)[number];
 
 /**
- * Writes NARs and narinfos with `nix copy`, with the signatures that the store has.
+ * Writes NARs and narinfos with `nix copy`. Keeps the signatures that the store has.
  *
- * @throws NarswarmError `STORE_FULL` where the disk is; `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
+ * @throws NarswarmError `STORE_FULL` if the disk is full; `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
  */
 export async function exportPaths(request: ExportRequest): Promise<void> {
   const { paths, to, compression, temporaryDir, onLine, signal } = request;
@@ -148,41 +148,43 @@ export async function exportPaths(request: ExportRequest): Promise<void> {
     const copy = [...NIX_COMMAND, 'copy', '--no-recursive', '--to', `file://${plain}?compression=${compression}`];
     copy.push('--option', 'substituters', '');
     for (const args of argumentsOf(callsInOrder(paths))) {
-      // oxlint-disable-next-line no-await-in-loop -- a path comes after those that it refers to
+      // oxlint-disable-next-line no-await-in-loop -- a path comes after its references
       const result = await runNix('nix', [...copy, ...args], { onLine, signal, temporaryDir });
       if (!result.failed) continue;
       if (!/No space left on device|Disk quota exceeded/.test(result.stderr)) throw nixFailed(result);
-      const message = `no space left on the device that holds ${to}: free some and run the same command again, it goes on from here`;
+      const message = `no space left on the device that holds ${to}: free some space, then run the same command again to continue`;
       throw new NarswarmError('STORE_FULL', message, { cause: result, facts: { path: to } });
     }
   });
 }
 
-/** What {@link copyClosure} copies, where from and where to. */
+/** A request to copy closures from one store to another. */
 export interface CopyRequest extends CallOptions {
   /** URL of the store to copy from, such as `file:///var/cache/narswarm`. */
   readonly from: string;
-  /** Store URI to copy to; undefined for Nix's default store. */
+  /** URI of the store to copy to. Undefined: Nix's default store. */
   readonly to: string | undefined;
-  /** Roots: Nix copies what they refer to along with them. A .drv file is itself. */
+  /** Roots: Nix copies their closures. A .drv path means the file itself. */
   readonly paths: readonly StorePath[];
   /**
-   * Keys (`<name>:<base64>`) to trust besides those that Nix is configured with; may be empty. A Nix daemon heeds
-   * them from its trusted users only.
+   * Extra keys (`<name>:<base64>`) to trust, besides those in Nix's configuration. May be empty. A Nix daemon accepts
+   * them only from its trusted users.
    */
   readonly trustedPublicKeys: readonly string[];
-  /** False if some path is taken without a signature. A Nix daemon heeds that from its trusted users only. Default: true. */
+  /**
+   * False to accept paths without a signature. A Nix daemon accepts that only from its trusted users. Default: true.
+   */
   readonly checkSignatures?: boolean | undefined;
-  /** Called with each line that Nix says, as it says it. */
+  /** Called with each line that Nix prints, at once. */
   readonly onLine?: ((line: string) => void) | undefined;
 }
 
 /**
- * Runs `nix copy`; what the target holds already is not copied again. Nix checks signatures and NarHashes, nothing is
- * fetched from anywhere but `from`.
+ * Runs `nix copy`. Skips paths that the target already holds. Nix checks signatures and NarHashes, and fetches from
+ * nowhere but `from`.
  *
- * @throws NarswarmError `NIX_MISSING`, or `IMPORT_FAILED` in Nix's own words; `facts.path` is the store path whose NAR
- *   has another hash or size than its narinfo says, where that is the reason.
+ * @throws NarswarmError `NIX_MISSING`, or `IMPORT_FAILED` in Nix's own words. `facts.path` names the store path if its
+ *   NAR differs from the hash or size in its narinfo.
  */
 export async function copyClosure(request: CopyRequest): Promise<void> {
   const { from, to, paths, trustedPublicKeys, checkSignatures = true, onLine, signal } = request;
@@ -191,7 +193,7 @@ export async function copyClosure(request: CopyRequest): Promise<void> {
   if (!checkSignatures) copy.push('--no-check-sigs');
   if (trustedPublicKeys.length > 0) copy.push('--option', 'extra-trusted-public-keys', trustedPublicKeys.join(' '));
   for (const args of argumentsOf(callsByKind(paths))) {
-    // oxlint-disable-next-line no-await-in-loop -- closures overlap: the next call finds what this one copied
+    // oxlint-disable-next-line no-await-in-loop -- closures overlap: the next call skips the paths that this one copied
     const result = await runNix('nix', [...copy, ...args], { onLine, signal });
     if (!result.failed) continue;
     const [, path] = /(?:hash|size) mismatch importing path '([^']+)'/.exec(result.stderr) ?? [];
@@ -204,17 +206,18 @@ export async function copyClosure(request: CopyRequest): Promise<void> {
 
 /** Options of a call that asks a store. */
 export interface StoreCallOptions extends CallOptions {
-  /** A store URI such as `local?root=/mnt`; undefined for Nix's default store. */
+  /** URI of the store, such as `local?root=/mnt`. Undefined: Nix's default store. */
   readonly store?: string | undefined;
 }
 
 /**
- * Evaluates what a person would give `nix build`, and builds nothing (but what the evaluation itself needs, where
- * Nix's configuration allows import from derivation). The .drv files are in the store afterwards. No lock file is written.
+ * Evaluates an installable of `nix build` without building it. (Evaluation itself may build, if Nix's configuration
+ * allows import from derivation.) Leaves the .drv files in the store. Writes no lock file.
  *
- * @param installable such as `nixpkgs#hello` or `.#x^dev,man`; with a file an attribute path, `.` for the file's own value
- * @throws NarswarmError `NIX_MISSING`; `NIX_FAILED` in Nix's own words, or where the value is neither a derivation nor
- *   a string that begins with a store path.
+ * @param installable such as `nixpkgs#hello` or `.#x^dev,man`; with a file, an attribute path, or `.` for the file's
+ *   own value
+ * @throws NarswarmError `NIX_MISSING`; `NIX_FAILED` in Nix's own words, or if the value is neither a derivation nor a
+ *   string that begins with a store path.
  */
 export async function evaluate(
   installable: string,
@@ -224,16 +227,17 @@ export async function evaluate(
   const { reference, outputs } = splitOutputs(installable);
   const args = [...FLAKES, 'eval', '--json', '--no-write-lock-file', ...storeArgs(options)];
   args.push('--apply', evaluateExpression(outputs), ...(file === undefined ? [] : ['-f', file]), reference);
-  const withoutNix = 'install Nix, which alone can evaluate, or subscribe to a store path or a publisher';
+  const withoutNix = 'install Nix to evaluate this, or subscribe to a store path or a publisher';
   const result = await runNix('nix', args, { ...options, withoutNix });
   if (result.failed) throw nixFailed(result);
   return parseEvaluated(result.stdout, installable);
 }
 
 /**
- * All that a path of the store refers to, itself included; of a .drv file all that is needed to build it.
+ * Returns the closure of a path in the store, the path included. For a .drv file, that is all that its build needs.
  *
- * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words, as where the store does not hold the path.
+ * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words, for example if the store does not hold the
+ *   path.
  */
 export async function queryClosure(path: StorePath, options: StoreCallOptions = {}): Promise<StorePath[]> {
   const result = await runNix('nix-store', ['-qR', ...storeArgs(options), path], options);
@@ -242,9 +246,10 @@ export async function queryClosure(path: StorePath, options: StoreCallOptions = 
 }
 
 /**
- * The .drv file that a path was built from, as far as the store knows; the file itself may be gone.
+ * Returns the .drv path that a path was built from, if the store knows it. The .drv file itself may be gone.
  *
- * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words, as where the store does not hold the path.
+ * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words, for example if the store does not hold the
+ *   path.
  */
 export async function queryDeriver(path: StorePath, options: StoreCallOptions = {}): Promise<StorePath | undefined> {
   const result = await runNix('nix-store', ['-q', '--deriver', ...storeArgs(options), path], options);
@@ -254,8 +259,8 @@ export async function queryDeriver(path: StorePath, options: StoreCallOptions = 
 }
 
 /**
- * The realisations of a derivation's outputs that a store has; none where it was not built there, or this Nix has no
- * content-addressed derivations. Nothing is built.
+ * Returns the realisations of a derivation's outputs in a store. Returns none if it was not built there, or if this Nix
+ * has no content-addressed derivations. Builds nothing.
  *
  * @throws NarswarmError `NIX_MISSING`; the signal's reason
  */
@@ -266,7 +271,7 @@ export async function queryRealisations(drvPath: StorePath, options: StoreCallOp
 }
 
 /**
- * The text of a file of any store, also of one that is not on this machine.
+ * Reads a file of any store, on this machine or elsewhere.
  *
  * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
  */
@@ -280,7 +285,7 @@ function storeArgs({ store }: StoreCallOptions): string[] {
   return store === undefined ? [] : ['--store', store];
 }
 
-/** The lines that `nix-store` prints for paths of the default store, in the order in which they were given. */
+/** Returns the lines that `nix-store` prints for paths of the default store, in the order of the paths. */
 async function runOverPaths(
   query: readonly string[],
   paths: readonly StorePath[],
@@ -288,7 +293,7 @@ async function runOverPaths(
 ): Promise<string[]> {
   const lines: string[] = [];
   for (const chunk of chunksOf(paths)) {
-    // oxlint-disable-next-line no-await-in-loop -- Nix locks its database: nothing is won by more at once
+    // oxlint-disable-next-line no-await-in-loop -- Nix locks its database: parallel calls gain nothing
     const result = await runNix('nix-store', [...query, ...chunk], options);
     if (result.failed) throw nixFailed(result);
     if (result.stdout !== '') lines.push(...result.stdout.split('\n'));
@@ -296,11 +301,11 @@ async function runOverPaths(
   return lines;
 }
 
-/** Runs a program of Nix to its end. A result that `failed` is an error of execa too, fit to be a cause. */
+/** Runs a Nix program to its end. A result with `failed` set is also an execa error, fit to be a cause. */
 async function runNix(program: 'nix' | 'nix-store', args: readonly string[], options: RunOptions) {
   const { onLine, signal, temporaryDir, env, withoutNix = WITHOUT_NIX } = options;
   signal?.throwIfAborted();
-  const { execa } = await import('execa'); // 30 ms, which a command that runs no Nix need not wait for
+  const { execa } = await import('execa'); // takes 30 ms, which commands without Nix save
   const result = await execa(program, args, {
     env: { LC_ALL: 'C', NO_COLOR: '1', ...env, ...(temporaryDir === undefined ? {} : { TMPDIR: temporaryDir }) },
     stdin: 'ignore',
@@ -313,7 +318,7 @@ async function runNix(program: 'nix' | 'nix-store', args: readonly string[], opt
   });
   if (result.isCanceled) signal?.throwIfAborted();
   if (result.code === 'ENOENT') {
-    throw new NarswarmError('NIX_MISSING', `there is no \`${program}\` in PATH: ${withoutNix}`, { cause: result });
+    throw new NarswarmError('NIX_MISSING', `\`${program}\` is not in PATH: ${withoutNix}`, { cause: result });
   }
   return result;
 }
@@ -327,12 +332,18 @@ function nixFailed(result: RunResult): NarswarmError {
   return new NarswarmError('NIX_FAILED', `nix failed: ${words}${wayOut}`, { cause: result });
 }
 
-/** Nix (with `LC_ALL=C`) about its own folders, if another user owns the store and no nix-daemon serves it. */
+/**
+ * Matches Nix's complaint (with `LC_ALL=C`) about its own folders, if another user owns the store and no nix-daemon
+ * runs.
+ */
 const DENIED = /\/nix\/(?:var|store)\b[^\n]*(?:Permission denied|Operation not permitted)/;
 const OTHER_STORE =
   'this user cannot write the Nix store: start nix-daemon, run this as root, or name another store with --to';
 
-/** From the last `error:` at the start of a line on; where there is none, the last lines and how Nix ended. */
+/**
+ * Returns stderr from its last line that begins with `error:`. If there is none, returns the last lines and the exit
+ * status.
+ */
 function lastWordsOf({ stderr, exitCode, signal, originalMessage }: RunResult): string {
   const [, words] = /^(?:[^]*\n)?error:([^]*)$/.exec(stderr) ?? [];
   if (words !== undefined) return words.trim();
@@ -340,7 +351,7 @@ function lastWordsOf({ stderr, exitCode, signal, originalMessage }: RunResult): 
   return [...stderr.trim().split('\n').slice(-3), `(${end})`].join(' ').trim();
 }
 
-/** The ends of the command lines of `nix copy`, each short enough. */
+/** Returns the last arguments of each `nix copy`, short enough for a command line. */
 function argumentsOf(calls: readonly CopyCall[]): string[][] {
   return calls.flatMap(({ isDerivations, paths }) => {
     const kind = isDerivations ? ['--derivation'] : [];

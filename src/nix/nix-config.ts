@@ -1,7 +1,7 @@
-/** The settings of Nix that narswarm heeds, out of the shapes in which its versions print them. */
+/** Parses the settings of Nix that narswarm uses, in the formats of all its versions. */
 import { NarswarmError } from '../errors.ts';
 
-/** Where Nix substitutes from, whom it trusts, and how it downloads. Settings that a version lacks are undefined. */
+/** Nix's substituters, trusted keys and download settings. Settings that a version lacks are undefined. */
 export interface NixConfig {
   /** URLs of binary caches and other stores, in the order of the configuration. */
   substituters: string[];
@@ -9,22 +9,22 @@ export interface NixConfig {
   trustedPublicKeys: string[];
   /** False if narinfos need no signature. */
   requireSigs: boolean;
-  /** Files with keys that Nix signs with; it trusts what they have signed. */
+  /** Files of secret keys. Nix signs with them and trusts their signatures. */
   secretKeyFiles: string[];
-  /** File with passwords of caches by host. */
+  /** File with passwords of caches, by host. */
   netrcFile: string | undefined;
-  /** File with the certificates of authorities (`ssl-cert-file`, from 2.15): the environment is in it. */
+  /** File of certificate authorities (`ssl-cert-file`, from Nix 2.15). Nix has applied its environment already. */
   caFile: string | undefined;
-  /** Seconds; 0: Nix sets no limit of its own. */
+  /** Seconds; 0 if Nix sets no limit of its own. */
   connectTimeout: number | undefined;
-  /** Seconds without a byte. */
+  /** Seconds without a byte until a download counts as stalled. */
   stalledDownloadTimeout: number | undefined;
   downloadAttempts: number | undefined;
 }
 
 /**
- * Reads the output of `nix config show` or `nix show-config`, with `--json` or without. In JSON a setting may be an
- * object with a `value` or the value itself, a list or words. A list that is not there is empty.
+ * Parses the output of `nix config show` or `nix show-config`, with or without `--json`. In JSON a setting may be a
+ * value or an object with a `value`; a list may be an array or words. A missing list is empty.
  *
  * @throws NarswarmError `NIX_FAILED` for JSON in another shape.
  */
@@ -43,7 +43,7 @@ export function parseNixConfig(text: string): NixConfig {
   };
 }
 
-/** Reads `trusted-users` of the same output. @throws NarswarmError `NIX_FAILED` for another shape */
+/** Parses `trusted-users` from the same output. @throws NarswarmError `NIX_FAILED` for another shape */
 export function parseTrustedUsers(text: string): string[] {
   return wordsOf(text.trimStart().startsWith('{') ? parseJson(text) : parseLines(text), 'trusted-users');
 }
@@ -61,7 +61,7 @@ function parseJson(text: string): Map<string, unknown> {
   try {
     return new Map(Object.entries(JSON.parse(text)));
   } catch (cause) {
-    throw new NarswarmError('NIX_FAILED', 'nix printed its configuration as broken JSON', { cause });
+    throw new NarswarmError('NIX_FAILED', 'nix printed its configuration as invalid JSON', { cause });
   }
 }
 
@@ -77,7 +77,7 @@ function wordsOf(settings: ReadonlyMap<string, unknown>, key: string): string[] 
   throw new NarswarmError('NIX_FAILED', `nix printed the setting ${key} in a shape that narswarm does not know`);
 }
 
-/** Text of a setting, without the space around it; undefined if this Nix has none of that name. */
+/** Returns the trimmed text of a setting. Undefined if this Nix has no such setting. */
 function textOf(settings: ReadonlyMap<string, unknown>, key: string): string | undefined {
   const value = valueOf(settings, key);
   return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'

@@ -1,11 +1,13 @@
-/** Nix's own base 32: no vowels but `a` and `i`, no padding, the last bits first (Nix: src/libutil/base-nix-32.cc). */
+/**
+ * Nix's own base 32: no vowels except `a` and `i`, no padding, the last bits first (Nix: src/libutil/base-nix-32.cc).
+ */
 import { NarswarmError } from '../errors.ts';
 import { quote } from './quote.ts';
 
 const ALPHABET = '0123456789abcdfghijklmnpqrsvwxyz';
 const VALUE_OF = new Map(Array.from(ALPHABET, (character, value) => [character, value]));
 
-/** Encodes bytes of any length; the result has `ceil(8 * bytes.length / 5)` characters. Never throws. */
+/** Encodes bytes of any length as `ceil(8 * bytes.length / 5)` characters. Never throws. */
 export function encodeNix32(bytes: Uint8Array): string {
   let text = '';
   for (let digit = encodedLength(bytes.length) - 1; digit >= 0; digit--) {
@@ -18,10 +20,10 @@ export function encodeNix32(bytes: Uint8Array): string {
 }
 
 /**
- * Decodes what {@link encodeNix32} gives, and only that: every byte string has exactly one spelling.
+ * Decodes the output of {@link encodeNix32} and nothing else: every byte string has exactly one spelling.
  *
- * @throws NarswarmError `NIX32_INVALID` for a character outside the alphabet, a length that no byte string has,
- *   or bits set beyond the last byte.
+ * @throws NarswarmError `NIX32_INVALID` for a character outside the alphabet, an impossible length, or bits set beyond
+ *   the last byte.
  */
 export function decodeNix32(text: string): Uint8Array {
   const bytes = new Uint8Array(Math.floor((text.length * 5) / 8));

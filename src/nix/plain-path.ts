@@ -2,13 +2,13 @@ import { mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** What stands for itself in the path of a store URI, for every version of Nix. */
+/** Characters that need no escape in the path of a store URI, in any version of Nix. */
 const PLAIN = /^[A-Za-z0-9/._+-]+$/;
 
 /**
- * Runs `use` with a path of the folder that can be part of a store URI. Nix 2.8 takes escapes literally, newer ones
- * decode them, and neither takes a space or a question mark: where the folder's name has anything of that kind, `use`
- * gets a symbolic link to it in the folder for temporary files, which is gone afterwards.
+ * Calls `use` with a path of the folder that is safe in a store URI. Nix 2.8 takes escapes literally, later versions
+ * decode them, and neither accepts a space or a question mark. If the folder's path has such characters, `use` gets a
+ * temporary symbolic link to it, which is removed afterwards.
  */
 export async function withPlainPath<T>(dir: string, use: (plain: string) => Promise<T>): Promise<T> {
   if (PLAIN.test(dir)) return use(dir);
@@ -18,6 +18,6 @@ export async function withPlainPath<T>(dir: string, use: (plain: string) => Prom
     await symlink(dir, link);
     return await use(link);
   } finally {
-    await rm(parent, { recursive: true, force: true }); // the link, not what it leads to
+    await rm(parent, { recursive: true, force: true }); // the link, not its target
   }
 }

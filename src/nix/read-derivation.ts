@@ -7,8 +7,8 @@ import { readStoreFile, type StoreCallOptions } from './nix-cli.ts';
 import { DEFAULT_STORE_DIR, parseStorePath } from './store-path.ts';
 
 /**
- * Reads a .drv file of a store: from the disk where the store is on this machine, or else with `nix store cat`, which
- * costs a process.
+ * Reads a .drv file of a store: from the disk if the store is on this machine, otherwise with `nix store cat`, which
+ * starts a process.
  *
  * @throws NarswarmError `DERIVATION_INVALID` naming the file; `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
  */
@@ -28,8 +28,8 @@ export async function readDerivation(path: StorePath, options: StoreCallOptions 
 }
 
 /**
- * Where a store with this URI has a path on the disk, as far as the URI tells: a chroot store (`/mnt`,
- * `local?root=/mnt`) has it below its root. Undefined for stores elsewhere.
+ * Returns where a store with this URI keeps a path on the disk, as far as the URI tells. A chroot store (`/mnt`,
+ * `local?root=/mnt`) keeps it below its root. Undefined for stores elsewhere.
  */
 export function physicalPath(path: StorePath, store: string): string | undefined {
   const [scheme = '', query = ''] = store.split('?', 2);
@@ -43,7 +43,7 @@ export function physicalPath(path: StorePath, store: string): string | undefined
   return folder === undefined ? undefined : `${resolve(folder)}${path}`;
 }
 
-/** Whether a store is a folder of this machine that is not there: Nix would make it for any question. */
+/** Returns true if a store is a folder of this machine that does not exist: any query would make Nix create it. */
 export async function isAbsentStore(uri: string | undefined): Promise<boolean> {
   const place = physicalPath(
     parseStorePath(`${DEFAULT_STORE_DIR}/${'0'.repeat(32)}-x`),

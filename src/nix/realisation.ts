@@ -1,7 +1,7 @@
 /**
- * Realisations: which store path an output of a content-addressed derivation has become, as a binary cache keeps it. Up to
- * Nix 2.34 in `realisations/<hash>!<output>.doi`, later in `build-trace-v2/<derivation>/<output>.doi`
- * (Nix: src/libstore/realisation.cc, binary-cache-store.cc).
+ * Realisations: records of the store path that a content-addressed output became, as binary caches keep them. Up to Nix
+ * 2.34 they are in `realisations/<hash>!<output>.doi`, later in `build-trace-v2/<derivation>/<output>.doi` (Nix:
+ * src/libstore/realisation.cc, binary-cache-store.cc).
  */
 import { sign } from 'node:crypto';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
@@ -9,15 +9,15 @@ import { judgeSignature, type PublicKey, type SecretKey } from './signature.ts';
 import type { NarInfo } from './narinfo.ts';
 import { baseNameOf, parseBaseName } from './store-path.ts';
 
-/** One realisation, as a binary cache has it. */
+/** One realisation in a binary cache. */
 export interface Realisation {
-  /** Its file, relative to the cache; it says which output of what this is. */
+  /** Its file, relative to the cache. The name says which output it is about. */
   readonly file: string;
-  /** Contents of the file, on one line: Nix reads them, and judges them by the signatures. */
+  /** The contents of the file, on one line. Nix reads them and checks their signatures. */
   readonly text: string;
-  /** Base name of the path that the output has become. */
+  /** Base name of the path that the output became. */
   readonly outPath: string;
-  /** Realisations that Nix needs with this one: their files, and the base names of their paths. */
+  /** Realisations that Nix needs along with this one: their files, with the base names of their paths. */
   readonly dependents: ReadonlyMap<string, string>;
   /** The signed part. */
   readonly fingerprint: string;
@@ -25,34 +25,39 @@ export interface Realisation {
   readonly signatures: readonly string[];
 }
 
-/** A realisation has some hundred bytes, and a hundred for each one that it depends on. */
+/** Limit on the size of a realisation. It takes some hundred bytes, and a hundred for each dependency. */
 export const MAX_REALISATION_BYTES = 256 * 1024;
 
 const HASH = /^realisations\/(sha256:[0-9a-f]{64})!([a-zA-Z0-9+\-._?=]{1,211})\.doi$/;
 const TRACE = /^build-trace-v2\/([^/]+)\/([a-zA-Z0-9+\-._?=]{1,211})\.doi$/;
 
-/** The file of an output, by the hash of its derivation ({@link DerivationHasher}), in caches of Nix up to 2.34. */
+/**
+ * Returns the file of an output in caches of Nix up to 2.34, by the hash of its derivation ({@link DerivationHasher}).
+ */
 export function realisationFile(derivationHash: string, outputName: string): string {
   return `realisations/sha256:${derivationHash}!${outputName}.doi`;
 }
 
-/** The file of an output, by the base name of its derivation, in caches of Nix from 2.35 on. */
+/** Returns the file of an output in caches of Nix from 2.35 on, by the base name of its derivation. */
 export function buildTraceFile(derivation: string, outputName: string): string {
   return `build-trace-v2/${derivation}/${outputName}.doi`;
 }
 
-/** A path that a content-addressed derivation may have made: only the derivation tells. */
+/** A path that a content-addressed derivation may have made. Only the derivation tells whether it did. */
 export interface Made {
   /** Base name of the path. */
   readonly outPath: string;
-  /** Base name of the .drv file that it was built from: of one whose inputs were known already. */
+  /** Base name of the .drv file that built it, whose inputs were already resolved. */
   readonly deriver: string;
   /** Name of the derivation, without `.drv`. */
   readonly derivationName: string;
   readonly outputName: string;
 }
 
-/** The output that a path may be, by what its narinfo says. Undefined for a path that no such derivation has made. */
+/**
+ * Returns the output that a path may be, judged by its narinfo. Undefined if no content-addressed derivation can have
+ * made it.
+ */
 export function madeBy({ storePath, ca, deriver }: Pick<NarInfo, 'storePath' | 'ca' | 'deriver'>): Made | undefined {
   if (ca?.startsWith('fixed:') !== true || deriver?.endsWith('.drv') !== true) return undefined;
   const outPath = baseNameOf(storePath);
@@ -63,7 +68,7 @@ export function madeBy({ storePath, ca, deriver }: Pick<NarInfo, 'storePath' | '
   return { outPath, deriver, derivationName, outputName: name.slice(derivationName.length + 1) };
 }
 
-/** Reads the realisations that `nix realisation info --json` prints; others than these are passed over. */
+/** Reads the output of `nix realisation info --json`. Skips unknown entries. */
 export function parseRealisations(json: string): Realisation[] {
   const values: unknown = JSON.parse(json);
   return list(values).flatMap((value) => {
@@ -72,7 +77,7 @@ export function parseRealisations(json: string): Realisation[] {
   });
 }
 
-/** A realisation with one signature more; the same object if the key has signed it. */
+/** Adds a signature to a realisation. Returns the same object if the key has already signed it. */
 export function signRealisation(realisation: Realisation, { name, key }: SecretKey): Realisation {
   const { file, fingerprint, signatures, text } = realisation;
   const signature = `${name}:${sign(null, Buffer.from(fingerprint), key).toString('base64')}`;
@@ -81,7 +86,7 @@ export function signRealisation(realisation: Realisation, { name, key }: SecretK
   return parseRealisation(file, JSON.stringify(value)) ?? realisation;
 }
 
-/** Reads a realisation. Undefined for a name that none has, and for a text that is none of that name. */
+/** Reads a realisation. Undefined if the name is not one of a realisation, or the text does not belong to the name. */
 export function parseRealisation(file: string, text: string): Realisation | undefined {
   if (text.length > MAX_REALISATION_BYTES) return undefined;
   try {
@@ -93,7 +98,7 @@ export function parseRealisation(file: string, text: string): Realisation | unde
   }
 }
 
-/** Whether one of the keys has signed a realisation: only then Nix registers it. Never throws. */
+/** Returns true if one of the keys has signed a realisation: Nix registers only those. Never throws. */
 export function isTrustedRealisation({ fingerprint, signatures }: Realisation, keys: readonly PublicKey[]): boolean {
   const message = Buffer.from(fingerprint);
   return signatures.some((signature) => judgeSignature(signature, message, keys) === 'good');

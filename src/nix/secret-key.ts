@@ -4,15 +4,15 @@ import { parseSecretKey, type SecretKey } from './signature.ts';
 
 /** A key read from a file. */
 export interface LoadedSecretKey extends SecretKey {
-  /** Whether others than the owner have any right to the file: worth a warning, `chmod 600` mends it. */
+  /** True if other users have any right to the file. It deserves a warning; `chmod 600` fixes it. */
   readonly tooOpen: boolean;
 }
 
 /**
- * Reads a file that `nix-store --generate-binary-cache-key` wrote.
+ * Reads a file written by `nix-store --generate-binary-cache-key`.
  *
- * @throws NarswarmError naming the file: `NOT_FOUND` where there is none, `KEY_INVALID` where it cannot be read or
- *   holds anything else. What it holds is not shown.
+ * @throws NarswarmError naming the file: `NOT_FOUND` if it does not exist, `KEY_INVALID` if it cannot be read or holds
+ *   anything else. The error never shows its contents.
  */
 export async function loadSecretKey(file: string): Promise<LoadedSecretKey> {
   const { text, mode } = await readKeyFile(file);
@@ -20,8 +20,10 @@ export async function loadSecretKey(file: string): Promise<LoadedSecretKey> {
     return { ...parseSecretKey(text), tooOpen: (mode & 0o077) !== 0 };
   } catch (cause) {
     if (!isNarswarmError(cause, 'KEY_INVALID')) throw cause;
-    const wayOut = 'nix-store --generate-binary-cache-key NAME SECRET PUBLIC makes one';
-    throw new NarswarmError('KEY_INVALID', `${file} is no secret key of Nix: ${cause.message} (${wayOut})`, { cause });
+    const wayOut = 'make one with nix-store --generate-binary-cache-key NAME SECRET PUBLIC';
+    throw new NarswarmError('KEY_INVALID', `${file} is not a secret key of Nix: ${cause.message} (${wayOut})`, {
+      cause,
+    });
   }
 }
 

@@ -1,25 +1,25 @@
-/** Runs `nix-store --serve`, which answers questions about a store until it is ended. */
+/** Runs `nix-store --serve`, which answers queries about a store until it is ended. */
 import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { NarswarmError } from '../errors.ts';
 import type { StoreCallOptions } from './nix-cli.ts';
 
-/** A Nix that answers questions. */
+/** A Nix process that answers queries. */
 export interface ServeProcess {
   readonly stdin: Writable;
   readonly stdout: Readable;
-  /** Why it gave no answer: the signal's reason, or `NIX_FAILED` with its last words. */
+  /** Returns the reason of a missing answer: the signal's reason, or `NIX_FAILED` with Nix's last words. */
   failure(cause: unknown): unknown;
-  /** Ends it and waits until it is gone. */
+  /** Ends the process and waits for its exit. */
   end(): Promise<void>;
 }
 
-/** Milliseconds that Nix has to end when it is told to. */
+/** Time for Nix to end after it is told to, in milliseconds. */
 const END_MS = 2000;
-/** Characters of its last words that are kept. */
+/** Limit on the kept end of stderr, in characters. */
 const WORDS = 4096;
 
-/** Starts it and waits for nothing; see {@link ServeProcess.failure} for a Nix that is not there. */
+/** Starts Nix without waiting for it. If Nix is not there, {@link ServeProcess.failure} says so. */
 export function startServe({ store, signal }: StoreCallOptions): ServeProcess {
   const args = ['--serve', ...(store === undefined ? [] : ['--store', store])];
   const child = spawn('nix-store', args, { env: { ...process.env, LC_ALL: 'C', NO_COLOR: '1' } });
@@ -31,7 +31,7 @@ export function startServe({ store, signal }: StoreCallOptions): ServeProcess {
       resolve();
     });
   });
-  child.stdin.on('error', () => undefined); // it has ended, which reading from it tells
+  child.stdin.on('error', () => undefined); // Nix has ended: the reader of its output notices
   child.stderr.setEncoding('utf8').on('data', (text: string) => (words = (words + text).slice(-WORDS)));
   const stop = (): void => void child.kill();
   signal?.addEventListener('abort', stop, { once: true });

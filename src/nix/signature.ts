@@ -1,5 +1,5 @@
 /**
- * Trust in narinfos: ed25519 signatures over their fingerprint, or a content address from which the path follows (Nix:
+ * Trust in narinfos: ed25519 signatures over their fingerprint, or a content address that proves the path (Nix:
  * src/libstore/path-info.cc, src/libutil/signature/local-keys.cc).
  */
 import { createPrivateKey, createPublicKey, sign, verify } from 'node:crypto';
@@ -12,13 +12,13 @@ import type { NarInfo } from './narinfo.ts';
 import { quote } from './quote.ts';
 import { storeDirOf, storeHashOf } from './store-path.ts';
 
-/** An ed25519 key that verifies, with the name that signatures refer to it by. */
+/** An ed25519 key that verifies signatures, with its name. */
 export interface PublicKey {
   readonly name: string;
   readonly key: KeyObject;
 }
 
-/** An ed25519 key that signs, with the name that it puts before its signatures. */
+/** An ed25519 key that signs, with its name, which it puts before its signatures. */
 export interface SecretKey {
   readonly name: string;
   readonly key: KeyObject;
@@ -29,8 +29,9 @@ const SECRET_KEY_BYTES = 64;
 const SIGNATURE_BYTES = 64;
 
 /**
- * What a signature covers: `1;<store path>;sha256:<nix32 NarHash>;<NarSize>;<references>`, the references as full
- * paths, sorted, each once, comma-joined. URL, Compression, FileHash, FileSize, Deriver and CA are not in it.
+ * Returns the text that a signature covers: `1;<store path>;sha256:<nix32 NarHash>;<NarSize>;<references>`. The
+ * references are full paths, sorted, without repetition, joined by commas. URL, Compression, FileHash, FileSize,
+ * Deriver and CA are not covered.
  */
 export function fingerprint(info: NarInfo): string {
   const storeDir = storeDirOf(info.storePath);
@@ -39,10 +40,10 @@ export function fingerprint(info: NarInfo): string {
 }
 
 /**
- * Reads `<name>:<base64 of 32 bytes>`, an entry of `trusted-public-keys` or the file that
- * `nix-store --generate-binary-cache-key` writes; space around it is dropped.
+ * Reads `<name>:<base64 of 32 bytes>`, an entry of `trusted-public-keys` or the public file of `nix-store
+ * --generate-binary-cache-key`. Trims the text.
  *
- * @throws NarswarmError `KEY_INVALID`, which does not show the key: it may be a secret one in the wrong place.
+ * @throws NarswarmError `KEY_INVALID`. It does not show the key, which may be a secret one in the wrong place.
  */
 export function parsePublicKey(text: string): PublicKey {
   const { name, bytes } = parseKey(text, PUBLIC_KEY_BYTES, 'public');
@@ -50,10 +51,9 @@ export function parsePublicKey(text: string): PublicKey {
 }
 
 /**
- * Reads `<name>:<base64 of 64 bytes>`, the seed and the public key after it, as Nix writes secret keys; space around
- * it is dropped.
+ * Reads `<name>:<base64 of 64 bytes>`, the seed followed by the public key, as Nix writes secret keys. Trims the text.
  *
- * @throws NarswarmError `KEY_INVALID`, also where the two halves are not of one key. It does not show the key.
+ * @throws NarswarmError `KEY_INVALID`, also if the two halves do not belong together. It does not show the key.
  */
 export function parseSecretKey(text: string): SecretKey {
   const { name, bytes } = parseKey(text, SECRET_KEY_BYTES, 'secret');
@@ -66,21 +66,21 @@ export function parseSecretKey(text: string): SecretKey {
   return { name, key };
 }
 
-/** The public half of a key as `trusted-public-keys` has it: `<name>:<base64>`. */
+/** Formats the public half of a key for `trusted-public-keys`: `<name>:<base64>`. */
 export function formatPublicKey({ name, key }: PublicKey | SecretKey): string {
   const { x = '' } = (key.type === 'private' ? createPublicKey(key) : key).export({ format: 'jwk' });
   return `${name}:${Buffer.from(x, 'base64url').toString('base64')}`;
 }
 
-/** The value of a `Sig` line for this narinfo: `<key name>:<base64>`. */
+/** Returns the value of a `Sig` line for this narinfo: `<key name>:<base64>`. */
 export function signNarInfo(info: NarInfo, secretKey: SecretKey): string {
   const signature = sign(null, Buffer.from(fingerprint(info)), secretKey.key);
   return `${secretKey.name}:${signature.toString('base64')}`;
 }
 
 /**
- * The name of the first key found to have signed this narinfo, or undefined. A signature is tried with the keys of
- * its name only; malformed ones are passed over. Never throws.
+ * Returns the name of the first key found to have signed this narinfo. Undefined if there is none. Tries a signature
+ * only with the keys of its name, and skips malformed ones. Never throws.
  */
 export function verifyNarInfo(info: NarInfo, keys: readonly PublicKey[]): string | undefined {
   const message = Buffer.from(fingerprint(info));
@@ -93,8 +93,8 @@ export function verifyNarInfo(info: NarInfo, keys: readonly PublicKey[]): string
 }
 
 /**
- * Judges a `Sig` line: `good` if one of the keys has made it, `foreign` if none of them has its name,
- * `wrong` where it is malformed or not by the key whose name it bears. Never throws.
+ * Judges a `Sig` line: `good` if one of the keys made it, `foreign` if no key has its name, `wrong` if it is malformed
+ * or not by the key that it names. Never throws.
  *
  * @param message the {@link fingerprint} of the narinfo
  */
@@ -111,8 +111,8 @@ export function judgeSignature(
 }
 
 /**
- * Whether a narinfo may be given to others: one of the keys has signed it, or its path follows from its content address,
- * by which its contents can be checked here. Never throws.
+ * Returns true if a narinfo may be given to others: one of the keys has signed it, or its path follows from its content
+ * address, against which the contents can be checked here. Never throws.
  */
 export function isTrusted(info: NarInfo, keys: readonly PublicKey[]): boolean {
   const isAddressed = verifiesContentAddress(info) && contentsCheckOf(info) !== undefined;
@@ -120,17 +120,17 @@ export function isTrusted(info: NarInfo, keys: readonly PublicKey[]): boolean {
 }
 
 /**
- * Checks that a narinfo counts: its path follows from its content address, or one of the keys has signed it.
+ * Checks that a narinfo is trusted: its path follows from its content address, or one of the keys has signed it.
  *
- * @param expected the store hash that was asked for; left out, the narinfo may be of any path
- * @throws NarswarmError `NARINFO_MISMATCH` where the narinfo is of another path than `expected`, else
- *   `NARINFO_UNTRUSTED`, telling apart: no signature, signatures by unknown keys (named), a wrong signature by a
- *   trusted key (altered on the way).
+ * @param expected the store hash that was asked for. Undefined: the narinfo may be of any path
+ * @throws NarswarmError `NARINFO_MISMATCH` if the narinfo is of another path than `expected`, otherwise
+ *   `NARINFO_UNTRUSTED`. Its message says whether the narinfo has no signature, only signatures by unknown keys
+ *   (named), or a wrong signature by a trusted key (altered on the way).
  */
 export function assertTrusted(info: NarInfo, keys: readonly PublicKey[], expected?: StoreHash): void {
   const { storePath } = info;
   if (expected !== undefined && storeHashOf(storePath) !== expected) {
-    throw new NarswarmError('NARINFO_MISMATCH', `asked for the narinfo of ${expected}, got that of ${storePath}`, {
+    throw new NarswarmError('NARINFO_MISMATCH', `asked for the narinfo of ${expected}, got the one of ${storePath}`, {
       facts: { path: storePath, expected },
     });
   }
@@ -164,7 +164,7 @@ function parseKey(text: string, byteCount: number, kind: 'public' | 'secret'): {
   const named = splitNamed(text.trim(), byteCount);
   if (named !== undefined) return named;
   const colon = text.indexOf(':');
-  // A file name given instead of the key is shown; the bytes of a key are not, which may be those of a secret one.
+  // A file name given instead of the key is shown. Bytes of a key are not: they may be those of a secret key.
   const shown = kind === 'public' && colon < 0 && text.includes('.') ? text.trim() : text.slice(0, Math.max(colon, 0));
   const name = shown === '' ? `a ${kind} key` : `the ${kind} key ${quote(shown)}`;
   throw new NarswarmError('KEY_INVALID', `${name} is malformed: expected <name>:<base64 of ${byteCount} bytes>`);
@@ -178,8 +178,8 @@ function splitNamed(text: string, byteCount: number): { name: string; bytes: Buf
 }
 
 /**
- * A `Sig` line as Nix reads it (src/libutil/util.cc, base64Decode): padding may be absent, and what follows it is passed
- * over.
+ * Splits a `Sig` line as Nix does (src/libutil/util.cc, base64Decode): padding is optional, and text after it is
+ * ignored.
  */
 function splitSignature(text: string): { name: string; bytes: Buffer } | undefined {
   const { name, encoded } = splitName(text);

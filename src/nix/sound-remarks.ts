@@ -4,23 +4,25 @@ import type { NarInfo } from './narinfo.ts';
 import { assertTrusted, fingerprint, judgeSignature, type PublicKey } from './signature.ts';
 import { storeHashOf } from './store-path.ts';
 
-/** Signatures by keys that nobody here knows are kept for others, but not so many that a narinfo bursts. */
+/** Limit on kept signatures by unknown keys. They are kept for others, but must not bloat a narinfo. */
 const MAX_FOREIGN_SIGNATURES = 16;
 
 /** Base64 digits of an ed25519 signature, without padding. */
 const SIGNATURE_DIGITS = 86;
 
-/** Fields that a hash map adds (index/record.ts): they are checked where they are used, and not written to the store. */
+/**
+ * Fields that a hash map adds (index/record.ts). They are checked where they are used, and not written to the store.
+ */
 const KEPT_EXTRA: ReadonlySet<string> = new Set(['InfoHash', 'Pieces']);
 
 /**
- * Takes in the narinfo of a source. What is signed counts if a key has signed it, or the path follows from its content
- * address. The remarks are checked each by itself, since a liar can add them to a good narinfo: Nix refuses a narinfo for
- * a malformed `CA`, from 2.34 on also for a malformed `Sig`, and its import fails for a wrong `CA`.
+ * Admits the narinfo of a source. The signed part counts if a key has signed it, or if the path follows from its
+ * content address. Each remark is checked on its own, since a liar can add remarks to a good narinfo. Nix refuses a
+ * narinfo with a malformed `CA`, from 2.34 on also one with a malformed `Sig`, and its import fails for a wrong `CA`.
  *
- * @param expected the store hash that was asked for; left out, the narinfo may be of any path
- * @param needsSignature false for the narinfo of a source that Nix is told to trust
- * @returns the narinfo without the remarks that are not sound; the same object where all are
+ * @param expected the store hash that was asked for. Undefined: the narinfo may be of any path
+ * @param needsSignature false for a source that Nix is told to trust
+ * @returns the narinfo without its unsound remarks; the same object if all are sound
  * @throws NarswarmError as {@link assertTrusted}
  */
 export function admitNarInfo(
@@ -42,7 +44,7 @@ export function admitNarInfo(
   return { ...rest, signatures: sound, extra: kept, ...(isAddressed ? { ca } : {}) };
 }
 
-/** The signatures that are right, and some of those that nobody here can tell of; each once. */
+/** Returns the valid signatures, and some by unknown keys, without repetition. */
 function soundSignatures(info: NarInfo, keys: readonly PublicKey[]): { sound: string[]; isSigned: boolean } {
   const message = Buffer.from(fingerprint(info));
   const sound = new Set<string>();
@@ -57,7 +59,7 @@ function soundSignatures(info: NarInfo, keys: readonly PublicKey[]): { sound: st
   return { sound: [...sound], isSigned };
 }
 
-/** Nix passes over what follows the padding, so one signature has any number of spellings. This one stands for all. */
+/** Brings a signature to one spelling. Nix ignores text after the padding, so each signature has many. */
 function plainSpelling(signature: string): string {
   return `${signature.slice(0, signature.indexOf(':') + 1 + SIGNATURE_DIGITS)}==`;
 }

@@ -1,18 +1,18 @@
 /**
- * Output of `nix store info`, or of `nix store ping` before 2.19: JSON, or lines before 2.15. Whether this user is
- * trusted is there from 2.16 on, as a number or a boolean.
+ * Parses the output of `nix store info`, or of `nix store ping` before Nix 2.19: JSON, or lines before 2.15. From 2.16
+ * on it says whether this user is trusted, as a number or a boolean.
  */
 import { NarswarmError } from '../errors.ts';
 
-/** Facts that Nix tells of a store itself. */
+/** A store, as Nix describes it. */
 export interface StoreDescription {
-  /** `daemon`, `local`, …; undefined if Nix does not tell. */
+  /** The store's URL (`daemon`, `local`, …). Undefined if Nix does not tell. */
   readonly url: string | undefined;
-  /** Whether the store trusts this user; undefined before Nix 2.16, and where it cannot say. */
+  /** True if the store trusts this user. Undefined before Nix 2.16, and if the store cannot tell. */
   readonly isTrusted: boolean | undefined;
 }
 
-/** @throws NarswarmError `NIX_FAILED` for broken JSON */
+/** @throws NarswarmError `NIX_FAILED` for invalid JSON */
 export function parseStoreInfo(text: string): StoreDescription {
   if (!text.trimStart().startsWith('{')) {
     const [, url] = /^Store URL: (.+)$/m.exec(text) ?? [];
@@ -28,6 +28,6 @@ function parseObject(text: string): Readonly<Record<string, unknown>> {
   try {
     return Object(JSON.parse(text));
   } catch (cause) {
-    throw new NarswarmError('NIX_FAILED', 'nix store info printed broken JSON', { cause });
+    throw new NarswarmError('NIX_FAILED', 'nix store info printed invalid JSON', { cause });
   }
 }

@@ -4,10 +4,13 @@ import { NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from './brands.ts';
 import { quote } from './quote.ts';
 
-/** Where Nix keeps its store unless it was built otherwise. */
+/** Nix's store directory, unless it was built with another. */
 export const DEFAULT_STORE_DIR = '/nix/store';
 
-/** The store directory of this machine's Nix: NIX_STORE_DIR of the environment, or the default (Nix: globals.cc). */
+/**
+ * Returns the store directory of this machine's Nix: NIX_STORE_DIR of the environment, or the default (Nix:
+ * globals.cc).
+ */
 export function nixStoreDir({ NIX_STORE_DIR }: Readonly<Record<string, string | undefined>>): string {
   return NIX_STORE_DIR === undefined || !isStoreDir(NIX_STORE_DIR) ? DEFAULT_STORE_DIR : NIX_STORE_DIR;
 }
@@ -15,14 +18,14 @@ export function nixStoreDir({ NIX_STORE_DIR }: Readonly<Record<string, string | 
 const HASH_LENGTH = 32;
 const HASH_PATTERN = /^[0-9a-df-np-sv-z]{32}$/;
 const NAME_PATTERN = /^(?!\.{1,2}(?:-|$))[a-zA-Z0-9+\-._?=]{1,211}$/;
-// oxlint-disable-next-line no-control-regex -- they are what is refused
+// oxlint-disable-next-line no-control-regex -- control characters are refused here
 const CONTROL_CHARACTER = /[\x00-\x1f\x7f]/;
 
 /**
- * Reads a whole store path in any store directory. Nothing is cut, resolved or trimmed: a path below a store path,
- * a trailing slash or a doubled one is refused.
+ * Reads a whole store path, in any store directory. Cuts, resolves and trims nothing: refuses a path below a store
+ * path, and trailing or doubled slashes.
  *
- * @throws NarswarmError `STORE_PATH_INVALID`, naming the text and what was expected.
+ * @throws NarswarmError `STORE_PATH_INVALID`, naming the text and the expected form.
  */
 export function parseStorePath(text: string): StorePath {
   const slash = text.lastIndexOf('/');
@@ -34,7 +37,7 @@ export function parseStorePath(text: string): StorePath {
 }
 
 /**
- * Joins a base name (`<hash>-<name>`, as narinfos write references) to its store directory.
+ * Joins a base name (`<hash>-<name>`, as in a narinfo's references) to its store directory.
  *
  * @throws NarswarmError `STORE_PATH_INVALID` if either is malformed.
  */
@@ -43,7 +46,7 @@ export function storePathFromBaseName(baseName: string, storeDir: string = DEFAU
 }
 
 /**
- * Checks the last component of a store path, `<hash>-<name>`, and returns it.
+ * Checks the base name of a store path, `<hash>-<name>`, and returns it.
  *
  * @throws NarswarmError `STORE_PATH_INVALID`.
  */
@@ -52,7 +55,7 @@ export function parseBaseName(text: string): string {
   return text;
 }
 
-/** @param whole what the user wrote, of which `baseName` is the end: errors name it, as `kind` */
+/** @param whole the user's text, which ends with `baseName`. Errors name it, as `kind` */
 function assertBaseName(baseName: string, whole: string, kind: string): void {
   const hash = baseName.slice(0, HASH_LENGTH);
   const name = baseName.slice(HASH_LENGTH + 1);
@@ -84,22 +87,22 @@ export function parseStoreDir(text: string): string {
   return text;
 }
 
-/** The hash part of a store path. */
+/** Returns the hash part of a store path. */
 export function storeHashOf(path: StorePath): StoreHash {
   return baseNameOf(path).slice(0, HASH_LENGTH) as StoreHash;
 }
 
-/** The last component of a store path: `<hash>-<name>`. */
+/** Returns the base name of a store path: `<hash>-<name>`. */
 export function baseNameOf(path: StorePath): string {
   return path.slice(path.lastIndexOf('/') + 1);
 }
 
-/** Whether a path is a derivation's own file (Nix: `StorePath::isDerivation`). */
+/** Returns true for the path of a .drv file (Nix: `StorePath::isDerivation`). */
 export function isDerivationPath(path: StorePath): boolean {
   return path.endsWith('.drv');
 }
 
-/** The directory of a store path, without a slash at its end. */
+/** Returns the directory of a store path, without a trailing slash. */
 export function storeDirOf(path: StorePath): string {
   return path.slice(0, path.lastIndexOf('/'));
 }

@@ -1,6 +1,6 @@
 /**
- * One process of Nix that answers many questions about a store: `nix-store --serve`, the protocol that `ssh://` stores
- * speak (Nix: src/libstore/serve-protocol.hh). Starting Nix costs 20 ms, a question one.
+ * Keeps one Nix process running for many queries about a store: `nix-store --serve`, the protocol of `ssh://` stores
+ * (Nix: src/libstore/serve-protocol.hh). Starting Nix takes 20 ms, a query one.
  */
 import type { StorePath } from './brands.ts';
 import { NarswarmError } from '../errors.ts';
@@ -13,38 +13,38 @@ import { encodeNumber, encodeStrings, WireReader } from './wire-format.ts';
 
 const HELLO = 0x39_0c_9d_eb;
 const HELLO_BACK = 0x54_52_ee_cb;
-/** The first version whose path infos have hash, content address and signatures (Nix 2.0). */
+/** The first protocol version with hash, content address and signatures in path infos (Nix 2.0). */
 const VERSION = 0x2_04;
 const QUERY_VALID_PATHS = 1;
 const QUERY_PATH_INFOS = 2;
 
-/** A store that is asked. Questions are answered in their order. */
+/** Queries about one store. Answers come in the order of the queries. */
 export class StoreSession implements AsyncDisposable {
   readonly #process: ServeProcess;
   readonly #reader: WireReader;
-  /** Settles when the last question was answered. */
+  /** Settles when the last query is answered. */
   #last: Promise<unknown>;
 
   private constructor(process: ServeProcess) {
     this.#process = process;
     this.#reader = new WireReader(process.stdout);
     this.#last = this.#greet();
-    this.#last.catch(() => undefined); // the first question fails of it
+    this.#last.catch(() => undefined); // the first query fails with the same error
   }
 
   /**
-   * Starts Nix and waits for nothing. Whatever keeps Nix from answering is thrown by the first question.
+   * Starts Nix without waiting for it. If Nix cannot answer, the first query throws.
    *
-   * @param options.store a store URI; undefined for Nix's default store. A local one that does not exist is created.
+   * @param options.store a store URI. Undefined: Nix's default store. Nix creates a local store that does not exist.
    */
   static open(options: StoreCallOptions): StoreSession {
     return new StoreSession(startServe(options));
   }
 
   /**
-   * Those of the paths that the store holds.
+   * Returns the paths that the store holds, among those given.
    *
-   * @throws NarswarmError `NIX_FAILED`, also where there is no Nix; the signal's reason
+   * @throws NarswarmError `NIX_FAILED`, also if Nix is not installed; the signal's reason
    */
   queryValidPaths(paths: readonly StorePath[]): Promise<Set<StorePath>> {
     const neitherLocksNorSubstitutes = [encodeNumber(0), encodeNumber(0)];
@@ -53,7 +53,7 @@ export class StoreSession implements AsyncDisposable {
     });
   }
 
-  /** Path infos of those of the paths that the store holds. Throws as {@link queryValidPaths}. */
+  /** Returns the path infos of those paths that the store holds. Throws as {@link queryValidPaths}. */
   queryPathInfos(paths: readonly StorePath[]): Promise<PathInfo[]> {
     return this.#ask(QUERY_PATH_INFOS, [encodeStrings(paths)], async (reader) => {
       const infos: PathInfo[] = [];
@@ -64,7 +64,7 @@ export class StoreSession implements AsyncDisposable {
     });
   }
 
-  /** Ends Nix; questions that wait for an answer fail. */
+  /** Ends Nix. Unanswered queries fail. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#process.end();
   }
@@ -82,9 +82,9 @@ export class StoreSession implements AsyncDisposable {
   async #greet(): Promise<void> {
     this.#process.stdin.write(Buffer.concat([encodeNumber(HELLO), encodeNumber(VERSION)]));
     if ((await this.#reader.number()) !== HELLO_BACK) {
-      throw new NarswarmError('NIX_FAILED', 'nix-store --serve does not speak the protocol that narswarm knows');
+      throw new NarswarmError('NIX_FAILED', 'nix-store --serve does not speak a protocol that narswarm knows');
     }
-    await this.#reader.number(); // its own version
+    await this.#reader.number(); // Nix's own version
   }
 }
 
@@ -92,7 +92,7 @@ async function readPathInfo(path: string, reader: WireReader): Promise<PathInfo>
   const storePath = parseStorePath(path);
   const deriver = await reader.string();
   const references = (await reader.strings()).map((reference) => baseNameOf(parseStorePath(reference)));
-  await reader.number(); // what a download would be
+  await reader.number(); // download size
   const narSize = await reader.number();
   const narHash = asNarHash(await reader.string());
   const ca = await reader.string();

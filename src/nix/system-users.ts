@@ -1,4 +1,4 @@
-/** Users and groups of this system. Containers start programs as users that /etc/passwd does not know. */
+/** Users and groups of this system. In containers, programs often run as users without an entry in /etc/passwd. */
 import { readFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 
@@ -9,7 +9,7 @@ export interface Group {
   readonly members: readonly string[];
 }
 
-/** The user's name; the number, for a user without an entry in /etc/passwd. */
+/** Returns the user's name, or the number of a user without an entry in /etc/passwd. */
 export function nameOfUser(): string {
   try {
     return userInfo().username;
@@ -18,7 +18,7 @@ export function nameOfUser(): string {
   }
 }
 
-/** Reads the groups of this machine; none where the file cannot be read. */
+/** Reads the groups of this machine. Returns none if the file cannot be read. */
 export async function readGroups(file = '/etc/group'): Promise<Group[]> {
   const text = await readFile(file, 'utf8').catch(() => '');
   return text.split('\n').map((line) => {

@@ -1,23 +1,23 @@
-/** What Nix has registered of a path of its store (Nix: `makeValidityRegistration` in src/libstore/store-api.cc). */
+/** Nix's registration of a path in its store (Nix: `makeValidityRegistration` in src/libstore/store-api.cc). */
 import { NarswarmError } from '../errors.ts';
 import type { NarHash, StorePath } from './brands.ts';
 import { asNarHash } from './hash.ts';
 import type { NarInfo } from './narinfo.ts';
 import { baseNameOf, parseStorePath } from './store-path.ts';
 
-/** A path that a store holds, with what a signature of its narinfo covers. */
+/** A path that a store holds, with the facts that a signature of its narinfo covers. */
 export interface ValidPath {
   readonly storePath: StorePath;
   readonly narHash: NarHash;
   /** Bytes of the uncompressed NAR. */
   readonly narSize: number;
-  /** Base names; the path itself may be among them. */
+  /** Base names. The path itself may be among them. */
   readonly references: readonly string[];
 }
 
 /**
- * Reads the lines of `nix-store --dump-db PATH…`: a path, NarHash (hexadecimal), NarSize, deriver (may be empty), the
- * number of references, a line each of them.
+ * Parses the output of `nix-store --dump-db PATH…`, a line per item: path, NarHash (hex), NarSize, deriver (may be
+ * empty), number of references, each reference.
  *
  * @throws NarswarmError `NIX_FAILED` for anything else.
  */
@@ -36,7 +36,10 @@ export function parseRegistrations(lines: readonly string[]): ValidPath[] {
   return paths;
 }
 
-/** Whether a narinfo is of what the store holds: a signature of the one is a signature of the other. */
+/**
+ * Returns true if a narinfo describes the same contents as the store: then its signatures are valid for the store's
+ * path.
+ */
 export function isOfSameContents(info: NarInfo, path: ValidPath): boolean {
   const names = (references: readonly string[]): string => [...new Set(references)].toSorted().join(' ');
   return (

@@ -1,20 +1,20 @@
-/** Numbers and strings as the protocols of Nix put them on a stream (Nix: src/libutil/serialise.cc). */
+/** Numbers and strings in the wire format of Nix (Nix: src/libutil/serialise.cc). */
 import type { Readable } from 'node:stream';
 import { NarswarmError } from '../errors.ts';
 
 const WORD_BYTES = 8;
-/** No path, hash or signature comes near; more is a stream that got out of step. */
+/** Limit on strings. No path, hash or signature comes near it; a longer one means that the stream is out of step. */
 const MAX_STRING_BYTES = 1 << 20;
 const MAX_COUNT = 1 << 24;
 
-/** A whole number of 64 bits, the lowest byte first. */
+/** Encodes a whole number as 64 bits, lowest byte first. */
 export function encodeNumber(value: number): Buffer {
   const bytes = Buffer.alloc(WORD_BYTES);
   bytes.writeBigUInt64LE(BigInt(value));
   return bytes;
 }
 
-/** The length, the bytes, and zeros up to the next multiple of 8. */
+/** Encodes a string: its length, its bytes, and zeros up to a multiple of 8. */
 export function encodeString(text: string): Buffer {
   const length = Buffer.byteLength(text);
   const bytes = Buffer.alloc(WORD_BYTES + padded(length));
@@ -23,12 +23,12 @@ export function encodeString(text: string): Buffer {
   return bytes;
 }
 
-/** The count and each string. */
+/** Encodes the count, then each string. */
 export function encodeStrings(texts: readonly string[]): Buffer {
   return Buffer.concat([encodeNumber(texts.length), ...texts.map(encodeString)]);
 }
 
-/** Reads what the functions above write. Each method throws `NIX_FAILED` if the stream ends or makes no sense. */
+/** Reads the same format. Each method throws `NIX_FAILED` if the stream ends or makes no sense. */
 export class WireReader {
   readonly #chunks: AsyncIterator<Buffer>;
   #rest: Buffer = Buffer.alloc(0);

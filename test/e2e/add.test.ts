@@ -367,7 +367,7 @@ cache=\${6#file://}; cache=\${cache%%\\?*}`;
           run,
           2,
           'KEY_INVALID',
-          new RegExp(`${file} is no secret key of Nix: .*generate-binary-cache-key`),
+          new RegExp(`${file} is not a secret key of Nix: .*generate-binary-cache-key`),
         );
         assert.ok(text === '' || !run.stderr.includes(text.split(':')[1] ?? text));
       }

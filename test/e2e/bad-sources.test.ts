@@ -109,7 +109,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
       run,
       4,
       'NARINFO_MISMATCH',
-      new RegExp(`asked for the narinfo of ${LEAF}, got that of ${FIXTURE_ROOT.replace(/[+?]/g, '.')}`),
+      new RegExp(`asked for the narinfo of ${LEAF}, got the one of ${FIXTURE_ROOT.replace(/[+?]/g, '.')}`),
     );
     assert.deepEqual(await assertSound(store, key), { narInfos: [], nars: [] });
   });

@@ -69,7 +69,12 @@ describe('a store that cannot be written', { concurrency: 2 }, () => {
 
   test('the disk is full while Nix exports', async () => {
     const run = await onTmpfs('size=1m', ['add', made.root], '', { NIX_REMOTE: made.buildStore });
-    assertFailure(run, 7, 'STORE_FULL', new RegExp(`no space left on the device that holds ${run.store}/.*goes on`));
+    assertFailure(
+      run,
+      7,
+      'STORE_FULL',
+      new RegExp(`no space left on the device that holds ${run.store}/.*to continue`),
+    );
     assert.deepEqual(await assertSound(run.left, made.publicKey), { narInfos: [], nars: [] });
   });
 

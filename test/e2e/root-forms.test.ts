@@ -91,7 +91,7 @@ describe('forms of roots', { concurrency: 2 }, () => {
       await run(['pin', 'nothing', '--store', made.cacheDir]),
       2,
       'STORE_PATH_INVALID',
-      /"nothing" is neither/,
+      /"nothing" is not a store path/,
     );
   });
 

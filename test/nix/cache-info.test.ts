@@ -4,18 +4,18 @@ import * as fc from 'fast-check';
 import { formatCacheInfo, parseCacheInfo } from '../../src/nix/cache-info.ts';
 import { failsWith, readFixture } from './fixtures.ts';
 
-test('reads what Nix writes into a new cache', () => {
+test('reads the file that Nix writes into a new cache', () => {
   const expected = { storeDir: '/nix/store', wantMassQuery: false, priority: 0 };
   assert.deepEqual(parseCacheInfo(readFixture('cache/nix-cache-info')), expected);
 });
 
-test('reads what public caches serve', () => {
+test('reads the files of public caches', () => {
   const expected = { storeDir: '/nix/store', wantMassQuery: true, priority: 40 };
   assert.deepEqual(parseCacheInfo('StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n'), expected);
   assert.deepEqual(parseCacheInfo('StoreDir:/nix/store\r\n\r\nPriority:  40 \r\nWantMassQuery: 1\r\nNew: x'), expected);
 });
 
-test('fills in what Nix fills in', () => {
+test('fills in the defaults of Nix', () => {
   assert.deepEqual(parseCacheInfo('Priority: -1'), { storeDir: '/nix/store', wantMassQuery: false, priority: -1 });
 });
 
@@ -23,7 +23,7 @@ test('takes the last of repeated keys', () => {
   assert.equal(parseCacheInfo('Priority: 1\nPriority: 2\n').priority, 2);
 });
 
-test('refuses what is not a nix-cache-info', () => {
+test('refuses anything else than a nix-cache-info', () => {
   for (const text of [
     '',
     '\n',
@@ -31,11 +31,11 @@ test('refuses what is not a nix-cache-info', () => {
     '{"StoreDir":"/nix/store"}',
     'storedir: /x',
   ]) {
-    assert.throws(() => parseCacheInfo(text), failsWith('CACHE_INFO_INVALID', /holds none of/), text);
+    assert.throws(() => parseCacheInfo(text), failsWith('CACHE_INFO_INVALID', /has none of/), text);
   }
 });
 
-test('refuses a StoreDir or a Priority that cannot be one', () => {
+test('refuses a malformed StoreDir or Priority', () => {
   for (const storeDir of ['', 'nix/store', '/nix/../store', '/']) {
     assert.throws(() => parseCacheInfo(`StoreDir: ${storeDir}\n`), failsWith('CACHE_INFO_INVALID', /StoreDir is/));
   }
@@ -44,7 +44,7 @@ test('refuses a StoreDir or a Priority that cannot be one', () => {
   }
 });
 
-test('parse reads back what format wrote', () => {
+test('parse reads back the output of format', () => {
   const info = fc.record(
     {
       storeDir: fc.constantFrom('/nix/store', '/tmp/a b/store'),

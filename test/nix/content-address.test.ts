@@ -7,7 +7,7 @@ import { parseNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { baseNameOf, parseStorePath } from '../../src/nix/store-path.ts';
 import { readFixture } from './fixtures.ts';
 
-/** Unsigned paths of every kind that the real Nix made (fixtures/nix/content-addresses/make.sh). */
+/** Unsigned paths of every kind, made by the real Nix (fixtures/nix/content-addresses/make.sh). */
 const FOLDER = 'content-addresses/cache';
 const INFOS = readdirSync(new URL(`../../fixtures/nix/${FOLDER}`, import.meta.url))
   .filter((name) => name.endsWith('.narinfo'))
@@ -33,13 +33,13 @@ test('every content-addressed path of the real Nix verifies', () => {
 test('the path of a git tree follows from its hash', () => {
   const address = parseContentAddress('fixed:git:sha1:pzki9p5zq6xfkkhkmrx2bhwzqafnwagx');
   assert(address !== undefined);
-  // A git tree that Nix with git hashing added to the store; published with its path in a tutorial of obsidian.systems.
+  // A git tree that a Nix with git hashing added to its store; a tutorial of obsidian.systems published its path.
   assert.equal(Buffer.from(address.digest).toString('hex'), 'fd296e9dc29fc3257aae13cee9bac1bfdc14e7bf');
   const path = contentAddressedPath(address, 'source', { others: [], self: false }, '/nix/store');
   assert.equal(path, '/nix/store/p3mq27al6qgja0m0b97nq1vs55fa34pr-source');
 });
 
-test('each encoding that Nix reads stands for the same address', () => {
+test('all encodings of a hash give the same address', () => {
   for (const info of INFOS) {
     const [, kind = '', digits = ''] = /^(.*):([^:]+)$/.exec(info.ca ?? '') ?? [];
     const { digest } = parseHash(`${kind.split(':').at(-1)}:${digits}`);
@@ -75,7 +75,7 @@ test('an address of anything else does not verify', () => {
   assert(verifiesContentAddress({ ...floating, references: floating.references.toReversed() }), 'any order will do');
 });
 
-test('an address that Nix would refuse, or that no stable Nix reads, is none', () => {
+test('refuses an address that Nix would refuse, or that no stable Nix reads', () => {
   const sha256 = infoNamed('tree').ca!.slice('fixed:r:sha256:'.length);
   const refused = [
     'foo',

@@ -4,14 +4,14 @@ import { test } from 'node:test';
 import { contentsCheckOf } from '../../src/nix/contents-check.ts';
 import { parseNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 
-/** Unsigned paths of every kind that the real Nix made, their NARs uncompressed. */
+/** Unsigned paths of every kind, made by the real Nix, with their uncompressed NARs. */
 const FOLDER = new URL('../../fixtures/nix/content-addresses/cache/', import.meta.url);
 const PATHS = readdirSync(FOLDER)
   .filter((name) => name.endsWith('.narinfo'))
   .map((name) => parseNarInfo(readFileSync(new URL(name, FOLDER), 'utf8')))
   .map((info) => ({ info, nar: readFileSync(new URL(info.url, FOLDER)) }));
 
-/** @param cut how many bytes come at once */
+/** @param cut bytes per chunk */
 function fits(info: NarInfo, nar: Buffer, cut: number = nar.length): boolean {
   const check = contentsCheckOf(info);
   assert(check !== undefined);
@@ -19,14 +19,14 @@ function fits(info: NarInfo, nar: Buffer, cut: number = nar.length): boolean {
   return check.fits();
 }
 
-test('the contents of every path of the real Nix fit its address, however they are cut', () => {
+test('the contents of every path of the real Nix fit its address, in chunks of any size', () => {
   assert.equal(PATHS.length, 14);
   for (const { info, nar } of PATHS) {
     for (const cut of [1, 7, 8, 31, 32, 33, 100, nar.length]) assert(fits(info, nar, cut), `${info.storePath} ${cut}`);
   }
 });
 
-test('no byte may be another, none may be missing and none may follow', () => {
+test('refuses a changed, a missing and an extra byte', () => {
   for (const { info, nar } of PATHS) {
     for (let at = 0; at < nar.length; at++) {
       const altered = Buffer.from(nar);
@@ -39,7 +39,7 @@ test('no byte may be another, none may be missing and none may follow', () => {
   }
 });
 
-test('where there is no address, or only Nix can check it, there is no check', () => {
+test('makes no check without an address, or if only Nix can check it', () => {
   const info = PATHS[0]!.info;
   for (const ca of ['foo', 'fixed:git:sha1:pzki9p5zq6xfkkhkmrx2bhwzqafnwagx']) {
     assert.equal(contentsCheckOf({ ...info, ca }), undefined);

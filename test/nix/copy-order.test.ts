@@ -3,7 +3,7 @@ import { suite, test } from 'node:test';
 import { callsByKind, callsInOrder } from '../../src/nix/copy-order.ts';
 import { baseNameOf, parseStorePath } from '../../src/nix/store-path.ts';
 
-/** A path whose hash is one letter, with what it refers to. */
+/** A path whose hash is one repeated letter, with its references. */
 function path(name: string, ...references: readonly { readonly storePath: string }[]) {
   const storePath = parseStorePath(`/nix/store/${name.slice(0, 1).repeat(32)}-${name}`);
   return { storePath, references: references.map((one) => baseNameOf(parseStorePath(one.storePath))) };
@@ -16,7 +16,7 @@ suite('the calls of nix copy', () => {
   const build = path('d.drv', compiler, script);
   const system = path('x-system', build, script);
 
-  test('a call has .drv files or other paths, and copies nothing before what it refers to', () => {
+  test('a call has either .drv files or other paths, and no path comes before its references', () => {
     assert.deepEqual(callsInOrder([source, compiler, script, build, system]), [
       { isDerivations: false, paths: [source.storePath] },
       { isDerivations: true, paths: [compiler.storePath] },
@@ -26,14 +26,14 @@ suite('the calls of nix copy', () => {
     ]);
   });
 
-  test('they are as few as can be: references that are there already do not count, nor does a path itself', () => {
+  test('makes the fewest calls: references already in the target do not count, nor does a path itself', () => {
     const self = { ...script, references: [...script.references, baseNameOf(script.storePath)] };
     assert.deepEqual(callsInOrder([compiler, self, build]).length, 3);
     assert.deepEqual(callsInOrder([source, self, system]).length, 1);
     assert.deepEqual(callsInOrder([]), []);
   });
 
-  test('with all that paths refer to, one call of each kind is enough', () => {
+  test('with references included, one call of each kind is enough', () => {
     assert.deepEqual(callsByKind([build.storePath, system.storePath]), [
       { isDerivations: false, paths: [system.storePath] },
       { isDerivations: true, paths: [build.storePath] },

@@ -4,8 +4,8 @@ import { isAmong } from '../../src/nix/daemon-trust.ts';
 import { parseTrustedUsers } from '../../src/nix/nix-config.ts';
 import { parseStoreInfo } from '../../src/nix/store-info.ts';
 
-suite('whom the Nix daemon trusts', () => {
-  test('what Nix prints of a store, in each of its ages', () => {
+suite('users that the Nix daemon trusts', () => {
+  test('reads the description of a store by every version of Nix', () => {
     assert.deepEqual(parseStoreInfo('Store URL: daemon\nVersion: 2.8.0\n'), { url: 'daemon', isTrusted: undefined });
     assert.deepEqual(parseStoreInfo('Store URL: daemon\nVersion: 2.26.3\nTrusted: 0\n'), {
       url: 'daemon',
@@ -20,7 +20,7 @@ suite('whom the Nix daemon trusts', () => {
     assert.throws(() => parseStoreInfo('{'), { code: 'NIX_FAILED' });
   });
 
-  test('trusted-users has names, groups, and everybody', () => {
+  test('trusted-users may list names, groups, or everybody', () => {
     const me = { name: 'me', groups: ['users', 'wheel'] };
     for (const words of [['root', 'me'], ['@wheel'], ['*']]) assert.ok(isAmong(words, me), words.join(' '));
     for (const words of [[], ['root'], ['@root', 'wheel']]) assert.ok(!isAmong(words, me), words.join(' '));

@@ -28,7 +28,7 @@ function format({ outputs, inputDrvs, inputSrcs, system, builder, args, env }: D
   ].join(',')})`;
 }
 
-test('reads what Nix wrote, all of it', () => {
+test('reads every field of a file that Nix wrote', () => {
   assert.deepEqual(parseDerivation(TOP), {
     outputs: new Map([
       ['dev', { path: '/nix/store/0bnxknqcm9wjqmbfavgh7yir6vpczm1m-top-dev', hashAlgo: '', hash: '' }],
@@ -54,7 +54,7 @@ test('reads what Nix wrote, all of it', () => {
   });
 });
 
-test('knows which outputs are fixed, and that others have no path yet', () => {
+test('tells fixed outputs from outputs without a path yet', () => {
   const expected = { flat: true, recursive: true, floating: false, top: false };
   for (const [name, isFixed] of Object.entries(expected)) {
     assert.equal(isFixedOutput(parseDerivation(readFixture(`derivations/${name}.drv`))), isFixed, name);
@@ -67,26 +67,26 @@ test('knows which outputs are fixed, and that others have no path yet', () => {
   assert.equal(isFixedOutput(parseDerivation(two)), false);
 });
 
-test('this formatter writes what Nix wrote', () => {
+test('the formatter of this test writes the same text as Nix', () => {
   for (const name of ['flat', 'recursive', 'floating', 'top']) {
     const text = readFixture(`derivations/${name}.drv`);
     assert.equal(format(parseDerivation(text)), text);
   }
 });
 
-test('what Nix would not write is refused, saying where', () => {
+test('refuses a text that Nix would not write, and names the offset', () => {
   for (const [text, reason] of [
     ['', /expected Derive\( \(at character 0\)/],
     ['DrvWithVersion("xp-dyn-drv",[])', /dynamic derivation/],
-    [`${TOP}\n`, /something follows its end/],
+    [`${TOP}\n`, /expected the end of the text/],
     [TOP.slice(0, -1), /expected \)/],
     [TOP.slice(0, 40), /ends within a string/],
     ['Derive([("out","', /ends within a string/],
     ['Derive([("out","\\', /ends within a string/],
     ['Derive([("out","\\"', /ends within a string/],
     ['Derive([],[],[],"s","b",[],[])', /it has no output/],
-    [TOP.replace('("dev",', '("out",'), /"out" comes twice/],
-    [TOP.replace('("empty",', '("name",'), /"name" comes twice/],
+    [TOP.replace('("dev",', '("out",'), /"out" is repeated/],
+    [TOP.replace('("empty",', '("name",'), /"name" is repeated/],
     [TOP.replace('"/nix/store/si9', '"nix/store/si9'), /is not a store path/],
     [TOP.replace('"/nix/store/0bn', '"/nix/store/0bn/'), /is not a store path/],
     [TOP.replace('("dev",', '("d/v",'), /"d\/v" is not the name of an output/],
@@ -123,7 +123,7 @@ const anyDerivation: fc.Arbitrary<Derivation> = fc.record(
   { noNullPrototype: true },
 );
 
-test('parse reads back what was written', () => {
+test('parse reads back the output of the formatter', () => {
   fc.assert(
     fc.property(anyDerivation, (derivation) => {
       assert.deepEqual(parseDerivation(format(derivation)), derivation);
@@ -131,7 +131,7 @@ test('parse reads back what was written', () => {
   );
 });
 
-test('garbage, also within what was sound, is refused with an error of our own', () => {
+test('refuses garbage, also inside a valid file, with DERIVATION_INVALID', () => {
   const cut = fc.tuple(fc.nat(TOP.length), fc.nat(4), fc.string({ maxLength: 4 }));
   const damaged = cut.map(([at, count, text]) => TOP.slice(0, at) + text + TOP.slice(at + count));
   fc.assert(fc.property(fc.oneof(fc.string(), damaged), (text) => throwsOnlyOwnErrors(() => parseDerivation(text))));

@@ -1,4 +1,6 @@
-/** What the tests of this folder share: the binary cache and the vectors that real Nix made (fixtures/nix/make.sh). */
+/**
+ * Shared by the tests of this folder: the binary cache and the vectors that the real Nix made (fixtures/nix/make.sh).
+ */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { NarswarmError } from '../../src/errors.ts';

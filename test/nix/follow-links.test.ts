@@ -14,12 +14,12 @@ const link = (name: string, target: string): string => {
   return join(FOLDER, name);
 };
 
-test('a store path is itself, and so is what lies in it', async () => {
+test('accepts a store path, and a path below one', async () => {
   for (const text of [PATH, `${PATH}/`, `${PATH}/bin/a`, '/nix/store/../store/d71rfqmrpl3s0hqyvmiykw1yg2ymgnjw-a'])
     assert.equal(await followToStore(text), PATH);
 });
 
-test('links are followed into the store, of which nothing need be on this disk', async () => {
+test('follows links into the store, even if it is not on this disk', async () => {
   const direct = link('result', `${PATH}/bin`);
   assert.equal(await followToStore(direct), PATH);
   assert.equal(await followToStore(relative(process.cwd(), direct)), PATH);
@@ -27,7 +27,7 @@ test('links are followed into the store, of which nothing need be on this disk',
   assert.equal(await followToStore(link('profile', 'profile-1')), PATH);
 });
 
-test('a folder on the way may be the link', async () => {
+test('follows a link among the folders of a path', async () => {
   const store = join(FOLDER, 'store');
   mkdirSync(join(store, PATH.slice(11)), { recursive: true });
   writeFileSync(join(store, PATH.slice(11), 'file'), '');
@@ -35,20 +35,20 @@ test('a folder on the way may be the link', async () => {
   assert.equal(await followToStore(join(result, 'file'), store), join(store, PATH.slice(11)));
 });
 
-test('of a path in another store directory both are named', async () => {
+test('names both store directories if a path is in another one', async () => {
   const other = PATH.replace('/nix', '/home/me/.nix');
   for (const text of [other, `${other}/bin/x`, link('theirs', other)])
     await assert.rejects(
       followToStore(text),
       failsWith(
         'STORE_PATH_INVALID',
-        /store directory \/home\/me\/\.nix\/store, .* is \/nix\/store: set NIX_STORE_DIR=/,
+        /store directory \/home\/me\/\.nix\/store, .* uses \/nix\/store: set NIX_STORE_DIR=/,
       ),
     );
   assert.equal(await followToStore(other, '/home/me/.nix/store'), other);
 });
 
-test('says where a path leads instead', async () => {
+test('says where a path leads outside of the store', async () => {
   await assert.rejects(followToStore(link('loop', 'loop')), failsWith('STORE_PATH_INVALID', /loop" is not in \/nix/));
   await assert.rejects(
     followToStore(link('dangling', 'gone')),

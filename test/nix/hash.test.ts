@@ -48,7 +48,7 @@ test('brings every SHA-256 to the same nix32', () => {
   }
 });
 
-test('refuses what is no SHA-256, naming it', () => {
+test('refuses anything but a SHA-256, and names it', () => {
   const { hex, nix32, base64 } = EMPTY;
   const malformed = [
     '',
@@ -78,12 +78,12 @@ test('refuses what is no SHA-256, naming it', () => {
   }
 });
 
-test('refuses a well-formed hash of another algorithm where a SHA-256 is wanted', () => {
+test('refuses a well-formed hash of another algorithm if a SHA-256 is expected', () => {
   const sha512 = VECTORS.find(({ algorithm }) => algorithm === 'sha512');
   assert.throws(() => parseSha256(`sha512:${sha512?.hex}`), failsWith('HASH_INVALID', /expected sha256, not sha512/));
 });
 
-test('says which algorithms there are', () => {
+test('lists the known algorithms', () => {
   for (const algorithm of ['sha3', 'constructor']) {
     const oneOf = /the algorithm must be one of md5, sha1, sha256, sha512, blake3$/;
     assert.throws(() => parseHash(`${algorithm}:00`), failsWith('HASH_INVALID', oneOf));
@@ -105,7 +105,7 @@ test('digests and branded hashes convert both ways', () => {
   assert.deepEqual(Buffer.from(sha256Bytes(asNarHash(EMPTY.hex))), digest);
 });
 
-test('refuses a digest that has not 32 bytes', () => {
+test('refuses a digest of a length other than 32 bytes', () => {
   assert.throws(() => fileHashOf(new Uint8Array(31)), failsWith('HASH_INVALID', /32 bytes, this one has 31/));
   assert.throws(() => narHashOf(new Uint8Array(33)), failsWith('HASH_INVALID', /32 bytes, this one has 33/));
 });

@@ -11,7 +11,7 @@ const NAME = 'd71rfqmrpl3s0hqyvmiykw1yg2ymgnjw-a?b=c.d';
 const PATH = `/nix/store/${NAME}`;
 const HASH = parseStoreHash(NAME.slice(0, 32));
 
-suite('what people write for a store path', () => {
+suite('spellings of a store path', () => {
   const cwd = process.cwd();
   const folder = mkdtempSync(join(tmpdir(), 'narswarm-named-'));
   before(() => {
@@ -26,7 +26,7 @@ suite('what people write for a store path', () => {
     rmSync(folder, { recursive: true });
   });
 
-  test('a path of the store, below one, or a link to one', async () => {
+  test('reads a store path, a path below one, or a link to one', async () => {
     const below = [
       PATH,
       `${PATH}/`,
@@ -47,12 +47,12 @@ suite('what people write for a store path', () => {
     for (const text of [...below, ...links, NAME]) assert.equal(await findNamedPath(text), PATH, text);
   });
 
-  test('a hash part, whatever bears its name in the working folder', async () => {
+  test('reads a hash part, even if a file of that name is in the working folder', async () => {
     assert.equal(await findNamedPath(HASH), HASH);
     assert.deepEqual([isPath(HASH), hashOfNamed(HASH), hashOfNamed(await readNamedPath(PATH))], [false, HASH, HASH]);
   });
 
-  test('a hash part is completed from the store', async () => {
+  test('completes a hash part from the store', async () => {
     mkdirSync(join(folder, 'store', NAME), { recursive: true });
     const store = join(folder, 'store');
     assert.equal(await wholePath(HASH, store), join(store, NAME));
@@ -62,10 +62,10 @@ suite('what people write for a store path', () => {
     );
   });
 
-  test('any other word is none, and any other path is refused', async () => {
+  test('ignores any other word, and refuses any other path', async () => {
     for (const text of ['desktop', HASH.toUpperCase(), `${HASH}x`, 'profile-2', '.', '']) {
       assert.equal(await findNamedPath(text), undefined, text);
-      await assert.rejects(readNamedPath(text), failsWith('STORE_PATH_INVALID', /is neither a store path nor/));
+      await assert.rejects(readNamedPath(text), failsWith('STORE_PATH_INVALID', /is not a store path, a link/));
     }
     await assert.rejects(findNamedPath('./nothing'), failsWith('NOT_FOUND', /nothing does not exist/));
     await assert.rejects(findNamedPath(`${PATH}^out`), failsWith('STORE_PATH_INVALID', /\^out/));

@@ -12,14 +12,14 @@ import { failsWith, LEAF, NOTE, readFixture, readNarInfo, TOP } from './fixtures
 const TEXT = readNarInfo(TOP);
 const INFO = parseNarInfo(TEXT);
 
-/** TEXT with the line of this key put otherwise; an undefined value takes the line out. */
+/** TEXT with another value in the line of this key; undefined removes the line. */
 function alter(key: string, value: string | undefined): string {
   const line = new RegExp(`^${key}: .*\n`, 'm');
   assert.match(TEXT, line);
   return TEXT.replace(line, () => (value === undefined ? '' : `${key}: ${value}\n`));
 }
 
-test('reads what Nix wrote', () => {
+test('reads a narinfo that Nix wrote', () => {
   const [leaf, note, top] = [`${LEAF}-leaf-1.0`, `${NOTE}-note.txt`, `${TOP}-top+1.0_x=?`];
   assert.deepEqual(INFO, {
     storePath: `/nix/store/${top}`,
@@ -37,7 +37,7 @@ test('reads what Nix wrote', () => {
   assert.equal(parseNarInfo(readNarInfo(NOTE)).ca?.split(':')[0], 'text');
 });
 
-test('writes what Nix wrote, byte for byte', () => {
+test('writes the same bytes as Nix', () => {
   for (const storeHash of [TOP, LEAF, NOTE]) {
     const text = readNarInfo(storeHash);
     assert.equal(formatNarInfo(parseNarInfo(text)), text);
@@ -76,7 +76,7 @@ const anyNarInfo: fc.Arbitrary<NarInfo> = fc.record(
   },
 );
 
-test('parse reads back what format wrote', () => {
+test('parse reads back the output of format', () => {
   fc.assert(fc.property(anyNarInfo, (info) => assert.deepEqual(parseNarInfo(formatNarInfo(info)), info)));
 });
 
@@ -104,7 +104,7 @@ test('garbage gives NARINFO_INVALID and nothing else', () => {
   );
 });
 
-test('every prefix of a narinfo is refused', () => {
+test('refuses every prefix of a narinfo', () => {
   for (let length = 0; length < TEXT.length; length++) {
     const isWholeLines = TEXT[length - 1] === '\n' && length >= TEXT.indexOf('References');
     if (!isWholeLines) assert.throws(() => parseNarInfo(TEXT.slice(0, length)), failsWith('NARINFO_INVALID'));
@@ -112,7 +112,7 @@ test('every prefix of a narinfo is refused', () => {
   assert.throws(() => parseNarInfo(TEXT.slice(0, -1)), failsWith('NARINFO_INVALID', /may be cut short/));
 });
 
-test('what Nix demands must be there', () => {
+test('requires the lines that Nix requires', () => {
   for (const key of ['StorePath', 'URL', 'NarHash', 'NarSize']) {
     assert.throws(
       () => parseNarInfo(alter(key, undefined)),
@@ -121,7 +121,7 @@ test('what Nix demands must be there', () => {
   }
 });
 
-test('what Nix does not demand may be absent', () => {
+test('accepts a narinfo without its optional lines', () => {
   const bare = ['Compression', 'FileHash', 'FileSize', 'References', 'Deriver', 'Sig'].reduce(
     (text, key) => text.replace(new RegExp(`^${key}: .*\n`, 'm'), ''),
     TEXT,
@@ -140,7 +140,7 @@ test('what Nix does not demand may be absent', () => {
   assert.deepEqual(parseNarInfo(bare), expected);
 });
 
-test('takes values for absent that Nix takes for absent', () => {
+test('ignores the placeholder values that Nix ignores', () => {
   assert.equal(parseNarInfo(alter('Compression', '')).compression, 'bzip2');
   assert.equal(parseNarInfo(alter('Compression', 'none')).compression, 'none');
   for (const [key, text, field] of [
@@ -153,7 +153,7 @@ test('takes values for absent that Nix takes for absent', () => {
   }
 });
 
-test('hashes come in any spelling and leave in nix32', () => {
+test('reads hashes in any spelling and writes them in nix32', () => {
   const hex = '5cac4f980fedc3d3f1f99b4be3472c9b30d56523e632d151237ec9309048bda9';
   const nix32 = '1adx92831jby4d8x2cp64djxac4v5i3y6jwvz7qx7hzd1yc4zb2w';
   for (const text of [`sha256:${hex}`, `sha256-${Buffer.from(hex, 'hex').toString('base64')}`, nix32]) {
@@ -163,13 +163,13 @@ test('hashes come in any spelling and leave in nix32', () => {
   }
 });
 
-test('a FileHash of another algorithm counts as none; NarHash has to be SHA-256', () => {
+test('ignores a FileHash of another algorithm; NarHash must be SHA-256', () => {
   const sha512 = readFixture('hashes.txt').split('\n').at(-2)?.split(' ')[1];
   assert.equal('fileHash' in parseNarInfo(alter('FileHash', `sha512:${sha512}`)), false);
   assert.throws(() => parseNarInfo(alter('NarHash', `sha512:${sha512}`)), failsWith('NARINFO_INVALID', /NarHash/));
 });
 
-test('what nobody has signed counts as not given where it is malformed', () => {
+test('ignores malformed values of unsigned lines', () => {
   const noSizes = ['', '-1', '1.5', '1e3', '0x10', ' 1', '1 ', '9007199254740992', 'many'];
   for (const [field, key, values] of [
     ['fileHash', 'FileHash', ['sha512:00', 'sha257:00', '', '\x1b[2J']],
@@ -214,7 +214,7 @@ for (const [what, text, message] of MALFORMED) {
   test(`refuses ${what}`, () => assert.throws(() => parseNarInfo(text), failsWith('NARINFO_INVALID', message)));
 }
 
-test('refuses a NarSize that is no safe positive integer', () => {
+test('refuses a NarSize that is not a safe positive integer', () => {
   for (const text of ['', '-1', '1.5', '1e3', '0x10', ' 1', '1 ', '9007199254740992', 'many'])
     assert.throws(
       () => parseNarInfo(alter('NarSize', text)),
@@ -222,7 +222,7 @@ test('refuses a NarSize that is no safe positive integer', () => {
     );
 });
 
-test('of a repeated key the last counts, as in Nix, and two content addresses count as none', () => {
+test('takes the last of repeated keys, as Nix does; two content addresses count as none', () => {
   const last = parseNarInfo(`${TEXT}URL: nar/a\nCompression: zstd\nFileSize: 7\nCA: text:a\nCA: text:b\n`);
   assert.deepEqual(last, { ...INFO, url: 'nar/a', compression: 'zstd', fileSize: 7 });
   assert.deepEqual(parseNarInfo(TEXT.replace(/^References: .*$/m, 'References:')).references, []);
@@ -234,17 +234,17 @@ test('of a repeated key the last counts, as in Nix, and two content addresses co
   ]);
 });
 
-test('takes a large added field', () => {
+test('accepts a large added field', () => {
   assert.equal(extraOf(parseNarInfo(`${TEXT}Pieces: ${'a'.repeat(4_000_000)}\n`), 'Pieces')?.length, 4_000_000);
 });
 
-test('format refuses what would break its line', () => {
+test('format refuses a value that would break its line', () => {
   for (const broken of [{ url: 'a\nSig: x' }, { signatures: ['a\r'] }, { extra: [['a: b', 'c']] as const }]) {
     assert.throws(() => formatNarInfo({ ...INFO, ...broken }), failsWith('NARINFO_INVALID', /cannot be a line/));
   }
 });
 
-test('added fields are set, replaced in place and taken out', () => {
+test('added fields can be set, replaced in place and removed', () => {
   const two = withExtra(withExtra(INFO, 'InfoHash', 'a'), 'Pieces', 'b');
   assert.equal(extraOf(two, 'InfoHash'), 'a');
   assert.equal(extraOf(INFO, 'InfoHash'), undefined);
@@ -260,7 +260,7 @@ test('added fields are set, replaced in place and taken out', () => {
   ]);
 });
 
-test('added fields cannot pass for known ones or for other lines', () => {
+test('an added field cannot imitate a known field or add a line', () => {
   for (const [key, text] of [
     ['Sig', 'a:b'],
     ['NarHash', 'x'],
@@ -274,7 +274,7 @@ test('added fields cannot pass for known ones or for other lines', () => {
   }
 });
 
-test('safe URLs are those that caches write', () => {
+test('the URLs that caches write are safe', () => {
   for (const url of [
     INFO.url,
     'a.nar',

@@ -1,4 +1,4 @@
-/** Runs the real Nix of this machine on stores of its own. The fake `nix` below only stands in for failures. */
+/** Runs the real Nix of this machine on stores of its own. A fake `nix` only stands in for failures. */
 import assert from 'node:assert/strict';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -46,7 +46,7 @@ async function evaluateDerivation(attribute: string): Promise<{ drvPath: string;
 }
 
 suite('evaluate', () => {
-  test('gives the outputs that nix build would make', async () => {
+  test('returns the outputs that nix build would make', async () => {
     for (const [attribute, outputs] of [
       ['plain', ['lib']],
       ['plain.out', ['out']],
@@ -63,7 +63,7 @@ suite('evaluate', () => {
     }
   });
 
-  test('builds nothing, and leaves the derivations in the store that it was told', async () => {
+  test('builds nothing, and leaves the derivations in the given store', async () => {
     const store = `local?root=${folder}/other`;
     const value = await evaluate('plain', { file, store });
     assert.ok(value.kind === 'derivation');
@@ -75,7 +75,7 @@ suite('evaluate', () => {
     await assert.rejects(queryClosure(value.drvPath), failsWith('NIX_FAILED', /is not valid/));
   });
 
-  test('gives the store path that a string begins with', async () => {
+  test('returns the store path that a string begins with', async () => {
     const value = await evaluate('string', { file });
     assert.ok(value.kind === 'path');
     assert.match(value.path, /^\/nix\/store\/[^/]+-dep$/);
@@ -92,22 +92,22 @@ suite('evaluate', () => {
     await assert.rejects(execa('ls', [join(flake, 'flake.lock')]));
   });
 
-  test('refuses what is neither a derivation nor a store path', async () => {
+  test('refuses a value that is neither a derivation nor a store path', async () => {
     await assert.rejects(evaluate('number', { file }), failsWith('NIX_FAILED', /"number" is neither a derivation/));
   });
 
-  test('gives up in the words of Nix', async () => {
+  test('fails in the words of Nix', async () => {
     await assert.rejects(evaluate('throws', { file }), failsWith('NIX_FAILED', /enough of this/));
     await assert.rejects(evaluate('nothing', { file }), failsWith('NIX_FAILED', /attribute 'nothing'.*not found/));
     await assert.rejects(evaluate('x', { file: join(folder, 'none.nix') }), failsWith('NIX_FAILED', /none\.nix/));
   });
 
-  test('tells how to do without a nix', async () => {
+  test('says how to do without Nix', async () => {
     process.env.PATH = folder;
     await assert.rejects(evaluate('plain', { file }), failsWith('NIX_MISSING', /subscribe to a store path/));
   });
 
-  test('ends Nix when aborted and throws the reason', async () => {
+  test('ends Nix if aborted, and throws the reason', async () => {
     fakeNix('exec sleep 60');
     const reason = new Error('enough');
     const controller = new AbortController();
@@ -121,7 +121,7 @@ suite('evaluate', () => {
     await Promise.all(calls.map((call) => assert.rejects(call, reason)));
   });
 
-  test('takes no nonsense from a nix', () => {
+  test('refuses malformed output of Nix', () => {
     for (const json of [
       '',
       '[',
@@ -136,7 +136,7 @@ suite('evaluate', () => {
   });
 });
 
-test('outputs are taken off the end of an installable alone', () => {
+test('splits outputs only from the end of an installable', () => {
   assert.deepEqual(splitOutputs('nixpkgs#curl'), { reference: 'nixpkgs#curl', outputs: undefined });
   assert.deepEqual(splitOutputs('nixpkgs#curl^*'), { reference: 'nixpkgs#curl', outputs: 'all' });
   assert.deepEqual(splitOutputs('nixpkgs#curl^bin,man'), { reference: 'nixpkgs#curl', outputs: ['bin', 'man'] });
@@ -146,7 +146,7 @@ test('outputs are taken off the end of an installable alone', () => {
 });
 
 suite('queryDeriver', () => {
-  test('gives the derivation of what was built, and undefined for what was not', async () => {
+  test('returns the derivation of a built path, and undefined for other paths', async () => {
     const { drvPath } = await evaluateDerivation('plain');
     const [dep = ABSENT] = (await readDerivation(parseStorePath(drvPath))).inputDrvs.keys();
     const { stdout: built } = await execa('nix-store', ['--realise', dep]);
@@ -158,23 +158,23 @@ suite('queryDeriver', () => {
 });
 
 suite('readDerivation', () => {
-  test('reads from the disk of a chroot store, without a process', async () => {
+  test('reads a chroot store from the disk, without a process', async () => {
     const { drvPath } = await evaluateDerivation('plain');
     fakeNix('echo "error: not that way" >&2; exit 1');
     const { env } = await readDerivation(parseStorePath(drvPath));
     assert.equal(env.get('name'), 'plain');
   });
 
-  test('asks Nix where the disk has nothing', async () => {
+  test('asks Nix if the file is not on the disk', async () => {
     const { drvPath } = await evaluateDerivation('plain');
-    // The default store, by its name in the configuration: the place of its files is not told.
+    // The default store, by its name in the configuration: nothing says where its files are.
     process.env.NIX_CONFIG += `\nstore = ${process.env.NIX_REMOTE}`;
     delete process.env.NIX_REMOTE;
     const { env } = await readDerivation(parseStorePath(drvPath));
     assert.equal(env.get('name'), 'plain');
   });
 
-  test('names the file that is damaged', async () => {
+  test('names a damaged file', async () => {
     const { drvPath } = await evaluateDerivation('plain');
     const path = `${folder}/default${drvPath}`;
     chmodSync(path, 0o644);
@@ -185,7 +185,7 @@ suite('readDerivation', () => {
     );
   });
 
-  test('knows where stores have their files', () => {
+  test('knows where stores keep their files', () => {
     for (const [store, expected] of [
       ['', ABSENT],
       ['daemon', ABSENT],

@@ -1,4 +1,4 @@
-/** Runs the real Nix of this machine on stores of its own. The fake `nix` below only stands in for other versions. */
+/** Runs the real Nix of this machine on stores of its own. A fake `nix` only stands in for other versions. */
 import assert from 'node:assert/strict';
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -36,7 +36,7 @@ const { fakeNix } = useNixFolder((made) => {
   store = `local?root=${folder}/target`;
 });
 
-/** A copy of the fixture cache, for Nix writes to the caches that it reads. */
+/** Copies the fixture cache, since Nix writes to the caches that it reads. */
 function copyCache(): string {
   cpSync(CACHE_DIR, join(folder, 'cache'), { recursive: true });
   return pathToFileURL(join(folder, 'cache')).href;
@@ -62,26 +62,26 @@ suite('readNixConfig', () => {
     ['without JSON', 'config show', 'substituters = https://a\ntrusted-public-keys = a:b'],
     ['older, without JSON', 'show-config', 'substituters = https://a\ntrusted-public-keys = a:b'],
   ] as const) {
-    test(`reads that of a Nix that is ${version}`, async () => {
+    test(`reads the configuration of a Nix that is ${version}`, async () => {
       const args = `--extra-experimental-features nix-command ${known}`;
       fakeNix(`[ "$*" = "${args}" ] && echo '${answer}' && exit\necho "error: unrecognised flag" >&2; exit 1`);
       assert.partialDeepStrictEqual(await readNixConfig(), { substituters: ['https://a'], trustedPublicKeys: ['a:b'] });
     });
   }
 
-  test('gives up in the words of Nix where the configuration is broken', async () => {
+  test('fails in the words of Nix if the configuration is broken', async () => {
     process.env.NIX_CONFIG = 'this is no setting';
     await assert.rejects(readNixConfig(), failsWith('NIX_FAILED', /illegal configuration line|syntax error/));
   });
 
-  test('says so where nix has no such command', async () => {
+  test('says so if nix has no such command', async () => {
     fakeNix(`echo "error: 'config' is not a recognised command" >&2; exit 1`);
     await assert.rejects(readNixConfig(), failsWith('NIX_FAILED', /neither/));
   });
 });
 
 suite('queryInvalidPaths', () => {
-  test('gives the paths that a store does not hold', async () => {
+  test('returns the paths that a store does not hold', async () => {
     await copyClosure({ from: copyCache(), to: store, paths: [LEAF_PATH], trustedPublicKeys: TRUSTED });
     const invalid = await queryInvalidPaths([LEAF_PATH, TOP_PATH, ABSENT], store);
     assert.deepEqual(invalid, new Set([TOP_PATH, ABSENT]));
@@ -97,7 +97,7 @@ suite('queryInvalidPaths', () => {
     await assert.rejects(queryInvalidPaths(paths, undefined), failsWith('NIX_FAILED', /: 1002 \(exit status 1\)$/));
   });
 
-  test('gives up in the words of Nix', async () => {
+  test('fails in the words of Nix', async () => {
     await assert.rejects(queryInvalidPaths([ABSENT], 'no-such-store://'), failsWith('NIX_FAILED', /no-such-store/));
     const elsewhere = parseStorePath('/elsewhere/00000000000000000000000000000000-x');
     await assert.rejects(queryInvalidPaths([elsewhere], store), failsWith('NIX_FAILED', /elsewhere/));
@@ -108,7 +108,7 @@ suite('queryInvalidPaths', () => {
     "opening lock file '/nix/var/nix/db/big-lock': Permission denied",
     "cannot connect to socket at '/nix/var/nix/daemon-socket/socket': Permission denied",
   ])
-    test(`says what to do where this user may not use the store: ${words}`, async () => {
+    test(`names the way out if this user may not use the store: ${words}`, async () => {
       fakeNix(`echo "error: ${words}" >&2; exit 1`);
       await assert.rejects(
         queryInvalidPaths([ABSENT], undefined),
@@ -118,7 +118,7 @@ suite('queryInvalidPaths', () => {
 });
 
 suite('copyClosure', () => {
-  test('imports a closure with the keys it is given, and says what it does', async () => {
+  test('imports a closure with the given keys, and reports its steps', async () => {
     const lines: string[] = [];
     const onLine = (line: string) => lines.push(line);
     await copyClosure({ from: copyCache(), to: store, paths: [TOP_PATH], trustedPublicKeys: TRUSTED, onLine });
@@ -129,12 +129,12 @@ suite('copyClosure', () => {
     );
   });
 
-  test("imports into Nix's default store where no other is named", async () => {
+  test("imports into Nix's default store if no other is named", async () => {
     await copyClosure({ from: copyCache(), to: undefined, paths: [LEAF_PATH], trustedPublicKeys: TRUSTED });
     assert.deepEqual(await queryInvalidPaths([LEAF_PATH], `local?root=${folder}/default`), new Set());
   });
 
-  test('does not import what no trusted key signed', async () => {
+  test('does not import a path that no trusted key signed', async () => {
     await assert.rejects(
       copyClosure({ from: copyCache(), to: store, paths: [LEAF_PATH], trustedPublicKeys: [] }),
       (error) =>
@@ -160,7 +160,7 @@ suite('copyClosure', () => {
     );
   });
 
-  test('gives the words of Nix where a NAR is not there or is no xz', async () => {
+  test('fails in the words of Nix if a NAR is missing or is not xz', async () => {
     const from = copyCache();
     const nar = join(folder, 'cache', parseNarInfo(readNarInfo(LEAF)).url);
     const request = { from, to: store, paths: [LEAF_PATH], trustedPublicKeys: TRUSTED };
@@ -170,7 +170,7 @@ suite('copyClosure', () => {
     await assert.rejects(copyClosure(request), failsWith('IMPORT_FAILED', /does not exist/));
   });
 
-  test('lets Nix fetch from nowhere else, and speak plainly', async () => {
+  test('lets Nix fetch from nowhere else, and print plain English', async () => {
     fakeNix('echo "error: $* in $LC_ALL, NO_COLOR=$NO_COLOR" >&2; exit 1');
     await assert.rejects(
       copyClosure({ from: 'file:///x', to: store, paths: [LEAF_PATH], trustedPublicKeys: [] }),
@@ -178,7 +178,7 @@ suite('copyClosure', () => {
     );
   });
 
-  test('Nix takes what this library signed and wrote, read back from what Nix signed and wrote', async () => {
+  test('Nix accepts narinfos that narswarm signed and wrote, made from those of Nix', async () => {
     const name = 'hello.txt';
     writeFileSync(join(folder, name), 'hello\n');
     const source = `${folder}/source`;
@@ -209,7 +209,7 @@ suite('copyClosure', () => {
 });
 
 suite('queryRegistrations and exportPaths', () => {
-  test('give what Nix knows of a closure, and a cache of it with the signatures that it has', async () => {
+  test('return the records of a closure, and export it with its signatures', async () => {
     await copyClosure({ from: copyCache(), to: undefined, paths: [TOP_PATH], trustedPublicKeys: TRUSTED });
     const closure = await queryRegistrations([TOP_PATH]);
     assert.equal(closure.at(-1)?.storePath, TOP_PATH, 'references come first');
@@ -222,7 +222,7 @@ suite('queryRegistrations and exportPaths', () => {
     }
   });
 
-  test('name a path that is not valid', async () => {
+  test('name an invalid path', async () => {
     await assert.rejects(queryRegistrations([ABSENT]), failsWith('NOT_FOUND', new RegExp(`${ABSENT} is not valid`)));
   });
 
@@ -257,12 +257,12 @@ suite('every call', () => {
       }),
   };
   for (const [name, call] of Object.entries(calls)) {
-    test(`${name} says how to do without a nix`, async () => {
+    test(`${name} says how to do without Nix`, async () => {
       process.env.PATH = folder;
       await assert.rejects(call(), failsWith('NIX_MISSING', /--from .*--trusted-public-key .*--no-copy/));
     });
 
-    test(`${name} ends Nix when aborted and throws the reason`, async () => {
+    test(`${name} ends Nix if aborted, and throws the reason`, async () => {
       const reason = new Error('enough');
       fakeNix('exec sleep 60');
       const refused = call(AbortSignal.abort(reason)).catch((error: unknown) => error);
@@ -274,7 +274,7 @@ suite('every call', () => {
       await assert.rejects(running, reason);
     });
 
-    test(`${name} has something to say where Nix died without a word`, async () => {
+    test(`${name} reports an error if Nix dies without a message`, async () => {
       fakeNix('kill -9 $$');
       await assert.rejects(call(), (error) => isNarswarmError(error) && /killed by SIGKILL/.test(error.message));
     });

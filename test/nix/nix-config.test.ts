@@ -34,13 +34,13 @@ for (const [shape, text] of Object.entries(SHAPES)) {
   test(`reads ${shape}`, () => assert.deepEqual(parseNixConfig(text), EXPECTED));
 }
 
-test('a setting that is empty or not there is an empty list', () => {
+test('reads an empty or missing setting as an empty list', () => {
   for (const text of ['', '{}', 'substituters = \n', '{"substituters":null,"trusted-public-keys":{"value":""}}']) {
     assert.deepEqual(parseNixConfig(text), { ...UNSET, substituters: [], trustedPublicKeys: [] });
   }
 });
 
-test('reads how Nix downloads, from JSON and from lines', () => {
+test('reads the download settings from JSON and from lines', () => {
   const expected = {
     substituters: [],
     trustedPublicKeys: [],
@@ -74,8 +74,8 @@ test('reads how Nix downloads, from JSON and from lines', () => {
   assert.deepEqual(parseNixConfig(`${lines.join('\n')}\n`), expected);
 });
 
-test('refuses JSON that is broken or of another shape', () => {
-  assert.throws(() => parseNixConfig('{'), failsWith('NIX_FAILED', /broken JSON/));
+test('refuses invalid JSON and JSON of another shape', () => {
+  assert.throws(() => parseNixConfig('{'), failsWith('NIX_FAILED', /invalid JSON/));
   for (const value of [1, true, [1], { value: { a: 1 } }, {}]) {
     const text = JSON.stringify({ substituters: value });
     assert.throws(() => parseNixConfig(text), failsWith('NIX_FAILED', /setting substituters in a shape/), text);

@@ -14,16 +14,16 @@ test('encodes and decodes as nix-hash does', () => {
   }
 });
 
-test('nothing encodes to nothing', () => {
+test('encodes no bytes as an empty text', () => {
   assert.equal(encodeNix32(new Uint8Array()), '');
   assert.equal(decodeNix32('').length, 0);
 });
 
-test('decode reads back what encode wrote', () => {
+test('decode reads back the output of encode', () => {
   fc.assert(fc.property(bytes(), (input) => assert.deepEqual(decodeNix32(encodeNix32(input)), new Uint8Array(input))));
 });
 
-test('any text either has one spelling or is refused', () => {
+test('a text is either the only spelling of its bytes or refused', () => {
   const almostNix32 = fc.stringMatching(/^[0-9a-eg-z-]{0,60}$/);
   fc.assert(
     fc.property(fc.oneof(fc.string(), almostNix32), (text) => {

@@ -40,7 +40,7 @@ test('the hash of a derivation names the realisations of its outputs, as in Nix'
   assert.deepEqual(FILES.toSorted(), expected.toSorted());
 });
 
-test('reads a realisation, and what it needs', () => {
+test('reads a realisation and its dependencies', () => {
   const app = FILES.map(read).find(({ outPath }) => outPath.endsWith('-app'));
   const needed = [...(app?.dependents ?? [])].map(([file, path]) => [read(file).outPath, path]);
   assert.deepEqual(new Set(needed.map(([path]) => path?.slice(33))), new Set(['dep', 'dep-dev']));
@@ -75,7 +75,7 @@ test('reads an entry of a build trace of Nix 2.35', () => {
   assert.equal(realisation.dependents.size, 0);
 });
 
-test('a file of another name, or something else, is none', () => {
+test('ignores a file of another name or with other contents', () => {
   const [file = '', other = ''] = FILES;
   const { text, outPath } = read(file);
   assert.equal(parseRealisation(other, text), undefined);

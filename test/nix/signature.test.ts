@@ -24,7 +24,7 @@ const SECRET = parseSecretKey(SECRET_TEXT);
 const STRANGER = { name: 'stranger-1', key: generateKeyPairSync('ed25519').publicKey };
 const NAMESAKE = { ...STRANGER, name: KEY.name };
 
-test('the fingerprint is what Nix signs', () => {
+test('makes the fingerprint that Nix signs', () => {
   assert.equal(
     fingerprint(INFO),
     `1;/nix/store/${TOP}-top+1.0_x=?;sha256:0ky74bw6aag09an9wyl7vjxcdvbkv3yc0x2mwp4gkmav4as9nglx;280;` +
@@ -33,7 +33,7 @@ test('the fingerprint is what Nix signs', () => {
   assert.match(fingerprint(parseNarInfo(readNarInfo(LEAF))), /;120;$/);
 });
 
-test('references count as a set: neither order nor repetition matters', () => {
+test('references are a set: order and repetition do not matter', () => {
   const references = [...INFO.references.toReversed(), ...INFO.references];
   assert.equal(fingerprint({ ...INFO, references }), fingerprint(INFO));
 });
@@ -47,7 +47,7 @@ test("verifies Nix's signatures and signs as Nix does", () => {
   }
 });
 
-test('the public half of a secret key is what Nix wrote beside it', () => {
+test('derives the public key that Nix wrote for a secret key', () => {
   assert.equal(formatPublicKey(SECRET), PUBLIC_TEXT.trim());
   assert.equal(formatPublicKey(KEY), PUBLIC_TEXT.trim());
 });
@@ -63,14 +63,14 @@ test('each signed field is covered', () => {
   for (const alteration of alterations) assert.equal(verifyNarInfo({ ...INFO, ...alteration }, [KEY]), undefined);
 });
 
-test('only keys of the name of the signature are tried, each of them', () => {
+test('tries all keys with the name of the signature, and no others', () => {
   assert.equal(verifyNarInfo(INFO, [{ ...KEY, name: 'fixture-2' }]), undefined);
   assert.equal(verifyNarInfo(INFO, [NAMESAKE]), undefined);
   assert.equal(verifyNarInfo(INFO, [NAMESAKE, KEY]), 'fixture-1');
   assert.equal(verifyNarInfo(INFO, []), undefined);
 });
 
-test('malformed signatures are passed over', () => {
+test('skips malformed signatures', () => {
   const base64 = SIGNATURE.slice(SIGNATURE.indexOf(':') + 1);
   const malformed = ['', ':', 'fixture-1', 'fixture-1:', `:${base64}`, base64, `fixture-1:${base64.slice(4)}`];
   malformed.push(`fixture-1:${base64.slice(0, -4)}`, `fixture-1: ${base64}`);
@@ -81,12 +81,12 @@ test('malformed signatures are passed over', () => {
     assert.equal(verifyNarInfo({ ...INFO, signatures: [asNix] }, [KEY]), 'fixture-1', asNix);
 });
 
-test('a narinfo of another path is a mismatch, whoever signed it', () => {
+test('a narinfo of another path is a mismatch, even with a valid signature', () => {
   assert.throws(
     () => assertTrusted(INFO, [KEY], parseStoreHash(LEAF)),
     failsWith(
       'NARINFO_MISMATCH',
-      new RegExp(`asked for the narinfo of ${LEAF}, got that of ${INFO.storePath.slice(0, 43)}`),
+      new RegExp(`asked for the narinfo of ${LEAF}, got the one of ${INFO.storePath.slice(0, 43)}`),
     ),
   );
 });
@@ -108,7 +108,7 @@ test('says why a narinfo is not trusted', () => {
   assert.throws(() => assertTrusted(INFO, []), failsWith('NARINFO_UNTRUSTED', /trusted keys: none/));
 });
 
-test('a content address counts as a signature where the path follows from it', () => {
+test('a content address counts as a signature if the path follows from it', () => {
   const note = { ...parseNarInfo(readNarInfo(NOTE)), signatures: [] };
   assert.match(note.ca ?? '', /^text:/);
   assertTrusted(note, []);
@@ -122,7 +122,7 @@ test('a content address counts as a signature where the path follows from it', (
   );
 });
 
-test('keys are read with the newline that files end in', () => {
+test('reads keys with the newline at the end of their files', () => {
   assert.equal(parsePublicKey(` ${PUBLIC_TEXT}\n`).key.equals(KEY.key), true);
   assert.equal(parseSecretKey(`${SECRET_TEXT}\n`).key.equals(SECRET.key), true);
 });
@@ -134,7 +134,7 @@ test('refuses malformed keys', () => {
   for (const text of malformed) {
     assert.throws(() => parsePublicKey(text), failsWith('KEY_INVALID', /base64 of 32 bytes/), text);
   }
-  // As it is given instead of "$(cat lab.public)".
+  // What people give instead of "$(cat lab.public)".
   assert.throws(
     () => parsePublicKey('lab.public'),
     failsWith('KEY_INVALID', /the public key "lab\.public" is malformed/),
@@ -142,7 +142,7 @@ test('refuses malformed keys', () => {
   assert.throws(() => parseSecretKey(PUBLIC_TEXT), failsWith('KEY_INVALID', /base64 of 64 bytes/));
 });
 
-test('refuses a secret key whose halves are of two keys', () => {
+test('refuses a secret key made of halves of two keys', () => {
   const bytes = Buffer.from(SECRET_TEXT.slice(SECRET_TEXT.indexOf(':') + 1), 'base64');
   bytes[63]! ^= 1;
   assert.throws(() => parseSecretKey(`damaged-1:${bytes.toString('base64')}`), failsWith('KEY_INVALID', /two keys/));

@@ -12,12 +12,12 @@ const ADDRESSED = parseNarInfo(readNarInfo(NOTE));
 const [OTHERS = ''] = parseNarInfo(readNarInfo(LEAF)).signatures;
 const foreign = (name: string): string => OTHERS.replace(/^[^:]*/, name);
 
-test('a narinfo whose remarks are sound is taken as it is', () => {
+test('keeps a narinfo as it is if its remarks are sound', () => {
   for (const info of [INFO, ADDRESSED, { ...INFO, signatures: [...INFO.signatures, foreign('other-1')] }])
     assert.equal(admitNarInfo(info, KEYS, parseStoreHash(info.storePath.slice(11, 43))), info);
 });
 
-test('remarks that are wrong are dropped, each by itself', () => {
+test('drops wrong remarks one by one', () => {
   const { ca, ...note } = ADDRESSED;
   for (const wrong of ['foo', '', `text:sha256:${'0'.repeat(52)}`, ca?.replace('text', 'fixed:r') ?? ''])
     assert.deepEqual(admitNarInfo({ ...note, ca: wrong }, KEYS), note, wrong);
@@ -41,7 +41,7 @@ test('remarks that are wrong are dropped, each by itself', () => {
   assert.deepEqual(admitNarInfo({ ...INFO, extra }, KEYS), { ...INFO, extra: [extra[1], extra[3]] });
 });
 
-test('nothing counts that is neither signed nor the path of its content address', () => {
+test('refuses a narinfo without a signature or a content address that proves its path', () => {
   const path = parseStoreHash(TOP);
   assert.throws(() => admitNarInfo({ ...INFO, narSize: 1 }, KEYS, path), failsWith('NARINFO_UNTRUSTED', /altered/));
   assert.throws(() => admitNarInfo({ ...INFO, ca: 'foo' }, [], path), failsWith('NARINFO_UNTRUSTED'));

@@ -24,7 +24,7 @@ test('takes a store path apart and puts it together', () => {
   assert.equal(storePathFromBaseName(baseNameOf(path)), path);
 });
 
-test('takes any absolute store directory', () => {
+test('accepts any absolute store directory', () => {
   for (const storeDir of ['/s', '/home/me/my store', '/tmp/.x/..y']) {
     const path = parseStorePath(`${storeDir}/${TOP}-x`);
     assert.equal(storeDirOf(path), storeDir);
@@ -32,7 +32,7 @@ test('takes any absolute store directory', () => {
   }
 });
 
-test('takes the names that Nix takes', () => {
+test('accepts the names that Nix accepts', () => {
   for (const name of ['a', '.a', '..a', '...', '.a-b', 'x'.repeat(211), '-', '1+2.3_4?=5']) {
     assert.equal(parseBaseName(`${TOP}-${name}`), `${TOP}-${name}`);
   }
@@ -44,7 +44,7 @@ test('refuses the names that Nix refuses', () => {
   }
 });
 
-test('refuses hash parts that are none', () => {
+test('refuses malformed hash parts', () => {
   for (const hash of [TOP.slice(1), `${TOP}0`, `e${TOP.slice(1)}`, TOP.toUpperCase(), `${TOP}\n`, '']) {
     assert.throws(() => parseStoreHash(hash), invalid);
     assert.throws(() => parseBaseName(`${hash}-x`), invalid);
@@ -71,13 +71,13 @@ test('refuses directories that are not absolute and normalised', () => {
   }
 });
 
-test('cuts nothing away: a path below a store path is refused', () => {
+test('refuses a path below a store path instead of cutting it', () => {
   for (const tail of ['/', '/bin', '/bin/x', '\n', ' ']) {
     assert.throws(() => parseStorePath(`/nix/store/${TOP}-x${tail}`), invalid, JSON.stringify(tail));
   }
 });
 
-test('says what was read and what was expected', () => {
+test('names the text and the expected form', () => {
   assert.throws(
     () => parseStorePath('hello'),
     failsWith('STORE_PATH_INVALID', /^"hello" is not a store path: expected \/nix\/store\/<hash>-<name>$/),

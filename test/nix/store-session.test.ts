@@ -19,7 +19,7 @@ const INFOS = [TOP, NOTE].map((hash) => parseNarInfo(readNarInfo(hash)));
 const PATHS = INFOS.map(({ storePath }) => storePath);
 const ABSENT = parseStorePath('/nix/store/00000000000000000000000000000000-absent');
 
-test('tells what a store holds, and what it has registered of that', async () => {
+test('returns the valid paths of a store, and their records', async () => {
   const key = readFixture('fixture-1.public').trim();
   const copy = ['copy', '--from', `file://${CACHE_DIR}`, '--to', store, '--option', 'trusted-public-keys', key];
   await execa('nix', ['--extra-experimental-features', 'nix-command', ...copy, ...PATHS]);
@@ -35,20 +35,20 @@ test('tells what a store holds, and what it has registered of that', async () =>
   assert.deepEqual(none, []);
 });
 
-test('a store that cannot be opened, or no Nix: each question fails', async () => {
+test('each query fails if the store cannot be opened or Nix is not installed', async () => {
   await using session = StoreSession.open({ store: 'local?root=/proc/nowhere' });
   const failed = failsWith('NIX_FAILED', /nix-store --serve failed: error: .*\/proc\/nowhere/);
   await assert.rejects(session.queryValidPaths(PATHS), failed);
   await assert.rejects(session.queryPathInfos(PATHS), failed);
-  fakeNix('exec cat'); // says back what it was told
+  fakeNix('exec cat'); // echoes its input
   await using echo = StoreSession.open({});
-  await assert.rejects(echo.queryValidPaths(PATHS), failsWith('NIX_FAILED', /does not speak the protocol/));
+  await assert.rejects(echo.queryValidPaths(PATHS), failsWith('NIX_FAILED', /does not speak a protocol/));
   process.env['PATH'] = '/nowhere';
   await using none = StoreSession.open({});
   await assert.rejects(none.queryValidPaths(PATHS), failsWith('NIX_FAILED', /ENOENT/));
 });
 
-test('a question ends with the signal', async () => {
+test('a query ends if the signal aborts', async () => {
   fakeNix('exec sleep 1000');
   const stop = new AbortController();
   await using session = StoreSession.open({ signal: stop.signal });
@@ -58,7 +58,7 @@ test('a question ends with the signal', async () => {
   await assert.rejects(asked, reason);
 });
 
-test('reads what it writes, however the stream is cut', async () => {
+test('reads back its own output, in chunks of any size', async () => {
   const texts = ['', 'a', 'eight by', 'nine byte', 'ümlaut 🐢'];
   const bytes = Buffer.concat([encodeNumber(2 ** 40), encodeStrings(texts), encodeString('end')]);
   const stream = new PassThrough();
@@ -70,7 +70,7 @@ test('reads what it writes, however the stream is cut', async () => {
   assert.equal(await reader.string(), 'end');
 });
 
-test('a stream that ends early, or makes no sense, is refused', async () => {
+test('refuses a stream that ends early or makes no sense', async () => {
   const reads = (bytes: Buffer): WireReader => new WireReader(new PassThrough().end(bytes));
   await assert.rejects(reads(encodeString('a').subarray(0, 12)).string(), failsWith('NIX_FAILED', /in the middle/));
   await assert.rejects(reads(Buffer.alloc(8, 0xff)).number(), failsWith('NIX_FAILED'));
