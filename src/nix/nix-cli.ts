@@ -318,7 +318,7 @@ async function runNix(program: 'nix' | 'nix-store', args: readonly string[], opt
   });
   if (result.isCanceled) signal?.throwIfAborted();
   if (result.code === 'ENOENT') {
-    throw new NarswarmError('NIX_MISSING', `\`${program}\` is not in PATH: ${withoutNix}`, { cause: result });
+    throw new NarswarmError('NIX_MISSING', `there is no \`${program}\` in PATH: ${withoutNix}`, { cause: result });
   }
   return result;
 }
