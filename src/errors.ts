@@ -85,6 +85,12 @@ interface FactsByCode {
     /** Program that was to decompress the file. */
     readonly program?: string | undefined;
   };
+  IMPORT_FAILED: {
+    /** Store path whose NAR has another hash or size than its narinfo says. */
+    readonly path?: string | undefined;
+    /** True if the target cannot take anything, or not without another signature: other bytes mend nothing. */
+    readonly isOfTarget?: boolean;
+  };
 }
 
 /** Facts of a failure with `Code`. */

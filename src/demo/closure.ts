@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
@@ -47,7 +48,7 @@ export async function makeClosure(
 ): Promise<MadeClosure> {
   const { name = 'demo', signal } = options;
   const blobs = join(dir, 'blobs');
-  await mkdir(blobs, { recursive: true });
+  await makeFolder(blobs);
   for (const [index, bytes] of blobBytes.entries()) await writeFile(join(blobs, `blob-${index}`), randomBytes(bytes));
   await writeFile(join(dir, EXPRESSION), expression(name, blobs, blobBytes.length));
   await run(

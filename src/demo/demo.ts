@@ -1,8 +1,9 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
+import { makeFolder } from '../disk/make-folder.ts';
 import { Daemon } from '../daemon/daemon.ts';
 import { Publisher } from '../publish/publisher.ts';
 import { parseUpstream } from '../http/upstream.ts';
@@ -50,7 +51,7 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-demo-'));
   stack.defer(() => removeTree(dir));
   const folder = async (name: string): Promise<string> => {
-    await mkdir(join(dir, name), { recursive: true });
+    await makeFolder(join(dir, name));
     return join(dir, name);
   };
   const warn = (message: string): void => say(`  (${message})`);

@@ -6,17 +6,22 @@ import { dirname, join, relative, sep } from 'node:path';
  * cannot be made for ENOENT (below /proc), and takes a read-only file system for a folder that is missing.
  *
  * @param mode of each folder that is made
+ * @returns the outermost folder that was made; undefined if none was
  * @throws what the system says: EROFS, EACCES, ENOENT, ENOTDIR, EEXIST where a file is in the way
  */
-export async function makeFolder(path: string, mode = 0o777): Promise<void> {
+export async function makeFolder(path: string, mode = 0o777): Promise<string | undefined> {
   try {
     await mkdir(path, { mode });
+    return path;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT' && dirname(path) !== path) {
-      await makeFolder(dirname(path), mode);
-      await mkdir(path, { mode }).catch((again: unknown) => unlessFolder(path, again));
-    } else await unlessFolder(path, error);
+    if (code !== 'ENOENT' || dirname(path) === path) return unlessFolder(path, error);
+    const parent = await makeFolder(dirname(path), mode);
+    const made = await mkdir(path, { mode }).then(
+      () => path,
+      (again: unknown) => unlessFolder(path, again),
+    );
+    return parent ?? made;
   }
 }
 
@@ -34,7 +39,7 @@ export async function makeFolderBelow(root: string, path: string): Promise<void>
 }
 
 /** Somebody else may have made it. */
-async function unlessFolder(path: string, error: unknown): Promise<void> {
+async function unlessFolder(path: string, error: unknown): Promise<undefined> {
   const found = await stat(path).catch(() => undefined);
   if (found?.isDirectory() !== true) throw error;
 }

@@ -46,10 +46,6 @@ interface Run extends ImportContext {
   readonly checkSignatures: boolean;
 }
 
-/** What an import fails of that no other bytes would mend. */
-const NOT_OF_CONTENTS =
-  /no space left on device|permission denied|read-only file system|cannot connect|not permitted|valid signature/i;
-
 /**
  * Imports with `nix copy`. Where Nix refuses a NAR, it is fetched again: where the file is not the one that was verified,
  * the disk is to blame; where it is, its narinfo lied about FileHash, and what the other sources say is tried. What
@@ -82,7 +78,7 @@ export async function importRoots(
       return { closure, failures };
     } catch (error) {
       signal.throwIfAborted(); // Ctrl-C ends Nix, too, before anybody else does
-      if (!isNarswarmError(error, 'IMPORT_FAILED') || NOT_OF_CONTENTS.test(error.message)) throw error;
+      if (!isNarswarmError(error, 'IMPORT_FAILED') || error.facts.isOfTarget === true) throw error;
       const again = await refetchDamaged(fetched, damaged, context);
       for (const [path, failure] of again.failures) failures.set(path, asRefusal(path, failure, context));
       if (again.closure.size > 0) {
@@ -121,17 +117,16 @@ function copy(paths: readonly StorePath[], context: Run) {
  * not sure that they are to blame where nothing can be imported.
  */
 async function whatIsRefused(
-  error: NarswarmError,
+  error: NarswarmError<'IMPORT_FAILED'>,
   closure: Closure,
   invalid: ReadonlySet<StorePath>,
   isFurther: boolean,
   context: Run,
 ): Promise<{ readonly refused: ReadonlyMap<StorePath, NarswarmError>; readonly isSure: boolean }> {
-  const named = error.facts['path'];
-  if (typeof named !== 'string' && isFurther) return { refused: new Map(), isSure: true };
+  const named = error.facts.path;
+  if (named === undefined && isFurther) return { refused: new Map(), isSure: true };
   const next = nextToImport(closure, invalid);
-  const wrong =
-    typeof named === 'string' ? [parseStorePath(named)] : await refusedOf(next, context.store, context.signal);
+  const wrong = named !== undefined ? [parseStorePath(named)] : await refusedOf(next, context.store, context.signal);
   if (wrong.length > 0) {
     const refused = new Map(wrong.map((path) => [path, wrongContents(path, error, context)]));
     return { refused, isSure: true };

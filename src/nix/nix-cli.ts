@@ -183,8 +183,7 @@ export interface CopyRequest extends CallOptions {
  * Runs `nix copy`. Skips paths that the target already holds. Nix checks signatures and NarHashes, and fetches from
  * nowhere but `from`.
  *
- * @throws NarswarmError `NIX_MISSING`, or `IMPORT_FAILED` in Nix's own words. `facts.path` names the store path if its
- *   NAR differs from the hash or size in its narinfo.
+ * @throws NarswarmError `NIX_MISSING`, or `IMPORT_FAILED` in Nix's own words, with the facts of that code.
  */
 export async function copyClosure(request: CopyRequest): Promise<void> {
   const { from, to, paths, trustedPublicKeys, checkSignatures = true, onLine, signal } = request;
@@ -197,9 +196,10 @@ export async function copyClosure(request: CopyRequest): Promise<void> {
     const result = await runNix('nix', [...copy, ...args], { onLine, signal });
     if (!result.failed) continue;
     const [, path] = /(?:hash|size) mismatch importing path '([^']+)'/.exec(result.stderr) ?? [];
-    throw new NarswarmError('IMPORT_FAILED', `nix copy from ${from} failed: ${lastWordsOf(result)}`, {
+    const words = lastWordsOf(result);
+    throw new NarswarmError('IMPORT_FAILED', `nix copy from ${from} failed: ${words}`, {
       cause: result,
-      facts: { from, to, path },
+      facts: { from, to, path, isOfTarget: OF_TARGET.test(words) },
     });
   }
 }
@@ -339,6 +339,10 @@ function nixFailed(result: RunResult): NarswarmError {
 const DENIED = /\/nix\/(?:var|store)\b[^\n]*(?:Permission denied|Operation not permitted)/;
 const OTHER_STORE =
   'this user cannot write the Nix store: start nix-daemon, run this as root, or name another store with --to';
+
+/** Nix (with `LC_ALL=C`) about a failure that no other bytes would mend. */
+const OF_TARGET =
+  /no space left on device|permission denied|read-only file system|cannot connect|not permitted|valid signature/i;
 
 /**
  * Returns stderr from its last line that begins with `error:`. If there is none, returns the last lines and the exit

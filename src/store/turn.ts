@@ -1,6 +1,7 @@
-import { mkdir, readdir, rm, rmdir, stat, utimes } from 'node:fs/promises';
+import { readdir, rm, rmdir, stat, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeFolder } from '../disk/make-folder.ts';
 import { ownName, stateOfOwner } from '../disk/owner.ts';
 import { storeError } from '../disk/store-error.ts';
 import type { FileStore } from './file-store.ts';
@@ -42,9 +43,7 @@ export class Turn implements AsyncDisposable {
   static async take(store: FileStore, work: Work): Promise<Turn | string> {
     const name = await ownName();
     const dir = join(folderOf(store, work), name);
-    const made = await mkdir(dir, { recursive: true }).catch((error: unknown) =>
-      Promise.reject(storeError(error, dir)),
-    );
+    const made = await makeFolder(dir).catch((error: unknown) => Promise.reject(storeError(error, dir)));
     const other = (await workers(store, work)).find((one) => one !== name);
     if (other === undefined) return new Turn(dir, made ?? dir);
     await rm(dir, { recursive: true, force: true });

@@ -22,6 +22,12 @@ test('makes parents, with the mode that was asked for, and leaves what is there'
   await Promise.all(Array.from({ length: 8 }, () => makeFolder(join(dir, 'at', 'once'))));
 });
 
+test('tells the outermost folder that it made', async () => {
+  assert.equal(await makeFolder(join(dir, 'x', 'y', 'z')), join(dir, 'x'));
+  assert.equal(await makeFolder(join(dir, 'x', 'y', 'w')), join(dir, 'x', 'y', 'w'));
+  assert.equal(await makeFolder(join(dir, 'x', 'y', 'w')), undefined);
+});
+
 test('says what is in the way', async () => {
   await writeFile(join(dir, 'file'), '');
   await assert.rejects(makeFolder(join(dir, 'file')), { code: 'EEXIST' });

@@ -6,7 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { makeFolder } from '../../src/disk/make-folder.ts';
+import { FileStore } from '../../src/store/file-store.ts';
 import { PartialNar } from '../../src/store/partial.ts';
+import { Turn } from '../../src/store/turn.ts';
 import { inNamespace } from '../support/namespace.ts';
 import { torrentOf } from '../swarm/swarm-fixture.ts';
 import { failureOf, prepare } from './partial-fixture.ts';
@@ -51,6 +54,15 @@ if (process.getuid?.() !== 0) {
     assert.equal((await failureOf(one.settle(small.target))).code, 'STORE_FULL');
     await assert.rejects(access(small.target));
     await one.close(); // what cannot be kept is fetched again
+  });
+
+  test('a turn at a store with a state that turned read-only says so', async (t) => {
+    const dir = await mount(t, 'size=1m');
+    const store = await FileStore.open(join(dir, 'store'), { create: true });
+    await makeFolder(store.stateDir);
+    execFileSync('mount', ['-o', 'remount,ro', dir]);
+    const message = /^cannot write \S+collecting\S+ \(EROFS\): check its permissions or choose another --store$/;
+    await assert.rejects(Turn.take(store, 'collecting'), { code: 'STORE_UNWRITABLE', message });
   });
 
   test('a folder that cannot be written to says so', async (t) => {
