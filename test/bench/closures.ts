@@ -8,7 +8,7 @@ export interface ClosureShape {
   readonly sizesBytes: readonly number[];
 }
 
-export type ClosureName = 'desktop' | 'small';
+export type ClosureName = 'desktop' | 'small' | 'crowd';
 
 const KB = 1000;
 const MB = 1000 * KB;
@@ -26,6 +26,12 @@ export const CLOSURES: Readonly<Record<ClosureName, () => ClosureShape>> = {
     const drawn = sizes('small', { count: 500, medianBytes: 90 * KB, sigma: 0.9, maxBytes: 900 * KB });
     const scale = (129 * KB * drawn.length) / drawn.reduce((sum, size) => sum + size, 0);
     return { name: 'small', sizesBytes: drawn.map((size) => Math.min(MB, Math.round(size * scale))) };
+  },
+  /** An update of a desktop: 50 NARs, 47 MB, a few of which hold most of the bytes. */
+  crowd: () => {
+    const drawn = sizes('crowd', { count: 50, medianBytes: 300 * KB, sigma: 1.4, maxBytes: 12 * MB });
+    const scale = (47 * MB) / drawn.reduce((sum, size) => sum + size, 0);
+    return { name: 'crowd', sizesBytes: drawn.map((size) => Math.round(size * scale)) };
   },
 };
 

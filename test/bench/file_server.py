@@ -1,6 +1,8 @@
-"""Serves the files below a folder over HTTP/1.1 on loopback, as fast as the kernel copies them.
+"""Serves the files below a folder over HTTP/1.1, as fast as the kernel copies them.
 
-Usage: file_server.py FOLDER
+Usage: file_server.py FOLDER [ADDRESS]
+
+ADDRESS is where it listens; without it, on loopback.
 
 Prints {"event": "ready", "port": N}, then serves until it is killed: GET alone, keep-alive, single ranges. The bytes
 go from the page cache to the socket by sendfile(2), without passing through this process, so that it is not the
@@ -55,7 +57,8 @@ def answer(connection, root, head):
 
 def main():
     root = os.path.realpath(sys.argv[1])
-    server = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    address = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    server = socket.create_server((address, 0), backlog=1024)
     print(json.dumps({"event": "ready", "port": server.getsockname()[1]}), flush=True)
     while True:
         connection, _ = server.accept()

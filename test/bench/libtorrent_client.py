@@ -1,10 +1,12 @@
 """Fetches or seeds every torrent of a folder with libtorrent, set up to be as fast as it can be between two hosts.
 
 Usage: libtorrent_client.py fetch TORRENT_FOLDER OUTPUT_FOLDER HOST:PORT
-       libtorrent_client.py seed TORRENT_FOLDER FILE_FOLDER
+       libtorrent_client.py seed TORRENT_FOLDER FILE_FOLDER [HOST:PORT]
+       libtorrent_client.py crowd TORRENT_FOLDER OUTPUT_FOLDER HOST:PORT PEER...
 
 `fetch` exits when every torrent is complete and written. `seed` takes the files as they are (libtorrent checks a piece
-when it is asked for it first), prints {"event": "ready", "port": N} and seeds until it is killed.
+when it is asked for it first), prints {"event": "ready", "port": N} and seeds until it is killed. `crowd` listens at the
+first address, fetches from the others, prints {"event": "done"} when it has everything and seeds until it is killed.
 """
 
 import json
@@ -48,23 +50,22 @@ SETTINGS = {
 }
 
 
-def parameters(folder, files, peer, flags):
+def parameters(folder, files, peers, flags):
     for name in sorted(os.listdir(folder)):
         params = lt.add_torrent_params()
         params.ti = lt.torrent_info(os.path.join(folder, name))
         params.save_path = files
         params.flags = flags
         params.storage_mode = lt.storage_mode_t.storage_mode_sparse
-        if peer is not None:
-            params.peers = [peer]
+        params.peers = peers
         yield params
 
 
-def add_all(session, folder, files, peer=None, seeds=False):
+def add_all(session, folder, files, peers=(), seeds=False):
     """Adds the torrents without waiting for each; the number of them."""
     flags = lt.torrent_flags.seed_mode if seeds else 0
     count = 0
-    for params in parameters(folder, files, peer, flags):
+    for params in parameters(folder, files, list(peers), flags):
         session.async_add_torrent(params)
         count += 1
     return count
@@ -82,19 +83,34 @@ def wait_for(session, kind, count):
                 sys.exit(alert.message())
 
 
+def endpoint(text):
+    host, port = text.rsplit(":", 1)
+    return host, int(port)
+
+
+def tell(**event):
+    print(json.dumps(event), flush=True)
+
+
 def main():
-    mode, folder, files = sys.argv[1:4]
-    session = lt.session(SETTINGS)
+    mode, folder, files, *addresses = sys.argv[1:]
+    listens = mode != "fetch" and len(addresses) > 0
+    session = lt.session({**SETTINGS, "listen_interfaces": addresses[0]} if listens else SETTINGS)
     if mode == "seed":
         count = add_all(session, folder, files, seeds=True)
         wait_for(session, lt.add_torrent_alert, count)
-        print(json.dumps({"event": "ready", "port": session.listen_port()}), flush=True)
-        while True:
-            time.sleep(3_600)
-    host, port = sys.argv[4].rsplit(":", 1)
-    count = add_all(session, folder, files, peer=(host, int(port)))
-    wait_for(session, lt.torrent_finished_alert, count)
-    del session  # waits until everything is written
+        tell(event="ready", port=session.listen_port())
+    elif mode == "crowd":
+        count = add_all(session, folder, files, peers=map(endpoint, addresses[1:]))
+        wait_for(session, lt.torrent_finished_alert, count)
+        tell(event="done")
+    else:
+        count = add_all(session, folder, files, peers=map(endpoint, addresses))
+        wait_for(session, lt.torrent_finished_alert, count)
+        del session  # waits until everything is written
+        return
+    while True:
+        time.sleep(3_600)
 
 
 main()

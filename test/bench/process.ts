@@ -60,11 +60,78 @@ export class Service implements AsyncDisposable {
     throw new Error(`${program} ${args[0]} did not start: ${log()}`);
   }
 
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill('SIGCONT');
     this.#child.kill('SIGTERM');
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), KILL_AFTER_MS);
     await this.#exit;
     clearTimeout(timer);
+  }
+}
+
+/** How a client came to have everything. */
+export interface ClientEnd {
+  /** Seconds from its start. */
+  readonly seconds: number;
+  /** What it said of it, if it says something. */
+  readonly facts: Readonly<Record<string, unknown>> | undefined;
+  readonly log: string;
+  /** Why it does not have everything. */
+  readonly failure: string | undefined;
+}
+
+/** A client that runs beside others. Disposing of it kills it. */
+export class Client implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  readonly #exit: Promise<unknown>;
+  readonly #end: Promise<ClientEnd>;
+
+  private constructor(child: ChildProcess, exits: boolean) {
+    const startedAtMs = performance.now();
+    this.#child = child;
+    this.#exit = new Promise<void>((resolve) => child.once('close', () => resolve()));
+    const log = logOf(child);
+    const endOf = (facts: ClientEnd['facts'], failure?: string): ClientEnd => ({
+      seconds: (performance.now() - startedAtMs) / 1000,
+      facts,
+      log: log(),
+      failure,
+    });
+    this.#end = new Promise((resolve) => {
+      child.on('error', ({ message }) => resolve(endOf(undefined, message)));
+      child.once('close', (status, signal) => {
+        const isGood = exits && status === 0;
+        resolve(endOf(undefined, isGood ? undefined : `ended with ${status ?? signal}: ${log()}`));
+      });
+      if (child.stdout === null) return;
+      createInterface({ input: child.stdout }).on('line', (line) => {
+        const event = parseEvent(line);
+        if (event?.['event'] === 'done') resolve(endOf(event));
+      });
+    });
+  }
+
+  /** @param exits whether it has ended when it has everything; otherwise it says `{"event":"done",…}` */
+  static start([program, ...args]: Argv, exits: boolean, { env, signal }: ProcessOptions): Client {
+    return new Client(spawn(program, args, { env, signal, stdio: ['ignore', 'pipe', 'pipe'] }), exits);
+  }
+
+  /** Waits until it has everything, or for so long. */
+  async end(limitS: number): Promise<ClientEnd> {
+    const limit = new Promise<ClientEnd>((resolve) => {
+      const failure = `does not have everything after ${limitS} s`;
+      setTimeout(() => resolve({ seconds: limitS, facts: undefined, log: '', failure }), limitS * 1000).unref();
+    });
+    return Promise.race([this.#end, limit]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#exit;
   }
 }
 
