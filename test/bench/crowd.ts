@@ -60,7 +60,7 @@ async function play(rival: Rival, stage: Stage): Promise<CrowdResult> {
   const before = sentBy(seeder);
   const outs = clients.map((_, index) => join(dir, `out-${index}`));
   for (const out of outs) await mkdir(out, { recursive: true });
-  const commands = await Promise.all(outs.map((out, index) => setting.command(index, out)));
+  const commands = await Promise.all(outs.map(async (out, index) => setting.command(index, out)));
   const started = clients.map((host, index) =>
     stack.use(Client.start([...host.wrapper, ...(commands[index] ?? [''])] as Argv, setting.exits, stage.process)),
   );
