@@ -51,13 +51,18 @@ export const MAX_UNREAD_ANSWERS_BYTES = 4 * 1024 * 1024;
 
 /** Prefixes of files in one message of the exchange: 32 KiB of them. */
 export const MAX_PREFIXES_PER_MESSAGE = 4096;
+/** Files that one member may look for and we lack, and the same of all together: some 100 bytes each. Beyond it members are
+ * told what is here now, and not what comes later. */
+export const MAX_WANTS = 32_768;
+export const MAX_ALL_WANTS = 400_000;
 /** Bytes of one DATA message of the exchange: a sign of life every second on a line of 1 Mbit/s. */
 export const MAX_DATA_BYTES = 128 * 1024;
 /** Ranges among which a member may let us choose. */
 export const MAX_ANY_CANDIDATES = 128;
-/** Narinfos in one question, and the longest of them: a thousand references take 64 KiB. */
+/** Narinfos in one question, the longest of them, and all of them together: a thousand references take 64 KiB. */
 export const MAX_NARINFOS_PER_MESSAGE = 256;
 export const MAX_EXCHANGE_NARINFO_BYTES = 128 * 1024;
+export const MAX_NARINFO_ANSWER_BYTES = 4 * 1024 * 1024;
 /** Bytes of messages from one member that nobody here reads: those of later versions, and of BEP 3. */
 export const MAX_IGNORED_BYTES = 1024 * 1024;
 

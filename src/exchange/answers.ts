@@ -1,0 +1,259 @@
+import { giveBack, lend, takeBuffer } from '../bytes/lent-buffers.ts';
+import type { RateLimit } from '../bytes/rate-limit.ts';
+import { MAX_DATA_BYTES, MAX_OPEN_REQUESTS, MAX_UNSENT_PER_PEER_BYTES } from '../wire/bounds.ts';
+import { keyOf, type LeastSent } from './least-sent.ts';
+import { formatDataHead, type Candidate, type Message, type Refusal } from './messages.ts';
+import type { Offer, OfferedFile } from './offer.ts';
+
+/** Bytes that are read from the disk at a time. What is no longer is answered beside what is. */
+const READ_BYTES = 256 * 1024;
+/** Requests that are answered at a time, one of them longer than {@link READ_BYTES}: each takes waits for the disk. */
+const RUNNERS = 4;
+/** Ranges that a member was given last, which it need not have yet when it asks for any. */
+const MAX_RECENT = 16;
+/** Bytes that a waiting request takes: an ANY has up to 128 ranges, an average one some ten. */
+const REQUEST_BYTES = 1000;
+
+/** What answering needs of the connection and of what all connections share. */
+export interface AnswersOptions {
+  readonly offer: Offer;
+  /** `host:port` of the member. */
+  readonly address: string;
+  /** True if the scope lets this member have anything. */
+  readonly mayHave: () => boolean;
+  readonly leastSent: LeastSent;
+  readonly uploadLimit: RateLimit | undefined;
+  /** Asks for room in memory; `resume` is called once there may be some, if there is none. */
+  readonly takeRoom: (bytes: number, resume: () => void) => boolean;
+  readonly unsentBytes: () => number;
+  /** The id by which the member calls the exchange. */
+  readonly extensionId: () => number;
+  readonly send: (message: Message) => void;
+  readonly sendBytes: (bytes: Uint8Array, onSent?: () => void) => void;
+  /** Called with bytes that were sent of files. */
+  readonly onUpload: (bytes: number) => void;
+  /** Ends the connection: the member asked what it must not. */
+  readonly drop: () => void;
+}
+
+type Request = Extract<Message, { kind: 'get' | 'any' | 'narinfoGet' }>;
+
+interface Job {
+  readonly request: Request;
+  isCancelled: boolean;
+}
+
+/**
+ * Answers what one member asks, in order, as fast as it reads: nothing is read from the disk that does not fit the window of
+ * the connection and the memory that all share. Short requests overtake long ones.
+ */
+export class Answers {
+  readonly #options: AnswersOptions;
+  readonly #jobs = new Map<number, Job>();
+  readonly #short: Job[] = [];
+  readonly #long: Job[] = [];
+  readonly #recent: string[] = [];
+  readonly #stop = new AbortController();
+  #runners = 0;
+  #isLongRunning = false;
+  #readingBytes = 0;
+  readonly #waiting = new Set<() => void>();
+
+  constructor(options: AnswersOptions) {
+    this.#options = options;
+  }
+
+  /** Requests that wait or are being answered. */
+  get size(): number {
+    return this.#jobs.size;
+  }
+
+  /** Bytes in memory beside those in the socket. */
+  get heldBytes(): number {
+    return this.#readingBytes + this.#jobs.size * REQUEST_BYTES;
+  }
+
+  ask(request: Request): void {
+    const { id } = request;
+    if (this.#jobs.has(id)) {
+      this.#options.drop();
+      return;
+    }
+    if (this.#jobs.size >= MAX_OPEN_REQUESTS) {
+      this.#refuse(id, 'busy');
+      return;
+    }
+    const job = { request, isCancelled: false };
+    this.#jobs.set(id, job);
+    (isLong(request) ? this.#long : this.#short).push(job);
+    this.#run();
+  }
+
+  /** Takes a request back. One that has ended already is left alone: its end is on the way. */
+  cancel(id: number): void {
+    const job = this.#jobs.get(id);
+    if (job === undefined || job.isCancelled) return;
+    job.isCancelled = true;
+    for (const queue of [this.#short, this.#long]) {
+      const at = queue.indexOf(job);
+      if (at === -1) continue;
+      queue.splice(at, 1);
+      this.#end(job, 'cancelled');
+    }
+  }
+
+  /** To be called when the socket has taken something. */
+  onRoom(): void {
+    if (this.#options.unsentBytes() >= MAX_UNSENT_PER_PEER_BYTES) return;
+    for (const resume of this.#waiting) resume();
+    this.#waiting.clear();
+  }
+
+  close(): void {
+    this.#stop.abort(CLOSED);
+    this.#jobs.clear();
+    this.#short.length = 0;
+    this.#long.length = 0;
+    for (const resume of this.#waiting) resume();
+    this.#waiting.clear();
+  }
+
+  #run(): void {
+    while (this.#runners < RUNNERS && !this.#stop.signal.aborted) {
+      const isLongFree = !this.#isLongRunning && this.#long.length > 0;
+      const job = isLongFree ? this.#long.shift() : this.#short.shift();
+      if (job === undefined) return;
+      this.#runners++;
+      if (isLongFree) this.#isLongRunning = true;
+      void this.#answer(job).finally(() => {
+        this.#runners--;
+        if (isLongFree) this.#isLongRunning = false;
+        this.#run();
+      });
+    }
+  }
+
+  /** Answers one request. Never rejects. */
+  async #answer(job: Job): Promise<void> {
+    const { request } = job;
+    let refusal: Refusal | undefined;
+    try {
+      if (!this.#options.mayHave()) refusal = 'withheld';
+      else if (request.kind === 'get') refusal = await this.#give(job, request.file, request);
+      else if (request.kind === 'any') refusal = await this.#giveAny(job, request.candidates);
+      else await this.#giveNarInfos(job, request.hashes);
+    } catch {
+      refusal = 'failed'; // the file is gone or cannot be read, or the connection has ended
+    }
+    this.#end(job, job.isCancelled && refusal !== undefined ? 'cancelled' : refusal);
+  }
+
+  #end(job: Job, refusal: Refusal | undefined): void {
+    const { id } = job.request;
+    if (this.#jobs.get(id) !== job) return; // the connection has ended
+    this.#jobs.delete(id);
+    if (refusal !== undefined) this.#refuse(id, refusal);
+  }
+
+  #refuse(id: number, reason: Refusal): void {
+    this.#options.send({ kind: 'refuse', id, reason });
+  }
+
+  async #giveAny(job: Job, candidates: readonly Candidate[]): Promise<Refusal | undefined> {
+    const { offer, leastSent } = this.#options;
+    const has = (index: number): boolean => hasRange(offer, candidates[index]!);
+    const isNew = (index: number): boolean => !this.#recent.includes(keyOf(candidates[index]!)) && has(index);
+    let index = leastSent.choose(candidates, isNew);
+    if (index === -1) index = leastSent.choose(candidates, has);
+    const range = candidates[index];
+    if (range === undefined) return 'absent';
+    if (this.#recent.push(keyOf(range)) > MAX_RECENT) this.#recent.shift();
+    return this.#give(job, range.prefix, range, index);
+  }
+
+  /** Sends a range; a refusal if it is not sent, or not all of it. */
+  async #give(
+    job: Job,
+    file: Parameters<Offer['open']>[0],
+    { from, length }: { readonly from: number; readonly length: number },
+    pickedIndex?: number,
+  ): Promise<Refusal | undefined> {
+    const { offer, address, leastSent, send } = this.#options;
+    await this.#room(Math.min(length, READ_BYTES));
+    const opened = await offer.open(file, { address, from, length });
+    if (typeof opened === 'string') return opened;
+    await using source = opened;
+    if (from + length > source.sizeBytes) return 'range';
+    leastSent.note({ prefix: source.prefix, from });
+    const { id } = job.request;
+    if (pickedIndex !== undefined) send({ kind: 'picked', id, index: pickedIndex });
+    for (let at = from; at < from + length;) {
+      const bytes = Math.min(from + length - at, READ_BYTES);
+      if (at > from) await this.#room(bytes);
+      if (job.isCancelled || this.#stop.signal.aborted) return 'cancelled';
+      await this.#sendPart(source, id, at, bytes);
+      await this.#options.uploadLimit?.pace(bytes, this.#stop.signal);
+      at += bytes;
+    }
+    return undefined;
+  }
+
+  async #sendPart(source: OfferedFile, id: number, from: number, bytes: number): Promise<void> {
+    const { sendBytes, extensionId, onUpload } = this.#options;
+    const buffer = takeBuffer(bytes);
+    const part = buffer.subarray(0, bytes);
+    this.#readingBytes += bytes;
+    try {
+      await source.read(part, from);
+    } catch (error) {
+      giveBack(buffer);
+      throw error;
+    } finally {
+      this.#readingBytes -= bytes;
+    }
+    lend(buffer, Math.ceil(bytes / MAX_DATA_BYTES) - 1); // one for each message, where the reader was one
+    for (let at = 0; at < bytes; at += MAX_DATA_BYTES) {
+      const data = part.subarray(at, at + MAX_DATA_BYTES);
+      sendBytes(formatDataHead(id, data.length, extensionId()));
+      sendBytes(data, () => giveBack(data));
+    }
+    onUpload(bytes);
+  }
+
+  async #giveNarInfos(job: Job, hashes: Extract<Request, { kind: 'narinfoGet' }>['hashes']): Promise<void> {
+    const { offer, send } = this.#options;
+    for (const [index, hash] of hashes.entries()) {
+      await this.#room(REQUEST_BYTES);
+      if (job.isCancelled) return;
+      const text = await offer.narInfo(hash);
+      send({ kind: 'narinfo', id: job.request.id, index, text: Buffer.from(text ?? '') });
+    }
+  }
+
+  /** Waits until an answer of so many bytes may be made. @throws once the connection has ended */
+  async #room(bytes: number): Promise<void> {
+    for (;;) {
+      this.#stop.signal.throwIfAborted();
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const isFull = this.#options.unsentBytes() >= MAX_UNSENT_PER_PEER_BYTES;
+      if (!isFull && this.#options.takeRoom(bytes, resolve)) return;
+      this.#waiting.add(resolve);
+      await promise;
+      this.#waiting.delete(resolve);
+    }
+  }
+}
+
+/** One for all: an abort without a reason makes an error with a stack each time. */
+const CLOSED = new Error('the connection has ended');
+
+function isLong(request: Request): boolean {
+  return request.kind === 'any' || (request.kind === 'get' && request.length > READ_BYTES);
+}
+
+/** True if a file that is known by its prefix has these bytes here. */
+function hasRange(offer: Offer, { prefix, from, length }: Candidate): boolean {
+  const held = offer.holds(prefix);
+  if (held === undefined || held === 'whole') return held === 'whole';
+  return held.hasRange(from, length);
+}

@@ -1,0 +1,110 @@
+import type { FileHash } from '../nix/brands.ts';
+import { MAX_PREFIXES_PER_MESSAGE, MAX_WANTS } from '../wire/bounds.ts';
+import type { FilePrefix, Message } from './messages.ts';
+import { PieceSet } from './piece-set.ts';
+import type { Wanted, WantedFiles } from './wanted.ts';
+
+/** What one member has of what we want. It was asked in batches, and tells of what it gets later. */
+export class Haves {
+  readonly #wanted: WantedFiles;
+  readonly #send: (message: Message) => void;
+  readonly #whole = new Set<FileHash>();
+  readonly #partial = new Map<FileHash, PieceSet>();
+  /** Files that it was asked for, by the number of the question, until it answers. */
+  readonly #batches = new Map<number, readonly FileHash[]>();
+  /** Files that it was asked for, and those that it will be asked for when these are fewer. */
+  readonly #asked = new Set<FileHash>();
+  readonly #later = new Map<FileHash, Wanted>();
+  #nextBatch = 1;
+
+  constructor(wanted: WantedFiles, send: (message: Message) => void) {
+    this.#wanted = wanted;
+    this.#send = send;
+  }
+
+  get isKnown(): boolean {
+    return this.#batches.size === 0 && this.#later.size === 0;
+  }
+
+  get(file: FileHash): 'whole' | PieceSet | undefined {
+    return this.#whole.has(file) ? 'whole' : this.#partial.get(file);
+  }
+
+  want(files: readonly Wanted[]): void {
+    for (const one of files) this.#later.set(one.file, one);
+    this.#ask();
+  }
+
+  unwant(files: readonly Wanted[]): void {
+    const prefixes: FilePrefix[] = [];
+    for (const { file, prefix } of files) {
+      this.#whole.delete(file);
+      this.#partial.delete(file);
+      this.#later.delete(file);
+      if (this.#asked.delete(file)) prefixes.push(prefix);
+    }
+    for (let at = 0; at < prefixes.length; at += MAX_PREFIXES_PER_MESSAGE)
+      this.#send({ kind: 'unwant', prefixes: prefixes.slice(at, at + MAX_PREFIXES_PER_MESSAGE) });
+    this.#ask();
+  }
+
+  /** @returns the files that it has; undefined if it was not asked that */
+  onMap(batch: number, bitmap: Uint8Array): FileHash[] | undefined {
+    const files = this.#batches.get(batch);
+    if (files === undefined || bitmap.length !== Math.ceil(files.length / 8)) return undefined;
+    this.#batches.delete(batch);
+    return this.#take(files.filter((_, index) => ((bitmap[index >> 3] ?? 0) & (0x80 >> (index & 7))) !== 0));
+  }
+
+  /** @returns the files that are news; those that are not wanted are left out */
+  onHave(prefixes: readonly FilePrefix[]): FileHash[] {
+    return this.#take(prefixes.flatMap((prefix) => this.#wanted.byPrefix(prefix)?.file ?? []));
+  }
+
+  /** @returns the file; undefined if it has another number of pieces */
+  onPieces(prefix: FilePrefix, count: number, bitmap: Uint8Array): FileHash[] | undefined {
+    const { file, sizeBytes } = this.#wanted.byPrefix(prefix) ?? {};
+    if (file === undefined || sizeBytes === undefined || this.#whole.has(file)) return [];
+    const pieces = new PieceSet(sizeBytes);
+    if (pieces.total !== count) return undefined;
+    this.#partial.set(file, new PieceSet(sizeBytes, Uint8Array.from(bitmap)));
+    return [file];
+  }
+
+  /** @returns the file; undefined if it has no such piece */
+  onPiece(prefix: FilePrefix, index: number): FileHash[] | undefined {
+    const { file, sizeBytes } = this.#wanted.byPrefix(prefix) ?? {};
+    if (file === undefined || sizeBytes === undefined || this.#whole.has(file)) return [];
+    const pieces = this.#partial.get(file) ?? new PieceSet(sizeBytes);
+    if (index >= pieces.total) return undefined;
+    pieces.add(index);
+    this.#partial.set(file, pieces);
+    return [file];
+  }
+
+  #take(files: readonly FileHash[]): FileHash[] {
+    const news = files.filter((file) => this.#wanted.get(file) !== undefined && !this.#whole.has(file));
+    for (const file of news) {
+      this.#whole.add(file);
+      this.#partial.delete(file);
+    }
+    return news;
+  }
+
+  #ask(): void {
+    while (this.#later.size > 0 && this.#asked.size < MAX_WANTS) {
+      const room = Math.min(MAX_PREFIXES_PER_MESSAGE, MAX_WANTS - this.#asked.size);
+      const files = [...this.#later.values()].slice(0, room);
+      for (const { file } of files) {
+        this.#later.delete(file);
+        this.#asked.add(file);
+      }
+      const batch = this.#nextBatch++;
+      this.#batches.set(
+        batch,
+        files.map(({ file }) => file),
+      );
+      this.#send({ kind: 'want', batch, prefixes: files.map(({ prefix }) => prefix) });
+    }
+  }
+}

@@ -1,0 +1,259 @@
+import { EventEmitter } from 'node:events';
+import type { Socket } from 'node:net';
+import { isSilent, isSlowToAnswer, noteUnreachable, type PeerRecord } from '../discovery/peer-table.ts';
+import type { FileHash, InfoHash } from '../nix/brands.ts';
+import { asIPv4IfMapped } from '../wire/address-range.ts';
+import { MAX_PEERS } from '../wire/bounds.ts';
+import type { Agreed } from '../wire/encryption.ts';
+import { Link, type LinkContext, type LinkEvents } from './link.ts';
+import type { Member, WantedFile } from './member.ts';
+
+/** Members that we keep a connection to; those that connect to us come on top. */
+const PLACES = 12;
+/** Connections that are being made while those places are not taken: machines that are off do not answer for long. */
+const MAX_DIALS = 256;
+/** How often to look for a place that nobody has taken. */
+const FILL_EVERY_MS = 150;
+/** A member whose connection ended is tried again after so long; one that has sent good bytes much sooner. */
+const RECONNECT_MS = 10_000;
+const RECONNECT_PROVEN_MS = 1_000;
+/** Another name of somebody who is connected already, or of ourselves, is tried again after so long. */
+const ALIAS_MS = 300_000;
+/** How often each connection is looked after. */
+const LOOK_EVERY_MS = 1_000;
+
+/** Events of {@link Members}. A member is only told of between `member` and `gone`. */
+export interface MembersEvents {
+  /** A member is connected and may be asked. What it has comes in a moment. */
+  member: [member: Member];
+  gone: [member: Member];
+  /** It has a wanted file whole now. */
+  have: [member: Member, file: FileHash];
+  /** It has more pieces of a wanted file that it is fetching. */
+  piece: [member: Member, file: FileHash];
+}
+
+/** A peer that may be a member of one of our groups. */
+interface Known {
+  readonly peer: PeerRecord;
+  /** The group that it is known to be in. */
+  group: InfoHash | undefined;
+  /** Groups that it was tried for in vain. */
+  readonly refused: Set<InfoHash>;
+  /** `performance.now()` */
+  notBeforeMs: number;
+}
+
+/** The members of our groups: keeps connections to some, one to each, and tells what they have. */
+export class Members extends EventEmitter<MembersEvents> {
+  readonly #context: LinkContext;
+  readonly #groups = new Set<InfoHash>();
+  readonly #known = new Map<string, Known>();
+  /** Links that we are opening or have opened, by the peer's address. */
+  readonly #dialed = new Map<string, Link>();
+  readonly #links = new Set<Link>();
+  readonly #open = new Set<Link>();
+  readonly #lookTimer: NodeJS.Timeout;
+  #fillTimer: NodeJS.Timeout | undefined;
+  #isClosed = false;
+
+  constructor(context: LinkContext) {
+    super();
+    this.setMaxListeners(0);
+    this.#context = context;
+    context.offer.on('arrived', this.#onArrived);
+    context.offer.on('piece', this.#onPiece);
+    this.#lookTimer = setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
+  }
+
+  /** Members that are connected and may be asked. */
+  get open(): ReadonlySet<Member> {
+    return this.#open;
+  }
+
+  /** Infohashes under which members meet. */
+  get groups(): ReadonlySet<InfoHash> {
+    return this.#groups;
+  }
+
+  /** Looks for members in one more group. */
+  join(group: InfoHash): void {
+    if (this.#groups.has(group)) return;
+    this.#groups.add(group);
+    for (const known of this.#known.values()) known.notBeforeMs = 0;
+    this.#fill();
+  }
+
+  /** Takes in a peer that may be a member; it is connected to as soon as there is a place for it. */
+  addPeer(peer: PeerRecord): void {
+    if (this.#known.has(peer.address)) return;
+    if (this.#known.size >= MAX_PEERS) this.#forgetEvicted();
+    this.#known.set(peer.address, { peer, group: undefined, refused: new Set(), notBeforeMs: 0 });
+    this.#fill();
+  }
+
+  /** Takes over the connection of somebody who has named one of our groups. */
+  accept(socket: Socket, opening: Agreed): void {
+    const { remoteAddress: host, remotePort: port } = socket;
+    if (this.#isClosed || host === undefined || port === undefined) socket.destroy();
+    else
+      this.#links.add(Link.adopt(socket, opening, { host: asIPv4IfMapped(host), port }, this.#context, this.#events));
+  }
+
+  /** Looks for files, at all members of now and later. */
+  want(files: Iterable<WantedFile>): void {
+    const news = this.#context.wanted.add(files);
+    for (const link of this.#open) link.want(news);
+  }
+
+  /** Looks no longer for files: they are here, or nobody needs them. */
+  unwant(files: Iterable<FileHash>): void {
+    const gone = this.#context.wanted.delete(files);
+    for (const link of this.#open) link.unwant(gone);
+  }
+
+  /** Ends the connection to a member that has lied, and never connects to it again in this process. */
+  ban(member: Member, reason: string): void {
+    const { peers } = this.#context;
+    peers.ban(member.peer.address, reason);
+    const link = [...this.#links].find((one) => one === member);
+    // Whoever connected to us has said itself which port is its own: its host connects no more.
+    if (link?.isOutgoing === false) peers.ban(`${link.host}:`, reason);
+    member.drop();
+  }
+
+  /** Ends all connections. */
+  close(): void {
+    this.#isClosed = true;
+    clearInterval(this.#lookTimer);
+    clearTimeout(this.#fillTimer);
+    this.#context.offer.off('arrived', this.#onArrived);
+    this.#context.offer.off('piece', this.#onPiece);
+    for (const link of this.#links) link.drop();
+  }
+
+  readonly #onArrived = (...[prefix]: Parameters<Link['onArrived']>): void => {
+    for (const link of this.#open) link.onArrived(prefix);
+  };
+
+  readonly #onPiece = (...[prefix, index]: Parameters<Link['onPiece']>): void => {
+    for (const link of this.#open) link.onPiece(prefix, index);
+  };
+
+  readonly #events: LinkEvents = {
+    opened: (link) => this.#onOpened(link),
+    have: (link, file) => this.emit('have', link, file),
+    piece: (link, file) => this.emit('piece', link, file),
+    closed: (link) => this.#onGone(link),
+  };
+
+  #onOpened(link: Link): void {
+    const known = this.#known.get(link.peer.address);
+    if (known !== undefined && link.isOutgoing) known.group = link.group;
+    const other = [...this.#open].find((one) => one.peerId === link.peerId && one.host === link.host);
+    const loser = other && this.#loserOf(other, link);
+    if (loser !== link) {
+      this.#open.add(link);
+      this.emit('member', link);
+    }
+    if (loser === undefined) return;
+    loser.drop();
+    this.#pause(loser, ALIAS_MS);
+  }
+
+  /** Which of two connections to one member goes: both sides come to the same one. */
+  #loserOf(older: Link, newer: Link): Link {
+    if (older.isOutgoing === newer.isOutgoing) return older; // its other side believes that it has ended, or has another name
+    const isOurs = this.#context.peerId.toString('hex') < newer.peerId;
+    return newer.isOutgoing === isOurs ? older : newer;
+  }
+
+  #onGone(link: Link): void {
+    this.#links.delete(link);
+    if (this.#open.delete(link)) this.emit('gone', link);
+    if (!link.isOutgoing) {
+      this.#fill(); // somebody who is connected to us is not connected to
+      return;
+    }
+    const { peer } = link;
+    this.#dialed.delete(peer.address);
+    peer.dialedAtMs = undefined;
+    const known = this.#known.get(peer.address);
+    if (link.hasAnswered) {
+      peer.hits++;
+    } else {
+      peer.misses++;
+      peer.missedAtMs = performance.now();
+      if (!link.hasConnected) noteUnreachable(peer);
+      else known?.refused.add(link.group);
+    }
+    if (link.isOurselves) this.#pause(link, ALIAS_MS);
+    else if (known !== undefined && this.#groupFor(known) === undefined) {
+      known.refused.clear(); // it may join one
+      this.#pause(link, RECONNECT_MS);
+    } else if (link.hasAnswered) {
+      this.#pause(link, peer.bytes > 0 && !isSilent(peer) ? RECONNECT_PROVEN_MS : RECONNECT_MS);
+    }
+    this.#fill();
+  }
+
+  /** Leaves the peer of a link in peace for a while, at least. */
+  #pause({ peer }: Link, forMs: number): void {
+    const known = this.#known.get(peer.address);
+    if (known === undefined) return;
+    known.notBeforeMs = Math.max(known.notBeforeMs, performance.now() + forMs);
+    setTimeout(() => this.#fill(), forMs + 1).unref();
+  }
+
+  #groupFor({ group, refused }: Known): InfoHash | undefined {
+    if (group !== undefined && !refused.has(group)) return group;
+    for (const candidate of this.#groups) if (!refused.has(candidate)) return candidate;
+    return undefined;
+  }
+
+  /** Lets go of those that the table of peers has let go of. */
+  #forgetEvicted(): void {
+    for (const [address, { peer }] of this.#known)
+      if (this.#context.peers.get(address) !== peer) this.#known.delete(address);
+  }
+
+  /**
+   * Connects to members that are not connected, as many as there are places. A member that does not answer at once, or
+   * sends nothing when it is asked, keeps nobody else from being tried.
+   */
+  #fill(): void {
+    if (this.#isClosed || this.#groups.size === 0) return;
+    const now = performance.now();
+    const counts = ({ peer }: Link): boolean => !isSlowToAnswer(peer, now) && !isSilent(peer, now);
+    const free = PLACES - [...this.#dialed.values()].filter(counts).length;
+    const connected = new Set([...this.#open].map(({ peer }) => peer.address));
+    const rest = [...this.#known.values()].filter(
+      ({ peer, notBeforeMs }) =>
+        !this.#dialed.has(peer.address) &&
+        !connected.has(peer.address) &&
+        now >= Math.max(peer.notBeforeMs, notBeforeMs),
+    );
+    const chosen = this.#context.peers.choose(
+      free,
+      rest.map(({ peer }) => peer),
+    );
+    for (const peer of chosen) {
+      const known = this.#known.get(peer.address);
+      const group = known && this.#groupFor(known);
+      if (group === undefined || this.#dialed.size >= MAX_DIALS) continue;
+      const link = Link.dial(peer, group, this.#context, this.#events);
+      this.#links.add(link);
+      this.#dialed.set(peer.address, link);
+    }
+    if (this.#fillTimer !== undefined || this.#dialed.size >= this.#known.size) return;
+    this.#fillTimer = setTimeout(() => {
+      this.#fillTimer = undefined;
+      this.#fill();
+    }, FILL_EVERY_MS).unref();
+  }
+
+  #look(): void {
+    const now = performance.now();
+    for (const link of this.#open) link.look(now);
+  }
+}

@@ -1,0 +1,93 @@
+import type { FileHash } from '../nix/brands.ts';
+import { MAX_ALL_WANTS, MAX_PREFIXES_PER_MESSAGE, MAX_WANTS } from '../wire/bounds.ts';
+import { prefixOf, type FilePrefix, type Message } from './messages.ts';
+import type { Offer } from './offer.ts';
+import type { PieceSet } from './piece-set.ts';
+
+/** Counts what all members together look for. */
+export class WantsRoom {
+  #taken = 0;
+
+  take(): boolean {
+    if (this.#taken >= MAX_ALL_WANTS) return false;
+    this.#taken++;
+    return true;
+  }
+
+  giveBack(count: number): void {
+    this.#taken -= count;
+  }
+}
+
+/** What looking after the wants of one member needs. */
+export interface TheirWantsOptions {
+  readonly offer: Offer;
+  readonly room: WantsRoom;
+  /** True if the scope lets this member have anything. */
+  readonly mayHave: () => boolean;
+  readonly send: (message: Message) => void;
+}
+
+/** What one member looks for and we lack: it is told when that arrives. */
+export class TheirWants {
+  readonly #options: TheirWantsOptions;
+  readonly #lacked = new Set<FilePrefix>();
+  readonly #arrived: FilePrefix[] = [];
+  #isClosed = false;
+
+  constructor(options: TheirWantsOptions) {
+    this.#options = options;
+  }
+
+  hasFile(file: FileHash): boolean {
+    return this.#lacked.has(prefixOf(file));
+  }
+
+  /** Answers what is here of a batch. False if the member looks for more than it may. */
+  want(batch: number, prefixes: readonly FilePrefix[]): boolean {
+    const { offer, mayHave, send, room } = this.#options;
+    const bitmap = new Uint8Array(Math.ceil(prefixes.length / 8));
+    const partial: { prefix: FilePrefix; pieces: PieceSet }[] = [];
+    const isMember = mayHave();
+    for (const [index, prefix] of prefixes.entries()) {
+      const held = isMember ? offer.holds(prefix) : undefined;
+      if (held === 'whole') {
+        bitmap[index >> 3]! |= 0x80 >> (index & 7);
+        continue;
+      }
+      if (held !== undefined) partial.push({ prefix, pieces: held });
+      if (!this.#lacked.has(prefix) && room.take()) this.#lacked.add(prefix);
+    }
+    send({ kind: 'haveMap', batch, bitmap });
+    for (const { prefix, pieces } of partial)
+      send({ kind: 'pieces', prefix, count: pieces.total, bitmap: pieces.bitmap });
+    return this.#lacked.size <= MAX_WANTS;
+  }
+
+  unwant(prefixes: readonly FilePrefix[]): void {
+    for (const prefix of prefixes) if (this.#lacked.delete(prefix)) this.#options.room.giveBack(1);
+  }
+
+  onArrived(prefix: FilePrefix): void {
+    if (!this.#lacked.has(prefix) || !this.#options.mayHave()) return;
+    this.unwant([prefix]);
+    if (this.#arrived.push(prefix) === 1) setImmediate(() => this.#tell());
+  }
+
+  onPiece(prefix: FilePrefix, index: number): void {
+    if (this.#lacked.has(prefix) && this.#options.mayHave()) this.#options.send({ kind: 'piece', prefix, index });
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#options.room.giveBack(this.#lacked.size);
+    this.#lacked.clear();
+  }
+
+  #tell(): void {
+    const prefixes = this.#arrived.splice(0);
+    if (this.#isClosed) return;
+    for (let at = 0; at < prefixes.length; at += MAX_PREFIXES_PER_MESSAGE)
+      this.#options.send({ kind: 'have', prefixes: prefixes.slice(at, at + MAX_PREFIXES_PER_MESSAGE) });
+  }
+}

@@ -1,0 +1,56 @@
+import type { FileHash } from '../nix/brands.ts';
+import type { WantedFile } from './member.ts';
+import { prefixOf, type FilePrefix } from './messages.ts';
+
+/** A file that is looked for, by the name that members give it in lists. */
+export interface Wanted extends WantedFile {
+  readonly prefix: FilePrefix;
+}
+
+/** The files that this process looks for at its members. */
+export class WantedFiles {
+  readonly #byPrefix = new Map<FilePrefix, Wanted>();
+  readonly #byFile = new Map<FileHash, Wanted>();
+
+  get size(): number {
+    return this.#byFile.size;
+  }
+
+  get(file: FileHash): Wanted | undefined {
+    return this.#byFile.get(file);
+  }
+
+  byPrefix(prefix: FilePrefix): Wanted | undefined {
+    return this.#byPrefix.get(prefix);
+  }
+
+  values(): IterableIterator<Wanted> {
+    return this.#byFile.values();
+  }
+
+  /** @returns those that were not wanted yet */
+  add(files: Iterable<WantedFile>): Wanted[] {
+    const news: Wanted[] = [];
+    for (const { file, sizeBytes } of files) {
+      if (this.#byFile.has(file)) continue;
+      const wanted = { file, sizeBytes, prefix: prefixOf(file) };
+      this.#byFile.set(file, wanted);
+      this.#byPrefix.set(wanted.prefix, wanted);
+      news.push(wanted);
+    }
+    return news;
+  }
+
+  /** @returns those that were wanted */
+  delete(files: Iterable<FileHash>): Wanted[] {
+    const gone: Wanted[] = [];
+    for (const file of files) {
+      const wanted = this.#byFile.get(file);
+      if (wanted === undefined) continue;
+      this.#byFile.delete(file);
+      if (this.#byPrefix.get(wanted.prefix) === wanted) this.#byPrefix.delete(wanted.prefix);
+      gone.push(wanted);
+    }
+    return gone;
+  }
+}

@@ -1,0 +1,135 @@
+import { hostKeyOf } from './address-range.ts';
+import { MAX_DATA_BYTES, MAX_UNSENT_BYTES, UNREAD_MS } from './bounds.ts';
+
+/** How soon those who wait for memory are looked at again. */
+const LOOK_AGAIN_MS = 50;
+/** Held bytes are measured at most this often: it takes a millisecond for two thousand connections. */
+const MEASURE_EVERY_MS = 5;
+
+/** Somebody who asks for bytes, and takes them or not. */
+export interface Receiver {
+  /** Address of its host. */
+  readonly host: string;
+  /** All that is in memory for it: read or being read from the disk, in the socket, and its requests. */
+  readonly heldBytes: number;
+  /** When it last took something, or was first sent what it has not taken; undefined if nothing waits for it. */
+  readonly unreadSinceMs: number | undefined;
+  /** Disconnects it. */
+  close(): void;
+}
+
+/**
+ * Bounds the memory of all together that ask and do not read. Within it everybody is answered at once. Beyond it hosts that
+ * hold less than an equal share still are, so the bound is twice the budget; the others wait in turn, and those that have
+ * read nothing for a while are disconnected.
+ */
+export class SendBudget {
+  readonly #maxBytes: number;
+  readonly #receivers = new Map<Receiver, Host>();
+  readonly #hosts = new Map<string, Host>();
+  readonly #waiting = new Map<Receiver, () => void>();
+  /** Held when it was last measured, and granted since then. */
+  #measuredBytes = 0;
+  #grantedBytes = 0;
+  #measuredAtMs = -Infinity;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(maxBytes = MAX_UNSENT_BYTES) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** Counts a receiver from now until {@link remove}. */
+  add(receiver: Receiver): void {
+    const key = hostKeyOf(receiver.host);
+    const host = this.#hosts.get(key) ?? { key, receivers: 0, heldBytes: 0 };
+    host.receivers++;
+    this.#hosts.set(key, host);
+    this.#receivers.set(receiver, host);
+  }
+
+  remove(receiver: Receiver): void {
+    const host = this.#receivers.get(receiver);
+    if (host === undefined) return;
+    if (--host.receivers === 0) this.#hosts.delete(host.key);
+    this.#receivers.delete(receiver);
+    this.#waiting.delete(receiver);
+  }
+
+  /** Counts bytes that a question takes which waits. */
+  note(bytes: number): void {
+    this.#grantedBytes += bytes;
+    if (this.#isOver(0)) this.#lookSoon();
+  }
+
+  /**
+   * Asks for room for an answer.
+   *
+   * @param resume called once there may be room, if there is none now
+   */
+  take(receiver: Receiver, bytes: number, resume: () => void): boolean {
+    if (this.#isOver(bytes) && performance.now() - this.#measuredAtMs > MEASURE_EVERY_MS) this.#measure();
+    const host = this.#receivers.get(receiver);
+    if (host === undefined) return false; // it is gone
+    if (this.#isOver(bytes) && host.heldBytes + bytes > this.#maxBytes / this.#hosts.size) {
+      this.#waiting.set(receiver, resume);
+      this.#lookSoon();
+      return false;
+    }
+    this.#grantedBytes += bytes;
+    host.heldBytes += bytes;
+    return true;
+  }
+
+  #isOver(bytes: number): boolean {
+    return this.#measuredBytes + this.#grantedBytes + bytes > this.#maxBytes;
+  }
+
+  /** Nothing is counted down: what is held is looked up when it matters, so no path can forget to. */
+  #measure(): void {
+    this.#measuredAtMs = performance.now();
+    this.#measuredBytes = 0;
+    this.#grantedBytes = 0;
+    for (const host of this.#hosts.values()) host.heldBytes = 0;
+    for (const [{ heldBytes }, host] of this.#receivers) {
+      host.heldBytes += heldBytes;
+      this.#measuredBytes += heldBytes;
+    }
+  }
+
+  #lookSoon(): void {
+    if (this.#timer === undefined) this.#timer = setTimeout(() => this.#look(), LOOK_AGAIN_MS).unref();
+  }
+
+  /** Answers as many of those who wait as there is room for, in their order. */
+  #look(): void {
+    this.#timer = undefined;
+    this.#measure();
+    if (this.#isOver(MAX_DATA_BYTES)) this.#cutOff();
+    const waiting = Array.from(this.#waiting); // who has to wait again is added again
+    for (const [receiver, resume] of waiting) {
+      if (this.#isOver(MAX_DATA_BYTES)) return this.#lookSoon();
+      if (this.#waiting.delete(receiver)) resume();
+    }
+  }
+
+  /** Disconnects who has taken nothing for a while, the longest first, until half of the room is free. */
+  #cutOff(): void {
+    const now = performance.now();
+    const unread = [...this.#receivers.keys()]
+      .map((receiver) => ({ receiver, bytes: receiver.heldBytes, sinceMs: receiver.unreadSinceMs ?? now }))
+      .filter(({ sinceMs }) => now - sinceMs > UNREAD_MS)
+      .toSorted((a, b) => a.sinceMs - b.sinceMs);
+    for (const { receiver, bytes } of unread) {
+      if (this.#measuredBytes <= this.#maxBytes / 2) return;
+      this.#measuredBytes -= bytes;
+      receiver.close();
+    }
+  }
+}
+
+interface Host {
+  readonly key: string;
+  receivers: number;
+  /** When it was last measured, with what was granted since. */
+  heldBytes: number;
+}

@@ -1,0 +1,164 @@
+/** Members of a group on loopback, with real connections, that give files from memory. */
+import { EventEmitter } from 'node:events';
+import { hash } from 'node:crypto';
+import { LeastSent } from '../../src/exchange/least-sent.ts';
+import { Members } from '../../src/exchange/members.ts';
+import { prefixOf, type FilePrefix, type Refusal } from '../../src/exchange/messages.ts';
+import type { Asked, Offer, OfferedFile, OfferEvents } from '../../src/exchange/offer.ts';
+import type { PieceSet } from '../../src/exchange/piece-set.ts';
+import { WantsRoom } from '../../src/exchange/their-wants.ts';
+import { WantedFiles } from '../../src/exchange/wanted.ts';
+import { PeerTable, type PeerRecord } from '../../src/discovery/peer-table.ts';
+import type { FileHash, InfoHash, StoreHash } from '../../src/nix/brands.ts';
+import { encodeNix32 } from '../../src/nix/nix32.ts';
+import { PeerServer } from '../../src/wire/peer-server.ts';
+import { SendBudget } from '../../src/wire/send-budget.ts';
+
+export const GROUP = 'ab'.repeat(20) as InfoHash;
+
+/** A file and its name. */
+export interface MadeFile {
+  readonly file: FileHash;
+  readonly bytes: Buffer;
+}
+
+/** A file of that many bytes, unlike those of another seed. */
+export function madeFile(sizeBytes: number, seed = 1): MadeFile {
+  const bytes = Buffer.allocUnsafe(sizeBytes);
+  for (let at = 0; at < sizeBytes; at++) bytes[at] = (Math.imul(at, 2_654_435_761) >>> 13) ^ Math.imul(seed, 7919);
+  bytes.writeInt32BE(seed, 0);
+  return { file: encodeNix32(hash('sha256', bytes, 'buffer')) as FileHash, bytes };
+}
+
+/** What a member gives, from memory. */
+export class MadeOffer extends EventEmitter<OfferEvents> implements Offer {
+  readonly files = new Map<FilePrefix, Buffer>();
+  readonly pieces = new Map<FilePrefix, PieceSet>();
+  readonly narInfos = new Map<StoreHash, string>();
+  /** Ranges that were opened, and files that are open. */
+  readonly asked: Asked[] = [];
+  openFiles = 0;
+  /** Has the next questions for a file refused, or reads wait. */
+  refusal: Refusal | undefined;
+  gate: Promise<void> = Promise.resolve();
+  /** Gives other bytes than it should. */
+  lies = false;
+
+  add(...files: readonly MadeFile[]): void {
+    for (const { file, bytes } of files) {
+      this.files.set(prefixOf(file), bytes);
+      this.emit('arrived', prefixOf(file));
+    }
+  }
+
+  addPiece({ file, bytes }: MadeFile, set: PieceSet, index: number): void {
+    set.add(index);
+    this.pieces.set(prefixOf(file), set);
+    this.files.set(`${prefixOf(file)}-` as FilePrefix, bytes);
+    this.emit('piece', prefixOf(file), index);
+  }
+
+  holds(prefix: FilePrefix): 'whole' | PieceSet | undefined {
+    return this.files.has(prefix) ? 'whole' : this.pieces.get(prefix);
+  }
+
+  async open(file: FileHash | FilePrefix, asked: Asked): Promise<OfferedFile | Refusal> {
+    this.asked.push(asked);
+    await this.gate;
+    if (this.refusal !== undefined) return this.refusal;
+    const prefix = file.length === 52 ? prefixOf(file as FileHash) : (file as FilePrefix);
+    const bytes = this.files.get(prefix) ?? this.files.get(`${prefix}-` as FilePrefix);
+    if (bytes === undefined) return 'absent';
+    this.openFiles++;
+    return {
+      prefix,
+      sizeBytes: bytes.length,
+      read: async (target, offset) => {
+        target.set(bytes.subarray(offset, offset + target.length));
+        if (this.lies) target[0]! ^= 1;
+      },
+      [Symbol.asyncDispose]: async () => {
+        this.openFiles--;
+      },
+    };
+  }
+
+  async narInfo(storeHash: StoreHash): Promise<string | undefined> {
+    return this.narInfos.get(storeHash);
+  }
+}
+
+export interface MadeMember extends AsyncDisposable {
+  readonly members: Members;
+  readonly offer: MadeOffer;
+  readonly peers: PeerTable;
+  readonly port: number;
+  /** Takes in another, as if it had been found. */
+  meet(other: { readonly port: number }): PeerRecord;
+  uploadedBytes: number;
+}
+
+/** Starts a member on loopback. */
+export async function startMember(
+  options: {
+    readonly group?: InfoHash;
+    readonly files?: readonly MadeFile[];
+    readonly mayHave?: (host: string) => boolean;
+    readonly budget?: SendBudget;
+    readonly peerId?: Buffer;
+  } = {},
+): Promise<MadeMember> {
+  const { group = GROUP, files = [], mayHave = () => true, budget = new SendBudget() } = options;
+  const peers = new PeerTable();
+  const offer = new MadeOffer();
+  offer.add(...files);
+  let port = 0;
+  const members = new Members({
+    peerId: options.peerId ?? Buffer.from(`-NS0200-${Math.random().toString(36).slice(2, 14).padEnd(12, '0')}`),
+    port: () => port,
+    peers,
+    networks: { includes: () => true },
+    mayHave,
+    wanted: new WantedFiles(),
+    offer,
+    budget,
+    wantsRoom: new WantsRoom(),
+    leastSent: new LeastSent(),
+    readBuffer: Buffer.alloc(256 * 1024),
+    downloadLimit: () => undefined,
+    uploadLimit: () => undefined,
+    onUpload: (bytes) => (member.uploadedBytes += bytes),
+  });
+  const server = await PeerServer.listen({
+    host: '127.0.0.1',
+    ports: [0],
+    admit: (socket) => !peers.isBannedHost(socket.remoteAddress ?? ''),
+    infoHashOf: () => undefined,
+    onPeer: async (socket, opening) => {
+      if (opening.infoHash === group) members.accept(socket, opening);
+      else socket.destroy();
+    },
+    onWarning: (error) => {
+      throw error;
+    },
+  });
+  port = server.port;
+  members.join(group);
+  const member: MadeMember = {
+    members,
+    offer,
+    peers,
+    port,
+    uploadedBytes: 0,
+    meet(other) {
+      const record = peers.add({ host: '127.0.0.1', port: other.port });
+      members.addPeer(record);
+      return record;
+    },
+    async [Symbol.asyncDispose]() {
+      members.close();
+      await server.close();
+    },
+  };
+  return member;
+}

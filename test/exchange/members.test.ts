@@ -1,0 +1,286 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { suite, test } from 'node:test';
+import type { Member } from '../../src/exchange/member.ts';
+import { PieceSet } from '../../src/exchange/piece-set.ts';
+import type { StoreHash } from '../../src/nix/brands.ts';
+import { MAX_PREFIXES_PER_MESSAGE } from '../../src/wire/bounds.ts';
+import { madeFile, startMember, type MadeFile, type MadeMember } from './exchange-fixture.ts';
+
+const SIGNAL = new AbortController().signal;
+
+/** The first member that one is connected to. */
+async function memberOf({ members }: MadeMember): Promise<Member> {
+  const [first] = members.open;
+  if (first !== undefined) return first;
+  const [member] = (await once(members, 'member')) as [Member];
+  return member;
+}
+
+/** All of a range, and what became of the request. */
+async function take(
+  member: Member,
+  { file, bytes }: MadeFile,
+  range: { from?: number; length?: number } = {},
+): Promise<{ bytes: Buffer; outcome: string }> {
+  const { from = 0, length = bytes.length } = range;
+  const parts: Buffer[] = [];
+  const outcome = await member.get({ file, from, length }, (part) => parts.push(Buffer.from(part)), SIGNAL);
+  return { bytes: Buffer.concat(parts), outcome };
+}
+
+suite('the exchange', { timeout: 20_000 }, () => {
+  test('what is wanted, and a member has, is known and given', async () => {
+    const [small, large, other] = [madeFile(3000, 1), madeFile(3_000_000, 2), madeFile(100, 3)];
+    await using seeder = await startMember({ files: [small, large] });
+    await using client = await startMember();
+    client.members.want([small, large, other].map(({ file, bytes }) => ({ file, sizeBytes: bytes.length })));
+    client.meet(seeder);
+    const member = await memberOf(client);
+    await once(client.members, 'have');
+    assert.equal(member.has(small.file), 'whole');
+    assert.equal(member.has(large.file), 'whole');
+    assert.equal(member.has(other.file), undefined);
+    assert.ok(member.isKnown);
+    const answers = await Promise.all([take(member, small), take(member, large), take(member, other)]);
+    assert.deepEqual(
+      answers.map(({ outcome }) => outcome),
+      ['complete', 'complete', 'absent'],
+    );
+    assert.deepEqual(answers[0].bytes, small.bytes);
+    assert.deepEqual(answers[1].bytes, large.bytes);
+    assert.equal(member.inFlightBytes, 0);
+    assert.equal(seeder.offer.openFiles, 0);
+    assert.equal(seeder.uploadedBytes, 3_003_000);
+  });
+
+  test('both sides ask over one connection, whoever has opened it', async () => {
+    const [a, b] = [madeFile(100_000, 1), madeFile(200_000, 2)];
+    await using one = await startMember({ files: [a] });
+    await using two = await startMember({ files: [b] });
+    one.meet(two);
+    const [fromOne, fromTwo] = await Promise.all([memberOf(one), memberOf(two)]);
+    const [gotB, gotA] = await Promise.all([take(fromOne, b), take(fromTwo, a)]);
+    assert.deepEqual([gotB.bytes, gotA.bytes], [b.bytes, a.bytes]);
+    assert.equal(fromTwo.peer.address, `127.0.0.1:${one.port}`);
+  });
+
+  test('a range is what was asked for, and none beyond the end', async () => {
+    const made = madeFile(1_000_000);
+    await using seeder = await startMember({ files: [made] });
+    await using client = await startMember();
+    client.meet(seeder);
+    const member = await memberOf(client);
+    const { bytes, outcome } = await take(member, made, { from: 300_001, length: 400_000 });
+    assert.equal(outcome, 'complete');
+    assert.deepEqual(bytes, made.bytes.subarray(300_001, 700_001));
+    assert.equal((await take(member, made, { from: 999_999, length: 2 })).outcome, 'range');
+  });
+
+  test('a file that arrives later is told of', async () => {
+    const made = madeFile(5000);
+    await using seeder = await startMember();
+    await using client = await startMember();
+    client.members.want([made]);
+    client.meet(seeder);
+    const member = await memberOf(client);
+    const asked = await memberOf(seeder);
+    while (!member.isKnown) await new Promise(setImmediate);
+    assert.ok(asked.wants(made.file));
+    const told = once(client.members, 'have');
+    seeder.offer.add(made);
+    assert.deepEqual(await told, [member, made.file]);
+    assert.ok(!asked.wants(made.file));
+    client.members.unwant([made.file]);
+    assert.equal(member.has(made.file), undefined);
+  });
+
+  test('pieces of a file that is on its way are told of, first together and then one by one', async () => {
+    const made = madeFile(3_500_000);
+    const set = new PieceSet(made.bytes.length);
+    await using seeder = await startMember();
+    seeder.offer.addPiece(made, set, 2);
+    await using client = await startMember();
+    client.members.want([{ file: made.file, sizeBytes: made.bytes.length }]);
+    client.meet(seeder);
+    const member = await memberOf(client);
+    await once(client.members, 'piece');
+    assert.deepEqual((member.has(made.file) as PieceSet).bitmap, Uint8Array.of(0x20));
+    const told = once(client.members, 'piece');
+    seeder.offer.addPiece(made, set, 0);
+    await told;
+    assert.deepEqual((member.has(made.file) as PieceSet).bitmap, Uint8Array.of(0xa0));
+  });
+
+  test('more is wanted than one message holds', async () => {
+    const files = Array.from({ length: MAX_PREFIXES_PER_MESSAGE + 10 }, (_, index) => madeFile(8, index));
+    await using seeder = await startMember({ files });
+    await using client = await startMember();
+    client.members.want(files);
+    client.meet(seeder);
+    const member = await memberOf(client);
+    while (!member.isKnown) await once(client.members, 'have');
+    assert.ok(files.every(({ file }) => member.has(file) === 'whole'));
+  });
+
+  test('a member chooses what it has given away least', async () => {
+    const files = Array.from({ length: 4 }, (_, index) => madeFile(50_000, index));
+    await using seeder = await startMember({ files });
+    const candidates = files.map(({ file, bytes }) => ({ file, from: 0, length: bytes.length }));
+    const chosen: number[] = [];
+    await using first = await startMember();
+    await using second = await startMember();
+    for (const client of [first, second, first, second]) {
+      if (client.members.open.size === 0) client.meet(seeder);
+      const member = await memberOf(client);
+      const parts: Buffer[] = [];
+      const on = {
+        picked: (index: number) => chosen.push(index),
+        bytes: (part: Uint8Array) => parts.push(Buffer.from(part)),
+      };
+      assert.equal(await member.any(candidates, on, SIGNAL), 'complete');
+      assert.deepEqual(Buffer.concat(parts), files[chosen.at(-1)!]?.bytes);
+    }
+    assert.deepEqual(new Set(chosen), new Set([0, 1, 2, 3]));
+  });
+
+  test('what is asked for at once for any range is two ranges', async () => {
+    const files = [madeFile(50_000, 1), madeFile(50_000, 2)];
+    await using seeder = await startMember({ files });
+    await using client = await startMember();
+    client.meet(seeder);
+    const member = await memberOf(client);
+    const candidates = files.map(({ file }) => ({ file, from: 0, length: 50_000 }));
+    const chosen: number[] = [];
+    const on = { picked: (index: number) => chosen.push(index), bytes: () => undefined };
+    await Promise.all([member.any(candidates, on, SIGNAL), member.any(candidates, on, SIGNAL)]);
+    assert.deepEqual(new Set(chosen), new Set([0, 1]));
+    const none = [{ file: madeFile(9, 9).file, from: 0, length: 9 }];
+    assert.equal(await member.any(none, on, SIGNAL), 'absent');
+  });
+
+  test('a request that is taken back sends nothing more, and those behind it go on', async () => {
+    const [large, small] = [madeFile(20_000_000, 1), madeFile(300_000, 2)];
+    await using seeder = await startMember({ files: [large, small] });
+    await using client = await startMember();
+    client.meet(seeder);
+    const member = await memberOf(client);
+    const stop = new AbortController();
+    let received = 0;
+    const cancelled = member.get(
+      { file: large.file, from: 0, length: large.bytes.length },
+      (bytes) => {
+        received += bytes.length;
+        stop.abort();
+      },
+      stop.signal,
+    );
+    assert.equal(await cancelled, 'cancelled');
+    const before = received;
+    const { bytes } = await take(member, small);
+    assert.deepEqual(bytes, small.bytes);
+    assert.equal(received, before);
+    assert.equal(member.inFlightBytes, 0);
+    assert.ok(seeder.uploadedBytes < 15_000_000);
+  });
+
+  test('refusals have their reasons', async () => {
+    const made = madeFile(1000);
+    await using seeder = await startMember({ files: [made] });
+    await using client = await startMember();
+    client.meet(seeder);
+    const member = await memberOf(client);
+    for (const reason of ['absent', 'withheld', 'later', 'failed'] as const) {
+      seeder.offer.refusal = reason;
+      assert.equal((await take(member, made)).outcome, reason);
+    }
+  });
+
+  test('who must not have anything is told of nothing and given nothing, over its own connection or ours', async () => {
+    const made = madeFile(1000);
+    await using seeder = await startMember({ files: [made], mayHave: () => false });
+    await using client = await startMember();
+    client.members.want([made]);
+    client.meet(seeder);
+    const member = await memberOf(client);
+    while (!member.isKnown) await new Promise(setImmediate);
+    assert.equal(member.has(made.file), undefined);
+    assert.equal((await take(member, made)).outcome, 'withheld');
+    const candidate = { file: made.file, from: 0, length: 1000 };
+    const on = { picked: () => assert.fail(), bytes: () => assert.fail() };
+    assert.equal(await member.any([candidate], on, SIGNAL), 'withheld');
+    seeder.offer.narInfos.set('a'.repeat(32) as StoreHash, 'secret');
+    assert.deepEqual(await member.narInfos(['a'.repeat(32) as StoreHash], SIGNAL), [undefined]);
+    seeder.offer.add(madeFile(1000)); // arrives
+    assert.equal((await take(member, made)).outcome, 'withheld');
+    assert.equal(member.has(made.file), undefined);
+  });
+
+  test('narinfos come by store hash', async () => {
+    const [a, b, c] = ['a', 'b', 'c'].map((letter) => letter.repeat(32) as StoreHash);
+    await using seeder = await startMember();
+    seeder.offer.narInfos.set(a!, 'StorePath: /nix/store/a\n').set(c!, 'ü\n');
+    await using client = await startMember();
+    client.meet(seeder);
+    const member = await memberOf(client);
+    assert.deepEqual(await member.narInfos([a!, b!, c!], SIGNAL), ['StorePath: /nix/store/a\n', undefined, 'ü\n']);
+  });
+
+  test('requests end when the member goes away', async () => {
+    const made = madeFile(1000);
+    await using client = await startMember();
+    {
+      await using seeder = await startMember({ files: [made] });
+      seeder.offer.gate = new Promise(() => undefined);
+      client.meet(seeder);
+      const member = await memberOf(client);
+      const asked = take(member, made);
+      const gone = once(client.members, 'gone');
+      seeder.members.close();
+      assert.equal((await asked).outcome, 'closed');
+      await gone;
+      assert.ok(!member.isOpen);
+      assert.equal((await take(member, made)).outcome, 'closed');
+    }
+  });
+
+  test('two that connect to each other at once keep one connection', async () => {
+    for (const ids of [
+      ['a', 'b'],
+      ['b', 'a'],
+    ]) {
+      const [first, second] = ids.map((id) => Buffer.alloc(20, id));
+      const made = madeFile(1000);
+      await using one = await startMember({ peerId: first!, files: [made] });
+      await using two = await startMember({ peerId: second!, files: [made] });
+      one.meet(two);
+      two.meet(one);
+      // Both have made theirs before either has gone.
+      await Promise.all([memberOf(one), memberOf(two)]);
+      while (one.members.open.size !== 1 || two.members.open.size !== 1) await new Promise(setImmediate);
+      await new Promise((resolve) => setTimeout(resolve, 300)); // neither is connected to again
+      assert.deepEqual([one.members.open.size, two.members.open.size], [1, 1]);
+      assert.equal((await take(await memberOf(one), made)).outcome, 'complete');
+      assert.equal((await take(await memberOf(two), made)).outcome, 'complete');
+    }
+  });
+
+  test('we do not keep a connection to ourselves', async () => {
+    await using one = await startMember();
+    one.meet(one);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.equal(one.members.open.size, 0);
+  });
+
+  test('a member that has lied is left, and connects no more', async () => {
+    const made = madeFile(1000);
+    await using seeder = await startMember({ files: [made] });
+    await using client = await startMember();
+    const record = client.meet(seeder);
+    const member = await memberOf(client);
+    const gone = once(client.members, 'gone');
+    client.members.ban(member, 'it lied');
+    await gone;
+    assert.equal(record.banned, 'it lied');
+  });
+});
