@@ -1,17 +1,20 @@
-/** An answer as it comes in: its body goes chunk by chunk to whoever takes it, without a stream between. */
+/** An answer as it arrives. Its body is handed over chunk by chunk, without a stream in between. */
 
-/** Takes a chunk, which is its own from then on; a promise holds the sender back. What it throws ends the answer. */
+/**
+ * Takes a chunk and owns it from then on. A returned promise holds the sender back. An error that it throws ends the
+ * answer.
+ */
 export type TakeChunk = (chunk: Buffer) => void | Promise<void>;
 
-/** Has to be read, discarded or closed. */
+/** An answer; its body must be read, discarded or closed. */
 export interface Answer {
   readonly statusCode: number;
-  /** The value of a header; the first, where it was sent more than once. `name` in lower case. */
+  /** Returns the value of a header; the first if it was sent more than once. `name` in lower case. */
   header(name: string): string | undefined;
-  /** Gives the body to `take` until it has all of it. @throws what `take` throws; AttemptFailure where it breaks off */
+  /** Hands the whole body to `take`. @throws errors of `take`; AttemptFailure if the body breaks off */
   read(take: TakeChunk): Promise<void>;
-  /** Lets the connection serve the next request; a body that is long or never ends costs the connection instead. */
+  /** Frees the connection for the next request. Closes the connection instead if the body is long or never ends. */
   discard(): void;
-  /** Ends the answer where it is; its connection closes. */
+  /** Ends the answer at once and closes its connection. */
   close(): void;
 }

@@ -5,23 +5,23 @@ import tls from 'node:tls';
 import { NarswarmError } from '../errors.ts';
 
 /**
- * Reads the certificates once for all connections: to parse a system's bundle takes 10 ms.
+ * Reads the certificates once for all connections: parsing a system's bundle takes 10 ms.
  *
- * @param caFile PEM; those that NODE_EXTRA_CA_CERTS names count besides. undefined: those that Node brings
+ * @param caFile PEM; certificates of NODE_EXTRA_CA_CERTS are added. Undefined: the certificates of Node
  * @returns undefined for Node's defaults
- * @throws NarswarmError HTTP_FAILED, naming the file, where it cannot be read or is none
+ * @throws NarswarmError HTTP_FAILED, naming the file, if it cannot be read or has no certificates
  */
 export async function loadAuthorities(caFile: string | undefined): Promise<tls.SecureContext | undefined> {
   if (caFile === undefined) return undefined;
   try {
     const ca = await readFile(caFile, 'utf8');
-    if (!ca.includes('-----BEGIN ')) throw new Error('it holds no certificate');
+    if (!ca.includes('-----BEGIN ')) throw new Error('it has no certificate');
     return tls.createSecureContext({ ca: [ca, ...tls.getCACertificates('extra')] });
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new NarswarmError(
       'HTTP_FAILED',
-      `the certificates of ${caFile} cannot be read (${reason}): mend ssl-cert-file of nix.conf, or NIX_SSL_CERT_FILE`,
+      `the certificates of ${caFile} cannot be read (${reason}): correct ssl-cert-file in nix.conf, or NIX_SSL_CERT_FILE`,
       { cause, facts: { path: caFile } },
     );
   }

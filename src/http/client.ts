@@ -1,4 +1,7 @@
-/** The source that never fails: narinfos and NARs from an HTTP binary cache, past cuts, stalls and busy servers. */
+/**
+ * The source of last resort: fetches narinfos and NARs from an HTTP binary cache, in spite of cut connections, stalls
+ * and busy servers.
+ */
 
 import type { Dispatcher } from 'undici';
 import { NarswarmError } from '../errors.ts';
@@ -17,16 +20,17 @@ export type { HttpClientOptions } from './options.ts';
 export type { DownloadOptions } from './transfer.ts';
 
 export interface GetBytesOptions extends CallOptions {
-  /** A longer body, also one that unpacks to more, is refused with SIZE_MISMATCH. */
+  /** Refuses a longer body, also after decompression, with SIZE_MISMATCH. */
   readonly maxBytes: number;
 }
 
 /**
- * Keeps connections alive between requests; close it when done. `file:` URLs are read from the disk as if a server sent them.
+ * Fetches over HTTP and keeps connections alive between requests; close it when done. Reads `file:` URLs from the disk
+ * as if a server sent them.
  *
- * All methods throw NarswarmError with facts `{url, attempts, status}` after the last attempt, the URL without
- * user, password and query; and the signal's own reason, promptly, once it is aborted. Server errors (5xx, 408, 425,
- * 429), failed connections, stalls and truncated bodies are tried again; any other status is final.
+ * All methods throw NarswarmError with facts `{url, attempts, status}` after the last attempt; the URL lacks user,
+ * password and query. If the signal is aborted, they promptly throw its reason. Retries server errors (5xx, 408, 425,
+ * 429), failed connections, stalls and truncated bodies; any other status is final.
  */
 export class HttpClient implements AsyncDisposable {
   readonly #readOptions: () => Promise<ResolvedOptions>;
@@ -36,13 +40,13 @@ export class HttpClient implements AsyncDisposable {
   #options: Promise<ResolvedOptions> | undefined;
   #credentials: Promise<Credentials> | undefined;
 
-  /** @param options a function is called with the first request, which waits for them */
+  /** @param options a function is called before the first request, which waits for it */
   constructor(options: HttpClientOptions | (() => Promise<HttpClientOptions>) = {}) {
     this.#readOptions = async () => resolveOptions(typeof options === 'function' ? await options() : options);
   }
 
   /**
-   * Fetches a small file whole (a narinfo, `nix-cache-info`, a manifest); undefined if the server does not have
+   * Fetches a small file whole (a narinfo, `nix-cache-info`, a manifest). Returns undefined if the server does not have
    * it (404, 410; and 403, which S3 answers for absent keys).
    * Throws HTTP_FAILED, HTTP_STALLED, HTTP_TRUNCATED, SIZE_MISMATCH.
    */
@@ -57,9 +61,9 @@ export class HttpClient implements AsyncDisposable {
   }
 
   /**
-   * As {@link getBytes}, unless the server says that what was fetched before is still the same.
+   * Fetches as {@link getBytes}, unless the server says that the file has not changed.
    *
-   * @param options.validators what came with the body that the caller has kept; without them it is always fetched
+   * @param options.validators of the body that the caller has kept. Undefined: always fetches
    */
   async getIfChanged(
     url: string,
@@ -69,11 +73,11 @@ export class HttpClient implements AsyncDisposable {
   }
 
   /**
-   * Streams the bytes [offset, end) of a NAR into `sink`, each once and in order, and returns how many they were.
-   * Resumes by Range after a failure, also with servers that ignore Range or cannot answer it: those are asked for everything,
-   * now and for as long as the client lives, and what is there already is read past. Bytes gained reset the count of retries,
-   * up to 50 resumptions. Nothing is hashed here: that is the sink's.
-   * Throws HTTP_NOT_FOUND, HTTP_FAILED, HTTP_STALLED, HTTP_TRUNCATED; SIZE_MISMATCH at once where the server's size
+   * Streams the bytes [offset, end) of a NAR into `sink`, each once and in order. Returns their number.
+   * Resumes by Range after a failure. A server that ignores or cannot answer Range is asked for the whole file from
+   * then on, and the bytes already there are skipped. New bytes reset the count of retries, up to 50 resumptions.
+   * Hashes nothing: that is the task of the sink.
+   * Throws HTTP_NOT_FOUND, HTTP_FAILED, HTTP_STALLED, HTTP_TRUNCATED; throws SIZE_MISMATCH at once if the server's size
    * is not `sizeBytes`.
    */
   async download(url: string, options: DownloadOptions): Promise<{ bytes: number }> {
@@ -89,7 +93,7 @@ export class HttpClient implements AsyncDisposable {
     return { bytes: transfer.position - begin };
   }
 
-  /** Ends what is running (with INTERRUPTED) and closes every socket. */
+  /** Ends running requests (with INTERRUPTED) and closes every socket. */
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort(new NarswarmError('INTERRUPTED', 'the HTTP client was closed'));
@@ -115,7 +119,7 @@ export class HttpClient implements AsyncDisposable {
         dispatcher: () => this.#connect(call.givesWay === true ? 'hasty' : 'patient'),
         credentials: await this.#openCredentials(),
         linkedFrom: call.linkedFrom,
-        // A body that has begun may go on over another connection: that is tried soon, and with more patience each time.
+        // A body that has begun may continue over another connection: retries soon, and with more patience each time.
         bodyTimeoutMs: Math.min(stallTimeoutMs, hastyStallTimeoutMs * 2 ** failures),
         userAgent,
         signal,
@@ -154,7 +158,7 @@ export class HttpClient implements AsyncDisposable {
     return known;
   }
 
-  /** With the first request: a fetch from peers alone need not wait 25 ms for what it never uses. */
+  /** Called by the first request: a fetch from peers alone saves these 25 ms. */
   #connect(pace: 'hasty' | 'patient'): Promise<Dispatcher> {
     const known = this.#dispatchers.get(pace) ?? this.#createDispatcher(pace);
     this.#dispatchers.set(pace, known);

@@ -1,11 +1,14 @@
-/** A small body, whole in memory. */
+/** Reads a small body into memory. */
 
 import { AttemptFailure } from './failure.ts';
 import { parseContentLength } from './range.ts';
 import type { Answer } from './answer.ts';
 import { rejectAnswer } from './request.ts';
 
-/** Reads the body of a 200; another answer fits no such request. Throws {@link AttemptFailure} with SIZE_MISMATCH as soon as it exceeds `maxBytes`. */
+/**
+ * Reads the body of a 200; refuses any other answer. Throws {@link AttemptFailure} with SIZE_MISMATCH as soon as it
+ * exceeds `maxBytes`.
+ */
 export async function collectBody(response: Answer, maxBytes: number): Promise<Uint8Array> {
   if (response.statusCode !== 200) throw rejectAnswer(response);
   if ((parseContentLength(response.header('content-length')) ?? 0) > maxBytes) {

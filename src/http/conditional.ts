@@ -1,4 +1,4 @@
-/** A small body that is fetched only where it has changed (RFC 9110, 13). */
+/** Fetches a small body only if it has changed (RFC 9110, 13). */
 
 import { createHash } from 'node:crypto';
 import { collectBody } from './collect.ts';
@@ -7,26 +7,26 @@ import { decodeAnswer } from './decoded-answer.ts';
 import { isNotFound } from './failure.ts';
 import { type OpenUrl, rejectAnswer } from './request.ts';
 
-/** What a server said of a body, by which it knows later whether that is still the same. */
+/** The validators of a body, by which a server knows later whether the body has changed. */
 export interface Validators {
   /**
-   * SHA-256 in hex of the address that answered, after all redirects: they say nothing about what lies elsewhere. The
-   * address itself may hold secrets, and these are kept in files.
+   * SHA-256 (hex) of the address that answered, after all redirects: validators are valid for one address only. It is
+   * hashed since the address may hold secrets and validators are stored in files.
    */
   readonly address: string;
   readonly etag?: string;
   readonly lastModified?: string;
 }
 
-/** How a conditional request ended; `absent` for 403, 404 and 410. */
+/** The result of a conditional request; `absent` for 403, 404 and 410. */
 export type Conditional =
   | { readonly kind: 'changed'; readonly bytes: Uint8Array; readonly validators: Validators }
   | { readonly kind: 'unchanged' }
   | { readonly kind: 'absent' };
 
 /**
- * One attempt, to be repeated. The conditions go only to the address that they came from: a channel redirects to
- * another file with each release, and that one may well be older than the file of the release before.
+ * Makes one attempt, to be repeated. Sends the conditions only to the address that they came from: a channel redirects
+ * to another file with each release, and that file may be older than the one of the release before.
  */
 export function getConditionally(
   open: OpenUrl,

@@ -1,23 +1,26 @@
-/** Which credentials a request carries: those of its URL, else those of the netrc file (Nix: src/libstore/filetransfer.cc). */
+/**
+ * Chooses the credentials of a request: those of its URL, otherwise those of the netrc file (Nix:
+ * src/libstore/filetransfer.cc).
+ */
 
 import { createReadStream } from 'node:fs';
 import { text as textOf } from 'node:stream/consumers';
 import { findInNetrc, parseNetrc, type NetrcEntry } from './netrc.ts';
 
-/** Nobody's netrc file is longer; a device or a log in its place is read no further. */
+/** Limit on the netrc file. Nobody's is longer; a device or a log in its place is not read further. */
 const MAX_NETRC_BYTES = 1024 * 1024;
 
-/** Where a request goes, and who has sent it there. */
+/** The address of a request, and the address that led there. */
 export interface Destination {
   readonly target: URL;
   /**
-   * The address that was asked for, whose credentials these are: `target` may be where a redirect leads, or what a cache
-   * names as the place of its NAR.
+   * The address that was asked for, which owns the credentials. `target` may be the target of a redirect, or the URL of
+   * a NAR that a cache names.
    */
   readonly first: URL;
 }
 
-/** Reads the netrc file with the first request that it may matter to. */
+/** Reads the netrc file before the first request that may need it. */
 export class Credentials {
   readonly #file: string | undefined;
   readonly #onWarning: (message: string) => void;
@@ -29,9 +32,10 @@ export class Credentials {
   }
 
   /**
-   * The value of the Authorization header (RFC 7617), or undefined for none. The URL's own credentials go to its origin
-   * alone, and those of the netrc file to the host that they are for: after a redirect to another origin neither `default`
-   * counts, nor an entry for the same host, which another port or http instead of https would give away.
+   * Returns the value of the Authorization header (RFC 7617). Undefined if no credentials apply. The URL's own
+   * credentials go only to its origin, those of the netrc file only to their host. After a redirect to another origin,
+   * neither `default` nor an entry for the same host applies: another port, or http instead of https, would give it
+   * away.
    */
   async headerFor({ target, first }: Destination): Promise<string | undefined> {
     const isFirst = target.origin === first.origin;
@@ -43,11 +47,11 @@ export class Credentials {
     return login === '' ? undefined : basic(login, '');
   }
 
-  /** Says where the credentials of a request that was refused came from, or where they were missed: half a sentence. */
+  /** Says which credentials a refused request carried, or where some are missing: half a sentence. */
   async explain({ target, first }: Destination): Promise<string> {
     const own = target.origin === first.origin ? first : target;
     if (own.password !== '') return 'with the user and the password of the URL';
-    if (this.#file === undefined) return 'no netrc file was looked at';
+    if (this.#file === undefined) return 'no netrc file was read';
     const { failure } = await this.#read();
     if (failure !== undefined) return `the netrc file ${this.#file} ${failure}`;
     const entry = await this.#find(own.hostname, decode(own.username), { target, first });
@@ -88,7 +92,7 @@ function basic(login: string, password: string): string {
   return `Basic ${Buffer.from(`${login}:${password}`).toString('base64')}`;
 }
 
-/** A `%` that begins no escape stands for itself. */
+/** Decodes escapes. A `%` that begins no escape stands for itself. */
 function decode(text: string): string {
   try {
     return decodeURIComponent(text);

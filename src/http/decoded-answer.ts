@@ -1,6 +1,6 @@
 /**
- * Content-Encoding. Identity is asked for, since what a cache sends is compressed already, but caches keep narinfos
- * compressed (`narinfo-compression=br` of Nix's S3 store) and proxies compress whatever passes.
+ * Decodes Content-Encoding. Requests ask for identity, since caches send compressed files anyway. But some caches store
+ * narinfos compressed (`narinfo-compression=br` of Nix's S3 store), and some proxies compress everything.
  */
 
 import { once } from 'node:events';
@@ -9,16 +9,16 @@ import zlib from 'node:zlib';
 import type { Answer, TakeChunk } from './answer.ts';
 import { AttemptFailure } from './failure.ts';
 
-/** More than one proxy after another is an accident; each costs a decoder. */
+/** Limit on encodings of one body. More than one proxy after another is an accident, and each costs a decoder. */
 const MAX_ENCODINGS = 3;
 
 /**
- * The answer as it is to be read: decoded, where it has a Content-Encoding. Its length is then unknown. An encoding is
- * taken as Nix takes it: in either case, with or without `x-`.
+ * Returns the answer with its body decoded, if it has a Content-Encoding. Its length is then unknown. As in Nix, the
+ * name of an encoding may be in upper or lower case, with or without `x-`.
  *
- * @param sizeBytes size of the file that was asked for, where it is known: an answer that announces as many bytes is the file
- *   itself, and its Content-Encoding a remark about it (Apache's mod_mime says `x-bzip2` of a .bz2)
- * @throws AttemptFailure for an encoding that is not known
+ * @param sizeBytes size of the requested file, if known. An answer that announces this size is the file itself, and its
+ *   Content-Encoding only describes it (Apache's mod_mime says `x-bzip2` for a .bz2)
+ * @throws AttemptFailure for an unknown encoding
  */
 export function decodeAnswer(answer: Answer, sizeBytes?: number): Answer {
   const encodings = (answer.header('content-encoding') ?? '')
@@ -30,7 +30,7 @@ export function decodeAnswer(answer: Answer, sizeBytes?: number): Answer {
   const isKnown = encodings.every((name) => Object.hasOwn(DECODERS, name));
   if (isKnown && encodings.length <= MAX_ENCODINGS) return new DecodedAnswer(answer, encodings.toReversed());
   answer.discard();
-  throw new AttemptFailure(`the server sent Content-Encoding ${encodings.join(', ')}, which cannot be decoded`, {
+  throw new AttemptFailure(`the server sent Content-Encoding ${encodings.join(', ')}, which narswarm cannot decode`, {
     code: 'HTTP_FAILED',
     retry: 'never',
     status: answer.statusCode,
@@ -42,13 +42,13 @@ const DECODERS: Readonly<Record<string, () => Duplex | Promise<Duplex>>> = {
   deflate: () => zlib.createInflate(),
   br: () => zlib.createBrotliDecompress(),
   zstd: () => zlib.createZstdDecompress(),
-  // Node has no decoder for these; the tools of that name are on every machine that runs Nix.
+  // Node has no decoder for these. Their programs are on every machine that runs Nix.
   xz: () => run('xz', ['-dc', '--memlimit-decompress=128MiB']),
   bzip2: () => run('bzip2', ['-dc']),
 };
 
 async function run(program: string, args: readonly string[]): Promise<Duplex> {
-  const { execa } = await import('execa'); // 20 ms, which nearly no request need wait for
+  const { execa } = await import('execa'); // takes 20 ms, which nearly all requests save
   return execa(program, args, { buffer: false, stderr: 'ignore' }).duplex();
 }
 
@@ -57,7 +57,7 @@ class DecodedAnswer implements Answer {
   readonly #answer: Answer;
   readonly #encodings: readonly string[];
 
-  /** @param encodings in the order in which they are undone */
+  /** @param encodings in the order of decoding */
   constructor(answer: Answer, encodings: readonly string[]) {
     this.statusCode = answer.statusCode;
     this.#answer = answer;
@@ -68,7 +68,7 @@ class DecodedAnswer implements Answer {
     return name === 'content-length' || name === 'content-encoding' ? undefined : this.#answer.header(name);
   }
 
-  /** Decodes no faster than `take` takes, so that what a small body unpacks to is bounded by its taker. */
+  /** Decodes no faster than `take` takes, so that the taker bounds the size of the decoded body. */
   async read(take: TakeChunk): Promise<void> {
     const decoders: Duplex[] = [];
     for (const name of this.#encodings) {
@@ -102,7 +102,7 @@ class DecodedAnswer implements Answer {
   #refuse(cause: unknown): AttemptFailure {
     const encodings = this.#encodings.toReversed().join(', ');
     const said = cause instanceof Error ? cause.message : String(cause);
-    const reason = `the body is not sound ${encodings}, which is its Content-Encoding (${said})`;
+    const reason = `the body is not valid ${encodings}, its Content-Encoding (${said})`;
     return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'once', status: this.statusCode, cause });
   }
 
@@ -115,7 +115,7 @@ class DecodedAnswer implements Answer {
   }
 }
 
-/** Gives the body of an answer to a decoder. @throws what the answer fails of; DECODER_FAILED */
+/** Writes the body of an answer to a decoder. @throws the answer's failure; DECODER_FAILED */
 async function feed(decoder: Duplex, answer: Answer): Promise<void> {
   await answer.read(async (chunk) => {
     if (decoder.destroyed) throw DECODER_FAILED;
@@ -126,9 +126,9 @@ async function feed(decoder: Duplex, answer: Answer): Promise<void> {
   decoder.end();
 }
 
-/** The reader of the decoder gets the reason. */
+/** Ends the writing side; the reader of the decoder gets the real reason. */
 const DECODER_FAILED = new Error('the decoder has failed');
 
 function ignore(): void {
-  // the one that reads is told
+  // the reader gets the error
 }

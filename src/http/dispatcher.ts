@@ -1,4 +1,4 @@
-/** The sockets: a pool for each origin, through the proxy of the environment where there is one. */
+/** The sockets: a pool for each origin, through the proxy of the environment if there is one. */
 
 import { Agent, buildConnector, Dispatcher, ProxyAgent } from 'undici';
 import { loadAuthorities } from './authorities.ts';
@@ -8,24 +8,24 @@ export interface DispatcherOptions {
   readonly connectionsPerOrigin: number;
   readonly connectTimeoutMs: number;
   readonly stallTimeoutMs: number;
-  /** File with the certificates of the authorities for https; undefined: Node's. */
+  /** File of certificate authorities for https. Undefined: those of Node. */
   readonly caFile: string | undefined;
 }
 
 /**
- * Makes the pools. The proxies of the environment are respected as curl does ({@link proxiesOf}).
+ * Makes the pools. Uses the proxies of the environment as curl does ({@link proxiesOf}).
  *
- * HTTP/1.1 only: a large NAR on an HTTP/2 stream is held to the stream's flow-control window per round trip,
- * and a lost packet would stall every other NAR on the connection.
+ * Uses HTTP/1.1 only. On HTTP/2 a large NAR would be limited to the stream's flow-control window per round trip, and a
+ * lost packet would stall every other NAR on the connection.
  *
- * @throws NarswarmError HTTP_FAILED where there is a proxy and its address is none, or the certificates cannot be read
+ * @throws NarswarmError HTTP_FAILED if the address of a proxy is malformed, or if the certificates cannot be read
  */
 export async function createDispatcher(options: DispatcherOptions): Promise<Dispatcher> {
   const { caFile, connectTimeoutMs: timeout } = options;
   const settings = {
     connections: options.connectionsPerOrigin,
     allowH2: false,
-    // undici counts these from the moment the request is on the wire, and not while the reader holds the body back.
+    // undici counts these from when the request is on the wire, and not while the reader holds the body back.
     headersTimeout: options.stallTimeoutMs,
     bodyTimeout: options.stallTimeoutMs,
   };
@@ -45,7 +45,7 @@ interface Ways {
   readonly https: Dispatcher | undefined;
 }
 
-/** Sends each request through the proxy that is for its address, or straight on. */
+/** Sends each request through the proxy for its address, or directly. */
 class ProxySwitch extends Dispatcher {
   readonly #proxies: Proxies;
   readonly #ways: Ways;
@@ -77,7 +77,7 @@ class ProxySwitch extends Dispatcher {
   }
 }
 
-/** Reads the certificates with the first https connection: plain http has no use for them. */
+/** Reads the certificates before the first https connection: plain http does not need them. */
 function connectorFor(caFile: string | undefined, timeout: number): buildConnector.connector {
   const plain = buildConnector({ timeout, allowH2: false });
   let secure: Promise<buildConnector.connector> | undefined;

@@ -1,22 +1,24 @@
-/** Why one attempt failed, and whether another may do better. Never leaves this folder: callers see NarswarmError. */
+/** The reason of a failed attempt, and whether to try again. Never leaves this folder: callers see NarswarmError. */
 
 import { type ErrorCode, NarswarmError } from '../errors.ts';
 import { redactUrl } from '../redact.ts';
 
-/** `again`: as often as the options allow; `once`: a single further attempt; `never`: it would end the same way. */
+/**
+ * `again`: retry as often as the options allow; `once`: retry once; `never`: the next attempt would end the same way.
+ */
 export type RetryRule = 'again' | 'once' | 'never';
 
 export interface FailureDetails {
   readonly code: ErrorCode;
   readonly retry: RetryRule;
-  /** HTTP status, where there was an answer. */
+  /** HTTP status, if there was an answer. */
   readonly status?: number;
-  /** What the server asked for with Retry-After. */
+  /** The wait that the server asked for with Retry-After. */
   readonly retryAfterMs?: number | undefined;
   readonly cause?: unknown;
 }
 
-/** One attempt's failure; `message` is the reason alone, without the URL. */
+/** The failure of one attempt. `message` is the reason alone, without the URL. */
 export class AttemptFailure extends Error {
   readonly details: FailureDetails;
 
@@ -28,12 +30,12 @@ export class AttemptFailure extends Error {
 
 const STALLS = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 
-/** Codes of OpenSSL for a chain that it cannot follow, besides those with CERT in them. */
+/** Codes of OpenSSL for an invalid certificate chain, besides those with CERT in them. */
 const CERTIFICATES = new Set(['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'INVALID_CA', 'HOSTNAME_MISMATCH']);
 
 /**
- * Turns what a socket, the resolver or the HTTP parser threw into an {@link AttemptFailure}. Whatever comes from there counts
- * as the server's: of what strangers send, no library names everything.
+ * Turns an error of a socket, the resolver or the HTTP parser into an {@link AttemptFailure}. Counts every such error
+ * as the server's, since no library lists everything that strangers may send.
  */
 export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): AttemptFailure {
   if (cause instanceof AttemptFailure) return cause;
@@ -50,22 +52,22 @@ export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): 
     return new AttemptFailure(`the answer is not HTTP (${said})`, { code: 'HTTP_FAILED', retry: 'once', cause });
   }
   if (code.includes('CERT') || CERTIFICATES.has(code)) {
-    const reason = `its certificate does not hold here (${said}): an authority of your own is named by ssl-cert-file of nix.conf or NIX_SSL_CERT_FILE`;
+    const reason = `its certificate is not trusted here (${said}): name an authority of your own with ssl-cert-file in nix.conf or NIX_SSL_CERT_FILE`;
     return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'never', cause });
   }
   if (phase === 'body') {
-    const reason = `the connection broke within the body (${said})`;
+    const reason = `the connection broke inside the body (${said})`;
     return new AttemptFailure(reason, { code: 'HTTP_TRUNCATED', retry: 'again', cause });
   }
   return new AttemptFailure(said, { code: 'HTTP_FAILED', retry: 'again', cause });
 }
 
-/** True for the failure of an attempt to fetch what the server does not have. */
+/** Returns true if an attempt failed because the server does not have the file. */
 export function isNotFound(error: unknown): boolean {
   return error instanceof AttemptFailure && error.details.code === 'HTTP_NOT_FOUND';
 }
 
-/** The error that a caller sees: names the URL without its secrets, the number of attempts and the last reason. */
+/** Makes the error for the caller. It names the URL without its secrets, the number of attempts and the last reason. */
 export function reportFailure(failure: AttemptFailure, url: string, attempts: number): NarswarmError {
   const { code, status } = failure.details;
   const shown = redactUrl(url);

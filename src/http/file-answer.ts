@@ -1,4 +1,7 @@
-/** A file of a binary cache in a folder (Nix: `file://`), as if a server sent it: so it is resumed, bounded and blamed alike. */
+/**
+ * Reads a file of a binary cache in a folder (Nix: `file://`) as if a server sent it: so it is resumed, bounded and
+ * blamed in the same way.
+ */
 
 import { type FileHandle, open } from 'node:fs/promises';
 import { constants } from 'node:fs';
@@ -7,24 +10,25 @@ import type { Answer, TakeChunk } from './answer.ts';
 import { AttemptFailure } from './failure.ts';
 
 const CHUNK_BYTES = 256 * 1024;
-/** The file, or a folder on the way to it, is not there. */
+/** Errors if the file, or a folder on the way to it, does not exist. */
 const ABSENT = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG', 'EISDIR']);
-/** Failures of the disk or the network behind a mount that may pass. */
+/** Errors of the disk, or of the network behind a mount, that may pass. */
 const PASSING = new Set(['EIO', 'ESTALE', 'ETIMEDOUT', 'EAGAIN', 'EBUSY', 'EMFILE', 'ENFILE']);
 
 /**
- * Opens the file that a `file:` URL names; links are followed, as Nix does.
+ * Opens the file of a `file:` URL. Follows links, as Nix does.
  *
- * @param headers of them only `range` counts, in the form `bytes=a-b` or `bytes=a-`
- * @throws AttemptFailure: HTTP_NOT_FOUND where there is no regular file; HTTP_FAILED where it cannot be read
+ * @param headers only `range` counts, as `bytes=a-b` or `bytes=a-`
+ * @throws AttemptFailure: HTTP_NOT_FOUND if it is not a regular file; HTTP_FAILED if it cannot be read
  */
 export async function openFile(target: URL, headers: Readonly<Record<string, string>>): Promise<Answer> {
   const path = fileURLToPath(target);
   let handle: FileHandle | undefined;
   try {
-    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK); // a pipe without a writer would hold it up
+    // without O_NONBLOCK, a pipe without a writer would block
+    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const stats = await handle.stat();
-    if (!stats.isFile()) throw new AttemptFailure(`it is no file`, { code: 'HTTP_NOT_FOUND', retry: 'never' });
+    if (!stats.isFile()) throw new AttemptFailure(`it is not a file`, { code: 'HTTP_NOT_FOUND', retry: 'never' });
     return new FileAnswer(handle, stats.size, headers['range']);
   } catch (error) {
     await handle?.close();

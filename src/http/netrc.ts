@@ -1,6 +1,6 @@
-/** The netrc file: grammar and look-up as in curl's lib/netrc.c, which is what Nix reads it with. Pure. */
+/** Parses netrc files and looks up hosts, as curl's lib/netrc.c does for Nix. Pure. */
 
-/** Whose password is it. */
+/** The login of one host. */
 export interface NetrcEntry {
   /** Lower case; undefined for `default`. */
   readonly machine: string | undefined;
@@ -9,9 +9,9 @@ export interface NetrcEntry {
 }
 
 /**
- * Reads the entries of a netrc file in their order. A `#` at the start of a word makes the rest of the line a comment, `"…"`
- * may hold spaces and the escapes `\n`, `\r`, `\t` and `\` before anything else, keywords are in either case, and a `macdef`
- * goes on up to an empty line. Anything else is passed over.
+ * Reads the entries of a netrc file, in order. A `#` at the start of a word begins a comment. `"…"` may hold spaces and
+ * the escapes `\n`, `\r`, `\t`; a backslash before any other character stands for that character. Keywords are in upper
+ * or lower case. A `macdef` ends at an empty line. Skips anything else.
  */
 export function parseNetrc(text: string): NetrcEntry[] {
   const entries: { machine: string | undefined; login: string; password: string }[] = [];
@@ -32,11 +32,11 @@ export function parseNetrc(text: string): NetrcEntry[] {
 }
 
 /**
- * The first entry for a host that has a login or a password.
+ * Finds the first entry for a host that has a login or a password.
  *
- * @param host as a URL has it; its port does not count, as in curl
- * @param login the entry has to be of this one; undefined: any
- * @param mayDefault whether `default` counts
+ * @param host as in a URL; its port does not count, as in curl
+ * @param login the login that the entry must have. Undefined: any
+ * @param mayDefault true if `default` counts
  */
 export function findInNetrc(
   entries: readonly NetrcEntry[],

@@ -1,11 +1,11 @@
-/** How Nix is configured to download, as options of the client (Nix: src/libstore/{filetransfer,globals}.cc). */
+/** Turns Nix's download settings into options of the client (Nix: src/libstore/{filetransfer,globals}.cc). */
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NixConfig } from '../nix/nix-config.ts';
 import type { HttpClientOptions } from './options.ts';
 
-/** Where systems keep the certificates of authorities: the first two are Nix's own list, the others curl's by distribution. */
+/** Usual files of certificate authorities: the first two are Nix's own list, the others curl's, by distribution. */
 const BUNDLES = [
   '/etc/ssl/certs/ca-certificates.crt',
   '/nix/var/nix/profiles/default/etc/ssl/certs/ca-bundle.crt',
@@ -15,7 +15,7 @@ const BUNDLES = [
 ];
 
 /**
- * @param config undefined if there is no Nix: then its defaults hold
+ * @param config undefined if Nix is not installed: then its defaults apply
  * @param environment of the process
  */
 export function optionsOfNix(
@@ -32,7 +32,10 @@ export function optionsOfNix(
   };
 }
 
-/** `ssl-cert-file`, which is what holds where Nix knows it; else the variables in Nix's order; else the system's bundle. */
+/**
+ * Returns `ssl-cert-file` if Nix knows it, otherwise the file of the variables in Nix's order, otherwise the system's
+ * bundle.
+ */
 function authoritiesFile(
   configured: string | undefined,
   { NIX_SSL_CERT_FILE, SSL_CERT_FILE }: Readonly<Record<string, string | undefined>>,
@@ -40,7 +43,7 @@ function authoritiesFile(
   return configured || NIX_SSL_CERT_FILE || SSL_CERT_FILE || BUNDLES.find((file) => existsSync(file));
 }
 
-/** 0 means no limit to Nix: then the client's own holds, so that something ends what would hang. */
+/** Converts seconds. Nix's 0 means no limit: then the client's own limit applies, so that nothing hangs. */
 function milliseconds(seconds: number | undefined): number | undefined {
   return seconds === undefined || seconds === 0 ? undefined : seconds * 1_000;
 }

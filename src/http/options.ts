@@ -2,42 +2,39 @@
 
 export interface HttpClientOptions {
   /**
-   * Sockets to one origin at a time; more requests wait in a queue, and waiting is never counted as a stall.
-   * Default 25, which is also Nix's own `http-connections`: narinfos are latency-bound, so the number of
-   * sockets is what sets their rate.
+   * Limit on sockets to one origin; more requests wait in a queue, and this wait never counts as a stall. Default 25,
+   * as in Nix (`http-connections`): narinfos are latency-bound, so the number of sockets sets their rate.
    */
   readonly connectionsPerOrigin?: number | undefined;
-  /** How long TCP and TLS may take. Default 15,000. */
+  /** Limit for TCP and TLS to connect. Default 15,000. */
   readonly connectTimeoutMs?: number | undefined;
   /**
-   * No byte for so long, before the headers or within the body: the attempt has stalled. Default 300,000, as long as Nix
-   * waits; kept to within about a second, which is the resolution of undici's timers.
+   * Time without a byte, before the headers or inside the body, until an attempt counts as stalled. Default 300,000, as
+   * in Nix. Accurate to about a second, the resolution of undici's timers.
    */
   readonly stallTimeoutMs?: number | undefined;
-  /** The same while somebody else can be asked. Default 5,000; never more than the above. */
+  /** The connect timeout while another source can be asked. Default 5,000; at most connectTimeoutMs. */
   readonly hastyConnectTimeoutMs?: number | undefined;
   /**
-   * Default 10,000; never more than the above. So long is waited within a body, too, where nobody else can be asked, and
-   * twice as long after each failure: what has begun is gone on with over another connection.
+   * The stall timeout while another source can be asked. Default 10,000; at most stallTimeoutMs. Also applies inside a
+   * body without another source, doubled after each failure: a body that has begun can continue over another
+   * connection.
    */
   readonly hastyStallTimeoutMs?: number | undefined;
-  /** Extra attempts after the first; bytes gained reset the count. Default 4. */
+  /** Extra attempts after the first; new bytes reset the count. Default 4. */
   readonly retries?: number | undefined;
-  /** The first wait's upper bound; it doubles with each failure, with full jitter, up to 10 s. Default 250. */
+  /** Upper bound of the first wait; it doubles with each failure, with full jitter, up to 10 s. Default 250. */
   readonly backoffMs?: number | undefined;
   /** Default `narswarm`. */
   readonly userAgent?: string;
-  /** File with passwords by host, in netrc's format. Default: none. */
+  /** File with passwords by host, in the netrc format. Default: none. */
   readonly netrcFile?: string | undefined;
-  /**
-   * File with the certificates (PEM) of the authorities that vouch for servers, instead of all others. Default: those
-   * that Node brings.
-   */
+  /** File with certificates of authorities (PEM) that replaces all others. Default: the certificates of Node. */
   readonly caFile?: string | undefined;
   readonly onWarning?: (message: string) => void;
 }
 
-/** With every default filled in; a file that is undefined there is none. */
+/** Options with all defaults applied. An undefined file means none. */
 export type ResolvedOptions = {
   readonly [Key in keyof HttpClientOptions]-?: Key extends 'netrcFile' | 'caFile'
     ? string | undefined
@@ -58,7 +55,7 @@ const DEFAULTS: ResolvedOptions = {
   onWarning: () => undefined,
 };
 
-/** `options` with every default filled in. */
+/** Applies the defaults to `options`. */
 export function resolveOptions(options: HttpClientOptions): ResolvedOptions {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const resolved: ResolvedOptions = { ...DEFAULTS, ...given };
@@ -71,11 +68,11 @@ export function resolveOptions(options: HttpClientOptions): ResolvedOptions {
 
 /** Options of every call. */
 export interface CallOptions {
-  /** As of the client, for this call. */
+  /** Replaces the client's option for this call. */
   readonly retries?: number | undefined;
-  /** True if somebody else can be asked: the server has little time, and is not waited for again once it stalls. */
+  /** True if another source can be asked: the server gets little time, and no retry after a stall. */
   readonly givesWay?: boolean | undefined;
-  /** The address that named this one: credentials that are of its own are not for another. */
+  /** The address that named this URL. Credentials in that address are not sent to another. */
   readonly linkedFrom?: string | undefined;
   readonly signal?: AbortSignal | undefined;
 }

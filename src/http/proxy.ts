@@ -1,22 +1,23 @@
-/** The proxies of the environment, as curl reads them, and so Nix (curl: man page, "ENVIRONMENT"; lib/noproxy.c). */
+/** Reads the proxies of the environment as curl does, and so Nix (curl: man page, "ENVIRONMENT"; lib/noproxy.c). */
 import { BlockList, isIP } from 'node:net';
 import { NarswarmError } from '../errors.ts';
 
-/** Which proxy is for an address. */
+/** The proxies for http and https addresses. */
 export interface Proxies {
   readonly http: string | undefined;
   readonly https: string | undefined;
-  /** Whether a server is asked without a proxy. */
+  /** Returns true if a server is asked without a proxy. */
   passesBy(url: URL): boolean;
 }
 
 /**
- * Reads `http_proxy` (a web server's CGI programs may be given HTTP_PROXY by strangers, so that is not read), `https_proxy`,
- * `all_proxy` and `no_proxy`, the last three in either case. An address without a scheme is of an HTTP proxy. `no_proxy`
- * has names, which stand for what is below them, too, addresses, and blocks of addresses (`10.0.0.0/8`).
+ * Reads `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`. The last three may be in upper case; HTTP_PROXY is
+ * ignored, since strangers can set it in the CGI programs of a web server. An address without a scheme means an HTTP
+ * proxy. `no_proxy` lists names (which include the names below them), addresses, and blocks of addresses
+ * (`10.0.0.0/8`).
  *
- * @returns undefined where there is no proxy
- * @throws NarswarmError HTTP_FAILED for an address that is none, or of a proxy other than HTTP
+ * @returns undefined if there is no proxy
+ * @throws NarswarmError HTTP_FAILED if an address is malformed or not of an HTTP or SOCKS5 proxy
  */
 export function proxiesOf(environment: NodeJS.ProcessEnv): Proxies | undefined {
   const either = (name: string): string | undefined =>
@@ -34,7 +35,7 @@ function proxyUrl(text: string): string {
   if (url !== null && ['http:', 'https:', 'socks5:', 'socks:'].includes(url.protocol)) return url.href;
   throw new NarswarmError(
     'HTTP_FAILED',
-    `the proxy of the environment is no address of an HTTP or SOCKS5 proxy: mend http_proxy, https_proxy or all_proxy`,
+    `the environment names a proxy that is not an HTTP or SOCKS5 address: correct http_proxy, https_proxy or all_proxy`,
   );
 }
 

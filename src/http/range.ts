@@ -5,16 +5,16 @@ export interface ContentRange {
   readonly start: number;
   /** Exclusive. */
   readonly end: number;
-  /** Size of the whole file; undefined where the server wrote `*`. */
+  /** Size of the whole file. Undefined if the server wrote `*`. */
   readonly sizeBytes: number | undefined;
 }
 
-/** `bytes=a-b` for [start, end); `bytes=a-` where `end` is Infinity. */
+/** Formats [start, end) as `bytes=a-b`, or as `bytes=a-` if `end` is Infinity. */
 export function formatRange(start: number, end: number): string {
   return `bytes=${start}-${end === Infinity ? '' : end - 1}`;
 }
 
-/** Reads a 206's Content-Range; undefined where it is missing, malformed, empty or not in bytes. */
+/** Reads the Content-Range of a 206. Undefined if it is missing, malformed, empty or not in bytes. */
 export function parseContentRange(value: string | undefined): ContentRange | undefined {
   const match = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/i.exec(value ?? '');
   if (match === null) return undefined;
@@ -25,7 +25,7 @@ export function parseContentRange(value: string | undefined): ContentRange | und
   return { start, end, sizeBytes };
 }
 
-/** Reads a Content-Length; undefined where it is missing or malformed. */
+/** Reads a Content-Length. Undefined if it is missing or malformed. */
 export function parseContentLength(value: string | undefined): number | undefined {
   return /^\d{1,15}$/.test(value ?? '') ? Number(value) : undefined;
 }

@@ -1,4 +1,4 @@
-/** Where a redirect leads, and which ones are not followed: pure. */
+/** Resolves redirects, and refuses some of them: pure. */
 
 import { AttemptFailure } from './failure.ts';
 import { redactUrl } from '../redact.ts';
@@ -13,8 +13,8 @@ export function isRedirect(status: number): boolean {
 }
 
 /**
- * The address that `location`, sent with `status` by `from`, stands for. Throws {@link AttemptFailure} where there is
- * none, where it leaves http and https, where it goes from https to http, or after `MAX_REDIRECTS` earlier ones.
+ * Returns the address that `location` means, sent with `status` by `from`. Throws {@link AttemptFailure} if there is no
+ * address, if it is not http or https, if it leads from https to http, or after `MAX_REDIRECTS` earlier redirects.
  */
 export function resolveRedirect(status: number, location: string | undefined, from: URL, earlier: number): URL {
   if (earlier >= MAX_REDIRECTS) throw refuseRedirect(status, `more than ${MAX_REDIRECTS} redirects`);

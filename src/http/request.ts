@@ -1,4 +1,4 @@
-/** One GET, from the URL to the answer that has what was asked for. */
+/** Sends one GET, from the URL to the answer with the body. */
 
 import type { Dispatcher } from 'undici';
 import type { Answer } from './answer.ts';
@@ -9,26 +9,26 @@ import { isRedirect, resolveRedirect } from './redirect.ts';
 import { parseRetryAfterMs } from './retry.ts';
 import { SocketAnswer } from './socket-answer.ts';
 
-/** Headers of a request; as a function: those of the request to this address, which a redirect may have led to. */
+/** Headers of a request. A function returns those for one address, which may be the target of a redirect. */
 export type Headers = Readonly<Record<string, string>> | ((target: URL) => Readonly<Record<string, string>>);
 
 /**
- * Opens a URL; `headers` are added to those of every request. The caller has to read or discard the body.
+ * Opens a URL. Adds `headers` to each request. The caller must read or discard the body.
  *
- * @throws AttemptFailure where no answer came, or one with a status that has no use: HTTP_NOT_FOUND for 404, 410, and 403,
- *   which S3 answers for an object that is absent unless the asker may list the bucket
+ * @throws AttemptFailure if there is no answer, or one with an unusable status: HTTP_NOT_FOUND for 404, 410, and 403,
+ *   which S3 answers for an absent object unless the client may list the bucket
  */
 export type OpenUrl = (headers: Headers) => Promise<Answer>;
 
 export interface RequestSettings {
-  /** Called with the first request that needs a socket. */
+  /** Called by the first request that needs a socket. */
   readonly dispatcher: () => Promise<Dispatcher>;
   readonly userAgent: string;
   readonly credentials: Credentials;
-  /** No byte of the body for so long: it has stalled. */
+  /** Time without a byte of the body until it counts as stalled. */
   readonly bodyTimeoutMs: number;
   readonly signal: AbortSignal;
-  /** The address that named this one, whose credentials are not for it. */
+  /** The address that named this URL; credentials in that address are not sent to this one. */
   readonly linkedFrom?: string | undefined;
 }
 
@@ -36,10 +36,10 @@ const USEFUL = new Set([200, 206, 304]);
 const ABSENT = new Set([403, 404, 410]);
 const UNAUTHORIZED = new Set([401, 403, 407]);
 const RETRYABLE = new Set([408, 425, 429]);
-/** Server errors that the next attempt would meet again. */
+/** Server errors that are likely to last. */
 const LASTING = new Set([501, 505, 511]);
 
-/** Sends a GET and follows redirects, never from https to http. A `file:` URL is read where it lies. */
+/** Sends a GET and follows redirects, but never from https to http. Reads a `file:` URL from the disk. */
 export async function openUrl(url: string, headers: Headers, settings: RequestSettings): Promise<Answer> {
   let target = new URL(url);
   const headersFor = (): Readonly<Record<string, string>> =>
@@ -47,7 +47,7 @@ export async function openUrl(url: string, headers: Headers, settings: RequestSe
   if (target.protocol === 'file:') return openFile(target, headersFor());
   const first = new URL(settings.linkedFrom ?? url);
   for (let redirects = 0; ; redirects += 1) {
-    // oxlint-disable-next-line no-await-in-loop -- where to go next is known only from the answer
+    // oxlint-disable-next-line no-await-in-loop -- the answer names the next address
     const response = await sendRequest({ target, first }, headersFor(), settings);
     if (USEFUL.has(response.statusCode)) return response;
     // oxlint-disable-next-line no-await-in-loop -- see above
@@ -57,15 +57,15 @@ export async function openUrl(url: string, headers: Headers, settings: RequestSe
   }
 }
 
-/** Drops an answer with a status that does not fit what was asked for. */
+/** Discards an answer whose status does not fit the request. */
 export function rejectAnswer(response: Answer): AttemptFailure {
   response.discard();
   const status = response.statusCode;
-  const reason = `the server answered ${status}, which fits no such request`;
+  const reason = `the server answered ${status}, which does not fit the request`;
   return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'never', status });
 }
 
-/** Drops an answer that is of no use, and says why. */
+/** Discards a useless answer and returns the reason. */
 async function rejectStatus(
   response: Answer,
   destination: Destination,

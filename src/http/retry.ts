@@ -1,13 +1,13 @@
-/** Attempts, and the waits between them. */
+/** Runs attempts, with waits between them. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AttemptFailure, reportFailure, type RetryRule } from './failure.ts';
 
-/** No wait between attempts is longer, unless the server asked for it. */
+/** Longest wait between attempts, unless the server asks for more. */
 const BACKOFF_CAP_MS = 10_000;
-/** The longest wait that a server gets by Retry-After. */
+/** Longest wait that a server gets by Retry-After. */
 const RETRY_AFTER_CAP_MS = 30_000;
-/** A server that cuts every few bytes makes progress each time; this ends it. */
+/** Limit on all attempts: a server that cuts every few bytes makes progress each time. */
 const MAX_ATTEMPTS = 51;
 
 export interface RetryPolicy {
@@ -15,23 +15,23 @@ export interface RetryPolicy {
   readonly retries: number;
   readonly backoffMs: number;
   readonly signal: AbortSignal;
-  /** True where somebody else can be asked: a server that falls silent is not waited for again, whatever it sent before. */
+  /** True if another source can be asked: then a stalled server gets no retry, however much it sent before. */
   readonly givesWay?: boolean | undefined;
-  /** A number that grows as work is done; growth during an attempt starts the count of failures anew. */
+  /** Returns a number that grows with progress. Progress during an attempt resets the count of failures. */
   readonly measureProgress?: () => number;
 }
 
-/** State that an attempt may depend on. */
+/** The situation of one attempt. */
 export interface Turn {
-  /** Attempts before it since something was gained. */
+  /** Failed attempts since the last progress. */
   readonly failures: number;
-  /** True if something has failed and the next failure ends it all. */
+  /** True if an attempt has failed and the next failure is final. */
   readonly isLast: boolean;
 }
 
 /**
- * Runs `attempt` until it succeeds, throws something that is no {@link AttemptFailure}, or may not be tried again.
- * Throws the signal's reason once it is aborted; NarswarmError with facts `{url, attempts, status}` on giving up.
+ * Runs `attempt` until it succeeds, throws another error than {@link AttemptFailure}, or has no retry left. Throws the
+ * signal's reason if it is aborted; throws NarswarmError with facts `{url, attempts, status}` after the last attempt.
  */
 export async function runAttempts<T>(
   url: string,
@@ -44,7 +44,7 @@ export async function runAttempts<T>(
     signal.throwIfAborted();
     const before = measureProgress();
     try {
-      // oxlint-disable-next-line no-await-in-loop -- one attempt after the other is the point
+      // oxlint-disable-next-line no-await-in-loop -- attempts run one after the other
       return await attempt({ failures, isLast: failures > 0 && failures >= policy.retries });
     } catch (error) {
       signal.throwIfAborted();
@@ -60,12 +60,12 @@ export async function runAttempts<T>(
   }
 }
 
-/** Full jitter: anything from 0 to `backoffMs`, doubled with each failure after the first, at most 10 s. */
+/** Returns a wait with full jitter: from 0 to `backoffMs`, doubled with each failure after the first, at most 10 s. */
 export function computeBackoffMs(failures: number, backoffMs: number, random: () => number = Math.random): number {
   return random() * Math.min(BACKOFF_CAP_MS, backoffMs * 2 ** Math.max(0, failures - 1));
 }
 
-/** Retry-After (RFC 9110, 10.2.3: seconds or an HTTP-date) as milliseconds from `nowMs`, at most 30 s. */
+/** Converts Retry-After (RFC 9110, 10.2.3: seconds or an HTTP-date) to milliseconds from `nowMs`, at most 30 s. */
 export function parseRetryAfterMs(value: string | undefined, nowMs: number): number | undefined {
   if (value === undefined) return undefined;
   const waitMs = /^\d+$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - nowMs;
@@ -77,6 +77,6 @@ function countRetries(rule: RetryRule, retries: number): number {
 }
 
 async function wait(durationMs: number, signal: AbortSignal): Promise<void> {
-  // A sleep that is cut short throws an AbortError of its own; callers are promised the signal's reason.
+  // An aborted sleep throws an AbortError of its own, but callers are promised the signal's reason.
   await sleep(durationMs, undefined, { signal }).catch(() => signal.throwIfAborted());
 }

@@ -4,12 +4,12 @@ import type { Dispatcher } from 'undici';
 import type { Answer, TakeChunk } from './answer.ts';
 import { AttemptFailure, explainNetworkError } from './failure.ts';
 
-/** What is kept of a body that nobody takes yet; more holds the server back. */
+/** Limit on bytes of a body that wait for a taker. More hold the server back. */
 const MAX_QUEUED_BYTES = 256 * 1024;
-/** A body that nobody wants is read up to here, so that its connection can serve the next request. */
+/** Limit on reading an unwanted body to its end, so that its connection can serve the next request. */
 const MAX_DISCARDED_BYTES = 128 * 1024;
 
-/** Interim answers (1xx) that one request may bring; a server that sends nothing else would be waited for without end. */
+/** Limit on interim answers (1xx) to one request: a server could send them without end. */
 const MAX_INTERIM_ANSWERS = 20;
 
 export class SocketAnswer implements Answer {
@@ -21,7 +21,7 @@ export class SocketAnswer implements Answer {
   #queuedBytes = 0;
   #take: TakeChunk | undefined;
   #isBusy = false;
-  /** Set once nothing more comes. */
+  /** Set at the end of the body. */
   #end: { readonly failure: unknown } | undefined;
 
   private constructor(
@@ -32,13 +32,13 @@ export class SocketAnswer implements Answer {
     this.statusCode = statusCode;
     this.#headers = headers;
     this.#controller = controller;
-    this.#ended.promise.catch(() => undefined); // told to whoever reads the body
+    this.#ended.promise.catch(() => undefined); // the reader of the body gets the error
   }
 
   /**
    * Sends a GET.
    *
-   * @throws AttemptFailure where the connection or the answer fails before the headers are there; the signal's reason
+   * @throws AttemptFailure if the connection or the answer fails before the headers are complete; the signal's reason
    */
   static async get(
     dispatcher: Dispatcher,
@@ -119,7 +119,7 @@ export class SocketAnswer implements Answer {
   }
 
   #onData(chunk: Buffer): void {
-    // Resumed without data, undici's parser reports a chunk of no bytes: pausing for it again would never end.
+    // Undici's parser reports a chunk of 0 bytes if it is resumed without data; pausing for it would never end.
     if (this.#end !== undefined || chunk.length === 0) return;
     if (this.#take !== undefined && !this.#isBusy && this.#queue.length === 0) {
       this.#give(this.#take, chunk);
@@ -135,7 +135,7 @@ export class SocketAnswer implements Answer {
     this.#drain();
   }
 
-  /** Gives what waits, and tells the end after it: nobody is told while a chunk of his is on its way. */
+  /** Hands over the waiting chunks, then the end. Reports nothing to a taker while it handles a chunk. */
   #drain(): void {
     const take = this.#take;
     if (take === undefined || this.#isBusy) return;
@@ -171,7 +171,7 @@ export class SocketAnswer implements Answer {
     }
   }
 
-  /** Whoever took the body wants no more of it. */
+  /** Ends the body because its taker wants no more of it. */
   #refuse(error: unknown): void {
     this.#fail(error);
     this.#controller.abort(error instanceof Error ? error : new Error(String(error)));
@@ -181,7 +181,7 @@ export class SocketAnswer implements Answer {
     this.#end = this.#end?.failure === undefined ? { failure: error } : this.#end;
     this.#queue = [];
     this.#take ??= ignore;
-    this.#drain(); // also where it had failed before: a chunk may have been on its way then
+    this.#drain(); // also after an earlier failure: a chunk may have been in the taker's hands then
   }
 }
 

@@ -1,4 +1,4 @@
-/** A download that survives its connections: what has arrived, what is missing, and one attempt at the rest. */
+/** A download that survives its connections: its progress, and one attempt at the rest. */
 
 import type { Answer, TakeChunk } from './answer.ts';
 import { decodeAnswer } from './decoded-answer.ts';
@@ -9,39 +9,39 @@ import { formatRange } from './range.ts';
 import { type OpenUrl, rejectAnswer } from './request.ts';
 
 export interface DownloadOptions extends CallOptions {
-  /** Where to begin. Default 0. */
+  /** First byte to fetch. Default 0. */
   readonly offset?: number;
-  /** Size of the whole file, where it is known; any other is refused. */
+  /** Size of the whole file, if known. Any other size is refused. */
   readonly sizeBytes?: number;
-  /** A file that turns out longer is refused with SIZE_MISMATCH, for those of unknown size. Default: no bound. */
+  /** Limit for files of unknown size: a longer file is refused with SIZE_MISMATCH. Default: none. */
   readonly maxBytes?: number | undefined;
-  /** Where to stop, exclusive. Default `sizeBytes`, or where the body ends. */
+  /** End of the bytes to fetch, exclusive. Default `sizeBytes`, or the end of the body. */
   readonly end?: number;
   /**
-   * Takes each byte exactly once and in order. Its promise is awaited, which holds the server back; what it throws
-   * ends the download and reaches the caller as it is. The chunk belongs to the sink.
+   * Takes each byte exactly once and in order. Its promise is awaited, which holds the server back. Its errors end the
+   * download and reach the caller unchanged. The sink owns the chunk.
    */
   readonly sink: (chunk: Uint8Array, offset: number) => void | Promise<void>;
-  /** Called after each chunk with the bytes that it added. */
+  /** Called after each chunk with its length. */
   readonly onProgress?: (bytes: number) => void;
 }
 
-/** Statuses by which a server, or the proxy before it, says that it cannot just now. */
+/** Statuses of a server, or of the proxy before it, that is busy. */
 const BUSY = new Set([408, 425, 429, 502, 503, 504]);
 
-/** Whether a server answers Range, for as long as the client lives. */
+/** Whether a server supports Range, remembered as long as the client lives. */
 export interface RangeSupport {
-  /** True once the server has answered a Range with something else and then sent everything without it. */
+  /** True once the server has failed to answer a Range, then sent the whole file without it. */
   isRangeless: boolean;
 }
 
 /** State that outlives an attempt. */
 export interface Transfer {
-  /** The next byte that the sink is to have. */
+  /** The next byte for the sink. */
   position: number;
-  /** Exclusive; Infinity while nobody has said how long the file is. */
+  /** Exclusive; Infinity until the length of the file is known. */
   end: number;
-  /** Size of the whole file: told by the caller, or by the first answer that knew it. */
+  /** Size of the whole file, given by the caller or by the first answer with a size. */
   sizeBytes: number | undefined;
   readonly maxBytes: number;
   readonly sink: DownloadOptions['sink'];
@@ -54,11 +54,12 @@ export function beginTransfer(options: DownloadOptions): Transfer {
 }
 
 /**
- * One attempt at everything that is missing; returns once all of it is delivered. An answer that does not fit a Range is
- * no failure: the server is asked again at once without it, and what is held already is read past.
+ * Makes one attempt at all missing bytes. Returns when they are delivered. An answer that does not fit a Range is not a
+ * failure: the server is asked again at once without Range, and the bytes already there are skipped.
  *
- * @param isLast whether the next failure ends the download: then no Range is asked for, which may be what it fails of
- * @throws {@link AttemptFailure}, with `transfer.position` saying how far it came; or what the sink threw
+ * @param isLast true if the next failure ends the download: then asks without Range, which may be the cause of the
+ *   failures
+ * @throws {@link AttemptFailure}, with the progress in `transfer.position`; or an error of the sink
  */
 export async function continueTransfer(
   transfer: Transfer,
@@ -87,7 +88,7 @@ async function continueByRange(transfer: Transfer, open: OpenUrl, support: Range
       return false;
     }
     if (response.statusCode === 200 && placement.end === placement.sizeBytes && placement.start === 0)
-      support.isRangeless = true; // it has sent everything, and will so the next time
+      support.isRangeless = true; // it sent the whole file, and will again
     await deliverBody(transfer, response, placement);
     return true;
   } catch (error) {
@@ -96,12 +97,12 @@ async function continueByRange(transfer: Transfer, open: OpenUrl, support: Range
   }
 }
 
-/** True for a failure that says nothing of the Range: the server is overloaded, or the connection broke. */
+/** Returns true for a failure that has nothing to do with Range: the server is overloaded, or the connection broke. */
 function isBusy({ details: { code, status } }: AttemptFailure): boolean {
   return code === 'HTTP_TRUNCATED' || code === 'HTTP_STALLED' || status === undefined || BUSY.has(status);
 }
 
-/** Holds the server to the size that is known; takes its word where none is. */
+/** Checks the answer against the known size. Takes the size of the answer if none is known. */
 function learnSize(transfer: Transfer, response: Answer, { sizeBytes }: Placement): void {
   if (sizeBytes === undefined) return;
   if (transfer.sizeBytes === undefined && sizeBytes >= transfer.position) {
@@ -118,12 +119,12 @@ function learnSize(transfer: Transfer, response: Answer, { sizeBytes }: Placemen
 async function deliverBody(transfer: Transfer, response: Answer, placement: Placement): Promise<void> {
   learnSize(transfer, response, placement);
   const stop = Math.min(transfer.end, placement.end ?? transfer.sizeBytes ?? Infinity);
-  // A body that has to end where the wanted bytes do shows there whether it is what it says.
+  // If the body must end at the last wanted byte, a body of the wrong length is noticed there.
   const isExact = transfer.end >= (placement.end ?? transfer.sizeBytes ?? Infinity);
   let chunkStart = placement.start;
   const take = (chunk: Buffer): void | Promise<void> => {
     const chunkEnd = chunkStart + chunk.length;
-    if (chunkEnd > stop && isExact) throw refuseSize(`the body goes on after byte ${stop}`, response);
+    if (chunkEnd > stop && isExact) throw refuseSize(`the body continues after byte ${stop}`, response);
     if (chunkEnd > transfer.maxBytes) throw refuseSize(`the body is longer than ${transfer.maxBytes} bytes`, response);
     const from = Math.max(transfer.position, chunkStart) - chunkStart;
     const to = Math.min(stop, chunkEnd) - chunkStart;
@@ -140,7 +141,7 @@ async function deliverBody(transfer: Transfer, response: Answer, placement: Plac
   });
 }
 
-/** Reads a body that goes on after what is wanted of it, and leaves it there. */
+/** Reads a body up to the last wanted byte, and leaves the rest. */
 async function readUntilEnough(transfer: Transfer, response: Answer, take: TakeChunk): Promise<void> {
   const isEnough = (): boolean => transfer.position >= transfer.end;
   try {

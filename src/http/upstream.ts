@@ -1,4 +1,4 @@
-/** A binary cache that Nix could be given as a substituter, and the addresses of what it holds: pure. */
+/** Binary caches as Nix's substituters, and the addresses of their files: pure. */
 
 import { join, resolve, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -7,22 +7,22 @@ import { quote } from '../nix/quote.ts';
 import { redactUrl, shownAddress, withoutPasswords } from '../redact.ts';
 
 export interface Upstream {
-  /** Without a trailing slash, query and fragment; with the credentials it was given. Redact before showing it. */
+  /** The URL without a trailing slash, query and fragment, but with its credentials. Redact it before showing it. */
   readonly url: string;
-  /** The same as people may see it, without user and password. */
+  /** The URL without user and password, to be shown. */
   readonly name: string;
-  /** From `?priority=`, lower first; undefined: what its nix-cache-info says. */
+  /** The priority from `?priority=`; lower is asked first. Undefined: the cache's nix-cache-info decides. */
   readonly priority: number | undefined;
-  /** Whether what it has needs no signature, as Nix's `?trusted=1` says. */
+  /** True if its paths need no signature, as with Nix's `?trusted=1`. */
   readonly isTrusted: boolean;
-  /** Whether it is a folder, on this machine or mounted. */
+  /** True for a folder, on this machine or mounted. */
   readonly isLocal: boolean;
   /** Address of its `nix-cache-info`. */
   readonly infoUrl: string;
   narInfoUrl(storeHash: string): string;
   /**
-   * Address of a narinfo's `URL:` field, a reference: on a server it may lead anywhere over http and https, in a folder to
-   * what lies in it.
+   * Resolves the `URL:` field of a narinfo. On a server it may lead anywhere over http and https, in a folder only to
+   * files inside.
    *
    * @throws NARINFO_INVALID for any other
    */
@@ -30,7 +30,7 @@ export interface Upstream {
 }
 
 /**
- * Reads the address of a substituter: http, https, file, or a folder's path. Of the parameters of Nix after the `?`
+ * Reads the address of a substituter: http, https, file, or a folder's path. Of the parameters after the `?`,
  * `priority` and `trusted` count.
  *
  * @throws USAGE for anything else
@@ -64,9 +64,9 @@ export function parseUpstream(text: string): Upstream {
 }
 
 /**
- * Each cache once, where it stands first; what is said of it anywhere holds: the lowest priority, trust.
+ * Lists each cache once, at its first place. Merges repeated ones: the lowest priority, and trust if any has it.
  *
- * @param options.areTrusted whether nothing that any of them has needs a signature (`require-sigs = false`)
+ * @param options.areTrusted true if no path of any cache needs a signature (`require-sigs = false`)
  */
 export function uniqueUpstreams(
   upstreams: readonly Upstream[],
@@ -86,26 +86,26 @@ export function uniqueUpstreams(
 }
 
 function onServer(reference: string, base: string): string {
-  // A first segment with a colon is a scheme to a URL parser and a name to Nix.
+  // A colon in the first segment marks a scheme for a URL parser, but is part of a name for Nix.
   const isAbsolute = /^[a-z][a-z0-9+.-]*:\/\//i.test(reference);
   const relative = reference.startsWith('/') ? reference : `./${reference}`;
   const target = URL.parse(isAbsolute ? reference : relative, `${base}/`);
   if (target !== null && /^https?:$/.test(target.protocol)) return target.href;
   throw new NarswarmError(
     'NARINFO_INVALID',
-    `URL ${quote(withoutPasswords(reference))} of a narinfo of ${redactUrl(base)} is no address over http or https`,
+    `URL ${quote(withoutPasswords(reference))} of a narinfo of ${redactUrl(base)} is not an http or https address`,
     { facts: { url: withoutPasswords(reference) } },
   );
 }
 
-/** In a folder it is a file's name as it stands: nothing is unescaped. */
+/** Resolves a reference in a folder: it is the literal name of a file, without escapes. */
 function inFolder(reference: string, base: string): string {
   const folder = fileURLToPath(base);
   const file = join(folder, reference);
   const isInside = file.startsWith(folder.endsWith(sep) ? folder : folder + sep);
   if (isInside && !/^[a-z][a-z0-9+.-]*:\/\//i.test(reference) && !reference.includes('\0'))
     return pathToFileURL(file).href;
-  throw new NarswarmError('NARINFO_INVALID', `URL ${quote(reference)} of a narinfo does not lie in ${folder}`, {
+  throw new NarswarmError('NARINFO_INVALID', `URL ${quote(reference)} of a narinfo is not in ${folder}`, {
     facts: { url: withoutPasswords(reference) },
   });
 }
@@ -123,12 +123,12 @@ function refuse(text: string): NarswarmError {
   const wayOut =
     WAYS_OUT[scheme] ??
     (isStore
-      ? 'what a Nix store of this machine holds is shared with narswarm add'
+      ? 'share the paths of a Nix store of this machine with narswarm add'
       : 'give the http:// or https:// address of a binary cache, or the folder that is one');
-  return new NarswarmError('USAGE', `${shown} is no upstream: ${wayOut}`, { facts: { upstream: shown } });
+  return new NarswarmError('USAGE', `${shown} is not an upstream: ${wayOut}`, { facts: { upstream: shown } });
 }
 
-/** The same cache, taken at its word: what it has needs no signature. */
+/** Returns the same cache, trusted: its paths need no signature. */
 export function asTrusted(upstream: Upstream): Upstream {
   return { ...upstream, isTrusted: true };
 }

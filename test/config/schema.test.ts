@@ -68,7 +68,7 @@ suite('the config file', () => {
     ['store = "~/cache"', 1, /store: Expected an absolute path/],
     ['listen = ""', 1, /listen: .*empty/],
     [`salt = "${'x'.repeat(65)}"`, 1, /at most 64 bytes/],
-    ['from = [\n  "https://good",\n\n  "s3://bad"\n]', 4, /from: s3:\/\/bad is no upstream/],
+    ['from = [\n  "https://good",\n\n  "s3://bad"\n]', 4, /from: s3:\/\/bad is not an upstream/],
     ['from = ["https://good", 1]', 1, /from: Expected a text/],
     ['publisher = "magnet:?xs=1"', 1, /publisher: .*not the address of a map/],
     ['trusted-public-key = "x"', 1, /trusted-public-key: /],

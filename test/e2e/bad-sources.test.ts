@@ -131,7 +131,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
       const run = await fetch(store, ['--from', upstream]);
       assert.ok(run.status === 4 || run.status === 5, `${url}: ${run.status} ${run.stderr}`);
       assert.match(run.stderr, /^error: .*leaf-1\.0/);
-      if (/^(file|s3):/.test(url)) assert.match(run.stderr, /is no address over http or https/);
+      if (/^(file|s3):/.test(url)) assert.match(run.stderr, /is not an http or https address/);
       const { narInfos: written } = await assertSound(store, key);
       assert.ok(!written.some((name) => name.includes('leaf-1.0')), 'and nothing that refers to it');
     }

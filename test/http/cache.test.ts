@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { CACHE_INFO, NAR, startFixture } from './fixture.ts';
 
-/** Sends the path as it is, which fetch would tidy up. */
+/** Sends the path unchanged; fetch would normalise it. */
 async function getStatus(port: number, path: string): Promise<number | undefined> {
   const outgoing = request({ host: '127.0.0.1', port, path }).end();
   const [response] = await once(outgoing, 'response');
@@ -15,7 +15,7 @@ async function getStatus(port: number, path: string): Promise<number | undefined
 }
 
 describe('the test cache', { timeout: 20_000 }, () => {
-  it('serves nothing outside of its root', async () => {
+  it('serves nothing outside its root', async () => {
     await using fixture = await startFixture();
     await symlink('/etc/passwd', join(fixture.root, 'link'));
     const paths = ['/../../../../etc/passwd', '/%2e%2e/%2e%2e/%2e%2e/etc/passwd', '/..%2f..%2fetc/passwd', '/link'];
@@ -25,7 +25,7 @@ describe('the test cache', { timeout: 20_000 }, () => {
     }
   });
 
-  it('knows ranges, HEAD and counts', async () => {
+  it('answers ranges and HEAD, and counts requests', async () => {
     await using fixture = await startFixture();
     const ask = (range: string): Promise<Response> => fetch(fixture.narUrl, { headers: { range } });
     const tail = await ask('bytes=-10');
@@ -46,12 +46,12 @@ describe('the test cache', { timeout: 20_000 }, () => {
     assert.equal(fixture.cache.requests.length, 0);
   });
 
-  it('stops at once with a stalled connection', async () => {
+  it('stops at once in spite of a stalled connection', async () => {
     await using fixture = await startFixture();
     fixture.cache.faults = [{ kind: 'stall-headers' }];
     const stalled = assert.rejects(fetch(fixture.infoUrl));
     while (fixture.cache.requests.length === 0) {
-      // oxlint-disable-next-line no-await-in-loop -- until the request is in
+      // oxlint-disable-next-line no-await-in-loop -- until the request arrives
       await new Promise(setImmediate);
     }
     const begun = performance.now();

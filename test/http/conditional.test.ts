@@ -11,7 +11,7 @@ const answerWith =
 const answerUnchanged: Handler = (_request, response) => void response.writeHead(304).end();
 
 describe('getIfChanged', { timeout: 20_000 }, () => {
-  it('gives the body with its validators, and later that it is unchanged', async () => {
+  it('returns the body with its validators, and later reports it as unchanged', async () => {
     await using site = await startSite(answerWith({ etag: '"one"', 'last-modified': MODIFIED }));
     const first = await site.client.getIfChanged(`${site.url}/list`, { maxBytes: 10 });
     assert.ok(first.kind === 'changed');
@@ -32,7 +32,7 @@ describe('getIfChanged', { timeout: 20_000 }, () => {
     assert.deepEqual(third.validators, { address: validators.address, etag: '"two"' });
   });
 
-  it('asks without conditions where a redirect leads elsewhere than before', async () => {
+  it('asks without conditions if a redirect leads to another address than before', async () => {
     await using site = await startSite((request, response) => {
       const location = request.url === '/channel' ? '/release-1' : undefined;
       if (location === undefined) response.writeHead(200, { 'last-modified': MODIFIED }).end('1');
@@ -58,14 +58,14 @@ describe('getIfChanged', { timeout: 20_000 }, () => {
     assert.ok(next.kind === 'changed' && Buffer.from(next.bytes).toString() === '2');
   });
 
-  it('keeps the secrets of an address out of what is to be kept', async () => {
+  it('keeps the secrets of an address out of the validators', async () => {
     await using site = await startSite(answerWith({ etag: '"one"' }));
     const url = `${site.url.replace('//', '//user:secret@')}/list?token=secret`;
     const answer = await site.client.getIfChanged(url, { maxBytes: 10 });
     assert.ok(!JSON.stringify(answer).includes('secret'));
   });
 
-  it('takes no 304 that it did not ask for', async () => {
+  it('refuses a 304 to a request without conditions', async () => {
     await using site = await startSite(answerUnchanged);
     const unasked = { maxBytes: 10, validators: undefined };
     await assert.rejects(site.client.getIfChanged(site.url, unasked), { code: 'HTTP_FAILED', message: /answered 304/ });

@@ -37,7 +37,7 @@ describe('netrc', () => {
   ];
   for (const [what, text, found] of files) it(`has ${what}`, () => assert.equal(find(text), found));
 
-  it('is of a host, whatever the port, and of a login where that is known', () => {
+  it('applies to a host on any port, and to a login if one is known', () => {
     assert.equal(find('machine ::1 login me password pw', '[::1]'), 'me:pw');
     const two = 'machine a.test login x password 1 machine a.test login y password 2';
     assert.equal(find(two, 'a.test', 'y'), 'y:2');
@@ -55,7 +55,7 @@ describe('credentials', { timeout: 20_000 }, () => {
   });
   after(() => rm(folder, { recursive: true }));
 
-  /** A server that remembers what it was sent, and redirects where it is told to. */
+  /** A server that records the requests and redirects them as told. */
   async function startServer(): Promise<
     { url: string; port: string; seen: (string | undefined)[]; location: string | undefined } & AsyncDisposable
   > {
@@ -87,7 +87,7 @@ describe('credentials', { timeout: 20_000 }, () => {
     assert.equal(server.seen.at(-1), basic('any:where'));
   });
 
-  it('of the URL count more, and netrc has the password of its user', async () => {
+  it('of the URL come first, and netrc completes the password of its user', async () => {
     await using server = await startServer();
     await using client = new HttpClient({ netrcFile });
     for (const [user, sent] of [
@@ -101,7 +101,7 @@ describe('credentials', { timeout: 20_000 }, () => {
     }
   });
 
-  it('stay with their origin: neither another host, nor another port, nor what a narinfo names gets them', async () => {
+  it('stay with their origin: another host, another port, and a URL named by a narinfo get none', async () => {
     await using server = await startServer();
     await using other = await startServer();
     await using client = new HttpClient({ netrcFile });
@@ -123,7 +123,7 @@ describe('credentials', { timeout: 20_000 }, () => {
     assert.deepEqual(new Set(server.seen.slice(6)), new Set([basic('me:pw')]));
   });
 
-  it('of another host go to that host, where netrc has them', async () => {
+  it('of another host go to that host, if netrc has them', async () => {
     await using server = await startServer();
     await using other = await startServer();
     const file = join(folder, 'two');
@@ -134,7 +134,7 @@ describe('credentials', { timeout: 20_000 }, () => {
     assert.deepEqual(other.seen, [basic('you:too')]);
   });
 
-  it('are asked for by a 401, 403 or 407, which says what was looked at', async () => {
+  it('are explained after a 401, 403 or 407', async () => {
     let status = 401;
     await using server = await serve((_, response) => response.writeHead(status).end());
     const fail = async (options: { netrcFile?: string }, url = server.url): Promise<string> => {
@@ -153,7 +153,7 @@ describe('credentials', { timeout: 20_000 }, () => {
     assert.doesNotMatch(text, /s3cret/);
   });
 
-  it('cannot be read: a warning, once, and the caches that need none go on', async () => {
+  it('that cannot be read cause one warning, and caches without a password still work', async () => {
     await using server = await startServer();
     const file = join(folder, 'directory');
     await mkdir(file); // root may read any file

@@ -42,7 +42,7 @@ describe('download', { timeout: 20_000 }, () => {
     assert.deepEqual(listRanges(fixture), [`bytes=100-${sizeBytes - 1}`, 'bytes=100-299', 'bytes=0-299', 'bytes=100-']);
   });
 
-  it('asks for nothing where nothing is missing', async () => {
+  it('asks for nothing if nothing is missing', async () => {
     await using fixture = await startFixture();
     assert.equal((await fetchNar(fixture, { offset: sizeBytes, sizeBytes })).length, 0);
     assert.equal(fixture.cache.requests.length, 0);
@@ -56,23 +56,23 @@ describe('download', { timeout: 20_000 }, () => {
     { kind: 'stall-headers', times: 2 },
     { kind: 'status', status: 502, times: 2 },
   ];
-  describe('goes on', { concurrency: true }, () => {
+  describe('continues', { concurrency: true }, () => {
     for (const fault of recoverable) {
       for (const known of [true, false]) {
-        // Only the caller can tell that a well-formed body is too short.
+        // A well-formed body that is too short is noticed only by the caller.
         if (fault.kind === 'shorter' && !known) continue;
         const size = known ? 'known' : 'unknown';
         it(`after ${fault.kind} at ${fault.afterBytes ?? 0}, ${fault.times} times, size ${size}`, async () => {
           await using fixture = await startFixture();
           fixture.cache.faults = [{ ...fault }];
           assert.ok((await fetchNar(fixture, known ? { sizeBytes } : {})).equals(NAR));
-          assert.ok(fixture.cache.bytesSent() < sizeBytes + 10_000, 'what had arrived was not asked for again');
+          assert.ok(fixture.cache.bytesSent() < sizeBytes + 10_000, 'bytes that had arrived were not requested again');
         });
       }
     }
   });
 
-  it('reads past what it has when the server ignores Range', async () => {
+  it('skips the bytes it has if the server ignores Range', async () => {
     await using fixture = await startFixture();
     fixture.cache.faults = [{ kind: 'cut', afterBytes: 120_000, times: 1 }, { kind: 'ignore-range' }];
     assert.ok((await fetchNar(fixture)).equals(NAR));
@@ -81,7 +81,7 @@ describe('download', { timeout: 20_000 }, () => {
     assert.ok((await fetchNar(fixture, { offset: 1_000, end: 90_000, sizeBytes })).equals(NAR.subarray(1_000, 90_000)));
   });
 
-  it('passes corrupt bytes on: the hash is its caller’s to check', async () => {
+  it('passes corrupt bytes on: the caller checks the hash', async () => {
     await using fixture = await startFixture();
     fixture.cache.faults = [{ kind: 'corrupt', afterBytes: 7 }];
     const body = await fetchNar(fixture);
@@ -89,7 +89,7 @@ describe('download', { timeout: 20_000 }, () => {
     assert.notEqual(body[7], NAR[7]);
   });
 
-  it('holds the server back while the sink is busy, without calling that a stall', async () => {
+  it('holds the server back while the sink is busy, and does not count that as a stall', async () => {
     await using fixture = await startFixture({ retries: 0 });
     let running = 0;
     const sink = async (): Promise<void> => {
@@ -139,14 +139,14 @@ describe('download gives up', { timeout: 20_000 }, () => {
     });
   }
 
-  it('after 50 resumptions, whatever they gained', async () => {
+  it('after 50 resumptions, even with progress', async () => {
     await using fixture = await startFixture();
     fixture.cache.faults = [{ kind: 'cut', afterBytes: 10 }];
     await assert.rejects(fetchNar(fixture), { code: 'HTTP_TRUNCATED', message: /51 attempts/ });
     assert.equal(fixture.cache.requests.length, 51);
   });
 
-  it('with what the sink threw, unchanged, and without another attempt', async () => {
+  it('with the unchanged error of the sink, without another attempt', async () => {
     await using fixture = await startFixture();
     const full = Object.assign(new Error('disk full'), { code: 'ENOSPC' });
     const sink = (): void => {
@@ -167,7 +167,7 @@ describe('download gives up', { timeout: 20_000 }, () => {
     await assert.rejects(running, (error) => error === reason);
   });
 
-  it("with the signal's reason, also where it comes while the sink is busy and ends the sink, too", async () => {
+  it("with the signal's reason, also if it aborts a busy sink, too", async () => {
     await using fixture = await startFixture();
     const controller = new AbortController();
     const reason = new Error('enough');

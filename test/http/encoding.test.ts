@@ -34,7 +34,7 @@ async function startServer(
 
 describe('Content-Encoding', { timeout: 20_000 }, () => {
   for (const [name, encode] of ENCODINGS) {
-    it(`${JSON.stringify(name)} is undone, for what is small and for NARs`, async () => {
+    it(`${JSON.stringify(name)} is decoded, in small files and in NARs`, async () => {
       const body = encode(NAR);
       await using server = await startServer(name, body, body.length);
       await using client = new HttpClient({ retries: 0 });
@@ -49,7 +49,7 @@ describe('Content-Encoding', { timeout: 20_000 }, () => {
     });
   }
 
-  it('of a file that is as long as it should be is a remark about the file', async () => {
+  it('of a body of the expected length only describes the file', async () => {
     const file = zlib.gzipSync(NAR);
     await using server = await startServer('x-gzip', file, file.length);
     await using client = new HttpClient({ retries: 0 });
@@ -58,7 +58,7 @@ describe('Content-Encoding', { timeout: 20_000 }, () => {
     assert.ok(collector.bytes.equals(file));
   });
 
-  it('is bounded by what is wanted, however little is sent', async () => {
+  it('is bounded by the decoded size, however little is sent', async () => {
     for (const [name, encode] of ENCODINGS.filter(([encoding]) => /^(gzip|br|zstd|xz|bzip2)/.test(encoding))) {
       await using server = await startServer(name, encode(Buffer.alloc(64 * 1024 * 1024)));
       await using client = new HttpClient({ retries: 0 });
@@ -70,7 +70,7 @@ describe('Content-Encoding', { timeout: 20_000 }, () => {
     }
   });
 
-  it('that is unknown, broken, cut short or one of many is a failure of the server', async () => {
+  it('that is unknown, invalid, cut short or one of many counts as a failure of the server', async () => {
     const broken: [encoding: string, body: Buffer][] = [
       ['snappy', NAR],
       ['gzip', NAR],
@@ -91,7 +91,7 @@ describe('Content-Encoding', { timeout: 20_000 }, () => {
     }
   });
 
-  it('ends with what the sink throws, and with the signal', async () => {
+  it('ends if the sink throws or the signal aborts', async () => {
     await using server = await startServer('gzip', zlib.gzipSync(NAR));
     await using client = new HttpClient();
     const full = new Error('disk full');

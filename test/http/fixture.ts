@@ -1,4 +1,4 @@
-/** A cache of two files, a client with short timeouts and a sink that remembers. */
+/** A cache of two files, a client with short timeouts, and a sink that keeps its bytes. */
 
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -38,7 +38,7 @@ export async function startFixture(options: HttpClientOptions = {}): Promise<Fix
   };
 }
 
-/** A sink that throws where a byte comes twice, or out of order. */
+/** A sink that throws if a byte is repeated or out of order. */
 export class Collector {
   readonly #chunks: Uint8Array[] = [];
   #position: number;

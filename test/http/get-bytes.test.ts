@@ -19,7 +19,7 @@ describe('getBytes', { timeout: 20_000 }, () => {
   }
 
   for (const status of [408, 425, 429, 500, 503]) {
-    it(`tries again after ${status}`, async () => {
+    it(`retries after ${status}`, async () => {
       await using fixture = await startFixture();
       fixture.cache.faults = [{ kind: 'status', status, times: 2 }];
       assert.deepEqual(await fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 }), CACHE_INFO);
@@ -27,26 +27,26 @@ describe('getBytes', { timeout: 20_000 }, () => {
     });
   }
 
-  it('says what, where and how often when it gives up, and no secrets', async () => {
+  it('its error names the reason, the URL without secrets, and the number of attempts', async () => {
     await using fixture = await startFixture();
     fixture.cache.faults = [{ kind: 'status', status: 503 }];
     const url = fixture.infoUrl.replace('//', '//user:secret@');
     await assert.rejects(fixture.client.getBytes(`${url}?token=secret`, { maxBytes: 100 }), (error: Error) => {
       assert.equal(error.message, `${fixture.infoUrl} failed after 3 attempts: the server answered 503`);
       assert.ok(isNarswarmError(error, 'HTTP_FAILED') && error.cause instanceof Error);
-      assert.deepEqual(error.facts, { url: fixture.infoUrl, attempts: 3, status: 503 });
+      assert.deepEqual(error.facts, { url: fixture.infoUrl, attempts: 3, status: 503, why: 'the server answered 503' });
       return true;
     });
   });
 
-  it('does not repeat what the server refuses', async () => {
+  it('does not retry a refused request', async () => {
     await using fixture = await startFixture();
     fixture.cache.faults = [{ kind: 'status', status: 401 }];
     await assert.rejects(fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 }), { code: 'HTTP_FAILED' });
     assert.equal(fixture.cache.requests.length, 1);
   });
 
-  it('recovers from a cut and from stalls before and within the body', async () => {
+  it('recovers from a cut, and from stalls before and inside the body', async () => {
     await using fixture = await startFixture({ retries: 3 });
     fixture.cache.faults = [
       { kind: 'cut', afterBytes: 5, times: 1 },
@@ -81,7 +81,7 @@ describe('getBytes', { timeout: 20_000 }, () => {
     assert.equal(fixture.cache.requests.length, 2);
   });
 
-  it('reports a server that is not there', async () => {
+  it('reports a server that cannot be reached', async () => {
     await using fixture = await startFixture({ retries: 1 });
     await fixture.cache.stop();
     const failure = { code: 'HTTP_FAILED', message: /2 attempts.*ECONNREFUSED/ };
@@ -106,7 +106,7 @@ describe('getBytes', { timeout: 20_000 }, () => {
 });
 
 describe('ending', { timeout: 20_000 }, () => {
-  it("throws the signal's reason at once: before, while stalled, while waiting to try again", async () => {
+  it("throws the signal's reason at once: before, while stalled, while waiting to retry", async () => {
     await using fixture = await startFixture({ stallTimeoutMs: 60_000 });
     const reason = new Error('enough');
     const get = (signal: AbortSignal): Promise<unknown> =>
@@ -123,7 +123,7 @@ describe('ending', { timeout: 20_000 }, () => {
     }
   });
 
-  it('ends what is running on close, and refuses what comes after', async () => {
+  it('close ends running requests, and later ones are refused', async () => {
     await using fixture = await startFixture({ stallTimeoutMs: 60_000 });
     fixture.cache.faults = [{ kind: 'stall-headers' }];
     const running = fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 });

@@ -1,4 +1,4 @@
-/** Servers that do not speak HTTP, or not well. */
+/** Servers that send something else than HTTP, or malformed HTTP. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { HttpClient } from '../../src/http/client.ts';
@@ -29,7 +29,7 @@ const ANSWERS: Record<string, string> = {
 
 describe('an answer that is not HTTP', { timeout: 20_000 }, () => {
   for (const [name, text] of Object.entries(ANSWERS)) {
-    it(`is a failure of the server like any other: ${name}`, async () => {
+    it(`counts as an ordinary failure of the server: ${name}`, async () => {
       await using server = await serveText(text);
       await using client = new HttpClient({ retries: 1, backoffMs: 1 });
       const check = (error: unknown): boolean => {

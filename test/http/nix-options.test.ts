@@ -11,7 +11,7 @@ import { optionsOfNix } from '../../src/http/nix-options.ts';
 import { parseNixConfig } from '../../src/nix/nix-config.ts';
 
 describe("options of Nix's configuration", () => {
-  it('take the certificates from ssl-cert-file, else from the variables in their order, else from the system', () => {
+  it('take the certificates from ssl-cert-file, the variables in their order, or the system', () => {
     const both = { NIX_SSL_CERT_FILE: '/nix.pem', SSL_CERT_FILE: '/ssl.pem' };
     const set = parseNixConfig('ssl-cert-file = /conf.pem\n');
     const unset = parseNixConfig('');
@@ -22,13 +22,13 @@ describe("options of Nix's configuration", () => {
     assert.doesNotMatch(optionsOfNix(unset, {}).caFile ?? '', /ssl\.pem/);
   });
 
-  it('take the netrc file of nix.conf, else where Nix has it', () => {
+  it('take the netrc file of nix.conf, or the default of Nix', () => {
     assert.equal(optionsOfNix(parseNixConfig('netrc-file = /a b\n'), {}).netrcFile, '/a b');
     assert.equal(optionsOfNix(undefined, {}).netrcFile, '/etc/nix/netrc');
     assert.equal(optionsOfNix(undefined, { NIX_CONF_DIR: '/conf' }).netrcFile, '/conf/netrc');
   });
 
-  it('take timeouts and attempts, where Nix sets a limit', () => {
+  it('take timeouts and attempts if Nix sets a limit', () => {
     const config = parseNixConfig('connect-timeout = 7\nstalled-download-timeout = 9\ndownload-attempts = 3\n');
     const { connectTimeoutMs, stallTimeoutMs, retries } = optionsOfNix(config, {});
     assert.deepEqual([connectTimeoutMs, stallTimeoutMs, retries], [7_000, 9_000, 2]);
@@ -62,7 +62,7 @@ describe('certificates', { timeout: 20_000 }, () => {
     await rm(folder, { recursive: true });
   });
 
-  it('of an own authority hold where its file is named', async () => {
+  it('of an own authority are trusted if its file is named', async () => {
     await using client = new HttpClient({ caFile: join(folder, 'ca.pem'), retries: 0 });
     assert.equal(Buffer.from((await client.getBytes(url, { maxBytes: 9 })) ?? []).toString(), 'x');
   });
@@ -71,11 +71,11 @@ describe('certificates', { timeout: 20_000 }, () => {
     await using client = new HttpClient();
     await assert.rejects(client.getBytes(url, { maxBytes: 9 }), {
       code: 'HTTP_FAILED',
-      message: /after 1 attempt: its certificate does not hold here .*ssl-cert-file/,
+      message: /after 1 attempt: its certificate is not trusted here .*ssl-cert-file/,
     });
   });
 
-  it('that cannot be read are a sentence, for https alone', async () => {
+  it('that cannot be read are reported in one sentence, for https only', async () => {
     for (const file of [join(folder, 'none'), join(folder, 'ext')]) {
       await using client = new HttpClient({ caFile: file, retries: 0 });
       await assert.rejects(client.getBytes(url, { maxBytes: 9 }), {

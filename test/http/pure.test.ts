@@ -25,10 +25,10 @@ describe('ranges', () => {
     'bytes 0-1',
     'bytes -1-1/2',
   ]) {
-    it(`make nothing of ${JSON.stringify(value)}`, () => assert.equal(parseContentRange(value), undefined));
+    it(`ignore ${JSON.stringify(value)}`, () => assert.equal(parseContentRange(value), undefined));
   }
 
-  it('make nothing of a malformed Content-Length', () => {
+  it('ignore a malformed Content-Length', () => {
     assert.equal(parseContentLength('12'), 12);
     for (const value of [undefined, '', '-1', '1.5', '0x10']) assert.equal(parseContentLength(value), undefined);
   });
@@ -36,7 +36,7 @@ describe('ranges', () => {
 
 describe('Retry-After', () => {
   const now = Date.parse('2026-01-01T00:00:00Z');
-  it('is seconds or a date, from 0 to 30 s', () => {
+  it('is in seconds or a date, limited to 0 to 30 s', () => {
     assert.equal(parseRetryAfterMs('7', now), 7_000);
     assert.equal(parseRetryAfterMs('Thu, 01 Jan 2026 00:00:05 GMT', now), 5_000);
     assert.equal(parseRetryAfterMs('86400', now), 30_000);
@@ -63,7 +63,7 @@ describe('backoff', () => {
 });
 
 describe('redactUrl', () => {
-  it('shows neither user, password, query nor fragment', () => {
+  it('removes user, password, query and fragment', () => {
     assert.equal(
       redactUrl('https://user:secret@cache.example.org:8443/a?token=1#f'),
       'https://cache.example.org:8443/a',
@@ -83,7 +83,7 @@ describe('resolveRedirect', () => {
 });
 
 describe('the proxies of the environment, as curl reads them', () => {
-  it('are of a scheme each, and all_proxy of those that have none', () => {
+  it('apply to one scheme each, and all_proxy to the others', () => {
     const { http, https } = proxiesOf({ http_proxy: 'proxy.test:3128', ALL_PROXY: 'socks5://socks.test' }) ?? {};
     assert.deepEqual([http, https], ['http://proxy.test:3128/', 'socks5://socks.test']);
     assert.equal(proxiesOf({ http_proxy: 'http://proxy.test' })?.https, undefined);
@@ -100,7 +100,7 @@ describe('the proxies of the environment, as curl reads them', () => {
     ['10.0.0.0/99,1/2/3,/,[', [], ['http://10.0.0.0']],
   ];
   for (const [noProxy, passing, proxied] of passed) {
-    it(`leave alone what is in no_proxy = ${noProxy}`, () => {
+    it(`pass by the hosts in no_proxy = ${noProxy}`, () => {
       const proxies = proxiesOf({ http_proxy: 'http://proxy.test', NO_PROXY: noProxy });
       const isPassing = (url: string): boolean | undefined => proxies?.passesBy(new URL(url));
       assert.deepEqual(passing.filter(isPassing), passing);

@@ -1,4 +1,4 @@
-/** Servers that answer a Range with something that does not fit it. */
+/** Servers whose answer does not fit the Range. */
 import assert from 'node:assert/strict';
 import type { ServerResponse } from 'node:http';
 import { describe, it } from 'node:test';
@@ -18,7 +18,7 @@ const contentRange = (from: number, to: number, total: number | string = sizeByt
   'content-range': `bytes ${from}-${to - 1}/${total}`,
 });
 
-/** What each server answers to a Range; without one all send everything. */
+/** Unfitting answers to a Range. Without a Range, each server sends the whole file. */
 const SERVERS: Record<string, Answer> = {
   '200 with a part and no Content-Range': (response, from, to) => send(response, 200, NAR.subarray(from, to)),
   '200 with a part in chunks': (response, from, to) => void response.writeHead(200).end(NAR.subarray(from, to)),
@@ -28,7 +28,7 @@ const SERVERS: Record<string, Answer> = {
   '206 of later bytes': (response, from, to) =>
     send(response, 206, NAR.subarray(from + 10, to), contentRange(from + 10, to)),
   '206 that is longer than it says': (response, from, to) => send(response, 206, NAR, contentRange(from, to)),
-  '206 in chunks that goes on': (response, from, to) =>
+  '206 in chunks, longer than it says': (response, from, to) =>
     void response.writeHead(206, contentRange(from, to)).end(Buffer.concat([NAR.subarray(from, to), NAR])),
   '206 of another file': (response, from, to) =>
     send(response, 206, NAR.subarray(from, to), contentRange(from, to, sizeBytes + 1)),
@@ -44,7 +44,7 @@ const SERVERS: Record<string, Answer> = {
   ),
 };
 
-/** What is a good answer, if a rare one. */
+/** Rare answers that fit. */
 const GOOD: Record<string, Answer> = {
   '200 with the part and its Content-Range': (response, from, to) =>
     send(response, 200, NAR.subarray(from, to), contentRange(from, to)),
@@ -74,9 +74,9 @@ async function resume(client: HttpClient, url: string, end = sizeBytes): Promise
   return collector.bytes.equals(NAR.subarray(HELD, end));
 }
 
-describe('what does not fit a Range', { timeout: 20_000 }, () => {
+describe('an answer that does not fit a Range', { timeout: 20_000 }, () => {
   for (const [name, answer] of Object.entries(SERVERS)) {
-    it(`is no failure, and is met once: ${name}`, async () => {
+    it(`is not a failure, and happens once: ${name}`, async () => {
       await using server = await startServer(answer);
       await using client = new HttpClient({ retries: 0 });
       assert.ok(await resume(client, `${server.url}/a`));
@@ -95,7 +95,7 @@ describe('what does not fit a Range', { timeout: 20_000 }, () => {
     });
   }
 
-  it('keeps what it has where the answer without Range is cut, and goes on from there', async () => {
+  it('keeps its bytes if the answer without Range is cut, and continues from there', async () => {
     let answers = 0;
     await using server = await serve((request, response) => {
       if (request.headers.range !== undefined) return send(response, 416, Buffer.alloc(0));
@@ -105,12 +105,12 @@ describe('what does not fit a Range', { timeout: 20_000 }, () => {
       return void response.write(NAR.subarray(0, HELD + answers * 1_000), () => response.destroy());
     });
     await using client = new HttpClient({ retries: 1, backoffMs: 1 });
-    assert.ok(await resume(client, server.url)); // the sink refuses a byte that comes twice
+    assert.ok(await resume(client, server.url)); // the sink refuses a repeated byte
     assert.equal(answers, 3);
   });
 
   for (const status of [503, 429]) {
-    it(`may be ${status}, which says little: everything is asked for once no attempt is left`, async () => {
+    it(`may be ${status}, which does not tell: the last attempt asks for the whole file`, async () => {
       await using server = await startServer((response) => send(response, status, Buffer.alloc(0)));
       await using client = new HttpClient({ retries: 2, backoffMs: 1 });
       assert.ok(await resume(client, server.url));

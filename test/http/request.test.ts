@@ -33,7 +33,7 @@ describe('a request', { timeout: 20_000 }, () => {
     assert.equal(headers.authorization, `Basic ${Buffer.from('us@er:p:w').toString('base64')}`);
   });
 
-  it('takes a 206 that is shorter than asked for, and asks for the rest', async () => {
+  it('accepts a 206 that is shorter than requested, and requests the rest', async () => {
     await using server = await serve((request, response) => {
       const start = Number(/bytes=(\d+)/.exec(request.headers.range ?? '')?.[1]);
       const part = NAR.subarray(start, start + 60_000);
@@ -46,7 +46,7 @@ describe('a request', { timeout: 20_000 }, () => {
     assert.ok(collector.bytes.equals(NAR.subarray(10)));
   });
 
-  it('leaves a body that ignores Range as soon as it has its part', async () => {
+  it('stops reading a body without Range as soon as it has its part', async () => {
     await using server = await serve((_, response) => {
       response.setHeader('content-length', NAR.length).write(NAR.subarray(0, 50)); // and no more
     });
@@ -70,7 +70,7 @@ describe('redirects', { timeout: 20_000 }, () => {
     });
   }
 
-  it('take no credentials to another origin', async () => {
+  it('carry no credentials to another origin', async () => {
     let authorization: string | undefined = 'none yet';
     await using other = await serve((request, response) => {
       authorization = request.headers.authorization;
@@ -82,7 +82,7 @@ describe('redirects', { timeout: 20_000 }, () => {
     assert.equal(authorization, undefined);
   });
 
-  it('are followed ten times, not eleven', async () => {
+  it('are followed 10 times, but not 11', async () => {
     await using fixture = await startFixture();
     fixture.cache.faults = [{ kind: 'redirect', times: 10, location: '/nix-cache-info' }];
     assert.deepEqual(await fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 }), CACHE_INFO);

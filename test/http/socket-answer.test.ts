@@ -4,10 +4,10 @@ import { test } from 'node:test';
 import type { Dispatcher } from 'undici';
 import { SocketAnswer } from '../../src/http/socket-answer.ts';
 
-/** Far more than a healthy reader causes; the reader that spins causes as many as there are. */
+/** Far more resumptions than a healthy reader causes. A spinning reader has no other limit. */
 const MANY = 1_000;
 
-test('a chunk of no bytes, as undici’s parser reports one when it is resumed, holds nothing back', async () => {
+test('a chunk of 0 bytes, which undici’s parser reports if it is resumed, causes no more resumptions', async () => {
   let handler: Dispatcher.DispatchHandler | undefined;
   let resumptions = 0;
   const controller = {

@@ -24,7 +24,7 @@ describe('parseUpstream', () => {
     });
   }
 
-  it('says what to do about the stores that it cannot read', () => {
+  it('names the way out for stores that it cannot read', () => {
     assert.throws(() => parseUpstream('s3://bucket?region=x'), { code: 'USAGE', message: /address of the bucket/ });
     for (const text of ['ssh://host', 'ssh-ng://me:pw@host'])
       assert.throws(() => parseUpstream(text), { code: 'USAGE', message: /^ssh(-ng)?:\/\/host .*nix copy/ });
@@ -32,14 +32,14 @@ describe('parseUpstream', () => {
       assert.throws(() => parseUpstream(text), { code: 'USAGE', message: /narswarm add/ });
   });
 
-  it('takes folders, by URL and by path', () => {
+  it('accepts folders, by URL and by path', () => {
     assert.equal(parseUpstream('file:///mnt/usb%20disk/?priority=5').url, 'file:///mnt/usb%20disk');
     assert.equal(parseUpstream('/mnt/usb disk/').url, 'file:///mnt/usb%20disk');
     assert.equal(parseUpstream('./cache').url, `file://${process.cwd()}/cache`);
     assert.ok(parseUpstream('/mnt').isLocal);
   });
 
-  it("heeds Nix's priority and trusted", () => {
+  it("reads Nix's priority and trusted", () => {
     const { priority, isTrusted } = parseUpstream('https://a.test/?priority=-5&trusted=1&want-mass-query=1');
     assert.deepEqual({ priority, isTrusted }, { priority: -5, isTrusted: true });
     assert.equal(parseUpstream('https://a.test/?trusted=yes').isTrusted, true);
@@ -47,7 +47,7 @@ describe('parseUpstream', () => {
     assert.deepEqual([plain.priority, plain.isTrusted], [undefined, false]);
   });
 
-  it('is one cache, however it is written', () => {
+  it('recognises the same cache in all its spellings', () => {
     const texts = [
       'HTTP://A.test:80/',
       'http://a.test?priority=9&trusted=1',
@@ -97,7 +97,7 @@ describe("a narinfo's URL", () => {
   }
 
   const folder = parseUpstream('file:///mnt/a%20b');
-  it('is a file in a folder, as it is written', () => {
+  it('is the literal name of a file in a folder', () => {
     assert.equal(fileURLToPath(folder.narUrl('nar/x?y#z%2F')), '/mnt/a b/nar/x?y#z%2F');
     assert.equal(fileURLToPath(folder.narUrl('/nar/x')), '/mnt/a b/nar/x');
     assert.equal(fileURLToPath(folder.narUrl('x/../nar/y')), '/mnt/a b/nar/y');
