@@ -75,7 +75,7 @@ export function addCommand(): Command {
         compression: options.compression,
         signer,
         signal,
-        onNixLine: output.json ? () => undefined : display.handlers.onNixLine,
+        onNixLine: output.json ? () => undefined : (line) => display.handlers.tell({ type: 'nix-line', line }),
         onWarning: (text) => output.warn(text),
       });
       display.stop();

@@ -97,7 +97,12 @@ export function fetchCommand(): Command {
         dryRun: options.dryRun === true,
         signal,
         ...display.handlers,
-        onPlan: (plan, closure) => display.above(() => tellPlan(output, plan, closure.size, options.dryRun === true)),
+        tell: (event) => {
+          display.handlers.tell(event);
+          if (event.type !== 'planned') return;
+          const { plan, closure } = event;
+          display.above(() => tellPlan(output, plan, closure.size, options.dryRun === true));
+        },
         onDone: (result) => {
           display.stop();
           if (options.dryRun !== true) tellDone(output, result);

@@ -1,16 +1,15 @@
 import { copiedPathIn } from '../nix/copied-path.ts';
-import type { Progress } from '../fetch/report.ts';
+import type { FetchEvent, Tell } from '../fetch/events.ts';
+import { Progress } from '../fetch/report.ts';
 import { printTo, type Output } from './output.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
 
 /** Shows how far a fetch is: one line that is redrawn on a terminal, a line now and then elsewhere. */
 export interface ProgressDisplay extends Disposable {
-  /** What a fetch tells on its way. */
+  /** Takes the events of a fetch, and warnings of all that goes on beside it. */
   readonly handlers: {
+    readonly tell: Tell;
     readonly onWarning: (message: string) => void;
-    readonly onStep: (text: string) => void;
-    readonly onNixLine: (line: string) => void;
-    readonly onProgress: (progress: Progress) => void;
   };
   /** Prints something without tearing the line. */
   above(print: () => void): void;
@@ -27,6 +26,7 @@ export function progressDisplay(output: Output): ProgressDisplay {
   const line = (progress: Progress): string | undefined =>
     progress.totalNars === 0 || progress.doneNars === progress.totalNars ? undefined : describeProgress(progress);
   const show = (progress: Progress): void => {
+    clearInterval(timer);
     const draw = (): void => {
       const text = line(progress);
       if (text === undefined) return;
@@ -67,17 +67,38 @@ export function progressDisplay(output: Output): ProgressDisplay {
     timer = undefined;
     if (terminal) process.stderr.write(CLEAR_LINE);
   };
+  let progress = new Progress();
+  const onWarning = (message: string): void => above(() => output.warn(message));
+  const tell = (event: FetchEvent): void => {
+    progress.take(event);
+    const step = stepInWords(event);
+    if (step !== undefined) onStep(step);
+    else if (event.type === 'begun') show((progress = new Progress()));
+    else if (event.type === 'nix-line') onNixLine(event.line);
+    else if (event.type === 'warning') onWarning(event.message);
+  };
   return {
-    handlers: {
-      onWarning: (message) => above(() => output.warn(message)),
-      onStep,
-      onNixLine,
-      onProgress: show,
-    },
+    handlers: { tell, onWarning },
     above,
     stop,
     [Symbol.dispose]: stop,
   };
+}
+
+/** Names the step that an event begins, or undefined if it begins none. */
+export function stepInWords(event: FetchEvent): string | undefined {
+  switch (event.type) {
+    case 'walking':
+      return 'walking the closure';
+    case 'waiting-for-gc':
+      return 'waiting for narswarm gc, which is at work on this store';
+    case 'committing':
+      return 'writing narinfos';
+    case 'importing':
+      return `nix copy --to ${event.to ?? 'the local store'}`;
+    default:
+      return undefined;
+  }
 }
 
 /** Shows text instead of the line before. */

@@ -9,6 +9,7 @@ import { FileStore } from '../store/file-store.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { SERVICE_PORTS } from '../wire/ports.ts';
 import { openKey } from './key.ts';
+import { stepInWords } from './progress-display.ts';
 import type { Output } from './output.ts';
 import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
@@ -93,7 +94,11 @@ export function publishCommand(): Command {
           publisherTimeoutMs: 0,
           signal,
           onWarning,
-          onStep: (text) => output.note(text),
+          tell: (event) => {
+            const step = stepInWords(event);
+            if (step !== undefined) output.note(step);
+            if (event.type === 'warning') onWarning(event.message);
+          },
         });
         output.note(`${formatCount(plan.jobs.length, 'NAR')} fetched (${formatSize(progress.upstreamBytes)})`);
       }

@@ -153,7 +153,7 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
   const sentBefore = upstream.bytesSent();
   say('6  a new machine fetches the root “demo”: no cache, only the publisher’s address');
   const target = `local?root=${await folder('fresh-store')}`;
-  const result = await fetchInto(await folder('client'), { copy: true, to: target, onNixLine: () => undefined });
+  const result = await fetchInto(await folder('client'), { copy: true, to: target });
   const from = new Map(
     Array.from(result.progress.bySource, ([source, { bytes }]) => [names.get(source) ?? source, bytes]),
   );

@@ -17,7 +17,7 @@ import type { RateLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { RETRIES_WITH_ALTERNATIVE } from './find-narinfo.ts';
-import type { Progress } from './report.ts';
+import type { Tell } from './events.ts';
 import { reasonsOf } from './task.ts';
 
 /** NARs fetched at a time: as many as of the others. */
@@ -32,7 +32,7 @@ export interface ByContentsContext {
   /** Whether somebody else may have the NAR, too: then an upstream that stalls is not waited for. */
   readonly givesWay: boolean;
   readonly limit?: RateLimit | undefined;
-  readonly progress: Progress;
+  readonly tell: Tell;
   readonly signal: AbortSignal;
 }
 
@@ -57,8 +57,9 @@ export async function fetchByContents(
   const fetch = async (info: NarInfo): Promise<void> => {
     if (signal.aborted) return;
     try {
-      completed.set(info.storePath, await fetchFromAny(info, { ...context, signal }));
-      context.progress.doneNars++;
+      const found = await fetchFromAny(info, { ...context, signal });
+      completed.set(info.storePath, found);
+      context.tell({ type: 'nar-fetched', sizeBytes: found.fileSize ?? 0 });
     } catch (error) {
       if (isNarswarmError(error, 'NAR_UNAVAILABLE', 'NIX_MISSING')) failures.set(info.storePath, error);
       else stop.abort(error);
@@ -116,7 +117,7 @@ async function download(
   info: NarInfo,
   upstream: Upstream,
   path: string,
-  { http, limit, progress, signal, givesWay }: ByContentsContext,
+  { http, limit, tell, signal, givesWay }: ByContentsContext,
 ): Promise<{ fileHash: FileHash; fileSize: number }> {
   const sha256 = createHash('sha256');
   const maxBytes = maxFileBytes(info.narSize);
@@ -132,7 +133,7 @@ async function download(
         sha256.update(bytes);
         fileSize += bytes.length;
         if (fileSize > maxBytes) throw tooLong(info, upstream, maxBytes);
-        progress.onBytes('upstream', upstream.name, bytes.length);
+        tell({ type: 'nar-bytes', source: 'upstream', origin: upstream.name, bytes: bytes.length });
         await inStore(handle.writeFile(bytes), path);
         await limit?.pace(bytes.length, signal);
       },

@@ -106,7 +106,7 @@ class Rounds {
 
   /** For what the last round failed of, the next narinfo to go by. */
   async #others(): Promise<Map<StoreHash, NarInfo>> {
-    const { candidates, progress, signal } = this.#context;
+    const { candidates, tell, signal } = this.#context;
     const others = new Map<StoreHash, NarInfo>();
     const find = async ([path, failure]: readonly [StorePath, unknown]): Promise<void> => {
       const hash = storeHashOf(path);
@@ -121,7 +121,7 @@ class Rounds {
       }
       others.set(hash, other);
       const source = candidates.originOf(hash)?.name ?? 'another source';
-      progress.onWarning(`${failureOf(failure).reason}; going by what ${source} says of it`);
+      tell({ type: 'warning', message: `${failureOf(failure).reason}; going by what ${source} says of it` });
     };
     const ended = (error: unknown): undefined => {
       if (!signal.aborted) throw error;

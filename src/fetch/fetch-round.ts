@@ -18,7 +18,7 @@ import { FetchedContents, lackOfContents, type LooksInto } from './fetched-conte
 import type { HeldNars } from '../serve/held-nars.ts';
 import type { NarJob } from './job.ts';
 import type { Plan } from './plan.ts';
-import type { Progress } from './report.ts';
+import type { Tell } from './events.ts';
 import { Scheduler } from './scheduler.ts';
 
 /** Means of fetching NARs. */
@@ -41,7 +41,7 @@ export interface RoundContext {
   /** How much is decompressed before this ends; absent: an import looks into all of it. */
   readonly contents?: LooksInto | undefined;
   readonly held?: HeldNars | undefined;
-  readonly progress: Progress;
+  readonly tell: Tell;
   readonly signal: AbortSignal;
 }
 
@@ -63,21 +63,13 @@ export interface Round {
  * @throws STORE_FULL, STORE_UNWRITABLE at once
  */
 export async function fetchRound(plan: Plan, closure: Closure, context: RoundContext): Promise<Round> {
-  const { candidates, progress, signal, upstreams, held } = context;
+  const { candidates, tell, signal, upstreams, held } = context;
   await using contents =
-    context.contents === undefined ? undefined : new FetchedContents(context.contents, progress, signal);
+    context.contents === undefined ? undefined : new FetchedContents(context.contents, tell, signal);
   const scheduler: Scheduler = new Scheduler({
     ...context,
     standstillMs: context.peerTimeoutMs,
-    observer: {
-      onBytes: progress.onBytes,
-      onKept: progress.onKept,
-      onWarning: progress.onWarning,
-      onNar(job) {
-        progress.onNar(job);
-        hold(job);
-      },
-    },
+    onFetched: hold,
   });
   function hold(job: NarJob): void {
     const { torrent, info } = job;

@@ -7,6 +7,7 @@ import { BackgroundReader, type Urgency } from '../serve/background-reader.ts';
 import { narContentsOf, type NarHashes } from '../store/hash-nar.ts';
 import { faultOfContents } from '../store/verify/contents.ts';
 import type { Closure } from './closure.ts';
+import type { Tell } from './events.ts';
 import type { NarJob } from './job.ts';
 
 /** A fetch without an import looks into at most so much by itself: some tenths of a second of one processor. */
@@ -40,7 +41,7 @@ export interface WrongContents {
  */
 export class FetchedContents implements AsyncDisposable {
   readonly #looksInto: LooksInto;
-  readonly #onWarning: (message: string) => void;
+  readonly #tell: Tell;
   readonly #signal: AbortSignal;
   readonly #reader = new BackgroundReader();
   readonly #waiting: Fetched[] = [];
@@ -48,13 +49,9 @@ export class FetchedContents implements AsyncDisposable {
   #hasWarned = false;
   readonly #abort = (): void => void this.#reader.close();
 
-  constructor(
-    looksInto: LooksInto = 'small',
-    { onWarning }: { readonly onWarning: (message: string) => void },
-    signal: AbortSignal,
-  ) {
+  constructor(looksInto: LooksInto, tell: Tell, signal: AbortSignal) {
     this.#looksInto = looksInto;
-    this.#onWarning = onWarning;
+    this.#tell = tell;
     this.#signal = signal;
     signal.addEventListener('abort', this.#abort);
   }
@@ -114,7 +111,8 @@ export class FetchedContents implements AsyncDisposable {
     } catch (error) {
       if (isNarswarmError(error, 'NIX_MISSING') && !this.#hasWarned) {
         this.#hasWarned = true;
-        this.#onWarning(`${error.message}; until then nobody knows whether they have the signed contents`);
+        const message = `${error.message}; until then nobody knows whether they have the signed contents`;
+        this.#tell({ type: 'warning', message });
       }
       return { fetched, found: undefined }; // an interruption ends the reading, too
     }

@@ -23,8 +23,8 @@ export interface ImportContext extends FetchNarsContext {
   readonly to?: string | undefined;
   /** Keys that the user named, as text, for `nix copy`. */
   readonly trustedPublicKeys: readonly string[];
-  /** A line that `nix copy` printed. */
-  readonly onNixLine?: (line: string) => void;
+  /** Called with each line that `nix copy` prints. */
+  readonly onNixLine: (line: string) => void;
 }
 
 /** What was fetched: an import that fails is mended by it. */
@@ -179,7 +179,7 @@ async function refetchDamaged(
   known: Set<StorePath>,
   context: ImportContext,
 ): Promise<Pick<FetchedNars, 'closure' | 'failures'>> {
-  const { store, progress, signal } = context;
+  const { store, tell, signal } = context;
   const damaged = new Map<StoreHash, NarInfo>();
   for (const info of plan.inStore) {
     const file = namedFile(info);
@@ -190,7 +190,7 @@ async function refetchDamaged(
     damaged.set(storeHashOf(info.storePath), info);
     // narswarm verify may have put it into quarantine by now
     await rm(path, { force: true }).catch((error: unknown) => Promise.reject(storeError(error, path)));
-    progress.onWarning(`${path} was damaged; fetching ${info.storePath} again`);
+    tell({ type: 'warning', message: `${path} was damaged; fetching ${info.storePath} again` });
   }
   if (damaged.size === 0) return { closure: damaged, failures: new Map() };
   const catalogue = await Catalogue.open(store);

@@ -18,18 +18,3 @@ export interface NarJob {
   /** The torrent that a hash map gives for it; dropped where the map turns out to have lied. */
   torrent: NarTorrent | undefined;
 }
-
-/** Where bytes came from, for the report. */
-export type ByteSource = 'peers' | 'upstream';
-
-/** What the lanes tell of their work. */
-export interface JobObserver {
-  /** Payload that came in, verified or not yet. */
-  onBytes(source: ByteSource, origin: string, bytes: number): void;
-  /** Bytes of a NAR that an earlier run has left: they are not fetched again. */
-  onKept(bytes: number): void;
-  /** A NAR is verified and in the store. */
-  onNar(job: NarJob): void;
-  /** Something went wrong that another source mends. */
-  onWarning(message: string): void;
-}

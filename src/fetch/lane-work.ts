@@ -15,7 +15,8 @@ import type { Network } from '../swarm/network.ts';
 import { RateLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
-import type { JobObserver, NarJob } from './job.ts';
+import type { FetchEvent, Tell } from './events.ts';
+import type { NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import { fetchFromPeers } from './peer-lane.ts';
@@ -33,7 +34,7 @@ export interface LaneWorkOptions {
   /** Empty: everything has to come from peers. */
   readonly upstreams: readonly Upstream[];
   readonly limit?: RateLimit | undefined;
-  readonly observer: JobObserver;
+  readonly tell: Tell;
 }
 
 /** `fetched`: the NAR is in the store. `again`: the task is to be queued once more. */
@@ -88,7 +89,7 @@ export class LaneWork {
    */
   async byPeers(task: Task, signal: AbortSignal): Promise<WorkOutcome> {
     const { job } = task;
-    const { network, upstreams, observer } = this.#options;
+    const { network, upstreams } = this.#options;
     if (network === undefined || job.torrent === undefined) throw unavailable(job, 'no hash map names a torrent of it');
     const partial = await this.#open(task);
     if (partial === undefined) return 'fetched';
@@ -96,7 +97,7 @@ export class LaneWork {
     try {
       const outcome = await fetchFromPeers({ ...job, torrent: job.torrent }, partial, {
         network,
-        observer: { ...observer, onBytes: (...facts) => this.#onBytes(...facts) },
+        tell: (event) => this.#tell(event),
         patience: () => this.#policy.patience(),
         onVerified: () => this.#policy.onVerified(),
         onLie: () => this.#policy.onLie(),
@@ -120,7 +121,7 @@ export class LaneWork {
   async byUpstreams(task: Task, signal: AbortSignal): Promise<WorkOutcome> {
     const partial = await this.#open(task);
     if (partial === undefined) return 'fetched';
-    const { http, observer, network } = this.#options;
+    const { http, network } = this.#options;
     try {
       await fetchFromUpstreams(task.job, partial, {
         upstreams: this.#upstreamsFor(task),
@@ -131,7 +132,7 @@ export class LaneWork {
         isLineSilent: () => this.#policy.isLineSilent,
         mayRace: task.lies.size === 0,
         peersMayHelp: task.job.torrent !== undefined && task.upstreamFailure === undefined && this.#arePeersThere(),
-        observer: { ...observer, onBytes: (...facts) => this.#onBytes(...facts) },
+        tell: (event) => this.#tell(event),
         signal,
       });
     } catch (error) {
@@ -141,7 +142,8 @@ export class LaneWork {
         return 'again';
       }
       if (network === undefined || task.job.torrent === undefined) throw unavailable(task.job, reasonsOf(error), error);
-      if (task.upstreamFailure === undefined) observer.onWarning(`${reasonsOf(error)}; trying peers again`);
+      if (task.upstreamFailure === undefined)
+        this.#tell({ type: 'warning', message: `${reasonsOf(error)}; trying peers again` });
       this.#policy.onFailedTrial();
       task.upstreamFailure = error;
       task.peersTried = false;
@@ -185,7 +187,7 @@ export class LaneWork {
     const { session } = this.#options;
     task.partial = await PartialNar.open(session.path(job.fileHash), job, session.leftovers);
     this.#partials.add(task.partial);
-    if (!this.#begun.has(job.fileHash)) this.#options.observer.onKept(task.partial.heldBytes);
+    if (!this.#begun.has(job.fileHash)) this.#tell({ type: 'nar-kept', bytes: task.partial.heldBytes });
     this.#begun.add(job.fileHash);
     return task.partial;
   }
@@ -208,7 +210,7 @@ export class LaneWork {
       if (!isNarswarmError(error, 'HASH_MISMATCH') || task.attempts++ >= ATTEMPTS) throw error;
       this.#blame(task, error.facts.origins ?? []);
       if (this.#options.network === undefined && this.#order.of(task.lies).length === 0) throw error;
-      this.#options.observer.onWarning(`${error.message}; fetching ${task.job.info.storePath} again`);
+      this.#tell({ type: 'warning', message: `${error.message}; fetching ${task.job.info.storePath} again` });
       if (error.facts.mapLied === true) {
         task.job.torrent = undefined;
         await partial.discard();
@@ -271,8 +273,8 @@ export class LaneWork {
     task.job = { ...task.job, ...file, info, torrent: undefined };
   }
 
-  #onBytes(source: 'peers' | 'upstream', origin: string, bytes: number): void {
-    this.#policy.onBytes(source, bytes);
-    this.#options.observer.onBytes(source, origin, bytes);
+  #tell(event: FetchEvent): void {
+    if (event.type === 'nar-bytes') this.#policy.onBytes(event.source, event.bytes);
+    this.#options.tell(event);
   }
 }

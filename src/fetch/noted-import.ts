@@ -12,14 +12,14 @@ import { importRoots, type ImportContext, type Imported } from './import.ts';
 export async function importNoted(
   roots: readonly StorePath[],
   fetched: Parameters<typeof importRoots>[1],
-  context: ImportContext,
+  context: Omit<ImportContext, 'onNixLine'>,
 ): Promise<Imported> {
   const { store, held } = context;
   const copied = new Set<string>();
   const onNixLine = (line: string): void => {
     const path = copiedPathIn(line);
     if (path !== undefined) copied.add(path);
-    context.onNixLine?.(line);
+    context.tell({ type: 'nix-line', line });
   };
   const paths = Array.from(fetched.closure.values(), ({ storePath }) => storePath);
   const before = await entriesOf(store, paths);

@@ -3,7 +3,8 @@ import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { PieceStorage } from '../swarm/chunk-store.ts';
 import type { PartialNar } from '../store/partial.ts';
 import type { PieceStart } from '../swarm/block-requests.ts';
-import type { JobObserver, NarJob } from './job.ts';
+import type { Tell } from './events.ts';
+import type { NarJob } from './job.ts';
 import { SharedNar } from './shared-nar.ts';
 import type { Patience } from './lane-policy.ts';
 
@@ -15,7 +16,7 @@ const ASK_AGAIN_MS = 3_000;
 /** What a NAR's way through the peers depends on. */
 interface PeerContext {
   readonly network: Network;
-  readonly observer: JobObserver;
+  readonly tell: Tell;
   readonly patience: () => Patience;
   /** Called with bytes that were found right. */
   readonly onVerified: (bytes: number) => void;
@@ -40,7 +41,7 @@ export async function fetchFromPeers(
   partial: PartialNar,
   context: PeerContext,
 ): Promise<PeerOutcome> {
-  const { network, observer, signal, handOver } = context;
+  const { network, tell, signal, handOver } = context;
   if (partial.missing().length === 0) return 'complete';
   if (await fetchOverExchange(job, partial, context)) return 'complete';
   const download = network.swarm.download(job.torrent, storageOf(partial), (index) => partial.has(index), {
@@ -56,7 +57,7 @@ export async function fetchFromPeers(
     void download.addPeers(chosen).catch(() => undefined); // a torrent that ends says so by `error`
     return chosen;
   };
-  download.on('bytes', (bytes, address) => observer.onBytes('peers', address, bytes));
+  download.on('bytes', (bytes, origin) => tell({ type: 'nar-bytes', source: 'peers', origin, bytes }));
   download.on('verified', (bytes) => context.onVerified(bytes));
   download.on('lie', (address) => tellLie(context, address, job));
   try {
@@ -118,7 +119,7 @@ async function fetchOverExchange(
   partial: PartialNar,
   context: PeerContext,
 ): Promise<boolean> {
-  const { network, observer, patience, handOver, signal } = context;
+  const { network, tell, patience, handOver, signal } = context;
   const found = await network.swarm.cohort.request(job.torrent, {
     onLie: (address) => tellLie(context, address, job),
     patienceMs: patience().firstByteMs,
@@ -127,15 +128,16 @@ async function fetchOverExchange(
   });
   signal.throwIfAborted();
   if (found === undefined) return false;
-  observer.onBytes('peers', found.address, found.bytes.length);
+  tell({ type: 'nar-bytes', source: 'peers', origin: found.address, bytes: found.bytes.length });
   context.onVerified(found.bytes.length);
   await partial.putPiece(0, found.bytes, found.address);
   return true;
 }
 
-function tellLie({ observer, onLie }: PeerContext, address: string, job: NarJob): void {
+function tellLie({ tell, onLie }: PeerContext, address: string, job: NarJob): void {
   onLie();
-  observer.onWarning(`${address} sent wrong bytes for ${job.info.storePath}; it is not asked again`);
+  const message = `${address} sent wrong bytes for ${job.info.storePath}; it is not asked again`;
+  tell({ type: 'warning', message });
 }
 
 function storageOf(partial: PartialNar): PieceStorage {

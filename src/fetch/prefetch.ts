@@ -45,7 +45,7 @@ import { lostOf } from './lost-nars.ts';
 import { namedFile } from './named-file.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import { findRealisations } from './realisations.ts';
-import type { Progress } from './report.ts';
+import type { Tell } from './events.ts';
 import { Target } from './target.ts';
 
 /** What a fetch works with; whoever makes these closes them. */
@@ -58,7 +58,7 @@ export interface PrefetchContext {
   readonly keys: readonly PublicKey[];
   /** Puts the upstreams into the order in which they are to be asked. Default: as given. */
   readonly orderUpstreams?: (upstreams: readonly Upstream[]) => Promise<readonly Upstream[]>;
-  readonly progress: Progress;
+  readonly tell: Tell;
   readonly signal: AbortSignal;
   /** Takes in the NARs that are in the store, which peers may want before their narinfos are there. */
   readonly held?: HeldNars;
@@ -96,12 +96,6 @@ export interface PrefetchOptions {
   readonly publisherTimeoutMs: number;
   /** Without an upstream: milliseconds that may pass without a byte from any peer. Default 60,000. */
   readonly peerTimeoutMs?: number | undefined;
-  /** Told of each step, for people. */
-  readonly onStep?: (text: string) => void;
-  /** Told what will be done, before it is. */
-  readonly onPlan?: (plan: Plan, closure: Closure) => void;
-  /** A line that `nix copy` printed. */
-  readonly onNixLine?: (line: string) => void;
 }
 
 export interface PrefetchResult {
@@ -136,7 +130,8 @@ const MAPS_GRACE_MS = 2_000;
  * @throws NarswarmError of any kind; the signal's reason. Whatever was verified before is in the store.
  */
 export async function prefetch(given: PrefetchOptions, context: PrefetchContext): Promise<PrefetchResult> {
-  const { store, http, progress, signal } = context;
+  const { store, http, tell, signal } = context;
+  const onWarning = (message: string): void => tell({ type: 'warning', message });
   const ordering = context.orderUpstreams?.(given.upstreams);
   ordering?.catch(() => undefined); // awaited below
   const wanted = given.roots.map((text) => ({ text, known: asStorePath(text) })); // throws if one is malformed
@@ -144,9 +139,7 @@ export async function prefetch(given: PrefetchOptions, context: PrefetchContext)
   const wantsTarget = given.holdAll !== true && (given.copy || given.to !== undefined);
   const asksTarget = wantsTarget && !(given.dryRun === true && (await isAbsentStore(given.to)));
   const target = asksTarget ? stack.use(new Target(given.to, { signal })) : undefined; // Nix starts meanwhile
-  const maps = stack.use(
-    new HashMaps({ ...given, isOptional: given.upstreams.length > 0 }, { ...context, onWarning: progress.onWarning }),
-  );
+  const maps = stack.use(new HashMaps({ ...given, isOptional: given.upstreams.length > 0 }, { ...context, onWarning }));
   const options = { ...given, upstreams: (await ordering) ?? given.upstreams };
   const { upstreams } = options;
   const roots = new Map<StoreHash, string>();
@@ -158,7 +151,7 @@ export async function prefetch(given: PrefetchOptions, context: PrefetchContext)
   }
   if (options.wholeMaps === true) for (const hash of await maps.storeHashes(signal)) roots.set(hash, hash);
 
-  options.onStep?.('walking the closure');
+  tell({ type: 'walking' });
   const inTarget = target === undefined ? [] : [target.source(rootPaths)];
   const sources: NarInfoSource[] = [
     await storeSource(store),
@@ -194,7 +187,7 @@ export async function prefetch(given: PrefetchOptions, context: PrefetchContext)
     ? Promise.resolve([])
     : findRealisations(closure, { ...context, upstreams, maps: maps.awaited(), signal: searched });
   const needed = await target?.invalidPaths(pathsOf(closure));
-  if (options.dryRun !== true) await claimClosure(closure, context, options.onStep);
+  if (options.dryRun !== true) await claimClosure(closure, context);
   const catalogue = await Catalogue.open(store);
   // NARs that the store held and has lost are fetched again, even if the target has them.
   const lost: ReadonlySet<string> =
@@ -210,7 +203,7 @@ export async function prefetch(given: PrefetchOptions, context: PrefetchContext)
   const attaching = attachTorrents(plan.jobs, torrentOf, () => isLate); // waits for the publishers, if there is a job
   attaching.catch(() => undefined); // too late, it is news to nobody
   isLate = await isSlow(attaching, plan, options);
-  options.onPlan?.(plan, closure);
+  tell({ type: 'planned', plan, closure });
   const result = (imported: boolean, importFailure?: NarswarmError): PrefetchResult => ({
     closure,
     plan,
@@ -224,8 +217,7 @@ export async function prefetch(given: PrefetchOptions, context: PrefetchContext)
   });
   if (options.dryRun === true) return result(false);
 
-  progress.totalNars = plan.jobs.length + plan.unsized.length;
-  progress.totalBytes = plan.jobBytes;
+  tell({ type: 'downloading', nars: plan.jobs.length + plan.unsized.length, bytes: plan.jobBytes });
   const fetching: FetchNarsContext = {
     ...options,
     ...context,
@@ -237,7 +229,7 @@ export async function prefetch(given: PrefetchOptions, context: PrefetchContext)
       const isLacking = (hash: StoreHash, lack: MissingPath): unknown => absent.set(hash, lack);
       const wantedOf = options.onlyRoots === true ? [] : hashes;
       const found = await walkClosure(wantedOf, find, { signal, known, onMissing: isLacking });
-      await claimClosure(found, context, options.onStep);
+      await claimClosure(found, context);
       return { closure: found, needed: await target?.invalidPaths(pathsOf(found)) };
     },
   };
@@ -255,7 +247,7 @@ export async function prefetch(given: PrefetchOptions, context: PrefetchContext)
   if (options.keepGoing !== true) signal.throwIfAborted();
   take(fetched.closure, fetched.failures);
 
-  options.onStep?.('writing narinfos');
+  tell({ type: 'committing' });
   await commit(referencesFirst(closure), fetched.jobs, store);
   if (fetched.checked.length > 0) await noteChecked(store, await entriesOf(store, fetched.checked));
   await writeRealisations(await endWithin(MAPS_GRACE_MS, searching, enough), store);
@@ -265,7 +257,7 @@ export async function prefetch(given: PrefetchOptions, context: PrefetchContext)
   if (options.copy && tops.length > 0) {
     try {
       signal.throwIfAborted();
-      options.onStep?.(`nix copy --to ${options.to ?? 'the local store'}`);
+      tell({ type: 'importing', to: options.to });
       if (needed === undefined || needed.size > 0) {
         const done = await importNoted(tops, { closure, plan }, { ...options, ...fetching });
         take(done.closure, done.failures);
@@ -312,18 +304,14 @@ function lackOf(missing: readonly MissingPath[], { jobs, unsized }: Plan): Narsw
 }
 
 /** Keeps the garbage collector from what this fetch is about to count on. */
-async function claimClosure(
-  closure: Closure,
-  { store, session, signal }: PrefetchContext,
-  onStep: PrefetchOptions['onStep'],
-): Promise<void> {
+async function claimClosure(closure: Closure, { store, session, tell, signal }: PrefetchContext): Promise<void> {
   const claims = Array.from(closure, ([storeHash, info]) => {
     const file = namedFile(info);
     return { storeHash, narName: file && basename(FileStore.narUrl(file.fileHash, file.extension)) };
   });
   await claim(store, session, claims, {
     signal,
-    onWait: () => onStep?.('waiting for narswarm gc, which is at work on this store'),
+    onWait: () => tell({ type: 'waiting-for-gc' }),
   });
 }
 

@@ -3,7 +3,8 @@ import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { FileStore, NARINFO_NAME } from '../store/file-store.ts';
 import { mendNarInfo } from '../store/verify/mend-narinfo.ts';
 import { verifyStore, type Damage } from '../store/verify.ts';
-import { runFetch, type RunFetchOptions, type RunFetchResult } from './run-fetch.ts';
+import { Progress } from './report.ts';
+import { runFetch, tellBoth, type RunFetchOptions, type RunFetchResult } from './run-fetch.ts';
 
 export interface RepairOptions extends Omit<
   RunFetchOptions,
@@ -30,7 +31,7 @@ export interface Repair {
 export async function repairStore(damages: readonly Damage[], options: RepairOptions): Promise<Repair> {
   const { storeDir, keys, signal, deep, onWarning } = options;
   const wanted = [...new Set(damages.flatMap(({ storeHash }) => storeHash ?? []))];
-  let sources: RunFetchResult['progress']['bySource'] = new Map();
+  const progress = new Progress();
   const mended = await mendAll(damages, options);
   const roots = wanted.filter((storeHash) => !mended.has(storeHash));
   try {
@@ -41,10 +42,7 @@ export async function repairStore(damages: readonly Damage[], options: RepairOpt
       looksInto: 'all',
       onlyRoots: true,
       keepGoing: true,
-      onProgress: (progress) => {
-        sources = progress.bySource;
-        options.onProgress?.(progress);
-      },
+      tell: tellBoth(progress, options),
     });
     for (const { reason } of missing) onWarning(reason);
   } catch (error) {
@@ -55,7 +53,7 @@ export async function repairStore(damages: readonly Damage[], options: RepairOpt
   const store = await FileStore.open(storeDir, { create: false });
   const lost: StoreHash[] = [];
   for (const storeHash of wanted) if (!(await isWhole(store, storeHash, { keys, signal, deep }))) lost.push(storeHash);
-  return { repaired: wanted.filter((storeHash) => !lost.includes(storeHash)), lost, sources };
+  return { repaired: wanted.filter((storeHash) => !lost.includes(storeHash)), lost, sources: progress.bySource };
 }
 
 /** Mends what needs nothing from elsewhere. */

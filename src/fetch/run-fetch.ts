@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { StorePath } from '../nix/brands.ts';
 import type { Plan } from './plan.ts';
 import type { PrefetchOptions, PrefetchResult } from './prefetch.ts';
+import type { FetchEvent, Tell } from './events.ts';
 import { Progress } from './report.ts';
 import { Workplace, type WorkplaceOptions } from './workplace.ts';
 
@@ -14,8 +15,8 @@ export interface RunFetchOptions extends Omit<PrefetchOptions, 'limit'>, Workpla
   /** Milliseconds to go on seeding after everything is done. */
   readonly seedForMs: number;
   readonly signal: AbortSignal;
-  /** Given the progress as soon as there is one to show. */
-  readonly onProgress?: (progress: Progress) => void;
+  /** Takes the events of the fetch. Default: warnings go to `onWarning`, the rest to nobody. */
+  readonly tell?: Tell;
   /** Everything asked for is in the store and imported; what follows is seeding alone. */
   readonly onDone?: (result: RunFetchResult) => void;
   /** Seeding begins, on this port. */
@@ -30,14 +31,15 @@ export interface RunFetchResult extends PrefetchResult {
 /** Opens the store, joins the network, fetches and imports, seeds as long as asked, and closes everything again. */
 export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult> {
   const { signal } = options;
-  const progress = new Progress(options.onWarning);
-  options.onProgress?.(progress);
+  const progress = new Progress();
+  const tell = tellBoth(progress, options);
+  tell({ type: 'begun' });
   await using workplace = await Workplace.open(options);
   const { network } = workplace;
   if (options.publishers.length > 0) await network?.openDht(); // now, so that a port in use is said
   const parts: PrefetchResult[] = [];
   const fetch = async (part: Omit<PrefetchOptions, 'limit'>): Promise<PrefetchResult> => {
-    const done = await workplace.prefetch(part, { progress, signal });
+    const done = await workplace.prefetch(part, { tell, signal });
     parts.push(done);
     return done;
   };
@@ -51,6 +53,18 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
     await sleep(options.seedForMs, undefined, { signal }).catch(() => undefined); // interrupted: all else is done
   }
   return result;
+}
+
+/** Has the progress count each event before it is told. */
+export function tellBoth(
+  progress: Progress,
+  { tell, onWarning }: { readonly tell?: Tell | undefined; readonly onWarning: (message: string) => void },
+): Tell {
+  return (event: FetchEvent) => {
+    progress.take(event);
+    if (tell !== undefined) tell(event);
+    else if (event.type === 'warning') onWarning(event.message);
+  };
 }
 
 /** Several fetches as if they were one. */

@@ -11,6 +11,8 @@ import { inFetchOrder, newTask, summary, unavailable, type Task } from './task.t
 export interface SchedulerOptions extends LaneWorkOptions {
   /** Without an upstream: how long all of it may stand still before the run gives up. Default 60,000. */
   readonly standstillMs?: number | undefined;
+  /** Called with each NAR as soon as it is verified and in the store. */
+  readonly onFetched: (job: NarJob) => void;
 }
 
 /** NARs asked of peers at once: a torrent needs its own connection, so small ones want many in parallel. */
@@ -157,7 +159,8 @@ export class Scheduler {
 
   #tellFetched(job: NarJob): void {
     this.#fetched.add(job.info.storePath);
-    this.#options.observer.onNar(job);
+    this.#options.tell({ type: 'nar-fetched', sizeBytes: job.sizeBytes });
+    this.#options.onFetched(job);
     this.#queues.settle();
   }
 

@@ -9,7 +9,8 @@ import type { RateLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './find-narinfo.ts';
-import type { JobObserver, NarJob } from './job.ts';
+import type { Tell } from './events.ts';
+import type { NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';
 import { SharedNar } from './shared-nar.ts';
 import type { UpstreamOrder } from './upstream-order.ts';
@@ -33,7 +34,7 @@ export interface UpstreamContext {
   readonly limit: RateLimit;
   /** Files of this NAR that were asked for: an upstream that has one of those has no other. */
   readonly tried: ReadonlySet<FileHash>;
-  readonly observer: JobObserver;
+  readonly tell: Tell;
   readonly signal: AbortSignal;
   /** True if no source has sent a byte for a moment. */
   readonly isLineSilent: () => boolean;
@@ -77,7 +78,7 @@ interface LaneContext extends UpstreamContext, LapContext {
 }
 
 async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext): Promise<void> {
-  const { http, observer, limit, signal, givesWay, partial, nar } = context;
+  const { http, tell, limit, signal, givesWay, partial, nar } = context;
   const transfer = async (url: string): Promise<void> => {
     for (let left = Infinity; ;) {
       const missing = partial.missing();
@@ -99,7 +100,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
           givesWay,
           sink: async (bytes) => {
             context.onBytes(bytes.length);
-            observer.onBytes('upstream', upstream.name, bytes.length);
+            tell({ type: 'nar-bytes', source: 'upstream', origin: upstream.name, bytes: bytes.length });
             await writer.write(bytes);
             await limit.pace(bytes.length, signal);
           },

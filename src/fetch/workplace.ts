@@ -11,7 +11,7 @@ import type { Upstream } from '../http/upstream.ts';
 import { orderUpstreams } from './cache-infos.ts';
 import { prefetch, type PrefetchOptions, type PrefetchResult } from './prefetch.ts';
 import { realisedPath } from './realisations.ts';
-import type { Progress } from './report.ts';
+import type { Tell } from './events.ts';
 
 export interface WorkplaceOptions {
   readonly storeDir: string;
@@ -87,10 +87,7 @@ export class Workplace implements AsyncDisposable {
   }
 
   /** Fetches and imports, as {@link prefetch} does. */
-  prefetch(
-    options: Omit<PrefetchOptions, 'limit'>,
-    run: { progress: Progress; signal: AbortSignal },
-  ): Promise<PrefetchResult> {
+  prefetch(options: Omit<PrefetchOptions, 'limit'>, run: { tell: Tell; signal: AbortSignal }): Promise<PrefetchResult> {
     return prefetch(
       { ...options, limit: this.#limit },
       {

@@ -3,7 +3,9 @@ import { topsOf } from '../fetch/closure.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { Plan } from '../fetch/plan.ts';
 import type { PrefetchOptions, PrefetchResult } from '../fetch/prefetch.ts';
+import type { Tell } from '../fetch/events.ts';
 import { Progress } from '../fetch/report.ts';
+import { tellBoth } from '../fetch/run-fetch.ts';
 import type { Workplace } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { fetchResolution, lackOf, type FetchedResolution } from './fetch-resolution.ts';
@@ -31,10 +33,8 @@ export interface UpdateContext {
   readonly now: () => Date;
   readonly signal: AbortSignal;
   readonly onWarning: (message: string) => void;
-  readonly onStep?: (text: string) => void;
-  readonly onPlan?: NonNullable<PrefetchOptions['onPlan']>;
-  readonly onProgress?: (progress: Progress) => void;
-  readonly onNixLine?: (line: string) => void;
+  /** Takes the events of the fetches, those of each subscription from `begun` on. */
+  readonly tell?: Tell | undefined;
 }
 
 /** What one run did for a subscription. */
@@ -80,12 +80,13 @@ export async function updateSubscription(subscription: Subscription, context: Up
   const startedAt = now();
   const before = await readState(store, subscription.name);
   const last = before?.source === sourceKey(subscription) ? before : undefined;
-  const progress = new Progress(context.onWarning);
-  context.onProgress?.(progress);
+  const progress = new Progress();
+  const tell = tellBoth(progress, context);
+  tell({ type: 'begun' });
   const parts: PrefetchResult[] = [];
   let outcome: ToldOutcome;
   try {
-    outcome = { parts, ...(await fetchSubscription(subscription, parts, progress, context)) };
+    outcome = { parts, ...(await fetchSubscription(subscription, parts, tell, context)) };
   } catch (error) {
     outcome = { parts, error: asFailure(error, signal), main: undefined, notes: [], warnings: [], leftOut: [] };
   }
@@ -143,7 +144,7 @@ async function withLost(
 async function fetchSubscription(
   subscription: Subscription,
   parts: PrefetchResult[],
-  progress: Progress,
+  tell: Tell,
   context: UpdateContext,
 ): Promise<Omit<ToldOutcome, 'parts'>> {
   const { workplace, publishers, signal } = context;
@@ -159,7 +160,7 @@ async function fetchSubscription(
         to: subscription.import ? subscription.to : undefined,
         holdAll: subscription.publish, // a map is of what the store holds, not of what the target has
       },
-      { progress, signal },
+      { tell, signal },
     );
     parts.push(part);
     return part;

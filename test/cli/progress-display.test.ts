@@ -4,12 +4,13 @@ import { describeProgress, progressDisplay } from '../../src/cli/progress-displa
 import { Progress } from '../../src/fetch/report.ts';
 
 test('the progress line counts peers as people do', () => {
-  const progress = new Progress(() => undefined);
-  progress.totalNars = 2;
-  progress.totalBytes = 4_000;
-  progress.onBytes('peers', '127.0.0.1:6881', 1_000);
+  const progress = new Progress();
+  const send = (origin: string, bytes: number): void =>
+    progress.take({ type: 'nar-bytes', source: 'peers', origin, bytes });
+  progress.take({ type: 'downloading', nars: 2, bytes: 4_000 });
+  send('127.0.0.1:6881', 1_000);
   assert.match(describeProgress(progress), /^25%, .*: 0\/2 NARs, .*, 1\.00 kB from 1 peer, 0 B from caches$/);
-  progress.onBytes('peers', '127.0.0.1:6882', 500);
+  send('127.0.0.1:6882', 500);
   assert.match(describeProgress(progress), / 1\.50 kB from 2 peers, /);
 });
 
@@ -17,15 +18,17 @@ test('the paths that Nix copies are counted, what else it says is shown', (conte
   const said: string[] = [];
   const note = (text: string): void => void said.push(text);
   using display = progressDisplay({ json: false, result: () => undefined, note, warn: note });
-  const { onStep, onNixLine } = display.handlers;
+  const { tell } = display.handlers;
+  const onStep = (to: string): void => tell({ type: 'importing', to });
+  const onNixLine = (line: string): void => tell({ type: 'nix-line', line });
   let nowMs = performance.now();
   context.mock.method(performance, 'now', () => nowMs);
-  onStep('nix copy --to here');
+  onStep('here');
   onNixLine("copying path '/nix/store/a' from 'file:///store'...");
   onNixLine('warning: something is odd');
   nowMs += 10_001;
   onNixLine("copying path '/nix/store/b' from 'file:///store'...");
-  onStep('nix copy --to there');
+  onStep('there');
   nowMs += 10_001;
   onNixLine("copying path '/nix/store/c' from 'file:///store'...");
   const told = ['nix: warning: something is odd', 'nix copy: 2 paths so far', 'nix copy --to there'];

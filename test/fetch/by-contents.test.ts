@@ -5,6 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { NarswarmError } from '../../src/errors.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
+import type { FetchEvent } from '../../src/fetch/events.ts';
 import { Progress } from '../../src/fetch/report.ts';
 import { fetchByContents } from '../../src/fetch/by-contents.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
@@ -34,11 +35,20 @@ describe('NARs without FileHash and FileSize', () => {
     const store = await FileStore.open(await lab.folder('store'), { create: true });
     const session = lab.use(await PartialSession.open(store));
     const { signal } = new AbortController();
-    const progress = new Progress(() => undefined);
+    const progress = new Progress();
     const upstreams = [parseUpstream(cache.url), parseUpstream(`${cache.url}/`)];
     cache.faults = [];
     cache.resetCounts();
-    return { store, session, http, upstreamsOf: () => upstreams, givesWay: true, progress, signal };
+    return {
+      store,
+      session,
+      http,
+      upstreamsOf: () => upstreams,
+      givesWay: true,
+      progress,
+      tell: (event: FetchEvent) => progress.take(event),
+      signal,
+    };
   };
   const partialOf = (session: PartialSession, info: NarInfo): string =>
     session.path(`${storeHashOf(info.storePath)}.unsized`);

@@ -20,7 +20,7 @@ test('what a cache has begun is given to no peer while the whole is not checked'
   const job = { ...torrent, torrent, info, storePaths: [info.storePath], extension: 'xz' };
   const running = fetchFromPeers(job, partial, {
     network,
-    observer: { onBytes: () => undefined, onKept: () => undefined, onWarning: () => undefined, onNar: () => undefined },
+    tell: () => undefined,
     patience: () => ({ firstByteMs: Infinity, stallMs: Infinity }),
     onVerified: () => undefined,
     onLie: () => undefined,

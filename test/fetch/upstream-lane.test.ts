@@ -7,7 +7,7 @@ import { test, type TestContext } from 'node:test';
 import { NarswarmError } from '../../src/errors.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
-import type { JobObserver } from '../../src/fetch/job.ts';
+import type { Tell } from '../../src/fetch/events.ts';
 import { fetchFromUpstreams, type UpstreamContext } from '../../src/fetch/upstream-lane.ts';
 import { UpstreamOrder } from '../../src/fetch/upstream-order.ts';
 import { PartialNar } from '../../src/store/partial.ts';
@@ -25,10 +25,10 @@ interface Scene {
   readonly path: string;
   readonly target: string;
   readonly open: () => Promise<PartialNar>;
-  /** @param onBytes told of each chunk that has come */
+  /** @param tell takes each chunk that has come */
   readonly fetch: (
     partial: PartialNar,
-    options?: { signal?: AbortSignal; limit?: RateLimit; onBytes?: JobObserver['onBytes'] },
+    options?: { signal?: AbortSignal; limit?: RateLimit; tell?: Tell },
   ) => Promise<void>;
 }
 
@@ -55,16 +55,13 @@ async function scene(t: TestContext, sizeBytes: number): Promise<Scene> {
     path,
     target: join(dir, 'target'),
     open: () => PartialNar.open(path, { sizeBytes, fileHash }, leftovers),
-    fetch: (
-      partial,
-      { signal = new AbortController().signal, limit = new RateLimit(), onBytes = () => undefined } = {},
-    ) =>
+    fetch: (partial, { signal = new AbortController().signal, limit = new RateLimit(), tell = () => undefined } = {}) =>
       fetchFromUpstreams(job, partial, {
         ...asked([cache]),
         http,
         limit,
         tried: new Set([fileHash]),
-        observer: { onBytes, onKept: () => undefined, onNar: () => undefined, onWarning: () => undefined },
+        tell,
         signal,
       }),
   };
@@ -90,12 +87,12 @@ for (const [sizeBytes, comeBytes] of [
     const stop = new AbortController();
     const come = Promise.withResolvers<void>();
     let received = 0;
-    const onBytes: JobObserver['onBytes'] = (_source, _origin, count) => {
-      received += count;
+    const tell: Tell = (event) => {
+      if (event.type === 'nar-bytes') received += event.bytes;
       if (received === comeBytes) come.resolve();
     };
     const partial = await open();
-    const running = fetch(partial, { signal: stop.signal, onBytes });
+    const running = fetch(partial, { signal: stop.signal, tell });
     await come.promise;
     stop.abort(INTERRUPTED);
     await assert.rejects(running, INTERRUPTED);
@@ -122,7 +119,7 @@ test('an abort in the middle of writes leaves no gap and nothing wrong', LIMIT, 
     const abort = (): void => {
       if (Math.random() < 0.01) setImmediate(() => stop.abort(INTERRUPTED));
     };
-    const outcome: unknown = await fetch(partial, { signal: stop.signal, onBytes: abort }).catch((error) => error);
+    const outcome: unknown = await fetch(partial, { signal: stop.signal, tell: abort }).catch((error) => error);
     const { heldBytes } = partial;
     assert.ok(heldBytes >= before);
     if (outcome === undefined) {
@@ -141,8 +138,8 @@ test('an abort while the rate holds a chunk back keeps the chunk', LIMIT, async 
   const { bytes, path, open, fetch } = await scene(t, 300_000);
   const stop = new AbortController();
   const partial = await open();
-  const onBytes = (): void => void setTimeout(() => stop.abort(INTERRUPTED), 50);
-  await assert.rejects(fetch(partial, { signal: stop.signal, limit: new RateLimit(1), onBytes }), INTERRUPTED);
+  const tell = (): void => void setTimeout(() => stop.abort(INTERRUPTED), 50);
+  await assert.rejects(fetch(partial, { signal: stop.signal, limit: new RateLimit(1), tell }), INTERRUPTED);
   const { heldBytes } = partial;
   assert.ok(heldBytes > 0);
   await partial.close();

@@ -53,7 +53,7 @@ async function scene(t: TestContext, sizeBytes: number, faults: readonly (readon
         http,
         limit,
         tried: new Set([fileHash]),
-        observer: { onBytes: nothing, onKept: nothing, onNar: nothing, onWarning: nothing },
+        tell: nothing,
         signal: new AbortController().signal,
         isLineSilent,
         mayRace: true,

@@ -1,0 +1,33 @@
+import type { Closure } from './closure.ts';
+import type { Plan } from './plan.ts';
+
+/** Kinds of senders of NAR bytes. */
+export type ByteSource = 'peers' | 'upstream';
+
+/** One thing that happens in a fetch. Progress display, report and log read these, and nothing else. */
+export type FetchEvent =
+  /** A fetch begins. One fetch may walk and plan several times. */
+  | { readonly type: 'begun' }
+  | { readonly type: 'walking' }
+  /** The fetch waits for a garbage collector that is at work on the store. */
+  | { readonly type: 'waiting-for-gc' }
+  /** The plan is known. Nothing was downloaded yet. */
+  | { readonly type: 'planned'; readonly plan: Plan; readonly closure: Closure }
+  /** NARs of a plan are downloaded from now on; `bytes` leaves out NARs of unknown size. */
+  | { readonly type: 'downloading'; readonly nars: number; readonly bytes: number }
+  /** Bytes of a NAR that an earlier run has left: they are not downloaded again. */
+  | { readonly type: 'nar-kept'; readonly bytes: number }
+  /** Payload from `host:port` of a peer or the base URL of an upstream, not verified yet. */
+  | { readonly type: 'nar-bytes'; readonly source: ByteSource; readonly origin: string; readonly bytes: number }
+  /** A NAR is verified and in the store. */
+  | { readonly type: 'nar-fetched'; readonly sizeBytes: number }
+  | { readonly type: 'committing' }
+  /** Nix imports into a target; undefined: the default store of this machine. */
+  | { readonly type: 'importing'; readonly to: string | undefined }
+  /** Nix has printed a line. */
+  | { readonly type: 'nix-line'; readonly line: string }
+  /** Something went wrong that another source mends. */
+  | { readonly type: 'warning'; readonly message: string };
+
+/** Takes the events of a fetch. */
+export type Tell = (event: FetchEvent) => void;
