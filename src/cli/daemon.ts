@@ -14,8 +14,11 @@ import {
   addNetwork,
   addPeers,
   addPublishers,
+  addShareKeys,
   defaultStoreDir,
   networkOptions,
+  sharedKeys,
+  withNeighbours,
   type NetworkFlags,
 } from './shared-options.ts';
 import { readTrust } from './trust.ts';
@@ -41,6 +44,7 @@ export function daemonCommand(): Command {
   addPublishers(daemon, 'hash map to follow and host; may be repeated');
   addPeers(daemon);
   addKeys(daemon);
+  addShareKeys(daemon);
   addNetwork(daemon, { scope: 'lan', ports: SERVICE_PORTS });
   addCommon(
     daemon,
@@ -62,6 +66,7 @@ export function daemonCommand(): Command {
       const { keys, http } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
         output.warn(text),
       );
+      const shareKeys = sharedKeys(keys, options, (text) => output.warn(text));
       const config = await load();
       if (options.publish === true && scope === 'lan')
         output.warn(
@@ -82,6 +87,7 @@ export function daemonCommand(): Command {
       await using service = await Daemon.start({
         store,
         keys,
+        shareKeys,
         http,
         publishers: publishersOf(options.publisher ?? [], config.subscriptions),
         publish: own && {
@@ -96,7 +102,7 @@ export function daemonCommand(): Command {
           onRenewed: (built) => tellBuilt(output, built),
         },
         alsoFollow: async () => publishersOf([], await subscriptions()),
-        network,
+        network: withNeighbours(network, shareKeys),
         signal,
         onWarning: (text) => output.warn(text),
         onFollowed: (address, seq, records) => {

@@ -17,8 +17,11 @@ import {
   addCommon,
   addKeys,
   addNetwork,
+  addShareKeys,
   defaultStoreDir,
   networkOptions,
+  sharedKeys,
+  withNeighbours,
   type NetworkFlags,
 } from './shared-options.ts';
 import { readTrust } from './trust.ts';
@@ -53,6 +56,7 @@ export function publishCommand(): Command {
   addHttpPort(publish);
   publish.option('--once', 'write the hash map and exit, without seeding');
   addKeys(publish);
+  addShareKeys(publish);
   addNetwork(publish, { ports: SERVICE_PORTS });
   addCommon(
     publish,
@@ -106,6 +110,7 @@ export function publishCommand(): Command {
       const { Publisher } = await import('../publish/publisher.ts');
       const store = await FileStore.open(options.store, { create: false });
       const roots = await wholeRoots(named, store);
+      const shareKeys = sharedKeys(trust.keys, options, onWarning);
       const { key, save } = await openKey(options.key, output);
       const build: BuildOptions = {
         store,
@@ -131,7 +136,8 @@ export function publishCommand(): Command {
       output.note(options.dht ? 'hashing what is new, and looking for the DHT' : 'hashing what is new');
       await using publisher = await Publisher.start({
         ...build,
-        network: networkOptions(options, 'cohort', originOf, SERVICE_PORTS),
+        shareKeys,
+        network: withNeighbours(networkOptions(options, 'cohort', originOf, SERVICE_PORTS), shareKeys),
         httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
         onWarning,
         onRenewed: (built) => tellBuilt(output, built),

@@ -3,6 +3,9 @@ import { EXIT_STATUSES, NarswarmError } from '../errors.ts';
 import { parsePublisherAddress } from '../index/address.ts';
 import { parseEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { aside, isStronger, type Origin, type OriginOf } from './configuration.ts';
+import { neighboursInfoHash } from '../discovery/neighbours.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { chooseShareKeys, DEFAULT_SHARE_KEYS, parseShareKey } from '../serve/share-keys.ts';
 import type { NetworkOptions } from '../swarm/network.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultPortInWords, RUN_PORTS, type DefaultPorts } from '../wire/ports.ts';
@@ -40,6 +43,7 @@ export interface NetworkFlags {
   readonly lan: boolean;
   readonly scope?: Scope;
   readonly peer?: readonly Endpoint[];
+  readonly shareKeys?: readonly string[];
   /** Of update and daemon. */
   readonly publish?: boolean;
 }
@@ -93,6 +97,15 @@ export function addKeys(command: Command): Command {
   );
 }
 
+/** Adds `--share-keys`. */
+export function addShareKeys(command: Command): Command {
+  return command.option(
+    '--share-keys <key>',
+    `trusted key whose NARs are given to others, by its name or NAME:BASE64; may be repeated (default: ${DEFAULT_SHARE_KEYS.join(' ')})`,
+    each(parseShareKey),
+  );
+}
+
 /** Adds `--publisher`. */
 export function addPublishers(command: Command, description: string): Command {
   return command.option('--publisher <address>', description, each(parsePublisherAddress));
@@ -105,6 +118,18 @@ export function addRate(command: Command): Command {
     'limit for everything that is downloaded, such as 10MB/s',
     one(parseRate),
   );
+}
+
+/** The trusted keys whose NARs are given to others; warns of names that no trusted key bears. */
+export function sharedKeys(
+  trusted: readonly PublicKey[],
+  flags: Pick<NetworkFlags, 'shareKeys'>,
+  warn: (text: string) => void,
+): readonly PublicKey[] {
+  const { keys, unknown } = chooseShareKeys(trusted, flags.shareKeys ?? DEFAULT_SHARE_KEYS);
+  if (flags.shareKeys !== undefined)
+    for (const text of unknown) warn(`--share-keys ${text} is none of the trusted keys: nothing is shared by it`);
+  return keys;
 }
 
 /**
@@ -152,6 +177,12 @@ export function networkOptions(
     lan: flags.lan,
     peers: scope === 'off' ? [] : (flags.peer ?? []),
   };
+}
+
+/** Meets those on the local network who share one of these keys, if neighbours are looked for at all. */
+export function withNeighbours(network: NetworkOptions, shareKeys: readonly PublicKey[]): NetworkOptions {
+  const isWanted = network.lan && network.scope !== 'off';
+  return { ...network, neighbours: isWanted ? shareKeys.map(neighboursInfoHash) : [] };
 }
 
 const isFlag = ({ source }: Origin): boolean => source === 'cli';

@@ -4,7 +4,17 @@ import type { RunFetchOptions } from '../fetch/run-fetch.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { OriginOf } from './configuration.ts';
 import type { Output } from './output.ts';
-import { addKeys, addPeers, addPublishers, addRate, networkOptions, type NetworkFlags } from './shared-options.ts';
+import {
+  addKeys,
+  addPeers,
+  addPublishers,
+  addRate,
+  addShareKeys,
+  networkOptions,
+  sharedKeys,
+  withNeighbours,
+  type NetworkFlags,
+} from './shared-options.ts';
 import { readTrust } from './trust.ts';
 import { each, parseTimeout } from './values.ts';
 
@@ -43,6 +53,7 @@ export function addSources(command: Command): Command {
     .option('--no-upstream', 'use peers alone');
   addPeers(command);
   addKeys(command);
+  addShareKeys(command);
   addRate(command);
   return command
     .option(
@@ -64,6 +75,7 @@ export type Sources = Pick<
   | 'upstreams'
   | 'http'
   | 'keys'
+  | 'shareKeys'
   | 'trustedPublicKeys'
   | 'network'
   | 'maxDownloadRate'
@@ -75,7 +87,7 @@ interface SourceContext {
   readonly output: Output;
   readonly signal: AbortSignal;
   readonly originOf: OriginOf;
-  /** Whether peers are talked to where there is no hash map to find them by. */
+  /** Whether peers are talked to where there is neither a hash map nor a shared key to find them by. */
   readonly seeds?: boolean;
 }
 
@@ -96,13 +108,16 @@ export async function readSources(
   const { keys, upstreams, http } = await readTrust({ trustedPublicKey, from }, signal, (text) => output.warn(text));
   const asksMirror = flags.publisher?.some(({ baseUrl }) => baseUrl !== undefined) ?? false;
   if (asksMirror) http().catch(() => undefined); // Nix is asked beside the start; told by the first request
-  const network = networkOptions(flags, flags.scope ?? 'lan', originOf);
-  const wantsPeers = network.scope !== 'off' && ((flags.publisher?.length ?? 0) > 0 || seeds);
+  const shareKeys = sharedKeys(keys, flags, (text) => output.warn(text));
+  const network = withNeighbours(networkOptions(flags, flags.scope ?? 'lan', originOf), shareKeys);
+  const wantsPeers =
+    network.scope !== 'off' && ((flags.publisher?.length ?? 0) > 0 || seeds || (network.neighbours?.length ?? 0) > 0);
   return {
     publishers: flags.publisher ?? [],
     upstreams,
     http,
     keys,
+    shareKeys,
     trustedPublicKeys: trustedPublicKey ?? [],
     network: wantsPeers ? network : undefined,
     maxDownloadRate: flags.maxDownloadRate,

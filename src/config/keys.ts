@@ -9,6 +9,7 @@ import { parsePublicKey } from '../nix/signature.ts';
 import { parseEndpoint } from '../discovery/endpoint.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultPortInWords, SERVICE_PORTS } from '../wire/ports.ts';
+import { DEFAULT_SHARE_KEYS, parseShareKey } from '../serve/share-keys.ts';
 import { defaultKeyFile, defaultStoreDir } from './locations.ts';
 import {
   checkAddress,
@@ -66,6 +67,13 @@ export const KEYS = {
     placeholder: 'key',
     description: 'Nix key whose signatures count, NAME:BASE64',
     initial: () => 'trusted-public-keys of nix.conf',
+  },
+  'share-keys': {
+    shape: 'list',
+    parse: parseShareKey,
+    placeholder: 'key',
+    description: 'trusted key whose NARs are given to others, by its name or NAME:BASE64',
+    initial: () => DEFAULT_SHARE_KEYS.join(' '),
   },
   scope: {
     shape: 'text',

@@ -26,7 +26,10 @@ const ANNOUNCE_PAUSE_MS = 100;
 const PUBLISH_AGAIN_MS = 60_000;
 
 /** The map that a daemon publishes. */
-export interface OwnMap extends Omit<PublisherOptions, 'store' | 'keys' | 'network' | 'signal' | 'onWarning'> {
+export interface OwnMap extends Omit<
+  PublisherOptions,
+  'store' | 'keys' | 'shareKeys' | 'network' | 'signal' | 'onWarning'
+> {
   /** Changes with what the map is of, as far as that is not in the store. Cheap enough to be asked for every second. */
   readonly version?: () => Promise<string>;
 }
@@ -34,6 +37,8 @@ export interface OwnMap extends Omit<PublisherOptions, 'store' | 'keys' | 'netwo
 export interface DaemonOptions {
   readonly store: FileStore;
   readonly keys: readonly PublicKey[];
+  /** Those of them whose NARs are given to others. Default: none. */
+  readonly shareKeys?: readonly PublicKey[];
   readonly publishers: readonly PublisherAddress[];
   readonly network: NetworkOptions;
   /** How to download. Default: without passwords, by the certificates that Node brings. */
@@ -150,7 +155,7 @@ export class Daemon implements AsyncDisposable {
 
   /** Makes this machine's own map, and makes it anew when what it is of has changed. */
   async #publish(): Promise<void> {
-    const { store, keys, network, signal, onWarning, publish } = this.#options;
+    const { store, keys, shareKeys = [], network, signal, onWarning, publish } = this.#options;
     if (publish === undefined) return;
     const version = `${await contentsVersion(store, this.#offer.catalogue)} ${await publish.version?.()}`;
     if (version === this.#publishedOf && performance.now() < this.#publishAgainAtMs) return;
@@ -171,7 +176,10 @@ export class Daemon implements AsyncDisposable {
         return;
       }
       const place = { network: this.network, offer: this.#offer };
-      this.#publisher = await Publisher.attach({ ...publish, store, keys, network, signal, onWarning }, place);
+      this.#publisher = await Publisher.attach(
+        { ...publish, store, keys, shareKeys, network, signal, onWarning },
+        place,
+      );
       this.#publishAgainAtMs = Infinity;
       publish.onRenewed?.(this.#publisher.built);
       void this.#publisher.announce();

@@ -109,6 +109,13 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     void this.#ask(infoHash, { round: 0, inVain: 0 });
   }
 
+  /** Looks for peers of this swarm on the local network alone: no DHT is asked, and none told. */
+  followOnLan(infoHash: InfoHash): void {
+    if (this.#followed.has(infoHash)) return;
+    this.#followed.add(infoHash);
+    this.#lan?.announce();
+  }
+
   async close(): Promise<void> {
     this.#stop.abort();
     for (const timer of this.#timers) clearTimeout(timer);

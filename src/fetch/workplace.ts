@@ -18,6 +18,8 @@ export interface WorkplaceOptions {
   /** Whether the store is only looked at, and not made where there is none. */
   readonly dryRun?: boolean | undefined;
   readonly keys: readonly PublicKey[];
+  /** Those of them whose NARs are given to others. Default: none. */
+  readonly shareKeys?: readonly PublicKey[];
   /** How to download. Default: without passwords, by the certificates that Node brings. */
   readonly http?: HttpClientOptions | (() => Promise<HttpClientOptions>) | undefined;
   /** undefined: peers are neither asked nor served. */
@@ -70,7 +72,7 @@ export class Workplace implements AsyncDisposable {
    * @throws STORE_UNWRITABLE, LISTEN_FAILED
    */
   static async open(options: WorkplaceOptions): Promise<Workplace> {
-    const { keys, onWarning } = options;
+    const { keys, shareKeys = [], onWarning } = options;
     await using stack = new AsyncDisposableStack();
     const store =
       options.dryRun === true
@@ -79,7 +81,7 @@ export class Workplace implements AsyncDisposable {
     const session = stack.use(await PartialSession.open(store));
     const http = stack.use(new HttpClient(options.http));
     const limit = new RateLimit(options.maxDownloadRate);
-    const offer = stack.use(await StoreOffer.open({ store, keys, onWarning }));
+    const offer = stack.use(await StoreOffer.open({ store, keys, shareKeys, onWarning }));
     const network =
       options.network &&
       stack.use(await join({ ...options.network, ...offer.forNetwork, downloadLimit: limit, onWarning }));

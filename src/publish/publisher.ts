@@ -3,6 +3,7 @@ import { announcePublication, lastManifest, publishedDir } from './publication.t
 import { StoreOffer } from '../serve/store-offer.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
+import type { PublicKey } from '../nix/signature.ts';
 import { buildPublication, type BuildOptions, type Built } from './build-publication.ts';
 import { IndexServer } from './index-server.ts';
 
@@ -12,6 +13,8 @@ const REPUBLISH_MS = 3_600_000;
 const MIN_RENEW_MS = 1_000;
 
 export interface PublisherOptions extends BuildOptions {
+  /** Keys whose NARs are given to others, besides those of the map. Default: none. */
+  readonly shareKeys?: readonly PublicKey[];
   readonly network: NetworkOptions;
   /** TCP ports for the map over HTTP: the first that is free is taken; 0 is any. */
   readonly httpPorts: readonly number[];

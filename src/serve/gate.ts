@@ -2,12 +2,12 @@ import { stat } from 'node:fs/promises';
 import type { InfoHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Seed } from '../swarm/swarm.ts';
 import { contentsOf, torrentOfEntry, type Catalogue, type CatalogueEntry } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { NarChecker } from './nar-checker.ts';
+import type { SharedNars } from './shared-nars.ts';
 import { withinMs } from '../within.ts';
 
 /** A NAR that may be served: its torrent and the verified file behind it. */
@@ -39,8 +39,7 @@ export const CHECK_PATIENCE_MS = 500;
  * The one door through which a NAR of the file store reaches anybody else. It opens for an infohash only if
  *
  * - its store path was asked for by name (a line of the catalogue: fetch, publish or subscription), and
- * - the store's narinfo of that path is signed by a key of a configured public cache, or the path follows from its
- *   content address, and
+ * - the store's narinfo of that path is sound, and its NAR is shared ({@link SharedNars}), and
  * - the contents of the file have the NarHash that this signature or address is about: nobody signs a FileHash, and
  * - that narinfo and the file still are the ones that were checked (FileHash, size, time of last change).
  *
@@ -50,16 +49,16 @@ export const CHECK_PATIENCE_MS = 500;
 export class Gate {
   readonly #store: FileStore;
   readonly #catalogue: Catalogue;
-  readonly #keys: readonly PublicKey[];
+  readonly #shared: Pick<SharedNars, 'includes'>;
   readonly #checker: NarChecker | undefined;
   /** What was let through, with the narinfo that was read for it. */
   readonly #passed = new Map<InfoHash, Passed>();
 
   /** @param checker looks into NARs that are asked for before anybody has. Absent: the gate stays shut for these */
-  constructor(store: FileStore, catalogue: Catalogue, trustedKeys: readonly PublicKey[], checker?: NarChecker) {
+  constructor(store: FileStore, catalogue: Catalogue, shared: Pick<SharedNars, 'includes'>, checker?: NarChecker) {
     this.#store = store;
     this.#catalogue = catalogue;
-    this.#keys = trustedKeys;
+    this.#shared = shared;
     this.#checker = checker;
   }
 
@@ -89,7 +88,7 @@ export class Gate {
   async #check(entry: CatalogueEntry, identity: string | undefined): Promise<Passed | undefined> {
     const info = await this.#store.readNarInfo(storeHashOf(entry.storePath)).catch(() => undefined);
     if (info === undefined || info.storePath !== entry.storePath) return undefined;
-    if (!isTrusted(info, this.#keys)) return undefined;
+    if (!(await this.#shared.includes(info, entry.askedBy))) return undefined;
     if (info.fileHash !== undefined && info.fileHash !== entry.fileHash) return undefined;
     const checked = contentsOf(entry, info) === 'unknown' ? await this.#lookInto(entry, info) : entry;
     if (checked?.infoHash !== entry.infoHash || contentsOf(checked, info) !== 'right') return undefined;

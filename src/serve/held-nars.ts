@@ -3,6 +3,7 @@ import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { BackgroundReader } from './background-reader.ts';
 import { CHECK_PATIENCE_MS } from './gate.ts';
+import type { SharedNars } from './shared-nars.ts';
 import { narContentsOf } from '../store/hash-nar.ts';
 import { withinMs } from '../within.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
@@ -18,7 +19,9 @@ export interface HeldNar {
 }
 
 interface Held extends HeldNar {
-  /** Whether its contents are the signed ones: asked when the first peer wants it. */
+  /** Whether it may be given to others: asked when the first peer wants it, as the next. */
+  isShared: Promise<boolean> | undefined;
+  /** Whether its contents are the signed ones. */
   isSound: Promise<boolean> | undefined;
 }
 
@@ -28,17 +31,26 @@ interface Held extends HeldNar {
  * imported it by then. Nothing is decompressed that nobody asks for.
  */
 export class HeldNars implements AsyncDisposable {
+  readonly #shared: Pick<SharedNars, 'includes'>;
   readonly #held = new Map<InfoHash, Held>();
   readonly #reader = new BackgroundReader();
   /** Paths whose contents somebody else has checked. */
   readonly #sound = new Set<string>();
+
+  constructor(shared: Pick<SharedNars, 'includes'>) {
+    this.#shared = shared;
+  }
 
   /** Takes in a NAR whose SHA-256 was checked. */
   add(nar: HeldNar): void {
     const { info } = nar;
     // Without compression FileHash is NarHash.
     const isKnown = info.compression === 'none' && isSameHash(nar) && !isAddressedBesideNarHash(info);
-    this.#held.set(nar.torrent.infoHash, { ...nar, isSound: isKnown ? Promise.resolve(true) : undefined });
+    this.#held.set(nar.torrent.infoHash, {
+      ...nar,
+      isShared: undefined,
+      isSound: isKnown ? Promise.resolve(true) : undefined,
+    });
   }
 
   /** Notes that the contents of a path's NAR were checked by NarHash: Nix has imported it, or somebody has looked into it. */
@@ -55,6 +67,8 @@ export class HeldNars implements AsyncDisposable {
   async seed(infoHash: InfoHash): Promise<Seed | undefined> {
     const held = this.#held.get(infoHash);
     if (held === undefined) return undefined;
+    held.isShared ??= this.#shared.includes(held.info);
+    if (!(await held.isShared)) return undefined;
     if (!this.#sound.has(held.info.storePath)) {
       held.isSound ??= this.#lookInto(held);
       if ((await withinMs(CHECK_PATIENCE_MS, held.isSound)) !== true) return undefined;

@@ -9,11 +9,14 @@ import type { Seed } from '../swarm/swarm.ts';
 import { Gate, seedOf } from './gate.ts';
 import { HeldNars } from './held-nars.ts';
 import { NarChecker } from './nar-checker.ts';
+import { SharedNars } from './shared-nars.ts';
 
 export interface StoreOfferOptions {
   readonly store: FileStore;
-  /** NARs are offered if their narinfo is signed by one of these, or if their path follows from a content address. */
+  /** Keys whose signatures count. */
   readonly keys: readonly PublicKey[];
+  /** Those of them whose NARs are shared, besides those of hash maps and of this machine's own ({@link SharedNars}). Default: none. */
+  readonly shareKeys?: readonly PublicKey[];
   readonly onWarning: (message: string) => void;
 }
 
@@ -25,16 +28,19 @@ export class StoreOffer implements AsyncDisposable {
   readonly catalogue: Catalogue;
   readonly checker: NarChecker;
   /** NARs of a running fetch that the catalogue may not list yet. */
-  readonly held = new HeldNars();
+  readonly held: HeldNars;
   /** Generations of hash maps. */
   readonly maps = new OfferedGenerations();
   readonly #gate: Gate;
   readonly #served: LastServed;
 
-  private constructor({ store, keys, onWarning }: StoreOfferOptions, catalogue: Catalogue) {
+  private constructor(options: StoreOfferOptions, catalogue: Catalogue) {
+    const { store, keys, shareKeys = [], onWarning } = options;
+    const shared = new SharedNars({ keys, shareKeys, stateDir: store.stateDir });
+    this.held = new HeldNars(shared);
     this.catalogue = catalogue;
     this.checker = new NarChecker({ store, catalogue, keys, onWarning });
-    this.#gate = new Gate(store, catalogue, keys, this.checker);
+    this.#gate = new Gate(store, catalogue, shared, this.checker);
     this.#served = new LastServed(store, onWarning);
   }
 

@@ -22,6 +22,8 @@ export interface NetworkOptions {
   /** Nodes to join the DHT by; undefined: the public ones. */
   readonly dhtBootstrap?: readonly Endpoint[] | undefined;
   readonly lan: boolean;
+  /** Groups of neighbours to meet on the local network, and nowhere else. Default: none. */
+  readonly neighbours?: readonly InfoHash[] | undefined;
   /** Peers named by the user. */
   readonly peers: readonly Endpoint[];
   readonly downloadLimit?: RateLimit | undefined;
@@ -95,8 +97,10 @@ export class Network implements AsyncDisposable {
       }),
     );
     for (const peer of options.peers) discovery.add(peer, 'given');
+    const network = new Network(swarm, dht, discovery, networks);
+    for (const infoHash of options.neighbours ?? []) network.#meet(infoHash, (group) => discovery.followOnLan(group));
     stack.move();
-    return new Network(swarm, dht, discovery, networks);
+    return network;
   }
 
   /** The DHT node, where one was opened. */
@@ -117,8 +121,12 @@ export class Network implements AsyncDisposable {
 
   /** Joins those who follow a publisher: looks for them, connects to some, and is announced if the scope says so. */
   joinCohort(infoHash: InfoHash): void {
-    this.swarm.meet(infoHash);
-    this.discovery.follow(infoHash);
+    this.#meet(infoHash, (group) => this.discovery.follow(group));
+  }
+
+  #meet(group: InfoHash, follow: (group: InfoHash) => void): void {
+    this.swarm.meet(group);
+    follow(group);
     for (const peer of this.discovery.candidates()) this.swarm.cohort.addMember(peer);
     if (this.#hasJoined) return;
     this.#hasJoined = true;

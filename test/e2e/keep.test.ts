@@ -99,7 +99,15 @@ describe('keeping the disk', { concurrency: 3 }, () => {
 
   test('gc under a budget while a daemon seeds: what was just served stays, the rest is served no more', async () => {
     const store = await filled();
-    const { ready } = await lab.service(['daemon', '--store', store, ...trust, ...ALONE]);
+    const { ready } = await lab.service([
+      'daemon',
+      '--store',
+      store,
+      ...trust,
+      '--share-keys',
+      made.publicKey,
+      ...ALONE,
+    ]);
     const port = Number(ready['port']);
     const served = await infoHashOf(large().storePath);
     await untilServed(port, served);

@@ -116,7 +116,8 @@ describe('what is served', () => {
     const own = await lab.folder('store');
     await cp(secret.cacheDir, own, { recursive: true });
     const both = ['--trusted-public-key', made.publicKey, '--trusted-public-key', secret.publicKey];
-    const { ready } = await lab.service(['daemon', '--store', own, ...both, ...ALONE]);
+    const sharing = ['--share-keys', made.publicKey, '--share-keys', secret.publicKey];
+    const { ready } = await lab.service(['daemon', '--store', own, ...both, ...sharing, ...ALONE]);
     const fetched = await lab.run([
       'fetch',
       made.root,
@@ -133,18 +134,18 @@ describe('what is served', () => {
     for (const infoHash of shared) await untilServed(Number(ready['port']), infoHash);
     assert.deepEqual(await answers(ready['port'], await infoHashes(secret.cacheDir, /secret/)), [false, false]);
 
+    // A key that is only trusted shares nothing, content-addressed or not.
+    const trusting = await lab.service(['daemon', '--store', own, ...both, ...ALONE]);
+    assert.deepEqual(
+      await answers(trusting.ready['port'], shared),
+      shared.map(() => false),
+    );
+
     const other = `other-1:${Buffer.alloc(32, 1).toString('base64')}`;
     const distrusting = await lab.service(['daemon', '--store', own, '--trusted-public-key', other, ...ALONE]);
     assert.deepEqual(
-      await answers(distrusting.ready['port'], await infoHashes(made.cacheDir, /-lab-\d/)),
-      [false, false],
-      'what was built',
-    );
-    const blobs = await infoHashes(made.cacheDir, /-lab-blob-\d/);
-    assert.deepEqual(
-      await answers(distrusting.ready['port'], blobs),
-      [true, true],
-      'content-addressed: no key is needed',
+      await answers(distrusting.ready['port'], shared),
+      shared.map(() => false),
     );
   });
 
@@ -283,6 +284,8 @@ describe('what is served', () => {
       '--store',
       own,
       '--trusted-public-key',
+      made.publicKey,
+      '--share-keys',
       made.publicKey,
       ...ALONE,
     ]);

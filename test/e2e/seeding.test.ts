@@ -33,7 +33,16 @@ describe('seeding', { concurrency: 3 }, () => {
   after(() => lab[Symbol.asyncDispose]());
 
   const daemon = (store: string, args: readonly string[]): ReturnType<Lab['service']> =>
-    lab.service(['daemon', '--store', store, '--trusted-public-key', made.publicKey, ...args]);
+    lab.service([
+      'daemon',
+      '--store',
+      store,
+      '--trusted-public-key',
+      made.publicKey,
+      '--share-keys',
+      made.publicKey,
+      ...args,
+    ]);
   const fetch = (store: string, args: readonly string[]): Promise<Run> =>
     lab.run(['fetch', made.root, '--store', store, '--no-copy', '--trusted-public-key', made.publicKey, ...args]);
   /** Waits until a daemon serves every NAR of the closure. */

@@ -12,7 +12,7 @@ import { Catalogue, cataloguePath, noContents, pendingEntry, type CatalogueEntry
 import type { FileStore } from '../../src/store/file-store.ts';
 import { Gate } from '../../src/serve/gate.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
-import { entryFor, filledStore, infoOf, KEY, unchecked } from '../store/store-fixture.ts';
+import { entryFor, filledStore, infoOf, KEY, sharedBy, unchecked } from '../store/store-fixture.ts';
 
 interface Door {
   readonly store: FileStore;
@@ -30,7 +30,7 @@ async function door(t: TestContext): Promise<Door> {
   const info = await infoOf(store, LEAF);
   const catalogue = await Catalogue.open(store);
   await catalogue.add([entry]);
-  const warm = new Gate(store, catalogue, [KEY]);
+  const warm = new Gate(store, catalogue, sharedBy(store));
   assert.ok(await warm.admit(entry.infoHash)); // it remembers this, and must not go by it
   return {
     store,
@@ -39,7 +39,7 @@ async function door(t: TestContext): Promise<Door> {
     narPath: store.narPath(info),
     catalogue,
     admits: async (keys) => {
-      const isAdmitted = (await new Gate(store, catalogue, keys ?? [KEY]).admit(entry.infoHash)) !== undefined;
+      const isAdmitted = (await new Gate(store, catalogue, sharedBy(store, keys)).admit(entry.infoHash)) !== undefined;
       if (keys === undefined) assert.equal((await warm.admit(entry.infoHash)) !== undefined, isAdmitted);
       return isAdmitted;
     },
@@ -48,7 +48,7 @@ async function door(t: TestContext): Promise<Door> {
 
 test('serves what was asked for, is signed, and is unchanged', async (t) => {
   const { store, entry, narPath, catalogue } = await door(t);
-  const admitted = await new Gate(store, catalogue, [KEY]).admit(entry.infoHash);
+  const admitted = await new Gate(store, catalogue, sharedBy(store)).admit(entry.infoHash);
   assert.equal(admitted?.path, narPath);
   assert.equal(admitted.torrent.infoHash, entry.infoHash);
   assert.equal(admitted.torrent.sizeBytes, (await readFile(narPath)).length);
@@ -56,7 +56,7 @@ test('serves what was asked for, is signed, and is unchanged', async (t) => {
 
 test('what nobody asked for is not served, though it is signed and lies in the store', async (t) => {
   const { store, catalogue } = await door(t);
-  const gate = new Gate(store, catalogue, [KEY]);
+  const gate = new Gate(store, catalogue, sharedBy(store));
   for (const other of [TOP, NOTE]) {
     assert.equal(await gate.admit((await entryFor(store, other)).infoHash), undefined);
   }
@@ -70,15 +70,15 @@ test('an unsigned path is not served', async (t) => {
   assert.equal(await admits(), false);
 });
 
-test('an unsigned path is served if it follows from its content address', async (t) => {
+test('an unsigned path of its own is served if it follows from its content address', async (t) => {
   const store = await filledStore(t);
-  const entry = await entryFor(store, NOTE);
+  const entry = await entryFor(store, NOTE, 'add');
   const info = await infoOf(store, NOTE);
   const catalogue = await Catalogue.open(store);
   await catalogue.add([entry]);
   const admits = async (change: Partial<NarInfo>): Promise<boolean> => {
     await store.writeNarInfo({ ...info, signatures: [], ...change });
-    return (await new Gate(store, catalogue, []).admit(entry.infoHash)) !== undefined;
+    return (await new Gate(store, catalogue, sharedBy(store, [])).admit(entry.infoHash)) !== undefined;
   };
   assert.equal(await admits({}), true);
   assert.equal(await admits({ references: [baseNameOf(info.storePath)] }), false);
@@ -170,7 +170,7 @@ test('a file that nobody has looked into is not served, nor one with other conte
     const catalogue = new Catalogue(store);
     await rm(cataloguePath(store));
     await catalogue.add([listed]);
-    return (await new Gate(store, catalogue, [KEY]).admit(entry.infoHash)) !== undefined;
+    return (await new Gate(store, catalogue, sharedBy(store)).admit(entry.infoHash)) !== undefined;
   };
   assert.equal(await admits(unchecked(entry)), false);
   assert.equal(await admits({ ...entry, narHash: (await infoOf(store, NOTE)).narHash }), false);
@@ -182,5 +182,5 @@ test('a path whose file nobody has hashed yet is not served', async (t) => {
   const { store, catalogue } = await door(t);
   const { fileHash, sizeBytes, extension, mtimeMs, storePath } = await entryFor(store, NOTE);
   await catalogue.add([pendingEntry({ fileHash, sizeBytes, extension, mtimeMs }, storePath, 'fetch')]);
-  assert.equal(await new Gate(store, catalogue, [KEY]).admit('' as InfoHash), undefined);
+  assert.equal(await new Gate(store, catalogue, sharedBy(store)).admit('' as InfoHash), undefined);
 });

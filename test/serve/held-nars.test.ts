@@ -4,18 +4,28 @@ import { HeldNars } from '../../src/serve/held-nars.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { describeNar } from '../../src/store/describe-nar.ts';
 import { LEAF, NOTE } from '../nix/fixtures.ts';
-import { filledStore, infoOf } from '../store/store-fixture.ts';
+import { filledStore, infoOf, sharedBy } from '../store/store-fixture.ts';
 
 test('a NAR of a running fetch is given on once its contents are the signed ones', { timeout: 20_000 }, async (t) => {
   const store = await filledStore(t);
   const [leaf, note] = [await infoOf(store, LEAF), await infoOf(store, NOTE)];
   const { torrent } = await describeNar(store, parseStoreHash(LEAF));
   const path = store.narPath(leaf);
-  await using held = new HeldNars();
+  await using held = new HeldNars(sharedBy(store));
   held.add({ torrent, path, info: note }); // whose source has named another file
   assert.equal(await held.seed(torrent.infoHash), undefined);
   held.add({ torrent, path, info: leaf });
   let seed = await held.seed(torrent.infoHash);
   while (seed === undefined) seed = await held.seed(torrent.infoHash); // it takes longer than a peer waits
   assert.deepEqual(seed.files, [{ path, sizeBytes: torrent.sizeBytes }]);
+});
+
+test('a NAR of a running fetch that is not shared is given to nobody', async (t) => {
+  const store = await filledStore(t);
+  const info = await infoOf(store, LEAF);
+  const { torrent } = await describeNar(store, parseStoreHash(LEAF));
+  await using held = new HeldNars(sharedBy(store, []));
+  held.add({ torrent, path: store.narPath(info), info });
+  held.noteSound(info.storePath);
+  assert.equal(await held.seed(torrent.infoHash), undefined);
 });

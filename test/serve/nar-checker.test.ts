@@ -10,7 +10,7 @@ import { FileStore } from '../../src/store/file-store.ts';
 import { Gate } from '../../src/serve/gate.ts';
 import { NarChecker } from '../../src/serve/nar-checker.ts';
 import { LEAF, NOTE } from '../nix/fixtures.ts';
-import { entryFor, filledStore, infoOf, KEY, unchecked } from '../store/store-fixture.ts';
+import { entryFor, filledStore, infoOf, KEY, sharedBy, unchecked } from '../store/store-fixture.ts';
 
 const signal = new AbortController().signal;
 
@@ -29,7 +29,7 @@ async function scene(t: TestContext, entries: (store: FileStore) => Promise<Cata
   const warnings: string[] = [];
   const checker = new NarChecker({ store, catalogue, keys: [KEY], onWarning: (text) => warnings.push(text) });
   t.after(() => checker.close());
-  return { store, catalogue, checker, gate: new Gate(store, catalogue, [KEY], checker), warnings };
+  return { store, catalogue, checker, gate: new Gate(store, catalogue, sharedBy(store), checker), warnings };
 }
 
 /** The narinfo of one path with the file of another in its unsigned fields. */
@@ -46,7 +46,7 @@ test('a NAR of an earlier catalogue is served to the first peer that asks, and r
   const entry = await entryFor(store, LEAF);
   assert.ok((await gate.admit(entry.infoHash)) !== undefined);
   assert.deepEqual(catalogue.byStorePath(entry.storePath), entry);
-  const later = new Gate(store, await Catalogue.open(store), [KEY]); // which looks into nothing itself
+  const later = new Gate(store, await Catalogue.open(store), sharedBy(store)); // which looks into nothing itself
   assert.ok((await later.admit(entry.infoHash)) !== undefined);
   assert.deepEqual(warnings, []);
 });

@@ -18,7 +18,7 @@ import { FileStore } from '../../src/store/file-store.ts';
 import { Gate } from '../../src/serve/gate.ts';
 import { NarChecker } from '../../src/serve/nar-checker.ts';
 import { verifyStore } from '../../src/store/verify.ts';
-import { unchecked, emptyStore, entryFor } from './store-fixture.ts';
+import { emptyStore, entryFor, sharedBy, unchecked } from './store-fixture.ts';
 
 const FOLDER = new URL('../../fixtures/nix/content-addresses/cache/', import.meta.url);
 const HASHES = {
@@ -59,13 +59,13 @@ async function storeWith(t: TestContext, { info, nar }: Path, compression: 'none
 async function reaches(store: FileStore, hash: string): Promise<{ peers: boolean; map: boolean }> {
   const { signal } = new AbortController();
   const catalogue = await Catalogue.open(store);
-  const entry = unchecked(await entryFor(store, hash));
+  const entry = unchecked(await entryFor(store, hash, 'publish'));
   await catalogue.add([entry]);
   await using checker = new NarChecker({ store, catalogue, keys: [], onWarning: () => undefined });
   const info = await store.readNarInfoOf(entry.storePath);
   assert(info !== undefined);
   await checker.check(entry, info, 'now'); // the gate would wait for it half a second
-  const peers = (await new Gate(store, catalogue, [], checker).admit(entry.infoHash)) !== undefined;
+  const peers = (await new Gate(store, catalogue, sharedBy(store, []), checker).admit(entry.infoHash)) !== undefined;
   const { records } = await collectRecords([info], { store, catalogue, keys: [], signal });
   return { peers, map: records.length === 1 };
 }

@@ -6,6 +6,7 @@ import type { TestContext } from 'node:test';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { parsePublicKey, type PublicKey } from '../../src/nix/signature.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
+import { SharedNars } from '../../src/serve/shared-nars.ts';
 import { entryOf, type AskedBy, type CatalogueEntry } from '../../src/store/catalogue.ts';
 import { describeNar } from '../../src/store/describe-nar.ts';
 import { FileStore } from '../../src/store/file-store.ts';
@@ -53,4 +54,9 @@ export async function entryFor(
 export function unchecked(entry: CatalogueEntry): CatalogueEntry {
   const { narHash: _, ...rest } = entry;
   return rest;
+}
+
+/** What a machine shares that trusts these keys and shares all of them. */
+export function sharedBy(store: FileStore, keys: readonly PublicKey[] = [KEY]): SharedNars {
+  return new SharedNars({ keys, shareKeys: keys, stateDir: store.stateDir });
 }

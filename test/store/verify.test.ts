@@ -12,7 +12,7 @@ import { hashNars } from '../../src/store/hash-pool.ts';
 import { quarantine } from '../../src/store/quarantine.ts';
 import { verifyStore, type Damage, type VerifyOptions, type VerifyResult } from '../../src/store/verify.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
-import { emptyStore, entryFor, filledStore, infoOf, KEY, unchecked } from './store-fixture.ts';
+import { emptyStore, entryFor, filledStore, infoOf, KEY, sharedBy, unchecked } from './store-fixture.ts';
 import { addPath } from './synthetic-store.ts';
 
 async function verify(
@@ -71,7 +71,7 @@ suite('verify', () => {
     // as it was listed before the bit flipped: size and time are the same, so that the gate sees no difference
     const leaf = { ...(await listedBefore(t)), mtimeMs: file.mtimeMs };
     await catalogue.add([entry, leaf]);
-    const gate = new Gate(store, catalogue, [KEY]);
+    const gate = new Gate(store, catalogue, sharedBy(store));
     assert.ok((await gate.admit(leaf.infoHash)) !== undefined);
 
     const { damages } = await verify(store);

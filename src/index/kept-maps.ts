@@ -1,0 +1,89 @@
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { NarswarmError } from '../errors.ts';
+import type { StoreHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { HashMap, type IndexSource } from './hash-map.ts';
+import { IndexDir } from './index-dir.ts';
+import { parseManifest } from './manifest.ts';
+import { parseManifestText } from './manifest-text.ts';
+
+/** How long a look at the folders counts, in milliseconds: an update may bring a generation at any moment. */
+const FRESH_MS = 1_000;
+
+interface Kept {
+  /** Of the manifest that was read. */
+  readonly identity: string;
+  readonly map: HashMap;
+}
+
+/** A shard that is not on the disk is asked of nobody. */
+const NOT_HERE: IndexSource = {
+  readFile: (name) => Promise.reject(new NarswarmError('INDEX_UNREACHABLE', `${name} is not on the disk`)),
+};
+
+/**
+ * The hash maps that a store keeps: those that it follows (`narswarm/index/`) and its own (`narswarm/published/`), as far
+ * as their shards are on the disk. Nothing is asked over a network, and an expired map counts: it was published.
+ */
+export class KeptMaps {
+  readonly #folders: readonly string[];
+  #maps = new Map<string, Kept>();
+  #looking: Promise<void> = Promise.resolve();
+  #lookedAtMs = -Infinity;
+
+  /** @param stateDir the folder `narswarm/` of a store */
+  constructor(stateDir: string) {
+    this.#folders = ['index', 'published'].map((name) => join(stateDir, name));
+  }
+
+  /** The records that the maps have of a store path. Never throws: a damaged map has none. */
+  async find(hash: StoreHash): Promise<NarInfo[]> {
+    await this.#fresh();
+    const { signal } = new AbortController();
+    const records: NarInfo[] = [];
+    for (const { map } of this.#maps.values()) {
+      const record = await map.find(hash, signal).catch(() => undefined);
+      if (record !== undefined) records.push(record);
+    }
+    return records;
+  }
+
+  #fresh(): Promise<void> {
+    const now = performance.now();
+    if (now - this.#lookedAtMs < FRESH_MS) return this.#looking;
+    this.#lookedAtMs = now;
+    this.#looking = this.#look();
+    return this.#looking;
+  }
+
+  async #look(): Promise<void> {
+    const found = new Map<string, Kept>();
+    for (const folder of this.#folders) {
+      for (const name of await readdir(folder).catch(() => [])) {
+        const dir = join(folder, name);
+        const kept = await open(dir, this.#maps.get(dir));
+        if (kept !== undefined) found.set(dir, kept);
+      }
+    }
+    this.#maps = found;
+  }
+}
+
+/** Opens the map in a folder, or gives the one that was opened before. Undefined if there is none that is sound. */
+async function open(dir: string, known: Kept | undefined): Promise<Kept | undefined> {
+  const found = await stat(join(dir, 'manifest')).catch(() => undefined);
+  if (found === undefined) return undefined;
+  const identity = `${found.ino}:${found.size}:${found.mtimeMs}`;
+  if (known?.identity === identity) return known;
+  try {
+    const files = new IndexDir(dir);
+    const bytes = (await files.readManifest()) ?? new Uint8Array();
+    const { publicKeyHex } = parseManifestText(new TextDecoder().decode(bytes));
+    const publicKey = Buffer.from(publicKeyHex, 'hex');
+    const manifest = parseManifest(bytes, { publicKey, now: new Date(), allowExpired: true });
+    return { identity, map: new HashMap(dir, { manifest, bytes, fetchedBytes: 0 }, files, NOT_HERE) };
+  } catch {
+    return undefined; // damaged, or being written
+  }
+}

@@ -1,0 +1,104 @@
+/** What is shared with others: each test adds one reason, and the NAR of a trusted narinfo is shared. */
+import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { buildIndex } from '../../src/index/build.ts';
+import { IndexDir } from '../../src/index/index-dir.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { formatPublicKey } from '../../src/nix/signature.ts';
+import { chooseShareKeys, DEFAULT_SHARE_KEYS } from '../../src/serve/share-keys.ts';
+import { SharedNars } from '../../src/serve/shared-nars.ts';
+import type { FileStore } from '../../src/store/file-store.ts';
+import { GOLDEN } from '../index/fixtures.ts';
+import { LEAF, NOTE } from '../nix/fixtures.ts';
+import { filledStore, infoOf, KEY } from '../store/store-fixture.ts';
+
+interface Scene {
+  readonly store: FileStore;
+  /** Of a path that a trusted key has signed. */
+  readonly signed: NarInfo;
+  /** Of a path that is trusted by its content address alone. */
+  readonly addressed: NarInfo;
+  /** What is shared where the key of `signed` is trusted and not shared. */
+  readonly shared: SharedNars;
+}
+
+async function scene(t: TestContext): Promise<Scene> {
+  const store = await filledStore(t);
+  const note = await infoOf(store, NOTE);
+  return {
+    store,
+    signed: await infoOf(store, LEAF),
+    addressed: { ...note, signatures: [] },
+    shared: new SharedNars({ keys: [KEY], shareKeys: [], stateDir: store.stateDir }),
+  };
+}
+
+test('what a key has signed that is only trusted is private, and so is a source that needs no signature', async (t) => {
+  const { shared, signed, addressed } = await scene(t);
+  for (const info of [signed, addressed]) {
+    assert.equal(await shared.includes(info), false);
+    assert.equal(await shared.includes(info, 'fetch'), false);
+    assert.equal(await shared.includes(info, 'subscription'), false);
+  }
+});
+
+test('what a share-key has signed is shared', async (t) => {
+  const { store, signed, addressed } = await scene(t);
+  const shared = new SharedNars({ keys: [KEY], shareKeys: [KEY], stateDir: store.stateDir });
+  assert.equal(await shared.includes(signed), true);
+  assert.equal(await shared.includes({ ...signed, narSize: signed.narSize + 1 }), false);
+  assert.equal(await shared.includes(addressed), false);
+});
+
+test('what this machine has added or published is shared, if it is trusted', async (t) => {
+  const { shared, signed, addressed } = await scene(t);
+  for (const info of [signed, addressed])
+    for (const askedBy of ['add', 'publish'] as const) {
+      assert.equal(await shared.includes(info, askedBy), true);
+      assert.equal(await shared.includes({ ...info, signatures: [], ca: undefined } as never, askedBy), false);
+    }
+});
+
+for (const folder of ['index', 'published']) {
+  test(`what a hash map in ${folder} lists is shared, with the contents that it lists, from the moment it is there`, async (t) => {
+    const { store, shared, signed, addressed } = await scene(t);
+    const lists = new SharedNars({ keys: [KEY], shareKeys: [], stateDir: store.stateDir });
+    const dir = new IndexDir(join(store.stateDir, folder, 'map'));
+    await dir.write(buildIndex(GOLDEN));
+    for (const info of [signed, addressed]) {
+      assert.equal(await lists.includes(info), true);
+      assert.equal(await lists.includes({ ...info, narHash: '0'.repeat(52) as NarInfo['narHash'] }), false);
+    }
+    assert.equal(await shared.includes(signed), true);
+  });
+}
+
+test('a map that lists nothing of it, or whose signature is wrong, shares nothing', async (t) => {
+  const { store, shared, signed } = await scene(t);
+  const others = buildIndex({
+    ...GOLDEN,
+    records: GOLDEN.records.filter(({ storePath }) => storePath !== signed.storePath),
+  });
+  await new IndexDir(join(store.stateDir, 'index', 'other')).write(others);
+  const forged = buildIndex(GOLDEN);
+  const manifest = Buffer.from(forged.manifest);
+  manifest.write('9', manifest.indexOf('Seq: ') + 5);
+  await new IndexDir(join(store.stateDir, 'index', 'forged')).write({ ...forged, manifest });
+  assert.equal(await shared.includes(signed), false);
+});
+
+test('share-keys are chosen by name or as a whole, among the trusted ones', () => {
+  const stranger = { name: KEY.name, key: generateKeyPairSync('ed25519').publicKey };
+  const nixos = { name: DEFAULT_SHARE_KEYS[0] ?? '', key: generateKeyPairSync('ed25519').publicKey };
+  const trusted = [KEY, stranger, nixos];
+  assert.deepEqual(chooseShareKeys(trusted, DEFAULT_SHARE_KEYS), { keys: [nixos], unknown: [] });
+  assert.deepEqual(chooseShareKeys(trusted, [KEY.name]), { keys: [KEY, stranger], unknown: [] });
+  assert.deepEqual(chooseShareKeys(trusted, [formatPublicKey(KEY)]), { keys: [KEY], unknown: [] });
+  assert.deepEqual(chooseShareKeys([KEY], ['other-1', formatPublicKey(stranger)]), {
+    keys: [],
+    unknown: ['other-1', formatPublicKey(stranger)],
+  });
+});
