@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 
-/** An HTTP binary cache over a folder, on loopback. Stands in for cache.nixos.org in the demo. */
+/** Serves a folder as an HTTP binary cache on loopback. Stands in for cache.nixos.org in the demo. */
 export interface CacheServer extends AsyncDisposable {
   readonly url: string;
   /** Bytes of NARs sent so far. */

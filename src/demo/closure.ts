@@ -8,17 +8,17 @@ import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { sandboxPaths } from './sandbox-paths.ts';
 
-/** A binary cache with a closure that the real Nix built and signed. */
+/** A binary cache with a closure, built and signed by the real Nix. */
 export interface MadeClosure {
   /** The binary cache directory. */
   readonly cacheDir: string;
-  /** Root of the local store that it was built in. */
+  /** Root of the local store of the build. */
   readonly buildStore: string;
-  /** The path that reaches all others. */
+  /** The path whose closure has all others. */
   readonly root: StorePath;
-  /** The key that signed it, as `trusted-public-keys` has it. */
+  /** The key of the signatures, in the form of `trusted-public-keys`. */
   readonly publicKey: string;
-  /** File with the secret key, for whoever wants to sign more. */
+  /** File of the secret key, to sign more paths. */
   readonly secretKeyFile: string;
 }
 
@@ -27,19 +27,19 @@ const EXPRESSION = 'closure.nix';
 const SECRET = 'nix-key.secret';
 const PUBLIC = 'nix-key.public';
 
-/** Nix builds in a store of its own below the working folder: the machine's store is neither needed nor touched. */
+/** Makes Nix build in its own store in the working folder: the machine's store is neither needed nor changed. */
 const NIX_CONFIG = `experimental-features = nix-command
 substitute = false
 build-users-group =
 sandbox-paths = ${sandboxPaths()}`;
 
 /**
- * Makes a closure of `2 * blobBytes.length` paths with the real Nix: blobs that do not compress, and for each a small
+ * Makes a closure of `2 * blobBytes.length` paths with the real Nix: incompressible blobs, and for each blob a small
  * package that refers to it and to the package before.
  *
  * @param dir working folder, must exist; everything is made below it
  * @param blobBytes size of each blob in bytes
- * @throws NIX_MISSING, NIX_FAILED with what Nix said
+ * @throws NIX_MISSING, NIX_FAILED in Nix's own words
  */
 export async function makeClosure(
   dir: string,
@@ -60,7 +60,7 @@ export async function makeClosure(
   return buildClosure(dir, signal);
 }
 
-/** Builds, signs and copies the closure of a folder that {@link makeClosure} has made, with the blobs that are there now. */
+/** Builds, signs and copies the closure of a folder made by {@link makeClosure}, with its present blobs. */
 export async function buildClosure(dir: string, signal?: AbortSignal): Promise<MadeClosure> {
   const cacheDir = join(dir, 'cache');
   const buildStore = join(dir, 'build-store');

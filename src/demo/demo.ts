@@ -22,29 +22,29 @@ import { makeClosure } from './closure.ts';
 import { serveCache } from './cache-server.ts';
 
 const MB = 1_000_000;
-/** A few large NARs and many small ones, as real closures have. */
+/** A few large NARs and many small ones, as in real closures. */
 const BLOB_BYTES = [8 * MB, 4 * MB, 2 * MB, ...Array.from({ length: 17 }, (_, index) => 1_500 * (index + 1) ** 2)];
 const DHT_NODES = 5;
 const HOST = '127.0.0.1';
 
-/** What the demo found out, for its table. */
+/** The results of the demo, for its table. */
 export interface DemoResult {
   readonly paths: number;
   readonly bytes: number;
   readonly durationMs: number;
-  /** Bytes by who sent them: `publisher`, `seeder 1`, `seeder 2`. */
+  /** Bytes by sender: `publisher`, `seeder 1`, `seeder 2`. */
   readonly from: ReadonlyMap<string, number>;
   readonly upstreamBytesMeanwhile: number;
-  /** Paths that the fresh store holds, by the real Nix's count. */
+  /** Paths in the fresh store, counted by the real Nix. */
   readonly imported: number;
 }
 
 /**
- * The whole story on this machine alone: a closure built by the real Nix, a cache that serves it, a private DHT, a
- * publisher, two seeders, and a client that gets everything from them after the cache was switched off.
+ * Plays the whole story on this machine alone: a closure built by the real Nix, a cache that serves it, a private DHT,
+ * a publisher, two seeders, and a client that gets everything from them after the cache is switched off.
  *
- * @param say told of each step, for people
- * @throws NIX_MISSING, and whatever a part of the real thing throws
+ * @param say called with a line for people at each step
+ * @throws NIX_MISSING, and errors of the real parts
  */
 export async function runDemo(say: (line: string) => void, signal: AbortSignal): Promise<DemoResult> {
   await using stack = new AsyncDisposableStack();
@@ -103,7 +103,7 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
   );
   const { address } = publisher.built.publication;
   say(
-    `4  a publisher has signed the hash map of ${publisher.built.records.length} NARs and put it into the DHT:\n     ${formatPublisherAddress(address)}`,
+    `4  a publisher signed a hash map of ${publisher.built.records.length} NARs and announced it in the DHT:\n     ${formatPublisherAddress(address)}`,
   );
 
   const names = new Map([[`${HOST}:${publisher.network.swarm.port}`, 'publisher']]);
@@ -151,7 +151,7 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
 
   await untilFound(nodes[0]!, cohortInfoHash(address.publicKey, address.salt), names.size, signal);
   const sentBefore = upstream.bytesSent();
-  say('6  a new machine fetches the root “demo”: no cache, only the publisher’s address');
+  say('6  a new machine fetches the root “demo” without a cache, only with the publisher’s address');
   const target = `local?root=${await folder('fresh-store')}`;
   const result = await fetchInto(await folder('client'), { copy: true, to: target });
   const from = new Map(
@@ -170,7 +170,7 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
   };
 }
 
-/** Waits until the DHT knows that many members of a cohort: announces take a moment. */
+/** Waits until the DHT knows this many members of a cohort: announces take a moment. */
 async function untilFound(node: DhtNode, cohort: InfoHash, count: number, signal: AbortSignal): Promise<void> {
   const found = new Set<string>();
   while (found.size < count) {
@@ -179,7 +179,7 @@ async function untilFound(node: DhtNode, cohort: InfoHash, count: number, signal
   }
 }
 
-/** Nix makes its stores read-only. */
+/** Removes a folder in which Nix made its stores read-only. */
 async function removeTree(dir: string): Promise<void> {
   await execa('chmod', ['-R', 'u+w', dir], { reject: false });
   await rm(dir, { recursive: true, force: true });

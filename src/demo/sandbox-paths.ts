@@ -4,9 +4,10 @@ import { realpathSync } from 'node:fs';
 const WANTED = ['/bin/sh', '/lib', '/lib64'];
 
 /**
- * A value of Nix's `sandbox-paths` with which a builder can run this machine's `/bin/sh`: each path with the place that
- * it leads to. Nix of today makes a symbolic link of what is one (src/libstore/unix/build/local-derivation-goal.cc), and
- * on most machines `/bin`, `/lib` and `/bin/sh` are, with nothing of what they lead to in the sandbox.
+ * Returns a value for Nix's `sandbox-paths` with which a builder can run this machine's `/bin/sh`: each path with the
+ * target of its links. Nix copies symbolic links into the sandbox as links
+ * (src/libstore/unix/build/local-derivation-goal.cc). On most machines `/bin`, `/lib` and `/bin/sh` are links, and
+ * their targets would be missing in the sandbox.
  */
 export function sandboxPaths(): string {
   return WANTED.flatMap((path) => {

@@ -1,6 +1,6 @@
 /**
- * The address of a publisher's hash map: the key that signs it and the name (salt) it has among that publisher's maps.
- * As a magnet link (BEP 46) it names a mutable item of the DHT (BEP 44); as a URL also an HTTP copy of the map.
+ * The address of a publisher's hash map: the key that signs it, and its name (salt) among the publisher's maps. A
+ * magnet link (BEP 46) names a mutable item of the DHT (BEP 44); a URL also names an HTTP mirror of the hash map.
  */
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
@@ -9,15 +9,15 @@ import { shownAddress } from '../redact.ts';
 export interface PublisherAddress {
   /** The publisher's ed25519 key: 32 bytes. */
   readonly publicKey: Uint8Array;
-  /** The same in 64 lower-case hex characters. */
+  /** The public key as 64 lower-case hex characters. */
   readonly publicKeyHex: string;
-  /** The name of the map, at most {@link MAX_SALT_BYTES} bytes of UTF-8; often empty. */
+  /** The name of the hash map, at most {@link MAX_SALT_BYTES} bytes of UTF-8. Often empty. */
   readonly salt: string;
-  /** Where the map is also served over HTTP, without a slash at its end. */
+  /** URL of an HTTP mirror, without a trailing slash. */
   readonly baseUrl?: string;
 }
 
-/** The longest salt that a mutable item has (BEP 44). */
+/** Limit on the salt of a mutable item (BEP 44). */
 export const MAX_SALT_BYTES = 64;
 
 const EXPECTED =
@@ -25,8 +25,7 @@ const EXPECTED =
   'or https://<host>/<path>?xs=urn:btpk:<64 hex characters>&s=<salt in hex>';
 
 /**
- * Reads an address in either form. Without `s` the salt is empty; other parameters, and what follows a `#`, are
- * dropped.
+ * Reads an address in either form. Without `s` the salt is empty. Ignores other parameters and the fragment.
  *
  * @throws NarswarmError `ADDRESS_INVALID`, naming the text and showing both forms.
  */
@@ -44,8 +43,8 @@ export function parsePublisherAddress(text: string): PublisherAddress {
 }
 
 /**
- * Writes an address: as a URL where it has a `baseUrl`, else as a magnet link.
- * {@link parsePublisherAddress} reads back the same.
+ * Writes an address: as a URL if it has a `baseUrl`, otherwise as a magnet link. {@link parsePublisherAddress} reads
+ * back the same address.
  *
  * @throws NarswarmError `ADDRESS_INVALID` for a salt that BEP 44 does not allow.
  */
@@ -55,9 +54,10 @@ export function formatPublisherAddress(address: Pick<PublisherAddress, 'publicKe
 }
 
 /**
- * The bytes of a salt, as the DHT hashes and signs them.
+ * Returns the bytes of a salt, as the DHT hashes and signs them.
  *
- * @throws NarswarmError `ADDRESS_INVALID` for more than {@link MAX_SALT_BYTES} bytes, or a text without UTF-8.
+ * @throws NarswarmError `ADDRESS_INVALID` for more than {@link MAX_SALT_BYTES} bytes, or for text that UTF-8 cannot
+ *   encode.
  */
 export function saltBytes(salt: string): Buffer {
   const bytes = Buffer.from(salt);
@@ -67,7 +67,7 @@ export function saltBytes(salt: string): Buffer {
   return bytes;
 }
 
-/** Name of the folders that keep something of this map: the key and the salt, in hex. */
+/** Returns the name of the folders for this hash map: the key and the salt, in hex. */
 export function mapFolder(address: Pick<PublisherAddress, 'publicKeyHex' | 'salt'>): string {
   return `${address.publicKeyHex}-${saltBytes(address.salt).toString('hex') || '0'}`;
 }

@@ -1,4 +1,4 @@
-/** Makes a hash map: cuts the records into shards and signs the manifest that lists them. */
+/** Builds a hash map: divides the records into shards and signs the manifest that lists them. */
 import { NarswarmError } from '../errors.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeDirOf, storeHashOf } from '../nix/store-path.ts';
@@ -8,9 +8,9 @@ import type { PublisherKey } from './publisher-key.ts';
 import { torrentOfRecord } from './record.ts';
 import { encodeShard, prefixLengthFor, shardEntryOf, shardPrefix } from './shard.ts';
 
-/** What a publisher decides; the rest of the manifest follows from the records. */
+/** The publisher's part of a hash map. The rest of the manifest follows from the records. */
 export interface IndexParts extends Omit<Manifest, 'recordCount' | 'prefixLength' | 'shards'> {
-  /** Narinfos with the added fields of `record.ts`, in any order, one a store path. */
+  /** Narinfos with the added fields of `record.ts`, in any order, one per store path. */
   readonly records: readonly NarInfo[];
   readonly key: PublisherKey;
 }
@@ -18,16 +18,16 @@ export interface IndexParts extends Omit<Manifest, 'recordCount' | 'prefixLength
 /** A hash map, ready to be written to disk or put into a torrent. */
 export interface Index {
   readonly manifest: Uint8Array;
-  /** Compressed shards by prefix, in the order of the prefixes; `shardFileName` says where each one goes. */
+  /** Compressed shards by prefix, in order. `shardFileName` returns their file names. */
   readonly shards: ReadonlyMap<string, Uint8Array>;
 }
 
 /**
- * Builds a hash map. The same parts give the same bytes, and records that did not change give the same shards, so
- * that followers fetch only what is new (with one version of zstd; see `encodeShard`).
+ * Builds a hash map. The same parts give the same bytes, and unchanged records give the same shards, so that followers
+ * fetch only the changes (with the same version of zstd; see `encodeShard`).
  *
- * @throws NarswarmError `INDEX_INVALID` for a record outside of the store directory, one whose torrent does not fit
- *   it, two of one path, or a manifest that could not be read back; `ADDRESS_INVALID` for the salt.
+ * @throws NarswarmError `INDEX_INVALID` for a record outside the store directory, a record that does not fit its
+ *   torrent, two records of one path, or a manifest that could not be read back; `ADDRESS_INVALID` for the salt.
  */
 export function buildIndex(parts: IndexParts): Index {
   const { records, key, ...decided } = parts;

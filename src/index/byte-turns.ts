@@ -1,6 +1,6 @@
 /**
- * Lets pieces of work run at once as long as what they hold in memory stays below a limit; one that is larger by itself
- * runs alone. First come, first served.
+ * Runs pieces of work at the same time, as long as their memory stays below a limit. A piece above the limit runs
+ * alone. First come, first served.
  */
 export class ByteTurns {
   readonly #maxBytes: number;
@@ -11,7 +11,7 @@ export class ByteTurns {
     this.#maxBytes = maxBytes;
   }
 
-  /** Runs work that holds so many bytes, when there is room for it. @throws what it throws */
+  /** Runs work that needs this many bytes, once there is room. @throws the error of the work */
   async run<T>(bytes: number, work: () => Promise<T>): Promise<T> {
     if (this.#waiting.length > 0 || !this.#hasRoom(bytes))
       await new Promise<void>((start) => this.#waiting.push({ bytes, start }));

@@ -1,12 +1,12 @@
-/** The key of the swarm in which those who follow one hash map find each other. */
+/** The key of the swarm in which the followers of a hash map meet. */
 import type { InfoHash } from '../nix/brands.ts';
 import { infoHashOf } from '../torrent/canonical.ts';
 import { saltBytes } from './address.ts';
 
 /**
- * The infohash under which the cohort of a hash map meets (DHT, trackers, BEP 14). It follows from the address alone,
- * so it stays the same from one generation of the map to the next: SHA-1 over `narswarm cohort 1\n`, the publisher's
- * 32 key bytes and the bytes of the salt.
+ * Returns the infohash under which the cohort of a hash map meets (DHT, trackers, BEP 14). It follows from the address
+ * alone, so it stays the same over all generations: SHA-1 over `narswarm cohort 1\n`, the publisher's 32 key bytes and
+ * the bytes of the salt.
  *
  * @throws NarswarmError `ADDRESS_INVALID` for a salt that BEP 44 does not allow.
  */

@@ -11,10 +11,10 @@ import type { IndexDir } from './index-dir.ts';
 import { indexTorrent, MANIFEST_NAME, type IndexTorrent } from './index-torrent.ts';
 import { assertShard, shardFileName, type ShardEntry } from './shard.ts';
 
-/** The one that is newest, and the one that followers may still be reading. */
+/** The newest generation, and the one before, which followers may still be reading. */
 const KEPT_GENERATIONS = 2;
 
-/** A generation of a map that may be seeded. */
+/** A generation of a hash map, ready to be seeded. */
 export interface SeededGeneration {
   readonly torrent: IndexTorrent;
   readonly seed: Seed;
@@ -24,19 +24,19 @@ export interface SeededGeneration {
 export interface StoredGeneration {
   readonly address: PublisherAddress;
   readonly seq: number;
-  /** Bytes of the manifest, which was verified. */
+  /** The verified bytes of the manifest. */
   readonly manifest: Uint8Array;
   readonly shards: readonly ShardEntry[];
   readonly dir: IndexDir;
 }
 
 /**
- * Makes a generation of a map ready to be seeded. Its files get a folder of their own, `narswarm/generations/<map>/`,
- * since {@link IndexDir} is overwritten by the next generation while peers still read this one: they would be sent
- * other bytes than they asked for, and ban us. Files in `dir` are linked, so that they are on the disk once. The newest two
- * generations stay. One shard at a time is in memory.
+ * Prepares a generation of a hash map for seeding. Puts its files into a folder of their own,
+ * `narswarm/generations/<map>/`: the next generation overwrites {@link IndexDir}, and peers that still read this one
+ * would get wrong bytes and ban us. Links files of `dir`, so that they are on the disk once. Keeps the newest two
+ * generations. Holds one shard at a time in memory.
  *
- * @throws INDEX_INVALID if `dir` has another generation by now; STORE_FULL, STORE_UNWRITABLE
+ * @throws INDEX_INVALID if `dir` already has another generation; STORE_FULL, STORE_UNWRITABLE
  */
 export async function seedGeneration(store: FileStore, generation: StoredGeneration): Promise<SeededGeneration> {
   const { address, seq, manifest, shards, dir } = generation;
@@ -68,18 +68,18 @@ export async function seedGeneration(store: FileStore, generation: StoredGenerat
   }
 }
 
-/** Moves a folder into its place, where another process may have made the same one. */
+/** Moves a folder into its place, unless another process has already made the same one. */
 async function moveFolder(from: string, to: string): Promise<void> {
   await rename(from, to).catch((error: unknown) => {
     if (!['ENOTEMPTY', 'EEXIST'].includes(systemCode(error) ?? '')) throw error;
   });
 }
 
-/** The generations that a process offers: as many of each map as there are on the disk. */
+/** The generations that a process offers: for each hash map, as many as are kept on the disk. */
 export class OfferedGenerations {
   readonly #byMap = new Map<string, SeededGeneration[]>();
 
-  /** @returns false where that generation was offered already */
+  /** @returns false if that generation is already offered */
   add(address: PublisherAddress, generation: SeededGeneration): boolean {
     const map = mapFolder(address);
     const before = this.#byMap.get(map) ?? [];
@@ -88,12 +88,12 @@ export class OfferedGenerations {
     return others.length === before.length;
   }
 
-  /** Offers a map no longer. */
+  /** Stops offering a hash map. */
   remove(address: PublisherAddress): void {
     this.#byMap.delete(mapFolder(address));
   }
 
-  /** Of the torrents that are offered now. */
+  /** Yields the infohashes of the offered torrents. */
   *infoHashes(): IterableIterator<InfoHash> {
     for (const generations of this.#byMap.values()) for (const { torrent } of generations) yield torrent.infoHash;
   }
@@ -107,13 +107,13 @@ export class OfferedGenerations {
   }
 }
 
-/** Puts these bytes at `path`: as a link to `source` where that has them. */
+/** Writes these bytes to `path`, as a link to `source` if that file has the same bytes. */
 async function keep(path: string, bytes: Uint8Array, source: string): Promise<void> {
   if (await holds(path, bytes)) return;
   const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
   await makeFolder(dirname(path));
   try {
-    await link(source, temporary).catch(() => undefined); // a file system without links
+    await link(source, temporary).catch(() => undefined); // fails on a file system without links
     if (!(await holds(temporary, bytes))) {
       await rm(temporary, { force: true });
       await writeFile(temporary, bytes);
@@ -129,7 +129,7 @@ async function holds(path: string, bytes: Uint8Array): Promise<boolean> {
   return there !== undefined && Buffer.compare(there, bytes) === 0;
 }
 
-/** Keeps the newest generations, and a folder that another process is filling with one. */
+/** Removes all but the newest generations. Spares a folder that another process is still filling. */
 async function removeOld(parent: string): Promise<void> {
   const seqOf = (name: string): number => Number.parseInt(name, 10);
   const names = (await readdir(parent)).toSorted((a, b) => seqOf(b) - seqOf(a));

@@ -11,40 +11,40 @@ import { RECORD_KEYS } from './record.ts';
 import type { ShardRecords } from './shard-records.ts';
 import { assertShard, decodeShard, shardFileName, shardPrefix, type ShardEntry } from './shard.ts';
 
-/** Where the files of an index can be had from. */
+/** A source of the files of a hash map. */
 export interface IndexSource {
-  /** `manifest` or `shards/<prefix>.zst`; refuses more than `maxBytes`. */
+  /** Reads `manifest` or `shards/<prefix>.zst`. Refuses more than `maxBytes`. */
   readFile(name: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array>;
 }
 
 const SHARD_TIMEOUT_MS = 10_000;
-/** How long a shard that could not be had is not asked for again: a walk looks up many paths of it at once. */
+/** Time until a failed shard is requested again: a walk looks up many paths of one shard at once. */
 const FAILURE_MS = 10_000;
 
 export interface HashMapOptions {
-  /** Ends what is being fetched, whoever waits for it. Default: nothing does. */
+  /** Ends all fetches, for everybody who waits for them. Default: nothing does. */
   readonly lifetime?: AbortSignal;
   /** Milliseconds until a shard that nobody serves is given up. Default: 10,000. */
   readonly shardTimeoutMs?: number | undefined;
 }
 
 /**
- * A publisher's hash map whose manifest was verified. Shards come when a lookup needs them: from the folder that keeps
- * what came before, else from the source; each is checked against the manifest. However large the map is, lookups take
- * {@link MAX_OPEN_TEXT_BYTES} and one shard on its way into memory.
+ * A publisher's hash map with a verified manifest. Loads shards when a lookup needs them, from the folder of earlier
+ * runs or else from the source, and checks each against the manifest. Whatever the size of the hash map, lookups take
+ * {@link MAX_OPEN_TEXT_BYTES} and one arriving shard of memory.
  */
 export class HashMap {
   readonly name: string;
   readonly manifest: Manifest;
-  /** The manifest as it was signed. */
+  /** The signed bytes of the manifest. */
   readonly manifestBytes: Uint8Array;
   readonly #dir: IndexDir;
   readonly #source: IndexSource;
   readonly #entries: ReadonlyMap<string, ShardEntry>;
   readonly #options: HashMapOptions;
-  /** Shards on their way, and those that failed a moment ago. */
+  /** Shards that are arriving, and those that failed a moment ago. */
   readonly #shards = new Map<string, { records: Promise<ShardRecords>; failedAtMs?: number }>();
-  /** Shards that were read, the one used longest ago first. */
+  /** Loaded shards, least recently used first. */
   readonly #open = new Map<string, ShardRecords>();
   readonly #turns = new ByteTurns(MAX_SHARD_BYTES);
   #fetchedBytes: number;
@@ -66,35 +66,37 @@ export class HashMap {
     this.#entries = new Map(verified.manifest.shards.map((entry) => [entry.prefix, entry]));
   }
 
-  /** Bytes of the manifest and of the shards that were fetched, not those found in the folder. */
+  /** Bytes of the manifest and of fetched shards, without those found in the folder. */
   get fetchedBytes(): number {
     return this.#fetchedBytes;
   }
 
   /**
-   * The record of a store path, or undefined where the map has none. The narinfo's own signature is the caller's to
-   * check: a publisher vouches for torrents, not for what Nix may import.
+   * Finds the record of a store path. Undefined if the hash map has none. The caller must check the narinfo's own
+   * signature: a publisher vouches for torrents, not for the contents of the store.
    *
-   * @throws INDEX_INVALID where a shard is not what the manifest says; INDEX_UNREACHABLE where nobody has it in time;
-   *   what the source throws; the signal's reason
+   * @throws INDEX_INVALID if a shard does not match the manifest; INDEX_UNREACHABLE if nobody has it in time; errors of
+   *   the source; the signal's reason
    */
   async find(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
     const entry = this.#entries.get(shardPrefix(hash, this.manifest.prefixLength));
     if (entry === undefined) return undefined;
     const info = (await unlessAborted(this.#records(entry), signal)).get(hash);
-    // Lines that neither Nix nor we know are not kept for a stranger.
+    // Unknown lines are dropped: a stranger must not fill the store with them.
     return info && { ...info, extra: info.extra.filter(([key]) => RECORD_KEYS.has(key)) };
   }
 
-  /** Fetches every shard into the folder, so that this machine can host the whole map. @throws as {@link find} does */
+  /**
+   * Fetches every shard into the folder, so that this machine can host the whole hash map. @throws as {@link find} does
+   */
   async fetchAll(signal: AbortSignal): Promise<void> {
     for (const entry of this.manifest.shards) await unlessAborted(this.#load(entry), signal);
   }
 
   /**
-   * The store hashes of all records, shard by shard.
+   * Yields the store hashes of all records, shard by shard.
    *
-   * @throws as {@link find} does; INDEX_INVALID for more records than the manifest says, or than a map may have
+   * @throws as {@link find} does; INDEX_INVALID for more records than the manifest says, or than a hash map may have
    */
   async *storeHashes(signal: AbortSignal): AsyncGenerator<StoreHash> {
     const limit = Math.min(this.manifest.recordCount, MAX_RECORDS);
@@ -110,7 +112,7 @@ export class HashMap {
     }
   }
 
-  /** One fetch for all who look a path up at once; it goes on where one of them is no longer interested. */
+  /** Fetches a shard once for everybody who needs it at the same time. Continues if one of them aborts. */
   #records(entry: ShardEntry): Promise<ShardRecords> {
     const { prefix } = entry;
     const open = this.#open.get(prefix);
@@ -119,7 +121,7 @@ export class HashMap {
       return Promise.resolve(open);
     }
     const known = this.#shards.get(prefix);
-    const failedAgoMs = performance.now() - (known?.failedAtMs ?? Infinity); // -Infinity where it did not fail
+    const failedAgoMs = performance.now() - (known?.failedAtMs ?? Infinity); // -Infinity if it did not fail
     if (known !== undefined && failedAgoMs < FAILURE_MS) return known.records;
     const records = this.#turns.run(entry.sizeBytes, async () => {
       try {
@@ -139,7 +141,7 @@ export class HashMap {
     return records;
   }
 
-  /** Keeps a shard in memory, and lets go of those that were used longest ago where that is too much. */
+  /** Keeps a shard in memory. Drops the least recently used ones if they take too much. */
   #keepOpen(prefix: string, records: ShardRecords): void {
     this.#open.delete(prefix);
     this.#open.set(prefix, records);
@@ -184,7 +186,7 @@ export class HashMap {
   }
 }
 
-/** Waits no longer than the signal allows; what is waited for goes on. */
+/** Waits for work until the signal aborts; the work itself continues. */
 async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   work.catch(() => undefined);
   signal.throwIfAborted();
@@ -203,6 +205,6 @@ function fits(entry: ShardEntry, bytes: Uint8Array): boolean {
     assertShard(entry, bytes);
     return true;
   } catch {
-    return false; // of another generation
+    return false; // it is of another generation
   }
 }

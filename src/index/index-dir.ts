@@ -8,8 +8,8 @@ import { MANIFEST_NAME } from './index-torrent.ts';
 import { shardFileName } from './shard.ts';
 
 /**
- * A hash map in a folder: `manifest` and `shards/<prefix>.zst`, as they are in the torrent and below a mirror's base
- * URL. Whoever reads a shard holds it against the manifest, so a folder between two generations misleads nobody.
+ * A hash map in a folder: `manifest` and `shards/<prefix>.zst`, named as in the torrent and on a mirror. Every reader
+ * checks shards against the manifest, so a folder between two generations misleads nobody.
  */
 export class IndexDir {
   readonly dir: string;
@@ -18,7 +18,7 @@ export class IndexDir {
     this.dir = dir;
   }
 
-  /** Bytes of the manifest, or undefined where there is none. */
+  /** Reads the bytes of the manifest. Undefined if there is none. */
   readManifest(): Promise<Uint8Array | undefined> {
     return this.read(MANIFEST_NAME);
   }
@@ -27,7 +27,7 @@ export class IndexDir {
     return this.read(shardFileName(prefix));
   }
 
-  /** @param replaces asked, just before it is replaced, whether the manifest that is there may be */
+  /** @param replaces called just before the replacement with the present manifest; returns true to replace it */
   async writeManifest(bytes: Uint8Array, replaces: (there: Uint8Array) => boolean = () => true): Promise<void> {
     await this.#write(MANIFEST_NAME, bytes, replaces);
   }
@@ -36,7 +36,10 @@ export class IndexDir {
     await this.#write(shardFileName(prefix), bytes);
   }
 
-  /** Writes a whole generation, the manifest last, and removes the shards of earlier ones. Unchanged files stay. */
+  /**
+   * Writes a whole generation, the manifest last, then removes the shards of earlier ones. Leaves unchanged files
+   * alone.
+   */
   async write(index: Index): Promise<void> {
     for (const [prefix, bytes] of index.shards) {
       const there = await this.readShard(prefix);
@@ -49,7 +52,7 @@ export class IndexDir {
     }
   }
 
-  /** Opens a file to be read in parts; undefined if there is none. Whoever gets it closes it. */
+  /** Opens a file to be read in parts. Undefined if there is none. The caller closes it. */
   async open(name: string): Promise<FileHandle | undefined> {
     try {
       return await open(join(this.dir, name));

@@ -5,13 +5,13 @@ import createTorrent from 'create-torrent';
 import type { InfoHash } from '../nix/brands.ts';
 import { infoHashOf } from '../torrent/canonical.ts';
 
-/** Name of the manifest in the torrent, in the folder of an index and below a mirror's base URL. */
+/** Name of the manifest in the torrent, in the folder of a hash map and on a mirror. */
 export const MANIFEST_NAME = 'manifest';
 
-/** Small, so that a shard of 40 KiB does not bring its neighbours along. */
+/** Small, so that fetching a shard of 40 KiB does not fetch its neighbours. */
 export const INDEX_PIECE_LENGTH = 16 * 1024;
 
-/** A hash map as a torrent: the manifest and the shards as files, so that any BitTorrent client can help to host it. */
+/** A hash map as a torrent, with the manifest and the shards as files: any BitTorrent client can help to host it. */
 export interface IndexTorrent {
   readonly infoHash: InfoHash;
   readonly torrentFile: Uint8Array;
@@ -19,16 +19,16 @@ export interface IndexTorrent {
 
 /** A file of a hash map, on the disk. */
 export interface IndexFile {
-  /** As in the torrent: `manifest`, `shards/ab.zst`. */
+  /** The name in the torrent: `manifest`, `shards/ab.zst`. */
   readonly name: string;
   readonly path: string;
 }
 
 /**
- * The torrent of a hash map. The same files give the same infohash, whoever makes it. A file is opened once it is that
- * file's turn, and read in chunks.
+ * Makes the torrent of a hash map. The same files give the same infohash for everybody. Opens one file at a time and
+ * reads it in chunks.
  *
- * @param files in the order of the torrent: the manifest, then the shards by their prefixes
+ * @param files in the order of the torrent: the manifest, then the shards by prefix
  */
 export async function indexTorrent(files: readonly IndexFile[]): Promise<IndexTorrent> {
   const named = files.map(({ name, path }) => Object.assign(Readable.from(chunksOf(path)), { name }));
@@ -39,7 +39,7 @@ export async function indexTorrent(files: readonly IndexFile[]): Promise<IndexTo
       (error, bytes) => (error === null ? resolve(bytes) : reject(error)),
     );
   });
-  // The rest of it says when it was made and by which program.
+  // The rest records when and by which program it was made.
   const { info } = bencode.decode(made) as { readonly info: object };
   const encoded = bencode.encode(info);
   return { infoHash: infoHashOf(encoded), torrentFile: bencode.encode({ info }) };

@@ -1,6 +1,5 @@
 /**
- * The text of a manifest without its signature: `Key: value` lines as in a narinfo, so that a person can read what was
- * signed.
+ * The text of a manifest without its signature: `Key: value` lines as in a narinfo, so that people can read it.
  *
  *     Narswarm: 1
  *     Salt: 6465736b746f70
@@ -18,8 +17,8 @@
  *     Shard: 0 137204 <sha256 in nix32>
  *     PublicKey: <64 hex characters>
  *
- * Root, Peer, Tracker and Shard may repeat, with another value each time; PeerPort may be left out. Unknown keys are skipped, so that later
- * versions can say more; what an old reader must not misunderstand raises the version instead.
+ * Root, Peer, Tracker and Shard may repeat, with another value each time. PeerPort is optional. Readers skip unknown
+ * keys, so that later versions can add some. A change that old readers would misunderstand raises the version.
  */
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
@@ -42,40 +41,40 @@ import type { ShardEntry } from './shard.ts';
 
 /** One generation of a hash map. */
 export interface Manifest {
-  /** The name of the map among those of its publisher. */
+  /** The name of the hash map among those of its publisher. */
   readonly salt: string;
   /** Grows with each generation: the `seq` of BEP 44. At least 1. */
   readonly seq: number;
-  /** To the second. */
+  /** Time of signing, to the second. */
   readonly created: Date;
-  /** To the second, later than `created`; from then on the manifest counts no more. */
+  /** Time from which the manifest is no longer valid, to the second. Later than `created`. */
   readonly expires: Date;
   /** The directory of all its store paths. */
   readonly storeDir: string;
   readonly roots: readonly Root[];
-  /** `host:port` of peers of the cohort that are worth asking first: hints. */
+  /** `host:port` of cohort members that are worth asking first: hints. */
   readonly peers: readonly string[];
   /**
-   * TCP port for peers of whoever signed this, a peer of those who got it from a mirror on the same host: a hint that
-   * names no address, which may be nobody else's business.
+   * TCP port for peers of the signer, who is a peer of everybody that got the manifest from a mirror on the same host:
+   * a hint without an address, which may be private.
    */
   readonly peerPort?: number | undefined;
-  /** URLs of trackers that the cohort uses: hints. */
+  /** URLs of the cohort's trackers: hints. */
   readonly trackers: readonly string[];
   readonly recordCount: number;
-  /** How many characters of the store hash name a shard: 0 to {@link MAX_PREFIX_LENGTH}. */
+  /** Characters of the store hash in a shard's name: 0 to {@link MAX_PREFIX_LENGTH}. */
   readonly prefixLength: number;
-  /** In the order of their prefixes; a shard without records is not there. */
+  /** Shards in the order of their prefixes. Shards without records are left out. */
   readonly shards: readonly ShardEntry[];
 }
 
 const FORMAT_VERSION = 1;
-// oxlint-disable-next-line no-control-regex -- they are what is refused
+// oxlint-disable-next-line no-control-regex -- control characters are refused here
 const CONTROL_CHARACTER = /[\x00-\x1f\x7f]/;
 
 /**
- * Writes the lines of a manifest, each ended. Values are not judged beyond what would break the lines:
- * {@link parseManifestText} does that.
+ * Writes the lines of a manifest, each ended. Refuses only values that would break their line: {@link
+ * parseManifestText} checks the rest.
  *
  * @throws NarswarmError `INDEX_INVALID`, or `ADDRESS_INVALID` for a salt that BEP 44 does not allow.
  */
@@ -103,17 +102,17 @@ export function formatManifestText(manifest: Manifest, publicKey: Uint8Array): s
 }
 
 /**
- * Reads what {@link formatManifestText} wrote. It does not check whose key `PublicKey` is, nor what time it is.
+ * Reads the output of {@link formatManifestText}. Checks neither the owner of `PublicKey` nor the time.
  *
- * @throws NarswarmError `INDEX_INVALID` and nothing else, saying what is wrong; for a format or a piece length of a
- *   later version, that narswarm needs an update.
+ * @throws NarswarmError `INDEX_INVALID` and nothing else, with the reason. For a format or a piece length of a later
+ *   version, the reason is that narswarm needs an update.
  */
 export function parseManifestText(text: string): { readonly manifest: Manifest; readonly publicKeyHex: string } {
   const fields = splitLines(text);
   const all = <Value>(key: string, parse: (value: string) => Value, most: number): Value[] => {
     const found = fields.get(key) ?? [];
-    if (new Set(found).size < found.length) throw invalid(`it has the same ${key} twice`);
-    if (found.length > most) throw invalid(`it has ${found.length} lines of ${key}, and may have ${most}`);
+    if (new Set(found).size < found.length) throw invalid(`it repeats a ${key}`);
+    if (found.length > most) throw invalid(`it has ${found.length} lines of ${key}, more than ${most}`);
     return found.map((value) => parseField(key, value, parse));
   };
   const atMostOne = <Value>(key: string, parse: (value: string) => Value): Value | undefined =>
@@ -153,11 +152,11 @@ function assertConsistent({ roots, shards, created, expires }: Manifest): void {
   if (expires.getTime() - created.getTime() > MAX_VALID_FOR_MS)
     throw invalid(`it is valid until ${values.formatTime(expires)}, more than ten years`);
   const mapBytes = shards.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  if (mapBytes > MAX_MAP_BYTES) throw invalid(`its shards have ${mapBytes} bytes, and may have ${MAX_MAP_BYTES}`);
+  if (mapBytes > MAX_MAP_BYTES) throw invalid(`its shards have ${mapBytes} bytes, more than ${MAX_MAP_BYTES}`);
   if (new Set(roots.map(({ name }) => name)).size < roots.length) throw invalid('two roots have the same name');
   for (const [index, { prefix }] of shards.entries()) {
     const previous = shards[index - 1]?.prefix;
-    if (previous !== undefined && prefix <= previous) throw invalid(`shard ${prefix} is there twice or not in order`);
+    if (previous !== undefined && prefix <= previous) throw invalid(`shard ${prefix} is repeated or not in order`);
   }
 }
 

@@ -1,4 +1,4 @@
-/** The values in a manifest's lines, each read as strictly as it is written. */
+/** The values of a manifest's lines. Each is read as strictly as it is written. */
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
@@ -8,9 +8,9 @@ import { MAX_HOST_LENGTH, MAX_PORT, MAX_SHARD_BYTES, MAX_URL_LENGTH } from './li
 import { WHOLE_NAME } from './shard.ts';
 import type { ShardEntry } from './shard.ts';
 
-/** A store path that the publisher recommends under a name, such as a channel or the name of a host. */
+/** A store path that the publisher recommends by name, for example a channel or the system of a host. */
 export interface Root {
-  /** Of the characters a-z A-Z 0-9 . _ -, at most 128, the first neither a dot nor a dash. Unique in a manifest. */
+  /** 1 to 128 of the characters a-z A-Z 0-9 . _ -, not beginning with a dot or a dash. Unique in a manifest. */
   readonly name: string;
   readonly path: StorePath;
 }
@@ -22,27 +22,30 @@ const TRACKER_PATTERN = /^(?:udp|https?|wss?):\/\/[\x21-\x7e]+$/;
 const SHARD_PATTERN = /^(\S+) (\d+) ([01][0-9a-df-np-sv-z]{51})$/;
 const PREFIX_PATTERN = /^[0-9a-df-np-sv-z]+$/;
 
-/** A whole number in decimal, without sign or leading zeros. The readers below throw `INDEX_INVALID`, as this does. */
+/** Reads a whole decimal number, without sign or leading zeros. Throws `INDEX_INVALID`, as do all readers below. */
 export function parseWhole(text: string, min: number, max: number = Number.MAX_SAFE_INTEGER): number {
   const number = Number(text);
   if (/^(?:0|[1-9]\d*)$/.test(text) && number >= min && number <= max) return number;
   throw malformed(text, `a whole number from ${min} to ${max}`);
 }
 
-/** The version that this narswarm knows; a later one is refused with the way out. */
+/** Checks a version. Refuses a later one, with the way out. */
 export function assertVersion(text: string, known: number): void {
   if (parseWhole(text, 1) !== known) {
     throw new NarswarmError('INDEX_INVALID', `version ${text} is newer than this narswarm knows: update narswarm`);
   }
 }
 
-/** ISO 8601 in UTC, milliseconds dropped; right for the years 0 to 9999, others {@link parseTime} refuses. */
+/**
+ * Formats a time as ISO 8601 in UTC without milliseconds. Correct for the years 0 to 9999; {@link parseTime} refuses
+ * others.
+ */
 export function formatTime(time: Date): string {
   if (Number.isNaN(time.getTime())) throw malformed(String(time), 'a time');
   return `${time.toISOString().slice(0, 19)}Z`;
 }
 
-/** ISO 8601 in UTC to the second; a day that no month has is refused. */
+/** Reads ISO 8601 in UTC, to the second. Refuses days that do not exist. */
 export function parseTime(text: string): Date {
   const time = new Date(text);
   const isTime = TIME_PATTERN.test(text) && !Number.isNaN(time.getTime()) && formatTime(time) === text;
@@ -50,14 +53,14 @@ export function parseTime(text: string): Date {
   return time;
 }
 
-/** The salt, in hex. */
+/** Reads a salt in hex. */
 export function parseSalt(text: string): string {
   const salt = saltFromHex(text);
   if (salt === undefined) throw malformed(text, 'the hex of a salt');
   return salt;
 }
 
-/** `<name> <store path>`, the path in this store directory. */
+/** Reads `<name> <store path>`. The path must be in this store directory. */
 export function parseRoot(text: string, storeDir: string): Root {
   const [, name, path] = ROOT_PATTERN.exec(text) ?? [];
   if (name === undefined || path === undefined) throw malformed(text, 'a name (a-z A-Z 0-9 . _ -) and a store path');
@@ -66,25 +69,25 @@ export function parseRoot(text: string, storeDir: string): Root {
   return root;
 }
 
-/** `<host>:<port>`, an IPv6 address in brackets. */
+/** Reads `<host>:<port>`, with an IPv6 address in brackets. */
 export function parsePeer(text: string): string {
   const port = Number(PEER_PATTERN.exec(text)?.[1] ?? Number.NaN);
   if (port <= MAX_PORT && text.lastIndexOf(':') <= MAX_HOST_LENGTH) return text;
   throw malformed(text, '<host>:<port>');
 }
 
-/** The URL of a tracker. */
+/** Reads the URL of a tracker. */
 export function parseTracker(text: string): string {
   if (text.length <= MAX_URL_LENGTH && TRACKER_PATTERN.test(text) && URL.canParse(text)) return text;
   throw malformed(text, 'the URL of a tracker (udp, http, https, ws or wss)');
 }
 
-/** `<prefix> <bytes> <sha256>`, `all` standing for the empty prefix. */
+/** Formats `<prefix> <bytes> <sha256>`, with `all` for the empty prefix. */
 export function formatShard({ prefix, sizeBytes, sha256 }: ShardEntry): string {
   return `${prefix === '' ? WHOLE_NAME : prefix} ${sizeBytes} ${sha256}`;
 }
 
-/** What {@link formatShard} wrote, with a prefix of this length. */
+/** Reads the output of {@link formatShard}, with a prefix of this length. */
 export function parseShard(text: string, prefixLength: number): ShardEntry {
   const [, name, size, sha256] = SHARD_PATTERN.exec(text) ?? [];
   if (name === undefined || size === undefined || sha256 === undefined) {

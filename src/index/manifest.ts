@@ -1,10 +1,10 @@
 /**
- * The manifest, the signed root of a hash map. Its bytes are the text of `manifest-text.ts` and one more line:
+ * The manifest: the signed root of a hash map. Its bytes are the text of `manifest-text.ts` and one more line:
  *
  *     Sig: <base64 of ed25519 over "narswarm manifest 1\n" and every byte before this line>
  *
- * The signature says whose map it is and which; `seq`, `created` and `expires` keep an old one from passing as the
- * newest, since whoever carries it (DHT nodes, mirrors) can hold back or replay what the publisher signed.
+ * The signature proves the publisher and the hash map. `seq`, `created` and `expires` keep an old manifest from passing
+ * as the newest: its carriers (DHT nodes, mirrors) could hold back or replay signed manifests.
  */
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
@@ -17,20 +17,20 @@ import type { PublisherKey } from './publisher-key.ts';
 export type { Manifest } from './manifest-text.ts';
 export type { Root } from './manifest-values.ts';
 
-/** What a manifest is held against. */
+/** Expectations that a manifest is checked against. */
 export interface ManifestExpectation {
-  /** The key it must be signed by: 32 bytes. */
+  /** The key that must have signed it: 32 bytes. */
   readonly publicKey: Uint8Array;
-  /** The map it must be of. Left out, any map of that publisher will do. */
+  /** The salt that it must have. Undefined: any hash map of that publisher is accepted. */
   readonly salt?: string;
   readonly now: Date;
-  /** The highest `seq` seen so far; a manifest of the same one passes. Left out, any will do. */
+  /** The highest `seq` seen so far; a lower one is refused. Undefined: any `seq` is accepted. */
   readonly lowestSeq?: number;
-  /** Whether an expired manifest passes: to show it, or for want of a newer one. Off unless given. */
+  /** True to accept an expired manifest, to show it or because there is no newer one. Default: false. */
   readonly allowExpired?: boolean;
 }
 
-/** Signed with the bytes, so that no signature made for something else fits. Later format versions keep it. */
+/** Signed along with the bytes, so that no signature for another purpose fits. Later format versions keep it. */
 const SIGNED_PREFIX = Buffer.from('narswarm manifest 1\n');
 const SIGNATURE_LINE = /^Sig: (\S+)\n$/;
 const MAX_CLOCK_SKEW_MS = 24 * 60 * 60 * 1000;
@@ -38,8 +38,8 @@ const MAX_CLOCK_SKEW_MS = 24 * 60 * 60 * 1000;
 /**
  * Writes and signs a manifest. The same manifest and key give the same bytes.
  *
- * @throws NarswarmError `INDEX_INVALID` (`ADDRESS_INVALID` for the salt) for one that {@link parseManifest} would
- *   refuse whatever the time.
+ * @throws NarswarmError `INDEX_INVALID` (`ADDRESS_INVALID` for the salt) for a manifest that {@link parseManifest}
+ *   would refuse at any time.
  */
 export function signManifest(manifest: Manifest, key: PublisherKey): Uint8Array {
   const text = formatManifestText(manifest, key.publicKey);
@@ -52,11 +52,11 @@ export function signManifest(manifest: Manifest, key: PublisherKey): Uint8Array 
 }
 
 /**
- * Reads a manifest from a stranger. The signature is checked before anything of the text is looked at.
+ * Reads a manifest from a stranger. Checks the signature before it looks at the text.
  *
- * @throws NarswarmError `INDEX_SIGNATURE` if it is not signed by that key for that map, `INDEX_INVALID` for one that
- *   is malformed, too large, of a later version or from the future (more than a day), `INDEX_ROLLBACK` for a `seq`
- *   below the lowest, `INDEX_EXPIRED` with the date. Nothing else.
+ * @throws NarswarmError `INDEX_SIGNATURE` if it is not signed by that key for that hash map; `INDEX_INVALID` if it is
+ *   malformed, too large, of a later version or more than a day from the future; `INDEX_ROLLBACK` for a `seq` below the
+ *   lowest; `INDEX_EXPIRED` with the date. Nothing else.
  */
 export function parseManifest(bytes: Uint8Array, expected: ManifestExpectation): Manifest {
   assertSize(bytes);
@@ -75,7 +75,7 @@ export function parseManifest(bytes: Uint8Array, expected: ManifestExpectation):
 function assertTimely({ seq, created, expires }: Manifest, expected: ManifestExpectation): void {
   const { now, lowestSeq, allowExpired = false } = expected;
   if (created.getTime() > now.getTime() + MAX_CLOCK_SKEW_MS) {
-    const times = `it was made at ${created.toISOString()}, and here it is ${now.toISOString()}`;
+    const times = `it was made at ${created.toISOString()}, but here it is ${now.toISOString()}`;
     throw new NarswarmError('INDEX_INVALID', `the manifest is from the future: ${times}; is the clock right?`);
   }
   if (lowestSeq !== undefined && seq < lowestSeq) {

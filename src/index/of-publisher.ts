@@ -1,9 +1,15 @@
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 
-/** Faults of signed contents: without the publisher's name nobody knows whom to tell, or to stop following. */
+/**
+ * Faults of signed contents. Their message must name the publisher, so that people know whom to tell, or to stop
+ * following.
+ */
 const OF_CONTENT = ['INDEX_INVALID', 'INDEX_SIGNATURE', 'INDEX_ROLLBACK', 'INDEX_EXPIRED'] as const;
 
-/** The same error with the publisher's address; the very one if it is of something else, or has it already. */
+/**
+ * Adds the publisher's address to an error. Returns the same object for other errors, and if the address is already
+ * there.
+ */
 export function ofPublisher(error: unknown, address: string): unknown {
   if (!isNarswarmError(error, ...OF_CONTENT) || error.facts['publisher'] !== undefined) return error;
   return new NarswarmError(error.code, `${error.message} (publisher ${address})`, {

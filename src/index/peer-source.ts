@@ -3,12 +3,12 @@ import type { Network } from '../swarm/network.ts';
 import type { TorrentReader } from '../swarm/torrent-reader.ts';
 import type { IndexSource } from './hash-map.ts';
 
-/** Who was not listening yet may be a moment later. */
+/** Time until peers are tried again: one that was not listening may listen a moment later. */
 const RETRY_MS = 1_000;
 
 /**
- * The files of an index from peers. The swarm of its torrent is joined when a file is asked for that the folder lacks:
- * who holds the map already has nothing to look for there.
+ * Reads the files of a hash map from peers. Joins the swarm of its torrent only if the folder lacks a file: a machine
+ * that already holds the hash map has nothing to look for there.
  */
 export class PeerSource implements IndexSource, AsyncDisposable {
   readonly #network: Network;
@@ -37,7 +37,7 @@ export class PeerSource implements IndexSource, AsyncDisposable {
   }
 }
 
-/** Connects everybody who follows the publisher, now and as they are found. */
+/** Connects every follower of the publisher, now and when new ones are found. */
 function connectCohort(reader: TorrentReader, network: Network, signal: AbortSignal): () => void {
   const onPeer = (peer: Parameters<TorrentReader['addPeer']>[0]): void => reader.addPeer(peer);
   for (const peer of network.discovery.candidates()) onPeer(peer);

@@ -4,18 +4,18 @@ import type { InfoHash } from '../nix/brands.ts';
 import type { DhtNode } from '../discovery/dht.ts';
 import { formatPublisherAddress, saltBytes, type PublisherAddress } from './address.ts';
 
-/** Which generation the DHT points to (BEP 46). */
+/** The generation that the DHT points to (BEP 46). */
 export interface Pointer {
   readonly seq: number;
   readonly infoHash: InfoHash;
 }
 
-/** Time between two questions to the DHT while nobody gives the map that it points to. */
+/** Time between two queries to the DHT while nobody serves the generation that it points to. */
 const RECHECK_MS = 3_000;
-/** Time between two questions to the DHT while it gives no answer. */
+/** Time between two queries to the DHT while it does not answer. */
 const RETRY_MS = 1_000;
 
-/** Asks the DHT until it has an item that is not older than what was seen. */
+/** Queries the DHT until it returns an item that is not older than the newest seen. */
 export async function askUntilFound(
   address: PublisherAddress,
   dht: DhtNode,
@@ -40,7 +40,7 @@ export async function askUntilFound(
   }
 }
 
-/** Asks the DHT now and then until it has a pointer above `seq`. @throws the signal's reason */
+/** Queries the DHT from time to time, until it has a pointer above `seq`. @throws the signal's reason */
 export async function untilNewer(
   address: PublisherAddress,
   dht: DhtNode,

@@ -1,6 +1,6 @@
 /**
- * The ed25519 key of a publisher, which signs the manifest and the DHT item (BEP 44). It is kept as a PEM file
- * (PKCS #8), so `openssl pkey -in <file> -pubout` and every key vault can read it.
+ * The ed25519 key of a publisher. It signs the manifest and the DHT item (BEP 44). It is kept as a PEM file (PKCS #8),
+ * which `openssl pkey -in <file> -pubout` and every key vault can read.
  */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
@@ -9,37 +9,37 @@ import { dirname } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 
-/** A key that signs. The secret half never leaves it. */
+/** A key that signs. Its secret half is never exposed. */
 export interface PublisherKey {
   /** 32 bytes. */
   readonly publicKey: Uint8Array;
-  /** The 64 bytes of the signature. The same message always gets the same one (RFC 8032). */
+  /** Returns the 64 bytes of the signature. The same message always gives the same bytes (RFC 8032). */
   sign(message: Uint8Array): Uint8Array;
 }
 
 /** A key read from a file. */
 export interface LoadedPublisherKey extends PublisherKey {
-  /** Whether others than the owner have any right to the file: worth a warning, `chmod 600` mends it. */
+  /** True if other users have any right to the file. It deserves a warning; `chmod 600` fixes it. */
   readonly tooOpen: boolean;
 }
 
 const KEY_BYTES = 32;
 const SIGNATURE_BYTES = 64;
-/** What comes before the 32 bytes of the seed in PKCS #8 (RFC 8410). */
+/** The bytes before the 32 bytes of the seed in PKCS #8 (RFC 8410). */
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
 
-/** A key that is in no file yet. */
+/** A new key that is not in a file yet. */
 export interface NewPublisherKey extends PublisherKey {
   /**
-   * Writes the key, readable by its owner only (0600). Missing parent folders are made (0700). A file that is there is
-   * never overwritten: followers know the publisher by this key and cannot be told of another.
+   * Writes the key, readable only by its owner (0600). Makes missing parent folders (0700). Never overwrites a file:
+   * followers know the publisher by its key and cannot be told of another.
    *
    * @throws NarswarmError `KEY_INVALID`, naming the file, if it exists or cannot be written.
    */
   save(file: string): Promise<void>;
 }
 
-/** Makes a new key. It has to be saved before anybody is told of what it signed. */
+/** Makes a new key. Save it before anybody learns of its signatures. */
 export function generatePublisherKey(): NewPublisherKey {
   const { privateKey } = generateKeyPairSync('ed25519');
   const pem = String(privateKey.export({ format: 'pem', type: 'pkcs8' }));
@@ -69,8 +69,8 @@ async function writeKeyFile(file: string, pem: string): Promise<void> {
 /**
  * Reads a key that {@link createPublisherKey} or openssl wrote.
  *
- * @throws NarswarmError naming the file: `NOT_FOUND` where there is none, `KEY_INVALID` where it cannot be read or
- *   holds anything but one ed25519 key without a passphrase. What it holds is not shown.
+ * @throws NarswarmError naming the file: `NOT_FOUND` if it does not exist, `KEY_INVALID` if it cannot be read or has
+ *   anything but one ed25519 key without a passphrase. The error never shows its contents.
  */
 export async function loadPublisherKey(file: string): Promise<LoadedPublisherKey> {
   const { pem, mode } = await readKeyFile(file);
@@ -79,7 +79,7 @@ export async function loadPublisherKey(file: string): Promise<LoadedPublisherKey
 }
 
 /**
- * The key that follows from a seed of 32 bytes (RFC 8032): for tests, which need the same one each time.
+ * Makes the key of a 32-byte seed (RFC 8032): for tests, which need the same key each time.
  *
  * @throws NarswarmError `KEY_INVALID` for a seed of another length.
  */
@@ -90,7 +90,7 @@ export function publisherKeyFromSeed(seed: Uint8Array): PublisherKey {
   return publisherKey(createPrivateKey({ key: Buffer.concat([PKCS8_PREFIX, seed]), format: 'der', type: 'pkcs8' }));
 }
 
-/** Whether the signature is of this message by this key. Never throws: malformed keys and signatures are false. */
+/** Verifies a signature of a message. Never throws: returns false for malformed keys and signatures. */
 export function verifyEd25519(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
   if (publicKey.length !== KEY_BYTES || signature.length !== SIGNATURE_BYTES) return false;
   const x = Buffer.from(publicKey).toString('base64url');

@@ -1,16 +1,16 @@
 /**
- * A record of the hash map: a narinfo with added fields, which Nix and other caches pass over.
+ * A record of the hash map: a narinfo with added fields, which Nix and other caches ignore.
  *
  *     InfoHash: <40 hex characters, the canonical torrent of the NAR>
  *     Pieces: <base64 of the SHA-1 digests of its pieces, 20 bytes each>
  *
- * and, of a path that a content-addressed derivation made, one line for each realisation of it:
+ * For a path that a content-addressed derivation made, it also has a line for each realisation:
  *
  *     Realisation: <its file in a binary cache> <the JSON in that file>
  *
- * The torrent follows from FileHash, FileSize, Compression and Pieces; InfoHash is there to be read by people and
- * scripts, and to be checked against. A narinfo without the two (a cache that gives no FileHash) is a record too: the
- * closure walk needs it, its NAR comes over HTTP.
+ * The torrent follows from FileHash, FileSize, Compression and Pieces. InfoHash is there for people and scripts, and as
+ * a check. A narinfo without these fields (its cache gives no FileHash) is a record, too: closure walks need it, and
+ * its NAR comes over HTTP.
  */
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
@@ -27,7 +27,7 @@ const REALISATION = 'Realisation';
 export const RECORD_KEYS: ReadonlySet<string> = new Set(['InfoHash', 'Pieces', REALISATION]);
 
 /**
- * Adds a torrent to a narinfo, in the place of one that it may have.
+ * Adds a torrent to a narinfo. Replaces the one that it has.
  *
  * @throws NarswarmError `INDEX_INVALID` if the torrent is of another file than the narinfo's.
  */
@@ -39,11 +39,11 @@ export function toRecord(info: NarInfo, torrent: NarTorrent): NarInfo {
 }
 
 /**
- * Rebuilds the torrent of a record, or gives undefined for a narinfo that has none of the added fields. What comes
- * out fits the record, but a record is a hint: only the sha256 of the whole file says that the NAR is right.
+ * Rebuilds the torrent of a record. Undefined for a narinfo without any added field. The torrent fits the record, but a
+ * record is a hint: only the SHA-256 of the whole file proves the NAR.
  *
- * @throws NarswarmError `INDEX_INVALID`, naming the store path: one added field is without the other, FileHash or
- *   FileSize is missing, the pieces are malformed or not as many as the size asks for, or InfoHash is another.
+ * @throws NarswarmError `INDEX_INVALID`, naming the store path: one added field is missing, FileHash or FileSize is
+ *   missing, the pieces are malformed or do not fit the size, or InfoHash does not fit the other fields.
  */
 export function torrentOfRecord(info: NarInfo): NarTorrent | undefined {
   const infoHash = extraOf(info, 'InfoHash');
@@ -64,13 +64,13 @@ export function torrentOfRecord(info: NarInfo): NarTorrent | undefined {
   throw unfit(info, `its InfoHash is ${quote(infoHash)}, but its other fields give ${torrent.infoHash}`);
 }
 
-/** A record with these realisations, instead of those that it may have. */
+/** Returns a record with these realisations, which replace earlier ones. */
 export function withRealisations(info: NarInfo, realisations: readonly Realisation[]): NarInfo {
   const lines = realisations.map(({ file, text }) => [REALISATION, `${file} ${text}`] as const);
   return { ...info, extra: [...withExtra(info, REALISATION, undefined).extra, ...lines] };
 }
 
-/** The realisations of a record that can be read. Their signatures are the caller's to check. */
+/** Returns the readable realisations of a record. The caller must check their signatures. */
 export function realisationsOf(info: NarInfo): Realisation[] {
   return info.extra.flatMap(([key, value]) => {
     const [, file, text] = /^(\S+) (.*)$/.exec(key === REALISATION ? value : '') ?? [];
@@ -79,11 +79,11 @@ export function realisationsOf(info: NarInfo): Realisation[] {
 }
 
 /**
- * Writes records in the order of their store hashes, an empty line between two. The same records give the same text,
- * in whatever order they come; `ShardRecords` reads it back.
+ * Writes records in the order of their store hashes, separated by empty lines. The same records give the same text, in
+ * whatever order they come. `ShardRecords` reads it back.
  *
- * @throws NarswarmError `INDEX_INVALID` for two records of one store hash, `NARINFO_INVALID` for one that cannot be
- *   written.
+ * @throws NarswarmError `INDEX_INVALID` for two records of one store hash, `NARINFO_INVALID` for a record that cannot
+ *   be written.
  */
 export function formatRecords(infos: readonly NarInfo[]): string {
   const byHash = new Map<StoreHash, NarInfo>();
@@ -94,12 +94,12 @@ export function formatRecords(infos: readonly NarInfo[]): string {
     }
     byHash.set(storeHash, info);
   }
-  // Store hashes are ASCII and of one length, so the order of JavaScript is the order of their bytes.
+  // Store hashes are ASCII and of one length, so JavaScript sorts them by their bytes.
   const hashes = [...byHash.keys()].toSorted();
   return hashes.map((hash) => formatNarInfo(byHash.get(hash)!)).join('\n');
 }
 
-/** The canonical torrent knows the file only; who reads the error wants the store path. */
+/** Adds the store path to errors: the canonical torrent only knows the file. */
 function buildTorrent(info: NarInfo, build: () => NarTorrent): NarTorrent {
   try {
     return build();

@@ -13,49 +13,49 @@ import { askUntilFound, untilNewer, type Pointer } from './pointer.ts';
 import { MAX_MANIFEST_BYTES } from './limits.ts';
 import { parseManifest, type Manifest } from './manifest.ts';
 
-/** Fetches a small file over HTTP; undefined where it does not exist. */
+/** Fetches a small file over HTTP. Undefined if it does not exist. */
 export type GetBytes = (
   url: string,
   options: { maxBytes: number; signal: AbortSignal },
 ) => Promise<Uint8Array | undefined>;
 
 export interface ResolveContext {
-  /** Absent: magnet addresses cannot be resolved, only mirrors and what was kept from before. */
+  /** Undefined: magnet addresses cannot be resolved, only mirrors and kept generations. */
   readonly network: Network | undefined;
   readonly getBytes: GetBytes;
-  /** Folder under which the maps of all publishers are kept, with the highest seq that was seen. */
+  /** Folder of the hash maps of all publishers, each with the highest seq seen. */
   readonly dir: string;
   readonly now: Date;
-  /** How long to look before what was kept from before is good enough. */
+  /** Time to look for the newest generation before a kept one is used. */
   readonly timeoutMs: number;
-  /** How long to wait for a shard that nobody serves. Default: 10 s. */
+  /** Time to wait for a shard that nobody serves. Default: 10 s. */
   readonly shardTimeoutMs?: number;
   readonly signal: AbortSignal;
   readonly onWarning?: (message: string) => void;
 }
 
-/** A resolved map and what keeps its source alive. */
+/** A resolved hash map, and the resources of its source. */
 export interface Resolved extends AsyncDisposable {
   readonly map: HashMap;
   /** `network`: just fetched or confirmed. `kept`: an earlier generation that has not expired. */
   readonly from: 'network' | 'kept';
-  /** Why it is a kept one, and not what the publisher has now. */
+  /** The reason why it is a kept generation and not the newest. */
   readonly failure?: unknown;
 }
 
-/** One attempt: `signal` ends it at the deadline, `lifetime` is the run's. */
+/** One attempt: `signal` ends it at the deadline, `lifetime` is that of the run. */
 interface Attempt extends ResolveContext {
   readonly lifetime: AbortSignal;
 }
 
-/** Folder in which the map of a publisher is kept. */
+/** Returns the folder in which the hash map of a publisher is kept. */
 export function indexDirOf(dir: string, address: PublisherAddress): IndexDir {
   return new IndexDir(join(dir, mapFolder(address)));
 }
 
 /**
- * Finds the newest generation of a publisher's hash map: by the DHT (BEP 46) or from an HTTP mirror. Where neither
- * answers in time, the generation kept from before is used as long as it has not expired.
+ * Finds the newest generation of a publisher's hash map, by the DHT (BEP 46) or from an HTTP mirror. If neither answers
+ * in time, uses the kept generation unless it has expired.
  *
  * @throws INDEX_UNREACHABLE, INDEX_SIGNATURE, INDEX_INVALID, INDEX_EXPIRED, INDEX_ROLLBACK; the signal's reason
  */
@@ -65,7 +65,7 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
   const deadline = AbortSignal.timeout(context.timeoutMs);
   const signal = AbortSignal.any([context.signal, deadline]);
   const inner: Attempt = { ...context, signal, lifetime: context.signal };
-  // Before anything is asked: neighbours take a moment to answer.
+  // Before any query: neighbours take a moment to answer.
   context.network?.joinCohort(cohortInfoHash(address.publicKey, address.salt));
   try {
     return address.baseUrl === undefined
@@ -78,7 +78,7 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
     if (kept === undefined || kept.manifest.expires <= context.now)
       throw expiredOr(failure, kept?.manifest, context.now);
     context.onWarning?.(
-      `${(failure as Error).message}; using the generation of ${kept.manifest.created.toISOString()} kept from before`,
+      `${(failure as Error).message}; using the kept generation of ${kept.manifest.created.toISOString()}`,
     );
     const offline: IndexSource = { readFile: () => Promise.reject(failure) };
     return {
@@ -107,7 +107,7 @@ function verified(address: PublisherAddress, bytes: Uint8Array, now: Date): Veri
       manifest: parseManifest(bytes, { publicKey: address.publicKey, salt: address.salt, now, allowExpired: true }),
     };
   } catch {
-    return undefined; // damaged: as if it were not there
+    return undefined; // damaged files count as absent
   }
 }
 
@@ -119,7 +119,7 @@ async function accept(
   now: Date,
 ): Promise<Verified> {
   const manifest = judged(address, bytes, kept, now);
-  // Another process that follows this map may have got further meanwhile.
+  // Another process that follows this hash map may already have a newer generation.
   await dir.writeManifest(bytes, (there) => (verified(address, there, now)?.manifest.seq ?? 0) <= manifest.seq);
   return { manifest, bytes };
 }
@@ -182,7 +182,7 @@ async function byDht(
   if (network === undefined || dht === undefined) {
     throw new NarswarmError(
       'INDEX_UNREACHABLE',
-      `${formatPublisherAddress(address)} needs the DHT, which is off: give the address of an HTTP mirror of it, or leave out --no-dht and --scope off`,
+      `${formatPublisherAddress(address)} needs the DHT, which is off: give the address of its HTTP mirror, or leave out --no-dht and --scope off`,
     );
   }
   const item = await askUntilFound(address, dht, kept?.manifest.seq ?? 0, signal);
@@ -194,7 +194,7 @@ async function byDht(
       [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
     };
   };
-  // The same seq as before means the same bytes: nothing to fetch.
+  // The same seq means the same bytes: nothing to fetch.
   if (kept !== undefined && kept.manifest.seq === item.seq && kept.manifest.expires > context.now) {
     return resolved(new PeerSource(network, item.infoHash, context.lifetime), { ...kept, fetchedBytes: 0 });
   }
@@ -208,8 +208,8 @@ async function byDht(
 }
 
 /**
- * Reads the manifest that a pointer leads to. Meanwhile the DHT is asked again: a publisher that was just started anew
- * may replace a pointer to a map that nobody holds any more.
+ * Reads the manifest that a pointer leads to. Meanwhile queries the DHT again: a restarted publisher may replace a
+ * pointer to a generation that nobody holds any longer.
  */
 async function readNewest(
   address: PublisherAddress,
@@ -243,7 +243,7 @@ function mapOptions(context: Attempt): HashMapOptions {
   return { lifetime: context.lifetime, shardTimeoutMs: context.shardTimeoutMs };
 }
 
-/** Asks the peers that the manifest hints at; `mirror` is the host that it came from, as URLs write it. */
+/** Asks the peers in the manifest's hints. `mirror` is the host of the manifest, as in URLs. */
 function hint({ peers, peerPort }: Manifest, network: Network | undefined, mirror?: string): void {
   const besideMirror = mirror === undefined || peerPort === undefined ? [] : [`${mirror}:${peerPort}`];
   network?.discovery.hint([...peers, ...besideMirror]);
@@ -261,13 +261,13 @@ function unreachable(address: PublisherAddress, timeoutMs: number, cause: unknow
   );
 }
 
-/** What was kept and has expired says more than that nobody answers. */
+/** Prefers the error of an expired kept generation: it says more than that nobody answers. */
 function expiredOr(failure: unknown, kept: Manifest | undefined, now: Date): unknown {
   if (kept === undefined || kept.expires > now || !isNarswarmError(failure, 'INDEX_UNREACHABLE')) return failure;
   const { message } = failure;
   return new NarswarmError(
     'INDEX_EXPIRED',
-    `${message}${/[.?!]$/.test(message) ? '' : '.'} The generation kept from before expired at ${kept.expires.toISOString()}.`,
+    `${message}${/[.?!]$/.test(message) ? '' : '.'} The kept generation expired at ${kept.expires.toISOString()}.`,
     { cause: failure },
   );
 }

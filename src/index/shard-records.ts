@@ -3,18 +3,18 @@ import type { StoreHash } from '../nix/brands.ts';
 import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 
-/** A first line is looked for within so many bytes: a store directory, a hash and a name of 211 characters are shorter. */
+/** Limit on the length of a record's first line: a store directory, a hash and a name of 211 characters are shorter. */
 const FIRST_LINE_BYTES = 512;
 const FIRST_LINE = /^StorePath: \S*\/([0-9a-df-np-sv-z]{32})-/;
 const SEPARATOR = '\n\n';
 
 /**
- * The records of a shard: narinfos in the order of their store hashes, an empty line between two. They are found by
- * bisection and parsed when they are asked for, so that a shard takes no more memory than its text and 8 bytes a record.
+ * The records of a shard: narinfos in the order of their store hashes, separated by empty lines. Finds them by
+ * bisection and parses them on demand, so that a shard takes no more memory than its text and 8 bytes per record.
  */
 export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
   readonly #text: Buffer;
-  /** Where each record begins, and behind the last one where the next would. */
+  /** Start of each record. The last entry is where the next one would start. */
   readonly #starts: Float64Array;
 
   private constructor(text: Buffer, starts: readonly number[]) {
@@ -23,10 +23,10 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
   }
 
   /**
-   * Looks where the records are. They are not parsed yet.
+   * Finds the start of each record, without parsing it.
    *
-   * @throws NarswarmError `INDEX_INVALID` with the record's place, from 1, in `facts.record`: one does not begin with a
-   *   store path, or store hashes do not ascend (so: a second record of a path)
+   * @throws NarswarmError `INDEX_INVALID` with the record's place, from 1, in `facts.record`, if a record does not
+   *   begin with a store path, or if the store hashes do not ascend (so also for a second record of a path)
    */
   static scan(text: Buffer): ShardRecords {
     const starts: number[] = [];
@@ -36,10 +36,10 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
       const next = end === -1 ? text.length + 1 : end + SEPARATOR.length;
       const hash = hashAt(text, start);
       if (hash === undefined) {
-        parse(starts.length + 1, text.subarray(start, next - 1)); // says what is wrong, if it can
+        parse(starts.length + 1, text.subarray(start, next - 1)); // names the error, if it can
         throw corrupt(starts.length + 1, 'it does not begin with its store path');
       }
-      if (hash <= previous) throw corrupt(starts.length + 1, `${hash} is a second time or not in order`);
+      if (hash <= previous) throw corrupt(starts.length + 1, `${hash} is repeated or not in order`);
       previous = hash;
       starts.push(start);
       start = next;
@@ -57,7 +57,8 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
   }
 
   /**
-   * The record of a store hash, or undefined if there is none. Its torrent is not rebuilt: see `torrentOfRecord`.
+   * Returns the record of a store hash. Undefined if there is none. Does not rebuild its torrent: see
+   * `torrentOfRecord`.
    *
    * @throws NarswarmError `INDEX_INVALID` with its place in `facts.record` if it is malformed
    */
@@ -71,12 +72,12 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
     return from < this.size && this.#hashAt(from) === hash ? this.#parse(from) : undefined;
   }
 
-  /** The store hashes, in order. */
+  /** Yields the store hashes, in order. */
   *keys(): Generator<StoreHash> {
     for (let index = 0; index < this.size; index++) yield this.#hashAt(index);
   }
 
-  /** All records. @throws as {@link get} */
+  /** Yields all records. @throws as {@link get} */
   *[Symbol.iterator](): Generator<readonly [StoreHash, NarInfo]> {
     for (let index = 0; index < this.size; index++) yield [this.#hashAt(index), this.#parse(index)];
   }
@@ -90,7 +91,7 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
   #parse(index: number): NarInfo {
     const [start = 0, next = 0] = this.#starts.subarray(index, index + 2);
     const info = parse(index + 1, this.#text.subarray(start, next - 1));
-    // a second StorePath line would be the one that counts
+    // a second StorePath line would replace the first
     if (storeHashOf(info.storePath) !== this.#hashAt(index)) throw corrupt(index + 1, 'it has two store paths');
     return info;
   }

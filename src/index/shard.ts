@@ -1,6 +1,6 @@
 /**
- * Shards: the records of a hash map, cut by the first characters of their store hashes and compressed, so that who
- * looks up ten paths fetches ten shards and not a hundred thousand records.
+ * Shards: the records of a hash map, divided by the first characters of their store hashes and compressed. So looking
+ * up ten paths fetches ten shards and not a hundred thousand records.
  */
 import { createHash } from 'node:crypto';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
@@ -12,9 +12,9 @@ import { MAX_SHARD_BYTES, MAX_SHARD_TEXT_BYTES } from './limits.ts';
 import { formatRecords } from './record.ts';
 import { ShardRecords } from './shard-records.ts';
 
-/** What the manifest says of a shard. */
+/** A shard's line in the manifest. */
 export interface ShardEntry {
-  /** The first characters of the store hashes in it; the empty string where one shard holds them all. */
+  /** The first characters of its store hashes. Empty if one shard has all records. */
   readonly prefix: string;
   /** Bytes of the compressed shard; above 0. */
   readonly sizeBytes: number;
@@ -25,25 +25,25 @@ export interface ShardEntry {
 /** The longest prefix that a manifest may use: 32,768 shards. */
 export const MAX_PREFIX_LENGTH = 3;
 
-/** What the only shard is called where nothing is cut. */
+/** The name of the shard for the empty prefix. */
 export const WHOLE_NAME = 'all';
 
-/** 128 · √32: where the next step, 32 times as many shards, comes as near to 128 records a shard. */
+/** 128 · √32: at this average, 32 times as many shards would be as near to 128 records per shard. */
 const MAX_MEAN_RECORDS = 724;
 
 /**
- * zstd's default. Level 9 saves up to 2 % and takes three times as long, level 19 saves 1 % and takes ten times: most
- * of a record is hashes and signatures, which no level makes smaller (measured on the records of test/bench).
+ * zstd's default. Level 9 saves up to 2 % and takes three times as long. Level 19 saves 1 % and takes ten times as
+ * long. Most of a record is hashes and signatures, which do not compress (measured on the records of test/bench).
  */
 const COMPRESSION_LEVEL = 3;
 
 /**
- * How many characters of the store hash name a shard, so that shards hold as near to 128 records as steps of 32
+ * Returns how many characters of the store hash name a shard. Shards then have as near to 128 records as steps of 32
  * allow: 23 to 724 on average. One shard up to 724 records, 32 up to 23,168, 1024 up to 741,376.
  *
- * A shard costs every reader its line of 67 bytes in the manifest, and a record about 520 bytes to those who look up
- * its neighbours. Smaller shards make ten lookups cheaper and the whole map, which most followers read, up to a quarter
- * larger, since there is less text to compress together: 128 is between.
+ * A shard costs every reader its line of 67 bytes in the manifest. A record costs about 520 bytes to readers who look
+ * up its neighbours. Smaller shards make ten lookups cheaper; they make the whole hash map, which most followers read,
+ * up to a quarter larger, since less text is compressed together. 128 is a compromise.
  */
 export function prefixLengthFor(recordCount: number): number {
   let length = 0;
@@ -51,19 +51,22 @@ export function prefixLengthFor(recordCount: number): number {
   return length;
 }
 
-/** The prefix of the shard that a store hash belongs to; empty for length 0. */
+/** Returns the prefix of the shard for a store hash. Empty for length 0. */
 export function shardPrefix(storeHash: StoreHash, prefixLength: number): string {
   return storeHash.slice(0, prefixLength);
 }
 
-/** Where a shard is, relative to the manifest: `shards/<prefix>.zst`, or `shards/all.zst` for the empty prefix. */
+/**
+ * Returns the place of a shard, relative to the manifest: `shards/<prefix>.zst`, or `shards/all.zst` for the empty
+ * prefix.
+ */
 export function shardFileName(prefix: string): string {
   return `shards/${prefix === '' ? WHOLE_NAME : prefix}.zst`;
 }
 
 /**
  * Writes a shard: the records as text (see {@link formatRecords}) in one zstd frame. The same records give the same
- * bytes with the same version of zstd; another version may give others, which decode alike.
+ * bytes with the same version of zstd. Another version may give other bytes, which decode to the same records.
  *
  * @throws NarswarmError as {@link formatRecords} does.
  */
@@ -78,10 +81,10 @@ export function encodeShard(records: readonly NarInfo[]): Uint8Array {
 }
 
 /**
- * Reads a shard. Bytes from a stranger go through {@link assertShard} first: what follows the zstd frame is ignored.
+ * Reads a shard. Check a stranger's bytes with {@link assertShard} first: bytes after the zstd frame are ignored.
  *
- * @param options.maxBytes refuses a shard that is larger than this once decompressed
- * @param options.prefix refuses one with store hashes that do not begin so. Default: any will do
+ * @param options.maxBytes limit on the decompressed size
+ * @param options.prefix prefix that all store hashes must have. Default: any
  * @throws NarswarmError `INDEX_INVALID` and nothing else.
  */
 export function decodeShard(
@@ -94,13 +97,13 @@ export function decodeShard(
   return records;
 }
 
-/** The line of the manifest for a shard. */
+/** Makes the manifest's line of a shard. */
 export function shardEntryOf(prefix: string, bytes: Uint8Array): ShardEntry {
   return { prefix, sizeBytes: bytes.length, sha256: sha256Of(bytes) };
 }
 
 /**
- * Checks that these are the bytes which the signed manifest promises.
+ * Checks that these are the bytes that the signed manifest promises.
  *
  * @throws NarswarmError `INDEX_INVALID`, naming the shard's file.
  */
@@ -112,7 +115,7 @@ export function assertShard(entry: ShardEntry, bytes: Uint8Array): void {
   if (sha256Of(bytes) !== entry.sha256) throw invalid(`${name} is not the one that the manifest was signed for`);
 }
 
-/** No more than 8 MiB of window: a larger one would be allocated before there is anything to put into it. */
+/** A window of at most 8 MiB: a larger one would be allocated before there is any data for it. */
 const MAX_WINDOW_LOG = 23;
 
 function decompress(bytes: Uint8Array, maxBytes: number): Buffer {

@@ -1,22 +1,22 @@
 /**
- * The check that bencoded bytes (BEP 3) are sound, before `bencode` (4.0.1) sees them: its decoder takes the length of
- * a string from `-3:` and goes back three bytes, for ever, until memory runs out.
+ * Checks bencoded bytes (BEP 3) before `bencode` (4.0.1) decodes them: its decoder reads the length of a string from
+ * `-3:`, goes back three bytes, and repeats that until memory runs out.
  */
 
 const [END, COLON] = Buffer.from('e:');
 
-/** A dictionary as `bencode` decodes it. */
+/** A dictionary decoded by `bencode`. */
 export type Fields = Readonly<Record<string, unknown>>;
 
 /**
- * The index after the bencoded value at `start` (BEP 3). Throws RangeError where that reaches past the end, is
- * malformed, or is nested deeper than the stack.
+ * Returns the index after the bencoded value at `start` (BEP 3). Throws RangeError if the value is malformed, reaches
+ * past the end, or is nested deeper than the stack.
  */
 export function endOfValue(bytes: Buffer, start: number): number {
   const kind = bytes.toString('latin1', start, start + 1);
   if (kind === 'i') {
     const end = bytes.indexOf('e', start);
-    // `bencode` garbles integers that a double does not hold.
+    // `bencode` garbles integers beyond the precision of a double.
     if (!/^-?\d{1,15}$/.test(bytes.toString('latin1', start + 1, end))) throw new RangeError('bad integer');
     return end + 1;
   }
@@ -37,12 +37,12 @@ function endOfString(bytes: Buffer, start: number): number {
   return end;
 }
 
-/** True for what a bencoded dictionary decodes to. */
+/** Returns true for a decoded dictionary. */
 export function isDictionary(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
 }
 
-/** True for what a bencoded string decodes to. */
+/** Returns true for a decoded string. */
 export function isBytes(value: unknown): value is Uint8Array {
   return value instanceof Uint8Array;
 }

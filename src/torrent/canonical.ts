@@ -1,7 +1,7 @@
 /**
- * The canonical torrent of a NAR: a pure function of its bytes and its compression, so that whoever makes it gets the
- * same infohash. It is a single-file torrent of version 1 (BEP 3) whose `info` has `length`, `name`, `piece length`
- * and `pieces`, and nothing else.
+ * The canonical torrent of a NAR: a pure function of its bytes and its compression, so that everybody gets the same
+ * infohash. It is a single-file torrent of version 1 (BEP 3). Its `info` has `length`, `name`, `piece length` and
+ * `pieces`, and nothing else.
  */
 import { createHash } from 'node:crypto';
 import bencode from 'bencode';
@@ -9,10 +9,10 @@ import { NarswarmError } from '../errors.ts';
 import type { FileHash, InfoHash } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
 
-/** Version of {@link pieceLengthOf}. Whoever changes that function raises this: every infohash changes with it. */
+/** Version of {@link pieceLengthOf}. Raise it with every change of that function, which changes every infohash. */
 export const PIECE_LENGTH_VERSION = 1;
 
-/** Bytes of a SHA-1 digest: each piece has one in `pieces` (BEP 3). */
+/** Bytes of a SHA-1 digest: `pieces` has one per piece (BEP 3). */
 export const PIECE_HASH_BYTES = 20;
 
 const MIN_PIECE_LENGTH = 16 * 1024;
@@ -24,22 +24,22 @@ const EXTENSIONS: ReadonlyMap<string, string> = new Map([
   ['zstd', 'zst'],
 ]);
 
-/** A NAR as a torrent. All of `info` follows from these fields, so no metadata exchange (BEP 9) is needed. */
+/** A NAR as a torrent. These fields determine all of `info`, so no metadata exchange (BEP 9) is needed. */
 export interface NarTorrent {
   /** SHA-1 of the bencoded `info`. */
   readonly infoHash: InfoHash;
-  /** `<fileHash>.nar.<extension>`, or `<fileHash>.nar` of a NAR that is not compressed. */
+  /** `<fileHash>.nar.<extension>`, or `<fileHash>.nar` for an uncompressed NAR. */
   readonly name: string;
-  /** Bytes of the NAR file as it is stored and sent; above 0. */
+  /** Bytes of the NAR file as stored and sent, above 0. */
   readonly sizeBytes: number;
-  /** Bytes of every piece but the last, which may be shorter. */
+  /** Bytes of every piece; the last one may be shorter. */
   readonly pieceLength: number;
-  /** The SHA-1 digests of the pieces one after another, {@link PIECE_HASH_BYTES} each. */
+  /** SHA-1 digests of the pieces, in order, {@link PIECE_HASH_BYTES} each. */
   readonly pieces: Uint8Array;
   readonly fileHash: FileHash;
 }
 
-/** `info` as BEP 3 has it: these four keys, in the order of their bytes. */
+/** `info` as in BEP 3: these four keys, in byte order. */
 export interface TorrentInfo {
   readonly length: number;
   readonly name: string;
@@ -48,8 +48,8 @@ export interface TorrentInfo {
 }
 
 /**
- * The piece length of a NAR file: the smallest power of two that holds it whole, but at least 16 KiB (one block of
- * the wire protocol) and at most 1 MiB (a lying peer costs no more than that). So a NAR of up to 1 MiB is one piece.
+ * Returns the piece length for a NAR file: the smallest power of two that holds the file, at least 16 KiB (one block of
+ * the wire protocol) and at most 1 MiB (the most that a lying peer can waste). So a NAR of up to 1 MiB is one piece.
  */
 export function pieceLengthOf(sizeBytes: number): number {
   let pieceLength = MIN_PIECE_LENGTH;
@@ -58,11 +58,11 @@ export function pieceLengthOf(sizeBytes: number): number {
 }
 
 /**
- * Makes the torrent of a NAR file whose pieces are hashed already.
+ * Makes the torrent of a NAR file from the hashes of its pieces.
  *
- * @param parts.extension as {@link extensionOf} gives it
+ * @param parts.extension as {@link extensionOf} returns it
  * @param parts.sizeBytes bytes of the NAR file (FileSize, not NarSize)
- * @throws NarswarmError `INDEX_INVALID` if no file has that size, or `pieces` does not hold one digest a piece.
+ * @throws NarswarmError `INDEX_INVALID` if no file has that size, or if `pieces` does not have one digest per piece.
  */
 export function narTorrent(parts: {
   readonly fileHash: FileHash;
@@ -86,24 +86,26 @@ export function narTorrent(parts: {
   return { infoHash, name, sizeBytes, pieceLength, pieces, fileHash };
 }
 
-/** The `info` dictionary of a torrent. */
+/** Returns the `info` dictionary of a torrent. */
 export function infoOf(torrent: Omit<NarTorrent, 'infoHash' | 'fileHash'>): TorrentInfo {
   const { name, sizeBytes, pieceLength, pieces } = torrent;
   return { length: sizeBytes, name, 'piece length': pieceLength, pieces };
 }
 
-/** `info` in its one bencoding, which the infohash is taken of and which peers exchange as metadata (BEP 9). */
+/**
+ * Encodes `info` in its only bencoding. The infohash is computed over it, and peers exchange it as metadata (BEP 9).
+ */
 export function encodeInfo(torrent: Omit<NarTorrent, 'infoHash' | 'fileHash'>): Uint8Array {
   return bencode.encode(infoOf(torrent));
 }
 
-/** A `.torrent` file with `info` alone: no trackers, no date, no author. Any BitTorrent client opens it. */
+/** Makes a `.torrent` file that has only `info`: no trackers, no date, no author. Any BitTorrent client opens it. */
 export function torrentFile(torrent: NarTorrent): Uint8Array {
   return bencode.encode({ info: infoOf(torrent) });
 }
 
 /**
- * A magnet link (BEP 9) with the name, the size and, as `x.pe`, the peers to ask first.
+ * Makes a magnet link (BEP 9) with the name, the size and, as `x.pe`, the first peers to ask.
  *
  * @param peers `host:port` each, an IPv6 address in brackets
  */
@@ -113,8 +115,8 @@ export function magnetOf(torrent: NarTorrent, peers: readonly string[] = []): st
 }
 
 /**
- * What the name of a NAR file ends with, after `.nar.`, for a narinfo's `Compression`: Nix's own endings, the empty
- * string for `none`, else the name of the compression itself.
+ * Returns the file ending after `.nar.` for a narinfo's `Compression`: Nix's own endings, the empty string for `none`,
+ * otherwise the name of the compression.
  *
  * @throws NarswarmError `INDEX_INVALID` for a compression that cannot be part of a file name.
  */
@@ -126,13 +128,13 @@ export function extensionOf(compression: string): string {
   return extension;
 }
 
-/** The SHA-1 that names a swarm: of a bencoded `info` (BEP 3), or of other bytes that stand for one. */
+/** Computes the SHA-1 that names a swarm, over a bencoded `info` (BEP 3) or over other bytes that stand for one. */
 export function infoHashOf(bytes: Uint8Array): InfoHash {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the brand is given here
   return createHash('sha1').update(bytes).digest('hex') as InfoHash;
 }
 
-/** Colons and brackets stay: BEP 9 writes them bare, and a query string may hold them. */
+/** Escapes a peer, except colons and brackets: BEP 9 writes them bare, and a query string may hold them. */
 function encodePeer(peer: string): string {
   return encodeURIComponent(peer).replace(/%(?:3A|5B|5D)/g, decodeURIComponent);
 }

@@ -5,14 +5,14 @@ import { formatPublisherAddress, MAX_SALT_BYTES, parsePublisherAddress, saltByte
 import { failsWith } from '../nix/fixtures.ts';
 import { throwsOnlyOwnErrors } from './fixtures.ts';
 
-/** The key of the test vectors in BEP 44, and `foobar`, its salt there. */
+/** The key of the test vectors in BEP 44, and their salt, `foobar`. */
 const HEX = '77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548';
 const ADDRESS = { publicKey: new Uint8Array(Buffer.from(HEX, 'hex')), publicKeyHex: HEX, salt: 'foobar' };
 const MAGNET = `magnet:?xs=urn:btpk:${HEX}&s=666f6f626172`;
 const withSalt = (hex: string) => `magnet:?xs=urn:btpk:${HEX}&s=${hex}`;
 const invalid = (reason: RegExp) => failsWith('ADDRESS_INVALID', reason);
 
-test('reads and writes magnet links as BEP 46 has them', () => {
+test('reads and writes the magnet links of BEP 46', () => {
   assert.deepEqual(parsePublisherAddress(MAGNET), ADDRESS);
   assert.equal(formatPublisherAddress(ADDRESS), MAGNET);
 });
@@ -24,7 +24,7 @@ test('without s the salt is empty', () => {
   assert.equal(formatPublisherAddress({ ...ADDRESS, salt: '' }), bare);
 });
 
-test('reads and writes the URL of an HTTP copy', () => {
+test('reads and writes the URL of an HTTP mirror', () => {
   const query = `?xs=urn:btpk:${HEX}&s=666f6f626172`;
   for (const [text, baseUrl] of [
     ['https://cache.example.org/maps/desktop', 'https://cache.example.org/maps/desktop'],
@@ -38,12 +38,12 @@ test('reads and writes the URL of an HTTP copy', () => {
   }
 });
 
-test('hex may be in capitals, and other parameters and space around are dropped', () => {
+test('accepts hex in capitals, and ignores other parameters and surrounding space', () => {
   const loud = ` magnet:?dn=map&xs=urn:btpk:${HEX.toUpperCase()}&s=666F6F626172\n`;
   assert.deepEqual(parsePublisherAddress(loud), ADDRESS);
 });
 
-test('what is no address is refused, showing both forms', () => {
+test('refuses anything else, and shows both forms', () => {
   for (const [text, reason] of [
     ['', /is not a URL/],
     [HEX, /is not a URL/],
@@ -74,7 +74,7 @@ test('a salt has at most 64 bytes of UTF-8', () => {
   }
 });
 
-test('parse reads back what format wrote', () => {
+test('parse reads back the output of format', () => {
   const anyAddress = fc
     .record(
       {
@@ -92,7 +92,7 @@ test('parse reads back what format wrote', () => {
   );
 });
 
-test('garbage is refused with an error of our own', () => {
+test('refuses garbage with a NarswarmError', () => {
   const almost = fc.string().map((text) => MAGNET + text);
   const anyText = fc.oneof(fc.string(), fc.webUrl({ withQueryParameters: true }), almost);
   fc.assert(fc.property(anyText, (text) => throwsOnlyOwnErrors(() => parsePublisherAddress(text))));

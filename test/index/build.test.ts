@@ -15,7 +15,7 @@ import { assertGoldenZstd, FIXTURES, GOLDEN, KEY, NOW, RECORDS } from './fixture
 const buildOf = (records: typeof RECORDS) => () => buildIndex({ ...GOLDEN, records });
 const EXPECTED = { publicKey: KEY.publicKey, salt: 'desktop', now: NOW };
 
-test('builds the golden map', () => {
+test('builds the golden hash map', () => {
   assertGoldenZstd();
   const { manifest, shards } = buildIndex(GOLDEN);
   assert.deepEqual(Buffer.from(manifest), readFileSync(new URL('manifest', FIXTURES)));
@@ -23,7 +23,7 @@ test('builds the golden map', () => {
   assert.deepEqual(Buffer.from(shards.get('')!), readFileSync(new URL('shards/all.zst', FIXTURES)));
 });
 
-test('every record is found by its store hash, in the shard that the manifest lists', () => {
+test('finds every record by its store hash, in a shard of the manifest', () => {
   const records = syntheticRecords(2000);
   const { manifest: bytes, shards } = buildIndex({ ...GOLDEN, records });
   const manifest = parseManifest(bytes, EXPECTED);
@@ -50,7 +50,7 @@ test('every record is found by its store hash, in the shard that the manifest li
   }
 });
 
-test('the same records give the same bytes, and one record changed changes one shard', () => {
+test('the same records give the same bytes, and a changed record changes one shard', () => {
   const records = syntheticRecords(1000);
   const first = buildIndex({ ...GOLDEN, records });
   assert.deepEqual(buildIndex({ ...GOLDEN, records: records.toReversed() }), first);
@@ -65,14 +65,14 @@ test('the same records give the same bytes, and one record changed changes one s
   );
 });
 
-test('a map may be empty, and a record may have no torrent', () => {
+test('accepts a hash map without records, and a record without a torrent', () => {
   const empty = buildIndex({ ...GOLDEN, records: [] });
   assert.equal(empty.shards.size, 0);
   assert.deepEqual(parseManifest(empty.manifest, EXPECTED).shards, []);
   assert.equal(buildIndex({ ...GOLDEN, records: [parseNarInfo(readNarInfo(TOP))] }).shards.size, 1);
 });
 
-test('records that do not belong together are refused', () => {
+test('refuses records that do not belong together', () => {
   const [record] = RECORDS;
   const elsewhere = { ...record!, storePath: parseStorePath(`/gnu/store/${TOP}-top`) };
   const unfit = withExtra(record!, 'InfoHash', '0'.repeat(40));

@@ -1,9 +1,9 @@
-/** Work that holds bytes in memory runs together only as far as these fit. */
+/** Work runs at the same time only as far as its bytes fit into memory. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ByteTurns } from '../../src/index/byte-turns.ts';
 
-test('at most so many bytes at once, a larger one alone, and in order', async () => {
+test('runs work in order, within the limit, and work above the limit alone', async () => {
   const turns = new ByteTurns(100);
   const begun: number[] = [];
   const ends = new Map<number, () => void>();
@@ -23,7 +23,7 @@ test('at most so many bytes at once, a larger one alone, and in order', async ()
   await end(40); // a failure makes room, too
   assert.deepEqual(begun, [60, 40, 30]);
   await end(60);
-  assert.deepEqual(begun, [60, 40, 30], 'what is larger waits until it is alone, and the rest behind it');
+  assert.deepEqual(begun, [60, 40, 30], 'work above the limit waits until it is alone, and the rest waits behind it');
   await end(30);
   assert.deepEqual(begun, [60, 40, 30, 500]);
   await end(500);

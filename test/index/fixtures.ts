@@ -1,4 +1,4 @@
-/** What the tests of this folder share: a small map of the closure in fixtures/nix/cache, and its key. */
+/** Shared by the tests of this folder: a small hash map of the closure in fixtures/nix/cache, and its key. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -21,7 +21,7 @@ import { CACHE_DIR, LEAF, NOTE, readNarInfo, TOP } from '../nix/fixtures.ts';
 /** The folder that fixtures/index/make.ts writes. */
 export const FIXTURES = new URL('../../fixtures/index/', import.meta.url);
 
-/** Fails where another zstd than that of the golden files compresses: its bytes are others, and as good. */
+/** Fails with another zstd than that of the golden files, which compresses to other, equally good bytes. */
 export function assertGoldenZstd(): void {
   assert.equal(process.versions['zstd'], '1.5.7', 'run the tests with the Node that package.json names (npm test)');
 }
@@ -39,7 +39,7 @@ export const RECORDS: readonly NarInfo[] = [TOP, LEAF, NOTE].map((storeHash) => 
   return toRecord(info, narTorrent({ fileHash, extension, sizeBytes: nar.length, pieces }));
 });
 
-/** When the golden map counts. */
+/** A time at which the golden hash map is valid. */
 export const NOW = new Date('2026-02-01T12:00:00Z');
 
 export const GOLDEN: IndexParts = {
@@ -91,7 +91,7 @@ export const anyManifest = (): fc.Arbitrary<Manifest> =>
       });
     });
 
-/** Runs it; whatever it throws must be a NarswarmError. */
+/** Runs it; any error must be a NarswarmError. */
 export function throwsOnlyOwnErrors(run: () => unknown): void {
   try {
     run();
@@ -100,7 +100,7 @@ export function throwsOnlyOwnErrors(run: () => unknown): void {
   }
 }
 
-/** The bytes with one bit the other way round. */
+/** The bytes with one bit flipped. */
 export function flipBit(bytes: Uint8Array, bit: number): Uint8Array {
   const flipped = Uint8Array.from(bytes);
   flipped[bit >> 3]! ^= 1 << (bit & 7);

@@ -1,4 +1,4 @@
-/** What publishing leaves on the disk: the newest generation for mirrors, the newest two for peers. */
+/** Publishing leaves the newest generation on the disk for mirrors, and the newest two for peers. */
 import assert from 'node:assert/strict';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -25,8 +25,8 @@ const publish = (store: FileStore, at: string): Promise<Publication> =>
 const contents = (publication: Publication): Promise<Buffer[]> =>
   Promise.all(publication.seed.files.map(({ path }) => readFile(path)));
 
-describe('generations of a map', () => {
-  test('the files that an earlier generation is seeded from stay as they were', async (t) => {
+describe('generations of a hash map', () => {
+  test('the files of an earlier generation stay unchanged while it is seeded', async (t) => {
     const store = await emptyStore(t);
     const first = await publish(store, '2026-02-01T12:00:00Z');
     const bytes = await contents(first);
@@ -34,9 +34,9 @@ describe('generations of a map', () => {
     assert.ok(second.isNew);
     assert.deepEqual(await contents(first), bytes);
     assert.notDeepEqual(await contents(second), bytes);
-    assert.equal(second.dir.dir, first.dir.dir, 'a static server goes on serving the same folder');
+    assert.equal(second.dir.dir, first.dir.dir, 'a static server serves the same folder as before');
     assert.deepEqual(await second.dir.readManifest(), (await contents(second))[0]);
-    assert.ok((await stat(second.seed.files[1]!.path)).nlink > 1, 'what did not change is on the disk once');
+    assert.ok((await stat(second.seed.files[1]!.path)).nlink > 1, 'an unchanged file is on the disk once');
   });
 
   test('the newest two are kept on the disk and offered', async (t) => {
@@ -58,7 +58,7 @@ describe('generations of a map', () => {
     assert.equal(offered.get(third.torrent.infoHash), third.seed);
   });
 
-  test('a manifest is not replaced by one that the caller finds older', async (t) => {
+  test('an older manifest does not replace a newer one', async (t) => {
     const dir = new IndexDir(await tempDir(t));
     const isNewer = (bytes: number) => (there: Uint8Array) => (there[0] ?? 0) <= bytes;
     for (const seq of [5, 4, 6, 5]) await dir.writeManifest(Uint8Array.of(seq), isNewer(seq));

@@ -1,4 +1,4 @@
-/** Lookups in a hash map whose source gives nothing, or gives it late. */
+/** Lookups in a hash map whose source is silent or slow. */
 import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -21,7 +21,7 @@ const INDEX = buildIndex(GOLDEN);
 const MANIFEST = parseManifest(INDEX.manifest, { publicKey: KEY.publicKey, now: NOW });
 const SHARD = INDEX.shards.get('')!;
 
-/** A source that gives nothing until it is told to. */
+/** A source that returns nothing until it is told to. */
 class LateSource implements IndexSource {
   readonly asked: string[] = [];
   readonly answer = Promise.withResolvers<Uint8Array>();
@@ -50,7 +50,7 @@ async function mapOver(t: TestContext, source: IndexSource, options: HashMapOpti
 }
 
 describe('HashMap', () => {
-  test('a shard that nobody serves is given up, asked for once, and named', { timeout: 5_000 }, async (t) => {
+  test('a shard that nobody serves is requested once, given up, and named', { timeout: 5_000 }, async (t) => {
     const keepAlive = setInterval(() => undefined, 1_000);
     t.after(() => clearInterval(keepAlive));
     const source = new LateSource();
@@ -63,7 +63,7 @@ describe('HashMap', () => {
     await assert.rejects(map.fetchAll(signal), failure);
   });
 
-  test('who is not interested any more does not end the fetch for the others', async (t) => {
+  test('an aborted lookup does not end the fetch for other lookups', async (t) => {
     const source = new LateSource();
     const map = await mapOver(t, source, {});
     const stop = new AbortController();
@@ -76,7 +76,7 @@ describe('HashMap', () => {
     assert.equal(map.fetchedBytes, SHARD.length);
   });
 
-  test('the end of the run ends what is being fetched', async (t) => {
+  test('the end of the run ends its fetches', async (t) => {
     const run = new AbortController();
     const map = await mapOver(t, new LateSource(), { lifetime: run.signal });
     const found = map.find(parseStoreHash(TOP), new AbortController().signal);
@@ -84,7 +84,7 @@ describe('HashMap', () => {
     await assert.rejects(found, /interrupted/);
   });
 
-  test('lines that nobody knows are not kept, and records beyond what the manifest says are refused', async (t) => {
+  test('drops unknown lines, and refuses more records than the manifest says', async (t) => {
     const { signal } = new AbortController();
     const junk = (info: NarInfo): NarInfo => ({ ...info, extra: [...info.extra, ['Junk', 'x'.repeat(1000)]] });
     const records = RECORDS.map(junk);
@@ -103,11 +103,11 @@ describe('HashMap', () => {
     await assert.rejects(countOf(lying, signal), failure);
   });
 
-  test('a shard that is none costs its own records alone, and the publisher is named', async (t) => {
+  test('an invalid shard costs only its own records, and the error names the publisher', async (t) => {
     const records = syntheticRecords(900);
     const index = buildIndex({ ...GOLDEN, records, roots: [] });
     const manifest = parseManifest(index.manifest, { publicKey: KEY.publicKey, now: NOW });
-    const bad = zstdCompressSync(Buffer.alloc(40_000_000)); // more than a shard may hold
+    const bad = zstdCompressSync(Buffer.alloc(40_000_000)); // larger than a shard may be
     const [first] = manifest.shards;
     const broken = { ...shardEntryOf(first!.prefix, bad) };
     const source: IndexSource = {

@@ -14,14 +14,14 @@ function parse(text: string): Manifest {
   return parseManifestText(text).manifest;
 }
 
-/** TEXT with one line put otherwise. */
+/** TEXT with another line in the place of one. */
 function altered(key: string, value: string): string {
   const line = new RegExp(`^${key}: .*$`, 'm');
   assert.match(TEXT, line);
   return TEXT.replace(line, () => `${key}: ${value}`);
 }
 
-test('parse reads back what format wrote, with the key', () => {
+test('parse reads back the output of format, with the key', () => {
   const publicKeyHex = Buffer.from(KEY.publicKey).toString('hex');
   fc.assert(
     fc.property(anyManifest(), (manifest) => {
@@ -31,7 +31,7 @@ test('parse reads back what format wrote, with the key', () => {
   );
 });
 
-test('a later version is refused with the way out', () => {
+test('refuses a later version, with the way out', () => {
   for (const key of ['Narswarm', 'PieceLengthVersion']) {
     assert.throws(() => parse(altered(key, '2')), failsWith('INDEX_INVALID', /update narswarm/));
   }
@@ -39,11 +39,11 @@ test('a later version is refused with the way out', () => {
   assert.throws(() => parse(strange), failsWith('INDEX_INVALID', /update narswarm/));
 });
 
-test('unknown keys are skipped, even repeated', () => {
+test('skips unknown keys, even repeated ones', () => {
   assert.deepEqual(parse(`${TEXT}Mirror: x\nMirror: x\nMirror: \n`), MANIFEST);
 });
 
-test('every single key is needed, and only once', () => {
+test('requires every unrepeatable key, exactly once', () => {
   const keys = 'Narswarm Salt PieceLengthVersion Seq Created Expires StoreDir Records PrefixLength PublicKey'.split(
     ' ',
   );
@@ -55,10 +55,10 @@ test('every single key is needed, and only once', () => {
   }
 });
 
-test('repeated keys hold another value each time', () => {
+test('requires another value for each repeated key', () => {
   for (const key of ['Root', 'Peer', 'Tracker', 'Shard']) {
     const line = new RegExp(`^${key}: .*\n`, 'm').exec(TEXT)?.[0] ?? '';
-    assert.throws(() => parse(TEXT + line), failsWith('INDEX_INVALID', new RegExp(`the same ${key} twice`)));
+    assert.throws(() => parse(TEXT + line), failsWith('INDEX_INVALID', new RegExp(`repeats a ${key}`)));
     assert.notDeepEqual(parse(TEXT.replaceAll(new RegExp(`^${key}: .*\n`, 'gm'), '')), MANIFEST);
   }
 });
@@ -66,7 +66,7 @@ test('repeated keys hold another value each time', () => {
 const SHA256 = '1'.repeat(52);
 const SHARDS_OF_ONE = altered('PrefixLength', '1').replace(/^Shard: .*\n/m, '');
 
-test('values are read strictly', () => {
+test('reads values strictly', () => {
   const malformed: Record<string, readonly string[]> = {
     Narswarm: ['', '0', '1.0', '01', 'one'],
     PieceLengthVersion: ['', '0', '-1'],
@@ -140,7 +140,7 @@ test('values are read strictly', () => {
   }
 });
 
-test('lines are "Key: value", ended, without control characters', () => {
+test('requires ended lines of "Key: value" without control characters', () => {
   for (const line of ['Salt', 'Key:value', ': x', 'A key: x', 'Mirror: \u0007', 'Mirror: x\r', '\u2028', '']) {
     assert.throws(() => parse(`${TEXT}${line}\n`), failsWith('INDEX_INVALID', /expected "Key: value"/), line);
   }
@@ -153,22 +153,22 @@ function parseShards(...names: readonly string[]): readonly string[] {
   return parse(SHARDS_OF_ONE + lines.join('')).shards.map(({ prefix }) => prefix);
 }
 
-test('shards have prefixes of the length that is said, in order, each once', () => {
+test('requires shards with prefixes of the given length, in order, each once', () => {
   assert.deepEqual(parseShards('0', 'a', 'z'), ['0', 'a', 'z']);
   assert.throws(() => parseShards('a', '0'), failsWith('INDEX_INVALID', /not in order/));
-  assert.throws(() => parseShards('a', 'a'), failsWith('INDEX_INVALID', /there twice/));
+  assert.throws(() => parseShards('a', 'a'), failsWith('INDEX_INVALID', /is repeated/));
   for (const name of ['all', '00', 'e', '/', '.', 'A']) {
     assert.throws(() => parseShards(name), failsWith('INDEX_INVALID', /a prefix of 1 nix32/), name);
   }
 });
 
-test('a manifest expires after it was created', () => {
+test('requires a manifest to expire after it was created', () => {
   for (const expires of ['2026-01-31T03:00:00Z', '2026-01-30T03:00:00Z']) {
     assert.throws(() => parse(altered('Expires', expires)), failsWith('INDEX_INVALID', /expires before it was/));
   }
 });
 
-test('two roots of one name are refused', () => {
+test('refuses two roots of one name', () => {
   const root = `Root: top /nix/store/${TOP}-other\n`;
   assert.throws(() => parse(TEXT + root), failsWith('INDEX_INVALID', /two roots have the same name/));
 });

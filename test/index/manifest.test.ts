@@ -15,18 +15,18 @@ const TEXT = BYTES.toString().replace(/Sig: .*\n$/, '');
 const EXPECTED = { publicKey: KEY.publicKey, salt: 'desktop', now: NOW };
 const MANIFEST = parseManifest(BYTES, EXPECTED);
 
-/** Signed with the key that is expected, so only the text is to blame for a refusal. */
+/** Signed with the expected key, so that only the text can be the cause of a refusal. */
 function sign(text: string | Buffer, prefix = 'narswarm manifest 1\n'): Buffer {
   const message = Buffer.concat([Buffer.from(prefix), Buffer.from(text)]);
   return Buffer.from(`${String(text)}Sig: ${Buffer.from(KEY.sign(message)).toString('base64')}\n`);
 }
 
-/** A line of so many bytes that every reader skips. */
+/** A line of this many bytes that every reader skips. */
 function unknownLine(sizeBytes: number): string {
   return `Mirror: ${'x'.repeat(sizeBytes - 'Mirror: \n'.length)}\n`;
 }
 
-/** TEXT with one line put otherwise. */
+/** TEXT with another line in the place of one. */
 function altered(key: string, value: string): string {
   const line = new RegExp(`^${key}: .*$`, 'm');
   assert.match(TEXT, line);
@@ -49,7 +49,7 @@ test('reads and writes the golden manifest', () => {
   assert.deepEqual(Buffer.from(signManifest(manifest, key)), BYTES);
 });
 
-test('parse reads back what sign wrote', () => {
+test('parse reads back the output of sign', () => {
   fc.assert(
     fc.property(anyManifest(), (manifest) => {
       const expected = {
@@ -63,19 +63,19 @@ test('parse reads back what sign wrote', () => {
   );
 });
 
-test('milliseconds are dropped', () => {
+test('drops milliseconds', () => {
   const created = new Date('2026-01-31T03:00:00.999Z');
   const bytes = signManifest({ ...MANIFEST, created }, KEY);
   assert.deepEqual(Buffer.from(bytes), BYTES);
 });
 
-test('any bit of it changed is a signature that does not fit', () => {
+test('a change of any bit makes the signature invalid', () => {
   for (let bit = 0; bit < BYTES.length * 8; bit++) {
     assert.throws(() => parseManifest(flipBit(BYTES, bit), EXPECTED), failsWith('INDEX_SIGNATURE'), `bit ${bit}`);
   }
 });
 
-test('each line changed, taken out or doubled is a signature that does not fit', () => {
+test('changing, removing or doubling any line makes the signature invalid', () => {
   const lines = BYTES.toString().split(/(?<=\n)/);
   for (const [index, line] of lines.entries()) {
     for (const instead of ['', line + line, line.replace(/.\n$/, '\n'), line.replace(': ', ': 1')]) {
@@ -85,7 +85,7 @@ test('each line changed, taken out or doubled is a signature that does not fit',
   }
 });
 
-test('the signature must be the last line, whole and canonical', () => {
+test('requires the whole signature in canonical form on the last line', () => {
   const text = BYTES.toString();
   for (const broken of ['', TEXT, text.slice(0, -1), `${text}\n`, `${text}Seq: 43\n`, text.replace('Sig: ', 'Sig:')]) {
     assert.throws(() => parseManifest(Buffer.from(broken), EXPECTED), failsWith('INDEX_SIGNATURE', /cut short/));
@@ -96,7 +96,7 @@ test('the signature must be the last line, whole and canonical', () => {
   assert.throws(() => parseManifest(BYTES.subarray(TEXT.length), EXPECTED), failsWith('INDEX_SIGNATURE', /cut short/));
 });
 
-test('the signature covers what it is for, and counts for one key', () => {
+test('the signature covers its purpose, and is valid for one key', () => {
   assert.deepEqual(parseManifest(sign(TEXT), EXPECTED), MANIFEST);
   for (const prefix of ['', 'narswarm manifest 2\n']) {
     assert.throws(() => parseManifest(sign(TEXT, prefix), EXPECTED), failsWith('INDEX_SIGNATURE', /not signed by/));
@@ -105,12 +105,12 @@ test('the signature covers what it is for, and counts for one key', () => {
   assert.throws(() => parseManifest(BYTES, { ...EXPECTED, publicKey }), failsWith('INDEX_SIGNATURE', /not signed by/));
 });
 
-test('the signature comes before the text: garbage that is not signed is never read', () => {
+test('checks the signature before it reads the text: unsigned garbage is never read', () => {
   const bytes = Buffer.from(altered('Narswarm', '99') + BYTES.toString().slice(TEXT.length));
   assert.throws(() => parseManifest(bytes, EXPECTED), failsWith('INDEX_SIGNATURE'));
 });
 
-test('the key and the salt in the text are the ones of the address', () => {
+test('requires the key and the salt of the address', () => {
   const otherKey = altered('PublicKey', Buffer.from(OTHER_KEY.publicKey).toString('hex'));
   assert.throws(() => parseSigned(otherKey), failsWith('INDEX_SIGNATURE', /names another key/));
   const laptop = { ...EXPECTED, salt: 'laptop' };
@@ -120,7 +120,7 @@ test('the key and the salt in the text are the ones of the address', () => {
   assert.deepEqual(parseManifest(BYTES, anySalt), MANIFEST);
 });
 
-test('a manifest counts until it expires', () => {
+test('accepts a manifest until it expires', () => {
   assert.deepEqual(parseAt('2026-02-14T02:59:59Z'), MANIFEST);
   const expired = failsWith('INDEX_EXPIRED', /expired at 2026-02-14T03:00:00/);
   assert.throws(() => parseAt('2026-02-14T03:00:00Z'), expired);
@@ -128,12 +128,12 @@ test('a manifest counts until it expires', () => {
   assert.deepEqual(parseAt('2030-01-01T00:00:00Z', true), MANIFEST);
 });
 
-test('a manifest from the future passes within a day of skew', () => {
+test('accepts a manifest from the future within a day of skew', () => {
   assert.deepEqual(parseAt('2026-01-30T03:00:00Z'), MANIFEST);
   assert.throws(() => parseAt('2026-01-30T02:59:59Z'), failsWith('INDEX_INVALID', /is the clock right/));
 });
 
-test('a seq below the lowest is refused, also where an expired manifest passes', () => {
+test('refuses a seq below the lowest, even if expired manifests are accepted', () => {
   assert.deepEqual(parseManifest(BYTES, { ...EXPECTED, lowestSeq: 42 }), MANIFEST);
   for (const allowExpired of [false, true]) {
     const expected = { ...EXPECTED, lowestSeq: 43, allowExpired };
@@ -141,7 +141,7 @@ test('a seq below the lowest is refused, also where an expired manifest passes',
   }
 });
 
-test('what could not be read back is not signed', () => {
+test('does not sign a manifest that could not be read back', () => {
   const path = parseStorePath(`/nix/store/${TOP}-top`);
   const cases: readonly (readonly [Partial<Manifest>, RegExp])[] = [
     [{ seq: 0 }, /Seq/],
@@ -157,7 +157,7 @@ test('what could not be read back is not signed', () => {
           { name: 'top', path },
         ],
       },
-      /Root twice/,
+      /repeats a Root/,
     ],
     [{ peers: ['a:1\nPeer: b:2'] }, /does not fit in a line/],
     [{ trackers: ['gopher://x'] }, /Tracker/],
@@ -170,20 +170,20 @@ test('what could not be read back is not signed', () => {
   assert.throws(() => signManifest({ ...MANIFEST, salt: 'x'.repeat(65) }, KEY), failsWith('ADDRESS_INVALID'));
 });
 
-test('a manifest has at most 8 MiB, written or read', () => {
+test('limits a manifest to 8 MiB, written or read', () => {
   const free = MAX_MANIFEST_BYTES - BYTES.length;
   assert.deepEqual(parseSigned(TEXT + unknownLine(free)), MANIFEST);
   assert.throws(() => parseSigned(TEXT + unknownLine(free + 1)), failsWith('INDEX_INVALID', /more than 8388608/));
 });
 
-test('nothing that a publisher signs is larger than a follower is ready for', () => {
+test('limits each part of a manifest to the numbers that followers accept', () => {
   const many = <T>(length: number, make: (index: number) => T): T[] =>
     Array.from({ length }, (_, index) => make(index));
   const sha256 = '1'.repeat(52);
   const path = MANIFEST.roots[0]!.path;
   const year = 366 * 86_400_000;
   const cases: readonly [change: Partial<Manifest>, reason: RegExp][] = [
-    [{ roots: many(10_001, (index) => ({ name: `r${index}`, path })) }, /10001 lines of Root, and may have 10000/],
+    [{ roots: many(10_001, (index) => ({ name: `r${index}`, path })) }, /10001 lines of Root, more than 10000/],
     [{ peers: many(257, (index) => `h:${index + 1}`) }, /257 lines of Peer/],
     [{ peers: [`${'x'.repeat(254)}:1`] }, /Peer/],
     [{ trackers: many(65, (index) => `udp://t:${index}`) }, /65 lines of Tracker/],
@@ -203,14 +203,14 @@ test('nothing that a publisher signs is larger than a follower is ready for', ()
     assert.throws(() => signManifest({ ...MANIFEST, ...change }, KEY), failsWith('INDEX_INVALID', reason));
 });
 
-test('a manifest is UTF-8', () => {
+test('requires UTF-8', () => {
   const text = Buffer.concat([Buffer.from(TEXT), Buffer.from('Mirror: \xff\n', 'latin1')]);
   const signature = KEY.sign(Buffer.concat([Buffer.from('narswarm manifest 1\n'), text]));
   const bytes = Buffer.concat([text, Buffer.from(`Sig: ${Buffer.from(signature).toString('base64')}\n`)]);
   assert.throws(() => parseManifest(bytes, EXPECTED), failsWith('INDEX_INVALID', /not UTF-8/));
 });
 
-test('garbage is refused with an error of our own', () => {
+test('refuses garbage with a NarswarmError', () => {
   const spliced = fc
     .tuple(fc.nat(TEXT.length), fc.nat(40), fc.string({ unit: 'binary', maxLength: 5 }))
     .map(([at, cut, inserted]) => TEXT.slice(0, at) + inserted + TEXT.slice(at + cut));

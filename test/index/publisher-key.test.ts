@@ -28,7 +28,7 @@ async function modeOf(file: string): Promise<number> {
   return (await stat(file)).mode & 0o777;
 }
 
-test('signs as RFC 8032 has it', () => {
+test('signs as RFC 8032 says', () => {
   const key = publisherKeyFromSeed(
     Buffer.from('9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60', 'hex'),
   );
@@ -46,7 +46,7 @@ test('a seed has 32 bytes', () => {
   }
 });
 
-test('a signature is good for one message and one key', () => {
+test('a signature is valid for one message and one key', () => {
   const signature = KEY.sign(MESSAGE);
   assert.ok(verifyEd25519(KEY.publicKey, MESSAGE, signature));
   assert.equal(verifyEd25519(OTHER_KEY.publicKey, MESSAGE, signature), false);
@@ -56,7 +56,7 @@ test('a signature is good for one message and one key', () => {
   }
 });
 
-test('malformed keys and signatures are not good, without a throw', () => {
+test('malformed keys and signatures are invalid, and cause no error', () => {
   const bytes = fc.uint8Array({ maxLength: 70 });
   const key = fc.oneof(bytes, fc.uint8Array({ minLength: 32, maxLength: 32 }));
   const signature = fc.oneof(bytes, fc.uint8Array({ minLength: 64, maxLength: 64 }));
@@ -65,7 +65,7 @@ test('malformed keys and signatures are not good, without a throw', () => {
   assert.equal(verifyEd25519(KEY.publicKey, MESSAGE, KEY.sign(MESSAGE).subarray(1)), false);
 });
 
-test('a new key can be loaded again, by its owner only', async () => {
+test('only its owner can load a new key', async () => {
   const file = join(folder, 'new', 'below', 'publisher.pem');
   const created = await createPublisherKey(file);
   const { tooOpen, ...loaded } = await loadPublisherKey(file);
@@ -78,7 +78,7 @@ test('a new key can be loaded again, by its owner only', async () => {
   assert.equal(await modeOf(join(folder, 'new', 'below')), 0o700);
 });
 
-test('two new keys are two keys', async () => {
+test('two new keys differ', async () => {
   const [first, second] = [await createPublisherKey(join(folder, '1')), await createPublisherKey(join(folder, '2'))];
   assert.notDeepEqual(first.publicKey, second.publicKey);
 });
@@ -93,7 +93,7 @@ test('openssl reads the file, and a file that openssl wrote can be loaded', asyn
   assert.ok(verifyEd25519(loaded.publicKey, MESSAGE, loaded.sign(MESSAGE)));
 });
 
-test('a key is never overwritten', async () => {
+test('never overwrites a key', async () => {
   const file = join(folder, 'kept.pem');
   await createPublisherKey(file);
   const pem = await readFile(file, 'utf8');
@@ -108,12 +108,12 @@ async function isTooOpen(mode: number): Promise<boolean> {
   return (await loadPublisherKey(file)).tooOpen;
 }
 
-test('a file that others may read is told of', async () => {
+test('reports a file that others may read', async () => {
   assert.deepEqual(await Promise.all([0o640, 0o604, 0o620, 0o601].map(isTooOpen)), [true, true, true, true]);
   assert.deepEqual(await Promise.all([0o600, 0o400].map(isTooOpen)), [false, false]);
 });
 
-test('what cannot be written names the file and keeps the cause', async () => {
+test('a failed write names the file and keeps the cause', async () => {
   await writeFile(join(folder, 'file'), '');
   await assert.rejects(createPublisherKey(join(folder, 'file', 'key.pem')), (error) => {
     assert.ok(isNarswarmError(error, 'KEY_INVALID'));
@@ -123,7 +123,7 @@ test('what cannot be written names the file and keeps the cause', async () => {
   });
 });
 
-test('what cannot be loaded names the file and shows nothing of it', async () => {
+test('a failed load names the file and shows nothing of its contents', async () => {
   const passphrase = { type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'x' } as const;
   const ed25519 = generateKeyPairSync('ed25519');
   const contents = {

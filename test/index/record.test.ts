@@ -31,7 +31,7 @@ function infosIn(text: string): NarInfo[] {
   return [...parseRecords(text)].map(([, info]) => info);
 }
 
-test('a record is a narinfo with the infohash and the pieces after it', () => {
+test('a record is a narinfo followed by the infohash and the pieces', () => {
   const info = parseNarInfo(readNarInfo(TOP));
   const torrent = torrentOfRecord(RECORD)!;
   assert.deepEqual(RECORD, {
@@ -52,12 +52,12 @@ test('a narinfo without the added fields has no torrent', () => {
   assert.equal(torrentOfRecord(parseNarInfo(readNarInfo(TOP))), undefined);
 });
 
-test('the torrent of another file is refused', () => {
+test('refuses the torrent of another file', () => {
   const torrent = torrentOfRecord(RECORDS[1]!)!;
   assert.throws(() => toRecord(RECORD, torrent), unfit(/InfoHash/));
 });
 
-test('added fields that do not fit the narinfo are refused', () => {
+test('refuses added fields that do not fit the narinfo', () => {
   const extra = (key: string, value: string | undefined) => withExtra(RECORD, key, value);
   const cases: readonly (readonly [NarInfo, RegExp])[] = [
     [extra('InfoHash', undefined), /Pieces without InfoHash/],
@@ -78,7 +78,7 @@ test('added fields that do not fit the narinfo are refused', () => {
   for (const [info, reason] of cases) assert.throws(() => torrentOfRecord(info), unfit(reason), reason.source);
 });
 
-test('records come in the order of their store hashes, whatever order they are given in', () => {
+test('writes records in the order of their store hashes', () => {
   const text = formatRecords(RECORDS);
   assert.equal(formatRecords(RECORDS.toReversed()), text);
   assert.deepEqual([...parseRecords(text).keys()], [LEAF, NOTE, TOP].toSorted());
@@ -87,20 +87,20 @@ test('records come in the order of their store hashes, whatever order they are g
   assert.equal(parseRecords('').size, 0);
 });
 
-test('parse reads back what format wrote', () => {
+test('parse reads back the output of format', () => {
   const records = syntheticRecords(300);
   const byHash = new Map(records.map((info) => [storeHashOf(info.storePath), info]));
   assert.deepEqual(new Map(parseRecords(formatRecords(records))), byHash);
   assert.equal(formatRecords(infosIn(formatRecords(records))), formatRecords(records));
 });
 
-test('two records of one store hash are refused, written or read', () => {
+test('refuses two records of one store hash, written or read', () => {
   assert.throws(() => formatRecords([...RECORDS, RECORD]), failsWith('INDEX_INVALID', /two records .*-top/));
   const text = formatRecords([RECORD]);
-  assert.throws(() => parseRecords(`${text}\n${text}`), failsWith('INDEX_INVALID', /record 2: .*second time/));
+  assert.throws(() => parseRecords(`${text}\n${text}`), failsWith('INDEX_INVALID', /record 2: .*is repeated/));
 });
 
-test('another order is refused, with the place', () => {
+test('refuses another order, and names the place', () => {
   const [first = '', second = '', third = ''] = RECORDS.map((info) => formatRecords([info])).toSorted();
   assert.throws(
     () => parseRecords([first, third, second].join('\n')),
@@ -112,7 +112,7 @@ test('another order is refused, with the place', () => {
   );
 });
 
-test('a malformed record is refused, with the place and the cause', () => {
+test('refuses a malformed record, with the place and the cause', () => {
   const text = formatRecords(RECORDS);
   const second = text.indexOf('\n\n') + 2;
   for (const [broken, place] of [
@@ -129,7 +129,7 @@ test('a malformed record is refused, with the place and the cause', () => {
       (error) => {
         assert.ok(isNarswarmError(error, 'INDEX_INVALID'), String(error));
         assert.equal(error.facts.record, place, error.message);
-        // two records in one are not malformed, but have two store paths
+        // two joined records are not malformed, but have two store paths
         assert.ok(error.cause === undefined || isNarswarmError(error.cause, 'NARINFO_INVALID'));
         return true;
       },
@@ -137,7 +137,7 @@ test('a malformed record is refused, with the place and the cause', () => {
   }
 });
 
-test('garbage is refused with an error of our own', () => {
+test('refuses garbage with a NarswarmError', () => {
   const text = formatRecords(RECORDS);
   const altered = fc
     .tuple(fc.nat(text.length), fc.nat(40), fc.string({ maxLength: 5 }))

@@ -33,7 +33,7 @@ test('writes the golden shard', () => {
   assert.deepEqual(Buffer.from(encodeShard(RECORDS)), GOLDEN);
 });
 
-test('the same records give the same bytes, whatever their order', () => {
+test('the same records give the same bytes, in any order', () => {
   const records = syntheticRecords(200);
   assert.deepEqual(encodeShard(records), encodeShard(records.toReversed()));
   const byHash = new Map(records.map((info) => [storeHashOf(info.storePath), info]));
@@ -44,7 +44,7 @@ test('the same records give the same bytes, whatever their order', () => {
   assert.equal(decodeShard(encodeShard([]), { maxBytes: MAX_BYTES }).size, 0);
 });
 
-test('a shard may unpack to maxBytes and not one more', () => {
+test('a shard may unpack to maxBytes, but not to one byte more', () => {
   const maxBytes = Buffer.byteLength(formatRecords(RECORDS));
   assert.equal(decodeShard(GOLDEN, { maxBytes }).size, 3);
   assert.throws(() => decodeShard(GOLDEN, { maxBytes: maxBytes - 1 }), failsWith('INDEX_INVALID', /at most/));
@@ -52,7 +52,7 @@ test('a shard may unpack to maxBytes and not one more', () => {
   assert.throws(() => decodeShard(bomb, { maxBytes: MAX_BYTES }), failsWith('INDEX_INVALID', /at most 1000000 bytes/));
 });
 
-test('a shard has records of its prefix alone', () => {
+test('refuses records with another prefix', () => {
   assert.equal(decodeShard(encodeShard(RECORDS.slice(0, 1)), { maxBytes: MAX_BYTES, prefix: TOP.slice(0, 1) }).size, 1);
   assert.throws(
     () => decodeShard(GOLDEN, { maxBytes: MAX_BYTES, prefix: TOP.slice(0, 2) }),
@@ -60,14 +60,14 @@ test('a shard has records of its prefix alone', () => {
   );
 });
 
-test('a window that would be allocated ahead is refused', () => {
+test('refuses a window that would be allocated ahead', () => {
   const params = { [constants.ZSTD_c_windowLog]: 27 };
   const text = Buffer.concat([Buffer.from(formatRecords(RECORDS)), Buffer.alloc(200_000_000)]);
   const frame = zstdCompressSync(text, { params });
   assert.throws(() => decodeShard(frame, { maxBytes: 300_000_000 }), failsWith('INDEX_INVALID', /not zstd/));
 });
 
-test('what is not a shard is refused', () => {
+test('refuses anything else than a shard', () => {
   const latin1 = zstdCompressSync(Buffer.from(formatRecords(RECORDS).replace('nar/', 'nar/\xff'), 'latin1'));
   const withMark = zstdCompressSync(Buffer.from(`\uFEFF${formatRecords(RECORDS)}`));
   for (const bytes of [Buffer.alloc(0), GOLDEN.subarray(0, -1), Buffer.from('StorePath: '), latin1, withMark]) {
@@ -77,7 +77,7 @@ test('what is not a shard is refused', () => {
   fc.assert(fc.property(fc.nat(GOLDEN.length * 8 - 1), (bit) => decode(flipBit(GOLDEN, bit))));
 });
 
-test('a shard is the one of its manifest, or refused', () => {
+test('refuses a shard that does not match its manifest', () => {
   const entry = shardEntryOf('', GOLDEN);
   assert.match(entry.sha256, /^[01][0-9a-z]{51}$/);
   assert.equal(entry.sizeBytes, GOLDEN.length);
@@ -116,7 +116,7 @@ test('prefixes keep shards between 23 and 724 records', () => {
   );
 });
 
-test('a shard is named by its prefix', () => {
+test('names a shard by its prefix', () => {
   const storeHash = parseStoreHash(TOP);
   assert.deepEqual(
     [0, 1, 2, 3].map((length) => shardPrefix(storeHash, length)),

@@ -27,7 +27,9 @@ import { requireTool } from '../support/require-tool.ts';
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** Infohashes of {@link bytesOf}: a change here is a change of every published map, and a new PIECE_LENGTH_VERSION. */
+/**
+ * Infohashes of {@link bytesOf}. A change here changes every published hash map, and needs a new PIECE_LENGTH_VERSION.
+ */
 const GOLDEN: readonly (readonly [sizeBytes: number, extension: string, infoHash: string])[] = [
   [1, 'xz', 'db5fb1eb481160bc9a5f04c2b046a3a52a5b4610'],
   [16 * KIB, 'xz', '48d3a089f9ebac13ece5dfc95feda8610b13036d'],
@@ -38,7 +40,7 @@ const GOLDEN: readonly (readonly [sizeBytes: number, extension: string, infoHash
   [5_000_000, 'xz', 'f23b51cb3bfef3dfd2d8fb7226e6cee6f706a99b'],
 ];
 
-/** Made by arithmetic, so the same everywhere; no two pieces are alike. */
+/** Makes bytes by arithmetic, so that they are the same everywhere. No two pieces are equal. */
 function bytesOf(sizeBytes: number): Buffer {
   return Buffer.from(Uint8Array.from({ length: sizeBytes }, (_, i) => (i * 7 + (i >> 8) * 31 + (i >> 16) * 17) & 0xff));
 }
@@ -55,7 +57,7 @@ function torrentOf(sizeBytes: number, extension = 'xz'): NarTorrent {
   return narTorrent({ fileHash, extension, sizeBytes, pieces: Buffer.concat(digests) });
 }
 
-test('the infohash follows from the bytes, for ever', () => {
+test('the infohash of the same bytes never changes', () => {
   assert.equal(PIECE_LENGTH_VERSION, 1);
   for (const [sizeBytes, extension, infoHash] of GOLDEN) {
     assert.equal(torrentOf(sizeBytes, extension).infoHash, infoHash, `${sizeBytes} bytes`);
@@ -150,13 +152,13 @@ test('names are the hash, .nar and the ending of the compression', () => {
   for (const [compression, extension] of Object.entries(endings)) assert.equal(extensionOf(compression), extension);
 });
 
-test('a compression that is no part of a file name is refused', () => {
+test('refuses a compression that cannot be part of a file name', () => {
   for (const compression of ['', 'XZ', '../x', 'x/y', 'x y', 'xz\n', 'a'.repeat(17), '__proto__']) {
     assert.throws(() => extensionOf(compression), failsWith('INDEX_INVALID', /is not a compression/));
   }
 });
 
-test('pieces that do not fit the size are refused', () => {
+test('refuses pieces that do not fit the size', () => {
   const { fileHash } = torrentOf(1);
   const torrent = (sizeBytes: number, pieceBytes: number) =>
     narTorrent({ fileHash, extension: 'xz', sizeBytes, pieces: new Uint8Array(pieceBytes) });
@@ -175,7 +177,7 @@ test('pieces that do not fit the size are refused', () => {
   }
 });
 
-test('magnet links hold the name, the size and the peers to ask', () => {
+test('magnet links have the name, the size and the peers to ask', () => {
   const torrent = torrentOf(100_000);
   const bare = `magnet:?xt=urn:btih:${torrent.infoHash}&dn=${torrent.name}&xl=100000`;
   assert.equal(magnetOf(torrent), bare);

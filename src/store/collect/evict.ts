@@ -3,17 +3,17 @@ import { Heap } from './heap.ts';
 import type { Kept } from './keep.ts';
 import { PRESENT, type StoreGraph } from './store-graph.ts';
 
-/** What goes, in the order in which it goes: each path before what it refers to. */
+/** The paths to remove, in order: each path before its references. */
 export interface Eviction {
   readonly paths: Column<Int32Array>;
   readonly pathCount: number;
-  /** 1 for each NAR, by its number, that goes with the last narinfo that names it. */
+  /** 1 for each NAR, by its number, that is removed along with its last narinfo. */
   readonly nars: Uint8Array;
   readonly narCount: number;
   readonly bytes: number;
 }
 
-/** Nothing goes. */
+/** Returns an eviction that removes nothing. */
 export function noEviction(graph: StoreGraph): Eviction {
   return {
     paths: new Column(Int32Array),
@@ -24,18 +24,18 @@ export function noEviction(graph: StoreGraph): Eviction {
   };
 }
 
-/** What an eviction is for. */
+/** The aim of an eviction. */
 export interface EvictionAim {
-  /** Bytes that are to become free, as far as that can be had. */
+  /** Bytes to free, if possible. */
   readonly excessBytes: number;
-  /** 1 for each path that goes in any case, if nothing keeps it: of what is wanted no more. */
+  /** 1 for each path to remove in any case, unless something keeps it: nobody wants it any longer. */
   readonly forgotten?: Uint8Array | undefined;
 }
 
 /**
- * Chooses what goes. Only paths go that are not kept and that no remaining narinfo refers to, so closures go from the top;
- * first all that is forgotten, then, until enough bytes are free, those whose NAR was not served for longest, or where
- * it never was, has been here for longest; what has no NAR at all goes before that.
+ * Chooses the paths to remove. They are neither kept nor referred to by a remaining narinfo, so closures are removed
+ * from the top. Chooses all forgotten paths first. Then, until enough bytes are free, chooses paths without a NAR, then
+ * NARs by the time since they were last served (or since they arrived, if never served), longest first.
  */
 export function chooseEviction(graph: StoreGraph, kept: Kept, { excessBytes, forgotten }: EvictionAim): Eviction {
   const chosen = { ...noEviction(graph) };
@@ -78,7 +78,7 @@ export function chooseEviction(graph: StoreGraph, kept: Kept, { excessBytes, for
   if (excessBytes > chosen.bytes)
     evict(
       () => true,
-      // a narinfo alone is of use to nobody
+      // a narinfo without its NAR is useless
       (nar) => chosen.bytes >= excessBytes && graph.narBytes(nar) >= 0,
     );
   return chosen;

@@ -1,4 +1,4 @@
-/** A priority queue of numbers: the one with the smallest rank comes first; of equals the one that came last. */
+/** A priority queue of numbers. The smallest rank comes first; among equals, the last one added. */
 export class Heap {
   readonly #items: number[] = [];
   readonly #ranks: number[] = [];

@@ -2,34 +2,34 @@ import type { Claim } from '../claims.ts';
 import { BEING_SERVED_MS } from '../last-served.ts';
 import { ABSENT, DAMAGED, PRESENT, type StoreGraph } from './store-graph.ts';
 
-/** Reasons that are named one by one. */
+/** Limit on reasons that are named one by one. */
 const MAX_OBSTACLES = 10;
 
-/** A path whose whole closure stays. */
+/** A path whose whole closure is kept. */
 export interface Root {
   readonly storeHash: string;
-  /** What it is kept for, as a warning names it. */
+  /** What keeps it, named in warnings. */
   readonly name: string;
-  /** Whether its closure is known to have been there in full; of one that is still on its way nothing needs to be. */
+  /** True if its closure is known to be complete; one that is still arriving may lack paths. */
   readonly isWhole: boolean;
 }
 
-/** What must stay. */
+/** The paths and NARs to keep. */
 export interface Kept {
-  /** 1 for each path, by its number, that stays. */
+  /** 1 for each path to keep, by its number. */
   readonly paths: Uint8Array;
-  /** 1 for each NAR, by its number, that somebody counts on, whatever the narinfos say. */
+  /** 1 for each NAR, by its number, that a process counts on, whether or not a narinfo names it. */
   readonly nars: Uint8Array;
-  /** Why nothing may be evicted: what a narinfo refers to that cannot be read, nobody knows. */
+  /** Reasons to evict nothing: the references of an unreadable narinfo are unknown. */
   readonly obstacles: readonly string[];
 }
 
-/** Marks the closures of the roots, of what running processes claim, and of what is being served. */
+/** Marks the closures of the roots, of the claims of running processes, and of the served NARs. */
 export function markKept(
   graph: StoreGraph,
   from: { readonly roots: Iterable<Root>; readonly claims: readonly Claim[]; readonly now: Date },
 ): Kept {
-  // all that is claimed gets its number before the marks are made as long as there are numbers
+  // number all claims first: the marks below need the final count
   const claimed = from.claims.map(({ storeHash }) => graph.number(storeHash));
   const claimedNars = from.claims.flatMap(({ narName }) => (narName === undefined ? [] : graph.narNumber(narName)));
   const roots = Array.from(from.roots, (root) => ({ ...root, path: graph.number(root.storeHash) }));
@@ -43,7 +43,7 @@ export function markKept(
 
   for (const { path, name, isWhole } of roots) {
     if (isWhole && graph.state(path) === ABSENT)
-      hinder(`${name} has no narinfo in the store: fetch it again, or keep it no longer`);
+      hinder(`${name} has no narinfo in the store: fetch it again, or stop keeping it`);
   }
   const stack: number[] = [];
   const mark = (path: number): void => {
@@ -58,7 +58,7 @@ export function markKept(
     const nar = graph.narOf(path);
     if (nar >= 0 && graph.servedAtMs(nar) > servedSinceMs) mark(path);
   }
-  // A process that claims a path writes what is missing of it.
+  // A process that claims a path writes its missing parts.
   const isClaimed = new Set(claimed);
   const isOnItsWay = new Set([...claimed, ...roots.filter(({ isWhole }) => !isWhole).map(({ path }) => path)]);
   for (let path = stack.pop(); path !== undefined; path = stack.pop()) {
@@ -76,7 +76,7 @@ export function markKept(
   return { paths, nars, obstacles };
 }
 
-/** 1 for each path, by its number, that these paths reach, themselves included. */
+/** Returns 1 for each path, by its number, in the closures of these paths. */
 export function reach(graph: StoreGraph, storeHashes: readonly string[]): Uint8Array {
   const reached = new Uint8Array(graph.pathCount);
   const stack = storeHashes.map((hash) => graph.knownNumber(hash)).filter((path) => path >= 0);

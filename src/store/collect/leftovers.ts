@@ -11,26 +11,28 @@ import type { Kept } from './keep.ts';
 import type { StoreGraph } from './store-graph.ts';
 
 const DAY_MS = 86_400_000;
-/** NARs without a narinfo and partial files: an update that is cut off every night goes on from what they are. */
+/**
+ * Age of NARs without a narinfo and of partial files: an update that is interrupted every night continues from them.
+ */
 const KEEP_WORK_MS = 7 * DAY_MS;
-/** Temporary files live for a moment; after a day their process is gone or will never rename them. */
+/** Age of temporary files. They live for a moment; after a day their process is gone or will never rename them. */
 const KEEP_TEMPORARY_MS = DAY_MS;
 const KEEP_QUARANTINE_MS = 30 * DAY_MS;
 const TEMPORARY = /\.[0-9a-f]{8}\.tmp$/;
 
-/** Files that nothing needs, and what they take. */
+/** Files that nothing needs, and their size. */
 export interface Leftovers {
   readonly files: number;
   readonly bytes: number;
-  /** Those of `bytes` that lay in `nar/`, which the budget is about. */
+  /** The part of `bytes` in `nar/`, to which the budget applies. */
   readonly narBytes: number;
 }
 
 /**
- * Removes what crashes and the years leave: NARs that no narinfo names, partial files of processes that are gone,
- * temporary files, what was quarantined long ago.
+ * Removes leftovers of crashes and of the years: NARs without a narinfo, partial files of ended processes, temporary
+ * files, and old files in quarantine.
  *
- * @param onRemoved told of each file after it went; with `dryRun` of each that would
+ * @param onRemoved called with each file after its removal; with `dryRun`, with each file that would be removed
  * @throws STORE_UNWRITABLE; the signal's reason
  */
 export async function removeLeftovers(
@@ -75,11 +77,11 @@ export async function removeLeftovers(
     for await (const owner of namesIn(parent)) {
       if ((await stateOfOwner(owner)) !== 'gone') continue;
       if (kind === 'export') {
-        if (!dryRun) await rm(join(parent, owner), { recursive: true, force: true }); // nobody goes on with an export
+        if (!dryRun) await rm(join(parent, owner), { recursive: true, force: true }); // nobody continues an export
         continue;
       }
       await dropOlder(join(parent, owner), KEEP_WORK_MS);
-      if (!dryRun) await rmdir(join(parent, owner)).catch(() => undefined); // what is younger is still in it
+      if (!dryRun) await rmdir(join(parent, owner)).catch(() => undefined); // younger files are still in it
     }
   }
   for (const folder of [store.dir, store.stateDir, join(store.stateDir, 'subscriptions')])
@@ -95,7 +97,10 @@ export async function removeLeftovers(
   return total;
 }
 
-/** True for a narinfo in quarantine that nothing keeps or refers to: verify is not to miss it for longer than its NAR. */
+/**
+ * Returns true for a narinfo in quarantine that nothing keeps or refers to: verify need not miss it longer than its
+ * NAR.
+ */
 function isUnwanted(graph: StoreGraph, name: string): boolean {
   const storeHash = NARINFO_NAME.exec(name)?.[1];
   return storeHash !== undefined && graph.knownNumber(storeHash) === -1;

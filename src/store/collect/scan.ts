@@ -8,15 +8,15 @@ import { namesIn } from '../../disk/names-in.ts';
 import { storeError, systemCode } from '../../disk/store-error.ts';
 import { StoreGraph } from './store-graph.ts';
 
-/** Files looked at at a time. */
+/** Files that are read at the same time. */
 const CONCURRENCY = 32;
 
 /**
- * Reads what a store holds: first the NARs, then the narinfos, so that a NAR whose narinfo comes meanwhile is not taken
- * for one without.
+ * Reads the contents of a store. Reads NARs before narinfos, so that a NAR whose narinfo arrives meanwhile does not
+ * count as one without a narinfo.
  *
- * @param onProgress told now and then how many files were looked at
- * @throws STORE_UNWRITABLE where a file cannot be read; the signal's reason
+ * @param onProgress called now and then with the number of files read
+ * @throws STORE_UNWRITABLE if a file cannot be read; the signal's reason
  */
 export async function scanStore(
   store: FileStore,
@@ -57,7 +57,7 @@ export async function scanStore(
   return graph;
 }
 
-/** Calls `look` for each name in a folder, some at a time; the folder is never listed as a whole. */
+/** Calls `look` for each name in a folder, several at a time. Never lists the whole folder. */
 async function eachFile(path: string, look: (name: string) => Promise<void>): Promise<void> {
   const names = namesIn(path);
   const lane = async (): Promise<void> => {

@@ -2,20 +2,20 @@ import { hash } from 'node:crypto';
 import type { NarInfo } from '../../nix/narinfo.ts';
 import { Column, KeyTable } from '../key-table.ts';
 
-/** What the store has of a path: nothing, a narinfo, or a file in its place that cannot be read as one. */
+/** The state of a path in the store: no narinfo, a narinfo, or a file in its place that cannot be read. */
 export const ABSENT = 0;
 export const PRESENT = 1;
 export const DAMAGED = 2;
 
 /**
- * Which narinfos and NARs a store holds and what they need, in columns of numbers: a path with ten references takes
- * some 150 bytes, however long its names are.
+ * The narinfos and NARs of a store, and their references, in columns of numbers. A path with ten references takes about
+ * 150 bytes, whatever the length of its name.
  */
 export class StoreGraph {
   readonly #paths = new KeyTable();
   readonly #nars = new KeyTable();
   readonly #state = new Column(Uint8Array);
-  /** Where a path's references begin in `#references`, and how many they are. */
+  /** Start and count of a path's references in `#references`. */
   readonly #from = new Column(Int32Array);
   readonly #count = new Column(Int32Array);
   readonly #references = new Column(Int32Array);
@@ -28,7 +28,7 @@ export class StoreGraph {
   readonly #servedAtMs = new Column(Float64Array);
   readonly #key = Buffer.alloc(32);
 
-  /** Paths that have a narinfo or are referred to, numbered from 0. */
+  /** Number of paths that have a narinfo or are referred to. Paths are numbered from 0. */
   get pathCount(): number {
     return this.#paths.size;
   }
@@ -37,7 +37,7 @@ export class StoreGraph {
     return this.#nars.size;
   }
 
-  /** Takes in a file of `nar/`. */
+  /** Adds a file of `nar/`. */
   addNar(name: string, file: { sizeBytes: number; mtimeMs: number; ctimeMs: number }): void {
     const nar = this.#nars.intern(narKey(name));
     this.#narBytes.set(nar, file.sizeBytes);
@@ -45,14 +45,14 @@ export class StoreGraph {
     this.#narChangedAtMs.set(nar, file.ctimeMs);
   }
 
-  /** Notes when a NAR was last given to somebody. */
+  /** Records when a NAR was last served. */
   addServed(name: string, atMs: number): void {
     const nar = this.#nars.intern(narKey(name));
     this.#servedAtMs.set(nar, atMs);
     this.#narUsedAtMs.set(nar, Math.max(atMs, this.#narUsedAtMs.get(nar)));
   }
 
-  /** Takes in a narinfo: `info` is undefined where the file cannot be read as one. */
+  /** Adds a narinfo. `info` is undefined if the file cannot be read as one. */
   addNarInfo(storeHash: string, info: NarInfo | undefined): void {
     const path = this.number(storeHash);
     this.#state.set(path, info === undefined ? DAMAGED : PRESENT);
@@ -71,13 +71,13 @@ export class StoreGraph {
     this.#narUsers.add(nar, 1);
   }
 
-  /** The number of a path, by the hash part of its name. */
+  /** Returns the number of a path, by its hash part. Assigns a new number to a new path. */
   number(storeHash: string): number {
     this.#key.write(storeHash, 0, 32, 'latin1');
     return this.#paths.intern(this.#key);
   }
 
-  /** As {@link number}, or -1 where the path was not heard of. */
+  /** Returns the number of a path, or -1 if it has none. */
   knownNumber(storeHash: string): number {
     this.#key.write(storeHash, 0, 32, 'latin1');
     return this.#paths.numberOf(this.#key);
@@ -87,17 +87,17 @@ export class StoreGraph {
     return Buffer.from(this.#paths.keyOf(path)).toString('latin1');
   }
 
-  /** The number of a NAR, by the name of its file; a new one where it is new. */
+  /** Returns the number of a NAR, by its file name. Assigns a new number to a new NAR. */
   narNumber(name: string): number {
     return this.#nars.intern(narKey(name));
   }
 
-  /** As {@link narNumber}, or -1 where the NAR was not heard of. */
+  /** Returns the number of a NAR, or -1 if it has none. */
   narNumberOf(name: string): number {
     return this.#nars.numberOf(narKey(name));
   }
 
-  /** Narinfos that cannot be read. */
+  /** Number of narinfos that cannot be read. */
   damagedCount = 0;
 
   state(path: number): number {
@@ -109,38 +109,40 @@ export class StoreGraph {
     for (let at = from; at < from + this.#count.get(path); at++) yield this.#references.get(at);
   }
 
-  /** The NAR that a path's narinfo names, or -1. */
+  /** Returns the NAR that a path's narinfo names, or -1. */
   narOf(path: number): number {
     return this.#narOf.get(path);
   }
 
-  /** Bytes of a NAR's file, or -1 where there is none. */
+  /** Returns the bytes of a NAR's file, or -1 if there is none. */
   narBytes(nar: number): number {
     return this.#narBytes.get(nar);
   }
 
-  /** Narinfos that name a NAR. */
+  /** Returns the number of narinfos that name a NAR. */
   narUsers(nar: number): number {
     return this.#narUsers.get(nar);
   }
 
-  /** When a NAR was last served or, where that is later, written; milliseconds since 1970. */
+  /** Returns when a NAR was last served or written, whichever is later, in milliseconds since 1970. */
   narUsedAtMs(nar: number): number {
     return this.#narUsedAtMs.get(nar);
   }
 
-  /** When a NAR was last served; 0 for never. */
+  /** Returns when a NAR was last served; 0 if never. */
   servedAtMs(nar: number): number {
     return this.#servedAtMs.get(nar);
   }
 
-  /** When a NAR's file came to its place. */
+  /** Returns when a NAR's file was moved to its place. */
   narChangedAtMs(nar: number): number {
     return this.#narChangedAtMs.get(nar);
   }
 }
 
-/** The file in `nar/` that a narinfo's URL names; anything else is no file that is ever collected. */
+/**
+ * Returns the file in `nar/` that a narinfo's URL names. For any other URL, returns a name that no collected file has.
+ */
 export function narNameOf(url: string): string {
   return url.startsWith('nar/') ? url.slice('nar/'.length) : `/${url}`;
 }

@@ -10,21 +10,21 @@ import { remove } from '../../disk/remove.ts';
 import type { Eviction } from './evict.ts';
 import { narNameOf, type StoreGraph } from './store-graph.ts';
 
-/** Narinfos that are read before it is their turn. */
+/** Narinfos that are read ahead of their turn. */
 const READ_AHEAD = 16;
 
-/** A path that went, or would. */
+/** A removed path, or one that would be removed. */
 export interface RemovedPath {
   readonly storePath: StorePath;
-  /** Bytes that became free: 0 where another narinfo needs the NAR, or it was not there. */
+  /** Freed bytes; 0 if another narinfo needs the NAR, or if it was not there. */
   readonly bytes: number;
 }
 
 /**
- * Removes what was chosen, a path at a time: first its narinfo, then its NAR if no other narinfo names it. So whenever
- * this ends, no narinfo lacks one that it refers to, and at most one NAR is left without a narinfo.
+ * Removes the chosen paths one by one: first the narinfo, then its NAR if no other narinfo names it. So whenever this
+ * ends, no narinfo lacks a reference, and at most one NAR has no narinfo.
  *
- * @param onRemoved told of each path after it went; with `dryRun` of each that would
+ * @param onRemoved called with each path after its removal; with `dryRun`, with each path that would be removed
  * @throws STORE_UNWRITABLE; the signal's reason
  */
 export async function sweep(
@@ -50,14 +50,14 @@ export async function sweep(
   }
 }
 
-/** Removes a narinfo, and a damaged one that it has replaced: verify is not to miss what was collected. */
+/** Removes a narinfo, and the damaged one that it replaced: verify should not miss a collected path. */
 async function forget(store: FileStore, storeHash: StoreHash): Promise<void> {
   const path = store.narInfoPath(storeHash);
   await remove(join(quarantineFolder(store), basename(path)));
   await remove(path);
 }
 
-/** What goes, with its narinfo, some of which are read ahead. */
+/** Yields the paths to remove with their narinfos, some of which are read ahead. */
 async function* infosOf(
   store: FileStore,
   graph: StoreGraph,
@@ -71,7 +71,7 @@ async function* infosOf(
   for (let turn = 0; turn < chosen.pathCount || ahead.length > 0; turn++) {
     if (turn < chosen.pathCount) {
       const reading = read(chosen.paths.get(turn));
-      reading.catch(() => undefined); // thrown when it is its turn
+      reading.catch(() => undefined); // thrown at its turn
       ahead.push(reading);
     }
     if (turn < READ_AHEAD - 1 && turn < chosen.pathCount) continue;
@@ -80,7 +80,7 @@ async function* infosOf(
   }
 }
 
-/** The narinfo of a path that goes: its name and its NAR's are nowhere else. */
+/** Reads the narinfo of a path to remove: only it has the names of the path and of its NAR. */
 async function infoOf(store: FileStore, storeHash: string): Promise<NarInfo | undefined> {
   try {
     return await store.readNarInfo(parseStoreHash(storeHash));
