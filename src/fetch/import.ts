@@ -17,8 +17,7 @@ import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { nextToImport, refusedAlone, refusedOf } from './refused.ts';
 
-/** What an import works with. */
-export interface ImportContext extends FetchNarsContext {
+export interface ImportOptions {
   /** Target; undefined: the default store of this machine. */
   readonly to?: string | undefined;
   /** Keys that the user named, as text, for `nix copy`. */
@@ -41,7 +40,9 @@ export interface Imported {
   readonly failures: ReadonlyMap<StorePath, NarswarmError>;
 }
 
-interface Run extends ImportContext {
+interface Run extends ImportOptions {
+  /** Means of fetching again what Nix refuses. */
+  readonly download: FetchNarsContext;
   /** Whether `nix copy` checks signatures. */
   readonly checkSignatures: boolean;
 }
@@ -57,14 +58,16 @@ interface Run extends ImportContext {
 export async function importRoots(
   roots: readonly StorePath[],
   fetched: Fetched,
-  given: ImportContext,
+  download: FetchNarsContext,
+  options: ImportOptions,
 ): Promise<Imported> {
-  const { signal } = given;
+  const { signal, store } = download;
+  const { to, trustedPublicKeys, onNixLine } = options;
   // Nix checks again what was checked here, but for what a trusted cache has without a signature.
-  const mayBeUnsigned = given.upstreams.some((upstream) => upstream.isTrusted);
+  const mayBeUnsigned = download.upstreams.some((upstream) => upstream.isTrusted);
   const checkSignatures =
-    !mayBeUnsigned || Array.from(fetched.closure.values()).every((info) => isTrusted(info, given.keys));
-  const context: Run = { ...given, checkSignatures };
+    !mayBeUnsigned || Array.from(fetched.closure.values()).every((info) => isTrusted(info, download.keys));
+  const run: Run = { download, to, trustedPublicKeys, onNixLine, checkSignatures };
   const failures = new Map<StorePath, NarswarmError>();
   const damaged = new Set<StorePath>();
   let { closure } = fetched;
@@ -74,41 +77,42 @@ export async function importRoots(
     const wanted = failures.size === 0 ? roots : topsOf(sound);
     if (wanted.length === 0) return { closure, failures };
     try {
-      await copy(wanted, context);
+      await copy(wanted, run);
       return { closure, failures };
     } catch (error) {
       signal.throwIfAborted(); // Ctrl-C ends Nix, too, before anybody else does
       if (!isNarswarmError(error, 'IMPORT_FAILED') || error.facts.isOfTarget === true) throw error;
-      const again = await refetchDamaged(fetched, damaged, context);
-      for (const [path, failure] of again.failures) failures.set(path, asRefusal(path, failure, context));
+      const again = await refetchDamaged(fetched, damaged, download);
+      for (const [path, failure] of again.failures) failures.set(path, asRefusal(path, failure, download));
       if (again.closure.size > 0) {
         closure = new Map([...closure, ...again.closure]);
         continue;
       }
       const paths = Array.from(sound.values(), ({ storePath }) => storePath);
-      const invalid = await queryInvalidPaths(paths, context.to, { signal }).catch(() => Promise.reject(error));
+      const invalid = await queryInvalidPaths(paths, to, { signal }).catch(() => Promise.reject(error));
       const isFurther = invalid.size < lacking;
       lacking = invalid.size;
-      const relabelled = await relabel(invalid, sound, context);
+      const relabelled = await relabel(invalid, sound, store);
       if (relabelled.size > 0) {
         closure = new Map([...closure, ...relabelled]);
         continue;
       }
-      const { refused, isSure } = await whatIsRefused(error, sound, invalid, isFurther, context);
+      const { refused, isSure } = await whatIsRefused(error, sound, invalid, isFurther, run);
       if (refused.size === 0 && !isFurther) throw error;
-      const instead = await fetchInstead(refused, closure, context);
+      const instead = await fetchInstead(refused, closure, download);
       if (!isSure && instead.failures.size === refused.size) throw error; // nobody has another file, either
       if (refused.size > 0) lacking = Infinity;
-      for (const [path, failure] of instead.failures) failures.set(path, asRefusal(path, failure, context));
+      for (const [path, failure] of instead.failures) failures.set(path, asRefusal(path, failure, download));
       closure = instead.closure;
       const kept = completePart(closure, new Set([...failures.keys()].map(storeHashOf)));
-      await commit(referencesFirst(kept), instead.jobs, context.store);
+      await commit(referencesFirst(kept), instead.jobs, store);
     }
   }
 }
 
-function copy(paths: readonly StorePath[], context: Run) {
-  const { store, to, trustedPublicKeys, checkSignatures, onNixLine: onLine, signal } = context;
+function copy(paths: readonly StorePath[], run: Run): Promise<void> {
+  const { store, signal } = run.download;
+  const { to, trustedPublicKeys, checkSignatures, onNixLine: onLine } = run;
   return copyClosure({ from: `file://${store.dir}`, to, paths, trustedPublicKeys, checkSignatures, onLine, signal });
 }
 
@@ -121,17 +125,18 @@ async function whatIsRefused(
   closure: Closure,
   invalid: ReadonlySet<StorePath>,
   isFurther: boolean,
-  context: Run,
+  run: Run,
 ): Promise<{ readonly refused: ReadonlyMap<StorePath, NarswarmError>; readonly isSure: boolean }> {
+  const { store, signal } = run.download;
   const named = error.facts.path;
   if (named === undefined && isFurther) return { refused: new Map(), isSure: true };
   const next = nextToImport(closure, invalid);
-  const wrong = named !== undefined ? [parseStorePath(named)] : await refusedOf(next, context.store, context.signal);
+  const wrong = named !== undefined ? [parseStorePath(named)] : await refusedOf(next, store, signal);
   if (wrong.length > 0) {
-    const refused = new Map(wrong.map((path) => [path, wrongContents(path, error, context)]));
+    const refused = new Map(wrong.map((path) => [path, wrongContents(path, error, run.download)]));
     return { refused, isSure: true };
   }
-  const { refused, imported } = await refusedAlone(next, (path) => copy([path], context), context.signal);
+  const { refused, imported } = await refusedAlone(next, (path) => copy([path], run), signal);
   return { refused, isSure: imported > 0 };
 }
 
@@ -142,7 +147,7 @@ async function whatIsRefused(
 async function relabel(
   paths: ReadonlySet<StorePath>,
   closure: Closure,
-  { store }: Run,
+  store: FileStore,
 ): Promise<Map<StoreHash, NarInfo>> {
   const relabelled = new Map<StoreHash, NarInfo>();
   for (const [hash, info] of closure) {
@@ -153,7 +158,7 @@ async function relabel(
   return relabelled;
 }
 
-function wrongContents(path: StorePath, cause: NarswarmError, { candidates }: ImportContext): NarswarmError {
+function wrongContents(path: StorePath, cause: NarswarmError, { candidates }: FetchNarsContext): NarswarmError {
   const source = candidates.originOf(storeHashOf(path))?.name ?? 'an unknown source';
   const refused = (nar: string): string =>
     `${cause.message} (${nar} has not the contents that were signed; its narinfo came from ${source})`;
@@ -163,9 +168,9 @@ function wrongContents(path: StorePath, cause: NarswarmError, { candidates }: Im
   });
 }
 
-function asRefusal(path: StorePath, failure: unknown, context: ImportContext): NarswarmError {
+function asRefusal(path: StorePath, failure: unknown, download: FetchNarsContext): NarswarmError {
   if (isNarswarmError(failure)) return failure;
-  return wrongContents(path, new NarswarmError('IMPORT_FAILED', String(failure), { cause: failure }), context);
+  return wrongContents(path, new NarswarmError('IMPORT_FAILED', String(failure), { cause: failure }), download);
 }
 
 /**
@@ -177,9 +182,9 @@ function asRefusal(path: StorePath, failure: unknown, context: ImportContext): N
 async function refetchDamaged(
   { plan }: Fetched,
   known: Set<StorePath>,
-  context: ImportContext,
+  download: FetchNarsContext,
 ): Promise<Pick<FetchedNars, 'closure' | 'failures'>> {
-  const { store, tell, signal } = context;
+  const { store, tell, torrentOf, signal } = download;
   const damaged = new Map<StoreHash, NarInfo>();
   for (const info of plan.inStore) {
     const file = namedFile(info);
@@ -195,8 +200,8 @@ async function refetchDamaged(
   if (damaged.size === 0) return { closure: damaged, failures: new Map() };
   const catalogue = await Catalogue.open(store);
   const again = await planFetch(damaged, { store, catalogue, needed: undefined, signal });
-  await attachTorrents(again.jobs, context.torrentOf);
-  const { closure, jobs, failures } = await fetchNars(again, damaged, context);
+  await attachTorrents(again.jobs, torrentOf);
+  const { closure, jobs, failures } = await fetchNars(again, damaged, download);
   await commit(referencesFirst(completePart(closure, new Set([...failures.keys()].map(storeHashOf)))), jobs, store);
   return { closure, failures };
 }

@@ -1,7 +1,8 @@
 import type { StorePath } from '../nix/brands.ts';
 import { copiedPathIn } from '../nix/copied-path.ts';
 import { entriesOf, noteChecked } from '../store/note-checked.ts';
-import { importRoots, type ImportContext, type Imported } from './import.ts';
+import type { FetchNarsContext } from './fetch-nars.ts';
+import { importRoots, type Imported, type ImportOptions } from './import.ts';
 
 /**
  * Imports with `nix copy`, as {@link importRoots} does, and notes which NARs Nix has taken: it takes contents with the
@@ -12,18 +13,19 @@ import { importRoots, type ImportContext, type Imported } from './import.ts';
 export async function importNoted(
   roots: readonly StorePath[],
   fetched: Parameters<typeof importRoots>[1],
-  context: Omit<ImportContext, 'onNixLine'>,
+  options: Omit<ImportOptions, 'onNixLine'> & { readonly download: FetchNarsContext },
 ): Promise<Imported> {
-  const { store, held } = context;
+  const { download, to, trustedPublicKeys } = options;
+  const { store, held, tell } = download;
   const copied = new Set<string>();
   const onNixLine = (line: string): void => {
     const path = copiedPathIn(line);
     if (path !== undefined) copied.add(path);
-    context.tell({ type: 'nix-line', line });
+    tell({ type: 'nix-line', line });
   };
   const paths = Array.from(fetched.closure.values(), ({ storePath }) => storePath);
   const before = await entriesOf(store, paths);
-  const imported = await importRoots(roots, fetched, { ...context, onNixLine });
+  const imported = await importRoots(roots, fetched, download, { to, trustedPublicKeys, onNixLine });
   for (const path of copied) held?.noteSound(path);
   await noteChecked(
     store,

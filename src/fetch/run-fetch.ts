@@ -9,7 +9,7 @@ import { Workplace, type WorkplaceOptions } from './workplace.ts';
 /** Fetches some roots as far as they can be had. */
 export type FetchPart = (roots: readonly StorePath[]) => Promise<PrefetchResult>;
 
-export interface RunFetchOptions extends Omit<PrefetchOptions, 'limit'>, WorkplaceOptions {
+export interface RunFetchOptions extends PrefetchOptions, WorkplaceOptions {
   /** Fetches what else is wanted, after the roots; what it throws ends the fetch. Default: nothing. */
   readonly fetchMore?: ((fetch: FetchPart) => Promise<void>) | undefined;
   /** Milliseconds to go on seeding after everything is done. */
@@ -38,7 +38,7 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
   const { network } = workplace;
   if (options.publishers.length > 0) await network?.openDht(); // now, so that a port in use is said
   const parts: PrefetchResult[] = [];
-  const fetch = async (part: Omit<PrefetchOptions, 'limit'>): Promise<PrefetchResult> => {
+  const fetch = async (part: PrefetchOptions): Promise<PrefetchResult> => {
     const done = await workplace.prefetch(part, { tell, signal });
     parts.push(done);
     return done;

@@ -89,20 +89,19 @@ export class Workplace implements AsyncDisposable {
   }
 
   /** Fetches and imports, as {@link prefetch} does. */
-  prefetch(options: Omit<PrefetchOptions, 'limit'>, run: { tell: Tell; signal: AbortSignal }): Promise<PrefetchResult> {
-    return prefetch(
-      { ...options, limit: this.#limit },
-      {
-        store: this.store,
-        session: this.#session,
-        network: this.network,
-        http: this.http,
-        keys: this.#options.keys,
-        orderUpstreams: (upstreams) => this.#order(upstreams, run.signal),
-        ...run,
-        held: this.#offer.held,
-      },
-    );
+  prefetch(options: PrefetchOptions, { tell, signal }: { tell: Tell; signal: AbortSignal }): Promise<PrefetchResult> {
+    return prefetch(options, {
+      store: this.store,
+      session: this.#session,
+      network: this.network,
+      http: this.http,
+      keys: this.#options.keys,
+      limit: this.#limit,
+      orderUpstreams: (upstreams) => this.#order(upstreams, signal),
+      tell,
+      signal,
+      held: this.#offer.held,
+    });
   }
 
   /** Finds what an output of a derivation has become, as {@link realisedPath} does. */

@@ -1,0 +1,57 @@
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
+import { isAbsentStore } from '../nix/read-derivation.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { HashMaps } from './hash-maps.ts';
+import type { PrefetchContext, PrefetchOptions } from './prefetch.ts';
+import { Target } from './target.ts';
+import type { WalkSources } from './walk.ts';
+
+/** Everything that narinfos and NARs of one fetch come from. The target and the publishers are asked from the start on. */
+export class FetchSources implements WalkSources, AsyncDisposable {
+  readonly store: FileStore;
+  readonly http: HttpClient;
+  readonly keys: readonly PublicKey[];
+  readonly target: Target | undefined;
+  readonly maps: HashMaps;
+  readonly upstreams: readonly Upstream[];
+
+  private constructor(
+    { store, http, keys }: PrefetchContext,
+    target: Target | undefined,
+    maps: HashMaps,
+    upstreams: readonly Upstream[],
+  ) {
+    this.store = store;
+    this.http = http;
+    this.keys = keys;
+    this.target = target;
+    this.maps = maps;
+    this.upstreams = upstreams;
+  }
+
+  static async open(options: PrefetchOptions, context: PrefetchContext): Promise<FetchSources> {
+    const { store, network, http, signal, tell } = context;
+    const { publishers, publisherTimeoutMs, to } = options;
+    const ordering = context.orderUpstreams?.(options.upstreams);
+    ordering?.catch(() => undefined); // awaited below
+    await using stack = new AsyncDisposableStack();
+    const wantsTarget = options.holdAll !== true && (options.copy || to !== undefined);
+    const asksTarget = wantsTarget && !(options.dryRun === true && (await isAbsentStore(to)));
+    const target = asksTarget ? stack.use(new Target(to, { signal })) : undefined; // Nix starts meanwhile
+    const isOptional = options.upstreams.length > 0;
+    const onWarning = (message: string): void => tell({ type: 'warning', message });
+    const maps = stack.use(
+      new HashMaps({ publishers, publisherTimeoutMs, isOptional }, { store, network, http, signal, onWarning }),
+    );
+    const sources = new FetchSources(context, target, maps, (await ordering) ?? options.upstreams);
+    stack.move();
+    return sources;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.maps[Symbol.asyncDispose]();
+    await this.target?.[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,55 @@
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
+import type { HashMaps } from './hash-maps.ts';
+
+/** A root as a person names it. */
+export interface NamedRoot {
+  readonly text: string;
+  /** Undefined if only a hash map can say which path has that name. */
+  readonly known: { readonly path: StorePath } | { readonly hash: StoreHash } | undefined;
+}
+
+/** The roots of a fetch. */
+export interface Roots {
+  /** How each is named in messages, by its store hash. */
+  readonly names: ReadonlyMap<StoreHash, string>;
+  /** Paths of the roots whose names are known in full. */
+  readonly paths: readonly StorePath[];
+}
+
+/** Reads store paths, hash parts and names of roots. @throws STORE_PATH_INVALID for what looks like a path and is none */
+export function readRoots(texts: readonly string[]): NamedRoot[] {
+  return texts.map((text) => ({ text, known: asStorePath(text) }));
+}
+
+/**
+ * Finds the store paths of named roots.
+ *
+ * @param wholeMaps takes in every path that the publishers' maps have, too
+ * @throws ROOT_UNKNOWN for a name that no map has; INDEX_UNREACHABLE …; the signal's reason
+ */
+export async function resolveRoots(
+  named: readonly NamedRoot[],
+  maps: HashMaps,
+  { wholeMaps, signal }: { readonly wholeMaps: boolean; readonly signal: AbortSignal },
+): Promise<Roots> {
+  const names = new Map<StoreHash, string>();
+  const paths: StorePath[] = [];
+  for (const { text, known } of named) {
+    const root = known ?? { path: await maps.root(text) };
+    if ('path' in root) paths.push(root.path);
+    names.set('path' in root ? storeHashOf(root.path) : root.hash, text);
+  }
+  if (wholeMaps) for (const hash of await maps.storeHashes(signal)) names.set(hash, hash);
+  return { names, paths };
+}
+
+/** The store path or its hash part that a text is by itself, or undefined if it can only be the name of a root. */
+function asStorePath(text: string): NamedRoot['known'] {
+  if (text.includes('/')) return { path: parseStorePath(text) };
+  try {
+    return { hash: parseStoreHash(text) };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,88 @@
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
+import type { StoreHash } from '../nix/brands.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { Candidates } from './candidates.ts';
+import { walkClosure, type Closure, type FindNarInfo, type MissingPath } from './closure.ts';
+import {
+  firstTrusted,
+  RETRIES_WITH_ALTERNATIVE,
+  storeSource,
+  upstreamSource,
+  type NarInfoSource,
+} from './find-narinfo.ts';
+import type { HashMaps } from './hash-maps.ts';
+import type { Roots } from './roots.ts';
+import type { Target } from './target.ts';
+
+/** Places that narinfos come from. */
+export interface WalkSources {
+  readonly store: FileStore;
+  /** Absent if nothing is imported. */
+  readonly target: Target | undefined;
+  readonly maps: HashMaps;
+  /** In the order in which they are asked. */
+  readonly upstreams: readonly Upstream[];
+  readonly http: HttpClient;
+  readonly keys: readonly PublicKey[];
+}
+
+export interface WalkOptions {
+  /** Takes in the roots alone, and nothing that they refer to. */
+  readonly onlyRoots: boolean;
+  /** Goes on without paths that have no good narinfo; otherwise the walk ends with the first of them. */
+  readonly keepGoing: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** Result of a walk. */
+export interface Walked {
+  readonly closure: Closure;
+  /** Paths without a good narinfo. */
+  readonly absent: ReadonlyMap<StoreHash, MissingPath>;
+  /** Finds further narinfos in the same sources. */
+  readonly find: FindNarInfo;
+  /** What the other sources say of a path. */
+  readonly candidates: Candidates;
+}
+
+/**
+ * Walks the closure of the roots over all sources.
+ *
+ * @throws NARINFO_MISSING and others without `keepGoing`; the signal's reason
+ */
+export async function walk(roots: Roots, from: WalkSources, options: WalkOptions): Promise<Walked> {
+  const { onlyRoots, keepGoing, signal } = options;
+  const sources = await sourcesInOrder(roots, from);
+  const origins = new Map<StoreHash, NarInfoSource>();
+  const absent = new Map<StoreHash, MissingPath>();
+  const find = firstTrusted(sources, from.keys, origins);
+  const closure = await walkClosure([...roots.names.keys()], find, {
+    signal,
+    onlyRoots,
+    ...(keepGoing && {
+      onMissing: (hash, missing) => absent.set(hash, { ...missing, path: roots.names.get(hash) ?? missing.path }),
+    }),
+  });
+  return { closure, absent, find, candidates: new Candidates(sources, from.keys, origins) };
+}
+
+/** What is near comes first; a target over a network is asked only for what no cache has. */
+async function sourcesInOrder(
+  { paths }: Roots,
+  { store, target, maps, upstreams, http }: WalkSources,
+): Promise<NarInfoSource[]> {
+  const inTarget = target === undefined ? [] : [target.source(paths)];
+  const last = upstreams.length - 1;
+  return [
+    await storeSource(store),
+    ...(target?.isRemote === true ? [] : inTarget),
+    ...maps.ready(),
+    ...upstreams.map((upstream, index) =>
+      upstreamSource(upstream, http, index < last ? RETRIES_WITH_ALTERNATIVE : undefined, store.storeDir),
+    ),
+    ...(target?.isRemote === true ? inTarget : []),
+    ...maps.awaited(),
+  ];
+}
