@@ -41,7 +41,7 @@ export function addPublishing(command: Command): Command {
 export function addHttpPort(command: Command): Command {
   return command.option(
     '--http-port <port>',
-    `TCP port to serve the hash map at over HTTP; 0 picks one (default: ${defaultPortInWords(SERVICE_PORTS.http)})`,
+    `TCP port on which to serve the hash map over HTTP; 0 picks one (default: ${defaultPortInWords(SERVICE_PORTS.http)})`,
     parsePort,
   );
 }

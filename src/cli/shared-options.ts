@@ -92,7 +92,7 @@ export function addPeers(command: Command): Command {
 export function addKeys(command: Command): Command {
   return command.option(
     '--trusted-public-key <key>',
-    'Nix key whose signatures count, NAME:BASE64; may be repeated (default: those of nix.conf)',
+    'Nix key to trust, NAME:BASE64; may be repeated (default: those of nix.conf)',
     each(String), // read later: commander shows what it refuses, and it may be a secret key in the wrong place
   );
 }

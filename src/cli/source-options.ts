@@ -47,7 +47,7 @@ export function addSources(command: Command): Command {
   command
     .option(
       '--from <url>',
-      'binary cache for what peers do not have, over http(s) or a folder; may be repeated (default: substituters of nix.conf)',
+      'binary cache for NARs that peers do not have: an http(s) URL or a folder; may be repeated (default: substituters of nix.conf)',
       each(String),
     )
     .option('--no-upstream', 'use peers alone');
@@ -58,12 +58,12 @@ export function addSources(command: Command): Command {
   return command
     .option(
       '--publisher-timeout <duration>',
-      'how long to look for the hash maps (default: 10s, or 60s without an upstream)',
+      'time to look for the hash maps (default: 10s, or 60s without an upstream)',
       parseTimeout,
     )
     .option(
       '--peer-timeout <duration>',
-      'without an upstream: how long to wait while no peer sends a good byte (default: 60s)',
+      'without an upstream: time to wait for a good byte from any peer (default: 60s)',
       parseTimeout,
     );
 }

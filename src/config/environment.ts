@@ -1,17 +1,17 @@
-/** Settings of the environment: `NARSWARM_MAX_SIZE=50G` is `max-size = "50G"`. */
+/** Reads settings from the environment: `NARSWARM_MAX_SIZE=50G` means `max-size = "50G"`. */
 import { NarswarmError } from '../errors.ts';
 import { CONFIG_KEYS, KEYS, type ConfigKey, type Written } from './keys.ts';
 import { isReadable } from './units.ts';
 
-/** The variable of a key. */
+/** Returns the variable for a key. */
 export function variableOf(key: ConfigKey): string {
   return `NARSWARM_${key.toUpperCase().replaceAll('-', '_')}`;
 }
 
 /**
- * Reads the variables of all keys; an empty one counts as unset. Lists are split at white space.
+ * Reads the variables of all keys. An empty one counts as unset. Lists are split at white space.
  *
- * @throws USAGE naming the variable whose value is malformed
+ * @throws USAGE, naming a malformed variable
  */
 export function readEnvironment(env: Readonly<Record<string, string | undefined>>): Map<ConfigKey, Written> {
   const values = new Map<ConfigKey, Written>();
@@ -37,7 +37,7 @@ function readVariable(key: ConfigKey, text: string): Written {
   }
 }
 
-/** An item may have a comma in it, but not one behind which the next begins, or nothing. */
+/** Refuses commas that separate items or end one. An item itself may contain a comma. */
 function refuseCommas(item: string, parse: (text: string) => unknown): void {
   if (!item.includes(',')) return;
   const parts = item.split(',').filter((part) => part !== '');

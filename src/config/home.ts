@@ -1,20 +1,23 @@
-/** The home folder of a user, who may have none: containers start programs as users that /etc/passwd does not know. */
+/**
+ * Finds the home folder of a user, who may have none: in containers, programs often run as users without an entry in
+ * /etc/passwd.
+ */
 import { lstatSync, mkdirSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
 import { nameOfUser } from '../nix/system-users.ts';
 
-/** A home folder, and whether it is one of the system's or a stand-in. */
+/** A home folder, or a stand-in for one. */
 export interface Home {
   readonly dir: string;
-  /** True if there is no home folder: the stand-in is in the folder for temporary files. */
+  /** True for a stand-in, which is in the folder for temporary files. */
   readonly isTemporary: boolean;
 }
 
 /**
- * HOME, else what the system knows; where that is nothing or `/`, as in many containers, a folder of this user's alone
- * below TMPDIR. Makes nothing: {@link claimHome} does.
+ * Returns HOME, or the home folder that the system knows. If that is missing or `/`, as in many containers, returns a
+ * folder below TMPDIR for this user alone. Makes nothing: {@link claimHome} does.
  */
 export function homeFolder(env: Readonly<Record<string, string | undefined>> = process.env): Home {
   const home = env['HOME'] ?? homeOfSystem();
@@ -23,11 +26,11 @@ export function homeFolder(env: Readonly<Record<string, string | undefined>> = p
 }
 
 /**
- * Makes the stand-in for a home folder, unless it is there, and names it in HOME, and this user in USER where nobody knows
- * the name: Nix, git and ssh end without them. In a folder that others write to somebody else may have made the stand-in,
- * with code for this program to run.
+ * Makes the stand-in for a home folder, unless it exists. Sets HOME to it, and USER if the system does not know this
+ * user's name: Nix, git and ssh fail without them. If other users can write to the parent folder, one of them may have
+ * made the stand-in, with code that this program would run.
  *
- * @throws STORE_UNWRITABLE where it is not this user's alone
+ * @throws STORE_UNWRITABLE if the folder does not belong to this user alone
  */
 export function claimHome(env: Record<string, string | undefined> = process.env): void {
   env['USER'] ??= nameOfUser();
@@ -52,7 +55,7 @@ function notOwn(dir: string, isMissing: boolean, cause: unknown): NarswarmError 
   );
 }
 
-/** Undefined for a user without an entry in /etc/passwd. */
+/** Returns the home folder that the system knows. Undefined for a user without an entry in /etc/passwd. */
 function homeOfSystem(): string | undefined {
   try {
     return homedir();

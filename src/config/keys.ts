@@ -1,6 +1,6 @@
 /**
- * The keys of the config file: the long names of the options that they stand for, and of `NARSWARM_*` in the
- * environment. One table, so that the file, the environment, `narswarm config` and the example cannot disagree.
+ * The keys of the config file, with the same names as the long options; `NARSWARM_*` variables have them in capitals.
+ * This one table keeps the file, the environment, `narswarm config` and the example consistent.
  */
 import { NarswarmError } from '../errors.ts';
 import { parseUpstream } from '../http/upstream.ts';
@@ -23,19 +23,19 @@ import {
 } from './units.ts';
 
 /**
- * How a value is written: `path` is an absolute one, `number` may go without quotes, `list` is a list of strings or a
- * single one, `flag` is true or false.
+ * The form of a value: `path` is absolute, `number` needs no quotes, `list` is one string or a list of strings, `flag`
+ * is true or false.
  */
 export type Shape = 'text' | 'path' | 'number' | 'list' | 'flag';
 
 interface Key {
   readonly shape: Shape;
-  /** Reads the value, or one of a list. Throws a NarswarmError that says what was expected. */
+  /** Reads the value, or one item of a list. Throws a NarswarmError that names the expected form. */
   readonly parse: (text: string) => unknown;
-  /** What it is called in help; empty for a flag. */
+  /** Name of the value in help. Empty for a flag. */
   readonly placeholder: string;
   readonly description: string;
-  /** What holds where nothing is given, for people. */
+  /** The default, as shown in help. */
   readonly initial: () => string;
 }
 
@@ -51,7 +51,7 @@ export const KEYS = {
     shape: 'list',
     parse: checked(parseUpstream),
     placeholder: 'url',
-    description: 'binary cache for what peers do not have, over http(s) or a folder',
+    description: 'binary cache for NARs that peers do not have: an http(s) URL or a folder',
     initial: () => 'substituters of nix.conf',
   },
   publisher: {
@@ -65,7 +65,7 @@ export const KEYS = {
     shape: 'list',
     parse: checked(parsePublicKey),
     placeholder: 'key',
-    description: 'Nix key whose signatures count, NAME:BASE64',
+    description: 'Nix key to trust, NAME:BASE64',
     initial: () => 'trusted-public-keys of nix.conf',
   },
   'share-keys': {
@@ -136,35 +136,35 @@ export const KEYS = {
     shape: 'text',
     parse: parseTimeout,
     placeholder: 'duration',
-    description: 'how long to look for the hash maps',
+    description: 'time to look for the hash maps',
     initial: () => '10s, or 60s without an upstream',
   },
   'peer-timeout': {
     shape: 'text',
     parse: parseTimeout,
     placeholder: 'duration',
-    description: 'without an upstream: how long to wait while no peer sends a good byte',
+    description: 'without an upstream: time to wait for a good byte from any peer',
     initial: () => '60s',
   },
   'max-size': {
     shape: 'number',
     parse: parseBudget,
     placeholder: 'size',
-    description: 'what the file store may take of the disk, such as 50G',
+    description: 'limit for the size of the file store, such as 50G',
     initial: () => 'no limit',
   },
   'keep-generations': {
     shape: 'number',
     parse: parseCount,
     placeholder: 'number',
-    description: 'complete generations of each subscription to keep beside the newest one',
+    description: 'complete generations of each subscription to keep, besides the newest one',
     initial: () => '1',
   },
   until: {
     shape: 'text',
     parse: checkTimeOfDay,
     placeholder: 'time',
-    description: 'time of day at which an update stops, such as 06:00; the next one goes on from there',
+    description: 'time of day at which an update stops, such as 06:00; the next one continues from there',
     initial: () => 'no limit',
   },
   publish: {
@@ -192,7 +192,7 @@ export const KEYS = {
     shape: 'number',
     parse: parsePort,
     placeholder: 'port',
-    description: 'TCP port of publish and daemon to serve the hash map at over HTTP; 0 picks one',
+    description: 'TCP port on which publish and daemon serve the hash map over HTTP; 0 picks one',
     initial: () => defaultPortInWords(SERVICE_PORTS.http),
   },
   hint: {
@@ -214,17 +214,17 @@ export const KEYS = {
 export type ConfigKey = keyof typeof KEYS;
 export const CONFIG_KEYS: readonly ConfigKey[] = Object.keys(KEYS) as ConfigKey[];
 
-/** A value as it was written: a list of texts, true or false, or one text. */
+/** A value as written: a list of texts, true or false, or one text. */
 export type Written = string | readonly string[] | boolean;
 
-/** What a key's value is once it is read. */
+/** The parsed value of a key. */
 export type ValueOf<K extends ConfigKey> = (typeof KEYS)[K]['shape'] extends 'flag'
   ? boolean
   : (typeof KEYS)[K]['shape'] extends 'list'
     ? readonly ReturnType<(typeof KEYS)[K]['parse']>[]
     : ReturnType<(typeof KEYS)[K]['parse']>;
 
-/** True for the names in {@link KEYS}. */
+/** Returns true for the names in {@link KEYS}. */
 export function isConfigKey(name: string): name is ConfigKey {
   return Object.hasOwn(KEYS, name);
 }
@@ -235,7 +235,7 @@ function parseScope(text: string): Scope {
   return scope;
 }
 
-/** The environment knows no booleans; a config file has its own. */
+/** Reads true or false from the environment, which has only text. A config file has its own booleans. */
 function parseFlag(text: string): boolean {
   if (text === 'true' || text === '1') return true;
   if (text === 'false' || text === '0') return false;
@@ -243,7 +243,7 @@ function parseFlag(text: string): boolean {
 }
 
 function notEmpty(text: string): string {
-  if (text === '') throw new NarswarmError('USAGE', 'Expected something, and it is empty.');
+  if (text === '') throw new NarswarmError('USAGE', 'Expected a value, but it is empty.');
   return text;
 }
 

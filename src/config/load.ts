@@ -1,4 +1,4 @@
-/** The configuration of this machine: its config file, and over it the environment. */
+/** Loads the configuration of this machine: its config file, overridden by the environment. */
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { NarswarmError } from '../errors.ts';
@@ -9,7 +9,7 @@ import { KEYS, type ConfigKey, type ValueOf, type Written } from './keys.ts';
 import { configLocation, surroundings, type Surroundings } from './locations.ts';
 import { parseConfig, type DeclaredSubscription } from './schema.ts';
 
-/** One value, and where it came from. */
+/** One value and its origin. */
 export interface Setting {
   readonly written: Written;
   readonly source: 'config' | 'env';
@@ -20,15 +20,15 @@ export interface Setting {
 export interface Config {
   /** Absolute path of the config file. */
   readonly path: string;
-  /** False where there is none: then everything has its default. */
+  /** False if there is no file: then everything has its default. */
   readonly exists: boolean;
-  /** What the file and the environment say; a variable hides what the file says of its key. */
+  /** The values of the file and the environment. A variable overrides the file's value of its key. */
   readonly values: ReadonlyMap<ConfigKey, Setting>;
   /** In the order of the file. */
   readonly subscriptions: readonly DeclaredSubscription[];
 }
 
-/** @param options.file what `--config` names */
+/** @param options.file the file that `--config` names */
 export interface LoadOptions {
   readonly file?: string | undefined;
   readonly around?: Surroundings;
@@ -37,7 +37,7 @@ export interface LoadOptions {
 /**
  * Reads the config file and the environment.
  *
- * @throws USAGE where a named file is not there, or anything in either is malformed
+ * @throws USAGE if a named file does not exist, or if either is malformed
  */
 export async function loadConfig({ file, around = surroundings() }: LoadOptions = {}): Promise<Config> {
   const { path, text } = await readConfigText({ file, around });
@@ -49,7 +49,7 @@ export async function loadConfig({ file, around = surroundings() }: LoadOptions 
   return { path, exists: text !== undefined, values: settings, subscriptions };
 }
 
-/** The read value of a key, or undefined where neither file nor environment have it. */
+/** Returns the parsed value of a key. Undefined if neither the file nor the environment has it. */
 export function configured<K extends ConfigKey>(config: Config, key: K): ValueOf<K> | undefined {
   const written = config.values.get(key)?.written;
   if (written === undefined) return undefined;
@@ -58,18 +58,18 @@ export function configured<K extends ConfigKey>(config: Config, key: K): ValueOf
   return (typeof written === 'string' ? parse(written) : written.map((item) => parse(item))) as ValueOf<K>;
 }
 
-/** A subscription by its name. @throws USAGE that names those that there are */
+/** Returns the subscription with this name. @throws USAGE, listing the existing names */
 export function subscriptionNamed(config: Config, name: string): Subscription {
   const found = config.subscriptions.find((subscription) => subscription.name === name);
   if (found !== undefined) return found;
   const names = config.subscriptions.map((subscription) => subscription.name);
-  const known = names.length === 0 ? 'it has none, narswarm subscribe adds one' : `it has ${names.join(', ')}`;
+  const known = names.length === 0 ? 'it has none; add one with narswarm subscribe' : `it has ${names.join(', ')}`;
   throw new NarswarmError('USAGE', `there is no subscription ${name} in ${config.path}: ${known}`, {
     facts: { name, file: config.path },
   });
 }
 
-/** The text of the config file, undefined where there is none. @throws USAGE as {@link loadConfig} */
+/** Reads the text of the config file. Undefined if it does not exist. @throws USAGE as {@link loadConfig} */
 export async function readConfigText(
   options: LoadOptions = {},
 ): Promise<{ readonly path: string; readonly text: string | undefined }> {
@@ -82,7 +82,7 @@ export async function readConfigText(
     if (isAbsent && namedBy === undefined) return { path, text: undefined };
     const by = namedBy === undefined ? '' : ` of ${namedBy}`;
     const message = isAbsent
-      ? `there is no ${path}, the config file${by}: make it, it may be empty, or name another one`
+      ? `there is no ${path}, the config file${by}: make it (it may be empty), or name another one`
       : `cannot read the config file ${path}${by} (${systemCode(cause) ?? String(cause)}): check its permissions, or name another one with --config`;
     throw new NarswarmError('USAGE', message, { cause, facts: { file: path } });
   }

@@ -1,31 +1,34 @@
-/** Which config file, file store and publisher key there are where nobody names one. */
+/** Default places of the config file, the file store and the publisher's key. */
 import { join } from 'node:path';
 import { homeFolder } from './home.ts';
 
-/** What the places depend on. */
+/** The facts that decide the places. */
 export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Root has the folders of the system, everybody else those of XDG. */
+  /** True for root, who has the folders of the system. Other users have those of XDG. */
   readonly isRoot: boolean;
   readonly home: string;
 }
 
-/** A config file, and whether somebody asked for this one: then it has to be there. */
+/** A config file. If somebody named it, it must exist. */
 export interface ConfigLocation {
   readonly path: string;
-  /** What named it, `--config` or `NARSWARM_CONFIG`; undefined: it is the default. */
+  /** `--config` or `NARSWARM_CONFIG`, whichever named it. Undefined for the default. */
   readonly namedBy?: string;
 }
 
 const SYSTEM_CONFIG = '/etc/narswarm/config.toml';
 const SYSTEM_STATE = '/var/lib/narswarm';
 
-/** The surroundings of this process. */
+/** Returns the surroundings of this process. */
 export function surroundings(): Surroundings {
   return { env: process.env, isRoot: process.getuid?.() === 0, home: homeFolder().dir };
 }
 
-/** `--config FILE`, else `NARSWARM_CONFIG`, else the system's for root and the user's own for others. */
+/**
+ * Returns `--config FILE`, otherwise `NARSWARM_CONFIG`, otherwise the system's file for root and the user's own file
+ * for others.
+ */
 export function configLocation(file: string | undefined, around: Surroundings = surroundings()): ConfigLocation {
   if (file !== undefined) return { path: file, namedBy: '--config' };
   const named = given(around, 'NARSWARM_CONFIG');
@@ -33,19 +36,19 @@ export function configLocation(file: string | undefined, around: Surroundings = 
   return { path: around.isRoot ? SYSTEM_CONFIG : join(userConfigDir(around), 'config.toml') };
 }
 
-/** Where the file store is, unless said otherwise. systemd names the state folder of a service. */
+/** Returns the default file store. systemd names the state folder of a service. */
 export function defaultStoreDir(around: Surroundings = surroundings()): string {
   const state = stateDir(around);
   if (state !== undefined) return join(state, 'store');
   return join(given(around, 'XDG_CACHE_HOME') ?? join(around.home, '.cache'), 'narswarm');
 }
 
-/** Where the publisher's key is, unless said otherwise. */
+/** Returns the default file of the publisher's key. */
 export function defaultKeyFile(around: Surroundings = surroundings()): string {
   return join(stateDir(around) ?? userConfigDir(around), 'publisher.key');
 }
 
-/** STATE_DIRECTORY has several folders, with colons between them, where a unit asks for several. */
+/** Returns the first state folder. STATE_DIRECTORY separates several by colons, if a unit asks for several. */
 function stateDir(around: Surroundings): string | undefined {
   const [first] = given(around, 'STATE_DIRECTORY')?.split(':') ?? [];
   return first ?? (around.isRoot ? SYSTEM_STATE : undefined);
@@ -55,7 +58,7 @@ function userConfigDir(around: Surroundings): string {
   return join(given(around, 'XDG_CONFIG_HOME') ?? join(around.home, '.config'), 'narswarm');
 }
 
-/** XDG and systemd agree that an empty variable is an unset one. */
+/** Returns a variable. XDG and systemd agree that an empty one counts as unset. */
 function given({ env }: Surroundings, name: string): string | undefined {
   return env[name] === '' ? undefined : env[name];
 }

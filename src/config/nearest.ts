@@ -1,4 +1,4 @@
-/** The name that somebody who wrote `text` may have meant; undefined where none is near. */
+/** Returns the name that `text` may have meant. Undefined if none is similar. */
 export function nearest(text: string, names: readonly string[]): string | undefined {
   const wanted = plain(text);
   const [best] = names
@@ -8,7 +8,7 @@ export function nearest(text: string, names: readonly string[]): string | undefi
   return best?.name;
 }
 
-/** `maxSize`, `max_size` and `MAX-SIZE` are all nearest to `max-size`. */
+/** Brings names to one spelling: `maxSize`, `max_size` and `MAX-SIZE` are all nearest to `max-size`. */
 function plain(name: string): string {
   return name
     .slice(0, 64)
@@ -17,7 +17,7 @@ function plain(name: string): string {
     .toLowerCase();
 }
 
-/** How many characters to add, drop, replace, or swap with the next one. */
+/** Counts the characters to add, drop, replace, or swap with the next one. */
 function editsBetween(one: string, other: string): number {
   let above: number[] = [];
   let row = Array.from({ length: other.length + 1 }, (_, index) => index);

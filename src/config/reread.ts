@@ -4,10 +4,10 @@ import type { Subscription } from '../subscription/subscription.ts';
 import { loadConfig, type Config } from './load.ts';
 
 /**
- * The subscriptions as the config file has them at each call, for what runs long: the file is read again when it has
- * changed. One that is malformed or gone changes nothing, and is told once.
+ * Returns a function for long-running processes that returns the current subscriptions. It reads the config file again
+ * after a change. A malformed or missing file changes nothing, and causes one warning.
  *
- * @param config as it was read first
+ * @param config the config as first loaded
  */
 export function subscriptionsNow(
   config: Config,
@@ -25,7 +25,7 @@ export function subscriptionsNow(
       ({ subscriptions } = await loadConfig({ file: config.path }));
     } catch (error) {
       if (!isNarswarmError(error)) throw error;
-      onWarning(`${error.message}; what was read before still holds`);
+      onWarning(`${error.message}; the earlier subscriptions stay in force`);
     }
     return subscriptions;
   };

@@ -1,4 +1,4 @@
-/** What a config file may hold: the keys of {@link KEYS}, and tables of subscriptions. Nothing else. */
+/** The schema of a config file: the keys of {@link KEYS} and tables of subscriptions, nothing else. */
 import { isAbsolute } from 'node:path';
 import { parse, TomlError } from 'smol-toml';
 import * as v from 'valibot';
@@ -10,15 +10,15 @@ import { CONFIG_KEYS, isConfigKey, KEYS, type ConfigKey, type Shape, type Writte
 import { nearest } from './nearest.ts';
 import { lineOf, outline } from './outline.ts';
 
-/** A subscription, and where it was declared. */
+/** A subscription and the place of its declaration. */
 export interface DeclaredSubscription extends Subscription {
   /** `FILE:LINE` */
   readonly where: string;
 }
 
-/** A config file that was found to be sound. */
+/** A valid config file. */
 export interface ConfigFile {
-  /** Values as written, and `FILE:LINE` of each key. */
+  /** Values as written, with the `FILE:LINE` of each key. */
   readonly values: ReadonlyMap<ConfigKey, { readonly written: Written; readonly where: string }>;
   /** In the order of the file. */
   readonly subscriptions: readonly DeclaredSubscription[];
@@ -38,7 +38,7 @@ const EXPECTED: Readonly<Record<Shape, string>> = {
 
 const isTable = (input: unknown): boolean => typeof input === 'object' && input !== null && !Array.isArray(input);
 const flag = v.optional(v.boolean(EXPECTED.flag), false);
-const text = v.pipe(v.string(EXPECTED.text), v.nonEmpty('Expected something, and it is empty.'));
+const text = v.pipe(v.string(EXPECTED.text), v.nonEmpty('Expected a value, but it is empty.'));
 
 const SubscriptionTable = v.pipe(
   v.custom(isTable, 'Expected a table: [subscriptions.NAME].'),
@@ -95,8 +95,8 @@ const Config = v.strictObject({
 /**
  * Reads the text of a config file.
  *
- * @param file what complaints call it
- * @throws USAGE with file and line: not TOML, an unknown key (and the one that may be meant), a malformed value
+ * @param file its name in messages
+ * @throws USAGE with file and line: for invalid TOML, an unknown key (with a similar known one), or a malformed value
  */
 export function parseConfig(toml: string, file: string): ConfigFile {
   const places = outlineOf(toml, file);
@@ -127,12 +127,12 @@ export function parseConfig(toml: string, file: string): ConfigFile {
 
 function outlineOf(toml: string, file: string): { table: unknown; outline: ReturnType<typeof outline> } {
   try {
-    // A key named __proto__ or constructor would be left out of the schema's sight.
+    // The schema would not see a key named __proto__ or constructor.
     return { table: parse(toml, { unsafeKeyBehaviour: 'throw' }), outline: outline(toml) };
   } catch (cause) {
     if (!(cause instanceof TomlError)) throw cause;
     const [first = ''] = cause.message.split('\n');
-    const message = `${file}:${cause.line}: ${first.replace('Invalid TOML document', 'this is not TOML')}, at column ${cause.column}`;
+    const message = `${file}:${cause.line}: ${first.replace('Invalid TOML document', 'this is not valid TOML')}, at column ${cause.column}`;
     throw new NarswarmError('USAGE', message, { cause, facts: { file, line: cause.line } });
   }
 }
@@ -171,10 +171,10 @@ function complain(issue: v.BaseIssue<unknown>, path: Path): string {
   const name = path.length > 2 && inside ? `${key} of the subscription ${String(path[1])}` : key;
   if (issue.type === 'strict_object' && issue.expected === 'never') {
     if (inside && isConfigKey(key))
-      return `there is no key ${quote(key)} in a subscription: it is of the whole file, put it above the first [table]`;
+      return `there is no key ${quote(key)} in a subscription: it applies to the whole file; put it above the first [table]`;
     const known = inside ? SUBSCRIPTION_KEYS : [...CONFIG_KEYS, 'subscriptions'];
     const meant = nearest(key, known);
-    const help = inside ? `known are ${known.join(', ')}` : 'narswarm config lists all keys';
+    const help = inside ? `the keys are ${known.join(', ')}` : 'narswarm config lists all keys';
     return `there is no key ${quote(key)}${inside ? ' in a subscription' : ''}: ${meant === undefined ? help : `did you mean ${meant}?`}`;
   }
   if (issue.type === 'strict_object') return `the subscription ${String(path[1])} has no ${key}: add ${key} = "…"`;

@@ -1,4 +1,4 @@
-/** What is wrong with the path of a source and known before any update. */
+/** Finds errors in the path of a source before any update. */
 import { lstat, realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
@@ -13,8 +13,8 @@ interface Written {
 }
 
 /**
- * Refuses a path where something lies that is neither a file nor a link, nor in a store. What is not there, or cannot be
- * looked at, may be there in time.
+ * Refuses a path to something that is neither a file, a link, nor in a store. Accepts a path that does not exist or
+ * cannot be read: it may exist at the time of an update.
  *
  * @throws USAGE
  */
@@ -25,7 +25,7 @@ export async function checkPlace({ source, file }: Written): Promise<void> {
   try {
     const place = join(await realpath(dirname(path)), basename(path));
     const found = await lstat(place);
-    // The file store, and so its store directory, is the one that an update is given: any name of a path in one counts.
+    // The file store, and so its store directory, is chosen with each update: accepts any store path name in the path.
     const isInStore = place.split('/').some((name) => isReadable(name, parseBaseName));
     if (found.isFile() || found.isSymbolicLink() || isInStore) return;
   } catch {

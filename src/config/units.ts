@@ -1,4 +1,7 @@
-/** Sizes, rates, durations, times and addresses as people write them, on the command line and in the config file: pure. */
+/**
+ * Reads sizes, rates, durations, times and addresses as people write them, on the command line and in the config file:
+ * pure.
+ */
 import { isIP } from 'node:net';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 
@@ -23,7 +26,7 @@ const DURATIONS_MS: Readonly<Record<string, number>> = {
   w: 604_800_000,
 };
 
-/** Reads a size: `500`, `10MB`, `4GiB`, `50G` (decimal without the i). Bytes. @throws USAGE */
+/** Reads a size in bytes: `500`, `10MB`, `4GiB`, `50G` (decimal without the i). @throws USAGE */
 export function parseSize(text: string): number {
   const match = /^(\d+(?:\.\d+)?) ?([kmgt]?i?)b?$/i.exec(text.trim());
   const unit = UNITS[match?.[2]?.toLowerCase() ?? '?'];
@@ -32,14 +35,14 @@ export function parseSize(text: string): number {
   return Math.round(Number(match[1]) * unit);
 }
 
-/** Reads a budget: a size with a unit, since 50 for 50G would empty a store; or 0. @throws USAGE */
+/** Reads a budget in bytes: 0, or a size with a unit, since 50 instead of 50G would empty a store. @throws USAGE */
 export function parseBudget(text: string): number {
   if (/^\s*0*[1-9][\d.]*\s*$/.test(text))
     throw new NarswarmError('USAGE', 'Expected a size with a unit, such as 500MB, 4GiB or 50G, or 0.');
   return parseSize(text);
 }
 
-/** Reads a rate: a size with a unit, with or without `/s`. Bytes a second, above 0. @throws USAGE */
+/** Reads a rate in bytes a second, above 0: a size with a unit, with or without `/s`. @throws USAGE */
 export function parseRate(text: string): number {
   const match = /^(.*?\d ?[kmgt]i?b?)(\/s(ec)?|ps)?$/i.exec(text.trim());
   const rate = match?.[1] === undefined ? 0 : parseSize(match[1]);
@@ -48,7 +51,7 @@ export function parseRate(text: string): number {
   return rate;
 }
 
-/** Reads a duration: `90s`, `30m`, `8h`, `2d`. Milliseconds. @throws USAGE */
+/** Reads a duration in milliseconds: `90s`, `30m`, `8h`, `2d`. @throws USAGE */
 export function parseDuration(text: string): number {
   const match = /^(\d+(?:\.\d+)?) ?([a-z]+)$/i.exec(text.trim());
   const unit = DURATIONS_MS[match?.[2]?.toLowerCase() ?? ''];
@@ -57,21 +60,21 @@ export function parseDuration(text: string): number {
   return Math.round(Number(match[1]) * unit);
 }
 
-/** Reads how long to wait: a duration above 0. Milliseconds. @throws USAGE */
+/** Reads a timeout in milliseconds: a duration above 0. @throws USAGE */
 export function parseTimeout(text: string): number {
   const ms = parseDuration(text);
   if (ms === 0) throw new NarswarmError('USAGE', 'Expected a duration above 0, such as 90s or 30m.');
   return ms;
 }
 
-/** Reads how long a hash map holds: a second or more, since its times are to the second. Milliseconds. @throws USAGE */
+/** Reads the lifetime of a hash map in milliseconds: at least 1 s, since its times are to the second. @throws USAGE */
 export function parseLifetime(text: string): number {
   const ms = parseDuration(text);
   if (ms < 1000) throw new NarswarmError('USAGE', 'Expected a duration of a second or more, such as 14d.');
   return ms;
 }
 
-/** Reads an IP address; of names, localhost alone. @throws USAGE */
+/** Checks an IP address. The only accepted name is localhost. @throws USAGE */
 export function checkAddress(text: string): string {
   if (text === 'localhost') return '127.0.0.1';
   if (isIP(text) === 0)
@@ -79,14 +82,14 @@ export function checkAddress(text: string): string {
   return text;
 }
 
-/** Reads a port; 0 lets the system pick one. @throws USAGE */
+/** Reads a port. 0 lets the system pick one. @throws USAGE */
 export function parsePort(text: string): number {
   const port = Number(text);
   if (!/^\d+$/.test(text) || port > 65_535) throw new NarswarmError('USAGE', 'Expected a port from 0 to 65535.');
   return port;
 }
 
-/** Reads a number of things, 0 or more. @throws USAGE */
+/** Reads a count, 0 or more. @throws USAGE */
 export function parseCount(text: string): number {
   const count = Number(text);
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(count))
@@ -94,14 +97,14 @@ export function parseCount(text: string): number {
   return count;
 }
 
-/** Checks a time of day, `HH:MM` in 24 hours, and gives it back. @throws USAGE */
+/** Checks a time of day, `HH:MM` in 24 hours, and returns it. @throws USAGE */
 export function checkTimeOfDay(text: string): string {
   if (!/^([01]?\d|2[0-3]):[0-5]\d$/.test(text))
     throw new NarswarmError('USAGE', 'Expected a time of day such as 06:00.');
   return text;
 }
 
-/** True where a reader takes the text. */
+/** Returns true if a parser accepts the text. */
 export function isReadable(text: string, parse: (text: string) => unknown): boolean {
   try {
     parse(text);

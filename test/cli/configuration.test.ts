@@ -170,6 +170,9 @@ suite('where the options of a command have their values from', () => {
     );
     await root.parseAsync(['demo', '--config', file], { from: 'user' });
     assert.ok(ran);
-    await assert.rejects(parsed('nonsense', ['fetch']), { code: 'USAGE', message: /config\.toml:1: this is not TOML/ });
+    await assert.rejects(parsed('nonsense', ['fetch']), {
+      code: 'USAGE',
+      message: /config\.toml:1: this is not valid TOML/,
+    });
   });
 });

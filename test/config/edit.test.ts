@@ -50,7 +50,7 @@ suite('editing the config file', () => {
     '',
   ].join('\n');
 
-  test('adding leaves every byte before it alone', () => {
+  test('adding leaves every earlier byte unchanged', () => {
     const added = addSubscription(TEXT, { ...plain, import: true, to: '/mnt' }, FILE);
     const table = '\n[subscriptions.new]\nsource = "/run/current-system"\nimport = true\nto = "/mnt"\n';
     assert.equal(added, TEXT + table);
@@ -59,7 +59,7 @@ suite('editing the config file', () => {
     assert.equal(windows, 'port = 1\r\n# end\r\n\r\n[subscriptions.new]\r\nsource = "/run/current-system"\r\n');
   });
 
-  test('removing takes the table, the comments directly above it and its own, and nothing else', () => {
+  test('removing takes only the table, its comments, and the comments directly above it', () => {
     const [head = '', rest = ''] = TEXT.split('# What the lab runs.\n');
     const remark = '# A remark on its own.';
     assert.equal(removeSubscription(TEXT, 'lab', FILE), `${head}\n${remark}${rest.split(remark)[1] ?? ''}`);
@@ -69,7 +69,7 @@ suite('editing the config file', () => {
     assert.equal(last, TEXT.replace('# The last one.\n[subscriptions.last]\nsource = "/y"\n', ''));
   });
 
-  test('removing what was added gives the same bytes, whatever the names and sources', () => {
+  test('removing an added table restores the same bytes, for any name and source', () => {
     const name = fc.stringMatching(SUBSCRIPTION_NAME).filter((text) => text !== 'constructor' && text !== 'lab');
     const words = fc.string({ minLength: 1, unit: 'grapheme' }).map((value) => `/${value}`);
     const any = fc.record(
@@ -107,7 +107,7 @@ suite('editing the config file', () => {
     );
   });
 
-  test('replacing keeps the place, the lines that stay and the comments', () => {
+  test('replacing keeps the place, unchanged lines and comments', () => {
     const to = '[subscriptions.next]\nsource = 1';
     const same = { ...plain, name: 'lab', source: '/z', import: true, to, publish: true };
     assert.equal(replaceSubscription(TEXT, same, FILE), TEXT);
@@ -127,12 +127,12 @@ suite('editing the config file', () => {
     assert.equal(replaceSubscription(`${torn}import = true`, published, FILE), `${torn}publish = true\n`);
   });
 
-  test('the end of a text that looks like a comment is none', () => {
+  test('the end of a string that looks like a comment is not one', () => {
     const text = 'salt = """\n# x"""\n[subscriptions.a]\nsource = "/x"\n';
     assert.equal(removeSubscription(text, 'a', FILE), 'salt = """\n# x"""\n');
   });
 
-  test('a text that says something else than was meant is not written', () => {
+  test('does not write a text that means something else than intended', () => {
     const found = parseConfig('port = 1', FILE);
     const byHand = { code: 'USAGE', message: /edit the file by hand/ };
     assert.equal(checkEdit('port = 1 # same', [], found, FILE), 'port = 1 # same');
@@ -141,7 +141,7 @@ suite('editing the config file', () => {
     assert.throws(() => checkEdit('port = 1\n[subscriptions.new]\nsource = "/x"', [plain], found, FILE), byHand);
   });
 
-  test('a name that is taken, and a source that cannot be', () => {
+  test('refuses a name that is taken, and an impossible source', () => {
     assert.throws(() => addSubscription(TEXT, { ...plain, name: 'lab' }, FILE), {
       code: 'USAGE',
       message: /config\.toml:6 has a subscription lab: .*--replace/,
@@ -149,7 +149,7 @@ suite('editing the config file', () => {
     assert.throws(() => addSubscription('', { ...plain, source: './x' }, FILE), { code: 'USAGE' });
   });
 
-  test('tables that a command cannot cut or add to are left to people', () => {
+  test('leaves tables to people if a command cannot remove or extend them', () => {
     const byHand = { code: 'USAGE', message: /config\.toml .*edit the file by hand/ };
     const written = [
       'subscriptions = { a = { source = "/x" } }',
@@ -175,13 +175,13 @@ suite('writing the config file', () => {
   });
   after(() => rm(dir, { recursive: true }));
 
-  test('it is made where there is none, folder and all', async () => {
+  test('makes the file and its folder if they do not exist', async () => {
     const file = join(dir, 'new', 'folder', 'config.toml');
     await editConfigFile(file, (text) => `${text}a`);
     assert.equal(await readFile(file, 'utf8'), 'a');
   });
 
-  test('a symlink stays one, the mode is kept, nothing is left beside it', async () => {
+  test('keeps a symlink and the mode, and leaves no other file behind', async () => {
     const folder = join(dir, 'linked');
     const real = join(folder, 'real.toml');
     await editConfigFile(real, () => 'a');
@@ -198,7 +198,7 @@ suite('writing the config file', () => {
     assert.deepEqual(await readdir(folder), ['real.toml']);
   });
 
-  test('a read-only file is NixOS’s to change', async () => {
+  test('leaves a read-only file to NixOS', async () => {
     const file = join(dir, 'nixos.toml');
     await writeFile(file, 'a', { mode: 0o444 });
     const refused = { code: 'USAGE', message: /nixos\.toml is read-only: .*services\.narswarm\.subscriptions/ };
@@ -209,7 +209,7 @@ suite('writing the config file', () => {
     assert.equal(await readFile(file, 'utf8'), 'a');
   });
 
-  test('a device, socket or the like is not replaced by a file', async () => {
+  test('does not replace a device or a socket by a file', async () => {
     const path = join(dir, 'socket');
     const server = createServer().listen(path);
     await once(server, 'listening');
@@ -220,7 +220,7 @@ suite('writing the config file', () => {
     await new Promise((resolve) => server.close(resolve));
   });
 
-  test('an edit that fails leaves the file alone', async () => {
+  test('a failed edit leaves the file unchanged', async () => {
     const file = join(dir, 'kept.toml');
     await writeFile(file, 'a');
     const fail = (): string => {
@@ -231,7 +231,7 @@ suite('writing the config file', () => {
     assert.ok(!(await readdir(dir)).includes('kept.toml.lock'));
   });
 
-  test('what a person writes meanwhile is kept', async () => {
+  test('keeps the changes that a person makes meanwhile', async () => {
     const file = join(dir, 'meanwhile.toml');
     await writeFile(file, 'a much longer text');
     let times = 0;
@@ -242,7 +242,7 @@ suite('writing the config file', () => {
     assert.equal(await readFile(file, 'utf8'), 'theirs, ours');
   });
 
-  test('the lock of a process that is gone does not hold for ever', async () => {
+  test('ignores the lock of an ended process', async () => {
     const file = join(dir, 'stale.toml');
     await writeFile(`${file}.lock`, 'half');
     await utimes(`${file}.lock`, 0, 0);
@@ -250,7 +250,7 @@ suite('writing the config file', () => {
     assert.equal(await readFile(file, 'utf8'), 'a');
   });
 
-  test('two edits at once: both are there', async () => {
+  test('keeps both of two edits at the same time', async () => {
     const file = join(dir, 'both.toml');
     await writeFile(file, '');
     const names = ['a', 'b', 'c', 'd'];

@@ -18,7 +18,7 @@ suite('loading the configuration', () => {
 
   const around = (env: Surroundings['env'] = {}): Surroundings => ({ env, isRoot: false, home: dir });
 
-  test('the environment hides the file, key by key', async () => {
+  test('the environment overrides the file, key by key', async () => {
     const file = join(dir, 'a.toml');
     await writeFile(file, 'max-size = "1G"\nport = 1\npeer = "h:1"\ndht = false\n');
     const config = await loadConfig({ file, around: around({ NARSWARM_MAX_SIZE: '2G', NARSWARM_DHT: '1' }) });
@@ -32,7 +32,7 @@ suite('loading the configuration', () => {
     assert.equal(configured(config, 'until'), undefined);
   });
 
-  test('a file that is named has to be there, the default one has not', async () => {
+  test('a named file must exist, the default one need not', async () => {
     const config = await loadConfig({ around: around() });
     assert.deepEqual([config.path, config.exists], [join(dir, '.config/narswarm/config.toml'), false]);
     const file = join(dir, 'none.toml');
@@ -46,7 +46,7 @@ suite('loading the configuration', () => {
     });
   });
 
-  test('variables: lists at white space, booleans four ways, empty ones are unset', () => {
+  test('splits lists at white space, reads four spellings of booleans, and ignores empty variables', () => {
     const values = readEnvironment({
       NARSWARM_FROM: ' https://a \n https://b ',
       NARSWARM_LAN: '0',
@@ -65,7 +65,7 @@ suite('loading the configuration', () => {
     assert.equal(variableOf('trusted-public-key'), 'NARSWARM_TRUSTED_PUBLIC_KEY');
   });
 
-  test('a malformed variable is named', () => {
+  test('names a malformed variable', () => {
     const malformed = {
       NARSWARM_DHT: 'yes',
       NARSWARM_MAX_SIZE: 'much',
@@ -77,7 +77,7 @@ suite('loading the configuration', () => {
       assert.throws(() => readEnvironment({ [name]: value }), { code: 'USAGE', message: new RegExp(`^${name}: `) });
   });
 
-  test('commas between the items of a list are refused, others are part of an item', () => {
+  test('refuses commas between the items of a list, and accepts them inside an item', () => {
     const commas = ['http://a,http://b', 'http://a, http://b', 'http://c http://a,http://b'];
     const refused = { code: 'USAGE', message: /^NARSWARM_\w+: Expected spaces between the items of a list/ };
     for (const text of commas) assert.throws(() => readEnvironment({ NARSWARM_FROM: text }), refused, text);
@@ -86,7 +86,7 @@ suite('loading the configuration', () => {
     assert.deepEqual(Object.fromEntries(one), { from: ['http://a/x,y'], salt: 'a,b' });
   });
 
-  test('an unknown subscription names those that there are', async () => {
+  test('lists the existing subscriptions if one is unknown', async () => {
     const file = join(dir, 'b.toml');
     await writeFile(file, '[subscriptions.one]\nsource = "/x"\n[subscriptions.two]\nsource = "/y"\n');
     const config = await loadConfig({ file, around: around() });
@@ -95,7 +95,7 @@ suite('loading the configuration', () => {
     assert.throws(() => subscriptionNamed(config, 'three'), unknown);
   });
 
-  test('the example is accepted, has every key, and says what each is for', async () => {
+  test('the example is accepted, has every key, and explains each', async () => {
     const url = new URL('../../fixtures/config/example.toml', import.meta.url);
     const text = await readFile(url, 'utf8');
     const { values, subscriptions } = parseConfig(text, 'example.toml');

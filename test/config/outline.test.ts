@@ -10,7 +10,7 @@ suite('lines of keys in a TOML text', () => {
     return lineOf(outline(text), path);
   };
 
-  test('comments and strings with look-alikes of keys are none', () => {
+  test('ignores look-alikes of keys in comments and strings', () => {
     const text = [
       '# port = 1',
       'salt = "port = 2" # port = 3',
@@ -24,10 +24,10 @@ suite('lines of keys in a TOML text', () => {
     ].join('\n');
     assert.equal(lineIn(text, 'port'), 9);
     assert.equal(lineIn(text, 'key'), 6);
-    assert.equal(lineIn(text, 'from'), 1, 'what is not there is nowhere');
+    assert.equal(lineIn(text, 'from'), 1, 'a missing key is nowhere');
   });
 
-  test('tables, dotted keys, quoted keys and spaces', () => {
+  test('finds tables, dotted keys, quoted keys and keys after spaces', () => {
     const text = [
       '\ufeffport = 1',
       'subscriptions.a.source = "x"',
@@ -45,10 +45,14 @@ suite('lines of keys in a TOML text', () => {
     assert.equal(lineIn(text, 'subscriptions', 'b.c', 'source'), 4);
     assert.equal(lineIn(text, 'subscriptions', 'b.c', 'file'), 5);
     assert.equal(lineIn(text, 'subscriptions', 'd', 'port'), 8);
-    assert.equal(lineIn(text, 'subscriptions', 'd', 'nothing'), 6, 'what a table lacks is where the table is');
+    assert.equal(
+      lineIn(text, 'subscriptions', 'd', 'nothing'),
+      6,
+      'a key missing from a table is reported at the table',
+    );
   });
 
-  test('elements of lists over several lines, inline tables, tables in lists', () => {
+  test('finds elements of lists over several lines, inline tables, and tables in lists', () => {
     const text = [
       'from = [ # the first',
       '  "]", # ] ',
@@ -76,7 +80,7 @@ suite('lines of keys in a TOML text', () => {
     assert.equal(lineIn(text, 'peer', 1, 'host'), 14);
   });
 
-  test('every key of any document is found', () => {
+  test('finds every key of any document', () => {
     const value = fc.oneof(fc.string(), fc.integer(), fc.boolean(), fc.array(fc.string()));
     const table = fc.dictionary(fc.string({ minLength: 1 }), value, { noNullPrototype: true });
     fc.assert(

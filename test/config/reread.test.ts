@@ -6,7 +6,7 @@ import { loadConfig } from '../../src/config/load.ts';
 import { subscriptionsNow } from '../../src/config/reread.ts';
 import { tempDir } from '../store/store-fixture.ts';
 
-test('subscriptions are those of the file as it is now, or was when it was sound', async (t) => {
+test('returns the subscriptions of the file as it is now, or as it last was valid', async (t) => {
   const file = join(await tempDir(t), 'config.toml');
   const around = { env: { NARSWARM_CONFIG: file }, isRoot: false, home: '/nowhere' };
   const one = '[subscriptions.one]\nsource = "nixpkgs#hello"\n';
@@ -34,7 +34,7 @@ test('subscriptions are those of the file as it is now, or was when it was sound
     ],
   );
   assert.equal(warnings.length, 2);
-  assert.match(warnings[0] ?? '', /config.toml:3: .*; what was read before still holds$/);
+  assert.match(warnings[0] ?? '', /config.toml:3: .*; the earlier subscriptions stay in force$/);
   await writeFile(file, one);
   assert.deepEqual(await names(), ['one']);
 });

@@ -7,7 +7,7 @@ import { NarswarmError } from '../../src/errors.ts';
 const FILE = '/etc/narswarm/config.toml';
 
 suite('the config file', () => {
-  test('has values as written, lists also as one text, and where they are', () => {
+  test('has values as written, with their places; a list may be one text', () => {
     const { values, subscriptions } = parseConfig(
       'from = "https://c"\n\npeer = ["h:1", "[::1]:2"]\nport = 6881\ndht = false\nmax-size = "50G"\nkeep-generations = 0',
       FILE,
@@ -73,18 +73,18 @@ suite('the config file', () => {
     ['publisher = "magnet:?xs=1"', 1, /publisher: .*not the address of a map/],
     ['trusted-public-key = "x"', 1, /trusted-public-key: /],
     ['peer = "nowhere"', 1, /peer: "nowhere" is not HOST:PORT/],
-    ['port = 1\nport = 2', 2, /not TOML.*column/],
-    ['port =\n', 1, /not TOML/],
+    ['port = 1\nport = 2', 2, /not valid TOML.*column/],
+    ['port =\n', 1, /not valid TOML/],
     [
       '[subscriptions.a]\nsource = "/x"\nimports = true',
       3,
       /no key "imports" in a subscription: did you mean import\?/,
     ],
-    ['[subscriptions.a]\nsource = "/x"\ncolour = 1', 3, /known are source, file, import/],
+    ['[subscriptions.a]\nsource = "/x"\ncolour = 1', 3, /the keys are source, file, import/],
     [
       '[subscriptions.a]\nsource = "/x"\n\nmax-size = "1G"',
       4,
-      /no key "max-size" in a subscription: it is of the whole file, put it above the first \[table\]/,
+      /no key "max-size" in a subscription: it applies to the whole file; put it above the first \[table\]/,
     ],
     ['port = 1\n[subscriptions.a]\nimport = true', 2, /the subscription a has no source/],
     ['[subscriptions.a]\nsource = "/x"\nimport = "yes"', 3, /import of the subscription a: Expected true or false/],
@@ -101,7 +101,7 @@ suite('the config file', () => {
     ['\nvalid-for = "x"\nport = 99999', 2, /valid-for/],
   ];
   for (const [text, line, says] of refused) {
-    test(`refused: ${JSON.stringify(text.slice(0, 60))}`, () => {
+    test(`refuses ${JSON.stringify(text.slice(0, 60))}`, () => {
       assert.throws(
         () => parseConfig(text, FILE),
         (error) => {
@@ -116,18 +116,18 @@ suite('the config file', () => {
     });
   }
 
-  test('the shortest durations, and addresses of both kinds', () => {
+  test('accepts the shortest durations, and addresses of both kinds', () => {
     const sound = ['valid-for = "1s"', 'peer-timeout = "1ms"', 'listen = "::"', 'listen = "127.0.0.1"'];
     for (const text of sound) assert.equal(parseConfig(text, FILE).values.size, 1, text);
   });
 
-  test('what a shell’s folder does not change is no relative path', () => {
+  test('a path that does not depend on the working folder is not relative', () => {
     const text =
       '[subscriptions.a]\nsource = "hello"\nfile = "<nixpkgs>"\n[subscriptions.b]\nsource = "nixpkgs#a"\n[subscriptions.c]\nsource="hello"\nfile="channel:nixos-unstable"';
     assert.equal(parseConfig(text, FILE).subscriptions.length, 3);
   });
 
-  test('no key is a subscription’s key by another shape', () => {
+  test('no key passes as a subscription’s key in another form', () => {
     assert.ok(!(CONFIG_KEYS as readonly string[]).includes('subscriptions'));
   });
 });
