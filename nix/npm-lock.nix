@@ -1,14 +1,14 @@
-# What the build needs of package.json and package-lock.json, in the form that nixpkgs' importNpmLock takes.
+# Reduces package.json and package-lock.json to the packages of the build, in the form of nixpkgs' importNpmLock.
 #
-# The lock file holds more than the build: linters, compilers and their binaries for every platform, some of which npm
-# records without a hash, and it does not repeat the registry's address for each package. So this follows
-# `dependencies` and esbuild from the root, takes esbuild's binary for the one platform that builds, leaves every other
-# optional package out (none is in the bundle), and writes the addresses out. What is left has no install script that
-# the build runs, and every package of it has a hash: a lock file that lacks one is refused by name.
+# The lock file has more packages than the build needs: linters, compilers and their binaries for every platform. npm
+# records some of these without a hash, and does not repeat the registry's address for each package. So this file
+# follows `dependencies` and esbuild from the root, takes esbuild's binary for the building platform, leaves out every
+# other optional package (none is in the bundle), and writes the addresses out. The build runs no install script of the
+# remaining packages. Each of them has a hash; a lock file without one is refused, naming the package.
 {
   package,
   packageLock,
-  # Of the machine that builds, as Node names them: stdenv.buildPlatform.node.
+  # The building machine, as Node names it: stdenv.buildPlatform.node.
   platform ? "linux",
   arch ? "x64",
 }:
@@ -38,7 +38,7 @@ let
   nameOf = path: elemAt (match "(.*/)?node_modules/((@[^/]+/)?[^/]+)" path) 1;
   below = path: name: (if path == "" then "" else "${path}/") + "node_modules/${name}";
 
-  # Node looks for a package beside the one that asks for it, then further out.
+  # As Node does, looks for a package beside the requiring one, then further out.
   resolve =
     from: name:
     if hasAttr (below from name) packages then
@@ -65,7 +65,7 @@ let
       else
         attrNames (packages.${path}.dependencies or { }) ++ optionalOf path
     )
-    # A package of this repository: the link, and the folder that it leads to.
+    # For a package of this repository: the link, and its target folder.
     ++ (if packages.${path}.link or false then [ packages.${path}.resolved ] else [ ]);
 
   paths = filter (path: path != "") (

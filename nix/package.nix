@@ -1,7 +1,7 @@
 # narswarm as a package: `pkgs.callPackage ./package.nix { }`, with nixpkgs 25.05 or newer.
 #
-# Every download is a fetch of one npm package by the hash in package-lock.json, so there is no hash here to keep up, and
-# nothing is compiled: the result is a bundle that runs with Node alone.
+# Fetches each npm package by its hash in package-lock.json, so this file has no hash to maintain. Compiles nothing: the
+# result is a bundle that needs only Node.
 {
   lib,
   stdenv,
@@ -43,7 +43,7 @@ buildNpmPackage {
     inherit (locked) package packageLock;
   };
   inherit (importNpmLock) npmConfigHook;
-  # The one install script that is left, esbuild's, only saves a process at each start.
+  # Skips the only remaining install script, esbuild's: it only saves a process at each start.
   npmRebuildFlags = [ "--ignore-scripts" ];
 
   nativeBuildInputs = [
@@ -51,8 +51,8 @@ buildNpmPackage {
     makeWrapper
   ];
 
-  # The bundle reads its version from the package.json above it. The tools come last in PATH: the Nix of the machine is
-  # the one that fits its daemon.
+  # The bundle reads its version from the package.json above it. The tools come last in PATH, so that the machine's own
+  # Nix, which fits its daemon, comes first.
   installPhase = ''
     runHook preInstall
     mkdir -p $out/lib/narswarm
@@ -70,7 +70,7 @@ buildNpmPackage {
     runHook postInstall
   '';
 
-  # Made by the program, so they are there only where what was built can run.
+  # The program makes these files, so they exist only if it can run on the building machine.
   postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
     export HOME=$TMPDIR
     $out/bin/narswarm man > narswarm.1

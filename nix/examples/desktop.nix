@@ -1,5 +1,5 @@
-# A machine of an office: every night it fetches the office's next system and imports it, so that a rebuild finds
-# everything there, and gives its neighbours what it has.
+# An office machine. Every night it fetches and imports the office's next system, so that a rebuild finds everything in
+# the Nix store. It gives its NARs to its neighbours.
 {
   services.narswarm = {
     enable = true;

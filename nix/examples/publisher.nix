@@ -1,5 +1,5 @@
-# A machine with a fixed address: holds the newest release of a channel, publishes its hash map, seeds it to whoever
-# follows, and two programs more for whoever asks.
+# A machine with a fixed address. It holds the newest release of a channel, publishes its hash map and seeds it to all
+# followers. It also seeds two more programs.
 #
 #   narswarm key --file /var/lib/secrets/narswarm-publisher.key
 { pkgs, ... }:

@@ -1,5 +1,5 @@
-# A step before something else downloads: the nightly upgrade of NixOS waits for the update, so that nixos-rebuild finds
-# in the Nix store what it needs. The dash: where narswarm fails, the upgrade goes on with the caches alone.
+# A step before another download: the nightly upgrade of NixOS waits for the update, so that nixos-rebuild finds its
+# paths in the Nix store. Because of the dash, the upgrade continues with the caches alone if narswarm fails.
 { pkgs, ... }:
 {
   imports = [ ./desktop.nix ];

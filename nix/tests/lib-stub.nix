@@ -1,6 +1,6 @@
-# As much of nixpkgs' lib as module.nix needs, for machines without nixpkgs: options with types, defaults and merging,
-# mkIf and mkMerge at any depth, definitions of options that are not there. No priorities, no imports of functors, no
-# documentation. Where nixpkgs is at hand the same tests run with the real one.
+# The part of nixpkgs' lib that module.nix needs, for machines without nixpkgs: options with types, defaults and merging,
+# mkIf and mkMerge at any depth, errors for undeclared options. It has no priorities, no imports of functors and no
+# documentation. With nixpkgs, the same tests run with the real lib.
 let
   inherit (builtins)
     all
@@ -34,7 +34,7 @@ let
   unique = foldl' (seen: item: if builtins.elem item seen then seen else seen ++ [ item ]) [ ];
   at = path: concatStringsSep "." path;
 
-  # The values that a definition comes to, once its conditions are known.
+  # Returns the values of a definition, once its conditions are known.
   discharge =
     value:
     if isType "if" value then
@@ -44,7 +44,7 @@ let
     else
       [ value ];
 
-  # The same for a module's attributes, whose names have to be known before the conditions are: those look at config.
+  # Does the same for a module's attributes. Their names must be known before the conditions, which depend on config.
   pushDown =
     value:
     if isType "if" value then
@@ -64,7 +64,7 @@ let
     else
       throw "The option `${at path}' has conflicting definition values";
 
-  # A type: `check` looks at one definition, `merge` makes a value of all of them.
+  # A type: `check` tests one definition, `merge` makes one value of all definitions.
   type = name: check: merge: { inherit name check merge; };
   scalar = name: check: type name check equal;
   mergeAs =
@@ -126,7 +126,7 @@ let
       type "submodule" isAttrs (path: values: evalOptions path options freeformType values);
   };
 
-  # The value of every option in a tree of options; what is in no option goes by `freeformType`.
+  # Returns the value of every option in a tree of options; `freeformType` applies to undeclared ones.
   evalOptions =
     path: options: freeformType: raw:
     let
@@ -189,7 +189,7 @@ let
                 ];
           }
         ];
-      # The first module gives the arguments of the others, so it must not be a function.
+      # The first module defines the arguments of the others, so it must not be a function.
       all = concatMap load modules;
       options = foldl' mergeTrees { } (map (module: module.options) all);
       config = evalOptions [ ] options null (map (module: module.config) all) // {

@@ -1,8 +1,8 @@
-# What module.nix makes of each case, for the tests to look at:
+# Evaluates module.nix for each case of the tests:
 #
 #   nix-instantiate --eval --strict --json nix/tests/module-eval.nix --arg cases 'pkgs: { name = { …configuration… }; }'
 #
-# With the lib of nixpkgs where NIXPKGS_LIB names its folder, otherwise with the stub beside this file.
+# Uses the lib of nixpkgs if NIXPKGS_LIB names its folder, otherwise the stub beside this file.
 {
   nixpkgsLib ? builtins.getEnv "NIXPKGS_LIB",
   cases ? (_: {

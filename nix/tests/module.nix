@@ -1,5 +1,5 @@
-# The examples on a real NixOS: they contradict nothing, their units can be written, and the program accepts their
-# config files (checkConfig). Part of `nix flake check`.
+# Tests the examples on a real NixOS: they evaluate, their units can be written, and the program accepts their config
+# files (checkConfig). Part of `nix flake check`.
 { pkgs }:
 let
   inherit (pkgs) lib;

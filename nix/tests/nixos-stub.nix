@@ -1,4 +1,4 @@
-# The options of NixOS that module.nix sets or reads, without what NixOS makes of them.
+# Declares the options of NixOS that module.nix sets or reads, without their effects.
 { lib }:
 let
   free = default: lib.mkOption {

@@ -1,9 +1,9 @@
-# As much of pkgs as module.nix and the examples need. Nothing is built: files are text that the tests read.
+# The part of pkgs that module.nix and the examples need. Builds nothing: files are text that the tests read.
 { lib }:
 let
   inherit (builtins) attrNames concatStringsSep filter isAttrs map toJSON;
 
-  # TOML of tables, lists of plain values, and plain values; JSON's strings are TOML's, too.
+  # Writes TOML of tables, lists of plain values, and plain values. JSON's strings are valid in TOML, too.
   toTOML =
     path: table:
     let
@@ -15,9 +15,9 @@ let
     in
     header + concatStringsSep "" (lines ++ tables);
 
-  # Paths of the right form for things that do not exist.
+  # Well-formed paths of packages that do not exist.
   fake = name: "${builtins.storeDir}/${builtins.substring 0 32 (builtins.hashString "sha256" name)}-${name}";
-  # Real derivations, whose paths depend on them as those of nixpkgs do; nobody builds them.
+  # Real derivations: their paths depend on them, as in nixpkgs. Nobody builds them.
   package =
     pname: version:
     derivation {

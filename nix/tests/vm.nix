@@ -1,5 +1,5 @@
-# Two machines: one takes a closure from a cache and publishes it, the other has no cache at all, follows the root by its
-# name, and imports it through its Nix daemon. Run it with `nix-build nix/tests/vm.nix`, or `nix flake check`.
+# Tests two machines. One fetches a closure from a cache and publishes it. The other has no cache, follows the root by its
+# name, and imports it through its Nix daemon. Run it with `nix-build nix/tests/vm.nix` or `nix flake check`.
 {
   pkgs ? import <nixpkgs> { },
 }:
@@ -77,7 +77,7 @@ pkgs.testers.runNixOSTest {
     subscriber.succeed("nix-store --verify-path '${root}'")
     print(subscriber.succeed("narswarm --config /etc/narswarm/config.toml status"))
 
-    # The units' own user, with no rights but those that any user of the Nix daemon has.
+    # The user of the units, with only the rights of every user of the Nix daemon.
     for machine in [publisher, subscriber]:
         print(machine.succeed("systemd-analyze security narswarm.service narswarm-update.service | tail -1"))
         machine.succeed("test $(stat -c %U /var/lib/private/narswarm) = narswarm")

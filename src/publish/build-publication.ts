@@ -17,47 +17,50 @@ import { Turn } from '../store/turn.ts';
 export interface BuildOptions {
   readonly store: FileStore;
   readonly key: PublisherKey;
-  /** Called when it is known what to sign, before each signature: a new key is saved there. */
+  /** Called before each signature, once the contents are known. Saves a new key. */
   readonly beforeSigning?: (() => Promise<void>) | undefined;
   readonly salt: string;
-  /** What the map is of, asked for with each generation; `everything`: all that the store holds. */
+  /** Returns the contents of the hash map, for each generation. `everything`: the whole store. */
   readonly contents: () => Promise<Contents | 'everything'>;
   readonly keys: readonly PublicKey[];
   readonly validForMs: number;
   /** `host:port` of peers to name in the manifest. */
   readonly hints: readonly string[];
-  /** The port for peers of this machine, where it serves them. */
+  /** The port for peers of this machine, if it serves them. */
   readonly peerPort?: number | undefined;
-  /** Whether those stay that the last generation names: a daemon that publishes the same map names itself. Default: no. */
+  /**
+   * True to keep the hints of the last generation: a daemon that publishes the same hash map names itself there.
+   * Default: false.
+   */
   readonly keepsHints?: boolean;
-  /** What to do where no subscription and nothing that was added can be published. */
+  /** The way out if no subscription and no added path can be published, for the error. */
   readonly wayOut?: string;
   readonly signal: AbortSignal;
 }
 
-/** Why a source in the store is left out of a map of everything. */
+/** Why a source in the store is left out of a hash map of everything. */
 const UNASKED: LeftOut['reason'] = 'it is unsigned, and neither named nor referred to by anything that is published';
 
-/** The closures that a map is of. */
+/** The closures in a hash map. */
 export interface Contents {
   /** Roots that followers may ask for by name. */
   readonly named: ReadonlyMap<string, StorePath>;
   readonly unnamed: readonly StorePath[];
 }
 
-/** A generation that was built, and what it took. */
+/** A generation, and the work it took. */
 export interface Built extends Collected {
   readonly publication: Publication;
 }
 
 /**
- * Makes the hash map of the roots' closures, or of all that the store holds, on disk.
+ * Builds the hash map of the roots' closures, or of the whole store, on disk.
  *
- * @throws ROOT_UNKNOWN, NARINFO_MISSING, NARINFO_UNTRUSTED where a root or its closure is not there in full
+ * @throws ROOT_UNKNOWN, NARINFO_MISSING, NARINFO_UNTRUSTED if a root or a part of its closure is missing
  */
 export async function buildPublication(options: BuildOptions): Promise<Built> {
   const { store, keys, signal } = options;
-  await using _ = await Turn.wait(store, 'publishing', { signal }); // of two at once, one would sign what the other overwrites
+  await using _ = await Turn.wait(store, 'publishing', { signal }); // two at once would overwrite each other's files
   const contents = await options.contents();
   const roots = contents === 'everything' ? new Map<string, StorePath>() : contents.named;
   const catalogue = await Catalogue.open(store);
@@ -105,7 +108,7 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
 
 async function closureOf(paths: readonly StorePath[], { store, keys, signal }: BuildOptions): Promise<NarInfo[]> {
   const trusted = firstTrusted([await storeSource(store)], keys);
-  // Of a path that the target vouched for, the NAR is missing: that is told with the others of which it is.
+  // The NAR of a path that the target vouched for is missing: it is reported with the other missing NARs.
   const withoutNar = async (hash: StoreHash): Promise<NarInfo | undefined> => {
     const info = await store.readNarInfo(hash);
     return info !== undefined && isWithoutNar(info) ? info : undefined;
@@ -115,8 +118,8 @@ async function closureOf(paths: readonly StorePath[], { store, keys, signal }: B
 }
 
 /**
- * Every narinfo of a store that can be read. A source that is trusted without a signature says nothing of whether it may
- * be published: only those are taken that belong to something signed, or were asked for by name.
+ * Yields every readable narinfo of a store. Trusting a source without signatures says nothing about publishing it, so
+ * its narinfos are included only if they are named or belong to a signed closure.
  */
 async function everything(
   store: FileStore,

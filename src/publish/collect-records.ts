@@ -17,7 +17,7 @@ import { readRealisations } from '../store/realisations.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
 import { toRecord, withRealisations } from '../index/record.ts';
 
-/** Why a path of the store is not in the hash map. */
+/** A path of the store that is not in the hash map, and the reason. */
 export interface LeftOut {
   readonly storePath: string;
   readonly reason:
@@ -34,17 +34,17 @@ export interface LeftOut {
 export interface Collected {
   readonly records: NarInfo[];
   readonly leftOut: LeftOut[];
-  /** Bytes of NARs that had to be read: those that were new, had changed, or had never been looked into. */
+  /** Bytes of NARs that had to be read: new ones, changed ones, and those never checked. */
   readonly hashedBytes: number;
 }
 
 /**
- * Makes the records of a hash map from narinfos of a file store. Only NARs whose contents were checked by NarHash are in
- * it: FileHash is not signed. What the catalogue knows of a NAR that did not change since is used again; the rest is read
- * and decompressed once, several files at a time.
+ * Makes the records of a hash map from narinfos of a file store. Includes only NARs whose contents were checked by
+ * NarHash, since FileHash is not signed. Uses the catalogue's facts about unchanged NARs; reads and decompresses the
+ * others once, several at a time.
  *
- * @throws NIX_MISSING without the program that decompresses a NAR; STORE_FULL, STORE_UNWRITABLE for the catalogue; the
- *   signal's reason
+ * @throws NIX_MISSING if the program that decompresses a NAR is missing; STORE_FULL, STORE_UNWRITABLE for the
+ *   catalogue; the signal's reason
  */
 export async function collectRecords(
   infos: readonly NarInfo[],
@@ -126,7 +126,7 @@ export async function collectRecords(
   return { records, leftOut, hashedBytes };
 }
 
-/** The sound part of a narinfo: remarks are checked, too, since the store may have them from a liar. */
+/** Returns the sound part of a narinfo. Checks its remarks, too: the store may have them from a liar. */
 function soundOf(info: NarInfo, keys: readonly PublicKey[]): NarInfo | undefined {
   try {
     return admitNarInfo(info, keys);
@@ -136,12 +136,14 @@ function soundOf(info: NarInfo, keys: readonly PublicKey[]): NarInfo | undefined
   }
 }
 
-/** The same records give the same bytes. */
+/** Orders realisations, so that the same records give the same bytes. */
 function byFile(a: Realisation, b: Realisation): number {
   return a.file < b.file ? -1 : 1;
 }
 
-/** The record of a narinfo: at the URL that every file store has for the NAR, so that all publishers write the same. */
+/**
+ * Makes the record of a narinfo. Its URL is the NAR's name in every file store, so that all publishers write the same.
+ */
 function recordOf(info: NarInfo, entry: CatalogueEntry): NarInfo {
   const torrent = torrentOfEntry(entry);
   const bare = withExtra(withExtra(info, 'InfoHash', undefined), 'Pieces', undefined);
@@ -149,7 +151,7 @@ function recordOf(info: NarInfo, entry: CatalogueEntry): NarInfo {
   return toRecord(local, torrent);
 }
 
-/** @throws ROOT_UNKNOWN where a path that was named by the user had to be left out */
+/** @throws ROOT_UNKNOWN if a path that the user named was left out */
 export function assertPublished(roots: ReadonlyMap<string, string>, collected: Collected): void {
   const reasons = new Map(collected.leftOut.map(({ storePath, reason }) => [storePath, reason]));
   for (const [name, path] of roots) {

@@ -19,13 +19,13 @@ import { listenAtFirst } from '../wire/ports.ts';
 const NAME = /^\/(manifest|shards\/(?:[0-9a-z]{1,3}|all)\.zst)$/;
 
 /**
- * Serves a hash map over HTTP, for networks without UDP: `/manifest` and `/shards/<prefix>.zst`, nothing else, to whom
- * the scope admits. A client that does not read costs one chunk of one file.
+ * Serves a hash map over HTTP, for networks without UDP: only `/manifest` and `/shards/<prefix>.zst`, and only to hosts
+ * that the scope admits. A client that does not read costs one chunk of one file.
  */
 export class IndexServer implements AsyncDisposable {
   readonly #server: Server;
   readonly #dir: IndexDir;
-  /** Requests that wait for the one before, by connection, and the end of the last. */
+  /** For each connection: the number of waiting requests, and the end of the last one. */
   readonly #turns = new WeakMap<Socket, { waiting: number; last: Promise<void> }>();
 
   private constructor(dir: IndexDir) {
@@ -36,15 +36,15 @@ export class IndexServer implements AsyncDisposable {
     this.#server.setTimeout(HTTP_IDLE_MS);
   }
 
-  /** @throws LISTEN_FAILED where the address or port cannot be had */
+  /** @throws LISTEN_FAILED if the address or port is not available */
   static async listen(
     dir: IndexDir,
     options: {
       host?: string | undefined;
-      /** The first that is free is taken. Default: any. */
+      /** The first free port is taken. Default: any. */
       ports?: readonly number[] | undefined;
       serves: Serves;
-      /** Which hosts are on the local network. Default: those on a network of an interface. */
+      /** Decides which hosts are on the local network. Default: those on a network of an interface. */
       networks?: Pick<LocalNetworks, 'includes'>;
     },
   ): Promise<IndexServer> {
@@ -69,7 +69,7 @@ export class IndexServer implements AsyncDisposable {
           { cause: error, facts: { port } },
         );
       }
-      server.on('error', () => undefined); // a connection that could not be accepted, since no more files can be opened
+      server.on('error', () => undefined); // a connection failed to open since there are too many open files
       return started;
     });
   }
@@ -87,7 +87,10 @@ export class IndexServer implements AsyncDisposable {
     return this.close();
   }
 
-  /** Answers the requests of a connection one after another: only one file is open for it, however many it asks for. */
+  /**
+   * Answers the requests of a connection one after another, so that it has only one open file, however many it asks
+   * for.
+   */
   #inTurn(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request;
     const turns = this.#turns.get(socket) ?? { waiting: 0, last: Promise.resolve() };

@@ -10,13 +10,13 @@ import { IndexDir } from '../index/index-dir.ts';
 import { parseManifest, type Manifest, type Root } from '../index/manifest.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
 
-/** One generation of a map on disk, ready to be seeded and put into the DHT. */
+/** One generation of a hash map on disk, ready to be seeded and put into the DHT. */
 export interface Publication extends SeededGeneration {
   readonly address: PublisherAddress;
   readonly manifest: Manifest;
-  /** The newest generation, as a static HTTP server can serve it. */
+  /** The newest generation, ready for a static HTTP server. */
   readonly dir: IndexDir;
-  /** False where the records are those of the last generation and it was used again as it is. */
+  /** False if the records have not changed and the last generation was used again. */
   readonly isNew: boolean;
 }
 
@@ -31,16 +31,16 @@ export interface PublishOptions {
   /** The port for peers of this machine. */
   readonly peerPort?: number | undefined;
   readonly now: Date;
-  /** Milliseconds until the map counts no more unless it was published again. */
+  /** Milliseconds until the hash map expires, unless it is published again. */
   readonly validForMs: number;
 }
 
-/** A generation that has passed this part of its life is signed anew even if nothing else changed. */
+/** A generation is signed again after this part of its life, even if nothing else changed. */
 const RENEW_AFTER = 0.5;
 
 /**
- * Builds and signs the next generation of a map in `narswarm/published/<salt>/`. Where nothing changed, the last one
- * is used again: same bytes, same infohash.
+ * Builds and signs the next generation of a hash map in `narswarm/published/<salt>/`. If nothing changed, uses the last
+ * one again: same bytes, same infohash.
  *
  * @throws INDEX_INVALID, ADDRESS_INVALID; STORE_FULL, STORE_UNWRITABLE
  */
@@ -67,7 +67,7 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
   const again = last === undefined || isStale(last, now) ? undefined : build(last.seq, last.created);
   const isSame =
     again !== undefined && Buffer.compare(again.manifest, (await dir.readManifest()) ?? Buffer.alloc(0)) === 0;
-  // Seconds since 1970: a publisher that lost its state still goes on above what it signed before.
+  // Seconds since 1970: a publisher that lost its state still continues above its last signed `seq`.
   const index = isSame ? again : build(Math.max((last?.seq ?? 0) + 1, Math.floor(now.getTime() / 1000)), now);
   await dir.write(index);
   const manifest = parseManifest(index.manifest, { publicKey: key.publicKey, salt, now });
@@ -77,8 +77,8 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
 }
 
 /**
- * Puts the pointer to a publication into the DHT (BEP 44, BEP 46). To be repeated every hour: nodes may drop it after
- * two. Returns how many nodes took it.
+ * Puts the pointer to a publication into the DHT (BEP 44, BEP 46). Returns how many nodes took it. Repeat this every
+ * hour: nodes may drop it after two.
  */
 export async function announcePublication(publication: Publication, key: PublisherKey, dht: DhtNode): Promise<number> {
   const { nodes } = await dht.putMutable({
@@ -91,7 +91,7 @@ export async function announcePublication(publication: Publication, key: Publish
   return nodes;
 }
 
-/** The last generation of a map, undefined where there is none. */
+/** Reads the manifest of the last generation. Undefined if there is none. */
 export async function lastManifest(
   store: FileStore,
   key: PublisherKey,
@@ -102,7 +102,7 @@ export async function lastManifest(
   return readLast(publishedDir(store, salt), { publicKey: key.publicKey, publicKeyHex, salt }, now);
 }
 
-/** Where the newest generation of this machine's own map is. */
+/** Returns the folder of the newest generation of this machine's own hash map. */
 export function publishedDir(store: FileStore, salt: string): IndexDir {
   return new IndexDir(join(store.stateDir, 'published', saltBytes(salt).toString('hex') || '0'));
 }
@@ -114,7 +114,7 @@ async function readLast(dir: IndexDir, address: PublisherAddress, now: Date): Pr
     return parseManifest(bytes, { publicKey: address.publicKey, salt: address.salt, now, allowExpired: true });
   } catch (error) {
     if (!(error instanceof NarswarmError)) throw error;
-    return undefined; // of another key, or damaged: the next generation replaces it
+    return undefined; // signed by another key, or damaged: the next generation replaces it
   }
 }
 

@@ -9,28 +9,28 @@ import { IndexServer } from './index-server.ts';
 
 /** BEP 44 nodes may drop an item after two hours. */
 const REPUBLISH_MS = 3_600_000;
-/** However short a life a map is given, it is not renewed more often. */
+/** Shortest time between two renewals, however short the life of the hash map. */
 const MIN_RENEW_MS = 1_000;
 
 export interface PublisherOptions extends BuildOptions {
-  /** Keys whose NARs are given to others, besides those of the map. Default: none. */
+  /** Keys whose NARs are given to others, besides those of the hash map. Default: none. */
   readonly shareKeys?: readonly PublicKey[];
   readonly network: NetworkOptions;
-  /** TCP ports for the map over HTTP: the first that is free is taken; 0 is any. */
+  /** TCP ports for the hash map over HTTP. The first free one is taken; 0 is any. */
   readonly httpPorts: readonly number[];
   readonly onWarning: (message: string) => void;
-  /** Told of each new generation after the first. */
+  /** Called with each new generation after the first. */
   readonly onRenewed?: (built: Built) => void;
 }
 
-/** Where a publisher works: both are closed by whoever made them. */
+/** The network and store of a publisher. Their maker closes both. */
 export interface PublisherPlace {
   readonly network: Network;
-  /** What the network gives to others. */
+  /** The offer of the network to others. */
   readonly offer: StoreOffer;
 }
 
-/** A publisher at work: offers the index to peers, keeps the DHT item alive, serves the index over HTTP. */
+/** A running publisher: offers the hash map to peers, keeps the DHT item alive, serves the hash map over HTTP. */
 export class Publisher implements AsyncDisposable {
   readonly network: Network;
   readonly http: IndexServer;
@@ -41,7 +41,7 @@ export class Publisher implements AsyncDisposable {
   readonly #stack: AsyncDisposableStack;
   #building: Promise<boolean> | undefined;
   #built: Built;
-  /** DHT nodes that took the pointer the last time. */
+  /** DHT nodes that took the pointer last time. */
   dhtNodes = 0;
 
   private constructor(
@@ -82,25 +82,25 @@ export class Publisher implements AsyncDisposable {
     return publisher;
   }
 
-  /** Publishes where somebody else has joined the network and seeds the NARs; {@link announce} is next. */
+  /** Publishes on a network that is already joined, with the NARs already seeded. Call {@link announce} next. */
   static async attach(options: PublisherOptions, place: PublisherPlace): Promise<Publisher> {
     await using stack = new AsyncDisposableStack();
     const { network, offer } = place;
     const stop = new AbortController();
     const { listen } = options.network;
     const own =
-      // The zone of an address of the link means nothing to others; who is on the link finds it by multicast.
+      // The zone of a link-local address means nothing to others; hosts on the link find this one by multicast.
       listen === undefined || listen === '0.0.0.0' || listen === '::' || listen.includes('%')
         ? []
         : [formatEndpoint({ host: listen, port: network.swarm.port })];
     const signal = AbortSignal.any([options.signal, stop.signal]);
     const withOwn = { ...options, signal, hints: [...options.hints, ...own], peerPort: network.swarm.port };
-    // Before anything is signed, and a new key saved: a port that is in use makes the command fail.
+    // First of all, before a new key is saved or anything is signed: a port that is in use makes the command fail.
     const http = stack.use(
       await IndexServer.listen(publishedDir(options.store, options.salt), {
         host: listen,
         ports: options.httpPorts,
-        // publishing is public, and the mirror is asked for by address: the scope can keep it on the local network
+        // publishing is public and the mirror is asked for by address, but the scope can keep it on the local network
         networks: network.networks,
         serves: options.network.scope === 'cohort' || options.network.scope === 'public' ? 'anyone' : 'lan',
       }),
@@ -112,7 +112,7 @@ export class Publisher implements AsyncDisposable {
     const started = new Publisher(built, http, place, stop, withOwn, owned);
     stack.defer(() => clearInterval(started.#timer));
     network.joinCohort(cohortInfoHash(options.key.publicKey, options.salt));
-    network.discovery.follow(built.publication.torrent.infoHash); // so that any client finds the index by its pointer
+    network.discovery.follow(built.publication.torrent.infoHash); // any client then finds the hash map by its pointer
     const parts = stack.move();
     owned.defer(() => parts.disposeAsync());
     return started;
@@ -128,20 +128,20 @@ export class Publisher implements AsyncDisposable {
     return this.close();
   }
 
-  /** Publishes again, and in any case puts the pointer into the DHT, whose nodes forget it. */
+  /** Publishes again if needed, and always puts the pointer into the DHT, whose nodes forget it. */
   async renew(): Promise<void> {
-    if (this.#building !== undefined) return; // hashing may take longer than the pause between two
+    if (this.#building !== undefined) return; // hashing may take longer than the time between two renewals
     await this.rebuild();
     await this.announce();
   }
 
   /**
-   * Makes the map anew: what was added to the store since, a new signature where half its life has passed.
+   * Builds the hash map again, with paths added to the store since. Signs it again after half of its life.
    *
-   * @returns false where that failed, which is a warning: the last generation stays
+   * @returns false if that failed, which is a warning: the last generation stays
    */
   async rebuild(): Promise<boolean> {
-    while (this.#building !== undefined) await this.#building; // it may be of what the store held before
+    while (this.#building !== undefined) await this.#building; // it may lack the last additions to the store
     this.#building = this.#build().finally(() => (this.#building = undefined));
     return this.#building;
   }
@@ -152,7 +152,7 @@ export class Publisher implements AsyncDisposable {
     try {
       const built = await buildPublication(this.#options);
       await this.#place.offer.catalogue.refresh();
-      // It need not be of this process: an update may have written it a moment ago.
+      // The generation may be of another process: an update may have written it a moment ago.
       const isNews = built.publication.torrent.infoHash !== this.#built.publication.torrent.infoHash;
       this.#built = built;
       this.#place.offer.maps.add(built.publication.address, built.publication);
@@ -168,7 +168,7 @@ export class Publisher implements AsyncDisposable {
     return true;
   }
 
-  /** Puts the pointer into the DHT, which may take as long as it takes to find the DHT. */
+  /** Puts the pointer into the DHT. Takes as long as finding the DHT takes. */
   async announce(): Promise<void> {
     const { signal, key, onWarning } = this.#options;
     try {
@@ -177,7 +177,9 @@ export class Publisher implements AsyncDisposable {
       await dht.ready({ signal });
       this.dhtNodes = await announcePublication(this.built.publication, key, dht);
       if (this.dhtNodes === 0)
-        onWarning('no DHT node took the pointer to the hash map: is --dht-bootstrap right, does UDP pass?');
+        onWarning(
+          'no DHT node took the pointer to the hash map: check --dht-bootstrap, and that UDP passes the firewall',
+        );
     } catch (error) {
       if (!signal.aborted)
         onWarning(`cannot put the pointer to the hash map into the DHT: ${(error as Error).message}`);
@@ -186,8 +188,8 @@ export class Publisher implements AsyncDisposable {
 }
 
 /**
- * Joins the network. Unless a port was named, the one that the last generation of the map names comes before all others
- * of its kind: another port would make another generation of a map in which nothing else has changed.
+ * Joins the network. Unless a port is named, prefers the port in the last generation of the hash map: another port
+ * would make a new generation although nothing else has changed.
  */
 export async function joinAtLastPort(
   { store, key, salt }: Pick<PublisherOptions, 'store' | 'key' | 'salt'>,

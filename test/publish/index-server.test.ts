@@ -5,7 +5,7 @@ import { IndexDir } from '../../src/index/index-dir.ts';
 import type { Serves } from '../../src/discovery/connection-guard.ts';
 import { tempDir } from '../store/store-fixture.ts';
 
-describe('the HTTP mirror of a map', () => {
+describe('the HTTP mirror of a hash map', () => {
   const serve = async (t: TestContext, serves: Serves): Promise<string> => {
     const dir = new IndexDir(await tempDir(t));
     await dir.writeManifest(Buffer.from('signed'));
@@ -14,12 +14,12 @@ describe('the HTTP mirror of a map', () => {
     return `http://127.0.0.1:${server.port}/manifest`;
   };
 
-  test('a neighbour is served where the scope is lan', async (t) => {
+  test('serves a neighbour in the scope lan', async (t) => {
     const response = await fetch(await serve(t, 'lan'));
     assert.equal(await response.text(), 'signed');
   });
 
-  test('whom the scope does not admit is refused before a byte', async (t) => {
+  test('refuses a host outside the scope before it sends a byte', async (t) => {
     await assert.rejects(fetch(await serve(t, 'nobody')));
   });
 });

@@ -1,4 +1,4 @@
-/** A publisher that renews its map while followers read the generation before. */
+/** A publisher renews its hash map while followers read the generation before. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { buildPublication, type Built } from '../../src/publish/build-publication.ts';
@@ -33,7 +33,7 @@ describe('Publisher', () => {
     onWarning: (message) => assert.fail(message),
   });
 
-  test('what another process has published of the same store is news, once', async () => {
+  test('reports the publication of another process of the same store once', async () => {
     let contents = { named: new Map([['lab', made.root]]), unnamed: [] };
     const renewed: number[] = [];
     const base = {
@@ -53,7 +53,7 @@ describe('Publisher', () => {
     assert.equal(publisher.built.publication.torrent.infoHash, publication.torrent.infoHash);
   });
 
-  test('gives the generation before to whom is reading it', async () => {
+  test('serves the generation before to those who still read it', async () => {
     const renewed = Promise.withResolvers<void>();
     await using publisher = await Publisher.start({ ...(await options()), onRenewed: () => renewed.resolve() });
     await using swarm = await Swarm.listen({ host: '127.0.0.1' });
