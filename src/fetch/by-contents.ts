@@ -32,6 +32,8 @@ export interface ByContentsContext {
   /** Whether somebody else may have the NAR, too: then an upstream that stalls is not waited for. */
   readonly givesWay: boolean;
   readonly limit?: RateLimit | undefined;
+  /** Called with each narinfo as soon as its NAR is in the store. */
+  readonly onFetched?: ((infos: readonly NarInfo[]) => void) | undefined;
   readonly tell: Tell;
   readonly signal: AbortSignal;
 }
@@ -60,6 +62,7 @@ export async function fetchByContents(
       const found = await fetchFromAny(info, { ...context, signal });
       completed.set(info.storePath, found);
       context.tell({ type: 'nar-fetched', sizeBytes: found.fileSize ?? 0 });
+      context.onFetched?.([found]);
     } catch (error) {
       if (isNarswarmError(error, 'NAR_UNAVAILABLE', 'NIX_MISSING')) failures.set(info.storePath, error);
       else stop.abort(error);

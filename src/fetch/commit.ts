@@ -15,21 +15,52 @@ const CONCURRENCY = 32;
 /**
  * Makes what was fetched visible: first waits until the NARs are on the disk, then writes the narinfos, each after
  * those that it refers to, then lists the NARs in the catalogue, so that a daemon may serve them.
- *
- * @param infos in an order in which references come first
  */
-export async function commit(infos: readonly NarInfo[], jobs: readonly NarJob[], store: FileStore): Promise<void> {
-  const queue = new PQueue({ concurrency: CONCURRENCY });
-  const locals = infos.map(asLocal);
-  await store.sync();
-  const present = new Set(await store.listStoreHashes());
-  for (const layer of layersOf(locals))
-    await queue.addAll(layer.map((info) => () => writeUnlessSame(info, present, store)));
+export class Committer {
+  readonly #store: FileStore;
+  readonly #queue = new PQueue({ concurrency: CONCURRENCY });
+  /** Narinfos that were written, as they were given. */
+  readonly #written = new Set<NarInfo>();
+  /** Narinfos that the store holds; read once. */
+  #present: Set<StoreHash> | undefined;
+  #catalogue: Catalogue | undefined;
 
-  const catalogue = await Catalogue.open(store);
-  const torrents = new Map(jobs.map((job) => [job.fileHash, job.torrent]));
-  const entries = await queue.addAll(locals.map((info) => () => catalogueEntry(info, torrents, catalogue, store)));
-  await catalogue.add(entries.filter((entry) => entry !== undefined));
+  constructor(store: FileStore) {
+    this.#store = store;
+  }
+
+  /**
+   * Commits narinfos whose NARs are in the store. What was committed before is not written again.
+   *
+   * @param infos in an order in which references come first
+   * @param jobs NARs that were fetched, with their torrents
+   * @throws STORE_FULL, STORE_UNWRITABLE
+   */
+  async commit(infos: readonly NarInfo[], jobs: readonly NarJob[]): Promise<void> {
+    const store = this.#store;
+    const locals = new Map(infos.map((info) => [info, asLocal(info)]));
+    await store.sync();
+    const present = (this.#present ??= new Set(await store.listStoreHashes()));
+    const fresh = [...locals].filter(([info]) => !this.#written.has(info)).map(([, local]) => local);
+    for (const layer of layersOf(fresh))
+      await this.#queue.addAll(layer.map((info) => () => writeUnlessSame(info, present, store)));
+    for (const info of infos) {
+      this.#written.add(info);
+      present.add(storeHashOf(info.storePath));
+    }
+
+    const catalogue = (this.#catalogue ??= await Catalogue.open(store));
+    const torrents = new Map(jobs.map((job) => [job.fileHash, job.torrent]));
+    const entries = await this.#queue.addAll(
+      [...locals.values()].map((info) => () => catalogueEntry(info, torrents, catalogue, store)),
+    );
+    await catalogue.add(entries.filter((entry) => entry !== undefined));
+  }
+}
+
+/** Commits all at once, as {@link Committer.commit} does. */
+export async function commit(infos: readonly NarInfo[], jobs: readonly NarJob[], store: FileStore): Promise<void> {
+  await new Committer(store).commit(infos, jobs);
 }
 
 /** Layers in which every narinfo refers to earlier layers alone (a cycle aside): a layer may be written at once. */

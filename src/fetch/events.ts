@@ -1,3 +1,4 @@
+import type { StorePath } from '../nix/brands.ts';
 import type { Closure } from './closure.ts';
 import type { Plan } from './plan.ts';
 
@@ -21,6 +22,9 @@ export type FetchEvent =
   | { readonly type: 'nar-bytes'; readonly source: ByteSource; readonly origin: string; readonly bytes: number }
   /** A NAR is verified and in the store. */
   | { readonly type: 'nar-fetched'; readonly sizeBytes: number }
+  /** NARs and narinfos are on the disk and visible, with all that they refer to. Others may still be on their way. */
+  | { readonly type: 'committed'; readonly paths: readonly StorePath[] }
+  /** The last NARs become visible. */
   | { readonly type: 'committing' }
   /** Nix imports into a target; undefined: the default store of this machine. */
   | { readonly type: 'importing'; readonly to: string | undefined }

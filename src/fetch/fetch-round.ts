@@ -41,6 +41,8 @@ export interface RoundContext {
   /** How much is decompressed before this ends; absent: an import looks into all of it. */
   readonly contents?: LooksInto | undefined;
   readonly held?: HeldNars | undefined;
+  /** Called with narinfos as soon as their NAR is in the store; `job` is absent if it had no size before. */
+  readonly onFetched?: ((infos: readonly NarInfo[], job?: NarJob) => void) | undefined;
   readonly tell: Tell;
   readonly signal: AbortSignal;
 }
@@ -69,13 +71,21 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
   const scheduler: Scheduler = new Scheduler({
     ...context,
     standstillMs: context.peerTimeoutMs,
-    onFetched: hold,
+    onFetched: take,
   });
   function hold(job: NarJob): void {
     const { torrent, info } = job;
     const path = scheduler.pathOf(job);
     if (torrent !== undefined) held?.add({ torrent, path, info });
     contents?.add(job, path, closure);
+  }
+  function take(job: NarJob): void {
+    hold(job);
+    const infos = job.storePaths.flatMap((path) => closure.get(storeHashOf(path)) ?? []);
+    context.onFetched?.(
+      infos.map((info) => scheduler.asFetched(info)),
+      job,
+    );
   }
   for (const nar of plan.verified) hold(nar);
   const attached = context.torrentsLate?.().then(() => scheduler.attach(context.torrentOf));

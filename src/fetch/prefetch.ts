@@ -4,6 +4,7 @@ import type { RateLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
 import type { FileStore } from '../store/file-store.ts';
@@ -12,7 +13,8 @@ import { writeRealisations } from '../store/realisations.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { Network } from '../swarm/network.ts';
 import { referencesFirst, topsOf, walkClosure, type Closure, type MissingPath } from './closure.ts';
-import { commit } from './commit.ts';
+import { CommitFeed } from './commit-feed.ts';
+import { Committer } from './commit.ts';
 import type { Tell } from './events.ts';
 import { FetchSources } from './fetch-sources.ts';
 import { fetchNars, type FetchNarsContext } from './fetch-nars.ts';
@@ -139,13 +141,17 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   if (dryRun) return result(false);
 
   tell({ type: 'downloading', nars: plan.jobs.length + plan.unsized.length, bytes: plan.jobBytes });
-  const download = downloadMeans(options, context, { sources, walked, planned, planning, gathered });
-  const fetched = await fetchNars(plan, gathered.closure, download);
+  const committer = new Committer(store);
+  // Without an import the contents of a NAR are looked into before its narinfo is written.
+  const feed = options.copy ? new CommitFeed(committer, { tell }) : undefined;
+  feed?.add(notPlanned(gathered.closure, plan));
+  const download = downloadMeans(options, context, { sources, walked, planned, planning, gathered, feed });
+  const fetched = await fetchNars(plan, gathered.closure, download).finally(() => feed?.end());
   if (!keepGoing) signal.throwIfAborted();
   gathered.take(fetched.closure, fetched.failures);
 
   tell({ type: 'committing' });
-  await commit(referencesFirst(gathered.closure), fetched.jobs, store);
+  await committer.commit(referencesFirst(gathered.closure), fetched.jobs);
   if (fetched.checked.length > 0) await noteChecked(store, await entriesOf(store, fetched.checked));
   await writeRealisations(await realisations.end(), store);
 
@@ -187,10 +193,12 @@ interface Found {
   readonly planned: Planned;
   readonly planning: PlanningMeans;
   readonly gathered: Gathered;
+  /** Takes NARs while others still come; undefined if all are committed at the end. */
+  readonly feed: CommitFeed | undefined;
 }
 
 function downloadMeans(options: PrefetchOptions, context: PrefetchContext, found: Found): FetchNarsContext {
-  const { sources, walked, planned, planning, gathered } = found;
+  const { sources, walked, planned, planning, gathered, feed } = found;
   const { store, session, network, http, keys, limit, held, tell, signal } = context;
   return {
     store,
@@ -208,6 +216,7 @@ function downloadMeans(options: PrefetchOptions, context: PrefetchContext, found
     torrentOf: (info) => sources.maps.torrentOf(info, signal),
     torrentsLate: planned.torrentsLate,
     contents: options.copy ? undefined : (options.looksInto ?? 'small'),
+    onFetched: feed && ((infos, job) => feed.add(infos, job)),
     extend: async (hashes, known) => {
       const onMissing = (hash: StoreHash, lack: MissingPath): void => gathered.lack(hash, lack);
       const wanted = options.onlyRoots === true ? [] : hashes;
@@ -215,6 +224,12 @@ function downloadMeans(options: PrefetchOptions, context: PrefetchContext, found
       return { closure, needed: await claimMore(closure, planning) };
     },
   };
+}
+
+/** Paths of a closure whose NAR is not fetched: it is in the store, or in the target. */
+function notPlanned(closure: Closure, { jobs, unsized }: Plan): NarInfo[] {
+  const planned = new Set([...jobs.flatMap(({ storePaths }) => storePaths), ...unsized.map((info) => info.storePath)]);
+  return [...closure.values()].filter(({ storePath }) => !planned.has(storePath));
 }
 
 /** Arguments for `nix copy` that cover all that is there: the roots, and the sound parts of broken ones. */

@@ -1,0 +1,91 @@
+import type { StoreHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
+import { referencesFirst } from './closure.ts';
+import type { Committer } from './commit.ts';
+import type { Tell } from './events.ts';
+import type { NarJob } from './job.ts';
+
+/** Pause between two commits: each waits for the disk. */
+const EVERY_MS = 5_000;
+
+export interface CommitFeedOptions {
+  readonly tell: Tell;
+  /** Default: 5,000. */
+  readonly everyMs?: number;
+}
+
+/**
+ * Commits NARs while others are still on their way, references first, so that an import can begin with them, and a run that
+ * is killed has made visible what it had. Narinfos go out in batches, every few seconds. A short fetch commits once, at
+ * its end.
+ */
+export class CommitFeed {
+  readonly #committer: Committer;
+  readonly #tell: Tell;
+  readonly #everyMs: number;
+  readonly #committed = new Set<StoreHash>();
+  /** Narinfos whose NAR is there, or is not needed. */
+  readonly #waiting = new Map<StoreHash, NarInfo>();
+  readonly #jobs: NarJob[] = [];
+  #hasNews = false;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> = Promise.resolve();
+  #hasEnded = false;
+
+  constructor(committer: Committer, { tell, everyMs = EVERY_MS }: CommitFeedOptions) {
+    this.#committer = committer;
+    this.#tell = tell;
+    this.#everyMs = everyMs;
+  }
+
+  /** Takes in narinfos whose NAR is in the store, or is not needed; `job` if it was fetched just now. */
+  add(infos: Iterable<NarInfo>, job?: NarJob): void {
+    for (const info of infos) this.#waiting.set(storeHashOf(info.storePath), info);
+    if (job !== undefined) this.#jobs.push(job);
+    this.#hasNews = true;
+    this.#schedule();
+  }
+
+  /** Waits for a commit that is under way. Nothing is committed after this. */
+  async end(): Promise<void> {
+    this.#hasEnded = true;
+    clearTimeout(this.#timer);
+    await this.#running;
+  }
+
+  #schedule(): void {
+    if (this.#hasNews && !this.#hasEnded) this.#timer ??= setTimeout(() => void this.#commit(), this.#everyMs);
+  }
+
+  async #commit(): Promise<void> {
+    this.#hasNews = false;
+    // The commit at the end tells what the disk fails of.
+    this.#running = this.#commitReady().catch(() => undefined);
+    await this.#running;
+    this.#timer = undefined;
+    this.#schedule();
+  }
+
+  async #commitReady(): Promise<void> {
+    const ready: NarInfo[] = [];
+    const known = new Set(this.#committed);
+    for (const info of referencesFirst(this.#waiting)) {
+      if (!info.references.every((name) => known.has(hashIn(name)) || info.storePath.endsWith(`/${name}`))) continue;
+      known.add(storeHashOf(info.storePath));
+      ready.push(info);
+    }
+    if (ready.length === 0) return;
+    await this.#committer.commit(ready, this.#jobs);
+    for (const info of ready) {
+      const hash = storeHashOf(info.storePath);
+      this.#committed.add(hash);
+      if (this.#waiting.get(hash) === info) this.#waiting.delete(hash);
+    }
+    this.#tell({ type: 'committed', paths: ready.map(({ storePath }) => storePath) });
+  }
+}
+
+function hashIn(name: string): StoreHash {
+  return parseStoreHash(name.slice(0, 32));
+}
