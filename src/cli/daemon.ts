@@ -16,6 +16,7 @@ import {
   addPublishers,
   addShareKeys,
   defaultStoreDir,
+  limitsOf,
   networkOptions,
   sharedKeys,
   withNeighbours,
@@ -62,7 +63,7 @@ export function daemonCommand(): Command {
           'USAGE',
           `--scope off${aside(originOf('scope'))} serves nobody, and serving is all that a daemon does: give lan, cohort or public`,
         );
-      const network = networkOptions(options, scope, originOf, SERVICE_PORTS);
+      const network = { ...networkOptions(options, scope, originOf, SERVICE_PORTS), limits: limitsOf(options) };
       const { keys, http } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
         output.warn(text),
       );

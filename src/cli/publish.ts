@@ -19,6 +19,7 @@ import {
   addNetwork,
   addShareKeys,
   defaultStoreDir,
+  limitsOf,
   networkOptions,
   sharedKeys,
   withNeighbours,
@@ -137,7 +138,10 @@ export function publishCommand(): Command {
       await using publisher = await Publisher.start({
         ...build,
         shareKeys,
-        network: withNeighbours(networkOptions(options, 'cohort', originOf, SERVICE_PORTS), shareKeys),
+        network: withNeighbours(
+          { ...networkOptions(options, 'cohort', originOf, SERVICE_PORTS), limits: limitsOf(options) },
+          shareKeys,
+        ),
         httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
         onWarning,
         onRenewed: (built) => tellBuilt(output, built),

@@ -10,7 +10,11 @@ import type { NetworkOptions } from '../swarm/network.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultPortInWords, RUN_PORTS, type DefaultPorts } from '../wire/ports.ts';
 import { rememberExamples } from './examples.ts';
-import { each, one, parseAddress, parsePort, parseRate } from './values.ts';
+import type { RateSchedule } from '../bytes/rate-schedule.ts';
+import { RateLimits } from '../bytes/rate-limits.ts';
+import { LocalNetworks } from '../discovery/local-networks.ts';
+import { NearHosts } from '../discovery/near-hosts.ts';
+import { each, parseAddress, parsePort, parseRates } from './values.ts';
 
 export { defaultStoreDir } from '../config/locations.ts';
 
@@ -34,7 +38,7 @@ export function addCommon(
 }
 
 /** Options of every command that talks to peers, as commander gives them. */
-export interface NetworkFlags {
+export interface NetworkFlags extends RateFlags {
   readonly listen?: string;
   readonly port?: number;
   readonly dhtPort?: number;
@@ -70,6 +74,7 @@ export function addNetwork(
     .addOption(new Option('--dht', 'use the DHT, where the config file says otherwise'))
     .addOption(new Option('--no-lan', 'do not look for peers on the local network').default(true))
     .addOption(new Option('--lan', 'look for them, where the config file says otherwise'));
+  addRates(command);
   if (scope !== undefined) {
     command.addOption(
       new Option(
@@ -111,13 +116,37 @@ export function addPublishers(command: Command, description: string): Command {
   return command.option('--publisher <address>', description, each(parsePublisherAddress));
 }
 
-/** Adds `--max-download-rate`. */
-export function addRate(command: Command): Command {
-  return command.option(
-    '--max-download-rate <rate>',
-    'limit for everything that is downloaded, such as 10MB/s',
-    one(parseRate),
-  );
+/** Rate limits, as commander gives them. */
+export interface RateFlags {
+  readonly maxDownloadRate?: RateSchedule;
+  readonly maxUploadRate?: RateSchedule;
+  readonly maxWanDownloadRate?: RateSchedule;
+  readonly maxWanUploadRate?: RateSchedule;
+}
+
+/** Adds `--max-download-rate` and its like. */
+function addRates(command: Command): Command {
+  return command
+    .option(
+      '--max-download-rate <rates>',
+      'limit for everything that is downloaded: 10MB/s, or by the time "5MB/s, 22:00-06:00 unlimited" (default: none)',
+      parseRates,
+    )
+    .option('--max-upload-rate <rates>', 'limit for everything that is given to others (default: none)', parseRates)
+    .option('--max-wan-download-rate <rates>', 'limit for what comes from beyond the local network', parseRates)
+    .option('--max-wan-upload-rate <rates>', 'limit for what is given to others beyond the local network', parseRates);
+}
+
+/** The limits that the options set, for all that a process does. */
+export function limitsOf(flags: RateFlags): RateLimits {
+  const near = new NearHosts(new LocalNetworks());
+  const rates = {
+    download: flags.maxDownloadRate,
+    upload: flags.maxUploadRate,
+    wanDownload: flags.maxWanDownloadRate,
+    wanUpload: flags.maxWanUploadRate,
+  };
+  return new RateLimits(rates, (host) => near.includes(host));
 }
 
 /** The trusted keys whose NARs are given to others; warns of names that no trusted key bears. */

@@ -8,8 +8,8 @@ import {
   addKeys,
   addPeers,
   addPublishers,
-  addRate,
   addShareKeys,
+  limitsOf,
   networkOptions,
   sharedKeys,
   withNeighbours,
@@ -36,7 +36,6 @@ export interface SourceFlags extends NetworkFlags {
   readonly from?: readonly string[];
   readonly upstream: boolean;
   readonly trustedPublicKey?: readonly string[];
-  readonly maxDownloadRate?: number;
   readonly publisherTimeout?: number;
   readonly peerTimeout?: number;
 }
@@ -54,7 +53,6 @@ export function addSources(command: Command): Command {
   addPeers(command);
   addKeys(command);
   addShareKeys(command);
-  addRate(command);
   return command
     .option(
       '--publisher-timeout <duration>',
@@ -78,7 +76,7 @@ export type Sources = Pick<
   | 'shareKeys'
   | 'trustedPublicKeys'
   | 'network'
-  | 'maxDownloadRate'
+  | 'limits'
   | 'publisherTimeoutMs'
   | 'peerTimeoutMs'
 >;
@@ -120,7 +118,7 @@ export async function readSources(
     shareKeys,
     trustedPublicKeys: trustedPublicKey ?? [],
     network: wantsPeers ? network : undefined,
-    maxDownloadRate: flags.maxDownloadRate,
+    limits: limitsOf(flags),
     publisherTimeoutMs: flags.publisherTimeout ?? (upstreams.length === 0 ? 60_000 : 10_000),
     peerTimeoutMs: flags.peerTimeout,
   };

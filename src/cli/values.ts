@@ -1,11 +1,12 @@
 import { InvalidArgumentError } from 'commander';
 import * as written from '../config/units.ts';
+import { parseRates as readRates } from '../config/rates.ts';
 import { isNarswarmError } from '../errors.ts';
 
 /** Bytes: `500`, `10MB`, `4GiB`, `50G` (decimal without the i). */
 export const parseSize = one(written.parseSize);
-/** Bytes a second, above 0: a size with a unit, with or without `/s`. */
-export const parseRate = one(written.parseRate);
+/** Rates that hold at certain times, or one that always does. */
+export const parseRates = one(readRates);
 /** Milliseconds: `90s`, `30m`, `8h`, `2d`. */
 export const parseDuration = one(written.parseDuration);
 /** Milliseconds, above 0. */

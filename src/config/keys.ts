@@ -6,6 +6,7 @@ import { NarswarmError } from '../errors.ts';
 import { parseUpstream } from '../http/upstream.ts';
 import { parsePublisherAddress, saltBytes } from '../index/address.ts';
 import { parsePublicKey } from '../nix/signature.ts';
+import { parseRates } from './rates.ts';
 import { parseEndpoint } from '../discovery/endpoint.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultPortInWords, SERVICE_PORTS } from '../wire/ports.ts';
@@ -18,15 +19,14 @@ import {
   parseCount,
   parseLifetime,
   parsePort,
-  parseRate,
   parseTimeout,
 } from './units.ts';
 
 /**
  * The form of a value: `path` is absolute, `number` needs no quotes, `list` is one string or a list of strings, `flag`
- * is true or false.
+ * is true or false, `schedule` is a list whose items may also stand in one string, with commas.
  */
-export type Shape = 'text' | 'path' | 'number' | 'list' | 'flag';
+export type Shape = 'text' | 'path' | 'number' | 'list' | 'flag' | 'schedule';
 
 interface Key {
   readonly shape: Shape;
@@ -126,10 +126,32 @@ export const KEYS = {
     initial: () => 'none',
   },
   'max-download-rate': {
-    shape: 'text',
-    parse: parseRate,
-    placeholder: 'rate',
-    description: 'limit for everything that is downloaded, such as 10MB/s',
+    shape: 'schedule',
+    parse: parseRates,
+    placeholder: 'rates',
+    description:
+      'limit for everything that is downloaded, such as 10MB/s, or by the time: 5MB/s, 22:00-06:00 unlimited',
+    initial: () => 'none',
+  },
+  'max-upload-rate': {
+    shape: 'schedule',
+    parse: parseRates,
+    placeholder: 'rates',
+    description: 'limit for everything that is given to others, likewise',
+    initial: () => 'none',
+  },
+  'max-wan-download-rate': {
+    shape: 'schedule',
+    parse: parseRates,
+    placeholder: 'rates',
+    description: 'limit for what is downloaded from beyond the local network, likewise',
+    initial: () => 'none',
+  },
+  'max-wan-upload-rate': {
+    shape: 'schedule',
+    parse: parseRates,
+    placeholder: 'rates',
+    description: 'limit for what is given to others beyond the local network, likewise',
     initial: () => 'none',
   },
   'publisher-timeout': {

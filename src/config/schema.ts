@@ -34,6 +34,7 @@ const EXPECTED: Readonly<Record<Shape, string>> = {
   number: 'Expected a number, or a text in quotes.',
   list: 'Expected a text in quotes, or a list of them.',
   flag: 'Expected true or false, without quotes.',
+  schedule: 'Expected a text in quotes, or a list of them.',
 };
 
 const isTable = (input: unknown): boolean => typeof input === 'object' && input !== null && !Array.isArray(input);
@@ -160,6 +161,14 @@ function schemaOf(key: ConfigKey): v.GenericSchema<unknown, Written> {
             v.transform((item) => [item]),
           ),
     );
+  if (shape === 'schedule') {
+    const joined = v.pipe(
+      v.array(v.string(EXPECTED.schedule)),
+      v.transform((items) => items.join(', ')),
+      checks,
+    );
+    return v.lazy((input) => (Array.isArray(input) ? joined : one));
+  }
   if (shape === 'number')
     return v.lazy((input) => (typeof input === 'number' ? v.pipe(v.number(), v.transform(String), checks) : one));
   return one;

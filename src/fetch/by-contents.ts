@@ -13,7 +13,7 @@ import { hashContents, type NarContentsFound } from '../store/nar-hash.ts';
 import type { PartialSession } from '../store/session.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import { extensionOf } from '../torrent/canonical.ts';
-import type { RateLimit } from '../bytes/rate-limit.ts';
+import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { RETRIES_WITH_ALTERNATIVE } from './find-narinfo.ts';
@@ -31,7 +31,7 @@ export interface ByContentsContext {
   readonly upstreamsOf: (info: NarInfo) => readonly Upstream[];
   /** Whether somebody else may have the NAR, too: then an upstream that stalls is not waited for. */
   readonly givesWay: boolean;
-  readonly limit?: RateLimit | undefined;
+  readonly limit?: DirectionLimit | undefined;
   /** Called with each narinfo as soon as its NAR is in the store. */
   readonly onFetched?: ((infos: readonly NarInfo[]) => void) | undefined;
   readonly tell: Tell;
@@ -125,9 +125,11 @@ async function download(
   const sha256 = createHash('sha256');
   const maxBytes = maxFileBytes(info.narSize);
   let fileSize = 0;
+  const url = upstream.narUrl(info.url);
+  const { hostname } = new URL(url);
   const handle = await inStore(open(path, 'w'), path);
   try {
-    await http.download(upstream.narUrl(info.url), {
+    await http.download(url, {
       linkedFrom: upstream.url,
       signal,
       givesWay,
@@ -138,7 +140,7 @@ async function download(
         if (fileSize > maxBytes) throw tooLong(info, upstream, maxBytes);
         tell({ type: 'nar-bytes', source: 'upstream', origin: upstream.name, bytes: bytes.length });
         await inStore(handle.writeFile(bytes), path);
-        await limit?.pace(bytes.length, signal);
+        await limit?.towards(hostname).pace(bytes.length, signal);
       },
     });
   } finally {

@@ -8,7 +8,7 @@ import type { FileStore } from '../store/file-store.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../swarm/network.ts';
-import type { RateLimit } from '../bytes/rate-limit.ts';
+import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { fetchByContents } from './by-contents.ts';
@@ -30,7 +30,7 @@ export interface RoundContext {
   readonly http: HttpClient;
   readonly upstreams: readonly Upstream[];
   readonly keys: readonly PublicKey[];
-  readonly limit?: RateLimit | undefined;
+  readonly limit?: DirectionLimit | undefined;
   /** Without an upstream: milliseconds that may pass without a byte from any peer. Default 60,000. */
   readonly peerTimeoutMs?: number | undefined;
   readonly candidates: Candidates;

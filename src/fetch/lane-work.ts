@@ -12,7 +12,7 @@ import type { PartialSession } from '../store/session.ts';
 import { storeError } from '../disk/store-error.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 import type { Network } from '../swarm/network.ts';
-import { RateLimit } from '../bytes/rate-limit.ts';
+import { RateLimit, type DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { FetchEvent, Tell } from './events.ts';
@@ -33,7 +33,7 @@ export interface LaneWorkOptions {
   readonly http: HttpClient;
   /** Empty: everything has to come from peers. */
   readonly upstreams: readonly Upstream[];
-  readonly limit?: RateLimit | undefined;
+  readonly limit?: DirectionLimit | undefined;
   readonly tell: Tell;
 }
 
@@ -50,7 +50,7 @@ const ATTEMPTS = 4;
 export class LaneWork {
   readonly #options: LaneWorkOptions;
   readonly #policy: LanePolicy;
-  readonly #limit: RateLimit;
+  readonly #limit: DirectionLimit;
   readonly #order: UpstreamOrder;
   readonly #atPeers = new Set<Task>();
   readonly #partials = new Set<PartialNar>();

@@ -1,6 +1,6 @@
 import { isNarswarmError, NarswarmError, type ErrorCode } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
-import type { RateLimit } from '../bytes/rate-limit.ts';
+import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
@@ -37,7 +37,7 @@ export interface PrefetchContext {
   readonly http: HttpClient;
   readonly keys: readonly PublicKey[];
   /** Default: no limit. */
-  readonly limit?: RateLimit | undefined;
+  readonly limit?: DirectionLimit | undefined;
   /** Puts the upstreams into the order in which they are to be asked. Default: as given. */
   readonly orderUpstreams?: (upstreams: readonly Upstream[]) => Promise<readonly Upstream[]>;
   readonly tell: Tell;

@@ -5,7 +5,7 @@ import { fingerprint } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { PartialNar } from '../store/partial.ts';
 import { giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
-import type { RateLimit } from '../bytes/rate-limit.ts';
+import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './find-narinfo.ts';
@@ -31,7 +31,7 @@ export interface UpstreamContext {
   readonly upstreams: readonly Upstream[];
   readonly order: UpstreamOrder;
   readonly http: HttpClient;
-  readonly limit: RateLimit;
+  readonly limit: DirectionLimit;
   /** Files of this NAR that were asked for: an upstream that has one of those has no other. */
   readonly tried: ReadonlySet<FileHash>;
   readonly tell: Tell;
@@ -80,6 +80,7 @@ interface LaneContext extends UpstreamContext, LapContext {
 async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext): Promise<void> {
   const { http, tell, limit, signal, givesWay, partial, nar } = context;
   const transfer = async (url: string): Promise<void> => {
+    const { hostname } = new URL(url);
     for (let left = Infinity; ;) {
       const missing = partial.missing();
       const range = missing.at(context.isSecond ? -1 : 0);
@@ -102,7 +103,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
             context.onBytes(bytes.length);
             tell({ type: 'nar-bytes', source: 'upstream', origin: upstream.name, bytes: bytes.length });
             await writer.write(bytes);
-            await limit.pace(bytes.length, signal);
+            await limit.towards(hostname).pace(bytes.length, signal);
           },
         });
       } catch (error) {

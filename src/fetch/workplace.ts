@@ -5,7 +5,7 @@ import { FileStore } from '../store/file-store.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
 import { PartialSession } from '../store/session.ts';
 import type { Network, NetworkOptions } from '../swarm/network.ts';
-import { RateLimit } from '../bytes/rate-limit.ts';
+import type { RateLimits } from '../bytes/rate-limits.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { orderUpstreams } from './cache-infos.ts';
@@ -24,8 +24,8 @@ export interface WorkplaceOptions {
   readonly http?: HttpClientOptions | (() => Promise<HttpClientOptions>) | undefined;
   /** undefined: peers are neither asked nor served. */
   readonly network: NetworkOptions | undefined;
-  /** Bytes a second, for everything that is downloaded. */
-  readonly maxDownloadRate?: number | undefined;
+  /** Default: none. */
+  readonly limits?: RateLimits | undefined;
   readonly onWarning: (message: string) => void;
 }
 
@@ -39,7 +39,6 @@ export class Workplace implements AsyncDisposable {
   readonly network: Network | undefined;
   readonly #options: WorkplaceOptions;
   readonly #session: PartialSession;
-  readonly #limit: RateLimit;
   readonly #offer: StoreOffer;
   readonly #stack: AsyncDisposableStack;
   readonly #orders = new WeakMap<readonly Upstream[], Promise<readonly Upstream[]>>();
@@ -51,7 +50,6 @@ export class Workplace implements AsyncDisposable {
       http: HttpClient;
       network: Network | undefined;
       session: PartialSession;
-      limit: RateLimit;
       offer: StoreOffer;
     },
     stack: AsyncDisposableStack,
@@ -60,7 +58,6 @@ export class Workplace implements AsyncDisposable {
     this.http = parts.http;
     this.network = parts.network;
     this.#session = parts.session;
-    this.#limit = parts.limit;
     this.#offer = parts.offer;
     this.#options = options;
     this.#stack = stack;
@@ -80,12 +77,11 @@ export class Workplace implements AsyncDisposable {
         : await FileStore.open(options.storeDir, { create: true });
     const session = stack.use(await PartialSession.open(store));
     const http = stack.use(new HttpClient(options.http));
-    const limit = new RateLimit(options.maxDownloadRate);
     const offer = stack.use(await StoreOffer.open({ store, keys, shareKeys, onWarning }));
     const network =
       options.network &&
-      stack.use(await join({ ...options.network, ...offer.forNetwork, downloadLimit: limit, onWarning }));
-    return new Workplace(options, { store, http, network, session, limit, offer }, stack.move());
+      stack.use(await join({ ...options.network, ...offer.forNetwork, limits: options.limits, onWarning }));
+    return new Workplace(options, { store, http, network, session, offer }, stack.move());
   }
 
   /** Fetches and imports, as {@link prefetch} does. */
@@ -96,7 +92,7 @@ export class Workplace implements AsyncDisposable {
       network: this.network,
       http: this.http,
       keys: this.#options.keys,
-      limit: this.#limit,
+      limit: this.#options.limits?.download,
       orderUpstreams: (upstreams) => this.#order(upstreams, signal),
       tell,
       signal,

@@ -4,6 +4,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import { NarswarmError } from '../errors.ts';
 import type { IndexDir } from '../index/index-dir.ts';
+import type { DirectionLimit, RateLimit } from '../bytes/rate-limit.ts';
 import { mayHave, type Serves } from '../discovery/connection-guard.ts';
 import {
   HTTP_CHUNK_BYTES,
@@ -25,11 +26,13 @@ const NAME = /^\/(manifest|shards\/(?:[0-9a-z]{1,3}|all)\.zst)$/;
 export class IndexServer implements AsyncDisposable {
   readonly #server: Server;
   readonly #dir: IndexDir;
+  readonly #limit: DirectionLimit | undefined;
   /** For each connection: the number of waiting requests, and the end of the last one. */
   readonly #turns = new WeakMap<Socket, { waiting: number; last: Promise<void> }>();
 
-  private constructor(dir: IndexDir) {
+  private constructor(dir: IndexDir, limit: DirectionLimit | undefined) {
     this.#dir = dir;
+    this.#limit = limit;
     this.#server = createServer({ requestTimeout: HTTP_IDLE_MS, headersTimeout: HTTP_IDLE_MS }, (request, response) =>
       this.#inTurn(request, response),
     );
@@ -44,6 +47,7 @@ export class IndexServer implements AsyncDisposable {
       /** The first free port is taken. Default: any. */
       ports?: readonly number[] | undefined;
       serves: Serves;
+      limit?: DirectionLimit | undefined;
       /** Decides which hosts are on the local network. Default: those on a network of an interface. */
       networks?: Pick<LocalNetworks, 'includes'>;
     },
@@ -54,7 +58,7 @@ export class IndexServer implements AsyncDisposable {
       perHost: () => MAX_HTTP_CONNECTIONS_PER_HOST,
     });
     return listenAtFirst(options.ports ?? [0], async (port) => {
-      const started = new IndexServer(dir);
+      const started = new IndexServer(dir, options.limit);
       const server = started.#server;
       server.on('connection', (socket) => {
         if (!mayHave(options.serves, socket.remoteAddress ?? '', networks) || !limits.admit(socket)) socket.destroy();
@@ -119,6 +123,20 @@ export class IndexServer implements AsyncDisposable {
     const { size: sizeBytes } = await file.stat();
     response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': sizeBytes });
     if (request.method === 'HEAD') response.end();
-    else await pipeline(file.createReadStream({ highWaterMark: HTTP_CHUNK_BYTES, autoClose: false }), response);
+    else {
+      const body = file.createReadStream({ highWaterMark: HTTP_CHUNK_BYTES, autoClose: false });
+      const limit = this.#limit?.towards(request.socket.remoteAddress ?? '');
+      await pipeline(limit === undefined ? body : paced(body, limit, response), response);
+    }
+  }
+}
+
+/** Passes bytes on as fast as a limit lets them. */
+async function* paced(body: AsyncIterable<Buffer>, limit: RateLimit, response: ServerResponse): AsyncGenerator<Buffer> {
+  const gone = new AbortController();
+  response.once('close', () => gone.abort());
+  for await (const chunk of body) {
+    await limit.pace(chunk.length, gone.signal);
+    yield chunk;
   }
 }

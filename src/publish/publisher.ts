@@ -100,6 +100,7 @@ export class Publisher implements AsyncDisposable {
       await IndexServer.listen(publishedDir(options.store, options.salt), {
         host: listen,
         ports: options.httpPorts,
+        limit: options.network.limits?.upload,
         // publishing is public and the mirror is asked for by address, but the scope can keep it on the local network
         networks: network.networks,
         serves: options.network.scope === 'cohort' || options.network.scope === 'public' ? 'anyone' : 'lan',

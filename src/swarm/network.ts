@@ -5,7 +5,7 @@ import { Discovery } from '../discovery/discovery.ts';
 import type { Endpoint } from '../discovery/endpoint.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
 import { ForeignAddresses, isLoopback } from '../discovery/foreign-addresses.ts';
-import type { RateLimit } from '../bytes/rate-limit.ts';
+import type { RateLimits } from '../bytes/rate-limits.ts';
 import type { Scope } from '../discovery/scope.ts';
 import { Swarm, type SwarmOptions } from './swarm.ts';
 
@@ -26,7 +26,8 @@ export interface NetworkOptions {
   readonly neighbours?: readonly InfoHash[] | undefined;
   /** Peers named by the user. */
   readonly peers: readonly Endpoint[];
-  readonly downloadLimit?: RateLimit | undefined;
+  /** Default: none. */
+  readonly limits?: RateLimits | undefined;
   readonly seeds?: NonNullable<SwarmOptions['seeds']>;
   readonly seedable?: NonNullable<SwarmOptions['seedable']>;
   readonly onWarning?: (message: string) => void;
@@ -64,7 +65,7 @@ export class Network implements AsyncDisposable {
         ports: options.ports,
         networks,
         serves: isPublic ? 'anyone' : scope === 'lan' ? 'lan' : 'nobody',
-        downloadLimit: options.downloadLimit,
+        downloadLimit: options.limits?.download,
         ...(options.seeds === undefined ? {} : { seeds: options.seeds }),
         ...(options.seedable === undefined ? {} : { seedable: options.seedable }),
         ...(onWarning === undefined ? {} : { onWarning }),

@@ -19,7 +19,7 @@ import { LocalNetworks } from '../discovery/local-networks.ts';
 import { MetadataTurns } from './metadata-turns.ts';
 import { keepChoked, OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
 import { PeerTable } from '../discovery/peer-table.ts';
-import type { RateLimit } from '../bytes/rate-limit.ts';
+import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import { Seeding, type SeedingOptions } from './seeding.ts';
 import { SwarmDownload } from './swarm-download.ts';
 import { SkeyTable } from './skey-table.ts';
@@ -35,7 +35,7 @@ export interface SwarmOptions extends OpenTorrentsOptions, SeedingOptions {
   /** TCP ports: the first that is free is taken. Default: any. */
   readonly ports?: readonly number[] | undefined;
   /** Limit for everything that comes in from peers. */
-  readonly downloadLimit?: RateLimit | undefined;
+  readonly downloadLimit?: DirectionLimit | undefined;
   /** Told of things that concern no single download. */
   readonly onWarning?: (message: string) => void;
 }
@@ -97,7 +97,7 @@ export class Swarm implements AsyncDisposable {
     });
     listenOurselves(client);
     client.on('error', (error: Error) => options.onWarning?.(error.message));
-    limitDownloads(client, options.downloadLimit);
+    limitDownloads(client, options.downloadLimit?.towards('127.0.0.1'));
     const peers = new PeerTable();
     const torrents = new OpenTorrents(client, options);
     const seeding = new Seeding(torrents, options);

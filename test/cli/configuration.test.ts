@@ -6,14 +6,7 @@ import { join } from 'node:path';
 import { after, afterEach, before, suite, test } from 'node:test';
 import { Command } from 'commander';
 import { configure, originOf, type OriginOf } from '../../src/cli/configuration.ts';
-import {
-  addKeys,
-  addNetwork,
-  addPeers,
-  addRate,
-  networkOptions,
-  type NetworkFlags,
-} from '../../src/cli/shared-options.ts';
+import { addKeys, addNetwork, addPeers, networkOptions, type NetworkFlags } from '../../src/cli/shared-options.ts';
 import type { NetworkOptions } from '../../src/swarm/network.ts';
 
 suite('where the options of a command have their values from', () => {
@@ -33,8 +26,8 @@ suite('where the options of a command have their values from', () => {
   const parsed = async (toml: string, args: readonly string[]): Promise<{ options: NetworkFlags; from: OriginOf }> => {
     await writeFile(file, toml);
     const root = new Command('narswarm').option('--config <file>').hook('preAction', (_, action) => configure(action));
-    const command = addRate(
-      addKeys(addPeers(addNetwork(new Command(args[0]).option('--store <dir>', '', '/default'), { scope: 'lan' }))),
+    const command = addKeys(
+      addPeers(addNetwork(new Command(args[0]).option('--store <dir>', '', '/default'), { scope: 'lan' })),
     );
     root.addCommand(
       command
@@ -61,14 +54,18 @@ suite('where the options of a command have their values from', () => {
     );
     const toml = '# comment\nstore = "/file"\nmax-download-rate = "1MB/s"\n';
     const config = await parsed(toml, ['daemon']);
-    assert.partialDeepStrictEqual(config.options, { store: '/file', maxDownloadRate: 1e6 });
+    assert.partialDeepStrictEqual(config.options, { store: '/file', maxDownloadRate: [{ rateBytesPerSec: 1e6 }] });
     assert.deepEqual(config.from('store'), { source: 'config', where: `${file}:2` });
     process.env['NARSWARM_STORE'] = '/env';
     const env = await parsed(toml, ['daemon']);
-    assert.partialDeepStrictEqual(env.options, { store: '/env', maxDownloadRate: 1e6 });
+    assert.partialDeepStrictEqual(env.options, { store: '/env', maxDownloadRate: [{ rateBytesPerSec: 1e6 }] });
     assert.deepEqual(env.from('store'), { source: 'env', where: 'NARSWARM_STORE' });
     const flag = await parsed(toml, ['daemon', '--store', '/flag', '--no-dht']);
-    assert.partialDeepStrictEqual(flag.options, { store: '/flag', maxDownloadRate: 1e6, dht: false });
+    assert.partialDeepStrictEqual(flag.options, {
+      store: '/flag',
+      maxDownloadRate: [{ rateBytesPerSec: 1e6 }],
+      dht: false,
+    });
     assert.deepEqual(flag.from('store'), { source: 'cli', where: '--store' });
     assert.deepEqual(flag.from('dht'), { source: 'cli', where: '--no-dht' });
   });

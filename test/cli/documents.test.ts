@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { suite, test } from 'node:test';
 import { program } from '../../src/cli/program.ts';
-import { formatDuration, formatSize, parseDuration, parsePort, parseRate, parseSize } from '../../src/cli/values.ts';
+import { formatDuration, formatSize, parseDuration, parsePort, parseRates, parseSize } from '../../src/cli/values.ts';
 import { EXIT_STATUSES } from '../../src/errors.ts';
 
 const read = (name: string): Promise<string> => readFile(new URL(`../../${name}`, import.meta.url), 'utf8');
@@ -44,10 +44,10 @@ suite('values as people write them', () => {
   });
 
   test('rates and durations', () => {
-    assert.equal(parseRate('10MB/s'), 10e6);
-    assert.equal(parseRate('500k'), 500e3);
-    assert.throws(() => parseRate('0'), /above 0/);
-    for (const nonsense of ['10', '8Mbit', 'fast', '10/s']) assert.throws(() => parseRate(nonsense), /a rate above 0/);
+    assert.deepEqual(parseRates('10MB/s'), [{ rateBytesPerSec: 10e6 }]);
+    assert.deepEqual(parseRates('500k'), [{ rateBytesPerSec: 500e3 }]);
+    assert.throws(() => parseRates('0'), /above 0/);
+    for (const nonsense of ['10', '8Mbit', 'fast', '10/s']) assert.throws(() => parseRates(nonsense), /a rate above 0/);
     assert.equal(parseDuration('90s'), 90_000);
     assert.equal(parseDuration('1.5h'), 5_400_000);
     for (const nonsense of ['', '10', 'h', '5 fortnights', '-3s'])

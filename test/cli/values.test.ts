@@ -10,7 +10,7 @@ import {
   parseAddress,
   parseDuration,
   parsePort,
-  parseRate,
+  parseRates,
   parseSize,
 } from '../../src/cli/values.ts';
 
@@ -33,8 +33,9 @@ test('sizes: decimal units, binary ones with an i, with or without B', () => {
 });
 
 test('rates: a size a second, above 0', () => {
-  for (const text of ['10MB/s', '10MB', '10MB/sec', '10MBps']) assert.equal(parseRate(text), 1e7, text);
-  for (const text of ['0', '0MB/s', 'fast', '10MB/h']) assert.throws(() => parseRate(text), isRefused, text);
+  for (const text of ['10MB/s', '10MB', '10MB/sec', '10MBps'])
+    assert.deepEqual(parseRates(text), [{ rateBytesPerSec: 1e7 }], text);
+  for (const text of ['0', '0MB/s', 'fast', '10MB/h']) assert.throws(() => parseRates(text), isRefused, text);
 });
 
 test('durations have a unit', () => {

@@ -51,6 +51,8 @@ suite('the config file', () => {
     ['port = true', 1, /port: Expected a number/],
     ['max-size = "50 apples"', 1, /max-size: Expected a size such as/],
     ['max-download-rate = "0"', 1, /max-download-rate: Expected a rate above 0/],
+    ['\nmax-wan-upload-rate = ["1MB/s", "25:00-06:00 1MB/s"]', 2, /max-wan-upload-rate: Expected \[DAY\[-DAY\]\]/],
+    ['max-upload-rate = 5', 1, /max-upload-rate: Expected a text in quotes, or a list/],
     ['valid-for = "soon"', 1, /valid-for: Expected a duration such as/],
     ['port = 1\nvalid-for = "0d"', 2, /valid-for: Expected a duration of a second or more/],
     ['valid-for = "999ms"', 1, /valid-for: Expected a duration of a second or more/],

@@ -1,0 +1,45 @@
+import { lookup } from 'node:dns/promises';
+import { isIP } from 'node:net';
+import type { LocalNetworks } from './local-networks.ts';
+
+/** How long the answer of a name server counts, in milliseconds. */
+const FRESH_MS = 60_000;
+
+interface Answer {
+  isNear: boolean;
+  askedAtMs: number;
+}
+
+/** Which hosts are on the local network, also by their names, as URLs of caches have them. */
+export class NearHosts {
+  readonly #networks: Pick<LocalNetworks, 'includes'>;
+  readonly #answers = new Map<string, Answer>();
+  readonly #addressesOf: (name: string) => Promise<readonly string[]>;
+
+  /** @param addressesOf asks the system; for tests */
+  constructor(networks: Pick<LocalNetworks, 'includes'>, addressesOf = askSystem) {
+    this.#networks = networks;
+    this.#addressesOf = addressesOf;
+  }
+
+  /** True for a host on the local network. A name counts as far away until the system has said where it leads. */
+  includes(host: string): boolean {
+    if (host === '') return true; // a folder's URL has none
+    const name = host.replace(/^\[(.*)\]$/, '$1');
+    if (isIP(name.split('%', 1)[0] ?? '') !== 0) return this.#networks.includes(name);
+    const known = this.#answers.get(name);
+    if (known === undefined || performance.now() - known.askedAtMs > FRESH_MS) void this.#ask(name, known);
+    return known?.isNear ?? false;
+  }
+
+  async #ask(name: string, last: Answer | undefined): Promise<void> {
+    const answer = { isNear: last?.isNear ?? false, askedAtMs: performance.now() };
+    this.#answers.set(name, answer);
+    const addresses = await this.#addressesOf(name).catch(() => []);
+    if (addresses.length > 0) answer.isNear = addresses.every((address) => this.#networks.includes(address));
+  }
+}
+
+async function askSystem(name: string): Promise<readonly string[]> {
+  return (await lookup(name, { all: true })).map(({ address }) => address);
+}

@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { RateLimit, type RateClock } from '../../src/bytes/rate-limit.ts';
+import { RateLimits } from '../../src/bytes/rate-limits.ts';
+import type { RateSchedule } from '../../src/bytes/rate-schedule.ts';
+
+/** A clock that stands until it is put forward; it begins at 21:59:30. */
+class StoppedClock implements RateClock {
+  #ms = 0;
+
+  readonly nowMs = (): number => this.#ms;
+  readonly date = (): Date => new Date(new Date(2026, 10, 2, 21, 59, 30).getTime() + this.#ms);
+
+  forward(seconds: number): void {
+    this.#ms += seconds * 1000;
+  }
+}
+
+const NIGHT: RateSchedule = [
+  { rateBytesPerSec: 1000 },
+  { rateBytesPerSec: undefined, when: { days: [0, 1, 2, 3, 4, 5, 6], from: 22 * 60, until: 6 * 60 } },
+];
+
+suite('limits by the time', () => {
+  test('a limit changes at the time that was said, both ways', () => {
+    const clock = new StoppedClock();
+    const limit = new RateLimit(NIGHT, { clock });
+    assert.equal(limit.rateBytesPerSec, 1000);
+    assert.equal(limit.take(20_200), 20_000);
+    assert.equal(limit.isUsedUp, true);
+    clock.forward(31);
+    assert.equal(limit.rateBytesPerSec, undefined);
+    assert.equal(limit.take(1e9), 0);
+    assert.equal(limit.isUsedUp, false);
+    clock.forward(8 * 3600);
+    assert.equal(limit.take(1200), 1000, 'nothing of the night is left over');
+  });
+
+  test('what was promised to the old rate does not hold back the new one', () => {
+    const clock = new StoppedClock();
+    const limit = new RateLimit(
+      [{ rateBytesPerSec: 1 }, { rateBytesPerSec: 1e6, when: { days: [1], from: 1320, until: 0 } }],
+      {
+        clock,
+      },
+    );
+    assert.ok(limit.take(100_000) > 90_000_000);
+    clock.forward(31);
+    assert.equal(limit.take(200_000), 0, 'a burst of the new rate');
+    assert.equal(limit.take(500_000), 500);
+  });
+
+  test('who waits for the old rate goes on with the new one', async () => {
+    const clock = new StoppedClock();
+    const limit = new RateLimit(NIGHT, { clock });
+    const waiting = limit.pace(1_000_000, AbortSignal.timeout(10_000));
+    clock.forward(31);
+    await waiting;
+  });
+});
+
+suite('limits beyond the local network', () => {
+  const isNear = (host: string): boolean => host.startsWith('192.168.');
+  const rates = (
+    all: number | undefined,
+    wan: number | undefined,
+  ): { download: RateSchedule; wanDownload: RateSchedule } => ({
+    download: [{ rateBytesPerSec: all }],
+    wanDownload: [{ rateBytesPerSec: wan }],
+  });
+
+  test('neighbours are held back by the limit of everything alone', () => {
+    const { download } = new RateLimits(rates(undefined, 1000), isNear, new StoppedClock());
+    assert.equal(download.towards('192.168.1.2').take(1e9), 0);
+    assert.equal(download.towards('203.0.113.1').take(1200), 1000);
+    assert.equal(download.towards('192.168.1.2').take(1e9), 0);
+    assert.equal(download.towards('192.168.1.2').isUsedUp, false);
+    assert.equal(download.isUsedUp, true);
+  });
+
+  test('what comes from afar counts for both limits', () => {
+    const { download } = new RateLimits(rates(10_000, 1000), isNear, new StoppedClock());
+    assert.equal(download.towards('203.0.113.1').take(3200), 3000);
+    assert.equal(download.towards('192.168.1.2').take(0), 120, '3200 of 10000 a second are gone');
+    assert.equal(download.towards('203.0.113.1').isUsedUp, true);
+  });
+
+  test('the tighter of the two holds', () => {
+    const { download } = new RateLimits(rates(1000, 10_000), isNear, new StoppedClock());
+    assert.equal(download.towards('203.0.113.1').take(1200), 1000);
+    assert.equal(download.isUsedUp, true);
+  });
+
+  test('directions have nothing to do with each other, and without limits nothing is asked or waited for', () => {
+    const limits = new RateLimits(
+      { upload: [{ rateBytesPerSec: 1000 }] },
+      () => assert.fail('asked'),
+      new StoppedClock(),
+    );
+    assert.equal(limits.download.towards('203.0.113.1').take(1e9), 0);
+    assert.equal(limits.upload.towards('203.0.113.1').take(1200), 1000);
+    assert.deepEqual([limits.download.isUsedUp, limits.upload.isUsedUp], [false, true]);
+  });
+});
