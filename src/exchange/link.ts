@@ -14,7 +14,7 @@ import { Haves } from './haves.ts';
 import { formatOpening, parseExtendedHandshake, parseHandshake } from './handshake.ts';
 import type { LeastSent } from './least-sent.ts';
 import type { Member, OnBytes, Outcome } from './member.ts';
-import { formatMessage, type FilePrefix, type FileRange, type Message } from './messages.ts';
+import { formatMessage, prefixOf, type FilePrefix, type FileRange, type Message } from './messages.ts';
 import type { Offer } from './offer.ts';
 import type { PieceSet } from './piece-set.ts';
 import { Requests } from './requests.ts';
@@ -212,7 +212,12 @@ export class Link implements Member, Receiver {
   }
 
   wants(file: FileHash): boolean {
-    return this.#theirs.hasFile(file);
+    return this.lacks(prefixOf(file));
+  }
+
+  /** True if the member looks for a file that we have not told it we have. */
+  lacks(prefix: FilePrefix): boolean {
+    return this.#theirs.has(prefix);
   }
 
   get(range: FileRange, onBytes: OnBytes, signal: AbortSignal): Promise<Outcome> {
@@ -249,7 +254,7 @@ export class Link implements Member, Receiver {
     if (this.isOpen) this.#haves.unwant(files);
   }
 
-  /** Tells the member of a file, or a piece of one, that is here now, if it looks for that. */
+  /** Tells the member of a file, or a piece of one, that may be given now, if it looks for that. */
   onArrived(prefix: FilePrefix): void {
     if (this.isOpen) this.#theirs.onArrived(prefix);
   }

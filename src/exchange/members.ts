@@ -5,8 +5,14 @@ import type { FileHash, InfoHash } from '../nix/brands.ts';
 import { asIPv4IfMapped } from '../wire/address-range.ts';
 import { MAX_PEERS } from '../wire/bounds.ts';
 import type { Agreed } from '../wire/encryption.ts';
+import { newPeerId } from '../wire/protocol.ts';
+import { SendBudget } from '../wire/send-budget.ts';
+import { LeastSent } from './least-sent.ts';
 import { Link, type LinkContext, type LinkEvents } from './link.ts';
 import type { Member, WantedFile } from './member.ts';
+import type { FilePrefix } from './messages.ts';
+import { WantsRoom } from './their-wants.ts';
+import { WantedFiles } from './wanted.ts';
 
 /** Members that we keep a connection to; those that connect to us come on top. */
 const PLACES = 12;
@@ -33,6 +39,22 @@ export interface MembersEvents {
   piece: [member: Member, file: FileHash];
 }
 
+/** What members need of the process that they are members of. */
+export interface MembersOptions extends Pick<LinkContext, 'port' | 'peers' | 'networks' | 'mayHave' | 'offer'> {
+  /** Limits of what comes and goes, by host. Default: none. */
+  readonly downloadLimit?: LinkContext['downloadLimit'];
+  readonly uploadLimit?: LinkContext['uploadLimit'];
+  /** Memory for those who ask and do not read. Default: one for members alone. */
+  readonly budget?: SendBudget;
+  /** 20 bytes. Default: others in each process. */
+  readonly peerId?: Buffer;
+  /** Called with bytes of files that were sent. */
+  readonly onUpload?: (bytes: number) => void;
+}
+
+/** What is read of a socket at once: larger reads cost fewer calls. */
+const READ_BYTES = 256 * 1024;
+
 /** A peer that may be a member of one of our groups. */
 interface Known {
   readonly peer: PeerRecord;
@@ -57,12 +79,29 @@ export class Members extends EventEmitter<MembersEvents> {
   #fillTimer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
-  constructor(context: LinkContext) {
+  constructor(options: MembersOptions) {
     super();
     this.setMaxListeners(0);
-    this.#context = context;
-    context.offer.on('arrived', this.#onArrived);
-    context.offer.on('piece', this.#onPiece);
+    const none = (): undefined => undefined;
+    const { port, peers, networks, mayHave, offer } = options;
+    this.#context = {
+      port,
+      peers,
+      networks,
+      mayHave,
+      offer,
+      peerId: options.peerId ?? newPeerId(),
+      wanted: new WantedFiles(),
+      budget: options.budget ?? new SendBudget(),
+      wantsRoom: new WantsRoom(),
+      leastSent: new LeastSent(),
+      readBuffer: Buffer.allocUnsafe(READ_BYTES),
+      downloadLimit: options.downloadLimit ?? none,
+      uploadLimit: options.uploadLimit ?? none,
+      onUpload: options.onUpload ?? none,
+    };
+    offer.on('news', this.#onNews);
+    offer.on('piece', this.#onPiece);
     this.#lookTimer = setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
   }
 
@@ -127,16 +166,18 @@ export class Members extends EventEmitter<MembersEvents> {
     this.#isClosed = true;
     clearInterval(this.#lookTimer);
     clearTimeout(this.#fillTimer);
-    this.#context.offer.off('arrived', this.#onArrived);
+    this.#context.offer.off('news', this.#onNews);
     this.#context.offer.off('piece', this.#onPiece);
     for (const link of this.#links) link.drop();
   }
 
-  readonly #onArrived = (...[prefix]: Parameters<Link['onArrived']>): void => {
-    for (const link of this.#open) link.onArrived(prefix);
+  readonly #onNews = (prefix: FilePrefix): void => {
+    const asking = [...this.#open].filter((link) => link.lacks(prefix));
+    if (asking.length === 0 || this.#context.offer.holds(prefix) !== 'whole') return;
+    for (const link of asking) link.onArrived(prefix);
   };
 
-  readonly #onPiece = (...[prefix, index]: Parameters<Link['onPiece']>): void => {
+  readonly #onPiece = (prefix: FilePrefix, index: number): void => {
     for (const link of this.#open) link.onPiece(prefix, index);
   };
 

@@ -50,10 +50,10 @@ export const FRAME_HEAD_BYTES = LENGTH_BYTES + 2;
 export type FilePrefix = string & { readonly filePrefix: true };
 
 /** Reasons for a refusal. Others may be added: unknown ones count as `failed`. */
-export const REFUSALS = { absent: 1, withheld: 2, later: 3, busy: 4, range: 5, failed: 6, cancelled: 7 } as const;
+export const REFUSALS = { absent: 1, withheld: 2, busy: 3, range: 4, failed: 5, cancelled: 6 } as const;
 /**
- * Why a request is not answered, or no further: the file is not here; is not for this peer; is being looked into, so ask
- * again in a second; too many requests wait; the file is shorter; it could not be read; it was taken back.
+ * Why a request is not answered, or no further: the file is not here, or not for others; this peer is given nothing; too many
+ * requests wait; the file is shorter; it could not be read; the request was taken back.
  */
 export type Refusal = keyof typeof REFUSALS;
 

@@ -1,12 +1,12 @@
-import type { EventEmitter } from 'node:events';
+import { EventEmitter } from 'node:events';
 import type { FileHash, StoreHash } from '../nix/brands.ts';
 import type { FilePrefix, Refusal } from './messages.ts';
 import type { PieceSet } from './piece-set.ts';
 
 /** Events of an {@link Offer}. */
 export interface OfferEvents {
-  /** A file can be given whole from now on. */
-  arrived: [prefix: FilePrefix];
+  /** What is held of a file may have changed: whoever wants it asks {@link Offer.holds} again. */
+  news: [prefix: FilePrefix];
   /** A piece of a file that is being fetched can be given from now on. */
   piece: [prefix: FilePrefix, index: number];
 }
@@ -30,12 +30,27 @@ export interface Asked {
 /** What this process gives to members. Everything in it may be given: the gate has been asked. */
 export interface Offer extends Pick<EventEmitter<OfferEvents>, 'on' | 'off'> {
   /**
-   * What is known at once of a file. Of one that has still to be looked at it is undefined, and `arrived` is emitted later
-   * if that file may be given.
+   * What is known at once of a file. Of one that has still to be looked at it is undefined, and `news` is emitted later if
+   * that file may be given.
    */
   holds(prefix: FilePrefix): 'whole' | PieceSet | undefined;
   /** Opens a file for a peer, and checks that it is still the one that was checked. */
   open(file: FileHash | FilePrefix, asked: Asked): Promise<OfferedFile | Refusal>;
   /** The text of a narinfo that others may have; undefined if there is none. */
   narInfo(hash: StoreHash): Promise<string | undefined>;
+}
+
+/** Gives nothing. */
+export class EmptyOffer extends EventEmitter<OfferEvents> implements Offer {
+  holds(): undefined {
+    return undefined;
+  }
+
+  open(): Promise<Refusal> {
+    return Promise.resolve('absent');
+  }
+
+  narInfo(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
 }

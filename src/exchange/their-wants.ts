@@ -1,6 +1,5 @@
-import type { FileHash } from '../nix/brands.ts';
 import { MAX_ALL_WANTS, MAX_PREFIXES_PER_MESSAGE, MAX_WANTS } from '../wire/bounds.ts';
-import { prefixOf, type FilePrefix, type Message } from './messages.ts';
+import type { FilePrefix, Message } from './messages.ts';
 import type { Offer } from './offer.ts';
 import type { PieceSet } from './piece-set.ts';
 
@@ -39,8 +38,8 @@ export class TheirWants {
     this.#options = options;
   }
 
-  hasFile(file: FileHash): boolean {
-    return this.#lacked.has(prefixOf(file));
+  has(prefix: FilePrefix): boolean {
+    return this.#lacked.has(prefix);
   }
 
   /** Answers what is here of a batch. False if the member looks for more than it may. */

@@ -74,9 +74,9 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
     onFetched: take,
   });
   function hold(job: NarJob): void {
-    const { torrent, info } = job;
+    const { torrent, info, fileHash, sizeBytes } = job;
     const path = scheduler.pathOf(job);
-    if (torrent !== undefined) held?.add({ torrent, path, info });
+    held?.add({ fileHash, sizeBytes, torrent, path, info });
     contents?.add(job, path, closure);
   }
   function take(job: NarJob): void {

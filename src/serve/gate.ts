@@ -1,11 +1,11 @@
-import { stat } from 'node:fs/promises';
-import type { InfoHash } from '../nix/brands.ts';
+import { statSync, type Stats } from 'node:fs';
+import type { InfoHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Seed } from '../swarm/swarm.ts';
-import { contentsOf, torrentOfEntry, type Catalogue, type CatalogueEntry } from '../store/catalogue.ts';
-import type { FileStore } from '../store/file-store.ts';
+import { contentsOf, isSameEntry, torrentOfEntry, type Catalogue, type CatalogueEntry } from '../store/catalogue.ts';
+import { FileStore } from '../store/file-store.ts';
 import type { NarChecker } from './nar-checker.ts';
 import type { SharedNars } from './shared-nars.ts';
 import { withinMs } from '../within.ts';
@@ -17,17 +17,24 @@ export interface Admitted {
   readonly path: string;
 }
 
-/** A NAR that was let through before, and why: it costs two stats the next time, not a file read and a signature. */
-interface Passed {
+/** A file that was let through, and why: it costs two stats the next time, not a file read and a signature. */
+export interface Passed {
+  /** With what was found in the file. */
   readonly entry: CatalogueEntry;
-  /** Of the narinfo that was read. */
-  readonly identity: string | undefined;
-  readonly info: NarInfo;
-  readonly admitted: Admitted;
+  /** Absolute path of the file. */
+  readonly path: string;
 }
 
-/** So many are remembered: some hundred bytes each. */
-const MAX_PASSED = 8192;
+interface Remembered {
+  readonly entry: CatalogueEntry;
+  /** Of the narinfo that was read. */
+  readonly identity: string;
+  /** Where the file is, if it does not have the name that this store gives it. */
+  readonly url: string | undefined;
+}
+
+/** So many are remembered, a whole channel: some 150 bytes each. */
+const MAX_REMEMBERED = 131_072;
 
 /**
  * A peer waits so long for a NAR to be looked into that nobody has looked into yet: enough for a small one. The next peer
@@ -51,8 +58,7 @@ export class Gate {
   readonly #catalogue: Catalogue;
   readonly #shared: Pick<SharedNars, 'includes'>;
   readonly #checker: NarChecker | undefined;
-  /** What was let through, with the narinfo that was read for it. */
-  readonly #passed = new Map<InfoHash, Passed>();
+  readonly #remembered = new Map<StorePath, Remembered>();
 
   /** @param checker looks into NARs that are asked for before anybody has. Absent: the gate stays shut for these */
   constructor(store: FileStore, catalogue: Catalogue, shared: Pick<SharedNars, 'includes'>, checker?: NarChecker) {
@@ -65,35 +71,42 @@ export class Gate {
   /** The NAR behind an infohash, or undefined where it must not be served. */
   async admit(infoHash: InfoHash): Promise<Admitted | undefined> {
     for (const entry of this.#catalogue.byInfoHash(infoHash)) {
-      const admitted = await this.#admit(infoHash, entry);
-      if (admitted !== undefined) return admitted;
+      const passed = await this.pass(entry);
+      if (passed?.entry.infoHash === infoHash) return { torrent: torrentOfEntry(passed.entry), path: passed.path };
     }
     return undefined;
   }
 
-  async #admit(infoHash: InfoHash, entry: CatalogueEntry): Promise<Admitted | undefined> {
-    const narInfoFile = this.#store.narInfoPath(storeHashOf(entry.storePath));
-    const identity = await identityOf(narInfoFile);
-    const known = this.#passed.get(infoHash);
-    const isKnown = known !== undefined && known.entry === entry && known.identity === identity;
-    const passed = isKnown ? known : await this.#check(entry, identity);
-    if (passed === undefined) return undefined;
-    const file = await this.#store.statNar(passed.info);
-    if (file?.sizeBytes !== passed.entry.sizeBytes || file.mtimeMs !== passed.entry.mtimeMs) return undefined;
-    if (!isKnown) this.#remember(infoHash, passed);
-    return passed.admitted;
+  /** True for an entry that was let through before; {@link pass} tells if it still may be. */
+  hasPassed(entry: CatalogueEntry): boolean {
+    return isSameEntry(this.#remembered.get(entry.storePath)?.entry, entry);
+  }
+
+  /** The file of an entry, or undefined where it must not be served. */
+  async pass(entry: CatalogueEntry): Promise<Passed | undefined> {
+    const identity = identityOf(this.#store.narInfoPath(storeHashOf(entry.storePath)));
+    if (identity === undefined) return undefined;
+    const known = this.#remembered.get(entry.storePath);
+    const isKnown = known?.identity === identity && isSameEntry(known.entry, entry);
+    const found = isKnown ? known : await this.#check(entry, identity);
+    if (found === undefined) return undefined;
+    const { fileHash, extension, storePath } = found.entry;
+    const path = this.#store.narPath({ url: found.url ?? FileStore.narUrl(fileHash, extension), storePath });
+    if (!isSameFileAt(path, found.entry)) return undefined;
+    if (!isKnown) this.#remember(found);
+    return { entry: found.entry, path };
   }
 
   /** Reads the narinfo of an entry, and checks its signature and whether the contents are the signed ones. */
-  async #check(entry: CatalogueEntry, identity: string | undefined): Promise<Passed | undefined> {
+  async #check(entry: CatalogueEntry, identity: string): Promise<Remembered | undefined> {
     const info = await this.#store.readNarInfo(storeHashOf(entry.storePath)).catch(() => undefined);
     if (info === undefined || info.storePath !== entry.storePath) return undefined;
     if (!(await this.#shared.includes(info, entry.askedBy))) return undefined;
     if (info.fileHash !== undefined && info.fileHash !== entry.fileHash) return undefined;
     const checked = contentsOf(entry, info) === 'unknown' ? await this.#lookInto(entry, info) : entry;
-    if (checked?.infoHash !== entry.infoHash || contentsOf(checked, info) !== 'right') return undefined;
-    const admitted = { torrent: torrentOfEntry(checked), path: this.#store.narPath(info) };
-    return { entry: checked, identity, info, admitted };
+    if (checked?.fileHash !== entry.fileHash || contentsOf(checked, info) !== 'right') return undefined;
+    const isOurName = info.url === FileStore.narUrl(checked.fileHash, checked.extension);
+    return { entry: checked, identity, url: isOurName ? undefined : info.url };
   }
 
   async #lookInto(entry: CatalogueEntry, info: NarInfo): Promise<CatalogueEntry | undefined> {
@@ -101,16 +114,33 @@ export class Gate {
     return withinMs(CHECK_PATIENCE_MS, this.#checker.check(entry, info, 'now'));
   }
 
-  #remember(infoHash: InfoHash, passed: Passed): void {
-    if (this.#passed.size >= MAX_PASSED) this.#passed.clear();
-    if (passed.identity !== undefined) this.#passed.set(infoHash, passed);
+  #remember(found: Remembered): void {
+    if (this.#remembered.size >= MAX_REMEMBERED) this.#remembered.clear();
+    this.#remembered.set(found.entry.storePath, found);
   }
 }
 
-/** A file that is replaced or written to is another: store files appear by rename, and so get another inode. */
-async function identityOf(path: string): Promise<string | undefined> {
-  const found = await stat(path).catch(() => undefined);
-  return found && `${found.dev}:${found.ino}:${found.size}:${found.mtimeMs}:${found.ctimeMs}`;
+/**
+ * A file that is replaced or written to is another: store files appear by rename, and so get another inode. Asked at once:
+ * a question to another thread costs ten times as much as its answer, which the system has in memory.
+ */
+function identityOf(path: string): string | undefined {
+  const found = statOf(path);
+  return found && `${found.dev}:${found.ino}:${found.size}:${found.ctimeMs}`;
+}
+
+/** True if the file is the one that was checked. */
+function isSameFileAt(path: string, { sizeBytes, mtimeMs }: CatalogueEntry): boolean {
+  const found = statOf(path);
+  return found?.isFile() === true && found.size === sizeBytes && Math.floor(found.mtimeMs) === mtimeMs;
+}
+
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined; // it may not be looked at
+  }
 }
 
 /** A NAR that the gate let through, as the swarm wants it. */

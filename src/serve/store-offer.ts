@@ -9,6 +9,7 @@ import type { Seed } from '../swarm/swarm.ts';
 import { Gate, seedOf } from './gate.ts';
 import { HeldNars } from './held-nars.ts';
 import { NarChecker } from './nar-checker.ts';
+import { NarOffer } from './nar-offer.ts';
 import { SharedNars } from './shared-nars.ts';
 
 export interface StoreOfferOptions {
@@ -31,6 +32,8 @@ export class StoreOffer implements AsyncDisposable {
   readonly held: HeldNars;
   /** Generations of hash maps. */
   readonly maps = new OfferedGenerations();
+  /** What members are given. */
+  readonly forMembers: NarOffer;
   readonly #gate: Gate;
   readonly #served: LastServed;
 
@@ -42,6 +45,8 @@ export class StoreOffer implements AsyncDisposable {
     this.checker = new NarChecker({ store, catalogue, keys, onWarning });
     this.#gate = new Gate(store, catalogue, shared, this.checker);
     this.#served = new LastServed(store, onWarning);
+    const { held } = this;
+    this.forMembers = new NarOffer({ store, catalogue, gate: this.#gate, held, shared, served: this.#served });
   }
 
   /** Reads the store's catalogue. @throws STORE_UNWRITABLE */
@@ -50,8 +55,9 @@ export class StoreOffer implements AsyncDisposable {
   }
 
   /** What a network gives to peers, and whom it tells of that. */
-  get forNetwork(): Required<Pick<NetworkOptions, 'seeds' | 'seedable' | 'onUpload'>> {
+  get forNetwork(): Required<Pick<NetworkOptions, 'offer' | 'seeds' | 'seedable' | 'onUpload'>> {
     return {
+      offer: this.forMembers,
       seeds: this.#served.noting((infoHash) => this.#seed(infoHash)),
       seedable: () => [...this.held.infoHashes(), ...this.maps.infoHashes(), ...this.catalogue.infoHashes()],
       onUpload: this.#served.onUpload,
@@ -63,7 +69,9 @@ export class StoreOffer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.forMembers.close();
     await this.held[Symbol.asyncDispose]();
     await this.checker.close();
+    await this.#served.flush();
   }
 }

@@ -49,6 +49,9 @@ export class Catalogue {
   /** Mostly one entry a torrent; several store paths may have the same NAR, or claim to. */
   readonly #byInfoHash = new Map<InfoHash, CatalogueEntry | readonly CatalogueEntry[]>();
   readonly #byStorePath = new Map<StorePath, CatalogueEntry>();
+  /** As the first, by {@link tailOf} FileHash; made when somebody asks for it. */
+  #byTail: Map<string, CatalogueEntry | readonly CatalogueEntry[]> | undefined;
+  readonly #listeners = new Set<(entry: CatalogueEntry) => void>();
   #offset = 0;
   #inode = 0;
   #bornAtMs = 0;
@@ -80,6 +83,21 @@ export class Catalogue {
   /** The entries of all store paths whose NAR is that torrent. */
   byInfoHash(infoHash: InfoHash): readonly CatalogueEntry[] {
     return asList(this.#byInfoHash.get(infoHash));
+  }
+
+  /** The entries whose FileHash has this tail, pending ones too. */
+  byTail(tail: string): readonly CatalogueEntry[] {
+    if (this.#byTail === undefined) {
+      this.#byTail = new Map();
+      for (const entry of this.#byStorePath.values()) addTo(this.#byTail, tailOf(entry.fileHash), entry);
+    }
+    return asList(this.#byTail.get(tail));
+  }
+
+  /** Calls back with each entry that is added or replaced from now on. @returns how to end that */
+  watch(listener: (entry: CatalogueEntry) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   byStorePath(path: StorePath): CatalogueEntry | undefined {
@@ -128,7 +146,7 @@ export class Catalogue {
     for (const entry of entries) {
       const known = this.#byStorePath.get(entry.storePath);
       const next = withKnown(entry, known);
-      if (isSame(known, next)) continue;
+      if (isSameEntry(known, next)) continue;
       this.#remember(next);
       news.push(next);
     }
@@ -150,6 +168,7 @@ export class Catalogue {
   #forget(replacement: { ino: number; birthtimeMs: number }): void {
     this.#byInfoHash.clear();
     this.#byStorePath.clear();
+    this.#byTail = undefined;
     this.#offset = 0;
     this.#rest = '';
     this.#inode = replacement.ino;
@@ -174,19 +193,33 @@ export class Catalogue {
     const entry = withKnown(line, before);
     this.#version++;
     this.#byStorePath.set(entry.storePath, entry);
-    if (before !== undefined && !isPending(before)) {
-      const others = asList(this.#byInfoHash.get(before.infoHash)).filter((one) => one !== before);
-      this.#setByInfoHash(before.infoHash, others);
+    if (before !== undefined) {
+      removeFrom(this.#byInfoHash, before.infoHash, before);
+      if (this.#byTail !== undefined) removeFrom(this.#byTail, tailOf(before.fileHash), before);
     }
-    if (isPending(entry)) return;
-    this.#setByInfoHash(entry.infoHash, [...asList(this.#byInfoHash.get(entry.infoHash)), entry]);
+    if (!isPending(entry)) addTo(this.#byInfoHash, entry.infoHash, entry);
+    if (this.#byTail !== undefined) addTo(this.#byTail, tailOf(entry.fileHash), entry);
+    for (const listener of this.#listeners) listener(entry);
   }
+}
 
-  #setByInfoHash(infoHash: InfoHash, entries: readonly CatalogueEntry[]): void {
-    const [first, second] = entries;
-    if (first === undefined) this.#byInfoHash.delete(infoHash);
-    else this.#byInfoHash.set(infoHash, second === undefined ? first : entries);
-  }
+/**
+ * The last 12 characters of a FileHash, which are its first 60 bits: what members name it by in lists, without having to
+ * decode a hundred thousand of them.
+ */
+export function tailOf(fileHash: string): string {
+  return fileHash.slice(-12);
+}
+
+function addTo<K>(map: Map<K, CatalogueEntry | readonly CatalogueEntry[]>, key: K, entry: CatalogueEntry): void {
+  const known = map.get(key);
+  map.set(key, known === undefined ? entry : [...asList(known), entry]);
+}
+
+function removeFrom<K>(map: Map<K, CatalogueEntry | readonly CatalogueEntry[]>, key: K, entry: CatalogueEntry): void {
+  const [first, ...others] = asList(map.get(key)).filter((one) => one !== entry);
+  if (first === undefined) map.delete(key);
+  else map.set(key, others.length === 0 ? first : [first, ...others]);
 }
 
 function asList<T>(value: T | readonly T[] | undefined): readonly T[] {
@@ -331,6 +364,7 @@ export function parseEntry(line: string): CatalogueEntry | undefined {
   }
 }
 
-function isSame(a: CatalogueEntry | undefined, b: CatalogueEntry): boolean {
+/** True if two entries say the same of a file. */
+export function isSameEntry(a: CatalogueEntry | undefined, b: CatalogueEntry): boolean {
   return a !== undefined && isSameFile(a, b) && a.infoHash === b.infoHash && a.narHash === b.narHash;
 }

@@ -1,4 +1,6 @@
-import { stat, unlink, utimes, writeFile } from 'node:fs/promises';
+import { utimesSync, writeFileSync } from 'node:fs';
+import { stat, unlink } from 'node:fs/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { basename, dirname, join } from 'node:path';
 import { makeFolderBelow } from '../disk/make-folder.ts';
 import type { InfoHash } from '../nix/brands.ts';
@@ -18,6 +20,9 @@ const EVERY_MS = 5 * 60_000;
 /** Served within this time counts as being served: at least twice {@link EVERY_MS}. */
 export const BEING_SERVED_MS = 10 * 60_000;
 
+/** Notes are written together, at most so many in one turn: a crowd asks for thousands of NARs a second. */
+const PER_TURN = 64;
+
 /** NARs that were told of are remembered at least as many; more only while that was within {@link EVERY_MS}. */
 const REMEMBERED = 4096;
 
@@ -31,6 +36,10 @@ export class LastServed {
   /** Names of NARs of more than one piece, by infohash. */
   readonly #names = new Map<InfoHash, string>();
   readonly #onWarning: (message: string) => void;
+  /** Names that are to be noted. */
+  readonly #waiting = new Set<string>();
+  #isDue = false;
+  #writing: Promise<void> = Promise.resolve();
   #hasWarned = false;
 
   constructor(store: FileStore, onWarning: (message: string) => void) {
@@ -49,7 +58,7 @@ export class LastServed {
       const name = basename(file.path);
       const { sizeBytes, pieceLength } = seed.torrent;
       if (sizeBytes > pieceLength) this.#names.set(infoHash, name); // smaller ones are asked for here each time
-      await this.#note(name);
+      this.note(name);
       return seed;
     };
   }
@@ -57,10 +66,11 @@ export class LastServed {
   /** To be told of payload that went out: a large NAR is opened once and served for long. */
   onUpload = (infoHash: InfoHash): void => {
     const name = this.#names.get(infoHash);
-    if (name !== undefined) void this.#note(name);
+    if (name !== undefined) this.note(name);
   };
 
-  async #note(name: string): Promise<void> {
+  /** Notes that a NAR is being served, by the name of its file. It is written down at the end of this turn of the event loop. */
+  note(name: string): void {
     const now = performance.now();
     if (now - (this.#toldAtMs.get(name) ?? -Infinity) < EVERY_MS) return;
     this.#toldAtMs.delete(name); // so that the one told of longest ago is the first
@@ -69,13 +79,36 @@ export class LastServed {
       if (this.#toldAtMs.size <= REMEMBERED || now - atMs < EVERY_MS) break;
       this.#toldAtMs.delete(oldest);
     }
+    this.#waiting.add(name);
+    if (this.#isDue) return;
+    this.#isDue = true;
+    setImmediate(() => void this.flush());
+  }
+
+  /** Writes down what waits for it. Never rejects: what is not known to be in use may be collected sooner. */
+  flush(): Promise<void> {
+    this.#isDue = false;
+    this.#writing = this.#writing.then(() => this.#write());
+    return this.#writing;
+  }
+
+  async #write(): Promise<void> {
+    const names = [...this.#waiting];
+    this.#waiting.clear();
     try {
-      await touch(this.#folder, name);
+      for (let at = 0; at < names.length; at += PER_TURN) {
+        if (at > 0) await nextTurn();
+        for (const name of names.slice(at, at + PER_TURN)) if (!touch(this.#folder, name)) await this.#make(name);
+      }
     } catch (error) {
-      // Serving goes on; what is not known to be in use may be collected sooner.
       if (!this.#hasWarned) this.#onWarning(storeError(error, this.#folder).message);
       this.#hasWarned = true;
     }
+  }
+
+  async #make(name: string): Promise<void> {
+    await makeFolderBelow(dirname(dirname(this.#folder)), this.#folder);
+    writeFileSync(join(this.#folder, name), '');
   }
 }
 
@@ -94,14 +127,22 @@ export async function forgetServed(store: FileStore, name: string): Promise<void
   });
 }
 
-async function touch(folder: string, name: string): Promise<void> {
+/** Sets the time of a note to now. False if its folder is not there. */
+function touch(folder: string, name: string): boolean {
   const path = join(folder, name);
   const now = new Date();
-  await utimes(path, now, now).catch(async (error: unknown) => {
+  try {
+    utimesSync(path, now, now);
+  } catch (error) {
     if (systemCode(error) !== 'ENOENT') throw error;
-    await makeFolderBelow(dirname(dirname(folder)), folder);
-    await writeFile(path, '');
-  });
+    try {
+      writeFileSync(path, '');
+    } catch (again) {
+      if (systemCode(again) !== 'ENOENT') throw again;
+      return false;
+    }
+  }
+  return true;
 }
 
 function folderOf(store: FileStore): string {

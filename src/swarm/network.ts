@@ -6,7 +6,11 @@ import type { Endpoint } from '../discovery/endpoint.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
 import { ForeignAddresses, isLoopback } from '../discovery/foreign-addresses.ts';
 import type { RateLimits } from '../bytes/rate-limits.ts';
+import { mayHave } from '../discovery/connection-guard.ts';
+import { PeerTable, type PeerRecord } from '../discovery/peer-table.ts';
 import type { Scope } from '../discovery/scope.ts';
+import { Members } from '../exchange/members.ts';
+import { EmptyOffer, type Offer } from '../exchange/offer.ts';
 import { Swarm, type SwarmOptions } from './swarm.ts';
 
 export interface NetworkOptions {
@@ -28,6 +32,10 @@ export interface NetworkOptions {
   readonly peers: readonly Endpoint[];
   /** Default: none. */
   readonly limits?: RateLimits | undefined;
+  /** What members are given. Default: nothing. */
+  readonly offer?: Offer | undefined;
+  /** Whether members of a group meet over the exchange. Default: no, in a swarm of WebTorrent. */
+  readonly exchange?: boolean | undefined;
   readonly seeds?: NonNullable<SwarmOptions['seeds']>;
   readonly seedable?: NonNullable<SwarmOptions['seedable']>;
   readonly onWarning?: (message: string) => void;
@@ -37,17 +45,25 @@ export interface NetworkOptions {
 /** This process's place among the peers: the swarm, the DHT node, and who was found. */
 export class Network implements AsyncDisposable {
   readonly swarm: Swarm;
+  /** The members of the groups that were joined, and what they have. */
+  readonly members: Members;
   readonly discovery: Discovery;
   /** Which hosts are on the local network. */
   readonly networks: LocalNetworks;
   readonly #dht: DhtOnDemand;
+  readonly #exchange: boolean;
   #hasJoined = false;
 
-  private constructor(swarm: Swarm, dht: DhtOnDemand, discovery: Discovery, networks: LocalNetworks) {
-    this.swarm = swarm;
-    this.#dht = dht;
-    this.discovery = discovery;
-    this.networks = networks;
+  private constructor(
+    parts: { swarm: Swarm; members: Members; dht: DhtOnDemand; discovery: Discovery; networks: LocalNetworks },
+    exchange: boolean,
+  ) {
+    this.swarm = parts.swarm;
+    this.members = parts.members;
+    this.#dht = parts.dht;
+    this.discovery = parts.discovery;
+    this.networks = parts.networks;
+    this.#exchange = exchange;
   }
 
   /** @throws LISTEN_FAILED */
@@ -59,12 +75,26 @@ export class Network implements AsyncDisposable {
     const onLoopback = named.some((host) => host !== undefined && isLoopback(host));
     const addresses = new ForeignAddresses({ onLoopback });
     const isPublic = scope === 'cohort' || scope === 'public';
-    const swarm = stack.use(
+    const serves = isPublic ? 'anyone' : scope === 'lan' ? 'lan' : 'nobody';
+    const peers = new PeerTable();
+    const members = new Members({
+      port: () => swarm.port,
+      peers,
+      networks,
+      mayHave: (host) => mayHave(serves, host, networks),
+      offer: options.offer ?? new EmptyOffer(),
+      downloadLimit: (host) => options.limits?.download.towards(host),
+      uploadLimit: (host) => options.limits?.upload.towards(host),
+    });
+    stack.defer(() => members.close());
+    const swarm: Swarm = stack.use(
       await Swarm.listen({
+        peers,
+        members,
         host: listen,
         ports: options.ports,
         networks,
-        serves: isPublic ? 'anyone' : scope === 'lan' ? 'lan' : 'nobody',
+        serves,
         downloadLimit: options.limits?.download,
         ...(options.seeds === undefined ? {} : { seeds: options.seeds }),
         ...(options.seedable === undefined ? {} : { seedable: options.seedable }),
@@ -98,7 +128,7 @@ export class Network implements AsyncDisposable {
       }),
     );
     for (const peer of options.peers) discovery.add(peer, 'given');
-    const network = new Network(swarm, dht, discovery, networks);
+    const network = new Network({ swarm, members, dht, discovery, networks }, options.exchange === true);
     for (const infoHash of options.neighbours ?? []) network.#meet(infoHash, (group) => discovery.followOnLan(group));
     stack.move();
     return network;
@@ -126,15 +156,21 @@ export class Network implements AsyncDisposable {
   }
 
   #meet(group: InfoHash, follow: (group: InfoHash) => void): void {
-    this.swarm.meet(group);
+    if (this.#exchange) this.members.join(group);
+    else this.swarm.meet(group);
     follow(group);
-    for (const peer of this.discovery.candidates()) this.swarm.cohort.addMember(peer);
+    const take = (peer: PeerRecord): void => {
+      if (this.#exchange) this.members.addPeer(peer);
+      else this.swarm.cohort.addMember(peer);
+    };
+    for (const peer of this.discovery.candidates()) take(peer);
     if (this.#hasJoined) return;
     this.#hasJoined = true;
-    this.discovery.on('peer', (peer) => this.swarm.cohort.addMember(peer));
+    this.discovery.on('peer', take);
   }
 
   async close(): Promise<void> {
+    this.members.close();
     await this.discovery.close();
     await Promise.all([this.swarm.close(), this.#dht[Symbol.asyncDispose]()]);
   }

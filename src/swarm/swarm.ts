@@ -3,11 +3,13 @@ import type { Socket } from 'node:net';
 import type Wire from 'bittorrent-protocol';
 import WebTorrent from 'webtorrent';
 import { NarswarmError } from '../errors.ts';
+import type { Members } from '../exchange/members.ts';
 import { asIPv4IfMapped } from '../wire/address-range.ts';
 import { MAX_CONNECTIONS } from '../wire/bounds.ts';
 import type { Agreed } from '../wire/encryption.ts';
 import { PeerConnection } from '../wire/peer-connection.ts';
 import { PeerServer } from '../wire/peer-server.ts';
+import { newPeerId } from '../wire/protocol.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import { chunkStore, MemoryStorage, type PieceStorage } from './chunk-store.ts';
@@ -36,12 +38,13 @@ export interface SwarmOptions extends OpenTorrentsOptions, SeedingOptions {
   readonly ports?: readonly number[] | undefined;
   /** Limit for everything that comes in from peers. */
   readonly downloadLimit?: DirectionLimit | undefined;
+  /** Peers that are known already. Default: none. */
+  readonly peers?: PeerTable;
+  /** Takes the connections of those who name the infohash of a group. Default: there are no groups. */
+  readonly members?: Pick<Members, 'groups' | 'accept'>;
   /** Told of things that concern no single download. */
   readonly onWarning?: (message: string) => void;
 }
-
-/** Azureus-style client id (BEP 20): NS, version 0.2.0.0. */
-const PEER_ID_PREFIX = '-NS0200-';
 
 /**
  * The BitTorrent side of this process: one TCP port for every torrent that is downloaded or seeded, and what we ask of
@@ -81,9 +84,7 @@ export class Swarm implements AsyncDisposable {
     tuneWebTorrent();
     const client = new WebTorrent({
       torrentPort: { path: `\0narswarm-${randomBytes(8).toString('hex')}` }, // see listenOurselves
-      peerId: Buffer.concat(
-        [Buffer.from(PEER_ID_PREFIX), randomBytes(6).toString('hex')].map((part) => Buffer.from(part)),
-      ),
+      peerId: newPeerId(),
       secure: 0, // connections of ours are in the clear: a Diffie-Hellman exchange each is most of a small NAR's time
       utp: false, // its sends stall at 60 MB/s on loopback and it needs a native build
       dht: false, // one announce a cohort, made by dht.ts; not one a NAR
@@ -98,7 +99,7 @@ export class Swarm implements AsyncDisposable {
     listenOurselves(client);
     client.on('error', (error: Error) => options.onWarning?.(error.message));
     limitDownloads(client, options.downloadLimit?.towards('127.0.0.1'));
-    const peers = new PeerTable();
+    const { peers = new PeerTable(), members } = options;
     const torrents = new OpenTorrents(client, options);
     const seeding = new Seeding(torrents, options);
     const guard = new ConnectionGuard(
@@ -106,14 +107,21 @@ export class Swarm implements AsyncDisposable {
       (host) => peers.isBannedHost(host),
       options.networks ?? new LocalNetworks(),
     );
-    const skeys = new SkeyTable(() => [...torrents.infoHashes(), ...(options.seedable?.() ?? [])]);
+    const skeys = new SkeyTable(() => [
+      ...torrents.infoHashes(),
+      ...(members?.groups ?? []),
+      ...(options.seedable?.() ?? []),
+    ]);
     try {
       const server = await PeerServer.listen({
         host: options.host,
         ports: options.ports ?? [0],
         admit: (socket) => guard.admit(socket),
         infoHashOf: (hashed) => skeys.find(hashed),
-        onPeer: (socket, opening) => welcome(seeding, socket, opening),
+        onPeer: async (socket, opening) => {
+          if (members?.groups.has(opening.infoHash as InfoHash) === true) members.accept(socket, opening);
+          else await welcome(seeding, socket, opening);
+        },
         onWarning: (error) => options.onWarning?.(error.message),
       });
       client.torrentPort = server.port;

@@ -1,4 +1,5 @@
 /** The bytes of the peer protocol (BEP 3, 6, 10). */
+import { randomBytes } from 'node:crypto';
 
 /** How every handshake begins: the length of the protocol's name, and its name. */
 export const PROTOCOL = Buffer.from('\x13BitTorrent protocol');
@@ -9,6 +10,14 @@ export const INFO_HASH_AT = 28;
 export const INFO_HASH_BYTES = 20;
 /** Before each message. */
 export const LENGTH_BYTES = 4;
+
+/** Azureus-style client id (BEP 20): NS, version 0.2.0.0. */
+const PEER_ID_PREFIX = '-NS0200-';
+
+/** 20 bytes that tell a process from all others. */
+export function newPeerId(): Buffer {
+  return Buffer.from(PEER_ID_PREFIX + randomBytes(6).toString('hex'));
+}
 
 /** Kinds of messages. */
 export const KIND = {

@@ -1,13 +1,10 @@
 /** Members of a group on loopback, with real connections, that give files from memory. */
 import { EventEmitter } from 'node:events';
 import { hash } from 'node:crypto';
-import { LeastSent } from '../../src/exchange/least-sent.ts';
 import { Members } from '../../src/exchange/members.ts';
 import { prefixOf, type FilePrefix, type Refusal } from '../../src/exchange/messages.ts';
 import type { Asked, Offer, OfferedFile, OfferEvents } from '../../src/exchange/offer.ts';
 import type { PieceSet } from '../../src/exchange/piece-set.ts';
-import { WantsRoom } from '../../src/exchange/their-wants.ts';
-import { WantedFiles } from '../../src/exchange/wanted.ts';
 import { PeerTable, type PeerRecord } from '../../src/discovery/peer-table.ts';
 import type { FileHash, InfoHash, StoreHash } from '../../src/nix/brands.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
@@ -47,7 +44,7 @@ export class MadeOffer extends EventEmitter<OfferEvents> implements Offer {
   add(...files: readonly MadeFile[]): void {
     for (const { file, bytes } of files) {
       this.files.set(prefixOf(file), bytes);
-      this.emit('arrived', prefixOf(file));
+      this.emit('news', prefixOf(file));
     }
   }
 
@@ -114,19 +111,13 @@ export async function startMember(
   offer.add(...files);
   let port = 0;
   const members = new Members({
-    peerId: options.peerId ?? Buffer.from(`-NS0200-${Math.random().toString(36).slice(2, 14).padEnd(12, '0')}`),
+    ...(options.peerId === undefined ? {} : { peerId: options.peerId }),
     port: () => port,
     peers,
     networks: { includes: () => true },
     mayHave,
-    wanted: new WantedFiles(),
     offer,
     budget,
-    wantsRoom: new WantsRoom(),
-    leastSent: new LeastSent(),
-    readBuffer: Buffer.alloc(256 * 1024),
-    downloadLimit: () => undefined,
-    uploadLimit: () => undefined,
     onUpload: (bytes) => (member.uploadedBytes += bytes),
   });
   const server = await PeerServer.listen({

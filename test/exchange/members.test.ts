@@ -190,7 +190,7 @@ suite('the exchange', { timeout: 20_000 }, () => {
     await using client = await startMember();
     client.meet(seeder);
     const member = await memberOf(client);
-    for (const reason of ['absent', 'withheld', 'later', 'failed'] as const) {
+    for (const reason of ['absent', 'withheld', 'busy', 'failed'] as const) {
       seeder.offer.refusal = reason;
       assert.equal((await take(member, made)).outcome, reason);
     }

@@ -40,7 +40,7 @@ const MESSAGES: readonly Message[] = [
   { kind: 'piece', prefix: FIRST, index: 3 },
   { kind: 'get', id: 1, file: FILE, from: 2 ** 32, length: 128 * 1024 },
   { kind: 'data', id: 1, bytes: Buffer.from('nar') },
-  { kind: 'refuse', id: 1, reason: 'later' },
+  { kind: 'refuse', id: 1, reason: 'busy' },
   { kind: 'cancel', id: 1 },
   {
     kind: 'any',

@@ -12,9 +12,9 @@ test('a NAR of a running fetch is given on once its contents are the signed ones
   const { torrent } = await describeNar(store, parseStoreHash(LEAF));
   const path = store.narPath(leaf);
   await using held = new HeldNars(sharedBy(store));
-  held.add({ torrent, path, info: note }); // whose source has named another file
+  held.add({ ...torrent, torrent, path, info: note }); // whose source has named another file
   assert.equal(await held.seed(torrent.infoHash), undefined);
-  held.add({ torrent, path, info: leaf });
+  held.add({ ...torrent, torrent, path, info: leaf });
   let seed = await held.seed(torrent.infoHash);
   while (seed === undefined) seed = await held.seed(torrent.infoHash); // it takes longer than a peer waits
   assert.deepEqual(seed.files, [{ path, sizeBytes: torrent.sizeBytes }]);
@@ -25,7 +25,7 @@ test('a NAR of a running fetch that is not shared is given to nobody', async (t)
   const info = await infoOf(store, LEAF);
   const { torrent } = await describeNar(store, parseStoreHash(LEAF));
   await using held = new HeldNars(sharedBy(store, []));
-  held.add({ torrent, path: store.narPath(info), info });
+  held.add({ ...torrent, torrent, path: store.narPath(info), info });
   held.noteSound(info.storePath);
   assert.equal(await held.seed(torrent.infoHash), undefined);
 });

@@ -1,0 +1,133 @@
+import { EventEmitter } from 'node:events';
+import { basename } from 'node:path';
+import PQueue from 'p-queue';
+import { prefixOf, type FilePrefix, type Refusal } from '../exchange/messages.ts';
+import type { Asked, Offer, OfferedFile, OfferEvents } from '../exchange/offer.ts';
+import type { PieceSet } from '../exchange/piece-set.ts';
+import type { FileHash, StoreHash } from '../nix/brands.ts';
+import { parseNarInfo } from '../nix/narinfo.ts';
+import { encodeNix32 } from '../nix/nix32.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { tailOf, type Catalogue, type CatalogueEntry } from '../store/catalogue.ts';
+import { FileStore } from '../store/file-store.ts';
+import type { LastServed } from '../store/last-served.ts';
+import type { Gate } from './gate.ts';
+import type { HeldNars } from './held-nars.ts';
+import type { SharedNars } from './shared-nars.ts';
+import { StoreFile } from './store-file.ts';
+
+/** Entries that the gate looks at in the background at a time, each a small file to read and a signature to check. */
+const CHECKS_AT_ONCE = 4;
+/** An entry that the gate did not let through is looked at again after so long. */
+const CHECK_AGAIN_MS = 10_000;
+
+export interface NarOfferOptions {
+  readonly store: FileStore;
+  readonly catalogue: Catalogue;
+  readonly gate: Gate;
+  readonly held: HeldNars;
+  readonly shared: Pick<SharedNars, 'includes'>;
+  readonly served: LastServed;
+}
+
+/** What members are given: the NARs of the store that the gate lets through, those of a running fetch, and narinfos. */
+export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
+  readonly #options: NarOfferOptions;
+  readonly #checks = new PQueue({ concurrency: CHECKS_AT_ONCE });
+  readonly #checking = new Set<CatalogueEntry>();
+  /** Entries that did not pass, and when they may be tried again (`performance.now`). */
+  readonly #withheld = new WeakMap<CatalogueEntry, number>();
+  readonly #unwatch: () => void;
+
+  constructor(options: NarOfferOptions) {
+    super();
+    this.#options = options;
+    this.#unwatch = options.catalogue.watch(({ fileHash }) => this.#onNews(fileHash));
+    options.held.onNews = (prefix, piece) => {
+      if (piece === undefined) this.emit('news', prefix);
+      else this.emit('piece', prefix, piece);
+    };
+  }
+
+  holds(prefix: FilePrefix): 'whole' | PieceSet | undefined {
+    const { held, catalogue, gate } = this.#options;
+    const found = held.holds(prefix);
+    if (found === 'whole') return found;
+    const entries = catalogue.byTail(tailOfPrefix(prefix));
+    if (entries.some((entry) => gate.hasPassed(entry))) return 'whole';
+    for (const entry of entries) this.#checkSoon(prefix, entry);
+    return found;
+  }
+
+  async open(file: FileHash | FilePrefix, { from, length }: Asked): Promise<OfferedFile | Refusal> {
+    const { held, catalogue, served } = this.#options;
+    const isWhole = isFileHash(file);
+    const prefix = isWhole ? prefixOf(file) : file;
+    const own = held.open(prefix, { from, length });
+    if (own !== undefined) return own;
+    const entries = catalogue.byTail(isWhole ? tailOf(file) : tailOfPrefix(file));
+    for (const entry of entries) {
+      if (isWhole && entry.fileHash !== file) continue;
+      const passed = await this.#pass(entry);
+      if (passed === undefined) continue;
+      const opened = StoreFile.open(passed.path, { prefix, ...passed.entry });
+      if (opened === undefined) continue;
+      served.note(basename(passed.path));
+      return opened;
+    }
+    return 'absent'; // whatever the reason: that something private is here is nobody's business
+  }
+
+  async narInfo(hash: StoreHash): Promise<string | undefined> {
+    const { store, catalogue, shared } = this.#options;
+    const text = await store.readNarInfoText(hash);
+    if (text === undefined) return undefined;
+    const info = parsed(text);
+    if (info === undefined || storeHashOf(info.storePath) !== hash) return undefined;
+    return (await shared.includes(info, catalogue.byStorePath(info.storePath)?.askedBy)) ? text : undefined;
+  }
+
+  /** Ends what is done in the background. */
+  close(): void {
+    this.#unwatch();
+    this.#checks.clear();
+  }
+
+  #onNews(file: FileHash): void {
+    if (this.listenerCount('news') > 0) this.emit('news', prefixOf(file));
+  }
+
+  /** Has the gate look at an entry, and tells if it lets it through. */
+  #checkSoon(prefix: FilePrefix, entry: CatalogueEntry): void {
+    if (this.#checking.has(entry) || performance.now() < (this.#withheld.get(entry) ?? 0)) return;
+    this.#checking.add(entry);
+    void this.#checks.add(async () => {
+      const passed = await this.#pass(entry).catch(() => undefined);
+      this.#checking.delete(entry);
+      if (passed !== undefined) this.emit('news', prefix);
+    });
+  }
+
+  async #pass(entry: CatalogueEntry): ReturnType<Gate['pass']> {
+    const passed = await this.#options.gate.pass(entry);
+    if (passed === undefined) this.#withheld.set(entry, performance.now() + CHECK_AGAIN_MS);
+    return passed;
+  }
+}
+
+function isFileHash(file: FileHash | FilePrefix): file is FileHash {
+  return file.length === 52;
+}
+
+/** The tail of all files with that prefix: 60 of its 64 bits. */
+function tailOfPrefix(prefix: FilePrefix): string {
+  return tailOf(encodeNix32(Buffer.from(prefix, 'hex')));
+}
+
+function parsed(text: string): ReturnType<typeof parseNarInfo> | undefined {
+  try {
+    return parseNarInfo(text);
+  } catch {
+    return undefined; // damaged
+  }
+}

@@ -1,0 +1,52 @@
+import { closeSync, fstatSync, openSync, read } from 'node:fs';
+import { promisify } from 'node:util';
+import type { FilePrefix } from '../exchange/messages.ts';
+import type { OfferedFile } from '../exchange/offer.ts';
+
+const readAt = promisify(read);
+
+/**
+ * A NAR of the store, open for one range. Opened and closed at once, which the system does from memory; its bytes are read
+ * in another thread, since they may have to come from the disk.
+ */
+export class StoreFile implements OfferedFile {
+  readonly prefix: FilePrefix;
+  readonly sizeBytes: number;
+  readonly #fd: number;
+
+  private constructor(prefix: FilePrefix, sizeBytes: number, fd: number) {
+    this.prefix = prefix;
+    this.sizeBytes = sizeBytes;
+    this.#fd = fd;
+  }
+
+  /**
+   * @param mtimeMs time of the last change in whole milliseconds, if it is known
+   * @returns undefined if the file is not that one any longer
+   * @throws what the system says
+   */
+  static open(
+    path: string,
+    file: { readonly prefix: FilePrefix; readonly sizeBytes: number; readonly mtimeMs?: number },
+  ): StoreFile | undefined {
+    const fd = openSync(path, 'r');
+    const { size, mtimeMs } = fstatSync(fd);
+    if (size === file.sizeBytes && (file.mtimeMs ?? Math.floor(mtimeMs)) === Math.floor(mtimeMs))
+      return new StoreFile(file.prefix, size, fd);
+    closeSync(fd);
+    return undefined;
+  }
+
+  async read(target: Uint8Array, offset: number): Promise<void> {
+    for (let done = 0; done < target.length;) {
+      const { bytesRead } = await readAt(this.#fd, target, done, target.length - done, offset + done);
+      if (bytesRead === 0) throw new RangeError('the file is shorter than it was');
+      done += bytesRead;
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    closeSync(this.#fd);
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,202 @@
+/** What members are given: each test takes one condition away, and nothing is told or given any more. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { appendFile, readFile, rm, writeFile } from 'node:fs/promises';
+import { test, type TestContext } from 'node:test';
+import { prefixOf, type FilePrefix } from '../../src/exchange/messages.ts';
+import { PieceSet } from '../../src/exchange/piece-set.ts';
+import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
+import type { PublicKey } from '../../src/nix/signature.ts';
+import { parseStoreHash } from '../../src/nix/store-path.ts';
+import { StoreOffer } from '../../src/serve/store-offer.ts';
+import { describeNar } from '../../src/store/describe-nar.ts';
+import type { FileStore } from '../../src/store/file-store.ts';
+import type { CatalogueEntry } from '../../src/store/catalogue.ts';
+import { readLastServed } from '../../src/store/last-served.ts';
+import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
+import { entryFor, filledStore, infoOf, KEY, unchecked } from '../store/store-fixture.ts';
+
+interface Scene {
+  readonly store: FileStore;
+  readonly offer: StoreOffer;
+  readonly entry: CatalogueEntry;
+  readonly prefix: FilePrefix;
+  readonly info: NarInfo;
+  readonly bytes: Buffer;
+}
+
+/** A store with a path that was asked for, and what it gives. */
+async function scene(
+  t: TestContext,
+  options: { shareKeys?: readonly PublicKey[]; isChecked?: boolean; askedFor?: boolean } = {},
+): Promise<Scene> {
+  const { shareKeys = [KEY], isChecked = true, askedFor = true } = options;
+  const store = await filledStore(t);
+  const offer = await StoreOffer.open({ store, keys: [KEY], shareKeys, onWarning: () => undefined });
+  t.after(() => offer[Symbol.asyncDispose]());
+  const entry = await entryFor(store, LEAF);
+  if (askedFor) await offer.catalogue.add([isChecked ? entry : unchecked(entry)]);
+  const info = await infoOf(store, LEAF);
+  return { store, offer, entry, prefix: prefixOf(entry.fileHash), info, bytes: await readFile(store.narPath(info)) };
+}
+
+/** Waits until the offer says that it holds a file. */
+async function untilHeld({ offer, prefix }: Scene): Promise<void> {
+  while (offer.forMembers.holds(prefix) !== 'whole') await once(offer.forMembers, 'news');
+}
+
+const ASKED = { address: '127.0.0.1:1', from: 0, length: 10 };
+
+/** What a member gets that asks for the first bytes of the file. */
+async function firstBytes({ offer, entry }: Scene): Promise<Buffer | string> {
+  const opened = await offer.forMembers.open(entry.fileHash, ASKED);
+  if (typeof opened === 'string') return opened;
+  await using file = opened;
+  const target = Buffer.alloc(10);
+  await file.read(target, 0);
+  return target;
+}
+
+test('a NAR that was asked for, and is shared and sound, is told of and given, and that is noted', async (t) => {
+  const one = await scene(t);
+  await untilHeld(one);
+  assert.deepEqual(await firstBytes(one), one.bytes.subarray(0, 10));
+  const opened = await one.offer.forMembers.open(one.prefix, ASKED);
+  assert.ok(typeof opened !== 'string');
+  assert.equal(opened.sizeBytes, one.bytes.length);
+  await opened[Symbol.asyncDispose]();
+  await one.offer[Symbol.asyncDispose]();
+  for await (const { name } of readLastServed(one.store)) assert.match(name, new RegExp(one.entry.fileHash));
+});
+
+test('contents that nobody has looked into are looked into before they are told of', async (t) => {
+  const one = await scene(t, { isChecked: false });
+  assert.equal(one.offer.forMembers.holds(one.prefix), undefined);
+  await untilHeld(one);
+  assert.deepEqual(await firstBytes(one), one.bytes.subarray(0, 10));
+});
+
+test('a NAR that a fetch of another process adds is news', async (t) => {
+  const one = await scene(t, { askedFor: false });
+  assert.equal(one.offer.forMembers.holds(one.prefix), undefined);
+  const news = once(one.offer.forMembers, 'news');
+  await one.offer.catalogue.add([one.entry]);
+  assert.deepEqual(await news, [one.prefix]);
+  await untilHeld(one);
+});
+
+test('what nobody asked for is neither told of nor given', async (t) => {
+  const one = await scene(t, { askedFor: false });
+  await assertWithheld(one);
+});
+
+test('what no share-key has signed is neither told of nor given, nor is its narinfo', async (t) => {
+  const one = await scene(t, { shareKeys: [] });
+  await assertWithheld(one);
+  assert.equal(await one.offer.forMembers.narInfo(parseStoreHash(LEAF)), undefined);
+});
+
+test('contents that are not the signed ones are neither told of nor given', async (t) => {
+  const one = await scene(t, { askedFor: false });
+  await one.offer.catalogue.add([{ ...one.entry, narHash: (await infoOf(one.store, TOP)).narHash }]);
+  await assertWithheld(one);
+});
+
+test('a file that changes is given no longer', async (t) => {
+  const one = await scene(t);
+  await untilHeld(one);
+  await appendFile(one.store.narPath(one.info), 'more');
+  assert.equal(await firstBytes(one), 'absent');
+});
+
+test('a file that is gone, or whose narinfo is, is given no longer', async (t) => {
+  for (const path of [({ store }: Scene) => store.narInfoPath(parseStoreHash(LEAF)), narPath]) {
+    const one = await scene(t);
+    await untilHeld(one);
+    await rm(path(one));
+    assert.equal(await firstBytes(one), 'absent');
+  }
+});
+
+test('narinfos that a share-key has signed are given, word for word; damaged, swapped and unsigned ones are not', async (t) => {
+  const { store, offer } = await scene(t);
+  const narInfo = (hash: string): Promise<string | undefined> => offer.forMembers.narInfo(parseStoreHash(hash));
+  const text = await readFile(store.narInfoPath(parseStoreHash(LEAF)), 'utf8');
+  assert.equal(await narInfo(LEAF), text);
+  assert.equal(await narInfo('a'.repeat(32)), undefined);
+  await writeFile(store.narInfoPath(parseStoreHash(TOP)), text);
+  assert.equal(await narInfo(TOP), undefined);
+  const note = await infoOf(store, NOTE);
+  await writeFile(store.narInfoPath(parseStoreHash(NOTE)), formatNarInfo({ ...note, signatures: [], ca: '' }));
+  assert.equal(await narInfo(NOTE), undefined);
+  await writeFile(store.narInfoPath(parseStoreHash(LEAF)), text.slice(0, 100));
+  assert.equal(await narInfo(LEAF), undefined);
+});
+
+test('a NAR of a running fetch that came from members alone goes to members at once', async (t) => {
+  const one = await scene(t, { askedFor: false });
+  const news = once(one.offer.forMembers, 'news');
+  const { fileHash, sizeBytes } = one.entry;
+  const path = narPath(one);
+  // Other contents than were signed: nobody looks, since the group has these bytes.
+  one.offer.held.add({ fileHash, sizeBytes, path, info: await infoOf(one.store, NOTE), isOfMembers: true });
+  await news;
+  await untilHeld(one);
+  assert.deepEqual(await firstBytes(one), one.bytes.subarray(0, 10));
+  const { torrent } = await describeNar(one.store, parseStoreHash(LEAF));
+  one.offer.held.add({ fileHash, sizeBytes, torrent, path, info: await infoOf(one.store, NOTE), isOfMembers: true });
+  assert.equal(await one.offer.held.seed(torrent.infoHash), undefined, 'everybody else gets what was looked into');
+});
+
+test('a NAR of a running fetch that came from elsewhere is looked into first', async (t) => {
+  const one = await scene(t, { askedFor: false });
+  const { fileHash, sizeBytes } = one.entry;
+  one.offer.held.add({ fileHash, sizeBytes, path: narPath(one), info: await infoOf(one.store, NOTE) });
+  assert.equal(one.offer.forMembers.holds(one.prefix), undefined);
+  one.offer.held.add({ fileHash, sizeBytes, path: narPath(one), info: one.info });
+  await untilHeld(one);
+});
+
+test('verified pieces of a NAR on its way are told of and given, until it ends, if it is shared', async (t) => {
+  for (const shareKeys of [[KEY], []]) {
+    const one = await scene(t, { askedFor: false, shareKeys });
+    const { forMembers, held } = one.offer;
+    const read = async (offset: number, length: number): Promise<Uint8Array> => Buffer.alloc(length, offset);
+    const told: number[] = [];
+    forMembers.on('piece', (_prefix, index) => told.push(index));
+    const sizeBytes = 3_000_000;
+    const begun = held.begin({ fileHash: one.entry.fileHash, sizeBytes, info: one.info, read });
+    begun.add(1);
+    await new Promise(setImmediate);
+    begun.add(0);
+    const range = { address: '', from: 1_048_576, length: 1000 };
+    const opened = await forMembers.open(one.prefix, range);
+    if (shareKeys.length === 0) {
+      assert.deepEqual([told, opened], [[], 'absent']);
+      continue;
+    }
+    assert.deepEqual(told, [1, 0]);
+    assert.ok(forMembers.holds(one.prefix) instanceof PieceSet);
+    assert.ok(typeof opened !== 'string');
+    const target = Buffer.alloc(1000);
+    await opened.read(target, 7);
+    assert.deepEqual(target, Buffer.alloc(1000, 7));
+    assert.equal(await forMembers.open(one.prefix, { ...range, length: 1_048_577 }), 'absent');
+    begun.end();
+    assert.equal(forMembers.holds(one.prefix), undefined);
+    assert.equal(await forMembers.open(one.prefix, range), 'absent');
+  }
+});
+
+function narPath({ store, info }: Scene): string {
+  return store.narPath(info);
+}
+
+async function assertWithheld(one: Scene): Promise<void> {
+  const told: unknown[] = [];
+  one.offer.forMembers.on('news', (prefix) => told.push(prefix));
+  assert.equal(one.offer.forMembers.holds(one.prefix), undefined);
+  assert.equal(await firstBytes(one), 'absent');
+  assert.equal(one.offer.forMembers.holds(one.prefix), undefined);
+  assert.deepEqual(told, []);
+}

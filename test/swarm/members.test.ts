@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { test, type TestContext } from 'node:test';
+import { RawPeer } from '../support/raw-peer.ts';
+import type { Member } from '../../src/exchange/member.ts';
+import type { InfoHash } from '../../src/nix/brands.ts';
+import { parseStoreHash } from '../../src/nix/store-path.ts';
+import { StoreOffer } from '../../src/serve/store-offer.ts';
+import type { FileStore } from '../../src/store/file-store.ts';
+import { Network, type NetworkOptions } from '../../src/swarm/network.ts';
+import { LEAF } from '../nix/fixtures.ts';
+import { entryFor, filledStore, infoOf, KEY } from '../store/store-fixture.ts';
+
+const GROUP = 'cd'.repeat(20) as InfoHash;
+const OPTIONS: NetworkOptions = {
+  scope: 'lan',
+  listen: '127.0.0.1',
+  dht: false,
+  lan: false,
+  peers: [],
+  exchange: true,
+};
+
+async function join(t: TestContext, options: Partial<NetworkOptions>): Promise<Network> {
+  const network = await Network.join({ ...OPTIONS, ...options });
+  t.after(() => network.close());
+  network.joinCohort(GROUP);
+  return network;
+}
+
+async function offerOf(t: TestContext, store: FileStore): Promise<StoreOffer> {
+  const offer = await StoreOffer.open({ store, keys: [KEY], shareKeys: [KEY], onWarning: () => undefined });
+  t.after(() => offer[Symbol.asyncDispose]());
+  return offer;
+}
+
+test('a NAR of a store and its narinfo reach a member of the same group, over the port for all peers', async (t) => {
+  const store = await filledStore(t);
+  const offer = await offerOf(t, store);
+  const entry = await entryFor(store, LEAF);
+  await offer.catalogue.add([entry]);
+  const seeder = await join(t, offer.forNetwork);
+  const client = await join(t, { peers: [{ host: '127.0.0.1', port: seeder.swarm.port }] });
+  client.members.want([{ file: entry.fileHash, sizeBytes: entry.sizeBytes }]);
+  const [member] = (await once(client.members, 'have')) as [Member];
+  const parts: Buffer[] = [];
+  const { signal } = new AbortController();
+  const range = { file: entry.fileHash, from: 0, length: entry.sizeBytes };
+  assert.equal(await member.get(range, (bytes) => parts.push(Buffer.from(bytes)), signal), 'complete');
+  assert.deepEqual(Buffer.concat(parts), await readFile(store.narPath(await infoOf(store, LEAF))));
+  const hashes = [parseStoreHash(LEAF), parseStoreHash('a'.repeat(32))];
+  assert.deepEqual(await member.narInfos(hashes, signal), [await store.readNarInfoText(hashes[0]!), undefined]);
+});
+
+test('a foreign client that names a group is disconnected after it has said what it speaks', async (t) => {
+  const network = await join(t, {});
+  const peer = await RawPeer.connect(network.swarm.port, GROUP);
+  assert.equal(peer.infoHash, GROUP);
+  assert.ok(peer.isOpen);
+  peer.extended(0, 'd1:md11:ut_metadatai1eee');
+  await peer.closed();
+});
