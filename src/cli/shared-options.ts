@@ -3,6 +3,7 @@ import { EXIT_STATUSES, NarswarmError } from '../errors.ts';
 import { parsePublisherAddress } from '../index/address.ts';
 import { parseEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { aside, isStronger, type Origin, type OriginOf } from './configuration.ts';
+import { parseSubnet, type Subnet } from '../discovery/subnet.ts';
 import { neighboursInfoHash } from '../discovery/neighbours.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { chooseShareKeys, DEFAULT_SHARE_KEYS, parseShareKey } from '../serve/share-keys.ts';
@@ -45,6 +46,7 @@ export interface NetworkFlags extends RateFlags {
   readonly dhtBootstrap?: readonly Endpoint[];
   readonly dht: boolean;
   readonly lan: boolean;
+  readonly lanNetworks?: readonly Subnet[];
   readonly scope?: Scope;
   readonly peer?: readonly Endpoint[];
   readonly shareKeys?: readonly string[];
@@ -73,7 +75,12 @@ export function addNetwork(
     .addOption(new Option('--no-dht', 'do not use the DHT').default(true))
     .addOption(new Option('--dht', 'use the DHT, where the config file says otherwise'))
     .addOption(new Option('--no-lan', 'do not look for peers on the local network').default(true))
-    .addOption(new Option('--lan', 'look for them, where the config file says otherwise'));
+    .addOption(new Option('--lan', 'look for them, where the config file says otherwise'))
+    .option(
+      '--lan-networks <cidr>',
+      'network that counts as local besides those of the interfaces, such as 10.20.0.0/16; may be repeated',
+      each(parseSubnet),
+    );
   addRates(command);
   if (scope !== undefined) {
     command.addOption(
@@ -138,8 +145,8 @@ function addRates(command: Command): Command {
 }
 
 /** The limits that the options set, for all that a process does. */
-export function limitsOf(flags: RateFlags): RateLimits {
-  const near = new NearHosts(new LocalNetworks());
+export function limitsOf(flags: RateFlags & Pick<NetworkFlags, 'lanNetworks'>): RateLimits {
+  const near = new NearHosts(new LocalNetworks(undefined, flags.lanNetworks));
   const rates = {
     download: flags.maxDownloadRate,
     upload: flags.maxUploadRate,
@@ -204,6 +211,7 @@ export function networkOptions(
     dhtPorts: flags.dhtPort === undefined ? ports.dht : [flags.dhtPort],
     dhtBootstrap: flags.dhtBootstrap,
     lan: flags.lan,
+    lanNetworks: flags.lanNetworks,
     peers: scope === 'off' ? [] : (flags.peer ?? []),
   };
 }

@@ -76,6 +76,7 @@ export type Sources = Pick<
   | 'shareKeys'
   | 'trustedPublicKeys'
   | 'network'
+  | 'lanCaches'
   | 'limits'
   | 'publisherTimeoutMs'
   | 'peerTimeoutMs'
@@ -118,8 +119,17 @@ export async function readSources(
     shareKeys,
     trustedPublicKeys: trustedPublicKey ?? [],
     network: wantsPeers ? network : undefined,
+    lanCaches:
+      network.scope !== 'off' && network.lan && flags.upstream
+        ? { configured: upstreams, interfaceAddress: onlyAddress(network.listen) }
+        : undefined,
     limits: limitsOf(flags),
     publisherTimeoutMs: flags.publisherTimeout ?? (upstreams.length === 0 ? 60_000 : 10_000),
     peerTimeoutMs: flags.peerTimeout,
   };
+}
+
+/** The address of the one interface that is to be used; undefined: all. */
+function onlyAddress(listen: string | undefined): string | undefined {
+  return listen === '0.0.0.0' || listen === '::' ? undefined : listen;
 }

@@ -8,6 +8,7 @@ import { parsePublisherAddress, saltBytes } from '../index/address.ts';
 import { parsePublicKey } from '../nix/signature.ts';
 import { parseRates } from './rates.ts';
 import { parseEndpoint } from '../discovery/endpoint.ts';
+import { parseSubnet } from '../discovery/subnet.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultPortInWords, SERVICE_PORTS } from '../wire/ports.ts';
 import { DEFAULT_SHARE_KEYS, parseShareKey } from '../serve/share-keys.ts';
@@ -117,6 +118,13 @@ export const KEYS = {
     placeholder: '',
     description: 'look for peers on the local network',
     initial: () => 'true',
+  },
+  'lan-networks': {
+    shape: 'list',
+    parse: parseSubnet,
+    placeholder: 'cidr',
+    description: 'network that counts as local besides those of the interfaces, such as 10.20.0.0/16',
+    initial: () => 'none',
   },
   peer: {
     shape: 'list',

@@ -15,6 +15,10 @@ export interface LanGroupOptions {
   readonly family: 'ipv4' | 'ipv6';
   readonly address: string;
   readonly port: number;
+  /** Port to send from, whose answers are heard, too. Default: a free one, where nobody listens. */
+  readonly sendPort?: number;
+  /** Default: 1, so that no router passes a packet on. */
+  readonly ttl?: number;
   /** Called with each packet that arrives, at least once, and with its sender's address. */
   readonly onPacket: (packet: Buffer, from: string) => void;
   readonly onWarning: (error: Error) => void;
@@ -103,8 +107,11 @@ export class LanGroup implements AsyncDisposable {
 
   async #join(place: Place): Promise<void> {
     await using stack = new AsyncDisposableStack();
-    const sender = stack.adopt(await this.#open(place.source, 0), closeSocket);
+    const { sendPort = 0, ttl = 1, onPacket } = this.#options;
+    const sender = stack.adopt(await this.#open(place.source, sendPort), closeSocket);
     sender.setMulticastInterface(place.via);
+    sender.setMulticastTTL(ttl);
+    if (sendPort !== 0) sender.on('message', (packet, from) => onPacket(packet, from.address));
     sender.setMulticastLoopback(true);
     await this.#listen(place);
     if (this.#isClosed) return;

@@ -6,15 +6,15 @@
  * is a warning, never an exception.
  */
 import { randomBytes } from 'node:crypto';
-import { isIPv6 } from 'node:net';
 import type { InfoHash } from '../nix/brands.ts';
 import type { Endpoint } from './endpoint.ts';
 import { hostKeyOf } from '../wire/address-range.ts';
 import { LAN_PACKETS_PER_SECOND } from '../wire/bounds.ts';
 import { PacketBudget } from '../wire/packet-budget.ts';
 import { formatAnnouncements, GROUP_PORT, GROUPS, parseAnnouncement } from './lan-announcement.ts';
-import { LanGroup, type Place } from './lan-group.ts';
-import { LocalNetworks, type LocalInterface } from './local-networks.ts';
+import { LanGroup } from './lan-group.ts';
+import { LocalNetworks } from './local-networks.ts';
+import { placesIn } from './places.ts';
 
 export interface LanDiscoveryOptions {
   /** The TCP port where peers reach us. */
@@ -50,8 +50,6 @@ const MAX_ANSWER_DELAY_MS = 250;
 const TWIN_MS = 300;
 /** Bounds what a noisy neighbour can make us remember. */
 const MAX_KNOWN = 4096;
-/** Interfaces to use at most, hardware first. */
-const MAX_INTERFACES = 64;
 
 /** Announces our swarms on the local network and reports who else is in them. */
 export class LanDiscovery implements AsyncDisposable {
@@ -164,11 +162,7 @@ export class LanDiscovery implements AsyncDisposable {
   #follow(): Promise<boolean> {
     this.#following = this.#following.then(async () => {
       if (this.#isClosed) return false;
-      const { interfaceAddress } = this.#options;
-      const { ipv4, ipv6 } =
-        interfaceAddress === undefined
-          ? placesOf(this.#networks.interfaces.slice(0, MAX_INTERFACES))
-          : placesAt(interfaceAddress, this.#networks.interfaces);
+      const { ipv4, ipv6 } = placesIn(this.#networks.interfaces, this.#options.interfaceAddress);
       // IPv4 first: a neighbour that is heard over both is to be heard over that one.
       const isNewOverIPv4 = await this.#ipv4.follow(ipv4);
       if (!(await this.#ipv6.follow(ipv6)) && !isNewOverIPv4) return false;
@@ -179,45 +173,6 @@ export class LanDiscovery implements AsyncDisposable {
     });
     return this.#following;
   }
-}
-
-interface Places {
-  readonly ipv4: readonly Place[];
-  readonly ipv6: readonly Place[];
-}
-
-function placesOf(interfaces: readonly LocalInterface[]): Places {
-  return {
-    ipv4: interfaces.flatMap((one) => one.ipv4.map(({ address }) => placeV4(one, address))),
-    ipv6: interfaces.flatMap((one) => {
-      // Everybody on the link reaches it, whatever prefixes they have.
-      const source = one.ipv6.find(({ address }) => isLinkLocal(address)) ?? one.ipv6[0];
-      return source === undefined ? [] : [placeV6(one, source.address)];
-    }),
-  };
-}
-
-/** The one place of an address that was chosen, also on loopback. */
-function placesAt(chosen: string, interfaces: readonly LocalInterface[]): Places {
-  const [address = '', zone] = chosen.split('%', 2);
-  const loopback: LocalInterface = { name: 'lo', index: 1, ipv4: [], ipv6: [] };
-  const has = (one: LocalInterface): boolean =>
-    [...one.ipv4, ...one.ipv6].some((own) => own.address === address) && (zone === undefined || zone === one.name);
-  const one = interfaces.find(has) ?? loopback;
-  return isIPv6(address) ? { ipv4: [], ipv6: [placeV6(one, address)] } : { ipv4: [placeV4(one, address)], ipv6: [] };
-}
-
-function placeV4({ name, index }: LocalInterface, address: string): Place {
-  return { key: `${name} ${index} ${address}`, source: address, via: address };
-}
-
-function placeV6({ name, index }: LocalInterface, address: string): Place {
-  const source = isLinkLocal(address) ? `${address}%${name}` : address;
-  return { key: `${name} ${index} ${address}`, source, via: `::%${name}` };
-}
-
-function isLinkLocal(address: string): boolean {
-  return /^fe[89ab][0-9a-f]:/i.test(address);
 }
 
 /** Forgets everything when it is full: then neighbours are answered once more. */

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
+import { SHORTEST_PREFIX, type Subnet } from './subnet.ts';
 
 /** An interface that leads to neighbours. */
 export interface LocalInterface {
@@ -36,20 +37,22 @@ const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8);
 LOOPBACK.addAddress('::1', 'ipv6');
 
-/** Shorter prefixes are slips: nobody's network is a sixteenth of the internet. */
-const SHORTEST_PREFIX = { ipv4: 8, ipv6: 16 } as const;
-
 /** Follows the interfaces: each question is answered as they are now. */
 export class LocalNetworks {
   readonly #read: () => Interfaces;
+  readonly #further: readonly Subnet[];
   #readAtMs = -Infinity;
   #interfaces: readonly LocalInterface[] = [];
   #networks = new BlockList();
   #own = new Set<string>();
 
-  /** @param read lists the interfaces as node:os does; for tests */
-  constructor(read: () => Interfaces = networkInterfaces) {
+  /**
+   * @param read lists the interfaces as node:os does; for tests
+   * @param further networks that count as local, too: those behind a router of the same house
+   */
+  constructor(read: () => Interfaces = networkInterfaces, further: readonly Subnet[] = []) {
     this.#read = read;
+    this.#further = further;
   }
 
   /** The interfaces with neighbours, hardware first; neither loopback nor those of containers. */
@@ -59,7 +62,7 @@ export class LocalNetworks {
   }
 
   /**
-   * True if an address is on loopback or in a network of one of the interfaces, also as an IPv4-mapped IPv6 address or
+   * True if an address is on loopback, in a network of one of the interfaces or in a further one, also as an IPv4-mapped IPv6 address or
    * with a zone (`fe80::1%eth0`). False for everything else, names included. Never throws.
    */
   includes(ip: string): boolean {
@@ -94,6 +97,8 @@ export class LocalNetworks {
       .toSorted((a, b) => a.rank - b.rank || a.one.index - b.one.index)
       .map(({ one }) => one);
     this.#networks = new BlockList();
+    for (const { address, prefixLength, family } of this.#further)
+      this.#networks.addSubnet(address, prefixLength, family);
     for (const { ipv4, ipv6 } of this.#interfaces) {
       for (const { address, prefixLength } of ipv4)
         if (prefixLength >= SHORTEST_PREFIX.ipv4) this.#networks.addSubnet(address, prefixLength, 'ipv4');

@@ -5,6 +5,7 @@ import type { PublicKey } from '../nix/signature.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { HashMaps } from './hash-maps.ts';
 import type { PrefetchContext, PrefetchOptions } from './prefetch.ts';
+import type { NearSources } from './near-sources.ts';
 import { Target } from './target.ts';
 import type { WalkSources } from './walk.ts';
 
@@ -15,10 +16,12 @@ export class FetchSources implements WalkSources, AsyncDisposable {
   readonly keys: readonly PublicKey[];
   readonly target: Target | undefined;
   readonly maps: HashMaps;
+  /** Upstreams that are configured. */
   readonly upstreams: readonly Upstream[];
+  readonly near: readonly NearSources[];
 
   private constructor(
-    { store, http, keys }: PrefetchContext,
+    { store, http, keys, near = [] }: PrefetchContext,
     target: Target | undefined,
     maps: HashMaps,
     upstreams: readonly Upstream[],
@@ -28,7 +31,13 @@ export class FetchSources implements WalkSources, AsyncDisposable {
     this.keys = keys;
     this.target = target;
     this.maps = maps;
+    this.near = near;
     this.upstreams = upstreams;
+  }
+
+  /** Everything that NARs come from over HTTP, as far as it is known now: what is near comes first. */
+  get caches(): readonly Upstream[] {
+    return [...this.near.flatMap(({ upstreams }) => upstreams), ...this.upstreams];
   }
 
   static async open(options: PrefetchOptions, context: PrefetchContext): Promise<FetchSources> {

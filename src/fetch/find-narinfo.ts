@@ -32,6 +32,8 @@ export interface NarInfoSource {
   readonly name: string;
   /** Whether it is over a network, so that its silence is a reason to ask the next one as well. */
   readonly mayStall?: boolean;
+  /** Milliseconds of that silence. Default: 2,000. */
+  readonly patienceMs?: number;
   /** The cache that holds the files which its narinfos describe; absent where any upstream may. */
   readonly upstream?: Upstream;
   /** Whether it is the store that is imported into: what that holds needs no signature. */
@@ -48,18 +50,20 @@ export interface NarInfoSource {
  * are left out of it ({@link admitNarInfo}). A source that is
  * down, or silent while another one answers, is asked last from then on, or a closure would wait for it once a path.
  *
+ * @param sources gives those that there are now: some come and go
  * @param origins takes the source that each narinfo came from
  * @throws the first lie or failure where no source had a good one
  */
 export function firstTrusted(
-  sources: readonly NarInfoSource[],
+  sources: () => readonly NarInfoSource[],
   keys: readonly PublicKey[],
   origins?: Map<StoreHash, NarInfoSource>,
 ): FindNarInfo {
   const down = new Set<NarInfoSource>();
   return async (hash, signal, path) => {
     let failure: unknown;
-    const queue = [...sources.filter((one) => !down.has(one)), ...down];
+    const all = sources();
+    const queue = [...all.filter((one) => !down.has(one)), ...all.filter((one) => down.has(one))];
     const mayOvertake = queue.slice(0, -1).some(({ mayStall }) => mayStall === true);
     const overtaken = mayOvertake ? new AbortController() : undefined;
     const linked = overtaken === undefined ? signal : AbortSignal.any([signal, overtaken.signal]);
@@ -68,7 +72,7 @@ export function firstTrusted(
       const next = queue.shift();
       if (next !== undefined) asked.set(next, ask(next, { hash, path }, keys, linked));
       const hurries = next?.mayStall === true && queue.length > 0;
-      const answer = await firstOf([...asked.values()], hurries ? PATIENCE_MS : undefined);
+      const answer = await firstOf([...asked.values()], hurries ? (next.patienceMs ?? PATIENCE_MS) : undefined);
       if (answer === undefined) continue;
       const { source, info, error } = answer;
       asked.delete(source);

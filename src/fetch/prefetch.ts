@@ -22,6 +22,7 @@ import type { LooksInto } from './fetched-contents.ts';
 import { Gathered, lackOf } from './gathered.ts';
 import type { MapDoubt } from './hash-maps.ts';
 import { importNoted } from './noted-import.ts';
+import type { NearSources } from './near-sources.ts';
 import type { Plan } from './plan.ts';
 import { claimMore, makePlan, type Planned, type PlanningMeans } from './planning.ts';
 import { RealisationSearch } from './realisation-search.ts';
@@ -40,6 +41,8 @@ export interface PrefetchContext {
   readonly limit?: DirectionLimit | undefined;
   /** Puts the upstreams into the order in which they are to be asked. Default: as given. */
   readonly orderUpstreams?: (upstreams: readonly Upstream[]) => Promise<readonly Upstream[]>;
+  /** Sources on the local network. Default: none. */
+  readonly near?: readonly NearSources[];
   readonly tell: Tell;
   readonly signal: AbortSignal;
   /** Takes in the NARs that are in the store, which peers may want before their narinfos are there. */
@@ -121,9 +124,9 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const gathered = new Gathered(roots.names.keys(), walked.closure, walked.absent);
   const realisations = new RealisationSearch(gathered.closure, sources, dryRun || onlyRoots ? undefined : signal);
 
-  const { target, upstreams } = sources;
+  const { target } = sources;
   const planning: PlanningMeans = { store, session: context.session, target, maps, tell, signal };
-  const hasUpstream = upstreams.length > 0;
+  const hasUpstream = sources.caches.length > 0;
   const planned = await makePlan(gathered.closure, planning, { dryRun, mendsLost: keepGoing, hasUpstream });
   const { plan } = planned;
   gathered.noteLost(planned.lost);
@@ -210,7 +213,7 @@ function downloadMeans(options: PrefetchOptions, context: PrefetchContext, found
     held,
     tell,
     signal,
-    upstreams: sources.upstreams,
+    upstreams: sources.caches,
     peerTimeoutMs: options.peerTimeoutMs,
     candidates: walked.candidates,
     torrentOf: (info) => sources.maps.torrentOf(info, signal),

@@ -13,6 +13,7 @@ import {
   type NarInfoSource,
 } from './find-narinfo.ts';
 import type { HashMaps } from './hash-maps.ts';
+import type { NearSources } from './near-sources.ts';
 import type { Roots } from './roots.ts';
 import type { Target } from './target.ts';
 
@@ -22,6 +23,8 @@ export interface WalkSources {
   /** Absent if nothing is imported. */
   readonly target: Target | undefined;
   readonly maps: HashMaps;
+  /** Sources on the local network, asked before the upstreams. */
+  readonly near: readonly NearSources[];
   /** In the order in which they are asked. */
   readonly upstreams: readonly Upstream[];
   readonly http: HttpClient;
@@ -65,24 +68,24 @@ export async function walk(roots: Roots, from: WalkSources, options: WalkOptions
       onMissing: (hash, missing) => absent.set(hash, { ...missing, path: roots.names.get(hash) ?? missing.path }),
     }),
   });
-  return { closure, absent, find, candidates: new Candidates(sources, from.keys, origins) };
+  return { closure, absent, find, candidates: new Candidates(sources(), from.keys, origins) };
 }
 
-/** What is near comes first; a target over a network is asked only for what no cache has. */
+/** Gives the sources that there are now. What is near comes first; a target over a network is asked only for what no cache has. */
 async function sourcesInOrder(
   { paths }: Roots,
-  { store, target, maps, upstreams, http }: WalkSources,
-): Promise<NarInfoSource[]> {
+  { store, target, maps, near, upstreams, http }: WalkSources,
+): Promise<() => NarInfoSource[]> {
   const inTarget = target === undefined ? [] : [target.source(paths)];
   const last = upstreams.length - 1;
-  return [
-    await storeSource(store),
-    ...(target?.isRemote === true ? [] : inTarget),
-    ...maps.ready(),
+  const here = [await storeSource(store), ...(target?.isRemote === true ? [] : inTarget), ...maps.ready()];
+  const beyond = [
     ...upstreams.map((upstream, index) =>
       upstreamSource(upstream, http, index < last ? RETRIES_WITH_ALTERNATIVE : undefined, store.storeDir),
     ),
     ...(target?.isRemote === true ? inTarget : []),
     ...maps.awaited(),
+    ...near.map(({ awaited }) => awaited),
   ];
+  return () => [...here, ...near.flatMap(({ sources }) => sources), ...beyond];
 }

@@ -4,6 +4,8 @@ import { DryRunStore } from '../store/dry-run-store.ts';
 import { FileStore } from '../store/file-store.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
 import { PartialSession } from '../store/session.ts';
+import { LanCaches, type LanCachesOptions } from './lan-caches.ts';
+import type { NearSources } from './near-sources.ts';
 import type { Network, NetworkOptions } from '../swarm/network.ts';
 import type { RateLimits } from '../bytes/rate-limits.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
@@ -24,6 +26,8 @@ export interface WorkplaceOptions {
   readonly http?: HttpClientOptions | (() => Promise<HttpClientOptions>) | undefined;
   /** undefined: peers are neither asked nor served. */
   readonly network: NetworkOptions | undefined;
+  /** How to look for caches that announce themselves on the local network. Default: not at all. */
+  readonly lanCaches?: Pick<LanCachesOptions, 'configured' | 'interfaceAddress'> | undefined;
   /** Default: none. */
   readonly limits?: RateLimits | undefined;
   readonly onWarning: (message: string) => void;
@@ -40,6 +44,7 @@ export class Workplace implements AsyncDisposable {
   readonly #options: WorkplaceOptions;
   readonly #session: PartialSession;
   readonly #offer: StoreOffer;
+  readonly #near: readonly NearSources[];
   readonly #stack: AsyncDisposableStack;
   readonly #orders = new WeakMap<readonly Upstream[], Promise<readonly Upstream[]>>();
 
@@ -51,6 +56,7 @@ export class Workplace implements AsyncDisposable {
       network: Network | undefined;
       session: PartialSession;
       offer: StoreOffer;
+      near: readonly NearSources[];
     },
     stack: AsyncDisposableStack,
   ) {
@@ -59,6 +65,7 @@ export class Workplace implements AsyncDisposable {
     this.network = parts.network;
     this.#session = parts.session;
     this.#offer = parts.offer;
+    this.#near = parts.near;
     this.#options = options;
     this.#stack = stack;
   }
@@ -77,11 +84,16 @@ export class Workplace implements AsyncDisposable {
         : await FileStore.open(options.storeDir, { create: true });
     const session = stack.use(await PartialSession.open(store));
     const http = stack.use(new HttpClient(options.http));
+    const { lanCaches } = options;
+    const near =
+      lanCaches === undefined
+        ? []
+        : [stack.use(LanCaches.start({ ...lanCaches, http, storeDir: store.storeDir, keys }))];
     const offer = stack.use(await StoreOffer.open({ store, keys, shareKeys, onWarning }));
     const network =
       options.network &&
       stack.use(await join({ ...options.network, ...offer.forNetwork, limits: options.limits, onWarning }));
-    return new Workplace(options, { store, http, network, session, offer }, stack.move());
+    return new Workplace(options, { store, http, network, session, offer, near }, stack.move());
   }
 
   /** Fetches and imports, as {@link prefetch} does. */
@@ -94,6 +106,7 @@ export class Workplace implements AsyncDisposable {
       keys: this.#options.keys,
       limit: this.#options.limits?.download,
       orderUpstreams: (upstreams) => this.#order(upstreams, signal),
+      near: this.#near,
       tell,
       signal,
       held: this.#offer.held,

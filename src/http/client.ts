@@ -37,12 +37,18 @@ export class HttpClient implements AsyncDisposable {
   readonly #dispatchers = new Map<'hasty' | 'patient', Promise<Dispatcher>>();
   readonly #rangeSupport = new Map<string, RangeSupport>();
   readonly #closing = new AbortController();
+  readonly #withheldFrom = new Set<string>();
   #options: Promise<ResolvedOptions> | undefined;
   #credentials: Promise<Credentials> | undefined;
 
   /** @param options a function is called before the first request, which waits for it */
   constructor(options: HttpClientOptions | (() => Promise<HttpClientOptions>) = {}) {
     this.#readOptions = async () => resolveOptions(typeof options === 'function' ? await options() : options);
+  }
+
+  /** Sends no credentials to this origin: nobody has configured it, it was found on the network. */
+  withholdFrom(origin: string): void {
+    this.#withheldFrom.add(origin);
   }
 
   /**
@@ -145,7 +151,7 @@ export class HttpClient implements AsyncDisposable {
 
   #openCredentials(): Promise<Credentials> {
     this.#credentials ??= this.#resolvedOptions().then(
-      ({ netrcFile, onWarning }) => new Credentials(netrcFile, onWarning),
+      ({ netrcFile, onWarning }) => new Credentials(netrcFile, onWarning, this.#withheldFrom),
     );
     return this.#credentials;
   }

@@ -24,9 +24,16 @@ export interface Destination {
 export class Credentials {
   readonly #file: string | undefined;
   readonly #onWarning: (message: string) => void;
+  readonly #withheldFrom: ReadonlySet<string>;
   #netrc: Promise<{ entries: readonly NetrcEntry[]; failure?: string }> | undefined;
 
-  constructor(file: string | undefined, onWarning: (message: string) => void) {
+  /** @param withheldFrom origins that nobody has configured: they get none, whatever the file says */
+  constructor(
+    file: string | undefined,
+    onWarning: (message: string) => void,
+    withheldFrom: ReadonlySet<string> = new Set(),
+  ) {
+    this.#withheldFrom = withheldFrom;
     this.#file = file;
     this.#onWarning = onWarning;
   }
@@ -38,6 +45,7 @@ export class Credentials {
    * away.
    */
   async headerFor({ target, first }: Destination): Promise<string | undefined> {
+    if (this.#withheldFrom.has(target.origin)) return undefined;
     const isFirst = target.origin === first.origin;
     const own = target.username === '' && target.password === '' && isFirst ? first : target;
     const login = decode(own.username);

@@ -107,7 +107,8 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
 }
 
 async function closureOf(paths: readonly StorePath[], { store, keys, signal }: BuildOptions): Promise<NarInfo[]> {
-  const trusted = firstTrusted([await storeSource(store)], keys);
+  const sources = [await storeSource(store)];
+  const trusted = firstTrusted(() => sources, keys);
   // The NAR of a path that the target vouched for is missing: it is reported with the other missing NARs.
   const withoutNar = async (hash: StoreHash): Promise<NarInfo | undefined> => {
     const info = await store.readNarInfo(hash);

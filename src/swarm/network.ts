@@ -9,6 +9,7 @@ import type { RateLimits } from '../bytes/rate-limits.ts';
 import { mayHave } from '../discovery/connection-guard.ts';
 import { PeerTable, type PeerRecord } from '../discovery/peer-table.ts';
 import type { Scope } from '../discovery/scope.ts';
+import type { Subnet } from '../discovery/subnet.ts';
 import { Members } from '../exchange/members.ts';
 import { EmptyOffer, type Offer } from '../exchange/offer.ts';
 import { Swarm, type SwarmOptions } from './swarm.ts';
@@ -26,6 +27,8 @@ export interface NetworkOptions {
   /** Nodes to join the DHT by; undefined: the public ones. */
   readonly dhtBootstrap?: readonly Endpoint[] | undefined;
   readonly lan: boolean;
+  /** Networks that count as local besides those of the interfaces. Default: none. */
+  readonly lanNetworks?: readonly Subnet[] | undefined;
   /** Groups of neighbours to meet on the local network, and nowhere else. Default: none. */
   readonly neighbours?: readonly InfoHash[] | undefined;
   /** Peers named by the user. */
@@ -70,7 +73,7 @@ export class Network implements AsyncDisposable {
   static async join(options: NetworkOptions): Promise<Network> {
     const { scope, listen, onWarning } = options;
     await using stack = new AsyncDisposableStack();
-    const networks = new LocalNetworks();
+    const networks = new LocalNetworks(undefined, options.lanNetworks);
     const named = [listen, ...[...options.peers, ...(options.dhtBootstrap ?? [])].map(({ host }) => host)];
     const onLoopback = named.some((host) => host !== undefined && isLoopback(host));
     const addresses = new ForeignAddresses({ onLoopback });

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { LocalNetworks } from '../../src/discovery/local-networks.ts';
+import { parseSubnet } from '../../src/discovery/subnet.ts';
+import { failsWith } from '../nix/fixtures.ts';
 import { asListed } from '../support/made-networks.ts';
 
 const NAMES_OF_CONTAINERS = [
@@ -70,5 +72,25 @@ suite('what the local network is', () => {
     listed = {};
     now += 1000;
     assert.equal(changing.includes('192.168.7.1'), false);
+  });
+
+  test('further networks count as local', () => {
+    const further = ['10.20.0.0/16', 'fd20::/32', '172.17.0.0/16'].map(parseSubnet);
+    const listed = { made0: [asListed('192.168.7.20/24')], docker0: [asListed('172.17.0.1/16')] };
+    const wider = new LocalNetworks(() => listed, further);
+    for (const ip of ['10.20.3.4', 'fd20::1', '192.168.7.1', '172.17.0.2']) assert.equal(wider.includes(ip), true, ip);
+    for (const ip of ['10.21.3.4', 'fd21::1', '8.8.8.8']) assert.equal(wider.includes(ip), false, ip);
+    assert.deepEqual(
+      wider.interfaces.map(({ name }) => name),
+      ['made0'],
+    );
+  });
+
+  test('a further network is written as CIDR, and is not a large part of the internet', () => {
+    assert.deepEqual(parseSubnet('fd20::/32'), { address: 'fd20::', prefixLength: 32, family: 'ipv6' });
+    for (const text of ['', '10.20.0.0', '10.20.0.0/33', '10.20/16', 'x/16', 'fe80::1%eth0/64', '10.0.0.0/16/2'])
+      assert.throws(() => parseSubnet(text), failsWith('USAGE', /is no network/), text);
+    for (const text of ['0.0.0.0/0', '16.0.0.0/4', '2000::/3'])
+      assert.throws(() => parseSubnet(text), failsWith('USAGE', /too much of the internet/), text);
   });
 });

@@ -28,7 +28,7 @@ const down = (): never => {
 test('the first source that has a signed narinfo is taken, and named', async () => {
   const origins = new Map();
   const sources = [source('one', () => undefined), source('two', () => GOOD), source('three', () => GOOD)];
-  assert.equal(await firstTrusted(sources, KEYS, origins)(hashOf('a'), signal), GOOD);
+  assert.equal(await firstTrusted(() => sources, KEYS, origins)(hashOf('a'), signal), GOOD);
   assert.equal(origins.get(hashOf('a'))?.name, 'two');
   assert.equal(sources[2]?.asked, 0);
 });
@@ -37,34 +37,34 @@ test('a narinfo that cannot be read is named: it does not say itself whose it is
   const corrupt = source('one', () => {
     throw new NarswarmError('NARINFO_INVALID', 'corrupt narinfo');
   });
-  await assert.rejects(firstTrusted([corrupt], KEYS)(hashOf('a'), signal), {
+  await assert.rejects(firstTrusted(() => [corrupt], KEYS)(hashOf('a'), signal), {
     message: `${hashOf('a')}.narinfo: corrupt narinfo (from one)`,
   });
 });
 
 test('the target vouches for what it holds, signed or not', async () => {
   const target = { ...source('target', () => infoOf('a')), isTarget: true };
-  const found = await firstTrusted([source('lie', () => infoOf('a')), target], KEYS)(hashOf('a'), signal);
+  const found = await firstTrusted(() => [source('lie', () => infoOf('a')), target], KEYS)(hashOf('a'), signal);
   assert.deepEqual(found, infoOf('a'));
 });
 
 test('a source that Nix is told to trust needs no signature, but has to have the path that was asked for', async () => {
   const trusted = { ...source('trusted', () => infoOf('a')), isTrusted: true };
-  assert.deepEqual(await firstTrusted([trusted], KEYS)(hashOf('a'), signal), infoOf('a'));
-  await assert.rejects(firstTrusted([trusted], KEYS)(hashOf('b'), signal), { code: 'NARINFO_MISMATCH' });
+  assert.deepEqual(await firstTrusted(() => [trusted], KEYS)(hashOf('a'), signal), infoOf('a'));
+  await assert.rejects(firstTrusted(() => [trusted], KEYS)(hashOf('b'), signal), { code: 'NARINFO_MISMATCH' });
 });
 
 test('nobody has it: undefined', async () => {
-  assert.equal(await firstTrusted([source('one', () => undefined)], KEYS)(hashOf('a'), signal), undefined);
-  assert.equal(await firstTrusted([], KEYS)(hashOf('a'), signal), undefined);
+  assert.equal(await firstTrusted(() => [source('one', () => undefined)], KEYS)(hashOf('a'), signal), undefined);
+  assert.equal(await firstTrusted(() => [], KEYS)(hashOf('a'), signal), undefined);
 });
 
 test('a lie is passed over, and told with its source where nobody had better', async () => {
   const lies = [infoOf('a'), signed(infoOf('b')), { ...GOOD, narSize: 7 }];
   for (const lie of lies) {
     const one = source('one', () => lie);
-    assert.equal(await firstTrusted([one, source('two', () => GOOD)], KEYS)(hashOf('a'), signal), GOOD);
-    await assert.rejects(firstTrusted([one, source('two', () => undefined)], KEYS)(hashOf('a'), signal), {
+    assert.equal(await firstTrusted(() => [one, source('two', () => GOOD)], KEYS)(hashOf('a'), signal), GOOD);
+    await assert.rejects(firstTrusted(() => [one, source('two', () => undefined)], KEYS)(hashOf('a'), signal), {
       code: /^NARINFO_/,
       message: /\(from one\)$/,
     });
@@ -74,7 +74,7 @@ test('a lie is passed over, and told with its source where nobody had better', a
 test('a source that is down is asked last from then on, but asked', async () => {
   const one = source('one', down);
   const two = source('two', () => (two.asked < 3 ? GOOD : undefined));
-  const find = firstTrusted([one, two], KEYS);
+  const find = firstTrusted(() => [one, two], KEYS);
   assert.equal(await find(hashOf('a'), signal), GOOD);
   assert.equal(await find(hashOf('a'), signal), GOOD);
   assert.deepEqual([one.asked, two.asked], [1, 2]);
@@ -86,7 +86,7 @@ test('a hash map that is out of reach is asked last from then on, as a cache is'
   const map = source('map', () => {
     throw new NarswarmError('INDEX_UNREACHABLE', 'no hash map from its mirror');
   });
-  const find = firstTrusted([map, source('cache', () => GOOD)], KEYS);
+  const find = firstTrusted(() => [map, source('cache', () => GOOD)], KEYS);
   for (let path = 0; path < 3; path++) assert.equal(await find(hashOf('a'), signal), GOOD);
   assert.equal(map.asked, 1);
 });
@@ -98,7 +98,7 @@ test('an aborted walk ends with the reason of its signal', async () => {
     stop.abort(reason);
     return down();
   });
-  await assert.rejects(firstTrusted([one, source('two', () => GOOD)], KEYS)(hashOf('a'), stop.signal), reason);
+  await assert.rejects(firstTrusted(() => [one, source('two', () => GOOD)], KEYS)(hashOf('a'), stop.signal), reason);
 });
 
 test('a source that is silent does not hold up what the next one has, and is asked last from then on', async ({
@@ -117,7 +117,7 @@ test('a source that is silent does not hold up what the next one has, and is ask
     },
   };
   const next = source('next', () => GOOD);
-  const find = firstTrusted([silent, next], KEYS);
+  const find = firstTrusted(() => [silent, next], KEYS);
   const found = find(hashOf('a'), signal);
   mock.timers.tick(1_999);
   assert.equal(next.asked, 0, 'it has its time');
@@ -125,4 +125,17 @@ test('a source that is silent does not hold up what the next one has, and is ask
   assert.equal(await found, GOOD);
   assert.equal(await find(hashOf('a'), signal), GOOD);
   assert.deepEqual([silent.asked, next.asked, hasEnded], [1, 2, true]);
+});
+
+test('a source that is found while a walk runs is asked from then on, and waited for no longer than it says', async () => {
+  const far = source('far', () => GOOD);
+  const silence = new Promise<undefined>(() => undefined);
+  const near = { name: 'near', mayStall: true, patienceMs: 1, find: () => silence };
+  const sources: NarInfoSource[] = [far];
+  const origins = new Map<StoreHash, NarInfoSource>();
+  const find = firstTrusted(() => sources, KEYS, origins);
+  assert.equal(await find(hashOf('a'), signal), GOOD);
+  sources.unshift(near);
+  assert.equal(await find(hashOf('a'), signal), GOOD);
+  assert.equal(origins.get(hashOf('a')), far);
 });

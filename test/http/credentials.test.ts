@@ -123,6 +123,17 @@ describe('credentials', { timeout: 20_000 }, () => {
     assert.deepEqual(new Set(server.seen.slice(6)), new Set([basic('me:pw')]));
   });
 
+  it('are withheld from an origin that was found on the network, and from no other', async () => {
+    await using server = await startServer();
+    await using other = await startServer();
+    await using client = new HttpClient({ netrcFile });
+    client.withholdFrom(server.url);
+    await client.getBytes(server.url, { maxBytes: 9 });
+    await client.getBytes(server.url.replace('//', '//you:own@'), { maxBytes: 9 });
+    await client.getBytes(other.url, { maxBytes: 9 });
+    assert.deepEqual([...server.seen, ...other.seen], [undefined, undefined, basic('me:pw')]);
+  });
+
   it('of another host go to that host, if netrc has them', async () => {
     await using server = await startServer();
     await using other = await startServer();

@@ -1,0 +1,142 @@
+/** Binary caches that announce themselves on the local network (DNS-SD, RFC 6763), read from packets of mDNS (RFC 6762). */
+import { isIPv4, isIPv6 } from 'node:net';
+import { decode, encode, type Answer, type Question } from 'dns-packet';
+import { isPort, type Endpoint } from './endpoint.ts';
+
+/** The groups of mDNS, and their UDP port. */
+export const MDNS_GROUPS = { ipv4: '224.0.0.251', ipv6: 'ff02::fb' } as const;
+export const MDNS_PORT = 5353;
+
+/** The type under which nix-cache-beacon announces a cache; others follow it. */
+export const CACHE_SERVICE = '_nix_binary_cache._tcp.local';
+
+/** Services and hosts that are remembered at most, and for how long at most. */
+const MAX_RECORDS = 64;
+const MAX_TTL_S = 75 * 60;
+
+/** A cache on the local network: over HTTP, at the first address that this machine reaches. */
+export interface CacheService {
+  /** Names it in reports: `harmonia on nas`. */
+  readonly instance: string;
+  readonly endpoints: readonly Endpoint[];
+}
+
+/** A question for what is known too little of, and for the caches that there are. */
+export function formatQuery(questions: readonly Question[] = [{ name: CACHE_SERVICE, type: 'PTR' }]): Buffer {
+  return encode({ type: 'query', questions: [...questions] });
+}
+
+interface Fresh<T> {
+  readonly value: T;
+  readonly untilMs: number;
+}
+
+/** What packets have said of the caches on the network, and for how long it counts. */
+export class CacheServices {
+  readonly #instances = new Map<string, Fresh<string>>();
+  readonly #servers = new Map<string, Fresh<{ readonly target: string; readonly port: number }>>();
+  /** By host; the key of an address is the address. */
+  readonly #addresses = new Map<string, Map<string, Fresh<string>>>();
+
+  /**
+   * Takes in the answers of a packet. Never throws: what is malformed, or a question, says nothing.
+   *
+   * @param nowMs of a clock that never goes back
+   */
+  take(packet: Buffer, nowMs: number): void {
+    for (const answer of answersOf(packet)) {
+      const untilMs = nowMs + Math.min(MAX_TTL_S, ttlOf(answer)) * 1000;
+      const name = answer.name.toLowerCase();
+      if (answer.type === 'PTR' && name === CACHE_SERVICE && isInstance(answer.data))
+        put(this.#instances, answer.data.toLowerCase(), { value: answer.data, untilMs }, nowMs);
+      if (answer.type === 'SRV' && isInstance(name) && isPort(answer.data.port))
+        put(
+          this.#servers,
+          name,
+          { value: { target: answer.data.target.toLowerCase(), port: answer.data.port }, untilMs },
+          nowMs,
+        );
+      if ((answer.type === 'A' && isIPv4(answer.data)) || (answer.type === 'AAAA' && isIPv6(answer.data))) {
+        const known = this.#addresses.get(name) ?? new Map<string, Fresh<string>>();
+        put(known, answer.data, { value: answer.data, untilMs }, nowMs);
+        if (known.size > 0 && (this.#addresses.has(name) || this.#addresses.size < MAX_RECORDS))
+          this.#addresses.set(name, known);
+      }
+    }
+  }
+
+  /** The caches of which an address is known. */
+  list(nowMs: number): CacheService[] {
+    return this.#fresh(nowMs).flatMap(({ instance, server, addresses }) =>
+      server === undefined || addresses.length === 0
+        ? []
+        : [{ instance, endpoints: addresses.map((host) => ({ host, port: server.port })) }],
+    );
+  }
+
+  /** Questions for what is missing of the caches that were named. */
+  missing(nowMs: number): Question[] {
+    return this.#fresh(nowMs).flatMap(({ name, server, addresses }): Question[] => {
+      if (server === undefined) return [{ name, type: 'SRV' }];
+      if (addresses.length > 0) return [];
+      return [
+        { name: server.target, type: 'A' },
+        { name: server.target, type: 'AAAA' },
+      ];
+    });
+  }
+
+  #fresh(nowMs: number): {
+    name: string;
+    instance: string;
+    server: { readonly target: string; readonly port: number } | undefined;
+    addresses: readonly string[];
+  }[] {
+    return [...this.#instances.values()]
+      .filter(({ untilMs }) => untilMs > nowMs)
+      .map(({ value: name }) => {
+        const found = this.#servers.get(name.toLowerCase());
+        const server = found !== undefined && found.untilMs > nowMs ? found.value : undefined;
+        const known = server && this.#addresses.get(server.target);
+        const addresses = [...(known?.values() ?? [])]
+          .filter(({ untilMs }) => untilMs > nowMs)
+          .map(({ value }) => value);
+        // IPv4 first: most caches listen there.
+        return {
+          name,
+          instance: labelOf(name),
+          server,
+          addresses: addresses.toSorted((a, b) => Number(isIPv6(a)) - Number(isIPv6(b))),
+        };
+      });
+  }
+}
+
+/** A time to live of 0 takes a record back. */
+function put<T>(records: Map<string, Fresh<T>>, key: string, record: Fresh<T>, nowMs: number): void {
+  for (const [old, { untilMs }] of records) if (untilMs <= nowMs) records.delete(old);
+  if (record.untilMs <= nowMs) records.delete(key);
+  else if (records.has(key) || records.size < MAX_RECORDS) records.set(key, record);
+}
+
+function answersOf(packet: Buffer): Answer[] {
+  try {
+    const { type, answers = [], additionals = [] } = decode(packet);
+    return type === 'response' ? [...answers, ...additionals] : [];
+  } catch {
+    return [];
+  }
+}
+
+function ttlOf(answer: Answer): number {
+  return 'ttl' in answer && typeof answer.ttl === 'number' ? answer.ttl : 0;
+}
+
+function isInstance(name: string): boolean {
+  return name.length <= 255 && name.toLowerCase().endsWith(`.${CACHE_SERVICE}`);
+}
+
+/** The first part of an instance's name, which may have dots and spaces in it. */
+function labelOf(name: string): string {
+  return name.slice(0, -CACHE_SERVICE.length - 1);
+}

@@ -1,0 +1,56 @@
+/** Where multicast is sent from: the interfaces of this machine, as groups take them. */
+import { isIPv6 } from 'node:net';
+import type { Place } from './lan-group.ts';
+import type { LocalInterface } from './local-networks.ts';
+
+/** Interfaces to use at most, hardware first. */
+const MAX_INTERFACES = 64;
+
+/** Places of both families. */
+export interface Places {
+  readonly ipv4: readonly Place[];
+  readonly ipv6: readonly Place[];
+}
+
+/**
+ * The places of all interfaces.
+ *
+ * @param chosen the address of the one interface to use. Default: all
+ */
+export function placesIn(interfaces: readonly LocalInterface[], chosen?: string): Places {
+  return chosen === undefined ? placesOf(interfaces.slice(0, MAX_INTERFACES)) : placesAt(chosen, interfaces);
+}
+
+function placesOf(interfaces: readonly LocalInterface[]): Places {
+  return {
+    ipv4: interfaces.flatMap((one) => one.ipv4.map(({ address }) => placeV4(one, address))),
+    ipv6: interfaces.flatMap((one) => {
+      // Everybody on the link reaches it, whatever prefixes they have.
+      const source = one.ipv6.find(({ address }) => isLinkLocal(address)) ?? one.ipv6[0];
+      return source === undefined ? [] : [placeV6(one, source.address)];
+    }),
+  };
+}
+
+/** The one place of an address that was chosen, also on loopback. */
+function placesAt(chosen: string, interfaces: readonly LocalInterface[]): Places {
+  const [address = '', zone] = chosen.split('%', 2);
+  const loopback: LocalInterface = { name: 'lo', index: 1, ipv4: [], ipv6: [] };
+  const has = (one: LocalInterface): boolean =>
+    [...one.ipv4, ...one.ipv6].some((own) => own.address === address) && (zone === undefined || zone === one.name);
+  const one = interfaces.find(has) ?? loopback;
+  return isIPv6(address) ? { ipv4: [], ipv6: [placeV6(one, address)] } : { ipv4: [placeV4(one, address)], ipv6: [] };
+}
+
+function placeV4({ name, index }: LocalInterface, address: string): Place {
+  return { key: `${name} ${index} ${address}`, source: address, via: address };
+}
+
+function placeV6({ name, index }: LocalInterface, address: string): Place {
+  const source = isLinkLocal(address) ? `${address}%${name}` : address;
+  return { key: `${name} ${index} ${address}`, source, via: `::%${name}` };
+}
+
+function isLinkLocal(address: string): boolean {
+  return /^fe[89ab][0-9a-f]:/i.test(address);
+}

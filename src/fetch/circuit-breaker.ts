@@ -1,0 +1,33 @@
+/** Failures in a row after which a source is no longer asked. */
+const FAILURES = 2;
+/** For so long it is left alone, and for twice as long after each further failure. */
+const PAUSE_MS = 30_000;
+const MAX_PAUSE_MS = 10 * 60_000;
+
+/** Leaves a source alone that fails, and tries it again later, with one request. */
+export class CircuitBreaker {
+  #failures = 0;
+  #pauseMs = PAUSE_MS;
+  #untilMs = -Infinity;
+
+  /** Whether the source may be asked. @param nowMs of a clock that never goes back */
+  mayAsk(nowMs: number): boolean {
+    return nowMs >= this.#untilMs;
+  }
+
+  /** Records an answer, also one that it has nothing. */
+  noteAnswer(): void {
+    this.#failures = 0;
+    this.#pauseMs = PAUSE_MS;
+  }
+
+  /** Records a failure: no connection, no answer in time, garbage. */
+  noteFailure(nowMs: number): void {
+    if (!this.mayAsk(nowMs)) return; // of a request that was begun before
+    this.#failures++;
+    if (this.#failures < FAILURES) return;
+    this.#failures = FAILURES - 1; // then one more is enough
+    this.#untilMs = nowMs + this.#pauseMs;
+    this.#pauseMs = Math.min(MAX_PAUSE_MS, this.#pauseMs * 2);
+  }
+}

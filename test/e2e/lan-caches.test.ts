@@ -1,0 +1,97 @@
+/** Caches that announce themselves on the local network: they are used by nobody's configuration, and can do no harm. */
+import assert from 'node:assert/strict';
+import { after, before, suite, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { startCacheProcess, type CacheProcess } from '../support/cache-process.ts';
+import { assertFailure, assertSound, Lab, narBytesOf, type Run } from '../support/lab.ts';
+import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
+import { announceCache } from '../support/zeroconf-service.ts';
+
+suite('caches that announce themselves', { concurrency: 2 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let total: number;
+
+  before(async () => {
+    requireNamespaces();
+    lab = await Lab.open();
+    made = await lab.closure([600_000, 20_000, 5_000]);
+    total = await narBytesOf(made.cacheDir);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** A fetch that nobody has told of a cache on its network. */
+  async function fetchIn(host: Host, ...args: readonly string[]): Promise<Run & { store: string }> {
+    const store = await lab.folder('store');
+    const into = ['--store', store, '--trusted-public-key', made.publicKey, '--no-copy'];
+    const run = await lab.run(['fetch', made.root, ...into, ...args], { wrapper: host.wrapper });
+    return Object.assign(run, { store });
+  }
+
+  const sourcesOf = (run: Run): unknown => {
+    assert.equal(run.status, 0, run.stderr);
+    return run.event('done')['sources'];
+  };
+
+  /** A host with a cache that announces itself; its name is that of the announcement. */
+  async function cacheHost(
+    lan: Lan,
+    stack: AsyncDisposableStack,
+    name = 'nas',
+  ): Promise<{ host: Host; cache: CacheProcess; url: string }> {
+    const host = lan.host(name);
+    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
+    stack.use(await announceCache(host.wrapper, { name, port: cache.port, addresses: [host.ipv4] }));
+    return { host, cache, url: `http://${host.ipv4}:${cache.port}` };
+  }
+
+  test('with no other source at all, everything comes from it', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const { url } = await cacheHost(lan, stack);
+    const run = await fetchIn(lan.host('client'), '--config', lab.configFile, '--from', 'http://192.0.2.1');
+    assert.deepEqual(sourcesOf(run), [{ source: url, kind: 'upstream', bytes: total }]);
+    await assertSound(run.store, made.publicKey);
+  });
+
+  test('over IPv6 alone', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const host = lan.host('nas6', { addresses: 'ula' });
+    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
+    stack.use(await announceCache(host.wrapper, { name: 'nas6', port: cache.port, addresses: [host.ula] }));
+    const run = await fetchIn(lan.host('client6', { addresses: 'ula' }), '--from', 'http://[2001:db8::1]');
+    assert.deepEqual(sourcesOf(run), [
+      { source: `http://[${host.ula}]:${cache.port}`, kind: 'upstream', bytes: total },
+    ]);
+  });
+
+  for (const off of [['--no-lan'], ['--scope', 'off'], ['--no-upstream', '--peer-timeout', '1s']]) {
+    test(`${off.join(' ')}: it is not asked`, async () => {
+      await using stack = new AsyncDisposableStack();
+      const lan = stack.use(Lan.open());
+      const { cache } = await cacheHost(lan, stack);
+      const from = off[0] === '--no-upstream' ? [] : ['--from', `file://${await lab.folder('empty')}`];
+      assertFailure(await fetchIn(lan.host('client'), ...from, ...off), 3, 'NARINFO_MISSING', /has a narinfo of/);
+      assert.deepEqual(await cache.requests(), []);
+    });
+  }
+
+  test('one that lies, one that is none and one that is gone cost the fetch nothing', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const liar = await cacheHost(lan, stack, 'liar');
+    await liar.cache.setFaults([{ match: /\.narinfo$/, kind: 'status', status: 500 }]);
+    const gone = lan.host('gone');
+    stack.use(await announceCache(gone.wrapper, { name: 'gone', port: 5000, addresses: [gone.ipv4] }));
+    const other = lan.host('other');
+    const empty = stack.use(await startCacheProcess(await lab.folder('none'), other.wrapper));
+    stack.use(await announceCache(other.wrapper, { name: 'other', port: empty.port, addresses: [other.ipv4] }));
+    const honest = lan.host('honest');
+    const cache = stack.use(await startCacheProcess(made.cacheDir, honest.wrapper));
+    const url = `http://${honest.ipv4}:${cache.port}`;
+    const run = await fetchIn(lan.host('client'), '--from', url);
+    assert.deepEqual(sourcesOf(run), [{ source: url, kind: 'upstream', bytes: total }]);
+    assert.equal(run.stderr, '');
+  });
+});

@@ -1,0 +1,117 @@
+/** Caches that are found on the network: real packets of mDNS on loopback, a real cache that can be told to misbehave. */
+import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
+import { suite, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { encode } from 'dns-packet';
+import { CACHE_SERVICE, MDNS_GROUPS } from '../../src/discovery/cache-services.ts';
+import { LanCaches } from '../../src/fetch/lan-caches.ts';
+import { HttpClient } from '../../src/http/client.ts';
+import { parseUpstream } from '../../src/http/upstream.ts';
+import { parseStoreHash } from '../../src/nix/store-path.ts';
+import { CACHE_DIR, LEAF } from '../nix/fixtures.ts';
+import { KEY } from '../store/store-fixture.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { networksOf } from '../support/made-networks.ts';
+
+const { signal } = new AbortController();
+const hash = parseStoreHash(LEAF);
+let nextPort = 20_000 + (process.pid % 20_000);
+
+/** Announces a cache on loopback again and again. */
+function announce(t: TestContext, port: number, at: number): void {
+  const instance = `made.${CACHE_SERVICE}`;
+  const packet = encode({
+    type: 'response',
+    answers: [
+      { name: CACHE_SERVICE, type: 'PTR', ttl: 60, data: instance },
+      { name: instance, type: 'SRV', ttl: 60, data: { target: 'made.local', port: at } },
+      { name: 'made.local', type: 'A', ttl: 60, data: '127.0.0.1' },
+    ],
+  });
+  const socket = createSocket('udp4');
+  socket.bind(0, '127.0.0.1', () => socket.setMulticastInterface('127.0.0.1'));
+  const timer = setInterval(() => socket.send(packet, port, MDNS_GROUPS.ipv4), 20);
+  t.after(() => {
+    clearInterval(timer);
+    socket.close();
+  });
+}
+
+interface Scene {
+  readonly cache: HttpCache;
+  readonly caches: LanCaches;
+}
+
+async function scene(
+  t: TestContext,
+  options: { keys?: []; storeDir?: string; isConfigured?: boolean } = {},
+): Promise<Scene> {
+  const { keys = [KEY], storeDir = '/nix/store', isConfigured = false } = options;
+  const cache = await startHttpCache(CACHE_DIR);
+  const http = new HttpClient();
+  const port = nextPort++;
+  const caches = LanCaches.start({
+    http,
+    storeDir,
+    keys,
+    configured: isConfigured ? [parseUpstream(cache.url)] : [],
+    networks: networksOf('192.168.7.20/24'), // so that loopback is a neighbour's
+    interfaceAddress: '127.0.0.1',
+    port,
+  });
+  announce(t, port, Number(new URL(cache.url).port));
+  t.after(async () => {
+    await caches[Symbol.asyncDispose]();
+    await http.close();
+    await cache.stop();
+  });
+  return { cache, caches };
+}
+
+const untilFound = async (caches: LanCaches): Promise<void> => {
+  while (caches.sources.length === 0) await sleep(10);
+};
+
+suite('caches found on the network', { timeout: 20_000 }, () => {
+  test('one is found, and is a source of narinfos and of NARs', async (t) => {
+    const { cache, caches } = await scene(t);
+    assert.equal(caches.sources.length, 0, 'nothing waits for it');
+    const awaited = await caches.awaited.find(hash, signal);
+    assert.equal(awaited?.storePath.includes(LEAF), true);
+    assert.deepEqual(
+      caches.upstreams.map(({ url }) => url),
+      [cache.url],
+    );
+    assert.equal((await caches.sources[0]?.find(hash, signal))?.storePath, awaited?.storePath);
+  });
+
+  test('what no trusted key has signed is absent, and no failure', async (t) => {
+    const { caches } = await scene(t, { keys: [] });
+    await untilFound(caches);
+    for (let index = 0; index < 4; index++) assert.equal(await caches.sources[0]?.find(hash, signal), undefined);
+    assert.equal(caches.sources.length, 1);
+  });
+
+  test('failures are silent, and after two of them it is left alone', async (t) => {
+    const { cache, caches } = await scene(t);
+    await untilFound(caches);
+    cache.faults = [{ kind: 'status', status: 500 }];
+    const [source] = caches.sources;
+    for (let index = 0; index < 2; index++) assert.equal(await source?.find(hash, signal), undefined);
+    assert.deepEqual([caches.sources, caches.upstreams], [[], []]);
+    const asked = cache.requests.length;
+    assert.equal(await source?.find(hash, signal), undefined);
+    assert.equal(cache.requests.length, asked);
+  });
+
+  test('one that is configured is not used twice, and one for another store directory not at all', async (t) => {
+    const configured = await scene(t, { isConfigured: true });
+    const foreign = await scene(t, { storeDir: '/other/store' });
+    while (foreign.cache.requests.length === 0) await sleep(10);
+    assert.equal(await foreign.caches.awaited.find(hash, signal), undefined);
+    assert.equal(await configured.caches.awaited.find(hash, signal), undefined);
+    assert.deepEqual(configured.cache.requests, []);
+  });
+});
