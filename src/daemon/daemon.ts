@@ -1,3 +1,4 @@
+import { inState } from '../store/state-folder.ts';
 import { isNarswarmError } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { mapFolder, saltBytes } from '../index/address.ts';
@@ -201,7 +202,7 @@ export class Daemon implements AsyncDisposable {
 
   async #lookUp(address: PublisherAddress): Promise<void> {
     const { store, signal, onWarning, onFollowed } = this.#options;
-    const dir = `${store.stateDir}/index`;
+    const dir = inState(store, 'index');
     this.network.joinCohort(cohortInfoHash(address.publicKey, address.salt));
     let found = false;
     try {

@@ -2,8 +2,8 @@
 
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import * as v from 'valibot';
+import { inState } from '../store/state-folder.ts';
 import { isNarswarmError } from '../errors.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
@@ -73,7 +73,7 @@ async function infosOf(
   context: CacheInfosContext,
 ): Promise<ReadonlyMap<Upstream, CacheInfo>> {
   const { store, now = Date.now } = context;
-  const file = join(store.stateDir, 'caches.json');
+  const file = inState(store, 'caches.json');
   const remembered = await readRemembered(file);
   const infos = new Map<Upstream, CacheInfo>();
   const needed: Promise<void>[] = [];

@@ -99,8 +99,7 @@ async function catalogueEntry(
   if (file === undefined || file.sizeBytes !== sizeBytes) return undefined;
   const torrent = torrents.get(fileHash);
   if (torrent !== undefined) return entryOf(torrent, storePath, file.mtimeMs, 'fetch');
-  const known = catalogue.byStorePath(storePath);
-  if (known?.fileHash === fileHash && known.mtimeMs === file.mtimeMs) return undefined;
+  if (catalogue.knows({ storePath, fileHash }, file) !== undefined) return undefined;
   return pendingEntry({ fileHash, extension, ...file }, storePath, 'fetch');
 }
 

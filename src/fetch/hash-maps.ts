@@ -1,3 +1,4 @@
+import { inState } from '../store/state-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import type { HashMap } from '../index/hash-map.ts';
@@ -170,7 +171,7 @@ export class HashMaps implements AsyncDisposable {
     const resolved = await resolveHashMap(address, {
       network,
       getBytes: (url, limits) => http.getBytes(url, limits),
-      dir: `${context.store.stateDir}/index`,
+      dir: inState(context.store, 'index'),
       now: new Date(),
       timeoutMs: this.#options.publisherTimeoutMs,
       signal,

@@ -76,11 +76,8 @@ export async function planFetch(
   const look = async (nar: NarJob): Promise<void> => {
     const file = await store.statNar(localOf(nar));
     if (file?.sizeBytes !== nar.sizeBytes) return;
-    const isListed = nar.storePaths.some((path) => {
-      const entry = catalogue.byStorePath(path);
-      return entry?.fileHash === nar.fileHash && entry.sizeBytes === file.sizeBytes && entry.mtimeMs === file.mtimeMs;
-    });
-    if (isListed) held.add(nar);
+    const { fileHash } = nar;
+    if (nar.storePaths.some((storePath) => catalogue.knows({ storePath, fileHash }, file) !== undefined)) held.add(nar);
     else unsure.push(nar);
   };
   for (let at = 0; at < nars.length; at += CHUNK) await Promise.all(nars.slice(at, at + CHUNK).map(look));

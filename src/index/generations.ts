@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { link, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { inState } from '../store/state-folder.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
@@ -40,7 +41,7 @@ export interface StoredGeneration {
  */
 export async function seedGeneration(store: FileStore, generation: StoredGeneration): Promise<SeededGeneration> {
   const { address, seq, manifest, shards, dir } = generation;
-  const parent = join(store.stateDir, 'generations', mapFolder(address));
+  const parent = join(inState(store, 'generations'), mapFolder(address));
   const own = join(parent, `${seq}.${randomUUID().slice(0, 8)}`);
   const files: { name: string; path: string; sizeBytes: number }[] = [];
   const take = async (name: string, bytes: Uint8Array): Promise<void> => {

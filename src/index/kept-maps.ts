@@ -1,5 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { inState } from '../store/state-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -34,7 +35,7 @@ export class KeptMaps {
 
   /** @param stateDir the folder `narswarm/` of a store */
   constructor(stateDir: string) {
-    this.#folders = ['index', 'published'].map((name) => join(stateDir, name));
+    this.#folders = (['index', 'published'] as const).map((place) => inState({ stateDir }, place));
   }
 
   /** The records that the maps have of a store path. Never throws: a damaged map has none. */

@@ -72,10 +72,8 @@ export async function collectRecords(
       return void leftOut.push({ storePath, reason: 'its narinfo has no sha256 FileHash' });
     const file = await store.statNar(info);
     if (file === undefined) return void leftOut.push({ storePath, reason: 'its NAR is not in the store' });
-    const entry = catalogue.byStorePath(storePath);
-    const unchanged =
-      entry?.fileHash === info.fileHash && entry.sizeBytes === file.sizeBytes && entry.mtimeMs === file.mtimeMs;
-    const contents = entry !== undefined && unchanged ? contentsOf(entry, info) : 'unknown';
+    const entry = catalogue.knows(info, file);
+    const contents = entry === undefined ? 'unknown' : contentsOf(entry, info);
     if (contents === 'wrong')
       return void leftOut.push({ storePath, reason: 'its NAR has not the contents that were signed' });
     if (entry !== undefined && contents === 'right' && !isPending(entry)) known.push({ info, entry });

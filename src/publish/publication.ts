@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { inState } from '../store/state-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { FileStore } from '../store/file-store.ts';
@@ -104,7 +105,7 @@ export async function lastManifest(
 
 /** Returns the folder of the newest generation of this machine's own hash map. */
 export function publishedDir(store: FileStore, salt: string): IndexDir {
-  return new IndexDir(join(store.stateDir, 'published', saltBytes(salt).toString('hex') || '0'));
+  return new IndexDir(join(inState(store, 'published'), saltBytes(salt).toString('hex') || '0'));
 }
 
 async function readLast(dir: IndexDir, address: PublisherAddress, now: Date): Promise<Manifest | undefined> {

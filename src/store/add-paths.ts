@@ -116,12 +116,9 @@ async function checkHeld(
 ): Promise<{ sound: readonly NarInfo[]; damaged: ReadonlySet<StorePath>; hashedBytes: number }> {
   const unknown: (HashItem & { readonly info: NarInfo })[] = [];
   for (const info of held) {
-    const { storePath, fileHash } = info;
     const file = await store.statNar(info);
-    const entry = catalogue.byStorePath(storePath);
-    const isKnown =
-      entry?.fileHash === fileHash && entry?.mtimeMs === file?.mtimeMs && entry?.sizeBytes === file?.sizeBytes;
-    if (entry !== undefined && isKnown && !isPending(entry) && contentsOf(entry, info) === 'right') continue;
+    const entry = catalogue.knows(info, file);
+    if (entry !== undefined && !isPending(entry) && contentsOf(entry, info) === 'right') continue;
     unknown.push({ info, path: store.narPath(info), sizeBytes: file?.sizeBytes ?? 0, contents: narContentsOf(info) });
   }
   const damaged = new Set(unknown.map(({ info }) => info.storePath));

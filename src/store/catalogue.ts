@@ -1,5 +1,6 @@
 import { open, stat, type FileHandle } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
+import { inState } from './state-folder.ts';
 import { makeFolderBelow } from '../disk/make-folder.ts';
 import type { FileHash, InfoHash, NarHash, StorePath } from '../nix/brands.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
@@ -102,6 +103,20 @@ export class Catalogue {
 
   byStorePath(path: StorePath): CatalogueEntry | undefined {
     return this.#byStorePath.get(path);
+  }
+
+  /**
+   * The entry of a path, if it is of the file that a narinfo names and the file has not changed since it was read.
+   *
+   * @param file as it is now; undefined if there is none
+   */
+  knows(
+    { storePath, fileHash }: Pick<NarInfo, 'storePath' | 'fileHash'>,
+    file: { readonly sizeBytes: number; readonly mtimeMs: number } | undefined,
+  ): CatalogueEntry | undefined {
+    const entry = this.#byStorePath.get(storePath);
+    if (entry === undefined || file === undefined || entry.fileHash !== fileHash) return undefined;
+    return entry.sizeBytes === file.sizeBytes && entry.mtimeMs === file.mtimeMs ? entry : undefined;
   }
 
   /** Of the NARs whose pieces are known. */
@@ -317,7 +332,7 @@ export function entryOf(
 
 /** The file of a store's catalogue. */
 export function cataloguePath(store: FileStore): string {
-  return join(store.stateDir, 'catalogue.jsonl');
+  return inState(store, 'catalogue.jsonl');
 }
 
 /** Appends to a file that may be replaced by rename at any moment: what went into the old one is written once more. */

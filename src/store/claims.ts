@@ -1,5 +1,6 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { inState } from './state-folder.ts';
 import type { FileStore } from './file-store.ts';
 import { stateOfOwner } from '../disk/owner.ts';
 import { systemCode } from '../disk/store-error.ts';
@@ -71,7 +72,7 @@ export async function* readClaims(store: FileStore, now: Date): AsyncGenerator<C
 
 async function sessionsOf(store: FileStore): Promise<{ parent: string; owner: string }[]> {
   const found = SESSION_KINDS.map(async (kind) => {
-    const parent = join(store.stateDir, kind);
+    const parent = inState(store, kind);
     return (await readdir(parent).catch(() => [])).map((owner) => ({ parent, owner }));
   });
   return (await Promise.all(found)).flat();

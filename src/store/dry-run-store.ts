@@ -1,13 +1,9 @@
 import { cp, lstat, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { STATE_FOLDER, statePlaces } from './state-folder.ts';
 import { FileStore } from './file-store.ts';
 import { storeError } from '../disk/store-error.ts';
-
-/** Folders that a run writes to on its way to its plan: copied, since earlier contents count. */
-const WRITTEN = ['index', 'lists'];
-/** Files and folders that it only reads. */
-const READ = ['catalogue.jsonl', 'subscriptions', 'pins', 'served', 'published', 'quarantine'];
 
 /**
  * A file store for a dry run, which changes nothing of it and makes none where there is none: its state is in a folder for
@@ -24,11 +20,12 @@ export class DryRunStore implements AsyncDisposable {
   static async open(dir: string): Promise<DryRunStore> {
     const stateDir = await mkdtemp(join(tmpdir(), 'narswarm-dry-run-'));
     try {
-      const own = join(resolve(dir), 'narswarm');
-      for (const name of WRITTEN) {
+      const own = join(resolve(dir), STATE_FOLDER);
+      for (const name of statePlaces('copied')) {
         if (await isThere(join(own, name))) await cp(join(own, name), join(stateDir, name), { recursive: true });
       }
-      for (const name of READ) if (await isThere(join(own, name))) await symlink(join(own, name), join(stateDir, name));
+      for (const name of statePlaces('read'))
+        if (await isThere(join(own, name))) await symlink(join(own, name), join(stateDir, name));
       return new DryRunStore(await FileStore.open(dir, { create: false, stateDir }));
     } catch (error) {
       await rm(stateDir, { recursive: true, force: true });

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
+import { STATE_FOLDER } from './state-folder.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
@@ -33,7 +34,7 @@ export class FileStore {
   /** Folder of narswarm's own state: `narswarm` within the cache. */
   readonly stateDir: string;
 
-  private constructor(dir: string, storeDir: string, stateDir = join(dir, 'narswarm')) {
+  private constructor(dir: string, storeDir: string, stateDir = join(dir, STATE_FOLDER)) {
     this.dir = dir;
     this.storeDir = storeDir;
     this.stateDir = stateDir;
@@ -56,7 +57,7 @@ export class FileStore {
     const infoFile = join(root, 'nix-cache-info');
     try {
       if (options.create) {
-        for (const name of ['nar', 'log', 'realisations', 'narswarm']) await makeFolder(join(root, name));
+        for (const name of ['nar', 'log', 'realisations', STATE_FOLDER]) await makeFolder(join(root, name));
       }
       const text = await readFile(infoFile, 'utf8').catch((error: unknown) => {
         if (systemCode(error) === 'ENOENT') return undefined;

@@ -2,6 +2,7 @@ import { utimesSync, writeFileSync } from 'node:fs';
 import { stat, unlink } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { basename, dirname, join } from 'node:path';
+import { inState } from './state-folder.ts';
 import { makeFolderBelow } from '../disk/make-folder.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
@@ -146,5 +147,5 @@ function touch(folder: string, name: string): boolean {
 }
 
 function folderOf(store: FileStore): string {
-  return join(store.stateDir, 'served');
+  return inState(store, 'served');
 }

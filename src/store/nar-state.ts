@@ -17,10 +17,10 @@ export type NarState = 'held' | 'changed' | 'wrong' | 'gone' | 'never';
 /** Finds out the state of a NAR. @throws STORE_UNWRITABLE for a file that may not be looked at */
 export async function narStateOf(store: FileStore, catalogue: Catalogue, info: NarInfo): Promise<NarState> {
   const file = await store.statNar(info);
-  const entry = catalogue.byStorePath(info.storePath);
-  const isListed = entry !== undefined && entry.fileHash === info.fileHash;
+  const isListed = catalogue.byStorePath(info.storePath)?.fileHash === info.fileHash && info.fileHash !== undefined;
   if (file === undefined) return isListed || (await isInQuarantine(store, info.url)) ? 'gone' : 'never';
   if (info.fileSize !== undefined && info.fileSize !== file.sizeBytes) return 'wrong';
-  if (!isListed || entry.sizeBytes !== file.sizeBytes || entry.mtimeMs !== file.mtimeMs) return 'changed';
+  const entry = catalogue.knows(info, file);
+  if (entry === undefined) return 'changed';
   return contentsOf(entry, info) === 'wrong' ? 'wrong' : 'held';
 }

@@ -1,5 +1,6 @@
 import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { inState } from './state-folder.ts';
 import { makeFolderBelow } from '../disk/make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
@@ -97,5 +98,5 @@ function notHeld(store: FileStore, named: StorePath | StoreHash): NarswarmError 
 }
 
 function folderOf(store: FileStore): string {
-  return join(store.stateDir, 'pins');
+  return inState(store, 'pins');
 }

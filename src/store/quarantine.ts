@@ -1,5 +1,6 @@
 import { link, rename, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { inState } from './state-folder.ts';
 import { makeFolderBelow } from '../disk/make-folder.ts';
 import type { FileStore } from './file-store.ts';
 import { remove } from '../disk/remove.ts';
@@ -49,5 +50,5 @@ export async function quarantinedAtMs(store: FileStore, path: string): Promise<n
 
 /** Folder of the damaged files, each under the name that it had. */
 export function quarantineFolder(store: FileStore): string {
-  return join(store.stateDir, 'quarantine');
+  return inState(store, 'quarantine');
 }

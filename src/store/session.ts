@@ -1,5 +1,6 @@
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { inState } from './state-folder.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import { CLAIMS, type SessionKind } from './claims.ts';
 import { ownName, stateOfOwner } from '../disk/owner.ts';
@@ -32,7 +33,7 @@ export class PartialSession implements AsyncDisposable {
    * @param kind what the folder is below, so that nobody inherits what he cannot go on with
    */
   static async open(store: FileStore, kind: SessionKind = 'partial'): Promise<PartialSession> {
-    const parent = join(store.stateDir, kind);
+    const parent = inState(store, kind);
     const session = new PartialSession(join(parent, await ownName()));
     try {
       await makeFolder(session.dir);

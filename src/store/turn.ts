@@ -1,6 +1,7 @@
 import { readdir, rm, rmdir, stat, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { inState } from './state-folder.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import { ownName, stateOfOwner } from '../disk/owner.ts';
 import { storeError } from '../disk/store-error.ts';
@@ -123,5 +124,5 @@ async function isWorking(path: string, name: string): Promise<boolean> {
 }
 
 function folderOf(store: FileStore, work: Work): string {
-  return join(store.stateDir, work);
+  return inState(store, work);
 }

@@ -8,7 +8,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { quote } from '../nix/quote.ts';
 import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
-import { Catalogue, contentsOf, isSameFile, type CatalogueEntry } from './catalogue.ts';
+import { Catalogue, contentsOf, type CatalogueEntry } from './catalogue.ts';
 import { narNameOf } from './collect/store-graph.ts';
 import { NARINFO_NAME, type FileStore } from './file-store.ts';
 import { narContentsOf, type NarContents, type NarHashes } from './hash-nar.ts';
@@ -274,10 +274,9 @@ class Verification {
       await isolate(narInfoPath, info.seen, `its FileSize is ${info.fileSize}, its NAR has ${hashes.sizeBytes} bytes`);
       return;
     }
-    const known = this.#catalogue?.byStorePath(info.storePath);
-    const isSame = known !== undefined && isSameFile(known, { ...hashes, extension: known.extension });
-    if (isSame && hashes.narHash !== undefined) this.#found.push({ ...known, narHash: hashes.narHash });
-    const wasWrong = isSame && hashes.narHash === undefined && contentsOf(known, info) === 'wrong';
+    const known = this.#catalogue?.knows({ storePath: info.storePath, fileHash: hashes.fileHash }, hashes);
+    if (known !== undefined && hashes.narHash !== undefined) this.#found.push({ ...known, narHash: hashes.narHash });
+    const wasWrong = known !== undefined && hashes.narHash === undefined && contentsOf(known, info) === 'wrong';
     const reason = faultOfContents(wasWrong ? known.narHash : hashes.narHash, info);
     if (reason === undefined) return;
     // A file that has the FileHash of its narinfo may be the right one of another path, whose NAR nobody may take away by

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { inState } from '../store/state-folder.ts';
 import { makeFolderBelow } from '../disk/make-folder.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { HttpClient, Validators } from '../http/client.ts';
@@ -44,7 +45,7 @@ export interface FetchedList {
 export async function fetchList(url: string, context: FetchListContext): Promise<FetchedList> {
   const { http, files, signal } = context;
   const name = redactUrl(url);
-  const file = join(files.stateDir, 'lists', createHash('sha256').update(url).digest('hex').slice(0, 32));
+  const file = join(inState(files, 'lists'), createHash('sha256').update(url).digest('hex').slice(0, 32));
   const kept = await readKept(file);
   const request = {
     maxBytes: MAX_SENT_BYTES,
@@ -91,7 +92,7 @@ interface KeptHeader extends Omit<KeptList, 'bytes'> {
 }
 
 async function keep(file: string, { bytes, ...list }: KeptList, files: FetchListContext['files']): Promise<void> {
-  const folder = join(files.stateDir, 'lists');
+  const folder = inState(files, 'lists');
   await makeFolderBelow(dirname(files.stateDir), folder).catch((error: unknown) => {
     throw storeError(error, folder);
   });

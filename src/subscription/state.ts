@@ -1,6 +1,7 @@
 import { access, readFile, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
+import { inState } from '../store/state-folder.ts';
 import { makeFolderBelow } from '../disk/make-folder.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
@@ -205,7 +206,7 @@ function isStorePath(value: unknown): boolean {
 
 /** Folder of the states; each is replaced by rename, so its time of change tells of news. */
 export function subscriptionsFolder(store: FileStore): string {
-  return join(store.stateDir, 'subscriptions');
+  return inState(store, 'subscriptions');
 }
 
 function fileOf(store: FileStore, name: string): string {

@@ -1,5 +1,6 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import { inState } from '../store/state-folder.ts';
 import { indexDirOf } from '../index/resolve.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { parseManifest } from '../index/manifest.ts';
@@ -117,7 +118,7 @@ function failureOf(
 }
 
 async function knownMap(store: FileStore, address: PublisherAddress, now: Date): Promise<KnownMap | undefined> {
-  const bytes = await indexDirOf(`${store.stateDir}/index`, address).readManifest();
+  const bytes = await indexDirOf(inState(store, 'index'), address).readManifest();
   if (bytes === undefined) return undefined;
   try {
     const { publicKey, salt } = address;

@@ -1,5 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { inState } from '../store/state-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
@@ -37,7 +38,7 @@ export async function storeRoots(
 /** What a damaged record kept, nobody knows: better nothing goes than what it kept. */
 async function assertReadable(store: FileStore, states: readonly SubscriptionState[]): Promise<void> {
   const known = new Set(states.map(({ name }) => `${name}.json`));
-  const folder = join(store.stateDir, 'subscriptions');
+  const folder = inState(store, 'subscriptions');
   const damaged = (await readdir(folder).catch(() => [])).find((name) => name.endsWith('.json') && !known.has(name));
   if (damaged === undefined) return;
   const path = join(folder, damaged);

@@ -1,5 +1,6 @@
 import { rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { inState } from '../state-folder.ts';
 import { SESSION_KINDS } from '../claims.ts';
 import { NARINFO_NAME, type FileStore } from '../file-store.ts';
 import { forgetServed, readLastServed } from '../last-served.ts';
@@ -73,7 +74,7 @@ export async function removeLeftovers(
     total.narBytes += graph.narBytes(nar);
   }
   for (const kind of SESSION_KINDS) {
-    const parent = join(store.stateDir, kind);
+    const parent = inState(store, kind);
     for await (const owner of namesIn(parent)) {
       if ((await stateOfOwner(owner)) !== 'gone') continue;
       if (kind === 'export') {
@@ -84,7 +85,7 @@ export async function removeLeftovers(
       if (!dryRun) await rmdir(join(parent, owner)).catch(() => undefined); // younger files are still in it
     }
   }
-  for (const folder of [store.dir, store.stateDir, join(store.stateDir, 'subscriptions')])
+  for (const folder of [store.dir, store.stateDir, inState(store, 'subscriptions')])
     await dropOlder(folder, KEEP_TEMPORARY_MS, (name) => TEMPORARY.test(name));
   await dropOlder(quarantineFolder(store), KEEP_QUARANTINE_MS);
   await dropOlder(quarantineFolder(store), KEEP_WORK_MS, (name) => isUnwanted(graph, name));
