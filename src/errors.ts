@@ -7,17 +7,17 @@ import { withoutPasswords } from './redact.ts';
 
 /** Exit status of each class of failure, as documented in every command's help. */
 export const EXIT_STATUSES = {
-  OK: [0, 'everything asked for was done'],
-  INTERNAL: [1, 'a defect of narswarm: please report it'],
+  OK: [0, 'everything requested was done'],
+  INTERNAL: [1, 'a bug in narswarm: please report it'],
   USAGE: [2, 'the command line, the config file or a file that it names is malformed'],
   NOT_FOUND: [3, 'a root, path or file is in none of the sources'],
   UNTRUSTED: [4, 'a narinfo is malformed, unsigned, wrongly signed or signed for something else'],
-  SOURCES_FAILED: [5, 'no peer and no upstream delivered what was asked for'],
+  SOURCES_FAILED: [5, 'no peer and no upstream delivered a requested file'],
   INDEX: [6, 'a hash map is unreachable, badly signed, expired or older than one seen before'],
   STORE: [7, 'the file store cannot be read or written (full, read-only, corrupt)'],
   NIX: [8, 'nix is missing or failed'],
-  LISTEN: [9, 'a port is in use, or an address to listen on is not there (yet)'],
-  INTERRUPTED: [130, 'interrupted; the next run goes on from here'],
+  LISTEN: [9, 'a port is in use, or an address to listen on does not exist (yet)'],
+  INTERRUPTED: [130, 'interrupted; the next run continues from here'],
 } as const satisfies Record<string, readonly [status: number, meaning: string]>;
 
 export type ErrorKind = Exclude<keyof typeof EXIT_STATUSES, 'OK'>;

@@ -57,7 +57,7 @@ export function addCommand(): Command {
       const roots = await Promise.all(
         texts.map(async (text) => wholePath((await findNamedPath(text)) ?? (await followToStore(text)))),
       );
-      const withoutNix = 'install Nix (on Debian: apt-get install nix-bin), since paths are added out of its store';
+      const withoutNix = 'install Nix (on Debian: apt-get install nix-bin), since paths come from its store';
       const closure = await queryRegistrations(roots, { signal, withoutNix });
       const { keys } = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: [] }, signal, (text) =>
         output.warn(text),
@@ -81,9 +81,7 @@ export function addCommand(): Command {
       display.stop();
       const { plan } = addition;
       for (const path of plan.others)
-        output.warn(
-          `${path} stays as it is: ${store.dir} has another build of it (remove its narinfo to replace that)`,
-        );
+        output.warn(`${path} stays as it is: ${store.dir} has another build of it (remove its narinfo to replace it)`);
       const trusted = [...keys, ...(signer === undefined ? [] : [signer.publicKey])];
       const unsigned = addition.infos.filter((info) => !isTrusted(info, trusted));
       tellUnsigned(output, unsigned);
@@ -98,7 +96,7 @@ async function openSigner(file: string, output: Output): Promise<Signer> {
   return { secretKey, publicKey: parsePublicKey(formatPublicKey(secretKey)) };
 }
 
-/** The file store, or undefined where there is none yet: a dry run makes nothing. */
+/** Opens the file store. Undefined if there is none: a dry run makes nothing. */
 async function openIfThere(dir: string): Promise<FileStore | undefined> {
   const isThere = await access(join(dir, 'nix-cache-info')).then(
     () => true,
@@ -124,8 +122,8 @@ function tellPlan(output: Output, plan: AdditionPlan, signer: Signer | undefined
     [
       `${formatCount(closure.length, 'path')} in the closure, ${missing.length} to export (${formatSize(narBytes)} before compression)`,
       ...missing.map(({ storePath }) => storePath),
-      ...(toSign === 0 ? [] : [`${formatCount(toSign, 'narinfo')} to sign of those that are there`]),
-      ...others.map((path) => `${path} would stay as it is: there is another build of it`),
+      ...(toSign === 0 ? [] : [`${formatCount(toSign, 'narinfo')} to sign among those already there`]),
+      ...others.map((path) => `${path} would stay as it is: the store has another build of it`),
     ].join('\n'),
   );
 }
@@ -134,9 +132,7 @@ function tellUnsigned(output: Output, unsigned: readonly NarInfo[]): void {
   const [first] = unsigned;
   if (first === undefined) return;
   const count = unsigned.length === 1 ? '1 path is' : `${unsigned.length} paths are`;
-  output.warn(
-    `${count} signed by no key that is trusted here and will be served to nobody (${first.storePath}): give --sign-key`,
-  );
+  output.warn(`${count} not signed by a trusted key and will not be served (${first.storePath}): give --sign-key`);
 }
 
 interface Done {
@@ -171,14 +167,14 @@ function tellDone(output: Output, { store, roots, plan, addition, signer, unsign
     },
     [
       `added   ${formatCount(added, 'path')}, ${formatSize(addedBytes)}`,
-      `held    ${formatCount(plan.closure.length - added, 'path')} before${signed === 0 ? '' : `, ${signed} of them signed now`}`,
+      `held    ${formatCount(plan.closure.length - added, 'path')} already${signed === 0 ? '' : `, ${signed} of them signed now`}`,
       ...(key === undefined ? [] : [`key     ${key}   (followers trust it: trusted-public-keys)`]),
       ...(unsigned > 0 ? [] : [`next    ${next}`]),
     ].join('\n'),
   );
 }
 
-/** `--root` of `publish` for a path: its name without the hash. */
+/** Returns the `--root` flag of `publish` for a path: its name without the hash. */
 function rootFlags(path: StorePath): string[] {
   const name = baseNameOf(path)
     .slice(33)
@@ -186,7 +182,7 @@ function rootFlags(path: StorePath): string[] {
   return ['--root', `${name}=${path}`];
 }
 
-/** A word as a shell takes it. */
+/** Quotes a word for a shell. */
 function shellWord(word: string): string {
   return /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { claimHome, homeFolder } from '../config/home.ts';
 
 /**
- * Lets Node keep what it has compiled in a folder of this user's alone. Its default is one for all below /tmp, in which
- * somebody else could lay code for root to run. Where there is no such folder, nothing is kept.
+ * Lets Node cache compiled code in a folder of this user alone. Node's default folder is below /tmp and shared: another
+ * user could put code there for root to run. Without a folder of its own, nothing is cached.
  */
 export function keepCompiled(): void {
   const dir = compileCacheDir();
@@ -21,7 +21,7 @@ function compileCacheDir(env: NodeJS.ProcessEnv = process.env): string | undefin
   try {
     claimHome(env);
   } catch {
-    return undefined; // the command says so
+    return undefined; // the command reports it
   }
   return join(homeFolder(env).dir, '.cache', 'narswarm-compiled');
 }

@@ -2,7 +2,7 @@ import { Argument, Command } from 'commander';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 
-/** What makes the script for a shell, loaded when it is wanted. */
+/** Generators of the scripts, loaded on demand. */
 const GENERATORS = {
   bash: async () => (await import('./completion/bash.ts')).bashCompletion,
   zsh: async () => (await import('./completion/zsh.ts')).zshCompletion,

@@ -10,7 +10,7 @@ type ConfigOptions = CommonOptions & Readonly<Record<string, unknown>>;
 
 export function configCommand(): Command {
   const config = new Command('config').description(
-    'show the value of every key of the config file, and where it came from: defaults < config file < environment (NARSWARM_*) < flags',
+    'show the value and the origin of every key of the config file: defaults < config file < environment (NARSWARM_*) < flags',
   );
   for (const option of CONFIG_KEYS.flatMap(optionsOf)) config.addOption(option);
   addCommon(
@@ -25,7 +25,7 @@ export function configCommand(): Command {
   return config.action(
     command<ConfigOptions, []>(async ({ output, options, config: load, originOf }) => {
       const { path, exists, subscriptions } = await load();
-      output.note(exists ? path : `${path} (there is none)`);
+      output.note(exists ? path : `${path} (does not exist)`);
       const width = Math.max(...CONFIG_KEYS.map((key) => key.length));
       const settings = CONFIG_KEYS.map((key) => {
         const name = attributeOf(key);
@@ -58,7 +58,7 @@ const SOURCE_NAMES: Readonly<Record<Origin['source'], string>> = {
   cli: 'flag',
 };
 
-/** Values stay as written: they are checked, and shown the way that the file has them. */
+/** Makes the options of a key. Checks values, but keeps and shows them as the file has them. */
 function optionsOf(key: ConfigKey): Option[] {
   const { shape, placeholder, description, parse } = KEYS[key];
   if (shape === 'flag') return [new Option(`--${key}`, description), new Option(`--no-${key}`)];
@@ -70,7 +70,7 @@ function optionsOf(key: ConfigKey): Option[] {
   return [shape === 'list' ? option.argParser(each(check)) : option.argParser(one(check))];
 }
 
-/** The address of a cache may hold a password. */
+/** Returns a value without passwords, which the address of a cache may have. */
 function shown(key: ConfigKey, value: unknown): unknown {
   return key === 'from' && Array.isArray(value) ? value.map((url) => parseUpstream(String(url)).name) : value;
 }

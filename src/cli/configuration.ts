@@ -1,35 +1,38 @@
-/** Where the options of a command get their values: defaults < config file < environment < flags. */
+/** Finds the values of a command's options: defaults < config file < environment < flags. */
 import { InvalidArgumentError, type Command, type Option } from 'commander';
 import { NarswarmError } from '../errors.ts';
 import { CONFIG_KEYS, type ConfigKey } from '../config/keys.ts';
 import type { Config, Setting } from '../config/load.ts';
 
-/** What gave an option its value, the strongest last. */
+/** Sources of an option's value, the strongest last. */
 export const SOURCES = ['default', 'config', 'env', 'cli'] as const;
 export type Source = (typeof SOURCES)[number];
 
-/** Where the value of an option came from. */
+/** The origin of an option's value. */
 export interface Origin {
   readonly source: Source;
-  /** What to call it in a message: `--store`, `/etc/narswarm/config.toml:3`, `NARSWARM_STORE`; empty for a default. */
+  /** Its name in messages: `--store`, `/etc/narswarm/config.toml:3`, `NARSWARM_STORE`. Empty for a default. */
   readonly where: string;
 }
 
-/** Tells where the value of an option came from, by the name that commander gives it (`dhtPort`). */
+/** Returns the origin of an option's value, by its name in commander (`dhtPort`). */
 export type OriginOf = (option: string) => Origin;
 
-/** A port can be taken once: a fetch beside the daemon must not want the daemon's. */
+/**
+ * Commands that use the configured ports. A port can be used once: a fetch beside the daemon must not want the same
+ * one.
+ */
 const SERVICES: ReadonlySet<string> = new Set(['daemon', 'publish']);
 const PORTS: ReadonlySet<ConfigKey> = new Set(['port', 'dht-port', 'http-port']);
-/** Options of a command that are named as a key and mean something else. */
+/** Options with the name of a key but another meaning. */
 const OTHERS: Readonly<Record<string, readonly ConfigKey[]>> = { subscribe: ['publish'], torrent: ['peer'] };
-/** Options of a command that are what a key means, under another name. */
+/** Options with the meaning of a key but another name. */
 const RENAMED: Readonly<Record<string, Partial<Record<ConfigKey, string>>>> = { key: { key: '--file' } };
 
 const loaded = new WeakMap<Command, Promise<Config>>();
 const origins = new WeakMap<Command, Map<string, string>>();
 
-/** The configuration that a command works with, read once a process. @throws USAGE where it is malformed */
+/** Returns the configuration of a command, read once per process. @throws USAGE if it is malformed */
 export function configOf(command: Command): Promise<Config> {
   const root = rootOf(command);
   const known = loaded.get(root);
@@ -41,10 +44,10 @@ export function configOf(command: Command): Promise<Config> {
 }
 
 /**
- * Gives the options of a command that no flag has set what the environment or the config file says, through the same
- * parsers as flags. A command without such options does not read them.
+ * Sets the options of a command that have no flag from the environment or the config file, through the same parsers as
+ * flags. Reads neither for a command without such options.
  *
- * @throws USAGE naming the line or variable
+ * @throws USAGE, naming the line or variable
  */
 export async function configure(command: Command): Promise<void> {
   for (const option of command.options) assertNotEmpty(command, option);
@@ -66,7 +69,7 @@ export async function configure(command: Command): Promise<void> {
   origins.set(command, whereabouts);
 }
 
-/** Tells where the options of a command, and those of the program, have their values from. */
+/** Returns a function that finds the origin of the values of a command's and the program's options. */
 export function originOf(command: Command): OriginOf {
   return (name) => {
     const given: unknown = command.getOptionValueSourceWithGlobals(name);
@@ -79,19 +82,19 @@ export function originOf(command: Command): OriginOf {
   };
 }
 
-/** True where `one` was said in a stronger place than `other`: then it wins, and they do not contradict each other. */
+/** Returns true if `one` has the stronger source: then it overrides `other`, and they do not contradict each other. */
 export function isStronger(one: Origin, other: Origin): boolean {
   return SOURCES.indexOf(one.source) > SOURCES.indexOf(other.source);
 }
 
-/** Where a value is from, to put behind an option in a message; nothing for flags, which people see. */
+/** Returns the origin of a value, to follow an option in a message. Empty for flags, which people see. */
 export function aside({ source, where }: Origin): string {
   return source === 'config' || source === 'env' ? ` (${where})` : '';
 }
 
 /**
- * A flag with an empty value most often comes from a variable that is not set (`--store "$DIR"`): as a path it would mean
- * the folder that the command runs in. Only an option whose default is the empty text may be given it.
+ * Refuses an empty value of a flag. It usually comes from an unset variable (`--store "$DIR"`); as a path it would mean
+ * the working folder. Accepts it only if the default is the empty text.
  */
 function assertNotEmpty(command: Command, option: Option): void {
   const name = option.attributeName();
@@ -106,7 +109,7 @@ function optionOf(command: Command, key: ConfigKey): Option | undefined {
   return command.options.find((option) => option.long === long || option.long === `--no-${key}`);
 }
 
-/** `narswarm config` shows everything. */
+/** `narswarm config` shows all keys. */
 function applies(command: Command, key: ConfigKey, { source }: Setting): boolean {
   if (source === 'env' || !PORTS.has(key)) return true;
   return command.name() === 'config' || SERVICES.has(command.name());

@@ -5,7 +5,7 @@ import { formatDuration, formatSize } from './values.ts';
 
 export function demoCommand(): Command {
   const demo = new Command('demo').description(
-    'show the whole story on this machine alone, without any network: needs Nix, takes under a minute',
+    'play the whole story on this machine alone, without any network; needs Nix, takes less than a minute',
   );
   addCommon(demo, ['narswarm demo'], ['NIX', 'INTERRUPTED']);
   return demo.action(

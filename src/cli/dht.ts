@@ -15,7 +15,7 @@ export function dhtCommand(): Command {
     .description('run a plain DHT node, for private networks and labs, until interrupted')
     .option(
       '--bootstrap <host:port>',
-      'node to join by; may be repeated; without one this is the first node of a network',
+      'node to join by; may be repeated (default: none, start a new network)',
       each(parseEndpoint),
     )
     .option('--listen <address>', 'address to listen on (default: all)', parseAddress)

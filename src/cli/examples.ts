@@ -2,12 +2,12 @@ import type { Command } from 'commander';
 
 const examplesOf = new WeakMap<Command, readonly string[]>();
 
-/** Keeps a command's examples where the manual finds them: commander knows them as a text of its help alone. */
+/** Keeps a command's examples for the manual: commander has them only as a text of the help. */
 export function rememberExamples(command: Command, examples: readonly string[]): void {
   examplesOf.set(command, examples);
 }
 
-/** Command lines that show how a command is used; none where nobody gave any. */
+/** Returns the example command lines of a command. Empty if it has none. */
 export function recallExamples(command: Command): readonly string[] {
   return examplesOf.get(command) ?? [];
 }

@@ -37,9 +37,14 @@ export function fetchCommand(): Command {
     .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())
     .option('--to <store-uri>', 'Nix store to import into (default: the local one)')
     .option('--no-copy', 'do not import; only fill the file store')
-    .option('--no-check-sigs', 'take what caches have without a signature, too; it is never served or published')
-    .option('--seed-for <duration>', 'go on seeding after it is done, such as 10m', one(parseDuration), 0)
-    .option('-n, --dry-run', 'say what would be downloaded, and how much');
+    .option('--no-check-sigs', 'accept paths without a signature from caches, too; they are never served or published')
+    .option(
+      '--seed-for <duration>',
+      'continue seeding after the fetch for this time, such as 10m',
+      one(parseDuration),
+      0,
+    )
+    .option('-n, --dry-run', 'list the paths that would be downloaded, and their size');
   addNetwork(fetch, { scope: 'lan' });
   addCommon(
     fetch,
@@ -63,7 +68,7 @@ export function fetchCommand(): Command {
       );
       if (options.copy && !options.checkSigs) await assertMayLeaveUnchecked(options.to, signal);
       using display = progressDisplay(output);
-      // Nix is asked while the walk begins: a warning holds up nothing.
+      // Nix is asked while the walk begins: a warning delays nothing.
       const warned =
         options.copy && options.checkSigs
           ? warnOfIgnoredKeys(sources.keys, {

@@ -20,20 +20,20 @@ interface GcFlags extends CommonOptions {
 
 export function gcCommand(): Command {
   const gc = new Command('gc')
-    .description('bring the file store down to its budget: what nothing keeps goes, least recently served first')
+    .description('prune the file store to its budget: remove paths that nothing keeps, least recently served first')
     .option('--store <dir>', 'file store to collect', defaultStoreDir())
     .option(
       '--max-size <size>',
-      'budget for the NARs, such as 50G (default: none, only leftovers go)',
+      'limit for the size of all NARs, such as 50G (default: none; removes only leftovers)',
       one(parseBudget),
     )
     .option(
       '--keep-generations <count>',
-      'complete generations of each subscription that stay beside the current one',
+      'complete generations of each subscription to keep, besides the newest one',
       one(parseCount),
       1,
     )
-    .option('-n, --dry-run', 'say what would go, and how large it is');
+    .option('-n, --dry-run', 'list the paths that would be removed, and their size');
   addCommon(
     gc,
     ['narswarm gc --max-size 50G', 'narswarm gc --max-size 20G --dry-run', 'narswarm gc --keep-generations 3 --json'],
@@ -59,7 +59,7 @@ export function gcCommand(): Command {
         now: new Date(),
         signal,
         onWarning: (text) => output.warn(text),
-        onProgress: (files) => output.note(`${files} files looked at`),
+        onProgress: (files) => output.note(`${files} files read`),
         onRemoved: ({ storePath, bytes }) => {
           const text = dryRun ? `${storePath}  ${formatSize(bytes)}` : undefined;
           if (tellsEach) output.result('remove', { path: storePath, bytes, dryRun }, text);
@@ -72,7 +72,7 @@ export function gcCommand(): Command {
       if (forgets && !dryRun && result.obstacles.length === 0) {
         for (const name of await forgetStates(store, gone)) {
           output.result('forgotten', { name });
-          output.note(`${name} is subscribed to no more: what only it kept is gone`);
+          output.note(`${name} is no longer subscribed to: paths that only it kept are removed`);
         }
       }
       tell(output, result, options);
@@ -81,8 +81,8 @@ export function gcCommand(): Command {
 }
 
 /**
- * What is known of subscriptions that were taken out of the config file: they keep nothing. Under a budget their closures
- * go as they would at the end of an update; without a config file nobody knows what was taken out.
+ * Returns the states of subscriptions that were removed from the config file: they keep nothing. Under a budget their
+ * closures are removed as at the end of an update. Without a config file nobody knows about removed subscriptions.
  */
 async function goneStates(store: FileStore, config: Config): Promise<readonly SubscriptionState[]> {
   if (!config.exists) return [];
@@ -91,7 +91,7 @@ async function goneStates(store: FileStore, config: Config): Promise<readonly Su
   return goneFrom(await listStates(store), { configPath: config.path, configured: config.subscriptions });
 }
 
-/** Of all that some subscriptions kept. */
+/** Returns the store hashes that these subscriptions kept. */
 async function storeHashesOf(states: readonly SubscriptionState[]): Promise<StoreHash[]> {
   const { rootsOf } = await import('../subscription/state.ts');
   const { storeHashOf } = await import('../nix/store-path.ts');
@@ -105,13 +105,13 @@ function tell(output: Output, result: GcResult, { maxSize, dryRun = false }: GcF
     'done',
     { dryRun, removed, leftovers, kept, reclaimableBytes, maxBytes: maxSize ?? null, isOver },
     [
-      `${formatCount(removed.paths, 'path')} (${formatSize(removed.bytes)}) and ${formatCount(leftovers.files, 'leftover file')} (${formatSize(leftovers.bytes)}) ${dryRun ? 'would go' : 'removed'}`,
+      `${formatCount(removed.paths, 'path')} (${formatSize(removed.bytes)}) and ${formatCount(leftovers.files, 'leftover file')} (${formatSize(leftovers.bytes)}) ${dryRun ? 'would be removed' : 'removed'}`,
       `${formatCount(kept.paths, 'path')} kept, NARs ${formatSize(kept.bytes)}`,
     ].join('\n'),
   );
   if (isOver && obstacles.length === 0) {
     output.warn(
-      `what has to stay takes ${formatSize(kept.bytes)}, more than --max-size ${formatSize(maxSize)}: raise it, keep fewer generations or unpin something`,
+      `the kept paths take ${formatSize(kept.bytes)}, more than --max-size ${formatSize(maxSize)}: raise it, keep fewer generations or unpin paths`,
     );
   }
   if (maxSize === undefined && reclaimableBytes > 0)

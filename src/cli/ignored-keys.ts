@@ -6,13 +6,12 @@ import { ignoredKeys, isUntrusted } from '../nix/daemon-trust.ts';
 import { formatPublicKey, type PublicKey } from '../nix/signature.ts';
 
 /**
- * Warns, before anything is downloaded, of keys by which the Nix daemon will not import: those that a user names whom it
- * does not trust.
+ * Warns before any download of keys that the Nix daemon will ignore: those that an untrusted user names.
  *
- * @param keys all that narinfos are checked with
- * @param options.named keys of the command line or the config file: without these and a nix.conf of the user's own, all
- *   keys are the system's, and the daemon knows them
- * @param options.stores what is imported into; undefined in it: the default store of this machine
+ * @param keys all keys that narinfos are checked with
+ * @param options.named keys of the command line or the config file. Without these, and without the user's own nix.conf,
+ *   all keys are the system's, and the daemon knows them
+ * @param options.stores the stores to import into; undefined for this machine's default store
  */
 export async function warnOfIgnoredKeys(
   keys: readonly PublicKey[],
@@ -27,7 +26,7 @@ export async function warnOfIgnoredKeys(
   if (named.length === 0 && !(await hasOwnNixConfig())) return;
   for (const store of stores) {
     const ignored = await ignoredKeys(keys.map(formatPublicKey), store, { signal }).catch((error: unknown) => {
-      if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return []; // the import says it, if it comes to that
+      if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return []; // if it matters, the import reports it
       throw error;
     });
     if (ignored.length === 0) continue;
@@ -39,14 +38,14 @@ export async function warnOfIgnoredKeys(
 }
 
 /**
- * Checks, before anything is downloaded, that Nix lets this user import without signatures.
+ * Checks before any download that Nix lets this user import without signatures.
  *
- * @param store what is imported into; undefined: the default store of this machine
- * @throws NIX_FAILED where its daemon does not trust the user
+ * @param store the store to import into. Undefined: this machine's default store
+ * @throws NIX_FAILED if its daemon does not trust the user
  */
 export async function assertMayLeaveUnchecked(store: string | undefined, signal: AbortSignal): Promise<void> {
   const isRefused = await isUntrusted(store, { signal }).catch((error: unknown) => {
-    if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return false; // the import says it, if it comes to that
+    if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return false; // if it matters, the import reports it
     throw error;
   });
   if (!isRefused) return;

@@ -2,20 +2,20 @@ import { NarswarmError } from '../errors.ts';
 import type { Output } from './output.ts';
 import { formatCount } from './values.ts';
 
-/** A subscription that is not complete, and why. */
+/** An incomplete subscription and the reason. */
 export interface Failed {
   readonly name: string;
   readonly error: NarswarmError;
-  /** What it failed of, in words. */
+  /** The failure in words. */
   readonly message: string;
 }
 
 /**
- * Ends a command where subscriptions are not complete. People have read above what each of them lacks; whoever reads JSON
- * gets it in one message.
+ * Ends a command with incomplete subscriptions. People have already read the details of each; readers of JSON get them
+ * in one message.
  *
- * @param total how many were looked at
- * @throws an error of the first one's class
+ * @param total number of subscriptions that were checked
+ * @throws an error of the class of the first failure
  */
 export function throwIncomplete(output: Output, failed: readonly Failed[], total: number): void {
   const [first] = failed;

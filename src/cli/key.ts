@@ -14,7 +14,9 @@ interface KeyOptions extends CommonOptions {
 
 export function keyCommand(): Command {
   const key = new Command('key')
-    .description('make (never overwrite) or show the key that signs a hash map, and print the publisher’s address')
+    .description(
+      'make the key that signs hash maps (never overwrite it), or show it, and print the publisher’s address',
+    )
     .option('--file <file>', 'key file, mode 0600', defaultKeyFile())
     .option('--salt <name>', 'name of the hash map: one key can sign several', '');
   addCommon(key, ['narswarm key', 'narswarm key --file lab.key --salt desktops'], ['NOT_FOUND']);
@@ -29,16 +31,16 @@ export function keyCommand(): Command {
   );
 }
 
-/** The publisher's key of a command. */
+/** The publisher's key, for a command. */
 export interface OpenedKey {
   readonly key: PublisherKey;
-  /** True for one that is in no file yet. */
+  /** True for a new key that is not in a file yet. */
   readonly isNew: boolean;
-  /** Writes a new one: before it signs anything, and not before it is known that there is something to sign. */
+  /** Writes a new key. Called before its first signature, and only if there is something to sign. */
   readonly save: () => Promise<void>;
 }
 
-/** Reads the publisher's key, or makes it where there is none. */
+/** Reads the publisher's key. Makes a new one if there is none. */
 export async function openKey(file: string, output: Output): Promise<OpenedKey> {
   try {
     const key = await loadPublisherKey(file);

@@ -4,22 +4,22 @@ import { withoutPasswords } from '../redact.ts';
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 
 /**
- * What a command says: results on stdout, everything for people on stderr. With `--json` stdout is one JSON object a
- * line, each with an `event`.
+ * The output of a command: results on stdout, everything for people on stderr. With `--json`, stdout is one JSON object
+ * per line, each with an `event`.
  */
 export interface Output {
   readonly json: boolean;
-  /** A result. `text` is what a person gets in its place; nothing for none. */
+  /** Prints a result. People get `text` instead; nothing if it is undefined. */
   result(event: string, facts: Record<string, unknown>, text?: string): void;
-  /** A step or remark, on stderr; left out with --json and --quiet. */
+  /** Prints a step or remark on stderr. Omitted with --json and --quiet. */
   note(text: string): void;
-  /** Something that went wrong and was mended. */
+  /** Prints a problem that did not end the command. */
   warn(text: string): void;
 }
 
 /**
- * Writes text for people. What strangers have put into it (names, server messages) cannot act on a terminal, and no address
- * shows its password.
+ * Writes text for people. Text from strangers (names, server messages) cannot control the terminal, and addresses do
+ * not show their passwords.
  */
 export function printTo(stream: NodeJS.WritableStream, text: string): void {
   stream.write(escapeControls(withoutPasswords(text)));
@@ -54,7 +54,7 @@ function describeUnknown(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
-/** Reports a failure in one sentence (with --json also as an event) and gives the exit status for it. */
+/** Reports a failure in one sentence (with --json also as an event). Returns its exit status. */
 export function reportFailure(error: unknown, json: boolean): number {
   const known = error instanceof NarswarmError ? error : undefined;
   const message = known?.message ?? describeUnknown(error);

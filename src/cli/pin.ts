@@ -11,7 +11,7 @@ interface PinOptions extends CommonOptions {
 
 export function pinCommand(): Command {
   const pin = new Command('pin')
-    .description('keep the closures of store paths whatever narswarm gc removes; without a path, list what is pinned')
+    .description('keep the closures of store paths in the file store; without a path, list the pinned ones')
     .argument('[path...]', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store that holds them', defaultStoreDir());
   addCommon(
@@ -34,14 +34,14 @@ export function pinCommand(): Command {
         const { storePath, at } = await addPin(store, await readNamedPath(text), new Date(), signal);
         output.result('pinned', { path: storePath, at }, storePath);
       }
-      output.note(`${formatCount(paths.length, 'path')} pinned: narswarm gc keeps what they need`);
+      output.note(`${formatCount(paths.length, 'path')} pinned: narswarm gc keeps their closures`);
     }),
   );
 }
 
 export function unpinCommand(): Command {
   const unpin = new Command('unpin')
-    .description('let narswarm gc remove again what was pinned')
+    .description('stop keeping the closures of pinned store paths')
     .argument('<path...>', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store that holds them', defaultStoreDir());
   addCommon(unpin, ['narswarm unpin /nix/store/…-installer-25.05'], ['NOT_FOUND', 'STORE']);

@@ -25,7 +25,9 @@ import { updateCommand } from './update.ts';
 import { verifyCommand } from './verify.ts';
 import { VERSION } from '../version.ts';
 
-/** Every command, its options and help: the one definition that help, completions and the manual are made from. */
+/**
+ * Makes all commands with their options and help: the only definition, from which completions and the manual are made.
+ */
 export function program(): Command {
   const root = new Command('narswarm')
     .description(
@@ -66,13 +68,13 @@ export function program(): Command {
   return root.exitOverride(usageStatus);
 }
 
-/** Writers of usage errors, which quote what was typed. */
+/** Writers of usage errors, which quote the user's words. */
 const WRITERS = {
   writeOut: (text: string): void => printTo(process.stdout, text),
   writeErr: (text: string): void => printTo(process.stderr, text),
 };
 
-/** A config file or variable that is malformed ends a command before it begins. */
+/** Ends a command before it begins if a config file or variable is malformed. */
 async function configureOrEnd(action: Command): Promise<void> {
   try {
     claimHome();
@@ -83,8 +85,8 @@ async function configureOrEnd(action: Command): Promise<void> {
 }
 
 /**
- * A malformed command line ends with the status that the table gives for it; help and version with 0. Commander has
- * told people by now; a script that asked for JSON gets its event.
+ * Ends a malformed command line with its exit status, help and version with 0. Commander has already told people; a
+ * script that asked for JSON gets its event.
  */
 function usageStatus(error: CommanderError): never {
   if (error.exitCode === 0) process.exit(0);

@@ -91,7 +91,7 @@ export function stepInWords(event: FetchEvent): string | undefined {
     case 'walking':
       return 'walking the closure';
     case 'waiting-for-gc':
-      return 'waiting for narswarm gc, which is at work on this store';
+      return 'waiting for narswarm gc, which is running on this store';
     case 'committing':
       return 'writing narinfos';
     case 'importing':

@@ -11,22 +11,22 @@ export interface CommonOptions {
   readonly quiet?: boolean;
 }
 
-/** What a command works with. */
+/** The surroundings of a command. */
 export interface CommandContext<O> {
   readonly output: Output;
-  /** Aborted by Ctrl-C, SIGTERM, the end of the terminal (SIGHUP), and by the end of whoever reads stdout. */
+  /** Aborted by Ctrl-C, SIGTERM, the end of the terminal (SIGHUP), or the end of the program that reads stdout. */
   readonly signal: AbortSignal;
   /** Its options, from flags, the environment, the config file and defaults. */
   readonly options: O;
-  /** Tells which of these an option's value came from. */
+  /** Returns the origin of an option's value. */
   readonly originOf: OriginOf;
-  /** The config file and the environment: subscriptions, and keys that are no option of this command. */
+  /** Returns the config file and the environment: subscriptions, and keys that are not options of this command. */
   readonly config: () => Promise<Config>;
 }
 
 /**
- * Runs a command's work: signals abort its signal, failures become one sentence and an exit status. A second Ctrl-C or
- * SIGTERM ends the process at once: nothing is lost by that either.
+ * Runs a command's work. Signals abort its signal; failures become one sentence and an exit status. A second Ctrl-C or
+ * SIGTERM ends the process at once, and loses nothing either.
  */
 export function command<O extends CommonOptions, A extends unknown[]>(
   work: (context: CommandContext<O>, ...args: A) => Promise<void>,
@@ -36,7 +36,7 @@ export function command<O extends CommonOptions, A extends unknown[]>(
     const self = args.at(-1) as Command;
     const stop = new AbortController();
     onInterruption(() =>
-      stop.abort(new NarswarmError('INTERRUPTED', 'interrupted; run the same command again to go on from here')),
+      stop.abort(new NarswarmError('INTERRUPTED', 'interrupted; run the same command again to continue')),
     );
     const output = makeOutput(options);
     try {
@@ -45,30 +45,30 @@ export function command<O extends CommonOptions, A extends unknown[]>(
     } catch (error) {
       process.exitCode = reportFailure(stop.signal.aborted ? stop.signal.reason : firstFailure(error), output.json);
     }
-    // Sockets that a peer keeps half open and timers of libraries must not keep a finished command alive.
+    // Half-open sockets of peers and timers of libraries must not keep a finished command alive.
     await new Promise((resolve) => process.stdout.write('', resolve));
     process.exit();
   };
 }
 
-/** Two signals may come as close as this: from a terminal and from whoever started us. */
+/** Two signals may arrive this close to each other: from a terminal and from our parent process. */
 const TOGETHER_MS = 200;
 
 /**
- * Calls `interrupt` when somebody wants the command to end, or nobody is there any more: the terminal was closed, or a
- * pipe's other end. That may be told several times at once (shell, kernel and systemd each send a SIGHUP of their own), so
- * only Ctrl-C and SIGTERM count as a second request.
+ * Calls `interrupt` if somebody wants the command to end, or if nobody is left: the terminal or the other end of a pipe
+ * was closed. That may cause several signals at once (shell, kernel and systemd each send a SIGHUP), so only Ctrl-C and
+ * SIGTERM count as a second request.
  *
- * SIGHUP means nothing to a process that has no terminal. That is how nohup leaves it; that nohup had it ignored cannot be
- * seen, since Node restores the default before any code of ours runs.
+ * Ignores SIGHUP in a process without a terminal, as under nohup. (Node restores the default action before our code
+ * runs, so it cannot be seen that nohup had ignored the signal.)
  */
 function onInterruption(interrupt: () => void): void {
   let isTold = false;
   const stopOrEnd = (): void => {
     if (isTold) process.exit(EXIT_STATUSES.INTERRUPTED[0]);
     isTold = true;
-    // From then on a second one is the kernel's to carry out, which needs no turn of our event loop. Not at once: one that
-    // is on its way when we stop listening is lost, and other listeners of the first, such as execa's, end the process.
+    // After this delay the kernel handles a second signal, without our event loop. Not at once: a signal on its way
+    // would be lost, and other listeners of the first one, such as execa's, would end the process.
     setTimeout(() => process.off('SIGINT', stopOrEnd).off('SIGTERM', stopOrEnd), TOGETHER_MS).unref();
     interrupt();
   };
@@ -81,7 +81,7 @@ function onInterruption(interrupt: () => void): void {
   });
 }
 
-/** Waits until the user ends a service: then returns, since that is how a service is meant to end. */
+/** Waits until the user ends a service, then returns: that is the normal end of a service. */
 export function untilStopped(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));

@@ -21,12 +21,12 @@ interface ServiceOptions extends CommonOptions {
 
 export function serviceCommand(): Command {
   const service = new Command('service')
-    .description('write units of systemd for the daemon and the nightly update, for machines without NixOS')
+    .description('write systemd units for the daemon and the nightly update, for machines without NixOS')
     .option('--print', 'print them on stdout')
     .option('--user', 'units for systemctl --user, with this user’s config file and folders')
     .option('--output <dir>', 'write them as files into this folder')
-    .option('--force', 'with --output: overwrite files that are there')
-    .option('--key-file <file>', 'publisher key to hand to the units, which cannot read the files of root and users');
+    .option('--force', 'with --output: overwrite existing files')
+    .option('--key-file <file>', 'publisher key to pass to the units, which cannot read files of root and users');
   addCommon(
     service,
     [
@@ -40,7 +40,7 @@ export function serviceCommand(): Command {
     command<ServiceOptions, []>(async ({ output, options, originOf, config }) => {
       const { print = false, user = false, output: dir, force = false, keyFile } = options;
       if (!print && dir === undefined)
-        throw new NarswarmError('USAGE', 'units have to go somewhere: give --print, or --output DIR');
+        throw new NarswarmError('USAGE', 'no place for the units: give --print or --output DIR');
       const { program, hidden } = findInstallation({
         node: process.execPath,
         script: process.argv[1] ?? '',
@@ -69,18 +69,18 @@ export function serviceCommand(): Command {
   );
 }
 
-/** The config file that --config or NARSWARM_CONFIG names; undefined: the default one will do. */
+/** Returns the config file that --config or NARSWARM_CONFIG names. Undefined for the default one. */
 async function namedConfig(load: () => Promise<Config>, originOf: OriginOf): Promise<string | undefined> {
   const isNamed = originOf('config').source === 'cli' || configLocation(undefined).namedBy !== undefined;
   return isNamed ? (await load()).path : undefined;
 }
 
-/** Writes the units. Nothing is written where one of them is there already and `force` does not say to overwrite it. */
+/** Writes the units. Writes nothing if one of them already exists, unless `force` is true. */
 async function writeUnits(units: readonly Unit[], dir: string, force: boolean): Promise<string[]> {
   const files = units.map(({ name, text }) => ({ file: join(dir, name), text }));
   for (const { file } of force ? [] : files) {
     if (await isThere(file))
-      throw new NarswarmError('USAGE', `${file} is there already: give --force to overwrite it, or another --output`);
+      throw new NarswarmError('USAGE', `${file} already exists: give --force to overwrite it, or another --output`);
   }
   try {
     await makeFolder(dir);
@@ -101,7 +101,7 @@ async function isThere(file: string): Promise<boolean> {
   );
 }
 
-/** Remarks to read before the units are started. */
+/** Yields remarks to read before the units are started. */
 function* remarks(
   program: readonly string[],
   hidden: readonly string[],
@@ -109,7 +109,7 @@ function* remarks(
 ): Generator<string> {
   const collectable = program.find((path) => path.startsWith('/nix/store/'));
   if (collectable !== undefined)
-    yield `the units name ${collectable}, which Nix may collect: keep it in a profile, and write them again after an upgrade`;
+    yield `the units name ${collectable}, which Nix may collect: keep it in a profile, and write the units again after an upgrade`;
   const [first] = hidden;
   if (first !== undefined)
     yield `${first} is in a folder that services do not see; the units bind it into their view: better keep it elsewhere, such as in /opt or /etc/narswarm`;

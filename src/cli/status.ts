@@ -18,22 +18,19 @@ interface StatusFlags extends CommonOptions {
   readonly check?: boolean;
 }
 
-/** What is shown to people of missing paths; with --json all that are known are there. */
+/** Limit on reasons and paths shown to people. With --json, all known ones are listed. */
 const SHOWN_REASONS = 5;
 const SHOWN_PATHS = 5;
 
-const STATE_DAMAGED = 'its state is damaged, so that nothing is known of its updates; the next one writes it again';
-const AT_WORK = '  note      an update is at work on this store';
+const STATE_DAMAGED = 'its state is damaged, so nothing is known of its updates; the next one writes it again';
+const AT_WORK = '  note      an update is running on this store';
 
 export function statusCommand(): Command {
   const status = new Command('status')
-    .description('say of each subscription whether it is complete, as of when, and what is missing')
+    .description('show for each subscription whether it is complete, as of when, and its missing paths')
     .argument('[name...]', 'subscription (default: all)')
     .option('--store <dir>', 'file store that updates fill', defaultStoreDir())
-    .option(
-      '--check',
-      'where one is not complete, end with the exit status that its last update had; 3 before its first',
-    );
+    .option('--check', 'if one is not complete, end with the exit status of its last update; 3 before its first');
   addCommon(
     status,
     ['narswarm status', 'narswarm status desktop --json', 'narswarm status --check --quiet >/dev/null'],
@@ -52,7 +49,7 @@ export function statusCommand(): Command {
         if (failure !== undefined)
           failed.push({ name: subscription.name, error: failure, message: failureSentence(failure, lack) });
       }
-      if (chosen.length === 0) output.note(`no subscriptions in ${config.path}: narswarm subscribe adds one`);
+      if (chosen.length === 0) output.note(`no subscriptions in ${config.path}: add one with narswarm subscribe`);
       if (options.check === true) throwIncomplete(output, failed, chosen.length);
     }),
   );
@@ -87,13 +84,13 @@ function tell(output: Output, status: SubscriptionStatus): void {
   output.result('status', facts, [...linesOf(status)].join('\n'));
 }
 
-/** What the last run could not have, or what was lost since. */
+/** Returns the paths that the last run could not get, or that were lost since. */
 function missingOf({ state, lost }: SubscriptionStatus): Pick<SubscriptionState, 'missing' | 'missingCount'> {
   if (lost !== undefined && lost.count > 0) return { missing: lost.missing, missingCount: lost.count };
   return { missing: state?.missing ?? [], missingCount: state?.missingCount ?? 0 };
 }
 
-/** What people are told of a subscription. */
+/** Yields the lines about a subscription, for people. */
 export function* linesOf(status: SubscriptionStatus): Generator<string> {
   const { subscription, state, map, lost } = status;
   const { missing, missingCount } = missingOf(status);
@@ -128,28 +125,28 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
   if (status.isUpdating) yield AT_WORK;
 }
 
-/** A time in ISO 8601 without its milliseconds, which only programs need. */
+/** Formats a time in ISO 8601 without milliseconds, which only programs need. */
 function toSecond(time: string): string {
   return time.replace(/\.\d+Z$/, 'Z');
 }
 
-/** The last run, with its failure in the words of `update`. */
+/** Returns the last run, with its failure in the words of `update`. */
 function lastRunOf({ state, lack }: SubscriptionStatus): LastRun | null {
   const run = state?.lastRun;
   if (run === undefined) return null;
   return run.message === undefined || lack === undefined ? run : { ...run, message: lackSentence(lack) };
 }
 
-/** True if a path is among those whose reasons are shown: it is not named twice. */
+/** Returns true if a path is among those shown with their reasons: it is not named twice. */
 export function isToldBelow({ path }: Missing, missing: readonly Missing[]): boolean {
   const shown = groupByReason(missing).slice(0, SHOWN_REASONS);
   return shown.some(({ paths }) => paths.includes(path));
 }
 
 /**
- * The missing paths for people, by reason, a few of each.
+ * Yields the missing paths for people, grouped by reason, a few of each.
  *
- * @param count how many there are; `missing` may name fewer
+ * @param count number of missing paths; `missing` may list fewer
  */
 export function* missingLines(missing: readonly Missing[], count: number): Generator<string> {
   const groups = groupByReason(missing);

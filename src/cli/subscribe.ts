@@ -16,7 +16,7 @@ interface SubscribeOptions extends CommonOptions {
 
 export function subscribeCommand(): Command {
   const subscribe = new Command('subscribe')
-    .description('add a subscription to the config file: what narswarm update fetches from then on')
+    .description('add a subscription to the config file, for narswarm update to fetch')
     .argument('<name>', 'name for it, of A-Z a-z 0-9 . _ -')
     .argument(
       '<source>',
@@ -27,7 +27,7 @@ export function subscribeCommand(): Command {
     .option('--to <store-uri>', 'Nix store to import into, instead of the local one')
     .option('--sources', 'fetch the sources of its build closure, too', false)
     .option('--publish', 'make it a named root of this machine’s own hash map', false)
-    .option('--replace', 'put it in the place of a subscription of that name');
+    .option('--replace', 'replace a subscription of that name');
   addCommon(
     subscribe,
     [
@@ -43,7 +43,7 @@ export function subscribeCommand(): Command {
       if (!SUBSCRIPTION_NAME.test(name))
         throw new NarswarmError(
           'USAGE',
-          `${JSON.stringify(name)} is no name for a subscription: give one of at most 64 characters A-Z a-z 0-9 . _ - that begins with a letter or digit`,
+          `${JSON.stringify(name)} is not a name for a subscription: give one of at most 64 characters A-Z a-z 0-9 . _ - that begins with a letter or digit`,
         );
       if (options.to !== undefined && !options.import)
         throw new NarswarmError('USAGE', '--to names a store to import into: give --import, too');
@@ -81,7 +81,7 @@ export function subscribeCommand(): Command {
   );
 }
 
-/** A word without a slash that names a store path, or a link such as `result` in the working folder. */
+/** Completes a word without a slash that names a store path, or a link such as `result` in the working folder. */
 async function spelledOut(word: string): Promise<string> {
   if (/[/#:]/.test(word)) return word;
   const { findNamedPath, wholePath } = await import('../nix/named-path.ts');

@@ -29,7 +29,7 @@ export function subscriptionsCommand(): Command {
         const line = rows[index]?.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ');
         output.result('subscription', facts, line?.trimEnd());
       }
-      if (declared.length === 0) output.note(`no subscriptions in ${path}: narswarm subscribe adds one`);
+      if (declared.length === 0) output.note(`no subscriptions in ${path}: add one with narswarm subscribe`);
     }),
   );
 }

@@ -1,6 +1,6 @@
 import { NarswarmError } from '../errors.ts';
 
-/** Timers stand still while a machine sleeps, and the clock does not: so it is looked at this often. */
+/** Interval of looks at the clock: timers stop while a machine sleeps, but the clock does not. */
 const LOOK_AGAIN_MS = 30_000;
 
 /** A signal that aborts with INTERRUPTED when the clock next shows a time of day. */
@@ -8,7 +8,7 @@ export interface TimeWindow extends AsyncDisposable {
   readonly signal: AbortSignal;
 }
 
-/** @param until `HH:MM` of this machine's clock; undefined: never */
+/** @param until `HH:MM` of this machine's clock. Undefined: never */
 export function timeWindow(until: string | undefined, now: Date): TimeWindow {
   const stop = new AbortController();
   let timer: NodeJS.Timeout | undefined;
@@ -18,7 +18,7 @@ export function timeWindow(until: string | undefined, now: Date): TimeWindow {
       const leftMs = endMs - Date.now();
       if (leftMs > 0) timer = setTimeout(look, Math.min(leftMs, LOOK_AGAIN_MS));
       else {
-        const message = `stopped at ${until}; the next update goes on from here`;
+        const message = `stopped at ${until}; the next update continues from here`;
         stop.abort(new NarswarmError('INTERRUPTED', message, { facts: { until } }));
       }
     };
@@ -34,8 +34,8 @@ export function timeWindow(until: string | undefined, now: Date): TimeWindow {
 }
 
 /**
- * When the clock next shows `HH:MM`; what it shows right now is tomorrow's. A time that it leaves out in spring is an hour
- * later; of one that it shows twice in autumn the first counts.
+ * Returns when the clock next shows `HH:MM`; the present minute counts as tomorrow's. A time that is skipped in spring
+ * is an hour later; of a time that is repeated in autumn, the first one counts.
  */
 export function endOf(until: string, now: Date): Date {
   const [hours = 0, minutes = 0] = until.split(':').map(Number);

@@ -18,7 +18,7 @@ interface TorrentOptions extends CommonOptions {
 
 export function torrentCommand(): Command {
   const torrent = new Command('torrent')
-    .description('write the .torrent of a NAR, so that any BitTorrent client can join in')
+    .description('write the .torrent file of a NAR, for any BitTorrent client')
     .argument('<path>', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store that holds the NAR', defaultStoreDir())
     .option('--out <file>', 'file to write (default: <name>.torrent in the current folder)')

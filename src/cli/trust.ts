@@ -7,19 +7,19 @@ import type { NixConfig } from '../nix/nix-config.ts';
 import { loadSecretKey } from '../nix/secret-key.ts';
 import { formatPublicKey, parsePublicKey, type PublicKey } from '../nix/signature.ts';
 
-/** The keys and caches that a command works with, and how it downloads. */
+/** The keys, caches and download settings of a command. */
 export interface Trust {
   readonly keys: readonly PublicKey[];
   readonly upstreams: readonly Upstream[];
-  /** Gives what Nix is configured with (netrc-file, ssl-cert-file, timeouts); asks Nix once, and only if it matters. */
+  /** Returns Nix's settings (netrc-file, ssl-cert-file, timeouts). Asks Nix once, and only if it matters. */
   readonly http: () => Promise<HttpClientOptions>;
 }
 
 /**
- * Takes keys and caches from the flags, and what the flags leave out from nix.conf.
+ * Takes keys and caches from the flags, and from nix.conf if the flags leave them out.
  *
  * @param flags.from undefined: those of nix.conf; empty: none
- * @throws NIX_MISSING where nix.conf is needed and there is no nix
+ * @throws NIX_MISSING if nix.conf is needed and Nix is not installed
  */
 export async function readTrust(
   flags: { trustedPublicKey?: readonly string[] | undefined; from?: readonly string[] | undefined },
@@ -32,21 +32,21 @@ export async function readTrust(
   const read = (): Promise<NixConfig> => (reading ??= readNixConfig({ signal }));
   const http = async (): Promise<HttpClientOptions> => {
     const config = await read().catch((error: unknown) => {
-      if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return undefined; // there is enough to go on with
+      if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return undefined; // the flags are enough
       throw error;
     });
     return { ...optionsOfNix(config, process.env), onWarning: warn };
   };
   const { keys, upstreams } = named;
   if (keys !== undefined && upstreams !== undefined) {
-    if (upstreams.length > 0) read().catch(() => undefined); // beside the start; told by the first request
+    if (upstreams.length > 0) read().catch(() => undefined); // in parallel with the start; the first request reports it
     return { keys, upstreams: uniqueUpstreams(upstreams), http };
   }
   const config = await read();
   return {
     keys: keys ?? (await keysOf(config)),
     upstreams: uniqueUpstreams(upstreams ?? config.substituters.flatMap((url) => usable(url, warn)), {
-      // Keys that the user names are there to be checked with.
+      // Keys that the user names must be checked.
       areTrusted: keys === undefined && !config.requireSigs,
     }),
     http,
@@ -54,8 +54,8 @@ export async function readTrust(
 }
 
 /**
- * The keys that Nix trusts by default: `trusted-public-keys`, and the public halves of `secret-key-files` (Nix:
- * src/libstore/keys.cc). Files that cannot be read are passed over: on machines with several users they are root's.
+ * Returns the keys that Nix trusts by default: `trusted-public-keys`, and the public halves of `secret-key-files` (Nix:
+ * src/libstore/keys.cc). Skips unreadable files: on machines with several users they belong to root.
  */
 async function keysOf({ trustedPublicKeys, secretKeyFiles }: NixConfig): Promise<PublicKey[]> {
   const own = await Promise.all(
@@ -69,7 +69,7 @@ async function keysOf({ trustedPublicKeys, secretKeyFiles }: NixConfig): Promise
   return [...trustedPublicKeys.map(configuredKey), ...own.flat()];
 }
 
-/** @throws KEY_INVALID, which does not show what was given: it may be a secret key in the wrong place */
+/** @throws KEY_INVALID, without showing the text: it may be a secret key in the wrong place */
 function namedKey(text: string): PublicKey {
   return readKey(text, '--trusted-public-key');
 }
@@ -87,13 +87,13 @@ function readKey(text: string, where: string): PublicKey {
   }
 }
 
-/** A substituter of nix.conf that is neither a server nor a folder is Nix's to use, not ours. */
+/** Reads a substituter of nix.conf. Skips one that only Nix can use: neither a server nor a folder. */
 function usable(url: string, warn: (text: string) => void): Upstream[] {
   try {
     return [parseUpstream(url)];
   } catch (error) {
     if (!isNarswarmError(error)) throw error;
-    warn(`a substituter of nix.conf is passed over: ${error.message}`);
+    warn(`a substituter of nix.conf is skipped: ${error.message}`);
     return [];
   }
 }

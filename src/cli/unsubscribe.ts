@@ -4,7 +4,7 @@ import { addCommon } from './shared-options.ts';
 
 export function unsubscribeCommand(): Command {
   const unsubscribe = new Command('unsubscribe')
-    .description('take a subscription out of the config file; what only it kept goes with the next update')
+    .description('remove a subscription from the config file; the next update may remove the paths that only it kept')
     .argument('<name>', 'its name, as narswarm subscriptions lists it');
   addCommon(unsubscribe, ['narswarm unsubscribe desktop'], []);
   return unsubscribe.action(

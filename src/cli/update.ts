@@ -33,15 +33,19 @@ interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags {
 export function updateCommand(): Command {
   const update = new Command('update')
     .description(
-      'bring subscriptions up to date: fetch what is new, import it, publish this machine’s hash map, keep to the budget',
+      'bring subscriptions up to date: fetch and import new paths, publish this machine’s hash map, prune the file store',
     )
     .argument('[name...]', 'subscription (default: all)')
     .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())
-    .option('--until <time>', 'time of day, such as 06:00, at which to stop; the next run goes on', one(checkTimeOfDay))
-    .option('--max-size <size>', 'budget for the NARs, such as 50G (default: none)', one(parseBudget))
+    .option(
+      '--until <time>',
+      'time of day, such as 06:00, at which to stop; the next run continues',
+      one(checkTimeOfDay),
+    )
+    .option('--max-size <size>', 'limit for the size of all NARs, such as 50G (default: none)', one(parseBudget))
     .option(
       '--keep-generations <count>',
-      'complete generations of each subscription that stay beside the current one',
+      'complete generations of each subscription to keep, besides the newest one',
       one(parseCount),
       1,
     )
@@ -49,8 +53,8 @@ export function updateCommand(): Command {
       '--publish',
       'sign this machine’s own hash map of the subscriptions that say publish, and of what was added',
     )
-    .option('--no-wait', 'fail where another update is at work, instead of waiting for it')
-    .option('-n, --dry-run', 'say what would be fetched, and how much');
+    .option('--no-wait', 'fail if another update is running, instead of waiting for it')
+    .option('-n, --dry-run', 'list the NARs that would be fetched, and their size');
   addPublishing(update);
   addSources(update);
   addNetwork(update, { scope: 'lan' });
@@ -69,7 +73,7 @@ export function updateCommand(): Command {
       const config = await load();
       const { subscriptions: configured } = config;
       const chosen = names.length === 0 ? configured : names.map((name) => subscriptionNamed(config, name));
-      if (chosen.length === 0) output.note(`no subscriptions in ${config.path}: narswarm subscribe adds one`);
+      if (chosen.length === 0) output.note(`no subscriptions in ${config.path}: add one with narswarm subscribe`);
       const sources = await readSources(options, { output, signal, originOf, seeds: chosen.length > 0 });
       await warnOfIgnoredKeys(sources.keys, {
         named: sources.trustedPublicKeys,
@@ -105,7 +109,7 @@ export function updateCommand(): Command {
         ...display.handlers,
         onWait: () => {
           output.result('waiting', { store: options.store });
-          output.note('another update is at work on this store; waiting for it');
+          output.note('another update is running on this store; waiting for it');
         },
         onBegin: (subscription) => output.note(`${subscription.name}: ${sourceInWords(subscription)}`),
         onUpdated: (updated) => {
@@ -121,7 +125,7 @@ export function updateCommand(): Command {
           output.result('collected', { removed, kept });
           if (options.maxSize !== undefined && kept.bytes > options.maxSize)
             output.warn(
-              `what has to stay takes ${formatSize(kept.bytes)}, more than --max-size ${formatSize(options.maxSize)}: raise it, keep fewer generations or unpin something`,
+              `the kept paths take ${formatSize(kept.bytes)}, more than --max-size ${formatSize(options.maxSize)}: raise it, keep fewer generations or unpin paths`,
             );
           if (removed.paths > 0)
             output.note(`${formatCount(removed.paths, 'path')} (${formatSize(removed.bytes)}) collected`);
@@ -168,7 +172,7 @@ function tellUpdated(
     }
     if (error !== undefined) {
       const outcome = run?.outcome ?? 'failed';
-      // An interruption says so itself.
+      // An interruption reports itself.
       return error.code === 'INTERRUPTED' && lack === undefined && error.facts['until'] === undefined
         ? `${name}: ${message}`
         : `${name}: ${outcome}: ${message}`;
@@ -182,12 +186,13 @@ function tellUpdated(
   }
 }
 
-/** @throws the first failure, where something is not complete: its class is the exit status */
+/** @throws the first failure if a subscription is incomplete: its class is the exit status */
 function tellRun(output: Output, { updated, failure }: UpdateRun, dryRun: boolean): void {
   const failed = updated.flatMap(({ subscription: { name }, error, lack }) =>
     error === undefined ? [] : [{ name, error, message: failureSentence(error, lack) }],
   );
-  const all = new Map(updated.flatMap(({ nars }) => [...nars])); // one that several need is fetched once
+  // NARs that several subscriptions need are fetched once
+  const all = new Map(updated.flatMap(({ nars }) => [...nars]));
   output.result(
     'done',
     {

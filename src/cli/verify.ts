@@ -20,14 +20,11 @@ interface VerifyFlags extends CommonOptions, SourceFlags {
 
 export function verifyCommand(): Command {
   const verify = new Command('verify')
-    .description('read the NARs of the file store again; what is damaged is put into quarantine, and fetched again')
-    .argument(
-      '[path...]',
-      'store path, a link to one such as ./result, or its hash part (default: all that the store holds)',
-    )
+    .description('read the NARs of the file store again, and put damaged files into quarantine')
+    .argument('[path...]', 'store path, a link to one such as ./result, or its hash part (default: the whole store)')
     .option('--store <dir>', 'file store to verify', defaultStoreDir())
-    .option('--deep', 'decompress the NARs, too, and check what was signed: NarHash, NarSize and the signatures')
-    .option('--repair', 'fetch again what is damaged');
+    .option('--deep', 'decompress the NARs, too, and check the signed facts: NarHash, NarSize and the signatures')
+    .option('--repair', 'fetch damaged files again');
   addSources(verify);
   addNetwork(verify, { scope: 'lan' });
   addCommon(
@@ -49,7 +46,7 @@ export function verifyCommand(): Command {
       const needsTrust = deep || options.repair === true;
       const { subscriptions } = await config();
       const { publishersOf } = await import('../subscription/source.ts');
-      // Losses of a subscription come back from their source: its publisher's map and peers, too.
+      // Losses of a subscription can come back from its source: its publisher's hash map and peers, too.
       const publisher = publishersOf(options.publisher ?? [], subscriptions);
       const sources = needsTrust
         ? await readSources({ ...options, publisher }, { output, signal, originOf })
@@ -83,14 +80,16 @@ export function verifyCommand(): Command {
       const left = damages.filter(isNeeded).length - repaired + damages.filter(isUnreadable).length;
       output.result('done', { narInfos, nars, bytes, absent, untrusted, damaged, repaired, deep }, head);
       if (absent > 0)
-        output.note(`${formatCount(absent, 'path')} without a NAR: the target held them when they were fetched`);
+        output.note(
+          `${formatCount(absent, 'path')} without a NAR: the target already had them at the time of the fetch`,
+        );
       if (untrusted > 0) output.note(`${formatCount(untrusted, 'path')} not signed by a trusted key`);
       if (left > 0) throw notRepaired(damages, options);
     }),
   );
 }
 
-/** Losses of complete subscriptions that leave no trace in the store itself. */
+/** Yields losses of complete subscriptions that leave no trace in the store itself. */
 async function* lostOfAll(
   store: FileStore,
   subscriptions: readonly Subscription[],
@@ -107,7 +106,7 @@ async function* lostOfAll(
   }
 }
 
-/** What a repair works with. */
+/** The surroundings of a repair. */
 interface RepairContext {
   readonly output: Output;
   readonly signal: AbortSignal;
@@ -118,9 +117,10 @@ interface RepairContext {
 }
 
 /**
- * Repairs what is needed, then what the narinfos that came back refer to and is missing, too: that is added to the damages.
+ * Repairs the needed files. Then repairs paths that the returned narinfos refer to and that are missing, too; they are
+ * added to the damages.
  *
- * @returns how many files are in order again
+ * @returns the number of repaired files
  */
 async function repairAll(damages: Damage[], context: RepairContext): Promise<number> {
   const { damageOf } = await import('../store/verify.ts');
@@ -143,7 +143,7 @@ async function repairAll(damages: Damage[], context: RepairContext): Promise<num
   return count;
 }
 
-/** Fetches again what is damaged, and says how much of it came back and from where. @returns what came back */
+/** Fetches damaged files again. Reports the repaired ones and their sources. @returns the repaired ones */
 async function repair(damages: readonly Damage[], context: RepairContext): Promise<readonly Damage[]> {
   const { output, signal, options, sources, deep } = context;
   const { repairStore } = await import('../fetch/repair.ts');
@@ -177,7 +177,7 @@ function tellDamage(output: Output, { file, storePath, reason, quarantined }: Da
   );
 }
 
-/** False for a NAR that no narinfo names: nothing is lost with it. */
+/** Returns false for a NAR that no narinfo names: losing it loses nothing. */
 function isNeeded({ storeHash }: Damage): boolean {
   return storeHash !== undefined;
 }
@@ -190,7 +190,7 @@ function notRepaired(damages: readonly Damage[], { store, repair: hasTried = fal
   const [first] = damages;
   const unreadable = damages.filter(isUnreadable).length;
   const wayOut = hasTried
-    ? 'name a cache or a publisher that has them with --from or --publisher'
+    ? 'name a cache or a publisher that has them, with --from or --publisher'
     : 'run narswarm verify --repair';
   return new NarswarmError(
     'STORE_CORRUPT',

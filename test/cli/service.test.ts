@@ -78,7 +78,7 @@ describe('narswarm service', { concurrency: 4 }, () => {
     const file = join(dir, 'narswarm-update.timer');
     await writeFile(file, 'mine');
     const refused = await lab.run(['service', '--output', dir]);
-    assertFailure(refused, 2, 'USAGE', /narswarm-update\.timer is there already: give --force/);
+    assertFailure(refused, 2, 'USAGE', /narswarm-update\.timer already exists: give --force/);
     assert.deepEqual(await readdir(dir), ['narswarm-update.timer']);
     assert.equal(await readFile(file, 'utf8'), 'mine');
     assert.equal((await lab.run(['service', '--output', dir, '--force'])).status, 0);

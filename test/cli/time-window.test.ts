@@ -57,12 +57,12 @@ describe('a time window', () => {
     assert.equal(window.signal.aborted, false);
     mock.timers.tick(1);
     assert.ok(isNarswarmError(window.signal.reason, 'INTERRUPTED'));
-    assert.match(window.signal.reason.message, /stopped at 06:00; the next update goes on from here/);
+    assert.match(window.signal.reason.message, /stopped at 06:00; the next update continues from here/);
     const { mock: print } = mock.method(process.stderr, 'write', () => true);
     const status = reportFailure(window.signal.reason, false);
     const [said] = print.calls.map(({ arguments: [text] }) => text);
     print.restore();
-    assert.deepEqual([status, said], [130, 'stopped at 06:00; the next update goes on from here\n']);
+    assert.deepEqual([status, said], [130, 'stopped at 06:00; the next update continues from here\n']);
   });
 
   test('ends soon after the machine has slept through its end', async ({ mock }) => {

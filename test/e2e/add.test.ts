@@ -141,7 +141,10 @@ describe('add', { concurrency: 2 }, () => {
     const store = await lab.folder('cache');
     const run = await add([own.root, '--store', store, ...trustOfLab()]);
     assert.equal(run.status, 0, run.stderr);
-    assert.match(String(run.event('warning')['message']), /^3 paths are signed by no key .*give --sign-key$/);
+    assert.match(
+      String(run.event('warning')['message']),
+      /^3 paths are not signed by a trusted key .*give --sign-key$/,
+    );
     assert.deepEqual([run.event('added')['unsigned'], run.event('added')['publicKey']], [3, null]);
     const publish = ['publish', '--once', '--store', store, '--key', lab.path('key'), ...trustOfLab()];
     const built = (await lab.run(publish)).event('built');
@@ -252,7 +255,7 @@ describe('add', { concurrency: 2 }, () => {
     const env = { NIX_REMOTE: own.remote };
     const run = await lab.runPlain(['add', own.root, ...signing(store), '--quiet'], { env });
     assert.equal(run.status, 0, run.stderr);
-    assert.match(run.stdout, /^added {3}7 paths, .* kB\nheld {4}0 paths before\nkey {5}own-1:/);
+    assert.match(run.stdout, /^added {3}7 paths, .* kB\nheld {4}0 paths already\nkey {5}own-1:/);
     const next = /^next {4}narswarm (.*)$/m.exec(run.stdout)?.[1] ?? '';
     const words = (await execa('sh', ['-c', `printf '%s\\n' ${next}`])).stdout.split('\n');
     assert.deepEqual(words, [

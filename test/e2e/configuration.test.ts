@@ -131,13 +131,13 @@ describe('the configuration', { concurrency: 4 }, () => {
     assert.equal(await readFile(file, 'utf8'), text);
     assert.match(
       (await lab.runPlain(['subscriptions', ...config])).stderr,
-      /no subscriptions in .*narswarm subscribe adds one/,
+      /no subscriptions in .*add one with narswarm subscribe/,
     );
   });
 
   test('subscribe refuses what an update could not read', async () => {
     const config = ['--config', await configFile('')];
-    assertFailure(await lab.run(['subscribe', '../x', '/x', ...config]), 2, 'USAGE', /"\.\.\/x" is no name/);
+    assertFailure(await lab.run(['subscribe', '../x', '/x', ...config]), 2, 'USAGE', /"\.\.\/x" is not a name/);
     assertFailure(await lab.run(['subscribe', 'x', '', ...config]), 2, 'USAGE', /source/);
     assertFailure(await lab.run(['subscribe', 'x', '/x', '--to', '/mnt', ...config]), 2, 'USAGE', /--import/);
     const folder = await lab.folder('plain');

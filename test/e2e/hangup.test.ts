@@ -83,7 +83,7 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     process.kill(pid, 'SIGHUP');
     assert.equal(await ended, 130);
     assert.match(shown(), /^desktop: interrupted[;:] /m); // with the paths that are missing, if it had begun with them
-    assert.match(shown(), /^error: interrupted; run the same command again to go on from here\r$/m);
+    assert.match(shown(), /^error: interrupted; run the same command again to continue\r$/m);
     assert.equal(await outcomeOf(machine), 'interrupted');
     cache.faults = [];
     assert.equal(updated(await machine.update())['outcome'], 'complete');

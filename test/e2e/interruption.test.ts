@@ -105,7 +105,7 @@ describe('interruption', { concurrency: 3 }, () => {
       const slow = await startSlow(store, rest);
       const askedAt = performance.now();
       const run = await slow.stop('SIGINT');
-      assertFailure(run, 130, 'INTERRUPTED', /interrupted; run the same command again to go on from here/);
+      assertFailure(run, 130, 'INTERRUPTED', /interrupted; run the same command again to continue/);
       assert.ok(performance.now() - askedAt < 5_000);
       await assertSound(store, made.publicKey);
       const again = await lab.run(args(store, ['--no-copy', ...rest]));

@@ -66,7 +66,7 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     const over = await gc('--max-size', '1kB');
     assert.match(
       String(over.event('warning')['message']),
-      /what has to stay takes 1\.\d+ MB, more than --max-size 1\.00 kB/,
+      /the kept paths take 1\.\d+ MB, more than --max-size 1\.00 kB/,
     );
     assert.deepEqual([over.status, over.event('done')['isOver']], [0, true]);
     assert.equal((await lab.runPlain(['pin', '--store', store])).stdout, `${made.root}\n`);

@@ -61,7 +61,7 @@ describe('status and update', { concurrency: 3 }, () => {
     assertFailure(await machine.status(['desktop']), 2, 'USAGE', /there is no subscription desktop/);
     const none = await lab.runPlain(['status', '--store', machine.store], { env: { NARSWARM_CONFIG: machine.config } });
     assert.deepEqual([none.status, none.stdout], [0, '']);
-    assert.match(none.stderr, /no subscriptions in .*: narswarm subscribe adds one/);
+    assert.match(none.stderr, /no subscriptions in .*: add one with narswarm subscribe/);
   });
 
   test('with a damaged state: as if there were none; the next run writes it anew', async () => {
@@ -103,7 +103,7 @@ describe('status and update', { concurrency: 3 }, () => {
     await writeFile(machine.stateFile('desktop'), 'garbage');
     const says = async (): Promise<string> =>
       (await lab.runPlain(['status', '--store', machine.store], { env: { NARSWARM_CONFIG: machine.config } })).stdout;
-    assert.match(await says(), /^desktop: its state is damaged, so that nothing is known of its updates; .*\n$/);
+    assert.match(await says(), /^desktop: its state is damaged, so nothing is known of its updates; .*\n$/);
     assert.equal((await machine.statusOf('desktop'))['isDamaged'], true);
     assertFailure(await machine.status(['--check']), 7, 'STORE_CORRUPT', /desktop: its state is damaged$/m);
     assert.equal((await machine.update()).status, 0);

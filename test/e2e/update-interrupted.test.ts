@@ -17,7 +17,7 @@ import { ALONE, assertFailure, assertSound, Lab, readNarInfos, requisites, type 
 import { machineWithCache, Machine, until, updated, type Subscribed } from '../support/update-lab.ts';
 
 const PATHS = 6;
-const SAYS = /^error: interrupted; run the same command again to go on from here$/m;
+const SAYS = /^error: interrupted; run the same command again to continue$/m;
 
 describe('an update that is told to stop', { concurrency: 3 }, () => {
   let lab: Lab;
@@ -185,7 +185,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     const window = new AbortController();
     const running = inWindow(machine, cache, window.signal);
     while (!(await hasAllButOne(machine))) await new Promise((resolve) => setImmediate(resolve));
-    window.abort(new NarswarmError('INTERRUPTED', 'stopped at 06:00; the next update goes on from here'));
+    window.abort(new NarswarmError('INTERRUPTED', 'stopped at 06:00; the next update continues from here'));
     await assert.rejects(running, { code: 'INTERRUPTED', message: /stopped at 06:00/ });
     const subscription = { name: 'desktop', source: made.root, import: false, sources: false, publish: false };
     const status = await readStatus(subscription, machine.store, new Date());
@@ -199,7 +199,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     await using _turn = await Turn.wait(store, 'updating', { signal: AbortSignal.timeout(5_000) });
     const window = new AbortController();
     const running = inWindow(machine, cache, window.signal);
-    window.abort(new NarswarmError('INTERRUPTED', 'stopped at 06:00; the next update goes on from here'));
+    window.abort(new NarswarmError('INTERRUPTED', 'stopped at 06:00; the next update continues from here'));
     await assert.rejects(running, { code: 'INTERRUPTED', message: /stopped at 06:00/ });
     assert.deepEqual(cache.requests, []);
   });

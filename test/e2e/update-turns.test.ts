@@ -59,7 +59,7 @@ describe('two updates on one store', { concurrency: 3 }, () => {
     const { stdout } = await lab.runPlain(['status', '--store', machine.store], {
       env: { NARSWARM_CONFIG: machine.config },
     });
-    assert.equal(stdout, 'desktop: never updated\n  note      an update is at work on this store\n');
+    assert.equal(stdout, 'desktop: never updated\n  note      an update is running on this store\n');
     await sync.release();
     assert.equal((await first.end()).status, 0);
     assert.equal((await machine.statusOf('desktop'))['isUpdating'], false);

@@ -98,7 +98,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     await succeeds(run, store);
     assert.match(
       String(run.event('warning')['message']),
-      /^a substituter of nix\.conf is passed over: s3:\/\/nowhere .*address of the bucket/,
+      /^a substituter of nix\.conf is skipped: s3:\/\/nowhere .*address of the bucket/,
     );
   });
 

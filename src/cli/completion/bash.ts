@@ -1,8 +1,8 @@
 import { flatten, LIST_SUBSCRIPTIONS, spellings, type CommandModel, type Values } from './model.ts';
 
 /**
- * The completion for bash: a function and its registration. It needs nothing of the bash-completion package, and
- * knows that bash hands `--scope=lan` over as three words.
+ * Makes the completion for bash: a function and its registration. It needs no bash-completion package, and handles
+ * bash's splitting of `--scope=lan` into three words.
  */
 export function bashCompletion(model: CommandModel, program: string): string {
   const commands = flatten(model);
@@ -57,7 +57,7 @@ complete -F _${program} ${program}
 `;
 }
 
-/** A case for each way in which an option's value is completed, with the options that it is for. */
+/** Returns a case for each way to complete an option's value, with its options. */
 function valueCases(commands: readonly CommandModel[], program: string): string[] {
   const patterns = new Map<string, string[]>();
   for (const { path, options } of commands) {
@@ -71,7 +71,7 @@ function valueCases(commands: readonly CommandModel[], program: string): string[
   return [...patterns].map(([offer, names]) => `${names.join('|')}) ${offer}; return ;;`);
 }
 
-/** What may stand where no option is begun: the name of a command, or an argument. */
+/** Completes a word that does not begin an option: the name of a command, or an argument. */
 function offerRest({ commands, arguments: operands }: CommandModel, program: string): string {
   if (commands.length > 0)
     return offerWords(
@@ -93,7 +93,7 @@ function offerWords(words: readonly string[], program: string): string {
   return [`_${program}_words`, ...words.map(word)].join(' ');
 }
 
-/** A word in single quotes, in which bash expands nothing. */
+/** Quotes a word with single quotes, in which bash expands nothing. */
 function word(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -1,6 +1,6 @@
 import { flatten, LIST_SUBSCRIPTIONS, type CommandModel, type OptionModel, type Values } from './model.ts';
 
-/** The completion for fish: one `complete` a command, option and argument. */
+/** Makes the completion for fish: one `complete` for each command, option and argument. */
 export function fishCompletion(model: CommandModel, program: string): string {
   const commands = flatten(model);
   const walk = commands
@@ -40,7 +40,7 @@ function optionFlags({ short, long, value, summary }: OptionModel, program: stri
   return `${names.join(' ')}${follows} -d ${word(summary)}`;
 }
 
-/** How `complete` is told what a value may be. */
+/** Returns the flags of `complete` for a value. */
 function valueFlags(values: Values, program: string): string {
   if (values.kind === 'choices') return `-f -a ${list(values.choices)}`;
   if (values.kind === 'subscription')
@@ -49,12 +49,12 @@ function valueFlags(values: Values, program: string): string {
   return values.kind === 'file' ? '-F' : '-f';
 }
 
-/** The list of matches of a `complete`: fish reads it as a command line, so each of them is quoted in it. */
+/** Quotes the list of matches of a `complete`. fish reads it as a command line, so each match is quoted again. */
 function list(choices: readonly string[]): string {
   return word(choices.map(word).join(' '));
 }
 
-/** A word in single quotes, in which fish knows two escapes. */
+/** Quotes a word with single quotes, in which fish knows two escapes. */
 function word(text: string): string {
   return `'${text.replaceAll(/['\\]/g, String.raw`\$&`)}'`;
 }

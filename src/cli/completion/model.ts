@@ -1,42 +1,42 @@
-/** What completions and manual are made from: the definitions of the commands, without commander. */
+/** The command definitions without commander, as the source of completions and the manual. */
 import type { Argument, Command, Option } from 'commander';
 import { homeFolder } from '../../config/home.ts';
 import { recallExamples } from '../examples.ts';
 
 /**
- * What a shell may offer for a value; `plain`: nothing, since any text may follow; `subscription`: what the config file
- * names, for which {@link LIST_SUBSCRIPTIONS} is run.
+ * The values that a shell may offer. `plain`: none, since any text is valid. `subscription`: the subscriptions of the
+ * config file, listed by {@link LIST_SUBSCRIPTIONS}.
  */
 export type Values =
   | { readonly kind: 'choices'; readonly choices: readonly string[] }
   | { readonly kind: 'file' | 'dir' | 'subscription' | 'plain' };
 
 export interface ArgumentModel {
-  /** As in the help, without brackets: `path`. */
+  /** Its name in help, without brackets: `path`. */
   readonly name: string;
   readonly description: string;
   readonly required: boolean;
-  /** May be given several times: the last one. */
+  /** True if it may repeat. Only the last argument may. */
   readonly variadic: boolean;
   readonly values: Values;
 }
 
 export interface OptionModel {
-  /** `-n`, where there is one. */
+  /** The short form, such as `-n`. Undefined if it has none. */
   readonly short: string | undefined;
-  /** `--dry-run`. */
+  /** The long form, such as `--dry-run`. */
   readonly long: string;
-  /** What follows it; undefined for a switch. */
+  /** The value of the option. Undefined for a switch. */
   readonly value: { readonly name: string; readonly required: boolean; readonly values: Values } | undefined;
   readonly repeatable: boolean;
   /** One clause, for shells. */
   readonly summary: string;
-  /** All of it, with choices and default, as in the help. The folders of whoever runs this are `~`. */
+  /** The whole help text, with choices and default. The user's folders appear as `~`. */
   readonly description: string;
 }
 
 export interface CommandModel {
-  /** Words after the program's name: empty for the program itself. */
+  /** Words after the program's name. Empty for the program itself. */
   readonly path: readonly string[];
   readonly summary: string;
   readonly description: string;
@@ -46,14 +46,14 @@ export interface CommandModel {
   readonly examples: readonly string[];
 }
 
-/** Arguments of the program that prints a subscription a line, its name first, which has no spaces. */
+/** Arguments that make the program print one subscription per line. The name comes first and has no spaces. */
 export const LIST_SUBSCRIPTIONS = 'subscriptions --quiet';
 const TAKES_SUBSCRIPTIONS: ReadonlySet<string> = new Set(['update', 'status', 'unsubscribe']);
 
 const DIR_NAME = /(^|-)(dir|folder)$/;
 const FILE_NAME = /^(path|source|root|installable)(-|$)|(^|-)file$/;
 
-/** Describes a command and those below it; what is hidden from help is left out. */
+/** Describes a command and its subcommands, without those hidden from help. */
 export function describeCommand(command: Command, path: readonly string[] = []): CommandModel {
   const help = command.createHelp();
   const visible = new Set(help.visibleCommands(command));
@@ -63,7 +63,7 @@ export function describeCommand(command: Command, path: readonly string[] = []):
     summary: clause(command.description()),
     description: command.description(),
     arguments: command.registeredArguments.map((argument) => describeArgument(argument, command.name())),
-    // those of the program itself may follow a command, too
+    // options of the program may follow a command, too
     options: [...help.visibleOptions(command), ...help.visibleGlobalOptions(command)].map((option) =>
       describeOption(option, help.optionDescription(option)),
     ),
@@ -72,12 +72,12 @@ export function describeCommand(command: Command, path: readonly string[] = []):
   };
 }
 
-/** The command and all below it, in order. */
+/** Returns the command and all its subcommands, in order. */
 export function flatten(model: CommandModel): CommandModel[] {
   return [model, ...model.commands.flatMap(flatten)];
 }
 
-/** Every spelling of an option: `-n`, `--dry-run`. */
+/** Returns every spelling of an option: `-n`, `--dry-run`. */
 export function spellings({ short, long }: OptionModel): string[] {
   return short === undefined ? [long] : [short, long];
 }
@@ -107,14 +107,14 @@ function describeOption(option: Option, description: string): OptionModel {
   };
 }
 
-/** By what a value is called in the help. */
+/** Returns the completions for a value, judged by its name in help. */
 function valuesOf(name: string, choices: readonly string[] | undefined): Values {
   if (choices !== undefined) return { kind: 'choices', choices };
   if (DIR_NAME.test(name)) return { kind: 'dir' };
   return { kind: FILE_NAME.test(name) ? 'file' : 'plain' };
 }
 
-/** What comes before a semicolon, brackets as a whole: a list of matches has one line for each. */
+/** Returns the text before the first semicolon outside of brackets: lists of matches have one line for each. */
 function clause(text: string): string {
   let depth = 0;
   for (let index = 0; index < text.length; index++) {
@@ -126,7 +126,7 @@ function clause(text: string): string {
   return text;
 }
 
-/** A manual is made on one machine and read on others. */
+/** Replaces the user's folders by `~`: a manual is made on one machine and read on others. */
 function withoutHome(text: string): string {
   const folders = [
     [process.env['XDG_CACHE_HOME'], '~/.cache'],

@@ -8,7 +8,9 @@ import {
   type Values,
 } from './model.ts';
 
-/** The completion for zsh: a function a command. It may be sourced, or lie in a folder of fpath as `_<program>`. */
+/**
+ * Makes the completion for zsh: one function per command. Source it, or put it into a folder of fpath as `_<program>`.
+ */
 export function zshCompletion(model: CommandModel, program: string): string {
   return `#compdef ${program}
 # zsh completion of ${program}: source it after compinit, or put it into a folder of fpath as _${program}
@@ -59,7 +61,10 @@ function functionName({ path }: CommandModel, program: string): string {
   return ['', program, ...path].join('_').replace(/^__/, '_');
 }
 
-/** `'(-n --dry-run)'{-n,--dry-run}'[…]'`, or `--store='[…]:dir:_files -/'`, after `'*'` where it may be repeated. */
+/**
+ * Formats an option: `'(-n --dry-run)'{-n,--dry-run}'[…]'` or `--store='[…]:dir:_files -/'`, after `'*'` if it may
+ * repeat.
+ */
 function optionSpec(option: OptionModel, program: string): string {
   const { value, summary, repeatable } = option;
   const names = spellings(option);
@@ -72,7 +77,7 @@ function optionSpec(option: OptionModel, program: string): string {
   return `${before}${given}${word(`${what}${colons}${escapeColons(value.name)}:${action(value.values, program)}`)}`;
 }
 
-/** With a value that may follow after a sign of equality as well as in the next word. */
+/** Spells an option so that its value may follow an equals sign or be the next word. */
 function spell(name: string, { value }: OptionModel): string {
   return value !== undefined && name.startsWith('--') ? `${name}=` : name;
 }
@@ -96,7 +101,7 @@ function escapeColons(text: string): string {
   return text.replaceAll(/[\\:]/g, String.raw`\$&`);
 }
 
-/** A word in single quotes, in which zsh expands nothing. */
+/** Quotes a word with single quotes, in which zsh expands nothing. */
 function word(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }

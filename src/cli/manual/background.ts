@@ -1,59 +1,59 @@
-/** What the manual says beyond the definitions of the commands. */
+/** Sections of the manual that do not follow from the commands. */
 
-/** Variables of the environment that are heeded. */
+/** Environment variables that have an effect. */
 export const ENVIRONMENT: readonly (readonly [names: readonly string[], meaning: string])[] = [
   [
     ['NARSWARM_*'],
-    'every key of the config file, such as NARSWARM_MAX_SIZE=50G for max-size: stronger than the file, weaker than an option; items of a list have spaces between them',
+    'a variable for every key of the config file, such as NARSWARM_MAX_SIZE=50G for max-size. It overrides the file, and an option overrides it. Spaces separate the items of a list',
   ],
-  [['NARSWARM_CONFIG'], 'the config file, where --config names none; it has to be there'],
-  [['NARSWARM_DEBUG'], 'if set, a failure is followed by what caused it'],
+  [['NARSWARM_CONFIG'], 'the config file, unless --config names one; it must exist'],
+  [['NARSWARM_DEBUG'], 'if set, failures are shown with their causes'],
   [
     ['STATE_DIRECTORY'],
-    'set by systemd: folder of the file store (store) and of the publisher key, instead of those of the user',
+    'set by systemd: folder of the file store (store) and the publisher key, instead of the user’s folders',
   ],
   [['XDG_CACHE_HOME'], 'folder of the file store, unless --store names another (default: ~/.cache)'],
   [['XDG_CONFIG_HOME'], 'folder of the config file and of the publisher key (default: ~/.config)'],
   [
     ['http_proxy', 'https_proxy', 'all_proxy', 'no_proxy'],
-    'proxies for HTTP, as curl reads them; peers and the DHT are not asked through them',
+    'proxies for HTTP, as in curl; not used for peers and the DHT',
   ],
   [
     ['NIX_REMOTE', 'NIX_CONFIG'],
-    'heeded by Nix, which is run to read its configuration, to evaluate, import and export',
+    'settings of Nix, which narswarm runs to read its configuration, to evaluate, import and export',
   ],
 ];
 
-/** What ends a command before it is done. */
+/** Signals that end a command early. */
 export const SIGNALS: readonly (readonly [names: readonly string[], meaning: string])[] = [
   [
     ['SIGINT', 'SIGTERM'],
-    'the command ends in good order, with its state written; what it has fetched is kept. A second one ends it at once',
+    'the command writes its state and ends; everything fetched is kept. A second signal ends it at once',
   ],
   [
     ['SIGHUP'],
-    'the same, however often it comes: the terminal was closed. Without a terminal (nohup, setsid, a service) it is ignored',
+    'the same, even if repeated: the terminal was closed. Ignored without a terminal (nohup, setsid, a service)',
   ],
 ];
 
-/** Files that are read or written. */
+/** Files that commands read or write. */
 export const FILES: readonly (readonly [name: string, meaning: string])[] = [
   ['/etc/narswarm/config.toml', 'the config file of the system, for root and services; narswarm config lists its keys'],
   ['~/.config/narswarm/config.toml', 'the config file of a user: settings and subscriptions'],
-  ['/var/lib/narswarm', 'of the system: the file store (store) and the publisher key (publisher.key)'],
+  ['/var/lib/narswarm', 'the system’s file store (store) and publisher key (publisher.key)'],
   ['~/.cache/narswarm', 'the file store of a user: an ordinary binary cache of Nix (nix-cache-info, *.narinfo, nar/)'],
-  ['STORE/narswarm', 'state beside it: what was asked for (catalogue.jsonl), files on their way (partial)'],
-  ['STORE/narswarm/subscriptions', 'the generations of each subscription and how its last update went'],
-  ['STORE/narswarm/lists', 'lists of store paths, as they were fetched last'],
-  ['STORE/narswarm/pins', 'what narswarm pin keeps'],
-  ['STORE/narswarm/index', 'hash maps that are followed'],
-  ['STORE/narswarm/published', 'this machine’s own hash maps, as any HTTP server can serve them'],
-  ['STORE/narswarm/quarantine', 'damaged files that narswarm verify has moved out of the way'],
+  ['STORE/narswarm', 'the state of the file store: requested paths (catalogue.jsonl), partial downloads (partial)'],
+  ['STORE/narswarm/subscriptions', 'the generations and the last update of each subscription'],
+  ['STORE/narswarm/lists', 'lists of store paths, as last fetched'],
+  ['STORE/narswarm/pins', 'pinned paths'],
+  ['STORE/narswarm/index', 'followed hash maps'],
+  ['STORE/narswarm/published', 'this machine’s own hash maps, ready for any HTTP server'],
+  ['STORE/narswarm/quarantine', 'damaged files that narswarm verify found'],
   [
     '~/.config/narswarm/publisher.key',
-    'the key that signs hash maps: followers know the publisher by it, so keep a copy',
+    'the key that signs hash maps. Followers know the publisher by it, so keep a copy',
   ],
-  ['/etc/nix/nix.conf', 'substituters and trusted-public-keys, where no option names others'],
+  ['/etc/nix/nix.conf', 'substituters and trusted-public-keys, unless options name others'],
 ];
 
 export const SEE_ALSO: readonly (readonly [page: string, section: number])[] = [

@@ -4,7 +4,7 @@ import { ENVIRONMENT, FILES, SEE_ALSO, SIGNALS } from './background.ts';
 import { bold, entry, italic, prose, section, subsection, verbatim } from './roff.ts';
 
 /**
- * The manual page of the program, in the macros of man(7). It bears no date, so that the same definitions make the
+ * Makes the manual page of the program, in the macros of man(7). It has no date, so that the same definitions make the
  * same page.
  */
 export function manualPage(model: CommandModel, program: string, version: string): string {
@@ -12,7 +12,7 @@ export function manualPage(model: CommandModel, program: string, version: string
   const common = optionsOfAll(commands.filter(({ commands: below }) => below.length === 0));
   const lines = [
     `.TH "${program.toUpperCase()}" 1 "" "${program} ${version}" "User Commands"`,
-    '.nr HY 0', // a word that is divided cannot be searched for
+    '.nr HY 0', // searching does not find a hyphenated word
     '.ad l',
     section('NAME'),
     prose(`${program} - ${lowerFirst(model.summary.split(': ')[0] ?? '')}`),
@@ -38,7 +38,7 @@ export function manualPage(model: CommandModel, program: string, version: string
   return `${lines.join('\n')}\n`;
 }
 
-/** Options that every command has: described once. */
+/** Returns the options that every command has. They are described once. */
 function optionsOfAll(commands: readonly CommandModel[]): ReadonlyMap<string, OptionModel> {
   const has = ({ options }: CommandModel, { long, description }: OptionModel): boolean =>
     options.some((other) => other.long === long && other.description === description);
