@@ -32,8 +32,6 @@ export interface AnswersOptions {
   readonly sendBytes: (bytes: Uint8Array, onSent?: () => void) => void;
   /** Called with bytes that were sent of files. */
   readonly onUpload: (bytes: number) => void;
-  /** Ends the connection: the member asked what it must not. */
-  readonly drop: () => void;
 }
 
 type Request = Extract<Message, { kind: 'get' | 'any' | 'narinfoGet' }>;
@@ -73,20 +71,19 @@ export class Answers {
     return this.#readingBytes + this.#jobs.size * REQUEST_BYTES;
   }
 
-  ask(request: Request): void {
+  /** Takes a request. False if another one of that id is open. */
+  ask(request: Request): boolean {
     const { id } = request;
-    if (this.#jobs.has(id)) {
-      this.#options.drop();
-      return;
-    }
+    if (this.#jobs.has(id)) return false;
     if (this.#jobs.size >= MAX_OPEN_REQUESTS) {
       this.#refuse(id, 'busy');
-      return;
+      return true;
     }
     const job = { request, isCancelled: false };
     this.#jobs.set(id, job);
     (isLong(request) ? this.#long : this.#short).push(job);
     this.#run();
+    return true;
   }
 
   /** Takes a request back. One that has ended already is left alone: its end is on the way. */

@@ -111,8 +111,8 @@ export class Link implements Member, Receiver {
       connected: () => this.#onConnected(),
       handshake: (bytes) => this.#onHandshake(bytes),
       extended: (payload) => this.#onExtended(payload),
-      message: (message) => this.#extensionId > 0 && this.#onMessage(message),
-      data: (id, bytes) => this.#requests.onData(id, bytes),
+      message: (message) => this.isOpen && this.#onMessage(message),
+      data: (id, bytes) => this.isOpen && this.#requests.onData(id, bytes),
       room: () => this.#answers.onRoom(),
       closed: () => this.#onClosed(),
     });
@@ -128,7 +128,6 @@ export class Link implements Member, Receiver {
       send,
       sendBytes: (bytes, onSent) => this.#connection.send(bytes, onSent),
       onUpload: context.onUpload,
-      drop: () => this.drop(),
     });
     context.budget.add(this);
   }
@@ -342,8 +341,7 @@ export class Link implements Member, Receiver {
       case 'get':
       case 'any':
       case 'narinfoGet':
-        this.#answers.ask(message);
-        return true;
+        return this.#answers.ask(message);
       case 'cancel':
         this.#answers.cancel(message.id);
         return true;

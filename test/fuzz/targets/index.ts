@@ -5,6 +5,7 @@ import { dht } from './dht.ts';
 import { exchange } from './exchange.ts';
 import { http } from './http.ts';
 import { lan } from './lan.ts';
+import { link } from './link.ts';
 import { manifest } from './manifest.ts';
 import { narinfo } from './narinfo.ts';
 import { shard } from './shard.ts';
@@ -18,6 +19,7 @@ export const TARGETS: Readonly<Record<string, () => FuzzTarget | Promise<FuzzTar
   exchange,
   http,
   lan,
+  link,
   manifest,
   narinfo,
   shard,

@@ -1,0 +1,198 @@
+/** Members that break the protocol, ask without reading, or say nothing. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { suite, test } from 'node:test';
+import type { Member } from '../../src/exchange/member.ts';
+import { OUR_EXTENSION_ID } from '../../src/exchange/handshake.ts';
+import { formatMessage, prefixOf, type FilePrefix, type Message } from '../../src/exchange/messages.ts';
+import type { StoreHash } from '../../src/nix/brands.ts';
+import { MAX_OPEN_REQUESTS, MAX_WANTS } from '../../src/wire/bounds.ts';
+import { SendBudget } from '../../src/wire/send-budget.ts';
+import { ID, RawPeer } from '../support/raw-peer.ts';
+import { GROUP, madeFile, startMember, type MadeMember } from './exchange-fixture.ts';
+
+const SIGNAL = new AbortController().signal;
+const FILE = madeFile(1000);
+
+/** A peer by hand that has said that it speaks the exchange, under id 9. */
+async function intrude({ port }: MadeMember): Promise<RawPeer> {
+  const peer = await RawPeer.connect(port, GROUP);
+  peer.extended(0, 'd1:md13:nar_exchange2i9eee');
+  await peer.receive(ID.EXTENDED);
+  return peer;
+}
+
+function say(peer: RawPeer, message: Message): void {
+  peer.socket.write(formatMessage(message, OUR_EXTENSION_ID));
+}
+
+/** Messages of one kind that came, without the id of the extension. */
+function heard(peer: RawPeer, kind: number): Buffer[] {
+  return peer.messages
+    .filter(({ id, payload }) => id === ID.EXTENDED && payload[0] === 9 && payload[1] === kind)
+    .map(({ payload }) => payload.subarray(1));
+}
+
+async function memberOf({ members }: MadeMember): Promise<Member> {
+  const [first] = members.open;
+  return first ?? ((await once(members, 'member')) as [Member])[0];
+}
+
+suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
+  /** Answers to a question for 1000 bytes (request 1), or to none, that end the connection. */
+  const WRONG: Readonly<Record<string, Message>> = {
+    'bytes that nobody asked for': { kind: 'data', id: 7, bytes: Buffer.alloc(10) },
+    'more bytes than were asked for': { kind: 'data', id: 1, bytes: Buffer.alloc(1001) },
+    'a choice that it was not asked for': { kind: 'picked', id: 1, index: 0 },
+    'a narinfo in place of bytes': { kind: 'narinfo', id: 1, index: 0, text: Buffer.from('x') },
+    'a refusal of nothing': { kind: 'refuse', id: 7, reason: 'absent' },
+    'a map that nobody asked for': { kind: 'haveMap', batch: 77, bitmap: Buffer.of(1) },
+    'a map of another size': { kind: 'haveMap', batch: 1, bitmap: Buffer.of(1, 1) },
+    'pieces of another number': { kind: 'pieces', prefix: prefixOf(FILE.file), count: 2, bitmap: Buffer.of(0xc0) },
+    'a piece that the file has not': { kind: 'piece', prefix: prefixOf(FILE.file), index: 1 },
+  };
+  for (const [what, message] of Object.entries(WRONG)) {
+    test(`that sends ${what} is disconnected, and the request ends`, async () => {
+      await using victim = await startMember();
+      victim.members.want([{ file: FILE.file, sizeBytes: 1000 }]);
+      const peer = await intrude(victim);
+      const member = await memberOf(victim);
+      const received: number[] = [];
+      const asked = member.get(
+        { file: FILE.file, from: 0, length: 1000 },
+        (bytes) => received.push(bytes.length),
+        SIGNAL,
+      );
+      say(peer, message);
+      await peer.closed();
+      assert.equal(await asked, 'closed');
+      assert.deepEqual(received, []);
+    });
+  }
+
+  test('that chooses what was not among the candidates, or gives bytes before, is disconnected', async () => {
+    for (const message of [
+      { kind: 'picked', id: 1, index: 1 },
+      { kind: 'data', id: 1, bytes: Buffer.alloc(1) },
+    ] as const) {
+      await using victim = await startMember();
+      const peer = await intrude(victim);
+      const member = await memberOf(victim);
+      const on = { picked: () => assert.fail(), bytes: () => assert.fail() };
+      const asked = member.any([{ file: FILE.file, from: 0, length: 1000 }], on, SIGNAL);
+      say(peer, message);
+      await peer.closed();
+      assert.equal(await asked, 'closed');
+    }
+  });
+
+  test('that sends narinfos without end is disconnected', async () => {
+    await using victim = await startMember();
+    const peer = await intrude(victim);
+    const member = await memberOf(victim);
+    const hashes = Array.from({ length: 100 }, () => 'a'.repeat(32) as StoreHash);
+    const asked = member.narInfos(hashes, SIGNAL);
+    for (let index = 0; index < 100; index++) {
+      if (!peer.isOpen) break;
+      say(peer, { kind: 'narinfo', id: 1, index, text: Buffer.alloc(100_000, 'x') });
+    }
+    await peer.closed();
+    assert.equal((await asked).length, 100);
+  });
+
+  test('that opens two requests of one number is disconnected', async () => {
+    await using victim = await startMember({ files: [FILE] });
+    victim.offer.gate = new Promise(() => undefined);
+    const peer = await intrude(victim);
+    const get: Message = { kind: 'get', id: 1, file: FILE.file, from: 0, length: 10 };
+    say(peer, get);
+    say(peer, get);
+    await peer.closed();
+  });
+
+  test('that asks for more than may wait is refused the rest, and the others are answered', async () => {
+    await using victim = await startMember({ files: [FILE] });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    victim.offer.gate = promise;
+    const peer = await intrude(victim);
+    for (let id = 0; id < MAX_OPEN_REQUESTS + 5; id++)
+      say(peer, { kind: 'get', id, file: FILE.file, from: 0, length: 10 });
+    await peer.until(() => heard(peer, 9).length === 5);
+    assert.deepEqual(heard(peer, 9)[0], Buffer.of(9, 0, 0, 8, 0, 3)); // request 2048: busy
+    resolve();
+    await peer.until(() => heard(peer, 8).length === MAX_OPEN_REQUESTS);
+  });
+
+  test('that looks for more than it may is disconnected', async () => {
+    await using victim = await startMember();
+    const peer = await intrude(victim);
+    const prefixes = (batch: number): FilePrefix[] =>
+      Array.from({ length: 4096 }, (_, index) => (batch * 4096 + index).toString(16).padStart(16, '0') as FilePrefix);
+    for (let batch = 0; batch <= MAX_WANTS / 4096 && peer.isOpen; batch++)
+      say(peer, { kind: 'want', batch, prefixes: prefixes(batch) });
+    await peer.closed();
+  });
+
+  test('that asks and does not read has little read for it, and goes on when it reads', async () => {
+    const large = madeFile(4_000_000);
+    await using victim = await startMember({ files: [large] });
+    const peer = await intrude(victim);
+    peer.socket.pause();
+    for (let id = 1; id <= 40; id++) say(peer, { kind: 'get', id, file: large.file, from: 0, length: 4_000_000 });
+    let before = -1;
+    while (victim.uploadedBytes !== before || before === 0) {
+      before = victim.uploadedBytes;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    assert.ok(before < 40_000_000, `${before} bytes for somebody who reads none`); // what the system buffers, and a window
+    peer.socket.resume();
+    const received = (): number => heard(peer, 8).reduce((sum, { length }) => sum + length - 5, 0);
+    await peer.until(() => received() === 160_000_000);
+  });
+
+  test('that does not read is disconnected when memory is short, and others are served', async () => {
+    const large = madeFile(4_000_000);
+    await using victim = await startMember({ files: [large], budget: new SendBudget(400_000) });
+    const peer = await intrude(victim);
+    peer.socket.pause();
+    for (let id = 1; id <= 20; id++) say(peer, { kind: 'get', id, file: large.file, from: 0, length: 4_000_000 });
+    await using client = await startMember();
+    client.meet(victim);
+    const member = await memberOf(client);
+    let received = 0;
+    const range = { file: large.file, from: 0, length: 4_000_000 };
+    assert.equal(await member.get(range, (bytes) => (received += bytes.length), SIGNAL), 'complete');
+    assert.equal(received, 4_000_000);
+    await once(victim.members, 'gone');
+    assert.ok(member.isOpen);
+  });
+
+  test('that takes a question and says nothing is disconnected after a while', async () => {
+    await using victim = await startMember();
+    const peer = await intrude(victim);
+    const member = await memberOf(victim);
+    assert.equal(await member.get({ file: FILE.file, from: 0, length: 1000 }, () => undefined, SIGNAL), 'closed');
+    await peer.closed();
+  });
+
+  test('is not one that needs long for an answer, but says that it is there', async () => {
+    await using seeder = await startMember({ files: [FILE] });
+    await using client = await startMember();
+    client.meet(seeder);
+    const member = await memberOf(client);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    seeder.offer.gate = promise;
+    const asked = member.get({ file: FILE.file, from: 0, length: 1000 }, () => undefined, SIGNAL);
+    while (member.silentMs < 7_000) await new Promise((wake) => setTimeout(wake, 100));
+    resolve();
+    assert.equal(await asked, 'complete');
+  });
+
+  test('that was banned is not let in again', async () => {
+    await using victim = await startMember();
+    await intrude(victim);
+    victim.members.ban(await memberOf(victim), 'it lied');
+    const again = await RawPeer.open(victim.port, GROUP);
+    await again.closed();
+  });
+});
