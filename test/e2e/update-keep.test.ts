@@ -67,7 +67,7 @@ describe('updates and the budget', { concurrency: 3 }, () => {
       String((await machine.run(['torrent', path, '--magnet'])).event('torrent')['infoHash']);
     assert.equal((await machine.run(['fetch', other.root, '--no-copy', ...ALONE])).status, 0);
     const gone = await infoHashOf(other.root);
-    const { ready } = await machine.service(['daemon', ...ALONE]);
+    const { ready } = await machine.service(['daemon', '--share-keys', made.publicKey, ...ALONE]);
 
     const next = await nextGeneration(made, 2, 50_000);
     await writeFile(list, next.root);
