@@ -23,6 +23,12 @@ let
   usesDht = settings.dht or true;
   usesLan = settings.lan or true;
   publishes = settings.publish or false;
+  # The daemon serves its own map and those that it follows over HTTP.
+  isPublisher = source: builtins.match "magnet:.*|https?:.*[?&]xs=.*" source != null;
+  servesMaps =
+    publishes
+    || (settings.publisher or [ ]) != [ ]
+    || lib.any (subscription: isPublisher (subscription.source or "")) (lib.attrValues subscriptions);
   announces = lib.elem scope [
     "cohort"
     "public"
@@ -32,14 +38,14 @@ let
   httpPort = settings.http-port or defaultPorts.http;
 
   # What a firewall has to let in. The program itself turns strangers away, by scope, before it reads a byte of theirs.
-  tcpPorts = [ port ] ++ lib.optional publishes httpPort;
+  tcpPorts = [ port ] ++ lib.optional servesMaps httpPort;
   tcpRanges = [ defaultPorts.beside ];
   udpPorts = lib.optional (usesDht && (announces || publishes)) dhtPort ++ lib.optional usesLan defaultPorts.discovery;
   named = {
     inherit port;
   }
   // lib.optionalAttrs (usesDht && (announces || publishes)) { dht-port = dhtPort; }
-  // lib.optionalAttrs publishes { http-port = httpPort; };
+  // lib.optionalAttrs servesMaps { http-port = httpPort; };
   ofChance = lib.filter (name: named.${name} == 0) (lib.attrNames named);
 
   firewall = config.networking.firewall;
@@ -251,8 +257,8 @@ in
       description = ''
         Whether to let others in, on all interfaces: TCP `settings.port` (${toString defaultPorts.peers}) and
         ${toString defaultPorts.beside.from} to ${toString defaultPorts.beside.to}, by which peers of the daemon and of an
-        update connect; UDP ${toString defaultPorts.discovery}, by which neighbours find each other; with `publish` TCP
-        `settings.http-port` (${toString defaultPorts.http}); with `publish` or a scope beyond the local network UDP
+        update connect; UDP ${toString defaultPorts.discovery}, by which neighbours find each other; where a map is
+        published or followed TCP `settings.http-port` (${toString defaultPorts.http}); with `publish` or a scope beyond the local network UDP
         `settings.dht-port` (${toString defaultPorts.dht}). With scope `lan` it does unless it is told not to: whoever is
         not on a network of this machine's interfaces is turned away before a byte is read. With a wider scope this has
         to be said.

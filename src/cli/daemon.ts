@@ -1,40 +1,41 @@
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
-import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
+import { formatPublisherAddress, mapFolder, type PublisherAddress } from '../index/address.ts';
 import { FileStore } from '../store/file-store.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
-import { SERVICE_PORTS } from '../wire/ports.ts';
+import { parseBudget, parseCount } from '../config/units.ts';
+import { RUN_PORTS, SERVICE_PORTS } from '../wire/ports.ts';
 import { aside } from './configuration.ts';
 import { openKey } from './key.ts';
 import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
 import {
   addCommon,
-  addKeys,
   addNetwork,
-  addPeers,
-  addPublishers,
-  addShareKeys,
   defaultStoreDir,
   limitsOf,
   networkOptions,
   sharedKeys,
   withNeighbours,
-  type NetworkFlags,
 } from './shared-options.ts';
+import { addSources, readSources, type SourceFlags } from './source-options.ts';
 import { readTrust } from './trust.ts';
+import { tellUpdated } from './update.ts';
+import { one } from './values.ts';
 
-interface DaemonOptions extends CommonOptions, NetworkFlags, PublishingFlags {
+interface DaemonFlags extends CommonOptions, SourceFlags, PublishingFlags {
   readonly publish?: boolean;
   readonly httpPort?: number;
   readonly store: string;
-  readonly publisher?: readonly PublisherAddress[];
-  readonly trustedPublicKey?: readonly string[];
+  readonly maxSize?: number;
+  readonly keepGenerations: number;
 }
 
 export function daemonCommand(): Command {
   const daemon = new Command('daemon')
-    .description('seed a file store and the hash maps that it follows, until interrupted')
+    .description(
+      'seed a file store and the hash maps that it follows, and keep mirrors of whole maps, until interrupted',
+    )
     .option('--store <dir>', 'file store to seed', defaultStoreDir());
   daemon.option(
     '--publish',
@@ -42,21 +43,31 @@ export function daemonCommand(): Command {
   );
   addPublishing(daemon);
   addHttpPort(daemon);
-  addPublishers(daemon, 'hash map to follow and host; may be repeated');
-  addPeers(daemon);
-  addKeys(daemon);
-  addShareKeys(daemon);
+  daemon
+    .option(
+      '--max-size <size>',
+      'budget for the NARs, which mirrors keep to, such as 50G (default: none)',
+      one(parseBudget),
+    )
+    .option(
+      '--keep-generations <count>',
+      'complete generations of each mirror that stay beside the current one',
+      one(parseCount),
+      1,
+    );
+  addSources(daemon);
   addNetwork(daemon, { scope: 'lan', ports: SERVICE_PORTS });
   addCommon(
     daemon,
     [
-      'narswarm daemon --publisher "magnet:?xs=urn:btpk:…"',
-      'narswarm daemon --store /srv/narswarm --scope cohort --port 6881 --publisher "$ADDR"',
+      'narswarm daemon',
+      'narswarm subscribe mirror "magnet:?xs=urn:btpk:…" && narswarm daemon --max-size 200G',
+      'narswarm daemon --store /srv/narswarm --scope cohort --publish',
     ],
     ['STORE', 'NIX', 'LISTEN'],
   );
   return daemon.action(
-    command<DaemonOptions, []>(async ({ output, signal, options, originOf, config: load }) => {
+    command<DaemonFlags, []>(async ({ output, signal, options, originOf, config: load }) => {
       const scope = options.scope ?? 'lan';
       if (scope === 'off')
         throw new NarswarmError(
@@ -75,6 +86,8 @@ export function daemonCommand(): Command {
         );
       const own = options.publish === true ? await openKey(options.key, output) : undefined;
       const { Daemon } = await import('../daemon/daemon.ts');
+      const { Mirrors } = await import('../daemon/mirrors.ts');
+      const { runUpdate } = await import('../subscription/run-update.ts');
       const { takeServingTurn } = await import('../daemon/serving-turn.ts');
       const { publishedContents } = await import('../subscription/published.ts');
       const { publishersOf } = await import('../subscription/source.ts');
@@ -85,6 +98,33 @@ export function daemonCommand(): Command {
         onWarning: (text) => output.warn(text),
       });
       const subscriptions = subscriptionsNow(config, (text) => output.warn(text));
+      await using mirrors = new Mirrors({
+        subscriptions,
+        signal,
+        onWarning: (text) => output.warn(text),
+        update: async (due, stop) => {
+          const sources = await readSources(options, { output, signal: stop, originOf, seeds: true });
+          const { updated } = await runUpdate({
+            ...sources,
+            // The named ports are the daemon's, and its limits hold for both.
+            network: sources.network && { ...sources.network, ports: RUN_PORTS.peers, dhtPorts: RUN_PORTS.dht },
+            limits: network.limits,
+            storeDir: options.store,
+            subscriptions: due,
+            configured: await subscriptions(),
+            forgetOthers: false,
+            maxBytes: options.maxSize,
+            keepGenerations: options.keepGenerations,
+            waits: true,
+            dryRun: false,
+            signal: stop,
+            configPath: config.path,
+            onWarning: (text) => output.warn(text),
+            onUpdated: (result) => tellUpdated(output, result, false),
+          });
+          return new Set(updated.flatMap(({ subscription, error }) => (error === undefined ? subscription.name : [])));
+        },
+      });
       await using service = await Daemon.start({
         store,
         keys,
@@ -106,10 +146,14 @@ export function daemonCommand(): Command {
         network: withNeighbours(network, shareKeys),
         signal,
         onWarning: (text) => output.warn(text),
-        onFollowed: (address, seq, records) => {
+        httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
+        onFollowed: (address, { seq, records, mirror: url }) => {
           const text = formatPublisherAddress(address);
-          output.result('followed', { publisher: text, seq, records });
-          output.note(`holding ${text}: generation ${seq}, ${records} NARs`);
+          const mirror = url === undefined ? null : formatPublisherAddress({ ...address, baseUrl: `${url}/` });
+          output.result('followed', { publisher: text, seq, records, mirror });
+          output.note(`following ${text}: generation ${seq}, ${records} NARs`);
+          if (mirror !== null) output.note(`its map is at ${mirror}, too`);
+          mirrors.onGeneration(address, seq);
         },
       });
       const { swarm, dht } = service.network;
@@ -143,7 +187,20 @@ export function daemonCommand(): Command {
           'ready',
         ].join('\n'),
       );
+      if (service.nars === 0)
+        for (const text of unfetched(options.publisher ?? [], publishersOf([], config.subscriptions)))
+          output.warn(text);
       await untilStopped(signal);
     }),
   );
+}
+
+/** What to say of publishers of whom nothing will be held: a map that is followed is no reason to fetch what it lists. */
+function unfetched(publishers: readonly PublisherAddress[], subscribed: readonly PublisherAddress[]): string[] {
+  const known = new Set(subscribed.map(mapFolder));
+  return publishers.flatMap((publisher) => {
+    if (known.has(mapFolder(publisher))) return [];
+    const address = formatPublisherAddress(publisher);
+    return `nothing of ${address} is held or fetched: narswarm subscribe mirror '${address}' has this daemon hold all of it, narswarm subscribe NAME '${address}#ROOT' and narswarm update one root of it`;
+  });
 }

@@ -136,7 +136,8 @@ export function updateCommand(): Command {
   );
 }
 
-function tellUpdated(
+/** Says how the update of one subscription went. */
+export function tellUpdated(
   output: Output,
   { subscription, state, error, lack, notes, warnings, leftOut, leftOutCount, nars, paths }: Updated,
   dryRun: boolean,

@@ -11,6 +11,9 @@ import { FileStore } from '../store/file-store.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
 import { contentsVersion } from '../subscription/published.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
+import { formatEndpoint } from '../discovery/endpoint.ts';
+import { ownHost } from '../discovery/own-address.ts';
+import { IndexServer } from '../publish/index-server.ts';
 import { joinAtLastPort, Publisher, type PublisherOptions } from '../publish/publisher.ts';
 
 /** How soon a NAR that a fetch has added is seeded. */
@@ -46,12 +49,22 @@ export interface DaemonOptions {
   readonly http?: HttpClientOptions | (() => Promise<HttpClientOptions>) | undefined;
   readonly signal: AbortSignal;
   readonly onWarning: (message: string) => void;
+  /** TCP ports for the followed maps over HTTP, if no map of its own is published: the first that is free. Default: none. */
+  readonly httpPorts?: readonly number[];
   /** This machine's own hash map, where it publishes one. */
   readonly publish?: OwnMap | undefined;
   /** Publishers to follow besides, asked for every second: subscriptions come and go. */
   readonly alsoFollow?: () => Promise<readonly PublisherAddress[]>;
   /** Told when a generation of a followed map is held in full. */
-  readonly onFollowed?: (address: PublisherAddress, seq: number, records: number) => void;
+  readonly onFollowed?: (address: PublisherAddress, generation: Followed) => void;
+}
+
+/** A generation of a followed map. */
+export interface Followed {
+  readonly seq: number;
+  readonly records: number;
+  /** URL of the map at this daemon's own mirror, if it has one. */
+  readonly mirror: string | undefined;
 }
 
 /** Seeds a file store, behind the gate, and the hash maps that it follows. */
@@ -63,6 +76,8 @@ export class Daemon implements AsyncDisposable {
   readonly #http: HttpClient;
   readonly #timers = new Set<NodeJS.Timeout>();
   #publisher: Publisher | undefined;
+  /** Serves the followed maps over HTTP. */
+  #mirror: Promise<IndexServer> | undefined;
   /** What the published map was made of, or was tried to be. */
   #publishedOf = '';
   /** When it is tried again though nothing has changed (`performance.now`). */
@@ -91,6 +106,7 @@ export class Daemon implements AsyncDisposable {
     if (looksUp || options.network.scope === 'public') await network.openDht(); // now, so that a port in use is said
     void daemon.#watchCatalogue();
     void daemon.#checkNars();
+    if (options.publishers.length > 0) await daemon.#serveMaps();
     for (const address of options.publishers) void daemon.#follow(address);
     if (options.network.scope === 'public') void daemon.#announceNars();
     stack.move();
@@ -111,6 +127,7 @@ export class Daemon implements AsyncDisposable {
     this.#stop.abort();
     for (const timer of this.#timers) clearTimeout(timer);
     await this.#publisher?.close();
+    await (await this.#mirror?.catch(() => undefined))?.close();
     await this.#http.close();
     await this.network.close();
     await this.#offer[Symbol.asyncDispose]();
@@ -200,6 +217,24 @@ export class Daemon implements AsyncDisposable {
     await this.#lookUp(address);
   }
 
+  /** @returns the port of the mirror, undefined if there is none. @throws LISTEN_FAILED */
+  async #serveMaps(): Promise<number | undefined> {
+    const { network, httpPorts, publish } = this.#options;
+    if (publish !== undefined) return this.#publisher?.http.port;
+    if (httpPorts === undefined) return undefined;
+    this.#mirror ??= IndexServer.listen(
+      { dirOf: (map) => this.#offer.maps.dirOf(map) },
+      {
+        host: network.listen,
+        ports: httpPorts,
+        limit: network.limits?.upload,
+        networks: this.network.networks,
+        serves: network.scope === 'cohort' || network.scope === 'public' ? 'anyone' : 'lan',
+      },
+    );
+    return (await this.#mirror).port;
+  }
+
   async #lookUp(address: PublisherAddress): Promise<void> {
     const { store, signal, onWarning, onFollowed } = this.#options;
     const dir = inState(store, 'index');
@@ -225,7 +260,13 @@ export class Daemon implements AsyncDisposable {
         shards,
         dir: indexDirOf(dir, address),
       });
-      if (this.#offer.maps.add(address, generation)) onFollowed?.(address, seq, recordCount);
+      if (this.#offer.maps.add(address, generation)) {
+        const port = await this.#serveMaps();
+        const host = ownHost(this.#options.network.listen, this.network.networks);
+        const mirror =
+          port === undefined ? undefined : `http://${formatEndpoint({ host, port })}/maps/${mapFolder(address)}`;
+        onFollowed?.(address, { seq, records: recordCount, mirror });
+      }
       found = resolved.from === 'network';
       await this.#keepPointerAlive(address);
     } catch (error) {

@@ -4,6 +4,7 @@ import { formatPublisherAddress, type PublisherAddress } from '../index/address.
 import type { HashMap } from '../index/hash-map.ts';
 import { torrentOfRecord } from '../index/record.ts';
 import { resolveHashMap, type Resolved } from '../index/resolve.ts';
+import { withinBudget } from '../index/within-budget.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { quote } from '../nix/quote.ts';
@@ -99,17 +100,25 @@ export class HashMaps implements AsyncDisposable {
   }
 
   /**
-   * Every path that the maps have a record of.
+   * Every path that the maps have a record of, of each map as much as {@link withinBudget} chooses.
    *
    * @throws what the first publisher failed of, also where an upstream makes up for its torrents: without its map nobody
    *   knows what there is to fetch; INDEX_UNREACHABLE for a shard
    */
-  async storeHashes(signal: AbortSignal): Promise<StoreHash[]> {
+  async storeHashes(
+    maxMapBytes: number,
+    signal: AbortSignal,
+  ): Promise<{ readonly hashes: readonly StoreHash[]; readonly leftOut: readonly string[] }> {
     const hashes = new Set<StoreHash>();
+    const leftOut: string[] = [];
     const maps = await this.settled();
     if (this.#failures.length > 0) throw this.#failures[0];
-    for (const map of maps) for await (const hash of map.storeHashes(signal)) hashes.add(hash);
-    return [...hashes];
+    for (const map of maps) {
+      const chosen = await withinBudget(map, maxMapBytes, signal);
+      for (const hash of chosen.hashes) hashes.add(hash);
+      leftOut.push(...chosen.leftOut);
+    }
+    return { hashes: [...hashes], leftOut };
   }
 
   /** The maps as sources of narinfos that do not wait: one that has not answered yet has nothing. */

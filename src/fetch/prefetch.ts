@@ -54,6 +54,8 @@ export interface PrefetchOptions {
   readonly roots: readonly string[];
   /** Takes in every path that the publishers' maps have, besides the roots. */
   readonly wholeMaps?: boolean;
+  /** How many bytes of NARs of each of those maps are taken in. Default: all. */
+  readonly maxMapBytes?: number | undefined;
   /**
    * Goes on without the paths that cannot be had, and without those that refer to them; {@link PrefetchResult.missing}
    * tells. An interruption while NARs are fetched is such a lack, too, and an import that fails is in the result. Default:
@@ -99,6 +101,8 @@ export interface PrefetchResult {
   readonly importFailure: NarswarmError | undefined;
   /** The publishers' maps that are generations kept from before. */
   readonly doubts: readonly MapDoubt[];
+  /** Names of roots of whole maps that were left out, since they are too large. */
+  readonly outsized: readonly string[];
 }
 
 /** What an import fails of that leaves the file store as good as it is. */
@@ -117,7 +121,11 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   await using stack = new AsyncDisposableStack();
   const sources = stack.use(await FetchSources.open(options, context));
   const { maps } = sources;
-  const roots = await resolveRoots(named, maps, { wholeMaps: options.wholeMaps === true, signal });
+  const roots = await resolveRoots(named, maps, {
+    wholeMaps: options.wholeMaps === true,
+    maxMapBytes: options.maxMapBytes,
+    signal,
+  });
 
   tell({ type: 'walking' });
   const walked = await walk(roots, sources, { onlyRoots, keepGoing, signal });
@@ -140,6 +148,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     isInterrupted: signal.aborted,
     importFailure,
     doubts: maps.doubts,
+    outsized: roots.outsized,
   });
   if (dryRun) return result(false);
 

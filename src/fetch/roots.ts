@@ -15,6 +15,8 @@ export interface Roots {
   readonly names: ReadonlyMap<StoreHash, string>;
   /** Paths of the roots whose names are known in full. */
   readonly paths: readonly StorePath[];
+  /** Names of roots of whole maps that are left out, since they are too large. */
+  readonly outsized: readonly string[];
 }
 
 /** Reads store paths, hash parts and names of roots. @throws STORE_PATH_INVALID for what looks like a path and is none */
@@ -25,13 +27,18 @@ export function readRoots(texts: readonly string[]): NamedRoot[] {
 /**
  * Finds the store paths of named roots.
  *
- * @param wholeMaps takes in every path that the publishers' maps have, too
+ * @param options.wholeMaps takes in every path that the publishers' maps have, too
+ * @param options.maxMapBytes takes in only as much of each of those maps as has so many bytes
  * @throws ROOT_UNKNOWN for a name that no map has; INDEX_UNREACHABLE …; the signal's reason
  */
 export async function resolveRoots(
   named: readonly NamedRoot[],
   maps: HashMaps,
-  { wholeMaps, signal }: { readonly wholeMaps: boolean; readonly signal: AbortSignal },
+  {
+    wholeMaps,
+    maxMapBytes = Infinity,
+    signal,
+  }: { readonly wholeMaps: boolean; readonly maxMapBytes?: number | undefined; readonly signal: AbortSignal },
 ): Promise<Roots> {
   const names = new Map<StoreHash, string>();
   const paths: StorePath[] = [];
@@ -40,8 +47,10 @@ export async function resolveRoots(
     if ('path' in root) paths.push(root.path);
     names.set('path' in root ? storeHashOf(root.path) : root.hash, text);
   }
-  if (wholeMaps) for (const hash of await maps.storeHashes(signal)) names.set(hash, hash);
-  return { names, paths };
+  if (!wholeMaps) return { names, paths, outsized: [] };
+  const { hashes, leftOut } = await maps.storeHashes(maxMapBytes, signal);
+  for (const hash of hashes) names.set(hash, hash);
+  return { names, paths, outsized: leftOut };
 }
 
 /** The store path or its hash part that a text is by itself, or undefined if it can only be the name of a root. */

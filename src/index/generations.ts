@@ -8,7 +8,7 @@ import type { FileStore } from '../store/file-store.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import type { Seed } from '../swarm/swarm.ts';
 import { mapFolder, type PublisherAddress } from './address.ts';
-import type { IndexDir } from './index-dir.ts';
+import { IndexDir } from './index-dir.ts';
 import { indexTorrent, MANIFEST_NAME, type IndexTorrent } from './index-torrent.ts';
 import { assertShard, shardFileName, type ShardEntry } from './shard.ts';
 
@@ -87,6 +87,12 @@ export class OfferedGenerations {
     const others = before.filter(({ torrent }) => torrent.infoHash !== generation.torrent.infoHash);
     this.#byMap.set(map, [generation, ...others].slice(0, KEPT_GENERATIONS));
     return others.length === before.length;
+  }
+
+  /** The folder of the newest generation of a map, by the map's own folder name ({@link mapFolder}). */
+  dirOf(map: string): IndexDir | undefined {
+    const [manifest] = this.#byMap.get(map)?.[0]?.seed.files ?? [];
+    return manifest === undefined ? undefined : new IndexDir(dirname(manifest.path));
   }
 
   /** Stops offering a hash map. */

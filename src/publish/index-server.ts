@@ -17,21 +17,29 @@ import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.t
 import { LocalNetworks } from '../discovery/local-networks.ts';
 import { listenAtFirst } from '../wire/ports.ts';
 
-const NAME = /^\/(manifest|shards\/(?:[0-9a-z]{1,3}|all)\.zst)$/;
+const NAME = /^\/(?:maps\/([0-9a-f]{64}-[0-9a-f]{1,128})\/)?(manifest|shards\/(?:[0-9a-z]{1,3}|all)\.zst)$/;
+
+/** The folders of the hash maps that are served. */
+export interface ServedMaps {
+  /** This machine's own, at the top. */
+  readonly own?: IndexDir | undefined;
+  /** One that this machine holds, below `/maps/<key>-<salt>/`. */
+  readonly dirOf: (map: string) => IndexDir | undefined;
+}
 
 /**
- * Serves a hash map over HTTP, for networks without UDP: only `/manifest` and `/shards/<prefix>.zst`, and only to hosts
+ * Serves hash maps over HTTP, for networks without UDP: of each only `manifest` and `shards/<prefix>.zst`, and only to hosts
  * that the scope admits. A client that does not read costs one chunk of one file.
  */
 export class IndexServer implements AsyncDisposable {
   readonly #server: Server;
-  readonly #dir: IndexDir;
+  readonly #maps: ServedMaps;
   readonly #limit: DirectionLimit | undefined;
   /** For each connection: the number of waiting requests, and the end of the last one. */
   readonly #turns = new WeakMap<Socket, { waiting: number; last: Promise<void> }>();
 
-  private constructor(dir: IndexDir, limit: DirectionLimit | undefined) {
-    this.#dir = dir;
+  private constructor(maps: ServedMaps, limit: DirectionLimit | undefined) {
+    this.#maps = maps;
     this.#limit = limit;
     this.#server = createServer({ requestTimeout: HTTP_IDLE_MS, headersTimeout: HTTP_IDLE_MS }, (request, response) =>
       this.#inTurn(request, response),
@@ -41,7 +49,7 @@ export class IndexServer implements AsyncDisposable {
 
   /** @throws LISTEN_FAILED if the address or port is not available */
   static async listen(
-    dir: IndexDir,
+    maps: ServedMaps,
     options: {
       host?: string | undefined;
       /** The first free port is taken. Default: any. */
@@ -58,7 +66,7 @@ export class IndexServer implements AsyncDisposable {
       perHost: () => MAX_HTTP_CONNECTIONS_PER_HOST,
     });
     return listenAtFirst(options.ports ?? [0], async (port) => {
-      const started = new IndexServer(dir, options.limit);
+      const started = new IndexServer(maps, options.limit);
       const server = started.#server;
       server.on('connection', (socket) => {
         if (!mayHave(options.serves, socket.remoteAddress ?? '', networks) || !limits.admit(socket)) socket.destroy();
@@ -113,9 +121,10 @@ export class IndexServer implements AsyncDisposable {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const name = NAME.exec(request.url ?? '')?.[1];
+    const [, map, name] = NAME.exec(request.url ?? '') ?? [];
+    const dir = map === undefined ? this.#maps.own : this.#maps.dirOf(map);
     const isKnown = name !== undefined && (request.method === 'GET' || request.method === 'HEAD');
-    await using file = isKnown ? await this.#dir.open(name) : undefined;
+    await using file = isKnown ? await dir?.open(name) : undefined;
     if (file === undefined) {
       response.writeHead(404).end();
       return;

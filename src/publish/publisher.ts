@@ -97,14 +97,17 @@ export class Publisher implements AsyncDisposable {
     const withOwn = { ...options, signal, hints: [...options.hints, ...own], peerPort: network.swarm.port };
     // First of all, before a new key is saved or anything is signed: a port that is in use makes the command fail.
     const http = stack.use(
-      await IndexServer.listen(publishedDir(options.store, options.salt), {
-        host: listen,
-        ports: options.httpPorts,
-        limit: options.network.limits?.upload,
-        // publishing is public and the mirror is asked for by address, but the scope can keep it on the local network
-        networks: network.networks,
-        serves: options.network.scope === 'cohort' || options.network.scope === 'public' ? 'anyone' : 'lan',
-      }),
+      await IndexServer.listen(
+        { own: publishedDir(options.store, options.salt), dirOf: (map) => place.offer.maps.dirOf(map) },
+        {
+          host: listen,
+          ports: options.httpPorts,
+          limit: options.network.limits?.upload,
+          // publishing is public and the mirror is asked for by address, but the scope can keep it on the local network
+          networks: network.networks,
+          serves: options.network.scope === 'cohort' || options.network.scope === 'public' ? 'anyone' : 'lan',
+        },
+      ),
     );
     const built = await buildPublication(withOwn);
     await offer.catalogue.refresh();

@@ -28,6 +28,8 @@ export interface UpdateContext {
   readonly publisherTimeoutMs: number;
   readonly peerTimeoutMs?: number | undefined;
   readonly dryRun: boolean;
+  /** The budget of the store: of a whole map no more is fetched. Default: none. */
+  readonly maxBytes?: number | undefined;
   /** The config file that has the subscriptions, where they are of one. */
   readonly configPath?: string | undefined;
   readonly now: () => Date;
@@ -149,7 +151,9 @@ async function fetchSubscription(
 ): Promise<Omit<ToldOutcome, 'parts'>> {
   const { workplace, publishers, signal } = context;
   const source = parseSource(subscription.source, { file: subscription.file });
-  const fetch = async (what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'publishers'>): Promise<PrefetchResult> => {
+  const fetch = async (
+    what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'maxMapBytes' | 'publishers'>,
+  ): Promise<PrefetchResult> => {
     const part = await workplace.prefetch(
       {
         ...context,
@@ -170,6 +174,7 @@ async function fetchSubscription(
     const part = await fetch({
       roots: root === undefined ? [] : [root],
       wholeMaps: root === undefined,
+      maxMapBytes: context.maxBytes,
       publishers: [address],
     });
     const main = root === undefined ? undefined : part.roots[0];
@@ -177,7 +182,10 @@ async function fetchSubscription(
     const [silent, wrong] = partition(part.doubts, ({ failure }) => failure.code === 'INDEX_UNREACHABLE');
     return {
       main,
-      notes: silent.map(({ failure, created }) => `${failure.message}; the map of ${created.toISOString()} was taken`),
+      notes: [
+        ...silent.map(({ failure, created }) => `${failure.message}; the map of ${created.toISOString()} was taken`),
+        ...tooLarge(part.outsized),
+      ],
       silence: silent[0] && { reason: silent[0].failure.message, created: silent[0].created },
       // A map that is not what it should be is no map of today, whatever is held of the one from before.
       ...(wrong[0] === undefined || lackOrImport?.code === 'INTERRUPTED'
@@ -196,6 +204,13 @@ async function fetchSubscription(
     signal,
   });
   return fetchResolution(resolution, (roots) => fetch({ roots, publishers }));
+}
+
+function tooLarge(roots: readonly string[]): string[] {
+  if (roots.length === 0) return [];
+  const which = roots.slice(0, 10).join(', ');
+  const more = roots.length > 10 ? ` and ${roots.length - 10} more` : '';
+  return [`does not fit into --max-size and is left out: ${which}${more}`];
 }
 
 function asFailure(error: unknown, signal: AbortSignal): NarswarmError {

@@ -9,7 +9,7 @@ describe('the HTTP mirror of a hash map', () => {
   const serve = async (t: TestContext, serves: Serves): Promise<string> => {
     const dir = new IndexDir(await tempDir(t));
     await dir.writeManifest(Buffer.from('signed'));
-    const server = await IndexServer.listen(dir, { host: '127.0.0.1', serves });
+    const server = await IndexServer.listen({ own: dir, dirOf: () => undefined }, { host: '127.0.0.1', serves });
     t.after(() => server.close());
     return `http://127.0.0.1:${server.port}/manifest`;
   };

@@ -26,7 +26,7 @@ const swarm = await Swarm.listen({ host: '0.0.0.0', seeds: async (infoHash) => s
 swarm.meet(COHORT);
 const dir = new IndexDir(join(folder, 'map'));
 await dir.writeShard('all', randomBytes(4 * MIB));
-const http = await IndexServer.listen(dir, { serves: 'lan' });
+const http = await IndexServer.listen({ own: dir, dirOf: () => undefined }, { serves: 'lan' });
 process.on('SIGUSR2', () => {
   const peak = /VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'latin1'))?.[1];
   console.log(JSON.stringify({ peakMiB: Math.round(Number(peak) / 1024) }));

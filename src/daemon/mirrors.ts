@@ -1,0 +1,95 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { mapFolder, type PublisherAddress } from '../index/address.ts';
+import { parseSource } from '../subscription/source.ts';
+import type { Subscription } from '../subscription/subscription.ts';
+
+/** How often it is looked whether something is to be fetched. */
+const LOOK_MS = 1_000;
+/** Time until a mirror that is not complete is brought up to date again though its map is the same. */
+const RETRY_MS = 10 * 60_000;
+
+export interface MirrorsOptions {
+  /** The subscriptions as the configuration has them now. */
+  readonly subscriptions: () => Promise<readonly Subscription[]>;
+  /** Brings subscriptions up to date. @returns names of those that are complete */
+  readonly update: (subscriptions: readonly Subscription[], signal: AbortSignal) => Promise<ReadonlySet<string>>;
+  readonly signal: AbortSignal;
+  readonly onWarning: (message: string) => void;
+}
+
+/** The hash map that a subscription is a mirror of: one to a whole map, without an import. */
+export function mirrored({ source, file, import: imports }: Subscription): PublisherAddress | undefined {
+  const parsed = parseSource(source, { file });
+  return !imports && parsed.kind === 'publisher' && parsed.root === undefined ? parsed.address : undefined;
+}
+
+/**
+ * Keeps mirrors up to date by itself: fetches what a followed map has as soon as the daemon holds a generation of it. Other
+ * subscriptions wait for `update`, which the user has put at a time.
+ */
+export class Mirrors implements AsyncDisposable {
+  readonly #options: MirrorsOptions;
+  readonly #stop = new AbortController();
+  /** The newest generation of each followed map. */
+  readonly #newest = new Map<string, number>();
+  /** What was done for each subscription, by its name and source. */
+  readonly #done = new Map<string, { readonly seq: number; readonly retryAtMs: number }>();
+  #running: Promise<void>;
+
+  constructor(options: MirrorsOptions) {
+    this.#options = options;
+    this.#running = this.#run(AbortSignal.any([options.signal, this.#stop.signal]));
+  }
+
+  /** Takes note that the daemon holds a generation of a map. */
+  onGeneration(address: PublisherAddress, seq: number): void {
+    this.#newest.set(mapFolder(address), seq);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        const due = this.#due(await this.#options.subscriptions());
+        if (due.length > 0) await this.#update(due, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#options.onWarning((error as Error).message);
+      }
+      await sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  #due(subscriptions: readonly Subscription[]): { subscription: Subscription; seq: number }[] {
+    return subscriptions.flatMap((subscription) => {
+      const address = mirrored(subscription);
+      const seq = address === undefined ? undefined : this.#newest.get(mapFolder(address));
+      if (seq === undefined) return [];
+      const done = this.#done.get(keyOf(subscription));
+      return done?.seq === seq && performance.now() < done.retryAtMs ? [] : [{ subscription, seq }];
+    });
+  }
+
+  async #update(due: readonly { subscription: Subscription; seq: number }[], signal: AbortSignal): Promise<void> {
+    let complete: ReadonlySet<string> = new Set();
+    try {
+      complete = await this.#options.update(
+        due.map(({ subscription }) => subscription),
+        signal,
+      );
+    } finally {
+      for (const { subscription, seq } of due) {
+        const retryAtMs = complete.has(subscription.name) ? Infinity : performance.now() + RETRY_MS;
+        this.#done.set(keyOf(subscription), { seq, retryAtMs });
+      }
+    }
+  }
+}
+
+function keyOf({ name, source }: Subscription): string {
+  return `${name} ${source}`;
+}

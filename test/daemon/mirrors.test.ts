@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { EventEmitter, once } from 'node:events';
+import { suite, test, type TestContext } from 'node:test';
+import { mirrored, Mirrors } from '../../src/daemon/mirrors.ts';
+import { parsePublisherAddress } from '../../src/index/address.ts';
+import type { Subscription } from '../../src/subscription/subscription.ts';
+
+const ADDRESS = `magnet:?xs=urn:btpk:${'ab'.repeat(32)}`;
+const OTHER = `magnet:?xs=urn:btpk:${'cd'.repeat(32)}`;
+const named = (name: string, source: string, more: Partial<Subscription> = {}): Subscription => ({
+  name,
+  source,
+  import: false,
+  sources: false,
+  publish: false,
+  ...more,
+});
+
+suite('mirrors', () => {
+  test('a mirror is of a whole map, and imports nothing', () => {
+    assert.equal(mirrored(named('a', ADDRESS))?.publicKeyHex, 'ab'.repeat(32));
+    for (const other of [
+      named('a', `${ADDRESS}#root`),
+      named('a', ADDRESS, { import: true }),
+      named('a', '/run/current-system'),
+    ])
+      assert.equal(mirrored(other), undefined, other.source);
+  });
+
+  /** Mirrors whose updates are told one by one; `complete` says which of them go well. */
+  const start = (t: TestContext, subscriptions: Subscription[], complete = new Set(['mirror'])) => {
+    const news = new EventEmitter();
+    const mirrors = new Mirrors({
+      subscriptions: () => Promise.resolve(subscriptions),
+      update: (due) => {
+        news.emit(
+          'update',
+          due.map(({ name }) => name),
+        );
+        return Promise.resolve(complete);
+      },
+      signal: t.signal,
+      onWarning: (message) => assert.fail(message),
+    });
+    t.after(() => mirrors[Symbol.asyncDispose]());
+    const updated = async (): Promise<unknown> =>
+      (await once(news, 'update', { signal: AbortSignal.timeout(20_000) }))[0];
+    return { mirrors, updated };
+  };
+
+  test('each generation of a followed map is fetched once, and nothing else', async (t) => {
+    const subscriptions = [named('mirror', ADDRESS), named('one', `${ADDRESS}#one`), named('other', OTHER)];
+    const { mirrors, updated } = start(t, subscriptions);
+    mirrors.onGeneration(parsePublisherAddress(ADDRESS), 1);
+    assert.deepEqual(await updated(), ['mirror']);
+    mirrors.onGeneration(parsePublisherAddress(ADDRESS), 1);
+    mirrors.onGeneration(parsePublisherAddress(OTHER), 7);
+    assert.deepEqual(await updated(), ['other']);
+    mirrors.onGeneration(parsePublisherAddress(ADDRESS), 2);
+    assert.deepEqual(await updated(), ['mirror']);
+  });
+
+  test('a subscription that is added later begins with the generation that is there', async (t) => {
+    const subscriptions: Subscription[] = [];
+    const { mirrors, updated } = start(t, subscriptions);
+    mirrors.onGeneration(parsePublisherAddress(ADDRESS), 1);
+    subscriptions.push(named('mirror', ADDRESS));
+    assert.deepEqual(await updated(), ['mirror']);
+  });
+
+  test('one that is not complete is tried again after a while', async (t) => {
+    const now = t.mock.method(performance, 'now', () => 0);
+    const { mirrors, updated } = start(t, [named('mirror', ADDRESS)], new Set());
+    mirrors.onGeneration(parsePublisherAddress(ADDRESS), 1);
+    await updated();
+    now.mock.mockImplementation(() => 10 * 60_000 + 1);
+    assert.deepEqual(await updated(), ['mirror']);
+  });
+});

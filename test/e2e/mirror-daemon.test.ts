@@ -1,0 +1,93 @@
+/** A daemon that keeps a mirror: it fetches what a followed map has by itself, and stands in for the publisher. */
+import assert from 'node:assert/strict';
+import { cp } from 'node:fs/promises';
+import { after, before, suite, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { assertSound, Lab, narBytesOf, type CliEvent, type CliProcess, type RunningPublisher } from '../support/lab.ts';
+import { Machine } from '../support/machine.ts';
+
+/** What a cache has of its own; not what narswarm has made of it. */
+const isCache = (path: string): boolean => !path.endsWith('/narswarm');
+const LOOPBACK = ['--listen', '127.0.0.1', '--no-lan', '--no-dht'];
+
+suite('a mirror kept by a daemon', () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let trust: readonly string[];
+  let publisher: RunningPublisher;
+
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([60_000, 20_000, 5_000]);
+    trust = ['--trusted-public-key', made.publicKey];
+    publisher = await lab.publisher(made, LOOPBACK);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const updated = (daemon: CliProcess, generation: number): Promise<CliEvent> =>
+    daemon.event('subscription', (event) => event['generation'] === generation && event['outcome'] === 'complete');
+
+  test('everything of the map is fetched by itself', async () => {
+    const machine = await Machine.make(lab, { flags: [] });
+    await machine.subscribe('mirror', publisher.mirror);
+    const { process: daemon } = await machine.service(['daemon', '--no-upstream', ...trust, ...LOOPBACK]);
+    const done = await updated(daemon, 1);
+    assert.equal(done['name'], 'mirror');
+    assert.equal(done['missingCount'], 0);
+    await assertSound(machine.store, made.publicKey);
+    assert.equal(await narBytesOf(machine.store), await narBytesOf(made.cacheDir));
+  });
+
+  test('a subscription to one root, or with an import, waits for the update', async () => {
+    const machine = await Machine.make(lab, { flags: [] });
+    await machine.subscribe('one', `${publisher.mirror}#lab`);
+    const { process: daemon } = await machine.service(['daemon', '--no-upstream', ...trust, ...LOOPBACK]);
+    await daemon.event('followed');
+    await machine.subscribe('mirror', publisher.mirror);
+    assert.equal((await daemon.event('subscription'))['name'], 'mirror');
+    assert.ok(!daemon.events.some(({ event, name }) => event === 'subscription' && name === 'one'));
+  });
+
+  test('a map that is larger than the budget is held root by root, as far as it fits', async () => {
+    const large = await lab.closure([400_000], 'large');
+    const both = await lab.folder('both');
+    const pairs = [
+      [made, 'small'],
+      [large, 'large'],
+    ] as const;
+    for (const [of] of pairs)
+      await cp(of.cacheDir, both, { recursive: true, preserveTimestamps: true, filter: isCache });
+    const roots = pairs.flatMap(([of, name]) => ['--root', `${name}=${of.root}`]);
+    const keys = pairs.flatMap(([of]) => ['--trusted-public-key', of.publicKey]);
+    const key = ['--key', lab.path('key')];
+    const { ready } = await lab.service(['publish', '--store', both, ...roots, ...keys, ...key, ...LOOPBACK]);
+    const machine = await Machine.make(lab, { flags: [] });
+    await machine.subscribe('mirror', String(ready['mirror']));
+    const budget = ['--max-size', '300kB'];
+    const { process: daemon } = await machine.service(['daemon', '--no-upstream', ...budget, ...keys, ...LOOPBACK]);
+    const done = await updated(daemon, 1);
+    assert.match(String(done['notes']), /does not fit into --max-size and is left out: large/);
+    assert.equal(await narBytesOf(machine.store), await narBytesOf(made.cacheDir));
+  });
+
+  test('a daemon that only follows says what to do', async () => {
+    const store = ['--store', await lab.folder('store'), '--publisher', publisher.mirror];
+    const { process: daemon } = await lab.service(['daemon', ...store, ...trust, ...LOOPBACK]);
+    const { message } = await daemon.event('warning');
+    assert.match(String(message), /nothing of http\S+ is held or fetched: narswarm subscribe mirror 'http/);
+  });
+
+  test('whoever has nothing but the mirror gets the map and the NARs from it', async () => {
+    const machine = await Machine.make(lab, { flags: [] });
+    await machine.subscribe('mirror', publisher.mirror);
+    const { process: daemon, ready } = await machine.service(['daemon', '--no-upstream', ...trust, ...LOOPBACK]);
+    const followed = await daemon.event('followed');
+    await updated(daemon, 1);
+    await publisher.process.stop('SIGKILL');
+    const from = ['--publisher', String(followed['mirror']), '--peer', `127.0.0.1:${String(ready['port'])}`];
+    const into = ['--store', await lab.folder('store'), '--no-copy', '--no-upstream'];
+    const run = await lab.run(['fetch', 'lab', ...from, ...into, ...trust, ...LOOPBACK]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal((run.event('done')['bytes'] as { peers: number }).peers, await narBytesOf(made.cacheDir));
+  });
+});
