@@ -14,58 +14,61 @@ import { writeRealisations } from './realisations.ts';
 import { hashNars, type HashItem } from './hash-pool.ts';
 import { withSignature, type Signer } from './signer.ts';
 
-/** What is exported at most before it is made visible: what an interruption may cost, in bytes of NARs and in paths. */
+/**
+ * Limits of one export before its paths become visible, in bytes of NARs and in paths: an interruption may lose this
+ * much.
+ */
 const BATCH_BYTES = 256e6;
 const BATCH_PATHS = 250;
 
 export interface AdditionOptions {
   readonly store: FileStore;
   readonly compression: Compression;
-  /** Absent: the signatures that Nix's store has are all there are. */
+  /** Undefined: only the signatures of Nix's store are kept. */
   readonly signer: Signer | undefined;
   readonly signal: AbortSignal;
   readonly onNixLine: (line: string) => void;
   readonly onWarning: (message: string) => void;
 }
 
-/** What an addition did. */
+/** The result of an addition. */
 export interface Addition {
-  /** What there was to do. */
+  /** The plan that was carried out. */
   readonly plan: AdditionPlan;
-  /** Narinfos of the closure as the file store has them now, but for those of other builds. In no order. */
+  /** Narinfos of the closure as the file store has them now, without those of other builds. In no order. */
   readonly infos: readonly NarInfo[];
-  /** Paths that were exported. */
+  /** Number of exported paths. */
   readonly added: number;
-  /** Bytes of their NARs, as files. */
+  /** Bytes of their NAR files. */
   readonly addedBytes: number;
-  /** Bytes of NARs that were there before and had to be read, since the catalogue did not know them. */
+  /** Bytes of NARs already there that had to be read, since the catalogue did not know them. */
   readonly hashedBytes: number;
-  /** Narinfos that were there before and have one signature more. */
+  /** Number of narinfos already there that got another signature. */
   readonly signed: number;
 }
 
 /**
- * Exports store paths into a file store with `nix copy`, and lists them in the catalogue, so that they may be served
- * where a configured key has signed them.
+ * Exports store paths into a file store with `nix copy`, and lists them in the catalogue, so that they may be served if
+ * a configured key has signed them.
  *
- * Nix writes into a folder of this process first. From there NARs are moved into place when their SHA-256 was checked,
- * then the narinfos are written, each after those that it refers to. So a process that is killed leaves neither a
- * narinfo without its NAR nor a file that nobody knows of.
+ * Nix writes into a folder of this process first. From there, NARs are moved to their places after a check of their
+ * SHA-256. Then the narinfos are written, each after its references. So a killed process leaves neither a narinfo
+ * without its NAR nor an unknown file.
  *
- * What is signed is what Nix's store holds, also where the narinfo lay in the file store before. The signatures are
- * made here, in one way for both; they are those that Nix makes. Realisations that Nix's store has of the paths go with them.
+ * Signs the contents of Nix's store, also for narinfos that the file store already had. Makes all signatures itself,
+ * equal to those of Nix. Adds the realisations that Nix's store has of the paths.
  *
- * @throws STORE_FULL, STORE_UNWRITABLE; STORE_CORRUPT where the disk does not keep what was written; NIX_FAILED; the
- *   signal's reason
+ * @throws STORE_FULL, STORE_UNWRITABLE; STORE_CORRUPT if the disk does not keep written data; NIX_FAILED; the signal's
+ *   reason
  */
 export async function addPaths(closure: readonly ValidPath[], options: AdditionOptions): Promise<Addition> {
   const { store, signer, signal } = options;
   await using folder = await ExportFolder.open(store);
   await folder.claim(closure, signal);
-  const plan = await planAddition(closure, store); // after the claim: what it finds stays
+  const plan = await planAddition(closure, store); // after the claim, so that found files stay
   const catalogue = await Catalogue.open(store);
   const { sound, damaged, hashedBytes } = await checkHeld(plan.held, store, catalogue, signal);
-  for (const path of damaged) options.onWarning(`the NAR of ${path} was damaged: it is exported again`);
+  for (const path of damaged) options.onWarning(`the NAR of ${path} was damaged; it is exported again`);
 
   const exported = new Set([...plan.missing.map(({ storePath }) => storePath), ...damaged]);
   const infos: NarInfo[] = [];
@@ -105,8 +108,8 @@ function withSignaturesOf(info: NarInfo, other: NarInfo | undefined): NarInfo {
 }
 
 /**
- * Tells NARs with the signed contents from others. Those that the catalogue knows, unchanged, are not read; the others
- * are decompressed, and then it knows them.
+ * Splits NARs into those with the signed contents and others. Does not read unchanged NARs that the catalogue knows;
+ * decompresses the rest, and adds the result to the catalogue.
  */
 async function checkHeld(
   held: readonly NarInfo[],

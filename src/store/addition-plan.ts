@@ -4,25 +4,25 @@ import { storeHashOf } from '../nix/store-path.ts';
 import { isOfSameContents, type ValidPath } from '../nix/valid-path.ts';
 import type { FileStore } from './file-store.ts';
 
-/** What an addition has to do. */
+/** The work of an addition. */
 export interface AdditionPlan {
-  /** All of it, references first. */
+  /** The whole closure, references first. */
   readonly closure: readonly ValidPath[];
-  /** Paths to export: the file store lacks their narinfo or their NAR. */
+  /** Paths to export, since the file store lacks their narinfo or their NAR. */
   readonly missing: readonly ValidPath[];
-  /** Narinfos without a NAR here, of the same contents as a path of `missing`: their signatures are kept. */
+  /** Narinfos without a NAR here, with the same contents as a path of `missing`: their signatures are kept. */
   readonly bare: ReadonlyMap<StorePath, NarInfo>;
-  /** Narinfos whose NAR is here, of the same contents as the machine's store has. */
+  /** Narinfos with a NAR here, with the same contents as in the machine's store. */
   readonly held: readonly NarInfo[];
-  /** Paths of which the file store has another build: left as they are. */
+  /** Paths of which the file store has another build. They are left as they are. */
   readonly others: readonly StorePath[];
 }
 
 /**
- * Sorts a closure by what the file store has of it. Nothing is written.
+ * Sorts a closure by the parts that the file store already has. Writes nothing.
  *
  * @param store undefined: there is none yet
- * @throws STORE_UNWRITABLE where it cannot be read
+ * @throws STORE_UNWRITABLE if it cannot be read
  */
 export async function planAddition(closure: readonly ValidPath[], store: FileStore | undefined): Promise<AdditionPlan> {
   const missing: ValidPath[] = [];

@@ -10,47 +10,52 @@ import { storeError, systemCode } from '../disk/store-error.ts';
 import type { FileStore } from './file-store.ts';
 
 /**
- * Why a NAR may be offered to others: somebody asked for it by name. The gate looks at nothing without such a line. What
- * was exported by `add` belongs into this machine's own hash map, too.
+ * The reason why a NAR may be offered to others: somebody asked for it by name. The gate considers no NAR without such
+ * a line. Paths exported by `add` also belong in this machine's own hash map.
  */
 export type AskedBy = 'add' | 'fetch' | 'publish' | 'subscription';
 
-/** What the catalogue knows of one NAR: enough to rebuild its torrent without reading the file. */
+/** The catalogue's facts about one NAR: enough to rebuild its torrent without reading the file. */
 export interface CatalogueEntry {
   readonly storePath: StorePath;
   readonly fileHash: FileHash;
   readonly infoHash: InfoHash;
   readonly sizeBytes: number;
-  /** Time of the file's last change when it was hashed, in whole milliseconds; a file with another is hashed anew. */
+  /**
+   * Time of the file's last change when it was hashed, in whole milliseconds. If the file has another, it is hashed
+   * again.
+   */
   readonly mtimeMs: number;
   readonly extension: string;
-  /** SHA-1 of each piece, concatenated, base64. Empty, as `infoHash` is, until somebody has read the file for them. */
+  /**
+   * SHA-1 of each piece, concatenated, in base64. Empty, like `infoHash`, until somebody has read the file for them.
+   */
   readonly pieces: string;
   readonly askedBy: AskedBy;
   /**
-   * SHA-256 of the file's contents once decompressed, computed here or checked by Nix at an import. Absent: nobody has
-   * looked into the file yet, so it must not reach anybody.
+   * SHA-256 of the decompressed contents, computed here or checked by Nix during an import. Undefined if nobody has
+   * checked the contents yet: then the file must not reach anybody.
    */
   readonly narHash?: FoundNarHash;
 }
 
-/** Result of decompressing a file: its NarHash, or that it does not decompress to at most so many bytes. */
+/** Result of decompressing a file: its NarHash, or that it does not decompress to at most this many bytes. */
 export type FoundNarHash = NarHash | `none:${number}`;
 
-/** Marks a {@link FoundNarHash} that is none. */
+/** Marks a {@link FoundNarHash} without a hash. */
 const NONE = 'none:';
 
 /**
- * The list of NARs that were asked for, with their pieces: `narswarm/catalogue.jsonl`, one JSON object a line, only
- * ever appended to. So several processes may add at once, a torn last line costs one entry, and a daemon
- * follows what a fetch adds by reading on from where it was.
+ * The list of requested NARs with their pieces: `narswarm/catalogue.jsonl`, one JSON object per line, only ever
+ * appended to. So several processes may append at once, a torn last line costs one entry, and a daemon follows the
+ * additions of a fetch by reading on.
  */
 export class Catalogue {
   readonly #path: string;
-  /** Mostly one entry a torrent; several store paths may have the same NAR, or claim to. */
+  /** Usually one entry per torrent. Several store paths may have the same NAR, or claim to. */
   readonly #byInfoHash = new Map<InfoHash, CatalogueEntry | readonly CatalogueEntry[]>();
   readonly #byStorePath = new Map<StorePath, CatalogueEntry>();
-  /** As the first, by {@link tailOf} FileHash; made when somebody asks for it. */
+  /** The same by {@link tailOf} FileHash. Made on first use. */
   #byTail: Map<string, CatalogueEntry | readonly CatalogueEntry[]> | undefined;
   readonly #listeners = new Set<(entry: CatalogueEntry) => void>();
   #offset = 0;
@@ -76,17 +81,17 @@ export class Catalogue {
     return this.#byStorePath.size;
   }
 
-  /** Grows with each entry that is added or replaced, so that nobody walks a catalogue that is as it was. */
+  /** Grows with each added or replaced entry, so that nobody walks an unchanged catalogue. */
   get version(): number {
     return this.#version;
   }
 
-  /** The entries of all store paths whose NAR is that torrent. */
+  /** Returns the entries of all store paths whose NAR is that torrent. */
   byInfoHash(infoHash: InfoHash): readonly CatalogueEntry[] {
     return asList(this.#byInfoHash.get(infoHash));
   }
 
-  /** The entries whose FileHash has this tail, pending ones too. */
+  /** Returns the entries whose FileHash has this tail, including pending ones. */
   byTail(tail: string): readonly CatalogueEntry[] {
     if (this.#byTail === undefined) {
       this.#byTail = new Map();
@@ -95,7 +100,7 @@ export class Catalogue {
     return asList(this.#byTail.get(tail));
   }
 
-  /** Calls back with each entry that is added or replaced from now on. @returns how to end that */
+  /** Calls back with each entry that is added or replaced from now on. @returns a function that ends the calls */
   watch(listener: (entry: CatalogueEntry) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -106,9 +111,10 @@ export class Catalogue {
   }
 
   /**
-   * The entry of a path, if it is of the file that a narinfo names and the file has not changed since it was read.
+   * Returns the entry of a path, if it is about the file that a narinfo names and the file has not changed since it was
+   * read.
    *
-   * @param file as it is now; undefined if there is none
+   * @param file the file as it is now; undefined if there is none
    */
   knows(
     { storePath, fileHash }: Pick<NarInfo, 'storePath' | 'fileHash'>,
@@ -119,7 +125,7 @@ export class Catalogue {
     return entry.sizeBytes === file.sizeBytes && entry.mtimeMs === file.mtimeMs ? entry : undefined;
   }
 
-  /** Of the NARs whose pieces are known. */
+  /** Yields the infohashes of NARs with known pieces. */
   infoHashes(): IterableIterator<InfoHash> {
     return this.#byInfoHash.keys();
   }
@@ -128,11 +134,11 @@ export class Catalogue {
     return this.#byStorePath.values();
   }
 
-  /** Reads what was appended since the last time, by this process or another. Returns how many entries came. */
+  /** Reads lines appended since the last time, by this or another process. Returns the number of new entries. */
   refresh(): Promise<number> {
-    // One after another: two at once would read, and count, the same bytes.
+    // One at a time: two at once would read and count the same bytes.
     const read = this.#reading.then(() => this.#refresh());
-    this.#reading = read.catch(() => undefined); // told to the one who asked
+    this.#reading = read.catch(() => undefined); // reported to its caller
     return read;
   }
 
@@ -144,7 +150,7 @@ export class Catalogue {
     if (found === undefined || (this.#isOf(found) && found.size === this.#offset)) return 0;
     const handle = await open(this.#path, 'r');
     try {
-      const file = await handle.stat(); // it may be another one by now
+      const file = await handle.stat(); // it may be another file by now
       if (!this.#isOf(file) || file.size < this.#offset) this.#forget(file);
       const bytes = Buffer.allocUnsafe(file.size - this.#offset);
       const { bytesRead } = await handle.read(bytes, 0, bytes.length, this.#offset);
@@ -155,7 +161,7 @@ export class Catalogue {
     }
   }
 
-  /** Adds entries, for this process at once and for others as soon as they refresh. One write for all of them. */
+  /** Adds entries, for this process at once and for others at their next refresh. Writes all of them together. */
   async add(entries: readonly CatalogueEntry[]): Promise<void> {
     const news: CatalogueEntry[] = [];
     for (const entry of entries) {
@@ -168,14 +174,14 @@ export class Catalogue {
     if (news.length === 0) return;
     try {
       await makeFolderBelow(dirname(dirname(this.#path)), dirname(this.#path));
-      // A leading newline parts us from a line that a crash has torn.
+      // A leading newline separates the entries from a line torn by a crash.
       await appendLasting(this.#path, `\n${news.map((entry) => JSON.stringify(entry)).join('\n')}\n`);
     } catch (error) {
       throw storeError(error, this.#path);
     }
   }
 
-  /** True for the file that was read so far; the inode of one that is gone is given again, at another time. */
+  /** Returns true for the file that was read so far. The inode of a removed file is used again, at another time. */
   #isOf(file: { ino: number; birthtimeMs: number }): boolean {
     return file.ino === this.#inode && file.birthtimeMs === this.#bornAtMs;
   }
@@ -219,8 +225,8 @@ export class Catalogue {
 }
 
 /**
- * The last 12 characters of a FileHash, which are its first 60 bits: what members name it by in lists, without having to
- * decode a hundred thousand of them.
+ * Returns the last 12 characters of a FileHash: its first 60 bits. Members name it by them in lists, without decoding a
+ * hundred thousand hashes.
  */
 export function tailOf(fileHash: string): string {
   return fileHash.slice(-12);
@@ -242,7 +248,7 @@ function asList<T>(value: T | readonly T[] | undefined): readonly T[] {
   return Array.isArray(value) ? (value as readonly T[]) : [value as T];
 }
 
-/** An entry with what is known already of the very file: a line of less knowledge takes nothing back. */
+/** Adds earlier facts about the same file to an entry: a line with fewer facts removes none. */
 function withKnown(entry: CatalogueEntry, known: CatalogueEntry | undefined): CatalogueEntry {
   if (known === undefined || !isSameFile(known, entry)) return entry;
   const { infoHash, pieces, narHash } = known;
@@ -253,7 +259,7 @@ function withKnown(entry: CatalogueEntry, known: CatalogueEntry | undefined): Ca
   };
 }
 
-/** True if two entries are of one file that has not changed in between. */
+/** Returns true if two entries are about one file that has not changed in between. */
 export function isSameFile(a: FileFacts, b: FileFacts): boolean {
   return (
     a.fileHash === b.fileHash && a.extension === b.extension && a.sizeBytes === b.sizeBytes && a.mtimeMs === b.mtimeMs
@@ -263,8 +269,8 @@ export function isSameFile(a: FileFacts, b: FileFacts): boolean {
 type FileFacts = Pick<CatalogueEntry, 'fileHash' | 'extension' | 'sizeBytes' | 'mtimeMs'>;
 
 /**
- * Whether the contents of an entry's file are the ones that a narinfo is signed for: `unknown` if nobody has looked yet.
- * An uncompressed file was checked with its FileHash, which is its NarHash, unless its content address is to be checked, too.
+ * Compares the contents of an entry's file with those signed in a narinfo: `unknown` if nobody has checked them yet. An
+ * uncompressed file was checked by its FileHash, which is its NarHash, unless its content address must be checked, too.
  */
 export function contentsOf(
   { fileHash, extension, narHash }: CatalogueEntry,
@@ -276,17 +282,17 @@ export function contentsOf(
   return found === info.narHash ? 'right' : 'wrong';
 }
 
-/** The finding for a file that does not decompress to at most `maxBytes`. */
+/** Makes the result for a file that does not decompress to at most `maxBytes`. */
 export function noContents(maxBytes: number): FoundNarHash {
   return `${NONE}${maxBytes}`;
 }
 
-/** True for an entry whose file has still to be read for its pieces. */
+/** Returns true for an entry whose file must still be read for its pieces. */
 export function isPending(entry: CatalogueEntry): boolean {
   return entry.pieces === '';
 }
 
-/** The torrent of an entry. @throws INDEX_INVALID where the entry's pieces do not fit its size */
+/** Makes the torrent of an entry. @throws INDEX_INVALID if the entry's pieces do not fit its size */
 export function torrentOfEntry(entry: CatalogueEntry): NarTorrent {
   return narTorrent({
     fileHash: entry.fileHash,
@@ -296,7 +302,7 @@ export function torrentOfEntry(entry: CatalogueEntry): NarTorrent {
   });
 }
 
-/** The entry of a NAR whose pieces nobody knows yet: it came over HTTP and no hash map has it. */
+/** Makes the entry of a NAR with unknown pieces: it came over HTTP and no hash map has it. */
 export function pendingEntry(
   nar: { fileHash: FileHash; sizeBytes: number; extension: string; mtimeMs: number },
   storePath: StorePath,
@@ -306,9 +312,9 @@ export function pendingEntry(
 }
 
 /**
- * The entry of a torrent whose file was just hashed or verified.
+ * Makes the entry of a torrent whose file was just hashed or verified.
  *
- * @param narHash of its contents, if somebody has looked into the file
+ * @param narHash NarHash of its contents, if they were checked
  */
 export function entryOf(
   torrent: NarTorrent,
@@ -330,12 +336,14 @@ export function entryOf(
   };
 }
 
-/** The file of a store's catalogue. */
+/** Returns the file of a store's catalogue. */
 export function cataloguePath(store: FileStore): string {
   return inState(store, 'catalogue.jsonl');
 }
 
-/** Appends to a file that may be replaced by rename at any moment: what went into the old one is written once more. */
+/**
+ * Appends to a file that may be replaced by rename at any moment. Writes the text again if it went into the old file.
+ */
 async function appendLasting(path: string, text: string): Promise<void> {
   for (;;) {
     const handle = await open(path, 'a');
@@ -350,17 +358,18 @@ async function appendLasting(path: string, text: string): Promise<void> {
 }
 
 /**
- * Appends bytes in one write(2), which no other writer can get into the middle of: `appendFile` cuts into pieces of
- * 512 KiB, and the line at such a cut would be torn by what others add.
+ * Appends bytes in one write(2), which no other writer can interrupt. `appendFile` writes chunks of 512 KiB, and
+ * additions of others would tear the line between two chunks.
  */
 export async function appendAtOnce(file: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let done = 0; done < bytes.length;) {
-    const { bytesWritten } = await file.write(bytes, done); // less only where the disk is full: then this throws next
+    // fewer bytes only if the disk is full: then the next write throws
+    const { bytesWritten } = await file.write(bytes, done);
     done += bytesWritten;
   }
 }
 
-/** One line of the catalogue; undefined where it is none. */
+/** Parses a line of the catalogue. Undefined if it is malformed. */
 export function parseEntry(line: string): CatalogueEntry | undefined {
   if (line === '') return undefined;
   try {
@@ -379,7 +388,7 @@ export function parseEntry(line: string): CatalogueEntry | undefined {
   }
 }
 
-/** True if two entries say the same of a file. */
+/** Returns true if two entries have the same facts about a file. */
 export function isSameEntry(a: CatalogueEntry | undefined, b: CatalogueEntry): boolean {
   return a !== undefined && isSameFile(a, b) && a.infoHash === b.infoHash && a.narHash === b.narHash;
 }

@@ -6,24 +6,24 @@ import { stateOfOwner } from '../disk/owner.ts';
 import { systemCode } from '../disk/store-error.ts';
 import { untilNobody } from './turn.ts';
 
-/** File in a session's folder that lists what its process relies on. */
+/** File in a session's folder that lists the claims of its process. */
 export const CLAIMS = 'claims';
-/** A claim of another machine, which may be gone for all that anybody here can tell, counts for this long. */
+/** Lifetime of a claim of another machine, whose process nobody here can check. */
 const FOREIGN_CLAIM_MS = 7 * 86_400_000;
 
-/** Folders of the state that sessions are in. */
+/** Folders of the state that have sessions. */
 export const SESSION_KINDS = ['partial', 'export'] as const;
 export type SessionKind = (typeof SESSION_KINDS)[number];
 
-/** What a process relies on to stay in the store until its session ends. */
+/** A path that must stay in the store until the session of its process ends. */
 export interface Claim {
-  /** Hash part of a store path whose narinfo and NAR it needs. */
+  /** Hash part of a store path whose narinfo and NAR the process needs. */
   readonly storeHash: string;
-  /** File in `nar/` that it counts on, where its narinfo may not be there yet. */
+  /** File in `nar/` that the process counts on, if its narinfo may not be there yet. */
   readonly narName?: string | undefined;
 }
 
-/** A session, with all that it has claimed so far. */
+/** A session and all its claims so far. */
 export interface Claimant {
   path(name: string): string;
   /** Lines of the file. */
@@ -31,14 +31,13 @@ export interface Claimant {
 }
 
 /**
- * Says what this process relies on, besides what it said before, so that nothing of it is collected while its session
- * lasts, and waits for a collector that may not have seen this. After that, and not before, look which NARs the store
- * holds.
+ * Adds claims, so that nothing claimed is collected while the session lasts. Then waits for a collector that may not
+ * have seen them. Look up the NARs of the store only after this.
  *
- * Claim first, look for a collector then; a collector announces itself first and reads the claims then: so at least one
- * sees the other.
+ * A process claims first, then looks for a collector. A collector announces itself first, then reads the claims. So at
+ * least one of them sees the other.
  *
- * @param onWait told when there is a collector to wait for
+ * @param onWait called if there is a collector to wait for
  * @throws STORE_FULL, STORE_UNWRITABLE; the signal's reason
  */
 export async function claim(
@@ -52,7 +51,7 @@ export async function claim(
   await untilNobody(store, 'collecting', options);
 }
 
-/** Every claim of processes that run, or may run. */
+/** Yields all claims of running processes, and of those that may be running. */
 export async function* readClaims(store: FileStore, now: Date): AsyncGenerator<Claim> {
   for (const { parent, owner } of await sessionsOf(store)) {
     const path = join(parent, owner, CLAIMS);

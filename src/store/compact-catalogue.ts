@@ -11,16 +11,16 @@ import type { FileStore } from './file-store.ts';
 import { Column, KeyTable } from './key-table.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 
-/** What is read first to find the end of the last line; most lines are shorter. */
+/** Size of the first read for the end of the last line. Most lines are shorter. */
 const TAIL_BYTES = 64 * 1024;
 
 /**
- * Takes the lines out of the catalogue whose paths have no narinfo any more and those that a later one has replaced,
- * where there are any. Others may add to it all the while: they see that the file is another (see {@link Catalogue.add}),
- * and what they wrote into the old one before they could is carried over.
+ * Removes catalogue lines whose paths no longer have a narinfo, and lines that later ones replaced. Does nothing if
+ * there are none. Others may append meanwhile: they notice that the file was replaced (see {@link Catalogue.add}), and
+ * lines that they wrote into the old one before are carried over.
  *
- * @returns lines that went
- * @throws STORE_FULL, STORE_UNWRITABLE: then the catalogue is as it was
+ * @returns number of removed lines
+ * @throws STORE_FULL, STORE_UNWRITABLE: then the catalogue is unchanged
  */
 export async function compactCatalogue(store: FileStore): Promise<number> {
   const path = cataloguePath(store);
@@ -57,7 +57,7 @@ export async function compactCatalogue(store: FileStore): Promise<number> {
   }
 }
 
-/** Finds the last line of each path, and which paths are gone. */
+/** Finds the last line of each path, and the paths that are gone. */
 async function judge(
   store: FileStore,
   old: FileHandle,
@@ -85,7 +85,9 @@ async function judge(
   return { lastLines: { table, at }, goes, count: line - kept };
 }
 
-/** What others wrote into the old file after it was read: who wrote before the rename may not have noticed it. */
+/**
+ * Carries over lines that others wrote into the old file after it was read: a writer may not have noticed the rename.
+ */
 async function carryOver(old: FileHandle, fromBytes: number, path: string): Promise<void> {
   const rest = Buffer.alloc((await old.stat()).size - fromBytes);
   if (rest.length === 0) return;
@@ -98,7 +100,7 @@ async function carryOver(old: FileHandle, fromBytes: number, path: string): Prom
   }
 }
 
-/** Bytes up to the end of the last whole line. */
+/** Returns the number of bytes up to the end of the last whole line. */
 async function endOfLines(file: FileHandle): Promise<number> {
   const { size } = await file.stat();
   for (let tailBytes = TAIL_BYTES; ; tailBytes *= 8) {

@@ -6,9 +6,9 @@ import type { FileStore } from './file-store.ts';
 import { hashNar } from './hash-nar.ts';
 
 /**
- * The torrent of one NAR of a store, made from the file itself.
+ * Makes the torrent of a NAR from its file in the store.
  *
- * @throws NOT_FOUND; HASH_MISMATCH where the file is not what the narinfo says
+ * @throws NOT_FOUND; HASH_MISMATCH if the file does not match its narinfo
  */
 export async function describeNar(
   store: FileStore,

@@ -6,8 +6,8 @@ import { FileStore } from './file-store.ts';
 import { storeError } from '../disk/store-error.ts';
 
 /**
- * A file store for a dry run, which changes nothing of it and makes none where there is none: its state is in a folder for
- * temporary files, which is gone afterwards.
+ * A file store for a dry run, which changes nothing and makes no store. Its state is in a temporary folder that is
+ * removed afterwards.
  */
 export class DryRunStore implements AsyncDisposable {
   readonly store: FileStore;
@@ -16,7 +16,10 @@ export class DryRunStore implements AsyncDisposable {
     this.store = store;
   }
 
-  /** @throws STORE_CORRUPT, STORE_UNWRITABLE where it cannot be read; STORE_FULL where the temporary folder is */
+  /**
+   * @throws STORE_CORRUPT, STORE_UNWRITABLE if it cannot be read; STORE_FULL if the disk of the temporary folder is
+   *   full
+   */
   static async open(dir: string): Promise<DryRunStore> {
     const stateDir = await mkdtemp(join(tmpdir(), 'narswarm-dry-run-'));
     try {

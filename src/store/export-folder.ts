@@ -15,18 +15,18 @@ import { hashNars } from './hash-pool.ts';
 import { PartialSession } from './session.ts';
 import { storeError } from '../disk/store-error.ts';
 
-/** A NAR that was exported and is in its place. */
+/** An exported NAR in its place. */
 export interface ExportedNar {
-  /** As Nix wrote it, with the file store's own name for the NAR; the file store has it not yet. */
+  /** The narinfo that Nix wrote, with the file store's name of the NAR. The file store does not have it yet. */
   readonly info: NarInfo;
   readonly torrent: NarTorrent;
-  /** Time of the file's last change in whole milliseconds. */
+  /** Time of the file's last change, in whole milliseconds. */
   readonly mtimeMs: number;
 }
 
 /**
- * The folder of one process that Nix exports into: `narswarm/export/<owner>/`, a binary cache of its own. What Nix
- * goes on writing there when its parent was killed reaches no store, and the next export clears it away.
+ * The folder into which Nix exports for one process: `narswarm/export/<owner>/`, a binary cache of its own. If the
+ * parent of Nix is killed and Nix continues to write there, nothing reaches a store, and the next export removes it.
  */
 export class ExportFolder implements AsyncDisposable {
   readonly #session: PartialSession;
@@ -37,14 +37,14 @@ export class ExportFolder implements AsyncDisposable {
     this.#store = store;
   }
 
-  /** Makes the folder, and removes those of processes that are gone. @throws STORE_FULL, STORE_UNWRITABLE */
+  /** Makes the folder, and removes those of ended processes. @throws STORE_FULL, STORE_UNWRITABLE */
   static async open(store: FileStore): Promise<ExportFolder> {
     const folder = new ExportFolder(await PartialSession.open(store, 'export'), store);
-    await folder.#clear(); // heirlooms: Nix may have been in the middle of a file
+    await folder.#clear(); // inherited files: Nix may have been in the middle of one
     return folder;
   }
 
-  /** Keeps the garbage collector from these paths until the folder is disposed of. @throws as {@link claim} */
+  /** Protects these paths from the garbage collector until the folder is disposed of. @throws as {@link claim} */
   async claim(paths: readonly ValidPath[], signal: AbortSignal): Promise<void> {
     const claims = paths.map(({ storePath }) => ({ storeHash: storeHashOf(storePath) }));
     await claim(this.#store, this.#session, claims, { signal });
@@ -53,8 +53,8 @@ export class ExportFolder implements AsyncDisposable {
   /**
    * Exports paths and moves their NARs into the store.
    *
-   * @param paths their references are among them, or have narinfos in the store
-   * @throws as {@link exportPaths}; STORE_CORRUPT where a NAR is not what Nix has written
+   * @param paths their references are among them or have narinfos in the store
+   * @throws as {@link exportPaths}; STORE_CORRUPT if a NAR is not what Nix wrote
    */
   async export(
     paths: readonly ValidPath[],
@@ -84,7 +84,7 @@ export class ExportFolder implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#clear().catch(() => undefined); // the next export clears it away
+    await this.#clear().catch(() => undefined); // the next export removes it
     await this.#session[Symbol.asyncDispose]();
   }
 
@@ -93,7 +93,7 @@ export class ExportFolder implements AsyncDisposable {
       await rm(this.#session.path(name), { recursive: true, force: true });
   }
 
-  /** Nix adds a path only where the narinfos of its references are. */
+  /** Nix adds a path only if it finds the narinfos of its references. */
   async #copyNarInfosOfReferences(paths: readonly ValidPath[], to: string): Promise<void> {
     const own = new Set<string>(paths.map(({ storePath }) => storeHashOf(storePath)));
     const referred = new Set(paths.flatMap(({ references }) => references.map((name) => name.slice(0, 32))));
@@ -101,7 +101,7 @@ export class ExportFolder implements AsyncDisposable {
       await copyFile(join(this.#store.dir, `${hash}.narinfo`), join(to, `${hash}.narinfo`));
   }
 
-  /** Moves the NARs that are what their narinfos say; gives them by their URL in `from`. Several paths may share one. */
+  /** Moves the NARs that match their narinfos. Returns them by their URL in `from`; several paths may share one. */
   async #moveNars(infos: readonly NarInfo[], from: string, signal: AbortSignal): Promise<Map<string, Moved>> {
     const files = new Map(
       infos.map((info) => [info.url, { info, path: join(from, info.url), sizeBytes: info.fileSize ?? 0 }]),
@@ -113,7 +113,7 @@ export class ExportFolder implements AsyncDisposable {
       const torrent = narTorrent({ ...hashes, extension: extensionOf(info.compression) });
       const place = { url: urlOf(torrent), storePath: info.storePath };
       const target = this.#store.narPath(place);
-      // Of the same NAR the file that is there stays: the catalogue knows it by its time of change.
+      // An existing file of the same NAR stays: the catalogue knows it by its time of change.
       if (!(await isSameNar(target, hashes)))
         await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
       const file = await this.#store.statNar(place);

@@ -13,25 +13,25 @@ import { nixStoreDir, parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { isTooManyFiles } from '../disk/too-many-files.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 
-/** Name of a narinfo in a store; its first group is the store hash. */
+/** File name of a narinfo in a store; the first group is the store hash. */
 export const NARINFO_NAME = /^([0-9a-df-np-sv-z]{32})\.narinfo$/;
-/** What Nix says of a cache that is as near as a disk; lower is asked first, cache.nixos.org has 40. */
+/** Priority of a cache on the local disk. Lower is asked first; cache.nixos.org has 40. */
 const PRIORITY = 30;
 
 /**
- * A Nix binary cache directory: `nix-cache-info`, `<storehash>.narinfo`, `nar/<filehash>.nar.<ext>`, and
- * beside them `narswarm/` with what is ours alone (catalogue, partial files).
+ * A Nix binary cache directory: `nix-cache-info`, `<storehash>.narinfo`, `nar/<filehash>.nar.<ext>`. Beside them,
+ * `narswarm/` has our own state (catalogue, partial files).
  *
- * Files appear by rename: a reader sees a whole file or none. Every failure to write is a NarswarmError with
- * STORE_FULL or STORE_UNWRITABLE.
+ * Files appear by rename: a reader sees a whole file or none. Every failed write throws a NarswarmError with STORE_FULL
+ * or STORE_UNWRITABLE.
  */
 export class FileStore {
   /** Absolute path of the cache directory. */
   readonly dir: string;
-  /** The Nix store directory that the paths in this cache are for, mostly `/nix/store`. */
+  /** The Nix store directory of the paths in this cache, usually `/nix/store`. */
   readonly storeDir: string;
 
-  /** Folder of narswarm's own state: `narswarm` within the cache. */
+  /** Folder of narswarm's own state: `narswarm` in the cache. */
   readonly stateDir: string;
 
   private constructor(dir: string, storeDir: string, stateDir = join(dir, STATE_FOLDER)) {
@@ -41,11 +41,11 @@ export class FileStore {
   }
 
   /**
-   * Opens the cache directory, making what is missing (`create`), also the folders that `nix copy --from`
-   * would otherwise make itself and that it needs even of a read-only cache.
+   * Opens the cache directory. With `create`, makes missing parts, also the folders that `nix copy --from` needs even
+   * in a read-only cache and would otherwise make itself.
    *
-   * @param options.stateDir another folder for the state, of which the cache is not made either: it may be none yet
-   * @throws STORE_UNWRITABLE, STORE_FULL; STORE_CORRUPT where nix-cache-info is not one or is for another store
+   * @param options.stateDir another folder for the state. The cache need not exist then, and is not made
+   * @throws STORE_UNWRITABLE, STORE_FULL; STORE_CORRUPT if nix-cache-info is malformed or is for another store
    */
   static async open(
     dir: string,
@@ -82,7 +82,7 @@ export class FileStore {
     return join(this.dir, `${hash}.narinfo`);
   }
 
-  /** Path of the NAR that a narinfo of this store names. @throws NARINFO_INVALID where its URL leads out of the store */
+  /** Returns the path of a narinfo's NAR in this store. @throws NARINFO_INVALID if its URL leads out of the store */
   narPath(info: Pick<NarInfo, 'url' | 'storePath'>): string {
     if (!isSafeNarUrl(info.url)) {
       throw new NarswarmError(
@@ -96,14 +96,14 @@ export class FileStore {
     return join(this.dir, info.url);
   }
 
-  /** The store's own name for a NAR: `nar/<filehash>.nar.<ext>`, relative, as the URL field has it. */
+  /** Returns the store's own URL of a NAR: `nar/<filehash>.nar.<ext>`, relative. */
   static narUrl(fileHash: FileHash, extension: string): string {
     return `nar/${fileHash}.nar${extension === '' ? '' : `.${extension}`}`;
   }
 
   /**
-   * The narinfo of a store hash, or undefined where there is none. Its signature is the caller's to check.
-   * @throws STORE_CORRUPT where the file cannot be parsed
+   * Reads the narinfo of a store hash. Undefined if there is none. The caller must check its signature.
+   * @throws STORE_CORRUPT if the file cannot be parsed
    */
   async readNarInfo(hash: StoreHash): Promise<NarInfo | undefined> {
     const path = this.narInfoPath(hash);
@@ -125,7 +125,7 @@ export class FileStore {
     }
   }
 
-  /** As {@link readNarInfo}, by path; a damaged file counts as absent, since it is about to be replaced. */
+  /** Reads the narinfo of a path. A damaged file counts as absent, since it is about to be replaced. */
   async readNarInfoOf(path: StorePath): Promise<NarInfo | undefined> {
     return this.readNarInfo(storeHashOf(path)).catch((error: unknown) => {
       if (isNarswarmError(error, 'STORE_CORRUPT')) return undefined;
@@ -133,27 +133,27 @@ export class FileStore {
     });
   }
 
-  /** Whether the narinfo of this path is there, and byte for byte what {@link writeNarInfo} would write. */
+  /** Returns true if the narinfo of this path is there, with the bytes that {@link writeNarInfo} would write. */
   async holdsNarInfo(info: NarInfo): Promise<boolean> {
     return (await this.readNarInfoText(storeHashOf(info.storePath))) === formatNarInfo(info);
   }
 
-  /** The narinfo of a store hash as it is written, or undefined if none can be read. */
+  /** Reads the text of the narinfo of a store hash. Undefined if it cannot be read. */
   async readNarInfoText(hash: StoreHash): Promise<string | undefined> {
     return readFile(this.narInfoPath(hash), 'utf8').catch(() => undefined);
   }
 
-  /** Writes a narinfo, whole or not at all. The NAR and the narinfos it refers to come first: the caller's duty. */
+  /** Writes a narinfo, whole or not at all. Write its NAR and the narinfos of its references first. */
   async writeNarInfo(info: NarInfo): Promise<void> {
     await this.replace(this.narInfoPath(storeHashOf(info.storePath)), formatNarInfo(info));
   }
 
-  /** Size in bytes of the NAR that a narinfo names, or undefined where it is not there. */
+  /** Returns the size in bytes of a narinfo's NAR. Undefined if it is not there. */
   async narSizeOf(info: Pick<NarInfo, 'url' | 'storePath'>): Promise<number | undefined> {
     return (await this.statNar(info))?.sizeBytes;
   }
 
-  /** Size and time of last change of a NAR file, or undefined where it is not there. */
+  /** Returns the size and the time of last change of a NAR file. Undefined if it is not there. */
   async statNar(info: Pick<NarInfo, 'url' | 'storePath'>): Promise<{ sizeBytes: number; mtimeMs: number } | undefined> {
     try {
       const found = await stat(this.narPath(info));
@@ -164,7 +164,7 @@ export class FileStore {
     }
   }
 
-  /** Store hashes of every narinfo in the cache, in no order. */
+  /** Lists the store hashes of all narinfos in the cache, in no order. */
   async listStoreHashes(): Promise<StoreHash[]> {
     const names = await readdir(this.dir).catch((error: unknown) => {
       if (systemCode(error) === 'ENOENT') return [];
@@ -179,7 +179,7 @@ export class FileStore {
   /**
    * Replaces a file of the store by rename.
    *
-   * @param options.mode permissions of the new file, such as 0o600 for what is nobody else's; default: the umask's
+   * @param options.mode permissions of the new file, such as 0o600 for a private one. Default: by the umask
    */
   async replace(path: string, content: string | Uint8Array, options: { mode?: number } = {}): Promise<void> {
     const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
@@ -193,10 +193,10 @@ export class FileStore {
   }
 
   /**
-   * Waits until what was written so far is on the disk, so that a narinfo written after this never outlives its
-   * NAR in a power cut. One syncfs(2) of the whole file system costs less than an fsync a NAR.
+   * Waits until all writes so far are on the disk, so that a narinfo written later never outlives its NAR in a power
+   * cut. One syncfs(2) of the whole file system is faster than an fsync for each NAR.
    *
-   * @throws STORE_UNWRITABLE if the disk could not take it
+   * @throws STORE_UNWRITABLE if the disk failed to take them
    */
   async sync(): Promise<void> {
     try {
@@ -207,7 +207,7 @@ export class FileStore {
     }
   }
 
-  /** Waits for the folder's entries at least. */
+  /** Waits at least for the folder's entries. */
   async #syncFolder(): Promise<void> {
     try {
       await using handle = await open(this.dir, 'r');
@@ -218,13 +218,13 @@ export class FileStore {
   }
 }
 
-/** Only the message of sync(1) tells what happened: its exit status is 1 in any case. */
+/** Makes the error of a failed sync(1). Only its message tells the reason: its exit status is always 1. */
 function notSynced(dir: string, error: unknown): NarswarmError {
   if (isTooManyFiles(error)) return storeError(error, dir);
   const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : '';
   return new NarswarmError(
     'STORE_UNWRITABLE',
-    `what was written to ${dir} may not be on its disk (${said === '' ? String(error) : said}): check the disk, then run the same command again`,
+    `the files written to ${dir} may not be on its disk (${said === '' ? String(error) : said}): check the disk, then run the same command again`,
     { cause: error, facts: { path: dir } },
   );
 }

@@ -13,49 +13,54 @@ import { Turn } from './turn.ts';
 
 export interface GcOptions {
   readonly store: FileStore;
-  /** What is to be kept, asked for once no process can begin to rely on anything else. */
+  /** Returns the roots to keep. Called once no process can begin to rely on anything else. */
   readonly roots: () => Promise<readonly Root[]>;
-  /** Store hashes of what is wanted no more: its closures go, whatever the budget, as far as nothing else keeps them. */
+  /**
+   * Store hashes that are no longer wanted: their closures are removed even within the budget, unless something else
+   * keeps them.
+   */
   readonly forgotten?: readonly string[] | undefined;
-  /** Bytes that NARs may take; undefined: nothing that is whole goes. */
+  /** Limit for the bytes of all NARs. Undefined: no complete path is removed. */
   readonly maxBytes: number | undefined;
   readonly dryRun: boolean;
   readonly now: Date;
   readonly signal: AbortSignal;
   readonly onWarning: (message: string) => void;
-  /** A path that went, or with `dryRun` would. */
+  /** Called with each removed path; with `dryRun`, with each path that would be removed. */
   readonly onRemoved?: (removed: RemovedPath) => void;
-  /** A file that nothing needed went, or would. */
+  /** Called with each removed file that nothing needed; with `dryRun`, with each that would be removed. */
   readonly onLeftover?: (file: { readonly path: string; readonly bytes: number }) => void;
-  /** Told now and then how many files were looked at. */
+  /** Called now and then with the number of files read. */
   readonly onProgress?: (files: number) => void;
 }
 
-/** What a collection did, or with `dryRun` would do. */
+/** The result of a collection; with `dryRun`, the result that it would have. */
 export interface GcResult {
   readonly removed: { readonly paths: number; readonly nars: number; readonly bytes: number };
   readonly leftovers: Leftovers;
-  /** What is left: `bytes` are those of all files in `nar/`. */
+  /** The remaining paths and NARs. `bytes` counts all files in `nar/`. */
   readonly kept: { readonly paths: number; readonly nars: number; readonly bytes: number };
-  /** Bytes that a smaller budget could free still. */
+  /** Bytes that a smaller budget could still free. */
   readonly reclaimableBytes: number;
-  /** Why nothing was evicted though the budget asked for it. */
+  /** Reasons why nothing was evicted although the budget is exceeded. */
   readonly obstacles: readonly string[];
 }
 
 /**
- * Brings the store down to its budget. Closures of roots, what running fetches claim and what was served within the last
- * ten minutes stays; of the rest goes what was not served for longest. Leftovers of crashes go in any case.
+ * Prunes the store to its budget. Keeps closures of roots, claims of running fetches, and NARs served in the last ten
+ * minutes. Removes the others until the budget is met, least recently served first. Always removes leftovers of
+ * crashes.
  *
- * May be killed at any moment: see {@link sweep}. A fetch that begins meanwhile waits before it looks what the store holds.
+ * It is safe to kill this at any moment: see {@link sweep}. A fetch that begins meanwhile waits before it looks up the
+ * store's contents.
  *
- * @throws STORE_BUSY where another one is at work; STORE_UNWRITABLE; the signal's reason
+ * @throws STORE_BUSY if another collector is running; STORE_UNWRITABLE; the signal's reason
  */
 export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const { store, dryRun, now, signal, maxBytes } = options;
   await using stack = new AsyncDisposableStack();
   if (!dryRun) stack.use(await takeTurn(store));
-  // Claims first: an update roots what it claims before it lets go of the claim.
+  // Claims first: an update makes its claims into roots before it drops them.
   const claims: Claim[] = [];
   for await (const claim of readClaims(store, now)) claims.push(claim);
   const roots = await options.roots();
@@ -98,15 +103,13 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
 async function takeTurn(store: FileStore): Promise<Turn> {
   const taken = await Turn.take(store, 'collecting');
   if (taken instanceof Turn) return taken;
-  throw new NarswarmError(
-    'STORE_BUSY',
-    `another narswarm gc is at work on ${store.dir}: run this one when it is done`,
-    { facts: { path: store.dir, owner: taken } },
-  );
+  throw new NarswarmError('STORE_BUSY', `another narswarm gc is running on ${store.dir}: run this one after it`, {
+    facts: { path: store.dir, owner: taken },
+  });
 }
 
 function warnOfObstacles(kept: Kept, { onWarning }: GcOptions): void {
-  for (const reason of kept.obstacles) onWarning(`nothing is evicted, since nobody knows what it needs: ${reason}`);
+  for (const reason of kept.obstacles) onWarning(`nothing is evicted, since it may be needed: ${reason}`);
 }
 
 function count(graph: StoreGraph): { paths: number; nars: number; bytes: number } {

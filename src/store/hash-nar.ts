@@ -9,38 +9,38 @@ import type { FoundNarHash } from './catalogue.ts';
 import { findNarHash } from './find-nar-hash.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 
-/** What one pass over a NAR file gives. */
+/** Hashes of a NAR file, computed in one pass. */
 export interface NarHashes {
   readonly fileHash: FileHash;
   readonly sizeBytes: number;
   readonly mtimeMs: number;
   /** SHA-1 of each piece of the canonical torrent, concatenated. */
   readonly pieces: Uint8Array;
-  /** Result of decompressing it, if {@link NarContents} was asked for. */
+  /** NarHash of the decompressed file, if {@link NarContents} was given. */
   readonly narHash?: FoundNarHash | undefined;
 }
 
-/** How to look into a NAR file: its contents are hashed, too. */
+/** How to decompress a NAR file, to hash its contents, too. */
 export interface NarContents {
-  /** As in the narinfo. */
+  /** The compression named by the narinfo. */
   readonly compression: string;
-  /** NarSize: no more comes out of the file than that. */
+  /** NarSize. Decompression stops at this size. */
   readonly narSize: number;
-  /** A content address that they have to fit besides, or they count as none. */
+  /** A content address that the contents must also fit; otherwise they give no NarHash. */
   readonly address?: Pick<NarInfo, 'storePath' | 'ca'> | undefined;
 }
 
-/** How to look into the NAR of a narinfo. */
+/** Returns how to decompress the NAR of a narinfo. */
 export function narContentsOf(info: NarInfo): NarContents {
   const { compression, narSize, storePath, ca } = info;
   return { compression, narSize, ...(isAddressedBesideNarHash(info) ? { address: { storePath, ca: ca ?? '' } } : {}) };
 }
 
 /**
- * {@link hashNar}, and with `contents` the NarHash of what the file decompresses to. A file that is removed or replaced
- * meanwhile counts as none.
+ * Hashes a NAR file as {@link hashNar} does; with `contents`, computes its NarHash, too. Returns undefined for a file
+ * that is removed or replaced meanwhile.
  *
- * @throws STORE_UNWRITABLE where it cannot be read; NIX_MISSING without the program that decompresses it
+ * @throws STORE_UNWRITABLE if it cannot be read; NIX_MISSING if the program that decompresses it is missing
  */
 export async function readNar(
   path: string,
@@ -49,7 +49,8 @@ export async function readNar(
 ): Promise<NarHashes | undefined> {
   const hashes = await hashNar(path, signal);
   if (hashes === undefined || contents === undefined) return hashes;
-  const isWhole = isNarItself(contents) && hashes.sizeBytes <= contents.narSize; // what follows a NAR is no part of it
+  // bytes after the NAR do not belong to it
+  const isWhole = isNarItself(contents) && hashes.sizeBytes <= contents.narSize;
   if (isWhole) return { ...hashes, narHash: asNarHash(hashes.fileHash) };
   const narHash = await findNarHash(path, contents, signal);
   const now = await stat(path).catch(() => undefined);
@@ -57,15 +58,16 @@ export async function readNar(
   return { ...hashes, narHash };
 }
 
-/** Whether the file is the NAR itself: then reading it once tells all. */
+/** Returns true if the file is the NAR itself: then one pass computes all hashes. */
 export function isNarItself({ compression, address }: NarContents): boolean {
   return compression === 'none' && address === undefined;
 }
 
 /**
- * Reads a NAR file once and gives its SHA-256 and the SHA-1 of its pieces. One piece is in memory at a time.
+ * Reads a NAR file once, and computes its SHA-256 and the SHA-1 of its pieces. Holds one piece at a time in memory.
+ * Returns undefined if there is no such file.
  *
- * @throws STORE_UNWRITABLE where it cannot be read; undefined where there is no such file
+ * @throws STORE_UNWRITABLE if it cannot be read
  */
 export async function hashNar(path: string, signal?: AbortSignal): Promise<NarHashes | undefined> {
   const handle = await open(path, 'r').catch((error: unknown) => {
@@ -100,7 +102,7 @@ export async function hashNar(path: string, signal?: AbortSignal): Promise<NarHa
   }
 }
 
-/** A small Buffer is a view of a pool of 64 KiB, all of which would be copied from a worker, and kept. */
+/** Copies small buffers out of Node's pool: otherwise a worker would copy and keep all of its 64 KiB. */
 function alone(pieces: readonly Uint8Array[]): Uint8Array {
   const bytes = Buffer.allocUnsafeSlow(pieces.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
@@ -111,7 +113,7 @@ function alone(pieces: readonly Uint8Array[]): Uint8Array {
   return bytes;
 }
 
-/** True where the file at `path` is the NAR with that FileHash and FileSize: it is read whole to tell. */
+/** Returns true if the file at `path` is the NAR with that FileHash and FileSize. Reads the whole file. */
 export async function isSameNar(path: string, expected: { fileHash: FileHash; sizeBytes: number }): Promise<boolean> {
   const handle = await open(path, 'r').catch(() => undefined);
   if (handle === undefined) return false;

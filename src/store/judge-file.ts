@@ -6,8 +6,8 @@ import { FileStore } from './file-store.ts';
 import { hashContents } from './nar-hash.ts';
 
 /**
- * Judges a file by its contents, since nobody has signed FileHash: what it is if it holds the NAR that was signed, under
- * this store's own name; undefined if it does not, or nobody here can read it.
+ * Judges a file by its contents, since FileHash is unsigned. Returns its description under this store's own name if it
+ * holds the signed NAR. Returns undefined if it does not, or if nobody here can read it.
  *
  * @param fileHash SHA-256 of the file
  * @throws the signal's reason

@@ -2,12 +2,12 @@ const KEY_BYTES = 32;
 const START = 1024;
 
 /**
- * Numbers keys of 32 bytes from 0 on, in the order in which they come. A hundred thousand of them take some 5 MB in
- * three arrays; as strings in a Map they would take 20 MB, and the collector of garbage would walk them all.
+ * Numbers 32-byte keys from 0, in order of arrival. A hundred thousand keys take about 5 MB in three arrays. As strings
+ * in a Map they would take 20 MB, and each garbage collection would visit them all.
  */
 export class KeyTable {
   #keys = new Uint8Array(START * KEY_BYTES);
-  /** Number of a key plus one; 0 is an empty slot. Never more than half full. */
+  /** Number of a key plus one; 0 marks an empty slot. At most half full. */
   #slots = new Int32Array(START * 2);
   #size = 0;
 
@@ -15,7 +15,7 @@ export class KeyTable {
     return this.#size;
   }
 
-  /** The number of a key, a new one where it is new. */
+  /** Returns the number of a key. Assigns a new number to a new key. */
   intern(key: Uint8Array): number {
     const slot = this.#find(key);
     const found = this.#slots[slot] ?? 0;
@@ -29,12 +29,12 @@ export class KeyTable {
     return this.#size++;
   }
 
-  /** The number of a key, or -1 where nobody has given it one. */
+  /** Returns the number of a key, or -1 if it has none. */
   numberOf(key: Uint8Array): number {
     return (this.#slots[this.#find(key)] ?? 0) - 1;
   }
 
-  /** The key of a number; valid until the next one is added. */
+  /** Returns the key of a number. Valid until the next key is added. */
   keyOf(number: number): Uint8Array {
     return this.#keys.subarray(number * KEY_BYTES, (number + 1) * KEY_BYTES);
   }
@@ -62,7 +62,7 @@ export class KeyTable {
   }
 }
 
-/** FNV-1a. Keys are hashes or their digits: nobody gains by making them collide. */
+/** Computes FNV-1a. Keys are hashes or their digits: nobody gains from collisions. */
 function hashOf(key: Uint8Array): number {
   let hash = 0x811c9dc5;
   for (let at = 0; at < KEY_BYTES; at++) hash = Math.imul(hash ^ (key[at] ?? 0), 0x01000193);
@@ -71,7 +71,7 @@ function hashOf(key: Uint8Array): number {
 
 type Numbers = Int32Array | Float64Array | Uint8Array;
 
-/** A column of numbers that grows; what nobody has set is `empty`. */
+/** A growing column of numbers. Unset entries are `empty`. */
 export class Column<T extends Numbers> {
   #values: T;
   readonly #empty: number;

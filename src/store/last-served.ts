@@ -16,20 +16,20 @@ interface GivenOut {
   readonly files: readonly { readonly path: string }[];
 }
 
-/** Whoever serves a NAR says so at most this often. */
+/** Interval of notes about the same NAR. */
 const EVERY_MS = 5 * 60_000;
-/** Served within this time counts as being served: at least twice {@link EVERY_MS}. */
+/** A NAR served within this time counts as being served. At least twice {@link EVERY_MS}. */
 export const BEING_SERVED_MS = 10 * 60_000;
 
-/** Notes are written together, at most so many in one turn: a crowd asks for thousands of NARs a second. */
+/** Limit on notes written in one turn: a crowd asks for thousands of NARs a second. */
 const PER_TURN = 64;
 
-/** NARs that were told of are remembered at least as many; more only while that was within {@link EVERY_MS}. */
+/** Noted NARs to remember at least. More are remembered only within {@link EVERY_MS}. */
 const REMEMBERED = 4096;
 
 /**
- * Remembers when each NAR was last served: an empty file `narswarm/served/<name of the NAR>`, whose time of change it is.
- * The NAR's own time of access would say when anybody read it (`nix copy`, `verify`, a backup), if the mount keeps it.
+ * Records when each NAR was last served, as the time of change of an empty file `narswarm/served/<name of the NAR>`.
+ * The NAR's own time of access would change with any reader (`nix copy`, `verify`, a backup), if the mount records it.
  */
 export class LastServed {
   readonly #folder: string;
@@ -37,7 +37,7 @@ export class LastServed {
   /** Names of NARs of more than one piece, by infohash. */
   readonly #names = new Map<InfoHash, string>();
   readonly #onWarning: (message: string) => void;
-  /** Names that are to be noted. */
+  /** Names that wait to be noted. */
   readonly #waiting = new Set<string>();
   #isDue = false;
   #writing: Promise<void> = Promise.resolve();
@@ -48,7 +48,7 @@ export class LastServed {
     this.#onWarning = onWarning;
   }
 
-  /** A source of seeds that notes which NARs it gave out. */
+  /** Wraps a source of seeds, so that it notes the NARs that it gives out. */
   noting<S extends GivenOut>(
     seeds: (infoHash: InfoHash) => Promise<S | undefined>,
   ): (infoHash: InfoHash) => Promise<S | undefined> {
@@ -58,23 +58,25 @@ export class LastServed {
       if (seed === undefined || file === undefined || !('infoHash' in seed.torrent)) return seed;
       const name = basename(file.path);
       const { sizeBytes, pieceLength } = seed.torrent;
-      if (sizeBytes > pieceLength) this.#names.set(infoHash, name); // smaller ones are asked for here each time
+      if (sizeBytes > pieceLength) this.#names.set(infoHash, name); // smaller ones are requested here each time
       this.note(name);
       return seed;
     };
   }
 
-  /** To be told of payload that went out: a large NAR is opened once and served for long. */
+  /** Call with payload that was sent: a large NAR is opened once and served for long. */
   onUpload = (infoHash: InfoHash): void => {
     const name = this.#names.get(infoHash);
     if (name !== undefined) this.note(name);
   };
 
-  /** Notes that a NAR is being served, by the name of its file. It is written down at the end of this turn of the event loop. */
+  /**
+   * Notes that a NAR is being served, by its file name. The note is written at the end of this turn of the event loop.
+   */
   note(name: string): void {
     const now = performance.now();
     if (now - (this.#toldAtMs.get(name) ?? -Infinity) < EVERY_MS) return;
-    this.#toldAtMs.delete(name); // so that the one told of longest ago is the first
+    this.#toldAtMs.delete(name); // keeps the oldest note first
     this.#toldAtMs.set(name, now);
     for (const [oldest, atMs] of this.#toldAtMs) {
       if (this.#toldAtMs.size <= REMEMBERED || now - atMs < EVERY_MS) break;
@@ -86,7 +88,7 @@ export class LastServed {
     setImmediate(() => void this.flush());
   }
 
-  /** Writes down what waits for it. Never rejects: what is not known to be in use may be collected sooner. */
+  /** Writes the waiting notes. Never rejects: a NAR without a note may be collected sooner. */
   flush(): Promise<void> {
     this.#isDue = false;
     this.#writing = this.#writing.then(() => this.#write());
@@ -113,7 +115,7 @@ export class LastServed {
   }
 }
 
-/** When each NAR was served that ever was: its file's name and milliseconds since 1970. */
+/** Yields the file name and the last time (milliseconds since 1970) of each NAR that was ever served. */
 export async function* readLastServed(store: FileStore): AsyncGenerator<{ name: string; atMs: number }> {
   for await (const name of namesIn(folderOf(store))) {
     const found = await stat(join(folderOf(store), name)).catch(() => undefined);
@@ -121,14 +123,14 @@ export async function* readLastServed(store: FileStore): AsyncGenerator<{ name: 
   }
 }
 
-/** Forgets a NAR that is gone. */
+/** Removes the note of a removed NAR. */
 export async function forgetServed(store: FileStore, name: string): Promise<void> {
   await unlink(join(folderOf(store), name)).catch((error: unknown) => {
     if (systemCode(error) !== 'ENOENT') throw storeError(error, folderOf(store));
   });
 }
 
-/** Sets the time of a note to now. False if its folder is not there. */
+/** Sets the time of a note to now. Returns false if its folder does not exist. */
 function touch(folder: string, name: string): boolean {
   const path = join(folder, name);
   const now = new Date();

@@ -7,8 +7,8 @@ import { queryRealisations } from '../nix/nix-cli.ts';
 import { baseNameOf, storePathFromBaseName } from '../nix/store-path.ts';
 
 /**
- * The realisations that Nix's default store has of paths, and of those that they depend on. A store tells them by
- * derivation, so only those are found whose .drv files are on this machine. Never fails: a Nix without content-addressed
+ * Finds the realisations of paths, and of their dependencies, in Nix's default store. A store finds them by derivation,
+ * so only paths whose .drv files are on this machine are included. Never fails: a Nix without content-addressed
  * derivations has none.
  *
  * @param infos narinfos of a closure
@@ -35,7 +35,7 @@ export async function localRealisations(
     if (made === undefined || (deriver !== undefined && isFixedOutput(deriver))) continue;
     for (const derivation of await derivations.floating(made.derivationName, made.outputName)) await ask(derivation);
   }
-  // They may depend on an ordinary path, of which the deriver is known.
+  // They may depend on an ordinary path, whose deriver is known.
   const derivers = new Map(infos.map(({ storePath, deriver }) => [baseNameOf(storePath), deriver]));
   for (const { dependents } of found.values()) {
     for (const [file, path] of dependents) {

@@ -4,17 +4,17 @@ import type { FileStore } from './file-store.ts';
 import { isInQuarantine } from './quarantine.ts';
 
 /**
- * State of the NAR that a narinfo names, as far as it is known without reading it:
+ * The state of a narinfo's NAR, as far as it is known without reading it:
  *
  * - `held`: it is the file that was checked
- * - `changed`: a file is there that nobody has read since it changed, or ever
- * - `wrong`: the file has another size, or other contents than were signed
- * - `gone`: it was here, and is not any more
- * - `never`: it is not here and never was; the target held it when it was fetched
+ * - `changed`: the file has never been read, or not since it changed
+ * - `wrong`: the file has another size, or other contents than the signed ones
+ * - `gone`: it was here, and no longer is
+ * - `never`: it never was here; the target held it at the time of the fetch
  */
 export type NarState = 'held' | 'changed' | 'wrong' | 'gone' | 'never';
 
-/** Finds out the state of a NAR. @throws STORE_UNWRITABLE for a file that may not be looked at */
+/** Finds out the state of a NAR. @throws STORE_UNWRITABLE if the file may not be looked at */
 export async function narStateOf(store: FileStore, catalogue: Catalogue, info: NarInfo): Promise<NarState> {
   const file = await store.statNar(info);
   const isListed = catalogue.byStorePath(info.storePath)?.fileHash === info.fileHash && info.fileHash !== undefined;

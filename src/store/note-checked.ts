@@ -3,10 +3,10 @@ import { Catalogue, isSameFile, type CatalogueEntry } from './catalogue.ts';
 import type { FileStore } from './file-store.ts';
 
 /**
- * Writes into the catalogue that the contents of NARs were checked by NarHash, as Nix does at an import, so that nobody
+ * Records in the catalogue that the contents of NARs were checked by NarHash, as Nix does during an import. So nobody
  * decompresses them again.
  *
- * @param before their entries before that check; one whose file is another by now is left out
+ * @param before their entries before that check; entries whose file has changed since are skipped
  * @throws STORE_FULL, STORE_UNWRITABLE
  */
 export async function noteChecked(store: FileStore, before: readonly CatalogueEntry[]): Promise<void> {
@@ -21,7 +21,7 @@ export async function noteChecked(store: FileStore, before: readonly CatalogueEn
   await catalogue.add(checked);
 }
 
-/** The catalogue's entries of some paths. */
+/** Returns the catalogue's entries of some paths. */
 export async function entriesOf(store: FileStore, paths: Iterable<StorePath>): Promise<CatalogueEntry[]> {
   const catalogue = await Catalogue.open(store);
   return [...paths].flatMap((path) => catalogue.byStorePath(path) ?? []);

@@ -14,14 +14,14 @@ import { untilNobody } from './turn.ts';
 /** A path whose closure stays in the store until it is unpinned. */
 export interface Pin {
   readonly storePath: StorePath;
-  /** When it was pinned, ISO 8601. */
+  /** Time of pinning, ISO 8601. */
   readonly at: string;
 }
 
 /**
- * Pins a path: a file `narswarm/pins/<storehash>`.
+ * Pins a path with a file `narswarm/pins/<storehash>`.
  *
- * @throws NOT_FOUND where the store has no narinfo of it; the signal's reason
+ * @throws NOT_FOUND if the store has no narinfo of it; the signal's reason
  */
 export async function addPin(
   store: FileStore,
@@ -36,26 +36,33 @@ export async function addPin(
   const folder = folderOf(store);
   await makeFolderBelow(store.dir, folder).catch((error: unknown) => Promise.reject(storeError(error, folder)));
   await store.replace(join(folder, hash), `${JSON.stringify(pin)}\n`);
-  await untilNobody(store, 'collecting', { signal }); // one that is at work has not seen the pin, maybe
+  await untilNobody(store, 'collecting', { signal }); // a running collector may not have seen the pin
   if ((await store.readNarInfo(hash)) !== undefined) return pin;
   await remove(join(folder, hash));
   throw notHeld(store, named);
 }
 
-/** Takes a pin away. @throws NOT_FOUND where the path is not pinned */
+/** Removes a pin. @throws NOT_FOUND if the path is not pinned */
 export async function removePin(store: FileStore, named: StorePath | StoreHash): Promise<Pin> {
   const hash = hashOfNamed(named);
   const pin = await readPin(store, hash);
   if (pin === undefined) {
-    throw new NarswarmError('NOT_FOUND', `${named} is not pinned in ${store.dir}: narswarm pin lists what is`, {
-      facts: { path: named },
-    });
+    throw new NarswarmError(
+      'NOT_FOUND',
+      `${named} is not pinned in ${store.dir}: narswarm pin lists the pinned paths`,
+      {
+        facts: { path: named },
+      },
+    );
   }
   await remove(join(folderOf(store), hash));
   return pin;
 }
 
-/** Every pin, by the name of its path. @throws STORE_CORRUPT where one cannot be read: what it keeps is not known */
+/**
+ * Lists all pins, sorted by the names of their paths. @throws STORE_CORRUPT if one cannot be read, since the path that
+ * it keeps is unknown
+ */
 export async function listPins(store: FileStore): Promise<Pin[]> {
   const names = await readdir(folderOf(store)).catch((error: unknown) => {
     if (systemCode(error) === 'ENOENT') return [];

@@ -7,11 +7,11 @@ import { remove } from '../disk/remove.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 
 /**
- * Moves a damaged file out of the way, to `narswarm/quarantine/`: from then on it is neither served nor counted on, and
- * whoever wants to know what happened can look at it.
+ * Moves a damaged file to `narswarm/quarantine/`. From then on it is neither served nor counted on, but people can
+ * inspect it.
  *
- * @param seen size and time of last change, in whole milliseconds, of the file that was found to be damaged
- * @returns where it is, or undefined where another file has taken its place meanwhile: that one stays
+ * @param seen size and time of last change (in whole milliseconds) of the file that was found damaged
+ * @returns its new path. Undefined if another file has replaced it meanwhile: that one stays
  * @throws STORE_FULL, STORE_UNWRITABLE
  */
 export async function quarantine(
@@ -37,18 +37,18 @@ export async function quarantine(
   }
 }
 
-/** Whether a file of the store was moved away as damaged, and lies there still. */
+/** Returns true if a file of the store was quarantined and is still there. */
 export async function isInQuarantine(store: FileStore, path: string): Promise<boolean> {
   return (await quarantinedAtMs(store, path)) !== undefined;
 }
 
-/** When a file of the store was moved away as damaged, milliseconds since 1970; undefined where it was not. */
+/** Returns when a file of the store was quarantined, in milliseconds since 1970. Undefined if it was not. */
 export async function quarantinedAtMs(store: FileStore, path: string): Promise<number | undefined> {
   const found = await stat(join(quarantineFolder(store), basename(path))).catch(() => undefined);
   return found?.ctimeMs; // a rename changes it
 }
 
-/** Folder of the damaged files, each under the name that it had. */
+/** Returns the folder of the damaged files. Each keeps its name. */
 export function quarantineFolder(store: FileStore): string {
   return inState(store, 'quarantine');
 }

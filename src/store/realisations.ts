@@ -1,4 +1,4 @@
-/** The realisations of a file store: where Nix looks for them when the store is one of its substituters. */
+/** The realisations of a file store, in the place where Nix looks for them in a substituter. */
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
@@ -8,11 +8,11 @@ import { remove } from '../disk/remove.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 
 const FOLDERS = ['realisations', 'build-trace-v2'];
-/** Files read at a time. */
+/** Files that are read at the same time. */
 const CONCURRENCY = 32;
 
 /**
- * Writes realisations, each whole or not at all. The paths that they name come first: the caller's duty.
+ * Writes realisations, each whole or not at all. Write the paths that they name first.
  *
  * @throws STORE_FULL, STORE_UNWRITABLE
  */
@@ -25,9 +25,9 @@ export async function writeRealisations(realisations: Iterable<Realisation>, sto
 }
 
 /**
- * Reads all realisations of a store, by the base name of the path that each is of. Files that are none are passed over.
+ * Reads all realisations of a store, by the base name of their paths. Skips other files.
  *
- * @throws STORE_UNWRITABLE where the folder cannot be read
+ * @throws STORE_UNWRITABLE if the folder cannot be read
  */
 export async function readRealisations(store: FileStore): Promise<Map<string, Realisation[]>> {
   const files: string[] = [];
@@ -48,7 +48,7 @@ export async function readRealisations(store: FileStore): Promise<Map<string, Re
 }
 
 /**
- * Removes realisations of paths that the store has no narinfo of: Nix would look for them in vain.
+ * Removes realisations of paths without a narinfo in the store: Nix would look for the path in vain.
  *
  * @throws STORE_UNWRITABLE
  */
@@ -62,7 +62,7 @@ export async function removeStrayRealisations(store: FileStore): Promise<void> {
   }
 }
 
-/** The realisation of that file. Undefined if the store has none. */
+/** Reads the realisation in this file. Undefined if the store has none. */
 export async function readRealisation(file: string, store: FileStore): Promise<Realisation | undefined> {
   return parseRealisation(file, (await readIfThere(join(store.dir, file))) ?? '');
 }

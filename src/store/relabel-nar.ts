@@ -6,9 +6,9 @@ import { compressionOfFile } from './nar-hash.ts';
 import { storeError } from '../disk/store-error.ts';
 
 /**
- * Gives the NAR of a narinfo of the store the name and the `Compression` that it has, if the narinfo says another.
+ * Corrects the name and the `Compression` of a narinfo's NAR, if the narinfo states wrong ones.
  *
- * @returns the narinfo as it is now; undefined where nothing was to be done
+ * @returns the corrected narinfo; undefined if nothing was wrong
  * @throws STORE_FULL, STORE_UNWRITABLE
  */
 export async function relabelNar({ storePath }: NarInfo, store: FileStore): Promise<NarInfo | undefined> {

@@ -7,20 +7,20 @@ import { ownName, stateOfOwner } from '../disk/owner.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import type { FileStore } from './file-store.ts';
 
-/** Another heir was faster, or another user's process left it. */
+/** Errors of files that another process inherited first, or that another user owns. */
 const NOT_OURS: ReadonlySet<string> = new Set(['ENOENT', 'EACCES', 'EPERM']);
 
 /**
- * The folder in which one process keeps its partial files: `narswarm/partial/<owner>/`.
+ * The folder of one process's partial files: `narswarm/partial/<owner>/`.
  *
- * A folder a process means that two fetches never write to one file, without locks that a crash leaves behind.
- * What a dead process left is taken over by renaming its folder's files: the rename decides between two heirs.
+ * One folder per process means that two fetches never write to one file, without locks that a crash could leave behind.
+ * Files of an ended process are taken over by renaming them: the rename decides between two heirs.
  */
 export class PartialSession implements AsyncDisposable {
   readonly dir: string;
-  /** What this session has claimed: see claims.ts. */
+  /** The claims of this session: see claims.ts. */
   readonly claims = new Set<string>();
-  /** Paths of partial files that lie in the folder: those that were taken over, and who leaves another adds it. */
+  /** Paths of partial files in the folder: inherited ones, and those left by closed NARs. */
   readonly leftovers = new Set<string>();
 
   private constructor(dir: string) {
@@ -28,9 +28,9 @@ export class PartialSession implements AsyncDisposable {
   }
 
   /**
-   * Makes this process's folder and takes over the partial files of processes that are gone.
+   * Makes this process's folder and takes over the partial files of ended processes.
    *
-   * @param kind what the folder is below, so that nobody inherits what he cannot go on with
+   * @param kind parent of the folder, so that a session inherits only files that it can continue
    */
   static async open(store: FileStore, kind: SessionKind = 'partial'): Promise<PartialSession> {
     const parent = inState(store, kind);
@@ -46,14 +46,14 @@ export class PartialSession implements AsyncDisposable {
     return session;
   }
 
-  /** Path for the partial file of that name in this session. */
+  /** Returns the path for a partial file of this name in this session. */
   path(name: string): string {
     return join(this.dir, name);
   }
 
   /**
-   * Removes the folder if nothing is left in it; partial files stay for the next run. What was claimed is free again. Never
-   * fails: what cannot be removed now goes with the next run that can.
+   * Removes the folder if it is empty; partial files stay for the next run. Releases all claims. Never fails: the next
+   * run that can will remove the rest.
    */
   async [Symbol.asyncDispose](): Promise<void> {
     await rm(this.path(CLAIMS), { force: true }).catch(() => undefined);
@@ -64,10 +64,10 @@ export class PartialSession implements AsyncDisposable {
   async #inherit(from: string): Promise<void> {
     const names = await readdir(from).catch(() => []);
     for (const name of names) {
-      if (name === CLAIMS) continue; // a process that is gone needs nothing any more
+      if (name === CLAIMS) continue; // an ended process needs nothing any longer
       const path = this.path(name);
       try {
-        // two that fetched the same NAR at once: the larger part is gone on with
+        // if two processes fetched the same NAR, the larger part is continued
         if (this.leftovers.has(path) && (await stat(join(from, name))).size <= (await stat(path)).size) continue;
         await rename(join(from, name), path);
         this.leftovers.add(path);

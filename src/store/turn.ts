@@ -7,18 +7,18 @@ import { ownName, stateOfOwner } from '../disk/owner.ts';
 import { storeError } from '../disk/store-error.ts';
 import type { FileStore } from './file-store.ts';
 
-/** How often whoever has a turn says that it is alive, for machines that cannot see its process. */
+/** Interval at which a turn shows that it is alive, for machines that cannot see its process. */
 const HEARTBEAT_MS = 30_000;
-/** One of another machine that has said nothing for this long is gone. */
+/** Silence after which a turn of another machine counts as ended. */
 const SILENT_MS = 10 * 60_000;
 const LOOK_AGAIN_MS = 100;
 
-/** What one process at a time may do with a store; each is a folder of the store's state. */
+/** Work that one process at a time may do on a store. Each has a folder in the store's state. */
 export type Work = 'collecting' | 'publishing' | 'serving' | 'updating';
 
 /**
- * A process's turn at something that only one may do at a time: a folder `narswarm/<work>/<owner>/`. A crash leaves
- * nothing that anybody would wait for.
+ * A process's turn at work that only one may do at a time: a folder `narswarm/<work>/<owner>/`. A crash leaves nothing
+ * that anybody would wait for.
  */
 export class Turn implements AsyncDisposable {
   readonly #dir: string;
@@ -36,9 +36,9 @@ export class Turn implements AsyncDisposable {
   }
 
   /**
-   * Takes the turn where nobody else has it. Of two that try at the same moment it may be that neither gets it.
+   * Takes the turn if nobody else has it. If two try at the same moment, both may fail.
    *
-   * @returns the turn, or the owner's name of a process that has it
+   * @returns the turn, or the name of the owner that has it
    * @throws STORE_FULL, STORE_UNWRITABLE
    */
   static async take(store: FileStore, work: Work): Promise<Turn | string> {
@@ -69,9 +69,9 @@ export class Turn implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#heartbeat);
-    // A store that can be written no longer keeps the folder; nobody waits for a process that is gone.
+    // If the store is no longer writable, the folder stays; nobody waits for an ended process.
     await rm(this.#dir, { recursive: true, force: true }).catch(() => undefined);
-    // Nothing stays that was not there before, unless somebody else has put something there.
+    // Removes every folder that it made, unless others have put something there.
     for (let made = this.#dir; made !== this.#firstMade;) {
       made = dirname(made);
       await rmdir(made).catch(() => undefined);
@@ -79,14 +79,14 @@ export class Turn implements AsyncDisposable {
   }
 }
 
-/** Whether somebody has that turn. Nothing is written. */
+/** Returns true if somebody has this turn. Writes nothing. */
 export async function isAtWork(store: FileStore, work: Work): Promise<boolean> {
   const parent = folderOf(store, work);
   for (const name of await readdir(parent).catch(() => [])) if (await isWorking(join(parent, name), name)) return true;
   return false;
 }
 
-/** Waits until nobody has that turn. @throws the signal's reason */
+/** Waits until nobody has this turn. @throws the signal's reason */
 export async function untilNobody(
   store: FileStore,
   work: Work,
@@ -100,12 +100,12 @@ export async function untilNobody(
   }
 }
 
-/** @throws the signal's reason, in place of the timer's own words */
+/** @throws the signal's reason instead of the timer's own error */
 async function pause(durationMs: number, signal: AbortSignal): Promise<void> {
   await sleep(durationMs, undefined, { signal }).catch(() => signal.throwIfAborted());
 }
 
-/** Names of those that are at work; folders of those that are gone are removed. */
+/** Returns the names of the owners at work. Removes the folders of ended ones. */
 async function workers(store: FileStore, work: Work): Promise<string[]> {
   const parent = folderOf(store, work);
   const working: string[] = [];

@@ -22,56 +22,56 @@ import { ownNarPath } from './verify/mend-narinfo.ts';
 import { faultOfUnsignedLines } from './verify/unsigned-lines.ts';
 import { LostNarInfos, WAS_HERE, type LostNarInfo } from './verify/lost-narinfos.ts';
 
-/** What was found to be wrong, and where it is now. */
+/** A damaged or missing file. */
 export interface Damage {
   /** The file, relative to the store: a NAR or a narinfo. */
   readonly file: string;
-  /** The path that needs it; undefined where no narinfo names the NAR, so that nothing is lost. */
+  /** The path that needs it. Undefined if no narinfo names the NAR, so that nothing is lost. */
   readonly storeHash: StoreHash | undefined;
-  /** Its name, where its narinfo can be read. */
+  /** The store path, if its narinfo can be read. */
   readonly storePath: StorePath | undefined;
   readonly reason: string;
-  /** Where it was moved; undefined where it lies where it was, since we may not read it, or is gone. */
+  /** Its place in quarantine. Undefined if it was not moved, since we may not read it or it is missing. */
   readonly quarantined: string | undefined;
-  /** True for what was here once, or should be, and is not: removed by hand, or in quarantine already. */
+  /** True for a file that was here once or should be, and is missing: removed by hand, or already in quarantine. */
   readonly isGone: boolean;
 }
 
 export interface VerifyOptions {
   readonly store: FileStore;
-  /** Paths to look at, and nothing that they refer to; undefined: all, and NARs that no narinfo names. */
+  /** Paths to verify, without their references. Undefined: all, and NARs that no narinfo names. */
   readonly hashes: readonly StoreHash[] | undefined;
-  /** Whether NARs are decompressed for their NarHash, too, and signatures are checked. */
+  /** True to decompress NARs, too, and to check NarHash and signatures. */
   readonly deep: boolean;
-  /** With `deep`: a wrong signature in the name of one of these is damage. */
+  /** With `deep`: keys whose wrong signatures count as damage. */
   readonly keys: readonly PublicKey[];
   readonly signal: AbortSignal;
   readonly onDamage: (damage: Damage) => void;
-  /** Told now and then how far it is. */
+  /** Called now and then with the progress. */
   readonly onProgress?: (progress: { readonly nars: number; readonly bytes: number }) => void;
 }
 
-/** What was looked at. */
+/** The result of verifying. */
 export interface VerifyResult {
   readonly narInfos: number;
   readonly nars: number;
   readonly bytes: number;
-  /** Paths whose NAR is not in the store and never was: no damage, the target held them when they were fetched. */
+  /** Paths whose NAR never was in the store: not damaged, the target held them at the time of the fetch. */
   readonly absent: number;
-  /** Narinfos that no trusted key has signed, with `deep`: builds of one's own, maybe. */
+  /** With `deep`: narinfos that no trusted key has signed, such as one's own builds. */
   readonly untrusted: number;
   readonly damaged: number;
 }
 
 /**
- * Reads NARs again and holds them against their narinfos, several at a time. What is damaged goes into quarantine at
- * once; the narinfo of a damaged NAR stays, since it says what has to come back. What an earlier run quarantined is
- * missed until it is back, and so is a narinfo that another one refers to. Of a sound NAR 50 bytes are remembered, of a
- * path that is referred to 40.
+ * Reads NARs again and checks them against their narinfos, several at a time. Quarantines damaged files at once; the
+ * narinfo of a damaged NAR stays, since it says what to fetch again. Reports a file that an earlier run quarantined
+ * until it is back, and a missing narinfo that another one refers to. Remembers 50 bytes for each sound NAR and 40 for
+ * each path referred to.
  *
- * May be killed at any moment: a file is moved by one rename.
+ * It is safe to kill this at any moment: a file is moved by one rename.
  *
- * @throws NIX_MISSING where the program is not there that decompresses a NAR; NOT_FOUND for a path without a narinfo;
+ * @throws NIX_MISSING if the program that decompresses a NAR is missing; NOT_FOUND for a path without a narinfo;
  *   STORE_UNWRITABLE; the signal's reason
  */
 export async function verifyStore(options: VerifyOptions): Promise<VerifyResult> {
@@ -84,12 +84,12 @@ interface Seen {
   readonly mtimeMs: number;
 }
 
-/** A file that is hashed, and what it should be. */
+/** A file to hash, with its expected hashes. */
 interface Item extends Seen {
   readonly path: string;
-  /** undefined: neither its name nor a narinfo gives one. */
+  /** Undefined if neither its name nor a narinfo gives one. */
   readonly fileHash: FileHash | undefined;
-  /** A narinfo that names it and where that was read, or undefined where there is none. */
+  /** A narinfo that names it, and the file of that narinfo. Undefined if there is none. */
   readonly info: (NarInfo & { readonly seen: Seen }) | undefined;
   readonly contents: NarContents | undefined;
 }
@@ -100,12 +100,12 @@ const NAR_NAME = /^([0-9a-df-np-sv-z]{52})\.nar(?:\.[a-z0-9]+)?$/;
 class Verification {
   readonly #options: VerifyOptions;
   readonly #result = { narInfos: 0, nars: 0, bytes: 0, absent: 0, untrusted: 0, damaged: 0 };
-  /** Names of NARs that are hashed for a narinfo already. */
+  /** Names of NARs that are already hashed for another narinfo. */
   readonly #known = new KeyTable();
 
   readonly #lost: LostNarInfos;
   #catalogue: Catalogue | undefined;
-  /** Entries with what was found now. */
+  /** Entries with the results of this run. */
   readonly #found: CatalogueEntry[] = [];
 
   constructor(options: VerifyOptions) {
@@ -138,7 +138,7 @@ class Verification {
     return this.#result;
   }
 
-  /** All that is to be hashed, each file once: first what narinfos name, then the rest. */
+  /** Yields the files to hash, each once: first those of narinfos, then the others. */
   async *#items(signal: AbortSignal): AsyncGenerator<Item> {
     const { hashes, store } = this.#options;
     for await (const storeHash of hashes ?? narInfosOf(store)) {
@@ -163,7 +163,7 @@ class Verification {
     }
   }
 
-  /** What a narinfo asks to be looked at, or undefined where that is nothing. */
+  /** Returns the file to hash for a narinfo. Undefined if there is none. */
   async #itemOf(storeHash: StoreHash): Promise<Item | undefined> {
     const { store, hashes } = this.#options;
     const narInfoPath = store.narInfoPath(storeHash);
@@ -197,7 +197,7 @@ class Verification {
     }
     if (hashes === undefined) for await (const lost of this.#lost.referredToBy(info)) this.#report(damageOf(lost));
     const name = narNameOf(info.url);
-    // Paths of one NAR have one NarHash, unless one of the narinfos lies.
+    // Paths of one NAR have the same NarHash, unless one of the narinfos lies.
     const pair = keyOf(this.#options.deep ? `${name} ${info.narHash}` : name);
     if (this.#known.numberOf(pair) !== -1) return undefined;
     const path = store.narPath(info);
@@ -233,13 +233,13 @@ class Verification {
     if (state === 'never') this.#result.absent++;
     if (state !== 'gone') return; // or somebody has brought it back
     const storeHash = storeHashOf(storePath);
-    // A collector removes the narinfo before the NAR, and the catalogue's line last: that is no loss.
+    // A collector removes the narinfo before the NAR, and the catalogue's line last: that is not a loss.
     if ((await seenAt(store.narInfoPath(storeHash))) === undefined) return;
     const file = join('nar', name);
     this.#report({ file, storeHash, storePath, reason: WAS_HERE, quarantined: undefined, isGone: true });
   }
 
-  /** Why a narinfo that can be read is none for this path. */
+  /** Returns why a readable narinfo does not belong to this path. Undefined if it does. */
   #faultOf(info: NarInfo, text: string, storeHash: StoreHash): string | undefined {
     const { deep, keys, store } = this.#options;
     if (storeHashOf(info.storePath) !== storeHash) return `it is of ${info.storePath}`;
@@ -279,13 +279,13 @@ class Verification {
     const wasWrong = known !== undefined && hashes.narHash === undefined && contentsOf(known, info) === 'wrong';
     const reason = faultOfContents(wasWrong ? known.narHash : hashes.narHash, info);
     if (reason === undefined) return;
-    // A file that has the FileHash of its narinfo may be the right one of another path, whose NAR nobody may take away by
-    // naming it: then the narinfo is the wrong one of the two.
+    // A file with the FileHash of its narinfo may be the right NAR of another path. Naming it must not take it away:
+    // then the narinfo is the wrong one.
     if (fileHash === undefined) await isolate(path, hashes, reason);
     else await isolate(narInfoPath, info.seen, `it names a NAR with other contents: ${reason}`);
   }
 
-  /** A file that the disk does not give is moved as a damaged one; one that we may not read is not. */
+  /** Quarantines a file that the disk cannot return. Leaves a file that we may not read. */
   async #takeUnread({ path, info, sizeBytes, mtimeMs }: Item, { reason, code }: Unread): Promise<void> {
     const storePath = info?.storePath;
     const named = { storePath, storeHash: storePath === undefined ? undefined : storeHashOf(storePath), reason };
@@ -308,7 +308,7 @@ class Verification {
   }
 }
 
-/** A narinfo that is missing, as damage. */
+/** Makes the damage of a missing narinfo. */
 export function damageOf({ storeHash, storePath, reason }: LostNarInfo): Damage {
   return { file: `${storeHash}.narinfo`, storeHash, storePath, reason, quarantined: undefined, isGone: true };
 }

@@ -2,19 +2,23 @@ import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { createZstdDecompress } from 'node:zlib';
 
-/** Magic numbers of frames that hold nothing to decompress (RFC 8878, section 3.1.2). */
+/** Magic numbers of frames without contents (RFC 8878, section 3.1.2). */
 const SKIPPABLE_MIN = 0x184d2a50;
 const SKIPPABLE_MAX = 0x184d2a5f;
 /** Bytes of a skippable frame before its contents: magic number and length. */
 const SKIPPABLE_HEADER_BYTES = 8;
-/** Each frame takes a decoder of its own, so a file of tiny ones is refused. Programs write frames of 128 KiB and more. */
+/**
+ * Average frame size below which a file is refused: each frame takes a decoder of its own. Programs write frames of 128
+ * KiB and more.
+ */
 const MIN_FRAME_BYTES = 512;
 const FREE_FRAMES = 64;
 
 /**
- * Decompresses a zstd file frame by frame, as pzstd and `cat` make files of several; Node's decoder stops after the first.
+ * Decompresses a zstd file frame by frame: pzstd and `cat` make files of several frames, and Node's decoder stops after
+ * the first.
  *
- * @throws what Node's decoder fails of; an Error for a file of very many frames; the signal's reason
+ * @throws errors of Node's decoder; an Error for a file of very many frames; the signal's reason
  */
 export async function* readZstdFrames(path: string, signal?: AbortSignal): AsyncGenerator<Buffer> {
   const handle = await open(path, 'r');
@@ -31,7 +35,7 @@ export async function* readZstdFrames(path: string, signal?: AbortSignal): Async
         at += SKIPPABLE_HEADER_BYTES + header.readUInt32LE(4);
         continue;
       }
-      const decoder = createZstdDecompress().on('error', ignore); // also of what comes after the frame
+      const decoder = createZstdDecompress().on('error', ignore); // also errors of bytes after the frame
       const file = createReadStream(path, { start: at, highWaterMark: 1 << 20, ...(signal && { signal }) });
       file.on('error', (error) => decoder.destroy(error));
       decoder.on('close', () => file.destroy());
@@ -46,5 +50,5 @@ export async function* readZstdFrames(path: string, signal?: AbortSignal): Async
 }
 
 function ignore(): void {
-  // The loop over the decoder throws what is of the frame.
+  // The loop over the decoder throws errors of the frame.
 }

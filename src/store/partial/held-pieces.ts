@@ -1,31 +1,31 @@
-/** Where the bytes of a piece came from: named when they turn out to be wrong. */
+/** The source of a piece's bytes, named if they are wrong. */
 export type Origin = string;
 
 export const EARLIER_RUN: Origin = 'an earlier run';
 
 const NOBODY: ReadonlySet<Origin> = new Set();
 
-/** A stretch of bytes, `[from, to)`. */
+/** A range of bytes, `[from, to)`. */
 export interface Range {
   readonly from: number;
   readonly to: number;
 }
 
 /**
- * What is there of a NAR, piece by piece, and who sent it. Pieces come whole from peers, from the front by HTTP.
- * Knows nothing of where the bytes lie.
+ * The pieces of a NAR that are there, and who sent them. Pieces come whole from peers, or from the front by HTTP. Knows
+ * nothing about where the bytes are stored.
  */
 export class HeldPieces {
   readonly #sizeBytes: number;
   readonly #pieceBytes: number;
   /** Bytes held of each piece. Not 32 bits wide: without a torrent the whole NAR is one piece. */
   readonly #held: Float64Array;
-  /** Who sent each piece: several, if they sent parts of it. */
+  /** The senders of each piece: several, if they sent parts of it. */
   readonly #origins: ReadonlySet<Origin>[] = [];
-  /** Pieces whose SHA-1 is known to fit. */
+  /** Pieces whose SHA-1 is known to be right. */
   readonly #checked = new Set<number>();
 
-  /** @param pieceBytes bytes of every piece but the last, which may be shorter */
+  /** @param pieceBytes bytes of every piece; the last one may be shorter */
   constructor(sizeBytes: number, pieceBytes: number) {
     this.#sizeBytes = sizeBytes;
     this.#pieceBytes = pieceBytes;
@@ -33,7 +33,7 @@ export class HeldPieces {
     this.#held = new Float64Array(pieces);
   }
 
-  /** Pieces of the NAR. */
+  /** Number of pieces of the NAR. */
   get count(): number {
     return this.#held.length;
   }
@@ -43,13 +43,13 @@ export class HeldPieces {
     return this.#held.reduce((sum, bytes) => sum + bytes, 0);
   }
 
-  /** Bytes held from the front on without a gap. */
+  /** Bytes held from the front without a gap. */
   get prefixBytes(): number {
     const index = this.#held.findIndex((_, piece) => !this.has(piece));
     return index === -1 ? this.#sizeBytes : this.startOf(index) + (this.#held[index] ?? 0);
   }
 
-  /** Where piece `index` begins in the NAR. */
+  /** Returns the offset of piece `index`. */
   startOf(index: number): number {
     return index * this.#pieceBytes;
   }
@@ -58,17 +58,17 @@ export class HeldPieces {
     return Math.min(this.#pieceBytes, this.#sizeBytes - index * this.#pieceBytes);
   }
 
-  /** True where piece `index` is there in full. */
+  /** Returns true if piece `index` is complete. */
   has(index: number): boolean {
     return this.#held[index] === this.lengthOf(index);
   }
 
-  /** True where the SHA-1 of piece `index` is known to fit. */
+  /** Returns true if the SHA-1 of piece `index` is known to be right. */
   isChecked(index: number): boolean {
     return this.#checked.has(index);
   }
 
-  /** The stretches that are still missing, in order; neighbours joined. */
+  /** Returns the missing ranges, in order; adjacent ones are joined. */
   missing(): Range[] {
     const ranges: { from: number; to: number }[] = [];
     for (let index = 0; index < this.#held.length; index++) {
@@ -83,14 +83,14 @@ export class HeldPieces {
     return ranges;
   }
 
-  /** Takes down a whole piece whose SHA-1 was checked. */
+  /** Records a whole piece whose SHA-1 was checked. */
   addPiece(index: number, origin: Origin): void {
     this.#held[index] = this.lengthOf(index);
     this.#origins[index] = new Set([origin]);
     this.#checked.add(index);
   }
 
-  /** Takes down bytes that nobody has checked; they go on from what a stretch of {@link missing} starts with. */
+  /** Records unchecked bytes. They must begin at the start of a range of {@link missing}. */
   addBytes(offset: number, length: number, origin: Origin): void {
     for (let at = offset; at < offset + length;) {
       const index = Math.floor(at / this.#pieceBytes);
@@ -104,18 +104,18 @@ export class HeldPieces {
     }
   }
 
-  /** Names who sent these pieces, each once, in the order of the pieces. */
+  /** Returns the senders of these pieces, without repetition, in the order of the pieces. */
   originsOf(pieces: readonly number[]): Origin[] {
     return [...new Set(pieces.flatMap((index) => [...this.#originsAt(index)]))];
   }
 
-  /** Forgets one piece. */
+  /** Drops one piece. */
   forget(index: number): void {
     this.#held[index] = 0;
     this.#checked.delete(index);
   }
 
-  /** Forgets all pieces, as if none had come yet. */
+  /** Drops all pieces, as if none had come yet. */
   clear(): void {
     this.#held.fill(0);
     this.#origins.length = 0;

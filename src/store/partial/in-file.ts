@@ -8,12 +8,12 @@ import type { PartialBytes } from './bytes.ts';
 
 const READ_BYTES = 1 << 20;
 
-/** A large NAR on its way: a file from the first byte on, which the next run finds. */
+/** The bytes of a large NAR, in a file from the first byte on, which the next run finds. */
 export class BytesInFile implements PartialBytes {
   readonly #path: string;
   readonly #sizeBytes: number;
   #file: FileHandle | undefined;
-  /** Of the first `#hashedBytes`. */
+  /** Hash of the first `#hashedBytes`. */
   #sha256: Sha256 | undefined;
   #hashedBytes = 0;
 
@@ -28,7 +28,7 @@ export class BytesInFile implements PartialBytes {
     return new BytesInFile(path, sizeBytes, await openOrCreate(path));
   }
 
-  /** Bytes that lie in the file, no more than the NAR has. */
+  /** Returns the bytes in the file, at most as many as the NAR has. */
   async foundBytes(): Promise<number> {
     const { size } = await this.#open().stat();
     return Math.min(size, this.#sizeBytes);
@@ -38,10 +38,10 @@ export class BytesInFile implements PartialBytes {
     return this.write(offset, [bytes], bytes.length);
   }
 
-  /** Bytes that come in order are hashed while they are in the processor's cache; {@link check} reads back the rest. */
+  /** Hashes bytes that come in order while they are in the processor's cache; {@link check} reads back the rest. */
   async write(offset: number, chunks: readonly Uint8Array[], length: number): Promise<void> {
     let hashed: void | Promise<void> = undefined;
-    if (offset < this.#hashedBytes) this.#restartHash(); // a peer replaces what HTTP had begun
+    if (offset < this.#hashedBytes) this.#restartHash(); // a peer replaces bytes that came by HTTP
     if (offset === this.#hashedBytes) {
       this.#sha256 ??= newSha256();
       hashed = this.#sha256.update(chunks);
@@ -114,7 +114,7 @@ export class BytesInFile implements PartialBytes {
     }
   }
 
-  /** A full disk takes a part before it refuses the rest. */
+  /** Writes the rest after a partial write: a full disk takes a part before it refuses the rest. */
   async #writeRest(offset: number, bytes: Uint8Array, written: number): Promise<void> {
     for (let done = written; done < bytes.length;) {
       const { bytesWritten } = await this.#open().write(bytes, done, bytes.length - done, offset + done);
@@ -129,7 +129,7 @@ export class BytesInFile implements PartialBytes {
   }
 }
 
-/** A file that an earlier run made for a larger NAR is cut; asking costs less than cutting. */
+/** Cuts a file that an earlier run made for a larger NAR. Asking for its size costs less than cutting. */
 async function cutTo(file: FileHandle, sizeBytes: number): Promise<void> {
   if ((await file.stat()).size !== sizeBytes) await file.truncate(sizeBytes);
 }

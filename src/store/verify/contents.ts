@@ -1,7 +1,7 @@
 import type { NarInfo } from '../../nix/narinfo.ts';
 import type { FoundNarHash } from '../catalogue.ts';
 
-/** Why the contents of a NAR are not the signed ones, or undefined if they are or nobody here can tell. */
+/** Returns why the contents of a NAR are not the signed ones. Undefined if they are, or if nobody here can tell. */
 export function faultOfContents(found: FoundNarHash | undefined, info: NarInfo): string | undefined {
   if (found === undefined || found === info.narHash) return undefined;
   return found.startsWith('none:')

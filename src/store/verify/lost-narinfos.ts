@@ -7,20 +7,20 @@ import { KeyTable } from '../key-table.ts';
 import { namesIn } from '../../disk/names-in.ts';
 import { isInQuarantine, quarantineFolder } from '../quarantine.ts';
 
-/** A narinfo that should be in the store and is not. */
+/** A narinfo that should be in the store and is missing. */
 export interface LostNarInfo {
   readonly storeHash: StoreHash;
-  /** Undefined where nothing says more than the hash. */
+  /** Undefined if only the hash is known. */
   readonly storePath: StorePath | undefined;
   readonly reason: string;
 }
 
-/** Why something is missed that an earlier run has quarantined, or the catalogue lists. */
+/** The reason for a file that an earlier run quarantined, or that the catalogue lists. */
 export const WAS_HERE = 'it was here, and is not any more';
 
 /**
- * Finds narinfos that are missing: those in quarantine, and those that others refer to. Each is told once; some 40 bytes
- * are remembered of a path that is referred to.
+ * Finds missing narinfos: those in quarantine, and those that others refer to. Reports each once. Remembers about 40
+ * bytes for each path referred to.
  */
 export class LostNarInfos {
   readonly #store: FileStore;
@@ -30,12 +30,12 @@ export class LostNarInfos {
     this.#store = store;
   }
 
-  /** Tells that a narinfo was found, in whatever state: it is not told of any more. */
+  /** Records that a narinfo was found, in whatever state: it is no longer reported. */
   note(storeHash: StoreHash): void {
     this.#isNew(storeHash);
   }
 
-  /** Those that a narinfo refers to. A collector removes what refers to a path before the path: that is no loss. */
+  /** Yields the missing references of a narinfo. A collector removes referring paths first: that is not a loss. */
   async *referredToBy({ storePath, references }: NarInfo): AsyncGenerator<LostNarInfo> {
     for (const name of references) {
       const storeHash = parseStoreHash(name.slice(0, 32));
@@ -48,7 +48,7 @@ export class LostNarInfos {
     }
   }
 
-  /** Those that were put into quarantine and have not come back. */
+  /** Yields those that were quarantined and have not come back. */
   async *quarantined(): AsyncGenerator<LostNarInfo> {
     for await (const name of namesIn(quarantineFolder(this.#store))) {
       const found = NARINFO_NAME.exec(name)?.[1];

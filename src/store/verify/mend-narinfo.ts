@@ -12,11 +12,11 @@ import { judgeFile } from '../judge-file.ts';
 import { storeError } from '../../disk/store-error.ts';
 
 /**
- * Writes a narinfo again that was put into quarantine for what nobody has signed (remarks, FileHash, FileSize,
- * Compression, URL), if the store has the NAR that was signed: then nobody has to be asked for anything.
+ * Restores a narinfo that was quarantined for its unsigned parts (remarks, FileHash, FileSize, Compression, URL), if
+ * the store has the signed NAR: then nobody need be asked.
  *
- * @param quarantined where it lies
- * @returns whether it could be mended
+ * @param quarantined its place
+ * @returns true if it was restored
  * @throws STORE_FULL, STORE_UNWRITABLE; the signal's reason
  */
 export async function mendNarInfo(
@@ -46,14 +46,14 @@ export async function mendNarInfo(
   return false;
 }
 
-/** Where the NAR may lie: where the narinfo says, and where this store keeps a file of that hash. */
+/** Returns the places where the NAR may be: the one in the narinfo, and the one that this store uses for its hash. */
 function placesOf(info: NarInfo, store: FileStore): string[] {
   const said = isSafeNarUrl(info.url) ? [store.narPath(info)] : [];
   const own = ownNarPath(info, store);
   return own === undefined || said.includes(own) ? said : [...said, own];
 }
 
-/** Where this store keeps the file that a narinfo names by its FileHash. */
+/** Returns where this store keeps the file of a narinfo's FileHash. */
 export function ownNarPath(info: NarInfo, store: FileStore): string | undefined {
   const { fileHash, compression } = info;
   if (fileHash === undefined || !isKnownCompression(compression)) return undefined;

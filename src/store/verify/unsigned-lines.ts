@@ -4,12 +4,12 @@ import type { NarInfo } from '../../nix/narinfo.ts';
 import { quote } from '../../nix/quote.ts';
 import { fingerprint, judgeSignature, type PublicKey } from '../../nix/signature.ts';
 
-/** Lines that Nix refuses a whole narinfo for where they are malformed, though nobody has signed them. */
+/** Unsigned lines that make Nix refuse a whole narinfo if they are malformed. */
 const REFUSED = ['FileHash', 'FileSize', 'Deriver', 'CA'] as const;
 
 /**
- * Why a narinfo is damaged in what nobody has signed, or undefined if it is not: some Nix would refuse all of it, or its
- * import.
+ * Returns why a narinfo's unsigned lines are damaged. Undefined if they are not. Some versions of Nix would refuse the
+ * whole narinfo, or its import.
  *
  * @param text the file that `info` was read from
  */
