@@ -9,7 +9,7 @@ import { fileHashOf } from '../nix/hash.ts';
 import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
-import { hashContents, type NarContentsFound } from '../store/nar-hash.ts';
+import { hashContents, type NarContentsFound } from '../store/nar-contents.ts';
 import type { PartialSession } from '../store/session.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import { extensionOf } from '../torrent/canonical.ts';

@@ -5,7 +5,7 @@ import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { parseStoreHash } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { hashContents } from '../store/nar-hash.ts';
+import { hashContents } from '../store/nar-contents.ts';
 import { systemCode } from '../disk/store-error.ts';
 import type { Closure } from './closure.ts';
 

@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import PQueue from 'p-queue';
 import type { NarContents, NarHashes } from '../store/hash-nar.ts';
 import type { Unread } from '../store/hash-pool.ts';
-import { HashThread } from '../store/hash-thread.ts';
+import { ReadingThread } from '../store/reading-thread.ts';
 
 /** `now`: somebody waits for it. `later`: it has its turn when nobody waits. */
 export type Urgency = 'now' | 'later';
@@ -16,8 +16,8 @@ const IDLE_MS = 10_000;
  */
 export class BackgroundReader implements AsyncDisposable {
   readonly #queue = new PQueue({ concurrency: availableParallelism() });
-  readonly #idle: HashThread[] = [];
-  readonly #threads = new Set<HashThread>();
+  readonly #idle: ReadingThread[] = [];
+  readonly #threads = new Set<ReadingThread>();
   #wanted = 0;
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
@@ -53,18 +53,16 @@ export class BackgroundReader implements AsyncDisposable {
   async #readInThread(path: string, contents: NarContents): Promise<NarHashes | Unread | undefined> {
     if (this.#isClosed) throw new Error('no NAR is looked into any longer');
     const thread = this.#idle.pop() ?? this.#start();
-    thread.ref();
     try {
       return await thread.read(path, contents);
     } finally {
-      thread.unref();
       if (thread.hasEnded) this.#threads.delete(thread);
       else if (this.#threads.has(thread)) this.#idle.push(thread);
     }
   }
 
-  #start(): HashThread {
-    const thread = new HashThread({ isIdlePriority: true });
+  #start(): ReadingThread {
+    const thread = new ReadingThread({ isIdlePriority: true });
     this.#threads.add(thread);
     return thread;
   }

@@ -2,7 +2,7 @@ import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { contentsCheckOf } from '../nix/contents-check.ts';
 import { noContents, type FoundNarHash } from './catalogue.ts';
 import type { NarContents } from './hash-nar.ts';
-import { hashContents } from './nar-hash.ts';
+import { hashContents } from './nar-contents.ts';
 import { systemCode } from '../disk/store-error.ts';
 
 /** Compressions that can be read here. Of any other nobody but Nix can tell what is in the file. */

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { isNarItself, readNar, type NarContents, type NarHashes } from './hash-nar.ts';
-import { HashThread } from './hash-thread.ts';
+import { ReadingThread } from './reading-thread.ts';
 import { systemCode } from '../disk/store-error.ts';
 import { isNarswarmError } from '../errors.ts';
 
@@ -57,13 +57,16 @@ export async function* hashNars<T extends HashItem>(
     return;
   }
   window.sort();
-  const workers = Array.from({ length: Math.min(availableParallelism(), window.items.length) }, () => new HashThread());
-  const inbox = new Inbox<{ worker: HashThread; item: T; reply: NarHashes | Unread | undefined }>();
+  const workers = Array.from(
+    { length: Math.min(availableParallelism(), window.items.length) },
+    () => new ReadingThread(),
+  );
+  const inbox = new Inbox<{ worker: ReadingThread; item: T; reply: NarHashes | Unread | undefined }>();
   const abort = (): void => inbox.fail(signal?.reason as Error);
   signal?.addEventListener('abort', abort, { once: true });
   try {
     let running = 0;
-    const give = async (worker: HashThread): Promise<void> => {
+    const give = async (worker: ReadingThread): Promise<void> => {
       const item = await window.next();
       if (item === undefined) return;
       running++;

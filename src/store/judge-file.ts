@@ -3,7 +3,7 @@ import type { FileHash } from '../nix/brands.ts';
 import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 import { FileStore } from './file-store.ts';
-import { hashContents } from './nar-hash.ts';
+import { hashContents } from './nar-contents.ts';
 
 /**
  * Judges a file by its contents, since FileHash is unsigned. Returns its description under this store's own name if it

@@ -57,9 +57,9 @@ export class PartialNar implements AsyncDisposable {
    * @throws STORE_FULL, STORE_UNWRITABLE
    */
   static async open(path: string, expected: Expected, leftovers = new Set<string>()): Promise<PartialNar> {
-    const { sizeBytes, fileHash } = expected;
+    const { sizeBytes } = expected;
     if (sizeBytes <= MEMORY_BYTES) {
-      const memory = new BytesInMemory(path, sizeBytes, fileHash, leftovers);
+      const memory = new BytesInMemory(path, sizeBytes, leftovers);
       const small = new PartialNar(path, expected, memory);
       if (leftovers.has(path)) await small.#recover(await memory.takeOver());
       return small;
@@ -150,7 +150,7 @@ export class PartialNar implements AsyncDisposable {
     await this.drain();
     if (this.missing().length > 0)
       throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
-    const found = await this.#bytes.check(target);
+    const found = await this.#bytes.check();
     if (found !== this.#fileHash) {
       const isWhole = this.#torrent === undefined || (await this.#badPieces()).length === 0;
       const other = isWhole ? await judge?.(await this.#bytes.toFile(), found) : undefined;

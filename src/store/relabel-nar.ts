@@ -2,7 +2,7 @@ import { rename } from 'node:fs/promises';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 import { FileStore } from './file-store.ts';
-import { compressionOfFile } from './nar-hash.ts';
+import { compressionOfFile } from './nar-contents.ts';
 import { storeError } from '../disk/store-error.ts';
 
 /**

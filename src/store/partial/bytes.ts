@@ -9,14 +9,9 @@ export interface PartialBytes {
   read(offset: number, length: number): Promise<Uint8Array>;
   /** Reads a stretch for somebody who gives it back (lent-buffers.ts). */
   lend(offset: number, length: number): Promise<Uint8Array>;
-  /**
-   * The SHA-256 of the whole. Bytes in memory are at `target` then, if it is the right one: hashing and writing them is one
-   * question to the hash thread.
-   *
-   * @throws STORE_FULL, STORE_UNWRITABLE
-   */
-  check(target: string): Promise<FileHash>;
-  /** Puts what was found good at `target`, if it is not there yet, and lets go of it. @throws as {@link check} */
+  /** Computes the SHA-256 of the whole. @throws STORE_FULL, STORE_UNWRITABLE */
+  check(): Promise<FileHash>;
+  /** Puts what was found good at `target`, and lets go of it. @throws as {@link check} */
   finish(target: string): void | Promise<void>;
   /** Has the whole lie in its partial file. @returns that file's path @throws as {@link check} */
   toFile(): Promise<string>;

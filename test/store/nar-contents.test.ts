@@ -8,7 +8,7 @@ import { after, before, test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { failsWith } from '../nix/fixtures.ts';
 import { narHashOf } from '../../src/nix/hash.ts';
-import { hashContents } from '../../src/store/nar-hash.ts';
+import { hashContents } from '../../src/store/nar-contents.ts';
 
 const NAR = randomBytes(3_000_000);
 const EXPECTED = narHashOf(createHash('sha256').update(NAR).digest());

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { HashThread } from '../../src/store/hash-thread.ts';
+import { ReadingThread } from '../../src/store/reading-thread.ts';
 
 test('a file that cannot be read comes with the code of the system', { timeout: 20_000 }, async () => {
-  const thread = new HashThread();
+  const thread = new ReadingThread();
   const found = await thread.read(import.meta.dirname, undefined); // as for EIO, open(2) succeeds and read(2) fails
   await thread.close();
   assert.ok(found !== undefined && 'code' in found);
@@ -11,7 +11,7 @@ test('a file that cannot be read comes with the code of the system', { timeout: 
 });
 
 test('a thread that has ended says so, and is not waited for', { timeout: 20_000 }, async () => {
-  const thread = new HashThread();
+  const thread = new ReadingThread();
   assert.equal(await thread.read('/nowhere', undefined), undefined);
   assert.equal(thread.hasEnded, false);
   await thread.close();

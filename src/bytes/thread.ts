@@ -1,0 +1,97 @@
+import { parentPort, Worker } from 'node:worker_threads';
+
+/** A question on its way to a thread. */
+interface Asked<Question> {
+  readonly id: number;
+  readonly question: Question;
+}
+
+/** What comes back. Answers to questions that take turns come in the order of the questions. */
+type Reply<Answer> =
+  | { readonly id: number; readonly answer: Answer }
+  /** What the work threw: its words, and the system's code, such as ENOSPC. */
+  | { readonly id: number; readonly failure: { readonly message: string; readonly code: string | undefined } };
+
+/**
+ * A thread that answers questions, any number at a time. It keeps the process alive only while somebody waits for an
+ * answer. Bytes in shared memory (lent-buffers.ts) are not copied.
+ */
+export class Thread<Question, Answer> {
+  readonly #worker: Worker;
+  readonly #waiting = new Map<number, PromiseWithResolvers<Answer>>();
+  /** Why it has ended; nothing would ever be answered any more. */
+  #end: Error | undefined;
+  #nextId = 1;
+
+  /** @param file the file of the worker, which calls {@link answerQuestions} */
+  constructor(file: URL, workerData?: unknown) {
+    this.#worker = new Worker(file, { workerData });
+    this.#worker.unref();
+    this.#worker.on('message', (reply: Reply<Answer>) => this.#take(reply));
+    this.#worker.on('error', (error: Error) => this.#endWith(error));
+    this.#worker.on('exit', () => this.#endWith(hasEnded()));
+  }
+
+  /** True once it answers nothing any longer: it was closed, or ran out of memory. */
+  get hasEnded(): boolean {
+    return this.#end !== undefined;
+  }
+
+  /** Asks a question. @throws what the work throws, with its message and its code; an error if the thread has ended */
+  ask(question: Question): Promise<Answer> {
+    if (this.#end !== undefined) return Promise.reject(this.#end);
+    const id = this.#nextId++;
+    const waiting = Promise.withResolvers<Answer>();
+    if (this.#waiting.size === 0) this.#worker.ref();
+    this.#waiting.set(id, waiting);
+    this.#worker.postMessage({ id, question } satisfies Asked<Question>);
+    return waiting.promise;
+  }
+
+  /** Ends the thread and what it is at work on. */
+  async close(): Promise<void> {
+    this.#endWith(hasEnded());
+    await this.#worker.terminate();
+  }
+
+  #take(reply: Reply<Answer>): void {
+    const waiting = this.#waiting.get(reply.id);
+    this.#waiting.delete(reply.id);
+    if (this.#waiting.size === 0) this.#worker.unref();
+    if ('answer' in reply) waiting?.resolve(reply.answer);
+    else waiting?.reject(Object.assign(new Error(reply.failure.message), { code: reply.failure.code }));
+  }
+
+  #endWith(error: Error): void {
+    this.#end ??= error;
+    for (const { reject } of this.#waiting.values()) reject(this.#end);
+    this.#waiting.clear();
+  }
+}
+
+/** The address of a worker's file beside a module: .ts in a checkout, .js once built. */
+export function workerBeside(moduleUrl: string, name: string): URL {
+  return new URL(`./${name}.${moduleUrl.endsWith('.ts') ? 'ts' : 'js'}`, moduleUrl);
+}
+
+/** Answers the questions of the {@link Thread} that this worker is; work that needs no wait keeps their order. */
+export function answerQuestions<Question, Answer>(work: (question: Question) => Answer | Promise<Answer>): void {
+  const reply = (message: Reply<Answer>): void => parentPort?.postMessage(message);
+  parentPort?.on('message', ({ id, question }: Asked<Question>) => {
+    const fail = (error: unknown): void => {
+      const { message, code } = error as NodeJS.ErrnoException;
+      reply({ id, failure: { message, code } });
+    };
+    try {
+      const answer = work(question);
+      if (answer instanceof Promise) answer.then((one: Answer) => reply({ id, answer: one }), fail);
+      else reply({ id, answer });
+    } catch (error) {
+      fail(error);
+    }
+  });
+}
+
+function hasEnded(): Error {
+  return new Error('the thread has ended');
+}

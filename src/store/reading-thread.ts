@@ -1,0 +1,52 @@
+import { Thread, workerBeside } from '../bytes/thread.ts';
+import { NarswarmError } from '../errors.ts';
+import type { NarContents, NarHashes } from './hash-nar.ts';
+import type { Unread } from './hash-pool.ts';
+
+/** A question to the thread. */
+export interface ReadQuestion {
+  readonly path: string;
+  readonly contents: NarContents | undefined;
+}
+
+/** Its answer. */
+export type ReadAnswer =
+  | { readonly hashes: NarHashes | undefined }
+  | { readonly unread: Unread }
+  | { readonly missingProgram: string };
+
+/** Options of a thread. */
+export interface ReadingThreadData {
+  /** Whether it and the programs that it starts get the processor only when nobody else wants it. */
+  readonly isIdlePriority: boolean;
+}
+
+/** A thread that reads NAR files. Ask for one at a time: they would share one processor. */
+export class ReadingThread {
+  readonly #thread: Thread<ReadQuestion, ReadAnswer>;
+
+  constructor(data: ReadingThreadData = { isIdlePriority: false }) {
+    this.#thread = new Thread(workerBeside(import.meta.url, 'reading-worker'), data);
+  }
+
+  /** True once it answers nothing any longer: it was closed, or ran out of memory. */
+  get hasEnded(): boolean {
+    return this.#thread.hasEnded;
+  }
+
+  /**
+   * Reads one file, as `readNar` does.
+   *
+   * @returns undefined if there is no such file, or no longer; why it could not be read
+   * @throws NIX_MISSING without the program that decompresses it; an error if the thread ended
+   */
+  async read(path: string, contents: NarContents | undefined): Promise<NarHashes | Unread | undefined> {
+    const answer = await this.#thread.ask({ path, contents });
+    if ('missingProgram' in answer) throw new NarswarmError('NIX_MISSING', answer.missingProgram, { facts: { path } });
+    return 'unread' in answer ? answer.unread : answer.hashes;
+  }
+
+  close(): Promise<void> {
+    return this.#thread.close();
+  }
+}

@@ -1,0 +1,31 @@
+import { readlinkSync } from 'node:fs';
+import { constants, setPriority } from 'node:os';
+import { basename } from 'node:path';
+import { workerData } from 'node:worker_threads';
+import { answerQuestions } from '../bytes/thread.ts';
+import { isNarswarmError } from '../errors.ts';
+import { readNar } from './hash-nar.ts';
+import type { ReadAnswer, ReadingThreadData, ReadQuestion } from './reading-thread.ts';
+import { systemCode } from '../disk/store-error.ts';
+
+const { isIdlePriority } = workerData as ReadingThreadData;
+if (isIdlePriority) beNice();
+
+answerQuestions(async ({ path, contents }: ReadQuestion): Promise<ReadAnswer> => {
+  try {
+    return { hashes: await readNar(path, contents) };
+  } catch (error) {
+    const { message, cause } = error as Error;
+    if (isNarswarmError(error, 'NIX_MISSING')) return { missingProgram: message };
+    return { unread: { reason: message, code: systemCode(cause) } };
+  }
+});
+
+/** Linux has a nice value a thread, which the programs that it starts inherit (sched(7)). */
+function beNice(): void {
+  try {
+    setPriority(Number(basename(readlinkSync('/proc/thread-self'))), constants.priority.PRIORITY_LOW);
+  } catch {
+    // not Linux, or forbidden: it competes like any other
+  }
+}
