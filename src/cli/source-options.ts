@@ -77,10 +77,14 @@ export type Sources = Pick<
   | 'trustedPublicKeys'
   | 'network'
   | 'lanCaches'
+  | 'neighbourWaitMs'
   | 'limits'
   | 'publisherTimeoutMs'
   | 'peerTimeoutMs'
 >;
+
+/** Milliseconds that neighbours have to appear if there is no cache to ask. */
+const ALONE_WAIT_MS = 10_000;
 
 interface SourceContext {
   readonly output: Output;
@@ -119,6 +123,7 @@ export async function readSources(
     shareKeys,
     trustedPublicKeys: trustedPublicKey ?? [],
     network: wantsPeers ? network : undefined,
+    neighbourWaitMs: upstreams.length === 0 ? ALONE_WAIT_MS : undefined,
     lanCaches:
       network.scope !== 'off' && network.lan && flags.upstream
         ? { configured: upstreams, interfaceAddress: onlyAddress(network.listen) }

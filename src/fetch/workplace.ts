@@ -6,6 +6,7 @@ import { StoreOffer } from '../serve/store-offer.ts';
 import { PartialSession } from '../store/session.ts';
 import { LanCaches, type LanCachesOptions } from './lan-caches.ts';
 import type { NearSources } from './near-sources.ts';
+import { NeighbourNarInfos } from './neighbour-narinfos.ts';
 import type { Network, NetworkOptions } from '../swarm/network.ts';
 import type { RateLimits } from '../bytes/rate-limits.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
@@ -26,12 +27,17 @@ export interface WorkplaceOptions {
   readonly http?: HttpClientOptions | (() => Promise<HttpClientOptions>) | undefined;
   /** undefined: peers are neither asked nor served. */
   readonly network: NetworkOptions | undefined;
+  /** Milliseconds that a path which nobody else has waits for the first neighbour. Default: 1,000. */
+  readonly neighbourWaitMs?: number | undefined;
   /** How to look for caches that announce themselves on the local network. Default: not at all. */
   readonly lanCaches?: Pick<LanCachesOptions, 'configured' | 'interfaceAddress'> | undefined;
   /** Default: none. */
   readonly limits?: RateLimits | undefined;
   readonly onWarning: (message: string) => void;
 }
+
+/** Neighbours answer within a quarter of a second, and have to be connected to. */
+const NEIGHBOUR_WAIT_MS = 1_000;
 
 /**
  * What fetches work with: a file store, a folder for this process's partial files, an HTTP client and a place in the
@@ -85,14 +91,17 @@ export class Workplace implements AsyncDisposable {
     const session = stack.use(await PartialSession.open(store));
     const http = stack.use(new HttpClient(options.http));
     const { lanCaches } = options;
-    const near =
-      lanCaches === undefined
-        ? []
-        : [stack.use(LanCaches.start({ ...lanCaches, http, storeDir: store.storeDir, keys }))];
+    const near: NearSources[] = [];
+    if (lanCaches !== undefined)
+      near.push(stack.use(LanCaches.start({ ...lanCaches, http, storeDir: store.storeDir, keys })));
     const offer = stack.use(await StoreOffer.open({ store, keys, shareKeys, onWarning }));
     const network =
       options.network &&
       stack.use(await join({ ...options.network, ...offer.forNetwork, limits: options.limits, onWarning }));
+    if (network !== undefined && options.network?.lan === true) {
+      const { members } = network;
+      near.unshift(new NeighbourNarInfos({ members, keys, waitMs: options.neighbourWaitMs ?? NEIGHBOUR_WAIT_MS }));
+    }
     return new Workplace(options, { store, http, network, session, offer, near }, stack.move());
   }
 

@@ -103,6 +103,8 @@ export async function startMember(
     readonly mayHave?: (host: string) => boolean;
     readonly budget?: SendBudget;
     readonly peerId?: Buffer;
+    /** Whether others are on the local network. Default: yes. */
+    readonly isNear?: boolean;
   } = {},
 ): Promise<MadeMember> {
   const { group = GROUP, files = [], mayHave = () => true, budget = new SendBudget() } = options;
@@ -114,7 +116,7 @@ export async function startMember(
     ...(options.peerId === undefined ? {} : { peerId: options.peerId }),
     port: () => port,
     peers,
-    networks: { includes: () => true },
+    networks: { includes: () => options.isNear ?? true },
     mayHave,
     offer,
     budget,

@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** The first three numbers of every host's IPv4 address. */
+/** The first three numbers of every host's IPv4 address, unless a Lan has others. */
 const SUBNET = '10.77.0';
 /** The prefix of every host's unique local IPv6 address. */
 const ULA_PREFIX = 'fd77::';
@@ -42,21 +42,28 @@ export function requireNamespaces(): void {
 
 /** The bridge and the hosts on it. Disposing of it kills what runs in the hosts and removes them. */
 export class Lan implements AsyncDisposable {
+  /** The first three numbers of every host's IPv4 address. */
+  readonly subnet: string;
   readonly #prefix: string;
   readonly #hosts: Host[] = [];
   readonly #atExit = (): void => this.#remove();
   #isOpen = true;
 
-  private constructor(prefix: string) {
+  private constructor(prefix: string, subnet: string) {
     this.#prefix = prefix;
+    this.subnet = subnet;
     process.once('exit', this.#atExit); // also after an exception that nobody caught
   }
 
-  /** Makes the bridge; removes what test processes that were killed have left. */
-  static open(): Lan {
+  /**
+   * Makes the bridge; removes what test processes that were killed have left.
+   *
+   * @param subnet the first three numbers of every host's IPv4 address
+   */
+  static open({ subnet = SUBNET }: { readonly subnet?: string } = {}): Lan {
     requireNamespaces();
     removeAbandoned();
-    const lan = new Lan(`${NAME_PREFIX}-${process.pid}-${counter++}`);
+    const lan = new Lan(`${NAME_PREFIX}-${process.pid}-${counter++}`, subnet);
     run('ip', 'netns', 'add', lan.switchName);
     batch(lan.switchName, ['link add br0 type bridge mcast_snooping 0', 'link set br0 up', 'link set lo up']);
     return lan;
@@ -107,7 +114,7 @@ export class Host {
     this.#lan = lan;
     this.#options = options;
     this.#mac = `02:00:00:00:00:${number.toString(16).padStart(2, '0')}`;
-    this.ipv4 = `${SUBNET}.${number}`;
+    this.ipv4 = `${lan.subnet}.${number}`;
     this.ula = `${ULA_PREFIX}${number.toString(16)}`;
   }
 
@@ -227,7 +234,7 @@ export class Host {
       counter sent { }
       chain output {
         type filter hook output priority filter; policy accept;
-        ip daddr != { 127.0.0.0/8, ${SUBNET}.0/24, 224.0.0.0/4, 255.255.255.255 } counter name sent
+        ip daddr != { 127.0.0.0/8, ${this.#lan.subnet}.0/24, 224.0.0.0/4, 255.255.255.255 } counter name sent
         ip6 daddr != { ::1, fe80::/10, ${ULA_PREFIX}/64, ff00::/8 } counter name sent
         udp dport 53 counter name sent
         tcp dport 53 counter name sent

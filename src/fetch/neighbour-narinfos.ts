@@ -1,0 +1,157 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Member } from '../exchange/member.ts';
+import type { Members } from '../exchange/members.ts';
+import type { StoreHash } from '../nix/brands.ts';
+import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
+import { isWithoutNar } from '../nix/path-info.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { admitNarInfo } from '../nix/sound-remarks.ts';
+import { MAX_NARINFOS_PER_MESSAGE } from '../wire/bounds.ts';
+import { CircuitBreaker } from './circuit-breaker.ts';
+import type { NarInfoSource } from './find-narinfo.ts';
+import type { NearSources } from './near-sources.ts';
+
+export interface NeighbourNarInfosOptions {
+  readonly members: Pick<Members, 'open' | 'on' | 'off'>;
+  /** Only narinfos that one of these has signed count, and those of content addresses. */
+  readonly keys: readonly PublicKey[];
+  /** Milliseconds to wait for the first neighbour, for a path that nobody else has. */
+  readonly waitMs: number;
+  /** Milliseconds that one neighbour may be silent. Default: 250. */
+  readonly patienceMs?: number;
+}
+
+const PATIENCE_MS = 250;
+/** The walk goes on to the next source a little later than neighbours are given up. */
+const SLACK_MS = 150;
+
+/** A path that somebody waits for. */
+interface Wanted {
+  readonly hash: StoreHash;
+  readonly resolve: (info: NarInfo | undefined) => void;
+  isFound: boolean;
+}
+
+/**
+ * The narinfos of the neighbours, over the exchange: what is asked for in one turn of the event loop is one message to each.
+ * The neighbour that has had most is asked first, all others for what it has not. What is not sound counts as absent.
+ */
+export class NeighbourNarInfos implements NearSources {
+  readonly upstreams: readonly [] = [];
+  readonly #options: NeighbourNarInfosOptions;
+  readonly #breakers = new WeakMap<Member, CircuitBreaker>();
+  readonly #hits = new WeakMap<Member, number>();
+  #wanted: Wanted[] = [];
+  #arrived: Promise<unknown> | undefined;
+  readonly #source: NarInfoSource;
+  readonly awaited: NarInfoSource;
+
+  constructor(options: NeighbourNarInfosOptions) {
+    this.#options = options;
+    const name = 'the neighbours';
+    const patienceMs = 2 * (options.patienceMs ?? PATIENCE_MS) + SLACK_MS;
+    this.#source = { name, mayStall: true, patienceMs, find: (hash) => this.#find(hash) };
+    this.awaited = {
+      name,
+      find: async (hash, signal) => {
+        await this.#firstNeighbour(signal);
+        return this.#find(hash);
+      },
+    };
+  }
+
+  get sources(): readonly NarInfoSource[] {
+    return this.#neighbours().length === 0 ? [] : [this.#source];
+  }
+
+  #neighbours(): Member[] {
+    const now = performance.now();
+    const may = (member: Member): boolean => this.#breakers.get(member)?.mayAsk(now) ?? true;
+    const hits = (member: Member): number => this.#hits.get(member) ?? 0;
+    return [...this.#options.members.open]
+      .filter((member) => member.isNeighbour && member.isOpen && may(member))
+      .toSorted((a, b) => hits(b) - hits(a));
+  }
+
+  #find(hash: StoreHash): Promise<NarInfo | undefined> {
+    const { promise, resolve } = Promise.withResolvers<NarInfo | undefined>();
+    if (this.#wanted.push({ hash, resolve, isFound: false }) === 1) setImmediate(() => this.#ask());
+    return promise;
+  }
+
+  #ask(): void {
+    const all = this.#wanted;
+    this.#wanted = [];
+    for (let at = 0; at < all.length; at += MAX_NARINFOS_PER_MESSAGE)
+      void this.#askFor(all.slice(at, at + MAX_NARINFOS_PER_MESSAGE));
+  }
+
+  /** Never rejects. */
+  async #askFor(wanted: readonly Wanted[]): Promise<void> {
+    const [first, ...others] = this.#neighbours();
+    if (first !== undefined) await this.#askOne(first, wanted);
+    const rest = wanted.filter(({ isFound }) => !isFound);
+    if (rest.length > 0) await Promise.all(others.map((member) => this.#askOne(member, rest)));
+    for (const { isFound, resolve } of rest) if (!isFound) resolve(undefined);
+  }
+
+  /** Asks one neighbour, and no longer than it may be silent. */
+  async #askOne(member: Member, wanted: readonly Wanted[]): Promise<void> {
+    const breaker = this.#breakers.get(member) ?? new CircuitBreaker();
+    this.#breakers.set(member, breaker);
+    const stop = new AbortController();
+    const timer = setTimeout(() => stop.abort(SILENT), this.#options.patienceMs ?? PATIENCE_MS);
+    const hashes = wanted.map(({ hash }) => hash);
+    const texts = await member.narInfos(hashes, stop.signal);
+    clearTimeout(timer);
+    if (stop.signal.aborted) breaker.noteFailure(performance.now());
+    else breaker.noteAnswer();
+    for (const [index, one] of wanted.entries()) {
+      const info = soundOf(texts[index], one.hash, this.#options.keys);
+      if (info === undefined || one.isFound) continue;
+      one.isFound = true;
+      this.#hits.set(member, (this.#hits.get(member) ?? 0) + 1);
+      one.resolve(info);
+    }
+  }
+
+  /** Waits for the first neighbour, once, and not for ever. */
+  async #firstNeighbour(signal: AbortSignal): Promise<void> {
+    if (this.#neighbours().length > 0) return;
+    this.#arrived ??= this.#arrival();
+    const stop = new AbortController();
+    const ended = sleep(this.#options.waitMs, undefined, {
+      signal: AbortSignal.any([signal, stop.signal]),
+      ref: false,
+    });
+    await Promise.race([this.#arrived, ended.catch(() => undefined)]);
+    stop.abort();
+  }
+
+  async #arrival(): Promise<void> {
+    const { members, waitMs } = this.#options;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const look = (): void => {
+      if (this.#neighbours().length > 0) resolve();
+    };
+    members.on('member', look);
+    const timer = setTimeout(resolve, waitMs).unref();
+    await promise;
+    clearTimeout(timer);
+    members.off('member', look);
+  }
+}
+
+/** One for all: an abort without a reason makes an error with a stack each time. */
+const SILENT = new Error('a neighbour is silent');
+
+/** A narinfo that counts and whose NAR the neighbour may have; undefined if the text is anything else. */
+function soundOf(text: string | undefined, hash: StoreHash, keys: readonly PublicKey[]): NarInfo | undefined {
+  if (text === undefined) return undefined;
+  try {
+    const info = parseNarInfo(text);
+    return isWithoutNar(info) ? undefined : admitNarInfo(info, keys, hash, true);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,95 @@
+/** Narinfos from neighbours, over real connections of the exchange on loopback. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { suite, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { NeighbourNarInfos } from '../../src/fetch/neighbour-narinfos.ts';
+import { parseStoreHash } from '../../src/nix/store-path.ts';
+import { LEAF, NOTE, readNarInfo, TOP } from '../nix/fixtures.ts';
+import { startMember, type MadeMember } from '../exchange/exchange-fixture.ts';
+import { KEY } from '../store/store-fixture.ts';
+
+const { signal } = new AbortController();
+const [top, leaf, note] = [TOP, LEAF, NOTE].map(parseStoreHash);
+assert(top !== undefined && leaf !== undefined && note !== undefined);
+
+/** One who asks, and neighbours that have these narinfos. */
+async function neighbours(
+  t: TestContext,
+  ...theirs: readonly (readonly string[])[]
+): Promise<readonly [MadeMember, ...MadeMember[]]> {
+  const stack = new AsyncDisposableStack();
+  t.after(() => stack.disposeAsync());
+  const asking = stack.use(await startMember());
+  const others: MadeMember[] = [];
+  for (const hashes of theirs) {
+    const other = stack.use(await startMember());
+    for (const hash of hashes) other.offer.narInfos.set(parseStoreHash(hash), readNarInfo(hash));
+    const met = once(asking.members, 'member');
+    asking.meet(other);
+    await met;
+    others.push(other);
+  }
+  return [asking, ...others];
+}
+
+const sourceOf = ({ members }: MadeMember, options: { patienceMs?: number; waitMs?: number } = {}): NeighbourNarInfos =>
+  new NeighbourNarInfos({ members, keys: [KEY], waitMs: 10_000, ...options });
+
+suite('narinfos of neighbours', { timeout: 20_000 }, () => {
+  test('what they hold between them is found, asked for all at once', async (t) => {
+    const [asking] = await neighbours(t, [TOP], [LEAF], []);
+    const near = sourceOf(asking);
+    const [source] = near.sources;
+    assert.ok(source !== undefined);
+    const found = await Promise.all([top, leaf, note].map((hash) => source.find(hash, signal)));
+    assert.deepEqual(
+      found.map((info) => info?.storePath.slice(11, 43)),
+      [TOP, LEAF, undefined],
+    );
+  });
+
+  test('garbage, another path and what no trusted key has signed count as absent', async (t) => {
+    const [asking, liar] = await neighbours(t, []);
+    liar?.offer.narInfos.set(top, 'hello');
+    liar?.offer.narInfos.set(leaf, readNarInfo(NOTE));
+    liar?.offer.narInfos.set(note, readNarInfo(NOTE).replaceAll(/^(?:Sig|CA): .*\n/gm, ''));
+    const [source] = sourceOf(asking).sources;
+    for (const hash of [top, leaf, note]) assert.equal(await source?.find(hash, signal), undefined);
+  });
+
+  test('one that is silent holds up nobody for long, and is left alone', async (t) => {
+    const [asking, silent] = await neighbours(t, []);
+    assert.ok(silent !== undefined);
+    silent.offer.narInfo = () => new Promise(() => undefined);
+    const near = sourceOf(asking, { patienceMs: 50 });
+    const [source] = near.sources;
+    for (const hash of [top, leaf]) assert.equal(await source?.find(hash, signal), undefined);
+    assert.deepEqual(near.sources, []);
+  });
+
+  test('for a path that nobody else has, the first neighbour is waited for, and not for ever', async (t) => {
+    const [asking] = await neighbours(t);
+    assert.deepEqual(sourceOf(asking).sources, []);
+    assert.equal(await sourceOf(asking, { waitMs: 1 }).awaited.find(top, signal), undefined);
+    const waiting = sourceOf(asking).awaited.find(top, signal);
+    await using late = await startMember();
+    late.offer.narInfos.set(top, readNarInfo(TOP));
+    asking.meet(late);
+    assert.equal((await waiting)?.storePath.includes(TOP), true);
+  });
+
+  test('members beyond the local network are not asked', async (t) => {
+    const stack = new AsyncDisposableStack();
+    t.after(() => stack.disposeAsync());
+    const asking = stack.use(await startMember({ isNear: false }));
+    const far = stack.use(await startMember());
+    far.offer.narInfos.set(top, readNarInfo(TOP));
+    const met = once(asking.members, 'member');
+    asking.meet(far);
+    await met;
+    const near = sourceOf(asking, { waitMs: 1 });
+    assert.deepEqual(near.sources, []);
+    assert.equal(await near.awaited.find(top, signal), undefined);
+  });
+});
