@@ -45,11 +45,6 @@ export function lend(slice: Uint8Array, count = 1): void {
   if (before !== undefined) users.set(slice.buffer, before + count);
 }
 
-/** True where a slice is of such a buffer, and whoever is done with it should say so. */
-export function isLent(slice: Uint8Array): boolean {
-  return users.has(slice.buffer);
-}
-
 /** One user less; after the last the buffer may be overwritten at any time. Nothing happens for any other buffer. */
 export function giveBack(slice: Uint8Array): void {
   const before = users.get(slice.buffer);

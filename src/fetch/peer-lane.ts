@@ -2,7 +2,7 @@ import type { Network } from '../swarm/network.ts';
 import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { PieceStorage } from '../swarm/chunk-store.ts';
 import type { PartialNar } from '../store/partial.ts';
-import type { PieceStart } from '../swarm/block-requests.ts';
+import type { PieceStart } from '../swarm/piece-ledger.ts';
 import type { Tell } from './events.ts';
 import type { NarJob } from './job.ts';
 import { SharedNar } from './shared-nar.ts';

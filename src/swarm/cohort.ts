@@ -1,5 +1,3 @@
-import type Wire from 'bittorrent-protocol';
-import type Torrent from 'webtorrent/lib/torrent.js';
 import { sha1 } from '../bytes/hash-thread.ts';
 import { MAX_PEERS } from '../wire/bounds.ts';
 import { withinMs } from '../within.ts';
@@ -14,9 +12,10 @@ import {
   type PeerRecord,
   type PeerTable,
 } from '../discovery/peer-table.ts';
-import { SILENT_MS } from './request-policy.ts';
-import { stateOf } from './wire-state.ts';
+import type { OpenTorrent } from './open-torrent.ts';
 
+/** A member that was asked and has sent nothing for so long is silent. */
+const SILENT_MS = 1_000;
 /** Members that we keep a connection to. */
 const MEMBERS = 12;
 /** Connections that are being made while those places are not taken: machines that are off do not answer for long. */
@@ -43,7 +42,7 @@ export class Cohort {
   readonly #peers: PeerTable;
   readonly #serve: ServeNar;
   readonly #exchanges = new Set<NarExchange>();
-  readonly #swarms: Torrent[] = [];
+  readonly #swarms: OpenTorrent[] = [];
   readonly #members = new Set<PeerRecord>();
   /** Members that are connected to, or are being connected to. */
   readonly #connecting = new Map<string, PeerRecord>();
@@ -57,17 +56,14 @@ export class Cohort {
   }
 
   /** Meets others in the swarm of a cohort: a torrent without metadata, where nothing but the exchange happens. */
-  meet(swarm: Torrent): void {
+  meet(swarm: OpenTorrent): void {
     this.#swarms.push(swarm);
-    swarm.on('wire', (wire: Wire) => {
-      // There is no metadata of a cohort: a stranger must not make us hold 10 MB of what he says is it.
-      wire.ut_metadata.cancel();
-      const exchange = useNarExchange(wire, this.#serve, () => this.#peers.line.onBytes());
-      wire.once('close', () => this.#exchanges.delete(exchange));
-      wire.on('extended', () => {
+    // There is no metadata of a cohort, and nobody asks for it: a stranger's claims of it are not looked at.
+    swarm.on('connection', (connection, wire) => {
+      const exchange = useNarExchange(connection, wire, this.#serve, this.#peers);
+      connection.once('close', () => this.#exchanges.delete(exchange));
+      connection.on('extensions', () => {
         if (!exchange.isOpen || this.#exchanges.has(exchange)) return;
-        stateOf(wire).peer = this.#peers.get(exchange.address);
-        stateOf(wire).line = this.#peers.line;
         this.#exchanges.add(exchange);
         this.#isReady.resolve();
       });
@@ -100,7 +96,7 @@ export class Cohort {
    * that does not answer at once, or sends nothing when it is asked, keeps nobody else from being tried.
    */
   #fill(): void {
-    if (this.#swarms.some((swarm) => swarm.destroyed)) return;
+    if (this.#swarms.some((swarm) => swarm.isClosed)) return;
     const now = performance.now();
     const counts = (peer: PeerRecord): boolean => !isSlowToAnswer(peer, now) && !isSilent(peer, now);
     const free = MEMBERS - [...this.#connecting.values()].filter(counts).length;

@@ -1,5 +1,4 @@
-import type Torrent from 'webtorrent/lib/torrent.js';
-import { stateOf } from './wire-state.ts';
+import type { OpenTorrent } from './open-torrent.ts';
 
 /** When seeds and connections that nobody uses are closed. */
 export interface IdleTimes {
@@ -13,16 +12,16 @@ export interface IdleTimes {
  * Closes a seed that nobody uses, so that ten thousand seeds cost no more than the busy ones, and peers that sit on a
  * connection, so that a few of them cannot keep everybody else out.
  */
-export function closeWhenIdle(seed: Torrent, { seedMs, peerMs }: IdleTimes): void {
+export function closeWhenIdle(seed: OpenTorrent, { seedMs, peerMs }: IdleTimes): void {
   let aloneSinceMs = performance.now();
   const timer = setInterval(
     () => {
       const now = performance.now();
-      for (const wire of seed.wires) if (now - stateOf(wire).activeAtMs > peerMs) wire.destroy();
-      if (seed.wires.length > 0) aloneSinceMs = now;
-      else if (now - aloneSinceMs >= seedMs) seed.destroy({});
+      for (const connection of seed.connections) if (now - connection.activeAtMs > peerMs) connection.destroy();
+      if (seed.connections.length > 0) aloneSinceMs = now;
+      else if (now - aloneSinceMs >= seedMs) void seed.close();
     },
     Math.min(seedMs, peerMs) / 4,
   ).unref();
-  seed.once('close', () => clearInterval(timer));
+  seed.handle.once('close', () => clearInterval(timer));
 }

@@ -1,68 +1,80 @@
-import type Wire from 'bittorrent-protocol';
-import type Torrent from 'webtorrent/lib/torrent.js';
 import { MAX_METADATA_SOURCES, METADATA_PATIENCE_MS } from '../wire/bounds.ts';
+import type { PeerConnection } from '../wire/peer-connection.ts';
+import type { OpenTorrent } from './open-torrent.ts';
 
 /**
- * Has a torrent ask few of its peers at a time for its metadata (BEP 9). WebTorrent asks each, and takes memory for as
- * much as each one claims there is.
+ * Asks the peers of a torrent that is known by its infohash alone for its metadata (BEP 9), few at a time: each takes
+ * memory for as much as it claims there is. WebTorrent is given what has the right SHA-1.
  */
 export class MetadataTurns {
-  readonly #torrent: Torrent;
-  readonly #asked = new Map<Wire, NodeJS.Timeout>();
-  readonly #waiting = new Set<Wire>();
+  readonly #torrent: OpenTorrent;
+  readonly #asked = new Map<PeerConnection, NodeJS.Timeout>();
+  readonly #waiting = new Set<PeerConnection>();
+  #metadata: Buffer | undefined;
 
-  /** @param torrent known by its infohash alone */
-  constructor(torrent: Torrent) {
+  constructor(torrent: OpenTorrent) {
     this.#torrent = torrent;
-    torrent.on('wire', (wire: Wire) => this.#add(wire));
-    for (const event of ['metadata', 'close']) torrent.once(event, () => this.#end());
+    torrent.on('connection', (connection) => this.#add(connection));
+    for (const event of ['metadata', 'close']) torrent.handle.once(event, () => this.#end());
   }
 
-  #add(wire: Wire): void {
-    if (this.#torrent.metadata) return;
-    wire.ut_metadata.cancel();
-    // By the peer's first handshake of extensions it is known how much it claims.
-    wire.once('extended', () => {
-      if (wire.destroyed) return;
-      this.#waiting.add(wire);
+  get #isOver(): boolean {
+    return this.#torrent.isClosed || Boolean(this.#torrent.handle.metadata);
+  }
+
+  #add(connection: PeerConnection): void {
+    connection.once('extensions', () => {
+      if (this.#isOver || connection.destroyed) return;
+      if (this.#metadata !== undefined) this.#give(connection, this.#metadata);
+      else if (connection.extensions.metadata.claimedBytes > 0) this.#waiting.add(connection);
       this.#next();
     });
-    wire.once('close', () => {
-      this.#waiting.delete(wire);
-      this.#drop(wire);
+    connection.once('close', () => {
+      this.#waiting.delete(connection);
+      this.#drop(connection);
     });
   }
 
   #next(): void {
-    for (const wire of this.#waiting) {
-      if (this.#torrent.metadata || this.#asked.size >= MAX_METADATA_SOURCES) return;
-      this.#waiting.delete(wire);
-      this.#asked.set(wire, setTimeout(() => this.#onLate(wire), METADATA_PATIENCE_MS).unref());
-      wire.ut_metadata.fetch();
+    for (const connection of this.#waiting) {
+      if (this.#isOver || this.#asked.size >= MAX_METADATA_SOURCES) return;
+      this.#waiting.delete(connection);
+      this.#asked.set(connection, setTimeout(() => this.#onLate(connection), METADATA_PATIENCE_MS).unref());
+      void connection.extensions.metadata.fetch().then((metadata) => {
+        if (metadata !== undefined && !this.#isOver) this.#give(connection, metadata);
+        this.#drop(connection);
+      });
     }
+  }
+
+  /** WebTorrent takes it from a connection; if that one ends first, from the next. */
+  #give(connection: PeerConnection, metadata: Buffer): void {
+    this.#metadata = metadata;
+    connection.extensions.metadata.give(metadata);
   }
 
   /** Makes room for another, if one waits; who was slow gets another turn. */
-  #onLate(wire: Wire): void {
+  #onLate(connection: PeerConnection): void {
     if (this.#waiting.size === 0) {
-      this.#asked.get(wire)?.refresh();
+      this.#asked.get(connection)?.refresh();
       return;
     }
-    wire.ut_metadata.cancel();
-    wire.ut_metadata.metadata = undefined;
-    clearTimeout(this.#asked.get(wire));
-    this.#asked.delete(wire);
-    this.#next();
-    this.#waiting.add(wire);
+    const waiting = [...this.#waiting];
+    connection.extensions.metadata.cancel();
+    this.#drop(connection);
+    if (waiting.length > 0) this.#waiting.add(connection);
   }
 
-  #drop(wire: Wire): void {
-    clearTimeout(this.#asked.get(wire));
-    if (this.#asked.delete(wire)) this.#next();
+  #drop(connection: PeerConnection): void {
+    clearTimeout(this.#asked.get(connection));
+    if (this.#asked.delete(connection)) this.#next();
   }
 
   #end(): void {
-    for (const timer of this.#asked.values()) clearTimeout(timer);
+    for (const [connection, timer] of this.#asked) {
+      clearTimeout(timer);
+      connection.extensions.metadata.cancel();
+    }
     this.#asked.clear();
     this.#waiting.clear();
   }

@@ -1,11 +1,10 @@
-import type Wire from 'bittorrent-protocol';
+import type { Wire } from 'webtorrent/lib/torrent.js';
+import { giveBack, isLendingMuch, lend, takeBuffer } from '../bytes/lent-buffers.ts';
+import { strangerAt, type PeerRecord, type PeerTable } from '../discovery/peer-table.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import { MAX_UNSENT_PER_PEER_BYTES } from '../wire/bounds.ts';
-import type { Incoming } from './direct-payload.ts';
-import { giveBack, isLendingMuch, lend, takeBuffer } from '../bytes/lent-buffers.ts';
-import { strangerAt, type PeerRecord } from '../discovery/peer-table.ts';
-import { refuse } from './wire-guard.ts';
-import { silentSince, stateOf } from './wire-state.ts';
+import { extendedHead, extendedMessage } from '../wire/messages.ts';
+import type { PeerConnection } from '../wire/peer-connection.ts';
 
 /**
  * The extension `nar_exchange` (BEP 10): whole small NARs over the one connection that two members of a cohort have, in
@@ -19,8 +18,6 @@ import { silentSince, stateOf } from './wire-state.ts';
  */
 export const EXCHANGE_NAME = 'nar_exchange';
 
-/** Kind of every message of an extension (BEP 10). */
-const EXTENDED = 20;
 const ASK = 1;
 const PART = 2;
 const NONE = 3;
@@ -62,9 +59,9 @@ interface Pending {
 
 /** One end of the extension on one connection: asks, and answers what it is asked. */
 export class NarExchange {
-  readonly #wire: Wire;
+  readonly #connection: PeerConnection;
   readonly #serve: ServeNar;
-  readonly #onPayload: () => void;
+  readonly #peers: PeerTable;
   readonly #pending = new Map<number, Pending>();
   readonly #asks: { id: number; infoHash: InfoHash }[] = [];
   readonly #lacks = new Map<InfoHash, number>();
@@ -77,42 +74,38 @@ export class NarExchange {
   /** Bytes asked for and not yet here. */
   inFlightBytes = 0;
 
-  /** @param id by which the peer calls the extension */
-  constructor(wire: Wire, serve: ServeNar, onPayload: () => void, id: number) {
-    this.#wire = wire;
+  constructor(connection: PeerConnection, serve: ServeNar, peers: PeerTable) {
+    this.#connection = connection;
     this.#serve = serve;
-    this.#onPayload = onPayload;
-    const state = stateOf(wire);
-    state.onRoom = () => this.#answer();
-    state.extension = {
-      id,
-      headBytes: PART_HEAD_BYTES,
-      begin: (head, payloadBytes) =>
-        this.#beginPart(Buffer.from(head.buffer, head.byteOffset, head.length), payloadBytes),
-    };
-    wire.once('close', () => this.#end());
+    this.#peers = peers;
+    this.peer = peers.get(connection.address) ?? strangerAt(connection.address);
+    connection.extensions.handle(EXCHANGE_NAME, (payload) => this.receive(payload));
+    connection.on('room', () => this.#answer());
+    connection.once('close', () => this.#end());
   }
+
+  /** Record of the peer at the other end. */
+  readonly peer: PeerRecord;
 
   /** `host:port` of the peer. */
   get address(): string {
-    return stateOf(this.#wire).address;
+    return this.#connection.address;
   }
 
   /** True once the peer has said that it speaks the extension, and while the connection stands. */
   get isOpen(): boolean {
-    // Id 0 takes an extension back (BEP 10), and WebTorrent throws where it is to be sent.
-    return !this.#wire.destroyed && (this.#wire.peerExtendedMapping[EXCHANGE_NAME] ?? 0) > 0;
+    return !this.#connection.destroyed && this.#theirId !== undefined;
   }
 
-  /** Record of the peer at the other end. */
-  get peer(): PeerRecord {
-    return (stateOf(this.#wire).peer ??= strangerAt(this.address));
+  get #theirId(): number | undefined {
+    return this.#connection.extensions.theirId(EXCHANGE_NAME);
   }
 
   /** Milliseconds that it could have sent something and did not; 0 where nothing is asked of it. */
   get silentMs(): number {
     if (this.#pending.size === 0) return 0;
-    return Math.max(0, performance.now() - Math.max(this.#lastByteAtMs, silentSince(stateOf(this.#wire))));
+    const backAtMs = this.peer.bytes > 0 ? this.#peers.line.backAtMs : 0;
+    return Math.max(0, performance.now() - Math.max(this.#lastByteAtMs, this.#connection.heldUntilMs, backAtMs));
   }
 
   /** Bytes that come before an answer to a question that is asked now. */
@@ -175,7 +168,7 @@ export class NarExchange {
 
   /** Closes the connection; open questions end with undefined. */
   drop(): void {
-    this.#wire.destroy();
+    this.#connection.destroy();
   }
 
   /** Takes a message of the peer. What breaks the protocol ends the connection. */
@@ -185,12 +178,12 @@ export class NarExchange {
     if (kind === ASK && (bytes.length - 1) % ASK_ENTRY_BYTES === 0) this.#onAsk(bytes);
     else if (kind === PART && bytes.length > PART_HEAD_BYTES) this.#onPart(bytes);
     else if (kind === NONE && bytes.length === 5) this.#onNone(bytes.readUInt32BE(1));
-    else refuse(this.#wire);
+    else this.#connection.refuse();
   }
 
   #sendAsks(): void {
     const entries = this.#outbox.splice(0);
-    if (this.isOpen) this.#wire.extended(EXCHANGE_NAME, Buffer.concat([Buffer.of(ASK), ...entries]));
+    if (this.isOpen) this.#tell(Buffer.concat([Buffer.of(ASK), ...entries]));
     else this.#end();
   }
 
@@ -200,7 +193,7 @@ export class NarExchange {
       this.#asks.push({ id: bytes.readUInt32BE(at), infoHash });
     }
     this.#reserve();
-    if (this.#asks.length > MAX_OPEN_ASKS) refuse(this.#wire);
+    if (this.#asks.length > MAX_OPEN_ASKS) this.#connection.refuse();
     else this.#answer();
   }
 
@@ -209,11 +202,11 @@ export class NarExchange {
     while (
       this.isOpen &&
       this.#reading < (isLendingMuch() ? 1 : READS) &&
-      this.#wire._readableState.buffered < MAX_UNSENT_PER_PEER_BYTES
+      this.#connection.unsentBytes < MAX_UNSENT_PER_PEER_BYTES
     ) {
       const [ask] = this.#asks;
       if (ask === undefined) return;
-      if (stateOf(this.#wire).budget?.take(this.#wire, MAX_NAR_BYTES, () => this.#answer()) === false) return;
+      if (!this.#connection.takeRoom(MAX_NAR_BYTES)) return;
       this.#asks.shift();
       this.#reading++;
       this.#reserve();
@@ -232,71 +225,53 @@ export class NarExchange {
 
   /** Notes what the answers to come take, which is known when they have been read. */
   #reserve(): void {
-    stateOf(this.#wire).reservedBytes = this.#reading * MAX_NAR_BYTES + this.#asks.length * ASK_BYTES;
+    this.#connection.reservedBytes = this.#reading * MAX_NAR_BYTES + this.#asks.length * ASK_BYTES;
   }
 
   #send(id: number, nar: Uint8Array | undefined): void {
     if (nar === undefined) {
       const none = Buffer.alloc(5, NONE);
       none.writeUInt32BE(id, 1);
-      this.#wire.extended(EXCHANGE_NAME, none);
+      this.#tell(none);
       return;
     }
     lend(nar, Math.ceil(nar.length / PART_BYTES) - 1); // one for each part, where the reader was one
     for (let offset = 0; offset < nar.length; offset += PART_BYTES) {
       const part = nar.subarray(offset, offset + PART_BYTES);
-      const head = Buffer.allocUnsafe(6 + PART_HEAD_BYTES);
-      head.writeUInt32BE(head.length - 4 + part.length, 0); // a message of BEP 3, of kind 20 (BEP 10)
-      head[4] = EXTENDED;
-      head[5] = this.#wire.peerExtendedMapping[EXCHANGE_NAME] ?? 0;
-      head[6] = PART;
-      head.writeUInt32BE(id, 7);
-      head.writeUInt32BE(nar.length, 11);
-      head.writeUInt32BE(offset, 15);
-      this.#wire._push(head);
-      this.#wire._push(part);
+      const head = Buffer.allocUnsafe(PART_HEAD_BYTES);
+      head[0] = PART;
+      head.writeUInt32BE(id, 1);
+      head.writeUInt32BE(nar.length, 5);
+      head.writeUInt32BE(offset, 9);
+      const start = extendedHead(this.#theirId ?? 0, head.length + part.length);
+      this.#connection.toPeer(Buffer.concat([start, head]), part);
     }
-    stateOf(this.#wire).activeAtMs = performance.now();
+    this.#connection.activeAtMs = performance.now();
   }
 
-  /** A PART that came through the wire. */
+  #tell(payload: Buffer): void {
+    this.#connection.toPeer(extendedMessage(this.#theirId ?? 0, payload));
+  }
+
   #onPart(message: Buffer): void {
     const payload = message.subarray(PART_HEAD_BYTES);
     const id = message.readUInt32BE(1);
-    if (!this.#pending.has(id)) {
-      this.#abandonedBytes -= payload.length;
-      this.#lastByteAtMs = performance.now();
-      this.#onPayload();
-      if (this.#abandonedBytes < 0) refuse(this.#wire); // nobody had asked for it
-      return;
-    }
-    const incoming = this.#beginPart(message, payload.length);
-    if (incoming === undefined) {
-      refuse(this.#wire);
-      return;
-    }
-    incoming.target.set(payload);
-    incoming.onWhole();
-  }
-
-  /** Where the payload of a PART goes: undefined where it is not the next one of a NAR that was asked for. */
-  #beginPart(head: Buffer, payloadBytes: number): Incoming | undefined {
-    const id = head.readUInt32BE(1);
     const pending = this.#pending.get(id);
-    if (head[0] !== PART || pending === undefined) return undefined;
+    this.#lastByteAtMs = performance.now();
+    this.#peers.line.onBytes(this.#lastByteAtMs);
+    if (pending === undefined) {
+      this.#abandonedBytes -= payload.length;
+      if (this.#abandonedBytes < 0) this.#connection.refuse(); // nobody had asked for it
+      return;
+    }
     const { sizeBytes, received } = pending;
-    const isNext = head.readUInt32BE(5) === sizeBytes && head.readUInt32BE(9) === received;
-    if (!isNext || received + payloadBytes > sizeBytes) return undefined;
+    const isNext = message.readUInt32BE(5) === sizeBytes && message.readUInt32BE(9) === received;
+    if (!isNext || received + payload.length > sizeBytes) return this.#connection.refuse();
     pending.bytes ??= takeBuffer(sizeBytes).subarray(0, sizeBytes);
-    const onWhole = (): void => {
-      pending.received += payloadBytes;
-      this.#lastByteAtMs = performance.now();
-      this.peer.rate.add(payloadBytes, this.#lastByteAtMs);
-      this.#onPayload();
-      if (pending.received === sizeBytes) this.#settle(id, pending.bytes);
-    };
-    const target = pending.bytes.subarray(received, received + payloadBytes);
-    return { target, received: 0, lengthBytes: payloadBytes, onWhole };
+    pending.bytes.set(payload, received);
+    pending.received += payload.length;
+    this.peer.rate.add(payload.length, this.#lastByteAtMs);
+    if (pending.received === sizeBytes) this.#settle(id, pending.bytes);
   }
 
   #onNone(id: number): void {
@@ -322,19 +297,12 @@ export class NarExchange {
   }
 }
 
-/**
- * Puts the extension on a connection, before its handshake is sent.
- *
- * @param onPayload called when bytes have come that were asked for
- */
-export function useNarExchange(wire: Wire, serve: ServeNar, onPayload: () => void): NarExchange {
-  let exchange: NarExchange | undefined;
+/** Puts the extension on a connection, before its handshake is sent. */
+export function useNarExchange(connection: PeerConnection, wire: Wire, serve: ServeNar, peers: PeerTable): NarExchange {
   function Extension(): object {
-    return { onMessage: (message: Uint8Array) => exchange?.receive(message) };
+    return {}; // the connection has its messages
   }
   Extension.prototype.name = EXCHANGE_NAME;
   wire.use(Extension);
-  const [id] = Object.entries(wire.extendedMapping).find(([, name]) => name === EXCHANGE_NAME) ?? [];
-  exchange = new NarExchange(wire, serve, onPayload, Number(id));
-  return exchange;
+  return new NarExchange(connection, serve, peers);
 }

@@ -99,6 +99,7 @@ export class Network implements AsyncDisposable {
         networks,
         serves,
         downloadLimit: options.limits?.download,
+        uploadLimit: options.limits?.upload,
         ...(options.seeds === undefined ? {} : { seeds: options.seeds }),
         ...(options.seedable === undefined ? {} : { seedable: options.seedable }),
         ...(onWarning === undefined ? {} : { onWarning }),

@@ -1,35 +1,40 @@
-import type Wire from 'bittorrent-protocol';
 import type WebTorrent from 'webtorrent';
-import type Torrent from 'webtorrent/lib/torrent.js';
-import type { InfoHash } from '../nix/brands.ts';
-import { announceLongRequests } from './block-requests.ts';
-import type { NarTorrent } from '../torrent/canonical.ts';
-import { MAX_CONNECTIONS } from '../wire/bounds.ts';
+import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import { mayHave, type Serves } from '../discovery/connection-guard.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
+import type { InfoHash } from '../nix/brands.ts';
+import type { NarTorrent } from '../torrent/canonical.ts';
+import { MAX_CONNECTIONS } from '../wire/bounds.ts';
+import { SendBudget } from '../wire/send-budget.ts';
+import { DiskBacklog } from './disk-backlog.ts';
+import { OpenTorrent } from './open-torrent.ts';
 import { parsedTorrent } from './parsed-torrent.ts';
-import { UploadBudget } from './upload-budget.ts';
-import { guardMetadata } from './wire-guard.ts';
-import { stateOf } from './wire-state.ts';
 
 export interface OpenTorrentsOptions {
   /** Who may connect to us. Default: `lan`. */
   readonly serves?: Serves;
   /** Which hosts are on the local network. Default: those on a network of an interface. */
   readonly networks?: Pick<LocalNetworks, 'includes'>;
+  /** Limit for everything that comes in from peers. */
+  readonly downloadLimit?: DirectionLimit | undefined;
+  /** Limit for the payload that peers are given. */
+  readonly uploadLimit?: DirectionLimit | undefined;
   /** Told of a torrent that failed. */
   readonly onWarning?: (message: string) => void;
   /** Told of payload that went out. */
   readonly onUpload?: (infoHash: InfoHash, bytes: number) => void;
 }
 
-/** The torrents that are open at a client, one an infohash. Each is guarded against the peers that it meets. */
+/** The torrents that are open at a client, one an infohash, and what they share. */
 export class OpenTorrents {
+  /** What waits for the disk, of all downloads. */
+  readonly backlog = new DiskBacklog();
+  /** Memory for what is sent to peers. */
+  readonly budget = new SendBudget();
   readonly #client: WebTorrent;
   readonly #options: OpenTorrentsOptions;
   readonly #networks: Pick<LocalNetworks, 'includes'>;
-  readonly #torrents = new Map<InfoHash, Torrent>();
-  readonly #uploads = new UploadBudget();
+  readonly #torrents = new Map<InfoHash, OpenTorrent>();
 
   constructor(client: WebTorrent, options: OpenTorrentsOptions) {
     this.#client = client;
@@ -46,26 +51,36 @@ export class OpenTorrents {
   }
 
   /** The torrent of that infohash that is open now. */
-  get(infoHash: InfoHash): Torrent | undefined {
+  get(infoHash: InfoHash): OpenTorrent | undefined {
     const torrent = this.#torrents.get(infoHash);
-    return torrent?.destroyed === true ? undefined : torrent;
+    return torrent?.isClosed === true ? undefined : torrent;
   }
 
   /**
-   * Opens a torrent. Where that infohash is open already, WebTorrent ends the new one with an error.
+   * Opens a torrent. If that infohash is open already, WebTorrent ends the new one with an error.
    *
    * @param source the torrent, the bytes of a .torrent file, or nothing: then its metadata comes from peers
-   * @param options of WebTorrent
+   * @param settings of WebTorrent
+   * @param options.gives whether peers are given what is there. Default: true
    */
   open(
     infoHash: InfoHash,
     source: NarTorrent | Uint8Array | undefined,
-    options: Readonly<Record<string, unknown>>,
-  ): Torrent {
-    const handle = this.#client.add(asWebTorrentTakesIt(source) ?? infoHash, { ...TORRENT_OPTIONS, ...options });
-    this.#prepare(handle);
-    this.#remember(infoHash, handle);
-    return handle;
+    settings: Readonly<Record<string, unknown>>,
+    { gives = true }: { readonly gives?: boolean } = {},
+  ): OpenTorrent {
+    const handle = this.#client.add(asWebTorrentTakesIt(source) ?? infoHash, { ...TORRENT_SETTINGS, ...settings });
+    handle.on('error', (error: Error | string) => this.#options.onWarning?.(`torrent ${infoHash}: ${String(error)}`));
+    const torrent = new OpenTorrent(infoHash, handle, gives, {
+      budget: this.budget,
+      backlog: this.backlog,
+      downloadLimit: this.#options.downloadLimit,
+      uploadLimit: this.#options.uploadLimit,
+      mayHave: (address) => this.mayHave(address),
+      onUpload: (of, bytes) => this.#options.onUpload?.(of, bytes),
+    });
+    this.#remember(torrent);
+    return torrent;
   }
 
   /** Who was connected to, rather than connecting to us, gets no more than the scope gives either. */
@@ -75,29 +90,12 @@ export class OpenTorrents {
     return mayHave(this.#options.serves ?? 'lan', host, this.#networks);
   }
 
-  #prepare(handle: Torrent): void {
-    handle.setMaxListeners(0); // each peer that is connected to waits for its end
-    handle.on('wire', (wire: Wire, address: string) => {
-      const state = stateOf(wire);
-      state.address = address;
-      state.budget = this.#uploads;
-      this.#uploads.add(wire);
-      state.connection?.welcome(wire.extendedMapping);
-      if (!this.mayHave(address)) keepChoked(wire);
-      announceLongRequests(wire);
-      guardMetadata(wire, handle.infoHash ?? '');
-    });
-    handle.on('upload', (bytes: number) => this.#options.onUpload?.(handle.infoHash as InfoHash, bytes));
-    handle.on('error', (error: Error | string) =>
-      this.#options.onWarning?.(`torrent ${handle.infoHash}: ${String(error)}`),
-    );
-  }
-
-  #remember(infoHash: InfoHash, handle: Torrent): void {
+  #remember(torrent: OpenTorrent): void {
+    const { infoHash, handle } = torrent;
     if (this.get(infoHash) !== undefined) return; // WebTorrent refuses the second one
-    this.#torrents.set(infoHash, handle);
+    this.#torrents.set(infoHash, torrent);
     handle.once('close', () => {
-      if (this.#torrents.get(infoHash) === handle) this.#torrents.delete(infoHash);
+      if (this.#torrents.get(infoHash) === torrent) this.#torrents.delete(infoHash);
     });
   }
 }
@@ -106,12 +104,7 @@ function asWebTorrentTakesIt(source: NarTorrent | Uint8Array | undefined): objec
   return source !== undefined && 'infoHash' in source ? parsedTorrent(source) : source;
 }
 
-/** Gives a peer nothing: a choked one asks for nothing, and is answered nothing. */
-export function keepChoked(wire: Wire): void {
-  wire.unchoke = () => undefined;
-}
-
-const TORRENT_OPTIONS = {
+const TORRENT_SETTINGS = {
   announce: [],
   storeCacheSlots: 0, // its cache copies each piece once more; the page cache does that already
   uploads: MAX_CONNECTIONS, // nobody trades here: whoever asks is served

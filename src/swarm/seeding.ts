@@ -1,12 +1,12 @@
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
-import type Torrent from 'webtorrent/lib/torrent.js';
 import type { InfoHash } from '../nix/brands.ts';
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import { chunkStore, SeedStorage, type SeedFile } from './chunk-store.ts';
 import { closeWhenIdle } from './idle-seed.ts';
 import { isLendingMuch, takeBuffer } from '../bytes/lent-buffers.ts';
+import type { OpenTorrent } from './open-torrent.ts';
 import type { OpenTorrents } from './open-torrents.ts';
 
 /** A torrent that may be seeded and the files behind it. */
@@ -36,7 +36,7 @@ const IDLE_PEER_MS = 120_000;
 export class Seeding {
   readonly #torrents: OpenTorrents;
   readonly #options: SeedingOptions;
-  readonly #opening = new Map<InfoHash, Promise<Torrent | undefined>>();
+  readonly #opening = new Map<InfoHash, Promise<OpenTorrent | undefined>>();
 
   constructor(torrents: OpenTorrents, options: SeedingOptions) {
     this.#torrents = torrents;
@@ -44,7 +44,7 @@ export class Seeding {
   }
 
   /** The torrent that a peer has named in its handshake, opened if it may be served; null if not. Never rejects. */
-  async answer(infoHash: InfoHash): Promise<Torrent | null> {
+  async answer(infoHash: InfoHash): Promise<OpenTorrent | null> {
     try {
       return (await this.#open(infoHash)) ?? null;
     } catch (error) {
@@ -64,7 +64,7 @@ export class Seeding {
   }
 
   /** The torrent that a peer asked for by its infohash, opened as a seed if it may be. */
-  async #open(infoHash: InfoHash): Promise<Torrent | undefined> {
+  async #open(infoHash: InfoHash): Promise<OpenTorrent | undefined> {
     const known = this.#torrents.get(infoHash);
     if (known !== undefined) return known;
     let opening = this.#opening.get(infoHash);
@@ -75,7 +75,7 @@ export class Seeding {
     return opening;
   }
 
-  async #openSeed(infoHash: InfoHash): Promise<Torrent | undefined> {
+  async #openSeed(infoHash: InfoHash): Promise<OpenTorrent | undefined> {
     const seed = await this.#options.seeds?.(infoHash).catch((error: unknown) => {
       this.#options.onWarning?.(`cannot seed ${infoHash}: ${reasonOf(error)}`);
       return undefined;
@@ -84,21 +84,22 @@ export class Seeding {
     if (seed === undefined || meanwhile !== undefined) return meanwhile;
     const storage = new SeedStorage(seed.files);
     const totalBytes = seed.files.reduce((sum, file) => sum + file.sizeBytes, 0);
-    const handle = this.#torrents.open(infoHash, seed.torrent, {
+    const torrent = this.#torrents.open(infoHash, seed.torrent, {
       // the gate has seen that the file is the one that was verified
       skipVerify: true,
       store: function SeedChunkStore(pieceLength: number) {
         return chunkStore(pieceLength, totalBytes, storage);
       },
     });
-    closeWhenIdle(handle, {
+    torrent.storage = storage;
+    closeWhenIdle(torrent, {
       seedMs: this.#options.idleSeedMs ?? IDLE_SEED_MS,
       peerMs: this.#options.idlePeerMs ?? IDLE_PEER_MS,
     });
     const closed = new AbortController();
-    handle.once('close', () => closed.abort());
-    await once(handle, 'ready', { signal: closed.signal });
-    return handle;
+    torrent.handle.once('close', () => closed.abort());
+    await once(torrent.handle, 'ready', { signal: closed.signal });
+    return torrent;
   }
 }
 

@@ -1,33 +1,30 @@
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
-import type Wire from 'bittorrent-protocol';
 import WebTorrent from 'webtorrent';
-import { NarswarmError } from '../errors.ts';
-import type { Members } from '../exchange/members.ts';
-import { asIPv4IfMapped } from '../wire/address-range.ts';
-import { MAX_CONNECTIONS } from '../wire/bounds.ts';
-import type { Agreed } from '../wire/encryption.ts';
-import { PeerConnection } from '../wire/peer-connection.ts';
-import { PeerServer } from '../wire/peer-server.ts';
-import { newPeerId } from '../wire/protocol.ts';
-import type { InfoHash } from '../nix/brands.ts';
-import type { NarTorrent } from '../torrent/canonical.ts';
-import { chunkStore, MemoryStorage, type PieceStorage } from './chunk-store.ts';
-import { Cohort } from './cohort.ts';
-import { whenNamed } from './connect-peer.ts';
 import { ConnectionGuard } from '../discovery/connection-guard.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
-import { MetadataTurns } from './metadata-turns.ts';
-import { keepChoked, OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
 import { PeerTable } from '../discovery/peer-table.ts';
-import type { DirectionLimit } from '../bytes/rate-limit.ts';
+import type { Members } from '../exchange/members.ts';
+import { NarswarmError } from '../errors.ts';
+import type { InfoHash } from '../nix/brands.ts';
+import type { NarTorrent } from '../torrent/canonical.ts';
+import { asIPv4IfMapped } from '../wire/address-range.ts';
+import { MAX_CONNECTIONS } from '../wire/bounds.ts';
+import type { Agreed } from '../wire/encryption.ts';
+import { PeerServer } from '../wire/peer-server.ts';
+import { newPeerId } from '../wire/protocol.ts';
+import { chunkStore, MemoryStorage, type PieceStorage } from './chunk-store.ts';
+import { Cohort } from './cohort.ts';
+import type { DiskBacklog } from './disk-backlog.ts';
+import { DownloadPeers } from './download-peers.ts';
+import { MetadataTurns } from './metadata-turns.ts';
+import { OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
 import { Seeding, type SeedingOptions } from './seeding.ts';
-import { SwarmDownload } from './swarm-download.ts';
 import { SkeyTable } from './skey-table.ts';
+import { SwarmDownload } from './swarm-download.ts';
 import { TorrentReader } from './torrent-reader.ts';
-import { shapeOf } from './torrent-shape.ts';
-import { limitDownloads, tuneWebTorrent } from './wire-tuning.ts';
+import { listenToNobody } from './webtorrent-seams.ts';
 
 export type { Seed } from './seeding.ts';
 
@@ -36,8 +33,6 @@ export interface SwarmOptions extends OpenTorrentsOptions, SeedingOptions {
   readonly host?: string | undefined;
   /** TCP ports: the first that is free is taken. Default: any. */
   readonly ports?: readonly number[] | undefined;
-  /** Limit for everything that comes in from peers. */
-  readonly downloadLimit?: DirectionLimit | undefined;
   /** Peers that are known already. Default: none. */
   readonly peers?: PeerTable;
   /** Takes the connections of those who name the infohash of a group. Default: there are no groups. */
@@ -48,8 +43,8 @@ export interface SwarmOptions extends OpenTorrentsOptions, SeedingOptions {
 
 /**
  * The BitTorrent side of this process: one TCP port for every torrent that is downloaded or seeded, and what we ask of
- * peers; what they ask of us is in seeding.ts. With open-torrents.ts and wire-tuning.ts the only place that knows
- * WebTorrent.
+ * peers; what they ask of us is in seeding.ts. WebTorrent sees a peer through a connection of ours alone
+ * (wire/peer-connection.ts).
  */
 export class Swarm implements AsyncDisposable {
   /** What is known of the peers that were met. */
@@ -81,9 +76,8 @@ export class Swarm implements AsyncDisposable {
 
   /** Starts listening. @throws LISTEN_FAILED where the address or port cannot be had */
   static async listen(options: SwarmOptions = {}): Promise<Swarm> {
-    tuneWebTorrent();
     const client = new WebTorrent({
-      torrentPort: { path: `\0narswarm-${randomBytes(8).toString('hex')}` }, // see listenOurselves
+      torrentPort: { path: `\0narswarm-${randomBytes(8).toString('hex')}` }, // see listenToNobody
       peerId: newPeerId(),
       secure: 0, // connections of ours are in the clear: a Diffie-Hellman exchange each is most of a small NAR's time
       utp: false, // its sends stall at 60 MB/s on loopback and it needs a native build
@@ -96,9 +90,8 @@ export class Swarm implements AsyncDisposable {
       webSeeds: false, // URLs inside torrents are never followed
       maxConns: MAX_CONNECTIONS,
     });
-    listenOurselves(client);
+    listenToNobody(client);
     client.on('error', (error: Error) => options.onWarning?.(error.message));
-    limitDownloads(client, options.downloadLimit?.towards('127.0.0.1'));
     const { peers = new PeerTable(), members } = options;
     const torrents = new OpenTorrents(client, options);
     const seeding = new Seeding(torrents, options);
@@ -163,12 +156,17 @@ export class Swarm implements AsyncDisposable {
     for (let index = 0; index < pieces; index++) {
       if (have(index)) bitfield[index >> 3] = (bitfield[index >> 3] ?? 0) | (0x80 >> (index & 7));
     }
-    const handle = this.#torrents.open(torrent.infoHash, torrent, {
-      preloadedStore: chunkStore(torrent.pieceLength, torrent.sizeBytes, storage),
-      bitfield,
-    });
-    if (!gives) handle.on('wire', (wire: Wire) => keepChoked(wire));
-    return new SwarmDownload(handle, this.peers);
+    const { backlog } = this.#torrents;
+    const watched = whileWriting(storage, backlog, (index, bytes) => download.onGood(index, bytes));
+    const opened = this.#torrents.open(
+      torrent.infoHash,
+      torrent,
+      { preloadedStore: chunkStore(torrent.pieceLength, torrent.sizeBytes, watched), bitfield },
+      { gives },
+    );
+    opened.storage = storage;
+    const download = new SwarmDownload(opened, this.peers, backlog);
+    return download;
   }
 
   /** Meets the members of a cohort in the swarm of this infohash, and gives and takes small NARs there. */
@@ -183,15 +181,21 @@ export class Swarm implements AsyncDisposable {
    */
   read(infoHash: InfoHash): TorrentReader {
     const known = this.#torrents.get(infoHash);
-    if (known !== undefined) return new TorrentReader(known, this.peers, { closes: false });
-    const handle = this.#torrents.open(infoHash, undefined, {
+    if (known !== undefined) return new TorrentReader(known, { closes: false });
+    const { backlog } = this.#torrents;
+    const torrent = this.#torrents.open(infoHash, undefined, {
       deselect: true,
       store: function MemoryChunkStore(pieceLength: number, options: { length: number }) {
-        return chunkStore(pieceLength, options.length, new MemoryStorage(pieceLength));
+        const storage = whileWriting(new MemoryStorage(pieceLength), backlog, (index, bytes) =>
+          watch.onGood(index, bytes),
+        );
+        torrent.storage = storage;
+        return chunkStore(pieceLength, options.length, storage);
       },
     });
-    void new MetadataTurns(handle);
-    return new TorrentReader(handle, this.peers);
+    const watch = new DownloadPeers(torrent, { peers: this.peers, backlog });
+    void new MetadataTurns(torrent);
+    return new TorrentReader(torrent, { closes: true });
   }
 
   /** Closes every connection and frees the port. */
@@ -208,33 +212,32 @@ export class Swarm implements AsyncDisposable {
   }
 }
 
-/**
- * Has WebTorrent do without a server of its own, as its build for browsers does: ours reads the handshake first, and
- * hands over a checked connection. Until here it has listened on a socket that has a name and no port.
- */
-function listenOurselves(client: WebTorrent): void {
-  client._connPool?.destroy();
-  client._connPool = undefined;
-  client._onListening();
+/** The storage, which tells of each piece before it writes it, and counts it until it has. */
+function whileWriting(
+  storage: PieceStorage,
+  backlog: DiskBacklog,
+  onPiece: (index: number, bytes: Uint8Array) => void,
+): PieceStorage {
+  return {
+    read: (offset, length) => storage.read(offset, length),
+    write: (index, bytes) => {
+      onPiece(index, bytes);
+      return backlog.write(bytes.length, () => storage.write(index, bytes));
+    },
+    close: () => storage.close(),
+  };
 }
 
 /** Brings a peer to the torrent that it has named, if that may be served. */
 async function welcome(seeding: Seeding, socket: Socket, { infoHash, cipher, head }: Agreed): Promise<void> {
   const torrent = await seeding.answer(infoHash as InfoHash);
-  if (torrent !== null) await new Promise<void>((resolve) => whenNamed(torrent, resolve));
+  if (torrent !== null) await new Promise<void>((resolve) => torrent.whenNamed(resolve));
   const { remoteAddress: host, remotePort } = socket;
-  if (torrent === null || torrent.destroyed || host === undefined || remotePort === undefined) {
+  if (torrent === null || torrent.isClosed || host === undefined || remotePort === undefined) {
     socket.destroy();
     return;
   }
   const remoteAddress = asIPv4IfMapped(host);
-  const connection = new PeerConnection(socket, {
-    id: formatEndpoint({ host: remoteAddress, port: remotePort }),
-    remoteAddress,
-    remotePort,
-    shape: shapeOf(torrent),
-    head,
-    cipher,
-  });
-  if (!torrent.addPeer(connection, 'narswarm')) connection.destroy();
+  const id = formatEndpoint({ host: remoteAddress, port: remotePort });
+  torrent.connect(socket, { id, remoteAddress, remotePort, head, cipher });
 }

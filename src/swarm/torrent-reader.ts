@@ -1,60 +1,52 @@
 import { once, type EventEmitter } from 'node:events';
-import type Wire from 'bittorrent-protocol';
-import type Torrent from 'webtorrent/lib/torrent.js';
+import type { PeerRecord } from '../discovery/peer-table.ts';
 import { NarswarmError } from '../errors.ts';
-import { banLiar } from './bad-piece.ts';
-import { BAD_PIECE } from './block-requests.ts';
 import { connectPeer } from './connect-peer.ts';
-import type { PeerRecord, PeerTable } from '../discovery/peer-table.ts';
-import { STALL_MS } from './swarm-download.ts';
+import type { OpenTorrent } from './open-torrent.ts';
 
 /** Single files of a torrent that is known by its infohash alone, fetched as they are asked for. */
 export class TorrentReader implements AsyncDisposable {
-  readonly #torrent: Torrent;
+  readonly #torrent: OpenTorrent;
   readonly #tried = new Set<string>();
   readonly #closes: boolean;
-  #payloadBytes = 0;
+  #receivedBytes = 0;
 
   /** @param options.closes false: the torrent is somebody else's, and goes on after this reader */
-  constructor(torrent: Torrent, peers: PeerTable, options: { readonly closes: boolean } = { closes: true }) {
+  constructor(torrent: OpenTorrent, options: { readonly closes: boolean }) {
     this.#torrent = torrent;
     this.#closes = options.closes;
-    torrent.setMaxListeners(0); // each file that is being read wants to hear of the end
-    torrent.on('wire', (wire: Wire) => wire.setTimeout(STALL_MS, true));
-    torrent.on(BAD_PIECE, (_index: number, sources: Wire[]) => banLiar(peers, sources));
-    torrent.on('download', (bytes: number) => {
-      this.#payloadBytes += bytes;
+    torrent.handle.on('download', (bytes: number) => {
+      this.#receivedBytes += bytes;
     });
   }
 
   /** Bytes received from peers, the protocol's own included. */
   get receivedBytes(): number {
-    return this.#payloadBytes;
+    return this.#receivedBytes;
   }
 
   /** Connects to a peer, once. */
   addPeer(peer: PeerRecord): void {
-    if (this.#tried.has(peer.address) || peer.banned !== undefined || this.#torrent.destroyed) return;
+    if (this.#tried.has(peer.address) || peer.banned !== undefined || this.#torrent.isClosed) return;
     this.#tried.add(peer.address);
-    const connect = (): void => {
-      if (!this.#torrent.destroyed) connectPeer(this.#torrent, peer, () => this.#tried.delete(peer.address));
-    };
-    if (this.#torrent.infoHash === undefined) this.#torrent.once('infoHash', connect);
-    else connect();
+    this.#torrent.whenNamed(() => {
+      if (!this.#torrent.isClosed) connectPeer(this.#torrent, peer, () => this.#tried.delete(peer.address));
+    });
   }
 
   /**
    * The bytes of one file of the torrent.
    *
    * @param path as in the torrent, below its name: `manifest`, `shards/ab.zst`
-   * @throws INDEX_INVALID where the torrent has no such file or it is longer than `maxBytes`; PEERS_FAILED
-   *   where the torrent ended, by {@link close} too; the signal's reason
+   * @throws INDEX_INVALID if the torrent has no such file or it is longer than `maxBytes`; PEERS_FAILED if the torrent
+   *   ended, by {@link close} too; the signal's reason
    */
   async readFile(path: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array> {
     const { signal, maxBytes } = options;
+    const { handle } = this.#torrent;
     signal.throwIfAborted();
-    if (!this.#torrent.ready) await this.#until(this.#torrent, 'ready', signal);
-    const file = this.#torrent.files.find((candidate) => candidate.path.split('/').slice(1).join('/') === path);
+    if (!handle.ready) await this.#until(handle, 'ready', signal);
+    const file = handle.files.find((candidate) => candidate.path.split('/').slice(1).join('/') === path);
     if (file === undefined || file.length > maxBytes) {
       const problem = file === undefined ? 'is missing' : `has ${file.length} bytes, more than ${maxBytes}`;
       throw new NarswarmError('INDEX_INVALID', `the hash map's torrent is malformed: ${path} ${problem}`, {
@@ -65,12 +57,13 @@ export class TorrentReader implements AsyncDisposable {
       file.select(1);
       await this.#until(file, 'done', signal);
     }
-    return this.#readBytes(file.offset, file.length);
+    const { storage } = this.#torrent;
+    if (storage === undefined) throw new NarswarmError('PEERS_FAILED', 'the torrent of the hash map has no storage');
+    return storage.read(file.offset, file.length);
   }
 
   async close(): Promise<void> {
-    if (!this.#closes || this.#torrent.destroyed) return;
-    await new Promise<void>((resolve) => this.#torrent.destroy({}, () => resolve()));
+    if (this.#closes) await this.#torrent.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -79,11 +72,12 @@ export class TorrentReader implements AsyncDisposable {
 
   /** Waits for an event, or until the torrent ends. */
   async #until(source: EventEmitter, event: string, signal: AbortSignal): Promise<void> {
+    const { handle } = this.#torrent;
     const stop = new AbortController();
     const options = { signal: AbortSignal.any([signal, stop.signal]) };
     let cause: unknown;
     try {
-      const ended = this.#torrent.destroyed || once(this.#torrent, 'close', options).then(() => true);
+      const ended = handle.destroyed || once(handle, 'close', options).then(() => true);
       if (!(await Promise.race([ended, once(source, event, options).then(() => false)]))) return;
     } catch (error) {
       signal.throwIfAborted();
@@ -92,23 +86,5 @@ export class TorrentReader implements AsyncDisposable {
       stop.abort();
     }
     throw new NarswarmError('PEERS_FAILED', 'the torrent of the hash map was closed before it was read', { cause });
-  }
-
-  async #readBytes(offset: number, length: number): Promise<Uint8Array> {
-    const { pieceLength, store } = this.#torrent;
-    const bytes = new Uint8Array(length);
-    for (let at = offset; at < offset + length;) {
-      const index = Math.floor(at / pieceLength);
-      const within = at - index * pieceLength;
-      const wanted = Math.min(pieceLength - within, offset + length - at);
-      const part = await new Promise<Uint8Array>((resolve, reject) => {
-        store.get(index, { offset: within, length: wanted }, (error, found) =>
-          error === null ? resolve(found) : reject(error),
-        );
-      });
-      bytes.set(part, at - offset);
-      at += part.length;
-    }
-    return bytes;
   }
 }

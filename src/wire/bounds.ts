@@ -46,6 +46,14 @@ export const MAX_UNSENT_BYTES = 96 * 1024 * 1024;
 export const UNREAD_MS = 2_000;
 /** Requests of one peer that wait: libtorrent asks for 500 blocks at once, and 2,000 at most. */
 export const MAX_OPEN_REQUESTS = 2048;
+/** What we tell peers to have open at a time (`reqq`), and the most that we have open at one: 8 MiB. */
+export const ANNOUNCED_OPEN_REQUESTS = 512;
+/** The same at a peer that tells nothing (BEP 10). */
+export const DEFAULT_OPEN_REQUESTS = 250;
+/** Requests that a peer turns down in a row before it counts as one that has nothing to give. */
+export const MAX_REFUSALS = 16;
+/** Payload of one peer that nobody asked for; blocks may be on their way when their request is taken back. */
+export const MAX_UNASKED_BYTES = 1024 * 1024;
 /** Small answers (rejects, metadata) are beyond the window; no client that reads leaves so many of them unread. */
 export const MAX_UNREAD_ANSWERS_BYTES = 4 * 1024 * 1024;
 

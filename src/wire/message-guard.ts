@@ -4,7 +4,7 @@
  * ut_metadata message throw inside a socket's handler, which ends the process, and six bytes of bad bencoding hang it.
  */
 import bencode from 'bencode';
-import { endOfValue, isDictionary } from '../torrent/bencoding.ts';
+import { endOfValue, isDictionary, type Fields } from '../torrent/bencoding.ts';
 import {
   MAX_BENCODED_BYTES,
   MAX_BLOCK_BYTES,
@@ -189,7 +189,7 @@ export class MessageGuard {
   #isSoundHandshake({ m, metadata_size: metadataBytes }: Readonly<Record<string, unknown>>): boolean {
     if (++this.#extendedHandshakes > MAX_EXTENDED_HANDSHAKES) return false;
     if (metadataBytes !== undefined && !isNumberUpTo(MAX_METADATA_BYTES, metadataBytes)) return false;
-    return m === undefined || (isDictionary(m) && Object.values(m).every((extension) => isNumberUpTo(255, extension)));
+    return m === undefined || (isPlain(m) && Object.values(m).every((extension) => isNumberUpTo(255, extension)));
   }
 }
 
@@ -201,6 +201,11 @@ function isSoundMetadata(message: Readonly<Record<string, unknown>>): boolean {
     isNumberUpTo(MAX_METADATA_BYTES / 16_384, piece) &&
     (totalBytes === undefined || isNumberUpTo(MAX_METADATA_BYTES, totalBytes))
   );
+}
+
+/** False for a dictionary that names a prototype. */
+function isPlain(value: unknown): value is Fields {
+  return isDictionary(value) && Object.getPrototypeOf(value) === Object.prototype;
 }
 
 function isNumberUpTo(limit: number, value: unknown): boolean {

@@ -8,6 +8,12 @@ export const HANDSHAKE_BYTES = 68;
 /** Where the infohash is in a handshake. */
 export const INFO_HASH_AT = 28;
 export const INFO_HASH_BYTES = 20;
+/** Where in a handshake the fast extension (BEP 6) is announced. */
+export const FAST_AT = 27;
+export const FAST_BIT = 0x04;
+/** Where in a handshake extensions (BEP 10) are announced. */
+export const EXTENDED_AT = 25;
+export const EXTENDED_BIT = 0x10;
 /** Before each message. */
 export const LENGTH_BYTES = 4;
 

@@ -14,7 +14,7 @@ const make = TARGETS[name];
 if (make === undefined) throw new Error(`${name} is not one of ${Object.keys(TARGETS).join(', ')}`);
 const target = await make();
 const seed = Number(seedText);
-const last = Number(firstText) + Number(countText);
+const last = Number(firstText) + Math.ceil(Number(countText) * (target.share ?? 1));
 
 for (let index = Number(firstText); index < last; index++) {
   // Each input follows from the seed and its index alone, so that one can be tried again by itself.

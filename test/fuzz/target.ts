@@ -4,6 +4,8 @@ export interface FuzzTarget {
   readonly corpus: readonly Buffer[];
   /** Tokens of the format, worth being inserted. Not empty. */
   readonly words: readonly string[];
+  /** Part of the inputs of other targets that this one gets, if one takes long. Default: 1 */
+  readonly share?: number;
   /**
    * Reads one input. Rejecting it in the way that callers expect is fine.
    *

@@ -179,11 +179,27 @@ suite('in its time', { concurrency: 2 }, () => {
     const client = await startSwarm(t);
     const { download, done } = startDownload(t, client, nar.torrent);
     await download.addPeers(peersAt(client, staller.port));
-    while ((staller.peers[0]?.messages.filter(({ id }) => id === ID.REQUEST).length ?? 0) < 16) await sleep(10);
+    while (staller.peers[0]?.messages.some(({ id }) => id === ID.REQUEST) !== true) await sleep(10);
     await download.addPeers(peersAt(client, honest.port));
     assert.ok(nar.bytes.equals(await done));
     assert.ok(staller.peers[0]?.isOpen, 'its blocks went to the other before it was given up');
-    assert.ok(staller.peers[0].messages.some(({ id }) => id === ID.CANCEL));
+    await staller.peers[0].receive(ID.CANCEL);
+  });
+
+  test('the only block of a NAR is asked of another peer while the first one is silent', LIMIT, async (t) => {
+    const nar = await makeNar(t, 1000);
+    await using staller = await startRawSeed(
+      nar.torrent.infoHash,
+      promise(() => undefined),
+    );
+    const honest = await startSeeder(t, [nar.seed]);
+    const client = await startSwarm(t);
+    const { download, done } = startDownload(t, client, nar.torrent);
+    await download.addPeers(peersAt(client, staller.port));
+    while (staller.peers[0]?.messages.some(({ id }) => id === ID.REQUEST) !== true) await sleep(10);
+    await download.addPeers(peersAt(client, honest.port));
+    assert.ok(nar.bytes.equals(await done));
+    assert.ok(staller.peers[0].isOpen, 'it is given up only after a while');
   });
 
   test('keeps to the rate limit', LIMIT, async (t) => {
@@ -199,6 +215,19 @@ suite('in its time', { concurrency: 2 }, () => {
     const expected = nar.bytes.length / rate;
     assert.ok(seconds > expected * 0.8 && seconds < expected * 1.2, `${seconds} s in place of ${expected} s`);
   });
+});
+
+test('what peers are given keeps to the limit', LIMIT, async (t) => {
+  const rate = 4 * MIB;
+  const nar = await makeNar(t, 4 * MIB);
+  const seeder = await startSeeder(t, [nar.seed], { uploadLimit: new RateLimit(rate) });
+  const client = await startSwarm(t);
+  const { download, done } = startDownload(t, client, nar.torrent);
+  const startedAt = performance.now();
+  await download.addPeers(peersAt(client, seeder.port));
+  assert.ok(nar.bytes.equals(await done));
+  const seconds = (performance.now() - startedAt) / 1000;
+  assert.ok(seconds > (nar.bytes.length / rate) * 0.7, `${seconds} s`); // a burst and the last blocks are not waited for
 });
 
 test('a peer that turns down every request is left alone', LIMIT, async (t) => {

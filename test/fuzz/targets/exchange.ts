@@ -1,6 +1,9 @@
-import Wire from 'bittorrent-protocol';
+import { PeerTable } from '../../../src/discovery/peer-table.ts';
 import { EXCHANGE_NAME, type NarExchange, useNarExchange } from '../../../src/swarm/nar-exchange.ts';
-import { numbers } from '../../support/raw-peer.ts';
+import { PeerConnection } from '../../../src/wire/peer-connection.ts';
+import { SendBudget } from '../../../src/wire/send-budget.ts';
+import { idleSocket } from '../../support/idle-socket.ts';
+import { handshakeOf, message, numbers, ID } from '../../support/raw-peer.ts';
 import type { FuzzTarget } from '../target.ts';
 
 const INFO_HASH = Buffer.alloc(20, 0xaa);
@@ -15,23 +18,35 @@ const SOUND = [
 
 /** The messages of `nar_exchange`, to one connection until it is ended, while it asks for NARs of its own. */
 export function exchange(): FuzzTarget {
-  let peer: Wire | undefined;
+  let connection: PeerConnection | undefined;
   let ours: NarExchange | undefined;
-  const connect = (): NarExchange => {
-    peer = new Wire('tcpOutgoing');
-    peer.on('error', () => undefined);
-    peer.peerExtendedMapping[EXCHANGE_NAME] = 1;
-    return useNarExchange(
-      peer,
-      async (_, address) => (address === '' ? Buffer.alloc(NAR_BYTES) : undefined),
-      () => undefined,
-    );
+  const connect = async (): Promise<NarExchange> => {
+    const hello = message(ID.EXTENDED, Buffer.from(`\0d1:md12:${EXCHANGE_NAME}i1eee`));
+    const made = new PeerConnection(idleSocket(), {
+      id: 'a',
+      remoteAddress: '127.0.0.1',
+      remotePort: 1,
+      shape: () => undefined,
+      isMetadata: () => false,
+      gives: true,
+      holds: () => false,
+      budget: new SendBudget(),
+      head: Buffer.concat([handshakeOf(INFO_HASH.toString('hex')), hello]),
+    });
+    const wire = { extendedMapping: {}, extendedHandshake: {}, use: () => undefined, setTimeout: () => undefined };
+    const exchanged = useNarExchange(made, wire, async () => Buffer.alloc(NAR_BYTES), new PeerTable());
+    const greeted = new Promise((resolve) => made.once('extensions', resolve));
+    made.welcome({ 1: EXCHANGE_NAME });
+    made.resume();
+    await greeted;
+    connection = made;
+    return exchanged;
   };
   return {
     corpus: SOUND,
     words: ['\x01', '\x02', '\x03', '\0\0\0\x01', '\xff\xff\xff\xff'],
     async read(input) {
-      if (ours === undefined || !ours.isOpen) ours = connect();
+      if (ours === undefined || !ours.isOpen) ours = await connect();
       const stop = new AbortController();
       const asked = ours.ask(INFO_HASH.toString('hex') as never, NAR_BYTES, {
         isLineSilent: () => false,
@@ -41,8 +56,7 @@ export function exchange(): FuzzTarget {
       ours.receive(input);
       stop.abort();
       await asked;
-      peer?.resume(); // what is answered is read
     },
-    finish: () => peer?.destroy(),
+    finish: () => void connection?.destroy(),
   };
 }

@@ -9,6 +9,7 @@ import { link } from './link.ts';
 import { manifest } from './manifest.ts';
 import { narinfo } from './narinfo.ts';
 import { shard } from './shard.ts';
+import { swarm } from './swarm.ts';
 import { wire } from './wire.ts';
 
 /** Every reader of bytes from strangers, by name. */
@@ -23,5 +24,6 @@ export const TARGETS: Readonly<Record<string, () => FuzzTarget | Promise<FuzzTar
   manifest,
   narinfo,
   shard,
+  swarm,
   wire,
 };

@@ -1,44 +1,46 @@
 import assert from 'node:assert/strict';
-import Wire from 'bittorrent-protocol';
-import { MessageGuard } from '../../../src/wire/message-guard.ts';
-import { handshakeOf, ID, message, numbers } from '../../support/raw-peer.ts';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { MessageReader } from '../../../src/wire/message-reader.ts';
+import { PeerConnection } from '../../../src/wire/peer-connection.ts';
+import { SendBudget } from '../../../src/wire/send-budget.ts';
+import { idleSocket } from '../../support/idle-socket.ts';
+import { handshakeOf, ID } from '../../support/raw-peer.ts';
 import type { FuzzTarget } from '../target.ts';
+import { SOUND } from './swarm.ts';
 
-const INFO_HASH = 'a'.repeat(40);
+const HANDSHAKE = handshakeOf('a'.repeat(40));
 const SHAPE = { pieces: 3, pieceLength: 32_768, lengthBytes: 70_000 };
-const EXTENSIONS: Readonly<Record<number, string>> = { 1: 'ut_metadata', 2: 'lt_donthave', 3: 'nar_exchange' };
 
-const SOUND = [
-  message(ID.UNCHOKE),
-  message(ID.INTERESTED),
-  message(ID.HAVE, numbers(2)),
-  message(ID.BITFIELD, Buffer.of(0xe0)),
-  message(ID.REQUEST, numbers(0, 16_384, 16_384)),
-  message(ID.PIECE, Buffer.concat([numbers(1, 0), Buffer.alloc(64)])),
-  message(ID.EXTENDED, Buffer.from('\0d1:md11:ut_metadatai7e6:ut_pexi0ee13:metadata_sizei99ee')),
-  message(ID.EXTENDED, Buffer.from('\x01d8:msg_typei1e5:piecei0e10:total_sizei99eexxxx')),
-  message(ID.EXTENDED, Buffer.concat([Buffer.of(2), numbers(2)])),
-];
-
-/** The peer protocol (BEP 3, 6, 10): no library sees a number that is not of the torrent. */
+/** The peer protocol (BEP 3, 6, 10): no library sees a number that is not of the torrent, or a block nobody asked for. */
 export function wire(): FuzzTarget {
   return {
     corpus: [Buffer.concat(SOUND), ...SOUND],
     words: ['\0\0\0\x05\x04', '\0\0\0\x0d\x06', '\0\0\0\x01\x0e', '\0\0\0\x20\x14\0', 'd1:m', 'e', '\xff\xff\xff\xff'],
-    read(input) {
-      const guard = new MessageGuard({ shape: () => SHAPE, extension: (id) => EXTENSIONS[id] });
-      const peer = new Wire('tcpIncoming');
-      peer.on('error', () => undefined);
-      peer.on('have', (index: number) => assert.ok(index < SHAPE.pieces));
-      peer.on('request', (index: number, offset: number, length: number) => {
-        assert.ok(index * SHAPE.pieceLength + offset + length <= SHAPE.lengthBytes);
+    async read(input) {
+      const connection = new PeerConnection(idleSocket(), {
+        id: 'a',
+        remoteAddress: '127.0.0.1',
+        remotePort: 1,
+        shape: () => SHAPE,
+        isMetadata: () => false,
+        gives: true,
+        holds: () => true,
+        budget: new SendBudget(),
+        head: Buffer.concat([HANDSHAKE, input]),
       });
-      const middle = input.length >> 1;
-      for (const chunk of [handshakeOf(INFO_HASH), input.subarray(0, middle), input.subarray(middle)]) {
-        if (!guard.accept(chunk)) break;
-        peer._write(chunk, () => undefined);
-      }
-      peer.destroy();
+      const seen = new MessageReader();
+      let count = 0;
+      connection.on('data', (bytes: Buffer) => seen.read(bytes, (message) => count++ > 0 && check(message)));
+      connection.on('error', () => undefined);
+      connection.welcome({ 1: 'ut_metadata', 2: 'lt_donthave' });
+      await nextTurn();
+      connection.destroy();
     },
   };
+}
+
+function check(message: Buffer): void {
+  if (message[4] === ID.HAVE) assert.ok(message.readUInt32BE(5) < SHAPE.pieces);
+  assert.notEqual(message[4], ID.REQUEST, 'a peer that is choked asks for nothing');
+  assert.notEqual(message[4], ID.PIECE, 'nobody has asked for a block');
 }

@@ -1,0 +1,90 @@
+import bencode from 'bencode';
+import { endOfValue, type Fields } from '../torrent/bencoding.ts';
+import type { AskingSide } from './asking-side.ts';
+import type { Ends } from './ends.ts';
+import { handshakeForSwarm, readExtendedHandshake } from './extended-handshake.ts';
+import { METADATA_EXTENSION, PeerMetadata } from './peer-metadata.ts';
+import type { ServingSide } from './serving-side.ts';
+
+/** An extension of ours that the swarm does not know: called with the payload of each message. */
+export type ExtensionHandler = (payload: Buffer) => void;
+
+export interface ExtensionsOptions {
+  readonly asking: AskingSide;
+  readonly serving: ServingSide;
+  /** True if these bytes are the metadata of the torrent. */
+  readonly isMetadata: (bytes: Buffer) => boolean;
+  /** Called when the peer has said which extensions it speaks, each time. */
+  readonly onHandshake: () => void;
+}
+
+/** The extensions (BEP 10) of one connection: which each side speaks, and where their messages go. */
+export class Extensions {
+  /** The metadata that the peer has. */
+  readonly metadata: PeerMetadata;
+  readonly #ends: Ends;
+  readonly #options: ExtensionsOptions;
+  readonly #handlers = new Map<string, ExtensionHandler>();
+  /** Our ids, by which the peer calls them. */
+  readonly #own = new Map<number, string>();
+  readonly #theirs = new Map<string, number>();
+
+  constructor(ends: Ends, options: ExtensionsOptions) {
+    this.#ends = ends;
+    this.#options = options;
+    this.metadata = new PeerMetadata(ends, {
+      ownId: () => [...this.#own].find(([, name]) => name === METADATA_EXTENSION)?.[0],
+      isSound: options.isMetadata,
+      onRequest: (piece) => options.serving.onMetadataRequest(piece),
+      onAnswered: () => options.serving.onMetadataSent(),
+    });
+  }
+
+  /** Takes note of the ids that our own handshake names. */
+  speak(ids: Readonly<Record<number, string>>): void {
+    for (const [id, name] of Object.entries(ids)) this.#own.set(Number(id), name);
+  }
+
+  /** The extension that the peer calls by this id. */
+  nameOf(id: number): string | undefined {
+    return this.#own.get(id);
+  }
+
+  /** The peer's id of an extension; undefined if it does not speak it. */
+  theirId(name: string): number | undefined {
+    return this.#theirs.get(name) || undefined; // 0 takes an extension back
+  }
+
+  /** Has the messages of an extension go to a handler, and not to the swarm. */
+  handle(name: string, handler: ExtensionHandler): void {
+    this.#handlers.set(name, handler);
+  }
+
+  /** Does what a message of the peer asks for. @returns whether the swarm is to see it */
+  onMessage(id: number, payload: Buffer): boolean {
+    if (id === 0) {
+      this.#onHandshake(payload);
+      return false;
+    }
+    const name = this.#own.get(id) ?? '';
+    const handler = this.#handlers.get(name);
+    if (handler !== undefined) {
+      handler(payload);
+    } else if (name === METADATA_EXTENSION) {
+      const end = endOfValue(payload, 0);
+      this.metadata.onMessage(bencode.decode(payload.subarray(0, end)) as Fields, payload.subarray(end));
+    } else if (name === 'lt_donthave') {
+      this.#options.asking.onDontHave(payload.readUInt32BE(0));
+      return true;
+    }
+    return false;
+  }
+
+  #onHandshake(payload: Buffer): void {
+    const extensions = readExtendedHandshake(payload, this.#own.values());
+    for (const [name, id] of extensions.ids) this.#theirs.set(name, id);
+    this.metadata.onHandshake(extensions.ids.get(METADATA_EXTENSION), extensions.metadataBytes);
+    this.#ends.toSwarm(handshakeForSwarm(extensions));
+    this.#options.onHandshake();
+  }
+}

@@ -1,0 +1,71 @@
+import { MessageReader } from './message-reader.ts';
+import { KIND, LENGTH_BYTES } from './protocol.ts';
+
+export interface OutgoingMessagesOptions {
+  readonly send: (bytes: Uint8Array) => void;
+  /** Called with each message of the swarm. @returns whether the peer is to hear it */
+  readonly isForPeer: (message: Buffer) => boolean;
+  /** Called with the head of each block that is sent; the block itself is passed on as it is, without a copy. */
+  readonly onBlock: (index: number, offset: number, length: number) => void;
+}
+
+/** Length, kind, index, offset. */
+const BLOCK_HEAD_BYTES = 13;
+
+/** What the swarm says to a peer, message by message, and what is said between. */
+export class OutgoingMessages {
+  readonly #options: OutgoingMessagesOptions;
+  readonly #reader = new MessageReader();
+  #hasHandshake = false;
+  /** Payload bytes of the block that is being sent. */
+  #blockBytesLeft = 0;
+  /** Bytes that wait for the end of a message. */
+  readonly #between: Uint8Array[] = [];
+
+  constructor(options: OutgoingMessagesOptions) {
+    this.#options = options;
+  }
+
+  /** Takes bytes of the swarm. */
+  write(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length;) {
+      at = this.#step(bytes, at);
+      if (this.#isBetween) for (const part of this.#between.splice(0)) this.#options.send(part);
+    }
+  }
+
+  /** Sends messages of others, behind the one that is on its way. */
+  say(parts: readonly Uint8Array[]): void {
+    if (!this.#isBetween) this.#between.push(...parts);
+    else for (const part of parts) this.#options.send(part);
+  }
+
+  get #isBetween(): boolean {
+    return this.#blockBytesLeft === 0 && this.#reader.isAtStart;
+  }
+
+  #step(bytes: Buffer, at: number): number {
+    const { send, isForPeer, onBlock } = this.#options;
+    if (this.#blockBytesLeft > 0) {
+      const part = bytes.subarray(at, at + this.#blockBytesLeft);
+      this.#blockBytesLeft -= part.length;
+      send(part);
+      return at + part.length;
+    }
+    const head = bytes.subarray(at, at + BLOCK_HEAD_BYTES);
+    if (this.#hasHandshake && this.#reader.isAtStart && isBlockHead(head)) {
+      this.#blockBytesLeft = head.readUInt32BE(0) - (BLOCK_HEAD_BYTES - LENGTH_BYTES);
+      onBlock(head.readUInt32BE(5), head.readUInt32BE(9), this.#blockBytesLeft);
+      send(head);
+      return at + BLOCK_HEAD_BYTES;
+    }
+    return this.#reader.step(bytes, at, (message) => {
+      if (!this.#hasHandshake || isForPeer(message)) send(message);
+      this.#hasHandshake = true;
+    });
+  }
+}
+
+function isBlockHead(head: Buffer): boolean {
+  return head.length === BLOCK_HEAD_BYTES && head[LENGTH_BYTES] === KIND.PIECE;
+}

@@ -1,0 +1,71 @@
+/** Private members of libraries that the program touches: each is a debt, named in ARCHITECTURE.md. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { glob } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import WebTorrent from 'webtorrent';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** By file, in the order in which they are first used. */
+const SEAMS: Readonly<Record<string, readonly string[]>> = {
+  'src/discovery/dht.ts': ['_values'],
+  'src/swarm/webtorrent-seams.ts': ['_connPool', '_onListening'],
+};
+
+/** The versions whose source was read: what guards a connection mirrors what WebTorrent does with each message. */
+const VERSIONS: Readonly<Record<string, string>> = {
+  webtorrent: '3.0.21',
+  'bittorrent-protocol': '5.0.9',
+  ut_metadata: '5.0.1',
+  bencode: '4.0.1',
+};
+
+async function sources(): Promise<Map<string, string>> {
+  const texts = new Map<string, string>();
+  for await (const path of glob('src/**/*.ts', { cwd: ROOT })) {
+    if (path.endsWith('.d.ts')) continue;
+    const text = readFileSync(join(ROOT, path), 'utf8');
+    texts.set(path, text.replaceAll(/\/\*[^]*?\*\/|\/\/.*/g, ''));
+  }
+  return texts;
+}
+
+test('at most four private members of libraries are touched, in the files that are named for it', async () => {
+  const found: Record<string, string[]> = {};
+  for (const [path, text] of await sources()) {
+    const dotted = text.replaceAll(/'[^'\n]*'|`[^`]*`/g, "''").matchAll(/[\w)\]]\??\.(_[a-zA-Z]\w*)/g);
+    const members = [...dotted, ...text.matchAll(/\[['"](_[a-zA-Z]\w*)/g)].map(([, member]) => member ?? '');
+    if (members.length > 0) found[path] = [...new Set(members)];
+  }
+  assert.deepEqual(found, SEAMS);
+  assert.ok(Object.values(SEAMS).flat().length <= 4);
+});
+
+test('no member of a library is replaced', async () => {
+  for (const [path, text] of await sources()) {
+    const replaced = [...text.matchAll(/\b(\w+)\.prototype\.\w+\s*=[^=]/g)].map(([, name]) => name);
+    assert.deepEqual(
+      replaced.filter((name) => name !== 'Extension'),
+      [],
+      path,
+    );
+  }
+});
+
+test('the seams are where they were', () => {
+  const client = new WebTorrent({ dht: false, tracker: false, lsd: false, natUpnp: false, natPmp: false, utp: false });
+  assert.equal(typeof client._connPool?.destroy, 'function');
+  assert.equal(typeof client._onListening, 'function');
+  client.destroy(() => undefined);
+});
+
+for (const [name, version] of Object.entries(VERSIONS)) {
+  test(`${name} is the version that was read`, () => {
+    const file = createRequire(import.meta.url).resolve(`../../node_modules/${name}/package.json`);
+    assert.equal((JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version, version);
+  });
+}
