@@ -4,9 +4,9 @@ import { addCommon } from './shared-options.ts';
 
 /** Generators of the scripts, loaded on demand. */
 const GENERATORS = {
-  bash: async () => (await import('./completion/bash.ts')).bashCompletion,
-  zsh: async () => (await import('./completion/zsh.ts')).zshCompletion,
-  fish: async () => (await import('./completion/fish.ts')).fishCompletion,
+  bash: async () => (await import('./shells/bash.ts')).bashCompletion,
+  zsh: async () => (await import('./shells/zsh.ts')).zshCompletion,
+  fish: async () => (await import('./shells/fish.ts')).fishCompletion,
 };
 type Shell = keyof typeof GENERATORS;
 
@@ -25,7 +25,7 @@ export function completionCommand(): Command {
   );
   return completion.action(
     command<CommonOptions, [Shell]>(async ({ output }, shell) => {
-      const { describeCommand } = await import('./completion/model.ts');
+      const { describeCommand } = await import('./shells/model.ts');
       const generate = await GENERATORS[shell]();
       const script = generate(describeCommand(completion.parent ?? completion), 'narswarm');
       output.result('completion', { shell, script }, script.trimEnd());

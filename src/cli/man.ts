@@ -8,7 +8,7 @@ export function manCommand(): Command {
   addCommon(man, ['narswarm man | man -l -', 'narswarm man > ~/.local/share/man/man1/narswarm.1'], []);
   return man.action(
     command<CommonOptions, []>(async ({ output }) => {
-      const { describeCommand } = await import('./completion/model.ts');
+      const { describeCommand } = await import('./shells/model.ts');
       const { manualPage } = await import('./manual/page.ts');
       const page = manualPage(describeCommand(man.parent ?? man), 'narswarm', VERSION);
       output.result('man', { page }, page.trimEnd());

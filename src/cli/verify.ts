@@ -1,15 +1,14 @@
 import { Command } from 'commander';
 import { hashOfNamed, readNamedPath } from '../nix/named-path.ts';
 import { NarswarmError } from '../errors.ts';
-import type { FileStore } from '../store/file-store.ts';
+import type { RepairRound } from '../fetch/repair.ts';
 import type { Damage } from '../store/verify.ts';
-import type { Subscription } from '../subscription/subscription.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
-import { addSources, readSources, type SourceFlags, type Sources } from './source-options.ts';
+import { addSources, readSources, type SourceFlags } from './source-options.ts';
 import { formatCount, formatSize } from './values.ts';
 
 interface VerifyFlags extends CommonOptions, SourceFlags {
@@ -65,16 +64,26 @@ export function verifyCommand(): Command {
         onProgress: ({ nars, bytes }) => output.note(`${formatCount(nars, 'NAR')} read, ${formatSize(bytes)}`),
       });
       const { narInfos, nars, bytes, absent, untrusted } = result;
+      const { lostOfAll } = await import('../subscription/lost.ts');
       if (hashes.length === 0)
         for await (const damage of lostOfAll(store, subscriptions, signal)) {
           if (damages.some(({ storeHash }) => storeHash === damage.storeHash)) continue;
           damages.push(damage);
           tellDamage(output, damage);
         }
-      const repaired =
-        options.repair === true && sources !== undefined
-          ? await repairAll(damages, { output, signal, options, sources, deep, store })
-          : 0;
+      let repaired = 0;
+      if (options.repair === true && sources !== undefined) {
+        const { repairAll } = await import('../fetch/repair.ts');
+        using display = progressDisplay(output);
+        const means = { ...sources, storeDir: options.store, seedForMs: 0, signal, deep, ...display.handlers };
+        for await (const round of repairAll(damages, means)) {
+          display.stop();
+          tellRepaired(output, round);
+          for (const damage of round.found) tellDamage(output, damage);
+          repaired += round.repaired.length;
+          damages.push(...round.found);
+        }
+      }
       const damaged = damages.length;
       const head = `${formatCount(nars, 'NAR')} (${formatSize(bytes)}) of ${formatCount(narInfos, 'path')} read, ${formatCount(damaged, 'file')} damaged`;
       const left = damages.filter(isNeeded).length - repaired + damages.filter(isUnreadable).length;
@@ -89,83 +98,14 @@ export function verifyCommand(): Command {
   );
 }
 
-/** Yields losses of complete subscriptions that leave no trace in the store itself. */
-async function* lostOfAll(
-  store: FileStore,
-  subscriptions: readonly Subscription[],
-  signal: AbortSignal,
-): AsyncGenerator<Damage> {
-  const { lostOfSubscription } = await import('../subscription/lost.ts');
-  const { readState } = await import('../subscription/state.ts');
-  const { sourceKey } = await import('../subscription/subscription.ts');
-  for (const subscription of subscriptions) {
-    const state = await readState(store, subscription.name);
-    if (state?.source !== sourceKey(subscription)) continue;
-    for await (const { path, storeHash, file, reason } of lostOfSubscription(store, subscription, state, signal))
-      yield { file, storeHash, storePath: path, reason, quarantined: undefined, isGone: true };
-  }
-}
-
-/** The surroundings of a repair. */
-interface RepairContext {
-  readonly output: Output;
-  readonly signal: AbortSignal;
-  readonly options: VerifyFlags;
-  readonly sources: Sources;
-  readonly deep: boolean;
-  readonly store: FileStore;
-}
-
-/**
- * Repairs the needed files. Then repairs paths that the returned narinfos refer to and that are missing, too; they are
- * added to the damages.
- *
- * @returns the number of repaired files
- */
-async function repairAll(damages: Damage[], context: RepairContext): Promise<number> {
-  const { damageOf } = await import('../store/verify.ts');
-  const { LostNarInfos } = await import('../store/verify/lost-narinfos.ts');
-  const lost = new LostNarInfos(context.store);
-  for (const { storeHash } of damages) if (storeHash !== undefined) lost.note(storeHash);
-  let count = 0;
-  for (let wanted = damages.filter(isNeeded); wanted.length > 0;) {
-    const mended = await repair(wanted, context);
-    count += mended.length;
-    wanted = [];
-    for (const { storeHash } of mended) {
-      const info = storeHash && (await context.store.readNarInfo(storeHash));
-      if (info === undefined) continue;
-      for await (const one of lost.referredToBy(info)) wanted.push(damageOf(one));
-    }
-    for (const damage of wanted) tellDamage(context.output, damage);
-    damages.push(...wanted);
-  }
-  return count;
-}
-
-/** Fetches damaged files again. Reports the repaired ones and their sources. @returns the repaired ones */
-async function repair(damages: readonly Damage[], context: RepairContext): Promise<readonly Damage[]> {
-  const { output, signal, options, sources, deep } = context;
-  const { repairStore } = await import('../fetch/repair.ts');
-  using display = progressDisplay(output);
-  const done = await repairStore(damages, {
-    ...sources,
-    storeDir: options.store,
-    seedForMs: 0,
-    signal,
-    deep,
-    ...display.handlers,
-  });
-  display.stop();
-  const lost = new Set(done.lost);
-  const from = [...done.sources.keys()];
-  const mended = damages.filter(({ storeHash }) => storeHash !== undefined && !lost.has(storeHash));
-  for (const { file, storePath, storeHash } of mended) {
+/** Tells which files are in order again, and who has sent them. */
+function tellRepaired(output: Output, { repaired, sources }: RepairRound): void {
+  const from = [...sources.keys()];
+  for (const { file, storePath, storeHash } of repaired) {
     const name = storePath ?? storeHash ?? file;
     output.result('repaired', { file, path: storePath ?? null, from }, `repaired: ${name} (${file})`);
   }
-  for (const [source, { bytes }] of done.sources) output.note(`  ${source}  ${formatSize(bytes)}`);
-  return mended;
+  for (const [source, { bytes }] of sources) output.note(`  ${source}  ${formatSize(bytes)}`);
 }
 
 function tellDamage(output: Output, { file, storePath, reason, quarantined }: Damage): void {

@@ -5,7 +5,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { BackgroundReader, type Urgency } from '../serve/background-reader.ts';
 import { narContentsOf, type NarHashes } from '../store/hash-nar.ts';
-import { faultOfContents } from '../store/verify/contents.ts';
+import { faultOfContents } from '../store/damage/contents.ts';
 import type { Closure } from './closure.ts';
 import type { Tell } from './events.ts';
 import type { NarJob } from './job.ts';

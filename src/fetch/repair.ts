@@ -1,8 +1,9 @@
 import type { StoreHash } from '../nix/brands.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { FileStore, NARINFO_NAME } from '../store/file-store.ts';
-import { mendNarInfo } from '../store/verify/mend-narinfo.ts';
-import { verifyStore, type Damage } from '../store/verify.ts';
+import { LostNarInfos } from '../store/damage/lost-narinfos.ts';
+import { mendNarInfo } from '../store/damage/mend-narinfo.ts';
+import { damageOf, verifyStore, type Damage } from '../store/verify.ts';
 import { Progress } from './report.ts';
 import { runFetch, tellBoth, type RunFetchOptions, type RunFetchResult } from './run-fetch.ts';
 
@@ -14,21 +15,55 @@ export interface RepairOptions extends Omit<
   readonly deep: boolean;
 }
 
-/** What could be mended. */
-export interface Repair {
-  readonly repaired: readonly StoreHash[];
-  readonly lost: readonly StoreHash[];
-  /** Payload bytes by who sent them: `host:port` of a peer, base URL of an upstream. */
+/** One turn of a repair. */
+export interface RepairRound {
+  /** Damaged files that are in order again. */
+  readonly repaired: readonly Damage[];
+  /** Narinfos that a repaired one refers to and that are missing: the next turn repairs them. */
+  readonly found: readonly Damage[];
+  /** Payload bytes by sender: `host:port` of a peer, base URL of an upstream. */
   readonly sources: ReadonlyMap<string, { readonly bytes: number }>;
+}
+
+/**
+ * Repairs damaged files, then what the repaired narinfos refer to and is missing, too, until nothing more is found. A NAR
+ * that no narinfo names is not repaired: nothing is lost with it.
+ *
+ * @throws NarswarmError if nothing can be fetched at all (STORE_FULL, LISTEN_FAILED); the signal's reason
+ */
+export async function* repairAll(damages: readonly Damage[], options: RepairOptions): AsyncGenerator<RepairRound> {
+  const store = await FileStore.open(options.storeDir, { create: false });
+  const lost = new LostNarInfos(store);
+  for (const { storeHash } of damages) if (storeHash !== undefined) lost.note(storeHash);
+  for (let wanted = damages.filter(isNeeded); wanted.length > 0;) {
+    const { lost: hopeless, sources } = await repairStore(wanted, options);
+    const repaired = wanted.filter(({ storeHash }) => storeHash !== undefined && !hopeless.includes(storeHash));
+    const found: Damage[] = [];
+    for (const { storeHash } of repaired) {
+      const info = storeHash && (await store.readNarInfo(storeHash));
+      if (info === undefined) continue;
+      for await (const one of lost.referredToBy(info)) found.push(damageOf(one));
+    }
+    yield { repaired, found, sources };
+    wanted = found;
+  }
+}
+
+function isNeeded({ storeHash }: Damage): boolean {
+  return storeHash !== undefined;
 }
 
 /**
  * Mends narinfos that are wrong in what nobody has signed from what the store has, and fetches the other damaged narinfos and
  * NARs again, and nothing else of their closures, into a store where they are in quarantine.
  *
+ * @returns the store hashes that could not be repaired, and who sent what
  * @throws NarswarmError where nothing can be fetched at all (STORE_FULL, LISTEN_FAILED); the signal's reason
  */
-export async function repairStore(damages: readonly Damage[], options: RepairOptions): Promise<Repair> {
+async function repairStore(
+  damages: readonly Damage[],
+  options: RepairOptions,
+): Promise<{ lost: StoreHash[] } & Pick<RepairRound, 'sources'>> {
   const { storeDir, keys, signal, deep, onWarning } = options;
   const wanted = [...new Set(damages.flatMap(({ storeHash }) => storeHash ?? []))];
   const progress = new Progress();
@@ -53,7 +88,7 @@ export async function repairStore(damages: readonly Damage[], options: RepairOpt
   const store = await FileStore.open(storeDir, { create: false });
   const lost: StoreHash[] = [];
   for (const storeHash of wanted) if (!(await isWhole(store, storeHash, { keys, signal, deep }))) lost.push(storeHash);
-  return { repaired: wanted.filter((storeHash) => !lost.includes(storeHash)), lost, sources: progress.bySource };
+  return { lost, sources: progress.bySource };
 }
 
 /** Mends what needs nothing from elsewhere. */

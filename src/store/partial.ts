@@ -3,13 +3,13 @@ import { unlink } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { PIECE_HASH_BYTES, type NarTorrent } from '../torrent/canonical.ts';
-import type { PartialBytes } from './partial/bytes.ts';
-import { EARLIER_RUN, HeldPieces, type Origin, type Range } from './partial/held-pieces.ts';
-import { BytesInFile } from './partial/in-file.ts';
-import { BytesInMemory } from './partial/in-memory.ts';
+import type { PartialBytes } from './partial-bytes/bytes.ts';
+import { EARLIER_RUN, HeldPieces, type Origin, type Range } from './partial-bytes/held-pieces.ts';
+import { BytesInFile } from './partial-bytes/in-file.ts';
+import { BytesInMemory } from './partial-bytes/in-memory.ts';
 import { storeError } from '../disk/store-error.ts';
 
-export type { Origin, Range } from './partial/held-pieces.ts';
+export type { Origin, Range } from './partial-bytes/held-pieces.ts';
 
 /** A NAR up to this size waits in memory, and comes to its file only where it is closed before it is whole. */
 const MEMORY_BYTES = 1 << 20;

@@ -17,10 +17,10 @@ import { KeyTable } from './key-table.ts';
 import { namesIn } from '../disk/names-in.ts';
 import { narStateOf } from './nar-state.ts';
 import { isInQuarantine, quarantine } from './quarantine.ts';
-import { faultOfContents } from './verify/contents.ts';
-import { ownNarPath } from './verify/mend-narinfo.ts';
-import { faultOfUnsignedLines } from './verify/unsigned-lines.ts';
-import { LostNarInfos, WAS_HERE, type LostNarInfo } from './verify/lost-narinfos.ts';
+import { faultOfContents } from './damage/contents.ts';
+import { ownNarPath } from './damage/mend-narinfo.ts';
+import { faultOfUnsignedLines } from './damage/unsigned-lines.ts';
+import { LostNarInfos, WAS_HERE, type LostNarInfo } from './damage/lost-narinfos.ts';
 
 /** A damaged or missing file. */
 export interface Damage {

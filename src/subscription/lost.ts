@@ -5,10 +5,11 @@ import { storeHashOf, storePathFromBaseName } from '../nix/store-path.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { hashNars } from '../store/hash-pool.ts';
+import type { Damage } from '../store/verify.ts';
 import { narStateOf } from '../store/nar-state.ts';
 import type { Missing } from './missing.ts';
-import { MAX_MISSING, type SubscriptionState } from './state.ts';
-import type { Subscription } from './subscription.ts';
+import { MAX_MISSING, readState, type SubscriptionState } from './state.ts';
+import { sourceKey, type Subscription } from './subscription.ts';
 
 /** Files looked at at a time. */
 const CONCURRENCY = 32;
@@ -47,6 +48,20 @@ export async function* lostOfSubscription(
   const [newest] = generations;
   if (lastRun?.outcome !== 'complete' || newest === undefined) return;
   yield* lostPaths(store, newest.roots, { holdsAll: subscription.publish || !subscription.import, signal });
+}
+
+/** Yields losses of all complete subscriptions, as damage of the store. @throws as {@link lostPaths} */
+export async function* lostOfAll(
+  store: FileStore,
+  subscriptions: readonly Subscription[],
+  signal: AbortSignal,
+): AsyncGenerator<Damage> {
+  for (const subscription of subscriptions) {
+    const state = await readState(store, subscription.name);
+    if (state?.source !== sourceKey(subscription)) continue;
+    for await (const { path, storeHash, file, reason } of lostOfSubscription(store, subscription, state, signal))
+      yield { file, storeHash, storePath: path, reason, quarantined: undefined, isGone: true };
+  }
 }
 
 /** Counts lost paths, and keeps as many as a state names. */

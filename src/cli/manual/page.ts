@@ -1,5 +1,5 @@
 import { EXIT_STATUSES } from '../../errors.ts';
-import { flatten, spellings, type ArgumentModel, type CommandModel, type OptionModel } from '../completion/model.ts';
+import { flatten, spellings, type ArgumentModel, type CommandModel, type OptionModel } from '../shells/model.ts';
 import { ENVIRONMENT, FILES, SEE_ALSO, SIGNALS } from './background.ts';
 import { bold, entry, italic, prose, section, subsection, verbatim } from './roff.ts';
 

@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { suite, test } from 'node:test';
-import { describeCommand, flatten, type CommandModel } from '../../../src/cli/completion/model.ts';
+import { describeCommand, flatten, type CommandModel } from '../../../src/cli/shells/model.ts';
 import { manualPage } from '../../../src/cli/manual/page.ts';
 import { escape, prose, section } from '../../../src/cli/manual/roff.ts';
 import { program } from '../../../src/cli/program.ts';
 import { EXIT_STATUSES } from '../../../src/errors.ts';
 import { VERSION } from '../../../src/version.ts';
-import { ODD, oddProgram } from '../completion/odd-program.ts';
+import { ODD, oddProgram } from '../shells/odd-program.ts';
 
 const PAGES = {
   narswarm: manualPage(describeCommand(program()), 'narswarm', VERSION),

@@ -1,5 +1,5 @@
 import { Argument, Command, Option } from 'commander';
-import { describeCommand, type CommandModel } from '../../../src/cli/completion/model.ts';
+import { describeCommand, type CommandModel } from '../../../src/cli/shells/model.ts';
 
 /** Text with what the shells and roff treat in a special way. */
 export const ODD = `it's "odd" [x] (y) \\ $HOME \`id\` a*b .d -e ü%`;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { HeldPieces } from '../../../src/store/partial/held-pieces.ts';
+import { HeldPieces } from '../../../src/store/partial-bytes/held-pieces.ts';
 
 test('the last piece is as long as what is left', () => {
   const held = new HeldPieces(250, 100);

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { suite, test } from 'node:test';
-import { bashCompletion } from '../../../src/cli/completion/bash.ts';
-import { describeCommand } from '../../../src/cli/completion/model.ts';
+import { bashCompletion } from '../../../src/cli/shells/bash.ts';
+import { describeCommand } from '../../../src/cli/shells/model.ts';
 import { program } from '../../../src/cli/program.ts';
 import { pathWithSubscriptions, shellFolder } from './lines.ts';
 import { ODD_CHOICES, oddProgram } from './odd-program.ts';

@@ -3,7 +3,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Command } from 'commander';
-import { describeCommand, flatten, type OptionModel } from '../../../src/cli/completion/model.ts';
+import { describeCommand, flatten, type OptionModel } from '../../../src/cli/shells/model.ts';
 import { program } from '../../../src/cli/program.ts';
 import { ODD_CHOICES, oddProgram } from './odd-program.ts';
 
