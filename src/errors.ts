@@ -1,6 +1,6 @@
 /**
- * The one error class and the one table of exit statuses: help texts and README are made from it.
- * Code branches on `code`; people read `message`, which names the thing and the way out.
+ * The only error class and the only table of exit statuses, from which help texts and README are made. Code branches on
+ * `code`; people read `message`, which names the thing and the way out.
  */
 
 import { withoutPasswords } from './redact.ts';
@@ -22,7 +22,7 @@ export const EXIT_STATUSES = {
 
 export type ErrorKind = Exclude<keyof typeof EXIT_STATUSES, 'OK'>;
 
-/** Every code that narswarm throws, and the class of failure (so: the exit status) it belongs to. */
+/** Every code that narswarm throws, with its class of failure, which decides the exit status. */
 const KIND_OF = {
   USAGE: 'USAGE',
   NIX32_INVALID: 'USAGE',
@@ -64,21 +64,21 @@ const KIND_OF = {
 
 export type ErrorCode = keyof typeof KIND_OF;
 
-/** True for a code that this version knows: files may have others. */
+/** Returns true for a code of this version. Files may have codes of other versions. */
 export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(KIND_OF, text);
 }
 
-/** A fact of a failure. */
+/** A fact about a failure. */
 type Fact = string | number | boolean | undefined | readonly string[];
 
-/** Facts of a failure, for logs and `--json`: plain values only. */
+/** Facts about a failure, for logs and `--json`: plain values only. */
 export type ErrorFacts = Readonly<Record<string, Fact>>;
 
-/** Facts that code reads: declared here, so that who throws and who catches mean the same. */
+/** Facts that code reads. They are declared here, so that throwing and catching code agree. */
 interface FactsByCode {
   HASH_MISMATCH: {
-    /** True if the bytes are those of the torrent: the hash map named another file, no source is to blame. */
+    /** True if the bytes are those of the torrent: then the hash map named another file, and no source is to blame. */
     readonly mapLied?: boolean;
     /** Names of the sources that sent wrong bytes. */
     readonly origins?: readonly string[];
@@ -88,16 +88,16 @@ interface FactsByCode {
   IMPORT_FAILED: {
     /** Store path whose NAR has another hash or size than its narinfo says. */
     readonly path?: string | undefined;
-    /** True if the target cannot take anything, or not without another signature: other bytes mend nothing. */
+    /** True if the target accepts nothing, or nothing without another signature: then other bytes do not help. */
     readonly isOfTarget?: boolean;
   };
 }
 
-/** Facts of a failure with `Code`. */
+/** Facts about a failure with `Code`. */
 export type FactsOf<Code extends ErrorCode> = ErrorFacts &
   (Code extends keyof FactsByCode ? FactsByCode[Code] : unknown);
 
-/** A failure that a person can act on. `cause` holds what it came from, always. */
+/** A failure that a person can act on. `cause` is always kept. */
 export class NarswarmError<Code extends ErrorCode = ErrorCode> extends Error {
   override readonly name = 'NarswarmError';
   readonly code: Code;
@@ -109,13 +109,13 @@ export class NarswarmError<Code extends ErrorCode = ErrorCode> extends Error {
     this.facts = redacted<FactsOf<Code>>(options.facts ?? ({} as FactsOf<Code>));
   }
 
-  /** The exit status that the table gives for this code. */
+  /** Returns the exit status of a code. */
   get exitStatus(): number {
     return EXIT_STATUSES[KIND_OF[this.code]][0];
   }
 }
 
-/** Whatever was quoted, be it of Nix or a server: no error shows a password. */
+/** Removes passwords from texts of Nix or a server: no error shows one. */
 function redacted<Facts extends ErrorFacts>(facts: Facts): Facts {
   return Object.fromEntries(Object.entries(facts).map(([key, value]) => [key, redactedFact(value)])) as Facts;
 }
@@ -125,7 +125,7 @@ function redactedFact(fact: Fact): Fact {
   return Array.isArray(fact) ? fact.map((text: string) => withoutPasswords(text)) : fact;
 }
 
-/** True where `error` is a {@link NarswarmError}, with that code if one is given. */
+/** Returns true if `error` is a {@link NarswarmError}, with that code if one is given. */
 export function isNarswarmError<Code extends ErrorCode = ErrorCode>(
   error: unknown,
   ...codes: Code[]
@@ -134,8 +134,8 @@ export function isNarswarmError<Code extends ErrorCode = ErrorCode>(
 }
 
 /**
- * The failure that came first. Leaving a block with `await using` may fail of the same, and the language wraps both into
- * a SuppressedError: what failed while tidying up is of no interest to anybody.
+ * Returns the failure that came first. Leaving a block with `await using` may fail for the same reason, and the
+ * language wraps both into a SuppressedError. Nobody is interested in a failure of the clean-up.
  */
 export function firstFailure(error: unknown): unknown {
   return error instanceof SuppressedError ? firstFailure(error.suppressed) : error;

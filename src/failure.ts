@@ -1,9 +1,9 @@
-/** Failures as data: kept in state files and put into words by cli/. */
+/** Failures as data: kept in state files, and put into words by cli/. */
 import { isNarswarmError, NarswarmError, type ErrorCode, type ErrorFacts } from './errors.ts';
 
-/** A failure as it is written down. States of earlier versions have the reason alone. */
+/** A failure as it is written to files. States of earlier versions have only the reason. */
 export interface Failure {
-  /** The plain message of the error. */
+  /** The message of the error, unchanged. */
   readonly reason: string;
   readonly code?: ErrorCode;
   readonly facts?: ErrorFacts;
@@ -11,7 +11,7 @@ export interface Failure {
   readonly causes?: readonly Failure[];
 }
 
-/** Describes an error, with the failures that it came from. */
+/** Describes an error, with the failures that caused it. */
 export function failureOf(error: unknown): Failure {
   if (!(error instanceof NarswarmError)) return { reason: error instanceof Error ? error.message : String(error) };
   const { code, message: reason, facts, cause } = error;

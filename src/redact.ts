@@ -1,17 +1,17 @@
-/** Addresses as people and files may see them. */
+/** Removes secrets from addresses, for people and files. */
 
-/** User and password of an address within a text. */
+/** Matches user and password of an address in a text. */
 const USER_INFO = /([a-z][a-z0-9+.-]*:\/\/)([^\s/?#"'<>]*)@/gi;
 
-/** `url` without user, password, query and fragment, any of which may hold a secret. */
+/** Returns `url` without user, password, query and fragment, any of which may hold a secret. */
 export function redactUrl(url: string | URL): string {
   const { protocol, host, pathname } = new URL(url);
   return `${protocol}//${host}${pathname}`;
 }
 
 /**
- * A text in which no address has a password any more, nor a user, which is often a token. The user of an ssh address without
- * a password stays: it is part of the name.
+ * Removes passwords from all addresses in a text, along with users, which are often tokens. Keeps the user of an ssh
+ * address without a password: it is part of the name.
  */
 export function withoutPasswords(text: string): string {
   if (!text.includes('@')) return text;
@@ -20,7 +20,10 @@ export function withoutPasswords(text: string): string {
   );
 }
 
-/** An address as a user gave it; if it is none, everything that could be a password goes. */
+/**
+ * Returns an address that a user gave, without secrets. If it is not an address, removes everything that could be a
+ * password.
+ */
 export function shownAddress(text: string): string {
   return URL.canParse(text) ? withoutPasswords(text) : text.replace(/:\/\/.*@/s, '://');
 }

@@ -1,8 +1,8 @@
 /**
- * Waits for a promise, but no longer than that.
+ * Waits for a promise, for a limited time.
  *
- * @returns undefined after that time; the work goes on, and its failure is then ignored
- * @throws what the work throws in that time
+ * @returns undefined after that time; the work continues, and its failure is ignored
+ * @throws the error of the work within that time
  */
 export async function withinMs<T>(durationMs: number, work: Promise<T>): Promise<T | undefined> {
   const { promise: isOver, resolve } = Promise.withResolvers<undefined>();

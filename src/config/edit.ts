@@ -1,7 +1,4 @@
-/**
- * Adds tables of subscriptions to the text of a config file, changes them and takes them out, and leaves every other
- * byte alone.
- */
+/** Adds, changes and removes tables of subscriptions in the text of a config file. Leaves every other byte alone. */
 import { isDeepStrictEqual } from 'node:util';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { Subscription } from '../subscription/subscription.ts';
@@ -12,10 +9,10 @@ const COMMENT = /^[ \t]*#/;
 const BLANK = /^[ \t\r]*$/;
 
 /**
- * The text with one more table at its end.
+ * Adds a table at the end of a text.
  *
- * @param file what complaints call it
- * @throws USAGE where the name is taken, or the file is written in a way that takes no more tables
+ * @param file its name in messages
+ * @throws USAGE if the name is taken, or if the form of the file allows no more tables
  */
 export function addSubscription(text: string, subscription: Subscription, file: string): string {
   const before = parseConfig(text, file);
@@ -29,10 +26,10 @@ export function addSubscription(text: string, subscription: Subscription, file: 
 }
 
 /**
- * The text without a table: also without the comments directly above it and those directly below its last line, unless
- * these stand directly above what follows.
+ * Removes a table, with the comments directly above it and directly below its last line, unless the latter stand
+ * directly above the next statement.
  *
- * @throws USAGE where the table is written in a way that cannot be cut out
+ * @throws USAGE if the form of the table does not allow to remove it
  */
 export function removeSubscription(text: string, name: string, file: string): string {
   const before = parseConfig(text, file);
@@ -43,10 +40,10 @@ export function removeSubscription(text: string, name: string, file: string): st
 }
 
 /**
- * The text with a table changed where it stands: a key that stays keeps its line, one with another value what is around
- * that value, one that goes loses its line, and new ones come behind the last.
+ * Changes a table in its place. A kept key keeps its line, a changed one keeps the text around its value, a removed one
+ * loses its line, and new ones follow the last.
  *
- * @throws USAGE where there is no such table, or it is written in a way that cannot be changed
+ * @throws USAGE if there is no such table, or if its form does not allow to change it
  */
 export function replaceSubscription(text: string, subscription: Subscription, file: string): string {
   const before = parseConfig(text, file);
@@ -61,7 +58,9 @@ export function replaceSubscription(text: string, subscription: Subscription, fi
   return checkEdit(apply(whole, edits), after, before, file);
 }
 
-/** The indices of a table's header and of the one after its last statement. @throws USAGE where there is no header */
+/**
+ * Returns the indices of a table's header and of the one after its last statement. @throws USAGE if there is no header
+ */
 function extentOf(statements: readonly Statement[], name: string, file: string): [first: number, next: number] {
   const first = statements.findIndex(({ kind, path }) => kind === 'table' && samePath(path, ['subscriptions', name]));
   if (first === -1) throw byHand(file);
@@ -69,7 +68,7 @@ function extentOf(statements: readonly Statement[], name: string, file: string):
   return [first, next === -1 ? statements.length : next];
 }
 
-/** Another text in place of what stands from one offset up to and without another. */
+/** Replaces the text in `[from, to)`. */
 interface Edit {
   readonly from: number;
   readonly to: number;
@@ -103,7 +102,7 @@ function dropLines(text: string, { start, end }: Statement): Edit {
   return { from: lineStart(text, start), to: lineStop(text, end), by: '' };
 }
 
-/** Puts lines below a statement, indented as it is. */
+/** Inserts lines below a statement, with the same indentation. */
 function insertBelow(text: string, { start, end }: Statement, lines: readonly string[]): Edit {
   const at = lineStop(text, end);
   const [indent = ''] = /^[ \t]*/.exec(text.slice(lineStart(text, start))) ?? [];
@@ -114,7 +113,7 @@ function lineStart(text: string, offset: number): number {
   return text.slice(0, offset).lastIndexOf('\n') + 1;
 }
 
-/** The offset after the end of the line. */
+/** Returns the offset after the end of the line. */
 function lineStop(text: string, offset: number): number {
   const found = text.indexOf('\n', offset);
   return found === -1 ? text.length : found + 1;
@@ -128,21 +127,21 @@ function lineEndOf(text: string): string {
   return text.includes('\r\n') ? '\r\n' : '\n';
 }
 
-/** Cuts statements out, from `first` up to and without `next`, by whole lines. */
+/** Removes statements by whole lines, from `first` up to but not including `next`. */
 function cut(text: string, statements: readonly Statement[], first: number, next: number): string {
   const lines = text.split(/(?<=\n)/);
   const lineAt = (offset: number): number => text.slice(0, offset).split('\n').length - 1;
   const follower = statements[next];
   let from = lineAt(statements[first]?.start ?? 0);
   let to = lineAt(statements[next - 1]?.end ?? 0) + 1;
-  // The end of a text over several lines may look like a comment.
+  // The end of a string over several lines may look like a comment.
   const above = first === 0 ? 0 : lineAt(statements[first - 1]?.end ?? 0) + 1;
   while (from > above && COMMENT.test(lines[from - 1] ?? '')) from--;
   let below = to;
   while (COMMENT.test(lines[below] ?? '')) below++;
   const belongsToNext = follower !== undefined && below === lineAt(follower.start);
   if (!belongsToNext) to = below;
-  // One blank line goes, so that tables stay as far apart as they were: the one below, or at the end the one above.
+  // Removes one blank line, so that tables keep their distance: the one below, or at the end the one above.
   if (to < lines.length && isBlank(lines[to]) && (from === 0 || isBlank(lines[from - 1]))) to++;
   else if (to >= lines.length && from > 0 && isBlank(lines[from - 1])) from--;
   return [...lines.slice(0, from), ...lines.slice(to)].join('');
@@ -158,7 +157,7 @@ function tableOf(subscription: Subscription): string[] {
   return [`[subscriptions.${key}]`, ...Array.from(entriesOf(subscription), ([word, value]) => `${word} = ${value}`)];
 }
 
-/** What has to be said of a subscription, as TOML: no defaults. */
+/** Formats a subscription as TOML, without defaults. */
 function entriesOf({ source, file, import: imports, to, sources, publish }: Subscription): Map<string, string> {
   const entries = Object.entries({ source, file, import: imports, to, sources, publish });
   return new Map(
@@ -169,13 +168,13 @@ function entriesOf({ source, file, import: imports, to, sources, publish }: Subs
   );
 }
 
-/** JSON's escapes are TOML's, but for DEL, which TOML wants escaped. */
+/** Quotes a string. JSON's escapes are TOML's, except for DEL, which TOML wants escaped. */
 function tomlString(text: string): string {
   return JSON.stringify(text).replaceAll('\u007f', String.raw`\u007f`);
 }
 
 /**
- * Nothing is written that was not read again and found to be what was meant.
+ * Checks an edited text by reading it again: it must mean what was intended.
  *
  * @returns the text
  * @throws USAGE that asks to edit by hand

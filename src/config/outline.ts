@@ -1,20 +1,20 @@
 /**
- * Where things stand in a TOML text. The parser tells what a text says and not on which lines; complaints need the line
- * of a key, and edits the extent of a table. Only for texts that smol-toml has accepted.
+ * Finds the places of keys in a TOML text. The parser returns the contents without lines, but messages need the line of
+ * a key, and edits need the extent of a table. Only for texts that smol-toml has accepted.
  */
 import { parse } from 'smol-toml';
 
-/** One key or element: each prefix of a dotted key or table header has its own, at its first mention. */
+/** One key or element. Each prefix of a dotted key or table header has its own, at its first mention. */
 export interface Place {
   readonly path: readonly (string | number)[];
-  /** Counted from 1. */
+  /** Line, counted from 1. */
   readonly line: number;
 }
 
 /** One `[table]` header, or one `key = value` with all its lines. */
 export interface Statement {
   readonly kind: 'table' | 'value';
-  /** Full path, with the table that it is in. */
+  /** Full path, including the table that it is in. */
   readonly path: readonly (string | number)[];
   /** Offset of its first character. */
   readonly start: number;
@@ -34,15 +34,15 @@ type Path = readonly (string | number)[];
 const VOID = /(?:[ \t\r\n,\ufeff]|#[^\n]*)*/y;
 const KEY = /(?:[ \t]*(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[A-Za-z0-9_-]+)[ \t]*\.?)+/y;
 const STRING = /"""(?:[^\\]|\\[^])*?"{3,5}|'''[^]*?'{3,5}|"(?:[^"\\]|\\.)*"|'[^']*'/y;
-/** Numbers, booleans and dates: these alone may hold a single space. */
+/** Matches numbers, booleans and dates: only these may contain a single space. */
 const BARE = /[^\s,\]}#]+(?: \d[^\s,\]}#]*)?/y;
 
-/** Reads where the keys of a sound TOML text are. */
+/** Finds the keys of a valid TOML text. */
 export function outline(text: string): Outline {
   return new Scanner(text).scan();
 }
 
-/** Line of a key or element, or of the nearest that encloses it; 1 for the whole text. */
+/** Returns the line of a key or element, or of the nearest one that encloses it; 1 for the whole text. */
 export function lineOf({ places }: Outline, path: Path): number {
   for (let length = path.length; length > 0; length--) {
     const place = places.find((candidate) => samePath(candidate.path, path.slice(0, length)));
@@ -51,7 +51,7 @@ export function lineOf({ places }: Outline, path: Path): number {
   return 1;
 }
 
-/** True where both are the same keys. */
+/** Returns true if both paths have the same keys. */
 export function samePath(one: Path, other: Path): boolean {
   return one.length === other.length && one.every((key, index) => String(key) === String(other[index]));
 }
@@ -128,7 +128,7 @@ class Scanner {
     this.#value([...path, index]);
   }
 
-  /** The parser knows what quotes and escapes in a key stand for. */
+  /** Lets the parser decode quotes and escapes in a key. */
   #key(): string[] {
     let level: unknown = parse(`${this.#take(KEY)}=0`);
     const path: string[] = [];
@@ -157,7 +157,7 @@ class Scanner {
     }
   }
 
-  /** The line of an offset; offsets come in order. */
+  /** Returns the line of an offset. Offsets must come in order. */
   #countTo(at: number): number {
     this.#line += this.#text.slice(this.#counted, at).split('\n').length - 1;
     this.#counted = at;

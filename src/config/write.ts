@@ -9,24 +9,24 @@ import { systemCode } from '../disk/store-error.ts';
 
 const READ_ONLY = new Set(['EROFS', 'EACCES', 'EPERM']);
 
-/** An edit takes milliseconds: a lock that is older was left by a process that is gone. */
+/** Age of a lock that an ended process left: an edit takes milliseconds. */
 const STALE_MS = 10_000;
 const WAIT_MS = 20;
 
 /**
- * Applies an edit to a config file, which is made where there is none. A symlink stays one: the file behind it is
- * replaced, and keeps its mode and, as far as we may, its owner. Two edits at once come one after the other; where a
- * person changes the file meanwhile, the edit is made again on what they wrote.
+ * Applies an edit to a config file; makes the file if it does not exist. Keeps a symlink: replaces the file behind it,
+ * with the same mode and, if possible, the same owner. Two edits at once come one after the other. If a person changes
+ * the file meanwhile, edits their text instead.
  *
- * @throws USAGE where the file cannot be changed, and what `edit` throws
+ * @throws USAGE if the file cannot be changed; errors of `edit`
  */
 export async function editConfigFile(path: string, edit: (text: string) => string): Promise<void> {
   try {
     const target = await behind(path);
     const old = await statOf(target);
-    // A file takes its place: whoever names /dev/null must not lose it.
+    // A regular file would take its place: /dev/null must not be lost.
     if (old !== undefined && !old.isFile()) throw notAFile(path);
-    // Root may write to a file without any right to write: what NixOS made is not to be changed nevertheless.
+    // Root may write to a read-only file, but must not change a file that NixOS made.
     if (old !== undefined && (old.mode & 0o222) === 0) throw readOnly(path);
     await makeFolder(dirname(target));
     await replace(target, edit);
@@ -39,7 +39,7 @@ export async function editConfigFile(path: string, edit: (text: string) => strin
   }
 }
 
-/** The new text is written to the lock, which then takes the place of the file. */
+/** Writes the new text to the lock, which then replaces the file. */
 async function replace(target: string, edit: (text: string) => string): Promise<void> {
   const lock = `${target}.lock`;
   await using file = await take(lock);
@@ -97,7 +97,7 @@ async function textOf(target: string): Promise<string | undefined> {
   });
 }
 
-/** The file that a symlink leads to, or the path itself. */
+/** Returns the file that a symlink leads to, or the path itself. */
 async function behind(path: string): Promise<string> {
   return realpath(path).catch((error: unknown) => {
     if (systemCode(error) === 'ENOENT') return resolve(path);
@@ -108,12 +108,12 @@ async function behind(path: string): Promise<string> {
 function readOnly(path: string, cause?: unknown): NarswarmError {
   return new NarswarmError(
     'USAGE',
-    `${path} is read-only: where NixOS made it, declare the subscription in services.narswarm.subscriptions, else make it writable or name another one with --config`,
+    `${path} is read-only: if NixOS made it, declare the subscription in services.narswarm.subscriptions; otherwise make it writable, or name another one with --config`,
     { ...(cause === undefined ? {} : { cause }), facts: { file: path } },
   );
 }
 
 function notAFile(path: string): NarswarmError {
-  const message = `${path} is no file that could hold subscriptions: name another one with --config or NARSWARM_CONFIG`;
+  const message = `${path} is not a file for subscriptions: name another one with --config or NARSWARM_CONFIG`;
   return new NarswarmError('USAGE', message, { facts: { file: path } });
 }

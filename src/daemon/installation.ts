@@ -1,32 +1,32 @@
-/** Facts of this machine for systemd units: where the program is, what it calls, who may talk to Nix. */
+/** Facts about this machine for systemd units: where the program is, which programs it calls, who may talk to Nix. */
 import { accessSync, constants, realpathSync, statSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
 import { readGroups } from '../nix/system-users.ts';
 
-/** Folders that the system's units do not see (ProtectHome, PrivateTmp), unless a part of them is bound into their view. */
+/** Folders that the system's units do not see (ProtectHome, PrivateTmp), unless a part is bound into their view. */
 const HIDDEN = /^\/(?:home|root|run\/user|tmp|var\/tmp)(?=\/)/;
-/** Emptied by npm whenever it likes. */
+/** Folder that npm empties at any time. */
 const NPX_CACHE = /\/_npx\/[^/]+\//;
-/** Nix opens the folder of its daemon's socket to one group on Debian (nix-setup-systemd). */
+/** Group of the Nix daemon's socket on Debian (nix-setup-systemd), whose folder is open only to it. */
 const DAEMON_SOCKET = '/nix/var/nix/daemon-socket';
 const DEBIAN_GROUP = 'nix-users';
-/** Without git no flake in a git tree can be evaluated, without ssh no `ssh-ng://` store be reached. */
+/** Programs that narswarm calls. Flakes in a git tree need git, `ssh-ng://` stores need ssh. */
 const TOOLS = ['nix', 'git', 'ssh'] as const;
 
-/** Where the program is, as units have it. */
+/** The place of the program, for units. */
 export interface Installation {
   /** Node with its options, then the program: absolute paths without links. */
   readonly program: readonly string[];
-  /** Folders and files of it that the system's units see only where they are bound into their view. */
+  /** Folders and files of it that the system's units see only if they are bound into their view. */
   readonly hidden: readonly string[];
 }
 
 /**
- * Finds the program that runs now.
+ * Finds the running program.
  *
- * @param options.isSystem whether the units are the system's, which run as a user of their own
- * @throws USAGE, with the way out, where they could not start it now or next week
+ * @param options.isSystem true for units of the system, which run as a user of their own
+ * @throws USAGE, with the way out, if the units could not start it now or next week
  */
 export function findInstallation(options: {
   readonly node: string;
@@ -39,7 +39,7 @@ export function findInstallation(options: {
   const passing = files.find((file) => NPX_CACHE.test(file));
   if (passing !== undefined) throw refuse(`${passing} is in npm’s cache, which may be emptied at any time`);
   const root = rootOf(script);
-  // Node opens a debugger at SIGUSR1 until the program has begun to listen.
+  // Until the program listens, Node opens a debugger at SIGUSR1.
   const program = [node, '--disable-sigusr1', script];
   if (!options.isSystem) return { program, hidden: [] };
   const hidden = [root, ...(node.startsWith(`${root}/`) ? [] : [node])].filter(isHidden);
@@ -52,12 +52,12 @@ export function findInstallation(options: {
   return { program, hidden };
 }
 
-/** True for what the system's units do not see. */
+/** Returns true for paths that the system's units do not see. */
 export function isHidden(path: string): boolean {
   return HIDDEN.test(path);
 }
 
-/** The folders of PATH in which the programs are that narswarm calls, and those of them that are nowhere. */
+/** Returns the folders of PATH with the programs that narswarm calls, and the missing programs. */
 export function findTools(path: string): { readonly folders: readonly string[]; readonly missing: readonly string[] } {
   const folders = new Set<string>();
   const missing: string[] = [];
@@ -70,7 +70,7 @@ export function findTools(path: string): { readonly folders: readonly string[]; 
 }
 
 /**
- * The group that a service has to be in to reach the Nix daemon; undefined if everybody may, or there is none.
+ * Returns the group that a service needs to reach the Nix daemon. Undefined if everybody may, or if there is none.
  *
  * @param socketDir folder of the daemon's socket
  * @param groupFile in the format of group(5)
@@ -78,13 +78,13 @@ export function findTools(path: string): { readonly folders: readonly string[]; 
 export async function findNixGroup(socketDir = DAEMON_SOCKET, groupFile = '/etc/group'): Promise<string | undefined> {
   const groups = await readGroups(groupFile);
   const found = statSync(socketDir, { throwIfNoEntry: false });
-  // Before the daemon's first start there is no folder; Debian makes the group when it is installed.
+  // Before the daemon's first start the folder does not exist; Debian makes the group during installation.
   if (found === undefined) return groups.find(({ name }) => name === DEBIAN_GROUP)?.name;
   if ((found.mode & 0o001) !== 0) return undefined;
   return groups.find(({ id }) => id === String(found.gid))?.name;
 }
 
-/** The folder of a package that a script is of: the nearest with a package.json. */
+/** Returns the folder of a script's package: the nearest one with a package.json. */
 function rootOf(script: string): string {
   for (let dir = dirname(script); dir !== '/'; dir = dirname(dir)) {
     if (statSync(join(dir, 'package.json'), { throwIfNoEntry: false }) !== undefined) return dir;
@@ -92,7 +92,7 @@ function rootOf(script: string): string {
   return dirname(script);
 }
 
-/** The first part of a path, from a folder on, that others than its owner cannot look into. */
+/** Returns the first part of a path, from a folder on, that only its owner can enter. */
 function closedPart(path: string, from: string): string | undefined {
   const parts = path
     .slice(from.length)

@@ -4,11 +4,11 @@ import { pidOfOwner, stateOfOwner } from '../disk/owner.ts';
 import { Turn } from '../store/turn.ts';
 
 /**
- * Takes the turn of serving a store, until it is disposed of. A second daemon on the same store is warned that both offer
- * the same NARs, under two addresses. A second one that publishes is refused: two would sign two maps in turn. One of
- * another machine or container that shares the folder serves another network.
+ * Takes the turn of serving a store, until it is disposed of. Warns a second daemon on the same store that both offer
+ * the same NARs, under two addresses. Refuses a second one that publishes: two would sign two hash maps in turn.
+ * Accepts one of another machine or container that shares the folder, since it serves another network.
  *
- * @param options.publishes whether this process signs a map of the store
+ * @param options.publishes true if this process signs a hash map of the store
  * @returns undefined if another process has the turn
  * @throws STORE_BUSY; STORE_FULL, STORE_UNWRITABLE
  */

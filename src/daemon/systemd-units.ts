@@ -1,45 +1,47 @@
 /**
- * The units of systemd for machines without NixOS: a daemon, and an update with its timer. nix/units.json is what they
- * have in common with those of the NixOS module (nix/module.nix); why it is as it is:
+ * The systemd units for machines without NixOS: a daemon, and an update with its timer. nix/units.json has the settings
+ * that they share with the NixOS module (nix/module.nix). The reasons for these settings:
  *
  * - `system` needs the rights of the system's manager: a user of the unit's own, folders, and a view of the file system
- *   in which only those can be written. The Nix store is read, and changed through nix-daemon alone. It has no
- *   ProtectProc and no ProcSubset: what an interrupted process left is told from what a living one writes by /proc. Its git
- *   reads trees of other users, such as root's /etc/nixos: a subscription names them.
- * - `filters` works for the services of a user, too. AF_NETLINK is how Node lists the network's interfaces.
- *   There is no MemoryDenyWriteExecute: V8 writes the code that it runs. With setpriority, which is one of @resources, NARs
- *   are looked into at idle priority.
- * - `start` lets no number of failures end a service for good: at boot the address to listen on may not be there yet, nor
- *   the network, and a port may be somebody else's for a while.
- * - `daemon` is not started again after status 2: a malformed config file does not mend itself. A daemon with 10,000 NARs
- *   takes 350 MB; MemoryMax is for what strangers may make of that.
- * - `update` takes what nobody else wants of processor and disk. An interrupted one has not failed: the next goes on. Of
- *   failures only a port or address that is not there (9) is tried again before the next night. Its memory is mostly that
- *   of Nix, which evaluates a system in some gigabytes.
+ *   in which only those are writable. The Nix store is readable, and changed only through nix-daemon. There is no
+ *   ProtectProc and no ProcSubset: /proc tells files of an interrupted process from those of a living one. Its git may
+ *   read trees of other users, such as root's /etc/nixos, which subscriptions may name.
+ * - `filters` work for the services of a user, too. Node lists the network's interfaces by AF_NETLINK. There is no
+ *   MemoryDenyWriteExecute: V8 writes the code that it runs. setpriority, one of @resources, lets NARs be read at idle
+ *   priority.
+ * - `start` lets no number of failures end a service for good: at boot the address to listen on or the network may not
+ *   exist yet, and another program may use a port for a while.
+ * - `daemon` does not restart after status 2: a malformed config file does not correct itself. A daemon with 10,000
+ *   NARs takes 350 MB; MemoryMax limits what strangers can make of that.
+ * - `update` takes only processor time and disk bandwidth that nobody else wants. An interrupted update has not failed:
+ *   the next one continues. Of failures, only a missing port or address (9) is retried before the next night. Most of
+ *   its memory is used by Nix, which evaluates a system in some gigabytes.
  */
 import units from '../../nix/units.json' with { type: 'json' };
 
-/** Everything in which the units of one machine differ from those of another. */
+/** The differences between the units of one machine and of another. */
 export interface UnitsOptions {
   /** The command line that starts narswarm, without a command: absolute paths. */
   readonly program: readonly string[];
-  /** Services of a user (`systemctl --user`), with the folders and the config file of that user. */
+  /** True for services of a user (`systemctl --user`), with the folders and the config file of that user. */
   readonly user: boolean;
-  /** Config file, an absolute path. Default: the system's, for a user the user's own. */
+  /** Config file, an absolute path. Default: the system's, or the user's own. */
   readonly configFile?: string | undefined;
-  /** Publisher key, an absolute path: given to the system's units as a credential, since they cannot read root's files. */
+  /**
+   * Publisher key, an absolute path. The system's units get it as a credential, since they cannot read root's files.
+   */
   readonly keyFile?: string | undefined;
-  /** Folders of programs that narswarm calls, to be in PATH before the usual ones. */
+  /** Folders of programs that narswarm calls, to come before the usual ones in PATH. */
   readonly path?: readonly string[];
   /** Files and folders that the system's units would not see otherwise. */
   readonly seen?: readonly string[];
-  /** The group that may talk to the Nix daemon, where not everybody may. */
+  /** The group that may talk to the Nix daemon, if not everybody may. */
   readonly group?: string | undefined;
 }
 
 /** A unit file. */
 export interface Unit {
-  /** `narswarm-update.timer` */
+  /** Its name, such as `narswarm-update.timer`. */
   readonly name: string;
   readonly text: string;
 }
@@ -47,9 +49,9 @@ export interface Unit {
 type Value = string | number | boolean | readonly string[];
 type Section = Readonly<Record<string, Value>>;
 
-/** The system's config file, as the command line has it. */
+/** The system's config file, as on the command line. */
 const SYSTEM_CONFIG = '/etc/narswarm/config.toml';
-/** Where Nix's installer puts `nix`, and where distributions do. */
+/** Usual folders of `nix`: those of Nix's installer and of distributions. */
 const PATH = [
   '/nix/var/nix/profiles/default/bin',
   '/usr/local/sbin',
@@ -61,7 +63,7 @@ const PATH = [
 ];
 const CREDENTIAL = 'publisher-key';
 
-/** The daemon, the update and its timer. */
+/** Returns the daemon, the update and its timer. */
 export function systemdUnits(options: UnitsOptions): Unit[] {
   const configFile = options.configFile ?? (options.user ? undefined : SYSTEM_CONFIG);
   const start = [...options.program, ...(configFile === undefined ? [] : ['--config', configFile])];
@@ -89,7 +91,7 @@ export function systemdUnits(options: UnitsOptions): Unit[] {
 
 function serviceOf({ user, keyFile, path = [], seen = [], group }: UnitsOptions): Section {
   const folders = [...(user ? ['%h/.nix-profile/bin'] : []), ...PATH];
-  // Tools found elsewhere come first, as they do for the user who wrote the units.
+  // Programs found elsewhere come first, as for the user who wrote the units.
   const found = path.filter((folder) => !folders.includes(folder)).map(escapeSpecifiers);
   const inPath = quoteEscaped(`PATH=${[...found, ...folders].join(':')}`);
   if (user) {
@@ -107,7 +109,7 @@ function serviceOf({ user, keyFile, path = [], seen = [], group }: UnitsOptions)
   };
 }
 
-/** systemd.exec(5): `tmpfs` hides all of these folders but what is bound into them. */
+/** systemd.exec(5): `tmpfs` hides all of these folders, except for paths bound into them. */
 function hiddenPlaces(seen: readonly string[]): Section {
   if (seen.length === 0) return {};
   return { ProtectHome: 'tmpfs', BindReadOnlyPaths: seen.map(quote) };
@@ -126,12 +128,12 @@ function assignments(key: string, value: Value): string[] {
   return values.map((one) => `${key}=${one === true ? 'yes' : one === false ? 'no' : String(one)}`);
 }
 
-/** systemd.service(5), “Command lines”: `$` starts a variable there, as `%` does a specifier everywhere. */
+/** systemd.service(5), “Command lines”: `$` starts a variable, and `%` a specifier. */
 function commandLine(args: readonly string[]): string {
   return args.map((arg) => quote(arg).replaceAll('$', () => '$$')).join(' ');
 }
 
-/** systemd.syntax(7), “Quoting”. */
+/** Quotes a word: systemd.syntax(7), “Quoting”. */
 function quote(text: string): string {
   return quoteEscaped(escapeSpecifiers(text));
 }

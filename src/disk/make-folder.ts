@@ -2,12 +2,12 @@ import { mkdir, stat } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
 
 /**
- * Makes a folder and its parents; one that is there is left as it is. Node's own `recursive` never returns where a parent
- * cannot be made for ENOENT (below /proc), and takes a read-only file system for a folder that is missing.
+ * Makes a folder and its parents. Leaves an existing one alone. (Node's own `recursive` never returns if a parent
+ * cannot be made for ENOENT (below /proc), and mistakes a read-only file system for a missing folder.)
  *
- * @param mode of each folder that is made
- * @returns the outermost folder that was made; undefined if none was
- * @throws what the system says: EROFS, EACCES, ENOENT, ENOTDIR, EEXIST where a file is in the way
+ * @param mode of each new folder
+ * @returns the outermost new folder; undefined if none was made
+ * @throws the system's error: EROFS, EACCES, ENOENT, ENOTDIR, EEXIST if a file is in the way
  */
 export async function makeFolder(path: string, mode = 0o777): Promise<string | undefined> {
   try {
@@ -26,9 +26,9 @@ export async function makeFolder(path: string, mode = 0o777): Promise<string | u
 }
 
 /**
- * Makes a folder below one that is there: where that is gone, since a disk was unmounted, nothing is made in its place.
+ * Makes a folder inside an existing one. If that is gone, since a disk was unmounted, makes nothing in its place.
  *
- * @throws what the system says, as {@link makeFolder} does
+ * @throws the system's error, as {@link makeFolder} does
  */
 export async function makeFolderBelow(root: string, path: string): Promise<void> {
   let folder = root;

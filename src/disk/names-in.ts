@@ -2,8 +2,8 @@ import { opendir } from 'node:fs/promises';
 import { storeError, systemCode } from './store-error.ts';
 
 /**
- * Names in a folder, in no order, without listing it as a whole; none where there is no such folder.
- * @throws STORE_UNWRITABLE where it cannot be read
+ * Yields the names in a folder, in no order, without listing it as a whole. Yields none if there is no such folder.
+ * @throws STORE_UNWRITABLE if it cannot be read
  */
 export async function* namesIn(path: string): AsyncGenerator<string> {
   const folder = await opendir(path, { bufferSize: 1024 }).catch((error: unknown) => {

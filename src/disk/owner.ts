@@ -3,16 +3,16 @@ import { readFile, readlink } from 'node:fs/promises';
 let nextNumber = 1;
 
 /**
- * A name for a folder or file of this process that no other has: `<machine>-<boot>-<pid namespace>-<pid>-<start time>`,
- * so that a later process with the same pid is another, and a number, since a process may want several.
+ * Makes a unique name for a folder or file of this process: `<machine>-<boot>-<pid namespace>-<pid>-<start time>` and a
+ * number, since a process may want several. A later process with the same pid gets another name.
  */
 export async function ownName(): Promise<string> {
   return `${await machine()}-${process.pid}-${(await startTimeOf(process.pid)) ?? '0'}-${nextNumber++}`;
 }
 
 /**
- * What is known of the process that a name of {@link ownName} belongs to: `gone` where it certainly runs no more,
- * `unknown` where nobody here can tell, since it is of another machine or container that shares the folder.
+ * Returns the state of the process that made a name with {@link ownName}: `gone` if it certainly no longer runs,
+ * `unknown` if nobody here can tell, since it is of another machine or container that shares the folder.
  */
 export async function stateOfOwner(name: string): Promise<'alive' | 'gone' | 'unknown'> {
   const [id, boot, namespace, pid, start] = name.split('-');
@@ -25,7 +25,7 @@ export async function stateOfOwner(name: string): Promise<'alive' | 'gone' | 'un
   return (await startTimeOf(Number(pid))) === start ? 'alive' : 'gone';
 }
 
-/** The process number in a name of {@link ownName}. */
+/** Returns the process number in a name of {@link ownName}. */
 export function pidOfOwner(name: string): string {
   return name.split('-')[3] ?? '?';
 }
@@ -37,7 +37,9 @@ async function machine(): Promise<string> {
   return [id.trim() || 'unknown', boot.trim().replaceAll('-', ''), namespace.replaceAll(/\D/g, '') || '0'].join('-');
 }
 
-/** Clock ticks after boot at which a process started (proc(5), field 22 of stat), or undefined where it is gone. */
+/**
+ * Returns the clock ticks after boot at which a process started (proc(5), field 22 of stat). Undefined if it is gone.
+ */
 async function startTimeOf(pid: number): Promise<string | undefined> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
   return text?.slice(text.lastIndexOf(')') + 2).split(' ')[19];

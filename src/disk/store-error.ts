@@ -3,12 +3,12 @@ import { isTooManyFiles, TOO_MANY_FILES } from './too-many-files.ts';
 
 const FULL = new Set(['ENOSPC', 'EDQUOT']);
 
-/** The `code` of a system error (`ENOENT` …), or undefined for anything else. */
+/** Returns the `code` of a system error (`ENOENT` …). Undefined for anything else. */
 export function systemCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
-/** Turns a file system failure under the store into STORE_FULL or STORE_UNWRITABLE, which say what to do. */
+/** Turns a failure of the file system below the store into STORE_FULL or STORE_UNWRITABLE, with the way out. */
 export function storeError(error: unknown, path: string): NarswarmError {
   if (error instanceof NarswarmError) return error;
   const code = systemCode(error);

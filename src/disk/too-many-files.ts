@@ -1,8 +1,8 @@
-/** True for a system error that says that no more files can be opened, by this process or by anybody. */
+/** Returns true for a system error that says that this process, or the system, cannot open more files. */
 export function isTooManyFiles(error: unknown): boolean {
   return error instanceof Error && 'code' in error && (error.code === 'EMFILE' || error.code === 'ENFILE');
 }
 
-/** The message for that, with the way out; begins in the middle of a sentence. */
+/** The message for that, with the way out. It begins in the middle of a sentence. */
 export const TOO_MANY_FILES =
   'too many files are open: raise the limit (ulimit -n, or LimitNOFILE= in the service’s unit) and start narswarm again';

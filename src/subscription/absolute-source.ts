@@ -3,20 +3,20 @@ import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
 import { formatSource, parseSource } from './source.ts';
 
-/** A source as a configuration keeps it, which means the same in any working folder. */
+/** A source as a configuration keeps it: it means the same in any working folder. */
 export interface AbsoluteSource {
   readonly source: string;
   readonly file: string | undefined;
 }
 
-/** `./flake?dir=x#attribute`, with or without `path:` before it: the path, and all that follows. */
+/** Matches `./flake?dir=x#attribute`, with or without `path:`: the path, and the rest. */
 const RELATIVE_FLAKE = /^(path:)?(\.{1,2}(?:\/[^?#]*)?)([?#].*)$/;
 
 /**
- * Makes what a person wrote in the folder `cwd` fit for a configuration: relative files, profiles and flakes become
- * absolute, `-f` too; all else stays as it is, with space around it dropped.
+ * Makes a source that was written in the folder `cwd` fit for a configuration. Relative files, profiles and flakes
+ * become absolute, and `-f` too. Everything else stays unchanged, except that it is trimmed.
  *
- * @throws as {@link parseSource}; `USAGE` where the path of a flake cannot be written in a flake reference
+ * @throws as {@link parseSource}; `USAGE` if the path of a flake cannot be written in a flake reference
  */
 export function absoluteSource(
   text: string,
@@ -36,12 +36,12 @@ export function absoluteSource(
   return { source: `${scheme}${folder}${rest}`, file: undefined };
 }
 
-/** Nix looks `<nixpkgs>` up itself, and fetches URLs. */
+/** Returns true for files that Nix finds itself: `<nixpkgs>` and URLs. */
 function absoluteFile(file: string, cwd: string): string {
   return /^<.*>$|^[a-z][a-z0-9+.-]*:/i.test(file) ? file : resolve(cwd, file);
 }
 
-/** A `#` in the name of a folder would make the absolute path a flake. */
+/** Refuses a `#` in a path: it would make the absolute path a flake. */
 function checkRoundTrip(path: string, kind: 'path'): AbsoluteSource {
   const { kind: found } = parseSource(path);
   if (found === kind || found === 'store-path') return { source: path, file: undefined };

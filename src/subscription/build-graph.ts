@@ -4,17 +4,17 @@ import { type Derivation, isFixedOutput } from '../nix/derivation.ts';
 import { queryClosure, type StoreCallOptions } from '../nix/nix-cli.ts';
 import { readDerivation } from '../nix/read-derivation.ts';
 
-/** Files that are read at once; where each costs a process, two cores have enough to do. */
+/** Files that are read at once. Each may start a process, which keeps two cores busy. */
 const CONCURRENCY = 4;
 
 /**
- * What it takes to build something, out of the .drv files of a store: read as they are asked for, each once.
- * Failures are those of {@link readDerivation}.
+ * The inputs of builds, from the .drv files of a store. Reads files on demand, each once. Fails as {@link
+ * readDerivation}.
  */
 export class BuildGraph {
   readonly #options: StoreCallOptions;
   readonly #derivations = new Map<StorePath, Promise<Derivation>>();
-  /** Which derivation makes a path, of those that were read. */
+  /** The derivation that makes a path, for paths of derivations that were read. */
   readonly #makers = new Map<StorePath, StorePath>();
 
   constructor(options: StoreCallOptions = {}) {
@@ -22,39 +22,41 @@ export class BuildGraph {
   }
 
   /**
-   * The outputs of a derivation with these names.
+   * Returns the outputs of a derivation with these names.
    *
-   * @returns a path is undefined where the derivation has no such output, or only the build tells where it lies
+   * @returns undefined for an output that does not exist, or whose path only the build decides
    */
   async outputs(drvPath: StorePath, names: readonly string[]): Promise<(StorePath | undefined)[]> {
     const { outputs } = await this.#read(drvPath);
     return names.map((name) => outputs.get(name)?.path);
   }
 
-  /** Names of all outputs of a derivation. */
+  /** Returns the names of all outputs of a derivation. */
   async outputNames(drvPath: StorePath): Promise<string[]> {
     return [...(await this.#read(drvPath)).outputs.keys()];
   }
 
-  /** What a build of a derivation takes: the outputs of its inputs, as far as it is known where they lie. */
+  /**
+   * Returns the inputs of a derivation's build: the outputs of its input derivations, as far as their paths are known.
+   */
   async inputs(drvPath: StorePath): Promise<StorePath[]> {
     const { inputDrvs } = await this.#read(drvPath);
     const found = await this.#all([...inputDrvs], ([input, names]) => this.outputs(input, names));
     return [...new Set(found.flat().filter((output) => output !== undefined))];
   }
 
-  /** The same for an output of a derivation that was asked for here, also as an input; empty for any other path. */
+  /** Returns the inputs for the build of an output that was returned before. Empty for any other path. */
   async inputsOfOutput(path: StorePath): Promise<StorePath[]> {
     const maker = this.#makers.get(path);
     return maker === undefined ? [] : this.inputs(maker);
   }
 
-  /** The fixed outputs (what is downloaded, mostly) of everything that a build from nothing takes. */
+  /** Returns all fixed outputs (mostly downloads) that a build from nothing needs. */
   async sources(drvPath: StorePath): Promise<StorePath[]> {
     const closure = await queryClosure(drvPath, this.#options);
     const drvPaths = closure.filter((path) => path.endsWith('.drv'));
     const found = await this.#all(drvPaths, async (path) => {
-      // Not remembered: those of a system are tens of thousands.
+      // Not kept in memory: a system has tens of thousands.
       const derivation = await (this.#derivations.get(path) ?? readDerivation(path, this.#options));
       return isFixedOutput(derivation) ? derivation.outputs.get('out')?.path : undefined;
     });
@@ -76,7 +78,7 @@ export class BuildGraph {
     try {
       return await queue.addAll(items.map((item) => () => read(item)));
     } finally {
-      queue.clear(); // one has failed: the rest is of no use
+      queue.clear(); // one has failed: the rest is useless
     }
   }
 }

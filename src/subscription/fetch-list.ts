@@ -11,36 +11,36 @@ import type { FileStore } from '../store/file-store.ts';
 import { storeError } from '../disk/store-error.ts';
 import { readPathList } from './path-list.ts';
 
-/** The longest list as it is sent, in bytes. */
+/** Limit on the size of a list as sent, in bytes. */
 const MAX_SENT_BYTES = 64 * 1024 * 1024;
 
-/** A list that was fetched before: one file with a line of JSON, then the body as it was sent. */
+/** A list that was fetched before: a file with a line of JSON, followed by the body as sent. */
 interface KeptList {
   readonly validators: Validators;
-  /** When it was fetched, ISO 8601. */
+  /** Time of the fetch, ISO 8601. */
   readonly at: string;
   readonly bytes: Uint8Array;
 }
 
 export interface FetchListContext {
   readonly http: Pick<HttpClient, 'getIfChanged'>;
-  /** Lists are kept in its state folder, and are of paths in its store directory. */
+  /** The store whose state folder keeps lists. All paths of a list must be in its store directory. */
   readonly files: Pick<FileStore, 'stateDir' | 'storeDir' | 'replace'>;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The paths of a list, and what to know of where they came from. */
+/** The paths of a list, with notes about their origin. */
 export interface FetchedList {
   readonly paths: readonly StorePath[];
   readonly notes: readonly string[];
 }
 
 /**
- * Fetches a list of store paths, unless the one that was kept from the last time is still the same. A sound list is
- * kept; where the server cannot be reached or is out of order, the kept one is used, with a note.
+ * Fetches a list of store paths, unless the kept one is still current. Keeps a valid list. If the server cannot be
+ * reached or fails, uses the kept list, with a note.
  *
- * @throws HTTP_NOT_FOUND where the server does not have it (any more); HTTP_FAILED, HTTP_STALLED, HTTP_TRUNCATED where
- *   none is kept; USAGE as {@link readPathList}; STORE_FULL, STORE_UNWRITABLE; the signal's reason
+ * @throws HTTP_NOT_FOUND if the server does not have the list (any longer); HTTP_FAILED, HTTP_STALLED, HTTP_TRUNCATED
+ *   if none is kept; USAGE as {@link readPathList}; STORE_FULL, STORE_UNWRITABLE; the signal's reason
  */
 export async function fetchList(url: string, context: FetchListContext): Promise<FetchedList> {
   const { http, files, signal } = context;
@@ -71,7 +71,7 @@ export async function fetchList(url: string, context: FetchListContext): Promise
   return { paths, notes: [] };
 }
 
-/** A file that is damaged counts as none. */
+/** Reads a kept list. A damaged file counts as absent. */
 async function readKept(file: string): Promise<KeptList | undefined> {
   const content = await readFile(file).catch(() => undefined);
   const end = content?.indexOf('\n') ?? -1;
@@ -87,7 +87,7 @@ async function readKept(file: string): Promise<KeptList | undefined> {
 }
 
 interface KeptHeader extends Omit<KeptList, 'bytes'> {
-  /** Of the body, in hex: a power cut may leave less of it. */
+  /** SHA-256 of the body in hex: after a power cut the file may be shorter. */
   readonly sha256: string;
 }
 

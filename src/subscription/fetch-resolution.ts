@@ -1,4 +1,4 @@
-/** Fetching what a source stands for: what can be had of it, and what a build needs where no cache has the rest. */
+/** Fetches the paths of a source as far as possible, and the inputs of a build for those that no cache has. */
 import { NarswarmError, type ErrorCode } from '../errors.ts';
 import type { MissingPath } from '../fetch/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch.ts';
@@ -7,29 +7,29 @@ import { parseStorePath } from '../nix/store-path.ts';
 import { lackError, leftOutNote, type Lack } from './missing.ts';
 import type { Resolution } from './resolve-source.ts';
 
-/** How it went. */
+/** The result of a fetch. */
 export interface FetchedResolution {
-  /** The path that the source is, where that is held. */
+  /** The path that the source stands for, if it is held. */
   readonly main: StorePath | undefined;
-  /** Why something is missing that should be there; undefined if nothing is. */
+  /** The reason why a required path is missing. Undefined if none is. */
   readonly error: NarswarmError | undefined;
-  /** The paths that are missing, if that is the error. */
+  /** The missing paths, if they are the error. */
   readonly lack?: Lack | undefined;
-  /** Things to know that are no failures. */
+  /** Notes that are not failures. */
   readonly notes: readonly string[];
-  /** Those of the notes that nobody expects of such a source. */
+  /** Those notes that are unexpected for such a source. */
   readonly warnings: readonly string[];
-  /** Paths that no cache has, where that is no failure; each once. */
+  /** Paths that no cache has, if that is not a failure. Each once. */
   readonly leftOut: readonly string[];
 }
 
-/** Layers of build inputs that are looked through: those of a NixOS system are some ten deep. */
+/** Limit on layers of build inputs. Those of a NixOS system are about ten deep. */
 const MAX_LAYERS = 64;
 
 /**
- * Fetches the roots of a source; instead of outputs that no cache has, what a build of them needs.
+ * Fetches the roots of a source. For outputs that no cache has, fetches the inputs of their build instead.
  *
- * @param fetch fetches some roots as far as they can be had (`keepGoing`)
+ * @param fetch fetches roots as far as possible (`keepGoing`)
  */
 export async function fetchResolution(
   resolution: Resolution,
@@ -44,7 +44,7 @@ export async function fetchResolution(
   const part = await fetchPart([...new Set([...resolution.roots, ...resolution.sources])]);
   const isOptional = optionalPaths(resolution);
   const needed = part.missing.filter(({ path, isNowhere }) => !isNowhere || !isOptional(path));
-  // Of a list something may be left out, but not all of it.
+  // A list may lack some paths, but not all.
   const lack = needed.length === 0 && part.closure.size === 0 ? part.missing : needed;
   const main = part.roots.find((path) => path === resolution.main);
   const { notes } = resolution;
@@ -66,8 +66,8 @@ export async function fetchResolution(
 }
 
 /**
- * @param absent what could not be had
- * @param missing that of it which is a failure; the rest was left out
+ * @param absent paths that could not be fetched
+ * @param missing those of them that are a failure; the others were left out
  */
 function withLeftOut(
   notes: readonly string[],
@@ -87,16 +87,16 @@ function withLeftOut(
   };
 }
 
-/** Sources are what caches may lack; of lists and profiles every path is. */
+/** Returns true if caches may lack a root: sources may be absent, and so may any path of lists and profiles. */
 function optionalPaths({ mayLack, roots, sources }: Resolution): (path: string) => boolean {
   const optional = new Set<string>(mayLack ? [...roots, ...sources] : sources);
   return (path) => optional.has(path);
 }
 
 /**
- * Fetches the build inputs, and instead of those that no cache has their own, down to what caches do have.
+ * Fetches build inputs. Replaces those that no cache has by their own inputs, down to paths that caches have.
  *
- * @returns what could not be had, nor anything in its place
+ * @returns the inputs that could not be fetched or replaced
  */
 async function fetchBuildInputs(
   { buildInputs, buildInputsOf }: Resolution,
@@ -121,7 +121,7 @@ async function fetchBuildInputs(
   return missing;
 }
 
-/** Error of a run that left something out. */
+/** Makes the error of a run that left paths out. */
 export function lackOf(
   missing: readonly MissingPath[],
   parts: readonly PrefetchResult[],
@@ -134,7 +134,7 @@ export function lackOf(
   return { error: lackError(code, lack), lack };
 }
 
-/** The first path's code where all are missing for failures of its class; undefined if they are not. */
+/** Returns the first path's code if all paths are missing for failures of its class. Undefined if they are not. */
 function commonCode(missing: readonly MissingPath[]): ErrorCode | undefined {
   const codes = [...new Set(missing.map(codeOf))];
   const statuses = new Set(codes.map((code) => new NarswarmError(code, code).exitStatus));

@@ -1,4 +1,4 @@
-/** Reads the ROOTs of a fetch: all that subscriptions take for a source, and the names of roots. */
+/** Reads the ROOTs of a fetch: sources as in subscriptions, and names of roots. */
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { splitOutputs } from '../nix/evaluate.ts';
@@ -7,14 +7,14 @@ import { quote } from '../nix/quote.ts';
 import { resolveByNix, type Resolution } from './resolve-source.ts';
 import { parseSource } from './source.ts';
 
-/** Roots of a fetch. */
+/** The roots of a fetch. */
 export interface FetchRoots {
   /** Store paths, their hash parts, or names of roots in a hash map. */
   readonly roots: readonly string[];
-  /** Publishers that a root names itself (`magnet:…#desktop`). */
+  /** Publishers that the roots themselves name (`magnet:…#desktop`). */
   readonly publishers: readonly PublisherAddress[];
   /**
-   * Has Nix evaluate what only it knows, which may take minutes; by the text that a person gave.
+   * Lets Nix evaluate a root, which may take minutes. `text` is the user's own.
    *
    * @throws NOT_FOUND, NIX_MISSING, NIX_FAILED naming the text
    */
@@ -22,12 +22,13 @@ export interface FetchRoots {
 }
 
 /**
- * Reads what a person gives `nix copy` or `nix build`: a store path or anything below one, a link to one, its hash part,
- * an installable; and the name of a root in a hash map. A link in the working folder goes before a root of that name; a
- * .drv is the file itself, with `^*` or `^bin,man` after it its outputs. Nix evaluates installables, and builds nothing.
+ * Reads a root as people write it for `nix copy` or `nix build`: a store path or a path below one, a link to one, its
+ * hash part, an installable; also the name of a root in a hash map. A link in the working folder comes before a root of
+ * that name. A .drv path means the file itself; `^*` or `^bin,man` after it means its outputs. Nix evaluates
+ * installables, and builds nothing.
  *
  * @param options.file Nix file in which the texts are attribute paths
- * @throws USAGE, STORE_PATH_INVALID; NOT_FOUND where a path is not there
+ * @throws USAGE, STORE_PATH_INVALID; NOT_FOUND if a path does not exist
  */
 export async function readFetchRoots(
   texts: readonly string[],
@@ -63,7 +64,7 @@ export async function readFetchRoots(
 
 type NixSource = Parameters<typeof resolveByNix>[0];
 
-/** True for what only a source can be; paths and the names of roots are read more freely than there. */
+/** Returns true for a text that only a source may have. Paths and names of roots are read more freely here. */
 function isSource(text: string): boolean {
   const { reference, outputs } = splitOutputs(text);
   return /#|^magnet:|^https?:/i.test(text) || (outputs !== undefined && reference.endsWith('.drv'));
@@ -80,12 +81,12 @@ async function evaluate(text: string, source: NixSource, signal: AbortSignal): P
   }
 }
 
-/** A failure that names the root which it is of. */
+/** Makes a failure that names its root. */
 export function ofRoot(text: string, cause: NarswarmError): NarswarmError {
   return new NarswarmError(cause.code, `${text}: ${cause.message}`, { cause, facts: { ...cause.facts, root: text } });
 }
 
 function isForSubscriptions(text: string, what: string): NarswarmError {
-  const wayOut = 'narswarm subscribe takes that, and fetch a path, an installable or PUBLISHER#ROOT';
+  const wayOut = 'give it to narswarm subscribe; fetch takes a path, an installable or PUBLISHER#ROOT';
   return new NarswarmError('USAGE', `${quote(text)} is ${what}: ${wayOut}`);
 }

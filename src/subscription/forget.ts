@@ -3,14 +3,14 @@ import { Turn } from '../store/turn.ts';
 import { removeState, type SubscriptionState } from './state.ts';
 import type { Subscription } from './subscription.ts';
 
-/** What a config file has now. */
+/** The present contents of a config file. */
 export interface Configured {
-  /** Absolute path of the config file, as states have it. */
+  /** Absolute path of the config file, as in the states. */
   readonly configPath?: string | undefined;
   readonly configured: readonly Pick<Subscription, 'name'>[];
 }
 
-/** States of subscriptions of this config file that are in it no more; those of another one are none of them. */
+/** Returns the states of subscriptions that were removed from this config file. Ignores those of other config files. */
 export function goneFrom(
   states: readonly SubscriptionState[],
   { configPath, configured }: Configured,
@@ -20,9 +20,10 @@ export function goneFrom(
 }
 
 /**
- * Forgets subscriptions after what only they kept was collected, unless an update is at work: then the next one does.
+ * Forgets subscriptions, after the paths that only they kept were collected. If an update is running, leaves this to
+ * the next one.
  *
- * @returns the names of those that are forgotten
+ * @returns the names of the forgotten subscriptions
  */
 export async function forgetStates(store: FileStore, states: readonly SubscriptionState[]): Promise<string[]> {
   if (states.length === 0) return [];

@@ -6,16 +6,16 @@ import { quote } from '../nix/quote.ts';
 import { systemCode } from '../disk/store-error.ts';
 import { MAX_LIST_BYTES, readPathList } from './path-list.ts';
 
-/** What lies at a local path: a list of store paths, or a way into the store. */
+/** The meaning of a local path: a list of store paths, or a link into the store. */
 export type LocalSource =
   | { readonly kind: 'list'; readonly paths: readonly StorePath[] }
   | { readonly kind: 'profile'; readonly path: StorePath };
 
 /**
- * Follows a path until it is in the store directory, as Nix does: a profile. A regular file elsewhere is a list. The
- * store path need not be there on the disk, for chroot stores have theirs below another root.
+ * Follows a path until it is in the store directory, as Nix does: then it is a profile. A regular file elsewhere is a
+ * list. The store path need not be on the disk, since chroot stores have theirs below another root.
  *
- * @throws NOT_FOUND where nothing is there; USAGE where it is neither, cannot be read, or as {@link readPathList}
+ * @throws NOT_FOUND if the path does not exist; USAGE if it is neither, cannot be read, or as {@link readPathList}
  */
 export async function inspectPath(path: string, storeDir: string, signal?: AbortSignal): Promise<LocalSource> {
   try {
@@ -38,7 +38,7 @@ export async function inspectPath(path: string, storeDir: string, signal?: Abort
   }
 }
 
-/** @throws USAGE for a circle of links; what the system says of a path that is not there */
+/** @throws USAGE for a circle of links; the system's error for a missing path */
 async function followIntoStore(start: string, storeDir: string): Promise<StorePath | undefined> {
   const { storePath, cause, isCircle = false } = await followLinks(start, storeDir);
   if (cause !== undefined) throw cause;

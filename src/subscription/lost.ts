@@ -11,21 +11,21 @@ import type { Missing } from './missing.ts';
 import { MAX_MISSING, readState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 
-/** Files looked at at a time. */
+/** Files that are checked at the same time. */
 const CONCURRENCY = 32;
 
 const WAY_OUT = ': run narswarm verify --repair';
-const WAS_HERE = `it was here, and is not any more${WAY_OUT}`;
+const WAS_HERE = `it was here, and no longer is${WAY_OUT}`;
 
-/** A path that a store has lost, or whose NAR is not what it should be. */
+/** A path that a store has lost, or whose NAR is wrong. */
 export interface LostPath extends Missing {
   readonly path: StorePath;
   readonly storeHash: StoreHash;
-  /** The file that is missing or wrong, relative to the store. */
+  /** The missing or wrong file, relative to the store. */
   readonly file: string;
 }
 
-/** What a store has lost of closures that it held in full. */
+/** The losses of a store, among closures that it held completely. */
 export interface Lost {
   /** At most {@link MAX_MISSING} of `count`. */
   readonly missing: readonly Missing[];
@@ -33,8 +33,8 @@ export interface Lost {
 }
 
 /**
- * Losses of a subscription's newest generation since it was complete: the one answer that `status`,
- * `update` and `verify` give. None while it is not complete anyway.
+ * Finds losses of a subscription's newest generation since it was complete. `status`, `update` and `verify` all use
+ * this answer. Finds none while the generation is incomplete.
  *
  * @throws as {@link lostPaths}
  */
@@ -64,7 +64,7 @@ export async function* lostOfAll(
   }
 }
 
-/** Counts lost paths, and keeps as many as a state names. */
+/** Counts lost paths, and keeps as many as a state may name. */
 export async function summaryOf(lost: AsyncIterable<LostPath>): Promise<Lost> {
   const missing: Missing[] = [];
   let count = 0;
@@ -76,11 +76,11 @@ export async function summaryOf(lost: AsyncIterable<LostPath>): Promise<Lost> {
 }
 
 /**
- * Looks whether the narinfos and NARs of some closures are there still and are right. A NAR is read only if it changed since
- * it was checked.
+ * Checks whether the narinfos and NARs of closures are still there and right. Reads a NAR only if it changed since its
+ * last check.
  *
- * @param options.holdsAll whether each NAR has to be there. Otherwise those alone that were there once, as the target may
- *   have held the others
+ * @param options.holdsAll true if every NAR must be there. Otherwise only those that were there once, since the target
+ *   may have held the others
  * @throws STORE_UNWRITABLE if a file may not be read; the signal's reason
  */
 export async function* lostPaths(
@@ -107,7 +107,7 @@ export async function* lostPaths(
     }
     const nar = await narStateOf(store, catalogue, info);
     if (nar === 'changed') changed.push(info);
-    if (nar === 'wrong') return lost(info.url, `its NAR is not what was signed${WAY_OUT}`);
+    if (nar === 'wrong') return lost(info.url, `its NAR is not the signed one${WAY_OUT}`);
     return nar === 'gone' || (nar === 'never' && holdsAll) ? lost(info.url, WAS_HERE) : undefined;
   };
   for (let at = 0; at < paths.length;) {
@@ -119,7 +119,7 @@ export async function* lostPaths(
   yield* damagedOf(store, changed, signal);
 }
 
-/** Of NARs that changed since they were checked, those with another SHA-256 than their narinfo says. */
+/** Yields the changed NARs whose SHA-256 differs from their narinfo. */
 async function* damagedOf(
   store: FileStore,
   infos: readonly NarInfo[],

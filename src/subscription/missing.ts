@@ -2,23 +2,23 @@
 import { NarswarmError, type ErrorCode } from '../errors.ts';
 import type { Failure } from '../failure.ts';
 
-/** A path that is missing, and why, as a state has it. */
+/** A missing path and the reason, as in a state. */
 export interface Missing extends Failure {
   readonly path: string;
 }
 
-/** What a run failed of where that is paths that are missing. */
+/** A failure because of missing paths. */
 export interface Lack {
-  /** One of them; the others may be missing for other reasons. */
+  /** One of the missing paths. The others may be missing for other reasons. */
   readonly first: Missing;
-  /** How many are missing. */
+  /** Number of missing paths. */
   readonly count: number;
 }
 
-/** Paths that were left out and that a note names. */
+/** Limit on left out paths that a note names. */
 const NAMED_LEFT_OUT = 5;
 
-/** Makes the error of a lack, which a person is told in words made of the lack itself. */
+/** Makes the error of a lack. People are told the lack in other words. */
 export function lackError(code: ErrorCode, { first, count }: Lack): NarswarmError {
   const more = count > 1 ? `, and ${count - 1} more` : '';
   return new NarswarmError(code, `${first.path} is missing${more}: ${first.reason}`, {
@@ -26,7 +26,7 @@ export function lackError(code: ErrorCode, { first, count }: Lack): NarswarmErro
   });
 }
 
-/** The note that paths are in no cache and were left out, with the names of the first few. */
+/** Makes the note about paths that are in no cache and were left out. It names the first few. */
 export function leftOutNote(paths: readonly string[]): string {
   const named = paths.slice(0, NAMED_LEFT_OUT).join(', ');
   const more = paths.length > NAMED_LEFT_OUT ? `, and ${paths.length - NAMED_LEFT_OUT} more` : '';

@@ -7,25 +7,28 @@ import type { Lack, Missing } from './missing.ts';
 import { MAX_MISSING, type Generation, type LastRun, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 
-/** How the fetching of a subscription ended. */
+/** The result of fetching a subscription. */
 export interface Outcome {
   readonly error: NarswarmError | undefined;
-  /** The paths that are missing, if that is the error. */
+  /** The missing paths, if they are the error. */
   readonly lack?: Lack | undefined;
-  /** One a prefetch: the source itself, then the layers of build inputs that stand in for it. */
+  /** One result per prefetch: the source itself, then the layers of build inputs that replace it. */
   readonly parts: readonly PrefetchResult[];
-  /** The path that the source is, where it is one and held. */
+  /** The path that the source stands for, if it is one path and is held. */
   readonly main: StorePath | undefined;
   readonly notes: readonly string[];
-  /** Why the publisher did not confirm the map that was taken, and when that one was made; undefined if it did. */
+  /**
+   * The reason why the publisher did not confirm the used hash map, and the time of that map. Undefined if it did
+   * confirm.
+   */
   readonly silence?: { readonly reason: string; readonly created: Date } | undefined;
   /** Paths that the store has lost or holds damaged in spite of the run. */
   readonly lost?: readonly Missing[];
 }
 
 /**
- * What is known of a subscription after a run. Nothing that earlier runs held is given up by a run that found nothing
- * out, also where the source is another one by now.
+ * Returns the state of a subscription after a run. A run without results drops nothing that earlier runs held, even if
+ * the source has changed.
  *
  * @param before the state before the run
  * @param config the config file that has the subscription
@@ -69,7 +72,7 @@ export function nextState(
   };
 }
 
-/** When a run that is complete was last confirmed: now, or before its publisher fell silent. */
+/** Returns when a complete run was last confirmed: now, or before its publisher fell silent. */
 function confirmedAt(now: string, silence: Outcome['silence'], last: SubscriptionState | undefined): string {
   if (silence === undefined) return now;
   const created = silence.created.toISOString();
@@ -83,7 +86,7 @@ function wordFor({ error, parts }: Outcome): LastRun['outcome'] {
   return parts.length === 0 ? 'failed' : 'incomplete';
 }
 
-/** The generations with this run's: a new one, or the newest with what is held of it by now. */
+/** Returns the generations after this run: a new one, or the newest with the paths that are now held. */
 function withGeneration(
   before: SubscriptionState | undefined,
   source: string,
@@ -100,7 +103,7 @@ function withGeneration(
   const isSameSource = before?.source === source;
   const main = held === undefined ? {} : { main: held };
   if (newest?.wanted !== wanted || !isSameSource) {
-    // Of another source it is the first; what the one before held stays until this one is complete.
+    // A changed source begins with its first generation. The paths of the source before stay until it is complete.
     const next = {
       number: isSameSource ? (newest?.number ?? 0) + 1 : 1,
       at,
@@ -111,7 +114,7 @@ function withGeneration(
     };
     return newest === undefined ? [next] : [next, newest, ...older];
   }
-  // What an earlier run held stays: a cache that is out of reach today makes none of it worse.
+  // Paths held by an earlier run stay: a cache that cannot be reached today makes none of them worse.
   const kept = isComplete ? roots : [...new Set([...roots, ...newest.roots])];
   return [{ ...newest, roots: kept, ...main, complete: isComplete || newest.complete }, ...older];
 }

@@ -3,7 +3,7 @@ import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
 import { parseStorePath, storeDirOf } from '../nix/store-path.ts';
 
-/** The longest list, decompressed, in bytes: two million paths or so. */
+/** Limit on the size of a decompressed list, in bytes: about two million paths. */
 export const MAX_LIST_BYTES = 256 * 1024 * 1024;
 
 const XZ_MAGIC = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
@@ -17,11 +17,11 @@ export interface PathListOptions {
 }
 
 /**
- * Reads a list of store paths, one a line: blank lines and those that begin with `#` do not count, nor do space around a
- * path and repetitions. What is compressed with xz is recognised by its first bytes, whatever its name.
+ * Reads a list of store paths, one per line. Ignores blank lines, lines that begin with `#`, space around paths, and
+ * repetitions. Recognises xz by its first bytes, whatever the name of the file.
  *
  * @param name file or address, for messages
- * @throws NarswarmError `USAGE` naming the line (`facts.line` counts from 1), or for a web page, an empty list, broken
+ * @throws NarswarmError `USAGE` naming the line (`facts.line` counts from 1), or for a web page, an empty list, invalid
  *   xz, and more than `maxBytes`; the signal's reason
  */
 export async function readPathList(bytes: Uint8Array, name: string, options: PathListOptions): Promise<StorePath[]> {
@@ -34,7 +34,7 @@ export async function readPathList(bytes: Uint8Array, name: string, options: Pat
     throw refuse(name, 'is a web page, not a list of store paths: check the address');
   }
   const paths = parseLines(text, name, storeDir);
-  if (paths.size === 0) throw refuse(name, 'lists no store path: write one a line');
+  if (paths.size === 0) throw refuse(name, 'lists no store path: write one per line');
   return [...paths];
 }
 
@@ -63,7 +63,7 @@ function storePathOf(text: string, storeDir: string): StorePath | undefined {
   }
 }
 
-/** Node has no decoder for xz; the tool is on every machine that runs Nix. */
+/** Decompresses xz. Node has no decoder for it, but every machine with Nix has the program. */
 async function unpackXz(
   bytes: Uint8Array,
   name: string,
@@ -84,7 +84,7 @@ async function unpackXz(
   if (!result.failed) return result.stdout;
   if (result.isMaxBuffer) throw refuse(name, `is longer than ${maxBytes} bytes when decompressed`, { cause: result });
   if (result.code === 'ENOENT') throw refuse(name, 'is compressed and there is no `xz` in PATH', { cause: result });
-  throw refuse(name, 'is not sound xz: fetch it anew, or check the address', { cause: result });
+  throw refuse(name, 'is not valid xz: fetch it again, or check the address', { cause: result });
 }
 
 function refuse(

@@ -7,9 +7,9 @@ import { readState, subscriptionsFolder } from './state.ts';
 import type { Subscription } from './subscription.ts';
 
 /**
- * What this machine's own hash map is of where the configuration says `publish`: the subscriptions that say so, each under
- * its name where it is one path, of each the newest generation that is complete; and what `narswarm add` has exported.
- * Nothing else: what a machine fetches for itself is nobody's business.
+ * Returns the contents of this machine's own hash map if the configuration says `publish`: the newest complete
+ * generation of each subscription that says so (under its name if it is one path), and everything that `narswarm add`
+ * exported. Nothing else: paths that a machine fetches for itself are private.
  */
 export async function publishedContents(
   store: FileStore,
@@ -27,14 +27,17 @@ export async function publishedContents(
   }
   for (const { storePath, askedBy } of (await Catalogue.open(store)).entries()) {
     if (askedBy !== 'add') continue;
-    // One that nobody has signed, or that gc has taken, must not keep the others out.
+    // An unsigned or collected path must not keep the others out.
     const info = await store.readNarInfoOf(storePath);
     if (info !== undefined && isTrusted(info, keys)) unnamed.push(storePath);
   }
   return { named, unnamed };
 }
 
-/** Changes whenever {@link publishedContents} may have: cheap enough to be looked at every second. */
+/**
+ * Returns a value that changes whenever {@link publishedContents} may have changed. It is cheap enough to be read every
+ * second.
+ */
 export async function contentsVersion(store: FileStore, catalogue: Catalogue): Promise<string> {
   const states = await stat(subscriptionsFolder(store)).catch(() => undefined);
   return `${catalogue.size} ${states?.mtimeMs ?? 0}`;

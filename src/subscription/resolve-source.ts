@@ -9,54 +9,57 @@ import { fetchList } from './fetch-list.ts';
 import { inspectPath } from './inspect-path.ts';
 import { formatSource, type Source } from './source.ts';
 
-/** What a source stands for now. */
+/** The present meaning of a source. */
 export interface Resolution {
-  /** Paths whose closures are wanted. Empty only where a build alone tells what they are. */
+  /** Paths whose closures are wanted. Empty only if just a build decides them. */
   readonly roots: readonly StorePath[];
-  /** The path that the source is, where it is one: what followers of this machine may ask for by name. */
+  /** The path that the source stands for, if it is one: followers of this machine may ask for it by name. */
   readonly main: StorePath | undefined;
-  /** True where a root that no cache has is left out and reported, and the rest goes on: lists and profiles. */
+  /** True if roots that no cache has are left out and reported while the rest is fetched: for lists and profiles. */
   readonly mayLack: boolean;
-  /** Why caches lack some of the roots, where that is as it should be: for the report of a run that finds it so. */
+  /**
+   * A reason why caches may lack some of the roots without anything being wrong, for the report of a run that finds
+   * this.
+   */
   readonly lackNote?: string;
   /**
-   * What to take instead where no cache has the roots: the outputs of the inputs of their derivation (what a build of
-   * it needs); empty where there is nothing.
+   * Returns replacements if no cache has the roots: the outputs of the inputs of their derivation, which a build needs.
+   * Empty if there are none.
    */
   readonly buildInputs: readonly StorePath[];
   /**
-   * The same for a path that is among the build inputs itself, or among their inputs, and that no cache has either:
-   * of a NixOS system nearly all the outer layers are made on the machine. Empty where nothing is known.
+   * Returns the same for a path among the build inputs, or their inputs, that no cache has either: nearly all outer
+   * layers of a NixOS system are made on the machine. Empty if nothing is known.
    */
   readonly buildInputsOf: (path: StorePath) => Promise<readonly StorePath[]>;
   /**
-   * The fixed outputs of the derivation's build closure, where they were asked for: what a rebuild downloads. Caches lack
-   * some of them, and that is no failure.
+   * Returns the fixed outputs of the derivation's build closure (the downloads of a rebuild), if they were asked for.
+   * Caches lack some of them, which is not a failure.
    */
   readonly sources: readonly StorePath[];
-  /** For the report. */
+  /** Notes for the report. */
   readonly notes: readonly string[];
 }
 
 export interface SourceContext {
   readonly http: Pick<HttpClient, 'getIfChanged'>;
-  /** Lists are kept in its state folder; lists and profiles are of paths in its store directory. */
+  /** The store whose state folder keeps lists. Paths of lists and profiles must be in its store directory. */
   readonly files: Pick<FileStore, 'stateDir' | 'storeDir' | 'replace'>;
-  /** Whether {@link Resolution.sources} are wanted. */
+  /** True if {@link Resolution.sources} are wanted. */
   readonly withSources: boolean;
-  /** URI of the store that Nix evaluates in and asks; undefined for Nix's default store. */
+  /** URI of the store in which Nix evaluates and looks up paths. Undefined: Nix's default store. */
   readonly nixStore?: string | undefined;
-  /** Finds what an output has become of which only the build tells. Default: nobody knows. */
+  /** Finds the path of an output that only the build decides. Default: unknown. */
   readonly realisedPath?: (drvPath: StorePath, outputName: string) => Promise<StorePath | undefined>;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Turns a source into store paths. Nothing is built and no NAR is fetched; installables and attributes are evaluated by
- * Nix (see {@link evaluate}), of which the outputs are taken that `nix build` would make.
+ * Turns a source into store paths. Builds nothing and fetches no NAR. Nix evaluates installables and attributes (see
+ * {@link evaluate}); chooses the outputs that `nix build` would make.
  *
- * @throws NOT_FOUND for a path that does not exist; USAGE for one that is neither, or a malformed list; NIX_MISSING,
- *   NIX_FAILED, DERIVATION_INVALID; as {@link fetchList}; the signal's reason
+ * @throws NOT_FOUND for a path that does not exist; USAGE for a path that is neither a list nor a profile, or a
+ *   malformed list; NIX_MISSING, NIX_FAILED, DERIVATION_INVALID; as {@link fetchList}; the signal's reason
  */
 export async function resolveSource(
   source: Exclude<Source, { readonly kind: 'publisher' }>,
@@ -76,10 +79,10 @@ export async function resolveSource(
   }
 }
 
-/** Means of asking Nix. */
+/** Access to Nix. */
 export type NixContext = Pick<SourceContext, 'withSources' | 'nixStore' | 'realisedPath' | 'signal'>;
 
-/** Turns a source that only Nix knows of into store paths, as {@link resolveSource} does. */
+/** Turns a source that only Nix understands into store paths, as {@link resolveSource} does. */
 export async function resolveByNix(
   source: Extract<Source, { readonly kind: 'store-path' | 'installable' | 'attribute' }>,
   context: NixContext,
@@ -100,7 +103,7 @@ const NOTHING = {
 } as const;
 
 function listed(paths: readonly StorePath[], notes: readonly string[], { withSources }: NixContext): Resolution {
-  const lack = 'a list of store paths does not tell the sources that they were built from: none are taken';
+  const lack = 'a list of store paths does not name the sources that they were built from: none are fetched';
   return {
     ...NOTHING,
     roots: paths,
@@ -155,7 +158,7 @@ async function resolveDerivation(
   const notes =
     roots.length === outputs.length
       ? []
-      : [`${drvPath}: only its build tells where its outputs lie (content-addressed)`];
+      : [`${drvPath}: only its build decides the paths of its outputs (content-addressed)`];
   return {
     roots,
     main: onlyOne(roots),
@@ -167,7 +170,7 @@ async function resolveDerivation(
   };
 }
 
-/** The sources of what is already built, as far as Nix remembers what it was built from. */
+/** Returns the sources of a built path, if Nix still knows its derivation. */
 async function sourcesOfPath(path: StorePath, context: NixContext): Promise<Pick<Resolution, 'sources' | 'notes'>> {
   if (!context.withSources) return { sources: [], notes: [] };
   const options = nixOptions(context);
@@ -177,7 +180,7 @@ async function sourcesOfPath(path: StorePath, context: NixContext): Promise<Pick
   } catch (error) {
     if (!isNarswarmError(error, 'NIX_FAILED')) throw error;
   }
-  const note = `${path}: Nix does not hold the derivation that it was built from, so its sources are unknown; subscribe to an installable to have them`;
+  const note = `${path}: Nix does not have the derivation that it was built from, so its sources are unknown; subscribe to an installable to fetch them`;
   return { sources: [], notes: [note] };
 }
 

@@ -18,17 +18,17 @@ import { buildPublication, type Built } from '../publish/build-publication.ts';
 export interface RunUpdateOptions
   extends WorkplaceOptions, Omit<UpdateContext, 'workplace' | 'publishers' | 'now' | 'onWarning' | 'dryRun'> {
   readonly dryRun: boolean;
-  /** Aborts at the end of the time window: what is being fetched stops, the rest of the run goes on. */
+  /** Aborts at the end of the time window: then fetching stops, but the rest of the run continues. */
   readonly window?: AbortSignal | undefined;
-  /** Those to bring up to date. */
+  /** Subscriptions to bring up to date. */
   readonly subscriptions: readonly Subscription[];
-  /** All that the configuration has. */
+  /** All subscriptions of the configuration. */
   readonly configured: readonly Subscription[];
-  /** Whether what is known of subscriptions that are configured no more is forgotten. */
+  /** True to forget subscriptions that are no longer configured. */
   readonly forgetOthers: boolean;
-  /** Publishers to ask besides those that subscriptions name. */
+  /** Publishers to ask besides those of the subscriptions. */
   readonly publishers: readonly PublisherAddress[];
-  /** This machine's own map, where it publishes one. */
+  /** This machine's own hash map, if it publishes one. */
   readonly publish?:
     | {
         readonly key: PublisherKey;
@@ -40,9 +40,9 @@ export interface RunUpdateOptions
     | undefined;
   readonly maxBytes: number | undefined;
   readonly keepGenerations: number;
-  /** Whether to wait where another update is at work on this store. */
+  /** True to wait if another update is running on this store. */
   readonly waits: boolean;
-  /** Told of the process that has to end first. */
+  /** Called with the process that must end first. */
   readonly onWait?: () => void;
   readonly onBegin?: (subscription: Subscription) => void;
   readonly onUpdated?: (updated: Updated) => void;
@@ -51,18 +51,18 @@ export interface RunUpdateOptions
   readonly onCollected?: (result: GcResult) => void;
 }
 
-/** What a run did. */
+/** The result of a run. */
 export interface UpdateRun {
   readonly updated: readonly Updated[];
-  /** What the run failed of after the subscriptions: publishing. */
+  /** The failure of the run after the subscriptions: publishing. */
   readonly failure: NarswarmError | undefined;
 }
 
 /**
- * The nightly run: brings subscriptions up to date one after another, publishes this machine's map, and brings the store
- * down to its budget. What one subscription fails of is in its result, and the next one has its turn.
+ * The nightly run. Brings subscriptions up to date one after another, publishes this machine's hash map, and prunes the
+ * store to its budget. A failure of one subscription is in its result; the next one still has its turn.
  *
- * @throws STORE_BUSY where another run is at work and nobody is to wait; STORE_FULL; STORE_UNWRITABLE for the store as
+ * @throws STORE_BUSY if another run is at work and this one may not wait; STORE_FULL; STORE_UNWRITABLE for the store as
  *   a whole; the signal's reason
  */
 export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
@@ -76,23 +76,23 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   await using _turn = await takeTurn(store, options);
   const { updated, ending } = await updateAll(options);
   signal.throwIfAborted();
-  // Where one of them could not write, neither a map nor a collection gets further.
+  // If a subscription could not write, neither a hash map nor a collection could.
   if (updated.some(({ error }) => isNarswarmError(error, 'STORE_UNWRITABLE'))) return { updated, failure: undefined };
-  // The disk is full, or the night is over: the budget is what helps then, too.
+  // The disk is full, or the night is over: collecting helps in both cases.
   const failure = isNarswarmError(ending, 'STORE_FULL') ? undefined : await publishOrTell(store, options);
   await collect(store, options);
   if (ending !== undefined) throw ending;
   return { updated, failure };
 }
 
-/** @returns what was done, and what ended it before all had their turn: a full disk, or the end of the night */
+/** @returns the results, and the failure that ended the run early: a full disk, or the end of the night */
 async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[]; ending: unknown }> {
   const { window, onBegin, onUpdated } = options;
   const updated: Updated[] = [];
   await using workplace = await Workplace.open(options);
-  // A map that one subscription names may help with all the others.
+  // A hash map that one subscription names may help all others.
   const publishers = publishersOf(options.publishers, options.configured);
-  if (publishers.length > 0) await workplace.network?.openDht(); // now, so that a port in use is said
+  if (publishers.length > 0) await workplace.network?.openDht(); // now, so that a port in use is reported
   const context: UpdateContext = {
     ...options,
     signal: window === undefined ? options.signal : AbortSignal.any([options.signal, window]),
@@ -111,7 +111,7 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
       const error = firstFailure(caught);
       if (context.signal.aborted || isNarswarmError(error, 'STORE_FULL')) return { updated, ending: error };
       if (!isNarswarmError(error, 'STORE_UNWRITABLE')) throw error;
-      const result = failedOf(subscription, error); // the next one may lie in files that can be written
+      const result = failedOf(subscription, error); // the next one may be in files that can be written
       updated.push(result);
       onUpdated?.(result);
     }
@@ -126,12 +126,12 @@ async function takeTurn(store: FileStore, { waits, signal, window, onWait }: Run
   if (taken instanceof Turn) return taken;
   throw new NarswarmError(
     'STORE_BUSY',
-    `another narswarm update is at work on ${store.dir}: leave out --no-wait to run when it is done`,
+    `another narswarm update is running on ${store.dir}: leave out --no-wait to run after it`,
     { facts: { path: store.dir, owner: taken } },
   );
 }
 
-/** @returns what it failed of; that there is nothing to publish yet is no failure */
+/** @returns its failure. Having nothing to publish yet is not one */
 async function publishOrTell(store: FileStore, options: RunUpdateOptions): Promise<NarswarmError | undefined> {
   try {
     await publish(store, options);
@@ -161,13 +161,13 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
     keepsHints: true,
     contents: () => publishedContents(store, configured, keys),
     wayOut: configured.some((subscription) => subscription.publish)
-      ? 'an update that completes one publishes it, or run narswarm add'
-      : 'subscribe to something with --publish, or run narswarm add',
+      ? 'complete one with narswarm update, or run narswarm add'
+      : 'add one with narswarm subscribe --publish, or run narswarm add',
   });
   options.onPublished?.(built);
 }
 
-/** Removes what nothing keeps any more, and what the budget has no room for; then forgets what was kept no more. */
+/** Removes paths that nothing keeps any longer and that exceed the budget. Then forgets removed subscriptions. */
 async function collect(store: FileStore, options: RunUpdateOptions): Promise<void> {
   const { maxBytes, keepGenerations, signal, onWarning, forgetOthers } = options;
   const states = await listStates(store);
@@ -189,7 +189,7 @@ async function collect(store: FileStore, options: RunUpdateOptions): Promise<voi
       onWarning,
     });
     options.onCollected?.(result);
-    if (result.obstacles.length > 0) return; // nothing went: it is not forgotten before it has
+    if (result.obstacles.length > 0) return; // nothing was removed: their states are still needed
   } catch (error) {
     if (!isNarswarmError(error, 'STORE_BUSY', 'STORE_CORRUPT')) throw error;
     onWarning(error.message); // the next run collects

@@ -1,14 +1,14 @@
 /**
- * What the SOURCE of a subscription means, told from its text alone. The rules, in this order:
+ * Tells the meaning of a subscription's SOURCE from its text alone. The rules, in this order:
  *
- * 1. with a file (`-f FILE`) it is an attribute path in that file; `.` is the file's own value;
- * 2. `magnet:…`, and an http(s) URL with a key (`xs=` in its query), is a publisher; what follows the first `#` is the
- *    name of a root in its map;
- * 3. an http(s) URL without `#` is a list of store paths; with `#` it is a flake in a tarball;
- * 4. a store path, or what lies below one, is that path; that of a .drv stands for its outputs, or for those that are
- *    named after it (`^bin,man`);
- * 5. anything else with a `#` is an installable, so a flake is always written with one: `nixpkgs#default`, `.#`;
- * 6. a path that begins with `/`, `./` or `../` is a list or a profile: what lies there decides, when it is resolved.
+ * 1. With a file (`-f FILE`) it is an attribute path in that file; `.` is the file's own value.
+ * 2. `magnet:…`, and an http(s) URL with a key (`xs=` in its query), is a publisher. The text after the first `#` is
+ *   the name of a root in its hash map.
+ * 3. An http(s) URL without `#` is a list of store paths; with `#` it is a flake in a tarball.
+ * 4. A store path, or a path below one, is that store path. A .drv path stands for its outputs, or for those named
+ *   after it (`^bin,man`).
+ * 5. Anything else with a `#` is an installable, so a flake always has one: `nixpkgs#default`, `.#`.
+ * 6. A path that begins with `/`, `./` or `../` is a list or a profile. The file itself decides when it is resolved.
  */
 import { resolve } from 'node:path';
 import { NarswarmError } from '../errors.ts';
@@ -21,15 +21,15 @@ import { DEFAULT_STORE_DIR, isDerivationPath, parseStorePath } from '../nix/stor
 import type { Subscription } from './subscription.ts';
 
 export type Source =
-  /** A named root of a publisher's map; without a root the whole map. */
+  /** A named root of a publisher's hash map; without a root, the whole hash map. */
   | { readonly kind: 'publisher'; readonly address: PublisherAddress; readonly root: string | undefined }
-  /** `outputs` is of a .drv alone; undefined: all of them. */
+  /** `outputs` applies only to a .drv. Undefined: all of them. */
   | {
       readonly kind: 'store-path';
       readonly path: StorePath;
       readonly outputs?: readonly string[] | undefined;
     }
-  /** Address of a list of store paths, one a line. */
+  /** Address of a list of store paths, one per line. */
   | { readonly kind: 'list'; readonly url: string }
   /** File that lists store paths, or a symlink into the store, such as `/run/current-system`. */
   | { readonly kind: 'path'; readonly path: string }
@@ -42,14 +42,14 @@ const FORMS =
   'an installable such as nixpkgs#hello, or an attribute of a file given with -f';
 const ROOT_NAME = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
 const LOCAL_PATH = /^(?:\/|\.{1,2}(?:\/|$))/;
-// oxlint-disable-next-line no-control-regex -- they are what is refused
+// oxlint-disable-next-line no-control-regex -- control characters are refused here
 const CONTROL_CHARACTER = /[\x00-\x1f\x7f]/;
 
 /**
- * Reads a source by the rules above; space around it is dropped. {@link formatSource} writes it back.
+ * Reads a source by the rules above, after trimming it. {@link formatSource} writes it back.
  *
  * @param options.file Nix file in which the text is an attribute path
- * @throws NarswarmError `USAGE` naming the forms; `ADDRESS_INVALID` for what only looks like a publisher.
+ * @throws NarswarmError `USAGE` naming the forms; `ADDRESS_INVALID` for a malformed publisher.
  */
 export function parseSource(text: string, options: { file?: string | undefined } = {}): Source {
   const source = text.trim();
@@ -66,7 +66,7 @@ export function parseSource(text: string, options: { file?: string | undefined }
   throw refuse(text, 'it has neither a # nor a slash or ./ at its start');
 }
 
-/** Writes a source as {@link parseSource} reads it; the file of an attribute is not part of its text. */
+/** Writes a source as {@link parseSource} reads it. The file of an attribute is not part of the text. */
 export function formatSource(source: Source): string {
   switch (source.kind) {
     case 'publisher':
@@ -84,7 +84,7 @@ export function formatSource(source: Source): string {
   }
 }
 
-/** The publishers that subscriptions name, and others, each once. @throws as {@link parseSource} */
+/** Returns the publishers of subscriptions and others, each once. @throws as {@link parseSource} */
 export function publishersOf(
   others: readonly PublisherAddress[],
   subscriptions: readonly Pick<Subscription, 'source' | 'file'>[],
@@ -116,7 +116,7 @@ function checkFile(file: string): string {
   throw new NarswarmError('USAGE', `${quote(file)} is not a Nix file that -f takes: give its path, or <nixpkgs>`);
 }
 
-/** @throws STORE_PATH_INVALID for what is in the store and in no path of it */
+/** @throws STORE_PATH_INVALID for a path in the store directory, but in no store path */
 function parseStoreSource(source: string): Source {
   const { reference, outputs } = splitOutputs(source);
   const [baseName = ''] = resolve(reference)
@@ -125,17 +125,17 @@ function parseStoreSource(source: string): Source {
   const path = parseStorePath(`${DEFAULT_STORE_DIR}/${baseName}`);
   if (outputs === undefined || outputs === 'all') return { kind: 'store-path', path };
   if (isDerivationPath(path)) return { kind: 'store-path', path, outputs };
-  throw refuse(source, `${path} is no .drv file and has no outputs`);
+  throw refuse(source, `${path} is not a .drv file, so it has no outputs`);
 }
 
-/** What stands before the first `#`, and after it. */
+/** Splits a text at the first `#`. */
 function splitAtHash(source: string): [before: string, after: string | undefined] {
   const at = source.indexOf('#');
   return at < 0 ? [source, undefined] : [source.slice(0, at), source.slice(at + 1)];
 }
 
 function refuse(text: string, reason: string): NarswarmError {
-  return new NarswarmError('USAGE', `${quote(shownAddress(text))} is no source, ${reason}: ${FORMS}`, {
+  return new NarswarmError('USAGE', `${quote(shownAddress(text))} is not a source: ${reason}: ${FORMS}`, {
     facts: { source: shownAddress(text) },
   });
 }

@@ -12,68 +12,68 @@ import type { ErrorCode } from '../errors.ts';
 import type { Failure } from '../failure.ts';
 import type { Missing } from './missing.ts';
 
-/** What a subscription's source stood for at one time. */
+/** The meaning of a subscription's source at one time. */
 export interface Generation {
-  /** 1 for the first; the next one counts on where the source stands for other paths. */
+  /** 1 for the first. The number grows whenever the source stands for other paths. */
   readonly number: number;
   /** When it was first seen, ISO 8601. */
   readonly at: string;
-  /** Tells what was asked for apart: SHA-256 over the store hashes that the source stood for. */
+  /** Identifies the wanted paths: SHA-256 over the store hashes that the source stood for. */
   readonly wanted: string;
-  /** What is held of it: paths whose closures are there in full, and which gc keeps. */
+  /** The held part: paths whose closures are complete. gc keeps them. */
   readonly roots: readonly StorePath[];
-  /** The path that followers of this machine ask for by the subscription's name, where it is one and is held. */
+  /** The path that followers of this machine get by the subscription's name, if it is one path and is held. */
   readonly main?: StorePath;
-  /** Whether all of it has been held (or been valid in the target) at the end of some run. */
+  /** True if all of it was held (or valid in the target) at the end of a run. */
   readonly complete: boolean;
 }
 
-/** How the last run of a subscription went. */
+/** The last run of a subscription. */
 export interface LastRun {
   /** When it began, ISO 8601. */
   readonly at: string;
   readonly durationMs: number;
-  /** `interrupted`: stopped by the user or the end of the time window; the next run goes on. */
+  /** `interrupted`: stopped by the user or at the end of the time window; the next run continues. */
   readonly outcome: 'complete' | 'incomplete' | 'failed' | 'interrupted';
-  /** Why it is not complete, in one sentence. */
+  /** The reason why it is not complete, in one sentence. */
   readonly message?: string;
-  /** The code of that failure; states of earlier versions have none. */
+  /** The code of that failure. States of earlier versions have none. */
   readonly code?: string;
-  /** The path that `message` names as missing, and how many are; states of 0.1 have only the message. */
+  /** The missing path in `message`, and the number of missing paths. States of 0.1 have only the message. */
   readonly lack?: { readonly path: string; readonly count: number };
-  /** Why the publisher did not confirm the map that the run went by: a generation kept from before. */
+  /** The reason why the publisher did not confirm the hash map of the run, which used a kept generation. */
   readonly silence?: string;
-  /** Bytes of NARs by where they came from. */
+  /** Bytes of NARs by source. */
   readonly bytes: { readonly store: number; readonly peers: number; readonly upstream: number };
-  /** NARs that were downloaded. */
+  /** Number of downloaded NARs. */
   readonly nars: number;
 }
 
-/** What is known of a subscription from its runs. */
+/** The state of a subscription after its runs. */
 export interface SubscriptionState {
   readonly name: string;
-  /** The source as the configuration had it; another one begins anew with generation 1. */
+  /** The configured source. A changed one begins again with generation 1. */
   readonly source: string;
-  /** The config file that has it: another one on the same store neither knows nor forgets it. */
+  /** The config file of the subscription. Another config file on the same store neither knows nor forgets it. */
   readonly config?: string;
-  /** Newest first. */
+  /** Generations, newest first. */
   readonly generations: readonly Generation[];
   readonly lastRun?: LastRun;
   /**
-   * The newest time at which all that the source stood for was held, ISO 8601: when a run that ended complete has had it
-   * confirmed by the publisher, the list or the evaluation.
+   * The latest time, ISO 8601, at which everything that the source stood for was held: when the publisher, the list or
+   * the evaluation last confirmed a complete run.
    */
   readonly completeAsOf?: string;
-  /** What the newest generation lacks; at most {@link MAX_MISSING} of {@link missingCount}. */
+  /** Missing paths of the newest generation, at most {@link MAX_MISSING} of {@link missingCount}. */
   readonly missing: readonly Missing[];
   readonly missingCount: number;
-  /** Things to know of the last run that are no failures, such as inputs taken in place of an output. */
+  /** Notes about the last run that are not failures, such as inputs fetched instead of an output. */
   readonly notes: readonly string[];
 }
 
-/** Missing paths that a state names one by one. */
+/** Limit on missing paths that a state names. */
 export const MAX_MISSING = 200;
-/** Generations that a state remembers; gc keeps fewer. */
+/** Limit on generations in a state; gc keeps fewer. */
 export const MAX_GENERATIONS = 32;
 
 const FILE = /^(.+)\.json$/;
@@ -120,7 +120,10 @@ const SCHEMA: v.GenericSchema<unknown, SubscriptionState> = v.object({
   notes: v.array(v.string()),
 });
 
-/** The state of one subscription, or undefined before its first run. A damaged file counts as none: a run writes it anew. */
+/**
+ * Reads the state of a subscription. Undefined before its first run. A damaged file counts as absent: a run replaces
+ * it.
+ */
 export async function readState(store: FileStore, name: string): Promise<SubscriptionState | undefined> {
   const path = fileOf(store, name);
   try {
@@ -132,7 +135,7 @@ export async function readState(store: FileStore, name: string): Promise<Subscri
   }
 }
 
-/** True where there is a state that cannot be read. */
+/** Returns true if there is a state that cannot be read. */
 export async function isDamaged(store: FileStore, name: string): Promise<boolean> {
   const isThere = await access(fileOf(store, name)).then(
     () => true,
@@ -141,7 +144,7 @@ export async function isDamaged(store: FileStore, name: string): Promise<boolean
   return isThere && (await readState(store, name)) === undefined;
 }
 
-/** The states of all subscriptions that ever ran, by name. */
+/** Reads the states of all subscriptions that ever ran, sorted by name. */
 export async function listStates(store: FileStore): Promise<SubscriptionState[]> {
   const names = await readdir(subscriptionsFolder(store)).catch((error: unknown) => {
     if (systemCode(error) === 'ENOENT') return [];
@@ -171,7 +174,7 @@ export async function writeState(store: FileStore, state: SubscriptionState): Pr
   });
 }
 
-/** Forgets a subscription: what only it kept may be collected from now on. */
+/** Forgets a subscription: the paths that only it kept may be collected from now on. */
 export async function removeState(store: FileStore, name: string): Promise<void> {
   await unlink(fileOf(store, name)).catch((error: unknown) => {
     if (systemCode(error) !== 'ENOENT') throw storeError(error, fileOf(store, name));
@@ -179,19 +182,19 @@ export async function removeState(store: FileStore, name: string): Promise<void>
 }
 
 /**
- * The generations that a subscription keeps: the newest, complete or not, and the newest `keepGenerations` complete ones
- * before it.
+ * Returns the generations that a subscription keeps: the newest, complete or not, and the newest `keepGenerations`
+ * complete ones before it.
  *
- * @param keepGenerations 0: the newest alone, once it is complete
+ * @param keepGenerations 0: only the newest, once it is complete
  */
 export function keptGenerations({ generations }: SubscriptionState, keepGenerations: number): Generation[] {
   const [newest, ...older] = generations;
   if (newest === undefined) return [];
-  const least = newest.complete ? 0 : 1; // until the newest is complete, the one before it is what there is
+  const least = newest.complete ? 0 : 1; // until the newest is complete, the one before it is needed
   return [newest, ...older.filter(({ complete }) => complete).slice(0, Math.max(least, keepGenerations))];
 }
 
-/** The roots of some generations, each once. */
+/** Returns the roots of generations, each once. */
 export function rootsOf(generations: readonly Generation[]): StorePath[] {
   return [...new Set(generations.flatMap(({ roots }) => roots))];
 }
@@ -204,7 +207,9 @@ function isStorePath(value: unknown): boolean {
   }
 }
 
-/** Folder of the states; each is replaced by rename, so its time of change tells of news. */
+/**
+ * Returns the folder of the states. Each state is replaced by rename, so the folder's time of change shows any change.
+ */
 export function subscriptionsFolder(store: FileStore): string {
   return inState(store, 'subscriptions');
 }

@@ -14,29 +14,31 @@ import { parseSource } from './source.ts';
 import { isDamaged, readState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 
-/** What is known of a subscription without asking anybody. */
+/** The status of a subscription, without asking the network. */
 export interface SubscriptionStatus {
   readonly subscription: Subscription;
   /** Undefined before the first run of this source. */
   readonly state: SubscriptionState | undefined;
-  /** Whether there is a state that cannot be read. */
+  /** True if there is a state that cannot be read. */
   readonly isDamaged: boolean;
-  /** Whether an update is at work on the store, of this subscription or of others. */
+  /** True if an update is running on the store, of this subscription or of others. */
   readonly isUpdating: boolean;
-  /** The generation of the publisher's map that was seen last, where the source is a publisher. */
+  /** The last seen generation of the publisher's hash map, if the source is a publisher. */
   readonly map: KnownMap | undefined;
-  /** What the store has lost of the newest generation since it was complete; undefined where it is not complete anyway. */
+  /** The losses of the newest generation since it was complete. Undefined if it is not complete anyway. */
   readonly lost: Lost | undefined;
   /**
-   * Since when the publisher has not confirmed the map that is held, ISO 8601, if its last update found it silent and that
-   * is more than a day ago.
+   * Since when the publisher has not confirmed the held hash map, ISO 8601. Set only if its last update found it
+   * silent, and that was more than a day ago.
    */
   readonly silentSince: string | undefined;
-  /** In one word; `stale`: it was complete once and is not now, its map has expired, or its publisher is silent. */
+  /**
+   * A summary. `stale`: it was complete once and no longer is, its hash map has expired, or its publisher is silent.
+   */
   readonly health: 'complete' | 'incomplete' | 'stale' | 'never';
-  /** Why it is not complete, with the code that its last update had for that; undefined where it is. */
+  /** The reason why it is not complete, with the code of its last update. Undefined if it is complete. */
   readonly failure: NarswarmError | undefined;
-  /** The paths that are missing, if that is why. */
+  /** The missing paths, if they are the reason. */
   readonly lack: Lack | undefined;
 }
 
@@ -47,7 +49,7 @@ interface KnownMap {
   readonly isExpired: boolean;
 }
 
-/** Reads the status of a subscription from the state of a file store; a store that is not there knows nothing. */
+/** Reads the status of a subscription from the state of a file store. A store that does not exist knows nothing. */
 export async function readStatus(subscription: Subscription, storeDir: string, now: Date): Promise<SubscriptionStatus> {
   const isMade = await access(join(storeDir, 'nix-cache-info')).then(
     () => true,
@@ -74,7 +76,7 @@ export async function readStatus(subscription: Subscription, storeDir: string, n
 
 type Known = Omit<SubscriptionStatus, 'health' | 'failure' | 'lack'>;
 
-/** A publisher that is silent for one night may be renewed in the next; after that people want to know. */
+/** Silence of a publisher that is worth reporting: after one night, the next run may still confirm it. */
 const SILENT_MS = 24 * 3_600_000;
 
 function silentSince({ lastRun, completeAsOf }: SubscriptionState, now: Date): string | undefined {
@@ -90,7 +92,7 @@ function healthOf({ state, map, lost, silentSince: silent }: Known): Subscriptio
   return state.completeAsOf === undefined ? 'incomplete' : 'stale';
 }
 
-/** The paths that the last run could not have, or that were lost since. */
+/** Returns the paths that the last run could not get, or that were lost since. */
 function lackOf({ state, lost }: Known): Lack | undefined {
   const lack = state?.lastRun?.lack;
   const first = state?.missing.find(({ path }) => path === lack?.path);
@@ -126,6 +128,6 @@ async function knownMap(store: FileStore, address: PublisherAddress, now: Date):
     return { seq, created, expires, isExpired: expires <= now };
   } catch (error) {
     if (!isNarswarmError(error)) throw error;
-    return undefined; // damaged: the next run fetches it anew
+    return undefined; // damaged: the next run fetches it again
   }
 }

@@ -10,11 +10,11 @@ import { listPins } from '../store/pins.ts';
 import { keptGenerations, listStates, rootsOf, type SubscriptionState } from './state.ts';
 
 /**
- * What a store keeps for its owner: the generations of the subscriptions, and pins.
+ * Returns the roots that a store keeps for its owner: the generations of the subscriptions, and pins.
  *
- * @param keepGenerations complete ones of each subscription beside the newest
- * @param without names of subscriptions that keep nothing any more
- * @throws STORE_CORRUPT where a pin cannot be read; STORE_UNWRITABLE
+ * @param keepGenerations complete generations of each subscription to keep, besides the newest one
+ * @param without names of subscriptions that no longer keep anything
+ * @throws STORE_CORRUPT if a pin cannot be read; STORE_UNWRITABLE
  */
 export async function storeRoots(
   store: FileStore,
@@ -35,7 +35,7 @@ export async function storeRoots(
   return [...pins, ...subscribed];
 }
 
-/** What a damaged record kept, nobody knows: better nothing goes than what it kept. */
+/** Refuses damaged states: nobody knows which paths they kept, so nothing may be removed. */
 async function assertReadable(store: FileStore, states: readonly SubscriptionState[]): Promise<void> {
   const known = new Set(states.map(({ name }) => `${name}.json`));
   const folder = inState(store, 'subscriptions');
@@ -44,7 +44,7 @@ async function assertReadable(store: FileStore, states: readonly SubscriptionSta
   const path = join(folder, damaged);
   throw new NarswarmError(
     'STORE_CORRUPT',
-    `${path} is damaged, so what that subscription keeps is not known: run narswarm update ${damaged.slice(0, -5)}, or remove the file`,
+    `${path} is damaged, so the paths that this subscription keeps are unknown: run narswarm update ${damaged.slice(0, -5)}, or remove the file`,
     { facts: { path } },
   );
 }

@@ -215,7 +215,7 @@ suite('writing the config file', () => {
     await once(server, 'listening');
     await assert.rejects(
       editConfigFile(path, () => 'b'),
-      { code: 'USAGE', message: /socket is no file/ },
+      { code: 'USAGE', message: /socket is not a file/ },
     );
     await new Promise((resolve) => server.close(resolve));
   });

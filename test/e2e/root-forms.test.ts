@@ -79,7 +79,7 @@ describe('forms of roots', { concurrency: 2 }, () => {
       const subscribed = await succeeds(['subscribe', 'x', form, '--replace']);
       assert.equal(subscribed.event('subscribed')['source'], source);
     }
-    assertFailure(await run(['subscribe', 'x', 'nothing']), 2, 'USAGE', /"nothing" is no source/);
+    assertFailure(await run(['subscribe', 'x', 'nothing']), 2, 'USAGE', /"nothing" is not a source/);
   });
 
   test('what is no path is refused, naming it', async () => {

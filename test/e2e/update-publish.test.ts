@@ -145,11 +145,11 @@ describe('publish = true, with subscriptions that say publish', { concurrency: 3
     assert.equal(none.status, 0, none.stderr);
     assert.match(
       String(none.event('warning')['message']),
-      /no subscription that says publish has been complete so far, .* added: subscribe to something with --publish, or run narswarm add\)$/,
+      /no subscription that says publish has been complete so far, .* added: add one with narswarm subscribe --publish, or run narswarm add\)$/,
     );
     await machine.subscribe('gone', `/nix/store/${'0'.repeat(32)}-gone`, '--publish');
     const early = (await machine.update(['gone'])).event('warning');
-    assert.match(String(early['message']), /nothing was added: an update that completes one publishes it, or run/);
+    assert.match(String(early['message']), /nothing was added: complete one with narswarm update, or run/);
     await machine.run(['unsubscribe', 'gone']);
     await machine.subscribe('lab', made.root, '--import', '--to', target, '--publish', '--replace');
     const { process: daemon } = await machine.service(['daemon', '--scope', 'lan', ...ALONE]);

@@ -51,7 +51,7 @@ describe('two updates on one store', { concurrency: 3 }, () => {
       refused,
       7,
       'STORE_BUSY',
-      new RegExp(`another narswarm update is at work on ${machine.store}: .*--no-wait`),
+      new RegExp(`another narswarm update is running on ${machine.store}: .*--no-wait`),
     );
     assert.equal(updated(await machine.update(['--dry-run']))['outcome'], 'dry-run');
     const { health, isUpdating } = await machine.statusOf('desktop');

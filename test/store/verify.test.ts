@@ -102,7 +102,7 @@ suite('verify', () => {
       assert.deepEqual(damages.map(({ file }) => file).toSorted(), files);
       assert.equal(damaged, 2);
       for (const { reason, isGone } of damages)
-        assert.deepEqual([reason, isGone], ['it was here, and is not any more', true]);
+        assert.deepEqual([reason, isGone], ['it was here, and no longer is', true]);
     }
     await writeFile(join(store.dir, files[1]!), sound[1]!);
     const [leaf, ...more] = (await verify(store)).damages;

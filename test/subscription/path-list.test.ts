@@ -59,9 +59,9 @@ suite('readPathList', () => {
 
   test('refuses xz that is cut short or damaged', async () => {
     const sound = await xz(`${A}\n`.repeat(100));
-    await assert.rejects(readPaths(sound.subarray(0, -8), 'x.xz'), refused(/^x\.xz is not sound xz/));
+    await assert.rejects(readPaths(sound.subarray(0, -8), 'x.xz'), refused(/^x\.xz is not valid xz/));
     const damaged = Uint8Array.from(sound, (byte, index) => (index === 30 ? byte ^ 0xff : byte));
-    await assert.rejects(readPaths(damaged, 'x.xz'), refused(/is not sound xz/));
+    await assert.rejects(readPaths(damaged, 'x.xz'), refused(/is not valid xz/));
   });
 
   test('refuses what is too long, before it is all in memory', async () => {

@@ -111,7 +111,7 @@ suite('an attribute', () => {
   test('may have no output before it is built', async () => {
     const { roots, buildInputs, notes } = await resolve('floating', { file });
     assert.deepEqual([roots, buildInputs], [[], [await outputOf('dep')]]);
-    assert.match(notes.join('\n'), /-floating\.drv: only its build tells where its outputs lie/);
+    assert.match(notes.join('\n'), /-floating\.drv: only its build decides the paths of its outputs/);
   });
 
   test('may be the path of something', async () => {
@@ -146,7 +146,7 @@ suite('a store path', () => {
     assert.deepEqual(notes, []);
     const unknown = await resolve(ABSENT, { withSources: true });
     assert.deepEqual([unknown.roots, unknown.sources], [[ABSENT], []]);
-    assert.match(unknown.notes.join('\n'), /-absent: Nix does not hold the derivation .* subscribe to an installable/);
+    assert.match(unknown.notes.join('\n'), /-absent: Nix does not have the derivation .* subscribe to an installable/);
     const { stdout: added } = await execa('nix-store', ['--add', file]);
     assert.equal((await resolve(added, { withSources: true })).notes.length, 1);
   });
@@ -192,7 +192,7 @@ suite('a list', () => {
       const { roots, mayLack, notes } = await resolve(name);
       assert.deepEqual([roots, mayLack, notes], [[ABSENT], true, []]);
     }
-    assert.match((await resolve(path, { withSources: true })).notes.join('\n'), /does not tell the sources/);
+    assert.match((await resolve(path, { withSources: true })).notes.join('\n'), /does not name the sources/);
     writeFileSync(path, 'hello\n');
     await assert.rejects(resolve(path), failsWith('USAGE', /paths\.txt has no path of \/nix\/store in line 1/));
   });

@@ -52,7 +52,7 @@ suite('parseSource', () => {
       assert.deepEqual(parseSource(text), { kind: 'store-path', path: parseStorePath(PATH) });
     assert.deepEqual(parseSource(`${PATH}.drv^*`), { kind: 'store-path', path: parseStorePath(`${PATH}.drv`) });
     assert.throws(() => parseSource('/nix/store/foo'), failsWith('STORE_PATH_INVALID', /nix\/store\/foo/));
-    assert.throws(() => parseSource(`${PATH}^out`), failsWith('USAGE', /no \.drv file/));
+    assert.throws(() => parseSource(`${PATH}^out`), failsWith('USAGE', /not a \.drv file/));
   });
 
   test('with a file everything is an attribute', () => {

@@ -16,7 +16,7 @@ export interface LostNarInfo {
 }
 
 /** The reason for a file that an earlier run quarantined, or that the catalogue lists. */
-export const WAS_HERE = 'it was here, and is not any more';
+export const WAS_HERE = 'it was here, and no longer is';
 
 /**
  * Finds missing narinfos: those in quarantine, and those that others refer to. Reports each once. Remembers about 40
