@@ -1,6 +1,7 @@
 /** Members of a group on loopback, with real connections, that give files from memory. */
 import { EventEmitter } from 'node:events';
 import { hash } from 'node:crypto';
+import type { RateLimit } from '../../src/bytes/rate-limit.ts';
 import { Members } from '../../src/exchange/members.ts';
 import { prefixOf, type FilePrefix, type Refusal } from '../../src/exchange/messages.ts';
 import type { Asked, Offer, OfferedFile, OfferEvents } from '../../src/exchange/offer.ts';
@@ -105,6 +106,10 @@ export async function startMember(
     readonly peerId?: Buffer;
     /** Whether others are on the local network. Default: yes. */
     readonly isNear?: boolean;
+    /** Address to listen on. Default: 127.0.0.1. */
+    readonly host?: string;
+    readonly downloadLimit?: RateLimit;
+    readonly uploadLimit?: RateLimit;
   } = {},
 ): Promise<MadeMember> {
   const { group = GROUP, files = [], mayHave = () => true, budget = new SendBudget() } = options;
@@ -114,6 +119,8 @@ export async function startMember(
   let port = 0;
   const members = new Members({
     ...(options.peerId === undefined ? {} : { peerId: options.peerId }),
+    downloadLimit: () => options.downloadLimit,
+    uploadLimit: () => options.uploadLimit,
     port: () => port,
     peers,
     networks: { includes: () => options.isNear ?? true },
@@ -123,7 +130,7 @@ export async function startMember(
     onUpload: (bytes) => (member.uploadedBytes += bytes),
   });
   const server = await PeerServer.listen({
-    host: '127.0.0.1',
+    host: options.host ?? '127.0.0.1',
     ports: [0],
     admit: (socket) => !peers.isBannedHost(socket.remoteAddress ?? ''),
     infoHashOf: () => undefined,

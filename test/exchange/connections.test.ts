@@ -1,0 +1,116 @@
+/** How members find each other's connection: groups, encryption, limits, machines that are off. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
+import { suite, test } from 'node:test';
+import { RateLimit } from '../../src/bytes/rate-limit.ts';
+import type { Member } from '../../src/exchange/member.ts';
+import type { InfoHash } from '../../src/nix/brands.ts';
+import { startSilentPeer } from '../support/silent-peer.ts';
+import { GROUP, madeFile, startMember, type MadeMember } from './exchange-fixture.ts';
+
+const SIGNAL = new AbortController().signal;
+const OTHER_GROUP = 'ef'.repeat(20) as InfoHash;
+
+async function memberOf({ members }: MadeMember): Promise<Member> {
+  const [first] = members.open;
+  return first ?? ((await once(members, 'member')) as [Member])[0];
+}
+
+suite('connections of members', { timeout: 60_000, concurrency: 4 }, () => {
+  test('a peer is tried for each group, and kept in the one that it knows', async () => {
+    await using seeder = await startMember({ group: OTHER_GROUP });
+    await using client = await startMember();
+    client.members.join(OTHER_GROUP);
+    client.meet(seeder);
+    const member = await memberOf(client);
+    assert.ok(member.isOpen);
+  });
+
+  test('a group that is joined later is tried then', async () => {
+    await using seeder = await startMember({ group: OTHER_GROUP });
+    await using client = await startMember();
+    client.meet(seeder);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    assert.equal(client.members.open.size, 0);
+    client.members.join(OTHER_GROUP);
+    await memberOf(client);
+  });
+
+  test('machines that are off or say nothing keep nobody else from being met', async () => {
+    await using silent = await startSilentPeer();
+    await using seeder = await startMember();
+    await using client = await startMember();
+    for (let count = 0; count < 40; count++) {
+      const server = createServer().listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const { port } = server.address() as AddressInfo;
+      server.close(); // nobody listens there
+      client.meet({ port });
+    }
+    const silentPort = Number(silent.address.split(':')[1]);
+    for (let count = 0; count < 30; count++) {
+      const record = client.peers.add({ host: `127.0.1.${count + 1}`, port: silentPort });
+      client.members.addPeer(record);
+    }
+    client.meet(seeder);
+    await memberOf(client);
+  });
+
+  test('a member whose connection has broken is connected to again', async () => {
+    await using seeder = await startMember();
+    await using client = await startMember();
+    const record = client.meet(seeder);
+    record.bytes = 1; // it has sent good bytes before
+    (await memberOf(client)).drop();
+    await once(client.members, 'gone');
+    await once(client.members, 'member');
+  });
+
+  test('limits hold for what comes and what goes, whoever has made the connection', async () => {
+    const made = madeFile(400_000);
+    for (const isOutgoing of [true, false]) {
+      for (const limited of ['client', 'seeder'] as const) {
+        const limit = new RateLimit(400_000);
+        await using seeder = await startMember({ files: [made], ...(limited === 'seeder' && { uploadLimit: limit }) });
+        await using client = await startMember({ ...(limited === 'client' && { downloadLimit: limit }) });
+        if (isOutgoing) client.meet(seeder);
+        else seeder.meet(client);
+        const member = await memberOf(client);
+        const startedAtMs = performance.now();
+        const outcome = await member.get({ file: made.file, from: 0, length: 400_000 }, () => undefined, SIGNAL);
+        assert.equal(outcome, 'complete');
+        const again = await member.get({ file: made.file, from: 0, length: 100_000 }, () => undefined, SIGNAL);
+        assert.equal(again, 'complete');
+        assert.ok(performance.now() - startedAtMs > 600, `${limited}, ${isOutgoing}`); // less the burst
+      }
+    }
+  });
+
+  test('a wide range of members has one connection each', async () => {
+    const made = madeFile(1000);
+    await using seeder = await startMember({ files: [made] });
+    const clients = await Promise.all(Array.from({ length: 20 }, () => startMember()));
+    try {
+      for (const client of clients) client.meet(seeder);
+      await Promise.all(clients.map((client) => memberOf(client)));
+      while (seeder.members.open.size < 20) await once(seeder.members, 'member');
+      assert.equal(new Set([...seeder.members.open].map(({ peer }) => peer.address)).size, 20);
+    } finally {
+      for (const client of clients) await client[Symbol.asyncDispose]();
+    }
+  });
+
+  test('a member over IPv6 is a member', async () => {
+    const made = madeFile(1000);
+    await using seeder = await startMember({ host: '::1', files: [made] });
+    await using client = await startMember();
+    client.members.addPeer(client.peers.add({ host: '::1', port: seeder.port }));
+    const member = await memberOf(client);
+    assert.equal(await member.get({ file: made.file, from: 0, length: 1000 }, () => undefined, SIGNAL), 'complete');
+    assert.equal([...seeder.members.open][0]?.peer.address, `[::1]:${client.port}`);
+    seeder.members.ban([...seeder.members.open][0]!, 'it lied');
+    assert.ok(seeder.peers.isBannedHost('::1'));
+    assert.equal(seeder.members.groups.has(GROUP), true);
+  });
+});
