@@ -7,6 +7,7 @@ import type { Offer, OfferedFile } from './offer.ts';
 
 /** Bytes that are read from the disk at a time. What is no longer is answered beside what is. */
 const READ_BYTES = 256 * 1024;
+const MIN_READ_BYTES = 16 * 1024;
 /** Requests that are answered at a time, one of them longer than {@link READ_BYTES}: each takes waits for the disk. */
 const RUNNERS = 4;
 /** Ranges that a member was given last, which it need not have yet when it asks for any. */
@@ -176,7 +177,8 @@ export class Answers {
     pickedIndex?: number,
   ): Promise<Refusal | undefined> {
     const { offer, address, leastSent, send } = this.#options;
-    await this.#room(Math.min(length, READ_BYTES));
+    const partBytes = this.#partBytes();
+    await this.#room(Math.min(length, partBytes));
     const opened = await offer.open(file, { address, from, length });
     if (typeof opened === 'string') return opened;
     await using source = opened;
@@ -185,14 +187,20 @@ export class Answers {
     const { id } = job.request;
     if (pickedIndex !== undefined) send({ kind: 'picked', id, index: pickedIndex });
     for (let at = from; at < from + length;) {
-      const bytes = Math.min(from + length - at, READ_BYTES);
+      const bytes = Math.min(from + length - at, partBytes);
+      await this.#options.uploadLimit?.pace(bytes, this.#stop.signal);
       if (at > from) await this.#room(bytes);
       if (job.isCancelled || this.#stop.signal.aborted) return 'cancelled';
       await this.#sendPart(source, id, at, bytes);
-      await this.#options.uploadLimit?.pace(bytes, this.#stop.signal);
       at += bytes;
     }
     return undefined;
+  }
+
+  /** Bytes to read at a time: with a limit of our own less, so that all who wait for it hear of us often. */
+  #partBytes(): number {
+    const rate = this.#options.uploadLimit?.rateBytesPerSec;
+    return rate === undefined ? READ_BYTES : Math.min(READ_BYTES, Math.max(MIN_READ_BYTES, Math.floor(rate / 8)));
   }
 
   async #sendPart(source: OfferedFile, id: number, from: number, bytes: number): Promise<void> {
