@@ -1,5 +1,6 @@
 import { open, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { StringDecoder } from 'node:string_decoder';
 import { inState } from './state-folder.ts';
 import { makeFolderBelow } from '../disk/make-folder.ts';
 import type { FileHash, InfoHash, NarHash, StorePath } from '../nix/brands.ts';
@@ -41,6 +42,9 @@ export interface CatalogueEntry {
 
 /** Result of decompressing a file: its NarHash, or that it does not decompress to at most this many bytes. */
 export type FoundNarHash = NarHash | `none:${number}`;
+
+/** Bytes of the file that are read at a time. */
+const READ_BYTES = 1024 * 1024;
 
 /** Marks a {@link FoundNarHash} without a hash. */
 const NONE = 'none:';
@@ -152,10 +156,17 @@ export class Catalogue {
     try {
       const file = await handle.stat(); // it may be another file by now
       if (!this.#isOf(file) || file.size < this.#offset) this.#forget(file);
-      const bytes = Buffer.allocUnsafe(file.size - this.#offset);
-      const { bytesRead } = await handle.read(bytes, 0, bytes.length, this.#offset);
-      this.#offset += bytesRead;
-      return this.#take(bytes.toString('utf8', 0, bytesRead));
+      // In parts: the text of a whole channel takes more memory than what is kept of it.
+      const part = Buffer.allocUnsafe(Math.min(READ_BYTES, file.size - this.#offset));
+      const decoder = new StringDecoder('utf8');
+      let count = 0;
+      while (this.#offset < file.size) {
+        const { bytesRead } = await handle.read(part, 0, Math.min(part.length, file.size - this.#offset), this.#offset);
+        if (bytesRead === 0) break;
+        this.#offset += bytesRead;
+        count += this.#take(decoder.write(part.subarray(0, bytesRead)));
+      }
+      return count;
     } finally {
       await handle.close();
     }
