@@ -2,51 +2,51 @@ import { createHash, hash, type Hash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { Thread, workerBeside } from './thread.ts';
 
-/** What the thread is asked. It answers a digest in lower-case hex, or nothing. */
+/** A question to the thread. The answer is a digest in lower-case hex, or nothing. */
 export interface HashQuestion {
   /**
-   * `sha1`, `sha256`: of these bytes. `update`: adds them to a stream. `digest`: the SHA-256 of a stream, which ends.
-   * `forget`: ends a stream.
+   * `sha1`, `sha256`: hash these bytes. `update`: add them to a stream. `digest`: end a stream with its SHA-256.
+   * `forget`: end a stream without one.
    */
   readonly want: 'sha1' | 'sha256' | 'update' | 'digest' | 'forget';
   readonly bytes: readonly Uint8Array[];
   readonly stream: number;
 }
 
-/** Below this the start of a thread (40 ms) costs more than it saves. */
+/** Below this size, starting a thread (40 ms) takes longer than it saves. */
 const WORTH_A_THREAD_BYTES = 128 * 1024 * 1024;
 
 let thread: HashThread | undefined;
 
 /**
- * Starts the thread that hashes what a transfer of that size brings, where there is a processor for it. Without one,
- * everything here works all the same, on the thread of the caller.
+ * Starts the thread that hashes for a transfer of this size, if there is a processor for it. Without the thread,
+ * everything here runs on the caller's thread.
  */
 export function hashInThread(expectedBytes: number): void {
   if (expectedBytes >= WORTH_A_THREAD_BYTES && availableParallelism() > 1) thread ??= new HashThread();
 }
 
-/** The thread, unless it has ended: then its questions are answered here. */
+/** Returns the thread. Undefined if it has ended: then its questions are answered here. */
 function running(): HashThread | undefined {
   if (thread?.hasEnded === true) thread = undefined;
   return thread;
 }
 
-/** SHA-1 in lower-case hex. The bytes must not change meanwhile. */
+/** Returns the SHA-1 in lower-case hex. The bytes must not change meanwhile. */
 export function sha1(bytes: Uint8Array): string | Promise<string> {
   return running()?.ask('sha1', [bytes]) ?? hash('sha1', bytes, 'hex');
 }
 
-/** SHA-256 in lower-case hex. The bytes must not change meanwhile. */
+/** Returns the SHA-256 in lower-case hex. The bytes must not change meanwhile. */
 export function sha256(bytes: Uint8Array): string | Promise<string> {
   return running()?.ask('sha256', [bytes]) ?? hash('sha256', bytes, 'hex');
 }
 
-/** A SHA-256 that is fed piece by piece. */
+/** A SHA-256 over chunks. */
 export interface Sha256 {
-  /** Adds bytes; they must not change until what is returned has resolved. */
+  /** Adds bytes. They must not change until the returned promise has resolved. */
   update(chunks: readonly Uint8Array[]): void | Promise<void>;
-  /** The digest, lower-case hex. Nothing can be added after it. */
+  /** Returns the digest in lower-case hex. Nothing can be added after it. */
   digest(): Promise<string>;
   /** Ends it without a digest. */
   forget(): void;
@@ -69,7 +69,7 @@ class OwnSha256 implements Sha256 {
   }
 
   forget(): void {
-    // the garbage collector's
+    // left to the garbage collector
   }
 }
 

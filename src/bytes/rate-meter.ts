@@ -1,4 +1,4 @@
-/** Bytes a second over the last few seconds. */
+/** Measures bytes a second over the last few seconds. */
 export class RateMeter {
   readonly #windowMs: number;
   readonly #samples: { atMs: number; bytes: number }[] = [];
@@ -10,10 +10,10 @@ export class RateMeter {
 
   add(bytes: number, nowMs = performance.now()): void {
     const last = this.#samples.at(-1);
-    // One sample every 50 ms is as good as one a packet.
+    // One sample per 50 ms is as good as one per packet.
     if (last !== undefined && nowMs - last.atMs < 50) last.bytes += bytes;
     else {
-      this.#forget(nowMs); // nobody may ever ask for the rate
+      this.#forget(nowMs); // the rate may never be read
       this.#samples.push({ atMs: nowMs, bytes });
     }
     this.#sum += bytes;

@@ -6,10 +6,10 @@ interface Asked<Question> {
   readonly question: Question;
 }
 
-/** What comes back. Answers to questions that take turns come in the order of the questions. */
+/** A reply of the thread. Answers to questions that take turns come in the order of the questions. */
 type Reply<Answer> =
   | { readonly id: number; readonly answer: Answer }
-  /** What the work threw: its words, and the system's code, such as ENOSPC. */
+  /** An error of the work: its message, and the system's code, such as ENOSPC. */
   | { readonly id: number; readonly failure: { readonly message: string; readonly code: string | undefined } };
 
 /**
@@ -19,7 +19,7 @@ type Reply<Answer> =
 export class Thread<Question, Answer> {
   readonly #worker: Worker;
   readonly #waiting = new Map<number, PromiseWithResolvers<Answer>>();
-  /** Why it has ended; nothing would ever be answered any more. */
+  /** The reason of its end: then nothing is answered any longer. */
   #end: Error | undefined;
   #nextId = 1;
 
@@ -32,12 +32,12 @@ export class Thread<Question, Answer> {
     this.#worker.on('exit', () => this.#endWith(hasEnded()));
   }
 
-  /** True once it answers nothing any longer: it was closed, or ran out of memory. */
+  /** Returns true once it no longer answers: it was closed, or ran out of memory. */
   get hasEnded(): boolean {
     return this.#end !== undefined;
   }
 
-  /** Asks a question. @throws what the work throws, with its message and its code; an error if the thread has ended */
+  /** Asks a question. @throws the error of the work, with its message and its code; an error if the thread has ended */
   ask(question: Question): Promise<Answer> {
     if (this.#end !== undefined) return Promise.reject(this.#end);
     const id = this.#nextId++;
@@ -48,7 +48,7 @@ export class Thread<Question, Answer> {
     return waiting.promise;
   }
 
-  /** Ends the thread and what it is at work on. */
+  /** Ends the thread and its present work. */
   async close(): Promise<void> {
     this.#endWith(hasEnded());
     await this.#worker.terminate();
@@ -69,12 +69,12 @@ export class Thread<Question, Answer> {
   }
 }
 
-/** The address of a worker's file beside a module: .ts in a checkout, .js once built. */
+/** Returns the URL of a worker's file beside a module: .ts in a checkout, .js once built. */
 export function workerBeside(moduleUrl: string, name: string): URL {
   return new URL(`./${name}.${moduleUrl.endsWith('.ts') ? 'ts' : 'js'}`, moduleUrl);
 }
 
-/** Answers the questions of the {@link Thread} that this worker is; work that needs no wait keeps their order. */
+/** Answers the questions of this worker's {@link Thread}. Work without a wait keeps their order. */
 export function answerQuestions<Question, Answer>(work: (question: Question) => Answer | Promise<Answer>): void {
   const reply = (message: Reply<Answer>): void => parentPort?.postMessage(message);
   parentPort?.on('message', ({ id, question }: Asked<Question>) => {

@@ -122,7 +122,7 @@ export class FetchedContents implements AsyncDisposable {
 /** Says that a path's NAR has other contents than were signed, and who said that it is this file. */
 export function lackOfContents({ info, reason }: WrongContents, origin = 'an unknown source'): NarswarmError {
   const { storePath: path } = info;
-  const says = `has not the contents that were signed (${reason}); its narinfo came from ${origin}: name another cache with --from`;
+  const says = `does not have the signed contents (${reason}); its narinfo came from ${origin}: name another cache with --from`;
   return new NarswarmError('HASH_MISMATCH', `the NAR of ${path} ${says}`, {
     facts: { path, source: origin, why: `its NAR ${says}` },
   });

@@ -161,7 +161,7 @@ async function relabel(
 function wrongContents(path: StorePath, cause: NarswarmError, { candidates }: FetchNarsContext): NarswarmError {
   const source = candidates.originOf(storeHashOf(path))?.name ?? 'an unknown source';
   const refused = (nar: string): string =>
-    `${cause.message} (${nar} has not the contents that were signed; its narinfo came from ${source})`;
+    `${cause.message} (${nar} does not have the signed contents; its narinfo came from ${source})`;
   return new NarswarmError('IMPORT_FAILED', refused(`the NAR of ${path}`), {
     cause,
     facts: { ...cause.facts, path, source, why: refused('its NAR') },

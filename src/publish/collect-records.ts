@@ -26,7 +26,7 @@ export interface LeftOut {
     | 'its NAR is not in the store'
     | 'its NAR cannot be read'
     | 'its NAR is not what its narinfo says'
-    | 'its NAR has not the contents that were signed'
+    | 'its NAR does not have the signed contents'
     | 'its NAR is compressed in a way that is not known here'
     | 'its narinfo has no sha256 FileHash';
 }
@@ -75,7 +75,7 @@ export async function collectRecords(
     const entry = catalogue.knows(info, file);
     const contents = entry === undefined ? 'unknown' : contentsOf(entry, info);
     if (contents === 'wrong')
-      return void leftOut.push({ storePath, reason: 'its NAR has not the contents that were signed' });
+      return void leftOut.push({ storePath, reason: 'its NAR does not have the signed contents' });
     if (entry !== undefined && contents === 'right' && !isPending(entry)) known.push({ info, entry });
     else unknown.push({ info, path: store.narPath(info), sizeBytes: file.sizeBytes, contents: narContentsOf(info) });
   };
@@ -108,7 +108,7 @@ export async function collectRecords(
         storePath: info.storePath,
         reason:
           contents === 'wrong'
-            ? 'its NAR has not the contents that were signed'
+            ? 'its NAR does not have the signed contents'
             : 'its NAR is compressed in a way that is not known here',
       });
   }

@@ -4,15 +4,15 @@ import type { NarContents, NarHashes } from '../store/hash-nar.ts';
 import type { Unread } from '../store/hash-pool.ts';
 import { ReadingThread } from '../store/reading-thread.ts';
 
-/** `now`: somebody waits for it. `later`: it has its turn when nobody waits. */
+/** `now`: somebody waits for it. `later`: read when nobody waits. */
 export type Urgency = 'now' | 'later';
 
-/** A thread that nobody has used for so long is ended: it takes some 10 MB. */
+/** Time after which an unused thread is ended: it takes about 10 MB. */
 const IDLE_MS = 10_000;
 
 /**
- * Reads and decompresses NAR files with the processor time that nobody else wants (nice 19). One thread a processor at
- * most; what somebody waits for goes first.
+ * Reads and decompresses NAR files with processor time that nobody else wants (nice 19). Uses at most one thread per
+ * processor. Reads files that somebody waits for first.
  */
 export class BackgroundReader implements AsyncDisposable {
   readonly #queue = new PQueue({ concurrency: availableParallelism() });
@@ -23,10 +23,10 @@ export class BackgroundReader implements AsyncDisposable {
   #isClosed = false;
 
   /**
-   * Reads a file, as `readNar` does.
+   * Reads a file as `readNar` does.
    *
-   * @returns undefined if there is no such file, or no longer; why it could not be read
-   * @throws NIX_MISSING without the program that decompresses it; an error once this is closed
+   * @returns undefined if the file does not exist (any longer); the reason if it could not be read
+   * @throws NIX_MISSING if the program that decompresses it is missing; an error after this was closed
    */
   async read(path: string, contents: NarContents, urgency: Urgency): Promise<NarHashes | Unread | undefined> {
     clearTimeout(this.#timer);
@@ -39,7 +39,7 @@ export class BackgroundReader implements AsyncDisposable {
     }
   }
 
-  /** Ends what is being read, too. */
+  /** Closes it, and ends present reads. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#endThreads();
@@ -51,7 +51,7 @@ export class BackgroundReader implements AsyncDisposable {
   }
 
   async #readInThread(path: string, contents: NarContents): Promise<NarHashes | Unread | undefined> {
-    if (this.#isClosed) throw new Error('no NAR is looked into any longer');
+    if (this.#isClosed) throw new Error('the reader of NARs is closed');
     const thread = this.#idle.pop() ?? this.#start();
     try {
       return await thread.read(path, contents);

@@ -10,16 +10,18 @@ import type { NarChecker } from './nar-checker.ts';
 import type { SharedNars } from './shared-nars.ts';
 import { withinMs } from '../within.ts';
 
-/** A NAR that may be served: its torrent and the verified file behind it. */
+/** A NAR that may be served: its torrent and its verified file. */
 export interface Admitted {
   readonly torrent: NarTorrent;
   /** Absolute path of the NAR. */
   readonly path: string;
 }
 
-/** A file that was let through, and why: it costs two stats the next time, not a file read and a signature. */
+/**
+ * A file that was let through, with the reasons: the next time takes two stats, without reading a file and a signature.
+ */
 export interface Passed {
-  /** With what was found in the file. */
+  /** The catalogue's entry, with the results of reading the file. */
   readonly entry: CatalogueEntry;
   /** Absolute path of the file. */
   readonly path: string;
@@ -27,31 +29,31 @@ export interface Passed {
 
 interface Remembered {
   readonly entry: CatalogueEntry;
-  /** Of the narinfo that was read. */
+  /** Identity of the narinfo that was read. */
   readonly identity: string;
-  /** Where the file is, if it does not have the name that this store gives it. */
+  /** The file's URL, if it does not have its usual name in this store. */
   readonly url: string | undefined;
 }
 
-/** So many are remembered, a whole channel: some 150 bytes each. */
+/** Limit on remembered files, enough for a whole channel: about 150 bytes each. */
 const MAX_REMEMBERED = 131_072;
 
 /**
- * A peer waits so long for a NAR to be looked into that nobody has looked into yet: enough for a small one. The next peer
- * that asks for a larger one finds it done.
+ * Time that a peer waits for a NAR that nobody has checked yet: enough for a small one. A larger one is ready for the
+ * next peer.
  */
 export const CHECK_PATIENCE_MS = 500;
 
 /**
- * The one door through which a NAR of the file store reaches anybody else. It opens for an infohash only if
+ * The only door through which a NAR of the file store reaches others. It opens for an infohash only if
  *
  * - its store path was asked for by name (a line of the catalogue: fetch, publish or subscription), and
  * - the store's narinfo of that path is sound, and its NAR is shared ({@link SharedNars}), and
- * - the contents of the file have the NarHash that this signature or address is about: nobody signs a FileHash, and
- * - that narinfo and the file still are the ones that were checked (FileHash, size, time of last change).
+ * - the contents of the file have the NarHash of this signature or address, since nobody signs a FileHash, and
+ * - that narinfo and the file are unchanged since that check (FileHash, size, time of last change).
  *
- * So a private build in the same folder is never served, announced or put into a hash map, though somebody names it
- * in a narinfo of something else.
+ * So a private build in the same folder is never served, announced or put into a hash map, even if somebody names it in
+ * the narinfo of another path.
  */
 export class Gate {
   readonly #store: FileStore;
@@ -60,7 +62,7 @@ export class Gate {
   readonly #checker: NarChecker | undefined;
   readonly #remembered = new Map<StorePath, Remembered>();
 
-  /** @param checker looks into NARs that are asked for before anybody has. Absent: the gate stays shut for these */
+  /** @param checker checks requested NARs that nobody has checked yet. Undefined: the gate stays shut for these */
   constructor(store: FileStore, catalogue: Catalogue, shared: Pick<SharedNars, 'includes'>, checker?: NarChecker) {
     this.#store = store;
     this.#catalogue = catalogue;
@@ -68,7 +70,7 @@ export class Gate {
     this.#checker = checker;
   }
 
-  /** The NAR behind an infohash, or undefined where it must not be served. */
+  /** Returns the NAR of an infohash. Undefined if it must not be served. */
   async admit(infoHash: InfoHash): Promise<Admitted | undefined> {
     for (const entry of this.#catalogue.byInfoHash(infoHash)) {
       const passed = await this.pass(entry);
@@ -77,12 +79,12 @@ export class Gate {
     return undefined;
   }
 
-  /** True for an entry that was let through before; {@link pass} tells if it still may be. */
+  /** Returns true for an entry that was let through before; {@link pass} tells whether it still may be. */
   hasPassed(entry: CatalogueEntry): boolean {
     return isSameEntry(this.#remembered.get(entry.storePath)?.entry, entry);
   }
 
-  /** The file of an entry, or undefined where it must not be served. */
+  /** Returns the file of an entry. Undefined if it must not be served. */
   async pass(entry: CatalogueEntry): Promise<Passed | undefined> {
     const identity = identityOf(this.#store.narInfoPath(storeHashOf(entry.storePath)));
     if (identity === undefined) return undefined;
@@ -97,7 +99,7 @@ export class Gate {
     return { entry: found.entry, path };
   }
 
-  /** Reads the narinfo of an entry, and checks its signature and whether the contents are the signed ones. */
+  /** Reads the narinfo of an entry. Checks its signature, and that the contents are the signed ones. */
   async #check(entry: CatalogueEntry, identity: string): Promise<Remembered | undefined> {
     const info = await this.#store.readNarInfo(storeHashOf(entry.storePath)).catch(() => undefined);
     if (info === undefined || info.storePath !== entry.storePath) return undefined;
@@ -121,15 +123,16 @@ export class Gate {
 }
 
 /**
- * A file that is replaced or written to is another: store files appear by rename, and so get another inode. Asked at once:
- * a question to another thread costs ten times as much as its answer, which the system has in memory.
+ * Returns the identity of a file. It changes if the file is replaced or written to: store files appear by rename, which
+ * gives them another inode. The call is synchronous: a question to another thread takes ten times as long as the
+ * answer, which the system has in memory.
  */
 function identityOf(path: string): string | undefined {
   const found = statOf(path);
   return found && `${found.dev}:${found.ino}:${found.size}:${found.ctimeMs}`;
 }
 
-/** True if the file is the one that was checked. */
+/** Returns true if the file is the one that was checked. */
 function isSameFileAt(path: string, { sizeBytes, mtimeMs }: CatalogueEntry): boolean {
   const found = statOf(path);
   return found?.isFile() === true && found.size === sizeBytes && Math.floor(found.mtimeMs) === mtimeMs;
@@ -143,7 +146,7 @@ function statOf(path: string): Stats | undefined {
   }
 }
 
-/** A NAR that the gate let through, as the swarm wants it. */
+/** Turns an admitted NAR into a seed for the swarm. */
 export function seedOf(admitted: Admitted | undefined): Seed | undefined {
   if (admitted === undefined) return undefined;
   const { torrent, path } = admitted;

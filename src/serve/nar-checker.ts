@@ -8,22 +8,22 @@ import { contentsOf, entryOf, isPending, isSameFile, type Catalogue, type Catalo
 import { narContentsOf } from '../store/hash-nar.ts';
 import { FileStore } from '../store/file-store.ts';
 
-/** After this a NAR that could not be read, or was another, is tried again. */
+/** Time until a NAR is tried again that could not be read or was a different one. */
 const TRY_AGAIN_MS = 10 * 60_000;
 
 export interface NarCheckerOptions {
   readonly store: FileStore;
   readonly catalogue: Catalogue;
-  /** NARs that are not trusted by one of them, nor by a content address, are not looked into. */
+  /** NARs are checked only if one of these keys or a content address vouches for them. */
   readonly keys: readonly PublicKey[];
   readonly onWarning: (message: string) => void;
 }
 
 /**
- * Looks into the NARs of a catalogue that nobody has looked into: decompresses each once, in the background, and writes
- * into the catalogue what NarHash its contents have, and its pieces where they are unknown. Only then may it reach anybody
- * (see {@link Gate}). What a peer asks for goes first, so that a store that is new to this, or was filled by an earlier
- * version, serves from the first question on.
+ * Checks the NARs of a catalogue that nobody has checked yet: decompresses each once, in the background. Records in the
+ * catalogue the NarHash of its contents, and its pieces if they are unknown. Only then may it reach others (see {@link
+ * Gate}). Checks requested NARs first, so that a new store, or one of an earlier version, serves from the first request
+ * on.
  */
 export class NarChecker implements AsyncDisposable {
   readonly #options: NarCheckerOptions;
@@ -32,7 +32,7 @@ export class NarChecker implements AsyncDisposable {
   /** Entries whose file could not be read, and when (`performance.now`) it may be tried again. */
   readonly #putOff = new Map<StorePath, { readonly entry: CatalogueEntry; readonly untilMs: number }>();
   readonly #told = new Set<string>();
-  /** Version of the catalogue that was walked to its end. */
+  /** Version of the catalogue that was walked completely. */
   #walked = -1;
 
   constructor(options: NarCheckerOptions) {
@@ -40,10 +40,10 @@ export class NarChecker implements AsyncDisposable {
   }
 
   /**
-   * Looks into the file of an entry, once for all who ask at the same time.
+   * Checks the file of an entry, once for all who ask at the same time.
    *
    * @param info the store's narinfo of it, whose signature was checked
-   * @returns the entry with what was found, right or wrong; undefined if the file could not be read
+   * @returns the entry with the result, right or wrong; undefined if the file could not be read
    */
   check(entry: CatalogueEntry, info: NarInfo, urgency: Urgency): Promise<CatalogueEntry | undefined> {
     const { storePath } = entry;
@@ -56,7 +56,7 @@ export class NarChecker implements AsyncDisposable {
   }
 
   /**
-   * Looks into all NARs that nobody has looked into, one at a time.
+   * Checks all NARs that nobody has checked yet, one at a time.
    *
    * @throws STORE_UNWRITABLE for a narinfo that cannot be read; the signal's reason
    */
@@ -67,7 +67,7 @@ export class NarChecker implements AsyncDisposable {
     if (version === this.#walked && !hasRetry) return;
     for (const { storePath } of catalogue.entries()) {
       signal.throwIfAborted();
-      const entry = catalogue.byStorePath(storePath); // others look into it meanwhile
+      const entry = catalogue.byStorePath(storePath); // others may check it meanwhile
       if (entry === undefined || !isUnknown(entry) || this.#isPutOff(entry)) continue;
       const info = await store.readNarInfoOf(storePath);
       if (info?.fileHash !== entry.fileHash || !isTrusted(info, keys)) this.#setOff(entry);
@@ -90,7 +90,7 @@ export class NarChecker implements AsyncDisposable {
     const path = store.narPath({ url: FileStore.narUrl(fileHash, extension), storePath });
     const found = await this.#reader.read(path, narContentsOf(info), urgency).catch((error: unknown) => {
       if (!isNarswarmError(error, 'NIX_MISSING')) throw error;
-      this.#tell(`${error.message}; until then NARs that were not imported are not served`);
+      this.#tell(`${error.message}; until then, NARs that were not imported are not served`);
       return undefined;
     });
     if (found === undefined || 'reason' in found || found.fileHash !== fileHash) {
@@ -99,12 +99,12 @@ export class NarChecker implements AsyncDisposable {
     }
     const checked = entryOf(narTorrent({ ...found, extension }), storePath, found.mtimeMs, askedBy, found.narHash);
     this.#putOff.delete(storePath);
-    if (found.narHash === undefined) this.#setOff(checked); // nobody but Nix can read it: an import tells
-    // On a disk that takes no line more, this process knows it all the same.
+    if (found.narHash === undefined) this.#setOff(checked); // only Nix can read it: an import may check it
+    // If the disk takes no more lines, this process still knows the result.
     await catalogue.add([checked]).catch((error: unknown) => this.#tell((error as Error).message));
     if (contentsOf(checked, info) === 'wrong')
       this.#tell(
-        `the NAR of ${storePath} has not the contents that were signed: it is not served; narswarm verify --deep --repair fetches another`,
+        `the NAR of ${storePath} does not have the signed contents and is not served: run narswarm verify --deep --repair to fetch another`,
       );
     return checked;
   }
@@ -118,7 +118,10 @@ export class NarChecker implements AsyncDisposable {
     this.#putOff.set(entry.storePath, { entry, untilMs: performance.now() + TRY_AGAIN_MS });
   }
 
-  /** Forgets the entries that may be tried again: some have been checked or removed meanwhile. @returns if there were any */
+  /**
+   * Drops the entries that may be tried again; some have been checked or removed meanwhile. @returns true if there were
+   * any
+   */
   #forgetPassed(): boolean {
     const now = performance.now();
     const before = this.#putOff.size;
@@ -138,7 +141,7 @@ export class NarChecker implements AsyncDisposable {
   }
 }
 
-/** Whether something is still to be found out that reading the file tells. */
+/** Returns true if reading the file would add facts to the entry. */
 function isUnknown(entry: CatalogueEntry): boolean {
   return isPending(entry) || (entry.extension !== '' && entry.narHash === undefined);
 }

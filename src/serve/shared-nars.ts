@@ -5,21 +5,21 @@ import { storeHashOf } from '../nix/store-path.ts';
 import type { AskedBy } from '../store/catalogue.ts';
 
 export interface SharedNarsOptions {
-  /** Keys whose signatures count. */
+  /** Trusted keys. */
   readonly keys: readonly PublicKey[];
-  /** Those of them whose NARs are shared. */
+  /** Those of the keys whose NARs are shared. */
   readonly shareKeys: readonly PublicKey[];
   /** The folder `narswarm/` of the store. */
   readonly stateDir: string;
 }
 
-/** How a NAR of this machine's own got into the store. */
+/** Ways in which a NAR of this machine's own got into the store. */
 const OWN: ReadonlySet<AskedBy | undefined> = new Set(['add', 'publish'] as const);
 
 /**
- * Says what is shared with others, in the one place that does: the NARs that a share-key has signed, those that a map lists
- * which this machine follows or publishes, and those that it has added itself. Everything else is private, though its
- * key is trusted: a company's cache, a source tree that needs no signature.
+ * Decides what is shared with others, in the only place: NARs signed by a share-key, NARs in a hash map that this
+ * machine follows or publishes, and NARs that it has added itself. Everything else is private, even if its key is
+ * trusted: a company's cache, or a source tree that needs no signature.
  */
 export class SharedNars {
   readonly #keys: readonly PublicKey[];
@@ -33,9 +33,9 @@ export class SharedNars {
   }
 
   /**
-   * Whether the NAR of a narinfo may be given to others, as far as its signatures tell. Never throws.
+   * Returns true if the NAR of a narinfo may be given to others, judged by its signatures. Never throws.
    *
-   * @param askedBy what the catalogue says of it
+   * @param askedBy the catalogue's reason for the NAR
    */
   async includes(info: NarInfo, askedBy?: AskedBy): Promise<boolean> {
     if (verifyNarInfo(info, this.#shareKeys) !== undefined) return true;

@@ -5,16 +5,17 @@ import type { NarContents } from './hash-nar.ts';
 import { hashContents } from './nar-contents.ts';
 import { systemCode } from '../disk/store-error.ts';
 
-/** Compressions that can be read here. Of any other nobody but Nix can tell what is in the file. */
+/** Compressions that can be read here. Only Nix can read others. */
 const COMPRESSIONS = new Set(['none', 'xz', 'bzip2', 'zstd', 'gzip', 'br']);
-/** Those of them that Node has no decoder for. */
+/** The compressions that Node has no decoder for. */
 const PROGRAMS = new Set(['xz', 'bzip2']);
 
 /**
- * Decompresses a NAR file for its NarHash. Contents that do not fit the content address count as none. Undefined for a
- * compression that is not known here.
+ * Decompresses a NAR file and computes its NarHash. Contents that do not fit the content address give no NarHash.
+ * Returns undefined for an unknown compression.
  *
- * @throws NIX_MISSING without the program that decompresses it; anything that keeps it from running; the signal's reason
+ * @throws NIX_MISSING if the program that decompresses it is missing; any error that keeps it from running; the
+ *   signal's reason
  */
 export async function findNarHash(
   path: string,
@@ -34,13 +35,13 @@ export async function findNarHash(
     if (code !== 'ENOENT' || !PROGRAMS.has(compression)) throw error.cause;
     throw new NarswarmError(
       'NIX_MISSING',
-      `there is no \`${compression}\` in PATH, which it takes to look into NARs: install ${compression}`,
+      `there is no \`${compression}\` in PATH, which decompresses NARs: install ${compression}`,
       { cause: error, facts: { path, program: compression } },
     );
   }
 }
 
-/** Codes of Node's decompressors for bytes that they cannot read. */
+/** Returns true for codes of Node's decompressors for malformed data. */
 function isOfDecoder(code: string): boolean {
   return /^(?:Z_|ZSTD_|ERR_)/.test(code);
 }

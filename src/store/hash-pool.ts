@@ -4,22 +4,22 @@ import { ReadingThread } from './reading-thread.ts';
 import { systemCode } from '../disk/store-error.ts';
 import { isNarswarmError } from '../errors.ts';
 
-/** Below this a worker's start (40 ms) costs more than it saves. */
+/** Below this size, starting a worker (40 ms) takes longer than it saves. */
 const WORTH_A_WORKER_BYTES = 64 * 1024 * 1024;
-/** The same of bytes that are decompressed, too: 30 MB of xz take a second. */
+/** The same limit for files that are also decompressed: 30 MB of xz take a second. */
 const WORTH_A_WORKER_CONTENTS_BYTES = 4 * 1024 * 1024;
-/** Files that are known ahead, so that a large one is begun early. */
+/** Files known ahead, so that a large one begins early. */
 const WINDOW = 4096;
 
-/** A file that is to be read. */
+/** A file to read. */
 export interface HashItem {
   readonly path: string;
   readonly sizeBytes: number;
-  /** How to look into it. Default: its bytes alone are hashed. */
+  /** How to decompress it. Default: only its own bytes are hashed. */
   readonly contents?: NarContents | undefined;
 }
 
-/** Why a file could not be read. */
+/** The reason why a file could not be read. */
 export interface Unread {
   readonly reason: string;
   /** The system's code, such as `EIO`. */
@@ -27,12 +27,12 @@ export interface Unread {
 }
 
 /**
- * Hashes NAR files, as many at a time as there are processors, of those that are known ahead the largest first. Yields
- * in the order in which they are done. A file that cannot be read holds up none of the others. However many there
- * are, no more than a few thousand are asked for ahead.
+ * Hashes NAR files, as many at a time as there are processors, the largest of the known ones first. Yields results as
+ * they arrive. A file that cannot be read delays none of the others. Requests at most a few thousand files ahead,
+ * however many there are.
  *
- * @param onUnread called with a file that cannot be read; without a reason if there is no such file, or no longer
- * @throws NIX_MISSING without a program that decompresses a file; the signal's reason; whatever `items` throws
+ * @param onUnread called with a file that cannot be read; without a reason if the file does not exist (any longer)
+ * @throws NIX_MISSING if a program that decompresses a file is missing; the signal's reason; errors of `items`
  */
 export async function* hashNars<T extends HashItem>(
   items: Iterable<T> | AsyncIterable<T>,
@@ -100,8 +100,8 @@ function isWorthWorkers(items: readonly HashItem[]): boolean {
 }
 
 /**
- * What the workers answer, in the order in which it comes. A Promise.race over a promise that lives as long as the
- * signal would keep every answer in memory.
+ * The answers of the workers, in order of arrival. (A Promise.race with a promise that lives as long as the signal
+ * would keep every answer in memory.)
  */
 class Inbox<T> {
   readonly #items: T[] = [];
@@ -113,7 +113,7 @@ class Inbox<T> {
     this.#wake();
   }
 
-  /** Nothing more is given out: whoever waits is told at once, so that nobody waits for a large file to be read. */
+  /** Ends the inbox. Waiting readers learn at once, without waiting for a large file. */
   fail(error: Error): void {
     this.#failure ??= error;
     this.#wake();
@@ -131,10 +131,10 @@ class Inbox<T> {
   }
 }
 
-/** The files that come next, by size, of a list that may be long. */
+/** The next files by size, of a list that may be long. */
 class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposable {
   readonly #source: Iterator<T> | AsyncIterator<T>;
-  /** What is known, in the order in which it came, or once they are sorted, the largest last. */
+  /** The known files in order of arrival; once sorted, the largest is last. */
   items: T[] = [];
   #isSorted = false;
   #isAll = false;
@@ -142,7 +142,7 @@ class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposabl
     this.#source = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
   }
 
-  /** True where no more will come than is known. */
+  /** Returns true if no more files will come. */
   get isAll(): boolean {
     return this.#isAll;
   }
@@ -155,7 +155,7 @@ class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposabl
     }
   }
 
-  /** From now on the largest is the next. */
+  /** Makes the largest file the next one from now on. */
   sort(): void {
     this.items = this.items.toSorted((a, b) => a.sizeBytes - b.sizeBytes);
     this.#isSorted = true;

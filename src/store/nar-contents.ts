@@ -9,7 +9,7 @@ import { compressionOf, markedCompression, MAGIC_BYTES, type Compression } from 
 import { narHashOf } from '../nix/hash.ts';
 import { readZstdFrames } from './zstd-frames.ts';
 
-/** Node has no decoder for these; the tools are on every machine that runs Nix, but for the last two. */
+/** Programs for compressions that Node has no decoder for. Every machine with Nix has them, except for the last two. */
 const PROGRAMS: Readonly<Partial<Record<Compression, readonly [program: string, ...args: string[]]>>> = {
   xz: ['xz'],
   lzma: ['xz', '--format=lzma'],
@@ -18,27 +18,27 @@ const PROGRAMS: Readonly<Partial<Record<Compression, readonly [program: string, 
   lz4: ['lz4'],
 };
 
-/** What may follow a NAR in its file: Nix reads no further than to the end of the NAR, and some tools pad. */
+/** Limit on bytes after the NAR in its file: Nix does not read them, and some tools pad. */
 const MAX_TRAILER_BYTES = 64 * 1024;
 
 /** Contents of a NAR file. */
 export interface NarContentsFound {
-  /** SHA-256 of the first NarSize bytes: what follows them is no part of the NAR, as in Nix. */
+  /** SHA-256 of the first NarSize bytes. As in Nix, the bytes after them do not belong to the NAR. */
   readonly narHash: NarHash;
-  /** Bytes that were hashed: NarSize, or less if there is less. */
+  /** Number of hashed bytes: NarSize, or less if there are fewer. */
   readonly narSize: number;
-  /** How it is compressed, whatever its narinfo says. */
+  /** The actual compression, whatever its narinfo says. */
   readonly compression: Compression;
 }
 
 /**
- * Decompresses a NAR file and gives the SHA-256 of what comes out: what the signature of a narinfo is about.
+ * Decompresses a NAR file and computes the SHA-256 of the contents, which a narinfo's signature covers.
  *
- * @param label `Compression` of the narinfo, which counts as much as it does in Nix ({@link compressionOf})
- * @param maxBytes NarSize: output that goes more than 64 KiB beyond it is refused, however little there was to read
- * @param onBytes called with what is hashed, piece by piece
- * @throws HASH_MISMATCH where the file does not decompress to at most that much, with the decoder's error as its cause and
- *   `facts.program` where that is one that has to be installed
+ * @param label `Compression` of the narinfo, believed as far as Nix does ({@link compressionOf})
+ * @param maxBytes NarSize. Output of more than 64 KiB beyond it is refused, however small the file
+ * @param onBytes called with each chunk that is hashed
+ * @throws HASH_MISMATCH if the file does not decompress to at most that size. The decoder's error is its cause;
+ *   `facts.program` names a program to install, if one is missing
  */
 export async function hashContents(
   path: string,
@@ -72,13 +72,15 @@ export async function hashContents(
   return { narHash: narHashOf(sha256.digest()), narSize, compression };
 }
 
-/** How a file is compressed that bears a mark of it, as {@link markedCompression}; undefined where there is no such file. */
+/**
+ * Returns the compression of a file by its own mark, as {@link markedCompression}. Undefined if there is no such file.
+ */
 export async function compressionOfFile(path: string, label: string): Promise<Compression | undefined> {
   return markedCompression(label, await headOf(path));
 }
 
 async function headOf(path: string): Promise<Uint8Array> {
-  const file = await open(path, 'r').catch(() => undefined); // reading all of it says why
+  const file = await open(path, 'r').catch(() => undefined); // reading the whole file reports the reason
   const head = await file?.read(Buffer.alloc(MAGIC_BYTES), 0, MAGIC_BYTES, 0).finally(() => file.close());
   return head === undefined ? new Uint8Array() : head.buffer.subarray(0, head.bytesRead);
 }
@@ -101,7 +103,7 @@ async function decompress(
       return through(file(), createBrotliDecompress());
     default: {
       const [program = '', ...args] = PROGRAMS[compression] ?? [];
-      const { execa } = await import('execa'); // 20 ms, which a fetch of sized NARs need not wait for
+      const { execa } = await import('execa'); // takes 20 ms, which a fetch of sized NARs saves
       return execa(program, [...args, '-dc', path], {
         buffer: false,
         stdin: 'ignore',

@@ -11,10 +11,10 @@ import { storeError } from '../disk/store-error.ts';
 
 export type { Origin, Range } from './partial-bytes/held-pieces.ts';
 
-/** A NAR up to this size waits in memory, and comes to its file only where it is closed before it is whole. */
+/** NARs up to this size wait in memory. They are written to a file only if they are closed before they are complete. */
 const MEMORY_BYTES = 1 << 20;
 
-/** What a NAR file has to be. */
+/** The expected NAR file. */
 interface Expected {
   /** Bytes of the whole file. */
   readonly sizeBytes: number;
@@ -24,11 +24,11 @@ interface Expected {
 }
 
 /**
- * A NAR on its way into the store. Sources write into it, one after the other or several at once; {@link settle}
- * checks size and SHA-256 and only then renames it into place.
+ * A NAR that is arriving in the store. Sources write into it, one after another or several at once. {@link settle}
+ * checks size and SHA-256, and only then renames it to its place.
  *
- * With a torrent, any piece may come first and a run that follows finds the good ones by their SHA-1. Without one,
- * bytes come in order and the length of the file is what there is.
+ * With a torrent, pieces may come in any order, and a later run finds the good ones by their SHA-1. Without one, bytes
+ * come in order, and the length of the file says how many are there.
  */
 export class PartialNar implements AsyncDisposable {
   readonly path: string;
@@ -49,11 +49,11 @@ export class PartialNar implements AsyncDisposable {
   }
 
   /**
-   * Opens the partial file at `path`, taking over what an earlier run left there.
+   * Opens the partial file at `path`, and takes over the bytes of an earlier run.
    *
-   * @param expected size in bytes and SHA-256 of the whole NAR file, and its torrent where one is known
-   * @param leftovers paths of the partial files that there are: for a small NAR no other is looked for, and one that is
-   *   written is added
+   * @param expected size in bytes and SHA-256 of the whole NAR file, and its torrent if known
+   * @param leftovers paths of the existing partial files. A small NAR looks for no others, and adds the one that it
+   *   writes
    * @throws STORE_FULL, STORE_UNWRITABLE
    */
   static async open(path: string, expected: Expected, leftovers = new Set<string>()): Promise<PartialNar> {
@@ -79,7 +79,7 @@ export class PartialNar implements AsyncDisposable {
     return this.#held.count;
   }
 
-  /** True where piece `index` is there in full. */
+  /** Returns true if piece `index` is complete. */
   has(index: number): boolean {
     return this.#held.has(index);
   }
@@ -89,14 +89,14 @@ export class PartialNar implements AsyncDisposable {
     return this.#held.bytes;
   }
 
-  /** The stretches that are still missing, in order; neighbours joined. */
+  /** Returns the missing ranges, in order; adjacent ones are joined. */
   missing(): Range[] {
     return this.#held.missing();
   }
 
   /**
-   * Writes a whole piece that a peer sent and whose SHA-1 was checked. A NAR that is one piece needs no copy: whoever
-   * sent it leaves the buffer to us.
+   * Writes a whole piece from a peer, whose SHA-1 was checked. Takes over the buffer of a NAR of one piece, without a
+   * copy.
    */
   putPiece(index: number, bytes: Uint8Array, origin: Origin): Promise<void> {
     return this.#track(this.#putPiece(index, bytes, origin));
@@ -109,10 +109,9 @@ export class PartialNar implements AsyncDisposable {
   }
 
   /**
-   * Writes bytes that an HTTP server sent, in chunks that follow each other. They go on from what a stretch of
-   * {@link missing} starts with.
+   * Writes adjacent chunks from an HTTP server. They must begin at the start of a range of {@link missing}.
    *
-   * @throws SIZE_MISMATCH, before anything is written, where they reach beyond the NAR; STORE_FULL, STORE_UNWRITABLE
+   * @throws SIZE_MISMATCH, before anything is written, if they reach beyond the NAR; STORE_FULL, STORE_UNWRITABLE
    */
   write(offset: number, chunks: readonly Uint8Array[], origin: Origin): Promise<void> {
     return this.#track(this.#write(offset, chunks, origin));
@@ -128,20 +127,22 @@ export class PartialNar implements AsyncDisposable {
     this.#held.addBytes(offset, length, origin);
   }
 
-  /** Reads a stretch that is held, to serve it to a peer: whoever sends it gives it back. */
+  /** Reads a range that is held, to serve it to a peer. The sender must give the buffer back. */
   read(offset: number, length: number): Promise<Uint8Array> {
     return this.#bytes.lend(offset, length);
   }
 
   /**
-   * Checks the whole against size and SHA-256 and moves it to `target`. Not one byte is at `target` before that.
+   * Checks the size and the SHA-256 of the whole file and moves it to `target`. Not one byte is at `target` before
+   * that.
    *
-   * @param judge told of a whole file at `path` whose SHA-256 is another, where no single piece is to blame: where it is to
-   *   go if its contents are right all the same
-   * @returns whether every piece fits the torrent, which a hash map may have got wrong: if not, it must not be passed on
-   * @throws HASH_MISMATCH where the bytes are not those of the NAR; what cannot be good was forgotten, so that
-   *   {@link missing} tells what to fetch again. `facts.mapLied` is true where every piece fits the torrent:
-   *   then the hash map named other bytes, and no source is to blame. `facts.origins` names who gave bad pieces.
+   * @param judge called with a whole file at `path` that has another SHA-256, if no single piece is to blame. Returns
+   *   its target if its contents are right nevertheless
+   * @returns true if every piece fits the torrent. A hash map may have named a wrong torrent: then the file must not be
+   *   passed on
+   * @throws HASH_MISMATCH if the bytes are not those of the NAR. Bad bytes are dropped, so that {@link missing} returns
+   *   them for another fetch. `facts.mapLied` is true if every piece fits the torrent: then the hash map named other
+   *   bytes, and no source is to blame. `facts.origins` names the sources of bad pieces.
    */
   async settle(
     target: string,
@@ -163,17 +164,17 @@ export class PartialNar implements AsyncDisposable {
     return fitsTorrent;
   }
 
-  /** The first bytes of a NAR that is complete. */
+  /** Returns the first bytes of a complete NAR. */
   async head(length: number): Promise<Uint8Array> {
     return (await this.#bytes.read(0, Math.min(length, this.sizeBytes))).slice(); // the buffer is used again
   }
 
-  /** Waits until what is being written is written: a source that was stopped may have a piece on its way to the disk. */
+  /** Waits for writes under way: a stopped source may have a piece on its way to the disk. */
   async drain(): Promise<void> {
     while (this.#writing.size > 0) await Promise.allSettled(this.#writing);
   }
 
-  /** Forgets everything, as if nothing had come yet. */
+  /** Drops all bytes, as if none had come yet. */
   reset(): void {
     this.#held.clear();
   }
@@ -183,7 +184,7 @@ export class PartialNar implements AsyncDisposable {
     await unlink(this.path).catch(() => undefined);
   }
 
-  /** What is held stays for whoever opens the partial file next, if the disk takes it. */
+  /** Closes the NAR. If the disk has room, keeps the held bytes for whoever opens the partial file next. */
   close(): Promise<void> {
     return this.#bytes.close(this.#held.prefixBytes);
   }
@@ -192,7 +193,7 @@ export class PartialNar implements AsyncDisposable {
     return this.close();
   }
 
-  /** Counts a write as under way until it is done, for {@link drain}. */
+  /** Counts a write as under way until it ends, for {@link drain}. */
   async #track(writing: Promise<void>): Promise<void> {
     this.#writing.add(writing);
     try {
@@ -202,7 +203,7 @@ export class PartialNar implements AsyncDisposable {
     }
   }
 
-  /** Takes over what lies in the file: pieces whose SHA-1 fits, or without a torrent the whole length. */
+  /** Takes over the bytes in the file: pieces with the right SHA-1, or the whole length without a torrent. */
   async #recover(fileBytes: number): Promise<void> {
     if (this.#torrent === undefined) {
       this.#held.addBytes(0, fileBytes, EARLIER_RUN);
@@ -230,7 +231,7 @@ export class PartialNar implements AsyncDisposable {
     return true;
   }
 
-  /** Pieces that do not fit the torrent; without one all of them. */
+  /** Returns the pieces that do not fit the torrent; all pieces if there is no torrent. */
   async #badPieces(): Promise<number[]> {
     const bad: number[] = [];
     for (let index = 0; index < this.#held.count; index++) if (!(await this.#fits(index))) bad.push(index);

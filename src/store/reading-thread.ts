@@ -9,7 +9,7 @@ export interface ReadQuestion {
   readonly contents: NarContents | undefined;
 }
 
-/** Its answer. */
+/** The answer of the thread. */
 export type ReadAnswer =
   | { readonly hashes: NarHashes | undefined }
   | { readonly unread: Unread }
@@ -17,11 +17,11 @@ export type ReadAnswer =
 
 /** Options of a thread. */
 export interface ReadingThreadData {
-  /** Whether it and the programs that it starts get the processor only when nobody else wants it. */
+  /** True if the thread and its programs get the processor only when nobody else wants it. */
   readonly isIdlePriority: boolean;
 }
 
-/** A thread that reads NAR files. Ask for one at a time: they would share one processor. */
+/** A thread that reads NAR files. Ask for one at a time: several would share one processor. */
 export class ReadingThread {
   readonly #thread: Thread<ReadQuestion, ReadAnswer>;
 
@@ -29,16 +29,16 @@ export class ReadingThread {
     this.#thread = new Thread(workerBeside(import.meta.url, 'reading-worker'), data);
   }
 
-  /** True once it answers nothing any longer: it was closed, or ran out of memory. */
+  /** Returns true once it no longer answers: it was closed, or ran out of memory. */
   get hasEnded(): boolean {
     return this.#thread.hasEnded;
   }
 
   /**
-   * Reads one file, as `readNar` does.
+   * Reads one file as `readNar` does.
    *
-   * @returns undefined if there is no such file, or no longer; why it could not be read
-   * @throws NIX_MISSING without the program that decompresses it; an error if the thread ended
+   * @returns undefined if the file does not exist (any longer); the reason if it could not be read
+   * @throws NIX_MISSING if the program that decompresses it is missing; an error if the thread ended
    */
   async read(path: string, contents: NarContents | undefined): Promise<NarHashes | Unread | undefined> {
     const answer = await this.#thread.ask({ path, contents });

@@ -21,11 +21,14 @@ answerQuestions(async ({ path, contents }: ReadQuestion): Promise<ReadAnswer> =>
   }
 });
 
-/** Linux has a nice value a thread, which the programs that it starts inherit (sched(7)). */
+/**
+ * Lowers the priority of this thread. On Linux each thread has its own nice value, which its programs inherit
+ * (sched(7)).
+ */
 function beNice(): void {
   try {
     setPriority(Number(basename(readlinkSync('/proc/thread-self'))), constants.priority.PRIORITY_LOW);
   } catch {
-    // not Linux, or forbidden: it competes like any other
+    // not Linux, or forbidden: normal priority
   }
 }

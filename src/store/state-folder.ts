@@ -1,26 +1,26 @@
 import { join } from 'node:path';
 
-/** Name of the folder that holds the state of a file store; binary caches know nothing of it. */
+/** Name of the folder with the state of a file store. Binary caches ignore it. */
 export const STATE_FOLDER = 'narswarm';
 
 /**
- * Everything in the state folder of a store, and how a dry run takes it over: `copied` as it writes there on its way to a
- * plan, `read` where it lies, `left` as it has nothing to do with it.
+ * All places in the state folder of a store, and how a dry run treats them: `copied`, since it writes there before its
+ * plan is complete; `read` in place; or `left` out.
  */
 const PLACES = {
-  /** NARs that were asked for, with their pieces: catalogue.ts. */
+  /** Requested NARs with their pieces: catalogue.ts. */
   'catalogue.jsonl': 'read',
-  /** What caches say of themselves: fetch/cache-infos.ts. */
+  /** Settings that caches announce: fetch/cache-infos.ts. */
   'caches.json': 'left',
-  /** Hash maps that are followed, a folder each: index/index-dir.ts. */
+  /** Followed hash maps, a folder each: index/index-dir.ts. */
   index: 'copied',
-  /** Generations of hash maps that are seeded: index/generations.ts. */
+  /** Seeded generations of hash maps: index/generations.ts. */
   generations: 'left',
   /** This machine's own hash maps, a folder each: publish/publication.ts. */
   published: 'read',
   /** States of subscriptions, a file each: subscription/state.ts. */
   subscriptions: 'read',
-  /** Lists of store paths as they were fetched last: subscription/fetch-list.ts. */
+  /** Lists of store paths as last fetched: subscription/fetch-list.ts. */
   lists: 'copied',
   /** Pins, a file each: pins.ts. */
   pins: 'read',
@@ -28,11 +28,11 @@ const PLACES = {
   served: 'read',
   /** Damaged files: quarantine.ts. */
   quarantine: 'read',
-  /** Partial files of fetches, a folder a process: session.ts. */
+  /** Partial files of fetches, a folder per process: session.ts. */
   partial: 'left',
-  /** Exports of own builds, a folder a process: export-folder.ts. */
+  /** Exports of own builds, a folder per process: export-folder.ts. */
   export: 'left',
-  /** Turns of processes, a folder a process: turn.ts. */
+  /** Turns of processes, a folder per process: turn.ts. */
   collecting: 'left',
   publishing: 'left',
   serving: 'left',
@@ -42,12 +42,12 @@ const PLACES = {
 /** A file or folder of the state. */
 export type StatePlace = keyof typeof PLACES;
 
-/** Places by how a dry run takes them over. */
+/** Returns the places that a dry run treats in this way. */
 export function statePlaces(use: 'copied' | 'read'): StatePlace[] {
   return (Object.keys(PLACES) as StatePlace[]).filter((place) => PLACES[place] === use);
 }
 
-/** The path of a file or folder of a store's state. */
+/** Returns the path of a file or folder in a store's state. */
 export function inState({ stateDir }: { readonly stateDir: string }, place: StatePlace): string {
   return join(stateDir, place);
 }

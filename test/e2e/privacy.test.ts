@@ -232,7 +232,7 @@ describe('what is served', () => {
       published,
       5,
       'NAR_UNAVAILABLE',
-      /1 of 1 NARs could not be fetched: .* has not the contents that were signed/,
+      /1 of 1 NARs could not be fetched: .* does not have the signed contents/,
     );
     assert.ok((await readNarInfos(own)).size === 2, 'nothing of the lie is in the store');
     assert.equal((await readdir(join(own, 'nar'))).length, 2, 'the private NAR stays');
@@ -253,7 +253,7 @@ describe('what is served', () => {
     await writeFile(catalogue, `${JSON.stringify({ ...entryOf(torrent, leaf, Math.floor(mtimeMs), 'fetch') })}\n`);
     const { ready, process } = await lab.service(['daemon', ...flags]);
     assert.deepEqual(await answers(ready['port'], hashes), [false]);
-    await process.event('warning', ({ message }) => String(message).includes('has not the contents that were signed'));
+    await process.event('warning', ({ message }) => String(message).includes('does not have the signed contents'));
     assert.deepEqual(await answers(ready['port'], hashes), [false]);
     const again = await lab.run([
       'publish',
@@ -264,7 +264,7 @@ describe('what is served', () => {
       `leaf=${leaf}`,
       ...flags,
     ]);
-    assertFailure(again, 3, 'ROOT_UNKNOWN', /has not the contents that were signed/);
+    assertFailure(again, 3, 'ROOT_UNKNOWN', /does not have the signed contents/);
     await process.stop();
   });
 

@@ -291,12 +291,18 @@ describe('upstreams alone', { concurrency: 6 }, () => {
         };
         const alone = await importFrom([lying], `local?root=${await lab.folder('target')}`);
         assert.equal(alone.status, 8, alone.stderr);
-        assert.match(alone.stderr, new RegExp(`the NAR of ${large.storePath} has not the contents.*from ${lying.url}`));
+        assert.match(
+          alone.stderr,
+          new RegExp(`the NAR of ${large.storePath} does not have the signed contents.*from ${lying.url}`),
+        );
 
         const to = `local?root=${await lab.folder('target')}`;
         const run = await importFrom([lying, await cacheWith()], to); // the bad one is in the store already
         assert.equal(run.status, 0, run.stderr);
-        assert.match(String(run.event('warning')['message']), new RegExp(`${large.storePath} has not the contents`));
+        assert.match(
+          String(run.event('warning')['message']),
+          new RegExp(`${large.storePath} does not have the signed contents`),
+        );
         assert.equal(requisites(to, made.root).length, 6);
         await assertSound(store, made.publicKey);
       });

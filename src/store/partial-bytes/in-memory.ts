@@ -9,33 +9,33 @@ import { giveBack, lend, takeBuffer } from '../../bytes/lent-buffers.ts';
 import { storeError } from '../../disk/store-error.ts';
 import type { PartialBytes } from './bytes.ts';
 
-/** Up to this size writing a file takes less time than having another thread do it. */
+/** Up to this size, writing a file takes less time than passing it to another thread. */
 const AT_ONCE_BYTES = 32 * 1024;
 
-/** The callback form: it takes half the time of the one with promises. */
+/** The callback form takes half the time of the one with promises. */
 const writeAside = promisify(writeFileCallback);
 
 /**
- * A small NAR on its way: one file is written, once, when it is known to be good. One that is closed before leaves what
- * it has in its partial file.
+ * The bytes of a small NAR, in memory. Writes one file, once, when the NAR is known to be good. If it is closed before
+ * that, writes its bytes to its partial file.
  */
 export class BytesInMemory implements PartialBytes {
   readonly #path: string;
   readonly #sizeBytes: number;
-  /** Partial files that lie on the disk: {@link close} adds its own. */
+  /** Existing partial files: {@link close} adds its own. */
   readonly #leftovers: Set<string>;
-  /** Allocated when the first bytes come, so that a NAR that waits costs nothing. */
+  /** Allocated with the first bytes, so that a waiting NAR costs nothing. */
   #memory: Uint8Array | undefined;
   #isClosed = false;
 
-  /** @param path what the file is called until it is renamed to its target */
+  /** @param path the file's path until it is renamed to its target */
   constructor(path: string, sizeBytes: number, leftovers: Set<string>) {
     this.#path = path;
     this.#sizeBytes = sizeBytes;
     this.#leftovers = leftovers;
   }
 
-  /** Reads what lies in the partial file, which stays. @returns bytes read; 0 where it cannot be read */
+  /** Reads the bytes of the partial file, which stays. @returns bytes read; 0 if it cannot be read */
   async takeOver(): Promise<number> {
     try {
       await using file = await open(this.#path, 'r');
@@ -72,7 +72,7 @@ export class BytesInMemory implements PartialBytes {
     return fileHashOf(Buffer.from(digest, 'hex'));
   }
 
-  /** Small files are written at once: the trips through the thread pool would cost them more than their bytes. */
+  /** Writes a small file at once: a trip through the thread pool would take longer than its bytes. */
   async finish(target: string): Promise<void> {
     const bytes = this.#bytes();
     try {
@@ -100,14 +100,15 @@ export class BytesInMemory implements PartialBytes {
     this.#release(this.#bytes());
   }
 
-  /** The buffer is not given back: a slice of it may be on its way still. */
+  /** Does not give the buffer back: a slice of it may still be in use. */
   async close(heldBytes: number): Promise<void> {
     const memory = this.#memory;
     this.#memory = undefined;
     this.#isClosed = true;
     if (memory === undefined || heldBytes === 0) return;
     this.#leftovers.add(this.#path);
-    await writeFile(this.#path, memory.subarray(0, heldBytes)).catch(() => undefined); // it is fetched again, then
+    // if it fails, it is fetched again
+    await writeFile(this.#path, memory.subarray(0, heldBytes)).catch(() => undefined);
   }
 
   #release(bytes: Uint8Array): void {
