@@ -1,4 +1,4 @@
-/** The hash thread gives what the caller's own thread gives: the same questions, before it is started and after. */
+/** The hash thread gives the same results as the caller's own thread: the same questions before and after its start. */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';

@@ -12,21 +12,21 @@ test('many questions at a time get their own answers', LIMIT, async () => {
   await thread.close();
 });
 
-test('what the work throws comes with its words and its code, and the thread answers on', LIMIT, async () => {
+test('returns errors of the work with message and code, and still answers afterwards', LIMIT, async () => {
   const thread = new Thread<number, number>(WORKER);
   await assert.rejects(thread.ask(-1), { message: 'negative', code: 'EDOM' });
   assert.equal(await thread.ask(1), 2);
   await thread.close();
 });
 
-test('a thread that ends is waited for no longer', LIMIT, async () => {
+test('does not wait for an ended thread', LIMIT, async () => {
   const thread = new Thread<number, number>(WORKER);
   await assert.rejects(thread.ask(0), /out of order/); // it throws outside of a question
   assert.ok(thread.hasEnded);
   await assert.rejects(thread.ask(1), /out of order/);
 });
 
-test('closing ends what is waited for', LIMIT, async () => {
+test('closing ends pending questions', LIMIT, async () => {
   const thread = new Thread<number, number>(WORKER);
   const waiting = assert.rejects(thread.ask(Infinity), /has ended/);
   await thread.close();

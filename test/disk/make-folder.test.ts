@@ -11,7 +11,7 @@ before(async () => {
 });
 after(() => rm(dir, { recursive: true }));
 
-test('makes parents, with the mode that was asked for, and leaves what is there', async () => {
+test('makes parents with the given mode, and leaves existing folders alone', async () => {
   const path = join(dir, 'a', 'b', 'c');
   await makeFolder(path, 0o700);
   for (const made of [path, join(dir, 'a')]) assert.equal((await stat(made)).mode & 0o777, 0o700);
@@ -22,23 +22,23 @@ test('makes parents, with the mode that was asked for, and leaves what is there'
   await Promise.all(Array.from({ length: 8 }, () => makeFolder(join(dir, 'at', 'once'))));
 });
 
-test('tells the outermost folder that it made', async () => {
+test('returns the outermost folder that it made', async () => {
   assert.equal(await makeFolder(join(dir, 'x', 'y', 'z')), join(dir, 'x'));
   assert.equal(await makeFolder(join(dir, 'x', 'y', 'w')), join(dir, 'x', 'y', 'w'));
   assert.equal(await makeFolder(join(dir, 'x', 'y', 'w')), undefined);
 });
 
-test('says what is in the way', async () => {
+test('names the file in the way', async () => {
   await writeFile(join(dir, 'file'), '');
   await assert.rejects(makeFolder(join(dir, 'file')), { code: 'EEXIST' });
   await assert.rejects(makeFolder(join(dir, 'file', 'below')), { code: 'ENOTDIR' });
 });
 
-test('ends where no folder can be made', async () => {
+test('fails where no folder can be made', async () => {
   await assert.rejects(makeFolder('/proc/nope/x'), { code: 'ENOENT' });
 });
 
-test('makes nothing in the place of a folder that is gone', async () => {
+test('does not replace a missing folder', async () => {
   await makeFolderBelow(dir, join(dir, 'state', 'pins'));
   await makeFolderBelow(dir, join(dir, 'state', 'pins'));
   assert.ok((await stat(join(dir, 'state', 'pins'))).isDirectory());

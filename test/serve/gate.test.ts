@@ -1,4 +1,4 @@
-/** The one door: each test takes one condition away, and the NAR is not served any more. */
+/** Each test removes one condition of the gate, and the NAR is no longer served. */
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { appendFile, readFile, rm, utimes, writeFile } from 'node:fs/promises';
@@ -46,7 +46,7 @@ async function door(t: TestContext): Promise<Door> {
   };
 }
 
-test('serves what was asked for, is signed, and is unchanged', async (t) => {
+test('serves a requested, signed and unchanged NAR', async (t) => {
   const { store, entry, narPath, catalogue } = await door(t);
   const admitted = await new Gate(store, catalogue, sharedBy(store)).admit(entry.infoHash);
   assert.equal(admitted?.path, narPath);
@@ -54,7 +54,7 @@ test('serves what was asked for, is signed, and is unchanged', async (t) => {
   assert.equal(admitted.torrent.sizeBytes, (await readFile(narPath)).length);
 });
 
-test('what nobody asked for is not served, though it is signed and lies in the store', async (t) => {
+test('does not serve a signed NAR that nobody requested', async (t) => {
   const { store, catalogue } = await door(t);
   const gate = new Gate(store, catalogue, sharedBy(store));
   for (const other of [TOP, NOTE]) {
@@ -63,14 +63,14 @@ test('what nobody asked for is not served, though it is signed and lies in the s
   assert.equal(await gate.admit('a'.repeat(40) as InfoHash), undefined);
 });
 
-test('an unsigned path is not served', async (t) => {
+test('does not serve an unsigned path', async (t) => {
   const { narInfoPath, admits } = await door(t);
   const text = await readFile(narInfoPath, 'utf8');
   await writeFile(narInfoPath, text.replaceAll(/^Sig:.*\n/gm, ''));
   assert.equal(await admits(), false);
 });
 
-test('an unsigned path of its own is served if it follows from its content address', async (t) => {
+test('serves an unsigned path of its own if it follows from its content address', async (t) => {
   const store = await filledStore(t);
   const entry = await entryFor(store, NOTE, 'add');
   const info = await infoOf(store, NOTE);
@@ -85,7 +85,7 @@ test('an unsigned path of its own is served if it follows from its content addre
   assert.equal(await admits({ ca: 'foo' }), false);
 });
 
-test('a path signed by a key that is not configured is not served', async (t) => {
+test('does not serve a path signed by a key that is not configured', async (t) => {
   const { admits } = await door(t);
   const stranger = { name: KEY.name, key: generateKeyPairSync('ed25519').publicKey };
   assert.equal(await admits([stranger]), false);
@@ -93,7 +93,7 @@ test('a path signed by a key that is not configured is not served', async (t) =>
   assert.equal(await admits([stranger, KEY]), true);
 });
 
-test('a narinfo whose signed facts were changed is not served', async (t) => {
+test('does not serve a narinfo with changed signed facts', async (t) => {
   const { narInfoPath, admits } = await door(t);
   const text = await readFile(narInfoPath, 'utf8');
   await writeFile(
@@ -103,13 +103,13 @@ test('a narinfo whose signed facts were changed is not served', async (t) => {
   assert.equal(await admits(), false);
 });
 
-test('a narinfo that is of another path than the catalogue says is not served', async (t) => {
+test('does not serve a narinfo of another path than in the catalogue', async (t) => {
   const { store, narInfoPath, admits } = await door(t);
   await writeFile(narInfoPath, await readFile(`${store.dir}/${NOTE}.narinfo`));
   assert.equal(await admits(), false);
 });
 
-test('a narinfo that another path was signed in does not open the door, though it names this file', async (t) => {
+test('does not serve a file for the signed narinfo of another path that names it', async (t) => {
   const { store, narInfoPath, admits } = await door(t);
   const [own, other] = [await readFile(narInfoPath, 'utf8'), await readFile(`${store.dir}/${NOTE}.narinfo`, 'utf8')];
   const fields = /^(?:URL|FileHash|FileSize): .*$/gm; // the signature does not cover them
@@ -122,14 +122,14 @@ test('a narinfo that another path was signed in does not open the door, though i
   assert.equal(await admits(), false);
 });
 
-test('a narinfo that names another file by its hash is not served', async (t) => {
+test('does not serve a narinfo that names another file by its hash', async (t) => {
   const { narInfoPath, admits } = await door(t);
   const text = await readFile(narInfoPath, 'utf8');
   await writeFile(narInfoPath, text.replace(/^FileHash: .*$/m, `FileHash: sha256:${'0'.repeat(52)}`));
   assert.equal(await admits(), false);
 });
 
-test('a damaged or missing narinfo is not served', async (t) => {
+test('does not serve a damaged or missing narinfo', async (t) => {
   const { narInfoPath, admits } = await door(t);
   await writeFile(narInfoPath, 'hello');
   assert.equal(await admits(), false);
@@ -137,34 +137,34 @@ test('a damaged or missing narinfo is not served', async (t) => {
   assert.equal(await admits(), false);
 });
 
-test('a URL that leads out of the store is not served', async (t) => {
+test('does not serve a URL that leads out of the store', async (t) => {
   const { narInfoPath, admits } = await door(t);
   const text = await readFile(narInfoPath, 'utf8');
   await writeFile(narInfoPath, text.replace(/^URL: .*$/m, 'URL: ../../etc/passwd'));
   assert.equal(await admits().catch(() => false), false);
 });
 
-test('a file that was changed is not served', async (t) => {
+test('does not serve a changed file', async (t) => {
   const { narPath, admits } = await door(t);
   const later = new Date(Date.now() + 5_000);
   await utimes(narPath, later, later);
   assert.equal(await admits(), false);
 });
 
-test('a file of another size is not served, even with the time of the old one', async (t) => {
+test('does not serve a file of another size, even with the time of the old one', async (t) => {
   const { narPath, entry, admits } = await door(t);
   await appendFile(narPath, 'x');
   await utimes(narPath, entry.mtimeMs / 1000, entry.mtimeMs / 1000);
   assert.equal(await admits(), false);
 });
 
-test('a file that is gone is not served', async (t) => {
+test('does not serve a missing file', async (t) => {
   const { narPath, admits } = await door(t);
   await rm(narPath);
   assert.equal(await admits(), false);
 });
 
-test('a file that nobody has looked into is not served, nor one with other contents than were signed', async (t) => {
+test('does not serve an unchecked file, nor one with other contents than the signed ones', async (t) => {
   const { store, entry } = await door(t);
   const admits = async (listed: CatalogueEntry): Promise<boolean> => {
     const catalogue = new Catalogue(store);
@@ -178,7 +178,7 @@ test('a file that nobody has looked into is not served, nor one with other conte
   assert.equal(await admits(entry), true);
 });
 
-test('a path whose file nobody has hashed yet is not served', async (t) => {
+test('does not serve a path whose file is not hashed yet', async (t) => {
   const { store, catalogue } = await door(t);
   const { fileHash, sizeBytes, extension, mtimeMs, storePath } = await entryFor(store, NOTE);
   await catalogue.add([pendingEntry({ fileHash, sizeBytes, extension, mtimeMs }, storePath, 'fetch')]);

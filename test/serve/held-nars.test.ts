@@ -6,7 +6,7 @@ import { describeNar } from '../../src/store/describe-nar.ts';
 import { LEAF, NOTE } from '../nix/fixtures.ts';
 import { filledStore, infoOf, sharedBy } from '../store/store-fixture.ts';
 
-test('a NAR of a running fetch is given on once its contents are the signed ones', { timeout: 20_000 }, async (t) => {
+test('serves a NAR of a running fetch once its contents are checked', { timeout: 20_000 }, async (t) => {
   const store = await filledStore(t);
   const [leaf, note] = [await infoOf(store, LEAF), await infoOf(store, NOTE)];
   const { torrent } = await describeNar(store, parseStoreHash(LEAF));
@@ -20,7 +20,7 @@ test('a NAR of a running fetch is given on once its contents are the signed ones
   assert.deepEqual(seed.files, [{ path, sizeBytes: torrent.sizeBytes }]);
 });
 
-test('a NAR of a running fetch that is not shared is given to nobody', async (t) => {
+test('does not serve a NAR of a running fetch that is not shared', async (t) => {
   const store = await filledStore(t);
   const info = await infoOf(store, LEAF);
   const { torrent } = await describeNar(store, parseStoreHash(LEAF));

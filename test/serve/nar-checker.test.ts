@@ -1,4 +1,4 @@
-/** NARs that are looked into after the fetch: no peer gets one of which nobody has computed the NarHash. */
+/** NARs that are checked after the fetch: no peer gets one before its NarHash was computed. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { rename, writeFile } from 'node:fs/promises';
@@ -41,7 +41,7 @@ async function lie(store: FileStore, hash: string, file: NarInfo): Promise<NarIn
   return info;
 }
 
-test('a NAR of an earlier catalogue is served to the first peer that asks, and remembered', async (t) => {
+test('serves a NAR of an earlier catalogue to the first peer that asks, and remembers the result', async (t) => {
   const { store, gate, catalogue, warnings } = await scene(t, async (made) => [unchecked(await entryFor(made, LEAF))]);
   const entry = await entryFor(store, LEAF);
   assert.ok((await gate.admit(entry.infoHash)) !== undefined);
@@ -51,7 +51,7 @@ test('a NAR of an earlier catalogue is served to the first peer that asks, and r
   assert.deepEqual(warnings, []);
 });
 
-test('all others are looked into in the background, with their pieces where these are unknown', async (t) => {
+test('checks all others in the background, and computes unknown pieces', async (t) => {
   const { store, catalogue, checker } = await scene(t, async (made) => {
     const note = await entryFor(made, NOTE);
     return [unchecked(await entryFor(made, LEAF)), pendingEntry(note, note.storePath, 'add')];
@@ -66,7 +66,7 @@ test('all others are looked into in the background, with their pieces where thes
   }
 });
 
-test('a private NAR that a signed narinfo of another path names reaches nobody; its own path is served as before', async (t) => {
+test('does not serve a private NAR that a signed narinfo of another path names, but still serves its own path', async (t) => {
   const { store, gate, checker, catalogue, warnings } = await scene(t, async (made) => {
     const [secret, note] = [await infoOf(made, LEAF), await entryFor(made, NOTE)];
     await lie(made, NOTE, secret);
@@ -82,7 +82,7 @@ test('a private NAR that a signed narinfo of another path names reaches nobody; 
   assert.ok((await gate.admit(secret.infoHash)) !== undefined, 'the lie does not shut out the right one');
 });
 
-test('a file that is not what its entry says, or cannot be decompressed, is not served', async (t) => {
+test('does not serve a file that differs from its entry or cannot be decompressed', async (t) => {
   const { store, gate, catalogue, checker } = await scene(t, async (made) => [unchecked(await entryFor(made, LEAF))]);
   const [info, entry] = [await infoOf(store, LEAF), await entryFor(store, LEAF)];
   const junk = Buffer.concat([Buffer.from('fd377a585a00', 'hex'), Buffer.alloc(5000, 'x')]); // begins as xz does
@@ -109,7 +109,7 @@ test('a file that is not what its entry says, or cannot be decompressed, is not 
   );
 });
 
-test('a file that is gone or another holds up no other, and is tried again once it changes', async (t) => {
+test('a missing or changed file delays no other, and is tried again once it changes', async (t) => {
   const { store, catalogue, checker } = await scene(t, async (made) => [
     unchecked(await entryFor(made, NOTE)),
     unchecked(await entryFor(made, LEAF)),
@@ -126,7 +126,7 @@ test('a file that is gone or another holds up no other, and is tried again once 
   assert.equal((await checker.check(file, note, 'now'))?.narHash, note.narHash);
 });
 
-test('what nobody trusted has signed is not looked into', async (t) => {
+test('does not check NARs without a trusted signature', async (t) => {
   const { store, catalogue } = await scene(t, async (made) => [unchecked(await entryFor(made, LEAF))]);
   const checker = new NarChecker({ store, catalogue, keys: [], onWarning: () => undefined });
   await checker.checkAll(signal);

@@ -1,4 +1,4 @@
-/** What members are given: each test takes one condition away, and nothing is told or given any more. */
+/** Each test removes one condition of the offer to members, and the NAR is no longer announced or served. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { appendFile, readFile, rm, writeFile } from 'node:fs/promises';
@@ -57,7 +57,7 @@ async function firstBytes({ offer, entry }: Scene): Promise<Buffer | string> {
   return target;
 }
 
-test('a NAR that was asked for, and is shared and sound, is told of and given, and that is noted', async (t) => {
+test('announces and serves a requested, shared and sound NAR, and notes it', async (t) => {
   const one = await scene(t);
   await untilHeld(one);
   assert.deepEqual(await firstBytes(one), one.bytes.subarray(0, 10));
@@ -69,14 +69,14 @@ test('a NAR that was asked for, and is shared and sound, is told of and given, a
   for await (const { name } of readLastServed(one.store)) assert.match(name, new RegExp(one.entry.fileHash));
 });
 
-test('contents that nobody has looked into are looked into before they are told of', async (t) => {
+test('checks unchecked contents before it announces them', async (t) => {
   const one = await scene(t, { isChecked: false });
   assert.equal(one.offer.forMembers.holds(one.prefix), undefined);
   await untilHeld(one);
   assert.deepEqual(await firstBytes(one), one.bytes.subarray(0, 10));
 });
 
-test('a NAR that a fetch of another process adds is news', async (t) => {
+test('announces a NAR that a fetch of another process adds', async (t) => {
   const one = await scene(t, { askedFor: false });
   assert.equal(one.offer.forMembers.holds(one.prefix), undefined);
   const news = once(one.offer.forMembers, 'news');
@@ -85,31 +85,31 @@ test('a NAR that a fetch of another process adds is news', async (t) => {
   await untilHeld(one);
 });
 
-test('what nobody asked for is neither told of nor given', async (t) => {
+test('neither announces nor serves a NAR that nobody requested', async (t) => {
   const one = await scene(t, { askedFor: false });
   await assertWithheld(one);
 });
 
-test('what no share-key has signed is neither told of nor given, nor is its narinfo', async (t) => {
+test('neither announces nor serves a NAR without a signature of a share-key, nor its narinfo', async (t) => {
   const one = await scene(t, { shareKeys: [] });
   await assertWithheld(one);
   assert.equal(await one.offer.forMembers.narInfo(parseStoreHash(LEAF)), undefined);
 });
 
-test('contents that are not the signed ones are neither told of nor given', async (t) => {
+test('neither announces nor serves other contents than the signed ones', async (t) => {
   const one = await scene(t, { askedFor: false });
   await one.offer.catalogue.add([{ ...one.entry, narHash: (await infoOf(one.store, TOP)).narHash }]);
   await assertWithheld(one);
 });
 
-test('a file that changes is given no longer', async (t) => {
+test('no longer serves a changed file', async (t) => {
   const one = await scene(t);
   await untilHeld(one);
   await appendFile(one.store.narPath(one.info), 'more');
   assert.equal(await firstBytes(one), 'absent');
 });
 
-test('a file that is gone, or whose narinfo is, is given no longer', async (t) => {
+test('no longer serves a missing file, or one without its narinfo', async (t) => {
   for (const path of [({ store }: Scene) => store.narInfoPath(parseStoreHash(LEAF)), narPath]) {
     const one = await scene(t);
     await untilHeld(one);
@@ -118,7 +118,7 @@ test('a file that is gone, or whose narinfo is, is given no longer', async (t) =
   }
 });
 
-test('narinfos that a share-key has signed are given, word for word; damaged, swapped and unsigned ones are not', async (t) => {
+test('serves narinfos signed by a share-key, unchanged, but no damaged, swapped and unsigned ones', async (t) => {
   const { store, offer } = await scene(t);
   const narInfo = (hash: string): Promise<string | undefined> => offer.forMembers.narInfo(parseStoreHash(hash));
   const text = await readFile(store.narInfoPath(parseStoreHash(LEAF)), 'utf8');
@@ -133,7 +133,7 @@ test('narinfos that a share-key has signed are given, word for word; damaged, sw
   assert.equal(await narInfo(LEAF), undefined);
 });
 
-test('a NAR of a running fetch that came from members alone goes to members at once', async (t) => {
+test('serves members a NAR of a running fetch at once, if it came only from members', async (t) => {
   const one = await scene(t, { askedFor: false });
   const news = once(one.offer.forMembers, 'news');
   const { fileHash, sizeBytes } = one.entry;
@@ -148,7 +148,7 @@ test('a NAR of a running fetch that came from members alone goes to members at o
   assert.equal(await one.offer.held.seed(torrent.infoHash), undefined, 'everybody else gets what was looked into');
 });
 
-test('a NAR of a running fetch that came from elsewhere is looked into first', async (t) => {
+test('checks a NAR of a running fetch first, if it came from elsewhere', async (t) => {
   const one = await scene(t, { askedFor: false });
   const { fileHash, sizeBytes } = one.entry;
   one.offer.held.add({ fileHash, sizeBytes, path: narPath(one), info: await infoOf(one.store, NOTE) });
@@ -157,7 +157,7 @@ test('a NAR of a running fetch that came from elsewhere is looked into first', a
   await untilHeld(one);
 });
 
-test('verified pieces of a NAR on its way are told of and given, until it ends, if it is shared', async (t) => {
+test('announces and serves verified pieces of an arriving NAR, if it is shared', async (t) => {
   for (const shareKeys of [[KEY], []]) {
     const one = await scene(t, { askedFor: false, shareKeys });
     const { forMembers, held } = one.offer;

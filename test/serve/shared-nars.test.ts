@@ -1,4 +1,4 @@
-/** What is shared with others: each test adds one reason, and the NAR of a trusted narinfo is shared. */
+/** Each test adds one reason for sharing, and the NAR of a trusted narinfo is shared. */
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { join } from 'node:path';
@@ -36,7 +36,7 @@ async function scene(t: TestContext): Promise<Scene> {
   };
 }
 
-test('what a key has signed that is only trusted is private, and so is a source that needs no signature', async (t) => {
+test('does not share NARs of a key that is only trusted, nor a source that needs no signature', async (t) => {
   const { shared, signed, addressed } = await scene(t);
   for (const info of [signed, addressed]) {
     assert.equal(await shared.includes(info), false);
@@ -45,7 +45,7 @@ test('what a key has signed that is only trusted is private, and so is a source 
   }
 });
 
-test('what a share-key has signed is shared', async (t) => {
+test('shares NARs signed by a share-key', async (t) => {
   const { store, signed, addressed } = await scene(t);
   const shared = new SharedNars({ keys: [KEY], shareKeys: [KEY], stateDir: store.stateDir });
   assert.equal(await shared.includes(signed), true);
@@ -53,7 +53,7 @@ test('what a share-key has signed is shared', async (t) => {
   assert.equal(await shared.includes(addressed), false);
 });
 
-test('what this machine has added or published is shared, if it is trusted', async (t) => {
+test('shares trusted NARs that this machine has added or published', async (t) => {
   const { shared, signed, addressed } = await scene(t);
   for (const info of [signed, addressed])
     for (const askedBy of ['add', 'publish'] as const) {
@@ -63,7 +63,7 @@ test('what this machine has added or published is shared, if it is trusted', asy
 });
 
 for (const folder of ['index', 'published']) {
-  test(`what a hash map in ${folder} lists is shared, with the contents that it lists, from the moment it is there`, async (t) => {
+  test(`shares NARs listed by a hash map in ${folder}, with the listed contents, as soon as it is there`, async (t) => {
     const { store, shared, signed, addressed } = await scene(t);
     const lists = new SharedNars({ keys: [KEY], shareKeys: [], stateDir: store.stateDir });
     const dir = new IndexDir(join(store.stateDir, folder, 'map'));
@@ -76,7 +76,7 @@ for (const folder of ['index', 'published']) {
   });
 }
 
-test('a map that lists nothing of it, or whose signature is wrong, shares nothing', async (t) => {
+test('a hash map without the NAR, or with a wrong signature, shares nothing', async (t) => {
   const { store, shared, signed } = await scene(t);
   const others = buildIndex({
     ...GOLDEN,
@@ -90,7 +90,7 @@ test('a map that lists nothing of it, or whose signature is wrong, shares nothin
   assert.equal(await shared.includes(signed), false);
 });
 
-test('share-keys are chosen by name or as a whole, among the trusted ones', () => {
+test('chooses share-keys by name or as whole keys, among the trusted ones', () => {
   const stranger = { name: KEY.name, key: generateKeyPairSync('ed25519').publicKey };
   const nixos = { name: DEFAULT_SHARE_KEYS[0] ?? '', key: generateKeyPairSync('ed25519').publicKey };
   const trusted = [KEY, stranger, nixos];

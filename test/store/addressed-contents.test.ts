@@ -1,6 +1,6 @@
 /**
- * Of an unsigned path nobody vouches for NarHash, but its contents can be checked by its content address: only then it
- * reaches anybody else. The paths were made by the real Nix (fixtures/nix/content-addresses/make.sh).
+ * Nobody vouches for the NarHash of an unsigned path. Its contents are checked against its content address before others
+ * get it. The real Nix made the paths (fixtures/nix/content-addresses/make.sh).
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -55,7 +55,7 @@ async function storeWith(t: TestContext, { info, nar }: Path, compression: 'none
   return store;
 }
 
-/** Whether the gate lets the NAR through, and whether a hash map has it. */
+/** Returns whether the gate lets the NAR through, and whether a hash map has it. */
 async function reaches(store: FileStore, hash: string): Promise<{ peers: boolean; map: boolean }> {
   const { signal } = new AbortController();
   const catalogue = await Catalogue.open(store);
@@ -89,7 +89,7 @@ for (const [kind, hash] of Object.entries(HASHES)) {
   }
 }
 
-test('contents that only Nix can check are not given to others', () => {
+test('does not give others contents that only Nix can check', () => {
   const { info } = read(OTHER);
   const git = { ...info, ca: 'fixed:git:sha1:pzki9p5zq6xfkkhkmrx2bhwzqafnwagx' };
   const storePath = '/nix/store/p3mq27al6qgja0m0b97nq1vs55fa34pr-source' as NarInfo['storePath'];

@@ -11,7 +11,7 @@ import { Catalogue, isPending, pendingEntry, torrentOfEntry } from '../../src/st
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { emptyStore, entryFor, filledStore, unchecked } from './store-fixture.ts';
 
-test('remembers entries, for this process at once and for the next', async (t) => {
+test('keeps entries, for this process at once and for later ones', async (t) => {
   const store = await filledStore(t);
   const entry = await entryFor(store, LEAF, 'publish');
   const catalogue = await Catalogue.open(store);
@@ -25,7 +25,7 @@ test('remembers entries, for this process at once and for the next', async (t) =
   assert.equal(torrentOfEntry(entry).infoHash, entry.infoHash);
 });
 
-test('the same entry is written once', async (t) => {
+test('writes the same entry once', async (t) => {
   const store = await filledStore(t);
   const entry = await entryFor(store, LEAF);
   const catalogue = await Catalogue.open(store);
@@ -37,7 +37,7 @@ test('the same entry is written once', async (t) => {
   assert.equal((await Catalogue.open(store)).byStorePath(entry.storePath)?.mtimeMs, entry.mtimeMs + 1);
 });
 
-test('sees what others have added since', async (t) => {
+test('reads entries that others have added since', async (t) => {
   const store = await filledStore(t);
   const [one, other] = [await Catalogue.open(store), await Catalogue.open(store)];
   await one.add([await entryFor(store, LEAF)]);
@@ -64,7 +64,7 @@ test('a torn last line costs one entry', async (t) => {
   );
 });
 
-test('a line that is half written when it is read counts once it is whole', async (t) => {
+test('reads a half written line once it is complete', async (t) => {
   const store = await filledStore(t);
   const line = `${JSON.stringify(await entryFor(store, LEAF))}\n`;
   const path = pathOf(store.stateDir);
@@ -75,7 +75,7 @@ test('a line that is half written when it is read counts once it is whole', asyn
   assert.equal(await catalogue.refresh(), 1);
 });
 
-test('lines that are no entries are passed over', async (t) => {
+test('skips lines that are not entries', async (t) => {
   const store = await filledStore(t);
   const entry = await entryFor(store, LEAF);
   const lines = ['', 'hello', 'null', '42', '[]', '{}', JSON.stringify({ ...entry, sizeBytes: '7' })];
@@ -83,7 +83,7 @@ test('lines that are no entries are passed over', async (t) => {
   assert.deepEqual([...(await Catalogue.open(store)).entries()], [entry]);
 });
 
-test('a file that was replaced is read anew', async (t) => {
+test('reads a replaced file again', async (t) => {
   const store = await filledStore(t);
   const path = pathOf(store.stateDir);
   const catalogue = await Catalogue.open(store);
@@ -99,7 +99,7 @@ test('a file that was replaced is read anew', async (t) => {
   assert.equal(catalogue.size, 0);
 });
 
-test('an entry without pieces has no infohash until somebody has hashed the file', async (t) => {
+test('an entry without pieces has no infohash until its file is hashed', async (t) => {
   const store = await filledStore(t);
   const entry = await entryFor(store, LEAF);
   const catalogue = await Catalogue.open(store);
@@ -112,7 +112,7 @@ test('an entry without pieces has no infohash until somebody has hashed the file
   assert.equal(catalogue.size, 1);
 });
 
-test('a line of less knowledge takes nothing back, unless the file is another', async (t) => {
+test('a line with fewer facts removes none, unless the file has changed', async (t) => {
   const store = await filledStore(t);
   const entry = await entryFor(store, LEAF);
   const { storePath } = entry;
@@ -152,7 +152,7 @@ test('two processes that add at once lose nothing', { timeout: 60_000 }, async (
   assert.equal(catalogue.byStorePath(path)?.sizeBytes, 200);
 });
 
-test('what others add while it is compacted is not lost', { timeout: 60_000 }, async (t) => {
+test('keeps entries that others add while it is compacted', { timeout: 60_000 }, async (t) => {
   const store = await emptyStore(t);
   await writeFile(join(store.dir, `${'a'.repeat(32)}.narinfo`), 'of the paths that the writers add');
   const writer = fileURLToPath(new URL('catalogue-writer.ts', import.meta.url));
@@ -176,7 +176,7 @@ test('what others add while it is compacted is not lost', { timeout: 60_000 }, a
   assert.deepEqual([follower.size, (await Catalogue.open(store)).size], [800, 800]);
 });
 
-test('a catalogue in which nothing is to be forgotten stays the file that it is', async (t) => {
+test('compacting leaves a catalogue without stale lines unchanged', async (t) => {
   const store = await filledStore(t);
   assert.equal(await compactCatalogue(store), 0);
   await (await Catalogue.open(store)).add([await entryFor(store, LEAF), await entryFor(store, NOTE)]);
@@ -187,7 +187,7 @@ test('a catalogue in which nothing is to be forgotten stays the file that it is'
   assert.equal((await stat(pathOf(store.stateDir))).ino, ino);
 });
 
-test('tells where it cannot write', async (t) => {
+test('names the file that it cannot write', async (t) => {
   const store = await filledStore(t);
   const entry = await entryFor(store, LEAF);
   const catalogue = new Catalogue(

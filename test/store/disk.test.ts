@@ -16,7 +16,7 @@ import { failureOf, prepare } from './partial-fixture.ts';
 
 const MIB = 1024 * 1024;
 
-/** A file system of its own, so that it can be filled or be read-only for root too. */
+/** A file system of its own, which can be full or read-only even for root. */
 async function mount(t: TestContext, options: string): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-mount-'));
   execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', dir]);
@@ -37,7 +37,7 @@ if (process.getuid?.() !== 0) {
     assert.match(stdout, /pass \d+$/m);
   });
 } else {
-  test('a full disk says so, for large NARs and for small ones, and nothing is at the target', async (t) => {
+  test('reports a full disk, for large and for small NARs, and leaves nothing at the target', async (t) => {
     const dir = await mount(t, 'size=1536k');
     const large = await prepare(t, 3 * MIB, dir);
     const partial = await large.begin();
@@ -56,7 +56,7 @@ if (process.getuid?.() !== 0) {
     await one.close(); // what cannot be kept is fetched again
   });
 
-  test('a turn at a store with a state that turned read-only says so', async (t) => {
+  test('reports a read-only state if a turn is taken', async (t) => {
     const dir = await mount(t, 'size=1m');
     const store = await FileStore.open(join(dir, 'store'), { create: true });
     await makeFolder(store.stateDir);
@@ -65,7 +65,7 @@ if (process.getuid?.() !== 0) {
     await assert.rejects(Turn.take(store, 'collecting'), { code: 'STORE_UNWRITABLE', message });
   });
 
-  test('a folder that cannot be written to says so', async (t) => {
+  test('reports a folder that cannot be written', async (t) => {
     const dir = await mount(t, 'ro');
     const large = await prepare(t, 2 * MIB, dir);
     const failure = await failureOf(large.begin());

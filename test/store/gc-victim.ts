@@ -1,4 +1,4 @@
-/** Collects all of a store and is killed after the first narinfo went, before its NAR does. Run by gc.test.ts. */
+/** Collects a whole store, and is killed between the removal of the first narinfo and of its NAR. Run by gc.test.ts. */
 import { FileStore } from '../../src/store/file-store.ts';
 import { collectGarbage } from '../../src/store/gc.ts';
 

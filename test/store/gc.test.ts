@@ -1,4 +1,4 @@
-/** What gc keeps and what goes: each rule by a store that is made for it. */
+/** Tests each rule of gc on a store made for it. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -67,7 +67,7 @@ async function sample(t: TestContext): Promise<FileStore> {
 }
 
 suite('gc', () => {
-  test('keeps the closures of the roots and no more, within a budget of 0', async (t) => {
+  test('keeps only the closures of the roots, with a budget of 0', async (t) => {
     const store = await sample(t);
     const result = await collect(store, ['app']);
     assert.deepEqual(await held(store), [['app', 'lib'], 2]);
@@ -76,7 +76,7 @@ suite('gc', () => {
     assert.deepEqual(result.kept, { paths: 2, nars: 2, bytes: 2000 });
   });
 
-  test('what was damaged and has come back is forgotten with it; a damaged narinfo that nothing needs, after a week', async (t) => {
+  test('forgets a restored damaged file along with its path, and an unneeded damaged narinfo after a week', async (t) => {
     const store = await sample(t);
     const folder = join(store.stateDir, 'quarantine');
     await mkdir(folder);
@@ -91,7 +91,7 @@ suite('gc', () => {
     assert.deepEqual(await readdir(folder), [fileOf('lib')]);
   });
 
-  test('without a budget nothing that is whole goes, and it says what could', async (t) => {
+  test('without a budget, removes no complete path, and reports the reclaimable bytes', async (t) => {
     const store = await sample(t);
     const result = await collect(store, ['app'], { maxBytes: undefined });
     assert.deepEqual(result.order, []);
@@ -99,7 +99,7 @@ suite('gc', () => {
     assert.equal((await held(store))[0].length, 4);
   });
 
-  test('what is forgotten goes without a budget, as far as nothing else needs it', async (t) => {
+  test('removes forgotten paths without a budget, unless something else needs them', async (t) => {
     const store = await sample(t);
     const { storePath } = await addPath(store, 'other', { refersTo: ['data'] });
     const other = storeHashOf(storePath);
@@ -111,7 +111,7 @@ suite('gc', () => {
     assert.deepEqual(await held(store), [['app', 'lib'], 2]);
   });
 
-  test('what is forgotten and a budget together: as much as the budget asks for', async (t) => {
+  test('with forgotten paths and a budget, frees as much as the budget requires', async (t) => {
     const store = await sample(t);
     await addPath(store, 'spare');
     const forgotten = [storeHashOf(pathNamed('old'))];
@@ -120,7 +120,7 @@ suite('gc', () => {
     assert.deepEqual((await collect(store, ['app'], { maxBytes: 2000, forgotten })).order, ['spare']);
   });
 
-  test('a dry run names what would go, and removes nothing', async (t) => {
+  test('a dry run lists the paths to remove, and removes nothing', async (t) => {
     const store = await sample(t);
     const result = await collect(store, ['app'], { dryRun: true });
     assert.deepEqual(result.order, ['old', 'data']);
@@ -129,7 +129,7 @@ suite('gc', () => {
     await assert.rejects(access(join(store.stateDir, 'collecting')), { code: 'ENOENT' });
   });
 
-  test('what a remaining path refers to stays, also when it was served long before', async (t) => {
+  test('keeps references of a remaining path, even if they were served long ago', async (t) => {
     const store = await emptyStore(t);
     const now = Date.now();
     const atMs = now - 100 * DAY_MS;
@@ -140,7 +140,7 @@ suite('gc', () => {
     assert.deepEqual(result.order, ['other']);
   });
 
-  test('least recently served first, down to the budget; what was never served by its age', async (t) => {
+  test('removes least recently served paths first, and never served ones by age, down to the budget', async (t) => {
     const store = await emptyStore(t);
     const now = Date.now();
     for (const [name, days] of [
@@ -158,7 +158,7 @@ suite('gc', () => {
     assert.deepEqual((await collect(store, [], { maxBytes: 1000 })).order, []);
   });
 
-  test('what was served within ten minutes stays, with all that it refers to', async (t) => {
+  test('keeps paths served within ten minutes, with their closures', async (t) => {
     const store = await emptyStore(t);
     await addPath(store, 'lib');
     await serveAt(store, await addPath(store, 'app', { refersTo: ['lib'] }), Date.now() - 9 * 60_000);
@@ -166,7 +166,7 @@ suite('gc', () => {
     assert.deepEqual((await collect(store, [])).order, ['done']);
   });
 
-  test('a NAR that several paths share goes with the last of them', async (t) => {
+  test('removes a shared NAR with its last path', async (t) => {
     const store = await emptyStore(t);
     await addPath(store, 'one', { contents: 'same' });
     await addPath(store, 'two', { contents: 'same' });
@@ -176,7 +176,7 @@ suite('gc', () => {
     assert.deepEqual(await held(store), [[], 0]);
   });
 
-  test('a kept narinfo that cannot be read, or refers to one that is not there, keeps everything', async (t) => {
+  test('removes nothing if a kept narinfo is unreadable or refers to a missing one', async (t) => {
     const damaged = await sample(t);
     await writeFile(damaged.narInfoPath(storeHashOf(pathNamed('lib'))), 'hello');
     const first = await collect(damaged, ['app']);
@@ -191,14 +191,14 @@ suite('gc', () => {
     assert.equal((await held(lacking))[0].length, 5);
   });
 
-  test('a root whose closure is still on its way hinders nothing', async (t) => {
+  test('a root whose closure is still arriving does not prevent collection', async (t) => {
     const store = await sample(t);
     const root = { storeHash: storeHashOf(pathNamed('coming')), name: 'coming', isWhole: false };
     const result = await collect(store, [], { roots: () => Promise.resolve([root]) });
     assert.equal(result.order.length, 4);
   });
 
-  test('paths whose NAR the target held, and so is absent, go as any other', async (t) => {
+  test('removes paths without a NAR, which the target held, like any other', async (t) => {
     const store = await emptyStore(t);
     await addPath(store, 'valid', { hasNar: false });
     await addPath(store, 'app', { refersTo: ['valid'] });
@@ -206,13 +206,13 @@ suite('gc', () => {
     assert.deepEqual([result.order, result.removed.nars], [['app', 'valid'], 1]);
   });
 
-  test('roots that do not fit the budget stay', async (t) => {
+  test('keeps roots that exceed the budget', async (t) => {
     const store = await sample(t);
     const result = await collect(store, ['app', 'old'], { maxBytes: 100 });
     assert.deepEqual([result.order, result.kept.bytes, result.reclaimableBytes], [[], 4000, 0]);
   });
 
-  test('pins keep a closure until they are taken away', async (t) => {
+  test('pins keep a closure until they are removed', async (t) => {
     const store = await sample(t);
     const { signal } = new AbortController();
     const pin = await addPin(store, storeHashOf(pathNamed('app')), new Date(0), signal);
@@ -226,7 +226,7 @@ suite('gc', () => {
     await assert.rejects(listPins(store), { code: 'STORE_CORRUPT' });
   });
 
-  test('the catalogue forgets what went and goes on being followed', async (t) => {
+  test('removes collected paths from the catalogue, which can still be followed', async (t) => {
     const store = await sample(t);
     const catalogue = await Catalogue.open(store);
     for (const name of ['app', 'old', 'lib', 'data']) {
@@ -246,7 +246,7 @@ suite('gc', () => {
 });
 
 suite('gc and those who work on the store', () => {
-  test('what is rooted while gc begins, and claimed until then, stays', async (t) => {
+  test('keeps paths that are claimed, then rooted, while gc begins', async (t) => {
     const store = await sample(t);
     const { signal } = new AbortController();
     const session = await PartialSession.open(store);
@@ -261,7 +261,7 @@ suite('gc and those who work on the store', () => {
     assert.deepEqual(result.order, ['app']);
   });
 
-  test('what a fetch claims stays while its session lasts, also a NAR without a narinfo', async (t) => {
+  test('keeps the claims of a fetch while its session lasts, also a NAR without a narinfo', async (t) => {
     const store = await sample(t);
     const { signal } = new AbortController();
     const orphan = join(store.dir, 'nar', `${'0'.repeat(52)}.nar.xz`);
@@ -283,7 +283,7 @@ suite('gc and those who work on the store', () => {
     assert.deepEqual([after.order, after.leftovers.files], [['data'], 1]);
   });
 
-  test('a NAR that a fetch counts on for another path stays when its own path goes', async (t) => {
+  test('keeps a NAR that a fetch needs for another path, even if its own path is removed', async (t) => {
     const store = await sample(t);
     const { url } = (await store.readNarInfo(storeHashOf(pathNamed('data'))))!;
     await using session = await PartialSession.open(store);
@@ -294,25 +294,29 @@ suite('gc and those who work on the store', () => {
     assert.equal(await store.narSizeOf({ url, storePath: pathNamed('data') }), 1000);
   });
 
-  test('a fetch looks what the store holds only when no collector is at work', { timeout: 20_000 }, async (t) => {
-    const store = await sample(t);
-    const { signal } = new AbortController();
-    await using session = await PartialSession.open(store);
-    const happened: string[] = [];
-    const collector = await Turn.take(store, 'collecting');
-    assert.ok(collector instanceof Turn);
-    let onWait = (): void => undefined;
-    const waits = new Promise<void>((resolve) => (onWait = resolve));
-    const claims = [{ storeHash: storeHashOf(pathNamed('old')) }];
-    const claimed = claim(store, session, claims, { signal, onWait }).then(() => happened.push('claimed'));
-    await waits;
-    happened.push('collector ends');
-    await collector[Symbol.asyncDispose]();
-    await claimed;
-    assert.deepEqual(happened, ['collector ends', 'claimed']);
-  });
+  test(
+    'a fetch looks up the contents of the store only while no collector is running',
+    { timeout: 20_000 },
+    async (t) => {
+      const store = await sample(t);
+      const { signal } = new AbortController();
+      await using session = await PartialSession.open(store);
+      const happened: string[] = [];
+      const collector = await Turn.take(store, 'collecting');
+      assert.ok(collector instanceof Turn);
+      let onWait = (): void => undefined;
+      const waits = new Promise<void>((resolve) => (onWait = resolve));
+      const claims = [{ storeHash: storeHashOf(pathNamed('old')) }];
+      const claimed = claim(store, session, claims, { signal, onWait }).then(() => happened.push('claimed'));
+      await waits;
+      happened.push('collector ends');
+      await collector[Symbol.asyncDispose]();
+      await claimed;
+      assert.deepEqual(happened, ['collector ends', 'claimed']);
+    },
+  );
 
-  test('one collector at a time; one that was killed is not waited for', async (t) => {
+  test('runs one collector at a time, and does not wait for a killed one', async (t) => {
     const store = await sample(t);
     await using other = await Turn.wait(store, 'collecting', { signal: new AbortController().signal });
     assert.ok(other);
@@ -328,8 +332,8 @@ suite('gc and those who work on the store', () => {
   });
 });
 
-suite('gc that is cut off', () => {
-  test('killed between a narinfo and its NAR, it leaves a store that is sound, and the next one goes on', async (t) => {
+suite('interrupted gc', () => {
+  test('killed between a narinfo and its NAR, leaves a sound store, and the next run continues', async (t) => {
     const store = await sample(t);
     const victim = spawn(process.execPath, [VICTIM, store.dir], { stdio: 'inherit' });
     assert.deepEqual(await once(victim, 'exit'), [null, 'SIGKILL']);
@@ -345,7 +349,7 @@ suite('gc that is cut off', () => {
     assert.deepEqual(await held(store), [[], 0]);
   });
 
-  test('interrupted, it has removed whole closures from the top and tells the catalogue', async (t) => {
+  test('interrupted, has removed closures from the top and updated the catalogue', async (t) => {
     const store = await sample(t);
     const stop = new AbortController();
     const order: string[] = [];
@@ -359,7 +363,7 @@ suite('gc that is cut off', () => {
     assert.equal((await collect(store, [])).order.length, 3, 'nobody is at work any more');
   });
 
-  test('interrupted among paths that share a NAR, it leaves it to those that remain', async (t) => {
+  test('interrupted among paths that share a NAR, keeps the NAR for the remaining ones', async (t) => {
     const store = await emptyStore(t);
     for (const name of ['one', 'two']) await addPath(store, name, { contents: 'same' });
     const stop = new AbortController();
@@ -370,7 +374,7 @@ suite('gc that is cut off', () => {
 });
 
 suite('leftovers', () => {
-  test('NARs without a narinfo stay for a week, then they go, without any budget', async (t) => {
+  test('removes NARs without a narinfo after a week, without any budget', async (t) => {
     const store = await sample(t);
     const path = join(store.dir, 'nar', `${'1'.repeat(52)}.nar.xz`);
     await writeFile(path, 'half a night of work');
@@ -387,7 +391,7 @@ suite('leftovers', () => {
     assert.equal((await held(store))[0].length, 4);
   });
 
-  test('a narinfo that cannot be read may need any of them', async (t) => {
+  test('keeps them all if a narinfo cannot be read', async (t) => {
     const store = await sample(t);
     await writeFile(store.narInfoPath(storeHashOf(pathNamed('old'))), 'hello');
     const result = await collect(store, ['app'], { now: new Date(Date.now() + 8 * DAY_MS), maxBytes: undefined });
@@ -395,7 +399,7 @@ suite('leftovers', () => {
     assert.equal((await readdir(join(store.dir, 'nar'))).length, 4);
   });
 
-  test('partial files of processes that are gone, temporary files and marks of NARs that went', async (t) => {
+  test('removes partial files of ended processes, temporary files, and notes of removed NARs', async (t) => {
     const store = await sample(t);
     const session = await PartialSession.open(store);
     await writeFile(session.path('mine'), 'half of it');

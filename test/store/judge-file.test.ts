@@ -4,7 +4,7 @@ import { judgeFile } from '../../src/store/judge-file.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { filledStore, infoOf } from './store-fixture.ts';
 
-test('a file is what was signed if its contents are, whatever it is called', async (t) => {
+test('accepts a file with the signed contents, whatever its name', async (t) => {
   const store = await filledStore(t);
   const { signal } = new AbortController();
   const infos = await Promise.all([LEAF, NOTE, TOP].map((hash) => infoOf(store, hash)));

@@ -17,7 +17,7 @@ async function names(store: FileStore): Promise<string[]> {
   return found;
 }
 
-test('a NAR that is given out is noted, at most once in five minutes, and stays as it was', async (t) => {
+test('notes a served NAR at most once in five minutes, and leaves the NAR unchanged', async (t) => {
   const store = await filledStore(t);
   const { torrent } = await describeNar(store, parseStoreHash(LEAF));
   const path = store.narPath(await infoOf(store, LEAF));
@@ -58,7 +58,7 @@ test('a NAR that is given out is noted, at most once in five minutes, and stays 
   assert.deepEqual(warnings, []);
 });
 
-test('a large NAR is noted while it is uploaded; where nothing can be noted, serving goes on', async (t) => {
+test('notes a large NAR during its upload, and serving continues if notes cannot be written', async (t) => {
   const store = await filledStore(t);
   const { torrent } = await describeNar(store, parseStoreHash(LEAF));
   const large = { ...torrent, pieceLength: 1 };

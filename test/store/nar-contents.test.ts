@@ -1,4 +1,4 @@
-/** What is read of NAR files: what Nix reads of them, and no more. */
+/** Reads as much of a NAR file as Nix does, and no more. */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -27,7 +27,7 @@ async function contentsOf(label: string, ...parts: readonly Uint8Array[]) {
   return hashContents(path, label, NAR.length);
 }
 
-test('a zstd file of several frames, as pzstd makes it, is read to its end', async () => {
+test('reads a zstd file of several frames, as pzstd makes it, to its end', async () => {
   const frames = [NAR.subarray(0, 10), NAR.subarray(10, 2_000_000), NAR.subarray(2_000_000)].map((part) =>
     zstdCompressSync(part),
   );
@@ -38,7 +38,7 @@ test('a zstd file of several frames, as pzstd makes it, is read to its end', asy
   await assert.rejects(contentsOf('zstd', ...tiny), failsWith('HASH_MISMATCH', /too many frames/));
 });
 
-test('what follows the NAR in a file is no part of it, as in Nix, and is not read without end', async () => {
+test('ignores bytes after the NAR, as Nix does, and does not read them without end', async () => {
   for (const label of ['none', 'gzip', 'zstd'] as const) {
     const compress = { none: (bytes: Buffer) => bytes, gzip: gzipSync, zstd: zstdCompressSync }[label];
     const padded = await contentsOf(label, compress(Buffer.concat([NAR, Buffer.alloc(4_096, 1)])));

@@ -1,4 +1,4 @@
-/** All that holds of partial files holds with the hash thread, too. */
+/** Runs the tests of partial files with the hash thread. */
 import { hashInThread } from '../../src/bytes/hash-thread.ts';
 
 hashInThread(1e12);

@@ -18,7 +18,7 @@ function mib(...ranges: readonly (readonly [from: number, to: number])[]): Range
 }
 
 for (const sizeBytes of [1, 70_000, MIB, MIB + 1, 3 * MIB]) {
-  test(`a NAR of ${sizeBytes} bytes is in place once it is whole, and not before`, async (t) => {
+  test(`a NAR of ${sizeBytes} bytes is in place once it is complete, and not before`, async (t) => {
     const { bytes, path, target, begin, piece } = await prepare(t, sizeBytes);
     const partial = await begin();
     for (let index = partial.pieceCount - 1; index >= 0; index--) {
@@ -34,7 +34,7 @@ for (const sizeBytes of [1, 70_000, MIB, MIB + 1, 3 * MIB]) {
   });
 }
 
-test('goes on after a crash with the pieces whose SHA-1 fits', async (t) => {
+test('continues after a crash with the pieces whose SHA-1 is right', async (t) => {
   const { bytes, target, begin, piece, path } = await prepare(t, 4 * MIB + 100);
   const before = await begin();
   await before.putPiece(0, piece(0), 'a peer');
@@ -51,7 +51,7 @@ test('goes on after a crash with the pieces whose SHA-1 fits', async (t) => {
   await assert.rejects(access(path));
 });
 
-test('a file with damage in it loses the damaged piece alone', async (t) => {
+test('a damaged file loses only the damaged piece', async (t) => {
   const { bytes, path, begin } = await prepare(t, 3 * MIB);
   const damaged = Buffer.from(bytes);
   damaged.writeUInt8(damaged.readUInt8(MIB + 5) ^ 1, MIB + 5);
@@ -59,7 +59,7 @@ test('a file with damage in it loses the damaged piece alone', async (t) => {
   assert.deepEqual((await begin()).missing(), mib([1, 2]));
 });
 
-test('a file longer than the NAR is cut to its size', async (t) => {
+test('cuts a file that is longer than the NAR', async (t) => {
   const { bytes, path, target, begin } = await prepare(t, 3 * MIB);
   await writeFile(path, Buffer.concat([bytes, randomBytes(1000)]));
   const partial = await begin();
@@ -68,7 +68,7 @@ test('a file longer than the NAR is cut to its size', async (t) => {
   assert.ok(bytes.equals(await readFile(target)));
 });
 
-test('without a torrent the length of the file is what there is', async (t) => {
+test('without a torrent, the length of the file says how many bytes are there', async (t) => {
   const { bytes, path, target, begin } = await prepare(t, 3 * MIB);
   await writeFile(path, bytes.subarray(0, 1_500_000));
   const partial = await begin({ pieceless: true });
@@ -78,7 +78,7 @@ test('without a torrent the length of the file is what there is', async (t) => {
   assert.ok(bytes.equals(await readFile(target)));
 });
 
-test('without a torrent a NAR may have more than 4 GiB', async (t) => {
+test('without a torrent, a NAR may have more than 4 GiB', async (t) => {
   const path = join(await tempDir(t), 'partial');
   const sizeBytes = 5 * 1024 ** 3;
   await using file = await open(path, 'w');
@@ -90,7 +90,7 @@ test('without a torrent a NAR may have more than 4 GiB', async (t) => {
   assert.equal(partial.heldBytes, 4 * 1024 ** 3 + 20);
 });
 
-test('what HTTP has begun a peer may finish, and the other way round', async (t) => {
+test('a peer may finish a NAR begun by HTTP, and HTTP one begun by peers', async (t) => {
   const { bytes, target, begin, piece } = await prepare(t, 3 * MIB);
   const partial = await begin();
   await partial.write(0, [bytes.subarray(0, 1000), bytes.subarray(1000, MIB + 1000)], 'a server');
@@ -103,7 +103,7 @@ test('what HTTP has begun a peer may finish, and the other way round', async (t)
 });
 
 for (const sizeBytes of [50_000, 2 * MIB]) {
-  test(`of ${sizeBytes} bytes, what a server began wrongly a peer replaces, and the whole is good`, async (t) => {
+  test(`of ${sizeBytes} bytes, a peer replaces wrong bytes of a server, and the whole is good`, async (t) => {
     const { bytes, target, begin, piece } = await prepare(t, sizeBytes);
     const partial = await begin();
     await partial.write(0, [randomBytes(1000)], 'a server');
@@ -113,7 +113,7 @@ for (const sizeBytes of [50_000, 2 * MIB]) {
   });
 }
 
-test('bytes beyond the end are refused, and nothing is taken of them', async (t) => {
+test('refuses bytes beyond the end, and keeps none of them', async (t) => {
   for (const sizeBytes of [1000, 3 * MIB]) {
     const { begin } = await prepare(t, sizeBytes);
     const partial = await begin({ pieceless: true });
@@ -128,7 +128,7 @@ test('bytes beyond the end are refused, and nothing is taken of them', async (t)
   }
 });
 
-test('wrong bytes are blamed on who sent them, and only they are fetched again', async (t) => {
+test('blames wrong bytes on their sender, and fetches only them again', async (t) => {
   const { bytes, target, begin, piece } = await prepare(t, 4 * MIB);
   const partial = await begin();
   await partial.putPiece(0, piece(0), 'peer 1');
@@ -145,7 +145,7 @@ test('wrong bytes are blamed on who sent them, and only they are fetched again',
   assert.ok(bytes.equals(await readFile(target)));
 });
 
-test('where every piece fits the torrent, the hash map lied and no source is blamed', async (t) => {
+test('if every piece fits the torrent, the hash map lied, and no source is blamed', async (t) => {
   for (const sizeBytes of [1000, 2 * MIB]) {
     const other = randomBytes(sizeBytes);
     const torrent = torrentOf(other);
@@ -162,7 +162,7 @@ test('where every piece fits the torrent, the hash map lied and no source is bla
   }
 });
 
-test('without a torrent, wrong bytes are all forgotten, and the right ones taken then', async (t) => {
+test('without a torrent, drops all bytes if they are wrong, and accepts the right ones afterwards', async (t) => {
   const { bytes, target, begin } = await prepare(t, 2 * MIB);
   const partial = await begin({ pieceless: true });
   await partial.write(0, [randomBytes(2 * MIB)], 'a server');
@@ -174,7 +174,7 @@ test('without a torrent, wrong bytes are all forgotten, and the right ones taken
   assert.ok(bytes.equals(await readFile(target)));
 });
 
-test('where an earlier run and a server have each sent a part, both are named', async (t) => {
+test('names an earlier run and a server if each sent a part', async (t) => {
   const { bytes, path, target, begin } = await prepare(t, 2 * MIB);
   await writeFile(path, randomBytes(MIB));
   const partial = await begin({ pieceless: true });
@@ -183,7 +183,7 @@ test('where an earlier run and a server have each sent a part, both are named', 
   assert.deepEqual(facts['origins'], ['an earlier run', 'a server']);
 });
 
-test('a file that somebody cuts short meanwhile is not taken for whole', async (t) => {
+test('does not accept a file that somebody cuts short meanwhile', async (t) => {
   const { path, target, begin, piece } = await prepare(t, 2 * MIB);
   const partial = await begin();
   await partial.putPiece(1, piece(1), 'a peer');
@@ -192,7 +192,7 @@ test('a file that somebody cuts short meanwhile is not taken for whole', async (
   assert.equal((await failureOf(partial.settle(target))).code, 'STORE_UNWRITABLE');
 });
 
-test('a piece that is on its way to the disk when its source is stopped is waited for', async (t) => {
+test('waits for a piece on its way to the disk after its source is stopped', async (t) => {
   const one = await prepare(t, 3 * MIB);
   const partial = await one.begin();
   const pieces = [0, 1, 2].map((index) => partial.putPiece(index, one.piece(index), 'peer'));
@@ -202,7 +202,7 @@ test('a piece that is on its way to the disk when its source is stopped is waite
   await Promise.all(pieces);
 });
 
-test('settle tells whether the pieces of the torrent are those of the NAR', async (t) => {
+test('settle returns whether the pieces of the torrent are those of the NAR', async (t) => {
   const one = await prepare(t, 2 * MIB + 5);
   const good = await one.begin();
   await good.write(0, [one.bytes], 'upstream');
@@ -226,7 +226,7 @@ test('discard leaves nothing', async (t) => {
   await assert.rejects(stat(path), { code: 'ENOENT' });
 });
 
-test('whatever the order of peers and servers, the whole is the NAR', async (t) => {
+test('gives the NAR for any order of peers and servers', async (t) => {
   const { bytes, begin, target, piece } = await prepare(t, 3 * MIB + 77);
   const step = fc.record({ index: fc.integer({ min: 0, max: 3 }), part: fc.double({ min: 0, max: 1, noNaN: true }) });
   await fc.assert(
@@ -248,7 +248,7 @@ test('whatever the order of peers and servers, the whole is the NAR', async (t) 
 });
 
 for (const pieceless of [true, false]) {
-  test(`a small NAR that is closed is gone on with: ${pieceless ? 'a prefix' : 'a piece'}`, async (t) => {
+  test(`continues a small NAR that was closed: ${pieceless ? 'a prefix' : 'a piece'}`, async (t) => {
     const { bytes, path, target, begin } = await prepare(t, 300_000);
     const heldBytes = pieceless ? 100_000 : bytes.length;
     const leftovers = new Set<string>();
@@ -269,7 +269,7 @@ for (const pieceless of [true, false]) {
   });
 }
 
-test('a small NAR whose leftover does not fit the torrent is begun anew', async (t) => {
+test('begins a small NAR again if its leftover does not fit the torrent', async (t) => {
   const { bytes, path, target, begin } = await prepare(t, 300_000);
   for (const leftover of [randomBytes(300_000), bytes.subarray(0, 1000), randomBytes(MIB)]) {
     await writeFile(path, leftover);
@@ -282,7 +282,7 @@ test('a small NAR whose leftover does not fit the torrent is begun anew', async 
   }
 });
 
-test('a small NAR whose leftover is wrong is fetched again, and who goes on from it is named with it', async (t) => {
+test('fetches a small NAR again if its leftover is wrong, and names both the leftover and the source that continued it', async (t) => {
   const { bytes, path, target, begin } = await prepare(t, 300_000);
   await writeFile(path, randomBytes(1000));
   const partial = await begin({ pieceless: true, leftovers: new Set([path]) });
@@ -294,7 +294,7 @@ test('a small NAR whose leftover is wrong is fetched again, and who goes on from
   assert.ok(bytes.equals(await readFile(target)));
 });
 
-test('no file is looked for that nobody knows of, nor missed where it has gone', async (t) => {
+test('looks for no unknown leftover, and misses none that is gone', async (t) => {
   const { bytes, path, begin } = await prepare(t, 300_000);
   await writeFile(path, bytes.subarray(0, 1000));
   assert.equal((await begin({ pieceless: true })).heldBytes, 0);
@@ -302,7 +302,7 @@ test('no file is looked for that nobody knows of, nor missed where it has gone',
   assert.equal((await begin({ pieceless: true, leftovers: new Set([path]) })).heldBytes, 0);
 });
 
-test('a small NAR leaves no file where nothing is held, or it is discarded', async (t) => {
+test('a small NAR leaves no file if it holds nothing or is discarded', async (t) => {
   const { bytes, path, begin } = await prepare(t, 300_000);
   await (await begin()).close();
   const forgotten = await begin();
@@ -319,7 +319,7 @@ test('a small NAR leaves no file where nothing is held, or it is discarded', asy
   assert.equal(leftovers.size, 0, 'nothing was written first');
 });
 
-test('a small NAR that was closed takes no more bytes', async (t) => {
+test('a closed small NAR accepts no more bytes', async (t) => {
   const { bytes, path, begin } = await prepare(t, 300_000);
   const partial = await begin({ pieceless: true });
   await partial.write(0, [bytes.subarray(0, 1000)], 'a server');
@@ -330,7 +330,7 @@ test('a small NAR that was closed takes no more bytes', async (t) => {
   assert.ok(bytes.subarray(0, 1000).equals(await readFile(path)));
 });
 
-test('a small NAR is closed without an error where its folder has gone', async (t) => {
+test('closes a small NAR without an error if its folder is gone', async (t) => {
   const { bytes, path, begin } = await prepare(t, 300_000);
   const partial = await begin({ pieceless: true });
   await partial.write(0, [bytes.subarray(0, 1000)], 'a server');

@@ -1,4 +1,4 @@
-/** The realisations were made by the real Nix (fixtures/nix/realisations/make.sh). */
+/** The real Nix made the realisations (fixtures/nix/realisations/make.sh). */
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
@@ -23,7 +23,7 @@ const REALISATIONS = readdirSync(new URL('realisations/', FOLDER)).map((name): R
   return realisation;
 });
 
-test('realisations are kept as Nix looks for them, and go with their paths', async (t) => {
+test('keeps realisations where Nix looks for them, and removes them with their paths', async (t) => {
   const store = await filledStore(t);
   const leaf = baseNameOf((await infoOf(store, LEAF)).storePath);
   const file = `build-trace-v2/${'0'.repeat(32)}-leaf.drv/out.doi`;
@@ -44,7 +44,7 @@ test('realisations are kept as Nix looks for them, and go with their paths', asy
   assert.deepEqual([...(await readRealisations(store)).keys()], [leaf]);
 });
 
-test('a hash map has those that a trusted key has signed', async (t) => {
+test('a hash map has the realisations that a trusted key has signed', async (t) => {
   const store = await filledStore(t);
   const info = await infoOf(store, LEAF);
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');

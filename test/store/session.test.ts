@@ -27,7 +27,7 @@ async function kill(child: ChildProcess): Promise<void> {
 
 const LIMIT = { timeout: 30_000 };
 
-test('takes over the partial files of a process that was killed', LIMIT, async (t) => {
+test('takes over the partial files of a killed process', LIMIT, async (t) => {
   const store = await emptyStore(t);
   await kill(await startHolder(t, store));
   await using session = await PartialSession.open(store);
@@ -36,7 +36,7 @@ test('takes over the partial files of a process that was killed', LIMIT, async (
   assert.deepEqual(await readdir(dirname(session.dir)), [basename(session.dir)], 'the folder itself is gone');
 });
 
-test('leaves the files of a process that runs alone', LIMIT, async (t) => {
+test('leaves the files of a running process alone', LIMIT, async (t) => {
   const store = await emptyStore(t);
   const holder = await startHolder(t, store);
   await using session = await PartialSession.open(store);
@@ -46,7 +46,7 @@ test('leaves the files of a process that runs alone', LIMIT, async (t) => {
   assert.deepEqual(await readdir(heir.dir), ['nar']);
 });
 
-test('two sessions of one process do not share files, and leave each other alone', async (t) => {
+test('keeps two sessions of one process apart', async (t) => {
   const store = await emptyStore(t);
   await using one = await PartialSession.open(store);
   await writeFile(one.path('nar'), 'mine');
@@ -56,7 +56,7 @@ test('two sessions of one process do not share files, and leave each other alone
   assert.deepEqual(await readdir(other.dir), []);
 });
 
-test('a process with the pid of a dead one is not mistaken for it', async (t) => {
+test('tells a process from an ended one with the same pid', async (t) => {
   const store = await emptyStore(t);
   await using one = await PartialSession.open(store);
   const [machine, boot, namespace, pid] = basename(one.dir).split('-');
@@ -67,7 +67,7 @@ test('a process with the pid of a dead one is not mistaken for it', async (t) =>
   assert.deepEqual(await readdir(heir.dir), ['nar']);
 });
 
-test('a folder of another container on this machine is left alone, since nobody here can tell', async (t) => {
+test('leaves a folder of another container on this machine alone, since nobody here can check its process', async (t) => {
   const store = await emptyStore(t);
   await using one = await PartialSession.open(store);
   const [machine, boot] = basename(one.dir).split('-');
@@ -78,7 +78,7 @@ test('a folder of another container on this machine is left alone, since nobody 
   assert.ok((await readdir(dirname(one.dir))).includes(basename(foreign)));
 });
 
-test('a folder of another machine, with which the store is shared, is left alone', async (t) => {
+test('leaves a folder of another machine, which shares the store, alone', async (t) => {
   const store = await emptyStore(t);
   const foreign = join(store.stateDir, 'partial', 'ffff-deadbeef-1-1-1-1');
   await mkdir(foreign, { recursive: true });
@@ -87,7 +87,7 @@ test('a folder of another machine, with which the store is shared, is left alone
   assert.deepEqual(await readdir(session.dir), []);
 });
 
-test('a folder from before the last boot is taken over; one with another kind of name is not touched', async (t) => {
+test('takes over a folder from before the last boot, but not one with another kind of name', async (t) => {
   const store = await emptyStore(t);
   const parent = join(store.stateDir, 'partial');
   const old = await folderOfLastBoot(store);
@@ -98,7 +98,7 @@ test('a folder from before the last boot is taken over; one with another kind of
   assert.ok((await readdir(parent)).includes('mine'));
 });
 
-test('of two parts of one NAR the larger is taken over', async (t) => {
+test('takes over the larger of two parts of a NAR', async (t) => {
   for (const parts of [
     ['half of it', 'half'],
     ['half', 'half of it'],
@@ -116,7 +116,7 @@ test('of two parts of one NAR the larger is taken over', async (t) => {
   }
 });
 
-test('of several heirs each file goes to one', LIMIT, async (t) => {
+test('gives each file to one of several heirs', LIMIT, async (t) => {
   const store = await emptyStore(t);
   const old = await folderOfLastBoot(store);
   const names = Array.from({ length: 50 }, (_, index) => `nar-${index}`);
@@ -128,7 +128,7 @@ test('of several heirs each file goes to one', LIMIT, async (t) => {
     assert.deepEqual([...leftovers].toSorted(), (await readdir(dir)).map((name) => join(dir, name)).toSorted());
 });
 
-test('removes its folder where nothing is left, and keeps what is', async (t) => {
+test('removes its folder if it is empty, and keeps remaining files', async (t) => {
   const store = await emptyStore(t);
   const session = await PartialSession.open(store);
   await session[Symbol.asyncDispose]();

@@ -21,7 +21,7 @@ async function storeWithSync(t: TestContext, script: string | undefined): Promis
   return store;
 }
 
-test('a disk that could not take what was written is an error, in the words of sync', async (t) => {
+test('reports a disk that failed to take the data, in the words of sync', async (t) => {
   const store = await storeWithSync(t, 'echo "sync: error syncing \'$2\': Input/output error" >&2; exit 1');
   await assert.rejects(
     store.sync(),

@@ -1,4 +1,4 @@
-/** What verify finds, where it puts it, and what it leaves alone. */
+/** Tests which damage verify finds, what it quarantines, and what it leaves alone. */
 import assert from 'node:assert/strict';
 import { readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -53,7 +53,7 @@ async function rotted(t: TestContext): Promise<{ store: FileStore; path: string;
 }
 
 suite('verify', () => {
-  test('a sound store is sound, shallow and deep', async (t) => {
+  test('finds nothing in a sound store, shallow and deep', async (t) => {
     const store = await filledStore(t);
     for (const deep of [false, true]) {
       const { narInfos, nars, absent, untrusted, damages } = await verify(store, { deep });
@@ -62,7 +62,7 @@ suite('verify', () => {
     }
   });
 
-  test('a damaged NAR goes into quarantine, its narinfo stays, and the gate is shut', async (t) => {
+  test('quarantines a damaged NAR, keeps its narinfo, and the gate refuses it', async (t) => {
     const { store, path, name } = await rotted(t);
     const entry = { ...(await entryFor(store, NOTE)) };
     const info = await infoOf(store, LEAF);
@@ -91,7 +91,7 @@ suite('verify', () => {
     );
   });
 
-  test('a narinfo in quarantine is missed until it is back, also where nothing refers to it', async (t) => {
+  test('reports a quarantined narinfo until it is back, even if nothing refers to it', async (t) => {
     const store = await filledStore(t);
     const files = [LEAF, TOP].map((hash) => `${hash}.narinfo`);
     const sound = await Promise.all(files.map((file) => readFile(join(store.dir, file))));
@@ -114,7 +114,7 @@ suite('verify', () => {
     assert.deepEqual((await verify(store)).damages, []);
   });
 
-  test('a narinfo that another one refers to is missed, wherever it went; each once', async (t) => {
+  test('reports a missing narinfo that another one refers to, once', async (t) => {
     const store = await filledStore(t);
     await rm(store.narInfoPath(parseStoreHash(NOTE)));
     const { damages } = await verify(store);
@@ -126,7 +126,7 @@ suite('verify', () => {
     assert.deepEqual((await verify(store, { hashes: [parseStoreHash(TOP)] })).damages, []);
   });
 
-  test('deep: a narinfo that names a NAR with other contents is missed in later runs', async (t) => {
+  test('deep: reports a narinfo that names a NAR with other contents in later runs, too', async (t) => {
     const store = await emptyStore(t);
     const info = await addPath(store, 'altered');
     await store.writeNarInfo({ ...info, narSize: 10 });
@@ -144,21 +144,21 @@ suite('verify', () => {
     );
   });
 
-  test('a NAR in quarantine is missed though no catalogue lists it', async (t) => {
+  test('reports a quarantined NAR, even if no catalogue lists it', async (t) => {
     const { store, name } = await rotted(t);
     await verify(store);
     const { damages, absent } = await verify(store);
     assert.deepEqual([damages.map(({ file, isGone }) => [file, isGone]), absent], [[[`nar/${name}`, true]], 0]);
   });
 
-  test('only the paths that were named', async (t) => {
+  test('verifies only the named paths', async (t) => {
     const { store } = await rotted(t);
     assert.deepEqual((await verify(store, { hashes: [parseStoreHash(NOTE)] })).damages, []);
     await assert.rejects(verify(store, { hashes: [parseStoreHash('0'.repeat(32))] }), { code: 'NOT_FOUND' });
     assert.equal((await verify(store, { hashes: [parseStoreHash(LEAF)] })).damages.length, 1);
   });
 
-  test('a NAR that no narinfo names is held against its own name', async (t) => {
+  test('checks a NAR without a narinfo against its own name', async (t) => {
     const { store, path } = await rotted(t);
     for (const hash of [TOP, LEAF]) await rm(store.narInfoPath(parseStoreHash(hash)));
     await writeFile(join(store.dir, 'nar', 'README'), 'not ours');
@@ -167,7 +167,7 @@ suite('verify', () => {
     assert.equal(damages[0]?.storeHash, undefined);
   });
 
-  test('a narinfo that is none, of another path, or with another FileSize', async (t) => {
+  test('finds a malformed narinfo, one of another path, and one with a wrong FileSize', async (t) => {
     const store = await filledStore(t);
     const path = (hash: string): string => store.narInfoPath(parseStoreHash(hash));
     await writeFile(path(LEAF), await readFile(path(NOTE)));
@@ -182,7 +182,7 @@ suite('verify', () => {
     assert.equal((await readdir(join(store.dir, 'nar'))).length, 3);
   });
 
-  test('deep: lines that nobody has signed and that some Nix refuses', async (t) => {
+  test('deep: finds unsigned lines that some Nix refuses', async (t) => {
     for (const [line, reason] of [
       ['CA: foo', /^its CA, "foo", is not that of the path/],
       ['Sig: garbage', /^its Sig, "garbage", is malformed or wrong/],
@@ -200,7 +200,7 @@ suite('verify', () => {
     }
   });
 
-  test('deep: other contents than were signed, though FileHash is right, and an altered narinfo', async (t) => {
+  test('deep: finds unsigned contents with the right FileHash, and an altered narinfo', async (t) => {
     const store = await filledStore(t);
     const [leaf, note] = [await infoOf(store, LEAF), await infoOf(store, NOTE)];
     // a narinfo whose unsigned fields name another path's NAR
@@ -224,13 +224,13 @@ suite('verify', () => {
     assert.match(damages.find(({ file }) => file.startsWith(TOP))?.reason ?? '', /signature by .* is wrong/);
   });
 
-  test('deep: what no trusted key signed is counted, and is no damage', async (t) => {
+  test('deep: counts narinfos without a trusted signature, but not as damage', async (t) => {
     const store = await filledStore(t);
     const { untrusted, damages } = await verify(store, { deep: true, keys: [] });
     assert.deepEqual([untrusted, damages], [2, []], 'one follows from its content address');
   });
 
-  test('deep: a program that is missing says nothing about the files', async (t) => {
+  test('deep: a missing program is not damage', async (t) => {
     const store = await filledStore(t);
     const path = process.env['PATH'];
     process.env['PATH'] = store.dir;
@@ -239,7 +239,7 @@ suite('verify', () => {
     assert.equal((await readdir(join(store.dir, 'nar'))).length, 3);
   });
 
-  test('deep: no more comes out of a NAR than was signed', async (t) => {
+  test('deep: decompresses no more than the signed size', async (t) => {
     const store = await emptyStore(t);
     const info = await addPath(store, 'bomb', { bytes: 100_000 });
     await store.writeNarInfo({ ...info, narSize: 10_000 });
@@ -247,7 +247,7 @@ suite('verify', () => {
     assert.match(damages[0]?.reason ?? '', /holds more than the 10000 bytes/);
   });
 
-  test('a file that was put right while it was read stays', async (t) => {
+  test('keeps a file that was repaired while it was read', async (t) => {
     const { store, path } = await rotted(t);
     const seen = { sizeBytes: (await stat(path)).size, mtimeMs: Math.floor((await stat(path)).mtimeMs) - 1 };
     const bytes = await readFile(path);
@@ -258,7 +258,7 @@ suite('verify', () => {
     assert.equal(await quarantine(store, path, seen), undefined);
   });
 
-  test('deep: what a collector takes while it is read is no damage', async (t) => {
+  test('deep: a file that a collector removes meanwhile is not damage', async (t) => {
     for (const collectsAt of ['after its narinfo was read', 'while it is decompressed'] as const) {
       const store = await filledStore(t);
       await (await Catalogue.open(store)).add([await entryFor(store, TOP)]);
@@ -278,7 +278,7 @@ suite('verify', () => {
     }
   });
 
-  test('deep: what was found is remembered, and told without looking again', async (t) => {
+  test('deep: remembers its findings, and reports them without reading again', async (t) => {
     const store = await filledStore(t);
     const [leaf, note] = [await entryFor(store, LEAF), await infoOf(store, NOTE)];
     await (await Catalogue.open(store)).add([unchecked(leaf)]);
@@ -292,14 +292,14 @@ suite('verify', () => {
     );
   });
 
-  test('ends when it is told to', async (t) => {
+  test('ends if its signal aborts', async (t) => {
     const store = await filledStore(t);
     await assert.rejects(verify(store, { signal: AbortSignal.abort(new Error('enough')) }), /enough/);
   });
 });
 
 suite('hashing a stream of files', () => {
-  test('asks for no more than a few thousand ahead, also with workers, and lets go of the rest', async (t) => {
+  test('requests at most a few thousand files ahead, also with workers, and drops the rest', async (t) => {
     const store = await emptyStore(t);
     const info = await addPath(store, 'one', { bytes: 20_000 });
     let asked = 0;

@@ -45,7 +45,7 @@ async function startScene(t: TestContext, handler: Handler): Promise<Scene> {
 }
 
 suite('fetchList', { timeout: 20_000 }, () => {
-  test('fetches a list once, and again where it has changed', async (t) => {
+  test('fetches a list once, and again after it has changed', async (t) => {
     await using scene = await startScene(t, serve(`${A}\n`));
     assert.deepEqual(await scene.fetch(), { paths: [A], notes: [] });
     assert.deepEqual(await scene.fetch(), { paths: [A], notes: [] });
@@ -57,7 +57,7 @@ suite('fetchList', { timeout: 20_000 }, () => {
     assert.deepEqual(await scene.fetch(), { paths: [A, B], notes: [] });
   });
 
-  test('uses the kept list where the server is out of order, and says so', async (t) => {
+  test('uses the kept list if the server fails, and says so', async (t) => {
     await using scene = await startScene(t, serve(`${A}\n`));
     await scene.fetch();
     scene.site.handler = answer(503);
@@ -75,7 +75,7 @@ suite('fetchList', { timeout: 20_000 }, () => {
     );
   });
 
-  test('gives up where nothing is kept, and where the list is gone', async (t) => {
+  test('fails if nothing is kept, or if the list is gone', async (t) => {
     await using scene = await startScene(t, answer(503));
     await assert.rejects(scene.fetch(), failsWith('HTTP_FAILED'));
     scene.site.handler = answer(404);
@@ -89,7 +89,7 @@ suite('fetchList', { timeout: 20_000 }, () => {
     await assert.rejects(scene.fetch(), failsWith('HTTP_NOT_FOUND'));
   });
 
-  test('does not keep what is no list', async (t) => {
+  test('does not keep anything else than a list', async (t) => {
     await using scene = await startScene(t, serve(`${A}\n`));
     await scene.fetch();
     scene.site.handler = serve('<!DOCTYPE html><title>Please log in</title>');
@@ -98,7 +98,7 @@ suite('fetchList', { timeout: 20_000 }, () => {
     assert.deepEqual((await scene.fetch()).paths, [A]);
   });
 
-  test('a kept list that is damaged counts as none', async (t) => {
+  test('ignores a damaged kept list', async (t) => {
     await using scene = await startScene(t, serve(`${A}\n`));
     await scene.fetch();
     const file = await scene.keptFile();
@@ -112,7 +112,7 @@ suite('fetchList', { timeout: 20_000 }, () => {
     }
   });
 
-  test("throws the signal's reason, also where a list is kept", async (t) => {
+  test("throws the signal's reason, even if a list is kept", async (t) => {
     await using scene = await startScene(t, serve(`${A}\n`));
     await scene.fetch();
     const reason = new Error('enough');

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { inspectPath } from '../../src/subscription/inspect-path.ts';
 import { tempDir } from '../store/store-fixture.ts';
 
-test('a folder that is in the store through a link above it is a profile', async (t) => {
+test('a folder that a link above it leads into the store is a profile', async (t) => {
   const folder = await realpath(await tempDir(t));
   const storeDir = join(folder, 'store');
   const path = join(storeDir, '00000000000000000000000000000000-system');
@@ -16,7 +16,7 @@ test('a folder that is in the store through a link above it is a profile', async
   }
 });
 
-test('a file behind links that is not in the store is a list', async (t) => {
+test('a file behind links outside the store is a list', async (t) => {
   const folder = await tempDir(t);
   const line = '/nix/store/00000000000000000000000000000000-x';
   await mkdir(join(folder, 'lists'));

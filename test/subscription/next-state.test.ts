@@ -15,7 +15,7 @@ const FAILURE = {
   notes: [],
 };
 
-suite('the state after a run that found nothing out', () => {
+suite('the state after a run without results', () => {
   const path = parseStorePath(`/nix/store/${'1'.repeat(32)}-x`);
   const before: SubscriptionState = {
     name: 'x',
@@ -27,7 +27,7 @@ suite('the state after a run that found nothing out', () => {
     notes: [],
   };
 
-  test('keeps what was held, what was missing, and since when', () => {
+  test('keeps the held and the missing paths, and their time', () => {
     const state = nextState({ ...SUBSCRIPTION, source: 'old' }, before, FAILURE, RUN);
     assert.deepEqual(state, {
       ...before,
@@ -35,7 +35,7 @@ suite('the state after a run that found nothing out', () => {
     });
   });
 
-  test('keeps what was held of another source, and no more of it', () => {
+  test('keeps only the held paths of another source', () => {
     const state = nextState(SUBSCRIPTION, before, FAILURE, RUN);
     assert.deepEqual(
       [state.source, state.generations, state.missingCount, state.completeAsOf],

@@ -21,11 +21,11 @@ async function xz(text: string): Promise<Uint8Array> {
 }
 
 suite('readPathList', () => {
-  test('reads one path a line, once; blank lines and comments do not count', async () => {
+  test('reads one path per line, without repetitions, and ignores blank lines and comments', async () => {
     assert.deepEqual(await read(`# paths\n\n${A}\r\n  ${B}\t\n  # more\n${A}`), [A, B]);
   });
 
-  test('knows xz by its first bytes', async () => {
+  test('recognises xz by its first bytes', async () => {
     assert.deepEqual(await readPaths(await xz(`${A}\n${B}\n`), 'anything'), [A, B]);
   });
 
@@ -37,7 +37,7 @@ suite('readPathList', () => {
     assert.deepEqual(await readPaths(await xz(paths.join('\n')), 'store-paths.xz'), paths);
   });
 
-  test('names the line that is none', async () => {
+  test('names a malformed line', async () => {
     for (const bad of ['hello', `${A}/bin`, 'nix/store', `${A} ${B}`, A.replace('/nix', '/other')]) {
       await assert.rejects(read(`${A}\n# x\n${bad}\n`), (error) => {
         assert.ok(isNarswarmError(error, 'USAGE') && error.facts.line === 3, String(error));
@@ -57,14 +57,14 @@ suite('readPathList', () => {
     for (const empty of ['', '\n# nothing\n']) await assert.rejects(read(empty), refused(/lists no store path/));
   });
 
-  test('refuses xz that is cut short or damaged', async () => {
+  test('refuses truncated and damaged xz', async () => {
     const sound = await xz(`${A}\n`.repeat(100));
     await assert.rejects(readPaths(sound.subarray(0, -8), 'x.xz'), refused(/^x\.xz is not valid xz/));
     const damaged = Uint8Array.from(sound, (byte, index) => (index === 30 ? byte ^ 0xff : byte));
     await assert.rejects(readPaths(damaged, 'x.xz'), refused(/is not valid xz/));
   });
 
-  test('refuses what is too long, before it is all in memory', async () => {
+  test('refuses a too long list before all of it is in memory', async () => {
     const bomb = await xz(`${A}\n`.repeat(1000));
     await assert.rejects(
       readPaths(bomb, 'x.xz', { maxBytes: 2000 }),
@@ -73,7 +73,7 @@ suite('readPathList', () => {
     await assert.rejects(readPaths(Buffer.from(`${A}\n${B}`), 'x', { maxBytes: 20 }), refused(/longer than 20 bytes$/));
   });
 
-  test('ends when aborted, and throws the reason', async (t) => {
+  test('ends if aborted, and throws the reason', async (t) => {
     const bytes = await xz(A);
     const reason = new Error('enough');
     await assert.rejects(readPaths(bytes, 'x.xz', { signal: AbortSignal.abort(reason) }), reason);
@@ -89,7 +89,7 @@ suite('readPathList', () => {
     await assert.rejects(reading, reason);
   });
 
-  test('says so where there is no xz', async () => {
+  test('says so if xz is not installed', async () => {
     const bytes = await xz(A);
     const { PATH } = process.env;
     process.env.PATH = '/nowhere';

@@ -17,8 +17,8 @@ const generation = (number: number, part: Partial<Generation>): Generation => {
   return { number, at: '2026-01-01T00:00:00Z', wanted: String(number), roots: [], complete: true, ...part };
 };
 
-suite('what this machine publishes', () => {
-  test('the newest complete generation of each; the path that a subscription is goes by its name', async (t) => {
+suite('the contents of this machine’s hash map', () => {
+  test('has the newest complete generation of each subscription, by name if it is one path', async (t) => {
     const store = await emptyStore(t);
     const base = { missing: [], missingCount: 0, notes: [] };
     const [app, old, source, input] = [path('app'), path('old'), path('source'), path('input')];
@@ -48,14 +48,14 @@ suite('what this machine publishes', () => {
     });
   });
 
-  test('nothing where none says so, and nothing while none that says so has been complete', async (t) => {
+  test('has nothing if no subscription says publish, or none of those has been complete', async (t) => {
     const store = await emptyStore(t);
     const nothing = { named: new Map(), unnamed: [] };
     assert.deepEqual(await publishedContents(store, [subscription('own', false)], []), nothing);
     assert.deepEqual(await publishedContents(store, [subscription('one'), subscription('two')], []), nothing);
   });
 
-  test('what was added and is signed, and nothing else of the store', async (t) => {
+  test('has added paths that are signed, and nothing else of the store', async (t) => {
     const store = await filledStore(t);
     const catalogue = await Catalogue.open(store);
     const added = { ...(await entryFor(store, LEAF)), askedBy: 'add' as const };

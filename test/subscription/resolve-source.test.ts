@@ -83,7 +83,7 @@ async function build(attribute: string): Promise<StorePath> {
 }
 
 suite('an attribute', () => {
-  test('stands for its output, and knows what a build takes', async () => {
+  test('stands for its output, and has the inputs of its build', async () => {
     const resolution = await resolve('pkg', { file });
     const [pkg, dep, source] = await Promise.all(['pkg', 'dep', 'source'].map(outputOf));
     assert.deepEqual(resolution.roots, [pkg]);
@@ -96,13 +96,13 @@ suite('an attribute', () => {
     assert.deepEqual((await resolve('bootstrap', { file })).buildInputs, []);
   });
 
-  test('stands for the outputs that are named', async () => {
+  test('stands for the named outputs', async () => {
     const { roots } = await resolve('pkg^*', { file });
     assert.deepEqual(new Set(roots), new Set([await outputOf('pkg'), await outputOf('pkg.dev')]));
     await assert.rejects(resolve('pkg^lib', { file }), failsWith('NOT_FOUND', /has no output lib: it has dev, out$/));
   });
 
-  test('has the sources of its whole build closure where they are asked for', async () => {
+  test('has the sources of its whole build closure, if asked for', async () => {
     const { sources, roots } = await resolve('pkg', { file, withSources: true });
     assert.deepEqual(new Set(sources), new Set([await outputOf('source'), await outputOf('bootstrap')]));
     assert.equal(roots.length, 1);
@@ -114,7 +114,7 @@ suite('an attribute', () => {
     assert.match(notes.join('\n'), /-floating\.drv: only its build decides the paths of its outputs/);
   });
 
-  test('may be the path of something', async () => {
+  test('may be a path', async () => {
     assert.deepEqual((await resolve('text', { file })).roots, [await outputOf('dep')]);
   });
 
@@ -139,7 +139,7 @@ suite('a store path', () => {
     assert.deepEqual([roots, mayLack, buildInputs, notes], [[ABSENT], false, [], []]);
   });
 
-  test('has sources where Nix knows what it was built from', async () => {
+  test('has sources if Nix knows its derivation', async () => {
     const dep = await build('dep');
     const { sources, notes } = await resolve(dep, { withSources: true });
     assert.deepEqual(new Set(sources), new Set([await outputOf('source'), await outputOf('bootstrap')]));
@@ -151,7 +151,7 @@ suite('a store path', () => {
     assert.equal((await resolve(added, { withSources: true })).notes.length, 1);
   });
 
-  test('that is a derivation stands for its outputs', async () => {
+  test('of a derivation stands for its outputs', async () => {
     const value = await evaluate('pkg', { file });
     assert.ok(value.kind === 'derivation');
     assert.deepEqual(await resolve(value.drvPath).then(({ roots }) => roots.length), 2);
@@ -177,7 +177,7 @@ suite('a profile', () => {
     assert.equal((await resolve(join(folder, 'system'), { withSources: true })).sources.length, 2);
   });
 
-  test('that the store does not hold fails in the words of Nix', async () => {
+  test('missing in the store fails in the words of Nix', async () => {
     symlinkSync(ABSENT, join(folder, 'system'));
     await assert.rejects(resolve(join(folder, 'system')), failsWith('NIX_FAILED', /absent' is not valid/));
   });

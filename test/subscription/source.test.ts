@@ -47,7 +47,7 @@ suite('parseSource', () => {
     });
   }
 
-  test('what lies below a store path stands for it, and nothing else in the store', () => {
+  test('a path below a store path stands for it, and nothing else in the store is accepted', () => {
     for (const text of [`${PATH}/`, `${PATH}/bin/hello`, `/${PATH}`, `/nix/../nix/store/${PATH.slice(11)}/.`])
       assert.deepEqual(parseSource(text), { kind: 'store-path', path: parseStorePath(PATH) });
     assert.deepEqual(parseSource(`${PATH}.drv^*`), { kind: 'store-path', path: parseStorePath(`${PATH}.drv`) });
@@ -55,7 +55,7 @@ suite('parseSource', () => {
     assert.throws(() => parseSource(`${PATH}^out`), failsWith('USAGE', /not a \.drv file/));
   });
 
-  test('with a file everything is an attribute', () => {
+  test('with a file, everything is an attribute', () => {
     for (const text of ['stdenv', '.', 'a.b.c', 'nixpkgs#hello', PATH]) {
       const source = parseSource(text, { file: './default.nix' });
       assert.deepEqual(source, { kind: 'attribute', file: './default.nix', attribute: text });
@@ -66,7 +66,7 @@ suite('parseSource', () => {
     }
   });
 
-  test('what is no source is refused, naming the forms', () => {
+  test('refuses anything else, and names the forms', () => {
     for (const [text, reason] of [
       ['', /it is empty/],
       [' \n', /it is empty/],
@@ -88,13 +88,13 @@ suite('parseSource', () => {
     assert.throws(() => parseSource('-x', { file: 'a' }), failsWith('USAGE', /begins with a dash/));
   });
 
-  test('what only looks like a publisher is refused as an address', () => {
+  test('refuses a malformed publisher as an address', () => {
     for (const text of ['magnet:?xt=urn:btih:00', 'https://example.org/?xs=urn:btpk:77#x']) {
       assert.throws(() => parseSource(text), failsWith('ADDRESS_INVALID', /is not the address of a map/));
     }
   });
 
-  test('parse reads back what format wrote', () => {
+  test('parse reads back the output of format', () => {
     const word = fc.stringMatching(/^[a-zA-Z0-9._/?=&+-]{0,12}$/);
     const anyAddress = fc
       .record({
@@ -131,7 +131,7 @@ suite('parseSource', () => {
     );
   });
 
-  test('garbage is refused with an error of our own, or means what it says', () => {
+  test('garbage is refused with a NarswarmError, or reads back the same', () => {
     const anyText = fc.oneof(
       fc.string(),
       fc.webUrl({ withFragments: true }),
@@ -172,7 +172,7 @@ suite('absoluteSource', () => {
     });
   }
 
-  test('makes a file absolute, but for what Nix looks up itself', () => {
+  test('makes a file absolute, except those that Nix finds itself', () => {
     for (const [file, expected] of [
       ['default.nix', '/home/me/work/default.nix'],
       ['../x', '/home/me/x'],

@@ -16,13 +16,13 @@ const STATE: SubscriptionState = {
   notes: [],
 };
 
-test('a state of an earlier version, whose failures are sentences alone, is read', async (t) => {
+test('reads a state of an earlier version, which has failures only as sentences', async (t) => {
   const store = await emptyStore(t);
   await writeState(store, STATE);
   assert.deepEqual(await readState(store, 'x'), STATE);
 });
 
-test('failures come back with their facts, and what a later version adds does no harm', async (t) => {
+test('reads back failures with their facts, and accepts additions of later versions', async (t) => {
   const store = await emptyStore(t);
   const cause = new NarswarmError('HTTP_FAILED', 'no', {
     facts: { url: 'http://c/x', attempts: 2, status: undefined },

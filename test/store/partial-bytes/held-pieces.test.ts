@@ -3,14 +3,14 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { HeldPieces } from '../../../src/store/partial-bytes/held-pieces.ts';
 
-test('the last piece is as long as what is left', () => {
+test('the last piece has the remaining length', () => {
   const held = new HeldPieces(250, 100);
   assert.deepEqual([held.count, held.startOf(2), held.lengthOf(1), held.lengthOf(2)], [3, 200, 100, 50]);
   held.addPiece(2, 'a peer');
   assert.deepEqual([held.has(2), held.bytes, held.missing()], [true, 50, [{ from: 0, to: 200 }]]);
 });
 
-test('the prefix ends where the first byte is missing', () => {
+test('the prefix ends at the first missing byte', () => {
   const held = new HeldPieces(250, 100);
   assert.equal(held.prefixBytes, 0);
   held.addPiece(1, 'a peer');
@@ -23,7 +23,7 @@ test('the prefix ends where the first byte is missing', () => {
   assert.equal(held.prefixBytes, 250);
 });
 
-test('a piece of several origins names each once, and a piece begun anew the new one alone', () => {
+test('names each origin of a piece once, and only the new one if the piece begins again', () => {
   const held = new HeldPieces(200, 100);
   held.addBytes(0, 40, 'one');
   held.addBytes(40, 20, 'two');
@@ -35,7 +35,7 @@ test('a piece of several origins names each once, and a piece begun anew the new
   assert.deepEqual(held.originsOf([0, 1]), ['three', 'one']);
 });
 
-test('bytes that nobody has checked do not count as checked, nor does what was forgotten', () => {
+test('counts neither unchecked nor dropped bytes as checked', () => {
   const held = new HeldPieces(300, 100);
   held.addPiece(0, 'a peer');
   held.addPiece(1, 'a peer');
@@ -49,7 +49,7 @@ test('bytes that nobody has checked do not count as checked, nor does what was f
   assert.ok(![0, 1].some((index) => held.isChecked(index)));
 });
 
-test('what is held and what is missing are the whole, whatever came', () => {
+test('held and missing ranges always make up the whole', () => {
   const sizes = fc.record({
     sizeBytes: fc.integer({ min: 1, max: 5000 }),
     pieceBytes: fc.integer({ min: 1, max: 900 }),
