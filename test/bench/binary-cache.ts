@@ -50,9 +50,14 @@ const MAX_REFERENCES = 10;
 const FAN_OUT = 2;
 
 /** Writes the cache to `dir` and the torrents to `torrentDir`, neither of which may exist. */
-export async function writeBinaryCache(shape: ClosureShape, dir: string, torrentDir: string): Promise<BinaryCache> {
+export async function writeBinaryCache(
+  shape: ClosureShape,
+  dir: string,
+  torrentDir: string,
+  { keyName = 'bench-1' }: { readonly keyName?: string } = {},
+): Promise<BinaryCache> {
   const random = new RandomStream(`${shape.name} content`);
-  const { secretKey, publicKey } = newKey();
+  const { secretKey, publicKey } = newKey(keyName);
   await Promise.all([mkdir(join(dir, 'nar'), { recursive: true }), mkdir(torrentDir, { recursive: true })]);
   const cacheInfo = formatCacheInfo({ storeDir: DEFAULT_STORE_DIR, wantMassQuery: true, priority: 40 });
   await writeFile(join(dir, 'nix-cache-info'), cacheInfo);
@@ -130,9 +135,9 @@ export function formatSigned(info: NarInfo, secretKey: SecretKey): string {
   return formatNarInfo({ ...info, signatures: [signNarInfo(info, secretKey)] });
 }
 
-function newKey(): { secretKey: SecretKey; publicKey: string } {
+function newKey(name: string): { secretKey: SecretKey; publicKey: string } {
   const { d = '', x = '' } = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' });
   const [seed, point] = [Buffer.from(d, 'base64url'), Buffer.from(x, 'base64url')];
-  const secretKey = parseSecretKey(`bench-1:${Buffer.concat([seed, point]).toString('base64')}`);
-  return { secretKey, publicKey: `bench-1:${point.toString('base64')}` };
+  const secretKey = parseSecretKey(`${name}:${Buffer.concat([seed, point]).toString('base64')}`);
+  return { secretKey, publicKey: `${name}:${point.toString('base64')}` };
 }

@@ -1,0 +1,68 @@
+/** The command line of the benchmark of local networks. */
+import { parseArgs } from 'node:util';
+import { CLOSURES, type ClosureName } from './closures.ts';
+
+export interface LanOptions {
+  readonly closure: ClosureName;
+  /** Numbers of the situations to play. */
+  readonly only: readonly number[];
+  /** Of the cache's line, outwards. */
+  readonly lineKbit: number;
+  /** Seconds after which a client is given up on. */
+  readonly limitS: number;
+  readonly verbose: boolean;
+  readonly json: boolean;
+  readonly keep: boolean;
+  readonly help: boolean;
+}
+
+export const LAN_HELP = `Usage: npm run bench:lan -- [options]
+
+A cache behind a slow line, a neighbour that holds everything, and a machine that needs it: who has sent what, and how long
+it took beside the same with --peer given by hand. Each machine is a host in a network namespace. Needs root, iproute2 and
+nftables.
+
+  --closure NAME      crowd (50 NARs, 47 MB), small (500, 64 MB) or desktop (813, 690 MB) (default crowd)
+  --only N,N          situations to play (default all)
+  --line MBIT         Mbit/s of the cache's line (default 20)
+  --limit SECONDS     after which a client is given up on (default 300)
+  --verbose           tell what each client says at the end
+  --json              print one JSON object instead of a table
+  --keep              leave the generated files where they are
+`;
+
+/** @throws Error saying which option is wrong */
+export function parseLanOptions(args: readonly string[]): LanOptions {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      closure: { type: 'string', default: 'crowd' },
+      only: { type: 'string', default: '' },
+      line: { type: 'string', default: '20' },
+      limit: { type: 'string', default: '300' },
+      verbose: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+      keep: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  const { closure } = values;
+  if (!isClosure(closure)) throw new Error(`--closure ${closure}: expected one of ${Object.keys(CLOSURES).join(', ')}`);
+  return {
+    ...values,
+    closure,
+    only: values.only === '' ? [] : values.only.split(',').map((text) => positive('only', text)),
+    lineKbit: positive('line', values.line) * 1000,
+    limitS: positive('limit', values.limit),
+  };
+}
+
+function isClosure(name: string): name is ClosureName {
+  return Object.hasOwn(CLOSURES, name);
+}
+
+function positive(option: string, text: string): number {
+  const value = Number(text);
+  if (!(value > 0)) throw new Error(`--${option} ${text}: expected a positive number`);
+  return value;
+}
