@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises';
 import type { InfoHash } from '../nix/brands.ts';
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
-import { chunkStore, SeedStorage, type SeedFile } from './chunk-store.ts';
+import { chunkStore, SeedStorage, type PieceStorage, type SeedFile } from './chunk-store.ts';
 import { closeWhenIdle } from './idle-seed.ts';
 import { isLendingMuch, takeBuffer } from '../bytes/lent-buffers.ts';
 import type { OpenTorrent } from './open-torrent.ts';
@@ -82,7 +82,7 @@ export class Seeding {
     });
     const meanwhile = this.#torrents.get(infoHash);
     if (seed === undefined || meanwhile !== undefined) return meanwhile;
-    const storage = new SeedStorage(seed.files);
+    const storage = untilItFails(new SeedStorage(seed.files), () => void torrent.close());
     const totalBytes = seed.files.reduce((sum, file) => sum + file.sizeBytes, 0);
     const torrent = this.#torrents.open(infoHash, seed.torrent, {
       // the gate has seen that the file is the one that was verified
@@ -101,6 +101,19 @@ export class Seeding {
     await once(torrent.handle, 'ready', { signal: closed.signal });
     return torrent;
   }
+}
+
+/** The storage of a seed, which is closed when a file cannot be read: the next who asks is let in by the gate, or not. */
+function untilItFails(storage: PieceStorage, onFailure: () => void): PieceStorage {
+  return {
+    read: (offset, length) =>
+      storage.read(offset, length).catch((error: unknown) => {
+        onFailure();
+        throw error;
+      }),
+    write: (index, bytes) => storage.write(index, bytes),
+    close: () => storage.close(),
+  };
 }
 
 /** Reads a small file into a buffer that its last reader gives back. */

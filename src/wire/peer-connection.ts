@@ -285,6 +285,8 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     const number = (at: number): number => message.readUInt32BE(5 + 4 * at);
     switch (message[4]) {
       case KIND.INTERESTED:
+        this.#serving.onInterested();
+        return true;
       case KIND.UNINTERESTED:
       case KIND.HAVE:
       case KIND.BITFIELD:

@@ -34,6 +34,7 @@ export class ServingSide {
   readonly #options: ServingSideOptions;
   readonly #window: UploadWindow;
   #isChoked = true;
+  #wasInterested = false;
 
   constructor(ends: Ends, options: ServingSideOptions) {
     this.#ends = ends;
@@ -58,6 +59,12 @@ export class ServingSide {
   /** Goes on answering where there is room again. */
   pump(): void {
     this.#window.pump();
+  }
+
+  /** The peer is interested. The first time the swarm will let it ask, and an eager peer does not wait for that. */
+  onInterested(): void {
+    if (!this.#wasInterested) this.#isChoked = !this.#options.gives;
+    this.#wasInterested = true;
   }
 
   onRequest(index: number, offset: number, length: number): void {

@@ -1,0 +1,228 @@
+/** What a peer and the swarm hear of each other, message by message, with neither of them there. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { MessageReader } from '../../src/wire/message-reader.ts';
+import { PeerConnection, type PeerConnectionOptions } from '../../src/wire/peer-connection.ts';
+import { SendBudget } from '../../src/wire/send-budget.ts';
+import { idleSocket, type IdleSocket } from '../support/idle-socket.ts';
+import { handshakeOf, ID, message, numbers } from '../support/raw-peer.ts';
+
+const INFO_HASH = 'a'.repeat(40);
+const SHAPE = { pieces: 3, pieceLength: 32_768, lengthBytes: 70_000 };
+const BLOCK = 16_384;
+const EXTENSIONS = { 1: 'ut_metadata', 2: 'lt_donthave' };
+
+class Conversation {
+  readonly socket: IdleSocket = idleSocket();
+  readonly connection: PeerConnection;
+  readonly #toSwarm: Buffer[] = [];
+
+  /** @param hasFast whether the peer speaks the fast extension */
+  constructor(options: Partial<PeerConnectionOptions> = {}, hasFast = true) {
+    const head = handshakeOf(INFO_HASH);
+    if (!hasFast) head[27] = 0;
+    this.connection = new PeerConnection(this.socket, {
+      id: 'a',
+      remoteAddress: '127.0.0.1',
+      remotePort: 1,
+      shape: () => SHAPE,
+      isMetadata: () => false,
+      gives: true,
+      holds: () => true,
+      budget: new SendBudget(),
+      head,
+      ...options,
+    });
+    const reader = new MessageReader();
+    this.connection.on('data', (bytes: Buffer) => reader.read(bytes, (one) => this.#toSwarm.push(Buffer.from(one))));
+    this.connection.write(handshakeOf(INFO_HASH));
+    this.connection.welcome(EXTENSIONS);
+  }
+
+  /** Has the peer say something. @returns what the swarm hears since it was last asked */
+  async peerSays(...messages: readonly Buffer[]): Promise<Buffer[]> {
+    await nextTurn();
+    this.socket.push(Buffer.concat(messages));
+    return this.swarmHears();
+  }
+
+  async swarmHears(): Promise<Buffer[]> {
+    await nextTurn();
+    await nextTurn();
+    return this.#toSwarm.splice(0).filter(({ length }) => length !== 68);
+  }
+
+  /** Has the swarm say something. @returns what the peer hears since it was last asked */
+  async swarmSays(...messages: readonly Buffer[]): Promise<Buffer> {
+    await nextTurn();
+    for (const one of messages) this.connection.write(one);
+    return this.peerHears();
+  }
+
+  async peerHears(): Promise<Buffer> {
+    await nextTurn();
+    const all = Buffer.concat(this.socket.written.splice(0));
+    return all.subarray(0, 20).equals(handshakeOf(INFO_HASH).subarray(0, 20)) ? all.subarray(68) : all;
+  }
+}
+
+test('the swarm hears of extensions in the library’s own words, and of no metadata', async () => {
+  const conversation = new Conversation();
+  const handshake = Buffer.from(
+    '\0d1:md6:ut_pexi9e11:ut_metadatai7ee13:metadata_sizei99e4:reqqi900e1:v3:\xff\xfe\xfde',
+    'latin1',
+  );
+  assert.deepEqual(await conversation.peerSays(message(ID.EXTENDED, handshake)), [
+    message(ID.EXTENDED, Buffer.from('\0d1:md11:ut_metadatai7ee4:reqqi512ee')),
+  ]);
+  assert.equal(conversation.connection.extensions.metadata.claimedBytes, 99);
+  const question = Buffer.from('\x01d8:msg_typei0e5:piecei2e1:x3:\xff\xfe\xfde', 'latin1');
+  assert.deepEqual(await conversation.peerSays(message(ID.EXTENDED, question)), [
+    message(ID.EXTENDED, Buffer.from('\x01d8:msg_typei0e5:piecei2ee')),
+  ]);
+});
+
+test('an extension that is taken back stays known to the swarm, which would throw', async () => {
+  const conversation = new Conversation();
+  await conversation.peerSays(message(ID.EXTENDED, Buffer.from('\0d1:md11:ut_metadatai7eee')));
+  assert.deepEqual(await conversation.peerSays(message(ID.EXTENDED, Buffer.from('\0d1:md11:ut_metadatai0eee'))), [
+    message(ID.EXTENDED, Buffer.from('\0d1:mde4:reqqi250ee')),
+  ]);
+  const question = message(ID.EXTENDED, Buffer.from('\x01d8:msg_typei0e5:piecei0ee'));
+  assert.deepEqual(await conversation.peerSays(question), []);
+});
+
+test('what nobody reads reaches no library', async () => {
+  const unread = [
+    [9, 2],
+    [13, 4],
+    [17, 4],
+    [21, 8],
+    [255, 0],
+  ].map(([id, bytes]) => message(id ?? 0, Buffer.alloc(bytes ?? 0)));
+  assert.deepEqual(await new Conversation().peerSays(...unread, message(ID.HAVE, numbers(1))), [
+    message(ID.HAVE, numbers(1)),
+  ]);
+});
+
+test('metadata is asked for by us, and given to the swarm when it is right', async () => {
+  const metadata = Buffer.alloc(20_000, 3);
+  const conversation = new Conversation({ isMetadata: (bytes) => bytes.equals(metadata) });
+  await conversation.peerSays(message(ID.EXTENDED, Buffer.from('\0d1:md11:ut_metadatai7ee13:metadata_sizei20000ee')));
+  const { metadata: theirs } = conversation.connection.extensions;
+  const fetched = theirs.fetch();
+  const asks = [0, 1].map((piece) => message(ID.EXTENDED, Buffer.from(`\x07d8:msg_typei0e5:piecei${piece}ee`)));
+  assert.deepEqual(await conversation.peerHears(), Buffer.concat(asks));
+  const dataOf = (piece: number): Buffer =>
+    message(
+      ID.EXTENDED,
+      Buffer.concat([
+        Buffer.from(`\x01d8:msg_typei1e5:piecei${piece}e10:total_sizei20000ee`),
+        metadata.subarray(piece * BLOCK, (piece + 1) * BLOCK),
+      ]),
+    );
+  assert.deepEqual(await conversation.peerSays(dataOf(1), dataOf(0)), []);
+  theirs.give((await fetched)!);
+  assert.deepEqual(await conversation.swarmHears(), [
+    message(ID.EXTENDED, Buffer.from('\0d1:md11:ut_metadatai7ee13:metadata_sizei20000ee')),
+  ]);
+  assert.deepEqual(await conversation.swarmSays(...asks), Buffer.alloc(0), 'the peer is not asked again');
+  assert.deepEqual(await conversation.swarmHears(), [dataOf(0), dataOf(1)]);
+});
+
+test('a peer that is set aside looks to the swarm like one that chokes, until it is taken back for each reason', async () => {
+  const conversation = new Conversation();
+  const { asking } = conversation.connection;
+  await conversation.peerSays(message(ID.UNCHOKE));
+  const block = numbers(0, 0, BLOCK);
+  assert.deepEqual(await conversation.swarmSays(message(ID.REQUEST, block)), message(ID.REQUEST, block));
+  asking.setAside('silent');
+  asking.setAside('suspect');
+  assert.deepEqual(await conversation.swarmHears(), [message(ID.CHOKE), message(ID.REJECT, block)]);
+  assert.deepEqual(await conversation.peerHears(), message(ID.CANCEL, block));
+  assert.deepEqual(
+    await conversation.swarmSays(message(ID.REQUEST, block)),
+    Buffer.alloc(0),
+    'it left before the choke was heard',
+  );
+  assert.deepEqual(await conversation.swarmHears(), [message(ID.REJECT, block)]);
+  const late = message(ID.PIECE, Buffer.concat([numbers(0, 0), Buffer.alloc(BLOCK)]));
+  assert.deepEqual(await conversation.peerSays(late), [], 'it sends again, but is suspected');
+  asking.takeBack('suspect');
+  assert.deepEqual(await conversation.swarmHears(), [message(ID.UNCHOKE)]);
+});
+
+test('a block that is here already is given by the connection', async () => {
+  const conversation = new Conversation();
+  const block = Buffer.alloc(BLOCK, 7);
+  conversation.connection.asking.downloader = {
+    request: () => block,
+    asked: () => assert.fail('the peer is asked'),
+    received: () => undefined,
+    lost: () => undefined,
+  };
+  await conversation.peerSays(message(ID.UNCHOKE));
+  assert.deepEqual(await conversation.swarmSays(message(ID.REQUEST, numbers(0, 0, BLOCK))), Buffer.alloc(0));
+  assert.deepEqual(await conversation.swarmHears(), [message(ID.PIECE, Buffer.concat([numbers(0, 0), block]))]);
+});
+
+test('a block that another peer has sent is taken back', async () => {
+  const conversation = new Conversation();
+  await conversation.peerSays(message(ID.UNCHOKE));
+  await conversation.swarmSays(message(ID.REQUEST, numbers(0, 0, BLOCK)));
+  const block = Buffer.alloc(BLOCK, 7);
+  conversation.connection.asking.onSentByOther(0, 0, block);
+  assert.deepEqual(await conversation.peerHears(), message(ID.CANCEL, numbers(0, 0, BLOCK)));
+  assert.deepEqual(await conversation.swarmHears(), [message(ID.PIECE, Buffer.concat([numbers(0, 0), block]))]);
+});
+
+test('what we say ourselves is said between messages, never within a block', async () => {
+  const conversation = new Conversation();
+  const [head, block] = [message(ID.PIECE, numbers(0, 0)), Buffer.alloc(BLOCK, 7)];
+  head.writeUInt32BE(9 + BLOCK, 0);
+  await conversation.swarmSays(head, block.subarray(0, 100));
+  conversation.connection.toPeer(message(ID.CHOKE));
+  assert.deepEqual(
+    await conversation.swarmSays(block.subarray(100)),
+    Buffer.concat([block.subarray(100), message(ID.CHOKE)]),
+  );
+});
+
+for (const hasFast of [true, false]) {
+  const how = hasFast ? 'told so with' : 'not answered without';
+  test(`who is given nothing stays choked, and is ${how} the fast extension`, async () => {
+    const conversation = new Conversation({ gives: false }, hasFast);
+    assert.deepEqual(await conversation.swarmSays(message(ID.UNCHOKE)), Buffer.alloc(0));
+    const request = numbers(0, 0, BLOCK);
+    assert.deepEqual(await conversation.peerSays(message(ID.REQUEST, request)), []);
+    assert.deepEqual(await conversation.peerHears(), hasFast ? message(ID.REJECT, request) : Buffer.alloc(0));
+  });
+}
+
+test('an eager peer is answered that asks with its interest, before it has heard that it may', async () => {
+  const conversation = new Conversation();
+  const asks = [message(ID.INTERESTED), message(ID.REQUEST, numbers(0, 0, BLOCK))];
+  assert.deepEqual(await conversation.peerSays(...asks), asks);
+  await conversation.swarmSays(message(ID.CHOKE));
+  assert.deepEqual(await conversation.peerSays(...asks), asks.slice(0, 1), 'once');
+});
+
+test('a piece that is not here is not asked of the swarm, which would never answer', async () => {
+  const conversation = new Conversation({ holds: (index) => index !== 1 });
+  await conversation.swarmSays(message(ID.UNCHOKE));
+  const [here, missing] = [numbers(0, 0, BLOCK), numbers(1, 0, BLOCK)];
+  assert.deepEqual(await conversation.peerSays(message(ID.REQUEST, missing), message(ID.REQUEST, here)), [
+    message(ID.REQUEST, here),
+  ]);
+  assert.deepEqual(await conversation.peerHears(), message(ID.REJECT, missing));
+});
+
+test('a choke without the fast extension answers all that was asked for', async () => {
+  const conversation = new Conversation({}, false);
+  await conversation.swarmSays(message(ID.UNCHOKE));
+  await conversation.peerSays(message(ID.REQUEST, numbers(0, 0, BLOCK)));
+  assert.ok(conversation.connection.heldBytes >= BLOCK);
+  await conversation.swarmSays(message(ID.CHOKE));
+  assert.equal(conversation.connection.heldBytes, 0);
+});
