@@ -1,27 +1,27 @@
-/** Binary caches that announce themselves on the local network (DNS-SD, RFC 6763), read from packets of mDNS (RFC 6762). */
+/** Reads announcements of binary caches on the local network (DNS-SD, RFC 6763) from packets of mDNS (RFC 6762). */
 import { isIPv4, isIPv6 } from 'node:net';
 import { decode, encode, type Answer, type Question } from 'dns-packet';
 import { isPort, type Endpoint } from './endpoint.ts';
 
-/** The groups of mDNS, and their UDP port. */
+/** The multicast groups of mDNS, and their UDP port. */
 export const MDNS_GROUPS = { ipv4: '224.0.0.251', ipv6: 'ff02::fb' } as const;
 export const MDNS_PORT = 5353;
 
-/** The type under which nix-cache-beacon announces a cache; others follow it. */
+/** The service type with which nix-cache-beacon announces a cache. Others use the same. */
 export const CACHE_SERVICE = '_nix_binary_cache._tcp.local';
 
-/** Services and hosts that are remembered at most, and for how long at most. */
+/** Limits on remembered services and hosts, and on their time to live. */
 const MAX_RECORDS = 64;
 const MAX_TTL_S = 75 * 60;
 
 /** A cache on the local network: over HTTP, at the first address that this machine reaches. */
 export interface CacheService {
-  /** Names it in reports: `harmonia on nas`. */
+  /** Its name in reports: `harmonia on nas`. */
   readonly instance: string;
   readonly endpoints: readonly Endpoint[];
 }
 
-/** A question for what is known too little of, and for the caches that there are. */
+/** Formats a packet of questions: for missing records, or for all caches. */
 export function formatQuery(questions: readonly Question[] = [{ name: CACHE_SERVICE, type: 'PTR' }]): Buffer {
   return encode({ type: 'query', questions: [...questions] });
 }
@@ -31,15 +31,15 @@ interface Fresh<T> {
   readonly untilMs: number;
 }
 
-/** What packets have said of the caches on the network, and for how long it counts. */
+/** Announced facts about the caches on the network, each with its time to live. */
 export class CacheServices {
   readonly #instances = new Map<string, Fresh<string>>();
   readonly #servers = new Map<string, Fresh<{ readonly target: string; readonly port: number }>>();
-  /** By host; the key of an address is the address. */
+  /** Addresses by host; the key of an address is the address. */
   readonly #addresses = new Map<string, Map<string, Fresh<string>>>();
 
   /**
-   * Takes in the answers of a packet. Never throws: what is malformed, or a question, says nothing.
+   * Reads the answers of a packet. Ignores questions and malformed packets. Never throws.
    *
    * @param nowMs of a clock that never goes back
    */
@@ -65,7 +65,7 @@ export class CacheServices {
     }
   }
 
-  /** The caches of which an address is known. */
+  /** Lists the caches with a known address. */
   list(nowMs: number): CacheService[] {
     return this.#fresh(nowMs).flatMap(({ instance, server, addresses }) =>
       server === undefined || addresses.length === 0
@@ -74,7 +74,7 @@ export class CacheServices {
     );
   }
 
-  /** Questions for what is missing of the caches that were named. */
+  /** Returns the questions for missing records of announced caches. */
   missing(nowMs: number): Question[] {
     return this.#fresh(nowMs).flatMap(({ name, server, addresses }): Question[] => {
       if (server === undefined) return [{ name, type: 'SRV' }];
@@ -112,7 +112,7 @@ export class CacheServices {
   }
 }
 
-/** A time to live of 0 takes a record back. */
+/** Stores a record. A time to live of 0 removes it. */
 function put<T>(records: Map<string, Fresh<T>>, key: string, record: Fresh<T>, nowMs: number): void {
   for (const [old, { untilMs }] of records) if (untilMs <= nowMs) records.delete(old);
   if (record.untilMs <= nowMs) records.delete(key);
@@ -136,7 +136,7 @@ function isInstance(name: string): boolean {
   return name.length <= 255 && name.toLowerCase().endsWith(`.${CACHE_SERVICE}`);
 }
 
-/** The first part of an instance's name, which may have dots and spaces in it. */
+/** Returns the first part of an instance's name, which may contain dots and spaces. */
 function labelOf(name: string): string {
   return name.slice(0, -CACHE_SERVICE.length - 1);
 }

@@ -3,17 +3,17 @@ import { MAX_CONNECTIONS, MAX_CONNECTIONS_PER_NEIGHBOUR, MAX_CONNECTIONS_PER_STR
 import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.ts';
 import { LocalNetworks } from './local-networks.ts';
 
-/** Hosts that may connect to us: `lan` is loopback and the networks that this machine's interfaces are on. */
+/** Hosts that may connect to us. `lan`: loopback and the networks of this machine's interfaces. */
 export type Serves = 'anyone' | 'lan' | 'nobody';
 
-/** True where the scope lets this host have anything of ours, over whoever's connection. */
+/** Returns true if the scope lets this host have our NARs, whoever made the connection. */
 export function mayHave(serves: Serves, host: string, networks: Pick<LocalNetworks, 'includes'>): boolean {
   return serves === 'anyone' || (serves === 'lan' && networks.includes(host));
 }
 
 /**
- * Turns connections away before a byte is read: those that the scope does not admit, those from a host that has lied,
- * and too many from one host.
+ * Refuses connections before a byte is read: hosts outside the scope, hosts that have lied, and too many connections
+ * from one host.
  */
 export class ConnectionGuard {
   readonly #serves: Serves;
@@ -36,7 +36,7 @@ export class ConnectionGuard {
     });
   }
 
-  /** True where this connection may go on; it counts until it is closed. */
+  /** Returns true if this connection may continue. It counts until it is closed. */
   admit(socket: Pick<Socket, 'remoteAddress' | 'once' | 'destroy'>): boolean {
     const host = socket.remoteAddress;
     if (host === undefined || this.#isBanned(host) || !mayHave(this.#serves, host, this.#networks)) return false;

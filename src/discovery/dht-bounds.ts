@@ -1,4 +1,4 @@
-/** The bounds on what a DHT message says and on how often nodes are asked: what bittorrent-dht leaves open. */
+/** Bounds on the contents of DHT messages and on the rate of queries, which bittorrent-dht lacks. */
 import {
   DHT_TARGET_MS,
   MAX_DHT_NODES,
@@ -8,17 +8,17 @@ import {
 } from '../wire/bounds.ts';
 import { isBytes, isDictionary, type Fields } from '../torrent/bencoding.ts';
 
-/** Compact infos of BEP 5: a node is its id and its address, a peer an address alone. */
+/** Compact infos of BEP 5: a node is its id and its address, a peer only an address. */
 const ID_BYTES = 20;
 const ADDRESS_BYTES = 6;
 const NODE_BYTES = ID_BYTES + ADDRESS_BYTES;
 
 /**
- * Leaves in an answer the 8 nodes of BEP 5 and as many peers as fit a packet. The library gives all the nodes that it
- * knows, nearest first: libtorrent drops packets above 1,500 bytes, so a client that asks such a node finds nobody.
+ * Cuts an answer to the 8 nodes of BEP 5 and as many peers as fit into a packet. The library returns all nodes that it
+ * knows, nearest first. But libtorrent drops packets above 1,500 bytes, so a client that asks such a node finds nobody.
  *
- * @param admits says of an IPv4 address in it whether it may stay
- * @returns the message itself if it is within the bounds already
+ * @param admits returns whether an IPv4 address may stay in the answer
+ * @returns the same message if it is already within the bounds
  */
 export function boundedAnswer(message: Fields, admits: (host: string) => boolean): Fields {
   const { r } = message;
@@ -53,11 +53,11 @@ function hostIn(bytes: Uint8Array, at: number): string {
   return bytes.subarray(at, at + 4).join('.');
 }
 
-/** Counts the queries for each target, so that nodes that name ever nearer ones cannot keep a search going for ever. */
+/** Counts the queries for each target, so that nodes that name ever nearer ones cannot prolong a search without end. */
 export class QueryCounts {
   readonly #counts = new Map<string, { count: number; sinceMs: number }>();
 
-  /** True if one more query of this kind for this target may be sent; it counts then. */
+  /** Returns true if one more query of this kind may be sent for this target, and counts it. */
   admit(query: string, target: Uint8Array): boolean {
     const now = performance.now();
     const key = `${query} ${Buffer.from(target).toString('hex')}`;

@@ -1,4 +1,4 @@
-/** What stands between the network and bittorrent-dht, which trusts every packet. */
+/** Filters packets between the network and bittorrent-dht, which trusts every packet. */
 import type { RemoteInfo, Socket } from 'node:dgram';
 import { EventEmitter } from 'node:events';
 import bencode from 'bencode';
@@ -8,10 +8,12 @@ import { endOfValue, isBytes, isDictionary, type Fields } from '../torrent/benco
 import { boundedAnswer, QueryCounts } from './dht-bounds.ts';
 import type { ForeignAddresses } from './foreign-addresses.ts';
 
-/** Queries hold an item of at most 1000 bytes (BEP 44); the library checks that of strings only. */
+/**
+ * Limit on a query. It carries an item of at most 1000 bytes (BEP 44), but the library checks that only for strings.
+ */
 const MAX_QUERY_BYTES = 2048;
 
-/** What the library takes these fields of `a` and `r` to be, without a check of its own (BEP 5, BEP 44). */
+/** Types of the fields of `a` and `r` that the library expects without a check (BEP 5, BEP 44). */
 const FIELD_CHECKS: Readonly<Record<string, (value: unknown) => boolean>> = {
   id: isBytesOf(20),
   target: isBytesOf(20),
@@ -27,12 +29,12 @@ const FIELD_CHECKS: Readonly<Record<string, (value: unknown) => boolean>> = {
   port: Number.isSafeInteger,
 };
 
-/** A packet longer than this may hold more nodes or peers than one answer gives: an id, a token and 8 nodes take 300. */
+/** A longer packet may have more nodes or peers than one answer allows: an id, a token and 8 nodes take 300 bytes. */
 const SHORT_ANSWER_BYTES = 400;
 
 /**
- * Stands between the UDP socket and the library, which gets to see sound packets only, and no more of them than it can
- * work through. Answers that go out have as many nodes as BEP 5 says.
+ * Wraps the UDP socket for the library. Passes on only sound packets, and no more than the library can handle. Limits
+ * outgoing answers to as many nodes as in BEP 5.
  */
 export class GuardedSocket extends EventEmitter {
   readonly #udp: Socket;
@@ -41,13 +43,13 @@ export class GuardedSocket extends EventEmitter {
   readonly #queries = new QueryCounts();
   #isOpen = true;
 
-  /** @param addresses says which nodes and peers named in answers are passed on */
+  /** @param addresses decides which nodes and peers named in answers are passed on */
   constructor(udp: Socket, addresses: ForeignAddresses, budget = new PacketBudget(DHT_PACKETS_PER_SECOND)) {
     super();
     this.#udp = udp;
     this.#addresses = addresses;
     this.#budget = budget;
-    // UDP loses packets anyway: what cannot be sent or read counts as lost.
+    // UDP loses packets anyway: packets that cannot be sent or read count as lost.
     udp.on('error', () => {});
     udp.on('message', (packet, from) => this.#receive(packet, from));
   }
@@ -67,7 +69,7 @@ export class GuardedSocket extends EventEmitter {
     this.#udp.close(() => this.emit('close'));
   }
 
-  /** The packet as it goes out; undefined if it is a query too many: that one counts as unanswered. */
+  /** Returns the packet to send. Undefined for a query too many, which counts as unanswered. */
   #bounded(packet: Uint8Array): Uint8Array | undefined {
     const message = bencode.decode(packet) as Fields; // the library has just encoded it
     const { q, a } = message;
@@ -89,12 +91,12 @@ export class GuardedSocket extends EventEmitter {
     try {
       this.emit('message', bounded === message ? packet : Buffer.from(bencode.encode(bounded)), from);
     } catch {
-      // What a stranger sent may cost one packet, never the process.
+      // A stranger's packet may get lost, but must never end the process.
     }
   }
 }
 
-/** A KRPC message (BEP 5) that the library can read: sound bencoding, and every field of its type. */
+/** Reads a KRPC message (BEP 5) that is safe for the library: sound bencoding, and every field of the right type. */
 function soundMessage(packet: Buffer): Fields | undefined {
   try {
     endOfValue(packet, 0);

@@ -2,28 +2,28 @@ import { listenAtFirst } from '../wire/ports.ts';
 import { DhtNode, type DhtOptions } from './dht.ts';
 
 export interface DhtOnDemandOptions extends Omit<DhtOptions, 'port'> {
-  /** UDP ports: the first that is free is taken; 0 is any. Default: any. */
+  /** UDP ports. The first free one is taken; 0 is any. Default: any. */
   readonly ports?: readonly number[];
 }
 
-/** A DHT node that is opened when it is first needed: a process with nothing to look up has no socket for it. */
+/** A DHT node that is opened on first use: a process without look-ups has no socket for it. */
 export class DhtOnDemand implements AsyncDisposable {
   readonly #options: DhtOnDemandOptions | undefined;
   #opening: Promise<DhtNode> | undefined;
   #node: DhtNode | undefined;
   #isClosed = false;
 
-  /** @param options undefined: there is never one */
+  /** @param options undefined: no node is ever opened */
   constructor(options: DhtOnDemandOptions | undefined) {
     this.#options = options;
   }
 
-  /** The node, once it is open. */
+  /** Returns the node, once it is open. */
   get node(): DhtNode | undefined {
     return this.#node;
   }
 
-  /** Opens the node, or gives the one that is open. Undefined if there is none, or after the end. @throws LISTEN_FAILED */
+  /** Returns the node; opens it if necessary. Undefined if there is none, or after the end. @throws LISTEN_FAILED */
   async open(): Promise<DhtNode | undefined> {
     if (this.#options === undefined || this.#isClosed) return undefined;
     const { ports = [0], ...options } = this.#options;
@@ -32,7 +32,7 @@ export class DhtOnDemand implements AsyncDisposable {
       this.#node = await this.#opening;
       return this.#node;
     } catch (error) {
-      this.#opening = undefined; // the port may be free the next time
+      this.#opening = undefined; // the port may be free next time
       throw error;
     }
   }

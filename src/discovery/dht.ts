@@ -1,15 +1,15 @@
 /**
  * A node of the BitTorrent DHT (BEP 5) that also holds mutable items (BEP 44), such as the infohash of a publisher's
- * newest index (BEP 46). The only file that knows bittorrent-dht.
+ * newest hash map (BEP 46). The only file that knows bittorrent-dht.
  *
- * What is mended here, because the library (11.0.12, k-rpc-socket 1.11.1) does it otherwise:
- * - one packet of four bytes makes its bencode decoder loop for ever, and a field of the wrong type throws inside its
- *   UDP handler, which ends the process: every packet passes {@link GuardedSocket} before the library sees it;
- * - a publisher does not hold its own item, and a second put of one seq fails with 302;
- * - tokens are kept for five minutes, so a put goes to nodes that are gone: each put and announce asks anew first;
- * - failing to bind is a mere warning unless the cause is EADDRINUSE or EACCES;
- * - it answers with all the nodes that it knows, and lets others name as many and have it ask as many as they like;
- * - what runs while the node is destroyed never calls back: every operation here ends with its deadline or `close`.
+ * It corrects these faults of the library (11.0.12, k-rpc-socket 1.11.1):
+ * - One packet of four bytes makes its bencode decoder loop for ever, and a field of the wrong type throws inside its
+ *   UDP handler, which ends the process. So every packet passes {@link GuardedSocket} first.
+ * - A publisher does not hold its own item, and a second put of one seq fails with 302.
+ * - Tokens are kept for five minutes, so a put goes to nodes that are gone. Each put and announce asks again first.
+ * - A failed bind is a mere warning unless its cause is EADDRINUSE or EACCES.
+ * - It answers with all nodes that it knows, and accepts any number of nodes and queries from others.
+ * - Operations never call back if the node is destroyed. Every operation here ends at its deadline or with `close`.
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
@@ -28,22 +28,22 @@ export interface DhtOptions {
   readonly host?: string;
   /** UDP port to bind. Default: 0, any free one. */
   readonly port?: number;
-  /** Nodes to ask first. `[]` asks nobody: the first node of a network. Default: the public routers. */
+  /** Nodes to ask first. `[]` asks nobody, for the first node of a network. Default: the public routers. */
   readonly bootstrap?: readonly Endpoint[];
-  /** Peers announced by others that are held, over all infohashes, 100 bytes each. Default: 10,000. */
+  /** Limit on held peers that others announced, over all infohashes, 100 bytes each. Default: 10,000. */
   readonly maxPeersStored?: number;
   /**
-   * Which addresses that other nodes name are taken in. Default: none that lead to this machine, unless `host` or a
-   * node of `bootstrap` is on loopback.
+   * Decides which addresses named by other nodes are accepted. Default: none that lead to this machine, unless `host`
+   * or a node of `bootstrap` is on loopback.
    */
   readonly addresses?: ForeignAddresses;
-  /** After this time a node counts as silent. Default: 2000. */
+  /** Time after which a node counts as silent. Default: 2000. */
   readonly queryTimeoutMs?: number;
 }
 
-/** What bounds an operation. At `timeoutMs` it ends with what was found; `signal` makes it reject with its reason. */
+/** Bounds of an operation. At `timeoutMs` it ends with its results so far; `signal` makes it reject with its reason. */
 export interface DhtOperationOptions {
-  /** Default: 30,000. A lookup among public nodes takes 5 to 15 s, since many of them are gone. */
+  /** Default: 30,000. A look-up among public nodes takes 5 to 15 s, since many of them are gone. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
@@ -51,26 +51,29 @@ export interface DhtOperationOptions {
 const DEFAULT_TIMEOUT_MS = 30_000;
 const DEFAULT_SETTLE_MS = 300;
 
-/** How soon a search for an item is content. */
+/** Bounds of a search for an item. */
 export interface MutableGetOptions extends DhtOperationOptions {
   /**
-   * Once an item was found, this much longer for a newer one, in place of waiting for every node that has gone (2 s
-   * each). Default: 300.
+   * Time to wait for a newer item once one was found, instead of waiting for every missing node (2 s each). Default:
+   * 300.
    */
   readonly settleMs?: number;
   /** An item below this seq does not end the search early. */
   readonly lowestSeq?: number;
 }
 
-/** BEP 5 names no time; clients announce every 15 to 30 minutes. The library would keep peers for ever. */
+/**
+ * Lifetime of announced peers. BEP 5 sets none, and clients announce every 15 to 30 minutes. The library would keep
+ * peers for ever.
+ */
 const PEER_LIFE_MS = 45 * 60_000;
 
-/** One node: asks for others, and holds items and peers for others in memory, as every node does. */
+/** One DHT node. Like every node, it asks others, and holds items and peers for others in memory. */
 export class DhtNode implements AsyncDisposable {
-  /** The UDP port that it listens on. */
+  /** Its UDP port. */
   readonly port: number;
   readonly #dht: Client;
-  /** Ends the operations under way. */
+  /** Functions that end the running operations. */
   readonly #running = new Set<() => void>();
   #closing: Promise<void> | undefined;
 
@@ -93,7 +96,7 @@ export class DhtNode implements AsyncDisposable {
   /**
    * Binds the port and begins to look for nodes; {@link ready} waits for that.
    *
-   * @throws NarswarmError `LISTEN_FAILED` where the address or port cannot be had.
+   * @throws NarswarmError `LISTEN_FAILED` if the address or port is not available.
    */
   static async listen(options: DhtOptions = {}): Promise<DhtNode> {
     const { host = '0.0.0.0', port = 0 } = options;
@@ -104,21 +107,21 @@ export class DhtNode implements AsyncDisposable {
     } catch (cause) {
       udp.close();
       const address = formatEndpoint({ host, port });
-      const message = `the DHT cannot listen on UDP ${address}: is the port in use, or the address not of this machine?`;
+      const message = `the DHT cannot listen on UDP ${address}: the port is in use, or the address is not of this machine`;
       throw new NarswarmError('LISTEN_FAILED', message, { cause, facts: { host, port } });
     }
     return new DhtNode(udp, options);
   }
 
-  /** Waits for the first search for nodes. True where another node is known by then. */
+  /** Waits for the first search for nodes. Returns true if another node is known by then. */
   async ready(options: DhtOperationOptions = {}): Promise<boolean> {
     await this.#until(options, (done) => (this.#dht.ready ? done() : this.#dht.once('ready', done)));
     return this.nodeCount() > 0;
   }
 
   /**
-   * The item with the highest seq that this node holds or any node near the key answers with (BEP 44), or undefined:
-   * nobody has one, or nobody answered; {@link nodeCount} tells which.
+   * Returns the item with the highest seq, among this node's own and the answers of nodes near the key (BEP 44).
+   * Undefined if nobody has one, or if nobody answered; {@link nodeCount} tells which.
    *
    * @throws NarswarmError `USAGE` for a key or salt of the wrong size
    */
@@ -132,12 +135,13 @@ export class DhtNode implements AsyncDisposable {
   }
 
   /**
-   * Signs and stores `{ih}` (BEP 46), here and at the nodes nearest to the key. To be repeated every hour: nodes may
-   * drop an item after two.
+   * Signs and stores `{ih}` (BEP 46), here and at the nodes nearest to the key. Repeat it every hour: nodes may drop an
+   * item after two.
    *
-   * @returns how many other nodes are known to hold it now, at least; 0 where nobody could be reached
-   * @throws NarswarmError `INDEX_ROLLBACK` where the DHT has a higher seq, or this seq with another value; `KEY_INVALID`
-   *   where the signature does not fit the key; `USAGE` for a key or salt of the wrong size or a seq that is no integer
+   * @returns the least number of other nodes that now hold it; 0 if none could be reached
+   * @throws NarswarmError `INDEX_ROLLBACK` if the DHT has a higher seq, or this seq with another value; `KEY_INVALID`
+   *   if the signature does not fit the key; `USAGE` for a key or salt of the wrong size, or a seq that is not an
+   *   integer
    */
   async putMutable(item: MutablePut, options: DhtOperationOptions = {}): Promise<{ nodes: number }> {
     const { publicKey, salt, seq } = item;
@@ -174,20 +178,20 @@ export class DhtNode implements AsyncDisposable {
         done();
       });
     });
-    // A node that held it already takes it again (libtorrent) or answers 302 (bittorrent-dht): the two may overlap.
+    // A node that already held it accepts it again (libtorrent) or answers 302 (bittorrent-dht): the two may overlap.
     return { nodes: Math.max(takers, newest?.seq === seq ? holders : 0) };
   }
 
   /**
-   * Tells the nodes nearest to `infoHash` that this host serves it on TCP `port` (BEP 5). To be repeated every 15 to 30
-   * minutes, while it does.
+   * Tells the nodes nearest to `infoHash` that this host serves it on TCP `port` (BEP 5). Repeat it every 15 to 30
+   * minutes.
    *
-   * @returns how many nodes took note; 0 where nobody could be reached
-   * @throws NarswarmError `USAGE` for a port that is none
+   * @returns the number of nodes that accepted; 0 if none could be reached
+   * @throws NarswarmError `USAGE` for an invalid port
    */
   async announce(infoHash: InfoHash, port: number, options: DhtOperationOptions = {}): Promise<{ nodes: number }> {
     // The library takes 0 for its own UDP port.
-    if (!isPort(port)) throw new NarswarmError('USAGE', `${port} is no port to announce`);
+    if (!isPort(port)) throw new NarswarmError('USAGE', `${port} is not a valid port to announce`);
     const endsAt = Date.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
     await this.#until(options, (done) => this.#dht.lookup(infoHash, done));
     let takers = 0;
@@ -201,10 +205,10 @@ export class DhtNode implements AsyncDisposable {
   }
 
   /**
-   * Asks for the peers of `infoHash` (BEP 5) and reports each once, as it is found; this host may be among them.
-   * They are claims of strangers. What `onPeer` throws ends the lookup and is thrown.
+   * Asks for the peers of `infoHash` (BEP 5), and reports each once, as soon as it is found. This host may be among
+   * them. They are claims of strangers. An error of `onPeer` ends the look-up and is thrown.
    *
-   * @returns how many peers were reported
+   * @returns the number of reported peers
    */
   async lookup(
     infoHash: InfoHash,
@@ -238,22 +242,22 @@ export class DhtNode implements AsyncDisposable {
     return seen.size;
   }
 
-  /** How many nodes the routing table holds; 0 means isolated. */
+  /** Returns the number of nodes in the routing table; 0 means isolated. */
   nodeCount(): number {
     return this.#dht.nodes.count();
   }
 
-  /** The nodes of the routing table, such as to bootstrap from next time. */
+  /** Returns the nodes of the routing table, for example to bootstrap from next time. */
   nodes(): Endpoint[] {
     return this.#dht.nodes.toArray().map(({ host, port }) => ({ host, port }));
   }
 
-  /** Pings a node, and adds it to the routing table when it answers. */
+  /** Pings a node, and adds it to the routing table if it answers. */
   addNode({ host, port }: Endpoint): void {
     this.#dht.addNode({ host, port });
   }
 
-  /** Frees the port. Operations under way end with what they have; later ones find nothing. */
+  /** Frees the port. Running operations end with their results so far; later ones find nothing. */
   close(): Promise<void> {
     this.#closing ??= new Promise((resolve) => this.#dht.destroy(resolve));
     for (const end of this.#running) end();
@@ -285,7 +289,7 @@ export class DhtNode implements AsyncDisposable {
     return found;
   }
 
-  /** Starts a call of the library and waits for it, its deadline or `close`. */
+  /** Starts a call of the library, and waits for it, its deadline or `close`. */
   async #until(options: DhtOperationOptions, start: (done: () => void) => unknown): Promise<void> {
     const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
     signal?.throwIfAborted();

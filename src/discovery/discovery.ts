@@ -8,36 +8,36 @@ import type { ForeignAddresses } from './foreign-addresses.ts';
 import type { PeerOrigin, PeerRecord, PeerTable } from './peer-table.ts';
 
 export interface DiscoveryOptions {
-  /** Port that others reach us at, announced and never connected to ourselves. */
+  /** Port at which others reach us. It is announced, and never connected to by ourselves. */
   readonly peerPort: number;
-  /** Opens the DHT node, the first time that there is something to look for; undefined if the DHT is off. */
+  /** Opens the DHT node when there is something to look for. Returns undefined if the DHT is off. */
   readonly openDht: () => Promise<DhtNode | undefined>;
   readonly networks: LocalNetworks;
-  /** Which addresses that others name are taken in. */
+  /** Decides which addresses named by others are accepted. */
   readonly addresses: ForeignAddresses;
-  /** Looks for peers on the local network (BEP 14). */
+  /** True to look for peers on the local network (BEP 14). */
   readonly lan: boolean;
-  /** Address of the one interface to use for that, where it is not all of them. */
+  /** Address of the interface to use for that. Undefined: all. */
   readonly lanInterface?: string | undefined;
-  /** Tells the DHT that we have what we follow; without it we only ask. */
+  /** True to announce followed swarms in the DHT; otherwise only asks. */
   readonly announce: boolean;
-  /** Whether peers beyond the local network are connected to. */
+  /** True to connect to peers beyond the local network. */
   readonly wan: boolean;
   readonly onWarning?: ((message: string) => void) | undefined;
 }
 
 /** BEP 5 nodes forget a peer after 30 minutes at most; asking again also finds newcomers. */
 const REANNOUNCE_MS = 15 * 60_000;
-/** In its first minute a process asks more often: it may be a fetch, which wants everybody who is there now. */
+/** A process asks more often in its first minute: it may be a fetch, which wants all present peers. */
 const EARLY_MS = 15_000;
 const EARLY_ROUNDS = 4;
-/** While nobody is found, ask again soon, since the other side may only just be starting, and then less and less. */
+/** While nobody is found, asks again soon, since the other side may just be starting, then less and less often. */
 const RETRY_MS = 2_000;
 const MAX_RETRY_MS = 60_000;
 
 /**
- * Finds the peers of the swarms that this process follows. A cohort has one swarm, so what is announced and asked for
- * is one infohash a publisher, whatever number of NARs it has.
+ * Finds the peers of the swarms that this process follows. A cohort has one swarm, so it announces and asks for one
+ * infohash per publisher, however many NARs it has.
  */
 export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implements AsyncDisposable {
   readonly #options: DiscoveryOptions;
@@ -49,7 +49,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
 
   private constructor(table: PeerTable, options: DiscoveryOptions) {
     super();
-    this.setMaxListeners(0); // every NAR that is being fetched wants to hear of new peers
+    this.setMaxListeners(0); // every NAR that is being fetched listens for new peers
     this.#table = table;
     this.#options = options;
   }
@@ -69,17 +69,17 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     return discovery;
   }
 
-  /** Everybody who was found, by any way. */
+  /** Returns all peers found so far. */
   candidates(): PeerRecord[] {
     return [...this.#table.all()];
   }
 
-  /** How a peer became known. */
+  /** Returns how a peer was found. */
   originOf(address: string): PeerOrigin | undefined {
     return this.#table.get(address)?.origin;
   }
 
-  /** Takes a peer in, unless it is ourselves or the scope forbids it. */
+  /** Adds a peer, unless it is ourselves or the scope forbids it. */
   add(endpoint: Endpoint, origin: PeerOrigin): void {
     const { networks, peerPort, wan, addresses } = this.#options;
     const { host, port } = endpoint;
@@ -90,18 +90,21 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     if (peer !== undefined) this.emit('peer', peer);
   }
 
-  /** Another process of this machine is found on the LAN, by packets that come from it; what the DHT says is a claim. */
+  /**
+   * Returns true if an address may lead there. The LAN finds other processes of this machine by packets from them; the
+   * DHT only claims.
+   */
   #mayLeadThere(host: string, origin: PeerOrigin): boolean {
     const { addresses } = this.#options;
     return origin === 'dht' ? addresses.admitsForeign(host) : addresses.admits(host);
   }
 
-  /** Takes in peers that a manifest names, `host:port` each. */
+  /** Adds the peers that a manifest names, `host:port` each. */
   hint(peers: readonly string[]): void {
     for (const peer of peers) this.add(parseEndpoint(peer), 'hint');
   }
 
-  /** Looks for peers of this swarm from now on, and announces us in it if the scope says so. */
+  /** Looks for peers of this swarm from now on, and announces us in it if the scope allows. */
   follow(infoHash: InfoHash): void {
     if (this.#followed.has(infoHash)) return;
     this.#followed.add(infoHash);
@@ -109,7 +112,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     void this.#ask(infoHash, { round: 0, inVain: 0 });
   }
 
-  /** Looks for peers of this swarm on the local network alone: no DHT is asked, and none told. */
+  /** Looks for peers of this swarm only on the local network, without the DHT. */
   followOnLan(infoHash: InfoHash): void {
     if (this.#followed.has(infoHash)) return;
     this.#followed.add(infoHash);
@@ -126,7 +129,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     return this.close();
   }
 
-  /** @param past rounds so far, and how many of the last ones have found nobody */
+  /** @param past number of rounds so far, and of the latest ones in vain */
   async #ask(infoHash: InfoHash, past: { round: number; inVain: number }): Promise<void> {
     const { openDht, announce, peerPort, onWarning } = this.#options;
     let found = 0;
@@ -148,7 +151,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
   }
 }
 
-/** How long to wait after that many lookups, and one more, have found nobody. */
+/** Returns the wait after this many look-ups in vain, and one more. */
 export function retryMs(inVain: number): number {
   return Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** inVain);
 }

@@ -1,4 +1,4 @@
-/** Where a peer or a DHT node is reached: a host and a port, in the spelling that people and flags use. */
+/** The host and port of a peer or a DHT node, as people and flags write them. */
 import { isIPv4, isIPv6 } from 'node:net';
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
@@ -32,17 +32,17 @@ export function parseEndpoint(text: string): Endpoint {
   return { host, port };
 }
 
-/** The text that {@link parseEndpoint} reads. Never throws. */
+/** Formats an endpoint for {@link parseEndpoint}. Never throws. */
 export function formatEndpoint({ host, port }: Endpoint): string {
   return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** True for a whole number from 1 to 65535. */
+/** Returns true for a whole number from 1 to 65535. */
 export function isPort(port: number): boolean {
   return Number.isInteger(port) && port >= 1 && port <= MAX_PORT;
 }
 
-/** Digits and dots that are no IPv4 address are a slip of the pen, not a name. */
+/** Returns false for digits and dots that are not an IPv4 address: that is a typing error, not a name. */
 function isIPv4OrName(host: string): boolean {
   return isIPv4(host) || (HOST_NAME.test(host) && !/^[\d.]+$/.test(host));
 }

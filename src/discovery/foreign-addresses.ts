@@ -1,7 +1,7 @@
 import { BlockList, isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 
-/** How long a look at the network's interfaces is good for. */
+/** Time for which a list of the network's interfaces is valid. */
 const LOOK_AGAIN_MS = 10_000;
 
 export interface ForeignAddressesOptions {
@@ -10,8 +10,8 @@ export interface ForeignAddressesOptions {
 }
 
 /**
- * Decides which addresses that strangers name (in the DHT, on the LAN, in a hash map) may be connected to: none that
- * lead back to this machine, whose services trust what comes from it.
+ * Decides which addresses named by strangers (in the DHT, on the LAN, in a hash map) may be connected to: none that
+ * lead back to this machine, whose services trust local connections.
  */
 export class ForeignAddresses {
   readonly #options: ForeignAddressesOptions;
@@ -23,18 +23,20 @@ export class ForeignAddresses {
     this.#options = options;
   }
 
-  /** True for an address of another machine, or of a process of this one at an address that others reach, too. */
+  /**
+   * Returns true for an address of another machine, or of a process of this one at an address that others reach, too.
+   */
   admits(host: string): boolean {
     this.#look();
     return !isIn(this.#never, host);
   }
 
-  /** True for an address of another machine. */
+  /** Returns true for an address of another machine. */
   admitsForeign(host: string): boolean {
     return this.admits(host) && !isIn(this.#own, host);
   }
 
-  /** Addresses that a stranger's host name must not lead to. */
+  /** Returns the addresses that a stranger's host name must not lead to. */
   get blockList(): BlockList {
     this.#look();
     return this.#never;
@@ -45,7 +47,7 @@ export class ForeignAddresses {
     if (now - this.#lookedAtMs < LOOK_AGAIN_MS) return;
     this.#lookedAtMs = now;
     this.#never = new BlockList();
-    // "This network", which Linux takes for loopback, multicast and what is reserved above it.
+    // "This network", which Linux takes for loopback, multicast and the reserved addresses above it.
     this.#never.addSubnet('0.0.0.0', 8);
     this.#never.addSubnet('224.0.0.0', 3);
     this.#never.addAddress('::', 'ipv6');
@@ -60,7 +62,7 @@ export class ForeignAddresses {
   }
 }
 
-/** True if an address is loopback: `--listen 127.0.0.1` puts a process there. Names are not looked up. */
+/** Returns true for a loopback address, such as `--listen 127.0.0.1`. Does not look up names. */
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || isIn(LOOPBACK, host);
 }

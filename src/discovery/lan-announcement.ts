@@ -1,4 +1,4 @@
-/** The packets of local service discovery (BEP 14), written and read. */
+/** Writes and reads the packets of local service discovery (BEP 14). */
 import type { InfoHash } from '../nix/brands.ts';
 import { formatEndpoint, isPort, type Endpoint } from './endpoint.ts';
 
@@ -12,13 +12,13 @@ const INFOHASH_LINE_BYTES = 'Infohash: '.length + 40 + '\r\n'.length;
 /** A neighbour's packet. */
 export interface LanAnnouncement {
   readonly peer: Endpoint;
-  /** What the sender knows its own packets by; empty where it sends none. */
+  /** Text by which the sender recognises its own packets. Empty if it sends none. */
   readonly cookie: string;
   /** Lower-case hex, 40 characters each. */
   readonly infoHashes: readonly string[];
 }
 
-/** The packets that announce these infohashes, each of at most 1400 bytes (BEP 14); none for no infohash. */
+/** Returns the packets that announce these infohashes, each of at most 1400 bytes (BEP 14). None without infohashes. */
 export function formatAnnouncements(
   peerPort: number,
   cookie: string,

@@ -1,13 +1,13 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 
-/** Where to send from: an address of one interface. */
+/** A place to send from: an address of one interface. */
 export interface Place {
-  /** Differs if the interface was made again, though the address is the same. */
+  /** Key of the place. It differs if the interface was made again, even with the same address. */
   readonly key: string;
-  /** To send from; an IPv6 address of the link alone has its zone. */
+  /** Address to send from, with the zone of a link-local IPv6 address. */
   readonly source: string;
-  /** The interface as the system takes it: its address for IPv4, `::%eth0` for IPv6. */
+  /** The interface as the system names it: its address for IPv4, `::%eth0` for IPv6. */
   readonly via: string;
 }
 
@@ -15,33 +15,36 @@ export interface LanGroupOptions {
   readonly family: 'ipv4' | 'ipv6';
   readonly address: string;
   readonly port: number;
-  /** Port to send from, whose answers are heard, too. Default: a free one, where nobody listens. */
+  /** Port to send from; answers to it are heard, too. Default: a free one, without a listener. */
   readonly sendPort?: number;
-  /** Default: 1, so that no router passes a packet on. */
+  /** Time to live of packets. Default: 1, so that no router forwards them. */
   readonly ttl?: number;
-  /** Called with each packet that arrives, at least once, and with its sender's address. */
+  /** Called with each packet, at least once, and its sender's address. */
   readonly onPacket: (packet: Buffer, from: string) => void;
   readonly onWarning: (error: Error) => void;
 }
 
-/** A place that does not work is tried again after so long, and after twice as long each time after that. */
+/** Time until a failed place is tried again; doubled after each further failure. */
 const RETRY_MS = 1_500;
 const MAX_RETRY_MS = 5 * 60_000;
 
-/** Failures at a place: how many in a row, and when it is tried again (`performance.now`). */
+/** Failures of a place: how many in a row, and when it is tried again (`performance.now`). */
 interface Failure {
   readonly count: number;
   readonly retryAtMs: number;
 }
 
-/** A multicast group on the interfaces of this machine: sends from each place, hears on all of them. */
+/** A multicast group on the interfaces of this machine. Sends from each place, and hears on all of them. */
 export class LanGroup implements AsyncDisposable {
   readonly #options: LanGroupOptions;
-  /** One a place: a socket sends multicast to one interface only. */
+  /** One socket per place, since a socket sends multicast to one interface only. */
   readonly #senders = new Map<string, Socket>();
   readonly #places = new Map<string, Place>();
   readonly #failures = new Map<string, Failure>();
-  /** The system allows a socket 20 memberships (net.ipv4.igmp_max_memberships): where that is too few there are more. */
+  /**
+   * The system allows a socket 20 memberships (net.ipv4.igmp_max_memberships). More receivers are made if that is not
+   * enough.
+   */
   #receivers: Socket[] = [];
   #isClosed = false;
 
@@ -49,14 +52,14 @@ export class LanGroup implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Whether anything can be sent or heard. */
+  /** Returns true if packets can be sent or heard. */
   get isJoined(): boolean {
     return this.#senders.size > 0;
   }
 
   /**
-   * Joins at new places and leaves the others. Failures are warnings the second time: an interface that is just coming
-   * up has addresses that cannot be used yet.
+   * Joins new places and leaves missing ones. Warns only of second failures: the addresses of an interface that is
+   * coming up cannot be used at first.
    *
    * @returns true if a place was joined
    */
@@ -65,7 +68,7 @@ export class LanGroup implements AsyncDisposable {
     for (const key of this.#failures.keys()) if (!keys.has(key)) this.#failures.delete(key);
     const gone = [...this.#places.keys()].filter((key) => !keys.has(key));
     for (const key of gone) this.#leave(key);
-    // The memberships of interfaces that were deleted stay with the socket, count, and cannot be given back.
+    // Memberships of deleted interfaces stay with the socket, count, and cannot be given back.
     if (gone.length > 0) await this.#renewReceivers();
     let hasJoined = false;
     for (const place of places) {
@@ -126,7 +129,7 @@ export class LanGroup implements AsyncDisposable {
     this.#places.delete(key);
   }
 
-  /** Hears at a place, too. @throws if that cannot be */
+  /** Also hears at a place. @throws if that is impossible */
   async #listen({ via }: Place): Promise<void> {
     const { address, port } = this.#options;
     const last = this.#receivers.at(-1);
@@ -143,7 +146,7 @@ export class LanGroup implements AsyncDisposable {
     this.#receivers.push(receiver);
   }
 
-  /** Hears at the places that are left over new sockets; the old ones are closed after that, so nothing is missed. */
+  /** Hears at the remaining places over new sockets. Closes the old ones afterwards, so that no packet is missed. */
   async #renewReceivers(): Promise<void> {
     const old = this.#receivers;
     this.#receivers = [];
@@ -196,7 +199,7 @@ function hasRoomFor(socket: Socket, address: string, via: string): boolean {
   }
 }
 
-/** Resolves once the port is free, also if the socket was never bound. */
+/** Closes a socket. Resolves once the port is free, even if the socket was never bound. */
 async function closeSocket(socket: Socket): Promise<void> {
   const closed = once(socket, 'close');
   socket.close();

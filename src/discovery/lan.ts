@@ -17,41 +17,41 @@ import { LocalNetworks } from './local-networks.ts';
 import { placesIn } from './places.ts';
 
 export interface LanDiscoveryOptions {
-  /** The TCP port where peers reach us. */
+  /** The TCP port at which peers reach us. */
   readonly peerPort: number;
-  /** The swarms we are in; asked at every packet sent or received. */
+  /** Returns our swarms. Called for every packet sent or received. */
   readonly infoHashes: () => readonly InfoHash[];
-  /** Called for each of our infohashes that a neighbour announces, each time it does. */
+  /** Called each time a neighbour announces one of our infohashes. */
   readonly onPeer: (peer: Endpoint, infoHash: InfoHash) => void;
-  /** Called when an interface or the port cannot be used; discovery goes on without. Default: nothing. */
+  /** Called if an interface or the port cannot be used; discovery continues without it. Default: nothing. */
   readonly onWarning?: (error: Error) => void;
   /** Default: those of this machine. */
   readonly networks?: LocalNetworks;
-  /** Address of the one interface to use. Default: all but loopback, also those that come up later. */
+  /** Address of the interface to use. Default: all except loopback, including those that come up later. */
   readonly interfaceAddress?: string;
   /** UDP port of the group. Default: 6771. */
   readonly groupPort?: number;
-  /** Time between announcements. Default: 300,000 (5 minutes, as BEP 14 has it). */
+  /** Time between announcements. Default: 300,000 (5 minutes, as in BEP 14). */
   readonly intervalMs?: number;
   /** Time between two looks at the interfaces. Default: 2,000. */
   readonly followMs?: number;
-  /** False: listens and never sends. Default: true. */
+  /** False to listen without sending. Default: true. */
   readonly announces?: boolean;
 }
 
 const INTERVAL_MS = 5 * 60_000;
-/** A look takes some 0.1 ms. */
+/** A look takes about 0.1 ms. */
 const FOLLOW_MS = 2000;
-/** BEP 14 asks for one a minute; a newcomer would wait that long for an answer. */
+/** Shortest time between announcements. BEP 14 asks for a minute, but a newcomer would wait that long for an answer. */
 const MIN_GAP_MS = 1000;
-/** Answers of many hosts to one newcomer spread over this time. */
+/** Time over which the answers of many hosts to one newcomer are spread. */
 const MAX_ANSWER_DELAY_MS = 250;
-/** How long a neighbour heard over IPv6 has to be heard over IPv4, too: then it is one peer, and not two. */
+/** Time for a neighbour heard over IPv6 to be heard over IPv4, too: then it is one peer, not two. */
 const TWIN_MS = 300;
-/** Bounds what a noisy neighbour can make us remember. */
+/** Limit on remembered neighbours, since a noisy one could name many. */
 const MAX_KNOWN = 4096;
 
-/** Announces our swarms on the local network and reports who else is in them. */
+/** Announces our swarms on the local network, and reports the neighbours in them. */
 export class LanDiscovery implements AsyncDisposable {
   readonly #options: LanDiscoveryOptions;
   readonly #networks: LocalNetworks;
@@ -60,12 +60,12 @@ export class LanDiscovery implements AsyncDisposable {
   readonly #ipv6: LanGroup;
   readonly #known = new BoundedSet(MAX_KNOWN);
   readonly #budget = new PacketBudget(LAN_PACKETS_PER_SECOND, () => performance.now(), hostKeyOf);
-  /** Cookies of the neighbours that are heard over IPv4. */
+  /** Cookies of the neighbours heard over IPv4. */
   readonly #heardOverIPv4 = new BoundedSet(MAX_KNOWN);
   #following: Promise<boolean> = Promise.resolve(false);
   #timer: NodeJS.Timeout | undefined;
   #followTimer: NodeJS.Timeout | undefined;
-  /** When `#timer` fires, and when the last announcement was: milliseconds of `performance.now()`. */
+  /** Times of the next timer and of the last announcement, in milliseconds of `performance.now()`. */
   #dueAt = Infinity;
   #lastAt = -Infinity;
   #isClosed = false;
@@ -85,7 +85,7 @@ export class LanDiscovery implements AsyncDisposable {
     this.#ipv6 = group('ipv6');
   }
 
-  /** Joins the group and announces at once. Never rejects: what fails goes to `onWarning`. */
+  /** Joins the group and announces at once. Never rejects: failures go to `onWarning`. */
   static async start(options: LanDiscoveryOptions): Promise<LanDiscovery> {
     const discovery = new LanDiscovery(options);
     await discovery.#follow();
@@ -97,7 +97,7 @@ export class LanDiscovery implements AsyncDisposable {
     return discovery;
   }
 
-  /** Announces now, or a second after the announcement before. Nothing happens once closed. */
+  /** Announces now, or a second after the last announcement. Does nothing once closed. */
   announce(): void {
     this.#announceIn(0);
   }
@@ -117,7 +117,7 @@ export class LanDiscovery implements AsyncDisposable {
 
   #receive(packet: Buffer, address: string, family: 'ipv4' | 'ipv6'): void {
     if (!this.#budget.admit(address)) return;
-    // Spoofed, or multicast that was routed.
+    // Spoofed, or routed multicast.
     if (!this.#networks.includes(address)) return;
     const announcement = parseAnnouncement(packet, address);
     if (announcement === undefined || announcement.cookie === this.#cookie) return;
@@ -149,7 +149,7 @@ export class LanDiscovery implements AsyncDisposable {
     this.#dueAt = Infinity;
     const { groupPort: port = GROUP_PORT, peerPort, infoHashes, intervalMs, announces } = this.#options;
     const ours = announces === false ? [] : infoHashes();
-    if (ours.length > 0) this.#lastAt = performance.now(); // what is followed first need not wait for a gap
+    if (ours.length > 0) this.#lastAt = performance.now(); // the first followed swarm need not wait for a gap
     for (const family of ['ipv4', 'ipv6'] as const) {
       const group = family === 'ipv4' ? this.#ipv4 : this.#ipv6;
       for (const packet of formatAnnouncements(peerPort, this.#cookie, ours, { host: GROUPS[family], port }))
@@ -158,15 +158,18 @@ export class LanDiscovery implements AsyncDisposable {
     this.#announceIn(intervalMs ?? INTERVAL_MS);
   }
 
-  /** Joins where an interface has come up: a service starts before the network, a laptop moves. @returns if there is one */
+  /**
+   * Joins interfaces that have come up: a service starts before the network, a laptop moves. @returns true if there is
+   * one
+   */
   #follow(): Promise<boolean> {
     this.#following = this.#following.then(async () => {
       if (this.#isClosed) return false;
       const { ipv4, ipv6 } = placesIn(this.#networks.interfaces, this.#options.interfaceAddress);
-      // IPv4 first: a neighbour that is heard over both is to be heard over that one.
+      // IPv4 first: a neighbour heard over both should be heard over IPv4.
       const isNewOverIPv4 = await this.#ipv4.follow(ipv4);
       if (!(await this.#ipv6.follow(ipv6)) && !isNewOverIPv4) return false;
-      // A neighbour met elsewhere may be another one here, or be reached in another way.
+      // A neighbour from another network may be a different one here, or be reached in another way.
       this.#known.clear();
       this.#heardOverIPv4.clear();
       return true;
@@ -175,7 +178,7 @@ export class LanDiscovery implements AsyncDisposable {
   }
 }
 
-/** Forgets everything when it is full: then neighbours are answered once more. */
+/** A set that forgets everything when it is full: then neighbours are answered once more. */
 class BoundedSet {
   readonly #items = new Set<string>();
   readonly #max: number;
@@ -192,7 +195,7 @@ class BoundedSet {
     this.#items.clear();
   }
 
-  /** @returns true if it was not there */
+  /** @returns true if it was new */
   add(item: string): boolean {
     if (this.#items.has(item)) return false;
     if (this.#items.size === this.#max) this.#items.clear();

@@ -1,14 +1,14 @@
-/** No peer at all has sent anything for so long: it may be the line. */
+/** Silence of all peers after which the line may be out. */
 const SILENT_MS = 1_000;
-/** After so long the line was out, and nobody could send anything until it was back. */
+/** Silence after which the line was certainly out, so that nobody could send. */
 const OUT_MS = 2_500;
 
-/** This machine's line, as far as it shows in what peers send: while all are silent, none of them is to blame. */
+/** This machine's internet line, judged by the bytes of peers: while all are silent, none of them is to blame. */
 export class Line {
   #lastByteAtMs = -Infinity;
   #backAtMs = -Infinity;
 
-  /** When the line was last found to be back; milliseconds of `performance.now()`. */
+  /** Returns when the line last came back, in milliseconds of `performance.now()`. */
   get backAtMs(): number {
     return this.#backAtMs;
   }
@@ -19,7 +19,7 @@ export class Line {
     this.#lastByteAtMs = nowMs;
   }
 
-  /** True while no peer sends anything. */
+  /** Returns true while no peer sends anything. */
   isSilent(nowMs = performance.now()): boolean {
     return nowMs - this.#lastByteAtMs > SILENT_MS;
   }

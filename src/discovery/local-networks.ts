@@ -1,16 +1,19 @@
-/** The networks that this machine's interfaces are on: what "the local network" means, wherever it decides something. */
+/** The networks of this machine's interfaces: the meaning of "the local network" in every decision. */
 import { existsSync, readFileSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
 import { SHORTEST_PREFIX, type Subnet } from './subnet.ts';
 
-/** An interface that leads to neighbours. */
+/** An interface with neighbours. */
 export interface LocalInterface {
   readonly name: string;
-  /** Differs from that of an interface that had the same name before; 0 if the system does not say. */
+  /**
+   * Index of the interface. It differs from that of an earlier interface of the same name; 0 if the system does not
+   * say.
+   */
   readonly index: number;
   readonly ipv4: readonly LocalAddress[];
-  /** Without zones. */
+  /** IPv6 addresses, without zones. */
   readonly ipv6: readonly LocalAddress[];
 }
 
@@ -19,17 +22,18 @@ export interface LocalAddress {
   readonly prefixLength: number;
 }
 
-/** How long what was read counts, in milliseconds: interfaces come and go while a daemon runs. */
+/** Time for which a list of interfaces is valid, in milliseconds: interfaces come and go while a daemon runs. */
 const FRESH_MS = 1000;
 
 /**
- * Names of what container engines make: bridges of Docker, Podman and CNI, the host's side of the networks of Kubernetes
- * (flannel, Calico, Cilium, Weave, kube-proxy). There are no neighbours behind them, and often sixty of them.
+ * Names of interfaces of container engines: bridges of Docker, Podman and CNI, and the host's side of Kubernetes
+ * networks (flannel, Calico, Cilium, Weave, kube-proxy). They have no neighbours behind them, and there are often sixty
+ * of them.
  */
 const OF_CONTAINERS =
   /^(?:docker\d+|docker_gwbridge|br-[0-9a-f]{12}|podman\d+|nerdctl\d+|cni\d+|cni-.+|flannel[.-].+|cali[0-9a-f]{6,}|cilium_.+|weave|kube-.+)$/;
 
-/** Near by definition: no router passes these on. */
+/** Near by definition: no router forwards these. */
 const LINK_LOCAL = new BlockList();
 LINK_LOCAL.addSubnet('169.254.0.0', 16);
 LINK_LOCAL.addSubnet('fe80::', 10, 'ipv6');
@@ -37,7 +41,7 @@ const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8);
 LOOPBACK.addAddress('::1', 'ipv6');
 
-/** Follows the interfaces: each question is answered as they are now. */
+/** Follows the interfaces: every answer is about their present state. */
 export class LocalNetworks {
   readonly #read: () => Interfaces;
   readonly #further: readonly Subnet[];
@@ -47,15 +51,15 @@ export class LocalNetworks {
   #own = new Set<string>();
 
   /**
-   * @param read lists the interfaces as node:os does; for tests
-   * @param further networks that count as local, too: those behind a router of the same house
+   * @param read lists the interfaces as node:os does; replaced in tests
+   * @param further networks that count as local, too, for example behind a router of the same house
    */
   constructor(read: () => Interfaces = networkInterfaces, further: readonly Subnet[] = []) {
     this.#read = read;
     this.#further = further;
   }
 
-  /** The interfaces with neighbours, hardware first; neither loopback nor those of containers. */
+  /** Returns the interfaces with neighbours, hardware first, without loopback and those of containers. */
   get interfaces(): readonly LocalInterface[] {
     this.#refresh();
     return this.#interfaces;
@@ -76,7 +80,7 @@ export class LocalNetworks {
     return this.#networks.check(address, type);
   }
 
-  /** True if the address is one of this machine's own. A zone is ignored. */
+  /** Returns true for one of this machine's own addresses. Ignores zones. */
   isOwn(ip: string): boolean {
     this.#refresh();
     return this.#own.has(withoutZone(ip));
@@ -118,13 +122,16 @@ function asInterface(name: string, addresses: readonly NetworkInterfaceInfo[]): 
         address: withoutZone(address),
         prefixLength: Number(cidr?.split('/')[1] ?? 128),
       }));
-  // Addresses of the link alone carry the index of their interface; without one the system's files are asked.
+  // Link-local addresses have the index of their interface; without one, the system's files have it.
   const scope = addresses.find((one) => one.family === 'IPv6' && one.scopeid !== 0);
   const index = scope?.family === 'IPv6' ? scope.scopeid : Number(readOf(name, 'ifindex') ?? 0);
   return { name, index, ipv4: of('IPv4'), ipv6: of('IPv6') };
 }
 
-/** The host's end of a container's interface is a port of a bridge: what it is sent arrives at the bridge. */
+/**
+ * Returns true for the host's end of a container's interface, which is a port of a bridge: its packets arrive at the
+ * bridge.
+ */
 function isOfContainers(name: string): boolean {
   return OF_CONTAINERS.test(name) || existsSync(`/sys/class/net/${name}/brport`);
 }

@@ -8,27 +8,27 @@ import { LocalNetworks } from './local-networks.ts';
 import { placesIn } from './places.ts';
 
 export interface CacheBrowserOptions {
-  /** Called with the caches that are known, each time that there are others. */
+  /** Called with the known caches, whenever they change. */
   readonly onServices: (services: readonly CacheService[]) => void;
-  /** Default: those of this machine. */
+  /** The local networks. Default: those of this machine. */
   readonly networks?: LocalNetworks;
-  /** Address of the one interface to use. Default: all. */
+  /** Address of the interface to use. Default: all. */
   readonly interfaceAddress?: string | undefined;
   /** UDP port of the group. Default: 5353. */
   readonly port?: number;
 }
 
-/** Milliseconds from the start to each question; after the last one it is repeated (RFC 6762, 5.2). */
+/** Milliseconds from the start to each question. The last interval is then repeated (RFC 6762, 5.2). */
 const ASK_AT_MS = [0, 1_000, 3_000, 9_000, 27_000];
 const ASK_EVERY_MS = 5 * 60_000;
 const FOLLOW_MS = 2_000;
-/** What is missing is asked for at once, and no more often than this. */
+/** Shortest time between questions for missing records, which are asked at once. */
 const ASK_AGAIN_MS = 1_000;
 
 /**
  * Looks for binary caches that announce themselves on the local network by mDNS, over IPv4 and IPv6, on all interfaces
- * with neighbours. Written on dns-packet: multicast-dns and bonjour-service follow no interfaces, and send on one alone.
- * Discovery is an extra: a network that it fails on has no such caches.
+ * with neighbours. Uses dns-packet, since multicast-dns and bonjour-service do not follow interfaces and send on only
+ * one. Discovery is an extra: on a network where it fails, there are no such caches.
  */
 export class CacheBrowser implements AsyncDisposable {
   readonly #options: CacheBrowserOptions;
@@ -52,7 +52,7 @@ export class CacheBrowser implements AsyncDisposable {
           family,
           address: MDNS_GROUPS[family],
           port,
-          sendPort: port, // answers to other ports are for one-shot clients, and not all responders give them
+          sendPort: port, // answers to other ports are for one-shot clients, and some responders never send them
           ttl: 255, // RFC 6762, 11
           onPacket: (packet, from) => this.#receive(packet, from),
           onWarning: () => undefined,
@@ -98,7 +98,7 @@ export class CacheBrowser implements AsyncDisposable {
     for (const group of this.#groups) group.send(formatQuery(questions));
   }
 
-  /** The caches at addresses of the local network that are not this machine's own; a link-local one fits in no URL. */
+  /** Returns the caches at local addresses of other machines. A link-local address does not fit into a URL. */
   #reachable(nowMs: number): CacheService[] {
     const isNear = (host: string): boolean =>
       this.#networks.includes(host) && !this.#networks.isOwn(host) && !(isIPv6(host) && /^fe[89ab]/i.test(host));
@@ -112,7 +112,7 @@ export class CacheBrowser implements AsyncDisposable {
     for (const group of this.#groups) group.send(formatQuery());
   }
 
-  /** Joins where an interface has come up. @returns if there is one */
+  /** Joins interfaces that have come up. @returns true if there is one */
   #follow(): Promise<boolean> {
     const follow = async (): Promise<boolean> => {
       if (this.#isClosed) return false;

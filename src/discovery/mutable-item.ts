@@ -1,4 +1,6 @@
-/** Mutable items of the DHT (BEP 44) that point to a torrent (BEP 46): where they live, what is signed, what is read. */
+/**
+ * Mutable items of the DHT (BEP 44) that point to a torrent (BEP 46): their place, their signature, and reading them.
+ */
 import { createHash, createPublicKey, verify } from 'node:crypto';
 import bencode from 'bencode';
 import { NarswarmError } from '../errors.ts';
@@ -7,15 +9,15 @@ import { isBytes, isDictionary, type Fields } from '../torrent/bencoding.ts';
 
 const MAX_SALT_BYTES = 64;
 
-/** A mutable item (BEP 44) whose signature fits the key that was asked for. */
+/** A mutable item (BEP 44) with a valid signature of the requested key. */
 export interface MutableItem {
-  /** Generation of the value: a later one is higher. */
+  /** Generation of the value. Later ones are higher. */
   readonly seq: number;
-  /** The value, bencoded, as it was signed. */
+  /** The value, bencoded, as signed. */
   readonly value: Uint8Array;
-  /** The torrent that the value points to (BEP 46); undefined where it is anything but a dictionary with a 20-byte `ih`. */
+  /** The torrent that the value points to (BEP 46). Undefined unless it is a dictionary with a 20-byte `ih`. */
   readonly infoHash: InfoHash | undefined;
-  /** 64 bytes: with it anyone may put the item again, to keep it from expiring. */
+  /** 64 bytes. Anyone can use it to put the item again, to keep it from expiring. */
   readonly signature: Uint8Array;
 }
 
@@ -23,16 +25,16 @@ export interface MutableItem {
 export interface MutablePut {
   /** Raw ed25519 key, 32 bytes. */
   readonly publicKey: Uint8Array;
-  /** Tells apart the items of one key: at most 64 bytes, may be empty. */
+  /** Distinguishes the items of one key: at most 64 bytes, may be empty. */
   readonly salt: Uint8Array;
   /** Must grow with every new `infoHash`; the same pair may be put again at any time. */
   readonly seq: number;
   readonly infoHash: InfoHash;
-  /** Returns the 64-byte signature of `message`; to put somebody else's item again, the signature it came with. */
+  /** Returns the 64-byte signature of `message`. To put another publisher's item again, return its signature. */
   readonly sign: (message: Uint8Array) => Uint8Array;
 }
 
-/** The answers to one search for an item: the newest whose signature fits, and how many nodes gave that one. */
+/** The answers to one search for an item: the newest valid one, and the number of nodes that gave it. */
 export class MutableAnswers {
   newest: MutableItem | undefined;
   /** Nodes that answered with {@link newest}. */
@@ -41,14 +43,14 @@ export class MutableAnswers {
   readonly #salt: Uint8Array;
   readonly #onNewer: (seq: number) => void;
 
-  /** @param onNewer told the seq of each answer that is newer than all before */
+  /** @param onNewer called with the seq of each answer that is newer than all before */
   constructor(publicKey: Uint8Array, salt: Uint8Array, onNewer: (seq: number) => void) {
     this.#publicKey = publicKey;
     this.#salt = salt;
     this.#onNewer = onNewer;
   }
 
-  /** Takes an answer. False where it is not of this item, or not signed. */
+  /** Takes an answer. Returns false if it is not of this item or not signed. */
   readonly take = (signature: Uint8Array, message: Uint8Array, key: Uint8Array): boolean => {
     const item = isEqual(key, this.#publicKey) ? readSigned(message, this.#salt) : undefined;
     if (item === undefined || !isSignedBy(signature, message, key)) return false;
@@ -63,7 +65,9 @@ export class MutableAnswers {
   };
 }
 
-/** Where the item lives: SHA-1 of key and salt (BEP 44). Throws `USAGE` for sizes that BEP 44 rules out. */
+/**
+ * Returns the place of the item: SHA-1 of key and salt (BEP 44). Throws `USAGE` for sizes that BEP 44 does not allow.
+ */
 export function targetOf(publicKey: Uint8Array, salt: Uint8Array): Buffer {
   if (publicKey.length !== 32) {
     throw new NarswarmError('USAGE', `an ed25519 public key has 32 bytes, this one has ${publicKey.length}`);
@@ -74,13 +78,16 @@ export function targetOf(publicKey: Uint8Array, salt: Uint8Array): Buffer {
   return createHash('sha1').update(publicKey).update(salt).digest();
 }
 
-/** What BEP 44 signs: `4:salt<length>:<salt>3:seqi<seq>e1:v<bencoded value>`, without the salt if that is empty. */
+/**
+ * Returns the message that BEP 44 signs: `4:salt<length>:<salt>3:seqi<seq>e1:v<bencoded value>`, without the salt if it
+ * is empty.
+ */
 export function signedMessage(salt: Uint8Array, seq: number, value: Uint8Array): Buffer {
   const salted = salt.length > 0 ? [Buffer.from(`4:salt${salt.length}:`), salt] : [];
   return Buffer.concat([...salted, Buffer.from(`3:seqi${seq}e1:v`), value]);
 }
 
-/** Reads {@link signedMessage} back; undefined where it is of another salt. */
+/** Reads {@link signedMessage} back. Undefined if it has another salt. */
 function readSigned(message: Uint8Array, salt: Uint8Array): Omit<MutableItem, 'signature'> | undefined {
   const { seq, v } = bencode.decode(Buffer.concat([Buffer.from('d'), message, Buffer.from('e')])) as Fields;
   if (typeof seq !== 'number') return undefined;
@@ -91,7 +98,7 @@ function readSigned(message: Uint8Array, salt: Uint8Array): Omit<MutableItem, 's
   return { seq, value: Uint8Array.from(message.subarray(head.length)), infoHash };
 }
 
-/** True where `signature` is of `message` by a raw ed25519 key. Never throws for sizes that cannot be. */
+/** Returns true if `signature` is of `message` by a raw ed25519 key. Never throws, even for wrong sizes. */
 export function isSignedBy(signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean {
   if (publicKey.length !== 32 || signature.length !== 64) return false;
   const x = Buffer.from(publicKey).toString('base64url');
@@ -99,7 +106,7 @@ export function isSignedBy(signature: Uint8Array, message: Uint8Array, publicKey
   return verify(null, message, key, signature);
 }
 
-/** True for the same bytes. */
+/** Returns true for the same bytes. */
 export function isEqual(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0;
 }

@@ -5,59 +5,59 @@ import { Line } from './line.ts';
 import { formatEndpoint, type Endpoint } from './endpoint.ts';
 import { SourceRate } from './source-rate.ts';
 
-/** How a peer became known. */
+/** How a peer was found. */
 export type PeerOrigin = 'given' | 'hint' | 'dht' | 'lan';
 
-/** What a peer did for us so far in this process. */
+/** A peer and its merits so far in this process. */
 export interface PeerRecord {
   readonly endpoint: Endpoint;
   readonly address: string;
   readonly origin: PeerOrigin;
-  /** Addresses that its name must not lead to, if a stranger gave it. */
+  /** Addresses that its name must not lead to, if a stranger named it. */
   blockList?: BlockList | undefined;
   /** Connections in which it had the torrent. */
   hits: number;
   /** Connections that it refused or that led nowhere. */
   misses: number;
-  /** When the last of them was; milliseconds of `performance.now()`. */
+  /** Time of the last miss, in milliseconds of `performance.now()`. */
   missedAtMs: number;
-  /** Bytes that it sent and that were found right: its merit. */
+  /** Verified bytes that it sent: its merit. */
   bytes: number;
-  /** Its rate over all connections while it is asked. */
+  /** Its rate over all connections, while something is requested. */
   readonly rate: SourceRate;
-  /** Payload bytes that were asked of it and are not here yet, over all connections. */
+  /** Requested payload bytes that have not arrived yet, over all connections. */
   inFlightBytes: number;
-  /** Times in a row that it took requests and sent nothing. */
+  /** Number of times in a row that it accepted requests and sent nothing. */
   silences: number;
-  /** When it was last found silent; milliseconds of `performance.now()`. */
+  /** Time when it was last found silent, in milliseconds of `performance.now()`. */
   silentAtMs: number;
   /** True once a connection to it was made. */
   isReached: boolean;
-  /** Since when a connection to it is being made, and nothing has come back; undefined if none is. */
+  /** Start of a pending connection without any answer yet. Undefined if there is none. */
   dialedAtMs: number | undefined;
-  /** Connections in a row that could not be made. */
+  /** Failed connections in a row. */
   failures: number;
-  /** Not to be connected to before; milliseconds of `performance.now()`. */
+  /** Time before which it is not connected to, in milliseconds of `performance.now()`. */
   notBeforeMs: number;
-  /** Why it is not asked again, once it lied. */
+  /** The reason why it is never asked again: it lied. */
   banned: string | undefined;
 }
 
-/** Misses without one hit after which a peer is left in peace for a while: it may be fetching itself. */
+/** Misses without a hit after which a peer is left alone for a while: it may be fetching itself. */
 const USELESS_AFTER = 16;
 const USELESS_FOR_MS = 5_000;
-/** A peer that could not be connected to is left in peace for so long, and doubly so each further time. */
+/** Pause after a failed connection to a peer; doubled after each further one. */
 const UNREACHABLE_MS = 5_000;
 const MAX_UNREACHABLE_MS = 300_000;
 
-/** A peer that sends nothing is asked after all others for twice so long, and doubly so each further time. */
+/** A silent peer is asked after all others for twice this time; doubled each further time. */
 const SILENCE_MS = 5_000;
 /** Peers on the local network answer sooner. */
 const CONNECT_SOON_MS = 150;
 
 /**
- * The peers that this process knows, and how far each can be relied on. Its size is bounded; those that a person named
- * and those that sent something stay, and the rest is shared fairly among networks.
+ * The peers that this process knows, with their reliability. Its size is bounded. Peers that a person named and peers
+ * that sent something stay; the rest is shared fairly among networks.
  */
 export class PeerTable {
   readonly #peers = new FairTable<PeerRecord>({
@@ -66,12 +66,12 @@ export class PeerTable {
     hostOf: ({ endpoint }) => endpoint.host,
     isKept: ({ origin, bytes, banned }) => origin === 'given' || (bytes > 0 && banned === undefined),
   });
-  /** Addresses and hosts that have lied, the last of them. */
+  /** The latest addresses and hosts that have lied. */
   readonly #banned = new Set<string>();
   /** Traffic of all peers together. */
   readonly line = new Line();
 
-  /** The record of a peer that a person has named: there is always room for it. */
+  /** Returns the record of a peer that a person named. There is always room for it. */
   add(endpoint: Endpoint): PeerRecord {
     const address = formatEndpoint(endpoint);
     const known = this.#peers.get(address);
@@ -82,7 +82,7 @@ export class PeerTable {
   }
 
   /**
-   * The record of a peer that was not known; undefined if it was, or there is no room for it.
+   * Adds a new peer and returns its record. Undefined if it was known, or if there is no room.
    *
    * @param blockList addresses that its name must not lead to
    */
@@ -100,8 +100,8 @@ export class PeerTable {
   }
 
   /**
-   * Never connects to this peer again in this process. One that is not in the table connected to us, from a port that
-   * means nothing: its host gets no further connection.
+   * Never connects to this peer again in this process. If it is not in the table, it connected to us, and its port
+   * means nothing: then its host gets no further connection.
    */
   ban(address: string, reason: string): void {
     const record = this.#peers.get(address);
@@ -111,7 +111,7 @@ export class PeerTable {
     this.#banned.add(record === undefined ? address.slice(0, address.lastIndexOf(':')) : address);
   }
 
-  /** True for the address, as node:net gives it, of a host that connected to us and lied. */
+  /** Returns true for the address, as in node:net, of a host that connected to us and lied. */
   isBannedHost(host: string): boolean {
     return this.#banned.has(host);
   }
@@ -121,11 +121,12 @@ export class PeerTable {
   }
 
   /**
-   * Up to `count` peers to ask next: those that have sent good bytes first, then those that can be reached, strangers, and
-   * last those that take requests and send nothing. Peers that had nothing, or cannot be reached, have a pause.
+   * Returns up to `count` peers to ask next: first those that have sent good bytes, then reachable ones, then
+   * strangers, and last those that accept requests and send nothing. Leaves out peers that recently had nothing or
+   * could not be reached.
    *
-   * @param count below 0, if more are connected to than there are places: none
-   * @param options.mayBeSilent false: without those that have sent nothing when they were asked
+   * @param count may be negative, if there are more connections than places: then none
+   * @param options.mayBeSilent false to leave out peers that sent nothing when asked
    */
   choose(
     count: number,
@@ -142,12 +143,12 @@ export class PeerTable {
     return usable
       .map((peer) => ({ peer, rank: rankOf(peer, now), score: score(peer) }))
       .toSorted((a, b) => a.rank - b.rank || b.score - a.score)
-      .slice(0, Math.max(0, count)) // slice would take a count below 0 for "all but"
+      .slice(0, Math.max(0, count)) // slice would take a negative count for "all but"
       .map(({ peer }) => peer);
   }
 }
 
-/** A record of a peer that connected to us, which is in no table: its port is nobody's address. */
+/** Makes the record of a peer that connected to us. It is in no table, since its port is not an address. */
 export function strangerAt(address: string): PeerRecord {
   return newRecord({ host: address, port: 0 }, address, 'lan', undefined);
 }
@@ -186,7 +187,7 @@ function rankOf(peer: PeerRecord, nowMs: number): number {
   return peer.isReached ? 1 : 2;
 }
 
-/** True if a connection is being made for so long that the peer is off, or far away. */
+/** Returns true if a connection has been pending so long that the peer is off or far away. */
 export function isSlowToAnswer({ dialedAtMs }: PeerRecord, nowMs = performance.now()): boolean {
   return dialedAtMs !== undefined && nowMs - dialedAtMs > CONNECT_SOON_MS;
 }
@@ -213,12 +214,12 @@ export function noteSilence(peer: PeerRecord, nowMs = performance.now()): void {
   peer.silentAtMs = nowMs;
 }
 
-/** True if a peer took requests and sent nothing, not long ago: longer each time. */
+/** Returns true if a peer recently accepted requests and sent nothing; for longer each time. */
 export function isSilent({ silences, silentAtMs }: PeerRecord, nowMs = performance.now()): boolean {
   return silences > 0 && nowMs - silentAtMs < SILENCE_MS * 2 ** Math.min(silences, 6);
 }
 
-/** Records bytes of a peer that were found right. */
+/** Records verified bytes of a peer. */
 export function noteGoodBytes(peer: PeerRecord, bytes: number): void {
   peer.bytes += bytes;
   peer.silences = 0;

@@ -1,9 +1,9 @@
-/** Where multicast is sent from: the interfaces of this machine, as groups take them. */
+/** Returns the places to send multicast from: the interfaces of this machine, in the form for groups. */
 import { isIPv6 } from 'node:net';
 import type { Place } from './lan-group.ts';
 import type { LocalInterface } from './local-networks.ts';
 
-/** Interfaces to use at most, hardware first. */
+/** Limit on used interfaces, hardware first. */
 const MAX_INTERFACES = 64;
 
 /** Places of both families. */
@@ -13,9 +13,9 @@ export interface Places {
 }
 
 /**
- * The places of all interfaces.
+ * Returns the places of all interfaces.
  *
- * @param chosen the address of the one interface to use. Default: all
+ * @param chosen the address of the only interface to use. Default: all
  */
 export function placesIn(interfaces: readonly LocalInterface[], chosen?: string): Places {
   return chosen === undefined ? placesOf(interfaces.slice(0, MAX_INTERFACES)) : placesAt(chosen, interfaces);
@@ -25,14 +25,14 @@ function placesOf(interfaces: readonly LocalInterface[]): Places {
   return {
     ipv4: interfaces.flatMap((one) => one.ipv4.map(({ address }) => placeV4(one, address))),
     ipv6: interfaces.flatMap((one) => {
-      // Everybody on the link reaches it, whatever prefixes they have.
+      // Everybody on the link reaches it, with any prefix.
       const source = one.ipv6.find(({ address }) => isLinkLocal(address)) ?? one.ipv6[0];
       return source === undefined ? [] : [placeV6(one, source.address)];
     }),
   };
 }
 
-/** The one place of an address that was chosen, also on loopback. */
+/** Returns the place of a chosen address, also on loopback. */
 function placesAt(chosen: string, interfaces: readonly LocalInterface[]): Places {
   const [address = '', zone] = chosen.split('%', 2);
   const loopback: LocalInterface = { name: 'lo', index: 1, ipv4: [], ipv6: [] };

@@ -1,13 +1,13 @@
 import { RateMeter } from '../bytes/rate-meter.ts';
 
-/** A rate is told from so many milliseconds of work on, or from the first transfer that has ended with something. */
+/** Time of work after which a rate is known, unless a transfer has ended before. */
 const SETTLE_MS = 500;
-/** The rate is that of the last milliseconds of work. */
+/** Time of work over which the rate is measured. */
 const WINDOW_MS = 3_000;
 
 /**
- * Bytes a second that a source delivers while something is asked of it. Time in which it has nothing to do does not
- * count, so that the rate of an idle source is that of its last work.
+ * Measures the bytes a second that a source delivers while something is requested. Idle time does not count, so the
+ * rate of an idle source is that of its last work.
  */
 export class SourceRate {
   readonly #meter = new RateMeter(WINDOW_MS);
@@ -17,7 +17,7 @@ export class SourceRate {
   #workedMs = 0;
   #busySinceMs = 0;
 
-  /** Transfers that are open now. */
+  /** Number of open transfers. */
   get flows(): number {
     return this.#flows;
   }
@@ -33,24 +33,24 @@ export class SourceRate {
     if (--this.#flows === 0) this.#workedMs += nowMs - this.#busySinceMs;
   }
 
-  /** Counts bytes that came. */
+  /** Counts received bytes. */
   add(bytes: number, nowMs: number): void {
     this.#hasBytes = true;
     this.#meter.add(bytes, this.#clockMs(nowMs));
   }
 
-  /** True once it has worked for so long that its rate is no accident. */
+  /** Returns true once it has worked long enough for a reliable rate. */
   isSettled(nowMs: number): boolean {
     return this.#clockMs(nowMs) >= SETTLE_MS;
   }
 
-  /** Bytes a second over all its transfers; undefined while too little has been asked of it to tell. */
+  /** Returns the bytes a second over all its transfers. Undefined until enough was requested. */
   rate(nowMs: number): number | undefined {
     const clockMs = this.#clockMs(nowMs);
     return !this.#hasDelivered && clockMs < SETTLE_MS ? undefined : this.#meter.rate(clockMs);
   }
 
-  /** Stands still while the source has nothing to do. */
+  /** Returns a clock that stands still while the source has nothing to do. */
   #clockMs(nowMs: number): number {
     return this.#workedMs + (this.#flows > 0 ? nowMs - this.#busySinceMs : 0);
   }
