@@ -40,7 +40,10 @@ let
   # What a firewall has to let in. The program itself turns strangers away, by scope, before it reads a byte of theirs.
   tcpPorts = [ port ] ++ lib.optional servesMaps httpPort;
   tcpRanges = [ defaultPorts.beside ];
-  udpPorts = lib.optional (usesDht && (announces || publishes)) dhtPort ++ lib.optional usesLan defaultPorts.discovery;
+  udpPorts = lib.optional (usesDht && (announces || publishes)) dhtPort ++ lib.optionals usesLan [
+      defaultPorts.discovery
+      defaultPorts.mdns
+    ];
   named = {
     inherit port;
   }
@@ -257,7 +260,8 @@ in
       description = ''
         Whether to let others in, on all interfaces: TCP `settings.port` (${toString defaultPorts.peers}) and
         ${toString defaultPorts.beside.from} to ${toString defaultPorts.beside.to}, by which peers of the daemon and of an
-        update connect; UDP ${toString defaultPorts.discovery}, by which neighbours find each other; where a map is
+        update connect; UDP ${toString defaultPorts.discovery}, by which neighbours find each other, and
+        ${toString defaultPorts.mdns}, by which caches announce themselves (mDNS); where a map is
         published or followed TCP `settings.http-port` (${toString defaultPorts.http}); with `publish` or a scope beyond the local network UDP
         `settings.dht-port` (${toString defaultPorts.dht}). With scope `lan` it does unless it is told not to: whoever is
         not on a network of this machine's interfaces is turned away before a byte is read. With a wider scope this has

@@ -232,6 +232,7 @@ let
     literalExpression = text: { inherit text; };
     importJSON = file: builtins.fromJSON (builtins.readFile file);
     optional = condition: item: if condition then [ item ] else [ ];
+    optionals = condition: items: if condition then items else [ ];
     optionalAttrs = condition: attrs: if condition then attrs else { };
     filterAttrs =
       keep: attrs:

@@ -22,7 +22,7 @@ export type OriginOf = (option: string) => Origin;
  * Commands that use the configured ports. A port can be used once: a fetch beside the daemon must not want the same
  * one.
  */
-const SERVICES: ReadonlySet<string> = new Set(['daemon', 'publish']);
+const SERVICES: ReadonlySet<string> = new Set(['daemon', 'publish', 'doctor']);
 const PORTS: ReadonlySet<ConfigKey> = new Set(['port', 'dht-port', 'http-port']);
 /** Options with the name of a key but another meaning. */
 const OTHERS: Readonly<Record<string, readonly ConfigKey[]>> = { subscribe: ['publish'], torrent: ['peer'] };

@@ -8,6 +8,7 @@ import { completionCommand } from './completion.ts';
 import { daemonCommand } from './daemon.ts';
 import { demoCommand } from './demo.ts';
 import { dhtCommand } from './dht.ts';
+import { doctorCommand } from './doctor.ts';
 import { fetchCommand } from './fetch.ts';
 import { gcCommand } from './gc.ts';
 import { keyCommand } from './key.ts';
@@ -51,6 +52,7 @@ export function program(): Command {
     subscriptionsCommand(),
     updateCommand(),
     statusCommand(),
+    doctorCommand(),
     configCommand(),
     torrentCommand(),
     verifyCommand(),

@@ -50,6 +50,13 @@ export async function readNixConfig(options: CallOptions = {}): Promise<NixConfi
   return parseNixConfig((await runFirstKnown(SHOW_CONFIG, options)).stdout);
 }
 
+/** Reads the version of Nix, such as `2.26.3`. @throws as {@link readNixConfig} */
+export async function nixVersion(options: CallOptions = {}): Promise<string> {
+  const result = await runNix('nix', ['--version'], options);
+  if (result.failed) throw nixFailed(result);
+  return result.stdout.trim().split(' ').at(-1) ?? '';
+}
+
 /** Reads `trusted-users`: the Nix daemon accepts settings of these users. @throws as {@link readNixConfig} */
 export async function readTrustedUsers(options: CallOptions = {}): Promise<string[]> {
   return parseTrustedUsers((await runFirstKnown(SHOW_CONFIG, options)).stdout);

@@ -81,9 +81,15 @@ export class Turn implements AsyncDisposable {
 
 /** Returns true if somebody has this turn. Writes nothing. */
 export async function isAtWork(store: FileStore, work: Work): Promise<boolean> {
+  return (await ownersAtWork(store, work)).length > 0;
+}
+
+/** Returns the owners' names of processes that have this turn. Writes nothing. */
+export async function ownersAtWork(store: Pick<FileStore, 'stateDir'>, work: Work): Promise<string[]> {
   const parent = folderOf(store, work);
-  for (const name of await readdir(parent).catch(() => [])) if (await isWorking(join(parent, name), name)) return true;
-  return false;
+  const names = await readdir(parent).catch(() => []);
+  const working = await Promise.all(names.map((name) => isWorking(join(parent, name), name)));
+  return names.filter((_, index) => working[index]);
 }
 
 /** Waits until nobody has this turn. @throws the signal's reason */
@@ -123,6 +129,6 @@ async function isWorking(path: string, name: string): Promise<boolean> {
   return found !== undefined && Date.now() - found.mtimeMs < SILENT_MS;
 }
 
-function folderOf(store: FileStore, work: Work): string {
+function folderOf(store: Pick<FileStore, 'stateDir'>, work: Work): string {
   return inState(store, work);
 }

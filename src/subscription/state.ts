@@ -124,7 +124,10 @@ const SCHEMA: v.GenericSchema<unknown, SubscriptionState> = v.object({
  * Reads the state of a subscription. Undefined before its first run. A damaged file counts as absent: a run replaces
  * it.
  */
-export async function readState(store: FileStore, name: string): Promise<SubscriptionState | undefined> {
+export async function readState(
+  store: Pick<FileStore, 'stateDir'>,
+  name: string,
+): Promise<SubscriptionState | undefined> {
   const path = fileOf(store, name);
   try {
     const { success, output } = v.safeParse(SCHEMA, JSON.parse(await readFile(path, 'utf8')));
@@ -145,7 +148,7 @@ export async function isDamaged(store: FileStore, name: string): Promise<boolean
 }
 
 /** Reads the states of all subscriptions that ever ran, sorted by name. */
-export async function listStates(store: FileStore): Promise<SubscriptionState[]> {
+export async function listStates(store: Pick<FileStore, 'stateDir'>): Promise<SubscriptionState[]> {
   const names = await readdir(subscriptionsFolder(store)).catch((error: unknown) => {
     if (systemCode(error) === 'ENOENT') return [];
     throw storeError(error, subscriptionsFolder(store));
@@ -210,10 +213,10 @@ function isStorePath(value: unknown): boolean {
 /**
  * Returns the folder of the states. Each state is replaced by rename, so the folder's time of change shows any change.
  */
-export function subscriptionsFolder(store: FileStore): string {
+export function subscriptionsFolder(store: Pick<FileStore, 'stateDir'>): string {
   return inState(store, 'subscriptions');
 }
 
-function fileOf(store: FileStore, name: string): string {
+function fileOf(store: Pick<FileStore, 'stateDir'>, name: string): string {
   return join(subscriptionsFolder(store), `${name}.json`);
 }

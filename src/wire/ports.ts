@@ -7,7 +7,7 @@
  * - `beside`: peers of whatever runs beside a daemon: a fetch, an update, the daemon of another user (TCP). A fetch never
  *   takes the daemon's own port, since the daemon may start at any moment.
  * - `http`: the hash map of a publisher (TCP).
- * - `discovery`: multicast on the local network (UDP, BEP 14).
+ * - `discovery`: multicast on the local network (UDP, BEP 14); `mdns`: caches that announce themselves there (UDP).
  */
 import numbers from '../../nix/ports.json' with { type: 'json' };
 import { systemCode } from '../disk/store-error.ts';
@@ -17,6 +17,9 @@ const ANY = 0;
 
 const { from, to } = numbers.beside;
 const BESIDE: readonly number[] = Array.from({ length: to - from + 1 }, (_, index) => from + index);
+
+/** UDP ports of the multicast groups that are listened to on the local network. */
+export const GROUP_PORTS: { readonly discovery: number; readonly mdns: number } = numbers;
 
 /** Where to listen if nobody names a port: at the first of these that is free; 0 is any. */
 export interface DefaultPorts {

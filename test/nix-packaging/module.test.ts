@@ -43,7 +43,7 @@ const CONTRADICTIONS: Readonly<Record<string, readonly [text: string, says: RegE
   ],
   'a scope beyond the local network behind a firewall': [
     'scope = "cohort";',
-    /Add services\.narswarm\.openFirewall = true; \(TCP 16277 16278-16284, UDP 16277 6771\)/,
+    /Add services\.narswarm\.openFirewall = true; \(TCP 16277 16278-16284, UDP 16277 6771 5353\)/,
   ],
   'scope off, published': ['scope = "off"; publish = true; keyFile = "/k";', /scope "off".*publish/],
   'scope off with peers': ['scope = "off"; settings.peer = [ "192.0.2.7:6881" ];', /scope "off".*settings\.peer/],
@@ -164,9 +164,9 @@ for (const [title, lib] of LIBS) {
         ranges: allowedTCPPortRanges,
         udp: allowedUDPPorts,
       });
-      assert.deepEqual(opened(seen.bare), { tcp: [16_277], ranges: [beside], udp: [6771] });
-      assert.deepEqual(opened(seen.desktop), { tcp: [16_277, 16_276], ranges: [beside], udp: [6771] });
-      assert.deepEqual(opened(seen.publisher), { tcp: [16_277, 16_276], ranges: [beside], udp: [16_277, 6771] });
+      assert.deepEqual(opened(seen.bare), { tcp: [16_277], ranges: [beside], udp: [6771, 5353] });
+      assert.deepEqual(opened(seen.desktop), { tcp: [16_277, 16_276], ranges: [beside], udp: [6771, 5353] });
+      assert.deepEqual(opened(seen.publisher), { tcp: [16_277, 16_276], ranges: [beside], udp: [16_277, 6771, 5353] });
       assert.deepEqual(opened(seen.noDht), { tcp: [6881], ranges: [beside], udp: [] });
       for (const { allowedTCPPorts, allowedUDPPorts } of [seen.shut, seen.off, seen.cohortShut, seen.disabled])
         assert.deepEqual([allowedTCPPorts, allowedUDPPorts], [[], []]);

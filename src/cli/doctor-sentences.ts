@@ -1,0 +1,163 @@
+/** What the doctor has found, in words. */
+import type { Finding, Findings } from '../daemon/doctor/finding.ts';
+import { formatSize } from './values.ts';
+
+/** A finding in one sentence, and the way out, for where it is not good. */
+export interface Sentence {
+  readonly text: string;
+  readonly wayOut: string | undefined;
+}
+
+export function sentenceOf(finding: Finding): Sentence {
+  switch (finding.check) {
+    case 'versions': {
+      const { narswarm, node, nix } = finding.facts;
+      const nixText = nix === undefined ? 'no Nix in PATH' : `Nix ${nix}`;
+      return { text: `narswarm ${narswarm}, Node ${node}, ${nixText}`, wayOut: 'install Nix, or add it to PATH' };
+    }
+    case 'nix-conf':
+      return ofNixConf(finding.facts);
+    case 'keys':
+      return ofKeys(finding.facts);
+    case 'store':
+      return ofStore(finding.facts);
+    case 'clock': {
+      const { now, later } = finding.facts;
+      if (later === undefined) return { text: `the clock shows ${now}`, wayOut: undefined };
+      return {
+        text: `the clock shows ${now}, and an update ran at ${later}`,
+        wayOut: 'set the clock: hash maps that are newer than it are refused, and expired ones are taken',
+      };
+    }
+    case 'daemon': {
+      const { pid, isAnotherMachine } = finding.facts;
+      if (isAnotherMachine) return { text: 'a daemon of another machine serves this store', wayOut: undefined };
+      if (pid !== undefined) return { text: `a daemon serves this store (process ${pid})`, wayOut: undefined };
+      return {
+        text: 'no daemon serves this store, so neighbours get from it only while something is fetched',
+        wayOut: 'start narswarm daemon, or install it with narswarm service',
+      };
+    }
+    case 'port':
+      return ofPort(finding.facts);
+    case 'reach': {
+      const { address, port, failure } = finding.facts;
+      if (failure === undefined) return { text: `${address}:${port} answers`, wayOut: undefined };
+      return {
+        text: `${address}:${port} does not answer (${failure})`,
+        wayOut:
+          'the daemon listens on another address (--listen), or a firewall drops what comes from this machine itself',
+      };
+    }
+    case 'firewall':
+      return ofFirewall(finding.facts);
+    case 'interfaces': {
+      const { names } = finding.facts;
+      return names.length === 0
+        ? {
+            text: 'no interface leads to neighbours',
+            wayOut: 'connect to a network; interfaces of containers and loopback do not count',
+          }
+        : { text: `neighbours may be on ${names.join(', ')}`, wayOut: undefined };
+    }
+    case 'multicast': {
+      const { interface: name, isHeard, failure } = finding.facts;
+      if (isHeard) return { text: `multicast on ${name} is heard`, wayOut: undefined };
+      const why = failure === undefined ? 'is not heard' : `cannot be sent (${failure})`;
+      return {
+        text: `multicast on ${name} ${why}, so neighbours are not found`,
+        wayOut: 'let UDP 6771 in, or name neighbours with --peer HOST:PORT',
+      };
+    }
+    default:
+      return {
+        text: finding.facts.isUsed
+          ? 'the DHT is used for the publishers; it is not tested here, since that asks the internet'
+          : 'the DHT is not used',
+        wayOut: undefined,
+      };
+  }
+}
+
+function ofNixConf({ substituters, trustedKeys, store, isTrustedUser, failure }: Findings['nix-conf']): Sentence {
+  if (failure !== undefined)
+    return {
+      text: `Nix cannot be asked (${failure})`,
+      wayOut: 'start nix-daemon, and try `nix store info` (`nix store ping` before Nix 2.19)',
+    };
+  const user =
+    isTrustedUser === false
+      ? ', this user is not trusted: imports need signatures by keys of the system’s nix.conf'
+      : '';
+  return {
+    text: `${substituters.length} substituters, ${trustedKeys} trusted keys, store ${store ?? 'unknown'}${user}`,
+    wayOut: undefined,
+  };
+}
+
+function ofKeys({ trusted, shared, unknown }: Findings['keys']): Sentence {
+  if (trusted.length === 0)
+    return {
+      text: 'no key is trusted, so nothing can be verified',
+      wayOut: 'add trusted-public-keys to nix.conf, or trusted-public-key to the config file',
+    };
+  const others = unknown.length === 0 ? '' : `; of share-keys ${unknown.join(', ')} is not among them`;
+  if (shared.length === 0)
+    return {
+      text: `${trusted.join(', ')} trusted, and nothing that they sign is shared${others}`,
+      wayOut: `name those that others may have in share-keys, such as share-keys = ["${trusted[0]}"]`,
+    };
+  return {
+    text: `${trusted.join(', ')} trusted, of them ${shared.join(', ')} shared with neighbours${others}`,
+    wayOut: undefined,
+  };
+}
+
+function ofStore({ path, exists, failure, freeBytes, maxBytes }: Findings['store']): Sentence {
+  const free = freeBytes === undefined ? '' : `, ${formatSize(freeBytes)} free`;
+  const budget = maxBytes === undefined ? ', no max-size' : `, max-size ${formatSize(maxBytes)}`;
+  if (failure !== undefined)
+    return {
+      text: `${path} cannot be written by this user (${failure})`,
+      wayOut: 'run this as the user that fills it, check its permissions, or choose another --store',
+    };
+  return {
+    text: `${path}${exists ? '' : ' is not there yet'}${free}${budget}`,
+    wayOut: 'free some space, or lower max-size and run narswarm gc',
+  };
+}
+
+const PURPOSES: Readonly<Record<Findings['firewall']['purpose'], string>> = {
+  peers: 'for peers',
+  http: 'for hash maps over HTTP',
+  dht: 'for the DHT',
+  discovery: 'for finding neighbours',
+  mdns: 'for finding caches',
+};
+
+function ofPort({ protocol, port, purpose, listener, isOurs }: Findings['port']): Sentence {
+  const name = `${protocol.toUpperCase()} ${port} ${PURPOSES[purpose]}`;
+  if (isOurs) return { text: `${name} is the daemon’s`, wayOut: undefined };
+  if (listener === undefined)
+    return { text: `${name} is free`, wayOut: purpose === 'peers' ? 'a daemon would listen there' : undefined };
+  const who =
+    listener.pid === undefined
+      ? 'a process of another user'
+      : `process ${listener.pid}${listener.command === undefined ? '' : `, ${listener.command}`}`;
+  return {
+    text: `${name} is in use by ${who}`,
+    wayOut: 'a daemon takes the next port, which a firewall may not let in: stop that process, or choose another port',
+  };
+}
+
+function ofFirewall({ protocol, port, purpose, interface: name, passage, source }: Findings['firewall']): Sentence {
+  const what = `${protocol.toUpperCase()} ${port} ${PURPOSES[purpose]} on ${name}`;
+  if (source === undefined)
+    return { text: `whether ${what} gets in cannot be read`, wayOut: 'run narswarm doctor as root' };
+  if (passage === 'open') return { text: `${what} gets in (${source})`, wayOut: undefined };
+  const rule = `nft add rule inet filter input ${protocol} dport ${port} accept`;
+  const wayOut = `open it: ${source === 'nftables' ? rule : `iptables -I INPUT -p ${protocol} --dport ${port} -j ACCEPT`}, on NixOS services.narswarm.openFirewall = true`;
+  return passage === 'closed'
+    ? { text: `${what} is dropped by the firewall (${source})`, wayOut }
+    : { text: `whether ${what} gets in depends on rules that are not understood here (${source})`, wayOut };
+}

@@ -1,0 +1,176 @@
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { DEFAULT_SHARE_KEYS, chooseShareKeys } from '../serve/share-keys.ts';
+import { parseBudget } from '../config/units.ts';
+import type { Finding, Verdict } from '../daemon/doctor/finding.ts';
+import type { DoctorPort } from '../daemon/doctor/examine.ts';
+import { stateOfOwner, pidOfOwner } from '../disk/owner.ts';
+import { NarswarmError, isNarswarmError, type ErrorCode } from '../errors.ts';
+import { STATE_FOLDER } from '../store/state-folder.ts';
+import { GROUP_PORTS, SERVICE_PORTS } from '../wire/ports.ts';
+import { sentenceOf } from './doctor-sentences.ts';
+import { addHttpPort } from './publish-options.ts';
+import { command, type CommonOptions } from './run-command.ts';
+import {
+  addCommon,
+  addKeys,
+  addNetwork,
+  addPublishers,
+  addShareKeys,
+  defaultStoreDir,
+  type NetworkFlags,
+} from './shared-options.ts';
+import { readTrust } from './trust.ts';
+import { formatCount, one } from './values.ts';
+
+interface DoctorFlags extends CommonOptions, NetworkFlags {
+  readonly store: string;
+  readonly maxSize?: number;
+  readonly httpPort?: number;
+  readonly publisher?: readonly unknown[];
+  readonly trustedPublicKey?: readonly string[];
+}
+
+/** The class of failure that each check is of, for the exit status. */
+const CODES: Readonly<Record<Finding['check'], ErrorCode>> = {
+  versions: 'NIX_MISSING',
+  'nix-conf': 'NIX_FAILED',
+  keys: 'NARINFO_UNTRUSTED',
+  store: 'STORE_UNWRITABLE',
+  clock: 'INDEX_INVALID',
+  daemon: 'LISTEN_FAILED',
+  port: 'LISTEN_FAILED',
+  reach: 'LISTEN_FAILED',
+  firewall: 'LISTEN_FAILED',
+  interfaces: 'LISTEN_FAILED',
+  multicast: 'LISTEN_FAILED',
+  dht: 'LISTEN_FAILED',
+};
+
+const MARKS: Readonly<Record<Verdict, string>> = { good: 'ok', unsure: '??', bad: '!!' };
+
+export function doctorCommand(): Command {
+  const doctor = new Command('doctor')
+    .description(
+      'look at what may keep this machine from sharing: Nix, keys, disk, clock, ports, firewall, multicast; asks nothing of the internet',
+    )
+    .option('--store <dir>', 'file store to look at', defaultStoreDir())
+    .option('--max-size <size>', 'budget for the NARs, such as 50G (default: none)', one(parseBudget))
+    .option('--publish', 'look at the ports of a publisher, too');
+  addHttpPort(doctor);
+  addPublishers(doctor, 'hash map that is followed; may be repeated');
+  addKeys(doctor);
+  addShareKeys(doctor);
+  addNetwork(doctor, { scope: 'lan', ports: SERVICE_PORTS });
+  addCommon(
+    doctor,
+    ['narswarm doctor', 'sudo narswarm doctor   # root may read the firewall', 'narswarm doctor --json --quiet'],
+    ['UNTRUSTED', 'INDEX', 'STORE', 'NIX', 'LISTEN'],
+  );
+  return doctor.action(
+    command<DoctorFlags, []>(async ({ output, signal, options, config: load }) => {
+      const { examine } = await import('../daemon/doctor/examine.ts');
+      const config = await load();
+      const follows = (options.publisher?.length ?? 0) > 0 || (await followsAny(config.subscriptions));
+      const stateDir = join(options.store, STATE_FOLDER);
+      const setup = {
+        storeDir: options.store,
+        maxBytes: options.maxSize,
+        ports: portsOf(options, follows),
+        usesLan: options.lan && options.scope !== 'off',
+        usesDht: usesDht(options, follows),
+        keys: await keysOf(options, signal),
+        past: await pastOf(stateDir),
+        daemon: await daemonOf(stateDir),
+      };
+      const counts: Record<Verdict, number> = { good: 0, unsure: 0, bad: 0 };
+      const bad: Finding[] = [];
+      for await (const finding of examine(setup, new Date(), signal)) {
+        const { check, verdict, facts } = finding;
+        const { text, wayOut } = sentenceOf(finding);
+        counts[verdict]++;
+        if (verdict === 'bad') bad.push(finding);
+        const advice = verdict === 'good' ? undefined : wayOut;
+        output.result(
+          'finding',
+          { check, verdict, facts, message: text, wayOut: advice ?? null },
+          options.quiet === true && verdict === 'good'
+            ? undefined
+            : `${MARKS[verdict]}  ${check.padEnd(10)}  ${text}${advice === undefined ? '' : `: ${advice}`}`,
+        );
+      }
+      output.result('examined', counts, bad.length === 0 ? 'nothing is in the way' : undefined);
+      const [first] = bad;
+      if (first === undefined) return;
+      const checks = [...new Set(bad.map(({ check }) => check))].join(', ');
+      throw new NarswarmError(CODES[first.check], `${formatCount(bad.length, 'problem')} found: ${checks}`, {
+        facts: { problems: bad.length },
+      });
+    }),
+  );
+}
+
+async function followsAny(subscriptions: readonly { source: string; file?: string | undefined }[]): Promise<boolean> {
+  const { publishersOf } = await import('../subscription/source.ts');
+  return publishersOf([], subscriptions).length > 0;
+}
+
+function usesDht({ dht, scope, publish }: DoctorFlags, follows: boolean): boolean {
+  return dht && scope !== 'off' && (follows || publish === true || scope === 'public');
+}
+
+/** The ports that others are to reach; one that the system picks cannot be opened in a firewall. */
+function portsOf(flags: DoctorFlags, follows: boolean): DoctorPort[] {
+  const { scope, port, dhtPort, httpPort, publish } = flags;
+  if (scope === 'off') return [];
+  const [peers = 0] = port === undefined ? SERVICE_PORTS.peers : [port];
+  const [dht = 0] = dhtPort === undefined ? SERVICE_PORTS.dht : [dhtPort];
+  const [http = 0] = httpPort === undefined ? SERVICE_PORTS.http : [httpPort];
+  const isAnnounced = scope === 'cohort' || scope === 'public';
+  const ports: DoctorPort[] = [
+    { protocol: 'tcp', port: peers, purpose: 'peers' },
+    ...(publish === true || follows ? [{ protocol: 'tcp', port: http, purpose: 'http' } as const] : []),
+    ...(flags.dht && (isAnnounced || publish === true)
+      ? [{ protocol: 'udp', port: dht, purpose: 'dht' } as const]
+      : []),
+    ...(flags.lan
+      ? ([
+          { protocol: 'udp', port: GROUP_PORTS.discovery, purpose: 'discovery' },
+          { protocol: 'udp', port: GROUP_PORTS.mdns, purpose: 'mdns' },
+        ] as const)
+      : []),
+  ];
+  return ports.filter((wanted) => wanted.port !== 0);
+}
+
+async function keysOf(
+  { trustedPublicKey, shareKeys }: DoctorFlags,
+  signal: AbortSignal,
+): Promise<{ trusted: readonly string[]; shared: readonly string[]; unknown: readonly string[] }> {
+  try {
+    const { keys } = await readTrust({ trustedPublicKey, from: [] }, signal, () => undefined);
+    const chosen = chooseShareKeys(keys, shareKeys ?? DEFAULT_SHARE_KEYS);
+    const namesOf = (list: readonly { readonly name: string }[]): string[] => list.map(({ name }) => name);
+    const unknown = shareKeys === undefined ? [] : chosen.unknown;
+    return { trusted: namesOf(keys), shared: namesOf(chosen.keys), unknown };
+  } catch (error) {
+    if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return { trusted: [], shared: [], unknown: [] };
+    throw error;
+  }
+}
+
+/** When the last updates began: no clock that is right shows an earlier time. */
+async function pastOf(stateDir: string): Promise<Date[]> {
+  const { listStates } = await import('../subscription/state.ts');
+  const states = await listStates({ stateDir });
+  return states.flatMap(({ lastRun }) => (lastRun === undefined ? [] : new Date(lastRun.at)));
+}
+
+async function daemonOf(stateDir: string): Promise<{ pid: number | undefined; isAnotherMachine: boolean } | undefined> {
+  const { ownersAtWork } = await import('../store/turn.ts');
+  for (const owner of await ownersAtWork({ stateDir }, 'serving')) {
+    const isAnotherMachine = (await stateOfOwner(owner)) === 'unknown';
+    return { pid: isAnotherMachine ? undefined : Number(pidOfOwner(owner)), isAnotherMachine };
+  }
+  return undefined;
+}

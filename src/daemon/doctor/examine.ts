@@ -1,0 +1,219 @@
+import { constants } from 'node:fs';
+import { access, stat, statfs } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { dirname } from 'node:path';
+import { once } from 'node:events';
+import { promisify } from 'node:util';
+import { execFile } from 'node:child_process';
+import { systemCode } from '../../disk/store-error.ts';
+import { LocalNetworks } from '../../discovery/local-networks.ts';
+import { isNarswarmError } from '../../errors.ts';
+import { isUntrusted } from '../../nix/daemon-trust.ts';
+import { describeStore, nixVersion, readNixConfig } from '../../nix/nix-cli.ts';
+import { VERSION } from '../../version.ts';
+import { found, type Finding, type Findings } from './finding.ts';
+import { passageOf, type Firewall } from './firewall.ts';
+import { parseIptables } from './iptables.ts';
+import { listenerOf, type Listener } from './listeners.ts';
+import { testMulticast } from './multicast.ts';
+import { parseNftables } from './nftables.ts';
+
+/** A port that others are to reach. */
+export interface DoctorPort {
+  readonly protocol: 'tcp' | 'udp';
+  readonly port: number;
+  readonly purpose: Findings['firewall']['purpose'];
+}
+
+/** What this machine is set up to do. */
+export interface Setup {
+  /** The file store. */
+  readonly storeDir: string;
+  readonly maxBytes: number | undefined;
+  /** Ports of the daemon, none with scope `off`. */
+  readonly ports: readonly DoctorPort[];
+  /** Whether neighbours are looked for by multicast. */
+  readonly usesLan: boolean;
+  readonly usesDht: boolean;
+  readonly keys: Findings['keys'];
+  /** Times that must lie in the past, such as when the followed maps were made. */
+  readonly past: readonly Date[];
+  /** The daemon of the store, if there is one. */
+  readonly daemon: Findings['daemon'] | undefined;
+}
+
+/** A clock is wrong if it is further behind something than this, in milliseconds. */
+const CLOCK_SLACK_MS = 10 * 60_000;
+/** No less is free on a disk that takes a closure. */
+const LITTLE_BYTES = 1e9;
+const CONNECT_MS = 2_000;
+
+/** Looks at everything that may keep this machine from sharing, one after another. Nothing on the internet is asked. */
+export async function* examine(setup: Setup, now: Date, signal: AbortSignal): AsyncGenerator<Finding> {
+  yield* examineNix(signal);
+  yield keysOf(setup);
+  yield await examineStore(setup);
+  yield clockOf(setup, now);
+  const { pid, isAnotherMachine } = setup.daemon ?? { pid: undefined, isAnotherMachine: false };
+  yield found('daemon', pid === undefined && !isAnotherMachine ? 'unsure' : 'good', { pid, isAnotherMachine });
+  if (setup.ports.length === 0) return;
+  const networks = new LocalNetworks();
+  const names = networks.interfaces.map(({ name }) => name);
+  yield found('interfaces', names.length === 0 ? 'bad' : 'good', { names });
+  for (const { protocol, port, purpose } of setup.ports) {
+    if (purpose === 'discovery' || purpose === 'mdns') continue;
+    const listener = await listenerOf(protocol, port);
+    const isOurs = listener?.pid !== undefined && listener.pid === pid;
+    yield found('port', verdictOfPort(listener, isOurs), { protocol, port, purpose, listener, isOurs });
+    if (protocol === 'tcp' && isOurs) yield* reach(networks, port, signal);
+  }
+  yield* examineFirewall(setup.ports, networks, signal);
+  if (setup.usesLan)
+    for (const { interface: name, isHeard, failure } of await testMulticast(networks.interfaces, signal))
+      yield found('multicast', isHeard ? 'good' : 'bad', { interface: name, isHeard, failure });
+  yield found('dht', 'good', { isUsed: setup.usesDht });
+}
+
+async function* examineNix(signal: AbortSignal): AsyncGenerator<Finding> {
+  const nix = await nixVersion({ signal }).catch((error: unknown) => orNarswarm(error, undefined));
+  const versions = { narswarm: VERSION, node: process.version, nix };
+  yield found('versions', nix === undefined ? 'bad' : 'good', versions);
+  if (nix === undefined) return;
+  try {
+    const { substituters, trustedPublicKeys } = await readNixConfig({ signal });
+    const { url } = await describeStore({ signal });
+    const isTrustedUser = !(await isUntrusted(undefined, { signal }));
+    yield found('nix-conf', 'good', {
+      substituters,
+      trustedKeys: trustedPublicKeys.length,
+      store: url,
+      isTrustedUser,
+      failure: undefined,
+    });
+  } catch (error) {
+    const failure = orNarswarm(error, (error as Error).message);
+    const nothing = { substituters: [], trustedKeys: 0, store: undefined, isTrustedUser: undefined };
+    yield found('nix-conf', 'bad', { ...nothing, failure });
+  }
+}
+
+/** A value in place of an error of ours; others are thrown. */
+function orNarswarm<T>(error: unknown, value: T): T {
+  if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return value;
+  throw error;
+}
+
+function keysOf({ keys }: Setup): Finding {
+  const verdict = keys.trusted.length === 0 ? 'bad' : keys.shared.length === 0 ? 'unsure' : 'good';
+  return found('keys', verdict, keys);
+}
+
+async function examineStore({ storeDir: path, maxBytes }: Setup): Promise<Finding> {
+  const exists = await stat(path).then(
+    () => true,
+    () => false,
+  );
+  let place = path;
+  while (!(await isThere(place)) && dirname(place) !== place) place = dirname(place);
+  const failure = await access(place, constants.W_OK | constants.X_OK).then(
+    () => undefined,
+    (error: unknown) => systemCode(error) ?? String(error),
+  );
+  const disk = await statfs(place).catch(() => undefined);
+  const freeBytes = disk === undefined ? undefined : disk.bavail * disk.bsize;
+  const isFull = freeBytes !== undefined && freeBytes < LITTLE_BYTES;
+  return found('store', failure !== undefined || isFull ? 'bad' : 'good', {
+    path,
+    exists,
+    failure,
+    freeBytes,
+    maxBytes,
+  });
+}
+
+function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+function clockOf({ past }: Setup, now: Date): Finding {
+  const latest = past.toSorted((a, b) => b.getTime() - a.getTime())[0];
+  const isBehind = latest !== undefined && latest.getTime() - now.getTime() > CLOCK_SLACK_MS;
+  const later = isBehind ? latest.toISOString() : undefined;
+  return found('clock', isBehind ? 'bad' : 'good', { now: now.toISOString(), later });
+}
+
+function verdictOfPort(listener: Listener | undefined, isOurs: boolean): Finding['verdict'] {
+  if (isOurs) return 'good';
+  const isNarswarm = listener?.command !== undefined && /narswarm/.test(listener.command);
+  return listener === undefined || listener.pid === undefined || isNarswarm ? 'unsure' : 'bad';
+}
+
+/** Connects to this machine's own address on each local network, as a neighbour would. */
+async function* reach(networks: LocalNetworks, port: number, signal: AbortSignal): AsyncGenerator<Finding> {
+  for (const { ipv4 } of networks.interfaces) {
+    for (const { address } of ipv4.slice(0, 1)) {
+      const failure = await failureToConnect(address, port, signal);
+      yield found('reach', failure === undefined ? 'good' : 'bad', { address, port, failure });
+    }
+  }
+}
+
+async function failureToConnect(host: string, port: number, signal: AbortSignal): Promise<string | undefined> {
+  const socket = connect({ host, port });
+  try {
+    await once(socket, 'connect', { signal: AbortSignal.any([signal, AbortSignal.timeout(CONNECT_MS)]) });
+    return undefined;
+  } catch (error) {
+    signal.throwIfAborted();
+    return systemCode(error) ?? 'ETIMEDOUT';
+  } finally {
+    socket.destroy();
+  }
+}
+
+async function* examineFirewall(
+  ports: readonly DoctorPort[],
+  networks: LocalNetworks,
+  signal: AbortSignal,
+): AsyncGenerator<Finding> {
+  const rules = await readFirewall(signal);
+  for (const { name } of networks.interfaces) {
+    for (const { protocol, port, purpose } of ports) {
+      const packet = { protocol, port, interface: name };
+      const passages = rules.map(({ source, firewall }) => ({ source, passage: passageOf(firewall, packet) }));
+      const worst =
+        passages.find(({ passage }) => passage === 'closed') ??
+        passages.find(({ passage }) => passage === 'unknown') ??
+        passages[0];
+      const passage = worst?.passage ?? 'unknown';
+      const verdict = passage === 'open' ? 'good' : passage === 'closed' ? 'bad' : 'unsure';
+      yield found('firewall', verdict, { ...packet, purpose, passage, source: worst?.source });
+    }
+  }
+}
+
+interface Rules {
+  readonly source: 'nftables' | 'iptables';
+  readonly firewall: Firewall;
+}
+
+/** The rules that this user may read; none if it may read none. */
+async function readFirewall(signal: AbortSignal): Promise<Rules[]> {
+  const readers = [
+    { source: 'nftables', command: ['nft', '--json', 'list', 'ruleset'], parse: parseNftables },
+    { source: 'iptables', command: ['iptables-save'], parse: parseIptables },
+  ] as const;
+  const read = readers.map(async ({ source, command: [program, ...args], parse }): Promise<Rules[]> => {
+    try {
+      const { stdout } = await promisify(execFile)(program, args, { signal, maxBuffer: 2 ** 26 });
+      return [{ source, firewall: parse(stdout) }];
+    } catch {
+      signal.throwIfAborted();
+      return []; // it is not there, or only root may run it
+    }
+  });
+  return (await Promise.all(read)).flat();
+}

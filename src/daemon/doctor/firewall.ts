@@ -1,0 +1,82 @@
+/** What a firewall does with a packet from a neighbour, as far as its rules can be read: pure. */
+
+/** The first packet of a connection to this machine, from a neighbour. */
+export interface IncomingPacket {
+  readonly protocol: 'tcp' | 'udp';
+  readonly port: number;
+  readonly interface: string;
+}
+
+/** True, false, or undefined where a rule asks for something that nobody here understands. */
+export type Matches = (packet: IncomingPacket) => boolean | undefined;
+
+export interface FirewallRule {
+  readonly matches: Matches;
+  /** What a packet that matches does: a verdict, or a chain to go through. Undefined: the next rule. */
+  readonly action: 'accept' | 'drop' | 'return' | { readonly jump: string } | { readonly goto: string } | undefined;
+}
+
+export interface FirewallChain {
+  /** What happens to a packet that nobody has judged; undefined for a chain that others jump to. */
+  readonly policy: 'accept' | 'drop' | undefined;
+  readonly rules: readonly FirewallRule[];
+}
+
+/** Chains of the kernel's hook for what comes in, each of which may drop a packet, and those that they jump to. */
+export interface Firewall {
+  readonly input: readonly string[];
+  readonly chains: ReadonlyMap<string, FirewallChain>;
+}
+
+/** `unknown`: a rule that is not understood may decide. */
+export type Passage = 'open' | 'closed' | 'unknown';
+
+/** Tells whether a firewall lets a packet in. */
+export function passageOf({ input, chains }: Firewall, packet: IncomingPacket): Passage {
+  const verdicts = new Set<Verdict>();
+  for (const name of input) {
+    const verdict = through(name, chains, packet, 0);
+    verdicts.add(verdict === 'continue' ? (chains.get(name)?.policy ?? 'accept') : verdict);
+  }
+  if (verdicts.has('drop')) return 'closed';
+  return verdicts.has('unknown') ? 'unknown' : 'open';
+}
+
+type Verdict = 'accept' | 'drop' | 'unknown' | 'continue';
+
+const DEEPEST = 32;
+
+function through(
+  name: string,
+  chains: ReadonlyMap<string, FirewallChain>,
+  packet: IncomingPacket,
+  depth: number,
+): Verdict {
+  let mayBeAccepted = false;
+  for (const { matches, action } of chains.get(name)?.rules ?? []) {
+    const does = matches(packet);
+    if (does === false || action === undefined) continue;
+    const verdict = verdictOf(action, chains, packet, depth);
+    if (does === undefined) {
+      // A rule with a condition of its own, such as a rate: it may let the packet in, and what follows judges the rest.
+      if (verdict !== 'drop' && verdict !== 'continue') mayBeAccepted = true;
+      continue;
+    }
+    if (verdict === 'return') return 'continue';
+    if (verdict === 'drop' && mayBeAccepted) return 'unknown';
+    if (verdict !== 'continue') return verdict;
+    if (typeof action === 'object' && 'goto' in action) return 'continue';
+  }
+  return mayBeAccepted ? 'unknown' : 'continue';
+}
+
+function verdictOf(
+  action: NonNullable<FirewallRule['action']>,
+  chains: ReadonlyMap<string, FirewallChain>,
+  packet: IncomingPacket,
+  depth: number,
+): Verdict | 'return' {
+  if (typeof action === 'string') return action;
+  if (depth > DEEPEST) return 'unknown';
+  return through('jump' in action ? action.jump : action.goto, chains, packet, depth + 1);
+}

@@ -1,0 +1,44 @@
+/** Who listens on which port of this machine, by /proc (proc_pid_net(5)). */
+import { readdir, readFile, readlink } from 'node:fs/promises';
+
+export interface Listener {
+  /** Undefined for the process of another user, which only root sees. */
+  readonly pid: number | undefined;
+  /** Its command line, shortened. */
+  readonly command: string | undefined;
+}
+
+const TCP_LISTEN = '0A';
+const LONGEST_COMMAND = 80;
+
+/** The inodes of sockets that listen on a port, as /proc/net/tcp and its like have them: pure. */
+export function listeningInodes(text: string, protocol: 'tcp' | 'udp', port: number): string[] {
+  return text
+    .split('\n')
+    .slice(1)
+    .flatMap((line) => {
+      const [, local = '', , state, , , , , , inode] = line.trim().split(/\s+/);
+      const isPort = Number.parseInt(local.split(':')[1] ?? '', 16) === port;
+      return isPort && inode !== undefined && (protocol === 'udp' || state === TCP_LISTEN) ? [inode] : [];
+    });
+}
+
+/** The process that listens on a port; undefined if nobody does. */
+export async function listenerOf(protocol: 'tcp' | 'udp', port: number): Promise<Listener | undefined> {
+  const tables = await Promise.all(
+    [protocol, `${protocol}6`].map((name) => readFile(`/proc/net/${name}`, 'utf8').catch(() => '')),
+  );
+  const inodes = new Set(tables.flatMap((text) => listeningInodes(text, protocol, port)));
+  if (inodes.size === 0) return undefined;
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    for (const fd of await readdir(`/proc/${name}/fd`).catch(() => [])) {
+      const link = await readlink(`/proc/${name}/fd/${fd}`).catch(() => '');
+      const inode = /^socket:\[(\d+)\]$/.exec(link)?.[1];
+      if (inode === undefined || !inodes.has(inode)) continue;
+      const words = (await readFile(`/proc/${name}/cmdline`, 'utf8').catch(() => '')).split('\0').filter(Boolean);
+      return { pid: Number(name), command: words.join(' ').slice(0, LONGEST_COMMAND) };
+    }
+  }
+  return { pid: undefined, command: undefined };
+}

@@ -1,0 +1,56 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { GROUP_PORT, GROUPS } from '../../discovery/lan-announcement.ts';
+import { LanGroup } from '../../discovery/lan-group.ts';
+import type { LocalInterface } from '../../discovery/local-networks.ts';
+
+/** How long the echo of a packet of our own may take, in milliseconds. */
+const ECHO_MS = 1_000;
+const SEND_AGAIN_MS = 200;
+
+/** How multicast works on one interface. */
+export interface MulticastEcho {
+  readonly interface: string;
+  readonly address: string;
+  /** True if a packet that was sent to the group came back; false: something drops it, such as a firewall. */
+  readonly isHeard: boolean;
+  /** Why nothing could be sent, in the system's words. */
+  readonly failure: string | undefined;
+}
+
+/** Sends a packet to the neighbours' group on each interface, and listens for it. Others take no notice of it. */
+export async function testMulticast(
+  interfaces: readonly LocalInterface[],
+  signal: AbortSignal,
+): Promise<MulticastEcho[]> {
+  return Promise.all(
+    interfaces.flatMap(({ name, ipv4 }) => ipv4.slice(0, 1).map(({ address }) => testOne({ name, address }, signal))),
+  );
+}
+
+async function testOne(
+  { name, address }: { readonly name: string; readonly address: string },
+  signal: AbortSignal,
+): Promise<MulticastEcho> {
+  const probe = Buffer.from(`narswarm doctor ${randomUUID()}`);
+  const heard = new AbortController();
+  let failure: string | undefined;
+  await using group = new LanGroup({
+    family: 'ipv4',
+    address: GROUPS.ipv4,
+    port: GROUP_PORT,
+    onPacket: (packet) => {
+      if (packet.equals(probe)) heard.abort();
+    },
+    onWarning: (error) => (failure = error.message),
+  });
+  const places = [{ key: name, source: address, via: address }];
+  const end = AbortSignal.any([signal, heard.signal, AbortSignal.timeout(ECHO_MS)]);
+  while (!end.aborted) {
+    await group.follow(places);
+    group.send(probe);
+    await sleep(SEND_AGAIN_MS, undefined, { signal: end }).catch(() => undefined);
+  }
+  signal.throwIfAborted();
+  return { interface: name, address, isHeard: heard.signal.aborted, failure: group.isJoined ? undefined : failure };
+}

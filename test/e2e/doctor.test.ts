@@ -1,0 +1,143 @@
+/** What the doctor finds on machines with and without something in the way. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { spawn } from 'node:child_process';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { Lab, type CliEvent, type Run } from '../support/lab.ts';
+import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
+
+const OPEN = { tcp: [16_277, 16_278, 16_279, 16_280, 16_281, 16_282, 16_283, 16_284], udp: [6771, 5353] };
+
+suite('narswarm doctor', { concurrency: 3 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+
+  before(async () => {
+    requireNamespaces();
+    lab = await Lab.open();
+    made = await lab.closure([5_000]);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const trust = (): string[] => ['--trusted-public-key', made.publicKey, '--share-keys', made.publicKey];
+  const examine = async (host: Host, store: string, ...args: readonly string[]): Promise<Run> =>
+    lab.run(['doctor', '--store', store, ...trust(), ...args], { wrapper: host.wrapper });
+  const findings = (run: Run, check: string): CliEvent[] =>
+    run.events.filter((event) => event.event === 'finding' && event['check'] === check);
+  const verdicts = (run: Run, check: string): unknown[] => findings(run, check).map(({ verdict }) => verdict);
+  const bad = (run: Run): unknown[] => [
+    ...new Set(run.events.filter(({ verdict }) => verdict === 'bad').map(({ check }) => check)),
+  ];
+
+  test('finds nothing in the way of a daemon behind an open firewall', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('well', { firewall: OPEN });
+    const store = await lab.folder('store');
+    await lab.service(['daemon', '--store', store, ...trust()], { wrapper: host.wrapper });
+    const run = await examine(host, store);
+    assert.equal(run.status, 0, run.stdout);
+    assert.deepEqual(bad(run), []);
+    for (const check of ['versions', 'nix-conf', 'keys', 'store', 'clock', 'daemon', 'port', 'reach', 'multicast'])
+      assert.deepEqual(new Set(verdicts(run, check)), new Set(['good']), check);
+    assert.deepEqual(
+      findings(run, 'firewall').map(({ verdict }) => verdict),
+      ['good', 'good', 'good'],
+    );
+    assert.equal(run.event('examined')['bad'], 0);
+  });
+
+  test('finds a firewall that lets nothing in, by its rules and by multicast', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('shut', { firewall: {} });
+    const run = await examine(host, await lab.folder('store'));
+    assert.equal(run.status, 9, run.stdout);
+    assert.deepEqual(bad(run), ['firewall', 'multicast']);
+    const [peers] = findings(run, 'firewall');
+    assert.match(String(peers?.['message']), /TCP 16277 for peers on eth0 is dropped by the firewall \(nftables\)/);
+    assert.match(String(peers?.['wayOut']), /nft add rule .* tcp dport 16277 accept.*openFirewall = true/);
+    assert.match(String(run.event('error')['message']), /4 problems found: firewall, multicast/);
+  });
+
+  test('finds who has the port', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('taken');
+    const [program, ...words] = [...host.wrapper, 'python3', '-m', 'http.server', '16277'];
+    const other = spawn(program, words, {
+      stdio: ['ignore', 'pipe', 'ignore'],
+      env: { ...process.env, PYTHONUNBUFFERED: '1' },
+    });
+    await once(other.stdout, 'data');
+    const run = await examine(host, await lab.folder('store'));
+    other.kill();
+    assert.equal(run.status, 9, run.stdout);
+    const [port] = findings(run, 'port');
+    assert.match(
+      String(port?.['message']),
+      new RegExp(`in use by process ${other.pid}, .*python3 -m http.server 16277`),
+    );
+  });
+
+  test('finds that there is no network, no Nix, no key, and a store that cannot be written', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('alone', { addresses: 'none' });
+    host.detach();
+    const alone = await examine(host, await lab.folder('store'));
+    assert.deepEqual(bad(alone), ['interfaces']);
+
+    const empty = await lab.folder('bin');
+    const wrapper = [...host.wrapper, 'env', `PATH=${empty}`];
+    const without = await lab.run(['doctor', '--store', await lab.folder('store'), '--scope', 'off'], { wrapper });
+    assert.equal(without.status, 8, without.stdout);
+    assert.deepEqual(bad(without), ['versions', 'keys']);
+
+    // root may write anywhere but on what is read-only
+    const dir = await lab.folder('read-only');
+    const mount = `mount -t tmpfs -o ro tmpfs ${dir} && exec "$@"`;
+    const full = await lab.run(['doctor', '--store', join(dir, 'store'), ...trust(), '--scope', 'off'], {
+      wrapper: ['unshare', '--mount', 'sh', '-c', mount, 'sh'],
+    });
+    assert.equal(full.status, 7, full.stdout);
+    assert.deepEqual(bad(full), ['store']);
+  });
+
+  test('finds a clock that is behind, and says what is unsure without failing', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('late');
+    const store = await lab.folder('store');
+    const folder = join(store, 'narswarm/subscriptions');
+    await mkdir(folder, { recursive: true });
+    const generations: readonly never[] = [];
+    const bytes = { store: 0, peers: 0, upstream: 0 };
+    const lastRun = { at: '2999-01-01T00:00:00Z', durationMs: 1, outcome: 'complete', bytes, nars: 0 };
+    const state = { name: 'a', source: '/x', generations, lastRun, missing: [], missingCount: 0, notes: [] };
+    await writeFile(join(folder, 'a.json'), JSON.stringify(state));
+    const run = await examine(host, store, '--scope', 'off');
+    assert.equal(run.status, 6, run.stdout);
+    assert.deepEqual(bad(run), ['clock']);
+    assert.deepEqual(verdicts(run, 'daemon'), ['unsure']);
+    const none = await lab.run([
+      'doctor',
+      '--store',
+      await lab.folder('store'),
+      '--trusted-public-key',
+      made.publicKey,
+      '--scope',
+      'off',
+    ]);
+    assert.equal(none.status, 0, none.stdout);
+    assert.deepEqual(verdicts(none, 'keys'), ['unsure']);
+    assert.match(String(findings(none, 'keys')[0]?.['wayOut']), /share-keys = \["/);
+  });
+
+  test('sends nothing beyond the local network', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('silent');
+    const beyond = host.countBeyond();
+    const run = await examine(host, await lab.folder('store'), '--publisher', `magnet:?xs=urn:btpk:${'ab'.repeat(32)}`);
+    assert.equal(run.status, 0, run.stdout);
+    assert.equal(beyond(), 0);
+  });
+});
