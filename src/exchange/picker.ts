@@ -1,0 +1,385 @@
+import type { FileHash } from '../nix/brands.ts';
+import { expectedMs, helpsOut, SILENT_MS, takesOver, windowOf, type Pace } from './pace.ts';
+
+/** Ranges that are looked at for one choice, of those that nobody was asked for. */
+const LOOKED_AT = 4096;
+/** Ranges that a member which chooses itself is offered. */
+const OFFERED = 64;
+/** Large files that are begun at a time: each has an open file. */
+const MAX_BEGUN = 64;
+/** Ranges of a file without piece hashes that come ahead of those before them: they wait in memory. */
+const MAX_AHEAD = 8;
+/** Wanted ranges that tell whether a member has everything, and whether there is a crowd. */
+const SAMPLES = 16;
+/** Members that were asked for one range at a time. */
+const MAX_OWNERS = 2;
+
+/** What a member has of a file. */
+export interface Pieces {
+  has(index: number): boolean;
+}
+
+/** A member, as far as it decides what is asked of it. */
+export interface Source extends Pace {
+  readonly isNeighbour: boolean;
+  /** Whether it was found silent not long ago: it is asked after all others. */
+  readonly isSilent: boolean;
+  has(file: FileHash): 'whole' | Pieces | undefined;
+  wants(file: FileHash): boolean;
+}
+
+/** A file to fetch. */
+export interface PickFile {
+  readonly file: FileHash;
+  readonly sizeBytes: number;
+  /** Bytes of each range that is asked for, but the last. */
+  readonly unitBytes: number;
+  /** Whether each range can be checked by itself: if not, the file comes in order, from members that have it whole. */
+  readonly isMapped: boolean;
+  /** The one member that may send it, after a mixture of several was wrong. */
+  only?: Source | undefined;
+}
+
+/** A range of a file that is asked for as one: a piece, if pieces can be checked. */
+export class Unit {
+  readonly file: PickFile;
+  readonly index: number;
+  /** First byte that is missing; what lies before it in the same unit is there. */
+  from: number;
+  readonly to: number;
+  readonly requests: Asked[] = [];
+
+  constructor(file: PickFile, index: number, from: number) {
+    this.file = file;
+    this.index = index;
+    this.from = from;
+    this.to = Math.min(file.sizeBytes, (index + 1) * file.unitBytes);
+  }
+
+  get length(): number {
+    return this.to - this.from;
+  }
+}
+
+/** A unit that a member was asked for. */
+export interface Asked {
+  readonly source: Source;
+  readonly unit: Unit;
+  readonly lengthBytes: number;
+  receivedBytes: number;
+}
+
+/** What to ask a member next: a unit, or whichever of some it has given away least. */
+export type Choice =
+  | { readonly kind: 'get'; readonly unit: Unit }
+  | { readonly kind: 'any'; readonly units: readonly Unit[]; readonly bytes: number };
+
+interface FileState {
+  readonly file: PickFile;
+  readonly units: Set<Unit>;
+  isBegun: boolean;
+}
+
+/**
+ * Chooses what is asked of whom, of the ranges of all wanted files as if they were one torrent: rarest first, in an order of
+ * our own, neighbours before others, the seeder of a crowd for what nobody else has; at the end what is slow to come is asked
+ * of a second member. Keeps no clock and does no I/O.
+ */
+export class Picker {
+  readonly #files = new Map<FileHash, FileState>();
+  /** Units that nobody was asked for, in the order in which files were added. */
+  readonly #free = new Set<Unit>();
+  readonly #asked = new Set<Unit>();
+  readonly #bySource = new Map<Source, Set<Asked>>();
+  /** Bytes that members are to choose which they send. */
+  readonly #offered = new Map<Source, number>();
+  readonly #seeds = new Set<Source>();
+  readonly #random: () => number;
+  #isCrowd = false;
+  #begunLarge = 0;
+
+  constructor(random: () => number = Math.random) {
+    this.#random = random;
+  }
+
+  /** Takes in a file, of which these ranges are missing. */
+  add(file: PickFile, missing: readonly { readonly from: number; readonly to: number }[]): void {
+    const state: FileState = { file, units: new Set(), isBegun: false };
+    this.#files.set(file.file, state);
+    for (const range of missing) {
+      for (let from = range.from; from < range.to;) {
+        const unit = new Unit(file, Math.floor(from / file.unitBytes), from);
+        state.units.add(unit);
+        this.#free.add(unit);
+        from = unit.to;
+      }
+    }
+  }
+
+  /** Lets go of a file. @returns what was asked for and is not needed any longer */
+  remove(file: FileHash): Asked[] {
+    const state = this.#files.get(file);
+    if (state === undefined) return [];
+    this.#files.delete(file);
+    if (state.isBegun) this.#begunLarge--;
+    const asked = [...state.units].flatMap(({ requests }) => [...requests]);
+    for (const one of asked) this.#forget(one);
+    for (const unit of state.units) {
+      this.#free.delete(unit);
+      this.#asked.delete(unit);
+    }
+    return asked;
+  }
+
+  addSource(source: Source): void {
+    this.#bySource.set(source, new Set());
+  }
+
+  removeSource(source: Source): void {
+    for (const asked of this.#bySource.get(source) ?? []) this.end(asked, false);
+    this.#bySource.delete(source);
+    this.#offered.delete(source);
+    this.#seeds.delete(source);
+    for (const { file } of this.#files.values()) if (file.only === source) file.only = undefined;
+  }
+
+  /** Files that are not complete. */
+  get size(): number {
+    return this.#files.size;
+  }
+
+  /** Bytes that a member was asked for and has not sent. */
+  inFlightBytes(source: Source): number {
+    let sum = this.#offered.get(source) ?? 0;
+    for (const asked of this.#bySource.get(source) ?? []) sum += asked.lengthBytes - asked.receivedBytes;
+    return sum;
+  }
+
+  /** Looks again who has everything, and whether others look for the same. To be called now and then. */
+  look(): void {
+    const samples = this.#samples();
+    this.#seeds.clear();
+    this.#isCrowd = false;
+    if (samples.length === 0) return;
+    for (const source of this.#bySource.keys()) {
+      if (samples.every((unit) => source.has(unit.file.file) === 'whole')) this.#seeds.add(source);
+      else if (samples.some((unit) => source.wants(unit.file.file))) this.#isCrowd = true;
+    }
+  }
+
+  /**
+   * What to ask a member next, or undefined if it has nothing that is needed, or enough to do.
+   *
+   * @param isOpening whether it may be that a crowd begins, which shows a moment later
+   */
+  pick(source: Source, { isOpening = false }: { readonly isOpening?: boolean } = {}): Choice | undefined {
+    const inFlight = this.inFlightBytes(source);
+    const isSpared = this.#seeds.has(source) && (this.#isCrowd || isOpening);
+    if (this.#isLeft(source) ? inFlight > 0 : inFlight > 0 && inFlight >= windowOf(source, isSpared)) return undefined;
+    const { best, better } = this.#search(source, isSpared ? OFFERED : 1);
+    const units = best.length > 0 ? best : this.#helpedOut(source, inFlight, better);
+    if (isSpared) {
+      const some = units.filter(({ file }) => file.isMapped && file.only === undefined);
+      const bytes = some.reduce((sum, { length }) => sum + length, 0) / some.length;
+      if (some.length > 0) return { kind: 'any', units: some, bytes };
+    }
+    const unit = units[0] ?? this.#takeOver(source, inFlight);
+    return unit && { kind: 'get', unit };
+  }
+
+  /** Records that a member was asked for a unit, or has chosen it. */
+  begin(source: Source, unit: Unit): Asked {
+    const asked = { source, unit, lengthBytes: unit.length, receivedBytes: 0 };
+    unit.requests.push(asked);
+    this.#bySource.get(source)?.add(asked);
+    this.#free.delete(unit);
+    this.#asked.add(unit);
+    const state = this.#files.get(unit.file.file);
+    if (state !== undefined && !state.isBegun && isLarge(unit.file)) {
+      state.isBegun = true;
+      this.#begunLarge++;
+    }
+    return asked;
+  }
+
+  /** Counts bytes that a member is to choose, until it has chosen. */
+  offer(source: Source, bytes: number): void {
+    this.#offered.set(source, Math.max(0, (this.#offered.get(source) ?? 0) + bytes));
+  }
+
+  /**
+   * Records the end of a request.
+   *
+   * @param isDone true if the unit is there now, and right
+   * @returns the other requests for it, which are not needed any longer
+   */
+  end(asked: Asked, isDone: boolean): Asked[] {
+    const { unit } = asked;
+    const others = unit.requests.filter((one) => one !== asked);
+    this.#forget(asked);
+    if (!isDone) {
+      if (others.length === 0 && this.#asked.delete(unit)) this.#free.add(unit);
+      return [];
+    }
+    for (const one of others) this.#forget(one);
+    this.#asked.delete(unit);
+    this.#free.delete(unit);
+    const state = this.#files.get(unit.file.file);
+    state?.units.delete(unit);
+    return others;
+  }
+
+  /** True if a file is among those to fetch and all its units are there. */
+  isComplete(file: FileHash): boolean {
+    return this.#files.get(file)?.units.size === 0;
+  }
+
+  /** True if a member that sends has a part of a file that is missing. */
+  isAtHand(file: FileHash): boolean {
+    const state = this.#files.get(file);
+    if (state === undefined) return false;
+    for (const source of this.#bySource.keys()) {
+      if (this.#isLeft(source)) continue;
+      const held = source.has(file);
+      if (held === 'whole') return true;
+      if (held !== undefined && state.file.isMapped && [...state.units].some(({ index }) => held.has(index)))
+        return true;
+    }
+    return false;
+  }
+
+  /** Members that look for a file, too. */
+  rivals(file: FileHash): Source[] {
+    return [...this.#bySource.keys()].filter((source) => source.wants(file) && !source.isSilent);
+  }
+
+  /** Up to `count` free units for a member, the rarest first, and those that a better one should send. */
+  #search(source: Source, count: number): { best: Unit[]; better: Unit[] } {
+    let rarity = Infinity;
+    let best: Unit[] = [];
+    const rest: Unit[] = [];
+    const better: Unit[] = [];
+    let looked = 0;
+    for (const unit of this.#free) {
+      if (++looked > LOOKED_AT) break;
+      if (!this.#mayAsk(source, unit)) continue;
+      const { holders, isBetter } = this.#holders(source, unit);
+      if (isBetter) {
+        if (better.length < OFFERED) better.push(unit);
+        continue;
+      }
+      if (holders < rarity) {
+        if (count > 1) rest.unshift(...best.splice(0));
+        [rarity, best] = [holders, [unit]];
+      } else if (holders === rarity) best.push(unit);
+      else if (count > 1) rest.push(unit);
+      if (rarity === 1 && !this.#isCrowd && best.length >= count) break;
+    }
+    if (this.#isCrowd || count > 1) shuffle(best, this.#random, count);
+    return { best: [...best.slice(0, count), ...rest.slice(0, Math.max(0, count - best.length))], better };
+  }
+
+  /** Of units that others should send, those that would take them too long. */
+  #helpedOut(source: Source, inFlight: number, units: readonly Unit[]): Unit[] {
+    return units.filter((unit) => {
+      let theirsMs = Infinity;
+      for (const other of this.#bySource.keys()) {
+        if (other === source || this.#isLeft(other) || !has(other, unit)) continue;
+        theirsMs = Math.min(theirsMs, expectedMs(other, this.inFlightBytes(other) + unit.length));
+      }
+      return helpsOut(expectedMs(source, inFlight + unit.length), theirsMs);
+    });
+  }
+
+  /** Of units that were asked of others, the one that would be there last, if this member would have sent it much sooner. */
+  #takeOver(source: Source, inFlight: number): Unit | undefined {
+    let last: { unit: Unit; ms: number } | undefined;
+    for (const unit of this.#asked) {
+      const { requests, file } = unit;
+      if (file.only !== undefined || !has(source, unit) || requests.some((one) => one.source === source)) continue;
+      const atWork = requests.filter((one) => !this.#isLeft(one.source));
+      if (atWork.length >= MAX_OWNERS) continue;
+      const ms = Math.min(Infinity, ...atWork.map((one) => this.#restMs(one)));
+      if (takesOver(expectedMs(source, inFlight + unit.length), ms) && ms > (last?.ms ?? 0)) last = { unit, ms };
+    }
+    return last?.unit;
+  }
+
+  /** Milliseconds until a request is answered in full. */
+  #restMs(asked: Asked): number {
+    let bytes = 0;
+    for (const one of this.#bySource.get(asked.source) ?? []) {
+      bytes += one.lengthBytes - one.receivedBytes;
+      if (one === asked) break;
+    }
+    return expectedMs(asked.source, bytes);
+  }
+
+  #mayAsk(source: Source, unit: Unit): boolean {
+    const { file } = unit;
+    if (file.only !== undefined && file.only !== source) return false;
+    if (!has(source, unit)) return false;
+    const state = this.#files.get(file.file);
+    if (state === undefined) return false;
+    if (isLarge(file) && !state.isBegun && this.#begunLarge >= MAX_BEGUN) return false;
+    if (file.isMapped) return true;
+    const [first] = state.units;
+    return first === undefined || unit.index < first.index + MAX_AHEAD;
+  }
+
+  /** Members that have a unit, and whether one of them is to be asked rather than this one. */
+  #holders(source: Source, unit: Unit): { holders: number; isBetter: boolean } {
+    let holders = 1;
+    let isBetter = false;
+    const isSpared = this.#isCrowd && this.#seeds.has(source);
+    const isLeft = this.#isLeft(source);
+    for (const other of this.#bySource.keys()) {
+      if (other === source || !has(other, unit) || this.#isLeft(other)) continue;
+      holders++;
+      if (isLeft || (other.isNeighbour && !source.isNeighbour)) isBetter = true;
+      else if (isSpared && other.isNeighbour === source.isNeighbour && !this.#seeds.has(other)) isBetter = true;
+    }
+    return { holders, isBetter };
+  }
+
+  #isLeft(source: Source): boolean {
+    return source.isSilent || source.silentMs > SILENT_MS;
+  }
+
+  #forget(asked: Asked): void {
+    const { requests } = asked.unit;
+    const at = requests.indexOf(asked);
+    if (at !== -1) requests.splice(at, 1);
+    this.#bySource.get(asked.source)?.delete(asked);
+  }
+
+  /** Some units that are missing, from all over. */
+  #samples(): Unit[] {
+    const all = this.#free.size > 0 ? this.#free : this.#asked;
+    const step = Math.max(1, Math.floor(Math.min(all.size, LOOKED_AT) / SAMPLES));
+    const samples: Unit[] = [];
+    let at = 0;
+    for (const unit of all) {
+      if (at++ % step === 0) samples.push(unit);
+      if (samples.length === SAMPLES) break;
+    }
+    return samples;
+  }
+}
+
+function has(source: Source, { file, index }: Unit): boolean {
+  const held = source.has(file.file);
+  return held === 'whole' || (held !== undefined && file.isMapped && held.has(index));
+}
+
+function isLarge({ sizeBytes, unitBytes }: PickFile): boolean {
+  return sizeBytes > unitBytes;
+}
+
+/** Puts some of the elements, chosen at random, in front. */
+function shuffle<T>(list: T[], random: () => number, count: number): void {
+  for (let at = 0; at < Math.min(count, list.length - 1); at++) {
+    const other = at + Math.floor(random() * (list.length - at));
+    [list[at], list[other]] = [list[other]!, list[at]!];
+  }
+}

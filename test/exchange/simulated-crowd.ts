@@ -1,0 +1,263 @@
+/**
+ * A crowd in simulated time: hosts with lines of a given rate that fetch one closure from a seeder and from each other, each
+ * with a real {@link Picker}. Lines are shared fairly among the connections that have something to send.
+ */
+import { SourceRate } from '../../src/discovery/source-rate.ts';
+import type { Asked, PickFile, Source, Unit } from '../../src/exchange/picker.ts';
+import { Picker } from '../../src/exchange/picker.ts';
+import type { FileHash } from '../../src/nix/brands.ts';
+import { pieceLengthOf } from '../../src/torrent/canonical.ts';
+
+const STEP_MS = 5;
+/** What a host tells others of a piece that it has arrives so much later. */
+const NEWS_MS = 5;
+const ON_ITS_WAY_MS = Number(process.env['OW'] ?? 2_000);
+const LATER_MS = Number(process.env['LA'] ?? 200);
+
+export interface HostOptions {
+  readonly rateBytesPerSec: number;
+  /** It has everything. */
+  readonly isSeeder?: boolean;
+  /** When it comes. */
+  readonly fromMs?: number;
+  /** From when on it answers nothing. */
+  readonly silentFromMs?: number;
+  /** When its connections end. */
+  readonly untilMs?: number;
+  readonly isFar?: boolean;
+}
+
+export interface CrowdOptions {
+  readonly sizesBytes: readonly number[];
+  readonly hosts: readonly HostOptions[];
+  readonly random: () => number;
+  readonly isMapped?: boolean;
+  readonly limitMs?: number;
+}
+
+/** One request as it waits at a host. */
+interface Question {
+  readonly from: SimulatedHost;
+  readonly link: Link;
+  asked: Asked | undefined;
+  readonly units: readonly Unit[];
+  readonly offeredBytes: number;
+  isOver: boolean;
+}
+
+class Link implements Source {
+  readonly other: SimulatedHost;
+  readonly #owner: SimulatedHost;
+  readonly meter = new SourceRate();
+  readonly queue: Question[] = [];
+  lastMs = 0;
+  notBeforeMs = 0;
+  isSilent = false;
+
+  constructor(owner: SimulatedHost, other: SimulatedHost) {
+    this.#owner = owner;
+    this.other = other;
+  }
+
+  get isNeighbour(): boolean {
+    return this.other.options.isFar !== true;
+  }
+
+  get rate(): number | undefined {
+    return this.meter.rate(this.#owner.nowMs);
+  }
+
+  get silentMs(): number {
+    return this.queue.length === 0 ? 0 : this.#owner.nowMs - this.lastMs;
+  }
+
+  has(file: FileHash): 'whole' | { has(index: number): boolean } | undefined {
+    return this.other.told(file);
+  }
+
+  wants(file: FileHash): boolean {
+    return this.other.options.isSeeder !== true && this.other.told(file) !== 'whole';
+  }
+}
+
+class SimulatedHost {
+  readonly options: HostOptions;
+  readonly picker: Picker;
+  readonly links: Link[] = [];
+  readonly held = new Map<FileHash, Map<number, number>>();
+  readonly sent = new Map<string, number>();
+  readonly givenMs = new Map<string, number>();
+  nowMs = 0;
+  sentBytes = 0;
+  receivedBytes = 0;
+  doneMs: number | undefined;
+  readonly #files: readonly PickFile[];
+  #turn = 0;
+
+  constructor(options: HostOptions, files: readonly PickFile[], random: () => number) {
+    this.options = options;
+    this.#files = files;
+    this.picker = new Picker(random);
+    if (options.isSeeder === true) this.doneMs = 0;
+    else {
+      const order = files.map((file) => ({ file, key: random() }));
+      for (const { file } of order.toSorted((a, b) => a.key - b.key))
+        this.picker.add({ ...file }, [{ from: 0, to: file.sizeBytes }]);
+    }
+  }
+
+  connect(other: SimulatedHost): void {
+    const link = new Link(this, other);
+    this.links.push(link);
+    this.picker.addSource(link);
+  }
+
+  get isGone(): boolean {
+    return this.nowMs >= (this.options.untilMs ?? Infinity);
+  }
+
+  told(file: FileHash): 'whole' | { has(index: number): boolean } | undefined {
+    if (this.options.isSeeder === true) return 'whole';
+    const pieces = this.held.get(file);
+    if (pieces === undefined) return undefined;
+    const one = this.#files.find((candidate) => candidate.file === file);
+    const isTold = (index: number): boolean => (pieces.get(index) ?? Infinity) + NEWS_MS <= this.nowMs;
+    const total = Math.ceil((one?.sizeBytes ?? 0) / (one?.unitBytes ?? 1));
+    if (pieces.size === total && Array.from({ length: total }, (_, index) => index).every(isTold)) return 'whole';
+    return { has: isTold };
+  }
+
+  ask(): void {
+    if (this.doneMs !== undefined || this.nowMs < (this.options.fromMs ?? 0)) return;
+    this.picker.look();
+    for (const link of this.links) {
+      if (link.other.isGone) {
+        this.picker.removeSource(link);
+        this.links.splice(this.links.indexOf(link), 1);
+        for (const question of link.queue) question.isOver = true;
+        continue;
+      }
+      link.isSilent ||= link.silentMs > 1_000;
+      for (;;) {
+        const choice = this.picker.pick(link, { isOpening: this.nowMs < 500 });
+        if (choice === undefined || (choice.kind === 'any' && this.nowMs < link.notBeforeMs)) break;
+        if (link.queue.length === 0) {
+          link.lastMs = this.nowMs;
+          link.meter.begin(this.nowMs);
+        }
+        const question = { from: this, link, isOver: false };
+        if (choice.kind === 'get') {
+          const asked = this.picker.begin(link, choice.unit);
+          link.queue.push({ ...question, asked, units: [], offeredBytes: 0 });
+        } else {
+          this.picker.offer(link, choice.bytes);
+          link.queue.push({ ...question, asked: undefined, units: choice.units, offeredBytes: choice.bytes });
+        }
+      }
+    }
+  }
+
+  /** Sends for one step. */
+  serve(clients: readonly SimulatedHost[], room: Map<SimulatedHost, number>): void {
+    if (this.nowMs >= (this.options.silentFromMs ?? Infinity) || this.isGone) return;
+    let left = (this.options.rateBytesPerSec * STEP_MS) / 1000;
+    const questions = clients.flatMap((client) => client.links.filter(({ other }) => other === this));
+    const waiting = (): Link[] => questions.filter(({ queue }) => this.#next(queue) !== undefined);
+    for (let active = waiting(); left > 1 && active.length > 0; active = active.filter((link) => this.#next(link.queue))) {
+      const share = Math.min(left, Math.max(1500, left / active.length));
+      const link = active[this.#turn++ % active.length]!;
+      const question = this.#next(link.queue)!;
+      const asked = question.asked!;
+      const free = room.get(question.from) ?? 0;
+      const bytes = Math.min(share, asked.lengthBytes - asked.receivedBytes, free);
+      if (bytes < 1) {
+        active = active.filter((one) => one !== link);
+        if (active.length === 0) return;
+        continue;
+      }
+      left -= bytes;
+      room.set(question.from, free - bytes);
+      this.sentBytes += bytes;
+      question.from.receive(question, bytes);
+    }
+  }
+
+  #next(queue: Question[]): Question | undefined {
+    for (;;) {
+      const [question] = queue;
+      if (question === undefined) return undefined;
+      if (!question.isOver && question.asked === undefined) this.#choose(question);
+      if (!question.isOver) return question;
+      queue.shift();
+      if (queue.length === 0) question.link.meter.end(this.nowMs);
+    }
+  }
+
+  /** The range that was sent least is chosen when its turn comes. */
+  #choose(question: Question): void {
+    const { from, link, units, offeredBytes } = question;
+    const key = ({ file, index }: Unit): string => `${file.file} ${index}`;
+    const count = (unit: Unit): number => this.sent.get(key(unit)) ?? 0;
+    const [unit] = units.toSorted((a, b) => count(a) - count(b));
+    from.picker.offer(link, -offeredBytes);
+    if (unit !== undefined && this.nowMs - (this.givenMs.get(key(unit)) ?? -Infinity) < ON_ITS_WAY_MS) {
+      question.isOver = true; // refused for now: somebody else is about to have it
+      link.notBeforeMs = this.nowMs + LATER_MS;
+      return;
+    }
+    if (unit !== undefined) this.givenMs.set(key(unit), this.nowMs);
+    if (unit === undefined || from.held.get(unit.file.file)?.has(unit.index) === true) {
+      question.isOver = true; // taken back
+      return;
+    }
+    this.sent.set(key(unit), count(unit) + 1);
+    question.asked = from.picker.begin(link, unit);
+  }
+
+  receive(question: Question, bytes: number): void {
+    const { link } = question;
+    const asked = question.asked!;
+    asked.receivedBytes += bytes;
+    this.receivedBytes += bytes;
+    link.lastMs = this.nowMs;
+    link.isSilent = false;
+    link.meter.add(bytes, this.nowMs);
+    if (asked.receivedBytes < asked.lengthBytes) return;
+    question.isOver = true;
+    const others = new Set(this.picker.end(asked, true));
+    for (const { queue } of this.links)
+      for (const one of queue) if (one.asked !== undefined && others.has(one.asked)) one.isOver = true;
+    const { file, index } = asked.unit;
+    let pieces = this.held.get(file.file);
+    if (pieces === undefined) this.held.set(file.file, (pieces = new Map()));
+    pieces.set(index, this.nowMs);
+    if (this.picker.isComplete(file.file)) this.picker.remove(file.file);
+    if (this.picker.size === 0) this.doneMs = this.nowMs;
+  }
+}
+
+export interface HostResult {
+  /** Milliseconds, or undefined if it did not get everything. */
+  readonly doneMs: number | undefined;
+  readonly sentBytes: number;
+  /** Payload that came, with what came twice. */
+  readonly receivedBytes: number;
+}
+
+/** Lets all hosts fetch until every one has everything, or the time is over. */
+export function playCrowd({ sizesBytes, hosts, random, isMapped = true, limitMs = 120_000 }: CrowdOptions): HostResult[] {
+  const files = sizesBytes.map((sizeBytes, index): PickFile => {
+    const file = index.toString().padStart(52, '0') as FileHash;
+    return { file, sizeBytes, unitBytes: pieceLengthOf(sizeBytes), isMapped };
+  });
+  const all = hosts.map((options) => new SimulatedHost(options, files, random));
+  for (const host of all) for (const other of all) if (host !== other) host.connect(other);
+  const clients = all.filter(({ options }) => options.isSeeder !== true);
+  for (let nowMs = 0; nowMs < limitMs && clients.some(({ doneMs }) => doneMs === undefined); nowMs += STEP_MS) {
+    for (const host of all) host.nowMs = nowMs;
+    for (const client of clients) client.ask();
+    const room = new Map(clients.map((host) => [host, (host.options.rateBytesPerSec * STEP_MS) / 1000]));
+    for (const host of all) host.serve(clients, room);
+  }
+  return all.map(({ doneMs, sentBytes, receivedBytes }) => ({ doneMs, sentBytes, receivedBytes }));
+}
