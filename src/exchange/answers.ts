@@ -159,12 +159,16 @@ export class Answers {
 
   async #giveAny(job: Job, candidates: readonly Candidate[]): Promise<Refusal | undefined> {
     const { offer, leastSent } = this.#options;
-    const has = (index: number): boolean => hasRange(offer, candidates[index]!);
-    const isNew = (index: number): boolean => !this.#recent.includes(keyOf(candidates[index]!)) && has(index);
+    await this.#room(READ_BYTES); // or the choice would be an old one when its turn comes
+    const nowMs = performance.now();
+    const mayBe = (index: number): boolean =>
+      !leastSent.isOnItsWay(candidates[index]!, nowMs) && hasRange(offer, candidates[index]!);
+    const isNew = (index: number): boolean => !this.#recent.includes(keyOf(candidates[index]!)) && mayBe(index);
     let index = leastSent.choose(candidates, isNew);
-    if (index === -1) index = leastSent.choose(candidates, has);
+    if (index === -1) index = leastSent.choose(candidates, mayBe);
     const range = candidates[index];
     if (range === undefined) return 'absent';
+    leastSent.note(range, nowMs);
     if (this.#recent.push(keyOf(range)) > MAX_RECENT) this.#recent.shift();
     return this.#give(job, range.prefix, range, index);
   }
@@ -183,7 +187,7 @@ export class Answers {
     if (typeof opened === 'string') return opened;
     await using source = opened;
     if (from + length > source.sizeBytes) return 'range';
-    leastSent.note({ prefix: source.prefix, from });
+    if (pickedIndex === undefined) leastSent.note({ prefix: source.prefix, from });
     const { id } = job.request;
     if (pickedIndex !== undefined) send({ kind: 'picked', id, index: pickedIndex });
     for (let at = from; at < from + length;) {

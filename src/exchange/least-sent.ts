@@ -2,6 +2,8 @@ import type { Candidate } from './messages.ts';
 
 /** Ranges that are counted at a time: a closure of 690 MB has some 1,400. */
 const MAX_COUNTED = 65_536;
+/** What was given away is on its way for so long: others are about to get it from whoever has it then. */
+const ON_ITS_WAY_MS = 700;
 
 type Range = Pick<Candidate, 'prefix' | 'from'>;
 
@@ -10,19 +12,24 @@ type Range = Pick<Candidate, 'prefix' | 'from'>;
  * least has every byte once before any twice.
  */
 export class LeastSent {
-  readonly #counts = new Map<string, number>();
+  readonly #given = new Map<string, { readonly count: number; readonly atMs: number }>();
 
   count(range: Range): number {
-    return this.#counts.get(keyOf(range)) ?? 0;
+    return this.#given.get(keyOf(range))?.count ?? 0;
   }
 
-  note(range: Range): void {
+  note(range: Range, nowMs = performance.now()): void {
     const key = keyOf(range);
-    const count = this.#counts.get(key) ?? 0;
-    this.#counts.delete(key); // so that the one given longest ago is the first
-    this.#counts.set(key, count + 1);
-    const [oldest] = this.#counts.keys();
-    if (oldest !== undefined && this.#counts.size > MAX_COUNTED) this.#counts.delete(oldest);
+    const count = this.#given.get(key)?.count ?? 0;
+    this.#given.delete(key); // so that the one given longest ago is the first
+    this.#given.set(key, { count: count + 1, atMs: nowMs });
+    const [oldest] = this.#given.keys();
+    if (oldest !== undefined && this.#given.size > MAX_COUNTED) this.#given.delete(oldest);
+  }
+
+  /** True if somebody was given a range a moment ago. */
+  isOnItsWay(range: Range, nowMs = performance.now()): boolean {
+    return nowMs - (this.#given.get(keyOf(range))?.atMs ?? -Infinity) < ON_ITS_WAY_MS;
   }
 
   /** Index of the range that was given away least; of several the first. -1 if there is none. */

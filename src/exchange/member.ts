@@ -23,6 +23,8 @@ export interface WantedFile {
 export interface Member {
   /** What is known of it over all connections: its merit, its rate, its silences. */
   readonly peer: PeerRecord;
+  /** Tells it from all others, in hex. */
+  readonly peerId: string;
   /** Whether it is on a network that this machine is on. */
   readonly isNeighbour: boolean;
   readonly isOpen: boolean;

@@ -62,6 +62,8 @@ interface Known {
   group: InfoHash | undefined;
   /** Groups that it was tried for in vain. */
   readonly refused: Set<InfoHash>;
+  /** True once it was tried for all groups and spoke the exchange in none. */
+  isForeign: boolean;
   /** `performance.now()` */
   notBeforeMs: number;
 }
@@ -110,6 +112,11 @@ export class Members extends EventEmitter<MembersEvents> {
     return this.#open;
   }
 
+  /** Tells this process from its members, in hex. */
+  get peerId(): string {
+    return this.#context.peerId.toString('hex');
+  }
+
   /** Infohashes under which members meet. */
   get groups(): ReadonlySet<InfoHash> {
     return this.#groups;
@@ -127,8 +134,21 @@ export class Members extends EventEmitter<MembersEvents> {
   addPeer(peer: PeerRecord): void {
     if (this.#known.has(peer.address)) return;
     if (this.#known.size >= MAX_PEERS) this.#forgetEvicted();
-    this.#known.set(peer.address, { peer, group: undefined, refused: new Set(), notBeforeMs: 0 });
+    this.#known.set(peer.address, { peer, group: undefined, refused: new Set(), isForeign: false, notBeforeMs: 0 });
     this.#fill();
+  }
+
+  /** True if a peer is no member of any group of ours, as far as it was asked. */
+  isForeign({ address }: PeerRecord): boolean {
+    return this.#groups.size === 0 || this.#known.get(address)?.isForeign === true;
+  }
+
+  /** True while a connection is being made to somebody who may be a member and who may answer soon. */
+  get isMeeting(): boolean {
+    if (this.#groups.size === 0) return false;
+    const now = performance.now();
+    for (const link of this.#links) if (!this.#open.has(link) && !isSlowToAnswer(link.peer, now)) return true;
+    return false;
   }
 
   /** Takes over the connection of somebody who has named one of our groups. */
@@ -190,6 +210,7 @@ export class Members extends EventEmitter<MembersEvents> {
 
   #onOpened(link: Link): void {
     const known = this.#known.get(link.peer.address);
+    if (known !== undefined) known.isForeign = false;
     if (known !== undefined && link.isOutgoing) known.group = link.group;
     const other = [...this.#open].find((one) => one.peerId === link.peerId && one.host === link.host);
     const loser = other && this.#loserOf(other, link);
@@ -230,6 +251,7 @@ export class Members extends EventEmitter<MembersEvents> {
     }
     if (link.isOurselves) this.#pause(link, ALIAS_MS);
     else if (known !== undefined && this.#groupFor(known) === undefined) {
+      known.isForeign = true;
       known.refused.clear(); // it may join one
       this.#pause(link, RECONNECT_MS);
     } else if (link.hasAnswered) {

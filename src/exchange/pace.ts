@@ -7,11 +7,11 @@ const MIB = 1024 * KIB;
 export const SILENT_MS = 1_000;
 /** Bytes in flight to a member that nobody has measured. */
 const UNKNOWN_WINDOW_BYTES = MIB;
-/** A member that is known gets what it sends in a second, within these bounds: a round trip must not cost it anything. */
+/** A member that is known gets what it sends in so long, within these bounds: a round trip must not cost it anything. */
+const WINDOW_SECONDS = 0.5;
 const MIN_WINDOW_BYTES = 256 * KIB;
 const MAX_WINDOW_BYTES = 16 * MIB;
 /** The same where the member is the seeder of a crowd: what it sends is to be chosen as late as possible. */
-const SEED_SECONDS = 0.5;
 const MAX_SEED_WINDOW_BYTES = 2 * MIB;
 /** Bytes a second that a member is assumed to send while it is not known: enough for all to be asked. */
 const UNKNOWN_RATE = 1_000_000;
@@ -34,13 +34,18 @@ export interface Pace {
 export function windowOf({ rate, silentMs }: Pace, isSpared: boolean): number {
   if (silentMs > SILENT_MS) return 0;
   if (rate === undefined) return UNKNOWN_WINDOW_BYTES;
-  if (isSpared) return Math.max(MIN_WINDOW_BYTES, Math.min(MAX_SEED_WINDOW_BYTES, rate * SEED_SECONDS));
-  return Math.max(MIN_WINDOW_BYTES, Math.min(MAX_WINDOW_BYTES, rate));
+  const most = isSpared ? MAX_SEED_WINDOW_BYTES : MAX_WINDOW_BYTES;
+  return Math.max(MIN_WINDOW_BYTES, Math.min(most, rate * WINDOW_SECONDS));
 }
 
 /** Milliseconds until a member has sent so many bytes; those that it was asked for before are to be counted in. */
 export function expectedMs({ rate, silentMs }: Pace, bytes: number): number {
   return silentMs > SILENT_MS ? Infinity : (bytes / Math.max(1, rate ?? UNKNOWN_RATE)) * 1000;
+}
+
+/** The same as far as it can be held against a member: one that nobody has measured is not slow. */
+export function knownMs(pace: Pace, bytes: number): number {
+  return pace.rate === undefined && pace.silentMs <= SILENT_MS ? 0 : expectedMs(pace, bytes);
 }
 
 /** True if what one would have sent after `theirsMs` is to be asked of another one, which has nothing else to do. */

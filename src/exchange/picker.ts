@@ -1,10 +1,13 @@
 import type { FileHash } from '../nix/brands.ts';
-import { expectedMs, helpsOut, SILENT_MS, takesOver, windowOf, type Pace } from './pace.ts';
+import { expectedMs, helpsOut, knownMs, SILENT_MS, takesOver, windowOf, type Pace } from './pace.ts';
 
 /** Ranges that are looked at for one choice, of those that nobody was asked for. */
 const LOOKED_AT = 4096;
 /** Ranges that a member which chooses itself is offered. */
 const OFFERED = 64;
+/** Open requests to one member, and those of them in which it chooses: small files are many in a window. */
+const MAX_REQUESTS = 128;
+const MAX_OFFERS = 16;
 /** Large files that are begun at a time: each has an open file. */
 const MAX_BEGUN = 64;
 /** Ranges of a file without piece hashes that come ahead of those before them: they wait in memory. */
@@ -35,7 +38,7 @@ export interface PickFile {
   /** Bytes of each range that is asked for, but the last. */
   readonly unitBytes: number;
   /** Whether each range can be checked by itself: if not, the file comes in order, from members that have it whole. */
-  readonly isMapped: boolean;
+  readonly isCheckable: boolean;
   /** The one member that may send it, after a mixture of several was wrong. */
   only?: Source | undefined;
 }
@@ -48,6 +51,8 @@ export class Unit {
   from: number;
   readonly to: number;
   readonly requests: Asked[] = [];
+  /** True once it is there. */
+  isDone = false;
 
   constructor(file: PickFile, index: number, from: number) {
     this.file = file;
@@ -65,6 +70,7 @@ export class Unit {
 export interface Asked {
   readonly source: Source;
   readonly unit: Unit;
+  readonly from: number;
   readonly lengthBytes: number;
   receivedBytes: number;
 }
@@ -92,7 +98,7 @@ export class Picker {
   readonly #asked = new Set<Unit>();
   readonly #bySource = new Map<Source, Set<Asked>>();
   /** Bytes that members are to choose which they send. */
-  readonly #offered = new Map<Source, number>();
+  readonly #offered = new Map<Source, { bytes: number; count: number }>();
   readonly #seeds = new Set<Source>();
   readonly #random: () => number;
   #isCrowd = false;
@@ -122,9 +128,10 @@ export class Picker {
     if (state === undefined) return [];
     this.#files.delete(file);
     if (state.isBegun) this.#begunLarge--;
-    const asked = [...state.units].flatMap(({ requests }) => [...requests]);
-    for (const one of asked) this.#forget(one);
+    const asked: Asked[] = [];
     for (const unit of state.units) {
+      asked.push(...unit.requests);
+      for (const one of unit.requests.splice(0)) this.#bySource.get(one.source)?.delete(one);
       this.#free.delete(unit);
       this.#asked.delete(unit);
     }
@@ -150,7 +157,7 @@ export class Picker {
 
   /** Bytes that a member was asked for and has not sent. */
   inFlightBytes(source: Source): number {
-    let sum = this.#offered.get(source) ?? 0;
+    let sum = this.#offered.get(source)?.bytes ?? 0;
     for (const asked of this.#bySource.get(source) ?? []) sum += asked.lengthBytes - asked.receivedBytes;
     return sum;
   }
@@ -176,12 +183,15 @@ export class Picker {
     const inFlight = this.inFlightBytes(source);
     const isSpared = this.#seeds.has(source) && (this.#isCrowd || isOpening);
     if (this.#isLeft(source) ? inFlight > 0 : inFlight > 0 && inFlight >= windowOf(source, isSpared)) return undefined;
+    if ((this.#bySource.get(source)?.size ?? 0) >= MAX_REQUESTS) return undefined;
     const { best, better } = this.#search(source, isSpared ? OFFERED : 1);
     const units = best.length > 0 ? best : this.#helpedOut(source, inFlight, better);
     if (isSpared) {
-      const some = units.filter(({ file }) => file.isMapped && file.only === undefined);
+      const some = units.filter(({ file }) => file.isCheckable && file.only === undefined);
       const bytes = some.reduce((sum, { length }) => sum + length, 0) / some.length;
-      if (some.length > 0) return { kind: 'any', units: some, bytes };
+      const offers = this.#offered.get(source)?.count ?? 0;
+      if (some.length > 0)
+        return offers < Math.min(MAX_OFFERS, some.length) ? { kind: 'any', units: some, bytes } : undefined;
     }
     const unit = units[0] ?? this.#takeOver(source, inFlight);
     return unit && { kind: 'get', unit };
@@ -189,7 +199,7 @@ export class Picker {
 
   /** Records that a member was asked for a unit, or has chosen it. */
   begin(source: Source, unit: Unit): Asked {
-    const asked = { source, unit, lengthBytes: unit.length, receivedBytes: 0 };
+    const asked = { source, unit, from: unit.from, lengthBytes: unit.length, receivedBytes: 0 };
     unit.requests.push(asked);
     this.#bySource.get(source)?.add(asked);
     this.#free.delete(unit);
@@ -202,9 +212,18 @@ export class Picker {
     return asked;
   }
 
-  /** Counts bytes that a member is to choose, until it has chosen. */
+  /** Counts bytes that a member is to choose. To be taken back with the same number when it has. */
   offer(source: Source, bytes: number): void {
-    this.#offered.set(source, Math.max(0, (this.#offered.get(source) ?? 0) + bytes));
+    const { bytes: before, count } = this.#offered.get(source) ?? { bytes: 0, count: 0 };
+    this.#offered.set(source, { bytes: before + bytes, count: count + 1 });
+  }
+
+  /** Takes an {@link offer} back: the member has chosen, or refused. */
+  unoffer(source: Source, bytes: number): void {
+    const offered = this.#offered.get(source);
+    if (offered === undefined) return; // it is gone
+    offered.bytes -= bytes;
+    offered.count--;
   }
 
   /**
@@ -221,12 +240,18 @@ export class Picker {
       if (others.length === 0 && this.#asked.delete(unit)) this.#free.add(unit);
       return [];
     }
+    unit.isDone = true;
     for (const one of others) this.#forget(one);
     this.#asked.delete(unit);
     this.#free.delete(unit);
     const state = this.#files.get(unit.file.file);
     state?.units.delete(unit);
     return others;
+  }
+
+  /** True while a unit is not there. */
+  isMissing(unit: Unit): boolean {
+    return this.#files.get(unit.file.file)?.units.has(unit) === true;
   }
 
   /** True if a file is among those to fetch and all its units are there. */
@@ -242,15 +267,10 @@ export class Picker {
       if (this.#isLeft(source)) continue;
       const held = source.has(file);
       if (held === 'whole') return true;
-      if (held !== undefined && state.file.isMapped && [...state.units].some(({ index }) => held.has(index)))
+      if (held !== undefined && state.file.isCheckable && [...state.units].some(({ index }) => held.has(index)))
         return true;
     }
     return false;
-  }
-
-  /** Members that look for a file, too. */
-  rivals(file: FileHash): Source[] {
-    return [...this.#bySource.keys()].filter((source) => source.wants(file) && !source.isSilent);
   }
 
   /** Up to `count` free units for a member, the rarest first, and those that a better one should send. */
@@ -285,7 +305,7 @@ export class Picker {
       let theirsMs = Infinity;
       for (const other of this.#bySource.keys()) {
         if (other === source || this.#isLeft(other) || !has(other, unit)) continue;
-        theirsMs = Math.min(theirsMs, expectedMs(other, this.inFlightBytes(other) + unit.length));
+        theirsMs = Math.min(theirsMs, knownMs(other, this.inFlightBytes(other) + unit.length));
       }
       return helpsOut(expectedMs(source, inFlight + unit.length), theirsMs);
     });
@@ -300,7 +320,9 @@ export class Picker {
       const atWork = requests.filter((one) => !this.#isLeft(one.source));
       if (atWork.length >= MAX_OWNERS) continue;
       const ms = Math.min(Infinity, ...atWork.map((one) => this.#restMs(one)));
-      if (takesOver(expectedMs(source, inFlight + unit.length), ms) && ms > (last?.ms ?? 0)) last = { unit, ms };
+      const isLast = atWork.some((one) => one.source.isNeighbour && !source.isNeighbour) || this.#isSpared(source);
+      const mayTake = isLast ? helpsOut : takesOver;
+      if (mayTake(expectedMs(source, inFlight + unit.length), ms) && ms > (last?.ms ?? 0)) last = { unit, ms };
     }
     return last?.unit;
   }
@@ -312,7 +334,7 @@ export class Picker {
       bytes += one.lengthBytes - one.receivedBytes;
       if (one === asked) break;
     }
-    return expectedMs(asked.source, bytes);
+    return knownMs(asked.source, bytes);
   }
 
   #mayAsk(source: Source, unit: Unit): boolean {
@@ -322,7 +344,7 @@ export class Picker {
     const state = this.#files.get(file.file);
     if (state === undefined) return false;
     if (isLarge(file) && !state.isBegun && this.#begunLarge >= MAX_BEGUN) return false;
-    if (file.isMapped) return true;
+    if (file.isCheckable) return true;
     const [first] = state.units;
     return first === undefined || unit.index < first.index + MAX_AHEAD;
   }
@@ -331,7 +353,7 @@ export class Picker {
   #holders(source: Source, unit: Unit): { holders: number; isBetter: boolean } {
     let holders = 1;
     let isBetter = false;
-    const isSpared = this.#isCrowd && this.#seeds.has(source);
+    const isSpared = this.#isSpared(source);
     const isLeft = this.#isLeft(source);
     for (const other of this.#bySource.keys()) {
       if (other === source || !has(other, unit) || this.#isLeft(other)) continue;
@@ -340,6 +362,11 @@ export class Picker {
       else if (isSpared && other.isNeighbour === source.isNeighbour && !this.#seeds.has(other)) isBetter = true;
     }
     return { holders, isBetter };
+  }
+
+  /** True for the seeder of a crowd. */
+  #isSpared(source: Source): boolean {
+    return this.#isCrowd && this.#seeds.has(source);
   }
 
   #isLeft(source: Source): boolean {
@@ -369,7 +396,7 @@ export class Picker {
 
 function has(source: Source, { file, index }: Unit): boolean {
   const held = source.has(file.file);
-  return held === 'whole' || (held !== undefined && file.isMapped && held.has(index));
+  return held === 'whole' || (held !== undefined && file.isCheckable && held.has(index));
 }
 
 function isLarge({ sizeBytes, unitBytes }: PickFile): boolean {

@@ -73,14 +73,14 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
     standstillMs: context.peerTimeoutMs,
     onFetched: take,
   });
-  function hold(job: NarJob): void {
+  function hold(job: NarJob, { isOfMembers } = { isOfMembers: false }): void {
     const { torrent, info, fileHash, sizeBytes } = job;
     const path = scheduler.pathOf(job);
-    held?.add({ fileHash, sizeBytes, torrent, path, info });
+    held?.add({ fileHash, sizeBytes, torrent, path, info, isOfMembers });
     contents?.add(job, path, closure);
   }
-  function take(job: NarJob): void {
-    hold(job);
+  function take(job: NarJob, how: { readonly isOfMembers: boolean }): void {
+    hold(job, how);
     const infos = job.storePaths.flatMap((path) => closure.get(storeHashOf(path)) ?? []);
     context.onFetched?.(
       infos.map((info) => scheduler.asFetched(info)),

@@ -21,6 +21,14 @@ const TRIAL_EVERY_MS = 15_000;
 const MAX_TRIAL_EVERY_MS = 240_000;
 /** Without a byte from any source for so long, the line is thought to be out. */
 const SILENCE_MS = 1_000;
+/** In the first moment members may be about to say what they have. */
+const EARLY_MS = 1_500;
+/** What another process is to fetch from an upstream is left to it for so long while nothing of it comes. */
+const SHARE_MS = 2_000;
+/** The same as a part of the time that has passed: it is not long after all that we had to fetch ourselves. */
+const SHARE_PART = 0.25;
+/** For so long after our own limit has held something back no source is thought to be slow. */
+const HELD_BACK_MS = 2_000;
 /** Without an upstream: default of how long all of it may stand still. */
 const STANDSTILL_MS = 60_000;
 
@@ -44,6 +52,9 @@ export class LanePolicy {
   /** False from a lie on until bytes were found right: till then no others count. */
   #isTrusting = true;
   #triedAtMs = -Infinity;
+  #heldBackAtMs = -Infinity;
+  /** When members last had something new for us. */
+  #newsAtMs: number;
   #trialEveryMs = TRIAL_EVERY_MS;
 
   /**
@@ -59,7 +70,7 @@ export class LanePolicy {
     this.#hasUpstream = options.hasUpstream;
     this.#standstillMs = options.standstillMs ?? STANDSTILL_MS;
     this.#now = options.now ?? (() => performance.now());
-    this.#beganAtMs = this.#lastByteAtMs = this.#progressAtMs = this.#verifiedAtMs = this.#now();
+    this.#beganAtMs = this.#lastByteAtMs = this.#progressAtMs = this.#verifiedAtMs = this.#newsAtMs = this.#now();
   }
 
   /** Takes down payload that came. */
@@ -89,6 +100,30 @@ export class LanePolicy {
     this.#trialEveryMs = Math.min(this.#trialEveryMs * 2, MAX_TRIAL_EVERY_MS);
   }
 
+  /** Records that a member has something that it had not. */
+  onNews(): void {
+    this.#newsAtMs = this.#now();
+  }
+
+  /** True in the first moment. */
+  get isEarly(): boolean {
+    return this.#now() - this.#beganAtMs < EARLY_MS;
+  }
+
+  /** True while it is worth to wait for what another process fetches for us, too, from an upstream. */
+  get isSharing(): boolean {
+    const now = this.#now();
+    const patienceMs = Math.max(SHARE_MS, SHARE_PART * (this.#newsAtMs - this.#beganAtMs));
+    return now - this.#newsAtMs < patienceMs;
+  }
+
+  /** True if members send faster than an upstream would end what it is sending. */
+  get areMembersFaster(): boolean {
+    const now = this.#now();
+    const peerRate = this.#peerRate.rate(now);
+    return peerRate === 0 || peerRate > this.#upstreamRate.rate(now);
+  }
+
   /** True if no source has sent a good byte for so long that a run without an upstream gives up. */
   get standsStill(): boolean {
     return this.#now() - this.#progressAtMs > this.#standstillMs;
@@ -111,7 +146,8 @@ export class LanePolicy {
     const now = this.#now();
     const isEarly = now - this.#beganAtMs < PROBE_MS;
     if (this.#peerBytes === 0) return !isEarly || !anyPeer;
-    if (isEarly || this.#isHeldBack()) return false;
+    if (this.#isHeldBack()) this.#heldBackAtMs = now;
+    if (isEarly || now - this.#heldBackAtMs < HELD_BACK_MS) return false;
     const upstreamRate = this.#upstreamRate.rate(now);
     if (upstreamRate > 0) return upstreamRate > this.#peerRate.rate(now) / 2;
     if (now - this.#triedAtMs < this.#trialEveryMs) return false;

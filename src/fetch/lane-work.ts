@@ -1,6 +1,6 @@
 import { readdir, rename } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { isNarswarmError } from '../errors.ts';
+import { isNarswarmError, type NarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { markedCompression, MAGIC_BYTES } from '../nix/compression.ts';
 import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
@@ -20,7 +20,7 @@ import type { NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import { fetchFromPeers } from './peer-lane.ts';
-import { reasonsOf, slowest, unavailable, type Task } from './task.ts';
+import { reasonsOf, unavailable, type Task } from './task.ts';
 import { fetchFromUpstreams, OtherFile } from './upstream-lane.ts';
 import { UpstreamOrder } from './upstream-order.ts';
 
@@ -37,6 +37,14 @@ export interface LaneWorkOptions {
   readonly tell: Tell;
 }
 
+/** What the work on tasks needs to know of others, and tells them. */
+export interface LaneWorkPeers {
+  /** Whether somebody who is asked may have the NAR of a task besides the upstreams. */
+  readonly mayPeersHave: (task: Task) => boolean;
+  /** Called when a NAR has other bytes than its name says, with whom they came from. */
+  readonly onWrong: (task: Task, origins: readonly Origin[]) => void;
+}
+
 /** `fetched`: the NAR is in the store. `again`: the task is to be queued once more. */
 export type WorkOutcome = 'fetched' | 'again';
 
@@ -50,9 +58,11 @@ const ATTEMPTS = 4;
 export class LaneWork {
   readonly #options: LaneWorkOptions;
   readonly #policy: LanePolicy;
+  readonly #peers: LaneWorkPeers;
   readonly #limit: DirectionLimit;
   readonly #order: UpstreamOrder;
-  readonly #atPeers = new Set<Task>();
+  readonly #atForeigners = new Set<Task>();
+  readonly #atUpstreams = new Set<Task>();
   readonly #partials = new Set<PartialNar>();
   readonly #begun = new Set<FileHash>();
   /** NAR files that lay in the store at the start: an interrupted run left them, maybe. */
@@ -60,8 +70,9 @@ export class LaneWork {
   /** Files that an upstream has in another compression than the narinfo said, by the FileHash that was asked for. */
   readonly #replaced = new Map<FileHash, Pick<NarInfo, 'url' | 'compression' | 'fileHash' | 'fileSize'>>();
 
-  constructor(options: LaneWorkOptions, policy: LanePolicy) {
+  constructor(options: LaneWorkOptions, policy: LanePolicy, peers: LaneWorkPeers) {
     this.#options = options;
+    this.#peers = peers;
     this.#policy = policy;
     this.#limit = options.limit ?? new RateLimit();
     this.#order = new UpstreamOrder(options.upstreams);
@@ -77,51 +88,58 @@ export class LaneWork {
     for (const partial of this.#partials) await partial.close();
   }
 
-  /** The task at the peers that everything else would wait for. */
-  slowestAtPeers(): Task | undefined {
-    return slowest(this.#atPeers);
+  /** Tasks that clients which are no members, and upstreams, are at work on. */
+  get atForeigners(): ReadonlySet<Task> {
+    return this.#atForeigners;
+  }
+
+  get atUpstreams(): ReadonlySet<Task> {
+    return this.#atUpstreams;
   }
 
   /**
-   * Has peers send what is missing of a NAR.
+   * Has clients that are no members send what is missing of a NAR.
    *
    * @throws NAR_UNAVAILABLE where there is no more hope; HASH_MISMATCH; storage failures; the signal's reason
    */
-  async byPeers(task: Task, signal: AbortSignal): Promise<WorkOutcome> {
+  async byForeigners(task: Task, signal: AbortSignal): Promise<WorkOutcome> {
     const { job } = task;
     const { network, upstreams } = this.#options;
     if (network === undefined || job.torrent === undefined) throw unavailable(job, 'no hash map names a torrent of it');
-    const partial = await this.#open(task);
+    const partial = await this.open(task);
     if (partial === undefined) return 'fetched';
-    this.#atPeers.add(task);
+    task.isOfMembers = false;
+    this.#atForeigners.add(task);
     try {
       const outcome = await fetchFromPeers({ ...job, torrent: job.torrent }, partial, {
         network,
-        tell: (event) => this.#tell(event),
+        tell: (event) => this.tell(event),
         patience: () => this.#policy.patience(),
         onVerified: () => this.#policy.onVerified(),
         onLie: () => this.#policy.onLie(),
         handOver: task.handOver.signal,
         signal,
       });
-      task.peersTried = true;
+      // Without another source to turn to, who had nothing before may have it by now.
+      task.peersTried = upstreams.length > 0 && task.upstreamFailure === undefined;
       if (outcome === 'given up' && partial.heldBytes === 0) await this.forget(task); // its buffer would wait for long
-      if (outcome === 'complete') return await this.#finish(task, partial, signal);
-      if (upstreams.length === 0 && this.#policy.standsStill)
-        throw unavailable(job, 'no peer delivers it; try again when one is there, or let caches help');
+      if (outcome === 'complete') return await this.finish(task, signal);
+      if (upstreams.length === 0 && this.#policy.standsStill) throw this.unavailableAtPeers(task);
       if (this.#isHopeless(task, partial))
         throw unavailable(job, reasonsOf(task.upstreamFailure), task.upstreamFailure);
       return 'again';
     } finally {
-      this.#atPeers.delete(task);
+      this.#atForeigners.delete(task);
     }
   }
 
-  /** Has upstreams send what is missing of a NAR. @throws as {@link byPeers} */
+  /** Has upstreams send what is missing of a NAR. @throws as {@link byForeigners} */
   async byUpstreams(task: Task, signal: AbortSignal): Promise<WorkOutcome> {
-    const partial = await this.#open(task);
+    const partial = await this.open(task);
     if (partial === undefined) return 'fetched';
     const { http, network } = this.#options;
+    task.isOfMembers = false;
+    this.#atUpstreams.add(task);
     try {
       await fetchFromUpstreams(task.job, partial, {
         upstreams: this.#upstreamsFor(task),
@@ -131,29 +149,33 @@ export class LaneWork {
         tried: task.files,
         isLineSilent: () => this.#policy.isLineSilent,
         mayRace: task.lies.size === 0,
-        peersMayHelp: task.job.torrent !== undefined && task.upstreamFailure === undefined && this.#arePeersThere(),
-        tell: (event) => this.#tell(event),
-        signal,
+        peersMayHelp: task.upstreamFailure === undefined && this.#peers.mayPeersHave(task),
+        tell: (event) => this.tell(event),
+        signal: AbortSignal.any([signal, task.handOver.signal]),
       });
     } catch (error) {
+      if (task.handOver.signal.aborted && !signal.aborted) return 'again';
       if (signal.aborted || isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw error;
       if (error instanceof OtherFile) {
         await this.#replace(task, error.own);
         return 'again';
       }
-      if (network === undefined || task.job.torrent === undefined) throw unavailable(task.job, reasonsOf(error), error);
+      if (network === undefined) throw unavailable(task.job, reasonsOf(error), error);
       if (task.upstreamFailure === undefined)
-        this.#tell({ type: 'warning', message: `${reasonsOf(error)}; trying peers again` });
+        this.tell({ type: 'warning', message: `${reasonsOf(error)}; trying peers again` });
       this.#policy.onFailedTrial();
       task.upstreamFailure = error;
       task.peersTried = false;
       return 'again';
+    } finally {
+      this.#atUpstreams.delete(task);
     }
-    return await this.#finish(task, partial, signal);
+    return await this.finish(task, signal);
   }
 
-  #arePeersThere(): boolean {
-    return this.#options.network?.discovery.candidates().some(({ banned }) => banned === undefined) ?? false;
+  /** The error of a NAR that no peer delivers, where there is nobody else to ask. */
+  unavailableAtPeers({ job }: Task): NarswarmError {
+    return unavailable(job, 'no peer delivers it; try again when one is there, or let caches help');
   }
 
   /** Closes the partial file of a task; another attempt would open it anew. */
@@ -175,8 +197,14 @@ export class LaneWork {
     return join(this.#options.store.dir, FileStore.narUrl(job.fileHash, job.extension));
   }
 
+  /** True if the store has had a file of that name, or an earlier run has left a part of it. */
+  hasTraces({ job }: Task): boolean {
+    const { session } = this.#options;
+    return this.#present.has(basename(this.pathOf(job))) || session.leftovers.has(session.path(job.fileHash));
+  }
+
   /** Opens the partial file, unless the NAR is there already: then nothing is returned. */
-  async #open(task: Task): Promise<PartialNar | undefined> {
+  async open(task: Task): Promise<PartialNar | undefined> {
     if (task.partial !== undefined) return task.partial;
     const { job } = task;
     const target = this.pathOf(job);
@@ -187,12 +215,19 @@ export class LaneWork {
     const { session } = this.#options;
     task.partial = await PartialNar.open(session.path(job.fileHash), job, session.leftovers);
     this.#partials.add(task.partial);
-    if (!this.#begun.has(job.fileHash)) this.#tell({ type: 'nar-kept', bytes: task.partial.heldBytes });
+    if (!this.#begun.has(job.fileHash)) this.tell({ type: 'nar-kept', bytes: task.partial.heldBytes });
     this.#begun.add(job.fileHash);
     return task.partial;
   }
 
-  async #finish(task: Task, partial: PartialNar, signal: AbortSignal): Promise<WorkOutcome> {
+  /**
+   * Settles a NAR that is complete into the store.
+   *
+   * @throws HASH_MISMATCH; storage failures; the signal's reason
+   */
+  async finish(task: Task, signal: AbortSignal): Promise<WorkOutcome> {
+    const { partial } = task;
+    if (partial === undefined) return 'again';
     const judge = async (path: string, fileHash: FileHash): Promise<string | undefined> => {
       const { info, sizeBytes: fileSize } = task.job;
       const own = await judgeFile({ path, fileHash, fileSize }, info, signal);
@@ -208,9 +243,11 @@ export class LaneWork {
       if (head !== undefined) await this.#relabel(task, head);
     } catch (error) {
       if (!isNarswarmError(error, 'HASH_MISMATCH') || task.attempts++ >= ATTEMPTS) throw error;
-      this.#blame(task, error.facts.origins ?? []);
+      const { origins = [] } = error.facts;
+      this.#blame(task, origins);
+      this.#peers.onWrong(task, origins);
       if (this.#options.network === undefined && this.#order.of(task.lies).length === 0) throw error;
-      this.#tell({ type: 'warning', message: `${error.message}; fetching ${task.job.info.storePath} again` });
+      this.tell({ type: 'warning', message: `${error.message}; fetching ${task.job.info.storePath} again` });
       if (error.facts.mapLied === true) {
         task.job.torrent = undefined;
         await partial.discard();
@@ -273,7 +310,8 @@ export class LaneWork {
     task.job = { ...task.job, ...file, info, torrent: undefined };
   }
 
-  #tell(event: FetchEvent): void {
+  /** Tells an event, and the policy of what came. */
+  tell(event: FetchEvent): void {
     if (event.type === 'nar-bytes') this.#policy.onBytes(event.source, event.bytes);
     this.#options.tell(event);
   }

@@ -43,7 +43,6 @@ export async function fetchFromPeers(
 ): Promise<PeerOutcome> {
   const { network, tell, signal, handOver } = context;
   if (partial.missing().length === 0) return 'complete';
-  if (await fetchOverExchange(job, partial, context)) return 'complete';
   const download = network.swarm.download(job.torrent, storageOf(partial), (index) => partial.has(index), {
     // Pieces of an upstream or an earlier run may be those of a private NAR that somebody has named by its FileHash.
     gives: partial.heldBytes === 0,
@@ -51,7 +50,7 @@ export async function fetchFromPeers(
   const { pieceLength } = job.torrent;
   const isAlone = (): boolean => context.patience().firstByteMs === Infinity;
   const askMore = (): PeerRecord[] => {
-    const fresh = network.discovery.candidates().filter((peer) => !download.hasTried(peer.address));
+    const fresh = network.foreigners().filter((peer) => !download.hasTried(peer.address));
     // A peer that takes requests and sends nothing is asked only if there is no better source.
     const chosen = network.swarm.peers.choose(PEERS_AT_ONCE, fresh, { mayBeSilent: isAlone() });
     void download.addPeers(chosen).catch(() => undefined); // a torrent that ends says so by `error`
@@ -111,27 +110,6 @@ async function beginningsOf(partial: PartialNar, pieceLength: number): Promise<P
       starts.push({ index: Math.floor(from / pieceLength), bytes: await partial.read(from - length, length) });
   }
   return starts;
-}
-
-/** A NAR of one piece comes whole over the connection to a member of the cohort, where one has it. */
-async function fetchOverExchange(
-  job: NarJob & { readonly torrent: NonNullable<NarJob['torrent']> },
-  partial: PartialNar,
-  context: PeerContext,
-): Promise<boolean> {
-  const { network, tell, patience, handOver, signal } = context;
-  const found = await network.swarm.cohort.request(job.torrent, {
-    onLie: (address) => tellLie(context, address, job),
-    patienceMs: patience().firstByteMs,
-    mayBeSilent: patience().firstByteMs === Infinity,
-    signal: AbortSignal.any([signal, handOver]),
-  });
-  signal.throwIfAborted();
-  if (found === undefined) return false;
-  tell({ type: 'nar-bytes', source: 'peers', origin: found.address, bytes: found.bytes.length });
-  context.onVerified(found.bytes.length);
-  await partial.putPiece(0, found.bytes, found.address);
-  return true;
 }
 
 function tellLie({ tell, onLie }: PeerContext, address: string, job: NarJob): void {

@@ -1,29 +1,45 @@
 import { isNarswarmError } from '../errors.ts';
-import type { StorePath } from '../nix/brands.ts';
+import type { FileHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { hashInThread } from '../bytes/hash-thread.ts';
+import type { HeldNars } from '../serve/held-nars.ts';
+import type { Network } from '../swarm/network.ts';
 import type { NarJob } from './job.ts';
 import { LanePolicy } from './lane-policy.ts';
 import { LaneWork, type LaneWorkOptions, type WorkOutcome } from './lane-work.ts';
+import { MemberLane } from './member-lane.ts';
 import { TaskQueues } from './task-queues.ts';
-import { inFetchOrder, newTask, summary, unavailable, type Task } from './task.ts';
+import {
+  HAND_OVER_BYTES,
+  inFetchOrder,
+  leftOf,
+  mostLeft,
+  newTask,
+  reasonsOf,
+  summary,
+  unavailable,
+  type Task,
+} from './task.ts';
 
 export interface SchedulerOptions extends LaneWorkOptions {
   /** Without an upstream: how long all of it may stand still before the run gives up. Default 60,000. */
   readonly standstillMs?: number | undefined;
   /** Called with each NAR as soon as it is verified and in the store. */
-  readonly onFetched: (job: NarJob) => void;
+  readonly onFetched: (job: NarJob, how: { readonly isOfMembers: boolean }) => void;
+  /** Gives others what has come so far. */
+  readonly held?: HeldNars | undefined;
 }
 
-/** NARs asked of peers at once: a torrent needs its own connection, so small ones want many in parallel. */
-const PEER_SLOTS = 64;
+/** NARs asked of clients that are no members at once: each torrent needs its own connection, so small ones want many. */
+const FOREIGN_SLOTS = 64;
 /** NARs asked of upstreams at once. */
 const UPSTREAM_SLOTS = 8;
+const LOOK_EVERY_MS = 250;
 
 /**
- * Fetches NARs from peers and upstreams at once. Peers come first; an upstream takes what they do not have, what they
- * are slow to send, and, once they turn out slower than it is, a share of the rest: the run ends no later than
- * the upstream alone would have made it.
+ * Fetches NARs from members, other BitTorrent clients and upstreams at once. Members come first, at any moment: what one of
+ * them has is asked of nobody else, unless they turn out slower than the upstream. An upstream takes what no peer has,
+ * shared with the members that look for the same, and the run ends no later than the upstream alone would have made it.
  */
 export class Scheduler {
   readonly #options: SchedulerOptions;
@@ -33,20 +49,31 @@ export class Scheduler {
   /** By the store path of each job, which stays while its file may change. */
   readonly #failures = new Map<StorePath, unknown>();
   readonly #fetched = new Set<StorePath>();
+  /** Until a NAR that is complete is settled, nothing ends. */
+  readonly #settling = new Set<Promise<void>>();
+  readonly #stop = new AbortController();
+  #members: MemberLane | undefined;
+  #areForeignersThere = false;
+  #hasNews = false;
 
   constructor(options: SchedulerOptions) {
-    const { network, upstreams, standstillMs } = options;
+    const { upstreams, standstillMs } = options;
     this.#options = options;
     this.#policy = new LanePolicy({
       hasUpstream: upstreams.length > 0,
       standstillMs,
       isHeldBack: () => options.limit?.isUsedUp ?? false,
     });
-    this.#work = new LaneWork(options, this.#policy);
+    this.#work = new LaneWork(options, this.#policy, {
+      mayPeersHave: (task) => this.#mayPeersHave(task),
+      onWrong: (task, origins) => this.#members?.doubt(task, origins),
+    });
     this.#queues = new TaskQueues({
-      hasPeers: network !== undefined,
-      hasUpstreams: upstreams.length > 0,
-      upstreamMayHelp: () => this.#upstreamMayHelp(),
+      isAtMembers: (task) => this.#members?.isAtHand(task) ?? false,
+      isLeftToOther: (task) => this.#policy.isSharing && (this.#members?.isLeftToOther(task) ?? false),
+      areForeignersThere: () => this.#areForeignersThere,
+      isTooEarly: () => this.#isTooEarly,
+      upstreamMayHelp: () => this.#policy.upstreamMayHelp(this.#areForeignersThere || (this.#members?.size ?? 0) > 0),
     });
   }
 
@@ -57,43 +84,44 @@ export class Scheduler {
    *   signal's reason
    */
   async run(jobs: readonly NarJob[], signal: AbortSignal): Promise<void> {
-    if (jobs[0] !== undefined && this.#options.network === undefined && this.#options.upstreams.length === 0) {
+    const { network, upstreams } = this.#options;
+    if (jobs[0] !== undefined && network === undefined && upstreams.length === 0) {
       throw unavailable(jobs[0], 'there is neither an upstream nor a peer to ask');
     }
     await this.#work.begin();
     hashInThread(jobs.reduce((sum, job) => sum + job.sizeBytes, 0));
-    const stop = new AbortController();
-    const linked = AbortSignal.any([signal, stop.signal]);
-    for (const job of inFetchOrder(jobs)) this.#queues.add(newTask(job));
-    const timer = setInterval(() => this.#balance(), 250);
+    const linked = AbortSignal.any([signal, this.#stop.signal]);
+    this.#members = network && this.#meet(network, linked);
+    await this.#begin(inFetchOrder(jobs).map(newTask));
+    const timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
     const abort = (): void => this.#queues.tellChange();
     linked.addEventListener('abort', abort);
-    const onPeer = (): void => this.#queues.retryPeers();
-    this.#options.network?.discovery.on('peer', onPeer);
-    const fatal = (error: unknown): void => stop.abort(error);
+    const onPeer = (): void => this.#queues.retryForeigners();
+    network?.discovery.on('peer', onPeer);
+    this.#look();
     const lanes = [
-      ...Array.from({ length: this.#options.network === undefined ? 0 : PEER_SLOTS }, () =>
+      ...Array.from({ length: network === undefined ? 0 : FOREIGN_SLOTS }, () =>
         this.#lane(
-          () => this.#queues.nextForPeers(),
-          (task) => this.#work.byPeers(task, linked),
+          () => this.#queues.nextForForeigners(),
+          (task) => this.#work.byForeigners(task, linked),
           linked,
-          fatal,
         ),
       ),
-      ...Array.from({ length: this.#options.upstreams.length === 0 ? 0 : UPSTREAM_SLOTS }, () =>
+      ...Array.from({ length: upstreams.length === 0 ? 0 : UPSTREAM_SLOTS }, () =>
         this.#lane(
           () => this.#queues.nextForUpstream(),
           (task) => this.#work.byUpstreams(task, linked),
           linked,
-          fatal,
         ),
       ),
     ];
     try {
-      await Promise.all(lanes);
+      await Promise.all([...lanes, this.#untilDone(linked)]);
     } finally {
       clearInterval(timer);
-      this.#options.network?.discovery.off('peer', onPeer);
+      network?.discovery.off('peer', onPeer);
+      await this.#members?.[Symbol.asyncDispose]();
+      await Promise.all(this.#settling);
       await this.#work.close();
     }
     linked.throwIfAborted();
@@ -110,12 +138,9 @@ export class Scheduler {
     return this.#failures.get(job.info.storePath);
   }
 
-  /**
-   * Gives torrents to the NARs that wait for an upstream and have none: a hash map was found only now. From here on they
-   * wait for peers first.
-   */
-  attach(torrentOf: (info: NarInfo) => Promise<NarJob['torrent']>): Promise<void> {
-    return this.#queues.attach(torrentOf);
+  /** Gives torrents to the NARs that nobody has begun and that have none: a hash map was found only now. */
+  async attach(torrentOf: (info: NarInfo) => Promise<NarJob['torrent']>): Promise<void> {
+    this.#members?.add(await this.#queues.attach(torrentOf));
   }
 
   /** The narinfo with the file that was fetched for it, where that is another than it named. */
@@ -128,12 +153,39 @@ export class Scheduler {
     return this.#work.pathOf(job);
   }
 
+  #meet(network: Network, signal: AbortSignal): MemberLane {
+    return new MemberLane({
+      members: network.members,
+      line: network.swarm.peers.line,
+      work: this.#work,
+      policy: this.#policy,
+      held: this.#options.held,
+      tell: (event) => this.#work.tell(event),
+      onComplete: (task) => this.#settle(task, signal),
+      onFailure: (task, error) => {
+        if (this.#queues.take(task)) void this.#fail(task, error, signal);
+      },
+      onNews: () => (this.#hasNews = true),
+    });
+  }
+
+  /** Queues all tasks. Those of which an earlier run has left something are opened at once. */
+  async #begin(tasks: readonly Task[]): Promise<void> {
+    for (const task of tasks) {
+      this.#queues.add(task);
+      if (!this.#work.hasTraces(task) || (await this.#work.open(task)) !== undefined) continue;
+      this.#queues.take(task);
+      this.#tellFetched(task);
+    }
+    this.#members?.add([...this.#queues.waiting()]);
+    this.#queues.sort();
+  }
+
   /** Runs tasks one after another until all are settled. */
   async #lane(
     next: () => Task | undefined,
     work: (task: Task) => Promise<WorkOutcome>,
     signal: AbortSignal,
-    fatal: (error: unknown) => void,
   ): Promise<void> {
     while (!this.#queues.isDone && !signal.aborted) {
       const task = next();
@@ -141,38 +193,102 @@ export class Scheduler {
         await this.#queues.changed();
         continue;
       }
-      try {
-        if ((await work(task)) === 'again') this.#queues.queue(task);
-        else this.#tellFetched(task.job);
-      } catch (error) {
-        await this.#work.forget(task);
-        if (signal.aborted) return;
-        if (isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) {
-          fatal(error);
-          return;
-        }
-        this.#failures.set(task.job.info.storePath, error);
-        this.#queues.settle();
-      }
+      const file = task.job.fileHash;
+      await this.#members?.pause(task);
+      await this.#do(task, () => work(task), signal, file);
     }
   }
 
-  #tellFetched(job: NarJob): void {
-    this.#fetched.add(job.info.storePath);
-    this.#options.tell({ type: 'nar-fetched', sizeBytes: job.sizeBytes });
-    this.#options.onFetched(job);
+  /** Settles a task that is complete at the members. */
+  #settle(task: Task, signal: AbortSignal): void {
+    if (!this.#queues.take(task)) return; // another lane has it
+    const settling = this.#do(task, () => this.#work.finish(task, signal), signal, task.job.fileHash).finally(() =>
+      this.#settling.delete(settling),
+    );
+    this.#settling.add(settling);
+  }
+
+  /** @param file that the members know the task by */
+  async #do(task: Task, work: () => Promise<WorkOutcome>, signal: AbortSignal, file: FileHash): Promise<void> {
+    try {
+      if ((await work()) === 'fetched') {
+        this.#tellFetched(task);
+        return;
+      }
+      if (task.job.fileHash !== file) this.#members?.drop({ ...task, files: new Set([file]) }, { isRight: false });
+      this.#members?.add([task]);
+      this.#queues.queue(task);
+    } catch (error) {
+      await this.#fail(task, error, signal);
+    }
+  }
+
+  async #fail(task: Task, error: unknown, signal: AbortSignal): Promise<void> {
+    if (!signal.aborted) this.#members?.drop(task, { isRight: false });
+    await this.#work.forget(task);
+    if (signal.aborted) return;
+    if (isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) {
+      this.#stop.abort(error);
+      return;
+    }
+    this.#failures.set(task.job.info.storePath, error);
     this.#queues.settle();
   }
 
-  #upstreamMayHelp(): boolean {
-    const anyPeer = this.#options.network?.discovery.candidates().some((peer) => peer.banned === undefined) ?? false;
-    return this.#policy.upstreamMayHelp(anyPeer);
+  #tellFetched(task: Task): void {
+    const { job } = task;
+    this.#fetched.add(job.info.storePath);
+    this.#options.tell({ type: 'nar-fetched', sizeBytes: job.sizeBytes });
+    this.#options.onFetched(job, { isOfMembers: task.isOfMembers });
+    this.#members?.drop(task, { isRight: true });
+    this.#queues.settle();
   }
 
-  /** Looks four times a second whether idle upstream lanes should take something over. */
-  #balance(): void {
-    const slow = this.#queues.isEmpty ? this.#work.slowestAtPeers() : undefined;
-    if (slow !== undefined && this.#upstreamMayHelp()) slow.handOver.abort();
+  async #untilDone(signal: AbortSignal): Promise<void> {
+    while (!this.#queues.isDone && !signal.aborted) await this.#queues.changed();
+  }
+
+  /** True while it may be that a member is about to say that it has something. */
+  get #isTooEarly(): boolean {
+    if (!this.#policy.isEarly || this.#members === undefined) return false;
+    return this.#members.isAsking || (this.#options.network?.members.isMeeting ?? false);
+  }
+
+  #mayPeersHave(task: Task): boolean {
+    if (this.#members?.isAtHand(task) === true) return true;
+    return this.#areForeignersThere && task.job.torrent !== undefined;
+  }
+
+  /** Looks four times a second who should take over what. */
+  #look(): void {
+    const { network } = this.#options;
+    this.#areForeignersThere = network?.foreigners().some(({ banned }) => banned === undefined) ?? false;
+    if (this.#hasNews) this.#queues.sort();
+    this.#hasNews = false;
+    for (const task of this.#queues.waiting()) this.#giveUp(task);
+    for (const task of [...this.#work.atUpstreams, ...this.#work.atForeigners]) this.#handToMembers(task);
+    const slow = this.#queues.isEmpty ? mostLeft(this.#work.atForeigners) : undefined;
+    if (slow !== undefined && this.#policy.upstreamMayHelp(true)) slow.handOver.abort();
     this.#queues.tellChange();
+  }
+
+  /** Ends a task that nobody has. */
+  #giveUp(task: Task): void {
+    const { upstreamFailure } = task;
+    const isAlone = this.#options.upstreams.length === 0;
+    if (upstreamFailure === undefined && !isAlone) return;
+    const mayCome = isAlone || this.#isTooEarly || (this.#mayPeersHave(task) && !task.peersTried);
+    if ((mayCome || this.#members?.isAtHand(task) === true) && !this.#policy.standsStill) return;
+    if (!this.#queues.take(task)) return;
+    const error = isAlone
+      ? this.#work.unavailableAtPeers(task)
+      : unavailable(task.job, reasonsOf(upstreamFailure), upstreamFailure);
+    void this.#fail(task, error, this.#stop.signal);
+  }
+
+  /** Has a task come from a member that has it, if that is quicker than where it comes from now. */
+  #handToMembers(task: Task): void {
+    if (task.isHelped || task.handOver.signal.aborted || this.#members?.hasHolder(task) !== true) return;
+    if (leftOf(task) > HAND_OVER_BYTES && this.#policy.areMembersFaster) task.handOver.abort();
   }
 }

@@ -1,25 +1,32 @@
 import { EventEmitter, once } from 'node:events';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { NarJob } from './job.ts';
-import type { Task } from './task.ts';
+import { mostLeft, type Task } from './task.ts';
 
-export interface TaskQueuesOptions {
-  readonly hasPeers: boolean;
-  readonly hasUpstreams: boolean;
+/** Where a NAR can be had, as far as it is known now. */
+export interface Whereabouts {
+  /** A member that answers has it, or a part that is missing. */
+  readonly isAtMembers: (task: Task) => boolean;
+  /** Another process is to fetch it from an upstream, and gives it to us. */
+  readonly isLeftToOther: (task: Task) => boolean;
+  /** Clients that are no members may have it. */
+  readonly areForeignersThere: () => boolean;
+  /** It may be that somebody is about to tell that it has it. */
+  readonly isTooEarly: () => boolean;
   /** Whether an upstream should take a task that is the peers'. Asking may begin a trial. */
   readonly upstreamMayHelp: () => boolean;
 }
 
-/** The tasks that are not settled yet, by who is to have them next; lanes that find none wait here for a change. */
+/** The tasks that no lane is at work on, and which of them each kind of lane is to have next. */
 export class TaskQueues {
-  readonly #options: TaskQueuesOptions;
-  readonly #forPeers: Task[] = [];
-  readonly #forUpstreams: Task[] = [];
+  readonly #where: Whereabouts;
+  readonly #atMembers = new Set<Task>();
+  readonly #elsewhere = new Set<Task>();
   readonly #news = new EventEmitter<{ change: [] }>();
   #open = 0;
 
-  constructor(options: TaskQueuesOptions) {
-    this.#options = options;
+  constructor(where: Whereabouts) {
+    this.#where = where;
     this.#news.setMaxListeners(0);
   }
 
@@ -29,19 +36,22 @@ export class TaskQueues {
     this.queue(task);
   }
 
-  /** Queues a task: for peers, or where those were asked already for upstreams. */
+  /** Queues a task that no lane is at work on any longer. */
   queue(task: Task): void {
-    const toPeers = this.#options.hasPeers && task.job.torrent !== undefined && !task.peersTried;
     task.handOver = new AbortController();
-    if (toPeers || !this.#options.hasUpstreams) this.#forPeers.push(task);
-    else this.#forUpstreams.push(task);
+    (this.#where.isAtMembers(task) ? this.#atMembers : this.#elsewhere).add(task);
     this.tellChange();
   }
 
-  /** Takes down that a task is done, with its NAR or without. */
+  /** Takes a task out, if no lane is at work on it. */
+  take(task: Task): boolean {
+    return this.#atMembers.delete(task) || this.#elsewhere.delete(task);
+  }
+
+  /** Records that a task is done, with its NAR or without. */
   settle(): void {
     this.#open--;
-    this.tellChange();
+    if (this.isDone) this.tellChange();
   }
 
   /** True once every task is settled. */
@@ -49,32 +59,61 @@ export class TaskQueues {
     return this.#open === 0;
   }
 
-  nextForPeers(): Task | undefined {
-    return this.#forPeers.shift();
-  }
-
-  /** A task that waits for an upstream, or else one of the peers' that it should take over. */
-  nextForUpstream(): Task | undefined {
-    const waiting = this.#forUpstreams.shift();
-    if (waiting !== undefined) return waiting;
-    const last = this.#forPeers.findLastIndex((task) => task.upstreamFailure === undefined);
-    if (last === -1 || !this.#options.upstreamMayHelp()) return undefined;
-    return this.#forPeers.splice(last, 1)[0];
-  }
-
-  /** Queues for peers again what waits for an upstream since they had nothing: there is a new one. */
-  retryPeers(): void {
-    const again = this.#forUpstreams.filter((task) => task.peersTried && task.job.torrent !== undefined);
-    for (const task of again) {
-      this.#forUpstreams.splice(this.#forUpstreams.indexOf(task), 1);
-      task.peersTried = false;
-      this.queue(task);
+  /** Looks again which tasks members have. */
+  sort(): void {
+    for (const [set, other] of [
+      [this.#atMembers, this.#elsewhere],
+      [this.#elsewhere, this.#atMembers],
+    ] as const) {
+      for (const task of set) {
+        if (this.#where.isAtMembers(task) === (set === this.#atMembers)) continue;
+        set.delete(task);
+        other.add(task);
+      }
     }
   }
 
-  /** True where no task waits for anybody. */
+  /** A task for clients that are no members: they are asked for NARs that have a torrent and that no member has. */
+  nextForForeigners(): Task | undefined {
+    const { areForeignersThere, isTooEarly, isAtMembers } = this.#where;
+    if (this.#elsewhere.size === 0 || !areForeignersThere() || isTooEarly()) return undefined;
+    return this.#first(this.#elsewhere, (task) => isForForeigners(task) && !isAtMembers(task));
+  }
+
+  /** A task that only an upstream has, or else one of the peers' that it should take over. */
+  nextForUpstream(): Task | undefined {
+    const { areForeignersThere, isTooEarly, isAtMembers, isLeftToOther, upstreamMayHelp } = this.#where;
+    const mayHave = (task: Task): boolean => task.upstreamFailure === undefined && !isLeftToOther(task);
+    if (this.#elsewhere.size > 0 && !isTooEarly()) {
+      const isForPeers = areForeignersThere();
+      const isWaiting = (task: Task): boolean => !(isForPeers && isForForeigners(task)) && !isAtMembers(task);
+      const waiting = this.#first(this.#elsewhere, (task) => mayHave(task) && isWaiting(task));
+      if (waiting !== undefined) return waiting;
+    }
+    const isAny = this.#some(mayHave);
+    if (!isAny || !upstreamMayHelp()) return undefined;
+    const ofPeers = [...this.waiting()].filter(mayHave);
+    const task = ofPeers.findLast(({ partial }) => partial === undefined) ?? mostLeft(ofPeers);
+    if (task === undefined || !this.take(task)) return undefined;
+    task.isHelped = true;
+    return task;
+  }
+
+  /** Has clients that are no members asked again for what they did not have: there is a new one. */
+  retryForeigners(): void {
+    for (const task of this.#elsewhere) task.peersTried = false;
+    this.tellChange();
+  }
+
+  /** True if no task waits for anybody. */
   get isEmpty(): boolean {
-    return this.#forPeers.length === 0 && this.#forUpstreams.length === 0;
+    return this.#atMembers.size === 0 && this.#elsewhere.size === 0;
+  }
+
+  /** The tasks that no lane is at work on. */
+  *waiting(): Generator<Task> {
+    yield* this.#elsewhere;
+    yield* this.#atMembers;
   }
 
   /** Has the lanes that wait look again. */
@@ -87,21 +126,35 @@ export class TaskQueues {
     return once(this.#news, 'change');
   }
 
-  /**
-   * Gives torrents to the NARs that wait for an upstream and have none: a hash map was found only now. From here on they
-   * wait for peers first.
-   */
-  async attach(torrentOf: (info: NarInfo) => Promise<NarJob['torrent']>): Promise<void> {
-    if (!this.#options.hasPeers) return;
-    for (const task of this.#forUpstreams.filter(
-      ({ job, partial }) => job.torrent === undefined && partial === undefined,
-    )) {
+  /** Gives torrents to the NARs that have none and that nobody has begun: a hash map was found only now. */
+  async attach(torrentOf: (info: NarInfo) => Promise<NarJob['torrent']>): Promise<Task[]> {
+    const attached: Task[] = [];
+    const isUntouched = ({ job, partial }: Task): boolean => job.torrent === undefined && partial === undefined;
+    for (const task of [...this.waiting()].filter(isUntouched)) {
       const torrent = await torrentOf(task.job.info);
-      const at = this.#forUpstreams.indexOf(task);
-      if (torrent === undefined || at === -1) continue; // an upstream has begun it meanwhile
+      if (torrent === undefined || !isUntouched(task) || !this.take(task)) continue; // somebody has begun it meanwhile
       task.job.torrent = torrent;
-      this.#forUpstreams.splice(at, 1);
-      this.queue(task);
+      attached.push(task);
     }
+    for (const task of attached) this.queue(task);
+    return attached;
   }
+
+  #some(isIt: (task: Task) => boolean): boolean {
+    for (const task of this.waiting()) if (isIt(task)) return true;
+    return false;
+  }
+
+  #first(tasks: Set<Task>, isIt: (task: Task) => boolean): Task | undefined {
+    for (const task of tasks) {
+      if (!isIt(task)) continue;
+      tasks.delete(task);
+      return task;
+    }
+    return undefined;
+  }
+}
+
+function isForForeigners({ job, peersTried }: Task): boolean {
+  return job.torrent !== undefined && !peersTried;
 }

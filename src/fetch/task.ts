@@ -6,15 +6,15 @@ import type { NarJob } from './job.ts';
 /** From this size on a NAR is begun early, or it would be the one that everything else waits for. */
 const LARGE_BYTES = 8 * 1024 * 1024;
 
-/** A NAR of which so little is left stays with its peers. */
-const HAND_OVER_BYTES = 64 * 1024;
+/** A NAR of which so little is left stays with whoever sends it. */
+export const HAND_OVER_BYTES = 64 * 1024;
 
 /** A NAR on its way through the lanes of the scheduler. */
 export interface Task {
   job: NarJob;
   /** Files of the NAR that were asked for: first the one that its narinfo named, last the job's. */
   readonly files: Set<FileHash>;
-  /** Aborted when an upstream is to take the task from the peers. */
+  /** Aborted when another source is to take the task from the lane that it is in. */
   handOver: AbortController;
   partial: PartialNar | undefined;
   peersTried: boolean;
@@ -25,6 +25,10 @@ export interface Task {
   heldBytes: number;
   /** How often each upstream, by its name, sent wrong bytes of this NAR. */
   readonly lies: Map<string, number>;
+  /** True once an upstream has helped with it since members were too slow: it stays there. */
+  isHelped: boolean;
+  /** False once bytes came from elsewhere than members of our groups. */
+  isOfMembers: boolean;
 }
 
 /** A task that nobody has begun. */
@@ -39,6 +43,8 @@ export function newTask(job: NarJob): Task {
     upstreamFailure: undefined,
     heldBytes: 0,
     lies: new Map(),
+    isHelped: false,
+    isOfMembers: true,
   };
 }
 
@@ -48,13 +54,17 @@ export function inFetchOrder(jobs: readonly NarJob[]): NarJob[] {
   return shuffled.toSorted((a, b) => a.key - b.key).map(({ job }) => job);
 }
 
-/** The task with most left to do, which everything else would wait for, of those that an upstream may have. */
-export function slowest(tasks: Iterable<Task>): Task | undefined {
-  const left = (task: Task): number => task.job.sizeBytes - (task.partial?.heldBytes ?? 0);
+/** Bytes of a NAR that are still to come. */
+export function leftOf({ job, partial }: Task): number {
+  return job.sizeBytes - (partial?.heldBytes ?? 0);
+}
+
+/** The task with most left to do, which everything else would wait for, of those that another source may have. */
+export function mostLeft(tasks: Iterable<Task>): Task | undefined {
   return [...tasks]
     .filter((task) => !task.handOver.signal.aborted && task.upstreamFailure === undefined)
-    .filter((task) => left(task) > HAND_OVER_BYTES || left(task) === task.job.sizeBytes)
-    .toSorted((a, b) => left(b) - left(a))[0];
+    .filter((task) => leftOf(task) > HAND_OVER_BYTES || leftOf(task) === task.job.sizeBytes)
+    .toSorted((a, b) => leftOf(b) - leftOf(a))[0];
 }
 
 /** What each upstream said, in one line. */

@@ -37,8 +37,6 @@ export interface NetworkOptions {
   readonly limits?: RateLimits | undefined;
   /** What members are given. Default: nothing. */
   readonly offer?: Offer | undefined;
-  /** Whether members of a group meet over the exchange. Default: no, in a swarm of WebTorrent. */
-  readonly exchange?: boolean | undefined;
   readonly seeds?: NonNullable<SwarmOptions['seeds']>;
   readonly seedable?: NonNullable<SwarmOptions['seedable']>;
   readonly onWarning?: (message: string) => void;
@@ -54,19 +52,20 @@ export class Network implements AsyncDisposable {
   /** Which hosts are on the local network. */
   readonly networks: LocalNetworks;
   readonly #dht: DhtOnDemand;
-  readonly #exchange: boolean;
   #hasJoined = false;
 
-  private constructor(
-    parts: { swarm: Swarm; members: Members; dht: DhtOnDemand; discovery: Discovery; networks: LocalNetworks },
-    exchange: boolean,
-  ) {
+  private constructor(parts: {
+    swarm: Swarm;
+    members: Members;
+    dht: DhtOnDemand;
+    discovery: Discovery;
+    networks: LocalNetworks;
+  }) {
     this.swarm = parts.swarm;
     this.members = parts.members;
     this.#dht = parts.dht;
     this.discovery = parts.discovery;
     this.networks = parts.networks;
-    this.#exchange = exchange;
   }
 
   /** @throws LISTEN_FAILED */
@@ -132,7 +131,7 @@ export class Network implements AsyncDisposable {
       }),
     );
     for (const peer of options.peers) discovery.add(peer, 'given');
-    const network = new Network({ swarm, members, dht, discovery, networks }, options.exchange === true);
+    const network = new Network({ swarm, members, dht, discovery, networks });
     for (const infoHash of options.neighbours ?? []) network.#meet(infoHash, (group) => discovery.followOnLan(group));
     stack.move();
     return network;
@@ -160,17 +159,17 @@ export class Network implements AsyncDisposable {
   }
 
   #meet(group: InfoHash, follow: (group: InfoHash) => void): void {
-    if (this.#exchange) this.members.join(group);
-    else this.swarm.meet(group);
+    this.members.join(group);
     follow(group);
-    const take = (peer: PeerRecord): void => {
-      if (this.#exchange) this.members.addPeer(peer);
-      else this.swarm.cohort.addMember(peer);
-    };
-    for (const peer of this.discovery.candidates()) take(peer);
+    for (const peer of this.discovery.candidates()) this.members.addPeer(peer);
     if (this.#hasJoined) return;
     this.#hasJoined = true;
-    this.discovery.on('peer', take);
+    this.discovery.on('peer', (peer) => this.members.addPeer(peer));
+  }
+
+  /** Peers that were found and are no members of our groups: clients that speak BitTorrent alone. */
+  foreigners(): PeerRecord[] {
+    return this.discovery.candidates().filter((peer) => this.members.isForeign(peer));
   }
 
   async close(): Promise<void> {

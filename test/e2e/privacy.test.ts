@@ -13,7 +13,8 @@ import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
 import { entryOf } from '../../src/store/catalogue.ts';
 import { parseEndpoint } from '../../src/discovery/endpoint.ts';
-import { Swarm } from '../../src/swarm/swarm.ts';
+import type { Member } from '../../src/exchange/member.ts';
+import { Network } from '../../src/swarm/network.ts';
 import { answersHandshake, untilServed } from '../support/handshake.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, Lab, mirrorOf, readNarInfos, torrentIn } from '../support/lab.ts';
@@ -75,15 +76,25 @@ describe('what is served', () => {
   test('a member of the cohort gets no more than a stranger', async () => {
     const publisher = await lab.publisher({ ...made, cacheDir: store }, ALONE);
     const { publicKey, salt } = parsePublisherAddress(publisher.address);
-    const member = lab.use(await Swarm.listen({ host: '127.0.0.1' }));
-    member.meet(cohortInfoHash(publicKey, salt));
-    member.cohort.addMember(member.peers.add(parseEndpoint(publisher.peer)));
+    const network = lab.use(
+      await Network.join({
+        scope: 'lan',
+        listen: '127.0.0.1',
+        peers: [parseEndpoint(publisher.peer)],
+        dht: false,
+        lan: false,
+      }),
+    );
+    network.joinCohort(cohortInfoHash(publicKey, salt));
+    const [member] = (await once(network.members, 'member')) as [Member];
     const asked = async (cacheDir: string, name: RegExp): Promise<boolean[]> => {
       const infos = [...(await readNarInfos(cacheDir)).values()].filter(({ storePath }) => name.test(storePath));
-      const torrents = await Promise.all(infos.map((info) => torrentIn(cacheDir, info)));
-      const asking = { onLie: () => undefined, patienceMs: 5_000, signal: new AbortController().signal };
       const served: boolean[] = [];
-      for (const torrent of torrents) served.push((await member.cohort.request(torrent, asking)) !== undefined);
+      for (const { fileHash, fileSize } of infos) {
+        assert.ok(fileHash !== undefined && fileSize !== undefined);
+        const range = { file: fileHash, from: 0, length: fileSize };
+        served.push((await member.get(range, () => undefined, new AbortController().signal)) === 'complete');
+      }
       return served;
     };
     assert.deepEqual(await asked(made.cacheDir, /lab/), [true, true, true, true]);

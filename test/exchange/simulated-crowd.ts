@@ -4,6 +4,8 @@
  */
 import { SourceRate } from '../../src/discovery/source-rate.ts';
 import type { Asked, PickFile, Source, Unit } from '../../src/exchange/picker.ts';
+import { LeastSent } from '../../src/exchange/least-sent.ts';
+import type { FilePrefix } from '../../src/exchange/messages.ts';
 import { Picker } from '../../src/exchange/picker.ts';
 import type { FileHash } from '../../src/nix/brands.ts';
 import { pieceLengthOf } from '../../src/torrent/canonical.ts';
@@ -11,8 +13,8 @@ import { pieceLengthOf } from '../../src/torrent/canonical.ts';
 const STEP_MS = 5;
 /** What a host tells others of a piece that it has arrives so much later. */
 const NEWS_MS = 5;
-const ON_ITS_WAY_MS = Number(process.env['OW'] ?? 2_000);
-const LATER_MS = Number(process.env['LA'] ?? 200);
+/** Who has nothing to choose from is asked again so much later. */
+const LATER_MS = 150;
 
 export interface HostOptions {
   readonly rateBytesPerSec: number;
@@ -31,7 +33,8 @@ export interface CrowdOptions {
   readonly sizesBytes: readonly number[];
   readonly hosts: readonly HostOptions[];
   readonly random: () => number;
-  readonly isMapped?: boolean;
+  /** Whether a map has the hashes of pieces. Default: yes. */
+  readonly hasPieces?: boolean;
   readonly limitMs?: number;
 }
 
@@ -85,18 +88,17 @@ class SimulatedHost {
   readonly picker: Picker;
   readonly links: Link[] = [];
   readonly held = new Map<FileHash, Map<number, number>>();
-  readonly sent = new Map<string, number>();
-  readonly givenMs = new Map<string, number>();
+  readonly sent = new LeastSent();
   nowMs = 0;
   sentBytes = 0;
   receivedBytes = 0;
   doneMs: number | undefined;
-  readonly #files: readonly PickFile[];
+  readonly #byHash: ReadonlyMap<FileHash, PickFile>;
   #turn = 0;
 
   constructor(options: HostOptions, files: readonly PickFile[], random: () => number) {
     this.options = options;
-    this.#files = files;
+    this.#byHash = new Map(files.map((file) => [file.file, file]));
     this.picker = new Picker(random);
     if (options.isSeeder === true) this.doneMs = 0;
     else {
@@ -120,7 +122,7 @@ class SimulatedHost {
     if (this.options.isSeeder === true) return 'whole';
     const pieces = this.held.get(file);
     if (pieces === undefined) return undefined;
-    const one = this.#files.find((candidate) => candidate.file === file);
+    const one = this.#byHash.get(file);
     const isTold = (index: number): boolean => (pieces.get(index) ?? Infinity) + NEWS_MS <= this.nowMs;
     const total = Math.ceil((one?.sizeBytes ?? 0) / (one?.unitBytes ?? 1));
     if (pieces.size === total && Array.from({ length: total }, (_, index) => index).every(isTold)) return 'whole';
@@ -163,7 +165,11 @@ class SimulatedHost {
     let left = (this.options.rateBytesPerSec * STEP_MS) / 1000;
     const questions = clients.flatMap((client) => client.links.filter(({ other }) => other === this));
     const waiting = (): Link[] => questions.filter(({ queue }) => this.#next(queue) !== undefined);
-    for (let active = waiting(); left > 1 && active.length > 0; active = active.filter((link) => this.#next(link.queue))) {
+    for (
+      let active = waiting();
+      left > 1 && active.length > 0;
+      active = active.filter((link) => this.#next(link.queue))
+    ) {
       const share = Math.min(left, Math.max(1500, left / active.length));
       const link = active[this.#turn++ % active.length]!;
       const question = this.#next(link.queue)!;
@@ -193,24 +199,19 @@ class SimulatedHost {
     }
   }
 
-  /** The range that was sent least is chosen when its turn comes. */
+  /** The range that was given away least is chosen when its turn comes. */
   #choose(question: Question): void {
     const { from, link, units, offeredBytes } = question;
-    const key = ({ file, index }: Unit): string => `${file.file} ${index}`;
-    const count = (unit: Unit): number => this.sent.get(key(unit)) ?? 0;
-    const [unit] = units.toSorted((a, b) => count(a) - count(b));
-    from.picker.offer(link, -offeredBytes);
-    if (unit !== undefined && this.nowMs - (this.givenMs.get(key(unit)) ?? -Infinity) < ON_ITS_WAY_MS) {
-      question.isOver = true; // refused for now: somebody else is about to have it
-      link.notBeforeMs = this.nowMs + LATER_MS;
+    const ranges = units.map((unit) => ({ prefix: unit.file.file as string as FilePrefix, from: unit.from }));
+    const index = this.sent.choose(ranges, (at) => !this.sent.isOnItsWay(ranges[at]!, this.nowMs));
+    const unit = units[index];
+    from.picker.unoffer(link, offeredBytes);
+    if (unit === undefined || !from.picker.isMissing(unit)) {
+      question.isOver = true; // refused for now, or taken back
+      if (unit === undefined) link.notBeforeMs = this.nowMs + LATER_MS;
       return;
     }
-    if (unit !== undefined) this.givenMs.set(key(unit), this.nowMs);
-    if (unit === undefined || from.held.get(unit.file.file)?.has(unit.index) === true) {
-      question.isOver = true; // taken back
-      return;
-    }
-    this.sent.set(key(unit), count(unit) + 1);
+    this.sent.note(ranges[index]!, this.nowMs);
     question.asked = from.picker.begin(link, unit);
   }
 
@@ -245,10 +246,21 @@ export interface HostResult {
 }
 
 /** Lets all hosts fetch until every one has everything, or the time is over. */
-export function playCrowd({ sizesBytes, hosts, random, isMapped = true, limitMs = 120_000 }: CrowdOptions): HostResult[] {
+export function playCrowd({
+  sizesBytes,
+  hosts,
+  random,
+  hasPieces = true,
+  limitMs = 120_000,
+}: CrowdOptions): HostResult[] {
   const files = sizesBytes.map((sizeBytes, index): PickFile => {
     const file = index.toString().padStart(52, '0') as FileHash;
-    return { file, sizeBytes, unitBytes: pieceLengthOf(sizeBytes), isMapped };
+    return {
+      file,
+      sizeBytes,
+      unitBytes: pieceLengthOf(sizeBytes),
+      isCheckable: hasPieces || sizeBytes <= pieceLengthOf(sizeBytes),
+    };
   });
   const all = hosts.map((options) => new SimulatedHost(options, files, random));
   for (const host of all) for (const other of all) if (host !== other) host.connect(other);

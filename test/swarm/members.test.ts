@@ -19,7 +19,6 @@ const OPTIONS: NetworkOptions = {
   dht: false,
   lan: false,
   peers: [],
-  exchange: true,
 };
 
 async function join(t: TestContext, options: Partial<NetworkOptions>): Promise<Network> {

@@ -1,0 +1,74 @@
+import { isSilent } from '../discovery/peer-table.ts';
+import type { FileHash } from '../nix/brands.ts';
+import type { Member } from './member.ts';
+import type { Refusal } from './messages.ts';
+import type { Pieces, Source } from './picker.ts';
+
+/** A member that has refused a file is not asked for it again before. */
+const REFUSED_MS: Readonly<Record<Refusal, number>> = {
+  absent: 3_000,
+  withheld: 10_000,
+  busy: 500,
+  range: 60_000,
+  failed: 2_000,
+  cancelled: 0,
+};
+/** A member that has nothing to choose from now is asked to choose again so much later, or when it has news. */
+const CHOOSE_AGAIN_MS = 150;
+
+/** A member as a source of files, with what it has refused. */
+export class DownloadSource implements Source {
+  readonly member: Member;
+  /** `performance.now()` */
+  notBeforeMs = 0;
+  notAnyBeforeMs = 0;
+  readonly #refused = new Map<FileHash, number>();
+
+  constructor(member: Member) {
+    this.member = member;
+  }
+
+  get isNeighbour(): boolean {
+    return this.member.isNeighbour;
+  }
+
+  get rate(): number | undefined {
+    return this.member.peer.rate.rate(performance.now());
+  }
+
+  get silentMs(): number {
+    return this.member.silentMs;
+  }
+
+  get isSilent(): boolean {
+    return isSilent(this.member.peer);
+  }
+
+  has(file: FileHash): 'whole' | Pieces | undefined {
+    const untilMs = this.#refused.size === 0 ? undefined : this.#refused.get(file);
+    if (untilMs !== undefined && performance.now() < untilMs) return undefined;
+    return this.member.has(file);
+  }
+
+  wants(file: FileHash): boolean {
+    return this.member.wants(file);
+  }
+
+  /** Notes that it does not give a file now. */
+  refuse(file: FileHash, reason: Refusal): void {
+    const nowMs = performance.now();
+    if (reason === 'busy') this.notBeforeMs = nowMs + REFUSED_MS.busy;
+    else if (reason !== 'cancelled') this.#refused.set(file, nowMs + REFUSED_MS[reason]);
+  }
+
+  /** Notes that it has nothing to choose from now. */
+  refuseAny(): void {
+    this.notAnyBeforeMs = performance.now() + CHOOSE_AGAIN_MS;
+  }
+
+  /** Notes that it has more of a file. */
+  onNews(file: FileHash): void {
+    this.#refused.delete(file);
+    this.notAnyBeforeMs = 0;
+  }
+}

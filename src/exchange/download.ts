@@ -1,0 +1,472 @@
+import { sha1 } from '../bytes/hash-thread.ts';
+import { giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
+import { isSilent, noteGoodBytes, noteSilence } from '../discovery/peer-table.ts';
+import type { Line } from '../discovery/line.ts';
+import type { FileHash } from '../nix/brands.ts';
+import { PIECE_HASH_BYTES, pieceLengthOf } from '../torrent/canonical.ts';
+import { DownloadSource } from './download-source.ts';
+import type { Member, Outcome } from './member.ts';
+import type { Members } from './members.ts';
+import { SILENT_MS } from './pace.ts';
+import { Picker, type Asked, type PickFile, type Unit } from './picker.ts';
+
+/** In the first moment it may be that others are about to come, and all would ask the seeder for the same. */
+const OPENING_MS = 500;
+const LOOK_EVERY_MS = 250;
+/** Nothing more is asked for while so much is in memory: on its way, being checked, or waiting for the disk. */
+const MAX_BYTES_IN_MEMORY = 64 * 1024 * 1024;
+/** A beginning of a range is kept from so many bytes on. */
+const KEPT_BYTES = 16 * 1024;
+
+/** A stretch of bytes, `[from, to)`. */
+interface Stretch {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Where the bytes of a file go. */
+export interface Sink {
+  missing(): readonly Stretch[];
+  /** Writes a whole piece that was checked, or a file of one piece. The buffer is left to the sink. */
+  putPiece(index: number, bytes: Uint8Array, origin: string): Promise<void>;
+  /** Writes bytes that go on from what is there. */
+  write(offset: number, chunks: readonly Uint8Array[], origin: string): Promise<void>;
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+/** A file to fetch from members. */
+export interface DownloadFile {
+  readonly file: FileHash;
+  readonly sizeBytes: number;
+  /** SHA-1 of all pieces, one after the other, if a hash map tells. */
+  readonly pieces?: Uint8Array | undefined;
+}
+
+export interface DownloadOptions {
+  readonly members: Members;
+  readonly line: Line;
+  /** Opens the sink of a file; called once for each, before its first byte is written. */
+  readonly open: (file: FileHash) => Promise<Sink>;
+  /** Called with payload that a member has sent. */
+  readonly onBytes: (member: Member, bytes: number) => void;
+  /** Called with bytes that were found right. */
+  readonly onVerified: (bytes: number) => void;
+  /** Called with a piece that was found right and is in its sink. */
+  readonly onPiece: (file: FileHash, index: number) => void;
+  /** Called when a member has lied; it is banned by then. */
+  readonly onLie: (member: Member, file: FileHash) => void;
+  /** Called when all of a file is in its sink. */
+  readonly onComplete: (file: FileHash) => void;
+  /** Called if a sink fails; the file is not asked for any longer. */
+  readonly onFailure: (file: FileHash, error: unknown) => void;
+  /** Called when a member has something new, or is gone: who has a file may have changed. */
+  readonly onNews: () => void;
+}
+
+/** Who sent which bytes of a file that can only be checked as a whole. */
+interface Proof {
+  readonly origin: DownloadSource;
+  readonly lengthBytes: number;
+  readonly sha1: string;
+}
+
+interface State {
+  readonly wanted: DownloadFile;
+  readonly pick: PickFile;
+  sink: Promise<Sink> | undefined;
+  /** By unit, of the present attempt and of one that was wrong. */
+  proofs: Map<number, Proof>;
+  doubts: Map<number, Proof>;
+  /** Members that sent beginnings of ranges that others have ended. */
+  readonly begun: Set<DownloadSource>;
+  /** Ranges of a file without piece hashes that came ahead. */
+  readonly ahead: Map<number, { readonly bytes: Uint8Array; readonly asked: Asked }>;
+  /** Writes and checks that are under way. */
+  readonly work: Set<Promise<void>>;
+  hasFailed: boolean;
+}
+
+/**
+ * Fetches files from members as if all were one torrent: who is asked for what is the {@link Picker}'s choice, from the moment
+ * on that a member is known to have something.
+ */
+export class Download implements AsyncDisposable {
+  readonly #options: DownloadOptions;
+  readonly #picker = new Picker();
+  readonly #sources = new Map<Member, DownloadSource>();
+  readonly #files = new Map<FileHash, State>();
+  readonly #requests = new Map<Asked, { readonly stop: AbortController; bytes: Uint8Array | undefined }>();
+  readonly #timer: NodeJS.Timeout;
+  readonly #beganAtMs = performance.now();
+  readonly #soon = new Set<DownloadSource>();
+  #bytesInMemory = 0;
+  #isClosed = false;
+
+  constructor(options: DownloadOptions) {
+    this.#options = options;
+    const { members } = options;
+    for (const member of members.open) this.#onMember(member);
+    members.on('member', this.#onMember);
+    members.on('gone', this.#onGone);
+    members.on('have', this.#onNews);
+    members.on('piece', this.#onNews);
+    this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
+  }
+
+  /** Fetches files from now on. @param sinkOf of files that are there in part */
+  add(files: readonly DownloadFile[], sinkOf: ReadonlyMap<FileHash, Sink> = new Map()): void {
+    for (const wanted of files) {
+      const { file, sizeBytes, pieces } = wanted;
+      const unitBytes = pieceLengthOf(sizeBytes);
+      const isCheckable = pieces !== undefined || sizeBytes <= unitBytes;
+      const sink = sinkOf.get(file);
+      const known = this.#files.get(file);
+      const pick: PickFile = { file, sizeBytes, unitBytes, isCheckable, only: known?.pick.only };
+      this.#picker.remove(file);
+      this.#files.set(file, {
+        wanted,
+        pick,
+        sink: sink === undefined ? undefined : Promise.resolve(sink),
+        proofs: new Map(),
+        doubts: known?.doubts ?? new Map(),
+        begun: new Set(),
+        ahead: new Map(),
+        work: new Set(),
+        hasFailed: false,
+      });
+      this.#picker.add(pick, sink?.missing() ?? [{ from: 0, to: sizeBytes }]);
+    }
+    this.#options.members.want(files);
+    this.#picker.look();
+    this.#pumpAll();
+  }
+
+  /** Asks nobody for a file any longer, and hears on who has it. Resolves when nothing of it is written any more. */
+  async pause(file: FileHash): Promise<void> {
+    const work = this.#files.get(file)?.work ?? new Set();
+    for (const asked of this.#picker.remove(file)) this.#requests.get(asked)?.stop.abort();
+    await new Promise(setImmediate); // what was begun is kept
+    while (work.size > 0) await Promise.allSettled(work);
+  }
+
+  /** Lets go of files: they are here, or nobody needs them. */
+  async drop(file: FileHash): Promise<void> {
+    await this.pause(file);
+    this.#files.delete(file);
+    this.#options.members.unwant([file]);
+  }
+
+  /** True if a member that answers has a part of a file that is missing. */
+  isAtHand(file: FileHash): boolean {
+    return this.#picker.isAtHand(file);
+  }
+
+  /** True if a member has the file whole. */
+  hasHolder(file: FileHash): boolean {
+    for (const source of this.#sources.values()) if (!source.isSilent && source.has(file) === 'whole') return true;
+    return false;
+  }
+
+  /** Peer ids of the members that look for a file, too. */
+  rivals(file: FileHash): string[] {
+    const rivals: string[] = [];
+    for (const source of this.#sources.values())
+      if (!source.isSilent && source.isNeighbour && source.wants(file)) rivals.push(source.member.peerId);
+    return rivals;
+  }
+
+  /** Members that are connected and answer. */
+  get size(): number {
+    let count = 0;
+    for (const source of this.#sources.values()) if (!source.isSilent) count++;
+    return count;
+  }
+
+  /** True if members have yet to say what they have. */
+  get isAsking(): boolean {
+    for (const { member, isSilent: isLeft } of this.#sources.values()) if (!isLeft && !member.isKnown) return true;
+    return false;
+  }
+
+  /** Records that the SHA-256 of a complete file is right: who sent something else in an attempt before has lied. */
+  confirm(file: FileHash): void {
+    const state = this.#files.get(file);
+    if (state === undefined) return;
+    for (const { origin, lengthBytes } of state.proofs.values()) noteGoodBytes(origin.member.peer, lengthBytes);
+    for (const [index, doubted] of state.doubts) {
+      const proof = state.proofs.get(index);
+      if (proof?.lengthBytes === doubted.lengthBytes && proof.sha1 !== doubted.sha1) this.#ban(doubted.origin, file);
+    }
+  }
+
+  /**
+   * Records that the SHA-256 of a complete file is wrong, though no single piece is. One member that sent all of it has lied; of
+   * several one has, which shows when the next attempt is compared: that one comes from a single member.
+   *
+   * @param isMixed whether some of it came from elsewhere
+   */
+  doubt(file: FileHash, isMixed: boolean): void {
+    const state = this.#files.get(file);
+    if (state === undefined) return;
+    const origins = new Set([...state.begun, ...Array.from(state.proofs.values(), ({ origin }) => origin)]);
+    const [first] = origins;
+    if (origins.size === 1 && !isMixed && first !== undefined) this.#ban(first, file);
+    else if (origins.size > 0) {
+      state.doubts = state.proofs;
+      const holders = [...this.#sources.values()].filter((source) => source.has(file) === 'whole');
+      state.pick.only = holders[Math.floor(Math.random() * holders.length)];
+    }
+    state.proofs = new Map();
+  }
+
+  /** Asks nobody for anything any longer; what was begun is kept. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const { members } = this.#options;
+    this.#isClosed = true;
+    clearInterval(this.#timer);
+    members.off('member', this.#onMember);
+    members.off('gone', this.#onGone);
+    members.off('have', this.#onNews);
+    members.off('piece', this.#onNews);
+    const files = [...this.#files.keys()];
+    await Promise.all(files.map((file) => this.pause(file)));
+    members.unwant(files);
+  }
+
+  readonly #onMember = (member: Member): void => {
+    const source = new DownloadSource(member);
+    this.#sources.set(member, source);
+    this.#picker.addSource(source);
+    this.#picker.look();
+    this.#pumpSoon(source);
+  };
+
+  readonly #onGone = (member: Member): void => {
+    const source = this.#sources.get(member);
+    if (source === undefined) return;
+    this.#sources.delete(member);
+    this.#picker.removeSource(source);
+    for (const state of this.#files.values()) if (state.pick.only === source) state.pick.only = undefined;
+    this.#pumpAll();
+    this.#options.onNews();
+  };
+
+  readonly #onNews = (member: Member, file: FileHash): void => {
+    const source = this.#sources.get(member);
+    source?.onNews(file);
+    if (source !== undefined) this.#pumpSoon(source);
+    this.#options.onNews();
+  };
+
+  #look(): void {
+    for (const source of this.#sources.values()) {
+      const { member } = source;
+      const isLine = member.peer.bytes > 0 && this.#options.line.isSilent(); // and not the peer, which has sent before
+      if (member.silentMs <= SILENT_MS || isLine || isSilent(member.peer)) continue;
+      noteSilence(member.peer);
+      this.#options.onNews();
+    }
+    this.#picker.look();
+    this.#pumpAll();
+  }
+
+  #pumpAll(): void {
+    for (const source of this.#sources.values()) this.#pumpSoon(source);
+  }
+
+  #pumpSoon(source: DownloadSource): void {
+    if (this.#soon.size === 0) setImmediate(() => this.#pump());
+    this.#soon.add(source);
+  }
+
+  #pump(): void {
+    const sources = [...this.#soon];
+    this.#soon.clear();
+    if (this.#isClosed) return;
+    const nowMs = performance.now();
+    const isOpening = nowMs - this.#beganAtMs < OPENING_MS;
+    for (const source of sources) {
+      while (source.member.isOpen && nowMs >= source.notBeforeMs && this.#bytesInMemory < MAX_BYTES_IN_MEMORY) {
+        const choice = this.#picker.pick(source, { isOpening });
+        if (choice === undefined) break;
+        if (choice.kind === 'get') void this.#get(source, choice.unit);
+        else if (nowMs >= source.notAnyBeforeMs) void this.#any(source, choice.units, choice.bytes);
+        else break;
+      }
+    }
+  }
+
+  async #get(source: DownloadSource, unit: Unit): Promise<void> {
+    const asked = this.#begin(source, unit);
+    const range = { file: unit.file.file, from: unit.from, length: unit.length };
+    const { signal } = this.#requests.get(asked)!.stop;
+    this.#onEnd(asked, await source.member.get(range, (bytes) => this.#onBytes(asked, bytes), signal));
+  }
+
+  async #any(source: DownloadSource, units: readonly Unit[], bytes: number): Promise<void> {
+    const ranges = units.map(({ file, from, length }) => ({ file: file.file, from, length }));
+    const stop = new AbortController();
+    let asked: Asked | undefined;
+    this.#picker.offer(source, bytes);
+    const picked = (index: number): void => {
+      this.#picker.unoffer(source, bytes);
+      const unit = units[index]!;
+      const isNeeded = this.#picker.isMissing(unit) && unit.from === ranges[index]!.from;
+      if (!isNeeded) stop.abort();
+      else asked = this.#begin(source, unit, stop);
+    };
+    const onBytes = (part: Uint8Array): void => void (asked !== undefined && this.#onBytes(asked, part));
+    const outcome = await source.member.any(ranges, { picked, bytes: onBytes }, stop.signal);
+    if (asked !== undefined) {
+      this.#onEnd(asked, outcome);
+      return;
+    }
+    if (!stop.signal.aborted) {
+      this.#picker.unoffer(source, bytes);
+      source.refuseAny();
+    }
+    this.#pumpSoon(source);
+  }
+
+  #begin(source: DownloadSource, unit: Unit, stop = new AbortController()): Asked {
+    const asked = this.#picker.begin(source, unit);
+    this.#requests.set(asked, { stop, bytes: undefined });
+    this.#bytesInMemory += asked.lengthBytes;
+    return asked;
+  }
+
+  #onBytes(asked: Asked, part: Uint8Array): void {
+    const request = this.#requests.get(asked);
+    if (request === undefined) return;
+    request.bytes ??= takeBuffer(asked.lengthBytes).subarray(0, asked.lengthBytes);
+    request.bytes.set(part, asked.receivedBytes);
+    asked.receivedBytes += part.length;
+    this.#options.onBytes((asked.source as DownloadSource).member, part.length);
+  }
+
+  #onEnd(asked: Asked, outcome: Outcome): void {
+    const source = asked.source as DownloadSource;
+    const { unit } = asked;
+    const { file } = unit.file;
+    const bytes = this.#requests.get(asked)?.bytes;
+    this.#requests.delete(asked);
+    this.#pumpSoon(source);
+    const state = this.#files.get(file);
+    const isWhole = outcome === 'complete' && bytes !== undefined;
+    if (outcome !== 'complete' && outcome !== 'closed' && outcome !== 'cancelled') source.refuse(file, outcome);
+    const isNeeded = !unit.isDone && unit.requests.every((one) => one === asked);
+    if (state === undefined || bytes === undefined || (!isWhole && (!isNeeded || asked.receivedBytes < KEPT_BYTES))) {
+      this.#bytesInMemory -= asked.lengthBytes;
+      if (bytes !== undefined) giveBack(bytes);
+      if (!isWhole) this.#picker.end(asked, false);
+      return;
+    }
+    const work = (isWhole ? this.#take(state, asked, bytes) : this.#keepBeginning(state, asked, bytes))
+      .catch((error: unknown) => this.#fail(state, error))
+      .finally(() => {
+        this.#bytesInMemory -= asked.lengthBytes;
+        state.work.delete(work);
+        if (this.#bytesInMemory + asked.lengthBytes >= MAX_BYTES_IN_MEMORY) this.#pumpAll();
+      });
+    state.work.add(work);
+  }
+
+  /** Checks a range that has come, and writes it. */
+  async #take(state: State, asked: Asked, bytes: Uint8Array): Promise<void> {
+    const { unit } = asked;
+    const source = asked.source as DownloadSource;
+    const { file } = unit.file;
+    if (!this.#picker.isMissing(unit)) {
+      giveBack(bytes); // another one was quicker
+      return;
+    }
+    const { pieces, sizeBytes } = state.wanted;
+    const { address } = source.member.peer;
+    if (pieces === undefined) {
+      const isOne = asked.lengthBytes === sizeBytes;
+      const digest = isOne ? '' : await sha1(bytes);
+      if (!this.#settle(asked)) return;
+      state.proofs.set(unit.index, { origin: source, lengthBytes: asked.lengthBytes, sha1: digest });
+      if (isOne) await (await this.#sink(state)).putPiece(0, bytes, address);
+      else await this.#writeInOrder(state, asked, bytes);
+    } else {
+      const start = unit.index * unit.file.unitBytes;
+      const before = asked.from > start ? await (await this.#sink(state)).read(start, asked.from - start) : undefined;
+      const piece = before === undefined ? bytes : Buffer.concat([before, bytes]);
+      const at = unit.index * PIECE_HASH_BYTES;
+      const expected = Buffer.from(pieces.subarray(at, at + PIECE_HASH_BYTES)).toString('hex');
+      if ((await sha1(piece)) !== expected) {
+        giveBack(bytes);
+        if (before === undefined) this.#ban(source, file);
+        unit.from = start; // of two that sent parts either may have lied: the next one sends all of it
+        this.#picker.end(asked, false);
+        return;
+      }
+      noteGoodBytes(source.member.peer, bytes.length);
+      this.#options.onVerified(bytes.length);
+      if (!this.#settle(asked)) return;
+      await (await this.#sink(state)).putPiece(unit.index, piece, address);
+      this.#options.onPiece(file, unit.index);
+    }
+    if (this.#picker.isComplete(file) && state.ahead.size === 0) {
+      this.#picker.remove(file);
+      this.#options.onComplete(file);
+    }
+  }
+
+  /** Takes note that a unit is there. False if it was there already, or is not wanted any longer. */
+  #settle(asked: Asked): boolean {
+    if (!this.#picker.isMissing(asked.unit)) return false;
+    for (const other of this.#picker.end(asked, true)) this.#requests.get(other)?.stop.abort();
+    return true;
+  }
+
+  async #writeInOrder(state: State, asked: Asked, bytes: Uint8Array): Promise<void> {
+    state.ahead.set(asked.from, { bytes, asked });
+    const sink = await this.#sink(state);
+    for (;;) {
+      const from = sink.missing()[0]?.from ?? Infinity;
+      const next = [...state.ahead.values()].find((one) => one.asked.from <= from && from < one.asked.unit.to);
+      if (next === undefined) return;
+      state.ahead.delete(next.asked.from);
+      const origin = (next.asked.source as DownloadSource).member.peer.address;
+      await sink.write(from, [next.bytes.subarray(from - next.asked.from)], origin);
+      giveBack(next.bytes);
+    }
+  }
+
+  /** Keeps what came of a range that its member does not end: another one goes on from there. */
+  async #keepBeginning(state: State, asked: Asked, bytes: Uint8Array): Promise<void> {
+    const { unit, receivedBytes } = asked;
+    const sink = await this.#sink(state);
+    const origin = (asked.source as DownloadSource).member.peer.address;
+    const isNext = sink.missing().some(({ from }) => from === unit.from);
+    if (isNext) {
+      await sink.write(unit.from, [bytes.subarray(0, receivedBytes)], origin);
+      unit.from += receivedBytes;
+      state.begun.add(asked.source as DownloadSource);
+    }
+    giveBack(bytes);
+    this.#picker.end(asked, false);
+    this.#pumpAll();
+  }
+
+  #sink(state: State): Promise<Sink> {
+    return (state.sink ??= this.#options.open(state.wanted.file));
+  }
+
+  #fail(state: State, error: unknown): void {
+    if (state.hasFailed) return;
+    state.hasFailed = true;
+    const { file } = state.wanted;
+    for (const asked of this.#picker.remove(file)) this.#requests.get(asked)?.stop.abort();
+    this.#options.onFailure(file, error);
+  }
+
+  #ban(source: DownloadSource, file: FileHash): void {
+    const { member } = source;
+    if (member.peer.banned !== undefined) return;
+    this.#options.members.ban(member, 'sent wrong bytes of a NAR');
+    this.#options.onLie(member, file);
+  }
+}

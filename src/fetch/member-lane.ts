@@ -1,0 +1,174 @@
+import { open } from 'node:fs/promises';
+import { Download, type DownloadFile } from '../exchange/download.ts';
+import type { Members } from '../exchange/members.ts';
+import type { Line } from '../discovery/line.ts';
+import type { FileHash } from '../nix/brands.ts';
+import type { HeldNars } from '../serve/held-nars.ts';
+import type { Origin, PartialNar } from '../store/partial.ts';
+import type { Tell } from './events.ts';
+import type { LanePolicy } from './lane-policy.ts';
+import type { LaneWork } from './lane-work.ts';
+import { isOurs } from './sharing.ts';
+import type { Task } from './task.ts';
+
+export interface MemberLaneOptions {
+  readonly members: Members;
+  readonly line: Line;
+  readonly work: LaneWork;
+  readonly policy: LanePolicy;
+  /** Gives others what has come so far of a NAR. */
+  readonly held: HeldNars | undefined;
+  readonly tell: Tell;
+  /** Called when all of a NAR is there. */
+  readonly onComplete: (task: Task) => void;
+  readonly onFailure: (task: Task, error: unknown) => void;
+  /** Called when who has what may have changed. */
+  readonly onNews: () => void;
+}
+
+/**
+ * Fetches NARs from members of our groups, all that no other lane is at work on at once, and gives others the pieces of those
+ * that came from members alone as soon as they are verified.
+ */
+export class MemberLane implements AsyncDisposable {
+  readonly #options: MemberLaneOptions;
+  readonly #download: Download;
+  readonly #tasks = new Map<FileHash, Task>();
+  readonly #given = new Map<FileHash, ReturnType<HeldNars['begin']>>();
+
+  constructor(options: MemberLaneOptions) {
+    const { members, line, policy, tell, onNews } = options;
+    this.#options = options;
+    this.#download = new Download({
+      members,
+      line,
+      open: (file) => this.#open(file),
+      onBytes: ({ peer: { address } }, bytes) => tell({ type: 'nar-bytes', source: 'peers', origin: address, bytes }),
+      onVerified: () => policy.onVerified(),
+      onPiece: (file, index) => this.#onPiece(file, index),
+      onLie: ({ peer: { address } }, file) => {
+        policy.onLie();
+        const path = this.#tasks.get(file)?.job.info.storePath ?? file;
+        tell({ type: 'warning', message: `${address} sent wrong bytes for ${path}; it is not asked again` });
+      },
+      onComplete: (file) => this.#with(file, options.onComplete),
+      onFailure: (file, error) => this.#with(file, (task) => options.onFailure(task, error)),
+      onNews: () => {
+        policy.onNews();
+        onNews();
+      },
+    });
+  }
+
+  /** Fetches tasks from now on; what was begun of them goes on. */
+  add(tasks: readonly Task[]): void {
+    const files: DownloadFile[] = [];
+    const begun = new Map<FileHash, PartialNar>();
+    for (const task of tasks) {
+      const { fileHash, sizeBytes, torrent } = task.job;
+      this.#tasks.set(fileHash, task);
+      files.push({ file: fileHash, sizeBytes, pieces: torrent?.pieces });
+      if (task.partial !== undefined) begun.set(fileHash, task.partial);
+    }
+    this.#download.add(files, begun);
+  }
+
+  /** Asks members for a NAR no longer: another lane has it. Resolves when nothing of it is written any more. */
+  async pause({ job: { fileHash } }: Task): Promise<void> {
+    this.#endGiving(fileHash);
+    await this.#download.pause(fileHash);
+  }
+
+  /** Lets go of a NAR that is in the store, or cannot be had. */
+  drop({ files }: Task, { isRight }: { readonly isRight: boolean }): void {
+    for (const file of files) {
+      if (isRight) this.#download.confirm(file);
+      else this.#endGiving(file);
+      this.#tasks.delete(file);
+      void this.#download.drop(file);
+    }
+  }
+
+  /** Records that a NAR had wrong bytes, and whom they came from. */
+  doubt({ job: { fileHash } }: Task, origins: readonly Origin[]): void {
+    const members = new Set(Array.from(this.#options.members.open, ({ peer }) => peer.address));
+    this.#download.doubt(
+      fileHash,
+      origins.some((origin) => !members.has(origin)),
+    );
+  }
+
+  /** True if a member that answers has a part of a NAR that is missing. */
+  isAtHand({ job: { fileHash } }: Task): boolean {
+    return this.#download.isAtHand(fileHash);
+  }
+
+  /** True if a member that answers has all of a NAR. */
+  hasHolder({ job: { fileHash } }: Task): boolean {
+    return this.#download.hasHolder(fileHash);
+  }
+
+  /** True if a neighbour looks for a NAR, too, and is the one to fetch it from an upstream. */
+  isLeftToOther({ job: { fileHash } }: Task): boolean {
+    const others = this.#download.rivals(fileHash);
+    return others.length > 0 && !isOurs(fileHash, this.#options.members.peerId, others);
+  }
+
+  /** Members that answer. */
+  get size(): number {
+    return this.#download.size;
+  }
+
+  /** True if members have yet to say what they have. */
+  get isAsking(): boolean {
+    return this.#download.isAsking;
+  }
+
+  /** Ends all downloads; what was begun is kept. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const file of this.#given.keys()) this.#endGiving(file);
+    await this.#download[Symbol.asyncDispose]();
+  }
+
+  async #open(file: FileHash): Promise<PartialNar> {
+    const task = this.#tasks.get(file);
+    const partial = task && (await this.#options.work.open(task));
+    if (partial === undefined) throw new TypeError(`${file} is no file that is fetched`);
+    return partial;
+  }
+
+  #onPiece(file: FileHash, index: number): void {
+    const task = this.#tasks.get(file);
+    const { held } = this.#options;
+    if (task === undefined || held === undefined || !task.isOfMembers) return;
+    let given = this.#given.get(file);
+    if (given === undefined) {
+      const { fileHash, sizeBytes, info, torrent } = task.job;
+      if (torrent === undefined || sizeBytes <= torrent.pieceLength) return;
+      // Once it is whole, until it can be given as one that is held.
+      const readWhole = (offset: number, lengthBytes: number): Promise<Uint8Array> =>
+        readRange(this.#options.work.pathOf(task.job), offset, lengthBytes);
+      const read = (offset: number, lengthBytes: number): Promise<Uint8Array> =>
+        task.partial?.read(offset, lengthBytes) ?? readWhole(offset, lengthBytes);
+      given = held.begin({ fileHash, sizeBytes, info, read });
+      this.#given.set(file, given);
+    }
+    given.add(index);
+  }
+
+  #endGiving(file: FileHash): void {
+    this.#given.get(file)?.end();
+    this.#given.delete(file);
+  }
+
+  #with(file: FileHash, act: (task: Task) => void): void {
+    const task = this.#tasks.get(file);
+    if (task !== undefined) act(task);
+  }
+}
+
+async function readRange(path: string, offset: number, lengthBytes: number): Promise<Uint8Array> {
+  await using file = await open(path);
+  const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(lengthBytes), 0, lengthBytes, offset);
+  return buffer.subarray(0, bytesRead);
+}

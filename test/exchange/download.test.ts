@@ -1,0 +1,172 @@
+/** Files from real members on loopback. */
+import assert from 'node:assert/strict';
+import { hash } from 'node:crypto';
+import { suite, test } from 'node:test';
+import { Download, type DownloadFile, type Sink } from '../../src/exchange/download.ts';
+import type { FileHash } from '../../src/nix/brands.ts';
+import { encodeNix32 } from '../../src/nix/nix32.ts';
+import { pieceLengthOf } from '../../src/torrent/canonical.ts';
+import { madeFile, startMember, type MadeFile, type MadeMember } from './exchange-fixture.ts';
+
+const MIB = 1024 * 1024;
+
+/** A sink in memory. */
+class MadeSink implements Sink {
+  readonly bytes: Buffer;
+  readonly origins = new Map<number, string>();
+  #held = 0;
+  readonly #pieces = new Set<number>();
+  readonly #pieceLength: number;
+
+  constructor(sizeBytes: number) {
+    this.bytes = Buffer.alloc(sizeBytes);
+    this.#pieceLength = pieceLengthOf(sizeBytes);
+  }
+
+  missing(): { from: number; to: number }[] {
+    const ranges: { from: number; to: number }[] = [];
+    for (let from = this.#held; from < this.bytes.length; from += this.#pieceLength) {
+      const to = Math.min(this.bytes.length, from + this.#pieceLength);
+      if (!this.#pieces.has(Math.floor(from / this.#pieceLength))) ranges.push({ from, to });
+    }
+    return ranges;
+  }
+
+  async putPiece(index: number, bytes: Uint8Array, origin: string): Promise<void> {
+    this.bytes.set(bytes, index * this.#pieceLength);
+    this.#pieces.add(index);
+    this.origins.set(index, origin);
+  }
+
+  async write(offset: number, chunks: readonly Uint8Array[], origin: string): Promise<void> {
+    const bytes = Buffer.concat(chunks);
+    this.bytes.set(bytes, offset);
+    this.#held = offset + bytes.length;
+    this.origins.set(Math.floor(offset / this.#pieceLength), origin);
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    return this.bytes.subarray(offset, offset + length);
+  }
+
+  reset(): void {
+    this.#held = 0;
+    this.#pieces.clear();
+  }
+}
+
+function piecesOf({ bytes }: MadeFile): Uint8Array {
+  const length = pieceLengthOf(bytes.length);
+  const pieces: Buffer[] = [];
+  for (let at = 0; at < bytes.length; at += length)
+    pieces.push(hash('sha1', bytes.subarray(at, at + length), 'buffer'));
+  return Buffer.concat(pieces);
+}
+
+/** Downloads files, as a fetch does: a file that is wrong as a whole is begun anew. */
+function startDownload(client: MadeMember) {
+  const sinks = new Map<FileHash, MadeSink>();
+  const wanted = new Map<FileHash, DownloadFile>();
+  const lies: string[] = [];
+  const news: [FileHash, number][] = [];
+  const ends = new Map<FileHash, PromiseWithResolvers<MadeSink>>();
+  const download: Download = new Download({
+    members: client.members,
+    line: client.peers.line,
+    open: async (file) => {
+      const sink = new MadeSink(wanted.get(file)!.sizeBytes);
+      sinks.set(file, sink);
+      return sink;
+    },
+    onBytes: () => undefined,
+    onVerified: () => undefined,
+    onPiece: (file, index) => news.push([file, index]),
+    onLie: (member) => lies.push(member.peer.address),
+    onComplete: (file) => {
+      const sink = sinks.get(file)!;
+      const isRight = madeHash(sink.bytes) === file;
+      if (isRight) {
+        download.confirm(file);
+        ends.get(file)!.resolve(sink);
+      } else {
+        sink.reset();
+        download.doubt(file, false);
+        download.add([wanted.get(file)!], new Map([[file, sink]]));
+      }
+    },
+    onFailure: (file, error) => ends.get(file)!.reject(error),
+    onNews: () => undefined,
+  });
+  const fetch = (files: readonly MadeFile[], { hasPieces = true } = {}): Promise<MadeSink[]> => {
+    for (const one of files) {
+      const { file, bytes } = one;
+      wanted.set(file, { file, sizeBytes: bytes.length, ...(hasPieces && { pieces: piecesOf(one) }) });
+      ends.set(file, Promise.withResolvers());
+    }
+    download.add([...wanted.values()]);
+    return Promise.all(files.map(({ file }) => ends.get(file)!.promise));
+  };
+  return { download, fetch, lies, news, [Symbol.asyncDispose]: () => download[Symbol.asyncDispose]() };
+}
+
+function madeHash(bytes: Buffer): FileHash {
+  return encodeNix32(hash('sha256', bytes, 'buffer')) as FileHash;
+}
+
+suite('Download', () => {
+  const files = [madeFile(5 * MIB + 7, 1), madeFile(300_000, 2), madeFile(10, 3)];
+
+  for (const hasPieces of [true, false]) {
+    test(`files come from two members at once, ${hasPieces ? 'with' : 'without'} piece hashes`, async () => {
+      await using client = await startMember();
+      await using one = await startMember({ files });
+      await using other = await startMember({ files });
+      await using running = startDownload(client);
+      client.meet(one);
+      client.meet(other);
+      const sinks = await running.fetch(files, { hasPieces });
+      assert.deepEqual(
+        sinks.map(({ bytes }) => madeHash(bytes)),
+        files.map(({ file }) => file),
+      );
+      assert.deepEqual(running.lies, []);
+    });
+
+    test(`a member that lies is found within one file and left, ${hasPieces ? 'with' : 'without'} piece hashes`, async () => {
+      await using client = await startMember();
+      await using honest = await startMember({ files });
+      await using liar = await startMember({ files });
+      liar.offer.lies = true;
+      await using running = startDownload(client);
+      const record = client.meet(liar);
+      while (client.members.open.size === 0) await new Promise(setImmediate);
+      const fetched = running.fetch(files, { hasPieces });
+      client.meet(honest);
+      await fetched;
+      assert.deepEqual(running.lies, [record.address]);
+      assert.ok(record.banned !== undefined);
+    });
+  }
+
+  test('a member that comes later is used from that moment on, and another one goes on where the first has ended', async () => {
+    await using client = await startMember();
+    await using running = startDownload(client);
+    const fetched = running.fetch(files);
+    await using first = await startMember({ files: files.slice(1) });
+    client.meet(first);
+    while (client.members.open.size === 0) await new Promise(setImmediate);
+    await using second = await startMember({ files });
+    client.meet(second);
+    await fetched;
+  });
+
+  test('each piece that was verified is told of', async () => {
+    await using client = await startMember();
+    await using seeder = await startMember({ files });
+    await using running = startDownload(client);
+    client.meet(seeder);
+    await running.fetch(files);
+    const large = running.news.filter(([file]) => file === files[0]!.file).map(([, index]) => index);
+    assert.deepEqual(new Set(large), new Set([0, 1, 2, 3, 4, 5]));
+  });
+});

@@ -1,0 +1,162 @@
+/** Who is asked for what, in a crowd in simulated time. */
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import * as fc from 'fast-check';
+import { Picker, type PickFile, type Source, type Unit } from '../../src/exchange/picker.ts';
+import type { FileHash } from '../../src/nix/brands.ts';
+import { playCrowd, type CrowdOptions, type HostResult } from './simulated-crowd.ts';
+
+const MIB = 1024 * 1024;
+const RATE = 12_500_000;
+/** A few large NARs with most of the bytes, and many small ones: 41 MB. */
+const SIZES = [
+  19_000_000,
+  4_000_000,
+  7_000_000,
+  ...Array.from({ length: 40 }, (_, index) => 20_000 * (index % 28) + 1_000),
+];
+const TOTAL = SIZES.reduce((sum, size) => sum + size, 0);
+/** Every byte leaves the seeder once. */
+const BOUND_MS = (TOTAL / RATE) * 1000;
+const SEEDER = { rateBytesPerSec: RATE, isSeeder: true };
+const CLIENT = { rateBytesPerSec: RATE };
+const EIGHT = Array.from({ length: 8 }, () => CLIENT);
+
+function play(hosts: CrowdOptions['hosts'], options: Partial<CrowdOptions> = {}): HostResult[] {
+  return playCrowd({ sizesBytes: SIZES, hosts, random: randomOf(7), ...options });
+}
+
+/** Mulberry32. */
+function randomOf(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+function assertComplete(results: readonly HostResult[]): void {
+  assert.ok(results.every(({ doneMs }) => doneMs !== undefined));
+}
+
+const lastMs = (results: readonly HostResult[]): number => Math.max(...results.map(({ doneMs }) => doneMs ?? Infinity));
+
+suite('a crowd', () => {
+  test('eight clients are done soon after every byte has left the seeder once', () => {
+    const results = play([SEEDER, ...EIGHT]);
+    assert.ok(lastMs(results) < 1.5 * BOUND_MS, `${lastMs(results)} ms`);
+    assert.ok(results[0]!.sentBytes < 1.35 * TOTAL, `${results[0]!.sentBytes / TOTAL} copies`);
+    for (const { receivedBytes } of results) assert.ok(receivedBytes < 1.1 * TOTAL);
+  });
+
+  test('a client with a tenth of the line does not hold the others up for long', () => {
+    const results = play([SEEDER, ...EIGHT.slice(1), { rateBytesPerSec: RATE / 10 }]);
+    assertComplete(results);
+    assert.ok(lastMs(results.slice(0, -1)) < 1.8 * BOUND_MS, `${lastMs(results.slice(0, -1))} ms`);
+  });
+
+  test('all complete though the seeder goes when each byte has left it', () => {
+    assertComplete(play([{ ...SEEDER, untilMs: 1.2 * BOUND_MS }, ...EIGHT]));
+  });
+
+  test('a member that falls silent holds nobody up', () => {
+    const results = play([SEEDER, { ...SEEDER, silentFromMs: 500 }, ...EIGHT]);
+    assert.ok(lastMs(results) < 1.8 * BOUND_MS, `${lastMs(results)} ms`);
+  });
+
+  test('without piece hashes all complete, too', () => {
+    assertComplete(play([SEEDER, ...EIGHT], { hasPieces: false }));
+  });
+
+  test('a neighbour is asked before somebody far away', () => {
+    const [far] = play([{ ...SEEDER, isFar: true }, SEEDER, CLIENT]);
+    assert.equal(far?.sentBytes, 0);
+  });
+
+  test('a client that is alone gets each byte once', () => {
+    assert.equal(play([SEEDER, CLIENT])[1]?.receivedBytes, TOTAL);
+  });
+
+  test('whoever comes, falls silent or goes: all who stay get everything while somebody has it', () => {
+    const host = fc.record({
+      rateBytesPerSec: fc.integer({ min: RATE / 50, max: RATE }),
+      fromMs: fc.integer({ min: 0, max: 3_000 }),
+      isFar: fc.boolean(),
+    });
+    const leaver = fc.record({ rateBytesPerSec: fc.constant(RATE), untilMs: fc.integer({ min: 0, max: 3_000 }) });
+    const sleeper = fc.record({ rateBytesPerSec: fc.constant(RATE), silentFromMs: fc.integer({ min: 0, max: 3_000 }) });
+    fc.assert(
+      fc.property(
+        fc.array(host, { minLength: 1, maxLength: 4 }),
+        fc.array(leaver, { maxLength: 2 }),
+        fc.array(sleeper, { maxLength: 2 }),
+        fc.array(fc.integer({ min: 1, max: 3 * MIB }), { minLength: 1, maxLength: 12 }),
+        fc.boolean(),
+        fc.integer(),
+        (hosts, leavers, sleepers, sizesBytes, hasPieces, seed) => {
+          const odd = [...leavers, ...sleepers].map((one) => Object.assign(one, { isSeeder: true }));
+          const options = { sizesBytes, hasPieces, random: randomOf(seed), limitMs: 600_000 };
+          assertComplete(play([SEEDER, ...odd, ...hosts], options));
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+});
+
+suite('Picker', () => {
+  const file: PickFile = { file: '0'.repeat(52) as FileHash, sizeBytes: 3 * MIB, unitBytes: MIB, isCheckable: true };
+  const source = (options: Partial<Source> = {}): Source => ({
+    isNeighbour: true,
+    isSilent: false,
+    rate: 1_000_000,
+    silentMs: 0,
+    has: () => 'whole',
+    wants: () => false,
+    ...options,
+  });
+  const pickerOf = (...sources: readonly Source[]): Picker => {
+    const picker = new Picker();
+    picker.add({ ...file }, [{ from: 0, to: file.sizeBytes }]);
+    for (const one of sources) picker.addSource(one);
+    return picker;
+  };
+  const unitOf = (choice: ReturnType<Picker['pick']>): Unit | undefined =>
+    choice?.kind === 'get' ? choice.unit : undefined;
+
+  test('begins where an earlier run has stopped', () => {
+    const only = source();
+    const picker = new Picker();
+    picker.addSource(only);
+    picker.add({ ...file }, [{ from: MIB + 100, to: file.sizeBytes }]);
+    const unit = unitOf(picker.pick(only));
+    assert.deepEqual([unit?.index, unit?.from, unit?.to], [1, MIB + 100, 2 * MIB]);
+  });
+
+  test('a unit that was asked of a silent member is asked of another one', () => {
+    const [quick, slow] = [source(), source()];
+    const silent = { ...slow, silentMs: 0 };
+    const picker = pickerOf(quick, silent);
+    const asked = picker.begin(silent, unitOf(picker.pick(silent))!);
+    for (let unit = unitOf(picker.pick(quick)); unit !== undefined; unit = unitOf(picker.pick(quick)))
+      picker.end(picker.begin(quick, unit), true);
+    assert.ok(!picker.isComplete(file.file));
+    silent.silentMs = 1_001;
+    const unit = unitOf(picker.pick(quick));
+    assert.equal(unit, asked.unit);
+    assert.deepEqual(picker.end(picker.begin(quick, unit), true), [asked]);
+    assert.ok(picker.isComplete(file.file));
+  });
+
+  test('after a mixture of several members was wrong a single one is asked', () => {
+    const [first, second] = [source(), source()];
+    const picker = new Picker();
+    picker.addSource(first);
+    picker.addSource(second);
+    picker.add({ ...file, isCheckable: false, only: second }, [{ from: 0, to: file.sizeBytes }]);
+    assert.equal(picker.pick(first), undefined);
+    assert.equal(unitOf(picker.pick(second))?.index, 0);
+  });
+});
