@@ -12,6 +12,7 @@ import type { Scope } from '../discovery/scope.ts';
 import type { Subnet } from '../discovery/subnet.ts';
 import { Members } from '../exchange/members.ts';
 import { EmptyOffer, type Offer } from '../exchange/offer.ts';
+import { SendBudget } from '../wire/send-budget.ts';
 import { Swarm, type SwarmOptions } from './swarm.ts';
 
 export interface NetworkOptions {
@@ -79,7 +80,9 @@ export class Network implements AsyncDisposable {
     const isPublic = scope === 'cohort' || scope === 'public';
     const serves = isPublic ? 'anyone' : scope === 'lan' ? 'lan' : 'nobody';
     const peers = new PeerTable();
+    const budget = new SendBudget(); // one for all who are given something, whatever they speak
     const members = new Members({
+      budget,
       port: () => swarm.port,
       peers,
       networks,
@@ -93,6 +96,7 @@ export class Network implements AsyncDisposable {
       await Swarm.listen({
         peers,
         members,
+        budget,
         host: listen,
         ports: options.ports,
         networks,

@@ -19,6 +19,8 @@ export interface OpenTorrentsOptions {
   readonly downloadLimit?: DirectionLimit | undefined;
   /** Limit for the payload that peers are given. */
   readonly uploadLimit?: DirectionLimit | undefined;
+  /** Memory for what is sent to peers. Default: a budget of its own. */
+  readonly budget?: SendBudget;
   /** Told of a torrent that failed. */
   readonly onWarning?: (message: string) => void;
   /** Told of payload that went out. */
@@ -30,7 +32,7 @@ export class OpenTorrents {
   /** What waits for the disk, of all downloads. */
   readonly backlog = new DiskBacklog();
   /** Memory for what is sent to peers. */
-  readonly budget = new SendBudget();
+  readonly budget: SendBudget;
   readonly #client: WebTorrent;
   readonly #options: OpenTorrentsOptions;
   readonly #networks: Pick<LocalNetworks, 'includes'>;
@@ -39,6 +41,7 @@ export class OpenTorrents {
   constructor(client: WebTorrent, options: OpenTorrentsOptions) {
     this.#client = client;
     this.#options = options;
+    this.budget = options.budget ?? new SendBudget();
     this.#networks = options.networks ?? new LocalNetworks();
   }
 
