@@ -1,4 +1,4 @@
-import { hash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { access, open, rename, unlink, type FileHandle } from 'node:fs/promises';
@@ -8,7 +8,6 @@ import type { StorePath } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { appendAtOnce, cataloguePath, parseEntry } from './catalogue.ts';
 import type { FileStore } from './file-store.ts';
-import { Column, KeyTable } from './key-table.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 
 /** Size of the first read for the end of the last line. Most lines are shorter. */
@@ -32,15 +31,15 @@ export async function compactCatalogue(store: FileStore): Promise<number> {
   const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
   try {
     const endBytes = await endOfLines(old);
-    const { lastLines, goes, count } = await judge(store, old, endBytes);
+    const { lastLines, count } = await judge(store, old, endBytes);
     if (count === 0) return 0;
     const output = createWriteStream(temporary);
     const written = finished(output);
     written.catch(() => undefined);
     let line = 0;
     for await (const text of linesOf(old, endBytes)) {
-      const number = numberOf(text, lastLines.table);
-      if (number !== -1 && lastLines.at.get(number) === line && goes.get(number) === 0 && !output.write(`${text}\n`))
+      const entry = parseEntry(text);
+      if (entry !== undefined && lastLines.get(entry.storePath) === line && !output.write(`${text}\n`))
         await Promise.race([once(output, 'drain'), written]);
       line++;
     }
@@ -57,32 +56,24 @@ export async function compactCatalogue(store: FileStore): Promise<number> {
   }
 }
 
-/** Finds the last line of each path, and the paths that are gone. */
+/** Finds the last line of each path that is there, and how many others there are. */
 async function judge(
   store: FileStore,
   old: FileHandle,
   endBytes: number,
-): Promise<{ lastLines: { table: KeyTable; at: Column<Int32Array> }; goes: Column<Uint8Array>; count: number }> {
-  const table = new KeyTable();
-  const at = new Column(Int32Array);
-  const goes = new Column(Uint8Array);
+): Promise<{ lastLines: ReadonlyMap<StorePath, number>; count: number }> {
+  const lastLines = new Map<StorePath, number>();
+  const gone = new Set<StorePath>();
   let line = 0;
-  let kept = 0;
   for await (const text of linesOf(old, endBytes)) {
-    const entry = parseEntry(text);
-    if (entry !== undefined) {
-      const before = table.size;
-      const number = table.intern(keyOf(entry.storePath));
-      at.set(number, line);
-      if (number === before) {
-        const isThere = await isFile(store.narInfoPath(storeHashOf(entry.storePath)));
-        if (isThere) kept++;
-        else goes.set(number, 1);
-      }
+    const path = parseEntry(text)?.storePath;
+    if (path !== undefined && !gone.has(path)) {
+      if (lastLines.has(path) || (await isFile(store.narInfoPath(storeHashOf(path))))) lastLines.set(path, line);
+      else gone.add(path);
     }
     line++;
   }
-  return { lastLines: { table, at }, goes, count: line - kept };
+  return { lastLines, count: line - lastLines.size };
 }
 
 /**
@@ -115,15 +106,6 @@ async function* linesOf(file: FileHandle, endBytes: number): AsyncGenerator<stri
   if (endBytes === 0) return;
   const input = file.createReadStream({ start: 0, end: endBytes - 1, autoClose: false });
   for await (const line of createInterface({ input, crlfDelay: Infinity })) if (line !== '') yield line;
-}
-
-function numberOf(line: string, table: KeyTable): number {
-  const entry = parseEntry(line);
-  return entry === undefined ? -1 : table.numberOf(keyOf(entry.storePath));
-}
-
-function keyOf(path: StorePath): Uint8Array {
-  return hash('sha256', path, 'buffer');
 }
 
 function isFile(path: string): Promise<boolean> {

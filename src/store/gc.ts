@@ -88,10 +88,10 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   }
   if (!dryRun) await removeStrayRealisations(store);
   return {
-    removed: { paths: chosen.pathCount, nars: chosen.narCount, bytes: chosen.bytes },
+    removed: { paths: chosen.paths.length, nars: chosen.narCount, bytes: chosen.bytes },
     leftovers,
     kept: {
-      paths: held.paths - chosen.pathCount,
+      paths: held.paths - chosen.paths.length,
       nars: held.nars - chosen.narCount,
       bytes: totalBytes - chosen.bytes,
     },

@@ -1,6 +1,5 @@
 import { stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { hash } from 'node:crypto';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { asFileHash } from '../nix/hash.ts';
@@ -13,7 +12,6 @@ import { narNameOf } from './collect/store-graph.ts';
 import { NARINFO_NAME, type FileStore } from './file-store.ts';
 import { narContentsOf, type NarContents, type NarHashes } from './hash-nar.ts';
 import { hashNars, type Unread } from './hash-pool.ts';
-import { KeyTable } from './key-table.ts';
 import { namesIn } from '../disk/names-in.ts';
 import { narStateOf } from './nar-state.ts';
 import { isInQuarantine, quarantine } from './quarantine.ts';
@@ -66,8 +64,8 @@ export interface VerifyResult {
 /**
  * Reads NARs again and checks them against their narinfos, several at a time. Quarantines damaged files at once; the
  * narinfo of a damaged NAR stays, since it says what to fetch again. Reports a file that an earlier run quarantined
- * until it is back, and a missing narinfo that another one refers to. Remembers 50 bytes for each sound NAR and 40 for
- * each path referred to.
+ * until it is back, and a missing narinfo that another one refers to. Remembers the name of each sound
+ * NAR and of each path referred to.
  *
  * It is safe to kill this at any moment: a file is moved by one rename.
  *
@@ -101,7 +99,7 @@ class Verification {
   readonly #options: VerifyOptions;
   readonly #result = { narInfos: 0, nars: 0, bytes: 0, absent: 0, untrusted: 0, damaged: 0 };
   /** Names of NARs that are already hashed for another narinfo. */
-  readonly #known = new KeyTable();
+  readonly #known = new Set<string>();
 
   readonly #lost: LostNarInfos;
   #catalogue: Catalogue | undefined;
@@ -150,7 +148,7 @@ class Verification {
     const folder = join(store.dir, 'nar');
     for await (const name of namesIn(folder)) {
       const fileHash = NAR_NAME.exec(name)?.[1];
-      if (fileHash === undefined || this.#known.numberOf(keyOf(name)) !== -1) continue;
+      if (fileHash === undefined || this.#known.has(name)) continue;
       const seen = await seenAt(join(folder, name));
       if (seen !== undefined)
         yield {
@@ -198,8 +196,8 @@ class Verification {
     if (hashes === undefined) for await (const lost of this.#lost.referredToBy(info)) this.#report(damageOf(lost));
     const name = narNameOf(info.url);
     // Paths of one NAR have the same NarHash, unless one of the narinfos lies.
-    const pair = keyOf(this.#options.deep ? `${name} ${info.narHash}` : name);
-    if (this.#known.numberOf(pair) !== -1) return undefined;
+    const pair = this.#options.deep ? `${name} ${info.narHash}` : name;
+    if (this.#known.has(pair)) return undefined;
     const path = store.narPath(info);
     const file = await seenAt(path);
     if (file === undefined) {
@@ -212,8 +210,8 @@ class Verification {
       await this.#onAbsent(info, name);
       return undefined;
     }
-    this.#known.intern(keyOf(name));
-    this.#known.intern(pair);
+    this.#known.add(name);
+    this.#known.add(pair);
     const named = NAR_NAME.exec(name)?.[1];
     const fileHash = info.fileHash ?? (named === undefined ? undefined : asFileHash(named));
     const contents = this.#options.deep || fileHash === undefined ? info : undefined;
@@ -323,8 +321,4 @@ async function* narInfosOf(store: FileStore): AsyncGenerator<StoreHash> {
 async function seenAt(path: string): Promise<Seen | undefined> {
   const found = await stat(path).catch(() => undefined);
   return found?.isFile() === true ? { sizeBytes: found.size, mtimeMs: Math.floor(found.mtimeMs) } : undefined;
-}
-
-function keyOf(name: string): Uint8Array {
-  return hash('sha256', name, 'buffer');
 }

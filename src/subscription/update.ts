@@ -156,8 +156,12 @@ async function fetchSubscription(
   ): Promise<PrefetchResult> => {
     const part = await workplace.prefetch(
       {
-        ...context,
         ...what,
+        upstreams: context.upstreams,
+        trustedPublicKeys: context.trustedPublicKeys,
+        publisherTimeoutMs: context.publisherTimeoutMs,
+        peerTimeoutMs: context.peerTimeoutMs,
+        dryRun: context.dryRun,
         keepGoing: true,
         copy: subscription.import,
         looksInto: 'all',

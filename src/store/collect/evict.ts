@@ -1,12 +1,10 @@
-import { Column } from '../key-table.ts';
 import { Heap } from './heap.ts';
 import type { Kept } from './keep.ts';
 import { PRESENT, type StoreGraph } from './store-graph.ts';
 
 /** The paths to remove, in order: each path before its references. */
 export interface Eviction {
-  readonly paths: Column<Int32Array>;
-  readonly pathCount: number;
+  readonly paths: readonly number[];
   /** 1 for each NAR, by its number, that is removed along with its last narinfo. */
   readonly nars: Uint8Array;
   readonly narCount: number;
@@ -15,13 +13,7 @@ export interface Eviction {
 
 /** Returns an eviction that removes nothing. */
 export function noEviction(graph: StoreGraph): Eviction {
-  return {
-    paths: new Column(Int32Array),
-    pathCount: 0,
-    nars: new Uint8Array(graph.narCount),
-    narCount: 0,
-    bytes: 0,
-  };
+  return { paths: [], nars: new Uint8Array(graph.narCount), narCount: 0, bytes: 0 };
 }
 
 /** The aim of an eviction. */
@@ -38,19 +30,20 @@ export interface EvictionAim {
  * NARs by the time since they were last served (or since they arrived, if never served), longest first.
  */
 export function chooseEviction(graph: StoreGraph, kept: Kept, { excessBytes, forgotten }: EvictionAim): Eviction {
-  const chosen = { ...noEviction(graph) };
+  const paths: number[] = [];
+  const chosen = { ...noEviction(graph), paths };
   const gone = new Uint8Array(graph.pathCount);
-  const users = new Column(Int32Array);
-  const referrers = new Column(Int32Array);
+  const users = new Int32Array(graph.narCount);
+  const referrers = new Int32Array(graph.pathCount);
   for (let path = 0; path < graph.pathCount; path++) {
-    for (const other of graph.references(path)) referrers.add(other, 1);
+    for (const other of graph.references(path)) add(referrers, other, 1);
     const nar = graph.narOf(path);
-    if (nar >= 0) users.add(nar, 1);
+    if (nar >= 0) add(users, nar, 1);
   }
   const evict = (isWanted: (path: number) => boolean, isEnough: (nar: number) => boolean): void => {
     const heap = new Heap();
     const offer = (path: number): void => {
-      const isTop = kept.paths[path] !== 1 && graph.state(path) === PRESENT && referrers.get(path) === 0;
+      const isTop = kept.paths[path] !== 1 && graph.state(path) === PRESENT && referrers[path] === 0;
       if (isTop && gone[path] !== 1 && isWanted(path)) heap.push(path, graph.narUsedAtMs(graph.narOf(path)));
     };
     for (let path = 0; path < graph.pathCount; path++) offer(path);
@@ -58,14 +51,14 @@ export function chooseEviction(graph: StoreGraph, kept: Kept, { excessBytes, for
       const nar = graph.narOf(path);
       if (isEnough(nar)) break;
       gone[path] = 1;
-      chosen.paths.set(chosen.pathCount++, path);
-      if (users.add(nar, -1) === 0 && kept.nars[nar] !== 1 && graph.narBytes(nar) >= 0) {
+      paths.push(path);
+      if (add(users, nar, -1) === 0 && kept.nars[nar] !== 1 && graph.narBytes(nar) >= 0) {
         chosen.nars[nar] = 1;
         chosen.narCount++;
         chosen.bytes += graph.narBytes(nar);
       }
       for (const other of graph.references(path)) {
-        referrers.add(other, -1);
+        add(referrers, other, -1);
         offer(other);
       }
     }
@@ -82,4 +75,8 @@ export function chooseEviction(graph: StoreGraph, kept: Kept, { excessBytes, for
       (nar) => chosen.bytes >= excessBytes && graph.narBytes(nar) >= 0,
     );
   return chosen;
+}
+
+function add(counts: Int32Array, at: number, more: number): number {
+  return (counts[at] = (counts[at] ?? 0) + more);
 }

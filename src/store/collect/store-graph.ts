@@ -1,32 +1,33 @@
-import { hash } from 'node:crypto';
 import type { NarInfo } from '../../nix/narinfo.ts';
-import { Column, KeyTable } from '../key-table.ts';
+import { Numbering } from './numbering.ts';
 
 /** The state of a path in the store: no narinfo, a narinfo, or a file in its place that cannot be read. */
 export const ABSENT = 0;
 export const PRESENT = 1;
 export const DAMAGED = 2;
 
-/**
- * The narinfos and NARs of a store, and their references, in columns of numbers. A path with ten references takes about
- * 150 bytes, whatever the length of its name.
- */
+interface Path {
+  state: number;
+  references: readonly number[];
+  /** -1 if it is not known. */
+  nar: number;
+}
+
+interface Nar {
+  /** -1 if there is no file. */
+  bytes: number;
+  users: number;
+  usedAtMs: number;
+  changedAtMs: number;
+  servedAtMs: number;
+}
+
+/** The narinfos and NARs of a store, and their references. Paths and NARs go by numbers. */
 export class StoreGraph {
-  readonly #paths = new KeyTable();
-  readonly #nars = new KeyTable();
-  readonly #state = new Column(Uint8Array);
-  /** Start and count of a path's references in `#references`. */
-  readonly #from = new Column(Int32Array);
-  readonly #count = new Column(Int32Array);
-  readonly #references = new Column(Int32Array);
-  #referenceCount = 0;
-  readonly #narOf = new Column(Int32Array, -1);
-  readonly #narBytes = new Column(Float64Array, -1);
-  readonly #narUsers = new Column(Int32Array);
-  readonly #narUsedAtMs = new Column(Float64Array);
-  readonly #narChangedAtMs = new Column(Float64Array);
-  readonly #servedAtMs = new Column(Float64Array);
-  readonly #key = Buffer.alloc(32);
+  readonly #paths = new Numbering();
+  readonly #nars = new Numbering();
+  readonly #pathFacts: Path[] = [];
+  readonly #narFacts: Nar[] = [];
 
   /** Number of paths that have a narinfo or are referred to. Paths are numbered from 0. */
   get pathCount(): number {
@@ -39,104 +40,104 @@ export class StoreGraph {
 
   /** Adds a file of `nar/`. */
   addNar(name: string, file: { sizeBytes: number; mtimeMs: number; ctimeMs: number }): void {
-    const nar = this.#nars.intern(narKey(name));
-    this.#narBytes.set(nar, file.sizeBytes);
-    this.#narUsedAtMs.set(nar, Math.max(file.mtimeMs, this.#narUsedAtMs.get(nar)));
-    this.#narChangedAtMs.set(nar, file.ctimeMs);
+    const nar = this.#nar(this.narNumber(name));
+    nar.bytes = file.sizeBytes;
+    nar.usedAtMs = Math.max(file.mtimeMs, nar.usedAtMs);
+    nar.changedAtMs = file.ctimeMs;
   }
 
   /** Records when a NAR was last served. */
   addServed(name: string, atMs: number): void {
-    const nar = this.#nars.intern(narKey(name));
-    this.#servedAtMs.set(nar, atMs);
-    this.#narUsedAtMs.set(nar, Math.max(atMs, this.#narUsedAtMs.get(nar)));
+    const nar = this.#nar(this.narNumber(name));
+    nar.servedAtMs = atMs;
+    nar.usedAtMs = Math.max(atMs, nar.usedAtMs);
   }
 
   /** Adds a narinfo. `info` is undefined if the file cannot be read as one. */
   addNarInfo(storeHash: string, info: NarInfo | undefined): void {
-    const path = this.number(storeHash);
-    this.#state.set(path, info === undefined ? DAMAGED : PRESENT);
+    const number = this.number(storeHash);
+    const path = this.#path(number);
+    path.state = info === undefined ? DAMAGED : PRESENT;
     if (info === undefined) {
       this.damagedCount++;
       return;
     }
-    this.#from.set(path, this.#referenceCount);
-    for (const name of info.references) {
-      const other = this.number(name.slice(0, 32));
-      if (other !== path) this.#references.set(this.#referenceCount++, other);
-    }
-    this.#count.set(path, this.#referenceCount - this.#from.get(path));
-    const nar = this.#nars.intern(narKey(narNameOf(info.url)));
-    this.#narOf.set(path, nar);
-    this.#narUsers.add(nar, 1);
+    path.references = info.references.map((name) => this.number(name.slice(0, 32))).filter((other) => other !== number);
+    path.nar = this.narNumber(narNameOf(info.url));
+    this.#nar(path.nar).users++;
   }
 
   /** Returns the number of a path, by its hash part. Assigns a new number to a new path. */
   number(storeHash: string): number {
-    this.#key.write(storeHash, 0, 32, 'latin1');
-    return this.#paths.intern(this.#key);
+    return this.#paths.intern(storeHash);
   }
 
   /** Returns the number of a path, or -1 if it has none. */
   knownNumber(storeHash: string): number {
-    this.#key.write(storeHash, 0, 32, 'latin1');
-    return this.#paths.numberOf(this.#key);
+    return this.#paths.numberOf(storeHash);
   }
 
   storeHash(path: number): string {
-    return Buffer.from(this.#paths.keyOf(path)).toString('latin1');
+    return this.#paths.nameOf(path);
   }
 
   /** Returns the number of a NAR, by its file name. Assigns a new number to a new NAR. */
   narNumber(name: string): number {
-    return this.#nars.intern(narKey(name));
+    return this.#nars.intern(name);
   }
 
   /** Returns the number of a NAR, or -1 if it has none. */
   narNumberOf(name: string): number {
-    return this.#nars.numberOf(narKey(name));
+    return this.#nars.numberOf(name);
   }
 
   /** Number of narinfos that cannot be read. */
   damagedCount = 0;
 
   state(path: number): number {
-    return this.#state.get(path);
+    return this.#pathFacts[path]?.state ?? ABSENT;
   }
 
-  *references(path: number): Generator<number> {
-    const from = this.#from.get(path);
-    for (let at = from; at < from + this.#count.get(path); at++) yield this.#references.get(at);
+  references(path: number): readonly number[] {
+    return this.#pathFacts[path]?.references ?? [];
   }
 
   /** Returns the NAR that a path's narinfo names, or -1. */
   narOf(path: number): number {
-    return this.#narOf.get(path);
+    return this.#pathFacts[path]?.nar ?? -1;
   }
 
   /** Returns the bytes of a NAR's file, or -1 if there is none. */
   narBytes(nar: number): number {
-    return this.#narBytes.get(nar);
+    return this.#narFacts[nar]?.bytes ?? -1;
   }
 
   /** Returns the number of narinfos that name a NAR. */
   narUsers(nar: number): number {
-    return this.#narUsers.get(nar);
+    return this.#narFacts[nar]?.users ?? 0;
   }
 
   /** Returns when a NAR was last served or written, whichever is later, in milliseconds since 1970. */
   narUsedAtMs(nar: number): number {
-    return this.#narUsedAtMs.get(nar);
+    return this.#narFacts[nar]?.usedAtMs ?? 0;
   }
 
   /** Returns when a NAR was last served; 0 if never. */
   servedAtMs(nar: number): number {
-    return this.#servedAtMs.get(nar);
+    return this.#narFacts[nar]?.servedAtMs ?? 0;
   }
 
   /** Returns when a NAR's file was moved to its place. */
   narChangedAtMs(nar: number): number {
-    return this.#narChangedAtMs.get(nar);
+    return this.#narFacts[nar]?.changedAtMs ?? 0;
+  }
+
+  #path(number: number): Path {
+    return (this.#pathFacts[number] ??= { state: ABSENT, references: [], nar: -1 });
+  }
+
+  #nar(number: number): Nar {
+    return (this.#narFacts[number] ??= { bytes: -1, users: 0, usedAtMs: 0, changedAtMs: 0, servedAtMs: 0 });
   }
 }
 
@@ -145,8 +146,4 @@ export class StoreGraph {
  */
 export function narNameOf(url: string): string {
   return url.startsWith('nar/') ? url.slice('nar/'.length) : `/${url}`;
-}
-
-function narKey(name: string): Uint8Array {
-  return hash('sha256', name, 'buffer');
 }

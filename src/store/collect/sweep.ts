@@ -68,13 +68,13 @@ async function* infosOf(
     path,
     info: await infoOf(store, graph.storeHash(path)),
   });
-  for (let turn = 0; turn < chosen.pathCount || ahead.length > 0; turn++) {
-    if (turn < chosen.pathCount) {
-      const reading = read(chosen.paths.get(turn));
+  for (let turn = 0; turn < chosen.paths.length || ahead.length > 0; turn++) {
+    if (turn < chosen.paths.length) {
+      const reading = read(chosen.paths[turn] ?? 0);
       reading.catch(() => undefined); // thrown at its turn
       ahead.push(reading);
     }
-    if (turn < READ_AHEAD - 1 && turn < chosen.pathCount) continue;
+    if (turn < READ_AHEAD - 1 && turn < chosen.paths.length) continue;
     const next = ahead.shift();
     if (next !== undefined) yield await next;
   }

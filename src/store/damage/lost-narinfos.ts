@@ -3,7 +3,6 @@ import type { StoreHash, StorePath } from '../../nix/brands.ts';
 import type { NarInfo } from '../../nix/narinfo.ts';
 import { parseStoreHash, storeHashOf, storePathFromBaseName } from '../../nix/store-path.ts';
 import { NARINFO_NAME, type FileStore } from '../file-store.ts';
-import { KeyTable } from '../key-table.ts';
 import { namesIn } from '../../disk/names-in.ts';
 import { isInQuarantine, quarantineFolder } from '../quarantine.ts';
 
@@ -19,12 +18,12 @@ export interface LostNarInfo {
 export const WAS_HERE = 'it was here, and no longer is';
 
 /**
- * Finds missing narinfos: those in quarantine, and those that others refer to. Reports each once. Remembers about 40
- * bytes for each path referred to.
+ * Finds missing narinfos: those in quarantine, and those that others refer to. Reports each once, so it
+ * remembers each path referred to.
  */
 export class LostNarInfos {
   readonly #store: FileStore;
-  readonly #looked = new KeyTable();
+  readonly #looked = new Set<StoreHash>();
 
   constructor(store: FileStore) {
     this.#store = store;
@@ -61,7 +60,7 @@ export class LostNarInfos {
 
   #isNew(storeHash: StoreHash): boolean {
     const { size } = this.#looked;
-    return this.#looked.intern(Buffer.from(storeHash, 'latin1')) === size;
+    return this.#looked.add(storeHash).size > size;
   }
 
   async #has(storeHash: StoreHash): Promise<boolean> {
