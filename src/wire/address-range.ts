@@ -1,10 +1,10 @@
 import { isIPv4, isIPv6 } from 'node:net';
 
 /**
- * The network that one owner most likely has all of: 256 addresses of IPv4, 2^64 of IPv6. Whoever shares limited room
- * among addresses shares it among these, since addresses within one cost nothing.
+ * Returns the network that most likely belongs to one owner: 256 addresses of IPv4, 2^64 of IPv6. Limited room is
+ * shared among these networks, since addresses inside one cost nothing.
  *
- * @param host an address, also IPv4-mapped or with a zone; anything else stands for itself
+ * @param host an address, also IPv4-mapped or with a zone; any other text stands for itself
  */
 export function rangeOf(host: string): string {
   const address = unmapped(host);
@@ -13,23 +13,23 @@ export function rangeOf(host: string): string {
   return host;
 }
 
-/** The address without its zone, and an IPv4-mapped one as IPv4. */
+/** Returns the address without its zone, and an IPv4-mapped one as IPv4. */
 function unmapped(host: string): string {
   const [address = ''] = host.split('%', 1);
   return asIPv4IfMapped(address);
 }
 
 /**
- * Spells an IPv4-mapped address (`::ffff:10.0.0.1`) as IPv4: a socket that listens on IPv6 and IPv4 alike names its IPv4
- * peers in the mapped form. Returns any other text as it is.
+ * Spells an IPv4-mapped address (`::ffff:10.0.0.1`) as IPv4: a socket that listens on both IPv6 and IPv4 names IPv4
+ * peers in the mapped form. Returns any other text unchanged.
  */
 export function asIPv4IfMapped(host: string): string {
   return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(host)?.[1] ?? host;
 }
 
-/** The eight groups of an IPv6 address, without leading zeros. */
+/** Returns the eight groups of an IPv6 address, without leading zeros. */
 function groupsOf(address: string): string[] {
-  // The last two groups may be written as IPv4; they are beyond every range.
+  // The last two groups may be written as IPv4. They are beyond every range.
   const plain = address.replace(/\d+\.\d+\.\d+\.\d+$/, '0:0');
   const [head = '', tail] = plain.split('::');
   const before = head === '' ? [] : head.split(':');
@@ -39,8 +39,9 @@ function groupsOf(address: string): string[] {
 }
 
 /**
- * Key of a host where connections are counted: its address, for IPv6 the network of 64 bits, of which one
- * host has every address. Hosts on a link share `fe80::/64`, and are told apart by all of it.
+ * Returns the key under which a host's connections are counted: its IPv4 address, or for IPv6 its network of 64 bits,
+ * since one host has all of its addresses. Hosts with a link-local address share `fe80::/64`, and are distinguished by
+ * their whole address.
  */
 export function hostKeyOf(host: string): string {
   const address = unmapped(host);

@@ -1,18 +1,21 @@
 import { MAX_UNASKED_BYTES } from './bounds.ts';
 
-/** A block that a peer was asked for. */
+/** A block that was requested from a peer. */
 export interface AskedBlock {
   readonly index: number;
   readonly offset: number;
   readonly length: number;
-  /** Which try at the piece it belongs to: see the piece ledger. */
+  /** Number of the attempt at its piece: see the piece ledger. */
   readonly attempt: number;
 }
 
-/** Pieces have at most 16 MiB, and there are at most 2^20: a double holds the key. */
+/** Pieces have at most 16 MiB, and there are at most 2^20, so a double holds the key. */
 const OFFSETS = 2 ** 24;
 
-/** What one peer was asked for and has not sent yet: what else it sends is no merit, and much of it an attack. */
+/**
+ * The blocks that were requested from one peer and have not arrived. Other blocks are not its merit, and many of them
+ * are an attack.
+ */
 export class AskedBlocks {
   readonly #asked = new Map<number, AskedBlock>();
   #bytes = 0;
@@ -23,12 +26,12 @@ export class AskedBlocks {
     return this.#asked.size;
   }
 
-  /** Bytes that were asked for and are not here yet. */
+  /** Returns the requested bytes that have not arrived yet. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Since when it could have sent something: its last block, or the first request after that. */
+  /** Returns since when it could have sent something: its last block, or the first request after that. */
   get silentSinceMs(): number {
     return this.#silentSinceMs;
   }
@@ -43,12 +46,12 @@ export class AskedBlocks {
 
   add(block: AskedBlock, nowMs = performance.now()): void {
     if (this.#asked.size === 0) this.#silentSinceMs = nowMs;
-    this.#remove(keyOf(block.index, block.offset)); // whoever asks again for a block waits for one
+    this.#remove(keyOf(block.index, block.offset)); // a repeated request waits for one block
     this.#asked.set(keyOf(block.index, block.offset), block);
     this.#bytes += block.length;
   }
 
-  /** The request that a block answers, which is settled; undefined if nobody asked for it. */
+  /** Settles the request that a block answers, and returns it. Undefined if nobody requested the block. */
   onBlock(index: number, offset: number, length: number, nowMs = performance.now()): AskedBlock | undefined {
     const block = this.#asked.get(keyOf(index, offset));
     if (block?.length !== length) {
@@ -59,12 +62,12 @@ export class AskedBlocks {
     return this.#remove(keyOf(index, offset));
   }
 
-  /** The request that is turned down, which is settled. */
+  /** Settles a rejected request, and returns it. */
   onReject(index: number, offset: number): AskedBlock | undefined {
     return this.#remove(keyOf(index, offset));
   }
 
-  /** Takes requests back. Their blocks may be on their way, and are no offence. */
+  /** Withdraws requests. Their blocks may be on their way, which is not an offence. */
   withdraw(blocks: readonly AskedBlock[] = this.all()): AskedBlock[] {
     for (const { index, offset, length } of blocks) {
       this.#unaskedBytes -= length;
@@ -73,7 +76,7 @@ export class AskedBlocks {
     return [...blocks];
   }
 
-  /** True once more has come that nobody asked for than can have been on its way. */
+  /** Returns true once more unrequested bytes have come than can have been on their way. */
   get isFlooded(): boolean {
     return this.#unaskedBytes > MAX_UNASKED_BYTES;
   }

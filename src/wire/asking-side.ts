@@ -4,31 +4,31 @@ import type { Ends } from './ends.ts';
 import { message, pieceMessage } from './messages.ts';
 import { KIND } from './protocol.ts';
 
-/** Why a peer is set aside: it sends nothing, or it may have sent wrong bytes. */
+/** The reason why a peer is set aside: it sends nothing, or it may have sent wrong bytes. */
 export type AsideReason = 'silent' | 'suspect';
 
-/** Whoever downloads over a connection: knows what is here already, and who has sent what. */
+/** The downloader over a connection. It knows which blocks are here, and who sent them. */
 export interface Downloader {
   /**
    * Called before a request leaves.
    *
-   * @returns the block, if it is here already; else the number of the try at its piece
+   * @returns the block, if it is already here; otherwise the number of the attempt at its piece
    */
   request(index: number, offset: number, length: number): Uint8Array | number;
-  /** Called when the peer is asked. */
+  /** Called when a request is sent to the peer. */
   asked(block: AskedBlock): void;
-  /** Called with a block that was asked for, before the swarm sees it. It must not change. */
+  /** Called with a requested block, before the swarm sees it. The block must not change. */
   received(block: AskedBlock, bytes: Uint8Array): void;
-  /** Called when a block will not come: it was turned down or taken back, or the connection has ended. */
+  /** Called if a block will not come: it was rejected or withdrawn, or the connection has ended. */
   lost(block: AskedBlock): void;
 }
 
 /**
- * What is asked of a peer. The swarm decides which blocks; what it has not asked for never reaches it. A peer that is
- * set aside looks to the swarm like one that chokes, so that its blocks are asked of the others.
+ * The requests to a peer. The swarm chooses the blocks; blocks that it has not requested never reach it. A peer that is
+ * set aside looks like a choking one to the swarm, so that it requests the blocks from others.
  */
 export class AskingSide {
-  /** Undefined where nothing is downloaded. */
+  /** Undefined if nothing is downloaded. */
   downloader: Downloader | undefined;
   readonly #ends: Ends;
   readonly #asked = new AskedBlocks();
@@ -36,14 +36,14 @@ export class AskingSide {
   #isChoked = true;
   readonly #reasons = new Set<AsideReason>();
   #refusals = 0;
-  /** Since when it owed what was taken back from it when it was set aside. */
+  /** Since when it owed the blocks that were withdrawn when it was set aside. */
   #owedSinceMs: number | undefined;
 
   constructor(ends: Ends) {
     this.#ends = ends;
   }
 
-  /** True while the swarm asks it for blocks. */
+  /** Returns true while the swarm requests blocks from it. */
   get isAsked(): boolean {
     return !this.#isChoked && !this.isAside;
   }
@@ -53,19 +53,19 @@ export class AskingSide {
   }
 
   /**
-   * Since when it could have sent what it owes, or owed when it was set aside as silent; milliseconds of
-   * `performance.now()`, undefined if it owes nothing.
+   * Returns since when it could have sent the blocks that it owes, or owed when it was set aside as silent, in
+   * milliseconds of `performance.now()`. Undefined if it owes none.
    */
   get owesSinceMs(): number | undefined {
     return this.#asked.size > 0 ? this.#asked.silentSinceMs : this.#owedSinceMs;
   }
 
-  /** Bytes that were asked for and are not here. */
+  /** Returns the requested bytes that have not arrived. */
   get inFlightBytes(): number {
     return this.#asked.bytes;
   }
 
-  /** The swarm asks for a block. @returns whether the peer is to hear it */
+  /** Handles a request of the swarm. @returns true if the peer should get it */
   onRequest(index: number, offset: number, length: number): boolean {
     const known = this.downloader?.request(index, offset, length) ?? 0;
     if (typeof known !== 'number') {
@@ -73,7 +73,7 @@ export class AskingSide {
       return false;
     }
     if (this.isAside) {
-      // It left before the swarm heard the choke. Without the fast extension that turns it down.
+      // It left before the swarm heard the choke. Without the fast extension, the choke itself rejects it.
       if (this.#ends.hasFast) this.#ends.toSwarm(message(KIND.REJECT, index, offset, length));
       return false;
     }
@@ -83,12 +83,12 @@ export class AskingSide {
     return true;
   }
 
-  /** A block comes. @returns whether the swarm is to see it */
+  /** Handles a block of the peer. @returns true if the swarm should get it */
   onBlock(index: number, offset: number, bytes: Uint8Array): boolean {
     const block = this.#asked.onBlock(index, offset, bytes.length);
     if (block === undefined) {
       if (this.#asked.isFlooded) this.#ends.refuse();
-      this.takeBack('silent'); // it sends what it was asked for before
+      this.takeBack('silent'); // it still answers earlier requests
       return false;
     }
     this.#refusals = 0;
@@ -96,43 +96,43 @@ export class AskingSide {
     return true;
   }
 
-  /** Another peer has sent a block: this one need not. */
+  /** Handles a block that another peer has sent, so that this one need not. */
   onSentByOther(index: number, offset: number, bytes: Uint8Array): void {
     const block = this.#asked.get(index, offset);
     if (block === undefined) return;
     this.#lose([block]);
     this.#ends.toPeer(message(KIND.CANCEL, index, offset, block.length));
-    this.#ends.toSwarm(pieceMessage(index, offset, bytes)); // or it would wait for it
+    this.#ends.toSwarm(pieceMessage(index, offset, bytes)); // otherwise the swarm would wait for it
   }
 
-  /** A request is turned down. A peer that says it has a piece and turns down every request for it is left alone. */
+  /** Handles a rejected request. Leaves a peer alone that claims a piece and rejects every request for it. */
   onReject(index: number, offset: number): boolean {
     const block = this.#asked.onReject(index, offset);
     if (block === undefined) return false;
     this.downloader?.lost(block);
-    if (!this.#isChoked && ++this.#refusals >= MAX_REFUSALS) this.#ends.refuse(); // a choke turns down all that is open
+    if (!this.#isChoked && ++this.#refusals >= MAX_REFUSALS) this.#ends.refuse(); // a choke rejects all open requests
     return true;
   }
 
-  /** A piece is there no longer. */
+  /** Handles the loss of a piece. */
   onDontHave(index: number): void {
     this.#lose(this.#asked.all().filter((block) => block.index === index));
   }
 
-  /** The peer chokes us. @returns whether the swarm is to hear it */
+  /** Handles a choke of the peer. @returns true if the swarm should get it */
   onChoke(): boolean {
     this.#isChoked = true;
     if (!this.#ends.hasFast) this.#lose();
     return !this.isAside;
   }
 
-  /** The peer lets us ask. @returns whether the swarm is to hear it */
+  /** Handles an unchoke of the peer. @returns true if the swarm should get it */
   onUnchoke(): boolean {
     this.#isChoked = false;
     return !this.isAside;
   }
 
-  /** Has the swarm ask others for what this peer was asked for, until it is taken back for each reason. */
+  /** Sets the peer aside, so that the swarm requests its blocks from others, until each reason is taken back. */
   setAside(reason: AsideReason): void {
     const wasAside = this.isAside;
     this.#reasons.add(reason);
@@ -152,7 +152,7 @@ export class AskingSide {
     this.#ends.toSwarm(message(KIND.UNCHOKE));
   }
 
-  /** The connection has ended. */
+  /** Handles the end of the connection. */
   end(): void {
     this.#lose();
   }

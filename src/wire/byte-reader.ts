@@ -1,18 +1,18 @@
 import type { Socket } from 'node:net';
 
-/** Reads a socket in portions of known length, and no more of it than one chunk ahead. */
+/** Reads a socket in portions of known length, at most one chunk ahead. */
 export class ByteReader {
   readonly #socket: Socket;
   readonly #signal: AbortSignal;
   #buffer: Buffer = Buffer.alloc(0);
 
-  /** @param signal ends a wait for bytes that do not come */
+  /** @param signal ends a wait for missing bytes */
   constructor(socket: Socket, signal: AbortSignal) {
     this.#socket = socket;
     this.#signal = signal;
   }
 
-  /** Waits for that many bytes. Rejects if the connection ends first. */
+  /** Waits for this many bytes. Rejects if the connection ends first. */
   async take(bytes: number): Promise<Buffer> {
     while (this.#buffer.length < bytes) await this.#more();
     const taken = this.#buffer.subarray(0, bytes);
@@ -20,7 +20,10 @@ export class ByteReader {
     return taken;
   }
 
-  /** Drops all up to and with the first `pattern`, which has to begin within `maxBytes`. Rejects if it does not. */
+  /**
+   * Skips everything up to and including the first `pattern`, which must begin within `maxBytes`. Rejects if it does
+   * not.
+   */
   async skipPast(pattern: Buffer, maxBytes: number): Promise<void> {
     for (;;) {
       const at = this.#buffer.indexOf(pattern);
@@ -35,7 +38,7 @@ export class ByteReader {
     }
   }
 
-  /** Bytes that were read and not taken; the socket is paused behind them. */
+  /** Returns the bytes that were read and not taken. The socket is paused behind them. */
   rest(): Buffer {
     const rest = this.#buffer;
     this.#buffer = Buffer.alloc(0);
@@ -46,7 +49,7 @@ export class ByteReader {
     const socket = this.#socket;
     const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
     const onData = (chunk: Buffer): void => {
-      socket.pause(); // at once: the next chunk may be in memory already
+      socket.pause(); // at once: the next chunk may already be in memory
       resolve(chunk);
     };
     const onEnd = (): void => reject(new Error('the connection has ended'));

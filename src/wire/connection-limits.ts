@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { hostKeyOf } from './address-range.ts';
 
-/** How many connections a server takes. */
+/** Limits on a server's connections. */
 export interface ConnectionLimitsOptions {
   readonly total: number;
   /** Connections of the host at this address. */
@@ -12,8 +12,8 @@ export interface ConnectionLimitsOptions {
 type Counted = Pick<Socket, 'remoteAddress' | 'once' | 'destroy'>;
 
 /**
- * Shares a server's connections among hosts. When all are taken, a host that has fewer than the one with most takes the
- * oldest of that one's: a host that opens thousands shuts out nobody but itself.
+ * Shares a server's connections among hosts. If all are taken, a host takes the oldest connection of the host with the
+ * most, if that has more than its own. So a host that opens thousands shuts out only itself.
  */
 export class ConnectionLimits {
   readonly #options: ConnectionLimitsOptions;
@@ -25,10 +25,10 @@ export class ConnectionLimits {
     this.#options = options;
   }
 
-  /** True if this connection may go on; it counts until it is closed. */
+  /** Returns true if this connection may continue. It counts until it is closed. */
   admit(socket: Counted): boolean {
     const { remoteAddress } = socket;
-    if (remoteAddress === undefined) return false; // gone already
+    if (remoteAddress === undefined) return false; // already gone
     const key = hostKeyOf(remoteAddress);
     const own = this.#hosts.get(key) ?? new Set();
     if (own.size >= this.#options.perHost(remoteAddress)) return false;
@@ -40,7 +40,7 @@ export class ConnectionLimits {
     return true;
   }
 
-  /** Closes a connection of the host that has most, if those are more than one and `own`. */
+  /** Closes a connection of the host with the most, if those are more than one and `own`. */
   #makeRoom(own: number): boolean {
     let [largest, sockets]: [string, Set<Counted>] = ['', new Set()];
     for (const [key, candidates] of this.#hosts)
@@ -60,13 +60,13 @@ export class ConnectionLimits {
   }
 }
 
-/** `wanted` connections, or half of the files that this process may have open if that is less. */
+/** Returns `wanted` connections, or half of the files that this process may open if that is less. */
 export function connectionsWithin(wanted: number): number {
   let limit = Infinity;
   try {
     limit = Number(/^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1] ?? Infinity);
   } catch {
-    // no /proc: the system closes what is too much
+    // no /proc: the system closes connections beyond its limit
   }
   return Math.max(1, Math.min(wanted, Math.floor(limit / 2)));
 }

@@ -1,6 +1,6 @@
 /**
- * Message stream encryption (MSE/PE), the side that is connected to. Some clients talk to nobody without it, so it is
- * taken from who comes with it; connections of our own are in the clear, which costs no Diffie-Hellman.
+ * Message stream encryption (MSE/PE), on the accepting side. Some clients refuse to talk without it, so incoming
+ * connections may use it. Outgoing connections are not encrypted, which saves the Diffie-Hellman exchange.
  */
 import { createDiffieHellman, hash, randomBytes, randomInt, type DiffieHellman } from 'node:crypto';
 import type { Socket } from 'node:net';
@@ -13,12 +13,12 @@ export interface StreamCipher {
   readonly decrypt: (bytes: Uint8Array) => Buffer;
 }
 
-/** A connection whose encryption has been agreed upon. */
+/** A connection with agreed encryption. */
 export interface Agreed {
   readonly infoHash: string;
-  /** Undefined if both go on in the clear. */
+  /** Undefined if both sides continue without encryption. */
   readonly cipher: StreamCipher | undefined;
-  /** Payload that has come, in the clear. */
+  /** Payload that has already come, decrypted. */
   readonly head: Buffer;
 }
 
@@ -33,11 +33,13 @@ const VERIFICATION = Buffer.alloc(8);
 const IN_THE_CLEAR = 1;
 const RC4 = 2;
 
-/** Makes a secret with each client. The group is checked once, since that takes 50 ms; a secret takes half of one. */
+/** Makes a secret with each client. The group is checked once, which takes 50 ms; a secret takes half a millisecond. */
 export class KeyExchange {
   #group: DiffieHellman | undefined;
 
-  /** @returns our public key, and the secret that the owner of `theirs` comes to, too. @throws if that is no key */
+  /**
+   * @returns our public key, and the secret shared with the owner of `theirs`. @throws if `theirs` is not a valid key
+   */
   agree(theirs: Uint8Array): { readonly ours: Buffer; readonly secret: Buffer } {
     this.#group ??= createDiffieHellman(PRIME, 'hex', GENERATOR);
     this.#group.setPrivateKey(randomBytes(PRIVATE_KEY_BYTES));
@@ -49,7 +51,7 @@ export class KeyExchange {
  * Answers a client that has sent the first bytes of its public key.
  *
  * @param first those bytes
- * @param infoHashOf gives the infohash that is served here by SHA-1 of `req2` and itself, in hex
+ * @param infoHashOf returns the infohash served here for the SHA-1 of `req2` and itself, in hex
  * @returns undefined if the client wants a torrent that is not here
  * @throws if it breaks the protocol
  */
@@ -96,7 +98,7 @@ export async function agreeOnEncryption(
   return { infoHash, cipher, head: Buffer.concat([early, cipher.decrypt(rest)]) };
 }
 
-/** A number of the exchange with all its bytes: leading zeros are part of what is hashed. */
+/** Returns a number of the exchange with all its bytes: leading zeros are hashed, too. */
 function padded(number: Buffer): Buffer {
   return Buffer.concat([Buffer.alloc(KEY_BYTES - number.length), number]);
 }

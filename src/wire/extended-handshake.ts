@@ -3,23 +3,23 @@ import { isDictionary } from '../torrent/bencoding.ts';
 import { ANNOUNCED_OPEN_REQUESTS, DEFAULT_OPEN_REQUESTS } from './bounds.ts';
 import { extendedMessage } from './messages.ts';
 
-/** What a peer says of itself in its handshake of extensions (BEP 10), as far as anybody here reads it. */
+/** The parts of a peer's handshake of extensions (BEP 10) that are used here. */
 export interface PeerExtensions {
-  /** By name, of those that we speak; 0 takes one back. */
+  /** Ids by name, of extensions that we speak; 0 withdraws one. */
   readonly ids: ReadonlyMap<string, number>;
   readonly metadataBytes: number | undefined;
-  /** Requests that it takes at a time. */
+  /** Limit on requests that it accepts at a time. */
   readonly maxRequests: number;
 }
 
-/** What a peer says that says nothing of itself. */
+/** The values of a peer without a handshake. */
 export const SILENT_PEER: PeerExtensions = {
   ids: new Map(),
   metadataBytes: undefined,
   maxRequests: DEFAULT_OPEN_REQUESTS,
 };
 
-/** Reads a handshake that the message guard has found sound. */
+/** Reads a handshake that the message guard has accepted. */
 export function readExtendedHandshake(payload: Buffer, known: Iterable<string>): PeerExtensions {
   const { m, metadata_size: metadataBytes, reqq } = bencode.decode(payload) as Readonly<Record<string, unknown>>;
   const ids = new Map<string, number>();
@@ -35,9 +35,9 @@ export function readExtendedHandshake(payload: Buffer, known: Iterable<string>):
 }
 
 /**
- * The same handshake for the swarm, in the library's own words: it decodes what a peer sends in ways of its own, and
- * takes memory for as much metadata as is claimed. An extension that was taken back stays known to it, since it throws
- * where it answers over one that is not; nothing of it goes out.
+ * Writes the same handshake for the swarm, in the library's own form: the library decodes peers' handshakes in its own
+ * ways, and takes memory for as much metadata as is claimed. A withdrawn extension stays known to it, since it throws
+ * if it answers over an unknown one; nothing of it goes out.
  */
 export function handshakeForSwarm({ ids, maxRequests }: PeerExtensions): Buffer {
   const m = Object.fromEntries([...ids].filter(([, id]) => id !== 0));

@@ -6,26 +6,26 @@ import { handshakeForSwarm, readExtendedHandshake } from './extended-handshake.t
 import { METADATA_EXTENSION, PeerMetadata } from './peer-metadata.ts';
 import type { ServingSide } from './serving-side.ts';
 
-/** An extension of ours that the swarm does not know: called with the payload of each message. */
+/** Handler of an extension of ours that the swarm does not know. Called with the payload of each message. */
 export type ExtensionHandler = (payload: Buffer) => void;
 
 export interface ExtensionsOptions {
   readonly asking: AskingSide;
   readonly serving: ServingSide;
-  /** True if these bytes are the metadata of the torrent. */
+  /** Returns true if these bytes are the metadata of the torrent. */
   readonly isMetadata: (bytes: Buffer) => boolean;
-  /** Called when the peer has said which extensions it speaks, each time. */
+  /** Called after each handshake of extensions of the peer. */
   readonly onHandshake: () => void;
 }
 
-/** The extensions (BEP 10) of one connection: which each side speaks, and where their messages go. */
+/** The extensions (BEP 10) of one connection: those of each side, and the targets of their messages. */
 export class Extensions {
   /** The metadata that the peer has. */
   readonly metadata: PeerMetadata;
   readonly #ends: Ends;
   readonly #options: ExtensionsOptions;
   readonly #handlers = new Map<string, ExtensionHandler>();
-  /** Our ids, by which the peer calls them. */
+  /** Our ids, which the peer uses. */
   readonly #own = new Map<number, string>();
   readonly #theirs = new Map<string, number>();
 
@@ -40,27 +40,27 @@ export class Extensions {
     });
   }
 
-  /** Takes note of the ids that our own handshake names. */
+  /** Records the ids in our own handshake. */
   speak(ids: Readonly<Record<number, string>>): void {
     for (const [id, name] of Object.entries(ids)) this.#own.set(Number(id), name);
   }
 
-  /** The extension that the peer calls by this id. */
+  /** Returns the extension with this id of ours. */
   nameOf(id: number): string | undefined {
     return this.#own.get(id);
   }
 
-  /** The peer's id of an extension; undefined if it does not speak it. */
+  /** Returns the peer's id of an extension. Undefined if it does not speak it. */
   theirId(name: string): number | undefined {
-    return this.#theirs.get(name) || undefined; // 0 takes an extension back
+    return this.#theirs.get(name) || undefined; // 0 withdraws an extension
   }
 
-  /** Has the messages of an extension go to a handler, and not to the swarm. */
+  /** Sends the messages of an extension to a handler instead of the swarm. */
   handle(name: string, handler: ExtensionHandler): void {
     this.#handlers.set(name, handler);
   }
 
-  /** Does what a message of the peer asks for. @returns whether the swarm is to see it */
+  /** Handles a message of the peer. @returns true if the swarm should get it */
   onMessage(id: number, payload: Buffer): boolean {
     if (id === 0) {
       this.#onHandshake(payload);

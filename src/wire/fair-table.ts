@@ -1,26 +1,26 @@
 import { rangeOf } from './address-range.ts';
 
-/** Bounds and questions of a {@link FairTable}. */
+/** Bounds and callbacks of a {@link FairTable}. */
 export interface FairTableOptions<V> {
   readonly capacity: number;
-  /** Entries of one host. */
+  /** Limit on entries of one host. */
   readonly perHost: number;
   readonly hostOf: (value: V) => string;
-  /** True for an entry that stays whatever happens, such as one that a person named, or one of proven merit. */
+  /** Returns true for an entry that always stays, for example one that a person named, or one of proven merit. */
   readonly isKept: (value: V) => boolean;
 }
 
 /**
- * A table of bounded size whose room is shared fairly among networks ({@link rangeOf}): when it is full, a newcomer
- * takes the place of the oldest entry of the network that has most, if that has more than its own. So a network that
- * names ten thousand addresses pushes out its own, and nobody else's.
+ * A table of bounded size whose room is shared fairly among networks ({@link rangeOf}). If it is full, a new entry
+ * replaces the oldest entry of the largest network, if that has more than its own. So a network that names ten thousand
+ * addresses pushes out only its own.
  */
 export class FairTable<V> {
   readonly #options: FairTableOptions<V>;
   readonly #entries = new Map<string, V>();
   /** Keys by network, oldest first. */
   readonly #ranges = new Map<string, Set<string>>();
-  /** Networks by how many entries they have. */
+  /** Networks by their number of entries. */
   readonly #bySize: Set<string>[] = [];
   readonly #hosts = new Map<string, number>();
 
@@ -41,9 +41,9 @@ export class FairTable<V> {
   }
 
   /**
-   * Adds an entry under a key that is not in use.
+   * Adds an entry under an unused key.
    *
-   * @returns false if there is no room for it; else the entry that made room, if there is one
+   * @returns false if there is no room for it; otherwise the entry that it replaced, if any
    */
   add(key: string, value: V): false | { readonly evicted: V | undefined } {
     const { capacity, perHost, hostOf, isKept } = this.#options;
@@ -90,7 +90,10 @@ export class FairTable<V> {
     while (this.#bySize.length > 0 && (this.#bySize.at(-1)?.size ?? 0) === 0) this.#bySize.pop();
   }
 
-  /** The entry that goes for one of `range`: of the largest network that has more, the oldest that may go. */
+  /**
+   * Returns the key to remove for a new entry of `range`: the oldest removable one of the largest network with more
+   * entries.
+   */
   #victimFor(range: string): string | undefined {
     const own = this.#ranges.get(range)?.size ?? 0;
     for (let size = this.#bySize.length - 1; size > own; size--) {

@@ -1,7 +1,7 @@
 /**
- * Checks what a peer sends before any library sees it. WebTorrent, bittorrent-protocol and ut_metadata trust a peer:
- * a HAVE of piece 0x0fffffff has a map of rarities grow to that index until memory runs out, two bytes of an empty
- * ut_metadata message throw inside a socket's handler, which ends the process, and six bytes of bad bencoding hang it.
+ * Checks messages of peers before any library sees them. WebTorrent, bittorrent-protocol and ut_metadata trust peers. A
+ * HAVE of piece 0x0fffffff makes a map of rarities grow to that index until memory runs out. Two bytes of an empty
+ * ut_metadata message throw inside a socket's handler, which ends the process. Six bytes of bad bencoding hang it.
  */
 import bencode from 'bencode';
 import { endOfValue, isDictionary, type Fields } from '../torrent/bencoding.ts';
@@ -23,16 +23,16 @@ export interface TorrentShape {
 }
 
 export interface MessageGuardOptions {
-  /** The torrent's, or undefined while its metadata is not known. */
+  /** Returns the shape of the torrent. Undefined while its metadata is unknown. */
   readonly shape: () => TorrentShape | undefined;
-  /** The extension that the peer has to call by this id (BEP 10), as our own handshake named it. */
+  /** Returns the extension with this id (BEP 10) in our own handshake. */
   readonly extension: (id: number) => string | undefined;
 }
 
-/** Enough of a message to check all its numbers: its kind and three of them. */
+/** Bytes of a message that are enough to check all its numbers: its kind and three of them. */
 const HEAD_BYTES = 13;
 
-/** Lengths of messages, their kind included, where the kind says it. */
+/** Lengths of messages, including their kind, if the kind decides it. */
 const LENGTHS: Readonly<Record<number, number>> = {
   [KIND.CHOKE]: 1,
   [KIND.UNCHOKE]: 1,
@@ -49,15 +49,15 @@ const LENGTHS: Readonly<Record<number, number>> = {
   [KIND.ALLOWED_FAST]: 5,
 };
 
-/** Follows the bytes of one connection, from the peer's handshake on, without a copy of more than a message's head. */
+/** Follows the bytes of one connection from the peer's handshake on, without copying more than a message's head. */
 export class MessageGuard {
   readonly #options: MessageGuardOptions;
-  /** The part that is being gathered: the handshake, a length, a head, or all of a bencoded message. */
+  /** The part that is being gathered: the handshake, a length, a head, or a whole bencoded message. */
   #part: 'handshake' | 'length' | 'head' | 'bencoded' = 'handshake';
   #buffer = Buffer.allocUnsafe(HANDSHAKE_BYTES);
   #gathered = 0;
   #wanted = HANDSHAKE_BYTES;
-  /** Length of the message whose head is being gathered, and what of it need not be looked at. */
+  /** Length of the message whose head is being gathered, and the bytes of it that need no check. */
   #messageBytes = 0;
   #skipBytes = 0;
   #extendedHandshakes = 0;
@@ -66,7 +66,7 @@ export class MessageGuard {
     this.#options = options;
   }
 
-  /** True if the peer may say this. After false the connection has to end, and this chunk is for nobody. */
+  /** Returns true if the peer may send this. After false, drop this chunk and end the connection. */
   accept(chunk: Uint8Array): boolean {
     let at = 0;
     while (at < chunk.length) {
@@ -193,7 +193,7 @@ export class MessageGuard {
   }
 }
 
-/** ut_metadata (BEP 9) uses these as they come. */
+/** Checks the fields that ut_metadata (BEP 9) uses unchecked. */
 function isSoundMetadata(message: Readonly<Record<string, unknown>>): boolean {
   const { msg_type: kind, piece, total_size: totalBytes } = message;
   return (
@@ -203,7 +203,7 @@ function isSoundMetadata(message: Readonly<Record<string, unknown>>): boolean {
   );
 }
 
-/** False for a dictionary that names a prototype. */
+/** Returns false for a dictionary that names a prototype. */
 function isPlain(value: unknown): value is Fields {
   return isDictionary(value) && Object.getPrototypeOf(value) === Object.prototype;
 }

@@ -1,28 +1,28 @@
 import { HANDSHAKE_BYTES, LENGTH_BYTES } from './protocol.ts';
 
-/** Room for a message that comes in parts; it grows with what has come, not with what is claimed. */
+/** First room for a message that comes in parts. It grows with the received bytes, not with the claimed length. */
 const FIRST_ROOM_BYTES = 4096;
 
 /**
- * Cuts a stream of bytes into its handshake and messages, each with its length in front. A message that comes in one
- * chunk is a part of that chunk, without a copy. Lengths are believed: check them before.
+ * Splits a stream of bytes into its handshake and messages, each preceded by its length. Returns a message inside one
+ * chunk without a copy. Believes the lengths: check them first.
  */
 export class MessageReader {
   #isHandshake = true;
   #torn: Buffer = Buffer.alloc(0);
   #gathered = 0;
 
-  /** True if nothing of the next message has come. */
+  /** Returns true if nothing of the next message has come. */
   get isAtStart(): boolean {
     return this.#gathered === 0;
   }
 
-  /** Calls back with each message that is whole with this chunk. */
+  /** Calls back with each message that is completed by this chunk. */
   read(chunk: Buffer, onMessage: (message: Buffer) => void): void {
     for (let at = 0; at < chunk.length;) at = this.step(chunk, at, onMessage);
   }
 
-  /** Reads on at `at`, up to the end of one message at most. @returns where to go on */
+  /** Reads on from `at`, up to the end of one message at most. @returns where to continue */
   step(chunk: Buffer, at: number, onMessage: (message: Buffer) => void): number {
     const wholeBytes = this.#gathered === 0 ? this.#lengthOf(chunk.subarray(at, at + LENGTH_BYTES)) : undefined;
     if (wholeBytes !== undefined && at + wholeBytes <= chunk.length) {

@@ -1,9 +1,9 @@
-/** Messages of the peer protocol (BEP 3, 6, 10) as bytes. */
+/** Encodes messages of the peer protocol (BEP 3, 6, 10). */
 import { KIND, LENGTH_BYTES } from './protocol.ts';
 
 type Kind = (typeof KIND)[keyof typeof KIND];
 
-/** A message of nothing but numbers. */
+/** Encodes a message that has only numbers. */
 export function message(kind: Kind, ...numbers: readonly number[]): Buffer {
   const bytes = Buffer.allocUnsafe(LENGTH_BYTES + 1 + 4 * numbers.length);
   bytes.writeUInt32BE(bytes.length - LENGTH_BYTES, 0);
@@ -12,20 +12,20 @@ export function message(kind: Kind, ...numbers: readonly number[]): Buffer {
   return bytes;
 }
 
-/** PIECE with a block. */
+/** Encodes PIECE with a block. */
 export function pieceMessage(index: number, offset: number, block: Uint8Array): Buffer {
   const head = message(KIND.PIECE, index, offset);
   head.writeUInt32BE(head.length - LENGTH_BYTES + block.length, 0);
   return Buffer.concat([head, block]);
 }
 
-/** A message of an extension (BEP 10); id 0 is the handshake. */
+/** Encodes a message of an extension (BEP 10); id 0 is the handshake. */
 export function extendedMessage(id: number, payload: Uint8Array): Buffer {
   const head = extendedHead(id, payload.length);
   return Buffer.concat([head, payload]);
 }
 
-/** The bytes before the payload of a message of an extension. */
+/** Encodes the bytes before the payload of an extension's message. */
 export function extendedHead(id: number, payloadBytes: number): Buffer {
   const head = Buffer.allocUnsafe(LENGTH_BYTES + 2);
   head.writeUInt32BE(2 + payloadBytes, 0);

@@ -5,8 +5,8 @@ import { PIECE_HASH_BYTES } from '../torrent/canonical.ts';
 import { MAX_METADATA_BYTES, MAX_READ_BYTES, MAX_READ_PIECE_BYTES, MAX_READ_PIECES } from './bounds.ts';
 
 /**
- * True if a stranger's metadata (BEP 9) is what its infohash says, and describes a torrent that can be read. Only bytes
- * of the right SHA-1 are decoded. Not even under a publisher's good signature is a torrent's claim of its size trusted.
+ * Returns true if a stranger's metadata (BEP 9) fits its infohash and describes a torrent that can be read. Decodes
+ * only bytes with the right SHA-1. Does not trust a torrent's size, even under a valid signature of a publisher.
  *
  * @param infoHash in hex
  */
@@ -15,7 +15,7 @@ export function isSoundMetadata(metadata: Buffer, infoHash: string): boolean {
   try {
     if (endOfValue(metadata, 0) !== metadata.length) return false;
     const info: unknown = bencode.decode(metadata);
-    // WebTorrent encodes it again, and takes a dictionary in it of that name for the whole.
+    // WebTorrent encodes it again, and takes a dictionary named `info` in it for the whole.
     if (!isDictionary(info) || 'info' in info || !metadata.equals(bencode.encode(info))) return false;
     return isPieceLength(info['piece length']) && isSmall(info);
   } catch {
@@ -23,7 +23,7 @@ export function isSoundMetadata(metadata: Buffer, infoHash: string): boolean {
   }
 }
 
-/** WebTorrent allocates a piece as long as whoever made the torrent says. */
+/** Checks a piece length. WebTorrent allocates a piece of the length that the torrent's author chose. */
 function isPieceLength(bytes: unknown): boolean {
   return Number.isInteger(bytes) && Number(bytes) > 0 && Number(bytes) <= MAX_READ_PIECE_BYTES;
 }
@@ -32,7 +32,7 @@ function isSmall({ length, files, pieces }: Fields): boolean {
   const list = Array.isArray(files) ? (files as unknown[]) : [{ length }];
   const totalBytes = list.reduce<number>((sum, file) => sum + lengthOf(file), 0);
   const hasFewPieces = pieces instanceof Uint8Array && pieces.length <= MAX_READ_PIECES * PIECE_HASH_BYTES;
-  return hasFewPieces && totalBytes <= MAX_READ_BYTES; // false for what is no number
+  return hasFewPieces && totalBytes <= MAX_READ_BYTES; // false if it is not a number
 }
 
 function lengthOf(file: unknown): number {

@@ -3,21 +3,21 @@ import { KIND, LENGTH_BYTES } from './protocol.ts';
 
 export interface OutgoingMessagesOptions {
   readonly send: (bytes: Uint8Array) => void;
-  /** Called with each message of the swarm. @returns whether the peer is to hear it */
+  /** Called with each message of the swarm. @returns true if the peer should get it */
   readonly isForPeer: (message: Buffer) => boolean;
-  /** Called with the head of each block that is sent; the block itself is passed on as it is, without a copy. */
+  /** Called with the head of each sent block. The block itself is passed on without a copy. */
   readonly onBlock: (index: number, offset: number, length: number) => void;
 }
 
 /** Length, kind, index, offset. */
 const BLOCK_HEAD_BYTES = 13;
 
-/** What the swarm says to a peer, message by message, and what is said between. */
+/** Passes the swarm's messages to a peer one by one, with other messages in between. */
 export class OutgoingMessages {
   readonly #options: OutgoingMessagesOptions;
   readonly #reader = new MessageReader();
   #hasHandshake = false;
-  /** Payload bytes of the block that is being sent. */
+  /** Payload bytes of the present block that are still to be sent. */
   #blockBytesLeft = 0;
   /** Bytes that wait for the end of a message. */
   readonly #between: Uint8Array[] = [];
@@ -34,7 +34,7 @@ export class OutgoingMessages {
     }
   }
 
-  /** Sends messages of others, behind the one that is on its way. */
+  /** Sends other messages behind the present one. */
   say(parts: readonly Uint8Array[]): void {
     if (!this.#isBetween) this.#between.push(...parts);
     else for (const part of parts) this.#options.send(part);

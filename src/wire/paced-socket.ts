@@ -5,17 +5,17 @@ import type { StreamCipher } from './encryption.ts';
 
 export interface PacedSocketOptions {
   readonly cipher: StreamCipher | undefined;
-  /** What comes is read no faster. */
+  /** Limit on the rate of reading. */
   readonly limit: RateLimit | undefined;
-  /** True while nothing may be read; then {@link PacedSocket.readOn} is to be called. */
+  /** Returns true while nothing may be read. Call {@link PacedSocket.readOn} afterwards. */
   readonly isHeldUp: () => boolean;
-  /** Called with what has come, in the clear. */
+  /** Called with received bytes, decrypted. */
   readonly onBytes: (bytes: Buffer) => void;
-  /** Called when the peer has taken something. */
+  /** Called when the peer has taken bytes. */
   readonly onTaken: () => void;
 }
 
-/** A socket that is read as fast as all who have a say in it allow, and written to in one system call a tick. */
+/** A socket that is read only as fast as all limits allow, and written in one system call per tick. */
 export class PacedSocket {
   readonly #socket: Socket;
   readonly #options: PacedSocketOptions;
@@ -32,33 +32,38 @@ export class PacedSocket {
     );
   }
 
-  /** Until when the limit reads nothing; milliseconds of `performance.now()`. */
+  /** Until when the limit stops reading, in milliseconds of `performance.now()`. */
   get heldUntilMs(): number {
     return this.#heldUntilMs;
   }
 
-  /** Bytes that wait for the peer to take them. */
+  /** Returns the bytes that wait for the peer to take them. */
   get unsentBytes(): number {
     return this.#socket.writableLength;
   }
 
-  /** When the peer last took what was sent, or was first sent what it has not taken; milliseconds of `performance.now()`. */
+  /**
+   * Returns when the peer last took bytes, or when the waiting ones were sent, in milliseconds of `performance.now()`.
+   */
   get takenAtMs(): number {
     return this.#takenAtMs;
   }
 
-  /** Calls back once there is room for more, which may be at once. */
+  /** Calls back once there is room for more, possibly at once. */
   whenDrained(done: () => void): void {
     if (this.#socket.writableNeedDrain) this.#socket.once('drain', done);
     else done();
   }
 
-  /** Reads again, if nobody objects. */
+  /** Reads again, unless something stops it. */
   readOn(): void {
     if (this.#mayRead()) this.#socket.resume();
   }
 
-  /** Bytes of one tick leave in one system call: a request is 17 bytes, a block's head 13. A lent buffer is given back. */
+  /**
+   * Writes bytes. Those of one tick leave in one system call: a request has 17 bytes, a block's head 13. Gives lent
+   * buffers back.
+   */
   write(bytes: Uint8Array): void {
     const socket = this.#socket;
     if (socket.writableLength === 0) this.#takenAtMs = performance.now();
@@ -100,7 +105,7 @@ export class PacedSocket {
     this.#heldUntilMs = performance.now() + waitMs;
     const look = (): void => {
       const leftMs = this.#heldUntilMs - performance.now();
-      // A timer comes early by the time that this turn of the loop has taken.
+      // Timers fire early by the time that this turn of the loop has taken.
       if (leftMs > 0) setTimeout(look, leftMs);
       else this.readOn();
     };

@@ -1,18 +1,18 @@
 import { rangeOf } from './address-range.ts';
 
-/** How many packets are read: on average a second, and at once after a quiet time. */
+/** Limits on packets: per second on average, and at once after a quiet time. */
 export interface PacketRates {
   readonly total: number;
-  /** From one network of {@link rangeOf}. */
+  /** Limits for one network of {@link rangeOf}. */
   readonly perRange: number;
   readonly burst: number;
   readonly burstPerRange: number;
 }
 
-/** Networks that are told apart at a time. */
+/** Limit on networks that are counted at the same time. */
 const MAX_RANGES = 1024;
 
-/** Bounds the packets a second that strangers can have us read; one network cannot use up the share of all others. */
+/** Limits the packets that strangers can make us read per second. One network cannot use up the share of all others. */
 export class PacketBudget {
   readonly #rates: PacketRates;
   readonly #now: () => number;
@@ -22,7 +22,7 @@ export class PacketBudget {
 
   /**
    * @param now milliseconds of a clock that never goes back
-   * @param keyOf what an address shares its part with. Default: its network
+   * @param keyOf returns the key of addresses that share a limit. Default: their network
    */
   constructor(rates: PacketRates, now: () => number = () => performance.now(), keyOf = rangeOf) {
     this.#rates = rates;
@@ -31,7 +31,7 @@ export class PacketBudget {
     this.#all = { tokens: rates.burst, atMs: now() };
   }
 
-  /** True if a packet from this address may be read; it counts then. */
+  /** Returns true if a packet from this address may be read, and counts it. */
   admit(host: string): boolean {
     const { total, perRange, burst, burstPerRange } = this.#rates;
     const now = this.#now();

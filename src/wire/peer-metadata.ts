@@ -3,27 +3,28 @@ import type { Fields } from '../torrent/bencoding.ts';
 import type { Ends } from './ends.ts';
 import { extendedMessage } from './messages.ts';
 
-/** The extension by which metadata is exchanged (BEP 9). */
+/** The extension for exchanging metadata (BEP 9). */
 export const METADATA_EXTENSION = 'ut_metadata';
 const PIECE_BYTES = 16 * 1024;
 const [REQUEST, DATA, REJECT] = [0, 1, 2] as const;
-/** Id under which the swarm is told that a peer speaks the extension, if the peer has named none. */
+/** Id that is given to the swarm if the peer has named none. */
 const SOME_ID = 1;
 
 export interface PeerMetadataOptions {
-  /** Our own id of the extension, by which the peer calls it. */
+  /** Our own id of the extension, which the peer uses. */
   readonly ownId: () => number | undefined;
-  /** True if these bytes are the metadata. */
+  /** Returns true if these bytes are the metadata. */
   readonly isSound: (metadata: Buffer) => boolean;
-  /** Called with each piece of the metadata that the peer asks for. */
+  /** Called with each piece of the metadata that the peer requests. */
   readonly onRequest: (piece: number) => void;
-  /** Called when the swarm has answered such a question. */
+  /** Called when the swarm has answered such a request. */
   readonly onAnswered: () => void;
 }
 
 /**
- * The metadata of the torrent over one connection. The swarm never asks a peer for it: we do, with a bound, and give the
- * swarm what is known to be right. What it sends and gets of the extension is written anew, in the library's own words.
+ * The metadata of the torrent over one connection. The swarm never requests it from a peer: this class does, with a
+ * bound, and gives the swarm only verified metadata. Rewrites the extension's messages to and from the swarm in the
+ * library's own form.
  */
 export class PeerMetadata {
   readonly #ends: Ends;
@@ -34,7 +35,7 @@ export class PeerMetadata {
   #fetching:
     | { readonly bytes: Buffer; readonly missing: Set<number>; readonly end: (metadata?: Buffer) => void }
     | undefined;
-  /** What the swarm is told that this peer has. */
+  /** The metadata that the swarm was told this peer has. */
   #given: Buffer | undefined;
 
   constructor(ends: Ends, options: PeerMetadataOptions) {
@@ -42,18 +43,18 @@ export class PeerMetadata {
     this.#options = options;
   }
 
-  /** Bytes of metadata that the peer says it has. */
+  /** Returns the size of the metadata that the peer claims to have. */
   get claimedBytes(): number {
     return this.#theirId === 0 ? 0 : this.#claimedBytes;
   }
 
-  /** The peer's handshake of extensions has come. */
+  /** Handles the peer's handshake of extensions. */
   onHandshake(theirId: number | undefined, claimedBytes: number | undefined): void {
     this.#theirId = theirId ?? this.#theirId;
     if (this.#fetching === undefined) this.#claimedBytes = claimedBytes ?? this.#claimedBytes;
   }
 
-  /** Asks the peer for all of it. Resolves with nothing if it has none, lies, or goes away. */
+  /** Requests all of it from the peer. Resolves with undefined if it has none, lies, or goes away. */
   fetch(): Promise<Buffer | undefined> {
     this.cancel();
     if (this.claimedBytes === 0) return Promise.resolve(undefined);
@@ -68,33 +69,33 @@ export class PeerMetadata {
     return promise;
   }
 
-  /** Waits for it no longer; what still comes is dropped. */
+  /** Stops waiting for it. Drops later pieces. */
   cancel(): void {
     this.#fetching?.end();
   }
 
-  /** Has the swarm take these bytes, as if the peer had sent them. */
+  /** Gives these bytes to the swarm, in the name of the peer. */
   give(metadata: Buffer): void {
     this.#given = metadata;
     const handshake = { m: { [METADATA_EXTENSION]: this.#theirId || SOME_ID }, metadata_size: metadata.length };
     this.#ends.toSwarm(this.#message(0, handshake));
   }
 
-  /** A message of the peer, with what follows its dictionary. */
+  /** Handles a message of the peer, with the bytes after its dictionary. */
   onMessage({ msg_type: kind, piece }: Fields, rest: Buffer): void {
     if (kind === REQUEST) {
-      if (this.#theirId !== 0) this.#options.onRequest(Number(piece)); // or the answer had nowhere to go
+      if (this.#theirId !== 0) this.#options.onRequest(Number(piece)); // otherwise the answer has no id
     } else if (kind === DATA) this.#onData(Number(piece), rest);
     else if (kind === REJECT) this.cancel();
   }
 
-  /** Asks the swarm for a piece. */
+  /** Requests a piece from the swarm. */
   ask(piece: number): void {
-    if (this.#theirId === 0) return this.#options.onAnswered(); // the peer has taken the extension back
+    if (this.#theirId === 0) return this.#options.onAnswered(); // the peer has withdrawn the extension
     this.#ends.toSwarm(this.#message(this.#options.ownId() ?? 0, { msg_type: REQUEST, piece }));
   }
 
-  /** A message of the swarm. @returns whether the peer is to hear it */
+  /** Handles a message of the swarm. @returns true if the peer should get it */
   onSent(id: number, payload: Buffer): boolean {
     if (id !== (this.#theirId || SOME_ID)) return true;
     if (!payload.subarray(0, ASKS.length).equals(ASKS)) {
@@ -112,7 +113,7 @@ export class PeerMetadata {
 
   #onData(piece: number, bytes: Buffer): void {
     const fetching = this.#fetching;
-    if (fetching === undefined || !fetching.missing.delete(piece)) return; // late, or nobody asked
+    if (fetching === undefined || !fetching.missing.delete(piece)) return; // late, or nobody requested it
     const at = piece * PIECE_BYTES;
     if (bytes.length !== Math.min(PIECE_BYTES, fetching.bytes.length - at)) return this.#ends.refuse();
     bytes.copy(fetching.bytes, at);
@@ -126,5 +127,5 @@ export class PeerMetadata {
   }
 }
 
-/** How the library begins a request: keys are in order. */
+/** The start of the library's requests: keys are in order. */
 const ASKS = Buffer.from('d8:msg_typei0e');

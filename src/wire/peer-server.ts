@@ -10,18 +10,18 @@ import { HANDSHAKE_BYTES, INFO_HASH_AT, INFO_HASH_BYTES, PROTOCOL } from './prot
 export interface PeerServerOptions {
   /** Address to listen on. Default: every address of the machine. */
   readonly host?: string | undefined;
-  /** TCP ports: the first that is free is taken; 0 is any. */
+  /** TCP ports. The first free one is taken; 0 is any. */
   readonly ports: readonly number[];
-  /** True if this connection may go on, before a byte of it is read; it counts until it is closed. */
+  /** Returns true if this connection may continue, before a byte of it is read. It counts until it is closed. */
   readonly admit: (socket: Socket) => boolean;
-  /** The infohash that is served here by SHA-1 of `req2` and itself, in hex, as encryption hides it. */
+  /** Returns the infohash served here for the SHA-1 of `req2` and itself, in hex, as encryption hides it. */
   readonly infoHashOf: (hashedInHex: string) => string | undefined;
-  /** Called with who has named a torrent; the socket is paused behind `head`. */
+  /** Called with a peer that has named a torrent. The socket is paused behind `head`. */
   readonly onPeer: (socket: Socket, opening: Agreed) => Promise<void>;
   readonly onWarning: (error: Error) => void;
 }
 
-/** Listens for peers, and finds out which torrent each of them wants, in the clear or encrypted. */
+/** Listens for peers, and finds out which torrent each of them wants, with or without encryption. */
 export class PeerServer {
   readonly #server: Server;
   readonly #options: PeerServerOptions;
@@ -58,14 +58,14 @@ export class PeerServer {
   }
 
   #onConnection(socket: Socket): void {
-    socket.on('error', ignore); // a stranger that is gone is no news
+    socket.on('error', ignore); // a stranger's error has no consequence
     if (!this.#options.admit(socket)) {
       socket.destroy();
       return;
     }
     this.#opening.add(socket);
     this.#open(socket)
-      .catch(() => undefined) // who breaks the protocol is disconnected
+      .catch(() => undefined) // a peer that breaks the protocol is disconnected
       .then(async (opening) => {
         if (opening === undefined || socket.destroyed) socket.destroy();
         else await this.#options.onPeer(socket, opening);
@@ -98,5 +98,5 @@ export class PeerServer {
 }
 
 function ignore(): void {
-  // the connection's end is told by 'close'
+  // 'close' reports the connection's end
 }

@@ -1,26 +1,26 @@
 /** The bytes of the peer protocol (BEP 3, 6, 10). */
 import { randomBytes } from 'node:crypto';
 
-/** How every handshake begins: the length of the protocol's name, and its name. */
+/** The start of every handshake: the length of the protocol's name, and the name. */
 export const PROTOCOL = Buffer.from('\x13BitTorrent protocol');
-/** Name, 8 reserved bytes, infohash, peer id. */
+/** Bytes of a handshake: name, 8 reserved bytes, infohash, peer id. */
 export const HANDSHAKE_BYTES = 68;
-/** Where the infohash is in a handshake. */
+/** Offset of the infohash in a handshake. */
 export const INFO_HASH_AT = 28;
 export const INFO_HASH_BYTES = 20;
-/** Where in a handshake the fast extension (BEP 6) is announced. */
+/** Byte of a handshake that announces the fast extension (BEP 6). */
 export const FAST_AT = 27;
 export const FAST_BIT = 0x04;
-/** Where in a handshake extensions (BEP 10) are announced. */
+/** Byte of a handshake that announces extensions (BEP 10). */
 export const EXTENDED_AT = 25;
 export const EXTENDED_BIT = 0x10;
-/** Before each message. */
+/** Bytes of the length before each message. */
 export const LENGTH_BYTES = 4;
 
 /** Azureus-style client id (BEP 20): NS, version 0.2.0.0. */
 const PEER_ID_PREFIX = '-NS0200-';
 
-/** 20 bytes that tell a process from all others. */
+/** Makes a peer id of 20 bytes that is unique to a process. */
 export function newPeerId(): Buffer {
   return Buffer.from(PEER_ID_PREFIX + randomBytes(6).toString('hex'));
 }

@@ -1,6 +1,6 @@
 /**
- * RC4 as message stream encryption has it: without the first 1,024 bytes of the key stream. OpenSSL 3 has no RC4 any
- * more. It hides the protocol from middle boxes and protects nothing: what counts here is its speed.
+ * RC4 for message stream encryption, without the first 1,024 bytes of the key stream. OpenSSL 3 no longer has RC4. It
+ * only hides the protocol from middle boxes and protects nothing, so its speed is all that counts.
  */
 export class Rc4 {
   readonly #state = new Uint8Array(256);
@@ -20,7 +20,7 @@ export class Rc4 {
     this.apply(new Uint8Array(1024));
   }
 
-  /** The bytes encrypted, or decrypted, in a buffer of their own. */
+  /** Returns the encrypted, or decrypted, bytes in a new buffer. */
   apply(bytes: Uint8Array): Buffer {
     const result = Buffer.allocUnsafe(bytes.length);
     const state = this.#state;

@@ -1,34 +1,34 @@
 import { hostKeyOf } from './address-range.ts';
 import { MAX_DATA_BYTES, MAX_UNSENT_BYTES, UNREAD_MS } from './bounds.ts';
 
-/** How soon those who wait for memory are looked at again. */
+/** Interval of looks at receivers that wait for memory. */
 const LOOK_AGAIN_MS = 50;
-/** Held bytes are measured at most this often: it takes a millisecond for two thousand connections. */
+/** Shortest interval between measurements of held bytes: one takes a millisecond for two thousand connections. */
 const MEASURE_EVERY_MS = 5;
 
-/** Somebody who asks for bytes, and takes them or not. */
+/** A receiver of bytes, who may or may not take them. */
 export interface Receiver {
   /** Address of its host. */
   readonly host: string;
-  /** All that is in memory for it: read or being read from the disk, in the socket, and its requests. */
+  /** Bytes in memory for it: read or being read from the disk, in the socket, and its requests. */
   readonly heldBytes: number;
-  /** When it last took something, or was first sent what it has not taken; undefined if nothing waits for it. */
+  /** Returns when it last took bytes, or when the waiting ones were sent. Undefined if nothing waits for it. */
   readonly unreadSinceMs: number | undefined;
   /** Disconnects it. */
   close(): void;
 }
 
 /**
- * Bounds the memory of all together that ask and do not read. Within it everybody is answered at once. Beyond it hosts that
- * hold less than an equal share still are, so the bound is twice the budget; the others wait in turn, and those that have
- * read nothing for a while are disconnected.
+ * Bounds the memory of all receivers together that ask and do not read. Within the budget everybody is answered at
+ * once. Beyond it, only hosts that hold less than an equal share are, so the bound is twice the budget. The others wait
+ * in turn, and those that have read nothing for a while are disconnected.
  */
 export class SendBudget {
   readonly #maxBytes: number;
   readonly #receivers = new Map<Receiver, Host>();
   readonly #hosts = new Map<string, Host>();
   readonly #waiting = new Map<Receiver, () => void>();
-  /** Held when it was last measured, and granted since then. */
+  /** Held bytes at the last measurement, and bytes granted since then. */
   #measuredBytes = 0;
   #grantedBytes = 0;
   #measuredAtMs = -Infinity;
@@ -55,7 +55,7 @@ export class SendBudget {
     this.#waiting.delete(receiver);
   }
 
-  /** Counts bytes that a question takes which waits. */
+  /** Counts the bytes of a waiting question. */
   note(bytes: number): void {
     this.#grantedBytes += bytes;
     if (this.#isOver(0)) this.#lookSoon();
@@ -84,7 +84,7 @@ export class SendBudget {
     return this.#measuredBytes + this.#grantedBytes + bytes > this.#maxBytes;
   }
 
-  /** Nothing is counted down: what is held is looked up when it matters, so no path can forget to. */
+  /** Measures held bytes when they matter, instead of counting releases, which a code path could forget. */
   #measure(): void {
     this.#measuredAtMs = performance.now();
     this.#measuredBytes = 0;
@@ -100,19 +100,19 @@ export class SendBudget {
     if (this.#timer === undefined) this.#timer = setTimeout(() => this.#look(), LOOK_AGAIN_MS).unref();
   }
 
-  /** Answers as many of those who wait as there is room for, in their order. */
+  /** Answers as many waiting receivers as there is room for, in order. */
   #look(): void {
     this.#timer = undefined;
     this.#measure();
     if (this.#isOver(MAX_DATA_BYTES)) this.#cutOff();
-    const waiting = Array.from(this.#waiting); // who has to wait again is added again
+    const waiting = Array.from(this.#waiting); // receivers that must wait again are added again
     for (const [receiver, resume] of waiting) {
       if (this.#isOver(MAX_DATA_BYTES)) return this.#lookSoon();
       if (this.#waiting.delete(receiver)) resume();
     }
   }
 
-  /** Disconnects who has taken nothing for a while, the longest first, until half of the room is free. */
+  /** Disconnects receivers that have taken nothing for a while, the slowest first, until half of the room is free. */
   #cutOff(): void {
     const now = performance.now();
     const unread = [...this.#receivers.keys()]
@@ -130,6 +130,6 @@ export class SendBudget {
 interface Host {
   readonly key: string;
   receivers: number;
-  /** When it was last measured, with what was granted since. */
+  /** Held bytes at the last measurement, with bytes granted since. */
   heldBytes: number;
 }

@@ -1,10 +1,10 @@
 import type { RateLimit } from '../bytes/rate-limit.ts';
 import { MAX_OPEN_REQUESTS, MAX_UNSENT_PER_PEER_BYTES } from './bounds.ts';
 
-/** Bytes that a waiting question takes: a few numbers in a list. */
+/** Bytes of a waiting question: a few numbers in a list. */
 const WAITING_REQUEST_BYTES = 100;
 
-/** Something that a peer asks for: a block, or a piece of metadata. */
+/** A request of a peer: for a block, or for a piece of metadata. */
 export interface Question {
   readonly of: 'block' | 'metadata';
   readonly index: number;
@@ -14,26 +14,26 @@ export interface Question {
 }
 
 export interface UploadWindowOptions {
-  /** Has a question answered. */
+  /** Answers a question. */
   readonly release: (question: Question) => void;
-  /** Bytes that were answered and that the peer has not taken. */
+  /** Returns answered bytes that the peer has not taken. */
   readonly unsentBytes: () => number;
-  /** Asks for room for an answer; if there is none, {@link UploadWindow.pump} is called later. */
+  /** Asks for room for an answer. If there is none, {@link UploadWindow.pump} is called later. */
   readonly take: (bytes: number) => boolean;
-  /** Counts the memory of a question that waits. */
+  /** Counts the memory of a waiting question. */
   readonly note: (bytes: number) => void;
-  /** Questions are answered no faster. */
+  /** Limit on the rate of answers. */
   readonly limit?: RateLimit | undefined;
 }
 
 /**
- * Holds the questions of one peer back until it has read what it asked for before: WebTorrent reads every block that is
- * asked for from the disk at once, and keeps it until the peer takes it.
+ * Holds the questions of one peer back until it has read earlier answers: WebTorrent would read every requested block
+ * from the disk at once, and keep it until the peer takes it.
  */
 export class UploadWindow {
   readonly #options: UploadWindowOptions;
   readonly #waiting: Question[] = [];
-  /** Passed on, and not answered yet. */
+  /** Questions that were passed on and are not answered yet. */
   readonly #released: Question[] = [];
   #releasedBytes = 0;
   /** Set while the limit says to wait. */
@@ -43,12 +43,12 @@ export class UploadWindow {
     this.#options = options;
   }
 
-  /** Memory that the answers will take, and the questions do. */
+  /** Returns the memory of the questions and of their answers. */
   get heldBytes(): number {
     return this.#releasedBytes + this.#waiting.length * WAITING_REQUEST_BYTES;
   }
 
-  /** Takes a question. @returns false if the peer has more of them open than any client */
+  /** Takes a question. @returns false if the peer has more open questions than any client */
   ask(question: Question): boolean {
     if (this.#waiting.length + this.#released.length >= MAX_OPEN_REQUESTS) return false;
     this.#waiting.push(question);
@@ -57,24 +57,24 @@ export class UploadWindow {
     return true;
   }
 
-  /** Takes back a question that waits. One that was passed on is answered. @returns whether it waited */
+  /** Withdraws a waiting question. One that was passed on is answered. @returns true if it waited */
   cancel(index: number, offset: number, length: number): boolean {
     const at = this.#waiting.findIndex((one) => isBlock(one, index, offset, length));
     if (at !== -1) this.#waiting.splice(at, 1);
     return at !== -1;
   }
 
-  /** Records that a block was sent, or refused. */
+  /** Records that a block was sent or refused. */
   answered(index: number, offset: number, length: number): void {
     this.#settle(this.#released.findIndex((one) => isBlock(one, index, offset, length)));
   }
 
-  /** Records that a piece of metadata was sent, or refused. */
+  /** Records that a piece of metadata was sent or refused. */
   metadataAnswered(): void {
     this.#settle(this.#released.findIndex((one) => one.of === 'metadata'));
   }
 
-  /** Forgets the blocks that were asked for: a choke without the fast extension is the answer to all of them. */
+  /** Drops the questions for blocks: without the fast extension, a choke answers all of them. */
   forgetBlocks(): void {
     for (const list of [this.#waiting, this.#released]) {
       const kept = list.filter((one) => one.of !== 'block');
@@ -83,7 +83,7 @@ export class UploadWindow {
     this.#releasedBytes = this.#released.reduce((sum, { length }) => sum + length, 0);
   }
 
-  /** Has as many questions answered as there is room for. */
+  /** Answers as many questions as there is room for. */
   pump(): void {
     while (this.#pause === undefined) {
       const [next] = this.#waiting;
