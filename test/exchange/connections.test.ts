@@ -114,4 +114,11 @@ suite('connections of members', { timeout: 60_000, concurrency: 4 }, () => {
     assert.ok(seeder.peers.isBannedHost('::1'));
     assert.equal(seeder.members.groups.has(GROUP), true);
   });
+
+  test('a member that connects over IPv4 goes by its IPv4 address, though the socket is of both families', async () => {
+    await using seeder = await startMember({ host: '::' });
+    await using client = await startMember();
+    client.meet(seeder);
+    assert.equal((await memberOf(seeder)).peer.address, `127.0.0.1:${client.port}`);
+  });
 });

@@ -188,6 +188,15 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     assert.equal(await asked, 'complete');
   });
 
+  test('that takes the extension back is disconnected', async () => {
+    await using victim = await startMember();
+    const peer = await intrude(victim);
+    const member = await memberOf(victim);
+    peer.extended(0, 'd1:md13:nar_exchange2i0eee');
+    await peer.closed();
+    assert.equal(await member.get({ file: FILE.file, from: 0, length: 1 }, () => undefined, SIGNAL), 'closed');
+  });
+
   test('that was banned is not let in again', async () => {
     await using victim = await startMember();
     await intrude(victim);
