@@ -31,6 +31,8 @@ const CLIENT = fileURLToPath(new URL('seed-client.ts', import.meta.url));
 const SMALL_BYTES = 16 * 1024;
 const LARGE = { count: 6, bytes: 115 * 1024 * 1024 };
 const IDLE_MS = 10_000;
+/** V8 tidies up once nothing has happened for a while. */
+const QUIET_MS = 30_000;
 const LATENCIES = 3_000;
 const MEMBERS = 4;
 const OPEN = 32;
@@ -206,6 +208,8 @@ try {
     figures[`NARs ${round}, in all, s`] = (performance.now() - startedAtMs) / 1000;
   }
   figures['memory after that, MB'] = await seeder.rssMb();
+  await sleep(QUIET_MS);
+  figures['memory half a minute later, MB'] = await seeder.rssMb();
   const cpuS = await seeder.cpuS();
   const { seconds } = await fetchAll(seeder, dir, large, 2);
   figures['690 MB, s'] = seconds;
