@@ -28,8 +28,8 @@ export interface UpdateContext {
   readonly publisherTimeoutMs: number;
   readonly peerTimeoutMs?: number | undefined;
   readonly dryRun: boolean;
-  /** The budget of the store: of a whole map no more is fetched. Default: none. */
-  readonly maxBytes?: number | undefined;
+  /** The budget of the store: of a whole map no more is fetched. Undefined: all of it. */
+  readonly maxBytes: number | undefined;
   /** The config file that has the subscriptions, where they are of one. */
   readonly configPath?: string | undefined;
   readonly now: () => Date;
