@@ -300,7 +300,8 @@ export class Daemon implements AsyncDisposable {
     await dht.ready({ signal: this.#options.signal }).catch(() => false);
     for (const entry of this.#offer.catalogue.entries()) {
       if (this.#options.signal.aborted) return;
-      if (entry.infoHash.length === 40) await dht.announce(entry.infoHash, swarm.port).catch(() => undefined);
+      const { torrent } = entry;
+      if (torrent !== undefined) await dht.announce(torrent.infoHash, swarm.port).catch(() => undefined);
       await new Promise((resolve) => setTimeout(resolve, ANNOUNCE_PAUSE_MS));
     }
     this.#later(FOLLOW_MS, () => this.#announceNars());

@@ -9,7 +9,7 @@ import { baseNameOf } from '../nix/store-path.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { admitNarInfo } from '../nix/sound-remarks.ts';
-import { Catalogue, contentsOf, entryOf, isPending, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
+import { Catalogue, contentsOf, entryOf, torrentOfEntry, type CatalogueEntry } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import { narContentsOf } from '../store/hash-nar.ts';
 import { hashNars, type HashItem, type Unread } from '../store/hash-pool.ts';
@@ -76,7 +76,7 @@ export async function collectRecords(
     const contents = entry === undefined ? 'unknown' : contentsOf(entry, info);
     if (contents === 'wrong')
       return void leftOut.push({ storePath, reason: 'its NAR does not have the signed contents' });
-    if (entry !== undefined && contents === 'right' && !isPending(entry)) known.push({ info, entry });
+    if (entry !== undefined && contents === 'right' && entry.torrent !== undefined) known.push({ info, entry });
     else unknown.push({ info, path: store.narPath(info), sizeBytes: file.sizeBytes, contents: narContentsOf(info) });
   };
   await queue.addAll(infos.map((info) => () => look(info)));
@@ -146,7 +146,7 @@ function recordOf(info: NarInfo, entry: CatalogueEntry): NarInfo {
   const torrent = torrentOfEntry(entry);
   const bare = withExtra(withExtra(info, 'InfoHash', undefined), 'Pieces', undefined);
   const local = { ...bare, url: FileStore.narUrl(entry.fileHash, entry.extension), fileSize: entry.sizeBytes };
-  return toRecord(local, torrent);
+  return torrent === undefined ? local : toRecord(local, torrent);
 }
 
 /** @throws ROOT_UNKNOWN if a path that the user named was left out */

@@ -74,7 +74,8 @@ export class Gate {
   async admit(infoHash: InfoHash): Promise<Admitted | undefined> {
     for (const entry of this.#catalogue.byInfoHash(infoHash)) {
       const passed = await this.pass(entry);
-      if (passed?.entry.infoHash === infoHash) return { torrent: torrentOfEntry(passed.entry), path: passed.path };
+      const torrent = passed && torrentOfEntry(passed.entry);
+      if (torrent?.infoHash === infoHash) return { torrent, path: passed?.path ?? '' };
     }
     return undefined;
   }

@@ -4,7 +4,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { narTorrent } from '../torrent/canonical.ts';
 import { BackgroundReader, type Urgency } from './background-reader.ts';
-import { contentsOf, entryOf, isPending, isSameFile, type Catalogue, type CatalogueEntry } from '../store/catalogue.ts';
+import { contentsOf, entryOf, isSameFile, type Catalogue, type CatalogueEntry } from '../store/catalogue.ts';
 import { narContentsOf } from '../store/hash-nar.ts';
 import { FileStore } from '../store/file-store.ts';
 
@@ -143,5 +143,5 @@ export class NarChecker implements AsyncDisposable {
 
 /** Returns true if reading the file would add facts to the entry. */
 function isUnknown(entry: CatalogueEntry): boolean {
-  return isPending(entry) || (entry.extension !== '' && entry.narHash === undefined);
+  return entry.torrent === undefined || (entry.extension !== '' && entry.narHash === undefined);
 }

@@ -5,7 +5,7 @@ import type { Compression } from '../nix/nix-cli.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
 import { planAddition, type AdditionPlan } from './addition-plan.ts';
-import { Catalogue, contentsOf, entryOf, isPending, type CatalogueEntry } from './catalogue.ts';
+import { Catalogue, contentsOf, entryOf, type CatalogueEntry } from './catalogue.ts';
 import { narContentsOf } from './hash-nar.ts';
 import { ExportFolder } from './export-folder.ts';
 import type { FileStore } from './file-store.ts';
@@ -121,7 +121,7 @@ async function checkHeld(
   for (const info of held) {
     const file = await store.statNar(info);
     const entry = catalogue.knows(info, file);
-    if (entry !== undefined && !isPending(entry) && contentsOf(entry, info) === 'right') continue;
+    if (entry?.torrent !== undefined && contentsOf(entry, info) === 'right') continue;
     unknown.push({ info, path: store.narPath(info), sizeBytes: file?.sizeBytes ?? 0, contents: narContentsOf(info) });
   }
   const damaged = new Set(unknown.map(({ info }) => info.storePath));

@@ -20,7 +20,6 @@ export type AskedBy = 'add' | 'fetch' | 'publish' | 'subscription';
 export interface CatalogueEntry {
   readonly storePath: StorePath;
   readonly fileHash: FileHash;
-  readonly infoHash: InfoHash;
   readonly sizeBytes: number;
   /**
    * Time of the file's last change when it was hashed, in whole milliseconds. If the file has another, it is hashed
@@ -28,16 +27,21 @@ export interface CatalogueEntry {
    */
   readonly mtimeMs: number;
   readonly extension: string;
-  /**
-   * SHA-1 of each piece, concatenated, in base64. Empty, like `infoHash`, until somebody has read the file for them.
-   */
-  readonly pieces: string;
+  /** Undefined until somebody has read the file for its pieces. */
+  readonly torrent?: EntryTorrent;
   readonly askedBy: AskedBy;
   /**
    * SHA-256 of the decompressed contents, computed here or checked by Nix during an import. Undefined if nobody has
    * checked the contents yet: then the file must not reach anybody.
    */
   readonly narHash?: FoundNarHash;
+}
+
+/** The facts about a torrent that do not follow from the rest of its entry. */
+export interface EntryTorrent {
+  readonly infoHash: InfoHash;
+  /** SHA-1 of each piece, concatenated, in base64. */
+  readonly pieces: string;
 }
 
 /** Result of decompressing a file: its NarHash, or that it does not decompress to at most this many bytes. */
@@ -186,7 +190,7 @@ export class Catalogue {
     try {
       await makeFolderBelow(dirname(dirname(this.#path)), dirname(this.#path));
       // A leading newline separates the entries from a line torn by a crash.
-      await appendLasting(this.#path, `\n${news.map((entry) => JSON.stringify(entry)).join('\n')}\n`);
+      await appendLasting(this.#path, `\n${news.map(formatEntry).join('\n')}\n`);
     } catch (error) {
       throw storeError(error, this.#path);
     }
@@ -226,10 +230,10 @@ export class Catalogue {
     this.#version++;
     this.#byStorePath.set(entry.storePath, entry);
     if (before !== undefined) {
-      removeFrom(this.#byInfoHash, before.infoHash, before);
+      if (before.torrent !== undefined) removeFrom(this.#byInfoHash, before.torrent.infoHash, before);
       if (this.#byTail !== undefined) removeFrom(this.#byTail, tailOf(before.fileHash), before);
     }
-    if (!isPending(entry)) addTo(this.#byInfoHash, entry.infoHash, entry);
+    if (entry.torrent !== undefined) addTo(this.#byInfoHash, entry.torrent.infoHash, entry);
     if (this.#byTail !== undefined) addTo(this.#byTail, tailOf(entry.fileHash), entry);
     for (const listener of this.#listeners) listener(entry);
   }
@@ -262,10 +266,10 @@ function asList<T>(value: T | readonly T[] | undefined): readonly T[] {
 /** Adds earlier facts about the same file to an entry: a line with fewer facts removes none. */
 function withKnown(entry: CatalogueEntry, known: CatalogueEntry | undefined): CatalogueEntry {
   if (known === undefined || !isSameFile(known, entry)) return entry;
-  const { infoHash, pieces, narHash } = known;
+  const { torrent, narHash } = known;
   return {
     ...entry,
-    ...(isPending(entry) && { infoHash, pieces }),
+    ...(entry.torrent === undefined && torrent !== undefined && { torrent }),
     ...(entry.narHash === undefined && narHash !== undefined && { narHash }),
   };
 }
@@ -298,28 +302,28 @@ export function noContents(maxBytes: number): FoundNarHash {
   return `${NONE}${maxBytes}`;
 }
 
-/** Returns true for an entry whose file must still be read for its pieces. */
-export function isPending(entry: CatalogueEntry): boolean {
-  return entry.pieces === '';
-}
-
-/** Makes the torrent of an entry. @throws INDEX_INVALID if the entry's pieces do not fit its size */
-export function torrentOfEntry(entry: CatalogueEntry): NarTorrent {
-  return narTorrent({
-    fileHash: entry.fileHash,
-    extension: entry.extension,
-    sizeBytes: entry.sizeBytes,
-    pieces: Buffer.from(entry.pieces, 'base64'),
-  });
+/**
+ * Makes the torrent of an entry. Undefined while its pieces are unknown.
+ *
+ * @throws INDEX_INVALID if the entry's pieces do not fit its size
+ */
+export function torrentOfEntry({ fileHash, extension, sizeBytes, torrent }: CatalogueEntry): NarTorrent | undefined {
+  if (torrent === undefined) return undefined;
+  return narTorrent({ fileHash, extension, sizeBytes, pieces: Buffer.from(torrent.pieces, 'base64') });
 }
 
 /** Makes the entry of a NAR with unknown pieces: it came over HTTP and no hash map has it. */
 export function pendingEntry(
-  nar: { fileHash: FileHash; sizeBytes: number; extension: string; mtimeMs: number },
+  {
+    fileHash,
+    sizeBytes,
+    extension,
+    mtimeMs,
+  }: { fileHash: FileHash; sizeBytes: number; extension: string; mtimeMs: number },
   storePath: StorePath,
   askedBy: AskedBy,
 ): CatalogueEntry {
-  return { ...nar, storePath, askedBy, infoHash: '' as InfoHash, pieces: '' };
+  return { storePath, fileHash, sizeBytes, mtimeMs, extension, askedBy };
 }
 
 /**
@@ -337,11 +341,10 @@ export function entryOf(
   return {
     storePath,
     fileHash: torrent.fileHash,
-    infoHash: torrent.infoHash,
     sizeBytes: torrent.sizeBytes,
     mtimeMs,
     extension: torrent.name.split('.nar.')[1] ?? '',
-    pieces: Buffer.from(torrent.pieces).toString('base64'),
+    torrent: { infoHash: torrent.infoHash, pieces: Buffer.from(torrent.pieces).toString('base64') },
     askedBy,
     ...(narHash === undefined ? {} : { narHash }),
   };
@@ -380,20 +383,30 @@ export async function appendAtOnce(file: FileHandle, bytes: Uint8Array): Promise
   }
 }
 
+/** An entry as it is written: both texts are empty while the pieces are unknown. */
+interface EntryLine extends Omit<CatalogueEntry, 'torrent'>, EntryTorrent {}
+
+/** Formats a line of the catalogue. */
+export function formatEntry({ torrent, ...entry }: CatalogueEntry): string {
+  const { infoHash = '', pieces = '' } = torrent ?? {};
+  return JSON.stringify({ ...entry, infoHash, pieces });
+}
+
 /** Parses a line of the catalogue. Undefined if it is malformed. */
 export function parseEntry(line: string): CatalogueEntry | undefined {
   if (line === '') return undefined;
   try {
-    const entry = JSON.parse(line) as Partial<CatalogueEntry>;
+    const { infoHash, pieces, ...entry } = JSON.parse(line) as Partial<EntryLine>;
     const whole =
       typeof entry.storePath === 'string' &&
-      typeof entry.infoHash === 'string' &&
+      typeof infoHash === 'string' &&
       typeof entry.fileHash === 'string' &&
-      typeof entry.pieces === 'string' &&
+      typeof pieces === 'string' &&
       typeof entry.sizeBytes === 'number' &&
       typeof entry.mtimeMs === 'number' &&
       (entry.narHash === undefined || typeof entry.narHash === 'string');
-    return whole ? (entry as CatalogueEntry) : undefined;
+    if (!whole) return undefined;
+    return (pieces === '' ? entry : { ...entry, torrent: { infoHash, pieces } }) as CatalogueEntry;
   } catch {
     return undefined; // a line torn by a crash
   }
@@ -401,5 +414,5 @@ export function parseEntry(line: string): CatalogueEntry | undefined {
 
 /** Returns true if two entries have the same facts about a file. */
 export function isSameEntry(a: CatalogueEntry | undefined, b: CatalogueEntry): boolean {
-  return a !== undefined && isSameFile(a, b) && a.infoHash === b.infoHash && a.narHash === b.narHash;
+  return a !== undefined && isSameFile(a, b) && a.torrent?.infoHash === b.torrent?.infoHash && a.narHash === b.narHash;
 }

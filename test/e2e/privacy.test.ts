@@ -11,7 +11,7 @@ import { parsePublisherAddress } from '../../src/index/address.ts';
 import { cohortInfoHash } from '../../src/index/cohort-key.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
-import { entryOf } from '../../src/store/catalogue.ts';
+import { entryOf, formatEntry } from '../../src/store/catalogue.ts';
 import { parseEndpoint } from '../../src/discovery/endpoint.ts';
 import type { Member } from '../../src/exchange/member.ts';
 import { Network } from '../../src/swarm/network.ts';
@@ -261,7 +261,7 @@ describe('what is served', () => {
       formatNarInfo({ ...lie, url: narUrl, compression, fileHash: fileHash!, fileSize: fileSize! }),
     );
     const { mtimeMs } = await stat(join(own, narUrl));
-    await writeFile(catalogue, `${JSON.stringify({ ...entryOf(torrent, leaf, Math.floor(mtimeMs), 'fetch') })}\n`);
+    await writeFile(catalogue, `${formatEntry(entryOf(torrent, leaf, Math.floor(mtimeMs), 'fetch'))}\n`);
     const { ready, process } = await lab.service(['daemon', ...flags]);
     assert.deepEqual(await answers(ready['port'], hashes), [false]);
     await process.event('warning', ({ message }) => String(message).includes('does not have the signed contents'));

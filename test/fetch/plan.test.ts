@@ -140,7 +140,7 @@ test('what was read through and committed is not read again', async () => {
   const second = await planOf(closureOf(info));
   assert.deepEqual([second.inStore, second.verified], [[info], []]);
   const entry = (await Catalogue.open(store)).byStorePath(info.storePath);
-  assert.equal(entry?.infoHash, first.verified[0]?.torrent?.infoHash, 'its pieces are known, too');
+  assert.equal(entry?.torrent!.infoHash, first.verified[0]?.torrent?.infoHash, 'its pieces are known, too');
 });
 
 test('a narinfo without FileHash or FileSize is a matter for upstreams', async () => {

@@ -31,7 +31,7 @@ async function door(t: TestContext): Promise<Door> {
   const catalogue = await Catalogue.open(store);
   await catalogue.add([entry]);
   const warm = new Gate(store, catalogue, sharedBy(store));
-  assert.ok(await warm.admit(entry.infoHash)); // it remembers this, and must not go by it
+  assert.ok(await warm.admit(entry.torrent!.infoHash)); // it remembers this, and must not go by it
   return {
     store,
     entry,
@@ -39,8 +39,9 @@ async function door(t: TestContext): Promise<Door> {
     narPath: store.narPath(info),
     catalogue,
     admits: async (keys) => {
-      const isAdmitted = (await new Gate(store, catalogue, sharedBy(store, keys)).admit(entry.infoHash)) !== undefined;
-      if (keys === undefined) assert.equal((await warm.admit(entry.infoHash)) !== undefined, isAdmitted);
+      const isAdmitted =
+        (await new Gate(store, catalogue, sharedBy(store, keys)).admit(entry.torrent!.infoHash)) !== undefined;
+      if (keys === undefined) assert.equal((await warm.admit(entry.torrent!.infoHash)) !== undefined, isAdmitted);
       return isAdmitted;
     },
   };
@@ -48,9 +49,9 @@ async function door(t: TestContext): Promise<Door> {
 
 test('serves a requested, signed and unchanged NAR', async (t) => {
   const { store, entry, narPath, catalogue } = await door(t);
-  const admitted = await new Gate(store, catalogue, sharedBy(store)).admit(entry.infoHash);
+  const admitted = await new Gate(store, catalogue, sharedBy(store)).admit(entry.torrent!.infoHash);
   assert.equal(admitted?.path, narPath);
-  assert.equal(admitted.torrent.infoHash, entry.infoHash);
+  assert.equal(admitted.torrent.infoHash, entry.torrent!.infoHash);
   assert.equal(admitted.torrent.sizeBytes, (await readFile(narPath)).length);
 });
 
@@ -58,7 +59,7 @@ test('does not serve a signed NAR that nobody requested', async (t) => {
   const { store, catalogue } = await door(t);
   const gate = new Gate(store, catalogue, sharedBy(store));
   for (const other of [TOP, NOTE]) {
-    assert.equal(await gate.admit((await entryFor(store, other)).infoHash), undefined);
+    assert.equal(await gate.admit((await entryFor(store, other)).torrent!.infoHash), undefined);
   }
   assert.equal(await gate.admit('a'.repeat(40) as InfoHash), undefined);
 });
@@ -78,7 +79,7 @@ test('serves an unsigned path of its own if it follows from its content address'
   await catalogue.add([entry]);
   const admits = async (change: Partial<NarInfo>): Promise<boolean> => {
     await store.writeNarInfo({ ...info, signatures: [], ...change });
-    return (await new Gate(store, catalogue, sharedBy(store, [])).admit(entry.infoHash)) !== undefined;
+    return (await new Gate(store, catalogue, sharedBy(store, [])).admit(entry.torrent!.infoHash)) !== undefined;
   };
   assert.equal(await admits({}), true);
   assert.equal(await admits({ references: [baseNameOf(info.storePath)] }), false);
@@ -170,7 +171,7 @@ test('does not serve an unchecked file, nor one with other contents than the sig
     const catalogue = new Catalogue(store);
     await rm(cataloguePath(store));
     await catalogue.add([listed]);
-    return (await new Gate(store, catalogue, sharedBy(store)).admit(entry.infoHash)) !== undefined;
+    return (await new Gate(store, catalogue, sharedBy(store)).admit(entry.torrent!.infoHash)) !== undefined;
   };
   assert.equal(await admits(unchecked(entry)), false);
   assert.equal(await admits({ ...entry, narHash: (await infoOf(store, NOTE)).narHash }), false);

@@ -44,10 +44,10 @@ async function lie(store: FileStore, hash: string, file: NarInfo): Promise<NarIn
 test('serves a NAR of an earlier catalogue to the first peer that asks, and remembers the result', async (t) => {
   const { store, gate, catalogue, warnings } = await scene(t, async (made) => [unchecked(await entryFor(made, LEAF))]);
   const entry = await entryFor(store, LEAF);
-  assert.ok((await gate.admit(entry.infoHash)) !== undefined);
+  assert.ok((await gate.admit(entry.torrent!.infoHash)) !== undefined);
   assert.deepEqual(catalogue.byStorePath(entry.storePath), entry);
   const later = new Gate(store, await Catalogue.open(store), sharedBy(store)); // which looks into nothing itself
-  assert.ok((await later.admit(entry.infoHash)) !== undefined);
+  assert.ok((await later.admit(entry.torrent!.infoHash)) !== undefined);
   assert.deepEqual(warnings, []);
 });
 
@@ -73,13 +73,13 @@ test('does not serve a private NAR that a signed narinfo of another path names, 
     return [unchecked({ ...(await entryFor(made, LEAF)), storePath: note.storePath })];
   });
   const [secret, { storePath }] = [await entryFor(store, LEAF), await infoOf(store, NOTE)];
-  assert.equal(await gate.admit(secret.infoHash), undefined);
+  assert.equal(await gate.admit(secret.torrent!.infoHash), undefined);
   await checker.checkAll(signal);
-  assert.equal(await gate.admit(secret.infoHash), undefined);
+  assert.equal(await gate.admit(secret.torrent!.infoHash), undefined);
   assert.equal(warnings.length, 1);
   assert.match(warnings[0] ?? '', new RegExp(`^the NAR of ${storePath} does not have the signed contents`));
   await catalogue.add([unchecked(secret)]);
-  assert.ok((await gate.admit(secret.infoHash)) !== undefined, 'the lie does not shut out the right one');
+  assert.ok((await gate.admit(secret.torrent!.infoHash)) !== undefined, 'the lie does not shut out the right one');
 });
 
 test('does not serve a file that differs from its entry or cannot be decompressed', async (t) => {
@@ -101,7 +101,7 @@ test('does not serve a file that differs from its entry or cannot be decompresse
   await checker.checkAll(signal);
   const found = catalogue.byStorePath(info.storePath)!;
   assert.equal(found.narHash, `none:${info.narSize}`);
-  assert.equal(await gate.admit(found.infoHash), undefined);
+  assert.equal(await gate.admit(found.torrent!.infoHash), undefined);
   assert.equal(
     contentsOf(found, { ...info, narSize: info.narSize + 1 }),
     'unknown',

@@ -65,7 +65,8 @@ async function reaches(store: FileStore, hash: string): Promise<{ peers: boolean
   const info = await store.readNarInfoOf(entry.storePath);
   assert(info !== undefined);
   await checker.check(entry, info, 'now'); // the gate would wait for it half a second
-  const peers = (await new Gate(store, catalogue, sharedBy(store, []), checker).admit(entry.infoHash)) !== undefined;
+  const peers =
+    (await new Gate(store, catalogue, sharedBy(store, []), checker).admit(entry.torrent!.infoHash)) !== undefined;
   const { records } = await collectRecords([info], { store, catalogue, keys: [], signal });
   return { peers, map: records.length === 1 };
 }

@@ -10,11 +10,10 @@ for (let index = 0; index < Number(count); index++) {
     {
       storePath: `/nix/store/${'a'.repeat(32)}-${name}-${index}` as StorePath,
       fileHash: '0'.repeat(52) as FileHash,
-      infoHash: `${name}${index}`.padEnd(40, '0') as InfoHash,
       sizeBytes: index + 1,
       mtimeMs: 1,
       extension: 'xz',
-      pieces: 'A'.repeat(2_000),
+      torrent: { infoHash: `${name}${index}`.padEnd(40, '0') as InfoHash, pieces: 'A'.repeat(2_000) },
       askedBy: 'fetch',
     },
   ]);

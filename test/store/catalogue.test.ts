@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { FileHash, InfoHash, StorePath } from '../../src/nix/brands.ts';
 import { compactCatalogue } from '../../src/store/compact-catalogue.ts';
-import { Catalogue, isPending, pendingEntry, torrentOfEntry } from '../../src/store/catalogue.ts';
+import { Catalogue, formatEntry, pendingEntry, torrentOfEntry } from '../../src/store/catalogue.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { emptyStore, entryFor, filledStore, unchecked } from './store-fixture.ts';
 
@@ -19,10 +19,10 @@ test('keeps entries, for this process at once and for later ones', async (t) => 
   await catalogue.add([entry]);
   for (const one of [catalogue, await Catalogue.open(store)]) {
     assert.deepEqual([...one.entries()], [entry]);
-    assert.deepEqual(one.byInfoHash(entry.infoHash), [entry]);
+    assert.deepEqual(one.byInfoHash(entry.torrent!.infoHash), [entry]);
     assert.deepEqual(one.byStorePath(entry.storePath), entry);
   }
-  assert.equal(torrentOfEntry(entry).infoHash, entry.infoHash);
+  assert.equal(torrentOfEntry(entry)?.infoHash, entry.torrent!.infoHash);
 });
 
 test('writes the same entry once', async (t) => {
@@ -66,7 +66,7 @@ test('a torn last line costs one entry', async (t) => {
 
 test('reads a half written line once it is complete', async (t) => {
   const store = await filledStore(t);
-  const line = `${JSON.stringify(await entryFor(store, LEAF))}\n`;
+  const line = `${formatEntry(await entryFor(store, LEAF))}\n`;
   const path = pathOf(store.stateDir);
   await writeFile(path, line.slice(0, 50));
   const catalogue = await Catalogue.open(store);
@@ -78,8 +78,8 @@ test('reads a half written line once it is complete', async (t) => {
 test('skips lines that are not entries', async (t) => {
   const store = await filledStore(t);
   const entry = await entryFor(store, LEAF);
-  const lines = ['', 'hello', 'null', '42', '[]', '{}', JSON.stringify({ ...entry, sizeBytes: '7' })];
-  await writeFile(pathOf(store.stateDir), `${[...lines, JSON.stringify(entry)].join('\n')}\n`);
+  const lines = ['', 'hello', 'null', '42', '[]', '{}', formatEntry({ ...entry, sizeBytes: '7' as unknown as number })];
+  await writeFile(pathOf(store.stateDir), `${[...lines, formatEntry(entry)].join('\n')}\n`);
   assert.deepEqual([...(await Catalogue.open(store)).entries()], [entry]);
 });
 
@@ -90,7 +90,7 @@ test('reads a replaced file again', async (t) => {
   await catalogue.add([await entryFor(store, LEAF), await entryFor(store, NOTE)]);
   await catalogue.refresh();
   const top = await entryFor(store, TOP);
-  await writeFile(`${path}.new`, `${JSON.stringify(top)}\n`);
+  await writeFile(`${path}.new`, `${formatEntry(top)}\n`);
   await rename(`${path}.new`, path);
   await catalogue.refresh();
   assert.deepEqual([...catalogue.entries()], [top]);
@@ -105,11 +105,32 @@ test('an entry without pieces has no infohash until its file is hashed', async (
   const catalogue = await Catalogue.open(store);
   const pending = pendingEntry(entry, entry.storePath, 'fetch');
   await catalogue.add([pending]);
-  assert.ok(isPending(pending));
+  assert.equal(torrentOfEntry(pending), undefined);
   assert.deepEqual(catalogue.byInfoHash('' as InfoHash), []);
   await catalogue.add([entry]);
-  assert.deepEqual(catalogue.byInfoHash(entry.infoHash), [entry]);
+  assert.deepEqual(catalogue.byInfoHash(entry.torrent!.infoHash), [entry]);
   assert.equal(catalogue.size, 1);
+});
+
+test('lines are those of every version: empty texts stand for a torrent that is unknown', async (t) => {
+  const store = await filledStore(t);
+  const entry = await entryFor(store, LEAF);
+  const pending = pendingEntry(await entryFor(store, NOTE), (await entryFor(store, NOTE)).storePath, 'fetch');
+  await (await Catalogue.open(store)).add([entry, pending]);
+  const text = await readFile(pathOf(store.stateDir), 'utf8');
+  const lines = text.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line) as Record<string, unknown>]));
+  assert.deepEqual(
+    lines.map(({ infoHash, pieces, torrent }) => [infoHash, pieces, torrent]),
+    [
+      [entry.torrent?.infoHash, entry.torrent?.pieces, undefined],
+      ['', '', undefined],
+    ],
+  );
+  const read = await Catalogue.open(store);
+  assert.deepEqual(
+    [...read.entries()],
+    [entry, pending].map(({ ...one }) => one),
+  );
 });
 
 test('a line with fewer facts removes none, unless the file has changed', async (t) => {
@@ -124,7 +145,7 @@ test('a line with fewer facts removes none, unless the file has changed', async 
   assert.deepEqual((await Catalogue.open(store)).byStorePath(storePath), entry);
   const changed = unchecked({ ...entry, mtimeMs: entry.mtimeMs + 1 });
   await one.add([changed]);
-  assert.deepEqual(one.byInfoHash(entry.infoHash), [changed]);
+  assert.deepEqual(one.byInfoHash(entry.torrent!.infoHash), [changed]);
 });
 
 test('two paths may claim one torrent, and neither hides the other', async (t) => {
@@ -133,9 +154,9 @@ test('two paths may claim one torrent, and neither hides the other', async (t) =
   const other = { ...entry, storePath: (await entryFor(store, NOTE)).storePath };
   const catalogue = await Catalogue.open(store);
   await catalogue.add([entry, other]);
-  assert.deepEqual(catalogue.byInfoHash(entry.infoHash), [entry, other]);
+  assert.deepEqual(catalogue.byInfoHash(entry.torrent!.infoHash), [entry, other]);
   await catalogue.add([await entryFor(store, NOTE)]);
-  assert.deepEqual(catalogue.byInfoHash(entry.infoHash), [entry]);
+  assert.deepEqual(catalogue.byInfoHash(entry.torrent!.infoHash), [entry]);
 });
 
 test('two processes that add at once lose nothing', { timeout: 60_000 }, async (t) => {

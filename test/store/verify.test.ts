@@ -72,7 +72,7 @@ suite('verify', () => {
     const leaf = { ...(await listedBefore(t)), mtimeMs: file.mtimeMs };
     await catalogue.add([entry, leaf]);
     const gate = new Gate(store, catalogue, sharedBy(store));
-    assert.ok((await gate.admit(leaf.infoHash)) !== undefined);
+    assert.ok((await gate.admit(leaf.torrent!.infoHash)) !== undefined);
 
     const { damages } = await verify(store);
     assert.equal(damages.length, 1);
@@ -81,8 +81,8 @@ suite('verify', () => {
     assert.deepEqual(await readdir(join(store.stateDir, 'quarantine')), [name]);
     await assert.rejects(stat(path), { code: 'ENOENT' });
     assert.ok((await store.readNarInfo(parseStoreHash(LEAF))) !== undefined);
-    assert.equal(await gate.admit(leaf.infoHash), undefined);
-    assert.ok((await gate.admit(entry.infoHash)) !== undefined);
+    assert.equal(await gate.admit(leaf.torrent!.infoHash), undefined);
+    assert.ok((await gate.admit(entry.torrent!.infoHash)) !== undefined);
     const again = await verify(store);
     assert.deepEqual(
       [again.damages.map((damage) => [damage.isGone, damage.file]), again.absent],
