@@ -20,16 +20,16 @@ import { RETRIES_WITH_ALTERNATIVE } from './find-narinfo.ts';
 import type { Tell } from './events.ts';
 import { reasonsOf } from './task.ts';
 
-/** NARs fetched at a time: as many as of the others. */
+/** NARs that are fetched at the same time: as many as in the ordinary lanes. */
 const CONCURRENCY = 8;
 
 export interface ByContentsContext {
   readonly store: FileStore;
   readonly session: PartialSession;
   readonly http: HttpClient;
-  /** Whom to ask for the file that a narinfo describes, one after another. */
+  /** Returns the upstreams to ask for a narinfo's file, in order. */
   readonly upstreamsOf: (info: NarInfo) => readonly Upstream[];
-  /** Whether somebody else may have the NAR, too: then an upstream that stalls is not waited for. */
+  /** True if others may have the NAR, too: then a stalled upstream gets no retry. */
   readonly givesWay: boolean;
   readonly limit?: DirectionLimit | undefined;
   /** Called with each narinfo as soon as its NAR is in the store. */
@@ -39,12 +39,12 @@ export interface ByContentsContext {
 }
 
 /**
- * Fetches NARs whose FileHash and FileSize are absent, or of no use: some caches give neither, others are wrong about what
- * was compressed again. As for Nix, NarHash alone says whether a file is right. Only an upstream can send them, and no
- * more of what it sends is read than a file of that NarSize can have.
+ * Fetches NARs with a missing or useless FileHash or FileSize: some caches give neither, others are wrong about files
+ * that were compressed again. As in Nix, only NarHash decides whether a file is right. Only upstreams can send these,
+ * and no more is read than a file of that NarSize can have.
  *
- * @returns the narinfos with the file that was found, by store path; and why each of the others could not be had:
- *   NAR_UNAVAILABLE with every upstream's failure, NIX_MISSING. After an interruption some are in neither.
+ * @returns the narinfos with the files that were found, by store path; and the failures of the others: NAR_UNAVAILABLE
+ *   with every upstream's failure, NIX_MISSING. After an interruption some are in neither.
  * @throws STORE_FULL, STORE_UNWRITABLE at once
  */
 export async function fetchByContents(
@@ -80,7 +80,7 @@ async function fetchFromAny(info: NarInfo, context: ByContentsContext): Promise<
       return await fetchOne(info, upstream, context);
     } catch (error) {
       context.signal.throwIfAborted();
-      // No other upstream makes up for these.
+      // Failures that no other upstream makes up for.
       if (isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE', 'NIX_MISSING')) throw error;
       failures.push(error);
     }
@@ -115,7 +115,7 @@ async function fetchOne(info: NarInfo, upstream: Upstream, context: ByContentsCo
   }
 }
 
-/** Writes what an upstream sends to a file. @throws SIZE_MISMATCH for more than a NAR of that NarSize can be */
+/** Writes an upstream's body to a file. @throws SIZE_MISMATCH for more bytes than a NAR of that NarSize can have */
 async function download(
   info: NarInfo,
   upstream: Upstream,
@@ -163,7 +163,7 @@ function tooLong({ storePath, narSize }: NarInfo, upstream: Upstream, maxBytes: 
   );
 }
 
-/** @throws HASH_MISMATCH where it cannot be decompressed; NIX_MISSING where the program for that is not there */
+/** @throws HASH_MISMATCH if it cannot be decompressed; NIX_MISSING if the program for that is missing */
 async function contentsOfFile(
   path: string,
   info: NarInfo,

@@ -12,13 +12,13 @@ import type { FileStore } from '../store/file-store.ts';
 import { withinMs } from '../within.ts';
 
 const MAX_INFO_BYTES = 64 * 1024;
-/** As long as Nix remembers it (src/libstore/nar-info-disk-cache.cc). */
+/** Lifetime of a remembered one, as in Nix (src/libstore/nar-info-disk-cache.cc). */
 const REMEMBERED_MS = 7 * 24 * 3_600_000;
-/** From here on it is asked for again, beside the work, for the next run. */
+/** Age from which it is requested again, in the background, for the next run. */
 const FRESH_MS = 24 * 3_600_000;
-/** Where nothing is remembered: who has not answered by then is asked last. */
+/** Time for caches without a remembered one to answer; silent ones are then asked last. */
 const PATIENCE_MS = 2_000;
-/** A cache that says nothing of itself, or nothing yet: Nix would not use it at all. */
+/** Priority of a cache that has not announced one (yet): Nix would not use it at all. */
 const UNKNOWN = Infinity;
 
 const SCHEMA = v.record(
@@ -36,8 +36,8 @@ export interface CacheInfosContext {
 }
 
 /**
- * Puts caches into the order of their priority as Nix does: lower first, `?priority=` before what nix-cache-info says, as
- * given where it is the same. Caches for another store directory are left out with a warning. A single cache is not asked.
+ * Sorts caches by priority as Nix does: lower first, `?priority=` before nix-cache-info, otherwise in the given order.
+ * Leaves out caches for another store directory, with a warning. Does not ask a single cache.
  *
  * @throws the signal's reason
  */
@@ -59,13 +59,13 @@ export async function orderUpstreams(
   return fitting.toSorted((a, b) => compare(rank(a), rank(b)));
 }
 
-/** The sentence about a cache whose paths are of another store directory than those that are wanted. */
+/** Returns the warning about a cache for another store directory. */
 export function otherStoreDir(name: string, theirs: string, ours: string): string {
   return `${name} is a cache for the store directory ${theirs}, and this is one for ${ours}`;
 }
 
 function compare(a: number, b: number): number {
-  return a === b ? 0 : a - b; // two that are unknown are both Infinity
+  return a === b ? 0 : a - b; // two unknown ones are both Infinity
 }
 
 async function infosOf(
@@ -95,7 +95,7 @@ async function infosOf(
     store.replace(file, `${JSON.stringify(remembered, null, 1)}\n`, { mode: 0o600 }).catch(() => undefined);
   if (needed.length > 0) await withinMs(PATIENCE_MS, Promise.allSettled(needed));
   const inTime = new Map(infos);
-  if (needed.length > 0) await remember(); // where it cannot be written, the next run asks again
+  if (needed.length > 0) await remember(); // if it cannot be written, the next run asks again
   if (refreshed.length > 0) void Promise.allSettled(refreshed).then(remember);
   return inTime;
 }
@@ -103,8 +103,8 @@ async function infosOf(
 /**
  * Asks a cache for its nix-cache-info.
  *
- * @param isRemembered whether what it said before still holds: then a failure changes nothing
- * @returns undefined if it cannot be had: that is said where it matters, by what it fails to deliver
+ * @param isRemembered true if an earlier answer is still valid: then a failure changes nothing
+ * @returns undefined if it cannot be fetched; a failure that matters is reported with the NARs
  */
 async function ask(
   upstream: Upstream,
@@ -129,7 +129,7 @@ async function ask(
   return undefined;
 }
 
-/** A file that is damaged counts as none. */
+/** A damaged file counts as absent. */
 async function readRemembered(file: string): Promise<Remembered> {
   try {
     return v.parse(SCHEMA, JSON.parse(await readFile(file, 'utf8')));
@@ -138,7 +138,7 @@ async function readRemembered(file: string): Promise<Remembered> {
   }
 }
 
-/** The address may hold a password, the name that is shown does not. */
+/** Returns the key of a cache: its address may contain a password, its shown name does not. */
 function keyOf({ name }: Upstream): string {
   return createHash('sha256').update(name).digest('hex');
 }

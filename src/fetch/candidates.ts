@@ -6,18 +6,18 @@ import { storeHashOf } from '../nix/store-path.ts';
 import { ask, type NarInfoSource } from './find-narinfo.ts';
 import { namedFile, withoutName } from './named-file.ts';
 
-/** State of one path: its source, the descriptions that were tried, and the sources that are left. */
+/** State of one path: its present source, the descriptions already tried, and the remaining sources. */
 interface State {
   origin: NarInfoSource | undefined;
-  /** Whether a file was of another size than was named. */
+  /** True if a file had another size than named. */
   isOtherSize: boolean;
   readonly tried: Set<string>;
   readonly left: NarInfoSource[];
 }
 
 /**
- * The descriptions that sources have of a path, tried one after another as Nix tries substituters: each source's own file,
- * or its own build of the path. No further source is asked before the first description has failed.
+ * The descriptions of a path in different sources, tried one after another as Nix tries substituters: each source's own
+ * file, or its own build of the path. Asks no further source before the first description has failed.
  */
 export class Candidates {
   readonly #sources: readonly NarInfoSource[];
@@ -28,7 +28,7 @@ export class Candidates {
 
   /**
    * @param sources in the order in which they are asked
-   * @param origins which of them the narinfo came from that each path is tried with first
+   * @param origins the source of the narinfo that each path is tried with first
    */
   constructor(
     sources: readonly NarInfoSource[],
@@ -41,17 +41,17 @@ export class Candidates {
     this.#origins = origins;
   }
 
-  /** The source of the narinfo that a path is tried with now. */
+  /** Returns the source of the narinfo that a path is being tried with. */
   originOf(hash: StoreHash): NarInfoSource | undefined {
     return this.#states.get(hash)?.origin ?? this.#origins.get(hash);
   }
 
   /**
-   * The next narinfo to try for a path, or undefined after the last one.
+   * Returns the next narinfo to try for a path. Undefined after the last one.
    *
-   * @param info what was tried
-   * @param failure what it failed of. A file of another size than was named is tried once more from the source that named
-   *   it, by its contents: a cache that compresses again, or a proxy that does, is right in all else
+   * @param info the narinfo that failed
+   * @param failure its failure. A file of another size than named is tried once more from the same source, by its
+   *   contents: a cache or proxy that compresses again is right in all else
    * @throws the signal's reason
    */
   async next(info: NarInfo, failure: unknown, signal: AbortSignal): Promise<NarInfo | undefined> {
@@ -90,7 +90,7 @@ export class Candidates {
   }
 }
 
-/** The narinfo, unless it was tried; of files without a name those of two sources are two. */
+/** Returns the narinfo, unless it was already tried. Files without a hash of two sources count as different. */
 function take({ origin, tried }: State, info: NarInfo): NarInfo | undefined {
   const { url, compression, fileHash, fileSize } = info;
   const from = namedFile(info) === undefined ? origin?.name : undefined;
@@ -100,7 +100,10 @@ function take({ origin, tried }: State, info: NarInfo): NarInfo | undefined {
   return info;
 }
 
-/** Whether a file is another than was named, so that nobody has looked into it (of the same size it was looked into). */
+/**
+ * Returns true if a file differs from the named one, so that nobody has checked its contents (those of the same size
+ * were checked).
+ */
 function isOtherSize(failure: unknown): boolean {
   if (isNarswarmError(failure, 'SIZE_MISMATCH')) return true;
   const causes: unknown[] = failure instanceof AggregateError ? [...(failure.errors as unknown[])] : [];

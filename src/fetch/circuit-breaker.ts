@@ -1,29 +1,29 @@
-/** Failures in a row after which a source is no longer asked. */
+/** Failures in a row after which a source is left alone. */
 const FAILURES = 2;
-/** For so long it is left alone, and for twice as long after each further failure. */
+/** Pause after that; doubled after each further failure. */
 const PAUSE_MS = 30_000;
 const MAX_PAUSE_MS = 10 * 60_000;
 
-/** Leaves a source alone that fails, and tries it again later, with one request. */
+/** Leaves a failing source alone, and tries it again later with one request. */
 export class CircuitBreaker {
   #failures = 0;
   #pauseMs = PAUSE_MS;
   #untilMs = -Infinity;
 
-  /** Whether the source may be asked. @param nowMs of a clock that never goes back */
+  /** Returns true if the source may be asked. @param nowMs of a clock that never goes back */
   mayAsk(nowMs: number): boolean {
     return nowMs >= this.#untilMs;
   }
 
-  /** Records an answer, also one that it has nothing. */
+  /** Records an answer, even an empty one. */
   noteAnswer(): void {
     this.#failures = 0;
     this.#pauseMs = PAUSE_MS;
   }
 
-  /** Records a failure: no connection, no answer in time, garbage. */
+  /** Records a failure: no connection, no answer in time, or garbage. */
   noteFailure(nowMs: number): void {
-    if (!this.mayAsk(nowMs)) return; // of a request that was begun before
+    if (!this.mayAsk(nowMs)) return; // the request began before the pause
     this.#failures++;
     if (this.#failures < FAILURES) return;
     this.#failures = FAILURES - 1; // then one more is enough

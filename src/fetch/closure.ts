@@ -5,35 +5,35 @@ import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { parseStoreHash, storeDirOf, storePathFromBaseName } from '../nix/store-path.ts';
 
-/** Narinfos asked for at once: a round trip of 50 ms then costs 800 narinfos less than a second. */
+/** Narinfos that are requested at the same time: with a round trip of 50 ms, 800 narinfos take less than a second. */
 const CONCURRENCY = 64;
 
-/** What a lookup fails of that would fail for every other path, too. */
+/** Errors of a look-up that every other path would meet, too. */
 const OF_ALL_PATHS: ReadonlySet<ErrorCode> = new Set(['STORE_FULL', 'STORE_UNWRITABLE', 'INTERRUPTED']);
 
-/** Finds the narinfo of a store hash and vouches for its signature; undefined where no source has it. */
+/** Finds the narinfo of a store hash and vouches for its signature. Undefined if no source has it. */
 export type FindNarInfo = (
   hash: StoreHash,
   signal: AbortSignal,
-  /** The whole path, where something refers to it. */
+  /** The whole path, if something refers to it. */
   path?: StorePath,
 ) => Promise<NarInfo | undefined>;
 
 /** A closure: every path that the roots reach, roots first, breadth first. */
 export type Closure = ReadonlyMap<StoreHash, NarInfo>;
 
-/** A path that could not be had, and why. */
+/** A path that could not be found, with the reason. */
 export interface MissingPath extends Failure {
   readonly path: string;
-  /** True if every source was asked and none has it; otherwise one of them failed, and may have it another time. */
+  /** True if every source was asked and none has it. Otherwise one of them failed, and may have it another time. */
   readonly isNowhere: boolean;
 }
 
 /**
- * Walks narinfo `References` breadth-first from the roots. Each narinfo is asked for once, whatever refers to it;
- * cycles and self-references end by themselves.
+ * Walks narinfo `References` breadth-first from the roots. Asks for each narinfo once. Cycles and self-references end
+ * by themselves.
  *
- * @throws NARINFO_MISSING, naming the path and what refers to it; whatever `find` throws
+ * @throws NARINFO_MISSING, naming the path and a path that refers to it; errors of `find`
  */
 export async function walkClosure(
   roots: readonly StoreHash[],
@@ -41,12 +41,12 @@ export async function walkClosure(
   options: {
     signal?: AbortSignal;
     concurrency?: number;
-    /** Narinfos that are known already: neither asked for nor in the result. */
+    /** Narinfos that are already known. They are neither requested nor in the result. */
     known?: Closure;
-    /** Takes in the roots alone, and nothing that they refer to. */
+    /** True to include only the roots, without their references. */
     onlyRoots?: boolean;
     onNarInfo?: (info: NarInfo) => void;
-    /** Told of a path without a good narinfo; the walk goes on. Without this it ends there. */
+    /** Called with a path without a good narinfo; the walk continues. Default: the walk ends there. */
     onMissing?: (hash: StoreHash, missing: MissingPath) => void;
   } = {},
 ): Promise<Closure> {
@@ -97,9 +97,7 @@ export async function walkClosure(
   return closure;
 }
 
-/**
- * The part of a closure that is there in full: without the paths that reach one of `lacking`.
- */
+/** Returns the complete part of a closure: without the paths that reach one of `lacking`. */
 export function completePart(closure: Closure, lacking: ReadonlySet<StoreHash>): Closure {
   if (lacking.size === 0) return closure;
   const referrers = new Map<StoreHash, StoreHash[]>();
@@ -116,7 +114,7 @@ export function completePart(closure: Closure, lacking: ReadonlySet<StoreHash>):
   return new Map([...closure].filter(([hash]) => !lost.has(hash)));
 }
 
-/** The part of a closure that its roots reach: another build of a path may refer to less than the one before. */
+/** Returns the part of a closure that its roots reach: another build of a path may have fewer references. */
 export function reachedFrom(
   roots: Iterable<StoreHash>,
   closure: Closure,
@@ -127,7 +125,7 @@ export function reachedFrom(
   return { closure: new Map([...closure].filter(([hash]) => hashes.has(hash))), hashes };
 }
 
-/** The paths of a closure that no other path of it refers to: together they reach all of it (circles aside). */
+/** Returns the paths that no other path of the closure refers to. Together they reach all of it (except cycles). */
 export function topsOf(closure: Closure): StorePath[] {
   const referred = new Set<string>();
   for (const [hash, info] of closure)
@@ -135,7 +133,7 @@ export function topsOf(closure: Closure): StorePath[] {
   return [...closure].flatMap(([hash, info]) => (referred.has(hash) ? [] : info.storePath));
 }
 
-/** The paths of a closure in an order in which each comes after all that it refers to (cycles aside). */
+/** Returns the paths of a closure in an order in which each comes after its references (except cycles). */
 export function referencesFirst(closure: Closure): NarInfo[] {
   const ordered: NarInfo[] = [];
   const state = new Map<StoreHash, 'open' | 'done'>();

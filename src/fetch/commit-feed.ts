@@ -16,8 +16,8 @@ export interface CommitFeedOptions {
 }
 
 /**
- * Commits NARs while others are still on their way, references first, so that an import can begin with them, and a run that
- * is killed has made visible what it had. Narinfos go out in batches, every few seconds. A short fetch commits once, at
+ * Commits NARs while others are still arriving, references first, so that an import can begin with them and a killed
+ * run keeps its finished part visible. Commits narinfos in batches, every few seconds. A short fetch commits once, at
  * its end.
  */
 export class CommitFeed {
@@ -25,7 +25,7 @@ export class CommitFeed {
   readonly #tell: Tell;
   readonly #everyMs: number;
   readonly #committed = new Set<StoreHash>();
-  /** Narinfos whose NAR is there, or is not needed. */
+  /** Narinfos whose NAR is there or not needed. */
   readonly #waiting = new Map<StoreHash, NarInfo>();
   readonly #jobs: NarJob[] = [];
   #hasNews = false;
@@ -39,7 +39,7 @@ export class CommitFeed {
     this.#everyMs = everyMs;
   }
 
-  /** Takes in narinfos whose NAR is in the store, or is not needed; `job` if it was fetched just now. */
+  /** Adds narinfos whose NAR is in the store or not needed; with `job` if it was just fetched. */
   add(infos: Iterable<NarInfo>, job?: NarJob): void {
     for (const info of infos) this.#waiting.set(storeHashOf(info.storePath), info);
     if (job !== undefined) this.#jobs.push(job);
@@ -47,7 +47,7 @@ export class CommitFeed {
     this.#schedule();
   }
 
-  /** Waits for a commit that is under way. Nothing is committed after this. */
+  /** Waits for the running commit. Nothing is committed afterwards. */
   async end(): Promise<void> {
     this.#hasEnded = true;
     clearTimeout(this.#timer);
@@ -60,7 +60,7 @@ export class CommitFeed {
 
   async #commit(): Promise<void> {
     this.#hasNews = false;
-    // The commit at the end tells what the disk fails of.
+    // The commit at the end reports a failure of the disk.
     this.#running = this.#commitReady().catch(() => undefined);
     await this.#running;
     this.#timer = undefined;

@@ -9,19 +9,19 @@ import { FileStore } from '../store/file-store.ts';
 import type { NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';
 
-/** Files looked at or written at a time. */
+/** Files that are read or written at the same time. */
 const CONCURRENCY = 32;
 
 /**
- * Makes what was fetched visible: first waits until the NARs are on the disk, then writes the narinfos, each after
- * those that it refers to, then lists the NARs in the catalogue, so that a daemon may serve them.
+ * Makes fetched NARs visible. First waits until the NARs are on the disk. Then writes the narinfos, each after its
+ * references. Then lists the NARs in the catalogue, so that a daemon may serve them.
  */
 export class Committer {
   readonly #store: FileStore;
   readonly #queue = new PQueue({ concurrency: CONCURRENCY });
-  /** Narinfos that were written, as they were given. */
+  /** Narinfos that were written, as given. */
   readonly #written = new Set<NarInfo>();
-  /** Narinfos that the store holds; read once. */
+  /** Narinfos in the store; read once. */
   #present: Set<StoreHash> | undefined;
   #catalogue: Catalogue | undefined;
 
@@ -30,10 +30,10 @@ export class Committer {
   }
 
   /**
-   * Commits narinfos whose NARs are in the store. What was committed before is not written again.
+   * Commits narinfos whose NARs are in the store. Does not write earlier ones again.
    *
    * @param infos in an order in which references come first
-   * @param jobs NARs that were fetched, with their torrents
+   * @param jobs fetched NARs, with their torrents
    * @throws STORE_FULL, STORE_UNWRITABLE
    */
   async commit(infos: readonly NarInfo[], jobs: readonly NarJob[]): Promise<void> {
@@ -58,12 +58,14 @@ export class Committer {
   }
 }
 
-/** Commits all at once, as {@link Committer.commit} does. */
+/** Commits everything at once, as {@link Committer.commit} does. */
 export async function commit(infos: readonly NarInfo[], jobs: readonly NarJob[], store: FileStore): Promise<void> {
   await new Committer(store).commit(infos, jobs);
 }
 
-/** Layers in which every narinfo refers to earlier layers alone (a cycle aside): a layer may be written at once. */
+/**
+ * Returns layers in which every narinfo refers only to earlier layers (except cycles): a layer may be written at once.
+ */
 function layersOf(infos: readonly NarInfo[]): NarInfo[][] {
   const layers: NarInfo[][] = [];
   const depths = new Map<string, number>();
@@ -78,13 +80,13 @@ function layersOf(infos: readonly NarInfo[]): NarInfo[][] {
 async function writeUnlessSame(info: NarInfo, present: ReadonlySet<StoreHash>, store: FileStore): Promise<void> {
   if (present.has(storeHashOf(info.storePath))) {
     const kept = isWithoutNar(info) ? await store.readNarInfoOf(info.storePath) : undefined;
-    if (kept !== undefined && !isWithoutNar(kept)) return; // what a file was found out to be stays
-    if (await store.holdsNarInfo(info)) return; // by its text: one that an older version wrote may have wrong remarks
+    if (kept !== undefined && !isWithoutNar(kept)) return; // findings about a file stay
+    if (await store.holdsNarInfo(info)) return; // compared by text: an older version may have written wrong remarks
   }
   await store.writeNarInfo(info);
 }
 
-/** What the catalogue is to say of a path's NAR, or undefined where it says so already or the NAR is not here. */
+/** Returns the catalogue's entry for a path's NAR. Undefined if it is already there, or if the NAR is not here. */
 async function catalogueEntry(
   info: NarInfo,
   torrents: ReadonlyMap<string, NarJob['torrent']>,
@@ -103,12 +105,12 @@ async function catalogueEntry(
   return pendingEntry({ fileHash, extension, ...file }, storePath, 'fetch');
 }
 
-/** The narinfo as this store has it: its own name for the NAR, and none of a hash map's fields. */
+/** Returns the narinfo for this store: with the store's own name for the NAR, and without fields of a hash map. */
 function asLocal(info: NarInfo): NarInfo {
   const bare = withExtra(withExtra(info, 'InfoHash', undefined), 'Pieces', undefined);
   const file = namedFile(info);
   if (file !== undefined) return { ...bare, url: FileStore.narUrl(file.fileHash, file.extension) };
-  // The target has the path, so nobody has looked for a file; Nix wants some URL.
+  // The target has the path, so nobody has looked for a file, but Nix requires a URL.
   const { fileHash: _hash, fileSize: _size, ...unnamed } = bare;
   return isWithoutNar(info) ? info : narInfoWithoutNar(unnamed);
 }

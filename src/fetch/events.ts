@@ -5,32 +5,32 @@ import type { Plan } from './plan.ts';
 /** Kinds of senders of NAR bytes. */
 export type ByteSource = 'peers' | 'upstream';
 
-/** One thing that happens in a fetch. Progress display, report and log read these, and nothing else. */
+/** An event of a fetch. Progress display, report and log read these, and nothing else. */
 export type FetchEvent =
   /** A fetch begins. One fetch may walk and plan several times. */
   | { readonly type: 'begun' }
   | { readonly type: 'walking' }
-  /** The fetch waits for a garbage collector that is at work on the store. */
+  /** The fetch waits for a garbage collector that is running on the store. */
   | { readonly type: 'waiting-for-gc' }
   /** The plan is known. Nothing was downloaded yet. */
   | { readonly type: 'planned'; readonly plan: Plan; readonly closure: Closure }
-  /** NARs of a plan are downloaded from now on; `bytes` leaves out NARs of unknown size. */
+  /** The download of a plan's NARs begins; `bytes` leaves out NARs of unknown size. */
   | { readonly type: 'downloading'; readonly nars: number; readonly bytes: number }
-  /** Bytes of a NAR that an earlier run has left: they are not downloaded again. */
+  /** Bytes of a NAR that an earlier run left: they are not downloaded again. */
   | { readonly type: 'nar-kept'; readonly bytes: number }
   /** Payload from `host:port` of a peer or the base URL of an upstream, not verified yet. */
   | { readonly type: 'nar-bytes'; readonly source: ByteSource; readonly origin: string; readonly bytes: number }
   /** A NAR is verified and in the store. */
   | { readonly type: 'nar-fetched'; readonly sizeBytes: number }
-  /** NARs and narinfos are on the disk and visible, with all that they refer to. Others may still be on their way. */
+  /** NARs and narinfos are on the disk and visible, with all their references. Others may still be arriving. */
   | { readonly type: 'committed'; readonly paths: readonly StorePath[] }
   /** The last NARs become visible. */
   | { readonly type: 'committing' }
-  /** Nix imports into a target; undefined: the default store of this machine. */
+  /** Nix imports into a target. Undefined: this machine's default store. */
   | { readonly type: 'importing'; readonly to: string | undefined }
-  /** Nix has printed a line. */
+  /** Nix printed a line. */
   | { readonly type: 'nix-line'; readonly line: string }
-  /** Something went wrong that another source mends. */
+  /** A problem that another source makes up for. */
   | { readonly type: 'warning'; readonly message: string };
 
 /** Takes the events of a fetch. */

@@ -9,13 +9,13 @@ import { fetchRound, type RoundContext } from './fetch-round.ts';
 import type { NarJob } from './job.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 
-/** Narinfos asked for at once, as of a walk. */
+/** Narinfos that are requested at the same time, as in a walk. */
 const CONCURRENCY = 64;
 
 export interface FetchNarsContext extends RoundContext {
   /**
-   * The closures of paths that another build refers to and nobody has asked for yet, and which of those the target lacks
-   * (undefined: all).
+   * Returns the closures of paths that another build refers to and that nobody has requested yet, and those that the
+   * target lacks (undefined: all).
    */
   readonly extend: (
     hashes: readonly StoreHash[],
@@ -25,19 +25,19 @@ export interface FetchNarsContext extends RoundContext {
 
 /** Result of a fetch. */
 export interface FetchedNars {
-  /** The closure that was given, each narinfo as its file is, and with what other builds refer to. */
+  /** The given closure, each narinfo with its actual file, and with the references of other builds. */
   readonly closure: Closure;
-  /** The NARs that were fetched or read through, with their torrents. */
+  /** The NARs that were fetched or read, with their torrents. */
   readonly jobs: readonly NarJob[];
   /** Paths whose NAR was checked against NarHash. */
   readonly checked: readonly StorePath[];
-  /** Paths that no source has delivered, and why; after an interruption also those that were left out. */
+  /** Paths that no source delivered, with the reasons; after an interruption also those that were left out. */
   readonly failures: ReadonlyMap<StorePath, unknown>;
 }
 
 /**
- * Fetches the NARs of a plan, and of each that fails what the other sources say of it, until it is there or no source has
- * another word for it. Where all is well that is one round.
+ * Fetches the NARs of a plan. For each failed NAR, tries the descriptions of other sources until one works or none is
+ * left. If all is well, that is one round.
  *
  * @throws STORE_FULL, STORE_UNWRITABLE at once
  */
@@ -48,9 +48,9 @@ export async function fetchNars(plan: Plan, closure: Closure, context: FetchNars
 }
 
 /**
- * Fetches what the other sources say of paths whose NAR has turned out to be of no use.
+ * Fetches other sources' versions of paths whose NAR turned out to be useless.
  *
- * @param failures what each has failed of
+ * @param failures the failure of each path
  * @throws as {@link fetchNars}
  */
 export async function fetchInstead(
@@ -61,7 +61,7 @@ export async function fetchInstead(
   return new Rounds(closure, context, failures).run();
 }
 
-/** The paths that could not be had, each with the reason. */
+/** Paths that could not be fetched, each with the reason. */
 export function* missingOf(failures: ReadonlyMap<StorePath, unknown>): Generator<[StoreHash, MissingPath]> {
   for (const [path, failure] of failures) {
     yield [storeHashOf(path), { path, isNowhere: false, ...failureOf(failure) }];
@@ -73,9 +73,9 @@ class Rounds {
   readonly #closure: Map<StoreHash, NarInfo>;
   readonly #jobs: NarJob[] = [];
   readonly #checked: StorePath[] = [];
-  /** The first failure of each path: it is of the source that was expected to have it. */
+  /** The first failure of each path: it comes from the expected source. */
   readonly #first = new Map<StorePath, unknown>();
-  /** Paths for which no source is left. */
+  /** Paths without a remaining source. */
   readonly #lacking = new Map<StorePath, unknown>();
   /** Failures of the last round. */
   #failures: ReadonlyMap<StorePath, unknown>;
@@ -96,7 +96,8 @@ class Rounds {
   }
 
   async fetch(plan: Plan): Promise<void> {
-    for (const info of plan.unsized) this.#closure.set(storeHashOf(info.storePath), info); // what is tried of each
+    // these narinfos are tried next
+    for (const info of plan.unsized) this.#closure.set(storeHashOf(info.storePath), info);
     const { infos, jobs, checked, failures } = await fetchRound(plan, this.#closure, this.#context);
     for (const [hash, info] of infos) this.#closure.set(hash, info);
     this.#jobs.push(...jobs);
@@ -104,7 +105,7 @@ class Rounds {
     this.#failures = failures;
   }
 
-  /** For what the last round failed of, the next narinfo to go by. */
+  /** Returns the next narinfos to try for the failures of the last round. */
   async #others(): Promise<Map<StoreHash, NarInfo>> {
     const { candidates, tell, signal } = this.#context;
     const others = new Map<StoreHash, NarInfo>();
@@ -131,7 +132,7 @@ class Rounds {
     return others;
   }
 
-  /** Takes in other narinfos, and what other builds refer to. */
+  /** Adds other narinfos, and the references of other builds. */
   async #planOf(others: ReadonlyMap<StoreHash, NarInfo>): Promise<Plan> {
     const { extend, store, candidates, torrentOf, signal } = this.#context;
     for (const [hash, info] of others) this.#closure.set(hash, info);

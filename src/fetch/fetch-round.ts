@@ -25,23 +25,23 @@ import { Scheduler } from './scheduler.ts';
 export interface RoundContext {
   readonly store: FileStore;
   readonly session: PartialSession;
-  /** Absent: peers are not asked. */
+  /** Undefined: peers are not asked. */
   readonly network: Network | undefined;
   readonly http: HttpClient;
   readonly upstreams: readonly Upstream[];
   readonly keys: readonly PublicKey[];
   readonly limit?: DirectionLimit | undefined;
-  /** Without an upstream: milliseconds that may pass without a byte from any peer. Default 60,000. */
+  /** Without an upstream: time without a byte from any peer until giving up, in milliseconds. Default 60,000. */
   readonly peerTimeoutMs?: number | undefined;
   readonly candidates: Candidates;
-  /** The torrent that a hash map has for a NAR. */
+  /** Returns the torrent of a NAR in a hash map. */
   readonly torrentOf: (info: NarInfo) => Promise<NarTorrent | undefined>;
-  /** Resolves once torrents can be had without waiting; absent: they can now. */
+  /** Resolves once torrents can be looked up without waiting. Undefined: they can now. */
   readonly torrentsLate?: (() => Promise<unknown>) | undefined;
-  /** How much is decompressed before this ends; absent: an import looks into all of it. */
+  /** How much is decompressed before this ends. Undefined: an import checks everything. */
   readonly contents?: LooksInto | undefined;
   readonly held?: HeldNars | undefined;
-  /** Called with narinfos as soon as their NAR is in the store; `job` is absent if it had no size before. */
+  /** Called with narinfos as soon as their NAR is in the store; without `job` if its size was unknown. */
   readonly onFetched?: ((infos: readonly NarInfo[], job?: NarJob) => void) | undefined;
   readonly tell: Tell;
   readonly signal: AbortSignal;
@@ -49,9 +49,9 @@ export interface RoundContext {
 
 /** Result of one plan. */
 export interface Round {
-  /** Each NAR that is there, as its file is, by the hash of its path. */
+  /** NARs that are there, each with its actual file, by the hash of its path. */
   readonly infos: ReadonlyMap<StoreHash, NarInfo>;
-  /** The NARs that were fetched or read through, with their torrents. */
+  /** The NARs that were fetched or read, with their torrents. */
   readonly jobs: readonly NarJob[];
   /** Paths whose NAR was checked against NarHash. */
   readonly checked: readonly StorePath[];
@@ -60,7 +60,7 @@ export interface Round {
 }
 
 /**
- * Fetches the NARs of a plan, each by what its narinfo says, from peers and upstreams at once.
+ * Fetches the NARs of a plan, each as its narinfo says, from peers and upstreams at once.
  *
  * @throws STORE_FULL, STORE_UNWRITABLE at once
  */
@@ -89,7 +89,7 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
   }
   for (const nar of plan.verified) hold(nar);
   const attached = context.torrentsLate?.().then(() => scheduler.attach(context.torrentOf));
-  attached?.catch(() => undefined); // a map that fails is a warning; an end of the run ends this, too
+  attached?.catch(() => undefined); // a failed hash map is only a warning
   const upstreamsOf = (info: NarInfo): readonly Upstream[] => {
     const own = candidates.originOf(storeHashOf(info.storePath))?.upstream;
     return own === undefined ? upstreams : [own];

@@ -9,7 +9,7 @@ import type { NearSources } from './near-sources.ts';
 import { Target } from './target.ts';
 import type { WalkSources } from './walk.ts';
 
-/** Everything that narinfos and NARs of one fetch come from. The target and the publishers are asked from the start on. */
+/** All sources of narinfos and NARs of one fetch. The target and the publishers are asked from the start. */
 export class FetchSources implements WalkSources, AsyncDisposable {
   readonly store: FileStore;
   readonly http: HttpClient;
@@ -35,7 +35,7 @@ export class FetchSources implements WalkSources, AsyncDisposable {
     this.upstreams = upstreams;
   }
 
-  /** Everything that NARs come from over HTTP, as far as it is known now: what is near comes first. */
+  /** All present sources of NARs over HTTP, near ones first. */
   get caches(): readonly Upstream[] {
     return [...this.near.flatMap(({ upstreams }) => upstreams), ...this.upstreams];
   }

@@ -10,17 +10,17 @@ import type { Closure } from './closure.ts';
 import type { Tell } from './events.ts';
 import type { NarJob } from './job.ts';
 
-/** A fetch without an import looks into at most so much by itself: some tenths of a second of one processor. */
+/** Limit on contents that a fetch without an import checks by itself: a few tenths of a second of one processor. */
 const SMALL_BYTES = 8 * 1024 * 1024;
 const SMALL_NARS = 64;
 
 /**
- * How much of what a fetch brought is decompressed before it ends. `small`: all of it, if it is at most 64 NARs of 8 MiB
- * together; the daemon, `publish` and `verify --deep` look into the rest. `all`: whatever it takes.
+ * How much of the fetched files is decompressed before the fetch ends. `small`: everything, if it is at most 64 NARs of
+ * 8 MiB together; otherwise the daemon, `publish` and `verify --deep` check the rest. `all`: everything.
  */
 export type LooksInto = 'small' | 'all';
 
-/** A NAR that was fetched, or was in the store without a line of the catalogue. */
+/** A NAR that was fetched, or was in the store without a line in the catalogue. */
 interface Fetched {
   readonly job: NarJob;
   /** Absolute path of the file, whose SHA-256 was checked. */
@@ -29,15 +29,15 @@ interface Fetched {
   readonly infos: readonly NarInfo[];
 }
 
-/** A narinfo that names a file with other contents than were signed. */
+/** A narinfo that names a file with other contents than the signed ones. */
 export interface WrongContents {
   readonly info: NarInfo;
   readonly reason: string;
 }
 
 /**
- * Looks into NARs that no import looks into: only NarHash is signed, so the file that a narinfo's FileHash names may be
- * anything. With `all` it begins while others are being fetched, with the processor time that this leaves.
+ * Checks NARs that no import checks: only NarHash is signed, so the file of a narinfo's FileHash may be anything. With
+ * `all` it begins while others are being fetched, with the remaining processor time.
  */
 export class FetchedContents implements AsyncDisposable {
   readonly #looksInto: LooksInto;
@@ -56,7 +56,7 @@ export class FetchedContents implements AsyncDisposable {
     signal.addEventListener('abort', this.#abort);
   }
 
-  /** Takes in a NAR as soon as it is in the store. */
+  /** Adds a NAR as soon as it is in the store. */
   add(job: NarJob, path: string, closure: Closure): void {
     const others = job.storePaths.filter((one) => one !== job.info.storePath);
     const infos = [job.info, ...others.flatMap((one) => closure.get(storeHashOf(one)) ?? [])];
@@ -66,10 +66,10 @@ export class FetchedContents implements AsyncDisposable {
   }
 
   /**
-   * Waits until everything is looked into that is to be. Removes fetched files that are right for no narinfo. What could
-   * not be read, for want of a program or time, is in neither list.
+   * Waits until everything is checked. Removes fetched files that are right for no narinfo. Files that could not be
+   * read, for lack of a program or time, are in neither list.
    *
-   * @param found jobs whose file was not fetched but found in the store: it may be another path's, and stays
+   * @param found jobs whose file was already in the store: it may belong to another path, and stays
    */
   async finish(found: readonly NarJob[]): Promise<{ sound: readonly NarInfo[]; wrong: readonly WrongContents[] }> {
     const bytes = this.#waiting.reduce((sum, { job }) => sum + job.sizeBytes, 0);
@@ -88,7 +88,7 @@ export class FetchedContents implements AsyncDisposable {
           continue;
         }
         isRight = true;
-        // Of several paths with this file, each has an address of its own: whoever serves one looks once more.
+        // If several paths have this file, each has its own content address: serving one checks it again.
         if (fetched.infos.length === 1 || !isAddressedBesideNarHash(info)) sound.push(info);
       }
       if (!isRight && !found.includes(fetched.job)) await rm(fetched.path, { force: true });
@@ -119,7 +119,7 @@ export class FetchedContents implements AsyncDisposable {
   }
 }
 
-/** Says that a path's NAR has other contents than were signed, and who said that it is this file. */
+/** Reports that a path's NAR has other contents than the signed ones, and who named this file. */
 export function lackOfContents({ info, reason }: WrongContents, origin = 'an unknown source'): NarswarmError {
   const { storePath: path } = info;
   const says = `does not have the signed contents (${reason}); its narinfo came from ${origin}: name another cache with --from`;

@@ -14,45 +14,47 @@ import { otherStoreDir } from './cache-infos.ts';
 import type { FindNarInfo } from './closure.ts';
 
 const MAX_NARINFO_BYTES = 4 * 1024 * 1024;
-/** Extra attempts at an upstream while there is another one to turn to. */
+/** Extra attempts at an upstream while another one can be asked. */
 export const RETRIES_WITH_ALTERNATIVE = 1;
 
-/** Silence of a source, in milliseconds, after which the next one is asked as well. */
+/** Silence of a source in milliseconds after which the next one is asked, too. */
 const PATIENCE_MS = 2_000;
 
-/** One for all: an abort without a reason makes a DOMException with a stack, a tenth of what a narinfo costs. */
+/**
+ * One reason for all: an abort without one makes a DOMException with a stack, which takes a tenth of a narinfo's time.
+ */
 const OVERTAKEN = new Error('another source has answered');
 
-/** What a source fails of that would fail for the next path, too. */
+/** Errors of a source that the next path would meet, too. */
 const DOWN = ['HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED', 'INDEX_UNREACHABLE'] as const;
 
-/** A place that narinfos come from: the file store, a hash map, an upstream cache. */
+/** A source of narinfos: the file store, a hash map, an upstream cache. */
 export interface NarInfoSource {
-  /** Named in errors and reports. */
+  /** Its name in errors and reports. */
   readonly name: string;
-  /** Whether it is over a network, so that its silence is a reason to ask the next one as well. */
+  /** True if it is over a network: if it is silent, the next one is asked, too. */
   readonly mayStall?: boolean;
   /** Milliseconds of that silence. Default: 2,000. */
   readonly patienceMs?: number;
-  /** The cache that holds the files which its narinfos describe; absent where any upstream may. */
+  /** The cache with the files of its narinfos. Undefined if any upstream may have them. */
   readonly upstream?: Upstream;
-  /** Whether it is the store that is imported into: what that holds needs no signature. */
+  /** True for the store that is imported into: its paths need no signature. */
   readonly isTarget?: boolean;
-  /** Whether its narinfos need no signature: Nix is told to trust it. */
+  /** True if its narinfos need no signature, since Nix is told to trust it. */
   readonly isTrusted?: boolean;
-  /** @param path the whole path, where it is known */
+  /** @param path the whole path, if known */
   find(hash: StoreHash, signal: AbortSignal, path?: StorePath): Promise<NarInfo | undefined>;
 }
 
 /**
- * Asks sources in their order until one has a narinfo with a signature that this machine trusts. One that is
- * unsigned, wrongly signed or for another path counts as a lie of that source: the next is asked. Remarks that are wrong
- * are left out of it ({@link admitNarInfo}). A source that is
- * down, or silent while another one answers, is asked last from then on, or a closure would wait for it once a path.
+ * Asks sources in order until one has a narinfo with a trusted signature. An unsigned, wrongly signed or misplaced
+ * narinfo counts as a lie of its source: then the next is asked. Drops wrong remarks ({@link admitNarInfo}). A source
+ * that fails, or is silent while another one answers, is asked last from then on; otherwise a closure would wait for it
+ * at every path.
  *
- * @param sources gives those that there are now: some come and go
- * @param origins takes the source that each narinfo came from
- * @throws the first lie or failure where no source had a good one
+ * @param sources returns the present sources, since some come and go
+ * @param origins receives the source of each narinfo
+ * @throws the first lie or failure if no source had a good narinfo
  */
 export function firstTrusted(
   sources: () => readonly NarInfoSource[],
@@ -92,14 +94,14 @@ export function firstTrusted(
   };
 }
 
-/** What a source said of a path: a narinfo that is trusted, nothing, or what it failed of. */
+/** The answer of a source about a path: a trusted narinfo, nothing, or a failure. */
 export interface Answer {
   readonly source: NarInfoSource;
   readonly info?: NarInfo | undefined;
   readonly error?: unknown;
 }
 
-/** Asks one source of a path. Never throws. */
+/** Asks one source about a path. Never throws. */
 export async function ask(
   source: NarInfoSource,
   { hash, path }: { readonly hash: StoreHash; readonly path: StorePath | undefined },
@@ -115,13 +117,13 @@ export async function ask(
   }
 }
 
-/** The first to settle, or undefined where none has in that time. */
+/** Returns the first to settle. Undefined if none does within that time. */
 function firstOf<T>(promises: readonly Promise<T>[], patienceMs: number | undefined): Promise<T | undefined> {
   const first = Promise.race(promises);
   return patienceMs === undefined ? first : withinMs(patienceMs, first);
 }
 
-/** The narinfos that the file store holds now: it is listed once, since most of a new closure is not there. */
+/** Returns a source of the narinfos in the file store. Lists it once, since most of a new closure is not there. */
 export async function storeSource(store: FileStore): Promise<NarInfoSource> {
   const held = new Set(await store.listStoreHashes());
   return {
@@ -134,10 +136,10 @@ export async function storeSource(store: FileStore): Promise<NarInfoSource> {
 }
 
 /**
- * The narinfos of a binary cache.
+ * Returns a source of the narinfos of a binary cache.
  *
- * @param retries given where another one can be asked: then this one has little time, too
- * @param storeDir the store directory that the paths have to be of; default: any
+ * @param retries set if another source can be asked: then this one has little time, too
+ * @param storeDir the store directory that the paths must be in. Default: any
  */
 export function upstreamSource(
   upstream: Upstream,
@@ -167,8 +169,8 @@ export function upstreamSource(
 }
 
 /**
- * The narinfo of a cache, which names no torrents. A file that is not compressed is the NAR itself, so FileHash and
- * FileSize are NarHash and NarSize, whatever the narinfo says: nix-serve and others that compress nothing leave them out.
+ * Reads the narinfo of a cache, which names no torrents. An uncompressed file is the NAR itself, so FileHash and
+ * FileSize are set to NarHash and NarSize: nix-serve and others that compress nothing leave them out.
  */
 function asOfCache(info: NarInfo): NarInfo {
   if (info.extra.length > 0) return asOfCache({ ...info, extra: [] });
@@ -178,7 +180,7 @@ function asOfCache(info: NarInfo): NarInfo {
 
 function named(error: unknown, hash: StoreHash, source: NarInfoSource): unknown {
   if (!isNarswarmError(error, 'NARINFO_INVALID', 'NARINFO_UNTRUSTED', 'NARINFO_MISMATCH')) return error;
-  // one that cannot be read does not say whose it is
+  // an unreadable one does not say which path it belongs to
   const what = error.code === 'NARINFO_INVALID' ? `${hash}.narinfo: ` : '';
   const { why } = error.facts;
   return new NarswarmError(error.code, `${what}${error.message} (from ${source.name})`, {

@@ -4,11 +4,11 @@ import { completePart, reachedFrom, type Closure, type MissingPath } from './clo
 import { missingOf } from './fetch-nars.ts';
 import type { Plan } from './plan.ts';
 
-/** What a fetch has of its closure so far: what is there in full, and which paths could not be had. */
+/** The part of a closure that a fetch has so far: complete paths, and paths that could not be fetched. */
 export class Gathered {
   readonly #roots: readonly StoreHash[];
   readonly #absent: Map<StoreHash, MissingPath>;
-  /** Paths that the target holds, though the store has lost them: what refers to them is whole all the same. */
+  /** Paths that the target holds although the store has lost them: their referrers are complete nevertheless. */
   #heldElsewhere: ReadonlySet<string> = new Set();
   #all: Closure;
   #closure: Closure;
@@ -20,35 +20,36 @@ export class Gathered {
     this.#closure = completePart(walked, new Set(absent.keys()));
   }
 
-  /** The part of the closure that is there in full. */
+  /** Returns the complete part of the closure. */
   get closure(): Closure {
     return this.#closure;
   }
 
-  /** Paths that could not be had. */
+  /** Returns the paths that could not be fetched. */
   get missing(): MissingPath[] {
     return [...this.#absent.values()];
   }
 
-  /** Roots whose closure is there in full. */
+  /** Returns the roots whose closure is complete. */
   get wholeRoots(): StorePath[] {
     return this.#roots.flatMap((hash) => this.#closure.get(hash)?.storePath ?? []);
   }
 
-  /** Notes paths that the target holds and the store has lost. */
+  /** Records paths that the target holds and the store has lost. */
   noteLost(paths: ReadonlySet<string>): void {
     this.#heldElsewhere = paths;
   }
 
-  /** Notes a path that could not be had. */
+  /** Records a path that could not be fetched. */
   lack(hash: StoreHash, missing: MissingPath): void {
     this.#absent.set(hash, missing);
   }
 
   /**
-   * Takes in what came of a fetch.
+   * Adds the results of a fetch.
    *
-   * @param found narinfos as their files are; another build of a path may refer to other paths than the one before
+   * @param found narinfos with their actual files. Another build of a path may have other references than the one
+   *   before
    */
   take(found: Closure, failures: ReadonlyMap<StorePath, unknown>): void {
     for (const [hash, missing] of missingOf(failures)) this.#absent.set(hash, missing);
@@ -60,13 +61,13 @@ export class Gathered {
   }
 }
 
-/** Makes the error of a fetch that left something out; all else is there. */
+/** Makes the error of a fetch that left paths out; all else is there. */
 export function lackOf(missing: readonly MissingPath[], { jobs, unsized }: Plan): NarswarmError {
   const [first] = missing;
   const { path, reason, code } = first ?? { path: undefined, reason: 'interrupted', code: undefined };
   const isOfNix = code === 'IMPORT_FAILED';
   const wanted = [...jobs.flatMap(({ storePaths }) => storePaths), ...unsized.map(({ storePath }) => storePath)];
-  // NARs of the store that turned out wrong were not planned.
+  // NARs of the store that turned out to be wrong were not planned.
   const total = new Set<string>([...wanted, ...missing.map((lack) => lack.path)]).size;
   const what = isOfNix
     ? `${missing.length} path${missing.length === 1 ? '' : 's'} could not be imported`

@@ -15,10 +15,10 @@ import type { Network } from '../swarm/network.ts';
 import type { NarInfoSource } from './find-narinfo.ts';
 import type { HttpClient } from '../http/client.ts';
 
-/** What the maps are resolved with; whoever makes these closes them, after the maps. */
+/** Means of resolving the hash maps. Their maker closes them, after the maps. */
 export interface HashMapsContext {
   readonly store: FileStore;
-  /** Absent: only mirrors can be asked. */
+  /** Undefined: only mirrors can be asked. */
   readonly network: Network | undefined;
   readonly http: HttpClient;
   readonly signal: AbortSignal;
@@ -29,31 +29,31 @@ export interface HashMapsOptions {
   readonly publishers: readonly PublisherAddress[];
   /** Milliseconds to look for the publishers. */
   readonly publisherTimeoutMs: number;
-  /** Whether a closure can be had without any map: then a publisher that fails is worth a warning, no more. */
+  /** True if a closure can be fetched without any hash map: then a failed publisher is only a warning. */
   readonly isOptional: boolean;
 }
 
-/** A map that is not what its publisher has now, for all that is known. */
+/** A hash map that may not be the newest of its publisher. */
 export interface MapDoubt {
-  /** Why it is a generation kept from before. */
+  /** The reason why a kept generation is used. */
   readonly failure: NarswarmError;
-  /** When that generation was made. */
+  /** Time of signing of that generation. */
   readonly created: Date;
 }
 
 /**
- * The publishers' hash maps. They begin to be resolved at once and are used in the order in which they answer, so
- * that one publisher's silence never holds up what another one knows. Disposing of them ends what is still looked for.
+ * The publishers' hash maps. Begins to resolve them at once, and uses them in the order of the answers, so that one
+ * publisher's silence never delays the use of another's hash map. Disposing of it ends all pending look-ups.
  */
 export class HashMaps implements AsyncDisposable {
   readonly #options: HashMapsOptions;
   readonly #stop = new AbortController();
-  /** One a publisher: how the first to answer did, how the second did, and so on. */
+  /** One promise per publisher: for the first answer, the second, and so on. */
   readonly #outcomes: PromiseWithResolvers<Resolved | undefined>[];
-  /** The outcomes so far; undefined for a publisher that failed. */
+  /** The outcomes so far; undefined for a failed publisher. */
   readonly #answered: (Resolved | undefined)[] = [];
   readonly #failures: unknown[] = [];
-  /** Maps that cannot be read any more: not asked for further torrents. */
+  /** Hash maps that can no longer be read: not asked for further torrents. */
   readonly #unreachable = new Set<HashMap>();
   readonly #settled: Promise<HashMap[]>;
 
@@ -63,19 +63,19 @@ export class HashMaps implements AsyncDisposable {
     const signal = AbortSignal.any([context.signal, this.#stop.signal]);
     for (const address of options.publishers) void this.#resolve(address, { ...context, signal });
     this.#settled = this.#settle({ ...context, signal });
-    this.#settled.catch(() => undefined); // awaited only where somebody needs the maps
+    this.#settled.catch(() => undefined); // awaited only if somebody needs the hash maps
   }
 
   /**
-   * Waits until every publisher has answered or has had its time.
+   * Waits until every publisher has answered or its time is over.
    *
-   * @throws what the first one failed of, where none answered and no upstream makes up for them; the signal's reason
+   * @throws the first failure, if none answered and no upstream makes up for them; the signal's reason
    */
   settled(): Promise<HashMap[]> {
     return this.#settled;
   }
 
-  /** The path of a named root, as soon as a publisher has answered that names it. @throws ROOT_UNKNOWN */
+  /** Returns the path of a named root, as soon as a publisher that names it has answered. @throws ROOT_UNKNOWN */
   async root(name: string): Promise<StorePath> {
     const known: string[] = [];
     for (const { promise } of this.#outcomes) {
@@ -100,10 +100,10 @@ export class HashMaps implements AsyncDisposable {
   }
 
   /**
-   * Every path that the maps have a record of, of each map as much as {@link withinBudget} chooses.
+   * Returns every path with a record in the hash maps; from each hash map as many as {@link withinBudget} chooses.
    *
-   * @throws what the first publisher failed of, also where an upstream makes up for its torrents: without its map nobody
-   *   knows what there is to fetch; INDEX_UNREACHABLE for a shard
+   * @throws the first publisher's failure, even if an upstream makes up for its torrents: without its hash map nobody
+   *   knows what to fetch; INDEX_UNREACHABLE for a shard
    */
   async storeHashes(
     maxMapBytes: number,
@@ -121,23 +121,23 @@ export class HashMaps implements AsyncDisposable {
     return { hashes: [...hashes], leftOut };
   }
 
-  /** The maps as sources of narinfos that do not wait: one that has not answered yet has nothing. */
+  /** Returns the hash maps as sources of narinfos that do not wait: one that has not answered yet has nothing. */
   ready(): NarInfoSource[] {
     return this.#sources((turn) => this.#answered[turn]?.map);
   }
 
-  /** The maps as sources that wait for the publishers: for the paths that nobody else has. */
+  /** Returns the hash maps as sources that wait for the publishers, for paths that nobody else has. */
   awaited(): NarInfoSource[] {
     return this.#sources(async (turn) => {
       const map = (await this.#outcomes[turn]?.promise)?.map;
-      if (turn === this.#outcomes.length - 1) await this.settled(); // where all failed, that is the reason to give
+      if (turn === this.#outcomes.length - 1) await this.settled(); // if all failed, that is the reason to report
       return map;
     });
   }
 
   /**
-   * The torrent that a map has for exactly this NAR file: of a record its own, since another map may be wrong about it;
-   * else the first, once all publishers have answered.
+   * Returns the torrent of exactly this NAR file in a hash map: for a record, its own, since another hash map may be
+   * wrong; otherwise the first one, once all publishers have answered.
    */
   async torrentOf(info: NarInfo, signal: AbortSignal): Promise<NarTorrent | undefined> {
     const own = ownTorrent(info);
@@ -158,7 +158,7 @@ export class HashMaps implements AsyncDisposable {
     return undefined;
   }
 
-  /** The maps so far that are generations kept from before, and why. */
+  /** Returns the hash maps so far that are kept generations, with the reasons. */
   get doubts(): MapDoubt[] {
     return this.#answered.flatMap((resolved) => {
       const failure = resolved?.failure;
@@ -174,7 +174,7 @@ export class HashMaps implements AsyncDisposable {
     await Promise.all(outcomes.flatMap((resolved) => resolved?.[Symbol.asyncDispose]() ?? []));
   }
 
-  /** Resolves one publisher's map and takes the next turn with it; never rejects. */
+  /** Resolves one publisher's hash map, and settles the next promise with it. Never rejects. */
   async #resolve(address: PublisherAddress, context: HashMapsContext): Promise<void> {
     const { http, network, signal, onWarning } = context;
     const resolved = await resolveHashMap(address, {
@@ -198,17 +198,17 @@ export class HashMaps implements AsyncDisposable {
     const maps = outcomes.flatMap((resolved) => resolved?.map ?? []);
     if (this.#failures.length === 0) return maps;
     signal.throwIfAborted();
-    // With an upstream the closure can be had all the same; without, this is why it cannot.
+    // With an upstream the closure can be fetched nevertheless; without one, this is the reason why not.
     if (maps.length === 0 && !this.#options.isOptional) throw this.#failures[0];
     for (const failure of this.#failures) onWarning(failure instanceof Error ? failure.message : String(failure));
     return maps;
   }
 
-  /** One source a turn, not one for all: where one map lies or is out of reach, the next is asked. */
+  /** One source per hash map, not one for all: if one lies or cannot be reached, the next is asked. */
   #sources(mapOf: (turn: number) => HashMap | undefined | Promise<HashMap | undefined>): NarInfoSource[] {
     return this.#outcomes.map((_, turn) => ({
       name: 'the hash map',
-      mayStall: true, // a shard that nobody gives
+      mayStall: true, // for a shard that nobody serves
       find: async (hash, signal) => (await mapOf(turn))?.find(hash, signal),
     }));
   }
@@ -218,12 +218,12 @@ function ownTorrent(info: NarInfo): NarTorrent | undefined {
   try {
     return torrentOfRecord(info);
   } catch (error) {
-    if (isNarswarmError(error)) return undefined; // a damaged record: another map may have it
+    if (isNarswarmError(error)) return undefined; // a damaged record: another hash map may have it
     throw error;
   }
 }
 
-/** Of several publishers, tells which one. */
+/** Names the publisher, if there are several. */
 function named(address: PublisherAddress, error: unknown): unknown {
   if (!isNarswarmError(error) || error.facts['publisher'] !== undefined) return error;
   return new NarswarmError(error.code, `${formatPublisherAddress(address)}: ${error.message}`, {

@@ -1,16 +1,16 @@
-/** Whether another source should be asked for what one is sending: decided from rates alone. */
+/** Decides from rates alone whether to ask another source for the rest of a transfer. */
 
-/** A transfer is judged after so long. */
+/** Time after which a transfer is judged. */
 const SETTLE_MS = 1_500;
-/** One that will have ended so soon is left to its source. */
+/** A transfer that ends this soon stays with its source. */
 const ENDS_SOON_MS = 2_000;
-/** The other source has to be so many times as fast: measures are rough, and changing costs a round trip. */
+/** Factor by which the other source must be faster: measurements are rough, and changing costs a round trip. */
 const BETTER = 1.5;
-/** A second source that has not overtaken the first by then has lost. */
+/** Time after which a second source that has not overtaken the first has lost. */
 const LOST_AFTER_MS = 3_000;
-/** A second source has overtaken the first with so many times its bytes. */
+/** Factor of bytes by which a second source has overtaken the first. */
 const AHEAD = 1.25;
-/** Time from one trial of a source to the next; doubled with each that it loses. */
+/** Time from one trial of a source to the next; doubled with each lost trial. */
 const TRIAL_EVERY_MS = 15_000;
 const MAX_TRIAL_EVERY_MS = 240_000;
 
@@ -24,18 +24,19 @@ export interface Flow {
 
 /** A source that could be asked, too. */
 export interface Candidate {
-  /** Bytes a second over all its transfers; undefined if it is not known yet. */
+  /** Bytes a second over all its transfers. Undefined if unknown. */
   readonly rate: number | undefined;
-  /** Transfers that it shares this rate among. */
+  /** Number of transfers that share this rate. */
   readonly flows: number;
   readonly mayTry: boolean;
 }
 
 /**
- * Decides whether to ask a second source for the rest of a transfer. `known`: it has turned out to be faster. `trial`: to
- * learn what it is worth. undefined: the first one keeps its work.
+ * Decides whether to ask a second source for the rest of a transfer. `known`: it is known to be faster. `trial`: to
+ * learn its rate. Undefined: the first one keeps its work.
  *
- * @param isLineSilent no source at all has sent anything for a second: then it is the line, and none is to blame
+ * @param isLineSilent true if no source at all has sent anything for a second: then the line is to blame, and none of
+ *   them
  */
 export function challengeOf(flow: Flow, candidate: Candidate, isLineSilent: boolean): 'known' | 'trial' | undefined {
   if (flow.ageMs < SETTLE_MS || flow.leftBytes * 1000 < flow.rate * ENDS_SOON_MS) return undefined;
@@ -44,7 +45,7 @@ export function challengeOf(flow: Flow, candidate: Candidate, isLineSilent: bool
   return candidate.mayTry ? 'trial' : undefined;
 }
 
-/** How a second source does against the first, from the bytes that each has sent since the second was asked. */
+/** Compares two sources, by the bytes that each has sent since the second was asked. */
 export function outcomeOf(second: {
   readonly ageMs: number;
   readonly bytes: number;
@@ -54,7 +55,7 @@ export function outcomeOf(second: {
   return second.ageMs < LOST_AFTER_MS ? undefined : 'lost';
 }
 
-/** When a source may be tried again: one trial at a time, and less and less often while it loses. */
+/** Decides when a source may be tried again: one trial at a time, and less often the more it loses. */
 export class TrialGate {
   #isOpen = false;
   #notBeforeMs = -Infinity;
@@ -68,7 +69,7 @@ export class TrialGate {
     this.#isOpen = true;
   }
 
-  /** Ends a trial. `void`: it has told nothing, since the source does not have what it was asked for. */
+  /** Ends a trial. `void`: without a result, since the source does not have the file. */
   end(outcome: 'won' | 'lost' | 'void', nowMs: number): void {
     this.#isOpen = false;
     if (outcome === 'void') return;

@@ -18,7 +18,7 @@ import { Catalogue } from '../store/catalogue.ts';
 import { nextToImport, refusedAlone, refusedOf } from './refused.ts';
 
 export interface ImportOptions {
-  /** Target; undefined: the default store of this machine. */
+  /** Target store. Undefined: this machine's default store. */
   readonly to?: string | undefined;
   /** Keys that the user named, as text, for `nix copy`. */
   readonly trustedPublicKeys: readonly string[];
@@ -26,7 +26,7 @@ export interface ImportOptions {
   readonly onNixLine: (line: string) => void;
 }
 
-/** What was fetched: an import that fails is mended by it. */
+/** The fetched closure, from which a failed import is repaired. */
 interface Fetched {
   readonly closure: Closure;
   readonly plan: Plan;
@@ -34,26 +34,26 @@ interface Fetched {
 
 /** Result of an import. */
 export interface Imported {
-  /** The closure by now: of what Nix refused, other sources may have had another file or build. */
+  /** The closure after the import: other sources may have had another file or build of refused paths. */
   readonly closure: Closure;
   /** Paths that Nix refused and no source has in a better form. */
   readonly failures: ReadonlyMap<StorePath, NarswarmError>;
 }
 
 interface Run extends ImportOptions {
-  /** Means of fetching again what Nix refuses. */
+  /** Means of fetching refused NARs again. */
   readonly download: FetchNarsContext;
-  /** Whether `nix copy` checks signatures. */
+  /** True if `nix copy` checks signatures. */
   readonly checkSignatures: boolean;
 }
 
 /**
- * Imports with `nix copy`. Where Nix refuses a NAR, it is fetched again: where the file is not the one that was verified,
- * the disk is to blame; where it is, its narinfo lied about FileHash, and what the other sources say is tried. What
- * cannot be mended is left out with all that refers to it: one bad path costs no other. Somebody else who imports the same
- * at the same time makes Nix fail, too: it is run again as long as that brings anything.
+ * Imports with `nix copy`. If Nix refuses a NAR, fetches it again: if the file is not the verified one, the disk is to
+ * blame; otherwise its narinfo lied about FileHash, and the descriptions of other sources are tried. Leaves out paths
+ * that cannot be repaired, with their referrers: one bad path costs no other. If somebody else imports the same paths
+ * at the same time, Nix fails, too: then it is run again as long as that helps.
  *
- * @throws IMPORT_FAILED in Nix's own words where that is not of one path; NIX_MISSING; the signal's reason
+ * @throws IMPORT_FAILED in Nix's own words if no single path is to blame; NIX_MISSING; the signal's reason
  */
 export async function importRoots(
   roots: readonly StorePath[],
@@ -63,7 +63,7 @@ export async function importRoots(
 ): Promise<Imported> {
   const { signal, store } = download;
   const { to, trustedPublicKeys, onNixLine } = options;
-  // Nix checks again what was checked here, but for what a trusted cache has without a signature.
+  // Nix repeats our check, except for unsigned paths of a trusted cache.
   const mayBeUnsigned = download.upstreams.some((upstream) => upstream.isTrusted);
   const checkSignatures =
     !mayBeUnsigned || Array.from(fetched.closure.values()).every((info) => isTrusted(info, download.keys));
@@ -80,7 +80,7 @@ export async function importRoots(
       await copy(wanted, run);
       return { closure, failures };
     } catch (error) {
-      signal.throwIfAborted(); // Ctrl-C ends Nix, too, before anybody else does
+      signal.throwIfAborted(); // Ctrl-C also ends Nix, before us
       if (!isNarswarmError(error, 'IMPORT_FAILED') || error.facts.isOfTarget === true) throw error;
       const again = await refetchDamaged(fetched, damaged, download);
       for (const [path, failure] of again.failures) failures.set(path, asRefusal(path, failure, download));
@@ -117,8 +117,8 @@ function copy(paths: readonly StorePath[], run: Run): Promise<void> {
 }
 
 /**
- * The paths that Nix will not take: the one that it names, or those with other contents, or whose import fails alone. It is
- * not sure that they are to blame where nothing can be imported.
+ * Finds the paths that Nix refuses: the one that it names, or those with other contents, or those that fail alone. If
+ * nothing can be imported, it is not certain that they are to blame.
  */
 async function whatIsRefused(
   error: NarswarmError<'IMPORT_FAILED'>,
@@ -141,8 +141,8 @@ async function whatIsRefused(
 }
 
 /**
- * Writes narinfos of the store again that name a file by another compression than it has: some versions of Nix look
- * at the file, others believe the narinfo.
+ * Corrects narinfos of the store that name another compression than their file has: some versions of Nix look at the
+ * file, others believe the narinfo.
  */
 async function relabel(
   paths: ReadonlySet<StorePath>,
@@ -174,10 +174,10 @@ function asRefusal(path: StorePath, failure: unknown, download: FetchNarsContext
 }
 
 /**
- * Fetches again those NARs that lay in the store and are not what was once verified.
+ * Fetches NARs again that were already in the store and are not the verified ones.
  *
- * @param known those that were found to be damaged before; takes the new ones
- * @returns an empty closure where all are right
+ * @param known NARs found to be damaged before; new ones are added
+ * @returns an empty closure if all are right
  */
 async function refetchDamaged(
   { plan }: Fetched,
@@ -193,7 +193,7 @@ async function refetchDamaged(
     if (await isSameNar(path, file)) continue;
     known.add(info.storePath);
     damaged.set(storeHashOf(info.storePath), info);
-    // narswarm verify may have put it into quarantine by now
+    // narswarm verify may have quarantined it meanwhile
     await rm(path, { force: true }).catch((error: unknown) => Promise.reject(storeError(error, path)));
     tell({ type: 'warning', message: `${path} was damaged; fetching ${info.storePath} again` });
   }

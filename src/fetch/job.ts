@@ -3,18 +3,18 @@ import type { Upstream } from '../http/upstream.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 
-/** One NAR file to fetch; several store paths may share it. */
+/** A NAR file to fetch. Several store paths may share it. */
 export interface NarJob {
   readonly fileHash: FileHash;
-  /** Bytes of the file as it is sent: FileSize. */
+  /** Bytes of the file as sent: FileSize. */
   readonly sizeBytes: number;
-  /** As in the file's name: `xz`, `zst`, `` for none. */
+  /** The ending of the file's name: `xz`, `zst`, empty for none. */
   readonly extension: string;
-  /** A narinfo that names it, with a signature that was checked. */
+  /** A narinfo that names it, with a verified signature. */
   readonly info: NarInfo;
   readonly storePaths: readonly StorePath[];
-  /** The upstream whose own narinfo names the file, where others have failed before: it is asked first. */
+  /** The upstream whose own narinfo names the file, if others have failed before: it is asked first. */
   readonly preferred?: Upstream | undefined;
-  /** The torrent that a hash map gives for it; dropped where the map turns out to have lied. */
+  /** Its torrent in a hash map. Dropped if the hash map turns out to have lied. */
   torrent: NarTorrent | undefined;
 }

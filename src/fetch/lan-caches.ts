@@ -14,22 +14,22 @@ import type { NearSources } from './near-sources.ts';
 
 export interface LanCachesOptions extends Pick<CacheBrowserOptions, 'interfaceAddress' | 'networks' | 'port'> {
   readonly http: HttpClient;
-  /** Caches for another store directory are not used. */
+  /** Store directory of usable caches. */
   readonly storeDir: string;
-  /** Only narinfos that one of these has signed count. */
+  /** Keys of which one must have signed a narinfo. */
   readonly keys: readonly PublicKey[];
-  /** Caches that are configured: they are not used a second time. */
+  /** Configured caches, which are not used a second time. */
   readonly configured: readonly Upstream[];
 }
 
-/** Caches that are used at a time. */
+/** Limit on caches in use. */
 const MAX_CACHES = 8;
 const MAX_INFO_BYTES = 64 * 1024;
-/** A cache on the local network that takes longer to say what it is, is none. */
+/** Time for a cache on the local network to answer; then it is ignored. */
 const PROBE_MS = 1_500;
-/** Responders wait up to 120 ms (RFC 6762, 6), and then the cache has to say what it is. */
+/** Time to find caches: responders wait up to 120 ms (RFC 6762, 6), and then the cache must answer. */
 const SETTLED_MS = 700;
-/** Silence in milliseconds after which the next source is asked, too: all that is near has answered by then. */
+/** Silence in milliseconds after which the next source is asked, too: nearby caches answer within it. */
 const PATIENCE_MS = 300;
 
 interface LanCache {
@@ -39,9 +39,9 @@ interface LanCache {
 }
 
 /**
- * Binary caches that announce themselves on the local network: harmonia, nix-serve, ncps or a beacon. Nobody has configured
- * them, so they can only help: nothing waits for them, their failures are no failures of a fetch, they get no passwords,
- * and what no trusted key has signed counts as absent.
+ * Binary caches that announce themselves on the local network: harmonia, nix-serve, ncps or a beacon. Nobody has
+ * configured them, so they only help: nothing waits for them, their failures are not failures of a fetch, they get no
+ * passwords, and paths that no trusted key has signed count as absent.
  */
 export class LanCaches implements NearSources, AsyncDisposable {
   readonly #options: LanCachesOptions;
@@ -64,12 +64,12 @@ export class LanCaches implements NearSources, AsyncDisposable {
     return new LanCaches(options);
   }
 
-  /** Caches that are known now, and work. */
+  /** Returns the known caches that work. */
   get upstreams(): Upstream[] {
     return this.#working().map(({ upstream }) => upstream);
   }
 
-  /** The same as sources of narinfos. */
+  /** Returns the same caches as sources of narinfos. */
   get sources(): NarInfoSource[] {
     return this.#working().map(({ source }) => source);
   }
@@ -106,7 +106,7 @@ export class LanCaches implements NearSources, AsyncDisposable {
       }
   }
 
-  /** Uses a cache if it says that it is one, for this store directory. */
+  /** Uses a cache if its nix-cache-info is valid and for this store directory. */
   async #probe(url: string): Promise<void> {
     const { http, storeDir, configured } = this.#options;
     const upstream = parseUpstream(url);
@@ -122,7 +122,7 @@ export class LanCaches implements NearSources, AsyncDisposable {
       });
       if (bytes === undefined || parseCacheInfo(new TextDecoder().decode(bytes)).storeDir !== storeDir) return;
     } catch {
-      return; // it is none, or cannot be reached
+      return; // it is not a cache, or cannot be reached
     }
     if (this.#caches.size < MAX_CACHES) this.#caches.set(url, this.#open(upstream));
   }
@@ -143,7 +143,7 @@ export class LanCaches implements NearSources, AsyncDisposable {
           breaker.noteAnswer();
           return info && admitNarInfo(info, keys, hash, true);
         } catch (error) {
-          // What is signed by its own key alone is an answer, if of no use.
+          // A narinfo signed only by the cache's own key is an answer, though a useless one.
           if (!signal.aborted && !isNarswarmError(error, 'NARINFO_UNTRUSTED')) breaker.noteFailure(performance.now());
           return undefined;
         }

@@ -1,40 +1,40 @@
 import { RateMeter } from '../bytes/rate-meter.ts';
 
-/** How long a NAR waits for peers before something else is tried; milliseconds. */
+/** Time for peers to send a NAR before something else is tried, in milliseconds. */
 export interface Patience {
-  /** Until the first byte. */
+  /** Time until the first byte. */
   readonly firstByteMs: number;
-  /** Between bytes. */
+  /** Time between bytes. */
   readonly stallMs: number;
 }
 
-/** With an upstream to turn to, a NAR's peers have this long to send the first byte, or the next. */
+/** Time for a NAR's peers to send the first byte, or the next, if an upstream can be asked. */
 const WITH_UPSTREAM: Patience = { firstByteMs: 1_500, stallMs: 3_000 };
 const ALONE: Patience = { firstByteMs: Infinity, stallMs: 3_000 };
-/** A line may be out for some seconds: what is begun then stays where it is. */
+/** Time for begun NARs while the line may be out for some seconds: they stay where they are. */
 const LINE_OUT: Patience = { firstByteMs: Infinity, stallMs: 20_000 };
 const AT_AN_END: Patience = { firstByteMs: 0, stallMs: 0 };
-/** Peers alone have this long; without a byte from any of them upstreams then take NARs that wait for peers, too. */
+/** Time without a byte from any peer after which upstreams take NARs that wait for peers, too. */
 const PROBE_MS = 3_000;
 /** Time from one trial of an idle upstream to the next; doubled after each trial that gave nothing. */
 const TRIAL_EVERY_MS = 15_000;
 const MAX_TRIAL_EVERY_MS = 240_000;
-/** Without a byte from any source for so long, the line is thought to be out. */
+/** Time without a byte from any source after which the line counts as out. */
 const SILENCE_MS = 1_000;
-/** In the first moment members may be about to say what they have. */
+/** Time at the start in which members may be about to announce their files. */
 const EARLY_MS = 1_500;
-/** What another process is to fetch from an upstream is left to it for so long while nothing of it comes. */
+/** Time without progress for which NARs are left to another process that should fetch them from an upstream. */
 const SHARE_MS = 2_000;
-/** The same as a part of the time that has passed: it is not long after all that we had to fetch ourselves. */
+/** The same as a part of the elapsed time, since fetching them ourselves would also have taken long. */
 const SHARE_PART = 0.25;
-/** For so long after our own limit has held something back no source is thought to be slow. */
+/** Time after our own limit held something back in which no source counts as slow. */
 const HELD_BACK_MS = 2_000;
-/** Without an upstream: default of how long all of it may stand still. */
+/** Without an upstream: default time for which everything may stand still. */
 const STANDSTILL_MS = 60_000;
 
 /**
- * Decides who gets the next NAR, from what came so far: peers first, an upstream where they send nothing or turn out
- * slower than it is. Keeps the clock and the rates; knows nothing of lanes.
+ * Decides who gets the next NAR, judged by the bytes so far: peers first, then an upstream if they send nothing or turn
+ * out slower. Keeps the clock and the rates. Knows nothing about lanes.
  */
 export class LanePolicy {
   readonly #hasUpstream: boolean;
@@ -46,14 +46,14 @@ export class LanePolicy {
   readonly #upstreamRate = new RateMeter();
   #peerBytes = 0;
   #lastByteAtMs: number;
-  /** When something last came that counts against a standstill. */
+  /** Time of the last progress, which ends a standstill. */
   #progressAtMs: number;
   #verifiedAtMs: number;
-  /** False from a lie on until bytes were found right: till then no others count. */
+  /** False from a lie until verified bytes arrive: until then, no other bytes count. */
   #isTrusting = true;
   #triedAtMs = -Infinity;
   #heldBackAtMs = -Infinity;
-  /** When members last had something new for us. */
+  /** Time when members last had something new for us. */
   #newsAtMs: number;
   #trialEveryMs = TRIAL_EVERY_MS;
 
@@ -73,7 +73,7 @@ export class LanePolicy {
     this.#beganAtMs = this.#lastByteAtMs = this.#progressAtMs = this.#verifiedAtMs = this.#newsAtMs = this.#now();
   }
 
-  /** Takes down payload that came. */
+  /** Records received payload. */
   onBytes(source: 'peers' | 'upstream', bytes: number): void {
     const now = this.#now();
     this.#lastByteAtMs = now;
@@ -83,53 +83,53 @@ export class LanePolicy {
     (source === 'peers' ? this.#peerRate : this.#upstreamRate).add(bytes, now);
   }
 
-  /** Records that bytes of a peer were found right. */
+  /** Records verified bytes of a peer. */
   onVerified(): void {
     this.#isTrusting = true;
     this.#progressAtMs = this.#verifiedAtMs = this.#now();
   }
 
-  /** Records that a peer has sent wrong bytes: what came since bytes were last found right was no progress. */
+  /** Records wrong bytes of a peer: bytes since the last verified ones were not progress. */
   onLie(): void {
     this.#isTrusting = false;
     this.#progressAtMs = this.#verifiedAtMs;
   }
 
-  /** Takes down that an upstream could not deliver a NAR that it had taken from the peers. */
+  /** Records that an upstream failed to deliver a NAR that it had taken from the peers. */
   onFailedTrial(): void {
     this.#trialEveryMs = Math.min(this.#trialEveryMs * 2, MAX_TRIAL_EVERY_MS);
   }
 
-  /** Records that a member has something that it had not. */
+  /** Records that a member has a new file. */
   onNews(): void {
     this.#newsAtMs = this.#now();
   }
 
-  /** True in the first moment. */
+  /** Returns true in the first moment. */
   get isEarly(): boolean {
     return this.#now() - this.#beganAtMs < EARLY_MS;
   }
 
-  /** True while it is worth to wait for what another process fetches for us, too, from an upstream. */
+  /** Returns true while it is worth waiting for a NAR that another process fetches from an upstream. */
   get isSharing(): boolean {
     const now = this.#now();
     const patienceMs = Math.max(SHARE_MS, SHARE_PART * (this.#newsAtMs - this.#beganAtMs));
     return now - this.#newsAtMs < patienceMs;
   }
 
-  /** True if members send faster than an upstream would end what it is sending. */
+  /** Returns true if members send a NAR sooner than an upstream would finish it. */
   get areMembersFaster(): boolean {
     const now = this.#now();
     const peerRate = this.#peerRate.rate(now);
     return peerRate === 0 || peerRate > this.#upstreamRate.rate(now);
   }
 
-  /** True if no source has sent a good byte for so long that a run without an upstream gives up. */
+  /** Returns true if no source has sent a good byte for so long that a run without an upstream gives up. */
   get standsStill(): boolean {
     return this.#now() - this.#progressAtMs > this.#standstillMs;
   }
 
-  /** True if no source at all has sent a byte for a moment: then it is the line, and none of them is to blame. */
+  /** Returns true if no source at all has sent a byte for a moment: then the line is to blame, and none of them. */
   get isLineSilent(): boolean {
     return this.#now() - this.#lastByteAtMs > SILENCE_MS;
   }
@@ -140,7 +140,10 @@ export class LanePolicy {
     return this.isLineSilent ? LINE_OUT : ALONE;
   }
 
-  /** Whether an upstream should take a NAR that waits for peers, or is on its way from them. Asking may begin a trial. */
+  /**
+   * Returns true if an upstream should take a NAR that waits for peers or is arriving from them. The question may begin
+   * a trial.
+   */
   upstreamMayHelp(anyPeer: boolean): boolean {
     if (!this.#hasUpstream) return false;
     const now = this.#now();
@@ -151,7 +154,7 @@ export class LanePolicy {
     const upstreamRate = this.#upstreamRate.rate(now);
     if (upstreamRate > 0) return upstreamRate > this.#peerRate.rate(now) / 2;
     if (now - this.#triedAtMs < this.#trialEveryMs) return false;
-    this.#triedAtMs = now; // one NAR, to learn what the upstream is worth
+    this.#triedAtMs = now; // one NAR, to learn the upstream's rate
     return true;
   }
 }

@@ -24,36 +24,36 @@ import { reasonsOf, unavailable, type Task } from './task.ts';
 import { fetchFromUpstreams, OtherFile } from './upstream-lane.ts';
 import { UpstreamOrder } from './upstream-order.ts';
 
-/** What NARs are fetched with and into. */
+/** Sources and target of the NARs. */
 export interface LaneWorkOptions {
   readonly store: FileStore;
   readonly session: PartialSession;
-  /** Absent: nothing is asked of peers. */
+  /** Undefined: peers are not asked. */
   readonly network: Network | undefined;
   readonly http: HttpClient;
-  /** Empty: everything has to come from peers. */
+  /** Empty: everything must come from peers. */
   readonly upstreams: readonly Upstream[];
   readonly limit?: DirectionLimit | undefined;
   readonly tell: Tell;
 }
 
-/** What the work on tasks needs to know of others, and tells them. */
+/** The facts that work on tasks needs, and the events that it reports. */
 export interface LaneWorkPeers {
-  /** Whether somebody who is asked may have the NAR of a task besides the upstreams. */
+  /** Returns true if somebody besides the upstreams may have the NAR of a task. */
   readonly mayPeersHave: (task: Task) => boolean;
-  /** Called when a NAR has other bytes than its name says, with whom they came from. */
+  /** Called with the senders if a NAR has other bytes than named. */
   readonly onWrong: (task: Task, origins: readonly Origin[]) => void;
 }
 
-/** `fetched`: the NAR is in the store. `again`: the task is to be queued once more. */
+/** `fetched`: the NAR is in the store. `again`: queue the task once more. */
 export type WorkOutcome = 'fetched' | 'again';
 
-/** Times that a NAR is begun again after its bytes turned out wrong, or no source had a byte more of it. */
+/** Times that a NAR is begun again after wrong bytes, or after no source had more of it. */
 const ATTEMPTS = 4;
 
 /**
- * What a lane does with one task: opens its partial file, has peers or upstreams fill it, and settles it into the
- * store. Where that fails, it takes down who is to blame and what the next attempt is to do otherwise.
+ * The work of a lane on one task: opens its partial file, lets peers or upstreams fill it, and settles it into the
+ * store. If that fails, records the source to blame, and how the next attempt should differ.
  */
 export class LaneWork {
   readonly #options: LaneWorkOptions;
@@ -65,9 +65,9 @@ export class LaneWork {
   readonly #atUpstreams = new Set<Task>();
   readonly #partials = new Set<PartialNar>();
   readonly #begun = new Set<FileHash>();
-  /** NAR files that lay in the store at the start: an interrupted run left them, maybe. */
+  /** NAR files that were in the store at the start, perhaps left by an interrupted run. */
   #present: ReadonlySet<string> = new Set();
-  /** Files that an upstream has in another compression than the narinfo said, by the FileHash that was asked for. */
+  /** Files that an upstream has in another compression than the narinfo says, by the requested FileHash. */
   readonly #replaced = new Map<FileHash, Pick<NarInfo, 'url' | 'compression' | 'fileHash' | 'fileSize'>>();
 
   constructor(options: LaneWorkOptions, policy: LanePolicy, peers: LaneWorkPeers) {
@@ -78,17 +78,17 @@ export class LaneWork {
     this.#order = new UpstreamOrder(options.upstreams);
   }
 
-  /** Looks at what lies in the store before the first task. */
+  /** Lists the files in the store before the first task. */
   async begin(): Promise<void> {
     this.#present = new Set(await readdir(join(this.#options.store.dir, 'nar')).catch(() => []));
   }
 
-  /** Closes the partial files of tasks that were not settled. */
+  /** Closes the partial files of unsettled tasks. */
   async close(): Promise<void> {
     for (const partial of this.#partials) await partial.close();
   }
 
-  /** Tasks that clients which are no members, and upstreams, are at work on. */
+  /** Tasks of which clients outside our groups, or upstreams, are sending. */
   get atForeigners(): ReadonlySet<Task> {
     return this.#atForeigners;
   }
@@ -98,9 +98,9 @@ export class LaneWork {
   }
 
   /**
-   * Has clients that are no members send what is missing of a NAR.
+   * Fetches the missing part of a NAR from clients outside our groups.
    *
-   * @throws NAR_UNAVAILABLE where there is no more hope; HASH_MISMATCH; storage failures; the signal's reason
+   * @throws NAR_UNAVAILABLE if there is no more hope; HASH_MISMATCH; storage failures; the signal's reason
    */
   async byForeigners(task: Task, signal: AbortSignal): Promise<WorkOutcome> {
     const { job } = task;
@@ -120,7 +120,7 @@ export class LaneWork {
         handOver: task.handOver.signal,
         signal,
       });
-      // Without another source to turn to, who had nothing before may have it by now.
+      // If there is no other source, a peer without the NAR may have it by now.
       task.peersTried = upstreams.length > 0 && task.upstreamFailure === undefined;
       if (outcome === 'given up' && partial.heldBytes === 0) await this.forget(task); // its buffer would wait for long
       if (outcome === 'complete') return await this.finish(task, signal);
@@ -133,7 +133,7 @@ export class LaneWork {
     }
   }
 
-  /** Has upstreams send what is missing of a NAR. @throws as {@link byForeigners} */
+  /** Fetches the missing part of a NAR from upstreams. @throws as {@link byForeigners} */
   async byUpstreams(task: Task, signal: AbortSignal): Promise<WorkOutcome> {
     const partial = await this.open(task);
     if (partial === undefined) return 'fetched';
@@ -173,12 +173,12 @@ export class LaneWork {
     return await this.finish(task, signal);
   }
 
-  /** The error of a NAR that no peer delivers, where there is nobody else to ask. */
+  /** Makes the error of a NAR that no peer delivers, if no other source can be asked. */
   unavailableAtPeers({ job }: Task): NarswarmError {
     return unavailable(job, 'no peer delivers it; try again when one is there, or let caches help');
   }
 
-  /** Closes the partial file of a task; another attempt would open it anew. */
+  /** Closes the partial file of a task. The next attempt opens it again. */
   async forget(task: Task): Promise<void> {
     if (task.partial === undefined) return;
     await task.partial.close();
@@ -186,30 +186,30 @@ export class LaneWork {
     task.partial = undefined;
   }
 
-  /** The narinfo with the file that was fetched for it, where that is another than it named. */
+  /** Returns the narinfo with the fetched file, if that differs from the named one. */
   asFetched(info: NarInfo): NarInfo {
     const file = info.fileHash === undefined ? undefined : this.#replaced.get(info.fileHash);
     return file === undefined ? info : { ...info, ...file };
   }
 
-  /** Where the NAR of a job lies once it is verified. */
+  /** Returns the place of a job's NAR once it is verified. */
   pathOf(job: NarJob): string {
     return join(this.#options.store.dir, FileStore.narUrl(job.fileHash, job.extension));
   }
 
-  /** True if the store has had a file of that name, or an earlier run has left a part of it. */
+  /** Returns true if the store had a file of that name, or an earlier run left a part of it. */
   hasTraces({ job }: Task): boolean {
     const { session } = this.#options;
     return this.#present.has(basename(this.pathOf(job))) || session.leftovers.has(session.path(job.fileHash));
   }
 
-  /** Opens the partial file, unless the NAR is there already: then nothing is returned. */
+  /** Opens the partial file. Returns undefined if the NAR is already there. */
   async open(task: Task): Promise<PartialNar | undefined> {
     if (task.partial !== undefined) return task.partial;
     const { job } = task;
     const target = this.pathOf(job);
     if (this.#present.has(basename(target)) && (await isSameNar(target, job))) {
-      job.torrent = undefined; // nobody has held its pieces against the file
+      job.torrent = undefined; // nobody has checked the file against its pieces
       return undefined;
     }
     const { session } = this.#options;
@@ -221,7 +221,7 @@ export class LaneWork {
   }
 
   /**
-   * Settles a NAR that is complete into the store.
+   * Settles a complete NAR into the store.
    *
    * @throws HASH_MISMATCH; storage failures; the signal's reason
    */
@@ -238,7 +238,7 @@ export class LaneWork {
     try {
       await partial.drain();
       const head = partial.missing().length === 0 ? await partial.head(MAGIC_BYTES) : undefined;
-      // pieces that do not fit the file are the map's mistake: they must not become ours
+      // pieces that do not fit the file are the hash map's mistake and must not be passed on
       if (!(await partial.settle(this.pathOf(task.job), judge))) task.job.torrent = undefined;
       if (head !== undefined) await this.#relabel(task, head);
     } catch (error) {
@@ -269,7 +269,7 @@ export class LaneWork {
     for (const { name } of this.#options.upstreams) if (liars.includes(name)) lies.set(name, (lies.get(name) ?? 0) + 1);
   }
 
-  /** True where upstreams have failed and the peers have given no more either, time and again. */
+  /** Returns true if upstreams have failed, and peers have given no more either, several times. */
   #isHopeless(task: Task, partial: PartialNar): boolean {
     if (task.upstreamFailure === undefined) return false;
     const { heldBytes } = partial;
@@ -278,7 +278,7 @@ export class LaneWork {
     return task.attempts > ATTEMPTS;
   }
 
-  /** Goes on with the file that an upstream has of the same NAR: the signature is over the NAR, not over the file. */
+  /** Continues with the upstream's file of the same NAR: the signature covers the NAR, not the file. */
   async #replace(task: Task, own: OtherFile['own']): Promise<void> {
     task.files.add(own.fileHash);
     await task.partial?.discard();
@@ -286,20 +286,20 @@ export class LaneWork {
     this.#become(task, own);
   }
 
-  /** Gives a file the name that its compression has where the narinfo said another: not every Nix looks at the file. */
+  /** Names a file by its compression if the narinfo named another: not every Nix looks at the file. */
   async #relabel(task: Task, head: Uint8Array): Promise<void> {
     const { info, fileHash, sizeBytes } = task.job;
     const compression = markedCompression(info.compression, head);
     if (compression === undefined || compression === info.compression) return;
     const path = this.pathOf(task.job);
-    task.job.torrent = undefined; // its name is another file's
+    task.job.torrent = undefined; // its name is that of another file
     const url = FileStore.narUrl(fileHash, extensionOf(compression));
     this.#become(task, { url, compression, fileHash, fileSize: sizeBytes });
     const target = this.pathOf(task.job);
     await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
   }
 
-  /** The NAR of a task is, or is to be, in another file than its narinfo named. */
+  /** Records that the NAR of a task is in another file than its narinfo named. */
   #become(task: Task, { url, compression, fileHash, fileSize }: FileDescription): void {
     const description = { url, compression, fileHash, fileSize } as OtherFile['own'];
     const info = { ...task.job.info, ...description };
@@ -310,7 +310,7 @@ export class LaneWork {
     task.job = { ...task.job, ...file, info, torrent: undefined };
   }
 
-  /** Tells an event, and the policy of what came. */
+  /** Reports an event, and tells the policy about received bytes. */
   tell(event: FetchEvent): void {
     if (event.type === 'nar-bytes') this.#policy.onBytes(event.source, event.bytes);
     this.#options.tell(event);

@@ -5,14 +5,14 @@ import { narStateOf } from '../store/nar-state.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 import type { Closure } from './closure.ts';
 
-/** Paths looked at at once: each is a stat. */
+/** Paths that are checked at the same time: each is a stat. */
 const CHUNK = 64;
 
 /**
- * Of the paths that the target holds, those whose NAR the file store held, too, and has lost, or whose file is not known
- * to be right any longer. Others count on them: peers, and who rebuilds without internet.
+ * Returns the paths that the target holds, but whose NAR the file store has lost, or may hold damaged. Others count on
+ * them: peers, and rebuilds without internet.
  *
- * @param needed paths that the target lacks; undefined: all of the closure
+ * @param needed paths that the target lacks. Undefined: the whole closure
  */
 export async function lostOf(
   closure: Closure,

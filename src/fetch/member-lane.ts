@@ -16,19 +16,19 @@ export interface MemberLaneOptions {
   readonly line: Line;
   readonly work: LaneWork;
   readonly policy: LanePolicy;
-  /** Gives others what has come so far of a NAR. */
+  /** Serves the finished parts of an arriving NAR to others. */
   readonly held: HeldNars | undefined;
   readonly tell: Tell;
-  /** Called when all of a NAR is there. */
+  /** Called when a NAR is complete. */
   readonly onComplete: (task: Task) => void;
   readonly onFailure: (task: Task, error: unknown) => void;
-  /** Called when who has what may have changed. */
+  /** Called when members may have new files. */
   readonly onNews: () => void;
 }
 
 /**
- * Fetches NARs from members of our groups, all that no other lane is at work on at once, and gives others the pieces of those
- * that came from members alone as soon as they are verified.
+ * Fetches NARs from members of our groups, all those that no other lane works on at once. Serves verified pieces of
+ * NARs that come only from members to others at once.
  */
 export class MemberLane implements AsyncDisposable {
   readonly #options: MemberLaneOptions;
@@ -60,7 +60,7 @@ export class MemberLane implements AsyncDisposable {
     });
   }
 
-  /** Fetches tasks from now on; what was begun of them goes on. */
+  /** Fetches these tasks from now on; begun ones continue. */
   add(tasks: readonly Task[]): void {
     const files: DownloadFile[] = [];
     const begun = new Map<FileHash, PartialNar>();
@@ -73,13 +73,13 @@ export class MemberLane implements AsyncDisposable {
     this.#download.add(files, begun);
   }
 
-  /** Asks members for a NAR no longer: another lane has it. Resolves when nothing of it is written any more. */
+  /** Stops requesting a NAR from members, since another lane has it. Resolves when nothing of it is being written. */
   async pause({ job: { fileHash } }: Task): Promise<void> {
     this.#endGiving(fileHash);
     await this.#download.pause(fileHash);
   }
 
-  /** Lets go of a NAR that is in the store, or cannot be had. */
+  /** Drops a NAR that is in the store, or cannot be fetched. */
   drop({ files }: Task, { isRight }: { readonly isRight: boolean }): void {
     for (const file of files) {
       if (isRight) this.#download.confirm(file);
@@ -89,7 +89,7 @@ export class MemberLane implements AsyncDisposable {
     }
   }
 
-  /** Records that a NAR had wrong bytes, and whom they came from. */
+  /** Records that a NAR had wrong bytes, and their senders. */
   doubt({ job: { fileHash } }: Task, origins: readonly Origin[]): void {
     const members = new Set(Array.from(this.#options.members.open, ({ peer }) => peer.address));
     this.#download.doubt(
@@ -98,33 +98,33 @@ export class MemberLane implements AsyncDisposable {
     );
   }
 
-  /** True if a member that answers has a part of a NAR that is missing. */
+  /** Returns true if an answering member has a missing part of a NAR. */
   isAtHand({ job: { fileHash } }: Task): boolean {
     return this.#download.isAtHand(fileHash);
   }
 
-  /** True if a member that answers has all of a NAR. */
+  /** Returns true if an answering member has the whole NAR. */
   hasHolder({ job: { fileHash } }: Task): boolean {
     return this.#download.hasHolder(fileHash);
   }
 
-  /** True if a neighbour looks for a NAR, too, and is the one to fetch it from an upstream. */
+  /** Returns true if a neighbour wants a NAR, too, and should fetch it from an upstream. */
   isLeftToOther({ job: { fileHash } }: Task): boolean {
     const others = this.#download.rivals(fileHash);
     return others.length > 0 && !isOurs(fileHash, this.#options.members.peerId, others);
   }
 
-  /** Members that answer. */
+  /** Number of answering members. */
   get size(): number {
     return this.#download.size;
   }
 
-  /** True if members have yet to say what they have. */
+  /** Returns true if members have yet to announce their files. */
   get isAsking(): boolean {
     return this.#download.isAsking;
   }
 
-  /** Ends all downloads; what was begun is kept. */
+  /** Ends all downloads, and keeps their bytes. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const file of this.#given.keys()) this.#endGiving(file);
     await this.#download[Symbol.asyncDispose]();
@@ -145,7 +145,7 @@ export class MemberLane implements AsyncDisposable {
     if (given === undefined) {
       const { fileHash, sizeBytes, info, torrent } = task.job;
       if (torrent === undefined || sizeBytes <= torrent.pieceLength) return;
-      // Once it is whole, until it can be given as one that is held.
+      // From its completion until it can be served as a held one.
       const readWhole = (offset: number, lengthBytes: number): Promise<Uint8Array> =>
         readRange(this.#options.work.pathOf(task.job), offset, lengthBytes);
       const read = (offset: number, lengthBytes: number): Promise<Uint8Array> =>

@@ -4,18 +4,18 @@ import { maxFileBytes } from '../nix/file-bound.ts';
 import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 
-/** A NAR file by the SHA-256 that a narinfo names: then anybody may send it, in parts, and a later run continues from them. */
+/** A NAR file named by its SHA-256: anybody may send it, in parts, and a later run continues from them. */
 export interface NamedFile {
   readonly fileHash: FileHash;
   readonly sizeBytes: number;
-  /** As in the file's name: `xz`, `zst`, empty for none. */
+  /** The ending of the file's name: `xz`, `zst`, empty for none. */
   readonly extension: string;
 }
 
 /**
- * The file that a narinfo names, or undefined if it names none that can be believed: FileHash or FileSize is absent,
- * FileSize is more than a NAR of that NarSize can have, or the compression is none that there is. Such a NAR is fetched by
- * its contents ({@link fetchByContents}).
+ * Returns the file that a narinfo names. Undefined if it names no believable one: FileHash or FileSize is absent,
+ * FileSize is more than a NAR of that NarSize can have, or the compression is unknown. Such a NAR is fetched by its
+ * contents ({@link fetchByContents}).
  */
 export function namedFile(info: FileDescription & Pick<NarInfo, 'narSize'>): NamedFile | undefined {
   const { fileHash, fileSize, compression, narSize } = info;
@@ -24,7 +24,7 @@ export function namedFile(info: FileDescription & Pick<NarInfo, 'narSize'>): Nam
   return { fileHash, sizeBytes: fileSize, extension: extensionOf(compression) };
 }
 
-/** The same NAR, of which it is not known what its file is. */
+/** Returns the narinfo without its file, for a NAR whose file is unknown. */
 export function withoutName({ fileHash: _hash, fileSize: _size, ...info }: NarInfo): NarInfo {
   return info;
 }

@@ -5,8 +5,8 @@ import type { NarInfoSource } from './find-narinfo.ts';
 export interface NearSources {
   /** Sources of narinfos that may be asked now, before any cache on the internet. */
   readonly sources: readonly NarInfoSource[];
-  /** The same as one source that waits a moment for those who are only being found: for paths that nobody else has. */
+  /** The same as one source that waits a moment for new ones, for paths that nobody else has. */
   readonly awaited: NarInfoSource;
-  /** Caches of NARs among them. */
+  /** Those of them that are caches of NARs. */
   readonly upstreams: readonly Upstream[];
 }

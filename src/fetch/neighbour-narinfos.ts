@@ -13,16 +13,16 @@ import type { NearSources } from './near-sources.ts';
 
 export interface NeighbourNarInfosOptions {
   readonly members: Pick<Members, 'open' | 'on' | 'off'>;
-  /** Only narinfos that one of these has signed count, and those of content addresses. */
+  /** Keys of which one must have signed a narinfo, unless its content address proves its path. */
   readonly keys: readonly PublicKey[];
   /** Milliseconds to wait for the first neighbour, for a path that nobody else has. */
   readonly waitMs: number;
-  /** Milliseconds that one neighbour may be silent. Default: 250. */
+  /** Limit on the silence of one neighbour, in milliseconds. Default: 250. */
   readonly patienceMs?: number;
 }
 
 const PATIENCE_MS = 250;
-/** The walk goes on to the next source a little later than neighbours are given up. */
+/** The walk asks the next source a little later than neighbours are given up. */
 const SLACK_MS = 150;
 
 /** A path that somebody waits for. */
@@ -33,8 +33,9 @@ interface Wanted {
 }
 
 /**
- * The narinfos of the neighbours, over the exchange: what is asked for in one turn of the event loop is one message to each.
- * The neighbour that has had most is asked first, all others for what it has not. What is not sound counts as absent.
+ * The narinfos of the neighbours, over the exchange. Requests of one turn of the event loop are one message to each.
+ * Asks the neighbour with the most answers first, then all others for the missing ones. Unsound narinfos count as
+ * absent.
  */
 export class NeighbourNarInfos implements NearSources {
   readonly upstreams: readonly [] = [];
@@ -95,7 +96,7 @@ export class NeighbourNarInfos implements NearSources {
     for (const { isFound, resolve } of rest) if (!isFound) resolve(undefined);
   }
 
-  /** Asks one neighbour, and no longer than it may be silent. */
+  /** Asks one neighbour, for as long as it may be silent. */
   async #askOne(member: Member, wanted: readonly Wanted[]): Promise<void> {
     const breaker = this.#breakers.get(member) ?? new CircuitBreaker();
     this.#breakers.set(member, breaker);
@@ -115,7 +116,7 @@ export class NeighbourNarInfos implements NearSources {
     }
   }
 
-  /** Waits for the first neighbour, once, and not for ever. */
+  /** Waits for the first neighbour, once, and for a limited time. */
   async #firstNeighbour(signal: AbortSignal): Promise<void> {
     if (this.#neighbours().length > 0) return;
     this.#arrived ??= this.#arrival();
@@ -142,10 +143,10 @@ export class NeighbourNarInfos implements NearSources {
   }
 }
 
-/** One for all: an abort without a reason makes an error with a stack each time. */
+/** One reason for all: an abort without one makes an error with a stack each time. */
 const SILENT = new Error('a neighbour is silent');
 
-/** A narinfo that counts and whose NAR the neighbour may have; undefined if the text is anything else. */
+/** Reads a trusted narinfo whose NAR the neighbour may have. Undefined for any other text. */
 function soundOf(text: string | undefined, hash: StoreHash, keys: readonly PublicKey[]): NarInfo | undefined {
   if (text === undefined) return undefined;
   try {

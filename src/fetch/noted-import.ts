@@ -5,8 +5,8 @@ import type { FetchNarsContext } from './fetch-nars.ts';
 import { importRoots, type Imported, type ImportOptions } from './import.ts';
 
 /**
- * Imports with `nix copy`, as {@link importRoots} does, and notes which NARs Nix has taken: it takes contents with the
- * signed NarHash alone, so those may be served.
+ * Imports with `nix copy` as {@link importRoots} does, and records the NARs that Nix accepted: it accepts only contents
+ * with the signed NarHash, so those may be served.
  *
  * @throws as {@link importRoots}; STORE_FULL, STORE_UNWRITABLE for the catalogue
  */

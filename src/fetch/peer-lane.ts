@@ -8,33 +8,33 @@ import type { NarJob } from './job.ts';
 import { SharedNar } from './shared-nar.ts';
 import type { Patience } from './lane-policy.ts';
 
-/** Peers asked for one NAR at the start, and added whenever those are not enough. */
+/** Peers that are asked for one NAR at the start, and added whenever those are not enough. */
 const PEERS_AT_ONCE = 4;
 const LOOK_EVERY_MS = 250;
 const ASK_AGAIN_MS = 3_000;
 
-/** What a NAR's way through the peers depends on. */
+/** The surroundings of a NAR's download from peers. */
 interface PeerContext {
   readonly network: Network;
   readonly tell: Tell;
   readonly patience: () => Patience;
-  /** Called with bytes that were found right. */
+  /** Called with verified bytes. */
   readonly onVerified: (bytes: number) => void;
   /** Called when a peer has sent wrong bytes. */
   readonly onLie: () => void;
-  /** Another source takes it from here. */
+  /** True if another source should continue from here. */
   readonly handOver: AbortSignal;
   readonly signal: AbortSignal;
 }
 
-/** `complete`: every piece is there. `given up`: what is missing has to come from elsewhere. */
+/** `complete`: every piece is there. `given up`: the missing part must come from elsewhere. */
 export type PeerOutcome = 'complete' | 'given up';
 
 /**
- * Fetches what is missing of a NAR from peers, until it is complete, or they run out of patience, or `handOver` says
- * that another source takes it from here.
+ * Fetches the missing part of a NAR from peers, until it is complete, they are too slow, or `handOver` says that
+ * another source continues from here.
  *
- * @throws what the storage throws (a full disk), the signal's reason
+ * @throws errors of the storage (a full disk), the signal's reason
  */
 export async function fetchFromPeers(
   job: NarJob & { readonly torrent: NonNullable<NarJob['torrent']> },
@@ -44,16 +44,16 @@ export async function fetchFromPeers(
   const { network, tell, signal, handOver } = context;
   if (partial.missing().length === 0) return 'complete';
   const download = network.swarm.download(job.torrent, storageOf(partial), (index) => partial.has(index), {
-    // Pieces of an upstream or an earlier run may be those of a private NAR that somebody has named by its FileHash.
+    // Pieces of an upstream or an earlier run may be those of a private NAR that somebody named by its FileHash.
     gives: partial.heldBytes === 0,
   });
   const { pieceLength } = job.torrent;
   const isAlone = (): boolean => context.patience().firstByteMs === Infinity;
   const askMore = (): PeerRecord[] => {
     const fresh = network.foreigners().filter((peer) => !download.hasTried(peer.address));
-    // A peer that takes requests and sends nothing is asked only if there is no better source.
+    // Peers that accept requests and send nothing are asked only if there is no better source.
     const chosen = network.swarm.peers.choose(PEERS_AT_ONCE, fresh, { mayBeSilent: isAlone() });
-    void download.addPeers(chosen).catch(() => undefined); // a torrent that ends says so by `error`
+    void download.addPeers(chosen).catch(() => undefined); // a torrent that ends reports it by `error`
     return chosen;
   };
   download.on('bytes', (bytes, origin) => tell({ type: 'nar-bytes', source: 'peers', origin, bytes }));
@@ -71,7 +71,7 @@ export async function fetchFromPeers(
       };
       function look(): void {
         const { firstByteMs, stallMs } = context.patience();
-        // Without an upstream there is time: but who had nothing before may have it by now, and is asked anew.
+        // Without an upstream there is time: a peer without the NAR may have it by now, and is asked again.
         const limitMs = download.bytes === 0 ? Math.min(firstByteMs, ASK_AGAIN_MS) : stallMs;
         if (download.idleMs > limitMs) {
           end(() => resolve('given up'));
@@ -95,13 +95,13 @@ export async function fetchFromPeers(
       if (askMore().length === 0 && !isAlone()) end(() => resolve('given up'));
     });
   } finally {
-    // Not checked, and of use to the next source: the file's hash is over all of it.
+    // Unchecked, and useful to the next source: the file's hash covers everything.
     const nar = new SharedNar(partial);
     for (const { index, bytes } of await download.stop()) await nar.write(index * pieceLength, bytes, 'peers');
   }
 }
 
-/** Beginnings of incomplete pieces, in whole blocks. */
+/** Returns the beginnings of incomplete pieces, in whole blocks. */
 async function beginningsOf(partial: PartialNar, pieceLength: number): Promise<PieceStart[]> {
   const starts: PieceStart[] = [];
   for (const { from } of partial.missing()) {

@@ -9,35 +9,35 @@ import type { Closure } from './closure.ts';
 import type { NarJob } from './job.ts';
 import { namedFile, withoutName } from './named-file.ts';
 
-/** What a fetch has to do, before a byte of a NAR moved. */
+/** The work of a fetch, before any byte of a NAR is transferred. */
 export interface Plan {
   readonly jobs: readonly NarJob[];
-  /** NARs of which no file is named that can be believed: only an upstream can send them, and only NarHash judges them. */
+  /** NARs without a believable file: only an upstream can send them, and only NarHash can check them. */
   readonly unsized: readonly NarInfo[];
-  /** Paths whose NAR lies in the file store already. */
+  /** Paths whose NAR is already in the file store. */
   readonly inStore: readonly NarInfo[];
-  /** Those NARs of `inStore` that were read through just now, with the torrents that this gave. */
+  /** NARs of `inStore` that were just read, with the resulting torrents. */
   readonly verified: readonly NarJob[];
   /** Paths that the target store holds, whose NAR is not needed. */
   readonly valid: readonly NarInfo[];
-  /** Bytes to download, those of `unsized` aside. */
+  /** Bytes to download, without those of `unsized`. */
   readonly jobBytes: number;
-  /** Bytes of the NARs that the file store holds. */
+  /** Bytes of the NARs in the file store. */
   readonly storeBytes: number;
 }
 
-/** Paths looked at at once: each is a stat. */
+/** Paths that are checked at the same time: each is a stat. */
 const CHUNK = 64;
 
 /**
- * Sorts the paths of a closure into those whose NAR has to come from somewhere and the rest.
+ * Splits the paths of a closure into those whose NAR must be fetched and the rest.
  *
- * A NAR file counts as held where the catalogue has an entry for it with this size and time of change, which is
- * written only after the file was on the disk. Any other is read through: an interrupted run left it, or a power
- * cut, or somebody else filled this store. Whether a narinfo lies beside it says nothing.
+ * A NAR file counts as held if the catalogue has an entry with its size and time of change: entries are written only
+ * after the file was on the disk. Any other file is read: an interrupted run may have left it, or a power cut, or
+ * somebody else filled this store. A narinfo beside it proves nothing.
  *
- * @param context.needed paths that the target store lacks; undefined: all count as lacking
- * @param context.preferredOf the upstream that is to be asked first for what a narinfo names
+ * @param context.needed paths that the target store lacks. Undefined: all
+ * @param context.preferredOf returns the upstream to ask first for the file of a narinfo
  */
 export async function planFetch(
   closure: Closure,
@@ -61,7 +61,7 @@ export async function planFetch(
     }
     const file = namedFile(info);
     const known = file && byFileHash.get(file.fileHash);
-    // One file is not two NARs: one of the two narinfos lies.
+    // One file cannot be two NARs: one of the two narinfos lies.
     if (file === undefined) unsized.push(info);
     else if (known !== undefined && known.info.narHash !== info.narHash) unsized.push(withoutName(info));
     else if (known !== undefined) known.storePaths.push(storePath);
@@ -97,9 +97,9 @@ export async function planFetch(
 }
 
 /**
- * Gives each job the torrent that is known of its NAR.
+ * Gives each job the known torrent of its NAR.
  *
- * @param isTooLate true once the jobs are at work without: from then on no torrent is given
+ * @param isTooLate true once the jobs run without torrents: from then on, none is given
  */
 export async function attachTorrents(
   jobs: readonly NarJob[],
@@ -114,7 +114,7 @@ export async function attachTorrents(
     await Promise.all(jobs.slice(at, at + CHUNK).map(attach));
 }
 
-/** Those NARs whose file has the right SHA-256, each with the torrent that reading it gave. */
+/** Yields the NARs whose file has the right SHA-256, each with its torrent. */
 async function readThrough(nars: readonly NarJob[], store: FileStore, signal: AbortSignal): Promise<NarJob[]> {
   const items = nars.map((nar) => ({ nar, path: store.narPath(localOf(nar)), sizeBytes: nar.sizeBytes }));
   const right: NarJob[] = [];
@@ -127,7 +127,7 @@ async function readThrough(nars: readonly NarJob[], store: FileStore, signal: Ab
   return right;
 }
 
-/** Where this store keeps the NAR of a job. */
+/** Returns where this store keeps the NAR of a job. */
 function localOf({ fileHash, extension, info }: NarJob): Pick<NarInfo, 'url' | 'storePath'> {
   return { url: FileStore.narUrl(fileHash, extension), storePath: info.storePath };
 }

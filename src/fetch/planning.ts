@@ -15,14 +15,14 @@ import { namedFile } from './named-file.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import type { Target } from './target.ts';
 
-/** From the end of the walk on, the publishers have this long before upstreams begin without them. */
+/** Time for the publishers after the end of the walk; then upstreams begin without them. */
 export const MAPS_GRACE_MS = 2_000;
 
-/** What a plan is made of. */
+/** The inputs of a plan. */
 export interface PlanningMeans {
   readonly store: FileStore;
   readonly session: PartialSession;
-  /** Absent if nothing is imported, or if the store is to hold everything. */
+  /** Undefined if nothing is imported, or if the store should hold everything. */
   readonly target: Target | undefined;
   readonly maps: HashMaps;
   readonly tell: Tell;
@@ -30,28 +30,28 @@ export interface PlanningMeans {
 }
 
 export interface PlanningOptions {
-  /** Only looks: nothing is claimed. */
+  /** True to plan without claims. */
   readonly dryRun: boolean;
-  /** Plans NARs again that the store held and has lost, even if the target has them. */
+  /** True to plan NARs again that the store has lost, even if the target has them. */
   readonly mendsLost: boolean;
-  /** True if NARs can come from elsewhere than from peers: then publishers are not waited for long. */
+  /** True if NARs can come from other sources than peers: then publishers are not waited for long. */
   readonly hasUpstream: boolean;
 }
 
-/** A plan, and what it was made of. */
+/** A plan and its inputs. */
 export interface Planned {
   readonly plan: Plan;
-  /** Paths that the target lacks; undefined: all count as lacking. */
+  /** Paths that the target lacks. Undefined: all. */
   readonly needed: ReadonlySet<StorePath> | undefined;
   /** Paths that the target holds, and whose NAR the store has lost. */
   readonly lost: ReadonlySet<string>;
-  /** Resolves once torrents can be had without waiting; absent: they can now. */
+  /** Resolves once torrents can be looked up without waiting. Undefined: they can now. */
   readonly torrentsLate: (() => Promise<unknown>) | undefined;
 }
 
 /**
- * Plans the fetch of a closure: asks the target what it lacks, claims what the store holds, sorts the paths, and gives each
- * NAR the torrent that a hash map has for it.
+ * Plans the fetch of a closure: asks the target for missing paths, claims held paths of the store, splits the paths,
+ * and gives each NAR its torrent in a hash map.
  *
  * @throws STORE_UNWRITABLE; NIX_MISSING, NIX_FAILED; the signal's reason
  */
@@ -66,14 +66,14 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
   let isLate = false;
   const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
   const attaching = attachTorrents(plan.jobs, torrentOf, () => isLate); // waits for the publishers, if there is a job
-  attaching.catch(() => undefined); // too late, it is news to nobody
+  attaching.catch(() => undefined); // a late failure has no consequence
   const mayBeLate = options.hasUpstream && !options.dryRun && plan.jobs.length > 0;
   isLate = await isSlow(attaching, mayBeLate);
   tell({ type: 'planned', plan, closure });
   return { plan, needed, lost, torrentsLate: isLate ? () => maps.settled() : undefined };
 }
 
-/** Claims paths that a fetch has come upon later. @returns those that the target lacks; undefined: all */
+/** Claims paths that a fetch finds later. @returns those that the target lacks; undefined: all */
 export async function claimMore(
   closure: Closure,
   means: Pick<PlanningMeans, 'store' | 'session' | 'target' | 'tell' | 'signal'>,
@@ -82,7 +82,7 @@ export async function claimMore(
   return means.target?.invalidPaths(pathsOf(closure));
 }
 
-/** Keeps the garbage collector from what this fetch is about to count on. */
+/** Protects the paths of this fetch from the garbage collector. */
 async function claimClosure(
   closure: Closure,
   { store, session, tell, signal }: Pick<PlanningMeans, 'store' | 'session' | 'tell' | 'signal'>,
@@ -95,8 +95,8 @@ async function claimClosure(
 }
 
 /**
- * True if the publishers take so long to answer, or their peers to give a shard, that upstreams had better begin: a fetch
- * must not be slower than plain Nix because nobody answers for a map. Torrents that are found later help with the rest.
+ * Returns true if the publishers, or peers with a shard, take so long that upstreams should begin: a fetch must not be
+ * slower than plain Nix because a hash map is silent. Torrents that are found later help with the rest.
  */
 async function isSlow(attaching: Promise<void>, mayBeLate: boolean): Promise<boolean> {
   const attached = attaching.then(() => false);

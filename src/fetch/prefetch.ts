@@ -29,90 +29,90 @@ import { RealisationSearch } from './realisation-search.ts';
 import { readRoots, resolveRoots, type Roots } from './roots.ts';
 import { walk, type Walked } from './walk.ts';
 
-/** What a fetch works with; whoever makes these closes them. */
+/** The resources of a fetch. Their maker closes them. */
 export interface PrefetchContext {
   readonly store: FileStore;
   readonly session: PartialSession;
-  /** Absent: peers are not asked. */
+  /** Undefined: peers are not asked. */
   readonly network: Network | undefined;
   readonly http: HttpClient;
   readonly keys: readonly PublicKey[];
   /** Default: no limit. */
   readonly limit?: DirectionLimit | undefined;
-  /** Puts the upstreams into the order in which they are to be asked. Default: as given. */
+  /** Sorts the upstreams in the order of asking. Default: as given. */
   readonly orderUpstreams?: (upstreams: readonly Upstream[]) => Promise<readonly Upstream[]>;
   /** Sources on the local network. Default: none. */
   readonly near?: readonly NearSources[];
   readonly tell: Tell;
   readonly signal: AbortSignal;
-  /** Takes in the NARs that are in the store, which peers may want before their narinfos are there. */
+  /** Receives NARs in the store, which peers may want before their narinfos are there. */
   readonly held?: HeldNars;
 }
 
 export interface PrefetchOptions {
   /** Store paths, their hash parts, or names of roots in a hash map. */
   readonly roots: readonly string[];
-  /** Takes in every path that the publishers' maps have, besides the roots. */
+  /** True to include every path of the publishers' hash maps, besides the roots. */
   readonly wholeMaps?: boolean;
-  /** How many bytes of NARs of each of those maps are taken in. Default: all. */
+  /** Limit on the bytes of NARs from each of those hash maps. Default: none. */
   readonly maxMapBytes?: number | undefined;
   /**
-   * Goes on without the paths that cannot be had, and without those that refer to them; {@link PrefetchResult.missing}
-   * tells. An interruption while NARs are fetched is such a lack, too, and an import that fails is in the result. Default:
-   * the walk ends with the first path that has no narinfo; a path whose NAR cannot be had, or imported, ends it after all
-   * else is imported.
+   * True to continue without missing paths and their referrers; {@link PrefetchResult.missing} lists them. An
+   * interruption while NARs are fetched also makes paths missing, and a failed import is in the result. Default: false.
+   * Then the walk ends with the first path without a narinfo; a path whose NAR cannot be fetched or imported ends the
+   * fetch after everything else is imported.
    */
   readonly keepGoing?: boolean;
   readonly publishers: readonly PublisherAddress[];
   readonly upstreams: readonly Upstream[];
-  /** Target of the import; undefined: the default store of this machine. */
+  /** Target of the import. Undefined: this machine's default store. */
   readonly to?: string | undefined;
-  /** Whether `nix copy` runs at the end. */
+  /** True to run `nix copy` at the end. */
   readonly copy: boolean;
-  /** How much is decompressed without an import, before this ends. Default: `small`. */
+  /** How much is decompressed if there is no import, before this ends. Default: `small`. */
   readonly looksInto?: LooksInto;
-  /** Whether the store is to hold also what the target has, so that it can be given to others. Default: what it lacks. */
+  /** True if the store should also hold paths that the target has, to serve them. Default: only missing ones. */
   readonly holdAll?: boolean;
   /** Keys that the user named, as text, for `nix copy`. */
   readonly trustedPublicKeys: readonly string[];
   readonly dryRun?: boolean | undefined;
-  /** Whether the roots alone are fetched and nothing that they refer to; those of them that can be had. */
+  /** True to fetch only the roots, without their references, as far as possible. */
   readonly onlyRoots?: boolean;
   /** Milliseconds to look for the publishers. */
   readonly publisherTimeoutMs: number;
-  /** Without an upstream: milliseconds that may pass without a byte from any peer. Default 60,000. */
+  /** Without an upstream: time without a byte from any peer until giving up, in milliseconds. Default 60,000. */
   readonly peerTimeoutMs?: number | undefined;
 }
 
 export interface PrefetchResult {
-  /** What is there in full. */
+  /** The complete part of the closure. */
   readonly closure: Closure;
   readonly plan: Plan;
-  /** The roots whose closure is there in full. */
+  /** The roots whose closure is complete. */
   readonly roots: readonly StorePath[];
   readonly imported: boolean;
-  /** The roots that were asked for, there or not. */
+  /** The requested roots, complete or not. */
   readonly wanted: readonly StoreHash[];
-  /** What could not be had; empty without `keepGoing`. */
+  /** Missing paths; empty without `keepGoing`. */
   readonly missing: readonly MissingPath[];
-  /** True where `missing` is what an interruption has left. */
+  /** True if `missing` is the result of an interruption. */
   readonly isInterrupted: boolean;
-  /** What the import failed of; undefined without `keepGoing`. */
+  /** The failure of the import; undefined without `keepGoing`. */
   readonly importFailure: NarswarmError | undefined;
-  /** The publishers' maps that are generations kept from before. */
+  /** The publishers' hash maps that are kept generations. */
   readonly doubts: readonly MapDoubt[];
-  /** Names of roots of whole maps that were left out, since they are too large. */
+  /** Names of roots of whole hash maps that were left out, since they are too large. */
   readonly outsized: readonly string[];
 }
 
-/** What an import fails of that leaves the file store as good as it is. */
+/** Import errors that leave the file store intact. */
 const OF_IMPORT: readonly ErrorCode[] = ['IMPORT_FAILED', 'NIX_MISSING', 'NAR_UNAVAILABLE', 'INTERRUPTED'];
 
 /**
- * The main job: walks the closures of the roots, fetches what is missing into the file store, writes the narinfos, and
- * imports it with `nix copy`.
+ * The main job. Walks the closures of the roots, fetches missing NARs into the file store, writes the narinfos, and
+ * imports them with `nix copy`.
  *
- * @throws NarswarmError of any kind; the signal's reason. Whatever was verified before is in the store.
+ * @throws NarswarmError of any kind; the signal's reason. Everything verified before is in the store.
  */
 export async function prefetch(options: PrefetchOptions, context: PrefetchContext): Promise<PrefetchResult> {
   const { store, tell, signal } = context;
@@ -154,7 +154,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
 
   tell({ type: 'downloading', nars: plan.jobs.length + plan.unsized.length, bytes: plan.jobBytes });
   const committer = new Committer(store);
-  // Without an import the contents of a NAR are looked into before its narinfo is written.
+  // Without an import, the contents of a NAR are checked before its narinfo is written.
   const feed = options.copy ? new CommitFeed(committer, { tell }) : undefined;
   feed?.add(notPlanned(gathered.closure, plan));
   const download = downloadMeans(options, context, { sources, walked, planned, planning, gathered, feed });
@@ -172,7 +172,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   return result(imported, importFailure);
 }
 
-/** Imports what is there. @throws as {@link importNoted}, but with `keepGoing` returns what the import failed of */
+/** Imports the complete part. @throws as {@link importNoted}, but with `keepGoing` returns the failure of the import */
 async function importGathered(
   roots: Roots,
   { plan, needed }: Planned,
@@ -198,14 +198,14 @@ async function importGathered(
   }
 }
 
-/** What the phases before the download have found out. */
+/** The results of the phases before the download. */
 interface Found {
   readonly sources: FetchSources;
   readonly walked: Walked;
   readonly planned: Planned;
   readonly planning: PlanningMeans;
   readonly gathered: Gathered;
-  /** Takes NARs while others still come; undefined if all are committed at the end. */
+  /** Receives NARs while others are still arriving. Undefined if everything is committed at the end. */
   readonly feed: CommitFeed | undefined;
 }
 
@@ -238,13 +238,13 @@ function downloadMeans(options: PrefetchOptions, context: PrefetchContext, found
   };
 }
 
-/** Paths of a closure whose NAR is not fetched: it is in the store, or in the target. */
+/** Returns the paths of a closure whose NAR is not fetched: it is in the store or in the target. */
 function notPlanned(closure: Closure, { jobs, unsized }: Plan): NarInfo[] {
   const planned = new Set([...jobs.flatMap(({ storePaths }) => storePaths), ...unsized.map((info) => info.storePath)]);
   return [...closure.values()].filter(({ storePath }) => !planned.has(storePath));
 }
 
-/** Arguments for `nix copy` that cover all that is there: the roots, and the sound parts of broken ones. */
+/** Returns arguments for `nix copy` that cover the complete part: the roots, and the complete parts of broken ones. */
 function importable({ names }: Roots, closure: Closure): StorePath[] {
   const whole = [...names.keys()].flatMap((hash) => closure.get(hash)?.storePath ?? []);
   return whole.length === names.size ? whole : [...new Set([...whole, ...topsOf(closure)])];

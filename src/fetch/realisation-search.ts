@@ -4,7 +4,7 @@ import type { FetchSources } from './fetch-sources.ts';
 import { MAPS_GRACE_MS } from './planning.ts';
 import { findRealisations } from './realisations.ts';
 
-/** A search for the realisations of a closure, which goes on while NARs are fetched. */
+/** A search for the realisations of a closure, which continues while NARs are fetched. */
 export class RealisationSearch {
   readonly #enough = new AbortController();
   readonly #search: Promise<Realisation[]>;
@@ -18,7 +18,7 @@ export class RealisationSearch {
         : findRealisations(closure, { ...means, signal: AbortSignal.any([signal, this.#enough.signal]) });
   }
 
-  /** Waits a little longer, ends the search, and returns its finds. */
+  /** Waits a little longer, ends the search, and returns its results. */
   async end(): Promise<Realisation[]> {
     const timer = setTimeout(() => this.#enough.abort(), MAPS_GRACE_MS);
     try {

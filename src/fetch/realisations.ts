@@ -22,9 +22,9 @@ import { readRealisation } from '../store/realisations.ts';
 import type { Closure } from './closure.ts';
 import type { NarInfoSource } from './find-narinfo.ts';
 
-/** Files asked for at a time. */
+/** Files that are requested at the same time. */
 const CONCURRENCY = 16;
-/** Entries of a build trace that a cache lacks one after another, after which it is taken to have none. */
+/** Missing entries of a build trace in a row after which a cache is assumed to have none. */
 const MISSES = 4;
 
 /** Means of a search. */
@@ -39,11 +39,12 @@ interface SearchContext {
 }
 
 /**
- * Finds the realisations that belong to a closure: of those of its paths that a content-addressed derivation made, and of
- * the paths that these depend on. Without them, the next machine builds again what it has. Caches have no list of them:
- * they are asked by derivation, as far as those are known here, and hash maps by path.
+ * Finds the realisations of a closure: those of its paths that a content-addressed derivation made, and of their
+ * dependencies. Without them, the next machine builds the same paths again. Caches cannot list them, so caches are
+ * asked by derivation, if it is known here, and hash maps by path.
  *
- * Never fails: whatever cannot be found, or is signed by no trusted key, is left out. A signal ends it with what was found.
+ * Never fails: leaves out realisations that cannot be found or that no trusted key has signed. A signal ends it with
+ * its results so far.
  */
 export async function findRealisations(closure: Closure, context: SearchContext): Promise<Realisation[]> {
   const made = [...closure.values()].flatMap((info) => madeBy(info) ?? []);
@@ -51,8 +52,8 @@ export async function findRealisations(closure: Closure, context: SearchContext)
 }
 
 /**
- * Finds the path that an output of a derivation has become, by a realisation that the file store or a cache has. The .drv
- * files have to be on this machine, as an evaluation leaves them. Undefined if none is found that a trusted key has signed.
+ * Finds the path of an output of a derivation, by a realisation in the file store or a cache. The .drv files must be on
+ * this machine, as an evaluation leaves them. Undefined if no realisation is found that a trusted key has signed.
  */
 export async function realisedPath(
   drvPath: StorePath,
@@ -76,7 +77,7 @@ export async function realisedPath(
   return undefined;
 }
 
-/** Asks a cache for a realisation; undefined if it has none, or fails. */
+/** Asks a cache for a realisation. Undefined if it has none, or fails. */
 async function ask(
   upstream: Upstream,
   file: string,
@@ -93,7 +94,7 @@ class Search {
   readonly #queue = new PQueue({ concurrency: CONCURRENCY });
   readonly #found = new Map<string, Realisation>();
   readonly #asked = new Set<string>();
-  /** Entries in a row that a cache did not have; undefined once it had one. */
+  /** Missing entries in a row of a cache. Undefined once it had one. */
   readonly #misses = new Map<Upstream, number | undefined>();
 
   constructor(context: SearchContext) {
@@ -156,7 +157,9 @@ class Search {
     }
   }
 
-  /** Takes in a realisation of that path, and looks for those that it depends on. False if it is none, or not trusted. */
+  /**
+   * Adds a realisation of that path, and looks for its dependencies. Returns false if it is malformed or not trusted.
+   */
   #take(realisation: Realisation | undefined, outPath: string): boolean {
     if (realisation?.outPath !== outPath || !isTrustedRealisation(realisation, this.#context.keys)) return false;
     this.#found.set(realisation.file, realisation);

@@ -9,12 +9,12 @@ import { hashContents } from '../store/nar-contents.ts';
 import { systemCode } from '../disk/store-error.ts';
 import type { Closure } from './closure.ts';
 
-/** NARs decompressed at a time, in a search for the one that Nix refuses. */
+/** NARs that are decompressed at the same time, in a search for the one that Nix refuses. */
 const CONCURRENCY = availableParallelism();
-/** Imports of a single path that may fail before any succeeds: then it is the target, and no path. */
+/** Failed imports of single paths, before any succeeds, after which the target is to blame. */
 const MAX_FAILURES = 8;
 
-/** Paths that Nix would import next: those that it lacks and whose references it has. */
+/** Returns the paths that Nix would import next: those that it lacks and whose references it has. */
 export function nextToImport(closure: Closure, invalid: ReadonlySet<StorePath>): NarInfo[] {
   const isLacking = (hash: StoreHash): boolean => {
     const path = closure.get(hash)?.storePath;
@@ -28,7 +28,7 @@ export function nextToImport(closure: Closure, invalid: ReadonlySet<StorePath>):
   });
 }
 
-/** Those whose NAR has not the signed contents. */
+/** Returns the paths whose NAR does not have the signed contents. */
 export async function refusedOf(
   infos: readonly NarInfo[],
   store: FileStore,
@@ -44,7 +44,7 @@ export async function refusedOf(
       if (found.narHash !== info.narHash || found.narSize !== info.narSize) refused.push(info.storePath);
     } catch (error) {
       if (!isNarswarmError(error, 'HASH_MISMATCH')) throw error;
-      // a program that is missing says nothing about the file
+      // a missing program says nothing about the file
       if (systemCode(error.cause) !== 'ENOENT') refused.push(info.storePath);
     }
   };
@@ -53,8 +53,8 @@ export async function refusedOf(
 }
 
 /**
- * Those that cannot be imported even alone, each with what Nix says, and how many could be. Where nothing can be imported, it
- * may be no matter of a path.
+ * Finds the paths that cannot be imported even alone, each with Nix's reason, and the number of those that could be. If
+ * nothing can be imported, no single path may be to blame.
  *
  * @param importOne imports one path, whose references are there
  * @throws the signal's reason

@@ -11,23 +11,23 @@ export interface RepairOptions extends Omit<
   RunFetchOptions,
   'roots' | 'copy' | 'dryRun' | 'onlyRoots' | 'keepGoing' | 'to'
 > {
-  /** Whether what comes is decompressed for its NarHash, too. */
+  /** True to decompress fetched NARs for their NarHash, too. */
   readonly deep: boolean;
 }
 
 /** One turn of a repair. */
 export interface RepairRound {
-  /** Damaged files that are in order again. */
+  /** Repaired files. */
   readonly repaired: readonly Damage[];
-  /** Narinfos that a repaired one refers to and that are missing: the next turn repairs them. */
+  /** Missing narinfos that a repaired one refers to: the next turn repairs them. */
   readonly found: readonly Damage[];
   /** Payload bytes by sender: `host:port` of a peer, base URL of an upstream. */
   readonly sources: ReadonlyMap<string, { readonly bytes: number }>;
 }
 
 /**
- * Repairs damaged files, then what the repaired narinfos refer to and is missing, too, until nothing more is found. A NAR
- * that no narinfo names is not repaired: nothing is lost with it.
+ * Repairs damaged files, then missing narinfos that repaired ones refer to, until no more are found. Does not repair a
+ * NAR that no narinfo names: losing it loses nothing.
  *
  * @throws NarswarmError if nothing can be fetched at all (STORE_FULL, LISTEN_FAILED); the signal's reason
  */
@@ -54,11 +54,11 @@ function isNeeded({ storeHash }: Damage): boolean {
 }
 
 /**
- * Mends narinfos that are wrong in what nobody has signed from what the store has, and fetches the other damaged narinfos and
- * NARs again, and nothing else of their closures, into a store where they are in quarantine.
+ * Corrects narinfos with wrong unsigned parts from the store's own facts. Fetches the other damaged narinfos and NARs
+ * again, without the rest of their closures, into a store where they are quarantined.
  *
- * @returns the store hashes that could not be repaired, and who sent what
- * @throws NarswarmError where nothing can be fetched at all (STORE_FULL, LISTEN_FAILED); the signal's reason
+ * @returns the store hashes that could not be repaired, and the senders of the bytes
+ * @throws NarswarmError if nothing can be fetched at all (STORE_FULL, LISTEN_FAILED); the signal's reason
  */
 async function repairStore(
   damages: readonly Damage[],
@@ -91,7 +91,7 @@ async function repairStore(
   return { lost, sources: progress.bySource };
 }
 
-/** Mends what needs nothing from elsewhere. */
+/** Repairs files that need nothing from elsewhere. */
 async function mendAll(
   damages: readonly Damage[],
   { storeDir, keys, signal }: RepairOptions,
@@ -109,7 +109,7 @@ function fetchMissing(options: RunFetchOptions): Promise<Pick<RunFetchResult, 'm
   return options.roots.length === 0 ? Promise.resolve({ missing: [] }) : runFetch(options);
 }
 
-/** True where narinfo and NAR are there and right. */
+/** Returns true if narinfo and NAR are there and right. */
 async function isWhole(
   store: FileStore,
   storeHash: StoreHash,

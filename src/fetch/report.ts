@@ -11,7 +11,7 @@ export class Progress {
   doneNars = 0;
   peerBytes = 0;
   upstreamBytes = 0;
-  /** Bytes of begun NARs that an earlier run has left. */
+  /** Bytes of begun NARs that an earlier run left. */
   keptBytes = 0;
   readonly #rate = new RateMeter();
 
@@ -24,13 +24,13 @@ export class Progress {
     return this.#rate.rate();
   }
 
-  /** Seconds until everything is there at the present rate, or undefined while nothing comes. */
+  /** Seconds until everything is there at the present rate. Undefined while nothing comes. */
   get secondsLeft(): number | undefined {
     const { rate } = this;
     return rate === 0 ? undefined : Math.max(0, this.totalBytes - this.receivedBytes) / rate;
   }
 
-  /** Bytes of the NARs to fetch that are there, of {@link totalBytes}; a little more if some came twice. */
+  /** Bytes that are there of the NARs to fetch, of {@link totalBytes}; a little more if some came twice. */
   get receivedBytes(): number {
     return this.keptBytes + this.peerBytes + this.upstreamBytes;
   }

@@ -5,21 +5,21 @@ import type { HashMaps } from './hash-maps.ts';
 /** A root as a person names it. */
 export interface NamedRoot {
   readonly text: string;
-  /** Undefined if only a hash map can say which path has that name. */
+  /** Undefined if only a hash map can resolve the name. */
   readonly known: { readonly path: StorePath } | { readonly hash: StoreHash } | undefined;
 }
 
 /** The roots of a fetch. */
 export interface Roots {
-  /** How each is named in messages, by its store hash. */
+  /** Names of the roots in messages, by store hash. */
   readonly names: ReadonlyMap<StoreHash, string>;
-  /** Paths of the roots whose names are known in full. */
+  /** Paths of roots that are known completely. */
   readonly paths: readonly StorePath[];
-  /** Names of roots of whole maps that are left out, since they are too large. */
+  /** Names of roots of whole hash maps that are left out, since they are too large. */
   readonly outsized: readonly string[];
 }
 
-/** Reads store paths, hash parts and names of roots. @throws STORE_PATH_INVALID for what looks like a path and is none */
+/** Reads store paths, hash parts and names of roots. @throws STORE_PATH_INVALID for a malformed path */
 export function readRoots(texts: readonly string[]): NamedRoot[] {
   return texts.map((text) => ({ text, known: asStorePath(text) }));
 }
@@ -27,9 +27,9 @@ export function readRoots(texts: readonly string[]): NamedRoot[] {
 /**
  * Finds the store paths of named roots.
  *
- * @param options.wholeMaps takes in every path that the publishers' maps have, too
- * @param options.maxMapBytes takes in only as much of each of those maps as has so many bytes
- * @throws ROOT_UNKNOWN for a name that no map has; INDEX_UNREACHABLE …; the signal's reason
+ * @param options.wholeMaps true to include every path of the publishers' hash maps
+ * @param options.maxMapBytes limit on the bytes of NARs from each of those hash maps
+ * @throws ROOT_UNKNOWN for a name that no hash map has; INDEX_UNREACHABLE …; the signal's reason
  */
 export async function resolveRoots(
   named: readonly NamedRoot[],
@@ -53,7 +53,7 @@ export async function resolveRoots(
   return { names, paths, outsized: leftOut };
 }
 
-/** The store path or its hash part that a text is by itself, or undefined if it can only be the name of a root. */
+/** Returns the store path or hash part that a text is. Undefined if it can only be the name of a root. */
 function asStorePath(text: string): NamedRoot['known'] {
   if (text.includes('/')) return { path: parseStorePath(text) };
   try {

@@ -6,24 +6,24 @@ import type { FetchEvent, Tell } from './events.ts';
 import { Progress } from './report.ts';
 import { Workplace, type WorkplaceOptions } from './workplace.ts';
 
-/** Fetches some roots as far as they can be had. */
+/** Fetches roots as far as possible. */
 export type FetchPart = (roots: readonly StorePath[]) => Promise<PrefetchResult>;
 
 export interface RunFetchOptions extends PrefetchOptions, WorkplaceOptions {
-  /** Fetches what else is wanted, after the roots; what it throws ends the fetch. Default: nothing. */
+  /** Fetches more after the roots; its errors end the fetch. Default: nothing. */
   readonly fetchMore?: ((fetch: FetchPart) => Promise<void>) | undefined;
-  /** Milliseconds to go on seeding after everything is done. */
+  /** Milliseconds to continue seeding after everything is done. */
   readonly seedForMs: number;
   readonly signal: AbortSignal;
-  /** Takes the events of the fetch. Default: warnings go to `onWarning`, the rest to nobody. */
+  /** Takes the events of the fetch. Default: warnings go to `onWarning`, other events are dropped. */
   readonly tell?: Tell;
-  /** Everything asked for is in the store and imported; what follows is seeding alone. */
+  /** Everything requested is in the store and imported; only seeding follows. */
   readonly onDone?: (result: RunFetchResult) => void;
   /** Seeding begins, on this port. */
   readonly onSeeding?: (port: number) => void;
 }
 
-/** What a fetch did, for its report. */
+/** The results of a fetch, for its report. */
 export interface RunFetchResult extends PrefetchResult {
   readonly progress: Progress;
 }
@@ -36,7 +36,7 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
   tell({ type: 'begun' });
   await using workplace = await Workplace.open(options);
   const { network } = workplace;
-  if (options.publishers.length > 0) await network?.openDht(); // now, so that a port in use is said
+  if (options.publishers.length > 0) await network?.openDht(); // now, so that a port in use is reported
   const parts: PrefetchResult[] = [];
   const fetch = async (part: PrefetchOptions): Promise<PrefetchResult> => {
     const done = await workplace.prefetch(part, { tell, signal });
@@ -50,12 +50,13 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
   options.onDone?.(result);
   if (options.seedForMs > 0 && network !== undefined && options.dryRun !== true && !signal.aborted) {
     options.onSeeding?.(network.swarm.port);
-    await sleep(options.seedForMs, undefined, { signal }).catch(() => undefined); // interrupted: all else is done
+    // interrupted: everything else is done
+    await sleep(options.seedForMs, undefined, { signal }).catch(() => undefined);
   }
   return result;
 }
 
-/** Has the progress count each event before it is told. */
+/** Counts each event for the progress before passing it on. */
 export function tellBoth(
   progress: Progress,
   { tell, onWarning }: { readonly tell?: Tell | undefined; readonly onWarning: (message: string) => void },
@@ -67,7 +68,7 @@ export function tellBoth(
   };
 }
 
-/** Several fetches as if they were one. */
+/** Combines several fetches into one. */
 function joined(parts: readonly PrefetchResult[]): PrefetchResult {
   const [first] = parts;
   if (first === undefined) throw new TypeError('nothing was fetched');

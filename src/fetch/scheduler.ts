@@ -22,34 +22,37 @@ import {
 } from './task.ts';
 
 export interface SchedulerOptions extends LaneWorkOptions {
-  /** Without an upstream: how long all of it may stand still before the run gives up. Default 60,000. */
+  /** Without an upstream: time for which everything may stand still before the run gives up. Default 60,000. */
   readonly standstillMs?: number | undefined;
   /** Called with each NAR as soon as it is verified and in the store. */
   readonly onFetched: (job: NarJob, how: { readonly isOfMembers: boolean }) => void;
-  /** Gives others what has come so far. */
+  /** Serves the NARs so far to others. */
   readonly held?: HeldNars | undefined;
 }
 
-/** NARs asked of clients that are no members at once: each torrent needs its own connection, so small ones want many. */
+/**
+ * NARs that are requested from clients outside our groups at the same time: each torrent needs its own connection, so
+ * small ones need many.
+ */
 const FOREIGN_SLOTS = 64;
-/** NARs asked of upstreams at once. */
+/** NARs that are requested from upstreams at the same time. */
 const UPSTREAM_SLOTS = 8;
 const LOOK_EVERY_MS = 250;
 
 /**
- * Fetches NARs from members, other BitTorrent clients and upstreams at once. Members come first, at any moment: what one of
- * them has is asked of nobody else, unless they turn out slower than the upstream. An upstream takes what no peer has,
- * shared with the members that look for the same, and the run ends no later than the upstream alone would have made it.
+ * Fetches NARs from members, other BitTorrent clients and upstreams at once. Members come first, at any moment: NARs of
+ * members are requested from nobody else, unless members turn out slower than the upstream. An upstream takes NARs that
+ * no peer has, shared with members that want the same ones. The run ends no later than with the upstream alone.
  */
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #policy: LanePolicy;
   readonly #queues: TaskQueues;
   readonly #work: LaneWork;
-  /** By the store path of each job, which stays while its file may change. */
+  /** Tasks by the store path of their job, which stays the same if its file changes. */
   readonly #failures = new Map<StorePath, unknown>();
   readonly #fetched = new Set<StorePath>();
-  /** Until a NAR that is complete is settled, nothing ends. */
+  /** Until a complete NAR is settled, nothing ends. */
   readonly #settling = new Set<Promise<void>>();
   readonly #stop = new AbortController();
   #members: MemberLane | undefined;
@@ -78,9 +81,9 @@ export class Scheduler {
   }
 
   /**
-   * Fetches every NAR into the store. What could be had is in the store even where something fails.
+   * Fetches every NAR into the store. If something fails, all others are still fetched.
    *
-   * @throws NAR_UNAVAILABLE with an AggregateError of what each NAR failed of; STORE_FULL, STORE_UNWRITABLE at once; the
+   * @throws NAR_UNAVAILABLE with an AggregateError of each NAR's failure; STORE_FULL, STORE_UNWRITABLE at once; the
    *   signal's reason
    */
   async run(jobs: readonly NarJob[], signal: AbortSignal): Promise<void> {
@@ -128,27 +131,27 @@ export class Scheduler {
     if (this.#failures.size > 0) throw summary([...this.#failures.values()], jobs.length);
   }
 
-  /** True once the NAR of a job lies in the store. */
+  /** Returns true once the NAR of a job is in the store. */
   hasFetched(job: NarJob): boolean {
     return this.#fetched.has(job.info.storePath);
   }
 
-  /** Why the NAR of a job could not be had, where it was tried. */
+  /** Returns why the NAR of a job could not be fetched, if it was tried. */
   failureOf(job: NarJob): unknown {
     return this.#failures.get(job.info.storePath);
   }
 
-  /** Gives torrents to the NARs that nobody has begun and that have none: a hash map was found only now. */
+  /** Gives torrents to unbegun NARs without one: a hash map was found late. */
   async attach(torrentOf: (info: NarInfo) => Promise<NarJob['torrent']>): Promise<void> {
     this.#members?.add(await this.#queues.attach(torrentOf));
   }
 
-  /** The narinfo with the file that was fetched for it, where that is another than it named. */
+  /** Returns the narinfo with the fetched file, if that differs from the named one. */
   asFetched(info: NarInfo): NarInfo {
     return this.#work.asFetched(info);
   }
 
-  /** Where the NAR of a job lies once it is verified. */
+  /** Returns the place of a job's NAR once it is verified. */
   pathOf(job: NarJob): string {
     return this.#work.pathOf(job);
   }
@@ -169,7 +172,7 @@ export class Scheduler {
     });
   }
 
-  /** Queues all tasks. Those of which an earlier run has left something are opened at once. */
+  /** Queues all tasks. Opens those that an earlier run has begun at once. */
   async #begin(tasks: readonly Task[]): Promise<void> {
     for (const task of tasks) {
       this.#queues.add(task);
@@ -199,7 +202,7 @@ export class Scheduler {
     }
   }
 
-  /** Settles a task that is complete at the members. */
+  /** Settles a task that members have completed. */
   #settle(task: Task, signal: AbortSignal): void {
     if (!this.#queues.take(task)) return; // another lane has it
     const settling = this.#do(task, () => this.#work.finish(task, signal), signal, task.job.fileHash).finally(() =>
@@ -208,7 +211,7 @@ export class Scheduler {
     this.#settling.add(settling);
   }
 
-  /** @param file that the members know the task by */
+  /** @param file the name of the task's file for members */
   async #do(task: Task, work: () => Promise<WorkOutcome>, signal: AbortSignal, file: FileHash): Promise<void> {
     try {
       if ((await work()) === 'fetched') {
@@ -248,7 +251,7 @@ export class Scheduler {
     while (!this.#queues.isDone && !signal.aborted) await this.#queues.changed();
   }
 
-  /** True while it may be that a member is about to say that it has something. */
+  /** Returns true while a member may be about to announce a file. */
   get #isTooEarly(): boolean {
     if (!this.#policy.isEarly || this.#members === undefined) return false;
     return this.#members.isAsking || (this.#options.network?.members.isMeeting ?? false);
@@ -259,7 +262,7 @@ export class Scheduler {
     return this.#areForeignersThere && task.job.torrent !== undefined;
   }
 
-  /** Looks four times a second who should take over what. */
+  /** Checks four times a second which source should take over which task. */
   #look(): void {
     const { network } = this.#options;
     this.#areForeignersThere = network?.foreigners().some(({ banned }) => banned === undefined) ?? false;
@@ -286,7 +289,7 @@ export class Scheduler {
     void this.#fail(task, error, this.#stop.signal);
   }
 
-  /** Has a task come from a member that has it, if that is quicker than where it comes from now. */
+  /** Moves a task to a member that has it, if that is faster than its present source. */
   #handToMembers(task: Task): void {
     if (task.isHelped || task.handOver.signal.aborted || this.#members?.hasHolder(task) !== true) return;
     if (leftOf(task) > HAND_OVER_BYTES && this.#policy.areMembersFaster) task.handOver.abort();

@@ -1,8 +1,8 @@
 import type { PartialNar } from '../store/partial.ts';
 
 /**
- * The partial file of a NAR that several sources write at once, each from its own offset on. They take turns, and bytes
- * that another one has written are left out: the first to deliver a byte is the one that it came from.
+ * The partial file of a NAR that several sources write at once, each from its own offset. They take turns. Bytes that
+ * another one has already written are left out, and count for the first.
  */
 export class SharedNar {
   readonly #partial: PartialNar;
@@ -12,10 +12,10 @@ export class SharedNar {
     this.#partial = partial;
   }
 
-  /** Writes what is not there yet of bytes that go on from a held one. @throws as {@link PartialNar.write} */
+  /** Writes the new ones of bytes that follow a held one. @throws as {@link PartialNar.write} */
   write(offset: number, bytes: Uint8Array, origin: string): Promise<void> {
     const turn = this.#turn.then(() => this.#write(offset, bytes, origin));
-    this.#turn = turn.catch(() => undefined); // told to the one who writes
+    this.#turn = turn.catch(() => undefined); // its own caller gets the error
     return turn;
   }
 
@@ -29,7 +29,7 @@ export class SharedNar {
       at = Math.min(end, to);
       await this.#partial.write(start, [bytes.subarray(start - offset, at - offset)], origin);
     }
-    // beyond the end of the NAR: refused there, with who sent it
+    // beyond the end of the NAR: refused there, with the sender
     if (end > this.#partial.sizeBytes) await this.#partial.write(offset, [bytes], origin);
   }
 }

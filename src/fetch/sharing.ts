@@ -2,9 +2,9 @@ import { hash } from 'node:crypto';
 import type { FileHash } from '../nix/brands.ts';
 
 /**
- * Which of several processes that look for a file is to fetch it from an upstream, so that each file is fetched once between
- * them: the same one for everybody who knows of the same processes (rendezvous hashing). Who comes or goes moves only its
- * own share.
+ * Decides which of several processes that want a file fetches it from an upstream, so that they fetch each file once
+ * between them. All processes that know the same others decide alike (rendezvous hashing). A process that comes or goes
+ * moves only its own share.
  *
  * @param own id of this process
  * @param others ids of the others

@@ -7,34 +7,34 @@ import { StoreSession } from '../nix/store-session.ts';
 import type { NarInfoSource } from './find-narinfo.ts';
 
 /**
- * The Nix store that is imported into. One process answers for all paths. What it holds is trusted as it is, and so is
- * the closure of that: none of it has to be asked of a cache.
+ * The Nix store that is imported into. One process answers for all paths. Its paths and their closures are trusted, so
+ * none of them is requested from a cache.
  */
 export class Target implements AsyncDisposable {
   readonly #uri: string | undefined;
   readonly #signal: AbortSignal;
   readonly #session: StoreSession;
-  /** Paths that somebody asks for while an answer is on its way: they go together. */
+  /** Paths that are asked for while an answer is pending: they are asked together. */
   #waiting = new Map<StorePath, PromiseWithResolvers<NarInfo | undefined>>();
   #isAsking = false;
 
-  /** @param uri undefined: the default store of this machine */
+  /** @param uri undefined: this machine's default store */
   constructor(uri: string | undefined, { signal }: { readonly signal: AbortSignal }) {
     this.#uri = uri;
     this.#signal = signal;
     this.#session = StoreSession.open({ store: uri, signal });
   }
 
-  /** Whether it answers over a network, path by path: then it is asked for those alone that no cache has. */
+  /** Returns true if it answers over a network, path by path: then it is asked only for paths that no cache has. */
   get isRemote(): boolean {
     return /^ssh(?:-ng)?:/.test(this.#uri ?? '');
   }
 
   /**
-   * A source of narinfos without a NAR, for the paths that the target holds. Never fails: a target that gives no answer has
+   * Returns a source of narinfos without NARs, for the paths that the target holds. Never fails: a silent target has
    * nothing.
    *
-   * @param roots the paths of roots, as far as their names are known
+   * @param roots the paths of roots that are known completely
    */
   source(roots: readonly StorePath[]): NarInfoSource {
     const paths = new Map(roots.map((path) => [storeHashOf(path), path]));
@@ -49,7 +49,7 @@ export class Target implements AsyncDisposable {
   }
 
   /**
-   * Those of the paths that the target does not hold.
+   * Returns the paths that the target does not hold.
    *
    * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words; the signal's reason
    */
@@ -59,7 +59,7 @@ export class Target implements AsyncDisposable {
       const valid = await this.#session.queryValidPaths(paths);
       return new Set(paths.filter((path) => !valid.has(path)));
     } catch {
-      // An odd Nix may not serve; or it tells better what is wrong.
+      // An odd Nix may not support serving, or explains better what is wrong.
       return queryInvalidPaths(paths, this.#uri, { signal: this.#signal });
     }
   }
@@ -77,10 +77,10 @@ export class Target implements AsyncDisposable {
     return asked.promise;
   }
 
-  /** Asks for all that is waited for, until nothing is. */
+  /** Asks for all waiting paths, until there are none. */
   async #answer(): Promise<void> {
     this.#isAsking = true;
-    await Promise.resolve(); // lookups that begin together are asked together
+    await Promise.resolve(); // look-ups that begin together are asked together
     while (this.#waiting.size > 0) {
       const batch = this.#waiting;
       this.#waiting = new Map();
@@ -95,6 +95,6 @@ export class Target implements AsyncDisposable {
     const valid = await this.#session.queryValidPaths(paths);
     if (valid.size === 0) return [];
     const infos = await this.#session.queryPathInfos([...valid]);
-    return infos.filter(({ narSize }) => narSize > 0).map(narInfoWithoutNar); // 0 is unknown, of a path from long ago
+    return infos.filter(({ narSize }) => narSize > 0).map(narInfoWithoutNar); // 0 is unknown, for a path from long ago
   }
 }

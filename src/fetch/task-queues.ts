@@ -3,21 +3,21 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import type { NarJob } from './job.ts';
 import { mostLeft, type Task } from './task.ts';
 
-/** Where a NAR can be had, as far as it is known now. */
+/** Where a NAR can be fetched, as far as known now. */
 export interface Whereabouts {
-  /** A member that answers has it, or a part that is missing. */
+  /** An answering member has it, or a missing part of it. */
   readonly isAtMembers: (task: Task) => boolean;
-  /** Another process is to fetch it from an upstream, and gives it to us. */
+  /** Another process should fetch it from an upstream, and serves it to us. */
   readonly isLeftToOther: (task: Task) => boolean;
-  /** Clients that are no members may have it. */
+  /** Clients outside our groups may have it. */
   readonly areForeignersThere: () => boolean;
-  /** It may be that somebody is about to tell that it has it. */
+  /** Somebody may be about to announce it. */
   readonly isTooEarly: () => boolean;
-  /** Whether an upstream should take a task that is the peers'. Asking may begin a trial. */
+  /** Returns true if an upstream should take a task of the peers. The question may begin a trial. */
   readonly upstreamMayHelp: () => boolean;
 }
 
-/** The tasks that no lane is at work on, and which of them each kind of lane is to have next. */
+/** The tasks that no lane works on, and the next ones for each kind of lane. */
 export class TaskQueues {
   readonly #where: Whereabouts;
   readonly #atMembers = new Set<Task>();
@@ -30,36 +30,36 @@ export class TaskQueues {
     this.#news.setMaxListeners(0);
   }
 
-  /** Takes in a new task. */
+  /** Adds a new task. */
   add(task: Task): void {
     this.#open++;
     this.queue(task);
   }
 
-  /** Queues a task that no lane is at work on any longer. */
+  /** Queues a task that no lane works on any longer. */
   queue(task: Task): void {
     task.handOver = new AbortController();
     (this.#where.isAtMembers(task) ? this.#atMembers : this.#elsewhere).add(task);
     this.tellChange();
   }
 
-  /** Takes a task out, if no lane is at work on it. */
+  /** Takes a task out, if no lane works on it. */
   take(task: Task): boolean {
     return this.#atMembers.delete(task) || this.#elsewhere.delete(task);
   }
 
-  /** Records that a task is done, with its NAR or without. */
+  /** Records that a task is done, with or without its NAR. */
   settle(): void {
     this.#open--;
     if (this.isDone) this.tellChange();
   }
 
-  /** True once every task is settled. */
+  /** Returns true once every task is settled. */
   get isDone(): boolean {
     return this.#open === 0;
   }
 
-  /** Looks again which tasks members have. */
+  /** Checks again which tasks members have. */
   sort(): void {
     for (const [set, other] of [
       [this.#atMembers, this.#elsewhere],
@@ -73,14 +73,14 @@ export class TaskQueues {
     }
   }
 
-  /** A task for clients that are no members: they are asked for NARs that have a torrent and that no member has. */
+  /** Returns a task for clients outside our groups: NARs with a torrent that no member has. */
   nextForForeigners(): Task | undefined {
     const { areForeignersThere, isTooEarly, isAtMembers } = this.#where;
     if (this.#elsewhere.size === 0 || !areForeignersThere() || isTooEarly()) return undefined;
     return this.#first(this.#elsewhere, (task) => isForForeigners(task) && !isAtMembers(task));
   }
 
-  /** A task that only an upstream has, or else one of the peers' that it should take over. */
+  /** Returns a task that only an upstream has, or one of the peers' that it should take over. */
   nextForUpstream(): Task | undefined {
     const { areForeignersThere, isTooEarly, isAtMembers, isLeftToOther, upstreamMayHelp } = this.#where;
     const mayHave = (task: Task): boolean => task.upstreamFailure === undefined && !isLeftToOther(task);
@@ -99,24 +99,24 @@ export class TaskQueues {
     return task;
   }
 
-  /** Has clients that are no members asked again for what they did not have: there is a new one. */
+  /** Lets clients outside our groups be asked again for missing NARs, since there is a new one. */
   retryForeigners(): void {
     for (const task of this.#elsewhere) task.peersTried = false;
     this.tellChange();
   }
 
-  /** True if no task waits for anybody. */
+  /** Returns true if no task waits. */
   get isEmpty(): boolean {
     return this.#atMembers.size === 0 && this.#elsewhere.size === 0;
   }
 
-  /** The tasks that no lane is at work on. */
+  /** Returns the tasks that no lane works on. */
   *waiting(): Generator<Task> {
     yield* this.#elsewhere;
     yield* this.#atMembers;
   }
 
-  /** Has the lanes that wait look again. */
+  /** Wakes the waiting lanes. */
   tellChange(): void {
     this.#news.emit('change');
   }
@@ -126,7 +126,7 @@ export class TaskQueues {
     return once(this.#news, 'change');
   }
 
-  /** Gives torrents to the NARs that have none and that nobody has begun: a hash map was found only now. */
+  /** Gives torrents to unbegun NARs without one: a hash map was found late. */
   async attach(torrentOf: (info: NarInfo) => Promise<NarJob['torrent']>): Promise<Task[]> {
     const attached: Task[] = [];
     const isUntouched = ({ job, partial }: Task): boolean => job.torrent === undefined && partial === undefined;

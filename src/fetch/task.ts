@@ -3,35 +3,35 @@ import type { FileHash } from '../nix/brands.ts';
 import type { PartialNar } from '../store/partial.ts';
 import type { NarJob } from './job.ts';
 
-/** From this size on a NAR is begun early, or it would be the one that everything else waits for. */
+/** Size from which a NAR is begun early: otherwise everything else would wait for it. */
 const LARGE_BYTES = 8 * 1024 * 1024;
 
-/** A NAR of which so little is left stays with whoever sends it. */
+/** Remaining size up to which a NAR stays with its source. */
 export const HAND_OVER_BYTES = 64 * 1024;
 
 /** A NAR on its way through the lanes of the scheduler. */
 export interface Task {
   job: NarJob;
-  /** Files of the NAR that were asked for: first the one that its narinfo named, last the job's. */
+  /** Requested files of the NAR: first the one that its narinfo named, last the job's. */
   readonly files: Set<FileHash>;
-  /** Aborted when another source is to take the task from the lane that it is in. */
+  /** Aborted when another source should take the task from its lane. */
   handOver: AbortController;
   partial: PartialNar | undefined;
   peersTried: boolean;
   attempts: number;
-  /** What the upstreams said, where none could deliver it: then it is the peers' alone as long as they send. */
+  /** Failures of the upstreams, if none could deliver it: then it is left to the peers as long as they send. */
   upstreamFailure: unknown;
-  /** Bytes held when it was last given up on. */
+  /** Bytes held when it was last given up. */
   heldBytes: number;
-  /** How often each upstream, by its name, sent wrong bytes of this NAR. */
+  /** How often each upstream, by name, sent wrong bytes of this NAR. */
   readonly lies: Map<string, number>;
-  /** True once an upstream has helped with it since members were too slow: it stays there. */
+  /** True once an upstream has helped because members were too slow: then it stays there. */
   isHelped: boolean;
   /** False once bytes came from elsewhere than members of our groups. */
   isOfMembers: boolean;
 }
 
-/** A task that nobody has begun. */
+/** Makes a task that nobody has begun. */
 export function newTask(job: NarJob): Task {
   return {
     job,
@@ -48,18 +48,23 @@ export function newTask(job: NarJob): Task {
   };
 }
 
-/** Large NARs first, the rest in random order: a cohort that starts at once must not ask the seeder for the same one. */
+/**
+ * Orders large NARs first, the others at random: a cohort that starts at once must not ask the seeder for the same one.
+ */
 export function inFetchOrder(jobs: readonly NarJob[]): NarJob[] {
   const shuffled = jobs.map((job) => ({ job, key: Math.random() + (job.sizeBytes >= LARGE_BYTES ? -1 : 0) }));
   return shuffled.toSorted((a, b) => a.key - b.key).map(({ job }) => job);
 }
 
-/** Bytes of a NAR that are still to come. */
+/** Returns the bytes of a NAR that are still missing. */
 export function leftOf({ job, partial }: Task): number {
   return job.sizeBytes - (partial?.heldBytes ?? 0);
 }
 
-/** The task with most left to do, which everything else would wait for, of those that another source may have. */
+/**
+ * Returns the task with the most remaining bytes, for which everything else would wait, among those that another source
+ * may have.
+ */
 export function mostLeft(tasks: Iterable<Task>): Task | undefined {
   return [...tasks]
     .filter((task) => !task.handOver.signal.aborted && task.upstreamFailure === undefined)
@@ -67,7 +72,7 @@ export function mostLeft(tasks: Iterable<Task>): Task | undefined {
     .toSorted((a, b) => leftOf(b) - leftOf(a))[0];
 }
 
-/** What each upstream said, in one line. */
+/** Returns the failure of each upstream, in one line. */
 export function reasonsOf(error: unknown): string {
   const errors: unknown[] = error instanceof AggregateError && error.errors.length > 0 ? error.errors : [error];
   return errors.map((one) => (one instanceof Error ? one.message : String(one))).join('; ');

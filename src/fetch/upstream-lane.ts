@@ -16,7 +16,7 @@ import { SharedNar } from './shared-nar.ts';
 import type { UpstreamOrder } from './upstream-order.ts';
 import { UpstreamRace, type LapContext } from './upstream-race.ts';
 
-/** An upstream has the NAR, but not the file that was asked for: it compresses otherwise. */
+/** An upstream has the NAR, but in another file than requested: it compresses differently. */
 export class OtherFile extends Error {
   readonly own: NarInfo & { readonly fileHash: FileHash; readonly fileSize: number };
 
@@ -32,24 +32,24 @@ export interface UpstreamContext {
   readonly order: UpstreamOrder;
   readonly http: HttpClient;
   readonly limit: DirectionLimit;
-  /** Files of this NAR that were asked for: an upstream that has one of those has no other. */
+  /** Requested files of this NAR: an upstream that has one of those has no other. */
   readonly tried: ReadonlySet<FileHash>;
   readonly tell: Tell;
   readonly signal: AbortSignal;
-  /** True if no source has sent a byte for a moment. */
+  /** Returns true if no source has sent a byte for a moment. */
   readonly isLineSilent: () => boolean;
-  /** False if the bytes of several must not be mixed: somebody has lied. */
+  /** False if the bytes of several sources must not be mixed, since one of them lied. */
   readonly mayRace: boolean;
-  /** True if peers are there that were not asked since an upstream has failed. Default: false. */
+  /** True if there are peers that were not asked since an upstream failed. Default: false. */
   readonly peersMayHelp?: boolean;
 }
 
 /**
- * Fetches what is missing of a NAR from the upstream caches, in their order, and from two at once while the first is
- * slow. Bytes that came before, from any source, are not fetched again.
+ * Fetches the missing part of a NAR from the upstream caches, in order, and from two at once while the first is slow.
+ * Earlier bytes, from any source, are not fetched again.
  *
- * @throws OtherFile where none has this file and one has the same NAR in another; an AggregateError of what each upstream
- *   said, where none could deliver; storage failures as they are
+ * @throws OtherFile if none has this file and one has the same NAR in another; an AggregateError of each upstream's
+ *   failure, if none could deliver; storage failures unchanged
  */
 export async function fetchFromUpstreams(job: NarJob, partial: PartialNar, context: UpstreamContext): Promise<void> {
   const { upstreams, order, limit, signal } = context;
@@ -85,7 +85,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
       const missing = partial.missing();
       const range = missing.at(context.isSecond ? -1 : 0);
       if (range === undefined) return;
-      // Each turn has to bring something, or this would never end.
+      // Each turn must make progress, or this would never end.
       const leftBefore = left;
       left = missing.reduce((sum, { from, to }) => sum + to - from, 0);
       if (left >= leftBefore) throw new Error(`${upstream.name} brings nothing more`);
@@ -107,7 +107,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
           },
         });
       } catch (error) {
-        // of an upstream that fails, what is gathered may be anything: the next one must not be blamed for it
+        // gathered bytes of a failed upstream may be anything: the next one must not be blamed for them
         if (signal.aborted) await writer.flush();
         throw error;
       }
@@ -122,7 +122,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
   }
 }
 
-/** A narinfo that came from elsewhere may name the file otherwise than this upstream does: ask the upstream's own. */
+/** Asks the upstream for its own narinfo: one from elsewhere may name the file differently. */
 async function ownUrlOf(
   upstream: Upstream,
   job: NarJob,
@@ -145,14 +145,14 @@ async function ownUrlOf(
   return upstream.narUrl(own.url);
 }
 
-/** True where the signature of the one narinfo, which was checked, is over what the other says, too. */
+/** Returns true if the verified signature of one narinfo also covers the facts of the other. */
 function isSameNar(own: NarInfo, signed: NarInfo): boolean {
   return own.storePath === signed.storePath && fingerprint(own) === fingerprint(signed);
 }
 
 /**
- * Gathers the 64 KiB that a socket gives at a time into writes worth a system call. What a slow source sends waits no
- * longer than a second: another one may have to go on from there.
+ * Gathers the 64 KiB chunks of a socket into writes that are worth a system call. Bytes of a slow source wait at most a
+ * second: another one may have to continue from there.
  */
 class BlockWriter {
   static readonly #blockBytes = 512 * 1024;

@@ -5,9 +5,9 @@ import { SourceRate } from '../discovery/source-rate.ts';
 
 /** Lies about one NAR after which an upstream is not asked for it again: the first may have been an accident. */
 const MAX_LIES = 2;
-/** NARs in a row that an upstream lacked, after which it is asked after the others. */
+/** Missing NARs in a row after which an upstream is asked after the others. */
 const MISSES = 2;
-/** An upstream that delivers less than this part of what the fastest does is asked after it. */
+/** Part of the fastest upstream's rate below which one is asked after it. */
 const SLOW = 0.5;
 
 /** Merit of one upstream. */
@@ -15,11 +15,11 @@ export interface UpstreamMerit {
   readonly rate: SourceRate;
   readonly gate: TrialGate;
   isFailing: boolean;
-  /** NARs in a row that it did not have. */
+  /** Missing NARs in a row. */
   misses: number;
 }
 
-/** Which upstreams to ask, and in what order: the given one, but those that fail, lie or are slow come after the others. */
+/** Chooses the order of upstreams: the given one, but failing, lying or slow ones come last. */
 export class UpstreamOrder {
   readonly #merits: ReadonlyMap<Upstream, UpstreamMerit>;
 
@@ -32,14 +32,14 @@ export class UpstreamOrder {
     );
   }
 
-  /** Merit of an upstream, which has to be one of those that were given. */
+  /** Returns the merit of an upstream, which must be one of the given ones. */
   meritOf(upstream: Upstream): UpstreamMerit {
     const merit = this.#merits.get(upstream);
     if (merit === undefined) throw new Error(`${upstream.name} is none of the upstreams`);
     return merit;
   }
 
-  /** @param lies how often each upstream, by its name, sent wrong bytes of the NAR */
+  /** @param lies how often each upstream, by name, sent wrong bytes of the NAR */
   of(lies: ReadonlyMap<string, number>, nowMs = performance.now()): Upstream[] {
     const fastest = Math.max(...[...this.#merits.values()].map(({ rate }) => rate.rate(nowMs) ?? 0));
     const count = (upstream: Upstream): number => lies.get(upstream.name) ?? 0;

@@ -7,31 +7,31 @@ import type { UpstreamOrder } from './upstream-order.ts';
 const LOOK_EVERY_MS = 250;
 const WINDOW_MS = 2_000;
 
-/** How one upstream is asked for what is missing of a NAR. */
+/** A request to one upstream for the missing part of a NAR. */
 export interface LapContext {
   readonly signal: AbortSignal;
-  /** True if somebody else can be asked: then this one is not waited for as long as alone. */
+  /** True if another source can be asked: then this one is not waited for as long as alone. */
   readonly givesWay: boolean;
-  /** True if another one is at work: what it will come to last is fetched first. */
+  /** True if another one is at work: then this one fetches first the part that the other reaches last. */
   readonly isSecond: boolean;
-  /** Has to be called with bytes as they come. */
+  /** Call this with bytes as they come. */
   readonly onBytes: (bytes: number) => void;
 }
 
 export interface RaceOptions {
-  /** In the order in which they are asked. */
+  /** Upstreams in the order of asking. */
   readonly upstreams: readonly Upstream[];
   readonly order: UpstreamOrder;
-  /** Asks an upstream for what is missing now; continues from what others have brought. */
+  /** Asks an upstream for the part that is missing now; continues from the bytes of others. */
   readonly ask: (upstream: Upstream, context: LapContext) => Promise<void>;
-  /** True if somebody else than these may have it: then none of them is waited for as long as alone. Default: false. */
+  /** True if other sources may have it: then none of these is waited for as long as alone. Default: false. */
   readonly othersMayHelp?: boolean | undefined;
   readonly leftBytes: () => number;
   /** True while our own limit holds everything back, or no other may be asked for another reason. */
   readonly isHeldBack: () => boolean;
   /** True if no source has sent a byte for a moment. */
   readonly isLineSilent: () => boolean;
-  /** Called with the outcome of each upstream that was asked, but those that were overtaken. */
+  /** Called with the outcome of each upstream that was asked, except overtaken ones. */
   readonly onOutcome: (upstream: Upstream, failure: unknown) => void;
   /** Failures that no other upstream makes up for. */
   readonly isFatal: (error: unknown) => boolean;
@@ -52,12 +52,12 @@ interface Lap {
   ended: Promise<{ readonly lap: Lap; readonly failure?: unknown }>;
 }
 
-/** One for all: an abort without a reason makes an error with a stack each time. */
+/** One reason for all: an abort without one makes an error with a stack each time. */
 const OVERTAKEN = new Error('another upstream is faster');
 
 /**
- * Asks upstreams for a NAR, one after another as they fail; while one is slow and another could be faster, both at once,
- * until it is plain who is ahead. At most two are at work, so that no byte is sent more than twice.
+ * Asks upstreams for a NAR, one after another as they fail. While one is slow and another could be faster, asks both at
+ * once, until it is clear which one is ahead. At most two are at work, so that no byte is sent more than twice.
  */
 export class UpstreamRace {
   readonly #options: RaceOptions;
@@ -71,8 +71,8 @@ export class UpstreamRace {
   }
 
   /**
-   * @returns what each upstream failed of, where none has delivered; undefined if one has
-   * @throws what is fatal; the signal's reason
+   * @returns the failure of each upstream, if none has delivered; undefined if one has
+   * @throws fatal errors; the signal's reason
    */
   async run(): Promise<unknown[] | undefined> {
     const { signal, isFatal, onOutcome } = this.#options;
@@ -100,7 +100,7 @@ export class UpstreamRace {
     } finally {
       clearInterval(timer);
       for (const lap of this.#laps) lap.stop.abort(OVERTAKEN);
-      await Promise.all(this.#laps.map(({ ended }) => ended)); // what it has may be on its way to the disk
+      await Promise.all(this.#laps.map(({ ended }) => ended)); // bytes may be on their way to the disk
       for (const lap of this.#laps) this.#endTrial(lap, 'lost');
     }
   }
@@ -171,7 +171,7 @@ export class UpstreamRace {
     if (outcome === undefined) return;
     const loser = outcome === 'won' ? first : second;
     this.#endTrial(second, outcome);
-    this.#waiting.push(loser.upstream); // the last to be asked, where the other one fails
+    this.#waiting.push(loser.upstream); // asked last, if the other one fails
     loser.stop.abort(OVERTAKEN);
   }
 

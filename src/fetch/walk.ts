@@ -17,24 +17,24 @@ import type { NearSources } from './near-sources.ts';
 import type { Roots } from './roots.ts';
 import type { Target } from './target.ts';
 
-/** Places that narinfos come from. */
+/** Sources of narinfos. */
 export interface WalkSources {
   readonly store: FileStore;
-  /** Absent if nothing is imported. */
+  /** Undefined if nothing is imported. */
   readonly target: Target | undefined;
   readonly maps: HashMaps;
   /** Sources on the local network, asked before the upstreams. */
   readonly near: readonly NearSources[];
-  /** In the order in which they are asked. */
+  /** Upstreams in the order of asking. */
   readonly upstreams: readonly Upstream[];
   readonly http: HttpClient;
   readonly keys: readonly PublicKey[];
 }
 
 export interface WalkOptions {
-  /** Takes in the roots alone, and nothing that they refer to. */
+  /** True to include only the roots, without their references. */
   readonly onlyRoots: boolean;
-  /** Goes on without paths that have no good narinfo; otherwise the walk ends with the first of them. */
+  /** True to continue without paths that have no good narinfo; otherwise the walk ends with the first of them. */
   readonly keepGoing: boolean;
   readonly signal: AbortSignal;
 }
@@ -46,7 +46,7 @@ export interface Walked {
   readonly absent: ReadonlyMap<StoreHash, MissingPath>;
   /** Finds further narinfos in the same sources. */
   readonly find: FindNarInfo;
-  /** What the other sources say of a path. */
+  /** Finds the descriptions of a path in other sources. */
   readonly candidates: Candidates;
 }
 
@@ -71,7 +71,7 @@ export async function walk(roots: Roots, from: WalkSources, options: WalkOptions
   return { closure, absent, find, candidates: new Candidates(sources(), from.keys, origins) };
 }
 
-/** Gives the sources that there are now. What is near comes first; a target over a network is asked only for what no cache has. */
+/** Returns the present sources, near ones first. A target over a network is asked only for paths that no cache has. */
 async function sourcesInOrder(
   { paths }: Roots,
   { store, target, maps, near, upstreams, http }: WalkSources,

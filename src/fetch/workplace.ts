@@ -18,30 +18,30 @@ import type { Tell } from './events.ts';
 
 export interface WorkplaceOptions {
   readonly storeDir: string;
-  /** Whether the store is only looked at, and not made where there is none. */
+  /** True to only look at the store, without making it. */
   readonly dryRun?: boolean | undefined;
   readonly keys: readonly PublicKey[];
-  /** Those of them whose NARs are given to others. Default: none. */
+  /** Those of the keys whose NARs are given to others. Default: none. */
   readonly shareKeys?: readonly PublicKey[];
-  /** How to download. Default: without passwords, by the certificates that Node brings. */
+  /** Download settings. Default: without passwords, with the certificates of Node. */
   readonly http?: HttpClientOptions | (() => Promise<HttpClientOptions>) | undefined;
-  /** undefined: peers are neither asked nor served. */
+  /** Undefined: peers are neither asked nor served. */
   readonly network: NetworkOptions | undefined;
-  /** Milliseconds that a path which nobody else has waits for the first neighbour. Default: 1,000. */
+  /** Milliseconds to wait for the first neighbour, for a path that nobody else has. Default: 1,000. */
   readonly neighbourWaitMs?: number | undefined;
-  /** How to look for caches that announce themselves on the local network. Default: not at all. */
+  /** Settings for finding caches that announce themselves on the local network. Default: not at all. */
   readonly lanCaches?: Pick<LanCachesOptions, 'configured' | 'interfaceAddress'> | undefined;
   /** Default: none. */
   readonly limits?: RateLimits | undefined;
   readonly onWarning: (message: string) => void;
 }
 
-/** Neighbours answer within a quarter of a second, and have to be connected to. */
+/** Time for neighbours: they answer within a quarter of a second, and must be connected to. */
 const NEIGHBOUR_WAIT_MS = 1_000;
 
 /**
- * What fetches work with: a file store, a folder for this process's partial files, an HTTP client and a place in the
- * network, where what was fetched is served at once. Opened once, for one fetch or for many.
+ * The resources of fetches: a file store, a folder for this process's partial files, an HTTP client and a place in the
+ * network, where fetched NARs are served at once. Opened once, for one fetch or for many.
  */
 export class Workplace implements AsyncDisposable {
   readonly store: FileStore;
@@ -77,7 +77,7 @@ export class Workplace implements AsyncDisposable {
   }
 
   /**
-   * Opens the store, makes it where there is none (but for a dry run), and joins the network.
+   * Opens the store (makes it if it does not exist, except for a dry run), and joins the network.
    *
    * @throws STORE_UNWRITABLE, LISTEN_FAILED
    */
@@ -122,7 +122,7 @@ export class Workplace implements AsyncDisposable {
     });
   }
 
-  /** Finds what an output of a derivation has become, as {@link realisedPath} does. */
+  /** Finds the path of an output of a derivation, as {@link realisedPath} does. */
   realisedPath(
     drvPath: StorePath,
     outputName: string,
@@ -136,7 +136,7 @@ export class Workplace implements AsyncDisposable {
     });
   }
 
-  /** Once for all fetches of a run: each has the same caches. */
+  /** Shared by all fetches of a run, which have the same caches. */
   #order(upstreams: readonly Upstream[], signal: AbortSignal): Promise<readonly Upstream[]> {
     const { store, http } = this;
     const { onWarning } = this.#options;
@@ -145,7 +145,7 @@ export class Workplace implements AsyncDisposable {
     return ordered;
   }
 
-  /** Ends the fetches of this workplace; what they needed is served on, and may be collected. */
+  /** Ends the fetches of this workplace. Their paths are still served, and may be collected. */
   endFetches(): Promise<void> {
     return this.#session[Symbol.asyncDispose]();
   }
@@ -155,7 +155,7 @@ export class Workplace implements AsyncDisposable {
   }
 }
 
-/** Joins the network; WebTorrent is loaded only where somebody is to be met: that takes a tenth of a second. */
+/** Joins the network. Loads WebTorrent only if there is somebody to meet, since that takes a tenth of a second. */
 async function join(options: NetworkOptions): Promise<Network> {
   const { Network } = await import('../swarm/network.ts');
   return Network.join(options);
