@@ -1,9 +1,7 @@
-import { closeSync, fstatSync, openSync, read } from 'node:fs';
-import { promisify } from 'node:util';
+import { closeSync, fstatSync } from 'node:fs';
+import { openToRead, readFully } from '../disk/read-small.ts';
 import type { FilePrefix } from '../exchange/messages.ts';
 import type { OfferedFile } from '../exchange/offer.ts';
-
-const readAt = promisify(read);
 
 /**
  * A NAR of the store, open for one range. Opened and closed at once, which the system does from memory; its bytes are read
@@ -29,7 +27,7 @@ export class StoreFile implements OfferedFile {
     path: string,
     file: { readonly prefix: FilePrefix; readonly sizeBytes: number; readonly mtimeMs?: number },
   ): StoreFile | undefined {
-    const fd = openSync(path, 'r');
+    const fd = openToRead(path);
     const { size, mtimeMs } = fstatSync(fd);
     if (size === file.sizeBytes && (file.mtimeMs ?? Math.floor(mtimeMs)) === Math.floor(mtimeMs))
       return new StoreFile(file.prefix, size, fd);
@@ -38,11 +36,8 @@ export class StoreFile implements OfferedFile {
   }
 
   async read(target: Uint8Array, offset: number): Promise<void> {
-    for (let done = 0; done < target.length;) {
-      const { bytesRead } = await readAt(this.#fd, target, done, target.length - done, offset + done);
-      if (bytesRead === 0) throw new RangeError('the file is shorter than it was');
-      done += bytesRead;
-    }
+    const bytesRead = await readFully(this.#fd, target, offset);
+    if (bytesRead < target.length) throw new RangeError('the file is shorter than it was');
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -4,6 +4,7 @@ import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
 import { STATE_FOLDER } from './state-folder.ts';
+import { readSmall } from '../disk/read-small.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
@@ -108,7 +109,7 @@ export class FileStore {
   async readNarInfo(hash: StoreHash): Promise<NarInfo | undefined> {
     const path = this.narInfoPath(hash);
     try {
-      return parseNarInfo(await readFile(path, 'utf8'));
+      return parseNarInfo(await readSmall(path));
     } catch (error) {
       if (systemCode(error) === 'ENOENT') return undefined;
       if (isNarswarmError(error, 'NARINFO_INVALID')) {
@@ -140,7 +141,7 @@ export class FileStore {
 
   /** Reads the text of the narinfo of a store hash. Undefined if it cannot be read. */
   async readNarInfoText(hash: StoreHash): Promise<string | undefined> {
-    return readFile(this.narInfoPath(hash), 'utf8').catch(() => undefined);
+    return readSmall(this.narInfoPath(hash)).catch(() => undefined);
   }
 
   /** Writes a narinfo, whole or not at all. Write its NAR and the narinfos of its references first. */

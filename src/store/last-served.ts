@@ -1,4 +1,4 @@
-import { utimesSync, writeFileSync } from 'node:fs';
+import { closeSync, futimesSync, openSync } from 'node:fs';
 import { stat, unlink } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { basename, dirname, join } from 'node:path';
@@ -111,7 +111,7 @@ export class LastServed {
 
   async #make(name: string): Promise<void> {
     await makeFolderBelow(dirname(dirname(this.#folder)), this.#folder);
-    writeFileSync(join(this.#folder, name), '');
+    touch(this.#folder, name);
   }
 }
 
@@ -130,22 +130,21 @@ export async function forgetServed(store: FileStore, name: string): Promise<void
   });
 }
 
-/** Sets the time of a note to now. Returns false if its folder does not exist. */
+/** Makes a note, or sets the time of one that is there to now. False if its folder is not there. */
 function touch(folder: string, name: string): boolean {
-  const path = join(folder, name);
-  const now = new Date();
   try {
-    utimesSync(path, now, now);
-  } catch (error) {
-    if (systemCode(error) !== 'ENOENT') throw error;
+    const fd = openSync(join(folder, name), 'a');
     try {
-      writeFileSync(path, '');
-    } catch (again) {
-      if (systemCode(again) !== 'ENOENT') throw again;
-      return false;
+      const now = new Date();
+      futimesSync(fd, now, now);
+    } finally {
+      closeSync(fd);
     }
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false;
+    throw error;
   }
-  return true;
 }
 
 function folderOf(store: FileStore): string {
