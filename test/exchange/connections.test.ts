@@ -2,14 +2,15 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
-import { suite, test } from 'node:test';
+import { after, suite, test } from 'node:test';
 import { RateLimit } from '../../src/bytes/rate-limit.ts';
 import type { Member } from '../../src/exchange/member.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import { startSilentPeer } from '../support/silent-peer.ts';
-import { GROUP, madeFile, startMember, type MadeMember } from './exchange-fixture.ts';
+import { endSoon, GROUP, madeFile, startMember, type MadeMember } from './exchange-fixture.ts';
 
 const SIGNAL = new AbortController().signal;
+const LIMIT = { timeout: 30_000 };
 const OTHER_GROUP = 'ef'.repeat(20) as InfoHash;
 
 async function memberOf({ members }: MadeMember): Promise<Member> {
@@ -17,8 +18,10 @@ async function memberOf({ members }: MadeMember): Promise<Member> {
   return first ?? ((await once(members, 'member')) as [Member])[0];
 }
 
-suite('connections of members', { timeout: 60_000, concurrency: 4 }, () => {
-  test('a peer is tried for each group, and kept in the one that it knows', async () => {
+suite('connections of members', { concurrency: 4 }, () => {
+  after(endSoon);
+
+  test('a peer is tried for each group, and kept in the one that it knows', LIMIT, async () => {
     await using seeder = await startMember({ group: OTHER_GROUP });
     await using client = await startMember();
     client.members.join(OTHER_GROUP);
@@ -27,7 +30,7 @@ suite('connections of members', { timeout: 60_000, concurrency: 4 }, () => {
     assert.ok(member.isOpen);
   });
 
-  test('a group that is joined later is tried then', async () => {
+  test('a group that is joined later is tried then', LIMIT, async () => {
     await using seeder = await startMember({ group: OTHER_GROUP });
     await using client = await startMember();
     client.meet(seeder);
@@ -37,7 +40,7 @@ suite('connections of members', { timeout: 60_000, concurrency: 4 }, () => {
     await memberOf(client);
   });
 
-  test('machines that are off or say nothing keep nobody else from being met', async () => {
+  test('machines that are off or say nothing keep nobody else from being met', LIMIT, async () => {
     await using silent = await startSilentPeer();
     await using seeder = await startMember();
     await using client = await startMember();
@@ -57,7 +60,7 @@ suite('connections of members', { timeout: 60_000, concurrency: 4 }, () => {
     await memberOf(client);
   });
 
-  test('a member whose connection has broken is connected to again', async () => {
+  test('a member whose connection has broken is connected to again', LIMIT, async () => {
     await using seeder = await startMember();
     await using client = await startMember();
     const record = client.meet(seeder);
@@ -68,7 +71,7 @@ suite('connections of members', { timeout: 60_000, concurrency: 4 }, () => {
     await again;
   });
 
-  test('limits hold for what comes and what goes, whoever has made the connection', async () => {
+  test('limits hold for what comes and what goes, whoever has made the connection', LIMIT, async () => {
     const made = madeFile(400_000);
     for (const isOutgoing of [true, false]) {
       for (const limited of ['client', 'seeder'] as const) {
@@ -88,7 +91,7 @@ suite('connections of members', { timeout: 60_000, concurrency: 4 }, () => {
     }
   });
 
-  test('a wide range of members has one connection each', async () => {
+  test('a wide range of members has one connection each', LIMIT, async () => {
     const made = madeFile(1000);
     await using seeder = await startMember({ files: [made] });
     const clients = await Promise.all(Array.from({ length: 20 }, () => startMember()));
@@ -102,7 +105,7 @@ suite('connections of members', { timeout: 60_000, concurrency: 4 }, () => {
     }
   });
 
-  test('a member over IPv6 is a member', async () => {
+  test('a member over IPv6 is a member', LIMIT, async () => {
     const made = madeFile(1000);
     await using seeder = await startMember({ host: '::1', files: [made] });
     await using client = await startMember();
@@ -115,10 +118,14 @@ suite('connections of members', { timeout: 60_000, concurrency: 4 }, () => {
     assert.equal(seeder.members.groups.has(GROUP), true);
   });
 
-  test('a member that connects over IPv4 goes by its IPv4 address, though the socket is of both families', async () => {
-    await using seeder = await startMember({ host: '::' });
-    await using client = await startMember();
-    client.meet(seeder);
-    assert.equal((await memberOf(seeder)).peer.address, `127.0.0.1:${client.port}`);
-  });
+  test(
+    'a member that connects over IPv4 goes by its IPv4 address, though the socket is of both families',
+    LIMIT,
+    async () => {
+      await using seeder = await startMember({ host: '::' });
+      await using client = await startMember();
+      client.meet(seeder);
+      assert.equal((await memberOf(seeder)).peer.address, `127.0.0.1:${client.port}`);
+    },
+  );
 });

@@ -162,3 +162,8 @@ export async function startMember(
   };
   return member;
 }
+
+/** Ends the process soon, if a test that has failed keeps connections open. */
+export function endSoon(): void {
+  setTimeout(() => process.exit(), 2_000).unref();
+}

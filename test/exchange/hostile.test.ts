@@ -1,7 +1,7 @@
 /** Members that break the protocol, ask without reading, or say nothing. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { suite, test } from 'node:test';
+import { after, suite, test } from 'node:test';
 import type { Member } from '../../src/exchange/member.ts';
 import { OUR_EXTENSION_ID } from '../../src/exchange/handshake.ts';
 import { formatMessage, prefixOf, type FilePrefix, type Message } from '../../src/exchange/messages.ts';
@@ -9,9 +9,10 @@ import type { StoreHash } from '../../src/nix/brands.ts';
 import { MAX_OPEN_REQUESTS, MAX_WANTS } from '../../src/wire/bounds.ts';
 import { SendBudget } from '../../src/wire/send-budget.ts';
 import { ID, RawPeer } from '../support/raw-peer.ts';
-import { GROUP, madeFile, startMember, type MadeMember } from './exchange-fixture.ts';
+import { endSoon, GROUP, madeFile, startMember, type MadeMember } from './exchange-fixture.ts';
 
 const SIGNAL = new AbortController().signal;
+const LIMIT = { timeout: 30_000 };
 const FILE = madeFile(1000);
 
 /** A peer by hand that has said that it speaks the exchange, under id 9. */
@@ -38,7 +39,9 @@ async function memberOf({ members }: MadeMember): Promise<Member> {
   return first ?? ((await once(members, 'member')) as [Member])[0];
 }
 
-suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
+suite('a hostile member', { concurrency: 4 }, () => {
+  after(endSoon);
+
   /** Answers to a question for 1000 bytes (request 1), or to none, that end the connection. */
   const WRONG: Readonly<Record<string, Message>> = {
     'bytes that nobody asked for': { kind: 'data', id: 7, bytes: Buffer.alloc(10) },
@@ -52,7 +55,7 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     'a piece that the file has not': { kind: 'piece', prefix: prefixOf(FILE.file), index: 1 },
   };
   for (const [what, message] of Object.entries(WRONG)) {
-    test(`that sends ${what} is disconnected, and the request ends`, async () => {
+    test(`that sends ${what} is disconnected, and the request ends`, LIMIT, async () => {
       await using victim = await startMember();
       victim.members.want([{ file: FILE.file, sizeBytes: 1000 }]);
       const peer = await intrude(victim);
@@ -70,7 +73,7 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     });
   }
 
-  test('that chooses what was not among the candidates, or gives bytes before, is disconnected', async () => {
+  test('that chooses what was not among the candidates, or gives bytes before, is disconnected', LIMIT, async () => {
     for (const message of [
       { kind: 'picked', id: 1, index: 1 },
       { kind: 'data', id: 1, bytes: Buffer.alloc(1) },
@@ -86,7 +89,7 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     }
   });
 
-  test('that sends narinfos without end is disconnected', async () => {
+  test('that sends narinfos without end is disconnected', LIMIT, async () => {
     await using victim = await startMember();
     const peer = await intrude(victim);
     const member = await memberOf(victim);
@@ -100,7 +103,7 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     assert.equal((await asked).length, 100);
   });
 
-  test('that opens two requests of one number is disconnected', async () => {
+  test('that opens two requests of one number is disconnected', LIMIT, async () => {
     await using victim = await startMember({ files: [FILE] });
     victim.offer.gate = new Promise(() => undefined);
     const peer = await intrude(victim);
@@ -110,7 +113,7 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     await peer.closed();
   });
 
-  test('that asks for more than may wait is refused the rest, and the others are answered', async () => {
+  test('that asks for more than may wait is refused the rest, and the others are answered', LIMIT, async () => {
     await using victim = await startMember({ files: [FILE] });
     const { promise, resolve } = Promise.withResolvers<void>();
     victim.offer.gate = promise;
@@ -123,7 +126,7 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     await peer.until(() => heard(peer, 8).length === MAX_OPEN_REQUESTS);
   });
 
-  test('that looks for more than it may is disconnected', async () => {
+  test('that looks for more than it may is disconnected', LIMIT, async () => {
     await using victim = await startMember();
     const peer = await intrude(victim);
     const prefixes = (batch: number): FilePrefix[] =>
@@ -133,7 +136,7 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     await peer.closed();
   });
 
-  test('that asks and does not read has little read for it, and goes on when it reads', async () => {
+  test('that asks and does not read has little read for it, and goes on when it reads', LIMIT, async () => {
     const large = madeFile(4_000_000);
     await using victim = await startMember({ files: [large] });
     const peer = await intrude(victim);
@@ -150,7 +153,7 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     await peer.until(() => received() === 160_000_000);
   });
 
-  test('that does not read is disconnected when memory is short, and others are served', async () => {
+  test('that does not read is disconnected when memory is short, and others are served', LIMIT, async () => {
     const large = madeFile(4_000_000);
     await using victim = await startMember({ files: [large], budget: new SendBudget(400_000) });
     const peer = await intrude(victim);
@@ -167,7 +170,7 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     assert.ok(member.isOpen);
   });
 
-  test('that takes a question and says nothing is disconnected after a while', async () => {
+  test('that takes a question and says nothing is disconnected after a while', LIMIT, async () => {
     await using victim = await startMember();
     const peer = await intrude(victim);
     const member = await memberOf(victim);
@@ -175,7 +178,7 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     await peer.closed();
   });
 
-  test('is not one that needs long for an answer, but says that it is there', async () => {
+  test('is not one that needs long for an answer, but says that it is there', LIMIT, async () => {
     await using seeder = await startMember({ files: [FILE] });
     await using client = await startMember();
     client.meet(seeder);
@@ -188,7 +191,7 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     assert.equal(await asked, 'complete');
   });
 
-  test('that takes the extension back is disconnected', async () => {
+  test('that takes the extension back is disconnected', LIMIT, async () => {
     await using victim = await startMember();
     const peer = await intrude(victim);
     const member = await memberOf(victim);
@@ -197,7 +200,7 @@ suite('a hostile member', { timeout: 60_000, concurrency: 4 }, () => {
     assert.equal(await member.get({ file: FILE.file, from: 0, length: 1 }, () => undefined, SIGNAL), 'closed');
   });
 
-  test('that was banned is not let in again', async () => {
+  test('that was banned is not let in again', LIMIT, async () => {
     await using victim = await startMember();
     await intrude(victim);
     victim.members.ban(await memberOf(victim), 'it lied');

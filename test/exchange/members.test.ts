@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { suite, test } from 'node:test';
+import { after, suite, test } from 'node:test';
 import type { Member } from '../../src/exchange/member.ts';
 import { PieceSet } from '../../src/exchange/piece-set.ts';
 import type { StoreHash } from '../../src/nix/brands.ts';
 import { MAX_PREFIXES_PER_MESSAGE } from '../../src/wire/bounds.ts';
-import { madeFile, startMember, type MadeFile, type MadeMember } from './exchange-fixture.ts';
+import { endSoon, madeFile, startMember, type MadeFile, type MadeMember } from './exchange-fixture.ts';
 
 const SIGNAL = new AbortController().signal;
+const LIMIT = { timeout: 30_000 };
 
 /** The first member that one is connected to. */
 async function memberOf({ members }: MadeMember): Promise<Member> {
@@ -29,8 +30,10 @@ async function take(
   return { bytes: Buffer.concat(parts), outcome };
 }
 
-suite('the exchange', { timeout: 20_000 }, () => {
-  test('what is wanted, and a member has, is known and given', async () => {
+suite('the exchange', () => {
+  after(endSoon);
+
+  test('what is wanted, and a member has, is known and given', LIMIT, async () => {
     const [small, large, other] = [madeFile(3000, 1), madeFile(3_000_000, 2), madeFile(100, 3)];
     await using seeder = await startMember({ files: [small, large] });
     await using client = await startMember();
@@ -54,7 +57,7 @@ suite('the exchange', { timeout: 20_000 }, () => {
     assert.equal(seeder.uploadedBytes, 3_003_000);
   });
 
-  test('both sides ask over one connection, whoever has opened it', async () => {
+  test('both sides ask over one connection, whoever has opened it', LIMIT, async () => {
     const [a, b] = [madeFile(100_000, 1), madeFile(200_000, 2)];
     await using one = await startMember({ files: [a] });
     await using two = await startMember({ files: [b] });
@@ -65,7 +68,7 @@ suite('the exchange', { timeout: 20_000 }, () => {
     assert.equal(fromTwo.peer.address, `127.0.0.1:${one.port}`);
   });
 
-  test('a range is what was asked for, and none beyond the end', async () => {
+  test('a range is what was asked for, and none beyond the end', LIMIT, async () => {
     const made = madeFile(1_000_000);
     await using seeder = await startMember({ files: [made] });
     await using client = await startMember();
@@ -77,7 +80,7 @@ suite('the exchange', { timeout: 20_000 }, () => {
     assert.equal((await take(member, made, { from: 999_999, length: 2 })).outcome, 'range');
   });
 
-  test('a file that arrives later is told of', async () => {
+  test('a file that arrives later is told of', LIMIT, async () => {
     const made = madeFile(5000);
     await using seeder = await startMember();
     await using client = await startMember();
@@ -95,7 +98,7 @@ suite('the exchange', { timeout: 20_000 }, () => {
     assert.equal(member.has(made.file), undefined);
   });
 
-  test('pieces of a file that is on its way are told of, first together and then one by one', async () => {
+  test('pieces of a file that is on its way are told of, first together and then one by one', LIMIT, async () => {
     const made = madeFile(3_500_000);
     const set = new PieceSet(made.bytes.length);
     await using seeder = await startMember();
@@ -112,7 +115,7 @@ suite('the exchange', { timeout: 20_000 }, () => {
     assert.deepEqual((member.has(made.file) as PieceSet).bitmap, Uint8Array.of(0xa0));
   });
 
-  test('more is wanted than one message holds', async () => {
+  test('more is wanted than one message holds', LIMIT, async () => {
     const files = Array.from({ length: MAX_PREFIXES_PER_MESSAGE + 10 }, (_, index) => madeFile(8, index));
     await using seeder = await startMember({ files });
     await using client = await startMember();
@@ -123,7 +126,7 @@ suite('the exchange', { timeout: 20_000 }, () => {
     assert.ok(files.every(({ file }) => member.has(file) === 'whole'));
   });
 
-  test('a member chooses what it has given away least', async () => {
+  test('a member chooses what it has given away least', LIMIT, async () => {
     const files = Array.from({ length: 4 }, (_, index) => madeFile(50_000, index));
     await using seeder = await startMember({ files });
     const candidates = files.map(({ file, bytes }) => ({ file, from: 0, length: bytes.length }));
@@ -144,7 +147,7 @@ suite('the exchange', { timeout: 20_000 }, () => {
     assert.deepEqual(new Set(chosen), new Set([0, 1, 2, 3]));
   });
 
-  test('what is asked for at once for any range is two ranges', async () => {
+  test('what is asked for at once for any range is two ranges', LIMIT, async () => {
     const files = [madeFile(50_000, 1), madeFile(50_000, 2)];
     await using seeder = await startMember({ files });
     await using client = await startMember();
@@ -159,7 +162,7 @@ suite('the exchange', { timeout: 20_000 }, () => {
     assert.equal(await member.any(none, on, SIGNAL), 'absent');
   });
 
-  test('a request that is taken back sends nothing more, and those behind it go on', async () => {
+  test('a request that is taken back sends nothing more, and those behind it go on', LIMIT, async () => {
     const [large, small] = [madeFile(20_000_000, 1), madeFile(300_000, 2)];
     await using seeder = await startMember({ files: [large, small] });
     await using client = await startMember();
@@ -184,7 +187,7 @@ suite('the exchange', { timeout: 20_000 }, () => {
     assert.ok(seeder.uploadedBytes < 15_000_000);
   });
 
-  test('refusals have their reasons', async () => {
+  test('refusals have their reasons', LIMIT, async () => {
     const made = madeFile(1000);
     await using seeder = await startMember({ files: [made] });
     await using client = await startMember();
@@ -196,27 +199,31 @@ suite('the exchange', { timeout: 20_000 }, () => {
     }
   });
 
-  test('who must not have anything is told of nothing and given nothing, over its own connection or ours', async () => {
-    const made = madeFile(1000);
-    await using seeder = await startMember({ files: [made], mayHave: () => false });
-    await using client = await startMember();
-    client.members.want([made]);
-    client.meet(seeder);
-    const member = await memberOf(client);
-    while (!member.isKnown) await new Promise(setImmediate);
-    assert.equal(member.has(made.file), undefined);
-    assert.equal((await take(member, made)).outcome, 'withheld');
-    const candidate = { file: made.file, from: 0, length: 1000 };
-    const on = { picked: () => assert.fail(), bytes: () => assert.fail() };
-    assert.equal(await member.any([candidate], on, SIGNAL), 'withheld');
-    seeder.offer.narInfos.set('a'.repeat(32) as StoreHash, 'secret');
-    assert.deepEqual(await member.narInfos(['a'.repeat(32) as StoreHash], SIGNAL), [undefined]);
-    seeder.offer.add(madeFile(1000)); // arrives
-    assert.equal((await take(member, made)).outcome, 'withheld');
-    assert.equal(member.has(made.file), undefined);
-  });
+  test(
+    'who must not have anything is told of nothing and given nothing, over its own connection or ours',
+    LIMIT,
+    async () => {
+      const made = madeFile(1000);
+      await using seeder = await startMember({ files: [made], mayHave: () => false });
+      await using client = await startMember();
+      client.members.want([made]);
+      client.meet(seeder);
+      const member = await memberOf(client);
+      while (!member.isKnown) await new Promise(setImmediate);
+      assert.equal(member.has(made.file), undefined);
+      assert.equal((await take(member, made)).outcome, 'withheld');
+      const candidate = { file: made.file, from: 0, length: 1000 };
+      const on = { picked: () => assert.fail(), bytes: () => assert.fail() };
+      assert.equal(await member.any([candidate], on, SIGNAL), 'withheld');
+      seeder.offer.narInfos.set('a'.repeat(32) as StoreHash, 'secret');
+      assert.deepEqual(await member.narInfos(['a'.repeat(32) as StoreHash], SIGNAL), [undefined]);
+      seeder.offer.add(madeFile(1000)); // arrives
+      assert.equal((await take(member, made)).outcome, 'withheld');
+      assert.equal(member.has(made.file), undefined);
+    },
+  );
 
-  test('narinfos come by store hash', async () => {
+  test('narinfos come by store hash', LIMIT, async () => {
     const [a, b, c] = ['a', 'b', 'c'].map((letter) => letter.repeat(32) as StoreHash);
     await using seeder = await startMember();
     seeder.offer.narInfos.set(a!, 'StorePath: /nix/store/a\n').set(c!, 'ü\n');
@@ -226,7 +233,7 @@ suite('the exchange', { timeout: 20_000 }, () => {
     assert.deepEqual(await member.narInfos([a!, b!, c!], SIGNAL), ['StorePath: /nix/store/a\n', undefined, 'ü\n']);
   });
 
-  test('requests end when the member goes away', async () => {
+  test('requests end when the member goes away', LIMIT, async () => {
     const made = madeFile(1000);
     await using client = await startMember();
     {
@@ -244,7 +251,7 @@ suite('the exchange', { timeout: 20_000 }, () => {
     }
   });
 
-  test('two that connect to each other at once keep one connection', async () => {
+  test('two that connect to each other at once keep one connection', LIMIT, async () => {
     for (const ids of [
       ['a', 'b'],
       ['b', 'a'],
@@ -265,14 +272,14 @@ suite('the exchange', { timeout: 20_000 }, () => {
     }
   });
 
-  test('we do not keep a connection to ourselves', async () => {
+  test('we do not keep a connection to ourselves', LIMIT, async () => {
     await using one = await startMember();
     one.meet(one);
     await new Promise((resolve) => setTimeout(resolve, 200));
     assert.equal(one.members.open.size, 0);
   });
 
-  test('a member that has lied is left, and connects no more', async () => {
+  test('a member that has lied is left, and connects no more', LIMIT, async () => {
     const made = madeFile(1000);
     await using seeder = await startMember({ files: [made] });
     await using client = await startMember();
