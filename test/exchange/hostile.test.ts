@@ -159,6 +159,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     const peer = await intrude(victim);
     peer.socket.pause();
     for (let id = 1; id <= 20; id++) say(peer, { kind: 'get', id, file: large.file, from: 0, length: 4_000_000 });
+    const gone = once(victim.members, 'gone');
     await using client = await startMember();
     client.meet(victim);
     const member = await memberOf(client);
@@ -166,7 +167,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     const range = { file: large.file, from: 0, length: 4_000_000 };
     assert.equal(await member.get(range, (bytes) => (received += bytes.length), SIGNAL), 'complete');
     assert.equal(received, 4_000_000);
-    await once(victim.members, 'gone');
+    await gone;
     assert.ok(member.isOpen);
   });
 
