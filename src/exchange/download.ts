@@ -27,7 +27,7 @@ interface Stretch {
 /** Where the bytes of a file go. */
 export interface Sink {
   missing(): readonly Stretch[];
-  /** Writes a whole piece that was checked, or a file of one piece. The buffer is left to the sink. */
+  /** Writes a whole piece that was checked, or a file of one piece: the buffer of that is left to the sink. */
   putPiece(index: number, bytes: Uint8Array, origin: string): Promise<void>;
   /** Writes bytes that go on from what is there. */
   write(offset: number, chunks: readonly Uint8Array[], origin: string): Promise<void>;
@@ -406,6 +406,7 @@ export class Download implements AsyncDisposable {
       this.#options.onVerified(bytes.length);
       if (!this.#settle(asked)) return;
       await (await this.#sink(state)).putPiece(unit.index, piece, address);
+      if (piece !== bytes || sizeBytes > unit.file.unitBytes) giveBack(bytes); // one that is all of the file is the sink's
       this.#options.onPiece(file, unit.index);
     }
     if (this.#picker.isComplete(file) && state.ahead.size === 0) {
