@@ -202,7 +202,8 @@ export function noteReached(peer: PeerRecord): void {
 /** Records that a peer could not be connected to. */
 export function noteUnreachable(peer: PeerRecord, nowMs = performance.now()): void {
   peer.dialedAtMs = undefined;
-  const pauseMs = Math.min(UNREACHABLE_MS * 2 ** peer.failures, MAX_UNREACHABLE_MS);
+  const isProven = peer.bytes > 0; // then it is the line, which comes back
+  const pauseMs = isProven ? UNREACHABLE_MS / 2 : Math.min(UNREACHABLE_MS * 2 ** peer.failures, MAX_UNREACHABLE_MS);
   peer.failures++;
   peer.notBeforeMs = nowMs + pauseMs;
 }

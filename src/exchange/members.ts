@@ -247,14 +247,14 @@ export class Members extends EventEmitter<MembersEvents> {
       peer.misses++;
       peer.missedAtMs = performance.now();
       if (!link.hasConnected) noteUnreachable(peer);
-      else known?.refused.add(link.group);
+      else if (peer.bytes === 0) known?.refused.add(link.group);
     }
     if (link.isOurselves) this.#pause(link, ALIAS_MS);
     else if (known !== undefined && this.#groupFor(known) === undefined) {
       known.isForeign = true;
       known.refused.clear(); // it may join one
       this.#pause(link, RECONNECT_MS);
-    } else if (link.hasAnswered) {
+    } else if (link.hasAnswered || peer.bytes > 0) {
       this.#pause(link, peer.bytes > 0 && !isSilent(peer) ? RECONNECT_PROVEN_MS : RECONNECT_MS);
     }
     this.#fill();
