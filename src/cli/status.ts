@@ -4,6 +4,7 @@ import { defaultStoreDir } from '../config/locations.ts';
 import type { Missing } from '../subscription/missing.ts';
 import type { LastRun, SubscriptionState } from '../subscription/state.ts';
 import { shownSource, sourceInWords } from '../subscription/subscription.ts';
+import type { Replicas } from '../store/replicas.ts';
 import type { SubscriptionStatus } from '../subscription/status.ts';
 import { throwIncomplete, type Failed } from './incomplete.ts';
 import { failureSentence, groupByReason, lackSentence } from './missing-paths.ts';
@@ -74,6 +75,7 @@ function tell(output: Output, status: SubscriptionStatus): void {
     missing,
     missingCount,
     notes: state?.notes ?? [],
+    replicas: status.replicas === undefined ? null : replicaFacts(status.replicas),
     map: map && {
       seq: map.seq,
       created: map.created.toISOString(),
@@ -121,8 +123,24 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
   if (lack === undefined && run.message !== undefined) yield `  why       ${run.message}`;
   if (lack !== undefined && !isToldBelow(lack.first, missing)) yield `  why       ${lackSentence(lack)}`;
   yield* missingLines(missing, missingCount);
+  if (status.replicas !== undefined) yield* replicaLines(status.replicas);
   for (const note of state.notes) yield `  note      ${note}`;
   if (status.isUpdating) yield AT_WORK;
+}
+
+function replicaFacts({ at, machines, roots }: Replicas): object {
+  return { at, machines, roots };
+}
+
+/** Yields lines about copies at other machines: of each root how many hold all of it, and what is nowhere else. */
+function* replicaLines({ at, machines, roots }: Replicas): Generator<string> {
+  const asked = `(${formatCount(machines, 'machine')} asked, ${toSecond(at)})`;
+  for (const { path, holders } of roots.slice(0, SHOWN_PATHS))
+    yield `  copies    ${roots.length === 1 ? '' : `${path}: `}${formatCount(holders, 'other machine')} held all of it ${asked}`;
+  if (roots.length > SHOWN_PATHS) yield `              and ${roots.length - SHOWN_PATHS} more roots`;
+  const sole = new Set(roots.flatMap((root) => root.sole));
+  if (machines === 0 || sole.size === 0) return;
+  yield `  copies    ${formatCount(sole.size, 'NAR')} only here: ${[...sole].slice(0, 3).join(', ')}${sole.size > 3 ? ', …' : ''}`;
 }
 
 /** Formats a time in ISO 8601 without milliseconds, which only programs need. */

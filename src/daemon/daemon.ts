@@ -9,7 +9,10 @@ import type { PublicKey } from '../nix/signature.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import { FileStore } from '../store/file-store.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
+import { writeReplicas } from '../store/replicas.ts';
 import { contentsVersion } from '../subscription/published.ts';
+import { listStates } from '../subscription/state.ts';
+import { countReplicas } from './count-replicas.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { ownHost } from '../discovery/own-address.ts';
@@ -28,6 +31,10 @@ const SHARD_TIMEOUT_MS = 60_000;
 const ANNOUNCE_PAUSE_MS = 100;
 /** A map that could not be made is tried again after so long, or when something has changed. */
 const PUBLISH_AGAIN_MS = 60_000;
+
+/** How soon the copies of what is held are first counted, and how often at the most and the least. */
+const COUNT_MS = 5_000;
+const COUNT_SELDOM_MS = 30 * 60_000;
 
 /** The map that a daemon publishes. */
 export interface OwnMap extends Omit<
@@ -106,6 +113,7 @@ export class Daemon implements AsyncDisposable {
     if (looksUp || options.network.scope === 'public') await network.openDht(); // now, so that a port in use is said
     void daemon.#watchCatalogue();
     void daemon.#checkNars();
+    daemon.#later(COUNT_MS, () => daemon.#countReplicas(COUNT_MS));
     if (options.publishers.length > 0) await daemon.#serveMaps();
     for (const address of options.publishers) void daemon.#follow(address);
     if (options.network.scope === 'public') void daemon.#announceNars();
@@ -291,6 +299,29 @@ export class Daemon implements AsyncDisposable {
       infoHash: item.infoHash,
       sign: () => item.signature,
     });
+  }
+
+  /** Asks the members which of the held NARs they have, and writes it down for `status` and `gc`. */
+  async #countReplicas(afterMs: number): Promise<void> {
+    const { store, signal, onWarning } = this.#options;
+    try {
+      const roots = (await listStates(store)).flatMap(({ generations: [newest] }) => newest?.roots ?? []);
+      const replicas = await countReplicas([...new Set(roots)], {
+        store,
+        catalogue: this.#offer.catalogue,
+        members: this.network.members,
+        offer: this.#offer.forMembers,
+        isOwn: (host) => this.network.networks.isOwn(host),
+        now: () => new Date(),
+        signal,
+      });
+      await writeReplicas(store, replicas);
+    } catch (error) {
+      if (signal.aborted) return;
+      onWarning((error as Error).message);
+    }
+    const nextMs = Math.min(COUNT_SELDOM_MS, 2 * afterMs);
+    this.#later(nextMs, () => this.#countReplicas(nextMs));
   }
 
   async #announceNars(): Promise<void> {

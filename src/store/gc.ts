@@ -8,6 +8,7 @@ import { PRESENT, type StoreGraph } from './collect/store-graph.ts';
 import { sweep, type RemovedPath } from './collect/sweep.ts';
 import { compactCatalogue } from './compact-catalogue.ts';
 import type { FileStore } from './file-store.ts';
+import { readReplicas, soleNars } from './replicas.ts';
 import { removeStrayRealisations } from './realisations.ts';
 import { Turn } from './turn.ts';
 
@@ -48,7 +49,8 @@ export interface GcResult {
 
 /**
  * Prunes the store to its budget. Keeps closures of roots, claims of running fetches, and NARs served in the last ten
- * minutes. Removes the others until the budget is met, least recently served first. Always removes leftovers of
+ * minutes. Removes the others until the budget is met, least recently served first, and last those NARs of which a daemon
+ * has found no copy at another machine. Always removes leftovers of
  * crashes.
  *
  * It is safe to kill this at any moment: see {@link sweep}. A fetch that begins meanwhile waits before it looks up the
@@ -78,8 +80,9 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const mayEvict = kept.obstacles.length === 0;
   const all = mayEvict ? chooseEviction(graph, kept, { excessBytes: Infinity }) : noEviction(graph);
   const excessBytes = maxBytes === undefined ? 0 : totalBytes - maxBytes;
+  const sole = soleNars(await readReplicas(store, now));
   const forgotten = options.forgotten && reach(graph, options.forgotten);
-  const chosen = mayEvict ? chooseEviction(graph, kept, { excessBytes, forgotten }) : noEviction(graph);
+  const chosen = mayEvict ? chooseEviction(graph, kept, { excessBytes, forgotten, sole }) : noEviction(graph);
   if (!mayEvict && (excessBytes > 0 || forgotten !== undefined)) warnOfObstacles(kept, options);
   try {
     await sweep(store, graph, chosen, { dryRun, signal, onRemoved: (removed) => options.onRemoved?.(removed) });

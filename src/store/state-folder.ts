@@ -26,6 +26,8 @@ const PLACES = {
   pins: 'read',
   /** When each NAR was last served: last-served.ts. */
   served: 'read',
+  /** Copies at other machines, as a daemon has counted them: replicas.ts. */
+  'replicas.json': 'read',
   /** Damaged files: quarantine.ts. */
   quarantine: 'read',
   /** Partial files of fetches, a folder per process: session.ts. */

@@ -7,6 +7,7 @@ import { parseManifest } from '../index/manifest.ts';
 import { isErrorCode, isNarswarmError, NarswarmError } from '../errors.ts';
 import { FileStore } from '../store/file-store.ts';
 import { systemCode } from '../disk/store-error.ts';
+import { readReplicas, type Replicas } from '../store/replicas.ts';
 import { isAtWork } from '../store/turn.ts';
 import { lostOfSubscription, summaryOf, type Lost } from './lost.ts';
 import { lackError, type Lack } from './missing.ts';
@@ -38,6 +39,8 @@ export interface SubscriptionStatus {
   readonly health: 'complete' | 'incomplete' | 'stale' | 'never';
   /** The reason why it is not complete, with the code of its last update. Undefined if it is complete. */
   readonly failure: NarswarmError | undefined;
+  /** The copies of the newest generation at other machines, as a daemon has counted them in the last day. */
+  readonly replicas: Replicas | undefined;
   /** The missing paths, if they are the reason. */
   readonly lack: Lack | undefined;
 }
@@ -69,6 +72,7 @@ export async function readStatus(subscription: Subscription, storeDir: string, n
     map,
     lost,
     silentSince: state && silentSince(state, now),
+    replicas: store && state && replicasOf(state, await readReplicas(store, now)),
   };
   const lack = lackOf(known);
   return { ...known, health: healthOf(known), failure: failureOf(known, lack), lack };
@@ -117,6 +121,12 @@ function failureOf(
     return new NarswarmError('INDEX_EXPIRED', `its hash map expired at ${map.expires.toISOString()}`);
   if (silent === undefined) return undefined;
   return new NarswarmError('INDEX_UNREACHABLE', `its publisher has been silent since ${silent}`);
+}
+
+/** What was counted of the roots of the newest generation; undefined if it was not counted since. */
+function replicasOf({ generations: [newest] }: SubscriptionState, all: Replicas | undefined): Replicas | undefined {
+  const roots = all?.roots.filter(({ path }) => newest?.roots.includes(path) === true) ?? [];
+  return all === undefined || roots.length === 0 ? undefined : { ...all, roots };
 }
 
 async function knownMap(store: FileStore, address: PublisherAddress, now: Date): Promise<KnownMap | undefined> {

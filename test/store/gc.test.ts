@@ -14,6 +14,7 @@ import { Turn } from '../../src/store/turn.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { collectGarbage, type GcOptions, type GcResult } from '../../src/store/gc.ts';
 import { addPin, listPins, removePin } from '../../src/store/pins.ts';
+import { writeReplicas } from '../../src/store/replicas.ts';
 import { PartialSession } from '../../src/store/session.ts';
 import { emptyStore } from './store-fixture.ts';
 import { addPath, pathNamed, serveAt } from './synthetic-store.ts';
@@ -156,6 +157,23 @@ suite('gc', () => {
     assert.deepEqual((await collect(store, [], { maxBytes: 1500 })).order, ['a', 'b', 'never', 'c']);
     assert.deepEqual(await held(store), [['d'], 1]);
     assert.deepEqual((await collect(store, [], { maxBytes: 1000 })).order, []);
+  });
+
+  test('removes NARs without a copy at another machine last, if the count is of today and somebody was asked', async (t) => {
+    for (const [machines, agoMs, order] of [
+      [2, DAY_MS / 2, ['b', 'c', 'a']],
+      [0, DAY_MS / 2, ['a', 'b', 'c']],
+      [2, 2 * DAY_MS, ['a', 'b', 'c']],
+    ] as const) {
+      const store = await emptyStore(t);
+      const now = Date.now();
+      const { url } = await addPath(store, 'a', { atMs: now - 4 * DAY_MS });
+      await addPath(store, 'b', { atMs: now - 3 * DAY_MS });
+      await addPath(store, 'c', { atMs: now - 2 * DAY_MS });
+      const at = new Date(now - agoMs).toISOString();
+      await writeReplicas(store, { at, machines, roots: [], sole: [basename(url)] });
+      assert.deepEqual((await collect(store, [])).order, order);
+    }
   });
 
   test('keeps paths served within ten minutes, with their closures', async (t) => {

@@ -22,14 +22,22 @@ export interface EvictionAim {
   readonly excessBytes: number;
   /** 1 for each path to remove in any case, unless something keeps it: nobody wants it any longer. */
   readonly forgotten?: Uint8Array | undefined;
+  /** Names of NARs that no other machine holds: they are removed last. Default: none. */
+  readonly sole?: ReadonlySet<string> | undefined;
 }
+
+/** Later than any time at which a NAR can have been used. */
+const SPARED_MS = 1e15;
 
 /**
  * Chooses the paths to remove. They are neither kept nor referred to by a remaining narinfo, so closures are removed
  * from the top. Chooses all forgotten paths first. Then, until enough bytes are free, chooses paths without a NAR, then
- * NARs by the time since they were last served (or since they arrived, if never served), longest first.
+ * NARs by the time since they were last served (or since they arrived, if never served), longest first, and after all
+ * others those that no other machine is known to hold.
  */
-export function chooseEviction(graph: StoreGraph, kept: Kept, { excessBytes, forgotten }: EvictionAim): Eviction {
+export function chooseEviction(graph: StoreGraph, kept: Kept, { excessBytes, forgotten, sole }: EvictionAim): Eviction {
+  const spared = new Set(Array.from(sole ?? [], (name) => graph.narNumberOf(name)));
+  const rankOf = (nar: number): number => (spared.has(nar) ? SPARED_MS : 0) + graph.narUsedAtMs(nar);
   const paths: number[] = [];
   const chosen = { ...noEviction(graph), paths };
   const gone = new Uint8Array(graph.pathCount);
@@ -44,7 +52,7 @@ export function chooseEviction(graph: StoreGraph, kept: Kept, { excessBytes, for
     const heap = new Heap();
     const offer = (path: number): void => {
       const isTop = kept.paths[path] !== 1 && graph.state(path) === PRESENT && referrers[path] === 0;
-      if (isTop && gone[path] !== 1 && isWanted(path)) heap.push(path, graph.narUsedAtMs(graph.narOf(path)));
+      if (isTop && gone[path] !== 1 && isWanted(path)) heap.push(path, rankOf(graph.narOf(path)));
     };
     for (let path = 0; path < graph.pathCount; path++) offer(path);
     for (let path = heap.pop(); path !== undefined; path = heap.pop()) {

@@ -1,0 +1,78 @@
+import { readFile } from 'node:fs/promises';
+import * as v from 'valibot';
+import type { StorePath } from '../nix/brands.ts';
+import { parseStorePath } from '../nix/store-path.ts';
+import type { FileStore } from './file-store.ts';
+import { inState } from './state-folder.ts';
+
+/** How many other machines hold the closure of a path. */
+export interface RootReplicas {
+  readonly path: StorePath;
+  readonly nars: number;
+  /** Other machines that hold all of it. */
+  readonly holders: number;
+  /** Names in `nar/` of the NARs that no other machine holds. */
+  readonly sole: readonly string[];
+}
+
+/** What a daemon has found out about copies of what its store holds. Availability is no guarantee, but it is known. */
+export interface Replicas {
+  /** When it was found out, ISO 8601. */
+  readonly at: string;
+  /** Other machines that answered. */
+  readonly machines: number;
+  readonly roots: readonly RootReplicas[];
+  /** Names in `nar/` of all NARs of the store, under these roots or not, that no other machine holds. */
+  readonly sole: readonly string[];
+}
+
+const SCHEMA: v.GenericSchema<unknown, Replicas> = v.object({
+  at: v.pipe(v.string(), v.isoTimestamp()),
+  machines: v.number(),
+  roots: v.array(
+    v.object({
+      path: v.custom<StorePath>(isStorePath),
+      nars: v.number(),
+      holders: v.number(),
+      sole: v.array(v.string()),
+    }),
+  ),
+  sole: v.array(v.string()),
+});
+
+/** Counts older than this say nothing about today. */
+const FRESH_MS = 24 * 3_600_000;
+
+/** Reads the last count of copies. Undefined if there is none, or none of the last day. Never throws. */
+export async function readReplicas(store: Pick<FileStore, 'stateDir'>, now: Date): Promise<Replicas | undefined> {
+  try {
+    const { success, output } = v.safeParse(SCHEMA, JSON.parse(await readFile(fileOf(store), 'utf8')));
+    const isFresh = success && Math.abs(now.getTime() - Date.parse(output.at)) < FRESH_MS;
+    return isFresh ? output : undefined;
+  } catch {
+    return undefined; // not there, or damaged: the daemon writes it again
+  }
+}
+
+/** Replaces the count of copies. @throws STORE_FULL, STORE_UNWRITABLE */
+export async function writeReplicas(store: FileStore, replicas: Replicas): Promise<void> {
+  await store.replace(fileOf(store), `${JSON.stringify(replicas)}\n`);
+}
+
+/** Returns the names of NARs that nobody else holds; none if no other machine was asked. */
+export function soleNars(replicas: Replicas | undefined): ReadonlySet<string> {
+  if (replicas === undefined || replicas.machines === 0) return new Set();
+  return new Set(replicas.sole);
+}
+
+function fileOf(store: Pick<FileStore, 'stateDir'>): string {
+  return inState(store, 'replicas.json');
+}
+
+function isStorePath(value: unknown): boolean {
+  try {
+    return typeof value === 'string' && parseStorePath(value) === value;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,80 @@
+/** How many machines hold what a machine holds: asked of neighbours, told by status. */
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { after, before, suite, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { startCacheProcess } from '../support/cache-process.ts';
+import { Lab } from '../support/lab.ts';
+import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
+
+interface Counted {
+  readonly machines: number;
+  readonly roots: readonly { readonly path: string; readonly holders: number; readonly sole: readonly string[] }[];
+}
+
+suite('copies at other machines', () => {
+  let lab: Lab;
+  let common: MadeClosure;
+  let rare: MadeClosure;
+
+  before(async () => {
+    requireNamespaces();
+    lab = await Lab.open();
+    common = await lab.closure([30_000, 5_000], 'common');
+    rare = await lab.closure([20_000], 'rare');
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const trust = (): string[] =>
+    [common, rare].flatMap(({ publicKey }) => ['--trusted-public-key', publicKey, '--share-keys', publicKey]);
+
+  /** A machine that holds closures and seeds them. */
+  async function machine(host: Host, held: readonly MadeClosure[]): Promise<{ store: string; config: string }> {
+    const store = await lab.folder('store');
+    const config = lab.path('config.toml');
+    const env = { NARSWARM_CONFIG: config };
+    await writeFile(config, '');
+    for (const { root, cacheDir } of held) {
+      const name = root === common.root ? 'common' : 'rare';
+      const added = await lab.run(['subscribe', name, root], { env });
+      assert.equal(added.status, 0, added.stderr);
+      await using cache = await startCacheProcess(cacheDir, host.wrapper);
+      const from = ['--from', `http://127.0.0.1:${cache.port}`, '--no-lan', '--no-dht'];
+      const run = await lab.run(['update', name, '--store', store, ...trust(), ...from], {
+        env,
+        wrapper: host.wrapper,
+      });
+      assert.equal(run.status, 0, run.stderr);
+    }
+    await lab.service(['daemon', '--store', store, ...trust(), '--no-dht'], { env, wrapper: host.wrapper });
+    return { store, config };
+  }
+
+  async function counted(name: string, of: { store: string; config: string }): Promise<Counted | null> {
+    const env = { NARSWARM_CONFIG: of.config };
+    const run = await lab.run(['status', name, '--store', of.store], { env });
+    return run.event('status')['replicas'] as Counted | null;
+  }
+
+  test('are counted root by root, and what is held once is named', async () => {
+    await using lan = Lan.open();
+    const both = await machine(lan.host('both'), [common, rare]);
+    await machine(lan.host('one'), [common]);
+    let found = await counted('common', both);
+    let alone = await counted('rare', both);
+    while (found?.roots[0]?.holders !== 1 || alone?.roots[0] === undefined) {
+      await sleep(500);
+      found = await counted('common', both);
+      alone = await counted('rare', both);
+    }
+    assert.equal(found.machines, 1);
+    assert.deepEqual(found.roots, [{ ...found.roots[0], path: common.root, sole: [] }]);
+    assert.equal(alone.roots[0].holders, 0);
+    assert.equal(alone.roots[0].sole.length, 2);
+    const env = { NARSWARM_CONFIG: both.config };
+    const told = await lab.runPlain(['status', '--store', both.store], { env });
+    assert.match(told.stdout, /copies {4}1 other machine held all of it \(1 machine asked, /);
+    assert.match(told.stdout, /copies {4}2 NARs only here: \S+\.nar\S*, \S+\.nar/);
+  });
+});
