@@ -72,6 +72,8 @@ interface Known {
 export class Members extends EventEmitter<MembersEvents> {
   readonly #context: LinkContext;
   readonly #groups = new Set<InfoHash>();
+  /** Groups that nobody beyond the local network is met in. */
+  readonly #nearGroups = new Set<InfoHash>();
   readonly #known = new Map<string, Known>();
   /** Links that we are opening or have opened, by the peer's address. */
   readonly #dialed = new Map<string, Link>();
@@ -122,6 +124,11 @@ export class Members extends EventEmitter<MembersEvents> {
     return this.#groups;
   }
 
+  /** Meets nobody beyond the local network in a group: to be called before it is joined. */
+  keepNear(group: InfoHash): void {
+    this.#nearGroups.add(group);
+  }
+
   /** Looks for members in one more group. */
   join(group: InfoHash): void {
     if (this.#groups.has(group)) return;
@@ -154,7 +161,8 @@ export class Members extends EventEmitter<MembersEvents> {
   /** Takes over the connection of somebody who has named one of our groups. */
   accept(socket: Socket, opening: Agreed): void {
     const { remoteAddress: host, remotePort: port } = socket;
-    if (this.#isClosed || host === undefined || port === undefined) socket.destroy();
+    const group = opening.infoHash as InfoHash;
+    if (this.#isClosed || host === undefined || port === undefined || !this.#mayMeet(group, host)) socket.destroy();
     else
       this.#links.add(Link.adopt(socket, opening, { host: asIPv4IfMapped(host), port }, this.#context, this.#events));
   }
@@ -268,10 +276,15 @@ export class Members extends EventEmitter<MembersEvents> {
     setTimeout(() => this.#fill(), forMs + 1).unref();
   }
 
-  #groupFor({ group, refused }: Known): InfoHash | undefined {
+  #groupFor({ peer, group, refused }: Known): InfoHash | undefined {
     if (group !== undefined && !refused.has(group)) return group;
-    for (const candidate of this.#groups) if (!refused.has(candidate)) return candidate;
+    for (const candidate of this.#groups)
+      if (!refused.has(candidate) && this.#mayMeet(candidate, peer.endpoint.host)) return candidate;
     return undefined;
+  }
+
+  #mayMeet(group: InfoHash, host: string): boolean {
+    return !this.#nearGroups.has(group) || this.#context.networks.includes(host);
   }
 
   /** Lets go of those that the table of peers has let go of. */

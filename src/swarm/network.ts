@@ -136,6 +136,7 @@ export class Network implements AsyncDisposable {
     );
     for (const peer of options.peers) discovery.add(peer, 'given');
     const network = new Network({ swarm, members, dht, discovery, networks });
+    for (const infoHash of options.neighbours ?? []) members.keepNear(infoHash);
     for (const infoHash of options.neighbours ?? []) network.#meet(infoHash, (group) => discovery.followOnLan(group));
     stack.move();
     return network;

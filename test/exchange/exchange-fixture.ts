@@ -106,6 +106,8 @@ export async function startMember(
     readonly peerId?: Buffer;
     /** Whether others are on the local network. Default: yes. */
     readonly isNear?: boolean;
+    /** Whether its group is of the local network alone. Default: no. */
+    readonly staysNear?: boolean;
     /** Address to listen on. Default: 127.0.0.1. */
     readonly host?: string;
     readonly downloadLimit?: RateLimit;
@@ -143,6 +145,7 @@ export async function startMember(
     },
   });
   port = server.port;
+  if (options.staysNear === true) members.keepNear(group);
   members.join(group);
   const member: MadeMember = {
     members,

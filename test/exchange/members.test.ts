@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Member } from '../../src/exchange/member.ts';
 import { PieceSet } from '../../src/exchange/piece-set.ts';
 import type { StoreHash } from '../../src/nix/brands.ts';
@@ -55,6 +56,19 @@ suite('the exchange', () => {
     assert.equal(member.inFlightBytes, 0);
     assert.equal(seeder.offer.openFiles, 0);
     assert.equal(seeder.uploadedBytes, 3_003_000);
+  });
+
+  test('in a group of the local network nobody beyond it is met, on connections of either side', LIMIT, async () => {
+    await using near = await startMember({ staysNear: true });
+    await using neighbour = await startMember({ staysNear: true });
+    await using far = await startMember();
+    await using guarded = await startMember({ staysNear: true, isNear: false });
+    neighbour.meet(near);
+    await Promise.all([memberOf(neighbour), memberOf(near)]);
+    guarded.meet(near); // is not dialed
+    const record = far.meet(guarded); // is dialed, and refuses
+    while (record.misses === 0 && far.members.open.size === 0) await sleep(5);
+    assert.deepEqual([guarded.members.open.size, far.members.open.size, near.members.open.size], [0, 0, 1]);
   });
 
   test('both sides ask over one connection, whoever has opened it', LIMIT, async () => {
