@@ -1,0 +1,241 @@
+/**
+ * Machines on one network that have nothing in common but the key of a cache: no publisher, no configuration. Judged by who
+ * has sent what.
+ */
+import assert from 'node:assert/strict';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { parseNarInfo } from '../../src/nix/narinfo.ts';
+import { startCacheProcess } from '../support/cache-process.ts';
+import { assertSound, Lab, narBytesOf, requisites, type CliProcess, type Run } from '../support/lab.ts';
+import { Lan, requireNamespaces, type Host, type HostOptions } from '../support/namespaces.ts';
+
+/** What a firewall has to let in at the default ports (README). */
+const FIREWALL = { tcp: [16_277], udp: [6771] };
+/** A cache that is not there. */
+const DEAD = 'http://127.0.0.1:1';
+
+suite('neighbours without a publisher', { concurrency: 2 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let total: number;
+
+  before(async () => {
+    requireNamespaces();
+    lab = await Lab.open();
+    made = await lab.closure([2_500_000, 600_000, 60_000, 20_000, 5_000], 'cache.nixos.org');
+    total = await narBytesOf(made.cacheDir);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** A user of a machine: a config file, a file store, and what nix.conf says. */
+  class User {
+    readonly host: Host;
+    readonly store: string;
+    readonly #env: Readonly<Record<string, string>>;
+
+    private constructor(host: Host, store: string, env: Readonly<Record<string, string>>) {
+      this.host = host;
+      this.store = store;
+      this.#env = env;
+    }
+
+    static async of(host: Host, cache: string, key = made.publicKey): Promise<User> {
+      const home = await lab.folder('home');
+      const nix = [`substituters = ${cache}`, `trusted-public-keys = ${key}`, 'experimental-features = nix-command'];
+      const env = { HOME: home, NARSWARM_CONFIG: join(home, 'config.toml'), NIX_CONFIG: nix.join('\n') };
+      await writeFile(env.NARSWARM_CONFIG, '');
+      return new User(host, await lab.folder('store'), env);
+    }
+
+    run(...args: readonly string[]): Promise<Run> {
+      return lab.run(args, { wrapper: this.host.wrapper, env: this.#env });
+    }
+
+    /** Runs a command that uses the file store. */
+    fetch(...args: readonly string[]): Promise<Run> {
+      return this.run('fetch', made.root, '--no-copy', '--store', this.store, ...args);
+    }
+
+    async daemon(...args: readonly string[]): Promise<CliProcess> {
+      const options = { wrapper: this.host.wrapper, env: this.#env };
+      return (await lab.service(['daemon', '--store', this.store, ...args], options)).process;
+    }
+  }
+
+  /** A machine that has the closure and gives it to others. */
+  async function holder(host: Host, key?: string): Promise<User> {
+    const user = await User.of(host, `file://${made.cacheDir}`, key);
+    const run = await user.fetch('--no-lan');
+    assert.equal(run.status, 0, run.stderr);
+    await user.daemon();
+    return user;
+  }
+
+  /** Bytes by kind of source, of a run that has fetched the whole closure. */
+  function bytesOf(run: Run): { readonly peers: number; readonly upstream: number } {
+    assert.equal(run.status, 0, run.stderr);
+    return run.event('done')['bytes'] as { peers: number; upstream: number };
+  }
+
+  /** Fails unless nearly all of it came from neighbours: a cache may be first with what is asked for first. */
+  function assertFromNeighbours(bytes: { readonly peers: number; readonly upstream: number }): void {
+    assert.equal(bytes.peers + bytes.upstream, total);
+    assert.ok(bytes.peers >= 0.9 * total, JSON.stringify(bytes));
+  }
+
+  /** A cache whose line is so slow that it is not worth much. */
+  async function cacheOn(lan: Lan, stack: AsyncDisposableStack, options: HostOptions = {}): Promise<string> {
+    const host = lan.host('cache', { upKbit: 500, ...options });
+    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
+    return `http://${options.addresses === 'ula' ? `[${host.ula}]` : host.ipv4}:${cache.port}`;
+  }
+
+  test('subscribe and update on two machines with one cache: the second one has it all from the first', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const host = lan.host('cache');
+    await using cache = await startCacheProcess(made.cacheDir, host.wrapper);
+    const [first, second] = await Promise.all(
+      ['first', 'second'].map(async (name) => {
+        const user = await User.of(lan.host(name, { firewall: FIREWALL }), `http://${host.ipv4}:${cache.port}`);
+        assert.equal((await user.run('subscribe', 'sys', made.root)).status, 0);
+        return user;
+      }),
+    );
+    assert.ok(first !== undefined && second !== undefined);
+    const updated = async (user: User): Promise<{ peers: number; upstream: number }> => {
+      const run = await user.run('update', '--store', user.store);
+      assert.equal(run.status, 0, run.stderr);
+      await assertSound(user.store, made.publicKey);
+      return run.event('subscription')['bytes'] as { peers: number; upstream: number };
+    };
+    assert.deepEqual(await updated(first), { store: 0, peers: 0, upstream: total });
+    await first.daemon();
+    host.setRate({ upKbit: 500 });
+    assertFromNeighbours(await updated(second));
+  });
+
+  for (const [what, subnet, addresses] of [
+    ['with public addresses', '130.92.1', 'v4'],
+    ['over IPv6 alone', '10.77.0', 'ula'],
+  ] as const) {
+    test(`${what}, everything comes from the neighbour`, async () => {
+      await using stack = new AsyncDisposableStack();
+      const lan = stack.use(Lan.open({ subnet }));
+      const url = await cacheOn(lan, stack, { addresses });
+      await holder(lan.host('holder', { addresses }));
+      const client = await User.of(lan.host('client', { addresses }), url);
+      assertFromNeighbours(bytesOf(await client.fetch()));
+    });
+  }
+
+  test('with every cache down, what two neighbours hold between them is walked, fetched and imported', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    for (const [index, name] of ['even', 'odd'].entries()) {
+      const user = await User.of(lan.host(name), `file://${made.cacheDir}`);
+      assert.equal((await user.fetch('--no-lan')).status, 0);
+      const narInfos = (await readdir(user.store)).filter((file) => file.endsWith('.narinfo')).toSorted();
+      for (const file of narInfos.filter((_, at) => at % 2 === index)) {
+        const { url } = parseNarInfo(await readFile(join(user.store, file), 'utf8'));
+        await rm(join(user.store, file));
+        await rm(join(user.store, url));
+      }
+      await user.daemon();
+    }
+    const client = await User.of(lan.host('client'), DEAD);
+    const to = `local?root=${await lab.folder('root')}`;
+    const run = await client.run('fetch', made.root, '--store', client.store, '--to', to);
+    assert.equal(bytesOf(run).peers, total);
+    assert.equal(run.event('done')['imported'], true);
+    assert.equal(requisites(to, made.root).length, 10);
+  });
+
+  test('a limit of its own has no machine turn to the cache', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const large = await lab.closure([6_000_000, 4_000_000, 2_000_000], 'cache.nixos.org');
+    const cacheHost = lan.host('cache', { upKbit: 100_000 });
+    await using cache = await startCacheProcess(large.cacheDir, cacheHost.wrapper);
+    const what = ['fetch', large.root, '--no-copy'];
+    const holds = await User.of(lan.host('holder'), `file://${large.cacheDir}`, large.publicKey);
+    assert.equal((await holds.run(...what, '--store', holds.store, '--no-lan')).status, 0);
+    await holds.daemon();
+    const client = await User.of(lan.host('client'), `http://${cacheHost.ipv4}:${cache.port}`, large.publicKey);
+    const limited = ['--max-download-rate', '2MB/s', '--peer', `${holds.host.ipv4}:16277`];
+    const bytes = bytesOf(await client.run(...what, '--store', client.store, ...limited));
+    assert.ok(bytes.peers > 0.8 * (await narBytesOf(large.cacheDir)), JSON.stringify(bytes));
+  });
+
+  test('two users on one machine: both give, and one takes from the other', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const host = lan.host('shared', { firewall: { ...FIREWALL, tcp: [16_277, 16_278] } });
+    await holder(host);
+    const second = await User.of(host, DEAD);
+    assert.equal(bytesOf(await second.fetch()).peers, total);
+    await second.daemon();
+    const client = await User.of(lan.host('client', { firewall: FIREWALL }), DEAD);
+    assert.equal(bytesOf(await client.fetch()).peers, total);
+  });
+
+  test('where multicast is blocked, everything comes from the cache', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const url = await cacheOn(lan, stack, { upKbit: 100_000 });
+    const blocked = `table inet blocked {
+      chain out {
+        type filter hook output priority filter; policy accept;
+        ip daddr 224.0.0.0/4 drop
+        ip6 daddr ff00::/8 udp dport { 5353, 6771 } drop
+      }
+    }`;
+    const host = lan.host('holder');
+    host.nft(blocked);
+    await holder(host);
+    const other = lan.host('client');
+    other.nft(blocked);
+    const client = await User.of(other, url);
+    const run = await client.fetch();
+    assert.deepEqual(bytesOf(run), { total, store: 0, peers: 0, upstream: total });
+    assert.equal(run.stderr, '');
+  });
+
+  test('a laptop that changes networks gives and takes where it is', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    await holder(lan.host('home'));
+    const laptop = await User.of(lan.host('laptop'), DEAD);
+    assert.equal(bytesOf(await laptop.fetch()).peers, total);
+    await laptop.daemon();
+    laptop.host.ip('address flush dev eth0', 'address add 192.168.9.2/24 dev eth0');
+    const office = lan.host('office', { addresses: 'none' });
+    office.ip('address add 192.168.9.3/24 dev eth0');
+    const colleague = await User.of(office, DEAD);
+    assert.equal(bytesOf(await colleague.fetch('--peer-timeout', '30s')).peers, total);
+  });
+
+  test('what a key has signed that is only trusted stays here, until it is named', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const company = await lab.closure([5_000], 'company');
+    const inHouse = async (name: string): Promise<User> => {
+      const user = await User.of(lan.host(name), `file://${company.cacheDir}`, company.publicKey);
+      assert.equal((await user.run('fetch', company.root, '--no-copy', '--store', user.store, '--no-lan')).status, 0);
+      return user;
+    };
+    await (await inHouse('silent')).daemon();
+    const asking = async (name: string): Promise<Run> => {
+      const client = await User.of(lan.host(name), DEAD, company.publicKey);
+      const shares = ['--share-keys', 'company-1'];
+      return client.run('fetch', company.root, '--no-copy', '--store', client.store, ...shares);
+    };
+    assert.notEqual((await asking('before')).status, 0);
+    await (await inHouse('sharing')).daemon('--share-keys', 'company-1');
+    const run = await asking('after');
+    assert.equal(bytesOf(run).peers, await narBytesOf(company.cacheDir));
+  });
+});
