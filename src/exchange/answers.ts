@@ -14,6 +14,8 @@ const RUNNERS = 4;
 const MAX_RECENT = 16;
 /** Bytes that a waiting request takes: an ANY has up to 128 ranges, an average one some ten. */
 const REQUEST_BYTES = 1000;
+/** Requests of one member that may wait even if memory is short. */
+const FEW_REQUESTS = 16;
 
 /** What answering needs of the connection and of what all connections share. */
 export interface AnswersOptions {
@@ -26,6 +28,10 @@ export interface AnswersOptions {
   readonly uploadLimit: RateLimit | undefined;
   /** Asks for room in memory; `resume` is called once there may be some, if there is none. */
   readonly takeRoom: (bytes: number, resume: () => void) => boolean;
+  /** Counts the memory of a request that waits. */
+  readonly note: (bytes: number) => void;
+  /** True while memory is short. */
+  readonly isShort: () => boolean;
   readonly unsentBytes: () => number;
   /** The id by which the member calls the exchange. */
   readonly extensionId: () => number;
@@ -76,12 +82,14 @@ export class Answers {
   ask(request: Request): boolean {
     const { id } = request;
     if (this.#jobs.has(id)) return false;
-    if (this.#jobs.size >= MAX_OPEN_REQUESTS) {
+    const mayWait = this.#jobs.size < FEW_REQUESTS || !this.#options.isShort();
+    if (this.#jobs.size >= MAX_OPEN_REQUESTS || !mayWait) {
       this.#refuse(id, 'busy');
       return true;
     }
     const job = { request, isCancelled: false };
     this.#jobs.set(id, job);
+    this.#options.note(REQUEST_BYTES);
     (isLong(request) ? this.#long : this.#short).push(job);
     this.#run();
     return true;

@@ -123,6 +123,8 @@ export class Link implements Member, Receiver {
       leastSent: context.leastSent,
       uploadLimit: context.uploadLimit(this.host),
       takeRoom: (bytes, resume) => context.budget.take(this, bytes, resume),
+      note: (bytes) => context.budget.note(bytes),
+      isShort: () => context.budget.isShort,
       unsentBytes: () => this.#connection.unsentBytes,
       extensionId: () => this.#extensionId,
       send,

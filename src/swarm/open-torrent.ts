@@ -34,7 +34,7 @@ export interface NewPeer {
 
 interface OpenTorrentEvents {
   /** A peer is taken in; WebTorrent sees nothing behind its handshake yet. */
-  connection: [connection: PeerConnection, wire: Wire];
+  connection: [connection: PeerConnection];
 }
 
 /** A torrent that is open at WebTorrent, and our connections to its peers. */
@@ -123,7 +123,7 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
     wire.setTimeout(0); // it does not know when a peer is not to blame; who downloads does
     wire.extendedHandshake['reqq'] = ANNOUNCED_OPEN_REQUESTS;
     this.#welcomed.add(connection);
-    this.emit('connection', connection, wire);
+    this.emit('connection', connection);
     connection.welcome(wire.extendedMapping);
   }
 

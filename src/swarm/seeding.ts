@@ -1,11 +1,9 @@
 import { once } from 'node:events';
-import { open } from 'node:fs/promises';
 import type { InfoHash } from '../nix/brands.ts';
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import { chunkStore, SeedStorage, type PieceStorage, type SeedFile } from './chunk-store.ts';
 import { closeWhenIdle } from './idle-seed.ts';
-import { isLendingMuch, takeBuffer } from '../bytes/lent-buffers.ts';
 import type { OpenTorrent } from './open-torrent.ts';
 import type { OpenTorrents } from './open-torrents.ts';
 
@@ -51,16 +49,6 @@ export class Seeding {
       this.#options.onWarning?.(`cannot seed ${infoHash}: ${reasonOf(error)}`);
       return null;
     }
-  }
-
-  /** The bytes of a NAR of one piece, where it may be served to who is at that address. */
-  async readSmall(infoHash: InfoHash, address: string): Promise<Uint8Array | undefined> {
-    if (!this.#torrents.mayHave(address)) return undefined;
-    const seed = await this.#options.seeds?.(infoHash);
-    const [file] = seed?.files ?? [];
-    if (seed === undefined || file === undefined || !('infoHash' in seed.torrent)) return undefined;
-    const { sizeBytes, pieceLength } = seed.torrent;
-    return sizeBytes > pieceLength ? undefined : readLent(file.path, sizeBytes);
   }
 
   /** The torrent that a peer asked for by its infohash, opened as a seed if it may be. */
@@ -114,18 +102,6 @@ function untilItFails(storage: PieceStorage, onFailure: () => void): PieceStorag
     write: (index, bytes) => storage.write(index, bytes),
     close: () => storage.close(),
   };
-}
-
-/** Reads a small file into a buffer that its last reader gives back. */
-async function readLent(path: string, sizeBytes: number): Promise<Uint8Array | undefined> {
-  const handle = await open(path, 'r');
-  const buffer = isLendingMuch() ? Buffer.allocUnsafe(sizeBytes) : takeBuffer(sizeBytes);
-  try {
-    const { bytesRead } = await handle.read(buffer, 0, sizeBytes, 0);
-    return bytesRead === sizeBytes ? buffer.subarray(0, sizeBytes) : undefined;
-  } finally {
-    await handle.close();
-  }
 }
 
 function reasonOf(error: unknown): string {

@@ -15,7 +15,6 @@ import type { Agreed } from '../wire/encryption.ts';
 import { PeerServer } from '../wire/peer-server.ts';
 import { newPeerId } from '../wire/protocol.ts';
 import { chunkStore, MemoryStorage, type PieceStorage } from './chunk-store.ts';
-import { Cohort } from './cohort.ts';
 import type { DiskBacklog } from './disk-backlog.ts';
 import { DownloadPeers } from './download-peers.ts';
 import { MetadataTurns } from './metadata-turns.ts';
@@ -49,8 +48,6 @@ export interface SwarmOptions extends OpenTorrentsOptions, SeedingOptions {
 export class Swarm implements AsyncDisposable {
   /** What is known of the peers that were met. */
   readonly peers: PeerTable;
-  /** The followers of the same publishers, and the small NARs that they have. */
-  readonly cohort: Cohort;
   /** TCP port that peers connect to. */
   readonly port: number;
   readonly #client: WebTorrent;
@@ -58,19 +55,12 @@ export class Swarm implements AsyncDisposable {
   readonly #server: PeerServer;
   #closing: Promise<void> | undefined;
 
-  private constructor(parts: {
-    client: WebTorrent;
-    torrents: OpenTorrents;
-    seeding: Seeding;
-    peers: PeerTable;
-    server: PeerServer;
-  }) {
-    const { client, torrents, seeding, peers, server } = parts;
+  private constructor(parts: { client: WebTorrent; torrents: OpenTorrents; peers: PeerTable; server: PeerServer }) {
+    const { client, torrents, peers, server } = parts;
     this.#client = client;
     this.#torrents = torrents;
     this.#server = server;
     this.peers = peers;
-    this.cohort = new Cohort(peers, (infoHash, address) => seeding.readSmall(infoHash, address));
     this.port = server.port;
   }
 
@@ -118,7 +108,7 @@ export class Swarm implements AsyncDisposable {
         onWarning: (error) => options.onWarning?.(error.message),
       });
       client.torrentPort = server.port;
-      return new Swarm({ client, torrents, seeding, peers, server });
+      return new Swarm({ client, torrents, peers, server });
     } catch (error) {
       client.destroy(() => undefined);
       const address = `${options.host ?? '0.0.0.0'}:${options.ports?.at(-1) ?? 0}`;
@@ -167,12 +157,6 @@ export class Swarm implements AsyncDisposable {
     opened.storage = storage;
     const download = new SwarmDownload(opened, this.peers, backlog);
     return download;
-  }
-
-  /** Meets the members of a cohort in the swarm of this infohash, and gives and takes small NARs there. */
-  meet(infoHash: InfoHash): void {
-    if (this.#torrents.get(infoHash) !== undefined) return;
-    this.cohort.meet(this.#torrents.open(infoHash, undefined, { deselect: true }));
   }
 
   /**

@@ -32,7 +32,6 @@ declare module 'webtorrent/lib/torrent.js' {
     readonly extendedMapping: Record<number, string>;
     /** What our own handshake of extensions says besides. */
     readonly extendedHandshake: Record<string, unknown>;
-    use(extension: () => object): void;
     /** Milliseconds until a request counts as timed out, which ends the connection; 0 for never. */
     setTimeout(milliseconds: number, unref?: boolean): void;
   }

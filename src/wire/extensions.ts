@@ -6,9 +6,6 @@ import { handshakeForSwarm, readExtendedHandshake } from './extended-handshake.t
 import { METADATA_EXTENSION, PeerMetadata } from './peer-metadata.ts';
 import type { ServingSide } from './serving-side.ts';
 
-/** Handler of an extension of ours that the swarm does not know. Called with the payload of each message. */
-export type ExtensionHandler = (payload: Buffer) => void;
-
 export interface ExtensionsOptions {
   readonly asking: AskingSide;
   readonly serving: ServingSide;
@@ -24,10 +21,8 @@ export class Extensions {
   readonly metadata: PeerMetadata;
   readonly #ends: Ends;
   readonly #options: ExtensionsOptions;
-  readonly #handlers = new Map<string, ExtensionHandler>();
   /** Our ids, which the peer uses. */
   readonly #own = new Map<number, string>();
-  readonly #theirs = new Map<string, number>();
 
   constructor(ends: Ends, options: ExtensionsOptions) {
     this.#ends = ends;
@@ -50,27 +45,14 @@ export class Extensions {
     return this.#own.get(id);
   }
 
-  /** Returns the peer's id of an extension. Undefined if it does not speak it. */
-  theirId(name: string): number | undefined {
-    return this.#theirs.get(name) || undefined; // 0 withdraws an extension
-  }
-
-  /** Sends the messages of an extension to a handler instead of the swarm. */
-  handle(name: string, handler: ExtensionHandler): void {
-    this.#handlers.set(name, handler);
-  }
-
   /** Handles a message of the peer. @returns true if the swarm should get it */
   onMessage(id: number, payload: Buffer): boolean {
     if (id === 0) {
       this.#onHandshake(payload);
       return false;
     }
-    const name = this.#own.get(id) ?? '';
-    const handler = this.#handlers.get(name);
-    if (handler !== undefined) {
-      handler(payload);
-    } else if (name === METADATA_EXTENSION) {
+    const name = this.#own.get(id);
+    if (name === METADATA_EXTENSION) {
       const end = endOfValue(payload, 0);
       this.metadata.onMessage(bencode.decode(payload.subarray(0, end)) as Fields, payload.subarray(end));
     } else if (name === 'lt_donthave') {
@@ -82,7 +64,6 @@ export class Extensions {
 
   #onHandshake(payload: Buffer): void {
     const extensions = readExtendedHandshake(payload, this.#own.values());
-    for (const [name, id] of extensions.ids) this.#theirs.set(name, id);
     this.metadata.onHandshake(extensions.ids.get(METADATA_EXTENSION), extensions.metadataBytes);
     this.#ends.toSwarm(handshakeForSwarm(extensions));
     this.#options.onHandshake();

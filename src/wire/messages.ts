@@ -21,15 +21,9 @@ export function pieceMessage(index: number, offset: number, block: Uint8Array): 
 
 /** Encodes a message of an extension (BEP 10); id 0 is the handshake. */
 export function extendedMessage(id: number, payload: Uint8Array): Buffer {
-  const head = extendedHead(id, payload.length);
-  return Buffer.concat([head, payload]);
-}
-
-/** Encodes the bytes before the payload of an extension's message. */
-export function extendedHead(id: number, payloadBytes: number): Buffer {
   const head = Buffer.allocUnsafe(LENGTH_BYTES + 2);
-  head.writeUInt32BE(2 + payloadBytes, 0);
+  head.writeUInt32BE(2 + payload.length, 0);
   head[LENGTH_BYTES] = KIND.EXTENDED;
   head[LENGTH_BYTES + 1] = id;
-  return head;
+  return Buffer.concat([head, payload]);
 }

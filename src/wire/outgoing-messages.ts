@@ -19,7 +19,7 @@ export class OutgoingMessages {
   #hasHandshake = false;
   /** Payload bytes of the present block that are still to be sent. */
   #blockBytesLeft = 0;
-  /** Bytes that wait for the end of a message. */
+  /** Messages that wait for the end of another. */
   readonly #between: Uint8Array[] = [];
 
   constructor(options: OutgoingMessagesOptions) {
@@ -30,14 +30,14 @@ export class OutgoingMessages {
   write(bytes: Buffer): void {
     for (let at = 0; at < bytes.length;) {
       at = this.#step(bytes, at);
-      if (this.#isBetween) for (const part of this.#between.splice(0)) this.#options.send(part);
+      if (this.#isBetween) for (const message of this.#between.splice(0)) this.#options.send(message);
     }
   }
 
-  /** Sends other messages behind the present one. */
-  say(parts: readonly Uint8Array[]): void {
-    if (!this.#isBetween) this.#between.push(...parts);
-    else for (const part of parts) this.#options.send(part);
+  /** Sends another message behind the present one. */
+  say(message: Uint8Array): void {
+    if (this.#isBetween) this.#options.send(message);
+    else this.#between.push(message);
   }
 
   get #isBetween(): boolean {

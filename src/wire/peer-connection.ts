@@ -65,8 +65,6 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   receivedBytes = 0;
   /** When the peer last asked for a block or sent one; `performance.now()`. */
   activeAtMs = performance.now();
-  /** Memory that an extension's answers to the peer will take. */
-  reservedBytes = 0;
   hasFast = false;
   readonly #options: PeerConnectionOptions;
   readonly #socket: PacedSocket;
@@ -100,7 +98,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
       gives: options.gives,
       holds: options.holds,
       unsentBytes: () => this.unsentBytes,
-      take: (bytes) => this.takeRoom(bytes),
+      take: (bytes) => options.budget.take(this, bytes, () => this.#onRoom()),
       note: (bytes) => options.budget.note(bytes),
       limit: options.uploadLimit,
       onUpload: (bytes) => options.onUpload?.(bytes),
@@ -149,7 +147,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   }
 
   get heldBytes(): number {
-    return this.#serving.heldBytes + this.unsentBytes + this.reservedBytes;
+    return this.#serving.heldBytes + this.unsentBytes;
   }
 
   get unreadSinceMs(): number | undefined {
@@ -182,14 +180,8 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     this.#socket.readOn();
   }
 
-  /** @param parts of one message, or several messages; a lent buffer is given back when it is sent */
-  toPeer(...parts: readonly Uint8Array[]): void {
-    this.#outgoing.say(parts);
-  }
-
-  /** Asks for room for an answer. @returns false if there is none now; `room` tells when there may be */
-  takeRoom(bytes: number): boolean {
-    return this.#options.budget.take(this, bytes, () => this.#onRoom());
+  toPeer(message: Buffer): void {
+    this.#outgoing.say(message);
   }
 
   toSwarm(message: Buffer): void {
@@ -346,8 +338,6 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   }
 
   #onRoom(): void {
-    if (this.destroyed) return;
-    this.#serving.pump();
-    this.emit('room');
+    if (!this.destroyed) this.#serving.pump();
   }
 }

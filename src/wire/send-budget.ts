@@ -80,6 +80,12 @@ export class SendBudget {
     return true;
   }
 
+  /** True while all of it is in use. */
+  get isShort(): boolean {
+    if (this.#isOver(0) && performance.now() - this.#measuredAtMs > MEASURE_EVERY_MS) this.#measure();
+    return this.#isOver(0);
+  }
+
   #isOver(bytes: number): boolean {
     return this.#measuredBytes + this.#grantedBytes + bytes > this.#maxBytes;
   }

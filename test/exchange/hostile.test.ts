@@ -126,6 +126,15 @@ suite('a hostile member', { concurrency: 4 }, () => {
     await peer.until(() => heard(peer, 8).length === MAX_OPEN_REQUESTS);
   });
 
+  test('that asks while memory is short may have few requests wait, and is refused the rest', LIMIT, async () => {
+    await using victim = await startMember({ files: [FILE], budget: new SendBudget(10_000) });
+    victim.offer.gate = new Promise(() => undefined);
+    const peer = await intrude(victim);
+    for (let id = 0; id < 20; id++) say(peer, { kind: 'get', id, file: FILE.file, from: 0, length: 10 });
+    await peer.until(() => heard(peer, 9).length === 4);
+    assert.deepEqual(heard(peer, 9)[0], Buffer.of(9, 0, 0, 0, 16, 3)); // request 16: busy
+  });
+
   test('that looks for more than it may is disconnected', LIMIT, async () => {
     await using victim = await startMember();
     const peer = await intrude(victim);

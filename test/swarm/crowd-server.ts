@@ -16,6 +16,7 @@ import { PeerTable } from '../../src/discovery/peer-table.ts';
 import { Members } from '../../src/exchange/members.ts';
 import { prefixOf, type FilePrefix, type Refusal } from '../../src/exchange/messages.ts';
 import type { Offer, OfferedFile, OfferEvents } from '../../src/exchange/offer.ts';
+import { SendBudget } from '../../src/wire/send-budget.ts';
 import { StoreFile } from '../../src/serve/store-file.ts';
 import { Swarm, type Seed } from '../../src/swarm/swarm.ts';
 import { MIB, torrentOf } from './swarm-fixture.ts';
@@ -52,7 +53,9 @@ class SeedOffer extends EventEmitter<OfferEvents> implements Offer {
   }
 }
 const peers = new PeerTable();
+const budget = new SendBudget();
 const members = new Members({
+  budget,
   port: () => 1,
   peers,
   networks: new LocalNetworks(),
@@ -60,7 +63,13 @@ const members = new Members({
   offer: new SeedOffer(),
 });
 members.join(COHORT);
-const swarm = await Swarm.listen({ host: '0.0.0.0', peers, members, seeds: async (infoHash) => seeds.get(infoHash) });
+const swarm = await Swarm.listen({
+  host: '0.0.0.0',
+  peers,
+  members,
+  budget,
+  seeds: async (infoHash) => seeds.get(infoHash),
+});
 const dir = new IndexDir(join(folder, 'map'));
 await dir.writeShard('all', randomBytes(4 * MIB));
 const http = await IndexServer.listen({ own: dir, dirOf: () => undefined }, { serves: 'lan' });

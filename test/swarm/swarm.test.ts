@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { MemoryStorage } from '../../src/swarm/chunk-store.ts';
+import { MemoryStorage, type PieceStorage } from '../../src/swarm/chunk-store.ts';
 import { RateLimit } from '../../src/bytes/rate-limit.ts';
-import { ID, RawPeer, startRawSeed } from '../support/raw-peer.ts';
+import { ID, numbers, RawPeer, startRawSeed } from '../support/raw-peer.ts';
 import {
   HOST,
   makeNar,
@@ -269,6 +269,37 @@ test('nobody is served where nobody is to be', LIMIT, async (t) => {
   await alone;
   assert.equal(closed.openTorrents, 0);
 });
+
+test('a peer that we connected to and whom the scope does not admit stays choked', LIMIT, async (t) => {
+  const nar = await makeNar(t, 1000);
+  for (const [serves, answer] of [
+    ['lan', ID.PIECE],
+    ['nobody', ID.REJECT],
+  ] as const) {
+    const answered = Promise.withResolvers<void>();
+    const raw = await startRawSeed(nar.torrent.infoHash, (peer) => {
+      peer.onMessage(({ id }) => {
+        if (id === ID.HAVE_ALL) peer.send(ID.INTERESTED);
+        if (id === ID.UNCHOKE || (id === ID.HAVE_ALL && serves === 'nobody'))
+          peer.send(ID.REQUEST, numbers(0, 0, 1000));
+        if (id === answer) answered.resolve();
+      });
+    });
+    t.after(() => raw[Symbol.asyncDispose]());
+    const swarm = await startSwarm(t, { serves });
+    const { download } = startDownload(t, swarm, nar.torrent, { have: () => true, storage: storageOf(nar.bytes) });
+    await download.addPeers(peersAt(swarm, raw.port));
+    await answered.promise;
+  }
+});
+
+function storageOf(bytes: Buffer): PieceStorage {
+  return {
+    read: (offset, length) => Promise.resolve(bytes.subarray(offset, offset + length)),
+    write: () => Promise.resolve(),
+    close: () => Promise.resolve(),
+  };
+}
 
 test('a disk that is slower than the network holds the peers up, not the memory', LIMIT, async (t) => {
   const nar = await makeNar(t, 96 * MIB);

@@ -2,7 +2,6 @@ import type { FuzzTarget } from '../target.ts';
 import { bencoding } from './bencoding.ts';
 import { config } from './config.ts';
 import { dht } from './dht.ts';
-import { exchange } from './exchange.ts';
 import { http } from './http.ts';
 import { lan } from './lan.ts';
 import { link } from './link.ts';
@@ -17,7 +16,6 @@ export const TARGETS: Readonly<Record<string, () => FuzzTarget | Promise<FuzzTar
   bencoding,
   config,
   dht,
-  exchange,
   http,
   lan,
   link,
