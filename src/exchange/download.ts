@@ -83,6 +83,8 @@ interface State {
   readonly ahead: Map<number, { readonly bytes: Uint8Array; readonly asked: Asked }>;
   /** Writes and checks that are under way. */
   readonly work: Set<Promise<void>>;
+  /** Writes of beginnings of ranges, by range: a range has one at a time. */
+  readonly keeping: Map<Unit, Promise<void>>;
   hasFailed: boolean;
 }
 
@@ -132,6 +134,7 @@ export class Download implements AsyncDisposable {
         begun: new Set(),
         ahead: new Map(),
         work: new Set(),
+        keeping: new Map(),
         hasFailed: false,
       });
       this.#picker.add(pick, sink?.missing() ?? [{ from: 0, to: sizeBytes }]);
@@ -300,7 +303,8 @@ export class Download implements AsyncDisposable {
     const asked = this.#begin(source, unit);
     const range = { file: unit.file.file, from: unit.from, length: unit.length };
     const { signal } = this.#requests.get(asked)!.stop;
-    this.#onEnd(asked, await source.member.get(range, (bytes) => this.#onBytes(asked, bytes), signal));
+    const outcome = source.member.get(range, (bytes) => this.#onBytes(asked, bytes), signal);
+    this.#onEnd(asked, await outcome.catch(() => cannotAsk(source)));
   }
 
   async #any(source: DownloadSource, units: readonly Unit[], bytes: number): Promise<void> {
@@ -316,7 +320,8 @@ export class Download implements AsyncDisposable {
       else asked = this.#begin(source, unit, stop);
     };
     const onBytes = (part: Uint8Array): void => void (asked !== undefined && this.#onBytes(asked, part));
-    const outcome = await source.member.any(ranges, { picked, bytes: onBytes }, stop.signal);
+    const asking = source.member.any(ranges, { picked, bytes: onBytes }, stop.signal);
+    const outcome = await asking.catch(() => cannotAsk(source));
     if (asked !== undefined) {
       this.#onEnd(asked, outcome);
       return;
@@ -385,7 +390,7 @@ export class Download implements AsyncDisposable {
     if (pieces === undefined) {
       const isOne = asked.lengthBytes === sizeBytes;
       const digest = isOne ? '' : await sha1(bytes);
-      if (!this.#settle(asked)) return;
+      if (!(await this.#settle(state, asked))) return;
       state.proofs.set(unit.index, { origin: source, lengthBytes: asked.lengthBytes, sha1: digest });
       if (isOne) await (await this.#sink(state)).putPiece(0, bytes, address);
       else await this.#writeInOrder(state, asked, bytes);
@@ -404,7 +409,7 @@ export class Download implements AsyncDisposable {
       }
       noteGoodBytes(source.member.peer, bytes.length);
       this.#options.onVerified(bytes.length);
-      if (!this.#settle(asked)) return;
+      if (!(await this.#settle(state, asked))) return;
       await (await this.#sink(state)).putPiece(unit.index, piece, address);
       if (piece !== bytes || sizeBytes > unit.file.unitBytes) giveBack(bytes); // one that is all of the file is the sink's
       this.#options.onPiece(file, unit.index);
@@ -416,7 +421,8 @@ export class Download implements AsyncDisposable {
   }
 
   /** Takes note that a unit is there. False if it was there already, or is not wanted any longer. */
-  #settle(asked: Asked): boolean {
+  async #settle({ keeping }: State, asked: Asked): Promise<boolean> {
+    while (keeping.has(asked.unit)) await keeping.get(asked.unit); // it would be written over what was checked
     if (!this.#picker.isMissing(asked.unit)) return false;
     for (const other of this.#picker.end(asked, true)) this.#requests.get(other)?.stop.abort();
     return true;
@@ -438,14 +444,23 @@ export class Download implements AsyncDisposable {
 
   /** Keeps what came of a range that its member does not end: another one goes on from there. */
   async #keepBeginning(state: State, asked: Asked, bytes: Uint8Array): Promise<void> {
-    const { unit, receivedBytes } = asked;
+    const { unit } = asked;
     const sink = await this.#sink(state);
-    const origin = (asked.source as DownloadSource).member.peer.address;
-    const isNext = sink.missing().some(({ from }) => from === unit.from);
-    if (isNext) {
-      await sink.write(unit.from, [bytes.subarray(0, receivedBytes)], origin);
-      unit.from += receivedBytes;
-      state.begun.add(asked.source as DownloadSource);
+    const to = Math.min(asked.from + asked.receivedBytes, unit.to - 1); // or there would be nothing to ask for
+    // Two members may be lost at once that were asked for the same: the first beginning is kept.
+    const mayKeep = this.#picker.isMissing(unit) && !state.keeping.has(unit);
+    const { from } = unit;
+    if (mayKeep && asked.from <= from && from < to && sink.missing().some((range) => range.from === from)) {
+      const source = asked.source as DownloadSource;
+      const part = bytes.subarray(from - asked.from, to - asked.from);
+      const keeping = sink.write(from, [part], source.member.peer.address);
+      state.keeping.set(
+        unit,
+        keeping.catch(() => undefined),
+      );
+      await keeping.finally(() => state.keeping.delete(unit));
+      if (unit.from === from) unit.from = to;
+      state.begun.add(source);
     }
     giveBack(bytes);
     this.#picker.end(asked, false);
@@ -470,4 +485,10 @@ export class Download implements AsyncDisposable {
     this.#options.members.ban(member, 'sent wrong bytes of a NAR');
     this.#options.onLie(member, file);
   }
+}
+
+/** An error of our own is no reason to end the process: whom we cannot ask is left, and comes again later. */
+function cannotAsk({ member }: DownloadSource): Outcome {
+  member.drop();
+  return 'closed';
 }
