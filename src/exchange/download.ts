@@ -70,17 +70,26 @@ interface Proof {
   readonly sha1: string;
 }
 
+/** A range of a file without piece hashes that waits for those before it. */
+interface Ahead {
+  readonly bytes: Uint8Array;
+  readonly asked: Asked;
+  readonly sha1: string;
+}
+
 interface State {
   readonly wanted: DownloadFile;
   readonly pick: PickFile;
   sink: Promise<Sink> | undefined;
+  /** The sink, once it is open. */
+  opened: Sink | undefined;
   /** By unit, of the present attempt and of one that was wrong. */
   proofs: Map<number, Proof>;
   doubts: Map<number, Proof>;
   /** Members that sent beginnings of ranges that others have ended. */
   readonly begun: Set<DownloadSource>;
-  /** Ranges of a file without piece hashes that came ahead. */
-  readonly ahead: Map<number, { readonly bytes: Uint8Array; readonly asked: Asked }>;
+  /** Ranges of a file without piece hashes that came ahead, by their first byte. */
+  readonly ahead: Map<number, Ahead>;
   /** Writes and checks that are under way. */
   readonly work: Set<Promise<void>>;
   /** Writes of beginnings of ranges, by range: a range has one at a time. */
@@ -124,14 +133,16 @@ export class Download implements AsyncDisposable {
       const sink = sinkOf.get(file);
       const known = this.#files.get(file);
       const pick: PickFile = { file, sizeBytes, unitBytes, isCheckable, only: known?.pick.only };
+      const goesOn = sink !== undefined && known?.opened === sink; // who sent what is in it is known
       this.#picker.remove(file);
       this.#files.set(file, {
         wanted,
         pick,
         sink: sink === undefined ? undefined : Promise.resolve(sink),
-        proofs: new Map(),
+        opened: sink,
+        proofs: goesOn ? known.proofs : new Map(),
         doubts: known?.doubts ?? new Map(),
-        begun: new Set(),
+        begun: goesOn ? known.begun : new Set(),
         ahead: new Map(),
         work: new Set(),
         keeping: new Map(),
@@ -211,8 +222,9 @@ export class Download implements AsyncDisposable {
   doubt(file: FileHash, isMixed: boolean): void {
     const state = this.#files.get(file);
     if (state === undefined) return;
-    const origins = new Set([...state.begun, ...Array.from(state.proofs.values(), ({ origin }) => origin)]);
-    const [first] = origins;
+    const sources = [...state.begun, ...Array.from(state.proofs.values(), ({ origin }) => origin)];
+    const origins = new Map(sources.map((source) => [source.member.peer, source])); // a peer may have connected again
+    const [first] = origins.values();
     if (origins.size === 1 && !isMixed && first !== undefined) this.#ban(first, file);
     else if (origins.size > 0) {
       state.doubts = state.proofs;
@@ -220,6 +232,7 @@ export class Download implements AsyncDisposable {
       state.pick.only = holders[Math.floor(Math.random() * holders.length)];
     }
     state.proofs = new Map();
+    state.begun.clear();
   }
 
   /** Asks nobody for anything any longer; what was begun is kept. */
@@ -391,9 +404,10 @@ export class Download implements AsyncDisposable {
       const isOne = asked.lengthBytes === sizeBytes;
       const digest = isOne ? '' : await sha1(bytes);
       if (!(await this.#settle(state, asked))) return;
-      state.proofs.set(unit.index, { origin: source, lengthBytes: asked.lengthBytes, sha1: digest });
-      if (isOne) await (await this.#sink(state)).putPiece(0, bytes, address);
-      else await this.#writeInOrder(state, asked, bytes);
+      if (isOne) {
+        await (await this.#sink(state)).putPiece(0, bytes, address);
+        noteProof(state, asked, digest);
+      } else await this.#writeInOrder(state, { bytes, asked, sha1: digest });
     } else {
       const start = unit.index * unit.file.unitBytes;
       const before = asked.from > start ? await (await this.#sink(state)).read(start, asked.from - start) : undefined;
@@ -428,8 +442,8 @@ export class Download implements AsyncDisposable {
     return true;
   }
 
-  async #writeInOrder(state: State, asked: Asked, bytes: Uint8Array): Promise<void> {
-    state.ahead.set(asked.from, { bytes, asked });
+  async #writeInOrder(state: State, arrived: Ahead): Promise<void> {
+    state.ahead.set(arrived.asked.from, arrived);
     const sink = await this.#sink(state);
     for (;;) {
       const from = sink.missing()[0]?.from ?? Infinity;
@@ -438,6 +452,7 @@ export class Download implements AsyncDisposable {
       state.ahead.delete(next.asked.from);
       const origin = (next.asked.source as DownloadSource).member.peer.address;
       await sink.write(from, [next.bytes.subarray(from - next.asked.from)], origin);
+      noteProof(state, next.asked, next.sha1);
       giveBack(next.bytes);
     }
   }
@@ -467,8 +482,8 @@ export class Download implements AsyncDisposable {
     this.#pumpAll();
   }
 
-  #sink(state: State): Promise<Sink> {
-    return (state.sink ??= this.#options.open(state.wanted.file));
+  async #sink(state: State): Promise<Sink> {
+    return (state.opened = await (state.sink ??= this.#options.open(state.wanted.file)));
   }
 
   #fail(state: State, error: unknown): void {
@@ -491,4 +506,8 @@ export class Download implements AsyncDisposable {
 function cannotAsk({ member }: DownloadSource): Outcome {
   member.drop();
   return 'closed';
+}
+
+function noteProof({ proofs }: State, { unit, source, lengthBytes }: Asked, digest: string): void {
+  proofs.set(unit.index, { origin: source as DownloadSource, lengthBytes, sha1: digest });
 }

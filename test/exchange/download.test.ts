@@ -185,6 +185,26 @@ suite('Download', () => {
     assert.equal(madeHash(sink!.bytes), file.file);
   });
 
+  test('a member is not blamed for what another one sent before the file was left for a while', async () => {
+    const file = madeFile(3 * MIB, 5);
+    await using client = await startMember();
+    await using liar = await startMember({ files: [file] });
+    await using honest = await startMember({ files: [file] });
+    liar.offer.lies = true;
+    liar.offer.stallsAt = (_, to) => to > MIB;
+    await using running = startDownload(client);
+    const fetched = running.fetch([file], { hasPieces: false });
+    const { address } = client.meet(liar);
+    while (running.sinks.get(file.file)?.origins.size !== 1) await new Promise(setImmediate);
+    await running.download.pause(file.file);
+    for (const member of client.members.open) member.drop();
+    client.meet(honest);
+    const wanted = { file: file.file, sizeBytes: file.bytes.length };
+    running.download.add([wanted], new Map([[file.file, running.sinks.get(file.file)!]]));
+    await fetched;
+    assert.deepEqual(running.lies, [address]);
+  });
+
   test('each piece that was verified is told of', async () => {
     await using client = await startMember();
     await using seeder = await startMember({ files });
