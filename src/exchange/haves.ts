@@ -71,12 +71,13 @@ export class Haves {
     return [file];
   }
 
-  /** @returns the file; undefined if it has no such piece */
+  /** @returns the file, if that is new; undefined if it has no such piece */
   onPiece(prefix: FilePrefix, index: number): FileHash[] | undefined {
     const { file, sizeBytes } = this.#wanted.byPrefix(prefix) ?? {};
     if (file === undefined || sizeBytes === undefined || this.#whole.has(file)) return [];
     const pieces = this.#partial.get(file) ?? new PieceSet(sizeBytes);
     if (index >= pieces.total) return undefined;
+    if (pieces.has(index)) return [];
     pieces.add(index);
     this.#partial.set(file, pieces);
     return [file];

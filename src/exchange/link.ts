@@ -213,7 +213,7 @@ export class Link implements Member, Receiver {
   }
 
   wants(file: FileHash): boolean {
-    return this.lacks(prefixOf(file));
+    return this.lacks(this.#context.wanted.get(file)?.prefix ?? prefixOf(file));
   }
 
   /** True if the member looks for a file that we have not told it we have. */

@@ -25,6 +25,8 @@ export interface Member {
   readonly peer: PeerRecord;
   /** Tells it from all others, in hex. */
   readonly peerId: string;
+  /** Address of its host, as node:net gives it. */
+  readonly host: string;
   /** Whether it is on a network that this machine is on. */
   readonly isNeighbour: boolean;
   readonly isOpen: boolean;

@@ -23,9 +23,9 @@ const MAX_TRIAL_EVERY_MS = 240_000;
 const SILENCE_MS = 1_000;
 /** Time at the start in which members may be about to announce their files. */
 const EARLY_MS = 1_500;
-/** Time without progress for which NARs are left to another process that should fetch them from an upstream. */
+/** Time for which idle upstreams wait in all for NARs that another process should fetch from its own. */
 const SHARE_MS = 2_000;
-/** The same as a part of the elapsed time, since fetching them ourselves would also have taken long. */
+/** The same as a part of the elapsed time: nobody slows a run down by more, whatever it promises. */
 const SHARE_PART = 0.25;
 /** Time after our own limit held something back in which no source counts as slow. */
 const HELD_BACK_MS = 2_000;
@@ -53,8 +53,9 @@ export class LanePolicy {
   #isTrusting = true;
   #triedAtMs = -Infinity;
   #heldBackAtMs = -Infinity;
-  /** Time when members last had something new for us. */
-  #newsAtMs: number;
+  /** Time for which idle upstreams have waited for other processes. */
+  #waitedMs = 0;
+  #lookedAtMs: number;
   #trialEveryMs = TRIAL_EVERY_MS;
 
   /**
@@ -70,7 +71,7 @@ export class LanePolicy {
     this.#hasUpstream = options.hasUpstream;
     this.#standstillMs = options.standstillMs ?? STANDSTILL_MS;
     this.#now = options.now ?? (() => performance.now());
-    this.#beganAtMs = this.#lastByteAtMs = this.#progressAtMs = this.#verifiedAtMs = this.#newsAtMs = this.#now();
+    this.#beganAtMs = this.#lastByteAtMs = this.#progressAtMs = this.#verifiedAtMs = this.#lookedAtMs = this.#now();
   }
 
   /** Records received payload. */
@@ -100,9 +101,11 @@ export class LanePolicy {
     this.#trialEveryMs = Math.min(this.#trialEveryMs * 2, MAX_TRIAL_EVERY_MS);
   }
 
-  /** Records that a member has a new file. */
-  onNews(): void {
-    this.#newsAtMs = this.#now();
+  /** Records whether upstreams have done nothing since the last call but wait for other processes. */
+  onLook(hasWaited: boolean): void {
+    const now = this.#now();
+    if (hasWaited) this.#waitedMs += now - this.#lookedAtMs;
+    this.#lookedAtMs = now;
   }
 
   /** Returns true in the first moment. */
@@ -112,9 +115,7 @@ export class LanePolicy {
 
   /** Returns true while it is worth waiting for a NAR that another process fetches from an upstream. */
   get isSharing(): boolean {
-    const now = this.#now();
-    const patienceMs = Math.max(SHARE_MS, SHARE_PART * (this.#newsAtMs - this.#beganAtMs));
-    return now - this.#newsAtMs < patienceMs;
+    return this.#waitedMs < Math.max(SHARE_MS, SHARE_PART * (this.#now() - this.#beganAtMs));
   }
 
   /** Returns true if members send a NAR sooner than an upstream would finish it. */

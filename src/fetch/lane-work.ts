@@ -210,11 +210,13 @@ export class LaneWork {
     const target = this.pathOf(job);
     if (this.#present.has(basename(target)) && (await isSameNar(target, job))) {
       job.torrent = undefined; // nobody has checked the file against its pieces
+      task.isOfMembers = false;
       return undefined;
     }
     const { session } = this.#options;
     task.partial = await PartialNar.open(session.path(job.fileHash), job, session.leftovers);
     this.#partials.add(task.partial);
+    if (task.partial.heldBytes > 0) task.isOfMembers = false; // an earlier run may have had them from anybody
     if (!this.#begun.has(job.fileHash)) this.tell({ type: 'nar-kept', bytes: task.partial.heldBytes });
     this.#begun.add(job.fileHash);
     return task.partial;

@@ -35,6 +35,8 @@ export class MemberLane implements AsyncDisposable {
   readonly #download: Download;
   readonly #tasks = new Map<FileHash, Task>();
   readonly #given = new Map<FileHash, ReturnType<HeldNars['begin']>>();
+  /** Whether a NAR is left to another process: each idle lane asks for all NARs at each change. */
+  readonly #left = new Map<FileHash, boolean>();
 
   constructor(options: MemberLaneOptions) {
     const { members, line, policy, tell, onNews } = options;
@@ -53,18 +55,16 @@ export class MemberLane implements AsyncDisposable {
       },
       onComplete: (file) => this.#with(file, options.onComplete),
       onFailure: (file, error) => this.#with(file, (task) => options.onFailure(task, error)),
-      onNews: () => {
-        policy.onNews();
-        onNews();
-      },
+      onNews,
     });
   }
 
-  /** Fetches these tasks from now on; begun ones continue. */
+  /** Fetches these tasks from now on, as far as they are shared; begun ones continue. Members hear of no others. */
   add(tasks: readonly Task[]): void {
     const files: DownloadFile[] = [];
     const begun = new Map<FileHash, PartialNar>();
     for (const task of tasks) {
+      if (!task.isShared) continue;
       const { fileHash, sizeBytes, torrent } = task.job;
       this.#tasks.set(fileHash, task);
       files.push({ file: fileHash, sizeBytes, pieces: torrent?.pieces });
@@ -108,10 +108,21 @@ export class MemberLane implements AsyncDisposable {
     return this.#download.hasHolder(fileHash);
   }
 
-  /** Returns true if a neighbour wants a NAR, too, and should fetch it from an upstream. */
-  isLeftToOther({ job: { fileHash } }: Task): boolean {
-    const others = this.#download.rivals(fileHash);
-    return others.length > 0 && !isOurs(fileHash, this.#options.members.peerId, others);
+  /** Returns true if a neighbour wants a NAR, too, and should fetch it from an upstream, as of the last {@link look}. */
+  isLeftToOther({ job: { fileHash }, isShared }: Task): boolean {
+    if (!isShared) return false;
+    let isLeft = this.#left.get(fileHash);
+    if (isLeft === undefined) {
+      const others = this.#download.rivals(fileHash);
+      isLeft = others.length > 0 && !isOurs(fileHash, this.#options.members.peerId, others);
+      this.#left.set(fileHash, isLeft);
+    }
+    return isLeft;
+  }
+
+  /** Takes note of what neighbours want by now. */
+  look(): void {
+    this.#left.clear();
   }
 
   /** Number of answering members. */

@@ -175,6 +175,7 @@ export class Scheduler {
   /** Queues all tasks. Opens those that an earlier run has begun at once. */
   async #begin(tasks: readonly Task[]): Promise<void> {
     for (const task of tasks) {
+      task.isShared = this.#members !== undefined && (await this.#isShared(task));
       this.#queues.add(task);
       if (!this.#work.hasTraces(task) || (await this.#work.open(task)) !== undefined) continue;
       this.#queues.take(task);
@@ -182,6 +183,11 @@ export class Scheduler {
     }
     this.#members?.add([...this.#queues.waiting()]);
     this.#queues.sort();
+  }
+
+  /** Returns true if others may hear that we want a NAR: a hash map names it, or a share-key has signed it. */
+  async #isShared({ job: { torrent, info } }: Task): Promise<boolean> {
+    return torrent !== undefined || (await this.#options.held?.isShared(info)) === true;
   }
 
   /** Runs tasks one after another until all are settled. */
@@ -266,6 +272,8 @@ export class Scheduler {
   #look(): void {
     const { network } = this.#options;
     this.#areForeignersThere = network?.foreigners().some(({ banned }) => banned === undefined) ?? false;
+    this.#members?.look();
+    this.#policy.onLook(this.#work.atUpstreams.size === 0 && this.#queues.waitsForOthers);
     if (this.#hasNews) this.#queues.sort();
     this.#hasNews = false;
     for (const task of this.#queues.waiting()) this.#giveUp(task);

@@ -99,6 +99,14 @@ export class TaskQueues {
     return task;
   }
 
+  /** Returns true if an upstream could fetch a task that is left to another process, and no member has it yet. */
+  get waitsForOthers(): boolean {
+    const { isAtMembers, isLeftToOther } = this.#where;
+    for (const task of this.#elsewhere)
+      if (task.upstreamFailure === undefined && isLeftToOther(task) && !isAtMembers(task)) return true;
+    return false;
+  }
+
   /** Lets clients outside our groups be asked again for missing NARs, since there is a new one. */
   retryForeigners(): void {
     for (const task of this.#elsewhere) task.peersTried = false;
@@ -134,6 +142,7 @@ export class TaskQueues {
       const torrent = await torrentOf(task.job.info);
       if (torrent === undefined || !isUntouched(task) || !this.take(task)) continue; // somebody has begun it meanwhile
       task.job.torrent = torrent;
+      task.isShared = true;
       attached.push(task);
     }
     for (const task of attached) this.queue(task);

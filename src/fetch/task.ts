@@ -29,6 +29,8 @@ export interface Task {
   isHelped: boolean;
   /** False once bytes came from elsewhere than members of our groups. */
   isOfMembers: boolean;
+  /** True if others may hear that this NAR is wanted: it is one that is shared. */
+  isShared: boolean;
 }
 
 /** Makes a task that nobody has begun. */
@@ -45,6 +47,7 @@ export function newTask(job: NarJob): Task {
     lies: new Map(),
     isHelped: false,
     isOfMembers: true,
+    isShared: false,
   };
 }
 

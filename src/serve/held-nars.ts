@@ -64,6 +64,11 @@ export class HeldNars implements AsyncDisposable {
     this.#shared = shared;
   }
 
+  /** Returns true if others may hear of the NAR of a narinfo. Never throws. */
+  isShared(info: NarInfo): Promise<boolean> {
+    return this.#shared.includes(info);
+  }
+
   /** Takes in a NAR whose SHA-256 was checked. */
   add(nar: HeldNar): void {
     const { info, fileHash, torrent } = nar;

@@ -14,6 +14,8 @@ import { storeHashOf } from '../../src/nix/store-path.ts';
 import { entryOf, formatEntry } from '../../src/store/catalogue.ts';
 import { parseEndpoint } from '../../src/discovery/endpoint.ts';
 import type { Member } from '../../src/exchange/member.ts';
+import { prefixOf } from '../../src/exchange/messages.ts';
+import { startMember } from '../exchange/exchange-fixture.ts';
 import { Network } from '../../src/swarm/network.ts';
 import { answersHandshake, untilServed } from '../support/handshake.ts';
 import { startHttpCache } from '../support/http-cache.ts';
@@ -48,6 +50,44 @@ describe('what is served', () => {
     const texts = names.map(async (name) => zstdDecompressSync(await readFile(join(dir, 'shards', name))).toString());
     return (await Promise.all(texts)).join('\n');
   };
+
+  test('members hear of the NARs alone that are shared, though others are wanted, too', async () => {
+    const publisher = `magnet:?xs=urn:btpk:${'7a'.repeat(32)}`;
+    const { publicKey, salt } = parsePublisherAddress(publisher);
+    await using member = await startMember({ group: cohortInfoHash(publicKey, salt) });
+    const heard = new Set<string>();
+    member.offer.holds = (prefix) => {
+      heard.add(prefix);
+      return undefined;
+    };
+    const cache = lab.use(await startHttpCache(store));
+    cache.faults = [{ match: /\.nar\./, kind: 'slow', rateBytesPerSec: 30_000 }];
+    const run = await lab.run([
+      'fetch',
+      made.root,
+      secret.root,
+      '--store',
+      await lab.folder('wanted'),
+      '--from',
+      cache.url,
+      '--trusted-public-key',
+      made.publicKey,
+      '--trusted-public-key',
+      secret.publicKey,
+      '--share-keys',
+      made.publicKey,
+      '--publisher',
+      publisher,
+      '--peer',
+      `127.0.0.1:${member.port}`,
+      '--no-copy',
+      ...ALONE,
+    ]);
+    assert.equal(run.status, 0, run.stderr);
+    const prefixesOf = async ({ cacheDir }: MadeClosure): Promise<string[]> =>
+      Array.from((await readNarInfos(cacheDir)).values(), ({ fileHash }) => prefixOf(fileHash!)).toSorted();
+    assert.deepEqual([...heard].toSorted(), await prefixesOf(made));
+  });
 
   test('publishing all of a store leaves out what no trusted key has signed', async () => {
     const { process, ready } = await lab.service([

@@ -112,6 +112,25 @@ suite('the exchange', () => {
     assert.equal(member.has(made.file), undefined);
   });
 
+  test('a piece that is told of again is no news', LIMIT, async () => {
+    const made = madeFile(3 * 1024 * 1024);
+    await using seed = await startMember();
+    const set = new PieceSet(made.bytes.length);
+    seed.offer.addPiece(made, set, 0);
+    await using client = await startMember();
+    client.members.want([{ file: made.file, sizeBytes: made.bytes.length }]);
+    client.meet(seed);
+    await once(client.members, 'piece');
+    let news = 0;
+    client.members.on('piece', () => news++);
+    seed.offer.addPiece(made, set, 0);
+    seed.offer.addPiece(made, set, 0);
+    const told = once(client.members, 'piece');
+    seed.offer.addPiece(made, set, 1);
+    await told;
+    assert.equal(news, 1);
+  });
+
   test('pieces of a file that is on its way are told of, first together and then one by one', LIMIT, async () => {
     const made = madeFile(3_500_000);
     const set = new PieceSet(made.bytes.length);

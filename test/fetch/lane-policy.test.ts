@@ -29,6 +29,24 @@ suite('LanePolicy', () => {
     assert.equal(policy.upstreamMayHelp(true), true);
   });
 
+  test('idle upstreams wait for other processes for two seconds or a quarter of the run, whatever those promise', () => {
+    const { policy, clock } = policyAt();
+    const look = (seconds: number, hasWaited: boolean): void => {
+      for (let tick = 0; tick < seconds * 4; tick++) {
+        clock.ms += 250;
+        policy.onLook(hasWaited);
+      }
+    };
+    look(1.75, true);
+    assert.equal(policy.isSharing, true);
+    look(0.25, true);
+    assert.equal(policy.isSharing, false);
+    look(10, false); // busy with its own share
+    assert.equal(policy.isSharing, true);
+    look(2, true);
+    assert.equal(policy.isSharing, false);
+  });
+
   test('where no peer is known nobody waits', () => {
     assert.equal(policyAt().policy.upstreamMayHelp(false), true);
   });
