@@ -70,19 +70,30 @@ interface Proof {
   readonly sha1: string;
 }
 
+/** A range of a file without piece hashes that waits for those before it. */
+interface Ahead {
+  readonly bytes: Uint8Array;
+  readonly asked: Asked;
+  readonly sha1: string;
+}
+
 interface State {
   readonly wanted: DownloadFile;
   readonly pick: PickFile;
   sink: Promise<Sink> | undefined;
+  /** The sink, once it is open. */
+  opened: Sink | undefined;
   /** By unit, of the present attempt and of one that was wrong. */
   proofs: Map<number, Proof>;
   doubts: Map<number, Proof>;
   /** Members that sent beginnings of ranges that others have ended. */
   readonly begun: Set<DownloadSource>;
-  /** Ranges of a file without piece hashes that came ahead. */
-  readonly ahead: Map<number, { readonly bytes: Uint8Array; readonly asked: Asked }>;
+  /** Ranges of a file without piece hashes that came ahead, by their first byte. */
+  readonly ahead: Map<number, Ahead>;
   /** Writes and checks that are under way. */
   readonly work: Set<Promise<void>>;
+  /** Writes of beginnings of ranges, by range: a range has one at a time. */
+  readonly keeping: Map<Unit, Promise<void>>;
   hasFailed: boolean;
 }
 
@@ -122,16 +133,19 @@ export class Download implements AsyncDisposable {
       const sink = sinkOf.get(file);
       const known = this.#files.get(file);
       const pick: PickFile = { file, sizeBytes, unitBytes, isCheckable, only: known?.pick.only };
+      const goesOn = sink !== undefined && known?.opened === sink; // who sent what is in it is known
       this.#picker.remove(file);
       this.#files.set(file, {
         wanted,
         pick,
         sink: sink === undefined ? undefined : Promise.resolve(sink),
-        proofs: new Map(),
+        opened: sink,
+        proofs: goesOn ? known.proofs : new Map(),
         doubts: known?.doubts ?? new Map(),
-        begun: new Set(),
+        begun: goesOn ? known.begun : new Set(),
         ahead: new Map(),
         work: new Set(),
+        keeping: new Map(),
         hasFailed: false,
       });
       this.#picker.add(pick, sink?.missing() ?? [{ from: 0, to: sizeBytes }]);
@@ -212,8 +226,9 @@ export class Download implements AsyncDisposable {
   doubt(file: FileHash, isMixed: boolean): void {
     const state = this.#files.get(file);
     if (state === undefined) return;
-    const origins = new Set([...state.begun, ...Array.from(state.proofs.values(), ({ origin }) => origin)]);
-    const [first] = origins;
+    const sources = [...state.begun, ...Array.from(state.proofs.values(), ({ origin }) => origin)];
+    const origins = new Map(sources.map((source) => [source.member.peer, source])); // a peer may have connected again
+    const [first] = origins.values();
     if (origins.size === 1 && !isMixed && first !== undefined) this.#ban(first, file);
     else if (origins.size > 0) {
       state.doubts = state.proofs;
@@ -221,6 +236,7 @@ export class Download implements AsyncDisposable {
       state.pick.only = holders[Math.floor(Math.random() * holders.length)];
     }
     state.proofs = new Map();
+    state.begun.clear();
   }
 
   /** Asks nobody for anything any longer; what was begun is kept. */
@@ -304,7 +320,8 @@ export class Download implements AsyncDisposable {
     const asked = this.#begin(source, unit);
     const range = { file: unit.file.file, from: unit.from, length: unit.length };
     const { signal } = this.#requests.get(asked)!.stop;
-    this.#onEnd(asked, await source.member.get(range, (bytes) => this.#onBytes(asked, bytes), signal));
+    const outcome = source.member.get(range, (bytes) => this.#onBytes(asked, bytes), signal);
+    this.#onEnd(asked, await outcome.catch(() => cannotAsk(source)));
   }
 
   async #any(source: DownloadSource, units: readonly Unit[], bytes: number): Promise<void> {
@@ -320,7 +337,8 @@ export class Download implements AsyncDisposable {
       else asked = this.#begin(source, unit, stop);
     };
     const onBytes = (part: Uint8Array): void => void (asked !== undefined && this.#onBytes(asked, part));
-    const outcome = await source.member.any(ranges, { picked, bytes: onBytes }, stop.signal);
+    const asking = source.member.any(ranges, { picked, bytes: onBytes }, stop.signal);
+    const outcome = await asking.catch(() => cannotAsk(source));
     if (asked !== undefined) {
       this.#onEnd(asked, outcome);
       return;
@@ -389,10 +407,11 @@ export class Download implements AsyncDisposable {
     if (pieces === undefined) {
       const isOne = asked.lengthBytes === sizeBytes;
       const digest = isOne ? '' : await sha1(bytes);
-      if (!this.#settle(asked)) return;
-      state.proofs.set(unit.index, { origin: source, lengthBytes: asked.lengthBytes, sha1: digest });
-      if (isOne) await (await this.#sink(state)).putPiece(0, bytes, address);
-      else await this.#writeInOrder(state, asked, bytes);
+      if (!(await this.#settle(state, asked))) return;
+      if (isOne) {
+        await (await this.#sink(state)).putPiece(0, bytes, address);
+        noteProof(state, asked, digest);
+      } else await this.#writeInOrder(state, { bytes, asked, sha1: digest });
     } else {
       const start = unit.index * unit.file.unitBytes;
       const before = asked.from > start ? await (await this.#sink(state)).read(start, asked.from - start) : undefined;
@@ -408,7 +427,7 @@ export class Download implements AsyncDisposable {
       }
       noteGoodBytes(source.member.peer, bytes.length);
       this.#options.onVerified(bytes.length);
-      if (!this.#settle(asked)) return;
+      if (!(await this.#settle(state, asked))) return;
       await (await this.#sink(state)).putPiece(unit.index, piece, address);
       if (piece !== bytes || sizeBytes > unit.file.unitBytes) giveBack(bytes); // one that is all of the file is the sink's
       this.#options.onPiece(file, unit.index);
@@ -420,14 +439,15 @@ export class Download implements AsyncDisposable {
   }
 
   /** Takes note that a unit is there. False if it was there already, or is not wanted any longer. */
-  #settle(asked: Asked): boolean {
+  async #settle({ keeping }: State, asked: Asked): Promise<boolean> {
+    while (keeping.has(asked.unit)) await keeping.get(asked.unit); // it would be written over what was checked
     if (!this.#picker.isMissing(asked.unit)) return false;
     for (const other of this.#picker.end(asked, true)) this.#requests.get(other)?.stop.abort();
     return true;
   }
 
-  async #writeInOrder(state: State, asked: Asked, bytes: Uint8Array): Promise<void> {
-    state.ahead.set(asked.from, { bytes, asked });
+  async #writeInOrder(state: State, arrived: Ahead): Promise<void> {
+    state.ahead.set(arrived.asked.from, arrived);
     const sink = await this.#sink(state);
     for (;;) {
       const from = sink.missing()[0]?.from ?? Infinity;
@@ -436,28 +456,38 @@ export class Download implements AsyncDisposable {
       state.ahead.delete(next.asked.from);
       const origin = (next.asked.source as DownloadSource).member.peer.address;
       await sink.write(from, [next.bytes.subarray(from - next.asked.from)], origin);
+      noteProof(state, next.asked, next.sha1);
       giveBack(next.bytes);
     }
   }
 
   /** Keeps what came of a range that its member does not end: another one goes on from there. */
   async #keepBeginning(state: State, asked: Asked, bytes: Uint8Array): Promise<void> {
-    const { unit, receivedBytes } = asked;
+    const { unit } = asked;
     const sink = await this.#sink(state);
-    const origin = (asked.source as DownloadSource).member.peer.address;
-    const isNext = sink.missing().some(({ from }) => from === unit.from);
-    if (isNext) {
-      await sink.write(unit.from, [bytes.subarray(0, receivedBytes)], origin);
-      unit.from += receivedBytes;
-      state.begun.add(asked.source as DownloadSource);
+    const to = Math.min(asked.from + asked.receivedBytes, unit.to - 1); // or there would be nothing to ask for
+    // Two members may be lost at once that were asked for the same: the first beginning is kept.
+    const mayKeep = this.#picker.isMissing(unit) && !state.keeping.has(unit);
+    const { from } = unit;
+    if (mayKeep && asked.from <= from && from < to && sink.missing().some((range) => range.from === from)) {
+      const source = asked.source as DownloadSource;
+      const part = bytes.subarray(from - asked.from, to - asked.from);
+      const keeping = sink.write(from, [part], source.member.peer.address);
+      state.keeping.set(
+        unit,
+        keeping.catch(() => undefined),
+      );
+      await keeping.finally(() => state.keeping.delete(unit));
+      if (unit.from === from) unit.from = to;
+      state.begun.add(source);
     }
     giveBack(bytes);
     this.#picker.end(asked, false);
     this.#pumpAll();
   }
 
-  #sink(state: State): Promise<Sink> {
-    return (state.sink ??= this.#options.open(state.wanted.file));
+  async #sink(state: State): Promise<Sink> {
+    return (state.opened = await (state.sink ??= this.#options.open(state.wanted.file)));
   }
 
   #fail(state: State, error: unknown): void {
@@ -474,4 +504,14 @@ export class Download implements AsyncDisposable {
     this.#options.members.ban(member, 'sent wrong bytes of a NAR');
     this.#options.onLie(member, file);
   }
+}
+
+/** An error of our own is no reason to end the process: whom we cannot ask is left, and comes again later. */
+function cannotAsk({ member }: DownloadSource): Outcome {
+  member.drop();
+  return 'closed';
+}
+
+function noteProof({ proofs }: State, { unit, source, lengthBytes }: Asked, digest: string): void {
+  proofs.set(unit.index, { origin: source as DownloadSource, lengthBytes, sha1: digest });
 }

@@ -183,10 +183,11 @@ export class Members extends EventEmitter<MembersEvents> {
   ban(member: Member, reason: string): void {
     const { peers } = this.#context;
     peers.ban(member.peer.address, reason);
-    const link = [...this.#links].find((one) => one === member);
-    // Whoever connected to us has said itself which port is its own: its host connects no more.
-    if (link?.isOutgoing === false) peers.ban(`${link.host}:`, reason);
-    member.drop();
+    for (const link of [...this.#links].filter(({ peer }) => peer === member.peer)) {
+      // Whoever connected to us has said itself which port is its own: its host connects no more.
+      if (!link.isOutgoing) peers.ban(`${link.host}:`, reason);
+      link.drop(); // it may be another one than the member lied over
+    }
   }
 
   /** Ends all connections. */

@@ -33,6 +33,7 @@ class MadeSink implements Sink {
   }
 
   async putPiece(index: number, bytes: Uint8Array, origin: string): Promise<void> {
+    await new Promise(setImmediate); // as a disk does
     this.bytes.set(bytes, index * this.#pieceLength);
     this.#pieces.add(index);
     this.origins.set(index, origin);
@@ -40,8 +41,9 @@ class MadeSink implements Sink {
 
   async write(offset: number, chunks: readonly Uint8Array[], origin: string): Promise<void> {
     const bytes = Buffer.concat(chunks);
+    await new Promise(setImmediate);
     this.bytes.set(bytes, offset);
-    this.#held = offset + bytes.length;
+    this.#held = Math.max(this.#held, offset + bytes.length);
     this.origins.set(Math.floor(offset / this.#pieceLength), origin);
   }
 
@@ -68,6 +70,7 @@ function startDownload(client: MadeMember) {
   const sinks = new Map<FileHash, MadeSink>();
   const wanted = new Map<FileHash, DownloadFile>();
   const lies: string[] = [];
+  const received = new Map<number, number>();
   const news: [FileHash, number][] = [];
   const ends = new Map<FileHash, PromiseWithResolvers<MadeSink>>();
   const download: Download = new Download({
@@ -78,7 +81,9 @@ function startDownload(client: MadeMember) {
       sinks.set(file, sink);
       return sink;
     },
-    onBytes: () => undefined,
+    onBytes: ({ peer: { endpoint } }, bytes) => {
+      received.set(endpoint.port, (received.get(endpoint.port) ?? 0) + bytes);
+    },
     onVerified: () => undefined,
     onPiece: (file, index) => news.push([file, index]),
     onLie: (member) => lies.push(member.peer.address),
@@ -106,7 +111,7 @@ function startDownload(client: MadeMember) {
     download.add([...wanted.values()]);
     return Promise.all(files.map(({ file }) => ends.get(file)!.promise));
   };
-  return { download, fetch, lies, news, [Symbol.asyncDispose]: () => download[Symbol.asyncDispose]() };
+  return { download, fetch, sinks, received, lies, news, [Symbol.asyncDispose]: () => download[Symbol.asyncDispose]() };
 }
 
 function madeHash(bytes: Buffer): FileHash {
@@ -158,6 +163,46 @@ suite('Download', () => {
     await using second = await startMember({ files });
     client.meet(second);
     await fetched;
+  });
+
+  test('of two members that are lost at once in the same range the beginning of one is kept', async () => {
+    const file = madeFile(5 * MIB + 7, 4);
+    await using client = await startMember();
+    await using first = await startMember({ files: [file] });
+    await using second = await startMember({ files: [file] });
+    await using third = await startMember({ files: [file] });
+    first.offer.stallsAt = (_, to) => to === 0.75 * MIB;
+    second.offer.stallsAt = (_, to) => to === MIB;
+    await using running = startDownload(client);
+    const fetched = running.fetch([file], { hasPieces: false });
+    client.meet(first);
+    while (running.received.get(first.port) !== 0.5 * MIB) await new Promise(setImmediate);
+    client.meet(second);
+    while (running.received.get(second.port) !== 4.75 * MIB + 7) await new Promise(setImmediate);
+    for (const member of client.members.open) member.drop();
+    client.meet(third);
+    const [sink] = await fetched;
+    assert.equal(madeHash(sink!.bytes), file.file);
+  });
+
+  test('a member is not blamed for what another one sent before the file was left for a while', async () => {
+    const file = madeFile(3 * MIB, 5);
+    await using client = await startMember();
+    await using liar = await startMember({ files: [file] });
+    await using honest = await startMember({ files: [file] });
+    liar.offer.lies = true;
+    liar.offer.stallsAt = (_, to) => to > MIB;
+    await using running = startDownload(client);
+    const fetched = running.fetch([file], { hasPieces: false });
+    const { address } = client.meet(liar);
+    while (running.sinks.get(file.file)?.origins.size !== 1) await new Promise(setImmediate);
+    await running.download.pause(file.file);
+    for (const member of client.members.open) member.drop();
+    client.meet(honest);
+    const wanted = { file: file.file, sizeBytes: file.bytes.length };
+    running.download.add([wanted], new Map([[file.file, running.sinks.get(file.file)!]]));
+    await fetched;
+    assert.deepEqual(running.lies, [address]);
   });
 
   test('each piece that was verified is told of', async () => {

@@ -41,6 +41,8 @@ export class MadeOffer extends EventEmitter<OfferEvents> implements Offer {
   gate: Promise<void> = Promise.resolve();
   /** Gives other bytes than it should. */
   lies = false;
+  /** Returns true if a read up to this byte of a file never ends. */
+  stallsAt: (file: FilePrefix, to: number) => boolean = () => false;
 
   add(...files: readonly MadeFile[]): void {
     for (const { file, bytes } of files) {
@@ -72,6 +74,7 @@ export class MadeOffer extends EventEmitter<OfferEvents> implements Offer {
       prefix,
       sizeBytes: bytes.length,
       read: async (target, offset) => {
+        if (this.stallsAt(prefix, offset + target.length)) await new Promise(() => undefined);
         target.set(bytes.subarray(offset, offset + target.length));
         if (this.lies) target[0]! ^= 1;
       },
