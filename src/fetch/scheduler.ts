@@ -95,7 +95,7 @@ export class Scheduler {
     hashInThread(jobs.reduce((sum, job) => sum + job.sizeBytes, 0));
     const linked = AbortSignal.any([signal, this.#stop.signal]);
     this.#members = network && this.#meet(network, linked);
-    await this.#begin(inFetchOrder(jobs).map(newTask));
+    await this.#begin(inFetchOrder(jobs).map(newTask), linked);
     const timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
     const abort = (): void => this.#queues.tellChange();
     linked.addEventListener('abort', abort);
@@ -172,14 +172,17 @@ export class Scheduler {
     });
   }
 
-  /** Queues all tasks. Opens those that an earlier run has begun at once. */
-  async #begin(tasks: readonly Task[]): Promise<void> {
+  /** Queues all tasks. Opens those that an earlier run has begun at once, and settles those that it has completed. */
+  async #begin(tasks: readonly Task[], signal: AbortSignal): Promise<void> {
     for (const task of tasks) {
       task.isShared = this.#members !== undefined && (await this.#isShared(task));
       this.#queues.add(task);
-      if (!this.#work.hasTraces(task) || (await this.#work.open(task)) !== undefined) continue;
-      this.#queues.take(task);
-      this.#tellFetched(task);
+      if (!this.#work.hasTraces(task)) continue;
+      const partial = await this.#work.open(task);
+      if (partial === undefined) {
+        this.#queues.take(task);
+        this.#tellFetched(task);
+      } else if (partial.missing().length === 0) this.#settle(task, signal);
     }
     this.#members?.add([...this.#queues.waiting()]);
     this.#queues.sort();
@@ -220,7 +223,7 @@ export class Scheduler {
   /** @param file the name of the task's file for members */
   async #do(task: Task, work: () => Promise<WorkOutcome>, signal: AbortSignal, file: FileHash): Promise<void> {
     try {
-      if ((await work()) === 'fetched') {
+      if ((await work()) === 'fetched' || (await this.#isComplete(task, signal))) {
         this.#tellFetched(task);
         return;
       }
@@ -230,6 +233,12 @@ export class Scheduler {
     } catch (error) {
       await this.#fail(task, error, signal);
     }
+  }
+
+  /** Returns true if the last bytes came as the task was handed over: nobody is to be asked for more, and it is settled. */
+  async #isComplete(task: Task, signal: AbortSignal): Promise<boolean> {
+    await task.partial?.drain();
+    return task.partial?.missing().length === 0 && (await this.#work.finish(task, signal)) === 'fetched';
   }
 
   async #fail(task: Task, error: unknown, signal: AbortSignal): Promise<void> {

@@ -1,12 +1,21 @@
 /** Killed, interrupted, two at a time: every verified byte is kept and the store is never wrong. */
 import assert from 'node:assert/strict';
 import { cp, readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { ALONE, assertFailure, assertSound, Lab, narBytesOf, requisites, type CliProcess } from '../support/lab.ts';
+import {
+  ALONE,
+  assertFailure,
+  assertSound,
+  Lab,
+  narBytesOf,
+  readNarInfos,
+  requisites,
+  type CliProcess,
+} from '../support/lab.ts';
 
 const MB = 1_000_000;
 
@@ -66,6 +75,22 @@ describe('interruption', { concurrency: 3 }, () => {
     assert.equal((await assertSound(store, made.publicKey)).narInfos.length, 6);
     assert.equal(requisites(to, made.root).length, 6);
     assert.deepEqual(await readdir(join(store, 'narswarm', 'partial')), []);
+  });
+
+  test('after kill -9 between the last byte of a NAR and its place in the store it is not asked of anybody', async () => {
+    const store = await lab.folder('store');
+    await (await startSlow(store, fromPeers)).stop('SIGKILL');
+    const parent = join(store, 'narswarm', 'partial');
+    const infos = [...(await readNarInfos(made.cacheDir)).values()];
+    const large = infos.toSorted((a, b) => b.fileSize! - a.fileSize!)[0]!;
+    const left = (await readdir(parent, { recursive: true })).filter((name) => basename(name) === large.fileHash);
+    assert.equal(left.length, 1);
+    await cp(join(made.cacheDir, large.url), join(parent, left[0]!));
+    const run = await lab.run(args(store, ['--no-copy', ...fromPeers]));
+    assert.equal(run.status, 0, run.stderr);
+    const { peers } = run.event('done')['bytes'] as { peers: number };
+    assert.ok(peers <= totalBytes - large.fileSize!, `${peers} bytes came`);
+    assert.equal((await assertSound(store, made.publicKey)).narInfos.length, 6);
   });
 
   test('after kill -9 in the middle of a NAR a second fetch from a cache goes on by Range', async () => {
