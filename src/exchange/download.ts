@@ -1,6 +1,6 @@
 import { sha1 } from '../bytes/hash-thread.ts';
 import { giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
-import { isSilent, noteGoodBytes, noteSilence } from '../discovery/peer-table.ts';
+import { isSilent, noteGoodBytes, noteSilence, type PeerRecord } from '../discovery/peer-table.ts';
 import type { Line } from '../discovery/line.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { PIECE_HASH_BYTES, pieceLengthOf } from '../torrent/canonical.ts';
@@ -8,13 +8,15 @@ import { DownloadSource } from './download-source.ts';
 import type { Member, Outcome } from './member.ts';
 import type { Members } from './members.ts';
 import { SILENT_MS } from './pace.ts';
-import { Picker, type Asked, type PickFile, type Unit } from './picker.ts';
+import { Picker, type Asked, type PickFile, type Source, type Unit } from './picker.ts';
 
 /** In the first moment it may be that others are about to come, and all would ask the seeder for the same. */
 const OPENING_MS = 500;
 const LOOK_EVERY_MS = 250;
 /** Nothing more is asked for while so much is in memory: on its way, being checked, or waiting for the disk. */
 const MAX_BYTES_IN_MEMORY = 64 * 1024 * 1024;
+/** The one member that may send a file is another one if nothing of it was completed for so long. */
+const ONLY_MS = 10_000;
 /** A beginning of a range is kept from so many bytes on. */
 const KEPT_BYTES = 16 * 1024;
 
@@ -86,6 +88,10 @@ interface State {
   /** By unit, of the present attempt and of one that was wrong. */
   proofs: Map<number, Proof>;
   doubts: Map<number, Proof>;
+  /** When the one member that may send it was chosen, or a range of it came. `performance.now()` */
+  onlyAtMs: number;
+  /** Peers that were that one and did not send it. */
+  readonly passed: Set<PeerRecord>;
   /** Members that sent beginnings of ranges that others have ended. */
   readonly begun: Set<DownloadSource>;
   /** Ranges of a file without piece hashes that came ahead, by their first byte. */
@@ -142,6 +148,8 @@ export class Download implements AsyncDisposable {
         opened: sink,
         proofs: goesOn ? known.proofs : new Map(),
         doubts: known?.doubts ?? new Map(),
+        onlyAtMs: performance.now(),
+        passed: known?.passed ?? new Set(),
         begun: goesOn ? known.begun : new Set(),
         ahead: new Map(),
         work: new Set(),
@@ -232,8 +240,7 @@ export class Download implements AsyncDisposable {
     if (origins.size === 1 && !isMixed && first !== undefined) this.#ban(first, file);
     else if (origins.size > 0) {
       state.doubts = state.proofs;
-      const holders = [...this.#sources.values()].filter((source) => source.has(file) === 'whole');
-      state.pick.only = holders[Math.floor(Math.random() * holders.length)];
+      this.#chooseOnly(state);
     }
     state.proofs = new Map();
     state.begun.clear();
@@ -286,8 +293,26 @@ export class Download implements AsyncDisposable {
       noteSilence(member.peer);
       this.#options.onNews();
     }
+    for (const state of this.#files.values()) {
+      const { only } = state.pick;
+      if (only === undefined || !isStalled(state, only)) continue;
+      state.passed.add((only as DownloadSource).member.peer);
+      this.#chooseOnly(state);
+      for (const [{ source, unit }, { stop }] of this.#requests)
+        if (source === only && unit.file === state.pick) stop.abort();
+    }
     this.#picker.look();
     this.#pumpAll();
+  }
+
+  /** Chooses the one member that may send a file. If none is left, all may. */
+  #chooseOnly(state: State): void {
+    const { pick, passed } = state;
+    const holders = [...this.#sources.values()].filter(
+      (source) => !source.isSilent && source.has(pick.file) === 'whole' && !passed.has(source.member.peer),
+    );
+    pick.only = holders[Math.floor(Math.random() * holders.length)];
+    state.onlyAtMs = performance.now();
   }
 
   #pumpAll(): void {
@@ -439,9 +464,10 @@ export class Download implements AsyncDisposable {
   }
 
   /** Takes note that a unit is there. False if it was there already, or is not wanted any longer. */
-  async #settle({ keeping }: State, asked: Asked): Promise<boolean> {
-    while (keeping.has(asked.unit)) await keeping.get(asked.unit); // it would be written over what was checked
+  async #settle(state: State, asked: Asked): Promise<boolean> {
+    while (state.keeping.has(asked.unit)) await state.keeping.get(asked.unit); // it would be written over what was checked
     if (!this.#picker.isMissing(asked.unit)) return false;
+    state.onlyAtMs = performance.now();
     for (const other of this.#picker.end(asked, true)) this.#requests.get(other)?.stop.abort();
     return true;
   }
@@ -514,4 +540,10 @@ function cannotAsk({ member }: DownloadSource): Outcome {
 
 function noteProof({ proofs }: State, { unit, source, lengthBytes }: Asked, digest: string): void {
   proofs.set(unit.index, { origin: source as DownloadSource, lengthBytes, sha1: digest });
+}
+
+/** True if the one member that may send a file does not: it is silent, has it no longer, or only seems to send. */
+function isStalled({ pick, onlyAtMs }: State, only: Source): boolean {
+  if (only.isSilent || only.silentMs > SILENT_MS || only.has(pick.file) !== 'whole') return true;
+  return performance.now() - onlyAtMs > ONLY_MS;
 }

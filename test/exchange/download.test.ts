@@ -205,6 +205,22 @@ suite('Download', () => {
     assert.deepEqual(running.lies, [address]);
   });
 
+  test('the one member that may send a file after a mixture was wrong is another one if it falls silent', async () => {
+    const file = madeFile(3 * MIB, 6);
+    await using client = await startMember();
+    await using silent = await startMember({ files: [file] });
+    await using other = await startMember({ files: [file] });
+    silent.offer.stallsAt = (_, to) => to > MIB;
+    await using running = startDownload(client);
+    const fetched = running.fetch([file], { hasPieces: false });
+    client.meet(silent);
+    while (running.sinks.get(file.file)?.origins.size !== 1) await new Promise(setImmediate);
+    running.download.doubt(file.file, true);
+    client.meet(other);
+    await fetched;
+    assert.ok(running.received.get(other.port)! >= 2 * MIB);
+  });
+
   test('each piece that was verified is told of', async () => {
     await using client = await startMember();
     await using seeder = await startMember({ files });
