@@ -11,10 +11,10 @@ import { relabelNar } from '../store/relabel-nar.ts';
 import { storeError } from '../disk/store-error.ts';
 import { completePart, referencesFirst, topsOf, type Closure } from './closure.ts';
 import { commit } from './commit.ts';
-import { fetchInstead, fetchNars, type FetchedNars, type FetchNarsContext } from './fetch-nars.ts';
+import { fetchInstead, type FetchedNars, type FetchNarsContext } from './fetch-nars.ts';
 import { namedFile } from './named-file.ts';
-import { attachTorrents, planFetch, type Plan } from './plan.ts';
-import { Catalogue } from '../store/catalogue.ts';
+import type { Plan } from './plan.ts';
+import { fetchEach } from './fetch-nar.ts';
 import { nextToImport, refusedAlone, refusedOf } from './refused.ts';
 
 export interface ImportOptions {
@@ -184,7 +184,7 @@ async function refetchDamaged(
   known: Set<StorePath>,
   download: FetchNarsContext,
 ): Promise<Pick<FetchedNars, 'closure' | 'failures'>> {
-  const { store, tell, torrentOf, signal } = download;
+  const { store, tell } = download;
   const damaged = new Map<StoreHash, NarInfo>();
   for (const info of plan.inStore) {
     const file = namedFile(info);
@@ -198,10 +198,7 @@ async function refetchDamaged(
     tell({ type: 'warning', message: `${path} was damaged; fetching ${info.storePath} again` });
   }
   if (damaged.size === 0) return { closure: damaged, failures: new Map() };
-  const catalogue = await Catalogue.open(store);
-  const again = await planFetch(damaged, { store, catalogue, needed: undefined, signal });
-  await attachTorrents(again.jobs, torrentOf);
-  const { closure, jobs, failures } = await fetchNars(again, damaged, download);
+  const { closure, jobs, failures } = await fetchEach(damaged, download);
   await commit(referencesFirst(completePart(closure, new Set([...failures.keys()].map(storeHashOf)))), jobs, store);
   return { closure, failures };
 }
