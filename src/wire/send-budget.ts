@@ -27,7 +27,7 @@ export class SendBudget {
   readonly #maxBytes: number;
   readonly #receivers = new Map<Receiver, Host>();
   readonly #hosts = new Map<string, Host>();
-  readonly #waiting = new Map<Receiver, () => void>();
+  readonly #waiting = new Map<Receiver, Waiting>();
   /** Held bytes at the last measurement, and bytes granted since then. */
   #measuredBytes = 0;
   #grantedBytes = 0;
@@ -71,7 +71,7 @@ export class SendBudget {
     const host = this.#receivers.get(receiver);
     if (host === undefined) return false; // it is gone
     if (this.#isOver(bytes) && host.heldBytes + bytes > this.#maxBytes / this.#hosts.size) {
-      this.#waiting.set(receiver, resume);
+      this.#waiting.set(receiver, { bytes, resume });
       this.#lookSoon();
       return false;
     }
@@ -110,9 +110,12 @@ export class SendBudget {
   #look(): void {
     this.#timer = undefined;
     this.#measure();
-    if (this.#isOver(MAX_DATA_BYTES)) this.#cutOff();
+    // Room for less than a waiting receiver asks for helps nobody.
+    let neededBytes = MAX_DATA_BYTES;
+    for (const { bytes } of this.#waiting.values()) neededBytes = Math.max(neededBytes, bytes);
+    if (this.#isOver(neededBytes)) this.#cutOff();
     const waiting = Array.from(this.#waiting); // receivers that must wait again are added again
-    for (const [receiver, resume] of waiting) {
+    for (const [receiver, { resume }] of waiting) {
       if (this.#isOver(MAX_DATA_BYTES)) return this.#lookSoon();
       if (this.#waiting.delete(receiver)) resume();
     }
@@ -131,6 +134,11 @@ export class SendBudget {
       receiver.close();
     }
   }
+}
+
+interface Waiting {
+  readonly bytes: number;
+  readonly resume: () => void;
 }
 
 interface Host {
