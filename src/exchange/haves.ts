@@ -4,6 +4,9 @@ import type { FilePrefix, Message } from './messages.ts';
 import { PieceSet } from './piece-set.ts';
 import type { Wanted, WantedFiles } from './wanted.ts';
 
+/** Fewest files of one question, unless they are the last: one for each file that arrives would cost more than it tells. */
+const MIN_ASKED = 1024;
+
 /** What one member has of what we want. It was asked in batches, and tells of what it gets later. */
 export class Haves {
   readonly #wanted: WantedFiles;
@@ -93,12 +96,15 @@ export class Haves {
   }
 
   #ask(): void {
-    while (this.#later.size > 0 && this.#asked.size < MAX_WANTS) {
+    while (this.#later.size > 0) {
       const room = Math.min(MAX_PREFIXES_PER_MESSAGE, MAX_WANTS - this.#asked.size);
-      const files = [...this.#later.values()].slice(0, room);
-      for (const { file } of files) {
-        this.#later.delete(file);
-        this.#asked.add(file);
+      if (room < Math.min(MIN_ASKED, this.#later.size)) return;
+      const files: Wanted[] = [];
+      for (const one of this.#later.values()) {
+        if (files.length === room) break;
+        files.push(one);
+        this.#later.delete(one.file);
+        this.#asked.add(one.file);
       }
       const batch = this.#nextBatch++;
       this.#batches.set(

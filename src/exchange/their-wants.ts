@@ -55,7 +55,8 @@ export class TheirWants {
         continue;
       }
       if (held !== undefined) partial.push({ prefix, pieces: held });
-      if (!this.#lacked.has(prefix) && room.take()) this.#lacked.add(prefix);
+      // Strangers that may have nothing are told of nothing later, and take no room from others.
+      if (isMember && !this.#lacked.has(prefix) && room.take()) this.#lacked.add(prefix);
     }
     send({ kind: 'haveMap', batch, bitmap });
     for (const { prefix, pieces } of partial)

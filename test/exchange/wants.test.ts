@@ -1,0 +1,49 @@
+/** What each side remembers of the other's wants, when there are very many. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Haves } from '../../src/exchange/haves.ts';
+import { prefixOf, type FilePrefix, type Message } from '../../src/exchange/messages.ts';
+import { TheirWants, WantsRoom } from '../../src/exchange/their-wants.ts';
+import { WantedFiles } from '../../src/exchange/wanted.ts';
+import type { FileHash } from '../../src/nix/brands.ts';
+import { encodeNix32 } from '../../src/nix/nix32.ts';
+import { MAX_ALL_WANTS, MAX_PREFIXES_PER_MESSAGE, MAX_WANTS } from '../../src/wire/bounds.ts';
+import { madeFile, MadeOffer } from './exchange-fixture.ts';
+
+const FILE = madeFile(1000);
+
+test('files beyond the bound are asked for many at a time, as others arrive', () => {
+  const wanted = new WantedFiles();
+  const asked: number[] = [];
+  const haves = new Haves(wanted, (message) => message.kind === 'want' && asked.push(message.prefixes.length));
+  const files = wanted.add(Array.from({ length: MAX_WANTS + 3000 }, (_, index) => ({ file: fileAt(index) })));
+  haves.want(files);
+  assert.deepEqual(
+    asked,
+    Array.from({ length: 8 }, () => 4096),
+  );
+  for (const one of files.slice(0, 3000)) haves.unwant([one]);
+  assert.deepEqual(asked.slice(8), [1024, 1024, 952]);
+});
+
+test('strangers that may have nothing take no room from a member', async () => {
+  const [room, offer] = [new WantsRoom(), new MadeOffer()];
+  const prefixes = Array.from({ length: MAX_PREFIXES_PER_MESSAGE }, (_, index) => prefixOf(fileAt(index)));
+  for (let batch = 0; batch * MAX_PREFIXES_PER_MESSAGE < MAX_ALL_WANTS; batch++)
+    new TheirWants({ offer, room, mayHave: () => false, send: () => undefined }).want(batch, prefixes);
+  const { promise: told, resolve } = Promise.withResolvers<readonly FilePrefix[]>();
+  const send = (message: Message): void => {
+    if (message.kind === 'have') resolve(message.prefixes);
+  };
+  const member = new TheirWants({ offer, room, mayHave: () => true, send });
+  member.want(1, [prefixOf(FILE.file)]);
+  assert.ok(member.has(prefixOf(FILE.file)));
+  member.onArrived(prefixOf(FILE.file));
+  assert.deepEqual(await told, [prefixOf(FILE.file)]);
+});
+
+function fileAt(index: number): FileHash {
+  const digest = Buffer.alloc(32);
+  digest.writeUInt32BE(index, 0);
+  return encodeNix32(digest) as FileHash;
+}
