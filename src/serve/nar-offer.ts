@@ -5,14 +5,13 @@ import { prefixOf, type FilePrefix, type Refusal } from '../exchange/messages.ts
 import type { Asked, Offer, OfferedFile, OfferEvents } from '../exchange/offer.ts';
 import type { PieceSet } from '../exchange/piece-set.ts';
 import type { FileHash, StoreHash } from '../nix/brands.ts';
-import { parseNarInfo } from '../nix/narinfo.ts';
 import { encodeNix32 } from '../nix/nix32.ts';
-import { storeHashOf } from '../nix/store-path.ts';
 import { tailOf, type Catalogue, type CatalogueEntry } from '../store/catalogue.ts';
-import { FileStore } from '../store/file-store.ts';
+import type { FileStore } from '../store/file-store.ts';
 import type { LastServed } from '../store/last-served.ts';
 import type { Gate } from './gate.ts';
 import type { HeldNars } from './held-nars.ts';
+import { OfferedNarInfos } from './offered-narinfos.ts';
 import type { SharedNars } from './shared-nars.ts';
 import { StoreFile } from './store-file.ts';
 
@@ -37,11 +36,13 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
   readonly #checking = new Set<CatalogueEntry>();
   /** Entries that did not pass, and when they may be tried again (`performance.now`). */
   readonly #withheld = new WeakMap<CatalogueEntry, number>();
+  readonly #narInfos: OfferedNarInfos;
   readonly #unwatch: () => void;
 
   constructor(options: NarOfferOptions) {
     super();
     this.#options = options;
+    this.#narInfos = new OfferedNarInfos(options);
     this.#unwatch = options.catalogue.watch(({ fileHash }) => this.#onNews(fileHash));
     options.held.onNews = (prefix, piece) => {
       if (piece === undefined) this.emit('news', prefix);
@@ -67,7 +68,7 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
     if (own !== undefined) return own;
     const entries = catalogue.byTail(isWhole ? tailOf(file) : tailOfPrefix(file));
     for (const entry of entries) {
-      if (isWhole && entry.fileHash !== file) continue;
+      if ((isWhole && entry.fileHash !== file) || this.#isWithheld(entry)) continue;
       const passed = await this.#pass(entry);
       if (passed === undefined) continue;
       const opened = StoreFile.open(passed.path, { prefix, ...passed.entry });
@@ -78,13 +79,8 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
     return 'absent'; // whatever the reason: that something private is here is nobody's business
   }
 
-  async narInfo(hash: StoreHash): Promise<string | undefined> {
-    const { store, catalogue, shared } = this.#options;
-    const text = await store.readNarInfoText(hash);
-    if (text === undefined) return undefined;
-    const info = parsed(text);
-    if (info === undefined || storeHashOf(info.storePath) !== hash) return undefined;
-    return (await shared.includes(info, catalogue.byStorePath(info.storePath)?.askedBy)) ? text : undefined;
+  narInfo(hash: StoreHash): Promise<string | undefined> {
+    return this.#narInfos.read(hash);
   }
 
   /** Ends what is done in the background. */
@@ -99,13 +95,18 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
 
   /** Has the gate look at an entry, and tells if it lets it through. */
   #checkSoon(prefix: FilePrefix, entry: CatalogueEntry): void {
-    if (this.#checking.has(entry) || performance.now() < (this.#withheld.get(entry) ?? 0)) return;
+    if (this.#checking.has(entry) || this.#isWithheld(entry)) return;
     this.#checking.add(entry);
     void this.#checks.add(async () => {
       const passed = await this.#pass(entry).catch(() => undefined);
       this.#checking.delete(entry);
       if (passed !== undefined) this.emit('news', prefix);
     });
+  }
+
+  /** Returns true for an entry that the gate has just refused: asking for it again costs nothing. */
+  #isWithheld(entry: CatalogueEntry): boolean {
+    return performance.now() < (this.#withheld.get(entry) ?? 0);
   }
 
   async #pass(entry: CatalogueEntry): ReturnType<Gate['pass']> {
@@ -122,12 +123,4 @@ function isFileHash(file: FileHash | FilePrefix): file is FileHash {
 /** The tail of all files with that prefix: 60 of its 64 bits. */
 function tailOfPrefix(prefix: FilePrefix): string {
   return tailOf(encodeNix32(Buffer.from(prefix, 'hex')));
-}
-
-function parsed(text: string): ReturnType<typeof parseNarInfo> | undefined {
-  try {
-    return parseNarInfo(text);
-  } catch {
-    return undefined; // damaged
-  }
 }

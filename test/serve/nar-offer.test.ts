@@ -8,11 +8,14 @@ import { PieceSet } from '../../src/exchange/piece-set.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import type { PublicKey } from '../../src/nix/signature.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
+import { Gate } from '../../src/serve/gate.ts';
+import { HeldNars } from '../../src/serve/held-nars.ts';
+import { NarOffer } from '../../src/serve/nar-offer.ts';
 import { StoreOffer } from '../../src/serve/store-offer.ts';
 import { describeNar } from '../../src/store/describe-nar.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
-import type { CatalogueEntry } from '../../src/store/catalogue.ts';
-import { readLastServed } from '../../src/store/last-served.ts';
+import { Catalogue, type CatalogueEntry } from '../../src/store/catalogue.ts';
+import { LastServed, readLastServed } from '../../src/store/last-served.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { entryFor, filledStore, infoOf, KEY, unchecked } from '../store/store-fixture.ts';
 
@@ -131,6 +134,39 @@ test('serves narinfos signed by a share-key, unchanged, but no damaged, swapped 
   assert.equal(await narInfo(NOTE), undefined);
   await writeFile(store.narInfoPath(parseStoreHash(LEAF)), text.slice(0, 100));
   assert.equal(await narInfo(LEAF), undefined);
+});
+
+test('looks into a NAR that it withholds, and into a narinfo, once for everybody who asks', async (t) => {
+  const store = await filledStore(t);
+  const catalogue = await Catalogue.open(store);
+  const entry = await entryFor(store, LEAF);
+  await catalogue.add([entry]);
+  for (const isShared of [true, false]) {
+    let looks = 0;
+    const shared = { includes: async () => ++looks > 0 && isShared };
+    const gate = new Gate(store, catalogue, shared);
+    const served = new LastServed(store, assert.fail);
+    const offer = new NarOffer({ store, catalogue, gate, held: new HeldNars(shared), shared, served });
+    t.after(() => offer.close());
+    for (let times = 0; times < 3; times++)
+      assert.equal((await offer.narInfo(parseStoreHash(LEAF))) !== undefined, isShared);
+    assert.equal(looks, 1);
+    for (let times = 0; times < 3; times++) {
+      const opened = await offer.open(entry.fileHash, ASKED);
+      assert.equal(typeof opened !== 'string', isShared);
+      if (typeof opened !== 'string') await opened[Symbol.asyncDispose]();
+    }
+    assert.equal(looks, 2);
+  }
+});
+
+test('judges a narinfo again after it was replaced', async (t) => {
+  const { store, offer } = await scene(t);
+  const path = store.narInfoPath(parseStoreHash(LEAF));
+  assert.equal(await offer.forMembers.narInfo(parseStoreHash(LEAF)), await readFile(path, 'utf8'));
+  const info = await infoOf(store, LEAF);
+  await writeFile(path, formatNarInfo({ ...info, narSize: info.narSize + 1 })); // which nobody has signed
+  assert.equal(await offer.forMembers.narInfo(parseStoreHash(LEAF)), undefined);
 });
 
 test('serves members a NAR of a running fetch at once, if it came only from members', async (t) => {
