@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { giveBack, lend, takeBuffer } from '../bytes/lent-buffers.ts';
 import type { RateLimit } from '../bytes/rate-limit.ts';
 import { MAX_DATA_BYTES, MAX_OPEN_REQUESTS, MAX_UNSENT_PER_PEER_BYTES } from '../wire/bounds.ts';
@@ -17,6 +18,9 @@ const REQUEST_BYTES = 1000;
 /** Requests of one member that may wait even if memory is short. */
 const FEW_REQUESTS = 16;
 
+/** Narinfos beyond what a host may look up in a second wait, and are tried again this often. */
+const NARINFO_RETRY_MS = 50;
+
 /** What answering needs of the connection and of what all connections share. */
 export interface AnswersOptions {
   readonly offer: Offer;
@@ -28,6 +32,8 @@ export interface AnswersOptions {
   readonly uploadLimit: RateLimit | undefined;
   /** Asks for room in memory; `resume` is called once there may be some, if there is none. */
   readonly takeRoom: (bytes: number, resume: () => void) => boolean;
+  /** Counts a narinfo that is looked up. False if this host must wait before it gets another. */
+  readonly admitNarInfo: () => boolean;
   /** Counts the memory of a request that waits. */
   readonly note: (bytes: number) => void;
   /** True while memory is short. */
@@ -238,8 +244,9 @@ export class Answers {
   }
 
   async #giveNarInfos(job: Job, hashes: Extract<Request, { kind: 'narinfoGet' }>['hashes']): Promise<void> {
-    const { offer, send } = this.#options;
+    const { offer, send, admitNarInfo } = this.#options;
     for (const [index, hash] of hashes.entries()) {
+      while (!admitNarInfo()) await sleep(NARINFO_RETRY_MS, undefined, { signal: this.#stop.signal, ref: false });
       await this.#room(REQUEST_BYTES);
       if (job.isCancelled) return;
       const text = await offer.narInfo(hash);

@@ -7,6 +7,7 @@ import type { FileHash, InfoHash, StoreHash } from '../nix/brands.ts';
 import { asIPv4IfMapped } from '../wire/address-range.ts';
 import { CONNECT_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS, MAX_EXTENDED_HANDSHAKES } from '../wire/bounds.ts';
 import type { Agreed } from '../wire/encryption.ts';
+import type { PacketBudget } from '../wire/packet-budget.ts';
 import type { Receiver, SendBudget } from '../wire/send-budget.ts';
 import { Answers } from './answers.ts';
 import { Connection, type ConnectionEvents } from './connection.ts';
@@ -42,6 +43,8 @@ export interface LinkContext {
   readonly offer: Offer;
   readonly budget: SendBudget;
   readonly wantsRoom: WantsRoom;
+  /** Counts narinfos that members look up, by host. */
+  readonly narInfos: PacketBudget;
   readonly leastSent: LeastSent;
   /** What comes over connections that we make is read into it. */
   readonly readBuffer: Uint8Array;
@@ -123,6 +126,7 @@ export class Link implements Member, Receiver {
       leastSent: context.leastSent,
       uploadLimit: context.uploadLimit(this.host),
       takeRoom: (bytes, resume) => context.budget.take(this, bytes, resume),
+      admitNarInfo: () => context.narInfos.admit(this.host),
       note: (bytes) => context.budget.note(bytes),
       isShort: () => context.budget.isShort,
       unsentBytes: () => this.#connection.unsentBytes,
@@ -265,9 +269,9 @@ export class Link implements Member, Receiver {
   }
 
   /** Looks after the connection, about every second: a dead one is closed, and a waiting member hears of us. */
-  look(nowMs: number): void {
+  look(nowMs: number, wokeAtMs: number): void {
     if (!this.isOpen) return;
-    const quietMs = nowMs - Math.max(this.#connection.heardAtMs, this.#silentSince);
+    const quietMs = nowMs - Math.max(this.#connection.heardAtMs, this.#silentSince, wokeAtMs);
     const isLine = this.peer.bytes > 0 && this.#context.peers.line.isSilent(); // and not the peer, which has sent before
     if (this.#requests.size > 0 && quietMs > (isLine ? LINE_OUT_MS : DEAD_MS)) {
       this.drop();

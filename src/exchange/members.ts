@@ -2,9 +2,10 @@ import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { isSilent, isSlowToAnswer, noteUnreachable, type PeerRecord } from '../discovery/peer-table.ts';
 import type { FileHash, InfoHash } from '../nix/brands.ts';
-import { asIPv4IfMapped } from '../wire/address-range.ts';
-import { MAX_PEERS } from '../wire/bounds.ts';
+import { asIPv4IfMapped, hostKeyOf } from '../wire/address-range.ts';
+import { MAX_PEERS, NARINFOS_PER_SECOND } from '../wire/bounds.ts';
 import type { Agreed } from '../wire/encryption.ts';
+import { PacketBudget } from '../wire/packet-budget.ts';
 import { newPeerId } from '../wire/protocol.ts';
 import { SendBudget } from '../wire/send-budget.ts';
 import { LeastSent } from './least-sent.ts';
@@ -46,6 +47,8 @@ export interface MembersOptions extends Pick<LinkContext, 'port' | 'peers' | 'ne
   readonly uploadLimit?: LinkContext['uploadLimit'];
   /** Memory for those who ask and do not read. Default: one for members alone. */
   readonly budget?: SendBudget;
+  /** Limits on narinfos that others look up here. Default: those of {@link NARINFOS_PER_SECOND}. */
+  readonly narInfos?: PacketBudget;
   /** 20 bytes. Default: others in each process. */
   readonly peerId?: Buffer;
   /** Called with bytes of files that were sent. */
@@ -80,6 +83,9 @@ export class Members extends EventEmitter<MembersEvents> {
   readonly #links = new Set<Link>();
   readonly #open = new Set<Link>();
   readonly #lookTimer: NodeJS.Timeout;
+  #lookedAtMs = performance.now();
+  /** When this process ran again after it was held up: nothing that was sent meanwhile has been read. */
+  #wokeAtMs = -Infinity;
   #fillTimer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
@@ -98,6 +104,7 @@ export class Members extends EventEmitter<MembersEvents> {
       wanted: new WantedFiles(),
       budget: options.budget ?? new SendBudget(),
       wantsRoom: new WantsRoom(),
+      narInfos: options.narInfos ?? new PacketBudget(NARINFOS_PER_SECOND, undefined, hostKeyOf),
       leastSent: new LeastSent(),
       readBuffer: Buffer.allocUnsafe(READ_BYTES),
       downloadLimit: options.downloadLimit ?? none,
@@ -331,6 +338,8 @@ export class Members extends EventEmitter<MembersEvents> {
 
   #look(): void {
     const now = performance.now();
-    for (const link of this.#open) link.look(now);
+    if (now - this.#lookedAtMs > 2 * LOOK_EVERY_MS) this.#wokeAtMs = now;
+    this.#lookedAtMs = now;
+    for (const link of this.#open) link.look(now, this.#wokeAtMs);
   }
 }

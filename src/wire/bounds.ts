@@ -77,6 +77,11 @@ export const MAX_ANY_CANDIDATES = 128;
 export const MAX_NARINFOS_PER_MESSAGE = 256;
 export const MAX_EXCHANGE_NARINFO_BYTES = 128 * 1024;
 export const MAX_NARINFO_ANSWER_BYTES = 4 * 1024 * 1024;
+/**
+ * Narinfos that are looked up for members per second: each may cost a third of a millisecond, for its file and its
+ * signature. A member that fetches a whole system asks for some thousands at once.
+ */
+export const NARINFOS_PER_SECOND = { total: 1500, perRange: 1000, burst: 20_000, burstPerRange: 10_000 };
 /** Ignored bytes of messages from one member: those of later versions, and of BEP 3. */
 export const MAX_IGNORED_BYTES = 1024 * 1024;
 

@@ -9,6 +9,7 @@ import type { PieceSet } from '../../src/exchange/piece-set.ts';
 import { PeerTable, type PeerRecord } from '../../src/discovery/peer-table.ts';
 import type { FileHash, InfoHash, StoreHash } from '../../src/nix/brands.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
+import type { PacketBudget } from '../../src/wire/packet-budget.ts';
 import { PeerServer } from '../../src/wire/peer-server.ts';
 import { SendBudget } from '../../src/wire/send-budget.ts';
 
@@ -106,6 +107,7 @@ export async function startMember(
     readonly files?: readonly MadeFile[];
     readonly mayHave?: (host: string) => boolean;
     readonly budget?: SendBudget;
+    readonly narInfos?: PacketBudget;
     readonly peerId?: Buffer;
     /** Whether others are on the local network. Default: yes. */
     readonly isNear?: boolean;
@@ -123,6 +125,7 @@ export async function startMember(
   offer.add(...files);
   let port = 0;
   const members = new Members({
+    ...(options.narInfos === undefined ? {} : { narInfos: options.narInfos }),
     ...(options.peerId === undefined ? {} : { peerId: options.peerId }),
     downloadLimit: () => options.downloadLimit,
     uploadLimit: () => options.uploadLimit,

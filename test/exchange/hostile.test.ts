@@ -7,6 +7,7 @@ import { OUR_EXTENSION_ID } from '../../src/exchange/handshake.ts';
 import { formatMessage, prefixOf, type FilePrefix, type Message } from '../../src/exchange/messages.ts';
 import type { StoreHash } from '../../src/nix/brands.ts';
 import { MAX_OPEN_REQUESTS, MAX_WANTS } from '../../src/wire/bounds.ts';
+import { PacketBudget } from '../../src/wire/packet-budget.ts';
 import { SendBudget } from '../../src/wire/send-budget.ts';
 import { ID, RawPeer } from '../support/raw-peer.ts';
 import { endSoon, GROUP, madeFile, startMember, type MadeMember } from './exchange-fixture.ts';
@@ -103,6 +104,23 @@ suite('a hostile member', { concurrency: 4 }, () => {
     assert.equal((await asked).length, 100);
   });
 
+  test('that looks up narinfos without end waits for its turn, and gets its files meanwhile', LIMIT, async () => {
+    let nowMs = 0;
+    const rates = { total: 10, perRange: 10, burst: 5, burstPerRange: 5 };
+    const narInfos = new PacketBudget(rates, () => nowMs);
+    await using victim = await startMember({ files: [FILE], narInfos });
+    const peer = await intrude(victim);
+    say(peer, { kind: 'narinfoGet', id: 1, hashes: Array.from({ length: 10 }, () => 'a'.repeat(32) as StoreHash) });
+    say(peer, { kind: 'get', id: 2, file: FILE.file, from: 0, length: 1000 });
+    await peer.until(() => heard(peer, 8).length === 1);
+    await peer.until(() => heard(peer, 14).length >= 5);
+    say(peer, { kind: 'get', id: 3, file: FILE.file, from: 0, length: 1000 });
+    await peer.until(() => heard(peer, 8).length === 2);
+    assert.equal(heard(peer, 14).length, 5);
+    nowMs = 1000;
+    await peer.until(() => heard(peer, 14).length === 10);
+  });
+
   test('that opens two requests of one number is disconnected', LIMIT, async () => {
     await using victim = await startMember({ files: [FILE] });
     victim.offer.gate = new Promise(() => undefined);
@@ -196,7 +214,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     seeder.offer.gate = promise;
     const asked = member.get({ file: FILE.file, from: 0, length: 1000 }, () => undefined, SIGNAL);
-    while (member.silentMs < 7_000) await new Promise((wake) => setTimeout(wake, 100));
+    while (member.isOpen && member.silentMs < 7_000) await new Promise((wake) => setTimeout(wake, 100));
     resolve();
     assert.equal(await asked, 'complete');
   });

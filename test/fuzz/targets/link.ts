@@ -10,6 +10,8 @@ import { formatMessage, prefixOf, type Message } from '../../../src/exchange/mes
 import { WantsRoom } from '../../../src/exchange/their-wants.ts';
 import { WantedFiles } from '../../../src/exchange/wanted.ts';
 import type { StoreHash } from '../../../src/nix/brands.ts';
+import { NARINFOS_PER_SECOND } from '../../../src/wire/bounds.ts';
+import { PacketBudget } from '../../../src/wire/packet-budget.ts';
 import { SendBudget } from '../../../src/wire/send-budget.ts';
 import { GROUP, madeFile, MadeOffer } from '../../exchange/exchange-fixture.ts';
 import type { FuzzTarget } from '../target.ts';
@@ -79,6 +81,7 @@ export function link(): FuzzTarget {
     offer,
     budget: new SendBudget(),
     wantsRoom: new WantsRoom(),
+    narInfos: new PacketBudget(NARINFOS_PER_SECOND),
     leastSent: new LeastSent(),
     readBuffer: Buffer.alloc(0),
     downloadLimit: () => undefined,
