@@ -8,6 +8,7 @@ import { parseUpstream, type Upstream } from '../http/upstream.ts';
 import { parseCacheInfo } from '../nix/cache-info.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { admitNarInfo } from '../nix/sound-remarks.ts';
+import { CacheProbes } from './cache-probes.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import { upstreamSource, type NarInfoSource } from './find-narinfo.ts';
 import type { NearSources } from './near-sources.ts';
@@ -20,6 +21,8 @@ export interface LanCachesOptions extends Pick<CacheBrowserOptions, 'interfaceAd
   readonly keys: readonly PublicKey[];
   /** Configured caches, which are not used a second time. */
   readonly configured: readonly Upstream[];
+  /** Milliseconds after which an announced cache that did not work is probed again. Default: a minute. */
+  readonly probeAgainMs?: number;
 }
 
 /** Limit on caches in use. */
@@ -27,6 +30,7 @@ const MAX_CACHES = 8;
 const MAX_INFO_BYTES = 64 * 1024;
 /** Time for a cache on the local network to answer; then it is ignored. */
 const PROBE_MS = 1_500;
+const PROBE_AGAIN_MS = 60_000;
 /** Time to find caches: responders wait up to 120 ms (RFC 6762, 6), and then the cache must answer. */
 const SETTLED_MS = 700;
 /** Silence in milliseconds after which the next source is asked, too: nearby caches answer within it. */
@@ -46,13 +50,19 @@ interface LanCache {
 export class LanCaches implements NearSources, AsyncDisposable {
   readonly #options: LanCachesOptions;
   readonly #caches = new Map<string, LanCache>();
-  readonly #probed = new Set<string>();
+  readonly #probeAgainMs: number;
+  readonly #probes: CacheProbes;
+  /** URLs of announced caches. */
+  #announced: readonly string[] = [];
+  #again: NodeJS.Timeout | undefined;
   readonly #stop = new AbortController();
   readonly #browser: Promise<CacheBrowser>;
   readonly #settled: Promise<unknown>;
 
   private constructor(options: LanCachesOptions) {
     this.#options = options;
+    this.#probeAgainMs = options.probeAgainMs ?? PROBE_AGAIN_MS;
+    this.#probes = new CacheProbes({ againMs: this.#probeAgainMs });
     this.#browser = import('../discovery/mdns.ts').then(({ CacheBrowser }) =>
       CacheBrowser.start({ ...options, onServices: (services) => this.#take(services) }),
     );
@@ -88,6 +98,7 @@ export class LanCaches implements NearSources, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    clearTimeout(this.#again);
     await (await this.#browser.catch(() => undefined))?.close();
   }
 
@@ -97,20 +108,28 @@ export class LanCaches implements NearSources, AsyncDisposable {
   }
 
   #take(services: readonly CacheService[]): void {
-    for (const { endpoints } of services)
-      for (const endpoint of endpoints) {
-        const url = `http://${formatEndpoint(endpoint)}`;
-        if (this.#probed.has(url) || this.#probed.size >= MAX_CACHES * 4) continue;
-        this.#probed.add(url);
-        void this.#probe(url);
-      }
+    const isConfigured = (url: string): boolean =>
+      this.#options.configured.some((known) => known.url === parseUpstream(url).url);
+    this.#announced = services
+      .flatMap(({ endpoints }) => endpoints.map((endpoint) => `http://${formatEndpoint(endpoint)}`))
+      .filter((url) => !isConfigured(url));
+    this.#probeAnnounced();
+  }
+
+  #probeAnnounced(): void {
+    if (this.#stop.signal.aborted) return;
+    for (const url of this.#probes.choose(this.#announced, performance.now())) void this.#probe(url);
+    if (this.#announced.every((url) => this.#caches.has(url))) return;
+    this.#again ??= setTimeout(() => {
+      this.#again = undefined;
+      this.#probeAnnounced();
+    }, this.#probeAgainMs + 1).unref();
   }
 
   /** Uses a cache if its nix-cache-info is valid and for this store directory. */
   async #probe(url: string): Promise<void> {
-    const { http, storeDir, configured } = this.#options;
+    const { http, storeDir } = this.#options;
     const upstream = parseUpstream(url);
-    if (configured.some((known) => known.url === upstream.url)) return;
     http.withholdFrom(new URL(url).origin);
     try {
       const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(PROBE_MS)]);
@@ -124,7 +143,9 @@ export class LanCaches implements NearSources, AsyncDisposable {
     } catch {
       return; // it is not a cache, or cannot be reached
     }
-    if (this.#caches.size < MAX_CACHES) this.#caches.set(url, this.#open(upstream));
+    if (this.#caches.size >= MAX_CACHES) return;
+    this.#probes.noteUsed(url);
+    this.#caches.set(url, this.#open(upstream));
   }
 
   #open(upstream: Upstream): LanCache {

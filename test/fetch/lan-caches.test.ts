@@ -46,10 +46,11 @@ interface Scene {
 
 async function scene(
   t: TestContext,
-  options: { keys?: []; storeDir?: string; isConfigured?: boolean } = {},
+  options: { keys?: []; storeDir?: string; isConfigured?: boolean; isBroken?: boolean } = {},
 ): Promise<Scene> {
   const { keys = [KEY], storeDir = '/nix/store', isConfigured = false } = options;
   const cache = await startHttpCache(CACHE_DIR);
+  if (options.isBroken === true) cache.faults = [{ kind: 'status', status: 500 }];
   const http = new HttpClient();
   const port = nextPort++;
   const caches = LanCaches.start({
@@ -59,6 +60,7 @@ async function scene(
     configured: isConfigured ? [parseUpstream(cache.url)] : [],
     networks: networksOf('192.168.7.20/24'), // so that loopback is a neighbour's
     interfaceAddress: '127.0.0.1',
+    ...(options.isBroken === true ? { probeAgainMs: 200 } : {}),
     port,
   });
   announce(t, port, Number(new URL(cache.url).port));
@@ -104,6 +106,14 @@ suite('caches found on the network', { timeout: 20_000 }, () => {
     const asked = cache.requests.length;
     assert.equal(await source?.find(hash, signal), undefined);
     assert.equal(cache.requests.length, asked);
+  });
+
+  test('one that did not work at first is found later', async (t) => {
+    const { cache, caches } = await scene(t, { isBroken: true });
+    while (cache.requests.length === 0) await sleep(10);
+    assert.equal(caches.sources.length, 0);
+    cache.faults = [];
+    await untilFound(caches);
   });
 
   test('one that is configured is not used twice, and one for another store directory not at all', async (t) => {
