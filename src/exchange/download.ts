@@ -13,7 +13,10 @@ import { Picker, type Asked, type PickFile, type Source, type Unit } from './pic
 /** In the first moment it may be that others are about to come, and all would ask the seeder for the same. */
 const OPENING_MS = 500;
 const LOOK_EVERY_MS = 250;
-/** Nothing more is asked for while so much is in memory: on its way, being checked, or waiting for the disk. */
+/**
+ * Nothing more is asked for while so much is in memory: on its way, being checked, or waiting for the disk. With what waits for
+ * ranges before it there is no more than twice as much.
+ */
 const MAX_BYTES_IN_MEMORY = 64 * 1024 * 1024;
 /** The one member that may send a file is another one if nothing of it was completed for so long. */
 const ONLY_MS = 10_000;
@@ -117,6 +120,7 @@ export class Download implements AsyncDisposable {
   readonly #beganAtMs = performance.now();
   readonly #soon = new Set<DownloadSource>();
   #bytesInMemory = 0;
+  #bytesAhead = 0;
   #isClosed = false;
 
   constructor(options: DownloadOptions) {
@@ -165,10 +169,15 @@ export class Download implements AsyncDisposable {
 
   /** Asks nobody for a file any longer, and hears on who has it. Resolves when nothing of it is written any more. */
   async pause(file: FileHash): Promise<void> {
-    const work = this.#files.get(file)?.work ?? new Set();
+    const state = this.#files.get(file);
+    const work = state?.work ?? new Set();
     for (const asked of this.#picker.remove(file)) this.#requests.get(asked)?.stop.abort();
     await new Promise(setImmediate); // what was begun is kept
     while (work.size > 0) await Promise.allSettled(work);
+    for (const one of state?.ahead.values() ?? []) {
+      this.#forgetAhead(state!, one);
+      giveBack(one.bytes);
+    }
   }
 
   /** Lets go of files: they are here, or nobody needs them. */
@@ -331,15 +340,25 @@ export class Download implements AsyncDisposable {
     const nowMs = performance.now();
     const isOpening = nowMs - this.#beganAtMs < OPENING_MS;
     for (const source of sources) {
-      while (source.member.isOpen && nowMs >= source.notBeforeMs && this.#bytesInMemory < MAX_BYTES_IN_MEMORY) {
-        const choice = this.#picker.pick(source, { isOpening });
-        if (choice === undefined) break;
+      if (!source.member.isOpen || nowMs < source.notBeforeMs || this.#isMemoryFull) continue;
+      for (const choice of this.#picker.choices(source, { isOpening, mayWait: this.#mayWait })) {
         if (choice.kind === 'get') void this.#get(source, choice.unit);
         else if (nowMs >= source.notAnyBeforeMs) void this.#any(source, choice.units, choice.bytes);
         else break;
+        if (!source.member.isOpen || this.#isMemoryFull) break;
       }
     }
   }
+
+  get #isMemoryFull(): boolean {
+    return this.#bytesInMemory >= MAX_BYTES_IN_MEMORY;
+  }
+
+  /** While much waits for ranges before it, or for the disk, a file may ask for no more than what is to be written next. */
+  readonly #mayWait = ({ file: { file }, from }: Unit): boolean => {
+    if (this.#bytesInMemory + this.#bytesAhead < MAX_BYTES_IN_MEMORY) return true;
+    return from === (this.#files.get(file)?.opened?.missing()[0]?.from ?? 0);
+  };
 
   async #get(source: DownloadSource, unit: Unit): Promise<void> {
     const asked = this.#begin(source, unit);
@@ -474,17 +493,22 @@ export class Download implements AsyncDisposable {
 
   async #writeInOrder(state: State, arrived: Ahead): Promise<void> {
     state.ahead.set(arrived.asked.from, arrived);
+    this.#bytesAhead += arrived.asked.lengthBytes;
     const sink = await this.#sink(state);
     for (;;) {
       const from = sink.missing()[0]?.from ?? Infinity;
       const next = [...state.ahead.values()].find((one) => one.asked.from <= from && from < one.asked.unit.to);
       if (next === undefined) return;
-      state.ahead.delete(next.asked.from);
+      this.#forgetAhead(state, next);
       const origin = (next.asked.source as DownloadSource).member.peer.address;
       await sink.write(from, [next.bytes.subarray(from - next.asked.from)], origin);
       noteProof(state, next.asked, next.sha1);
       giveBack(next.bytes);
     }
+  }
+
+  #forgetAhead({ ahead }: State, { asked: { from, lengthBytes } }: Ahead): void {
+    if (ahead.delete(from)) this.#bytesAhead -= lengthBytes;
   }
 
   /** Keeps what came of a range that its member does not end: another one goes on from there. */

@@ -3,6 +3,10 @@ import { expectedMs, helpsOut, knownMs, SILENT_MS, takesOver, windowOf, type Pac
 
 /** Ranges that are looked at for one choice, of those that nobody was asked for. */
 const LOOKED_AT = 4096;
+/** The same outside a crowd, of ranges that a member has: nobody else makes a range rarer. */
+const LOOKED_AT_ALONE = 256;
+/** Ranges that are found for a member at once, to be asked for one after the other. */
+const FOUND = 32;
 /** Ranges that a member which chooses itself is offered. */
 const OFFERED = 64;
 /** Open requests to one member, and those of them in which it chooses: small files are many in a window. */
@@ -43,6 +47,14 @@ export interface PickFile {
   only?: Source | undefined;
 }
 
+/** What is asked for now. */
+export interface PickOptions {
+  /** Whether it may be that a crowd begins, which shows a moment later. Default: no. */
+  readonly isOpening?: boolean;
+  /** Whether a range of a file that comes in order may be asked for, though it may have to wait in memory. Default: always. */
+  readonly mayWait?: (unit: Unit) => boolean;
+}
+
 /** A range of a file that is asked for as one: a piece, if pieces can be checked. */
 export class Unit {
   readonly file: PickFile;
@@ -79,6 +91,13 @@ export interface Asked {
 export type Choice =
   | { readonly kind: 'get'; readonly unit: Unit }
   | { readonly kind: 'any'; readonly units: readonly Unit[]; readonly bytes: number };
+
+/** Free units of a member: those that the fewest have, the others, and those that a better member should send. */
+interface Seen {
+  readonly best: Unit[];
+  readonly rest: readonly Unit[];
+  readonly better: readonly Unit[];
+}
 
 interface FileState {
   readonly file: PickFile;
@@ -174,27 +193,42 @@ export class Picker {
     }
   }
 
+  /** What to ask a member next, or undefined if it has nothing that is needed, or enough to do. */
+  pick(source: Source, options: PickOptions = {}): Choice | undefined {
+    const [choice] = this.choices(source, options);
+    return choice;
+  }
+
   /**
-   * What to ask a member next, or undefined if it has nothing that is needed, or enough to do.
-   *
-   * @param isOpening whether it may be that a crowd begins, which shows a moment later
+   * What to ask a member next, one after the other, until it has nothing that is needed, or enough to do. Ranges are looked
+   * through once for many choices: each is to be begun, or offered, before the next.
    */
-  pick(source: Source, { isOpening = false }: { readonly isOpening?: boolean } = {}): Choice | undefined {
-    const inFlight = this.inFlightBytes(source);
-    const isSpared = this.#seeds.has(source) && (this.#isCrowd || isOpening);
-    if (this.#isLeft(source) ? inFlight > 0 : inFlight > 0 && inFlight >= windowOf(source, isSpared)) return undefined;
-    if ((this.#bySource.get(source)?.size ?? 0) >= MAX_REQUESTS) return undefined;
-    const { best, better } = this.#search(source, isSpared ? OFFERED : 1);
-    const units = best.length > 0 ? best : this.#helpedOut(source, inFlight, better);
-    if (isSpared) {
-      const some = units.filter(({ file }) => file.isCheckable && file.only === undefined);
-      const bytes = some.reduce((sum, { length }) => sum + length, 0) / some.length;
-      const offers = this.#offered.get(source)?.count ?? 0;
-      if (some.length > 0)
-        return offers < Math.min(MAX_OFFERS, some.length) ? { kind: 'any', units: some, bytes } : undefined;
+  *choices(source: Source, { isOpening = false, mayWait = always }: PickOptions = {}): Generator<Choice, void> {
+    let seen: Seen | undefined;
+    let units: Unit[] = [];
+    for (;;) {
+      const inFlight = this.inFlightBytes(source);
+      const isSpared = this.#seeds.has(source) && (this.#isCrowd || isOpening);
+      if (this.#isLeft(source) ? inFlight > 0 : inFlight > 0 && inFlight >= windowOf(source, isSpared)) return;
+      if ((this.#bySource.get(source)?.size ?? 0) >= MAX_REQUESTS) return;
+      units = units.filter((unit) => this.#free.has(unit) && this.#mayAsk(source, unit, mayWait));
+      if (units.length === 0 || isSpared) {
+        if (units.length === 0) seen = undefined;
+        seen ??= this.#search(source, isSpared ? OFFERED : FOUND, mayWait);
+        units = this.#rarest(seen, isSpared ? OFFERED : FOUND, isSpared);
+        if (units.length === 0) units = this.#helpedOut(source, inFlight, seen.better);
+      }
+      const some = isSpared ? units.filter(({ file }) => file.isCheckable && file.only === undefined) : [];
+      if (some.length > 0) {
+        if ((this.#offered.get(source)?.count ?? 0) >= Math.min(MAX_OFFERS, some.length)) return;
+        yield { kind: 'any', units: some, bytes: some.reduce((sum, { length }) => sum + length, 0) / some.length };
+        continue;
+      }
+      const unit = units[0] ?? this.#takeOver(source, inFlight);
+      if (unit === undefined) return;
+      yield { kind: 'get', unit };
+      if (isSpared) seen = undefined;
     }
-    const unit = units[0] ?? this.#takeOver(source, inFlight);
-    return unit && { kind: 'get', unit };
   }
 
   /** Records that a member was asked for a unit, or has chosen it. */
@@ -273,30 +307,45 @@ export class Picker {
     return false;
   }
 
-  /** Up to `count` free units for a member, the rarest first, and those that a better one should send. */
-  #search(source: Source, count: number): { best: Unit[]; better: Unit[] } {
+  /** Looks for free units for a member, enough to find `count` of the rarest, and those that a better one should send. */
+  #search(source: Source, count: number, mayWait: (unit: Unit) => boolean): Seen {
+    const others = [...this.#bySource.keys()].filter((other) => other !== source && !this.#isLeft(other));
+    const isLeft = this.#isLeft(source);
+    const isSpared = this.#isSpared(source);
     let rarity = Infinity;
     let best: Unit[] = [];
     const rest: Unit[] = [];
     const better: Unit[] = [];
     let looked = 0;
+    let askable = 0;
     for (const unit of this.#free) {
-      if (++looked > LOOKED_AT) break;
-      if (!this.#mayAsk(source, unit)) continue;
-      const { holders, isBetter } = this.#holders(source, unit);
+      if (++looked > LOOKED_AT || (!this.#isCrowd && askable === LOOKED_AT_ALONE)) break;
+      if (!this.#mayAsk(source, unit, mayWait)) continue;
+      askable++;
+      let holders = 1;
+      let isBetter = false; // one of the others is to be asked rather than this one
+      for (const other of others) {
+        if (!has(other, unit)) continue;
+        holders++;
+        if (isLeft || (other.isNeighbour && !source.isNeighbour)) isBetter = true;
+        else if (isSpared && other.isNeighbour === source.isNeighbour && !this.#seeds.has(other)) isBetter = true;
+      }
       if (isBetter) {
         if (better.length < OFFERED) better.push(unit);
-        continue;
-      }
-      if (holders < rarity) {
-        if (count > 1) rest.unshift(...best.splice(0));
+      } else if (holders < rarity) {
+        rest.unshift(...best);
         [rarity, best] = [holders, [unit]];
       } else if (holders === rarity) best.push(unit);
-      else if (count > 1) rest.push(unit);
+      else rest.push(unit);
       if (rarity === 1 && !this.#isCrowd && best.length >= count) break;
     }
-    if (this.#isCrowd || count > 1) shuffle(best, this.#random, count);
-    return { best: [...best.slice(0, count), ...rest.slice(0, Math.max(0, count - best.length))], better };
+    return { best, rest, better };
+  }
+
+  /** Up to `count` of the units that were looked at, the rarest first. */
+  #rarest({ best, rest }: Seen, count: number, isSpared: boolean): Unit[] {
+    if (this.#isCrowd || isSpared) shuffle(best, this.#random, count);
+    return [...best.slice(0, count), ...rest.slice(0, Math.max(0, count - best.length))];
   }
 
   /** Of units that others should send, those that would take them too long. */
@@ -337,7 +386,7 @@ export class Picker {
     return knownMs(asked.source, bytes);
   }
 
-  #mayAsk(source: Source, unit: Unit): boolean {
+  #mayAsk(source: Source, unit: Unit, mayWait: (unit: Unit) => boolean): boolean {
     const { file } = unit;
     if (file.only !== undefined && file.only !== source) return false;
     if (!has(source, unit)) return false;
@@ -346,22 +395,7 @@ export class Picker {
     if (isLarge(file) && !state.isBegun && this.#begunLarge >= MAX_BEGUN) return false;
     if (file.isCheckable) return true;
     const [first] = state.units;
-    return first === undefined || unit.index < first.index + MAX_AHEAD;
-  }
-
-  /** Members that have a unit, and whether one of them is to be asked rather than this one. */
-  #holders(source: Source, unit: Unit): { holders: number; isBetter: boolean } {
-    let holders = 1;
-    let isBetter = false;
-    const isSpared = this.#isSpared(source);
-    const isLeft = this.#isLeft(source);
-    for (const other of this.#bySource.keys()) {
-      if (other === source || !has(other, unit) || this.#isLeft(other)) continue;
-      holders++;
-      if (isLeft || (other.isNeighbour && !source.isNeighbour)) isBetter = true;
-      else if (isSpared && other.isNeighbour === source.isNeighbour && !this.#seeds.has(other)) isBetter = true;
-    }
-    return { holders, isBetter };
+    return (first === undefined || unit.index < first.index + MAX_AHEAD) && mayWait(unit);
   }
 
   /** True for the seeder of a crowd. */
@@ -392,6 +426,10 @@ export class Picker {
     }
     return samples;
   }
+}
+
+function always(): boolean {
+  return true;
 }
 
 function has(source: Source, { file, index }: Unit): boolean {

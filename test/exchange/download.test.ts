@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Download, type DownloadFile, type Sink } from '../../src/exchange/download.ts';
 import type { FileHash } from '../../src/nix/brands.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
@@ -219,6 +220,39 @@ suite('Download', () => {
     client.meet(other);
     await fetched;
     assert.ok(running.received.get(other.port)! >= 2 * MIB);
+  });
+
+  test('while the disk is slow only so much of files without piece hashes waits in memory', async () => {
+    const { bytes } = madeFile(8 * MIB, 7);
+    const many = Array.from({ length: 20 }, (_, index) => ({ file: madeFile(100, index).file, bytes }));
+    await using client = await startMember();
+    await using seeder = await startMember({ files: many });
+    const disk = Promise.withResolvers<undefined>();
+    const received = { bytes: 0 };
+    await using download = new Download({
+      members: client.members,
+      line: client.peers.line,
+      open: async () => ({
+        missing: () => [{ from: 0, to: bytes.length }],
+        putPiece: () => disk.promise,
+        write: () => disk.promise,
+        read: async () => bytes,
+      }),
+      onBytes: (_, length) => (received.bytes += length),
+      onVerified: () => undefined,
+      onPiece: () => undefined,
+      onLie: () => undefined,
+      onComplete: () => undefined,
+      onFailure: () => undefined,
+      onNews: () => undefined,
+    });
+    download.add(many.map(({ file }) => ({ file, sizeBytes: bytes.length })));
+    client.meet(seeder);
+    for (let before = -1; received.bytes > before || received.bytes < 60 * MIB; await sleep(500)) {
+      before = received.bytes; // it looks for more to ask for twice as often
+    }
+    disk.reject(new Error('the disk is full'));
+    assert.ok(received.bytes <= 96 * MIB, `${received.bytes} bytes wait`);
   });
 
   test('each piece that was verified is told of', async () => {

@@ -150,6 +150,33 @@ suite('Picker', () => {
     assert.ok(picker.isComplete(file.file));
   });
 
+  test('ranges are looked through once for many requests, also where several members have everything', () => {
+    let questions = 0;
+    const seeds = Array.from({ length: 8 }, () =>
+      source({
+        rate: undefined,
+        has: () => {
+          questions++;
+          return 'whole';
+        },
+      }),
+    );
+    const picker = new Picker();
+    for (let index = 0; index < 5_000; index++) {
+      const one = { file: `${index}`.padStart(52, '0') as FileHash, sizeBytes: 20_000, unitBytes: 32_768 };
+      picker.add({ ...one, isCheckable: true }, [{ from: 0, to: one.sizeBytes }]);
+    }
+    for (const one of seeds) picker.addSource(one);
+    let requests = 0;
+    for (const choice of picker.choices(seeds[0]!)) {
+      assert.ok(choice.kind === 'get');
+      picker.begin(seeds[0]!, choice.unit);
+      requests++;
+    }
+    assert.ok(requests >= 50, `${requests} requests`);
+    assert.ok(questions < requests * 8 * 20, `${questions} questions for ${requests} requests`);
+  });
+
   test('after a mixture of several members was wrong a single one is asked', () => {
     const [first, second] = [source(), source()];
     const picker = new Picker();

@@ -140,9 +140,8 @@ class SimulatedHost {
         continue;
       }
       link.isSilent ||= link.silentMs > 1_000;
-      for (;;) {
-        const choice = this.picker.pick(link, { isOpening: this.nowMs < 500 });
-        if (choice === undefined || (choice.kind === 'any' && this.nowMs < link.notBeforeMs)) break;
+      for (const choice of this.picker.choices(link, { isOpening: this.nowMs < 500 })) {
+        if (choice.kind === 'any' && this.nowMs < link.notBeforeMs) break;
         if (link.queue.length === 0) {
           link.lastMs = this.nowMs;
           link.meter.begin(this.nowMs);
