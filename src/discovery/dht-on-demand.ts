@@ -1,12 +1,12 @@
 import { listenAtFirst } from '../wire/ports.ts';
-import { DhtNode, type DhtOptions } from './dht.ts';
+import type { DhtNode, DhtOptions } from './dht.ts';
 
 export interface DhtOnDemandOptions extends Omit<DhtOptions, 'port'> {
   /** UDP ports. The first free one is taken; 0 is any. Default: any. */
   readonly ports?: readonly number[];
 }
 
-/** A DHT node that is opened on first use: a process without look-ups has no socket for it. */
+/** A DHT node that is loaded and opened on first use: a process without look-ups has no socket for it. */
 export class DhtOnDemand implements AsyncDisposable {
   readonly #options: DhtOnDemandOptions | undefined;
   #opening: Promise<DhtNode> | undefined;
@@ -27,7 +27,7 @@ export class DhtOnDemand implements AsyncDisposable {
   async open(): Promise<DhtNode | undefined> {
     if (this.#options === undefined || this.#isClosed) return undefined;
     const { ports = [0], ...options } = this.#options;
-    this.#opening ??= listenAtFirst(ports, (port) => DhtNode.listen({ ...options, port }));
+    this.#opening ??= listen(options, ports);
     try {
       this.#node = await this.#opening;
       return this.#node;
@@ -41,4 +41,9 @@ export class DhtOnDemand implements AsyncDisposable {
     this.#isClosed = true;
     await (await this.#opening?.catch(() => undefined))?.close();
   }
+}
+
+async function listen(options: Omit<DhtOptions, 'port'>, ports: readonly number[]): Promise<DhtNode> {
+  const { DhtNode } = await import('./dht.ts');
+  return listenAtFirst(ports, (port) => DhtNode.listen({ ...options, port }));
 }

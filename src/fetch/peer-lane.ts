@@ -43,7 +43,7 @@ export async function fetchFromPeers(
 ): Promise<PeerOutcome> {
   const { network, tell, signal, handOver } = context;
   if (partial.missing().length === 0) return 'complete';
-  const download = network.swarm.download(job.torrent, storageOf(partial), (index) => partial.has(index), {
+  const download = await network.swarm.download(job.torrent, storageOf(partial), (index) => partial.has(index), {
     // Pieces of an upstream or an earlier run may be those of a private NAR that somebody named by its FileHash.
     gives: partial.heldBytes === 0,
   });

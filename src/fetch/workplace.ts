@@ -155,7 +155,7 @@ export class Workplace implements AsyncDisposable {
   }
 }
 
-/** Joins the network. Loads WebTorrent only if there is somebody to meet, since that takes a tenth of a second. */
+/** Joins the network, whose code is loaded only if there is somebody to meet. */
 async function join(options: NetworkOptions): Promise<Network> {
   const { Network } = await import('../swarm/network.ts');
   return Network.join(options);

@@ -14,7 +14,7 @@ export class PeerSource implements IndexSource, AsyncDisposable {
   readonly #network: Network;
   readonly #infoHash: InfoHash;
   readonly #lifetime: AbortSignal;
-  #open: { reader: TorrentReader; stop: () => void } | undefined;
+  #joining: Promise<{ reader: TorrentReader; stop: () => void }> | undefined;
 
   constructor(network: Network, infoHash: InfoHash, lifetime: AbortSignal) {
     this.#network = network;
@@ -22,18 +22,22 @@ export class PeerSource implements IndexSource, AsyncDisposable {
     this.#lifetime = lifetime;
   }
 
-  readFile(name: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array> {
-    if (this.#open === undefined) {
-      const reader = this.#network.swarm.read(this.#infoHash);
-      this.#open = { reader, stop: connectCohort(reader, this.#network, this.#lifetime) };
-      this.#network.discovery.follow(this.#infoHash);
-    }
-    return this.#open.reader.readFile(name, options);
+  async readFile(name: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array> {
+    this.#joining ??= this.#join();
+    const { reader } = await this.#joining;
+    return reader.readFile(name, options);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#open?.stop();
-    await this.#open?.reader.close();
+    const joined = await this.#joining?.catch(() => undefined);
+    joined?.stop();
+    await joined?.reader.close();
+  }
+
+  async #join(): Promise<{ reader: TorrentReader; stop: () => void }> {
+    this.#network.discovery.follow(this.#infoHash);
+    const reader = await this.#network.swarm.read(this.#infoHash);
+    return { reader, stop: connectCohort(reader, this.#network, this.#lifetime) };
   }
 }
 
@@ -47,6 +51,7 @@ function connectCohort(reader: TorrentReader, network: Network, signal: AbortSig
     clearInterval(timer);
     network.discovery.off('peer', onPeer);
   };
-  signal.addEventListener('abort', stop, { once: true });
+  if (signal.aborted) stop();
+  else signal.addEventListener('abort', stop, { once: true });
   return stop;
 }

@@ -5,7 +5,7 @@ import type { NarTorrent } from '../torrent/canonical.ts';
 import { chunkStore, SeedStorage, type PieceStorage, type SeedFile } from './chunk-store.ts';
 import { closeWhenIdle } from './idle-seed.ts';
 import type { OpenTorrent } from './open-torrent.ts';
-import type { OpenTorrents } from './open-torrents.ts';
+import type { TorrentsOnDemand } from './torrents-on-demand.ts';
 
 /** A torrent that may be seeded and the files behind it. */
 export interface Seed {
@@ -32,11 +32,11 @@ const IDLE_PEER_MS = 120_000;
 
 /** What peers ask of us: seeds are opened when one is named, and closed when nobody uses them. */
 export class Seeding {
-  readonly #torrents: OpenTorrents;
+  readonly #torrents: TorrentsOnDemand;
   readonly #options: SeedingOptions;
   readonly #opening = new Map<InfoHash, Promise<OpenTorrent | undefined>>();
 
-  constructor(torrents: OpenTorrents, options: SeedingOptions) {
+  constructor(torrents: TorrentsOnDemand, options: SeedingOptions) {
     this.#torrents = torrents;
     this.#options = options;
   }
@@ -53,7 +53,7 @@ export class Seeding {
 
   /** The torrent that a peer asked for by its infohash, opened as a seed if it may be. */
   async #open(infoHash: InfoHash): Promise<OpenTorrent | undefined> {
-    const known = this.#torrents.get(infoHash);
+    const known = this.#torrents.now?.get(infoHash);
     if (known !== undefined) return known;
     let opening = this.#opening.get(infoHash);
     if (opening === undefined) {
@@ -68,11 +68,13 @@ export class Seeding {
       this.#options.onWarning?.(`cannot seed ${infoHash}: ${reasonOf(error)}`);
       return undefined;
     });
-    const meanwhile = this.#torrents.get(infoHash);
-    if (seed === undefined || meanwhile !== undefined) return meanwhile;
+    if (seed === undefined) return this.#torrents.now?.get(infoHash);
+    const torrents = await this.#torrents.load();
+    const meanwhile = torrents.get(infoHash);
+    if (meanwhile !== undefined) return meanwhile;
     const storage = untilItFails(new SeedStorage(seed.files), () => void torrent.close());
     const totalBytes = seed.files.reduce((sum, file) => sum + file.sizeBytes, 0);
-    const torrent = this.#torrents.open(infoHash, seed.torrent, {
+    const torrent = torrents.open(infoHash, seed.torrent, {
       // the gate has seen that the file is the one that was verified
       skipVerify: true,
       store: function SeedChunkStore(pieceLength: number) {

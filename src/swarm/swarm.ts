@@ -1,6 +1,4 @@
-import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
-import WebTorrent from 'webtorrent';
 import { ConnectionGuard } from '../discovery/connection-guard.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
@@ -10,20 +8,18 @@ import { NarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import { asIPv4IfMapped } from '../wire/address-range.ts';
-import { MAX_CONNECTIONS } from '../wire/bounds.ts';
 import type { Agreed } from '../wire/encryption.ts';
 import { PeerServer } from '../wire/peer-server.ts';
-import { newPeerId } from '../wire/protocol.ts';
 import { chunkStore, MemoryStorage, type PieceStorage } from './chunk-store.ts';
 import type { DiskBacklog } from './disk-backlog.ts';
 import { DownloadPeers } from './download-peers.ts';
 import { MetadataTurns } from './metadata-turns.ts';
-import { OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
+import type { OpenTorrentsOptions } from './open-torrents.ts';
 import { Seeding, type SeedingOptions } from './seeding.ts';
 import { SkeyTable } from './skey-table.ts';
 import { SwarmDownload } from './swarm-download.ts';
 import { TorrentReader } from './torrent-reader.ts';
-import { listenToNobody } from './webtorrent-seams.ts';
+import { TorrentsOnDemand } from './torrents-on-demand.ts';
 
 export type { Seed } from './seeding.ts';
 
@@ -42,22 +38,20 @@ export interface SwarmOptions extends OpenTorrentsOptions, SeedingOptions {
 
 /**
  * The BitTorrent side of this process: one TCP port for every torrent that is downloaded or seeded, and what we ask of
- * peers; what they ask of us is in seeding.ts. WebTorrent sees a peer through a connection of ours alone
- * (wire/peer-connection.ts).
+ * peers; what they ask of us is in seeding.ts. WebTorrent is loaded for the first torrent, and sees a peer through a
+ * connection of ours alone (wire/peer-connection.ts).
  */
 export class Swarm implements AsyncDisposable {
   /** What is known of the peers that were met. */
   readonly peers: PeerTable;
   /** TCP port that peers connect to. */
   readonly port: number;
-  readonly #client: WebTorrent;
-  readonly #torrents: OpenTorrents;
+  readonly #torrents: TorrentsOnDemand;
   readonly #server: PeerServer;
   #closing: Promise<void> | undefined;
 
-  private constructor(parts: { client: WebTorrent; torrents: OpenTorrents; peers: PeerTable; server: PeerServer }) {
-    const { client, torrents, peers, server } = parts;
-    this.#client = client;
+  private constructor(parts: { torrents: TorrentsOnDemand; peers: PeerTable; server: PeerServer }) {
+    const { torrents, peers, server } = parts;
     this.#torrents = torrents;
     this.#server = server;
     this.peers = peers;
@@ -66,24 +60,8 @@ export class Swarm implements AsyncDisposable {
 
   /** Starts listening. @throws LISTEN_FAILED where the address or port cannot be had */
   static async listen(options: SwarmOptions = {}): Promise<Swarm> {
-    const client = new WebTorrent({
-      torrentPort: { path: `\0narswarm-${randomBytes(8).toString('hex')}` }, // see listenToNobody
-      peerId: newPeerId(),
-      secure: 0, // connections of ours are in the clear: a Diffie-Hellman exchange each is most of a small NAR's time
-      utp: false, // its sends stall at 60 MB/s on loopback and it needs a native build
-      dht: false, // one announce a cohort, made by dht.ts; not one a NAR
-      lsd: false, // as above, by lan.ts; WebTorrent's ends the torrent on a socket error
-      tracker: false,
-      utPex: false, // would hand a NAR's peers on to strangers
-      natUpnp: false, // opening ports in a router is the owner's decision
-      natPmp: false,
-      webSeeds: false, // URLs inside torrents are never followed
-      maxConns: MAX_CONNECTIONS,
-    });
-    listenToNobody(client);
-    client.on('error', (error: Error) => options.onWarning?.(error.message));
     const { peers = new PeerTable(), members } = options;
-    const torrents = new OpenTorrents(client, options);
+    const torrents = new TorrentsOnDemand(() => server.port, options);
     const seeding = new Seeding(torrents, options);
     const guard = new ConnectionGuard(
       options.serves ?? 'lan',
@@ -91,12 +69,13 @@ export class Swarm implements AsyncDisposable {
       options.networks ?? new LocalNetworks(),
     );
     const skeys = new SkeyTable(() => [
-      ...torrents.infoHashes(),
+      ...(torrents.now?.infoHashes() ?? []),
       ...(members?.groups ?? []),
       ...(options.seedable?.() ?? []),
     ]);
+    let server: PeerServer;
     try {
-      const server = await PeerServer.listen({
+      server = await PeerServer.listen({
         host: options.host,
         ports: options.ports ?? [0],
         admit: (socket) => guard.admit(socket),
@@ -107,10 +86,7 @@ export class Swarm implements AsyncDisposable {
         },
         onWarning: (error) => options.onWarning?.(error.message),
       });
-      client.torrentPort = server.port;
-      return new Swarm({ client, torrents, peers, server });
     } catch (error) {
-      client.destroy(() => undefined);
       const address = `${options.host ?? '0.0.0.0'}:${options.ports?.at(-1) ?? 0}`;
       throw new NarswarmError(
         'LISTEN_FAILED',
@@ -121,11 +97,12 @@ export class Swarm implements AsyncDisposable {
         },
       );
     }
+    return new Swarm({ torrents, peers, server });
   }
 
   /** Torrents that are open now, as seed or as download. */
   get openTorrents(): number {
-    return this.#torrents.size;
+    return this.#torrents.now?.size ?? 0;
   }
 
   /**
@@ -135,20 +112,22 @@ export class Swarm implements AsyncDisposable {
    * @param options.gives whether peers are given the pieces that are there; for a NAR that nobody has checked by its
    *   NarHash, only if all of them come from this very swarm. Default: true
    */
-  download(
+  async download(
     torrent: NarTorrent,
     storage: PieceStorage,
     have: (index: number) => boolean,
     { gives = true }: { readonly gives?: boolean } = {},
-  ): SwarmDownload {
+  ): Promise<SwarmDownload> {
     const pieces = Math.ceil(torrent.sizeBytes / torrent.pieceLength);
     const bitfield = new Uint8Array(Math.ceil(pieces / 8));
     for (let index = 0; index < pieces; index++) {
       if (have(index)) bitfield[index >> 3] = (bitfield[index >> 3] ?? 0) | (0x80 >> (index & 7));
     }
-    const { backlog } = this.#torrents;
+    // After the bitfield, which has to be as old as `gives`: what comes meanwhile may be from elsewhere.
+    const torrents = await this.#torrents.load();
+    const { backlog } = torrents;
     const watched = whileWriting(storage, backlog, (index, bytes) => download.onGood(index, bytes));
-    const opened = this.#torrents.open(
+    const opened = torrents.open(
       torrent.infoHash,
       torrent,
       { preloadedStore: chunkStore(torrent.pieceLength, torrent.sizeBytes, watched), bitfield },
@@ -163,11 +142,12 @@ export class Swarm implements AsyncDisposable {
    * Opens a torrent of which only the infohash is known (BEP 9): its metadata and single files come from peers. Where
    * it is open already, as a seed too, that one is read and stays open after the reader.
    */
-  read(infoHash: InfoHash): TorrentReader {
-    const known = this.#torrents.get(infoHash);
+  async read(infoHash: InfoHash): Promise<TorrentReader> {
+    const torrents = await this.#torrents.load();
+    const known = torrents.get(infoHash);
     if (known !== undefined) return new TorrentReader(known, { closes: false });
-    const { backlog } = this.#torrents;
-    const torrent = this.#torrents.open(infoHash, undefined, {
+    const { backlog } = torrents;
+    const torrent = torrents.open(infoHash, undefined, {
       deselect: true,
       store: function MemoryChunkStore(pieceLength: number, options: { length: number }) {
         const storage = whileWriting(new MemoryStorage(pieceLength), backlog, (index, bytes) =>
@@ -184,10 +164,7 @@ export class Swarm implements AsyncDisposable {
 
   /** Closes every connection and frees the port. */
   close(): Promise<void> {
-    this.#closing ??= Promise.all([
-      new Promise<void>((resolve) => this.#client.destroy(() => resolve())),
-      this.#server.close(),
-    ]).then(() => undefined);
+    this.#closing ??= Promise.all([this.#torrents[Symbol.asyncDispose](), this.#server.close()]).then(() => undefined);
     return this.#closing;
   }
 

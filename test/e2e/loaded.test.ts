@@ -2,10 +2,13 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { startHttpCache } from '../support/http-cache.ts';
-import { ALONE, FIXTURE_ROOT, fixtureKey, Lab } from '../support/lab.ts';
+import { Swarm } from '../../src/swarm/swarm.ts';
+import { ALONE, FIXTURE_ROOT, fixtureKey, Lab, readNarInfos, torrentIn } from '../support/lab.ts';
 import { readLoaded, tellLoaded, type Loaded } from '../support/loaded.ts';
+import { Lan, requireNamespaces } from '../support/namespaces.ts';
 
-const NOTHING: Loaded = { webTorrent: false, fetchOfNode: false, fetchOfWebTorrent: false };
+const NOTHING: Loaded = { webTorrent: false, dht: false, mdns: false, fetchOfNode: false, fetchOfWebTorrent: false };
+const SHARED = ['--share-keys', 'fixture-1'];
 
 suite('what a process loads', { concurrency: 3 }, () => {
   let lab: Lab;
@@ -14,6 +17,15 @@ suite('what a process loads', { concurrency: 3 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
+  /** A store that has the fixture, and has checked what it may give to others. */
+  async function fullStore(): Promise<string> {
+    const store = await lab.folder('full');
+    const from = ['--from', `file://${await lab.fixtureCache()}`, '--trusted-public-key', await fixtureKey()];
+    const run = await lab.run(['fetch', FIXTURE_ROOT, '--store', store, ...from, '--no-copy', ...ALONE]);
+    assert.equal(run.status, 0, run.stderr);
+    return store;
+  }
+
   test('--version loads no network', async () => {
     const file = lab.path('version');
     const { status } = await lab.runPlain(['--version'], { env: tellLoaded(file) });
@@ -21,7 +33,7 @@ suite('what a process loads', { concurrency: 3 }, () => {
     assert.deepEqual(await readLoaded(file), NOTHING);
   });
 
-  test('a fetch from caches alone loads no WebTorrent', async () => {
+  test('a fetch from caches alone loads no library for peers', async () => {
     const cache = lab.use(await startHttpCache(await lab.fixtureCache()));
     const file = lab.path('fetch');
     const from = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', await fixtureKey(), '--no-copy'];
@@ -29,14 +41,46 @@ suite('what a process loads', { concurrency: 3 }, () => {
       env: tellLoaded(file),
     });
     assert.equal(run.status, 0, run.stderr);
-    assert.equal((await readLoaded(file)).webTorrent, false);
+    assert.deepEqual(await readLoaded(file), NOTHING);
   });
 
-  test('a daemon loads WebTorrent without anything that would follow a URL', async () => {
-    const file = lab.path('daemon');
-    const args = ['daemon', '--store', await lab.folder('store'), '--trusted-public-key', await fixtureKey(), ...ALONE];
-    const { process: daemon } = await lab.service(args, { env: tellLoaded(file) });
+  test('members load neither WebTorrent nor the DHT, whether they give or take', async () => {
+    requireNamespaces();
+    const lan = lab.use(Lan.open());
+    const [giver, taker] = [lab.path('giver'), lab.path('taker')];
+    const trust = ['--trusted-public-key', await fixtureKey(), ...SHARED];
+    const { process: daemon } = await lab.service(['daemon', '--store', await fullStore(), ...trust], {
+      wrapper: lan.host('giver').wrapper,
+      env: tellLoaded(giver),
+    });
+    const store = ['--store', await lab.folder('store'), '--no-copy'];
+    const run = await lab.run(['fetch', FIXTURE_ROOT, ...store, '--no-upstream', ...trust], {
+      wrapper: lan.host('taker').wrapper,
+      env: tellLoaded(taker),
+    });
+    assert.equal(run.status, 0, run.stderr);
     await daemon.stop();
-    assert.deepEqual(await readLoaded(file), { ...NOTHING, webTorrent: true });
+    assert.deepEqual([await readLoaded(giver), await readLoaded(taker)], [NOTHING, NOTHING]);
+  });
+
+  test('a daemon loads WebTorrent for a client of BitTorrent, without anything that would follow a URL', async (t) => {
+    const file = lab.path('daemon');
+    const dir = await fullStore();
+    const [info] = (await readNarInfos(dir)).values();
+    assert.ok(info !== undefined);
+    const { infoHash } = await torrentIn(dir, info);
+    const args = ['daemon', '--store', dir, '--trusted-public-key', await fixtureKey(), ...SHARED, ...ALONE];
+    const { process: daemon, ready } = await lab.service(args, { env: tellLoaded(file) });
+
+    await using swarm = await Swarm.listen({ host: '127.0.0.1' });
+    const reader = await swarm.read(infoHash);
+    const peer = swarm.peers.add({ host: '127.0.0.1', port: Number(ready['port']) });
+    const asking = setInterval(() => reader.addPeer(peer), 100); // it is refused until its contents are checked
+    t.after(() => clearInterval(asking));
+    const { signal } = t;
+    await assert.rejects(reader.readFile('none', { maxBytes: 1, signal }), { code: 'INDEX_INVALID' }); // it has come
+    clearInterval(asking);
+    await daemon.stop();
+    assert.deepEqual(await readLoaded(file), { ...NOTHING, webTorrent: true, dht: true });
   });
 });

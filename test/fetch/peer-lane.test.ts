@@ -30,8 +30,8 @@ test('what a cache has begun is given to no peer while the whole is not checked'
   const [other, client] = [await startSwarm(t), await startSwarm(t)];
   const storage = new MemoryStorage(MIB);
   await storage.write(1, nar.bytes.subarray(MIB));
-  startDownload(t, other, torrent, { storage, have: (index) => index === 1 });
-  const { download, from } = startDownload(t, client, torrent);
+  await startDownload(t, other, torrent, { storage, have: (index) => index === 1 });
+  const { download, from } = await startDownload(t, client, torrent);
   // Each peer is connected to once, and turned away by who has not opened the torrent yet.
   for (const { port } of [network.swarm, other]) await untilServed(port, torrent.infoHash);
   await download.addPeers(peersAt(client, network.swarm.port, other.port));

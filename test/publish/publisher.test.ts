@@ -60,7 +60,7 @@ describe('Publisher', () => {
     const peer = swarm.peers.add({ host: '127.0.0.1', port: publisher.network.swarm.port });
     const { infoHash } = publisher.built.publication.torrent;
     const manifest = await publisher.built.publication.dir.readManifest();
-    const reader = swarm.read(infoHash);
+    const reader = await swarm.read(infoHash);
     reader.addPeer(peer);
     const signal = AbortSignal.timeout(20_000);
     await assert.rejects(reader.readFile('none', { maxBytes: 1, signal }), { code: 'INDEX_INVALID' }); // connected

@@ -19,6 +19,8 @@ if (to !== undefined && isMainThread) {
     const { moduleLoadList } = process as unknown as { moduleLoadList: readonly string[] };
     const loaded: Loaded = {
       webTorrent: texts.some((text) => text.includes('node_modules/webtorrent/index.js')),
+      dht: texts.some((text) => text.includes('node_modules/bittorrent-dht/client.js')),
+      mdns: texts.some((text) => text.includes('node_modules/dns-packet/index.js')),
       fetchOfNode: moduleLoadList.some((name) => name.endsWith('internal/deps/undici/undici')),
       fetchOfWebTorrent: texts.some((text) => text.includes('cross-fetch-ponyfill/_node.js')),
     };
@@ -29,6 +31,10 @@ if (to !== undefined && isMainThread) {
 /** What a process has loaded until its end. */
 export interface Loaded {
   readonly webTorrent: boolean;
+  /** The library of the DHT; WebTorrent brings it along. */
+  readonly dht: boolean;
+  /** The library by which caches on the local network are found. */
+  readonly mdns: boolean;
   readonly fetchOfNode: boolean;
   /** The package by which WebTorrent would follow URLs. */
   readonly fetchOfWebTorrent: boolean;

@@ -19,7 +19,7 @@ async function seeding(t: TestContext, sizeBytes = 3 * MIB): Promise<{ nar: Test
 /** True where the seeder still delivers the whole NAR. */
 async function stillServes(t: TestContext, seeder: Swarm, nar: TestNar): Promise<boolean> {
   const client = await startSwarm(t);
-  const { download, done } = startDownload(t, client, nar.torrent);
+  const { download, done } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, seeder.port));
   return nar.bytes.equals(await done);
 }

@@ -74,7 +74,7 @@ async function workspace(t: TestContext, file: Uint8Array): Promise<{ torrent: s
 /** Downloads from a program that seeds on this port. */
 async function downloadFrom(t: TestContext, nar: TestNar, port: number, output: () => string): Promise<void> {
   const client = await startSwarm(t);
-  const { download, done } = startDownload(t, client, nar.torrent);
+  const { download, done } = await startDownload(t, client, nar.torrent);
   const refused = once(download, 'alone').then(() => assert.fail(`the program does not serve: ${output()}`));
   await download.addPeers(peersAt(client, port));
   assert.ok(nar.bytes.equals(await Promise.race([done, refused])));

@@ -94,14 +94,14 @@ export interface TestDownload {
 }
 
 /** Begins to download a NAR into memory. */
-export function startDownload(
+export async function startDownload(
   t: TestContext,
   swarm: Swarm,
   torrent: NarTorrent,
   options: { storage?: PieceStorage; have?: (index: number) => boolean; gives?: boolean } = {},
-): TestDownload {
+): Promise<TestDownload> {
   const storage = options.storage ?? new MemoryStorage(torrent.pieceLength);
-  const download = swarm.download(torrent, storage, options.have ?? (() => false), options);
+  const download = await swarm.download(torrent, storage, options.have ?? (() => false), options);
   t.after(() => download.stop());
   const lies: string[] = [];
   const from = new Map<string, number>();

@@ -13,7 +13,7 @@ const SIZE_BYTES = 300_000;
 describe('Swarm.read', () => {
   const readFrom = async (t: TestContext, seeder: Swarm, infoHash: string): Promise<TorrentReader> => {
     const swarm = await startSwarm(t);
-    const reader = swarm.read(infoHash as never);
+    const reader = await swarm.read(infoHash as never);
     for (const peer of peersAt(swarm, seeder.port)) reader.addPeer(peer);
     return reader;
   };
@@ -27,7 +27,7 @@ describe('Swarm.read', () => {
     await assert.rejects(other.readFile('none', limits), { code: 'INDEX_INVALID' }); // the metadata has come
     assert.equal(seeder.openTorrents, 1);
 
-    const own = seeder.read(nar.torrent.infoHash);
+    const own = await seeder.read(nar.torrent.infoHash);
     await assert.rejects(own.readFile('none', limits), { code: 'INDEX_INVALID' });
     await own.close();
     assert.equal(seeder.openTorrents, 1, 'the seed is still known');
@@ -70,7 +70,7 @@ describe('Swarm.read', () => {
       );
       t.after(() => Promise.all(claims.map((claim) => claim[Symbol.asyncDispose]())));
       const swarm = await startSwarm(t);
-      const reader = swarm.read(infoHash);
+      const reader = await swarm.read(infoHash);
       const asked = (): number =>
         claims.filter(({ peers }) =>
           peers[0]?.messages.some(({ id, payload }) => id === ID.EXTENDED && payload[0] === 3),

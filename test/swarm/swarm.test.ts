@@ -29,7 +29,7 @@ for (const [name, sizeBytes] of Object.entries({
     const nar = await makeNar(t, sizeBytes);
     const seeder = await startSeeder(t, [nar.seed]);
     const client = await startSwarm(t);
-    const { download, done } = startDownload(t, client, nar.torrent);
+    const { download, done } = await startDownload(t, client, nar.torrent);
     await download.addPeers(peersAt(client, seeder.port));
     assert.ok(nar.bytes.equals(await done));
     assert.equal(download.bytes, sizeBytes);
@@ -43,7 +43,7 @@ test('downloads only the pieces that are missing', LIMIT, async (t) => {
   const storage = new MemoryStorage(MIB);
   const held = new Set([0, 2]);
   for (const index of held) await storage.write(index, nar.bytes.subarray(index * MIB, (index + 1) * MIB));
-  const { download, done } = startDownload(t, client, nar.torrent, { storage, have: (index) => held.has(index) });
+  const { download, done } = await startDownload(t, client, nar.torrent, { storage, have: (index) => held.has(index) });
   await download.addPeers(peersAt(client, seeder.port));
   assert.ok(nar.bytes.equals(await done));
   assert.equal(download.bytes, 2 * MIB);
@@ -59,10 +59,10 @@ test('puts a NAR together from two peers with a half each', LIMIT, async (t) => 
     for (let index = 0; index < 6; index++) {
       if (isMine(index)) await storage.write(index, nar.bytes.subarray(index * MIB, (index + 1) * MIB));
     }
-    startDownload(t, half, nar.torrent, { storage, have: isMine });
+    await startDownload(t, half, nar.torrent, { storage, have: isMine });
     ports.push(half.port);
   }
-  const { download, done, from } = startDownload(t, client, nar.torrent);
+  const { download, done, from } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, ...ports));
   assert.ok(nar.bytes.equals(await done));
   assert.deepEqual([...from.values()], [3 * MIB, 3 * MIB]);
@@ -73,11 +73,11 @@ test('a download that keeps to itself gives nothing of what it holds', LIMIT, as
   const [holder, other, client] = [await startSwarm(t), await startSwarm(t), await startSwarm(t)];
   const storage = new MemoryStorage(MIB);
   await storage.write(0, nar.bytes.subarray(0, MIB));
-  startDownload(t, holder, nar.torrent, { storage, have: (index) => index === 0, gives: false });
+  await startDownload(t, holder, nar.torrent, { storage, have: (index) => index === 0, gives: false });
   const second = new MemoryStorage(MIB);
   await second.write(1, nar.bytes.subarray(MIB));
-  startDownload(t, other, nar.torrent, { storage: second, have: (index) => index === 1 });
-  const { download, from } = startDownload(t, client, nar.torrent);
+  await startDownload(t, other, nar.torrent, { storage: second, have: (index) => index === 1 });
+  const { download, from } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, holder.port, other.port));
   while (download.bytes < MIB || download.connected < 2) await sleep(20);
   await sleep(500); // nothing tells that a peer stays choked
@@ -89,7 +89,7 @@ test('goes on with another peer where one dies midway', LIMIT, async (t) => {
   const first = await startSeeder(t, [nar.seed]);
   const second = await startSeeder(t, [nar.seed]);
   const client = await startSwarm(t, { downloadLimit: new RateLimit(6 * MIB) });
-  const { download, done, from } = startDownload(t, client, nar.torrent);
+  const { download, done, from } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, first.port));
   await once(download, 'bytes');
   const alone = once(download, 'alone');
@@ -105,7 +105,7 @@ test('a peer that sends wrong bytes is named, banned, and does not come back', L
   const liar = await startSeeder(t, [await poisoned(t, nar)]);
   const honest = await startSeeder(t, [nar.seed]);
   const client = await startSwarm(t);
-  const { download, done, lies } = startDownload(t, client, nar.torrent);
+  const { download, done, lies } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, liar.port));
   const [named] = await once(download, 'lie');
   assert.equal(named, `${HOST}:${liar.port}`);
@@ -123,7 +123,7 @@ test('where two peers share a bad piece, the liar alone is banned', LIMIT, async
   const liar = await startSeeder(t, [await poisoned(t, nar)]);
   const honest = await startSeeder(t, [nar.seed]);
   const client = await startSwarm(t);
-  const { download, done, lies, from } = startDownload(t, client, nar.torrent);
+  const { download, done, lies, from } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, liar.port, honest.port));
   assert.ok(nar.bytes.equals(await done));
   assert.equal(from.size, 2, 'both have sent something');
@@ -134,9 +134,9 @@ test('where two peers share a bad piece, the liar alone is banned', LIMIT, async
 test('a liar that connects to us is not let in again', LIMIT, async (t) => {
   const nar = await makeNar(t, 2 * MIB);
   const client = await startSwarm(t);
-  const { download, lies } = startDownload(t, client, nar.torrent);
+  const { download, lies } = await startDownload(t, client, nar.torrent);
   const liar = await startSwarm(t);
-  const { download: upload } = startDownload(t, liar, nar.torrent, {
+  const { download: upload } = await startDownload(t, liar, nar.torrent, {
     storage: {
       // WebTorrent itself reads a whole piece, to check it; peers ask for less.
       read: (offset, length) =>
@@ -151,7 +151,7 @@ test('a liar that connects to us is not let in again', LIMIT, async (t) => {
   assert.equal(lies.length, 1);
   assert.ok(client.peers.isBannedHost(HOST));
   const again = await startSwarm(t);
-  const retry = startDownload(t, again, nar.torrent);
+  const retry = await startDownload(t, again, nar.torrent);
   await retry.download.addPeers(peersAt(again, client.port));
   await once(retry.download, 'alone');
 });
@@ -177,7 +177,7 @@ suite('in its time', { concurrency: 2 }, () => {
     );
     const honest = await startSeeder(t, [nar.seed]);
     const client = await startSwarm(t);
-    const { download, done } = startDownload(t, client, nar.torrent);
+    const { download, done } = await startDownload(t, client, nar.torrent);
     await download.addPeers(peersAt(client, staller.port));
     while (staller.peers[0]?.messages.some(({ id }) => id === ID.REQUEST) !== true) await sleep(10);
     await download.addPeers(peersAt(client, honest.port));
@@ -194,7 +194,7 @@ suite('in its time', { concurrency: 2 }, () => {
     );
     const honest = await startSeeder(t, [nar.seed]);
     const client = await startSwarm(t);
-    const { download, done } = startDownload(t, client, nar.torrent);
+    const { download, done } = await startDownload(t, client, nar.torrent);
     await download.addPeers(peersAt(client, staller.port));
     while (staller.peers[0]?.messages.some(({ id }) => id === ID.REQUEST) !== true) await sleep(10);
     await download.addPeers(peersAt(client, honest.port));
@@ -207,7 +207,7 @@ suite('in its time', { concurrency: 2 }, () => {
     const nar = await makeNar(t, 8 * MIB);
     const seeder = await startSeeder(t, [nar.seed]);
     const client = await startSwarm(t, { downloadLimit: new RateLimit(rate) });
-    const { download, done } = startDownload(t, client, nar.torrent);
+    const { download, done } = await startDownload(t, client, nar.torrent);
     const startedAt = performance.now();
     await download.addPeers(peersAt(client, seeder.port));
     await done;
@@ -222,7 +222,7 @@ test('what peers are given keeps to the limit', LIMIT, async (t) => {
   const nar = await makeNar(t, 4 * MIB);
   const seeder = await startSeeder(t, [nar.seed], { uploadLimit: new RateLimit(rate) });
   const client = await startSwarm(t);
-  const { download, done } = startDownload(t, client, nar.torrent);
+  const { download, done } = await startDownload(t, client, nar.torrent);
   const startedAt = performance.now();
   await download.addPeers(peersAt(client, seeder.port));
   assert.ok(nar.bytes.equals(await done));
@@ -237,7 +237,7 @@ test('a peer that turns down every request is left alone', LIMIT, async (t) => {
     promise((peer, request) => peer.send(ID.REJECT, request)),
   );
   const client = await startSwarm(t);
-  const { download } = startDownload(t, client, nar.torrent);
+  const { download } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, refuser.port));
   await once(download, 'alone');
   assert.ok((refuser.peers[0]?.messages.filter(({ id }) => id === ID.REQUEST).length ?? 0) < 64);
@@ -247,7 +247,7 @@ test('a peer that lacks the torrent says so at once', LIMIT, async (t) => {
   const nar = await makeNar(t, MIB);
   const empty = await startSwarm(t);
   const client = await startSwarm(t);
-  const { download } = startDownload(t, client, nar.torrent);
+  const { download } = await startDownload(t, client, nar.torrent);
   const startedAt = performance.now();
   const alone = once(download, 'alone');
   await download.addPeers(peersAt(client, empty.port));
@@ -263,7 +263,7 @@ test('nobody is served where nobody is to be', LIMIT, async (t) => {
   const nar = await makeNar(t, MIB);
   const closed = await startSeeder(t, [nar.seed], { serves: 'nobody' });
   const client = await startSwarm(t);
-  const { download } = startDownload(t, client, nar.torrent);
+  const { download } = await startDownload(t, client, nar.torrent);
   const alone = once(download, 'alone');
   await download.addPeers(peersAt(client, closed.port));
   await alone;
@@ -287,7 +287,10 @@ test('a peer that we connected to and whom the scope does not admit stays choked
     });
     t.after(() => raw[Symbol.asyncDispose]());
     const swarm = await startSwarm(t, { serves });
-    const { download } = startDownload(t, swarm, nar.torrent, { have: () => true, storage: storageOf(nar.bytes) });
+    const { download } = await startDownload(t, swarm, nar.torrent, {
+      have: () => true,
+      storage: storageOf(nar.bytes),
+    });
     await download.addPeers(peersAt(swarm, raw.port));
     await answered.promise;
   }
@@ -312,7 +315,7 @@ test('a disk that is slower than the network holds the peers up, not the memory'
     await stuck.promise;
     await write(index, bytes);
   };
-  const { download, done } = startDownload(t, client, nar.torrent, { storage });
+  const { download, done } = await startDownload(t, client, nar.torrent, { storage });
   await download.addPeers(peersAt(client, seeder.port));
   while (download.bytes < 32 * MIB) await sleep(10);
   await sleep(200); // time for much more to come
@@ -327,7 +330,7 @@ test('opens a seed when it is asked for, and closes it when nobody uses it', LIM
   assert.equal(seeder.openTorrents, 0);
   for (let round = 0; round < 2; round++) {
     const client = await startSwarm(t);
-    const { download, done } = startDownload(t, client, nar.torrent);
+    const { download, done } = await startDownload(t, client, nar.torrent);
     await download.addPeers(peersAt(client, seeder.port));
     await done;
     assert.equal(seeder.openTorrents, 1);
@@ -352,10 +355,10 @@ test('a file that has gone costs its seed, not the others', LIMIT, async (t) => 
   };
   const seeder = await startSeeder(t, [nar.seed, gone]);
   const client = await startSwarm(t);
-  const missing = startDownload(t, client, gone.torrent);
+  const missing = await startDownload(t, client, gone.torrent);
   await missing.download.addPeers(peersAt(client, seeder.port));
   await once(missing.download, 'alone');
-  const { download, done } = startDownload(t, client, nar.torrent);
+  const { download, done } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, seeder.port));
   assert.ok(nar.bytes.equals(await done));
 });

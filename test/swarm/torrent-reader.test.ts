@@ -69,7 +69,7 @@ interface Reading {
 
 async function startReader(t: TestContext, infoHash: InfoHash, ...ports: readonly number[]): Promise<Reading> {
   const client = await startSwarm(t);
-  const reader = client.read(infoHash);
+  const reader = await client.read(infoHash);
   t.after(() => reader.close());
   const abort = new AbortController();
   for (const peer of peersAt(client, ...ports)) reader.addPeer(peer);

@@ -1,12 +1,11 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import WebTorrent from 'webtorrent';
 import { chunkStore, MemoryStorage } from '../../../src/swarm/chunk-store.ts';
 import { MetadataTurns } from '../../../src/swarm/metadata-turns.ts';
 import { OpenTorrents } from '../../../src/swarm/open-torrents.ts';
 import type { OpenTorrent } from '../../../src/swarm/open-torrent.ts';
 import { DownloadPeers } from '../../../src/swarm/download-peers.ts';
-import { listenToNobody } from '../../../src/swarm/webtorrent-seams.ts';
+import { quietClient } from '../../../src/swarm/webtorrent-client.ts';
 import { PeerTable } from '../../../src/discovery/peer-table.ts';
 import type { InfoHash } from '../../../src/nix/brands.ts';
 import { idleSocket } from '../../support/idle-socket.ts';
@@ -43,20 +42,7 @@ export const SOUND = [
  * torrent whose metadata is looked for. What WebTorrent throws in a stream's handler would end the process.
  */
 export function swarm(): FuzzTarget {
-  const client = new WebTorrent({
-    torrentPort: { path: `\0narswarm-fuzz-${process.pid}` },
-    secure: 0,
-    utp: false,
-    dht: false,
-    lsd: false,
-    tracker: false,
-    utPex: false,
-    natUpnp: false,
-    natPmp: false,
-    webSeeds: false,
-  });
-  listenToNobody(client);
-  client.on('error', () => undefined);
+  const client = quietClient(0, () => undefined);
   const torrents = new OpenTorrents(client, { serves: 'anyone' });
   let unexpected: unknown;
   process.on('uncaughtException', (error) => (unexpected ??= error));

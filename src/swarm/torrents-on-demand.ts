@@ -1,0 +1,58 @@
+import type WebTorrent from 'webtorrent';
+import { NarswarmError } from '../errors.ts';
+import { OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
+
+/**
+ * The torrents of this process, at a WebTorrent that is loaded for the first of them: that takes a tenth of a second of
+ * processor time, and members do without torrents.
+ */
+export class TorrentsOnDemand implements AsyncDisposable {
+  readonly #port: () => number;
+  readonly #options: OpenTorrentsOptions;
+  #loading: Promise<OpenTorrents> | undefined;
+  #loaded: { readonly client: WebTorrent; readonly torrents: OpenTorrents } | undefined;
+  #isClosed = false;
+
+  /** @param port TCP port at which others reach us, once it is known */
+  constructor(port: () => number, options: OpenTorrentsOptions) {
+    this.#port = port;
+    this.#options = options;
+  }
+
+  /** Returns the torrents, if WebTorrent is loaded: without it none is open. */
+  get now(): OpenTorrents | undefined {
+    return this.#loaded?.torrents;
+  }
+
+  /** Returns the torrents; loads WebTorrent if necessary. @throws PEERS_FAILED after the end */
+  async load(): Promise<OpenTorrents> {
+    if (this.#isClosed) throw closed();
+    this.#loading ??= this.#load();
+    try {
+      return await this.#loading;
+    } catch (error) {
+      this.#loading = undefined; // the next torrent tries again
+      throw error;
+    }
+  }
+
+  async #load(): Promise<OpenTorrents> {
+    const { quietClient } = await import('./webtorrent-client.ts');
+    if (this.#isClosed) throw closed();
+    const client = quietClient(this.#port(), (error) => this.#options.onWarning?.(error.message));
+    const torrents = new OpenTorrents(client, this.#options);
+    this.#loaded = { client, torrents };
+    return torrents;
+  }
+
+  /** Closes every torrent. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    const client = this.#loaded?.client;
+    if (client !== undefined) await new Promise<void>((resolve) => client.destroy(() => resolve()));
+  }
+}
+
+function closed(): NarswarmError {
+  return new NarswarmError('PEERS_FAILED', 'no torrent can be opened any longer: the swarm is closed');
+}
