@@ -10,7 +10,7 @@
 
 const SMALLEST_BYTES = 16 * 1024;
 /** Limit on unused bytes that are kept for the next taker. */
-const MAX_FREE_BYTES = 24 * 1024 * 1024;
+const MAX_FREE_BYTES = 40 * 1024 * 1024;
 
 /** Bytes in use from which readers should take no more than they need. */
 const MUCH_BYTES = 48 * 1024 * 1024;

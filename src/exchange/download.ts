@@ -17,7 +17,7 @@ const LOOK_EVERY_MS = 250;
  * Nothing more is asked for while so much is in memory: on its way, being checked, or waiting for the disk. With what waits for
  * ranges before it there is no more than twice as much.
  */
-const MAX_BYTES_IN_MEMORY = 64 * 1024 * 1024;
+const MAX_BYTES_IN_MEMORY = 32 * 1024 * 1024;
 /** The one member that may send a file is another one if nothing of it was completed for so long. */
 const ONLY_MS = 10_000;
 /** A beginning of a range is kept from so many bytes on. */
