@@ -42,7 +42,7 @@ export const SOUND = [
  * torrent whose metadata is looked for. What WebTorrent throws in a stream's handler would end the process.
  */
 export function swarm(): FuzzTarget {
-  const client = quietClient(0, () => undefined);
+  const client = quietClient(1, () => undefined);
   const torrents = new OpenTorrents(client, { serves: 'anyone' });
   let unexpected: unknown;
   process.on('uncaughtException', (error) => (unexpected ??= error));
