@@ -4,6 +4,7 @@ import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
+import { freePort } from '../support/free-port.ts';
 import { nextGeneration } from '../support/generations.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertSound, Lab, readNarInfos, requisites, type CliEvent, type CliProcess } from '../support/lab.ts';
@@ -53,7 +54,9 @@ describe('publish = true, with subscriptions that say publish', { concurrency: 3
     await machine.subscribe('lab', list, '--publish');
     await machine.subscribe('mine', extra.root);
 
-    const { process: daemon, ready } = await machine.service(['daemon']);
+    // The map names the port: one that another process takes during the restart would be a new generation.
+    const service = ['daemon', '--port', String(await freePort())];
+    const { process: daemon, ready } = await machine.service(service);
     assert.equal(ready['address'], undefined);
     assert.match(
       String((await daemon.event('warning'))['message']),
@@ -95,7 +98,7 @@ describe('publish = true, with subscriptions that say publish', { concurrency: 3
     assert.equal(both['records'], PATHS + 2);
     await daemon.event('built', ({ seq, records }) => seq === both['seq'] && records === PATHS + 2);
     assert.equal((await daemon.stop()).status, 0);
-    const again = await machine.service(['daemon']);
+    const again = await machine.service(service);
     assert.equal(again.ready['address'], address);
     assert.equal(built(again.process)[0]?.['seq'], both['seq']);
     assert.equal((await machine.update()).event('built')['seq'], both['seq']);
