@@ -1,7 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { giveBack, lend, takeBuffer } from '../bytes/lent-buffers.ts';
+import { giveBack, isLendingMuch, lend, takeBuffer } from '../bytes/lent-buffers.ts';
 import type { RateLimit } from '../bytes/rate-limit.ts';
-import { MAX_DATA_BYTES, MAX_OPEN_REQUESTS, MAX_UNSENT_PER_PEER_BYTES } from '../wire/bounds.ts';
+import {
+  FEW_WAITING_REQUEST_BYTES,
+  MAX_ALL_WAITING_REQUEST_BYTES,
+  MAX_DATA_BYTES,
+  MAX_UNSENT_PER_PEER_BYTES,
+  MAX_WAITING_REQUEST_BYTES,
+} from '../wire/bounds.ts';
 import { keyOf, type LeastSent } from './least-sent.ts';
 import { formatDataHead, type Candidate, type Message, type Refusal } from './messages.ts';
 import type { Offer, OfferedFile } from './offer.ts';
@@ -13,10 +19,20 @@ const MIN_READ_BYTES = 16 * 1024;
 const RUNNERS = 4;
 /** Ranges that a member was given last, which it need not have yet when it asks for any. */
 const MAX_RECENT = 16;
-/** Bytes that a waiting request takes: an ANY has up to 128 ranges, an average one some ten. */
-const REQUEST_BYTES = 1000;
-/** Requests of one member that may wait even if memory is short. */
-const FEW_REQUESTS = 16;
+/** Memory of a waiting request, and of each range or hash in it. */
+const REQUEST_BYTES = 400;
+const ENTRY_BYTES = 100;
+/** Memory of a short answer. */
+const ANSWER_BYTES = 1000;
+
+/** Counts the memory of all members' waiting requests. */
+export class RequestsRoom {
+  usedBytes = 0;
+
+  get isShort(): boolean {
+    return this.usedBytes >= MAX_ALL_WAITING_REQUEST_BYTES;
+  }
+}
 
 /** Narinfos beyond what a host may look up in a second wait, and are tried again this often. */
 const NARINFO_RETRY_MS = 50;
@@ -34,10 +50,9 @@ export interface AnswersOptions {
   readonly takeRoom: (bytes: number, resume: () => void) => boolean;
   /** Counts a narinfo that is looked up. False if this host must wait before it gets another. */
   readonly admitNarInfo: () => boolean;
-  /** Counts the memory of a request that waits. */
-  readonly note: (bytes: number) => void;
-  /** True while memory is short. */
-  readonly isShort: () => boolean;
+  readonly requestsRoom: RequestsRoom;
+  /** Called when {@link Answers.isFull} may no longer hold. */
+  readonly readOn: () => void;
   readonly unsentBytes: () => number;
   /** The id by which the member calls the exchange. */
   readonly extensionId: () => number;
@@ -51,12 +66,15 @@ type Request = Extract<Message, { kind: 'get' | 'any' | 'narinfoGet' }>;
 
 interface Job {
   readonly request: Request;
+  /** What it takes in memory. */
+  readonly bytes: number;
   isCancelled: boolean;
 }
 
 /**
  * Answers what one member asks, in order, as fast as it reads: nothing is read from the disk that does not fit the window of
- * the connection and the memory that all share. Short requests overtake long ones.
+ * the connection and the memory that all share. Short requests overtake long ones. Whoever asks for more than may wait is
+ * not read any further.
  */
 export class Answers {
   readonly #options: AnswersOptions;
@@ -68,6 +86,7 @@ export class Answers {
   #runners = 0;
   #isLongRunning = false;
   #readingBytes = 0;
+  #requestBytes = 0;
   readonly #waiting = new Set<() => void>();
 
   constructor(options: AnswersOptions) {
@@ -81,21 +100,22 @@ export class Answers {
 
   /** Bytes in memory beside those in the socket. */
   get heldBytes(): number {
-    return this.#readingBytes + this.#jobs.size * REQUEST_BYTES;
+    return this.#readingBytes;
+  }
+
+  /** True while so much waits that no further request is to be read. */
+  get isFull(): boolean {
+    if (this.#requestBytes < FEW_WAITING_REQUEST_BYTES) return false;
+    return this.#requestBytes >= MAX_WAITING_REQUEST_BYTES || this.#options.requestsRoom.isShort;
   }
 
   /** Takes a request. False if another one of that id is open. */
   ask(request: Request): boolean {
     const { id } = request;
     if (this.#jobs.has(id)) return false;
-    const mayWait = this.#jobs.size < FEW_REQUESTS || !this.#options.isShort();
-    if (this.#jobs.size >= MAX_OPEN_REQUESTS || !mayWait) {
-      this.#refuse(id, 'busy');
-      return true;
-    }
-    const job = { request, isCancelled: false };
+    const job = { request, bytes: sizeOf(request), isCancelled: false };
     this.#jobs.set(id, job);
-    this.#options.note(REQUEST_BYTES);
+    this.#count(job.bytes);
     (isLong(request) ? this.#long : this.#short).push(job);
     this.#run();
     return true;
@@ -124,6 +144,7 @@ export class Answers {
   close(): void {
     this.#stop.abort(CLOSED);
     this.#jobs.clear();
+    this.#count(-this.#requestBytes);
     this.#short.length = 0;
     this.#long.length = 0;
     for (const resume of this.#waiting) resume();
@@ -150,7 +171,7 @@ export class Answers {
     const { request } = job;
     let refusal: Refusal | undefined;
     try {
-      if (!this.#options.mayHave()) refusal = 'withheld';
+      if (!this.#options.mayHave()) refusal = await this.#withhold();
       else if (request.kind === 'get') refusal = await this.#give(job, request.file, request);
       else if (request.kind === 'any') refusal = await this.#giveAny(job, request.candidates);
       else await this.#giveNarInfos(job, request.hashes);
@@ -164,7 +185,20 @@ export class Answers {
     const { id } = job.request;
     if (this.#jobs.get(id) !== job) return; // the connection has ended
     this.#jobs.delete(id);
+    this.#count(-job.bytes);
     if (refusal !== undefined) this.#refuse(id, refusal);
+    if (this.#requestBytes < FEW_WAITING_REQUEST_BYTES / 2) this.#options.readOn();
+  }
+
+  #count(bytes: number): void {
+    this.#requestBytes += bytes;
+    this.#options.requestsRoom.usedBytes += bytes;
+  }
+
+  /** Refuses everything, as slowly as the member reads it. */
+  async #withhold(): Promise<Refusal> {
+    await this.#room(ANSWER_BYTES);
+    return 'withheld';
   }
 
   #refuse(id: number, reason: Refusal): void {
@@ -215,10 +249,14 @@ export class Answers {
     return undefined;
   }
 
-  /** Bytes to read at a time: with a limit of our own less, so that all who wait for it hear of us often. */
+  /**
+   * Bytes to read at a time: with a limit of our own less, so that all who wait for it hear of us often. While much is in
+   * use, one message, so that no message that waits keeps the memory of another that is sent.
+   */
   #partBytes(): number {
-    const rate = this.#options.uploadLimit?.rateBytesPerSec;
-    return rate === undefined ? READ_BYTES : Math.min(READ_BYTES, Math.max(MIN_READ_BYTES, Math.floor(rate / 8)));
+    const rate = this.#options.uploadLimit?.rateBytesPerSec ?? Infinity;
+    const mostBytes = isLendingMuch() ? MAX_DATA_BYTES : READ_BYTES;
+    return Math.min(mostBytes, Math.max(MIN_READ_BYTES, Math.floor(rate / 8)));
   }
 
   async #sendPart(source: OfferedFile, id: number, from: number, bytes: number): Promise<void> {
@@ -247,7 +285,7 @@ export class Answers {
     const { offer, send, admitNarInfo } = this.#options;
     for (const [index, hash] of hashes.entries()) {
       while (!admitNarInfo()) await sleep(NARINFO_RETRY_MS, undefined, { signal: this.#stop.signal, ref: false });
-      await this.#room(REQUEST_BYTES);
+      await this.#room(ANSWER_BYTES);
       if (job.isCancelled) return;
       const text = await offer.narInfo(hash);
       send({ kind: 'narinfo', id: job.request.id, index, text: Buffer.from(text ?? '') });
@@ -270,6 +308,12 @@ export class Answers {
 
 /** One for all: an abort without a reason makes an error with a stack each time. */
 const CLOSED = new Error('the connection has ended');
+
+function sizeOf(request: Request): number {
+  if (request.kind === 'get') return REQUEST_BYTES;
+  const entries = request.kind === 'any' ? request.candidates : request.hashes;
+  return REQUEST_BYTES + entries.length * ENTRY_BYTES;
+}
 
 function isLong(request: Request): boolean {
   return request.kind === 'any' || (request.kind === 'get' && request.length > READ_BYTES);

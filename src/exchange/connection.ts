@@ -2,7 +2,7 @@ import { connect, type Socket } from 'node:net';
 import type { RateLimit } from '../bytes/rate-limit.ts';
 import type { Endpoint } from '../discovery/endpoint.ts';
 import type { PeerRecord } from '../discovery/peer-table.ts';
-import { MAX_UNREAD_ANSWERS_BYTES } from '../wire/bounds.ts';
+import { MAX_UNREAD_ANSWERS_BYTES, WRITE_BYTES } from '../wire/bounds.ts';
 import type { Agreed, StreamCipher } from '../wire/encryption.ts';
 import { FrameReader, type FrameHandlers } from './frame-reader.ts';
 
@@ -36,7 +36,12 @@ export class Connection {
   readonly #cipher: StreamCipher | undefined;
   readonly #limit: RateLimit | undefined;
   #isCorked = false;
+  #unsentWrites = 0;
   #isClosed = false;
+  #isReading = false;
+  /** True while our own limit keeps us from reading. */
+  #isLimited = false;
+  #isPaused = false;
 
   private constructor(
     socket: Socket,
@@ -98,7 +103,7 @@ export class Connection {
       connection.#take(head);
       if (connection.#isClosed) return;
       socket.on('data', (bytes: Buffer) => connection.#take(cipher === undefined ? bytes : cipher.decrypt(bytes)));
-      socket.resume();
+      if (!connection.#isPaused) socket.resume();
     });
     return connection;
   }
@@ -107,9 +112,19 @@ export class Connection {
     return this.#isClosed;
   }
 
-  /** Bytes that wait for the peer to take them. */
+  /** Bytes that wait for the peer to take them, with what the objects around them take. */
   get unsentBytes(): number {
-    return this.#socket.writableLength;
+    return this.#isClosed ? 0 : this.#socket.writableLength + this.#unsentWrites * WRITE_BYTES;
+  }
+
+  /** Bytes that have come and that nobody has taken yet. */
+  get unreadBytes(): number {
+    return this.#isClosed ? 0 : this.#socket.readableLength + this.#reader.heldBytes;
+  }
+
+  /** Reads on, if there is room again for what comes. */
+  readOn(): void {
+    if (!this.#isReading && this.#reader.isHolding) this.#read(() => this.#reader.goOn());
   }
 
   /** Sends bytes. Those of one tick leave in one system call. */
@@ -127,13 +142,15 @@ export class Connection {
       });
     }
     if (this.#socket.writableLength === 0) this.takenAtMs = performance.now();
+    this.#unsentWrites++;
     this.#socket.write(this.#cipher === undefined ? bytes : this.#cipher.encrypt(bytes), () => {
+      this.#unsentWrites--;
       this.takenAtMs = performance.now();
       onSent?.();
       if (!this.#isClosed) this.#events.room();
     });
     // What is paid for by others is bounded where it is sent; small answers of which nobody reads one are bounded here.
-    if (this.#socket.writableLength > MAX_UNREAD_ANSWERS_BYTES) this.close();
+    if (this.unsentBytes > MAX_UNREAD_ANSWERS_BYTES) this.close();
   }
 
   /** Tells the peer that we are there. */
@@ -148,24 +165,50 @@ export class Connection {
     this.#events.closed();
   }
 
+  /** True while the socket is not to be read. */
+  get #isHeld(): boolean {
+    return this.#reader.isHolding || this.#isLimited;
+  }
+
   #take(bytes: Uint8Array): void {
     if (this.#isClosed) return;
     this.receivedBytes += bytes.length;
     this.heardAtMs = performance.now();
+    const waitMs = this.#limit?.take(bytes.length) ?? 0;
+    if (waitMs > 0) {
+      this.#isLimited = true;
+      this.heldUntilMs = performance.now() + waitMs;
+      setTimeout(() => {
+        this.#isLimited = false;
+        this.#resume();
+      }, waitMs);
+    }
+    this.#read(() => this.#reader.accept(bytes));
+  }
+
+  /** Lets the reader take bytes, and reads no further while it cannot take all. */
+  #read(take: () => boolean): void {
     let isSound = false;
+    this.#isReading = true;
     try {
-      isSound = this.#reader.accept(bytes);
+      isSound = take();
     } catch {
       // what nobody has foreseen costs a stranger's connection, never the process
     }
+    this.#isReading = false;
     if (!isSound) {
       this.close();
-      return;
+    } else if (this.#isHeld) {
+      this.#isPaused = true;
+      this.#socket.pause();
+    } else {
+      this.#resume();
     }
-    const waitMs = this.#limit?.take(bytes.length) ?? 0;
-    if (waitMs <= 0) return;
-    this.#socket.pause();
-    this.heldUntilMs = performance.now() + waitMs;
-    setTimeout(() => this.#socket.resume(), waitMs);
+  }
+
+  #resume(): void {
+    if (this.#isClosed || !this.#isPaused || this.#isHeld) return;
+    this.#isPaused = false;
+    this.#socket.resume();
   }
 }

@@ -13,6 +13,8 @@ export interface FrameHandlers {
   readonly message: (message: Exclude<Message, { kind: 'data' }>) => boolean;
   /** Bytes of an answer, as they come: lent until this returns. */
   readonly data: (id: number, bytes: Uint8Array) => boolean;
+  /** True while no further message is to be given. */
+  readonly isFull: () => boolean;
 }
 
 /** Enough of a message to tell DATA from all others. */
@@ -34,15 +36,38 @@ export class FrameReader {
   #passBytes = 0;
   #dataId: number | undefined;
   #ignoredBytes = 0;
+  /** Bytes that have come and wait until there is room for the messages in them. */
+  #held: Uint8Array | undefined;
 
   constructor(handlers: FrameHandlers) {
     this.#handlers = handlers;
   }
 
-  /** Takes the next bytes. After false the connection has to end. */
+  /** True while bytes wait. No more may come before {@link goOn} has taken them. */
+  get isHolding(): boolean {
+    return this.#held !== undefined;
+  }
+
+  /** Bytes in memory. */
+  get heldBytes(): number {
+    return (this.#part === 'body' ? this.#wanted : 0) + (this.#held?.length ?? 0);
+  }
+
+  /** Takes bytes that wait, as far as there is room now. After false the connection has to end. */
+  goOn(): boolean {
+    const held = this.#held;
+    this.#held = undefined;
+    return held === undefined || this.accept(held);
+  }
+
+  /** Takes the next bytes: those that there is no room for are kept. After false the connection has to end. */
   accept(chunk: Uint8Array): boolean {
     let at = 0;
     while (at < chunk.length) {
+      if (this.#isBetween && this.#handlers.isFull()) {
+        this.#held = Buffer.from(chunk.subarray(at)); // the chunk is lent
+        return true;
+      }
       if (this.#passBytes > 0) {
         const bytes = chunk.subarray(at, at + this.#passBytes);
         this.#passBytes -= bytes.length;
@@ -57,6 +82,11 @@ export class FrameReader {
       if (this.#gathered === this.#wanted && !this.#onGathered()) return false;
     }
     return true;
+  }
+
+  /** True between two messages. */
+  get #isBetween(): boolean {
+    return this.#part === 'length' && this.#gathered === 0 && this.#passBytes === 0;
   }
 
   #gather(part: 'length' | 'head' | 'body', bytes: number, gathered = 0): void {

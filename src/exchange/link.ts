@@ -5,11 +5,11 @@ import type { LocalNetworks } from '../discovery/local-networks.ts';
 import { noteReached, strangerAt, type PeerRecord, type PeerTable } from '../discovery/peer-table.ts';
 import type { FileHash, InfoHash, StoreHash } from '../nix/brands.ts';
 import { asIPv4IfMapped } from '../wire/address-range.ts';
-import { CONNECT_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS, MAX_EXTENDED_HANDSHAKES } from '../wire/bounds.ts';
+import { CONNECT_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS, MAX_EXTENDED_HANDSHAKES, WRITE_BYTES } from '../wire/bounds.ts';
 import type { Agreed } from '../wire/encryption.ts';
 import type { PacketBudget } from '../wire/packet-budget.ts';
 import type { Receiver, SendBudget } from '../wire/send-budget.ts';
-import { Answers } from './answers.ts';
+import { Answers, type RequestsRoom } from './answers.ts';
 import { Connection, type ConnectionEvents } from './connection.ts';
 import { Haves } from './haves.ts';
 import { formatOpening, parseExtendedHandshake, parseHandshake } from './handshake.ts';
@@ -45,6 +45,7 @@ export interface LinkContext {
   readonly wantsRoom: WantsRoom;
   /** Counts narinfos that members look up, by host. */
   readonly narInfos: PacketBudget;
+  readonly requestsRoom: RequestsRoom;
   readonly leastSent: LeastSent;
   /** What comes over connections that we make is read into it. */
   readonly readBuffer: Uint8Array;
@@ -115,6 +116,7 @@ export class Link implements Member, Receiver {
       handshake: (bytes) => this.#onHandshake(bytes),
       extended: (payload) => this.#onExtended(payload),
       message: (message) => this.isOpen && this.#onMessage(message),
+      isFull: () => this.#answers.isFull,
       data: (id, bytes) => this.isOpen && this.#requests.onData(id, bytes),
       room: () => this.#answers.onRoom(),
       closed: () => this.#onClosed(),
@@ -127,8 +129,8 @@ export class Link implements Member, Receiver {
       uploadLimit: context.uploadLimit(this.host),
       takeRoom: (bytes, resume) => context.budget.take(this, bytes, resume),
       admitNarInfo: () => context.narInfos.admit(this.host),
-      note: (bytes) => context.budget.note(bytes),
-      isShort: () => context.budget.isShort,
+      requestsRoom: context.requestsRoom,
+      readOn: () => this.#connection.readOn(),
       unsentBytes: () => this.#connection.unsentBytes,
       extensionId: () => this.#extensionId,
       send,
@@ -205,7 +207,7 @@ export class Link implements Member, Receiver {
   }
 
   get heldBytes(): number {
-    return this.#connection.unsentBytes + this.#answers.heldBytes;
+    return this.#connection.unsentBytes + this.#connection.unreadBytes + this.#answers.heldBytes;
   }
 
   get unreadSinceMs(): number | undefined {
@@ -290,7 +292,9 @@ export class Link implements Member, Receiver {
   #askedAtMs = 0;
 
   #send(message: Message): void {
-    this.#connection.send(formatMessage(message, this.#extensionId));
+    const bytes = formatMessage(message, this.#extensionId);
+    this.#connection.send(bytes);
+    this.#context.budget.note(bytes.length + WRITE_BYTES);
   }
 
   #sayHello(): void {

@@ -8,6 +8,7 @@ import type { Agreed } from '../wire/encryption.ts';
 import { PacketBudget } from '../wire/packet-budget.ts';
 import { newPeerId } from '../wire/protocol.ts';
 import { SendBudget } from '../wire/send-budget.ts';
+import { RequestsRoom } from './answers.ts';
 import { LeastSent } from './least-sent.ts';
 import { Link, type LinkContext, type LinkEvents } from './link.ts';
 import type { Member, WantedFile } from './member.ts';
@@ -105,6 +106,7 @@ export class Members extends EventEmitter<MembersEvents> {
       budget: options.budget ?? new SendBudget(),
       wantsRoom: new WantsRoom(),
       narInfos: options.narInfos ?? new PacketBudget(NARINFOS_PER_SECOND, undefined, hostKeyOf),
+      requestsRoom: new RequestsRoom(),
       leastSent: new LeastSent(),
       readBuffer: Buffer.allocUnsafe(READ_BYTES),
       downloadLimit: options.downloadLimit ?? none,

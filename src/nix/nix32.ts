@@ -9,14 +9,14 @@ const VALUE_OF = new Map(Array.from(ALPHABET, (character, value) => [character, 
 
 /** Encodes bytes of any length as `ceil(8 * bytes.length / 5)` characters. Never throws. */
 export function encodeNix32(bytes: Uint8Array): string {
-  let text = '';
+  const codes: number[] = []; // and not a string that grows, which stays a chain of its parts
   for (let digit = encodedLength(bytes.length) - 1; digit >= 0; digit--) {
     const byte = Math.floor((digit * 5) / 8);
     const shift = (digit * 5) % 8;
     const bits = ((bytes[byte] ?? 0) >> shift) | ((bytes[byte + 1] ?? 0) << (8 - shift));
-    text += ALPHABET.charAt(bits & 31);
+    codes.push(ALPHABET.charCodeAt(bits & 31));
   }
-  return text;
+  return String.fromCharCode(...codes);
 }
 
 /**

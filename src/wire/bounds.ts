@@ -61,6 +61,16 @@ export const MAX_UNASKED_BYTES = 1024 * 1024;
 /** Small answers (rejects, metadata) are outside the window. No client that reads leaves so many of them unread. */
 export const MAX_UNREAD_ANSWERS_BYTES = 4 * 1024 * 1024;
 
+/** Memory of one member's waiting requests from which it is not read any further: 600 questions for a range. */
+export const MAX_WAITING_REQUEST_BYTES = 256 * 1024;
+/**
+ * The same of all members together. Beyond it few requests of each may wait, 40 questions for a range: a narswarm has
+ * no more than 128 open, and two sides that both stop reading would wait for each other.
+ */
+export const MAX_ALL_WAITING_REQUEST_BYTES = 32 * 1024 * 1024;
+export const FEW_WAITING_REQUEST_BYTES = 16 * 1024;
+/** What a waiting write takes beside its bytes: the objects of the stream and ours. */
+export const WRITE_BYTES = 256;
 /** Prefixes of files in one message of the exchange: 32 KiB of them. */
 export const MAX_PREFIXES_PER_MESSAGE = 4096;
 /**

@@ -55,7 +55,7 @@ export class SendBudget {
     this.#waiting.delete(receiver);
   }
 
-  /** Counts the bytes of a waiting question. */
+  /** Counts bytes that need no room: short answers, waiting questions. */
   note(bytes: number): void {
     this.#grantedBytes += bytes;
     if (this.#isOver(0)) this.#lookSoon();
@@ -78,12 +78,6 @@ export class SendBudget {
     this.#grantedBytes += bytes;
     host.heldBytes += bytes;
     return true;
-  }
-
-  /** True while all of it is in use. */
-  get isShort(): boolean {
-    if (this.#isOver(0) && performance.now() - this.#measuredAtMs > MEASURE_EVERY_MS) this.#measure();
-    return this.#isOver(0);
   }
 
   #isOver(bytes: number): boolean {

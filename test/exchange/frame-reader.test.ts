@@ -36,6 +36,7 @@ function recording(): Read {
       data.set(id, Buffer.concat([before ?? Buffer.alloc(0), bytes]));
       return true;
     },
+    isFull: () => false,
   });
   return { reader, seen };
 }
@@ -134,4 +135,27 @@ test('garbage ends the connection or is left out; it never throws', () => {
     }),
     { numRuns: 2000 },
   );
+});
+
+test('messages wait while there is no room for them, and none is lost', () => {
+  let room = 0;
+  const kinds: string[] = [];
+  const reader = new FrameReader({
+    handshake: () => true,
+    extended: () => true,
+    message: ({ kind }) => kinds.push(kind) > 0 && --room >= 0,
+    data: () => true,
+    isFull: () => room === 0,
+  });
+  const asks = Array.from({ length: 3 }, (_, id) => formatMessage({ kind: 'cancel', id }, OUR_EXTENSION_ID));
+  const bytes = Buffer.concat([OPENING, ...asks]);
+  assert.ok(reader.accept(bytes));
+  bytes.fill(0); // it was lent
+  for (let count = 0; count <= 3; count++) {
+    assert.equal(kinds.length, count);
+    assert.equal(reader.isHolding, count < 3);
+    room = 1;
+    assert.ok(reader.goOn());
+  }
+  assert.equal(reader.heldBytes, 0);
 });

@@ -156,8 +156,12 @@ export function numbers(...values: readonly number[]): Buffer {
 }
 
 /** A handshake that announces the extension protocol and the fast extension. */
-export function handshakeOf(infoHash: string): Buffer {
+export function handshakeOf(infoHash: string, peerId = '-XX0000-aaaaaaaaaaaa'): Buffer {
   const reserved = Buffer.from([0, 0, 0, 0, 0, 0x10, 0, 0x04]);
-  const peerId = Buffer.from('-XX0000-aaaaaaaaaaaa');
-  return Buffer.concat([Buffer.from('\x13BitTorrent protocol'), reserved, Buffer.from(infoHash, 'hex'), peerId]);
+  return Buffer.concat([
+    Buffer.from('\x13BitTorrent protocol'),
+    reserved,
+    Buffer.from(infoHash, 'hex'),
+    Buffer.from(peerId),
+  ]);
 }

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PeerTable } from '../../../src/discovery/peer-table.ts';
+import { RequestsRoom } from '../../../src/exchange/answers.ts';
 import { formatOpening, OUR_EXTENSION_ID } from '../../../src/exchange/handshake.ts';
 import { LeastSent } from '../../../src/exchange/least-sent.ts';
 import { Link, type LinkContext, type LinkEvents } from '../../../src/exchange/link.ts';
@@ -82,6 +83,7 @@ export function link(): FuzzTarget {
     budget: new SendBudget(),
     wantsRoom: new WantsRoom(),
     narInfos: new PacketBudget(NARINFOS_PER_SECOND),
+    requestsRoom: new RequestsRoom(),
     leastSent: new LeastSent(),
     readBuffer: Buffer.alloc(0),
     downloadLimit: () => undefined,

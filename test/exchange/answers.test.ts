@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Answers, RequestsRoom } from '../../src/exchange/answers.ts';
+import { LeastSent } from '../../src/exchange/least-sent.ts';
+import { EmptyOffer } from '../../src/exchange/offer.ts';
+import {
+  FEW_WAITING_REQUEST_BYTES,
+  MAX_ALL_WAITING_REQUEST_BYTES,
+  MAX_WAITING_REQUEST_BYTES,
+} from '../../src/wire/bounds.ts';
+import { madeFile } from './exchange-fixture.ts';
+
+const { file } = madeFile(10);
+
+interface Asked {
+  readonly answers: Answers;
+  /** Asks until no more may wait, and returns how much that is. */
+  readonly fill: () => number;
+  /** Makes room for answers. */
+  readonly answer: () => void;
+  readonly refused: number[];
+  readonly readOn: Promise<void>;
+}
+
+/** Answers for a member that asks and reads nothing. */
+function askedInVain(requestsRoom: RequestsRoom): Asked {
+  let hasRoom = false;
+  const refused: number[] = [];
+  const { promise: readOn, resolve } = Promise.withResolvers<void>();
+  const answers = new Answers({
+    offer: new EmptyOffer(),
+    address: '127.0.0.1:1',
+    mayHave: () => true,
+    leastSent: new LeastSent(),
+    uploadLimit: undefined,
+    takeRoom: () => hasRoom,
+    admitNarInfo: () => true,
+    requestsRoom,
+    readOn: resolve,
+    unsentBytes: () => 0,
+    extensionId: () => 1,
+    send: (message) => message.kind === 'refuse' && refused.push(message.id),
+    sendBytes: () => assert.fail(),
+    onUpload: () => assert.fail(),
+  });
+  const fill = (): number => {
+    const before = requestsRoom.usedBytes;
+    for (let id = 0; id < 10_000 && !answers.isFull; id++)
+      assert.ok(answers.ask({ kind: 'get', id, file, from: 0, length: 10 }));
+    return requestsRoom.usedBytes - before;
+  };
+  const answer = (): void => {
+    hasRoom = true;
+    answers.onRoom();
+  };
+  return { answers, fill, answer, refused, readOn };
+}
+
+test('requests of one member that wait are bounded, and it is read on once most are answered', async () => {
+  const room = new RequestsRoom();
+  const { answers, fill, answer, refused, readOn } = askedInVain(room);
+  const bytes = fill();
+  assert.ok(bytes >= MAX_WAITING_REQUEST_BYTES && bytes < MAX_WAITING_REQUEST_BYTES + 1000, `${bytes} bytes`);
+  answer();
+  await readOn;
+  assert.ok(!answers.isFull && refused.length > 500);
+});
+
+test('of members together few requests each may wait beyond a bound, and their end makes room', () => {
+  const room = new RequestsRoom();
+  const crowd = Array.from({ length: 200 }, () => askedInVain(room));
+  for (const { fill } of crowd) fill();
+  const fewBytes = 200 * (FEW_WAITING_REQUEST_BYTES + 1000);
+  assert.ok(room.usedBytes < MAX_ALL_WAITING_REQUEST_BYTES + MAX_WAITING_REQUEST_BYTES + fewBytes);
+  const bytes = askedInVain(room).fill();
+  assert.ok(bytes >= FEW_WAITING_REQUEST_BYTES && bytes < FEW_WAITING_REQUEST_BYTES + 1000, `${bytes} bytes`);
+  for (const { answers } of crowd) answers.close();
+  assert.equal(room.usedBytes, bytes);
+});
