@@ -24,6 +24,12 @@ export function failureOf(error: unknown): Failure {
   };
 }
 
+/** Describes each failure of an `AggregateError`, or the one that was thrown. */
+export function failuresOf(thrown: unknown): readonly Failure[] {
+  const errors: unknown[] = thrown instanceof AggregateError && thrown.errors.length > 0 ? thrown.errors : [thrown];
+  return errors.map(failureOf);
+}
+
 function causesOf(cause: unknown): readonly unknown[] {
   if (cause instanceof AggregateError) return cause.errors;
   return isNarswarmError(cause) ? [cause] : [];

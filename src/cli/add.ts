@@ -20,6 +20,7 @@ import { defaultStoreDir } from '../config/locations.ts';
 import { addCommon, addKeys } from './shared-options.ts';
 import { readTrust } from './trust.ts';
 import { formatCount, formatSize } from './values.ts';
+import { warningsTo } from './warnings.ts';
 
 interface AddOptions extends CommonOptions {
   readonly store: string;
@@ -76,7 +77,7 @@ export function addCommand(): Command {
         signer,
         signal,
         onNixLine: output.json ? () => undefined : (line) => display.handlers.tell({ type: 'nix-line', line }),
-        onWarning: (text) => output.warn(text),
+        onWarning: warningsTo(output),
       });
       display.stop();
       const { plan } = addition;

@@ -22,6 +22,7 @@ import { addSources, readSources, type SourceFlags } from './source-options.ts';
 import { readTrust } from './trust.ts';
 import { tellUpdated } from './update.ts';
 import { one } from './values.ts';
+import { warningsTo } from './warnings.ts';
 
 interface DaemonFlags extends CommonOptions, SourceFlags, PublishingFlags {
   readonly publish?: boolean;
@@ -95,13 +96,13 @@ export function daemonCommand(): Command {
       const store = await FileStore.open(options.store, { create: true });
       await using _turn = await takeServingTurn(store, {
         publishes: own !== undefined,
-        onWarning: (text) => output.warn(text),
+        onWarning: warningsTo(output),
       });
-      const subscriptions = subscriptionsNow(config, (text) => output.warn(text));
+      const subscriptions = subscriptionsNow(config, warningsTo(output));
       await using mirrors = new Mirrors({
         subscriptions,
         signal,
-        onWarning: (text) => output.warn(text),
+        onWarning: warningsTo(output),
         update: async (due, stop) => {
           const sources = await readSources(options, { output, signal: stop, originOf, seeds: true });
           const { updated } = await runUpdate({
@@ -119,7 +120,7 @@ export function daemonCommand(): Command {
             dryRun: false,
             signal: stop,
             configPath: config.path,
-            onWarning: (text) => output.warn(text),
+            onWarning: warningsTo(output),
             onUpdated: (result) => tellUpdated(output, result, false),
           });
           return new Set(updated.flatMap(({ subscription, error }) => (error === undefined ? subscription.name : [])));
@@ -145,7 +146,7 @@ export function daemonCommand(): Command {
         alsoFollow: async () => publishersOf([], await subscriptions()),
         network: withNeighbours(network, shareKeys),
         signal,
-        onWarning: (text) => output.warn(text),
+        onWarning: warningsTo(output),
         httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
         onFollowed: (address, { seq, records, mirror: url }) => {
           const text = formatPublisherAddress(address);

@@ -1,7 +1,10 @@
 import { Command } from 'commander';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
+import type { DemoStep } from '../demo/demo.ts';
+import { formatPublisherAddress } from '../index/address.ts';
 import { formatDuration, formatSize } from './values.ts';
+import { warningSentence } from './warnings.ts';
 
 export function demoCommand(): Command {
   const demo = new Command('demo').description(
@@ -11,7 +14,7 @@ export function demoCommand(): Command {
   return demo.action(
     command<CommonOptions, []>(async ({ output, signal }) => {
       const { runDemo } = await import('../demo/demo.ts');
-      const result = await runDemo((line) => output.note(line), signal);
+      const result = await runDemo((step) => output.note(stepInWords(step)), signal);
       const rows = [...result.from]
         .toSorted((a, b) => b[1] - a[1])
         .map(([name, bytes]) => `     ${name.padEnd(12)} ${formatSize(bytes).padStart(9)}`);
@@ -27,4 +30,25 @@ export function demoCommand(): Command {
       );
     }),
   );
+}
+
+function stepInWords(step: DemoStep): string {
+  switch (step.kind) {
+    case 'building':
+      return '1  building a closure with the real Nix and signing it';
+    case 'serving':
+      return `2  serving it as a binary cache at ${step.url}`;
+    case 'joined-dht':
+      return `3  a private DHT of ${step.nodes} nodes is up`;
+    case 'published':
+      return `4  a publisher signed a hash map of ${step.records} NARs and announced it in the DHT:\n     ${formatPublisherAddress(step.address)}`;
+    case 'seeding': {
+      const how = step.from === 'cache' ? 'filled from the cache alone' : 'filled from the swarm';
+      return `5  ${step.name} is up, ${how}, and announces itself in the publisher’s cohort`;
+    }
+    case 'fetching':
+      return '6  a new machine fetches the root “demo” without a cache, only with the publisher’s address';
+    default:
+      return `  (${warningSentence(step.warning)})`;
+  }
 }

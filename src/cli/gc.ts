@@ -10,6 +10,7 @@ import { defaultStoreDir } from '../config/locations.ts';
 import { parseBudget, parseCount } from '../config/units.ts';
 import { addCommon } from './shared-options.ts';
 import { formatCount, formatSize, one } from './values.ts';
+import { warningsTo } from './warnings.ts';
 
 interface GcFlags extends CommonOptions {
   readonly store: string;
@@ -58,7 +59,7 @@ export function gcCommand(): Command {
         dryRun,
         now: new Date(),
         signal,
-        onWarning: (text) => output.warn(text),
+        onWarning: warningsTo(output),
         onProgress: (files) => output.note(`${files} files read`),
         onRemoved: ({ storePath, bytes }) => {
           const text = dryRun ? `${storePath}  ${formatSize(bytes)}` : undefined;

@@ -13,8 +13,8 @@ export interface Output {
   result(event: string, facts: Record<string, unknown>, text?: string): void;
   /** Prints a step or remark on stderr. Omitted with --json and --quiet. */
   note(text: string): void;
-  /** Prints a problem that did not end the command. */
-  warn(text: string): void;
+  /** Prints a problem that did not end the command. People do not get `facts`. */
+  warn(text: string, facts?: Readonly<Record<string, unknown>>): void;
 }
 
 /**
@@ -42,8 +42,8 @@ export function makeOutput(options: { json?: boolean | undefined; quiet?: boolea
     note(text) {
       if (!json && options.quiet !== true) printTo(process.stderr, `${text}\n`);
     },
-    warn(text) {
-      if (json) printJson({ event: 'warning', message: text });
+    warn(text, facts) {
+      if (json) printJson({ event: 'warning', message: text, ...facts });
       else printTo(process.stderr, `warning: ${text}\n`);
     },
   };

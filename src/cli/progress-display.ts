@@ -3,13 +3,15 @@ import type { FetchEvent, Tell } from '../fetch/events.ts';
 import { Progress } from '../fetch/report.ts';
 import { printTo, type Output } from './output.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
+import { warningsTo } from './warnings.ts';
+import type { Warn } from '../warning.ts';
 
 /** Shows how far a fetch is: one line that is redrawn on a terminal, a line now and then elsewhere. */
 export interface ProgressDisplay extends Disposable {
   /** Takes the events of a fetch, and warnings of all that goes on beside it. */
   readonly handlers: {
     readonly tell: Tell;
-    readonly onWarning: (message: string) => void;
+    readonly onWarning: Warn;
   };
   /** Prints something without tearing the line. */
   above(print: () => void): void;
@@ -68,14 +70,15 @@ export function progressDisplay(output: Output): ProgressDisplay {
     if (terminal) process.stderr.write(CLEAR_LINE);
   };
   let progress = new Progress();
-  const onWarning = (message: string): void => above(() => output.warn(message));
+  const warn = warningsTo(output);
+  const onWarning: Warn = (warning) => above(() => warn(warning));
   const tell = (event: FetchEvent): void => {
     progress.take(event);
     const step = stepInWords(event);
     if (step !== undefined) onStep(step);
     else if (event.type === 'begun') show((progress = new Progress()));
     else if (event.type === 'nix-line') onNixLine(event.line);
-    else if (event.type === 'warning') onWarning(event.message);
+    else if (event.type === 'warning') onWarning(event.warning);
   };
   return {
     handlers: { tell, onWarning },

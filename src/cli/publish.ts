@@ -27,6 +27,7 @@ import {
 } from './shared-options.ts';
 import { readTrust } from './trust.ts';
 import { each, formatCount, formatSize } from './values.ts';
+import { warningsTo } from './warnings.ts';
 
 interface PublishOptions extends CommonOptions, NetworkFlags, PublishingFlags {
   readonly store: string;
@@ -76,7 +77,7 @@ export function publishCommand(): Command {
       const trust = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: from ?? [] }, signal, (text) =>
         output.warn(text),
       );
-      const onWarning = (text: string): void => output.warn(text);
+      const onWarning = warningsTo(output);
       if (from !== undefined) {
         if (named.size === 0)
           throw new NarswarmError(
@@ -102,7 +103,7 @@ export function publishCommand(): Command {
           tell: (event) => {
             const step = stepInWords(event);
             if (step !== undefined) output.note(step);
-            if (event.type === 'warning') onWarning(event.message);
+            if (event.type === 'warning') onWarning(event.warning);
           },
         });
         output.note(`${formatCount(plan.jobs.length, 'NAR')} fetched (${formatSize(progress.upstreamBytes)})`);
@@ -111,7 +112,7 @@ export function publishCommand(): Command {
       const { Publisher } = await import('../publish/publisher.ts');
       const store = await FileStore.open(options.store, { create: false });
       const roots = await wholeRoots(named, store);
-      const shareKeys = sharedKeys(trust.keys, options, onWarning);
+      const shareKeys = sharedKeys(trust.keys, options, (text) => output.warn(text));
       const { key, save } = await openKey(options.key, output);
       const build: BuildOptions = {
         store,

@@ -6,6 +6,7 @@ import { readNixConfig } from '../nix/nix-cli.ts';
 import type { NixConfig } from '../nix/nix-config.ts';
 import { loadSecretKey } from '../nix/secret-key.ts';
 import { formatPublicKey, parsePublicKey, type PublicKey } from '../nix/signature.ts';
+import { warningSentence } from './warnings.ts';
 
 /** The keys, caches and download settings of a command. */
 export interface Trust {
@@ -35,7 +36,7 @@ export async function readTrust(
       if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return undefined; // the flags are enough
       throw error;
     });
-    return { ...optionsOfNix(config, process.env), onWarning: warn };
+    return { ...optionsOfNix(config, process.env), onWarning: (warning) => warn(warningSentence(warning)) };
   };
   const { keys, upstreams } = named;
   if (keys !== undefined && upstreams !== undefined) {

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { isNarswarmError } from '../errors.ts';
 import type { Subscription } from '../subscription/subscription.ts';
 import { loadConfig, type Config } from './load.ts';
+import type { Warn } from '../warning.ts';
 
 /**
  * Returns a function for long-running processes that returns the current subscriptions. It reads the config file again
@@ -9,10 +10,7 @@ import { loadConfig, type Config } from './load.ts';
  *
  * @param config the config as first loaded
  */
-export function subscriptionsNow(
-  config: Config,
-  onWarning: (message: string) => void,
-): () => Promise<readonly Subscription[]> {
+export function subscriptionsNow(config: Config, onWarning: Warn): () => Promise<readonly Subscription[]> {
   let { subscriptions } = config;
   let seen: string | undefined;
   return async () => {
@@ -25,7 +23,7 @@ export function subscriptionsNow(
       ({ subscriptions } = await loadConfig({ file: config.path }));
     } catch (error) {
       if (!isNarswarmError(error)) throw error;
-      onWarning(`${error.message}; the earlier subscriptions stay in force`);
+      onWarning({ kind: 'earlier-config', error });
     }
     return subscriptions;
   };

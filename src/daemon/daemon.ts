@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { inState } from '../store/state-folder.ts';
 import { isNarswarmError } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
@@ -18,6 +19,8 @@ import { formatEndpoint } from '../discovery/endpoint.ts';
 import { ownHost } from '../discovery/own-address.ts';
 import { IndexServer } from '../publish/index-server.ts';
 import { joinAtLastPort, Publisher, type PublisherOptions } from '../publish/publisher.ts';
+import { asError, type Warn } from '../warning.ts';
+import { failureOf, type Failure } from '../failure.ts';
 
 /** How soon a NAR that a fetch has added is seeded. */
 const CATALOGUE_MS = 1_000;
@@ -55,7 +58,7 @@ export interface DaemonOptions {
   /** How to download. Default: without passwords, by the certificates that Node brings. */
   readonly http?: HttpClientOptions | (() => Promise<HttpClientOptions>) | undefined;
   readonly signal: AbortSignal;
-  readonly onWarning: (message: string) => void;
+  readonly onWarning: Warn;
   /** TCP ports for the followed maps over HTTP, if no map of its own is published: the first that is free. Default: none. */
   readonly httpPorts?: readonly number[];
   /** This machine's own hash map, where it publishes one. */
@@ -90,8 +93,8 @@ export class Daemon implements AsyncDisposable {
   /** When it is tried again though nothing has changed (`performance.now`). */
   #publishAgainAtMs = Infinity;
   readonly #followed = new Set<string>();
-  /** Why nothing is published, as it was said last. */
-  #hindrance = '';
+  /** Why nothing is published, as it was told last. */
+  #hindrance: Failure | undefined;
 
   private constructor(options: DaemonOptions, network: Network, offer: StoreOffer) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
@@ -161,7 +164,7 @@ export class Daemon implements AsyncDisposable {
       await this.#offer.checker.checkAll(signal);
     } catch (error) {
       if (signal.aborted) return;
-      onWarning((error as Error).message);
+      onWarning({ kind: 'failed', error: asError(error) });
     }
     this.#later(CATALOGUE_MS, () => this.#checkNars());
   }
@@ -174,7 +177,7 @@ export class Daemon implements AsyncDisposable {
       for (const address of (await this.#options.alsoFollow?.()) ?? []) void this.#follow(address);
     } catch (error) {
       if (this.#options.signal.aborted) return;
-      this.#options.onWarning((error as Error).message);
+      this.#options.onWarning({ kind: 'failed', error: asError(error) });
     }
     this.#later(CATALOGUE_MS, () => this.#watchCatalogue());
   }
@@ -194,7 +197,7 @@ export class Daemon implements AsyncDisposable {
         this.#offer.maps.remove(this.#publisher.built.publication.address);
         await this.#publisher.close();
         this.#publisher = undefined;
-        onWarning('nothing is to be published any more: this machine’s hash map is offered no longer');
+        onWarning({ kind: 'map-withdrawn' });
       }
       if (this.#publisher !== undefined) {
         if (await this.#publisher.rebuild()) this.#publishAgainAtMs = Infinity;
@@ -212,8 +215,8 @@ export class Daemon implements AsyncDisposable {
     } catch (error) {
       // Before the first update there is nothing to publish.
       if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED', 'NARINFO_MISSING')) throw error;
-      if (error.message !== this.#hindrance) onWarning(error.message);
-      this.#hindrance = error.message;
+      if (!isDeepStrictEqual(failureOf(error), this.#hindrance)) onWarning({ kind: 'failed', error });
+      this.#hindrance = failureOf(error);
     }
   }
 
@@ -279,7 +282,7 @@ export class Daemon implements AsyncDisposable {
       await this.#keepPointerAlive(address);
     } catch (error) {
       if (signal.aborted) return;
-      onWarning((error as Error).message);
+      onWarning({ kind: 'failed', error: asError(error) });
     }
     this.#later(found ? FOLLOW_MS : FOLLOW_RETRY_MS, () => this.#lookUp(address));
   }
@@ -318,7 +321,7 @@ export class Daemon implements AsyncDisposable {
       await writeReplicas(store, replicas);
     } catch (error) {
       if (signal.aborted) return;
-      onWarning((error as Error).message);
+      onWarning({ kind: 'failed', error: asError(error) });
     }
     const nextMs = Math.min(COUNT_SELDOM_MS, 2 * afterMs);
     this.#later(nextMs, () => this.#countReplicas(nextMs));

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { mapFolder, type PublisherAddress } from '../index/address.ts';
 import { parseSource } from '../subscription/source.ts';
 import type { Subscription } from '../subscription/subscription.ts';
+import { asError, type Warn } from '../warning.ts';
 
 /** How often it is looked whether something is to be fetched. */
 const LOOK_MS = 1_000;
@@ -14,7 +15,7 @@ export interface MirrorsOptions {
   /** Brings subscriptions up to date. @returns names of those that are complete */
   readonly update: (subscriptions: readonly Subscription[], signal: AbortSignal) => Promise<ReadonlySet<string>>;
   readonly signal: AbortSignal;
-  readonly onWarning: (message: string) => void;
+  readonly onWarning: Warn;
 }
 
 /** The hash map that a subscription is a mirror of: one to a whole map, without an import. */
@@ -58,7 +59,7 @@ export class Mirrors implements AsyncDisposable {
         if (due.length > 0) await this.#update(due, signal);
       } catch (error) {
         if (signal.aborted) return;
-        this.#options.onWarning((error as Error).message);
+        this.#options.onWarning({ kind: 'failed', error: asError(error) });
       }
       await sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
     }

@@ -2,6 +2,7 @@ import { NarswarmError } from '../errors.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { pidOfOwner, stateOfOwner } from '../disk/owner.ts';
 import { Turn } from '../store/turn.ts';
+import type { Warn } from '../warning.ts';
 
 /**
  * Takes the turn of serving a store, until it is disposed of. Warns a second daemon on the same store that both offer
@@ -14,22 +15,22 @@ import { Turn } from '../store/turn.ts';
  */
 export async function takeServingTurn(
   store: FileStore,
-  { publishes, onWarning }: { readonly publishes: boolean; readonly onWarning: (message: string) => void },
+  { publishes, onWarning }: { readonly publishes: boolean; readonly onWarning: Warn },
 ): Promise<AsyncDisposable | undefined> {
   const taken = await Turn.take(store, 'serving');
   if (taken instanceof Turn) return taken;
   if ((await stateOfOwner(taken)) === 'unknown') {
-    onWarning(`a daemon of another machine or container serves ${store.dir}, too`);
+    onWarning({ kind: 'served-elsewhere', storeDir: store.dir });
     return undefined;
   }
   const pid = pidOfOwner(taken);
-  const message = `another narswarm daemon (process ${pid}) serves ${store.dir}`;
-  const wayOut = 'stop one of them, or give this one another --store';
   if (!publishes) {
-    onWarning(`${message}, too: ${wayOut}`);
+    onWarning({ kind: 'served-twice', storeDir: store.dir, pid });
     return undefined;
   }
-  throw new NarswarmError('STORE_BUSY', `${message}, and only one may publish it: ${wayOut}`, {
-    facts: { path: store.dir, pid },
-  });
+  throw new NarswarmError(
+    'STORE_BUSY',
+    `another narswarm daemon (process ${pid}) serves ${store.dir}, and only one may publish it: stop one of them, or give this one another --store`,
+    { facts: { path: store.dir, pid } },
+  );
 }

@@ -8,7 +8,7 @@ import { Daemon } from '../daemon/daemon.ts';
 import { Publisher } from '../publish/publisher.ts';
 import { parseUpstream } from '../http/upstream.ts';
 import { runFetch, type RunFetchResult } from '../fetch/run-fetch.ts';
-import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
 import { createPublisherKey } from '../index/publisher-key.ts';
 import type { InfoHash } from '../nix/brands.ts';
@@ -20,12 +20,24 @@ import type { NetworkOptions } from '../swarm/network.ts';
 import type { Scope } from '../discovery/scope.ts';
 import { makeClosure } from './closure.ts';
 import { serveCache } from './cache-server.ts';
+import type { Warn, Warning } from '../warning.ts';
 
 const MB = 1_000_000;
 /** A few large NARs and many small ones, as in real closures. */
 const BLOB_BYTES = [8 * MB, 4 * MB, 2 * MB, ...Array.from({ length: 17 }, (_, index) => 1_500 * (index + 1) ** 2)];
 const DHT_NODES = 5;
 const HOST = '127.0.0.1';
+
+/** A step of the demo that begins or is done. */
+export type DemoStep =
+  | { readonly kind: 'building' }
+  | { readonly kind: 'serving'; readonly url: string }
+  | { readonly kind: 'joined-dht'; readonly nodes: number }
+  | { readonly kind: 'published'; readonly records: number; readonly address: PublisherAddress }
+  /** A seeder is up, with what it got from there. */
+  | { readonly kind: 'seeding'; readonly name: string; readonly from: 'cache' | 'swarm' }
+  | { readonly kind: 'fetching' }
+  | { readonly kind: 'warning'; readonly warning: Warning };
 
 /** The results of the demo, for its table. */
 export interface DemoResult {
@@ -43,10 +55,10 @@ export interface DemoResult {
  * Plays the whole story on this machine alone: a closure built by the real Nix, a cache that serves it, a private DHT,
  * a publisher, two seeders, and a client that gets everything from them after the cache is switched off.
  *
- * @param say called with a line for people at each step
+ * @param tell called with each step
  * @throws NIX_MISSING, and errors of the real parts
  */
-export async function runDemo(say: (line: string) => void, signal: AbortSignal): Promise<DemoResult> {
+export async function runDemo(tell: (step: DemoStep) => void, signal: AbortSignal): Promise<DemoResult> {
   await using stack = new AsyncDisposableStack();
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-demo-'));
   stack.defer(() => removeTree(dir));
@@ -54,14 +66,14 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
     await makeFolder(join(dir, name));
     return join(dir, name);
   };
-  const warn = (message: string): void => say(`  (${message})`);
+  const warn: Warn = (warning) => tell({ kind: 'warning', warning });
 
-  say('1  building a closure with the real Nix and signing it');
+  tell({ kind: 'building' });
   const made = await makeClosure(await folder('make'), BLOB_BYTES, { signal });
   const keys = [parsePublicKey(made.publicKey)];
 
   const upstream = stack.use(await serveCache(made.cacheDir));
-  say(`2  serving it as a binary cache at ${upstream.url}`);
+  tell({ kind: 'serving', url: upstream.url });
 
   const nodes: DhtNode[] = [];
   for (let count = 0; count < DHT_NODES; count++) {
@@ -76,7 +88,7 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
   }
   await Promise.all(nodes.slice(1).map((node) => node.ready({ signal })));
   const bootstrap: Endpoint[] = nodes.map((node) => ({ host: HOST, port: node.port }));
-  say(`3  a private DHT of ${nodes.length} nodes is up`);
+  tell({ kind: 'joined-dht', nodes: nodes.length });
   const network = (scope: Scope): NetworkOptions => ({
     scope,
     listen: HOST,
@@ -102,9 +114,7 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
     }),
   );
   const { address } = publisher.built.publication;
-  say(
-    `4  a publisher signed a hash map of ${publisher.built.records.length} NARs and announced it in the DHT:\n     ${formatPublisherAddress(address)}`,
-  );
+  tell({ kind: 'published', records: publisher.built.records.length, address });
 
   const names = new Map([[`${HOST}:${publisher.network.swarm.port}`, 'publisher']]);
   const fetchInto = (storeDir: string, rest: Partial<Parameters<typeof runFetch>[0]>): Promise<RunFetchResult> =>
@@ -127,12 +137,12 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
   const seeders = [
     {
       name: 'seeder 1',
-      how: 'filled from the cache alone',
+      from: 'cache',
       rest: { roots: [made.root], publishers: [] as PublisherAddress[], network: undefined, upstreams },
     },
-    { name: 'seeder 2', how: 'filled from the swarm', rest: { upstreams } },
-  ];
-  for (const { name, how, rest } of seeders) {
+    { name: 'seeder 2', from: 'swarm', rest: { upstreams } },
+  ] as const;
+  for (const { name, from, rest } of seeders) {
     const store = await folder(name.replace(' ', '-'));
     await fetchInto(store, rest);
     const daemon = stack.use(
@@ -146,12 +156,12 @@ export async function runDemo(say: (line: string) => void, signal: AbortSignal):
       }),
     );
     names.set(`${HOST}:${daemon.network.swarm.port}`, name);
-    say(`5  ${name} is up, ${how}, and announces itself in the publisher’s cohort`);
+    tell({ kind: 'seeding', name, from });
   }
 
   await untilFound(nodes[0]!, cohortInfoHash(address.publicKey, address.salt), names.size, signal);
   const sentBefore = upstream.bytesSent();
-  say('6  a new machine fetches the root “demo” without a cache, only with the publisher’s address');
+  tell({ kind: 'fetching' });
   const target = `local?root=${await folder('fresh-store')}`;
   const result = await fetchInto(await folder('client'), { copy: true, to: target });
   const from = new Map(

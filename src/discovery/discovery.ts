@@ -6,6 +6,7 @@ import { LanDiscovery } from './lan.ts';
 import type { LocalNetworks } from './local-networks.ts';
 import type { ForeignAddresses } from './foreign-addresses.ts';
 import type { PeerOrigin, PeerRecord, PeerTable } from './peer-table.ts';
+import { asError, type Warn } from '../warning.ts';
 
 export interface DiscoveryOptions {
   /** Port at which others reach us. It is announced, and never connected to by ourselves. */
@@ -23,7 +24,7 @@ export interface DiscoveryOptions {
   readonly announce: boolean;
   /** True to connect to peers beyond the local network. */
   readonly wan: boolean;
-  readonly onWarning?: ((message: string) => void) | undefined;
+  readonly onWarning?: Warn | undefined;
 }
 
 /** BEP 5 nodes forget a peer after 30 minutes at most; asking again also finds newcomers. */
@@ -63,7 +64,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
         infoHashes: () => [...discovery.#followed],
         onPeer: (peer) => discovery.add(peer, 'lan'),
         ...(options.lanInterface === undefined ? {} : { interfaceAddress: options.lanInterface }),
-        onWarning: (error) => options.onWarning?.(error.message),
+        onWarning: (error) => options.onWarning?.({ kind: 'failed', error }),
       });
     }
     return discovery;
@@ -139,7 +140,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
       found = await dht.lookup(infoHash, { onPeer: (peer) => this.add(peer, 'dht'), signal: this.#stop.signal });
       if (announce) await dht.announce(infoHash, peerPort);
     } catch (error) {
-      if (!this.#stop.signal.aborted) onWarning?.(`the DHT did not answer: ${(error as Error).message}`);
+      if (!this.#stop.signal.aborted) onWarning?.({ kind: 'silent-dht', error: asError(error) });
     }
     if (this.#stop.signal.aborted) return;
     const pauseMs = found === 0 ? retryMs(past.inVain) : past.round < EARLY_ROUNDS ? EARLY_MS : REANNOUNCE_MS;

@@ -10,6 +10,7 @@ import type { Upstream } from '../http/upstream.ts';
 import { parseCacheInfo, type CacheInfo } from '../nix/cache-info.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { withinMs } from '../within.ts';
+import type { Warn } from '../warning.ts';
 
 const MAX_INFO_BYTES = 64 * 1024;
 /** Lifetime of a remembered one, as in Nix (src/libstore/nar-info-disk-cache.cc). */
@@ -31,7 +32,7 @@ export interface CacheInfosContext {
   readonly store: Pick<FileStore, 'stateDir' | 'storeDir' | 'replace'>;
   readonly http: Pick<HttpClient, 'getBytes'>;
   readonly signal: AbortSignal;
-  readonly onWarning: (message: string) => void;
+  readonly onWarning: Warn;
   readonly now?: () => number;
 }
 
@@ -53,15 +54,10 @@ export async function orderUpstreams(
   const fitting = upstreams.filter((upstream) => {
     const storeDir = infos.get(upstream)?.storeDir ?? store.storeDir;
     if (storeDir !== store.storeDir)
-      onWarning(`${otherStoreDir(upstream.name, storeDir, store.storeDir)}: it is not asked`);
+      onWarning({ kind: 'other-store-dir', cache: upstream.name, theirs: storeDir, ours: store.storeDir });
     return storeDir === store.storeDir;
   });
   return fitting.toSorted((a, b) => compare(rank(a), rank(b)));
-}
-
-/** Returns the warning about a cache for another store directory. */
-export function otherStoreDir(name: string, theirs: string, ours: string): string {
-  return `${name} is a cache for the store directory ${theirs}, and this is one for ${ours}`;
 }
 
 function compare(a: number, b: number): number {
@@ -119,12 +115,11 @@ async function ask(
       signal,
     });
     if (bytes !== undefined) return parseCacheInfo(new TextDecoder().decode(bytes));
-    const wayOut = upstream.isLocal ? ': is it there, is it mounted?' : ', and is asked after the other caches';
-    onWarning(`${upstream.name} has no nix-cache-info${wayOut}`);
+    onWarning({ kind: 'no-cache-info', cache: upstream.name, isLocal: upstream.isLocal });
   } catch (error) {
     // The end of the run ends this, too.
     if (!signal.aborted && !isRemembered && isNarswarmError(error) && error.code !== 'INTERRUPTED')
-      onWarning(`${upstream.name} is asked after the other caches: ${error.message}`);
+      onWarning({ kind: 'asked-last', cache: upstream.name, error });
   }
   return undefined;
 }

@@ -1,6 +1,7 @@
 import type { StorePath } from '../nix/brands.ts';
 import type { Closure } from './closure.ts';
 import type { Plan } from './plan.ts';
+import type { Warning } from '../warning.ts';
 
 /** Kinds of senders of NAR bytes. */
 export type ByteSource = 'peers' | 'upstream';
@@ -31,7 +32,7 @@ export type FetchEvent =
   /** Nix printed a line. */
   | { readonly type: 'nix-line'; readonly line: string }
   /** A problem that another source makes up for. */
-  | { readonly type: 'warning'; readonly message: string };
+  | { readonly type: 'warning'; readonly warning: Warning };
 
 /** Takes the events of a fetch. */
 export type Tell = (event: FetchEvent) => void;

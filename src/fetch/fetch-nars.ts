@@ -122,7 +122,7 @@ class Rounds {
       }
       others.set(hash, other);
       const source = candidates.originOf(hash)?.name ?? 'another source';
-      tell({ type: 'warning', message: `${failureOf(failure).reason}; going by what ${source} says of it` });
+      tell({ type: 'warning', warning: { kind: 'other-description', failure: failureOf(failure), source } });
     };
     const ended = (error: unknown): undefined => {
       if (!signal.aborted) throw error;

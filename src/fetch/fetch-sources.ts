@@ -8,6 +8,7 @@ import type { PrefetchContext, PrefetchOptions } from './prefetch.ts';
 import type { NearSources } from './near-sources.ts';
 import { Target } from './target.ts';
 import type { WalkSources } from './walk.ts';
+import type { Warning } from '../warning.ts';
 
 /** All sources of narinfos and NARs of one fetch. The target and the publishers are asked from the start. */
 export class FetchSources implements WalkSources, AsyncDisposable {
@@ -50,7 +51,7 @@ export class FetchSources implements WalkSources, AsyncDisposable {
     const asksTarget = wantsTarget && !(options.dryRun === true && (await isAbsentStore(to)));
     const target = asksTarget ? stack.use(new Target(to, { signal })) : undefined; // Nix starts meanwhile
     const isOptional = options.upstreams.length > 0;
-    const onWarning = (message: string): void => tell({ type: 'warning', message });
+    const onWarning = (warning: Warning): void => tell({ type: 'warning', warning });
     const maps = stack.use(
       new HashMaps({ publishers, publisherTimeoutMs, isOptional }, { store, network, http, signal, onWarning }),
     );

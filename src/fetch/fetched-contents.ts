@@ -111,8 +111,7 @@ export class FetchedContents implements AsyncDisposable {
     } catch (error) {
       if (isNarswarmError(error, 'NIX_MISSING') && !this.#hasWarned) {
         this.#hasWarned = true;
-        const message = `${error.message}; until then nobody knows whether they have the signed contents`;
-        this.#tell({ type: 'warning', message });
+        this.#tell({ type: 'warning', warning: { kind: 'unchecked-contents', error, of: 'fetch' } });
       }
       return { fetched, found: undefined }; // an interruption ends the reading, too
     }

@@ -10,7 +10,6 @@ import type { FileStore } from '../store/file-store.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { withinMs } from '../within.ts';
-import { otherStoreDir } from './cache-infos.ts';
 import type { FindNarInfo } from './closure.ts';
 
 const MAX_NARINFO_BYTES = 4 * 1024 * 1024;
@@ -161,9 +160,13 @@ export function upstreamSource(
       const theirs = storeDirOf(info.storePath);
       if (storeDir === undefined || theirs === storeDir) return info;
       const wayOut = `set NIX_STORE_DIR=${theirs}, with a file store of its own (--store)`;
-      throw new NarswarmError('CACHE_INFO_INVALID', `${otherStoreDir(upstream.name, theirs, storeDir)}: ${wayOut}`, {
-        facts: { upstream: upstream.name, theirs, ours: storeDir },
-      });
+      throw new NarswarmError(
+        'CACHE_INFO_INVALID',
+        `${upstream.name} is a cache for the store directory ${theirs}, and this is one for ${storeDir}: ${wayOut}`,
+        {
+          facts: { upstream: upstream.name, theirs, ours: storeDir },
+        },
+      );
     },
   };
 }

@@ -14,6 +14,7 @@ import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../swarm/network.ts';
 import type { NarInfoSource } from './find-narinfo.ts';
 import type { HttpClient } from '../http/client.ts';
+import { asError, type Warn } from '../warning.ts';
 
 /** Means of resolving the hash maps. Their maker closes them, after the maps. */
 export interface HashMapsContext {
@@ -22,7 +23,7 @@ export interface HashMapsContext {
   readonly network: Network | undefined;
   readonly http: HttpClient;
   readonly signal: AbortSignal;
-  readonly onWarning: (message: string) => void;
+  readonly onWarning: Warn;
 }
 
 export interface HashMapsOptions {
@@ -200,7 +201,7 @@ export class HashMaps implements AsyncDisposable {
     signal.throwIfAborted();
     // With an upstream the closure can be fetched nevertheless; without one, this is the reason why not.
     if (maps.length === 0 && !this.#options.isOptional) throw this.#failures[0];
-    for (const failure of this.#failures) onWarning(failure instanceof Error ? failure.message : String(failure));
+    for (const failure of this.#failures) onWarning({ kind: 'failed', error: asError(failure) });
     return maps;
   }
 

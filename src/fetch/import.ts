@@ -195,7 +195,7 @@ async function refetchDamaged(
     damaged.set(storeHashOf(info.storePath), info);
     // narswarm verify may have quarantined it meanwhile
     await rm(path, { force: true }).catch((error: unknown) => Promise.reject(storeError(error, path)));
-    tell({ type: 'warning', message: `${path} was damaged; fetching ${info.storePath} again` });
+    tell({ type: 'warning', warning: { kind: 'damaged-file', file: path, path: info.storePath } });
   }
   if (damaged.size === 0) return { closure: damaged, failures: new Map() };
   const { closure, jobs, failures } = await fetchEach(damaged, download);

@@ -23,6 +23,7 @@ import { fetchFromPeers } from './peer-lane.ts';
 import { reasonsOf, unavailable, type Task } from './task.ts';
 import { fetchFromUpstreams, OtherFile } from './upstream-lane.ts';
 import { UpstreamOrder } from './upstream-order.ts';
+import { failuresOf } from '../failure.ts';
 
 /** Sources and target of the NARs. */
 export interface LaneWorkOptions {
@@ -162,7 +163,7 @@ export class LaneWork {
       }
       if (network === undefined) throw unavailable(task.job, reasonsOf(error), error);
       if (task.upstreamFailure === undefined)
-        this.tell({ type: 'warning', message: `${reasonsOf(error)}; trying peers again` });
+        this.tell({ type: 'warning', warning: { kind: 'peers-again', failures: failuresOf(error) } });
       this.#policy.onFailedTrial();
       task.upstreamFailure = error;
       task.peersTried = false;
@@ -249,7 +250,7 @@ export class LaneWork {
       this.#blame(task, origins);
       this.#peers.onWrong(task, origins);
       if (this.#options.network === undefined && this.#order.of(task.lies).length === 0) throw error;
-      this.tell({ type: 'warning', message: `${error.message}; fetching ${task.job.info.storePath} again` });
+      this.tell({ type: 'warning', warning: { kind: 'fetched-again', error, path: task.job.info.storePath } });
       if (error.facts.mapLied === true) {
         task.job.torrent = undefined;
         await partial.discard();

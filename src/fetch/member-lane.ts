@@ -51,7 +51,7 @@ export class MemberLane implements AsyncDisposable {
       onLie: ({ peer: { address } }, file) => {
         policy.onLie();
         const path = this.#tasks.get(file)?.job.info.storePath ?? file;
-        tell({ type: 'warning', message: `${address} sent wrong bytes for ${path}; it is not asked again` });
+        tell({ type: 'warning', warning: { kind: 'lying-peer', peer: address, path } });
       },
       onComplete: (file) => this.#with(file, options.onComplete),
       onFailure: (file, error) => this.#with(file, (task) => options.onFailure(task, error)),

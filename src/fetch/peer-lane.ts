@@ -114,8 +114,7 @@ async function beginningsOf(partial: PartialNar, pieceLength: number): Promise<P
 
 function tellLie({ tell, onLie }: PeerContext, address: string, job: NarJob): void {
   onLie();
-  const message = `${address} sent wrong bytes for ${job.info.storePath}; it is not asked again`;
-  tell({ type: 'warning', message });
+  tell({ type: 'warning', warning: { kind: 'lying-peer', peer: address, path: job.info.storePath } });
 }
 
 function storageOf(partial: PartialNar): PieceStorage {

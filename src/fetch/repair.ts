@@ -79,11 +79,12 @@ async function repairStore(
       keepGoing: true,
       tell: tellBoth(progress, options),
     });
-    for (const { reason } of missing) onWarning(reason);
+    for (const { path: _path, isNowhere: _nowhere, ...failure } of missing)
+      onWarning({ kind: 'not-repaired', failure });
   } catch (error) {
     signal.throwIfAborted();
     if (!isNarswarmError(error, 'NAR_UNAVAILABLE', 'INDEX_UNREACHABLE', 'NIX_MISSING')) throw error;
-    onWarning(error.message);
+    onWarning({ kind: 'failed', error });
   }
   const store = await FileStore.open(storeDir, { create: false });
   const lost: StoreHash[] = [];

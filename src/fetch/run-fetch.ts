@@ -5,6 +5,7 @@ import type { PrefetchOptions, PrefetchResult } from './prefetch.ts';
 import type { FetchEvent, Tell } from './events.ts';
 import { Progress } from './report.ts';
 import { Workplace, type WorkplaceOptions } from './workplace.ts';
+import type { Warn } from '../warning.ts';
 
 /** Fetches roots as far as possible. */
 export type FetchPart = (roots: readonly StorePath[]) => Promise<PrefetchResult>;
@@ -59,12 +60,12 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
 /** Counts each event for the progress before passing it on. */
 export function tellBoth(
   progress: Progress,
-  { tell, onWarning }: { readonly tell?: Tell | undefined; readonly onWarning: (message: string) => void },
+  { tell, onWarning }: { readonly tell?: Tell | undefined; readonly onWarning: Warn },
 ): Tell {
   return (event: FetchEvent) => {
     progress.take(event);
     if (tell !== undefined) tell(event);
-    else if (event.type === 'warning') onWarning(event.message);
+    else if (event.type === 'warning') onWarning(event.warning);
   };
 }
 

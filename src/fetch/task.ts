@@ -2,6 +2,7 @@ import { NarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { PartialNar } from '../store/partial.ts';
 import type { NarJob } from './job.ts';
+import { failuresOf } from '../failure.ts';
 
 /** Size from which a NAR is begun early: otherwise everything else would wait for it. */
 const LARGE_BYTES = 8 * 1024 * 1024;
@@ -77,8 +78,9 @@ export function mostLeft(tasks: Iterable<Task>): Task | undefined {
 
 /** Returns the failure of each upstream, in one line. */
 export function reasonsOf(error: unknown): string {
-  const errors: unknown[] = error instanceof AggregateError && error.errors.length > 0 ? error.errors : [error];
-  return errors.map((one) => (one instanceof Error ? one.message : String(one))).join('; ');
+  return failuresOf(error)
+    .map(({ reason }) => reason)
+    .join('; ');
 }
 
 export function unavailable(job: NarJob, reason: string, cause?: unknown): NarswarmError {

@@ -15,6 +15,7 @@ import { orderUpstreams } from './cache-infos.ts';
 import { prefetch, type PrefetchOptions, type PrefetchResult } from './prefetch.ts';
 import { realisedPath } from './realisations.ts';
 import type { Tell } from './events.ts';
+import type { Warn } from '../warning.ts';
 
 export interface WorkplaceOptions {
   readonly storeDir: string;
@@ -33,7 +34,7 @@ export interface WorkplaceOptions {
   readonly lanCaches?: Pick<LanCachesOptions, 'configured' | 'interfaceAddress'> | undefined;
   /** Default: none. */
   readonly limits?: RateLimits | undefined;
-  readonly onWarning: (message: string) => void;
+  readonly onWarning: Warn;
 }
 
 /** Time for neighbours: they answer within a quarter of a second, and must be connected to. */

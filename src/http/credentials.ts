@@ -6,6 +6,7 @@
 import { createReadStream } from 'node:fs';
 import { text as textOf } from 'node:stream/consumers';
 import { findInNetrc, parseNetrc, type NetrcEntry } from './netrc.ts';
+import type { Warn } from '../warning.ts';
 
 /** Limit on the netrc file. Nobody's is longer; a device or a log in its place is not read further. */
 const MAX_NETRC_BYTES = 1024 * 1024;
@@ -23,16 +24,12 @@ export interface Destination {
 /** Reads the netrc file before the first request that may need it. */
 export class Credentials {
   readonly #file: string | undefined;
-  readonly #onWarning: (message: string) => void;
+  readonly #onWarning: Warn;
   readonly #withheldFrom: ReadonlySet<string>;
   #netrc: Promise<{ entries: readonly NetrcEntry[]; failure?: string }> | undefined;
 
   /** @param withheldFrom origins that nobody has configured: they get none, whatever the file says */
-  constructor(
-    file: string | undefined,
-    onWarning: (message: string) => void,
-    withheldFrom: ReadonlySet<string> = new Set(),
-  ) {
+  constructor(file: string | undefined, onWarning: Warn, withheldFrom: ReadonlySet<string> = new Set()) {
     this.#withheldFrom = withheldFrom;
     this.#file = file;
     this.#onWarning = onWarning;
@@ -90,7 +87,7 @@ export class Credentials {
       const code = error instanceof Error && 'code' in error ? String(error.code) : '';
       if (code === 'ENOENT' || code === 'ENOTDIR') return { entries: [], failure: 'does not exist' };
       const reason = code === '' && error instanceof Error ? error.message : code;
-      this.#onWarning(`the netrc file ${this.#file} cannot be read (${reason}): caches get no password from it`);
+      this.#onWarning({ kind: 'unreadable-netrc', file: this.#file, reason });
       return { entries: [], failure: `cannot be read (${reason})` };
     }
   }

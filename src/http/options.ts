@@ -1,4 +1,5 @@
 /** Options of the HTTP client, and their defaults. */
+import type { Warn } from '../warning.ts';
 
 export interface HttpClientOptions {
   /**
@@ -31,7 +32,7 @@ export interface HttpClientOptions {
   readonly netrcFile?: string | undefined;
   /** File with certificates of authorities (PEM) that replaces all others. Default: the certificates of Node. */
   readonly caFile?: string | undefined;
-  readonly onWarning?: (message: string) => void;
+  readonly onWarning?: Warn;
 }
 
 /** Options with all defaults applied. An undefined file means none. */

@@ -12,6 +12,7 @@ import { PeerSource } from './peer-source.ts';
 import { askUntilFound, untilNewer, type Pointer } from './pointer.ts';
 import { MAX_MANIFEST_BYTES } from './limits.ts';
 import { parseManifest, type Manifest } from './manifest.ts';
+import { asError, type Warn } from '../warning.ts';
 
 /** Fetches a small file over HTTP. Undefined if it does not exist. */
 export type GetBytes = (
@@ -31,7 +32,7 @@ export interface ResolveContext {
   /** Time to wait for a shard that nobody serves. Default: 10 s. */
   readonly shardTimeoutMs?: number;
   readonly signal: AbortSignal;
-  readonly onWarning?: (message: string) => void;
+  readonly onWarning?: Warn;
 }
 
 /** A resolved hash map, and the resources of its source. */
@@ -77,9 +78,11 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
       deadline.aborted && !isNarswarmError(error) ? unreachable(address, context.timeoutMs, error) : error;
     if (kept === undefined || kept.manifest.expires <= context.now)
       throw expiredOr(failure, kept?.manifest, context.now);
-    context.onWarning?.(
-      `${(failure as Error).message}; using the kept generation of ${kept.manifest.created.toISOString()}`,
-    );
+    context.onWarning?.({
+      kind: 'kept-map',
+      error: asError(failure),
+      created: kept.manifest.created.toISOString(),
+    });
     const offline: IndexSource = { readFile: () => Promise.reject(failure) };
     return {
       map: new HashMap(formatPublisherAddress(address), { ...kept, fetchedBytes: 0 }, dir, offline, mapOptions(inner)),

@@ -6,6 +6,7 @@ import { Network, type NetworkOptions } from '../swarm/network.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { buildPublication, type BuildOptions, type Built } from './build-publication.ts';
 import { IndexServer } from './index-server.ts';
+import { asError, type Warn } from '../warning.ts';
 
 /** BEP 44 nodes may drop an item after two hours. */
 const REPUBLISH_MS = 3_600_000;
@@ -18,7 +19,7 @@ export interface PublisherOptions extends BuildOptions {
   readonly network: NetworkOptions;
   /** TCP ports for the hash map over HTTP. The first free one is taken; 0 is any. */
   readonly httpPorts: readonly number[];
-  readonly onWarning: (message: string) => void;
+  readonly onWarning: Warn;
   /** Called with each new generation after the first. */
   readonly onRenewed?: (built: Built) => void;
 }
@@ -166,7 +167,7 @@ export class Publisher implements AsyncDisposable {
       }
     } catch (error) {
       if (signal.aborted) return false;
-      onWarning(`the hash map could not be renewed, the last one stays: ${(error as Error).message}`);
+      onWarning({ kind: 'map-not-renewed', error: asError(error) });
       return false;
     }
     return true;
@@ -180,13 +181,9 @@ export class Publisher implements AsyncDisposable {
       if (dht === undefined || signal.aborted) return;
       await dht.ready({ signal });
       this.dhtNodes = await announcePublication(this.built.publication, key, dht);
-      if (this.dhtNodes === 0)
-        onWarning(
-          'no DHT node took the pointer to the hash map: check --dht-bootstrap, and that UDP passes the firewall',
-        );
+      if (this.dhtNodes === 0) onWarning({ kind: 'pointer-not-taken' });
     } catch (error) {
-      if (!signal.aborted)
-        onWarning(`cannot put the pointer to the hash map into the DHT: ${(error as Error).message}`);
+      if (!signal.aborted) onWarning({ kind: 'pointer-not-put', error: asError(error) });
     }
   }
 }

@@ -7,6 +7,7 @@ import { BackgroundReader, type Urgency } from './background-reader.ts';
 import { contentsOf, entryOf, isSameFile, type Catalogue, type CatalogueEntry } from '../store/catalogue.ts';
 import { narContentsOf } from '../store/hash-nar.ts';
 import { FileStore } from '../store/file-store.ts';
+import { asError, factsOf, type Warn, type Warning } from '../warning.ts';
 
 /** Time until a NAR is tried again that could not be read or was a different one. */
 const TRY_AGAIN_MS = 10 * 60_000;
@@ -16,7 +17,7 @@ export interface NarCheckerOptions {
   readonly catalogue: Catalogue;
   /** NARs are checked only if one of these keys or a content address vouches for them. */
   readonly keys: readonly PublicKey[];
-  readonly onWarning: (message: string) => void;
+  readonly onWarning: Warn;
 }
 
 /**
@@ -90,7 +91,7 @@ export class NarChecker implements AsyncDisposable {
     const path = store.narPath({ url: FileStore.narUrl(fileHash, extension), storePath });
     const found = await this.#reader.read(path, narContentsOf(info), urgency).catch((error: unknown) => {
       if (!isNarswarmError(error, 'NIX_MISSING')) throw error;
-      this.#tell(`${error.message}; until then, NARs that were not imported are not served`);
+      this.#warnOnce({ kind: 'unchecked-contents', error, of: 'store' });
       return undefined;
     });
     if (found === undefined || 'reason' in found || found.fileHash !== fileHash) {
@@ -101,11 +102,8 @@ export class NarChecker implements AsyncDisposable {
     this.#putOff.delete(storePath);
     if (found.narHash === undefined) this.#setOff(checked); // only Nix can read it: an import may check it
     // If the disk takes no more lines, this process still knows the result.
-    await catalogue.add([checked]).catch((error: unknown) => this.#tell((error as Error).message));
-    if (contentsOf(checked, info) === 'wrong')
-      this.#tell(
-        `the NAR of ${storePath} does not have the signed contents and is not served: run narswarm verify --deep --repair to fetch another`,
-      );
+    await catalogue.add([checked]).catch((error: unknown) => this.#warnOnce({ kind: 'failed', error: asError(error) }));
+    if (contentsOf(checked, info) === 'wrong') this.#warnOnce({ kind: 'wrong-contents', path: storePath });
     return checked;
   }
 
@@ -134,10 +132,11 @@ export class NarChecker implements AsyncDisposable {
     throw error;
   }
 
-  #tell(message: string): void {
-    if (this.#told.has(message)) return;
-    this.#told.add(message);
-    this.#options.onWarning(message);
+  #warnOnce(warning: Warning): void {
+    const key = JSON.stringify(factsOf(warning));
+    if (this.#told.has(key)) return;
+    this.#told.add(key);
+    this.#options.onWarning(warning);
   }
 }
 

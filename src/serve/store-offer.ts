@@ -11,6 +11,7 @@ import { HeldNars } from './held-nars.ts';
 import { NarChecker } from './nar-checker.ts';
 import { NarOffer } from './nar-offer.ts';
 import { SharedNars } from './shared-nars.ts';
+import type { Warn } from '../warning.ts';
 
 export interface StoreOfferOptions {
   readonly store: FileStore;
@@ -18,7 +19,7 @@ export interface StoreOfferOptions {
   readonly keys: readonly PublicKey[];
   /** Those of them whose NARs are shared, besides those of hash maps and of this machine's own ({@link SharedNars}). Default: none. */
   readonly shareKeys?: readonly PublicKey[];
-  readonly onWarning: (message: string) => void;
+  readonly onWarning: Warn;
 }
 
 /**

@@ -13,6 +13,7 @@ import { localRealisations } from './local-realisations.ts';
 import { writeRealisations } from './realisations.ts';
 import { hashNars, type HashItem } from './hash-pool.ts';
 import { withSignature, type Signer } from './signer.ts';
+import type { Warn } from '../warning.ts';
 
 /**
  * Limits of one export before its paths become visible, in bytes of NARs and in paths: an interruption may lose this
@@ -28,7 +29,7 @@ export interface AdditionOptions {
   readonly signer: Signer | undefined;
   readonly signal: AbortSignal;
   readonly onNixLine: (line: string) => void;
-  readonly onWarning: (message: string) => void;
+  readonly onWarning: Warn;
 }
 
 /** The result of an addition. */
@@ -68,7 +69,7 @@ export async function addPaths(closure: readonly ValidPath[], options: AdditionO
   const plan = await planAddition(closure, store); // after the claim, so that found files stay
   const catalogue = await Catalogue.open(store);
   const { sound, damaged, hashedBytes } = await checkHeld(plan.held, store, catalogue, signal);
-  for (const path of damaged) options.onWarning(`the NAR of ${path} was damaged; it is exported again`);
+  for (const path of damaged) options.onWarning({ kind: 'exported-again', path });
 
   const exported = new Set([...plan.missing.map(({ storePath }) => storePath), ...damaged]);
   const infos: NarInfo[] = [];

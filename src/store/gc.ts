@@ -11,6 +11,7 @@ import type { FileStore } from './file-store.ts';
 import { readReplicas, soleNars } from './replicas.ts';
 import { removeStrayRealisations } from './realisations.ts';
 import { Turn } from './turn.ts';
+import type { Obstacle, Warn } from '../warning.ts';
 
 export interface GcOptions {
   readonly store: FileStore;
@@ -26,7 +27,7 @@ export interface GcOptions {
   readonly dryRun: boolean;
   readonly now: Date;
   readonly signal: AbortSignal;
-  readonly onWarning: (message: string) => void;
+  readonly onWarning: Warn;
   /** Called with each removed path; with `dryRun`, with each path that would be removed. */
   readonly onRemoved?: (removed: RemovedPath) => void;
   /** Called with each removed file that nothing needed; with `dryRun`, with each that would be removed. */
@@ -44,7 +45,7 @@ export interface GcResult {
   /** Bytes that a smaller budget could still free. */
   readonly reclaimableBytes: number;
   /** Reasons why nothing was evicted although the budget is exceeded. */
-  readonly obstacles: readonly string[];
+  readonly obstacles: readonly Obstacle[];
 }
 
 /**
@@ -112,7 +113,7 @@ async function takeTurn(store: FileStore): Promise<Turn> {
 }
 
 function warnOfObstacles(kept: Kept, { onWarning }: GcOptions): void {
-  for (const reason of kept.obstacles) onWarning(`nothing is evicted, since it may be needed: ${reason}`);
+  for (const obstacle of kept.obstacles) onWarning({ kind: 'nothing-evicted', obstacle });
 }
 
 function count(graph: StoreGraph): { paths: number; nars: number; bytes: number } {

@@ -9,6 +9,7 @@ import type { NarTorrent } from '../torrent/canonical.ts';
 import type { FileStore } from './file-store.ts';
 import { namesIn } from '../disk/names-in.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
+import type { Warn } from '../warning.ts';
 
 /** The part of a seed that names its NAR. */
 interface GivenOut {
@@ -36,14 +37,14 @@ export class LastServed {
   readonly #toldAtMs = new Map<string, number>();
   /** Names of NARs of more than one piece, by infohash. */
   readonly #names = new Map<InfoHash, string>();
-  readonly #onWarning: (message: string) => void;
+  readonly #onWarning: Warn;
   /** Names that wait to be noted. */
   readonly #waiting = new Set<string>();
   #isDue = false;
   #writing: Promise<void> = Promise.resolve();
   #hasWarned = false;
 
-  constructor(store: FileStore, onWarning: (message: string) => void) {
+  constructor(store: FileStore, onWarning: Warn) {
     this.#folder = folderOf(store);
     this.#onWarning = onWarning;
   }
@@ -104,7 +105,7 @@ export class LastServed {
         for (const name of names.slice(at, at + PER_TURN)) if (!touch(this.#folder, name)) await this.#make(name);
       }
     } catch (error) {
-      if (!this.#hasWarned) this.#onWarning(storeError(error, this.#folder).message);
+      if (!this.#hasWarned) this.#onWarning({ kind: 'failed', error: storeError(error, this.#folder) });
       this.#hasWarned = true;
     }
   }

@@ -150,7 +150,7 @@ async function publishOrTell(store: FileStore, options: RunUpdateOptions): Promi
     options.signal.throwIfAborted();
     if (!isNarswarmError(error)) throw error;
     if (error.code !== 'NOT_FOUND') return error;
-    options.onWarning(error.message);
+    options.onWarning({ kind: 'failed', error });
     return undefined;
   }
 }
@@ -202,7 +202,7 @@ async function collect(store: FileStore, options: RunUpdateOptions): Promise<voi
     if (result.obstacles.length > 0) return; // nothing was removed: their states are still needed
   } catch (error) {
     if (!isNarswarmError(error, 'STORE_BUSY', 'STORE_CORRUPT')) throw error;
-    onWarning(error.message); // the next run collects
+    onWarning({ kind: 'failed', error }); // the next run collects
     return;
   }
   for (const state of states) {

@@ -2,8 +2,6 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inState } from '../store/state-folder.ts';
 import { NarswarmError } from '../errors.ts';
-import type { StorePath } from '../nix/brands.ts';
-import { storeHashOf } from '../nix/store-path.ts';
 import type { Root } from '../store/collect/keep.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { listPins } from '../store/pins.ts';
@@ -21,7 +19,7 @@ export async function storeRoots(
   keepGenerations: number,
   without: ReadonlySet<string> = new Set(),
 ): Promise<Root[]> {
-  const pins = (await listPins(store)).map(({ storePath }) => rootOf(storePath, 'the pinned path', true));
+  const pins = (await listPins(store)).map(({ storePath }) => ({ storePath, keeper: undefined, isWhole: true }));
   const states = await listStates(store);
   await assertReadable(store, states);
   const subscribed = states.flatMap((state) => {
@@ -29,8 +27,11 @@ export async function storeRoots(
     // An older generation may have been collected when fewer were kept.
     const [newest] = state.generations;
     const whole = new Set(newest?.complete === true ? newest.roots : []);
-    const name = `the subscription ${state.name}'s`;
-    return rootsOf(keptGenerations(state, keepGenerations)).map((path) => rootOf(path, name, whole.has(path)));
+    return rootsOf(keptGenerations(state, keepGenerations)).map((storePath) => ({
+      storePath,
+      keeper: state.name,
+      isWhole: whole.has(storePath),
+    }));
   });
   return [...pins, ...subscribed];
 }
@@ -47,8 +48,4 @@ async function assertReadable(store: FileStore, states: readonly SubscriptionSta
     `${path} is damaged, so the paths that this subscription keeps are unknown: run narswarm update ${damaged.slice(0, -5)}, or remove the file`,
     { facts: { path } },
   );
-}
-
-function rootOf(storePath: StorePath, kind: string, isWhole: boolean): Root {
-  return { storeHash: storeHashOf(storePath), name: `${kind} ${storePath}`, isWhole };
 }

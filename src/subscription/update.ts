@@ -16,6 +16,7 @@ import { resolveSource } from './resolve-source.ts';
 import { parseSource } from './source.ts';
 import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
+import type { Warn } from '../warning.ts';
 
 /** What updates work with, all subscriptions alike. */
 export interface UpdateContext {
@@ -34,7 +35,7 @@ export interface UpdateContext {
   readonly configPath?: string | undefined;
   readonly now: () => Date;
   readonly signal: AbortSignal;
-  readonly onWarning: (message: string) => void;
+  readonly onWarning: Warn;
   /** Takes the events of the fetches, those of each subscription from `begun` on. */
   readonly tell?: Tell | undefined;
 }

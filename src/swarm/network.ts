@@ -14,6 +14,7 @@ import { Members } from '../exchange/members.ts';
 import { EmptyOffer, type Offer } from '../exchange/offer.ts';
 import { SendBudget } from '../wire/send-budget.ts';
 import { Swarm, type SwarmOptions } from './swarm.ts';
+import type { Warn } from '../warning.ts';
 
 export interface NetworkOptions {
   readonly scope: Scope;
@@ -40,7 +41,7 @@ export interface NetworkOptions {
   readonly offer?: Offer | undefined;
   readonly seeds?: NonNullable<SwarmOptions['seeds']>;
   readonly seedable?: NonNullable<SwarmOptions['seedable']>;
-  readonly onWarning?: (message: string) => void;
+  readonly onWarning?: Warn;
   readonly onUpload?: NonNullable<SwarmOptions['onUpload']>;
 }
 

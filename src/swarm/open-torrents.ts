@@ -9,6 +9,7 @@ import { SendBudget } from '../wire/send-budget.ts';
 import { DiskBacklog } from './disk-backlog.ts';
 import { OpenTorrent } from './open-torrent.ts';
 import { parsedTorrent } from './parsed-torrent.ts';
+import { asError, type Warn } from '../warning.ts';
 
 export interface OpenTorrentsOptions {
   /** Who may connect to us. Default: `lan`. */
@@ -22,7 +23,7 @@ export interface OpenTorrentsOptions {
   /** Memory for what is sent to peers. Default: a budget of its own. */
   readonly budget?: SendBudget;
   /** Told of a torrent that failed. */
-  readonly onWarning?: (message: string) => void;
+  readonly onWarning?: Warn;
   /** Told of payload that went out. */
   readonly onUpload?: (infoHash: InfoHash, bytes: number) => void;
 }
@@ -73,7 +74,9 @@ export class OpenTorrents {
     { gives = true }: { readonly gives?: boolean } = {},
   ): OpenTorrent {
     const handle = this.#client.add(asWebTorrentTakesIt(source) ?? infoHash, { ...TORRENT_SETTINGS, ...settings });
-    handle.on('error', (error: Error | string) => this.#options.onWarning?.(`torrent ${infoHash}: ${String(error)}`));
+    handle.on('error', (error: Error | string) =>
+      this.#options.onWarning?.({ kind: 'failed-torrent', infoHash, error: asError(error) }),
+    );
     const torrent = new OpenTorrent(infoHash, handle, gives, {
       budget: this.budget,
       backlog: this.backlog,

@@ -1,11 +1,11 @@
 import { once } from 'node:events';
 import type { InfoHash } from '../nix/brands.ts';
-import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import { chunkStore, SeedStorage, type PieceStorage, type SeedFile } from './chunk-store.ts';
 import { closeWhenIdle } from './idle-seed.ts';
 import type { OpenTorrent } from './open-torrent.ts';
 import type { TorrentsOnDemand } from './torrents-on-demand.ts';
+import { asError, type Warn } from '../warning.ts';
 
 /** A torrent that may be seeded and the files behind it. */
 export interface Seed {
@@ -24,7 +24,7 @@ export interface SeedingOptions {
   /** Milliseconds after which a peer is disconnected that asks a seed for nothing. Default: 120,000. */
   readonly idlePeerMs?: number;
   /** Told of what could not be seeded. */
-  readonly onWarning?: (message: string) => void;
+  readonly onWarning?: Warn;
 }
 
 const IDLE_SEED_MS = 30_000;
@@ -46,7 +46,7 @@ export class Seeding {
     try {
       return (await this.#open(infoHash)) ?? null;
     } catch (error) {
-      this.#options.onWarning?.(`cannot seed ${infoHash}: ${reasonOf(error)}`);
+      this.#options.onWarning?.({ kind: 'failed-seed', infoHash, error: asError(error) });
       return null;
     }
   }
@@ -65,7 +65,7 @@ export class Seeding {
 
   async #openSeed(infoHash: InfoHash): Promise<OpenTorrent | undefined> {
     const seed = await this.#options.seeds?.(infoHash).catch((error: unknown) => {
-      this.#options.onWarning?.(`cannot seed ${infoHash}: ${reasonOf(error)}`);
+      this.#options.onWarning?.({ kind: 'failed-seed', infoHash, error: asError(error) });
       return undefined;
     });
     if (seed === undefined) return this.#torrents.now?.get(infoHash);
@@ -104,9 +104,4 @@ function untilItFails(storage: PieceStorage, onFailure: () => void): PieceStorag
     write: (index, bytes) => storage.write(index, bytes),
     close: () => storage.close(),
   };
-}
-
-function reasonOf(error: unknown): string {
-  if (isTooManyFiles(error)) return TOO_MANY_FILES;
-  return error instanceof Error ? error.message : String(error);
 }

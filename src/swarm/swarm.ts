@@ -20,6 +20,7 @@ import { SkeyTable } from './skey-table.ts';
 import { SwarmDownload } from './swarm-download.ts';
 import { TorrentReader } from './torrent-reader.ts';
 import { TorrentsOnDemand } from './torrents-on-demand.ts';
+import type { Warn } from '../warning.ts';
 
 export type { Seed } from './seeding.ts';
 
@@ -33,7 +34,7 @@ export interface SwarmOptions extends OpenTorrentsOptions, SeedingOptions {
   /** Takes the connections of those who name the infohash of a group. Default: there are no groups. */
   readonly members?: Pick<Members, 'groups' | 'accept'>;
   /** Told of things that concern no single download. */
-  readonly onWarning?: (message: string) => void;
+  readonly onWarning?: Warn;
 }
 
 /**
@@ -84,7 +85,7 @@ export class Swarm implements AsyncDisposable {
           if (members?.groups.has(opening.infoHash as InfoHash) === true) members.accept(socket, opening);
           else await welcome(seeding, socket, opening);
         },
-        onWarning: (error) => options.onWarning?.(error.message),
+        onWarning: (error) => options.onWarning?.({ kind: 'failed', error }),
       });
     } catch (error) {
       const address = `${options.host ?? '0.0.0.0'}:${options.ports?.at(-1) ?? 0}`;

@@ -39,7 +39,7 @@ export class TorrentsOnDemand implements AsyncDisposable {
   async #load(): Promise<OpenTorrents> {
     const { quietClient } = await import('./webtorrent-client.ts');
     if (this.#isClosed) throw closed();
-    const client = quietClient(this.#port(), (error) => this.#options.onWarning?.(error.message));
+    const client = quietClient(this.#port(), (error) => this.#options.onWarning?.({ kind: 'failed', error }));
     const torrents = new OpenTorrents(client, this.#options);
     this.#loaded = { client, torrents };
     return torrents;

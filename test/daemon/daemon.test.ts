@@ -11,19 +11,20 @@ import { Catalogue, pendingEntry } from '../../src/store/catalogue.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { hashNar } from '../../src/store/hash-nar.ts';
 import { emptyStore } from '../store/store-fixture.ts';
+import type { Warning } from '../../src/warning.ts';
 
 /** So many that reading them takes longer than to stop. */
 const NAR_BYTES = 80 * 1024 * 1024;
 
 describe('Daemon', () => {
-  const start = (store: FileStore, signal: AbortSignal, warnings: string[]): Promise<Daemon> =>
+  const start = (store: FileStore, signal: AbortSignal, warnings: Warning[]): Promise<Daemon> =>
     Daemon.start({
       store,
       keys: [],
       publishers: [],
       network: { scope: 'lan', listen: '127.0.0.1', dht: false, lan: false, peers: [] },
       signal,
-      onWarning: (message) => warnings.push(message),
+      onWarning: (warning) => warnings.push(warning),
     });
 
   const storeWithPendingNar = async (t: TestContext): Promise<FileStore> => {
@@ -40,7 +41,7 @@ describe('Daemon', () => {
   const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
 
   test('an interruption while NARs are read is no warning', async (t) => {
-    const warnings: string[] = [];
+    const warnings: Warning[] = [];
     const stop = new AbortController();
     await using daemon = await start(await storeWithPendingNar(t), stop.signal, warnings);
     stop.abort(new Error('interrupted'));
@@ -50,7 +51,7 @@ describe('Daemon', () => {
   });
 
   test('once closed it does nothing more, though nobody interrupted it', async (t) => {
-    const warnings: string[] = [];
+    const warnings: Warning[] = [];
     const before = timers();
     const daemon = await start(await storeWithPendingNar(t), new AbortController().signal, warnings);
     await daemon.close(); // while the catalogue is being read

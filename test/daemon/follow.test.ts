@@ -10,6 +10,7 @@ import { Network } from '../../src/swarm/network.ts';
 import { GOLDEN, KEY, NOW } from '../index/fixtures.ts';
 import { tempDir } from '../store/store-fixture.ts';
 import { Lab } from '../support/lab.ts';
+import { failOnWarning } from '../support/no-warnings.ts';
 
 describe('resolveHashMap', () => {
   test('joins the swarm of an index for files that are missing, not to confirm what it has', async (t) => {
@@ -28,7 +29,7 @@ describe('resolveHashMap', () => {
       signal: t.signal,
       network: { ...network, peers: [] },
       httpPorts: [0],
-      onWarning: (message) => assert.fail(message),
+      onWarning: failOnWarning,
     });
     const peers = [{ host: '127.0.0.1', port: publisher.network.swarm.port }];
     await using follower = await Network.join({ ...network, peers });

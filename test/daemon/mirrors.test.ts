@@ -4,6 +4,7 @@ import { suite, test, type TestContext } from 'node:test';
 import { mirrored, Mirrors } from '../../src/daemon/mirrors.ts';
 import { parsePublisherAddress } from '../../src/index/address.ts';
 import type { Subscription } from '../../src/subscription/subscription.ts';
+import { failOnWarning } from '../support/no-warnings.ts';
 
 const ADDRESS = `magnet:?xs=urn:btpk:${'ab'.repeat(32)}`;
 const OTHER = `magnet:?xs=urn:btpk:${'cd'.repeat(32)}`;
@@ -40,7 +41,7 @@ suite('mirrors', () => {
         return Promise.resolve(complete);
       },
       signal: t.signal,
-      onWarning: (message) => assert.fail(message),
+      onWarning: failOnWarning,
     });
     t.after(() => mirrors[Symbol.asyncDispose]());
     const updated = async (): Promise<unknown> =>

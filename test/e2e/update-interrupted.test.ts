@@ -15,6 +15,7 @@ import { hangingProgram, isRunning } from '../support/hanging-program.ts';
 import type { HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, assertSound, Lab, readNarInfos, requisites, type Run } from '../support/lab.ts';
 import { machineWithCache, Machine, until, updated, type Subscribed } from '../support/update-lab.ts';
+import { failOnWarning } from '../support/no-warnings.ts';
 
 const PATHS = 6;
 const SAYS = /^error: interrupted; run the same command again to continue$/m;
@@ -175,7 +176,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
       waits: true,
       dryRun: false,
       signal: window,
-      onWarning: (message) => assert.fail(message),
+      onWarning: failOnWarning,
     });
   };
 

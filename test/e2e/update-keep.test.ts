@@ -14,6 +14,7 @@ import { answersHandshake, untilServed } from '../support/handshake.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, assertSound, Lab, readNarInfos } from '../support/lab.ts';
 import { Machine } from '../support/machine.ts';
+import { failOnWarning } from '../support/no-warnings.ts';
 
 const BLOBS = [20_000, 5_000, 50_000];
 const PATHS = BLOBS.length * 2;
@@ -197,7 +198,7 @@ describe('updates and the budget', { concurrency: 3 }, () => {
         dryRun: false,
         now: new Date(Date.now() + 6 * DAY_MS),
         signal: new AbortController().signal,
-        onWarning: (message) => assert.fail(message),
+        onWarning: failOnWarning,
       });
       assert.equal(await nars(), PATHS - 1, `night ${night}`);
     }

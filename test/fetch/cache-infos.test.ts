@@ -10,6 +10,7 @@ import { parseUpstream } from '../../src/http/upstream.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { serve } from '../support/odd-server.ts';
+import { factsOf, type Warning } from '../../src/warning.ts';
 
 describe('the order of caches', { timeout: 20_000 }, () => {
   let folder = '';
@@ -40,16 +41,16 @@ describe('the order of caches', { timeout: 20_000 }, () => {
     texts: readonly string[],
     store: FileStore,
     nowMs = Date.now(),
-  ): Promise<{ names: string[]; warnings: string[] }> {
+  ): Promise<{ names: string[]; warnings: Warning[] }> {
     await using client = new HttpClient();
-    const warnings: string[] = [];
+    const warnings: Warning[] = [];
     const ordered = await orderUpstreams(
       texts.map((text) => parseUpstream(text)),
       {
         store,
         http: client,
         signal: new AbortController().signal,
-        onWarning: (text) => void warnings.push(text),
+        onWarning: (warning) => void warnings.push(warning),
         now: () => nowMs,
       },
     );
@@ -92,12 +93,14 @@ describe('the order of caches', { timeout: 20_000 }, () => {
     const { far, near, silent, bare } = caches;
     const { names, warnings } = await order([silent.url, bare.url, far.url, near.url], store);
     assert.deepEqual(names, ['near', 'far', 'silent', 'bare']);
-    assert.match(warnings.join('\n'), /has no nix-cache-info/);
+    assert.ok(warnings.some(({ kind }) => kind === 'no-cache-info'));
     await using broken = await serve((_, response) => response.end('<html>log in</html>'));
     const refused = await order([broken.url.replace('//', '//me:s3cret@'), near.url], store);
     assert.equal(refused.names[0], 'near');
-    assert.match(refused.warnings[0] ?? '', /asked after the other caches: not the nix-cache-info/);
-    assert.doesNotMatch(refused.warnings.join(), /s3cret/);
+    const [asked] = refused.warnings;
+    assert.ok(asked?.kind === 'asked-last');
+    assert.match(asked.error.message, /^not the nix-cache-info/);
+    assert.doesNotMatch(JSON.stringify(refused.warnings.map(factsOf)), /s3cret/);
   });
 
   it('does not warn where what is remembered holds, though the run ends before the answer', async () => {
@@ -118,7 +121,7 @@ describe('the order of caches', { timeout: 20_000 }, () => {
   it('leaves caches of another store directory out, and says both', async () => {
     const { names, warnings } = await order([caches.other.url, caches.near.url], await freshStore('other'));
     assert.deepEqual(names, ['near']);
-    assert.match(warnings.join('\n'), /store directory \/other\/store, and this is one for \/nix\/store/);
+    assert.partialDeepStrictEqual(warnings, [{ kind: 'other-store-dir', theirs: '/other/store', ours: '/nix/store' }]);
   });
 
   it('takes folders in, and says where one is missing', async () => {
@@ -126,7 +129,8 @@ describe('the order of caches', { timeout: 20_000 }, () => {
     const near = join(folder, 'near');
     const { names, warnings } = await order(['/nowhere', caches.far.url, near], store);
     assert.deepEqual(names, [`file://${near}`, 'far', 'file:///nowhere']);
-    assert.match(warnings.join('\n'), /file:\/\/\/nowhere has no nix-cache-info: is it there, is it mounted/);
-    assert.match((await order(['/nowhere'], store)).warnings.join('\n'), /mounted/);
+    const absent: Warning = { kind: 'no-cache-info', cache: 'file:///nowhere', isLocal: true };
+    assert.deepEqual(warnings, [absent]);
+    assert.deepEqual((await order(['/nowhere'], store)).warnings, [absent]);
   });
 });

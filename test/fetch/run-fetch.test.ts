@@ -5,6 +5,7 @@ import { runFetch } from '../../src/fetch/run-fetch.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 import { FIXTURE_ROOT, fixtureKey, Lab } from '../support/lab.ts';
+import { failOnWarning } from '../support/no-warnings.ts';
 
 test(
   'who interrupts it when all is done, before it seeds, does not wait for the seeding',
@@ -27,7 +28,7 @@ test(
       seedForMs: 3_600_000,
       publisherTimeoutMs: 1_000,
       signal: stop.signal,
-      onWarning: (message) => assert.fail(message),
+      onWarning: failOnWarning,
       onDone: () => {
         done = true;
         stop.abort(new Error('Ctrl-C'));

@@ -6,6 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { HttpClient } from '../../src/http/client.ts';
 import { findInNetrc, parseNetrc } from '../../src/http/netrc.ts';
 import { serve } from '../support/odd-server.ts';
+import type { Warning } from '../../src/warning.ts';
 
 const basic = (pair: string): string => `Basic ${Buffer.from(pair).toString('base64')}`;
 
@@ -168,15 +169,18 @@ describe('credentials', { timeout: 20_000 }, () => {
     await using server = await startServer();
     const file = join(folder, 'directory');
     await mkdir(file); // root may read any file
-    const warnings: string[] = [];
-    await using client = new HttpClient({ netrcFile: file, onWarning: (text) => void warnings.push(text) });
+    const warnings: Warning[] = [];
+    await using client = new HttpClient({ netrcFile: file, onWarning: (warning) => void warnings.push(warning) });
     await client.getBytes(server.url, { maxBytes: 9 });
     await client.getBytes(server.url, { maxBytes: 9 });
     assert.deepEqual(server.seen, [undefined, undefined]);
-    assert.equal(warnings.length, 1);
-    assert.match(warnings[0] ?? '', /directory cannot be read \(EISDIR\)/);
-    await using endless = new HttpClient({ netrcFile: '/dev/zero', onWarning: (text) => void warnings.push(text) });
+    assert.deepEqual(warnings, [{ kind: 'unreadable-netrc', file, reason: 'EISDIR' }]);
+    await using endless = new HttpClient({
+      netrcFile: '/dev/zero',
+      onWarning: (warning) => void warnings.push(warning),
+    });
     await endless.getBytes(server.url, { maxBytes: 9 });
-    assert.match(warnings[1] ?? '', /\/dev\/zero cannot be read \(it has more than 1048576 bytes\)/);
+    const reason = 'it has more than 1048576 bytes';
+    assert.deepEqual(warnings[1], { kind: 'unreadable-netrc', file: '/dev/zero', reason });
   });
 });

@@ -9,6 +9,7 @@ import { parsePublicKey } from '../../src/nix/signature.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { Swarm } from '../../src/swarm/swarm.ts';
 import { Lab } from '../support/lab.ts';
+import { failOnWarning } from '../support/no-warnings.ts';
 
 describe('Publisher', () => {
   let lab: Lab;
@@ -30,7 +31,7 @@ describe('Publisher', () => {
     signal: new AbortController().signal,
     network: { scope: 'lan', listen: '127.0.0.1', dht: false, lan: false, peers: [] },
     httpPorts: [0],
-    onWarning: (message) => assert.fail(message),
+    onWarning: failOnWarning,
   });
 
   test('reports the publication of another process of the same store once', async () => {

@@ -18,6 +18,7 @@ import { Catalogue, type CatalogueEntry } from '../../src/store/catalogue.ts';
 import { LastServed, readLastServed } from '../../src/store/last-served.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { entryFor, filledStore, infoOf, KEY, unchecked } from '../store/store-fixture.ts';
+import { failOnWarning } from '../support/no-warnings.ts';
 
 interface Scene {
   readonly store: FileStore;
@@ -145,7 +146,7 @@ test('looks into a NAR that it withholds, and into a narinfo, once for everybody
     let looks = 0;
     const shared = { includes: async () => ++looks > 0 && isShared };
     const gate = new Gate(store, catalogue, shared);
-    const served = new LastServed(store, assert.fail);
+    const served = new LastServed(store, failOnWarning);
     const offer = new NarOffer({ store, catalogue, gate, held: new HeldNars(shared), shared, served });
     t.after(() => offer.close());
     for (let times = 0; times < 3; times++)

@@ -18,13 +18,14 @@ import { writeReplicas } from '../../src/store/replicas.ts';
 import { PartialSession } from '../../src/store/session.ts';
 import { emptyStore } from './store-fixture.ts';
 import { addPath, pathNamed, serveAt } from './synthetic-store.ts';
+import type { Warning } from '../../src/warning.ts';
 
 const VICTIM = fileURLToPath(new URL('gc-victim.ts', import.meta.url));
 const DAY_MS = 86_400_000;
 
 interface Collected extends GcResult {
   readonly order: readonly string[];
-  readonly warnings: readonly string[];
+  readonly warnings: readonly Warning[];
 }
 
 /** @param keep names whose closures are roots */
@@ -34,16 +35,16 @@ async function collect(
   options: Partial<GcOptions> = {},
 ): Promise<Collected> {
   const order: string[] = [];
-  const warnings: string[] = [];
+  const warnings: Warning[] = [];
   const result = await collectGarbage({
     store,
     roots: () =>
-      Promise.resolve(keep.map((name) => ({ storeHash: storeHashOf(pathNamed(name)), name, isWhole: true }))),
+      Promise.resolve(keep.map((name) => ({ storePath: pathNamed(name), keeper: undefined, isWhole: true }))),
     maxBytes: 0,
     dryRun: false,
     now: new Date(),
     signal: new AbortController().signal,
-    onWarning: (text) => warnings.push(text),
+    onWarning: (warning) => warnings.push(warning),
     onRemoved: ({ storePath }) => order.push(storePath.slice(44)),
     ...options,
   });
@@ -199,19 +200,25 @@ suite('gc', () => {
     await writeFile(damaged.narInfoPath(storeHashOf(pathNamed('lib'))), 'hello');
     const first = await collect(damaged, ['app']);
     assert.deepEqual(first.order, []);
-    assert.match(first.warnings.join(), /nothing is evicted.*\.narinfo cannot be read: run narswarm verify --repair/);
+    assert.partialDeepStrictEqual(first.warnings, [
+      { kind: 'nothing-evicted', obstacle: { kind: 'unreadable-narinfo' } },
+    ]);
 
     const lacking = await sample(t);
     await addPath(lacking, 'broken', { refersTo: ['nowhere'] });
-    assert.match((await collect(lacking, ['broken'])).warnings.join(), /refers to .*, which has no narinfo/);
+    assert.partialDeepStrictEqual((await collect(lacking, ['broken'])).warnings, [
+      { kind: 'nothing-evicted', obstacle: { kind: 'lost-reference', storeHash: storeHashOf(pathNamed('broken')) } },
+    ]);
     assert.equal((await held(lacking))[0].length, 5);
-    assert.match((await collect(lacking, ['absent'])).warnings.join(), /absent has no narinfo/);
+    assert.deepEqual((await collect(lacking, ['absent'])).warnings, [
+      { kind: 'nothing-evicted', obstacle: { kind: 'lost-root', path: pathNamed('absent'), keeper: undefined } },
+    ]);
     assert.equal((await held(lacking))[0].length, 5);
   });
 
   test('a root whose closure is still arriving does not prevent collection', async (t) => {
     const store = await sample(t);
-    const root = { storeHash: storeHashOf(pathNamed('coming')), name: 'coming', isWhole: false };
+    const root = { storePath: pathNamed('coming'), keeper: 'laptop', isWhole: false };
     const result = await collect(store, [], { roots: () => Promise.resolve([root]) });
     assert.equal(result.order.length, 4);
   });

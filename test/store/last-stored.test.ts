@@ -10,6 +10,7 @@ import { describeNar } from '../../src/store/describe-nar.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { LEAF } from '../nix/fixtures.ts';
 import { filledStore, infoOf } from './store-fixture.ts';
+import type { Warning } from '../../src/warning.ts';
 
 async function names(store: FileStore): Promise<string[]> {
   const found: string[] = [];
@@ -22,8 +23,8 @@ test('notes a served NAR at most once in five minutes, and leaves the NAR unchan
   const { torrent } = await describeNar(store, parseStoreHash(LEAF));
   const path = store.narPath(await infoOf(store, LEAF));
   const seed: Seed = { torrent, files: [{ path, sizeBytes: torrent.sizeBytes }] };
-  const warnings: string[] = [];
-  const served = new LastServed(store, (text) => warnings.push(text));
+  const warnings: Warning[] = [];
+  const served = new LastServed(store, (warning) => warnings.push(warning));
   const seeds = served.noting((infoHash) => Promise.resolve(infoHash === torrent.infoHash ? seed : undefined));
   const before = await stat(path);
   assert.equal(await seeds('a'.repeat(40) as InfoHash), undefined);
@@ -48,7 +49,7 @@ test('notes a served NAR at most once in five minutes, and leaves the NAR unchan
   await seeds(torrent.infoHash);
   await served.flush();
   assert.equal((await stat(mark)).mtimeMs, 1000, 'not again so soon');
-  const other = new LastServed(store, (text) => warnings.push(text));
+  const other = new LastServed(store, (warning) => warnings.push(warning));
   await other.noting(() => Promise.resolve(seed))(torrent.infoHash);
   await other.flush();
   assert.ok((await stat(mark)).mtimeMs > 1000);
@@ -63,11 +64,11 @@ test('notes a large NAR during its upload, and serving continues if notes cannot
   const { torrent } = await describeNar(store, parseStoreHash(LEAF));
   const large = { ...torrent, pieceLength: 1 };
   const seed: Seed = { torrent: large, files: [{ path: `/${torrent.name}`, sizeBytes: torrent.sizeBytes }] };
-  const warnings: string[] = [];
+  const warnings: Warning[] = [];
   const nowhere = Object.create(store, {
     stateDir: { value: join(store.dir, 'nix-cache-info', 'below-a-file') },
   }) as FileStore;
-  const served = new LastServed(nowhere, (text) => warnings.push(text));
+  const served = new LastServed(nowhere, (warning) => warnings.push(warning));
   const seeds = served.noting(() => Promise.resolve(seed));
   assert.equal(await seeds(large.infoHash), seed);
   await served.flush();

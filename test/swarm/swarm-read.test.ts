@@ -7,6 +7,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { MAX_METADATA_BYTES, MAX_METADATA_SOURCES } from '../../src/wire/bounds.ts';
 import { ID, startRawSeed } from '../support/raw-peer.ts';
 import { makeNar, peersAt, startSeeder, startSwarm } from './swarm-fixture.ts';
+import type { Warning } from '../../src/warning.ts';
 
 const SIZE_BYTES = 300_000;
 
@@ -20,8 +21,8 @@ describe('Swarm.read', () => {
 
   test('a torrent that is being seeded is read from there, and is seeded on after the reader', async (t) => {
     const nar = await makeNar(t, SIZE_BYTES);
-    const warnings: string[] = [];
-    const seeder = await startSeeder(t, [nar.seed], { onWarning: (message) => warnings.push(message) });
+    const warnings: Warning[] = [];
+    const seeder = await startSeeder(t, [nar.seed], { onWarning: (warning) => warnings.push(warning) });
     const other = await readFrom(t, seeder, nar.torrent.infoHash);
     const limits = { maxBytes: SIZE_BYTES, signal: t.signal };
     await assert.rejects(other.readFile('none', limits), { code: 'INDEX_INVALID' }); // the metadata has come
@@ -39,14 +40,12 @@ describe('Swarm.read', () => {
 
   test('a handshake for a torrent that cannot be opened ends that connection, and nothing else', async (t) => {
     const nar = await makeNar(t, SIZE_BYTES);
-    const warnings: string[] = [];
     const broken = { torrent: Buffer.from('no torrent'), files: [] };
     const warned = Promise.withResolvers<void>();
     const seeder = await startSwarm(t, {
       seeds: (infoHash) => Promise.resolve(infoHash === nar.torrent.infoHash ? nar.seed : broken),
-      onWarning: (message) => {
-        warnings.push(message);
-        if (message.startsWith('cannot seed ')) warned.resolve();
+      onWarning: ({ kind }) => {
+        if (kind === 'failed-seed') warned.resolve();
       },
     });
     await readFrom(t, seeder, 'ab'.repeat(20));

@@ -1,3 +1,6 @@
+import type { StorePath } from '../../nix/brands.ts';
+import { storeHashOf } from '../../nix/store-path.ts';
+import type { Obstacle } from '../../warning.ts';
 import type { Claim } from '../claims.ts';
 import { BEING_SERVED_MS } from '../last-served.ts';
 import { ABSENT, DAMAGED, PRESENT, type StoreGraph } from './store-graph.ts';
@@ -7,9 +10,9 @@ const MAX_OBSTACLES = 10;
 
 /** A path whose whole closure is kept. */
 export interface Root {
-  readonly storeHash: string;
-  /** What keeps it, named in warnings. */
-  readonly name: string;
+  readonly storePath: StorePath;
+  /** Name of the subscription that keeps it. Undefined if it is pinned. */
+  readonly keeper: string | undefined;
   /** True if its closure is known to be complete; one that is still arriving may lack paths. */
   readonly isWhole: boolean;
 }
@@ -21,7 +24,7 @@ export interface Kept {
   /** 1 for each NAR, by its number, that a process counts on, whether or not a narinfo names it. */
   readonly nars: Uint8Array;
   /** Reasons to evict nothing: the references of an unreadable narinfo are unknown. */
-  readonly obstacles: readonly string[];
+  readonly obstacles: readonly Obstacle[];
 }
 
 /** Marks the closures of the roots, of the claims of running processes, and of the served NARs. */
@@ -32,18 +35,17 @@ export function markKept(
   // number all claims first: the marks below need the final count
   const claimed = from.claims.map(({ storeHash }) => graph.number(storeHash));
   const claimedNars = from.claims.flatMap(({ narName }) => (narName === undefined ? [] : graph.narNumber(narName)));
-  const roots = Array.from(from.roots, (root) => ({ ...root, path: graph.number(root.storeHash) }));
+  const roots = Array.from(from.roots, (root) => ({ ...root, path: graph.number(storeHashOf(root.storePath)) }));
   const paths = new Uint8Array(graph.pathCount);
   const nars = new Uint8Array(graph.narCount);
-  const obstacles: string[] = [];
-  const hinder = (reason: string): void => {
-    if (obstacles.length < MAX_OBSTACLES && !obstacles.includes(reason)) obstacles.push(reason);
+  const obstacles = new Map<string, Obstacle>();
+  const hinder = (obstacle: Obstacle): void => {
+    if (obstacles.size < MAX_OBSTACLES) obstacles.set(JSON.stringify(obstacle), obstacle);
   };
   for (const nar of claimedNars) nars[nar] = 1;
 
-  for (const { path, name, isWhole } of roots) {
-    if (isWhole && graph.state(path) === ABSENT)
-      hinder(`${name} has no narinfo in the store: fetch it again, or stop keeping it`);
+  for (const { path, storePath, keeper, isWhole } of roots) {
+    if (isWhole && graph.state(path) === ABSENT) hinder({ kind: 'lost-root', path: storePath, keeper });
   }
   const stack: number[] = [];
   const mark = (path: number): void => {
@@ -63,17 +65,15 @@ export function markKept(
   const isOnItsWay = new Set([...claimed, ...roots.filter(({ isWhole }) => !isWhole).map(({ path }) => path)]);
   for (let path = stack.pop(); path !== undefined; path = stack.pop()) {
     if (graph.state(path) === DAMAGED && !isClaimed.has(path))
-      hinder(`${graph.storeHash(path)}.narinfo cannot be read: run narswarm verify --repair`);
+      hinder({ kind: 'unreadable-narinfo', storeHash: graph.storeHash(path) });
     if (graph.state(path) !== PRESENT) continue;
     for (const other of graph.references(path)) {
       if (graph.state(other) === ABSENT && !isOnItsWay.has(other))
-        hinder(
-          `${graph.storeHash(path)}.narinfo refers to ${graph.storeHash(other)}, which has no narinfo in the store: fetch it again`,
-        );
+        hinder({ kind: 'lost-reference', storeHash: graph.storeHash(path), reference: graph.storeHash(other) });
       mark(other);
     }
   }
-  return { paths, nars, obstacles };
+  return { paths, nars, obstacles: [...obstacles.values()] };
 }
 
 /** Returns 1 for each path, by its number, in the closures of these paths. */

@@ -1,0 +1,94 @@
+/** Puts warnings into words. */
+import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
+import { factsOf, type Obstacle, type Warn, type Warning } from '../warning.ts';
+import type { Output } from './output.ts';
+
+/** Prints warnings; with --json, with their facts. */
+export function warningsTo(output: Output): Warn {
+  return (warning) => output.warn(warningSentence(warning), factsOf(warning));
+}
+
+/** Says in one sentence what happened, and the way out. */
+export function warningSentence(warning: Warning): string {
+  switch (warning.kind) {
+    case 'failed':
+      return warning.error.message;
+    case 'earlier-config':
+      return `${warning.error.message}; the earlier subscriptions stay in force`;
+    case 'served-elsewhere':
+      return `a daemon of another machine or container serves ${warning.storeDir}, too`;
+    case 'served-twice':
+      return `another narswarm daemon (process ${warning.pid}) serves ${warning.storeDir}, too: stop one of them, or give this one another --store`;
+    case 'unreadable-netrc':
+      return `the netrc file ${warning.file} cannot be read (${warning.reason}): caches get no password from it`;
+    case 'other-store-dir': {
+      const { cache, theirs, ours } = warning;
+      return `${cache} is a cache for the store directory ${theirs}, and this is one for ${ours}: it is not asked`;
+    }
+    case 'no-cache-info': {
+      const wayOut = warning.isLocal ? ': is it there, is it mounted?' : ', and is asked after the other caches';
+      return `${warning.cache} has no nix-cache-info${wayOut}`;
+    }
+    case 'asked-last':
+      return `${warning.cache} is asked after the other caches: ${warning.error.message}`;
+    case 'unchecked-contents': {
+      const effect =
+        warning.of === 'store'
+          ? 'NARs that were not imported are not served'
+          : 'nobody knows whether fetched NARs have the signed contents';
+      return `${warning.error.message}; until then, ${effect}`;
+    }
+    case 'wrong-contents':
+      return `the NAR of ${warning.path} does not have the signed contents and is not served: run narswarm verify --deep --repair to fetch another`;
+    case 'exported-again':
+      return `the NAR of ${warning.path} was damaged; it is exported again`;
+    case 'damaged-file':
+      return `${warning.file} was damaged; fetching ${warning.path} again`;
+    case 'fetched-again':
+      return `${warning.error.message}; fetching ${warning.path} again`;
+    case 'lying-peer':
+      return `${warning.peer} sent wrong bytes for ${warning.path}; it is not asked again`;
+    case 'peers-again':
+      return `${warning.failures.map(({ reason }) => reason).join('; ')}; trying peers again`;
+    case 'other-description':
+      return `${warning.failure.reason}; going by what ${warning.source} says of it`;
+    case 'not-repaired':
+      return warning.failure.reason;
+    case 'nothing-evicted':
+      return `nothing is evicted, since it may be needed: ${obstacleSentence(warning.obstacle)}`;
+    case 'kept-map':
+      return `${warning.error.message}; using the kept generation of ${warning.created}`;
+    case 'map-withdrawn':
+      return 'nothing is to be published any more: this machine’s hash map is offered no longer';
+    case 'map-not-renewed':
+      return `the hash map could not be renewed, the last one stays: ${warning.error.message}`;
+    case 'pointer-not-put':
+      return `cannot put the pointer to the hash map into the DHT: ${warning.error.message}`;
+    case 'pointer-not-taken':
+      return 'no DHT node took the pointer to the hash map: check --dht-bootstrap, and that UDP passes the firewall';
+    case 'silent-dht':
+      return `the DHT did not answer: ${warning.error.message}`;
+    case 'failed-torrent':
+      return `torrent ${warning.infoHash}: ${warning.error.message}`;
+    case 'failed-seed': {
+      const { infoHash, error } = warning;
+      return `cannot seed ${infoHash}: ${isTooManyFiles(error) ? TOO_MANY_FILES : error.message}`;
+    }
+    default:
+      return warning satisfies never;
+  }
+}
+
+function obstacleSentence(obstacle: Obstacle): string {
+  switch (obstacle.kind) {
+    case 'lost-root': {
+      const { keeper, path } = obstacle;
+      const root = keeper === undefined ? `the pinned path ${path}` : `the subscription ${keeper}’s ${path}`;
+      return `${root} has no narinfo in the store: fetch it again, or stop keeping it`;
+    }
+    case 'unreadable-narinfo':
+      return `${obstacle.storeHash}.narinfo cannot be read: run narswarm verify --repair`;
+    default:
+      return `${obstacle.storeHash}.narinfo refers to ${obstacle.reference}, which has no narinfo in the store: fetch it again`;
+  }
+}

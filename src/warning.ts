@@ -1,0 +1,65 @@
+/** Problems that a run gets over, as facts: another source or a later attempt makes up for each. cli/ puts them into words. */
+import { failureOf, type Failure } from './failure.ts';
+
+/** A reason to evict nothing from a store: what the kept paths need is not known. */
+export type Obstacle =
+  /** A kept path has no narinfo. `keeper`: the name of its subscription; undefined if it is pinned. */
+  | { readonly kind: 'lost-root'; readonly path: string; readonly keeper: string | undefined }
+  /** The narinfo of a kept path cannot be read. */
+  | { readonly kind: 'unreadable-narinfo'; readonly storeHash: string }
+  /** A kept path refers to a path without a narinfo. */
+  | { readonly kind: 'lost-reference'; readonly storeHash: string; readonly reference: string };
+
+export type Warning =
+  /** Something failed that is tried again later, or that the rest of the run does without. */
+  | { readonly kind: 'failed'; readonly error: Error }
+  | { readonly kind: 'earlier-config'; readonly error: Error }
+  /** A daemon of another machine or container serves the same store. */
+  | { readonly kind: 'served-elsewhere'; readonly storeDir: string }
+  /** Another daemon of this machine serves the same store. */
+  | { readonly kind: 'served-twice'; readonly storeDir: string; readonly pid: string }
+  | { readonly kind: 'unreadable-netrc'; readonly file: string; readonly reason: string }
+  /** A cache is for another store directory, and is not asked. */
+  | { readonly kind: 'other-store-dir'; readonly cache: string; readonly theirs: string; readonly ours: string }
+  | { readonly kind: 'no-cache-info'; readonly cache: string; readonly isLocal: boolean }
+  | { readonly kind: 'asked-last'; readonly cache: string; readonly error: Error }
+  /** The program that decompresses NARs is missing. */
+  | { readonly kind: 'unchecked-contents'; readonly error: Error; readonly of: 'store' | 'fetch' }
+  /** A NAR of the store does not have the signed contents, and is not served. */
+  | { readonly kind: 'wrong-contents'; readonly path: string }
+  /** A NAR of the store is damaged; `add` exports its path again. */
+  | { readonly kind: 'exported-again'; readonly path: string }
+  /** A file of the store is damaged, and a fetch replaces it. */
+  | { readonly kind: 'damaged-file'; readonly file: string; readonly path: string }
+  /** Fetched bytes were wrong. */
+  | { readonly kind: 'fetched-again'; readonly error: Error; readonly path: string }
+  | { readonly kind: 'lying-peer'; readonly peer: string; readonly path: string }
+  /** All upstreams failed. */
+  | { readonly kind: 'peers-again'; readonly failures: readonly Failure[] }
+  /** A NAR is fetched as another source describes it. */
+  | { readonly kind: 'other-description'; readonly failure: Failure; readonly source: string }
+  | { readonly kind: 'not-repaired'; readonly failure: Failure }
+  | { readonly kind: 'nothing-evicted'; readonly obstacle: Obstacle }
+  /** A publisher does not answer; the hash map signed at `created` (ISO 8601) is used. */
+  | { readonly kind: 'kept-map'; readonly error: Error; readonly created: string }
+  /** This machine's own hash map has no contents any more. */
+  | { readonly kind: 'map-withdrawn' }
+  | { readonly kind: 'map-not-renewed'; readonly error: Error }
+  | { readonly kind: 'pointer-not-put'; readonly error: Error }
+  | { readonly kind: 'pointer-not-taken' }
+  | { readonly kind: 'silent-dht'; readonly error: Error }
+  | { readonly kind: 'failed-torrent'; readonly infoHash: string; readonly error: Error }
+  | { readonly kind: 'failed-seed'; readonly infoHash: string; readonly error: Error };
+
+/** Takes warnings. */
+export type Warn = (warning: Warning) => void;
+
+/** Returns the facts of a warning as plain values. */
+export function factsOf(warning: Warning): Readonly<Record<string, unknown>> {
+  return 'error' in warning ? { ...warning, error: failureOf(warning.error) } : warning;
+}
+
+/** Returns what was thrown as an error. */
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { warningSentence } from '../../src/cli/warnings.ts';
+import { NarswarmError } from '../../src/errors.ts';
+import { asError, factsOf, type Warning } from '../../src/warning.ts';
+
+const error = new NarswarmError('HTTP_FAILED', 'it broke', { facts: { url: 'http://cache' } });
+const failure = { reason: 'it broke' };
+const [path, storeHash, infoHash] = ['/nix/store/x-y', 'x'.repeat(32), 'a'.repeat(40)];
+
+test('warnings name the thing, what happened and the way out', () => {
+  const words: readonly (readonly [Warning, string])[] = [
+    [{ kind: 'failed', error }, 'it broke'],
+    [{ kind: 'served-elsewhere', storeDir: '/s' }, 'a daemon of another machine or container serves /s, too'],
+    [
+      { kind: 'served-twice', storeDir: '/s', pid: '7' },
+      'another narswarm daemon (process 7) serves /s, too: stop one of them, or give this one another --store',
+    ],
+    [
+      { kind: 'other-store-dir', cache: 'http://cache', theirs: '/a', ours: '/b' },
+      'http://cache is a cache for the store directory /a, and this is one for /b: it is not asked',
+    ],
+    [
+      { kind: 'no-cache-info', cache: 'http://cache', isLocal: false },
+      'http://cache has no nix-cache-info, and is asked after the other caches',
+    ],
+    [
+      { kind: 'no-cache-info', cache: 'file:///mnt', isLocal: true },
+      'file:///mnt has no nix-cache-info: is it there, is it mounted?',
+    ],
+    [
+      { kind: 'unchecked-contents', error, of: 'store' },
+      'it broke; until then, NARs that were not imported are not served',
+    ],
+    [
+      { kind: 'lying-peer', peer: '10.0.0.1:7', path },
+      `10.0.0.1:7 sent wrong bytes for ${path}; it is not asked again`,
+    ],
+    [{ kind: 'peers-again', failures: [failure, failure] }, 'it broke; it broke; trying peers again'],
+    [{ kind: 'kept-map', error, created: '2026-01-01' }, 'it broke; using the kept generation of 2026-01-01'],
+    [{ kind: 'failed-seed', infoHash, error: asError('no file') }, `cannot seed ${infoHash}: no file`],
+    [
+      { kind: 'nothing-evicted', obstacle: { kind: 'lost-root', path, keeper: 'laptop' } },
+      `nothing is evicted, since it may be needed: the subscription laptop’s ${path} has no narinfo in the store: fetch it again, or stop keeping it`,
+    ],
+    [
+      { kind: 'nothing-evicted', obstacle: { kind: 'unreadable-narinfo', storeHash } },
+      `nothing is evicted, since it may be needed: ${storeHash}.narinfo cannot be read: run narswarm verify --repair`,
+    ],
+  ];
+  for (const [warning, sentence] of words) assert.equal(warningSentence(warning), sentence);
+});
+
+test('with --json, facts are plain values, and an error has its code', () => {
+  const facts = factsOf({ kind: 'asked-last', cache: 'http://cache', error });
+  assert.deepEqual(facts, {
+    kind: 'asked-last',
+    cache: 'http://cache',
+    error: { code: 'HTTP_FAILED', reason: 'it broke', facts: { url: 'http://cache' } },
+  });
+});
