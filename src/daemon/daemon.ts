@@ -1,71 +1,42 @@
-import { isDeepStrictEqual } from 'node:util';
-import { inState } from '../store/state-folder.ts';
-import { isNarswarmError } from '../errors.ts';
-import type { PublisherAddress } from '../index/address.ts';
-import { mapFolder, saltBytes } from '../index/address.ts';
-import { cohortInfoHash } from '../index/cohort-key.ts';
-import { seedGeneration } from '../index/generations.ts';
-import { indexDirOf, resolveHashMap } from '../index/resolve.ts';
-import type { PublicKey } from '../nix/signature.ts';
-import { HttpClient, type HttpClientOptions } from '../http/client.ts';
-import { FileStore } from '../store/file-store.ts';
-import { StoreOffer } from '../serve/store-offer.ts';
-import { writeReplicas } from '../store/replicas.ts';
-import { contentsVersion } from '../subscription/published.ts';
-import { listStates } from '../subscription/state.ts';
-import { countReplicas } from './count-replicas.ts';
-import { Network, type NetworkOptions } from '../swarm/network.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { ownHost } from '../discovery/own-address.ts';
+import { HttpClient, type HttpClientOptions } from '../http/client.ts';
+import { mapFolder, type PublisherAddress } from '../index/address.ts';
+import type { Manifest } from '../index/manifest.ts';
+import type { PublicKey } from '../nix/signature.ts';
 import { IndexServer } from '../publish/index-server.ts';
-import { joinAtLastPort, Publisher, type PublisherOptions } from '../publish/publisher.ts';
+import { joinAtLastPort, type Publisher } from '../publish/publisher.ts';
+import { StoreOffer } from '../serve/store-offer.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { Network, type NetworkOptions } from '../swarm/network.ts';
 import { asError, type Warn } from '../warning.ts';
-import { failureOf, type Failure } from '../failure.ts';
+import { announceNars } from './announce-nars.ts';
+import { Copies } from './copies.ts';
+import { FollowedMap } from './followed-map.ts';
+import { OwnMap, type OwnMapOptions } from './own-map.ts';
 
 /** How soon a NAR that a fetch has added is seeded. */
-const CATALOGUE_MS = 1_000;
-/** How often a followed map is looked up; also keeps its DHT item alive (BEP 44: two hours). */
-const FOLLOW_MS = 30 * 60_000;
-/** While a map was not found yet. */
-const FOLLOW_RETRY_MS = 10_000;
-const RESOLVE_TIMEOUT_MS = 60_000;
-const SHARD_TIMEOUT_MS = 60_000;
-/** Pause between two announces of single NARs: ten thousand of them are done within a BEP 5 node's memory. */
-const ANNOUNCE_PAUSE_MS = 100;
-/** A map that could not be made is tried again after so long, or when something has changed. */
-const PUBLISH_AGAIN_MS = 60_000;
-
-/** How soon the copies of what is held are first counted, and how often at the most and the least. */
-const COUNT_MS = 5_000;
-const COUNT_SELDOM_MS = 30 * 60_000;
-
-/** The map that a daemon publishes. */
-export interface OwnMap extends Omit<
-  PublisherOptions,
-  'store' | 'keys' | 'shareKeys' | 'network' | 'signal' | 'onWarning'
-> {
-  /** Changes with what the map is of, as far as that is not in the store. Cheap enough to be asked for every second. */
-  readonly version?: () => Promise<string>;
-}
+const LOOK_MS = 1_000;
 
 export interface DaemonOptions {
   readonly store: FileStore;
   readonly keys: readonly PublicKey[];
-  /** Those of them whose NARs are given to others. Default: none. */
+  /** The keys whose NARs are given to others. Default: none. */
   readonly shareKeys?: readonly PublicKey[];
   readonly publishers: readonly PublisherAddress[];
   readonly network: NetworkOptions;
-  /** How to download. Default: without passwords, by the certificates that Node brings. */
+  /** Options for HTTP requests. Default: no passwords, and the certificates that Node brings. */
   readonly http?: HttpClientOptions | (() => Promise<HttpClientOptions>) | undefined;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
-  /** TCP ports for the followed maps over HTTP, if no map of its own is published: the first that is free. Default: none. */
+  /** TCP ports for the followed maps over HTTP, unless an own map is published. The first free one is taken. Default: none. */
   readonly httpPorts?: readonly number[];
-  /** This machine's own hash map, where it publishes one. */
-  readonly publish?: OwnMap | undefined;
-  /** Publishers to follow besides, asked for every second: subscriptions come and go. */
+  /** This machine's own hash map, if it publishes one. */
+  readonly publish?: OwnMapOptions | undefined;
+  /** Further publishers to follow. Called every second: subscriptions come and go. */
   readonly alsoFollow?: () => Promise<readonly PublisherAddress[]>;
-  /** Told when a generation of a followed map is held in full. */
+  /** Called when a generation of a followed map is held in full. */
   readonly onFollowed?: (address: PublisherAddress, generation: Followed) => void;
 }
 
@@ -84,23 +55,24 @@ export class Daemon implements AsyncDisposable {
   readonly #offer: StoreOffer;
   readonly #stop = new AbortController();
   readonly #http: HttpClient;
-  readonly #timers = new Set<NodeJS.Timeout>();
-  #publisher: Publisher | undefined;
+  readonly #ownMap: OwnMap | undefined;
   /** Serves the followed maps over HTTP. */
   #mirror: Promise<IndexServer> | undefined;
-  /** What the published map was made of, or was tried to be. */
-  #publishedOf = '';
-  /** When it is tried again though nothing has changed (`performance.now`). */
-  #publishAgainAtMs = Infinity;
-  readonly #followed = new Set<string>();
-  /** Why nothing is published, as it was told last. */
-  #hindrance: Failure | undefined;
+  /** The followed maps, by the names of their folders. */
+  readonly #followed = new Map<string, FollowedMap>();
 
   private constructor(options: DaemonOptions, network: Network, offer: StoreOffer) {
-    this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
+    const signal = AbortSignal.any([options.signal, this.#stop.signal]);
+    this.#options = { ...options, signal };
     this.network = network;
     this.#http = new HttpClient(options.http);
     this.#offer = offer;
+    const { store, keys, shareKeys = [], onWarning, publish } = options;
+    const context = { store, keys, shareKeys, network: options.network, signal, onWarning };
+    this.#ownMap = publish && new OwnMap(publish, context, { network, offer });
+    network.members.on('generation', ({ peer }, generation) => {
+      for (const map of this.#followed.values()) if (map.group === generation.group) map.onTold(peer, generation);
+    });
   }
 
   /** @throws LISTEN_FAILED, STORE_UNWRITABLE */
@@ -111,33 +83,29 @@ export class Daemon implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const network = await (publish === undefined ? Network.join(how) : joinAtLastPort({ ...publish, store }, how));
     const daemon = stack.use(new Daemon(options, network, offer));
-    await daemon.#publish();
+    await daemon.#ownMap?.refresh();
     const looksUp = options.publishers.length > 0 || daemon.publisher !== undefined;
-    if (looksUp || options.network.scope === 'public') await network.openDht(); // now, so that a port in use is said
-    void daemon.#watchCatalogue();
-    void daemon.#checkNars();
-    daemon.#later(COUNT_MS, () => daemon.#countReplicas(COUNT_MS));
+    if (looksUp || options.network.scope === 'public') await network.openDht(); // now, so that a port in use is reported
     if (options.publishers.length > 0) await daemon.#serveMaps();
-    for (const address of options.publishers) void daemon.#follow(address);
-    if (options.network.scope === 'public') void daemon.#announceNars();
+    for (const address of options.publishers) daemon.#follow(address);
+    daemon.#work();
     stack.move();
     return daemon;
   }
 
-  /** This machine's own map, as soon as there is something to publish. */
+  /** The publisher of this machine's own map, once there is something to publish. */
   get publisher(): Publisher | undefined {
-    return this.#publisher;
+    return this.#ownMap?.publisher;
   }
 
-  /** NARs that were asked for and are known with their pieces. */
+  /** Number of NARs that were requested and whose pieces are known. */
   get nars(): number {
     return this.#offer.catalogue.size;
   }
 
   async close(): Promise<void> {
     this.#stop.abort();
-    for (const timer of this.#timers) clearTimeout(timer);
-    await this.#publisher?.close();
+    await this.#ownMap?.[Symbol.asyncDispose]();
     await (await this.#mirror?.catch(() => undefined))?.close();
     await this.#http.close();
     await this.network.close();
@@ -148,90 +116,66 @@ export class Daemon implements AsyncDisposable {
     return this.close();
   }
 
-  #later(ms: number, work: () => Promise<void>): void {
-    if (this.#options.signal.aborted) return;
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      void work();
-    }, ms);
-    this.#timers.add(timer);
+  /** Starts the work that goes on until the end. */
+  #work(): void {
+    const { store, signal, onWarning } = this.#options;
+    const { catalogue, checker, forMembers: offer } = this.#offer;
+    void this.#repeat(() => this.#look());
+    void this.#repeat(() => checker.checkAll(signal)); // so that NARs can be served that nobody has checked yet
+    void new Copies({ store, catalogue, network: this.network, offer, signal, onWarning }).run();
+    if (this.#options.network.scope === 'public') void announceNars(catalogue, this.network, signal);
   }
 
-  /** Looks into NARs that nobody has looked into yet, so that they can be served. */
-  async #checkNars(): Promise<void> {
+  /** Does some work, and again a second after its end. */
+  async #repeat(work: () => Promise<void>): Promise<void> {
     const { signal, onWarning } = this.#options;
-    try {
-      await this.#offer.checker.checkAll(signal);
-    } catch (error) {
-      if (signal.aborted) return;
-      onWarning({ kind: 'failed', error: asError(error) });
+    while (!signal.aborted) {
+      try {
+        await work();
+      } catch (error) {
+        if (!signal.aborted) onWarning({ kind: 'failed', error: asError(error) });
+      }
+      await sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
     }
-    this.#later(CATALOGUE_MS, () => this.#checkNars());
   }
 
-  /** Takes in what fetches add. */
-  async #watchCatalogue(): Promise<void> {
-    try {
-      await this.#offer.catalogue.refresh();
-      await this.#publish();
-      for (const address of (await this.#options.alsoFollow?.()) ?? []) void this.#follow(address);
-    } catch (error) {
-      if (this.#options.signal.aborted) return;
-      this.#options.onWarning({ kind: 'failed', error: asError(error) });
-    }
-    this.#later(CATALOGUE_MS, () => this.#watchCatalogue());
-  }
-
-  /** Makes this machine's own map, and makes it anew when what it is of has changed. */
-  async #publish(): Promise<void> {
-    const { store, keys, shareKeys = [], network, signal, onWarning, publish } = this.#options;
-    if (publish === undefined) return;
-    const version = `${await contentsVersion(store, this.#offer.catalogue)} ${await publish.version?.()}`;
-    if (version === this.#publishedOf && performance.now() < this.#publishAgainAtMs) return;
-    this.#publishedOf = version;
-    this.#publishAgainAtMs = performance.now() + PUBLISH_AGAIN_MS;
-    try {
-      const contents = await publish.contents();
-      const isNothing = contents !== 'everything' && contents.named.size + contents.unnamed.length === 0;
-      if (this.#publisher !== undefined && isNothing) {
-        this.#offer.maps.remove(this.#publisher.built.publication.address);
-        await this.#publisher.close();
-        this.#publisher = undefined;
-        onWarning({ kind: 'map-withdrawn' });
-      }
-      if (this.#publisher !== undefined) {
-        if (await this.#publisher.rebuild()) this.#publishAgainAtMs = Infinity;
-        void this.#publisher.announce(); // what fetches add is not to wait for the DHT
-        return;
-      }
-      const place = { network: this.network, offer: this.#offer };
-      this.#publisher = await Publisher.attach(
-        { ...publish, store, keys, shareKeys, network, signal, onWarning },
-        place,
-      );
-      this.#publishAgainAtMs = Infinity;
-      publish.onRenewed?.(this.#publisher.built);
-      void this.#publisher.announce();
-    } catch (error) {
-      // Before the first update there is nothing to publish.
-      if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED', 'NARINFO_MISSING')) throw error;
-      if (!isDeepStrictEqual(failureOf(error), this.#hindrance)) onWarning({ kind: 'failed', error });
-      this.#hindrance = failureOf(error);
-    }
+  /** Takes in new NARs, new contents of the own map, and new publishers. */
+  async #look(): Promise<void> {
+    await this.#offer.catalogue.refresh();
+    await this.#ownMap?.refresh();
+    for (const address of (await this.#options.alsoFollow?.()) ?? []) this.#follow(address);
   }
 
   /** Follows a publisher from now on, once. */
-  async #follow(address: PublisherAddress): Promise<void> {
-    const map = mapFolder(address);
-    if (this.#followed.has(map)) return;
-    this.#followed.add(map);
-    await this.#lookUp(address);
+  #follow(address: PublisherAddress): void {
+    const name = mapFolder(address);
+    if (this.#followed.has(name)) return;
+    const { store, signal, onWarning } = this.#options;
+    const map = new FollowedMap(address, {
+      store,
+      network: this.network,
+      http: this.#http,
+      maps: this.#offer.maps,
+      signal,
+      onWarning,
+      onGeneration: (manifest) => this.#onGeneration(address, manifest),
+    });
+    this.#followed.set(name, map);
+    void map.run();
   }
 
-  /** @returns the port of the mirror, undefined if there is none. @throws LISTEN_FAILED */
+  async #onGeneration(address: PublisherAddress, { seq, recordCount }: Manifest): Promise<void> {
+    const port = await this.#serveMaps();
+    const host = ownHost(this.#options.network.listen, this.network.networks);
+    const mirror =
+      port === undefined ? undefined : `http://${formatEndpoint({ host, port })}/maps/${mapFolder(address)}`;
+    this.#options.onFollowed?.(address, { seq, records: recordCount, mirror });
+  }
+
+  /** @returns the port of the mirror; undefined if there is none. @throws LISTEN_FAILED */
   async #serveMaps(): Promise<number | undefined> {
     const { network, httpPorts, publish } = this.#options;
-    if (publish !== undefined) return this.#publisher?.http.port;
+    if (publish !== undefined) return this.publisher?.http.port;
     if (httpPorts === undefined) return undefined;
     this.#mirror ??= IndexServer.listen(
       { dirOf: (map) => this.#offer.maps.dirOf(map) },
@@ -240,104 +184,9 @@ export class Daemon implements AsyncDisposable {
         ports: httpPorts,
         limit: network.limits?.upload,
         networks: this.network.networks,
-        serves: network.scope === 'cohort' || network.scope === 'public' ? 'anyone' : 'lan',
+        serves: this.network.announces ? 'anyone' : 'lan',
       },
     );
     return (await this.#mirror).port;
-  }
-
-  async #lookUp(address: PublisherAddress): Promise<void> {
-    const { store, signal, onWarning, onFollowed } = this.#options;
-    const dir = inState(store, 'index');
-    this.network.joinCohort(cohortInfoHash(address.publicKey, address.salt));
-    let found = false;
-    try {
-      await using resolved = await resolveHashMap(address, {
-        network: this.network,
-        getBytes: (url, limits) => this.#http.getBytes(url, limits),
-        dir,
-        now: new Date(),
-        timeoutMs: RESOLVE_TIMEOUT_MS,
-        shardTimeoutMs: SHARD_TIMEOUT_MS,
-        signal,
-        onWarning,
-      });
-      await resolved.map.fetchAll(signal);
-      const { seq, recordCount, shards } = resolved.map.manifest;
-      const generation = await seedGeneration(store, {
-        address,
-        seq,
-        manifest: resolved.map.manifestBytes,
-        shards,
-        dir: indexDirOf(dir, address),
-      });
-      if (this.#offer.maps.add(address, generation)) {
-        const port = await this.#serveMaps();
-        const host = ownHost(this.#options.network.listen, this.network.networks);
-        const mirror =
-          port === undefined ? undefined : `http://${formatEndpoint({ host, port })}/maps/${mapFolder(address)}`;
-        onFollowed?.(address, { seq, records: recordCount, mirror });
-      }
-      found = resolved.from === 'network';
-      await this.#keepPointerAlive(address);
-    } catch (error) {
-      if (signal.aborted) return;
-      onWarning({ kind: 'failed', error: asError(error) });
-    }
-    this.#later(found ? FOLLOW_MS : FOLLOW_RETRY_MS, () => this.#lookUp(address));
-  }
-
-  /** Puts the publisher's signed pointer into the DHT again: with enough followers it outlives a publisher's night. */
-  async #keepPointerAlive(address: PublisherAddress): Promise<void> {
-    const { scope } = this.#options.network;
-    const dht = scope === 'cohort' || scope === 'public' ? await this.network.openDht() : undefined;
-    if (dht === undefined) return;
-    const salt = saltBytes(address.salt);
-    const item = await dht.getMutable(address.publicKey, salt, { signal: this.#options.signal });
-    if (item?.infoHash === undefined) return;
-    await dht.putMutable({
-      publicKey: address.publicKey,
-      salt,
-      seq: item.seq,
-      infoHash: item.infoHash,
-      sign: () => item.signature,
-    });
-  }
-
-  /** Asks the members which of the held NARs they have, and writes it down for `status` and `gc`. */
-  async #countReplicas(afterMs: number): Promise<void> {
-    const { store, signal, onWarning } = this.#options;
-    try {
-      const roots = (await listStates(store)).flatMap(({ generations: [newest] }) => newest?.roots ?? []);
-      const replicas = await countReplicas([...new Set(roots)], {
-        store,
-        catalogue: this.#offer.catalogue,
-        members: this.network.members,
-        offer: this.#offer.forMembers,
-        isOwn: (host) => this.network.networks.isOwn(host),
-        now: () => new Date(),
-        signal,
-      });
-      await writeReplicas(store, replicas);
-    } catch (error) {
-      if (signal.aborted) return;
-      onWarning({ kind: 'failed', error: asError(error) });
-    }
-    const nextMs = Math.min(COUNT_SELDOM_MS, 2 * afterMs);
-    this.#later(nextMs, () => this.#countReplicas(nextMs));
-  }
-
-  async #announceNars(): Promise<void> {
-    const { swarm } = this.network;
-    const dht = await this.network.openDht();
-    if (dht === undefined) return;
-    await dht.ready({ signal: this.#options.signal }).catch(() => false);
-    for (const entry of this.#offer.catalogue.entries()) {
-      if (this.#options.signal.aborted) return;
-      const { torrent } = entry;
-      if (torrent !== undefined) await dht.announce(torrent.infoHash, swarm.port).catch(() => undefined);
-      await new Promise((resolve) => setTimeout(resolve, ANNOUNCE_PAUSE_MS));
-    }
-    this.#later(FOLLOW_MS, () => this.#announceNars());
   }
 }

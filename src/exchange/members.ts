@@ -12,7 +12,7 @@ import { RequestsRoom } from './answers.ts';
 import { LeastSent } from './least-sent.ts';
 import { Link, type LinkContext, type LinkEvents } from './link.ts';
 import type { Member, WantedFile } from './member.ts';
-import type { FilePrefix } from './messages.ts';
+import type { FilePrefix, Generation } from './messages.ts';
 import { WantsRoom } from './their-wants.ts';
 import { WantedFiles } from './wanted.ts';
 
@@ -39,6 +39,8 @@ export interface MembersEvents {
   have: [member: Member, file: FileHash];
   /** It has more pieces of a wanted file that it is fetching. */
   piece: [member: Member, file: FileHash];
+  /** It says that it holds a generation of the hash map of a group that was joined. */
+  generation: [member: Member, generation: Generation];
 }
 
 /** What members need of the process that they are members of. */
@@ -82,6 +84,8 @@ export class Members extends EventEmitter<MembersEvents> {
   /** Links that we are opening or have opened, by the peer's address. */
   readonly #dialed = new Map<string, Link>();
   readonly #links = new Set<Link>();
+  /** What members are told of our hash maps, by group. */
+  readonly #generations = new Map<InfoHash, Generation>();
   readonly #open = new Set<Link>();
   readonly #lookTimer: NodeJS.Timeout;
   #lookedAtMs = performance.now();
@@ -188,6 +192,12 @@ export class Members extends EventEmitter<MembersEvents> {
     for (const link of this.#open) link.unwant(gone);
   }
 
+  /** Tells the members of now and later which generation of a hash map is here. */
+  tellGeneration(generation: Generation): void {
+    this.#generations.set(generation.group, generation);
+    for (const link of this.#open) link.tellGeneration(generation);
+  }
+
   /** Ends the connection to a member that has lied, and never connects to it again in this process. */
   ban(member: Member, reason: string): void {
     const { peers } = this.#context;
@@ -223,6 +233,9 @@ export class Members extends EventEmitter<MembersEvents> {
     opened: (link) => this.#onOpened(link),
     have: (link, file) => this.emit('have', link, file),
     piece: (link, file) => this.emit('piece', link, file),
+    generation: (link, generation) => {
+      if (this.#groups.has(generation.group)) this.emit('generation', link, generation);
+    },
     closed: (link) => this.#onGone(link),
   };
 
@@ -235,6 +248,7 @@ export class Members extends EventEmitter<MembersEvents> {
     if (loser !== link) {
       this.#open.add(link);
       this.emit('member', link);
+      for (const generation of this.#generations.values()) link.tellGeneration(generation);
     }
     if (loser === undefined) return;
     loser.drop();

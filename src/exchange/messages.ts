@@ -2,7 +2,7 @@
  * The messages of the exchange, as EXCHANGE.md specifies them: parsing and formatting, without I/O. Each one is the body of
  * a message of the extension `nar_exchange` (BEP 10): a byte that tells its kind, then fields. Integers are big-endian.
  */
-import type { FileHash, StoreHash } from '../nix/brands.ts';
+import type { FileHash, InfoHash, StoreHash } from '../nix/brands.ts';
 import { decodeNix32, encodeNix32 } from '../nix/nix32.ts';
 import {
   MAX_ANY_CANDIDATES,
@@ -33,12 +33,14 @@ export const KIND = {
   PICKED: 12,
   NARINFO_GET: 13,
   NARINFO: 14,
+  GENERATION: 15,
 } as const;
 
 /** Bytes of the SHA-256 of a file, and of its beginning, by which members speak of it in lists. */
 const FILE_HASH_BYTES = 32;
 const PREFIX_BYTES = 8;
 const STORE_HASH_BYTES = 20;
+const INFO_HASH_BYTES = 20;
 /** A file's prefix, an offset and a length. */
 const CANDIDATE_BYTES = PREFIX_BYTES + 12;
 /** Before the bytes of a DATA message: kind and request. */
@@ -71,6 +73,15 @@ export interface Candidate {
   readonly length: number;
 }
 
+/** A generation of the hash map that the members of a group follow. */
+export interface Generation {
+  readonly group: InfoHash;
+  /** The seq of its manifest. */
+  readonly seq: number;
+  /** The infohash of its torrent. */
+  readonly infoHash: InfoHash;
+}
+
 /** A message of the exchange. `id` is a request's, chosen by the side that asks. */
 export type Message =
   | { readonly kind: 'want'; readonly batch: number; readonly prefixes: readonly FilePrefix[] }
@@ -86,7 +97,8 @@ export type Message =
   | { readonly kind: 'picked'; readonly id: number; readonly index: number }
   | { readonly kind: 'narinfoGet'; readonly id: number; readonly hashes: readonly StoreHash[] }
   /** `text` is empty if there is none. */
-  | { readonly kind: 'narinfo'; readonly id: number; readonly index: number; readonly text: Uint8Array };
+  | { readonly kind: 'narinfo'; readonly id: number; readonly index: number; readonly text: Uint8Array }
+  | ({ readonly kind: 'generation' } & Generation);
 
 /** The prefix of a file. */
 export function prefixOf(file: FileHash): FilePrefix {
@@ -156,8 +168,15 @@ export function formatBody(message: Message): Buffer {
       return Buffer.concat([headOf(KIND.PICKED, message.id), uint16(message.index)]);
     case 'narinfoGet':
       return Buffer.concat([headOf(KIND.NARINFO_GET, message.id), ...message.hashes.map(decodeNix32)]);
-    default:
+    case 'narinfo':
       return Buffer.concat([headOf(KIND.NARINFO, message.id), uint16(message.index), message.text]);
+    default:
+      return Buffer.concat([
+        Buffer.of(KIND.GENERATION),
+        Buffer.from(message.group, 'hex'),
+        uint64(message.seq),
+        Buffer.from(message.infoHash, 'hex'),
+      ]);
   }
 }
 
@@ -215,6 +234,8 @@ export function parseBody(body: Uint8Array): Message | 'unknown' | undefined {
       if (index >= MAX_NARINFOS_PER_MESSAGE) return undefined;
       return { kind: 'narinfo', id: bytes.readUInt32BE(1), index, text: bytes.subarray(7) };
     }
+    case KIND.GENERATION:
+      return parseGeneration(bytes);
     default:
       return 'unknown';
   }
@@ -258,6 +279,16 @@ function parseNarInfoGet(bytes: Buffer): Message | undefined {
     return encodeNix32(bytes.subarray(at, at + STORE_HASH_BYTES)) as StoreHash;
   });
   return { kind: 'narinfoGet', id: bytes.readUInt32BE(1), hashes };
+}
+
+function parseGeneration(bytes: Buffer): Message | undefined {
+  const seqAt = 1 + INFO_HASH_BYTES;
+  const infoHashAt = seqAt + 8;
+  if (bytes.length !== infoHashAt + INFO_HASH_BYTES) return undefined;
+  const seq = numberAt(bytes, seqAt);
+  if (!Number.isSafeInteger(seq)) return undefined;
+  const group = bytes.toString('hex', 1, seqAt) as InfoHash;
+  return { kind: 'generation', group, seq, infoHash: bytes.toString('hex', infoHashAt) as InfoHash };
 }
 
 function prefixesFrom(bytes: Buffer, start: number): FilePrefix[] | undefined {

@@ -1,3 +1,4 @@
+import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { Network } from '../swarm/network.ts';
 import type { TorrentReader } from '../swarm/torrent-reader.ts';
@@ -14,12 +15,18 @@ export class PeerSource implements IndexSource, AsyncDisposable {
   readonly #network: Network;
   readonly #infoHash: InfoHash;
   readonly #lifetime: AbortSignal;
+  readonly #teller: PeerRecord | undefined;
   #joining: Promise<{ reader: TorrentReader; stop: () => void }> | undefined;
 
-  constructor(network: Network, infoHash: InfoHash, lifetime: AbortSignal) {
+  /**
+   * @param teller the member that has named this torrent: it is asked, too, and nobody else hears of the torrent.
+   *   Undefined: other peers of the torrent are looked for, too
+   */
+  constructor(network: Network, infoHash: InfoHash, lifetime: AbortSignal, teller?: PeerRecord) {
     this.#network = network;
     this.#infoHash = infoHash;
     this.#lifetime = lifetime;
+    this.#teller = teller;
   }
 
   async readFile(name: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array> {
@@ -35,8 +42,9 @@ export class PeerSource implements IndexSource, AsyncDisposable {
   }
 
   async #join(): Promise<{ reader: TorrentReader; stop: () => void }> {
-    this.#network.discovery.follow(this.#infoHash);
+    if (this.#teller === undefined) this.#network.discovery.follow(this.#infoHash);
     const reader = await this.#network.swarm.read(this.#infoHash);
+    if (this.#teller !== undefined) reader.addPeer(this.#teller);
     return { reader, stop: connectCohort(reader, this.#network, this.#lifetime) };
   }
 }

@@ -1,6 +1,8 @@
 import { join } from 'node:path';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { DhtNode } from '../discovery/dht.ts';
+import type { PeerRecord } from '../discovery/peer-table.ts';
+import type { InfoHash } from '../nix/brands.ts';
 import type { Network } from '../swarm/network.ts';
 import { formatPublisherAddress, mapFolder, type PublisherAddress } from './address.ts';
 import { cohortInfoHash } from './cohort-key.ts';
@@ -93,12 +95,49 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
   }
 }
 
-interface Verified {
+/**
+ * Reads a generation that a member of the cohort says it holds, from the members. Its word counts for nothing: the
+ * manifest must be signed, and not older than the kept one.
+ *
+ * @throws INDEX_UNREACHABLE, INDEX_SIGNATURE, INDEX_INVALID, INDEX_EXPIRED, INDEX_ROLLBACK; the signal's reason
+ */
+export async function resolveNamed(
+  address: PublisherAddress,
+  named: { readonly infoHash: InfoHash; readonly teller: PeerRecord },
+  context: ResolveContext & { readonly network: Network },
+): Promise<Resolved> {
+  const { network, now, signal: lifetime, timeoutMs } = context;
+  const dir = indexDirOf(context.dir, address);
+  const kept = await readKept(address, dir, now);
+  const deadline = AbortSignal.timeout(timeoutMs);
+  const signal = AbortSignal.any([lifetime, deadline]);
+  await using stack = new AsyncDisposableStack();
+  const source = stack.use(new PeerSource(network, named.infoHash, lifetime, named.teller));
+  try {
+    const bytes = await source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal });
+    const found = await accept(address, bytes, dir, kept, now);
+    hint(found.manifest, network);
+    const name = formatPublisherAddress(address);
+    const map = new HashMap(name, { ...found, fetchedBytes: bytes.length }, dir, source, {
+      lifetime,
+      shardTimeoutMs: context.shardTimeoutMs,
+    });
+    const owned = stack.move();
+    return { map, from: 'network', [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  } catch (error) {
+    lifetime.throwIfAborted();
+    throw deadline.aborted && !isNarswarmError(error) ? unreachable(address, timeoutMs, error) : error;
+  }
+}
+
+/** A manifest whose signature was checked. */
+export interface Verified {
   readonly manifest: Manifest;
   readonly bytes: Uint8Array;
 }
 
-async function readKept(address: PublisherAddress, dir: IndexDir, now: Date): Promise<Verified | undefined> {
+/** Reads the manifest that was last seen of a publisher's hash map. Undefined if there is none, or it is damaged. */
+export async function readKept(address: PublisherAddress, dir: IndexDir, now: Date): Promise<Verified | undefined> {
   const bytes = await dir.readManifest();
   return bytes === undefined ? undefined : verified(address, bytes, now);
 }

@@ -129,8 +129,13 @@ export class IndexServer implements AsyncDisposable {
       response.writeHead(404).end();
       return;
     }
-    const { size: sizeBytes } = await file.stat();
-    response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': sizeBytes });
+    const { size: sizeBytes, mtimeMs, ino } = await file.stat();
+    const etag = `"${ino.toString(36)}-${mtimeMs.toString(36)}-${sizeBytes.toString(36)}"`; // files are replaced, not changed
+    if (request.headers['if-none-match'] === etag) {
+      response.writeHead(304, { etag }).end();
+      return;
+    }
+    response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': sizeBytes, etag });
     if (request.method === 'HEAD') response.end();
     else {
       const body = file.createReadStream({ highWaterMark: HTTP_CHUNK_BYTES, autoClose: false });

@@ -112,7 +112,7 @@ export class Publisher implements AsyncDisposable {
     );
     const built = await buildPublication(withOwn);
     await offer.catalogue.refresh();
-    offer.maps.add(built.publication.address, built.publication);
+    offerGeneration(place, built);
     const owned = new AsyncDisposableStack();
     const started = new Publisher(built, http, place, stop, withOwn, owned);
     stack.defer(() => clearInterval(started.#timer));
@@ -160,7 +160,7 @@ export class Publisher implements AsyncDisposable {
       // The generation may be of another process: an update may have written it a moment ago.
       const isNews = built.publication.torrent.infoHash !== this.#built.publication.torrent.infoHash;
       this.#built = built;
-      this.#place.offer.maps.add(built.publication.address, built.publication);
+      offerGeneration(this.#place, built);
       if (isNews) {
         this.network.discovery.follow(built.publication.torrent.infoHash);
         onRenewed?.(built);
@@ -186,6 +186,14 @@ export class Publisher implements AsyncDisposable {
       if (!signal.aborted) onWarning({ kind: 'pointer-not-put', error: asError(error) });
     }
   }
+}
+
+/** Gives a generation of the hash map to others, and tells the members who follow it. */
+function offerGeneration({ network, offer }: PublisherPlace, { publication }: Built): void {
+  const { address, manifest, torrent } = publication;
+  offer.maps.add(address, publication);
+  const group = cohortInfoHash(address.publicKey, address.salt);
+  network.members.tellGeneration({ group, seq: manifest.seq, infoHash: torrent.infoHash });
 }
 
 /**

@@ -53,6 +53,8 @@ export class Network implements AsyncDisposable {
   readonly discovery: Discovery;
   /** Which hosts are on the local network. */
   readonly networks: LocalNetworks;
+  /** True if the scope lets this machine be announced beyond the local network. */
+  readonly announces: boolean;
   readonly #dht: DhtOnDemand;
   #hasJoined = false;
 
@@ -62,12 +64,14 @@ export class Network implements AsyncDisposable {
     dht: DhtOnDemand;
     discovery: Discovery;
     networks: LocalNetworks;
+    announces: boolean;
   }) {
     this.swarm = parts.swarm;
     this.members = parts.members;
     this.#dht = parts.dht;
     this.discovery = parts.discovery;
     this.networks = parts.networks;
+    this.announces = parts.announces;
   }
 
   /** @throws LISTEN_FAILED */
@@ -136,7 +140,7 @@ export class Network implements AsyncDisposable {
       }),
     );
     for (const peer of options.peers) discovery.add(peer, 'given');
-    const network = new Network({ swarm, members, dht, discovery, networks });
+    const network = new Network({ swarm, members, dht, discovery, networks, announces: isPublic });
     for (const infoHash of options.neighbours ?? []) members.keepNear(infoHash);
     for (const infoHash of options.neighbours ?? []) network.#meet(infoHash, (group) => discovery.followOnLan(group));
     stack.move();

@@ -14,7 +14,7 @@ import {
   type Message,
   type Refusal,
 } from '../../src/exchange/messages.ts';
-import type { FileHash, StoreHash } from '../../src/nix/brands.ts';
+import type { FileHash, InfoHash, StoreHash } from '../../src/nix/brands.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
 
 const FIXTURE = new URL('../../fixtures/exchange/messages.txt', import.meta.url);
@@ -30,6 +30,8 @@ const FILE = encodeNix32(DIGEST) as FileHash;
 const FIRST = '0011223344556677' as FilePrefix;
 const SECOND = '8899aabbccddeeff' as FilePrefix;
 const STORE_HASH = encodeNix32(Buffer.from(Array.from({ length: 20 }, (_, index) => index))) as StoreHash;
+
+const INFO_HASH = Buffer.from(Array.from({ length: 20 }, (_, index) => index)).toString('hex') as InfoHash;
 
 const MESSAGES: readonly Message[] = [
   { kind: 'want', batch: 42, prefixes: [FIRST, SECOND] },
@@ -53,6 +55,7 @@ const MESSAGES: readonly Message[] = [
   { kind: 'picked', id: 2, index: 1 },
   { kind: 'narinfoGet', id: 3, hashes: [STORE_HASH] },
   { kind: 'narinfo', id: 3, index: 0, text: Buffer.from('Store\n') },
+  { kind: 'generation', group: 'ab'.repeat(20) as InfoHash, seq: 0x6a0b3c4d, infoHash: INFO_HASH },
 ];
 
 for (const message of MESSAGES) {
@@ -84,6 +87,7 @@ const bytes = (length: number): fc.Arbitrary<Buffer> =>
   fc.uint8Array({ minLength: length, maxLength: length }).map((array) => Buffer.from(array));
 const number = fc.integer({ min: 0, max: 2 ** 32 - 1 });
 const prefix = bytes(8).map((array) => array.toString('hex') as FilePrefix);
+const infoHash = bytes(20).map((array) => array.toString('hex') as InfoHash);
 const prefixes = fc.array(prefix, { minLength: 1, maxLength: 20 });
 const range = { from: fc.integer({ min: 0, max: 2 ** 52 }), length: fc.integer({ min: 1, max: 2 ** 32 - 1 }) };
 const any: fc.Arbitrary<Message> = fc.oneof(
@@ -135,6 +139,12 @@ const any: fc.Arbitrary<Message> = fc.oneof(
     id: number,
     index: fc.integer({ min: 0, max: 255 }),
     text: fc.integer({ min: 0, max: 99 }).chain(bytes),
+  }),
+  record({
+    kind: fc.constant('generation' as const),
+    group: infoHash,
+    seq: fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }),
+    infoHash,
   }),
 );
 

@@ -10,7 +10,7 @@ import { Link, type LinkContext, type LinkEvents } from '../../../src/exchange/l
 import { formatMessage, prefixOf, type Message } from '../../../src/exchange/messages.ts';
 import { WantsRoom } from '../../../src/exchange/their-wants.ts';
 import { WantedFiles } from '../../../src/exchange/wanted.ts';
-import type { StoreHash } from '../../../src/nix/brands.ts';
+import type { InfoHash, StoreHash } from '../../../src/nix/brands.ts';
 import { NARINFOS_PER_SECOND } from '../../../src/wire/bounds.ts';
 import { PacketBudget } from '../../../src/wire/packet-budget.ts';
 import { SendBudget } from '../../../src/wire/send-budget.ts';
@@ -42,6 +42,7 @@ const SOUND: readonly Message[] = [
   { kind: 'data', id: 2, bytes: Buffer.alloc(64) },
   { kind: 'refuse', id: 1, reason: 'absent' },
   { kind: 'narinfo', id: 3, index: 0, text: Buffer.from('StorePath: x\n') },
+  { kind: 'generation', group: 'ab'.repeat(20) as InfoHash, seq: 1, infoHash: 'cd'.repeat(20) as InfoHash },
 ];
 
 /** A socket of nobody: takes all that is sent. */
@@ -104,6 +105,7 @@ export function link(): FuzzTarget {
     },
     have: (_link, file) => assert.equal(file, WANTED.file),
     piece: (_link, file) => assert.equal(file, WANTED.file),
+    generation: () => undefined,
     closed: () => undefined,
   };
   const opening = formatOpening(GROUP, Buffer.alloc(20, 'b'), 6881);

@@ -1,0 +1,27 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Catalogue } from '../store/catalogue.ts';
+import type { Network } from '../swarm/network.ts';
+
+/** Pause between two announcements of single NARs: ten thousand of them are done within the memory of a BEP 5 node. */
+const PAUSE_MS = 100;
+/** Pause between two rounds: BEP 5 nodes forget peers after half an hour. */
+const ROUND_MS = 30 * 60_000;
+
+/** Announces each NAR in the DHT, again and again, until the signal aborts. Only for the scope `public`. */
+export async function announceNars(
+  catalogue: Pick<Catalogue, 'entries'>,
+  network: Network,
+  signal: AbortSignal,
+): Promise<void> {
+  const dht = await network.openDht();
+  if (dht === undefined) return;
+  await dht.ready({ signal }).catch(() => false);
+  while (!signal.aborted) {
+    for (const { torrent } of catalogue.entries()) {
+      if (signal.aborted) return;
+      if (torrent !== undefined) await dht.announce(torrent.infoHash, network.swarm.port).catch(() => undefined);
+      await sleep(PAUSE_MS, undefined, { signal }).catch(() => undefined);
+    }
+    await sleep(ROUND_MS, undefined, { signal }).catch(() => undefined);
+  }
+}

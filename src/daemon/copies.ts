@@ -1,0 +1,81 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Offer } from '../exchange/offer.ts';
+import type { Catalogue } from '../store/catalogue.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { writeReplicas } from '../store/replicas.ts';
+import { listStates } from '../subscription/state.ts';
+import type { Network } from '../swarm/network.ts';
+import { asError, type Warn } from '../warning.ts';
+import { countReplicas } from './count-replicas.ts';
+
+/** Pause between two counts while machines or NARs come and go. A count waits up to 15 s for answers. */
+const SOON_MS = 5_000;
+/** Longest time without a count: what members have told since then is counted again. */
+const SELDOM_MS = 10 * 60_000;
+/** A count sends 8 bytes for each NAR to each member: at most so much on average. */
+const MEAN_BYTES_PER_SEC = 50_000;
+const BYTES_PER_QUESTION = 8;
+
+export interface CopiesContext {
+  readonly store: FileStore;
+  readonly catalogue: Pick<Catalogue, 'entries' | 'size'>;
+  readonly network: Network;
+  readonly offer: Pick<Offer, 'holds' | 'on'>;
+  readonly signal: AbortSignal;
+  readonly onWarning: Warn;
+}
+
+/** Counts the copies of this machine's NARs at other machines, for `status`, `gc` and mirrors. */
+export class Copies {
+  readonly #context: CopiesContext;
+  /** True if the last count is no longer right. */
+  #isStale = true;
+
+  constructor(context: CopiesContext) {
+    this.#context = context;
+  }
+
+  /** Counts soon after machines or NARs come and go, and now and then, until the signal aborts. Never rejects. */
+  async run(): Promise<void> {
+    const { network, catalogue, offer, signal, onWarning } = this.#context;
+    const noteChange = (): void => void (this.#isStale = true);
+    for (const event of ['member', 'gone'] as const) network.members.on(event, noteChange);
+    offer.on('news', noteChange);
+    await sleep(SOON_MS, undefined, { signal }).catch(() => undefined);
+    while (!signal.aborted) {
+      this.#isStale = false;
+      try {
+        await this.#count();
+      } catch (error) {
+        if (signal.aborted) return;
+        onWarning({ kind: 'failed', error: asError(error) });
+      }
+      const bytes = BYTES_PER_QUESTION * catalogue.size * network.members.open.size;
+      await this.#rest(Math.max(SOON_MS, (bytes / MEAN_BYTES_PER_SEC) * 1_000));
+    }
+  }
+
+  async #count(): Promise<void> {
+    const { store, catalogue, network, offer, signal } = this.#context;
+    const roots = (await listStates(store)).flatMap(({ generations: [newest] }) => newest?.roots ?? []);
+    const replicas = await countReplicas([...new Set(roots)], {
+      store,
+      catalogue,
+      members: network.members,
+      offer,
+      isOwn: (host) => network.networks.isOwn(host),
+      now: () => new Date(),
+      signal,
+    });
+    await writeReplicas(store, replicas);
+  }
+
+  /** Waits at least so long, then until something has changed, or the last count is old. */
+  async #rest(leastMs: number): Promise<void> {
+    const { signal } = this.#context;
+    const untilMs = performance.now() + SELDOM_MS;
+    await sleep(leastMs, undefined, { signal }).catch(() => undefined);
+    while (!signal.aborted && !this.#isStale && performance.now() < untilMs)
+      await sleep(SOON_MS, undefined, { signal }).catch(() => undefined);
+  }
+}

@@ -1,0 +1,218 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
+import type { PeerRecord } from '../discovery/peer-table.ts';
+import type { Generation } from '../exchange/messages.ts';
+import type { HttpClient } from '../http/client.ts';
+import { saltBytes, type PublisherAddress } from '../index/address.ts';
+import { cohortInfoHash } from '../index/cohort-key.ts';
+import { seedGeneration, type OfferedGenerations } from '../index/generations.ts';
+import type { Manifest } from '../index/manifest.ts';
+import { NewerGeneration } from './newer-generation.ts';
+import { indexDirOf, readKept, resolveHashMap, resolveNamed, type Resolved, type Verified } from '../index/resolve.ts';
+import type { InfoHash } from '../nix/brands.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { inState } from '../store/state-folder.ts';
+import type { Network } from '../swarm/network.ts';
+import { asError, factsOf, type Warning, type Warn } from '../warning.ts';
+
+/** How often a publisher's mirror is asked for its manifest, which is nearly nothing if that has not changed. */
+const MIRROR_CHECK_MS = 60_000;
+/** How often the DHT is asked for the pointer: some fifty packets. */
+const DHT_CHECK_MS = 5 * 60_000;
+/** How soon a map that was not found is looked up again; twice as long each time, up to the intervals above. */
+const RETRY_MS = 10_000;
+const RESOLVE_TIMEOUT_MS = 60_000;
+const SHARD_TIMEOUT_MS = 60_000;
+/** Time for a member to give the manifest that it has named. */
+const NAMED_TIMEOUT_MS = 10_000;
+/** Limit on remembered claims, one for each member. */
+const MAX_CLAIMS = 256;
+/** Claims of a member that came to nothing, until it is not believed any longer. */
+const MAX_FALSE_CLAIMS = 2;
+/** How often the DHT item is put again (BEP 44: nodes may drop it after two hours). */
+const KEEP_ALIVE_MS = 30 * 60_000;
+
+/** What a daemon follows hash maps with. */
+export interface FollowContext {
+  readonly store: FileStore;
+  readonly network: Network;
+  readonly http: HttpClient;
+  /** Takes the generations that are here in full. */
+  readonly maps: OfferedGenerations;
+  readonly signal: AbortSignal;
+  readonly onWarning: Warn;
+  /** Called when a generation is held in full and offered. */
+  readonly onGeneration: (manifest: Manifest) => Promise<void>;
+  /** Milliseconds between two questions for news. Default: a minute for a mirror, five for the DHT. */
+  readonly checkMs?: number | undefined;
+}
+
+/**
+ * Follows a hash map: offers the generation that is here at once, and each newer one soon after it appears. A member of the
+ * cohort that has a newer one says so; apart from that the publisher is asked now and then.
+ */
+export class FollowedMap {
+  readonly group: InfoHash;
+  readonly #address: PublisherAddress;
+  readonly #context: FollowContext;
+  readonly #newer: NewerGeneration;
+  readonly #checkMs: number;
+  readonly #falseClaims = new WeakMap<PeerRecord, number>();
+  /** The generation that is here; 0: none. */
+  #seq = 0;
+  /** What each member has said last. */
+  readonly #claims = new Map<PeerRecord, Generation>();
+  #pause = new AbortController();
+  #isFound = false;
+  #misses = 0;
+  /** The last warning, as plain facts. */
+  #lastWarning: unknown;
+  #keptAliveAtMs = -Infinity;
+
+  constructor(address: PublisherAddress, context: FollowContext) {
+    this.#address = address;
+    this.#context = context;
+    this.group = cohortInfoHash(address.publicKey, address.salt);
+    this.#newer = new NewerGeneration(address, { http: context.http, openDht: () => context.network.openDht() });
+    this.#checkMs = context.checkMs ?? (address.baseUrl === undefined ? DHT_CHECK_MS : MIRROR_CHECK_MS);
+  }
+
+  /** Follows until the signal aborts. Never rejects. */
+  async run(): Promise<void> {
+    const { network, signal } = this.#context;
+    network.joinCohort(this.group);
+    await this.#try(() => this.#offerKept());
+    while (!signal.aborted) {
+      if (!(await this.#try(() => this.#takeTold()))) await this.#try(() => this.#look());
+      await this.#try(() => this.#keepPointerAlive());
+      const waitMs = this.#isFound
+        ? this.#checkMs
+        : Math.min(this.#checkMs, RETRY_MS * 2 ** Math.max(0, this.#misses - 1));
+      const stop = AbortSignal.any([signal, this.#pause.signal]);
+      if (this.#newestClaim() === undefined) await sleep(waitMs, undefined, { signal: stop }).catch(() => undefined);
+    }
+  }
+
+  /** Takes note that a member says it holds a generation. */
+  onTold(teller: PeerRecord, generation: Generation): void {
+    if (generation.seq <= this.#seq || (this.#falseClaims.get(teller) ?? 0) >= MAX_FALSE_CLAIMS) return;
+    const [oldest] = this.#claims.keys();
+    if (oldest !== undefined && this.#claims.size >= MAX_CLAIMS) this.#claims.delete(oldest);
+    this.#claims.set(teller, generation);
+    this.#pause.abort();
+    this.#pause = new AbortController();
+  }
+
+  /** @returns false if it failed, which is a warning */
+  async #try(work: () => Promise<boolean | void>): Promise<boolean> {
+    try {
+      return (await work()) !== false;
+    } catch (error) {
+      if (!this.#context.signal.aborted) this.#warn({ kind: 'failed', error: asError(error) });
+      return false;
+    }
+  }
+
+  /** Gives each warning once, until something else happens. */
+  #warn(warning: Warning): void {
+    const facts = factsOf(warning);
+    if (!isDeepStrictEqual(facts, this.#lastWarning)) this.#context.onWarning(warning);
+    this.#lastWarning = facts;
+  }
+
+  /** Offers the generation of an earlier run: its followers are not to wait for a publisher that may be off. */
+  async #offerKept(): Promise<void> {
+    const now = new Date();
+    const kept = await readKept(this.#address, this.#dir, now);
+    if (kept === undefined || kept.manifest.expires <= now) return;
+    await this.#offer(kept).catch(() => undefined); // not all of it is here
+  }
+
+  /** Fetches what a member has told of. @returns false if there is nothing, or it came to nothing */
+  async #takeTold(): Promise<boolean> {
+    const claim = this.#newestClaim();
+    if (claim === undefined) return false;
+    const [teller, generation] = claim;
+    this.#claims.delete(teller);
+    try {
+      await using resolved = await resolveNamed(
+        this.#address,
+        { infoHash: generation.infoHash, teller },
+        { ...this.#resolving, timeoutMs: NAMED_TIMEOUT_MS },
+      );
+      await this.#take(resolved);
+      if (this.#seq >= generation.seq) return true;
+    } catch {
+      this.#context.signal.throwIfAborted();
+    }
+    this.#falseClaims.set(teller, (this.#falseClaims.get(teller) ?? 0) + 1);
+    return false;
+  }
+
+  /** The highest claim above what is here. */
+  #newestClaim(): [PeerRecord, Generation] | undefined {
+    for (const [teller, { seq }] of this.#claims) if (seq <= this.#seq) this.#claims.delete(teller);
+    return [...this.#claims].toSorted(([, a], [, b]) => b.seq - a.seq)[0];
+  }
+
+  /** Asks the publisher for news, and fetches them. */
+  async #look(): Promise<void> {
+    if (this.#isFound && !(await this.#newer.isAbove(this.#seq, this.#context.signal))) return;
+    this.#isFound = false;
+    this.#misses++;
+    const onWarning = (warning: Warning): void => this.#warn(warning);
+    await using resolved = await resolveHashMap(this.#address, { ...this.#resolving, onWarning });
+    await this.#take(resolved);
+    if (resolved.from !== 'network') return;
+    this.#isFound = true;
+    this.#misses = 0;
+    this.#lastWarning = undefined;
+  }
+
+  async #take({ map }: Resolved): Promise<void> {
+    await map.fetchAll(this.#context.signal);
+    await this.#offer({ manifest: map.manifest, bytes: map.manifestBytes });
+  }
+
+  async #offer({ manifest, bytes }: Verified): Promise<void> {
+    const { store, maps, network, onGeneration } = this.#context;
+    const { seq, shards } = manifest;
+    const address = this.#address;
+    const generation = await seedGeneration(store, { address, seq, manifest: bytes, shards, dir: this.#dir });
+    this.#seq = Math.max(this.#seq, seq);
+    if (!maps.add(address, generation)) return;
+    network.members.tellGeneration({ group: this.group, seq, infoHash: generation.torrent.infoHash });
+    await onGeneration(manifest);
+  }
+
+  /** Puts the publisher's signed pointer into the DHT again: with enough followers it outlives a publisher's night. */
+  async #keepPointerAlive(): Promise<void> {
+    const { network, signal } = this.#context;
+    if (!network.announces || performance.now() - this.#keptAliveAtMs < KEEP_ALIVE_MS) return;
+    const { publicKey } = this.#address;
+    const salt = saltBytes(this.#address.salt);
+    const dht = await network.openDht();
+    const item = await dht?.getMutable(publicKey, salt, { signal });
+    if (dht === undefined || item?.infoHash === undefined) return;
+    this.#keptAliveAtMs = performance.now();
+    const { seq, infoHash, signature } = item;
+    await dht.putMutable({ publicKey, salt, seq, infoHash, sign: () => signature });
+  }
+
+  get #dir(): ReturnType<typeof indexDirOf> {
+    return indexDirOf(inState(this.#context.store, 'index'), this.#address);
+  }
+
+  get #resolving(): Parameters<typeof resolveHashMap>[1] & { readonly network: Network } {
+    const { store, network, http, signal } = this.#context;
+    return {
+      network,
+      getBytes: (url, limits) => http.getBytes(url, limits),
+      dir: inState(store, 'index'),
+      now: new Date(),
+      timeoutMs: RESOLVE_TIMEOUT_MS,
+      shardTimeoutMs: SHARD_TIMEOUT_MS,
+      signal,
+    };
+  }
+}

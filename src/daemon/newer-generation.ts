@@ -1,0 +1,60 @@
+/** Cheap questions whether a publisher has a newer generation: no shard is fetched. */
+import type { DhtNode } from '../discovery/dht.ts';
+import { isNarswarmError } from '../errors.ts';
+import type { HttpClient, Validators } from '../http/client.ts';
+import { saltBytes, type PublisherAddress } from '../index/address.ts';
+import { MANIFEST_NAME } from '../index/index-torrent.ts';
+import { MAX_MANIFEST_BYTES } from '../index/limits.ts';
+import { parseManifest } from '../index/manifest.ts';
+
+/** Asks a publisher again and again whether it has anything newer. */
+export class NewerGeneration {
+  readonly #address: PublisherAddress;
+  readonly #http: Pick<HttpClient, 'getIfChanged'>;
+  readonly #openDht: () => Promise<DhtNode | undefined>;
+  /** Of the manifest that the mirror has sent last. */
+  #validators: Validators | undefined;
+
+  constructor(
+    address: PublisherAddress,
+    context: { readonly http: Pick<HttpClient, 'getIfChanged'>; readonly openDht: () => Promise<DhtNode | undefined> },
+  ) {
+    this.#address = address;
+    this.#http = context.http;
+    this.#openDht = context.openDht;
+  }
+
+  /**
+   * Asks the publisher's mirror for its manifest if that has changed, or the DHT for its pointer.
+   *
+   * @returns false if nothing above `seq` was found, or nobody answered
+   * @throws the signal's reason
+   */
+  async isAbove(seq: number, signal: AbortSignal): Promise<boolean> {
+    const { baseUrl } = this.#address;
+    try {
+      return (baseUrl === undefined ? await this.#pointed(seq, signal) : await this.#mirrored(baseUrl, signal)) > seq;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isNarswarmError(error)) throw error;
+      return false;
+    }
+  }
+
+  async #mirrored(baseUrl: string, signal: AbortSignal): Promise<number> {
+    const { publicKey, salt } = this.#address;
+    const options = { maxBytes: MAX_MANIFEST_BYTES, validators: this.#validators, retries: 0, signal };
+    const answer = await this.#http.getIfChanged(`${baseUrl}/${MANIFEST_NAME}`, options);
+    if (answer.kind !== 'changed') return 0;
+    const { seq } = parseManifest(answer.bytes, { publicKey, salt, now: new Date() });
+    this.#validators = answer.validators;
+    return seq;
+  }
+
+  async #pointed(seq: number, signal: AbortSignal): Promise<number> {
+    const { publicKey, salt } = this.#address;
+    const dht = await this.#openDht();
+    const item = await dht?.getMutable(publicKey, saltBytes(salt), { signal, lowestSeq: seq });
+    return item?.seq ?? 0;
+  }
+}

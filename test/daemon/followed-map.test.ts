@@ -1,0 +1,115 @@
+/** How soon a daemon notices a new generation of a hash map that it follows, and what it makes of the claims of members. */
+import assert from 'node:assert/strict';
+import { cp } from 'node:fs/promises';
+import { EventEmitter, once } from 'node:events';
+import { describe, test, type TestContext } from 'node:test';
+import { FollowedMap } from '../../src/daemon/followed-map.ts';
+import type { InfoHash } from '../../src/nix/brands.ts';
+import { parsePublicKey } from '../../src/nix/signature.ts';
+import { HttpClient } from '../../src/http/client.ts';
+import type { PublisherAddress } from '../../src/index/address.ts';
+import { OfferedGenerations } from '../../src/index/generations.ts';
+import type { Manifest } from '../../src/index/manifest.ts';
+import { strangerAt } from '../../src/discovery/peer-table.ts';
+import { Publisher } from '../../src/publish/publisher.ts';
+import { FileStore } from '../../src/store/file-store.ts';
+import { factsOf } from '../../src/warning.ts';
+import { Network } from '../../src/swarm/network.ts';
+import { KEY } from '../index/fixtures.ts';
+import { emptyStore } from '../store/store-fixture.ts';
+import { Lab } from '../support/lab.ts';
+
+const ALONE = { scope: 'lan', listen: '127.0.0.1', dht: false, lan: false } as const;
+const LONG_MS = 3_600_000;
+
+describe('a followed map', () => {
+  /** A publisher of one closure, to which another one can be added. */
+  async function publish(t: TestContext): Promise<{ publisher: Publisher; addAnother: () => Promise<void> }> {
+    const lab = await Lab.open();
+    t.after(() => lab[Symbol.asyncDispose]());
+    const [first, second] = [await lab.closure([10_000], 'first'), await lab.closure([5_000], 'second')];
+    const publisher = await Publisher.start({
+      store: await FileStore.open(first.cacheDir, { create: true }),
+      key: KEY,
+      salt: '',
+      contents: () => Promise.resolve('everything'),
+      keys: [first, second].map(({ publicKey }) => parsePublicKey(publicKey)),
+      validForMs: LONG_MS,
+      hints: [],
+      signal: t.signal,
+      network: { ...ALONE, peers: [] },
+      httpPorts: [0],
+      onWarning: (warning) => assert.fail(JSON.stringify(factsOf(warning))),
+    });
+    t.after(() => publisher.close());
+    return {
+      publisher,
+      addAnother: async () => {
+        const filter = (path: string): boolean => !path.endsWith('/narswarm');
+        await cp(second.cacheDir, first.cacheDir, { recursive: true, preserveTimestamps: true, filter });
+        assert.ok(await publisher.rebuild());
+      },
+    };
+  }
+
+  /** Follows it, by the peer port of the publisher alone unless `address` has its mirror. */
+  async function follow(t: TestContext, publisher: Publisher, address: PublisherAddress, checkMs: number) {
+    const peers = [{ host: '127.0.0.1', port: publisher.network.swarm.port }];
+    const network = await Network.join({ ...ALONE, peers: address.baseUrl === undefined ? peers : [] });
+    const http = new HttpClient();
+    t.after(() => Promise.all([network.close(), http.close()]));
+    const news = new EventEmitter<{ generation: [Manifest] }>();
+    const map = new FollowedMap(address, {
+      store: await emptyStore(t),
+      network,
+      http,
+      maps: new OfferedGenerations(),
+      signal: t.signal,
+      onWarning: (warning) => t.diagnostic(JSON.stringify(factsOf(warning))),
+      onGeneration: async (manifest) => void news.emit('generation', manifest),
+      checkMs,
+    });
+    network.members.on('generation', ({ peer }, generation) => map.onTold(peer, generation));
+    const next = async (): Promise<Manifest> =>
+      (await once(news, 'generation', { signal: AbortSignal.any([t.signal, AbortSignal.timeout(60_000)]) }))[0];
+    return { map, network, next };
+  }
+
+  test('is fetched from a member that tells of it, without DHT or mirror, and so is each newer generation', async (t) => {
+    const { publisher, addAnother } = await publish(t);
+    const { address } = publisher.built.publication;
+    const { map, next } = await follow(t, publisher, address, LONG_MS);
+    const first = next();
+    void map.run();
+    const { seq, recordCount } = await first;
+    assert.equal(seq, publisher.built.publication.manifest.seq);
+    const second = next();
+    await addAnother();
+    const newer = await second;
+    assert.ok(newer.seq > seq && newer.recordCount > recordCount);
+  });
+
+  test('is asked for at the publisher’s mirror from time to time', async (t) => {
+    const { publisher, addAnother } = await publish(t);
+    const { address } = publisher.built.publication;
+    const baseUrl = `http://127.0.0.1:${publisher.http.port}`;
+    const { map, next } = await follow(t, publisher, { ...address, baseUrl }, 50);
+    const first = next();
+    void map.run();
+    const { seq } = await first;
+    const second = next();
+    await addAnother();
+    assert.ok((await second).seq > seq);
+  });
+
+  test('a member that tells of what it does not have keeps nobody from the newest generation', async (t) => {
+    const { publisher } = await publish(t);
+    const { address } = publisher.built.publication;
+    const { map, next } = await follow(t, publisher, address, LONG_MS);
+    const infoHash = 'cd'.repeat(20) as InfoHash;
+    map.onTold(strangerAt('127.0.0.1:1'), { group: map.group, seq: 2 ** 40, infoHash });
+    const first = next();
+    void map.run();
+    assert.equal((await first).seq, publisher.built.publication.manifest.seq);
+  });
+});
