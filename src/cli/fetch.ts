@@ -11,6 +11,7 @@ import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
 import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
 import { formatCount, formatDuration, formatSize, one, parseDuration } from './values.ts';
+import { noteSentence } from './notes.ts';
 
 interface FetchOptions extends CommonOptions, SourceFlags {
   readonly file?: string;
@@ -89,7 +90,7 @@ export function fetchCommand(): Command {
             : async (fetchPart) => {
                 for (const [text, resolution] of evaluated) {
                   const { error, lack, notes } = await fetchResolution(resolution, fetchPart);
-                  for (const note of notes) display.above(() => output.note(`${text}: ${note}`));
+                  for (const note of notes) display.above(() => output.note(`${text}: ${noteSentence(note)}`));
                   if (error !== undefined) throw ofRoot(text, toldFailure(error, lack));
                 }
               },

@@ -2,6 +2,7 @@
 import { NarswarmError } from '../errors.ts';
 import type { Failure } from '../failure.ts';
 import type { Lack, Missing } from '../subscription/missing.ts';
+import { faultInWords } from './damage.ts';
 
 /** Paths that are missing for one reason. */
 export interface MissingGroup {
@@ -14,12 +15,12 @@ type Scope = 'one' | 'many';
 
 /** Says why a path is missing, without naming it again: `http://cache does not hold its NAR`. */
 export function reasonOf(missing: Missing): string {
-  return inWords(missing, 'one');
+  return missingInWords(missing, 'one');
 }
 
 /** Groups paths by the reason for which they are missing, the reason of the most paths first. */
 export function groupByReason(missing: readonly Missing[]): MissingGroup[] {
-  const groups = [...Map.groupBy(missing, (one) => inWords(one, 'many'))].map(([reason, members]) => ({
+  const groups = [...Map.groupBy(missing, (one) => missingInWords(one, 'many'))].map(([reason, members]) => ({
     reason: members.length === 1 ? members.map(reasonOf).join() : reason,
     paths: members.map(({ path }) => path),
   }));
@@ -40,6 +41,17 @@ export function failureSentence(error: NarswarmError, lack: Lack | undefined): s
 export function toldFailure(error: NarswarmError, lack: Lack | undefined): NarswarmError {
   const { code, facts } = error;
   return new NarswarmError(code, failureSentence(error, lack), { cause: error, facts });
+}
+
+/** Returns the facts of a missing path for --json, with the reason in words. */
+export function missingFacts(missing: Missing): object {
+  return { reason: reasonOf(missing), ...missing };
+}
+
+function missingInWords(missing: Missing, scope: Scope): string {
+  return 'loss' in missing
+    ? `${faultInWords({ kind: missing.loss })}: run narswarm verify --repair`
+    : inWords(missing, scope);
 }
 
 function inWords({ code, reason, facts = {}, causes = [] }: Failure, scope: Scope): string {

@@ -7,7 +7,8 @@ import { shownSource, sourceInWords } from '../subscription/subscription.ts';
 import type { Replicas } from '../store/replicas.ts';
 import type { SubscriptionStatus } from '../subscription/status.ts';
 import { throwIncomplete, type Failed } from './incomplete.ts';
-import { failureSentence, groupByReason, lackSentence } from './missing-paths.ts';
+import { failureSentence, groupByReason, lackSentence, missingFacts } from './missing-paths.ts';
+import { noteSentence } from './notes.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
@@ -72,9 +73,9 @@ function tell(output: Output, status: SubscriptionStatus): void {
     generation: newest?.number ?? null,
     since: newest?.at ?? null,
     lastRun: lastRunOf(status),
-    missing,
+    missing: missing.map(missingFacts),
     missingCount,
-    notes: state?.notes ?? [],
+    notes: (state?.notes ?? []).map(noteSentence),
     replicas: status.replicas === undefined ? null : replicaFacts(status.replicas),
     map: map && {
       seq: map.seq,
@@ -124,7 +125,7 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
   if (lack !== undefined && !isToldBelow(lack.first, missing)) yield `  why       ${lackSentence(lack)}`;
   yield* missingLines(missing, missingCount);
   if (status.replicas !== undefined) yield* replicaLines(status.replicas);
-  for (const note of state.notes) yield `  note      ${note}`;
+  for (const note of state.notes) yield `  note      ${noteSentence(note)}`;
   if (status.isUpdating) yield AT_WORK;
 }
 

@@ -9,7 +9,8 @@ import type { Updated } from '../subscription/update.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { warnOfIgnoredKeys } from './ignored-keys.ts';
 import { openKey } from './key.ts';
-import { failureSentence } from './missing-paths.ts';
+import { failureSentence, missingFacts } from './missing-paths.ts';
+import { isUnexpected, noteSentence } from './notes.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
@@ -139,7 +140,7 @@ export function updateCommand(): Command {
 /** Says how the update of one subscription went. */
 export function tellUpdated(
   output: Output,
-  { subscription, state, error, lack, notes, warnings, leftOut, leftOutCount, nars, paths }: Updated,
+  { subscription, state, error, lack, notes, leftOut, leftOutCount, nars, paths }: Updated,
   dryRun: boolean,
 ): void {
   const { name } = subscription;
@@ -154,16 +155,17 @@ export function tellUpdated(
     nars: nars.size,
     bytes: dryRun ? { total: bytes } : (run?.bytes ?? null),
     durationMs: run?.durationMs ?? null,
-    missing: state?.missing ?? [],
+    missing: (state?.missing ?? []).map(missingFacts),
     missingCount: state?.missingCount ?? 0,
     leftOut,
     leftOutCount,
-    notes,
+    notes: notes.map(noteSentence),
     ...(error === undefined ? {} : { code: error.code, message }),
   };
   output.result('subscription', facts, sentence());
-  for (const note of notes) if (!warnings.includes(note)) output.note(`  ${note}`);
-  for (const warning of warnings) output.warn(`${name}: ${warning}`);
+  for (const note of notes)
+    if (isUnexpected(note)) output.warn(`${name}: ${noteSentence(note)}`);
+    else output.note(`  ${noteSentence(note)}`);
 
   function sentence(): string {
     if (dryRun) {

@@ -3,6 +3,7 @@ import { hashOfNamed, readNamedPath } from '../nix/named-path.ts';
 import { NarswarmError } from '../errors.ts';
 import type { RepairRound } from '../fetch/repair.ts';
 import type { Damage } from '../store/verify.ts';
+import { faultInWords } from './damage.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -108,11 +109,12 @@ function tellRepaired(output: Output, { repaired, sources }: RepairRound): void 
   for (const [source, { bytes }] of sources) output.note(`  ${source}  ${formatSize(bytes)}`);
 }
 
-function tellDamage(output: Output, { file, storePath, reason, quarantined }: Damage): void {
+function tellDamage(output: Output, { file, storePath, fault, quarantined }: Damage): void {
+  const reason = faultInWords(fault);
   const of = storePath === undefined ? '' : ` of ${storePath}`;
   output.result(
     'damaged',
-    { file, path: storePath ?? null, reason, quarantined: quarantined ?? null },
+    { file, path: storePath ?? null, fault, reason, quarantined: quarantined ?? null },
     `damaged: ${file}${of}: ${reason}`,
   );
 }
@@ -135,7 +137,7 @@ function notRepaired(damages: readonly Damage[], { store, repair: hasTried = fal
   return new NarswarmError(
     'STORE_CORRUPT',
     unreadable > 0
-      ? `${formatCount(unreadable, 'file')} of ${store} cannot be read (${first?.reason}): check their permissions`
+      ? `${formatCount(unreadable, 'file')} of ${store} cannot be read${first === undefined ? '' : ` (${faultInWords(first.fault)})`}: check their permissions`
       : `${store} has damaged files that are not repaired, such as ${first?.file}: ${wayOut}`,
     { facts: { damaged: damages.length, path: store } },
   );

@@ -9,6 +9,7 @@ import { faultOfContents } from '../store/damage/contents.ts';
 import type { Closure } from './closure.ts';
 import type { Tell } from './events.ts';
 import type { NarJob } from './job.ts';
+import type { ContentsFault } from '../store/damage/fault.ts';
 
 /** Limit on contents that a fetch without an import checks by itself: a few tenths of a second of one processor. */
 const SMALL_BYTES = 8 * 1024 * 1024;
@@ -32,7 +33,7 @@ interface Fetched {
 /** A narinfo that names a file with other contents than the signed ones. */
 export interface WrongContents {
   readonly info: NarInfo;
-  readonly reason: string;
+  readonly fault: ContentsFault;
 }
 
 /**
@@ -82,9 +83,9 @@ export class FetchedContents implements AsyncDisposable {
       if (narHash === undefined) continue;
       let isRight = false;
       for (const info of fetched.infos) {
-        const reason = faultOfContents(narHash, info);
-        if (reason !== undefined) {
-          wrong.push({ info, reason });
+        const fault = faultOfContents(narHash, info);
+        if (fault !== undefined) {
+          wrong.push({ info, fault });
           continue;
         }
         isRight = true;
@@ -119,10 +120,10 @@ export class FetchedContents implements AsyncDisposable {
 }
 
 /** Reports that a path's NAR has other contents than the signed ones, and who named this file. */
-export function lackOfContents({ info, reason }: WrongContents, origin = 'an unknown source'): NarswarmError {
+export function lackOfContents({ info, fault }: WrongContents, origin = 'an unknown source'): NarswarmError {
   const { storePath: path } = info;
-  const says = `does not have the signed contents (${reason}); its narinfo came from ${origin}: name another cache with --from`;
+  const says = `does not have the signed contents; its narinfo came from ${origin}: name another cache with --from`;
   return new NarswarmError('HASH_MISMATCH', `the NAR of ${path} ${says}`, {
-    facts: { path, source: origin, why: `its NAR ${says}` },
+    facts: { ...fault, path, source: origin, why: `its NAR ${says}` },
   });
 }

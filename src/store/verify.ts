@@ -1,11 +1,11 @@
 import { stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { failureOf } from '../failure.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { asFileHash } from '../nix/hash.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { isTrusted, type PublicKey } from '../nix/signature.ts';
-import { quote } from '../nix/quote.ts';
 import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { Catalogue, contentsOf, type CatalogueEntry } from './catalogue.ts';
 import { narNameOf } from './collect/store-graph.ts';
@@ -16,6 +16,7 @@ import { namesIn } from '../disk/names-in.ts';
 import { narStateOf } from './nar-state.ts';
 import { isInQuarantine, quarantine } from './quarantine.ts';
 import { faultOfContents } from './damage/contents.ts';
+import type { Fault } from './damage/fault.ts';
 import { ownNarPath } from './damage/mend-narinfo.ts';
 import { faultOfUnsignedLines } from './damage/unsigned-lines.ts';
 import { LostNarInfos, WAS_HERE, type LostNarInfo } from './damage/lost-narinfos.ts';
@@ -28,7 +29,7 @@ export interface Damage {
   readonly storeHash: StoreHash | undefined;
   /** The store path, if its narinfo can be read. */
   readonly storePath: StorePath | undefined;
-  readonly reason: string;
+  readonly fault: Fault;
   /** Its place in quarantine. Undefined if it was not moved, since we may not read it or it is missing. */
   readonly quarantined: string | undefined;
   /** True for a file that was here once or should be, and is missing: removed by hand, or already in quarantine. */
@@ -166,20 +167,11 @@ class Verification {
     const { store, hashes } = this.#options;
     const narInfoPath = store.narInfoPath(storeHash);
     const seen = await seenAt(narInfoPath);
-    let info: NarInfo | undefined;
-    let reason: string | undefined;
-    try {
-      info = await store.readNarInfo(storeHash);
-      const text = info === undefined ? undefined : await store.readNarInfoText(storeHash);
-      if (info !== undefined && text !== undefined) reason = this.#faultOf(info, text, storeHash);
-    } catch (error) {
-      if (!isNarswarmError(error, 'STORE_CORRUPT')) throw error;
-      reason = (error.cause as Error).message;
-    }
-    if (seen === undefined || (info === undefined && reason === undefined)) {
+    const read = await this.#readNarInfo(storeHash);
+    if (seen === undefined || read === undefined) {
       if (hashes === undefined) return undefined; // a collector was faster
       if (await isInQuarantine(store, narInfoPath)) {
-        this.#report(damageOf({ storeHash, storePath: undefined, reason: WAS_HERE }));
+        this.#report(damageOf({ storeHash, storePath: undefined, fault: WAS_HERE }));
         return undefined;
       }
       throw new NarswarmError(
@@ -189,10 +181,11 @@ class Verification {
       );
     }
     this.#result.narInfos++;
-    if (info === undefined || reason !== undefined) {
-      await this.#isolate(narInfoPath, seen, { storeHash, storePath: info?.storePath, reason: reason ?? '' });
+    if ('fault' in read) {
+      await this.#isolate(narInfoPath, seen, { storeHash, storePath: read.info?.storePath, fault: read.fault });
       return undefined;
     }
+    const { info } = read;
     if (hashes === undefined) for await (const lost of this.#lost.referredToBy(info)) this.#report(damageOf(lost));
     const name = narNameOf(info.url);
     // Paths of one NAR have the same NarHash, unless one of the narinfos lies.
@@ -203,8 +196,8 @@ class Verification {
     if (file === undefined) {
       const own = ownNarPath(info, store);
       if (own !== undefined && own !== path && (await seenAt(own)) !== undefined) {
-        const why = `its URL, ${quote(info.url)}, names no file, and its NAR is here`;
-        await this.#isolate(narInfoPath, seen, { storeHash, storePath: info.storePath, reason: why });
+        const wrongUrl: Fault = { kind: 'wrong-url', url: info.url };
+        await this.#isolate(narInfoPath, seen, { storeHash, storePath: info.storePath, fault: wrongUrl });
         return undefined;
       }
       await this.#onAbsent(info, name);
@@ -224,6 +217,24 @@ class Verification {
     };
   }
 
+  /** Reads a narinfo, with its fault if it has one. Undefined if there is none. */
+  async #readNarInfo(
+    storeHash: StoreHash,
+  ): Promise<{ readonly info: NarInfo } | { readonly info: NarInfo | undefined; readonly fault: Fault } | undefined> {
+    const { store } = this.#options;
+    try {
+      const info = await store.readNarInfo(storeHash);
+      const text = info === undefined ? undefined : await store.readNarInfoText(storeHash);
+      if (info === undefined) return undefined;
+      const fault = text === undefined ? undefined : this.#faultOf(info, text, storeHash);
+      return fault === undefined ? { info } : { info, fault };
+    } catch (error) {
+      if (!isNarswarmError(error, 'STORE_CORRUPT')) throw error;
+      const { reason } = failureOf(error.cause);
+      return { info: undefined, fault: { kind: 'malformed-narinfo', reason } };
+    }
+  }
+
   async #onAbsent(info: NarInfo, name: string): Promise<void> {
     const { store } = this.#options;
     const { storePath } = info;
@@ -234,22 +245,22 @@ class Verification {
     // A collector removes the narinfo before the NAR, and the catalogue's line last: that is not a loss.
     if ((await seenAt(store.narInfoPath(storeHash))) === undefined) return;
     const file = join('nar', name);
-    this.#report({ file, storeHash, storePath, reason: WAS_HERE, quarantined: undefined, isGone: true });
+    this.#report({ file, storeHash, storePath, fault: WAS_HERE, quarantined: undefined, isGone: true });
   }
 
   /** Returns why a readable narinfo does not belong to this path. Undefined if it does. */
-  #faultOf(info: NarInfo, text: string, storeHash: StoreHash): string | undefined {
+  #faultOf(info: NarInfo, text: string, storeHash: StoreHash): Fault | undefined {
     const { deep, keys, store } = this.#options;
-    if (storeHashOf(info.storePath) !== storeHash) return `it is of ${info.storePath}`;
+    if (storeHashOf(info.storePath) !== storeHash) return { kind: 'other-path', path: info.storePath };
     try {
       store.narPath(info);
     } catch (error) {
-      return (error as Error).message;
+      return { kind: 'malformed-narinfo', reason: failureOf(error).reason };
     }
     if (!deep) return undefined;
     if (isTrusted(info, keys)) return faultOfUnsignedLines(text, info, keys);
     const forged = keys.find(({ name }) => info.signatures.some((signature) => signature.startsWith(`${name}:`)));
-    if (forged !== undefined) return `its signature by ${forged.name} is wrong: it was altered`;
+    if (forged !== undefined) return { kind: 'forged', key: forged.name };
     this.#result.untrusted++;
     return undefined;
   }
@@ -257,42 +268,43 @@ class Verification {
   async #judge({ path, fileHash, info }: Item, hashes: NarHashes): Promise<void> {
     const storePath = info?.storePath;
     const storeHash = storePath === undefined ? undefined : storeHashOf(storePath);
-    const isolate = (file: string, seen: Seen, reason: string): Promise<void> =>
-      this.#isolate(file, seen, { storeHash, storePath, reason });
+    const isolate = (file: string, seen: Seen, fault: Fault): Promise<void> =>
+      this.#isolate(file, seen, { storeHash, storePath, fault });
     const narInfoPath = storeHash && this.#options.store.narInfoPath(storeHash);
     if (fileHash !== undefined && hashes.fileHash !== fileHash) {
-      const reason = `its SHA-256 is ${hashes.fileHash}, not ${fileHash}`;
+      const file = { kind: 'other-file', found: hashes.fileHash, named: fileHash } as const;
       const hasContents = info !== undefined && hashes.narHash === info.narHash;
-      if (!hasContents || narInfoPath === undefined) await isolate(path, hashes, reason);
-      else await isolate(narInfoPath, info.seen, `it names a wrong FileHash of a NAR that is right: ${reason}`);
+      if (!hasContents || narInfoPath === undefined) await isolate(path, hashes, file);
+      else await isolate(narInfoPath, info.seen, { kind: 'wrong-file-hash', file });
       return;
     }
     if (info === undefined || narInfoPath === undefined) return;
     if (info.fileSize !== undefined && info.fileSize !== hashes.sizeBytes) {
-      await isolate(narInfoPath, info.seen, `its FileSize is ${info.fileSize}, its NAR has ${hashes.sizeBytes} bytes`);
+      await isolate(narInfoPath, info.seen, { kind: 'wrong-file-size', said: info.fileSize, found: hashes.sizeBytes });
       return;
     }
     const known = this.#catalogue?.knows({ storePath: info.storePath, fileHash: hashes.fileHash }, hashes);
     if (known !== undefined && hashes.narHash !== undefined) this.#found.push({ ...known, narHash: hashes.narHash });
     const wasWrong = known !== undefined && hashes.narHash === undefined && contentsOf(known, info) === 'wrong';
-    const reason = faultOfContents(wasWrong ? known.narHash : hashes.narHash, info);
-    if (reason === undefined) return;
+    const contents = faultOfContents(wasWrong ? known.narHash : hashes.narHash, info);
+    if (contents === undefined) return;
     // A file with the FileHash of its narinfo may be the right NAR of another path. Naming it must not take it away:
     // then the narinfo is the wrong one.
-    if (fileHash === undefined) await isolate(path, hashes, reason);
-    else await isolate(narInfoPath, info.seen, `it names a NAR with other contents: ${reason}`);
+    if (fileHash === undefined) await isolate(path, hashes, contents);
+    else await isolate(narInfoPath, info.seen, { kind: 'wrong-nar-named', contents });
   }
 
   /** Quarantines a file that the disk cannot return. Leaves a file that we may not read. */
   async #takeUnread({ path, info, sizeBytes, mtimeMs }: Item, { reason, code }: Unread): Promise<void> {
     const storePath = info?.storePath;
-    const named = { storePath, storeHash: storePath === undefined ? undefined : storeHashOf(storePath), reason };
+    const storeHash = storePath === undefined ? undefined : storeHashOf(storePath);
+    const named = { storePath, storeHash, fault: { kind: 'unreadable', reason } as const };
     if (code === 'EIO') await this.#isolate(path, { sizeBytes, mtimeMs }, named);
     else
       this.#report({ ...named, file: relative(this.#options.store.dir, path), quarantined: undefined, isGone: false });
   }
 
-  async #isolate(path: string, seen: Seen, facts: Pick<Damage, 'storeHash' | 'storePath' | 'reason'>): Promise<void> {
+  async #isolate(path: string, seen: Seen, facts: Pick<Damage, 'storeHash' | 'storePath' | 'fault'>): Promise<void> {
     const { store } = this.#options;
     if (facts.storeHash !== undefined && path === store.narInfoPath(facts.storeHash)) this.#lost.note(facts.storeHash);
     const quarantined = await quarantine(store, path, seen);
@@ -307,8 +319,8 @@ class Verification {
 }
 
 /** Makes the damage of a missing narinfo. */
-export function damageOf({ storeHash, storePath, reason }: LostNarInfo): Damage {
-  return { file: `${storeHash}.narinfo`, storeHash, storePath, reason, quarantined: undefined, isGone: true };
+export function damageOf({ storeHash, storePath, fault }: LostNarInfo): Damage {
+  return { file: `${storeHash}.narinfo`, storeHash, storePath, fault, quarantined: undefined, isGone: true };
 }
 
 async function* narInfosOf(store: FileStore): AsyncGenerator<StoreHash> {

@@ -9,6 +9,8 @@ import { redactUrl } from '../redact.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { storeError } from '../disk/store-error.ts';
+import { failureOf } from '../failure.ts';
+import type { Note } from './note.ts';
 import { readPathList } from './path-list.ts';
 
 /** Limit on the size of a list as sent, in bytes. */
@@ -32,7 +34,7 @@ export interface FetchListContext {
 /** The paths of a list, with notes about their origin. */
 export interface FetchedList {
   readonly paths: readonly StorePath[];
-  readonly notes: readonly string[];
+  readonly notes: readonly Note[];
 }
 
 /**
@@ -54,11 +56,11 @@ export async function fetchList(url: string, context: FetchListContext): Promise
   };
   const answer = await http.getIfChanged(url, request).catch((error: unknown) => {
     const isOutOfOrder = isNarswarmError(error, 'HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED');
-    if (isOutOfOrder && kept !== undefined) return { kind: 'failed', reason: error.message } as const;
+    if (isOutOfOrder && kept !== undefined) return { kind: 'failed', failure: failureOf(error) } as const;
     throw error;
   });
   if (kept !== undefined && (answer.kind === 'unchanged' || answer.kind === 'failed')) {
-    const notes = answer.kind === 'failed' ? [`${answer.reason}: the list of ${kept.at} is used`] : [];
+    const notes: Note[] = answer.kind === 'failed' ? [{ kind: 'kept-list', failure: answer.failure, at: kept.at }] : [];
     return { paths: await readPathList(kept.bytes, name, { storeDir: files.storeDir, signal }), notes };
   }
   if (answer.kind !== 'changed') {

@@ -1,10 +1,12 @@
 /** Fetches the paths of a source as far as possible, and the inputs of a build for those that no cache has. */
 import { NarswarmError, type ErrorCode } from '../errors.ts';
+import { failureOf } from '../failure.ts';
 import type { MissingPath } from '../fetch/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
-import { lackError, leftOutNote, type Lack } from './missing.ts';
+import { lackError, type Lack } from './missing.ts';
+import { leftOutNote, type Note } from './note.ts';
 import type { Resolution } from './resolve-source.ts';
 
 /** The result of a fetch. */
@@ -15,10 +17,7 @@ export interface FetchedResolution {
   readonly error: NarswarmError | undefined;
   /** The missing paths, if they are the error. */
   readonly lack?: Lack | undefined;
-  /** Notes that are not failures. */
-  readonly notes: readonly string[];
-  /** Those notes that are unexpected for such a source. */
-  readonly warnings: readonly string[];
+  readonly notes: readonly Note[];
   /** Paths that no cache has, if that is not a failure. Each once. */
   readonly leftOut: readonly string[];
 }
@@ -56,7 +55,7 @@ export async function fetchResolution(
   const inputs = await fetchBuildInputs(resolution, fetchPart);
   const isNothing = parts.every(({ closure }) => closure.size === 0);
   const missing = isNothing ? [...lack, ...inputs] : inputs.filter(({ isNowhere }) => !isNowhere);
-  const replaced = `no cache has ${lack.map(({ path }) => path).join(', ')}: what a build of it needs was taken in its place`;
+  const replaced: Note = { kind: 'inputs-instead', paths: lack.map(({ path }) => path) };
   const optional = part.missing.filter((path) => !lack.includes(path));
   return {
     main,
@@ -70,21 +69,20 @@ export async function fetchResolution(
  * @param missing those of them that are a failure; the others were left out
  */
 function withLeftOut(
-  notes: readonly string[],
+  notes: readonly Note[],
   absent: readonly MissingPath[],
   missing: readonly MissingPath[],
   { roots, lackNote }: Resolution,
-): Pick<FetchedResolution, 'notes' | 'warnings' | 'leftOut'> {
+): Pick<FetchedResolution, 'notes' | 'leftOut'> {
   const failed = new Set(missing.map(({ path }) => path));
   const leftOut = [...new Set(absent.map(({ path }) => path))].filter((path) => !failed.has(path));
-  if (leftOut.length === 0) return { notes, warnings: [], leftOut };
-  const told = leftOutNote(leftOut);
+  if (leftOut.length === 0) return { notes, leftOut };
   const usual = new Set<string>(lackNote === undefined ? [] : roots);
-  return {
-    notes: [...notes, ...(lackNote === undefined ? [] : [lackNote]), told],
-    warnings: leftOut.every((path) => usual.has(path)) ? [] : [told],
+  const told = leftOutNote(
     leftOut,
-  };
+    leftOut.every((path) => usual.has(path)),
+  );
+  return { notes: [...notes, ...(lackNote === undefined ? [] : [lackNote]), told], leftOut };
 }
 
 /** Returns true if caches may lack a root: sources may be absent, and so may any path of lists and profiles. */
@@ -116,9 +114,15 @@ async function fetchBuildInputs(
     for (const path of next) seen.add(path);
     layer = [...next];
   }
-  const reason = `its inputs lie more than ${MAX_LAYERS} layers deep`;
-  for (const path of layer) missing.push({ path, reason, isNowhere: false });
+  for (const path of layer) missing.push({ path, ...failureOf(tooDeep(path)), isNowhere: false });
   return missing;
+}
+
+function tooDeep(path: StorePath): NarswarmError {
+  const why = `its inputs lie more than ${MAX_LAYERS} layers deep`;
+  return new NarswarmError('NAR_UNAVAILABLE', `cannot fetch what a build of ${path} needs: ${why}`, {
+    facts: { path, why },
+  });
 }
 
 /** Makes the error of a run that left paths out. */

@@ -74,7 +74,7 @@ async function evaluate(text: string, source: NixSource, signal: AbortSignal): P
   try {
     const resolution = await resolveByNix(source, { signal, withSources: false });
     if (resolution.roots.length > 0) return resolution;
-    throw new NarswarmError('NOT_FOUND', resolution.notes.join('; '));
+    throw new NarswarmError('NOT_FOUND', 'only its build decides the paths of its outputs (content-addressed)');
   } catch (cause) {
     if (!isNarswarmError(cause, 'NIX_FAILED', 'NOT_FOUND', 'DERIVATION_INVALID')) throw cause;
     throw ofRoot(text, cause);

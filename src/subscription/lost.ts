@@ -7,18 +7,16 @@ import type { FileStore } from '../store/file-store.ts';
 import { hashNars } from '../store/hash-pool.ts';
 import type { Damage } from '../store/verify.ts';
 import { narStateOf } from '../store/nar-state.ts';
-import type { Missing } from './missing.ts';
+import type { LostFromStore, Missing } from './missing.ts';
+import type { Loss } from '../store/damage/fault.ts';
 import { MAX_MISSING, readState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 
 /** Files that are checked at the same time. */
 const CONCURRENCY = 32;
 
-const WAY_OUT = ': run narswarm verify --repair';
-const WAS_HERE = `it was here, and no longer is${WAY_OUT}`;
-
 /** A path that a store has lost, or whose NAR is wrong. */
-export interface LostPath extends Missing {
+export interface LostPath extends LostFromStore {
   readonly path: StorePath;
   readonly storeHash: StoreHash;
   /** The missing or wrong file, relative to the store. */
@@ -59,8 +57,8 @@ export async function* lostOfAll(
   for (const subscription of subscriptions) {
     const state = await readState(store, subscription.name);
     if (state?.source !== sourceKey(subscription)) continue;
-    for await (const { path, storeHash, file, reason } of lostOfSubscription(store, subscription, state, signal))
-      yield { file, storeHash, storePath: path, reason, quarantined: undefined, isGone: true };
+    for await (const { path, storeHash, file, loss } of lostOfSubscription(store, subscription, state, signal))
+      yield { file, storeHash, storePath: path, fault: { kind: loss }, quarantined: undefined, isGone: true };
   }
 }
 
@@ -68,9 +66,9 @@ export async function* lostOfAll(
 export async function summaryOf(lost: AsyncIterable<LostPath>): Promise<Lost> {
   const missing: Missing[] = [];
   let count = 0;
-  for await (const { path, reason } of lost) {
+  for await (const { path, loss } of lost) {
     count++;
-    if (missing.length < MAX_MISSING) missing.push({ path, reason });
+    if (missing.length < MAX_MISSING) missing.push({ path, loss });
   }
   return { missing, count };
 }
@@ -94,11 +92,10 @@ export async function* lostPaths(
   const changed: NarInfo[] = [];
   const look = async (path: StorePath): Promise<LostPath | undefined> => {
     const storeHash = storeHashOf(path);
-    const lost = (file: string, reason: string): LostPath => ({ path, storeHash, file, reason });
+    const lost = (file: string, loss: Loss): LostPath => ({ path, storeHash, file, loss });
     const info = await readOf(store, storeHash);
-    if (info === undefined) return lost(`${storeHash}.narinfo`, WAS_HERE);
-    if (info === 'damaged' || info.storePath !== path)
-      return lost(`${storeHash}.narinfo`, `its narinfo is damaged${WAY_OUT}`);
+    if (info === undefined) return lost(`${storeHash}.narinfo`, 'gone');
+    if (info === 'damaged' || info.storePath !== path) return lost(`${storeHash}.narinfo`, 'damaged-narinfo');
     for (const name of info.references) {
       const other = storePathFromBaseName(name, store.storeDir);
       if (known.has(other)) continue;
@@ -107,8 +104,8 @@ export async function* lostPaths(
     }
     const nar = await narStateOf(store, catalogue, info);
     if (nar === 'changed') changed.push(info);
-    if (nar === 'wrong') return lost(info.url, `its NAR is not the signed one${WAY_OUT}`);
-    return nar === 'gone' || (nar === 'never' && holdsAll) ? lost(info.url, WAS_HERE) : undefined;
+    if (nar === 'wrong') return lost(info.url, 'wrong-nar');
+    return nar === 'gone' || (nar === 'never' && holdsAll) ? lost(info.url, 'gone') : undefined;
   };
   for (let at = 0; at < paths.length;) {
     signal?.throwIfAborted();
@@ -134,7 +131,7 @@ async function* damagedOf(
       path: storePath,
       storeHash: storeHashOf(storePath),
       file: url,
-      reason: `its NAR is damaged${WAY_OUT}`,
+      loss: 'damaged-nar',
     };
 }
 

@@ -4,6 +4,7 @@ import { topsOf } from '../fetch/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { Lack, Missing } from './missing.ts';
+import type { Note } from './note.ts';
 import { MAX_MISSING, type Generation, type LastRun, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 
@@ -16,7 +17,7 @@ export interface Outcome {
   readonly parts: readonly PrefetchResult[];
   /** The path that the source stands for, if it is one path and is held. */
   readonly main: StorePath | undefined;
-  readonly notes: readonly string[];
+  readonly notes: readonly Note[];
   /**
    * The reason why the publisher did not confirm the used hash map, and the time of that map. Undefined if it did
    * confirm.

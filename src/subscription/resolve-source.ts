@@ -7,6 +7,7 @@ import type { FileStore } from '../store/file-store.ts';
 import { BuildGraph } from './build-graph.ts';
 import { fetchList } from './fetch-list.ts';
 import { inspectPath } from './inspect-path.ts';
+import type { Note } from './note.ts';
 import { formatSource, type Source } from './source.ts';
 
 /** The present meaning of a source. */
@@ -21,7 +22,7 @@ export interface Resolution {
    * A reason why caches may lack some of the roots without anything being wrong, for the report of a run that finds
    * this.
    */
-  readonly lackNote?: string;
+  readonly lackNote?: Note;
   /**
    * Returns replacements if no cache has the roots: the outputs of the inputs of their derivation, which a build needs.
    * Empty if there are none.
@@ -38,7 +39,7 @@ export interface Resolution {
    */
   readonly sources: readonly StorePath[];
   /** Notes for the report. */
-  readonly notes: readonly string[];
+  readonly notes: readonly Note[];
 }
 
 export interface SourceContext {
@@ -102,8 +103,8 @@ const NOTHING = {
   notes: [],
 } as const;
 
-function listed(paths: readonly StorePath[], notes: readonly string[], { withSources }: NixContext): Resolution {
-  const lack = 'a list of store paths does not name the sources that they were built from: none are fetched';
+function listed(paths: readonly StorePath[], notes: readonly Note[], { withSources }: NixContext): Resolution {
+  const lack: Note = { kind: 'list-without-sources' };
   return {
     ...NOTHING,
     roots: paths,
@@ -120,7 +121,7 @@ async function resolveStorePath(path: StorePath, context: NixContext): Promise<R
 async function resolveProfile(path: StorePath, context: NixContext): Promise<Resolution> {
   const roots = await queryClosure(path, nixOptions(context));
   const { sources, notes } = await sourcesOfPath(path, context);
-  const lackNote = `${path}: its closure on this machine is ${roots.length} ${roots.length === 1 ? 'path' : 'paths'}; those that were built here are in no cache`;
+  const lackNote: Note = { kind: 'profile', path, paths: roots.length };
   return { ...NOTHING, roots, main: path, mayLack: true, lackNote, sources, notes };
 }
 
@@ -155,10 +156,7 @@ async function resolveDerivation(
     known.map(async (path, index) => path ?? context.realisedPath?.(drvPath, wanted[index] ?? '')),
   );
   const roots = outputs.filter((path) => path !== undefined);
-  const notes =
-    roots.length === outputs.length
-      ? []
-      : [`${drvPath}: only its build decides the paths of its outputs (content-addressed)`];
+  const notes: Note[] = roots.length === outputs.length ? [] : [{ kind: 'undecided-outputs', drvPath }];
   return {
     roots,
     main: onlyOne(roots),
@@ -180,8 +178,7 @@ async function sourcesOfPath(path: StorePath, context: NixContext): Promise<Pick
   } catch (error) {
     if (!isNarswarmError(error, 'NIX_FAILED')) throw error;
   }
-  const note = `${path}: Nix does not have the derivation that it was built from, so its sources are unknown; subscribe to an installable to fetch them`;
-  return { sources: [], notes: [note] };
+  return { sources: [], notes: [{ kind: 'unknown-sources', path }] };
 }
 
 function onlyOne(paths: readonly StorePath[]): StorePath | undefined {

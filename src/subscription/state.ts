@@ -4,13 +4,12 @@ import * as v from 'valibot';
 import { inState } from '../store/state-folder.ts';
 import { makeFolderBelow } from '../disk/make-folder.ts';
 import type { StorePath } from '../nix/brands.ts';
-import { parseStorePath } from '../nix/store-path.ts';
 import { withoutPasswords } from '../redact.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
-import type { ErrorCode } from '../errors.ts';
-import type { Failure } from '../failure.ts';
 import type { Missing } from './missing.ts';
+import type { Note } from './note.ts';
+import { STATE } from './state-schema.ts';
 
 /** The meaning of a subscription's source at one time. */
 export interface Generation {
@@ -67,8 +66,8 @@ export interface SubscriptionState {
   /** Missing paths of the newest generation, at most {@link MAX_MISSING} of {@link missingCount}. */
   readonly missing: readonly Missing[];
   readonly missingCount: number;
-  /** Notes about the last run that are not failures, such as inputs fetched instead of an output. */
-  readonly notes: readonly string[];
+  /** Notes about the last run that are not failures, such as inputs fetched instead of an output. States of earlier versions have sentences. */
+  readonly notes: readonly (Note | string)[];
 }
 
 /** Limit on missing paths that a state names. */
@@ -77,48 +76,6 @@ export const MAX_MISSING = 200;
 export const MAX_GENERATIONS = 32;
 
 const FILE = /^(.+)\.json$/;
-
-const FAILURE_ENTRIES = {
-  reason: v.string(),
-  code: v.exactOptional(v.custom<ErrorCode>((code) => typeof code === 'string')), // a later version may have others
-  facts: v.exactOptional(v.record(v.string(), v.union([v.string(), v.number(), v.boolean(), v.array(v.string())]))),
-  causes: v.exactOptional(v.array(v.lazy(() => FAILURE))),
-};
-
-const FAILURE: v.GenericSchema<unknown, Failure> = v.object(FAILURE_ENTRIES);
-
-const SCHEMA: v.GenericSchema<unknown, SubscriptionState> = v.object({
-  name: v.string(),
-  source: v.string(),
-  config: v.exactOptional(v.string()),
-  generations: v.array(
-    v.object({
-      number: v.number(),
-      at: v.string(),
-      wanted: v.string(),
-      roots: v.array(v.custom<StorePath>(isStorePath)),
-      main: v.exactOptional(v.custom<StorePath>(isStorePath)),
-      complete: v.boolean(),
-    }),
-  ),
-  lastRun: v.exactOptional(
-    v.object({
-      at: v.string(),
-      durationMs: v.number(),
-      outcome: v.picklist(['complete', 'incomplete', 'failed', 'interrupted']),
-      message: v.exactOptional(v.string()),
-      code: v.exactOptional(v.string()),
-      lack: v.exactOptional(v.object({ path: v.string(), count: v.number() })),
-      silence: v.exactOptional(v.string()),
-      bytes: v.object({ store: v.number(), peers: v.number(), upstream: v.number() }),
-      nars: v.number(),
-    }),
-  ),
-  completeAsOf: v.exactOptional(v.string()),
-  missing: v.array(v.object({ path: v.string(), ...FAILURE_ENTRIES })),
-  missingCount: v.number(),
-  notes: v.array(v.string()),
-});
 
 /**
  * Reads the state of a subscription. Undefined before its first run. A damaged file counts as absent: a run replaces
@@ -130,7 +87,7 @@ export async function readState(
 ): Promise<SubscriptionState | undefined> {
   const path = fileOf(store, name);
   try {
-    const { success, output } = v.safeParse(SCHEMA, JSON.parse(await readFile(path, 'utf8')));
+    const { success, output } = v.safeParse(STATE, JSON.parse(await readFile(path, 'utf8')));
     return success && output.name === name ? output : undefined;
   } catch (error) {
     if (systemCode(error) === 'ENOENT' || error instanceof SyntaxError) return undefined;
@@ -200,14 +157,6 @@ export function keptGenerations({ generations }: SubscriptionState, keepGenerati
 /** Returns the roots of generations, each once. */
 export function rootsOf(generations: readonly Generation[]): StorePath[] {
   return [...new Set(generations.flatMap(({ roots }) => roots))];
-}
-
-function isStorePath(value: unknown): boolean {
-  try {
-    return typeof value === 'string' && parseStorePath(value) === value;
-  } catch {
-    return false;
-  }
 }
 
 /**

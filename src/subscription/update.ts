@@ -1,4 +1,5 @@
 import { firstFailure, isNarswarmError, NarswarmError } from '../errors.ts';
+import { failureOf } from '../failure.ts';
 import { topsOf } from '../fetch/closure.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { Plan } from '../fetch/plan.ts';
@@ -11,6 +12,7 @@ import type { PublisherAddress } from '../index/address.ts';
 import { fetchResolution, lackOf, type FetchedResolution } from './fetch-resolution.ts';
 import { lostPaths, summaryOf } from './lost.ts';
 import { lackError, type Lack } from './missing.ts';
+import type { Note } from './note.ts';
 import { nextState, type Outcome } from './next-state.ts';
 import { resolveSource } from './resolve-source.ts';
 import { parseSource } from './source.ts';
@@ -50,9 +52,7 @@ export interface Updated {
   /** The paths that are missing, if that is the error. */
   readonly lack?: Lack | undefined;
   /** Things to know of this run that are no failures. */
-  readonly notes: readonly string[];
-  /** Those of the notes that are to be seen with `--quiet`, too. */
-  readonly warnings: readonly string[];
+  readonly notes: readonly Note[];
   /** Paths that are in no cache and were left out, which is no failure; at most {@link MAX_MISSING} of them. */
   readonly leftOut: readonly string[];
   readonly leftOutCount: number;
@@ -63,7 +63,7 @@ export interface Updated {
 
 /** The result of a subscription of which not even the state could be written. */
 export function failedOf(subscription: Subscription, error: NarswarmError): Updated {
-  const nothing = { notes: [], warnings: [], leftOut: [], leftOutCount: 0, nars: new Map<string, number>(), paths: 0 };
+  const nothing = { notes: [], leftOut: [], leftOutCount: 0, nars: new Map<string, number>(), paths: 0 };
   return { subscription, state: undefined, error, ...nothing };
 }
 
@@ -91,7 +91,7 @@ export async function updateSubscription(subscription: Subscription, context: Up
   try {
     outcome = { parts, ...(await fetchSubscription(subscription, parts, tell, context)) };
   } catch (error) {
-    outcome = { parts, error: asFailure(error, signal), main: undefined, notes: [], warnings: [], leftOut: [] };
+    outcome = { parts, error: asFailure(error, signal), main: undefined, notes: [], leftOut: [] };
   }
   if (!context.dryRun && outcome.error === undefined) {
     try {
@@ -188,15 +188,18 @@ async function fetchSubscription(
     return {
       main,
       notes: [
-        ...silent.map(({ failure, created }) => `${failure.message}; the map of ${created.toISOString()} was taken`),
-        ...tooLarge(part.outsized),
+        ...silent.map(({ failure, created }) => ({
+          kind: 'kept-map' as const,
+          failure: failureOf(failure),
+          created: created.toISOString(),
+        })),
+        ...(part.outsized.length === 0 ? [] : [{ kind: 'outsized' as const, roots: part.outsized }]),
       ],
-      silence: silent[0] && { reason: silent[0].failure.message, created: silent[0].created },
+      silence: silent[0] && { reason: failureOf(silent[0].failure).reason, created: silent[0].created },
       // A map that is not what it should be is no map of today, whatever is held of the one from before.
       ...(wrong[0] === undefined || lackOrImport?.code === 'INTERRUPTED'
         ? { error: lackOrImport, lack }
         : { error: wrong[0].failure }),
-      warnings: [],
       leftOut: [],
     };
   }
@@ -211,32 +214,17 @@ async function fetchSubscription(
   return fetchResolution(resolution, (roots) => fetch({ roots, publishers }));
 }
 
-function tooLarge(roots: readonly string[]): string[] {
-  if (roots.length === 0) return [];
-  const which = roots.slice(0, 10).join(', ');
-  const more = roots.length > 10 ? ` and ${roots.length - 10} more` : '';
-  return [`does not fit into --max-size and is left out: ${which}${more}`];
-}
-
 function asFailure(error: unknown, signal: AbortSignal): NarswarmError {
   const failure = signal.aborted ? signal.reason : firstFailure(error);
   if (failure instanceof NarswarmError) return failure;
   throw failure;
 }
 
-function summarise({
-  error,
-  lack,
-  parts,
-  notes,
-  warnings,
-  leftOut,
-}: ToldOutcome): Omit<Updated, 'subscription' | 'state'> {
+function summarise({ error, lack, parts, notes, leftOut }: ToldOutcome): Omit<Updated, 'subscription' | 'state'> {
   return {
     error,
     lack,
     notes,
-    warnings,
     leftOut: leftOut.slice(0, MAX_MISSING),
     leftOutCount: leftOut.length,
     nars: new Map(parts.flatMap(({ plan }) => [...narsOf(plan)])),

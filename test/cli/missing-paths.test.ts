@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { groupByReason, lackSentence, reasonOf } from '../../src/cli/missing-paths.ts';
+import { groupByReason, lackSentence, missingFacts, reasonOf } from '../../src/cli/missing-paths.ts';
 import { NarswarmError, type ErrorCode, type ErrorFacts } from '../../src/errors.ts';
 import { failureOf } from '../../src/failure.ts';
 import { assertTrusted } from '../../src/nix/signature.ts';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
-import { leftOutNote, type Missing } from '../../src/subscription/missing.ts';
+import type { Missing } from '../../src/subscription/missing.ts';
 
 const pathOf = (letter: string, name = 'x-1.0?+'): string => `/nix/store/${letter.repeat(32)}-${name}`;
 const [A, B, C] = [pathOf('a'), pathOf('b', 'b'), pathOf('c', 'c')];
@@ -117,10 +117,10 @@ suite('missing paths by reason', () => {
   test('none', () => assert.deepEqual(groupByReason([]), []));
 });
 
-test('that paths were left out, with the first few', () => {
-  assert.equal(leftOutNote([A]), `1 of its paths is in no cache and was left out: ${A}`);
-  assert.equal(leftOutNote([A, B]), `2 of its paths are in no cache and were left out: ${A}, ${B}`);
-  assert.match(leftOutNote([A, B, C, A, B, C, A]), /^7 of its paths .*, and 2 more$/);
+test('that the store has lost a path, and the way out', () => {
+  const lost = { path: A, loss: 'gone' } as const;
+  assert.equal(reasonOf(lost), 'it was here, and no longer is: run narswarm verify --repair');
+  assert.deepEqual(missingFacts(lost), { ...lost, reason: reasonOf(lost) });
 });
 
 test('that paths are missing, in one sentence', () => {

@@ -184,7 +184,10 @@ describe('a publisher whose map is not today’s', { concurrency: 3 }, () => {
     assert.equal(run.status, 0, run.stderr);
     assert.deepEqual([updated(run)['outcome'], updated(run)['generation']], ['complete', 1]);
     const [note] = (await machine.state('desktop')).notes;
-    assert.match(note ?? '', /no hash map from its mirror: .*; the map of .* was taken/);
+    assert.ok(typeof note === 'object' && note.kind === 'kept-map');
+    assert.match(note.failure.reason, /no hash map from its mirror: /);
+    const [told] = updated(run)['notes'] as string[];
+    assert.match(told ?? '', /no hash map from its mirror: .*; the map of .* was taken/);
   });
 
   test('none at all, of a whole map that was never seen: a failure, though there is a cache', async () => {

@@ -19,6 +19,7 @@ import { Gate } from '../../src/serve/gate.ts';
 import { NarChecker } from '../../src/serve/nar-checker.ts';
 import { verifyStore } from '../../src/store/verify.ts';
 import { emptyStore, entryFor, sharedBy, unchecked } from './store-fixture.ts';
+import type { Fault } from '../../src/store/damage/fault.ts';
 
 const FOLDER = new URL('../../fixtures/nix/content-addresses/cache/', import.meta.url);
 const HASHES = {
@@ -81,11 +82,11 @@ for (const [kind, hash] of Object.entries(HASHES)) {
       assert(verifiesContentAddress(lie.info), 'the path follows from the address all the same');
       const wrong = await storeWith(t, lie, compression);
       assert.deepEqual(await reaches(wrong, hash), { peers: false, map: false });
-      const damages: string[] = [];
-      const onDamage = ({ reason }: { reason: string }): number => damages.push(reason);
+      const faults: Fault[] = [];
+      const onDamage = ({ fault }: { fault: Fault }): number => faults.push(fault);
       const { signal } = new AbortController();
       await verifyStore({ store: wrong, hashes: undefined, deep: true, keys: [], signal, onDamage });
-      assert.match(damages.join('\n'), /does not fit its content address/);
+      assert.partialDeepStrictEqual(faults, [{ kind: 'wrong-nar-named', contents: { kind: 'unusable-contents' } }]);
     });
   }
 }

@@ -63,10 +63,10 @@ suite('fetchList', { timeout: 20_000 }, () => {
     scene.site.handler = answer(503);
     const { paths, notes } = await scene.fetch();
     assert.deepEqual(paths, [A]);
-    assert.match(
-      notes.join('\n'),
-      /^http:.*\/store-paths failed after 3 attempts: .* 503: the list of 20\S+Z is used$/,
-    );
+    const [note] = notes;
+    assert.ok(note?.kind === 'kept-list');
+    assert.match(note.at, /^20\S+Z$/);
+    assert.match(note.failure.reason, /^http:.*\/store-paths failed after 3 attempts: .* 503$/);
     await scene.site[Symbol.asyncDispose]();
     await assert.rejects(
       scene.fetch(),

@@ -22,6 +22,20 @@ test('reads a state of an earlier version, which has failures only as sentences'
   assert.deepEqual(await readState(store, 'x'), STATE);
 });
 
+test('reads back what the store has lost, and notes; leaves out notes of later versions', async (t) => {
+  const store = await emptyStore(t);
+  const notes = [
+    'a sentence of an earlier version',
+    { kind: 'left-out', paths: ['p'], count: 7, isUsual: false },
+  ] as const;
+  const state = { ...STATE, missing: [{ path: 'p', loss: 'gone' }], notes } as const;
+  await writeState(store, state);
+  assert.deepEqual(await readState(store, 'x'), state);
+  const file = join(subscriptionsFolder(store), 'x.json');
+  await writeFile(file, (await readFile(file, 'utf8')).replace('"left-out"', '"of-tomorrow"'));
+  assert.deepEqual((await readState(store, 'x'))?.notes, notes.slice(0, 1));
+});
+
 test('reads back failures with their facts, and accepts additions of later versions', async (t) => {
   const store = await emptyStore(t);
   const cause = new NarswarmError('HTTP_FAILED', 'no', {
@@ -42,5 +56,5 @@ test('reads back failures with their facts, and accepts additions of later versi
   });
   const file = join(subscriptionsFolder(store), 'x.json');
   await writeFile(file, (await readFile(file, 'utf8')).replace('"NAR_UNAVAILABLE"', '"OF_TOMORROW", "when": 1'));
-  assert.equal((await readState(store, 'x'))?.missing[0]?.reason, 'gone');
+  assert.partialDeepStrictEqual(await readState(store, 'x'), { missing: [{ reason: 'gone' }] });
 });

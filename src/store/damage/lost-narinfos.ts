@@ -5,17 +5,18 @@ import { parseStoreHash, storeHashOf, storePathFromBaseName } from '../../nix/st
 import { NARINFO_NAME, type FileStore } from '../file-store.ts';
 import { namesIn } from '../../disk/names-in.ts';
 import { isInQuarantine, quarantineFolder } from '../quarantine.ts';
+import type { Fault } from './fault.ts';
 
 /** A narinfo that should be in the store and is missing. */
 export interface LostNarInfo {
   readonly storeHash: StoreHash;
   /** Undefined if only the hash is known. */
   readonly storePath: StorePath | undefined;
-  readonly reason: string;
+  readonly fault: Fault;
 }
 
-/** The reason for a file that an earlier run quarantined, or that the catalogue lists. */
-export const WAS_HERE = 'it was here, and no longer is';
+/** The fault of a file that an earlier run quarantined, or that the catalogue lists. */
+export const WAS_HERE: Fault = { kind: 'gone' };
 
 /**
  * Finds missing narinfos: those in quarantine, and those that others refer to. Reports each once, so it
@@ -40,10 +41,10 @@ export class LostNarInfos {
       const storeHash = parseStoreHash(name.slice(0, 32));
       if (!this.#isNew(storeHash) || (await this.#has(storeHash))) continue;
       if (!(await this.#has(storeHashOf(storePath)))) continue;
-      const reason = (await isInQuarantine(this.#store, this.#store.narInfoPath(storeHash)))
+      const fault: Fault = (await isInQuarantine(this.#store, this.#store.narInfoPath(storeHash)))
         ? WAS_HERE
-        : `${storePath} refers to it, and it is not there`;
-      yield { storeHash, storePath: storePathFromBaseName(name, this.#store.storeDir), reason };
+        : { kind: 'lost-reference', referrer: storePath };
+      yield { storeHash, storePath: storePathFromBaseName(name, this.#store.storeDir), fault };
     }
   }
 
@@ -54,7 +55,7 @@ export class LostNarInfos {
       if (found === undefined) continue;
       const storeHash = parseStoreHash(found);
       if (!this.#isNew(storeHash) || (await this.#has(storeHash))) continue;
-      yield { storeHash, storePath: undefined, reason: WAS_HERE };
+      yield { storeHash, storePath: undefined, fault: WAS_HERE };
     }
   }
 

@@ -1,0 +1,30 @@
+/** Things to know of a run that are no failures, as facts: kept in states, and put into words by cli/. */
+import type { Failure } from '../failure.ts';
+
+export type Note =
+  /** The publisher did not answer; the hash map signed at `created` (ISO 8601) was used. */
+  | { readonly kind: 'kept-map'; readonly failure: Failure; readonly created: string }
+  /** These roots of a hash map do not fit into `max-size`. */
+  | { readonly kind: 'outsized'; readonly roots: readonly string[] }
+  /** The server of the list failed; the list fetched at `at` (ISO 8601) was used. */
+  | { readonly kind: 'kept-list'; readonly failure: Failure; readonly at: string }
+  /** Sources were asked for, and a list names none. */
+  | { readonly kind: 'list-without-sources' }
+  /** Sources were asked for, and Nix does not have the derivation of the path. */
+  | { readonly kind: 'unknown-sources'; readonly path: string }
+  /** The number of paths of a profile on this machine: those that were built here are in no cache. */
+  | { readonly kind: 'profile'; readonly path: string; readonly paths: number }
+  /** Only the build of a derivation decides the paths of its outputs. */
+  | { readonly kind: 'undecided-outputs'; readonly drvPath: string }
+  /** No cache has these paths; the inputs of their build were fetched instead. */
+  | { readonly kind: 'inputs-instead'; readonly paths: readonly string[] }
+  /** No cache has these `count` paths, the first of which are named. `isUsual`: such a source often lacks some. */
+  | { readonly kind: 'left-out'; readonly paths: readonly string[]; readonly count: number; readonly isUsual: boolean };
+
+/** Limit on left out paths that a note names. */
+const NAMED_LEFT_OUT = 5;
+
+/** Makes the note about paths that were left out. */
+export function leftOutNote(paths: readonly string[], isUsual: boolean): Note {
+  return { kind: 'left-out', paths: paths.slice(0, NAMED_LEFT_OUT), count: paths.length, isUsual };
+}

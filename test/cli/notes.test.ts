@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { isUnexpected, noteSentence } from '../../src/cli/notes.ts';
+import { leftOutNote } from '../../src/subscription/note.ts';
+
+test('notes of a run in words', () => {
+  const failure = { reason: 'it broke' };
+  assert.equal(
+    noteSentence({ kind: 'kept-map', failure, created: '2026-01-01' }),
+    'it broke; the map of 2026-01-01 was taken',
+  );
+  assert.equal(
+    noteSentence({ kind: 'kept-list', failure, at: '2026-01-01' }),
+    'it broke: the list of 2026-01-01 is used',
+  );
+  const roots = Array.from({ length: 12 }, (_, index) => `r${index}`);
+  assert.equal(
+    noteSentence({ kind: 'outsized', roots }),
+    'does not fit into --max-size and is left out: r0, r1, r2, r3, r4, r5, r6, r7, r8, r9 and 2 more',
+  );
+  assert.equal(
+    noteSentence({ kind: 'profile', path: 'p', paths: 1 }),
+    'p: its closure on this machine is 1 path; those that were built here are in no cache',
+  );
+  assert.equal(noteSentence('a sentence of an earlier version'), 'a sentence of an earlier version');
+});
+
+test('paths that were left out, the first few by name', () => {
+  const said = (...paths: string[]): string => noteSentence(leftOutNote(paths, true));
+  assert.equal(said('a'), '1 of its paths is in no cache and was left out: a');
+  assert.equal(said('a', 'b'), '2 of its paths are in no cache and were left out: a, b');
+  assert.equal(
+    said('a', 'b', 'c', 'd', 'e', 'f', 'g'),
+    '7 of its paths are in no cache and were left out: a, b, c, d, e, and 2 more',
+  );
+});
+
+test('only paths that such a source does not lack as a rule are worth a warning', () => {
+  assert.deepEqual(
+    [true, false].map((isUsual) => isUnexpected(leftOutNote(['a'], isUsual))),
+    [false, true],
+  );
+  assert.equal(isUnexpected({ kind: 'list-without-sources' }), false);
+});
