@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import type { InfoHash } from '../nix/brands.ts';
 import type { Endpoint } from './endpoint.ts';
+import { gapMs, intervalMs, spreadMs } from './announcement-times.ts';
 import { hostKeyOf } from '../wire/address-range.ts';
 import { LAN_PACKETS_PER_SECOND } from '../wire/bounds.ts';
 import { PacketBudget } from '../wire/packet-budget.ts';
@@ -31,7 +32,7 @@ export interface LanDiscoveryOptions {
   readonly interfaceAddress?: string;
   /** UDP port of the group. Default: 6771. */
   readonly groupPort?: number;
-  /** Time between announcements. Default: 300,000 (5 minutes, as in BEP 14). */
+  /** Longest time between announcements. Default: 300,000 (5 minutes, as in BEP 14). */
   readonly intervalMs?: number;
   /** Time between two looks at the interfaces. Default: 2,000. */
   readonly followMs?: number;
@@ -42,10 +43,6 @@ export interface LanDiscoveryOptions {
 const INTERVAL_MS = 5 * 60_000;
 /** A look takes about 0.1 ms. */
 const FOLLOW_MS = 2000;
-/** Shortest time between announcements. BEP 14 asks for a minute, but a newcomer would wait that long for an answer. */
-const MIN_GAP_MS = 1000;
-/** Time over which the answers of many hosts to one newcomer are spread. */
-const MAX_ANSWER_DELAY_MS = 250;
 /** Time for a neighbour heard over IPv6 to be heard over IPv4, too: then it is one peer, not two. */
 const TWIN_MS = 300;
 /** Limit on remembered neighbours, since a noisy one could name many. */
@@ -59,6 +56,8 @@ export class LanDiscovery implements AsyncDisposable {
   readonly #ipv4: LanGroup;
   readonly #ipv6: LanGroup;
   readonly #known = new BoundedSet(MAX_KNOWN);
+  /** Hosts of the known neighbours, which may be several processes each. */
+  readonly #hosts = new BoundedSet(MAX_KNOWN);
   readonly #budget = new PacketBudget(LAN_PACKETS_PER_SECOND, () => performance.now(), hostKeyOf);
   /** Cookies of the neighbours heard over IPv4. */
   readonly #heardOverIPv4 = new BoundedSet(MAX_KNOWN);
@@ -68,6 +67,8 @@ export class LanDiscovery implements AsyncDisposable {
   /** Times of the next timer and of the last announcement, in milliseconds of `performance.now()`. */
   #dueAt = Infinity;
   #lastAt = -Infinity;
+  /** Announcements since the last change of the interfaces. */
+  #announced = 0;
   #isClosed = false;
 
   private constructor(options: LanDiscoveryOptions) {
@@ -97,7 +98,7 @@ export class LanDiscovery implements AsyncDisposable {
     return discovery;
   }
 
-  /** Announces now, or a second after the last announcement. Does nothing once closed. */
+  /** Announces now, or a moment after the last announcement. Does nothing once closed. */
   announce(): void {
     this.#announceIn(0);
   }
@@ -124,8 +125,10 @@ export class LanDiscovery implements AsyncDisposable {
     const { peer, cookie, infoHashes } = announcement;
     const shared = this.#options.infoHashes().filter((infoHash) => infoHashes.includes(infoHash));
     if (shared.length === 0) return;
+    this.#hosts.add(peer.host);
     // A restarted neighbour has a new cookie and has forgotten us.
-    if (this.#known.add(`${peer.host}:${peer.port} ${cookie}`)) this.#announceIn(Math.random() * MAX_ANSWER_DELAY_MS);
+    if (this.#known.add(`${peer.host}:${peer.port} ${cookie}`))
+      this.#announceIn(Math.random() * spreadMs(this.#hosts.size));
     const report = (): void => {
       for (const infoHash of shared) this.#options.onPeer(peer, infoHash);
     };
@@ -138,7 +141,7 @@ export class LanDiscovery implements AsyncDisposable {
 
   #announceIn(delayMs: number): void {
     const now = performance.now();
-    const dueAt = Math.max(now + delayMs, this.#lastAt + MIN_GAP_MS);
+    const dueAt = Math.max(now + delayMs, this.#lastAt + gapMs(this.#hosts.size));
     if (this.#isClosed || dueAt >= this.#dueAt) return;
     clearTimeout(this.#timer);
     this.#dueAt = dueAt;
@@ -147,15 +150,18 @@ export class LanDiscovery implements AsyncDisposable {
 
   #announceNow(): void {
     this.#dueAt = Infinity;
-    const { groupPort: port = GROUP_PORT, peerPort, infoHashes, intervalMs, announces } = this.#options;
+    const { groupPort: port = GROUP_PORT, peerPort, infoHashes, announces } = this.#options;
     const ours = announces === false ? [] : infoHashes();
-    if (ours.length > 0) this.#lastAt = performance.now(); // the first followed swarm need not wait for a gap
+    if (ours.length > 0) {
+      this.#lastAt = performance.now(); // the first followed swarm need not wait for a gap
+      this.#announced++;
+    }
     for (const family of ['ipv4', 'ipv6'] as const) {
       const group = family === 'ipv4' ? this.#ipv4 : this.#ipv6;
       for (const packet of formatAnnouncements(peerPort, this.#cookie, ours, { host: GROUPS[family], port }))
         group.send(packet);
     }
-    this.#announceIn(intervalMs ?? INTERVAL_MS);
+    this.#announceIn(intervalMs(this.#announced, this.#options.intervalMs ?? INTERVAL_MS));
   }
 
   /**
@@ -171,7 +177,9 @@ export class LanDiscovery implements AsyncDisposable {
       if (!(await this.#ipv6.follow(ipv6)) && !isNewOverIPv4) return false;
       // A neighbour from another network may be a different one here, or be reached in another way.
       this.#known.clear();
+      this.#hosts.clear();
       this.#heardOverIPv4.clear();
+      this.#announced = 0;
       return true;
     });
     return this.#following;
@@ -185,6 +193,10 @@ class BoundedSet {
 
   constructor(max: number) {
     this.#max = max;
+  }
+
+  get size(): number {
+    return this.#items.size;
   }
 
   has(item: string): boolean {

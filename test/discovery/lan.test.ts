@@ -17,8 +17,8 @@ const LOOPBACK = '127.0.0.1';
 const GROUP = '239.192.152.143';
 const OURS = hash('a');
 const THEIRS = hash('b');
-/** An announcement is out by then if there is one: a second after the last, or up to half a second for an answer. */
-const LONGEST_DELAY_MS = 1600;
+/** An answer is out by then if there is one. */
+const LONGEST_DELAY_MS = 600;
 
 function hash(digit: string): InfoHash {
   return digit.repeat(40) as InfoHash;
@@ -107,7 +107,7 @@ test('announces again after the interval', async (t) => {
   assert.ok(performance.now() - startedAt > 900, 'at most one announcement a second');
 });
 
-test('announce() sends within a second, and many calls send once', async (t) => {
+test('announce() sends in a moment, and many calls send once', async (t) => {
   const groupPort = await freePort();
   const { receiver, heard } = await rawNeighbour(t, groupPort);
   const first = once(receiver, 'message');
