@@ -22,5 +22,6 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exitCode ??= 1;
 });
 process.stderr.on('error', () => undefined); // nobody is there to read it
-const { program } = await import('./program.ts');
-await program().parseAsync();
+const { onlyCommand, program } = await import('./program.ts');
+const commands = await program(onlyCommand(process.argv.slice(2)));
+await commands.parseAsync();

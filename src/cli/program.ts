@@ -1,35 +1,55 @@
 import { Command, CommanderError } from 'commander';
 import { EXIT_STATUSES } from '../errors.ts';
 import { claimHome } from '../config/home.ts';
-import { configCommand } from './config.ts';
 import { configure } from './configuration.ts';
-import { addCommand } from './add.ts';
-import { completionCommand } from './completion.ts';
-import { daemonCommand } from './daemon.ts';
-import { demoCommand } from './demo.ts';
-import { dhtCommand } from './dht.ts';
-import { doctorCommand } from './doctor.ts';
-import { fetchCommand } from './fetch.ts';
-import { gcCommand } from './gc.ts';
-import { keyCommand } from './key.ts';
 import { printTo, printJson, reportFailure } from './output.ts';
-import { manCommand } from './man.ts';
-import { pinCommand, unpinCommand } from './pin.ts';
-import { publishCommand } from './publish.ts';
-import { serviceCommand } from './service.ts';
-import { subscribeCommand } from './subscribe.ts';
-import { subscriptionsCommand } from './subscriptions.ts';
-import { statusCommand } from './status.ts';
-import { torrentCommand } from './torrent.ts';
-import { unsubscribeCommand } from './unsubscribe.ts';
-import { updateCommand } from './update.ts';
-import { verifyCommand } from './verify.ts';
 import { VERSION } from '../version.ts';
 
+/** Loads each command, in the order of the help. */
+const COMMANDS = {
+  key: async () => (await import('./key.ts')).keyCommand(),
+  publish: async () => (await import('./publish.ts')).publishCommand(),
+  fetch: async () => (await import('./fetch.ts')).fetchCommand(),
+  add: async () => (await import('./add.ts')).addCommand(),
+  daemon: async () => (await import('./daemon.ts')).daemonCommand(),
+  service: async () => (await import('./service.ts')).serviceCommand(),
+  subscribe: async () => (await import('./subscribe.ts')).subscribeCommand(),
+  unsubscribe: async () => (await import('./unsubscribe.ts')).unsubscribeCommand(),
+  subscriptions: async () => (await import('./subscriptions.ts')).subscriptionsCommand(),
+  update: async () => (await import('./update.ts')).updateCommand(),
+  status: async () => (await import('./status.ts')).statusCommand(),
+  doctor: async () => (await import('./doctor.ts')).doctorCommand(),
+  config: async () => (await import('./config.ts')).configCommand(),
+  torrent: async () => (await import('./torrent.ts')).torrentCommand(),
+  verify: async () => (await import('./verify.ts')).verifyCommand(),
+  gc: async () => (await import('./gc.ts')).gcCommand(),
+  pin: async () => (await import('./pin.ts')).pinCommand(),
+  unpin: async () => (await import('./pin.ts')).unpinCommand(),
+  dht: async () => (await import('./dht.ts')).dhtCommand(),
+  demo: async () => (await import('./demo.ts')).demoCommand(),
+  completion: async () => (await import('./completion.ts')).completionCommand(),
+  man: async () => (await import('./man.ts')).manCommand(),
+} as const;
+type CommandName = keyof typeof COMMANDS;
+
+/** Commands that describe all commands. */
+const OF_ALL: ReadonlySet<string> = new Set(['completion', 'man'] satisfies CommandName[]);
+
 /**
- * Makes all commands with their options and help: the only definition, from which completions and the manual are made.
+ * Returns the only command that a command line needs, which then starts in half the time. Undefined if it may need all.
+ *
+ * @param args the words after the program's name
  */
-export function program(): Command {
+export function onlyCommand([first = '']: readonly string[]): CommandName | undefined {
+  return Object.hasOwn(COMMANDS, first) && !OF_ALL.has(first) ? (first as CommandName) : undefined;
+}
+
+/**
+ * Makes the commands with their options and help: the only definition, from which completions and the manual are made.
+ *
+ * @param only the one command to load. Default: all
+ */
+export async function program(only?: CommandName): Promise<Command> {
   const root = new Command('narswarm')
     .description(
       'Prefetches Nix closures over BitTorrent: torrents for every NAR, found in a signed hash map, with the binary cache as the net below.',
@@ -40,30 +60,8 @@ export function program(): Command {
     .configureOutput(WRITERS)
     .showHelpAfterError('(narswarm COMMAND --help explains every option)')
     .configureHelp({ showGlobalOptions: false });
-  for (const command of [
-    keyCommand(),
-    publishCommand(),
-    fetchCommand(),
-    addCommand(),
-    daemonCommand(),
-    serviceCommand(),
-    subscribeCommand(),
-    unsubscribeCommand(),
-    subscriptionsCommand(),
-    updateCommand(),
-    statusCommand(),
-    doctorCommand(),
-    configCommand(),
-    torrentCommand(),
-    verifyCommand(),
-    gcCommand(),
-    pinCommand(),
-    unpinCommand(),
-    dhtCommand(),
-    demoCommand(),
-    completionCommand(),
-    manCommand(),
-  ]) {
+  const loads = only === undefined ? Object.values(COMMANDS) : [COMMANDS[only]];
+  for (const command of await Promise.all(loads.map((load) => load()))) {
     command.exitOverride(usageStatus).configureOutput(WRITERS).configureHelp({ showGlobalOptions: true });
     root.addCommand(command);
   }

@@ -1,5 +1,5 @@
 import { sha1 } from '../bytes/hash-thread.ts';
-import { giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
+import { copyInto, giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
 import { isSilent, noteGoodBytes, noteSilence, type PeerRecord } from '../discovery/peer-table.ts';
 import type { Line } from '../discovery/line.ts';
 import type { FileHash } from '../nix/brands.ts';
@@ -171,7 +171,7 @@ export class Download implements AsyncDisposable {
   async pause(file: FileHash): Promise<void> {
     const state = this.#files.get(file);
     const work = state?.work ?? new Set();
-    for (const asked of this.#picker.remove(file)) this.#requests.get(asked)?.stop.abort();
+    for (const asked of this.#picker.remove(file)) this.#requests.get(asked)?.stop.abort(NOT_NEEDED);
     await new Promise(setImmediate); // what was begun is kept
     while (work.size > 0) await Promise.allSettled(work);
     for (const one of state?.ahead.values() ?? []) {
@@ -308,7 +308,7 @@ export class Download implements AsyncDisposable {
       state.passed.add((only as DownloadSource).member.peer);
       this.#chooseOnly(state);
       for (const [{ source, unit }, { stop }] of this.#requests)
-        if (source === only && unit.file === state.pick) stop.abort();
+        if (source === only && unit.file === state.pick) stop.abort(NOT_NEEDED);
     }
     this.#picker.look();
     this.#pumpAll();
@@ -377,7 +377,7 @@ export class Download implements AsyncDisposable {
       this.#picker.unoffer(source, bytes);
       const unit = units[index]!;
       const isNeeded = this.#picker.isMissing(unit) && unit.from === ranges[index]!.from;
-      if (!isNeeded) stop.abort();
+      if (!isNeeded) stop.abort(NOT_NEEDED);
       else asked = this.#begin(source, unit, stop);
     };
     const onBytes = (part: Uint8Array): void => void (asked !== undefined && this.#onBytes(asked, part));
@@ -405,7 +405,7 @@ export class Download implements AsyncDisposable {
     const request = this.#requests.get(asked);
     if (request === undefined) return;
     request.bytes ??= takeBuffer(asked.lengthBytes).subarray(0, asked.lengthBytes);
-    request.bytes.set(part, asked.receivedBytes);
+    copyInto(request.bytes, part, asked.receivedBytes);
     asked.receivedBytes += part.length;
     this.#options.onBytes((asked.source as DownloadSource).member, part.length);
   }
@@ -487,7 +487,7 @@ export class Download implements AsyncDisposable {
     while (state.keeping.has(asked.unit)) await state.keeping.get(asked.unit); // it would be written over what was checked
     if (!this.#picker.isMissing(asked.unit)) return false;
     state.onlyAtMs = performance.now();
-    for (const other of this.#picker.end(asked, true)) this.#requests.get(other)?.stop.abort();
+    for (const other of this.#picker.end(asked, true)) this.#requests.get(other)?.stop.abort(NOT_NEEDED);
     return true;
   }
 
@@ -544,7 +544,7 @@ export class Download implements AsyncDisposable {
     if (state.hasFailed) return;
     state.hasFailed = true;
     const { file } = state.wanted;
-    for (const asked of this.#picker.remove(file)) this.#requests.get(asked)?.stop.abort();
+    for (const asked of this.#picker.remove(file)) this.#requests.get(asked)?.stop.abort(NOT_NEEDED);
     this.#options.onFailure(file, error);
   }
 
@@ -555,6 +555,9 @@ export class Download implements AsyncDisposable {
     this.#options.onLie(member, file);
   }
 }
+
+/** One reason for all: an abort without one makes an error with a stack each time. */
+const NOT_NEEDED = new Error('the range is not needed any longer');
 
 /** An error of our own is no reason to end the process: whom we cannot ask is left, and comes again later. */
 function cannotAsk({ member }: DownloadSource): Outcome {

@@ -1,10 +1,14 @@
 import { rm } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import PQueue from 'p-queue';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { BackgroundReader, type Urgency } from '../serve/background-reader.ts';
-import { narContentsOf, type NarHashes } from '../store/hash-nar.ts';
+import { BackgroundReader } from '../serve/background-reader.ts';
+import type { FoundNarHash } from '../store/catalogue.ts';
+import { findNarHash } from '../store/find-nar-hash.ts';
+import { narContentsOf, type NarContents } from '../store/hash-nar.ts';
 import { faultOfContents } from '../store/damage/contents.ts';
 import type { Closure } from './closure.ts';
 import type { Tell } from './events.ts';
@@ -21,6 +25,9 @@ const SMALL_NARS = 64;
  */
 export type LooksInto = 'small' | 'all';
 
+/** Small files that are decompressed at a time, each by a program of its own. */
+const AT_ONCE = availableParallelism();
+
 /** A NAR that was fetched, or was in the store without a line in the catalogue. */
 interface Fetched {
   readonly job: NarJob;
@@ -28,6 +35,12 @@ interface Fetched {
   readonly path: string;
   /** The narinfos that name it, the job's first. */
   readonly infos: readonly NarInfo[];
+}
+
+interface Looked {
+  readonly fetched: Fetched;
+  /** Undefined if the file could not be read. */
+  readonly narHash: FoundNarHash | undefined;
 }
 
 /** A narinfo that names a file with other contents than the signed ones. */
@@ -45,8 +58,9 @@ export class FetchedContents implements AsyncDisposable {
   readonly #tell: Tell;
   readonly #signal: AbortSignal;
   readonly #reader = new BackgroundReader();
+  readonly #now = new PQueue({ concurrency: AT_ONCE });
   readonly #waiting: Fetched[] = [];
-  readonly #reading: Promise<{ fetched: Fetched; found: NarHashes | undefined }>[] = [];
+  readonly #reading: Promise<Looked>[] = [];
   #hasWarned = false;
   readonly #abort = (): void => void this.#reader.close();
 
@@ -62,7 +76,8 @@ export class FetchedContents implements AsyncDisposable {
     const others = job.storePaths.filter((one) => one !== job.info.storePath);
     const infos = [job.info, ...others.flatMap((one) => closure.get(storeHashOf(one)) ?? [])];
     const fetched = { job, path, infos };
-    if (this.#looksInto === 'all') this.#reading.push(this.#read(fetched, 'later'));
+    if (this.#looksInto === 'all')
+      this.#reading.push(this.#look(fetched, (contents) => this.#readLater(path, contents)));
     else this.#waiting.push(fetched);
   }
 
@@ -75,11 +90,11 @@ export class FetchedContents implements AsyncDisposable {
   async finish(found: readonly NarJob[]): Promise<{ sound: readonly NarInfo[]; wrong: readonly WrongContents[] }> {
     const bytes = this.#waiting.reduce((sum, { job }) => sum + job.sizeBytes, 0);
     if (bytes <= SMALL_BYTES && this.#waiting.length <= SMALL_NARS)
-      for (const fetched of this.#waiting) this.#reading.push(this.#read(fetched, 'now'));
+      for (const fetched of this.#waiting)
+        this.#reading.push(this.#look(fetched, (contents) => this.#readNow(fetched.path, contents)));
     const sound: NarInfo[] = [];
     const wrong: WrongContents[] = [];
-    for (const { fetched, found: hashes } of await Promise.all(this.#reading)) {
-      const narHash = hashes?.narHash;
+    for (const { fetched, narHash } of await Promise.all(this.#reading)) {
       if (narHash === undefined) continue;
       let isRight = false;
       for (const info of fetched.infos) {
@@ -102,20 +117,31 @@ export class FetchedContents implements AsyncDisposable {
     await this.#reader.close();
   }
 
-  async #read(fetched: Fetched, urgency: Urgency): Promise<{ fetched: Fetched; found: NarHashes | undefined }> {
+  async #look(fetched: Fetched, read: (contents: NarContents) => Promise<FoundNarHash | undefined>): Promise<Looked> {
     const narSize = Math.max(...fetched.infos.map((info) => info.narSize));
     const { address, ...contents } = narContentsOf(fetched.job.info);
-    const asked = { ...contents, narSize, ...(fetched.infos.length === 1 ? { address } : {}) };
     try {
-      const found = await this.#reader.read(fetched.path, asked, urgency);
-      return { fetched, found: found === undefined || 'reason' in found ? undefined : found };
+      return {
+        fetched,
+        narHash: await read({ ...contents, narSize, ...(fetched.infos.length === 1 ? { address } : {}) }),
+      };
     } catch (error) {
       if (isNarswarmError(error, 'NIX_MISSING') && !this.#hasWarned) {
         this.#hasWarned = true;
         this.#tell({ type: 'warning', warning: { kind: 'unchecked-contents', error, of: 'fetch' } });
       }
-      return { fetched, found: undefined }; // an interruption ends the reading, too
+      return { fetched, narHash: undefined }; // an interruption ends the reading, too
     }
+  }
+
+  async #readLater(path: string, contents: NarContents): Promise<FoundNarHash | undefined> {
+    const found = await this.#reader.read(path, contents, 'later');
+    return found === undefined || 'reason' in found ? undefined : found.narHash;
+  }
+
+  /** Reads a small file at once: a thread would take longer to start. */
+  #readNow(path: string, contents: NarContents): Promise<FoundNarHash | undefined> {
+    return this.#now.add(() => findNarHash(path, contents, this.#signal));
   }
 }
 

@@ -4,7 +4,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { fingerprint } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { PartialNar } from '../store/partial.ts';
-import { giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
+import { copyInto, giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
@@ -176,7 +176,7 @@ class BlockWriter {
       if (this.#block === undefined) this.#beganAtMs = performance.now();
       this.#block ??= takeBuffer(BlockWriter.#blockBytes);
       const part = chunk.subarray(at, at + BlockWriter.#blockBytes - this.#bytes);
-      this.#block.set(part, this.#bytes);
+      copyInto(this.#block, part, this.#bytes);
       this.#bytes += part.length;
       at += part.length;
       if (this.#bytes === BlockWriter.#blockBytes) await this.flush();

@@ -5,7 +5,8 @@ import { NarswarmError } from '../errors.ts';
 import { quote } from './quote.ts';
 
 const ALPHABET = '0123456789abcdfghijklmnpqrsvwxyz';
-const VALUE_OF = new Map(Array.from(ALPHABET, (character, value) => [character, value]));
+/** Value of each character by its code; others have none. */
+const VALUES = Int8Array.from({ length: 128 }, (_, code) => ALPHABET.indexOf(String.fromCharCode(code)));
 
 /** Encodes bytes of any length as `ceil(8 * bytes.length / 5)` characters. Never throws. */
 export function encodeNix32(bytes: Uint8Array): string {
@@ -31,13 +32,11 @@ export function decodeNix32(text: string): Uint8Array {
     throw invalid(text, `no byte string has ${text.length} characters in nix32`);
   }
   for (let digit = 0; digit < text.length; digit++) {
-    const character = text.charAt(text.length - 1 - digit);
-    const value = VALUE_OF.get(character);
-    if (value === undefined) {
-      throw invalid(text, `${quote(character)} is not one of ${ALPHABET}`);
-    }
-    const byte = Math.floor((digit * 5) / 8);
-    const shifted = value << ((digit * 5) % 8);
+    const at = text.length - 1 - digit;
+    const value = VALUES[text.charCodeAt(at)] ?? -1;
+    if (value === -1) throw invalid(text, `${quote(text.charAt(at))} is not one of ${ALPHABET}`);
+    const byte = (digit * 5) >> 3;
+    const shifted = value << ((digit * 5) & 7);
     bytes[byte]! |= shifted & 0xff;
     const carry = shifted >> 8;
     if (carry === 0) continue;

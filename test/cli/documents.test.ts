@@ -6,6 +6,7 @@ import { program } from '../../src/cli/program.ts';
 import { formatDuration, formatSize, parseDuration, parsePort, parseRates, parseSize } from '../../src/cli/values.ts';
 import { EXIT_STATUSES } from '../../src/errors.ts';
 
+const PROGRAM = await program();
 const read = (name: string): Promise<string> => readFile(new URL(`../../${name}`, import.meta.url), 'utf8');
 
 suite('documents', () => {
@@ -18,13 +19,13 @@ suite('documents', () => {
 
   test('the README names every command', async () => {
     const readme = await read('README.md');
-    for (const command of program().commands) {
+    for (const command of PROGRAM.commands) {
       assert.match(readme, new RegExp(`\\| \`${command.name()}[ \`]`), `README.md lacks ${command.name()}`);
     }
   });
 
   test('every command has examples, exit statuses and --json', () => {
-    for (const command of program().commands) {
+    for (const command of PROGRAM.commands) {
       let help = '';
       command.configureOutput({ writeOut: (text) => (help += text) }).outputHelp();
       for (const part of ['Examples:', 'Exit status:', '--json'])

@@ -27,11 +27,12 @@ test('text without control characters is printed as it is, and escapes are those
   assert.equal(JSON.parse(printed(JSON.stringify(text))), text);
 });
 
-test('every command prints through the same place', () => {
-  const commands = [program(), ...program().commands];
+test('every command prints through the same place', async () => {
+  const root = await program();
+  const commands = [root, ...root.commands];
   for (const command of commands) {
     const writers = command.configureOutput();
     for (const name of ['writeOut', 'writeErr'] as const)
-      assert.equal(writers[name]?.toString(), program().configureOutput()[name]?.toString());
+      assert.equal(writers[name]?.toString(), root.configureOutput()[name]?.toString());
   }
 });

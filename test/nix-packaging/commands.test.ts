@@ -8,7 +8,7 @@ import { systemdUnits } from '../../src/daemon/systemd-units.ts';
 import { evaluate, service } from './module-cases.ts';
 import { nixEval } from './nix-eval.ts';
 
-const COMMANDS = new Set(program().commands.map((command) => command.name()));
+const COMMANDS = new Set((await program()).commands.map((command) => command.name()));
 
 /** Fails unless the pattern's first group is a command wherever it matches, and it does. */
 function assertCommands(text: string, pattern: RegExp): void {

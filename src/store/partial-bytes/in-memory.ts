@@ -5,7 +5,7 @@ import { NarswarmError } from '../../errors.ts';
 import type { FileHash } from '../../nix/brands.ts';
 import { fileHashOf } from '../../nix/hash.ts';
 import { sha256 } from '../../bytes/hash-thread.ts';
-import { giveBack, lend, takeBuffer } from '../../bytes/lent-buffers.ts';
+import { copyInto, giveBack, lend, takeBuffer } from '../../bytes/lent-buffers.ts';
 import { storeError } from '../../disk/store-error.ts';
 import type { PartialBytes } from './bytes.ts';
 
@@ -117,7 +117,7 @@ export class BytesInMemory implements PartialBytes {
   }
 
   #copy(offset: number, bytes: Uint8Array): void {
-    (this.#memory ?? this.#begin()).set(bytes, offset);
+    copyInto(this.#memory ?? this.#begin(), bytes, offset);
   }
 
   #begin(): Uint8Array {

@@ -10,8 +10,9 @@ import { EXIT_STATUSES } from '../../../src/errors.ts';
 import { VERSION } from '../../../src/version.ts';
 import { ODD, oddProgram } from '../shells/odd-program.ts';
 
+const PROGRAM = await program();
 const PAGES = {
-  narswarm: manualPage(describeCommand(program()), 'narswarm', VERSION),
+  narswarm: manualPage(describeCommand(PROGRAM), 'narswarm', VERSION),
   odd: manualPage(oddProgram(), 'odd', '1'),
 };
 
@@ -42,7 +43,7 @@ suite('manual page', () => {
       for (const { description } of operands) shows(description);
       for (const example of examples) shows(example);
     };
-    for (const command of flatten(describeCommand(program()))) check(command);
+    for (const command of flatten(describeCommand(PROGRAM))) check(command);
     for (const [status, meaning] of Object.values(EXIT_STATUSES)) shows(` ${status} ${meaning}`);
     for (const part of [
       'SIGNALS',

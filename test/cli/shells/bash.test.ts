@@ -8,11 +8,12 @@ import { program } from '../../../src/cli/program.ts';
 import { pathWithSubscriptions, shellFolder } from './lines.ts';
 import { ODD_CHOICES, oddProgram } from './odd-program.ts';
 
+const PROGRAM = await program();
 const PATH = pathWithSubscriptions();
 const FOLDER = shellFolder('bash', ' ');
 
 const scripts = {
-  narswarm: bashCompletion(describeCommand(program()), 'narswarm'),
+  narswarm: bashCompletion(describeCommand(PROGRAM), 'narswarm'),
   odd: bashCompletion(oddProgram(), 'odd'),
 };
 
@@ -36,7 +37,7 @@ suite('bash', () => {
     assert.deepEqual(complete('narswarm', 'fe'), ['fetch']);
     assert.deepEqual(
       complete('narswarm', ''),
-      program().commands.map((command) => command.name()),
+      PROGRAM.commands.map((command) => command.name()),
     );
     assert.deepEqual(complete('odd', 'config', 's'), ['set', 'show']);
     assert.deepEqual(complete('odd', 'se'), [], 'what is hidden stays hidden');
@@ -46,7 +47,7 @@ suite('bash', () => {
     assert.deepEqual(complete('narswarm', 'fetch', '--publ'), ['--publisher', '--publisher-timeout']);
     assert.deepEqual(complete('narswarm', 'key', '--publ'), []);
     assert.deepEqual(complete('narswarm', '--v'), ['--version']);
-    for (const command of program().commands) {
+    for (const command of PROGRAM.commands) {
       const offered = new Set(complete('narswarm', command.name(), '-'));
       for (const { long } of command.options) assert.ok(offered.has(long ?? ''), `${command.name()} ${long}`);
     }

@@ -12,7 +12,7 @@ import { ODD, oddProgram } from './odd-program.ts';
 
 const PATH = pathWithSubscriptions();
 const FOLDER = shellFolder('fish');
-writeFileSync(join(FOLDER, 'narswarm.fish'), fishCompletion(describeCommand(program()), 'narswarm'));
+writeFileSync(join(FOLDER, 'narswarm.fish'), fishCompletion(describeCommand(await program()), 'narswarm'));
 writeFileSync(join(FOLDER, 'odd.fish'), fishCompletion(oddProgram(), 'odd'));
 
 /** What fish offers for each line, in the order of the alphabet, and what it says of it. One fish for all of them. */

@@ -52,8 +52,8 @@ test('names nobody’s home', () => {
   assert.equal(options.get('--a')?.description, 'a (default: "~/.cache/a")');
 });
 
-test('finds the examples and the options of every command of the program', () => {
-  for (const command of describeCommand(program()).commands) {
+test('finds the examples and the options of every command of the program', async () => {
+  for (const command of describeCommand(await program()).commands) {
     assert.ok(command.examples.length > 0, command.path.join(' '));
     for (const name of ['--json', '--config']) {
       const [first, ...more] = command.options.filter(({ long }) => long === name);

@@ -12,7 +12,7 @@ import { ODD, oddProgram } from './odd-program.ts';
 
 const PATH = pathWithSubscriptions();
 const FOLDER = shellFolder('zsh');
-writeFileSync(join(FOLDER, 'narswarm.zsh'), zshCompletion(describeCommand(program()), 'narswarm'));
+writeFileSync(join(FOLDER, 'narswarm.zsh'), zshCompletion(describeCommand(await program()), 'narswarm'));
 mkdirSync(join(FOLDER, 'fpath'));
 writeFileSync(join(FOLDER, 'fpath', '_odd'), zshCompletion(oddProgram(), 'odd'));
 
