@@ -1,6 +1,7 @@
 /** What the doctor has found, in words. */
 import type { Finding, Findings } from '../daemon/doctor/finding.ts';
-import { formatSize } from './values.ts';
+import { formatEndpoint } from '../discovery/endpoint.ts';
+import { formatCount, formatSize } from './values.ts';
 
 /** A finding in one sentence, and the way out, for where it is not good. */
 export interface Sentence {
@@ -11,9 +12,16 @@ export interface Sentence {
 export function sentenceOf(finding: Finding): Sentence {
   switch (finding.check) {
     case 'versions': {
-      const { narswarm, node, nix } = finding.facts;
-      const nixText = nix === undefined ? 'no Nix in PATH' : `Nix ${nix}`;
-      return { text: `narswarm ${narswarm}, Node ${node}, ${nixText}`, wayOut: 'install Nix, or add it to PATH' };
+      const { narswarm, node, nix, oldestNix, isMissing } = finding.facts;
+      const nixText = isMissing ? 'no Nix in PATH' : nix === undefined ? 'a Nix that does not start' : `Nix ${nix}`;
+      return {
+        text: `narswarm ${narswarm}, Node ${node}, ${nixText}`,
+        wayOut: isMissing
+          ? 'install Nix, or add it to PATH'
+          : nix === undefined
+            ? 'see nix-conf below'
+            : `install Nix ${oldestNix} or newer`,
+      };
     }
     case 'nix-conf':
       return ofNixConf(finding.facts);
@@ -22,10 +30,15 @@ export function sentenceOf(finding: Finding): Sentence {
     case 'store':
       return ofStore(finding.facts);
     case 'clock': {
-      const { now, later } = finding.facts;
+      const { now, later, expired } = finding.facts;
+      if (expired !== undefined)
+        return {
+          text: `the clock shows ${now}, and a followed hash map expired at ${expired}`,
+          wayOut: 'if the clock is ahead, set it; otherwise its publisher has been silent, and must publish again',
+        };
       if (later === undefined) return { text: `the clock shows ${now}`, wayOut: undefined };
       return {
-        text: `the clock shows ${now}, and an update ran at ${later}`,
+        text: `the clock shows ${now}, and an update ran or a hash map was signed at ${later}`,
         wayOut: 'set the clock: hash maps that are newer than it are refused, and expired ones are taken',
       };
     }
@@ -70,20 +83,44 @@ export function sentenceOf(finding: Finding): Sentence {
       };
     }
     default:
-      return {
-        text: finding.facts.isUsed
-          ? 'the DHT is used for the publishers; it is not tested here, since that asks the internet'
-          : 'the DHT is not used',
-        wayOut: undefined,
-      };
+      return ofDht(finding.facts);
   }
+}
+
+function ofDht({ isUsed, isNeeded, isAnnounced, nodes, seenAs, isBehindNat }: Findings['dht']): Sentence {
+  if (!isUsed) return { text: 'the DHT is not used', wayOut: undefined };
+  const answered = nodes.filter(({ failure }) => failure === undefined).length;
+  if (answered === 0) {
+    const isNames = nodes.every(({ failure }) => failure === 'name');
+    const why = nodes
+      .map(({ node, failure }) => `${node} ${failure === 'name' ? 'is not found' : 'is silent'}`)
+      .join(', ');
+    const wayOut = isNames
+      ? 'check the name servers of this machine, or name a node by its address: --dht-bootstrap HOST:PORT'
+      : 'let UDP out to the internet and its answers in, or name a node that answers: --dht-bootstrap HOST:PORT';
+    return {
+      text: `the DHT does not answer (${why})`,
+      wayOut: isNeeded ? `${wayOut}; or follow the HTTP mirror of the publisher, which needs no DHT` : wayOut,
+    };
+  }
+  const seen = seenAs.map(formatEndpoint).join(' and ');
+  const as = seen === '' ? '' : `, and sees this machine at ${seen}`;
+  const nat = isBehindNat === true ? ', behind a NAT' : '';
+  return {
+    text: `the DHT answers (${answered} of ${formatCount(nodes.length, 'node')})${as}${nat}`,
+    wayOut:
+      isAnnounced && isBehindNat === true
+        ? 'forward the TCP port for peers and the UDP port of the DHT to this machine in the router, and give the outer address with --hint HOST:PORT when you publish'
+        : undefined,
+  };
 }
 
 function ofNixConf({ substituters, trustedKeys, store, isTrustedUser, failure }: Findings['nix-conf']): Sentence {
   if (failure !== undefined)
     return {
       text: `Nix cannot be asked (${failure})`,
-      wayOut: 'start nix-daemon, and try `nix store info` (`nix store ping` before Nix 2.19)',
+      wayOut:
+        'correct nix.conf if the message names it; otherwise start nix-daemon, and try `nix store info` (`nix store ping` before Nix 2.19)',
     };
   const user =
     isTrustedUser === false
@@ -95,7 +132,8 @@ function ofNixConf({ substituters, trustedKeys, store, isTrustedUser, failure }:
   };
 }
 
-function ofKeys({ trusted, shared, unknown }: Findings['keys']): Sentence {
+function ofKeys({ trusted, shared, unknown, failure }: Findings['keys']): Sentence {
+  if (failure !== undefined) return { text: failure, wayOut: 'correct it: a key is NAME:BASE64' };
   if (trusted.length === 0)
     return {
       text: 'no key is trusted, so nothing can be verified',
@@ -135,11 +173,19 @@ const PURPOSES: Readonly<Record<Findings['firewall']['purpose'], string>> = {
   mdns: 'for finding caches',
 };
 
-function ofPort({ protocol, port, purpose, listener, isOurs }: Findings['port']): Sentence {
+function ofPort({ protocol, port, purpose, listener, isOurs, daemonPid }: Findings['port']): Sentence {
   const name = `${protocol.toUpperCase()} ${port} ${PURPOSES[purpose]}`;
   if (isOurs) return { text: `${name} is the daemon’s`, wayOut: undefined };
+  if (listener === undefined && daemonPid === undefined)
+    return { text: `${name} is free for a daemon`, wayOut: undefined };
   if (listener === undefined)
-    return { text: `${name} is free`, wayOut: purpose === 'peers' ? 'a daemon would listen there' : undefined };
+    return {
+      text: `${name} is free, and the daemon (process ${daemonPid}) does not listen there`,
+      wayOut:
+        purpose === 'peers'
+          ? 'the port was in use when the daemon started, or --port names another one here: start the daemon again'
+          : undefined,
+    };
   const who =
     listener.pid === undefined
       ? 'a process of another user'

@@ -3,10 +3,12 @@ import { Command } from 'commander';
 import { DEFAULT_SHARE_KEYS, chooseShareKeys } from '../serve/share-keys.ts';
 import { parseBudget } from '../config/units.ts';
 import type { Finding, Verdict } from '../daemon/doctor/finding.ts';
-import type { DoctorPort } from '../daemon/doctor/examine.ts';
+import type { DoctorPort, Setup } from '../daemon/doctor/examine.ts';
+import { PUBLIC_NODES } from '../discovery/public-nodes.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import { stateOfOwner, pidOfOwner } from '../disk/owner.ts';
 import { NarswarmError, isNarswarmError, type ErrorCode } from '../errors.ts';
-import { STATE_FOLDER } from '../store/state-folder.ts';
+import { inState, STATE_FOLDER } from '../store/state-folder.ts';
 import { GROUP_PORTS, SERVICE_PORTS } from '../wire/ports.ts';
 import { sentenceOf } from './doctor-sentences.ts';
 import { addHttpPort } from './publish-options.ts';
@@ -27,7 +29,7 @@ interface DoctorFlags extends CommonOptions, NetworkFlags {
   readonly store: string;
   readonly maxSize?: number;
   readonly httpPort?: number;
-  readonly publisher?: readonly unknown[];
+  readonly publisher?: readonly PublisherAddress[];
   readonly trustedPublicKey?: readonly string[];
 }
 
@@ -44,15 +46,18 @@ const CODES: Readonly<Record<Finding['check'], ErrorCode>> = {
   firewall: 'LISTEN_FAILED',
   interfaces: 'LISTEN_FAILED',
   multicast: 'LISTEN_FAILED',
-  dht: 'LISTEN_FAILED',
+  dht: 'INDEX_UNREACHABLE',
 };
+
+/** Whatever the clock shows, a hash map is not from the future. */
+const END_OF_TIME = new Date(8.64e15);
 
 const MARKS: Readonly<Record<Verdict, string>> = { good: 'ok', unsure: '??', bad: '!!' };
 
 export function doctorCommand(): Command {
   const doctor = new Command('doctor')
     .description(
-      'look at what may keep this machine from sharing: Nix, keys, disk, clock, ports, firewall, multicast; asks nothing of the internet',
+      'look at what may keep this machine from sharing: Nix, keys, disk, clock, ports, firewall, multicast, and the DHT if it is used',
     )
     .option('--store <dir>', 'file store to look at', defaultStoreDir())
     .option('--max-size <size>', 'budget for the NARs, such as 50G (default: none)', one(parseBudget))
@@ -71,16 +76,17 @@ export function doctorCommand(): Command {
     command<DoctorFlags, []>(async ({ output, signal, options, config: load }) => {
       const { examine } = await import('../daemon/doctor/examine.ts');
       const config = await load();
-      const follows = (options.publisher?.length ?? 0) > 0 || (await followsAny(config.subscriptions));
+      const { publishersOf } = await import('../subscription/source.ts');
+      const publishers = publishersOf(options.publisher ?? [], config.subscriptions);
       const stateDir = join(options.store, STATE_FOLDER);
       const setup = {
         storeDir: options.store,
         maxBytes: options.maxSize,
-        ports: portsOf(options, follows),
+        ports: portsOf(options, publishers.length > 0),
         usesLan: options.lan && options.scope !== 'off',
-        usesDht: usesDht(options, follows),
+        dht: dhtOf(options, publishers),
         keys: await keysOf(options, signal),
-        past: await pastOf(stateDir),
+        ...(await datesOf(stateDir, publishers)),
         daemon: await daemonOf(stateDir),
       };
       const counts: Record<Verdict, number> = { good: 0, unsure: 0, bad: 0 };
@@ -110,13 +116,20 @@ export function doctorCommand(): Command {
   );
 }
 
-async function followsAny(subscriptions: readonly { source: string; file?: string | undefined }[]): Promise<boolean> {
-  const { publishersOf } = await import('../subscription/source.ts');
-  return publishersOf([], subscriptions).length > 0;
-}
-
-function usesDht({ dht, scope, publish }: DoctorFlags, follows: boolean): boolean {
-  return dht && scope !== 'off' && (follows || publish === true || scope === 'public');
+/** Whether the DHT is used, what for, and whom to ask about it. */
+function dhtOf(flags: DoctorFlags, publishers: readonly PublisherAddress[]): Setup['dht'] {
+  const { dht, scope, publish, dhtBootstrap, dhtPort, listen } = flags;
+  const isAnnounced = scope === 'cohort' || scope === 'public';
+  const isPointed = publish === true || publishers.some(({ baseUrl }) => baseUrl === undefined);
+  const [port = 0] = dhtPort === undefined ? SERVICE_PORTS.dht : [dhtPort];
+  return {
+    isUsed: dht && scope !== 'off' && (publishers.length > 0 || publish === true || scope === 'public'),
+    isNeeded: isPointed || isAnnounced,
+    isAnnounced,
+    nodes: dhtBootstrap ?? PUBLIC_NODES,
+    port,
+    host: listen,
+  };
 }
 
 /** The ports that others are to reach; one that the system picks cannot be opened in a firewall. */
@@ -143,27 +156,38 @@ function portsOf(flags: DoctorFlags, follows: boolean): DoctorPort[] {
   return ports.filter((wanted) => wanted.port !== 0);
 }
 
-async function keysOf(
-  { trustedPublicKey, shareKeys }: DoctorFlags,
-  signal: AbortSignal,
-): Promise<{ trusted: readonly string[]; shared: readonly string[]; unknown: readonly string[] }> {
+async function keysOf({ trustedPublicKey, shareKeys }: DoctorFlags, signal: AbortSignal): Promise<Setup['keys']> {
   try {
     const { keys } = await readTrust({ trustedPublicKey, from: [] }, signal, () => undefined);
     const chosen = chooseShareKeys(keys, shareKeys ?? DEFAULT_SHARE_KEYS);
     const namesOf = (list: readonly { readonly name: string }[]): string[] => list.map(({ name }) => name);
     const unknown = shareKeys === undefined ? [] : chosen.unknown;
-    return { trusted: namesOf(keys), shared: namesOf(chosen.keys), unknown };
+    return { trusted: namesOf(keys), shared: namesOf(chosen.keys), unknown, failure: undefined };
   } catch (error) {
-    if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return { trusted: [], shared: [], unknown: [] };
+    if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return undefined;
+    if (isNarswarmError(error, 'KEY_INVALID')) return { trusted: [], shared: [], unknown: [], failure: error.message };
     throw error;
   }
 }
 
-/** When the last updates began: no clock that is right shows an earlier time. */
-async function pastOf(stateDir: string): Promise<Date[]> {
+/** Reads when the last updates began, and when the kept hash maps were signed and expire. */
+async function datesOf(
+  stateDir: string,
+  publishers: readonly PublisherAddress[],
+): Promise<Pick<Setup, 'past' | 'expiries'>> {
   const { listStates } = await import('../subscription/state.ts');
-  const states = await listStates({ stateDir });
-  return states.flatMap(({ lastRun }) => (lastRun === undefined ? [] : new Date(lastRun.at)));
+  const { indexDirOf, readKept } = await import('../index/resolve.ts');
+  const runs = (await listStates({ stateDir })).flatMap(({ lastRun }) =>
+    lastRun === undefined ? [] : new Date(lastRun.at),
+  );
+  const maps = await Promise.all(
+    publishers.map((address) => readKept(address, indexDirOf(inState({ stateDir }, 'index'), address), END_OF_TIME)),
+  );
+  const manifests = maps.flatMap((kept) => kept?.manifest ?? []);
+  return {
+    past: [...runs, ...manifests.map(({ created }) => created)],
+    expiries: manifests.map(({ expires }) => expires),
+  };
 }
 
 async function daemonOf(stateDir: string): Promise<{ pid: number | undefined; isAnotherMachine: boolean } | undefined> {

@@ -22,6 +22,7 @@ import { formatEndpoint, isPort, type Endpoint } from './endpoint.ts';
 import { ForeignAddresses, isLoopback } from './foreign-addresses.ts';
 import { isEqual, isSignedBy, MutableAnswers, signedMessage, targetOf } from './mutable-item.ts';
 import type { MutableItem, MutablePut } from './mutable-item.ts';
+import { PUBLIC_NODES } from './public-nodes.ts';
 
 export interface DhtOptions {
   /** IPv4 address to bind. Default: `0.0.0.0`, every interface. */
@@ -87,7 +88,7 @@ export class DhtNode implements AsyncDisposable {
       maxAge: PEER_LIFE_MS,
       maxPeers: options.maxPeersStored ?? 10_000,
       timeout: options.queryTimeoutMs ?? 2000,
-      ...(options.bootstrap && { bootstrap: options.bootstrap.map(({ host, port }) => ({ host, port })) }),
+      bootstrap: (options.bootstrap ?? PUBLIC_NODES).map(({ host, port }) => ({ host, port })),
     });
     this.#dht.setMaxListeners(0);
     socket.emit('listening');

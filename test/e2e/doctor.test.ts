@@ -91,7 +91,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     const wrapper = [...host.wrapper, 'env', `PATH=${empty}`];
     const without = await lab.run(['doctor', '--store', await lab.folder('store'), '--scope', 'off'], { wrapper });
     assert.equal(without.status, 8, without.stdout);
-    assert.deepEqual(bad(without), ['versions', 'keys']);
+    assert.deepEqual(bad(without), ['versions']);
 
     // root may write anywhere but on what is read-only
     const dir = await lab.folder('read-only');
@@ -132,12 +132,114 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     assert.match(String(findings(none, 'keys')[0]?.['wayOut']), /share-keys = \["/);
   });
 
-  test('sends nothing beyond the local network', async () => {
+  const MAGNET = `magnet:?xs=urn:btpk:${'ab'.repeat(32)}`;
+
+  test('finds that nobody in the DHT answers, and how names are not found', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('cut-off');
+    const store = await lab.folder('store');
+    const silent = await examine(host, store, '--publisher', MAGNET, '--dht-bootstrap', `${lan.subnet}.77:6881`);
+    assert.equal(silent.status, 6, silent.stdout);
+    assert.deepEqual(bad(silent), ['dht']);
+    assert.match(String(findings(silent, 'dht')[0]?.['message']), /does not answer \(10\.77\.0\.77:6881 is silent\)/);
+    assert.match(String(findings(silent, 'dht')[0]?.['wayOut']), /let UDP out.*HTTP mirror/);
+    const unnamed = await examine(host, store, '--publisher', MAGNET, '--dht-bootstrap', 'nowhere.invalid:6881');
+    assert.deepEqual(bad(unnamed), ['dht']);
+    assert.match(String(findings(unnamed, 'dht')[0]?.['message']), /nowhere\.invalid:6881 is not found/);
+    // its mirror is enough
+    const mirrored = await examine(
+      host,
+      store,
+      '--publisher',
+      MAGNET.replace('magnet:', 'http://mirror.invalid/'),
+      '--dht-bootstrap',
+      `${lan.subnet}.77:6881`,
+    );
+    assert.equal(mirrored.status, 0, mirrored.stdout);
+    assert.deepEqual(verdicts(mirrored, 'dht'), ['unsure']);
+  });
+
+  test('finds a DHT that answers', async () => {
+    await using lan = Lan.open();
+    const node = lan.host('node');
+    const args = ['--dht-port', '6881', '--listen', node.ipv4];
+    await lab.service(['dht', ...args], { wrapper: node.wrapper });
+    const host = lan.host('well', { firewall: OPEN });
+    const run = await examine(
+      host,
+      await lab.folder('store'),
+      '--publisher',
+      MAGNET,
+      '--dht-bootstrap',
+      `${node.ipv4}:6881`,
+    );
+    assert.deepEqual(verdicts(run, 'dht'), ['good'], run.stdout);
+    assert.match(String(findings(run, 'dht')[0]?.['message']), /the DHT answers \(1 of 1 node\)/);
+  });
+
+  test('finds a nix.conf that Nix cannot read, and no wrong keys because of it', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('malformed');
+    const run = await lab.run(['doctor', '--store', await lab.folder('store'), '--scope', 'off'], {
+      wrapper: host.wrapper,
+      env: { NIX_CONFIG: 'this is no setting' },
+    });
+    assert.equal(run.status, 8, run.stdout);
+    assert.deepEqual(bad(run), ['nix-conf']);
+    const key = await lab.run(['doctor', '--store', await lab.folder('store'), '--scope', 'off'], {
+      wrapper: host.wrapper,
+      env: { NIX_CONFIG: 'trusted-public-keys = nonsense' },
+    });
+    assert.equal(key.status, 4, `${key.stdout}${key.stderr}`);
+    assert.deepEqual(bad(key), ['keys']);
+    assert.match(String(findings(key, 'keys')[0]?.['message']), /trusted-public-keys of nix\.conf/);
+  });
+
+  test('finds a Nix that is too old', async () => {
+    const bin = await lab.folder('bin');
+    await writeFile(join(bin, 'nix'), '#!/bin/sh\n[ "$1" = --version ] && echo "nix (Nix) 2.7.0" || exit 1\n', {
+      mode: 0o755,
+    });
+    const PATH = `${bin}:${process.env['PATH']}`;
+    const run = await lab.run(['doctor', '--store', await lab.folder('store'), ...trust(), '--scope', 'off'], {
+      env: { PATH },
+    });
+    assert.equal(run.status, 8, run.stdout);
+    const [versions] = findings(run, 'versions');
+    assert.equal(versions?.['verdict'], 'bad');
+    assert.match(String(versions?.['wayOut']), /install Nix 2\.8 or newer/);
+  });
+
+  test('finds a full disk', async () => {
+    const dir = await lab.folder('full');
+    const mount = `mount -t tmpfs -o size=900m tmpfs ${dir} && exec "$@"`;
+    const run = await lab.run(['doctor', '--store', join(dir, 'store'), ...trust(), '--scope', 'off'], {
+      wrapper: ['unshare', '--mount', 'sh', '-c', mount, 'sh'],
+    });
+    assert.equal(run.status, 7, run.stdout);
+    assert.deepEqual(bad(run), ['store']);
+    assert.match(String(findings(run, 'store')[0]?.['message']), /MB free/);
+    assert.match(String(findings(run, 'store')[0]?.['wayOut']), /free some space/);
+  });
+
+  test('finds a daemon that listens elsewhere', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('elsewhere', { firewall: OPEN });
+    const store = await lab.folder('store');
+    await lab.service(['daemon', '--store', store, '--port', '16290', ...trust()], { wrapper: host.wrapper });
+    const run = await examine(host, store);
+    assert.deepEqual(verdicts(run, 'port'), ['unsure'], run.stdout);
+    assert.match(String(findings(run, 'port')[0]?.['message']), /the daemon \(process \d+\) does not listen there/);
+  });
+
+  test('sends nothing beyond the local network without a publisher, or without the DHT', async () => {
     await using lan = Lan.open();
     const host = lan.host('silent');
     const beyond = host.countBeyond();
-    const run = await examine(host, await lab.folder('store'), '--publisher', `magnet:?xs=urn:btpk:${'ab'.repeat(32)}`);
-    assert.equal(run.status, 0, run.stdout);
+    const alone = await examine(host, await lab.folder('store'));
+    assert.equal(alone.status, 0, alone.stdout);
+    const without = await examine(host, await lab.folder('store'), '--publisher', MAGNET, '--no-dht');
+    assert.equal(without.status, 0, without.stdout);
     assert.equal(beyond(), 0);
   });
 });

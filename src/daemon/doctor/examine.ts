@@ -11,6 +11,8 @@ import { isNarswarmError } from '../../errors.ts';
 import { isUntrusted } from '../../nix/daemon-trust.ts';
 import { describeStore, nixVersion, readNixConfig } from '../../nix/nix-cli.ts';
 import { VERSION } from '../../version.ts';
+import type { Endpoint } from '../../discovery/endpoint.ts';
+import { askDht } from './dht.ts';
 import { found, type Finding, type Findings } from './finding.ts';
 import { passageOf, type Firewall } from './firewall.ts';
 import { parseIptables } from './iptables.ts';
@@ -34,24 +36,40 @@ export interface Setup {
   readonly ports: readonly DoctorPort[];
   /** Whether neighbours are looked for by multicast. */
   readonly usesLan: boolean;
-  readonly usesDht: boolean;
-  readonly keys: Findings['keys'];
-  /** Times that must lie in the past, such as when the followed maps were made. */
+  readonly dht: {
+    readonly isUsed: boolean;
+    readonly isNeeded: boolean;
+    readonly isAnnounced: boolean;
+    readonly nodes: readonly Endpoint[];
+    readonly port: number;
+    /** Address to ask from. Default: any. */
+    readonly host: string | undefined;
+  };
+  /** Undefined if Nix cannot be asked which keys it trusts. */
+  readonly keys: Findings['keys'] | undefined;
+  /** Times that must lie in the past, such as when the followed maps were signed. */
   readonly past: readonly Date[];
+  /** When the kept hash maps of the followed publishers expire. */
+  readonly expiries: readonly Date[];
   /** The daemon of the store, if there is one. */
   readonly daemon: Findings['daemon'] | undefined;
 }
 
+/** The oldest Nix that narswarm is tested with. */
+const OLDEST_NIX = [2, 8] as const;
 /** A clock is wrong if it is further behind something than this, in milliseconds. */
 const CLOCK_SLACK_MS = 10 * 60_000;
 /** No less is free on a disk that takes a closure. */
 const LITTLE_BYTES = 1e9;
 const CONNECT_MS = 2_000;
 
-/** Looks at everything that may keep this machine from sharing, one after another. Nothing on the internet is asked. */
+/**
+ * Looks at everything that may keep this machine from sharing, one after another. Asks nothing of the internet but the DHT's
+ * first nodes, if the DHT is used.
+ */
 export async function* examine(setup: Setup, now: Date, signal: AbortSignal): AsyncGenerator<Finding> {
   yield* examineNix(signal);
-  yield keysOf(setup);
+  if (setup.keys !== undefined) yield keysOf(setup.keys);
   yield await examineStore(setup);
   yield clockOf(setup, now);
   const { pid, isAnotherMachine } = setup.daemon ?? { pid: undefined, isAnotherMachine: false };
@@ -64,21 +82,29 @@ export async function* examine(setup: Setup, now: Date, signal: AbortSignal): As
     if (purpose === 'discovery' || purpose === 'mdns') continue;
     const listener = await listenerOf(protocol, port);
     const isOurs = listener?.pid !== undefined && listener.pid === pid;
-    yield found('port', verdictOfPort(listener, isOurs), { protocol, port, purpose, listener, isOurs });
+    yield found('port', verdictOfPort(listener, isOurs), { protocol, port, purpose, listener, isOurs, daemonPid: pid });
     if (protocol === 'tcp' && isOurs) yield* reach(networks, port, signal);
   }
   yield* examineFirewall(setup.ports, networks, signal);
   if (setup.usesLan)
     for (const { interface: name, isHeard, failure } of await testMulticast(networks.interfaces, signal))
       yield found('multicast', isHeard ? 'good' : 'bad', { interface: name, isHeard, failure });
-  yield found('dht', 'good', { isUsed: setup.usesDht });
+  yield await examineDht(setup, networks, signal);
 }
 
 async function* examineNix(signal: AbortSignal): AsyncGenerator<Finding> {
-  const nix = await nixVersion({ signal }).catch((error: unknown) => orNarswarm(error, undefined));
-  const versions = { narswarm: VERSION, node: process.version, nix };
-  yield found('versions', nix === undefined ? 'bad' : 'good', versions);
-  if (nix === undefined) return;
+  let nix: string | undefined;
+  let isMissing = false;
+  try {
+    nix = await nixVersion({ signal });
+  } catch (error) {
+    isMissing = isNarswarmError(error, 'NIX_MISSING');
+    orNarswarm(error, undefined); // a nix.conf that it cannot read, which is found below
+  }
+  const isOld = nix !== undefined && isOlder(nix, OLDEST_NIX);
+  const versions = { narswarm: VERSION, node: process.version, nix, oldestNix: OLDEST_NIX.join('.'), isMissing };
+  yield found('versions', isMissing || isOld ? 'bad' : nix === undefined ? 'unsure' : 'good', versions);
+  if (isMissing) return;
   try {
     const { substituters, trustedPublicKeys } = await readNixConfig({ signal });
     const { url } = await describeStore({ signal });
@@ -97,13 +123,19 @@ async function* examineNix(signal: AbortSignal): AsyncGenerator<Finding> {
   }
 }
 
+/** Compares the first two numbers of a version, such as 2.8.1 or 2.24pre20240723. */
+function isOlder(version: string, [major, minor]: readonly [number, number]): boolean {
+  const [, own = '0', second = '0'] = /^(\d+)\.(\d+)/.exec(version) ?? [];
+  return Number(own) < major || (Number(own) === major && Number(second) < minor);
+}
+
 /** A value in place of an error of ours; others are thrown. */
 function orNarswarm<T>(error: unknown, value: T): T {
   if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return value;
   throw error;
 }
 
-function keysOf({ keys }: Setup): Finding {
+function keysOf(keys: Findings['keys']): Finding {
   const verdict = keys.trusted.length === 0 ? 'bad' : keys.shared.length === 0 ? 'unsure' : 'good';
   return found('keys', verdict, keys);
 }
@@ -138,11 +170,13 @@ function isThere(path: string): Promise<boolean> {
   );
 }
 
-function clockOf({ past }: Setup, now: Date): Finding {
+function clockOf({ past, expiries }: Setup, now: Date): Finding {
   const latest = past.toSorted((a, b) => b.getTime() - a.getTime())[0];
   const isBehind = latest !== undefined && latest.getTime() - now.getTime() > CLOCK_SLACK_MS;
   const later = isBehind ? latest.toISOString() : undefined;
-  return found('clock', isBehind ? 'bad' : 'good', { now: now.toISOString(), later });
+  const expired = isBehind ? undefined : expiries.find((expiry) => expiry <= now)?.toISOString();
+  const verdict = isBehind ? 'bad' : expired === undefined ? 'good' : 'unsure';
+  return found('clock', verdict, { now: now.toISOString(), later, expired });
 }
 
 function verdictOfPort(listener: Listener | undefined, isOurs: boolean): Finding['verdict'] {
@@ -172,6 +206,17 @@ async function failureToConnect(host: string, port: number, signal: AbortSignal)
   } finally {
     socket.destroy();
   }
+}
+
+async function examineDht({ dht }: Setup, networks: LocalNetworks, signal: AbortSignal): Promise<Finding> {
+  const { isUsed, isNeeded, isAnnounced, port, host } = dht;
+  const answers = isUsed ? await askDht(dht.nodes, { port, host }, signal) : { nodes: [], seenAs: [], port };
+  const [seenAs] = answers.seenAs;
+  const isBehindNat = seenAs && !networks.isOwn(seenAs.host);
+  const hasAnswer = answers.nodes.some(({ failure }) => failure === undefined);
+  const isUnreachable = isAnnounced && isBehindNat === true;
+  const verdict = !isUsed || (hasAnswer && !isUnreachable) ? 'good' : hasAnswer || !isNeeded ? 'unsure' : 'bad';
+  return found('dht', verdict, { ...answers, isUsed, isNeeded, isAnnounced, isBehindNat });
 }
 
 async function* examineFirewall(

@@ -1,4 +1,5 @@
 /** What the doctor looks at, and what it finds: facts, of which the command line makes sentences. */
+import type { DhtAnswers } from './dht.ts';
 import type { Listener } from './listeners.ts';
 import type { Passage } from './firewall.ts';
 
@@ -7,7 +8,14 @@ export type Verdict = 'good' | 'unsure' | 'bad';
 
 /** What is found, by what was looked at. */
 export interface Findings {
-  versions: { readonly narswarm: string; readonly node: string; readonly nix: string | undefined };
+  versions: {
+    readonly narswarm: string;
+    readonly node: string;
+    /** Undefined if Nix is missing or does not tell. */
+    readonly nix: string | undefined;
+    readonly oldestNix: string;
+    readonly isMissing: boolean;
+  };
   'nix-conf': {
     readonly substituters: readonly string[];
     readonly trustedKeys: number;
@@ -21,6 +29,8 @@ export interface Findings {
     readonly trusted: readonly string[];
     readonly shared: readonly string[];
     readonly unknown: readonly string[];
+    /** Why none can be read. */
+    readonly failure: string | undefined;
   };
   store: {
     readonly path: string;
@@ -30,7 +40,13 @@ export interface Findings {
     readonly freeBytes: number | undefined;
     readonly maxBytes: number | undefined;
   };
-  clock: { readonly now: string; /** Something that is dated later than now. */ readonly later: string | undefined };
+  clock: {
+    readonly now: string;
+    /** Something that is dated later than now. */
+    readonly later: string | undefined;
+    /** When a kept hash map expired. */
+    readonly expired: string | undefined;
+  };
   daemon: { readonly pid: number | undefined; readonly isAnotherMachine: boolean };
   port: {
     readonly protocol: 'tcp' | 'udp';
@@ -39,6 +55,8 @@ export interface Findings {
     readonly listener: Listener | undefined;
     /** Whether it is one of narswarm's own processes. */
     readonly isOurs: boolean;
+    /** The daemon of the store, if it runs here. */
+    readonly daemonPid: number | undefined;
   };
   reach: { readonly address: string; readonly port: number; readonly failure: string | undefined };
   firewall: {
@@ -52,7 +70,15 @@ export interface Findings {
   };
   interfaces: { readonly names: readonly string[] };
   multicast: { readonly interface: string; readonly isHeard: boolean; readonly failure: string | undefined };
-  dht: { readonly isUsed: boolean };
+  dht: DhtAnswers & {
+    readonly isUsed: boolean;
+    /** True if something does not work without it: a publisher without a mirror, or being found from afar. */
+    readonly isNeeded: boolean;
+    /** True if others are to reach this machine from beyond the local network. */
+    readonly isAnnounced: boolean;
+    /** True if the nodes see another address than this machine's own; undefined if they do not tell. */
+    readonly isBehindNat: boolean | undefined;
+  };
 }
 
 export type Check = keyof Findings;
