@@ -75,8 +75,35 @@ type Fact = string | number | boolean | undefined | readonly string[];
 /** Facts about a failure, for logs and `--json`: plain values only. */
 export type ErrorFacts = Readonly<Record<string, Fact>>;
 
+/** Why a path is not in a hash map, or why there is nothing to make one of. */
+export type Unpublished =
+  | 'untrusted'
+  /** A source that nobody asked for. */
+  | 'unasked'
+  | 'no-nar'
+  | 'unreadable-nar'
+  /** The NAR has another FileHash or FileSize than its narinfo says. */
+  | 'other-nar'
+  | 'wrong-contents'
+  | 'unknown-compression'
+  | 'no-file-hash'
+  /** The store has no narinfos. */
+  | 'empty-store'
+  /** No published subscription has been complete so far, and nothing was added. */
+  | 'nothing-complete'
+  /** No subscription is published, and nothing was added. */
+  | 'nothing-published';
+
+interface PublishingFacts {
+  /** Set if a hash map cannot be made. */
+  readonly unpublished?: Unpublished;
+}
+
 /** Facts that code reads. They are declared here, so that throwing and catching code agree. */
 interface FactsByCode {
+  NOT_FOUND: PublishingFacts;
+  NARINFO_UNTRUSTED: PublishingFacts;
+  ROOT_UNKNOWN: PublishingFacts;
   HASH_MISMATCH: {
     /** True if the bytes are those of the torrent: then the hash map named another file, and no source is to blame. */
     readonly mapLied?: boolean;

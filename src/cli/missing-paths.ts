@@ -2,6 +2,7 @@
 import { NarswarmError } from '../errors.ts';
 import type { Failure } from '../failure.ts';
 import type { Lack, Missing } from '../subscription/missing.ts';
+import { errorSentence } from './error-sentences.ts';
 import { faultInWords } from './damage.ts';
 
 /** Paths that are missing for one reason. */
@@ -34,7 +35,7 @@ export function lackSentence({ first, count }: Lack): string {
 
 /** Says what a run failed of. */
 export function failureSentence(error: NarswarmError, lack: Lack | undefined): string {
-  return lack === undefined ? error.message : lackSentence(lack);
+  return lack === undefined ? errorSentence(error) : lackSentence(lack);
 }
 
 /** The error of a lack, in words for people. */

@@ -1,6 +1,7 @@
 import { NarswarmError, type ErrorFacts } from '../errors.ts';
 import { escapeControls } from '../nix/quote.ts';
 import { withoutPasswords } from '../redact.ts';
+import { errorSentence } from './error-sentences.ts';
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 
 /**
@@ -57,7 +58,7 @@ function describeUnknown(error: unknown): string {
 /** Reports a failure in one sentence (with --json also as an event). Returns its exit status. */
 export function reportFailure(error: unknown, json: boolean): number {
   const known = error instanceof NarswarmError ? error : undefined;
-  const message = known?.message ?? describeUnknown(error);
+  const message = known === undefined ? describeUnknown(error) : errorSentence(known);
   const facts: ErrorFacts = known?.facts ?? {};
   const exitStatus = known?.exitStatus ?? 1;
   if (json) printJson({ event: 'error', code: known?.code ?? 'INTERNAL', message, exitStatus, facts });

@@ -6,6 +6,7 @@ import type { Publisher } from '../publish/publisher.ts';
 import { ownHost } from '../discovery/own-address.ts';
 import { formatEndpoint, parseEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { defaultPortInWords, SERVICE_PORTS } from '../wire/ports.ts';
+import { unpublishedInWords } from './error-sentences.ts';
 import type { Output } from './output.ts';
 import { each, formatSize, parseLifetime, parsePort } from './values.ts';
 
@@ -67,6 +68,7 @@ export function tellBuilt(output: Output, { publication, records, leftOut, hashe
   output.note(
     `${records.length} NARs in the hash map (${formatSize(hashedBytes)} hashed, generation ${manifest.seq}${isNew ? '' : ', unchanged'})`,
   );
-  for (const { storePath, reason } of leftOut.slice(0, 10)) output.warn(`${storePath} is left out: ${reason}`);
+  for (const { storePath, reason } of leftOut.slice(0, 10))
+    output.warn(`${storePath} is left out: ${unpublishedInWords(reason)}`);
   if (leftOut.length > 10) output.warn(`${leftOut.length - 10} more paths are left out`);
 }

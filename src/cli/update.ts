@@ -9,6 +9,7 @@ import type { Updated } from '../subscription/update.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { warnOfIgnoredKeys } from './ignored-keys.ts';
 import { openKey } from './key.ts';
+import { errorSentence } from './error-sentences.ts';
 import { failureSentence, missingFacts } from './missing-paths.ts';
 import { isUnexpected, noteSentence } from './notes.ts';
 import type { Output } from './output.ts';
@@ -205,10 +206,13 @@ function tellRun(output: Output, { updated, failure }: UpdateRun, dryRun: boolea
     },
     dryRun && updated.length > 1 ? `in all: ${toFetch(all)}` : undefined,
   );
-  if (failed.length > 0 && failure !== undefined) output.warn(`the hash map was not published: ${failure.message}`);
+  if (failed.length > 0 && failure !== undefined)
+    output.warn(`the hash map was not published: ${errorSentence(failure)}`);
   throwIncomplete(output, failed, updated.length);
   if (failure !== undefined)
-    throw new NarswarmError(failure.code, `the hash map was not published: ${failure.message}`, { cause: failure });
+    throw new NarswarmError(failure.code, `the hash map was not published: ${errorSentence(failure)}`, {
+      cause: failure,
+    });
 }
 
 function toFetch(nars: Updated['nars']): string {

@@ -1,6 +1,7 @@
 /** Puts warnings into words. */
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 import { factsOf, type Obstacle, type Warn, type Warning } from '../warning.ts';
+import { errorSentence } from './error-sentences.ts';
 import type { Output } from './output.ts';
 
 /** Prints warnings; with --json, with their facts. */
@@ -12,9 +13,9 @@ export function warningsTo(output: Output): Warn {
 export function warningSentence(warning: Warning): string {
   switch (warning.kind) {
     case 'failed':
-      return warning.error.message;
+      return errorSentence(warning.error);
     case 'earlier-config':
-      return `${warning.error.message}; the earlier subscriptions stay in force`;
+      return `${errorSentence(warning.error)}; the earlier subscriptions stay in force`;
     case 'served-elsewhere':
       return `a daemon of another machine or container serves ${warning.storeDir}, too`;
     case 'served-twice':
@@ -30,13 +31,13 @@ export function warningSentence(warning: Warning): string {
       return `${warning.cache} has no nix-cache-info${wayOut}`;
     }
     case 'asked-last':
-      return `${warning.cache} is asked after the other caches: ${warning.error.message}`;
+      return `${warning.cache} is asked after the other caches: ${errorSentence(warning.error)}`;
     case 'unchecked-contents': {
       const effect =
         warning.of === 'store'
           ? 'NARs that were not imported are not served'
           : 'nobody knows whether fetched NARs have the signed contents';
-      return `${warning.error.message}; until then, ${effect}`;
+      return `${errorSentence(warning.error)}; until then, ${effect}`;
     }
     case 'wrong-contents':
       return `the NAR of ${warning.path} does not have the signed contents and is not served: run narswarm verify --deep --repair to fetch another`;
@@ -45,7 +46,7 @@ export function warningSentence(warning: Warning): string {
     case 'damaged-file':
       return `${warning.file} was damaged; fetching ${warning.path} again`;
     case 'fetched-again':
-      return `${warning.error.message}; fetching ${warning.path} again`;
+      return `${errorSentence(warning.error)}; fetching ${warning.path} again`;
     case 'lying-peer':
       return `${warning.peer} sent wrong bytes for ${warning.path}; it is not asked again`;
     case 'peers-again':
@@ -57,22 +58,22 @@ export function warningSentence(warning: Warning): string {
     case 'nothing-evicted':
       return `nothing is evicted, since it may be needed: ${obstacleSentence(warning.obstacle)}`;
     case 'kept-map':
-      return `${warning.error.message}; using the kept generation of ${warning.created}`;
+      return `${errorSentence(warning.error)}; using the kept generation of ${warning.created}`;
     case 'map-withdrawn':
       return 'nothing is to be published any more: this machine’s hash map is offered no longer';
     case 'map-not-renewed':
-      return `the hash map could not be renewed, the last one stays: ${warning.error.message}`;
+      return `the hash map could not be renewed, the last one stays: ${errorSentence(warning.error)}`;
     case 'pointer-not-put':
-      return `cannot put the pointer to the hash map into the DHT: ${warning.error.message}`;
+      return `cannot put the pointer to the hash map into the DHT: ${errorSentence(warning.error)}`;
     case 'pointer-not-taken':
       return 'no DHT node took the pointer to the hash map: check --dht-bootstrap, and that UDP passes the firewall';
     case 'silent-dht':
-      return `the DHT did not answer: ${warning.error.message}`;
+      return `the DHT did not answer: ${errorSentence(warning.error)}`;
     case 'failed-torrent':
-      return `torrent ${warning.infoHash}: ${warning.error.message}`;
+      return `torrent ${warning.infoHash}: ${errorSentence(warning.error)}`;
     case 'failed-seed': {
       const { infoHash, error } = warning;
-      return `cannot seed ${infoHash}: ${isTooManyFiles(error) ? TOO_MANY_FILES : error.message}`;
+      return `cannot seed ${infoHash}: ${isTooManyFiles(error) ? TOO_MANY_FILES : errorSentence(error)}`;
     }
     default:
       return warning satisfies never;

@@ -306,10 +306,9 @@ function unreachable(address: PublisherAddress, timeoutMs: number, cause: unknow
 /** Prefers the error of an expired kept generation: it says more than that nobody answers. */
 function expiredOr(failure: unknown, kept: Manifest | undefined, now: Date): unknown {
   if (kept === undefined || kept.expires > now || !isNarswarmError(failure, 'INDEX_UNREACHABLE')) return failure;
-  const { message } = failure;
   return new NarswarmError(
     'INDEX_EXPIRED',
-    `${message}${/[.?!]$/.test(message) ? '' : '.'} The kept generation expired at ${kept.expires.toISOString()}.`,
+    `the kept generation expired at ${kept.expires.toISOString()}, and no newer one was fetched: ${failure.message}`,
     { cause: failure },
   );
 }

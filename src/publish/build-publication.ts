@@ -33,13 +33,10 @@ export interface BuildOptions {
    * Default: false.
    */
   readonly keepsHints?: boolean;
-  /** The way out if no subscription and no added path can be published, for the error. */
-  readonly wayOut?: string;
+  /** True if the configuration names something to publish, whether or not it is there yet. Default: false. */
+  readonly hasPublished?: boolean;
   readonly signal: AbortSignal;
 }
-
-/** Why a source in the store is left out of a hash map of everything. */
-const UNASKED: LeftOut['reason'] = 'it is unsigned, and neither named nor referred to by anything that is published';
 
 /** The closures in a hash map. */
 export interface Contents {
@@ -73,20 +70,12 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
   assertPublished(roots, collected);
   if (collected.records.length === 0) {
     const [first] = collected.leftOut;
-    const nothing =
-      contents === 'everything'
-        ? 'it holds no narinfos'
-        : `no subscription that says publish has been complete so far, and nothing was added: ${options.wayOut ?? 'run narswarm update or narswarm add'}`;
-    const reason = first === undefined ? nothing : `${first.storePath}: ${first.reason}`;
-    const isUntrusted = first?.reason === 'not signed by a trusted key';
-    let wayOut = isUntrusted ? ': name the key that signed it with --trusted-public-key' : '';
-    if (first?.reason === UNASKED) wayOut = ': name it with --root NAME=STOREPATH';
+    const nothing = options.hasPublished === true ? 'nothing-complete' : 'nothing-published';
+    const unpublished = first?.reason ?? (contents === 'everything' ? 'empty-store' : nothing);
     throw new NarswarmError(
-      isUntrusted ? 'NARINFO_UNTRUSTED' : 'NOT_FOUND',
-      `nothing in ${store.dir} can be published (${reason})${wayOut}`,
-      {
-        facts: { store: store.dir },
-      },
+      unpublished === 'untrusted' ? 'NARINFO_UNTRUSTED' : 'NOT_FOUND',
+      `nothing in ${store.dir} can be published`,
+      { facts: { store: store.dir, path: first?.storePath, unpublished } },
     );
   }
   const last =
@@ -140,7 +129,7 @@ async function everything(
   const [taken, left] = [[], []] as [NarInfo[], LeftOut[]];
   for (const [hash, info] of infos) {
     if (asked.has(hash) || !verifiesContentAddress(info)) taken.push(info);
-    else left.push({ storePath: info.storePath, reason: UNASKED });
+    else left.push({ storePath: info.storePath, reason: 'unasked' });
   }
   return { infos: taken, leftOut: left };
 }

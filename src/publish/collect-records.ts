@@ -1,6 +1,6 @@
 import PQueue from 'p-queue';
 import { availableParallelism } from 'node:os';
-import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError, type Unpublished } from '../errors.ts';
 import { isKnownCompression } from '../nix/compression.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { withExtra } from '../nix/narinfo.ts';
@@ -20,15 +20,7 @@ import { toRecord, withRealisations } from '../index/record.ts';
 /** A path of the store that is not in the hash map, and the reason. */
 export interface LeftOut {
   readonly storePath: string;
-  readonly reason:
-    | 'not signed by a trusted key'
-    | 'it is unsigned, and neither named nor referred to by anything that is published'
-    | 'its NAR is not in the store'
-    | 'its NAR cannot be read'
-    | 'its NAR is not what its narinfo says'
-    | 'its NAR does not have the signed contents'
-    | 'its NAR is compressed in a way that is not known here'
-    | 'its narinfo has no sha256 FileHash';
+  readonly reason: Unpublished;
 }
 
 export interface Collected {
@@ -63,19 +55,16 @@ export async function collectRecords(
   const queue = new PQueue({ concurrency: availableParallelism() * 8 });
   const look = async (kept: NarInfo): Promise<void> => {
     const { storePath } = kept;
-    if (isWithoutNar(kept)) return void leftOut.push({ storePath, reason: 'its NAR is not in the store' });
+    if (isWithoutNar(kept)) return void leftOut.push({ storePath, reason: 'no-nar' });
     const info = soundOf(kept, keys);
-    if (info === undefined) return void leftOut.push({ storePath, reason: 'not signed by a trusted key' });
-    if (!isKnownCompression(info.compression))
-      return void leftOut.push({ storePath, reason: 'its NAR is compressed in a way that is not known here' });
-    if (info.fileHash === undefined)
-      return void leftOut.push({ storePath, reason: 'its narinfo has no sha256 FileHash' });
+    if (info === undefined) return void leftOut.push({ storePath, reason: 'untrusted' });
+    if (!isKnownCompression(info.compression)) return void leftOut.push({ storePath, reason: 'unknown-compression' });
+    if (info.fileHash === undefined) return void leftOut.push({ storePath, reason: 'no-file-hash' });
     const file = await store.statNar(info);
-    if (file === undefined) return void leftOut.push({ storePath, reason: 'its NAR is not in the store' });
+    if (file === undefined) return void leftOut.push({ storePath, reason: 'no-nar' });
     const entry = catalogue.knows(info, file);
     const contents = entry === undefined ? 'unknown' : contentsOf(entry, info);
-    if (contents === 'wrong')
-      return void leftOut.push({ storePath, reason: 'its NAR does not have the signed contents' });
+    if (contents === 'wrong') return void leftOut.push({ storePath, reason: 'wrong-contents' });
     if (entry !== undefined && contents === 'right' && entry.torrent !== undefined) known.push({ info, entry });
     else unknown.push({ info, path: store.narPath(info), sizeBytes: file.sizeBytes, contents: narContentsOf(info) });
   };
@@ -86,7 +75,7 @@ export async function collectRecords(
   const leaveOut = ({ info: { storePath } }: { readonly info: NarInfo }, failure: Unread | undefined): void => {
     leftOut.push({
       storePath,
-      reason: failure === undefined ? 'its NAR is not in the store' : 'its NAR cannot be read',
+      reason: failure === undefined ? 'no-nar' : 'unreadable-nar',
     });
   };
   for await (const { item, hashes } of hashNars(unknown, context.signal, leaveOut)) {
@@ -95,7 +84,7 @@ export async function collectRecords(
     const { info } = item;
     const sizeFits = info.fileSize === undefined || info.fileSize === hashes.sizeBytes;
     if (hashes.fileHash !== info.fileHash || !sizeFits) {
-      leftOut.push({ storePath: info.storePath, reason: 'its NAR is not what its narinfo says' });
+      leftOut.push({ storePath: info.storePath, reason: 'other-nar' });
       continue;
     }
     const torrent = narTorrent({ ...hashes, extension: extensionOf(info.compression) });
@@ -106,10 +95,7 @@ export async function collectRecords(
     else
       leftOut.push({
         storePath: info.storePath,
-        reason:
-          contents === 'wrong'
-            ? 'its NAR does not have the signed contents'
-            : 'its NAR is compressed in a way that is not known here',
+        reason: contents === 'wrong' ? 'wrong-contents' : 'unknown-compression',
       });
   }
   await catalogue.add(fresh);
@@ -155,8 +141,8 @@ export function assertPublished(roots: ReadonlyMap<string, string>, collected: C
   for (const [name, path] of roots) {
     const reason = reasons.get(path);
     if (reason !== undefined) {
-      throw new NarswarmError('ROOT_UNKNOWN', `the root ${name} (${path}) cannot be published: ${reason}`, {
-        facts: { root: name, path },
+      throw new NarswarmError('ROOT_UNKNOWN', `the root ${name} (${path}) cannot be published`, {
+        facts: { root: name, path, unpublished: reason },
       });
     }
   }

@@ -170,9 +170,7 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
     hints,
     keepsHints: true,
     contents: () => publishedContents(store, configured, keys),
-    wayOut: configured.some((subscription) => subscription.publish)
-      ? 'complete one with narswarm update, or run narswarm add'
-      : 'add one with narswarm subscribe --publish, or run narswarm add',
+    hasPublished: configured.some((subscription) => subscription.publish),
   });
   options.onPublished?.(built);
 }

@@ -1,0 +1,39 @@
+/** Says what failed: most errors bring their sentence; of some, the facts say more. */
+import { isNarswarmError, type Unpublished } from '../errors.ts';
+
+/** Says in one sentence what failed, and the way out. */
+export function errorSentence(error: Error): string {
+  if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED')) return error.message;
+  const { unpublished, path } = error.facts;
+  if (unpublished === undefined) return error.message;
+  const why = unpublishedInWords(unpublished);
+  if (isNarswarmError(error, 'ROOT_UNKNOWN')) return `${error.message}: ${why}`;
+  const named = typeof path === 'string' ? `${path}: ${why}` : why;
+  return `${error.message} (${named})${WAYS_OUT[unpublished] ?? ''}`;
+}
+
+/** Says why a path, or everything, is not in a hash map. */
+export function unpublishedInWords(reason: Unpublished): string {
+  return UNPUBLISHED[reason];
+}
+
+const NOTHING_COMPLETE = 'no subscription that says publish has been complete so far, and nothing was added';
+
+const UNPUBLISHED: Readonly<Record<Unpublished, string>> = {
+  untrusted: 'not signed by a trusted key',
+  unasked: 'it is unsigned, and neither named nor referred to by anything that is published',
+  'no-nar': 'its NAR is not in the store',
+  'unreadable-nar': 'its NAR cannot be read',
+  'other-nar': 'its NAR is not what its narinfo says',
+  'wrong-contents': 'its NAR does not have the signed contents',
+  'unknown-compression': 'its NAR is compressed in a way that is not known here',
+  'no-file-hash': 'its narinfo has no sha256 FileHash',
+  'empty-store': 'it holds no narinfos',
+  'nothing-complete': `${NOTHING_COMPLETE}: complete one with narswarm update, or run narswarm add`,
+  'nothing-published': `${NOTHING_COMPLETE}: add one with narswarm subscribe --publish, or run narswarm add`,
+};
+
+const WAYS_OUT: Readonly<Partial<Record<Unpublished, string>>> = {
+  untrusted: ': name the key that signed it with --trusted-public-key',
+  unasked: ': name it with --root NAME=STOREPATH',
+};
