@@ -3,19 +3,19 @@
  * has sent what.
  */
 import assert from 'node:assert/strict';
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
 import { startCacheProcess } from '../support/cache-process.ts';
-import { assertSound, Lab, narBytesOf, requisites, type CliProcess, type Run } from '../support/lab.ts';
+import { assertSound, Lab, narBytesOf, requisites, type Run } from '../support/lab.ts';
+import { bytesOf, DEAD_CACHE, LanUser, startHolder } from '../support/lan-user.ts';
+import { wrongClock } from '../support/wrong-clock.ts';
 import { Lan, requireNamespaces, type Host, type HostOptions } from '../support/namespaces.ts';
 
 /** What a firewall has to let in at the default ports (README). */
 const FIREWALL = { tcp: [16_277], udp: [6771] };
-/** A cache that is not there. */
-const DEAD = 'http://127.0.0.1:1';
 
 suite('neighbours without a publisher', { concurrency: 2 }, () => {
   let lab: Lab;
@@ -30,55 +30,11 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  /** A user of a machine: a config file, a file store, and what nix.conf says. */
-  class User {
-    readonly host: Host;
-    readonly store: string;
-    readonly #env: Readonly<Record<string, string>>;
+  const userOf = (host: Host, cache: string, key?: string): Promise<LanUser> =>
+    LanUser.of(lab, host, { made, cache, key });
 
-    private constructor(host: Host, store: string, env: Readonly<Record<string, string>>) {
-      this.host = host;
-      this.store = store;
-      this.#env = env;
-    }
-
-    static async of(host: Host, cache: string, key = made.publicKey): Promise<User> {
-      const home = await lab.folder('home');
-      const nix = [`substituters = ${cache}`, `trusted-public-keys = ${key}`, 'experimental-features = nix-command'];
-      const env = { HOME: home, NARSWARM_CONFIG: join(home, 'config.toml'), NIX_CONFIG: nix.join('\n') };
-      await writeFile(env.NARSWARM_CONFIG, '');
-      return new User(host, await lab.folder('store'), env);
-    }
-
-    run(...args: readonly string[]): Promise<Run> {
-      return lab.run(args, { wrapper: this.host.wrapper, env: this.#env });
-    }
-
-    /** Runs a command that uses the file store. */
-    fetch(...args: readonly string[]): Promise<Run> {
-      return this.run('fetch', made.root, '--no-copy', '--store', this.store, ...args);
-    }
-
-    async daemon(...args: readonly string[]): Promise<CliProcess> {
-      const options = { wrapper: this.host.wrapper, env: this.#env };
-      return (await lab.service(['daemon', '--store', this.store, ...args], options)).process;
-    }
-  }
-
-  /** A machine that has the closure and gives it to others. */
-  async function holder(host: Host, key?: string): Promise<User> {
-    const user = await User.of(host, `file://${made.cacheDir}`, key);
-    const run = await user.fetch('--no-lan');
-    assert.equal(run.status, 0, run.stderr);
-    await user.daemon();
-    return user;
-  }
-
-  /** Bytes by kind of source, of a run that has fetched the whole closure. */
-  function bytesOf(run: Run): { readonly peers: number; readonly upstream: number } {
-    assert.equal(run.status, 0, run.stderr);
-    return run.event('done')['bytes'] as { peers: number; upstream: number };
-  }
+  const holder = async (host: Host, key?: string): Promise<LanUser> =>
+    (await startHolder(lab, host, { made, key })).user;
 
   /** Fails unless nearly all of it came from neighbours: a cache may be first with what is asked for first. */
   function assertFromNeighbours(bytes: { readonly peers: number; readonly upstream: number }): void {
@@ -100,13 +56,13 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     await using cache = await startCacheProcess(made.cacheDir, host.wrapper);
     const [first, second] = await Promise.all(
       ['first', 'second'].map(async (name) => {
-        const user = await User.of(lan.host(name, { firewall: FIREWALL }), `http://${host.ipv4}:${cache.port}`);
+        const user = await userOf(lan.host(name, { firewall: FIREWALL }), `http://${host.ipv4}:${cache.port}`);
         assert.equal((await user.run('subscribe', 'sys', made.root)).status, 0);
         return user;
       }),
     );
     assert.ok(first !== undefined && second !== undefined);
-    const updated = async (user: User): Promise<{ peers: number; upstream: number }> => {
+    const updated = async (user: LanUser): Promise<{ peers: number; upstream: number }> => {
       const run = await user.run('update', '--store', user.store);
       assert.equal(run.status, 0, run.stderr);
       await assertSound(user.store, made.publicKey);
@@ -127,16 +83,36 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
       const lan = stack.use(Lan.open({ subnet }));
       const url = await cacheOn(lan, stack, { addresses });
       await holder(lan.host('holder', { addresses }));
-      const client = await User.of(lan.host('client', { addresses }), url);
+      const client = await userOf(lan.host('client', { addresses }), url);
       assertFromNeighbours(bytesOf(await client.fetch()));
     });
   }
+
+  test('over link-local addresses alone, everything comes from the neighbour', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    await holder(lan.host('holder', { addresses: 'link-local' }));
+    const client = await userOf(lan.host('client', { addresses: 'link-local' }), DEAD_CACHE);
+    assert.equal(bytesOf(await client.fetch()).peers, total);
+  });
+
+  test('between machines whose clocks are wrong by years, everything comes from the neighbour', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    await startHolder(lab, lan.host('past'), { made, env: wrongClock({ days: -800 }) });
+    const client = await LanUser.of(lab, lan.host('future'), {
+      made,
+      cache: DEAD_CACHE,
+      env: wrongClock({ days: 800 }),
+    });
+    assert.equal(bytesOf(await client.fetch()).peers, total);
+  });
 
   test('with every cache down, what two neighbours hold between them is walked, fetched and imported', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     for (const [index, name] of ['even', 'odd'].entries()) {
-      const user = await User.of(lan.host(name), `file://${made.cacheDir}`);
+      const user = await userOf(lan.host(name), `file://${made.cacheDir}`);
       assert.equal((await user.fetch('--no-lan')).status, 0);
       const narInfos = (await readdir(user.store)).filter((file) => file.endsWith('.narinfo')).toSorted();
       for (const file of narInfos.filter((_, at) => at % 2 === index)) {
@@ -146,7 +122,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
       }
       await user.daemon();
     }
-    const client = await User.of(lan.host('client'), DEAD);
+    const client = await userOf(lan.host('client'), DEAD_CACHE);
     const to = `local?root=${await lab.folder('root')}`;
     const run = await client.run('fetch', made.root, '--store', client.store, '--to', to);
     assert.equal(bytesOf(run).peers, total);
@@ -161,12 +137,12 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     const cacheHost = lan.host('cache', { upKbit: 100_000 });
     await using cache = await startCacheProcess(large.cacheDir, cacheHost.wrapper);
     const what = ['fetch', large.root, '--no-copy'];
-    const holds = await User.of(lan.host('holder'), `file://${large.cacheDir}`, large.publicKey);
+    const holds = await userOf(lan.host('holder'), `file://${large.cacheDir}`, large.publicKey);
     assert.equal((await holds.run(...what, '--store', holds.store, '--no-lan')).status, 0);
     // The limit is judged, not how soon the daemon has checked what it gives.
     assert.equal((await holds.run('verify', '--deep', '--store', holds.store)).status, 0);
     await holds.daemon();
-    const client = await User.of(lan.host('client'), `http://${cacheHost.ipv4}:${cache.port}`, large.publicKey);
+    const client = await userOf(lan.host('client'), `http://${cacheHost.ipv4}:${cache.port}`, large.publicKey);
     const limited = ['--max-download-rate', '2MB/s', '--peer', `${holds.host.ipv4}:16277`];
     const bytes = bytesOf(await client.run(...what, '--store', client.store, ...limited));
     assert.ok(bytes.peers > 0.8 * (await narBytesOf(large.cacheDir)), JSON.stringify(bytes));
@@ -176,19 +152,19 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const host = lan.host('shared', { firewall: { ...FIREWALL, tcp: [16_277, 16_278] } });
-    const first = await User.of(host, `file://${made.cacheDir}`);
+    const first = await userOf(host, `file://${made.cacheDir}`);
     assert.equal((await first.fetch('--no-lan')).status, 0);
     const daemon = await first.daemon();
-    const second = await User.of(host, DEAD);
+    const second = await userOf(host, DEAD_CACHE);
     assert.equal(bytesOf(await second.fetch()).peers, total);
     await second.daemon();
-    const atBoth = await User.of(lan.host('client', { firewall: FIREWALL }), DEAD);
+    const atBoth = await userOf(lan.host('client', { firewall: FIREWALL }), DEAD_CACHE);
     // A range may come from both, if one of them is slow to begin with.
     const { peers, upstream } = bytesOf(await atBoth.fetch());
     assert.ok(peers >= total && peers <= 2 * total, `${peers} of ${total} bytes`);
     assert.equal(upstream, 0);
     assert.equal((await daemon.stop()).status, 0);
-    const atSecond = await User.of(lan.host('another', { firewall: FIREWALL }), DEAD);
+    const atSecond = await userOf(lan.host('another', { firewall: FIREWALL }), DEAD_CACHE);
     assert.equal(bytesOf(await atSecond.fetch()).peers, total);
   });
 
@@ -208,7 +184,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     await holder(host);
     const other = lan.host('client');
     other.nft(blocked);
-    const client = await User.of(other, url);
+    const client = await userOf(other, url);
     const run = await client.fetch();
     assert.deepEqual(bytesOf(run), { total, store: 0, peers: 0, upstream: total });
     assert.equal(run.stderr, '');
@@ -218,13 +194,13 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     await holder(lan.host('home'));
-    const laptop = await User.of(lan.host('laptop'), DEAD);
+    const laptop = await userOf(lan.host('laptop'), DEAD_CACHE);
     assert.equal(bytesOf(await laptop.fetch()).peers, total);
     await laptop.daemon();
     laptop.host.ip('address flush dev eth0', 'address add 192.168.9.2/24 dev eth0');
     const office = lan.host('office', { addresses: 'none' });
     office.ip('address add 192.168.9.3/24 dev eth0');
-    const colleague = await User.of(office, DEAD);
+    const colleague = await userOf(office, DEAD_CACHE);
     assert.equal(bytesOf(await colleague.fetch('--peer-timeout', '30s')).peers, total);
   });
 
@@ -232,14 +208,14 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const company = await lab.closure([5_000], 'company');
-    const inHouse = async (name: string): Promise<User> => {
-      const user = await User.of(lan.host(name), `file://${company.cacheDir}`, company.publicKey);
+    const inHouse = async (name: string): Promise<LanUser> => {
+      const user = await userOf(lan.host(name), `file://${company.cacheDir}`, company.publicKey);
       assert.equal((await user.run('fetch', company.root, '--no-copy', '--store', user.store, '--no-lan')).status, 0);
       return user;
     };
     await (await inHouse('silent')).daemon();
     const asking = async (name: string): Promise<Run> => {
-      const client = await User.of(lan.host(name), DEAD, company.publicKey);
+      const client = await userOf(lan.host(name), DEAD_CACHE, company.publicKey);
       const shares = ['--share-keys', 'company-1'];
       return client.run('fetch', company.root, '--no-copy', '--store', client.store, ...shares);
     };

@@ -56,11 +56,19 @@ export async function startCacheProcess(
 }
 
 async function answerOf(child: ChildProcess): Promise<Answer> {
-  const answer = await Promise.race([
-    once(child, 'message'),
-    once(child, 'exit').then(([status]) => Promise.reject(new Error(`the cache ended with ${String(status)}`))),
-  ]);
-  return answer[0] as Answer;
+  const stop = new AbortController();
+  const { signal } = stop;
+  try {
+    const answer = await Promise.race([
+      once(child, 'message', { signal }),
+      once(child, 'exit', { signal }).then(([status]) =>
+        Promise.reject(new Error(`the cache ended with ${String(status)}`)),
+      ),
+    ]);
+    return answer[0] as Answer;
+  } finally {
+    stop.abort();
+  }
 }
 
 async function serve(root: string, port: number): Promise<void> {

@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import type { CliProcess, Lab, ProcessOptions, Run } from './lab.ts';
+import type { Host } from './namespaces.ts';
+
+/** A cache that is not there. */
+export const DEAD_CACHE = 'http://127.0.0.1:1';
+
+/** What a user's nix.conf says, and what the user wants. */
+export interface LanUserOptions {
+  readonly made: MadeClosure;
+  /** URL of the only substituter. */
+  readonly cache: string;
+  /** Default: the key that has signed the closure. */
+  readonly key?: string | undefined;
+  /** Variables of its processes besides those of every user. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** A user of a machine on a network: a config file, a file store, and what nix.conf says. */
+export class LanUser {
+  readonly host: Host;
+  readonly store: string;
+  readonly #lab: Lab;
+  readonly #root: string;
+  readonly #env: Readonly<Record<string, string>>;
+
+  private constructor(lab: Lab, host: Host, store: string, root: string, env: Readonly<Record<string, string>>) {
+    this.#lab = lab;
+    this.host = host;
+    this.store = store;
+    this.#root = root;
+    this.#env = env;
+  }
+
+  static async of(lab: Lab, host: Host, { made, cache, key, env }: LanUserOptions): Promise<LanUser> {
+    const home = await lab.folder('home');
+    const nix = [
+      `substituters = ${cache}`,
+      `trusted-public-keys = ${key ?? made.publicKey}`,
+      'experimental-features = nix-command',
+    ];
+    const own = { HOME: home, NARSWARM_CONFIG: join(home, 'config.toml'), NIX_CONFIG: nix.join('\n') };
+    await writeFile(own.NARSWARM_CONFIG, '');
+    return new LanUser(lab, host, await lab.folder('store'), made.root, { ...own, ...env });
+  }
+
+  get #options(): ProcessOptions {
+    return { wrapper: this.host.wrapper, env: this.#env };
+  }
+
+  run(...args: readonly string[]): Promise<Run> {
+    return this.#lab.run(args, this.#options);
+  }
+
+  /** Fetches the closure into the file store, to its end. */
+  fetch(...args: readonly string[]): Promise<Run> {
+    return this.run(...this.#fetching(args));
+  }
+
+  /** The same, and does not wait for the end. */
+  startFetch(...args: readonly string[]): CliProcess {
+    return this.#lab.start(this.#fetching(args), this.#options);
+  }
+
+  async daemon(...args: readonly string[]): Promise<CliProcess> {
+    return (await this.#lab.service(['daemon', '--store', this.store, ...args], this.#options)).process;
+  }
+
+  #fetching(args: readonly string[]): string[] {
+    return ['fetch', this.#root, '--no-copy', '--store', this.store, ...args];
+  }
+}
+
+/** Makes a machine that has the closure and gives it to others. */
+export async function startHolder(
+  lab: Lab,
+  host: Host,
+  options: Omit<LanUserOptions, 'cache'>,
+): Promise<{ readonly user: LanUser; readonly daemon: CliProcess }> {
+  const user = await LanUser.of(lab, host, { ...options, cache: `file://${options.made.cacheDir}` });
+  const run = await user.fetch('--no-lan');
+  assert.equal(run.status, 0, run.stderr);
+  return { user, daemon: await user.daemon() };
+}
+
+/** Returns bytes by kind of source, of a run that has fetched everything. */
+export function bytesOf(run: Run): { readonly peers: number; readonly upstream: number } {
+  assert.equal(run.status, 0, run.stderr);
+  return run.event('done')['bytes'] as { peers: number; upstream: number };
+}
