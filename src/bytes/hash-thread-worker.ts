@@ -1,8 +1,43 @@
 import { createHash, hash, type Hash } from 'node:crypto';
-import type { HashQuestion } from './hash-thread.ts';
+import { readSync, writeFileSync, writeSync } from 'node:fs';
+import type { HashQuestion, Place } from './hash-thread.ts';
 import { answerQuestions } from './thread.ts';
 
+/** Bytes of a file that are read at a time. */
+const READ_BYTES = 256 * 1024;
+
 const streams = new Map<number, Hash>();
+let buffer: Buffer | undefined;
+
+answerQuestions((question: HashQuestion): string => {
+  switch (question.want) {
+    case 'sha1':
+    case 'sha256':
+      return hash(question.want, question.bytes, 'hex');
+    case 'save': {
+      const digest = hash('sha256', question.bytes, 'hex');
+      if (digest === question.digest) writeFileSync(question.path, question.bytes);
+      return digest;
+    }
+    case 'update':
+      for (const chunk of question.bytes) streamOf(question.stream).update(chunk);
+      if (question.place !== undefined) writeAt(question.place, question.bytes); // they are in the cache
+      return '';
+    case 'write':
+      writeAt(question.place, question.bytes);
+      return '';
+    case 'read':
+      return String(readInto(streamOf(question.stream), question.place, question.lengthBytes));
+    case 'digest': {
+      const digest = streamOf(question.stream).digest('hex');
+      streams.delete(question.stream);
+      return digest;
+    }
+    default:
+      streams.delete(question.stream);
+      return '';
+  }
+});
 
 function streamOf(stream: number): Hash {
   let sha256 = streams.get(stream);
@@ -10,22 +45,25 @@ function streamOf(stream: number): Hash {
   return sha256;
 }
 
-answerQuestions(({ want, bytes, stream }: HashQuestion): string => {
-  const [first = new Uint8Array()] = bytes;
-  switch (want) {
-    case 'sha1':
-    case 'sha256':
-      return hash(want, first, 'hex');
-    case 'update':
-      for (const chunk of bytes) streamOf(stream).update(chunk);
-      return '';
-    case 'digest': {
-      const digest = streamOf(stream).digest('hex');
-      streams.delete(stream);
-      return digest;
+function writeAt({ descriptor, offset }: Place, chunks: readonly Uint8Array[]): void {
+  let at = offset;
+  for (const chunk of chunks)
+    for (let done = 0; done < chunk.length;) {
+      const written = writeSync(descriptor, chunk, done, chunk.length - done, at);
+      done += written;
+      at += written;
     }
-    default:
-      streams.delete(stream);
-      return '';
+}
+
+/** Adds bytes of a file to a stream. @returns how many there were */
+function readInto(sha256: Hash, { descriptor, offset }: Place, lengthBytes: number): number {
+  buffer ??= Buffer.allocUnsafeSlow(READ_BYTES);
+  let done = 0;
+  while (done < lengthBytes) {
+    const bytes = readSync(descriptor, buffer, 0, Math.min(READ_BYTES, lengthBytes - done), offset + done);
+    if (bytes === 0) break;
+    sha256.update(buffer.subarray(0, bytes));
+    done += bytes;
   }
-});
+  return done;
+}

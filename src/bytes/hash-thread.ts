@@ -1,26 +1,43 @@
 import { createHash, hash, type Hash } from 'node:crypto';
+import { read } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { promisify } from 'node:util';
 import { Thread, workerBeside } from './thread.ts';
 
-/** A question to the thread. The answer is a digest in lower-case hex, or nothing. */
-export interface HashQuestion {
-  /**
-   * `sha1`, `sha256`: hash these bytes. `update`: add them to a stream. `digest`: end a stream with its SHA-256.
-   * `forget`: end a stream without one.
-   */
-  readonly want: 'sha1' | 'sha256' | 'update' | 'digest' | 'forget';
-  readonly bytes: readonly Uint8Array[];
-  readonly stream: number;
+/** A place in an open file. */
+export interface Place {
+  readonly descriptor: number;
+  readonly offset: number;
 }
+
+/** A question to the thread. The answer is a digest in lower-case hex, a number of bytes, or nothing. */
+export type HashQuestion =
+  | { readonly want: 'sha1' | 'sha256'; readonly bytes: Uint8Array }
+  /** Returns the SHA-256. Writes a file with these bytes if it is `digest`. */
+  | { readonly want: 'save'; readonly bytes: Uint8Array; readonly digest: string; readonly path: string }
+  /** Adds bytes to a stream, and writes them to a place. */
+  | {
+      readonly want: 'update';
+      readonly stream: number;
+      readonly bytes: readonly Uint8Array[];
+      readonly place: Place | undefined;
+    }
+  | { readonly want: 'write'; readonly bytes: readonly Uint8Array[]; readonly place: Place }
+  /** Adds bytes of a file to a stream. Returns how many there were. */
+  | { readonly want: 'read'; readonly stream: number; readonly place: Place; readonly lengthBytes: number }
+  /** Ends a stream, with its SHA-256 or without. */
+  | { readonly want: 'digest' | 'forget'; readonly stream: number };
 
 /** Below this size, starting a thread (40 ms) takes longer than it saves. */
 const WORTH_A_THREAD_BYTES = 128 * 1024 * 1024;
+/** Bytes of a file that are read at a time without the thread. */
+const READ_BYTES = 1 << 20;
 
 let thread: HashThread | undefined;
 
 /**
- * Starts the thread that hashes for a transfer of this size, if there is a processor for it. Without the thread,
- * everything here runs on the caller's thread.
+ * Starts the thread that hashes and writes for a transfer of this size, if there is a processor for it. Without the
+ * thread, everything here runs on the caller's thread.
  */
 export function hashInThread(expectedBytes: number): void {
   if (expectedBytes >= WORTH_A_THREAD_BYTES && availableParallelism() > 1) thread ??= new HashThread();
@@ -34,18 +51,47 @@ function running(): HashThread | undefined {
 
 /** Returns the SHA-1 in lower-case hex. The bytes must not change meanwhile. */
 export function sha1(bytes: Uint8Array): string | Promise<string> {
-  return running()?.ask('sha1', [bytes]) ?? hash('sha1', bytes, 'hex');
+  return running()?.ask({ want: 'sha1', bytes }) ?? hash('sha1', bytes, 'hex');
 }
 
 /** Returns the SHA-256 in lower-case hex. The bytes must not change meanwhile. */
 export function sha256(bytes: Uint8Array): string | Promise<string> {
-  return running()?.ask('sha256', [bytes]) ?? hash('sha256', bytes, 'hex');
+  return running()?.ask({ want: 'sha256', bytes }) ?? hash('sha256', bytes, 'hex');
+}
+
+/**
+ * Writes a file with these bytes if their SHA-256 is `digest`. The bytes must not change meanwhile.
+ *
+ * @returns the SHA-256 in lower-case hex; undefined without the thread: then nothing is hashed nor written
+ * @throws the system's error, with its code
+ */
+export function saveInThread(path: string, bytes: Uint8Array, digest: string): Promise<string> | undefined {
+  return running()?.ask({ want: 'save', bytes, digest, path });
+}
+
+/**
+ * Writes adjacent chunks to a place. They must not change, nor the file be closed, until the promise is settled.
+ *
+ * @returns undefined without the thread: then nothing is written
+ * @throws the system's error, with its code
+ */
+export function writeInThread(place: Place, chunks: readonly Uint8Array[]): Promise<unknown> | undefined {
+  return running()?.ask({ want: 'write', bytes: chunks, place });
 }
 
 /** A SHA-256 over chunks. */
 export interface Sha256 {
-  /** Adds bytes. They must not change until the returned promise has resolved. */
-  update(chunks: readonly Uint8Array[]): void | Promise<void>;
+  /** True if it also writes what it hashes. */
+  readonly writes: boolean;
+  /**
+   * Adds bytes, and writes them to a place if it {@link writes}. They must not change until the returned promise has
+   * resolved.
+   *
+   * @throws the system's error, with its code
+   */
+  update(chunks: readonly Uint8Array[], place?: Place): void | Promise<unknown>;
+  /** Adds bytes of an open file, as far as there are so many. @returns how many there were */
+  read(place: Place, lengthBytes: number): Promise<number>;
   /** Returns the digest in lower-case hex. Nothing can be added after it. */
   digest(): Promise<string>;
   /** Ends it without a digest. */
@@ -58,10 +104,24 @@ export function newSha256(): Sha256 {
 }
 
 class OwnSha256 implements Sha256 {
+  readonly writes = false;
   readonly #hash: Hash = createHash('sha256');
 
   update(chunks: readonly Uint8Array[]): void {
     for (const chunk of chunks) this.#hash.update(chunk);
+  }
+
+  async read({ descriptor, offset }: Place, lengthBytes: number): Promise<number> {
+    const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, lengthBytes));
+    let done = 0;
+    while (done < lengthBytes) {
+      const wanted = Math.min(READ_BYTES, lengthBytes - done);
+      const { bytesRead } = await promisify(read)(descriptor, buffer, 0, wanted, offset + done);
+      if (bytesRead === 0) break;
+      this.#hash.update(buffer.subarray(0, bytesRead));
+      done += bytesRead;
+    }
+    return done;
   }
 
   digest(): Promise<string> {
@@ -74,6 +134,7 @@ class OwnSha256 implements Sha256 {
 }
 
 class ThreadSha256 implements Sha256 {
+  readonly writes = true;
   readonly #thread: HashThread;
   readonly #stream: number;
   #isOver = true;
@@ -83,18 +144,23 @@ class ThreadSha256 implements Sha256 {
     this.#stream = owner.newStream();
   }
 
-  async update(chunks: readonly Uint8Array[]): Promise<void> {
+  update(chunks: readonly Uint8Array[], place?: Place): Promise<unknown> {
     this.#isOver = false;
-    await this.#thread.ask('update', chunks, this.#stream);
+    return this.#thread.ask({ want: 'update', stream: this.#stream, bytes: chunks, place });
+  }
+
+  async read(place: Place, lengthBytes: number): Promise<number> {
+    this.#isOver = false;
+    return Number(await this.#thread.ask({ want: 'read', stream: this.#stream, place, lengthBytes }));
   }
 
   digest(): Promise<string> {
     this.#isOver = true;
-    return this.#thread.ask('digest', [], this.#stream);
+    return this.#thread.ask({ want: 'digest', stream: this.#stream });
   }
 
   forget(): void {
-    if (!this.#isOver) void this.#thread.ask('forget', [], this.#stream).catch(() => undefined);
+    if (!this.#isOver) void this.#thread.ask({ want: 'forget', stream: this.#stream }).catch(() => undefined);
     this.#isOver = true;
   }
 }
@@ -111,7 +177,7 @@ class HashThread {
     return this.#nextStream++;
   }
 
-  ask(want: HashQuestion['want'], bytes: readonly Uint8Array[], stream = 0): Promise<string> {
-    return this.#thread.ask({ want, bytes, stream });
+  ask(question: HashQuestion): Promise<string> {
+    return this.#thread.ask(question);
   }
 }

@@ -151,7 +151,7 @@ export class PartialNar implements AsyncDisposable {
     await this.drain();
     if (this.missing().length > 0)
       throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
-    const found = await this.#bytes.check();
+    const found = await this.#bytes.check(this.#fileHash);
     if (found !== this.#fileHash) {
       const isWhole = this.#torrent === undefined || (await this.#badPieces()).length === 0;
       const other = isWhole ? await judge?.(await this.#bytes.toFile(), found) : undefined;

@@ -1,9 +1,11 @@
 /** The hash thread gives the same results as the caller's own thread: the same questions before and after its start. */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { availableParallelism } from 'node:os';
 import { before, describe, test } from 'node:test';
-import { hashInThread, newSha256, sha1, sha256 } from '../../src/bytes/hash-thread.ts';
+import { mkdtempDisposable, open, readFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { hashInThread, newSha256, saveInThread, sha1, sha256, writeInThread } from '../../src/bytes/hash-thread.ts';
 import { takeBuffer } from '../../src/bytes/lent-buffers.ts';
 
 const expected = (...chunks: readonly Uint8Array[]): string => {
@@ -45,8 +47,59 @@ for (const where of ['in the caller’s thread', 'in a thread of its own']) {
       await Promise.all(many);
     });
 
+    test('SHA-256 of a file, as far as there is one', async () => {
+      await using dir = await mkdtempDisposable(join(tmpdir(), 'narswarm-hash-'));
+      const bytes = randomBytes(1_500_000);
+      await using file = await open(join(dir.path, 'file'), 'w+');
+      await file.write(bytes);
+      const stream = newSha256();
+      await stream.update([bytes.subarray(0, 10)]);
+      assert.equal(await stream.read({ descriptor: file.fd, offset: 10 }, 1_200_000), 1_200_000);
+      assert.equal(await stream.read({ descriptor: file.fd, offset: 1_200_010 }, 1_000_000), 299_990);
+      assert.equal(await stream.digest(), expected(bytes));
+    });
+
     test('SHA-256 of bytes at once', async () => {
       for (const bytes of chunks()) assert.equal(await sha256(bytes), expected(bytes));
     });
   });
 }
+
+describe('in a thread of its own', { skip: availableParallelism() < 2 && 'there is one processor' }, () => {
+  before(() => hashInThread(1e12));
+
+  test('bytes are written where they belong, hashed or not', async () => {
+    await using dir = await mkdtempDisposable(join(tmpdir(), 'narswarm-hash-'));
+    const [first, second, third] = chunks() as [Buffer, Buffer, Buffer];
+    await using file = await open(join(dir.path, 'file'), 'w+');
+    const stream = newSha256();
+    assert.equal(stream.writes, true);
+    await writeInThread({ descriptor: file.fd, offset: first.length + second.length }, [third]);
+    await stream.update([first, second], { descriptor: file.fd, offset: 0 });
+    assert.equal(await stream.digest(), expected(first, second));
+    assert.deepEqual(await readFile(join(dir.path, 'file')), Buffer.concat([first, second, third]));
+  });
+
+  test('a file is written if its bytes are right, and only then', async () => {
+    await using dir = await mkdtempDisposable(join(tmpdir(), 'narswarm-hash-'));
+    const path = join(dir.path, 'file');
+    const [bytes] = chunks() as [Buffer];
+    assert.equal(await saveInThread(path, bytes, expected(Buffer.alloc(1))), expected(bytes));
+    await assert.rejects(readFile(path), { code: 'ENOENT' });
+    assert.equal(await saveInThread(path, bytes, expected(bytes)), expected(bytes));
+    assert.deepEqual(await readFile(path), bytes);
+  });
+
+  test('the system’s errors keep their code', async () => {
+    await using dir = await mkdtempDisposable(join(tmpdir(), 'narswarm-hash-'));
+    const bytes = Buffer.alloc(10);
+    await assert.rejects(async () => saveInThread(join(dir.path, 'no', 'file'), bytes, expected(bytes)), {
+      code: 'ENOENT',
+    });
+    await using file = await open('/dev/full', 'w');
+    await assert.rejects(async () => writeInThread({ descriptor: file.fd, offset: 0 }, [bytes]), { code: 'ENOSPC' });
+    await assert.rejects(async () => newSha256().update([bytes], { descriptor: file.fd, offset: 0 }), {
+      code: 'ENOSPC',
+    });
+  });
+});

@@ -9,8 +9,8 @@ export interface PartialBytes {
   read(offset: number, length: number): Promise<Uint8Array>;
   /** Reads a range into a lent buffer, which the caller gives back (lent-buffers.ts). */
   lend(offset: number, length: number): Promise<Uint8Array>;
-  /** Computes the SHA-256 of the whole. @throws STORE_FULL, STORE_UNWRITABLE */
-  check(): Promise<FileHash>;
+  /** Computes the SHA-256 of the whole, which should be `expected`. @throws STORE_FULL, STORE_UNWRITABLE */
+  check(expected: FileHash): Promise<FileHash>;
   /** Puts a good NAR at `target` and releases the bytes. @throws as {@link check} */
   finish(target: string): void | Promise<void>;
   /** Writes the whole NAR to its partial file. @returns that file's path @throws as {@link check} */

@@ -2,11 +2,9 @@ import { open, rename, type FileHandle } from 'node:fs/promises';
 import { NarswarmError } from '../../errors.ts';
 import type { FileHash } from '../../nix/brands.ts';
 import { fileHashOf } from '../../nix/hash.ts';
-import { newSha256, type Sha256 } from '../../bytes/hash-thread.ts';
+import { newSha256, writeInThread, type Sha256 } from '../../bytes/hash-thread.ts';
 import { storeError, systemCode } from '../../disk/store-error.ts';
 import type { PartialBytes } from './bytes.ts';
-
-const READ_BYTES = 1 << 20;
 
 /** The bytes of a large NAR, in a file from the first byte on, which the next run finds. */
 export class BytesInFile implements PartialBytes {
@@ -16,6 +14,8 @@ export class BytesInFile implements PartialBytes {
   /** Hash of the first `#hashedBytes`. */
   #sha256: Sha256 | undefined;
   #hashedBytes = 0;
+  /** Work of the thread on the file, which must stay open meanwhile. */
+  readonly #inThread = new Set<Promise<unknown>>();
 
   private constructor(path: string, sizeBytes: number, file: FileHandle) {
     this.#path = path;
@@ -40,14 +40,17 @@ export class BytesInFile implements PartialBytes {
 
   /** Hashes bytes that come in order while they are in the processor's cache; {@link check} reads back the rest. */
   async write(offset: number, chunks: readonly Uint8Array[], length: number): Promise<void> {
-    let hashed: void | Promise<void> = undefined;
     if (offset < this.#hashedBytes) this.#restartHash(); // a peer replaces bytes that came by HTTP
-    if (offset === this.#hashedBytes) {
-      this.#sha256 ??= newSha256();
-      hashed = this.#sha256.update(chunks);
-      this.#hashedBytes += length;
+    const place = { descriptor: this.#open().fd, offset };
+    if (offset !== this.#hashedBytes) {
+      const written = writeInThread(place, chunks);
+      await (written === undefined ? this.#writeFile(offset, chunks, length) : this.#track(written));
+      return;
     }
-    await Promise.all([hashed, this.#writeFile(offset, chunks, length)]);
+    const sha256 = (this.#sha256 ??= newSha256());
+    this.#hashedBytes += length;
+    if (sha256.writes) await this.#track(sha256.update(chunks, place));
+    else await Promise.all([sha256.update(chunks), this.#writeFile(offset, chunks, length)]);
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
@@ -62,12 +65,13 @@ export class BytesInFile implements PartialBytes {
 
   async check(): Promise<FileHash> {
     const sha256 = (this.#sha256 ??= newSha256());
-    while (this.#hashedBytes < this.#sizeBytes) {
-      const bytes = await this.read(this.#hashedBytes, Math.min(READ_BYTES, this.#sizeBytes - this.#hashedBytes));
-      if (bytes.length === 0)
+    const restBytes = this.#sizeBytes - this.#hashedBytes;
+    if (restBytes > 0) {
+      const place = { descriptor: this.#open().fd, offset: this.#hashedBytes };
+      const bytes = await this.#track(sha256.read(place, restBytes));
+      if (bytes < restBytes)
         throw new NarswarmError('STORE_UNWRITABLE', `${this.#path} was cut short by somebody else`);
-      await sha256.update([bytes]);
-      this.#hashedBytes += bytes.length;
+      this.#hashedBytes = this.#sizeBytes;
     }
     const digest = await sha256.digest();
     this.#restartHash(); // nothing can be added after a digest
@@ -97,6 +101,7 @@ export class BytesInFile implements PartialBytes {
     const file = this.#file;
     this.#file = undefined;
     this.#sha256?.forget();
+    await Promise.allSettled(this.#inThread);
     await file?.close();
   }
 
@@ -119,6 +124,18 @@ export class BytesInFile implements PartialBytes {
     for (let done = written; done < bytes.length;) {
       const { bytesWritten } = await this.#open().write(bytes, done, bytes.length - done, offset + done);
       done += bytesWritten;
+    }
+  }
+
+  async #track<T>(work: void | Promise<T>): Promise<T> {
+    const working = Promise.resolve(work as Promise<T>);
+    this.#inThread.add(working);
+    try {
+      return await working;
+    } catch (error) {
+      throw storeError(error, this.#path);
+    } finally {
+      this.#inThread.delete(working);
     }
   }
 

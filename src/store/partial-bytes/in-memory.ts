@@ -3,8 +3,9 @@ import { open, rename, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { NarswarmError } from '../../errors.ts';
 import type { FileHash } from '../../nix/brands.ts';
+import { decodeNix32 } from '../../nix/nix32.ts';
 import { fileHashOf } from '../../nix/hash.ts';
-import { sha256 } from '../../bytes/hash-thread.ts';
+import { saveInThread, sha256 } from '../../bytes/hash-thread.ts';
 import { copyInto, giveBack, lend, takeBuffer } from '../../bytes/lent-buffers.ts';
 import { storeError } from '../../disk/store-error.ts';
 import type { PartialBytes } from './bytes.ts';
@@ -26,6 +27,8 @@ export class BytesInMemory implements PartialBytes {
   readonly #leftovers: Set<string>;
   /** Allocated with the first bytes, so that a waiting NAR costs nothing. */
   #memory: Uint8Array | undefined;
+  /** True once the file at the path has all bytes. */
+  #isSaved = false;
   #isClosed = false;
 
   /** @param path the file's path until it is renamed to its target */
@@ -67,16 +70,26 @@ export class BytesInMemory implements PartialBytes {
     return this.read(offset, length);
   }
 
-  async check(): Promise<FileHash> {
-    const digest = await sha256(this.#bytes());
-    return fileHashOf(Buffer.from(digest, 'hex'));
+  /** The thread that hashes also writes the file, if the bytes are right. */
+  async check(expected: FileHash): Promise<FileHash> {
+    const bytes = this.#bytes();
+    try {
+      const wanted = Buffer.from(decodeNix32(expected)).toString('hex');
+      const saved = await saveInThread(this.#path, bytes, wanted);
+      this.#isSaved = saved === wanted;
+      return fileHashOf(Buffer.from(saved ?? (await sha256(bytes)), 'hex'));
+    } catch (error) {
+      throw storeError(error, this.#path);
+    }
   }
 
   /** Writes a small file at once: a trip through the thread pool would take longer than its bytes. */
   async finish(target: string): Promise<void> {
     const bytes = this.#bytes();
     try {
-      if (bytes.length <= AT_ONCE_BYTES) {
+      if (this.#isSaved) {
+        await rename(this.#path, target);
+      } else if (bytes.length <= AT_ONCE_BYTES) {
         writeFileSync(this.#path, bytes);
         renameSync(this.#path, target);
       } else {
