@@ -152,9 +152,9 @@ export function daemonCommand(): Command {
           const text = formatPublisherAddress(address);
           const mirror = url === undefined ? null : formatPublisherAddress({ ...address, baseUrl: `${url}/` });
           output.result('followed', { publisher: text, seq, records, mirror });
-          output.note(`following ${text}: generation ${seq}, ${records} NARs`);
+          output.note(`following ${text}: edition ${seq}, ${records} NARs`);
           if (mirror !== null) output.note(`its map is at ${mirror}, too`);
-          mirrors.onGeneration(address, seq);
+          mirrors.onEdition(address, seq);
         },
       });
       const { swarm, dht } = service.network;

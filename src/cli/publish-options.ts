@@ -10,7 +10,7 @@ import { unpublishedInWords } from './error-sentences.ts';
 import type { Output } from './output.ts';
 import { each, formatSize, parseLifetime, parsePort } from './values.ts';
 
-/** Default life of a generation: a publisher may be down for two weeks before its followers notice. */
+/** Default life of an edition: a publisher may be down for two weeks before its followers notice. */
 const VALID_FOR_MS = 14 * 86_400_000;
 
 /** Options of every command that signs a hash map, as commander gives them. */
@@ -54,7 +54,7 @@ export function mirrorOf({ built, http, network }: Publisher, listen: string | u
   return formatPublisherAddress({ ...built.publication.address, baseUrl });
 }
 
-/** Says what a generation of a map is of. */
+/** Says what an edition of a map is of. */
 export function tellBuilt(output: Output, { publication, records, leftOut, hashedBytes }: Built): void {
   const { manifest, isNew } = publication;
   output.result('built', {
@@ -66,7 +66,7 @@ export function tellBuilt(output: Output, { publication, records, leftOut, hashe
     expires: manifest.expires.toISOString(),
   });
   output.note(
-    `${records.length} NARs in the hash map (${formatSize(hashedBytes)} hashed, generation ${manifest.seq}${isNew ? '' : ', unchanged'})`,
+    `${records.length} NARs in the hash map (${formatSize(hashedBytes)} hashed, edition ${manifest.seq}${isNew ? '' : ', unchanged'})`,
   );
   for (const { storePath, reason } of leftOut.slice(0, 10))
     output.warn(`${storePath} is left out: ${unpublishedInWords(reason)}`);

@@ -119,7 +119,7 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
   const { peers, upstream, store } = run.bytes;
   yield `  last run  ${toSecond(run.at)}, ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
   if (map !== undefined)
-    yield `  hash map  generation of ${toSecond(map.created.toISOString())}, ${map.isExpired ? 'expired' : 'valid until'} ${toSecond(map.expires.toISOString())}`;
+    yield `  hash map  edition of ${toSecond(map.created.toISOString())}, ${map.isExpired ? 'expired' : 'valid until'} ${toSecond(map.expires.toISOString())}`;
   const { lack } = status;
   if (lack === undefined && run.message !== undefined) yield `  why       ${run.message}`;
   if (lack !== undefined && !isToldBelow(lack.first, missing)) yield `  why       ${lackSentence(lack)}`;

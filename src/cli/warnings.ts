@@ -58,7 +58,7 @@ export function warningSentence(warning: Warning): string {
     case 'nothing-evicted':
       return `nothing is evicted, since it may be needed: ${obstacleSentence(warning.obstacle)}`;
     case 'kept-map':
-      return `${errorSentence(warning.error)}; using the kept generation of ${warning.created}`;
+      return `${errorSentence(warning.error)}; using the kept edition of ${warning.created}`;
     case 'map-withdrawn':
       return 'nothing is to be published any more: this machine’s hash map is offered no longer';
     case 'map-not-renewed':

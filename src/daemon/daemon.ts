@@ -36,11 +36,11 @@ export interface DaemonOptions {
   readonly publish?: OwnMapOptions | undefined;
   /** Further publishers to follow. Called every second: subscriptions come and go. */
   readonly alsoFollow?: () => Promise<readonly PublisherAddress[]>;
-  /** Called when a generation of a followed map is held in full. */
-  readonly onFollowed?: (address: PublisherAddress, generation: Followed) => void;
+  /** Called when an edition of a followed map is held in full. */
+  readonly onFollowed?: (address: PublisherAddress, edition: Followed) => void;
 }
 
-/** A generation of a followed map. */
+/** An edition of a followed map. */
 export interface Followed {
   readonly seq: number;
   readonly records: number;
@@ -70,8 +70,8 @@ export class Daemon implements AsyncDisposable {
     const { store, keys, shareKeys = [], onWarning, publish } = options;
     const context = { store, keys, shareKeys, network: options.network, signal, onWarning };
     this.#ownMap = publish && new OwnMap(publish, context, { network, offer });
-    network.members.on('generation', ({ peer }, generation) => {
-      for (const map of this.#followed.values()) if (map.group === generation.group) map.onTold(peer, generation);
+    network.members.on('edition', ({ peer }, edition) => {
+      for (const map of this.#followed.values()) if (map.group === edition.group) map.onTold(peer, edition);
     });
   }
 
@@ -158,13 +158,13 @@ export class Daemon implements AsyncDisposable {
       maps: this.#offer.maps,
       signal,
       onWarning,
-      onGeneration: (manifest) => this.#onGeneration(address, manifest),
+      onEdition: (manifest) => this.#onEdition(address, manifest),
     });
     this.#followed.set(name, map);
     void map.run();
   }
 
-  async #onGeneration(address: PublisherAddress, { seq, recordCount }: Manifest): Promise<void> {
+  async #onEdition(address: PublisherAddress, { seq, recordCount }: Manifest): Promise<void> {
     const port = await this.#serveMaps();
     const host = ownHost(this.#options.network.listen, this.network.networks);
     const mirror =

@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { PeerRecord } from '../discovery/peer-table.ts';
-import type { Generation } from '../exchange/messages.ts';
+import type { Edition } from '../exchange/messages.ts';
 import type { HttpClient } from '../http/client.ts';
 import { saltBytes, type PublisherAddress } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
-import { seedGeneration, type OfferedGenerations } from '../index/generations.ts';
+import { seedEdition, type OfferedEditions } from '../index/editions.ts';
 import type { Manifest } from '../index/manifest.ts';
-import { NewerGeneration } from './newer-generation.ts';
+import { NewerEdition } from './newer-edition.ts';
 import { indexDirOf, readKept, resolveHashMap, resolveNamed, type Resolved, type Verified } from '../index/resolve.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
@@ -37,31 +37,31 @@ export interface FollowContext {
   readonly store: FileStore;
   readonly network: Network;
   readonly http: HttpClient;
-  /** Takes the generations that are here in full. */
-  readonly maps: OfferedGenerations;
+  /** Takes the editions that are here in full. */
+  readonly maps: OfferedEditions;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
-  /** Called when a generation is held in full and offered. */
-  readonly onGeneration: (manifest: Manifest) => Promise<void>;
+  /** Called when an edition is held in full and offered. */
+  readonly onEdition: (manifest: Manifest) => Promise<void>;
   /** Milliseconds between two questions for news. Default: a minute for a mirror, five for the DHT. */
   readonly checkMs?: number | undefined;
 }
 
 /**
- * Follows a hash map: offers the generation that is here at once, and each newer one soon after it appears. A member of the
+ * Follows a hash map: offers the edition that is here at once, and each newer one soon after it appears. A member of the
  * cohort that has a newer one says so; apart from that the publisher is asked now and then.
  */
 export class FollowedMap {
   readonly group: InfoHash;
   readonly #address: PublisherAddress;
   readonly #context: FollowContext;
-  readonly #newer: NewerGeneration;
+  readonly #newer: NewerEdition;
   readonly #checkMs: number;
   readonly #falseClaims = new WeakMap<PeerRecord, number>();
-  /** The generation that is here; 0: none. */
+  /** The edition that is here; 0: none. */
   #seq = 0;
   /** What each member has said last. */
-  readonly #claims = new Map<PeerRecord, Generation>();
+  readonly #claims = new Map<PeerRecord, Edition>();
   #pause = new AbortController();
   #isFound = false;
   #misses = 0;
@@ -73,7 +73,7 @@ export class FollowedMap {
     this.#address = address;
     this.#context = context;
     this.group = cohortInfoHash(address.publicKey, address.salt);
-    this.#newer = new NewerGeneration(address, { http: context.http, openDht: () => context.network.openDht() });
+    this.#newer = new NewerEdition(address, { http: context.http, openDht: () => context.network.openDht() });
     this.#checkMs = context.checkMs ?? (address.baseUrl === undefined ? DHT_CHECK_MS : MIRROR_CHECK_MS);
   }
 
@@ -93,12 +93,12 @@ export class FollowedMap {
     }
   }
 
-  /** Takes note that a member says it holds a generation. */
-  onTold(teller: PeerRecord, generation: Generation): void {
-    if (generation.seq <= this.#seq || (this.#falseClaims.get(teller) ?? 0) >= MAX_FALSE_CLAIMS) return;
+  /** Takes note that a member says it holds an edition. */
+  onTold(teller: PeerRecord, edition: Edition): void {
+    if (edition.seq <= this.#seq || (this.#falseClaims.get(teller) ?? 0) >= MAX_FALSE_CLAIMS) return;
     const [oldest] = this.#claims.keys();
     if (oldest !== undefined && this.#claims.size >= MAX_CLAIMS) this.#claims.delete(oldest);
-    this.#claims.set(teller, generation);
+    this.#claims.set(teller, edition);
     this.#pause.abort();
     this.#pause = new AbortController();
   }
@@ -120,7 +120,7 @@ export class FollowedMap {
     this.#lastWarning = facts;
   }
 
-  /** Offers the generation of an earlier run: its followers are not to wait for a publisher that may be off. */
+  /** Offers the edition of an earlier run: its followers are not to wait for a publisher that may be off. */
   async #offerKept(): Promise<void> {
     const now = new Date();
     const kept = await readKept(this.#address, this.#dir, now);
@@ -132,16 +132,16 @@ export class FollowedMap {
   async #takeTold(): Promise<boolean> {
     const claim = this.#newestClaim();
     if (claim === undefined) return false;
-    const [teller, generation] = claim;
+    const [teller, edition] = claim;
     this.#claims.delete(teller);
     try {
       await using resolved = await resolveNamed(
         this.#address,
-        { infoHash: generation.infoHash, teller },
+        { infoHash: edition.infoHash, teller },
         { ...this.#resolving, timeoutMs: NAMED_TIMEOUT_MS },
       );
       await this.#take(resolved);
-      if (this.#seq >= generation.seq) return true;
+      if (this.#seq >= edition.seq) return true;
     } catch {
       this.#context.signal.throwIfAborted();
     }
@@ -150,7 +150,7 @@ export class FollowedMap {
   }
 
   /** The highest claim above what is here. */
-  #newestClaim(): [PeerRecord, Generation] | undefined {
+  #newestClaim(): [PeerRecord, Edition] | undefined {
     for (const [teller, { seq }] of this.#claims) if (seq <= this.#seq) this.#claims.delete(teller);
     return [...this.#claims].toSorted(([, a], [, b]) => b.seq - a.seq)[0];
   }
@@ -175,14 +175,14 @@ export class FollowedMap {
   }
 
   async #offer({ manifest, bytes }: Verified): Promise<void> {
-    const { store, maps, network, onGeneration } = this.#context;
+    const { store, maps, network, onEdition } = this.#context;
     const { seq, shards } = manifest;
     const address = this.#address;
-    const generation = await seedGeneration(store, { address, seq, manifest: bytes, shards, dir: this.#dir });
+    const edition = await seedEdition(store, { address, seq, manifest: bytes, shards, dir: this.#dir });
     this.#seq = Math.max(this.#seq, seq);
-    if (!maps.add(address, generation)) return;
-    network.members.tellGeneration({ group: this.group, seq, infoHash: generation.torrent.infoHash });
-    await onGeneration(manifest);
+    if (!maps.add(address, edition)) return;
+    network.members.tellEdition({ group: this.group, seq, infoHash: edition.torrent.infoHash });
+    await onEdition(manifest);
   }
 
   /** Puts the publisher's signed pointer into the DHT again: with enough followers it outlives a publisher's night. */

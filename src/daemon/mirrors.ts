@@ -25,13 +25,13 @@ export function mirrored({ source, file, import: imports }: Subscription): Publi
 }
 
 /**
- * Keeps mirrors up to date by itself: fetches what a followed map has as soon as the daemon holds a generation of it. Other
+ * Keeps mirrors up to date by itself: fetches what a followed map has as soon as the daemon holds an edition of it. Other
  * subscriptions wait for `update`, which the user has put at a time.
  */
 export class Mirrors implements AsyncDisposable {
   readonly #options: MirrorsOptions;
   readonly #stop = new AbortController();
-  /** The newest generation of each followed map. */
+  /** The newest edition of each followed map. */
   readonly #newest = new Map<string, number>();
   /** What was done for each subscription, by its name and source. */
   readonly #done = new Map<string, { readonly seq: number; readonly retryAtMs: number }>();
@@ -42,8 +42,8 @@ export class Mirrors implements AsyncDisposable {
     this.#running = this.#run(AbortSignal.any([options.signal, this.#stop.signal]));
   }
 
-  /** Takes note that the daemon holds a generation of a map. */
-  onGeneration(address: PublisherAddress, seq: number): void {
+  /** Takes note that the daemon holds an edition of a map. */
+  onEdition(address: PublisherAddress, seq: number): void {
     this.#newest.set(mapFolder(address), seq);
   }
 

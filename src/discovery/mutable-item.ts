@@ -11,7 +11,7 @@ const MAX_SALT_BYTES = 64;
 
 /** A mutable item (BEP 44) with a valid signature of the requested key. */
 export interface MutableItem {
-  /** Generation of the value. Later ones are higher. */
+  /** Edition of the value. Later ones are higher. */
   readonly seq: number;
   /** The value, bencoded, as signed. */
   readonly value: Uint8Array;

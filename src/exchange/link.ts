@@ -15,7 +15,7 @@ import { Haves } from './haves.ts';
 import { formatOpening, parseExtendedHandshake, parseHandshake } from './handshake.ts';
 import type { LeastSent } from './least-sent.ts';
 import type { Member, OnBytes, Outcome } from './member.ts';
-import { formatMessage, prefixOf, type FilePrefix, type FileRange, type Generation, type Message } from './messages.ts';
+import { formatMessage, prefixOf, type FilePrefix, type FileRange, type Edition, type Message } from './messages.ts';
 import type { Offer } from './offer.ts';
 import type { PieceSet } from './piece-set.ts';
 import { Requests } from './requests.ts';
@@ -60,7 +60,7 @@ export interface LinkEvents {
   readonly opened: (link: Link) => void;
   readonly have: (link: Link, file: FileHash) => void;
   readonly piece: (link: Link, file: FileHash) => void;
-  readonly generation: (link: Link, generation: Generation) => void;
+  readonly edition: (link: Link, edition: Edition) => void;
   /** It has ended, or could not be made. Called once. */
   readonly closed: (link: Link) => void;
 }
@@ -272,13 +272,12 @@ export class Link implements Member, Receiver {
   }
 
   /**
-   * Tells the member of a generation that is here. Beyond the local network only followers of its hash map hear of it, so
+   * Tells the member of an edition that is here. Beyond the local network only followers of its hash map hear of it, so
    * that nobody learns which others this machine follows.
    */
-  tellGeneration(generation: Generation): void {
-    const isFollower = this.isNeighbour || generation.group === this.group;
-    if (this.isOpen && isFollower && this.#context.mayHave(this.host))
-      this.#send({ kind: 'generation', ...generation });
+  tellEdition(edition: Edition): void {
+    const isFollower = this.isNeighbour || edition.group === this.group;
+    if (this.isOpen && isFollower && this.#context.mayHave(this.host)) this.#send({ kind: 'edition', ...edition });
   }
 
   /** Looks after the connection, about every second: a dead one is closed, and a waiting member hears of us. */
@@ -373,7 +372,7 @@ export class Link implements Member, Receiver {
       case 'narinfo':
         return this.#requests.onNarInfo(message.id, message.index, message.text);
       default:
-        this.#events.generation(this, message);
+        this.#events.edition(this, message);
         return true;
     }
   }

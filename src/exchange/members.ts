@@ -12,7 +12,7 @@ import { RequestsRoom } from './answers.ts';
 import { LeastSent } from './least-sent.ts';
 import { Link, type LinkContext, type LinkEvents } from './link.ts';
 import type { Member, WantedFile } from './member.ts';
-import type { FilePrefix, Generation } from './messages.ts';
+import type { FilePrefix, Edition } from './messages.ts';
 import { WantsRoom } from './their-wants.ts';
 import { WantedFiles } from './wanted.ts';
 
@@ -39,8 +39,8 @@ export interface MembersEvents {
   have: [member: Member, file: FileHash];
   /** It has more pieces of a wanted file that it is fetching. */
   piece: [member: Member, file: FileHash];
-  /** It says that it holds a generation of the hash map of a group that was joined. */
-  generation: [member: Member, generation: Generation];
+  /** It says that it holds an edition of the hash map of a group that was joined. */
+  edition: [member: Member, edition: Edition];
 }
 
 /** What members need of the process that they are members of. */
@@ -85,7 +85,7 @@ export class Members extends EventEmitter<MembersEvents> {
   readonly #dialed = new Map<string, Link>();
   readonly #links = new Set<Link>();
   /** What members are told of our hash maps, by group. */
-  readonly #generations = new Map<InfoHash, Generation>();
+  readonly #editions = new Map<InfoHash, Edition>();
   readonly #open = new Set<Link>();
   readonly #lookTimer: NodeJS.Timeout;
   #lookedAtMs = performance.now();
@@ -192,10 +192,10 @@ export class Members extends EventEmitter<MembersEvents> {
     for (const link of this.#open) link.unwant(gone);
   }
 
-  /** Tells the members of now and later which generation of a hash map is here. */
-  tellGeneration(generation: Generation): void {
-    this.#generations.set(generation.group, generation);
-    for (const link of this.#open) link.tellGeneration(generation);
+  /** Tells the members of now and later which edition of a hash map is here. */
+  tellEdition(edition: Edition): void {
+    this.#editions.set(edition.group, edition);
+    for (const link of this.#open) link.tellEdition(edition);
   }
 
   /** Ends the connection to a member that has lied, and never connects to it again in this process. */
@@ -233,8 +233,8 @@ export class Members extends EventEmitter<MembersEvents> {
     opened: (link) => this.#onOpened(link),
     have: (link, file) => this.emit('have', link, file),
     piece: (link, file) => this.emit('piece', link, file),
-    generation: (link, generation) => {
-      if (this.#groups.has(generation.group)) this.emit('generation', link, generation);
+    edition: (link, edition) => {
+      if (this.#groups.has(edition.group)) this.emit('edition', link, edition);
     },
     closed: (link) => this.#onGone(link),
   };
@@ -248,7 +248,7 @@ export class Members extends EventEmitter<MembersEvents> {
     if (loser !== link) {
       this.#open.add(link);
       this.emit('member', link);
-      for (const generation of this.#generations.values()) link.tellGeneration(generation);
+      for (const edition of this.#editions.values()) link.tellEdition(edition);
     }
     if (loser === undefined) return;
     loser.drop();

@@ -33,7 +33,7 @@ export const KIND = {
   PICKED: 12,
   NARINFO_GET: 13,
   NARINFO: 14,
-  GENERATION: 15,
+  EDITION: 15,
 } as const;
 
 /** Bytes of the SHA-256 of a file, and of its beginning, by which members speak of it in lists. */
@@ -73,8 +73,8 @@ export interface Candidate {
   readonly length: number;
 }
 
-/** A generation of the hash map that the members of a group follow. */
-export interface Generation {
+/** An edition of the hash map that the members of a group follow. */
+export interface Edition {
   readonly group: InfoHash;
   /** The seq of its manifest. */
   readonly seq: number;
@@ -98,7 +98,7 @@ export type Message =
   | { readonly kind: 'narinfoGet'; readonly id: number; readonly hashes: readonly StoreHash[] }
   /** `text` is empty if there is none. */
   | { readonly kind: 'narinfo'; readonly id: number; readonly index: number; readonly text: Uint8Array }
-  | ({ readonly kind: 'generation' } & Generation);
+  | ({ readonly kind: 'edition' } & Edition);
 
 /** The prefix of a file. */
 export function prefixOf(file: FileHash): FilePrefix {
@@ -172,7 +172,7 @@ export function formatBody(message: Message): Buffer {
       return Buffer.concat([headOf(KIND.NARINFO, message.id), uint16(message.index), message.text]);
     default:
       return Buffer.concat([
-        Buffer.of(KIND.GENERATION),
+        Buffer.of(KIND.EDITION),
         Buffer.from(message.group, 'hex'),
         uint64(message.seq),
         Buffer.from(message.infoHash, 'hex'),
@@ -234,8 +234,8 @@ export function parseBody(body: Uint8Array): Message | 'unknown' | undefined {
       if (index >= MAX_NARINFOS_PER_MESSAGE) return undefined;
       return { kind: 'narinfo', id: bytes.readUInt32BE(1), index, text: bytes.subarray(7) };
     }
-    case KIND.GENERATION:
-      return parseGeneration(bytes);
+    case KIND.EDITION:
+      return parseEdition(bytes);
     default:
       return 'unknown';
   }
@@ -281,14 +281,14 @@ function parseNarInfoGet(bytes: Buffer): Message | undefined {
   return { kind: 'narinfoGet', id: bytes.readUInt32BE(1), hashes };
 }
 
-function parseGeneration(bytes: Buffer): Message | undefined {
+function parseEdition(bytes: Buffer): Message | undefined {
   const seqAt = 1 + INFO_HASH_BYTES;
   const infoHashAt = seqAt + 8;
   if (bytes.length !== infoHashAt + INFO_HASH_BYTES) return undefined;
   const seq = numberAt(bytes, seqAt);
   if (!Number.isSafeInteger(seq)) return undefined;
   const group = bytes.toString('hex', 1, seqAt) as InfoHash;
-  return { kind: 'generation', group, seq, infoHash: bytes.toString('hex', infoHashAt) as InfoHash };
+  return { kind: 'edition', group, seq, infoHash: bytes.toString('hex', infoHashAt) as InfoHash };
 }
 
 function prefixesFrom(bytes: Buffer, start: number): FilePrefix[] | undefined {

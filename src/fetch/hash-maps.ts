@@ -36,9 +36,9 @@ export interface HashMapsOptions {
 
 /** A hash map that may not be the newest of its publisher. */
 export interface MapDoubt {
-  /** The reason why a kept generation is used. */
+  /** The reason why a kept edition is used. */
   readonly failure: NarswarmError;
-  /** Time of signing of that generation. */
+  /** Time of signing of that edition. */
   readonly created: Date;
 }
 
@@ -159,7 +159,7 @@ export class HashMaps implements AsyncDisposable {
     return undefined;
   }
 
-  /** Returns the hash maps so far that are kept generations, with the reasons. */
+  /** Returns the hash maps so far that are kept editions, with the reasons. */
   get doubts(): MapDoubt[] {
     return this.#answered.flatMap((resolved) => {
       const failure = resolved?.failure;

@@ -99,7 +99,7 @@ export interface PrefetchResult {
   readonly isInterrupted: boolean;
   /** The failure of the import; undefined without `keepGoing`. */
   readonly importFailure: NarswarmError | undefined;
-  /** The publishers' hash maps that are kept generations. */
+  /** The publishers' hash maps that are kept editions. */
   readonly doubts: readonly MapDoubt[];
   /** Names of roots of whole hash maps that were left out, since they are too large. */
   readonly outsized: readonly string[];

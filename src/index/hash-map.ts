@@ -205,6 +205,6 @@ function fits(entry: ShardEntry, bytes: Uint8Array): boolean {
     assertShard(entry, bytes);
     return true;
   } catch {
-    return false; // it is of another generation
+    return false; // it is of another edition
   }
 }

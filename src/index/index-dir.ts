@@ -9,7 +9,7 @@ import { shardFileName } from './shard.ts';
 
 /**
  * A hash map in a folder: `manifest` and `shards/<prefix>.zst`, named as in the torrent and on a mirror. Every reader
- * checks shards against the manifest, so a folder between two generations misleads nobody.
+ * checks shards against the manifest, so a folder between two editions misleads nobody.
  */
 export class IndexDir {
   readonly dir: string;
@@ -37,7 +37,7 @@ export class IndexDir {
   }
 
   /**
-   * Writes a whole generation, the manifest last, then removes the shards of earlier ones. Leaves unchanged files
+   * Writes a whole edition, the manifest last, then removes the shards of earlier ones. Leaves unchanged files
    * alone.
    */
   async write(index: Index): Promise<void> {

@@ -9,7 +9,7 @@ import { IndexDir } from './index-dir.ts';
 import { parseManifest } from './manifest.ts';
 import { parseManifestText } from './manifest-text.ts';
 
-/** How long a look at the folders counts, in milliseconds: an update may bring a generation at any moment. */
+/** How long a look at the folders counts, in milliseconds: an update may bring an edition at any moment. */
 const FRESH_MS = 1_000;
 
 interface Kept {

@@ -39,11 +39,11 @@ import {
 import { MAX_PREFIX_LENGTH } from './shard.ts';
 import type { ShardEntry } from './shard.ts';
 
-/** One generation of a hash map. */
+/** One edition of a hash map. */
 export interface Manifest {
   /** The name of the hash map among those of its publisher. */
   readonly salt: string;
-  /** Grows with each generation: the `seq` of BEP 44. At least 1. */
+  /** Grows with each edition: the `seq` of BEP 44. At least 1. */
   readonly seq: number;
   /** Time of signing, to the second. */
   readonly created: Date;

@@ -4,13 +4,13 @@ import type { InfoHash } from '../nix/brands.ts';
 import type { DhtNode } from '../discovery/dht.ts';
 import { formatPublisherAddress, saltBytes, type PublisherAddress } from './address.ts';
 
-/** The generation that the DHT points to (BEP 46). */
+/** The edition that the DHT points to (BEP 46). */
 export interface Pointer {
   readonly seq: number;
   readonly infoHash: InfoHash;
 }
 
-/** Time between two queries to the DHT while nobody serves the generation that it points to. */
+/** Time between two queries to the DHT while nobody serves the edition that it points to. */
 const RECHECK_MS = 3_000;
 /** Time between two queries to the DHT while it does not answer. */
 const RETRY_MS = 1_000;

@@ -23,13 +23,13 @@ export type GetBytes = (
 ) => Promise<Uint8Array | undefined>;
 
 export interface ResolveContext {
-  /** Undefined: magnet addresses cannot be resolved, only mirrors and kept generations. */
+  /** Undefined: magnet addresses cannot be resolved, only mirrors and kept editions. */
   readonly network: Network | undefined;
   readonly getBytes: GetBytes;
   /** Folder of the hash maps of all publishers, each with the highest seq seen. */
   readonly dir: string;
   readonly now: Date;
-  /** Time to look for the newest generation before a kept one is used. */
+  /** Time to look for the newest edition before a kept one is used. */
   readonly timeoutMs: number;
   /** Time to wait for a shard that nobody serves. Default: 10 s. */
   readonly shardTimeoutMs?: number;
@@ -40,9 +40,9 @@ export interface ResolveContext {
 /** A resolved hash map, and the resources of its source. */
 export interface Resolved extends AsyncDisposable {
   readonly map: HashMap;
-  /** `network`: just fetched or confirmed. `kept`: an earlier generation that has not expired. */
+  /** `network`: just fetched or confirmed. `kept`: an earlier edition that has not expired. */
   readonly from: 'network' | 'kept';
-  /** The reason why it is a kept generation and not the newest. */
+  /** The reason why it is a kept edition and not the newest. */
   readonly failure?: unknown;
 }
 
@@ -57,8 +57,8 @@ export function indexDirOf(dir: string, address: PublisherAddress): IndexDir {
 }
 
 /**
- * Finds the newest generation of a publisher's hash map, by the DHT (BEP 46) or from an HTTP mirror. If neither answers
- * in time, uses the kept generation unless it has expired.
+ * Finds the newest edition of a publisher's hash map, by the DHT (BEP 46) or from an HTTP mirror. If neither answers
+ * in time, uses the kept edition unless it has expired.
  *
  * @throws INDEX_UNREACHABLE, INDEX_SIGNATURE, INDEX_INVALID, INDEX_EXPIRED, INDEX_ROLLBACK; the signal's reason
  */
@@ -96,7 +96,7 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
 }
 
 /**
- * Reads a generation that a member of the cohort says it holds, from the members. Its word counts for nothing: the
+ * Reads an edition that a member of the cohort says it holds, from the members. Its word counts for nothing: the
  * manifest must be signed, and not older than the kept one.
  *
  * @throws INDEX_UNREACHABLE, INDEX_SIGNATURE, INDEX_INVALID, INDEX_EXPIRED, INDEX_ROLLBACK; the signal's reason
@@ -161,7 +161,7 @@ async function accept(
   now: Date,
 ): Promise<Verified> {
   const manifest = judged(address, bytes, kept, now);
-  // Another process that follows this hash map may already have a newer generation.
+  // Another process that follows this hash map may already have a newer edition.
   await dir.writeManifest(bytes, (there) => (verified(address, there, now)?.manifest.seq ?? 0) <= manifest.seq);
   return { manifest, bytes };
 }
@@ -251,7 +251,7 @@ async function byDht(
 
 /**
  * Reads the manifest that a pointer leads to. Meanwhile queries the DHT again: a restarted publisher may replace a
- * pointer to a generation that nobody holds any longer.
+ * pointer to an edition that nobody holds any longer.
  */
 async function readNewest(
   address: PublisherAddress,
@@ -303,12 +303,12 @@ function unreachable(address: PublisherAddress, timeoutMs: number, cause: unknow
   );
 }
 
-/** Prefers the error of an expired kept generation: it says more than that nobody answers. */
+/** Prefers the error of an expired kept edition: it says more than that nobody answers. */
 function expiredOr(failure: unknown, kept: Manifest | undefined, now: Date): unknown {
   if (kept === undefined || kept.expires > now || !isNarswarmError(failure, 'INDEX_UNREACHABLE')) return failure;
   return new NarswarmError(
     'INDEX_EXPIRED',
-    `the kept generation expired at ${kept.expires.toISOString()}, and no newer one was fetched: ${failure.message}`,
+    `the kept edition expired at ${kept.expires.toISOString()}, and no newer one was fetched: ${failure.message}`,
     { cause: failure },
   );
 }

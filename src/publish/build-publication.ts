@@ -20,7 +20,7 @@ export interface BuildOptions {
   /** Called before each signature, once the contents are known. Saves a new key. */
   readonly beforeSigning?: (() => Promise<void>) | undefined;
   readonly salt: string;
-  /** Returns the contents of the hash map, for each generation. `everything`: the whole store. */
+  /** Returns the contents of the hash map, for each edition. `everything`: the whole store. */
   readonly contents: () => Promise<Contents | 'everything'>;
   readonly keys: readonly PublicKey[];
   readonly validForMs: number;
@@ -29,7 +29,7 @@ export interface BuildOptions {
   /** The port for peers of this machine, if it serves them. */
   readonly peerPort?: number | undefined;
   /**
-   * True to keep the hints of the last generation: a daemon that publishes the same hash map names itself there.
+   * True to keep the hints of the last edition: a daemon that publishes the same hash map names itself there.
    * Default: false.
    */
   readonly keepsHints?: boolean;
@@ -45,7 +45,7 @@ export interface Contents {
   readonly unnamed: readonly StorePath[];
 }
 
-/** A generation, and the work it took. */
+/** An edition, and the work it took. */
 export interface Built extends Collected {
   readonly publication: Publication;
 }

@@ -6,18 +6,18 @@ import type { FileStore } from '../store/file-store.ts';
 import type { DhtNode } from '../discovery/dht.ts';
 import { saltBytes, type PublisherAddress } from '../index/address.ts';
 import { buildIndex, type Index } from '../index/build.ts';
-import { seedGeneration, type SeededGeneration } from '../index/generations.ts';
+import { seedEdition, type SeededEdition } from '../index/editions.ts';
 import { IndexDir } from '../index/index-dir.ts';
 import { parseManifest, type Manifest, type Root } from '../index/manifest.ts';
 import type { PublisherKey } from '../index/publisher-key.ts';
 
-/** One generation of a hash map on disk, ready to be seeded and put into the DHT. */
-export interface Publication extends SeededGeneration {
+/** One edition of a hash map on disk, ready to be seeded and put into the DHT. */
+export interface Publication extends SeededEdition {
   readonly address: PublisherAddress;
   readonly manifest: Manifest;
-  /** The newest generation, ready for a static HTTP server. */
+  /** The newest edition, ready for a static HTTP server. */
   readonly dir: IndexDir;
-  /** False if the records have not changed and the last generation was used again. */
+  /** False if the records have not changed and the last edition was used again. */
   readonly isNew: boolean;
 }
 
@@ -36,11 +36,11 @@ export interface PublishOptions {
   readonly validForMs: number;
 }
 
-/** A generation is signed again after this part of its life, even if nothing else changed. */
+/** An edition is signed again after this part of its life, even if nothing else changed. */
 const RENEW_AFTER = 0.5;
 
 /**
- * Builds and signs the next generation of a hash map in `narswarm/published/<salt>/`. If nothing changed, uses the last
+ * Builds and signs the next edition of a hash map in `narswarm/published/<salt>/`. If nothing changed, uses the last
  * one again: same bytes, same infohash.
  *
  * @throws INDEX_INVALID, ADDRESS_INVALID; STORE_FULL, STORE_UNWRITABLE
@@ -73,8 +73,8 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
   await dir.write(index);
   const manifest = parseManifest(index.manifest, { publicKey: key.publicKey, salt, now });
   const { seq, shards } = manifest;
-  const generation = await seedGeneration(store, { address, seq, manifest: index.manifest, shards, dir });
-  return { ...generation, address, manifest, dir, isNew: !isSame };
+  const edition = await seedEdition(store, { address, seq, manifest: index.manifest, shards, dir });
+  return { ...edition, address, manifest, dir, isNew: !isSame };
 }
 
 /**
@@ -92,7 +92,7 @@ export async function announcePublication(publication: Publication, key: Publish
   return nodes;
 }
 
-/** Reads the manifest of the last generation. Undefined if there is none. */
+/** Reads the manifest of the last edition. Undefined if there is none. */
 export async function lastManifest(
   store: FileStore,
   key: PublisherKey,
@@ -103,7 +103,7 @@ export async function lastManifest(
   return readLast(publishedDir(store, salt), { publicKey: key.publicKey, publicKeyHex, salt }, now);
 }
 
-/** Returns the folder of the newest generation of this machine's own hash map. */
+/** Returns the folder of the newest edition of this machine's own hash map. */
 export function publishedDir(store: FileStore, salt: string): IndexDir {
   return new IndexDir(join(inState(store, 'published'), saltBytes(salt).toString('hex') || '0'));
 }
@@ -115,7 +115,7 @@ async function readLast(dir: IndexDir, address: PublisherAddress, now: Date): Pr
     return parseManifest(bytes, { publicKey: address.publicKey, salt: address.salt, now, allowExpired: true });
   } catch (error) {
     if (!(error instanceof NarswarmError)) throw error;
-    return undefined; // signed by another key, or damaged: the next generation replaces it
+    return undefined; // signed by another key, or damaged: the next edition replaces it
   }
 }
 

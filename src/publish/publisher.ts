@@ -20,7 +20,7 @@ export interface PublisherOptions extends BuildOptions {
   /** TCP ports for the hash map over HTTP. The first free one is taken; 0 is any. */
   readonly httpPorts: readonly number[];
   readonly onWarning: Warn;
-  /** Called with each new generation after the first. */
+  /** Called with each new edition after the first. */
   readonly onRenewed?: (built: Built) => void;
 }
 
@@ -64,7 +64,7 @@ export class Publisher implements AsyncDisposable {
     this.#timer = setInterval(() => void this.renew(), everyMs);
   }
 
-  /** The generation that is served now. */
+  /** The edition that is served now. */
   get built(): Built {
     return this.#built;
   }
@@ -112,7 +112,7 @@ export class Publisher implements AsyncDisposable {
     );
     const built = await buildPublication(withOwn);
     await offer.catalogue.refresh();
-    offerGeneration(place, built);
+    offerEdition(place, built);
     const owned = new AsyncDisposableStack();
     const started = new Publisher(built, http, place, stop, withOwn, owned);
     stack.defer(() => clearInterval(started.#timer));
@@ -143,7 +143,7 @@ export class Publisher implements AsyncDisposable {
   /**
    * Builds the hash map again, with paths added to the store since. Signs it again after half of its life.
    *
-   * @returns false if that failed, which is a warning: the last generation stays
+   * @returns false if that failed, which is a warning: the last edition stays
    */
   async rebuild(): Promise<boolean> {
     while (this.#building !== undefined) await this.#building; // it may lack the last additions to the store
@@ -157,10 +157,10 @@ export class Publisher implements AsyncDisposable {
     try {
       const built = await buildPublication(this.#options);
       await this.#place.offer.catalogue.refresh();
-      // The generation may be of another process: an update may have written it a moment ago.
+      // The edition may be of another process: an update may have written it a moment ago.
       const isNews = built.publication.torrent.infoHash !== this.#built.publication.torrent.infoHash;
       this.#built = built;
-      offerGeneration(this.#place, built);
+      offerEdition(this.#place, built);
       if (isNews) {
         this.network.discovery.follow(built.publication.torrent.infoHash);
         onRenewed?.(built);
@@ -188,17 +188,17 @@ export class Publisher implements AsyncDisposable {
   }
 }
 
-/** Gives a generation of the hash map to others, and tells the members who follow it. */
-function offerGeneration({ network, offer }: PublisherPlace, { publication }: Built): void {
+/** Gives an edition of the hash map to others, and tells the members who follow it. */
+function offerEdition({ network, offer }: PublisherPlace, { publication }: Built): void {
   const { address, manifest, torrent } = publication;
   offer.maps.add(address, publication);
   const group = cohortInfoHash(address.publicKey, address.salt);
-  network.members.tellGeneration({ group, seq: manifest.seq, infoHash: torrent.infoHash });
+  network.members.tellEdition({ group, seq: manifest.seq, infoHash: torrent.infoHash });
 }
 
 /**
- * Joins the network. Unless a port is named, prefers the port in the last generation of the hash map: another port
- * would make a new generation although nothing else has changed.
+ * Joins the network. Unless a port is named, prefers the port in the last edition of the hash map: another port
+ * would make a new edition although nothing else has changed.
  */
 export async function joinAtLastPort(
   { store, key, salt }: Pick<PublisherOptions, 'store' | 'key' | 'salt'>,

@@ -1,4 +1,4 @@
-import { OfferedGenerations } from '../index/generations.ts';
+import { OfferedEditions } from '../index/editions.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
@@ -24,15 +24,15 @@ export interface StoreOfferOptions {
 
 /**
  * Everything that this process gives to others, in one place: the NARs of a file store, which pass the {@link Gate}, those
- * that a running fetch holds, and the generations of hash maps. Notes when each NAR was last served.
+ * that a running fetch holds, and the editions of hash maps. Notes when each NAR was last served.
  */
 export class StoreOffer implements AsyncDisposable {
   readonly catalogue: Catalogue;
   readonly checker: NarChecker;
   /** NARs of a running fetch that the catalogue may not list yet. */
   readonly held: HeldNars;
-  /** Generations of hash maps. */
-  readonly maps = new OfferedGenerations();
+  /** Editions of hash maps. */
+  readonly maps = new OfferedEditions();
   /** What members are given. */
   readonly forMembers: NarOffer;
   readonly #gate: Gate;

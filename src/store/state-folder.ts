@@ -14,7 +14,7 @@ const PLACES = {
   'caches.json': 'left',
   /** Followed hash maps, a folder each: index/index-dir.ts. */
   index: 'copied',
-  /** Seeded generations of hash maps: index/generations.ts. */
+  /** Seeded editions of hash maps, a folder each: index/editions.ts. The name is that of 0.1. */
   generations: 'left',
   /** This machine's own hash maps, a folder each: publish/publication.ts. */
   published: 'read',

@@ -24,7 +24,7 @@ export interface SubscriptionStatus {
   readonly isDamaged: boolean;
   /** True if an update is running on the store, of this subscription or of others. */
   readonly isUpdating: boolean;
-  /** The last seen generation of the publisher's hash map, if the source is a publisher. */
+  /** The last seen edition of the publisher's hash map, if the source is a publisher. */
   readonly map: KnownMap | undefined;
   /** The losses of the newest generation since it was complete. Undefined if it is not complete anyway. */
   readonly lost: Lost | undefined;

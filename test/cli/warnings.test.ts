@@ -37,7 +37,7 @@ test('warnings name the thing, what happened and the way out', () => {
       `10.0.0.1:7 sent wrong bytes for ${path}; it is not asked again`,
     ],
     [{ kind: 'peers-again', failures: [failure, failure] }, 'it broke; it broke; trying peers again'],
-    [{ kind: 'kept-map', error, created: '2026-01-01' }, 'it broke; using the kept generation of 2026-01-01'],
+    [{ kind: 'kept-map', error, created: '2026-01-01' }, 'it broke; using the kept edition of 2026-01-01'],
     [{ kind: 'failed-seed', infoHash, error: asError('no file') }, `cannot seed ${infoHash}: no file`],
     [
       { kind: 'nothing-evicted', obstacle: { kind: 'lost-root', path, keeper: 'laptop' } },

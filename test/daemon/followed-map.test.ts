@@ -1,4 +1,4 @@
-/** How soon a daemon notices a new generation of a hash map that it follows, and what it makes of the claims of members. */
+/** How soon a daemon notices a new edition of a hash map that it follows, and what it makes of the claims of members. */
 import assert from 'node:assert/strict';
 import { cp } from 'node:fs/promises';
 import { EventEmitter, once } from 'node:events';
@@ -8,7 +8,7 @@ import type { InfoHash } from '../../src/nix/brands.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import type { PublisherAddress } from '../../src/index/address.ts';
-import { OfferedGenerations } from '../../src/index/generations.ts';
+import { OfferedEditions } from '../../src/index/editions.ts';
 import type { Manifest } from '../../src/index/manifest.ts';
 import { strangerAt } from '../../src/discovery/peer-table.ts';
 import { Publisher } from '../../src/publish/publisher.ts';
@@ -58,24 +58,24 @@ describe('a followed map', () => {
     const network = await Network.join({ ...ALONE, peers: address.baseUrl === undefined ? peers : [] });
     const http = new HttpClient();
     t.after(() => Promise.all([network.close(), http.close()]));
-    const news = new EventEmitter<{ generation: [Manifest] }>();
+    const news = new EventEmitter<{ edition: [Manifest] }>();
     const map = new FollowedMap(address, {
       store: await emptyStore(t),
       network,
       http,
-      maps: new OfferedGenerations(),
+      maps: new OfferedEditions(),
       signal: t.signal,
       onWarning: (warning) => t.diagnostic(JSON.stringify(factsOf(warning))),
-      onGeneration: async (manifest) => void news.emit('generation', manifest),
+      onEdition: async (manifest) => void news.emit('edition', manifest),
       checkMs,
     });
-    network.members.on('generation', ({ peer }, generation) => map.onTold(peer, generation));
+    network.members.on('edition', ({ peer }, edition) => map.onTold(peer, edition));
     const next = async (): Promise<Manifest> =>
-      (await once(news, 'generation', { signal: AbortSignal.any([t.signal, AbortSignal.timeout(60_000)]) }))[0];
+      (await once(news, 'edition', { signal: AbortSignal.any([t.signal, AbortSignal.timeout(60_000)]) }))[0];
     return { map, network, next };
   }
 
-  test('is fetched from a member that tells of it, without DHT or mirror, and so is each newer generation', async (t) => {
+  test('is fetched from a member that tells of it, without DHT or mirror, and so is each newer edition', async (t) => {
     const { publisher, addAnother } = await publish(t);
     const { address } = publisher.built.publication;
     const { map, next } = await follow(t, publisher, address, LONG_MS);
@@ -102,7 +102,7 @@ describe('a followed map', () => {
     assert.ok((await second).seq > seq);
   });
 
-  test('a member that tells of what it does not have keeps nobody from the newest generation', async (t) => {
+  test('a member that tells of what it does not have keeps nobody from the newest edition', async (t) => {
     const { publisher } = await publish(t);
     const { address } = publisher.built.publication;
     const { map, next } = await follow(t, publisher, address, LONG_MS);

@@ -49,22 +49,22 @@ suite('mirrors', () => {
     return { mirrors, updated };
   };
 
-  test('each generation of a followed map is fetched once, and nothing else', async (t) => {
+  test('each edition of a followed map is fetched once, and nothing else', async (t) => {
     const subscriptions = [named('mirror', ADDRESS), named('one', `${ADDRESS}#one`), named('other', OTHER)];
     const { mirrors, updated } = start(t, subscriptions);
-    mirrors.onGeneration(parsePublisherAddress(ADDRESS), 1);
+    mirrors.onEdition(parsePublisherAddress(ADDRESS), 1);
     assert.deepEqual(await updated(), ['mirror']);
-    mirrors.onGeneration(parsePublisherAddress(ADDRESS), 1);
-    mirrors.onGeneration(parsePublisherAddress(OTHER), 7);
+    mirrors.onEdition(parsePublisherAddress(ADDRESS), 1);
+    mirrors.onEdition(parsePublisherAddress(OTHER), 7);
     assert.deepEqual(await updated(), ['other']);
-    mirrors.onGeneration(parsePublisherAddress(ADDRESS), 2);
+    mirrors.onEdition(parsePublisherAddress(ADDRESS), 2);
     assert.deepEqual(await updated(), ['mirror']);
   });
 
-  test('a subscription that is added later begins with the generation that is there', async (t) => {
+  test('a subscription that is added later begins with the edition that is there', async (t) => {
     const subscriptions: Subscription[] = [];
     const { mirrors, updated } = start(t, subscriptions);
-    mirrors.onGeneration(parsePublisherAddress(ADDRESS), 1);
+    mirrors.onEdition(parsePublisherAddress(ADDRESS), 1);
     subscriptions.push(named('mirror', ADDRESS));
     assert.deepEqual(await updated(), ['mirror']);
   });
@@ -72,7 +72,7 @@ suite('mirrors', () => {
   test('one that is not complete is tried again after a while', async (t) => {
     const now = t.mock.method(performance, 'now', () => 0);
     const { mirrors, updated } = start(t, [named('mirror', ADDRESS)], new Set());
-    mirrors.onGeneration(parsePublisherAddress(ADDRESS), 1);
+    mirrors.onEdition(parsePublisherAddress(ADDRESS), 1);
     await updated();
     now.mock.mockImplementation(() => 10 * 60_000 + 1);
     assert.deepEqual(await updated(), ['mirror']);

@@ -203,11 +203,11 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
       gone,
       6,
       'INDEX_EXPIRED',
-      new RegExp(`the kept generation expired at ${expires}, and no newer one was fetched: .*does not exist`),
+      new RegExp(`the kept edition expired at ${expires}, and no newer one was fetched: .*does not exist`),
     );
     const down = mirrorOf(address, 'http://127.0.0.1:1');
     const refused = await fetch(store, ['--publisher', down, '--no-upstream', ...ALONE]);
-    assertFailure(refused, 6, 'INDEX_EXPIRED', /the kept generation expired.*ECONNREFUSED 127\.0\.0\.1:1$/m);
+    assertFailure(refused, 6, 'INDEX_EXPIRED', /the kept edition expired.*ECONNREFUSED 127\.0\.0\.1:1$/m);
   });
 
   test('a hash map older than one that was seen', async () => {

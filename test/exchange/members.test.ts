@@ -4,7 +4,7 @@ import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Member } from '../../src/exchange/member.ts';
 import { PieceSet } from '../../src/exchange/piece-set.ts';
-import type { Generation } from '../../src/exchange/messages.ts';
+import type { Edition } from '../../src/exchange/messages.ts';
 import type { InfoHash, StoreHash } from '../../src/nix/brands.ts';
 import { MAX_PREFIXES_PER_MESSAGE } from '../../src/wire/bounds.ts';
 import { endSoon, GROUP, madeFile, startMember, type MadeFile, type MadeMember } from './exchange-fixture.ts';
@@ -267,17 +267,17 @@ suite('the exchange', () => {
     assert.deepEqual(await member.narInfos([a!, b!, c!], SIGNAL), ['StorePath: /nix/store/a\n', undefined, 'ü\n']);
   });
 
-  test('a newer generation of a hash map is told of at once, and to those who connect later', LIMIT, async () => {
+  test('a newer edition of a hash map is told of at once, and to those who connect later', LIMIT, async () => {
     await using publisher = await startMember();
     const first = { group: GROUP, seq: 1, infoHash: 'cd'.repeat(20) as InfoHash };
-    publisher.members.tellGeneration(first);
+    publisher.members.tellEdition(first);
     await using follower = await startMember();
-    const told = once(follower.members, 'generation');
+    const told = once(follower.members, 'edition');
     follower.meet(publisher);
-    assert.deepEqual((await told)[1], { kind: 'generation', ...first });
-    const again = once(follower.members, 'generation');
-    publisher.members.tellGeneration({ ...first, seq: 2 });
-    assert.equal(((await again)[1] as Generation).seq, 2);
+    assert.deepEqual((await told)[1], { kind: 'edition', ...first });
+    const again = once(follower.members, 'edition');
+    publisher.members.tellEdition({ ...first, seq: 2 });
+    assert.equal(((await again)[1] as Edition).seq, 2);
   });
 
   test(
@@ -295,10 +295,10 @@ suite('the exchange', () => {
         await using follower = await startMember({ files: [madeFile(100)] });
         follower.members.join(other);
         const groups: InfoHash[] = [];
-        follower.members.on('generation', (_member, { group }) => groups.push(group));
+        follower.members.on('edition', (_member, { group }) => groups.push(group));
         follower.meet(publisher);
         await memberOf(publisher);
-        for (const group of [other, GROUP]) publisher.members.tellGeneration({ group, seq: 1, infoHash });
+        for (const group of [other, GROUP]) publisher.members.tellEdition({ group, seq: 1, infoHash });
         publisher.members.want([{ file: madeFile(100).file }]);
         await once(publisher.members, 'have'); // the answer comes after what was told before
         assert.deepEqual(groups, heard);

@@ -55,7 +55,7 @@ const MESSAGES: readonly Message[] = [
   { kind: 'picked', id: 2, index: 1 },
   { kind: 'narinfoGet', id: 3, hashes: [STORE_HASH] },
   { kind: 'narinfo', id: 3, index: 0, text: Buffer.from('Store\n') },
-  { kind: 'generation', group: 'ab'.repeat(20) as InfoHash, seq: 0x6a0b3c4d, infoHash: INFO_HASH },
+  { kind: 'edition', group: 'ab'.repeat(20) as InfoHash, seq: 0x6a0b3c4d, infoHash: INFO_HASH },
 ];
 
 for (const message of MESSAGES) {
@@ -141,7 +141,7 @@ const any: fc.Arbitrary<Message> = fc.oneof(
     text: fc.integer({ min: 0, max: 99 }).chain(bytes),
   }),
   record({
-    kind: fc.constant('generation' as const),
+    kind: fc.constant('edition' as const),
     group: infoHash,
     seq: fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }),
     infoHash,

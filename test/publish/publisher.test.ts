@@ -1,4 +1,4 @@
-/** A publisher renews its hash map while followers read the generation before. */
+/** A publisher renews its hash map while followers read the edition before. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { buildPublication, type Built } from '../../src/publish/build-publication.ts';
@@ -54,7 +54,7 @@ describe('Publisher', () => {
     assert.equal(publisher.built.publication.torrent.infoHash, publication.torrent.infoHash);
   });
 
-  test('serves the generation before to those who still read it', async () => {
+  test('serves the edition before to those who still read it', async () => {
     const renewed = Promise.withResolvers<void>();
     await using publisher = await Publisher.start({ ...(await options()), onRenewed: () => renewed.resolve() });
     await using swarm = await Swarm.listen({ host: '127.0.0.1' });

@@ -42,7 +42,7 @@ const SOUND: readonly Message[] = [
   { kind: 'data', id: 2, bytes: Buffer.alloc(64) },
   { kind: 'refuse', id: 1, reason: 'absent' },
   { kind: 'narinfo', id: 3, index: 0, text: Buffer.from('StorePath: x\n') },
-  { kind: 'generation', group: 'ab'.repeat(20) as InfoHash, seq: 1, infoHash: 'cd'.repeat(20) as InfoHash },
+  { kind: 'edition', group: 'ab'.repeat(20) as InfoHash, seq: 1, infoHash: 'cd'.repeat(20) as InfoHash },
 ];
 
 /** A socket of nobody: takes all that is sent. */
@@ -105,7 +105,7 @@ export function link(): FuzzTarget {
     },
     have: (_link, file) => assert.equal(file, WANTED.file),
     piece: (_link, file) => assert.equal(file, WANTED.file),
-    generation: () => undefined,
+    edition: () => undefined,
     closed: () => undefined,
   };
   const opening = formatOpening(GROUP, Buffer.alloc(20, 'b'), 6881);

@@ -12,17 +12,17 @@ import { IndexDir } from './index-dir.ts';
 import { indexTorrent, MANIFEST_NAME, type IndexTorrent } from './index-torrent.ts';
 import { assertShard, shardFileName, type ShardEntry } from './shard.ts';
 
-/** The newest generation, and the one before, which followers may still be reading. */
-const KEPT_GENERATIONS = 2;
+/** The newest edition, and the one before, which followers may still be reading. */
+const KEPT_EDITIONS = 2;
 
-/** A generation of a hash map, ready to be seeded. */
-export interface SeededGeneration {
+/** An edition of a hash map, ready to be seeded. */
+export interface SeededEdition {
   readonly torrent: IndexTorrent;
   readonly seed: Seed;
 }
 
-/** A generation whose files are in a folder. */
-export interface StoredGeneration {
+/** An edition whose files are in a folder. */
+export interface StoredEdition {
   readonly address: PublisherAddress;
   readonly seq: number;
   /** The verified bytes of the manifest. */
@@ -32,15 +32,15 @@ export interface StoredGeneration {
 }
 
 /**
- * Prepares a generation of a hash map for seeding. Puts its files into a folder of their own,
- * `narswarm/generations/<map>/`: the next generation overwrites {@link IndexDir}, and peers that still read this one
+ * Prepares an edition of a hash map for seeding. Puts its files into a folder of their own,
+ * `narswarm/generations/<map>/`: the next edition overwrites {@link IndexDir}, and peers that still read this one
  * would get wrong bytes and ban us. Links files of `dir`, so that they are on the disk once. Keeps the newest two
- * generations. Holds one shard at a time in memory.
+ * editions. Holds one shard at a time in memory.
  *
- * @throws INDEX_INVALID if `dir` already has another generation; STORE_FULL, STORE_UNWRITABLE
+ * @throws INDEX_INVALID if `dir` already has another edition; STORE_FULL, STORE_UNWRITABLE
  */
-export async function seedGeneration(store: FileStore, generation: StoredGeneration): Promise<SeededGeneration> {
-  const { address, seq, manifest, shards, dir } = generation;
+export async function seedEdition(store: FileStore, edition: StoredEdition): Promise<SeededEdition> {
+  const { address, seq, manifest, shards, dir } = edition;
   const parent = join(inState(store, 'generations'), mapFolder(address));
   const own = join(parent, `${seq}.${randomUUID().slice(0, 8)}`);
   const files: { name: string; path: string; sizeBytes: number }[] = [];
@@ -76,20 +76,20 @@ async function moveFolder(from: string, to: string): Promise<void> {
   });
 }
 
-/** The generations that a process offers: for each hash map, as many as are kept on the disk. */
-export class OfferedGenerations {
-  readonly #byMap = new Map<string, SeededGeneration[]>();
+/** The editions that a process offers: for each hash map, as many as are kept on the disk. */
+export class OfferedEditions {
+  readonly #byMap = new Map<string, SeededEdition[]>();
 
-  /** @returns false if that generation is already offered */
-  add(address: PublisherAddress, generation: SeededGeneration): boolean {
+  /** @returns false if that edition is already offered */
+  add(address: PublisherAddress, edition: SeededEdition): boolean {
     const map = mapFolder(address);
     const before = this.#byMap.get(map) ?? [];
-    const others = before.filter(({ torrent }) => torrent.infoHash !== generation.torrent.infoHash);
-    this.#byMap.set(map, [generation, ...others].slice(0, KEPT_GENERATIONS));
+    const others = before.filter(({ torrent }) => torrent.infoHash !== edition.torrent.infoHash);
+    this.#byMap.set(map, [edition, ...others].slice(0, KEPT_EDITIONS));
     return others.length === before.length;
   }
 
-  /** The folder of the newest generation of a map, by the map's own folder name ({@link mapFolder}). */
+  /** The folder of the newest edition of a map, by the map's own folder name ({@link mapFolder}). */
   dirOf(map: string): IndexDir | undefined {
     const [manifest] = this.#byMap.get(map)?.[0]?.seed.files ?? [];
     return manifest === undefined ? undefined : new IndexDir(dirname(manifest.path));
@@ -102,12 +102,12 @@ export class OfferedGenerations {
 
   /** Yields the infohashes of the offered torrents. */
   *infoHashes(): IterableIterator<InfoHash> {
-    for (const generations of this.#byMap.values()) for (const { torrent } of generations) yield torrent.infoHash;
+    for (const editions of this.#byMap.values()) for (const { torrent } of editions) yield torrent.infoHash;
   }
 
   get(infoHash: InfoHash): Seed | undefined {
-    for (const generations of this.#byMap.values()) {
-      const found = generations.find(({ torrent }) => torrent.infoHash === infoHash);
+    for (const editions of this.#byMap.values()) {
+      const found = editions.find(({ torrent }) => torrent.infoHash === infoHash);
       if (found !== undefined) return found.seed;
     }
     return undefined;
@@ -136,12 +136,12 @@ async function holds(path: string, bytes: Uint8Array): Promise<boolean> {
   return there !== undefined && Buffer.compare(there, bytes) === 0;
 }
 
-/** Removes all but the newest generations. Spares a folder that another process is still filling. */
+/** Removes all but the newest editions. Spares a folder that another process is still filling. */
 async function removeOld(parent: string): Promise<void> {
   const seqOf = (name: string): number => Number.parseInt(name, 10);
   const names = (await readdir(parent)).toSorted((a, b) => seqOf(b) - seqOf(a));
   const whole = names.filter((name) => name.includes('-'));
   const newest = seqOf(whole[0] ?? '0');
-  const old = [...whole.slice(KEPT_GENERATIONS), ...names.filter((name) => name.includes('.') && seqOf(name) < newest)];
+  const old = [...whole.slice(KEPT_EDITIONS), ...names.filter((name) => name.includes('.') && seqOf(name) < newest)];
   for (const name of old) await rm(join(parent, name), { recursive: true, force: true });
 }

@@ -1,4 +1,4 @@
-/** Cheap questions whether a publisher has a newer generation: no shard is fetched. */
+/** Cheap questions whether a publisher has a newer edition: no shard is fetched. */
 import type { DhtNode } from '../discovery/dht.ts';
 import { isNarswarmError } from '../errors.ts';
 import type { HttpClient, Validators } from '../http/client.ts';
@@ -8,7 +8,7 @@ import { MAX_MANIFEST_BYTES } from '../index/limits.ts';
 import { parseManifest } from '../index/manifest.ts';
 
 /** Asks a publisher again and again whether it has anything newer. */
-export class NewerGeneration {
+export class NewerEdition {
   readonly #address: PublisherAddress;
   readonly #http: Pick<HttpClient, 'getIfChanged'>;
   readonly #openDht: () => Promise<DhtNode | undefined>;

@@ -1,11 +1,11 @@
-/** Publishing leaves the newest generation on the disk for mirrors, and the newest two for peers. */
+/** Publishing leaves the newest edition on the disk for mirrors, and the newest two for peers. */
 import assert from 'node:assert/strict';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { mapFolder } from '../../src/index/address.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
-import { OfferedGenerations } from '../../src/index/generations.ts';
+import { OfferedEditions } from '../../src/index/editions.ts';
 import { publishIndex, type Publication } from '../../src/publish/publication.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { emptyStore, tempDir } from '../store/store-fixture.ts';
@@ -25,8 +25,8 @@ const publish = (store: FileStore, at: string): Promise<Publication> =>
 const contents = (publication: Publication): Promise<Buffer[]> =>
   Promise.all(publication.seed.files.map(({ path }) => readFile(path)));
 
-describe('generations of a hash map', () => {
-  test('the files of an earlier generation stay unchanged while it is seeded', async (t) => {
+describe('editions of a hash map', () => {
+  test('the files of an earlier edition stay unchanged while it is seeded', async (t) => {
     const store = await emptyStore(t);
     const first = await publish(store, '2026-02-01T12:00:00Z');
     const bytes = await contents(first);
@@ -41,7 +41,7 @@ describe('generations of a hash map', () => {
 
   test('the newest two are kept on the disk and offered', async (t) => {
     const store = await emptyStore(t);
-    const offered = new OfferedGenerations();
+    const offered = new OfferedEditions();
     const all: Publication[] = [];
     for (const hour of ['12', '13', '14']) {
       const publication = await publish(store, `2026-02-01T${hour}:00:00Z`);
