@@ -18,6 +18,7 @@ import {
   sharedKeys,
   withNeighbours,
 } from './shared-options.ts';
+import { keepHeapSmall } from './small-heap.ts';
 import { addSources, readSources, type SourceFlags } from './source-options.ts';
 import { readTrust } from './trust.ts';
 import { tellUpdated } from './update.ts';
@@ -86,6 +87,7 @@ export function daemonCommand(): Command {
           `--scope lan${aside(originOf('scope'))} publishes on this network alone: give --scope cohort for followers elsewhere`,
         );
       const own = options.publish === true ? await openKey(options.key, output) : undefined;
+      keepHeapSmall();
       const { Daemon } = await import('../daemon/daemon.ts');
       const { Mirrors } = await import('../daemon/mirrors.ts');
       const { runUpdate } = await import('../subscription/run-update.ts');

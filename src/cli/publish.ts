@@ -25,6 +25,7 @@ import {
   withNeighbours,
   type NetworkFlags,
 } from './shared-options.ts';
+import { keepHeapSmall } from './small-heap.ts';
 import { readTrust } from './trust.ts';
 import { each, formatCount, formatSize } from './values.ts';
 import { warningsTo } from './warnings.ts';
@@ -136,6 +137,7 @@ export function publishCommand(): Command {
         return;
       }
       output.note(options.dht ? 'hashing what is new, and looking for the DHT' : 'hashing what is new');
+      keepHeapSmall();
       await using publisher = await Publisher.start({
         ...build,
         shareKeys,

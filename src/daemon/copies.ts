@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Offer } from '../exchange/offer.ts';
+import type { NarOffer } from '../serve/nar-offer.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { writeReplicas } from '../store/replicas.ts';
@@ -20,7 +20,7 @@ export interface CopiesContext {
   readonly store: FileStore;
   readonly catalogue: Pick<Catalogue, 'entries' | 'size'>;
   readonly network: Network;
-  readonly offer: Pick<Offer, 'holds' | 'on'>;
+  readonly offer: Pick<NarOffer, 'holds' | 'hasPassed' | 'lookAtAll' | 'on'>;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
 }

@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Member, WantedFile } from '../exchange/member.ts';
 import type { Members } from '../exchange/members.ts';
 import { prefixOf } from '../exchange/messages.ts';
-import type { Offer } from '../exchange/offer.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
+import type { NarOffer } from '../serve/nar-offer.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import type { Replicas } from '../store/replicas.ts';
@@ -14,13 +14,16 @@ import type { Replicas } from '../store/replicas.ts';
 const ANSWER_MS = 15_000;
 const LOOK_MS = 100;
 
+/** NARs that are asked for at a time: each takes some hundred bytes for as long as it is asked for. */
+const NARS_AT_ONCE = 4096;
+
 /** What copies are counted with. */
 export interface CountContext {
   readonly store: FileStore;
   readonly catalogue: Pick<Catalogue, 'entries'>;
   readonly members: Pick<Members, 'open' | 'want' | 'unwant'>;
   /** What this process gives: nobody is asked for anything else. */
-  readonly offer: Pick<Offer, 'holds'>;
+  readonly offer: Pick<NarOffer, 'holds' | 'hasPassed' | 'lookAtAll'>;
   /** True for an address of this machine. */
   readonly isOwn: (host: string) => boolean;
   readonly now: () => Date;
@@ -33,41 +36,86 @@ interface HeldFile extends WantedFile {
 
 /**
  * Asks the connected members which of the shared NARs they hold. Several processes of one host are one machine. A root is
- * left out if some of its closure is not shared, or not known to be by now.
+ * left out if some of its closure is not shared, or not known to be by now. Without another machine nobody is asked, and
+ * no more is looked at than the closures of the roots.
  *
  * @throws the signal's reason
  */
 export async function countReplicas(roots: readonly StorePath[], context: CountContext): Promise<Replicas> {
-  const { store, members, isOwn, now, signal } = context;
+  const { store, members, isOwn, now, signal, offer } = context;
   const closures = new Map<StorePath, HeldFile[]>();
   for (const root of roots) {
     const files = await sharedFiles(store, root, context);
     if (files !== undefined) closures.set(root, files);
   }
-  const all = new Map<FileHash, HeldFile>();
-  for (const { fileHash: file, sizeBytes, extension } of context.catalogue.entries())
-    if (isShared(file, context)) all.set(file, { file, sizeBytes, name: basename(FileStore.narUrl(file, extension)) });
-  for (const held of [...closures.values()].flat()) all.set(held.file, held);
-  members.want(all.values());
+  const machines = new Set(byHost(members.open, isOwn).keys());
+  const ofRoots = new Map([...closures.values()].flat().map((held) => [held.file, new Set<string>()]));
+  const sole: string[] = [];
+  if (machines.size > 0) {
+    offer.lookAtAll();
+    for (const files of inParts(heldFiles(closures, context))) {
+      for (const [held, hosts] of await holdersOf(files, context)) {
+        if (hosts.size === 0) sole.push(held.name);
+        if (ofRoots.has(held.file)) ofRoots.set(held.file, hosts);
+      }
+      signal.throwIfAborted();
+    }
+  }
+  const has = (host: string, { file }: HeldFile): boolean => ofRoots.get(file)?.has(host) === true;
+  return {
+    at: now().toISOString(),
+    machines: machines.size,
+    roots: Array.from(closures, ([path, files]) => ({
+      path,
+      nars: files.length,
+      holders: [...machines].filter((host) => files.every((held) => has(host, held))).length,
+      sole: namesOf(files.filter(({ file }) => ofRoots.get(file)?.size === 0)),
+    })),
+    sole: [...new Set(sole)],
+  };
+}
+
+/** Yields what is shared, as far as it is known: the closures of the roots, then the rest of the catalogue. */
+function* heldFiles(
+  closures: ReadonlyMap<StorePath, readonly HeldFile[]>,
+  { catalogue, offer }: Pick<CountContext, 'catalogue' | 'offer'>,
+): Generator<HeldFile> {
+  const seen = new Set<FileHash>();
+  for (const held of [...closures.values()].flat()) {
+    if (!seen.has(held.file)) yield held;
+    seen.add(held.file);
+  }
+  for (const entry of catalogue.entries()) {
+    const { fileHash: file, sizeBytes, extension } = entry;
+    if (!seen.has(file) && offer.hasPassed(entry))
+      yield { file, sizeBytes, name: basename(FileStore.narUrl(file, extension)) };
+  }
+}
+
+function* inParts(files: Iterable<HeldFile>): Generator<HeldFile[]> {
+  let part: HeldFile[] = [];
+  for (const file of files) {
+    if (part.push(file) < NARS_AT_ONCE) continue;
+    yield part;
+    part = [];
+  }
+  if (part.length > 0) yield part;
+}
+
+/** Asks which of the other machines hold each of these files. */
+async function holdersOf(
+  files: readonly HeldFile[],
+  { members, isOwn, signal }: Pick<CountContext, 'members' | 'isOwn' | 'signal'>,
+): Promise<Map<HeldFile, Set<string>>> {
+  members.want(files);
   try {
     await untilKnown(members, signal);
-    const machines = [...byHost(members.open, isOwn).values()];
-    const has = (machine: readonly Member[], file: FileHash): boolean =>
-      machine.some((member) => member.has(file) === 'whole');
-    const isSole = (file: FileHash): boolean => !machines.some((machine) => has(machine, file));
-    return {
-      at: now().toISOString(),
-      machines: machines.length,
-      roots: Array.from(closures, ([path, files]) => ({
-        path,
-        nars: files.length,
-        holders: machines.filter((machine) => files.every(({ file }) => has(machine, file))).length,
-        sole: namesOf(files.filter(({ file }) => isSole(file))),
-      })),
-      sole: namesOf([...all.values()].filter(({ file }) => isSole(file))),
-    };
+    const machines = [...byHost(members.open, isOwn)];
+    const holders = (file: FileHash): string[] =>
+      machines.flatMap(([host, own]) => (own.some((member) => member.has(file) === 'whole') ? [host] : []));
+    return new Map(files.map((held) => [held, new Set(holders(held.file))]));
   } finally {
-    members.unwant(all.keys());
+    members.unwant(files.map(({ file }) => file));
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Candidate } from './messages.ts';
 
 /** Ranges that are counted at a time: a closure of 690 MB has some 1,400. */
-const MAX_COUNTED = 65_536;
+const MAX_COUNTED = 16_384;
 /** What was given away is on its way for so long: others are about to get it from whoever has it then. */
 const ON_ITS_WAY_MS = 700;
 

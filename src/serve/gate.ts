@@ -1,4 +1,5 @@
 import { statSync, type Stats } from 'node:fs';
+import { prefixOf } from '../exchange/messages.ts';
 import type { InfoHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
@@ -8,6 +9,7 @@ import { contentsOf, isSameEntry, torrentOfEntry, type Catalogue, type Catalogue
 import { FileStore } from '../store/file-store.ts';
 import type { NarChecker } from './nar-checker.ts';
 import type { SharedNars } from './shared-nars.ts';
+import { StoreFile } from './store-file.ts';
 import { withinMs } from '../within.ts';
 
 /** A NAR that may be served: its torrent and its verified file. */
@@ -27,15 +29,24 @@ export interface Passed {
   readonly path: string;
 }
 
+/** A file that was let through and is open. */
+export interface OpenedNar {
+  readonly file: StoreFile;
+  /** Absolute path of the file. */
+  readonly path: string;
+}
+
+/** A verdict, in few bytes: numbers take less memory than a text. */
 interface Remembered {
   readonly entry: CatalogueEntry;
-  /** Identity of the narinfo that was read. */
-  readonly identity: string;
+  /** Identity of the narinfo that was read ({@link hasIdentity}). */
+  readonly inode: number;
+  readonly changedAtMs: number;
   /** The file's URL, if it does not have its usual name in this store. */
   readonly url: string | undefined;
 }
 
-/** Limit on remembered files, enough for a whole channel: about 150 bytes each. */
+/** Limit on remembered files, enough for a whole channel: about 110 bytes each. */
 const MAX_REMEMBERED = 131_072;
 
 /**
@@ -87,21 +98,35 @@ export class Gate {
 
   /** Returns the file of an entry. Undefined if it must not be served. */
   async pass(entry: CatalogueEntry): Promise<Passed | undefined> {
-    const identity = identityOf(this.#store.narInfoPath(storeHashOf(entry.storePath)));
-    if (identity === undefined) return undefined;
-    const known = this.#remembered.get(entry.storePath);
-    const isKnown = known?.identity === identity && isSameEntry(known.entry, entry);
-    const found = isKnown ? known : await this.#check(entry, identity);
+    const found = await this.#find(entry);
+    if (found === undefined || !isSameFileAt(this.#pathOf(found), found.entry)) return undefined;
+    return this.#remember(found);
+  }
+
+  /** Opens the file of an entry. Undefined if it must not be served. */
+  async open(entry: CatalogueEntry): Promise<OpenedNar | undefined> {
+    const found = await this.#find(entry);
     if (found === undefined) return undefined;
-    const { fileHash, extension, storePath } = found.entry;
-    const path = this.#store.narPath({ url: found.url ?? FileStore.narUrl(fileHash, extension), storePath });
-    if (!isSameFileAt(path, found.entry)) return undefined;
-    if (!isKnown) this.#remember(found);
-    return { entry: found.entry, path };
+    const path = this.#pathOf(found);
+    const file = openIfSame(path, found.entry);
+    if (file !== undefined) this.#remember(found);
+    return file && { file, path };
+  }
+
+  /** Returns the verdict on an entry that may be served if its file is still the one that was checked. */
+  async #find(entry: CatalogueEntry): Promise<Remembered | undefined> {
+    const narInfo = statOf(this.#store.narInfoPath(storeHashOf(entry.storePath)));
+    if (narInfo === undefined) return undefined;
+    const known = this.#remembered.get(entry.storePath);
+    if (known !== undefined && hasIdentity(narInfo, known) && isSameEntry(known.entry, entry)) return known;
+    return this.#check(entry, { inode: narInfo.ino, changedAtMs: narInfo.ctimeMs });
   }
 
   /** Reads the narinfo of an entry. Checks its signature, and that the contents are the signed ones. */
-  async #check(entry: CatalogueEntry, identity: string): Promise<Remembered | undefined> {
+  async #check(
+    entry: CatalogueEntry,
+    identity: Pick<Remembered, 'inode' | 'changedAtMs'>,
+  ): Promise<Remembered | undefined> {
     const info = await this.#store.readNarInfo(storeHashOf(entry.storePath)).catch(() => undefined);
     if (info === undefined || info.storePath !== entry.storePath) return undefined;
     if (!(await this.#shared.includes(info, entry.askedBy))) return undefined;
@@ -109,7 +134,7 @@ export class Gate {
     const checked = contentsOf(entry, info) === 'unknown' ? await this.#lookInto(entry, info) : entry;
     if (checked?.fileHash !== entry.fileHash || contentsOf(checked, info) !== 'right') return undefined;
     const isOurName = info.url === FileStore.narUrl(checked.fileHash, checked.extension);
-    return { entry: checked, identity, url: isOurName ? undefined : info.url };
+    return { entry: checked, ...identity, url: isOurName ? undefined : info.url };
   }
 
   async #lookInto(entry: CatalogueEntry, info: NarInfo): Promise<CatalogueEntry | undefined> {
@@ -117,20 +142,36 @@ export class Gate {
     return withinMs(CHECK_PATIENCE_MS, this.#checker.check(entry, info, 'now'));
   }
 
-  #remember(found: Remembered): void {
-    if (this.#remembered.size >= MAX_REMEMBERED) this.#remembered.clear();
-    this.#remembered.set(found.entry.storePath, found);
+  #pathOf({ entry: { fileHash, extension, storePath }, url }: Remembered): string {
+    return this.#store.narPath({ url: url ?? FileStore.narUrl(fileHash, extension), storePath });
+  }
+
+  #remember(found: Remembered): Passed {
+    const { storePath } = found.entry;
+    if (this.#remembered.get(storePath) !== found) {
+      if (this.#remembered.size >= MAX_REMEMBERED) this.#remembered.clear();
+      this.#remembered.set(storePath, found);
+    }
+    return { entry: found.entry, path: this.#pathOf(found) };
   }
 }
 
 /**
- * Returns the identity of a file. It changes if the file is replaced or written to: store files appear by rename, which
- * gives them another inode. The call is synchronous: a question to another thread takes ten times as long as the
- * answer, which the system has in memory.
+ * Returns true for the same narinfo, unchanged. Store files appear by rename, which gives them another inode; a write
+ * changes the time.
  */
-function identityOf(path: string): string | undefined {
-  const found = statOf(path);
-  return found && `${found.dev}:${found.ino}:${found.size}:${found.ctimeMs}`;
+function hasIdentity({ ino, ctimeMs }: Stats, { inode, changedAtMs }: Remembered): boolean {
+  return ino === inode && ctimeMs === changedAtMs;
+}
+
+/** Opens a file if it is the one that was checked. */
+function openIfSame(path: string, entry: CatalogueEntry): StoreFile | undefined {
+  const { fileHash, sizeBytes, mtimeMs } = entry;
+  try {
+    return StoreFile.open(path, { prefix: prefixOf(fileHash), sizeBytes, mtimeMs });
+  } catch {
+    return undefined; // it is gone, or may not be read
+  }
 }
 
 /** Returns true if the file is the one that was checked. */
@@ -139,6 +180,7 @@ function isSameFileAt(path: string, { sizeBytes, mtimeMs }: CatalogueEntry): boo
   return found?.isFile() === true && found.size === sizeBytes && Math.floor(found.mtimeMs) === mtimeMs;
 }
 
+/** Asks at once: a question to another thread takes ten times as long as the answer, which the system has in memory. */
 function statOf(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });

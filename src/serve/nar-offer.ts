@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { basename } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import PQueue from 'p-queue';
 import { prefixOf, type FilePrefix, type Refusal } from '../exchange/messages.ts';
 import type { Asked, Offer, OfferedFile, OfferEvents } from '../exchange/offer.ts';
@@ -13,10 +14,11 @@ import type { Gate } from './gate.ts';
 import type { HeldNars } from './held-nars.ts';
 import { OfferedNarInfos } from './offered-narinfos.ts';
 import type { SharedNars } from './shared-nars.ts';
-import { StoreFile } from './store-file.ts';
 
 /** Entries that the gate looks at in the background at a time, each a small file to read and a signature to check. */
 const CHECKS_AT_ONCE = 4;
+/** Pause between two looks that nobody waits for, each a third of a millisecond: one hundredth of a processor. */
+const UNHURRIED_MS = 30;
 /** An entry that the gate did not let through is looked at again after so long. */
 const CHECK_AGAIN_MS = 10_000;
 
@@ -38,6 +40,10 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
   readonly #withheld = new WeakMap<CatalogueEntry, number>();
   readonly #narInfos: OfferedNarInfos;
   readonly #unwatch: () => void;
+  readonly #stop = new AbortController();
+  #isLookingAtAll = false;
+  /** Version of the catalogue of which all was looked at. */
+  #lookedAt = -1;
 
   constructor(options: NarOfferOptions) {
     super();
@@ -60,8 +66,18 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
     return found;
   }
 
+  /** True for an entry that the gate has let through: nobody has to wait for a look at it. */
+  hasPassed(entry: CatalogueEntry): boolean {
+    return this.#options.gate.hasPassed(entry);
+  }
+
+  /** Has the gate look at everything in the catalogue, in the background and without hurry. */
+  lookAtAll(): void {
+    if (!this.#isLookingAtAll) void this.#lookAtAll().catch(() => undefined); // closed
+  }
+
   async open(file: FileHash | FilePrefix, { from, length }: Asked): Promise<OfferedFile | Refusal> {
-    const { held, catalogue, served } = this.#options;
+    const { held, catalogue, served, gate } = this.#options;
     const isWhole = isFileHash(file);
     const prefix = isWhole ? prefixOf(file) : file;
     const own = held.open(prefix, { from, length });
@@ -69,12 +85,13 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
     const entries = catalogue.byTail(isWhole ? tailOf(file) : tailOfPrefix(file));
     for (const entry of entries) {
       if ((isWhole && entry.fileHash !== file) || this.#isWithheld(entry)) continue;
-      const passed = await this.#pass(entry);
-      if (passed === undefined) continue;
-      const opened = StoreFile.open(passed.path, { prefix, ...passed.entry });
-      if (opened === undefined) continue;
-      served.note(basename(passed.path));
-      return opened;
+      const opened = await gate.open(entry);
+      if (opened === undefined) {
+        this.#withhold(entry);
+        continue;
+      }
+      served.note(basename(opened.path), entry.fileHash);
+      return opened.file;
     }
     return 'absent'; // whatever the reason: that something private is here is nobody's business
   }
@@ -85,6 +102,7 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
 
   /** Ends what is done in the background. */
   close(): void {
+    this.#stop.abort();
     this.#unwatch();
     this.#checks.clear();
   }
@@ -109,10 +127,31 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
     return performance.now() < (this.#withheld.get(entry) ?? 0);
   }
 
+  async #lookAtAll(): Promise<void> {
+    const { catalogue, gate } = this.#options;
+    const { version } = catalogue;
+    if (version === this.#lookedAt) return;
+    this.#isLookingAtAll = true;
+    try {
+      for (const entry of catalogue.entries()) {
+        if (gate.hasPassed(entry) || this.#isWithheld(entry)) continue;
+        if ((await this.#pass(entry).catch(() => undefined)) !== undefined) this.#onNews(entry.fileHash);
+        await sleep(UNHURRIED_MS, undefined, { signal: this.#stop.signal, ref: false });
+      }
+      this.#lookedAt = version;
+    } finally {
+      this.#isLookingAtAll = false;
+    }
+  }
+
   async #pass(entry: CatalogueEntry): ReturnType<Gate['pass']> {
     const passed = await this.#options.gate.pass(entry);
-    if (passed === undefined) this.#withheld.set(entry, performance.now() + CHECK_AGAIN_MS);
+    if (passed === undefined) this.#withhold(entry);
     return passed;
+  }
+
+  #withhold(entry: CatalogueEntry): void {
+    this.#withheld.set(entry, performance.now() + CHECK_AGAIN_MS);
   }
 }
 

@@ -1,6 +1,6 @@
 import { KeptMaps } from '../index/kept-maps.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { isTrusted, verifyNarInfo, type PublicKey } from '../nix/signature.ts';
+import { isTrusted, verifyNarInfoAside, type PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { AskedBy } from '../store/catalogue.ts';
 
@@ -38,7 +38,7 @@ export class SharedNars {
    * @param askedBy the catalogue's reason for the NAR
    */
   async includes(info: NarInfo, askedBy?: AskedBy): Promise<boolean> {
-    if (verifyNarInfo(info, this.#shareKeys) !== undefined) return true;
+    if ((await verifyNarInfoAside(info, this.#shareKeys)) !== undefined) return true;
     if (!isTrusted(info, this.#keys)) return false;
     if (OWN.has(askedBy)) return true;
     const records = await this.#maps.find(storeHashOf(info.storePath));

@@ -18,14 +18,14 @@ interface GivenOut {
 }
 
 /** Interval of notes about the same NAR. */
-const EVERY_MS = 5 * 60_000;
-/** A NAR served within this time counts as being served. At least twice {@link EVERY_MS}. */
+const EVERY_S = 5 * 60;
+/** A NAR served within this time counts as being served. At least twice {@link EVERY_S}. */
 export const BEING_SERVED_MS = 10 * 60_000;
 
 /** Limit on notes written in one turn: a crowd asks for thousands of NARs a second. */
 const PER_TURN = 64;
 
-/** Noted NARs to remember at least. More are remembered only within {@link EVERY_MS}. */
+/** Noted NARs to remember at least. More are remembered only within {@link EVERY_S}. */
 const REMEMBERED = 4096;
 
 /**
@@ -34,7 +34,8 @@ const REMEMBERED = 4096;
  */
 export class LastServed {
   readonly #folder: string;
-  readonly #toldAtMs = new Map<string, number>();
+  /** When each NAR was noted, in whole seconds of `performance.now`: a hundred thousand are remembered at a time. */
+  readonly #toldAtS = new Map<string, number>();
   /** Names of NARs of more than one piece, by infohash. */
   readonly #names = new Map<InfoHash, string>();
   readonly #onWarning: Warn;
@@ -73,15 +74,17 @@ export class LastServed {
 
   /**
    * Notes that a NAR is being served, by its file name. The note is written at the end of this turn of the event loop.
+   *
+   * @param key tells the NAR from others, and is remembered: best a text that is in memory anyway
    */
-  note(name: string): void {
-    const now = performance.now();
-    if (now - (this.#toldAtMs.get(name) ?? -Infinity) < EVERY_MS) return;
-    this.#toldAtMs.delete(name); // keeps the oldest note first
-    this.#toldAtMs.set(name, now);
-    for (const [oldest, atMs] of this.#toldAtMs) {
-      if (this.#toldAtMs.size <= REMEMBERED || now - atMs < EVERY_MS) break;
-      this.#toldAtMs.delete(oldest);
+  note(name: string, key = name): void {
+    const nowS = Math.floor(performance.now() / 1000);
+    if (nowS - (this.#toldAtS.get(key) ?? -Infinity) < EVERY_S) return;
+    this.#toldAtS.delete(key); // keeps the oldest note first
+    this.#toldAtS.set(key, nowS);
+    for (const [oldest, atS] of this.#toldAtS) {
+      if (this.#toldAtS.size <= REMEMBERED || nowS - atS < EVERY_S) break;
+      this.#toldAtS.delete(oldest);
     }
     this.#waiting.add(name);
     if (this.#isDue) return;

@@ -1,0 +1,17 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const USER = fileURLToPath(new URL('heap-user.ts', import.meta.url));
+
+async function peakBytes(...flags: readonly string[]): Promise<number> {
+  const { stdout } = await promisify(execFile)(process.execPath, [USER, ...flags]);
+  return (JSON.parse(stdout) as { peakBytes: number }).peakBytes;
+}
+
+test('the heap of a daemon takes less than V8 would let it grow to', async () => {
+  const [small, usual] = [await peakBytes('small'), await peakBytes()];
+  assert.ok(small < 0.9 * usual, `${small} bytes, and ${usual} without the limit`);
+});

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { test, type TestContext } from 'node:test';
+import { countReplicas, type CountContext } from '../../src/daemon/count-replicas.ts';
+import { prefixOf } from '../../src/exchange/messages.ts';
+import { Gate } from '../../src/serve/gate.ts';
+import { HeldNars } from '../../src/serve/held-nars.ts';
+import { NarOffer } from '../../src/serve/nar-offer.ts';
+import { Catalogue, type CatalogueEntry } from '../../src/store/catalogue.ts';
+import { LastServed } from '../../src/store/last-served.ts';
+import { startMember, type MadeMember } from '../exchange/exchange-fixture.ts';
+import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
+import { entryFor, filledStore } from '../store/store-fixture.ts';
+import { failOnWarning } from '../support/no-warnings.ts';
+
+interface Holder extends CountContext {
+  readonly offer: NarOffer;
+  readonly entries: readonly CatalogueEntry[];
+  /** Narinfos whose signature was judged so far. */
+  readonly judged: () => number;
+}
+
+/** A machine that holds three NARs, outside of any root. */
+async function holder(t: TestContext, { members }: MadeMember): Promise<Holder> {
+  const store = await filledStore(t);
+  const catalogue = await Catalogue.open(store);
+  const entries = await Promise.all([LEAF, NOTE, TOP].map((hash) => entryFor(store, hash)));
+  await catalogue.add(entries);
+  let judged = 0;
+  const shared = { includes: async () => ++judged > 0 };
+  const served = new LastServed(store, failOnWarning);
+  const gate = new Gate(store, catalogue, shared);
+  const offer = new NarOffer({ store, catalogue, gate, held: new HeldNars(shared), shared, served });
+  t.after(() => offer.close());
+  const [now, signal] = [() => new Date(), new AbortController().signal];
+  return { store, catalogue, members, offer, isOwn: () => false, now, signal, entries, judged: () => judged };
+}
+
+test('without other machines nothing is looked at', async (t) => {
+  await using alone = await startMember();
+  const context = await holder(t, alone);
+  const { machines, sole } = await countReplicas([], context);
+  assert.deepEqual([machines, sole, context.judged()], [0, [], 0]);
+});
+
+test('NARs outside of roots are counted once the gate has let them through', async (t) => {
+  await using self = await startMember();
+  await using other = await startMember();
+  const context = await holder(t, self);
+  const [leaf, ...rest] = context.entries;
+  other.offer.files.set(prefixOf(leaf!.fileHash), Buffer.alloc(0));
+  const met = once(self.members, 'member');
+  self.meet(other);
+  await met;
+  const first = await countReplicas([], context);
+  assert.equal(first.machines, 1);
+  while (!context.entries.every((entry) => context.offer.hasPassed(entry))) await once(context.offer, 'news');
+  assert.equal(context.judged(), 3);
+  const { sole } = await countReplicas([], context);
+  assert.deepEqual(sole.toSorted(), rest.map(({ fileHash, extension }) => `${fileHash}.nar.${extension}`).toSorted());
+});
