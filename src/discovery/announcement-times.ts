@@ -9,6 +9,8 @@ const SHARE_MS = 5;
 const MIN_GAP_MS = 50;
 const MAX_GAP_MS = 1_000;
 const MAX_SPREAD_MS = 250;
+/** So few neighbours may answer a newcomer at the same moment. */
+const FEW = 4;
 /** Time from the first announcement to the second; doubled after each. Wi-Fi loses multicast. */
 const FIRST_INTERVAL_MS = 1_000;
 
@@ -19,7 +21,7 @@ export function gapMs(neighbours: number): number {
 
 /** Returns the time over which so many neighbours spread their answers to a newcomer. */
 export function spreadMs(neighbours: number): number {
-  return Math.min(neighbours * SHARE_MS, MAX_SPREAD_MS);
+  return Math.min(Math.max(0, neighbours - FEW) * SHARE_MS, MAX_SPREAD_MS);
 }
 
 /**

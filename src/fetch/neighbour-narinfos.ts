@@ -7,21 +7,27 @@ import { isWithoutNar } from '../nix/path-info.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { admitNarInfo } from '../nix/sound-remarks.ts';
 import { MAX_NARINFOS_PER_MESSAGE } from '../wire/bounds.ts';
+import { withinMs } from '../within.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import type { NarInfoSource } from './find-narinfo.ts';
 import type { NearSources } from './near-sources.ts';
 
 export interface NeighbourNarInfosOptions {
-  readonly members: Pick<Members, 'open' | 'on' | 'off'>;
+  readonly members: Pick<Members, 'open' | 'isMeeting' | 'on' | 'off'>;
   /** Keys of which one must have signed a narinfo, unless its content address proves its path. */
   readonly keys: readonly PublicKey[];
   /** Milliseconds to wait for the first neighbour, for a path that nobody else has. */
   readonly waitMs: number;
   /** Limit on the silence of one neighbour, in milliseconds. Default: 250. */
   readonly patienceMs?: number;
+  /** Time for neighbours to answer our announcement, in milliseconds, before any cache is asked. Default: 20. */
+  readonly answerMs?: number;
 }
 
 const PATIENCE_MS = 250;
+const ANSWER_MS = 20;
+/** Time to connect to a neighbour that has answered. */
+const MEET_MS = 50;
 /** The walk asks the next source a little later than neighbours are given up. */
 const SLACK_MS = 150;
 
@@ -35,7 +41,7 @@ interface Wanted {
 /**
  * The narinfos of the neighbours, over the exchange. Requests of one turn of the event loop are one message to each.
  * Asks the neighbour with the most answers first, then all others for the missing ones. Unsound narinfos count as
- * absent.
+ * absent. In its first moment it waits for neighbours that may be about to come: a cache would be asked for nothing.
  */
 export class NeighbourNarInfos implements NearSources {
   readonly upstreams: readonly [] = [];
@@ -44,14 +50,25 @@ export class NeighbourNarInfos implements NearSources {
   readonly #hits = new WeakMap<Member, number>();
   #wanted: Wanted[] = [];
   #arrived: Promise<unknown> | undefined;
+  readonly #greeted: Promise<void>;
+  #isGreeting = true;
   readonly #source: NarInfoSource;
   readonly awaited: NarInfoSource;
 
   constructor(options: NeighbourNarInfosOptions) {
     this.#options = options;
+    this.#greeted = this.#greet();
     const name = 'the neighbours';
     const patienceMs = 2 * (options.patienceMs ?? PATIENCE_MS) + SLACK_MS;
-    this.#source = { name, mayStall: true, patienceMs, find: (hash) => this.#find(hash) };
+    this.#source = {
+      name,
+      mayStall: true,
+      patienceMs,
+      find: async (hash) => {
+        if (this.#isGreeting) await this.#greeted;
+        return this.#find(hash);
+      },
+    };
     this.awaited = {
       name,
       find: async (hash, signal) => {
@@ -62,7 +79,7 @@ export class NeighbourNarInfos implements NearSources {
   }
 
   get sources(): readonly NarInfoSource[] {
-    return this.#neighbours().length === 0 ? [] : [this.#source];
+    return this.#isGreeting || this.#neighbours().length > 0 ? [this.#source] : [];
   }
 
   #neighbours(): Member[] {
@@ -116,10 +133,19 @@ export class NeighbourNarInfos implements NearSources {
     }
   }
 
+  /** Gives neighbours a moment to answer our announcement, and those that have answered a moment to be met. */
+  async #greet(): Promise<void> {
+    const { members, answerMs = ANSWER_MS } = this.#options;
+    const arrival = this.#arrival(answerMs + MEET_MS);
+    await withinMs(answerMs, arrival);
+    if (members.isMeeting) await arrival;
+    this.#isGreeting = false;
+  }
+
   /** Waits for the first neighbour, once, and for a limited time. */
   async #firstNeighbour(signal: AbortSignal): Promise<void> {
     if (this.#neighbours().length > 0) return;
-    this.#arrived ??= this.#arrival();
+    this.#arrived ??= this.#arrival(this.#options.waitMs);
     const stop = new AbortController();
     const ended = sleep(this.#options.waitMs, undefined, {
       signal: AbortSignal.any([signal, stop.signal]),
@@ -129,14 +155,16 @@ export class NeighbourNarInfos implements NearSources {
     stop.abort();
   }
 
-  async #arrival(): Promise<void> {
-    const { members, waitMs } = this.#options;
+  /** Resolves when there is a neighbour, or after that time. */
+  async #arrival(ms: number): Promise<void> {
+    const { members } = this.#options;
     const { promise, resolve } = Promise.withResolvers<void>();
     const look = (): void => {
       if (this.#neighbours().length > 0) resolve();
     };
+    look();
     members.on('member', look);
-    const timer = setTimeout(resolve, waitMs).unref();
+    const timer = setTimeout(resolve, ms).unref();
     await promise;
     clearTimeout(timer);
     members.off('member', look);

@@ -4,7 +4,7 @@ import { gapMs, intervalMs, spreadMs } from '../../src/discovery/announcement-ti
 
 test('the fewer neighbours, the sooner a newcomer is answered', () => {
   assert.deepEqual([0, 1, 30, 500].map(gapMs), [50, 50, 150, 1_000]);
-  assert.deepEqual([0, 1, 30, 500].map(spreadMs), [0, 5, 150, 250]);
+  assert.deepEqual([0, 4, 30, 500].map(spreadMs), [0, 0, 130, 250]);
 });
 
 test('all machines of a network together send at most 200 packets a second', () => {

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { suite, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { NeighbourNarInfos } from '../../src/fetch/neighbour-narinfos.ts';
+import { NeighbourNarInfos, type NeighbourNarInfosOptions } from '../../src/fetch/neighbour-narinfos.ts';
+import type { StoreHash } from '../../src/nix/brands.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { LEAF, NOTE, readNarInfo, TOP } from '../nix/fixtures.ts';
 import { startMember, type MadeMember } from '../exchange/exchange-fixture.ts';
@@ -33,13 +34,19 @@ async function neighbours(
   return [asking, ...others];
 }
 
-const sourceOf = ({ members }: MadeMember, options: { patienceMs?: number; waitMs?: number } = {}): NeighbourNarInfos =>
-  new NeighbourNarInfos({ members, keys: [KEY], waitMs: 10_000, ...options });
+type Times = Partial<Pick<NeighbourNarInfosOptions, 'patienceMs' | 'waitMs' | 'answerMs'>>;
+
+/** Neighbours whose first moment is over, unless `answerMs` says otherwise. */
+async function sourceOf({ members }: MadeMember, times: Times = {}): Promise<NeighbourNarInfos> {
+  const near = new NeighbourNarInfos({ members, keys: [KEY], waitMs: 10_000, answerMs: 0, ...times });
+  if (times.answerMs === undefined) await near.sources[0]?.find(note as StoreHash, signal);
+  return near;
+}
 
 suite('narinfos of neighbours', { timeout: 20_000 }, () => {
   test('what they hold between them is found, asked for all at once', async (t) => {
     const [asking] = await neighbours(t, [TOP], [LEAF], []);
-    const near = sourceOf(asking);
+    const near = await sourceOf(asking);
     const [source] = near.sources;
     assert.ok(source !== undefined);
     const found = await Promise.all([top, leaf, note].map((hash) => source.find(hash, signal)));
@@ -54,7 +61,7 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     liar?.offer.narInfos.set(top, 'hello');
     liar?.offer.narInfos.set(leaf, readNarInfo(NOTE));
     liar?.offer.narInfos.set(note, readNarInfo(NOTE).replaceAll(/^(?:Sig|CA): .*\n/gm, ''));
-    const [source] = sourceOf(asking).sources;
+    const [source] = (await sourceOf(asking)).sources;
     for (const hash of [top, leaf, note]) assert.equal(await source?.find(hash, signal), undefined);
   });
 
@@ -62,7 +69,7 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     const [asking, silent] = await neighbours(t, []);
     assert.ok(silent !== undefined);
     silent.offer.narInfo = () => new Promise(() => undefined);
-    const near = sourceOf(asking, { patienceMs: 50 });
+    const near = await sourceOf(asking, { patienceMs: 50 });
     const [source] = near.sources;
     for (const hash of [top, leaf]) assert.equal(await source?.find(hash, signal), undefined);
     assert.deepEqual(near.sources, []);
@@ -70,13 +77,32 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
 
   test('for a path that nobody else has, the first neighbour is waited for, and not for ever', async (t) => {
     const [asking] = await neighbours(t);
-    assert.deepEqual(sourceOf(asking).sources, []);
-    assert.equal(await sourceOf(asking, { waitMs: 1 }).awaited.find(top, signal), undefined);
-    const waiting = sourceOf(asking).awaited.find(top, signal);
+    assert.deepEqual((await sourceOf(asking)).sources, []);
+    assert.equal(await (await sourceOf(asking, { waitMs: 1 })).awaited.find(top, signal), undefined);
+    const waiting = (await sourceOf(asking)).awaited.find(top, signal);
     await using late = await startMember();
     late.offer.narInfos.set(top, readNarInfo(TOP));
     asking.meet(late);
     assert.equal((await waiting)?.storePath.includes(TOP), true);
+  });
+
+  test('a neighbour that is met in the first moment is asked before anybody else', async (t) => {
+    const [asking] = await neighbours(t);
+    await using late = await startMember();
+    late.offer.narInfos.set(top, readNarInfo(TOP));
+    const near = await sourceOf(asking, { answerMs: 10_000 });
+    const [source] = near.sources;
+    const found = source?.find(top, signal);
+    asking.meet(late);
+    assert.equal((await found)?.storePath.includes(TOP), true);
+  });
+
+  test('if nobody answers in the first moment, nobody is waited for', async (t) => {
+    const [asking] = await neighbours(t);
+    const near = await sourceOf(asking, { answerMs: 1 });
+    const [source] = near.sources;
+    assert.equal(await source?.find(top, signal), undefined);
+    assert.deepEqual(near.sources, []);
   });
 
   test('members beyond the local network are not asked', async (t) => {
@@ -88,7 +114,7 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     const met = once(asking.members, 'member');
     asking.meet(far);
     await met;
-    const near = sourceOf(asking, { waitMs: 1 });
+    const near = await sourceOf(asking, { waitMs: 1 });
     assert.deepEqual(near.sources, []);
     assert.equal(await near.awaited.find(top, signal), undefined);
   });
