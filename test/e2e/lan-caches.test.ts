@@ -81,7 +81,7 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const liar = await cacheHost(lan, stack, 'liar');
-    await liar.cache.setFaults([{ match: /\.narinfo$/, kind: 'status', status: 500 }]);
+    await liar.cache.setFaults([{ match: /\.narinfo$|^\/nar\//, kind: 'status', status: 500 }]);
     const gone = lan.host('gone');
     stack.use(await announceCache(gone.wrapper, { name: 'gone', port: 5000, addresses: [gone.ipv4] }));
     const other = lan.host('other');
