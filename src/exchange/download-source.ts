@@ -2,6 +2,7 @@ import { isSilent } from '../discovery/peer-table.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { Member } from './member.ts';
 import type { Refusal } from './messages.ts';
+import type { Claim } from './their-fetches.ts';
 import type { Pieces, Source } from './picker.ts';
 
 /** A member that has refused a file is not asked for it again before. */
@@ -52,6 +53,10 @@ export class DownloadSource implements Source {
 
   wants(file: FileHash): boolean {
     return this.member.wants(file);
+  }
+
+  fetching(file: FileHash): Claim | undefined {
+    return this.member.fetching(file);
   }
 
   /** Notes that it does not give a file now. */

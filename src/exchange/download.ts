@@ -8,6 +8,7 @@ import { DownloadSource } from './download-source.ts';
 import type { Member, Outcome } from './member.ts';
 import type { Members } from './members.ts';
 import { SILENT_MS } from './pace.ts';
+import type { Claim } from './their-fetches.ts';
 import { Picker, type Asked, type PickFile, type Source, type Unit } from './picker.ts';
 
 /** In the first moment it may be that others are about to come, and all would ask the seeder for the same. */
@@ -66,6 +67,14 @@ export interface DownloadOptions {
   readonly onFailure: (file: FileHash, error: unknown) => void;
   /** Called when a member has something new, or is gone: who has a file may have changed. */
   readonly onNews: () => void;
+}
+
+/** Another process that looks for a file. */
+export interface Rival {
+  /** Its peer id. */
+  readonly id: string;
+  /** What it says of the file, if it fetches it from elsewhere. */
+  readonly claim: Claim | undefined;
 }
 
 /** Who sent which bytes of a file that can only be checked as a whole. */
@@ -198,14 +207,17 @@ export class Download implements AsyncDisposable {
     return false;
   }
 
-  /** Peer ids of the neighbours that look for a file, too, one a host: nobody has more of a say by more connections. */
-  rivals(file: FileHash): string[] {
-    const byHost = new Map<string, string>();
+  /** The neighbours that look for a file or fetch it, one a host: nobody has more of a say by more connections. */
+  rivals(file: FileHash): Rival[] {
+    const byHost = new Map<string, Rival>();
     for (const source of this.#sources.values()) {
-      if (source.isSilent || !source.isNeighbour || !source.wants(file)) continue;
+      if (!source.isNeighbour) continue;
+      const claim = source.fetching(file); // it wants it no longer once it is here and being checked
+      if (claim === undefined && (source.isSilent || !source.wants(file))) continue;
       const { peerId, host } = source.member;
+      const rival = { id: peerId, claim };
       const known = byHost.get(host);
-      if (known === undefined || peerId < known) byHost.set(host, peerId);
+      if (known === undefined || isBefore(rival, known)) byHost.set(host, rival);
     }
     return [...byHost.values()];
   }
@@ -558,6 +570,12 @@ export class Download implements AsyncDisposable {
 
 /** One reason for all: an abort without one makes an error with a stack each time. */
 const NOT_NEEDED = new Error('the range is not needed any longer');
+
+/** The one of a host's processes that counts: the one that holds most of the file, else the one with the smallest id. */
+function isBefore(one: Rival, other: Rival): boolean {
+  const difference = (one.claim?.heldBytes ?? -1) - (other.claim?.heldBytes ?? -1);
+  return difference === 0 ? one.id < other.id : difference > 0;
+}
 
 /** An error of our own is no reason to end the process: whom we cannot ask is left, and comes again later. */
 function cannotAsk({ member }: DownloadSource): Outcome {

@@ -5,7 +5,13 @@ import type { LocalNetworks } from '../discovery/local-networks.ts';
 import { noteReached, strangerAt, type PeerRecord, type PeerTable } from '../discovery/peer-table.ts';
 import type { FileHash, InfoHash, StoreHash } from '../nix/brands.ts';
 import { asIPv4IfMapped } from '../wire/address-range.ts';
-import { CONNECT_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS, MAX_EXTENDED_HANDSHAKES, WRITE_BYTES } from '../wire/bounds.ts';
+import {
+  CONNECT_TIMEOUT_MS,
+  HANDSHAKE_TIMEOUT_MS,
+  MAX_EXTENDED_HANDSHAKES,
+  MAX_FETCHES_PER_MESSAGE,
+  WRITE_BYTES,
+} from '../wire/bounds.ts';
 import type { Agreed } from '../wire/encryption.ts';
 import type { PacketBudget } from '../wire/packet-budget.ts';
 import type { Receiver, SendBudget } from '../wire/send-budget.ts';
@@ -15,10 +21,19 @@ import { Haves } from './haves.ts';
 import { formatOpening, parseExtendedHandshake, parseHandshake } from './handshake.ts';
 import type { LeastSent } from './least-sent.ts';
 import type { Member, OnBytes, Outcome } from './member.ts';
-import { formatMessage, prefixOf, type FilePrefix, type FileRange, type Edition, type Message } from './messages.ts';
+import {
+  formatMessage,
+  prefixOf,
+  type Fetch,
+  type FilePrefix,
+  type FileRange,
+  type Edition,
+  type Message,
+} from './messages.ts';
 import type { Offer } from './offer.ts';
 import type { PieceSet } from './piece-set.ts';
 import { Requests } from './requests.ts';
+import { TheirFetches, type Claim } from './their-fetches.ts';
 import { TheirWants, type WantsRoom } from './their-wants.ts';
 import type { Wanted, WantedFiles } from './wanted.ts';
 
@@ -80,6 +95,7 @@ export class Link implements Member, Receiver {
   readonly #requests: Requests;
   readonly #answers: Answers;
   readonly #haves: Haves;
+  readonly #fetches: TheirFetches;
   readonly #theirs: TheirWants;
   #extensionId = 0;
   #extendedHandshakes = 0;
@@ -106,6 +122,7 @@ export class Link implements Member, Receiver {
       onBusy: (isBusy) => this.#onBusy(isBusy),
     });
     this.#haves = new Haves(context.wanted, send);
+    this.#fetches = new TheirFetches(context.wanted);
     this.#theirs = new TheirWants({
       offer: context.offer,
       room: context.wantsRoom,
@@ -223,6 +240,10 @@ export class Link implements Member, Receiver {
     return this.lacks(this.#context.wanted.get(file)?.prefix ?? prefixOf(file));
   }
 
+  fetching(file: FileHash): Claim | undefined {
+    return this.#fetches.get(file);
+  }
+
   /** True if the member looks for a file that we have not told it we have. */
   lacks(prefix: FilePrefix): boolean {
     return this.#theirs.has(prefix);
@@ -259,6 +280,7 @@ export class Link implements Member, Receiver {
   }
 
   unwant(files: readonly Wanted[]): void {
+    this.#fetches.forget(files.map(({ file }) => file));
     if (this.isOpen) this.#haves.unwant(files);
   }
 
@@ -278,6 +300,14 @@ export class Link implements Member, Receiver {
   tellEdition(edition: Edition): void {
     const isFollower = this.isNeighbour || edition.group === this.group;
     if (this.isOpen && isFollower && this.#context.mayHave(this.host)) this.#send({ kind: 'edition', ...edition });
+  }
+
+  /** Tells a neighbour of files that it looks for and that we fetch from elsewhere. */
+  tellFetching(fetches: readonly Fetch[]): void {
+    if (!this.isOpen || !this.isNeighbour || !this.#context.mayHave(this.host)) return;
+    const wanted = fetches.filter(({ prefix }) => this.lacks(prefix));
+    for (let at = 0; at < wanted.length; at += MAX_FETCHES_PER_MESSAGE)
+      this.#send({ kind: 'fetching', fetches: wanted.slice(at, at + MAX_FETCHES_PER_MESSAGE) });
   }
 
   /** Looks after the connection, about every second: a dead one is closed, and a waiting member hears of us. */
@@ -369,6 +399,9 @@ export class Link implements Member, Receiver {
         return this.#requests.onRefuse(message.id, message.reason);
       case 'picked':
         return this.#requests.onPicked(message.id, message.index);
+      case 'fetching':
+        this.#fetches.on(message.fetches);
+        return true;
       case 'narinfo':
         return this.#requests.onNarInfo(message.id, message.index, message.text);
       default:
@@ -378,6 +411,7 @@ export class Link implements Member, Receiver {
   }
 
   #tell(what: 'have' | 'piece', files: readonly FileHash[] | undefined): boolean {
+    if (what === 'have') this.#fetches.forget(files ?? []);
     for (const file of files ?? []) this.#events[what](this, file);
     return files !== undefined;
   }

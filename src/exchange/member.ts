@@ -1,6 +1,7 @@
 import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { FileHash, StoreHash } from '../nix/brands.ts';
 import type { FileRange, Refusal } from './messages.ts';
+import type { Claim } from './their-fetches.ts';
 import type { PieceSet } from './piece-set.ts';
 
 /**
@@ -42,6 +43,8 @@ export interface Member {
   has(file: FileHash): 'whole' | PieceSet | undefined;
   /** Whether it looks for a file that we did not have when it said so. */
   wants(file: FileHash): boolean;
+  /** What it says of a wanted file that it fetches from elsewhere; undefined if it does not, or is not to be believed. */
+  fetching(file: FileHash): Claim | undefined;
   /**
    * Asks for a range. What it has at hand comes first, else answers come in the order of the requests. Never rejects.
    *

@@ -12,7 +12,7 @@ import { RequestsRoom } from './answers.ts';
 import { LeastSent } from './least-sent.ts';
 import { Link, type LinkContext, type LinkEvents } from './link.ts';
 import type { Member, WantedFile } from './member.ts';
-import type { FilePrefix, Edition } from './messages.ts';
+import { prefixOf, type FilePrefix, type Edition } from './messages.ts';
 import { WantsRoom } from './their-wants.ts';
 import { WantedFiles } from './wanted.ts';
 
@@ -196,6 +196,16 @@ export class Members extends EventEmitter<MembersEvents> {
   tellEdition(edition: Edition): void {
     this.#editions.set(edition.group, edition);
     for (const link of this.#open) link.tellEdition(edition);
+  }
+
+  /** Tells neighbours that look for files, too, how much of them is here: they need not fetch them from elsewhere. */
+  tellFetching(files: readonly { readonly file: FileHash; readonly heldBytes: number }[]): void {
+    if (files.length === 0 || this.#open.size === 0) return;
+    const fetches = files.map(({ file, heldBytes }) => ({
+      prefix: this.#context.wanted.get(file)?.prefix ?? prefixOf(file),
+      heldBytes,
+    }));
+    for (const link of this.#open) link.tellFetching(fetches);
   }
 
   /** Ends the connection to a member that has lied, and never connects to it again in this process. */

@@ -7,6 +7,7 @@ import { decodeNix32, encodeNix32 } from '../nix/nix32.ts';
 import {
   MAX_ANY_CANDIDATES,
   MAX_DATA_BYTES,
+  MAX_FETCHES_PER_MESSAGE,
   MAX_EXCHANGE_NARINFO_BYTES,
   MAX_NARINFOS_PER_MESSAGE,
   MAX_PIECES,
@@ -34,6 +35,7 @@ export const KIND = {
   NARINFO_GET: 13,
   NARINFO: 14,
   EDITION: 15,
+  FETCHING: 16,
 } as const;
 
 /** Bytes of the SHA-256 of a file, and of its beginning, by which members speak of it in lists. */
@@ -43,6 +45,8 @@ const STORE_HASH_BYTES = 20;
 const INFO_HASH_BYTES = 20;
 /** A file's prefix, an offset and a length. */
 const CANDIDATE_BYTES = PREFIX_BYTES + 12;
+/** A file's prefix, and how much of it is held. */
+const FETCH_BYTES = PREFIX_BYTES + 8;
 /** Before the bytes of a DATA message: kind and request. */
 export const DATA_HEAD_BYTES = 5;
 /** Before the body of each message: length, kind of BEP 3, id of the extension. */
@@ -82,6 +86,12 @@ export interface Edition {
   readonly infoHash: InfoHash;
 }
 
+/** A file that is being fetched from elsewhere. */
+export interface Fetch {
+  readonly prefix: FilePrefix;
+  readonly heldBytes: number;
+}
+
 /** A message of the exchange. `id` is a request's, chosen by the side that asks. */
 export type Message =
   | { readonly kind: 'want'; readonly batch: number; readonly prefixes: readonly FilePrefix[] }
@@ -95,6 +105,7 @@ export type Message =
   | { readonly kind: 'cancel'; readonly id: number }
   | { readonly kind: 'any'; readonly id: number; readonly candidates: readonly Candidate[] }
   | { readonly kind: 'picked'; readonly id: number; readonly index: number }
+  | { readonly kind: 'fetching'; readonly fetches: readonly Fetch[] }
   | { readonly kind: 'narinfoGet'; readonly id: number; readonly hashes: readonly StoreHash[] }
   /** `text` is empty if there is none. */
   | { readonly kind: 'narinfo'; readonly id: number; readonly index: number; readonly text: Uint8Array }
@@ -166,6 +177,8 @@ export function formatBody(message: Message): Buffer {
       return Buffer.concat([headOf(KIND.ANY, message.id), ...message.candidates.map(bytesOfCandidate)]);
     case 'picked':
       return Buffer.concat([headOf(KIND.PICKED, message.id), uint16(message.index)]);
+    case 'fetching':
+      return Buffer.concat([Buffer.of(KIND.FETCHING), ...message.fetches.map(bytesOfFetch)]);
     case 'narinfoGet':
       return Buffer.concat([headOf(KIND.NARINFO_GET, message.id), ...message.hashes.map(decodeNix32)]);
     case 'narinfo':
@@ -226,6 +239,8 @@ export function parseBody(body: Uint8Array): Message | 'unknown' | undefined {
       const index = bytes.readUInt16BE(5);
       return index < MAX_ANY_CANDIDATES ? { kind: 'picked', id: bytes.readUInt32BE(1), index } : undefined;
     }
+    case KIND.FETCHING:
+      return parseFetching(bytes);
     case KIND.NARINFO_GET:
       return parseNarInfoGet(bytes);
     case KIND.NARINFO: {
@@ -271,6 +286,18 @@ function parseAny(bytes: Buffer): Message | undefined {
   return { kind: 'any', id: bytes.readUInt32BE(1), candidates };
 }
 
+function parseFetching(bytes: Buffer): Message | undefined {
+  const count = (bytes.length - 1) / FETCH_BYTES;
+  if (!Number.isInteger(count) || count < 1 || count > MAX_FETCHES_PER_MESSAGE) return undefined;
+  const fetches: Fetch[] = [];
+  for (let at = 1; at < bytes.length; at += FETCH_BYTES) {
+    const heldBytes = numberAt(bytes, at + PREFIX_BYTES);
+    if (!Number.isSafeInteger(heldBytes)) return undefined;
+    fetches.push({ prefix: hexOf(bytes, at), heldBytes });
+  }
+  return { kind: 'fetching', fetches };
+}
+
 function parseNarInfoGet(bytes: Buffer): Message | undefined {
   const count = (bytes.length - 5) / STORE_HASH_BYTES;
   if (!Number.isInteger(count) || count < 1 || count > MAX_NARINFOS_PER_MESSAGE) return undefined;
@@ -307,6 +334,10 @@ function bytesOfPrefix(prefix: FilePrefix): Buffer {
 
 function bytesOfCandidate({ prefix, from, length }: Candidate): Buffer {
   return Buffer.concat([bytesOfPrefix(prefix), uint64(from), uint32(length)]);
+}
+
+function bytesOfFetch({ prefix, heldBytes }: Fetch): Buffer {
+  return Buffer.concat([bytesOfPrefix(prefix), uint64(heldBytes)]);
 }
 
 function refusalOf(code: number | undefined): Refusal {

@@ -1,5 +1,5 @@
 import { open } from 'node:fs/promises';
-import { Download, type DownloadFile } from '../exchange/download.ts';
+import { Download, type DownloadFile, type Rival } from '../exchange/download.ts';
 import type { Members } from '../exchange/members.ts';
 import type { Line } from '../discovery/line.ts';
 import type { FileHash } from '../nix/brands.ts';
@@ -8,7 +8,7 @@ import type { Origin, PartialNar } from '../store/partial.ts';
 import type { Tell } from './events.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import type { LaneWork } from './lane-work.ts';
-import { isOurs } from './sharing.ts';
+import { fetcherOf } from './sharing.ts';
 import type { Task } from './task.ts';
 
 export interface MemberLaneOptions {
@@ -26,6 +26,11 @@ export interface MemberLaneOptions {
   readonly onNews: () => void;
 }
 
+/** Members that want a NAR hear so often of one that an upstream sends. */
+const TELL_EVERY_MS = 1_000;
+/** They hear of it for so long once it is here: its contents may have to be checked before it is given. */
+const TELL_FETCHED_MS = 30_000;
+
 /**
  * Fetches NARs from members of our groups, all those that no other lane works on at once. Serves verified pieces of
  * NARs that come only from members to others at once.
@@ -35,8 +40,12 @@ export class MemberLane implements AsyncDisposable {
   readonly #download: Download;
   readonly #tasks = new Map<FileHash, Task>();
   readonly #given = new Map<FileHash, ReturnType<HeldNars['begin']>>();
-  /** Whether a NAR is left to another process: each idle lane asks for all NARs at each change. */
-  readonly #left = new Map<FileHash, boolean>();
+  /** When members heard last of each NAR that upstreams send. */
+  readonly #told = new Map<FileHash, number>();
+  /** NARs that upstreams have sent, with their sizes, and until when members hear of them. */
+  readonly #fetched = new Map<FileHash, { readonly sizeBytes: number; readonly untilMs: number }>();
+  /** Who fetches a NAR in place of this process: each idle lane asks for all NARs at each change. */
+  readonly #others = new Map<FileHash, Rival | undefined>();
 
   constructor(options: MemberLaneOptions) {
     const { members, line, policy, tell, onNews } = options;
@@ -80,7 +89,11 @@ export class MemberLane implements AsyncDisposable {
   }
 
   /** Drops a NAR that is in the store, or cannot be fetched. */
-  drop({ files }: Task, { isRight }: { readonly isRight: boolean }): void {
+  drop({ files, job, isShared, isOfMembers }: Task, { isRight }: { readonly isRight: boolean }): void {
+    if (isRight && isShared && !isOfMembers) {
+      const untilMs = performance.now() + TELL_FETCHED_MS;
+      this.#fetched.set(job.fileHash, { sizeBytes: job.sizeBytes, untilMs });
+    }
     for (const file of files) {
       if (isRight) this.#download.confirm(file);
       else this.#endGiving(file);
@@ -108,21 +121,39 @@ export class MemberLane implements AsyncDisposable {
     return this.#download.hasHolder(fileHash);
   }
 
-  /** Returns true if a neighbour wants a NAR, too, and should fetch it from an upstream, as of the last {@link look}. */
-  isLeftToOther({ job: { fileHash }, isShared }: Task): boolean {
-    if (!isShared) return false;
-    let isLeft = this.#left.get(fileHash);
-    if (isLeft === undefined) {
-      const others = this.#download.rivals(fileHash);
-      isLeft = others.length > 0 && !isOurs(fileHash, this.#options.members.peerId, others);
-      this.#left.set(fileHash, isLeft);
+  /**
+   * Returns who fetches a NAR from an upstream in place of this process, as of the last {@link look}: a neighbour that
+   * wants it, too, and does so already, or should.
+   */
+  otherFor(task: Task): Rival | undefined {
+    if (!task.isShared) return undefined;
+    const { fileHash } = task.job;
+    if (!this.#others.has(fileHash)) {
+      const { members, work } = this.#options;
+      const claim = work.atUpstreams.has(task) ? { heldBytes: task.partial?.heldBytes ?? 0 } : undefined;
+      const own = { id: members.peerId, claim };
+      this.#others.set(fileHash, fetcherOf(task.job, own, this.#download.rivals(fileHash)));
     }
-    return isLeft;
+    return this.#others.get(fileHash);
   }
 
-  /** Takes note of what neighbours want by now. */
+  /** Takes note of what neighbours want by now, and tells them what upstreams send. */
   look(): void {
-    this.#left.clear();
+    this.#others.clear();
+    const nowMs = performance.now();
+    const news: { file: FileHash; heldBytes: number }[] = [];
+    const tell = (file: FileHash, heldBytes: number): void => {
+      if (nowMs - (this.#told.get(file) ?? -Infinity) < TELL_EVERY_MS) return;
+      this.#told.set(file, nowMs);
+      news.push({ file, heldBytes });
+    };
+    for (const { job, isShared, partial } of this.#options.work.atUpstreams)
+      if (isShared) tell(job.fileHash, partial?.heldBytes ?? 0);
+    for (const [file, { sizeBytes, untilMs }] of this.#fetched) {
+      if (nowMs < untilMs) tell(file, sizeBytes);
+      else this.#fetched.delete(file);
+    }
+    this.#options.members.tellFetching(news);
   }
 
   /** Number of answering members. */

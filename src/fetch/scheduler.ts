@@ -8,6 +8,7 @@ import type { NarJob } from './job.ts';
 import { LanePolicy } from './lane-policy.ts';
 import { LaneWork, type LaneWorkOptions, type WorkOutcome } from './lane-work.ts';
 import { MemberLane } from './member-lane.ts';
+import { TakeOvers } from './take-overs.ts';
 import { TaskQueues } from './task-queues.ts';
 import {
   HAND_OVER_BYTES,
@@ -49,6 +50,7 @@ export class Scheduler {
   readonly #policy: LanePolicy;
   readonly #queues: TaskQueues;
   readonly #work: LaneWork;
+  readonly #takeOvers = new TakeOvers<Task>();
   /** Tasks by the store path of their job, which stays the same if its file changes. */
   readonly #failures = new Map<StorePath, unknown>();
   readonly #fetched = new Set<StorePath>();
@@ -73,7 +75,11 @@ export class Scheduler {
     });
     this.#queues = new TaskQueues({
       isAtMembers: (task) => this.#members?.isAtHand(task) ?? false,
-      isLeftToOther: (task) => this.#policy.isSharing && (this.#members?.isLeftToOther(task) ?? false),
+      isLeftToOther: (task) => {
+        const other = this.#members?.otherFor(task);
+        return other !== undefined && (other.claim !== undefined || this.#policy.isSharing);
+      },
+      mayTakeOver: () => this.#takeOvers.mayTry(this.#policy.isSharing),
       areForeignersThere: () => this.#areForeignersThere,
       isTooEarly: () => this.#isTooEarly,
       upstreamMayHelp: () => this.#policy.upstreamMayHelp(this.#areForeignersThere || (this.#members?.size ?? 0) > 0),
@@ -112,7 +118,7 @@ export class Scheduler {
       ),
       ...Array.from({ length: upstreams.length === 0 ? 0 : UPSTREAM_SLOTS }, () =>
         this.#lane(
-          () => this.#queues.nextForUpstream(),
+          () => this.#nextForUpstream(),
           (task) => this.#work.byUpstreams(task, linked),
           linked,
         ),
@@ -227,6 +233,7 @@ export class Scheduler {
         this.#tellFetched(task);
         return;
       }
+      this.#takeOvers.end(task, 'left');
       if (task.job.fileHash !== file) this.#members?.drop({ ...task, files: new Set([file]) }, { isRight: false });
       this.#members?.add([task]);
       this.#queues.queue(task);
@@ -242,6 +249,7 @@ export class Scheduler {
   }
 
   async #fail(task: Task, error: unknown, signal: AbortSignal): Promise<void> {
+    this.#takeOvers.end(task, 'left');
     if (!signal.aborted) this.#members?.drop(task, { isRight: false });
     await this.#work.forget(task);
     if (signal.aborted) return;
@@ -256,6 +264,7 @@ export class Scheduler {
   #tellFetched(task: Task): void {
     const { job } = task;
     this.#fetched.add(job.info.storePath);
+    this.#takeOvers.end(task, 'fetched');
     this.#options.tell({ type: 'nar-fetched', sizeBytes: job.sizeBytes });
     this.#options.onFetched(job, { isOfMembers: task.isOfMembers });
     this.#members?.drop(task, { isRight: true });
@@ -287,6 +296,7 @@ export class Scheduler {
     this.#hasNews = false;
     for (const task of this.#queues.waiting()) this.#giveUp(task);
     for (const task of [...this.#work.atUpstreams, ...this.#work.atForeigners]) this.#handToMembers(task);
+    for (const task of this.#work.atUpstreams) this.#leaveToOther(task);
     const slow = this.#queues.isEmpty ? mostLeft(this.#work.atForeigners) : undefined;
     if (slow !== undefined && this.#policy.upstreamMayHelp(true)) slow.handOver.abort();
     this.#queues.tellChange();
@@ -304,6 +314,19 @@ export class Scheduler {
       ? this.#work.unavailableAtPeers(task)
       : unavailable(task.job, reasonsOf(upstreamFailure), upstreamFailure);
     void this.#fail(task, error, this.#stop.signal);
+  }
+
+  #nextForUpstream(): Task | undefined {
+    const task = this.#queues.nextForUpstream();
+    if (task !== undefined && this.#members?.otherFor(task)?.claim !== undefined) this.#takeOvers.begin(task);
+    return task;
+  }
+
+  /** Ends a task at an upstream that another process has begun, too, and is further with. */
+  #leaveToOther(task: Task): void {
+    if (task.isHelped || task.handOver.signal.aborted || leftOf(task) <= HAND_OVER_BYTES) return;
+    const claim = this.#members?.otherFor(task)?.claim;
+    if (claim !== undefined && !this.#takeOvers.isWorthIt(task, claim)) task.handOver.abort();
   }
 
   /** Moves a task to a member that has it, if that is faster than its present source. */

@@ -9,6 +9,8 @@ export interface Whereabouts {
   readonly isAtMembers: (task: Task) => boolean;
   /** Another process should fetch it from an upstream, and serves it to us. */
   readonly isLeftToOther: (task: Task) => boolean;
+  /** Returns true if an upstream may take over a task that another process fetches. */
+  readonly mayTakeOver: () => boolean;
   /** Clients outside our groups may have it. */
   readonly areForeignersThere: () => boolean;
   /** Somebody may be about to announce it. */
@@ -82,13 +84,18 @@ export class TaskQueues {
 
   /** Returns a task that only an upstream has, or one of the peers' that it should take over. */
   nextForUpstream(): Task | undefined {
-    const { areForeignersThere, isTooEarly, isAtMembers, isLeftToOther, upstreamMayHelp } = this.#where;
+    const { areForeignersThere, isTooEarly, isAtMembers, isLeftToOther, mayTakeOver, upstreamMayHelp } = this.#where;
     const mayHave = (task: Task): boolean => task.upstreamFailure === undefined && !isLeftToOther(task);
     if (this.#elsewhere.size > 0 && !isTooEarly()) {
       const isForPeers = areForeignersThere();
       const isWaiting = (task: Task): boolean => !(isForPeers && isForForeigners(task)) && !isAtMembers(task);
       const waiting = this.#first(this.#elsewhere, (task) => mayHave(task) && isWaiting(task));
       if (waiting !== undefined) return waiting;
+      if (mayTakeOver()) {
+        const isLeft = (task: Task): boolean => task.upstreamFailure === undefined && isWaiting(task);
+        const left = mostLeft([...this.#elsewhere].filter(isLeft));
+        if (left !== undefined && this.take(left)) return left;
+      }
     }
     const isAny = this.#some(mayHave);
     if (!isAny || !upstreamMayHelp()) return undefined;

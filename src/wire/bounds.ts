@@ -84,6 +84,8 @@ export const MAX_DATA_BYTES = 128 * 1024;
 /** Ranges among which a member may let us choose. */
 export const MAX_ANY_CANDIDATES = 128;
 /** Narinfos in one question, the longest of them, and all of them together. A thousand references take 64 KiB. */
+/** Files that a member fetches from elsewhere, in one message. */
+export const MAX_FETCHES_PER_MESSAGE = 256;
 export const MAX_NARINFOS_PER_MESSAGE = 256;
 export const MAX_EXCHANGE_NARINFO_BYTES = 128 * 1024;
 export const MAX_NARINFO_ANSWER_BYTES = 4 * 1024 * 1024;

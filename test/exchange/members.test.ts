@@ -306,6 +306,52 @@ suite('the exchange', () => {
     },
   );
 
+  test('what is fetched from elsewhere is said to neighbours that look for it, and to nobody else', LIMIT, async () => {
+    const [wanted, other] = [madeFile(1000), madeFile(1000, 2)];
+    const fetches = [wanted, other].map(({ file }) => ({ file, heldBytes: 600 }));
+    for (const [options, heard] of [
+      [{}, 600],
+      [{ isNear: false }, undefined],
+      [{ mayHave: () => false }, undefined],
+    ] as const) {
+      await using fetcher = await startMember(options);
+      await using client = await startMember({ files: [madeFile(100)] });
+      client.members.want([{ file: wanted.file, sizeBytes: 1000 }]);
+      client.meet(fetcher);
+      const member = await memberOf(client);
+      const back = await memberOf(fetcher);
+      if (heard !== undefined) while (!back.wants(wanted.file)) await sleep(5);
+      fetcher.members.tellFetching(fetches);
+      fetcher.members.want([{ file: madeFile(100).file }]);
+      await once(fetcher.members, 'have'); // the answer comes after what was told before
+      assert.equal(member.fetching(wanted.file)?.heldBytes, heard);
+      assert.equal(member.fetching(other.file), undefined);
+    }
+  });
+
+  test('a member that gives a file, or whose file is not wanted any longer, fetches it no more', LIMIT, async () => {
+    const made = madeFile(1000);
+    await using fetcher = await startMember();
+    await using client = await startMember();
+    client.members.want([{ file: made.file, sizeBytes: 1000 }]);
+    client.meet(fetcher);
+    const member = await memberOf(client);
+    const back = await memberOf(fetcher);
+    const tell = async (): Promise<void> => {
+      while (!back.wants(made.file)) await sleep(5);
+      fetcher.members.tellFetching([{ file: made.file, heldBytes: 1000 }]);
+      while (member.fetching(made.file) === undefined) await sleep(5);
+    };
+    await tell();
+    client.members.unwant([made.file]);
+    assert.equal(member.fetching(made.file), undefined);
+    client.members.want([{ file: made.file, sizeBytes: 1000 }]);
+    await tell();
+    fetcher.offer.add(made);
+    await once(client.members, 'have');
+    assert.equal(member.fetching(made.file), undefined);
+  });
+
   test('requests end when the member goes away', LIMIT, async () => {
     const made = madeFile(1000);
     await using client = await startMember();

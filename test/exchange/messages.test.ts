@@ -56,6 +56,7 @@ const MESSAGES: readonly Message[] = [
   { kind: 'narinfoGet', id: 3, hashes: [STORE_HASH] },
   { kind: 'narinfo', id: 3, index: 0, text: Buffer.from('Store\n') },
   { kind: 'edition', group: 'ab'.repeat(20) as InfoHash, seq: 0x6a0b3c4d, infoHash: INFO_HASH },
+  { kind: 'fetching', fetches: [{ prefix: FIRST, heldBytes: 2 ** 32 }] },
 ];
 
 for (const message of MESSAGES) {
@@ -139,6 +140,13 @@ const any: fc.Arbitrary<Message> = fc.oneof(
     id: number,
     index: fc.integer({ min: 0, max: 255 }),
     text: fc.integer({ min: 0, max: 99 }).chain(bytes),
+  }),
+  record({
+    kind: fc.constant('fetching' as const),
+    fetches: fc.array(record({ prefix, heldBytes: fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }) }), {
+      minLength: 1,
+      maxLength: 256,
+    }),
   }),
   record({
     kind: fc.constant('edition' as const),

@@ -1,15 +1,31 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { isOurs } from '../../src/fetch/sharing.ts';
+import { fetcherOf, type Claimant } from '../../src/fetch/sharing.ts';
 import type { FileHash } from '../../src/nix/brands.ts';
 
+const SIZE_BYTES = 16_000_000;
+
 const ids = fc.uniqueArray(fc.stringMatching(/^[0-9a-f]{40}$/), { minLength: 1, maxLength: 8 });
+const progress = fc.option(fc.integer({ min: 0, max: SIZE_BYTES }), { nil: undefined });
+
+function ours(file: string, own: Claimant, others: readonly Claimant[]): boolean {
+  return fetcherOf({ fileHash: file as FileHash, sizeBytes: SIZE_BYTES }, own, others) === undefined;
+}
+
+function claimant(id: string, heldBytes: number | undefined): Claimant {
+  return { id, claim: heldBytes === undefined ? undefined : { heldBytes } };
+}
+
+function idle(id: string): Claimant {
+  return claimant(id, undefined);
+}
 
 test('of processes that know of each other exactly one fetches a file from an upstream', () => {
   fc.assert(
-    fc.property(fc.string(), ids, (file, all) => {
-      const takers = all.filter((own) => isOurs(file as FileHash, own, all));
+    fc.property(fc.string(), ids, fc.array(progress, { minLength: 8, maxLength: 8 }), (file, all, held) => {
+      const claimants = all.map((id, index) => claimant(id, held[index]));
+      const takers = claimants.filter((own) => ours(file, own, claimants));
       assert.equal(takers.length, 1);
     }),
   );
@@ -18,13 +34,35 @@ test('of processes that know of each other exactly one fetches a file from an up
 test('a process that goes leaves its share to the others, and theirs to them', () => {
   fc.assert(
     fc.property(fc.string(), ids, (file, all) => {
-      const taker = all.find((own) => isOurs(file as FileHash, own, all));
+      const takerOf = (of: readonly string[]): string | undefined =>
+        of.find((own) => ours(file, idle(own), of.map(idle)));
+      const taker = takerOf(all);
       const [gone, ...rest] = all;
       if (gone === taker || rest.length === 0) return;
-      assert.equal(
-        rest.find((own) => isOurs(file as FileHash, own, rest)),
-        taker,
-      );
+      assert.equal(takerOf(rest), taker);
+    }),
+  );
+});
+
+test('whoever fetches a file already goes on, and of several the one that holds most', () => {
+  const small = claimant('a', 1_000_000);
+  const large = claimant('b', 9_000_000);
+  for (const own of ['a', 'b', 'c', 'd', 'e']) {
+    assert.equal(ours('file', idle(own), [small]), own === 'a');
+    assert.equal(ours('file', claimant(own, 10_000_000), [small, large]), true);
+  }
+  assert.equal(ours('file', small, [large]), false);
+  assert.equal(ours('file', large, [small]), true);
+});
+
+test('no two leave a file to each other, however old what they know of each other is', () => {
+  const held = fc.integer({ min: 0, max: SIZE_BYTES });
+  fc.assert(
+    fc.property(fc.string(), held, held, held, held, (file, a, olderA, b, olderB) => {
+      const [first, second] = ['a', 'b'] as const;
+      const isFirst = ours(file, claimant(first, a), [claimant(second, Math.min(b, olderB))]);
+      const isSecond = ours(file, claimant(second, b), [claimant(first, Math.min(a, olderA))]);
+      assert.ok(isFirst || isSecond);
     }),
   );
 });

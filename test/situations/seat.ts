@@ -98,6 +98,11 @@ export class Seat {
     return this.#lab.runPlain(args, this.#options);
   }
 
+  /** Starts a command. */
+  start(...args: readonly string[]): CliProcess {
+    return this.#lab.start(args, this.#options);
+  }
+
   /** Starts a command that goes on, and waits until it is ready. */
   service(...args: readonly string[]): Promise<{ process: CliProcess; ready: CliEvent }> {
     return this.#lab.service(args, this.#options);

@@ -42,6 +42,7 @@ const SOUND: readonly Message[] = [
   { kind: 'data', id: 2, bytes: Buffer.alloc(64) },
   { kind: 'refuse', id: 1, reason: 'absent' },
   { kind: 'narinfo', id: 3, index: 0, text: Buffer.from('StorePath: x\n') },
+  { kind: 'fetching', fetches: PREFIXES.map((prefix) => ({ prefix, heldBytes: 9 })) },
   { kind: 'edition', group: 'ab'.repeat(20) as InfoHash, seq: 1, infoHash: 'cd'.repeat(20) as InfoHash },
 ];
 

@@ -1,0 +1,76 @@
+import type { Claim } from '../exchange/their-fetches.ts';
+
+/** Time for which an upstream tries a NAR that another process fetches, before the two are compared. */
+const TRY_MS = 2_000;
+/**
+ * Time from one trial that was not worth it to the next, on average; doubled after each. It is random, or all of a room
+ * would try at once.
+ */
+const TRY_EVERY_MS = 4_000;
+const MAX_TRY_EVERY_MS = 60_000;
+const MAX_TRIALS = 8;
+
+/** A NAR that is fetched from an upstream. */
+interface Fetched {
+  readonly job: { readonly sizeBytes: number };
+  readonly partial: { readonly heldBytes: number } | undefined;
+}
+
+/**
+ * Decides when an upstream takes a NAR that another process says it fetches: that one may be slower, or lie. One NAR is
+ * tried. If this process turns out faster, twice as many are tried, and so on; if not, the next trial is later.
+ */
+export class TakeOvers<Task extends Fetched> {
+  readonly #now: () => number;
+  readonly #random: () => number;
+  readonly #trials = new Map<Task, { readonly atMs: number; readonly heldBytes: number }>();
+  #room = 1;
+  #everyMs = TRY_EVERY_MS;
+  #notBeforeMs: number | undefined;
+
+  constructor(now: () => number = () => performance.now(), random: () => number = () => Math.random()) {
+    this.#now = now;
+    this.#random = random;
+  }
+
+  /** Returns true if one more NAR may be tried. @param isEarly others are waited for in any case */
+  mayTry(isEarly: boolean): boolean {
+    if (isEarly) return false;
+    this.#notBeforeMs ??= this.#now() + this.#pauseMs;
+    return this.#trials.size < this.#room && this.#now() >= this.#notBeforeMs;
+  }
+
+  /** Records that an upstream takes a NAR that another process fetches. */
+  begin(task: Task): void {
+    this.#trials.set(task, { atMs: this.#now(), heldBytes: task.partial?.heldBytes ?? 0 });
+  }
+
+  /** Returns true if a NAR is one that was taken over, and the other process will not have it sooner. */
+  isWorthIt(task: Task, claim: Claim): boolean {
+    const trial = this.#trials.get(task);
+    if (trial === undefined) return false;
+    const triedMs = this.#now() - trial.atMs;
+    if (triedMs < TRY_MS) return true;
+    const heldBytes = task.partial?.heldBytes ?? 0;
+    const { sizeBytes } = task.job;
+    const bytesPerSec = ((heldBytes - trial.heldBytes) * 1000) / triedMs;
+    return (sizeBytes - heldBytes) * claim.bytesPerSec < (sizeBytes - claim.heldBytes) * bytesPerSec;
+  }
+
+  get #pauseMs(): number {
+    return this.#everyMs * (0.5 + this.#random());
+  }
+
+  /** Records the end of a trial: the NAR was fetched, or is left to the other process again. */
+  end(task: Task, how: 'fetched' | 'left'): void {
+    if (!this.#trials.delete(task)) return;
+    if (how === 'fetched') {
+      this.#room = Math.min(2 * this.#room, MAX_TRIALS);
+      this.#everyMs = TRY_EVERY_MS;
+      return;
+    }
+    this.#room = 1;
+    this.#notBeforeMs = this.#now() + this.#pauseMs;
+    this.#everyMs = Math.min(2 * this.#everyMs, MAX_TRY_EVERY_MS);
+  }
+}

@@ -1,0 +1,97 @@
+/** When a NAR that another process fetches is taken over: decided from a clock, claims and progress alone. */
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { TakeOvers } from '../../src/fetch/take-overs.ts';
+
+const MB = 1_000_000;
+
+/** @param random decides the pauses; 0.5 is the average */
+function takeOvers(random = 0.5) {
+  const clock = { ms: 0 };
+  const made = new TakeOvers(
+    () => clock.ms,
+    () => random,
+  );
+  return { clock, made };
+}
+
+function nar(heldBytes = 0): { job: { sizeBytes: number }; partial: { heldBytes: number } } {
+  return { job: { sizeBytes: 100 * MB }, partial: { heldBytes } };
+}
+
+suite('TakeOvers', () => {
+  test('nothing is taken over while others are waited for in any case, and some seconds more', () => {
+    const { clock, made } = takeOvers();
+    clock.ms = 100_000;
+    assert.equal(made.mayTry(true), false);
+    assert.equal(made.mayTry(false), false);
+    clock.ms += 3_999;
+    assert.equal(made.mayTry(false), false);
+    clock.ms += 1;
+    assert.equal(made.mayTry(false), true);
+  });
+
+  test('machines of one room do not try at the same time', () => {
+    const waits = [0, 0.25, 0.99].map((random) => {
+      const { clock, made } = takeOvers(random);
+      while (!made.mayTry(false)) clock.ms += 10;
+      return clock.ms;
+    });
+    assert.deepEqual(waits, [2_000, 3_000, 5_960]);
+  });
+
+  test('a trial runs for two seconds, then it goes on if the other process will be later', () => {
+    const { clock, made } = takeOvers();
+    const task = nar();
+    made.begin(task);
+    const claim = { heldBytes: 50 * MB, bytesPerSec: 10 * MB };
+    clock.ms += 1_999;
+    assert.equal(made.isWorthIt(task, claim), true);
+    clock.ms += 1;
+    task.partial.heldBytes = 30 * MB; // 15 MB/s: 70 MB are left, 4.7 s against 5
+    assert.equal(made.isWorthIt(task, claim), true);
+    task.partial.heldBytes = 28 * MB; // 14 MB/s: 72 MB are left, 5.1 s
+    assert.equal(made.isWorthIt(task, claim), false);
+  });
+
+  test('a NAR that was not taken over is left to whoever is further', () => {
+    assert.equal(takeOvers().made.isWorthIt(nar(), { heldBytes: 1, bytesPerSec: 0 }), false);
+  });
+
+  test('a process that says it fetches and does not advance is left behind', () => {
+    const { clock, made } = takeOvers();
+    const task = nar();
+    made.begin(task);
+    clock.ms += 2_000;
+    task.partial.heldBytes = 1;
+    assert.equal(made.isWorthIt(task, { heldBytes: 90 * MB, bytesPerSec: 0 }), true);
+  });
+
+  test('one NAR is tried at a time; after each that was worth it twice as many', () => {
+    const { clock, made } = takeOvers();
+    made.mayTry(false);
+    clock.ms += 4_000;
+    const first = nar();
+    made.begin(first);
+    assert.equal(made.mayTry(false), false);
+    made.end(first, 'fetched');
+    made.begin(nar());
+    assert.equal(made.mayTry(false), true);
+    made.begin(nar());
+    assert.equal(made.mayTry(false), false);
+  });
+
+  test('after a trial that was not worth it, the next one is later each time, by a minute at most', () => {
+    const { clock, made } = takeOvers();
+    const waits: number[] = [];
+    for (let round = 0; round < 6; round++) {
+      const startedAtMs = clock.ms;
+      while (!made.mayTry(false)) clock.ms += 500;
+      waits.push(clock.ms - startedAtMs);
+      const task = nar();
+      made.begin(task);
+      made.end(task, 'left');
+    }
+    assert.deepEqual(waits, [4_000, 4_000, 8_000, 16_000, 32_000, 60_000]);
+  });
+});

@@ -1,0 +1,85 @@
+/**
+ * Eight machines in a room that have nothing in common but a cache behind a slow line. There is no publisher, and nobody
+ * has anything yet. All have subscribed the same path, and their timers strike at the same moment. One update falls
+ * asleep, one is killed and begins again. Default ports, NixOS' firewall as the module sets it, nothing configured.
+ */
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startCacheProcess } from '../support/cache-process.ts';
+import { Lab, type Run } from '../support/lab.ts';
+import { Lan } from '../support/namespaces.ts';
+import { Seat, type NixSettings } from './seat.ts';
+import { formatTable } from './table.ts';
+
+/** A few large NARs, some small ones: 16 MB. */
+const BLOBS = [8_000_000, 4_000_000, 2_000_000, 1_000_000, ...Array.from({ length: 30 }, (_, at) => 1_500 * (at + 1))];
+const LINE_KBIT = 20_000;
+const CACHE_PORT = 8080;
+const MACHINES = 8;
+/** So long after the start one update falls asleep and another one is killed. */
+const MISHAP_AFTER_MS = 4_000;
+const SLEEP_MS = 15_000;
+
+const firewall = { tcp: Array.from({ length: 8 }, (_, at) => 16_277 + at), udp: [16_277, 6771] };
+
+/** @param say is given each line for people */
+export async function playNeighbours(say: (line: string) => void): Promise<void> {
+  await using lab = await Lab.open();
+  await using lan = Lan.open();
+  const made = await lab.closure(BLOBS, 'cache.nixos.org');
+  const cacheHost = lan.host('cache', { upKbit: LINE_KBIT });
+  await using cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
+  const nix: NixSettings = { substituter: `http://${cacheHost.ipv4}:${CACHE_PORT}`, publicKey: made.publicKey };
+  const sent = async (): Promise<number> => (await cache.requests()).reduce((sum, { bytes }) => sum + bytes, 0);
+
+  const seats: Seat[] = [];
+  for (let index = 1; index <= MACHINES; index++) seats.push(await Seat.make(lab, lan, `m${index}`, nix, { firewall }));
+  for (const seat of seats) {
+    const run = await seat.run('subscribe', 'sys', made.root);
+    assert.equal(run.status, 0, run.stderr);
+  }
+  const daemons = await Promise.all(seats.map((seat) => seat.service('daemon')));
+
+  say(`${MACHINES} machines update at the same moment; m1 falls asleep for ${SLEEP_MS / 1000} s, m2 is killed`);
+  const sentBefore = await sent();
+  const updates = seats.map((seat) => seat.start('update'));
+  await sleep(MISHAP_AFTER_MS);
+  process.kill(updates[0]!.pid, 'SIGSTOP');
+  process.kill(updates[1]!.pid, 'SIGKILL');
+  setTimeout(() => process.kill(updates[0]!.pid, 'SIGCONT'), SLEEP_MS);
+  const again = seats[1]?.run('update');
+  const runs = await Promise.all(updates.map((update, index) => (index === 1 && again ? again : update.end())));
+  const sentForUpdates = (await sent()) - sentBefore;
+
+  const beforeNix = await sent();
+  const plain = await Promise.all(seats.map((seat) => seat.plainNix(made.root)));
+  const sentForNix = (await sent()) - beforeNix;
+  say(
+    formatTable(
+      ['', 'exit', 's', 'neighbours kB', 'cache kB', 'plain Nix exit', 's'],
+      runs.map((run, index) => [
+        seats[index]?.name ?? '',
+        String(run.status),
+        (run.durationMs / 1000).toFixed(1),
+        ...['peers', 'upstream'].map((source) => String(Math.round(bytesFrom(run, source) / 1000))),
+        String(plain[index]?.status),
+        plain[index]?.seconds.toFixed(1) ?? '',
+      ]),
+    ),
+  );
+  say(`the slow line carried ${mb(sentForUpdates)} MB for narswarm, ${mb(sentForNix)} MB for plain Nix`);
+  say('warnings of all:');
+  for (const { stderr } of [...runs, ...daemons.map(({ process }) => process)])
+    for (const line of stderr.split('\n')) if (line !== '') say(`  ${line}`);
+}
+
+function bytesFrom(run: Run, source: string): number {
+  const bytes = run.events.findLast(({ event }) => event === 'subscription')?.['bytes'] as
+    | Record<string, number>
+    | undefined;
+  return bytes?.[source] ?? 0;
+}
+
+function mb(bytes: number): string {
+  return (bytes / 1e6).toFixed(1);
+}
