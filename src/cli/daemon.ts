@@ -117,6 +117,7 @@ export function daemonCommand(): Command {
             configured: await subscriptions(),
             forgetOthers: false,
             maxBytes: options.maxSize,
+            rankFiles: service.rankFiles,
             keepGenerations: options.keepGenerations,
             waits: true,
             dryRun: false,

@@ -61,9 +61,9 @@ export function gcCommand(): Command {
         signal,
         onWarning: warningsTo(output),
         onProgress: (files) => output.note(`${files} files read`),
-        onRemoved: ({ storePath, bytes }) => {
-          const text = dryRun ? `${storePath}  ${formatSize(bytes)}` : undefined;
-          if (tellsEach) output.result('remove', { path: storePath, bytes, dryRun }, text);
+        onRemoved: ({ storePath, bytes, isSole }) => {
+          const text = dryRun ? `${storePath}  ${formatSize(bytes)}${isSole ? '  no copy elsewhere' : ''}` : undefined;
+          if (tellsEach) output.result('remove', { path: storePath, bytes, isSole, dryRun }, text);
         },
         onLeftover: ({ path, bytes }) => {
           const text = dryRun ? `${path}  ${formatSize(bytes)}` : undefined;
@@ -100,16 +100,21 @@ async function storeHashesOf(states: readonly SubscriptionState[]): Promise<Stor
 }
 
 function tell(output: Output, result: GcResult, { maxSize, dryRun = false }: GcFlags): void {
-  const { removed, leftovers, kept, reclaimableBytes, obstacles } = result;
+  const { removed, leftovers, kept, sole, reclaimableBytes, obstacles } = result;
   const isOver = maxSize !== undefined && kept.bytes > maxSize;
   output.result(
     'done',
-    { dryRun, removed, leftovers, kept, reclaimableBytes, maxBytes: maxSize ?? null, isOver },
+    { dryRun, removed, leftovers, kept, sole, reclaimableBytes, maxBytes: maxSize ?? null, isOver },
     [
       `${formatCount(removed.paths, 'path')} (${formatSize(removed.bytes)}) and ${formatCount(leftovers.files, 'leftover file')} (${formatSize(leftovers.bytes)}) ${dryRun ? 'would be removed' : 'removed'}`,
       `${formatCount(kept.paths, 'path')} kept, NARs ${formatSize(kept.bytes)}`,
+      ...(sole.kept === 0 ? [] : [`${formatCount(sole.kept, 'NAR')} of them on no other machine`]),
     ].join('\n'),
   );
+  if (sole.removed > 0)
+    output.warn(
+      `${formatCount(sole.removed, 'NAR')} that no other machine holds ${dryRun ? 'would be' : 'were'} removed: raise --max-size to keep them`,
+    );
   if (isOver && obstacles.length === 0) {
     output.warn(
       `the kept paths take ${formatSize(kept.bytes)}, more than --max-size ${formatSize(maxSize)}: raise it, keep fewer generations or unpin paths`,

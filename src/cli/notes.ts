@@ -11,7 +11,7 @@ export function noteSentence(note: Note | string): string {
     case 'kept-map':
       return `${note.failure.reason}; the map of ${note.created} was taken`;
     case 'outsized':
-      return `does not fit into --max-size and is left out: ${named(note.roots.slice(0, NAMED_ROOTS), note.roots.length, ' and')}`;
+      return `does not fit into --max-size as a whole, so only what fits of it is held: ${named(note.roots.slice(0, NAMED_ROOTS), note.roots.length, ' and')}`;
     case 'kept-list':
       return `${note.failure.reason}: the list of ${note.at} is used`;
     case 'list-without-sources':

@@ -5,7 +5,7 @@ import type { Missing } from '../subscription/missing.ts';
 import type { LastRun, SubscriptionState } from '../subscription/state.ts';
 import { shownSource, sourceInWords } from '../subscription/subscription.ts';
 import type { Replicas } from '../store/replicas.ts';
-import type { SubscriptionStatus } from '../subscription/status.ts';
+import type { SubscriptionStatus, Uncounted } from '../subscription/status.ts';
 import { throwIncomplete, type Failed } from './incomplete.ts';
 import { failureSentence, groupByReason, lackSentence, missingFacts } from './missing-paths.ts';
 import { noteSentence } from './notes.ts';
@@ -25,6 +25,11 @@ const SHOWN_REASONS = 5;
 const SHOWN_PATHS = 5;
 
 const STATE_DAMAGED = 'its state is damaged, so nothing is known of its updates; the next one writes it again';
+const UNCOUNTED: Readonly<Record<Uncounted, string>> = {
+  'no-daemon': 'not counted: no daemon serves this store',
+  pending: 'not counted yet',
+  'not-shared': 'not counted: some of it is not shared, so nobody is asked about it',
+};
 const AT_WORK = '  note      an update is running on this store';
 
 export function statusCommand(): Command {
@@ -77,6 +82,7 @@ function tell(output: Output, status: SubscriptionStatus): void {
     missingCount,
     notes: (state?.notes ?? []).map(noteSentence),
     replicas: status.replicas === undefined ? null : replicaFacts(status.replicas),
+    uncounted: status.uncounted ?? null,
     map: map && {
       seq: map.seq,
       created: map.created.toISOString(),
@@ -125,6 +131,7 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
   if (lack !== undefined && !isToldBelow(lack.first, missing)) yield `  why       ${lackSentence(lack)}`;
   yield* missingLines(missing, missingCount);
   if (status.replicas !== undefined) yield* replicaLines(status.replicas);
+  if (status.uncounted !== undefined) yield `  copies    ${UNCOUNTED[status.uncounted]}`;
   for (const note of state.notes) yield `  note      ${noteSentence(note)}`;
   if (status.isUpdating) yield AT_WORK;
 }
@@ -139,9 +146,17 @@ function* replicaLines({ at, machines, roots }: Replicas): Generator<string> {
   for (const { path, holders } of roots.slice(0, SHOWN_PATHS))
     yield `  copies    ${roots.length === 1 ? '' : `${path}: `}${formatCount(holders, 'other machine')} held all of it ${asked}`;
   if (roots.length > SHOWN_PATHS) yield `              and ${roots.length - SHOWN_PATHS} more roots`;
-  const sole = new Set(roots.flatMap((root) => root.sole));
+  const sole = new Map(roots.flatMap((root) => root.sole.map((nar) => [nar.nar, nar] as const)));
   if (machines === 0 || sole.size === 0) return;
-  yield `  copies    ${formatCount(sole.size, 'NAR')} only here: ${[...sole].slice(0, 3).join(', ')}${sole.size > 3 ? ', …' : ''}`;
+  const bytes = [...sole.values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const largest = [...sole.values()].toSorted((a, b) => b.sizeBytes - a.sizeBytes);
+  const names = largest.slice(0, SHOWN_PATHS).map(({ path }) => nameOf(path));
+  yield `  copies    ${formatCount(sole.size, 'NAR')} (${formatSize(bytes)}) only here: ${names.join(', ')}${sole.size > names.length ? ', …' : ''}`;
+}
+
+/** The name of a store path, without its hash. */
+function nameOf(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 34);
 }
 
 /** Formats a time in ISO 8601 without milliseconds, which only programs need. */

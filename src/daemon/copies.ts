@@ -6,6 +6,7 @@ import { writeReplicas } from '../store/replicas.ts';
 import { listStates } from '../subscription/state.ts';
 import type { Network } from '../swarm/network.ts';
 import { asError, type Warn } from '../warning.ts';
+import type { Census } from './census.ts';
 import { countReplicas } from './count-replicas.ts';
 
 /** Pause between two counts while machines or NARs come and go. A count waits up to 15 s for answers. */
@@ -20,6 +21,7 @@ export interface CopiesContext {
   readonly store: FileStore;
   readonly catalogue: Pick<Catalogue, 'entries' | 'size'>;
   readonly network: Network;
+  readonly census: Census;
   readonly offer: Pick<NarOffer, 'holds' | 'hasPassed' | 'lookAtAll' | 'on'>;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
@@ -56,14 +58,13 @@ export class Copies {
   }
 
   async #count(): Promise<void> {
-    const { store, catalogue, network, offer, signal } = this.#context;
+    const { store, catalogue, census, offer, signal } = this.#context;
     const roots = (await listStates(store)).flatMap(({ generations: [newest] }) => newest?.roots ?? []);
     const replicas = await countReplicas([...new Set(roots)], {
       store,
       catalogue,
-      members: network.members,
+      census,
       offer,
-      isOwn: (host) => network.networks.isOwn(host),
       now: () => new Date(),
       signal,
     });

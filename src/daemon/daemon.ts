@@ -4,6 +4,10 @@ import { ownHost } from '../discovery/own-address.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import { mapFolder, type PublisherAddress } from '../index/address.ts';
 import type { Manifest } from '../index/manifest.ts';
+import type { RankFiles } from '../index/within-budget.ts';
+import type { FileHash } from '../nix/brands.ts';
+import type { WantedFile } from '../exchange/member.ts';
+import { prefixOf } from '../exchange/messages.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { IndexServer } from '../publish/index-server.ts';
 import { joinAtLastPort, type Publisher } from '../publish/publisher.ts';
@@ -12,12 +16,15 @@ import type { FileStore } from '../store/file-store.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
 import { asError, type Warn } from '../warning.ts';
 import { announceNars } from './announce-nars.ts';
+import { Census } from './census.ts';
 import { Copies } from './copies.ts';
 import { FollowedMap } from './followed-map.ts';
 import { OwnMap, type OwnMapOptions } from './own-map.ts';
 
 /** How soon a NAR that a fetch has added is seeded. */
 const LOOK_MS = 1_000;
+/** A NAR that is here is given up for another one only if that has at least two holders fewer. */
+const HELD_IS_RARER_BY = 1.5;
 
 export interface DaemonOptions {
   readonly store: FileStore;
@@ -56,6 +63,7 @@ export class Daemon implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #http: HttpClient;
   readonly #ownMap: OwnMap | undefined;
+  readonly #census: Census;
   /** Serves the followed maps over HTTP. */
   #mirror: Promise<IndexServer> | undefined;
   /** The followed maps, by the names of their folders. */
@@ -67,6 +75,7 @@ export class Daemon implements AsyncDisposable {
     this.network = network;
     this.#http = new HttpClient(options.http);
     this.#offer = offer;
+    this.#census = new Census(network.members, (host) => network.networks.isOwn(host));
     const { store, keys, shareKeys = [], onWarning, publish } = options;
     const context = { store, keys, shareKeys, network: options.network, signal, onWarning };
     this.#ownMap = publish && new OwnMap(publish, context, { network, offer });
@@ -103,6 +112,21 @@ export class Daemon implements AsyncDisposable {
     return this.#offer.catalogue.size;
   }
 
+  /**
+   * Ranks files by the number of other machines that hold them now: the rarest first. What is here counts as a bit rarer than
+   * that, so that two mirrors do not change places for ever.
+   */
+  readonly rankFiles: RankFiles = async (files, signal) => {
+    const { forMembers } = this.#offer;
+    const ranks = new Map<FileHash, number>();
+    const onAnswer = ({ file }: WantedFile, hosts: ReadonlySet<string>): void => {
+      const isHere = forMembers.holds(prefixOf(file)) === 'whole';
+      ranks.set(file, hosts.size - (isHere ? HELD_IS_RARER_BY : 0));
+    };
+    await this.#census.ask(files, onAnswer, signal);
+    return (file) => ranks.get(file) ?? 0;
+  };
+
   async close(): Promise<void> {
     this.#stop.abort();
     await this.#ownMap?.[Symbol.asyncDispose]();
@@ -122,7 +146,8 @@ export class Daemon implements AsyncDisposable {
     const { catalogue, checker, forMembers: offer } = this.#offer;
     void this.#repeat(() => this.#look());
     void this.#repeat(() => checker.checkAll(signal)); // so that NARs can be served that nobody has checked yet
-    void new Copies({ store, catalogue, network: this.network, offer, signal, onWarning }).run();
+    const census = this.#census;
+    void new Copies({ store, catalogue, network: this.network, census, offer, signal, onWarning }).run();
     if (this.#options.network.scope === 'public') void announceNars(catalogue, this.network, signal);
   }
 

@@ -4,7 +4,7 @@ import { formatPublisherAddress, type PublisherAddress } from '../index/address.
 import type { HashMap } from '../index/hash-map.ts';
 import { torrentOfRecord } from '../index/record.ts';
 import { resolveHashMap, type Resolved } from '../index/resolve.ts';
-import { withinBudget } from '../index/within-budget.ts';
+import { withinBudget, type MapBudget } from '../index/within-budget.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { quote } from '../nix/quote.ts';
@@ -107,7 +107,7 @@ export class HashMaps implements AsyncDisposable {
    *   knows what to fetch; INDEX_UNREACHABLE for a shard
    */
   async storeHashes(
-    maxMapBytes: number,
+    budget: MapBudget,
     signal: AbortSignal,
   ): Promise<{ readonly hashes: readonly StoreHash[]; readonly leftOut: readonly string[] }> {
     const hashes = new Set<StoreHash>();
@@ -115,7 +115,7 @@ export class HashMaps implements AsyncDisposable {
     const maps = await this.settled();
     if (this.#failures.length > 0) throw this.#failures[0];
     for (const map of maps) {
-      const chosen = await withinBudget(map, maxMapBytes, signal);
+      const chosen = await withinBudget(map, budget, signal);
       for (const hash of chosen.hashes) hashes.add(hash);
       leftOut.push(...chosen.leftOut);
     }

@@ -1,5 +1,6 @@
 import { isNarswarmError, NarswarmError, type ErrorCode } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
+import type { MapBudget } from '../index/within-budget.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
@@ -54,8 +55,8 @@ export interface PrefetchOptions {
   readonly roots: readonly string[];
   /** True to include every path of the publishers' hash maps, besides the roots. */
   readonly wholeMaps?: boolean;
-  /** Limit on the bytes of NARs from each of those hash maps. Default: none. */
-  readonly maxMapBytes?: number | undefined;
+  /** Limit on what is taken from each of those hash maps. Default: none. */
+  readonly mapBudget?: MapBudget | undefined;
   /**
    * True to continue without missing paths and their referrers; {@link PrefetchResult.missing} lists them. An
    * interruption while NARs are fetched also makes paths missing, and a failed import is in the result. Default: false.
@@ -123,7 +124,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const { maps } = sources;
   const roots = await resolveRoots(named, maps, {
     wholeMaps: options.wholeMaps === true,
-    maxMapBytes: options.maxMapBytes,
+    mapBudget: options.mapBudget,
     signal,
   });
 

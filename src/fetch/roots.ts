@@ -1,5 +1,6 @@
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
+import type { MapBudget } from '../index/within-budget.ts';
 import type { HashMaps } from './hash-maps.ts';
 
 /** A root as a person names it. */
@@ -28,7 +29,7 @@ export function readRoots(texts: readonly string[]): NamedRoot[] {
  * Finds the store paths of named roots.
  *
  * @param options.wholeMaps true to include every path of the publishers' hash maps
- * @param options.maxMapBytes limit on the bytes of NARs from each of those hash maps
+ * @param options.mapBudget limit on what is taken from each of those hash maps
  * @throws ROOT_UNKNOWN for a name that no hash map has; INDEX_UNREACHABLE …; the signal's reason
  */
 export async function resolveRoots(
@@ -36,9 +37,9 @@ export async function resolveRoots(
   maps: HashMaps,
   {
     wholeMaps,
-    maxMapBytes = Infinity,
+    mapBudget = { maxBytes: Infinity },
     signal,
-  }: { readonly wholeMaps: boolean; readonly maxMapBytes?: number | undefined; readonly signal: AbortSignal },
+  }: { readonly wholeMaps: boolean; readonly mapBudget?: MapBudget | undefined; readonly signal: AbortSignal },
 ): Promise<Roots> {
   const names = new Map<StoreHash, string>();
   const paths: StorePath[] = [];
@@ -48,7 +49,7 @@ export async function resolveRoots(
     names.set('path' in root ? storeHashOf(root.path) : root.hash, text);
   }
   if (!wholeMaps) return { names, paths, outsized: [] };
-  const { hashes, leftOut } = await maps.storeHashes(maxMapBytes, signal);
+  const { hashes, leftOut } = await maps.storeHashes(mapBudget, signal);
   for (const hash of hashes) names.set(hash, hash);
   return { names, paths, outsized: leftOut };
 }

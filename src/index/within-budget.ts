@@ -2,10 +2,24 @@ import type { FileHash, StoreHash } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { HashMap } from './hash-map.ts';
 
+/** Ranks the files of NARs: those with a low rank are wanted most. */
+export type RankFiles = (
+  files: readonly { readonly file: FileHash; readonly sizeBytes: number }[],
+  signal: AbortSignal,
+) => Promise<(file: FileHash) => number>;
+
+/** A limit on what is held of a hash map. */
+export interface MapBudget {
+  /** Limit on the bytes of all NARs. */
+  readonly maxBytes: number;
+  /** Called only if not everything fits. Default: all have the same rank. */
+  readonly rankFiles?: RankFiles | undefined;
+}
+
 /** The paths of a hash map that are to be held. */
 export interface WithinBudget {
   readonly hashes: readonly StoreHash[];
-  /** Names of the roots that do not fit; the map's other paths are left out with them. */
+  /** Names of the roots that do not fit as a whole. */
   readonly leftOut: readonly string[];
 }
 
@@ -16,35 +30,38 @@ interface Entry {
 }
 
 /**
- * Chooses what of a map fits into a number of bytes: all of it, or else the closures of its roots, in the order of the map,
- * each if it still fits. A NAR that several paths have counts once.
+ * Chooses what of a map fits into a budget: all of it, or else the closures of its roots, each if it still fits, and then
+ * other paths with what they refer to. Roots come in the order of their lowest rank, and paths in the order of their own
+ * rank; of several with the same rank, the map's first. A NAR that several paths have counts once.
  *
  * @throws as {@link HashMap.storeHashes}
  */
-export async function withinBudget(map: HashMap, maxBytes: number, signal: AbortSignal): Promise<WithinBudget> {
+export async function withinBudget(
+  map: HashMap,
+  { maxBytes, rankFiles }: MapBudget,
+  signal: AbortSignal,
+): Promise<WithinBudget> {
   if (maxBytes === Infinity) {
     const hashes: StoreHash[] = [];
     for await (const hash of map.storeHashes(signal)) hashes.push(hash);
     return { hashes, leftOut: [] };
   }
   const entries = await readEntries(map, signal);
-  const all = new Budget(entries);
-  for (const hash of entries.keys()) all.take([hash]);
-  if (all.bytes <= maxBytes) return { hashes: [...entries.keys()], leftOut: [] };
-  const chosen = new Set<StoreHash>();
-  const leftOut: string[] = [];
-  let held = new Budget(entries);
-  for (const { name, path } of map.manifest.roots) {
-    const closure = closureOf(storeHashOf(path), entries);
-    const more = held.with(closure);
-    if (more.bytes > maxBytes) {
-      leftOut.push(name);
-      continue;
-    }
-    held = more;
-    for (const hash of closure) chosen.add(hash);
-  }
-  return { hashes: [...chosen], leftOut };
+  if (sizeOfAll(entries) <= maxBytes) return { hashes: [...entries.keys()], leftOut: [] };
+  const rankOf = await ranksOf(entries, rankFiles, signal);
+  const choice = new Choice(entries, maxBytes);
+  const roots = map.manifest.roots.map(({ name, path }) => {
+    const hash = storeHashOf(path);
+    return { name, hash, rank: Math.min(...Array.from(closureOf(hash, entries), rankOf)) };
+  });
+  const leftOut = new Set<string>();
+  for (const { name, hash } of byRank(roots)) if (!choice.take(hash)) leftOut.add(name);
+  const paths = Array.from(entries.keys(), (hash) => ({ hash, rank: rankOf(hash) }));
+  for (const { hash } of byRank(paths)) choice.take(hash);
+  return {
+    hashes: [...choice.chosen],
+    leftOut: map.manifest.roots.flatMap(({ name }) => (leftOut.has(name) ? name : [])),
+  };
 }
 
 async function readEntries(map: HashMap, signal: AbortSignal): Promise<Map<StoreHash, Entry>> {
@@ -58,37 +75,76 @@ async function readEntries(map: HashMap, signal: AbortSignal): Promise<Map<Store
   return entries;
 }
 
-function closureOf(root: StoreHash, entries: ReadonlyMap<StoreHash, Entry>): StoreHash[] {
+/** The files of all paths, each once. */
+function filesOf(entries: ReadonlyMap<StoreHash, Entry>): { file: FileHash; sizeBytes: number }[] {
+  const files = new Map<FileHash, number>();
+  for (const { fileHash, bytes } of entries.values()) if (fileHash !== undefined) files.set(fileHash, bytes);
+  return Array.from(files, ([file, sizeBytes]) => ({ file, sizeBytes }));
+}
+
+function sizeOfAll(entries: ReadonlyMap<StoreHash, Entry>): number {
+  return filesOf(entries).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
+async function ranksOf(
+  entries: ReadonlyMap<StoreHash, Entry>,
+  rankFiles: RankFiles | undefined,
+  signal: AbortSignal,
+): Promise<(hash: StoreHash) => number> {
+  if (rankFiles === undefined) return () => 0;
+  const rankOfFile = await rankFiles(filesOf(entries), signal);
+  return (hash) => {
+    const file = entries.get(hash)?.fileHash;
+    return file === undefined ? Infinity : rankOfFile(file);
+  };
+}
+
+function byRank<T extends { readonly rank: number }>(items: readonly T[]): T[] {
+  return items.toSorted((a, b) => (a.rank === b.rank ? 0 : a.rank - b.rank)); // two may be Infinity
+}
+
+function closureOf(root: StoreHash, entries: ReadonlyMap<StoreHash, Entry>): Set<StoreHash> {
   const closure = new Set([root]);
   for (const hash of closure)
     for (const reference of entries.get(hash)?.references ?? []) if (entries.has(reference)) closure.add(reference);
-  return [...closure];
+  return closure;
 }
 
-/** The bytes of NARs, each counted once. */
-class Budget {
-  bytes = 0;
+/** Paths that are chosen one after another, each with its closure, as long as they fit. */
+class Choice {
+  readonly chosen = new Set<StoreHash>();
   readonly #entries: ReadonlyMap<StoreHash, Entry>;
-  readonly #files: Set<FileHash>;
+  readonly #files = new Set<FileHash>();
+  /** Paths whose closures do not fit: they never will, nor will what refers to them. */
+  readonly #tooLarge = new Set<StoreHash>();
+  #leftBytes: number;
 
-  constructor(entries: ReadonlyMap<StoreHash, Entry>, files: ReadonlySet<FileHash> = new Set()) {
+  constructor(entries: ReadonlyMap<StoreHash, Entry>, maxBytes: number) {
     this.#entries = entries;
-    this.#files = new Set(files);
+    this.#leftBytes = maxBytes;
   }
 
-  take(hashes: readonly StoreHash[]): void {
-    for (const hash of hashes) {
-      const { fileHash, bytes = 0 } = this.#entries.get(hash) ?? {};
-      if (fileHash === undefined || this.#files.has(fileHash)) continue;
-      this.#files.add(fileHash);
-      this.bytes += bytes;
+  /** @returns false if its closure does not fit */
+  take(root: StoreHash): boolean {
+    if (this.chosen.has(root)) return true;
+    const more = new Set([root]);
+    const files = new Set<FileHash>();
+    let bytes = 0;
+    for (const hash of more) {
+      const { fileHash, bytes: size = 0, references = [] } = this.#entries.get(hash) ?? {};
+      if (fileHash !== undefined && !this.#files.has(fileHash) && !files.has(fileHash)) {
+        files.add(fileHash);
+        bytes += size;
+      }
+      if (this.#tooLarge.has(hash) || bytes > this.#leftBytes) {
+        this.#tooLarge.add(root);
+        return false;
+      }
+      for (const next of references) if (this.#entries.has(next) && !this.chosen.has(next)) more.add(next);
     }
-  }
-
-  with(hashes: readonly StoreHash[]): Budget {
-    const more = new Budget(this.#entries, this.#files);
-    more.bytes = this.bytes;
-    more.take(hashes);
-    return more;
+    for (const hash of more) this.chosen.add(hash);
+    for (const file of files) this.#files.add(file);
+    this.#leftBytes -= bytes;
+    return true;
   }
 }

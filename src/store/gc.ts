@@ -1,6 +1,6 @@
 import { NarswarmError } from '../errors.ts';
 import { readClaims, type Claim } from './claims.ts';
-import { chooseEviction, noEviction } from './collect/evict.ts';
+import { chooseEviction, noEviction, type Eviction } from './collect/evict.ts';
 import { markKept, reach, type Kept, type Root } from './collect/keep.ts';
 import { removeLeftovers, type Leftovers } from './collect/leftovers.ts';
 import { scanStore } from './collect/scan.ts';
@@ -42,6 +42,8 @@ export interface GcResult {
   readonly leftovers: Leftovers;
   /** The remaining paths and NARs. `bytes` counts all files in `nar/`. */
   readonly kept: { readonly paths: number; readonly nars: number; readonly bytes: number };
+  /** NARs that no other machine is known to hold. */
+  readonly sole: { readonly removed: number; readonly kept: number };
   /** Bytes that a smaller budget could still free. */
   readonly reclaimableBytes: number;
   /** Reasons why nothing was evicted although the budget is exceeded. */
@@ -83,10 +85,12 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const excessBytes = maxBytes === undefined ? 0 : totalBytes - maxBytes;
   const sole = soleNars(await readReplicas(store, now));
   const forgotten = options.forgotten && reach(graph, options.forgotten);
-  const chosen = mayEvict ? chooseEviction(graph, kept, { excessBytes, forgotten, sole }) : noEviction(graph);
+  const chosen = mayEvict
+    ? chooseEviction(graph, kept, { excessBytes, forgotten, sole, keepsForgottenSole: maxBytes !== undefined })
+    : noEviction(graph);
   if (!mayEvict && (excessBytes > 0 || forgotten !== undefined)) warnOfObstacles(kept, options);
   try {
-    await sweep(store, graph, chosen, { dryRun, signal, onRemoved: (removed) => options.onRemoved?.(removed) });
+    await sweep(store, graph, chosen, { dryRun, sole, signal, onRemoved: (removed) => options.onRemoved?.(removed) });
   } finally {
     if (!dryRun) await compactCatalogue(store);
   }
@@ -99,6 +103,7 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
       nars: held.nars - chosen.narCount,
       bytes: totalBytes - chosen.bytes,
     },
+    sole: countSole(graph, chosen, sole),
     reclaimableBytes: all.bytes - chosen.bytes,
     obstacles: kept.obstacles,
   };
@@ -114,6 +119,15 @@ async function takeTurn(store: FileStore): Promise<Turn> {
 
 function warnOfObstacles(kept: Kept, { onWarning }: GcOptions): void {
   for (const obstacle of kept.obstacles) onWarning({ kind: 'nothing-evicted', obstacle });
+}
+
+function countSole(graph: StoreGraph, { nars }: Eviction, sole: ReadonlySet<string>): GcResult['sole'] {
+  const counts = { removed: 0, kept: 0 };
+  for (const name of sole) {
+    const nar = graph.narNumberOf(name);
+    if (nar >= 0 && graph.narBytes(nar) >= 0) counts[nars[nar] === 1 ? 'removed' : 'kept']++;
+  }
+  return counts;
 }
 
 function count(graph: StoreGraph): { paths: number; nars: number; bytes: number } {

@@ -11,8 +11,16 @@ export interface RootReplicas {
   readonly nars: number;
   /** Other machines that hold all of it. */
   readonly holders: number;
-  /** Names in `nar/` of the NARs that no other machine holds. */
-  readonly sole: readonly string[];
+  /** The NARs that no other machine holds. */
+  readonly sole: readonly SoleNar[];
+}
+
+/** A NAR that this machine alone holds, as far as is known. */
+export interface SoleNar {
+  /** Its name in `nar/`. */
+  readonly nar: string;
+  readonly path: StorePath;
+  readonly sizeBytes: number;
 }
 
 /** What a daemon has found out about copies of what its store holds. Availability is no guarantee, but it is known. */
@@ -34,7 +42,7 @@ const SCHEMA: v.GenericSchema<unknown, Replicas> = v.object({
       path: v.custom<StorePath>(isStorePath),
       nars: v.number(),
       holders: v.number(),
-      sole: v.array(v.string()),
+      sole: v.array(v.object({ nar: v.string(), path: v.custom<StorePath>(isStorePath), sizeBytes: v.number() })),
     }),
   ),
   sole: v.array(v.string()),

@@ -93,7 +93,8 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
   // A hash map that one subscription names may help all others.
   const publishers = publishersOf(options.publishers, options.configured);
   if (publishers.length > 0) await workplace.network?.openDht(); // now, so that a port in use is reported
-  const { upstreams, trustedPublicKeys, publisherTimeoutMs, peerTimeoutMs, dryRun, configPath, maxBytes } = options;
+  const { upstreams, trustedPublicKeys, publisherTimeoutMs, peerTimeoutMs, dryRun, configPath, maxBytes, rankFiles } =
+    options;
   const { onWarning, tell } = options;
   const context: UpdateContext = {
     upstreams,
@@ -103,6 +104,7 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
     dryRun,
     configPath,
     maxBytes,
+    rankFiles,
     onWarning,
     tell,
     signal: window === undefined ? options.signal : AbortSignal.any([options.signal, window]),

@@ -41,9 +41,17 @@ export interface SubscriptionStatus {
   readonly failure: NarswarmError | undefined;
   /** The copies of the newest generation at other machines, as a daemon has counted them in the last day. */
   readonly replicas: Replicas | undefined;
+  /** The reason why there is no count, for a subscription that holds something. */
+  readonly uncounted: Uncounted | undefined;
   /** The missing paths, if they are the reason. */
   readonly lack: Lack | undefined;
 }
+
+/**
+ * Why copies were not counted. `no-daemon`: only a daemon counts them; `pending`: it has not done so yet; `not-shared`: some
+ * of the closure is not shared, so no other machine is asked about it.
+ */
+export type Uncounted = 'no-daemon' | 'pending' | 'not-shared';
 
 interface KnownMap {
   readonly seq: number;
@@ -72,7 +80,7 @@ export async function readStatus(subscription: Subscription, storeDir: string, n
     map,
     lost,
     silentSince: state && silentSince(state, now),
-    replicas: store && state && replicasOf(state, await readReplicas(store, now)),
+    ...(store && state ? await copiesOf(store, state, now) : { replicas: undefined, uncounted: undefined }),
   };
   const lack = lackOf(known);
   return { ...known, health: healthOf(known), failure: failureOf(known, lack), lack };
@@ -121,6 +129,20 @@ function failureOf(
     return new NarswarmError('INDEX_EXPIRED', `its hash map expired at ${map.expires.toISOString()}`);
   if (silent === undefined) return undefined;
   return new NarswarmError('INDEX_UNREACHABLE', `its publisher has been silent since ${silent}`);
+}
+
+async function copiesOf(
+  store: FileStore,
+  state: SubscriptionState,
+  now: Date,
+): Promise<Pick<SubscriptionStatus, 'replicas' | 'uncounted'>> {
+  const [newest] = state.generations;
+  if (newest === undefined || newest.roots.length === 0) return { replicas: undefined, uncounted: undefined };
+  const all = await readReplicas(store, now);
+  const replicas = replicasOf(state, all);
+  if (replicas !== undefined) return { replicas, uncounted: undefined };
+  if (!(await isAtWork(store, 'serving'))) return { replicas, uncounted: 'no-daemon' };
+  return { replicas, uncounted: all !== undefined && all.at > newest.at ? 'not-shared' : 'pending' };
 }
 
 /** What was counted of the roots of the newest generation; undefined if it was not counted since. */

@@ -9,6 +9,7 @@ import { Progress } from '../fetch/report.ts';
 import { tellBoth } from '../fetch/run-fetch.ts';
 import type { Workplace } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
+import type { RankFiles } from '../index/within-budget.ts';
 import { fetchResolution, lackOf, type FetchedResolution } from './fetch-resolution.ts';
 import { lostPaths, summaryOf } from './lost.ts';
 import { lackError, type Lack } from './missing.ts';
@@ -33,6 +34,8 @@ export interface UpdateContext {
   readonly dryRun: boolean;
   /** The budget of the store: of a whole map no more is fetched. Undefined: all of it. */
   readonly maxBytes: number | undefined;
+  /** Ranks the NARs of a map that is larger than the budget. Default: in the order of the map. */
+  readonly rankFiles?: RankFiles | undefined;
   /** The config file that has the subscriptions, where they are of one. */
   readonly configPath?: string | undefined;
   readonly now: () => Date;
@@ -153,7 +156,7 @@ async function fetchSubscription(
   const { workplace, publishers, signal } = context;
   const source = parseSource(subscription.source, { file: subscription.file });
   const fetch = async (
-    what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'maxMapBytes' | 'publishers'>,
+    what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'mapBudget' | 'publishers'>,
   ): Promise<PrefetchResult> => {
     const part = await workplace.prefetch(
       {
@@ -179,7 +182,8 @@ async function fetchSubscription(
     const part = await fetch({
       roots: root === undefined ? [] : [root],
       wholeMaps: root === undefined,
-      maxMapBytes: context.maxBytes,
+      mapBudget:
+        context.maxBytes === undefined ? undefined : { maxBytes: context.maxBytes, rankFiles: context.rankFiles },
       publishers: [address],
     });
     const main = root === undefined ? undefined : part.roots[0];

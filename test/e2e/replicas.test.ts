@@ -75,6 +75,8 @@ suite('copies at other machines', () => {
     const env = { NARSWARM_CONFIG: both.config };
     const told = await lab.runPlain(['status', '--store', both.store], { env });
     assert.match(told.stdout, /copies {4}1 other machine held all of it \(1 machine asked, /);
-    assert.match(told.stdout, /copies {4}2 NARs only here: \S+\.nar\S*, \S+\.nar/);
+    assert.match(told.stdout, /copies {4}2 NARs \([\d.]+ kB\) only here: rare\S*, rare/);
+    const gc = await lab.runPlain(['gc', '--store', both.store, '--dry-run'], { env });
+    assert.match(gc.stdout, /2 NARs of them on no other machine/);
   });
 });

@@ -4,7 +4,7 @@ import { buildIndex } from '../../src/index/build.ts';
 import { HashMap } from '../../src/index/hash-map.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { parseManifest } from '../../src/index/manifest.ts';
-import { withinBudget } from '../../src/index/within-budget.ts';
+import { withinBudget, type RankFiles } from '../../src/index/within-budget.ts';
 import { parseStorePath, storeHashOf } from '../../src/nix/store-path.ts';
 import { tempDir } from '../store/store-fixture.ts';
 import { GOLDEN, KEY, NOW, RECORDS } from './fixtures.ts';
@@ -17,15 +17,19 @@ suite('what of a map fits into a budget', () => {
     parseStorePath(RECORDS.find(({ storePath }) => name.test(storePath))?.storePath ?? '');
   const leafName = pathOf(/leaf/);
 
-  async function chosen(t: TestContext, maxBytes: number) {
-    const roots = [...GOLDEN.roots, { name: 'leaf', path: leafName }];
+  async function chosen(t: TestContext, maxBytes: number, rankFiles?: RankFiles) {
+    const roots = [
+      ...GOLDEN.roots,
+      { name: 'leaf', path: leafName },
+      ...(rankFiles === undefined ? [] : [{ name: 'note', path: pathOf(/note/) }]),
+    ];
     const index = buildIndex({ ...GOLDEN, roots });
     const dir = new IndexDir(await tempDir(t));
     await dir.write(index);
     const manifest = parseManifest(index.manifest, { publicKey: KEY.publicKey, now: NOW });
     const source = { readFile: () => assert.fail('everything is on the disk') };
     const map = new HashMap('map', { manifest, bytes: index.manifest, fetchedBytes: 0 }, dir, source);
-    return withinBudget(map, maxBytes, t.signal);
+    return withinBudget(map, { maxBytes, rankFiles }, t.signal);
   }
 
   test('everything, where it fits or there is no budget', async (t) => {
@@ -35,13 +39,31 @@ suite('what of a map fits into a budget', () => {
     }
   });
 
-  test('the roots that fit, in the order of the map, with all that they refer to', async (t) => {
+  test('the roots that fit, in the order of the map, and what else fits, with all that they refer to', async (t) => {
     const { hashes, leftOut } = await chosen(t, sizeOf(/./) - 1);
     assert.deepEqual(leftOut, ['top']);
-    assert.deepEqual(hashes, [storeHashOf(leafName)]);
+    assert.deepEqual(hashes, [storeHashOf(leafName), storeHashOf(pathOf(/note/))]);
   });
 
   test('nothing, where no root fits', async (t) => {
     assert.deepEqual(await chosen(t, 1), { hashes: [], leftOut: ['top', 'leaf'] });
+  });
+
+  test('the rarest root first, then the rarest paths that still fit, with all that they refer to', async (t) => {
+    const rankBy =
+      (...names: RegExp[]): RankFiles =>
+      () => {
+        const rank = (file: string): number =>
+          names.findIndex((name) =>
+            RECORDS.some(({ storePath, fileHash }) => fileHash === file && name.test(storePath)),
+          );
+        return Promise.resolve((file) => rank(file));
+      };
+    const noteName = pathOf(/note/);
+    const one = sizeOf(/note|leaf/) - 1; // either of them
+    const note = await chosen(t, one, rankBy(/note/, /leaf/, /top/));
+    assert.deepEqual(note, { hashes: [storeHashOf(noteName)], leftOut: ['top', 'leaf'] });
+    const leaf = await chosen(t, one, rankBy(/leaf/, /note/, /top/));
+    assert.deepEqual(leaf, { hashes: [storeHashOf(leafName)], leftOut: ['top', 'note'] });
   });
 });

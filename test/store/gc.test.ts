@@ -177,6 +177,23 @@ suite('gc', () => {
     }
   });
 
+  test('keeps what is forgotten and on no other machine, as long as the budget has room, and says so', async (t) => {
+    for (const [maxBytes, order, sole] of [
+      [undefined, ['b', 'a'], { removed: 1, kept: 0 }],
+      [1000, ['b'], { removed: 0, kept: 1 }],
+      [0, ['b', 'a'], { removed: 1, kept: 0 }],
+    ] as const) {
+      const store = await emptyStore(t);
+      const { url } = await addPath(store, 'a');
+      await addPath(store, 'b');
+      const at = new Date().toISOString();
+      await writeReplicas(store, { at, machines: 1, roots: [], sole: [basename(url)] });
+      const forgotten = ['a', 'b'].map((name) => storeHashOf(pathNamed(name)));
+      const result = await collect(store, [], { maxBytes, forgotten });
+      assert.deepEqual([result.order, result.sole], [order, sole]);
+    }
+  });
+
   test('keeps paths served within ten minutes, with their closures', async (t) => {
     const store = await emptyStore(t);
     await addPath(store, 'lib');

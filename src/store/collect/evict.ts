@@ -24,6 +24,8 @@ export interface EvictionAim {
   readonly forgotten?: Uint8Array | undefined;
   /** Names of NARs that no other machine holds: they are removed last. Default: none. */
   readonly sole?: ReadonlySet<string> | undefined;
+  /** True to keep those of them that are forgotten, too, as long as enough bytes are free. Default: false. */
+  readonly keepsForgottenSole?: boolean;
 }
 
 /** Later than any time at which a NAR can have been used. */
@@ -31,11 +33,12 @@ const SPARED_MS = 1e15;
 
 /**
  * Chooses the paths to remove. They are neither kept nor referred to by a remaining narinfo, so closures are removed
- * from the top. Chooses all forgotten paths first. Then, until enough bytes are free, chooses paths without a NAR, then
+ * from the top. Chooses forgotten paths first. Then, until enough bytes are free, chooses paths without a NAR, then
  * NARs by the time since they were last served (or since they arrived, if never served), longest first, and after all
  * others those that no other machine is known to hold.
  */
-export function chooseEviction(graph: StoreGraph, kept: Kept, { excessBytes, forgotten, sole }: EvictionAim): Eviction {
+export function chooseEviction(graph: StoreGraph, kept: Kept, aim: EvictionAim): Eviction {
+  const { excessBytes, forgotten, sole, keepsForgottenSole = false } = aim;
   const spared = new Set(Array.from(sole ?? [], (name) => graph.narNumberOf(name)));
   const rankOf = (nar: number): number => (spared.has(nar) ? SPARED_MS : 0) + graph.narUsedAtMs(nar);
   const paths: number[] = [];
@@ -73,7 +76,7 @@ export function chooseEviction(graph: StoreGraph, kept: Kept, { excessBytes, for
   };
   if (forgotten !== undefined)
     evict(
-      (path) => forgotten[path] === 1,
+      (path) => forgotten[path] === 1 && !(keepsForgottenSole && spared.has(graph.narOf(path))),
       () => false,
     );
   if (excessBytes > chosen.bytes)

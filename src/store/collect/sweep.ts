@@ -18,6 +18,8 @@ export interface RemovedPath {
   readonly storePath: StorePath;
   /** Freed bytes; 0 if another narinfo needs the NAR, or if it was not there. */
   readonly bytes: number;
+  /** True if no other machine is known to hold the NAR that goes with it. */
+  readonly isSole: boolean;
 }
 
 /**
@@ -31,7 +33,13 @@ export async function sweep(
   store: FileStore,
   graph: StoreGraph,
   chosen: Eviction,
-  options: { dryRun: boolean; signal: AbortSignal; onRemoved: (removed: RemovedPath) => void },
+  options: {
+    dryRun: boolean;
+    /** Names of the NARs that no other machine holds. */
+    sole: ReadonlySet<string>;
+    signal: AbortSignal;
+    onRemoved: (removed: RemovedPath) => void;
+  },
 ): Promise<void> {
   const users = new Map<number, number>();
   for await (const { path, info } of infosOf(store, graph, chosen)) {
@@ -46,7 +54,9 @@ export async function sweep(
       await remove(store.narPath(info));
       await forgetServed(store, narNameOf(info.url));
     }
-    if (info !== undefined) options.onRemoved({ storePath: info.storePath, bytes: goes ? graph.narBytes(nar) : 0 });
+    if (info === undefined) continue;
+    const isSole = goes && options.sole.has(narNameOf(info.url));
+    options.onRemoved({ storePath: info.storePath, bytes: goes ? graph.narBytes(nar) : 0, isSole });
   }
 }
 

@@ -1,0 +1,91 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Member, WantedFile } from '../exchange/member.ts';
+import type { Members } from '../exchange/members.ts';
+import type { FileHash } from '../nix/brands.ts';
+
+/** How long members may take to say what they have. */
+const ANSWER_MS = 15_000;
+const LOOK_MS = 100;
+/** Files that are asked for at a time: each takes some hundred bytes for as long as it is asked for. */
+const FILES_AT_ONCE = 4096;
+
+/** Asks the connected members which files they hold: one question after another, each about its own files. */
+export class Census {
+  readonly #members: Pick<Members, 'open' | 'want' | 'unwant'>;
+  readonly #isOwn: (host: string) => boolean;
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** @param isOwn returns true for an address of this machine */
+  constructor(members: Pick<Members, 'open' | 'want' | 'unwant'>, isOwn: (host: string) => boolean) {
+    this.#members = members;
+    this.#isOwn = isOwn;
+  }
+
+  /** The hosts of other machines that are connected now. Several processes of one host are one machine. */
+  get machines(): ReadonlySet<string> {
+    return new Set(this.#byHost().keys());
+  }
+
+  /**
+   * Asks all members about these files, some thousands at a time. Waits up to 15 s for the answers to each part.
+   *
+   * @param onAnswer called with each file and the hosts that hold all of it, as far as they have said
+   * @throws the signal's reason
+   */
+  ask<T extends WantedFile>(
+    files: Iterable<T>,
+    onAnswer: (file: T, hosts: ReadonlySet<string>) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const asking = this.#last.then(async () => {
+      for (const part of inParts(files)) await this.#askPart(part, onAnswer, signal);
+    });
+    this.#last = asking.catch(() => undefined);
+    return asking;
+  }
+
+  async #askPart<T extends WantedFile>(
+    files: readonly T[],
+    onAnswer: (file: T, hosts: ReadonlySet<string>) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    signal.throwIfAborted();
+    this.#members.want(files);
+    try {
+      await this.#untilKnown(signal);
+      const machines = [...this.#byHost()];
+      for (const file of files)
+        onAnswer(file, new Set(machines.flatMap(([host, members]) => (isHeldBy(members, file.file) ? [host] : []))));
+    } finally {
+      this.#members.unwant(files.map(({ file }) => file));
+    }
+  }
+
+  async #untilKnown(signal: AbortSignal): Promise<void> {
+    const untilMs = performance.now() + ANSWER_MS;
+    do {
+      await sleep(LOOK_MS, undefined, { signal }).catch(() => signal.throwIfAborted());
+    } while (performance.now() < untilMs && [...this.#members.open].some(({ isKnown }) => !isKnown));
+  }
+
+  #byHost(): Map<string, Member[]> {
+    const hosts = new Map<string, Member[]>();
+    for (const member of this.#members.open)
+      if (!this.#isOwn(member.host)) hosts.set(member.host, [...(hosts.get(member.host) ?? []), member]);
+    return hosts;
+  }
+}
+
+function isHeldBy(members: readonly Member[], file: FileHash): boolean {
+  return members.some((member) => member.has(file) === 'whole');
+}
+
+function* inParts<T>(files: Iterable<T>): Generator<T[]> {
+  let part: T[] = [];
+  for (const file of files) {
+    if (part.push(file) < FILES_AT_ONCE) continue;
+    yield part;
+    part = [];
+  }
+  if (part.length > 0) yield part;
+}
