@@ -44,16 +44,20 @@ export function gcCommand(): Command {
     command<GcFlags, []>(async ({ output, signal, options, config: load }) => {
       const { FileStore } = await import('../store/file-store.ts');
       const { collectGarbage } = await import('../store/gc.ts');
+      const { generationsToKeep } = await import('../subscription/mirror.ts');
       const { storeRoots } = await import('../subscription/store-roots.ts');
       const { forgetStates } = await import('../subscription/forget.ts');
       const store = await FileStore.open(options.store, { create: false });
       const dryRun = options.dryRun === true;
-      const gone = await goneStates(store, await load());
+      const config = await load();
+      const gone = await goneStates(store, config);
+      const budget = { configured: config.subscriptions, maxBytes: options.maxSize };
+      const keepGenerations = generationsToKeep(options.keepGenerations, budget);
       const forgets = options.maxSize !== undefined && gone.length > 0;
       const tellsEach = dryRun || output.json;
       const result = await collectGarbage({
         store,
-        roots: () => storeRoots(store, options.keepGenerations, new Set(gone.map(({ name }) => name))),
+        roots: () => storeRoots(store, keepGenerations, new Set(gone.map(({ name }) => name))),
         forgotten: forgets ? await storeHashesOf(gone) : undefined,
         maxBytes: options.maxSize,
         dryRun,

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { mapFolder, type PublisherAddress } from '../index/address.ts';
-import { parseSource } from '../subscription/source.ts';
+import { mirrored } from '../subscription/mirror.ts';
 import type { Subscription } from '../subscription/subscription.ts';
 import { asError, type Warn } from '../warning.ts';
 
@@ -16,12 +16,6 @@ export interface MirrorsOptions {
   readonly update: (subscriptions: readonly Subscription[], signal: AbortSignal) => Promise<ReadonlySet<string>>;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
-}
-
-/** The hash map that a subscription is a mirror of: one to a whole map, without an import. */
-export function mirrored({ source, file, import: imports }: Subscription): PublisherAddress | undefined {
-  const parsed = parseSource(source, { file });
-  return !imports && parsed.kind === 'publisher' && parsed.root === undefined ? parsed.address : undefined;
 }
 
 /**

@@ -7,6 +7,7 @@ import { FileStore } from '../store/file-store.ts';
 import { collectGarbage, type GcResult } from '../store/gc.ts';
 import { Turn } from '../store/turn.ts';
 import { goneFrom } from './forget.ts';
+import { generationsToKeep } from './mirror.ts';
 import { publishedContents } from './published.ts';
 import { publishersOf } from './source.ts';
 import { keptGenerations, listStates, removeState, rootsOf, writeState } from './state.ts';
@@ -179,12 +180,13 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
 
 /** Removes paths that nothing keeps any longer and that exceed the budget. Then forgets removed subscriptions. */
 async function collect(store: FileStore, options: RunUpdateOptions): Promise<void> {
-  const { maxBytes, keepGenerations, signal, onWarning, forgetOthers } = options;
+  const { maxBytes, signal, onWarning, forgetOthers } = options;
+  const keepGenerations = generationsToKeep(options.keepGenerations, options);
   const states = await listStates(store);
   const others = forgetOthers ? goneFrom(states, options) : [];
   const dropped = new Set(others.map(({ name }) => name));
   const old = states.flatMap((state) => {
-    const kept = new Set(dropped.has(state.name) ? [] : keptGenerations(state, keepGenerations));
+    const kept = new Set(dropped.has(state.name) ? [] : keptGenerations(state, keepGenerations(state)));
     return state.generations.filter((generation) => !kept.has(generation));
   });
   try {
@@ -211,7 +213,7 @@ async function collect(store: FileStore, options: RunUpdateOptions): Promise<voi
       options.onForgotten?.(state.name);
       continue;
     }
-    const generations = keptGenerations(state, keepGenerations);
+    const generations = keptGenerations(state, keepGenerations(state));
     if (generations.length < state.generations.length) await writeState(store, { ...state, generations });
   }
 }

@@ -5,18 +5,18 @@ import { NarswarmError } from '../errors.ts';
 import type { Root } from '../store/collect/keep.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { listPins } from '../store/pins.ts';
+import type { KeepGenerations } from './mirror.ts';
 import { keptGenerations, listStates, rootsOf, type SubscriptionState } from './state.ts';
 
 /**
  * Returns the roots that a store keeps for its owner: the generations of the subscriptions, and pins.
  *
- * @param keepGenerations complete generations of each subscription to keep, besides the newest one
  * @param without names of subscriptions that no longer keep anything
  * @throws STORE_CORRUPT if a pin cannot be read; STORE_UNWRITABLE
  */
 export async function storeRoots(
   store: FileStore,
-  keepGenerations: number,
+  keepGenerations: KeepGenerations,
   without: ReadonlySet<string> = new Set(),
 ): Promise<Root[]> {
   const pins = (await listPins(store)).map(({ storePath }) => ({ storePath, keeper: undefined, isWhole: true }));
@@ -27,7 +27,7 @@ export async function storeRoots(
     // An older generation may have been collected when fewer were kept.
     const [newest] = state.generations;
     const whole = new Set(newest?.complete === true ? newest.roots : []);
-    return rootsOf(keptGenerations(state, keepGenerations)).map((storePath) => ({
+    return rootsOf(keptGenerations(state, keepGenerations(state))).map((storePath) => ({
       storePath,
       keeper: state.name,
       isWhole: whole.has(storePath),

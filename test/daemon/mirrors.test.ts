@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
 import { suite, test, type TestContext } from 'node:test';
-import { mirrored, Mirrors } from '../../src/daemon/mirrors.ts';
+import { Mirrors } from '../../src/daemon/mirrors.ts';
+import { generationsToKeep, mirrored } from '../../src/subscription/mirror.ts';
 import { parsePublisherAddress } from '../../src/index/address.ts';
 import type { Subscription } from '../../src/subscription/subscription.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
@@ -26,6 +27,19 @@ suite('mirrors', () => {
       named('a', '/run/current-system'),
     ])
       assert.equal(mirrored(other), undefined, other.source);
+  });
+
+  test('only a mirror under a budget keeps no older generation', () => {
+    const configured = [named('a', ADDRESS), named('b', `${ADDRESS}#root`)];
+    const kept = (maxBytes: number | undefined): number[] =>
+      configured.map(generationsToKeep(2, { configured, maxBytes }));
+    assert.deepEqual(
+      [kept(1e9), kept(undefined)],
+      [
+        [0, 2],
+        [2, 2],
+      ],
+    );
   });
 
   /** Mirrors whose updates are told one by one; `complete` says which of them go well. */

@@ -1,11 +1,12 @@
 /** How many machines hold what a machine holds: asked of neighbours, told by status. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { cp, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { startCacheProcess } from '../support/cache-process.ts';
-import { Lab } from '../support/lab.ts';
+import { Lab, readNarInfos } from '../support/lab.ts';
 import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
 
 interface Counted {
@@ -78,5 +79,41 @@ suite('copies at other machines', () => {
     assert.match(told.stdout, /copies {4}2 NARs \([\d.]+ kB\) only here: rare\S*, rare/);
     const gc = await lab.runPlain(['gc', '--store', both.store, '--dry-run'], { env });
     assert.match(gc.stdout, /2 NARs of them on no other machine/);
+  });
+
+  test('decide what a mirror takes of a map that is larger than its budget: what the fewest machines hold', async () => {
+    await using lan = Lan.open();
+    const both = await lab.folder('both');
+    const filter = (path: string): boolean => !path.endsWith('/narswarm');
+    for (const { cacheDir } of [common, rare])
+      await cp(cacheDir, both, { recursive: true, preserveTimestamps: true, filter });
+    const publisher = lan.host('publisher');
+    const roots = ['--root', `common=${common.root}`, '--root', `rare=${rare.root}`];
+    const keys = [common, rare].flatMap(({ publicKey }) => ['--trusted-public-key', publicKey]);
+    const args = ['publish', '--store', both, ...roots, ...keys, '--key', lab.path('key'), '--no-dht'];
+    const { ready } = await lab.service(args, { wrapper: publisher.wrapper });
+    await machine(lan.host('other'), [common]);
+    const mirror = lan.host('mirror');
+    const config = lab.path('mirror.toml');
+    const env = { NARSWARM_CONFIG: config };
+    await writeFile(config, '');
+    const store = await lab.folder('store');
+    const follows = ['--publisher', String(ready['mirror']), '--no-upstream', '--no-dht'];
+    const budget = ['--max-size', '40kB']; // for either of the roots
+    const { process: daemon } = await lab.service(['daemon', '--store', store, ...follows, ...budget, ...trust()], {
+      env,
+      wrapper: mirror.wrapper,
+    });
+    const asked = async (): Promise<number> => {
+      const text = await readFile(join(store, 'narswarm/replicas.json'), 'utf8').catch(() => '{}');
+      return Number((JSON.parse(text) as { machines?: number }).machines ?? 0);
+    };
+    while ((await asked()) < 2) await sleep(500); // both others are found
+    const added = await lab.run(['subscribe', 'mirror', String(ready['mirror'])], { env });
+    assert.equal(added.status, 0, added.stderr);
+    await daemon.event('subscription', ({ outcome }) => outcome === 'complete');
+    const held = await readNarInfos(store);
+    assert.ok(held.has(rare.root.slice('/nix/store/'.length, 43)));
+    assert.ok(!held.has(common.root.slice('/nix/store/'.length, 43)));
   });
 });

@@ -193,7 +193,7 @@ describe('updates and the budget', { concurrency: 3 }, () => {
       );
       await collectGarbage({
         store,
-        roots: () => storeRoots(store, 0),
+        roots: () => storeRoots(store, () => 0),
         maxBytes: 0,
         dryRun: false,
         now: new Date(Date.now() + 6 * DAY_MS),
