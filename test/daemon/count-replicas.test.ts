@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
+import { Census } from '../../src/daemon/census.ts';
 import { countReplicas, type CountContext } from '../../src/daemon/count-replicas.ts';
 import { prefixOf } from '../../src/exchange/messages.ts';
 import { Gate } from '../../src/serve/gate.ts';
@@ -33,7 +34,8 @@ async function holder(t: TestContext, { members }: MadeMember): Promise<Holder> 
   const offer = new NarOffer({ store, catalogue, gate, held: new HeldNars(shared), shared, served });
   t.after(() => offer.close());
   const [now, signal] = [() => new Date(), new AbortController().signal];
-  return { store, catalogue, members, offer, isOwn: () => false, now, signal, entries, judged: () => judged };
+  const census = new Census(members, () => false);
+  return { store, catalogue, census, offer, now, signal, entries, judged: () => judged };
 }
 
 test('without other machines nothing is looked at', async (t) => {
