@@ -106,7 +106,7 @@ suite('copies at other machines', () => {
     });
     const asked = async (): Promise<number> => {
       const text = await readFile(join(store, 'narswarm/replicas.json'), 'utf8').catch(() => '{}');
-      return Number((JSON.parse(text) as { machines?: number }).machines ?? 0);
+      return (JSON.parse(text) as { machines?: number }).machines ?? 0;
     };
     while ((await asked()) < 2) await sleep(500); // both others are found
     const added = await lab.run(['subscribe', 'mirror', String(ready['mirror'])], { env });
