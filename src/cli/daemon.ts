@@ -137,7 +137,6 @@ export function daemonCommand(): Command {
         publishers: publishersOf(options.publisher ?? [], config.subscriptions),
         publish: own && {
           key: own.key,
-          beforeSigning: own.save,
           salt: options.salt,
           validForMs: options.validFor,
           hints: (options.hint ?? []).map(formatEndpoint),

@@ -2,7 +2,12 @@ import { Command } from 'commander';
 import { defaultKeyFile } from '../config/locations.ts';
 import { isNarswarmError } from '../errors.ts';
 import { formatPublisherAddress } from '../index/address.ts';
-import { generatePublisherKey, loadPublisherKey, type PublisherKey } from '../index/publisher-key.ts';
+import {
+  generatePublisherKey,
+  loadPublisherKey,
+  type PublisherIdentity,
+  type PublisherKey,
+} from '../index/publisher-key.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
@@ -23,8 +28,8 @@ export function keyCommand(): Command {
   return key.action(
     command<KeyOptions, []>(async ({ output, options }) => {
       const { file, salt } = options;
-      const { key: opened, isNew: created, save } = await openKey(file, output);
-      await save();
+      const { key: opened, isNew: created } = await openKey(file, output);
+      await opened.signer();
       const address = formatPublisherAddress({ publicKeyHex: Buffer.from(opened.publicKey).toString('hex'), salt });
       output.result('key', { file, created, address }, address);
     }),
@@ -33,11 +38,9 @@ export function keyCommand(): Command {
 
 /** The publisher's key, for a command. */
 export interface OpenedKey {
-  readonly key: PublisherKey;
+  readonly key: PublisherIdentity;
   /** True for a new key that is not in a file yet. */
   readonly isNew: boolean;
-  /** Writes a new key. Called before its first signature, and only if there is something to sign. */
-  readonly save: () => Promise<void>;
 }
 
 /** Reads the publisher's key. Makes a new one if there is none. */
@@ -45,15 +48,16 @@ export async function openKey(file: string, output: Output): Promise<OpenedKey> 
   try {
     const key = await loadPublisherKey(file);
     if (key.tooOpen) output.warn(`${file} can be read by others: chmod 600 ${file}`);
-    return { key, isNew: false, save: () => Promise.resolve() };
+    return { key, isNew: false };
   } catch (error) {
     if (!isNarswarmError(error, 'NOT_FOUND')) throw error;
   }
-  const key = generatePublisherKey();
-  let saving: Promise<void> | undefined;
-  const save = async (): Promise<void> => {
-    await key.save(file);
+  const fresh = generatePublisherKey();
+  let saving: Promise<PublisherKey> | undefined;
+  const saved = async (): Promise<PublisherKey> => {
+    const key = await fresh.save(file);
     output.note(`made ${file}: keep a copy, followers know you by it`);
+    return key;
   };
-  return { key, isNew: true, save: () => (saving ??= save()) };
+  return { key: { publicKey: fresh.publicKey, signer: () => (saving ??= saved()) }, isNew: true };
 }

@@ -114,11 +114,10 @@ export function publishCommand(): Command {
       const store = await FileStore.open(options.store, { create: false });
       const roots = await wholeRoots(named, store);
       const shareKeys = sharedKeys(trust.keys, options, (text) => output.warn(text));
-      const { key, save } = await openKey(options.key, output);
+      const { key } = await openKey(options.key, output);
       const build: BuildOptions = {
         store,
         key,
-        beforeSigning: save,
         salt: options.salt,
         contents: () => Promise.resolve(roots.size === 0 ? 'everything' : { named: roots, unnamed: [] }),
         keys: trust.keys,

@@ -96,7 +96,6 @@ export function updateCommand(): Command {
         forgetOthers: names.length === 0 && config.exists,
         publish: own && {
           key: own.key,
-          beforeSigning: own.save,
           salt: options.salt,
           validForMs: options.validFor,
           hints: (options.hint ?? []).map(formatEndpoint),

@@ -64,7 +64,6 @@ export class OwnMap implements AsyncDisposable {
     this.#againAtMs = performance.now() + AGAIN_MS;
     try {
       if (await this.#publish()) this.#againAtMs = Infinity;
-      void this.#publisher?.announce(); // the DHT is slow, and this is called again every second
     } catch (error) {
       // Before the first update there is nothing to publish.
       if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED', 'NARINFO_MISSING')) throw error;

@@ -6,7 +6,7 @@ import { signManifest } from './manifest.ts';
 import type { Manifest } from './manifest.ts';
 import type { PublisherKey } from './publisher-key.ts';
 import { torrentOfRecord } from './record.ts';
-import { encodeShard, prefixLengthFor, shardEntryOf, shardPrefix } from './shard.ts';
+import { encodeShard, prefixLengthFor, shardEntryOf, shardPrefix, type ListedShard } from './shard.ts';
 
 /** The publisher's part of a hash map. The rest of the manifest follows from the records. */
 export interface IndexParts extends Omit<Manifest, 'recordCount' | 'prefixLength' | 'shards'> {
@@ -19,7 +19,7 @@ export interface IndexParts extends Omit<Manifest, 'recordCount' | 'prefixLength
 export interface Index {
   readonly manifest: Uint8Array;
   /** Compressed shards by prefix, in order. `shardFileName` returns their file names. */
-  readonly shards: ReadonlyMap<string, Uint8Array>;
+  readonly shards: ReadonlyMap<string, ListedShard>;
 }
 
 /**

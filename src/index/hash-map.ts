@@ -9,7 +9,7 @@ import type { Manifest } from './manifest.ts';
 import { ofPublisher } from './of-publisher.ts';
 import { RECORD_KEYS } from './record.ts';
 import type { ShardRecords } from './shard-records.ts';
-import { assertShard, decodeShard, shardFileName, shardPrefix, type ShardEntry } from './shard.ts';
+import { assertShard, decodeShard, shardFileName, shardPrefix, type ListedShard, type ShardEntry } from './shard.ts';
 
 /** A source of the files of a hash map. */
 export interface IndexSource {
@@ -154,7 +154,7 @@ export class HashMap {
     }
   }
 
-  async #load(entry: ShardEntry): Promise<Uint8Array> {
+  async #load(entry: ShardEntry): Promise<ListedShard> {
     const kept = await this.#dir.readShard(entry.prefix);
     if (kept !== undefined && fits(entry, kept)) return kept;
     const bytes = await this.#fetch(entry);
@@ -200,7 +200,7 @@ async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<
   }
 }
 
-function fits(entry: ShardEntry, bytes: Uint8Array): boolean {
+function fits(entry: ShardEntry, bytes: Uint8Array): bytes is ListedShard {
   try {
     assertShard(entry, bytes);
     return true;

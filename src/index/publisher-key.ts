@@ -9,10 +9,16 @@ import { dirname } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 
-/** A key that signs. Its secret half is never exposed. */
-export interface PublisherKey {
+/** A publisher, whose key may not be in its file yet. */
+export interface PublisherIdentity {
   /** 32 bytes. */
   readonly publicKey: Uint8Array;
+  /** Returns the key that signs. Writes a new key to its file first: nobody may learn of a signature by a lost key. */
+  signer(): Promise<PublisherKey>;
+}
+
+/** A key that signs. Its secret half is never exposed. */
+export interface PublisherKey extends PublisherIdentity {
   /** Returns the 64 bytes of the signature. The same message always gives the same bytes (RFC 8032). */
   sign(message: Uint8Array): Uint8Array;
 }
@@ -28,29 +34,28 @@ const SIGNATURE_BYTES = 64;
 /** The bytes before the 32 bytes of the seed in PKCS #8 (RFC 8410). */
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
 
-/** A new key that is not in a file yet. */
-export interface NewPublisherKey extends PublisherKey {
+/** A new key that is not in a file yet, and so cannot sign. */
+interface NewPublisherKey extends Pick<PublisherKey, 'publicKey'> {
   /**
-   * Writes the key, readable only by its owner (0600). Makes missing parent folders (0700). Never overwrites a file:
+   * Writes the key and returns it. The file is readable only by its owner (0600). Makes missing parent folders (0700). Never overwrites a file:
    * followers know the publisher by its key and cannot be told of another.
    *
    * @throws NarswarmError `KEY_INVALID`, naming the file, if it exists or cannot be written.
    */
-  save(file: string): Promise<void>;
+  save(file: string): Promise<PublisherKey>;
 }
 
-/** Makes a new key. Save it before anybody learns of its signatures. */
+/** Makes a new key. */
 export function generatePublisherKey(): NewPublisherKey {
   const { privateKey } = generateKeyPairSync('ed25519');
   const pem = String(privateKey.export({ format: 'pem', type: 'pkcs8' }));
-  return { ...publisherKey(privateKey), save: (file) => writeKeyFile(file, pem) };
+  const key = publisherKey(privateKey);
+  return { publicKey: key.publicKey, save: (file) => writeKeyFile(file, pem).then(() => key) };
 }
 
 /** Makes a new key and saves it. @throws as {@link NewPublisherKey.save} */
 export async function createPublisherKey(file: string): Promise<PublisherKey> {
-  const key = generatePublisherKey();
-  await key.save(file);
-  return key;
+  return generatePublisherKey().save(file);
 }
 
 async function writeKeyFile(file: string, pem: string): Promise<void> {
@@ -100,10 +105,12 @@ export function verifyEd25519(publicKey: Uint8Array, message: Uint8Array, signat
 
 function publisherKey(privateKey: KeyObject): PublisherKey {
   const { x = '' } = createPublicKey(privateKey).export({ format: 'jwk' });
-  return {
+  const key: PublisherKey = {
     publicKey: new Uint8Array(Buffer.from(x, 'base64url')),
     sign: (message) => new Uint8Array(sign(null, message, privateKey)),
+    signer: () => Promise.resolve(key),
   };
+  return key;
 }
 
 async function readKeyFile(file: string): Promise<{ pem: string; mode: number }> {

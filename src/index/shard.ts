@@ -70,25 +70,29 @@ export function shardFileName(prefix: string): string {
  *
  * @throws NarswarmError as {@link formatRecords} does.
  */
-export function encodeShard(records: readonly NarInfo[]): Uint8Array {
+export function encodeShard(records: readonly NarInfo[]): ListedShard {
   const params = { [constants.ZSTD_c_compressionLevel]: COMPRESSION_LEVEL };
   const text = Buffer.from(formatRecords(records));
   const bytes = zstdCompressSync(text, { params });
-  if (text.length <= MAX_SHARD_TEXT_BYTES && bytes.length <= MAX_SHARD_BYTES) return bytes;
+  if (text.length <= MAX_SHARD_TEXT_BYTES && bytes.length <= MAX_SHARD_BYTES) return bytes as Uint8Array as ListedShard;
   throw invalid(
     `${records.length} records have ${text.length} bytes, ${bytes.length} compressed: a shard may have ${MAX_SHARD_TEXT_BYTES}, ${MAX_SHARD_BYTES} compressed`,
   );
 }
 
+/** The bytes of a shard that a manifest lists: bytes after a zstd frame are ignored, so others may hide some there. */
+export type ListedShard = Uint8Array & { readonly [LISTED]: true };
+declare const LISTED: unique symbol;
+
 /**
- * Reads a shard. Check a stranger's bytes with {@link assertShard} first: bytes after the zstd frame are ignored.
+ * Reads a shard.
  *
  * @param options.maxBytes limit on the decompressed size
  * @param options.prefix prefix that all store hashes must have. Default: any
  * @throws NarswarmError `INDEX_INVALID` and nothing else.
  */
 export function decodeShard(
-  bytes: Uint8Array,
+  bytes: ListedShard,
   { maxBytes, prefix = '' }: { readonly maxBytes: number; readonly prefix?: string },
 ): ShardRecords {
   const records = ShardRecords.scan(decompress(bytes, maxBytes));
@@ -107,7 +111,7 @@ export function shardEntryOf(prefix: string, bytes: Uint8Array): ShardEntry {
  *
  * @throws NarswarmError `INDEX_INVALID`, naming the shard's file.
  */
-export function assertShard(entry: ShardEntry, bytes: Uint8Array): void {
+export function assertShard(entry: ShardEntry, bytes: Uint8Array): asserts bytes is ListedShard {
   const name = shardFileName(entry.prefix);
   if (bytes.length !== entry.sizeBytes) {
     throw invalid(`${name} has ${bytes.length} bytes, the manifest says ${entry.sizeBytes}`);

@@ -3,7 +3,7 @@ import { walkClosure, type FindNarInfo } from '../fetch/closure.ts';
 import { firstTrusted, storeSource } from '../fetch/find-narinfo.ts';
 import { assertPublished, collectRecords, type Collected, type LeftOut } from './collect-records.ts';
 import { lastManifest, publishIndex, type Publication } from './publication.ts';
-import type { PublisherKey } from '../index/publisher-key.ts';
+import type { PublisherIdentity } from '../index/publisher-key.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { verifiesContentAddress } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -16,9 +16,8 @@ import { Turn } from '../store/turn.ts';
 
 export interface BuildOptions {
   readonly store: FileStore;
-  readonly key: PublisherKey;
-  /** Called before each signature, once the contents are known. Saves a new key. */
-  readonly beforeSigning?: (() => Promise<void>) | undefined;
+  /** Asked to sign only if there is something to sign. */
+  readonly key: PublisherIdentity;
   readonly salt: string;
   /** Returns the contents of the hash map, for each edition. `everything`: the whole store. */
   readonly contents: () => Promise<Contents | 'everything'>;
@@ -80,10 +79,10 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
   }
   const last =
     options.keepsHints === true ? await lastManifest(store, options.key, options.salt, new Date()) : undefined;
-  await options.beforeSigning?.();
+  const key = await options.key.signer();
   const publication = await publishIndex({
     store,
-    key: options.key,
+    key,
     salt: options.salt,
     records: collected.records,
     roots: Array.from(roots, ([name, path]) => ({ name, path })),

@@ -9,7 +9,7 @@ import { buildIndex, type Index } from '../index/build.ts';
 import { seedEdition, type SeededEdition } from '../index/editions.ts';
 import { IndexDir } from '../index/index-dir.ts';
 import { parseManifest, type Manifest, type Root } from '../index/manifest.ts';
-import type { PublisherKey } from '../index/publisher-key.ts';
+import type { PublisherIdentity, PublisherKey } from '../index/publisher-key.ts';
 
 /** One edition of a hash map on disk, ready to be seeded and put into the DHT. */
 export interface Publication extends SeededEdition {
@@ -95,7 +95,7 @@ export async function announcePublication(publication: Publication, key: Publish
 /** Reads the manifest of the last edition. Undefined if there is none. */
 export async function lastManifest(
   store: FileStore,
-  key: PublisherKey,
+  key: Pick<PublisherIdentity, 'publicKey'>,
   salt: string,
   now: Date,
 ): Promise<Manifest | undefined> {

@@ -41,6 +41,8 @@ export class Publisher implements AsyncDisposable {
   readonly #stop: AbortController;
   readonly #stack: AsyncDisposableStack;
   #building: Promise<boolean> | undefined;
+  /** Ends when the pointer is in the DHT for the first time, or cannot be put there. */
+  #announced: Promise<void> = Promise.resolve();
   #built: Built;
   /** DHT nodes that took the pointer last time. */
   dhtNodes = 0;
@@ -61,7 +63,10 @@ export class Publisher implements AsyncDisposable {
     this.#options = options;
     this.#stack = stack;
     const everyMs = Math.min(REPUBLISH_MS, Math.max(MIN_RENEW_MS, options.validForMs / 4));
-    this.#timer = setInterval(() => void this.renew(), everyMs);
+    this.#timer = setInterval(() => {
+      // hashing may take longer than the time between two renewals
+      if (this.#building === undefined) void this.rebuild();
+    }, everyMs);
   }
 
   /** The edition that is served now. */
@@ -77,13 +82,13 @@ export class Publisher implements AsyncDisposable {
     const network = stack.use(await joinAtLastPort(options, { ...options.network, ...offer.forNetwork, onWarning }));
     await network.openDht();
     const publisher = await Publisher.attach(options, { network, offer });
-    await publisher.announce();
+    await publisher.#announced;
     const owned = stack.move();
     publisher.#stack.defer(() => owned.disposeAsync());
     return publisher;
   }
 
-  /** Publishes on a network that is already joined, with the NARs already seeded. Call {@link announce} next. */
+  /** Publishes on a network that is already joined, with the NARs already seeded. Does not wait for the DHT. */
   static async attach(options: PublisherOptions, place: PublisherPlace): Promise<Publisher> {
     await using stack = new AsyncDisposableStack();
     const { network, offer } = place;
@@ -120,6 +125,7 @@ export class Publisher implements AsyncDisposable {
     network.discovery.follow(built.publication.torrent.infoHash); // any client then finds the hash map by its pointer
     const parts = stack.move();
     owned.defer(() => parts.disposeAsync());
+    started.#announced = started.#announce();
     return started;
   }
 
@@ -133,21 +139,18 @@ export class Publisher implements AsyncDisposable {
     return this.close();
   }
 
-  /** Publishes again if needed, and always puts the pointer into the DHT, whose nodes forget it. */
-  async renew(): Promise<void> {
-    if (this.#building !== undefined) return; // hashing may take longer than the time between two renewals
-    await this.rebuild();
-    await this.announce();
-  }
-
   /**
-   * Builds the hash map again, with paths added to the store since. Signs it again after half of its life.
+   * Builds the hash map again, with paths added to the store since. Signs it again after half of its life. Then puts the
+   * pointer into the DHT in any case, without waiting for that: nodes forget it.
    *
    * @returns false if that failed, which is a warning: the last edition stays
    */
   async rebuild(): Promise<boolean> {
     while (this.#building !== undefined) await this.#building; // it may lack the last additions to the store
-    this.#building = this.#build().finally(() => (this.#building = undefined));
+    this.#building = this.#build().finally(() => {
+      this.#building = undefined;
+      void this.#announce();
+    });
     return this.#building;
   }
 
@@ -173,14 +176,14 @@ export class Publisher implements AsyncDisposable {
     return true;
   }
 
-  /** Puts the pointer into the DHT. Takes as long as finding the DHT takes. */
-  async announce(): Promise<void> {
+  /** Puts the pointer into the DHT. Takes as long as finding the DHT takes. Never rejects. */
+  async #announce(): Promise<void> {
     const { signal, key, onWarning } = this.#options;
     try {
       const dht = await this.network.openDht();
       if (dht === undefined || signal.aborted) return;
       await dht.ready({ signal });
-      this.dhtNodes = await announcePublication(this.built.publication, key, dht);
+      this.dhtNodes = await announcePublication(this.built.publication, await key.signer(), dht);
       if (this.dhtNodes === 0) onWarning({ kind: 'pointer-not-taken' });
     } catch (error) {
       if (!signal.aborted) onWarning({ kind: 'pointer-not-put', error: asError(error) });

@@ -1,7 +1,7 @@
 import { firstFailure, NarswarmError, isNarswarmError } from '../errors.ts';
 import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
-import type { PublisherKey } from '../index/publisher-key.ts';
+import type { PublisherIdentity } from '../index/publisher-key.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { collectGarbage, type GcResult } from '../store/gc.ts';
@@ -32,8 +32,7 @@ export interface RunUpdateOptions
   /** This machine's own hash map, if it publishes one. */
   readonly publish?:
     | {
-        readonly key: PublisherKey;
-        readonly beforeSigning?: () => Promise<void>;
+        readonly key: PublisherIdentity;
         readonly salt: string;
         readonly validForMs: number;
         readonly hints: readonly string[];
@@ -161,11 +160,10 @@ async function publishOrTell(store: FileStore, options: RunUpdateOptions): Promi
 async function publish(store: FileStore, options: RunUpdateOptions): Promise<void> {
   const { publish: own, configured, keys, signal } = options;
   if (own === undefined) return;
-  const { key, beforeSigning, salt, validForMs, hints } = own;
+  const { key, salt, validForMs, hints } = own;
   const built = await buildPublication({
     store,
     key,
-    beforeSigning,
     salt,
     validForMs,
     keys,

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { torrentOfRecord } from '../../../src/index/record.ts';
-import { decodeShard } from '../../../src/index/shard.ts';
+import { decodeShard, type ListedShard } from '../../../src/index/shard.ts';
 import { FIXTURES } from '../../index/fixtures.ts';
 import { expecting, type FuzzTarget } from '../target.ts';
 
@@ -17,7 +17,7 @@ export function shard(): FuzzTarget {
     read(input) {
       expecting(['INDEX_INVALID'], () => {
         const compressed = count++ % 2 === 0 ? input : zstdCompressSync(input);
-        for (const [, record] of decodeShard(compressed, { maxBytes: MAX_BYTES }))
+        for (const [, record] of decodeShard(compressed as Uint8Array as ListedShard, { maxBytes: MAX_BYTES }))
           expecting(['INDEX_INVALID', 'TORRENT_INVALID'], () => void torrentOfRecord(record));
       });
     },
