@@ -95,6 +95,7 @@ export function fetchCommand(): Command {
                 }
               },
         ...sources,
+        network: sources.network && { ...sources.network, givesTorrents: options.seedFor > 0 },
         upstreams: options.checkSigs ? sources.upstreams : sources.upstreams.map(asTrusted),
         to: options.to,
         copy: options.copy,

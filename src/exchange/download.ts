@@ -21,6 +21,8 @@ const LOOK_EVERY_MS = 250;
 const MAX_BYTES_IN_MEMORY = 32 * 1024 * 1024;
 /** The one member that may send a file is another one if nothing of it was completed for so long. */
 const ONLY_MS = 10_000;
+/** Seconds within which a file has to come for the SHA-1 of its pieces to be left out. */
+const SOON_S = 2;
 /** A beginning of a range is kept from so many bytes on. */
 const KEPT_BYTES = 16 * 1024;
 
@@ -33,8 +35,12 @@ interface Stretch {
 /** Where the bytes of a file go. */
 export interface Sink {
   missing(): readonly Stretch[];
-  /** Writes a whole piece that was checked, or a file of one piece: the buffer of that is left to the sink. */
-  putPiece(index: number, bytes: Uint8Array, origin: string): Promise<void>;
+  /**
+   * Writes a whole piece. The buffer of a file of one piece is left to the sink.
+   *
+   * @param isChecked whether its SHA-1 was checked. Default: true
+   */
+  putPiece(index: number, bytes: Uint8Array, origin: string, isChecked?: boolean): Promise<void>;
   /** Writes bytes that go on from what is there. */
   write(offset: number, chunks: readonly Uint8Array[], origin: string): Promise<void>;
   read(offset: number, length: number): Promise<Uint8Array>;
@@ -51,6 +57,11 @@ export interface DownloadFile {
 export interface DownloadOptions {
   readonly members: Members;
   readonly line: Line;
+  /**
+   * True if no piece is given to anybody but members that want it. Then the SHA-1 of pieces is left out where the SHA-256 of
+   * the whole follows in a moment. Default: false.
+   */
+  readonly leavesUnchecked?: boolean;
   /** Opens the sink of a file; called once for each, before its first byte is written. */
   readonly open: (file: FileHash) => Promise<Sink>;
   /** Called with payload that a member has sent. */
@@ -100,6 +111,8 @@ interface State {
   /** By unit, of the present attempt and of one that was wrong. */
   proofs: Map<number, Proof>;
   doubts: Map<number, Proof>;
+  /** True once all of it came and was wrong. */
+  misfits: boolean;
   /** When the one member that may send it was chosen, or a range of it came. `performance.now()` */
   onlyAtMs: number;
   /** Peers that were that one and did not send it. */
@@ -112,6 +125,8 @@ interface State {
   readonly work: Set<Promise<void>>;
   /** Writes of beginnings of ranges, by range: a range has one at a time. */
   readonly keeping: Map<Unit, Promise<void>>;
+  /** Pieces that are being written. */
+  unwritten: number;
   hasFailed: boolean;
 }
 
@@ -161,12 +176,14 @@ export class Download implements AsyncDisposable {
         opened: sink,
         proofs: goesOn ? known.proofs : new Map(),
         doubts: known?.doubts ?? new Map(),
+        misfits: known?.misfits ?? false,
         onlyAtMs: performance.now(),
         passed: known?.passed ?? new Set(),
         begun: goesOn ? known.begun : new Set(),
         ahead: new Map(),
         work: new Set(),
         keeping: new Map(),
+        unwritten: 0,
         hasFailed: false,
       });
       this.#picker.add(pick, sink?.missing() ?? [{ from: 0, to: sizeBytes }]);
@@ -239,7 +256,10 @@ export class Download implements AsyncDisposable {
   confirm(file: FileHash): void {
     const state = this.#files.get(file);
     if (state === undefined) return;
-    for (const { origin, lengthBytes } of state.proofs.values()) noteGoodBytes(origin.member.peer, lengthBytes);
+    for (const { origin, lengthBytes } of state.proofs.values()) {
+      noteGoodBytes(origin.member.peer, lengthBytes);
+      this.#options.onVerified(lengthBytes);
+    }
     for (const [index, doubted] of state.doubts) {
       const proof = state.proofs.get(index);
       if (proof?.lengthBytes === doubted.lengthBytes && proof.sha1 !== doubted.sha1) this.#ban(doubted.origin, file);
@@ -255,6 +275,7 @@ export class Download implements AsyncDisposable {
   doubt(file: FileHash, isMixed: boolean): void {
     const state = this.#files.get(file);
     if (state === undefined) return;
+    state.misfits = true;
     const sources = [...state.begun, ...Array.from(state.proofs.values(), ({ origin }) => origin)];
     const origins = new Map(sources.map((source) => [source.member.peer, source])); // a peer may have connected again
     const [first] = origins.values();
@@ -472,26 +493,43 @@ export class Download implements AsyncDisposable {
       const start = unit.index * unit.file.unitBytes;
       const before = asked.from > start ? await (await this.#sink(state)).read(start, asked.from - start) : undefined;
       const piece = before === undefined ? bytes : Buffer.concat([before, bytes]);
-      const at = unit.index * PIECE_HASH_BYTES;
-      const expected = Buffer.from(pieces.subarray(at, at + PIECE_HASH_BYTES)).toString('hex');
-      if ((await sha1(piece)) !== expected) {
+      const isChecked = before !== undefined || !this.#isSoonWhole(state, source);
+      if (isChecked && (await sha1(piece)) !== sha1Of(pieces, unit.index)) {
         giveBack(bytes);
         if (before === undefined) this.#ban(source, file);
         unit.from = start; // of two that sent parts either may have lied: the next one sends all of it
         this.#picker.end(asked, false);
         return;
       }
-      noteGoodBytes(source.member.peer, bytes.length);
-      this.#options.onVerified(bytes.length);
+      if (isChecked) {
+        noteGoodBytes(source.member.peer, bytes.length);
+        this.#options.onVerified(bytes.length);
+      }
       if (!(await this.#settle(state, asked))) return;
-      await (await this.#sink(state)).putPiece(unit.index, piece, address);
+      if (!isChecked) noteProof(state, asked, '');
+      state.unwritten++;
+      await (await this.#sink(state)).putPiece(unit.index, piece, address, isChecked);
+      state.unwritten--;
       if (piece !== bytes || sizeBytes > unit.file.unitBytes) giveBack(bytes); // one that is all of the file is the sink's
-      this.#options.onPiece(file, unit.index);
+      if (isChecked) this.#options.onPiece(file, unit.index);
     }
-    if (this.#picker.isComplete(file) && state.ahead.size === 0) {
+    if (this.#picker.isComplete(file) && state.ahead.size === 0 && state.unwritten === 0) {
       this.#picker.remove(file);
       this.#options.onComplete(file);
     }
+  }
+
+  /**
+   * True if nobody needs a piece before the whole file is checked: it comes from this member alone, in a moment, and no other
+   * wants it. A wrong one is then found by the SHA-256 of the file, and pieces are checked from then on.
+   */
+  #isSoonWhole({ wanted: { file, sizeBytes }, pick, doubts, misfits }: State, source: DownloadSource): boolean {
+    if (this.#options.leavesUnchecked !== true || misfits || doubts.size > 0 || pick.only !== undefined) return false;
+    if (sizeBytes <= pick.unitBytes) return true;
+    if (sizeBytes > (source.rate ?? 0) * SOON_S) return false;
+    for (const other of this.#sources.values())
+      if (other !== source && (other.wants(file) || other.has(file) !== undefined)) return false;
+    return true;
   }
 
   /** Takes note that a unit is there. False if it was there already, or is not wanted any longer. */
@@ -581,6 +619,12 @@ function isBefore(one: Rival, other: Rival): boolean {
 function cannotAsk({ member }: DownloadSource): Outcome {
   member.drop();
   return 'closed';
+}
+
+/** The SHA-1 of a piece, in hex. */
+function sha1Of(pieces: Uint8Array, index: number): string {
+  const at = index * PIECE_HASH_BYTES;
+  return Buffer.from(pieces.subarray(at, at + PIECE_HASH_BYTES)).toString('hex');
 }
 
 function noteProof({ proofs }: State, { unit, source, lengthBytes }: Asked, digest: string): void {

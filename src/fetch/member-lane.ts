@@ -14,6 +14,8 @@ import type { Task } from './task.ts';
 export interface MemberLaneOptions {
   readonly members: Members;
   readonly line: Line;
+  /** False if fetched NARs are given to ordinary BitTorrent clients at once: then each piece is checked. */
+  readonly leavesUnchecked: boolean;
   readonly work: LaneWork;
   readonly policy: LanePolicy;
   /** Serves the finished parts of an arriving NAR to others. */
@@ -48,11 +50,12 @@ export class MemberLane implements AsyncDisposable {
   readonly #others = new Map<FileHash, Rival | undefined>();
 
   constructor(options: MemberLaneOptions) {
-    const { members, line, policy, tell, onNews } = options;
+    const { members, line, leavesUnchecked, policy, tell, onNews } = options;
     this.#options = options;
     this.#download = new Download({
       members,
       line,
+      leavesUnchecked,
       open: (file) => this.#open(file),
       onBytes: ({ peer: { address } }, bytes) => tell({ type: 'nar-bytes', source: 'peers', origin: address, bytes }),
       onVerified: () => policy.onVerified(),

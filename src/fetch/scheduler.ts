@@ -166,6 +166,7 @@ export class Scheduler {
     return new MemberLane({
       members: network.members,
       line: network.swarm.peers.line,
+      leavesUnchecked: !network.givesTorrents,
       work: this.#work,
       policy: this.#policy,
       held: this.#options.held,

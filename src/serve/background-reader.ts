@@ -28,7 +28,11 @@ export class BackgroundReader implements AsyncDisposable {
    * @returns undefined if the file does not exist (any longer); the reason if it could not be read
    * @throws NIX_MISSING if the program that decompresses it is missing; an error after this was closed
    */
-  async read(path: string, contents: NarContents, urgency: Urgency): Promise<NarHashes | Unread | undefined> {
+  async read(
+    path: string,
+    contents: NarContents | undefined,
+    urgency: Urgency,
+  ): Promise<NarHashes | Unread | undefined> {
     clearTimeout(this.#timer);
     this.#wanted++;
     try {
@@ -50,7 +54,7 @@ export class BackgroundReader implements AsyncDisposable {
     return this.close();
   }
 
-  async #readInThread(path: string, contents: NarContents): Promise<NarHashes | Unread | undefined> {
+  async #readInThread(path: string, contents: NarContents | undefined): Promise<NarHashes | Unread | undefined> {
     if (this.#isClosed) throw new Error('the reader of NARs is closed');
     const thread = this.#idle.pop() ?? this.#start();
     try {

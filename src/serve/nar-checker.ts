@@ -89,7 +89,8 @@ export class NarChecker implements AsyncDisposable {
     const { store, catalogue } = this.#options;
     const { storePath, fileHash, extension, askedBy } = entry;
     const path = store.narPath({ url: FileStore.narUrl(fileHash, extension), storePath });
-    const found = await this.#reader.read(path, narContentsOf(info), urgency).catch((error: unknown) => {
+    const contents = entry.narHash === undefined ? narContentsOf(info) : undefined; // which a FileHash decides
+    const found = await this.#reader.read(path, contents, urgency).catch((error: unknown) => {
       if (!isNarswarmError(error, 'NIX_MISSING')) throw error;
       this.#warnOnce({ kind: 'unchecked-contents', error, of: 'store' });
       return undefined;
@@ -98,9 +99,10 @@ export class NarChecker implements AsyncDisposable {
       this.#setOff(entry);
       return undefined;
     }
-    const checked = entryOf(narTorrent({ ...found, extension }), storePath, found.mtimeMs, askedBy, found.narHash);
+    const narHash = found.narHash ?? entry.narHash;
+    const checked = entryOf(narTorrent({ ...found, extension }), storePath, found.mtimeMs, askedBy, narHash);
     this.#putOff.delete(storePath);
-    if (found.narHash === undefined) this.#setOff(checked); // only Nix can read it: an import may check it
+    if (narHash === undefined) this.#setOff(checked); // only Nix can read it: an import may check it
     // If the disk takes no more lines, this process still knows the result.
     await catalogue.add([checked]).catch((error: unknown) => this.#warnOnce({ kind: 'failed', error: asError(error) }));
     if (contentsOf(checked, info) === 'wrong') this.#warnOnce({ kind: 'wrong-contents', path: storePath });

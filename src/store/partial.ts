@@ -38,6 +38,8 @@ export class PartialNar implements AsyncDisposable {
   readonly #held: HeldPieces;
   readonly #bytes: PartialBytes;
   readonly #writing = new Set<Promise<void>>();
+  /** True once a piece was put that nobody checked: it is not worth reading the file again to see if its torrent fits. */
+  #mayMisfit = false;
 
   private constructor(path: string, { sizeBytes, fileHash, torrent }: Expected, bytes: PartialBytes) {
     this.path = path;
@@ -95,17 +97,19 @@ export class PartialNar implements AsyncDisposable {
   }
 
   /**
-   * Writes a whole piece from a peer, whose SHA-1 was checked. Takes over the buffer of a NAR of one piece, without a
-   * copy.
+   * Writes a whole piece from a peer. Takes over the buffer of a NAR of one piece, without a copy.
+   *
+   * @param isChecked whether its SHA-1 was checked. A NAR with a piece that was not is not known to fit its torrent
    */
-  putPiece(index: number, bytes: Uint8Array, origin: Origin): Promise<void> {
-    return this.#track(this.#putPiece(index, bytes, origin));
+  putPiece(index: number, bytes: Uint8Array, origin: Origin, isChecked = true): Promise<void> {
+    return this.#track(this.#putPiece(index, bytes, origin, isChecked));
   }
 
-  async #putPiece(index: number, bytes: Uint8Array, origin: Origin): Promise<void> {
+  async #putPiece(index: number, bytes: Uint8Array, origin: Origin, isChecked: boolean): Promise<void> {
     if (this.has(index)) return;
     await this.#bytes.writePiece(this.#held.startOf(index), bytes);
-    this.#held.addPiece(index, origin);
+    this.#held.addPiece(index, origin, isChecked);
+    if (!isChecked) this.#mayMisfit = true;
   }
 
   /**
@@ -138,8 +142,8 @@ export class PartialNar implements AsyncDisposable {
    *
    * @param judge called with a whole file at `path` that has another SHA-256, if no single piece is to blame. Returns
    *   its target if its contents are right nevertheless
-   * @returns true if every piece fits the torrent. A hash map may have named a wrong torrent: then the file must not be
-   *   passed on
+   * @returns true if every piece is known to fit the torrent. A hash map may have named a wrong torrent: then the file must
+   *   not be passed on by it
    * @throws HASH_MISMATCH if the bytes are not those of the NAR. Bad bytes are dropped, so that {@link missing} returns
    *   them for another fetch. `facts.mapLied` is true if every piece fits the torrent: then the hash map named other
    *   bytes, and no source is to blame. `facts.origins` names the sources of bad pieces.
@@ -224,7 +228,7 @@ export class PartialNar implements AsyncDisposable {
   }
 
   async #fitsTorrent(): Promise<boolean> {
-    if (this.#torrent === undefined) return false;
+    if (this.#torrent === undefined || this.#mayMisfit) return false;
     for (let index = 0; index < this.#held.count; index++) {
       if (!this.#held.isChecked(index) && !(await this.#fits(index))) return false;
     }

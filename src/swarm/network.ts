@@ -33,6 +33,8 @@ export interface NetworkOptions {
   readonly lanNetworks?: readonly Subnet[] | undefined;
   /** Groups of neighbours to meet on the local network, and nowhere else. Default: none. */
   readonly neighbours?: readonly InfoHash[] | undefined;
+  /** True if ordinary BitTorrent clients are to find what is fetched at once, also where nothing is announced. */
+  readonly givesTorrents?: boolean;
   /** Peers named by the user. */
   readonly peers: readonly Endpoint[];
   /** Default: none. */
@@ -55,6 +57,8 @@ export class Network implements AsyncDisposable {
   readonly networks: LocalNetworks;
   /** True if the scope lets this machine be announced beyond the local network. */
   readonly announces: boolean;
+  /** True if ordinary BitTorrent clients are to find what is fetched at once. */
+  readonly givesTorrents: boolean;
   readonly #dht: DhtOnDemand;
   #hasJoined = false;
 
@@ -65,6 +69,7 @@ export class Network implements AsyncDisposable {
     discovery: Discovery;
     networks: LocalNetworks;
     announces: boolean;
+    givesTorrents: boolean;
   }) {
     this.swarm = parts.swarm;
     this.members = parts.members;
@@ -72,6 +77,7 @@ export class Network implements AsyncDisposable {
     this.discovery = parts.discovery;
     this.networks = parts.networks;
     this.announces = parts.announces;
+    this.givesTorrents = parts.givesTorrents;
   }
 
   /** @throws LISTEN_FAILED */
@@ -140,7 +146,8 @@ export class Network implements AsyncDisposable {
       }),
     );
     for (const peer of options.peers) discovery.add(peer, 'given');
-    const network = new Network({ swarm, members, dht, discovery, networks, announces: isPublic });
+    const givesTorrents = isPublic || options.givesTorrents === true;
+    const network = new Network({ swarm, members, dht, discovery, networks, announces: isPublic, givesTorrents });
     for (const infoHash of options.neighbours ?? []) members.keepNear(infoHash);
     for (const infoHash of options.neighbours ?? []) network.#meet(infoHash, (group) => discovery.followOnLan(group));
     stack.move();

@@ -67,7 +67,7 @@ function piecesOf({ bytes }: MadeFile): Uint8Array {
 }
 
 /** Downloads files, as a fetch does: a file that is wrong as a whole is begun anew. */
-function startDownload(client: MadeMember) {
+function startDownload(client: MadeMember, { leavesUnchecked = false } = {}) {
   const sinks = new Map<FileHash, MadeSink>();
   const wanted = new Map<FileHash, DownloadFile>();
   const lies: string[] = [];
@@ -77,6 +77,7 @@ function startDownload(client: MadeMember) {
   const download: Download = new Download({
     members: client.members,
     line: client.peers.line,
+    leavesUnchecked,
     open: async (file) => {
       const sink = new MadeSink(wanted.get(file)!.sizeBytes);
       sinks.set(file, sink);
@@ -122,12 +123,17 @@ function madeHash(bytes: Buffer): FileHash {
 suite('Download', () => {
   const files = [madeFile(5 * MIB + 7, 1), madeFile(300_000, 2), madeFile(10, 3)];
 
-  for (const hasPieces of [true, false]) {
-    test(`files come from two members at once, ${hasPieces ? 'with' : 'without'} piece hashes`, async () => {
+  for (const [hasPieces, leavesUnchecked] of [
+    [true, false],
+    [true, true],
+    [false, false],
+  ] as const) {
+    const how = leavesUnchecked ? 'without checks of single pieces' : `${hasPieces ? 'with' : 'without'} piece hashes`;
+    test(`files come from two members at once, ${how}`, async () => {
       await using client = await startMember();
       await using one = await startMember({ files });
       await using other = await startMember({ files });
-      await using running = startDownload(client);
+      await using running = startDownload(client, { leavesUnchecked });
       client.meet(one);
       client.meet(other);
       const sinks = await running.fetch(files, { hasPieces });
@@ -138,12 +144,12 @@ suite('Download', () => {
       assert.deepEqual(running.lies, []);
     });
 
-    test(`a member that lies is found within one file and left, ${hasPieces ? 'with' : 'without'} piece hashes`, async () => {
+    test(`a member that lies is found within one file and left, ${how}`, async () => {
       await using client = await startMember();
       await using honest = await startMember({ files });
       await using liar = await startMember({ files });
       liar.offer.lies = true;
-      await using running = startDownload(client);
+      await using running = startDownload(client, { leavesUnchecked });
       const record = client.meet(liar);
       while (client.members.open.size === 0) await new Promise(setImmediate);
       const fetched = running.fetch(files, { hasPieces });
@@ -263,5 +269,28 @@ suite('Download', () => {
     await running.fetch(files);
     const large = running.news.filter(([file]) => file === files[0]!.file).map(([, index]) => index);
     assert.deepEqual(new Set(large), new Set([0, 1, 2, 3, 4, 5]));
+  });
+
+  test('pieces are checked only if another member wants them, or the whole is not there soon', async () => {
+    const [first, second, third] = [madeFile(9 * MIB, 4), madeFile(5 * MIB, 5), madeFile(5 * MIB, 6)] as const;
+    await using client = await startMember();
+    await using seeder = await startMember({ files: [first, second, third, files[1]!] });
+    await using other = await startMember();
+    await using running = startDownload(client, { leavesUnchecked: true });
+    client.meet(seeder);
+    await running.fetch([first, files[1]!]); // how fast it is must be known
+    const pieces = (of: MadeFile): number => running.news.filter(([file]) => file === of.file).length;
+    assert.equal(pieces(files[1]!), 0);
+    assert.ok(pieces(first) > 0);
+    await running.fetch([second]);
+    assert.equal(pieces(second), 0);
+    other.members.want([{ file: third.file, sizeBytes: third.bytes.length }]);
+    client.meet(other);
+    while (![...client.members.open].some((member) => member.wants(third.file))) {
+      client.members.want([{ file: third.file, sizeBytes: third.bytes.length }]);
+      await new Promise(setImmediate);
+    }
+    await running.fetch([third]);
+    assert.equal(pieces(third), 5);
   });
 });

@@ -73,6 +73,16 @@ test('checks all others in the background, and computes unknown pieces', async (
   }
 });
 
+test('reads a NAR whose contents are known for its pieces alone', async (t) => {
+  const { store, catalogue, checker } = await scene(t, async (made) => {
+    const { torrent: _, ...entry } = await entryFor(made, LEAF);
+    return [{ ...entry, narHash: `none:${1}` as const }]; // no reading of the contents would say so
+  });
+  await checker.checkAll(signal);
+  const entry = await entryFor(store, LEAF);
+  assert.deepEqual(catalogue.byStorePath(entry.storePath), { ...entry, narHash: 'none:1' });
+});
+
 test(
   'does not serve a private NAR that a signed narinfo of another path names, but still serves its own path',
   LIMIT,

@@ -59,6 +59,23 @@ test('a damaged file loses only the damaged piece', async (t) => {
   assert.deepEqual((await begin()).missing(), mib([1, 2]));
 });
 
+for (const sizeBytes of [70_000, 3 * MIB]) {
+  test(`a NAR of ${sizeBytes} bytes with an unchecked piece is not known to fit its torrent, and its liar is named`, async (t) => {
+    const { bytes, target, begin, piece } = await prepare(t, sizeBytes);
+    const partial = await begin();
+    const last = partial.pieceCount - 1;
+    for (let index = 0; index < last; index++) await partial.putPiece(index, piece(index), 'a peer', false);
+    await partial.putPiece(last, randomBytes(piece(last).length), 'a liar', false);
+    const { code, facts } = await failureOf(partial.settle(target));
+    assert.deepEqual([code, facts['origins'], facts['mapLied']], ['HASH_MISMATCH', ['a liar'], false]);
+    await assert.rejects(access(target));
+    assert.equal(partial.has(last), false);
+    await partial.putPiece(last, piece(last), 'a peer', false);
+    assert.equal(await partial.settle(target), false);
+    assert.ok(bytes.equals(await readFile(target)));
+  });
+}
+
 test('cuts a file that is longer than the NAR', async (t) => {
   const { bytes, path, target, begin } = await prepare(t, 3 * MIB);
   await writeFile(path, Buffer.concat([bytes, randomBytes(1000)]));

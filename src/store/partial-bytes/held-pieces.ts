@@ -83,11 +83,12 @@ export class HeldPieces {
     return ranges;
   }
 
-  /** Records a whole piece whose SHA-1 was checked. */
-  addPiece(index: number, origin: Origin): void {
+  /** Records a whole piece. @param isChecked whether its SHA-1 was checked */
+  addPiece(index: number, origin: Origin, isChecked = true): void {
     this.#held[index] = this.lengthOf(index);
     this.#origins[index] = new Set([origin]);
-    this.#checked.add(index);
+    if (isChecked) this.#checked.add(index);
+    else this.#checked.delete(index);
   }
 
   /** Records unchecked bytes. They must begin at the start of a range of {@link missing}. */
