@@ -134,7 +134,7 @@ export function daemonCommand(): Command {
         keys,
         shareKeys,
         http,
-        publishers: publishersOf(options.publisher ?? [], config.subscriptions),
+        publishers: options.publisher ?? [],
         publish: own && {
           key: own.key,
           salt: options.salt,

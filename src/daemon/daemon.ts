@@ -14,6 +14,7 @@ import { joinAtLastPort, type Publisher } from '../publish/publisher.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
+import { unfollow } from '../subscription/unfollow.ts';
 import { asError, type Warn } from '../warning.ts';
 import { announceNars } from './announce-nars.ts';
 import { Census } from './census.ts';
@@ -31,6 +32,7 @@ export interface DaemonOptions {
   readonly keys: readonly PublicKey[];
   /** The keys whose NARs are given to others. Default: none. */
   readonly shareKeys?: readonly PublicKey[];
+  /** Publishers to follow until the end. */
   readonly publishers: readonly PublisherAddress[];
   readonly network: NetworkOptions;
   /** Options for HTTP requests. Default: no passwords, and the certificates that Node brings. */
@@ -93,10 +95,11 @@ export class Daemon implements AsyncDisposable {
     const network = await (publish === undefined ? Network.join(how) : joinAtLastPort({ ...publish, store }, how));
     const daemon = stack.use(new Daemon(options, network, offer));
     await daemon.#ownMap?.refresh();
-    const looksUp = options.publishers.length > 0 || daemon.publisher !== undefined;
+    const publishers = [...options.publishers, ...((await options.alsoFollow?.()) ?? [])];
+    const looksUp = publishers.length > 0 || daemon.publisher !== undefined;
     if (looksUp || options.network.scope === 'public') await network.openDht(); // now, so that a port in use is reported
-    if (options.publishers.length > 0) await daemon.#serveMaps();
-    for (const address of options.publishers) daemon.#follow(address);
+    if (publishers.length > 0) await daemon.#serveMaps();
+    for (const address of publishers) daemon.#follow(address);
     daemon.#work();
     stack.move();
     return daemon;
@@ -164,11 +167,25 @@ export class Daemon implements AsyncDisposable {
     }
   }
 
-  /** Takes in new NARs, new contents of the own map, and new publishers. */
+  /** Takes in new NARs, new contents of the own map, and subscriptions that have come or gone. */
   async #look(): Promise<void> {
     await this.#offer.catalogue.refresh();
     await this.#ownMap?.refresh();
-    for (const address of (await this.#options.alsoFollow?.()) ?? []) this.#follow(address);
+    await this.#lookForPublishers();
+  }
+
+  async #lookForPublishers(): Promise<void> {
+    const { store, publishers, alsoFollow } = this.#options;
+    const wanted = [...publishers, ...((await alsoFollow?.()) ?? [])];
+    for (const address of wanted) this.#follow(address);
+    const names = new Set(wanted.map(mapFolder));
+    for (const [name, map] of this.#followed) {
+      if (names.has(name)) continue;
+      this.#followed.delete(name);
+      map.stop();
+      this.#offer.maps.remove(map.address);
+      await unfollow(store, [map.address], wanted);
+    }
   }
 
   /** Follows a publisher from now on, once. */

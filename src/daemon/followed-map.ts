@@ -53,13 +53,14 @@ export interface FollowContext {
  */
 export class FollowedMap {
   readonly group: InfoHash;
-  readonly #address: PublisherAddress;
+  readonly address: PublisherAddress;
   readonly #context: FollowContext;
   readonly #newer: NewerEdition;
   readonly #checkMs: number;
   readonly #falseClaims = new WeakMap<PeerRecord, number>();
   /** The edition that is here; 0: none. */
   #seq = 0;
+  readonly #stop = new AbortController();
   /** What each member has said last. */
   readonly #claims = new Map<PeerRecord, Edition>();
   #pause = new AbortController();
@@ -70,8 +71,8 @@ export class FollowedMap {
   #keptAliveAtMs = -Infinity;
 
   constructor(address: PublisherAddress, context: FollowContext) {
-    this.#address = address;
-    this.#context = context;
+    this.address = address;
+    this.#context = { ...context, signal: AbortSignal.any([context.signal, this.#stop.signal]) };
     this.group = cohortInfoHash(address.publicKey, address.salt);
     this.#newer = new NewerEdition(address, { http: context.http, openDht: () => context.network.openDht() });
     this.#checkMs = context.checkMs ?? (address.baseUrl === undefined ? DHT_CHECK_MS : MIRROR_CHECK_MS);
@@ -91,6 +92,11 @@ export class FollowedMap {
       const stop = AbortSignal.any([signal, this.#pause.signal]);
       if (this.#newestClaim() === undefined) await sleep(waitMs, undefined, { signal: stop }).catch(() => undefined);
     }
+  }
+
+  /** Follows no longer. */
+  stop(): void {
+    this.#stop.abort();
   }
 
   /** Takes note that a member says it holds an edition. */
@@ -123,7 +129,7 @@ export class FollowedMap {
   /** Offers the edition of an earlier run: its followers are not to wait for a publisher that may be off. */
   async #offerKept(): Promise<void> {
     const now = new Date();
-    const kept = await readKept(this.#address, this.#dir, now);
+    const kept = await readKept(this.address, this.#dir, now);
     if (kept === undefined || kept.manifest.expires <= now) return;
     await this.#offer(kept).catch(() => undefined); // not all of it is here
   }
@@ -136,7 +142,7 @@ export class FollowedMap {
     this.#claims.delete(teller);
     try {
       await using resolved = await resolveNamed(
-        this.#address,
+        this.address,
         { infoHash: edition.infoHash, teller },
         { ...this.#resolving, timeoutMs: NAMED_TIMEOUT_MS },
       );
@@ -161,7 +167,7 @@ export class FollowedMap {
     this.#isFound = false;
     this.#misses++;
     const onWarning = (warning: Warning): void => this.#warn(warning);
-    await using resolved = await resolveHashMap(this.#address, { ...this.#resolving, onWarning });
+    await using resolved = await resolveHashMap(this.address, { ...this.#resolving, onWarning });
     await this.#take(resolved);
     if (resolved.from !== 'network') return;
     this.#isFound = true;
@@ -177,7 +183,7 @@ export class FollowedMap {
   async #offer({ manifest, bytes }: Verified): Promise<void> {
     const { store, maps, network, onEdition } = this.#context;
     const { seq, shards } = manifest;
-    const address = this.#address;
+    const address = this.address;
     const edition = await seedEdition(store, { address, seq, manifest: bytes, shards, dir: this.#dir });
     this.#seq = Math.max(this.#seq, seq);
     if (!maps.add(address, edition)) return;
@@ -189,8 +195,8 @@ export class FollowedMap {
   async #keepPointerAlive(): Promise<void> {
     const { network, signal } = this.#context;
     if (!network.announces || performance.now() - this.#keptAliveAtMs < KEEP_ALIVE_MS) return;
-    const { publicKey } = this.#address;
-    const salt = saltBytes(this.#address.salt);
+    const { publicKey } = this.address;
+    const salt = saltBytes(this.address.salt);
     const dht = await network.openDht();
     const item = await dht?.getMutable(publicKey, salt, { signal });
     if (dht === undefined || item?.infoHash === undefined) return;
@@ -200,7 +206,7 @@ export class FollowedMap {
   }
 
   get #dir(): ReturnType<typeof indexDirOf> {
-    return indexDirOf(inState(this.#context.store, 'index'), this.#address);
+    return indexDirOf(inState(this.#context.store, 'index'), this.address);
   }
 
   get #resolving(): Parameters<typeof resolveHashMap>[1] & { readonly network: Network } {

@@ -7,6 +7,9 @@ import type { Index } from './build.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
 import { shardFileName } from './shard.ts';
 
+/** Marks the hash map of a publisher that was followed. */
+const UNFOLLOWED = 'unfollowed';
+
 /**
  * A hash map in a folder: `manifest` and `shards/<prefix>.zst`, named as in the torrent and on a mirror. Every reader
  * checks shards against the manifest, so a folder between two editions misleads nobody.
@@ -50,6 +53,17 @@ export class IndexDir {
     for (const name of await readdir(join(this.dir, 'shards')).catch(() => [])) {
       if (!kept.has(name)) await rm(join(this.dir, 'shards', name), { force: true });
     }
+  }
+
+  /** Returns false once nobody follows the hash map any longer: it is kept, so that no older edition passes as new. */
+  async isFollowed(): Promise<boolean> {
+    return (await this.read(UNFOLLOWED)) === undefined;
+  }
+
+  /** Notes whether somebody follows the hash map. Does nothing if there is no map. */
+  async setFollowed(isFollowed: boolean): Promise<void> {
+    if (isFollowed) await rm(join(this.dir, UNFOLLOWED), { force: true });
+    else if ((await this.readManifest()) !== undefined) await this.#write(UNFOLLOWED, new Uint8Array());
   }
 
   /** Opens a file to be read in parts. Undefined if there is none. The caller closes it. */

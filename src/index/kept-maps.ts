@@ -25,17 +25,28 @@ const NOT_HERE: IndexSource = {
 
 /**
  * The hash maps that a store keeps: those that it follows (`narswarm/index/`) and its own (`narswarm/published/`), as far
- * as their shards are on the disk. Nothing is asked over a network, and an expired map counts: it was published.
+ * as their shards are on the disk. Nothing is asked over a network, and an expired map counts: it was published. A map that was
+ * followed once counts until its subscription is removed.
  */
 export class KeptMaps {
   readonly #folders: readonly string[];
   #maps = new Map<string, Kept>();
+  #version = 0;
   #looking: Promise<void> = Promise.resolve();
   #lookedAtMs = -Infinity;
 
   /** @param stateDir the folder `narswarm/` of a store */
   constructor(stateDir: string) {
     this.#folders = (['index', 'published'] as const).map((place) => inState({ stateDir }, place));
+  }
+
+  /**
+   * Changes if a map is gone or has another edition: whatever was found before may no longer be there. New maps do not change
+   * it. It is a second late at most.
+   */
+  get version(): number {
+    void this.#fresh();
+    return this.#version;
   }
 
   /** The records that the maps have of a store path. Never throws: a damaged map has none. */
@@ -67,18 +78,19 @@ export class KeptMaps {
         if (kept !== undefined) found.set(dir, kept);
       }
     }
+    for (const [dir, map] of this.#maps) if (found.get(dir) !== map) this.#version++;
     this.#maps = found;
   }
 }
 
 /** Opens the map in a folder, or gives the one that was opened before. Undefined if there is none that is sound. */
 async function open(dir: string, known: Kept | undefined): Promise<Kept | undefined> {
+  const files = new IndexDir(dir);
   const found = await stat(join(dir, 'manifest')).catch(() => undefined);
-  if (found === undefined) return undefined;
+  if (found === undefined || !(await files.isFollowed())) return undefined;
   const identity = `${found.ino}:${found.size}:${found.mtimeMs}`;
   if (known?.identity === identity) return known;
   try {
-    const files = new IndexDir(dir);
     const bytes = (await files.readManifest()) ?? new Uint8Array();
     const { publicKeyHex } = parseManifestText(new TextDecoder().decode(bytes));
     const publicKey = Buffer.from(publicKeyHex, 'hex');

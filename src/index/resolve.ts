@@ -65,6 +65,7 @@ export function indexDirOf(dir: string, address: PublisherAddress): IndexDir {
 export async function resolveHashMap(address: PublisherAddress, context: ResolveContext): Promise<Resolved> {
   const dir = indexDirOf(context.dir, address);
   const kept = await readKept(address, dir, context.now);
+  if (!(await dir.isFollowed())) await dir.setFollowed(true);
   const deadline = AbortSignal.timeout(context.timeoutMs);
   const signal = AbortSignal.any([context.signal, deadline]);
   const inner: Attempt = { ...context, signal, lifetime: context.signal };

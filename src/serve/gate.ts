@@ -42,6 +42,8 @@ interface Remembered {
   /** Identity of the narinfo that was read ({@link hasIdentity}). */
   readonly inode: number;
   readonly changedAtMs: number;
+  /** The version of the hash maps that the verdict rests on, if it rests on any. */
+  readonly mapsVersion: number | undefined;
   /** The file's URL, if it does not have its usual name in this store. */
   readonly url: string | undefined;
 }
@@ -61,7 +63,8 @@ export const CHECK_PATIENCE_MS = 500;
  * - its store path was asked for by name (a line of the catalogue: fetch, publish or subscription), and
  * - the store's narinfo of that path is sound, and its NAR is shared ({@link SharedNars}), and
  * - the contents of the file have the NarHash of this signature or address, since nobody signs a FileHash, and
- * - that narinfo and the file are unchanged since that check (FileHash, size, time of last change).
+ * - that narinfo and the file are unchanged since that check (FileHash, size, time of last change), and so are the hash maps
+ *   if the NAR is shared because of one.
  *
  * So a private build in the same folder is never served, announced or put into a hash map, even if somebody names it in
  * the narinfo of another path.
@@ -69,12 +72,17 @@ export const CHECK_PATIENCE_MS = 500;
 export class Gate {
   readonly #store: FileStore;
   readonly #catalogue: Catalogue;
-  readonly #shared: Pick<SharedNars, 'includes'>;
+  readonly #shared: Pick<SharedNars, 'judge' | 'stillHolds'>;
   readonly #checker: NarChecker | undefined;
   readonly #remembered = new Map<StorePath, Remembered>();
 
   /** @param checker checks requested NARs that nobody has checked yet. Undefined: the gate stays shut for these */
-  constructor(store: FileStore, catalogue: Catalogue, shared: Pick<SharedNars, 'includes'>, checker?: NarChecker) {
+  constructor(
+    store: FileStore,
+    catalogue: Catalogue,
+    shared: Pick<SharedNars, 'judge' | 'stillHolds'>,
+    checker?: NarChecker,
+  ) {
     this.#store = store;
     this.#catalogue = catalogue;
     this.#shared = shared;
@@ -93,7 +101,8 @@ export class Gate {
 
   /** Returns true for an entry that was let through before; {@link pass} tells whether it still may be. */
   hasPassed(entry: CatalogueEntry): boolean {
-    return isSameEntry(this.#remembered.get(entry.storePath)?.entry, entry);
+    const known = this.#remembered.get(entry.storePath);
+    return known !== undefined && isSameEntry(known.entry, entry) && this.#shared.stillHolds(known);
   }
 
   /** Returns the file of an entry. Undefined if it must not be served. */
@@ -118,8 +127,10 @@ export class Gate {
     const narInfo = statOf(this.#store.narInfoPath(storeHashOf(entry.storePath)));
     if (narInfo === undefined) return undefined;
     const known = this.#remembered.get(entry.storePath);
-    if (known !== undefined && hasIdentity(narInfo, known) && isSameEntry(known.entry, entry)) return known;
-    return this.#check(entry, { inode: narInfo.ino, changedAtMs: narInfo.ctimeMs });
+    if (known !== undefined && hasIdentity(narInfo, known) && this.hasPassed(entry)) return known;
+    const found = await this.#check(entry, { inode: narInfo.ino, changedAtMs: narInfo.ctimeMs });
+    if (found === undefined) this.#remembered.delete(entry.storePath);
+    return found;
   }
 
   /** Reads the narinfo of an entry. Checks its signature, and that the contents are the signed ones. */
@@ -129,12 +140,13 @@ export class Gate {
   ): Promise<Remembered | undefined> {
     const info = await this.#store.readNarInfo(storeHashOf(entry.storePath)).catch(() => undefined);
     if (info === undefined || info.storePath !== entry.storePath) return undefined;
-    if (!(await this.#shared.includes(info, entry.askedBy))) return undefined;
+    const verdict = await this.#shared.judge(info, entry.askedBy);
+    if (!verdict.isShared) return undefined;
     if (info.fileHash !== undefined && info.fileHash !== entry.fileHash) return undefined;
     const checked = contentsOf(entry, info) === 'unknown' ? await this.#lookInto(entry, info) : entry;
     if (checked?.fileHash !== entry.fileHash || contentsOf(checked, info) !== 'right') return undefined;
     const isOurName = info.url === FileStore.narUrl(checked.fileHash, checked.extension);
-    return { entry: checked, ...identity, url: isOurName ? undefined : info.url };
+    return { entry: checked, ...identity, mapsVersion: verdict.mapsVersion, url: isOurName ? undefined : info.url };
   }
 
   async #lookInto(entry: CatalogueEntry, info: NarInfo): Promise<CatalogueEntry | undefined> {

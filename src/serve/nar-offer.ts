@@ -27,7 +27,7 @@ export interface NarOfferOptions {
   readonly catalogue: Catalogue;
   readonly gate: Gate;
   readonly held: HeldNars;
-  readonly shared: Pick<SharedNars, 'includes'>;
+  readonly shared: Pick<SharedNars, 'judge' | 'stillHolds'>;
   readonly served: LastServed;
 }
 

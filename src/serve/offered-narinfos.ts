@@ -4,7 +4,7 @@ import { parseNarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { AskedBy, Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
-import type { SharedNars } from './shared-nars.ts';
+import type { SharedNars, Verdict } from './shared-nars.ts';
 
 /** Limit on remembered verdicts, enough for a whole channel: about 250 bytes each. */
 const MAX_REMEMBERED = 131_072;
@@ -14,23 +14,24 @@ const JUDGE_AGAIN_MS = 10_000;
 export interface OfferedNarInfosOptions {
   readonly store: FileStore;
   readonly catalogue: Catalogue;
-  readonly shared: Pick<SharedNars, 'includes'>;
+  readonly shared: Pick<SharedNars, 'judge' | 'stillHolds'>;
 }
 
-interface Verdict {
+/** A narinfo that was judged. */
+interface Judged {
   /** SHA-256 of the text that was judged. */
   readonly digest: string;
   readonly storePath: StorePath;
   readonly askedBy: AskedBy | undefined;
   /** `performance.now`; infinite for a shared one. */
   readonly untilMs: number;
-  readonly isShared: boolean;
+  readonly verdict: Verdict;
 }
 
 /** The narinfos that members are given. Each text is judged once, however often it is asked for: a signature takes time. */
 export class OfferedNarInfos {
   readonly #options: OfferedNarInfosOptions;
-  readonly #verdicts = new Map<StoreHash, Verdict>();
+  readonly #judged = new Map<StoreHash, Judged>();
 
   constructor(options: OfferedNarInfosOptions) {
     this.#options = options;
@@ -41,26 +42,27 @@ export class OfferedNarInfos {
     const text = await this.#options.store.readNarInfoText(hash);
     if (text === undefined) return undefined;
     const digest = digestOf('sha256', text, 'base64');
-    const known = this.#verdicts.get(hash);
-    const verdict = known && this.#holds(known, digest) ? known : await this.#judge(hash, text, digest);
-    return verdict?.isShared === true ? text : undefined;
+    const known = this.#judged.get(hash);
+    const judged = known && this.#holds(known, digest) ? known : await this.#judge(hash, text, digest);
+    return judged?.verdict.isShared === true ? text : undefined;
   }
 
-  #holds({ digest, storePath, askedBy, untilMs }: Verdict, now: string): boolean {
-    return digest === now && askedBy === this.#askedBy(storePath) && performance.now() < untilMs;
+  #holds({ digest, storePath, askedBy, untilMs, verdict }: Judged, now: string): boolean {
+    const isSame = digest === now && askedBy === this.#askedBy(storePath);
+    return isSame && performance.now() < untilMs && this.#options.shared.stillHolds(verdict);
   }
 
-  async #judge(hash: StoreHash, text: string, digest: string): Promise<Verdict | undefined> {
+  async #judge(hash: StoreHash, text: string, digest: string): Promise<Judged | undefined> {
     const info = parsed(text);
     if (info === undefined || storeHashOf(info.storePath) !== hash) return undefined;
     const { storePath } = info;
     const askedBy = this.#askedBy(storePath);
-    const isShared = await this.#options.shared.includes(info, askedBy);
-    const untilMs = isShared ? Infinity : performance.now() + JUDGE_AGAIN_MS;
-    const verdict = { digest, storePath, askedBy, untilMs, isShared };
-    if (this.#verdicts.size >= MAX_REMEMBERED) this.#verdicts.clear();
-    this.#verdicts.set(hash, verdict);
-    return verdict;
+    const verdict = await this.#options.shared.judge(info, askedBy);
+    const untilMs = verdict.isShared ? Infinity : performance.now() + JUDGE_AGAIN_MS;
+    const judged = { digest, storePath, askedBy, untilMs, verdict };
+    if (this.#judged.size >= MAX_REMEMBERED) this.#judged.clear();
+    this.#judged.set(hash, judged);
+    return judged;
   }
 
   #askedBy(storePath: StorePath): AskedBy | undefined {

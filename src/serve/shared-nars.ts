@@ -13,6 +13,13 @@ export interface SharedNarsOptions {
   readonly stateDir: string;
 }
 
+/** Whether a NAR is shared, and for how long that holds ({@link SharedNars.stillHolds}). */
+export interface Verdict {
+  readonly isShared: boolean;
+  /** The version of the hash maps by which it was judged. Undefined if it does not depend on them. */
+  readonly mapsVersion?: number | undefined;
+}
+
 /** Ways in which a NAR of this machine's own got into the store. */
 const OWN: ReadonlySet<AskedBy | undefined> = new Set(['add', 'publish'] as const);
 
@@ -32,16 +39,28 @@ export class SharedNars {
     this.#maps = new KeptMaps(stateDir);
   }
 
+  /** Returns true if the NAR of a narinfo may be given to others now, as {@link judge} does. */
+  async includes(info: NarInfo, askedBy?: AskedBy): Promise<boolean> {
+    return (await this.judge(info, askedBy)).isShared;
+  }
+
+  /** Returns false for a verdict by a hash map that has changed since, or that nobody follows any longer. */
+  stillHolds({ mapsVersion }: Pick<Verdict, 'mapsVersion'>): boolean {
+    return mapsVersion === undefined || mapsVersion === this.#maps.version;
+  }
+
   /**
-   * Returns true if the NAR of a narinfo may be given to others, judged by its signatures. Never throws.
+   * Judges by its signatures whether the NAR of a narinfo may be given to others. Never throws.
    *
    * @param askedBy the catalogue's reason for the NAR
    */
-  async includes(info: NarInfo, askedBy?: AskedBy): Promise<boolean> {
-    if ((await verifyNarInfoAside(info, this.#shareKeys)) !== undefined) return true;
-    if (!isTrusted(info, this.#keys)) return false;
-    if (OWN.has(askedBy)) return true;
+  async judge(info: NarInfo, askedBy?: AskedBy): Promise<Verdict> {
+    if ((await verifyNarInfoAside(info, this.#shareKeys)) !== undefined) return { isShared: true };
+    if (!isTrusted(info, this.#keys)) return { isShared: false };
+    if (OWN.has(askedBy)) return { isShared: true };
+    const mapsVersion = this.#maps.version;
     const records = await this.#maps.find(storeHashOf(info.storePath));
-    return records.some(({ storePath, narHash }) => storePath === info.storePath && narHash === info.narHash);
+    const isShared = records.some(({ storePath, narHash }) => storePath === info.storePath && narHash === info.narHash);
+    return { isShared, mapsVersion };
   }
 }

@@ -13,6 +13,7 @@ import { publishersOf } from './source.ts';
 import { keptGenerations, listStates, removeState, rootsOf, writeState } from './state.ts';
 import { storeRoots } from './store-roots.ts';
 import type { Subscription } from './subscription.ts';
+import { publishersOfGone, unfollow } from './unfollow.ts';
 import { failedOf, updateSubscription, type UpdateContext, type Updated } from './update.ts';
 import { buildPublication, type Built } from '../publish/build-publication.ts';
 
@@ -74,6 +75,7 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   }
   const store = await FileStore.open(storeDir, { create: true });
   await using _turn = await takeTurn(store, options);
+  if (options.forgetOthers) await unfollowGone(store, options);
   const { updated, ending } = await updateAll(options);
   signal.throwIfAborted();
   // If a subscription could not write, neither a hash map nor a collection could.
@@ -83,6 +85,12 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   await collect(store, options);
   if (ending !== undefined) throw ending;
   return { updated, failure };
+}
+
+/** Shares nothing any longer because of hash maps that no subscription follows. */
+async function unfollowGone(store: FileStore, options: RunUpdateOptions): Promise<void> {
+  const gone = publishersOfGone(goneFrom(await listStates(store), options));
+  await unfollow(store, gone, publishersOf(options.publishers, options.configured));
 }
 
 /** @returns the results, and the failure that ended the run early: a full disk, or the end of the night */

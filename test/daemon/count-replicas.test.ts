@@ -4,6 +4,7 @@ import { test, type TestContext } from 'node:test';
 import { Census } from '../../src/daemon/census.ts';
 import { countReplicas, type CountContext } from '../../src/daemon/count-replicas.ts';
 import { prefixOf } from '../../src/exchange/messages.ts';
+import type { Verdict } from '../../src/serve/shared-nars.ts';
 import { Gate } from '../../src/serve/gate.ts';
 import { HeldNars } from '../../src/serve/held-nars.ts';
 import { NarOffer } from '../../src/serve/nar-offer.ts';
@@ -28,7 +29,8 @@ async function holder(t: TestContext, { members }: MadeMember): Promise<Holder> 
   const entries = await Promise.all([LEAF, NOTE, TOP].map((hash) => entryFor(store, hash)));
   await catalogue.add(entries);
   let judged = 0;
-  const shared = { includes: async () => ++judged > 0 };
+  const judge = async (): Promise<Verdict> => ({ isShared: ++judged > 0 });
+  const shared = { judge, includes: async () => (await judge()).isShared, stillHolds: () => true };
   const served = new LastServed(store, failOnWarning);
   const gate = new Gate(store, catalogue, shared);
   const offer = new NarOffer({ store, catalogue, gate, held: new HeldNars(shared), shared, served });

@@ -9,7 +9,7 @@ import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
 import { startCacheProcess } from '../support/cache-process.ts';
-import { assertSound, Lab, narBytesOf, requisites, type Run } from '../support/lab.ts';
+import { assertSound, Lab, mirrorOf, narBytesOf, requisites, type Run } from '../support/lab.ts';
 import { bytesOf, DEAD_CACHE, LanUser, startHolder } from '../support/lan-user.ts';
 import { wrongClock } from '../support/wrong-clock.ts';
 import { Lan, requireNamespaces, type Host, type HostOptions } from '../support/namespaces.ts';
@@ -223,5 +223,37 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     await (await inHouse('sharing')).daemon('--share-keys', 'company-1');
     const run = await asking('after');
     assert.equal(bytesOf(run).peers, await narBytesOf(company.cacheDir));
+  });
+
+  test('what only a followed hash map lists stays here once its subscription is removed', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const company = await lab.closure([5_000], 'company');
+    const what = ['--store', company.cacheDir, '--root', `lab=${company.root}`, '--key', lab.path('key')];
+    const published = await lab.run(['publish', '--once', ...what, '--trusted-public-key', company.publicKey]);
+    const { address, dir } = published.event('published') as unknown as { address: string; dir: string };
+    const site = lan.host('site');
+    const mirror = stack.use(await startCacheProcess(dir, site.wrapper));
+    const holds = await LanUser.of(lab, lan.host('holder'), { made: company, cache: `file://${company.cacheDir}` });
+    const source = mirrorOf(address, `http://${site.ipv4}:${mirror.port}`);
+    assert.equal((await holds.run('subscribe', 'company', source)).status, 0);
+    const daemon = await holds.daemon('--no-dht');
+    await daemon.event('subscription', ({ outcome }) => outcome === 'complete');
+    const asking = async (name: string): Promise<Run> => {
+      const client = await LanUser.of(lab, lan.host(name), { made: company, cache: DEAD_CACHE });
+      return client.fetch(
+        '--share-keys',
+        'company-1',
+        '--peer',
+        `${holds.host.ipv4}:16277`,
+        '--publisher',
+        source,
+        '--no-dht',
+      );
+    };
+    assert.equal(bytesOf(await asking('before')).peers, await narBytesOf(company.cacheDir));
+    assert.equal((await holds.run('unsubscribe', 'company')).status, 0);
+    for (let number = 0; (await asking(`after-${number}`)).status === 0; number++)
+      assert.ok(number < 10, 'it is still given');
   });
 });

@@ -2,13 +2,18 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { appendFile, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { prefixOf, type FilePrefix } from '../../src/exchange/messages.ts';
 import { PieceSet } from '../../src/exchange/piece-set.ts';
+import { buildIndex } from '../../src/index/build.ts';
+import { IndexDir } from '../../src/index/index-dir.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import type { PublicKey } from '../../src/nix/signature.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { Gate } from '../../src/serve/gate.ts';
+import type { Verdict } from '../../src/serve/shared-nars.ts';
 import { HeldNars } from '../../src/serve/held-nars.ts';
 import { NarOffer } from '../../src/serve/nar-offer.ts';
 import { StoreOffer } from '../../src/serve/store-offer.ts';
@@ -16,6 +21,7 @@ import { describeNar } from '../../src/store/describe-nar.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { Catalogue, type CatalogueEntry } from '../../src/store/catalogue.ts';
 import { LastServed, readLastServed } from '../../src/store/last-served.ts';
+import { GOLDEN } from '../index/fixtures.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { entryFor, filledStore, infoOf, KEY, unchecked } from '../store/store-fixture.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
@@ -144,7 +150,8 @@ test('looks into a NAR that it withholds, and into a narinfo, once for everybody
   await catalogue.add([entry]);
   for (const isShared of [true, false]) {
     let looks = 0;
-    const shared = { includes: async () => ++looks > 0 && isShared };
+    const judge = async (): Promise<Verdict> => ({ isShared: ++looks > 0 && isShared });
+    const shared = { judge, includes: async () => (await judge()).isShared, stillHolds: () => true };
     const gate = new Gate(store, catalogue, shared);
     const served = new LastServed(store, failOnWarning);
     const offer = new NarOffer({ store, catalogue, gate, held: new HeldNars(shared), shared, served });
@@ -238,3 +245,16 @@ async function assertWithheld(one: Scene): Promise<void> {
   assert.equal(one.offer.forMembers.holds(one.prefix), undefined);
   assert.deepEqual(told, []);
 }
+
+test('stops giving a NAR and its narinfo if nobody follows the hash map that lists it any longer', async (t) => {
+  const one = await scene(t, { shareKeys: [] });
+  const { forMembers } = one.offer;
+  const map = new IndexDir(join(one.store.stateDir, 'index', 'map'));
+  await map.write(buildIndex(GOLDEN));
+  await untilHeld(one);
+  assert.notEqual(await forMembers.narInfo(parseStoreHash(LEAF)), undefined);
+  await map.setFollowed(false);
+  while (forMembers.holds(one.prefix) !== undefined) await sleep(20);
+  assert.equal(await forMembers.open(one.entry.fileHash, ASKED), 'absent');
+  assert.equal(await forMembers.narInfo(parseStoreHash(LEAF)), undefined);
+});

@@ -4,6 +4,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { buildIndex } from '../../src/index/build.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
@@ -75,6 +76,21 @@ for (const folder of ['index', 'published']) {
     assert.equal(await shared.includes(signed), true);
   });
 }
+
+test('a verdict by a hash map holds until nobody follows it any longer, other verdicts for good', async (t) => {
+  const { store, shared, signed } = await scene(t);
+  const dir = new IndexDir(join(store.stateDir, 'index', 'map'));
+  await dir.write(buildIndex(GOLDEN));
+  const byMap = await shared.judge(signed);
+  const byOrigin = await shared.judge(signed, 'add');
+  assert.deepEqual([byMap.isShared, shared.stillHolds(byMap)], [true, true]);
+  await dir.setFollowed(false);
+  while (shared.stillHolds(byMap)) await sleep(20);
+  assert.equal(await shared.includes(signed), false);
+  assert.equal(shared.stillHolds(byOrigin), true);
+  await dir.setFollowed(true);
+  while (!(await shared.includes(signed))) await sleep(20);
+});
 
 test('a hash map without the NAR, or with a wrong signature, shares nothing', async (t) => {
   const { store, shared, signed } = await scene(t);
