@@ -1,27 +1,27 @@
 /**
  * A node of the BitTorrent DHT (BEP 5) that also holds mutable items (BEP 44), such as the infohash of a publisher's
- * newest hash map (BEP 46). The only file that knows bittorrent-dht.
+ * newest hash map (BEP 46). With `dht-items.ts` and `dht-peers.ts` the only file that knows bittorrent-dht.
  *
  * It corrects these faults of the library (11.0.12, k-rpc-socket 1.11.1):
  * - One packet of four bytes makes its bencode decoder loop for ever, and a field of the wrong type throws inside its
  *   UDP handler, which ends the process. So every packet passes {@link GuardedSocket} first.
- * - A publisher does not hold its own item, and a second put of one seq fails with 302.
  * - Tokens are kept for five minutes, so a put goes to nodes that are gone. Each put and announce asks again first.
  * - A failed bind is a mere warning unless its cause is EADDRINUSE or EACCES.
  * - It answers with all nodes that it knows, and accepts any number of nodes and queries from others.
- * - Operations never call back if the node is destroyed. Every operation here ends at its deadline or with `close`.
+ * - Operations never call back if the node is destroyed: see {@link DhtOperations}.
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import bencode from 'bencode';
 import { Client } from 'bittorrent-dht';
 import { NarswarmError } from '../errors.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import { GuardedSocket } from './dht-guard.ts';
-import { formatEndpoint, isPort, type Endpoint } from './endpoint.ts';
+import { DhtItems, type MutableGetOptions } from './dht-items.ts';
+import { DhtOperations, type DhtOperationOptions } from './dht-operations.ts';
+import { DhtPeers, type PeersLookupOptions } from './dht-peers.ts';
+import { formatEndpoint, type Endpoint } from './endpoint.ts';
 import { ForeignAddresses, isLoopback } from './foreign-addresses.ts';
-import { isEqual, isSignedBy, MutableAnswers, signedMessage, targetOf } from './mutable-item.ts';
-import type { MutableItem, MutablePut } from './mutable-item.ts';
+import { isSignedBy, type MutableItem, type MutablePut } from './mutable-item.ts';
 import { PUBLIC_NODES } from './public-nodes.ts';
 
 export interface DhtOptions {
@@ -42,27 +42,6 @@ export interface DhtOptions {
   readonly queryTimeoutMs?: number;
 }
 
-/** Bounds of an operation. At `timeoutMs` it ends with its results so far; `signal` makes it reject with its reason. */
-export interface DhtOperationOptions {
-  /** Default: 30,000. A look-up among public nodes takes 5 to 15 s, since many of them are gone. */
-  readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
-}
-
-const DEFAULT_TIMEOUT_MS = 30_000;
-const DEFAULT_SETTLE_MS = 300;
-
-/** Bounds of a search for an item. */
-export interface MutableGetOptions extends DhtOperationOptions {
-  /**
-   * Time to wait for a newer item once one was found, instead of waiting for every missing node (2 s each). Default:
-   * 300.
-   */
-  readonly settleMs?: number;
-  /** An item below this seq does not end the search early. */
-  readonly lowestSeq?: number;
-}
-
 /**
  * Lifetime of announced peers. BEP 5 sets none, and clients announce every 15 to 30 minutes. The library would keep
  * peers for ever.
@@ -74,8 +53,9 @@ export class DhtNode implements AsyncDisposable {
   /** Its UDP port. */
   readonly port: number;
   readonly #dht: Client;
-  /** Functions that end the running operations. */
-  readonly #running = new Set<() => void>();
+  readonly #operations = new DhtOperations();
+  readonly #items: DhtItems;
+  readonly #peers: DhtPeers;
   #closing: Promise<void> | undefined;
 
   private constructor(udp: Socket, options: DhtOptions) {
@@ -91,6 +71,8 @@ export class DhtNode implements AsyncDisposable {
       bootstrap: (options.bootstrap ?? PUBLIC_NODES).map(({ host, port }) => ({ host, port })),
     });
     this.#dht.setMaxListeners(0);
+    this.#items = new DhtItems(this.#dht, this.#operations);
+    this.#peers = new DhtPeers(this.#dht, this.#operations);
     socket.emit('listening');
   }
 
@@ -116,131 +98,28 @@ export class DhtNode implements AsyncDisposable {
 
   /** Waits for the first search for nodes. Returns true if another node is known by then. */
   async ready(options: DhtOperationOptions = {}): Promise<boolean> {
-    await this.#until(options, (done) => (this.#dht.ready ? done() : this.#dht.once('ready', done)));
+    await this.#operations.until(options, (done) => (this.#dht.ready ? done() : this.#dht.once('ready', done)));
     return this.nodeCount() > 0;
   }
 
-  /**
-   * Returns the item with the highest seq, among this node's own and the answers of nodes near the key (BEP 44).
-   * Undefined if nobody has one, or if nobody answered; {@link nodeCount} tells which.
-   *
-   * @throws NarswarmError `USAGE` for a key or salt of the wrong size
-   */
-  async getMutable(
-    publicKey: Uint8Array,
-    salt: Uint8Array,
-    options: MutableGetOptions = {},
-  ): Promise<MutableItem | undefined> {
-    const { settleMs = DEFAULT_SETTLE_MS, lowestSeq = 0 } = options;
-    return (await this.#find(publicKey, salt, { ...options, settleMs, lowestSeq })).newest;
+  /** Returns the newest mutable item of a key ({@link DhtItems.get}). */
+  getMutable(publicKey: Uint8Array, salt: Uint8Array, options?: MutableGetOptions): Promise<MutableItem | undefined> {
+    return this.#items.get(publicKey, salt, options);
   }
 
-  /**
-   * Signs and stores `{ih}` (BEP 46), here and at the nodes nearest to the key. Repeat it every hour: nodes may drop an
-   * item after two.
-   *
-   * @returns the least number of other nodes that now hold it; 0 if none could be reached
-   * @throws NarswarmError `INDEX_ROLLBACK` if the DHT has a higher seq, or this seq with another value; `KEY_INVALID`
-   *   if the signature does not fit the key; `USAGE` for a key or salt of the wrong size, or a seq that is not an
-   *   integer
-   */
-  async putMutable(item: MutablePut, options: DhtOperationOptions = {}): Promise<{ nodes: number }> {
-    const { publicKey, salt, seq } = item;
-    const target = targetOf(publicKey, salt);
-    if (!Number.isSafeInteger(seq))
-      throw new NarswarmError('USAGE', `the seq of an item must be an integer, not ${seq}`);
-    const endsAt = Date.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
-    const v = { ih: Buffer.from(item.infoHash, 'hex') };
-    const value = bencode.encode(v);
-    const message = signedMessage(salt, seq, value);
-    const stored = {
-      k: Buffer.from(publicKey),
-      salt: salt.length > 0 ? Buffer.from(salt) : undefined,
-      seq,
-      v,
-      sig: Buffer.from(item.sign(message)),
-      id: this.#dht.nodeId,
-    };
-    if (!isSignedBy(stored.sig, message, stored.k)) {
-      throw new NarswarmError('KEY_INVALID', 'the signature of the item does not fit its public key');
-    }
-
-    const { newest, holders } = await this.#find(publicKey, salt, options);
-    if (newest !== undefined && (newest.seq > seq || (newest.seq === seq && !isEqual(newest.value, value)))) {
-      const what = newest.seq > seq ? `seq ${newest.seq}` : 'another value with that seq';
-      const refusal = `cannot publish seq ${seq}: the DHT already has ${what}; publish with a higher one`;
-      throw new NarswarmError('INDEX_ROLLBACK', refusal, { facts: { seq, newestSeq: newest.seq } });
-    }
-    this.#dht._values.set(target.toString('hex'), stored);
-    let takers = 0;
-    await this.#until({ ...options, timeoutMs: endsAt - Date.now() }, (done) => {
-      this.#dht.put(stored, (_error, _key, nodes = 0) => {
-        takers = nodes;
-        done();
-      });
-    });
-    // A node that already held it accepts it again (libtorrent) or answers 302 (bittorrent-dht): the two may overlap.
-    return { nodes: Math.max(takers, newest?.seq === seq ? holders : 0) };
+  /** Signs and stores a mutable item ({@link DhtItems.put}). */
+  putMutable(item: MutablePut, options?: DhtOperationOptions): Promise<{ nodes: number }> {
+    return this.#items.put(item, options);
   }
 
-  /**
-   * Tells the nodes nearest to `infoHash` that this host serves it on TCP `port` (BEP 5). Repeat it every 15 to 30
-   * minutes.
-   *
-   * @returns the number of nodes that accepted; 0 if none could be reached
-   * @throws NarswarmError `USAGE` for an invalid port
-   */
-  async announce(infoHash: InfoHash, port: number, options: DhtOperationOptions = {}): Promise<{ nodes: number }> {
-    // The library takes 0 for its own UDP port.
-    if (!isPort(port)) throw new NarswarmError('USAGE', `${port} is not a valid port to announce`);
-    const endsAt = Date.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
-    await this.#until(options, (done) => this.#dht.lookup(infoHash, done));
-    let takers = 0;
-    await this.#until({ ...options, timeoutMs: endsAt - Date.now() }, (done) => {
-      this.#dht.announce(infoHash, port, (_error, nodes = 0) => {
-        takers = nodes;
-        done();
-      });
-    });
-    return { nodes: takers };
+  /** Announces that this host serves a torrent ({@link DhtPeers.announce}). */
+  announce(infoHash: InfoHash, port: number, options?: DhtOperationOptions): Promise<{ nodes: number }> {
+    return this.#peers.announce(infoHash, port, options);
   }
 
-  /**
-   * Asks for the peers of `infoHash` (BEP 5), and reports each once, as soon as it is found. This host may be among
-   * them. They are claims of strangers. An error of `onPeer` ends the look-up and is thrown.
-   *
-   * @returns the number of reported peers
-   */
-  async lookup(
-    infoHash: InfoHash,
-    options: DhtOperationOptions & { readonly onPeer: (peer: Endpoint) => void },
-  ): Promise<number> {
-    const seen = new Set<string>();
-    let failure: { readonly cause: unknown } | undefined;
-    let abort: (() => void) | undefined;
-    let onPeer: ((peer: Endpoint, of: Buffer) => void) | undefined;
-    try {
-      await this.#until(options, (done) => {
-        onPeer = ({ host, port }, of) => {
-          const text = formatEndpoint({ host, port });
-          if (failure !== undefined || of.toString('hex') !== infoHash || seen.has(text)) return;
-          seen.add(text);
-          try {
-            options.onPeer({ host, port });
-          } catch (cause) {
-            failure = { cause };
-            done();
-          }
-        };
-        this.#dht.on('peer', onPeer);
-        abort = this.#dht.lookup(infoHash, done);
-      });
-    } finally {
-      abort?.();
-      if (onPeer !== undefined) this.#dht.off('peer', onPeer);
-    }
-    if (failure !== undefined) throw failure.cause;
-    return seen.size;
+  /** Searches the peers of a torrent ({@link DhtPeers.lookup}). */
+  lookup(infoHash: InfoHash, options: PeersLookupOptions): Promise<number> {
+    return this.#peers.lookup(infoHash, options);
   }
 
   /** Returns the number of nodes in the routing table; 0 means isolated. */
@@ -261,53 +140,11 @@ export class DhtNode implements AsyncDisposable {
   /** Frees the port. Running operations end with their results so far; later ones find nothing. */
   close(): Promise<void> {
     this.#closing ??= new Promise((resolve) => this.#dht.destroy(resolve));
-    for (const end of this.#running) end();
+    this.#operations.end();
     return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  async #find(publicKey: Uint8Array, salt: Uint8Array, options: MutableGetOptions): Promise<MutableAnswers> {
-    const target = targetOf(publicKey, salt);
-    let settle: (() => void) | undefined;
-    const found = new MutableAnswers(publicKey, salt, (seq) => {
-      if (seq >= (options.lowestSeq ?? 0)) settle?.();
-    });
-    const held = this.#dht._values.get(target.toString('hex'));
-    if (held !== undefined) {
-      found.take(held.sig, signedMessage(salt, held.seq ?? 0, bencode.encode(held.v)), held.k);
-      found.holders = 0; // other nodes are counted
-    }
-    const get = { salt: salt.length > 0 ? Buffer.from(salt) : undefined, cache: false, verify: found.take };
-    let settling: NodeJS.Timeout | undefined;
-    await this.#until(options, (done) => {
-      if (options.settleMs !== undefined) settle = () => (settling ??= setTimeout(done, options.settleMs));
-      this.#dht.get(target, get, done);
-    });
-    clearTimeout(settling);
-    return found;
-  }
-
-  /** Starts a call of the library, and waits for it, its deadline or `close`. */
-  async #until(options: DhtOperationOptions, start: (done: () => void) => unknown): Promise<void> {
-    const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
-    signal?.throwIfAborted();
-    if (this.#closing !== undefined || timeoutMs <= 0) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const end = (): void => resolve();
-    const timer = setTimeout(end, timeoutMs);
-    this.#running.add(end);
-    signal?.addEventListener('abort', end);
-    try {
-      start(end);
-      await promise;
-    } finally {
-      clearTimeout(timer);
-      this.#running.delete(end);
-      signal?.removeEventListener('abort', end);
-    }
-    signal?.throwIfAborted();
   }
 }

@@ -12,7 +12,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 /** By file, in the order in which they are first used. */
 const SEAMS: Readonly<Record<string, readonly string[]>> = {
-  'src/discovery/dht.ts': ['_values'],
+  'src/discovery/dht-items.ts': ['_values'],
   'src/swarm/webtorrent-seams.ts': ['_connPool', '_onListening'],
 };
 
