@@ -9,8 +9,13 @@
  */
 
 const SMALLEST_BYTES = 16 * 1024;
-/** Limit on unused bytes that are kept for the next taker. */
-const MAX_FREE_BYTES = 40 * 1024 * 1024;
+/**
+ * Limit on unused bytes that are kept for the next taker: as much as all receivers may hold. V8 does not count shared
+ * memory: what is let go of stays for as long as nothing else makes it collect its heap.
+ */
+const MAX_FREE_BYTES = 64 * 1024 * 1024;
+/** A free buffer of up to so many times the size is used rather than a new one. */
+const ROOMY = 16;
 
 /** Bytes in use from which readers should take no more than they need. */
 const MUCH_BYTES = 48 * 1024 * 1024;
@@ -32,12 +37,22 @@ const collected = new FinalizationRegistry(({ sizeBytes, users }: Lent) => {
 /** Returns a buffer of at least `bytes` bytes with unknown contents. The taker is its only user. */
 export function takeBuffer(bytes: number): Buffer {
   const sizeBytes = Math.max(SMALLEST_BYTES, 2 ** Math.ceil(Math.log2(bytes)));
-  let buffer = free.get(sizeBytes)?.pop();
-  if (buffer === undefined) buffer = makeBuffer(sizeBytes);
-  else freeBytes -= sizeBytes;
-  lentOf.get(buffer.buffer)!.users = 1;
-  usedBytes += sizeBytes;
+  const buffer = takeFree(sizeBytes) ?? makeBuffer(sizeBytes);
+  const lent = lentOf.get(buffer.buffer)!;
+  lent.users = 1;
+  usedBytes += lent.sizeBytes;
   return buffer;
+}
+
+/** Takes the smallest free buffer that is large enough. */
+function takeFree(sizeBytes: number): Buffer | undefined {
+  for (let roomy = sizeBytes; roomy <= ROOMY * sizeBytes; roomy *= 2) {
+    const buffer = free.get(roomy)?.pop();
+    if (buffer === undefined) continue;
+    freeBytes -= roomy;
+    return buffer;
+  }
+  return undefined;
 }
 
 /** Returns true while so much is in use that a slice should not hold a longer buffer. */

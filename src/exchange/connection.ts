@@ -97,14 +97,8 @@ export class Connection {
     options: { readonly remote: Endpoint; readonly opening: Agreed; readonly limit?: RateLimit | undefined },
   ): Connection {
     const { head, cipher } = options.opening;
-    const connection = new Connection(socket, events, { ...options, cipher });
-    setImmediate(() => {
-      if (socket.destroyed) connection.close();
-      connection.#take(head);
-      if (connection.#isClosed) return;
-      socket.on('data', (bytes: Buffer) => connection.#take(cipher === undefined ? bytes : cipher.decrypt(bytes)));
-      if (!connection.#isPaused) socket.resume();
-    });
+    const connection = new Connection(socket, events, { remote: options.remote, limit: options.limit, cipher });
+    setImmediate(() => connection.#begin(head));
     return connection;
   }
 
@@ -168,6 +162,21 @@ export class Connection {
   /** True while the socket is not to be read. */
   get #isHeld(): boolean {
     return this.#reader.isHolding || this.#isLimited;
+  }
+
+  /** Takes what was read of an adopted socket, which nobody keeps from then on, and reads on. */
+  #begin(head: Buffer): void {
+    if (this.#socket.destroyed) this.close();
+    this.#take(head);
+    if (this.#isClosed) return;
+    this.#listen();
+    if (!this.#isPaused) this.#socket.resume();
+  }
+
+  #listen(): void {
+    this.#socket.on('data', (bytes: Buffer) =>
+      this.#take(this.#cipher === undefined ? bytes : this.#cipher.decrypt(bytes)),
+    );
   }
 
   #take(bytes: Uint8Array): void {

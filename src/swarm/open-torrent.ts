@@ -75,21 +75,25 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
   }
 
   /** Takes in a peer over a socket that is connected. @returns undefined if the torrent cannot */
-  connect(socket: Socket, peer: NewPeer): PeerConnection | undefined {
+  connect(socket: Socket, { head, ...peer }: NewPeer): PeerConnection | undefined {
     const { budget, backlog, downloadLimit, uploadLimit, mayHave, onUpload } = this.#context;
     const host = peer.remoteAddress.replaceAll(/[[\]]/g, '');
-    const connection = new PeerConnection(socket, {
-      ...peer,
-      shape: () => this.#shapeNow(),
-      isMetadata: (bytes) => isSoundMetadata(bytes, this.infoHash),
-      gives: this.#gives && mayHave(`${peer.remoteAddress}:${peer.remotePort}`),
-      holds: (index) => this.handle.bitfield?.get(index) === true,
-      budget,
-      downloadLimit: downloadLimit?.towards(host),
-      uploadLimit: uploadLimit?.towards(host),
-      isHeldUp: () => backlog.isFull,
-      onUpload: (bytes) => onUpload(this.infoHash, bytes),
-    });
+    const connection = new PeerConnection(
+      socket,
+      {
+        ...peer,
+        shape: () => this.#shapeNow(),
+        isMetadata: (bytes) => isSoundMetadata(bytes, this.infoHash),
+        gives: this.#gives && mayHave(`${peer.remoteAddress}:${peer.remotePort}`),
+        holds: (index) => this.handle.bitfield?.get(index) === true,
+        budget,
+        downloadLimit: downloadLimit?.towards(host),
+        uploadLimit: uploadLimit?.towards(host),
+        isHeldUp: () => backlog.isFull,
+        onUpload: (bytes) => onUpload(this.infoHash, bytes),
+      },
+      head,
+    );
     const { address } = connection;
     if (this.#connections.has(address)) {
       connection.destroy();

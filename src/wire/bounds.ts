@@ -45,7 +45,12 @@ export const MAX_UNSENT_PER_PEER_BYTES = 512 * 1024;
 /**
  * The same for all peers together. Beyond it peers wait for each other, and those that do not read are disconnected.
  */
-export const MAX_UNSENT_BYTES = 96 * 1024 * 1024;
+export const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
+/**
+ * Bytes of a connection that Node reads ahead while nobody takes them, and one read more. Node's own is 64 KiB, which two
+ * thousand peers that send more than may wait make 250 MB of.
+ */
+export const READ_AHEAD_BYTES = 16 * 1024;
 /** While memory is short, a peer that has taken none of its waiting bytes for this time is disconnected. */
 export const UNREAD_MS = 2_000;
 /** Waiting requests of one peer: libtorrent sends requests for 500 blocks at once, and at most 2,000. */

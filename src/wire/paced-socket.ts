@@ -15,6 +15,9 @@ export interface PacedSocketOptions {
   readonly onTaken: () => void;
 }
 
+/** Bytes that wait in a socket before no more are written for now. */
+const WRITE_AHEAD_BYTES = 64 * 1024;
+
 /** A socket that is read only as fast as all limits allow, and written in one system call per tick. */
 export class PacedSocket {
   readonly #socket: Socket;
@@ -51,7 +54,8 @@ export class PacedSocket {
 
   /** Calls back once there is room for more, possibly at once. */
   whenDrained(done: () => void): void {
-    if (this.#socket.writableNeedDrain) this.#socket.once('drain', done);
+    if (this.#socket.writableNeedDrain && this.#socket.writableLength >= WRITE_AHEAD_BYTES)
+      this.#socket.once('drain', done);
     else done();
   }
 

@@ -39,8 +39,6 @@ export interface PeerConnectionOptions {
   readonly isHeldUp?: () => boolean;
   /** Called with the payload bytes of each block that is sent. */
   readonly onUpload?: (bytes: number) => void;
-  /** Bytes that were read from the socket already, in the clear; they begin with the peer's handshake. */
-  readonly head?: Buffer;
   readonly cipher?: StreamCipher | undefined;
 }
 
@@ -80,7 +78,8 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   #hasHandshake = false;
   #isSwarmFull = false;
 
-  constructor(socket: Socket, options: PeerConnectionOptions) {
+  /** @param head bytes that were read already, in the clear, which nobody keeps; they begin with the peer's handshake */
+  constructor(socket: Socket, options: PeerConnectionOptions, head?: Buffer) {
     super({ allowHalfOpen: false });
     this.#options = options;
     this.id = options.id;
@@ -121,7 +120,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
       this.asking.end();
       this.extensions.metadata.cancel();
     });
-    if (options.head !== undefined) this.#take(options.head);
+    if (head !== undefined) this.#take(head);
     socket.once('end', () => this.push(null));
     socket.on('error', () => this.destroy()); // a peer that is gone is no news
     socket.once('close', () => this.destroy());

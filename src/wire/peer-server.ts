@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { HANDSHAKE_TIMEOUT_MS, MSE_HANDSHAKES_PER_SECOND } from './bounds.ts';
+import { HANDSHAKE_TIMEOUT_MS, MSE_HANDSHAKES_PER_SECOND, READ_AHEAD_BYTES } from './bounds.ts';
 import { ByteReader } from './byte-reader.ts';
 import { agreeOnEncryption, KeyExchange, type Agreed } from './encryption.ts';
 import { PacketBudget } from './packet-budget.ts';
@@ -31,7 +31,9 @@ export class PeerServer {
 
   private constructor(options: PeerServerOptions) {
     this.#options = options;
-    this.#server = createServer({ pauseOnConnect: true }, (socket) => this.#onConnection(socket));
+    this.#server = createServer({ pauseOnConnect: true, highWaterMark: READ_AHEAD_BYTES }, (socket) =>
+      this.#onConnection(socket),
+    );
   }
 
   /** Starts listening. Rejects with the system's error if the address cannot be used, or none of the ports. */

@@ -1,4 +1,5 @@
 import type { RateLimit } from '../bytes/rate-limit.ts';
+import { WaitingQuestions } from './waiting-questions.ts';
 import { MAX_OPEN_REQUESTS, MAX_UNSENT_PER_PEER_BYTES } from './bounds.ts';
 
 /** Bytes of a waiting question: a few numbers in a list. */
@@ -32,7 +33,7 @@ export interface UploadWindowOptions {
  */
 export class UploadWindow {
   readonly #options: UploadWindowOptions;
-  readonly #waiting: Question[] = [];
+  readonly #waiting = new WaitingQuestions();
   /** Questions that were passed on and are not answered yet. */
   readonly #released: Question[] = [];
   #releasedBytes = 0;
@@ -45,12 +46,12 @@ export class UploadWindow {
 
   /** Returns the memory of the questions and of their answers. */
   get heldBytes(): number {
-    return this.#releasedBytes + this.#waiting.length * WAITING_REQUEST_BYTES;
+    return this.#releasedBytes + this.#waiting.size * WAITING_REQUEST_BYTES;
   }
 
   /** Takes a question. @returns false if the peer has more open questions than any client */
   ask(question: Question): boolean {
-    if (this.#waiting.length + this.#released.length >= MAX_OPEN_REQUESTS) return false;
+    if (this.#waiting.size + this.#released.length >= MAX_OPEN_REQUESTS) return false;
     this.#waiting.push(question);
     this.#options.note(WAITING_REQUEST_BYTES);
     this.pump();
@@ -59,9 +60,7 @@ export class UploadWindow {
 
   /** Withdraws a waiting question. One that was passed on is answered. @returns true if it waited */
   cancel(index: number, offset: number, length: number): boolean {
-    const at = this.#waiting.findIndex((one) => isBlock(one, index, offset, length));
-    if (at !== -1) this.#waiting.splice(at, 1);
-    return at !== -1;
+    return this.#waiting.cancel(index, offset, length);
   }
 
   /** Records that a block was sent or refused. */
@@ -76,20 +75,19 @@ export class UploadWindow {
 
   /** Drops the questions for blocks: without the fast extension, a choke answers all of them. */
   forgetBlocks(): void {
-    for (const list of [this.#waiting, this.#released]) {
-      const kept = list.filter((one) => one.of !== 'block');
-      list.splice(0, list.length, ...kept);
-    }
+    this.#waiting.forgetBlocks();
+    const kept = this.#released.filter((one) => one.of !== 'block');
+    this.#released.splice(0, this.#released.length, ...kept);
     this.#releasedBytes = this.#released.reduce((sum, { length }) => sum + length, 0);
   }
 
   /** Answers as many questions as there is room for. */
   pump(): void {
     while (this.#pause === undefined) {
-      const [next] = this.#waiting;
+      const next = this.#waiting.first();
       if (next === undefined || this.#releasedBytes + this.#options.unsentBytes() >= MAX_UNSENT_PER_PEER_BYTES) return;
       if (!this.#options.take(next.length)) return;
-      this.#waiting.shift();
+      this.#waiting.dropFirst();
       this.#released.push(next);
       this.#releasedBytes += next.length;
       const waitMs = this.#options.limit?.take(next.length) ?? 0;

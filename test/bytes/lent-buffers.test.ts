@@ -36,3 +36,9 @@ test('ignores buffers that are not lent, and those that nobody uses any longer',
   assert.notEqual(takeBuffer(16).buffer, buffer.buffer);
   giveBack(Buffer.alloc(16));
 });
+
+test('uses a longer free buffer rather than making one, since nobody collects what is let go of', () => {
+  const buffer = takeBuffer(4_000_000);
+  giveBack(buffer);
+  assert.equal(takeBuffer(2_000_000).buffer, buffer.buffer);
+});

@@ -19,8 +19,10 @@ import type { Offer, OfferedFile, OfferEvents } from '../../src/exchange/offer.t
 import { SendBudget } from '../../src/wire/send-budget.ts';
 import { StoreFile } from '../../src/serve/store-file.ts';
 import { Swarm, type Seed } from '../../src/swarm/swarm.ts';
+import { keepHeapSmall } from '../../src/cli/small-heap.ts';
 import { MIB, torrentOf } from './swarm-fixture.ts';
 
+keepHeapSmall(); // as a daemon
 const [folder = ''] = process.argv.slice(2);
 const COHORT = createHash('sha1').update('a cohort').digest('hex') as InfoHash;
 const seeds = new Map<InfoHash, Seed>();

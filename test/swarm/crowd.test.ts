@@ -9,15 +9,15 @@ import { suite, test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { OUR_EXTENSION_ID } from '../../src/exchange/handshake.ts';
-import { formatMessage } from '../../src/exchange/messages.ts';
-import type { FileHash, InfoHash } from '../../src/nix/brands.ts';
-import { MAX_HTTP_CONNECTIONS_PER_HOST } from '../../src/wire/bounds.ts';
+import { formatMessage, type FilePrefix, type Message } from '../../src/exchange/messages.ts';
+import type { FileHash, InfoHash, StoreHash } from '../../src/nix/brands.ts';
+import { MAX_HTTP_CONNECTIONS_PER_HOST, MAX_WANTS } from '../../src/wire/bounds.ts';
 import { handshakeOf, ID, message, numbers, RawPeer } from '../support/raw-peer.ts';
 import { MIB, tempDir } from './swarm-fixture.ts';
 
 const LIMIT = { timeout: 60_000 };
 /** Far below what the crowds would take without bounds: 700 MB to 4 GB each. */
-const MAX_GROWTH_MIB = 450;
+const MAX_GROWTH_MIB = 400;
 const BLOCK = 128 * 1024;
 
 interface Crowd {
@@ -82,25 +82,69 @@ test('1,500 peers that ask and do not read take bounded memory, and others are s
   assert.ok(grownMiB < MAX_GROWTH_MIB, `grew by ${grownMiB} MiB`);
 });
 
-test('1,000 members that ask for NARs and do not read take bounded memory', LIMIT, async (t) => {
+test('1,000 peers that ask for 2,000 short blocks each take bounded memory', LIMIT, async (t) => {
   const crowd = await serve(t);
   await isServed(crowd);
   const before = await crowd.peakMiB();
-  const asks = Array.from({ length: 500 }, (_, id) =>
-    formatMessage({ kind: 'get', id, file: crowd.files[1], from: 0, length: MIB }, OUR_EXTENSION_ID),
-  );
-  for (let count = 0; count < 1000; count++) {
-    const socket = await from(t, count % 20, crowd.port);
-    const hello = message(ID.EXTENDED, Buffer.from('\0d1:md13:nar_exchange2i2eee'));
-    const peerId = `-XX0001-${String(count).padStart(12, '0')}`; // of each member its own, or they share one link
-    socket.write(Buffer.concat([handshakeOf(crowd.cohort, peerId), hello, ...asks]));
-  }
-  for (let second = 0; second < 5; second++) {
+  const asks = Array.from({ length: 2000 }, (_, index) => message(ID.REQUEST, numbers(index % 64, 0, 16_384)));
+  const opening = Buffer.concat([handshakeOf(crowd.infoHashes[0]), message(ID.INTERESTED), ...asks]);
+  for (let count = 0; count < 1000; count++) (await from(t, count % 20, crowd.port)).write(opening);
+  for (let second = 0; second < 3; second++) {
     await sleep(1000); // the memory grows while the questions are read
     await isServed(crowd);
   }
   const grownMiB = (await crowd.peakMiB()) - before;
   assert.ok(grownMiB < MAX_GROWTH_MIB, `grew by ${grownMiB} MiB`);
+});
+
+test('1,000 handshakes that do not end take bounded memory, and others are served', LIMIT, async (t) => {
+  const crowd = await serve(t);
+  await isServed(crowd);
+  const before = await crowd.peakMiB();
+  for (let count = 0; count < 1000; count++)
+    (await from(t, count % 20, crowd.port)).write(handshakeOf(crowd.cohort).subarray(0, 40));
+  await isServed(crowd);
+  const grownMiB = (await crowd.peakMiB()) - before;
+  assert.ok(grownMiB < MAX_GROWTH_MIB / 4, `grew by ${grownMiB} MiB`);
+});
+
+suite('1,000 members that do not read take bounded memory, and others are served', () => {
+  const say = (count: number, asked: (id: number) => Message): Buffer =>
+    Buffer.concat(Array.from({ length: count }, (_, id) => formatMessage(asked(id), OUR_EXTENSION_ID)));
+  const hashes = Array.from({ length: 256 }, (_, index) => String(index).padStart(32, '0') as StoreHash);
+  const prefixOfNumber = (index: number): FilePrefix => index.toString(16).padStart(16, '0') as FilePrefix;
+
+  const ASKS: Readonly<Record<string, (crowd: Crowd, member: number) => Buffer>> = {
+    'ask for a small NAR': ({ files }) => say(500, (id) => ({ kind: 'get', id, file: files[1], from: 0, length: MIB })),
+    'ask for a large NAR': ({ files }) =>
+      say(500, (id) => ({ kind: 'get', id, file: files[0], from: 0, length: 64 * MIB })),
+    'ask for narinfos': () => say(100, (id) => ({ kind: 'narinfoGet', id, hashes })),
+    'look for as many files as they may': (_, member) =>
+      say(MAX_WANTS / 4096, (batch) => ({
+        kind: 'want',
+        batch,
+        prefixes: Array.from({ length: 4096 }, (__, index) => prefixOfNumber((member * 8 + batch) * 4096 + index)),
+      })),
+  };
+  for (const [what, asks] of Object.entries(ASKS)) {
+    test(`though they ${what}`, LIMIT, async (t) => {
+      const crowd = await serve(t);
+      await isServed(crowd);
+      const before = await crowd.peakMiB();
+      const hello = message(ID.EXTENDED, Buffer.from('\0d1:md13:nar_exchange2i2eee'));
+      for (let count = 0; count < 1000; count++) {
+        const socket = await from(t, count % 20, crowd.port);
+        const peerId = `-XX0001-${String(count).padStart(12, '0')}`; // of each member its own, or they share one link
+        socket.write(Buffer.concat([handshakeOf(crowd.cohort, peerId), hello, asks(crowd, count)]));
+      }
+      for (let second = 0; second < 5; second++) {
+        await sleep(1000); // the memory grows while the questions are read
+        await isServed(crowd);
+      }
+      const grownMiB = (await crowd.peakMiB()) - before;
+      assert.ok(grownMiB < MAX_GROWTH_MIB, `grew by ${grownMiB} MiB`);
+    });
+  }
 });
 
 suite('the HTTP mirror', () => {

@@ -22,18 +22,21 @@ class Conversation {
   constructor(options: Partial<PeerConnectionOptions> = {}, hasFast = true) {
     const head = handshakeOf(INFO_HASH);
     if (!hasFast) head[27] = 0;
-    this.connection = new PeerConnection(this.socket, {
-      id: 'a',
-      remoteAddress: '127.0.0.1',
-      remotePort: 1,
-      shape: () => SHAPE,
-      isMetadata: () => false,
-      gives: true,
-      holds: () => true,
-      budget: new SendBudget(),
+    this.connection = new PeerConnection(
+      this.socket,
+      {
+        id: 'a',
+        remoteAddress: '127.0.0.1',
+        remotePort: 1,
+        shape: () => SHAPE,
+        isMetadata: () => false,
+        gives: true,
+        holds: () => true,
+        budget: new SendBudget(),
+        ...options,
+      },
       head,
-      ...options,
-    });
+    );
     const reader = new MessageReader();
     this.connection.on('data', (bytes: Buffer) => reader.read(bytes, (one) => this.#toSwarm.push(Buffer.from(one))));
     this.connection.write(handshakeOf(INFO_HASH));

@@ -17,17 +17,20 @@ export function wire(): FuzzTarget {
     corpus: [Buffer.concat(SOUND), ...SOUND],
     words: ['\0\0\0\x05\x04', '\0\0\0\x0d\x06', '\0\0\0\x01\x0e', '\0\0\0\x20\x14\0', 'd1:m', 'e', '\xff\xff\xff\xff'],
     async read(input) {
-      const connection = new PeerConnection(idleSocket(), {
-        id: 'a',
-        remoteAddress: '127.0.0.1',
-        remotePort: 1,
-        shape: () => SHAPE,
-        isMetadata: () => false,
-        gives: true,
-        holds: () => true,
-        budget: new SendBudget(),
-        head: Buffer.concat([HANDSHAKE, input]),
-      });
+      const connection = new PeerConnection(
+        idleSocket(),
+        {
+          id: 'a',
+          remoteAddress: '127.0.0.1',
+          remotePort: 1,
+          shape: () => SHAPE,
+          isMetadata: () => false,
+          gives: true,
+          holds: () => true,
+          budget: new SendBudget(),
+        },
+        Buffer.concat([HANDSHAKE, input]),
+      );
       const seen = new MessageReader();
       let count = 0;
       let isInterested = false;
