@@ -38,6 +38,12 @@ export function formatLan(results: readonly LanResult[], totalBytes: number, lin
   return [head, columns, ...lines, wanted].join('\n');
 }
 
+/** Formats a run in a few words. */
+export function formatRun({ seconds, peerBytes, upstreamBytes, failure }: LanRun): string {
+  const [peers, upstream] = [peerBytes, upstreamBytes].map((bytes) => (bytes / 1e6).toFixed(1));
+  return failure ?? `${seconds.toFixed(2)} s, ${peers} MB from neighbours, ${upstream} MB from the cache`;
+}
+
 /** Whether a situation is as it is wanted. */
 export function isMet({ alone, byHand }: LanResult): boolean {
   const bytes = alone.peerBytes + alone.upstreamBytes;

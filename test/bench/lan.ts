@@ -8,7 +8,7 @@ import { writeBinaryCache, type BinaryCache } from './binary-cache.ts';
 import { assertFetched } from './check.ts';
 import { CLOSURES } from './closures.ts';
 import { LAN_HELP, parseLanOptions, type LanOptions } from './lan-options.ts';
-import { formatLan, isMet, type LanResult, type LanRun } from './lan-report.ts';
+import { formatLan, formatRun, isMet, type LanResult, type LanRun } from './lan-report.ts';
 import { scriptPath, Service, type Argv, type ProcessOptions } from './process.ts';
 import { narswarm } from './scene.ts';
 import { findTools, machineFacts, type Tools } from './tools.ts';
@@ -167,7 +167,7 @@ const SITUATIONS: readonly Situation[] = [
       await holder.run('subscribe', 'sys', stage.cache.rootPath);
       await holder.run('update', '--store', holder.store, '--from', `file://${stage.cache.dir}`, '--no-lan');
       await holder.service('daemon', '--store', holder.store);
-      await untilChecked(holder.store, stage.cache.nars.length);
+      await untilChecked(holder.store, stage);
       return { fetch: ['update'], holder };
     },
     prepare: (client, { cache }) => client.run('subscribe', 'sys', cache.rootPath),
@@ -183,7 +183,7 @@ const SITUATIONS: readonly Situation[] = [
       const holder = await Machine.make('server', stage);
       await holder.run('subscribe', 'mirror', address);
       await holder.service('daemon', '--store', holder.store, '--no-dht');
-      await untilChecked(holder.store, stage.cache.nars.length);
+      await untilChecked(holder.store, stage);
       machine.host.setRate({ upKbit: stage.options.lineKbit });
       const fetch = ['fetch', stage.cache.rootPath, '--publisher', address, '--no-copy', '--no-dht'];
       return { fetch, holder };
@@ -191,9 +191,10 @@ const SITUATIONS: readonly Situation[] = [
   },
 ];
 
-/** Waits until a daemon has looked into all NARs: nobody is given one before. */
-async function untilChecked(store: string, nars: number): Promise<void> {
+/** Waits until a daemon has looked into all NARs: nobody is given one before. @throws Error after the limit */
+async function untilChecked(store: string, { cache: { nars }, options, process }: Stage): Promise<void> {
   const catalogue = join(store, 'narswarm', 'catalogue.jsonl');
+  const signal = AbortSignal.any([process.signal, AbortSignal.timeout(options.limitS * 1000)]);
   for (;;) {
     const text = await readFile(catalogue, 'utf8').catch(() => '');
     const checked = new Set<unknown>();
@@ -201,8 +202,8 @@ async function untilChecked(store: string, nars: number): Promise<void> {
       const entry = line === '' ? {} : (JSON.parse(line) as Record<string, unknown>);
       if (entry['narHash'] !== undefined) checked.add(entry['storePath']);
     }
-    if (checked.size >= nars) return;
-    await sleep(LOOK_EVERY_MS);
+    if (checked.size >= nars.length) return;
+    await sleep(LOOK_EVERY_MS, undefined, { signal });
   }
 }
 
@@ -254,7 +255,9 @@ async function main(signal: AbortSignal): Promise<void> {
     if (options.only.length > 0 && !options.only.includes(index + 1)) continue;
     process.stderr.write(`${index + 1}: ${situation.name}\n`);
     const byHand = await play(situation, cache, common, true);
-    results.push({ name: situation.name, alone: await play(situation, cache, common, false), byHand });
+    const result = { name: situation.name, alone: await play(situation, cache, common, false), byHand };
+    results.push(result);
+    process.stderr.write(`  ${formatRun(result.alone)}; with --peer ${formatRun(byHand)}\n`);
   }
   if (options.json) console.log(JSON.stringify({ machine: machineFacts(tools), options, results }));
   else console.log(formatLan(results, cache.totalBytes, options.lineKbit));

@@ -54,6 +54,20 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
     await assertSound(run.store, made.publicKey);
   });
 
+  for (const [what, udp, isFound] of [
+    ['lets in UDP 5353', [5353], true],
+    ['does not', [], false],
+  ] as const) {
+    test(`behind a firewall that ${what}, it is ${isFound ? 'used' : 'not found'}`, async () => {
+      await using stack = new AsyncDisposableStack();
+      const lan = stack.use(Lan.open());
+      const { url } = await cacheHost(lan, stack);
+      const run = await fetchIn(lan.host('client', { firewall: { udp } }), '--from', 'http://192.0.2.1');
+      if (isFound) assert.deepEqual(sourcesOf(run), [{ source: url, kind: 'upstream', bytes: total }]);
+      else assert.notEqual(run.status, 0);
+    });
+  }
+
   test('over IPv6 alone', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());

@@ -6,8 +6,9 @@ import { startCacheProcess } from '../support/cache-process.ts';
 import { Lab, type CliProcess, mirrorOf, narBytesOf } from '../support/lab.ts';
 import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
 
-/** What README has a firewall let in. */
+/** What a firewall has to let in at the ports that these tests name, and at the default ports (README). */
 const OPEN = { tcp: [6881, 8081], udp: [6771] };
+const OPEN_BY_DEFAULT = { tcp: [16_277, 16_276], udp: [6771] };
 
 /** A hash map that a key has signed: its address and its folder. */
 interface MadeMap {
@@ -95,6 +96,26 @@ suite('machines on one local network', { concurrency: 3 }, () => {
     const from = await fetchIn(client, 'lab', '--publisher', mirror, '--no-upstream');
     assert.deepEqual(from, { [server.ipv4]: await narBytesOf(made.cacheDir) });
   });
+
+  for (const [what, subnet, firewall] of [
+    ['behind firewalls, at the default ports', '10.77.0', OPEN_BY_DEFAULT],
+    ['with public addresses', '130.92.1', undefined],
+  ] as const) {
+    test(`beside a cache, ${what}, it comes from the publisher that is known by its mirror`, async () => {
+      await using stack = new AsyncDisposableStack();
+      const lan = stack.use(Lan.open({ subnet }));
+      const slow = lan.host('cache', { upKbit: 500 });
+      const cache = stack.use(await startCacheProcess(made.cacheDir, slow.wrapper));
+      const options = firewall === undefined ? {} : { firewall };
+      const server = lan.host('server', options);
+      await lab.service(['publish', ...whatOf(made), '--key', map.key, '--no-dht'], { wrapper: server.wrapper });
+      const mirror = mirrorOf(map.address, `http://${server.ipv4}:16276`);
+      const client = lan.host('client', options);
+      const from = await fetchIn(client, 'lab', '--publisher', mirror, '--from', `http://${slow.ipv4}:${cache.port}`);
+      // A cache may be first with what is asked for first.
+      assert.ok((from[server.ipv4] ?? 0) >= 0.9 * (await narBytesOf(made.cacheDir)), JSON.stringify(from));
+    });
+  }
 
   test('a cache is reached over IPv6 alone', async () => {
     await using lan = Lan.open();
