@@ -3,7 +3,7 @@ import type { FileHash } from '../nix/brands.ts';
 import type { Member } from './member.ts';
 import type { Refusal } from './messages.ts';
 import type { Claim } from './their-fetches.ts';
-import type { Pieces, Source } from './picker.ts';
+import type { Pieces, Source } from './unit.ts';
 
 /** A member that has refused a file is not asked for it again before. */
 const REFUSED_MS: Readonly<Record<Refusal, number>> = {

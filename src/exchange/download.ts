@@ -9,7 +9,8 @@ import type { Member, Outcome } from './member.ts';
 import type { Members } from './members.ts';
 import { SILENT_MS } from './pace.ts';
 import type { Claim } from './their-fetches.ts';
-import { Picker, type Asked, type PickFile, type Source, type Unit } from './picker.ts';
+import { Picker } from './picker.ts';
+import type { Asked, PickFile, Source, Unit } from './unit.ts';
 
 /** In the first moment it may be that others are about to come, and all would ask the seeder for the same. */
 const OPENING_MS = 500;

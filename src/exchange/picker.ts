@@ -1,10 +1,9 @@
 import type { FileHash } from '../nix/brands.ts';
-import { expectedMs, helpsOut, knownMs, SILENT_MS, takesOver, windowOf, type Pace } from './pace.ts';
+import { windowOf } from './pace.ts';
+import { isLeft, lookForUnits, rarestOf, samplesOf, type Seen, type Sources } from './rarest.ts';
+import { helpedOut, takenOver, type OpenRequests } from './take-over.ts';
+import { has, isLarge, Unit, type Asked, type PickFile, type Source } from './unit.ts';
 
-/** Ranges that are looked at for one choice, of those that nobody was asked for. */
-const LOOKED_AT = 4096;
-/** The same outside a crowd, of ranges that a member has: nobody else makes a range rarer. */
-const LOOKED_AT_ALONE = 256;
 /** Ranges that are found for a member at once, to be asked for one after the other. */
 const FOUND = 32;
 /** Ranges that a member which chooses itself is offered. */
@@ -16,36 +15,6 @@ const MAX_OFFERS = 16;
 const MAX_BEGUN = 64;
 /** Ranges of a file without piece hashes that come ahead of those before them: they wait in memory. */
 const MAX_AHEAD = 8;
-/** Wanted ranges that tell whether a member has everything, and whether there is a crowd. */
-const SAMPLES = 16;
-/** Members that were asked for one range at a time. */
-const MAX_OWNERS = 2;
-
-/** What a member has of a file. */
-export interface Pieces {
-  has(index: number): boolean;
-}
-
-/** A member, as far as it decides what is asked of it. */
-export interface Source extends Pace {
-  readonly isNeighbour: boolean;
-  /** Whether it was found silent not long ago: it is asked after all others. */
-  readonly isSilent: boolean;
-  has(file: FileHash): 'whole' | Pieces | undefined;
-  wants(file: FileHash): boolean;
-}
-
-/** A file to fetch. */
-export interface PickFile {
-  readonly file: FileHash;
-  readonly sizeBytes: number;
-  /** Bytes of each range that is asked for, but the last. */
-  readonly unitBytes: number;
-  /** Whether each range can be checked by itself: if not, the file comes in order, from members that have it whole. */
-  readonly isCheckable: boolean;
-  /** The one member that may send it, after a mixture of several was wrong. */
-  only?: Source | undefined;
-}
 
 /** What is asked for now. */
 export interface PickOptions {
@@ -55,49 +24,10 @@ export interface PickOptions {
   readonly mayWait?: (unit: Unit) => boolean;
 }
 
-/** A range of a file that is asked for as one: a piece, if pieces can be checked. */
-export class Unit {
-  readonly file: PickFile;
-  readonly index: number;
-  /** First byte that is missing; what lies before it in the same unit is there. */
-  from: number;
-  readonly to: number;
-  readonly requests: Asked[] = [];
-  /** True once it is there. */
-  isDone = false;
-
-  constructor(file: PickFile, index: number, from: number) {
-    this.file = file;
-    this.index = index;
-    this.from = from;
-    this.to = Math.min(file.sizeBytes, (index + 1) * file.unitBytes);
-  }
-
-  get length(): number {
-    return this.to - this.from;
-  }
-}
-
-/** A unit that a member was asked for. */
-export interface Asked {
-  readonly source: Source;
-  readonly unit: Unit;
-  readonly from: number;
-  readonly lengthBytes: number;
-  receivedBytes: number;
-}
-
 /** What to ask a member next: a unit, or whichever of some it has given away least. */
 export type Choice =
   | { readonly kind: 'get'; readonly unit: Unit }
   | { readonly kind: 'any'; readonly units: readonly Unit[]; readonly bytes: number };
-
-/** Free units of a member: those that the fewest have, the others, and those that a better member should send. */
-interface Seen {
-  readonly best: Unit[];
-  readonly rest: readonly Unit[];
-  readonly better: readonly Unit[];
-}
 
 interface FileState {
   readonly file: PickFile;
@@ -183,7 +113,7 @@ export class Picker {
 
   /** Looks again who has everything, and whether others look for the same. To be called now and then. */
   look(): void {
-    const samples = this.#samples();
+    const samples = samplesOf(this.#free.size > 0 ? this.#free : this.#asked);
     this.#seeds.clear();
     this.#isCrowd = false;
     if (samples.length === 0) return;
@@ -209,14 +139,16 @@ export class Picker {
     for (;;) {
       const inFlight = this.inFlightBytes(source);
       const isSpared = this.#seeds.has(source) && (this.#isCrowd || isOpening);
-      if (this.#isLeft(source) ? inFlight > 0 : inFlight > 0 && inFlight >= windowOf(source, isSpared)) return;
+      if (isLeft(source) ? inFlight > 0 : inFlight > 0 && inFlight >= windowOf(source, isSpared)) return;
       if ((this.#bySource.get(source)?.size ?? 0) >= MAX_REQUESTS) return;
       units = units.filter((unit) => this.#free.has(unit) && this.#mayAsk(source, unit, mayWait));
       if (units.length === 0 || isSpared) {
         if (units.length === 0) seen = undefined;
-        seen ??= this.#search(source, isSpared ? OFFERED : FOUND, mayWait);
-        units = this.#rarest(seen, isSpared ? OFFERED : FOUND, isSpared);
-        if (units.length === 0) units = this.#helpedOut(source, inFlight, seen.better);
+        const count = isSpared ? OFFERED : FOUND;
+        const mayAsk = (unit: Unit): boolean => this.#mayAsk(source, unit, mayWait);
+        seen ??= lookForUnits(source, this.#free, this.#sources, { count, mayAsk });
+        units = rarestOf(seen, count, this.#isCrowd || isSpared ? this.#random : undefined);
+        if (units.length === 0) units = helpedOut(source, seen.better, this.#open);
       }
       const some = isSpared ? units.filter(({ file }) => file.isCheckable && file.only === undefined) : [];
       if (some.length > 0) {
@@ -224,7 +156,7 @@ export class Picker {
         yield { kind: 'any', units: some, bytes: some.reduce((sum, { length }) => sum + length, 0) / some.length };
         continue;
       }
-      const unit = units[0] ?? this.#takeOver(source, inFlight);
+      const unit = units[0] ?? takenOver(source, this.#asked, this.#isSpared(source), this.#open);
       if (unit === undefined) return;
       yield { kind: 'get', unit };
       if (isSpared) seen = undefined;
@@ -298,7 +230,7 @@ export class Picker {
     const state = this.#files.get(file);
     if (state === undefined) return false;
     for (const source of this.#bySource.keys()) {
-      if (this.#isLeft(source)) continue;
+      if (isLeft(source)) continue;
       const held = source.has(file);
       if (held === 'whole') return true;
       if (held !== undefined && state.file.isCheckable && [...state.units].some(({ index }) => held.has(index)))
@@ -307,83 +239,12 @@ export class Picker {
     return false;
   }
 
-  /** Looks for free units for a member, enough to find `count` of the rarest, and those that a better one should send. */
-  #search(source: Source, count: number, mayWait: (unit: Unit) => boolean): Seen {
-    const others = [...this.#bySource.keys()].filter((other) => other !== source && !this.#isLeft(other));
-    const isLeft = this.#isLeft(source);
-    const isSpared = this.#isSpared(source);
-    let rarity = Infinity;
-    let best: Unit[] = [];
-    const rest: Unit[] = [];
-    const better: Unit[] = [];
-    let looked = 0;
-    let askable = 0;
-    for (const unit of this.#free) {
-      if (++looked > LOOKED_AT || (!this.#isCrowd && askable === LOOKED_AT_ALONE)) break;
-      if (!this.#mayAsk(source, unit, mayWait)) continue;
-      askable++;
-      let holders = 1;
-      let isBetter = false; // one of the others is to be asked rather than this one
-      for (const other of others) {
-        if (!has(other, unit)) continue;
-        holders++;
-        if (isLeft || (other.isNeighbour && !source.isNeighbour)) isBetter = true;
-        else if (isSpared && other.isNeighbour === source.isNeighbour && !this.#seeds.has(other)) isBetter = true;
-      }
-      if (isBetter) {
-        if (better.length < OFFERED) better.push(unit);
-      } else if (holders < rarity) {
-        rest.unshift(...best);
-        [rarity, best] = [holders, [unit]];
-      } else if (holders === rarity) best.push(unit);
-      else rest.push(unit);
-      if (rarity === 1 && !this.#isCrowd && best.length >= count) break;
-    }
-    return { best, rest, better };
+  get #sources(): Sources {
+    return { all: this.#bySource.keys(), seeds: this.#seeds, isCrowd: this.#isCrowd };
   }
 
-  /** Up to `count` of the units that were looked at, the rarest first. */
-  #rarest({ best, rest }: Seen, count: number, isSpared: boolean): Unit[] {
-    if (this.#isCrowd || isSpared) shuffle(best, this.#random, count);
-    return [...best.slice(0, count), ...rest.slice(0, Math.max(0, count - best.length))];
-  }
-
-  /** Of units that others should send, those that would take them too long. */
-  #helpedOut(source: Source, inFlight: number, units: readonly Unit[]): Unit[] {
-    return units.filter((unit) => {
-      let theirsMs = Infinity;
-      for (const other of this.#bySource.keys()) {
-        if (other === source || this.#isLeft(other) || !has(other, unit)) continue;
-        theirsMs = Math.min(theirsMs, knownMs(other, this.inFlightBytes(other) + unit.length));
-      }
-      return helpsOut(expectedMs(source, inFlight + unit.length), theirsMs);
-    });
-  }
-
-  /** Of units that were asked of others, the one that would be there last, if this member would have sent it much sooner. */
-  #takeOver(source: Source, inFlight: number): Unit | undefined {
-    let last: { unit: Unit; ms: number } | undefined;
-    for (const unit of this.#asked) {
-      const { requests, file } = unit;
-      if (file.only !== undefined || !has(source, unit) || requests.some((one) => one.source === source)) continue;
-      const atWork = requests.filter((one) => !this.#isLeft(one.source));
-      if (atWork.length >= MAX_OWNERS) continue;
-      const ms = Math.min(Infinity, ...atWork.map((one) => this.#restMs(one)));
-      const isLast = atWork.some((one) => one.source.isNeighbour && !source.isNeighbour) || this.#isSpared(source);
-      const mayTake = isLast ? helpsOut : takesOver;
-      if (mayTake(expectedMs(source, inFlight + unit.length), ms) && ms > (last?.ms ?? 0)) last = { unit, ms };
-    }
-    return last?.unit;
-  }
-
-  /** Milliseconds until a request is answered in full. */
-  #restMs(asked: Asked): number {
-    let bytes = 0;
-    for (const one of this.#bySource.get(asked.source) ?? []) {
-      bytes += one.lengthBytes - one.receivedBytes;
-      if (one === asked) break;
-    }
-    return knownMs(asked.source, bytes);
+  get #open(): OpenRequests {
+    return { bySource: this.#bySource, inFlightBytes: (source) => this.inFlightBytes(source) };
   }
 
   #mayAsk(source: Source, unit: Unit, mayWait: (unit: Unit) => boolean): boolean {
@@ -403,48 +264,14 @@ export class Picker {
     return this.#isCrowd && this.#seeds.has(source);
   }
 
-  #isLeft(source: Source): boolean {
-    return source.isSilent || source.silentMs > SILENT_MS;
-  }
-
   #forget(asked: Asked): void {
     const { requests } = asked.unit;
     const at = requests.indexOf(asked);
     if (at !== -1) requests.splice(at, 1);
     this.#bySource.get(asked.source)?.delete(asked);
   }
-
-  /** Some units that are missing, from all over. */
-  #samples(): Unit[] {
-    const all = this.#free.size > 0 ? this.#free : this.#asked;
-    const step = Math.max(1, Math.floor(Math.min(all.size, LOOKED_AT) / SAMPLES));
-    const samples: Unit[] = [];
-    let at = 0;
-    for (const unit of all) {
-      if (at++ % step === 0) samples.push(unit);
-      if (samples.length === SAMPLES) break;
-    }
-    return samples;
-  }
 }
 
 function always(): boolean {
   return true;
-}
-
-function has(source: Source, { file, index }: Unit): boolean {
-  const held = source.has(file.file);
-  return held === 'whole' || (held !== undefined && file.isCheckable && held.has(index));
-}
-
-function isLarge({ sizeBytes, unitBytes }: PickFile): boolean {
-  return sizeBytes > unitBytes;
-}
-
-/** Puts some of the elements, chosen at random, in front. */
-function shuffle<T>(list: T[], random: () => number, count: number): void {
-  for (let at = 0; at < Math.min(count, list.length - 1); at++) {
-    const other = at + Math.floor(random() * (list.length - at));
-    [list[at], list[other]] = [list[other]!, list[at]!];
-  }
 }

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import * as fc from 'fast-check';
-import { Picker, type PickFile, type Source, type Unit } from '../../src/exchange/picker.ts';
+import { Picker } from '../../src/exchange/picker.ts';
+import type { PickFile, Source, Unit } from '../../src/exchange/unit.ts';
 import type { FileHash } from '../../src/nix/brands.ts';
 import { playCrowd, type CrowdOptions, type HostResult } from './simulated-crowd.ts';
 

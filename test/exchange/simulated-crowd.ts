@@ -3,7 +3,7 @@
  * with a real {@link Picker}. Lines are shared fairly among the connections that have something to send.
  */
 import { SourceRate } from '../../src/discovery/source-rate.ts';
-import type { Asked, PickFile, Source, Unit } from '../../src/exchange/picker.ts';
+import type { Asked, PickFile, Source, Unit } from '../../src/exchange/unit.ts';
 import { LeastSent } from '../../src/exchange/least-sent.ts';
 import type { FilePrefix } from '../../src/exchange/messages.ts';
 import { Picker } from '../../src/exchange/picker.ts';

@@ -1,0 +1,103 @@
+import { SILENT_MS } from './pace.ts';
+import { has, type Source, type Unit } from './unit.ts';
+
+/** Units that are looked at for one choice, of those that nobody was asked for. */
+const LOOKED_AT = 4096;
+/** The same outside a crowd, of units that a member has: nobody else makes a unit rarer. */
+const LOOKED_AT_ALONE = 256;
+/** Units for which a better member is remembered. */
+const BETTER = 64;
+/** Wanted units that tell whether a member has everything, and whether there is a crowd. */
+const SAMPLES = 16;
+
+/** Free units of a member: those that the fewest have, the others, and those that a better member should send. */
+export interface Seen {
+  readonly best: Unit[];
+  readonly rest: readonly Unit[];
+  readonly better: readonly Unit[];
+}
+
+/** All members, and who of them has everything. */
+export interface Sources {
+  readonly all: Iterable<Source>;
+  readonly seeds: ReadonlySet<Source>;
+  readonly isCrowd: boolean;
+}
+
+/** Returns true for a member that does not answer: others take over what it was asked for. */
+export function isLeft(source: Source): boolean {
+  return source.isSilent || source.silentMs > SILENT_MS;
+}
+
+/**
+ * Looks for units for a member among those that nobody was asked for, enough to find `count` of the rarest, and for those that a
+ * better one should send.
+ */
+export function lookForUnits(
+  source: Source,
+  free: Iterable<Unit>,
+  { all, seeds, isCrowd }: Sources,
+  { count, mayAsk }: { readonly count: number; readonly mayAsk: (unit: Unit) => boolean },
+): Seen {
+  const others = [...all].filter((other) => other !== source && !isLeft(other));
+  const isSourceLeft = isLeft(source);
+  const isSpared = isCrowd && seeds.has(source);
+  let rarity = Infinity;
+  let best: Unit[] = [];
+  const rest: Unit[] = [];
+  const better: Unit[] = [];
+  let looked = 0;
+  let askable = 0;
+  for (const unit of free) {
+    if (++looked > LOOKED_AT || (!isCrowd && askable === LOOKED_AT_ALONE)) break;
+    if (!mayAsk(unit)) continue;
+    askable++;
+    let holders = 1;
+    let isBetter = false; // one of the others is to be asked rather than this one
+    for (const other of others) {
+      if (!has(other, unit)) continue;
+      holders++;
+      if (isSourceLeft || (other.isNeighbour && !source.isNeighbour)) isBetter = true;
+      else if (isSpared && other.isNeighbour === source.isNeighbour && !seeds.has(other)) isBetter = true;
+    }
+    if (isBetter) {
+      if (better.length < BETTER) better.push(unit);
+    } else if (holders < rarity) {
+      rest.unshift(...best);
+      [rarity, best] = [holders, [unit]];
+    } else if (holders === rarity) best.push(unit);
+    else rest.push(unit);
+    if (rarity === 1 && !isCrowd && best.length >= count) break;
+  }
+  return { best, rest, better };
+}
+
+/**
+ * Returns up to `count` of the units that were looked at, the rarest first.
+ *
+ * @param random chooses the order of those that are equally rare. Undefined: they stay in their order
+ */
+export function rarestOf({ best, rest }: Seen, count: number, random: (() => number) | undefined): Unit[] {
+  if (random !== undefined) shuffle(best, random, count);
+  return [...best.slice(0, count), ...rest.slice(0, Math.max(0, count - best.length))];
+}
+
+/** Returns some of the units, from all over. */
+export function samplesOf(all: ReadonlySet<Unit>): Unit[] {
+  const step = Math.max(1, Math.floor(Math.min(all.size, LOOKED_AT) / SAMPLES));
+  const samples: Unit[] = [];
+  let at = 0;
+  for (const unit of all) {
+    if (at++ % step === 0) samples.push(unit);
+    if (samples.length === SAMPLES) break;
+  }
+  return samples;
+}
+
+/** Puts some of the elements, chosen at random, in front. */
+function shuffle<T>(list: T[], random: () => number, count: number): void {
+  for (let at = 0; at < Math.min(count, list.length - 1); at++) {
+    const other = at + Math.floor(random() * (list.length - at));
+    [list[at], list[other]] = [list[other]!, list[at]!];
+  }
+}

@@ -1,0 +1,65 @@
+/** Units that one member should send, or was asked for, and another one sends much sooner. */
+import { expectedMs, helpsOut, knownMs, takesOver } from './pace.ts';
+import { isLeft } from './rarest.ts';
+import { has, type Asked, type Source, type Unit } from './unit.ts';
+
+/** Members that were asked for one unit at a time. */
+const MAX_OWNERS = 2;
+
+/** The requests that are open, by member. */
+export interface OpenRequests {
+  /** In the order in which the member answers them. */
+  readonly bySource: ReadonlyMap<Source, ReadonlySet<Asked>>;
+  /** Bytes that a member was asked for and has not sent. */
+  inFlightBytes(source: Source): number;
+}
+
+/** Returns those of the units of better members that these would take too long to send. */
+export function helpedOut(source: Source, units: readonly Unit[], open: OpenRequests): Unit[] {
+  const inFlight = open.inFlightBytes(source);
+  return units.filter((unit) => {
+    let theirsMs = Infinity;
+    for (const other of open.bySource.keys()) {
+      if (other === source || isLeft(other) || !has(other, unit)) continue;
+      theirsMs = Math.min(theirsMs, knownMs(other, open.inFlightBytes(other) + unit.length));
+    }
+    return helpsOut(expectedMs(source, inFlight + unit.length), theirsMs);
+  });
+}
+
+/**
+ * Returns the unit that would be there last of those that others were asked for, if this member would have sent it much
+ * sooner.
+ *
+ * @param isSpared whether the member is asked only if the others would take too long
+ */
+export function takenOver(
+  source: Source,
+  units: Iterable<Unit>,
+  isSpared: boolean,
+  open: OpenRequests,
+): Unit | undefined {
+  const inFlight = open.inFlightBytes(source);
+  let last: { unit: Unit; ms: number } | undefined;
+  for (const unit of units) {
+    const { requests, file } = unit;
+    if (file.only !== undefined || !has(source, unit) || requests.some((one) => one.source === source)) continue;
+    const atWork = requests.filter((one) => !isLeft(one.source));
+    if (atWork.length >= MAX_OWNERS) continue;
+    const ms = Math.min(Infinity, ...atWork.map((one) => restMs(one, open)));
+    const isLast = atWork.some((one) => one.source.isNeighbour && !source.isNeighbour) || isSpared;
+    const mayTake = isLast ? helpsOut : takesOver;
+    if (mayTake(expectedMs(source, inFlight + unit.length), ms) && ms > (last?.ms ?? 0)) last = { unit, ms };
+  }
+  return last?.unit;
+}
+
+/** Returns the milliseconds until a request is answered in full. */
+function restMs(asked: Asked, { bySource }: OpenRequests): number {
+  let bytes = 0;
+  for (const one of bySource.get(asked.source) ?? []) {
+    bytes += one.lengthBytes - one.receivedBytes;
+    if (one === asked) break;
+  }
+  return knownMs(asked.source, bytes);
+}
