@@ -3,6 +3,7 @@ import { isNarswarmError, type Unpublished } from '../errors.ts';
 
 /** Says in one sentence what failed, and the way out. */
 export function errorSentence(error: Error): string {
+  if (isReplacedProgram(error)) return REPLACED_PROGRAM;
   if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED')) return error.message;
   const { unpublished, path } = error.facts;
   if (unpublished === undefined) return error.message;
@@ -10,6 +11,15 @@ export function errorSentence(error: Error): string {
   if (isNarswarmError(error, 'ROOT_UNKNOWN')) return `${error.message}: ${why}`;
   const named = typeof path === 'string' ? `${path}: ${why}` : why;
   return `${error.message} (${named})${WAYS_OUT[unpublished] ?? ''}`;
+}
+
+/** A long-running process loads some of its code when it is first needed: an update in place has removed it by then. */
+const REPLACED_PROGRAM =
+  'narswarm was updated or removed while this process ran, and code that it needs now is gone: restart it (systemctl restart narswarm)';
+
+/** True for an import of code of this program that is not there. */
+function isReplacedProgram(error: Error): boolean {
+  return 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND';
 }
 
 /** Says why a path, or everything, is not in a hash map. */

@@ -59,3 +59,13 @@ test('with --json, facts are plain values, and an error has its code', () => {
     error: { code: 'HTTP_FAILED', reason: 'it broke', facts: { url: 'http://cache' } },
   });
 });
+
+test('a program that was updated in place below a running process says to restart it', async () => {
+  const gone: string = './replaced-chunk.ts';
+  const missing = await import(gone).then(
+    () => assert.fail(),
+    (thrown: unknown) => asError(thrown),
+  );
+  const told = warningSentence({ kind: 'failed-seed', infoHash, error: missing });
+  assert.match(told, /^cannot seed a+: narswarm was updated or removed while this process ran.* restart it/);
+});
