@@ -50,7 +50,7 @@ export class Census {
     signal: AbortSignal,
   ): Promise<void> {
     signal.throwIfAborted();
-    this.#members.want(files);
+    this.#members.want(files.map(({ file, sizeBytes }) => ({ file, sizeBytes, isScoped: true })));
     try {
       await this.#untilKnown(signal);
       const machines = [...this.#byHost()];

@@ -5,7 +5,7 @@ import type { Line } from '../discovery/line.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { PIECE_HASH_BYTES, pieceLengthOf } from '../torrent/canonical.ts';
 import { DownloadSource } from './download-source.ts';
-import type { Member, Outcome } from './member.ts';
+import type { Member, Outcome, WantedFile } from './member.ts';
 import type { Members } from './members.ts';
 import { SILENT_MS } from './pace.ts';
 import type { Claim } from './their-fetches.ts';
@@ -48,8 +48,7 @@ export interface Sink {
 }
 
 /** A file to fetch from members. */
-export interface DownloadFile {
-  readonly file: FileHash;
+export interface DownloadFile extends WantedFile {
   readonly sizeBytes: number;
   /** SHA-1 of all pieces, one after the other, if a hash map tells. */
   readonly pieces?: Uint8Array | undefined;

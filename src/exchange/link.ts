@@ -276,7 +276,9 @@ export class Link implements Member, Receiver {
 
   /** Tells the member of more that is wanted, or of what is not any longer. */
   want(files: readonly Wanted[]): void {
-    if (this.isOpen) this.#haves.want(files);
+    if (!this.isOpen) return;
+    const isAdmitted = this.#context.mayHave(this.host);
+    this.#haves.want(isAdmitted ? files : files.filter(({ isScoped }) => isScoped !== true));
   }
 
   unwant(files: readonly Wanted[]): void {
@@ -368,7 +370,7 @@ export class Link implements Member, Receiver {
       const address = formatEndpoint({ host: this.host, port: handshake.port });
       this.peer = this.#context.peers.get(address) ?? strangerAt(address);
     }
-    this.#haves.want([...this.#context.wanted.values()]);
+    this.want([...this.#context.wanted.values()]);
     this.#events.opened(this);
     return true;
   }

@@ -18,6 +18,8 @@ export interface WantedFile {
   readonly file: FileHash;
   /** Its FileSize: without it, members are not asked for single pieces. */
   readonly sizeBytes?: number | undefined;
+  /** True if only members that the scope admits may hear of it: no hash map lists it, or this process holds it. Default: all may. */
+  readonly isScoped?: boolean | undefined;
 }
 
 /** A member that we are connected to: what it has of what we want, and what it can be asked. */

@@ -28,12 +28,13 @@ export class WantedFiles {
     return this.#byFile.values();
   }
 
-  /** @returns those that were not wanted yet */
+  /** @returns those that were not wanted yet, or that more members may hear of now */
   add(files: Iterable<WantedFile>): Wanted[] {
     const news: Wanted[] = [];
-    for (const { file, sizeBytes } of files) {
-      if (this.#byFile.has(file)) continue;
-      const wanted = { file, sizeBytes, prefix: prefixOf(file) };
+    for (const { file, sizeBytes, isScoped } of files) {
+      const known = this.#byFile.get(file);
+      if (known !== undefined && (known.isScoped !== true || isScoped === true)) continue;
+      const wanted = { file, sizeBytes, isScoped, prefix: prefixOf(file) };
       this.#byFile.set(file, wanted);
       this.#byPrefix.set(wanted.prefix, wanted);
       news.push(wanted);

@@ -79,7 +79,7 @@ export class MemberLane implements AsyncDisposable {
       if (!task.isShared) continue;
       const { fileHash, sizeBytes, torrent } = task.job;
       this.#tasks.set(fileHash, task);
-      files.push({ file: fileHash, sizeBytes, pieces: torrent?.pieces });
+      files.push({ file: fileHash, sizeBytes, pieces: torrent?.pieces, isScoped: torrent === undefined });
       if (task.partial !== undefined) begun.set(fileHash, task.partial);
     }
     this.#download.add(files, begun);

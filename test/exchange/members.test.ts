@@ -308,6 +308,7 @@ suite('the exchange', () => {
 
   test('what is fetched from elsewhere is said to neighbours that look for it, and to nobody else', LIMIT, async () => {
     const [wanted, other] = [madeFile(1000), madeFile(1000, 2)];
+    const [first, second] = [madeFile(100), madeFile(100, 2)];
     const fetches = [wanted, other].map(({ file }) => ({ file, heldBytes: 600 }));
     for (const [options, heard] of [
       [{}, 600],
@@ -315,17 +316,34 @@ suite('the exchange', () => {
       [{ mayHave: () => false }, undefined],
     ] as const) {
       await using fetcher = await startMember(options);
-      await using client = await startMember({ files: [madeFile(100)] });
+      await using client = await startMember({ files: [first, second] });
       client.members.want([{ file: wanted.file, sizeBytes: 1000 }]);
       client.meet(fetcher);
       const member = await memberOf(client);
-      const back = await memberOf(fetcher);
-      if (heard !== undefined) while (!back.wants(wanted.file)) await sleep(5);
+      await memberOf(fetcher);
+      fetcher.members.want([{ file: first.file }]);
+      await once(fetcher.members, 'have'); // what the other side looks for has come before the answer
       fetcher.members.tellFetching(fetches);
-      fetcher.members.want([{ file: madeFile(100).file }]);
+      fetcher.members.want([{ file: second.file }]);
       await once(fetcher.members, 'have'); // the answer comes after what was told before
       assert.equal(member.fetching(wanted.file)?.heldBytes, heard);
       assert.equal(member.fetching(other.file), undefined);
+    }
+  });
+
+  test('of what no hash map lists, only those hear whom the scope admits', LIMIT, async () => {
+    const [listed, other] = [madeFile(1000), madeFile(1000, 2)];
+    for (const mayHave of [true, false]) {
+      await using holder = await startMember({ files: [listed, other] });
+      await using client = await startMember({ mayHave: () => mayHave });
+      client.members.want([{ file: other.file, isScoped: true }, { file: listed.file }]);
+      client.meet(holder);
+      const member = await memberOf(client);
+      while (member.has(listed.file) === undefined) await sleep(5);
+      assert.equal(member.has(other.file), mayHave ? 'whole' : undefined);
+      assert.ok(member.isKnown);
+      client.members.want([{ file: other.file }]); // a hash map was found that lists it
+      while (member.has(other.file) === undefined) await sleep(5);
     }
   });
 
