@@ -9,7 +9,7 @@ import { FileStore } from '../store/file-store.ts';
 import type { NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';
 
-/** Files that are read or written at the same time. */
+/** Files that are compared at the same time. */
 const CONCURRENCY = 32;
 
 /**
@@ -42,8 +42,11 @@ export class Committer {
     await store.sync();
     const present = (this.#present ??= new Set(await store.listStoreHashes()));
     const fresh = [...locals].filter(([info]) => !this.#written.has(info)).map(([, local]) => local);
-    for (const layer of layersOf(fresh))
-      await this.#queue.addAll(layer.map((info) => () => writeUnlessSame(info, present, store)));
+    for (const layer of layersOf(fresh)) {
+      const isPresent = (info: NarInfo): boolean => present.has(storeHashOf(info.storePath));
+      await this.#queue.addAll(layer.filter(isPresent).map((info) => () => writeUnlessSame(info, store)));
+      for (const info of layer) if (!isPresent(info)) await store.writeNarInfo(info);
+    }
     for (const info of infos) {
       this.#written.add(info);
       present.add(storeHashOf(info.storePath));
@@ -51,10 +54,12 @@ export class Committer {
 
     const catalogue = (this.#catalogue ??= await Catalogue.open(store));
     const torrents = new Map(jobs.map((job) => [job.fileHash, job.torrent]));
-    const entries = await this.#queue.addAll(
-      [...locals.values()].map((info) => () => catalogueEntry(info, torrents, catalogue, store)),
-    );
-    await catalogue.add(entries.filter((entry) => entry !== undefined));
+    const entries: CatalogueEntry[] = [];
+    for (const info of locals.values()) {
+      const entry = await catalogueEntry(info, torrents, catalogue, store);
+      if (entry !== undefined) entries.push(entry);
+    }
+    await catalogue.add(entries);
   }
 }
 
@@ -77,12 +82,11 @@ function layersOf(infos: readonly NarInfo[]): NarInfo[][] {
   return layers;
 }
 
-async function writeUnlessSame(info: NarInfo, present: ReadonlySet<StoreHash>, store: FileStore): Promise<void> {
-  if (present.has(storeHashOf(info.storePath))) {
-    const kept = isWithoutNar(info) ? await store.readNarInfoOf(info.storePath) : undefined;
-    if (kept !== undefined && !isWithoutNar(kept)) return; // findings about a file stay
-    if (await store.holdsNarInfo(info)) return; // compared by text: an older version may have written wrong remarks
-  }
+/** Replaces a narinfo that is there. */
+async function writeUnlessSame(info: NarInfo, store: FileStore): Promise<void> {
+  const kept = isWithoutNar(info) ? await store.readNarInfoOf(info.storePath) : undefined;
+  if (kept !== undefined && !isWithoutNar(kept)) return; // findings about a file stay
+  if (await store.holdsNarInfo(info)) return; // compared by text: an older version may have written wrong remarks
   await store.writeNarInfo(info);
 }
 
