@@ -2,7 +2,7 @@ import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { HttpClientOptions } from '../http/client.ts';
 import { optionsOfNix } from '../http/nix-options.ts';
 import { parseUpstream, uniqueUpstreams, type Upstream } from '../http/upstream.ts';
-import { readNixConfig } from '../nix/nix-cli.ts';
+import { readNixConfig } from '../nix/nix-settings.ts';
 import type { NixConfig } from '../nix/nix-config.ts';
 import { loadSecretKey } from '../nix/secret-key.ts';
 import { formatPublicKey, parsePublicKey, type PublicKey } from '../nix/signature.ts';

@@ -1,6 +1,6 @@
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { queryInvalidPaths } from '../nix/nix-cli.ts';
+import { queryInvalidPaths } from '../nix/nix-queries.ts';
 import { narInfoWithoutNar } from '../nix/path-info.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { StoreSession } from '../nix/store-session.ts';

@@ -2,7 +2,8 @@
  * Finds out whether the Nix daemon trusts this user. It accepts a user's own keys only from its `trusted-users` (Nix:
  * src/libstore/daemon.cc, `ClientSettings::apply`; src/nix/unix/daemon.cc, `matchUser`).
  */
-import { describeStore, readNixConfig, readTrustedUsers, type CallOptions } from './nix-cli.ts';
+import { describeStore, readNixConfig, readTrustedUsers } from './nix-settings.ts';
+import type { CallOptions } from './run-nix.ts';
 import { nameOfUser, readGroups } from './system-users.ts';
 
 /** Clears the user's own settings: the daemon reads only those of the system. */

@@ -3,7 +3,8 @@ import { dirname, resolve } from 'node:path';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
 import { type Derivation, parseDerivation } from './derivation.ts';
-import { readStoreFile, type StoreCallOptions } from './nix-cli.ts';
+import { readStoreFile } from './nix-queries.ts';
+import type { StoreCallOptions } from './run-nix.ts';
 import { DEFAULT_STORE_DIR, parseStorePath } from './store-path.ts';
 
 /**

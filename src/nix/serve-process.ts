@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { NarswarmError } from '../errors.ts';
-import type { StoreCallOptions } from './nix-cli.ts';
+import type { StoreCallOptions } from './run-nix.ts';
 
 /** A Nix process that answers queries. */
 export interface ServeProcess {

@@ -5,7 +5,7 @@
 import type { StorePath } from './brands.ts';
 import { NarswarmError } from '../errors.ts';
 import { asNarHash } from './hash.ts';
-import type { StoreCallOptions } from './nix-cli.ts';
+import type { StoreCallOptions } from './run-nix.ts';
 import type { PathInfo } from './path-info.ts';
 import { startServe, type ServeProcess } from './serve-process.ts';
 import { baseNameOf, parseStorePath } from './store-path.ts';

@@ -1,7 +1,7 @@
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { signRealisation } from '../nix/realisation.ts';
-import type { Compression } from '../nix/nix-cli.ts';
+import type { Compression } from '../nix/nix-copy.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
 import { planAddition, type AdditionPlan } from './addition-plan.ts';

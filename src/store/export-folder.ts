@@ -4,7 +4,7 @@ import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
-import { exportPaths, type Compression } from '../nix/nix-cli.ts';
+import { exportPaths, type Compression } from '../nix/nix-copy.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
 import { extensionOf, narTorrent, type NarTorrent } from '../torrent/canonical.ts';

@@ -3,7 +3,7 @@ import { isFixedOutput } from '../nix/derivation.ts';
 import { LocalDerivations } from '../nix/local-derivations.ts';
 import { madeBy, realisationFile, type Realisation } from '../nix/realisation.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { queryRealisations } from '../nix/nix-cli.ts';
+import { queryRealisations } from '../nix/nix-queries.ts';
 import { baseNameOf, storePathFromBaseName } from '../nix/store-path.ts';
 
 /**

@@ -1,7 +1,8 @@
 import PQueue from 'p-queue';
 import type { StorePath } from '../nix/brands.ts';
 import { type Derivation, isFixedOutput } from '../nix/derivation.ts';
-import { queryClosure, type StoreCallOptions } from '../nix/nix-cli.ts';
+import { queryClosure } from '../nix/nix-queries.ts';
+import type { StoreCallOptions } from '../nix/run-nix.ts';
 import { readDerivation } from '../nix/read-derivation.ts';
 
 /** Files that are read at once. Each may start a process, which keeps two cores busy. */

@@ -1,7 +1,9 @@
 import type { HttpClient } from '../http/client.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
-import { evaluate, queryClosure, queryDeriver, type StoreCallOptions } from '../nix/nix-cli.ts';
+import { evaluate } from '../nix/nix-eval.ts';
+import { queryClosure, queryDeriver } from '../nix/nix-queries.ts';
+import type { StoreCallOptions } from '../nix/run-nix.ts';
 import { isDerivationPath } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { BuildGraph } from './build-graph.ts';

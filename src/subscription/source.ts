@@ -16,7 +16,7 @@ import { formatPublisherAddress, mapFolder, parsePublisherAddress, type Publishe
 import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
 import { shownAddress } from '../redact.ts';
-import { splitOutputs } from '../nix/evaluate.ts';
+import { splitOutputs } from '../nix/installable.ts';
 import { DEFAULT_STORE_DIR, isDerivationPath, parseStorePath } from '../nix/store-path.ts';
 import type { Subscription } from './subscription.ts';
 

@@ -14,8 +14,8 @@ const FILES = [
   'test/e2e/update.test.ts',
   'test/e2e/update-evaluated.test.ts',
   'test/e2e/update-sources.test.ts',
-  'test/nix/nix-cli.test.ts',
-  'test/nix/nix-cli-evaluate.test.ts',
+  'test/nix/run-nix.test.ts',
+  'test/nix/nix-eval.test.ts',
 ];
 
 const { values, positionals } = parseArgs({ options: { suite: { type: 'string' } }, allowPositionals: true });

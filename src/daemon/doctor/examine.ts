@@ -9,7 +9,7 @@ import { systemCode } from '../../disk/store-error.ts';
 import { LocalNetworks } from '../../discovery/local-networks.ts';
 import { isNarswarmError } from '../../errors.ts';
 import { isUntrusted } from '../../nix/daemon-trust.ts';
-import { describeStore, nixVersion, readNixConfig } from '../../nix/nix-cli.ts';
+import { describeStore, nixVersion, readNixConfig } from '../../nix/nix-settings.ts';
 import { VERSION } from '../../version.ts';
 import type { Endpoint } from '../../discovery/endpoint.ts';
 import { askDht } from './dht.ts';

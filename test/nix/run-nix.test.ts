@@ -10,13 +10,9 @@ import { isNarswarmError } from '../../src/errors.ts';
 import type { StorePath } from '../../src/nix/brands.ts';
 import { formatNarInfo, parseNarInfo } from '../../src/nix/narinfo.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
-import {
-  copyClosure,
-  exportPaths,
-  queryRegistrations,
-  queryInvalidPaths,
-  readNixConfig,
-} from '../../src/nix/nix-cli.ts';
+import { copyClosure, exportPaths } from '../../src/nix/nix-copy.ts';
+import { queryRegistrations, queryInvalidPaths } from '../../src/nix/nix-queries.ts';
+import { readNixConfig } from '../../src/nix/nix-settings.ts';
 import { verifyNarInfo, parsePublicKey, parseSecretKey, signNarInfo } from '../../src/nix/signature.ts';
 import { parseStorePath, storeHashOf } from '../../src/nix/store-path.ts';
 import { isOfSameContents } from '../../src/nix/valid-path.ts';

@@ -1,4 +1,4 @@
-/** Expressions for Nix to evaluate, and parsing of the results: pure. nix-cli.ts runs them. */
+/** Expressions in which Nix evaluates installables, and parsing of the results: pure. nix-eval.ts runs them. */
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
 import { quote } from './quote.ts';

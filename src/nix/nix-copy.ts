@@ -1,0 +1,106 @@
+/** Copies closures between stores with `nix copy`. */
+import { NarswarmError } from '../errors.ts';
+import type { StorePath } from './brands.ts';
+import { callsByKind, callsInOrder, type CopyCall } from './copy-order.ts';
+import { withPlainPath } from './plain-path.ts';
+import { chunksOf, lastWordsOf, NIX_COMMAND, nixFailed, runNix, type CallOptions } from './run-nix.ts';
+import type { ValidPath } from './valid-path.ts';
+
+/** A request to export paths to a folder. */
+export interface ExportRequest extends CallOptions {
+  /**
+   * Paths of Nix's default store, references first. References outside this list are not exported: `to` must have their
+   * narinfos. A .drv path means the file itself.
+   */
+  readonly paths: readonly Pick<ValidPath, 'storePath' | 'references'>[];
+  /** Folder that is, or becomes, a binary cache. Paths whose narinfo it has are skipped. */
+  readonly to: string;
+  readonly compression: Compression;
+  /** Folder for each NAR until it is complete. */
+  readonly temporaryDir: string;
+  /** Called with each line that Nix prints, at once. */
+  readonly onLine?: ((line: string) => void) | undefined;
+}
+
+/** Compressions for exported NARs. Every Nix since 2.4 can read them. */
+export const COMPRESSIONS = ['xz', 'zstd', 'none'] as const;
+export type Compression = (typeof COMPRESSIONS)[number];
+
+/**
+ * Writes NARs and narinfos with `nix copy`. Keeps the signatures that the store has.
+ *
+ * @throws NarswarmError `STORE_FULL` if the disk is full; `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
+ */
+export async function exportPaths(request: ExportRequest): Promise<void> {
+  const { paths, to, compression, temporaryDir, onLine, signal } = request;
+  await withPlainPath(to, async (plain) => {
+    const copy = [...NIX_COMMAND, 'copy', '--no-recursive', '--to', `file://${plain}?compression=${compression}`];
+    copy.push('--option', 'substituters', '');
+    for (const args of argumentsOf(callsInOrder(paths))) {
+      // oxlint-disable-next-line no-await-in-loop -- a path comes after its references
+      const result = await runNix('nix', [...copy, ...args], { onLine, signal, temporaryDir });
+      if (!result.failed) continue;
+      if (!/No space left on device|Disk quota exceeded/.test(result.stderr)) throw nixFailed(result);
+      const message = `no space left on the device that holds ${to}: free some space, then run the same command again to continue`;
+      throw new NarswarmError('STORE_FULL', message, { cause: result, facts: { path: to } });
+    }
+  });
+}
+
+/** A request to copy closures from one store to another. */
+export interface CopyRequest extends CallOptions {
+  /** URL of the store to copy from, such as `file:///var/cache/narswarm`. */
+  readonly from: string;
+  /** URI of the store to copy to. Undefined: Nix's default store. */
+  readonly to: string | undefined;
+  /** Roots: Nix copies their closures. A .drv path means the file itself. */
+  readonly paths: readonly StorePath[];
+  /**
+   * Extra keys (`<name>:<base64>`) to trust, besides those in Nix's configuration. May be empty. A Nix daemon accepts
+   * them only from its trusted users.
+   */
+  readonly trustedPublicKeys: readonly string[];
+  /**
+   * False to accept paths without a signature. A Nix daemon accepts that only from its trusted users. Default: true.
+   */
+  readonly checkSignatures?: boolean | undefined;
+  /** Called with each line that Nix prints, at once. */
+  readonly onLine?: ((line: string) => void) | undefined;
+}
+
+/**
+ * Runs `nix copy`. Skips paths that the target already holds. Nix checks signatures and NarHashes, and fetches from
+ * nowhere but `from`.
+ *
+ * @throws NarswarmError `NIX_MISSING`, or `IMPORT_FAILED` in Nix's own words, with the facts of that code.
+ */
+export async function copyClosure(request: CopyRequest): Promise<void> {
+  const { from, to, paths, trustedPublicKeys, checkSignatures = true, onLine, signal } = request;
+  const copy = [...NIX_COMMAND, 'copy', '--from', from, ...(to === undefined ? [] : ['--to', to])];
+  copy.push('--option', 'substituters', '');
+  if (!checkSignatures) copy.push('--no-check-sigs');
+  if (trustedPublicKeys.length > 0) copy.push('--option', 'extra-trusted-public-keys', trustedPublicKeys.join(' '));
+  for (const args of argumentsOf(callsByKind(paths))) {
+    // oxlint-disable-next-line no-await-in-loop -- closures overlap: the next call skips the paths that this one copied
+    const result = await runNix('nix', [...copy, ...args], { onLine, signal });
+    if (!result.failed) continue;
+    const [, path] = /(?:hash|size) mismatch importing path '([^']+)'/.exec(result.stderr) ?? [];
+    const words = lastWordsOf(result);
+    throw new NarswarmError('IMPORT_FAILED', `nix copy from ${from} failed: ${words}`, {
+      cause: result,
+      facts: { from, to, path, isOfTarget: OF_TARGET.test(words) },
+    });
+  }
+}
+
+/** Nix (with `LC_ALL=C`) about a failure that no other bytes would mend. */
+const OF_TARGET =
+  /no space left on device|permission denied|read-only file system|cannot connect|not permitted|valid signature/i;
+
+/** Returns the last arguments of each `nix copy`, short enough for a command line. */
+function argumentsOf(calls: readonly CopyCall[]): string[][] {
+  return calls.flatMap(({ isDerivations, paths }) => {
+    const kind = isDerivations ? ['--derivation'] : [];
+    return chunksOf(paths).map((chunk) => kind.concat(chunk));
+  });
+}

@@ -1,0 +1,28 @@
+/** Lets Nix evaluate. */
+import { evaluateExpression, parseEvaluated, splitOutputs, type Evaluated } from './installable.ts';
+import { nixFailed, runNix, storeArgs, type StoreCallOptions } from './run-nix.ts';
+
+const FLAKES = ['--extra-experimental-features', 'nix-command flakes'];
+
+/**
+ * Evaluates an installable of `nix build` without building it. (Evaluation itself may build, if Nix's configuration
+ * allows import from derivation.) Leaves the .drv files in the store. Writes no lock file.
+ *
+ * @param installable such as `nixpkgs#hello` or `.#x^dev,man`; with a file, an attribute path, or `.` for the file's
+ *   own value
+ * @throws NarswarmError `NIX_MISSING`; `NIX_FAILED` in Nix's own words, or if the value is neither a derivation nor a
+ *   string that begins with a store path.
+ */
+export async function evaluate(
+  installable: string,
+  options: StoreCallOptions & { readonly file?: string | undefined } = {},
+): Promise<Evaluated> {
+  const { file } = options;
+  const { reference, outputs } = splitOutputs(installable);
+  const args = [...FLAKES, 'eval', '--json', '--no-write-lock-file', ...storeArgs(options)];
+  args.push('--apply', evaluateExpression(outputs), ...(file === undefined ? [] : ['-f', file]), reference);
+  const withoutNix = 'install Nix to evaluate this, or subscribe to a store path or a publisher';
+  const result = await runNix('nix', args, { ...options, withoutNix });
+  if (result.failed) throw nixFailed(result);
+  return parseEvaluated(result.stdout, installable);
+}

@@ -1,0 +1,41 @@
+/** Asks Nix for its version, its configuration and its stores. */
+import { parseNixConfig, parseTrustedUsers, type NixConfig } from './nix-config.ts';
+import { nixFailed, runFirstKnown, runNix, storeArgs, type CallOptions, type StoreCallOptions } from './run-nix.ts';
+import { parseStoreInfo, type StoreDescription } from './store-info.ts';
+
+/** The old name first: newer versions still know it, and older ones start only once. */
+const SHOW_CONFIG = [['show-config', '--json'], ['config', 'show', '--json'], ['config', 'show'], ['show-config']];
+
+const STORE_INFO = [
+  ['store', 'ping', '--json'],
+  ['store', 'ping'],
+  ['store', 'info', '--json'],
+];
+
+/**
+ * Reads the substituters and keys of this machine's Nix configuration, in its order.
+ *
+ * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
+ */
+export async function readNixConfig(options: CallOptions = {}): Promise<NixConfig> {
+  return parseNixConfig((await runFirstKnown(SHOW_CONFIG, options)).stdout);
+}
+
+/** Reads the version of Nix, such as `2.26.3`. @throws as {@link readNixConfig} */
+export async function nixVersion(options: CallOptions = {}): Promise<string> {
+  const result = await runNix('nix', ['--version'], options);
+  if (result.failed) throw nixFailed(result);
+  return result.stdout.trim().split(' ').at(-1) ?? '';
+}
+
+/** Reads `trusted-users`: the Nix daemon accepts settings of these users. @throws as {@link readNixConfig} */
+export async function readTrustedUsers(options: CallOptions = {}): Promise<string[]> {
+  return parseTrustedUsers((await runFirstKnown(SHOW_CONFIG, options)).stdout);
+}
+
+/** Connects to a store. @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words */
+export async function describeStore(options: StoreCallOptions = {}): Promise<StoreDescription> {
+  const commands = STORE_INFO.map((command) => command.concat(storeArgs(options)));
+  const { stdout, stderr } = await runFirstKnown(commands, options);
+  return parseStoreInfo(stdout === '' ? stderr : stdout);
+}

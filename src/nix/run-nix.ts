@@ -1,0 +1,111 @@
+/**
+ * Runs Nix, for versions from 2.8 on. Enables `nix-command` on each call, and reads output that changed between versions
+ * defensively. Aborting `signal` ends Nix, or keeps it from starting, and throws the signal's reason.
+ */
+import { NarswarmError } from '../errors.ts';
+import type { StorePath } from './brands.ts';
+
+/** Limit for one command line: the kernel bounds its length, and 1000 store paths are well below. */
+const MAX_PATHS_PER_CALL = 1000;
+export const NIX_COMMAND = ['--extra-experimental-features', 'nix-command'];
+const WITHOUT_NIX =
+  'install Nix, or do without it: --from and --trusted-public-key replace its configuration, --no-copy skips the import';
+
+/** Options of a call. */
+export interface CallOptions {
+  /** Ends Nix when aborted. */
+  readonly signal?: AbortSignal | undefined;
+  /** The way out if Nix is not installed, for the error. */
+  readonly withoutNix?: string | undefined;
+  /** Environment variables for Nix, added to those of this process. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
+}
+
+/** Options of a call that asks a store. */
+export interface StoreCallOptions extends CallOptions {
+  /** URI of the store, such as `local?root=/mnt`. Undefined: Nix's default store. */
+  readonly store?: string | undefined;
+}
+
+export function storeArgs({ store }: StoreCallOptions): string[] {
+  return store === undefined ? [] : ['--store', store];
+}
+
+interface RunOptions extends CallOptions {
+  /** Called with each line that Nix prints, at once. */
+  readonly onLine?: ((line: string) => void) | undefined;
+  /** Folder for temporary files of Nix. */
+  readonly temporaryDir?: string | undefined;
+}
+
+export type RunResult = Awaited<ReturnType<typeof runNix>>;
+
+/** Runs a Nix program to its end. A result with `failed` set is also an execa error, fit to be a cause. */
+export async function runNix(program: 'nix' | 'nix-store', args: readonly string[], options: RunOptions) {
+  const { onLine, signal, temporaryDir, env, withoutNix = WITHOUT_NIX } = options;
+  signal?.throwIfAborted();
+  const { execa } = await import('execa'); // takes 30 ms, which commands without Nix save
+  const result = await execa(program, args, {
+    env: { LC_ALL: 'C', NO_COLOR: '1', ...env, ...(temporaryDir === undefined ? {} : { TMPDIR: temporaryDir }) },
+    stdin: 'ignore',
+    stderr: function* (line: unknown) {
+      onLine?.(String(line));
+      yield line;
+    },
+    reject: false,
+    ...(signal === undefined ? {} : { cancelSignal: signal }),
+  });
+  if (result.isCanceled) signal?.throwIfAborted();
+  if (result.code === 'ENOENT') {
+    throw new NarswarmError('NIX_MISSING', `there is no \`${program}\` in PATH: ${withoutNix}`, { cause: result });
+  }
+  return result;
+}
+
+/** Runs the first of several commands that this Nix knows. */
+export async function runFirstKnown(
+  commands: readonly (readonly string[])[],
+  options: CallOptions,
+): Promise<RunResult> {
+  for (const command of commands) {
+    // oxlint-disable-next-line no-await-in-loop -- the next one is tried only if this Nix lacks the one before
+    const result = await runNix('nix', [...NIX_COMMAND, ...command], options);
+    if (!result.failed) return result;
+    if (!/not a recogni[sz]ed|unrecogni[sz]ed/.test(result.stderr)) throw nixFailed(result);
+  }
+  const names = commands.map((command) => `\`nix ${command.join(' ')}\``);
+  throw new NarswarmError('NIX_FAILED', `this nix has neither ${names.join(' nor ')}`);
+}
+
+export function nixFailed(result: RunResult): NarswarmError {
+  const words = lastWordsOf(result);
+  const wayOut = DENIED.test(words) ? `: ${OTHER_STORE}` : '';
+  return new NarswarmError('NIX_FAILED', `nix failed: ${words}${wayOut}`, { cause: result });
+}
+
+/**
+ * Matches Nix's complaint (with `LC_ALL=C`) about its own folders, if another user owns the store and no nix-daemon
+ * runs.
+ */
+const DENIED = /\/nix\/(?:var|store)\b[^\n]*(?:Permission denied|Operation not permitted)/;
+const OTHER_STORE =
+  'this user cannot write the Nix store: start nix-daemon, run this as root, or name another store with --to';
+
+/**
+ * Returns stderr from its last line that begins with `error:`. If there is none, returns the last lines and the exit
+ * status.
+ */
+export function lastWordsOf({ stderr, exitCode, signal, originalMessage }: RunResult): string {
+  const [, words] = /^(?:[^]*\n)?error:([^]*)$/.exec(stderr) ?? [];
+  if (words !== undefined) return words.trim();
+  const end = signal === undefined ? (originalMessage ?? `exit status ${exitCode}`) : `killed by ${signal}`;
+  return [...stderr.trim().split('\n').slice(-3), `(${end})`].join(' ').trim();
+}
+
+/** Divides paths among as few command lines as possible. */
+export function chunksOf(paths: readonly StorePath[]): StorePath[][] {
+  const count = Math.ceil(paths.length / MAX_PATHS_PER_CALL);
+  return Array.from({ length: count }, (_, index) =>
+    paths.slice(index * MAX_PATHS_PER_CALL, (index + 1) * MAX_PATHS_PER_CALL),
+  );
+}
