@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { hashOfNamed, readNamedPath } from '../nix/named-path.ts';
 import { NarswarmError } from '../errors.ts';
 import type { RepairRound } from '../fetch/repair.ts';
-import type { Damage } from '../store/verify.ts';
+import type { Damage } from '../store/damage/damage.ts';
 import { faultInWords } from './damage.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';

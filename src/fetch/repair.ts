@@ -3,7 +3,8 @@ import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { FileStore, NARINFO_NAME } from '../store/file-store.ts';
 import { LostNarInfos } from '../store/damage/lost-narinfos.ts';
 import { mendNarInfo } from '../store/damage/mend-narinfo.ts';
-import { damageOf, verifyStore, type Damage } from '../store/verify.ts';
+import { damageOf, type Damage } from '../store/damage/damage.ts';
+import { verifyStore } from '../store/verify.ts';
 import { Progress } from './report.ts';
 import { runFetch, tellBoth, type RunFetchOptions, type RunFetchResult } from './run-fetch.ts';
 

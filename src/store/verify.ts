@@ -1,11 +1,10 @@
 import { stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { isNarswarmError, NarswarmError } from '../errors.ts';
-import { failureOf } from '../failure.ts';
-import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
+import { NarswarmError } from '../errors.ts';
+import type { FileHash, StoreHash } from '../nix/brands.ts';
 import { asFileHash } from '../nix/hash.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { isTrusted, type PublicKey } from '../nix/signature.ts';
+import type { PublicKey } from '../nix/signature.ts';
 import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { Catalogue, contentsOf, type CatalogueEntry } from './catalogue.ts';
 import { narNameOf } from './collect/store-graph.ts';
@@ -16,25 +15,11 @@ import { namesIn } from '../disk/names-in.ts';
 import { narStateOf } from './nar-state.ts';
 import { isInQuarantine, quarantine } from './quarantine.ts';
 import { faultOfContents } from './damage/contents.ts';
+import { damageOf, type Damage } from './damage/damage.ts';
+import { examineNarInfo } from './damage/examine-narinfo.ts';
 import type { Fault } from './damage/fault.ts';
 import { ownNarPath } from './damage/mend-narinfo.ts';
-import { faultOfUnsignedLines } from './damage/unsigned-lines.ts';
-import { LostNarInfos, WAS_HERE, type LostNarInfo } from './damage/lost-narinfos.ts';
-
-/** A damaged or missing file. */
-export interface Damage {
-  /** The file, relative to the store: a NAR or a narinfo. */
-  readonly file: string;
-  /** The path that needs it. Undefined if no narinfo names the NAR, so that nothing is lost. */
-  readonly storeHash: StoreHash | undefined;
-  /** The store path, if its narinfo can be read. */
-  readonly storePath: StorePath | undefined;
-  readonly fault: Fault;
-  /** Its place in quarantine. Undefined if it was not moved, since we may not read it or it is missing. */
-  readonly quarantined: string | undefined;
-  /** True for a file that was here once or should be, and is missing: removed by hand, or already in quarantine. */
-  readonly isGone: boolean;
-}
+import { LostNarInfos, WAS_HERE } from './damage/lost-narinfos.ts';
 
 export interface VerifyOptions {
   readonly store: FileStore;
@@ -167,7 +152,7 @@ class Verification {
     const { store, hashes } = this.#options;
     const narInfoPath = store.narInfoPath(storeHash);
     const seen = await seenAt(narInfoPath);
-    const read = await this.#readNarInfo(storeHash);
+    const read = await examineNarInfo(storeHash, this.#options);
     if (seen === undefined || read === undefined) {
       if (hashes === undefined) return undefined; // a collector was faster
       if (await isInQuarantine(store, narInfoPath)) {
@@ -186,6 +171,7 @@ class Verification {
       return undefined;
     }
     const { info } = read;
+    if (read.isUntrusted) this.#result.untrusted++;
     if (hashes === undefined) for await (const lost of this.#lost.referredToBy(info)) this.#report(damageOf(lost));
     const name = narNameOf(info.url);
     // Paths of one NAR have the same NarHash, unless one of the narinfos lies.
@@ -217,24 +203,6 @@ class Verification {
     };
   }
 
-  /** Reads a narinfo, with its fault if it has one. Undefined if there is none. */
-  async #readNarInfo(
-    storeHash: StoreHash,
-  ): Promise<{ readonly info: NarInfo } | { readonly info: NarInfo | undefined; readonly fault: Fault } | undefined> {
-    const { store } = this.#options;
-    try {
-      const info = await store.readNarInfo(storeHash);
-      const text = info === undefined ? undefined : await store.readNarInfoText(storeHash);
-      if (info === undefined) return undefined;
-      const fault = text === undefined ? undefined : this.#faultOf(info, text, storeHash);
-      return fault === undefined ? { info } : { info, fault };
-    } catch (error) {
-      if (!isNarswarmError(error, 'STORE_CORRUPT')) throw error;
-      const { reason } = failureOf(error.cause);
-      return { info: undefined, fault: { kind: 'malformed-narinfo', reason } };
-    }
-  }
-
   async #onAbsent(info: NarInfo, name: string): Promise<void> {
     const { store } = this.#options;
     const { storePath } = info;
@@ -246,23 +214,6 @@ class Verification {
     if ((await seenAt(store.narInfoPath(storeHash))) === undefined) return;
     const file = join('nar', name);
     this.#report({ file, storeHash, storePath, fault: WAS_HERE, quarantined: undefined, isGone: true });
-  }
-
-  /** Returns why a readable narinfo does not belong to this path. Undefined if it does. */
-  #faultOf(info: NarInfo, text: string, storeHash: StoreHash): Fault | undefined {
-    const { deep, keys, store } = this.#options;
-    if (storeHashOf(info.storePath) !== storeHash) return { kind: 'other-path', path: info.storePath };
-    try {
-      store.narPath(info);
-    } catch (error) {
-      return { kind: 'malformed-narinfo', reason: failureOf(error).reason };
-    }
-    if (!deep) return undefined;
-    if (isTrusted(info, keys)) return faultOfUnsignedLines(text, info, keys);
-    const forged = keys.find(({ name }) => info.signatures.some((signature) => signature.startsWith(`${name}:`)));
-    if (forged !== undefined) return { kind: 'forged', key: forged.name };
-    this.#result.untrusted++;
-    return undefined;
   }
 
   async #judge({ path, fileHash, info }: Item, hashes: NarHashes): Promise<void> {
@@ -316,11 +267,6 @@ class Verification {
     this.#result.damaged++;
     this.#options.onDamage(damage);
   }
-}
-
-/** Makes the damage of a missing narinfo. */
-export function damageOf({ storeHash, storePath, fault }: LostNarInfo): Damage {
-  return { file: `${storeHash}.narinfo`, storeHash, storePath, fault, quarantined: undefined, isGone: true };
 }
 
 async function* narInfosOf(store: FileStore): AsyncGenerator<StoreHash> {

@@ -5,7 +5,7 @@ import { storeHashOf, storePathFromBaseName } from '../nix/store-path.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { hashNars } from '../store/hash-pool.ts';
-import type { Damage } from '../store/verify.ts';
+import type { Damage } from '../store/damage/damage.ts';
 import { narStateOf } from '../store/nar-state.ts';
 import type { LostFromStore, Missing } from './missing.ts';
 import type { Loss } from '../store/damage/fault.ts';
