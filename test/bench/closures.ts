@@ -8,7 +8,8 @@ export interface ClosureShape {
   readonly sizesBytes: readonly number[];
 }
 
-export type ClosureName = 'desktop' | 'small' | 'crowd';
+export const CLOSURE_NAMES = ['crowd', 'small', 'desktop'] as const;
+export type ClosureName = (typeof CLOSURE_NAMES)[number];
 
 const KB = 1000;
 const MB = 1000 * KB;

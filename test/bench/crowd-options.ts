@@ -1,11 +1,11 @@
 /** The command line of the benchmark of a flash crowd. */
 import { parseArgs } from 'node:util';
-import type { ClosureName } from './closures.ts';
+import { CLOSURE_NAMES, type ClosureName } from './closures.ts';
+import { countOf, oneOf } from './option-values.ts';
 
 export type Rival = 'narswarm' | 'libtorrent' | 'http';
 
 const RIVALS: readonly Rival[] = ['narswarm', 'libtorrent', 'http'];
-const CLOSURE_NAMES: readonly ClosureName[] = ['crowd', 'small', 'desktop'];
 
 export interface CrowdOptions {
   readonly rounds: number;
@@ -70,30 +70,18 @@ export function parseCrowdOptions(args: readonly string[]): CrowdOptions {
   const { slow, hostile, verbose, json, keep, help } = values;
   const wanted = values.only?.split(',');
   return {
-    rounds: numberOf('rounds', values.rounds),
-    clients: numberOf('clients', values.clients),
+    rounds: countOf('rounds', values.rounds),
+    clients: countOf('clients', values.clients),
     closure: oneOf('closure', values.closure, CLOSURE_NAMES),
     rivals: wanted?.map((name) => oneOf('only', name, RIVALS)) ?? RIVALS,
-    rateKbit: numberOf('rate', values.rate) * 1000,
+    rateKbit: countOf('rate', values.rate) * 1000,
     slow,
     seederLeaves: values['seeder-leaves'],
     hostile,
-    limitS: numberOf('limit', values.limit),
+    limitS: countOf('limit', values.limit),
     verbose,
     json,
     keep,
     help,
   };
-}
-
-function numberOf(option: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new Error(`--${option} takes a number from 1, not ${text}`);
-  return value;
-}
-
-function oneOf<T extends string>(option: string, text: string, all: readonly T[]): T {
-  const found = all.find((name) => name === text);
-  if (found === undefined) throw new Error(`--${option} takes ${all.join(', ')}, not ${text}`);
-  return found;
 }

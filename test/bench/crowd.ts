@@ -1,7 +1,8 @@
 /** A flash crowd behind one seeder, narswarm beside libtorrent and HTTP: `npm run bench:crowd`, see `--help`; needs root. */
-import { cp, mkdir, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { cp, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { falsify } from '../support/falsify.ts';
 import { Lan, type Host } from '../support/namespaces.ts';
 import { writeBinaryCache, type BinaryCache } from './binary-cache.ts';
 import { assertFetched } from './check.ts';
@@ -196,19 +197,6 @@ async function leave(
 /** Bytes that a host has sent, with all headers. */
 function sentBy(host: Host): number {
   return Number(host.run('cat', '/sys/class/net/eth0/statistics/tx_bytes'));
-}
-
-/** Changes a byte in the middle of each file and leaves size and times as they were. */
-async function falsify(dir: string): Promise<void> {
-  for (const name of await readdir(dir)) {
-    const path = join(dir, name);
-    const { atime, mtime } = await stat(path);
-    const bytes = await readFile(path);
-    const middle = bytes.length >> 1;
-    bytes[middle] = (bytes[middle] ?? 0) ^ 1;
-    await writeFile(path, bytes);
-    await utimes(path, atime, mtime);
-  }
 }
 
 async function main(signal: AbortSignal): Promise<void> {

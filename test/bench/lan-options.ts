@@ -1,6 +1,7 @@
 /** The command line of the benchmark of local networks. */
 import { parseArgs } from 'node:util';
-import { CLOSURES, type ClosureName } from './closures.ts';
+import { CLOSURE_NAMES, type ClosureName } from './closures.ts';
+import { oneOf, positive } from './option-values.ts';
 
 export interface LanOptions {
   readonly closure: ClosureName;
@@ -46,23 +47,11 @@ export function parseLanOptions(args: readonly string[]): LanOptions {
       help: { type: 'boolean', default: false },
     },
   });
-  const { closure } = values;
-  if (!isClosure(closure)) throw new Error(`--closure ${closure}: expected one of ${Object.keys(CLOSURES).join(', ')}`);
   return {
     ...values,
-    closure,
+    closure: oneOf('closure', values.closure, CLOSURE_NAMES),
     only: values.only === '' ? [] : values.only.split(',').map((text) => positive('only', text)),
     lineKbit: positive('line', values.line) * 1000,
     limitS: positive('limit', values.limit),
   };
-}
-
-function isClosure(name: string): name is ClosureName {
-  return Object.hasOwn(CLOSURES, name);
-}
-
-function positive(option: string, text: string): number {
-  const value = Number(text);
-  if (!(value > 0)) throw new Error(`--${option} ${text}: expected a positive number`);
-  return value;
 }

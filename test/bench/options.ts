@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import type { ClosureName } from './closures.ts';
 import { CONTESTANTS } from './contestants.ts';
 import type { Contestant } from './contestants.ts';
+import { countOf } from './option-values.ts';
 
 export interface BenchOptions {
   readonly rounds: number;
@@ -37,8 +38,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
       help: { type: 'boolean', default: false, short: 'h' },
     },
   });
-  const rounds = Number(values.rounds);
-  if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds takes a number from 1, not ${values.rounds}`);
+  const rounds = countOf('rounds', values.rounds);
   const { json, keep, help } = values;
   return { rounds, closures: closuresOf(values.closure), contestants: contestantsOf(values.only), json, keep, help };
 }

@@ -4,9 +4,9 @@
  * ports open that README names, README's commands and nothing else.
  */
 import assert from 'node:assert/strict';
-import { readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { startCacheProcess } from '../support/cache-process.ts';
+import { falsify } from '../support/falsify.ts';
 import { Lab, mirrorOf, type Run } from '../support/lab.ts';
 import { Lan } from '../support/namespaces.ts';
 import { Seat, sourcesOf, type NixSettings } from './seat.ts';
@@ -122,19 +122,6 @@ export async function playClassroom(say: (line: string) => void): Promise<void> 
 /** The IPv4 host of a peer; where it has connected to us it is mapped into IPv6. */
 function hostOf(source: string): string {
   return source.replace(/:\d+$/, '').replace(/^::ffff:/, '');
-}
-
-/** Changes a byte in the middle of each file and leaves size and times as they were. */
-async function falsify(dir: string): Promise<void> {
-  for (const name of await readdir(dir)) {
-    const path = join(dir, name);
-    const { atime, mtime } = await stat(path);
-    const bytes = await readFile(path);
-    const middle = bytes.length >> 1;
-    bytes[middle] = (bytes[middle] ?? 0) ^ 1;
-    await writeFile(path, bytes);
-    await utimes(path, atime, mtime);
-  }
 }
 
 /** How often each line is in them. */

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { suite, test } from 'node:test';
+import { suite, test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MemoryStorage, type PieceStorage } from '../../src/swarm/chunk-store.ts';
 import { RateLimit } from '../../src/bytes/rate-limit.ts';
-import { ID, numbers, RawPeer, startRawSeed } from '../support/raw-peer.ts';
+import { ID, numbers, RawPeer, startRawSeed, type RawSeed } from '../support/raw-peer.ts';
 import {
   HOST,
   makeNar,
@@ -167,39 +167,34 @@ function promise(answer: (peer: RawPeer, request: Buffer) => void): (peer: RawPe
   };
 }
 
+/** Downloads a NAR from a peer that promises everything and sends nothing, and then from an honest one, too. */
+async function downloadBesideStaller(t: TestContext, sizeBytes: number): Promise<RawSeed> {
+  const nar = await makeNar(t, sizeBytes);
+  const staller = await startRawSeed(
+    nar.torrent.infoHash,
+    promise(() => undefined),
+  );
+  const honest = await startSeeder(t, [nar.seed]);
+  const client = await startSwarm(t);
+  const { download, done } = await startDownload(t, client, nar.torrent);
+  await download.addPeers(peersAt(client, staller.port));
+  while (staller.peers[0]?.messages.some(({ id }) => id === ID.REQUEST) !== true) await sleep(10);
+  await download.addPeers(peersAt(client, honest.port));
+  assert.ok(nar.bytes.equals(await done));
+  return staller;
+}
+
 /** Both wait more than they work. */
 suite('in its time', { concurrency: 2 }, () => {
   test('a peer that promises everything and sends nothing does not hold up the others', LIMIT, async (t) => {
-    const nar = await makeNar(t, MIB);
-    await using staller = await startRawSeed(
-      nar.torrent.infoHash,
-      promise(() => undefined),
-    );
-    const honest = await startSeeder(t, [nar.seed]);
-    const client = await startSwarm(t);
-    const { download, done } = await startDownload(t, client, nar.torrent);
-    await download.addPeers(peersAt(client, staller.port));
-    while (staller.peers[0]?.messages.some(({ id }) => id === ID.REQUEST) !== true) await sleep(10);
-    await download.addPeers(peersAt(client, honest.port));
-    assert.ok(nar.bytes.equals(await done));
+    await using staller = await downloadBesideStaller(t, MIB);
     assert.ok(staller.peers[0]?.isOpen, 'its blocks went to the other before it was given up');
     await staller.peers[0].receive(ID.CANCEL);
   });
 
   test('the only block of a NAR is asked of another peer while the first one is silent', LIMIT, async (t) => {
-    const nar = await makeNar(t, 1000);
-    await using staller = await startRawSeed(
-      nar.torrent.infoHash,
-      promise(() => undefined),
-    );
-    const honest = await startSeeder(t, [nar.seed]);
-    const client = await startSwarm(t);
-    const { download, done } = await startDownload(t, client, nar.torrent);
-    await download.addPeers(peersAt(client, staller.port));
-    while (staller.peers[0]?.messages.some(({ id }) => id === ID.REQUEST) !== true) await sleep(10);
-    await download.addPeers(peersAt(client, honest.port));
-    assert.ok(nar.bytes.equals(await done));
-    assert.ok(staller.peers[0].isOpen, 'it is given up only after a while');
+    await using staller = await downloadBesideStaller(t, 1000);
+    assert.ok(staller.peers[0]?.isOpen, 'it is given up only after a while');
   });
 
   test('keeps to the rate limit', LIMIT, async (t) => {
