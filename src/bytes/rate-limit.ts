@@ -9,6 +9,9 @@ const BURST_MS = 200;
 const USED_UP = 0.75;
 const USE_MS = 3_000;
 
+/** A limit is in use for so long after the last byte. */
+const IN_USE_MS = 2_000;
+
 /** How often a schedule is looked at: a limit changes within so long of the time that was said. */
 const LOOK_AT_SCHEDULE_MS = 1_000;
 
@@ -46,6 +49,9 @@ export class RateLimit implements DirectionLimit {
   readonly #clock: RateClock;
   readonly #meter = new RateMeter(USE_MS);
   #rate: number | undefined;
+  /** Processes that use the limit, this one included. */
+  #sharers = 1;
+  #usedAtMs = -Infinity;
   #lookAgainAtMs = -Infinity;
   #freeAtMs = -Infinity;
   /** Grows when the rate changes: who waits for the old one waits no longer. */
@@ -64,6 +70,18 @@ export class RateLimit implements DirectionLimit {
     return this.#rate;
   }
 
+  /** True if bytes have been counted in the last two seconds. */
+  get isInUse(): boolean {
+    return this.#clock.nowMs() - this.#usedAtMs < IN_USE_MS;
+  }
+
+  /** Takes an equal part of the rate from now on, since other processes use the limit, too. */
+  setSharers(sharers: number): void {
+    if (sharers === this.#sharers) return;
+    this.#sharers = sharers;
+    if (this.#lookAgainAtMs !== -Infinity) this.#lookAgainAtMs = 0;
+  }
+
   get isUsedUp(): boolean {
     if (this.#within?.isUsedUp === true) return true;
     const nowMs = this.#clock.nowMs();
@@ -80,6 +98,7 @@ export class RateLimit implements DirectionLimit {
   /** Counts bytes that have come, and says for how many milliseconds to read no more. */
   take(bytes: number, nowMs = this.#clock.nowMs()): number {
     const waitMs = this.#within?.take(bytes, nowMs) ?? 0;
+    this.#usedAtMs = nowMs;
     this.#look(nowMs);
     if (this.#rate === undefined) return waitMs;
     this.#meter.add(bytes, nowMs);
@@ -109,7 +128,8 @@ export class RateLimit implements DirectionLimit {
     const isFirst = this.#lookAgainAtMs === -Infinity;
     const isByTime = this.#schedule.some(({ when }) => when !== undefined);
     this.#lookAgainAtMs = isByTime ? nowMs + LOOK_AT_SCHEDULE_MS : Infinity;
-    const rate = rateAt(this.#schedule, this.#clock.date());
+    const whole = rateAt(this.#schedule, this.#clock.date());
+    const rate = whole === undefined ? undefined : whole / this.#sharers;
     if (rate === this.#rate) return;
     this.#rate = rate;
     if (isFirst) return;

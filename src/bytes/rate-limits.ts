@@ -13,27 +13,36 @@ export interface Rates {
 export class RateLimits {
   readonly download: DirectionLimit;
   readonly upload: DirectionLimit;
+  /** The limits that were set, by their names. */
+  readonly #set = new Map<keyof Rates, RateLimit>();
+  #isShared = false;
 
   /** @param isNear says if a host is on the local network; asked only if there is a limit beyond it */
   constructor(rates: Rates, isNear: (host: string) => boolean, clock?: RateClock) {
-    this.download = limitOf(rates.download, rates.wanDownload, isNear, clock);
-    this.upload = limitOf(rates.upload, rates.wanUpload, isNear, clock);
+    const limitOf = (name: keyof Rates, within?: RateLimit): RateLimit => {
+      const limit = new RateLimit(rates[name], { clock, within });
+      if (rates[name] !== undefined) this.#set.set(name, limit);
+      return limit;
+    };
+    const directionOf = (all: keyof Rates, beyond: keyof Rates): DirectionLimit => {
+      const limit = limitOf(all);
+      if (rates[beyond] === undefined) return limit;
+      const wan = limitOf(beyond, limit);
+      return {
+        get isUsedUp() {
+          return wan.isUsedUp; // or the one that it is within
+        },
+        towards: (host) => (isNear(host) ? limit : wan),
+      };
+    };
+    this.download = directionOf('download', 'wanDownload');
+    this.upload = directionOf('upload', 'wanUpload');
   }
-}
 
-function limitOf(
-  all: RateSchedule | undefined,
-  beyond: RateSchedule | undefined,
-  isNear: (host: string) => boolean,
-  clock: RateClock | undefined,
-): DirectionLimit {
-  const limit = new RateLimit(all, { clock });
-  if (beyond === undefined) return limit;
-  const wan = new RateLimit(beyond, { within: limit, clock });
-  return {
-    get isUsedUp() {
-      return wan.isUsedUp; // or the one that it is within
-    },
-    towards: (host) => (isNear(host) ? limit : wan),
-  };
+  /** Returns the limits that were set, by their names, for sharing them with other processes. Undefined from the second call on. */
+  claimForSharing(): ReadonlyMap<string, RateLimit> | undefined {
+    if (this.#isShared) return undefined;
+    this.#isShared = true;
+    return this.#set;
+  }
 }

@@ -13,6 +13,7 @@ import { IndexServer } from '../publish/index-server.ts';
 import { joinAtLastPort, type Publisher } from '../publish/publisher.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
 import type { FileStore } from '../store/file-store.ts';
+import { RateShares } from '../store/rate-shares.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
 import { unfollow } from '../subscription/unfollow.ts';
 import { asError, type Warn } from '../warning.ts';
@@ -66,6 +67,8 @@ export class Daemon implements AsyncDisposable {
   readonly #http: HttpClient;
   readonly #ownMap: OwnMap | undefined;
   readonly #census: Census;
+  /** Divides the rate limits with other processes of this store. */
+  #shares: AsyncDisposable | undefined;
   /** Serves the followed maps over HTTP. */
   #mirror: Promise<IndexServer> | undefined;
   /** The followed maps, by the names of their folders. */
@@ -94,6 +97,7 @@ export class Daemon implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const network = await (publish === undefined ? Network.join(how) : joinAtLastPort({ ...publish, store }, how));
     const daemon = stack.use(new Daemon(options, network, offer));
+    daemon.#shares = await RateShares.open(store, options.network.limits);
     await daemon.#ownMap?.refresh();
     const publishers = [...options.publishers, ...((await options.alsoFollow?.()) ?? [])];
     const looksUp = publishers.length > 0 || daemon.publisher !== undefined;
@@ -135,6 +139,7 @@ export class Daemon implements AsyncDisposable {
     await this.#ownMap?.[Symbol.asyncDispose]();
     await (await this.#mirror?.catch(() => undefined))?.close();
     await this.#http.close();
+    await this.#shares?.[Symbol.asyncDispose]();
     await this.network.close();
     await this.#offer[Symbol.asyncDispose]();
   }

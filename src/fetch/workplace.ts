@@ -3,6 +3,7 @@ import type { PublicKey } from '../nix/signature.ts';
 import { DryRunStore } from '../store/dry-run-store.ts';
 import { FileStore } from '../store/file-store.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
+import { RateShares } from '../store/rate-shares.ts';
 import { PartialSession } from '../store/session.ts';
 import { LanCaches, type LanCachesOptions } from './lan-caches.ts';
 import type { NearSources } from './near-sources.ts';
@@ -90,6 +91,7 @@ export class Workplace implements AsyncDisposable {
         ? stack.use(await DryRunStore.open(options.storeDir)).store
         : await FileStore.open(options.storeDir, { create: true });
     const session = stack.use(await PartialSession.open(store));
+    stack.use(await RateShares.open(store, options.limits));
     const http = stack.use(new HttpClient(options.http));
     const { lanCaches } = options;
     const near: NearSources[] = [];

@@ -1,6 +1,7 @@
 import { cohortInfoHash } from '../index/cohort-key.ts';
 import { announcePublication, lastManifest, publishedDir } from './publication.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
+import { RateShares } from '../store/rate-shares.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
 import type { PublicKey } from '../nix/signature.ts';
@@ -79,6 +80,7 @@ export class Publisher implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const { onWarning } = options;
     const offer = stack.use(await StoreOffer.open(options));
+    stack.use(await RateShares.open(options.store, options.network.limits));
     const network = stack.use(await joinAtLastPort(options, { ...options.network, ...offer.forNetwork, onWarning }));
     await network.openDht();
     const publisher = await Publisher.attach(options, { network, offer });

@@ -28,6 +28,8 @@ const PLACES = {
   served: 'read',
   /** Copies at other machines, as a daemon has counted them: replicas.ts. */
   'replicas.json': 'read',
+  /** Which processes use which rate limits now: rate-shares.ts. */
+  rates: 'left',
   /** Damaged files: quarantine.ts. */
   quarantine: 'read',
   /** Partial files of fetches, a folder per process: session.ts. */
