@@ -65,6 +65,8 @@ export function subscribeCommand(): Command {
       const replaces = options.replace === true && subscriptions.some((known) => known.name === name);
       const edit = replaces ? replaceSubscription : addSubscription;
       await editConfigFile(path, (text) => edit(text, subscription, path));
+      const { mirrored } = await import('../subscription/mirror.ts');
+      const isMirror = mirrored(subscription) !== undefined;
       output.result(
         'subscribed',
         {
@@ -75,7 +77,7 @@ export function subscribeCommand(): Command {
           config: path,
           replaced: replaces,
         },
-        `${replaces ? 'replaced' : 'added'} ${name} in ${path}: narswarm update ${name} fetches it`,
+        `${replaces ? 'replaced' : 'added'} ${name} in ${path}: ${isMirror ? 'a running narswarm daemon fetches it by itself, and ' : ''}narswarm update ${name} fetches it${isMirror ? ' now' : ''}`,
       );
     }),
   );

@@ -1,6 +1,6 @@
 /** A daemon that keeps a mirror: it fetches what a followed map has by itself, and stands in for the publisher. */
 import assert from 'node:assert/strict';
-import { cp } from 'node:fs/promises';
+import { cp, writeFile } from 'node:fs/promises';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { assertSound, Lab, narBytesOf, type CliEvent, type CliProcess, type RunningPublisher } from '../support/lab.ts';
@@ -71,6 +71,18 @@ suite('a mirror kept by a daemon', () => {
       /does not fit into --max-size as a whole, so only what fits of it is held: large/,
     );
     assert.equal(await narBytesOf(machine.store), await narBytesOf(made.cacheDir));
+  });
+
+  test('whoever subscribes to a mirror is told that a daemon fetches it', async () => {
+    const env = { NARSWARM_CONFIG: lab.path('config.toml') };
+    await writeFile(env.NARSWARM_CONFIG, '');
+    const run = await lab.runPlain(['subscribe', 'mirror', publisher.mirror], { env });
+    assert.match(
+      run.stdout,
+      /a running narswarm daemon fetches it by itself, and narswarm update mirror fetches it now/,
+    );
+    const one = await lab.runPlain(['subscribe', 'one', `${publisher.mirror}#lab`], { env });
+    assert.match(one.stdout, /: narswarm update one fetches it$/m);
   });
 
   test('a daemon that only follows says what to do', async () => {
