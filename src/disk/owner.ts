@@ -25,6 +25,12 @@ export async function stateOfOwner(name: string): Promise<'alive' | 'gone' | 'un
   return (await startTimeOf(Number(pid))) === start ? 'alive' : 'gone';
 }
 
+/** Returns the name for what a process leaves to the next one while it runs on: its owner counts as gone. */
+export function endedName(name: string): string {
+  const [id, boot, namespace, pid, , number] = name.split('-');
+  return [id, boot, namespace, pid, 'ended', number].join('-');
+}
+
 /** Returns the process number in a name of {@link ownName}. */
 export function pidOfOwner(name: string): string {
   return name.split('-')[3] ?? '?';

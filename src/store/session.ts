@@ -1,12 +1,14 @@
 import { readdir, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { inState } from './state-folder.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import { CLAIMS, type SessionKind } from './claims.ts';
-import { ownName, stateOfOwner } from '../disk/owner.ts';
+import { endedName, ownName, stateOfOwner } from '../disk/owner.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import type { FileStore } from './file-store.ts';
 
+/** Partial files that nobody has continued for so long are removed. */
+export const KEEP_PARTIAL_MS = 7 * 86_400_000;
 /** Errors of files that another process inherited first, or that another user owns. */
 const NOT_OURS: ReadonlySet<string> = new Set(['ENOENT', 'EACCES', 'EPERM']);
 
@@ -52,13 +54,14 @@ export class PartialSession implements AsyncDisposable {
   }
 
   /**
-   * Removes the folder if it is empty; partial files stay for the next run. Releases all claims. Never fails: the next
+   * Removes the folder if it is empty; leaves partial files to the next session, in this process or another. Releases all claims. Never fails: the next
    * run that can will remove the rest.
    */
   async [Symbol.asyncDispose](): Promise<void> {
     await rm(this.path(CLAIMS), { force: true }).catch(() => undefined);
     const left = await readdir(this.dir).catch(() => ['?']);
     if (left.length === 0) await rm(this.dir, { recursive: true, force: true }).catch(() => undefined);
+    else await rename(this.dir, join(dirname(this.dir), endedName(basename(this.dir)))).catch(() => undefined);
   }
 
   async #inherit(from: string): Promise<void> {
@@ -67,6 +70,7 @@ export class PartialSession implements AsyncDisposable {
       if (name === CLAIMS) continue; // an ended process needs nothing any longer
       const path = this.path(name);
       try {
+        if (Date.now() - (await stat(join(from, name))).mtimeMs > KEEP_PARTIAL_MS) continue; // removed with its folder
         // if two processes fetched the same NAR, the larger part is continued
         if (this.leftovers.has(path) && (await stat(join(from, name))).size <= (await stat(path)).size) continue;
         await rename(join(from, name), path);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -44,6 +44,34 @@ test('leaves the files of a running process alone', LIMIT, async (t) => {
   await kill(holder);
   await using heir = await PartialSession.open(store);
   assert.deepEqual(await readdir(heir.dir), ['nar']);
+});
+
+test('a session that has ended leaves its files to the next one, in the same process too', async (t) => {
+  const store = await emptyStore(t);
+  for (let run = 1; run <= 3; run++) {
+    await using session = await PartialSession.open(store);
+    assert.deepEqual([...session.leftovers], run === 1 ? [] : [session.path('nar')]);
+    if (run === 1) await writeFile(session.path('nar'), 'half of it');
+    assert.equal(await readFile(session.path('nar'), 'utf8'), 'half of it');
+    assert.deepEqual(await readdir(dirname(session.dir)), [basename(session.dir)], 'none piles up');
+  }
+});
+
+test('a partial file that nobody has continued for a week is removed', async (t) => {
+  const store = await emptyStore(t);
+  {
+    await using session = await PartialSession.open(store);
+    for (const [name, days] of [
+      ['old', 8],
+      ['young', 6],
+    ] as const) {
+      await writeFile(session.path(name), 'half of it');
+      const at = new Date(Date.now() - days * 86_400_000);
+      await utimes(session.path(name), at, at);
+    }
+  }
+  await using heir = await PartialSession.open(store);
+  assert.deepEqual(await readdir(heir.dir), ['young']);
 });
 
 test('keeps two sessions of one process apart', async (t) => {
@@ -136,7 +164,8 @@ test('removes its folder if it is empty, and keeps remaining files', async (t) =
   const other = await PartialSession.open(store);
   await writeFile(other.path('nar'), 'half of it');
   await other[Symbol.asyncDispose]();
-  assert.equal(await readFile(other.path('nar'), 'utf8'), 'half of it');
+  const [left = ''] = await readdir(dirname(other.dir));
+  assert.equal(await readFile(join(dirname(other.dir), left, 'nar'), 'utf8'), 'half of it');
 });
 
 /** A folder that a process of this machine made before it was started anew. */
