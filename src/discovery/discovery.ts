@@ -43,8 +43,8 @@ const MAX_RETRY_MS = 60_000;
 export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implements AsyncDisposable {
   readonly #options: DiscoveryOptions;
   readonly #table: PeerTable;
-  readonly #followed = new Set<InfoHash>();
-  readonly #timers = new Set<NodeJS.Timeout>();
+  /** Swarms that are followed, each with what ends it. */
+  readonly #followed = new Map<InfoHash, AbortController>();
   readonly #stop = new AbortController();
   #lan: LanDiscovery | undefined;
 
@@ -61,7 +61,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
       discovery.#lan = await LanDiscovery.start({
         peerPort: options.peerPort,
         networks: options.networks,
-        infoHashes: () => [...discovery.#followed],
+        infoHashes: () => [...discovery.#followed.keys()],
         onPeer: (peer) => discovery.add(peer, 'lan'),
         ...(options.lanInterface === undefined ? {} : { interfaceAddress: options.lanInterface }),
         onWarning: (error) => options.onWarning?.({ kind: 'failed', error }),
@@ -108,21 +108,30 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
   /** Looks for peers of this swarm from now on, and announces us in it if the scope allows. */
   follow(infoHash: InfoHash): void {
     if (this.#followed.has(infoHash)) return;
-    this.#followed.add(infoHash);
-    this.#lan?.announce();
-    void this.#ask(infoHash, { round: 0, inVain: 0 });
+    const end = this.#begin(infoHash);
+    void this.#ask(infoHash, { round: 0, inVain: 0 }, AbortSignal.any([this.#stop.signal, end.signal]));
   }
 
   /** Looks for peers of this swarm only on the local network, without the DHT. */
   followOnLan(infoHash: InfoHash): void {
-    if (this.#followed.has(infoHash)) return;
-    this.#followed.add(infoHash);
+    if (!this.#followed.has(infoHash)) this.#begin(infoHash);
+  }
+
+  /** Looks for peers of this swarm no longer, and announces us in it no more. Found peers stay. */
+  unfollow(infoHash: InfoHash): void {
+    this.#followed.get(infoHash)?.abort();
+    this.#followed.delete(infoHash);
+  }
+
+  #begin(infoHash: InfoHash): AbortController {
+    const end = new AbortController();
+    this.#followed.set(infoHash, end);
     this.#lan?.announce();
+    return end;
   }
 
   async close(): Promise<void> {
     this.#stop.abort();
-    for (const timer of this.#timers) clearTimeout(timer);
     await this.#lan?.close();
   }
 
@@ -131,24 +140,25 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
   }
 
   /** @param past number of rounds so far, and of the latest ones in vain */
-  async #ask(infoHash: InfoHash, past: { round: number; inVain: number }): Promise<void> {
+  async #ask(infoHash: InfoHash, past: { round: number; inVain: number }, signal: AbortSignal): Promise<void> {
     const { openDht, announce, peerPort, onWarning } = this.#options;
     let found = 0;
     try {
       const dht = await openDht();
-      if (dht === undefined || this.#stop.signal.aborted) return;
-      found = await dht.lookup(infoHash, { onPeer: (peer) => this.add(peer, 'dht'), signal: this.#stop.signal });
-      if (announce) await dht.announce(infoHash, peerPort);
+      if (dht === undefined || signal.aborted) return;
+      found = await dht.lookup(infoHash, { onPeer: (peer) => this.add(peer, 'dht'), signal });
+      if (announce && !signal.aborted) await dht.announce(infoHash, peerPort);
     } catch (error) {
-      if (!this.#stop.signal.aborted) onWarning?.({ kind: 'silent-dht', error: asError(error) });
+      if (!signal.aborted) onWarning?.({ kind: 'silent-dht', error: asError(error) });
     }
-    if (this.#stop.signal.aborted) return;
+    if (signal.aborted) return;
     const pauseMs = found === 0 ? retryMs(past.inVain) : past.round < EARLY_ROUNDS ? EARLY_MS : REANNOUNCE_MS;
     const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      void this.#ask(infoHash, { round: past.round + 1, inVain: found === 0 ? past.inVain + 1 : 0 });
+      signal.removeEventListener('abort', end);
+      void this.#ask(infoHash, { round: past.round + 1, inVain: found === 0 ? past.inVain + 1 : 0 }, signal);
     }, pauseMs).unref();
-    this.#timers.add(timer);
+    const end = (): void => clearTimeout(timer);
+    signal.addEventListener('abort', end, { once: true });
   }
 }
 

@@ -42,10 +42,16 @@ export class PeerSource implements IndexSource, AsyncDisposable {
   }
 
   async #join(): Promise<{ reader: TorrentReader; stop: () => void }> {
-    if (this.#teller === undefined) this.#network.discovery.follow(this.#infoHash);
-    const reader = await this.#network.swarm.read(this.#infoHash);
+    const { discovery, swarm } = this.#network;
+    if (this.#teller === undefined) discovery.follow(this.#infoHash);
+    const reader = await swarm.read(this.#infoHash);
     if (this.#teller !== undefined) reader.addPeer(this.#teller);
-    return { reader, stop: connectCohort(reader, this.#network, this.#lifetime) };
+    const disconnect = connectCohort(reader, this.#network, this.#lifetime);
+    const stop = (): void => {
+      disconnect();
+      if (this.#teller === undefined) discovery.unfollow(this.#infoHash);
+    };
+    return { reader, stop };
   }
 }
 
@@ -58,6 +64,7 @@ function connectCohort(reader: TorrentReader, network: Network, signal: AbortSig
   const stop = (): void => {
     clearInterval(timer);
     network.discovery.off('peer', onPeer);
+    signal.removeEventListener('abort', stop);
   };
   if (signal.aborted) stop();
   else signal.addEventListener('abort', stop, { once: true });

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { networkInterfaces } from 'node:os';
+import type { DhtNode } from '../../src/discovery/dht.ts';
+import type { InfoHash } from '../../src/nix/brands.ts';
 import { Discovery, retryMs, type DiscoveryOptions } from '../../src/discovery/discovery.ts';
 import { ForeignAddresses } from '../../src/discovery/foreign-addresses.ts';
 import { LocalNetworks } from '../../src/discovery/local-networks.ts';
@@ -9,6 +11,41 @@ import { PeerTable, type PeerOrigin } from '../../src/discovery/peer-table.ts';
 test('lookups that find nobody become rarer, down to one a minute', () => {
   const seconds = Array.from({ length: 8 }, (_, inVain) => retryMs(inVain) / 1000);
   assert.deepEqual(seconds, [2, 4, 8, 16, 32, 60, 60, 60]);
+});
+
+test('a swarm that is not followed any longer is neither looked up nor announced', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const asked: string[] = [];
+  const dht = {
+    lookup: (infoHash: InfoHash) => {
+      asked.push(infoHash);
+      return Promise.resolve(0);
+    },
+    announce: () => Promise.resolve(),
+  } as unknown as DhtNode;
+  await using discovery = await Discovery.start(new PeerTable(), {
+    peerPort: 6881,
+    openDht: () => Promise.resolve(dht),
+    networks: new LocalNetworks(),
+    addresses: new ForeignAddresses({ onLoopback: false }),
+    lan: false,
+    announce: true,
+    wan: true,
+  });
+  const [gone, kept] = ['a', 'b'].map((digit) => digit.repeat(40) as InfoHash);
+  discovery.follow(gone!);
+  discovery.follow(kept!);
+  const turn = async (): Promise<string[]> => {
+    t.mock.timers.tick(60_000);
+    for (let step = 0; step < 20; step++) await Promise.resolve();
+    return asked.splice(0);
+  };
+  assert.deepEqual(await turn(), [gone, kept]);
+  assert.deepEqual(await turn(), [gone, kept]);
+  discovery.unfollow(gone!);
+  assert.deepEqual(await turn(), [kept]);
+  discovery.follow(gone!);
+  assert.deepEqual((await turn()).toSorted(), [gone, kept]);
 });
 
 /** The hosts that a discovery takes in, of those that are named by these ways. */
