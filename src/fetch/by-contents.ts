@@ -131,6 +131,7 @@ async function download(
   try {
     await http.download(url, {
       linkedFrom: upstream.url,
+      isAnnounced: upstream.isAnnounced,
       signal,
       givesWay,
       retries: givesWay ? RETRIES_WITH_ALTERNATIVE : undefined,

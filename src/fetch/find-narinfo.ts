@@ -11,6 +11,7 @@ import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { withinMs } from '../within.ts';
 import type { FindNarInfo } from './closure.ts';
+import { withSafeUrl } from './named-file.ts';
 
 const MAX_NARINFO_BYTES = 4 * 1024 * 1024;
 /** Extra attempts at an upstream while another one can be asked. */
@@ -153,12 +154,13 @@ export function upstreamSource(
     isTrusted: upstream.isTrusted,
     async find(hash, signal) {
       const givesWay = retries !== undefined;
-      const options = { maxBytes: MAX_NARINFO_BYTES, signal, retries, givesWay };
+      const { isAnnounced } = upstream;
+      const options = { maxBytes: MAX_NARINFO_BYTES, signal, retries, givesWay, isAnnounced };
       const bytes = await http.getBytes(upstream.narInfoUrl(hash), options);
       if (bytes === undefined) return undefined;
       const info = asOfCache(parseNarInfo(new TextDecoder().decode(bytes)));
       const theirs = storeDirOf(info.storePath);
-      if (storeDir === undefined || theirs === storeDir) return info;
+      if (storeDir === undefined || theirs === storeDir) return isAnnounced ? withSafeUrl(info) : info;
       const wayOut = `set NIX_STORE_DIR=${theirs}, with a file store of its own (--store)`;
       throw new NarswarmError(
         'CACHE_INFO_INVALID',

@@ -13,6 +13,7 @@ import type { FileStore } from '../store/file-store.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../swarm/network.ts';
 import type { NarInfoSource } from './find-narinfo.ts';
+import { withSafeUrl } from './named-file.ts';
 import type { HttpClient } from '../http/client.ts';
 import { asError, type Warn } from '../warning.ts';
 
@@ -210,7 +211,10 @@ export class HashMaps implements AsyncDisposable {
     return this.#outcomes.map((_, turn) => ({
       name: 'the hash map',
       mayStall: true, // for a shard that nobody serves
-      find: async (hash, signal) => (await mapOf(turn))?.find(hash, signal),
+      find: async (hash, signal) => {
+        const record = await (await mapOf(turn))?.find(hash, signal);
+        return record && withSafeUrl(record);
+      },
     }));
   }
 }

@@ -4,7 +4,7 @@ import { formatEndpoint } from '../discovery/endpoint.ts';
 import type { CacheBrowser, CacheBrowserOptions } from '../discovery/mdns.ts';
 import { isNarswarmError } from '../errors.ts';
 import type { HttpClient } from '../http/client.ts';
-import { parseUpstream, type Upstream } from '../http/upstream.ts';
+import { asAnnounced, parseUpstream, type Upstream } from '../http/upstream.ts';
 import { parseCacheInfo } from '../nix/cache-info.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { admitNarInfo } from '../nix/sound-remarks.ts';
@@ -108,11 +108,10 @@ export class LanCaches implements NearSources, AsyncDisposable {
   }
 
   #take(services: readonly CacheService[]): void {
-    const isConfigured = (url: string): boolean =>
-      this.#options.configured.some((known) => known.url === parseUpstream(url).url);
+    const configured = new Set(this.#options.configured.map(({ url }) => new URL(url).origin));
     this.#announced = services
       .flatMap(({ endpoints }) => endpoints.map((endpoint) => `http://${formatEndpoint(endpoint)}`))
-      .filter((url) => !isConfigured(url));
+      .filter((url) => !configured.has(new URL(url).origin));
     this.#probeAnnounced();
   }
 
@@ -129,14 +128,14 @@ export class LanCaches implements NearSources, AsyncDisposable {
   /** Uses a cache if its nix-cache-info is valid and for this store directory. */
   async #probe(url: string): Promise<void> {
     const { http, storeDir } = this.#options;
-    const upstream = parseUpstream(url);
-    http.withholdFrom(new URL(url).origin);
+    const upstream = asAnnounced(parseUpstream(url));
     try {
       const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(PROBE_MS)]);
       const bytes = await http.getBytes(upstream.infoUrl, {
         maxBytes: MAX_INFO_BYTES,
         retries: 0,
         givesWay: true,
+        isAnnounced: true,
         signal,
       });
       if (bytes === undefined || parseCacheInfo(new TextDecoder().decode(bytes)).storeDir !== storeDir) return;

@@ -1,7 +1,8 @@
 import type { FileHash } from '../nix/brands.ts';
 import { isKnownCompression } from '../nix/compression.ts';
 import { maxFileBytes } from '../nix/file-bound.ts';
-import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
+import { isSafeNarUrl, type FileDescription, type NarInfo } from '../nix/narinfo.ts';
+import { FileStore } from '../store/file-store.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 
 /** A NAR file named by its SHA-256: anybody may send it, in parts, and a later run continues from them. */
@@ -22,6 +23,16 @@ export function namedFile(info: FileDescription & Pick<NarInfo, 'narSize'>): Nam
   if (fileHash === undefined || fileSize === undefined) return undefined;
   if (!isKnownCompression(compression) || fileSize > maxFileBytes(narSize)) return undefined;
   return { fileHash, sizeBytes: fileSize, extension: extensionOf(compression) };
+}
+
+/**
+ * Returns the narinfo of a stranger with a URL below whichever cache is asked for its file. URL is not signed: an absolute
+ * one would have this machine ask any server. Replaces an unsafe one by the usual name; undefined if it names no file.
+ */
+export function withSafeUrl(info: NarInfo): NarInfo | undefined {
+  if (isSafeNarUrl(info.url)) return info;
+  const file = namedFile(info);
+  return file && { ...info, url: FileStore.narUrl(file.fileHash, file.extension) };
 }
 
 /** Returns the narinfo without its file, for a NAR whose file is unknown. */

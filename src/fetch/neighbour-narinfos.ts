@@ -10,6 +10,7 @@ import { MAX_NARINFOS_PER_MESSAGE } from '../wire/bounds.ts';
 import { withinMs } from '../within.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import type { NarInfoSource } from './find-narinfo.ts';
+import { withSafeUrl } from './named-file.ts';
 import type { NearSources } from './near-sources.ts';
 
 export interface NeighbourNarInfosOptions {
@@ -179,7 +180,7 @@ function soundOf(text: string | undefined, hash: StoreHash, keys: readonly Publi
   if (text === undefined) return undefined;
   try {
     const info = parseNarInfo(text);
-    return isWithoutNar(info) ? undefined : admitNarInfo(info, keys, hash, true);
+    return isWithoutNar(info) ? undefined : withSafeUrl(admitNarInfo(info, keys, hash, true));
   } catch {
     return undefined;
   }

@@ -96,6 +96,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
           end: range.to,
           sizeBytes: job.sizeBytes,
           linkedFrom: upstream.url,
+          isAnnounced: upstream.isAnnounced,
           signal,
           retries: givesWay ? RETRIES_WITH_ALTERNATIVE : undefined,
           givesWay,

@@ -37,18 +37,12 @@ export class HttpClient implements AsyncDisposable {
   readonly #dispatchers = new Map<'hasty' | 'patient', Promise<Dispatcher>>();
   readonly #rangeSupport = new Map<string, RangeSupport>();
   readonly #closing = new AbortController();
-  readonly #withheldFrom = new Set<string>();
   #options: Promise<ResolvedOptions> | undefined;
   #credentials: Promise<Credentials> | undefined;
 
   /** @param options a function is called before the first request, which waits for it */
   constructor(options: HttpClientOptions | (() => Promise<HttpClientOptions>) = {}) {
     this.#readOptions = async () => resolveOptions(typeof options === 'function' ? await options() : options);
-  }
-
-  /** Sends no credentials to this origin: nobody has configured it, it was found on the network. */
-  withholdFrom(origin: string): void {
-    this.#withheldFrom.add(origin);
   }
 
   /**
@@ -125,6 +119,7 @@ export class HttpClient implements AsyncDisposable {
         dispatcher: () => this.#connect(call.givesWay === true ? 'hasty' : 'patient'),
         credentials: await this.#openCredentials(),
         linkedFrom: call.linkedFrom,
+        isAnnounced: call.isAnnounced,
         // A body that has begun may continue over another connection: retries soon, and with more patience each time.
         bodyTimeoutMs: Math.min(stallTimeoutMs, hastyStallTimeoutMs * 2 ** failures),
         userAgent,
@@ -151,7 +146,7 @@ export class HttpClient implements AsyncDisposable {
 
   #openCredentials(): Promise<Credentials> {
     this.#credentials ??= this.#resolvedOptions().then(
-      ({ netrcFile, onWarning }) => new Credentials(netrcFile, onWarning, this.#withheldFrom),
+      ({ netrcFile, onWarning }) => new Credentials(netrcFile, onWarning),
     );
     return this.#credentials;
   }

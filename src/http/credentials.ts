@@ -25,12 +25,9 @@ export interface Destination {
 export class Credentials {
   readonly #file: string | undefined;
   readonly #onWarning: Warn;
-  readonly #withheldFrom: ReadonlySet<string>;
   #netrc: Promise<{ entries: readonly NetrcEntry[]; failure?: string }> | undefined;
 
-  /** @param withheldFrom origins that nobody has configured: they get none, whatever the file says */
-  constructor(file: string | undefined, onWarning: Warn, withheldFrom: ReadonlySet<string> = new Set()) {
-    this.#withheldFrom = withheldFrom;
+  constructor(file: string | undefined, onWarning: Warn) {
     this.#file = file;
     this.#onWarning = onWarning;
   }
@@ -42,7 +39,6 @@ export class Credentials {
    * away.
    */
   async headerFor({ target, first }: Destination): Promise<string | undefined> {
-    if (this.#withheldFrom.has(target.origin)) return undefined;
     const isFirst = target.origin === first.origin;
     const own = target.username === '' && target.password === '' && isFirst ? first : target;
     const login = decode(own.username);

@@ -75,5 +75,7 @@ export interface CallOptions {
   readonly givesWay?: boolean | undefined;
   /** The address that named this URL. Credentials in that address are not sent to another. */
   readonly linkedFrom?: string | undefined;
+  /** True for a server that nobody has configured: it gets no credentials, and cannot redirect to another origin. */
+  readonly isAnnounced?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }

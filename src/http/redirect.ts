@@ -15,15 +15,24 @@ export function isRedirect(status: number): boolean {
 /**
  * Returns the address that `location` means, sent with `status` by `from`. Throws {@link AttemptFailure} if there is no
  * address, if it is not http or https, if it leads from https to http, or after `MAX_REDIRECTS` earlier redirects.
+ *
+ * @param options.mayLeave false for a server that nobody has configured: it must not lead to another origin. Default: true
  */
-export function resolveRedirect(status: number, location: string | undefined, from: URL, earlier: number): URL {
-  if (earlier >= MAX_REDIRECTS) throw refuseRedirect(status, `more than ${MAX_REDIRECTS} redirects`);
+export function resolveRedirect(
+  status: number,
+  location: string | undefined,
+  from: URL,
+  { redirects, mayLeave = true }: { readonly redirects: number; readonly mayLeave?: boolean },
+): URL {
+  if (redirects >= MAX_REDIRECTS) throw refuseRedirect(status, `more than ${MAX_REDIRECTS} redirects`);
   const target = location === undefined ? null : URL.parse(location, from.href);
   if (target === null) throw refuseRedirect(status, 'a redirect without a usable Location');
   const isDowngrade = from.protocol === 'https:' && target.protocol !== 'https:';
   if (isDowngrade || !/^https?:$/.test(target.protocol)) {
     throw refuseRedirect(status, `a redirect from ${from.protocol} to ${redactUrl(target)}, which is refused`);
   }
+  if (!mayLeave && target.origin !== from.origin)
+    throw refuseRedirect(status, `a redirect to ${redactUrl(target)} by a cache that nobody has configured`);
   return target;
 }
 

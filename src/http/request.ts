@@ -30,6 +30,8 @@ export interface RequestSettings {
   readonly signal: AbortSignal;
   /** The address that named this URL; credentials in that address are not sent to this one. */
   readonly linkedFrom?: string | undefined;
+  /** True for a server that nobody has configured: it gets no credentials, and cannot redirect to another origin. */
+  readonly isAnnounced?: boolean | undefined;
 }
 
 const USEFUL = new Set([200, 206, 304]);
@@ -53,7 +55,8 @@ export async function openUrl(url: string, headers: Headers, settings: RequestSe
     // oxlint-disable-next-line no-await-in-loop -- see above
     if (!isRedirect(response.statusCode)) throw await rejectStatus(response, { target, first }, settings);
     response.discard();
-    target = resolveRedirect(response.statusCode, response.header('location'), target, redirects);
+    const mayLeave = settings.isAnnounced !== true;
+    target = resolveRedirect(response.statusCode, response.header('location'), target, { redirects, mayLeave });
   }
 }
 
@@ -69,11 +72,11 @@ export function rejectAnswer(response: Answer): AttemptFailure {
 async function rejectStatus(
   response: Answer,
   destination: Destination,
-  { credentials }: RequestSettings,
+  { credentials, isAnnounced = false }: RequestSettings,
 ): Promise<AttemptFailure> {
   response.discard();
   const status = response.statusCode;
-  const aside = UNAUTHORIZED.has(status) ? `: ${await credentials.explain(destination)}` : '';
+  const aside = UNAUTHORIZED.has(status) && !isAnnounced ? `: ${await credentials.explain(destination)}` : '';
   if (ABSENT.has(status)) {
     const reason = status === 403 ? `the server answered 403${aside}` : `the server does not have it (${status})`;
     return new AttemptFailure(reason, { code: 'HTTP_NOT_FOUND', retry: 'never', status });
@@ -90,9 +93,9 @@ async function rejectStatus(
 async function sendRequest(
   destination: Destination,
   headers: Readonly<Record<string, string>>,
-  { dispatcher, userAgent, credentials, bodyTimeoutMs, signal }: RequestSettings,
+  { dispatcher, userAgent, credentials, bodyTimeoutMs, isAnnounced = false, signal }: RequestSettings,
 ): Promise<SocketAnswer> {
-  const authorization = await credentials.headerFor(destination);
+  const authorization = isAnnounced ? undefined : await credentials.headerFor(destination);
   return SocketAnswer.get(await dispatcher(), destination.target, {
     headers: {
       'user-agent': userAgent,

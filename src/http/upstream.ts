@@ -3,6 +3,7 @@
 import { join, resolve, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { NarswarmError } from '../errors.ts';
+import { isSafeNarUrl } from '../nix/narinfo.ts';
 import { quote } from '../nix/quote.ts';
 import { redactUrl, shownAddress, withoutPasswords } from '../redact.ts';
 
@@ -17,12 +18,14 @@ export interface Upstream {
   readonly isTrusted: boolean;
   /** True for a folder, on this machine or mounted. */
   readonly isLocal: boolean;
+  /** True if nobody has configured it: it was found on the network. */
+  readonly isAnnounced: boolean;
   /** Address of its `nix-cache-info`. */
   readonly infoUrl: string;
   narInfoUrl(storeHash: string): string;
   /**
    * Resolves the `URL:` field of a narinfo. On a server it may lead anywhere over http and https, in a folder only to
-   * files inside.
+   * files inside, and on an announced cache only to files below it.
    *
    * @throws NARINFO_INVALID for any other
    */
@@ -57,6 +60,7 @@ export function parseUpstream(text: string): Upstream {
     priority,
     isTrusted,
     isLocal,
+    isAnnounced: false,
     infoUrl: `${url}/nix-cache-info`,
     narInfoUrl: (storeHash) => `${url}/${storeHash}.narinfo`,
     narUrl: isLocal ? (reference) => inFolder(reference, url) : (reference) => onServer(reference, url),
@@ -126,6 +130,18 @@ function refuse(text: string): NarswarmError {
       ? 'share the paths of a Nix store of this machine with narswarm add'
       : 'give the http:// or https:// address of a binary cache, or the folder that is one');
   return new NarswarmError('USAGE', `${shown} is not an upstream: ${wayOut}`, { facts: { upstream: shown } });
+}
+
+/** Returns the same cache as one that nobody has configured: its narinfos lead nowhere else. */
+export function asAnnounced(upstream: Upstream): Upstream {
+  const narUrl = (reference: string): string => {
+    if (isSafeNarUrl(reference)) return upstream.narUrl(reference);
+    const url = withoutPasswords(reference);
+    throw new NarswarmError('NARINFO_INVALID', `URL ${quote(url)} of a narinfo is not below ${upstream.name}`, {
+      facts: { url },
+    });
+  };
+  return { ...upstream, isTrusted: false, isAnnounced: true, narUrl };
 }
 
 /** Returns the same cache, trusted: its paths need no signature. */

@@ -46,9 +46,9 @@ interface Scene {
 
 async function scene(
   t: TestContext,
-  options: { keys?: []; storeDir?: string; isConfigured?: boolean; isBroken?: boolean } = {},
+  options: { keys?: []; storeDir?: string; configured?: (url: string) => string; isBroken?: boolean } = {},
 ): Promise<Scene> {
-  const { keys = [KEY], storeDir = '/nix/store', isConfigured = false } = options;
+  const { keys = [KEY], storeDir = '/nix/store', configured } = options;
   const cache = await startHttpCache(CACHE_DIR);
   if (options.isBroken === true) cache.faults = [{ kind: 'status', status: 500 }];
   const http = new HttpClient();
@@ -57,7 +57,7 @@ async function scene(
     http,
     storeDir,
     keys,
-    configured: isConfigured ? [parseUpstream(cache.url)] : [],
+    configured: configured === undefined ? [] : [parseUpstream(configured(cache.url))],
     networks: networksOf('192.168.7.20/24'), // so that loopback is a neighbour's
     interfaceAddress: '127.0.0.1',
     ...(options.isBroken === true ? { probeAgainMs: 200 } : {}),
@@ -123,11 +123,13 @@ suite('caches found on the network', { timeout: 20_000 }, () => {
   });
 
   test('one that is configured is not used twice, and one for another store directory not at all', async (t) => {
-    const configured = await scene(t, { isConfigured: true });
+    const configured = await scene(t, { configured: (url) => url });
+    const withPassword = await scene(t, { configured: (url) => `${url.replace('//', '//me:secret@')}/cache` });
     const foreign = await scene(t, { storeDir: '/other/store' });
     while (foreign.cache.requests.length === 0) await sleep(10);
     assert.equal(await foreign.caches.awaited.find(hash, signal), undefined);
     assert.equal(await configured.caches.awaited.find(hash, signal), undefined);
-    assert.deepEqual(configured.cache.requests, []);
+    assert.equal(await withPassword.caches.awaited.find(hash, signal), undefined);
+    assert.deepEqual([...configured.cache.requests, ...withPassword.cache.requests], []);
   });
 });

@@ -65,6 +65,22 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     for (const hash of [top, leaf, note]) assert.equal(await source?.find(hash, signal), undefined);
   });
 
+  test('a URL that leads away from the cache that is asked is replaced, since nobody has signed it', async (t) => {
+    const [asking, liar] = await neighbours(t, []);
+    const away = readNarInfo(LEAF).replace(/^URL: .*$/m, 'URL: http://127.0.0.1:1/admin');
+    liar?.offer.narInfos.set(leaf, away);
+    liar?.offer.narInfos.set(
+      top,
+      readNarInfo(TOP)
+        .replace(/^URL: .*$/m, 'URL: ../admin')
+        .replace(/^FileHash: .*\n/m, ''),
+    );
+    const [source] = (await sourceOf(asking)).sources;
+    const found = await source?.find(leaf, signal);
+    assert.equal(found?.url, `nar/${found?.fileHash}.nar.xz`);
+    assert.equal(await source?.find(top, signal), undefined, 'no file is named');
+  });
+
   test('one that is silent holds up nobody for long, and is left alone', async (t) => {
     const [asking, silent] = await neighbours(t, []);
     assert.ok(silent !== undefined);

@@ -124,15 +124,21 @@ describe('credentials', { timeout: 20_000 }, () => {
     assert.deepEqual(new Set(server.seen.slice(6)), new Set([basic('me:pw')]));
   });
 
-  it('are withheld from an origin that was found on the network, and from no other', async () => {
+  it('are withheld from a cache that was found on the network, and not from the configured one at the same origin', async () => {
     await using server = await startServer();
     await using other = await startServer();
     await using client = new HttpClient({ netrcFile });
-    client.withholdFrom(server.url);
+    await client.getBytes(server.url, { maxBytes: 9, isAnnounced: true });
+    await client.getBytes(server.url.replace('//', '//you:own@'), { maxBytes: 9, isAnnounced: true });
     await client.getBytes(server.url, { maxBytes: 9 });
-    await client.getBytes(server.url.replace('//', '//you:own@'), { maxBytes: 9 });
-    await client.getBytes(other.url, { maxBytes: 9 });
-    assert.deepEqual([...server.seen, ...other.seen], [undefined, undefined, basic('me:pw')]);
+    assert.deepEqual(server.seen, [undefined, undefined, basic('me:pw')]);
+    server.location = `http://127.0.0.1:${other.port}/x`;
+    const away = client.getBytes(server.url, { maxBytes: 9, retries: 0, isAnnounced: true });
+    await assert.rejects(away, {
+      code: 'HTTP_FAILED',
+      message: /a redirect to .* by a cache that nobody has configured/,
+    });
+    assert.deepEqual(other.seen, []);
   });
 
   it('of another host go to that host, if netrc has them', async () => {

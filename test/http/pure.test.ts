@@ -74,11 +74,14 @@ describe('redactUrl', () => {
 describe('resolveRedirect', () => {
   it('never leads from https to http', () => {
     const from = new URL('https://cache.example.org/a/b');
-    assert.equal(resolveRedirect(302, '../c', from, 0).href, 'https://cache.example.org/c');
-    assert.equal(resolveRedirect(302, 'https://cdn.example.org/', from, 4).href, 'https://cdn.example.org/');
-    assert.throws(() => resolveRedirect(302, 'http://cache.example.org/a/b', from, 0), /refused/);
-    assert.throws(() => resolveRedirect(302, undefined, from, 0), /Location/);
-    assert.equal(resolveRedirect(302, 'https://h/', new URL('http://h/'), 0).protocol, 'https:');
+    assert.equal(resolveRedirect(302, '../c', from, { redirects: 0 }).href, 'https://cache.example.org/c');
+    assert.equal(
+      resolveRedirect(302, 'https://cdn.example.org/', from, { redirects: 4 }).href,
+      'https://cdn.example.org/',
+    );
+    assert.throws(() => resolveRedirect(302, 'http://cache.example.org/a/b', from, { redirects: 0 }), /refused/);
+    assert.throws(() => resolveRedirect(302, undefined, from, { redirects: 0 }), /Location/);
+    assert.equal(resolveRedirect(302, 'https://h/', new URL('http://h/'), { redirects: 0 }).protocol, 'https:');
   });
 });
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { parseUpstream, uniqueUpstreams } from '../../src/http/upstream.ts';
+import { asAnnounced, parseUpstream, uniqueUpstreams } from '../../src/http/upstream.ts';
 
 describe('parseUpstream', () => {
   it('keeps the path, drops query, fragment and trailing slashes', () => {
@@ -16,6 +16,13 @@ describe('parseUpstream', () => {
     assert.equal(upstream.narUrl('nar/1x.nar.xz'), 'http://user:pw@127.0.0.1:8080/cache/nar/1x.nar.xz');
     assert.match(upstream.narUrl('nar/1x.nar?hash=0abc'), /\/cache\/nar\/1x\.nar\?hash=0abc$/);
     assert.match(upstream.narUrl('nar/..a.nar'), /\/cache\/nar\/\.\.a\.nar$/);
+  });
+
+  it('leads nowhere else if nobody has configured it', () => {
+    const upstream = asAnnounced(parseUpstream('http://10.0.0.5:5000/cache'));
+    assert.equal(upstream.narUrl('nar/1x.nar?hash=0abc'), 'http://10.0.0.5:5000/cache/nar/1x.nar?hash=0abc');
+    for (const url of ['http://127.0.0.1/admin', '//127.0.0.1/admin', '/admin', '../admin', 'nar/%2e%2e/%2e%2e/admin'])
+      assert.throws(() => upstream.narUrl(url), { code: 'NARINFO_INVALID' });
   });
 
   for (const text of ['', 'cache.nixos.org', 'ftp://host/', 'http://', 'file://host/cache']) {
