@@ -9,7 +9,7 @@ import { LanePolicy } from './lane-policy.ts';
 import { LaneWork, type LaneWorkOptions, type WorkOutcome } from './lane-work.ts';
 import { MemberLane } from './member-lane.ts';
 import { TakeOvers } from './take-overs.ts';
-import { TaskQueues } from './task-queues.ts';
+import { TaskQueues, type TorrentOf } from './task-queues.ts';
 import {
   HAND_OVER_BYTES,
   inFetchOrder,
@@ -57,6 +57,7 @@ export class Scheduler {
   /** Until a complete NAR is settled, nothing ends. */
   readonly #settling = new Set<Promise<void>>();
   readonly #stop = new AbortController();
+  #signal = this.#stop.signal;
   #members: MemberLane | undefined;
   #areForeignersThere = false;
   #hasNews = false;
@@ -100,6 +101,7 @@ export class Scheduler {
     await this.#work.begin();
     hashInThread(jobs.reduce((sum, job) => sum + job.sizeBytes, 0));
     const linked = AbortSignal.any([signal, this.#stop.signal]);
+    this.#signal = linked;
     this.#members = network && this.#meet(network, linked);
     await this.#begin(inFetchOrder(jobs).map(newTask), linked);
     const timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
@@ -148,8 +150,18 @@ export class Scheduler {
   }
 
   /** Gives torrents to unbegun NARs without one: a hash map was found late. */
-  async attach(torrentOf: (info: NarInfo) => Promise<NarJob['torrent']>): Promise<void> {
-    this.#members?.add(await this.#queues.attach(torrentOf));
+  async attach(torrentOf: TorrentOf): Promise<void> {
+    const taken = await this.#queues.takeWithTorrents(torrentOf);
+    await Promise.all(taken.map(({ task }) => this.#members?.pause(task)));
+    for (const { task, torrent } of taken) {
+      if (task.partial === undefined) task.job.torrent = torrent; // else members have begun it
+      task.isShared = true;
+      this.#queues.queue(task);
+    }
+    const isComplete = ({ partial }: Task): boolean => partial?.missing().length === 0;
+    const tasks = taken.map(({ task }) => task);
+    this.#members?.add(tasks.filter((task) => !isComplete(task)));
+    for (const task of tasks.filter(isComplete)) this.#settle(task, this.#signal); // completed as they were taken
   }
 
   /** Returns the narinfo with the fetched file, if that differs from the named one. */

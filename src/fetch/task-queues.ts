@@ -3,6 +3,9 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import type { NarJob } from './job.ts';
 import { mostLeft, type Task } from './task.ts';
 
+/** Looks up the torrent of a narinfo's file in the hash maps. */
+export type TorrentOf = (info: NarInfo) => Promise<NarJob['torrent']>;
+
 /** Where a NAR can be fetched, as far as known now. */
 export interface Whereabouts {
   /** An answering member has it, or a missing part of it. */
@@ -141,19 +144,15 @@ export class TaskQueues {
     return once(this.#news, 'change');
   }
 
-  /** Gives torrents to unbegun NARs without one: a hash map was found late. */
-  async attach(torrentOf: (info: NarInfo) => Promise<NarJob['torrent']>): Promise<Task[]> {
-    const attached: Task[] = [];
+  /** Takes out unbegun NARs without a torrent whose torrent is known by now. Looks all up first: none is missed meanwhile. */
+  async takeWithTorrents(torrentOf: TorrentOf): Promise<{ task: Task; torrent: NonNullable<NarJob['torrent']> }[]> {
     const isUntouched = ({ job, partial }: Task): boolean => job.torrent === undefined && partial === undefined;
+    const found: { task: Task; torrent: NonNullable<NarJob['torrent']> }[] = [];
     for (const task of [...this.waiting()].filter(isUntouched)) {
       const torrent = await torrentOf(task.job.info);
-      if (torrent === undefined || !isUntouched(task) || !this.take(task)) continue; // somebody has begun it meanwhile
-      task.job.torrent = torrent;
-      task.isShared = true;
-      attached.push(task);
+      if (torrent !== undefined) found.push({ task, torrent });
     }
-    for (const task of attached) this.queue(task);
-    return attached;
+    return found.filter(({ task }) => isUntouched(task) && this.take(task)); // others were begun meanwhile
   }
 
   #some(isIt: (task: Task) => boolean): boolean {
