@@ -7,6 +7,8 @@ import {
   MAX_DATA_BYTES,
   MAX_UNSENT_PER_PEER_BYTES,
   MAX_WAITING_REQUEST_BYTES,
+  MAX_EXCHANGE_NARINFO_BYTES,
+  MAX_NARINFO_ANSWER_BYTES,
 } from '../wire/bounds.ts';
 import { keyOf, type LeastSent } from './least-sent.ts';
 import { formatDataHead, type Candidate, type Message, type Refusal } from './messages.ts';
@@ -283,12 +285,15 @@ export class Answers {
 
   async #giveNarInfos(job: Job, hashes: Extract<Request, { kind: 'narinfoGet' }>['hashes']): Promise<void> {
     const { offer, send, admitNarInfo } = this.#options;
+    let restBytes = MAX_NARINFO_ANSWER_BYTES;
     for (const [index, hash] of hashes.entries()) {
       while (!admitNarInfo()) await sleep(NARINFO_RETRY_MS, undefined, { signal: this.#stop.signal, ref: false });
       await this.#room(ANSWER_BYTES);
       if (job.isCancelled) return;
-      const text = await offer.narInfo(hash);
-      send({ kind: 'narinfo', id: job.request.id, index, text: Buffer.from(text ?? '') });
+      const text = Buffer.from((await offer.narInfo(hash)) ?? '');
+      const fits = text.length <= Math.min(restBytes, MAX_EXCHANGE_NARINFO_BYTES); // else the other side would leave
+      if (fits) restBytes -= text.length;
+      send({ kind: 'narinfo', id: job.request.id, index, text: fits ? text : Buffer.alloc(0) });
     }
   }
 

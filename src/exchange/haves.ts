@@ -56,12 +56,16 @@ export class Haves {
     const files = this.#batches.get(batch);
     if (files === undefined || bitmap.length !== Math.ceil(files.length / 8)) return undefined;
     this.#batches.delete(batch);
-    return this.#take(files.filter((_, index) => ((bitmap[index >> 3] ?? 0) & (0x80 >> (index & 7))) !== 0));
+    const held = this.#take(files.filter((_, index) => ((bitmap[index >> 3] ?? 0) & (0x80 >> (index & 7))) !== 0));
+    this.#ask(); // they make room
+    return held;
   }
 
   /** @returns the files that are news; those that are not wanted are left out */
   onHave(prefixes: readonly FilePrefix[]): FileHash[] {
-    return this.#take(prefixes.flatMap((prefix) => this.#wanted.byPrefix(prefix)?.file ?? []));
+    const held = this.#take(prefixes.flatMap((prefix) => this.#wanted.byPrefix(prefix)?.file ?? []));
+    this.#ask();
+    return held;
   }
 
   /** @returns the file; undefined if it has another number of pieces */
@@ -88,6 +92,7 @@ export class Haves {
 
   #take(files: readonly FileHash[]): FileHash[] {
     const news = files.filter((file) => this.#wanted.get(file) !== undefined && !this.#whole.has(file));
+    for (const file of files) this.#asked.delete(file); // the other side has forgotten them, too
     for (const file of news) {
       this.#whole.add(file);
       this.#partial.delete(file);

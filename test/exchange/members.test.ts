@@ -267,6 +267,22 @@ suite('the exchange', () => {
     assert.deepEqual(await member.narInfos([a!, b!, c!], SIGNAL), ['StorePath: /nix/store/a\n', undefined, 'ü\n']);
   });
 
+  test('narinfos beyond the bounds are said to be missing, and the member stays', LIMIT, async () => {
+    const hashes = Array.from({ length: 40 }, (_, index) => String(index).padStart(32, '0') as StoreHash);
+    await using seeder = await startMember();
+    const texts = ['x'.repeat(128 * 1024 + 1), ...Array.from({ length: 39 }, () => 'x'.repeat(128 * 1024))];
+    for (const [index, hash] of hashes.entries()) seeder.offer.narInfos.set(hash, texts[index]!);
+    await using client = await startMember();
+    client.meet(seeder);
+    const member = await memberOf(client);
+    const got = await member.narInfos(hashes, SIGNAL);
+    assert.deepEqual(
+      got.map((text) => text?.length),
+      [undefined, ...Array.from({ length: 32 }, () => 128 * 1024), ...Array.from({ length: 7 }, () => undefined)],
+    );
+    assert.ok(member.isOpen);
+  });
+
   test('a newer edition of a hash map is told of at once, and to those who connect later', LIMIT, async () => {
     await using publisher = await startMember();
     const first = { group: GROUP, seq: 1, infoHash: 'cd'.repeat(20) as InfoHash };

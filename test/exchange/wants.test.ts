@@ -26,6 +26,19 @@ test('files beyond the bound are asked for many at a time, as others arrive', ()
   assert.deepEqual(asked.slice(8), [1024, 1024, 952]);
 });
 
+test('files that a member has make room for the question about others', () => {
+  const wanted = new WantedFiles();
+  const batches: { batch: number; count: number }[] = [];
+  const haves = new Haves(wanted, (message) => {
+    if (message.kind === 'want') batches.push({ batch: message.batch, count: message.prefixes.length });
+  });
+  const files = wanted.add(Array.from({ length: MAX_WANTS + 7000 }, (_, index) => ({ file: fileAt(index) })));
+  haves.want(files);
+  for (const { batch, count } of batches) haves.onMap(batch, new Uint8Array(count / 8).fill(0xff)); // it grows
+  assert.ok(haves.isKnown);
+  assert.ok(files.every(({ file }) => haves.get(file) === 'whole'));
+});
+
 test('strangers that may have nothing take no room from a member', async () => {
   const [room, offer] = [new WantsRoom(), new MadeOffer()];
   const prefixes = Array.from({ length: MAX_PREFIXES_PER_MESSAGE }, (_, index) => prefixOf(fileAt(index)));
