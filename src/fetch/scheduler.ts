@@ -152,7 +152,7 @@ export class Scheduler {
   /** Gives torrents to unbegun NARs without one: a hash map was found late. */
   async attach(torrentOf: TorrentOf): Promise<void> {
     const taken = await this.#queues.takeWithTorrents(torrentOf);
-    await Promise.all(taken.map(({ task }) => this.#members?.pause(task)));
+    await Promise.all(taken.map(async ({ task }) => this.#members?.pause(task)));
     for (const { task, torrent } of taken) {
       if (task.partial === undefined) task.job.torrent = torrent; // else members have begun it
       task.isShared = true;
