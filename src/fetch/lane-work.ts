@@ -265,11 +265,17 @@ export class LaneWork {
 
   #upstreamsFor({ job: { preferred }, lies }: Task): Upstream[] {
     const ordered = this.#order.of(lies);
-    return preferred === undefined ? ordered : ordered.toSorted((a, b) => +(b === preferred) - +(a === preferred));
+    if (preferred === undefined || this.#order.isLiar(preferred)) return ordered;
+    return ordered.toSorted((a, b) => +(b === preferred) - +(a === preferred));
   }
 
   #blame({ lies }: Task, liars: readonly Origin[]): void {
-    for (const { name } of this.#options.upstreams) if (liars.includes(name)) lies.set(name, (lies.get(name) ?? 0) + 1);
+    for (const upstream of this.#options.upstreams) {
+      const { name } = upstream;
+      if (!liars.includes(name)) continue;
+      lies.set(name, (lies.get(name) ?? 0) + 1);
+      if (liars.length === 1) this.#order.noteLie(upstream);
+    }
   }
 
   /** Returns true if upstreams have failed, and peers have given no more either, several times. */

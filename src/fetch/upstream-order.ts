@@ -5,6 +5,10 @@ import { SourceRate } from '../discovery/source-rate.ts';
 
 /** Lies about one NAR after which an upstream is not asked for it again: the first may have been an accident. */
 const MAX_LIES = 2;
+/** NARs all of whose wrong bytes came from one upstream, after which it is a liar: it comes last for all NARs. */
+const PROVEN_LIES = 2;
+/** The same for a cache that nobody has configured. */
+const PROVEN_LIES_OF_ANNOUNCED = 1;
 /** Missing NARs in a row after which an upstream is asked after the others. */
 const MISSES = 2;
 /** Part of the fastest upstream's rate below which one is asked after it. */
@@ -17,6 +21,8 @@ export interface UpstreamMerit {
   isFailing: boolean;
   /** Missing NARs in a row. */
   misses: number;
+  /** NARs whose bytes all came from it, and were wrong. */
+  provenLies: number;
 }
 
 /** Chooses the order of upstreams: the given one, but failing, lying or slow ones come last. */
@@ -27,7 +33,7 @@ export class UpstreamOrder {
     this.#merits = new Map(
       upstreams.map((upstream) => [
         upstream,
-        { rate: new SourceRate(), gate: new TrialGate(), isFailing: false, misses: 0 },
+        { rate: new SourceRate(), gate: new TrialGate(), isFailing: false, misses: 0, provenLies: 0 },
       ]),
     );
   }
@@ -46,9 +52,24 @@ export class UpstreamOrder {
     const rank = (upstream: Upstream): number => {
       const { isFailing, misses, rate } = this.meritOf(upstream);
       const isSlow = (rate.rate(nowMs) ?? Infinity) < fastest * SLOW;
-      return count(upstream) * 4 + (isFailing || misses >= MISSES ? 2 : 0) + (isSlow ? 1 : 0);
+      return (
+        (this.isLiar(upstream) ? 16 : 0) +
+        count(upstream) * 4 +
+        (isFailing || misses >= MISSES ? 2 : 0) +
+        (isSlow ? 1 : 0)
+      );
     };
     return [...this.#merits.keys()].filter((one) => count(one) < MAX_LIES).toSorted((a, b) => rank(a) - rank(b));
+  }
+
+  /** Returns true if an upstream has sent enough wrong NARs to be asked only where no other one has the NAR. */
+  isLiar(upstream: Upstream): boolean {
+    return this.meritOf(upstream).provenLies >= (upstream.isAnnounced ? PROVEN_LIES_OF_ANNOUNCED : PROVEN_LIES);
+  }
+
+  /** Records a NAR that an upstream alone has sent, and that is wrong. */
+  noteLie(upstream: Upstream): void {
+    this.meritOf(upstream).provenLies++;
   }
 
   /** Records whether an upstream could be relied on. */

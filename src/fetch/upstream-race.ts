@@ -153,7 +153,7 @@ export class UpstreamRace {
   #lookForSecond(first: Lap): void {
     const { order, isHeldBack, isLineSilent, leftBytes } = this.#options;
     const [next] = this.#waiting;
-    if (next === undefined || isHeldBack()) return;
+    if (next === undefined || isHeldBack() || order.isLiar(next)) return;
     const now = performance.now();
     const flow = { ageMs: now - first.beganAtMs, rate: first.meter.rate(now), leftBytes: leftBytes() };
     const { rate, gate } = order.meritOf(next);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { NarswarmError } from '../../src/errors.ts';
-import { parseUpstream } from '../../src/http/upstream.ts';
+import { asAnnounced, parseUpstream } from '../../src/http/upstream.ts';
 import { UpstreamOrder } from '../../src/fetch/upstream-order.ts';
 
 const [A, B, C] = ['http://a', 'http://b', 'http://c'].map(parseUpstream) as [
@@ -40,4 +40,19 @@ test('one that lied about a NAR comes after those that fail, and is not asked fo
     [],
   );
   assert.deepEqual(order.of(honest), [A, B], 'of another NAR nothing is known');
+});
+
+test('one that alone sent two wrong NARs comes last for all, an announced one after the first', () => {
+  const announced = asAnnounced(A);
+  const order = new UpstreamOrder([announced, B, C]);
+  order.note(C, new NarswarmError('HTTP_FAILED', ''));
+  order.noteLie(announced);
+  order.noteLie(B);
+  assert.deepEqual(order.of(honest), [B, C, announced], 'the first of a configured cache may be an accident');
+  order.noteLie(B);
+  assert.deepEqual(order.of(honest), [C, announced, B]);
+  assert.deepEqual(
+    [announced, B, C].map((one) => order.isLiar(one)),
+    [true, true, false],
+  );
 });
