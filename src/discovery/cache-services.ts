@@ -35,7 +35,7 @@ interface Fresh<T> {
 export class CacheServices {
   readonly #instances = new Map<string, Fresh<string>>();
   readonly #servers = new Map<string, Fresh<{ readonly target: string; readonly port: number }>>();
-  /** Addresses by host; the key of an address is the address. */
+  /** Addresses of the services' hosts alone: phones and printers announce theirs, too. The key of an address is the address. */
   readonly #addresses = new Map<string, Map<string, Fresh<string>>>();
 
   /**
@@ -44,7 +44,9 @@ export class CacheServices {
    * @param nowMs of a clock that never goes back
    */
   take(packet: Buffer, nowMs: number): void {
-    for (const answer of answersOf(packet)) {
+    const answers = answersOf(packet);
+    const isAddress = ({ type }: Answer): boolean => type === 'A' || type === 'AAAA';
+    for (const answer of answers.toSorted((a, b) => Number(isAddress(a)) - Number(isAddress(b)))) {
       const untilMs = nowMs + Math.min(MAX_TTL_S, ttlOf(answer)) * 1000;
       const name = answer.name.toLowerCase();
       if (answer.type === 'PTR' && name === CACHE_SERVICE && isInstance(answer.data))
@@ -57,12 +59,21 @@ export class CacheServices {
           nowMs,
         );
       if ((answer.type === 'A' && isIPv4(answer.data)) || (answer.type === 'AAAA' && isIPv6(answer.data))) {
+        const hosts = this.#hosts(nowMs);
+        for (const host of this.#addresses.keys()) if (!hosts.has(host)) this.#addresses.delete(host);
+        if (!hosts.has(name)) continue;
         const known = this.#addresses.get(name) ?? new Map<string, Fresh<string>>();
         put(known, answer.data, { value: answer.data, untilMs }, nowMs);
-        if (known.size > 0 && (this.#addresses.has(name) || this.#addresses.size < MAX_RECORDS))
-          this.#addresses.set(name, known);
+        this.#addresses.set(name, known);
       }
     }
+  }
+
+  /** Returns the hosts of the services, of which there is a bounded number. */
+  #hosts(nowMs: number): Set<string> {
+    return new Set(
+      [...this.#servers.values()].filter(({ untilMs }) => untilMs > nowMs).map(({ value }) => value.target),
+    );
   }
 
   /** Lists the caches with a known address. */

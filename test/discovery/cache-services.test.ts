@@ -83,6 +83,28 @@ suite('caches that announce themselves by mDNS', () => {
     assert.equal(list[0]?.endpoints.length, 64);
   });
 
+  test('a cache is found however many other hosts were heard, in whatever order its records come', () => {
+    const services = new CacheServices();
+    for (let index = 0; index < 100; index++)
+      services.take(response([{ name: `phone-${index}.local`, type: 'A', ttl: 120, data: `10.0.0.${index}` }]), 0);
+    services.take(response([...ADDRESSES, SRV, PTR]), 0);
+    assert.equal(services.list(0)[0]?.endpoints.length, 2);
+    const later = 3_600_000;
+    for (let index = 0; index < 64; index++) {
+      const name = `n${index}.${CACHE_SERVICE}`;
+      services.take(
+        response([
+          { ...PTR, data: name },
+          { ...SRV, name, data: { target: `h${index}.local`, port: 1 } },
+        ]),
+        0,
+      );
+      services.take(response([{ name: `h${index}.local`, type: 'A', ttl: 9, data: '10.0.0.9' }]), 0);
+    }
+    services.take(response([PTR], [SRV, ...ADDRESSES]), later);
+    assert.equal(services.list(later).length, 1, 'those that have ended make room');
+  });
+
   test('garbage never throws', () => {
     const base = response([PTR], [SRV, ...ADDRESSES]);
     const anyChange = fc.array(fc.tuple(fc.nat({ max: base.length - 1 }), fc.nat({ max: 255 })), { maxLength: 8 });
