@@ -29,6 +29,11 @@ export class Haves {
     return this.#batches.size === 0 && this.#later.size === 0;
   }
 
+  /** True if it has nothing of what we want, as far as it has said. */
+  get isEmpty(): boolean {
+    return this.#whole.size === 0 && this.#partial.size === 0;
+  }
+
   get(file: FileHash): 'whole' | PieceSet | undefined {
     return this.#whole.has(file) ? 'whole' : this.#partial.get(file);
   }

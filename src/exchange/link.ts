@@ -86,6 +86,8 @@ export class Link implements Member, Receiver {
   readonly isOutgoing: boolean;
   /** True once there is a connection; the handshakes come after that. */
   hasConnected = false;
+  /** When it was first seen idle, if it still is. `performance.now()` */
+  idleSinceMs: number | undefined;
   /** The peer id of the other side, in hex; empty until it has said it. */
   peerId = '';
   peer: PeerRecord;
@@ -224,6 +226,12 @@ export class Link implements Member, Receiver {
     return this.isOpen && this.#haves.isKnown;
   }
 
+  /** True if nothing is exchanged over it, and the member has said that it has nothing of what is wanted. */
+  get isIdle(): boolean {
+    const isUsed = this.#requests.size > 0 || this.#answers.size > 0;
+    return this.isKnown && !isUsed && this.#context.wanted.size > 0 && this.#haves.isEmpty;
+  }
+
   get heldBytes(): number {
     return this.#connection.unsentBytes + this.#connection.unreadBytes + this.#answers.heldBytes;
   }
@@ -315,6 +323,7 @@ export class Link implements Member, Receiver {
   /** Looks after the connection, about every second: a dead one is closed, and a waiting member hears of us. */
   look(nowMs: number, wokeAtMs: number): void {
     if (!this.isOpen) return;
+    this.idleSinceMs = this.isIdle ? (this.idleSinceMs ?? nowMs) : undefined;
     const quietMs = nowMs - Math.max(this.#connection.heardAtMs, this.#silentSince, wokeAtMs);
     const isLine = this.peer.bytes > 0 && this.#context.peers.line.isSilent(); // and not the peer, which has sent before
     if (this.#requests.size > 0 && quietMs > (isLine ? LINE_OUT_MS : DEAD_MS)) {

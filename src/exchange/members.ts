@@ -13,11 +13,13 @@ import { LeastSent } from './least-sent.ts';
 import { Link, type LinkContext, type LinkEvents } from './link.ts';
 import type { Member, WantedFile } from './member.ts';
 import { prefixOf, type FilePrefix, type Edition } from './messages.ts';
+import { isNamed, Places } from './places.ts';
 import { WantsRoom } from './their-wants.ts';
 import { WantedFiles } from './wanted.ts';
 
-/** Members that we keep a connection to; those that connect to us come on top. */
-const PLACES = 12;
+/** A member without anything of what is wanted is left for another after so long, and met again after so long. */
+const IDLE_MS = 2_000;
+const LEFT_MS = 60_000;
 /** Connections that are being made while those places are not taken: machines that are off do not answer for long. */
 const MAX_DIALS = 256;
 /** How often to look for a place that nobody has taken. */
@@ -310,10 +312,15 @@ export class Members extends EventEmitter<MembersEvents> {
     setTimeout(() => this.#fill(), forMs + 1).unref();
   }
 
-  #groupFor({ peer, group, refused }: Known): InfoHash | undefined {
-    if (group !== undefined && !refused.has(group)) return group;
+  /** @param hasPlace returns true if one more may be met in a group. Default: always */
+  #groupFor(
+    { peer, group, refused }: Known,
+    hasPlace: (group: InfoHash) => boolean = () => true,
+  ): InfoHash | undefined {
+    if (group !== undefined && !refused.has(group)) return hasPlace(group) ? group : undefined;
     for (const candidate of this.#groups)
-      if (!refused.has(candidate) && this.#mayMeet(candidate, peer.endpoint.host)) return candidate;
+      if (!refused.has(candidate) && this.#mayMeet(candidate, peer.endpoint.host) && hasPlace(candidate))
+        return candidate;
     return undefined;
   }
 
@@ -328,14 +335,15 @@ export class Members extends EventEmitter<MembersEvents> {
   }
 
   /**
-   * Connects to members that are not connected, as many as there are places. A member that does not answer at once, or
-   * sends nothing when it is asked, keeps nobody else from being tried.
+   * Connects to members that are not connected, as many as there are places. A member that does not answer at once, sends
+   * nothing when it is asked, or has nothing of what is wanted, keeps nobody else from being tried.
    */
   #fill(): void {
     if (this.#isClosed || this.#groups.size === 0) return;
     const now = performance.now();
-    const counts = ({ peer }: Link): boolean => !isSlowToAnswer(peer, now) && !isSilent(peer, now);
-    const free = PLACES - [...this.#dialed.values()].filter(counts).length;
+    const places = new Places((host) => this.#context.networks.includes(host));
+    for (const link of this.#dialed.values())
+      if (!isSlowToAnswer(link.peer, now) && !isSilent(link.peer, now)) places.count(link);
     const connected = new Set([...this.#open].map(({ peer }) => peer.address));
     const rest = [...this.#known.values()].filter(
       ({ peer, notBeforeMs }) =>
@@ -343,23 +351,42 @@ export class Members extends EventEmitter<MembersEvents> {
         !connected.has(peer.address) &&
         now >= Math.max(peer.notBeforeMs, notBeforeMs),
     );
-    const chosen = this.#context.peers.choose(
-      free,
+    const candidates = this.#context.peers.choose(
+      Infinity,
       rest.map(({ peer }) => peer),
     );
-    for (const peer of chosen) {
+    let isOneLeftOut = false;
+    for (const peer of candidates) {
+      if (this.#dialed.size >= MAX_DIALS) break;
       const known = this.#known.get(peer.address);
-      const group = known && this.#groupFor(known);
-      if (group === undefined || this.#dialed.size >= MAX_DIALS) continue;
+      const group = known && this.#groupFor(known, (one) => places.hasFor(peer, one));
+      if (group === undefined) continue;
+      if (places.isIdleFull && !isNamed(peer)) {
+        isOneLeftOut = true;
+        continue;
+      }
       const link = Link.dial(peer, group, this.#context, this.#events);
       this.#links.add(link);
       this.#dialed.set(peer.address, link);
+      places.count(link);
     }
+    if (isOneLeftOut) this.#leaveIdle(now);
     if (this.#fillTimer !== undefined || this.#dialed.size >= this.#known.size) return;
     this.#fillTimer = setTimeout(() => {
       this.#fillTimer = undefined;
       this.#fill();
     }, FILL_EVERY_MS).unref();
+  }
+
+  /** Makes room for a member that may have what those do not that are connected. */
+  #leaveIdle(nowMs: number): void {
+    let longest: Link | undefined;
+    for (const link of this.#dialed.values())
+      if (link.isIdle && !isNamed(link.peer) && (link.idleSinceMs ?? nowMs) < (longest?.idleSinceMs ?? nowMs - IDLE_MS))
+        longest = link;
+    if (longest === undefined) return;
+    this.#pause(longest, LEFT_MS);
+    longest.drop();
   }
 
   #look(): void {

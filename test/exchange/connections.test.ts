@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { after, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { RateLimit } from '../../src/bytes/rate-limit.ts';
 import type { Member } from '../../src/exchange/member.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
@@ -58,6 +59,40 @@ suite('connections of members', { concurrency: 4 }, () => {
     }
     client.meet(seeder);
     await memberOf(client);
+  });
+
+  test('members that have all places keep no other group, nor named peer, from being met', LIMIT, async () => {
+    await using crowd = new AsyncDisposableStack();
+    await using client = await startMember({ isNear: false });
+    for (let count = 1; count <= 13; count++) {
+      const host = `127.0.2.${count}`;
+      client.find(crowd.use(await startMember({ host })), host);
+    }
+    while (client.members.open.size < 12) await sleep(5);
+    await using publisher = await startMember({ group: OTHER_GROUP, host: '127.0.3.1' });
+    client.members.join(OTHER_GROUP);
+    client.find(publisher, '127.0.3.1');
+    const isMet = (host: string): boolean => [...client.members.open].some((member) => member.host === host);
+    while (!isMet('127.0.3.1')) await sleep(5);
+    await using named = await startMember();
+    client.meet(named);
+    while (!isMet('127.0.0.1')) await sleep(5);
+    assert.equal(client.members.open.size, 14); // the thirteenth of the first group has no place
+  });
+
+  test('members that have nothing of what is wanted keep nobody from being met', LIMIT, async () => {
+    const made = madeFile(1000);
+    await using crowd = new AsyncDisposableStack();
+    await using client = await startMember({ isNear: false });
+    client.members.want([{ file: made.file, sizeBytes: 1000 }]);
+    for (let count = 1; count <= 50; count++) {
+      const host = `127.0.2.${count}`;
+      client.find(crowd.use(await startMember({ host })), host);
+    }
+    while (client.members.open.size < 48) await sleep(5); // as many as may be idle
+    await using holder = await startMember({ host: '127.0.3.1', files: [made] });
+    client.find(holder, '127.0.3.1');
+    while ([...client.members.open].every((member) => member.has(made.file) !== 'whole')) await sleep(5);
   });
 
   test('a member whose connection has broken is connected to again', LIMIT, async () => {

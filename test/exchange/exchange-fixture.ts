@@ -1,6 +1,7 @@
 /** Members of a group on loopback, with real connections, that give files from memory. */
 import { EventEmitter } from 'node:events';
 import { hash } from 'node:crypto';
+import { BlockList } from 'node:net';
 import type { RateLimit } from '../../src/bytes/rate-limit.ts';
 import { Members } from '../../src/exchange/members.ts';
 import { prefixOf, type FilePrefix, type Refusal } from '../../src/exchange/messages.ts';
@@ -97,6 +98,8 @@ export interface MadeMember extends AsyncDisposable {
   readonly port: number;
   /** Takes in another, as if it had been found. */
   meet(other: { readonly port: number }): PeerRecord;
+  /** The same for one that nobody has named, at an address of its own. */
+  find(other: { readonly port: number }, host: string): void;
   uploadedBytes: number;
 }
 
@@ -163,6 +166,10 @@ export async function startMember(
       const record = peers.add({ host: '127.0.0.1', port: other.port });
       members.addPeer(record);
       return record;
+    },
+    find(other, host) {
+      const record = peers.addFound({ host, port: other.port }, 'lan', new BlockList());
+      if (record !== undefined) members.addPeer(record);
     },
     async [Symbol.asyncDispose]() {
       members.close();
