@@ -34,7 +34,7 @@ export interface NarInfoSource {
   readonly name: string;
   /** True if it is over a network: if it is silent, the next one is asked, too. */
   readonly mayStall?: boolean;
-  /** Milliseconds of that silence. Default: 2,000. */
+  /** Milliseconds of that silence. Default: 2,000. At 0 it is asked beside the next one, and not found slow for it. */
   readonly patienceMs?: number;
   /** The cache with the files of its narinfos. Undefined if any upstream may have them. */
   readonly upstream?: Upstream;
@@ -79,7 +79,7 @@ export function firstTrusted(
       const { source, info, error } = answer;
       asked.delete(source);
       if (info !== undefined) {
-        for (const silent of asked.keys()) if (silent.mayStall === true) down.add(silent);
+        for (const silent of asked.keys()) if (silent.mayStall === true && silent.patienceMs !== 0) down.add(silent);
         if (asked.size > 0) overtaken?.abort(OVERTAKEN);
         origins?.set(hash, source);
         return info;

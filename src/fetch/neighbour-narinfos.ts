@@ -23,10 +23,13 @@ export interface NeighbourNarInfosOptions {
   readonly patienceMs?: number;
   /** Time for neighbours to answer our announcement, in milliseconds, before any cache is asked. Default: 20. */
   readonly answerMs?: number;
+  /** Milliseconds of waiting in vain after which caches are asked beside the neighbours. Default: 100. */
+  readonly inVainMs?: number;
 }
 
 const PATIENCE_MS = 250;
 const ANSWER_MS = 20;
+const IN_VAIN_MS = 100;
 /** Time to connect to a neighbour that has answered. */
 const MEET_MS = 50;
 /** The walk asks the next source a little later than neighbours are given up. */
@@ -42,7 +45,7 @@ interface Wanted {
 /**
  * The narinfos of the neighbours, over the exchange. Requests of one turn of the event loop are one message to each.
  * Asks the neighbour with the most answers first, then all others for the missing ones. Unsound narinfos count as
- * absent. In its first moment it waits for neighbours that may be about to come: a cache would be asked for nothing.
+ * absent. While neighbours keep having nothing, the next source is asked at the same moment. In its first moment it waits for neighbours that may be about to come: a cache would be asked for nothing.
  */
 export class NeighbourNarInfos implements NearSources {
   readonly upstreams: readonly [] = [];
@@ -53,6 +56,8 @@ export class NeighbourNarInfos implements NearSources {
   #arrived: Promise<unknown> | undefined;
   readonly #greeted: Promise<void>;
   #isGreeting = true;
+  /** Time waited for missing paths, less that for found ones. */
+  #inVainMs = 0;
   readonly #source: NarInfoSource;
   readonly awaited: NarInfoSource;
 
@@ -61,10 +66,14 @@ export class NeighbourNarInfos implements NearSources {
     this.#greeted = this.#greet();
     const name = 'the neighbours';
     const patienceMs = 2 * (options.patienceMs ?? PATIENCE_MS) + SLACK_MS;
+    const { inVainMs = IN_VAIN_MS } = options;
+    const patience = (): number => (this.#inVainMs >= inVainMs ? 0 : patienceMs);
     this.#source = {
       name,
       mayStall: true,
-      patienceMs,
+      get patienceMs() {
+        return patience();
+      },
       find: async (hash) => {
         if (this.#isGreeting) await this.#greeted;
         return this.#find(hash);
@@ -107,11 +116,20 @@ export class NeighbourNarInfos implements NearSources {
 
   /** Never rejects. */
   async #askFor(wanted: readonly Wanted[]): Promise<void> {
+    const beganAtMs = performance.now();
     const [first, ...others] = this.#neighbours();
     if (first !== undefined) await this.#askOne(first, wanted);
     const rest = wanted.filter(({ isFound }) => !isFound);
     if (rest.length > 0) await Promise.all(others.map((member) => this.#askOne(member, rest)));
+    this.#weigh(performance.now() - beganAtMs, wanted);
     for (const { isFound, resolve } of rest) if (!isFound) resolve(undefined);
+  }
+
+  /** Weighs the time of one question by what it has brought. Found paths count twice, since they save a request. */
+  #weigh(ms: number, wanted: readonly Wanted[]): void {
+    const { inVainMs = IN_VAIN_MS } = this.#options;
+    const found = wanted.filter(({ isFound }) => isFound).length / wanted.length;
+    this.#inVainMs = Math.min(2 * inVainMs, Math.max(0, this.#inVainMs + ms * (1 - 3 * found)));
   }
 
   /** Asks one neighbour, for as long as it may be silent. */

@@ -139,3 +139,21 @@ test('a source that is found while a walk runs is asked from then on, and waited
   assert.equal(await find(hashOf('a'), signal), GOOD);
   assert.equal(origins.get(hashOf('a')), far);
 });
+
+test('a source that is asked beside the next one is not found slow for it', async () => {
+  let asked = 0;
+  const never = new Promise<undefined>(() => undefined);
+  const near: NarInfoSource = {
+    name: 'near',
+    mayStall: true,
+    patienceMs: 0,
+    find: () => (asked++ < 1 ? never : Promise.resolve(GOOD)),
+  };
+  const far = source('far', () => GOOD);
+  const origins = new Map<StoreHash, NarInfoSource>();
+  const find = firstTrusted(() => [near, far], KEYS, origins);
+  assert.equal(await find(hashOf('a'), signal), GOOD);
+  assert.equal(origins.get(hashOf('a')), far);
+  assert.equal(await find(hashOf('a'), signal), GOOD);
+  assert.equal(origins.get(hashOf('a')), near);
+});

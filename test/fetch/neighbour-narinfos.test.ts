@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { suite, test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { NeighbourNarInfos, type NeighbourNarInfosOptions } from '../../src/fetch/neighbour-narinfos.ts';
 import type { StoreHash } from '../../src/nix/brands.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
@@ -34,7 +35,7 @@ async function neighbours(
   return [asking, ...others];
 }
 
-type Times = Partial<Pick<NeighbourNarInfosOptions, 'patienceMs' | 'waitMs' | 'answerMs'>>;
+type Times = Partial<Pick<NeighbourNarInfosOptions, 'patienceMs' | 'waitMs' | 'answerMs' | 'inVainMs'>>;
 
 /** Neighbours whose first moment is over, unless `answerMs` says otherwise. */
 async function sourceOf({ members }: MadeMember, times: Times = {}): Promise<NeighbourNarInfos> {
@@ -89,6 +90,22 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     const [source] = near.sources;
     for (const hash of [top, leaf]) assert.equal(await source?.find(hash, signal), undefined);
     assert.deepEqual(near.sources, []);
+  });
+
+  test('while neighbours keep having nothing, they are not waited for, until they have something', async (t) => {
+    const [asking, slow] = await neighbours(t, []);
+    assert.ok(slow !== undefined);
+    const [source] = (await sourceOf(asking, { inVainMs: 20, answerMs: 1 })).sources;
+    assert.ok(source?.patienceMs !== 0, 'they are waited for at first');
+    let text: string | undefined;
+    slow.offer.narInfo = async () => {
+      await sleep(30);
+      return text;
+    };
+    assert.equal(await source?.find(top, signal), undefined);
+    assert.equal(source?.patienceMs, 0);
+    text = readNarInfo(TOP);
+    while (source?.patienceMs === 0) assert.equal((await source.find(top, signal))?.storePath.includes(TOP), true);
   });
 
   test('for a path that nobody else has, the first neighbour is waited for, and not for ever', async (t) => {
