@@ -16,7 +16,7 @@ test('notes of a run in words', () => {
   const roots = Array.from({ length: 12 }, (_, index) => `r${index}`);
   assert.equal(
     noteSentence({ kind: 'outsized', roots }),
-    'does not fit into --max-size and is left out: r0, r1, r2, r3, r4, r5, r6, r7, r8, r9 and 2 more',
+    'does not fit into --max-size as a whole, so only what fits of it is held: r0, r1, r2, r3, r4, r5, r6, r7, r8, r9 and 2 more',
   );
   assert.equal(
     noteSentence({ kind: 'profile', path: 'p', paths: 1 }),

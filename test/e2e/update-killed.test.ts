@@ -137,10 +137,10 @@ describe('an update killed while it', { concurrency: 3 }, () => {
 
   const calls: readonly (readonly [string, string, RegExp, number, { held: number; written?: number }])[] = [
     ['moves a verified NAR into place', 'renameSync', /\/nar\/[^/]+$/, 3, { held: 0 }],
-    ['writes the first narinfo', 'rename', /\.narinfo$/, 0, { held: PATHS, written: 0 }],
-    ['writes narinfos', 'rename', /\.narinfo$/, 4, { held: PATHS, written: 4 }],
+    ['writes the first narinfo', 'renameSync', /\.narinfo$/, 0, { held: PATHS, written: 0 }],
+    ['writes narinfos', 'renameSync', /\.narinfo$/, 4, { held: PATHS, written: 4 }],
     ['lists the NARs in the catalogue', 'open', /^a$/, 0, { held: PATHS, written: PATHS }],
-    ['writes the state', 'rename', /subscriptions\/desktop\.json$/, 0, { held: PATHS, written: PATHS }],
+    ['writes the state', 'renameSync', /subscriptions\/desktop\.json$/, 0, { held: PATHS, written: PATHS }],
   ];
   for (const [phase, call, path, count, { held, written }] of calls) {
     test(phase, async () => {
