@@ -1,6 +1,6 @@
 import type { FileHash } from '../nix/brands.ts';
 import { windowOf } from './pace.ts';
-import { isLeft, lookForUnits, rarestOf, samplesOf, type Seen, type Sources } from './rarest.ts';
+import { isLeft, LOOKED_AT, lookForUnits, rarestOf, samplesOf, type Seen, type Sources } from './rarest.ts';
 import { helpedOut, takenOver, type OpenRequests } from './take-over.ts';
 import { has, isLarge, Unit, type Asked, type PickFile, type Source } from './unit.ts';
 
@@ -13,6 +13,8 @@ const MAX_REQUESTS = 128;
 const MAX_OFFERS = 16;
 /** Large files that are begun at a time: each has an open file. */
 const MAX_BEGUN = 64;
+/** The same with those that nobody has any more. */
+const MAX_BEGUN_IN_ALL = 512;
 /** Ranges of a file without piece hashes that come ahead of those before them: they wait in memory. */
 const MAX_AHEAD = 8;
 
@@ -32,7 +34,6 @@ export type Choice =
 interface FileState {
   readonly file: PickFile;
   readonly units: Set<Unit>;
-  isBegun: boolean;
 }
 
 /**
@@ -51,7 +52,13 @@ export class Picker {
   readonly #seeds = new Set<Source>();
   readonly #random: () => number;
   #isCrowd = false;
-  #begunLarge = 0;
+  /** Large files that are begun, and those of them that no member had at the last look. */
+  readonly #begun = new Set<FileHash>();
+  readonly #stranded = new Set<FileHash>();
+  /** Members that had none of the free units when all were looked through. Each is looked at again in its turn. */
+  readonly #lacking = new Set<Source>();
+  /** False once all were looked through in vain since the last look: that takes long. */
+  #mayLookThrough = true;
 
   constructor(random: () => number = Math.random) {
     this.#random = random;
@@ -59,7 +66,7 @@ export class Picker {
 
   /** Takes in a file, of which these ranges are missing. */
   add(file: PickFile, missing: readonly { readonly from: number; readonly to: number }[]): void {
-    const state: FileState = { file, units: new Set(), isBegun: false };
+    const state: FileState = { file, units: new Set() };
     this.#files.set(file.file, state);
     for (const range of missing) {
       for (let from = range.from; from < range.to;) {
@@ -76,7 +83,8 @@ export class Picker {
     const state = this.#files.get(file);
     if (state === undefined) return [];
     this.#files.delete(file);
-    if (state.isBegun) this.#begunLarge--;
+    this.#begun.delete(file);
+    this.#stranded.delete(file);
     const asked: Asked[] = [];
     for (const unit of state.units) {
       asked.push(...unit.requests);
@@ -96,6 +104,7 @@ export class Picker {
     this.#bySource.delete(source);
     this.#offered.delete(source);
     this.#seeds.delete(source);
+    this.#lacking.delete(source);
     for (const { file } of this.#files.values()) if (file.only === source) file.only = undefined;
   }
 
@@ -116,6 +125,10 @@ export class Picker {
     const samples = samplesOf(this.#free.size > 0 ? this.#free : this.#asked);
     this.#seeds.clear();
     this.#isCrowd = false;
+    this.#mayLookThrough = true;
+    if (this.#lacking.size >= this.#bySource.size) this.#lacking.clear();
+    this.#stranded.clear();
+    for (const file of this.#begun) if (!this.isAtHand(file)) this.#stranded.add(file);
     if (samples.length === 0) return;
     for (const source of this.#bySource.keys()) {
       if (samples.every((unit) => source.has(unit.file.file) === 'whole')) this.#seeds.add(source);
@@ -146,7 +159,7 @@ export class Picker {
         if (units.length === 0) seen = undefined;
         const count = isSpared ? OFFERED : FOUND;
         const mayAsk = (unit: Unit): boolean => this.#mayAsk(source, unit, mayWait);
-        seen ??= lookForUnits(source, this.#free, this.#sources, { count, mayAsk });
+        seen ??= this.#lookFor(source, count, mayAsk);
         units = rarestOf(seen, count, this.#isCrowd || isSpared ? this.#random : undefined);
         if (units.length === 0) units = helpedOut(source, seen.better, this.#open);
       }
@@ -170,11 +183,7 @@ export class Picker {
     this.#bySource.get(source)?.add(asked);
     this.#free.delete(unit);
     this.#asked.add(unit);
-    const state = this.#files.get(unit.file.file);
-    if (state !== undefined && !state.isBegun && isLarge(unit.file)) {
-      state.isBegun = true;
-      this.#begunLarge++;
-    }
+    if (this.#files.has(unit.file.file) && isLarge(unit.file)) this.#begun.add(unit.file.file);
     return asked;
   }
 
@@ -247,13 +256,29 @@ export class Picker {
     return { bySource: this.#bySource, inFlightBytes: (source) => this.inFlightBytes(source) };
   }
 
+  #lookFor(source: Source, count: number, mayAsk: (unit: Unit) => boolean): Seen {
+    const isThorough = this.#mayLookThrough && !this.#lacking.has(source);
+    const seen = lookForUnits(source, this.#free, this.#sources, { count, mayAsk, isThorough });
+    const isInVain = seen.best.length === 0 && seen.better.length === 0;
+    if (isThorough && isInVain && this.#free.size > LOOKED_AT) {
+      this.#mayLookThrough = false;
+      this.#lacking.add(source);
+    }
+    return seen;
+  }
+
+  /** True if one more large file may be begun. */
+  get #mayBegin(): boolean {
+    return this.#begun.size - this.#stranded.size < MAX_BEGUN && this.#begun.size < MAX_BEGUN_IN_ALL;
+  }
+
   #mayAsk(source: Source, unit: Unit, mayWait: (unit: Unit) => boolean): boolean {
     const { file } = unit;
     if (file.only !== undefined && file.only !== source) return false;
     if (!has(source, unit)) return false;
     const state = this.#files.get(file.file);
     if (state === undefined) return false;
-    if (isLarge(file) && !state.isBegun && this.#begunLarge >= MAX_BEGUN) return false;
+    if (isLarge(file) && !this.#begun.has(file.file) && !this.#mayBegin) return false;
     if (file.isCheckable) return true;
     const [first] = state.units;
     return (first === undefined || unit.index < first.index + MAX_AHEAD) && mayWait(unit);

@@ -2,7 +2,7 @@ import { SILENT_MS } from './pace.ts';
 import { has, type Source, type Unit } from './unit.ts';
 
 /** Units that are looked at for one choice, of those that nobody was asked for. */
-const LOOKED_AT = 4096;
+export const LOOKED_AT = 4096;
 /** The same outside a crowd, of units that a member has: nobody else makes a unit rarer. */
 const LOOKED_AT_ALONE = 256;
 /** Units for which a better member is remembered. */
@@ -32,13 +32,20 @@ export function isLeft(source: Source): boolean {
 /**
  * Looks for units for a member among those that nobody was asked for, enough to find `count` of the rarest, and for those that a
  * better one should send.
+ *
+ * @param options.isThorough true to look on, past units that the member lacks, for the first that it has
  */
 export function lookForUnits(
   source: Source,
   free: Iterable<Unit>,
   { all, seeds, isCrowd }: Sources,
-  { count, mayAsk }: { readonly count: number; readonly mayAsk: (unit: Unit) => boolean },
+  options: {
+    readonly count: number;
+    readonly mayAsk: (unit: Unit) => boolean;
+    readonly isThorough: boolean;
+  },
 ): Seen {
+  const { count, mayAsk, isThorough } = options;
   const others = [...all].filter((other) => other !== source && !isLeft(other));
   const isSourceLeft = isLeft(source);
   const isSpared = isCrowd && seeds.has(source);
@@ -47,11 +54,13 @@ export function lookForUnits(
   const rest: Unit[] = [];
   const better: Unit[] = [];
   let looked = 0;
+  let mostLooked = LOOKED_AT;
   let askable = 0;
   for (const unit of free) {
-    if (++looked > LOOKED_AT || (!isCrowd && askable === LOOKED_AT_ALONE)) break;
+    if (++looked > mostLooked && (askable > 0 || !isThorough)) break;
+    if (!isCrowd && askable === LOOKED_AT_ALONE) break;
     if (!mayAsk(unit)) continue;
-    askable++;
+    if (askable++ === 0) mostLooked = Math.max(mostLooked, looked + LOOKED_AT / 4);
     let holders = 1;
     let isBetter = false; // one of the others is to be asked rather than this one
     for (const other of others) {

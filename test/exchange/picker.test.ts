@@ -151,6 +151,47 @@ suite('Picker', () => {
     assert.ok(picker.isComplete(file.file));
   });
 
+  test('ranges that nobody has keep no member from being asked for others, however many they are', () => {
+    const only = source({ has: (name) => (name.startsWith('f') ? 'whole' : undefined) });
+    const picker = pickerOf();
+    const add = (name: string, sizeBytes: number): void =>
+      picker.add({ file: name as FileHash, sizeBytes, unitBytes: MIB, isCheckable: true }, [
+        { from: 0, to: sizeBytes },
+      ]);
+    for (let index = 0; index < 40; index++) add(`big${index}`, 110 * MIB);
+    for (let index = 0; index < 10; index++) add(`f${index}`, MIB);
+    picker.addSource(only);
+    picker.look();
+    for (let index = 0; index < 10; index++) {
+      const unit = unitOf(picker.pick(only));
+      assert.ok(unit !== undefined && unit.file.file.startsWith('f'));
+      picker.end(picker.begin(only, unit), true);
+    }
+  });
+
+  test('large files that are begun and that nobody has any more keep others from being begun no longer', () => {
+    const holderOf = (letter: string): Source =>
+      source({ has: (name) => (name.startsWith(letter) ? 'whole' : undefined) });
+    const [gone, other] = [holderOf('a'), holderOf('b')];
+    const picker = pickerOf(gone, other);
+    const add = (name: string): void => {
+      const one = { file: name as FileHash, sizeBytes: 20 * MIB, unitBytes: MIB, isCheckable: true };
+      picker.add(one, [{ from: 0, to: 2 * MIB }]);
+    };
+    for (let index = 0; index < 64; index++) add(`a${index}`);
+    add('b');
+    const begun = new Set<FileHash>();
+    while (begun.size < 64) {
+      const unit = unitOf(picker.pick(gone))!;
+      picker.end(picker.begin(gone, unit), !begun.has(unit.file.file));
+      begun.add(unit.file.file);
+    }
+    assert.equal(picker.pick(other), undefined);
+    picker.removeSource(gone);
+    picker.look();
+    assert.equal(unitOf(picker.pick(other))?.file.file, 'b');
+  });
+
   test('ranges are looked through once for many requests, also where several members have everything', () => {
     let questions = 0;
     const seeds = Array.from({ length: 8 }, () =>
