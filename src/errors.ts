@@ -161,8 +161,8 @@ export function isNarswarmError<Code extends ErrorCode = ErrorCode>(
 }
 
 /**
- * Returns the failure that came first. Leaving a block with `await using` may fail for the same reason, and the
- * language wraps both into a SuppressedError. Nobody is interested in a failure of the clean-up.
+ * Returns the failure that came first. Leaving a block with `await using` may fail for the same reason: then the
+ * language wraps both errors into a SuppressedError. The failure of the clean-up is of no interest.
  */
 export function firstFailure(error: unknown): unknown {
   return error instanceof SuppressedError ? firstFailure(error.suppressed) : error;

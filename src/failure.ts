@@ -1,4 +1,4 @@
-/** Failures as data: kept in state files, and put into words by cli/. */
+/** Failures as data, kept in state files. cli/ puts them into words. */
 import { isNarswarmError, NarswarmError, type ErrorCode, type ErrorFacts } from './errors.ts';
 
 /** A failure as it is written to files. States of earlier versions have only the reason. */
@@ -7,7 +7,7 @@ export interface Failure {
   readonly reason: string;
   readonly code?: ErrorCode;
   readonly facts?: ErrorFacts;
-  /** Failures of each source that was asked. */
+  /** The failures of the sources that were asked. */
   readonly causes?: readonly Failure[];
 }
 
@@ -24,7 +24,7 @@ export function failureOf(error: unknown): Failure {
   };
 }
 
-/** Describes each failure of an `AggregateError`, or the one that was thrown. */
+/** Returns the failures in an `AggregateError`, or the one error that was thrown. */
 export function failuresOf(thrown: unknown): readonly Failure[] {
   const errors: unknown[] = thrown instanceof AggregateError && thrown.errors.length > 0 ? thrown.errors : [thrown];
   return errors.map(failureOf);

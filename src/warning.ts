@@ -1,4 +1,7 @@
-/** Problems that a run gets over, as facts: another source or a later attempt makes up for each. cli/ puts them into words. */
+/**
+ * Problems that do not end a run, as facts: another source or a later attempt makes up for each. cli/ puts them into
+ * words.
+ */
 import { failureOf, type Failure } from './failure.ts';
 
 /** A reason to evict nothing from a store: what the kept paths need is not known. */
@@ -11,7 +14,7 @@ export type Obstacle =
   | { readonly kind: 'lost-reference'; readonly storeHash: string; readonly reference: string };
 
 export type Warning =
-  /** Something failed that is tried again later, or that the rest of the run does without. */
+  /** A failure that is tried again later, or that the rest of the run does not need. */
   | { readonly kind: 'failed'; readonly error: Error }
   | { readonly kind: 'earlier-config'; readonly error: Error }
   /** A daemon of another machine or container serves the same store. */
@@ -42,7 +45,7 @@ export type Warning =
   | { readonly kind: 'nothing-evicted'; readonly obstacle: Obstacle }
   /** A publisher does not answer; the hash map signed at `created` (ISO 8601) is used. */
   | { readonly kind: 'kept-map'; readonly error: Error; readonly created: string }
-  /** This machine's own hash map has no contents any more. */
+  /** This machine's own hash map no longer has contents. */
   | { readonly kind: 'map-withdrawn' }
   | { readonly kind: 'map-not-renewed'; readonly error: Error }
   | { readonly kind: 'pointer-not-put'; readonly error: Error }

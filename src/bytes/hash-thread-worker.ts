@@ -21,7 +21,7 @@ answerQuestions((question: HashQuestion): string => {
     }
     case 'update':
       for (const chunk of question.bytes) streamOf(question.stream).update(chunk);
-      if (question.place !== undefined) writeAt(question.place, question.bytes); // they are in the cache
+      if (question.place !== undefined) writeAt(question.place, question.bytes); // the bytes are still in the processor's cache
       return '';
     case 'write':
       writeAt(question.place, question.bytes);
@@ -55,7 +55,7 @@ function writeAt({ descriptor, offset }: Place, chunks: readonly Uint8Array[]): 
     }
 }
 
-/** Adds bytes of a file to a stream. @returns how many there were */
+/** Adds bytes of a file to a stream. @returns the number of bytes read */
 function readInto(sha256: Hash, { descriptor, offset }: Place, lengthBytes: number): number {
   buffer ??= Buffer.allocUnsafeSlow(READ_BYTES);
   let done = 0;

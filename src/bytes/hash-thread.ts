@@ -23,9 +23,9 @@ export type HashQuestion =
       readonly place: Place | undefined;
     }
   | { readonly want: 'write'; readonly bytes: readonly Uint8Array[]; readonly place: Place }
-  /** Adds bytes of a file to a stream. Returns how many there were. */
+  /** Adds bytes of a file to a stream. Returns the number of bytes read. */
   | { readonly want: 'read'; readonly stream: number; readonly place: Place; readonly lengthBytes: number }
-  /** Ends a stream, with its SHA-256 or without. */
+  /** Ends a stream, with or without its SHA-256. */
   | { readonly want: 'digest' | 'forget'; readonly stream: number };
 
 /** Below this size, starting a thread (40 ms) takes longer than it saves. */
@@ -36,14 +36,14 @@ const READ_BYTES = 1 << 20;
 let thread: HashThread | undefined;
 
 /**
- * Starts the thread that hashes and writes for a transfer of this size, if there is a processor for it. Without the
- * thread, everything here runs on the caller's thread.
+ * Starts the thread that hashes and writes, if the transfer is large enough and there is a second processor. Without
+ * the thread, all work here runs on the caller's thread.
  */
 export function hashInThread(expectedBytes: number): void {
   if (expectedBytes >= WORTH_A_THREAD_BYTES && availableParallelism() > 1) thread ??= new HashThread();
 }
 
-/** Returns the thread. Undefined if it has ended: then its questions are answered here. */
+/** Returns the thread. Undefined if it has ended: then its work is done here. */
 function running(): HashThread | undefined {
   if (thread?.hasEnded === true) thread = undefined;
   return thread;
@@ -90,7 +90,7 @@ export interface Sha256 {
    * @throws the system's error, with its code
    */
   update(chunks: readonly Uint8Array[], place?: Place): void | Promise<unknown>;
-  /** Adds bytes of an open file, as far as there are so many. @returns how many there were */
+  /** Adds bytes of an open file, up to its end. @returns the number of bytes read */
   read(place: Place, lengthBytes: number): Promise<number>;
   /** Returns the digest in lower-case hex. Nothing can be added after it. */
   digest(): Promise<string>;
@@ -129,7 +129,7 @@ class OwnSha256 implements Sha256 {
   }
 
   forget(): void {
-    // left to the garbage collector
+    // the garbage collector takes it
   }
 }
 

@@ -1,23 +1,25 @@
 /**
- * Buffers for payload, used again as soon as everybody is done with them. If each sent megabyte were a new allocation,
- * V8 would collect its whole heap about fifteen times a second: a quarter of a seeder's time.
+ * Buffers for payload that are used again after their last user is done. A new allocation for each sent megabyte would
+ * make V8 collect its whole heap about fifteen times a second: a quarter of a seeder's time.
  *
- * A buffer has users. The taker is the first; each slice that is passed on adds one, and each user gives it back when
- * done. A buffer that is never given back (its connection broke) is left to the garbage collector.
+ * A buffer has users. The taker is the first user. Each slice that is passed on adds one. Each user gives the buffer
+ * back when done. A buffer that is never given back, for example because its connection broke, is left to the garbage
+ * collector.
  *
- * A user of a slice keeps its whole buffer in use: while much is in use ({@link isLendingMuch}), readers do without.
+ * A user of a slice keeps the whole buffer in use. While much is in use ({@link isLendingMuch}), readers should take
+ * smaller buffers.
  */
 
 const SMALLEST_BYTES = 16 * 1024;
 /**
- * Limit on unused bytes that are kept for the next taker: as much as all receivers may hold. V8 does not count shared
- * memory: what is let go of stays for as long as nothing else makes it collect its heap.
+ * Limit on unused bytes that are kept for the next taker: as much as all receivers may hold. Released buffers are not
+ * freed soon: V8 does not count shared memory when it decides to collect its heap.
  */
 const MAX_FREE_BYTES = 64 * 1024 * 1024;
-/** A free buffer of up to so many times the size is used rather than a new one. */
+/** A free buffer of up to this many times the size is used instead of a new one. */
 const ROOMY = 16;
 
-/** Bytes in use from which readers should take no more than they need. */
+/** Bytes in use above which readers should take no more than they need. */
 const MUCH_BYTES = 48 * 1024 * 1024;
 
 /** A buffer that was made here. */
@@ -55,12 +57,12 @@ function takeFree(sizeBytes: number): Buffer | undefined {
   return undefined;
 }
 
-/** Returns true while so much is in use that a slice should not hold a longer buffer. */
+/** Returns true while so much is in use that a small slice should not keep a large buffer. */
 export function isLendingMuch(): boolean {
   return usedBytes > MUCH_BYTES;
 }
 
-/** Adds users to the buffer of a slice. */
+/** Adds users to the buffer that a slice is part of. */
 export function lend(slice: Uint8Array, count = 1): void {
   const lent = lentOf.get(slice.buffer);
   if (lent !== undefined && lent.users > 0) lent.users += count;
@@ -81,8 +83,8 @@ export function giveBack(slice: Uint8Array): void {
 }
 
 /**
- * Copies bytes into a lent buffer. `set`, which Node takes for the copy of a whole view, takes ten times as long: between
- * shared memory and an odd address, V8 copies byte by byte.
+ * Copies bytes into a lent buffer. Does not use `set`, as Node does for whole views: it takes ten times as long, since
+ * V8 copies byte by byte between shared memory and an odd address.
  */
 export function copyInto(target: Uint8Array, { buffer, byteOffset, length }: Uint8Array, offset: number): void {
   Buffer.from(buffer).copy(target, offset, byteOffset, byteOffset + length);

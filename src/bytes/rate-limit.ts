@@ -2,24 +2,24 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { RateMeter } from './rate-meter.ts';
 import { rateAt, type RateSchedule } from './rate-schedule.ts';
 
-/** Unused time that may be made up for: more would let short downloads pass as if there were no limit. */
+/** Time whose unused rate may be used later. With more, short downloads would pass as if there were no limit. */
 const BURST_MS = 200;
 
-/** The limit is used up where so much of it was taken over this time: then sources are as slow as we make them. */
+/** The limit counts as used up if this share of it was taken during `USE_MS`: then our limit makes sources slow. */
 const USED_UP = 0.75;
 const USE_MS = 3_000;
 
-/** A limit is in use for so long after the last byte. */
+/** Time after the last byte during which a limit counts as in use. */
 const IN_USE_MS = 2_000;
 
-/** How often a schedule is looked at: a limit changes within so long of the time that was said. */
+/** Interval of looks at the schedule: the delay with which a limit changes. */
 const LOOK_AT_SCHEDULE_MS = 1_000;
 
-/** What tells a limit the time; for tests. */
+/** The time for a limit. Replaced in tests. */
 export interface RateClock {
-  /** Milliseconds that only go forward. */
+  /** Milliseconds that never go backwards. */
   readonly nowMs: () => number;
-  /** This machine's date and time. */
+  /** This machine's local date and time. */
   readonly date: () => Date;
 }
 
@@ -27,21 +27,21 @@ const SYSTEM_CLOCK: RateClock = { nowMs: () => performance.now(), date: () => ne
 
 /** The limit of one direction, which may differ from host to host. */
 export interface DirectionLimit {
-  /** True while bytes are held back by a limit of our own, so that no source can be judged by what it sends. */
+  /** True while our own limit holds bytes back: then no source can be judged by its speed. */
   readonly isUsedUp: boolean;
-  /** The limit of what passes between this machine and a host: an address, or the name in a URL. */
+  /** Returns the limit for a host: an address, or the name in a URL. */
   towards(host: string): RateLimit;
 }
 
 export interface RateLimitOptions {
-  /** A limit that counts for the same bytes, too. */
+  /** Another limit that counts the same bytes. */
   readonly within?: RateLimit | undefined;
   readonly clock?: RateClock | undefined;
 }
 
 /**
- * A token bucket for bytes, shared by everything that goes in one direction. A fifth of a second's worth may come in a
- * burst. Without a rate it never waits; with a schedule its rate changes when the time has come.
+ * A token bucket for bytes, shared by all traffic in one direction. Bursts of up to a fifth of a second are allowed.
+ * Without a rate it never waits. With a schedule its rate changes at the given times.
  */
 export class RateLimit implements DirectionLimit {
   readonly #schedule: RateSchedule;
@@ -49,22 +49,22 @@ export class RateLimit implements DirectionLimit {
   readonly #clock: RateClock;
   readonly #meter = new RateMeter(USE_MS);
   #rate: number | undefined;
-  /** Processes that use the limit, this one included. */
+  /** Number of processes that share the limit, this one included. */
   #sharers = 1;
   #usedAtMs = -Infinity;
   #lookAgainAtMs = -Infinity;
   #freeAtMs = -Infinity;
-  /** Grows when the rate changes: who waits for the old one waits no longer. */
+  /** Increases when the rate changes, so that those who wait for the old rate stop waiting. */
   #changes = 0;
 
-  /** @param rate bytes a second, or which rate holds when; undefined: no limit */
+  /** @param rate bytes a second, or a schedule. Undefined: no limit */
   constructor(rate?: number | RateSchedule, { within, clock = SYSTEM_CLOCK }: RateLimitOptions = {}) {
     this.#schedule = typeof rate === 'number' ? [{ rateBytesPerSec: rate }] : (rate ?? []);
     this.#within = within;
     this.#clock = clock;
   }
 
-  /** The rate that holds now; undefined: no limit. */
+  /** The current rate. Undefined: no limit. */
   get rateBytesPerSec(): number | undefined {
     this.#look(this.#clock.nowMs());
     return this.#rate;
@@ -75,7 +75,7 @@ export class RateLimit implements DirectionLimit {
     return this.#clock.nowMs() - this.#usedAtMs < IN_USE_MS;
   }
 
-  /** Takes an equal part of the rate from now on, since other processes use the limit, too. */
+  /** Divides the rate equally among this number of processes from now on. */
   setSharers(sharers: number): void {
     if (sharers === this.#sharers) return;
     this.#sharers = sharers;
@@ -90,12 +90,12 @@ export class RateLimit implements DirectionLimit {
     return this.#freeAtMs > nowMs || this.#meter.rate(nowMs) > this.#rate * USED_UP;
   }
 
-  /** The same towards everybody. */
+  /** Returns this limit: it is the same for every host. */
   towards(): this {
     return this;
   }
 
-  /** Counts bytes that have come, and says for how many milliseconds to read no more. */
+  /** Counts received bytes. Returns the milliseconds to wait before reading more. */
   take(bytes: number, nowMs = this.#clock.nowMs()): number {
     const waitMs = this.#within?.take(bytes, nowMs) ?? 0;
     this.#usedAtMs = nowMs;
@@ -106,7 +106,7 @@ export class RateLimit implements DirectionLimit {
     return Math.max(waitMs, this.#freeAtMs - nowMs);
   }
 
-  /** Counts bytes and waits as long as the rate demands, or until there is another rate. */
+  /** Counts bytes and waits as long as the rate demands. Stops waiting when the rate changes. */
   async pace(bytes: number, signal?: AbortSignal): Promise<void> {
     const fromMs = this.#clock.nowMs();
     const untilMs = fromMs + this.take(bytes, fromMs);

@@ -1,7 +1,7 @@
 import { RateLimit, type DirectionLimit, type RateClock } from './rate-limit.ts';
 import type { RateSchedule } from './rate-schedule.ts';
 
-/** The rates that the user has set, of everything and of what passes beyond the local network. */
+/** The rates that the user has set: for all traffic, and for traffic beyond the local network. */
 export interface Rates {
   readonly download?: RateSchedule | undefined;
   readonly upload?: RateSchedule | undefined;
@@ -9,15 +9,15 @@ export interface Rates {
   readonly wanUpload?: RateSchedule | undefined;
 }
 
-/** All rate limits of a process. Those of the same direction count the same bytes, whoever asks. */
+/** All rate limits of a process. Limits of the same direction count the same bytes. */
 export class RateLimits {
   readonly download: DirectionLimit;
   readonly upload: DirectionLimit;
-  /** The limits that were set, by their names. */
+  /** The limits that the user has set, by their names. */
   readonly #set = new Map<keyof Rates, RateLimit>();
   #isShared = false;
 
-  /** @param isNear says if a host is on the local network; asked only if there is a limit beyond it */
+  /** @param isNear returns true for a host on the local network. Called only if there is a limit beyond it */
   constructor(rates: Rates, isNear: (host: string) => boolean, clock?: RateClock) {
     const limitOf = (name: keyof Rates, within?: RateLimit): RateLimit => {
       const limit = new RateLimit(rates[name], { clock, within });
@@ -30,7 +30,7 @@ export class RateLimits {
       const wan = limitOf(beyond, limit);
       return {
         get isUsedUp() {
-          return wan.isUsedUp; // or the one that it is within
+          return wan.isUsedUp; // includes the limit that it is within
         },
         towards: (host) => (isNear(host) ? limit : wan),
       };
@@ -39,7 +39,10 @@ export class RateLimits {
     this.upload = directionOf('upload', 'wanUpload');
   }
 
-  /** Returns the limits that were set, by their names, for sharing them with other processes. Undefined from the second call on. */
+  /**
+   * Returns the limits that the user has set, by their names, for sharing with other processes. Returns undefined from
+   * the second call on.
+   */
   claimForSharing(): ReadonlyMap<string, RateLimit> | undefined {
     if (this.#isShared) return undefined;
     this.#isShared = true;

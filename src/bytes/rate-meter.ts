@@ -10,7 +10,7 @@ export class RateMeter {
 
   add(bytes: number, nowMs = performance.now()): void {
     const last = this.#samples.at(-1);
-    // One sample per 50 ms is as good as one per packet.
+    // One sample every 50 ms is as good as one for each packet.
     if (last !== undefined && nowMs - last.atMs < 50) last.bytes += bytes;
     else {
       this.#forget(nowMs); // the rate may never be read

@@ -1,25 +1,25 @@
-/** How fast something may go at which time of the day and week: pure. */
+/** Rates by the time of the day and week: pure. */
 
-/** A rate, and when it holds. */
+/** A rate, and the time during which it holds. */
 export interface RateWindow {
-  /** Bytes a second; undefined: no limit. */
+  /** Bytes a second. Undefined: no limit. */
   readonly rateBytesPerSec: number | undefined;
-  /** When it holds; undefined: whenever no other window does. */
+  /** The time during which it holds. Undefined: whenever no other window does. */
   readonly when?:
     | {
-        /** Days on which it begins, Sunday being 0, as `Date.getDay` has them. */
+        /** Days on which the window begins, as in `Date.getDay`: Sunday is 0. */
         readonly days: readonly number[];
-        /** Minutes of the day, 0 to 1440. `until` at or before `from` is of the next day. */
+        /** Minutes of the day, 0 to 1440. If `until` is not after `from`, it is on the next day. */
         readonly from: number;
         readonly until: number;
       }
     | undefined;
 }
 
-/** Windows of this machine's own time. Where several hold, the last one counts. */
+/** Windows in this machine's local time. If several hold, the last one counts. */
 export type RateSchedule = readonly RateWindow[];
 
-/** The rate that holds at a time, in bytes a second; undefined if there is no limit. */
+/** Returns the rate at a time, in bytes a second. Undefined: no limit. */
 export function rateAt(schedule: RateSchedule, at: Date): number | undefined {
   const minute = at.getHours() * 60 + at.getMinutes();
   const day = at.getDay();

@@ -6,20 +6,20 @@ interface Asked<Question> {
   readonly question: Question;
 }
 
-/** A reply of the thread. Answers to questions that take turns come in the order of the questions. */
+/** A reply of the thread. Answers to synchronous work come in the order of the questions. */
 type Reply<Answer> =
   | { readonly id: number; readonly answer: Answer }
   /** An error of the work: its message, and the system's code, such as ENOSPC. */
   | { readonly id: number; readonly failure: { readonly message: string; readonly code: string | undefined } };
 
 /**
- * A thread that answers questions, any number at a time. It keeps the process alive only while somebody waits for an
- * answer. Bytes in shared memory (lent-buffers.ts) are not copied.
+ * A thread that answers questions, any number at a time. Keeps the process alive only while an answer is awaited. Does
+ * not copy bytes in shared memory (lent-buffers.ts).
  */
 export class Thread<Question, Answer> {
   readonly #worker: Worker;
   readonly #waiting = new Map<number, PromiseWithResolvers<Answer>>();
-  /** The reason of its end: then nothing is answered any longer. */
+  /** The reason why it ended. Nothing is answered after that. */
   #end: Error | undefined;
   #nextId = 1;
 
@@ -32,7 +32,7 @@ export class Thread<Question, Answer> {
     this.#worker.on('exit', () => this.#endWith(hasEnded()));
   }
 
-  /** Returns true once it no longer answers: it was closed, or ran out of memory. */
+  /** True if it no longer answers: it was closed, or ran out of memory. */
   get hasEnded(): boolean {
     return this.#end !== undefined;
   }
@@ -74,7 +74,7 @@ export function workerBeside(moduleUrl: string, name: string): URL {
   return new URL(`./${name}.${moduleUrl.endsWith('.ts') ? 'ts' : 'js'}`, moduleUrl);
 }
 
-/** Answers the questions of this worker's {@link Thread}. Work without a wait keeps their order. */
+/** Answers the questions of this worker's {@link Thread}. Synchronous work keeps their order. */
 export function answerQuestions<Question, Answer>(work: (question: Question) => Answer | Promise<Answer>): void {
   const reply = (message: Reply<Answer>): void => parentPort?.postMessage(message);
   parentPort?.on('message', ({ id, question }: Asked<Question>) => {

@@ -98,7 +98,7 @@ async function openSigner(file: string, output: Output): Promise<Signer> {
   return { secretKey, publicKey: parsePublicKey(formatPublicKey(secretKey)) };
 }
 
-/** Opens the file store. Undefined if there is none: a dry run makes nothing. */
+/** Opens the file store. Returns undefined if there is none: a dry run creates nothing. */
 async function openIfThere(dir: string): Promise<FileStore | undefined> {
   const isThere = await access(join(dir, 'nix-cache-info')).then(
     () => true,

@@ -109,7 +109,7 @@ export function daemonCommand(): Command {
           const sources = await readSources(options, { output, signal: stop, originOf, seeds: true });
           const { updated } = await runUpdate({
             ...sources,
-            // The named ports are the daemon's, and its limits hold for both.
+            // The configured ports are the daemon's own. Its rate limits hold for the updates, too.
             network: sources.network && { ...sources.network, ports: RUN_PORTS.peers, dhtPorts: RUN_PORTS.dht },
             limits: network.limits,
             storeDir: options.store,
@@ -198,12 +198,12 @@ export function daemonCommand(): Command {
   );
 }
 
-/** What to say of publishers of whom nothing will be held: a map that is followed is no reason to fetch what it lists. */
+/** Returns a warning for each publisher of which nothing is held. Following a map does not fetch its NARs. */
 function unfetched(publishers: readonly PublisherAddress[], subscribed: readonly PublisherAddress[]): string[] {
   const known = new Set(subscribed.map(mapFolder));
   return publishers.flatMap((publisher) => {
     if (known.has(mapFolder(publisher))) return [];
     const address = formatPublisherAddress(publisher);
-    return `nothing of ${address} is held or fetched: narswarm subscribe mirror '${address}' has this daemon hold all of it, narswarm subscribe NAME '${address}#ROOT' and narswarm update one root of it`;
+    return `this daemon holds and fetches nothing of ${address}: to hold all of it, run narswarm subscribe mirror '${address}'; for one root, run narswarm subscribe NAME '${address}#ROOT' and narswarm update`;
   });
 }

@@ -6,7 +6,7 @@ import type { Fault, UnsignedLine } from '../store/damage/fault.ts';
 export function faultInWords(fault: Fault): string {
   switch (fault.kind) {
     case 'gone':
-      return 'it was here, and no longer is';
+      return 'it was here, but no longer is';
     case 'damaged-narinfo':
       return 'its narinfo is damaged';
     case 'wrong-nar':
@@ -14,28 +14,28 @@ export function faultInWords(fault: Fault): string {
     case 'damaged-nar':
       return 'its NAR is damaged';
     case 'unusable-contents':
-      return `it is no ${fault.compression} file, holds more than the ${fault.narSize} bytes that are signed, or does not fit its content address`;
+      return `it is not a valid ${fault.compression} file, holds more than the signed ${fault.narSize} bytes, or does not match its content address`;
     case 'other-contents':
-      return `its contents have the SHA-256 ${fault.found}, signed is ${fault.signed}`;
+      return `its contents have the SHA-256 ${fault.found}, and the signed one is ${fault.signed}`;
     case 'other-file':
       return `its SHA-256 is ${fault.found}, not ${fault.named}`;
     case 'lost-reference':
-      return `${fault.referrer} refers to it, and it is not there`;
+      return `${fault.referrer} refers to it, but it is not there`;
     case 'unreadable':
     case 'malformed-narinfo':
       return fault.reason;
     case 'other-path':
-      return `it is of ${fault.path}`;
+      return `it describes ${fault.path}`;
     case 'forged':
       return `its signature by ${fault.key} is wrong: it was altered`;
     case 'wrong-line':
       return `its ${fault.line}, ${quote(fault.value)}, ${WRONG[fault.line]}`;
     case 'wrong-url':
-      return `its URL, ${quote(fault.url)}, names no file, and its NAR is here`;
+      return `its URL, ${quote(fault.url)}, names no file, but its NAR is here`;
     case 'wrong-file-size':
-      return `its FileSize is ${fault.said}, its NAR has ${fault.found} bytes`;
+      return `its FileSize is ${fault.said}, but its NAR has ${fault.found} bytes`;
     case 'wrong-file-hash':
-      return `it names a wrong FileHash of a NAR that is right: ${faultInWords(fault.file)}`;
+      return `it names a wrong FileHash for a correct NAR: ${faultInWords(fault.file)}`;
     case 'wrong-nar-named':
       return `it names a NAR with other contents: ${faultInWords(fault.contents)}`;
     default:
@@ -44,7 +44,7 @@ export function faultInWords(fault: Fault): string {
 }
 
 const WRONG: Readonly<Record<UnsignedLine, string>> = {
-  Compression: 'is none that there is',
+  Compression: 'is unknown',
   CA: 'is not that of the path',
   Sig: 'is malformed or wrong',
   FileHash: 'is malformed',

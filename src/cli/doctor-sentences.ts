@@ -1,9 +1,9 @@
-/** What the doctor has found, in words. */
+/** Puts the findings of the doctor into words. */
 import type { Finding, Findings } from '../daemon/doctor/finding.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { formatCount, formatSize } from './values.ts';
 
-/** A finding in one sentence, and the way out, for where it is not good. */
+/** A finding in one sentence, and the way out unless it is good. */
 export interface Sentence {
   readonly text: string;
   readonly wayOut: string | undefined;
@@ -34,12 +34,12 @@ export function sentenceOf(finding: Finding): Sentence {
       if (expired !== undefined)
         return {
           text: `the clock shows ${now}, and a followed hash map expired at ${expired}`,
-          wayOut: 'if the clock is ahead, set it; otherwise its publisher has been silent, and must publish again',
+          wayOut: 'set the clock if it is ahead; otherwise the publisher must publish again',
         };
       if (later === undefined) return { text: `the clock shows ${now}`, wayOut: undefined };
       return {
         text: `the clock shows ${now}, and an update ran or a hash map was signed at ${later}`,
-        wayOut: 'set the clock: hash maps that are newer than it are refused, and expired ones are taken',
+        wayOut: 'set the clock: while it is behind, new hash maps are refused and expired ones are accepted',
       };
     }
     case 'daemon': {
@@ -47,7 +47,7 @@ export function sentenceOf(finding: Finding): Sentence {
       if (isAnotherMachine) return { text: 'a daemon of another machine serves this store', wayOut: undefined };
       if (pid !== undefined) return { text: `a daemon serves this store (process ${pid})`, wayOut: undefined };
       return {
-        text: 'no daemon serves this store, so neighbours get from it only while something is fetched',
+        text: 'no daemon serves this store, so neighbours get its NARs only during a fetch',
         wayOut: 'start narswarm daemon, or install it with narswarm service',
       };
     }
@@ -59,7 +59,7 @@ export function sentenceOf(finding: Finding): Sentence {
       return {
         text: `${address}:${port} does not answer (${failure})`,
         wayOut:
-          'the daemon listens on another address (--listen), or a firewall drops what comes from this machine itself',
+          'the daemon listens on another address (--listen), or a firewall drops packets from this machine to itself',
       };
     }
     case 'firewall':
@@ -118,7 +118,7 @@ function ofDht({ isUsed, isNeeded, isAnnounced, nodes, seenAs, isBehindNat }: Fi
 function ofNixConf({ substituters, trustedKeys, store, isTrustedUser, failure }: Findings['nix-conf']): Sentence {
   if (failure !== undefined)
     return {
-      text: `Nix cannot be asked (${failure})`,
+      text: `Nix failed (${failure})`,
       wayOut:
         'correct nix.conf if the message names it; otherwise start nix-daemon, and try `nix store info` (`nix store ping` before Nix 2.19)',
     };
@@ -139,14 +139,14 @@ function ofKeys({ trusted, shared, unknown, failure }: Findings['keys']): Senten
       text: 'no key is trusted, so nothing can be verified',
       wayOut: 'add trusted-public-keys to nix.conf, or trusted-public-key to the config file',
     };
-  const others = unknown.length === 0 ? '' : `; of share-keys ${unknown.join(', ')} is not among them`;
+  const others = unknown.length === 0 ? '' : `; share-keys names ${unknown.join(', ')}, which is not trusted`;
   if (shared.length === 0)
     return {
-      text: `${trusted.join(', ')} trusted, and nothing that they sign is shared${others}`,
-      wayOut: `name those that others may have in share-keys, such as share-keys = ["${trusted[0]}"]`,
+      text: `${trusted.join(', ')} trusted, but NARs signed by them are not shared${others}`,
+      wayOut: `name the keys to share in the config file, such as share-keys = ["${trusted[0]}"]`,
     };
   return {
-    text: `${trusted.join(', ')} trusted, of them ${shared.join(', ')} shared with neighbours${others}`,
+    text: `${trusted.join(', ')} trusted; NARs signed by ${shared.join(', ')} are shared with neighbours${others}`,
     wayOut: undefined,
   };
 }
@@ -180,7 +180,7 @@ function ofPort({ protocol, port, purpose, listener, isOurs, daemonPid }: Findin
     return { text: `${name} is free for a daemon`, wayOut: undefined };
   if (listener === undefined)
     return {
-      text: `${name} is free, and the daemon (process ${daemonPid}) does not listen there`,
+      text: `${name} is free, but the daemon (process ${daemonPid}) does not listen on it`,
       wayOut:
         purpose === 'peers'
           ? 'the port was in use when the daemon started, or --port names another one here: start the daemon again'
@@ -192,18 +192,18 @@ function ofPort({ protocol, port, purpose, listener, isOurs, daemonPid }: Findin
       : `process ${listener.pid}${listener.command === undefined ? '' : `, ${listener.command}`}`;
   return {
     text: `${name} is in use by ${who}`,
-    wayOut: 'a daemon takes the next port, which a firewall may not let in: stop that process, or choose another port',
+    wayOut: 'stop that process, or choose another port: a daemon takes the next one, which a firewall may block',
   };
 }
 
 function ofFirewall({ protocol, port, purpose, interface: name, passage, source }: Findings['firewall']): Sentence {
   const what = `${protocol.toUpperCase()} ${port} ${PURPOSES[purpose]} on ${name}`;
   if (source === undefined)
-    return { text: `whether ${what} gets in cannot be read`, wayOut: 'run narswarm doctor as root' };
-  if (passage === 'open') return { text: `${what} gets in (${source})`, wayOut: undefined };
+    return { text: `the firewall rules for ${what} cannot be read`, wayOut: 'run narswarm doctor as root' };
+  if (passage === 'open') return { text: `${what} is let in (${source})`, wayOut: undefined };
   const rule = `nft add rule inet filter input ${protocol} dport ${port} accept`;
   const wayOut = `open it: ${source === 'nftables' ? rule : `iptables -I INPUT -p ${protocol} --dport ${port} -j ACCEPT`}, on NixOS services.narswarm.openFirewall = true`;
   return passage === 'closed'
     ? { text: `${what} is dropped by the firewall (${source})`, wayOut }
-    : { text: `whether ${what} gets in depends on rules that are not understood here (${source})`, wayOut };
+    : { text: `${what} may be dropped: narswarm does not understand all rules (${source})`, wayOut };
 }

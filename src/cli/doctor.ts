@@ -33,7 +33,7 @@ interface DoctorFlags extends CommonOptions, NetworkFlags {
   readonly trustedPublicKey?: readonly string[];
 }
 
-/** The class of failure that each check is of, for the exit status. */
+/** The class of failure of each check, for the exit status. */
 const CODES: Readonly<Record<Finding['check'], ErrorCode>> = {
   versions: 'NIX_MISSING',
   'nix-conf': 'NIX_FAILED',
@@ -49,7 +49,7 @@ const CODES: Readonly<Record<Finding['check'], ErrorCode>> = {
   dht: 'INDEX_UNREACHABLE',
 };
 
-/** Whatever the clock shows, a hash map is not from the future. */
+/** A time after the expiry of every hash map: none is refused for its age. */
 const END_OF_TIME = new Date(8.64e15);
 
 const MARKS: Readonly<Record<Verdict, string>> = { good: 'ok', unsure: '??', bad: '!!' };
@@ -116,7 +116,7 @@ export function doctorCommand(): Command {
   );
 }
 
-/** Whether the DHT is used, what for, and whom to ask about it. */
+/** Returns whether the DHT is used, what for, and which nodes to ask about it. */
 function dhtOf(flags: DoctorFlags, publishers: readonly PublisherAddress[]): Setup['dht'] {
   const { dht, scope, publish, dhtBootstrap, dhtPort, listen } = flags;
   const isAnnounced = scope === 'cohort' || scope === 'public';
@@ -132,7 +132,9 @@ function dhtOf(flags: DoctorFlags, publishers: readonly PublisherAddress[]): Set
   };
 }
 
-/** The ports that others are to reach; one that the system picks cannot be opened in a firewall. */
+/**
+ * Returns the ports that others must reach. Leaves out ports that the system picks: no firewall can be opened for them.
+ */
 function portsOf(flags: DoctorFlags, follows: boolean): DoctorPort[] {
   const { scope, port, dhtPort, httpPort, publish } = flags;
   if (scope === 'off') return [];
@@ -170,7 +172,7 @@ async function keysOf({ trustedPublicKey, shareKeys }: DoctorFlags, signal: Abor
   }
 }
 
-/** Reads when the last updates began, and when the kept hash maps were signed and expire. */
+/** Returns the times of the last updates, and of the signatures and expiries of the kept hash maps. */
 async function datesOf(
   stateDir: string,
   publishers: readonly PublisherAddress[],

@@ -1,7 +1,7 @@
-/** Says what failed: most errors bring their sentence; of some, the facts say more. */
+/** Puts errors into words. Most errors have their own message; for some, the facts add the reason. */
 import { isNarswarmError, type Unpublished } from '../errors.ts';
 
-/** Says in one sentence what failed, and the way out. */
+/** Returns one sentence with the failure and the way out. */
 export function errorSentence(error: Error): string {
   if (isReplacedProgram(error)) return REPLACED_PROGRAM;
   if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED')) return error.message;
@@ -13,11 +13,11 @@ export function errorSentence(error: Error): string {
   return `${error.message} (${named})${WAYS_OUT[unpublished] ?? ''}`;
 }
 
-/** A long-running process loads some of its code when it is first needed: an update in place has removed it by then. */
+/** A long-running process loads some of its code only when needed. An update in place may have removed that code. */
 const REPLACED_PROGRAM =
   'narswarm was updated or removed while this process ran, and code that it needs now is gone: restart it (systemctl restart narswarm)';
 
-/** True for an import of code of this program that is not there. */
+/** Returns true if the error is a failed import of this program's own code. */
 function isReplacedProgram(error: Error): boolean {
   return 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND';
 }

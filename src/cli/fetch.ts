@@ -69,7 +69,7 @@ export function fetchCommand(): Command {
       );
       if (options.copy && !options.checkSigs) await assertMayLeaveUnchecked(options.to, signal);
       using display = progressDisplay(output);
-      // Nix is asked while the walk begins: a warning delays nothing.
+      // Nix is asked while the walk begins, so that the warning delays nothing.
       const warned =
         options.copy && options.checkSigs
           ? warnOfIgnoredKeys(sources.keys, {

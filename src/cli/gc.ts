@@ -86,8 +86,9 @@ export function gcCommand(): Command {
 }
 
 /**
- * Returns the states of subscriptions that were removed from the config file: they keep nothing. Under a budget their
- * closures are removed as at the end of an update. Without a config file nobody knows about removed subscriptions.
+ * Returns the states of subscriptions that were removed from the config file: they keep nothing. Under a budget, the
+ * paths that only they kept are removed, as at the end of an update. Returns none without a config file: then nobody
+ * knows which subscriptions were removed.
  */
 async function goneStates(store: FileStore, config: Config): Promise<readonly SubscriptionState[]> {
   if (!config.exists) return [];

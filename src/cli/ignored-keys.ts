@@ -6,12 +6,12 @@ import { ignoredKeys, isUntrusted } from '../nix/daemon-trust.ts';
 import { formatPublicKey, type PublicKey } from '../nix/signature.ts';
 
 /**
- * Warns before any download of keys that the Nix daemon will ignore: those that an untrusted user names.
+ * Warns before any download of keys that the Nix daemon will ignore, because an untrusted user names them.
  *
  * @param keys all keys that narinfos are checked with
- * @param options.named keys of the command line or the config file. Without these, and without the user's own nix.conf,
- *   all keys are the system's, and the daemon knows them
- * @param options.stores the stores to import into; undefined for this machine's default store
+ * @param options.named keys from the command line or the config file. Without these and without the user's own
+ * nix.conf, all keys are the system's, and the daemon knows them
+ * @param options.stores the stores to import into; undefined: this machine's default store
  */
 export async function warnOfIgnoredKeys(
   keys: readonly PublicKey[],

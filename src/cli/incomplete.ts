@@ -11,8 +11,8 @@ export interface Failed {
 }
 
 /**
- * Ends a command with incomplete subscriptions. People have already read the details of each; readers of JSON get them
- * in one message.
+ * Throws an error about the incomplete subscriptions. People have already read the details of each; readers of JSON get
+ * them in its message.
  *
  * @param total number of subscriptions that were checked
  * @throws an error of the class of the first failure

@@ -15,13 +15,13 @@ setFlagsFromString('--semi-space-growth-factor=1');
 const { keepCompiled } = await import('./compile-cache.ts');
 keepCompiled();
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  // The reader of stdout has seen enough, or has closed the terminal: a running command ends in good order.
+  // The reader of stdout has seen enough, or the terminal was closed: the running command ends in good order.
   if (error.code === 'EPIPE' || error.code === 'EIO') return;
   // On a full disk the command continues: the end of an update may free space.
   if (process.exitCode === undefined) process.stderr.write(`error: cannot write to stdout: ${error.message}\n`);
   process.exitCode ??= 1;
 });
-process.stderr.on('error', () => undefined); // nobody is there to read it
+process.stderr.on('error', () => undefined); // nobody can read an error message
 const { onlyCommand, program } = await import('./program.ts');
 const commands = await program(onlyCommand(process.argv.slice(2)));
 await commands.parseAsync();

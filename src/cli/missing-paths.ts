@@ -11,7 +11,7 @@ export interface MissingGroup {
   readonly paths: readonly string[];
 }
 
-/** `one`: with the address of the file that failed. `many`: in the words that other paths share. */
+/** `one`: names the file that failed. `many`: words that fit several paths. */
 type Scope = 'one' | 'many';
 
 /** Says why a path is missing, without naming it again: `http://cache does not hold its NAR`. */
@@ -33,12 +33,12 @@ export function lackSentence({ first, count }: Lack): string {
   return `${first.path} is missing${count > 1 ? `, and ${count - 1} more` : ''}: ${reasonOf(first)}`;
 }
 
-/** Says what a run failed of. */
+/** Says why a run failed. */
 export function failureSentence(error: NarswarmError, lack: Lack | undefined): string {
   return lack === undefined ? errorSentence(error) : lackSentence(lack);
 }
 
-/** The error of a lack, in words for people. */
+/** Returns the error of a run, with its message in words for people. */
 export function toldFailure(error: NarswarmError, lack: Lack | undefined): NarswarmError {
   const { code, facts } = error;
   return new NarswarmError(code, failureSentence(error, lack), { cause: error, facts });
@@ -60,7 +60,7 @@ function inWords({ code, reason, facts = {}, causes = [] }: Failure, scope: Scop
     case 'NARINFO_MISSING': {
       const referrer = facts['referrer'];
       const why = typeof referrer === 'string' && scope === 'one' ? `, which ${referrer} refers to` : '';
-      return `no hash map and no cache has a narinfo of it${why}: add the cache that holds it with --from or --publisher`;
+      return `no hash map and no cache has a narinfo for it${why}: add the cache that holds it with --from or --publisher`;
     }
     case 'NAR_UNAVAILABLE': {
       const upstream = facts['upstream'];
@@ -82,7 +82,7 @@ function inWords({ code, reason, facts = {}, causes = [] }: Failure, scope: Scop
   return typeof why === 'string' ? why : reason;
 }
 
-/** The address of the cache that has a narinfo or a NAR at `url`. */
+/** Returns the address of the cache that has a narinfo or a NAR at `url`. */
 function cacheOf(url: string): string {
   const { origin, pathname } = new URL(url);
   const folders = pathname.split('/').slice(1, -1);

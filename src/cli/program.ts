@@ -32,11 +32,12 @@ const COMMANDS = {
 } as const;
 type CommandName = keyof typeof COMMANDS;
 
-/** Commands that describe all commands. */
+/** Commands that need the definitions of all commands. */
 const OF_ALL: ReadonlySet<string> = new Set(['completion', 'man'] satisfies CommandName[]);
 
 /**
- * Returns the only command that a command line needs, which then starts in half the time. Undefined if it may need all.
+ * Returns the only command that a command line needs; loading only this one halves the time to start. Undefined if all
+ * may be needed.
  *
  * @param args the words after the program's name
  */
@@ -45,7 +46,7 @@ export function onlyCommand([first = '']: readonly string[]): CommandName | unde
 }
 
 /**
- * Makes the commands with their options and help: the only definition, from which completions and the manual are made.
+ * Makes the commands with their options and help. Completions and the manual are made from this definition, too.
  *
  * @param only the one command to load. Default: all
  */
@@ -68,13 +69,13 @@ export async function program(only?: CommandName): Promise<Command> {
   return root.exitOverride(usageStatus);
 }
 
-/** Writers of usage errors, which quote the user's words. */
+/** Write usage errors, which quote the user's words. */
 const WRITERS = {
   writeOut: (text: string): void => printTo(process.stdout, text),
   writeErr: (text: string): void => printTo(process.stderr, text),
 };
 
-/** Ends a command before it begins if a config file or variable is malformed. */
+/** Configures a command. Ends the process if a config file or variable is malformed. */
 async function configureOrEnd(action: Command): Promise<void> {
   try {
     claimHome();
@@ -85,8 +86,8 @@ async function configureOrEnd(action: Command): Promise<void> {
 }
 
 /**
- * Ends a malformed command line with its exit status, help and version with 0. Commander has already told people; a
- * script that asked for JSON gets its event.
+ * Ends the process for a malformed command line with its exit status, and for help and version with 0. Commander has
+ * already printed the message; scripts that asked for JSON get an event.
  */
 function usageStatus(error: CommanderError): never {
   if (error.exitCode === 0) process.exit(0);

@@ -6,14 +6,14 @@ import { formatCount, formatDuration, formatSize } from './values.ts';
 import { warningsTo } from './warnings.ts';
 import type { Warn } from '../warning.ts';
 
-/** Shows how far a fetch is: one line that is redrawn on a terminal, a line now and then elsewhere. */
+/** Shows the progress of a fetch: on a terminal one line that is redrawn, elsewhere a line from time to time. */
 export interface ProgressDisplay extends Disposable {
-  /** Takes the events of a fetch, and warnings of all that goes on beside it. */
+  /** Receive the events of the fetch, and the warnings of everything beside it. */
   readonly handlers: {
     readonly tell: Tell;
     readonly onWarning: Warn;
   };
-  /** Prints something without tearing the line. */
+  /** Calls `print` without damaging the progress line. */
   above(print: () => void): void;
   stop(): void;
 }
@@ -40,7 +40,7 @@ export function progressDisplay(output: Output): ProgressDisplay {
   };
   let imported = 0;
   let toldAtMs = performance.now();
-  /** Nix says each path that it copies: thousands a night. They are counted; whatever else it says is shown. */
+  /** Counts the paths that Nix copies: it prints each, thousands a night. Shows everything else that it prints. */
   const onNixLine = (text: string): void => {
     const path = copiedPathIn(text);
     if (path === undefined) above(() => output.note(`nix: ${text}`));
@@ -104,7 +104,7 @@ export function stepInWords(event: FetchEvent): string | undefined {
   }
 }
 
-/** Shows text instead of the line before. */
+/** Shows text in place of the last line. */
 function redraw(text: string): void {
   process.stderr.write(CLEAR_LINE);
   printTo(process.stderr, text.slice(0, columns()));
@@ -114,7 +114,7 @@ function columns(): number {
   return (process.stderr.columns ?? 80) - 1;
 }
 
-/** How far a fetch is, in one line. */
+/** Describes the progress in one line. */
 export function describeProgress(progress: Progress): string {
   const received = Math.min(progress.receivedBytes, progress.totalBytes);
   const percent = progress.totalBytes === 0 ? 0 : Math.floor((received / progress.totalBytes) * 100);

@@ -10,7 +10,7 @@ import { unpublishedInWords } from './error-sentences.ts';
 import type { Output } from './output.ts';
 import { each, formatSize, parseLifetime, parsePort } from './values.ts';
 
-/** Default life of an edition: a publisher may be down for two weeks before its followers notice. */
+/** Default lifetime of an edition. A publisher may be down for two weeks before its followers notice. */
 const VALID_FOR_MS = 14 * 86_400_000;
 
 /** Options of every command that signs a hash map, as commander gives them. */
@@ -21,7 +21,7 @@ export interface PublishingFlags {
   readonly validFor: number;
 }
 
-/** Adds the options that say whose map it is and what it says of itself. */
+/** Adds the options that name the hash map, its key, its lifetime and its peers. */
 export function addPublishing(command: Command): Command {
   return command
     .option('--salt <name>', 'name of the hash map: one key can sign several', '')
@@ -47,14 +47,14 @@ export function addHttpPort(command: Command): Command {
   );
 }
 
-/** The address of a map by its mirror, for networks without UDP. */
+/** Returns the address of a map at its HTTP mirror, for networks without UDP. */
 export function mirrorOf({ built, http, network }: Publisher, listen: string | undefined): string {
   const host = ownHost(listen, network.networks);
   const baseUrl = `http://${formatEndpoint({ host, port: http.port })}/`;
   return formatPublisherAddress({ ...built.publication.address, baseUrl });
 }
 
-/** Says what an edition of a map is of. */
+/** Reports the contents of an edition, and the paths that were left out. */
 export function tellBuilt(output: Output, { publication, records, leftOut, hashedBytes }: Built): void {
   const { manifest, isNew } = publication;
   output.result('built', {

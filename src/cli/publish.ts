@@ -73,7 +73,7 @@ export function publishCommand(): Command {
   return publish.action(
     command<PublishOptions, []>(async ({ output, signal, options, originOf }) => {
       const named = await namedRoots(options.root ?? []);
-      // The caches of the config file are for whoever needs some: here that is named roots.
+      // The caches of the config file are used only to fetch named roots.
       const from = named.size === 0 && originOf('from').source !== 'cli' ? undefined : options.from;
       const trust = await readTrust({ trustedPublicKey: options.trustedPublicKey, from: from ?? [] }, signal, (text) =>
         output.warn(text),
@@ -195,7 +195,7 @@ async function namedRoots(
   return roots;
 }
 
-/** @throws ROOT_UNKNOWN for a hash part of which the store has no narinfo */
+/** @throws ROOT_UNKNOWN if the store has no narinfo for a hash part */
 async function wholeRoots(
   named: ReadonlyMap<string, StorePath | StoreHash>,
   store: FileStore,
@@ -204,7 +204,7 @@ async function wholeRoots(
   for (const [name, path] of named) {
     const whole = isPath(path) ? path : (await store.readNarInfo(path))?.storePath;
     if (whole === undefined) {
-      const message = `--root ${name}=${path}: ${store.dir} has no narinfo of it; name the cache that has with --from`;
+      const message = `--root ${name}=${path}: ${store.dir} has no narinfo for it: name a cache that has one with --from`;
       throw new NarswarmError('ROOT_UNKNOWN', message, { facts: { root: name, path } });
     }
     roots.set(name, whole);

@@ -51,7 +51,7 @@ export function command<O extends CommonOptions, A extends unknown[]>(
   };
 }
 
-/** Two signals may arrive this close to each other: from a terminal and from our parent process. */
+/** Two signals this close together count as one: they may come from a terminal and from our parent process. */
 const TOGETHER_MS = 200;
 
 /**

@@ -50,7 +50,7 @@ export interface NetworkFlags extends RateFlags {
   readonly scope?: Scope;
   readonly peer?: readonly Endpoint[];
   readonly shareKeys?: readonly string[];
-  /** Of update and daemon. */
+  /** Only for `update` and `daemon`. */
   readonly publish?: boolean;
 }
 
@@ -105,7 +105,7 @@ export function addKeys(command: Command): Command {
   return command.option(
     '--trusted-public-key <key>',
     'Nix key to trust, NAME:BASE64; may be repeated (default: those of nix.conf)',
-    each(String), // read later: commander shows what it refuses, and it may be a secret key in the wrong place
+    each(String), // parsed later: commander prints a refused value, which may be a secret key
   );
 }
 
@@ -131,7 +131,7 @@ export interface RateFlags {
   readonly maxWanUploadRate?: RateSchedule;
 }
 
-/** Adds `--max-download-rate` and its like. */
+/** Adds the rate limits, such as `--max-download-rate`. */
 function addRates(command: Command): Command {
   return command
     .option(
@@ -144,7 +144,7 @@ function addRates(command: Command): Command {
     .option('--max-wan-upload-rate <rates>', 'limit for what is given to others beyond the local network', parseRates);
 }
 
-/** The limits that the options set, for all that a process does. */
+/** Makes the rate limits that the options set. They hold for the whole process. */
 export function limitsOf(flags: RateFlags & Pick<NetworkFlags, 'lanNetworks'>): RateLimits {
   const near = new NearHosts(new LocalNetworks(undefined, flags.lanNetworks));
   const rates = {
@@ -156,7 +156,7 @@ export function limitsOf(flags: RateFlags & Pick<NetworkFlags, 'lanNetworks'>): 
   return new RateLimits(rates, (host) => near.includes(host));
 }
 
-/** The trusted keys whose NARs are given to others; warns of names that no trusted key bears. */
+/** Returns the trusted keys whose NARs are given to others. Warns of each given name that no trusted key has. */
 export function sharedKeys(
   trusted: readonly PublicKey[],
   flags: Pick<NetworkFlags, 'shareKeys'>,
@@ -164,17 +164,17 @@ export function sharedKeys(
 ): readonly PublicKey[] {
   const { keys, unknown } = chooseShareKeys(trusted, flags.shareKeys ?? DEFAULT_SHARE_KEYS);
   if (flags.shareKeys !== undefined)
-    for (const text of unknown) warn(`--share-keys ${text} is none of the trusted keys: nothing is shared by it`);
+    for (const text of unknown) warn(`--share-keys ${text} names no trusted key, so nothing is shared for it`);
   return keys;
 }
 
 /**
- * What the options say of the network. A flag that contradicts the config file wins where that means less talk: `--no-dht`
- * over a scope that announces, `--scope off` over peers.
+ * Makes the network options from the flags. If a flag contradicts the config file, it wins if it means less talk:
+ * `--no-dht` over a scope that announces, `--scope off` over peers.
  *
- * @param originOf where the values came from; without it, all of them count as flags
- * @param ports where to listen if the flags name no port
- * @throws USAGE where they contradict each other otherwise
+ * @param originOf returns the origin of a value. Default: all values count as flags
+ * @param ports ports to listen on if the flags name none
+ * @throws USAGE if the flags contradict each other in another way
  */
 export function networkOptions(
   flags: NetworkFlags,
@@ -196,7 +196,7 @@ export function networkOptions(
       `--scope off${aside(from)} talks to no peers and --peer${aside(originOf('peer'))} names one: give ${isFlag(from) ? 'one of them' : 'another --scope, or no --peer'}`,
     );
   }
-  // As a flag it is of one update alone: a daemon may serve what that one signs.
+  // As a flag, --publish is for one update only: a daemon may serve the map that it signs.
   if (scope === 'off' && flags.publish === true && !isFlag(from)) {
     throw new NarswarmError(
       'USAGE',
@@ -216,7 +216,7 @@ export function networkOptions(
   };
 }
 
-/** Meets those on the local network who share one of these keys, if neighbours are looked for at all. */
+/** Adds the groups of neighbours that share one of these keys, unless the options turn neighbours off. */
 export function withNeighbours(network: NetworkOptions, shareKeys: readonly PublicKey[]): NetworkOptions {
   const isWanted = network.lan && network.scope !== 'off';
   return { ...network, neighbours: isWanted ? shareKeys.map(neighboursInfoHash) : [] };

@@ -18,7 +18,7 @@ import {
 import { readTrust } from './trust.ts';
 import { each, parseTimeout } from './values.ts';
 
-/** What a command may fail of that fetches and imports, for its help. */
+/** Failures of a command that fetches and imports, for its help. */
 export const FETCH_STATUSES = [
   'NOT_FOUND',
   'UNTRUSTED',
@@ -40,7 +40,7 @@ export interface SourceFlags extends NetworkFlags {
   readonly peerTimeout?: number;
 }
 
-/** Adds the options that say where narinfos and NARs come from and who vouches for them; not those of the network. */
+/** Adds the options for the sources of narinfos and NARs, and for the keys that must sign them. */
 export function addSources(command: Command): Command {
   addPublishers(command, 'address of a hash map (magnet: or the http(s) URL of a mirror); may be repeated');
   command
@@ -66,7 +66,7 @@ export function addSources(command: Command): Command {
     );
 }
 
-/** What the flags say of the sources, as a fetch wants it. */
+/** The sources of a fetch, from the flags and nix.conf. */
 export type Sources = Pick<
   RunFetchOptions,
   | 'publishers'
@@ -83,21 +83,21 @@ export type Sources = Pick<
   | 'peerTimeoutMs'
 >;
 
-/** Milliseconds that neighbours have to appear if there is no cache to ask. */
+/** Time for neighbours to appear if there is no cache to ask. */
 const ALONE_WAIT_MS = 10_000;
 
 interface SourceContext {
   readonly output: Output;
   readonly signal: AbortSignal;
   readonly originOf: OriginOf;
-  /** Whether peers are talked to where there is neither a hash map nor a shared key to find them by. */
+  /** True if peers are used even without a hash map or a shared key to find them by. */
   readonly seeds?: boolean;
 }
 
 /**
- * Reads the flags, and nix.conf for what they leave out.
+ * Reads the flags. Reads nix.conf for those that are missing.
  *
- * @throws USAGE where they contradict each other; NIX_MISSING where nix.conf is needed and there is no nix
+ * @throws USAGE if the flags contradict each other; NIX_MISSING if nix.conf is needed and Nix is not installed
  */
 export async function readSources(
   flags: SourceFlags,
@@ -110,7 +110,7 @@ export async function readSources(
   const { trustedPublicKey } = flags;
   const { keys, upstreams, http } = await readTrust({ trustedPublicKey, from }, signal, (text) => output.warn(text));
   const asksMirror = flags.publisher?.some(({ baseUrl }) => baseUrl !== undefined) ?? false;
-  if (asksMirror) http().catch(() => undefined); // Nix is asked beside the start; told by the first request
+  if (asksMirror) http().catch(() => undefined); // starts Nix early; the first request reports a failure
   const shareKeys = sharedKeys(keys, flags, (text) => output.warn(text));
   const network = withNeighbours(networkOptions(flags, flags.scope ?? 'lan', originOf), shareKeys);
   const wantsPeers =
@@ -134,7 +134,7 @@ export async function readSources(
   };
 }
 
-/** The address of the one interface that is to be used; undefined: all. */
+/** Returns the address of the only interface to use. Undefined: all interfaces. */
 function onlyAddress(listen: string | undefined): string | undefined {
   return listen === '0.0.0.0' || listen === '::' ? undefined : listen;
 }

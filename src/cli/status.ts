@@ -140,7 +140,10 @@ function replicaFacts({ at, machines, roots }: Replicas): object {
   return { at, machines, roots };
 }
 
-/** Yields lines about copies at other machines: of each root how many hold all of it, and what is nowhere else. */
+/**
+ * Yields the lines about copies on other machines: how many machines hold each root, and which NARs only this one
+ * holds.
+ */
 function* replicaLines({ at, machines, roots }: Replicas): Generator<string> {
   const asked = `(${formatCount(machines, 'machine')} asked, ${toSecond(at)})`;
   for (const { path, holders } of roots.slice(0, SHOWN_PATHS))
@@ -154,7 +157,7 @@ function* replicaLines({ at, machines, roots }: Replicas): Generator<string> {
   yield `  copies    ${formatCount(sole.size, 'NAR')} (${formatSize(bytes)}) only here: ${names.join(', ')}${sole.size > names.length ? ', …' : ''}`;
 }
 
-/** The name of a store path, without its hash. */
+/** Returns the name of a store path, without its hash. */
 function nameOf(path: string): string {
   return path.slice(path.lastIndexOf('/') + 34);
 }
@@ -171,7 +174,7 @@ function lastRunOf({ state, lack }: SubscriptionStatus): LastRun | null {
   return run.message === undefined || lack === undefined ? run : { ...run, message: lackSentence(lack) };
 }
 
-/** Returns true if a path is among those shown with their reasons: it is not named twice. */
+/** Returns true if a path is shown below with its reason, so that it is not named twice. */
 export function isToldBelow({ path }: Missing, missing: readonly Missing[]): boolean {
   const shown = groupByReason(missing).slice(0, SHOWN_REASONS);
   return shown.some(({ paths }) => paths.includes(path));

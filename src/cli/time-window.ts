@@ -1,6 +1,6 @@
 import { NarswarmError } from '../errors.ts';
 
-/** Interval of looks at the clock: timers stop while a machine sleeps, but the clock does not. */
+/** Interval of checks of the clock: timers stop while a machine sleeps, but the clock does not. */
 const LOOK_AGAIN_MS = 30_000;
 
 /** A signal that aborts with INTERRUPTED when the clock next shows a time of day. */
@@ -34,8 +34,8 @@ export function timeWindow(until: string | undefined, now: Date): TimeWindow {
 }
 
 /**
- * Returns when the clock next shows `HH:MM`; the present minute counts as tomorrow's. A time that is skipped in spring
- * is an hour later; of a time that is repeated in autumn, the first one counts.
+ * Returns when the clock next shows `HH:MM`. The current minute counts as tomorrow's. In spring, a time that is skipped
+ * counts as one hour later. In autumn, the first of two equal times counts.
  */
 export function endOf(until: string, now: Date): Date {
   const [hours = 0, minutes = 0] = until.split(':').map(Number);

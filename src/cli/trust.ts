@@ -17,9 +17,9 @@ export interface Trust {
 }
 
 /**
- * Takes keys and caches from the flags, and from nix.conf if the flags leave them out.
+ * Reads keys and caches from the flags, and from nix.conf if the flags leave them out.
  *
- * @param flags.from undefined: those of nix.conf; empty: none
+ * @param flags.from undefined: the caches of nix.conf; empty: none
  * @throws NIX_MISSING if nix.conf is needed and Nix is not installed
  */
 export async function readTrust(
@@ -47,7 +47,7 @@ export async function readTrust(
   return {
     keys: keys ?? (await keysOf(config)),
     upstreams: uniqueUpstreams(upstreams ?? config.substituters.flatMap((url) => usable(url, warn)), {
-      // Keys that the user names must be checked.
+      // Narinfos must be checked if the user names keys.
       areTrusted: keys === undefined && !config.requireSigs,
     }),
     http,
@@ -70,7 +70,7 @@ async function keysOf({ trustedPublicKeys, secretKeyFiles }: NixConfig): Promise
   return [...trustedPublicKeys.map(configuredKey), ...own.flat()];
 }
 
-/** @throws KEY_INVALID, without showing the text: it may be a secret key in the wrong place */
+/** @throws KEY_INVALID, without the text: it may be a secret key in the wrong place */
 function namedKey(text: string): PublicKey {
   return readKey(text, '--trusted-public-key');
 }
@@ -88,7 +88,7 @@ function readKey(text: string, where: string): PublicKey {
   }
 }
 
-/** Reads a substituter of nix.conf. Skips one that only Nix can use: neither a server nor a folder. */
+/** Reads a substituter of nix.conf. Skips one that is neither a server nor a folder: only Nix can use it. */
 function usable(url: string, warn: (text: string) => void): Upstream[] {
   try {
     return [parseUpstream(url)];

@@ -137,7 +137,7 @@ export function updateCommand(): Command {
   );
 }
 
-/** Says how the update of one subscription went. */
+/** Reports the result of updating one subscription. */
 export function tellUpdated(
   output: Output,
   { subscription, state, error, lack, notes, leftOut, leftOutCount, nars, paths }: Updated,
@@ -194,7 +194,7 @@ function tellRun(output: Output, { updated, failure }: UpdateRun, dryRun: boolea
   const failed = updated.flatMap(({ subscription: { name }, error, lack }) =>
     error === undefined ? [] : [{ name, error, message: failureSentence(error, lack) }],
   );
-  // NARs that several subscriptions need are fetched once
+  // A NAR that several subscriptions need is fetched once.
   const all = new Map(updated.flatMap(({ nars }) => [...nars]));
   output.result(
     'done',

@@ -3,29 +3,29 @@ import * as written from '../config/units.ts';
 import { parseRates as readRates } from '../config/rates.ts';
 import { isNarswarmError } from '../errors.ts';
 
-/** Bytes: `500`, `10MB`, `4GiB`, `50G` (decimal without the i). */
+/** Reads a size in bytes: `500`, `10MB`, `4GiB`, `50G` (decimal without the i). */
 export const parseSize = one(written.parseSize);
-/** Rates that hold at certain times, or one that always does. */
+/** Reads one rate that always holds, or several with the times at which they hold. */
 export const parseRates = one(readRates);
-/** Milliseconds: `90s`, `30m`, `8h`, `2d`. */
+/** Reads a duration in milliseconds: `90s`, `30m`, `8h`, `2d`. */
 export const parseDuration = one(written.parseDuration);
-/** Milliseconds, above 0. */
+/** Reads a duration in milliseconds, above 0. */
 export const parseTimeout = one(written.parseTimeout);
-/** Milliseconds, a second or more. */
+/** Reads a duration in milliseconds, at least one second. */
 export const parseLifetime = one(written.parseLifetime);
-/** An IP address, as it was written. */
+/** Checks an IP address. Returns it as written. */
 export const parseAddress = one(written.checkAddress);
-/** A port; 0 lets the system pick one. */
+/** Reads a port; 0 lets the system pick one. */
 export const parsePort = one(written.parsePort);
 
-/** Makes a commander parser of a parser of ours: for an option that may be given several times. */
+/** Makes a commander parser from a parser of ours, for an option that may be repeated. */
 export function each<T>(
   parse: (text: string) => T,
 ): (text: string, previous: readonly T[] | undefined) => readonly T[] {
   return (text, previous) => [...(previous ?? []), one(parse)(text)];
 }
 
-/** Makes a commander parser of a parser of ours. */
+/** Makes a commander parser from a parser of ours. */
 export function one<T>(parse: (text: string) => T): (text: string) => T {
   return (text) => {
     try {
@@ -37,7 +37,7 @@ export function one<T>(parse: (text: string) => T): (text: string) => T {
   };
 }
 
-/** Bytes as people read them: `1.4 GB`; they may be a fraction, as in a rate. */
+/** Formats bytes for people: `1.4 GB`. Accepts fractions, as rates have them. */
 export function formatSize(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let value = bytes;
@@ -49,12 +49,12 @@ export function formatSize(bytes: number): string {
   return `${unit === 0 ? Math.round(value) : value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[unit] ?? 'TB'}`;
 }
 
-/** A number of things: `1 NAR`, `12 NARs`. */
+/** Formats a number of things: `1 NAR`, `12 NARs`. */
 export function formatCount(count: number, thing: string): string {
   return `${count} ${thing}${count === 1 ? '' : 's'}`;
 }
 
-/** Milliseconds as people read them: `850 ms`, `12.3 s`, `4 min 05 s`, `3 h 10 min`. */
+/** Formats milliseconds for people: `850 ms`, `12.3 s`, `4 min 05 s`, `3 h 10 min`. */
 export function formatDuration(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = ms / 1000;

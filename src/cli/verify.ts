@@ -46,7 +46,7 @@ export function verifyCommand(): Command {
       const needsTrust = deep || options.repair === true;
       const { subscriptions } = await config();
       const { publishersOf } = await import('../subscription/source.ts');
-      // Losses of a subscription can come back from its source: its publisher's hash map and peers, too.
+      // Lost paths of a subscription may come back from its own source: its publisher's hash map and peers.
       const publisher = publishersOf(options.publisher ?? [], subscriptions);
       const sources = needsTrust
         ? await readSources({ ...options, publisher }, { output, signal, originOf })
@@ -99,7 +99,7 @@ export function verifyCommand(): Command {
   );
 }
 
-/** Tells which files are in order again, and who has sent them. */
+/** Reports the repaired files, and who sent them. */
 function tellRepaired(output: Output, { repaired, sources }: RepairRound): void {
   const from = [...sources.keys()];
   for (const { file, storePath, storeHash } of repaired) {
@@ -119,7 +119,7 @@ function tellDamage(output: Output, { file, storePath, fault, quarantined }: Dam
   );
 }
 
-/** Returns false for a NAR that no narinfo names: losing it loses nothing. */
+/** Returns false for a NAR that no narinfo names: nothing is lost with it. */
 function isNeeded({ storeHash }: Damage): boolean {
   return storeHash !== undefined;
 }

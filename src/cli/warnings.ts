@@ -4,12 +4,12 @@ import { factsOf, type Obstacle, type Warn, type Warning } from '../warning.ts';
 import { errorSentence } from './error-sentences.ts';
 import type { Output } from './output.ts';
 
-/** Prints warnings; with --json, with their facts. */
+/** Returns a function that prints warnings; with --json, it prints their facts, too. */
 export function warningsTo(output: Output): Warn {
   return (warning) => output.warn(warningSentence(warning), factsOf(warning));
 }
 
-/** Says in one sentence what happened, and the way out. */
+/** Returns one sentence with the event and the way out. */
 export function warningSentence(warning: Warning): string {
   switch (warning.kind) {
     case 'failed':
@@ -24,10 +24,12 @@ export function warningSentence(warning: Warning): string {
       return `the netrc file ${warning.file} cannot be read (${warning.reason}): caches get no password from it`;
     case 'other-store-dir': {
       const { cache, theirs, ours } = warning;
-      return `${cache} is a cache for the store directory ${theirs}, and this is one for ${ours}: it is not asked`;
+      return `${cache} is not asked: it is a cache for the store directory ${theirs}, and ours is ${ours}`;
     }
     case 'no-cache-info': {
-      const wayOut = warning.isLocal ? ': is it there, is it mounted?' : ', and is asked after the other caches';
+      const wayOut = warning.isLocal
+        ? ': check that it exists and is mounted'
+        : ', so it is asked after the other caches';
       return `${warning.cache} has no nix-cache-info${wayOut}`;
     }
     case 'asked-last':
@@ -36,7 +38,7 @@ export function warningSentence(warning: Warning): string {
       const effect =
         warning.of === 'store'
           ? 'NARs that were not imported are not served'
-          : 'nobody knows whether fetched NARs have the signed contents';
+          : 'fetched NARs are not checked for the signed contents';
       return `${errorSentence(warning.error)}; until then, ${effect}`;
     }
     case 'wrong-contents':
@@ -52,21 +54,21 @@ export function warningSentence(warning: Warning): string {
     case 'peers-again':
       return `${warning.failures.map(({ reason }) => reason).join('; ')}; trying peers again`;
     case 'other-description':
-      return `${warning.failure.reason}; going by what ${warning.source} says of it`;
+      return `${warning.failure.reason}; using the description by ${warning.source} instead`;
     case 'not-repaired':
       return warning.failure.reason;
     case 'nothing-evicted':
-      return `nothing is evicted, since it may be needed: ${obstacleSentence(warning.obstacle)}`;
+      return `nothing is evicted, since kept paths may need it: ${obstacleSentence(warning.obstacle)}`;
     case 'kept-map':
       return `${errorSentence(warning.error)}; using the kept edition of ${warning.created}`;
     case 'map-withdrawn':
-      return 'nothing is to be published any more: this machine’s hash map is offered no longer';
+      return 'nothing is published any more, so this machine’s hash map is no longer offered';
     case 'map-not-renewed':
-      return `the hash map could not be renewed, the last one stays: ${errorSentence(warning.error)}`;
+      return `the hash map could not be renewed, so the last one stays: ${errorSentence(warning.error)}`;
     case 'pointer-not-put':
       return `cannot put the pointer to the hash map into the DHT: ${errorSentence(warning.error)}`;
     case 'pointer-not-taken':
-      return 'no DHT node took the pointer to the hash map: check --dht-bootstrap, and that UDP passes the firewall';
+      return 'no DHT node stored the pointer to the hash map: check --dht-bootstrap, and whether the firewall lets UDP pass';
     case 'silent-dht':
       return `the DHT did not answer: ${errorSentence(warning.error)}`;
     case 'failed-torrent':

@@ -26,8 +26,8 @@ export function addSubscription(text: string, subscription: Subscription, file: 
 }
 
 /**
- * Removes a table, with the comments directly above it and directly below its last line, unless the latter stand
- * directly above the next statement.
+ * Removes a table with its comments: those directly above it, and those directly below its last line. Keeps comments
+ * that stand directly above the next statement.
  *
  * @throws USAGE if the form of the table does not allow to remove it
  */
@@ -40,8 +40,8 @@ export function removeSubscription(text: string, name: string, file: string): st
 }
 
 /**
- * Changes a table in its place. A kept key keeps its line, a changed one keeps the text around its value, a removed one
- * loses its line, and new ones follow the last.
+ * Changes a table in its place. A kept key keeps its line. A changed key keeps the text around its value. A removed key
+ * loses its line. New keys follow the last one.
  *
  * @throws USAGE if there is no such table, or if its form does not allow to change it
  */
@@ -141,7 +141,7 @@ function cut(text: string, statements: readonly Statement[], first: number, next
   while (COMMENT.test(lines[below] ?? '')) below++;
   const belongsToNext = follower !== undefined && below === lineAt(follower.start);
   if (!belongsToNext) to = below;
-  // Removes one blank line, so that tables keep their distance: the one below, or at the end the one above.
+  // Removes one blank line, so that the distance between tables stays: the one below, or at the end the one above.
   if (to < lines.length && isBlank(lines[to]) && (from === 0 || isBlank(lines[from - 1]))) to++;
   else if (to >= lines.length && from > 0 && isBlank(lines[from - 1])) from--;
   return [...lines.slice(0, from), ...lines.slice(to)].join('');
@@ -177,7 +177,7 @@ function tomlString(text: string): string {
  * Checks an edited text by reading it again: it must mean what was intended.
  *
  * @returns the text
- * @throws USAGE that asks to edit by hand
+ * @throws USAGE with the advice to edit by hand
  */
 export function checkEdit(text: string, wanted: readonly Subscription[], before: ConfigFile, file: string): string {
   try {

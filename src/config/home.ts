@@ -26,9 +26,9 @@ export function homeFolder(env: Readonly<Record<string, string | undefined>> = p
 }
 
 /**
- * Makes the stand-in for a home folder, unless it exists. Sets HOME to it, and USER if the system does not know this
- * user's name: Nix, git and ssh fail without them. If other users can write to the parent folder, one of them may have
- * made the stand-in, with code that this program would run.
+ * Makes the stand-in for a home folder, unless it exists. Sets HOME to it. Sets USER if the system does not know this
+ * user's name. Nix, git and ssh fail without these variables. Refuses a folder that another user may have made: it
+ * could contain code that this program would run.
  *
  * @throws STORE_UNWRITABLE if the folder does not belong to this user alone
  */

@@ -10,7 +10,7 @@ export interface Surroundings {
   readonly home: string;
 }
 
-/** A config file. If somebody named it, it must exist. */
+/** A config file. It must exist if somebody named it. */
 export interface ConfigLocation {
   readonly path: string;
   /** `--config` or `NARSWARM_CONFIG`, whichever named it. Undefined for the default. */
@@ -26,8 +26,7 @@ export function surroundings(): Surroundings {
 }
 
 /**
- * Returns `--config FILE`, otherwise `NARSWARM_CONFIG`, otherwise the system's file for root and the user's own file
- * for others.
+ * Returns the first of: `--config FILE`, `NARSWARM_CONFIG`, the system's file for root, the user's own file for others.
  */
 export function configLocation(file: string | undefined, around: Surroundings = surroundings()): ConfigLocation {
   if (file !== undefined) return { path: file, namedBy: '--config' };

@@ -1,10 +1,10 @@
 /**
  * Finds the places of keys in a TOML text. The parser returns the contents without lines, but messages need the line of
- * a key, and edits need the extent of a table. Only for texts that smol-toml has accepted.
+ * a key, and edits need the extent of a table. Accepts only texts that smol-toml has accepted.
  */
 import { parse } from 'smol-toml';
 
-/** One key or element. Each prefix of a dotted key or table header has its own, at its first mention. */
+/** One key or element. Each prefix of a dotted key or table header has its own place, at its first mention. */
 export interface Place {
   readonly path: readonly (string | number)[];
   /** Line, counted from 1. */

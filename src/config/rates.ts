@@ -15,9 +15,9 @@ const WINDOW = new RegExp(`^(?:(${DAY})(?:-(${DAY}))?\\s+)?(?:(${TIME})-(${TIME}
 const EXAMPLE = 'such as 5MB/s, 22:00-06:00 unlimited, Sat-Sun 10MB/s';
 
 /**
- * Reads rates, separated by commas: `[DAY[-DAY]] [HH:MM-HH:MM] RATE`, RATE being one of {@link parseRate} or `unlimited`.
- * One without a time holds whenever no other does; without one there is no limit then. Of several that hold at one time the
- * last counts. A window over midnight is of the day on which it begins.
+ * Reads rates, separated by commas: `[DAY[-DAY]] [HH:MM-HH:MM] RATE`. RATE is one of {@link parseRate}, or `unlimited`.
+ * A rate without a time holds whenever no other does; without such a rate there is no limit then. If several hold at
+ * one time, the last one counts. A window over midnight belongs to the day on which it begins.
  *
  * @throws USAGE
  */

@@ -5,8 +5,8 @@ import { loadConfig, type Config } from './load.ts';
 import type { Warn } from '../warning.ts';
 
 /**
- * Returns a function for long-running processes that returns the current subscriptions. It reads the config file again
- * after a change. A malformed or missing file changes nothing, and causes one warning.
+ * Returns a function that returns the current subscriptions, for long-running processes. It reads the config file again
+ * after a change. A malformed or missing file changes nothing and causes one warning.
  *
  * @param config the config as first loaded
  */

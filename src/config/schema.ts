@@ -118,7 +118,7 @@ export function parseConfig(toml: string, file: string): ConfigFile {
         isConfigKey(key) && written !== undefined ? [[key, { written, where: where([key]) }] as const] : [],
       ),
     ),
-    // Objects list keys such as "24" first.
+    // Object.entries would list keys such as "24" first.
     subscriptions: Object.entries(subscriptions)
       .map(([name, table]) => ({ name, table, line: lineOf(places.outline, ['subscriptions', name]) }))
       .toSorted((one, other) => one.line - other.line)
@@ -128,7 +128,7 @@ export function parseConfig(toml: string, file: string): ConfigFile {
 
 function outlineOf(toml: string, file: string): { table: unknown; outline: ReturnType<typeof outline> } {
   try {
-    // The schema would not see a key named __proto__ or constructor.
+    // Without this, the schema does not see a key named __proto__ or constructor.
     return { table: parse(toml, { unsafeKeyBehaviour: 'throw' }), outline: outline(toml) };
   } catch (cause) {
     if (!(cause instanceof TomlError)) throw cause;

@@ -25,7 +25,8 @@ export async function checkPlace({ source, file }: Written): Promise<void> {
   try {
     const place = join(await realpath(dirname(path)), basename(path));
     const found = await lstat(place);
-    // The file store, and so its store directory, is chosen with each update: accepts any store path name in the path.
+    // The file store, and with it the store directory, may differ with each update: any store path name in the path
+    // will do.
     const isInStore = place.split('/').some((name) => isReadable(name, parseBaseName));
     if (found.isFile() || found.isSymbolicLink() || isInStore) return;
   } catch {

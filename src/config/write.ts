@@ -9,14 +9,14 @@ import { systemCode } from '../disk/store-error.ts';
 
 const READ_ONLY = new Set(['EROFS', 'EACCES', 'EPERM']);
 
-/** Age of a lock that an ended process left: an edit takes milliseconds. */
+/** Age from which a lock counts as left behind by an ended process. An edit takes milliseconds. */
 const STALE_MS = 10_000;
 const WAIT_MS = 20;
 
 /**
  * Applies an edit to a config file; makes the file if it does not exist. Keeps a symlink: replaces the file behind it,
  * with the same mode and, if possible, the same owner. Two edits at once come one after the other. If a person changes
- * the file meanwhile, edits their text instead.
+ * the file meanwhile, edits the new text.
  *
  * @throws USAGE if the file cannot be changed; errors of `edit`
  */
@@ -24,7 +24,7 @@ export async function editConfigFile(path: string, edit: (text: string) => strin
   try {
     const target = await behind(path);
     const old = await statOf(target);
-    // A regular file would take its place: /dev/null must not be lost.
+    // A regular file would replace it: /dev/null must not be lost.
     if (old !== undefined && !old.isFile()) throw notAFile(path);
     // Root may write to a read-only file, but must not change a file that NixOS made.
     if (old !== undefined && (old.mode & 0o222) === 0) throw readOnly(path);

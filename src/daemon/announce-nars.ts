@@ -2,12 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Catalogue } from '../store/catalogue.ts';
 import type { Network } from '../swarm/network.ts';
 
-/** Pause between two announcements of single NARs: ten thousand of them are done within the memory of a BEP 5 node. */
+/**
+ * Pause between two announcements of single NARs. Ten thousand are announced before BEP 5 nodes forget the first one.
+ */
 const PAUSE_MS = 100;
-/** Pause between two rounds: BEP 5 nodes forget peers after half an hour. */
+/** Pause between two rounds. BEP 5 nodes forget peers after half an hour. */
 const ROUND_MS = 30 * 60_000;
 
-/** Announces each NAR in the DHT, again and again, until the signal aborts. Only for the scope `public`. */
+/** Announces each NAR in the DHT, round after round, until the signal aborts. Only for the scope `public`. */
 export async function announceNars(
   catalogue: Pick<Catalogue, 'entries'>,
   network: Network,

@@ -3,13 +3,13 @@ import type { Member, WantedFile } from '../exchange/member.ts';
 import type { Members } from '../exchange/members.ts';
 import type { FileHash } from '../nix/brands.ts';
 
-/** How long members may take to say what they have. */
+/** Time for members to answer. */
 const ANSWER_MS = 15_000;
 const LOOK_MS = 100;
-/** Files that are asked for at a time: each takes some hundred bytes for as long as it is asked for. */
+/** Limit on files in one question. Each takes a few hundred bytes of memory while it is asked about. */
 const FILES_AT_ONCE = 4096;
 
-/** Asks the connected members which files they hold: one question after another, each about its own files. */
+/** Asks the connected members which files they hold. Asks about one part of the files after another. */
 export class Census {
   readonly #members: Pick<Members, 'open' | 'want' | 'unwant'>;
   readonly #isOwn: (host: string) => boolean;
@@ -29,7 +29,7 @@ export class Census {
   /**
    * Asks all members about these files, some thousands at a time. Waits up to 15 s for the answers to each part.
    *
-   * @param onAnswer called with each file and the hosts that hold all of it, as far as they have said
+   * @param onAnswer called with each file and the hosts that say they hold all of it
    * @throws the signal's reason
    */
   ask<T extends WantedFile>(

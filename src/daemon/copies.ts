@@ -11,9 +11,9 @@ import { countReplicas } from './count-replicas.ts';
 
 /** Pause between two counts while machines or NARs come and go. A count waits up to 15 s for answers. */
 const SOON_MS = 5_000;
-/** Longest time without a count: what members have told since then is counted again. */
+/** Longest time between two counts: news from members since the last one is counted then. */
 const SELDOM_MS = 10 * 60_000;
-/** A count sends 8 bytes for each NAR to each member: at most so much on average. */
+/** Limit on the average traffic to a member. A count sends 8 bytes to each member for each NAR. */
 const MEAN_BYTES_PER_SEC = 50_000;
 const BYTES_PER_QUESTION = 8;
 
@@ -30,14 +30,17 @@ export interface CopiesContext {
 /** Counts the copies of this machine's NARs at other machines, for `status`, `gc` and mirrors. */
 export class Copies {
   readonly #context: CopiesContext;
-  /** True if the last count is no longer right. */
+  /** True if something has changed since the last count. */
   #isStale = true;
 
   constructor(context: CopiesContext) {
     this.#context = context;
   }
 
-  /** Counts soon after machines or NARs come and go, and now and then, until the signal aborts. Never rejects. */
+  /**
+   * Counts soon after machines or NARs come and go, and at least every ten minutes, until the signal aborts. Never
+   * rejects.
+   */
   async run(): Promise<void> {
     const { network, catalogue, offer, signal, onWarning } = this.#context;
     const noteChange = (): void => void (this.#isStale = true);
@@ -71,7 +74,7 @@ export class Copies {
     await writeReplicas(store, replicas);
   }
 
-  /** Waits at least so long, then until something has changed, or the last count is old. */
+  /** Waits at least `leastMs`, then until something changes or the last count is old. */
   async #rest(leastMs: number): Promise<void> {
     const { signal } = this.#context;
     const untilMs = performance.now() + SELDOM_MS;

@@ -9,19 +9,19 @@ import { FileStore } from '../store/file-store.ts';
 import type { Replicas } from '../store/replicas.ts';
 import type { Census } from './census.ts';
 
-/** What copies are counted with. */
+/** The parts of a process that a count needs. */
 export interface CountContext {
   readonly store: FileStore;
   readonly catalogue: Pick<Catalogue, 'entries'>;
   readonly census: Census;
-  /** What this process gives: nobody is asked for anything else. */
+  /** The NARs that this process gives to others: members are asked about these only. */
   readonly offer: Pick<NarOffer, 'holds' | 'hasPassed' | 'lookAtAll'>;
   readonly now: () => Date;
   readonly signal: AbortSignal;
 }
 
 interface HeldFile extends WantedFile {
-  /** Its name in `nar/`. */
+  /** Its file name in `nar/`. */
   readonly nar: string;
 }
 
@@ -32,9 +32,8 @@ interface RootFile extends HeldFile {
 }
 
 /**
- * Asks the connected members which of the shared NARs they hold. A root is left out if some of its closure is not shared,
- * or not known to be by now. Without another machine nobody is asked, and no more is looked at than the closures of the
- * roots.
+ * Asks the connected members which of the shared NARs they hold. Leaves out a root if part of its closure is not
+ * shared, or not yet known to be. Without another machine, asks nobody and looks only at the closures of the roots.
  *
  * @throws the signal's reason
  */
@@ -71,7 +70,7 @@ export async function countReplicas(roots: readonly StorePath[], context: CountC
   };
 }
 
-/** Yields what is shared, as far as it is known: the closures of the roots, then the rest of the catalogue. */
+/** Yields the files that are known to be shared: the closures of the roots, then the rest of the catalogue. */
 function* heldFiles(
   closures: ReadonlyMap<StorePath, readonly HeldFile[]>,
   { catalogue, offer }: Pick<CountContext, 'catalogue' | 'offer'>,
@@ -88,7 +87,7 @@ function* heldFiles(
   }
 }
 
-/** The NARs of a closure, each once. Undefined unless this process gives all of them to others, as far as it knows by now. */
+/** Returns the NARs of a closure, each once. Undefined unless this process is known to share all of them. */
 async function sharedFiles(store: FileStore, root: StorePath, context: CountContext): Promise<RootFile[] | undefined> {
   const files = new Map<FileHash, RootFile>();
   const seen = new Set<StoreHash>([storeHashOf(root)]);
@@ -103,7 +102,7 @@ async function sharedFiles(store: FileStore, root: StorePath, context: CountCont
   return [...files.values()];
 }
 
-/** Nobody is asked for what is not for them either. */
+/** Returns true if members may get the file. Nobody is asked about a file that they may not get. */
 function isShared(file: FileHash, { offer }: Pick<CountContext, 'offer'>): boolean {
   return offer.holds(prefixOf(file)) === 'whole';
 }

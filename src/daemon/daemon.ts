@@ -23,9 +23,9 @@ import { Copies } from './copies.ts';
 import { FollowedMap } from './followed-map.ts';
 import { OwnMap, type OwnMapOptions } from './own-map.ts';
 
-/** How soon a NAR that a fetch has added is seeded. */
+/** Interval at which NARs that a fetch has added are noticed and seeded. */
 const LOOK_MS = 1_000;
-/** A NAR that is here is given up for another one only if that has at least two holders fewer. */
+/** Advantage of a NAR that is here when NARs are ranked: it is replaced only by one with at least two fewer holders. */
 const HELD_IS_RARER_BY = 1.5;
 
 export interface DaemonOptions {
@@ -33,20 +33,23 @@ export interface DaemonOptions {
   readonly keys: readonly PublicKey[];
   /** The keys whose NARs are given to others. Default: none. */
   readonly shareKeys?: readonly PublicKey[];
-  /** Publishers to follow until the end. */
+  /** Publishers to follow while the daemon runs. */
   readonly publishers: readonly PublisherAddress[];
   readonly network: NetworkOptions;
-  /** Options for HTTP requests. Default: no passwords, and the certificates that Node brings. */
+  /** Options for HTTP requests. Default: no passwords, and Node's own certificates. */
   readonly http?: HttpClientOptions | (() => Promise<HttpClientOptions>) | undefined;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
-  /** TCP ports for the followed maps over HTTP, unless an own map is published. The first free one is taken. Default: none. */
+  /**
+   * TCP ports for the followed maps over HTTP, unless an own map is published. The first free one is used. Default:
+   * none.
+   */
   readonly httpPorts?: readonly number[];
   /** This machine's own hash map, if it publishes one. */
   readonly publish?: OwnMapOptions | undefined;
-  /** Further publishers to follow. Called every second: subscriptions come and go. */
+  /** Returns further publishers to follow. Called every second: subscriptions come and go. */
   readonly alsoFollow?: () => Promise<readonly PublisherAddress[]>;
-  /** Called when an edition of a followed map is held in full. */
+  /** Called when an edition of a followed map is complete here. */
   readonly onFollowed?: (address: PublisherAddress, edition: Followed) => void;
 }
 
@@ -58,7 +61,7 @@ export interface Followed {
   readonly mirror: string | undefined;
 }
 
-/** Seeds a file store, behind the gate, and the hash maps that it follows. */
+/** Seeds the NARs of a file store that the gate lets out, and the hash maps that the daemon follows. */
 export class Daemon implements AsyncDisposable {
   readonly network: Network;
   readonly #options: DaemonOptions;
@@ -67,7 +70,7 @@ export class Daemon implements AsyncDisposable {
   readonly #http: HttpClient;
   readonly #ownMap: OwnMap | undefined;
   readonly #census: Census;
-  /** Divides the rate limits with other processes of this store. */
+  /** Divides the rate limits among the processes of this store. */
   #shares: AsyncDisposable | undefined;
   /** Serves the followed maps over HTTP. */
   #mirror: Promise<IndexServer> | undefined;
@@ -109,7 +112,7 @@ export class Daemon implements AsyncDisposable {
     return daemon;
   }
 
-  /** The publisher of this machine's own map, once there is something to publish. */
+  /** The publisher of this machine's own map. Undefined until there is something to publish. */
   get publisher(): Publisher | undefined {
     return this.#ownMap?.publisher;
   }
@@ -120,8 +123,8 @@ export class Daemon implements AsyncDisposable {
   }
 
   /**
-   * Ranks files by the number of other machines that hold them now: the rarest first. What is here counts as a bit rarer than
-   * that, so that two mirrors do not change places for ever.
+   * Ranks files by the number of other machines that hold them now, the rarest first. A file that is here counts as
+   * slightly rarer: otherwise two mirrors would replace each other's files for ever.
    */
   readonly rankFiles: RankFiles = async (files, signal) => {
     const { forMembers } = this.#offer;
@@ -148,18 +151,18 @@ export class Daemon implements AsyncDisposable {
     return this.close();
   }
 
-  /** Starts the work that goes on until the end. */
+  /** Starts the work that continues until the daemon ends. */
   #work(): void {
     const { store, signal, onWarning } = this.#options;
     const { catalogue, checker, forMembers: offer } = this.#offer;
     void this.#repeat(() => this.#look());
-    void this.#repeat(() => checker.checkAll(signal)); // so that NARs can be served that nobody has checked yet
+    void this.#repeat(() => checker.checkAll(signal)); // only checked NARs can be served
     const census = this.#census;
     void new Copies({ store, catalogue, network: this.network, census, offer, signal, onWarning }).run();
     if (this.#options.network.scope === 'public') void announceNars(catalogue, this.network, signal);
   }
 
-  /** Does some work, and again a second after its end. */
+  /** Repeats some work, with a pause of a second. */
   async #repeat(work: () => Promise<void>): Promise<void> {
     const { signal, onWarning } = this.#options;
     while (!signal.aborted) {
@@ -172,7 +175,7 @@ export class Daemon implements AsyncDisposable {
     }
   }
 
-  /** Takes in new NARs, new contents of the own map, and subscriptions that have come or gone. */
+  /** Notices new NARs, new contents of the own map, and changed subscriptions. */
   async #look(): Promise<void> {
     await this.#offer.catalogue.refresh();
     await this.#ownMap?.refresh();
@@ -193,7 +196,7 @@ export class Daemon implements AsyncDisposable {
     }
   }
 
-  /** Follows a publisher from now on, once. */
+  /** Starts to follow a publisher, unless it is followed already. */
   #follow(address: PublisherAddress): void {
     const name = mapFolder(address);
     if (this.#followed.has(name)) return;

@@ -15,41 +15,41 @@ import { inState } from '../store/state-folder.ts';
 import type { Network } from '../swarm/network.ts';
 import { asError, factsOf, type Warning, type Warn } from '../warning.ts';
 
-/** How often a publisher's mirror is asked for its manifest, which is nearly nothing if that has not changed. */
+/** Interval of requests for the manifest at a publisher's mirror. They cost almost nothing if it has not changed. */
 const MIRROR_CHECK_MS = 60_000;
-/** How often the DHT is asked for the pointer: some fifty packets. */
+/** Interval of requests for the pointer in the DHT: about fifty packets each. */
 const DHT_CHECK_MS = 5 * 60_000;
-/** How soon a map that was not found is looked up again; twice as long each time, up to the intervals above. */
+/** First pause before a map that was not found is looked up again. Doubles each time, up to the intervals above. */
 const RETRY_MS = 10_000;
 const RESOLVE_TIMEOUT_MS = 60_000;
 const SHARD_TIMEOUT_MS = 60_000;
-/** Time for a member to give the manifest that it has named. */
+/** Time for a member to send the manifest that it named. */
 const NAMED_TIMEOUT_MS = 10_000;
-/** Limit on remembered claims, one for each member. */
+/** Limit on remembered claims: one per member. */
 const MAX_CLAIMS = 256;
-/** Claims of a member that came to nothing, until it is not believed any longer. */
+/** A member is no longer believed after this number of false claims. */
 const MAX_FALSE_CLAIMS = 2;
-/** How often the DHT item is put again (BEP 44: nodes may drop it after two hours). */
+/** Interval of putting the DHT item again (BEP 44: nodes may drop it after two hours). */
 const KEEP_ALIVE_MS = 30 * 60_000;
 
-/** What a daemon follows hash maps with. */
+/** The parts of a daemon that following a hash map needs. */
 export interface FollowContext {
   readonly store: FileStore;
   readonly network: Network;
   readonly http: HttpClient;
-  /** Takes the editions that are here in full. */
+  /** Offers the editions that are complete here. */
   readonly maps: OfferedEditions;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
-  /** Called when an edition is held in full and offered. */
+  /** Called when an edition is complete here and offered. */
   readonly onEdition: (manifest: Manifest) => Promise<void>;
-  /** Milliseconds between two questions for news. Default: a minute for a mirror, five for the DHT. */
+  /** Milliseconds between two questions for a newer edition. Default: a minute for a mirror, five for the DHT. */
   readonly checkMs?: number | undefined;
 }
 
 /**
- * Follows a hash map: offers the edition that is here at once, and each newer one soon after it appears. A member of the
- * cohort that has a newer one says so; apart from that the publisher is asked now and then.
+ * Follows a hash map. Offers the edition that is here at once, and each newer one soon after it appears. Members of the
+ * cohort tell of newer editions that they have; the publisher is also asked from time to time.
  */
 export class FollowedMap {
   readonly group: InfoHash;
@@ -58,15 +58,15 @@ export class FollowedMap {
   readonly #newer: NewerEdition;
   readonly #checkMs: number;
   readonly #falseClaims = new WeakMap<PeerRecord, number>();
-  /** The edition that is here; 0: none. */
+  /** The edition that is here; 0 for none. */
   #seq = 0;
   readonly #stop = new AbortController();
-  /** What each member has said last. */
+  /** The last claim of each member. */
   readonly #claims = new Map<PeerRecord, Edition>();
   #pause = new AbortController();
   #isFound = false;
   #misses = 0;
-  /** The last warning, as plain facts. */
+  /** The facts of the last warning. */
   #lastWarning: unknown;
   #keptAliveAtMs = -Infinity;
 
@@ -94,12 +94,12 @@ export class FollowedMap {
     }
   }
 
-  /** Follows no longer. */
+  /** Stops following. */
   stop(): void {
     this.#stop.abort();
   }
 
-  /** Takes note that a member says it holds an edition. */
+  /** Notes that a member claims to hold an edition. */
   onTold(teller: PeerRecord, edition: Edition): void {
     if (edition.seq <= this.#seq || (this.#falseClaims.get(teller) ?? 0) >= MAX_FALSE_CLAIMS) return;
     const [oldest] = this.#claims.keys();
@@ -109,7 +109,7 @@ export class FollowedMap {
     this.#pause = new AbortController();
   }
 
-  /** @returns false if it failed, which is a warning */
+  /** @returns false if the work failed, which causes a warning */
   async #try(work: () => Promise<boolean | void>): Promise<boolean> {
     try {
       return (await work()) !== false;
@@ -119,22 +119,22 @@ export class FollowedMap {
     }
   }
 
-  /** Gives each warning once, until something else happens. */
+  /** Passes on each warning once, until something else happens. */
   #warn(warning: Warning): void {
     const facts = factsOf(warning);
     if (!isDeepStrictEqual(facts, this.#lastWarning)) this.#context.onWarning(warning);
     this.#lastWarning = facts;
   }
 
-  /** Offers the edition of an earlier run: its followers are not to wait for a publisher that may be off. */
+  /** Offers the edition of an earlier run, so that followers need not wait for a publisher that may be off. */
   async #offerKept(): Promise<void> {
     const now = new Date();
     const kept = await readKept(this.address, this.#dir, now);
     if (kept === undefined || kept.manifest.expires <= now) return;
-    await this.#offer(kept).catch(() => undefined); // not all of it is here
+    await this.#offer(kept).catch(() => undefined); // the edition is not complete here
   }
 
-  /** Fetches what a member has told of. @returns false if there is nothing, or it came to nothing */
+  /** Fetches the newest claimed edition. @returns false if there is none, or if it could not be fetched */
   async #takeTold(): Promise<boolean> {
     const claim = this.#newestClaim();
     if (claim === undefined) return false;
@@ -155,13 +155,13 @@ export class FollowedMap {
     return false;
   }
 
-  /** The highest claim above what is here. */
+  /** Returns the highest claim above the edition that is here. Forgets the others. */
   #newestClaim(): [PeerRecord, Edition] | undefined {
     for (const [teller, { seq }] of this.#claims) if (seq <= this.#seq) this.#claims.delete(teller);
     return [...this.#claims].toSorted(([, a], [, b]) => b.seq - a.seq)[0];
   }
 
-  /** Asks the publisher for news, and fetches them. */
+  /** Asks the publisher for a newer edition, and fetches it. */
   async #look(): Promise<void> {
     if (this.#isFound && !(await this.#newer.isAbove(this.#seq, this.#context.signal))) return;
     this.#isFound = false;
@@ -191,7 +191,10 @@ export class FollowedMap {
     await onEdition(manifest);
   }
 
-  /** Puts the publisher's signed pointer into the DHT again: with enough followers it outlives a publisher's night. */
+  /**
+   * Puts the publisher's signed pointer into the DHT again. With enough followers, it stays there while the publisher
+   * is off.
+   */
   async #keepPointerAlive(): Promise<void> {
     const { network, signal } = this.#context;
     if (!network.announces || performance.now() - this.#keptAliveAtMs < KEEP_ALIVE_MS) return;

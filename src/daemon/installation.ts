@@ -6,9 +6,9 @@ import { readGroups } from '../nix/system-users.ts';
 
 /** Folders that the system's units do not see (ProtectHome, PrivateTmp), unless a part is bound into their view. */
 const HIDDEN = /^\/(?:home|root|run\/user|tmp|var\/tmp)(?=\/)/;
-/** Folder that npm empties at any time. */
+/** Folder that npm may empty at any time. */
 const NPX_CACHE = /\/_npx\/[^/]+\//;
-/** Group of the Nix daemon's socket on Debian (nix-setup-systemd), whose folder is open only to it. */
+/** Folder of the Nix daemon's socket. On Debian (nix-setup-systemd) only this group can enter it. */
 const DAEMON_SOCKET = '/nix/var/nix/daemon-socket';
 const DEBIAN_GROUP = 'nix-users';
 /** Programs that narswarm calls. Flakes in a git tree need git, `ssh-ng://` stores need ssh. */
@@ -25,8 +25,8 @@ export interface Installation {
 /**
  * Finds the running program.
  *
- * @param options.isSystem true for units of the system, which run as a user of their own
- * @throws USAGE, with the way out, if the units could not start it now or next week
+ * @param options.isSystem true for units of the system, which run as their own user
+ * @throws USAGE, with the way out, if the units could not start the program, or soon could not
  */
 export function findInstallation(options: {
   readonly node: string;
@@ -39,7 +39,7 @@ export function findInstallation(options: {
   const passing = files.find((file) => NPX_CACHE.test(file));
   if (passing !== undefined) throw refuse(`${passing} is in npm’s cache, which may be emptied at any time`);
   const root = rootOf(script);
-  // Until the program listens, Node opens a debugger at SIGUSR1.
+  // Without this flag, Node opens a debugger at SIGUSR1 until the program handles the signal.
   const program = [node, '--disable-sigusr1', script];
   if (!options.isSystem) return { program, hidden: [] };
   const hidden = [root, ...(node.startsWith(`${root}/`) ? [] : [node])].filter(isHidden);
@@ -70,7 +70,8 @@ export function findTools(path: string): { readonly folders: readonly string[]; 
 }
 
 /**
- * Returns the group that a service needs to reach the Nix daemon. Undefined if everybody may, or if there is none.
+ * Returns the group that a service needs to reach the Nix daemon. Undefined if everybody may reach it, or if there is
+ * none.
  *
  * @param socketDir folder of the daemon's socket
  * @param groupFile in the format of group(5)
@@ -92,7 +93,7 @@ function rootOf(script: string): string {
   return dirname(script);
 }
 
-/** Returns the first part of a path, from a folder on, that only its owner can enter. */
+/** Returns the first part of a path, below a folder, that only its owner can enter. */
 function closedPart(path: string, from: string): string | undefined {
   const parts = path
     .slice(from.length)

@@ -4,30 +4,30 @@ import { mirrored } from '../subscription/mirror.ts';
 import type { Subscription } from '../subscription/subscription.ts';
 import { asError, type Warn } from '../warning.ts';
 
-/** How often it is looked whether something is to be fetched. */
+/** Interval of checks whether there is something to fetch. */
 const LOOK_MS = 1_000;
-/** Time until a mirror that is not complete is brought up to date again though its map is the same. */
+/** Pause before an incomplete mirror is updated again although its map has not changed. */
 const RETRY_MS = 10 * 60_000;
 
 export interface MirrorsOptions {
-  /** The subscriptions as the configuration has them now. */
+  /** Returns the subscriptions of the current configuration. */
   readonly subscriptions: () => Promise<readonly Subscription[]>;
-  /** Brings subscriptions up to date. @returns names of those that are complete */
+  /** Updates subscriptions. @returns the names of the complete ones */
   readonly update: (subscriptions: readonly Subscription[], signal: AbortSignal) => Promise<ReadonlySet<string>>;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
 }
 
 /**
- * Keeps mirrors up to date by itself: fetches what a followed map has as soon as the daemon holds an edition of it. Other
- * subscriptions wait for `update`, which the user has put at a time.
+ * Keeps mirrors up to date: fetches the contents of a followed map as soon as the daemon holds an edition of it. Other
+ * subscriptions wait for `update`, which runs at a time that the user chose.
  */
 export class Mirrors implements AsyncDisposable {
   readonly #options: MirrorsOptions;
   readonly #stop = new AbortController();
   /** The newest edition of each followed map. */
   readonly #newest = new Map<string, number>();
-  /** What was done for each subscription, by its name and source. */
+  /** The edition last fetched for each subscription, by its name and source. */
   readonly #done = new Map<string, { readonly seq: number; readonly retryAtMs: number }>();
   #running: Promise<void>;
 
@@ -36,7 +36,7 @@ export class Mirrors implements AsyncDisposable {
     this.#running = this.#run(AbortSignal.any([options.signal, this.#stop.signal]));
   }
 
-  /** Takes note that the daemon holds an edition of a map. */
+  /** Notes that the daemon holds an edition of a map. */
   onEdition(address: PublisherAddress, seq: number): void {
     this.#newest.set(mapFolder(address), seq);
   }

@@ -1,4 +1,4 @@
-/** Cheap questions whether a publisher has a newer edition: no shard is fetched. */
+/** Asks cheaply whether a publisher has a newer edition: fetches no shard. */
 import type { DhtNode } from '../discovery/dht.ts';
 import { isNarswarmError } from '../errors.ts';
 import type { HttpClient, Validators } from '../http/client.ts';
@@ -7,12 +7,12 @@ import { MANIFEST_NAME } from '../index/index-torrent.ts';
 import { MAX_MANIFEST_BYTES } from '../index/limits.ts';
 import { parseManifest } from '../index/manifest.ts';
 
-/** Asks a publisher again and again whether it has anything newer. */
+/** Asks a publisher repeatedly for a newer edition. */
 export class NewerEdition {
   readonly #address: PublisherAddress;
   readonly #http: Pick<HttpClient, 'getIfChanged'>;
   readonly #openDht: () => Promise<DhtNode | undefined>;
-  /** Of the manifest that the mirror has sent last. */
+  /** Validators of the last manifest from the mirror. */
   #validators: Validators | undefined;
 
   constructor(
@@ -25,7 +25,7 @@ export class NewerEdition {
   }
 
   /**
-   * Asks the publisher's mirror for its manifest if that has changed, or the DHT for its pointer.
+   * Asks the publisher's mirror for its manifest, if it has changed. Without a mirror, asks the DHT for the pointer.
    *
    * @returns false if nothing above `seq` was found, or nobody answered
    * @throws the signal's reason

@@ -8,17 +8,17 @@ import { contentsVersion } from '../subscription/published.ts';
 import type { NetworkOptions } from '../swarm/network.ts';
 import type { Warn } from '../warning.ts';
 
-/** A hash map that could not be built is tried again after so long, or when something has changed. */
+/** Pause before a hash map that could not be built is tried again, if nothing changes meanwhile. */
 const AGAIN_MS = 60_000;
 
-/** The hash map that a daemon publishes. */
+/** Options for the hash map that a daemon publishes. */
 export interface OwnMapOptions extends Omit<
   PublisherOptions,
   'store' | 'keys' | 'shareKeys' | 'network' | 'signal' | 'onWarning'
 > {
   /**
-   * Changes if the contents of the hash map may have changed for a reason outside the store. Cheap enough to be read every
-   * second.
+   * Returns a text that changes if the contents of the hash map may have changed for a reason outside the store. Read
+   * every second, so it must be cheap.
    */
   readonly version?: () => Promise<string>;
 }
@@ -32,17 +32,17 @@ interface OwnMapContext {
   readonly onWarning: Warn;
 }
 
-/** Publishes this machine's own hash map, as long as there is something to publish. */
+/** Publishes this machine's own hash map while there is something to publish. */
 export class OwnMap implements AsyncDisposable {
   readonly #options: OwnMapOptions;
   readonly #context: OwnMapContext;
   readonly #place: PublisherPlace;
   #publisher: Publisher | undefined;
-  /** The version of the contents that was published last, or tried. */
+  /** The version of the contents that was last published or tried. */
   #triedOf = '';
-  /** Time of `performance.now()` at which it is tried again though nothing has changed. */
+  /** Time of `performance.now()` at which to try again even if nothing has changed. */
   #againAtMs = Infinity;
-  /** The last reason why nothing is published. */
+  /** The last reason for publishing nothing. */
   #hindrance: Failure | undefined;
 
   constructor(options: OwnMapOptions, context: OwnMapContext, place: PublisherPlace) {

@@ -5,9 +5,9 @@ import { Turn } from '../store/turn.ts';
 import type { Warn } from '../warning.ts';
 
 /**
- * Takes the turn of serving a store, until it is disposed of. Warns a second daemon on the same store that both offer
- * the same NARs, under two addresses. Refuses a second one that publishes: two would sign two hash maps in turn.
- * Accepts one of another machine or container that shares the folder, since it serves another network.
+ * Takes the turn of serving a store, until it is disposed of. Warns if a second daemon serves the same store: both
+ * offer the same NARs under two addresses. Refuses a second daemon that publishes: the two would sign two hash maps in
+ * turn. Accepts a daemon of another machine or container that shares the folder, since it serves another network.
  *
  * @param options.publishes true if this process signs a hash map of the store
  * @returns undefined if another process has the turn

@@ -19,7 +19,7 @@
  */
 import units from '../../nix/units.json' with { type: 'json' };
 
-/** The differences between the units of one machine and of another. */
+/** The settings in which the units of two machines differ. */
 export interface UnitsOptions {
   /** The command line that starts narswarm, without a command: absolute paths. */
   readonly program: readonly string[];

@@ -163,7 +163,7 @@ function missing(baseName: string, referrer: StorePath | undefined): NarswarmErr
   const why = referrer === undefined ? '' : `, which ${referrer} refers to`;
   return new NarswarmError(
     'NARINFO_MISSING',
-    `no hash map and no cache has a narinfo of ${baseName}${why}: add the cache that holds it with --from or --publisher`,
+    `no hash map and no cache has a narinfo for ${baseName}${why}: add the cache that holds it with --from or --publisher`,
     { facts: { path: baseName, ...(referrer === undefined ? {} : { referrer }) } },
   );
 }

@@ -5,21 +5,21 @@ import { faultInWords } from '../../src/cli/damage.ts';
 test('faults of files in words', () => {
   const file = { kind: 'other-file', found: 'a', named: 'b' } as const;
   const contents = { kind: 'other-contents', found: 'a', signed: 'b' } as const;
-  assert.equal(faultInWords({ kind: 'gone' }), 'it was here, and no longer is');
+  assert.equal(faultInWords({ kind: 'gone' }), 'it was here, but no longer is');
   assert.equal(faultInWords(file), 'its SHA-256 is a, not b');
   assert.equal(
     faultInWords({ kind: 'wrong-file-hash', file }),
-    'it names a wrong FileHash of a NAR that is right: its SHA-256 is a, not b',
+    'it names a wrong FileHash for a correct NAR: its SHA-256 is a, not b',
   );
   assert.equal(
     faultInWords({ kind: 'wrong-nar-named', contents }),
-    'it names a NAR with other contents: its contents have the SHA-256 a, signed is b',
+    'it names a NAR with other contents: its contents have the SHA-256 a, and the signed one is b',
   );
   assert.equal(
     faultInWords({ kind: 'wrong-line', line: 'Compression', value: 'lzma9' }),
-    'its Compression, "lzma9", is none that there is',
+    'its Compression, "lzma9", is unknown',
   );
   assert.equal(faultInWords({ kind: 'wrong-line', line: 'Sig', value: 'x' }), 'its Sig, "x", is malformed or wrong');
-  assert.equal(faultInWords({ kind: 'lost-reference', referrer: 'p' }), 'p refers to it, and it is not there');
+  assert.equal(faultInWords({ kind: 'lost-reference', referrer: 'p' }), 'p refers to it, but it is not there');
   assert.equal(faultInWords({ kind: 'forged', key: 'k' }), 'its signature by k is wrong: it was altered');
 });

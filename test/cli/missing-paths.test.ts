@@ -29,11 +29,11 @@ suite('why a path is missing', () => {
 
   test('no narinfo, with what refers to it', () => {
     const wayOut = 'add the cache that holds it with --from or --publisher';
-    const says = `no hash map and no cache has a narinfo of it: ${wayOut}`;
+    const says = `no hash map and no cache has a narinfo for it: ${wayOut}`;
     assert.equal(reasonOf(missing(A, 'NARINFO_MISSING', { path: A })), says);
     assert.equal(
       reasonOf(missing(A, 'NARINFO_MISSING', { path: A, referrer: B })),
-      `no hash map and no cache has a narinfo of it, which ${B} refers to: ${wayOut}`,
+      `no hash map and no cache has a narinfo for it, which ${B} refers to: ${wayOut}`,
     );
   });
 
@@ -108,7 +108,7 @@ suite('missing paths by reason', () => {
     const groups = groupByReason([A, B].map((path) => missing(path, 'NARINFO_MISSING', { referrer: `${C}-${path}` })));
     assert.deepEqual(groups, [
       {
-        reason: 'no hash map and no cache has a narinfo of it: add the cache that holds it with --from or --publisher',
+        reason: 'no hash map and no cache has a narinfo for it: add the cache that holds it with --from or --publisher',
         paths: [A, B],
       },
     ]);
@@ -119,7 +119,7 @@ suite('missing paths by reason', () => {
 
 test('that the store has lost a path, and the way out', () => {
   const lost = { path: A, loss: 'gone' } as const;
-  assert.equal(reasonOf(lost), 'it was here, and no longer is: run narswarm verify --repair');
+  assert.equal(reasonOf(lost), 'it was here, but no longer is: run narswarm verify --repair');
   assert.deepEqual(missingFacts(lost), { ...lost, reason: reasonOf(lost) });
 });
 

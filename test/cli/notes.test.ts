@@ -7,16 +7,16 @@ test('notes of a run in words', () => {
   const failure = { reason: 'it broke' };
   assert.equal(
     noteSentence({ kind: 'kept-map', failure, created: '2026-01-01' }),
-    'it broke; the map of 2026-01-01 was taken',
+    'it broke; the hash map of 2026-01-01 is used',
   );
   assert.equal(
     noteSentence({ kind: 'kept-list', failure, at: '2026-01-01' }),
-    'it broke: the list of 2026-01-01 is used',
+    'it broke; the list of 2026-01-01 is used',
   );
   const roots = Array.from({ length: 12 }, (_, index) => `r${index}`);
   assert.equal(
     noteSentence({ kind: 'outsized', roots }),
-    'does not fit into --max-size as a whole, so only what fits of it is held: r0, r1, r2, r3, r4, r5, r6, r7, r8, r9 and 2 more',
+    'does not fit into --max-size, so it is held only in part: r0, r1, r2, r3, r4, r5, r6, r7, r8, r9 and 2 more',
   );
   assert.equal(
     noteSentence({ kind: 'profile', path: 'p', paths: 1 }),

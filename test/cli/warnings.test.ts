@@ -18,15 +18,15 @@ test('warnings name the thing, what happened and the way out', () => {
     ],
     [
       { kind: 'other-store-dir', cache: 'http://cache', theirs: '/a', ours: '/b' },
-      'http://cache is a cache for the store directory /a, and this is one for /b: it is not asked',
+      'http://cache is not asked: it is a cache for the store directory /a, and ours is /b',
     ],
     [
       { kind: 'no-cache-info', cache: 'http://cache', isLocal: false },
-      'http://cache has no nix-cache-info, and is asked after the other caches',
+      'http://cache has no nix-cache-info, so it is asked after the other caches',
     ],
     [
       { kind: 'no-cache-info', cache: 'file:///mnt', isLocal: true },
-      'file:///mnt has no nix-cache-info: is it there, is it mounted?',
+      'file:///mnt has no nix-cache-info: check that it exists and is mounted',
     ],
     [
       { kind: 'unchecked-contents', error, of: 'store' },
@@ -41,11 +41,11 @@ test('warnings name the thing, what happened and the way out', () => {
     [{ kind: 'failed-seed', infoHash, error: asError('no file') }, `cannot seed ${infoHash}: no file`],
     [
       { kind: 'nothing-evicted', obstacle: { kind: 'lost-root', path, keeper: 'laptop' } },
-      `nothing is evicted, since it may be needed: the subscription laptop’s ${path} has no narinfo in the store: fetch it again, or stop keeping it`,
+      `nothing is evicted, since kept paths may need it: the subscription laptop’s ${path} has no narinfo in the store: fetch it again, or stop keeping it`,
     ],
     [
       { kind: 'nothing-evicted', obstacle: { kind: 'unreadable-narinfo', storeHash } },
-      `nothing is evicted, since it may be needed: ${storeHash}.narinfo cannot be read: run narswarm verify --repair`,
+      `nothing is evicted, since kept paths may need it: ${storeHash}.narinfo cannot be read: run narswarm verify --repair`,
     ],
   ];
   for (const [warning, sentence] of words) assert.equal(warningSentence(warning), sentence);

@@ -93,7 +93,7 @@ describe('a damaged store', { concurrency: 2 }, () => {
     assert.equal((await machine.update()).status, 0);
     const { root, blob } = await pathsOf(machine);
     await rename(join(machine.store, blob.url), `${machine.store}/aside`);
-    assertFailure(await machine.status(['--check']), 7, 'STORE_CORRUPT', /it was here, and no longer is/);
+    assertFailure(await machine.status(['--check']), 7, 'STORE_CORRUPT', /it was here, but no longer is/);
     cache.faults = [{ kind: 'status', status: 503 }];
     const offline = await machine.update();
     assert.equal(offline.status, 5, offline.stderr);

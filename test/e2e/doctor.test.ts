@@ -229,7 +229,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     await lab.service(['daemon', '--store', store, '--port', '16290', ...trust()], { wrapper: host.wrapper });
     const run = await examine(host, store);
     assert.deepEqual(verdicts(run, 'port'), ['unsure'], run.stdout);
-    assert.match(String(findings(run, 'port')[0]?.['message']), /the daemon \(process \d+\) does not listen there/);
+    assert.match(String(findings(run, 'port')[0]?.['message']), /the daemon \(process \d+\) does not listen on it/);
   });
 
   test('sends nothing beyond the local network without a publisher, or without the DHT', async () => {

@@ -171,7 +171,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     const warning = String(run.event('warning')['message']);
     assert.match(
       warning,
-      new RegExp(`${large.storePath} with other contents.*; going by what ${upstream.url} says of it`),
+      new RegExp(`${large.storePath} with other contents.*; using the description by ${upstream.url} instead`),
     );
     assert.equal(requisites(to, made.root).length, 6);
     await assertSound(run.store, made.publicKey);
@@ -230,7 +230,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
       nobody,
       3,
       'NARINFO_MISSING',
-      new RegExp(`no hash map and no cache has a narinfo of ${made.root.slice(11, 20)}`),
+      new RegExp(`no hash map and no cache has a narinfo for ${made.root.slice(11, 20)}`),
     );
 
     const lies = await publishLies(infos, honest);

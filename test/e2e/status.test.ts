@@ -119,7 +119,7 @@ describe('what is told of subscriptions', { concurrency: 3 }, () => {
     );
     const { stdout } = await plain(machine, ['status']);
     assert.match(stdout, /^desktop: damaged; last complete as of .* \(generation 1/);
-    assert.match(stdout, /^ {2}missing {3}3 paths: it was here, and no longer is: run narswarm verify --repair$/m);
+    assert.match(stdout, /^ {2}missing {3}3 paths: it was here, but no longer is: run narswarm verify --repair$/m);
     const repair = await lab.run(['verify', '--store', machine.store, '--repair', ...flags, ...ALONE]);
     assert.equal(repair.status, 0, repair.stderr);
     assert.equal((await machine.status(['--check'])).status, 0);

@@ -58,7 +58,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
       [true, true],
     );
     const [first = '', second = ''] = done['notes'] as string[];
-    assert.match(first, /^no cache has \/nix\/store\/\S+-top: what a build of it needs was taken in its place$/);
+    assert.match(first, /^no cache has \/nix\/store\/\S+-top: the inputs of its build are used instead$/);
     assert.match(second, /^1 of its paths is in no cache and was left out: \/nix\/store\/\S+-lost\.tar$/);
     const status = await one.status('top');
     assert.deepEqual([status['health'], status['notes'], status['missing']], ['complete', done['notes'], []]);
@@ -113,7 +113,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     const run = await one.update();
     const done = run.event('subscription');
     const [replaced = '', leftOut = '', ...more] = done['notes'] as string[];
-    assert.match(replaced, /what a build of it needs was taken in its place$/);
+    assert.match(replaced, /the inputs of its build are used instead$/);
     assert.match(leftOut, /^1 of its paths is in no cache and was left out: \/nix\/store\/\S+-lost\.tar$/);
     assert.deepEqual([more, done['outcome'], done['leftOutCount']], [[], 'complete', 1]);
     assert.match(String(done['leftOut']), /^\/nix\/store\/\S+-lost\.tar$/);

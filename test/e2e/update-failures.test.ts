@@ -124,7 +124,7 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     const file = `${lost.storePath.slice('/nix/store/'.length).slice(0, 32)}.narinfo`;
     await rm(join(dir, file));
     const run = await machine.update();
-    assertFailure(run, 3, 'NARINFO_MISSING', /lab-0 is missing.*no hash map and no cache has a narinfo of/);
+    assertFailure(run, 3, 'NARINFO_MISSING', /lab-0 is missing.*no hash map and no cache has a narinfo for/);
     // Beyond the narinfo that is missing nobody knows what there is.
     assert.deepEqual(
       new Set((await assertSound(machine.store, made.publicKey)).narInfos),

@@ -187,7 +187,7 @@ describe('a publisher whose map is not today’s', { concurrency: 3 }, () => {
     assert.ok(typeof note === 'object' && note.kind === 'kept-map');
     assert.match(note.failure.reason, /no hash map from its mirror: /);
     const [told] = updated(run)['notes'] as string[];
-    assert.match(told ?? '', /no hash map from its mirror: .*; the map of .* was taken/);
+    assert.match(told ?? '', /no hash map from its mirror: .*; the hash map of .* is used/);
   });
 
   test('none at all, of a whole map that was never seen: a failure, though there is a cache', async () => {

@@ -1,8 +1,8 @@
 import { flatten, LIST_SUBSCRIPTIONS, spellings, type CommandModel, type Values } from './model.ts';
 
 /**
- * Makes the completion for bash: a function and its registration. It needs no bash-completion package, and handles
- * bash's splitting of `--scope=lan` into three words.
+ * Makes the completion for bash: a function and its registration. Does not need the package bash-completion. Handles
+ * the split of `--scope=lan` into three words by bash.
  */
 export function bashCompletion(model: CommandModel, program: string): string {
   const commands = flatten(model);

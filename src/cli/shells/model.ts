@@ -107,14 +107,14 @@ function describeOption(option: Option, description: string): OptionModel {
   };
 }
 
-/** Returns the completions for a value, judged by its name in help. */
+/** Returns the completions for a value. Its name in help decides. */
 function valuesOf(name: string, choices: readonly string[] | undefined): Values {
   if (choices !== undefined) return { kind: 'choices', choices };
   if (DIR_NAME.test(name)) return { kind: 'dir' };
   return { kind: FILE_NAME.test(name) ? 'file' : 'plain' };
 }
 
-/** Returns the text before the first semicolon outside of brackets: lists of matches have one line for each. */
+/** Returns the text before the first semicolon outside brackets: shells show one line per option. */
 function clause(text: string): string {
   let depth = 0;
   for (let index = 0; index < text.length; index++) {

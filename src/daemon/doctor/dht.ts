@@ -1,4 +1,4 @@
-/** Asks the nodes by which the DHT is joined whether they are there, and at which address they see this machine. */
+/** Asks the bootstrap nodes of the DHT whether they are there, and at which address they see this machine. */
 import { randomBytes } from 'node:crypto';
 import { createSocket, type Socket } from 'node:dgram';
 import { lookup } from 'node:dns/promises';
@@ -10,43 +10,43 @@ import { systemCode } from '../../disk/store-error.ts';
 import { endOfValue, isBytes, isDictionary } from '../../torrent/bencoding.ts';
 import { withinMs } from '../../within.ts';
 
-/** Time for all answers, and for a name to be found, in milliseconds. */
+/** Time for all answers. */
 const ANSWER_MS = 4_000;
 const NAME_MS = 5_000;
-/** UDP loses packets: each node is asked again as long as it is silent. */
+/** Interval at which a silent node is asked again: UDP loses packets. */
 const ASK_AGAIN_MS = 1_000;
-/** Once one node has answered, the others have so long. */
+/** Time for the other nodes after the first answer. */
 const OTHERS_MS = 1_000;
 const ID_BYTES = 20;
 const ENDPOINT_BYTES = 6;
 
-/** What became of asking one node. */
+/** The result of asking one node. */
 export interface DhtNodeAnswer {
-  /** `host:port` as it was named. */
+  /** `host:port` as it was given. */
   readonly node: string;
-  /** `name`: its name was not found; `silent`: nothing came back. Undefined: it has answered. */
+  /** `name`: its name was not found; `silent`: nothing came back. Undefined if it answered. */
   readonly failure: 'name' | 'silent' | undefined;
 }
 
 /** The answers of all nodes. */
 export interface DhtAnswers {
   readonly nodes: readonly DhtNodeAnswer[];
-  /** Addresses and ports at which the nodes see this machine, each once. Not all nodes tell. */
+  /** Addresses and ports at which the nodes see this machine, each once. Not all nodes say. */
   readonly seenAs: readonly Endpoint[];
-  /** UDP port that the questions came from. */
+  /** UDP port that the questions were sent from. */
   readonly port: number;
 }
 
-/** A query that changes nothing at a node (BEP 5; BEP 43: read-only nodes are not remembered). */
+/** Formats a query that changes nothing at a node (BEP 5; BEP 43: read-only nodes are not remembered). */
 export function formatQuery(transaction: Uint8Array): Buffer {
   const [id, target] = [randomBytes(ID_BYTES), randomBytes(ID_BYTES)];
   return Buffer.from(bencode.encode({ a: { id, target }, q: 'find_node', ro: 1, t: transaction, y: 'q' }));
 }
 
 /**
- * Reads an answer to that query.
+ * Reads the answer to that query.
  *
- * @returns undefined if it is none; `seenAs` only if the node tells (BEP 42)
+ * @returns undefined if it is not an answer; `seenAs` only if the node says (BEP 42)
  */
 export function parseAnswer(
   packet: Buffer,
@@ -103,7 +103,7 @@ export async function askDht(
 
 async function bind(port: number, host: string | undefined): Promise<Socket> {
   const socket = createSocket('udp4');
-  socket.on('error', () => undefined); // a node that cannot be reached is silent
+  socket.on('error', () => undefined); // a node that cannot be reached counts as silent
   try {
     const failed = once(socket, 'error').then(([error]) => Promise.reject(error as Error));
     socket.bind(port, host);

@@ -20,21 +20,21 @@ import { listenerOf, type Listener } from './listeners.ts';
 import { testMulticast } from './multicast.ts';
 import { parseNftables } from './nftables.ts';
 
-/** A port that others are to reach. */
+/** A port that others must reach. */
 export interface DoctorPort {
   readonly protocol: 'tcp' | 'udp';
   readonly port: number;
   readonly purpose: Findings['firewall']['purpose'];
 }
 
-/** What this machine is set up to do. */
+/** The configuration of this machine. */
 export interface Setup {
   /** The file store. */
   readonly storeDir: string;
   readonly maxBytes: number | undefined;
-  /** Ports of the daemon, none with scope `off`. */
+  /** Ports of the daemon. None with scope `off`. */
   readonly ports: readonly DoctorPort[];
-  /** Whether neighbours are looked for by multicast. */
+  /** True if neighbours are looked for by multicast. */
   readonly usesLan: boolean;
   readonly dht: {
     readonly isUsed: boolean;
@@ -47,9 +47,9 @@ export interface Setup {
   };
   /** Undefined if Nix cannot be asked which keys it trusts. */
   readonly keys: Findings['keys'] | undefined;
-  /** Times that must lie in the past, such as when the followed maps were signed. */
+  /** Times that must be in the past, such as those at which the followed maps were signed. */
   readonly past: readonly Date[];
-  /** When the kept hash maps of the followed publishers expire. */
+  /** Expiry times of the kept hash maps of the followed publishers. */
   readonly expiries: readonly Date[];
   /** The daemon of the store, if there is one. */
   readonly daemon: Findings['daemon'] | undefined;
@@ -57,15 +57,15 @@ export interface Setup {
 
 /** The oldest Nix that narswarm is tested with. */
 const OLDEST_NIX = [2, 8] as const;
-/** A clock is wrong if it is further behind something than this, in milliseconds. */
+/** Limit on how far the clock may be behind a recorded time. */
 const CLOCK_SLACK_MS = 10 * 60_000;
-/** No less is free on a disk that takes a closure. */
+/** Free space below which a closure may not fit. */
 const LITTLE_BYTES = 1e9;
 const CONNECT_MS = 2_000;
 
 /**
- * Looks at everything that may keep this machine from sharing, one after another. Asks nothing of the internet but the DHT's
- * first nodes, if the DHT is used.
+ * Checks everything that may keep this machine from sharing, one check after another. Contacts nothing on the internet
+ * except the bootstrap nodes of the DHT, and these only if the DHT is used.
  */
 export async function* examine(setup: Setup, now: Date, signal: AbortSignal): AsyncGenerator<Finding> {
   yield* examineNix(signal);
@@ -129,7 +129,7 @@ function isOlder(version: string, [major, minor]: readonly [number, number]): bo
   return Number(own) < major || (Number(own) === major && Number(second) < minor);
 }
 
-/** A value in place of an error of ours; others are thrown. */
+/** Returns `value` for an error of Nix. Throws other errors. */
 function orNarswarm<T>(error: unknown, value: T): T {
   if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return value;
   throw error;
@@ -245,7 +245,7 @@ interface Rules {
   readonly firewall: Firewall;
 }
 
-/** The rules that this user may read; none if it may read none. */
+/** Returns the rules that this user may read. Empty if there are none. */
 async function readFirewall(signal: AbortSignal): Promise<Rules[]> {
   const readers = [
     { source: 'nftables', command: ['nft', '--json', 'list', 'ruleset'], parse: parseNftables },
@@ -257,7 +257,7 @@ async function readFirewall(signal: AbortSignal): Promise<Rules[]> {
       return [{ source, firewall: parse(stdout) }];
     } catch {
       signal.throwIfAborted();
-      return []; // it is not there, or only root may run it
+      return []; // the program is missing, or only root may run it
     }
   });
   return (await Promise.all(read)).flat();

@@ -1,4 +1,4 @@
-/** What a firewall does with a packet from a neighbour, as far as its rules can be read: pure. */
+/** Decides whether a firewall lets packets from neighbours in, as far as its rules can be read: pure. */
 
 /** The first packet of a connection to this machine, from a neighbour. */
 export interface IncomingPacket {
@@ -7,22 +7,24 @@ export interface IncomingPacket {
   readonly interface: string;
 }
 
-/** True, false, or undefined where a rule asks for something that nobody here understands. */
+/** Returns true or false. Undefined if the rule has a condition that is not understood. */
 export type Matches = (packet: IncomingPacket) => boolean | undefined;
 
 export interface FirewallRule {
   readonly matches: Matches;
-  /** What a packet that matches does: a verdict, or a chain to go through. Undefined: the next rule. */
+  /** The effect on a packet that matches: a verdict, or a chain to go through. Undefined: the next rule decides. */
   readonly action: 'accept' | 'drop' | 'return' | { readonly jump: string } | { readonly goto: string } | undefined;
 }
 
 export interface FirewallChain {
-  /** What happens to a packet that nobody has judged; undefined for a chain that others jump to. */
+  /** The verdict on a packet that no rule decides. Undefined for a chain that others jump to. */
   readonly policy: 'accept' | 'drop' | undefined;
   readonly rules: readonly FirewallRule[];
 }
 
-/** Chains of the kernel's hook for what comes in, each of which may drop a packet, and those that they jump to. */
+/**
+ * The chains of the kernel's hook for incoming packets, each of which may drop a packet, and the chains they jump to.
+ */
 export interface Firewall {
   readonly input: readonly string[];
   readonly chains: ReadonlyMap<string, FirewallChain>;
@@ -58,7 +60,7 @@ function through(
     if (does === false || action === undefined) continue;
     const verdict = verdictOf(action, chains, packet, depth);
     if (does === undefined) {
-      // A rule with a condition of its own, such as a rate: it may let the packet in, and what follows judges the rest.
+      // A rule that is not understood, such as a rate limit, may let the packet in. The next rules judge the rest.
       if (verdict !== 'drop' && verdict !== 'continue') mayBeAccepted = true;
       continue;
     }

@@ -1,7 +1,7 @@
 /** Reads the rules of iptables as `iptables-save` prints them (iptables(8)), such as those of NixOS and ufw: pure. */
 import type { Firewall, FirewallChain, FirewallRule, Matches } from './firewall.ts';
 
-/** Parses the table `filter`; the others drop nothing. */
+/** Parses the table `filter`. Ignores the other tables: they drop nothing. */
 export function parseIptables(text: string): Firewall {
   const chains = new Map<string, { policy: FirewallChain['policy']; rules: FirewallRule[] }>();
   let isFilter = false;
@@ -17,7 +17,7 @@ export function parseIptables(text: string): Firewall {
   return { input: chains.has('INPUT') ? ['INPUT'] : [], chains };
 }
 
-/** Options that say nothing about which packets match, with the words that follow them. */
+/** Options that do not decide which packets match, with the number of words that follow them. */
 const REMARKS: Readonly<Record<string, number>> = {
   '-m': 1,
   '--match': 1,
@@ -26,7 +26,7 @@ const REMARKS: Readonly<Record<string, number>> = {
   '--log-level': 1,
   '--reject-with': 1,
 };
-/** Targets that let a packet go on to the next rule. */
+/** Targets after which the next rule decides. */
 const WITHOUT_VERDICT: ReadonlySet<string> = new Set(['LOG', 'NFLOG', 'MARK', 'CONNMARK', 'CT', 'TRACE']);
 
 function ruleOf(words: readonly string[]): FirewallRule {
@@ -96,7 +96,7 @@ function negated(matches: Matches, isNegated: boolean): Matches {
   };
 }
 
-/** Words at white space; a quoted one may have some in it. */
+/** Splits a text at white space. Quoted words may contain white space. */
 function wordsOf(text: string): string[] {
   return Array.from(text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g), ([, quoted, plain]) => quoted ?? plain ?? '');
 }

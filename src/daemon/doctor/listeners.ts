@@ -1,8 +1,8 @@
-/** Who listens on which port of this machine, by /proc (proc_pid_net(5)). */
+/** Finds the processes that listen on ports of this machine, in /proc (proc_pid_net(5)). */
 import { readdir, readFile, readlink } from 'node:fs/promises';
 
 export interface Listener {
-  /** Undefined for the process of another user, which only root sees. */
+  /** Undefined for a process of another user, which only root sees. */
   readonly pid: number | undefined;
   /** Its command line, shortened. */
   readonly command: string | undefined;
@@ -11,7 +11,7 @@ export interface Listener {
 const TCP_LISTEN = '0A';
 const LONGEST_COMMAND = 80;
 
-/** The inodes of sockets that listen on a port, as /proc/net/tcp and its like have them: pure. */
+/** Returns the inodes of sockets that listen on a port, from the text of /proc/net/tcp or udp: pure. */
 export function listeningInodes(text: string, protocol: 'tcp' | 'udp', port: number): string[] {
   return text
     .split('\n')
@@ -23,7 +23,7 @@ export function listeningInodes(text: string, protocol: 'tcp' | 'udp', port: num
     });
 }
 
-/** The process that listens on a port; undefined if nobody does. */
+/** Returns the process that listens on a port. Undefined if there is none. */
 export async function listenerOf(protocol: 'tcp' | 'udp', port: number): Promise<Listener | undefined> {
   const tables = await Promise.all(
     [protocol, `${protocol}6`].map((name) => readFile(`/proc/net/${name}`, 'utf8').catch(() => '')),

@@ -4,21 +4,21 @@ import { GROUP_PORT, GROUPS } from '../../discovery/lan-announcement.ts';
 import { LanGroup } from '../../discovery/lan-group.ts';
 import type { LocalInterface } from '../../discovery/local-networks.ts';
 
-/** How long the echo of a packet of our own may take, in milliseconds. */
+/** Time for our own packet to come back. */
 const ECHO_MS = 1_000;
 const SEND_AGAIN_MS = 200;
 
-/** How multicast works on one interface. */
+/** The result of a multicast test on one interface. */
 export interface MulticastEcho {
   readonly interface: string;
   readonly address: string;
-  /** True if a packet that was sent to the group came back; false: something drops it, such as a firewall. */
+  /** True if a packet to the group came back. If false, something drops it, such as a firewall. */
   readonly isHeard: boolean;
-  /** Why nothing could be sent, in the system's words. */
+  /** The system's reason why nothing could be sent. */
   readonly failure: string | undefined;
 }
 
-/** Sends a packet to the neighbours' group on each interface, and listens for it. Others take no notice of it. */
+/** Sends a packet to the neighbours' group on each interface, and waits for it. Other machines ignore it. */
 export async function testMulticast(
   interfaces: readonly LocalInterface[],
   signal: AbortSignal,

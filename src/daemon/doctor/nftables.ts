@@ -3,7 +3,7 @@ import type { Firewall, FirewallChain, FirewallRule, Matches } from './firewall.
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** @throws SyntaxError for what is not JSON */
+/** @throws SyntaxError if the text is not JSON */
 export function parseNftables(text: string): Firewall {
   const { nftables } = Object(JSON.parse(text)) as { nftables?: unknown };
   const items = (Array.isArray(nftables) ? nftables : []).map((item) => Object(item) as Json);
@@ -52,7 +52,7 @@ function ruleOf(rule: Json, sets: ReadonlyMap<string, unknown>): FirewallRule {
   return { matches: (packet) => all(matches.map((match) => match(packet))), action };
 }
 
-/** What a map of connection states does with a new one, as NixOS has it; undefined for other maps. */
+/** Returns the effect of a map of connection states, as NixOS has it, on a new connection. Undefined for other maps. */
 function ofNew({ key, data }: Json, rule: Json): FirewallRule['action'] {
   if (objectOf(objectOf(key)?.['ct'])?.['key'] !== 'state') return undefined;
   const { set } = Object(data) as Json;
@@ -96,7 +96,7 @@ function matchOf({ left, right, op }: Json, setOf: (name: string) => unknown): M
   return () => undefined;
 }
 
-/** Whether a value, a range, a set or a list has something in it; undefined for what is not understood. */
+/** Returns true if a value, range, set or list contains `actual`. Undefined if it is not understood. */
 function contains(operand: unknown, actual: string | number): boolean | undefined {
   if (typeof operand === 'string') {
     if (operand.endsWith('*')) return String(actual).startsWith(operand.slice(0, -1));
