@@ -1,33 +1,33 @@
-/** When a machine announces itself on the local network: often enough to be found at once, seldom enough for everybody. */
+/** Times of announcements on the local network: frequent enough to be found at once, rare enough for all together. */
 
 /**
- * Each neighbour's share of the gap between two announcements of a machine, and of the time over which answers to a newcomer
- * are spread. So the smaller a network, the sooner a newcomer is answered, and all together send 200 packets a second at
- * most. BEP 14 asks for a minute between announcements, but a newcomer would wait that long for an answer.
+ * Time that each neighbour adds to the gap between two announcements, and to the time over which answers to a newcomer
+ * are spread. In a small network a newcomer is answered sooner. All machines together send at most 200 packets a
+ * second. BEP 14 asks for a minute between announcements, but a newcomer would wait that long for an answer.
  */
 const SHARE_MS = 5;
 const MIN_GAP_MS = 50;
 const MAX_GAP_MS = 1_000;
 const MAX_SPREAD_MS = 250;
-/** So few neighbours may answer a newcomer at the same moment. */
+/** Number of neighbours that may answer a newcomer at the same moment. */
 const FEW = 4;
 /** Time from the first announcement to the second; doubled after each. Wi-Fi loses multicast. */
 const FIRST_INTERVAL_MS = 1_000;
 
-/** Returns the shortest time between two announcements of a machine with so many neighbours. */
+/** Returns the shortest time between two announcements of a machine with this number of neighbours. */
 export function gapMs(neighbours: number): number {
   return Math.min(Math.max(neighbours * SHARE_MS, MIN_GAP_MS), MAX_GAP_MS);
 }
 
-/** Returns the time over which so many neighbours spread their answers to a newcomer. */
+/** Returns the time over which this number of neighbours spreads its answers to a newcomer. */
 export function spreadMs(neighbours: number): number {
   return Math.min(Math.max(0, neighbours - FEW) * SHARE_MS, MAX_SPREAD_MS);
 }
 
 /**
- * Returns the time from one announcement to the next, if nothing happens.
+ * Returns the time from one announcement to the next if nothing happens.
  *
- * @param past announcements so far
+ * @param past number of announcements so far
  * @param maxMs longest time, at least a second
  */
 export function intervalMs(past: number, maxMs: number): number {

@@ -35,7 +35,7 @@ interface Fresh<T> {
 export class CacheServices {
   readonly #instances = new Map<string, Fresh<string>>();
   readonly #servers = new Map<string, Fresh<{ readonly target: string; readonly port: number }>>();
-  /** Addresses of the services' hosts alone: phones and printers announce theirs, too. The key of an address is the address. */
+  /** Addresses of the services' hosts, by address. Phones and printers announce theirs, too: those are not kept. */
   readonly #addresses = new Map<string, Map<string, Fresh<string>>>();
 
   /**
@@ -69,7 +69,7 @@ export class CacheServices {
     }
   }
 
-  /** Returns the hosts of the services, of which there is a bounded number. */
+  /** Returns the hosts of the services. Their number is bounded. */
   #hosts(nowMs: number): Set<string> {
     return new Set(
       [...this.#servers.values()].filter(({ untilMs }) => untilMs > nowMs).map(({ value }) => value.target),
@@ -147,7 +147,7 @@ function isInstance(name: string): boolean {
   return name.length <= 255 && name.toLowerCase().endsWith(`.${CACHE_SERVICE}`);
 }
 
-/** Returns the first part of an instance's name, which may contain dots and spaces. */
+/** Returns the first part of an instance's name. It may contain dots and spaces. */
 function labelOf(name: string): string {
   return name.slice(0, -CACHE_SERVICE.length - 1);
 }

@@ -6,13 +6,13 @@ import { LocalNetworks } from './local-networks.ts';
 /** Hosts that may connect to us. `lan`: loopback and the networks of this machine's interfaces. */
 export type Serves = 'anyone' | 'lan' | 'nobody';
 
-/** Returns true if the scope lets this host have our NARs, whoever made the connection. */
+/** Returns true if the scope lets this host have our NARs. It does not matter which side made the connection. */
 export function mayHave(serves: Serves, host: string, networks: Pick<LocalNetworks, 'includes'>): boolean {
   return serves === 'anyone' || (serves === 'lan' && networks.includes(host));
 }
 
 /**
- * Refuses connections before a byte is read: hosts outside the scope, hosts that have lied, and too many connections
+ * Refuses connections before a byte is read. Refuses hosts outside the scope, hosts that lied, and too many connections
  * from one host.
  */
 export class ConnectionGuard {

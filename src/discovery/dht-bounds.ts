@@ -53,7 +53,10 @@ function hostIn(bytes: Uint8Array, at: number): string {
   return bytes.subarray(at, at + 4).join('.');
 }
 
-/** Counts the queries for each target, so that nodes that name ever nearer ones cannot prolong a search without end. */
+/**
+ * Counts the queries for each target. Without a limit, nodes that name ever nearer nodes could prolong a search for
+ * ever.
+ */
 export class QueryCounts {
   readonly #counts = new Map<string, { count: number; sinceMs: number }>();
 

@@ -33,7 +33,7 @@ const FIELD_CHECKS: Readonly<Record<string, (value: unknown) => boolean>> = {
 const SHORT_ANSWER_BYTES = 400;
 
 /**
- * Wraps the UDP socket for the library. Passes on only sound packets, and no more than the library can handle. Limits
+ * Wraps the UDP socket for the library. Passes on only sound packets, and not more than the library can handle. Limits
  * outgoing answers to as many nodes as in BEP 5.
  */
 export class GuardedSocket extends EventEmitter {
@@ -69,7 +69,7 @@ export class GuardedSocket extends EventEmitter {
     this.#udp.close(() => this.emit('close'));
   }
 
-  /** Returns the packet to send. Undefined for a query too many, which counts as unanswered. */
+  /** Returns the packet to send. Undefined for a query above the limit, which counts as unanswered. */
   #bounded(packet: Uint8Array): Uint8Array | undefined {
     const message = bencode.decode(packet) as Fields; // the library has just encoded it
     const { q, a } = message;

@@ -9,18 +9,15 @@ const DEFAULT_SETTLE_MS = 300;
 
 /** Bounds of a search for an item. */
 export interface MutableGetOptions extends DhtOperationOptions {
-  /**
-   * Time to wait for a newer item once one was found, instead of waiting for every missing node (2 s each). Default:
-   * 300.
-   */
+  /** Time to wait for a newer item after the first one was found. Each missing node would take 2 s. Default: 300. */
   readonly settleMs?: number;
   /** An item below this seq does not end the search early. */
   readonly lowestSeq?: number;
 }
 
 /**
- * The mutable items of a DHT node (BEP 44). It corrects two faults of the library: a publisher does not hold its own item, and
- * a second put of one seq fails with 302.
+ * The mutable items of a DHT node (BEP 44). Corrects two faults of the library: a publisher does not hold its own item,
+ * and a second put of the same seq fails with 302.
  */
 export class DhtItems {
   readonly #dht: Client;
@@ -48,12 +45,11 @@ export class DhtItems {
 
   /**
    * Signs and stores `{ih}` (BEP 46), here and at the nodes nearest to the key. Repeat it every hour: nodes may drop an
-   * item after two.
+   * item after two hours.
    *
    * @returns the least number of other nodes that now hold it; 0 if none could be reached
    * @throws NarswarmError `INDEX_ROLLBACK` if the DHT has a higher seq, or this seq with another value; `KEY_INVALID`
-   *   if the signature does not fit the key; `USAGE` for a key or salt of the wrong size, or a seq that is not an
-   *   integer
+   * if the signature does not fit the key; `USAGE` for a key or salt of the wrong size, or a seq that is not an integer
    */
   async put(item: MutablePut, options: DhtOperationOptions = {}): Promise<{ nodes: number }> {
     const { publicKey, salt, seq } = item;

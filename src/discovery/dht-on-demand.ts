@@ -2,7 +2,7 @@ import { listenAtFirst } from '../wire/ports.ts';
 import type { DhtNode, DhtOptions } from './dht.ts';
 
 export interface DhtOnDemandOptions extends Omit<DhtOptions, 'port'> {
-  /** UDP ports. The first free one is taken; 0 is any. Default: any. */
+  /** UDP ports. The first free one is used; 0 is any. Default: any. */
   readonly ports?: readonly number[];
 }
 
@@ -18,12 +18,14 @@ export class DhtOnDemand implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Returns the node, once it is open. */
+  /** Returns the node. Undefined until it is open. */
   get node(): DhtNode | undefined {
     return this.#node;
   }
 
-  /** Returns the node; opens it if necessary. Undefined if there is none, or after the end. @throws LISTEN_FAILED */
+  /**
+   * Returns the node; opens it if necessary. Undefined if there is none, or after {@link close}. @throws LISTEN_FAILED
+   */
   async open(): Promise<DhtNode | undefined> {
     if (this.#options === undefined || this.#isClosed) return undefined;
     const { ports = [0], ...options } = this.#options;

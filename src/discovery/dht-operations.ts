@@ -7,7 +7,10 @@ export interface DhtOperationOptions {
 
 const DEFAULT_TIMEOUT_MS = 30_000;
 
-/** The running calls of the library, which never calls back once its node is destroyed: each ends at its deadline or with `end`. */
+/**
+ * The running calls of the library. The library never calls back once its node is destroyed, so each call ends at its
+ * deadline or with {@link end}.
+ */
 export class DhtOperations {
   readonly #running = new Set<() => void>();
   #isEnded = false;
@@ -42,7 +45,7 @@ export class DhtOperations {
   }
 }
 
-/** Returns a function that gives the rest of the time of an operation of several calls. */
+/** Returns a function that returns the remaining time of an operation with several calls. */
 export function restOf(options: DhtOperationOptions): () => DhtOperationOptions {
   const endsAtMs = performance.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
   return () => ({ ...options, timeoutMs: endsAtMs - performance.now() });

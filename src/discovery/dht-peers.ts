@@ -43,8 +43,8 @@ export class DhtPeers {
   }
 
   /**
-   * Asks for the peers of `infoHash` (BEP 5), and reports each once, as soon as it is found. This host may be among
-   * them. They are claims of strangers. An error of `onPeer` ends the look-up and is thrown.
+   * Asks for the peers of `infoHash` (BEP 5), and reports each once, as soon as it is found. They are claims of
+   * strangers. This host may be among them. An error of `onPeer` ends the look-up and is thrown.
    *
    * @returns the number of reported peers
    */

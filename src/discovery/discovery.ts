@@ -9,7 +9,7 @@ import type { PeerOrigin, PeerRecord, PeerTable } from './peer-table.ts';
 import { asError, type Warn } from '../warning.ts';
 
 export interface DiscoveryOptions {
-  /** Port at which others reach us. It is announced, and never connected to by ourselves. */
+  /** Port at which others reach us. It is announced. Peers at this port of our own addresses are ignored. */
   readonly peerPort: number;
   /** Opens the DHT node when there is something to look for. Returns undefined if the DHT is off. */
   readonly openDht: () => Promise<DhtNode | undefined>;
@@ -20,7 +20,7 @@ export interface DiscoveryOptions {
   readonly lan: boolean;
   /** Address of the interface to use for that. Undefined: all. */
   readonly lanInterface?: string | undefined;
-  /** True to announce followed swarms in the DHT; otherwise only asks. */
+  /** True to announce followed swarms in the DHT. False to ask only. */
   readonly announce: boolean;
   /** True to connect to peers beyond the local network. */
   readonly wan: boolean;
@@ -29,7 +29,7 @@ export interface DiscoveryOptions {
 
 /** BEP 5 nodes forget a peer after 30 minutes at most; asking again also finds newcomers. */
 const REANNOUNCE_MS = 15 * 60_000;
-/** A process asks more often in its first minute: it may be a fetch, which wants all present peers. */
+/** A process asks more often in its first minute: it may be a fetch, which wants to find all peers at once. */
 const EARLY_MS = 15_000;
 const EARLY_ROUNDS = 4;
 /** While nobody is found, asks again soon, since the other side may just be starting, then less and less often. */
@@ -43,7 +43,7 @@ const MAX_RETRY_MS = 60_000;
 export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implements AsyncDisposable {
   readonly #options: DiscoveryOptions;
   readonly #table: PeerTable;
-  /** Swarms that are followed, each with what ends it. */
+  /** Followed swarms, each with the controller that ends it. */
   readonly #followed = new Map<InfoHash, AbortController>();
   readonly #stop = new AbortController();
   #lan: LanDiscovery | undefined;
@@ -92,8 +92,8 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
   }
 
   /**
-   * Returns true if an address may lead there. The LAN finds other processes of this machine by packets from them; the
-   * DHT only claims.
+   * Returns true if an address may be connected to. A peer on the LAN may be another process of this machine, as its
+   * packets prove. An address from the DHT is only a claim.
    */
   #mayLeadThere(host: string, origin: PeerOrigin): boolean {
     const { addresses } = this.#options;
@@ -105,7 +105,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     for (const peer of peers) this.add(parseEndpoint(peer), 'hint');
   }
 
-  /** Looks for peers of this swarm from now on, and announces us in it if the scope allows. */
+  /** Looks for peers of this swarm from now on. Announces us in it if the scope allows. */
   follow(infoHash: InfoHash): void {
     if (this.#followed.has(infoHash)) return;
     const end = this.#begin(infoHash);
@@ -117,7 +117,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     if (!this.#followed.has(infoHash)) this.#begin(infoHash);
   }
 
-  /** Looks for peers of this swarm no longer, and announces us in it no more. Found peers stay. */
+  /** Stops looking for peers of this swarm, and stops announcing us in it. Keeps the peers found so far. */
   unfollow(infoHash: InfoHash): void {
     this.#followed.get(infoHash)?.abort();
     this.#followed.delete(infoHash);
@@ -139,7 +139,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     return this.close();
   }
 
-  /** @param past number of rounds so far, and of the latest ones in vain */
+  /** @param past number of rounds so far, and number of latest rounds without a result */
   async #ask(infoHash: InfoHash, past: { round: number; inVain: number }, signal: AbortSignal): Promise<void> {
     const { openDht, announce, peerPort, onWarning } = this.#options;
     let found = 0;
@@ -162,7 +162,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
   }
 }
 
-/** Returns the wait after this many look-ups in vain, and one more. */
+/** Returns the pause after this number of look-ups in vain, and one more. */
 export function retryMs(inVain: number): number {
   return Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** inVain);
 }

@@ -3,8 +3,10 @@ import { isIPv4, isIPv6 } from 'node:net';
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
 
-/** A TCP or UDP address. `host` is an IPv4 or IPv6 address without brackets, with the
- * zone if it is of a link alone (`fe80::1%eth0`), or a name; `port` is 1 to 65535. */
+/**
+ * A TCP or UDP address. `host` is a name, or an IPv4 or IPv6 address without brackets. A link-local address has its
+ * zone (`fe80::1%eth0`). `port` is 1 to 65535.
+ */
 export interface Endpoint {
   readonly host: string;
   readonly port: number;
@@ -14,7 +16,8 @@ const MAX_PORT = 65_535;
 const HOST_NAME = /^(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?$/i;
 
 /**
- * Reads `HOST:PORT`, where HOST is an IPv4 address or a name, or `[IPV6]:PORT`, also with a zone. The name is not looked up.
+ * Reads `HOST:PORT`, where HOST is an IPv4 address or a name, or `[IPV6]:PORT`, also with a zone. Does not look up
+ * names.
  *
  * @throws NarswarmError `USAGE`, naming the text.
  */
@@ -42,7 +45,7 @@ export function isPort(port: number): boolean {
   return Number.isInteger(port) && port >= 1 && port <= MAX_PORT;
 }
 
-/** Returns false for digits and dots that are not an IPv4 address: that is a typing error, not a name. */
+/** Returns false for digits and dots that are not an IPv4 address: they are a typing error, not a name. */
 function isIPv4OrName(host: string): boolean {
   return isIPv4(host) || (HOST_NAME.test(host) && !/^[\d.]+$/.test(host));
 }

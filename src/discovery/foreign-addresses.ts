@@ -10,8 +10,8 @@ export interface ForeignAddressesOptions {
 }
 
 /**
- * Decides which addresses named by strangers (in the DHT, on the LAN, in a hash map) may be connected to: none that
- * lead back to this machine, whose services trust local connections.
+ * Decides which addresses named by strangers (in the DHT, on the LAN, in a hash map) may be connected to. Refuses all
+ * that lead back to this machine, since its services trust local connections.
  */
 export class ForeignAddresses {
   readonly #options: ForeignAddressesOptions;
@@ -47,7 +47,7 @@ export class ForeignAddresses {
     if (now - this.#lookedAtMs < LOOK_AGAIN_MS) return;
     this.#lookedAtMs = now;
     this.#never = new BlockList();
-    // "This network", which Linux takes for loopback, multicast and the reserved addresses above it.
+    // "This network" (Linux takes it for loopback), multicast, and the reserved addresses above it.
     this.#never.addSubnet('0.0.0.0', 8);
     this.#never.addSubnet('224.0.0.0', 3);
     this.#never.addAddress('::', 'ipv6');

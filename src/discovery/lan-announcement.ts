@@ -37,7 +37,7 @@ export function formatAnnouncements(
 }
 
 /**
- * Reads an announcement that came from `address`; undefined for anything malformed. Unknown headers are ignored, as
+ * Reads an announcement that came from `address`. Returns undefined for anything malformed. Ignores unknown headers, as
  * BEP 14 asks. Never throws.
  */
 export function parseAnnouncement(packet: Uint8Array, address: string): LanAnnouncement | undefined {

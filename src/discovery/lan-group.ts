@@ -15,11 +15,11 @@ export interface LanGroupOptions {
   readonly family: 'ipv4' | 'ipv6';
   readonly address: string;
   readonly port: number;
-  /** Port to send from; answers to it are heard, too. Default: a free one, without a listener. */
+  /** Port to send from. Answers to it are received, too. Default: a free one, without a listener. */
   readonly sendPort?: number;
   /** Time to live of packets. Default: 1, so that no router forwards them. */
   readonly ttl?: number;
-  /** Called with each packet, at least once, and its sender's address. */
+  /** Called with each packet, at least once, and with its sender's address. */
   readonly onPacket: (packet: Buffer, from: string) => void;
   readonly onWarning: (error: Error) => void;
 }
@@ -28,13 +28,13 @@ export interface LanGroupOptions {
 const RETRY_MS = 1_500;
 const MAX_RETRY_MS = 5 * 60_000;
 
-/** Failures of a place: how many in a row, and when it is tried again (`performance.now`). */
+/** Failures of a place: how many in a row, and when to try it again (`performance.now`). */
 interface Failure {
   readonly count: number;
   readonly retryAtMs: number;
 }
 
-/** A multicast group on the interfaces of this machine. Sends from each place, and hears on all of them. */
+/** A multicast group on the interfaces of this machine. Sends from each place, and receives on all of them. */
 export class LanGroup implements AsyncDisposable {
   readonly #options: LanGroupOptions;
   /** One socket per place, since a socket sends multicast to one interface only. */
@@ -42,8 +42,8 @@ export class LanGroup implements AsyncDisposable {
   readonly #places = new Map<string, Place>();
   readonly #failures = new Map<string, Failure>();
   /**
-   * The system allows a socket 20 memberships (net.ipv4.igmp_max_memberships). More receivers are made if that is not
-   * enough.
+   * Sockets that receive. The system allows 20 memberships per socket (net.ipv4.igmp_max_memberships), so more sockets
+   * are made if necessary.
    */
   #receivers: Socket[] = [];
   #isClosed = false;
@@ -52,7 +52,7 @@ export class LanGroup implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Returns true if packets can be sent or heard. */
+  /** True if packets can be sent or received. */
   get isJoined(): boolean {
     return this.#senders.size > 0;
   }
@@ -129,7 +129,7 @@ export class LanGroup implements AsyncDisposable {
     this.#places.delete(key);
   }
 
-  /** Also hears at a place. @throws if that is impossible */
+  /** Receives at a place, too. @throws if that is impossible */
   async #listen({ via }: Place): Promise<void> {
     const { address, port } = this.#options;
     const last = this.#receivers.at(-1);
@@ -146,7 +146,7 @@ export class LanGroup implements AsyncDisposable {
     this.#receivers.push(receiver);
   }
 
-  /** Hears at the remaining places over new sockets. Closes the old ones afterwards, so that no packet is missed. */
+  /** Receives at the remaining places over new sockets. Closes the old ones afterwards, so that no packet is missed. */
   async #renewReceivers(): Promise<void> {
     const old = this.#receivers;
     this.#receivers = [];
@@ -186,7 +186,7 @@ export class LanGroup implements AsyncDisposable {
   }
 }
 
-/** Joins, unless the socket has as many memberships as the system allows. @throws if the interface cannot be joined */
+/** Joins unless the socket has as many memberships as the system allows. @throws if the interface cannot be joined */
 function hasRoomFor(socket: Socket, address: string, via: string): boolean {
   try {
     socket.addMembership(address, via);

@@ -2,8 +2,8 @@
  * Finds peers on the local network: local service discovery (BEP 14), over IPv4 and IPv6 multicast.
  *
  * Written here because the npm package bittorrent-lsd can neither choose its interface nor answer, and does not filter
- * by infohash. Packets keep the default TTL of 1, so they do not leave the link. Discovery is an extra: a fault of a network
- * is a warning, never an exception.
+ * by infohash. Packets keep the default TTL of 1, so they do not leave the link. Discovery is an extra: a fault of a
+ * network causes a warning, never an exception.
  */
 import { randomBytes } from 'node:crypto';
 import type { InfoHash } from '../nix/brands.ts';
@@ -26,29 +26,29 @@ export interface LanDiscoveryOptions {
   readonly onPeer: (peer: Endpoint, infoHash: InfoHash) => void;
   /** Called if an interface or the port cannot be used; discovery continues without it. Default: nothing. */
   readonly onWarning?: (error: Error) => void;
-  /** Default: those of this machine. */
+  /** The local networks. Default: those of this machine. */
   readonly networks?: LocalNetworks;
   /** Address of the interface to use. Default: all except loopback, including those that come up later. */
   readonly interfaceAddress?: string;
   /** UDP port of the group. Default: 6771. */
   readonly groupPort?: number;
-  /** Longest time between announcements. Default: 300,000 (5 minutes, as in BEP 14). */
+  /** Longest time between two announcements. Default: 300,000 (5 minutes, as in BEP 14). */
   readonly intervalMs?: number;
-  /** Time between two looks at the interfaces. Default: 2,000. */
+  /** Time between two checks of the interfaces. Default: 2,000. */
   readonly followMs?: number;
   /** False to listen without sending. Default: true. */
   readonly announces?: boolean;
 }
 
 const INTERVAL_MS = 5 * 60_000;
-/** A look takes about 0.1 ms. */
+/** A check takes about 0.1 ms. */
 const FOLLOW_MS = 2000;
-/** Time for a neighbour heard over IPv6 to be heard over IPv4, too: then it is one peer, not two. */
+/** Time in which a neighbour heard over IPv6 may also be heard over IPv4: then it is one peer, not two. */
 const TWIN_MS = 300;
 /** Limit on remembered neighbours, since a noisy one could name many. */
 const MAX_KNOWN = 4096;
 
-/** Announces our swarms on the local network, and reports the neighbours in them. */
+/** Announces our swarms on the local network. Reports the neighbours in the same swarms. */
 export class LanDiscovery implements AsyncDisposable {
   readonly #options: LanDiscoveryOptions;
   readonly #networks: LocalNetworks;
@@ -56,7 +56,7 @@ export class LanDiscovery implements AsyncDisposable {
   readonly #ipv4: LanGroup;
   readonly #ipv6: LanGroup;
   readonly #known = new BoundedSet(MAX_KNOWN);
-  /** Hosts of the known neighbours, which may be several processes each. */
+  /** Hosts of the known neighbours. One host may run several processes. */
   readonly #hosts = new BoundedSet(MAX_KNOWN);
   readonly #budget = new PacketBudget(LAN_PACKETS_PER_SECOND, () => performance.now(), hostKeyOf);
   /** Cookies of the neighbours heard over IPv4. */
@@ -118,7 +118,7 @@ export class LanDiscovery implements AsyncDisposable {
 
   #receive(packet: Buffer, address: string, family: 'ipv4' | 'ipv6'): void {
     if (!this.#budget.admit(address)) return;
-    // Spoofed, or routed multicast.
+    // Refuses spoofed packets and routed multicast.
     if (!this.#networks.includes(address)) return;
     const announcement = parseAnnouncement(packet, address);
     if (announcement === undefined || announcement.cookie === this.#cookie) return;
@@ -126,7 +126,7 @@ export class LanDiscovery implements AsyncDisposable {
     const shared = this.#options.infoHashes().filter((infoHash) => infoHashes.includes(infoHash));
     if (shared.length === 0) return;
     this.#hosts.add(peer.host);
-    // A restarted neighbour has a new cookie and has forgotten us.
+    // A new cookie means a restarted neighbour, which has forgotten us.
     if (this.#known.add(`${peer.host}:${peer.port} ${cookie}`))
       this.#announceIn(Math.random() * spreadMs(this.#hosts.size));
     const report = (): void => {
@@ -165,8 +165,9 @@ export class LanDiscovery implements AsyncDisposable {
   }
 
   /**
-   * Joins interfaces that have come up: a service starts before the network, a laptop moves. @returns true if there is
-   * one
+   * Joins interfaces that have come up: a service may start before the network, and a laptop moves.
+   *
+   * @returns true if there is one
    */
   #follow(): Promise<boolean> {
     this.#following = this.#following.then(async () => {
@@ -175,7 +176,7 @@ export class LanDiscovery implements AsyncDisposable {
       // IPv4 first: a neighbour heard over both should be heard over IPv4.
       const isNewOverIPv4 = await this.#ipv4.follow(ipv4);
       if (!(await this.#ipv6.follow(ipv6)) && !isNewOverIPv4) return false;
-      // A neighbour from another network may be a different one here, or be reached in another way.
+      // A neighbour from another network may be a different machine here, or be reached in another way.
       this.#known.clear();
       this.#hosts.clear();
       this.#heardOverIPv4.clear();
@@ -207,7 +208,7 @@ class BoundedSet {
     this.#items.clear();
   }
 
-  /** @returns true if it was new */
+  /** Adds an item. @returns true if it was new */
   add(item: string): boolean {
     if (this.#items.has(item)) return false;
     if (this.#items.size === this.#max) this.#items.clear();

@@ -1,4 +1,4 @@
-/** The networks of this machine's interfaces: the meaning of "the local network" in every decision. */
+/** Follows the networks of this machine's interfaces: they are "the local network" in every decision. */
 import { existsSync, readFileSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
@@ -8,7 +8,7 @@ import { SHORTEST_PREFIX, type Subnet } from './subnet.ts';
 export interface LocalInterface {
   readonly name: string;
   /**
-   * Index of the interface. It differs from that of an earlier interface of the same name; 0 if the system does not
+   * Index of the interface. It differs from that of an earlier interface with the same name. 0 if the system does not
    * say.
    */
   readonly index: number;
@@ -33,7 +33,7 @@ const FRESH_MS = 1000;
 const OF_CONTAINERS =
   /^(?:docker\d+|docker_gwbridge|br-[0-9a-f]{12}|podman\d+|nerdctl\d+|cni\d+|cni-.+|flannel[.-].+|cali[0-9a-f]{6,}|cilium_.+|weave|kube-.+)$/;
 
-/** Near by definition: no router forwards these. */
+/** Local by definition: no router forwards these addresses. */
 const LINK_LOCAL = new BlockList();
 LINK_LOCAL.addSubnet('169.254.0.0', 16);
 LINK_LOCAL.addSubnet('fe80::', 10, 'ipv6');
@@ -41,7 +41,7 @@ const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8);
 LOOPBACK.addAddress('::1', 'ipv6');
 
-/** Follows the interfaces: every answer is about their present state. */
+/** Follows the interfaces. Every answer is about their current state. */
 export class LocalNetworks {
   readonly #read: () => Interfaces;
   readonly #further: readonly Subnet[];
@@ -66,8 +66,8 @@ export class LocalNetworks {
   }
 
   /**
-   * True if an address is on loopback, in a network of one of the interfaces or in a further one, also as an IPv4-mapped IPv6 address or
-   * with a zone (`fe80::1%eth0`). False for everything else, names included. Never throws.
+   * Returns true if an address is on loopback, in the network of an interface, or in a further one. Accepts IPv4-mapped
+   * IPv6 addresses and zones (`fe80::1%eth0`). Returns false for everything else, such as names. Never throws.
    */
   includes(ip: string): boolean {
     const [address = '', zone] = ip.split('%', 2);
@@ -128,10 +128,7 @@ function asInterface(name: string, addresses: readonly NetworkInterfaceInfo[]): 
   return { name, index, ipv4: of('IPv4'), ipv6: of('IPv6') };
 }
 
-/**
- * Returns true for the host's end of a container's interface, which is a port of a bridge: its packets arrive at the
- * bridge.
- */
+/** Returns true for the host's end of a container's interface. It is a port of a bridge, where its packets arrive. */
 function isOfContainers(name: string): boolean {
   return OF_CONTAINERS.test(name) || existsSync(`/sys/class/net/${name}/brport`);
 }

@@ -18,17 +18,17 @@ export interface CacheBrowserOptions {
   readonly port?: number;
 }
 
-/** Milliseconds from the start to each question. The last interval is then repeated (RFC 6762, 5.2). */
+/** Milliseconds from the start to each question. The last interval is repeated (RFC 6762, 5.2). */
 const ASK_AT_MS = [0, 1_000, 3_000, 9_000, 27_000];
 const ASK_EVERY_MS = 5 * 60_000;
 const FOLLOW_MS = 2_000;
-/** Shortest time between questions for missing records, which are asked at once. */
+/** Shortest time between questions for missing records. The first one is asked at once. */
 const ASK_AGAIN_MS = 1_000;
 
 /**
  * Looks for binary caches that announce themselves on the local network by mDNS, over IPv4 and IPv6, on all interfaces
- * with neighbours. Uses dns-packet, since multicast-dns and bonjour-service do not follow interfaces and send on only
- * one. Discovery is an extra: on a network where it fails, there are no such caches.
+ * with neighbours. Uses dns-packet: multicast-dns and bonjour-service do not follow interfaces, and send on only one.
+ * Discovery is an extra: if it fails, no such caches are found.
  */
 export class CacheBrowser implements AsyncDisposable {
   readonly #options: CacheBrowserOptions;
@@ -98,7 +98,10 @@ export class CacheBrowser implements AsyncDisposable {
     for (const group of this.#groups) group.send(formatQuery(questions));
   }
 
-  /** Returns the caches at local addresses of other machines. A link-local address does not fit into a URL. */
+  /**
+   * Returns the caches at local addresses of other machines. Leaves out link-local addresses, which do not fit into a
+   * URL.
+   */
   #reachable(nowMs: number): CacheService[] {
     const isNear = (host: string): boolean =>
       this.#networks.includes(host) && !this.#networks.isOwn(host) && !(isIPv6(host) && /^fe[89ab]/i.test(host));

@@ -1,6 +1,4 @@
-/**
- * Mutable items of the DHT (BEP 44) that point to a torrent (BEP 46): their place, their signature, and reading them.
- */
+/** Reads and checks mutable items of the DHT (BEP 44) that point to a torrent (BEP 46). */
 import { createHash, createPublicKey, verify } from 'node:crypto';
 import bencode from 'bencode';
 import { NarswarmError } from '../errors.ts';
@@ -17,7 +15,7 @@ export interface MutableItem {
   readonly value: Uint8Array;
   /** The torrent that the value points to (BEP 46). Undefined unless it is a dictionary with a 20-byte `ih`. */
   readonly infoHash: InfoHash | undefined;
-  /** 64 bytes. Anyone can use it to put the item again, to keep it from expiring. */
+  /** 64 bytes. Anyone can use it to put the item again and so keep it from expiring. */
   readonly signature: Uint8Array;
 }
 
@@ -27,7 +25,7 @@ export interface MutablePut {
   readonly publicKey: Uint8Array;
   /** Distinguishes the items of one key: at most 64 bytes, may be empty. */
   readonly salt: Uint8Array;
-  /** Must grow with every new `infoHash`; the same pair may be put again at any time. */
+  /** Must increase with every new `infoHash`. The same pair may be put again at any time. */
   readonly seq: number;
   readonly infoHash: InfoHash;
   /** Returns the 64-byte signature of `message`. To put another publisher's item again, return its signature. */
@@ -50,7 +48,7 @@ export class MutableAnswers {
     this.#onNewer = onNewer;
   }
 
-  /** Takes an answer. Returns false if it is not of this item or not signed. */
+  /** Takes an answer. Returns false if it is for another item or wrongly signed. */
   readonly take = (signature: Uint8Array, message: Uint8Array, key: Uint8Array): boolean => {
     const item = isEqual(key, this.#publicKey) ? readSigned(message, this.#salt) : undefined;
     if (item === undefined || !isSignedBy(signature, message, key)) return false;
@@ -65,9 +63,7 @@ export class MutableAnswers {
   };
 }
 
-/**
- * Returns the place of the item: SHA-1 of key and salt (BEP 44). Throws `USAGE` for sizes that BEP 44 does not allow.
- */
+/** Returns the place of the item: SHA-1 of key and salt (BEP 44). @throws USAGE for sizes that BEP 44 does not allow */
 export function targetOf(publicKey: Uint8Array, salt: Uint8Array): Buffer {
   if (publicKey.length !== 32) {
     throw new NarswarmError('USAGE', `an ed25519 public key has 32 bytes, this one has ${publicKey.length}`);
@@ -98,7 +94,7 @@ function readSigned(message: Uint8Array, salt: Uint8Array): Omit<MutableItem, 's
   return { seq, value: Uint8Array.from(message.subarray(head.length)), infoHash };
 }
 
-/** Returns true if `signature` is of `message` by a raw ed25519 key. Never throws, even for wrong sizes. */
+/** Returns true if `signature` is a signature of `message` by a raw ed25519 key. Never throws, even for wrong sizes. */
 export function isSignedBy(signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean {
   if (publicKey.length !== 32 || signature.length !== 64) return false;
   const x = Buffer.from(publicKey).toString('base64url');

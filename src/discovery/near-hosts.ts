@@ -2,7 +2,7 @@ import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import type { LocalNetworks } from './local-networks.ts';
 
-/** Time for which an answer of a name server is valid, in milliseconds. */
+/** Time for which an answer of a name server is valid. */
 const FRESH_MS = 60_000;
 
 interface Answer {
@@ -10,13 +10,13 @@ interface Answer {
   askedAtMs: number;
 }
 
-/** Decides which hosts are on the local network, also by their names in URLs of caches. */
+/** Decides which hosts are on the local network. Accepts names, as in URLs of caches. */
 export class NearHosts {
   readonly #networks: Pick<LocalNetworks, 'includes'>;
   readonly #answers = new Map<string, Answer>();
   readonly #addressesOf: (name: string) => Promise<readonly string[]>;
 
-  /** @param addressesOf asks the system; replaced in tests */
+  /** @param addressesOf resolves a name; replaced in tests */
   constructor(networks: Pick<LocalNetworks, 'includes'>, addressesOf = askSystem) {
     this.#networks = networks;
     this.#addressesOf = addressesOf;
@@ -24,7 +24,7 @@ export class NearHosts {
 
   /** Returns true for a host on the local network. A name counts as far away until the system has resolved it. */
   includes(host: string): boolean {
-    if (host === '') return true; // the URL of a folder has none
+    if (host === '') return true; // the URL of a folder has no host
     const name = host.replace(/^\[(.*)\]$/, '$1');
     if (isIP(name.split('%', 1)[0] ?? '') !== 0) return this.#networks.includes(name);
     const known = this.#answers.get(name);

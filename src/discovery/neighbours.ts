@@ -1,4 +1,4 @@
-/** The key of the swarm in which machines of one local network meet that trust and share the same cache. */
+/** The swarm in which the machines of a local network meet that trust and share the same cache key. */
 import type { InfoHash } from '../nix/brands.ts';
 import { formatPublicKey, type PublicKey } from '../nix/signature.ts';
 import { infoHashOf } from '../torrent/canonical.ts';

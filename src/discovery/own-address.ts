@@ -1,4 +1,4 @@
-/** The host name or address at which others reach this machine, for the URL of a mirror. */
+/** Finds the host name or address at which others reach this machine, for the URL of a mirror. */
 import { hostname } from 'node:os';
 import type { LocalInterface, LocalNetworks } from './local-networks.ts';
 

@@ -17,7 +17,7 @@ export interface PeerRecord {
   blockList?: BlockList | undefined;
   /** Connections in which it had the torrent. */
   hits: number;
-  /** Connections that it refused or that led nowhere. */
+  /** Connections that it refused, or that were of no use. */
   misses: number;
   /** Time of the last miss, in milliseconds of `performance.now()`. */
   missedAtMs: number;
@@ -39,7 +39,7 @@ export interface PeerRecord {
   failures: number;
   /** Time before which it is not connected to, in milliseconds of `performance.now()`. */
   notBeforeMs: number;
-  /** The reason why it is never asked again: it lied. */
+  /** The lie because of which it is never asked again. Undefined if there is none. */
   banned: string | undefined;
 }
 
@@ -100,7 +100,7 @@ export class PeerTable {
   }
 
   /**
-   * Never connects to this peer again in this process. If it is not in the table, it connected to us, and its port
+   * Bans a peer: this process never connects to it again. A peer that is not in the table connected to us, and its port
    * means nothing: then its host gets no further connection.
    */
   ban(address: string, reason: string): void {
@@ -111,7 +111,7 @@ export class PeerTable {
     this.#banned.add(record === undefined ? address.slice(0, address.lastIndexOf(':')) : address);
   }
 
-  /** Returns true for the address, as in node:net, of a host that connected to us and lied. */
+  /** Returns true if a host has connected to us and lied. Takes its address as node:net has it. */
   isBannedHost(host: string): boolean {
     return this.#banned.has(host);
   }
@@ -121,11 +121,11 @@ export class PeerTable {
   }
 
   /**
-   * Returns up to `count` peers to ask next: first those that have sent good bytes, then reachable ones, then
-   * strangers, and last those that accept requests and send nothing. Leaves out peers that recently had nothing or
-   * could not be reached.
+   * Returns up to `count` peers to ask next, in this order: those that have sent good bytes, reachable ones, strangers,
+   * and those that accept requests and send nothing. Leaves out peers that recently had nothing or could not be
+   * reached.
    *
-   * @param count may be negative, if there are more connections than places: then none
+   * @param count none if it is negative, as when there are more connections than places
    * @param options.mayBeSilent false to leave out peers that sent nothing when asked
    */
   choose(
@@ -187,7 +187,7 @@ function rankOf(peer: PeerRecord, nowMs: number): number {
   return peer.isReached ? 1 : 2;
 }
 
-/** Returns true if a connection has been pending so long that the peer is off or far away. */
+/** Returns true if a connection has been pending for so long that the peer must be off or far away. */
 export function isSlowToAnswer({ dialedAtMs }: PeerRecord, nowMs = performance.now()): boolean {
   return dialedAtMs !== undefined && nowMs - dialedAtMs > CONNECT_SOON_MS;
 }
@@ -202,7 +202,7 @@ export function noteReached(peer: PeerRecord): void {
 /** Records that a peer could not be connected to. */
 export function noteUnreachable(peer: PeerRecord, nowMs = performance.now()): void {
   peer.dialedAtMs = undefined;
-  const isProven = peer.bytes > 0; // then it is the line, which comes back
+  const isProven = peer.bytes > 0; // then the line is to blame, and it comes back
   const pauseMs = isProven ? UNREACHABLE_MS / 2 : Math.min(UNREACHABLE_MS * 2 ** peer.failures, MAX_UNREACHABLE_MS);
   peer.failures++;
   peer.notBeforeMs = nowMs + pauseMs;
@@ -210,12 +210,12 @@ export function noteUnreachable(peer: PeerRecord, nowMs = performance.now()): vo
 
 /** Records that a peer was asked and sends nothing. */
 export function noteSilence(peer: PeerRecord, nowMs = performance.now()): void {
-  if (isSilent(peer, nowMs)) return; // it is known
+  if (isSilent(peer, nowMs)) return; // already counted
   peer.silences++;
   peer.silentAtMs = nowMs;
 }
 
-/** Returns true if a peer recently accepted requests and sent nothing; for longer each time. */
+/** Returns true if a peer recently accepted requests and sent nothing. It counts as silent for longer each time. */
 export function isSilent({ silences, silentAtMs }: PeerRecord, nowMs = performance.now()): boolean {
   return silences > 0 && nowMs - silentAtMs < SILENCE_MS * 2 ** Math.min(silences, 6);
 }

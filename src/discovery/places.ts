@@ -1,4 +1,4 @@
-/** Returns the places to send multicast from: the interfaces of this machine, in the form for groups. */
+/** Lists the places to send multicast from: the interfaces of this machine, in the form for groups. */
 import { isIPv6 } from 'node:net';
 import type { Place } from './lan-group.ts';
 import type { LocalInterface } from './local-networks.ts';
@@ -25,14 +25,14 @@ function placesOf(interfaces: readonly LocalInterface[]): Places {
   return {
     ipv4: interfaces.flatMap((one) => one.ipv4.map(({ address }) => placeV4(one, address))),
     ipv6: interfaces.flatMap((one) => {
-      // Everybody on the link reaches it, with any prefix.
+      // Everybody on the link can reach the link-local address, with any prefix.
       const source = one.ipv6.find(({ address }) => isLinkLocal(address)) ?? one.ipv6[0];
       return source === undefined ? [] : [placeV6(one, source.address)];
     }),
   };
 }
 
-/** Returns the place of a chosen address, also on loopback. */
+/** Returns the place for a chosen address. It may be on loopback. */
 function placesAt(chosen: string, interfaces: readonly LocalInterface[]): Places {
   const [address = '', zone] = chosen.split('%', 2);
   const loopback: LocalInterface = { name: 'lo', index: 1, ipv4: [], ipv6: [] };

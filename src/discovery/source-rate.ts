@@ -1,8 +1,8 @@
 import { RateMeter } from '../bytes/rate-meter.ts';
 
-/** Time of work after which a rate is known, unless a transfer has ended before. */
+/** Working time after which a rate is known. It is known earlier if a transfer has ended. */
 const SETTLE_MS = 500;
-/** Time of work over which the rate is measured. */
+/** Working time over which the rate is measured. */
 const WINDOW_MS = 3_000;
 
 /**

@@ -9,7 +9,7 @@ export interface Subnet {
   readonly family: 'ipv4' | 'ipv6';
 }
 
-/** Shorter prefixes are typing errors: nobody's network is a sixteenth of the internet. */
+/** Shorter prefixes are refused as typing errors: nobody's network is a sixteenth of the internet. */
 export const SHORTEST_PREFIX = { ipv4: 8, ipv6: 16 } as const;
 const LONGEST_PREFIX = { ipv4: 32, ipv6: 128 } as const;
 

@@ -26,7 +26,8 @@ export async function makeFolder(path: string, mode = 0o777): Promise<string | u
 }
 
 /**
- * Makes a folder inside an existing one. If that is gone, since a disk was unmounted, makes nothing in its place.
+ * Makes a folder inside an existing one. Makes nothing if that one is missing, for example because a disk was
+ * unmounted.
  *
  * @throws the system's error, as {@link makeFolder} does
  */
@@ -38,7 +39,7 @@ export async function makeFolderBelow(root: string, path: string): Promise<void>
   }
 }
 
-/** Somebody else may have made it. */
+/** Ignores the error if somebody else has made the folder. */
 async function unlessFolder(path: string, error: unknown): Promise<undefined> {
   const found = await stat(path).catch(() => undefined);
   if (found?.isDirectory() !== true) throw error;

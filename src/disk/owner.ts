@@ -11,8 +11,8 @@ export async function ownName(): Promise<string> {
 }
 
 /**
- * Returns the state of the process that made a name with {@link ownName}: `gone` if it certainly no longer runs,
- * `unknown` if nobody here can tell, since it is of another machine or container that shares the folder.
+ * Returns the state of the process that made a name with {@link ownName}. `gone`: it certainly no longer runs.
+ * `unknown`: it belongs to another machine or container that shares the folder.
  */
 export async function stateOfOwner(name: string): Promise<'alive' | 'gone' | 'unknown'> {
   const [id, boot, namespace, pid, start] = name.split('-');
@@ -25,7 +25,7 @@ export async function stateOfOwner(name: string): Promise<'alive' | 'gone' | 'un
   return (await startTimeOf(Number(pid))) === start ? 'alive' : 'gone';
 }
 
-/** Returns the name for what a process leaves to the next one while it runs on: its owner counts as gone. */
+/** Returns a name for files that a running process leaves to the next one: its owner counts as gone. */
 export function endedName(name: string): string {
   const [id, boot, namespace, pid, , number] = name.split('-');
   return [id, boot, namespace, pid, 'ended', number].join('-');

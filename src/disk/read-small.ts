@@ -4,16 +4,19 @@ import { promisify } from 'node:util';
 const readAt = promisify(read);
 
 /**
- * Opens a file to read it, at once: the system does that from memory, mostly, and asking another thread for it costs ten times
- * as much. A pipe is not waited for.
+ * Opens a file for reading, synchronously. The system mostly does that from memory; asking another thread takes ten
+ * times as long. Does not wait for a pipe.
  *
- * @throws what the system says
+ * @throws the system's error
  */
 export function openToRead(path: string): number {
   return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
 }
 
-/** Fills `target` from that offset on, in another thread. @returns bytes read; less than asked for at the end of the file */
+/**
+ * Fills `target` with the bytes from `offset` on, in another thread. @returns bytes read; fewer than requested at the
+ * end of the file
+ */
 export async function readFully(fd: number, target: Uint8Array, offset: number): Promise<number> {
   let done = 0;
   while (done < target.length) {
@@ -24,7 +27,10 @@ export async function readFully(fd: number, target: Uint8Array, offset: number):
   return done;
 }
 
-/** Reads a small text, such as a narinfo, with one question to another thread where `readFile` has four. @throws as the system */
+/**
+ * Reads a small text, such as a narinfo. Asks another thread once; `readFile` asks four times. @throws the system's
+ * error
+ */
 export async function readSmall(path: string): Promise<string> {
   const fd = openToRead(path);
   try {

@@ -3,6 +3,6 @@ export function isTooManyFiles(error: unknown): boolean {
   return error instanceof Error && 'code' in error && (error.code === 'EMFILE' || error.code === 'ENFILE');
 }
 
-/** The message for that, with the way out. It begins in the middle of a sentence. */
+/** The message for such an error, with the way out. It continues a sentence. */
 export const TOO_MANY_FILES =
   'too many files are open: raise the limit (ulimit -n, or LimitNOFILE= in the service’s unit) and start narswarm again';

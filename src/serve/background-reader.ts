@@ -4,10 +4,10 @@ import type { NarContents, NarHashes } from '../store/hash-nar.ts';
 import type { Unread } from '../store/hash-pool.ts';
 import { ReadingThread } from '../store/reading-thread.ts';
 
-/** `now`: somebody waits for it. `later`: read when nobody waits. */
+/** `now`: somebody waits for it. `later`: it is read when nobody waits. */
 export type Urgency = 'now' | 'later';
 
-/** Time after which an unused thread is ended: it takes about 10 MB. */
+/** Time after which an unused thread, of about 10 MB, is ended. */
 const IDLE_MS = 10_000;
 
 /**
@@ -25,8 +25,8 @@ export class BackgroundReader implements AsyncDisposable {
   /**
    * Reads a file as `readNar` does.
    *
-   * @returns undefined if the file does not exist (any longer); the reason if it could not be read
-   * @throws NIX_MISSING if the program that decompresses it is missing; an error after this was closed
+   * @returns undefined if the file does not exist; the reason if it could not be read
+   * @throws NIX_MISSING if the program that decompresses it is missing; an error after {@link close}
    */
   async read(
     path: string,
@@ -43,7 +43,7 @@ export class BackgroundReader implements AsyncDisposable {
     }
   }
 
-  /** Closes it, and ends present reads. */
+  /** Closes the reader, and ends running reads. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#endThreads();

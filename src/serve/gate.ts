@@ -20,7 +20,7 @@ export interface Admitted {
 }
 
 /**
- * A file that was let through, with the reasons: the next time takes two stats, without reading a file and a signature.
+ * A file that was let out, with the reasons. The next check takes two stats, and reads neither a file nor a signature.
  */
 export interface Passed {
   /** The catalogue's entry, with the results of reading the file. */
@@ -29,45 +29,45 @@ export interface Passed {
   readonly path: string;
 }
 
-/** A file that was let through and is open. */
+/** An open file that was let out. */
 export interface OpenedNar {
   readonly file: StoreFile;
   /** Absolute path of the file. */
   readonly path: string;
 }
 
-/** A verdict, in few bytes: numbers take less memory than a text. */
+/** A verdict in few bytes: numbers take less memory than a text. */
 interface Remembered {
   readonly entry: CatalogueEntry;
   /** Identity of the narinfo that was read ({@link hasIdentity}). */
   readonly inode: number;
   readonly changedAtMs: number;
-  /** The version of the hash maps that the verdict rests on, if it rests on any. */
+  /** The version of the hash maps that the verdict rests on. Undefined if it rests on none. */
   readonly mapsVersion: number | undefined;
-  /** The file's URL, if it does not have its usual name in this store. */
+  /** The file's URL. Undefined if it is the usual one in this store. */
   readonly url: string | undefined;
 }
 
-/** Limit on remembered files, enough for a whole channel: about 110 bytes each. */
+/** Limit on remembered files, about 110 bytes each: enough for a whole channel. */
 const MAX_REMEMBERED = 131_072;
 
 /**
- * Time that a peer waits for a NAR that nobody has checked yet: enough for a small one. A larger one is ready for the
+ * Time that a peer waits for a NAR that was never checked. It is enough for a small one. A larger one is ready for the
  * next peer.
  */
 export const CHECK_PATIENCE_MS = 500;
 
 /**
- * The only door through which a NAR of the file store reaches others. It opens for an infohash only if
+ * The only way in which a NAR of the file store reaches others. Lets the NAR of an infohash out only if
  *
  * - its store path was asked for by name (a line of the catalogue: fetch, publish or subscription), and
  * - the store's narinfo of that path is sound, and its NAR is shared ({@link SharedNars}), and
  * - the contents of the file have the NarHash of this signature or address, since nobody signs a FileHash, and
- * - that narinfo and the file are unchanged since that check (FileHash, size, time of last change), and so are the hash maps
- *   if the NAR is shared because of one.
+ * - that narinfo and the file are unchanged since that check (FileHash, size, time of last change), and
+ * - the hash maps are unchanged, if the NAR is shared because of one.
  *
- * So a private build in the same folder is never served, announced or put into a hash map, even if somebody names it in
- * the narinfo of another path.
+ * So a private build in the same folder is never served, announced or put into a hash map, even if the narinfo of
+ * another path names it.
  */
 export class Gate {
   readonly #store: FileStore;
@@ -76,7 +76,7 @@ export class Gate {
   readonly #checker: NarChecker | undefined;
   readonly #remembered = new Map<StorePath, Remembered>();
 
-  /** @param checker checks requested NARs that nobody has checked yet. Undefined: the gate stays shut for these */
+  /** @param checker checks requested NARs that were never checked. Undefined: the gate refuses these */
   constructor(
     store: FileStore,
     catalogue: Catalogue,
@@ -99,7 +99,7 @@ export class Gate {
     return undefined;
   }
 
-  /** Returns true for an entry that was let through before; {@link pass} tells whether it still may be. */
+  /** Returns true for an entry that was let out before. {@link pass} decides whether it still may be. */
   hasPassed(entry: CatalogueEntry): boolean {
     const known = this.#remembered.get(entry.storePath);
     return known !== undefined && isSameEntry(known.entry, entry) && this.#shared.stillHolds(known);
@@ -182,7 +182,7 @@ function openIfSame(path: string, entry: CatalogueEntry): StoreFile | undefined 
   try {
     return StoreFile.open(path, { prefix: prefixOf(fileHash), sizeBytes, mtimeMs });
   } catch {
-    return undefined; // it is gone, or may not be read
+    return undefined; // the file is gone, or cannot be read
   }
 }
 
@@ -192,12 +192,15 @@ function isSameFileAt(path: string, { sizeBytes, mtimeMs }: CatalogueEntry): boo
   return found?.isFile() === true && found.size === sizeBytes && Math.floor(found.mtimeMs) === mtimeMs;
 }
 
-/** Asks at once: a question to another thread takes ten times as long as the answer, which the system has in memory. */
+/**
+ * Returns the stats of a file, synchronously: the system has them in memory, and another thread takes ten times as
+ * long.
+ */
 function statOf(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
   } catch {
-    return undefined; // it may not be looked at
+    return undefined; // the file is gone, or may not be looked at
   }
 }
 

@@ -17,36 +17,36 @@ import type { Seed } from '../swarm/swarm.ts';
 export interface HeldNar {
   readonly fileHash: FileHash;
   readonly sizeBytes: number;
-  /** Its torrent, if its pieces are known. */
+  /** Its torrent. Undefined if its pieces are unknown. */
   readonly torrent?: NarTorrent | undefined;
   /** Absolute path of the file, whose SHA-256 was checked. */
   readonly path: string;
   /** The narinfo that it was fetched for, with a signature that was checked. */
   readonly info: NarInfo;
-  /** Whether every byte of it came from members: they are given no byte that their group has not already. */
+  /** True if every byte of it came from members: then members get no byte that their group does not have already. */
   readonly isOfMembers?: boolean | undefined;
 }
 
 /** A NAR that is being fetched, piece by piece. */
 export interface BegunNar extends Pick<HeldNar, 'fileHash' | 'sizeBytes' | 'info'> {
-  /** Gives bytes of pieces that are here; rejects if they are not, or no longer. */
+  /** Returns bytes of pieces that are here. Rejects if they are not. */
   readonly read: (offset: number, lengthBytes: number) => Promise<Uint8Array>;
 }
 
 interface Held extends HeldNar {
-  /** Whether it may be given to others: asked when the first peer wants it, as the next. */
+  /** Whether it may be given to others. Decided when the first peer asks for it. */
   isShared: Promise<boolean> | undefined;
-  /** Whether its contents are the signed ones. */
+  /** Whether its contents are the signed ones. Decided when the first peer asks for it. */
   isSound: Promise<boolean> | undefined;
-  /** True once both are known, and it may be given to members. */
+  /** True once both are decided and members may get it. */
   isFree: boolean;
 }
 
 /**
- * The NARs that a running fetch has in the store, for the members of the cohort that want them at once. A FileHash is not
- * signed: what a peer asks for is decompressed first, with the processor time that the fetch leaves, unless Nix has
- * imported it by then. Nothing is decompressed that nobody asks for. What came from members alone, whole or in verified
- * pieces, goes to members at once: no byte of it gets where it was not.
+ * The NARs that a running fetch has in the store, for members of the cohort that want them at once. A FileHash is not
+ * signed, so a requested NAR is decompressed and checked first, unless Nix has imported it by then. That takes only
+ * processor time that the fetch leaves. Nothing is decompressed without a request. A NAR or verified piece that came
+ * only from members goes to members at once: they have its bytes already.
  */
 export class HeldNars implements AsyncDisposable {
   readonly #shared: Pick<SharedNars, 'includes'>;
@@ -57,7 +57,7 @@ export class HeldNars implements AsyncDisposable {
   readonly #reader = new BackgroundReader();
   /** Paths whose contents somebody else has checked. */
   readonly #sound = new Set<string>();
-  /** Called if something may be given to members that could not before, or if that may be so. */
+  /** Called with a file, or a piece of one, that members may now get, or may be able to get. */
   onNews: (prefix: FilePrefix, piece?: number) => void = () => undefined;
 
   constructor(shared: Pick<SharedNars, 'includes'>) {
@@ -69,7 +69,7 @@ export class HeldNars implements AsyncDisposable {
     return this.#shared.includes(info);
   }
 
-  /** Takes in a NAR whose SHA-256 was checked. */
+  /** Adds a NAR whose SHA-256 was checked. */
   add(nar: HeldNar): void {
     const { info, fileHash, torrent } = nar;
     // Without compression FileHash is NarHash.
@@ -83,10 +83,10 @@ export class HeldNars implements AsyncDisposable {
   }
 
   /**
-   * Takes in a NAR whose first verified piece from a member is on its way.
+   * Adds a NAR that is being fetched. The first verified piece from a member is on its way.
    *
-   * @returns `add` to be called with each piece that came from a member and was verified, and `end` when the NAR is whole or
-   *   given up, or pieces of it came from elsewhere
+   * @returns `add`, to call with each verified piece from a member, and `end`, to call when the NAR is complete or
+   * given up, or when pieces came from elsewhere
    */
   begin(nar: BegunNar): { readonly add: (index: number) => void; readonly end: () => void } {
     const prefix = prefixOf(nar.fileHash);
@@ -110,19 +110,19 @@ export class HeldNars implements AsyncDisposable {
     };
   }
 
-  /** Notes that the contents of a path's NAR were checked by NarHash: Nix has imported it, or somebody has looked into it. */
+  /** Records that the NAR of a path was checked by NarHash: Nix has imported it, or somebody has decompressed it. */
   noteSound(path: string): void {
     this.#sound.add(path);
     const prefix = this.#byPath.get(path);
     if (prefix !== undefined) this.onNews(prefix);
   }
 
-  /** Of the torrents of all NARs that are held. */
+  /** Returns the infohashes of the held NARs. */
   infoHashes(): IterableIterator<InfoHash> {
     return this.#byInfoHash.keys();
   }
 
-  /** The NAR behind an infohash, or undefined if it may not, or not yet, be served. */
+  /** Returns the NAR of an infohash. Undefined if it may not be served, or not yet. */
   async seed(infoHash: InfoHash): Promise<Seed | undefined> {
     const held = this.#byInfoHash.get(infoHash);
     if (held?.torrent === undefined) return undefined;
@@ -131,7 +131,7 @@ export class HeldNars implements AsyncDisposable {
     return { torrent, files: [{ path, sizeBytes }] };
   }
 
-  /** What a member may have at once of a file. One that has still to be looked into is told of by `onNews`. */
+  /** Returns what a member may get of a file now. `onNews` tells of a file that must be checked first. */
   holds(prefix: FilePrefix): 'whole' | PieceSet | undefined {
     const held = this.#held.get(prefix);
     if (held?.isFree === true) return 'whole';
@@ -140,7 +140,7 @@ export class HeldNars implements AsyncDisposable {
     return begun?.isShared === true && begun.pieces.count > 0 ? begun.pieces : undefined;
   }
 
-  /** Opens a file, or the pieces of it that are here, for a member. */
+  /** Opens a file for a member, or the pieces of it that are here. */
   open(prefix: FilePrefix, range: { readonly from: number; readonly length: number }): OfferedFile | undefined {
     const found = this.holds(prefix);
     const held = this.#held.get(prefix);
@@ -155,14 +155,14 @@ export class HeldNars implements AsyncDisposable {
     return this.#reader.close();
   }
 
-  /** Finds out if a file may be given to members, and tells if so. */
+  /** Decides whether members may get a file, and tells them if so. */
   async #free(prefix: FilePrefix, held: Held): Promise<void> {
     if (!(await this.#isFree(held, held.isOfMembers === true)) || held.isFree) return;
     held.isFree = true;
     if (this.#held.get(prefix) === held) this.onNews(prefix);
   }
 
-  /** Whether a NAR may be given to others. @param isKnown its contents need not be looked into */
+  /** Returns true if a NAR may be given to others. @param isKnown true if its contents need no check */
   async #isFree(held: Held, isKnown: boolean): Promise<boolean> {
     held.isShared ??= this.#shared.includes(held.info);
     if (!(await held.isShared)) return false;
@@ -172,12 +172,12 @@ export class HeldNars implements AsyncDisposable {
   }
 
   async #lookInto({ fileHash, path, info }: HeldNar): Promise<boolean> {
-    const found = await this.#reader.read(path, narContentsOf(info), 'now').catch(() => undefined); // without xz nothing is served
+    const found = await this.#reader.read(path, narContentsOf(info), 'now').catch(() => undefined); // if xz is missing, nothing is served
     return found !== undefined && 'fileHash' in found && found.fileHash === fileHash && isOf(found, info);
   }
 }
 
-/** The pieces that are here of a NAR on its way. */
+/** The pieces of a NAR that are here while it is being fetched. */
 class PartOf implements OfferedFile {
   readonly prefix: FilePrefix;
   readonly #nar: BegunNar;

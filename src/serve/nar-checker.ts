@@ -21,10 +21,9 @@ export interface NarCheckerOptions {
 }
 
 /**
- * Checks the NARs of a catalogue that nobody has checked yet: decompresses each once, in the background. Records in the
- * catalogue the NarHash of its contents, and its pieces if they are unknown. Only then may it reach others (see {@link
- * Gate}). Checks requested NARs first, so that a new store, or one of an earlier version, serves from the first request
- * on.
+ * Checks the NARs of a catalogue that were never checked: decompresses each once, in the background. Records in the
+ * catalogue the NarHash of its contents, and its pieces if they are unknown. Only then may others get it (see {@link
+ * Gate}). Checks requested NARs first: a new store, or one of an earlier version, serves from the first request on.
  */
 export class NarChecker implements AsyncDisposable {
   readonly #options: NarCheckerOptions;
@@ -57,7 +56,7 @@ export class NarChecker implements AsyncDisposable {
   }
 
   /**
-   * Checks all NARs that nobody has checked yet, one at a time.
+   * Checks all NARs that were never checked, one at a time.
    *
    * @throws STORE_UNWRITABLE for a narinfo that cannot be read; the signal's reason
    */
@@ -119,8 +118,9 @@ export class NarChecker implements AsyncDisposable {
   }
 
   /**
-   * Drops the entries that may be tried again; some have been checked or removed meanwhile. @returns true if there were
-   * any
+   * Drops the entries that may be tried again. Some have been checked or removed meanwhile.
+   *
+   * @returns true if there were any
    */
   #forgetPassed(): boolean {
     const now = performance.now();

@@ -15,11 +15,17 @@ import type { HeldNars } from './held-nars.ts';
 import { OfferedNarInfos } from './offered-narinfos.ts';
 import type { SharedNars } from './shared-nars.ts';
 
-/** Entries that the gate looks at in the background at a time, each a small file to read and a signature to check. */
+/**
+ * Limit on entries that the gate checks in the background at a time. Each takes a small file to read and a signature to
+ * check.
+ */
 const CHECKS_AT_ONCE = 4;
-/** Pause between two looks that nobody waits for, each a third of a millisecond: one hundredth of a processor. */
+/**
+ * Pause between two checks that nobody waits for. A check takes a third of a millisecond, so they use one hundredth of
+ * a processor.
+ */
 const UNHURRIED_MS = 30;
-/** An entry that the gate did not let through is looked at again after so long. */
+/** Pause before an entry that the gate refused is checked again. */
 const CHECK_AGAIN_MS = 10_000;
 
 export interface NarOfferOptions {
@@ -31,18 +37,20 @@ export interface NarOfferOptions {
   readonly served: LastServed;
 }
 
-/** What members are given: the NARs of the store that the gate lets through, those of a running fetch, and narinfos. */
+/**
+ * The NARs and narinfos that members may get: NARs of the store that the gate lets out, and NARs of a running fetch.
+ */
 export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
   readonly #options: NarOfferOptions;
   readonly #checks = new PQueue({ concurrency: CHECKS_AT_ONCE });
   readonly #checking = new Set<CatalogueEntry>();
-  /** Entries that did not pass, and when they may be tried again (`performance.now`). */
+  /** Refused entries, and when they may be tried again (`performance.now`). */
   readonly #withheld = new WeakMap<CatalogueEntry, number>();
   readonly #narInfos: OfferedNarInfos;
   readonly #unwatch: () => void;
   readonly #stop = new AbortController();
   #isLookingAtAll = false;
-  /** Version of the catalogue of which all was looked at. */
+  /** Version of the catalogue that was checked completely. */
   #lookedAt = -1;
 
   constructor(options: NarOfferOptions) {
@@ -66,12 +74,12 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
     return found;
   }
 
-  /** True for an entry that the gate has let through: nobody has to wait for a look at it. */
+  /** Returns true for an entry that the gate has let out: nobody has to wait for a check. */
   hasPassed(entry: CatalogueEntry): boolean {
     return this.#options.gate.hasPassed(entry);
   }
 
-  /** Has the gate look at everything in the catalogue, in the background and without hurry. */
+  /** Makes the gate check the whole catalogue, in the background and without hurry. */
   lookAtAll(): void {
     if (!this.#isLookingAtAll) void this.#lookAtAll().catch(() => undefined); // closed
   }
@@ -93,14 +101,14 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
       served.note(basename(opened.path), entry.fileHash);
       return opened.file;
     }
-    return 'absent'; // whatever the reason: that something private is here is nobody's business
+    return 'absent'; // also for private files: nobody learns that they are here
   }
 
   narInfo(hash: StoreHash): Promise<string | undefined> {
     return this.#narInfos.read(hash);
   }
 
-  /** Ends what is done in the background. */
+  /** Ends the work in the background. */
   close(): void {
     this.#stop.abort();
     this.#unwatch();
@@ -111,7 +119,7 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
     if (this.listenerCount('news') > 0) this.emit('news', prefixOf(file));
   }
 
-  /** Has the gate look at an entry, and tells if it lets it through. */
+  /** Makes the gate check an entry. Tells the members if it lets it out. */
   #checkSoon(prefix: FilePrefix, entry: CatalogueEntry): void {
     if (this.#checking.has(entry) || this.#isWithheld(entry)) return;
     this.#checking.add(entry);
@@ -122,7 +130,7 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
     });
   }
 
-  /** Returns true for an entry that the gate has just refused: asking for it again costs nothing. */
+  /** Returns true for an entry that the gate refused recently, so that asking for it again costs nothing. */
   #isWithheld(entry: CatalogueEntry): boolean {
     return performance.now() < (this.#withheld.get(entry) ?? 0);
   }
@@ -159,7 +167,7 @@ function isFileHash(file: FileHash | FilePrefix): file is FileHash {
   return file.length === 52;
 }
 
-/** The tail of all files with that prefix: 60 of its 64 bits. */
+/** Returns the tail that all files with this prefix share: 60 of its 64 bits. */
 function tailOfPrefix(prefix: FilePrefix): string {
   return tailOf(encodeNix32(Buffer.from(prefix, 'hex')));
 }

@@ -6,9 +6,9 @@ import type { AskedBy, Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { SharedNars, Verdict } from './shared-nars.ts';
 
-/** Limit on remembered verdicts, enough for a whole channel: about 250 bytes each. */
+/** Limit on remembered verdicts, about 250 bytes each: enough for a whole channel. */
 const MAX_REMEMBERED = 131_072;
-/** A narinfo that is not shared is judged again after this time: a hash map may list it by then. */
+/** Time after which a narinfo that is not shared is judged again: a hash map may list it by then. */
 const JUDGE_AGAIN_MS = 10_000;
 
 export interface OfferedNarInfosOptions {
@@ -19,16 +19,16 @@ export interface OfferedNarInfosOptions {
 
 /** A narinfo that was judged. */
 interface Judged {
-  /** SHA-256 of the text that was judged. */
+  /** SHA-256 of the judged text. */
   readonly digest: string;
   readonly storePath: StorePath;
   readonly askedBy: AskedBy | undefined;
-  /** `performance.now`; infinite for a shared one. */
+  /** Time until which the verdict holds (`performance.now`). Infinite if the narinfo is shared. */
   readonly untilMs: number;
   readonly verdict: Verdict;
 }
 
-/** The narinfos that members are given. Each text is judged once, however often it is asked for: a signature takes time. */
+/** The narinfos that members may get. Judges each text once, since checking a signature takes time. */
 export class OfferedNarInfos {
   readonly #options: OfferedNarInfosOptions;
   readonly #judged = new Map<StoreHash, Judged>();

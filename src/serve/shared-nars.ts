@@ -7,26 +7,26 @@ import type { AskedBy } from '../store/catalogue.ts';
 export interface SharedNarsOptions {
   /** Trusted keys. */
   readonly keys: readonly PublicKey[];
-  /** Those of the keys whose NARs are shared. */
+  /** The trusted keys whose NARs are shared. */
   readonly shareKeys: readonly PublicKey[];
   /** The folder `narswarm/` of the store. */
   readonly stateDir: string;
 }
 
-/** Whether a NAR is shared, and for how long that holds ({@link SharedNars.stillHolds}). */
+/** The decision whether a NAR is shared, and its validity ({@link SharedNars.stillHolds}). */
 export interface Verdict {
   readonly isShared: boolean;
-  /** The version of the hash maps by which it was judged. Undefined if it does not depend on them. */
+  /** The version of the hash maps that it rests on. Undefined if it does not depend on hash maps. */
   readonly mapsVersion?: number | undefined;
 }
 
-/** Ways in which a NAR of this machine's own got into the store. */
+/** Reasons for which NARs made on this machine are in the store. */
 const OWN: ReadonlySet<AskedBy | undefined> = new Set(['add', 'publish'] as const);
 
 /**
- * Decides what is shared with others, in the only place: NARs signed by a share-key, NARs in a hash map that this
- * machine follows or publishes, and NARs that it has added itself. Everything else is private, even if its key is
- * trusted: a company's cache, or a source tree that needs no signature.
+ * Decides what is shared with others. No other place decides it. Shares NARs signed by a share-key, NARs in a hash map
+ * that this machine follows or publishes, and NARs that it has added itself. Everything else is private, even if its
+ * key is trusted: a company's cache, or a source tree that needs no signature.
  */
 export class SharedNars {
   readonly #keys: readonly PublicKey[];
@@ -44,15 +44,15 @@ export class SharedNars {
     return (await this.judge(info, askedBy)).isShared;
   }
 
-  /** Returns false for a verdict by a hash map that has changed since, or that nobody follows any longer. */
+  /** Returns false for a verdict that rests on a hash map that has changed since, or is no longer followed. */
   stillHolds({ mapsVersion }: Pick<Verdict, 'mapsVersion'>): boolean {
     return mapsVersion === undefined || mapsVersion === this.#maps.version;
   }
 
   /**
-   * Judges by its signatures whether the NAR of a narinfo may be given to others. Never throws.
+   * Decides by its signatures whether the NAR of a narinfo may be given to others. Never throws.
    *
-   * @param askedBy the catalogue's reason for the NAR
+   * @param askedBy the reason in the catalogue for having the NAR
    */
   async judge(info: NarInfo, askedBy?: AskedBy): Promise<Verdict> {
     if ((await verifyNarInfoAside(info, this.#shareKeys)) !== undefined) return { isShared: true };

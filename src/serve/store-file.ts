@@ -4,8 +4,8 @@ import type { FilePrefix } from '../exchange/messages.ts';
 import type { OfferedFile } from '../exchange/offer.ts';
 
 /**
- * A NAR of the store, open for one range. Opened and closed at once, which the system does from memory; its bytes are read
- * in another thread, since they may have to come from the disk.
+ * A NAR of the store, open for one range. Opened and closed synchronously, since the system does that from memory. Its
+ * bytes are read in another thread, since they may have to come from the disk.
  */
 export class StoreFile implements OfferedFile {
   readonly prefix: FilePrefix;
@@ -19,9 +19,11 @@ export class StoreFile implements OfferedFile {
   }
 
   /**
+   * Opens a file.
+   *
    * @param mtimeMs time of the last change in whole milliseconds, if it is known
-   * @returns undefined if the file is not that one any longer
-   * @throws what the system says
+   * @returns undefined if the file has changed
+   * @throws the system's error
    */
   static open(
     path: string,

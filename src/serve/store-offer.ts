@@ -17,14 +17,17 @@ export interface StoreOfferOptions {
   readonly store: FileStore;
   /** Keys whose signatures count. */
   readonly keys: readonly PublicKey[];
-  /** Those of them whose NARs are shared, besides those of hash maps and of this machine's own ({@link SharedNars}). Default: none. */
+  /**
+   * The keys whose NARs are shared, besides NARs of hash maps and of this machine's own ({@link SharedNars}). Default:
+   * none.
+   */
   readonly shareKeys?: readonly PublicKey[];
   readonly onWarning: Warn;
 }
 
 /**
- * Everything that this process gives to others, in one place: the NARs of a file store, which pass the {@link Gate}, those
- * that a running fetch holds, and the editions of hash maps. Notes when each NAR was last served.
+ * Everything that this process gives to others: the NARs of a file store that pass the {@link Gate}, the NARs of a
+ * running fetch, and the editions of hash maps. Records when each NAR was last served.
  */
 export class StoreOffer implements AsyncDisposable {
   readonly catalogue: Catalogue;
@@ -33,7 +36,7 @@ export class StoreOffer implements AsyncDisposable {
   readonly held: HeldNars;
   /** Editions of hash maps. */
   readonly maps = new OfferedEditions();
-  /** What members are given. */
+  /** The NARs and narinfos that members may get. */
   readonly forMembers: NarOffer;
   readonly #gate: Gate;
   readonly #served: LastServed;
@@ -55,7 +58,7 @@ export class StoreOffer implements AsyncDisposable {
     return new StoreOffer(options, await Catalogue.open(options.store));
   }
 
-  /** What a network gives to peers, and whom it tells of that. */
+  /** The parts of a network's options that concern giving to peers. */
   get forNetwork(): Required<Pick<NetworkOptions, 'offer' | 'seeds' | 'seedable' | 'onUpload'>> {
     return {
       offer: this.forMembers,

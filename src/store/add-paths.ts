@@ -16,8 +16,8 @@ import { withSignature, type Signer } from './signer.ts';
 import type { Warn } from '../warning.ts';
 
 /**
- * Limits of one export before its paths become visible, in bytes of NARs and in paths: an interruption may lose this
- * much.
+ * Limits of one export, in bytes of NARs and in number of paths. Its paths become visible at its end, so an
+ * interruption may lose one export.
  */
 const BATCH_BYTES = 256e6;
 const BATCH_PATHS = 250;
@@ -36,7 +36,7 @@ export interface AdditionOptions {
 export interface Addition {
   /** The plan that was carried out. */
   readonly plan: AdditionPlan;
-  /** Narinfos of the closure as the file store has them now, without those of other builds. In no order. */
+  /** Narinfos of the closure as the file store now has them, without those of other builds. In no order. */
   readonly infos: readonly NarInfo[];
   /** Number of exported paths. */
   readonly added: number;

@@ -14,14 +14,14 @@ export interface AdditionPlan {
   readonly bare: ReadonlyMap<StorePath, NarInfo>;
   /** Narinfos with a NAR here, with the same contents as in the machine's store. */
   readonly held: readonly NarInfo[];
-  /** Paths of which the file store has another build. They are left as they are. */
+  /** Paths of which the file store has another build. They are not changed. */
   readonly others: readonly StorePath[];
 }
 
 /**
- * Sorts a closure by the parts that the file store already has. Writes nothing.
+ * Sorts the paths of a closure by what the file store already has. Writes nothing.
  *
- * @param store undefined: there is none yet
+ * @param store undefined if there is none yet
  * @throws STORE_UNWRITABLE if it cannot be read
  */
 export async function planAddition(closure: readonly ValidPath[], store: FileStore | undefined): Promise<AdditionPlan> {

@@ -22,8 +22,7 @@ export interface CatalogueEntry {
   readonly fileHash: FileHash;
   readonly sizeBytes: number;
   /**
-   * Time of the file's last change when it was hashed, in whole milliseconds. If the file has another, it is hashed
-   * again.
+   * Time of the file's last change when it was hashed, in whole milliseconds. A file with another time is hashed again.
    */
   readonly mtimeMs: number;
   readonly extension: string;
@@ -31,8 +30,8 @@ export interface CatalogueEntry {
   readonly torrent?: EntryTorrent;
   readonly askedBy: AskedBy;
   /**
-   * SHA-256 of the decompressed contents, computed here or checked by Nix during an import. Undefined if nobody has
-   * checked the contents yet: then the file must not reach anybody.
+   * SHA-256 of the decompressed contents, computed here or checked by Nix during an import. Undefined if the contents
+   * were never checked: then nobody may get the file.
    */
   readonly narHash?: FoundNarHash;
 }
@@ -54,16 +53,16 @@ const READ_BYTES = 1024 * 1024;
 const NONE = 'none:';
 
 /**
- * The list of requested NARs with their pieces: `narswarm/catalogue.jsonl`, one JSON object per line, only ever
- * appended to. So several processes may append at once, a torn last line costs one entry, and a daemon follows the
- * additions of a fetch by reading on.
+ * The list of requested NARs with their pieces: `narswarm/catalogue.jsonl`, one JSON object per line. Lines are only
+ * appended, so several processes may append at once, and a torn last line costs one entry. A daemon reads the lines
+ * that a fetch appends.
  */
 export class Catalogue {
   readonly #path: string;
   /** Usually one entry per torrent. Several store paths may have the same NAR, or claim to. */
   readonly #byInfoHash = new Map<InfoHash, CatalogueEntry | readonly CatalogueEntry[]>();
   readonly #byStorePath = new Map<StorePath, CatalogueEntry>();
-  /** The same by {@link tailOf} FileHash. Made on first use. */
+  /** Entries by {@link tailOf} FileHash. Made on first use. */
   #byTail: Map<string, CatalogueEntry | readonly CatalogueEntry[]> | undefined;
   readonly #listeners = new Set<(entry: CatalogueEntry) => void>();
   #offset = 0;
@@ -89,7 +88,7 @@ export class Catalogue {
     return this.#byStorePath.size;
   }
 
-  /** Grows with each added or replaced entry, so that nobody walks an unchanged catalogue. */
+  /** Increases with each added or replaced entry, so that nobody walks an unchanged catalogue. */
   get version(): number {
     return this.#version;
   }
@@ -119,8 +118,8 @@ export class Catalogue {
   }
 
   /**
-   * Returns the entry of a path, if it is about the file that a narinfo names and the file has not changed since it was
-   * read.
+   * Returns the entry of a path if it describes the file that a narinfo names, and the file has not changed since it
+   * was read.
    *
    * @param file the file as it is now; undefined if there is none
    */
@@ -240,8 +239,8 @@ export class Catalogue {
 }
 
 /**
- * Returns the last 12 characters of a FileHash: its first 60 bits. Members name it by them in lists, without decoding a
- * hundred thousand hashes.
+ * Returns the last 12 characters of a FileHash: its first 60 bits. Lists for members use it, since decoding a hundred
+ * thousand hashes takes long.
  */
 export function tailOf(fileHash: string): string {
   return fileHash.slice(-12);
@@ -284,8 +283,9 @@ export function isSameFile(a: FileFacts, b: FileFacts): boolean {
 type FileFacts = Pick<CatalogueEntry, 'fileHash' | 'extension' | 'sizeBytes' | 'mtimeMs'>;
 
 /**
- * Compares the contents of an entry's file with those signed in a narinfo: `unknown` if nobody has checked them yet. An
- * uncompressed file was checked by its FileHash, which is its NarHash, unless its content address must be checked, too.
+ * Compares the contents of an entry's file with those signed in a narinfo. Returns `unknown` if they were never
+ * checked. The FileHash of an uncompressed file is its NarHash, so its check counts, unless its content address must be
+ * checked, too.
  */
 export function contentsOf(
   { fileHash, extension, narHash }: CatalogueEntry,
@@ -383,7 +383,7 @@ export async function appendAtOnce(file: FileHandle, bytes: Uint8Array): Promise
   }
 }
 
-/** An entry as it is written: both texts are empty while the pieces are unknown. */
+/** An entry as written to the file. Both texts are empty while the pieces are unknown. */
 interface EntryLine extends Omit<CatalogueEntry, 'torrent'>, EntryTorrent {}
 
 /** Formats a line of the catalogue. */
@@ -408,7 +408,7 @@ export function parseEntry(line: string): CatalogueEntry | undefined {
       (narHash === undefined || typeof narHash === 'string');
     if (!isWhole) return undefined;
     const torrent = pieces === '' ? undefined : { infoHash, pieces };
-    // Objects of one shape: a hundred thousand that are spread take more time and memory.
+    // Objects of one shape: a hundred thousand made by spreading take more time and memory.
     if (torrent !== undefined && narHash !== undefined)
       return { storePath, fileHash, sizeBytes, mtimeMs, extension, askedBy, torrent, narHash };
     const entry = { storePath, fileHash, sizeBytes, mtimeMs, extension, askedBy };

@@ -8,7 +8,7 @@ import { untilNobody } from './turn.ts';
 
 /** File in a session's folder that lists the claims of its process. */
 export const CLAIMS = 'claims';
-/** Lifetime of a claim of another machine, whose process nobody here can check. */
+/** Lifetime of a claim of another machine. Its process cannot be checked from here. */
 const FOREIGN_CLAIM_MS = 7 * 86_400_000;
 
 /** Folders of the state that have sessions. */
@@ -31,8 +31,8 @@ export interface Claimant {
 }
 
 /**
- * Adds claims, so that nothing claimed is collected while the session lasts. Then waits for a collector that may not
- * have seen them. Look up the NARs of the store only after this.
+ * Adds claims: nothing claimed is collected while the session lasts. Then waits for a collector that may not have seen
+ * them. Look up the NARs of the store only after this.
  *
  * A process claims first, then looks for a collector. A collector announces itself first, then reads the claims. So at
  * least one of them sees the other.
@@ -51,7 +51,7 @@ export async function claim(
   await untilNobody(store, 'collecting', options);
 }
 
-/** Yields all claims of running processes, and of those that may be running. */
+/** Yields all claims of processes that are or may be running. */
 export async function* readClaims(store: FileStore, now: Date): AsyncGenerator<Claim> {
   for (const { parent, owner } of await sessionsOf(store)) {
     const path = join(parent, owner, CLAIMS);

@@ -15,8 +15,8 @@ const TAIL_BYTES = 64 * 1024;
 
 /**
  * Removes catalogue lines whose paths no longer have a narinfo, and lines that later ones replaced. Does nothing if
- * there are none. Others may append meanwhile: they notice that the file was replaced (see {@link Catalogue.add}), and
- * lines that they wrote into the old one before are carried over.
+ * there are none. Others may append meanwhile. They notice that the file was replaced (see {@link Catalogue.add}), and
+ * lines that they wrote into the old file are carried over.
  *
  * @returns number of removed lines
  * @throws STORE_FULL, STORE_UNWRITABLE: then the catalogue is unchanged

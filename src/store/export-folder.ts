@@ -25,8 +25,8 @@ export interface ExportedNar {
 }
 
 /**
- * The folder into which Nix exports for one process: `narswarm/export/<owner>/`, a binary cache of its own. If the
- * parent of Nix is killed and Nix continues to write there, nothing reaches a store, and the next export removes it.
+ * The folder into which Nix exports for one process: `narswarm/export/<owner>/`, a binary cache of its own. If this
+ * process is killed, Nix may continue to write there. That reaches no store, and the next export removes it.
  */
 export class ExportFolder implements AsyncDisposable {
   readonly #session: PartialSession;
@@ -40,7 +40,7 @@ export class ExportFolder implements AsyncDisposable {
   /** Makes the folder, and removes those of ended processes. @throws STORE_FULL, STORE_UNWRITABLE */
   static async open(store: FileStore): Promise<ExportFolder> {
     const folder = new ExportFolder(await PartialSession.open(store, 'export'), store);
-    await folder.#clear(); // inherited files: Nix may have been in the middle of one
+    await folder.#clear(); // inherited files may be incomplete
     return folder;
   }
 

@@ -45,8 +45,8 @@ export class FileStore {
   }
 
   /**
-   * Opens the cache directory. With `create`, makes missing parts, also the folders that `nix copy --from` needs even
-   * in a read-only cache and would otherwise make itself.
+   * Opens the cache directory. With `create`, makes the missing parts. These include the folders that `nix copy --from`
+   * needs even in a read-only cache, and would otherwise make itself.
    *
    * @param options.stateDir another folder for the state. The cache need not exist then, and is not made
    * @throws STORE_UNWRITABLE, STORE_FULL; STORE_CORRUPT if nix-cache-info is malformed or is for another store
@@ -129,7 +129,7 @@ export class FileStore {
     }
   }
 
-  /** Reads the narinfo of a path. A damaged file counts as absent, since it is about to be replaced. */
+  /** Reads the narinfo of a path. A damaged file counts as absent, since it will be replaced. */
   async readNarInfoOf(path: StorePath): Promise<NarInfo | undefined> {
     return this.readNarInfo(storeHashOf(path)).catch((error: unknown) => {
       if (isNarswarmError(error, 'STORE_CORRUPT')) return undefined;
@@ -158,8 +158,8 @@ export class FileStore {
   }
 
   /**
-   * Returns the size and the time of last change of a NAR file. Undefined if it is not there. Looks at once: a question to
-   * another thread takes ten times as long as the answer, which the system has in memory.
+   * Returns the size and the time of last change of a NAR file. Undefined if it is not there. Works synchronously: the
+   * system has the answer in memory, and asking another thread takes ten times as long.
    */
   async statNar(info: Pick<NarInfo, 'url' | 'storePath'>): Promise<{ sizeBytes: number; mtimeMs: number } | undefined> {
     try {
@@ -205,10 +205,10 @@ export class FileStore {
   }
 
   /**
-   * Waits until all writes so far are on the disk, so that a narinfo written later never outlives its NAR in a power
-   * cut. One syncfs(2) of the whole file system is faster than an fsync for each NAR.
+   * Waits until all writes so far are on the disk. After a power cut, no narinfo written later is there without its
+   * NAR. One syncfs(2) of the whole file system is faster than an fsync for each NAR.
    *
-   * @throws STORE_UNWRITABLE if the disk failed to take them
+   * @throws STORE_UNWRITABLE if the disk failed to store them
    */
   async sync(): Promise<void> {
     try {
@@ -219,7 +219,7 @@ export class FileStore {
     }
   }
 
-  /** Waits at least for the folder's entries. */
+  /** Waits for the folder's entries only. */
   async #syncFolder(): Promise<void> {
     try {
       await using handle = await open(this.dir, 'r');

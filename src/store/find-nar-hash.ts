@@ -5,17 +5,17 @@ import type { NarContents } from './hash-nar.ts';
 import { hashContents } from './nar-contents.ts';
 import { systemCode } from '../disk/store-error.ts';
 
-/** Compressions that can be read here. Only Nix can read others. */
+/** Compressions that can be read here. Others can be read only by Nix. */
 const COMPRESSIONS = new Set(['none', 'xz', 'bzip2', 'zstd', 'gzip', 'br']);
 /** The compressions that Node has no decoder for. */
 const PROGRAMS = new Set(['xz', 'bzip2']);
 
 /**
- * Decompresses a NAR file and computes its NarHash. Contents that do not fit the content address give no NarHash.
- * Returns undefined for an unknown compression.
+ * Decompresses a NAR file and computes its NarHash. Returns no NarHash if the contents do not match the content
+ * address. Returns undefined for an unknown compression.
  *
- * @throws NIX_MISSING if the program that decompresses it is missing; any error that keeps it from running; the
- *   signal's reason
+ * @throws NIX_MISSING if the program that decompresses it is missing; any error that keeps the program from running;
+ * the signal's reason
  */
 export async function findNarHash(
   path: string,

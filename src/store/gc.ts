@@ -15,10 +15,10 @@ import type { Obstacle, Warn } from '../warning.ts';
 
 export interface GcOptions {
   readonly store: FileStore;
-  /** Returns the roots to keep. Called once no process can begin to rely on anything else. */
+  /** Returns the roots to keep. Called when no process can start to rely on other paths. */
   readonly roots: () => Promise<readonly Root[]>;
   /**
-   * Store hashes that are no longer wanted: their closures are removed even within the budget, unless something else
+   * Store hashes that are no longer wanted. Their closures are removed even within the budget, unless something else
    * keeps them.
    */
   readonly forgotten?: readonly string[] | undefined;
@@ -52,9 +52,8 @@ export interface GcResult {
 
 /**
  * Prunes the store to its budget. Keeps closures of roots, claims of running fetches, and NARs served in the last ten
- * minutes. Removes the others until the budget is met, least recently served first, and last those NARs of which a daemon
- * has found no copy at another machine. Always removes leftovers of
- * crashes.
+ * minutes. Removes the others until the budget is met, least recently served first. Removes NARs last of which a daemon
+ * has found no copy on another machine. Always removes leftovers of crashes.
  *
  * It is safe to kill this at any moment: see {@link sweep}. A fetch that begins meanwhile waits before it looks up the
  * store's contents.
@@ -65,7 +64,7 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const { store, dryRun, now, signal, maxBytes } = options;
   await using stack = new AsyncDisposableStack();
   if (!dryRun) stack.use(await takeTurn(store));
-  // Claims first: an update makes its claims into roots before it drops them.
+  // Reads the claims first: an update makes roots of its claims before it drops them.
   const claims: Claim[] = [];
   for await (const claim of readClaims(store, now)) claims.push(claim);
   const roots = await options.roots();

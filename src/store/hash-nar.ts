@@ -20,13 +20,13 @@ export interface NarHashes {
   readonly narHash?: FoundNarHash | undefined;
 }
 
-/** How to decompress a NAR file, to hash its contents, too. */
+/** How to decompress a NAR file in order to hash its contents, too. */
 export interface NarContents {
   /** The compression named by the narinfo. */
   readonly compression: string;
   /** NarSize. Decompression stops at this size. */
   readonly narSize: number;
-  /** A content address that the contents must also fit; otherwise they give no NarHash. */
+  /** A content address that the contents must also match. If they do not, there is no NarHash. */
   readonly address?: Pick<NarInfo, 'storePath' | 'ca'> | undefined;
 }
 
@@ -49,7 +49,7 @@ export async function readNar(
 ): Promise<NarHashes | undefined> {
   const hashes = await hashNar(path, signal);
   if (hashes === undefined || contents === undefined) return hashes;
-  // bytes after the NAR do not belong to it
+  // Bytes after the NAR do not belong to it.
   const isWhole = isNarItself(contents) && hashes.sizeBytes <= contents.narSize;
   if (isWhole) return { ...hashes, narHash: asNarHash(hashes.fileHash) };
   const narHash = await findNarHash(path, contents, signal);
@@ -83,7 +83,7 @@ export async function hashNar(path: string, signal?: AbortSignal): Promise<NarHa
     for (let at = 0; at < size;) {
       signal?.throwIfAborted();
       const { bytesRead } = await handle.read(piece, 0, piece.length, at).catch((error: unknown) => {
-        throw storeError(error, path); // EIO: the disk has lost it
+        throw storeError(error, path); // such as EIO: the disk cannot return it
       });
       if (bytesRead === 0) break;
       const bytes = piece.subarray(0, bytesRead);
@@ -102,7 +102,9 @@ export async function hashNar(path: string, signal?: AbortSignal): Promise<NarHa
   }
 }
 
-/** Copies small buffers out of Node's pool: otherwise a worker would copy and keep all of its 64 KiB. */
+/**
+ * Copies small buffers out of Node's pool. Otherwise a message to another thread would copy and keep its whole 64 KiB.
+ */
 function alone(pieces: readonly Uint8Array[]): Uint8Array {
   const bytes = Buffer.allocUnsafeSlow(pieces.reduce((sum, { length }) => sum + length, 0));
   let at = 0;

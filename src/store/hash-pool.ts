@@ -8,7 +8,7 @@ import { isNarswarmError } from '../errors.ts';
 const WORTH_A_WORKER_BYTES = 64 * 1024 * 1024;
 /** The same limit for files that are also decompressed: 30 MB of xz take a second. */
 const WORTH_A_WORKER_CONTENTS_BYTES = 4 * 1024 * 1024;
-/** Files known ahead, so that a large one begins early. */
+/** Number of files known ahead, so that a large one begins early. */
 const WINDOW = 4096;
 
 /** A file to read. */
@@ -28,10 +28,9 @@ export interface Unread {
 
 /**
  * Hashes NAR files, as many at a time as there are processors, the largest of the known ones first. Yields results as
- * they arrive. A file that cannot be read delays none of the others. Requests at most a few thousand files ahead,
- * however many there are.
+ * they arrive. A file that cannot be read does not delay the others. Requests at most a few thousand files ahead.
  *
- * @param onUnread called with a file that cannot be read; without a reason if the file does not exist (any longer)
+ * @param onUnread called with a file that cannot be read; without a reason if the file does not exist
  * @throws NIX_MISSING if a program that decompresses a file is missing; the signal's reason; errors of `items`
  */
 export async function* hashNars<T extends HashItem>(
@@ -100,8 +99,8 @@ function isWorthWorkers(items: readonly HashItem[]): boolean {
 }
 
 /**
- * The answers of the workers, in order of arrival. (A Promise.race with a promise that lives as long as the signal
- * would keep every answer in memory.)
+ * The answers of the workers, in order of arrival. (Promise.race with a promise that lives as long as the signal would
+ * keep every answer in memory.)
  */
 class Inbox<T> {
   readonly #items: T[] = [];
@@ -113,7 +112,7 @@ class Inbox<T> {
     this.#wake();
   }
 
-  /** Ends the inbox. Waiting readers learn at once, without waiting for a large file. */
+  /** Ends the inbox. Waiting readers get the error at once, even while a large file is being read. */
   fail(error: Error): void {
     this.#failure ??= error;
     this.#wake();
@@ -131,7 +130,7 @@ class Inbox<T> {
   }
 }
 
-/** The next files by size, of a list that may be long. */
+/** The next files of a list, sorted by size. The list may be long. */
 class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposable {
   readonly #source: Iterator<T> | AsyncIterator<T>;
   /** The known files in order of arrival; once sorted, the largest is last. */
@@ -142,7 +141,7 @@ class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposabl
     this.#source = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
   }
 
-  /** Returns true if no more files will come. */
+  /** True if no more files will come. */
   get isAll(): boolean {
     return this.#isAll;
   }
@@ -155,7 +154,7 @@ class Window<T extends { readonly sizeBytes: number }> implements AsyncDisposabl
     }
   }
 
-  /** Makes the largest file the next one from now on. */
+  /** Sorts the known files, so that the largest one is next. */
   sort(): void {
     this.items = this.items.toSorted((a, b) => a.sizeBytes - b.sizeBytes);
     this.#isSorted = true;

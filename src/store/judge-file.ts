@@ -7,7 +7,7 @@ import { hashContents } from './nar-contents.ts';
 
 /**
  * Judges a file by its contents, since FileHash is unsigned. Returns its description under this store's own name if it
- * holds the signed NAR. Returns undefined if it does not, or if nobody here can read it.
+ * holds the signed NAR. Returns undefined if it does not, or if it cannot be read here.
  *
  * @param fileHash SHA-256 of the file
  * @throws the signal's reason

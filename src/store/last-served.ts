@@ -17,7 +17,7 @@ interface GivenOut {
   readonly files: readonly { readonly path: string }[];
 }
 
-/** Interval of notes about the same NAR. */
+/** Interval between two notes about the same NAR. */
 const EVERY_S = 5 * 60;
 /** A NAR served within this time counts as being served. At least twice {@link EVERY_S}. */
 export const BEING_SERVED_MS = 10 * 60_000;
@@ -25,16 +25,17 @@ export const BEING_SERVED_MS = 10 * 60_000;
 /** Limit on notes written in one turn: a crowd asks for thousands of NARs a second. */
 const PER_TURN = 64;
 
-/** Noted NARs to remember at least. More are remembered only within {@link EVERY_S}. */
+/** Number of noted NARs that are always remembered. More are remembered only within {@link EVERY_S}. */
 const REMEMBERED = 4096;
 
 /**
  * Records when each NAR was last served, as the time of change of an empty file `narswarm/served/<name of the NAR>`.
- * The NAR's own time of access would change with any reader (`nix copy`, `verify`, a backup), if the mount records it.
+ * The NAR's own time of access cannot be used: any reader changes it (`nix copy`, `verify`, a backup), and not every
+ * mount records it.
  */
 export class LastServed {
   readonly #folder: string;
-  /** When each NAR was noted, in whole seconds of `performance.now`: a hundred thousand are remembered at a time. */
+  /** When each NAR was noted, in whole seconds of `performance.now`. There may be a hundred thousand. */
   readonly #toldAtS = new Map<string, number>();
   /** Names of NARs of more than one piece, by infohash. */
   readonly #names = new Map<InfoHash, string>();
@@ -60,13 +61,13 @@ export class LastServed {
       if (seed === undefined || file === undefined || !('infoHash' in seed.torrent)) return seed;
       const name = basename(file.path);
       const { sizeBytes, pieceLength } = seed.torrent;
-      if (sizeBytes > pieceLength) this.#names.set(infoHash, name); // smaller ones are requested here each time
+      if (sizeBytes > pieceLength) this.#names.set(infoHash, name); // smaller NARs are noted with each request
       this.note(name);
       return seed;
     };
   }
 
-  /** Call with payload that was sent: a large NAR is opened once and served for long. */
+  /** Call with payload that was sent. A large NAR is opened once and served for a long time. */
   onUpload = (infoHash: InfoHash): void => {
     const name = this.#names.get(infoHash);
     if (name !== undefined) this.note(name);
@@ -75,7 +76,7 @@ export class LastServed {
   /**
    * Notes that a NAR is being served, by its file name. The note is written at the end of this turn of the event loop.
    *
-   * @param key tells the NAR from others, and is remembered: best a text that is in memory anyway
+   * @param key identifies the NAR and is remembered. Best a text that is in memory anyway
    */
   note(name: string, key = name): void {
     const nowS = Math.floor(performance.now() / 1000);
@@ -92,7 +93,7 @@ export class LastServed {
     setImmediate(() => void this.flush());
   }
 
-  /** Writes the waiting notes. Never rejects: a NAR without a note may be collected sooner. */
+  /** Writes the waiting notes. Never rejects: a NAR without a note may only be collected sooner. */
   flush(): Promise<void> {
     this.#isDue = false;
     this.#writing = this.#writing.then(() => this.#write());
@@ -134,7 +135,7 @@ export async function forgetServed(store: FileStore, name: string): Promise<void
   });
 }
 
-/** Makes a note, or sets the time of one that is there to now. False if its folder is not there. */
+/** Makes a note, or sets the time of an existing one to now. Returns false if its folder does not exist. */
 function touch(folder: string, name: string): boolean {
   try {
     const fd = openSync(join(folder, name), 'a');

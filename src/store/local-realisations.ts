@@ -7,9 +7,9 @@ import { queryRealisations } from '../nix/nix-queries.ts';
 import { baseNameOf, storePathFromBaseName } from '../nix/store-path.ts';
 
 /**
- * Finds the realisations of paths, and of their dependencies, in Nix's default store. A store finds them by derivation,
- * so only paths whose .drv files are on this machine are included. Never fails: a Nix without content-addressed
- * derivations has none.
+ * Finds the realisations of paths, and of their dependencies, in Nix's default store. Nix stores them by derivation, so
+ * only paths whose .drv files are on this machine are included. Never fails: a Nix without content-addressed
+ * derivations has no realisations.
  *
  * @param infos narinfos of a closure
  */

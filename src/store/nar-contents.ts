@@ -18,7 +18,7 @@ const PROGRAMS: Readonly<Partial<Record<Compression, readonly [program: string, 
   lz4: ['lz4'],
 };
 
-/** Limit on bytes after the NAR in its file: Nix does not read them, and some tools pad. */
+/** Limit on bytes after the NAR in its file. Nix does not read them, and some tools add padding. */
 const MAX_TRAILER_BYTES = 64 * 1024;
 
 /** Contents of a NAR file. */
@@ -27,7 +27,7 @@ export interface NarContentsFound {
   readonly narHash: NarHash;
   /** Number of hashed bytes: NarSize, or less if there are fewer. */
   readonly narSize: number;
-  /** The actual compression, whatever its narinfo says. */
+  /** The actual compression. Its narinfo may name another one. */
   readonly compression: Compression;
 }
 
@@ -35,10 +35,10 @@ export interface NarContentsFound {
  * Decompresses a NAR file and computes the SHA-256 of the contents, which a narinfo's signature covers.
  *
  * @param label `Compression` of the narinfo, believed as far as Nix does ({@link compressionOf})
- * @param maxBytes NarSize. Output of more than 64 KiB beyond it is refused, however small the file
+ * @param maxBytes NarSize. Refuses output of more than 64 KiB above it, however small the file
  * @param onBytes called with each chunk that is hashed
- * @throws HASH_MISMATCH if the file does not decompress to at most that size. The decoder's error is its cause;
- *   `facts.program` names a program to install, if one is missing
+ * @throws HASH_MISMATCH if the file does not decompress to at most that size. Its cause is the decoder's error.
+ * `facts.program` names the program to install, if one is missing
  */
 export async function hashContents(
   path: string,
@@ -73,7 +73,8 @@ export async function hashContents(
 }
 
 /**
- * Returns the compression of a file by its own mark, as {@link markedCompression}. Undefined if there is no such file.
+ * Returns the compression of a file by its magic number, as {@link markedCompression}. Undefined if there is no such
+ * file.
  */
 export async function compressionOfFile(path: string, label: string): Promise<Compression | undefined> {
   return markedCompression(label, await headOf(path));

@@ -9,12 +9,12 @@ import { isInQuarantine } from './quarantine.ts';
  * - `held`: it is the file that was checked
  * - `changed`: the file has never been read, or not since it changed
  * - `wrong`: the file has another size, or other contents than the signed ones
- * - `gone`: it was here, and no longer is
- * - `never`: it never was here; the target held it at the time of the fetch
+ * - `gone`: the file was here and is missing
+ * - `never`: the file was never here; the target held the path at the time of the fetch
  */
 export type NarState = 'held' | 'changed' | 'wrong' | 'gone' | 'never';
 
-/** Finds out the state of a NAR. @throws STORE_UNWRITABLE if the file may not be looked at */
+/** Determines the state of a NAR. @throws STORE_UNWRITABLE if the file may not be looked at */
 export async function narStateOf(store: FileStore, catalogue: Catalogue, info: NarInfo): Promise<NarState> {
   const file = await store.statNar(info);
   const isListed = catalogue.byStorePath(info.storePath)?.fileHash === info.fileHash && info.fileHash !== undefined;

@@ -3,8 +3,8 @@ import { Catalogue, isSameFile, type CatalogueEntry } from './catalogue.ts';
 import type { FileStore } from './file-store.ts';
 
 /**
- * Records in the catalogue that the contents of NARs were checked by NarHash, as Nix does during an import. So nobody
- * decompresses them again.
+ * Records in the catalogue that the contents of NARs were checked by NarHash, as Nix does during an import. They are
+ * not decompressed again.
  *
  * @param before their entries before that check; entries whose file has changed since are skipped
  * @throws STORE_FULL, STORE_UNWRITABLE

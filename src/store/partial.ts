@@ -27,8 +27,8 @@ interface Expected {
  * A NAR that is arriving in the store. Sources write into it, one after another or several at once. {@link settle}
  * checks size and SHA-256, and only then renames it to its place.
  *
- * With a torrent, pieces may come in any order, and a later run finds the good ones by their SHA-1. Without one, bytes
- * come in order, and the length of the file says how many are there.
+ * With a torrent, pieces may come in any order, and a later run finds the good ones by their SHA-1. Without a torrent,
+ * bytes come in order, and the length of the file is the number of held bytes.
  */
 export class PartialNar implements AsyncDisposable {
   readonly path: string;
@@ -38,7 +38,7 @@ export class PartialNar implements AsyncDisposable {
   readonly #held: HeldPieces;
   readonly #bytes: PartialBytes;
   readonly #writing = new Set<Promise<void>>();
-  /** True once a piece was put that nobody checked: it is not worth reading the file again to see if its torrent fits. */
+  /** True once an unchecked piece was written. Then the file is not read again to check it against its torrent. */
   #mayMisfit = false;
 
   private constructor(path: string, { sizeBytes, fileHash, torrent }: Expected, bytes: PartialBytes) {
@@ -54,8 +54,8 @@ export class PartialNar implements AsyncDisposable {
    * Opens the partial file at `path`, and takes over the bytes of an earlier run.
    *
    * @param expected size in bytes and SHA-256 of the whole NAR file, and its torrent if known
-   * @param leftovers paths of the existing partial files. A small NAR looks for no others, and adds the one that it
-   *   writes
+   * @param leftovers paths of the existing partial files. A small NAR looks only for these, and adds the one that it
+   * writes
    * @throws STORE_FULL, STORE_UNWRITABLE
    */
   static async open(path: string, expected: Expected, leftovers = new Set<string>()): Promise<PartialNar> {
@@ -86,7 +86,7 @@ export class PartialNar implements AsyncDisposable {
     return this.#held.has(index);
   }
 
-  /** Bytes held, of {@link sizeBytes}. */
+  /** Held bytes, at most {@link sizeBytes}. */
   get heldBytes(): number {
     return this.#held.bytes;
   }
@@ -99,7 +99,7 @@ export class PartialNar implements AsyncDisposable {
   /**
    * Writes a whole piece from a peer. Takes over the buffer of a NAR of one piece, without a copy.
    *
-   * @param isChecked whether its SHA-1 was checked. A NAR with a piece that was not is not known to fit its torrent
+   * @param isChecked true if its SHA-1 was checked. With an unchecked piece, the NAR is not known to match its torrent
    */
   putPiece(index: number, bytes: Uint8Array, origin: Origin, isChecked = true): Promise<void> {
     return this.#track(this.#putPiece(index, bytes, origin, isChecked));
@@ -131,22 +131,21 @@ export class PartialNar implements AsyncDisposable {
     this.#held.addBytes(offset, length, origin);
   }
 
-  /** Reads a range that is held, to serve it to a peer. The sender must give the buffer back. */
+  /** Reads a held range for a peer. The sender must give the buffer back. */
   read(offset: number, length: number): Promise<Uint8Array> {
     return this.#bytes.lend(offset, length);
   }
 
   /**
-   * Checks the size and the SHA-256 of the whole file and moves it to `target`. Not one byte is at `target` before
-   * that.
+   * Checks the size and the SHA-256 of the whole file, then moves it to `target`. Nothing is at `target` before that.
    *
    * @param judge called with a whole file at `path` that has another SHA-256, if no single piece is to blame. Returns
-   *   its target if its contents are right nevertheless
-   * @returns true if every piece is known to fit the torrent. A hash map may have named a wrong torrent: then the file must
-   *   not be passed on by it
+   * its target if its contents are right nevertheless
+   * @returns true if every piece is known to match the torrent. Otherwise a hash map may have named a wrong torrent,
+   * and the file must not be given to others by it
    * @throws HASH_MISMATCH if the bytes are not those of the NAR. Bad bytes are dropped, so that {@link missing} returns
-   *   them for another fetch. `facts.mapLied` is true if every piece fits the torrent: then the hash map named other
-   *   bytes, and no source is to blame. `facts.origins` names the sources of bad pieces.
+   * them for another fetch. `facts.mapLied` is true if every piece matches the torrent: then the hash map named other
+   * bytes, and no source is to blame. `facts.origins` names the sources of bad pieces.
    */
   async settle(
     target: string,
@@ -173,12 +172,12 @@ export class PartialNar implements AsyncDisposable {
     return (await this.#bytes.read(0, Math.min(length, this.sizeBytes))).slice(); // the buffer is used again
   }
 
-  /** Waits for writes under way: a stopped source may have a piece on its way to the disk. */
+  /** Waits for running writes: a stopped source may still have a piece on its way to the disk. */
   async drain(): Promise<void> {
     while (this.#writing.size > 0) await Promise.allSettled(this.#writing);
   }
 
-  /** Drops all bytes, as if none had come yet. */
+  /** Drops all bytes. */
   reset(): void {
     this.#held.clear();
   }
@@ -188,7 +187,7 @@ export class PartialNar implements AsyncDisposable {
     await unlink(this.path).catch(() => undefined);
   }
 
-  /** Closes the NAR. If the disk has room, keeps the held bytes for whoever opens the partial file next. */
+  /** Closes the NAR. If the disk has room, keeps the held bytes for the next process that opens the partial file. */
   close(): Promise<void> {
     return this.#bytes.close(this.#held.prefixBytes);
   }
@@ -197,7 +196,7 @@ export class PartialNar implements AsyncDisposable {
     return this.close();
   }
 
-  /** Counts a write as under way until it ends, for {@link drain}. */
+  /** Counts a write as running until it ends, for {@link drain}. */
   async #track(writing: Promise<void>): Promise<void> {
     this.#writing.add(writing);
     try {
@@ -207,7 +206,7 @@ export class PartialNar implements AsyncDisposable {
     }
   }
 
-  /** Takes over the bytes in the file: pieces with the right SHA-1, or the whole length without a torrent. */
+  /** Takes over the bytes in the file: pieces with the right SHA-1, or without a torrent the whole length. */
   async #recover(fileBytes: number): Promise<void> {
     if (this.#torrent === undefined) {
       this.#held.addBytes(0, fileBytes, EARLIER_RUN);
@@ -235,7 +234,7 @@ export class PartialNar implements AsyncDisposable {
     return true;
   }
 
-  /** Returns the pieces that do not fit the torrent; all pieces if there is no torrent. */
+  /** Returns the pieces that do not match the torrent; all pieces if there is no torrent. */
   async #badPieces(): Promise<number[]> {
     const bad: number[] = [];
     for (let index = 0; index < this.#held.count; index++) if (!(await this.#fits(index))) bad.push(index);

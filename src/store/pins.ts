@@ -21,7 +21,7 @@ export interface Pin {
 /**
  * Pins a path with a file `narswarm/pins/<storehash>`.
  *
- * @throws NOT_FOUND if the store has no narinfo of it; the signal's reason
+ * @throws NOT_FOUND if the store has no narinfo for it; the signal's reason
  */
 export async function addPin(
   store: FileStore,
@@ -60,8 +60,9 @@ export async function removePin(store: FileStore, named: StorePath | StoreHash):
 }
 
 /**
- * Lists all pins, sorted by the names of their paths. @throws STORE_CORRUPT if one cannot be read, since the path that
- * it keeps is unknown
+ * Lists all pins, sorted by the names of their paths.
+ *
+ * @throws STORE_CORRUPT if a pin cannot be read, since the path that it keeps is then unknown
  */
 export async function listPins(store: FileStore): Promise<Pin[]> {
   const names = await readdir(folderOf(store)).catch((error: unknown) => {
@@ -85,7 +86,7 @@ async function readPin(store: FileStore, hash: StoreHash): Promise<Pin | undefin
   try {
     const pin = JSON.parse(text) as Partial<Pin>;
     const storePath = parseStorePath(String(pin.storePath));
-    if (storeHashOf(storePath) !== hash) throw new Error(`it is of ${storePath}`);
+    if (storeHashOf(storePath) !== hash) throw new Error(`it is for ${storePath}`);
     return { storePath, at: String(pin.at) };
   } catch (error) {
     throw new NarswarmError(

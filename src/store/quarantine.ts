@@ -7,11 +7,10 @@ import { remove } from '../disk/remove.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 
 /**
- * Moves a damaged file to `narswarm/quarantine/`. From then on it is neither served nor counted on, but people can
- * inspect it.
+ * Moves a damaged file to `narswarm/quarantine/`. It is no longer served or relied on, but people can inspect it.
  *
  * @param seen size and time of last change (in whole milliseconds) of the file that was found damaged
- * @returns its new path. Undefined if another file has replaced it meanwhile: that one stays
+ * @returns its new path. Undefined if another file has replaced it meanwhile, which stays
  * @throws STORE_FULL, STORE_UNWRITABLE
  */
 export async function quarantine(
@@ -27,7 +26,7 @@ export async function quarantine(
     const moved = await stat(target);
     if (moved.size === seen.sizeBytes && Math.floor(moved.mtimeMs) === seen.mtimeMs) return target;
     await link(target, path).catch((error: unknown) => {
-      if (systemCode(error) !== 'EEXIST') throw error; // a third one came
+      if (systemCode(error) !== 'EEXIST') throw error; // a third file is in the way
     });
     await remove(target);
     return undefined;

@@ -7,16 +7,17 @@ import { ownName } from '../disk/owner.ts';
 import type { FileStore } from './file-store.ts';
 import { inState } from './state-folder.ts';
 
-/** How often a process shows which limits it is using, and looks at the others. */
+/** Interval at which a process shows which limits it uses, and looks at the other processes. */
 const LOOK_MS = 1_000;
-/** A process that has not shown itself for so long does not use the limit any longer. */
+/** A process that has not shown itself for this time no longer uses the limit. */
 const IDLE_MS = 3_000;
-/** What a killed process has left is removed after so long. */
+/** Age at which files of a killed process are removed. */
 const LEFTOVER_MS = 60_000;
 
 /**
- * Divides rate limits among the processes of a machine that use the same store, such as a daemon and a fetch: each takes an
- * equal part as long as the others use the limit, too. Processes show that by files `rates/<owner>.<limit>`.
+ * Divides rate limits among the processes of a machine that use the same store, such as a daemon and a fetch. Each
+ * process takes an equal part while the others use the limit, too. Processes show that by files
+ * `rates/<owner>.<limit>`.
  */
 export class RateShares implements AsyncDisposable {
   readonly #dir: string;
@@ -34,7 +35,7 @@ export class RateShares implements AsyncDisposable {
     }, LOOK_MS).unref();
   }
 
-  /** Begins to share the limits. Does nothing without limits, or if this process shares them already. */
+  /** Starts to share the limits. Does nothing without limits, or if this process shares them already. */
   static async open(store: FileStore, limits: RateLimits | undefined): Promise<AsyncDisposable> {
     const claimed = limits?.claimForSharing();
     if (claimed === undefined || claimed.size === 0) return new AsyncDisposableStack();
@@ -47,7 +48,7 @@ export class RateShares implements AsyncDisposable {
     await Promise.all([...this.#limits.keys()].map((limit) => rm(this.#fileOf(limit), { force: true })));
   }
 
-  /** Never rejects: on a store that cannot be written, each process has the whole limit. */
+  /** Updates the shares. Never rejects: if the store cannot be written, each process has the whole limit. */
   async #look(): Promise<void> {
     const nowMs = Date.now();
     try {
@@ -88,7 +89,7 @@ export class RateShares implements AsyncDisposable {
   }
 }
 
-/** The machine in a name of {@link ownName}. */
+/** Returns the machine in a name of {@link ownName}. */
 function machineOf(owner: string): string {
   return owner.slice(0, owner.indexOf('-'));
 }

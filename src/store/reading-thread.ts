@@ -29,7 +29,7 @@ export class ReadingThread {
     this.#thread = new Thread(workerBeside(import.meta.url, 'reading-worker'), data);
   }
 
-  /** Returns true once it no longer answers: it was closed, or ran out of memory. */
+  /** True if it no longer answers: it was closed, or ran out of memory. */
   get hasEnded(): boolean {
     return this.#thread.hasEnded;
   }
@@ -37,7 +37,7 @@ export class ReadingThread {
   /**
    * Reads one file as `readNar` does.
    *
-   * @returns undefined if the file does not exist (any longer); the reason if it could not be read
+   * @returns undefined if the file does not exist; the reason if it could not be read
    * @throws NIX_MISSING if the program that decompresses it is missing; an error if the thread ended
    */
   async read(path: string, contents: NarContents | undefined): Promise<NarHashes | Unread | undefined> {

@@ -48,7 +48,7 @@ export async function readRealisations(store: FileStore): Promise<Map<string, Re
 }
 
 /**
- * Removes realisations of paths without a narinfo in the store: Nix would look for the path in vain.
+ * Removes realisations of paths without a narinfo in the store: Nix would look for such a path in vain.
  *
  * @throws STORE_UNWRITABLE
  */

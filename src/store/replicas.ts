@@ -5,32 +5,34 @@ import { parseStorePath } from '../nix/store-path.ts';
 import type { FileStore } from './file-store.ts';
 import { inState } from './state-folder.ts';
 
-/** How many other machines hold the closure of a path. */
+/** The number of other machines that hold the closure of a path. */
 export interface RootReplicas {
   readonly path: StorePath;
   readonly nars: number;
-  /** Other machines that hold all of it. */
+  /** Number of other machines that hold all of it. */
   readonly holders: number;
   /** The NARs that no other machine holds. */
   readonly sole: readonly SoleNar[];
 }
 
-/** A NAR that this machine alone holds, as far as is known. */
+/** A NAR that only this machine is known to hold. */
 export interface SoleNar {
-  /** Its name in `nar/`. */
+  /** Its file name in `nar/`. */
   readonly nar: string;
   readonly path: StorePath;
   readonly sizeBytes: number;
 }
 
-/** What a daemon has found out about copies of what its store holds. Availability is no guarantee, but it is known. */
+/**
+ * The copies on other machines of what the store holds, as counted by a daemon. Other machines may leave at any time.
+ */
 export interface Replicas {
-  /** When it was found out, ISO 8601. */
+  /** Time of the count, ISO 8601. */
   readonly at: string;
-  /** Other machines that answered. */
+  /** Number of other machines that answered. */
   readonly machines: number;
   readonly roots: readonly RootReplicas[];
-  /** Names in `nar/` of all NARs of the store, under these roots or not, that no other machine holds. */
+  /** File names in `nar/` of all NARs of the store that no other machine holds, also outside these roots. */
   readonly sole: readonly string[];
 }
 
@@ -48,17 +50,17 @@ const SCHEMA: v.GenericSchema<unknown, Replicas> = v.object({
   sole: v.array(v.string()),
 });
 
-/** Counts older than this say nothing about today. */
+/** Age at which a count is no longer used. */
 const FRESH_MS = 24 * 3_600_000;
 
-/** Reads the last count of copies. Undefined if there is none, or none of the last day. Never throws. */
+/** Reads the last count of copies. Undefined if there is none from the last day. Never throws. */
 export async function readReplicas(store: Pick<FileStore, 'stateDir'>, now: Date): Promise<Replicas | undefined> {
   try {
     const { success, output } = v.safeParse(SCHEMA, JSON.parse(await readFile(fileOf(store), 'utf8')));
     const isFresh = success && Math.abs(now.getTime() - Date.parse(output.at)) < FRESH_MS;
     return isFresh ? output : undefined;
   } catch {
-    return undefined; // not there, or damaged: the daemon writes it again
+    return undefined; // missing or damaged: the daemon writes it again
   }
 }
 
@@ -67,7 +69,7 @@ export async function writeReplicas(store: FileStore, replicas: Replicas): Promi
   await store.replace(fileOf(store), `${JSON.stringify(replicas)}\n`);
 }
 
-/** Returns the names of NARs that nobody else holds; none if no other machine was asked. */
+/** Returns the names of NARs that no other machine holds. Empty if no other machine was asked. */
 export function soleNars(replicas: Replicas | undefined): ReadonlySet<string> {
   if (replicas === undefined || replicas.machines === 0) return new Set();
   return new Set(replicas.sole);

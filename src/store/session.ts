@@ -7,9 +7,9 @@ import { endedName, ownName, stateOfOwner } from '../disk/owner.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import type { FileStore } from './file-store.ts';
 
-/** Partial files that nobody has continued for so long are removed. */
+/** Age at which a partial file that nobody continues is removed. */
 export const KEEP_PARTIAL_MS = 7 * 86_400_000;
-/** Errors of files that another process inherited first, or that another user owns. */
+/** Error codes for files that another process has already taken over, or that another user owns. */
 const NOT_OURS: ReadonlySet<string> = new Set(['ENOENT', 'EACCES', 'EPERM']);
 
 /**
@@ -54,8 +54,8 @@ export class PartialSession implements AsyncDisposable {
   }
 
   /**
-   * Removes the folder if it is empty; leaves partial files to the next session, in this process or another. Releases all claims. Never fails: the next
-   * run that can will remove the rest.
+   * Removes the folder if it is empty. Otherwise leaves the partial files to the next session, in this process or
+   * another. Releases all claims. Never fails: a later run removes the rest.
    */
   async [Symbol.asyncDispose](): Promise<void> {
     await rm(this.path(CLAIMS), { force: true }).catch(() => undefined);
@@ -67,11 +67,11 @@ export class PartialSession implements AsyncDisposable {
   async #inherit(from: string): Promise<void> {
     const names = await readdir(from).catch(() => []);
     for (const name of names) {
-      if (name === CLAIMS) continue; // an ended process needs nothing any longer
+      if (name === CLAIMS) continue; // an ended process claims nothing
       const path = this.path(name);
       try {
         if (Date.now() - (await stat(join(from, name))).mtimeMs > KEEP_PARTIAL_MS) continue; // removed with its folder
-        // if two processes fetched the same NAR, the larger part is continued
+        // If two processes fetched the same NAR, the larger part is kept.
         if (this.leftovers.has(path) && (await stat(join(from, name))).size <= (await stat(path)).size) continue;
         await rename(join(from, name), path);
         this.leftovers.add(path);

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 export const STATE_FOLDER = 'narswarm';
 
 /**
- * All places in the state folder of a store, and how a dry run treats them: `copied`, since it writes there before its
- * plan is complete; `read` in place; or `left` out.
+ * All places in the state folder of a store, and how a dry run treats them. `copied`: it writes there before its plan
+ * is complete. `read`: it reads them in place. `left`: it does not use them.
  */
 const PLACES = {
   /** Requested NARs with their pieces: catalogue.ts. */
@@ -14,7 +14,7 @@ const PLACES = {
   'caches.json': 'left',
   /** Followed hash maps, a folder each: index/index-dir.ts. */
   index: 'copied',
-  /** Seeded editions of hash maps, a folder each: index/editions.ts. The name is that of 0.1. */
+  /** Seeded editions of hash maps, a folder each: index/editions.ts. The name was chosen in version 0.1. */
   generations: 'left',
   /** This machine's own hash maps, a folder each: publish/publication.ts. */
   published: 'read',
@@ -26,9 +26,9 @@ const PLACES = {
   pins: 'read',
   /** When each NAR was last served: last-served.ts. */
   served: 'read',
-  /** Copies at other machines, as a daemon has counted them: replicas.ts. */
+  /** Copies on other machines, as counted by a daemon: replicas.ts. */
   'replicas.json': 'read',
-  /** Which processes use which rate limits now: rate-shares.ts. */
+  /** The rate limits that each process uses now: rate-shares.ts. */
   rates: 'left',
   /** Damaged files: quarantine.ts. */
   quarantine: 'read',

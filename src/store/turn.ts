@@ -17,15 +17,15 @@ const LOOK_AGAIN_MS = 100;
 export type Work = 'collecting' | 'publishing' | 'serving' | 'updating';
 
 /**
- * A process's turn at work that only one may do at a time: a folder `narswarm/<work>/<owner>/`. A crash leaves nothing
- * that anybody would wait for.
+ * A process's turn for work that only one may do at a time: a folder `narswarm/<work>/<owner>/`. Nobody waits for a
+ * folder that a crash has left.
  */
 export class Turn implements AsyncDisposable {
   readonly #dir: string;
   readonly #firstMade: string;
   readonly #heartbeat: NodeJS.Timeout;
 
-  /** @param firstMade the outermost folder that was made for it */
+  /** @param firstMade the outermost folder that was made for the turn */
   private constructor(dir: string, firstMade: string) {
     this.#dir = dir;
     this.#firstMade = firstMade;
@@ -36,7 +36,7 @@ export class Turn implements AsyncDisposable {
   }
 
   /**
-   * Takes the turn if nobody else has it. If two try at the same moment, both may fail.
+   * Takes the turn if nobody else has it. If two processes try at the same moment, both may fail.
    *
    * @returns the turn, or the name of the owner that has it
    * @throws STORE_FULL, STORE_UNWRITABLE
@@ -69,9 +69,9 @@ export class Turn implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#heartbeat);
-    // If the store is no longer writable, the folder stays; nobody waits for an ended process.
+    // If the store is no longer writable, the folder stays. Nobody waits for an ended process.
     await rm(this.#dir, { recursive: true, force: true }).catch(() => undefined);
-    // Removes every folder that it made, unless others have put something there.
+    // Removes every folder that it made, unless others use it.
     for (let made = this.#dir; made !== this.#firstMade;) {
       made = dirname(made);
       await rmdir(made).catch(() => undefined);
@@ -79,12 +79,12 @@ export class Turn implements AsyncDisposable {
   }
 }
 
-/** Returns true if somebody has this turn. Writes nothing. */
+/** Returns true if a process has this turn. Writes nothing. */
 export async function isAtWork(store: FileStore, work: Work): Promise<boolean> {
   return (await ownersAtWork(store, work)).length > 0;
 }
 
-/** Returns the owners' names of processes that have this turn. Writes nothing. */
+/** Returns the owners' names of the processes that have this turn. Writes nothing. */
 export async function ownersAtWork(store: Pick<FileStore, 'stateDir'>, work: Work): Promise<string[]> {
   const parent = folderOf(store, work);
   const names = await readdir(parent).catch(() => []);
@@ -111,7 +111,7 @@ async function pause(durationMs: number, signal: AbortSignal): Promise<void> {
   await sleep(durationMs, undefined, { signal }).catch(() => signal.throwIfAborted());
 }
 
-/** Returns the names of the owners at work. Removes the folders of ended ones. */
+/** Returns the names of the owners at work. Removes the folders of ended processes. */
 async function workers(store: FileStore, work: Work): Promise<string[]> {
   const parent = folderOf(store, work);
   const working: string[] = [];

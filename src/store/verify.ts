@@ -40,23 +40,23 @@ export interface VerifyResult {
   readonly narInfos: number;
   readonly nars: number;
   readonly bytes: number;
-  /** Paths whose NAR never was in the store: not damaged, the target held them at the time of the fetch. */
+  /** Paths whose NAR was never in the store. They are not damaged: the target held them at the time of the fetch. */
   readonly absent: number;
-  /** With `deep`: narinfos that no trusted key has signed, such as one's own builds. */
+  /** With `deep`: narinfos that no trusted key has signed, such as those of own builds. */
   readonly untrusted: number;
   readonly damaged: number;
 }
 
 /**
- * Reads NARs again and checks them against their narinfos, several at a time. Quarantines damaged files at once; the
- * narinfo of a damaged NAR stays, since it says what to fetch again. Reports a file that an earlier run quarantined
- * until it is back, and a missing narinfo that another one refers to. Remembers the name of each sound
- * NAR and of each path referred to.
+ * Reads NARs again and checks them against their narinfos, several at a time. Quarantines damaged files at once. Keeps
+ * the narinfo of a damaged NAR, since it says what to fetch again. Reports a file that an earlier run quarantined until
+ * it is back, and a missing narinfo that another one refers to. Remembers the name of each sound NAR and of each path
+ * referred to.
  *
  * It is safe to kill this at any moment: a file is moved by one rename.
  *
  * @throws NIX_MISSING if the program that decompresses a NAR is missing; NOT_FOUND for a path without a narinfo;
- *   STORE_UNWRITABLE; the signal's reason
+ * STORE_UNWRITABLE; the signal's reason
  */
 export async function verifyStore(options: VerifyOptions): Promise<VerifyResult> {
   return new Verification(options).run();
@@ -101,7 +101,7 @@ class Verification {
     const { signal } = this.#options;
     const unreadable: { item: Item; unread: Unread }[] = [];
     const onUnread = (item: Item, unread: Unread | undefined): void => {
-      if (unread !== undefined) unreadable.push({ item, unread }); // without a reason, a collector was faster
+      if (unread !== undefined) unreadable.push({ item, unread }); // without a reason, a collector has removed the file
     };
     const { store } = this.#options;
     const catalogue = await Catalogue.open(store);
@@ -116,7 +116,7 @@ class Verification {
       this.#options.onProgress?.(this.#result);
     }
     for (const { item, unread } of unreadable) await this.#takeUnread(item, unread);
-    await catalogue.add(this.#found).catch(() => undefined); // a store that cannot be written can be verified, too
+    await catalogue.add(this.#found).catch(() => undefined); // a read-only store can be verified, too
     if (this.#options.hashes === undefined)
       for await (const lost of this.#lost.quarantined()) this.#report(damageOf(lost));
     return this.#result;
@@ -154,7 +154,7 @@ class Verification {
     const seen = await seenAt(narInfoPath);
     const read = await examineNarInfo(storeHash, this.#options);
     if (seen === undefined || read === undefined) {
-      if (hashes === undefined) return undefined; // a collector was faster
+      if (hashes === undefined) return undefined; // a collector has removed it
       if (await isInQuarantine(store, narInfoPath)) {
         this.#report(damageOf({ storeHash, storePath: undefined, fault: WAS_HERE }));
         return undefined;
@@ -210,7 +210,7 @@ class Verification {
     if (state === 'never') this.#result.absent++;
     if (state !== 'gone') return; // or somebody has brought it back
     const storeHash = storeHashOf(storePath);
-    // A collector removes the narinfo before the NAR, and the catalogue's line last: that is not a loss.
+    // A collector removes the narinfo before the NAR, and the line in the catalogue last. That is not a loss.
     if ((await seenAt(store.narInfoPath(storeHash))) === undefined) return;
     const file = join('nar', name);
     this.#report({ file, storeHash, storePath, fault: WAS_HERE, quarantined: undefined, isGone: true });
@@ -239,8 +239,8 @@ class Verification {
     const wasWrong = known !== undefined && hashes.narHash === undefined && contentsOf(known, info) === 'wrong';
     const contents = faultOfContents(wasWrong ? known.narHash : hashes.narHash, info);
     if (contents === undefined) return;
-    // A file with the FileHash of its narinfo may be the right NAR of another path. Naming it must not take it away:
-    // then the narinfo is the wrong one.
+    // A file with the FileHash of its narinfo may be the right NAR of another path. A narinfo that names it must not
+    // have it quarantined: then the narinfo is the wrong one.
     if (fileHash === undefined) await isolate(path, hashes, contents);
     else await isolate(narInfoPath, info.seen, { kind: 'wrong-nar-named', contents });
   }

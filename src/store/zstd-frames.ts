@@ -8,14 +8,14 @@ const SKIPPABLE_MAX = 0x184d2a5f;
 /** Bytes of a skippable frame before its contents: magic number and length. */
 const SKIPPABLE_HEADER_BYTES = 8;
 /**
- * Average frame size below which a file is refused: each frame takes a decoder of its own. Programs write frames of 128
- * KiB and more.
+ * Average frame size below which a file is refused, since each frame takes its own decoder. Programs write frames of
+ * 128 KiB and more.
  */
 const MIN_FRAME_BYTES = 512;
 const FREE_FRAMES = 64;
 
 /**
- * Decompresses a zstd file frame by frame: pzstd and `cat` make files of several frames, and Node's decoder stops after
+ * Decompresses a zstd file frame by frame. pzstd and `cat` make files of several frames, but Node's decoder stops after
  * the first.
  *
  * @throws errors of Node's decoder; an Error for a file of very many frames; the signal's reason

@@ -13,8 +13,8 @@ export interface AbsoluteSource {
 const RELATIVE_FLAKE = /^(path:)?(\.{1,2}(?:\/[^?#]*)?)([?#].*)$/;
 
 /**
- * Makes a source that was written in the folder `cwd` fit for a configuration. Relative files, profiles and flakes
- * become absolute, and `-f` too. Everything else stays unchanged, except that it is trimmed.
+ * Makes a source from the folder `cwd` fit for a configuration. Makes relative files, profiles, flakes and the file of
+ * `-f` absolute. Otherwise only trims it.
  *
  * @throws as {@link parseSource}; `USAGE` if the path of a flake cannot be written in a flake reference
  */
@@ -36,7 +36,7 @@ export function absoluteSource(
   return { source: `${scheme}${folder}${rest}`, file: undefined };
 }
 
-/** Returns true for files that Nix finds itself: `<nixpkgs>` and URLs. */
+/** Makes the path of a file absolute. Keeps files that Nix finds itself: `<nixpkgs>` and URLs. */
 function absoluteFile(file: string, cwd: string): string {
   return /^<.*>$|^[a-z][a-z0-9+.-]*:/i.test(file) ? file : resolve(cwd, file);
 }

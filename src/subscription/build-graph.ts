@@ -9,8 +9,8 @@ import { readDerivation } from '../nix/read-derivation.ts';
 const CONCURRENCY = 4;
 
 /**
- * The inputs of builds, from the .drv files of a store. Reads files on demand, each once. Fails as {@link
- * readDerivation}.
+ * The inputs of builds, from the .drv files of a store. Reads files on demand, each once. Throws the same errors as
+ * {@link readDerivation}.
  */
 export class BuildGraph {
   readonly #options: StoreCallOptions;
@@ -57,7 +57,7 @@ export class BuildGraph {
     const closure = await queryClosure(drvPath, this.#options);
     const drvPaths = closure.filter((path) => path.endsWith('.drv'));
     const found = await this.#all(drvPaths, async (path) => {
-      // Not kept in memory: a system has tens of thousands.
+      // Not kept in memory: a system has tens of thousands of derivations.
       const derivation = await (this.#derivations.get(path) ?? readDerivation(path, this.#options));
       return isFixedOutput(derivation) ? derivation.outputs.get('out')?.path : undefined;
     });
@@ -79,7 +79,7 @@ export class BuildGraph {
     try {
       return await queue.addAll(items.map((item) => () => read(item)));
     } finally {
-      queue.clear(); // one has failed: the rest is useless
+      queue.clear(); // one failure makes the rest useless
     }
   }
 }

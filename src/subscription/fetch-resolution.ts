@@ -65,8 +65,10 @@ export async function fetchResolution(
 }
 
 /**
+ * Adds a note about paths that were left out.
+ *
  * @param absent paths that could not be fetched
- * @param missing those of them that are a failure; the others were left out
+ * @param missing the paths among them whose absence is a failure; the others were left out
  */
 function withLeftOut(
   notes: readonly Note[],
@@ -92,7 +94,7 @@ function optionalPaths({ mayLack, roots, sources }: Resolution): (path: string) 
 }
 
 /**
- * Fetches build inputs. Replaces those that no cache has by their own inputs, down to paths that caches have.
+ * Fetches build inputs. Replaces inputs that no cache has by their own inputs, until all are in a cache.
  *
  * @returns the inputs that could not be fetched or replaced
  */
@@ -138,7 +140,7 @@ export function lackOf(
   return { error: lackError(code, lack), lack };
 }
 
-/** Returns the first path's code if all paths are missing for failures of its class. Undefined if they are not. */
+/** Returns the code of the first path if all paths are missing for failures of one class. Otherwise undefined. */
 function commonCode(missing: readonly MissingPath[]): ErrorCode | undefined {
   const codes = [...new Set(missing.map(codeOf))];
   const statuses = new Set(codes.map((code) => new NarswarmError(code, code).exitStatus));

@@ -22,10 +22,10 @@ export interface FetchRoots {
 }
 
 /**
- * Reads a root as people write it for `nix copy` or `nix build`: a store path or a path below one, a link to one, its
- * hash part, an installable; also the name of a root in a hash map. A link in the working folder comes before a root of
- * that name. A .drv path means the file itself; `^*` or `^bin,man` after it means its outputs. Nix evaluates
- * installables, and builds nothing.
+ * Reads a root in the forms of `nix copy` and `nix build`: a store path or a path below one, a link to one, its hash
+ * part, or an installable. Also accepts the name of a root in a hash map; a link of that name in the working folder
+ * comes first. A .drv path means the file itself; with `^*` or `^bin,man` after it, it means outputs. Nix evaluates
+ * installables and builds nothing.
  *
  * @param options.file Nix file in which the texts are attribute paths
  * @throws USAGE, STORE_PATH_INVALID; NOT_FOUND if a path does not exist
@@ -64,7 +64,7 @@ export async function readFetchRoots(
 
 type NixSource = Parameters<typeof resolveByNix>[0];
 
-/** Returns true for a text that only a source may have. Paths and names of roots are read more freely here. */
+/** Returns true for a text that only a source may have. Roots may also be paths and names in other forms. */
 function isSource(text: string): boolean {
   const { reference, outputs } = splitOutputs(text);
   return /#|^magnet:|^https?:/i.test(text) || (outputs !== undefined && reference.endsWith('.drv'));

@@ -20,8 +20,8 @@ export function goneFrom(
 }
 
 /**
- * Forgets subscriptions, after the paths that only they kept were collected. If an update is running, leaves this to
- * the next one.
+ * Forgets subscriptions, after the paths that only they kept were collected. Leaves this to the next update if one is
+ * running.
  *
  * @returns the names of the forgotten subscriptions
  */

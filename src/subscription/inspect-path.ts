@@ -12,8 +12,8 @@ export type LocalSource =
   | { readonly kind: 'profile'; readonly path: StorePath };
 
 /**
- * Follows a path until it is in the store directory, as Nix does: then it is a profile. A regular file elsewhere is a
- * list. The store path need not be on the disk, since chroot stores have theirs below another root.
+ * Follows a path as Nix does. If it leads into the store directory, it is a profile. A regular file elsewhere is a
+ * list. The store path need not exist: a chroot store has it below another root.
  *
  * @throws NOT_FOUND if the path does not exist; USAGE if it is neither, cannot be read, or as {@link readPathList}
  */

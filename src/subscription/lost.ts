@@ -31,8 +31,8 @@ export interface Lost {
 }
 
 /**
- * Finds losses of a subscription's newest generation since it was complete. `status`, `update` and `verify` all use
- * this answer. Finds none while the generation is incomplete.
+ * Finds what the newest generation of a subscription lost since it was complete. Finds nothing while the generation is
+ * incomplete. `status`, `update` and `verify` all use this.
  *
  * @throws as {@link lostPaths}
  */

@@ -3,7 +3,7 @@ import { parseSource } from './source.ts';
 import type { SubscriptionState } from './state.ts';
 import type { Subscription } from './subscription.ts';
 
-/** Returns the hash map that a subscription is a mirror of. Undefined unless it is to a whole map, without an import. */
+/** Returns the hash map that a subscription mirrors. Undefined unless the source is a whole map without an import. */
 export function mirrored({ source, file, import: imports }: Subscription): PublisherAddress | undefined {
   const parsed = parseSource(source, { file });
   return !imports && parsed.kind === 'publisher' && parsed.root === undefined ? parsed.address : undefined;
@@ -13,8 +13,8 @@ export function mirrored({ source, file, import: imports }: Subscription): Publi
 export type KeepGenerations = (state: Pick<SubscriptionState, 'name'>) => number;
 
 /**
- * Returns the number that was given, except for mirrors under a budget: the older generation of a map would take the room of
- * the newer one.
+ * Returns the given number, except for mirrors under a budget: an older generation of a map would take the space of the
+ * newer one.
  */
 export function generationsToKeep(
   given: number,

@@ -25,7 +25,7 @@ export interface Lack {
   readonly count: number;
 }
 
-/** Makes the error of a lack. People are told the lack in other words. */
+/** Makes the error of missing paths. People get it in other words. */
 export function lackError(code: ErrorCode, { first, count }: Lack): NarswarmError {
   const more = count > 1 ? `, and ${count - 1} more` : '';
   const why = 'reason' in first ? `: ${first.reason}` : '';

@@ -73,7 +73,7 @@ export function nextState(
   };
 }
 
-/** Returns when a complete run was last confirmed: now, or before its publisher fell silent. */
+/** Returns when a complete run was last confirmed: now, or the time before its publisher fell silent. */
 function confirmedAt(now: string, silence: Outcome['silence'], last: SubscriptionState | undefined): string {
   if (silence === undefined) return now;
   const created = silence.created.toISOString();
@@ -115,7 +115,7 @@ function withGeneration(
     };
     return newest === undefined ? [next] : [next, newest, ...older];
   }
-  // Paths held by an earlier run stay: a cache that cannot be reached today makes none of them worse.
+  // Keeps paths of an earlier run: an unreachable cache makes none of them invalid.
   const kept = isComplete ? roots : [...new Set([...roots, ...newest.roots])];
   return [{ ...newest, roots: kept, ...main, complete: isComplete || newest.complete }, ...older];
 }

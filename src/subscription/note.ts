@@ -1,4 +1,4 @@
-/** Things to know of a run that are no failures, as facts: kept in states, and put into words by cli/. */
+/** Notes about a run that are not failures, as facts. They are kept in states; cli/ puts them into words. */
 import type { Failure } from '../failure.ts';
 
 export type Note =
@@ -8,20 +8,20 @@ export type Note =
   | { readonly kind: 'outsized'; readonly roots: readonly string[] }
   /** The server of the list failed; the list fetched at `at` (ISO 8601) was used. */
   | { readonly kind: 'kept-list'; readonly failure: Failure; readonly at: string }
-  /** Sources were asked for, and a list names none. */
+  /** Sources were requested, but a list names none. */
   | { readonly kind: 'list-without-sources' }
-  /** Sources were asked for, and Nix does not have the derivation of the path. */
+  /** Sources were requested, but Nix does not have the derivation of the path. */
   | { readonly kind: 'unknown-sources'; readonly path: string }
-  /** The number of paths of a profile on this machine: those that were built here are in no cache. */
+  /** A profile, with its number of paths on this machine. Paths that were built here are in no cache. */
   | { readonly kind: 'profile'; readonly path: string; readonly paths: number }
-  /** Only the build of a derivation decides the paths of its outputs. */
+  /** The output paths of a derivation are known only after its build. */
   | { readonly kind: 'undecided-outputs'; readonly drvPath: string }
   /** No cache has these paths; the inputs of their build were fetched instead. */
   | { readonly kind: 'inputs-instead'; readonly paths: readonly string[] }
   /** No cache has these `count` paths, the first of which are named. `isUsual`: such a source often lacks some. */
   | { readonly kind: 'left-out'; readonly paths: readonly string[]; readonly count: number; readonly isUsual: boolean };
 
-/** Limit on left out paths that a note names. */
+/** Limit on left-out paths that a note names. */
 const NAMED_LEFT_OUT = 5;
 
 /** Makes the note about paths that were left out. */

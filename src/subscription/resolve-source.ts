@@ -18,26 +18,26 @@ export interface Resolution {
   readonly roots: readonly StorePath[];
   /** The path that the source stands for, if it is one: followers of this machine may ask for it by name. */
   readonly main: StorePath | undefined;
-  /** True if roots that no cache has are left out and reported while the rest is fetched: for lists and profiles. */
+  /** True for lists and profiles: roots that no cache has are left out and reported, and the rest is fetched. */
   readonly mayLack: boolean;
   /**
-   * A reason why caches may lack some of the roots without anything being wrong, for the report of a run that finds
-   * this.
+   * The reason why caches may lack some of the roots although nothing is wrong. Reported by a run that finds such
+   * roots.
    */
   readonly lackNote?: Note;
   /**
-   * Returns replacements if no cache has the roots: the outputs of the inputs of their derivation, which a build needs.
-   * Empty if there are none.
+   * Replacements if no cache has the roots: the outputs of the inputs of their derivation, which a build needs. Empty
+   * if there are none.
    */
   readonly buildInputs: readonly StorePath[];
   /**
-   * Returns the same for a path among the build inputs, or their inputs, that no cache has either: nearly all outer
-   * layers of a NixOS system are made on the machine. Empty if nothing is known.
+   * Returns the replacements for a build input that no cache has either. Nearly all outer layers of a NixOS system are
+   * made on the machine. Empty if nothing is known.
    */
   readonly buildInputsOf: (path: StorePath) => Promise<readonly StorePath[]>;
   /**
-   * Returns the fixed outputs of the derivation's build closure (the downloads of a rebuild), if they were asked for.
-   * Caches lack some of them, which is not a failure.
+   * The fixed outputs in the build closure of the derivation (the downloads of a rebuild), if they were requested. Some
+   * may be in no cache, which is not a failure.
    */
   readonly sources: readonly StorePath[];
   /** Notes for the report. */
@@ -58,11 +58,11 @@ export interface SourceContext {
 }
 
 /**
- * Turns a source into store paths. Builds nothing and fetches no NAR. Nix evaluates installables and attributes (see
- * {@link evaluate}); chooses the outputs that `nix build` would make.
+ * Turns a source into store paths. Builds nothing and fetches no NAR. Lets Nix evaluate installables and attributes
+ * (see {@link evaluate}), with the outputs that `nix build` would make.
  *
  * @throws NOT_FOUND for a path that does not exist; USAGE for a path that is neither a list nor a profile, or a
- *   malformed list; NIX_MISSING, NIX_FAILED, DERIVATION_INVALID; as {@link fetchList}; the signal's reason
+ * malformed list; NIX_MISSING, NIX_FAILED, DERIVATION_INVALID; as {@link fetchList}; the signal's reason
  */
 export async function resolveSource(
   source: Exclude<Source, { readonly kind: 'publisher' }>,

@@ -55,16 +55,16 @@ export interface RunUpdateOptions
 /** The result of a run. */
 export interface UpdateRun {
   readonly updated: readonly Updated[];
-  /** The failure of the run after the subscriptions: publishing. */
+  /** The failure of publishing the hash map, which follows the subscriptions. */
   readonly failure: NarswarmError | undefined;
 }
 
 /**
- * The nightly run. Brings subscriptions up to date one after another, publishes this machine's hash map, and prunes the
- * store to its budget. A failure of one subscription is in its result; the next one still has its turn.
+ * Runs the nightly update. Updates subscriptions one after another, publishes this machine's hash map, and prunes the
+ * store to its budget. If one subscription fails, its result has the failure, and the next one follows.
  *
- * @throws STORE_BUSY if another run is at work and this one may not wait; STORE_FULL; STORE_UNWRITABLE for the store as
- *   a whole; the signal's reason
+ * @throws STORE_BUSY if another run is active and this one may not wait; STORE_FULL; STORE_UNWRITABLE for the store as
+ * a whole; the signal's reason
  */
 export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   const { storeDir, signal, dryRun } = options;
@@ -78,7 +78,7 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   if (options.forgetOthers) await unfollowGone(store, options);
   const { updated, ending } = await updateAll(options);
   signal.throwIfAborted();
-  // If a subscription could not write, neither a hash map nor a collection could.
+  // If a subscription could not write, then publishing and collecting could not either.
   if (updated.some(({ error }) => isNarswarmError(error, 'STORE_UNWRITABLE'))) return { updated, failure: undefined };
   // The disk is full, or the night is over: collecting helps in both cases.
   const failure = isNarswarmError(ending, 'STORE_FULL') ? undefined : await publishOrTell(store, options);
@@ -87,20 +87,20 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   return { updated, failure };
 }
 
-/** Shares nothing any longer because of hash maps that no subscription follows. */
+/** Stops sharing NARs because of hash maps that no subscription follows. */
 async function unfollowGone(store: FileStore, options: RunUpdateOptions): Promise<void> {
   const gone = publishersOfGone(goneFrom(await listStates(store), options));
   await unfollow(store, gone, publishersOf(options.publishers, options.configured));
 }
 
-/** @returns the results, and the failure that ended the run early: a full disk, or the end of the night */
+/** @returns the results, and the failure that ended the run early: a full disk, or the end of the time window */
 async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[]; ending: unknown }> {
   const { window, onBegin, onUpdated } = options;
   const updated: Updated[] = [];
   await using workplace = await Workplace.open(options);
   // A hash map that one subscription names may help all others.
   const publishers = publishersOf(options.publishers, options.configured);
-  if (publishers.length > 0) await workplace.network?.openDht(); // now, so that a port in use is reported
+  if (publishers.length > 0) await workplace.network?.openDht(); // opened now, so that a port in use is reported
   const { upstreams, trustedPublicKeys, publisherTimeoutMs, peerTimeoutMs, dryRun, configPath, maxBytes, rankFiles } =
     options;
   const { onWarning, tell } = options;
@@ -131,7 +131,7 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
       const error = firstFailure(caught);
       if (context.signal.aborted || isNarswarmError(error, 'STORE_FULL')) return { updated, ending: error };
       if (!isNarswarmError(error, 'STORE_UNWRITABLE')) throw error;
-      const result = failedOf(subscription, error); // the next one may be in files that can be written
+      const result = failedOf(subscription, error); // files of the next subscription may be writable
       updated.push(result);
       onUpdated?.(result);
     }
@@ -151,7 +151,7 @@ async function takeTurn(store: FileStore, { waits, signal, window, onWait }: Run
   );
 }
 
-/** @returns its failure. Having nothing to publish yet is not one */
+/** @returns the failure of publishing. Nothing to publish is not a failure */
 async function publishOrTell(store: FileStore, options: RunUpdateOptions): Promise<NarswarmError | undefined> {
   try {
     await publish(store, options);
@@ -184,7 +184,7 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
   options.onPublished?.(built);
 }
 
-/** Removes paths that nothing keeps any longer and that exceed the budget. Then forgets removed subscriptions. */
+/** Removes paths that nothing keeps and that exceed the budget. Then forgets removed subscriptions. */
 async function collect(store: FileStore, options: RunUpdateOptions): Promise<void> {
   const { maxBytes, signal, onWarning, forgetOthers } = options;
   const keepGenerations = generationsToKeep(options.keepGenerations, options);

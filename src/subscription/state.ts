@@ -13,7 +13,7 @@ import { STATE } from './state-schema.ts';
 
 /** The meaning of a subscription's source at one time. */
 export interface Generation {
-  /** 1 for the first. The number grows whenever the source stands for other paths. */
+  /** 1 for the first generation. Increases whenever the source stands for other paths. */
   readonly number: number;
   /** When it was first seen, ISO 8601. */
   readonly at: string;
@@ -51,7 +51,7 @@ export interface LastRun {
 /** The state of a subscription after its runs. */
 export interface SubscriptionState {
   readonly name: string;
-  /** The configured source. A changed one begins again with generation 1. */
+  /** The configured source. If it changes, generations start again with 1. */
   readonly source: string;
   /** The config file of the subscription. Another config file on the same store neither knows nor forgets it. */
   readonly config?: string;
@@ -59,14 +59,17 @@ export interface SubscriptionState {
   readonly generations: readonly Generation[];
   readonly lastRun?: LastRun;
   /**
-   * The latest time, ISO 8601, at which everything that the source stood for was held: when the publisher, the list or
-   * the evaluation last confirmed a complete run.
+   * The latest time, ISO 8601, at which everything that the source stood for was held. The publisher, the list or the
+   * evaluation last confirmed a complete run at that time.
    */
   readonly completeAsOf?: string;
   /** Missing paths of the newest generation, at most {@link MAX_MISSING} of {@link missingCount}. */
   readonly missing: readonly Missing[];
   readonly missingCount: number;
-  /** Notes about the last run that are not failures, such as inputs fetched instead of an output. States of earlier versions have sentences. */
+  /**
+   * Notes about the last run that are not failures, such as inputs fetched instead of an output. States of earlier
+   * versions have sentences.
+   */
   readonly notes: readonly (Note | string)[];
 }
 
@@ -134,7 +137,7 @@ export async function writeState(store: FileStore, state: SubscriptionState): Pr
   });
 }
 
-/** Forgets a subscription: the paths that only it kept may be collected from now on. */
+/** Forgets a subscription. The paths that only it kept may be collected from now on. */
 export async function removeState(store: FileStore, name: string): Promise<void> {
   await unlink(fileOf(store, name)).catch((error: unknown) => {
     if (systemCode(error) !== 'ENOENT') throw storeError(error, fileOf(store, name));
@@ -150,7 +153,7 @@ export async function removeState(store: FileStore, name: string): Promise<void>
 export function keptGenerations({ generations }: SubscriptionState, keepGenerations: number): Generation[] {
   const [newest, ...older] = generations;
   if (newest === undefined) return [];
-  const least = newest.complete ? 0 : 1; // until the newest is complete, the one before it is needed
+  const least = newest.complete ? 0 : 1; // the previous one is needed until the newest is complete
   return [newest, ...older.filter(({ complete }) => complete).slice(0, Math.max(least, keepGenerations))];
 }
 

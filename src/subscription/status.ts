@@ -33,23 +33,21 @@ export interface SubscriptionStatus {
    * silent, and that was more than a day ago.
    */
   readonly silentSince: string | undefined;
-  /**
-   * A summary. `stale`: it was complete once and no longer is, its hash map has expired, or its publisher is silent.
-   */
+  /** A summary. `stale`: it was complete and no longer is, or its hash map has expired, or its publisher is silent. */
   readonly health: 'complete' | 'incomplete' | 'stale' | 'never';
   /** The reason why it is not complete, with the code of its last update. Undefined if it is complete. */
   readonly failure: NarswarmError | undefined;
-  /** The copies of the newest generation at other machines, as a daemon has counted them in the last day. */
+  /** The copies of the newest generation on other machines, as a daemon counted them in the last day. */
   readonly replicas: Replicas | undefined;
-  /** The reason why there is no count, for a subscription that holds something. */
+  /** The reason why there is no count. Only for a subscription that holds something. */
   readonly uncounted: Uncounted | undefined;
   /** The missing paths, if they are the reason. */
   readonly lack: Lack | undefined;
 }
 
 /**
- * Why copies were not counted. `no-daemon`: only a daemon counts them; `pending`: it has not done so yet; `not-shared`: some
- * of the closure is not shared, so no other machine is asked about it.
+ * The reason why copies were not counted. `no-daemon`: only a daemon counts them. `pending`: it has not counted yet.
+ * `not-shared`: part of the closure is not shared, so no other machine is asked about it.
  */
 export type Uncounted = 'no-daemon' | 'pending' | 'not-shared';
 
@@ -88,7 +86,7 @@ export async function readStatus(subscription: Subscription, storeDir: string, n
 
 type Known = Omit<SubscriptionStatus, 'health' | 'failure' | 'lack'>;
 
-/** Silence of a publisher that is worth reporting: after one night, the next run may still confirm it. */
+/** Silence of a publisher that is worth reporting. After one night, the next run may still confirm the map. */
 const SILENT_MS = 24 * 3_600_000;
 
 function silentSince({ lastRun, completeAsOf }: SubscriptionState, now: Date): string | undefined {
@@ -145,7 +143,7 @@ async function copiesOf(
   return { replicas, uncounted: all !== undefined && all.at > newest.at ? 'not-shared' : 'pending' };
 }
 
-/** What was counted of the roots of the newest generation; undefined if it was not counted since. */
+/** Returns the counts for the roots of the newest generation. Undefined if they were not counted since. */
 function replicasOf({ generations: [newest] }: SubscriptionState, all: Replicas | undefined): Replicas | undefined {
   const roots = all?.roots.filter(({ path }) => newest?.roots.includes(path) === true) ?? [];
   return all === undefined || roots.length === 0 ? undefined : { ...all, roots };

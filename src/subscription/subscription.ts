@@ -19,8 +19,8 @@ export interface Subscription {
 }
 
 /**
- * Returns a key of a subscription's source. A changed key begins the subscription again. It is kept in files, so it has
- * at most a hash of any secret part of an address. Another password does not change it.
+ * Returns a key of a subscription's source. If the key changes, the subscription starts again. The key is kept in
+ * files, so it has at most a hash of the secret parts of an address. A new password does not change it.
  */
 export function sourceKey({ source, file }: Pick<Subscription, 'source' | 'file'>): string {
   if (file !== undefined) return `${source} of ${file}`;

@@ -6,8 +6,8 @@ import { inState } from '../store/state-folder.ts';
 import { publishersOf } from './source.ts';
 
 /**
- * Stops sharing what only the hash maps of these publishers list, in all processes that serve this store. Their hash maps are
- * kept, so that no older edition passes as new if they are followed again.
+ * Stops sharing NARs that only the hash maps of these publishers list, in all processes that serve this store. Keeps
+ * the hash maps, so that an older edition cannot pass as new if they are followed again.
  *
  * @param followed publishers that are still followed: their hash maps are left alone
  */
@@ -21,7 +21,7 @@ export async function unfollow(
     if (!names.has(mapFolder(address))) await indexDirOf(inState(store, 'index'), address).setFollowed(false);
 }
 
-/** Returns the publishers that removed subscriptions have named. Ignores sources that earlier versions wrote differently. */
+/** Returns the publishers of removed subscriptions. Ignores sources that earlier versions wrote differently. */
 export function publishersOfGone(gone: readonly { readonly source: string }[]): PublisherAddress[] {
   return gone.flatMap(({ source }) => {
     try {

@@ -21,10 +21,12 @@ import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState }
 import { sourceKey, type Subscription } from './subscription.ts';
 import type { Warn } from '../warning.ts';
 
-/** What updates work with, all subscriptions alike. */
+/** The parts of a run that all updates share. */
 export interface UpdateContext {
   readonly workplace: Workplace;
-  /** Publishers whose maps may have a torrent of anything; the one that a subscription names is asked first. */
+  /**
+   * Publishers whose hash maps may know the torrent of any path. The publisher of a subscription itself is asked first.
+   */
   readonly publishers: readonly PublisherAddress[];
   readonly upstreams: readonly Upstream[];
   /** Keys that the user named, as text, for `nix copy`. */
@@ -32,53 +34,53 @@ export interface UpdateContext {
   readonly publisherTimeoutMs: number;
   readonly peerTimeoutMs?: number | undefined;
   readonly dryRun: boolean;
-  /** The budget of the store: of a whole map no more is fetched. Undefined: all of it. */
+  /** The budget of the store. Not more than this is fetched of a whole map. Undefined: no limit. */
   readonly maxBytes: number | undefined;
-  /** Ranks the NARs of a map that is larger than the budget. Default: in the order of the map. */
+  /** Ranks the NARs of a map that is larger than the budget. Default: the order of the map. */
   readonly rankFiles?: RankFiles | undefined;
-  /** The config file that has the subscriptions, where they are of one. */
+  /** The config file of the subscriptions. Undefined if there is none. */
   readonly configPath?: string | undefined;
   readonly now: () => Date;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
-  /** Takes the events of the fetches, those of each subscription from `begun` on. */
+  /** Takes the events of the fetches. Each subscription begins with `begun`. */
   readonly tell?: Tell | undefined;
 }
 
-/** What one run did for a subscription. */
+/** The result of one run for a subscription. */
 export interface Updated {
   readonly subscription: Subscription;
-  /** As it was written; after a dry run as it was before. Undefined for a dry run before the first run. */
+  /** The state as written. After a dry run, the state before it; undefined if there is none. */
   readonly state: SubscriptionState | undefined;
-  /** What it failed of; undefined where it is complete. */
+  /** The reason why it is incomplete. Undefined if it is complete. */
   readonly error: NarswarmError | undefined;
-  /** The paths that are missing, if that is the error. */
+  /** The missing paths, if they are the error. */
   readonly lack?: Lack | undefined;
-  /** Things to know of this run that are no failures. */
+  /** Remarks about this run that are not failures. */
   readonly notes: readonly Note[];
-  /** Paths that are in no cache and were left out, which is no failure; at most {@link MAX_MISSING} of them. */
+  /** Paths that no cache has and that were left out, at most {@link MAX_MISSING}. This is not a failure. */
   readonly leftOut: readonly string[];
   readonly leftOutCount: number;
-  /** NARs that were to be fetched, each once: what tells it apart, and its bytes; 0 where nobody says how many. */
+  /** NARs to fetch, each once: its key, and its size in bytes or 0 if the size is unknown. */
   readonly nars: ReadonlyMap<string, number>;
   readonly paths: number;
 }
 
-/** The result of a subscription of which not even the state could be written. */
+/** Makes the result of a subscription whose state could not be written. */
 export function failedOf(subscription: Subscription, error: NarswarmError): Updated {
   const nothing = { notes: [], leftOut: [], leftOutCount: 0, nars: new Map<string, number>(), paths: 0 };
   return { subscription, state: undefined, error, ...nothing };
 }
 
-/** An outcome with what is told of it once and not written down. */
+/** An outcome, with facts that are reported once and not written to the state. */
 type ToldOutcome = Outcome & FetchedResolution;
 
 /**
- * Brings one subscription up to date: finds out what its source stands for now, fetches what is new of it, imports it if
- * it says so, and writes down how that went. What can be had is had even where something is missing.
+ * Updates one subscription: resolves its source, fetches new paths, imports them if the subscription says so, and
+ * records the result. Fetches as much as possible even if some paths are missing.
  *
- * @throws STORE_FULL, STORE_UNWRITABLE, after the state was written where that can be; anything else, an interruption
- *   too, is in the result
+ * @throws STORE_FULL, STORE_UNWRITABLE, after writing the state if that is possible. Everything else, an interruption
+ * included, is in the result
  */
 export async function updateSubscription(subscription: Subscription, context: UpdateContext): Promise<Updated> {
   const { workplace, signal, now } = context;
@@ -123,13 +125,13 @@ export async function updateSubscription(subscription: Subscription, context: Up
     },
     context.configPath,
   );
-  // What a damaged record kept is not forgotten before it is known what the source stands for.
+  // Does not forget the paths that a damaged state kept before the source is resolved.
   if (outcome.parts.length > 0 || !(await isDamaged(store, subscription.name))) await writeState(store, state);
   if (isNarswarmError(outcome.error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw outcome.error;
   return { subscription, state, ...summary };
 }
 
-/** Judges a run that went well as `status` and `verify` will: by what the store holds now. */
+/** Judges a successful run by what the store holds now, as `status` and `verify` will. */
 async function withLost(
   outcome: ToldOutcome,
   { publish, import: imports }: Subscription,
@@ -137,7 +139,7 @@ async function withLost(
 ): Promise<ToldOutcome> {
   const roots = outcome.parts.flatMap(({ closure }) => topsOf(closure));
   const { missing, count } = await summaryOf(
-    // An orderly stop leaves time for this: most of it is a stat of each file.
+    // An orderly stop leaves time for this: most of the work is a stat of each file.
     lostPaths(workplace.store, roots, { holdsAll: publish || !imports, signal: signal.aborted ? undefined : signal }),
   );
   const [first] = missing;
@@ -146,7 +148,7 @@ async function withLost(
   return { ...outcome, lost: missing, error: lackError('STORE_CORRUPT', lack), lack };
 }
 
-/** @param parts takes what was fetched, also where something else fails after that */
+/** @param parts receives the results of fetches, even if something fails afterwards */
 async function fetchSubscription(
   subscription: Subscription,
   parts: PrefetchResult[],
@@ -170,7 +172,7 @@ async function fetchSubscription(
         copy: subscription.import,
         looksInto: 'all',
         to: subscription.import ? subscription.to : undefined,
-        holdAll: subscription.publish, // a map is of what the store holds, not of what the target has
+        holdAll: subscription.publish, // a hash map lists what the store holds, not what the target has
       },
       { tell, signal },
     );
@@ -200,7 +202,7 @@ async function fetchSubscription(
         ...(part.outsized.length === 0 ? [] : [{ kind: 'outsized' as const, roots: part.outsized }]),
       ],
       silence: silent[0] && { reason: failureOf(silent[0].failure).reason, created: silent[0].created },
-      // A map that is not what it should be is no map of today, whatever is held of the one from before.
+      // A malformed hash map does not count as today's map, whatever is held of the previous one.
       ...(wrong[0] === undefined || lackOrImport?.code === 'INTERRUPTED'
         ? { error: lackOrImport, lack }
         : { error: wrong[0].failure }),

@@ -20,11 +20,11 @@ export function noEviction(graph: StoreGraph): Eviction {
 export interface EvictionAim {
   /** Bytes to free, if possible. */
   readonly excessBytes: number;
-  /** 1 for each path to remove in any case, unless something keeps it: nobody wants it any longer. */
+  /** 1 for each path that is no longer wanted: it is removed in any case, unless something keeps it. */
   readonly forgotten?: Uint8Array | undefined;
   /** Names of NARs that no other machine holds: they are removed last. Default: none. */
   readonly sole?: ReadonlySet<string> | undefined;
-  /** True to keep those of them that are forgotten, too, as long as enough bytes are free. Default: false. */
+  /** True to keep forgotten NARs of `sole` as long as enough bytes are free. Default: false. */
   readonly keepsForgottenSole?: boolean;
 }
 
@@ -32,10 +32,9 @@ export interface EvictionAim {
 const SPARED_MS = 1e15;
 
 /**
- * Chooses the paths to remove. They are neither kept nor referred to by a remaining narinfo, so closures are removed
- * from the top. Chooses forgotten paths first. Then, until enough bytes are free, chooses paths without a NAR, then
- * NARs by the time since they were last served (or since they arrived, if never served), longest first, and after all
- * others those that no other machine is known to hold.
+ * Chooses the paths to remove. None is kept or referred to by a remaining narinfo, so closures are removed from the
+ * top. Chooses all forgotten paths. Then, until enough bytes are free, chooses in this order: paths without a NAR; NARs
+ * by the time since they were last served or arrived, longest first; NARs that no other machine is known to hold.
  */
 export function chooseEviction(graph: StoreGraph, kept: Kept, aim: EvictionAim): Eviction {
   const { excessBytes, forgotten, sole, keepsForgottenSole = false } = aim;

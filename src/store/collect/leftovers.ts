@@ -13,7 +13,7 @@ import type { StoreGraph } from './store-graph.ts';
 
 const DAY_MS = 86_400_000;
 /**
- * Age of NARs without a narinfo and of partial files: an update that is interrupted every night continues from them.
+ * Age of NARs without a narinfo and of partial files. An update that is interrupted every night continues from them.
  */
 const KEEP_WORK_MS = 7 * DAY_MS;
 /** Age of temporary files. They live for a moment; after a day their process is gone or will never rename them. */
@@ -30,8 +30,8 @@ export interface Leftovers {
 }
 
 /**
- * Removes leftovers of crashes and of the years: NARs without a narinfo, partial files of ended processes, temporary
- * files, and old files in quarantine.
+ * Removes leftovers: NARs without a narinfo, partial files of ended processes, temporary files, and old files in
+ * quarantine.
  *
  * @param onRemoved called with each file after its removal; with `dryRun`, with each file that would be removed
  * @throws STORE_UNWRITABLE; the signal's reason
@@ -99,7 +99,7 @@ export async function removeLeftovers(
 }
 
 /**
- * Returns true for a narinfo in quarantine that nothing keeps or refers to: verify need not miss it longer than its
+ * Returns true for a quarantined narinfo that nothing keeps or refers to: verify should forget it together with its
  * NAR.
  */
 function isUnwanted(graph: StoreGraph, name: string): boolean {

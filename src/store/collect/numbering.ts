@@ -20,7 +20,7 @@ export class Numbering {
     return this.#numbers.get(name) ?? -1;
   }
 
-  /** Returns the name of a number, which has to be one that was given. */
+  /** Returns the name of a number. The number must have been assigned. */
   nameOf(number: number): string {
     return this.#names[number] ?? '';
   }

@@ -22,7 +22,7 @@ interface Nar {
   servedAtMs: number;
 }
 
-/** The narinfos and NARs of a store, and their references. Paths and NARs go by numbers. */
+/** The narinfos and NARs of a store, and their references. Paths and NARs have numbers. */
 export class StoreGraph {
   readonly #paths = new Numbering();
   readonly #nars = new Numbering();

@@ -10,7 +10,7 @@ import { faultOfUnsignedLines } from './unsigned-lines.ts';
 
 /** A narinfo of the store, or its fault. `info` is undefined if it cannot be parsed. */
 export type ExaminedNarInfo =
-  /** `isUntrusted`: nobody here can tell whether it is right, as with one's own builds. */
+  /** `isUntrusted`: no trusted key has signed it, as with one's own builds, so it may be right or wrong. */
   | { readonly info: NarInfo; readonly isUntrusted: boolean }
   | { readonly info: NarInfo | undefined; readonly fault: Fault };
 

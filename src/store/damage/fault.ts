@@ -2,7 +2,7 @@
 
 /** The contents of a NAR are not the signed ones. */
 export type ContentsFault =
-  /** The file cannot be decompressed, has more bytes than are signed, or does not fit its content address. */
+  /** The file cannot be decompressed, has more bytes than are signed, or does not match its content address. */
   | { readonly kind: 'unusable-contents'; readonly compression: string; readonly narSize: number }
   | { readonly kind: 'other-contents'; readonly found: string; readonly signed: string };
 
@@ -13,7 +13,7 @@ interface OtherFile {
   readonly named: string;
 }
 
-/** What a closure that was complete lacks, as far as it is known without reading all files. */
+/** What a complete closure has lost, as far as is known without reading all files. */
 export type Loss = 'gone' | 'damaged-narinfo' | 'wrong-nar' | 'damaged-nar';
 
 /** Why a file is damaged or missing. */
@@ -23,19 +23,19 @@ export type Fault =
   | OtherFile
   /** A narinfo refers to this one, which is missing. */
   | { readonly kind: 'lost-reference'; readonly referrer: string }
-  /** The disk does not return the file. `reason`: the system's words. */
+  /** The disk does not return the file. `reason` has the system's words. */
   | { readonly kind: 'unreadable'; readonly reason: string }
   /** A narinfo cannot be parsed, or names a place outside the store. */
   | { readonly kind: 'malformed-narinfo'; readonly reason: string }
   | { readonly kind: 'other-path'; readonly path: string }
-  /** A narinfo has a signature by a trusted key that is wrong. */
+  /** A narinfo has a wrong signature by a trusted key. */
   | { readonly kind: 'forged'; readonly key: string }
   /** An unsigned line of a narinfo is unusable. */
   | { readonly kind: 'wrong-line'; readonly line: UnsignedLine; readonly value: string }
-  /** The URL of a narinfo names no file, and its NAR is here. */
+  /** The URL of a narinfo names no file, but its NAR is here. */
   | { readonly kind: 'wrong-url'; readonly url: string }
   | { readonly kind: 'wrong-file-size'; readonly said: number; readonly found: number }
-  /** A narinfo names a file that is right for another one, or describes the right one wrongly. */
+  /** A narinfo names a file that belongs to another one, or describes its own file wrongly. */
   | { readonly kind: 'wrong-file-hash'; readonly file: OtherFile }
   | { readonly kind: 'wrong-nar-named'; readonly contents: ContentsFault };
 

@@ -13,9 +13,9 @@ import { storeError } from '../../disk/store-error.ts';
 
 /**
  * Restores a narinfo that was quarantined for its unsigned parts (remarks, FileHash, FileSize, Compression, URL), if
- * the store has the signed NAR: then nobody need be asked.
+ * the store has the signed NAR. Then nothing has to be fetched.
  *
- * @param quarantined its place
+ * @param quarantined its path in quarantine
  * @returns true if it was restored
  * @throws STORE_FULL, STORE_UNWRITABLE; the signal's reason
  */

@@ -1,4 +1,4 @@
-/** The source of a piece's bytes, named if they are wrong. */
+/** The source of a piece's bytes. It is named if they are wrong. */
 export type Origin = string;
 
 export const EARLIER_RUN: Origin = 'an earlier run';
@@ -12,13 +12,13 @@ export interface Range {
 }
 
 /**
- * The pieces of a NAR that are there, and who sent them. Pieces come whole from peers, or from the front by HTTP. Knows
- * nothing about where the bytes are stored.
+ * The held pieces of a NAR, and their senders. Pieces come whole from peers, or from the front by HTTP. Does not know
+ * where the bytes are stored.
  */
 export class HeldPieces {
   readonly #sizeBytes: number;
   readonly #pieceBytes: number;
-  /** Bytes held of each piece. Not 32 bits wide: without a torrent the whole NAR is one piece. */
+  /** Held bytes of each piece. 32 bits would not suffice: without a torrent, the whole NAR is one piece. */
   readonly #held: Float64Array;
   /** The senders of each piece: several, if they sent parts of it. */
   readonly #origins: ReadonlySet<Origin>[] = [];
@@ -38,12 +38,12 @@ export class HeldPieces {
     return this.#held.length;
   }
 
-  /** Bytes held of all pieces. */
+  /** Held bytes of all pieces. */
   get bytes(): number {
     return this.#held.reduce((sum, bytes) => sum + bytes, 0);
   }
 
-  /** Bytes held from the front without a gap. */
+  /** Held bytes from the front without a gap. */
   get prefixBytes(): number {
     const index = this.#held.findIndex((_, piece) => !this.has(piece));
     return index === -1 ? this.#sizeBytes : this.startOf(index) + (this.#held[index] ?? 0);
@@ -83,7 +83,7 @@ export class HeldPieces {
     return ranges;
   }
 
-  /** Records a whole piece. @param isChecked whether its SHA-1 was checked */
+  /** Records a whole piece. @param isChecked true if its SHA-1 was checked */
   addPiece(index: number, origin: Origin, isChecked = true): void {
     this.#held[index] = this.lengthOf(index);
     this.#origins[index] = new Set([origin]);
@@ -116,7 +116,7 @@ export class HeldPieces {
     this.#checked.delete(index);
   }
 
-  /** Drops all pieces, as if none had come yet. */
+  /** Drops all pieces. */
   clear(): void {
     this.#held.fill(0);
     this.#origins.length = 0;

@@ -6,7 +6,7 @@ import { newSha256, writeInThread, type Sha256 } from '../../bytes/hash-thread.t
 import { storeError, systemCode } from '../../disk/store-error.ts';
 import type { PartialBytes } from './bytes.ts';
 
-/** The bytes of a large NAR, in a file from the first byte on, which the next run finds. */
+/** The bytes of a large NAR. They are in a file from the first byte on, where the next run finds them. */
 export class BytesInFile implements PartialBytes {
   readonly #path: string;
   readonly #sizeBytes: number;
@@ -38,7 +38,10 @@ export class BytesInFile implements PartialBytes {
     return this.write(offset, [bytes], bytes.length);
   }
 
-  /** Hashes bytes that come in order while they are in the processor's cache; {@link check} reads back the rest. */
+  /**
+   * Writes chunks. Hashes bytes that come in order at once, while they are in the processor's cache; {@link check}
+   * reads the rest again.
+   */
   async write(offset: number, chunks: readonly Uint8Array[], length: number): Promise<void> {
     if (offset < this.#hashedBytes) this.#restartHash(); // a peer replaces bytes that came by HTTP
     const place = { descriptor: this.#open().fd, offset };
@@ -119,7 +122,7 @@ export class BytesInFile implements PartialBytes {
     }
   }
 
-  /** Writes the rest after a partial write: a full disk takes a part before it refuses the rest. */
+  /** Writes the rest after a partial write: a full disk may take a part before it refuses the rest. */
   async #writeRest(offset: number, bytes: Uint8Array, written: number): Promise<void> {
     for (let done = written; done < bytes.length;) {
       const { bytesWritten } = await this.#open().write(bytes, done, bytes.length - done, offset + done);
@@ -146,7 +149,7 @@ export class BytesInFile implements PartialBytes {
   }
 }
 
-/** Cuts a file that an earlier run made for a larger NAR. Asking for its size costs less than cutting. */
+/** Cuts a file that an earlier run made for a larger NAR. Checks the size first, which costs less than cutting. */
 async function cutTo(file: FileHandle, sizeBytes: number): Promise<void> {
   if ((await file.stat()).size !== sizeBytes) await file.truncate(sizeBytes);
 }

@@ -13,7 +13,7 @@ import type { PartialBytes } from './bytes.ts';
 /** Up to this size, writing a file takes less time than passing it to another thread. */
 const AT_ONCE_BYTES = 256 * 1024;
 
-/** The callback form takes half the time of the one with promises. */
+/** The form with callbacks takes half the time of the one with promises. */
 const writeAside = promisify(writeFileCallback);
 
 /**
@@ -23,7 +23,7 @@ const writeAside = promisify(writeFileCallback);
 export class BytesInMemory implements PartialBytes {
   readonly #path: string;
   readonly #sizeBytes: number;
-  /** Existing partial files: {@link close} adds its own. */
+  /** Paths of existing partial files. {@link close} adds its own. */
   readonly #leftovers: Set<string>;
   /** Allocated with the first bytes, so that a waiting NAR costs nothing. */
   #memory: Uint8Array | undefined;
@@ -38,7 +38,7 @@ export class BytesInMemory implements PartialBytes {
     this.#leftovers = leftovers;
   }
 
-  /** Reads the bytes of the partial file, which stays. @returns bytes read; 0 if it cannot be read */
+  /** Reads the bytes of the partial file, and leaves the file in place. @returns bytes read; 0 if it cannot be read */
   async takeOver(): Promise<number> {
     try {
       await using file = await open(this.#path, 'r');
@@ -83,7 +83,7 @@ export class BytesInMemory implements PartialBytes {
     }
   }
 
-  /** Writes a small file at once: a trip through the thread pool would take longer than its bytes. */
+  /** Writes a small file synchronously: another thread would take longer than the write itself. */
   async finish(target: string): Promise<void> {
     const bytes = this.#bytes();
     try {
@@ -116,7 +116,7 @@ export class BytesInMemory implements PartialBytes {
     this.#isClosed = true;
     if (memory === undefined || heldBytes === 0) return;
     this.#leftovers.add(this.#path);
-    // if it fails, it is fetched again
+    // If this fails, the bytes are fetched again.
     await writeFile(this.#path, memory.subarray(0, heldBytes)).catch(() => undefined);
   }
 
