@@ -20,7 +20,7 @@ import { RETRIES_WITH_ALTERNATIVE } from './find-narinfo.ts';
 import type { Tell } from './events.ts';
 import { reasonsOf } from './task.ts';
 
-/** NARs that are fetched at the same time: as many as in the ordinary lanes. */
+/** NARs that are fetched at the same time, as many as in the ordinary lanes. */
 const CONCURRENCY = 8;
 
 export interface ByContentsContext {
@@ -29,7 +29,7 @@ export interface ByContentsContext {
   readonly http: HttpClient;
   /** Returns the upstreams to ask for a narinfo's file, in order. */
   readonly upstreamsOf: (info: NarInfo) => readonly Upstream[];
-  /** True if others may have the NAR, too: then a stalled upstream gets no retry. */
+  /** True if other sources may have the NAR: then a stalled upstream gets no retry. */
   readonly givesWay: boolean;
   readonly limit?: DirectionLimit | undefined;
   /** Called with each narinfo as soon as its NAR is in the store. */
@@ -39,12 +39,12 @@ export interface ByContentsContext {
 }
 
 /**
- * Fetches NARs with a missing or useless FileHash or FileSize: some caches give neither, others are wrong about files
- * that were compressed again. As in Nix, only NarHash decides whether a file is right. Only upstreams can send these,
- * and no more is read than a file of that NarSize can have.
+ * Fetches NARs with a missing or useless FileHash or FileSize. Some caches give neither, others give wrong ones for
+ * files that were compressed again. As in Nix, only NarHash decides whether a file is right. Only upstreams can send
+ * these NARs. Reads no more bytes than a file of that NarSize can have.
  *
  * @returns the narinfos with the files that were found, by store path; and the failures of the others: NAR_UNAVAILABLE
- *   with every upstream's failure, NIX_MISSING. After an interruption some are in neither.
+ * with every upstream's failure, NIX_MISSING. After an interruption some are in neither.
  * @throws STORE_FULL, STORE_UNWRITABLE at once
  */
 export async function fetchByContents(
@@ -80,7 +80,7 @@ async function fetchFromAny(info: NarInfo, context: ByContentsContext): Promise<
       return await fetchOne(info, upstream, context);
     } catch (error) {
       context.signal.throwIfAborted();
-      // Failures that no other upstream makes up for.
+      // Another upstream does not help with these failures.
       if (isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE', 'NIX_MISSING')) throw error;
       failures.push(error);
     }
@@ -109,7 +109,7 @@ async function fetchOne(info: NarInfo, upstream: Upstream, context: ByContentsCo
     await inStore(rename(path, target), target);
     return { ...info, ...description };
   } catch (error) {
-    // Nothing continues from such a file: the next run begins again.
+    // Such a file cannot be continued: the next run starts again.
     await rm(path, { force: true }).catch(() => undefined);
     throw error;
   }

@@ -1,4 +1,4 @@
-/** The `nix-cache-info` of caches, remembered between runs, and the order in which caches are asked. */
+/** The `nix-cache-info` of caches, which are remembered between runs, and the order in which caches are asked. */
 
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -13,13 +13,13 @@ import { withinMs } from '../within.ts';
 import type { Warn } from '../warning.ts';
 
 const MAX_INFO_BYTES = 64 * 1024;
-/** Lifetime of a remembered one, as in Nix (src/libstore/nar-info-disk-cache.cc). */
+/** Lifetime of a remembered answer, as in Nix (src/libstore/nar-info-disk-cache.cc). */
 const REMEMBERED_MS = 7 * 24 * 3_600_000;
-/** Age from which it is requested again, in the background, for the next run. */
+/** Age at which it is requested again, in the background, for the next run. */
 const FRESH_MS = 24 * 3_600_000;
-/** Time for caches without a remembered one to answer; silent ones are then asked last. */
+/** Time for caches without a remembered answer. Silent ones are then asked last. */
 const PATIENCE_MS = 2_000;
-/** Priority of a cache that has not announced one (yet): Nix would not use it at all. */
+/** Priority of a cache that has not announced one. Nix would not use such a cache. */
 const UNKNOWN = Infinity;
 
 const SCHEMA = v.record(
@@ -38,7 +38,7 @@ export interface CacheInfosContext {
 
 /**
  * Sorts caches by priority as Nix does: lower first, `?priority=` before nix-cache-info, otherwise in the given order.
- * Leaves out caches for another store directory, with a warning. Does not ask a single cache.
+ * Leaves out caches for another store directory, with a warning. If there is only one cache, does not ask it.
  *
  * @throws the signal's reason
  */
@@ -91,7 +91,7 @@ async function infosOf(
     store.replace(file, `${JSON.stringify(remembered, null, 1)}\n`, { mode: 0o600 }).catch(() => undefined);
   if (needed.length > 0) await withinMs(PATIENCE_MS, Promise.allSettled(needed));
   const inTime = new Map(infos);
-  if (needed.length > 0) await remember(); // if it cannot be written, the next run asks again
+  if (needed.length > 0) await remember(); // if this cannot be written, the next run asks again
   if (refreshed.length > 0) void Promise.allSettled(refreshed).then(remember);
   return inTime;
 }
@@ -117,14 +117,14 @@ async function ask(
     if (bytes !== undefined) return parseCacheInfo(new TextDecoder().decode(bytes));
     onWarning({ kind: 'no-cache-info', cache: upstream.name, isLocal: upstream.isLocal });
   } catch (error) {
-    // The end of the run ends this, too.
+    // The end of the run aborts this request, too.
     if (!signal.aborted && !isRemembered && isNarswarmError(error) && error.code !== 'INTERRUPTED')
       onWarning({ kind: 'asked-last', cache: upstream.name, error });
   }
   return undefined;
 }
 
-/** A damaged file counts as absent. */
+/** Reads the remembered answers. A damaged file counts as absent. */
 async function readRemembered(file: string): Promise<Remembered> {
   try {
     return v.parse(SCHEMA, JSON.parse(await readFile(file, 'utf8')));
@@ -133,7 +133,7 @@ async function readRemembered(file: string): Promise<Remembered> {
   }
 }
 
-/** Returns the key of a cache: its address may contain a password, its shown name does not. */
+/** Returns the key of a cache. Its name is used, since its address may contain a password. */
 function keyOf({ name }: Upstream): string {
   return createHash('sha256').update(name).digest('hex');
 }

@@ -2,17 +2,17 @@
 const MAX_PROBES = 32;
 
 export interface CacheProbesOptions {
-  /** Milliseconds after which a place that was no usable cache may be probed again, and makes room for others. */
+  /** Milliseconds after which a place that was no usable cache may be probed again and makes room for others. */
   readonly againMs: number;
 }
 
 /**
- * Chooses which announced caches to probe. Anybody on the local network can announce many that are none: these make room
- * after a while, and those that were never probed come first.
+ * Chooses which announced caches to probe. Anybody on the local network can announce many places that are no caches:
+ * these make room after some time, and places that were never probed come first.
  */
 export class CacheProbes {
   readonly #againMs: number;
-  /** When each URL was probed last (`performance.now`). */
+  /** The time at which each URL was last probed (`performance.now`). */
   readonly #probedAtMs = new Map<string, number>();
   readonly #used = new Set<string>();
 
@@ -20,7 +20,7 @@ export class CacheProbes {
     this.#againMs = againMs;
   }
 
-  /** Returns the URLs to probe now, and counts them. Pass all that are announced. */
+  /** Returns the URLs to probe now, and counts them. Pass all announced URLs. */
   choose(urls: readonly string[], nowMs: number): string[] {
     for (const url of this.#used) this.#probedAtMs.set(url, nowMs);
     const isRecent = (url: string): boolean => nowMs - (this.#probedAtMs.get(url) ?? -Infinity) < this.#againMs;
@@ -35,7 +35,7 @@ export class CacheProbes {
     return chosen;
   }
 
-  /** Records a cache that works: it is never probed again. */
+  /** Records a working cache: it is never probed again. */
   noteUsed(url: string): void {
     this.#used.add(url);
   }

@@ -17,7 +17,7 @@ interface State {
 
 /**
  * The descriptions of a path in different sources, tried one after another as Nix tries substituters: each source's own
- * file, or its own build of the path. Asks no further source before the first description has failed.
+ * file, or its own build of the path. Asks the next source only when the previous description has failed.
  */
 export class Candidates {
   readonly #sources: readonly NarInfoSource[];
@@ -50,8 +50,8 @@ export class Candidates {
    * Returns the next narinfo to try for a path. Undefined after the last one.
    *
    * @param info the narinfo that failed
-   * @param failure its failure. A file of another size than named is tried once more from the same source, by its
-   *   contents: a cache or proxy that compresses again is right in all else
+   * @param failure its failure. If the file has another size than named, the same source is tried once more by
+   * contents: a cache or proxy that compresses again is right otherwise
    * @throws the signal's reason
    */
   async next(info: NarInfo, failure: unknown, signal: AbortSignal): Promise<NarInfo | undefined> {
@@ -90,7 +90,10 @@ export class Candidates {
   }
 }
 
-/** Returns the narinfo, unless it was already tried. Files without a hash of two sources count as different. */
+/**
+ * Returns the narinfo unless it was already tried. Files without a hash count as different if they come from two
+ * sources.
+ */
 function take({ origin, tried }: State, info: NarInfo): NarInfo | undefined {
   const { url, compression, fileHash, fileSize } = info;
   const from = namedFile(info) === undefined ? origin?.name : undefined;
@@ -101,8 +104,8 @@ function take({ origin, tried }: State, info: NarInfo): NarInfo | undefined {
 }
 
 /**
- * Returns true if a file differs from the named one, so that nobody has checked its contents (those of the same size
- * were checked).
+ * Returns true if a file differs in size from the named one. Then its contents were not checked; those of files of the
+ * same size were.
  */
 function isOtherSize(failure: unknown): boolean {
   if (isNarswarmError(failure, 'SIZE_MISMATCH')) return true;

@@ -4,18 +4,18 @@ const FAILURES = 2;
 const PAUSE_MS = 30_000;
 const MAX_PAUSE_MS = 10 * 60_000;
 
-/** Leaves a failing source alone, and tries it again later with one request. */
+/** Leaves a failing source alone. Tries it again later with one request. */
 export class CircuitBreaker {
   #failures = 0;
   #pauseMs = PAUSE_MS;
   #untilMs = -Infinity;
 
-  /** Returns true if the source may be asked. @param nowMs of a clock that never goes back */
+  /** Returns true if the source may be asked. @param nowMs from a clock that never goes backwards */
   mayAsk(nowMs: number): boolean {
     return nowMs >= this.#untilMs;
   }
 
-  /** Records an answer, even an empty one. */
+  /** Records an answer. It may be empty. */
   noteAnswer(): void {
     this.#failures = 0;
     this.#pauseMs = PAUSE_MS;
@@ -23,7 +23,7 @@ export class CircuitBreaker {
 
   /** Records a failure: no connection, no answer in time, or garbage. */
   noteFailure(nowMs: number): void {
-    if (!this.mayAsk(nowMs)) return; // the request began before the pause
+    if (!this.mayAsk(nowMs)) return; // this request began before the pause
     this.#failures++;
     if (this.#failures < FAILURES) return;
     this.#failures = FAILURES - 1; // then one more is enough

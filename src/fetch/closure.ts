@@ -8,10 +8,10 @@ import { parseStoreHash, storeDirOf, storePathFromBaseName } from '../nix/store-
 /** Narinfos that are requested at the same time: with a round trip of 50 ms, 800 narinfos take less than a second. */
 const CONCURRENCY = 64;
 
-/** Errors of a look-up that every other path would meet, too. */
+/** Errors of a look-up that would occur for every other path, too. */
 const OF_ALL_PATHS: ReadonlySet<ErrorCode> = new Set(['STORE_FULL', 'STORE_UNWRITABLE', 'INTERRUPTED']);
 
-/** Finds the narinfo of a store hash and vouches for its signature. Undefined if no source has it. */
+/** Finds the narinfo of a store hash, with a trusted signature. Undefined if no source has it. */
 export type FindNarInfo = (
   hash: StoreHash,
   signal: AbortSignal,
@@ -25,13 +25,13 @@ export type Closure = ReadonlyMap<StoreHash, NarInfo>;
 /** A path that could not be found, with the reason. */
 export interface MissingPath extends Failure {
   readonly path: string;
-  /** True if every source was asked and none has it. Otherwise one of them failed, and may have it another time. */
+  /** True if every source was asked and none has it. If a source failed, it may have it another time. */
   readonly isNowhere: boolean;
 }
 
 /**
- * Walks narinfo `References` breadth-first from the roots. Asks for each narinfo once. Cycles and self-references end
- * by themselves.
+ * Walks narinfo `References` breadth-first from the roots. Asks for each narinfo once, so cycles and self-references
+ * are harmless.
  *
  * @throws NARINFO_MISSING, naming the path and a path that refers to it; errors of `find`
  */
@@ -114,7 +114,7 @@ export function completePart(closure: Closure, lacking: ReadonlySet<StoreHash>):
   return new Map([...closure].filter(([hash]) => !lost.has(hash)));
 }
 
-/** Returns the part of a closure that its roots reach: another build of a path may have fewer references. */
+/** Returns the part of a closure that its roots reach. Another build of a path may have fewer references. */
 export function reachedFrom(
   roots: Iterable<StoreHash>,
   closure: Closure,

@@ -16,16 +16,15 @@ export interface CommitFeedOptions {
 }
 
 /**
- * Commits NARs while others are still arriving, references first, so that an import can begin with them and a killed
- * run keeps its finished part visible. Commits narinfos in batches, every few seconds. A short fetch commits once, at
- * its end.
+ * Commits NARs while others are still arriving, references first. An import can begin with them, and a killed run keeps
+ * its finished part visible. Commits narinfos in batches, every few seconds. A short fetch commits once, at its end.
  */
 export class CommitFeed {
   readonly #committer: Committer;
   readonly #tell: Tell;
   readonly #everyMs: number;
   readonly #committed = new Set<StoreHash>();
-  /** Narinfos whose NAR is there or not needed. */
+  /** Narinfos whose NAR is here or not needed. */
   readonly #waiting = new Map<StoreHash, NarInfo>();
   readonly #jobs: NarJob[] = [];
   #hasNews = false;

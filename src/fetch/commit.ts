@@ -82,11 +82,11 @@ function layersOf(infos: readonly NarInfo[]): NarInfo[][] {
   return layers;
 }
 
-/** Replaces a narinfo that is there. */
+/** Writes a narinfo, unless the store has the same one or a better one. */
 async function writeUnlessSame(info: NarInfo, store: FileStore): Promise<void> {
   const kept = isWithoutNar(info) ? await store.readNarInfoOf(info.storePath) : undefined;
-  if (kept !== undefined && !isWithoutNar(kept)) return; // findings about a file stay
-  if (await store.holdsNarInfo(info)) return; // compared by text: an older version may have written wrong remarks
+  if (kept !== undefined && !isWithoutNar(kept)) return; // keeps facts about a file
+  if (await store.holdsNarInfo(info)) return; // compares the text: an older version may have written wrong remarks
   await store.writeNarInfo(info);
 }
 
@@ -109,12 +109,12 @@ async function catalogueEntry(
   return pendingEntry({ fileHash, extension, ...file }, storePath, 'fetch');
 }
 
-/** Returns the narinfo for this store: with the store's own name for the NAR, and without fields of a hash map. */
+/** Returns the narinfo for this store: with the store's own name of the NAR, and without the fields of a hash map. */
 function asLocal(info: NarInfo): NarInfo {
   const bare = withExtra(withExtra(info, 'InfoHash', undefined), 'Pieces', undefined);
   const file = namedFile(info);
   if (file !== undefined) return { ...bare, url: FileStore.narUrl(file.fileHash, file.extension) };
-  // The target has the path, so nobody has looked for a file, but Nix requires a URL.
+  // The target has the path, so no file was looked for. But Nix requires a URL.
   const { fileHash: _hash, fileSize: _size, ...unnamed } = bare;
   return isWithoutNar(info) ? info : narInfoWithoutNar(unnamed);
 }

@@ -6,7 +6,7 @@ import type { Warning } from '../warning.ts';
 /** Kinds of senders of NAR bytes. */
 export type ByteSource = 'peers' | 'upstream';
 
-/** An event of a fetch. Progress display, report and log read these, and nothing else. */
+/** An event of a fetch. The progress display, the report and the log read only these. */
 export type FetchEvent =
   /** A fetch begins. One fetch may walk and plan several times. */
   | { readonly type: 'begun' }
@@ -17,7 +17,7 @@ export type FetchEvent =
   | { readonly type: 'planned'; readonly plan: Plan; readonly closure: Closure }
   /** The download of a plan's NARs begins; `bytes` leaves out NARs of unknown size. */
   | { readonly type: 'downloading'; readonly nars: number; readonly bytes: number }
-  /** Bytes of a NAR that an earlier run left: they are not downloaded again. */
+  /** Bytes of a NAR from an earlier run. They are not downloaded again. */
   | { readonly type: 'nar-kept'; readonly bytes: number }
   /** Payload from `host:port` of a peer or the base URL of an upstream, not verified yet. */
   | { readonly type: 'nar-bytes'; readonly source: ByteSource; readonly origin: string; readonly bytes: number }

@@ -14,8 +14,8 @@ const CONCURRENCY = 64;
 
 export interface FetchNarsContext extends RoundContext {
   /**
-   * Returns the closures of paths that another build refers to and that nobody has requested yet, and those that the
-   * target lacks (undefined: all).
+   * Finds paths that another build refers to and that were not requested before. Returns their closures, and the paths
+   * of these that the target lacks (undefined: all).
    */
   readonly extend: (
     hashes: readonly StoreHash[],
@@ -37,7 +37,7 @@ export interface FetchedNars {
 
 /**
  * Fetches the NARs of a plan. For each failed NAR, tries the descriptions of other sources until one works or none is
- * left. If all is well, that is one round.
+ * left. Without failures, that is one round.
  *
  * @throws STORE_FULL, STORE_UNWRITABLE at once
  */
@@ -61,7 +61,7 @@ export async function fetchInstead(
   return new Rounds(closure, context, failures).run();
 }
 
-/** Paths that could not be fetched, each with the reason. */
+/** Yields the paths that could not be fetched, each with the reason. */
 export function* missingOf(failures: ReadonlyMap<StorePath, unknown>): Generator<[StoreHash, MissingPath]> {
   for (const [path, failure] of failures) {
     yield [storeHashOf(path), { path, isNowhere: false, ...failureOf(failure) }];
@@ -73,7 +73,7 @@ class Rounds {
   readonly #closure: Map<StoreHash, NarInfo>;
   readonly #jobs: NarJob[] = [];
   readonly #checked: StorePath[] = [];
-  /** The first failure of each path: it comes from the expected source. */
+  /** The first failure of each path, which comes from its expected source. */
   readonly #first = new Map<StorePath, unknown>();
   /** Paths without a remaining source. */
   readonly #lacking = new Map<StorePath, unknown>();
@@ -96,7 +96,7 @@ class Rounds {
   }
 
   async fetch(plan: Plan): Promise<void> {
-    // these narinfos are tried next
+    // These narinfos are tried next.
     for (const info of plan.unsized) this.#closure.set(storeHashOf(info.storePath), info);
     const { infos, jobs, checked, failures } = await fetchRound(plan, this.#closure, this.#context);
     for (const [hash, info] of infos) this.#closure.set(hash, info);

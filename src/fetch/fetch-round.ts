@@ -34,11 +34,11 @@ export interface RoundContext {
   /** Without an upstream: time without a byte from any peer until giving up, in milliseconds. Default 60,000. */
   readonly peerTimeoutMs?: number | undefined;
   readonly candidates: Candidates;
-  /** Returns the torrent of a NAR in a hash map. */
+  /** Returns the torrent of a NAR, from a hash map. */
   readonly torrentOf: (info: NarInfo) => Promise<NarTorrent | undefined>;
   /** Resolves once torrents can be looked up without waiting. Undefined: they can now. */
   readonly torrentsLate?: (() => Promise<unknown>) | undefined;
-  /** How much is decompressed before this ends. Undefined: an import checks everything. */
+  /** Limit on what is decompressed before this ends. Undefined: nothing, since an import checks everything. */
   readonly contents?: LooksInto | undefined;
   readonly held?: HeldNars | undefined;
   /** Called with narinfos as soon as their NAR is in the store; without `job` if its size was unknown. */
@@ -49,7 +49,7 @@ export interface RoundContext {
 
 /** Result of one plan. */
 export interface Round {
-  /** NARs that are there, each with its actual file, by the hash of its path. */
+  /** NARs that are here, each with its actual file, by the hash of its path. */
   readonly infos: ReadonlyMap<StoreHash, NarInfo>;
   /** The NARs that were fetched or read, with their torrents. */
   readonly jobs: readonly NarJob[];
@@ -89,7 +89,7 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
   }
   for (const nar of plan.verified) hold(nar);
   const attached = context.torrentsLate?.().then(() => scheduler.attach(context.torrentOf));
-  attached?.catch(() => undefined); // a failed hash map is only a warning
+  attached?.catch(() => undefined); // a failed hash map only causes a warning
   const upstreamsOf = (info: NarInfo): readonly Upstream[] => {
     const own = candidates.originOf(storeHashOf(info.storePath))?.upstream;
     return own === undefined ? upstreams : [own];

@@ -15,17 +15,19 @@ import type { Tell } from './events.ts';
 import type { NarJob } from './job.ts';
 import type { ContentsFault } from '../store/damage/fault.ts';
 
-/** Limit on contents that a fetch without an import checks by itself: a few tenths of a second of one processor. */
+/**
+ * Limit on contents that a fetch without an import checks before it ends: a few tenths of a second of one processor.
+ */
 const SMALL_BYTES = 8 * 1024 * 1024;
 const SMALL_NARS = 64;
 
 /**
- * How much of the fetched files is decompressed before the fetch ends. `small`: everything, if it is at most 64 NARs of
- * 8 MiB together; otherwise the daemon, `publish` and `verify --deep` check the rest. `all`: everything.
+ * The part of the fetched files that is decompressed before the fetch ends. `small`: everything, if it is at most 64
+ * NARs of 8 MiB together; otherwise the daemon, `publish` and `verify --deep` check the rest. `all`: everything.
  */
 export type LooksInto = 'small' | 'all';
 
-/** Small files that are decompressed at a time, each by a program of its own. */
+/** Limit on small files that are decompressed at a time, each by its own program. */
 const AT_ONCE = availableParallelism();
 
 /** A NAR that was fetched, or was in the store without a line in the catalogue. */
@@ -50,8 +52,8 @@ export interface WrongContents {
 }
 
 /**
- * Checks NARs that no import checks: only NarHash is signed, so the file of a narinfo's FileHash may be anything. With
- * `all` it begins while others are being fetched, with the remaining processor time.
+ * Checks NARs that no import checks. Only NarHash is signed, so the file with a narinfo's FileHash may have any
+ * contents. With `all`, begins while other NARs are being fetched, with the remaining processor time.
  */
 export class FetchedContents implements AsyncDisposable {
   readonly #looksInto: LooksInto;
@@ -85,7 +87,7 @@ export class FetchedContents implements AsyncDisposable {
    * Waits until everything is checked. Removes fetched files that are right for no narinfo. Files that could not be
    * read, for lack of a program or time, are in neither list.
    *
-   * @param found jobs whose file was already in the store: it may belong to another path, and stays
+   * @param found jobs whose file was already in the store. Such a file stays, since it may belong to another path
    */
   async finish(found: readonly NarJob[]): Promise<{ sound: readonly NarInfo[]; wrong: readonly WrongContents[] }> {
     const bytes = this.#waiting.reduce((sum, { job }) => sum + job.sizeBytes, 0);
@@ -104,7 +106,8 @@ export class FetchedContents implements AsyncDisposable {
           continue;
         }
         isRight = true;
-        // If several paths have this file, each has its own content address: serving one checks it again.
+        // If several paths have this file, each has its own content address. They are checked again when the file is
+        // served.
         if (fetched.infos.length === 1 || !isAddressedBesideNarHash(info)) sound.push(info);
       }
       if (!isRight && !found.includes(fetched.job)) await rm(fetched.path, { force: true });
@@ -130,7 +133,7 @@ export class FetchedContents implements AsyncDisposable {
         this.#hasWarned = true;
         this.#tell({ type: 'warning', warning: { kind: 'unchecked-contents', error, of: 'fetch' } });
       }
-      return { fetched, narHash: undefined }; // an interruption ends the reading, too
+      return { fetched, narHash: undefined }; // also after an interruption
     }
   }
 
@@ -139,7 +142,7 @@ export class FetchedContents implements AsyncDisposable {
     return found === undefined || 'reason' in found ? undefined : found.narHash;
   }
 
-  /** Reads a small file at once: a thread would take longer to start. */
+  /** Reads a small file without a thread, which would take longer to start. */
   #readNow(path: string, contents: NarContents): Promise<FoundNarHash | undefined> {
     return this.#now.add(() => findNarHash(path, contents, this.#signal));
   }

@@ -21,20 +21,24 @@ export const RETRIES_WITH_ALTERNATIVE = 1;
 const PATIENCE_MS = 2_000;
 
 /**
- * One reason for all: an abort without one makes a DOMException with a stack, which takes a tenth of a narinfo's time.
+ * One error for all aborts: an abort without a reason makes a DOMException with a stack, which takes a tenth of a
+ * narinfo's time.
  */
 const OVERTAKEN = new Error('another source has answered');
 
-/** Errors of a source that the next path would meet, too. */
+/** Errors of a source that would occur for the next path, too. */
 const DOWN = ['HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED', 'INDEX_UNREACHABLE'] as const;
 
 /** A source of narinfos: the file store, a hash map, an upstream cache. */
 export interface NarInfoSource {
   /** Its name in errors and reports. */
   readonly name: string;
-  /** True if it is over a network: if it is silent, the next one is asked, too. */
+  /** True if it is reached over a network: then the next source is asked, too, if this one is silent. */
   readonly mayStall?: boolean;
-  /** Milliseconds of that silence. Default: 2,000. At 0 it is asked beside the next one, and not found slow for it. */
+  /**
+   * Milliseconds of silence after which the next source is asked, too. Default: 2,000. With 0 it is asked at the same
+   * time as the next one, and does not count as slow.
+   */
   readonly patienceMs?: number;
   /** The cache with the files of its narinfos. Undefined if any upstream may have them. */
   readonly upstream?: Upstream;
@@ -48,9 +52,9 @@ export interface NarInfoSource {
 
 /**
  * Asks sources in order until one has a narinfo with a trusted signature. An unsigned, wrongly signed or misplaced
- * narinfo counts as a lie of its source: then the next is asked. Drops wrong remarks ({@link admitNarInfo}). A source
- * that fails, or is silent while another one answers, is asked last from then on; otherwise a closure would wait for it
- * at every path.
+ * narinfo counts as a lie of its source: then the next source is asked. Drops wrong remarks ({@link admitNarInfo}). A
+ * source that fails, or is silent while another one answers, is asked last from then on. Otherwise a closure would wait
+ * for it at every path.
  *
  * @param sources returns the present sources, since some come and go
  * @param origins receives the source of each narinfo
@@ -117,20 +121,20 @@ export async function ask(
   }
 }
 
-/** Returns the first to settle. Undefined if none does within that time. */
+/** Returns the first promise that settles. Undefined if none does within that time. */
 function firstOf<T>(promises: readonly Promise<T>[], patienceMs: number | undefined): Promise<T | undefined> {
   const first = Promise.race(promises);
   return patienceMs === undefined ? first : withinMs(patienceMs, first);
 }
 
-/** Returns a source of the narinfos in the file store. Lists it once, since most of a new closure is not there. */
+/** Returns a source of the narinfos in the file store. Lists the store once, since it lacks most of a new closure. */
 export async function storeSource(store: FileStore): Promise<NarInfoSource> {
   const held = new Set(await store.listStoreHashes());
   return {
     name: store.dir,
     async find(hash) {
       const info = held.has(hash) ? await store.readNarInfo(hash) : undefined;
-      return info === undefined || isWithoutNar(info) ? undefined : info; // the target tells whether it still has that
+      return info === undefined || isWithoutNar(info) ? undefined : info; // the target says whether it still has the path
     },
   };
 }
@@ -138,7 +142,7 @@ export async function storeSource(store: FileStore): Promise<NarInfoSource> {
 /**
  * Returns a source of the narinfos of a binary cache.
  *
- * @param retries set if another source can be asked: then this one has little time, too
+ * @param retries limit on retries. Set if another source can be asked: then this one also gets less time
  * @param storeDir the store directory that the paths must be in. Default: any
  */
 export function upstreamSource(
@@ -164,7 +168,7 @@ export function upstreamSource(
       const wayOut = `set NIX_STORE_DIR=${theirs}, with a file store of its own (--store)`;
       throw new NarswarmError(
         'CACHE_INFO_INVALID',
-        `${upstream.name} is a cache for the store directory ${theirs}, and this is one for ${storeDir}: ${wayOut}`,
+        `${upstream.name} is a cache for the store directory ${theirs}, and ours is ${storeDir}: ${wayOut}`,
         {
           facts: { upstream: upstream.name, theirs, ours: storeDir },
         },
@@ -185,7 +189,7 @@ function asOfCache(info: NarInfo): NarInfo {
 
 function named(error: unknown, hash: StoreHash, source: NarInfoSource): unknown {
   if (!isNarswarmError(error, 'NARINFO_INVALID', 'NARINFO_UNTRUSTED', 'NARINFO_MISMATCH')) return error;
-  // an unreadable one does not say which path it belongs to
+  // An unreadable narinfo does not name its path.
   const what = error.code === 'NARINFO_INVALID' ? `${hash}.narinfo: ` : '';
   const { why } = error.facts;
   return new NarswarmError(error.code, `${what}${error.message} (from ${source.name})`, {

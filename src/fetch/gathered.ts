@@ -8,7 +8,7 @@ import type { Plan } from './plan.ts';
 export class Gathered {
   readonly #roots: readonly StoreHash[];
   readonly #absent: Map<StoreHash, MissingPath>;
-  /** Paths that the target holds although the store has lost them: their referrers are complete nevertheless. */
+  /** Paths that the target holds although the store has lost them. Their referrers count as complete. */
   #heldElsewhere: ReadonlySet<string> = new Set();
   #all: Closure;
   #closure: Closure;
@@ -48,8 +48,8 @@ export class Gathered {
   /**
    * Adds the results of a fetch.
    *
-   * @param found narinfos with their actual files. Another build of a path may have other references than the one
-   *   before
+   * @param found narinfos with their actual files. Another build of a path may have other references than the previous
+   * one
    */
   take(found: Closure, failures: ReadonlyMap<StorePath, unknown>): void {
     for (const [hash, missing] of missingOf(failures)) this.#absent.set(hash, missing);
@@ -61,13 +61,13 @@ export class Gathered {
   }
 }
 
-/** Makes the error of a fetch that left paths out; all else is there. */
+/** Makes the error of a fetch that left paths out. All other paths were fetched. */
 export function lackOf(missing: readonly MissingPath[], { jobs, unsized }: Plan): NarswarmError {
   const [first] = missing;
   const { path, reason, code } = first ?? { path: undefined, reason: 'interrupted', code: undefined };
   const isOfNix = code === 'IMPORT_FAILED';
   const wanted = [...jobs.flatMap(({ storePaths }) => storePaths), ...unsized.map(({ storePath }) => storePath)];
-  // NARs of the store that turned out to be wrong were not planned.
+  // Wrong NARs of the store are not in the plan.
   const total = new Set<string>([...wanted, ...missing.map((lack) => lack.path)]).size;
   const what = isOfNix
     ? `${missing.length} path${missing.length === 1 ? '' : 's'} could not be imported`

@@ -17,7 +17,7 @@ import { withSafeUrl } from './named-file.ts';
 import type { HttpClient } from '../http/client.ts';
 import { asError, type Warn } from '../warning.ts';
 
-/** Means of resolving the hash maps. Their maker closes them, after the maps. */
+/** Means of resolving the hash maps. Close the hash maps before these. */
 export interface HashMapsContext {
   readonly store: FileStore;
   /** Undefined: only mirrors can be asked. */
@@ -31,7 +31,7 @@ export interface HashMapsOptions {
   readonly publishers: readonly PublisherAddress[];
   /** Milliseconds to look for the publishers. */
   readonly publisherTimeoutMs: number;
-  /** True if a closure can be fetched without any hash map: then a failed publisher is only a warning. */
+  /** True if a closure can be fetched without any hash map: then a failed publisher only causes a warning. */
   readonly isOptional: boolean;
 }
 
@@ -44,18 +44,18 @@ export interface MapDoubt {
 }
 
 /**
- * The publishers' hash maps. Begins to resolve them at once, and uses them in the order of the answers, so that one
- * publisher's silence never delays the use of another's hash map. Disposing of it ends all pending look-ups.
+ * The publishers' hash maps. Starts to resolve them at once, and uses them in the order of the answers. So a silent
+ * publisher does not delay the use of another's hash map. Disposing of it ends all pending look-ups.
  */
 export class HashMaps implements AsyncDisposable {
   readonly #options: HashMapsOptions;
   readonly #stop = new AbortController();
-  /** One promise per publisher: for the first answer, the second, and so on. */
+  /** One promise for the first answer, one for the second, and so on, as many as publishers. */
   readonly #outcomes: PromiseWithResolvers<Resolved | undefined>[];
   /** The outcomes so far; undefined for a failed publisher. */
   readonly #answered: (Resolved | undefined)[] = [];
   readonly #failures: unknown[] = [];
-  /** Hash maps that can no longer be read: not asked for further torrents. */
+  /** Hash maps that can no longer be read. They are not asked for more torrents. */
   readonly #unreachable = new Set<HashMap>();
   readonly #settled: Promise<HashMap[]>;
 
@@ -104,8 +104,8 @@ export class HashMaps implements AsyncDisposable {
   /**
    * Returns every path with a record in the hash maps; from each hash map as many as {@link withinBudget} chooses.
    *
-   * @throws the first publisher's failure, even if an upstream makes up for its torrents: without its hash map nobody
-   *   knows what to fetch; INDEX_UNREACHABLE for a shard
+   * @throws the first publisher's failure, even if there is an upstream: without the hash map it is not known what to
+   * fetch; INDEX_UNREACHABLE for a shard
    */
   async storeHashes(
     budget: MapBudget,
@@ -123,23 +123,23 @@ export class HashMaps implements AsyncDisposable {
     return { hashes: [...hashes], leftOut };
   }
 
-  /** Returns the hash maps as sources of narinfos that do not wait: one that has not answered yet has nothing. */
+  /** Returns the hash maps as sources of narinfos that do not wait. A hash map without an answer so far has nothing. */
   ready(): NarInfoSource[] {
     return this.#sources((turn) => this.#answered[turn]?.map);
   }
 
-  /** Returns the hash maps as sources that wait for the publishers, for paths that nobody else has. */
+  /** Returns the hash maps as sources that wait for the publishers, for paths that no other source has. */
   awaited(): NarInfoSource[] {
     return this.#sources(async (turn) => {
       const map = (await this.#outcomes[turn]?.promise)?.map;
-      if (turn === this.#outcomes.length - 1) await this.settled(); // if all failed, that is the reason to report
+      if (turn === this.#outcomes.length - 1) await this.settled(); // throws if all failed
       return map;
     });
   }
 
   /**
-   * Returns the torrent of exactly this NAR file in a hash map: for a record, its own, since another hash map may be
-   * wrong; otherwise the first one, once all publishers have answered.
+   * Returns the torrent of exactly this NAR file. A narinfo from a hash map has its own torrent; another hash map may
+   * be wrong. For other narinfos, waits for all publishers and uses the first hash map that has one.
    */
   async torrentOf(info: NarInfo, signal: AbortSignal): Promise<NarTorrent | undefined> {
     const own = ownTorrent(info);
@@ -153,7 +153,7 @@ export class HashMaps implements AsyncDisposable {
         if (torrent?.sizeBytes === info.fileSize) return torrent;
       } catch (error) {
         signal.throwIfAborted();
-        if (!isNarswarmError(error)) throw error; // a damaged record: this NAR comes from elsewhere
+        if (!isNarswarmError(error)) throw error; // a damaged record: the NAR is fetched from another source
         if (error.code === 'INDEX_UNREACHABLE') this.#unreachable.add(map);
       }
     }
@@ -171,7 +171,7 @@ export class HashMaps implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort(new NarswarmError('INTERRUPTED', 'the hash maps are needed no longer'));
+    this.#stop.abort(new NarswarmError('INTERRUPTED', 'the hash maps are no longer needed'));
     const outcomes = await Promise.all(this.#outcomes.map(({ promise }) => promise));
     await Promise.all(outcomes.flatMap((resolved) => resolved?.[Symbol.asyncDispose]() ?? []));
   }
@@ -200,17 +200,18 @@ export class HashMaps implements AsyncDisposable {
     const maps = outcomes.flatMap((resolved) => resolved?.map ?? []);
     if (this.#failures.length === 0) return maps;
     signal.throwIfAborted();
-    // With an upstream the closure can be fetched nevertheless; without one, this is the reason why not.
+    // With an upstream, the closure can be fetched without hash maps. Without one, the first failure is the reason why
+    // not.
     if (maps.length === 0 && !this.#options.isOptional) throw this.#failures[0];
     for (const failure of this.#failures) onWarning({ kind: 'failed', error: asError(failure) });
     return maps;
   }
 
-  /** One source per hash map, not one for all: if one lies or cannot be reached, the next is asked. */
+  /** Returns one source per hash map, not one for all. If one lies or cannot be reached, the next is asked. */
   #sources(mapOf: (turn: number) => HashMap | undefined | Promise<HashMap | undefined>): NarInfoSource[] {
     return this.#outcomes.map((_, turn) => ({
       name: 'the hash map',
-      mayStall: true, // for a shard that nobody serves
+      mayStall: true, // a shard may be served by nobody
       find: async (hash, signal) => {
         const record = await (await mapOf(turn))?.find(hash, signal);
         return record && withSafeUrl(record);

@@ -2,13 +2,13 @@
 
 /** Time after which a transfer is judged. */
 const SETTLE_MS = 1_500;
-/** A transfer that ends this soon stays with its source. */
+/** Transfers that end within this time stay with their source. */
 const ENDS_SOON_MS = 2_000;
-/** Factor by which the other source must be faster: measurements are rough, and changing costs a round trip. */
+/** Factor by which the other source must be faster. Measurements are rough, and changing costs a round trip. */
 const BETTER = 1.5;
-/** Time after which a second source that has not overtaken the first has lost. */
+/** Time after which a second source has lost if it has not overtaken the first. */
 const LOST_AFTER_MS = 3_000;
-/** Factor of bytes by which a second source has overtaken the first. */
+/** Factor of bytes from which a second source has overtaken the first. */
 const AHEAD = 1.25;
 /** Time from one trial of a source to the next; doubled with each lost trial. */
 const TRIAL_EVERY_MS = 15_000;
@@ -32,11 +32,10 @@ export interface Candidate {
 }
 
 /**
- * Decides whether to ask a second source for the rest of a transfer. `known`: it is known to be faster. `trial`: to
- * learn its rate. Undefined: the first one keeps its work.
+ * Decides whether to ask a second source for the rest of a transfer. `known`: it is known to be faster. `trial`: its
+ * rate must be learned. Undefined: the first source continues alone.
  *
- * @param isLineSilent true if no source at all has sent anything for a second: then the line is to blame, and none of
- *   them
+ * @param isLineSilent true if no source has sent anything for a second: then the line is to blame, not a source
  */
 export function challengeOf(flow: Flow, candidate: Candidate, isLineSilent: boolean): 'known' | 'trial' | undefined {
   if (flow.ageMs < SETTLE_MS || flow.leftBytes * 1000 < flow.rate * ENDS_SOON_MS) return undefined;
@@ -45,7 +44,7 @@ export function challengeOf(flow: Flow, candidate: Candidate, isLineSilent: bool
   return candidate.mayTry ? 'trial' : undefined;
 }
 
-/** Compares two sources, by the bytes that each has sent since the second was asked. */
+/** Compares two sources by the bytes that each has sent since the second was asked. */
 export function outcomeOf(second: {
   readonly ageMs: number;
   readonly bytes: number;
@@ -55,7 +54,7 @@ export function outcomeOf(second: {
   return second.ageMs < LOST_AFTER_MS ? undefined : 'lost';
 }
 
-/** Decides when a source may be tried again: one trial at a time, and less often the more it loses. */
+/** Decides when a source may be tried again. Allows one trial at a time, and fewer the more it loses. */
 export class TrialGate {
   #isOpen = false;
   #notBeforeMs = -Infinity;

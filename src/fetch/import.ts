@@ -49,10 +49,10 @@ interface Run extends ImportOptions {
 }
 
 /**
- * Imports with `nix copy`. If Nix refuses a NAR, fetches it again: if the file is not the verified one, the disk is to
- * blame; otherwise its narinfo lied about FileHash, and the descriptions of other sources are tried. Leaves out paths
- * that cannot be repaired, with their referrers: one bad path costs no other. If somebody else imports the same paths
- * at the same time, Nix fails, too: then it is run again as long as that helps.
+ * Imports with `nix copy`. If Nix refuses a NAR, fetches it again. If the file is not the verified one, the disk is to
+ * blame. Otherwise its narinfo lied about FileHash, and the descriptions of other sources are tried. Leaves out paths
+ * that cannot be repaired, with their referrers, and imports all others. Nix also fails if another process imports the
+ * same paths at the same time: then it is run again as long as that helps.
  *
  * @throws IMPORT_FAILED in Nix's own words if no single path is to blame; NIX_MISSING; the signal's reason
  */
@@ -101,7 +101,7 @@ export async function importRoots(
       const { refused, isSure } = await whatIsRefused(error, sound, invalid, isFurther, run);
       if (refused.size === 0 && !isFurther) throw error;
       const instead = await fetchInstead(refused, closure, download);
-      if (!isSure && instead.failures.size === refused.size) throw error; // nobody has another file, either
+      if (!isSure && instead.failures.size === refused.size) throw error; // no source has another file
       if (refused.size > 0) lacking = Infinity;
       for (const [path, failure] of instead.failures) failures.set(path, asRefusal(path, failure, download));
       closure = instead.closure;
@@ -142,7 +142,7 @@ async function whatIsRefused(
 }
 
 /**
- * Corrects narinfos of the store that name another compression than their file has: some versions of Nix look at the
+ * Corrects narinfos of the store that name another compression than their file has. Some versions of Nix look at the
  * file, others believe the narinfo.
  */
 async function relabel(
@@ -194,7 +194,7 @@ async function refetchDamaged(
     if (await isSameNar(path, file)) continue;
     known.add(info.storePath);
     damaged.set(storeHashOf(info.storePath), info);
-    // narswarm verify may have quarantined it meanwhile
+    // `narswarm verify` may have quarantined it meanwhile.
     await rm(path, { force: true }).catch((error: unknown) => Promise.reject(storeError(error, path)));
     tell({ type: 'warning', warning: { kind: 'damaged-file', file: path, path: info.storePath } });
   }

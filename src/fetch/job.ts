@@ -8,12 +8,12 @@ export interface NarJob {
   readonly fileHash: FileHash;
   /** Bytes of the file as sent: FileSize. */
   readonly sizeBytes: number;
-  /** The ending of the file's name: `xz`, `zst`, empty for none. */
+  /** The extension of the file's name: `xz`, `zst`, or empty. */
   readonly extension: string;
   /** A narinfo that names it, with a verified signature. */
   readonly info: NarInfo;
   readonly storePaths: readonly StorePath[];
-  /** The upstream whose own narinfo names the file, if others have failed before: it is asked first. */
+  /** The upstream whose own narinfo names the file, if others have failed before. It is asked first. */
   readonly preferred?: Upstream | undefined;
   /** Its torrent in a hash map. Dropped if the hash map turns out to have lied. */
   torrent: NarTorrent | undefined;

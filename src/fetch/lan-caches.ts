@@ -17,9 +17,9 @@ export interface LanCachesOptions extends Pick<CacheBrowserOptions, 'interfaceAd
   readonly http: HttpClient;
   /** Store directory of usable caches. */
   readonly storeDir: string;
-  /** Keys of which one must have signed a narinfo. */
+  /** Keys, of which one must have signed a narinfo. */
   readonly keys: readonly PublicKey[];
-  /** Configured caches, which are not used a second time. */
+  /** Configured caches. They are not used a second time. */
   readonly configured: readonly Upstream[];
   /** Milliseconds after which an announced cache that did not work is probed again. Default: a minute. */
   readonly probeAgainMs?: number;
@@ -28,12 +28,12 @@ export interface LanCachesOptions extends Pick<CacheBrowserOptions, 'interfaceAd
 /** Limit on caches in use. */
 const MAX_CACHES = 8;
 const MAX_INFO_BYTES = 64 * 1024;
-/** Time for a cache on the local network to answer; then it is ignored. */
+/** Time for a cache on the local network to answer. A silent one is ignored. */
 const PROBE_MS = 1_500;
 const PROBE_AGAIN_MS = 60_000;
-/** Time to find caches: responders wait up to 120 ms (RFC 6762, 6), and then the cache must answer. */
+/** Time for finding caches. Responders wait up to 120 ms (RFC 6762, 6), then the cache must answer. */
 const SETTLED_MS = 700;
-/** Silence in milliseconds after which the next source is asked, too: nearby caches answer within it. */
+/** Silence in milliseconds after which the next source is asked, too. Nearby caches answer sooner. */
 const PATIENCE_MS = 300;
 
 interface LanCache {
@@ -44,8 +44,8 @@ interface LanCache {
 
 /**
  * Binary caches that announce themselves on the local network: harmonia, nix-serve, ncps or a beacon. Nobody has
- * configured them, so they only help: nothing waits for them, their failures are not failures of a fetch, they get no
- * passwords, and paths that no trusted key has signed count as absent.
+ * configured them, so they may only help. Nothing waits for them, their failures are not failures of a fetch, they get
+ * no passwords, and paths that no trusted key has signed count as absent.
  */
 export class LanCaches implements NearSources, AsyncDisposable {
   readonly #options: LanCachesOptions;
@@ -69,17 +69,17 @@ export class LanCaches implements NearSources, AsyncDisposable {
     this.#settled = sleep(SETTLED_MS, undefined, { signal: this.#stop.signal, ref: false }).catch(() => undefined);
   }
 
-  /** Begins to look for them. */
+  /** Starts to look for caches. */
   static start(options: LanCachesOptions): LanCaches {
     return new LanCaches(options);
   }
 
-  /** Returns the known caches that work. */
+  /** The known caches that work. */
   get upstreams(): Upstream[] {
     return this.#working().map(({ upstream }) => upstream);
   }
 
-  /** Returns the same caches as sources of narinfos. */
+  /** The same caches as sources of narinfos. */
   get sources(): NarInfoSource[] {
     return this.#working().map(({ source }) => source);
   }

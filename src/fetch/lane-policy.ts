@@ -11,30 +11,32 @@ export interface Patience {
 /** Time for a NAR's peers to send the first byte, or the next, if an upstream can be asked. */
 const WITH_UPSTREAM: Patience = { firstByteMs: 1_500, stallMs: 3_000 };
 const ALONE: Patience = { firstByteMs: Infinity, stallMs: 3_000 };
-/** Time for begun NARs while the line may be out for some seconds: they stay where they are. */
+/** Time for begun NARs while the line may be out. They stay with their sources. */
 const LINE_OUT: Patience = { firstByteMs: Infinity, stallMs: 20_000 };
 const AT_AN_END: Patience = { firstByteMs: 0, stallMs: 0 };
 /** Time without a byte from any peer after which upstreams take NARs that wait for peers, too. */
 const PROBE_MS = 3_000;
-/** Time from one trial of an idle upstream to the next; doubled after each trial that gave nothing. */
+/** Time from one trial of an idle upstream to the next. Doubled after each trial that brought nothing. */
 const TRIAL_EVERY_MS = 15_000;
 const MAX_TRIAL_EVERY_MS = 240_000;
 /** Time without a byte from any source after which the line counts as out. */
 const SILENCE_MS = 1_000;
-/** Time at the start in which members may be about to announce their files. */
+/** Time at the start during which members may be about to announce their files. */
 const EARLY_MS = 1_500;
-/** Time for which idle upstreams wait in all for NARs that another process should fetch from its own. */
+/**
+ * Limit on the total time that idle upstreams wait for NARs that another process should fetch from its own upstream.
+ */
 const SHARE_MS = 2_000;
-/** The same as a part of the elapsed time: nobody slows a run down by more, whatever it promises. */
+/** The same limit as a part of the elapsed time: no other process can slow a run down by more. */
 const SHARE_PART = 0.25;
-/** Time after our own limit held something back in which no source counts as slow. */
+/** Time after a delay by our own limit during which no source counts as slow. */
 const HELD_BACK_MS = 2_000;
-/** Without an upstream: default time for which everything may stand still. */
+/** Without an upstream: default time without progress after which the run gives up. */
 const STANDSTILL_MS = 60_000;
 
 /**
- * Decides who gets the next NAR, judged by the bytes so far: peers first, then an upstream if they send nothing or turn
- * out slower. Keeps the clock and the rates. Knows nothing about lanes.
+ * Decides which source gets the next NAR, by the bytes so far: peers first, then an upstream if peers send nothing or
+ * are slower. Keeps the time and the rates. Knows nothing about lanes.
  */
 export class LanePolicy {
   readonly #hasUpstream: boolean;
@@ -49,7 +51,7 @@ export class LanePolicy {
   /** Time of the last progress, which ends a standstill. */
   #progressAtMs: number;
   #verifiedAtMs: number;
-  /** False from a lie until verified bytes arrive: until then, no other bytes count. */
+  /** False from a lie until the next verified bytes. Meanwhile, other bytes do not count. */
   #isTrusting = true;
   #triedAtMs = -Infinity;
   #heldBackAtMs = -Infinity;
@@ -58,9 +60,7 @@ export class LanePolicy {
   #lookedAtMs: number;
   #trialEveryMs = TRIAL_EVERY_MS;
 
-  /**
-   * @param options.isHeldBack true while our own limit holds everything back: then peers are as slow as we make them
-   */
+  /** @param options.isHeldBack true while our own limit delays everything: then our limit makes peers slow */
   constructor(options: {
     hasUpstream: boolean;
     standstillMs?: number | undefined;
@@ -90,47 +90,47 @@ export class LanePolicy {
     this.#progressAtMs = this.#verifiedAtMs = this.#now();
   }
 
-  /** Records wrong bytes of a peer: bytes since the last verified ones were not progress. */
+  /** Records wrong bytes of a peer. Bytes since the last verified ones do not count as progress. */
   onLie(): void {
     this.#isTrusting = false;
     this.#progressAtMs = this.#verifiedAtMs;
   }
 
-  /** Records that an upstream failed to deliver a NAR that it had taken from the peers. */
+  /** Records that an upstream failed to deliver a NAR that it took from peers. */
   onFailedTrial(): void {
     this.#trialEveryMs = Math.min(this.#trialEveryMs * 2, MAX_TRIAL_EVERY_MS);
   }
 
-  /** Records whether upstreams have done nothing since the last call but wait for other processes. */
+  /** Records whether upstreams have only waited for other processes since the last call. */
   onLook(hasWaited: boolean): void {
     const now = this.#now();
     if (hasWaited) this.#waitedMs += now - this.#lookedAtMs;
     this.#lookedAtMs = now;
   }
 
-  /** Returns true in the first moment. */
+  /** True for the first moment of a run. */
   get isEarly(): boolean {
     return this.#now() - this.#beganAtMs < EARLY_MS;
   }
 
-  /** Returns true while it is worth waiting for a NAR that another process fetches from an upstream. */
+  /** True while it is worth waiting for a NAR that another process fetches from an upstream. */
   get isSharing(): boolean {
     return this.#waitedMs < Math.max(SHARE_MS, SHARE_PART * (this.#now() - this.#beganAtMs));
   }
 
-  /** Returns true if members send a NAR sooner than an upstream would finish it. */
+  /** True if members send a NAR sooner than an upstream would finish it. */
   get areMembersFaster(): boolean {
     const now = this.#now();
     const peerRate = this.#peerRate.rate(now);
     return peerRate === 0 || peerRate > this.#upstreamRate.rate(now);
   }
 
-  /** Returns true if no source has sent a good byte for so long that a run without an upstream gives up. */
+  /** True if no source has sent a good byte for so long that a run without an upstream gives up. */
   get standsStill(): boolean {
     return this.#now() - this.#progressAtMs > this.#standstillMs;
   }
 
-  /** Returns true if no source at all has sent a byte for a moment: then the line is to blame, and none of them. */
+  /** True if no source has sent a byte for a moment: then the line is to blame, not a source. */
   get isLineSilent(): boolean {
     return this.#now() - this.#lastByteAtMs > SILENCE_MS;
   }
@@ -142,8 +142,8 @@ export class LanePolicy {
   }
 
   /**
-   * Returns true if an upstream should take a NAR that waits for peers or is arriving from them. The question may begin
-   * a trial.
+   * Returns true if an upstream should take a NAR that waits for peers or is arriving from them. The call may begin a
+   * trial.
    */
   upstreamMayHelp(anyPeer: boolean): boolean {
     if (!this.#hasUpstream) return false;
@@ -155,7 +155,7 @@ export class LanePolicy {
     const upstreamRate = this.#upstreamRate.rate(now);
     if (upstreamRate > 0) return upstreamRate > this.#peerRate.rate(now) / 2;
     if (now - this.#triedAtMs < this.#trialEveryMs) return false;
-    this.#triedAtMs = now; // one NAR, to learn the upstream's rate
+    this.#triedAtMs = now; // takes one NAR to learn the upstream's rate
     return true;
   }
 }

@@ -49,12 +49,12 @@ export interface LaneWorkPeers {
 /** `fetched`: the NAR is in the store. `again`: queue the task once more. */
 export type WorkOutcome = 'fetched' | 'again';
 
-/** Times that a NAR is begun again after wrong bytes, or after no source had more of it. */
+/** Limit on attempts for a NAR after wrong bytes, or when no source had more of it. */
 const ATTEMPTS = 4;
 
 /**
- * The work of a lane on one task: opens its partial file, lets peers or upstreams fill it, and settles it into the
- * store. If that fails, records the source to blame, and how the next attempt should differ.
+ * The work of a lane on one task. Opens its partial file, lets peers or upstreams fill it, and settles it into the
+ * store. If that fails, records which source is to blame and what the next attempt must do differently.
  */
 export class LaneWork {
   readonly #options: LaneWorkOptions;
@@ -66,7 +66,7 @@ export class LaneWork {
   readonly #atUpstreams = new Set<Task>();
   readonly #partials = new Set<PartialNar>();
   readonly #begun = new Set<FileHash>();
-  /** NAR files that were in the store at the start, perhaps left by an interrupted run. */
+  /** NAR files that were in the store at the start. An interrupted run may have left them. */
   #present: ReadonlySet<string> = new Set();
   /** Files that an upstream has in another compression than the narinfo says, by the requested FileHash. */
   readonly #replaced = new Map<FileHash, Pick<NarInfo, 'url' | 'compression' | 'fileHash' | 'fileSize'>>();
@@ -89,7 +89,7 @@ export class LaneWork {
     for (const partial of this.#partials) await partial.close();
   }
 
-  /** Tasks of which clients outside our groups, or upstreams, are sending. */
+  /** Tasks that clients outside our groups, or upstreams, are sending. */
   get atForeigners(): ReadonlySet<Task> {
     return this.#atForeigners;
   }
@@ -121,9 +121,9 @@ export class LaneWork {
         handOver: task.handOver.signal,
         signal,
       });
-      // If there is no other source, a peer without the NAR may have it by now.
+      // If there is no other source, a peer that lacked the NAR may have it by now.
       task.peersTried = upstreams.length > 0 && task.upstreamFailure === undefined;
-      if (outcome === 'given up' && partial.heldBytes === 0) await this.forget(task); // its buffer would wait for long
+      if (outcome === 'given up' && partial.heldBytes === 0) await this.forget(task); // its buffer would stay in memory for a long time
       if (outcome === 'complete') return await this.finish(task, signal);
       if (upstreams.length === 0 && this.#policy.standsStill) throw this.unavailableAtPeers(task);
       if (this.#isHopeless(task, partial))
@@ -187,7 +187,7 @@ export class LaneWork {
     task.partial = undefined;
   }
 
-  /** Returns the narinfo with the fetched file, if that differs from the named one. */
+  /** Returns the narinfo with the fetched file, if it differs from the named one. */
   asFetched(info: NarInfo): NarInfo {
     const file = info.fileHash === undefined ? undefined : this.#replaced.get(info.fileHash);
     return file === undefined ? info : { ...info, ...file };
@@ -198,7 +198,7 @@ export class LaneWork {
     return join(this.#options.store.dir, FileStore.narUrl(job.fileHash, job.extension));
   }
 
-  /** Returns true if the store had a file of that name, or an earlier run left a part of it. */
+  /** Returns true if the store had a file of that name, or a part from an earlier run. */
   hasTraces({ job }: Task): boolean {
     const { session } = this.#options;
     return this.#present.has(basename(this.pathOf(job))) || session.leftovers.has(session.path(job.fileHash));
@@ -210,14 +210,14 @@ export class LaneWork {
     const { job } = task;
     const target = this.pathOf(job);
     if (this.#present.has(basename(target)) && (await isSameNar(target, job))) {
-      job.torrent = undefined; // nobody has checked the file against its pieces
+      job.torrent = undefined; // the file was not checked against its pieces
       task.isOfMembers = false;
       return undefined;
     }
     const { session } = this.#options;
     task.partial = await PartialNar.open(session.path(job.fileHash), job, session.leftovers);
     this.#partials.add(task.partial);
-    if (task.partial.heldBytes > 0) task.isOfMembers = false; // an earlier run may have had them from anybody
+    if (task.partial.heldBytes > 0) task.isOfMembers = false; // an earlier run may have got them from any source
     if (!this.#begun.has(job.fileHash)) this.tell({ type: 'nar-kept', bytes: task.partial.heldBytes });
     this.#begun.add(job.fileHash);
     return task.partial;
@@ -241,7 +241,7 @@ export class LaneWork {
     try {
       await partial.drain();
       const head = partial.missing().length === 0 ? await partial.head(MAGIC_BYTES) : undefined;
-      // pieces that do not fit the file are the hash map's mistake and must not be passed on
+      // Pieces that do not match the file are the hash map's mistake and must not be passed on.
       if (!(await partial.settle(this.pathOf(task.job), judge))) task.job.torrent = undefined;
       if (head !== undefined) await this.#relabel(task, head);
     } catch (error) {
@@ -278,7 +278,7 @@ export class LaneWork {
     }
   }
 
-  /** Returns true if upstreams have failed, and peers have given no more either, several times. */
+  /** Returns true if upstreams have failed and peers have brought nothing more, several times. */
   #isHopeless(task: Task, partial: PartialNar): boolean {
     if (task.upstreamFailure === undefined) return false;
     const { heldBytes } = partial;
@@ -287,7 +287,7 @@ export class LaneWork {
     return task.attempts > ATTEMPTS;
   }
 
-  /** Continues with the upstream's file of the same NAR: the signature covers the NAR, not the file. */
+  /** Continues with the upstream's file of the same NAR. The signature covers the NAR, not the file. */
   async #replace(task: Task, own: OtherFile['own']): Promise<void> {
     task.files.add(own.fileHash);
     await task.partial?.discard();
@@ -295,13 +295,13 @@ export class LaneWork {
     this.#become(task, own);
   }
 
-  /** Names a file by its compression if the narinfo named another: not every Nix looks at the file. */
+  /** Names a file by its actual compression if the narinfo named another one. Not every Nix looks at the file. */
   async #relabel(task: Task, head: Uint8Array): Promise<void> {
     const { info, fileHash, sizeBytes } = task.job;
     const compression = markedCompression(info.compression, head);
     if (compression === undefined || compression === info.compression) return;
     const path = this.pathOf(task.job);
-    task.job.torrent = undefined; // its name is that of another file
+    task.job.torrent = undefined; // the torrent names another file
     const url = FileStore.narUrl(fileHash, extensionOf(compression));
     this.#become(task, { url, compression, fileHash, fileSize: sizeBytes });
     const target = this.pathOf(task.job);

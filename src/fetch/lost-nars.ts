@@ -5,12 +5,12 @@ import { narStateOf } from '../store/nar-state.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 import type { Closure } from './closure.ts';
 
-/** Paths that are checked at the same time: each is a stat. */
+/** Paths that are checked at the same time. Each check is a stat. */
 const CHUNK = 64;
 
 /**
- * Returns the paths that the target holds, but whose NAR the file store has lost, or may hold damaged. Others count on
- * them: peers, and rebuilds without internet.
+ * Returns the paths that the target holds, but whose NAR the file store has lost or may hold damaged. Peers and
+ * rebuilds without internet rely on these NARs.
  *
  * @param needed paths that the target lacks. Undefined: the whole closure
  */

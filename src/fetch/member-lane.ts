@@ -28,25 +28,28 @@ export interface MemberLaneOptions {
   readonly onNews: () => void;
 }
 
-/** Members that want a NAR hear so often of one that an upstream sends. */
+/** Interval at which members that want a NAR are told that an upstream is sending it to us. */
 const TELL_EVERY_MS = 1_000;
-/** They hear of it for so long once it is here: its contents may have to be checked before it is given. */
+/** Time for which they are told after it has arrived. Its contents may have to be checked before they get it. */
 const TELL_FETCHED_MS = 30_000;
 
 /**
- * Fetches NARs from members of our groups, all those that no other lane works on at once. Serves verified pieces of
- * NARs that come only from members to others at once.
+ * Fetches NARs from members of our groups: all those at once that no other lane works on. Serves verified pieces at
+ * once if all bytes of the NAR come from members.
  */
 export class MemberLane implements AsyncDisposable {
   readonly #options: MemberLaneOptions;
   readonly #download: Download;
   readonly #tasks = new Map<FileHash, Task>();
   readonly #given = new Map<FileHash, ReturnType<HeldNars['begin']>>();
-  /** When members heard last of each NAR that upstreams send. */
+  /** When members were last told of each NAR that upstreams send. */
   readonly #told = new Map<FileHash, number>();
-  /** NARs that upstreams have sent, with their sizes, and until when members hear of them. */
+  /** NARs that upstreams have sent: their sizes, and the time until which members are told of them. */
   readonly #fetched = new Map<FileHash, { readonly sizeBytes: number; readonly untilMs: number }>();
-  /** Who fetches a NAR in place of this process: each idle lane asks for all NARs at each change. */
+  /**
+   * The process that fetches a NAR instead of this one. Kept here, since each idle lane asks for all NARs at each
+   * change.
+   */
   readonly #others = new Map<FileHash, Rival | undefined>();
 
   constructor(options: MemberLaneOptions) {
@@ -71,7 +74,9 @@ export class MemberLane implements AsyncDisposable {
     });
   }
 
-  /** Fetches these tasks from now on, as far as they are shared; begun ones continue. Members hear of no others. */
+  /**
+   * Fetches these tasks from now on, if they are shared. Begun tasks continue. Members do not hear of unshared tasks.
+   */
   add(tasks: readonly Task[]): void {
     const files: DownloadFile[] = [];
     const begun = new Map<FileHash, PartialNar>();
@@ -85,13 +90,15 @@ export class MemberLane implements AsyncDisposable {
     this.#download.add(files, begun);
   }
 
-  /** Stops requesting a NAR from members, since another lane has it. Resolves when nothing of it is being written. */
+  /**
+   * Stops requesting a NAR from members, since another lane has taken it. Resolves when no more of it is being written.
+   */
   async pause({ job: { fileHash } }: Task): Promise<void> {
     this.#endGiving(fileHash);
     await this.#download.pause(fileHash);
   }
 
-  /** Drops a NAR that is in the store, or cannot be fetched. */
+  /** Drops a NAR that is in the store or cannot be fetched. */
   drop({ files, job, isShared, isOfMembers }: Task, { isRight }: { readonly isRight: boolean }): void {
     if (isRight && isShared && !isOfMembers) {
       const untilMs = performance.now() + TELL_FETCHED_MS;
@@ -105,7 +112,7 @@ export class MemberLane implements AsyncDisposable {
     }
   }
 
-  /** Records that a NAR had wrong bytes, and their senders. */
+  /** Records that a NAR had wrong bytes, and who sent them. */
   doubt({ job: { fileHash } }: Task, origins: readonly Origin[]): void {
     const members = new Set(Array.from(this.#options.members.open, ({ peer }) => peer.address));
     this.#download.doubt(
@@ -125,8 +132,8 @@ export class MemberLane implements AsyncDisposable {
   }
 
   /**
-   * Returns who fetches a NAR from an upstream in place of this process, as of the last {@link look}: a neighbour that
-   * wants it, too, and does so already, or should.
+   * Returns the neighbour that fetches a NAR from an upstream instead of this process, as of the last {@link look}. It
+   * wants the NAR, too, and is fetching it or should.
    */
   otherFor(task: Task): Rival | undefined {
     if (!task.isShared) return undefined;
@@ -140,7 +147,7 @@ export class MemberLane implements AsyncDisposable {
     return this.#others.get(fileHash);
   }
 
-  /** Takes note of what neighbours want by now, and tells them what upstreams send. */
+  /** Learns what neighbours want now, and tells them what upstreams send. */
   look(): void {
     this.#others.clear();
     const nowMs = performance.now();
@@ -164,12 +171,12 @@ export class MemberLane implements AsyncDisposable {
     return this.#download.size;
   }
 
-  /** Returns true if members have yet to announce their files. */
+  /** True if members have not announced their files yet. */
   get isAsking(): boolean {
     return this.#download.isAsking;
   }
 
-  /** Ends all downloads, and keeps their bytes. */
+  /** Ends all downloads. Keeps their bytes. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const file of this.#given.keys()) this.#endGiving(file);
     await this.#download[Symbol.asyncDispose]();
@@ -190,7 +197,7 @@ export class MemberLane implements AsyncDisposable {
     if (given === undefined) {
       const { fileHash, sizeBytes, info, torrent } = task.job;
       if (torrent === undefined || sizeBytes <= torrent.pieceLength) return;
-      // From its completion until it can be served as a held one.
+      // Serves the file from its completion until the held NAR can be served.
       const readWhole = (offset: number, lengthBytes: number): Promise<Uint8Array> =>
         readRange(this.#options.work.pathOf(task.job), offset, lengthBytes);
       const read = (offset: number, lengthBytes: number): Promise<Uint8Array> =>

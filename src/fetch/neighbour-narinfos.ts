@@ -15,15 +15,15 @@ import type { NearSources } from './near-sources.ts';
 
 export interface NeighbourNarInfosOptions {
   readonly members: Pick<Members, 'open' | 'isMeeting' | 'on' | 'off'>;
-  /** Keys of which one must have signed a narinfo, unless its content address proves its path. */
+  /** Keys, of which one must have signed a narinfo, unless its content address proves its path. */
   readonly keys: readonly PublicKey[];
-  /** Milliseconds to wait for the first neighbour, for a path that nobody else has. */
+  /** Milliseconds to wait for the first neighbour, for a path that no other source has. */
   readonly waitMs: number;
-  /** Limit on the silence of one neighbour, in milliseconds. Default: 250. */
+  /** Milliseconds of silence of a neighbour after which it is given up. Default: 250. */
   readonly patienceMs?: number;
   /** Time for neighbours to answer our announcement, in milliseconds, before any cache is asked. Default: 20. */
   readonly answerMs?: number;
-  /** Milliseconds of waiting in vain after which caches are asked beside the neighbours. Default: 100. */
+  /** Milliseconds of waiting in vain after which caches are asked at the same time as the neighbours. Default: 100. */
   readonly inVainMs?: number;
 }
 
@@ -32,10 +32,10 @@ const ANSWER_MS = 20;
 const IN_VAIN_MS = 100;
 /** Time to connect to a neighbour that has answered. */
 const MEET_MS = 50;
-/** The walk asks the next source a little later than neighbours are given up. */
+/** Extra time before the walk asks the next source: neighbours are given up first. */
 const SLACK_MS = 150;
 
-/** A path that somebody waits for. */
+/** A path for which a caller waits. */
 interface Wanted {
   readonly hash: StoreHash;
   readonly resolve: (info: NarInfo | undefined) => void;
@@ -43,9 +43,10 @@ interface Wanted {
 }
 
 /**
- * The narinfos of the neighbours, over the exchange. Requests of one turn of the event loop are one message to each.
- * Asks the neighbour with the most answers first, then all others for the missing ones. Unsound narinfos count as
- * absent. While neighbours keep having nothing, the next source is asked at the same moment. In its first moment it waits for neighbours that may be about to come: a cache would be asked for nothing.
+ * The narinfos of the neighbours, over the exchange. Sends the requests of one turn of the event loop in one message to
+ * each neighbour. Asks the neighbour with the most answers first, then all others for the missing paths. Unsound
+ * narinfos count as absent. While neighbours keep having nothing, the next source is asked at the same time. In its
+ * first moment, waits for neighbours that may be about to appear, so that no cache is asked needlessly.
  */
 export class NeighbourNarInfos implements NearSources {
   readonly upstreams: readonly [] = [];
@@ -56,7 +57,7 @@ export class NeighbourNarInfos implements NearSources {
   #arrived: Promise<unknown> | undefined;
   readonly #greeted: Promise<void>;
   #isGreeting = true;
-  /** Time waited for missing paths, less that for found ones. */
+  /** Time waited for missing paths, minus that for found ones. */
   #inVainMs = 0;
   readonly #source: NarInfoSource;
   readonly awaited: NarInfoSource;
@@ -114,7 +115,7 @@ export class NeighbourNarInfos implements NearSources {
       void this.#askFor(all.slice(at, at + MAX_NARINFOS_PER_MESSAGE));
   }
 
-  /** Never rejects. */
+  /** Asks for paths. Never rejects. */
   async #askFor(wanted: readonly Wanted[]): Promise<void> {
     const beganAtMs = performance.now();
     const [first, ...others] = this.#neighbours();
@@ -125,14 +126,16 @@ export class NeighbourNarInfos implements NearSources {
     for (const { isFound, resolve } of rest) if (!isFound) resolve(undefined);
   }
 
-  /** Weighs the time of one question by what it has brought. Found paths count twice, since they save a request. */
+  /**
+   * Counts the time of one question for or against the neighbours. Found paths count twice, since each saves a request.
+   */
   #weigh(ms: number, wanted: readonly Wanted[]): void {
     const { inVainMs = IN_VAIN_MS } = this.#options;
     const found = wanted.filter(({ isFound }) => isFound).length / wanted.length;
     this.#inVainMs = Math.min(2 * inVainMs, Math.max(0, this.#inVainMs + ms * (1 - 3 * found)));
   }
 
-  /** Asks one neighbour, for as long as it may be silent. */
+  /** Asks one neighbour. Gives up when it is silent for too long. */
   async #askOne(member: Member, wanted: readonly Wanted[]): Promise<void> {
     const breaker = this.#breakers.get(member) ?? new CircuitBreaker();
     this.#breakers.set(member, breaker);
@@ -152,7 +155,7 @@ export class NeighbourNarInfos implements NearSources {
     }
   }
 
-  /** Gives neighbours a moment to answer our announcement, and those that have answered a moment to be met. */
+  /** Gives neighbours a moment to answer our announcement, and time to connect to those that have answered. */
   async #greet(): Promise<void> {
     const { members, answerMs = ANSWER_MS } = this.#options;
     const arrival = this.#arrival(answerMs + MEET_MS);
@@ -174,7 +177,7 @@ export class NeighbourNarInfos implements NearSources {
     stop.abort();
   }
 
-  /** Resolves when there is a neighbour, or after that time. */
+  /** Resolves when there is a neighbour, or after this time. */
   async #arrival(ms: number): Promise<void> {
     const { members } = this.#options;
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -190,7 +193,7 @@ export class NeighbourNarInfos implements NearSources {
   }
 }
 
-/** One reason for all: an abort without one makes an error with a stack each time. */
+/** One error for all aborts: an abort without a reason makes an error with a stack each time. */
 const SILENT = new Error('a neighbour is silent');
 
 /** Reads a trusted narinfo whose NAR the neighbour may have. Undefined for any other text. */

@@ -8,7 +8,7 @@ import type { NarJob } from './job.ts';
 import { SharedNar } from './shared-nar.ts';
 import type { Patience } from './lane-policy.ts';
 
-/** Peers that are asked for one NAR at the start, and added whenever those are not enough. */
+/** Number of peers that are asked for one NAR at the start, and that are added when those are not enough. */
 const PEERS_AT_ONCE = 4;
 const LOOK_EVERY_MS = 250;
 const ASK_AGAIN_MS = 3_000;
@@ -22,17 +22,17 @@ interface PeerContext {
   readonly onVerified: (bytes: number) => void;
   /** Called when a peer has sent wrong bytes. */
   readonly onLie: () => void;
-  /** True if another source should continue from here. */
+  /** Aborted when another source should continue. */
   readonly handOver: AbortSignal;
   readonly signal: AbortSignal;
 }
 
-/** `complete`: every piece is there. `given up`: the missing part must come from elsewhere. */
+/** `complete`: every piece is here. `given up`: the missing part must come from another source. */
 export type PeerOutcome = 'complete' | 'given up';
 
 /**
- * Fetches the missing part of a NAR from peers, until it is complete, they are too slow, or `handOver` says that
- * another source continues from here.
+ * Fetches the missing part of a NAR from peers. Ends when it is complete, when peers are too slow, or when `handOver`
+ * is aborted.
  *
  * @throws errors of the storage (a full disk), the signal's reason
  */
@@ -44,7 +44,7 @@ export async function fetchFromPeers(
   const { network, tell, signal, handOver } = context;
   if (partial.missing().length === 0) return 'complete';
   const download = await network.swarm.download(job.torrent, storageOf(partial), (index) => partial.has(index), {
-    // Pieces of an upstream or an earlier run may be those of a private NAR that somebody named by its FileHash.
+    // Pieces from an upstream or an earlier run may belong to a private NAR whose FileHash somebody has named.
     gives: partial.heldBytes === 0,
   });
   const { pieceLength } = job.torrent;
@@ -53,7 +53,7 @@ export async function fetchFromPeers(
     const fresh = network.foreigners().filter((peer) => !download.hasTried(peer.address));
     // Peers that accept requests and send nothing are asked only if there is no better source.
     const chosen = network.swarm.peers.choose(PEERS_AT_ONCE, fresh, { mayBeSilent: isAlone() });
-    void download.addPeers(chosen).catch(() => undefined); // a torrent that ends reports it by `error`
+    void download.addPeers(chosen).catch(() => undefined); // a torrent that ends reports it as an `error`
     return chosen;
   };
   download.on('bytes', (bytes, origin) => tell({ type: 'nar-bytes', source: 'peers', origin, bytes }));
@@ -95,7 +95,7 @@ export async function fetchFromPeers(
       if (askMore().length === 0 && !isAlone()) end(() => resolve('given up'));
     });
   } finally {
-    // Unchecked, and useful to the next source: the file's hash covers everything.
+    // Unchecked bytes are useful to the next source, too: the file's hash covers everything.
     const nar = new SharedNar(partial);
     for (const { index, bytes } of await download.stop()) await nar.write(index * pieceLength, bytes, 'peers');
   }

@@ -9,10 +9,10 @@ import type { Closure } from './closure.ts';
 import type { NarJob } from './job.ts';
 import { namedFile, withoutName } from './named-file.ts';
 
-/** The work of a fetch, before any byte of a NAR is transferred. */
+/** The work of a fetch, before any byte of a NAR is downloaded. */
 export interface Plan {
   readonly jobs: readonly NarJob[];
-  /** NARs without a believable file: only an upstream can send them, and only NarHash can check them. */
+  /** NARs without a believable file. Only an upstream can send them, and only NarHash can check them. */
   readonly unsized: readonly NarInfo[];
   /** Paths whose NAR is already in the file store. */
   readonly inStore: readonly NarInfo[];
@@ -26,14 +26,14 @@ export interface Plan {
   readonly storeBytes: number;
 }
 
-/** Paths that are checked at the same time: each is a stat. */
+/** Paths that are checked at the same time. Each check is a stat. */
 const CHUNK = 64;
 
 /**
  * Splits the paths of a closure into those whose NAR must be fetched and the rest.
  *
- * A NAR file counts as held if the catalogue has an entry with its size and time of change: entries are written only
- * after the file was on the disk. Any other file is read: an interrupted run may have left it, or a power cut, or
+ * A NAR file counts as held if the catalogue has an entry with its size and time of change, since entries are written
+ * only when the file is on the disk. Any other file is read: an interrupted run or a power cut may have left it, or
  * somebody else filled this store. A narinfo beside it proves nothing.
  *
  * @param context.needed paths that the target store lacks. Undefined: all
@@ -99,7 +99,7 @@ export async function planFetch(
 /**
  * Gives each job the known torrent of its NAR.
  *
- * @param isTooLate true once the jobs run without torrents: from then on, none is given
+ * @param isTooLate returns true once the jobs run without torrents: then none is given
  */
 export async function attachTorrents(
   jobs: readonly NarJob[],
@@ -127,7 +127,7 @@ async function readThrough(nars: readonly NarJob[], store: FileStore, signal: Ab
   return right;
 }
 
-/** Returns where this store keeps the NAR of a job. */
+/** Returns the path at which this store keeps the NAR of a job. */
 function localOf({ fileHash, extension, info }: NarJob): Pick<NarInfo, 'url' | 'storePath'> {
   return { url: FileStore.narUrl(fileHash, extension), storePath: info.storePath };
 }

@@ -15,7 +15,7 @@ import { namedFile } from './named-file.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import type { Target } from './target.ts';
 
-/** Time for the publishers after the end of the walk; then upstreams begin without them. */
+/** Time for the publishers after the end of the walk. Then upstreams begin without them. */
 export const MAPS_GRACE_MS = 2_000;
 
 /** The inputs of a plan. */
@@ -34,7 +34,7 @@ export interface PlanningOptions {
   readonly dryRun: boolean;
   /** True to plan NARs again that the store has lost, even if the target has them. */
   readonly mendsLost: boolean;
-  /** True if NARs can come from other sources than peers: then publishers are not waited for long. */
+  /** True if NARs can come from other sources than peers: then the wait for publishers is short. */
   readonly hasUpstream: boolean;
 }
 
@@ -66,14 +66,14 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
   let isLate = false;
   const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
   const attaching = attachTorrents(plan.jobs, torrentOf, () => isLate); // waits for the publishers, if there is a job
-  attaching.catch(() => undefined); // a late failure has no consequence
+  attaching.catch(() => undefined); // a late failure is ignored
   const mayBeLate = options.hasUpstream && !options.dryRun && plan.jobs.length > 0;
   isLate = await isSlow(attaching, mayBeLate);
   tell({ type: 'planned', plan, closure });
   return { plan, needed, lost, torrentsLate: isLate ? () => maps.settled() : undefined };
 }
 
-/** Claims paths that a fetch finds later. @returns those that the target lacks; undefined: all */
+/** Claims paths that a fetch finds later. @returns the paths that the target lacks; undefined: all */
 export async function claimMore(
   closure: Closure,
   means: Pick<PlanningMeans, 'store' | 'session' | 'target' | 'tell' | 'signal'>,
@@ -95,8 +95,8 @@ async function claimClosure(
 }
 
 /**
- * Returns true if the publishers, or peers with a shard, take so long that upstreams should begin: a fetch must not be
- * slower than plain Nix because a hash map is silent. Torrents that are found later help with the rest.
+ * Returns true if upstreams should begin, since the publishers, or peers with a shard, take too long. A silent hash map
+ * must not make a fetch slower than plain Nix. Torrents that are found later help with the rest.
  */
 async function isSlow(attaching: Promise<void>, mayBeLate: boolean): Promise<boolean> {
   const attached = attaching.then(() => false);

@@ -30,7 +30,7 @@ import { RealisationSearch } from './realisation-search.ts';
 import { readRoots, resolveRoots, type Roots } from './roots.ts';
 import { walk, type Walked } from './walk.ts';
 
-/** The resources of a fetch. Their maker closes them. */
+/** The resources of a fetch. Their creator closes them. */
 export interface PrefetchContext {
   readonly store: FileStore;
   readonly session: PartialSession;
@@ -46,7 +46,7 @@ export interface PrefetchContext {
   readonly near?: readonly NearSources[];
   readonly tell: Tell;
   readonly signal: AbortSignal;
-  /** Receives NARs in the store, which peers may want before their narinfos are there. */
+  /** Receives NARs that are in the store. Peers may want them before their narinfos are written. */
   readonly held?: HeldNars;
 }
 
@@ -58,10 +58,10 @@ export interface PrefetchOptions {
   /** Limit on what is taken from each of those hash maps. Default: none. */
   readonly mapBudget?: MapBudget | undefined;
   /**
-   * True to continue without missing paths and their referrers; {@link PrefetchResult.missing} lists them. An
-   * interruption while NARs are fetched also makes paths missing, and a failed import is in the result. Default: false.
-   * Then the walk ends with the first path without a narinfo; a path whose NAR cannot be fetched or imported ends the
-   * fetch after everything else is imported.
+   * True to continue without missing paths and their referrers; {@link PrefetchResult.missing} lists them. Then paths
+   * are also missing after an interruption, and a failed import is in the result. Default: false. Then the walk ends
+   * with the first path without a narinfo. A path whose NAR cannot be fetched or imported ends the fetch after
+   * everything else is imported.
    */
   readonly keepGoing?: boolean;
   readonly publishers: readonly PublisherAddress[];
@@ -70,9 +70,12 @@ export interface PrefetchOptions {
   readonly to?: string | undefined;
   /** True to run `nix copy` at the end. */
   readonly copy: boolean;
-  /** How much is decompressed if there is no import, before this ends. Default: `small`. */
+  /** The part of the NARs that is decompressed before the end if there is no import. Default: `small`. */
   readonly looksInto?: LooksInto;
-  /** True if the store should also hold paths that the target has, to serve them. Default: only missing ones. */
+  /**
+   * True if the store should also hold paths that the target has, in order to serve them. Default: only paths that the
+   * target lacks.
+   */
   readonly holdAll?: boolean;
   /** Keys that the user named, as text, for `nix copy`. */
   readonly trustedPublicKeys: readonly string[];
@@ -102,7 +105,7 @@ export interface PrefetchResult {
   readonly importFailure: NarswarmError | undefined;
   /** The publishers' hash maps that are kept editions. */
   readonly doubts: readonly MapDoubt[];
-  /** Names of roots of whole hash maps that were left out, since they are too large. */
+  /** Names of roots of whole hash maps that were left out because they are too large. */
   readonly outsized: readonly string[];
 }
 
@@ -110,7 +113,7 @@ export interface PrefetchResult {
 const OF_IMPORT: readonly ErrorCode[] = ['IMPORT_FAILED', 'NIX_MISSING', 'NAR_UNAVAILABLE', 'INTERRUPTED'];
 
 /**
- * The main job. Walks the closures of the roots, fetches missing NARs into the file store, writes the narinfos, and
+ * Fetches closures. Walks the closures of the roots, fetches missing NARs into the file store, writes the narinfos, and
  * imports them with `nix copy`.
  *
  * @throws NarswarmError of any kind; the signal's reason. Everything verified before is in the store.
@@ -173,7 +176,10 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   return result(imported, importFailure);
 }
 
-/** Imports the complete part. @throws as {@link importNoted}, but with `keepGoing` returns the failure of the import */
+/**
+ * Imports the complete part. @throws as {@link importNoted}; with `keepGoing`, returns the failure of the import
+ * instead
+ */
 async function importGathered(
   roots: Roots,
   { plan, needed }: Planned,

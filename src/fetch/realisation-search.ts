@@ -18,7 +18,7 @@ export class RealisationSearch {
         : findRealisations(closure, { ...means, signal: AbortSignal.any([signal, this.#enough.signal]) });
   }
 
-  /** Waits a little longer, ends the search, and returns its results. */
+  /** Waits a little longer, then ends the search and returns its results. */
   async end(): Promise<Realisation[]> {
     const timer = setTimeout(() => this.#enough.abort(), MAPS_GRACE_MS);
     try {

@@ -39,9 +39,9 @@ interface SearchContext {
 }
 
 /**
- * Finds the realisations of a closure: those of its paths that a content-addressed derivation made, and of their
+ * Finds the realisations of a closure: those of paths that a content-addressed derivation made, and of their
  * dependencies. Without them, the next machine builds the same paths again. Caches cannot list them, so caches are
- * asked by derivation, if it is known here, and hash maps by path.
+ * asked by derivation if it is known here, and hash maps by path.
  *
  * Never fails: leaves out realisations that cannot be found or that no trusted key has signed. A signal ends it with
  * its results so far.
@@ -94,7 +94,7 @@ class Search {
   readonly #queue = new PQueue({ concurrency: CONCURRENCY });
   readonly #found = new Map<string, Realisation>();
   readonly #asked = new Set<string>();
-  /** Missing entries in a row of a cache. Undefined once it had one. */
+  /** Missing entries in a row of each cache. Undefined once a cache had one. */
   readonly #misses = new Map<Upstream, number | undefined>();
 
   constructor(context: SearchContext) {

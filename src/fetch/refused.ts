@@ -11,7 +11,7 @@ import type { Closure } from './closure.ts';
 
 /** NARs that are decompressed at the same time, in a search for the one that Nix refuses. */
 const CONCURRENCY = availableParallelism();
-/** Failed imports of single paths, before any succeeds, after which the target is to blame. */
+/** Number of failed imports of single paths, before any succeeds, after which the target is to blame. */
 const MAX_FAILURES = 8;
 
 /** Returns the paths that Nix would import next: those that it lacks and whose references it has. */
@@ -44,7 +44,7 @@ export async function refusedOf(
       if (found.narHash !== info.narHash || found.narSize !== info.narSize) refused.push(info.storePath);
     } catch (error) {
       if (!isNarswarmError(error, 'HASH_MISMATCH')) throw error;
-      // a missing program says nothing about the file
+      // A missing program says nothing about the file.
       if (systemCode(error.cause) !== 'ENOENT') refused.push(info.storePath);
     }
   };
@@ -53,8 +53,8 @@ export async function refusedOf(
 }
 
 /**
- * Finds the paths that cannot be imported even alone, each with Nix's reason, and the number of those that could be. If
- * nothing can be imported, no single path may be to blame.
+ * Finds the paths that cannot be imported even alone, each with Nix's reason, and the number of paths that could be
+ * imported. If nothing can be imported, perhaps no single path is to blame.
  *
  * @param importOne imports one path, whose references are there
  * @throws the signal's reason

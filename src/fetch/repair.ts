@@ -20,7 +20,7 @@ export interface RepairOptions extends Omit<
 export interface RepairRound {
   /** Repaired files. */
   readonly repaired: readonly Damage[];
-  /** Missing narinfos that a repaired one refers to: the next turn repairs them. */
+  /** Missing narinfos that a repaired one refers to. The next turn repairs them. */
   readonly found: readonly Damage[];
   /** Payload bytes by sender: `host:port` of a peer, base URL of an upstream. */
   readonly sources: ReadonlyMap<string, { readonly bytes: number }>;
@@ -28,7 +28,7 @@ export interface RepairRound {
 
 /**
  * Repairs damaged files, then missing narinfos that repaired ones refer to, until no more are found. Does not repair a
- * NAR that no narinfo names: losing it loses nothing.
+ * NAR that no narinfo names: nothing is lost with it.
  *
  * @throws NarswarmError if nothing can be fetched at all (STORE_FULL, LISTEN_FAILED); the signal's reason
  */
@@ -93,7 +93,7 @@ async function repairStore(
   return { lost, sources: progress.bySource };
 }
 
-/** Repairs files that need nothing from elsewhere. */
+/** Repairs files for which nothing has to be fetched. */
 async function mendAll(
   damages: readonly Damage[],
   { storeDir, keys, signal }: RepairOptions,
@@ -111,7 +111,7 @@ function fetchMissing(options: RunFetchOptions): Promise<Pick<RunFetchResult, 'm
   return options.roots.length === 0 ? Promise.resolve({ missing: [] }) : runFetch(options);
 }
 
-/** Returns true if narinfo and NAR are there and right. */
+/** Returns true if the narinfo and the NAR are there and right. */
 async function isWhole(
   store: FileStore,
   storeHash: StoreHash,

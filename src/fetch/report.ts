@@ -24,13 +24,13 @@ export class Progress {
     return this.#rate.rate();
   }
 
-  /** Seconds until everything is there at the present rate. Undefined while nothing comes. */
+  /** Seconds until the end at the current rate. Undefined while no bytes come. */
   get secondsLeft(): number | undefined {
     const { rate } = this;
     return rate === 0 ? undefined : Math.max(0, this.totalBytes - this.receivedBytes) / rate;
   }
 
-  /** Bytes that are there of the NARs to fetch, of {@link totalBytes}; a little more if some came twice. */
+  /** Bytes so far of the NARs to fetch, out of {@link totalBytes}. Slightly more if some came twice. */
   get receivedBytes(): number {
     return this.keptBytes + this.peerBytes + this.upstreamBytes;
   }

@@ -18,9 +18,9 @@ export interface RunFetchOptions extends PrefetchOptions, WorkplaceOptions {
   readonly signal: AbortSignal;
   /** Takes the events of the fetch. Default: warnings go to `onWarning`, other events are dropped. */
   readonly tell?: Tell;
-  /** Everything requested is in the store and imported; only seeding follows. */
+  /** Called when everything requested is in the store and imported. Only seeding follows. */
   readonly onDone?: (result: RunFetchResult) => void;
-  /** Seeding begins, on this port. */
+  /** Called when seeding begins, with the port. */
   readonly onSeeding?: (port: number) => void;
 }
 
@@ -29,7 +29,9 @@ export interface RunFetchResult extends PrefetchResult {
   readonly progress: Progress;
 }
 
-/** Opens the store, joins the network, fetches and imports, seeds as long as asked, and closes everything again. */
+/**
+ * Opens the store, joins the network, fetches and imports, seeds for the requested time, and closes everything again.
+ */
 export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult> {
   const { signal } = options;
   const progress = new Progress();
@@ -37,7 +39,7 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
   tell({ type: 'begun' });
   await using workplace = await Workplace.open(options);
   const { network } = workplace;
-  if (options.publishers.length > 0) await network?.openDht(); // now, so that a port in use is reported
+  if (options.publishers.length > 0) await network?.openDht(); // opened now, so that a port in use is reported
   const parts: PrefetchResult[] = [];
   const fetch = async (part: PrefetchOptions): Promise<PrefetchResult> => {
     const done = await workplace.prefetch(part, { tell, signal });
@@ -51,7 +53,7 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
   options.onDone?.(result);
   if (options.seedForMs > 0 && network !== undefined && options.dryRun !== true && !signal.aborted) {
     options.onSeeding?.(network.swarm.port);
-    // interrupted: everything else is done
+    // An interruption ends only the seeding.
     await sleep(options.seedForMs, undefined, { signal }).catch(() => undefined);
   }
   return result;

@@ -23,27 +23,28 @@ import {
 } from './task.ts';
 
 export interface SchedulerOptions extends LaneWorkOptions {
-  /** Without an upstream: time for which everything may stand still before the run gives up. Default 60,000. */
+  /** Without an upstream: time without progress after which the run gives up. Default 60,000. */
   readonly standstillMs?: number | undefined;
   /** Called with each NAR as soon as it is verified and in the store. */
   readonly onFetched: (job: NarJob, how: { readonly isOfMembers: boolean }) => void;
-  /** Serves the NARs so far to others. */
+  /** Serves the NARs that are here to others. */
   readonly held?: HeldNars | undefined;
 }
 
 /**
- * NARs that are requested from clients outside our groups at the same time: each torrent needs its own connection, so
- * small ones need many.
+ * Limit on NARs that are requested from clients outside our groups at the same time. Each torrent needs its own
+ * connection, so many small ones are needed.
  */
 const FOREIGN_SLOTS = 64;
-/** NARs that are requested from upstreams at the same time. */
+/** Limit on NARs that are requested from upstreams at the same time. */
 const UPSTREAM_SLOTS = 8;
 const LOOK_EVERY_MS = 250;
 
 /**
- * Fetches NARs from members, other BitTorrent clients and upstreams at once. Members come first, at any moment: NARs of
- * members are requested from nobody else, unless members turn out slower than the upstream. An upstream takes NARs that
- * no peer has, shared with members that want the same ones. The run ends no later than with the upstream alone.
+ * Fetches NARs from members, other BitTorrent clients and upstreams at once. Members come first at any moment: a NAR
+ * that a member has is requested from no other source, unless members turn out slower than the upstream. An upstream
+ * takes NARs that no peer has. Members that want the same NARs share this work. The run ends no later than with the
+ * upstream alone.
  */
 export class Scheduler {
   readonly #options: SchedulerOptions;
@@ -54,7 +55,7 @@ export class Scheduler {
   /** Tasks by the store path of their job, which stays the same if its file changes. */
   readonly #failures = new Map<StorePath, unknown>();
   readonly #fetched = new Set<StorePath>();
-  /** Until a complete NAR is settled, nothing ends. */
+  /** Complete NARs that are being settled. The run does not end before them. */
   readonly #settling = new Set<Promise<void>>();
   readonly #stop = new AbortController();
   #signal = this.#stop.signal;
@@ -149,19 +150,19 @@ export class Scheduler {
     return this.#failures.get(job.info.storePath);
   }
 
-  /** Gives torrents to unbegun NARs without one: a hash map was found late. */
+  /** Gives torrents to NARs without one that are not begun, because a hash map was found late. */
   async attach(torrentOf: TorrentOf): Promise<void> {
     const taken = await this.#queues.takeWithTorrents(torrentOf);
     await Promise.all(taken.map(async ({ task }) => this.#members?.pause(task)));
     for (const { task, torrent } of taken) {
-      if (task.partial === undefined) task.job.torrent = torrent; // else members have begun it
+      if (task.partial === undefined) task.job.torrent = torrent; // otherwise members have begun it
       task.isShared = true;
       this.#queues.queue(task);
     }
     const isComplete = ({ partial }: Task): boolean => partial?.missing().length === 0;
     const tasks = taken.map(({ task }) => task);
     this.#members?.add(tasks.filter((task) => !isComplete(task)));
-    for (const task of tasks.filter(isComplete)) this.#settle(task, this.#signal); // completed as they were taken
+    for (const task of tasks.filter(isComplete)) this.#settle(task, this.#signal); // they were completed while they were taken
   }
 
   /** Returns the narinfo with the fetched file, if that differs from the named one. */
@@ -191,7 +192,7 @@ export class Scheduler {
     });
   }
 
-  /** Queues all tasks. Opens those that an earlier run has begun at once, and settles those that it has completed. */
+  /** Queues all tasks. Opens those that an earlier run began, and settles those that it completed. */
   async #begin(tasks: readonly Task[], signal: AbortSignal): Promise<void> {
     for (const task of tasks) {
       task.isShared = this.#members !== undefined && (await this.#isShared(task));
@@ -255,7 +256,7 @@ export class Scheduler {
     }
   }
 
-  /** Returns true if the last bytes came as the task was handed over: nobody is to be asked for more, and it is settled. */
+  /** Returns true if the last bytes came while the task was handed over. Then no source is asked, and it is settled. */
   async #isComplete(task: Task, signal: AbortSignal): Promise<boolean> {
     await task.partial?.drain();
     return task.partial?.missing().length === 0 && (await this.#work.finish(task, signal)) === 'fetched';
@@ -335,7 +336,7 @@ export class Scheduler {
     return task;
   }
 
-  /** Ends a task at an upstream that another process has begun, too, and is further with. */
+  /** Ends a task at an upstream if another process is also fetching it and has more of it. */
   #leaveToOther(task: Task): void {
     if (task.isHelped || task.handOver.signal.aborted || leftOf(task) <= HAND_OVER_BYTES) return;
     const claim = this.#members?.otherFor(task)?.claim;

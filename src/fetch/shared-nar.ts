@@ -1,8 +1,8 @@
 import type { PartialNar } from '../store/partial.ts';
 
 /**
- * The partial file of a NAR that several sources write at once, each from its own offset. They take turns. Bytes that
- * another one has already written are left out, and count for the first.
+ * The partial file of a NAR that several sources write at once, each from its own offset. Writes take turns. Bytes that
+ * another source has already written are left out, and count for that source.
  */
 export class SharedNar {
   readonly #partial: PartialNar;
@@ -12,7 +12,7 @@ export class SharedNar {
     this.#partial = partial;
   }
 
-  /** Writes the new ones of bytes that follow a held one. @throws as {@link PartialNar.write} */
+  /** Writes those of the bytes that are new. The bytes must follow a held one. @throws as {@link PartialNar.write} */
   write(offset: number, bytes: Uint8Array, origin: string): Promise<void> {
     const turn = this.#turn.then(() => this.#write(offset, bytes, origin));
     this.#turn = turn.catch(() => undefined); // its own caller gets the error
@@ -29,7 +29,7 @@ export class SharedNar {
       at = Math.min(end, to);
       await this.#partial.write(start, [bytes.subarray(start - offset, at - offset)], origin);
     }
-    // beyond the end of the NAR: refused there, with the sender
+    // Bytes beyond the end of the NAR are refused by `write`, with the sender.
     if (end > this.#partial.sizeBytes) await this.#partial.write(offset, [bytes], origin);
   }
 }

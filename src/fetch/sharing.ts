@@ -2,22 +2,24 @@ import type { FileHash } from '../nix/brands.ts';
 
 /** A process that wants a file. */
 export interface Claimant {
-  /** Tells it from others. */
+  /** Identifies the process. */
   readonly id: string;
-  /** What it holds of the file, if it fetches it from an upstream. */
+  /** The part of the file that it holds, if it fetches it from an upstream. */
   readonly claim: { readonly heldBytes: number } | undefined;
 }
 
-/** Progress is compared in steps of so many bytes, or of a part of the file: what others say of theirs is a second old. */
+/**
+ * Progress is compared in steps of this size, or of a part of the file: reports of other processes are a second old.
+ */
 const MIN_STEP_BYTES = 256 * 1024;
 const STEPS = 16;
 
 /**
- * Decides which of several processes that want a file fetches it from an upstream, so that they fetch each file once
- * between them. Of those that fetch it already, the one that holds most of it goes on. If there is none, all that know
- * the same others decide alike (rendezvous hashing): a process that comes or goes moves only its own share.
+ * Decides which of several processes that want a file fetches it from an upstream, so that each file is fetched once
+ * among them. If some are fetching it already, the one that holds most continues. Otherwise all processes that know
+ * each other decide alike (rendezvous hashing): if a process comes or goes, only its own share moves.
  *
- * Claims are up to a second old. Still, no two processes leave a file to each other, as progress only grows.
+ * Claims are up to a second old. Still, two processes never leave a file to each other, since progress only grows.
  *
  * @returns undefined if it is `own`
  */
@@ -48,7 +50,10 @@ function score(beginning: number, id: string): number {
   return (mixed ^ (mixed >>> 16)) >>> 0;
 }
 
-/** FNV-1a, 32 bits: asked for every wanted file and neighbour, again and again, where SHA-1 would take most of the time. */
+/**
+ * Computes FNV-1a, 32 bits. It is asked often for every wanted file and neighbour, where SHA-1 would take most of the
+ * time.
+ */
 function fnv1a(text: string, hash = 0x811c9dc5): number {
   let result = hash;
   for (let at = 0; at < text.length; at++) result = Math.imul(result ^ text.charCodeAt(at), 0x01000193);

@@ -1,10 +1,10 @@
 import type { Claim } from '../exchange/their-fetches.ts';
 
-/** Time for which an upstream tries a NAR that another process fetches, before the two are compared. */
+/** Time for which an upstream tries a NAR that another process fetches. Then the two are compared. */
 const TRY_MS = 2_000;
 /**
- * Time from one trial that was not worth it to the next, on average; doubled after each. It is random, or all of a room
- * would try at once.
+ * Average time from one useless trial to the next; doubled after each. The actual time is random: otherwise all
+ * machines in a room would try at once.
  */
 const TRY_EVERY_MS = 4_000;
 const MAX_TRY_EVERY_MS = 60_000;
@@ -17,8 +17,8 @@ interface Fetched {
 }
 
 /**
- * Decides when an upstream takes a NAR that another process says it fetches: that one may be slower, or lie. One NAR is
- * tried. If this process turns out faster, twice as many are tried, and so on; if not, the next trial is later.
+ * Decides when an upstream takes a NAR that another process says it is fetching. That process may be slower, or lie.
+ * First one NAR is tried. If this process is faster, twice as many are tried next; otherwise the next trial is later.
  */
 export class TakeOvers<Task extends Fetched> {
   readonly #now: () => number;
@@ -33,7 +33,7 @@ export class TakeOvers<Task extends Fetched> {
     this.#random = random;
   }
 
-  /** Returns true if one more NAR may be tried. @param isEarly others are waited for in any case */
+  /** Returns true if one more NAR may be tried. @param isEarly true while other processes are waited for in any case */
   mayTry(isEarly: boolean): boolean {
     if (isEarly) return false;
     this.#notBeforeMs ??= this.#now() + this.#pauseMs;
@@ -45,7 +45,7 @@ export class TakeOvers<Task extends Fetched> {
     this.#trials.set(task, { atMs: this.#now(), heldBytes: task.partial?.heldBytes ?? 0 });
   }
 
-  /** Returns true if a NAR is one that was taken over, and the other process will not have it sooner. */
+  /** Returns true if a NAR was taken over and the other process will not have it sooner. */
   isWorthIt(task: Task, claim: Claim): boolean {
     const trial = this.#trials.get(task);
     if (trial === undefined) return false;
@@ -61,7 +61,7 @@ export class TakeOvers<Task extends Fetched> {
     return this.#everyMs * (0.5 + this.#random());
   }
 
-  /** Records the end of a trial: the NAR was fetched, or is left to the other process again. */
+  /** Records the end of a trial: the NAR was fetched, or left to the other process again. */
   end(task: Task, how: 'fetched' | 'left'): void {
     if (!this.#trials.delete(task)) return;
     if (how === 'fetched') {

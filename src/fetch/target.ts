@@ -14,7 +14,7 @@ export class Target implements AsyncDisposable {
   readonly #uri: string | undefined;
   readonly #signal: AbortSignal;
   readonly #session: StoreSession;
-  /** Paths that are asked for while an answer is pending: they are asked together. */
+  /** Paths that were asked for while an answer is pending. They are asked for together. */
   #waiting = new Map<StorePath, PromiseWithResolvers<NarInfo | undefined>>();
   #isAsking = false;
 
@@ -25,14 +25,14 @@ export class Target implements AsyncDisposable {
     this.#session = StoreSession.open({ store: uri, signal });
   }
 
-  /** Returns true if it answers over a network, path by path: then it is asked only for paths that no cache has. */
+  /** True if it answers over a network, path by path. Then it is asked only for paths that no cache has. */
   get isRemote(): boolean {
     return /^ssh(?:-ng)?:/.test(this.#uri ?? '');
   }
 
   /**
-   * Returns a source of narinfos without NARs, for the paths that the target holds. Never fails: a silent target has
-   * nothing.
+   * Returns a source of narinfos without NARs, for the paths that the target holds. Never fails: a silent target counts
+   * as empty.
    *
    * @param roots the paths of roots that are known completely
    */
@@ -59,7 +59,7 @@ export class Target implements AsyncDisposable {
       const valid = await this.#session.queryValidPaths(paths);
       return new Set(paths.filter((path) => !valid.has(path)));
     } catch {
-      // An odd Nix may not support serving, or explains better what is wrong.
+      // This Nix may not support serving. Asking it in another way may also explain what is wrong.
       return queryInvalidPaths(paths, this.#uri, { signal: this.#signal });
     }
   }
@@ -80,7 +80,7 @@ export class Target implements AsyncDisposable {
   /** Asks for all waiting paths, until there are none. */
   async #answer(): Promise<void> {
     this.#isAsking = true;
-    await Promise.resolve(); // look-ups that begin together are asked together
+    await Promise.resolve(); // look-ups of one turn are asked together
     while (this.#waiting.size > 0) {
       const batch = this.#waiting;
       this.#waiting = new Map();
@@ -95,6 +95,6 @@ export class Target implements AsyncDisposable {
     const valid = await this.#session.queryValidPaths(paths);
     if (valid.size === 0) return [];
     const infos = await this.#session.queryPathInfos([...valid]);
-    return infos.filter(({ narSize }) => narSize > 0).map(narInfoWithoutNar); // 0 is unknown, for a path from long ago
+    return infos.filter(({ narSize }) => narSize > 0).map(narInfoWithoutNar); // 0 means unknown, for a very old path
   }
 }

@@ -6,23 +6,23 @@ import { mostLeft, type Task } from './task.ts';
 /** Looks up the torrent of a narinfo's file in the hash maps. */
 export type TorrentOf = (info: NarInfo) => Promise<NarJob['torrent']>;
 
-/** Where a NAR can be fetched, as far as known now. */
+/** The sources from which a NAR can be fetched, as far as known now. */
 export interface Whereabouts {
-  /** An answering member has it, or a missing part of it. */
+  /** Returns true if an answering member has the NAR, or a missing part of it. */
   readonly isAtMembers: (task: Task) => boolean;
-  /** Another process should fetch it from an upstream, and serves it to us. */
+  /** Returns true if another process should fetch the NAR from an upstream, and give it to us. */
   readonly isLeftToOther: (task: Task) => boolean;
   /** Returns true if an upstream may take over a task that another process fetches. */
   readonly mayTakeOver: () => boolean;
-  /** Clients outside our groups may have it. */
+  /** Returns true if clients outside our groups may have the NAR. */
   readonly areForeignersThere: () => boolean;
-  /** Somebody may be about to announce it. */
+  /** Returns true if a member may be about to announce the NAR. */
   readonly isTooEarly: () => boolean;
-  /** Returns true if an upstream should take a task of the peers. The question may begin a trial. */
+  /** Returns true if an upstream should take a task of the peers. The call may begin a trial. */
   readonly upstreamMayHelp: () => boolean;
 }
 
-/** The tasks that no lane works on, and the next ones for each kind of lane. */
+/** The tasks that no lane works on. Chooses the next one for each kind of lane. */
 export class TaskQueues {
   readonly #where: Whereabouts;
   readonly #atMembers = new Set<Task>();
@@ -41,14 +41,14 @@ export class TaskQueues {
     this.queue(task);
   }
 
-  /** Queues a task that no lane works on any longer. */
+  /** Queues a task that no lane works on any more. */
   queue(task: Task): void {
     task.handOver = new AbortController();
     (this.#where.isAtMembers(task) ? this.#atMembers : this.#elsewhere).add(task);
     this.tellChange();
   }
 
-  /** Takes a task out, if no lane works on it. */
+  /** Takes out a task. Returns false if a lane works on it. */
   take(task: Task): boolean {
     return this.#atMembers.delete(task) || this.#elsewhere.delete(task);
   }
@@ -59,7 +59,7 @@ export class TaskQueues {
     if (this.isDone) this.tellChange();
   }
 
-  /** Returns true once every task is settled. */
+  /** True once every task is settled. */
   get isDone(): boolean {
     return this.#open === 0;
   }
@@ -78,14 +78,14 @@ export class TaskQueues {
     }
   }
 
-  /** Returns a task for clients outside our groups: NARs with a torrent that no member has. */
+  /** Takes a task for clients outside our groups: a NAR with a torrent that no member has. */
   nextForForeigners(): Task | undefined {
     const { areForeignersThere, isTooEarly, isAtMembers } = this.#where;
     if (this.#elsewhere.size === 0 || !areForeignersThere() || isTooEarly()) return undefined;
     return this.#first(this.#elsewhere, (task) => isForForeigners(task) && !isAtMembers(task));
   }
 
-  /** Returns a task that only an upstream has, or one of the peers' that it should take over. */
+  /** Takes a task that only an upstream has, or one of the peers' that an upstream should take over. */
   nextForUpstream(): Task | undefined {
     const { areForeignersThere, isTooEarly, isAtMembers, isLeftToOther, mayTakeOver, upstreamMayHelp } = this.#where;
     const mayHave = (task: Task): boolean => task.upstreamFailure === undefined && !isLeftToOther(task);
@@ -109,7 +109,7 @@ export class TaskQueues {
     return task;
   }
 
-  /** Returns true if an upstream could fetch a task that is left to another process, and no member has it yet. */
+  /** True if an upstream could fetch a task that is left to another process, and no member has it yet. */
   get waitsForOthers(): boolean {
     const { isAtMembers, isLeftToOther } = this.#where;
     for (const task of this.#elsewhere)
@@ -117,18 +117,18 @@ export class TaskQueues {
     return false;
   }
 
-  /** Lets clients outside our groups be asked again for missing NARs, since there is a new one. */
+  /** Lets clients outside our groups be asked for missing NARs again, since there is a new client. */
   retryForeigners(): void {
     for (const task of this.#elsewhere) task.peersTried = false;
     this.tellChange();
   }
 
-  /** Returns true if no task waits. */
+  /** True if no task waits. */
   get isEmpty(): boolean {
     return this.#atMembers.size === 0 && this.#elsewhere.size === 0;
   }
 
-  /** Returns the tasks that no lane works on. */
+  /** Yields the tasks that no lane works on. */
   *waiting(): Generator<Task> {
     yield* this.#elsewhere;
     yield* this.#atMembers;
@@ -144,7 +144,10 @@ export class TaskQueues {
     return once(this.#news, 'change');
   }
 
-  /** Takes out unbegun NARs without a torrent whose torrent is known by now. Looks all up first: none is missed meanwhile. */
+  /**
+   * Takes out NARs that are not begun and whose torrent has become known. Looks up all torrents first, so that no task
+   * is missing meanwhile.
+   */
   async takeWithTorrents(torrentOf: TorrentOf): Promise<{ task: Task; torrent: NonNullable<NarJob['torrent']> }[]> {
     const isUntouched = ({ job, partial }: Task): boolean => job.torrent === undefined && partial === undefined;
     const found: { task: Task; torrent: NonNullable<NarJob['torrent']> }[] = [];

@@ -4,7 +4,7 @@ import type { PartialNar } from '../store/partial.ts';
 import type { NarJob } from './job.ts';
 import { failuresOf } from '../failure.ts';
 
-/** Size from which a NAR is begun early: otherwise everything else would wait for it. */
+/** Size from which a NAR is begun early, so that the end does not wait for it. */
 const LARGE_BYTES = 8 * 1024 * 1024;
 
 /** Remaining size up to which a NAR stays with its source. */
@@ -13,28 +13,28 @@ export const HAND_OVER_BYTES = 64 * 1024;
 /** A NAR on its way through the lanes of the scheduler. */
 export interface Task {
   job: NarJob;
-  /** Requested files of the NAR: first the one that its narinfo named, last the job's. */
+  /** The files of the NAR that were requested: first the one that its narinfo named, last the job's. */
   readonly files: Set<FileHash>;
   /** Aborted when another source should take the task from its lane. */
   handOver: AbortController;
   partial: PartialNar | undefined;
   peersTried: boolean;
   attempts: number;
-  /** Failures of the upstreams, if none could deliver it: then it is left to the peers as long as they send. */
+  /** The failures of the upstreams, if none could deliver it. Then it is left to the peers while they send. */
   upstreamFailure: unknown;
   /** Bytes held when it was last given up. */
   heldBytes: number;
   /** How often each upstream, by name, sent wrong bytes of this NAR. */
   readonly lies: Map<string, number>;
-  /** True once an upstream has helped because members were too slow: then it stays there. */
+  /** True once an upstream has taken it because members were too slow. Then it stays there. */
   isHelped: boolean;
-  /** False once bytes came from elsewhere than members of our groups. */
+  /** False once bytes came from a source outside our groups. */
   isOfMembers: boolean;
-  /** True if others may hear that this NAR is wanted: it is one that is shared. */
+  /** True if others may hear that this NAR is wanted, since it is shared. */
   isShared: boolean;
 }
 
-/** Makes a task that nobody has begun. */
+/** Makes a task that is not begun. */
 export function newTask(job: NarJob): Task {
   return {
     job,
@@ -53,7 +53,8 @@ export function newTask(job: NarJob): Task {
 }
 
 /**
- * Orders large NARs first, the others at random: a cohort that starts at once must not ask the seeder for the same one.
+ * Orders large NARs first, the others at random. Machines of a cohort that start at once should not ask the seeder for
+ * the same NAR.
  */
 export function inFetchOrder(jobs: readonly NarJob[]): NarJob[] {
   const shuffled = jobs.map((job) => ({ job, key: Math.random() + (job.sizeBytes >= LARGE_BYTES ? -1 : 0) }));
@@ -66,8 +67,8 @@ export function leftOf({ job, partial }: Task): number {
 }
 
 /**
- * Returns the task with the most remaining bytes, for which everything else would wait, among those that another source
- * may have.
+ * Returns the task with the most remaining bytes, among those that another source may have. Everything else would wait
+ * for it.
  */
 export function mostLeft(tasks: Iterable<Task>): Task | undefined {
   return [...tasks]

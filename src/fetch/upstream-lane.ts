@@ -16,7 +16,7 @@ import { SharedNar } from './shared-nar.ts';
 import type { UpstreamOrder } from './upstream-order.ts';
 import { UpstreamRace, type LapContext } from './upstream-race.ts';
 
-/** An upstream has the NAR, but in another file than requested: it compresses differently. */
+/** Thrown if an upstream has the NAR in another file than requested: it compresses differently. */
 export class OtherFile extends Error {
   readonly own: NarInfo & { readonly fileHash: FileHash; readonly fileSize: number };
 
@@ -32,7 +32,7 @@ export interface UpstreamContext {
   readonly order: UpstreamOrder;
   readonly http: HttpClient;
   readonly limit: DirectionLimit;
-  /** Requested files of this NAR: an upstream that has one of those has no other. */
+  /** Files of this NAR that were requested. An upstream that has one of those has no other. */
   readonly tried: ReadonlySet<FileHash>;
   readonly tell: Tell;
   readonly signal: AbortSignal;
@@ -40,16 +40,16 @@ export interface UpstreamContext {
   readonly isLineSilent: () => boolean;
   /** False if the bytes of several sources must not be mixed, since one of them lied. */
   readonly mayRace: boolean;
-  /** True if there are peers that were not asked since an upstream failed. Default: false. */
+  /** True if some peers were not asked since an upstream failed. Default: false. */
   readonly peersMayHelp?: boolean;
 }
 
 /**
- * Fetches the missing part of a NAR from the upstream caches, in order, and from two at once while the first is slow.
- * Earlier bytes, from any source, are not fetched again.
+ * Fetches the missing part of a NAR from the upstream caches in order, and from two at once while the first is slow.
+ * Does not fetch bytes again that any source has sent.
  *
- * @throws OtherFile if none has this file and one has the same NAR in another; an AggregateError of each upstream's
- *   failure, if none could deliver; storage failures unchanged
+ * @throws OtherFile if none has this file and one has the same NAR in another file; an AggregateError of each
+ * upstream's failure if none could deliver; storage failures unchanged
  */
 export async function fetchFromUpstreams(job: NarJob, partial: PartialNar, context: UpstreamContext): Promise<void> {
   const { upstreams, order, limit, signal } = context;
@@ -85,7 +85,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
       const missing = partial.missing();
       const range = missing.at(context.isSecond ? -1 : 0);
       if (range === undefined) return;
-      // Each turn must make progress, or this would never end.
+      // Each turn must make progress, or the loop would never end.
       const leftBefore = left;
       left = missing.reduce((sum, { from, to }) => sum + to - from, 0);
       if (left >= leftBefore) throw new Error(`${upstream.name} brings nothing more`);
@@ -108,7 +108,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
           },
         });
       } catch (error) {
-        // gathered bytes of a failed upstream may be anything: the next one must not be blamed for them
+        // Gathered bytes of a failed upstream may be wrong. The next upstream must not be blamed for them.
         if (signal.aborted) await writer.flush();
         throw error;
       }
@@ -123,7 +123,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
   }
 }
 
-/** Asks the upstream for its own narinfo: one from elsewhere may name the file differently. */
+/** Returns the URL in the upstream's own narinfo. A narinfo from another source may name the file differently. */
 async function ownUrlOf(
   upstream: Upstream,
   job: NarJob,
@@ -152,8 +152,8 @@ function isSameNar(own: NarInfo, signed: NarInfo): boolean {
 }
 
 /**
- * Gathers the 64 KiB chunks of a socket into writes that are worth a system call. Bytes of a slow source wait at most a
- * second: another one may have to continue from there.
+ * Gathers the 64 KiB chunks of a socket into writes of a useful size. Bytes of a slow source wait at most a second,
+ * since another source may have to continue after them.
  */
 class BlockWriter {
   static readonly #blockBytes = 512 * 1024;

@@ -3,29 +3,32 @@ import type { Upstream } from '../http/upstream.ts';
 import { TrialGate } from './hedge.ts';
 import { SourceRate } from '../discovery/source-rate.ts';
 
-/** Lies about one NAR after which an upstream is not asked for it again: the first may have been an accident. */
+/** Lies about one NAR after which an upstream is not asked for it again. A first lie may be an accident. */
 const MAX_LIES = 2;
-/** NARs all of whose wrong bytes came from one upstream, after which it is a liar: it comes last for all NARs. */
+/**
+ * Number of NARs with wrong bytes from one upstream alone after which the upstream counts as a liar, and is asked last
+ * for all NARs.
+ */
 const PROVEN_LIES = 2;
-/** The same for a cache that nobody has configured. */
+/** The same number for a cache that nobody has configured. */
 const PROVEN_LIES_OF_ANNOUNCED = 1;
 /** Missing NARs in a row after which an upstream is asked after the others. */
 const MISSES = 2;
 /** Part of the fastest upstream's rate below which one is asked after it. */
 const SLOW = 0.5;
 
-/** Merit of one upstream. */
+/** The merit of an upstream. */
 export interface UpstreamMerit {
   readonly rate: SourceRate;
   readonly gate: TrialGate;
   isFailing: boolean;
   /** Missing NARs in a row. */
   misses: number;
-  /** NARs whose bytes all came from it, and were wrong. */
+  /** NARs with wrong bytes that all came from it. */
   provenLies: number;
 }
 
-/** Chooses the order of upstreams: the given one, but failing, lying or slow ones come last. */
+/** Chooses the order of upstreams. It is the given order, except that failing, lying or slow ones come last. */
 export class UpstreamOrder {
   readonly #merits: ReadonlyMap<Upstream, UpstreamMerit>;
 
@@ -38,7 +41,7 @@ export class UpstreamOrder {
     );
   }
 
-  /** Returns the merit of an upstream, which must be one of the given ones. */
+  /** Returns the merit of an upstream. It must be one of the given ones. */
   meritOf(upstream: Upstream): UpstreamMerit {
     const merit = this.#merits.get(upstream);
     if (merit === undefined) throw new Error(`${upstream.name} is none of the upstreams`);
@@ -62,17 +65,17 @@ export class UpstreamOrder {
     return [...this.#merits.keys()].filter((one) => count(one) < MAX_LIES).toSorted((a, b) => rank(a) - rank(b));
   }
 
-  /** Returns true if an upstream has sent enough wrong NARs to be asked only where no other one has the NAR. */
+  /** Returns true if an upstream has sent so many wrong NARs that it is asked only if no other source has the NAR. */
   isLiar(upstream: Upstream): boolean {
     return this.meritOf(upstream).provenLies >= (upstream.isAnnounced ? PROVEN_LIES_OF_ANNOUNCED : PROVEN_LIES);
   }
 
-  /** Records a NAR that an upstream alone has sent, and that is wrong. */
+  /** Records a wrong NAR that came from this upstream alone. */
   noteLie(upstream: Upstream): void {
     this.meritOf(upstream).provenLies++;
   }
 
-  /** Records whether an upstream could be relied on. */
+  /** Records the outcome of asking an upstream. */
   note(upstream: Upstream, failure: unknown): void {
     const merit = this.meritOf(upstream);
     merit.misses = isNarswarmError(failure, 'NAR_UNAVAILABLE', 'HTTP_NOT_FOUND') ? merit.misses + 1 : 0;

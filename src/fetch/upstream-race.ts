@@ -10,11 +10,11 @@ const WINDOW_MS = 2_000;
 /** A request to one upstream for the missing part of a NAR. */
 export interface LapContext {
   readonly signal: AbortSignal;
-  /** True if another source can be asked: then this one is not waited for as long as alone. */
+  /** True if another source can be asked: then the wait for this one is shorter. */
   readonly givesWay: boolean;
-  /** True if another one is at work: then this one fetches first the part that the other reaches last. */
+  /** True if another source is at work: then this one first fetches the part that the other reaches last. */
   readonly isSecond: boolean;
-  /** Call this with bytes as they come. */
+  /** Call this with the number of received bytes. */
   readonly onBytes: (bytes: number) => void;
 }
 
@@ -22,42 +22,42 @@ export interface RaceOptions {
   /** Upstreams in the order of asking. */
   readonly upstreams: readonly Upstream[];
   readonly order: UpstreamOrder;
-  /** Asks an upstream for the part that is missing now; continues from the bytes of others. */
+  /** Asks an upstream for the part that is missing now. Continues after the bytes of others. */
   readonly ask: (upstream: Upstream, context: LapContext) => Promise<void>;
-  /** True if other sources may have it: then none of these is waited for as long as alone. Default: false. */
+  /** True if other sources may have the NAR: then the wait for each upstream is shorter. Default: false. */
   readonly othersMayHelp?: boolean | undefined;
   readonly leftBytes: () => number;
-  /** True while our own limit holds everything back, or no other may be asked for another reason. */
+  /** True while our own limit delays everything, or while no other upstream may be asked for another reason. */
   readonly isHeldBack: () => boolean;
   /** True if no source has sent a byte for a moment. */
   readonly isLineSilent: () => boolean;
   /** Called with the outcome of each upstream that was asked, except overtaken ones. */
   readonly onOutcome: (upstream: Upstream, failure: unknown) => void;
-  /** Failures that no other upstream makes up for. */
+  /** Returns true for failures with which another upstream does not help. */
   readonly isFatal: (error: unknown) => boolean;
   readonly signal: AbortSignal;
 }
 
-/** One upstream at work. */
+/** A running request to one upstream. */
 interface Lap {
   readonly upstream: Upstream;
   readonly stop: AbortController;
   readonly beganAtMs: number;
   readonly meter: RateMeter;
-  /** Until it is decided. */
+  /** True until the trial is decided. */
   isTrial: boolean;
   bytes: number;
-  /** Bytes that the first had sent when this one, the second, was asked. */
+  /** Bytes that the first source had sent when this one, the second, was asked. */
   readonly before: number;
   ended: Promise<{ readonly lap: Lap; readonly failure?: unknown }>;
 }
 
-/** One reason for all: an abort without one makes an error with a stack each time. */
+/** One error for all aborts: an abort without a reason makes an error with a stack each time. */
 const OVERTAKEN = new Error('another upstream is faster');
 
 /**
- * Asks upstreams for a NAR, one after another as they fail. While one is slow and another could be faster, asks both at
- * once, until it is clear which one is ahead. At most two are at work, so that no byte is sent more than twice.
+ * Asks upstreams for a NAR, the next one when one fails. While one is slow and another could be faster, asks both at
+ * once, until it is clear which one is ahead. At most two are at work, so no byte is sent more than twice.
  */
 export class UpstreamRace {
   readonly #options: RaceOptions;
@@ -71,7 +71,7 @@ export class UpstreamRace {
   }
 
   /**
-   * @returns the failure of each upstream, if none has delivered; undefined if one has
+   * @returns the failure of each upstream if none has delivered; undefined if one has
    * @throws fatal errors; the signal's reason
    */
   async run(): Promise<unknown[] | undefined> {
@@ -100,7 +100,7 @@ export class UpstreamRace {
     } finally {
       clearInterval(timer);
       for (const lap of this.#laps) lap.stop.abort(OVERTAKEN);
-      await Promise.all(this.#laps.map(({ ended }) => ended)); // bytes may be on their way to the disk
+      await Promise.all(this.#laps.map(({ ended }) => ended)); // bytes may still be on their way to the disk
       for (const lap of this.#laps) this.#endTrial(lap, 'lost');
     }
   }

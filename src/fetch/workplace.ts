@@ -20,29 +20,29 @@ import type { Warn } from '../warning.ts';
 
 export interface WorkplaceOptions {
   readonly storeDir: string;
-  /** True to only look at the store, without making it. */
+  /** True to only look at the store, and not create it. */
   readonly dryRun?: boolean | undefined;
   readonly keys: readonly PublicKey[];
-  /** Those of the keys whose NARs are given to others. Default: none. */
+  /** The keys whose NARs are given to others. Default: none. */
   readonly shareKeys?: readonly PublicKey[];
-  /** Download settings. Default: without passwords, with the certificates of Node. */
+  /** Settings for HTTP. Default: no passwords, and Node's own certificates. */
   readonly http?: HttpClientOptions | (() => Promise<HttpClientOptions>) | undefined;
   /** Undefined: peers are neither asked nor served. */
   readonly network: NetworkOptions | undefined;
-  /** Milliseconds to wait for the first neighbour, for a path that nobody else has. Default: 1,000. */
+  /** Milliseconds to wait for the first neighbour, for a path that no other source has. Default: 1,000. */
   readonly neighbourWaitMs?: number | undefined;
-  /** Settings for finding caches that announce themselves on the local network. Default: not at all. */
+  /** Settings for finding caches that announce themselves on the local network. Default: they are not looked for. */
   readonly lanCaches?: Pick<LanCachesOptions, 'configured' | 'interfaceAddress'> | undefined;
   /** Default: none. */
   readonly limits?: RateLimits | undefined;
   readonly onWarning: Warn;
 }
 
-/** Time for neighbours: they answer within a quarter of a second, and must be connected to. */
+/** Time for neighbours: they answer within a quarter of a second, then a connection must be made. */
 const NEIGHBOUR_WAIT_MS = 1_000;
 
 /**
- * The resources of fetches: a file store, a folder for this process's partial files, an HTTP client and a place in the
+ * The resources of fetches: a file store, a folder for this process's partial files, an HTTP client, and a place in the
  * network, where fetched NARs are served at once. Opened once, for one fetch or for many.
  */
 export class Workplace implements AsyncDisposable {
@@ -79,7 +79,7 @@ export class Workplace implements AsyncDisposable {
   }
 
   /**
-   * Opens the store (makes it if it does not exist, except for a dry run), and joins the network.
+   * Opens the store and joins the network. Creates the store if it does not exist, except for a dry run.
    *
    * @throws STORE_UNWRITABLE, LISTEN_FAILED
    */
@@ -139,7 +139,7 @@ export class Workplace implements AsyncDisposable {
     });
   }
 
-  /** Shared by all fetches of a run, which have the same caches. */
+  /** Orders upstreams. All fetches of a run share the order, since they have the same caches. */
   #order(upstreams: readonly Upstream[], signal: AbortSignal): Promise<readonly Upstream[]> {
     const { store, http } = this;
     const { onWarning } = this.#options;
@@ -148,7 +148,7 @@ export class Workplace implements AsyncDisposable {
     return ordered;
   }
 
-  /** Ends the fetches of this workplace. Their paths are still served, and may be collected. */
+  /** Ends the fetches of this workplace. Their paths are still served, and may be collected from now on. */
   endFetches(): Promise<void> {
     return this.#session[Symbol.asyncDispose]();
   }
@@ -158,7 +158,7 @@ export class Workplace implements AsyncDisposable {
   }
 }
 
-/** Joins the network, whose code is loaded only if there is somebody to meet. */
+/** Joins the network. Loads its code only if there is somebody to meet. */
 async function join(options: NetworkOptions): Promise<Network> {
   const { Network } = await import('../swarm/network.ts');
   return Network.join(options);
