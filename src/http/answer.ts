@@ -1,8 +1,7 @@
 /** An answer as it arrives. Its body is handed over chunk by chunk, without a stream in between. */
 
 /**
- * Takes a chunk and owns it from then on. A returned promise holds the sender back. An error that it throws ends the
- * answer.
+ * Takes a chunk, which it owns from then on. A returned promise holds the sender back. A thrown error ends the answer.
  */
 export type TakeChunk = (chunk: Buffer) => void | Promise<void>;
 

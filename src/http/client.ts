@@ -1,5 +1,5 @@
 /**
- * The source of last resort: fetches narinfos and NARs from an HTTP binary cache, in spite of cut connections, stalls
+ * Fetches narinfos and NARs from an HTTP binary cache, the source of last resort. Copes with cut connections, stalls
  * and busy servers.
  */
 
@@ -40,7 +40,7 @@ export class HttpClient implements AsyncDisposable {
   #options: Promise<ResolvedOptions> | undefined;
   #credentials: Promise<Credentials> | undefined;
 
-  /** @param options a function is called before the first request, which waits for it */
+  /** @param options a function is called before the first request, which waits for its result */
   constructor(options: HttpClientOptions | (() => Promise<HttpClientOptions>) = {}) {
     this.#readOptions = async () => resolveOptions(typeof options === 'function' ? await options() : options);
   }
@@ -120,7 +120,7 @@ export class HttpClient implements AsyncDisposable {
         credentials: await this.#openCredentials(),
         linkedFrom: call.linkedFrom,
         isAnnounced: call.isAnnounced,
-        // A body that has begun may continue over another connection: retries soon, and with more patience each time.
+        // A body that has begun may continue over another connection. Retries soon, and waits longer each time.
         bodyTimeoutMs: Math.min(stallTimeoutMs, hastyStallTimeoutMs * 2 ** failures),
         userAgent,
         signal,
@@ -159,7 +159,7 @@ export class HttpClient implements AsyncDisposable {
     return known;
   }
 
-  /** Called by the first request: a fetch from peers alone saves these 25 ms. */
+  /** Makes the dispatcher with the first request. A fetch from peers alone saves these 25 ms. */
   #connect(pace: 'hasty' | 'patient'): Promise<Dispatcher> {
     const known = this.#dispatchers.get(pace) ?? this.#createDispatcher(pace);
     this.#dispatchers.set(pace, known);

@@ -7,11 +7,11 @@ import { decodeAnswer } from './decoded-answer.ts';
 import { isNotFound } from './failure.ts';
 import { type OpenUrl, rejectAnswer } from './request.ts';
 
-/** The validators of a body, by which a server knows later whether the body has changed. */
+/** The validators of a body. A server later uses them to decide whether the body has changed. */
 export interface Validators {
   /**
-   * SHA-256 (hex) of the address that answered, after all redirects: validators are valid for one address only. It is
-   * hashed since the address may hold secrets and validators are stored in files.
+   * SHA-256 (hex) of the address that answered, after all redirects. Validators are valid for one address only. It is
+   * hashed because the address may hold secrets and validators are stored in files.
    */
   readonly address: string;
   readonly etag?: string;
@@ -25,8 +25,8 @@ export type Conditional =
   | { readonly kind: 'absent' };
 
 /**
- * Makes one attempt, to be repeated. Sends the conditions only to the address that they came from: a channel redirects
- * to another file with each release, and that file may be older than the one of the release before.
+ * Makes one attempt, to be repeated. Sends the conditions only to the address that they came from. A channel redirects
+ * to another file with each release, and that file may be older than the previous one.
  */
 export function getConditionally(
   open: OpenUrl,

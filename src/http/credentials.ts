@@ -8,7 +8,7 @@ import { text as textOf } from 'node:stream/consumers';
 import { findInNetrc, parseNetrc, type NetrcEntry } from './netrc.ts';
 import type { Warn } from '../warning.ts';
 
-/** Limit on the netrc file. Nobody's is longer; a device or a log in its place is not read further. */
+/** Limit on the netrc file. A longer file is no netrc file, but a device or a log, and is not read further. */
 const MAX_NETRC_BYTES = 1024 * 1024;
 
 /** The address of a request, and the address that led there. */
@@ -35,8 +35,8 @@ export class Credentials {
   /**
    * Returns the value of the Authorization header (RFC 7617). Undefined if no credentials apply. The URL's own
    * credentials go only to its origin, those of the netrc file only to their host. After a redirect to another origin,
-   * neither `default` nor an entry for the same host applies: another port, or http instead of https, would give it
-   * away.
+   * neither `default` nor an entry for the same host applies: another port, or http instead of https, could disclose
+   * the password.
    */
   async headerFor({ target, first }: Destination): Promise<string | undefined> {
     const isFirst = target.origin === first.origin;
@@ -48,7 +48,7 @@ export class Credentials {
     return login === '' ? undefined : basic(login, '');
   }
 
-  /** Says which credentials a refused request carried, or where some are missing: half a sentence. */
+  /** Returns half a sentence: which credentials a refused request carried, or where credentials are missing. */
   async explain({ target, first }: Destination): Promise<string> {
     const own = target.origin === first.origin ? first : target;
     if (own.password !== '') return 'with the user and the password of the URL';
@@ -93,7 +93,7 @@ function basic(login: string, password: string): string {
   return `Basic ${Buffer.from(`${login}:${password}`).toString('base64')}`;
 }
 
-/** Decodes escapes. A `%` that begins no escape stands for itself. */
+/** Decodes escapes. A `%` that does not begin an escape stays as it is. */
 function decode(text: string): string {
   try {
     return decodeURIComponent(text);

@@ -9,7 +9,7 @@ import zlib from 'node:zlib';
 import type { Answer, TakeChunk } from './answer.ts';
 import { AttemptFailure } from './failure.ts';
 
-/** Limit on encodings of one body. More than one proxy after another is an accident, and each costs a decoder. */
+/** Limit on encodings of one body. Each takes a decoder, and several proxies that compress in turn are an accident. */
 const MAX_ENCODINGS = 3;
 
 /**
@@ -68,7 +68,7 @@ class DecodedAnswer implements Answer {
     return name === 'content-length' || name === 'content-encoding' ? undefined : this.#answer.header(name);
   }
 
-  /** Decodes no faster than `take` takes, so that the taker bounds the size of the decoded body. */
+  /** Decodes no faster than `take` accepts bytes, so that the taker can bound the size of the decoded body. */
   async read(take: TakeChunk): Promise<void> {
     const decoders: Duplex[] = [];
     for (const name of this.#encodings) {
@@ -126,7 +126,7 @@ async function feed(decoder: Duplex, answer: Answer): Promise<void> {
   decoder.end();
 }
 
-/** Ends the writing side; the reader of the decoder gets the real reason. */
+/** Ends the writing side. The reader of the decoder gets the real reason. */
 const DECODER_FAILED = new Error('the decoder has failed');
 
 function ignore(): void {

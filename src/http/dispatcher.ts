@@ -1,4 +1,4 @@
-/** The sockets: a pool for each origin, through the proxy of the environment if there is one. */
+/** The sockets: a pool for each origin, through the proxy from the environment if there is one. */
 
 import { Agent, buildConnector, Dispatcher, ProxyAgent } from 'undici';
 import { loadAuthorities } from './authorities.ts';
@@ -25,7 +25,8 @@ export async function createDispatcher(options: DispatcherOptions): Promise<Disp
   const settings = {
     connections: options.connectionsPerOrigin,
     allowH2: false,
-    // undici counts these from when the request is on the wire, and not while the reader holds the body back.
+    // undici counts these times only after the request was sent, and only while the reader is not holding the body
+    // back.
     headersTimeout: options.stallTimeoutMs,
     bodyTimeout: options.stallTimeoutMs,
   };
@@ -77,7 +78,7 @@ class ProxySwitch extends Dispatcher {
   }
 }
 
-/** Reads the certificates before the first https connection: plain http does not need them. */
+/** Reads the certificates before the first https connection. Plain http does not need them. */
 function connectorFor(caFile: string | undefined, timeout: number): buildConnector.connector {
   const plain = buildConnector({ timeout, allowH2: false });
   let secure: Promise<buildConnector.connector> | undefined;

@@ -34,8 +34,8 @@ const STALLS = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 const CERTIFICATES = new Set(['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'INVALID_CA', 'HOSTNAME_MISMATCH']);
 
 /**
- * Turns an error of a socket, the resolver or the HTTP parser into an {@link AttemptFailure}. Counts every such error
- * as the server's, since no library lists everything that strangers may send.
+ * Turns an error of a socket, the resolver or the HTTP parser into an {@link AttemptFailure}. Every such error counts
+ * as the server's: no library lists all errors that strangers can cause.
  */
 export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): AttemptFailure {
   if (cause instanceof AttemptFailure) return cause;

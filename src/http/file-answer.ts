@@ -1,6 +1,6 @@
 /**
- * Reads a file of a binary cache in a folder (Nix: `file://`) as if a server sent it: so it is resumed, bounded and
- * blamed in the same way.
+ * Reads a file of a binary cache in a folder (Nix: `file://`) as if a server sent it. So resuming, limits and blame
+ * work in the same way.
  */
 
 import { type FileHandle, open } from 'node:fs/promises';
@@ -10,9 +10,9 @@ import type { Answer, TakeChunk } from './answer.ts';
 import { AttemptFailure } from './failure.ts';
 
 const CHUNK_BYTES = 256 * 1024;
-/** Errors if the file, or a folder on the way to it, does not exist. */
+/** Error codes if the file, or a folder on the way to it, does not exist. */
 const ABSENT = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG', 'EISDIR']);
-/** Errors of the disk, or of the network behind a mount, that may pass. */
+/** Error codes of the disk, or of the network behind a mount, that may pass. */
 const PASSING = new Set(['EIO', 'ESTALE', 'ETIMEDOUT', 'EAGAIN', 'EBUSY', 'EMFILE', 'ENFILE']);
 
 /**
@@ -90,7 +90,7 @@ class FileAnswer implements Answer {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#handle.close().catch(() => undefined); // it was only read
+    this.#handle.close().catch(() => undefined); // the file was only read
   }
 }
 

@@ -1,4 +1,4 @@
-/** Finds out where the body of an answer is in the file, and how far the answer can be believed. */
+/** Determines where the body of an answer is in the file, and how far the answer can be believed. */
 
 import type { Answer } from './answer.ts';
 import { type ContentRange, parseContentLength, parseContentRange } from './range.ts';
@@ -13,18 +13,18 @@ export interface Placement {
 }
 
 /**
- * Places the answer to a request with a Range. Servers answer those in ways that RFC 9110 does not allow: 200 with a
- * part and its Content-Range (harmonia), 206 with the whole file, with other offsets, or without offsets. Accepts only
- * consistent labels.
+ * Places the answer to a request with a Range. Servers answer such requests in ways that RFC 9110 does not allow: 200
+ * with a part and its Content-Range (harmonia), or 206 with the whole file, with other offsets, or without offsets.
+ * Accepts only consistent labels.
  *
- * @returns undefined if the answer does not fit the request; without Range, the server may answer better
+ * @returns undefined if the answer does not fit the request. Without Range, the server may answer better
  */
 export function placeRanged(
   response: Answer,
   wanted: { readonly position: number; readonly sizeBytes: number | undefined },
 ): Placement | undefined {
   if (response.statusCode !== 200 && response.statusCode !== 206) return undefined;
-  // the offsets may be those of the decoded body
+  // The offsets may be those of the decoded body.
   if (response.header('content-encoding') !== undefined) return undefined;
   const lengthBytes = parseContentLength(response.header('content-length'));
   const range = parseContentRange(response.header('content-range'));

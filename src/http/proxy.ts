@@ -1,4 +1,4 @@
-/** Reads the proxies of the environment as curl does, and so Nix (curl: man page, "ENVIRONMENT"; lib/noproxy.c). */
+/** Reads the proxies of the environment as curl, and so Nix, does (curl: man page, "ENVIRONMENT"; lib/noproxy.c). */
 import { BlockList, isIP } from 'node:net';
 import { NarswarmError } from '../errors.ts';
 
@@ -11,13 +11,13 @@ export interface Proxies {
 }
 
 /**
- * Reads `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`. The last three may be in upper case; HTTP_PROXY is
+ * Reads `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`. The last three may be in upper case. HTTP_PROXY is
  * ignored, since strangers can set it in the CGI programs of a web server. An address without a scheme means an HTTP
  * proxy. `no_proxy` lists names (which include the names below them), addresses, and blocks of addresses
  * (`10.0.0.0/8`).
  *
  * @returns undefined if there is no proxy
- * @throws NarswarmError HTTP_FAILED if an address is malformed or not of an HTTP or SOCKS5 proxy
+ * @throws NarswarmError HTTP_FAILED if an address is malformed or not that of an HTTP or SOCKS5 proxy
  */
 export function proxiesOf(environment: NodeJS.ProcessEnv): Proxies | undefined {
   const either = (name: string): string | undefined =>

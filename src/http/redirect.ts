@@ -3,7 +3,7 @@
 import { AttemptFailure } from './failure.ts';
 import { redactUrl } from '../redact.ts';
 
-/** As many as Nix follows. */
+/** Limit on redirects, as in Nix. */
 export const MAX_REDIRECTS = 10;
 
 const STATUSES = new Set([301, 302, 303, 307, 308]);
@@ -13,10 +13,11 @@ export function isRedirect(status: number): boolean {
 }
 
 /**
- * Returns the address that `location` means, sent with `status` by `from`. Throws {@link AttemptFailure} if there is no
- * address, if it is not http or https, if it leads from https to http, or after `MAX_REDIRECTS` earlier redirects.
+ * Resolves the `Location` that `from` sent with `status`. Throws {@link AttemptFailure} if there is no address, if it
+ * is not http or https, if it leads from https to http, or after `MAX_REDIRECTS` earlier redirects.
  *
- * @param options.mayLeave false for a server that nobody has configured: it must not lead to another origin. Default: true
+ * @param options.mayLeave false for a server that nobody has configured: it must not lead to another origin. Default:
+ * true
  */
 export function resolveRedirect(
   status: number,

@@ -5,9 +5,9 @@ import { AttemptFailure, reportFailure, type RetryRule } from './failure.ts';
 
 /** Longest wait between attempts, unless the server asks for more. */
 const BACKOFF_CAP_MS = 10_000;
-/** Longest wait that a server gets by Retry-After. */
+/** Limit on the wait that a server may ask for by Retry-After. */
 const RETRY_AFTER_CAP_MS = 30_000;
-/** Limit on all attempts: a server that cuts every few bytes makes progress each time. */
+/** Limit on all attempts. A server that cuts the connection every few bytes makes progress each time. */
 const MAX_ATTEMPTS = 51;
 
 export interface RetryPolicy {
@@ -15,9 +15,9 @@ export interface RetryPolicy {
   readonly retries: number;
   readonly backoffMs: number;
   readonly signal: AbortSignal;
-  /** True if another source can be asked: then a stalled server gets no retry, however much it sent before. */
+  /** True if another source can be asked. Then a stalled server gets no retry, however much it sent before. */
   readonly givesWay?: boolean | undefined;
-  /** Returns a number that grows with progress. Progress during an attempt resets the count of failures. */
+  /** Returns a number that increases with progress. Progress during an attempt resets the count of failures. */
   readonly measureProgress?: () => number;
 }
 
@@ -77,6 +77,6 @@ function countRetries(rule: RetryRule, retries: number): number {
 }
 
 async function wait(durationMs: number, signal: AbortSignal): Promise<void> {
-  // An aborted sleep throws an AbortError of its own, but callers are promised the signal's reason.
+  // An aborted sleep throws an AbortError of its own, but callers expect the signal's reason.
   await sleep(durationMs, undefined, { signal }).catch(() => signal.throwIfAborted());
 }

@@ -4,12 +4,12 @@ import type { Dispatcher } from 'undici';
 import type { Answer, TakeChunk } from './answer.ts';
 import { AttemptFailure, explainNetworkError } from './failure.ts';
 
-/** Limit on bytes of a body that wait for a taker. More hold the server back. */
+/** Limit on bytes of a body that wait for a taker. Beyond it, the server is held back. */
 const MAX_QUEUED_BYTES = 256 * 1024;
 /** Limit on reading an unwanted body to its end, so that its connection can serve the next request. */
 const MAX_DISCARDED_BYTES = 128 * 1024;
 
-/** Limit on interim answers (1xx) to one request: a server could send them without end. */
+/** Limit on interim answers (1xx) to one request. A server could send them for ever. */
 const MAX_INTERIM_ANSWERS = 20;
 
 export class SocketAnswer implements Answer {
@@ -119,7 +119,7 @@ export class SocketAnswer implements Answer {
   }
 
   #onData(chunk: Buffer): void {
-    // Undici's parser reports a chunk of 0 bytes if it is resumed without data; pausing for it would never end.
+    // Undici's parser reports a chunk of 0 bytes if it is resumed without data. A pause for it would never end.
     if (this.#end !== undefined || chunk.length === 0) return;
     if (this.#take !== undefined && !this.#isBusy && this.#queue.length === 0) {
       this.#give(this.#take, chunk);
@@ -171,7 +171,7 @@ export class SocketAnswer implements Answer {
     }
   }
 
-  /** Ends the body because its taker wants no more of it. */
+  /** Ends the body because its taker does not want more of it. */
   #refuse(error: unknown): void {
     this.#fail(error);
     this.#controller.abort(error instanceof Error ? error : new Error(String(error)));
@@ -181,10 +181,10 @@ export class SocketAnswer implements Answer {
     this.#end = this.#end?.failure === undefined ? { failure: error } : this.#end;
     this.#queue = [];
     this.#take ??= ignore;
-    this.#drain(); // also after an earlier failure: a chunk may have been in the taker's hands then
+    this.#drain(); // also after an earlier failure: the taker may have been handling a chunk
   }
 }
 
 function ignore(): void {
-  // nobody reads it
+  // Nobody reads the error.
 }

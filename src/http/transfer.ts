@@ -1,4 +1,4 @@
-/** A download that survives its connections: its progress, and one attempt at the rest. */
+/** A download that continues over several connections: its progress, and one attempt at the rest. */
 
 import type { Answer, TakeChunk } from './answer.ts';
 import { decodeAnswer } from './decoded-answer.ts';
@@ -29,7 +29,7 @@ export interface DownloadOptions extends CallOptions {
 /** Statuses of a server, or of the proxy before it, that is busy. */
 const BUSY = new Set([408, 425, 429, 502, 503, 504]);
 
-/** Whether a server supports Range, remembered as long as the client lives. */
+/** What is known about a server's support of Range. Remembered while the client lives. */
 export interface RangeSupport {
   /** True once the server has failed to answer a Range, then sent the whole file without it. */
   isRangeless: boolean;
@@ -55,10 +55,10 @@ export function beginTransfer(options: DownloadOptions): Transfer {
 
 /**
  * Makes one attempt at all missing bytes. Returns when they are delivered. An answer that does not fit a Range is not a
- * failure: the server is asked again at once without Range, and the bytes already there are skipped.
+ * failure: the server is asked again at once without Range, and the bytes that are already here are skipped.
  *
- * @param isLast true if the next failure ends the download: then asks without Range, which may be the cause of the
- *   failures
+ * @param isLast true if the next failure ends the download. Then asks without Range, which may be the cause of the
+ * failures
  * @throws {@link AttemptFailure}, with the progress in `transfer.position`; or an error of the sink
  */
 export async function continueTransfer(
@@ -88,7 +88,7 @@ async function continueByRange(transfer: Transfer, open: OpenUrl, support: Range
       return false;
     }
     if (response.statusCode === 200 && placement.end === placement.sizeBytes && placement.start === 0)
-      support.isRangeless = true; // it sent the whole file, and will again
+      support.isRangeless = true; // it sent the whole file, and will do so again
     await deliverBody(transfer, response, placement);
     return true;
   } catch (error) {
@@ -119,7 +119,7 @@ function learnSize(transfer: Transfer, response: Answer, { sizeBytes }: Placemen
 async function deliverBody(transfer: Transfer, response: Answer, placement: Placement): Promise<void> {
   learnSize(transfer, response, placement);
   const stop = Math.min(transfer.end, placement.end ?? transfer.sizeBytes ?? Infinity);
-  // If the body must end at the last wanted byte, a body of the wrong length is noticed there.
+  // If the body must end at the last wanted byte, a longer body shows an error there.
   const isExact = transfer.end >= (placement.end ?? transfer.sizeBytes ?? Infinity);
   let chunkStart = placement.start;
   const take = (chunk: Buffer): void | Promise<void> => {

@@ -8,11 +8,11 @@ import { quote } from '../nix/quote.ts';
 import { redactUrl, shownAddress, withoutPasswords } from '../redact.ts';
 
 export interface Upstream {
-  /** The URL without a trailing slash, query and fragment, but with its credentials. Redact it before showing it. */
+  /** The URL without a trailing slash, query and fragment, but with its credentials. Redact it before you show it. */
   readonly url: string;
-  /** The URL without user and password, to be shown. */
+  /** The URL without user and password, for people. */
   readonly name: string;
-  /** The priority from `?priority=`; lower is asked first. Undefined: the cache's nix-cache-info decides. */
+  /** The priority from `?priority=`. Lower is asked first. Undefined: the cache's nix-cache-info decides. */
   readonly priority: number | undefined;
   /** True if its paths need no signature, as with Nix's `?trusted=1`. */
   readonly isTrusted: boolean;
@@ -24,17 +24,17 @@ export interface Upstream {
   readonly infoUrl: string;
   narInfoUrl(storeHash: string): string;
   /**
-   * Resolves the `URL:` field of a narinfo. On a server it may lead anywhere over http and https, in a folder only to
-   * files inside, and on an announced cache only to files below it.
+   * Resolves the `URL:` field of a narinfo. On a server it may lead anywhere over http and https. In a folder it may
+   * lead only to files inside, and on an announced cache only to files below it.
    *
-   * @throws NARINFO_INVALID for any other
+   * @throws NARINFO_INVALID for any other URL
    */
   narUrl(reference: string): string;
 }
 
 /**
- * Reads the address of a substituter: http, https, file, or a folder's path. Of the parameters after the `?`,
- * `priority` and `trusted` count.
+ * Reads the address of a substituter: http, https, file, or the path of a folder. Of the parameters after the `?`, only
+ * `priority` and `trusted` are read.
  *
  * @throws USAGE for anything else
  */
@@ -68,7 +68,8 @@ export function parseUpstream(text: string): Upstream {
 }
 
 /**
- * Lists each cache once, at its first place. Merges repeated ones: the lowest priority, and trust if any has it.
+ * Lists each cache once, at its first place. Of repeated ones, the lowest priority applies, and it is trusted if any of
+ * them is.
  *
  * @param options.areTrusted true if no path of any cache needs a signature (`require-sigs = false`)
  */
@@ -102,7 +103,7 @@ function onServer(reference: string, base: string): string {
   );
 }
 
-/** Resolves a reference in a folder: it is the literal name of a file, without escapes. */
+/** Resolves a reference in a folder. It is the literal name of a file, without escapes. */
 function inFolder(reference: string, base: string): string {
   const folder = fileURLToPath(base);
   const file = join(folder, reference);
@@ -132,7 +133,7 @@ function refuse(text: string): NarswarmError {
   return new NarswarmError('USAGE', `${shown} is not an upstream: ${wayOut}`, { facts: { upstream: shown } });
 }
 
-/** Returns the same cache as one that nobody has configured: its narinfos lead nowhere else. */
+/** Returns the same cache as one that nobody has configured: its narinfos may not lead anywhere else. */
 export function asAnnounced(upstream: Upstream): Upstream {
   const narUrl = (reference: string): string => {
     if (isSafeNarUrl(reference)) return upstream.narUrl(reference);

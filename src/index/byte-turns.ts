@@ -1,6 +1,6 @@
 /**
- * Runs pieces of work at the same time, as long as their memory stays below a limit. A piece above the limit runs
- * alone. First come, first served.
+ * Runs pieces of work at the same time, while their total memory stays below a limit. A piece above the limit runs
+ * alone. Keeps the order of arrival.
  */
 export class ByteTurns {
   readonly #maxBytes: number;

@@ -12,7 +12,7 @@ import { IndexDir } from './index-dir.ts';
 import { indexTorrent, MANIFEST_NAME, type IndexTorrent } from './index-torrent.ts';
 import { assertShard, shardFileName, type ShardEntry } from './shard.ts';
 
-/** The newest edition, and the one before, which followers may still be reading. */
+/** The newest edition and the one before it, which followers may still be reading. */
 const KEPT_EDITIONS = 2;
 
 /** An edition of a hash map, ready to be seeded. */
@@ -32,10 +32,10 @@ export interface StoredEdition {
 }
 
 /**
- * Prepares an edition of a hash map for seeding. Puts its files into a folder of their own,
- * `narswarm/generations/<map>/`: the next edition overwrites {@link IndexDir}, and peers that still read this one
- * would get wrong bytes and ban us. Links files of `dir`, so that they are on the disk once. Keeps the newest two
- * editions. Holds one shard at a time in memory.
+ * Prepares an edition of a hash map for seeding. Puts its files into their own folder, `narswarm/generations/<map>/`.
+ * (The next edition overwrites {@link IndexDir}: peers that still read this one would get wrong bytes and ban us.)
+ * Links the files of `dir`, so that they are on the disk once. Keeps the newest two editions. Holds one shard at a time
+ * in memory.
  *
  * @throws INDEX_INVALID if `dir` already has another edition; STORE_FULL, STORE_UNWRITABLE
  */
@@ -76,11 +76,11 @@ async function moveFolder(from: string, to: string): Promise<void> {
   });
 }
 
-/** The editions that a process offers: for each hash map, as many as are kept on the disk. */
+/** The editions that a process offers. Of each hash map, it offers as many as are kept on the disk. */
 export class OfferedEditions {
   readonly #byMap = new Map<string, SeededEdition[]>();
 
-  /** @returns false if that edition is already offered */
+  /** Adds an edition. @returns false if it is already offered */
   add(address: PublisherAddress, edition: SeededEdition): boolean {
     const map = mapFolder(address);
     const before = this.#byMap.get(map) ?? [];
@@ -89,7 +89,7 @@ export class OfferedEditions {
     return others.length === before.length;
   }
 
-  /** The folder of the newest edition of a map, by the map's own folder name ({@link mapFolder}). */
+  /** Returns the folder of the newest edition of a map, by the map's own folder name ({@link mapFolder}). */
   dirOf(map: string): IndexDir | undefined {
     const [manifest] = this.#byMap.get(map)?.[0]?.seed.files ?? [];
     return manifest === undefined ? undefined : new IndexDir(dirname(manifest.path));
@@ -114,7 +114,7 @@ export class OfferedEditions {
   }
 }
 
-/** Writes these bytes to `path`, as a link to `source` if that file has the same bytes. */
+/** Writes these bytes to `path`: as a link to `source` if that file has the same bytes. */
 async function keep(path: string, bytes: Uint8Array, source: string): Promise<void> {
   if (await holds(path, bytes)) return;
   const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;

@@ -18,20 +18,20 @@ export interface IndexSource {
 }
 
 const SHARD_TIMEOUT_MS = 10_000;
-/** Time until a failed shard is requested again: a walk looks up many paths of one shard at once. */
+/** Time until a failed shard is requested again. A walk looks up many paths of one shard at once. */
 const FAILURE_MS = 10_000;
 
 export interface HashMapOptions {
-  /** Ends all fetches, for everybody who waits for them. Default: nothing does. */
+  /** Ends all fetches, for all callers. Default: nothing does. */
   readonly lifetime?: AbortSignal;
   /** Milliseconds until a shard that nobody serves is given up. Default: 10,000. */
   readonly shardTimeoutMs?: number | undefined;
 }
 
 /**
- * A publisher's hash map with a verified manifest. Loads shards when a lookup needs them, from the folder of earlier
- * runs or else from the source, and checks each against the manifest. Whatever the size of the hash map, lookups take
- * {@link MAX_OPEN_TEXT_BYTES} and one arriving shard of memory.
+ * A publisher's hash map with a verified manifest. Loads a shard when a look-up needs it, from the folder of earlier
+ * runs or else from the source, and checks it against the manifest. Look-ups take at most {@link MAX_OPEN_TEXT_BYTES}
+ * and one arriving shard of memory, whatever the size of the hash map.
  */
 export class HashMap {
   readonly name: string;
@@ -42,7 +42,7 @@ export class HashMap {
   readonly #source: IndexSource;
   readonly #entries: ReadonlyMap<string, ShardEntry>;
   readonly #options: HashMapOptions;
-  /** Shards that are arriving, and those that failed a moment ago. */
+  /** Shards that are arriving, and shards that failed recently. */
   readonly #shards = new Map<string, { records: Promise<ShardRecords>; failedAtMs?: number }>();
   /** Loaded shards, least recently used first. */
   readonly #open = new Map<string, ShardRecords>();
@@ -75,8 +75,8 @@ export class HashMap {
    * Finds the record of a store path. Undefined if the hash map has none. The caller must check the narinfo's own
    * signature: a publisher vouches for torrents, not for the contents of the store.
    *
-   * @throws INDEX_INVALID if a shard does not match the manifest; INDEX_UNREACHABLE if nobody has it in time; errors of
-   *   the source; the signal's reason
+   * @throws INDEX_INVALID if a shard does not match the manifest; INDEX_UNREACHABLE if no source has it in time; errors
+   * of the source; the signal's reason
    */
   async find(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
     const entry = this.#entries.get(shardPrefix(hash, this.manifest.prefixLength));
@@ -87,7 +87,9 @@ export class HashMap {
   }
 
   /**
-   * Fetches every shard into the folder, so that this machine can host the whole hash map. @throws as {@link find} does
+   * Fetches every shard into the folder, so that this machine can host the whole hash map.
+   *
+   * @throws as {@link find} does
    */
   async fetchAll(signal: AbortSignal): Promise<void> {
     for (const entry of this.manifest.shards) await unlessAborted(this.#load(entry), signal);
@@ -112,7 +114,7 @@ export class HashMap {
     }
   }
 
-  /** Fetches a shard once for everybody who needs it at the same time. Continues if one of them aborts. */
+  /** Fetches a shard once for all callers that need it at the same time. Continues if one of them aborts. */
   #records(entry: ShardEntry): Promise<ShardRecords> {
     const { prefix } = entry;
     const open = this.#open.get(prefix);
@@ -141,7 +143,7 @@ export class HashMap {
     return records;
   }
 
-  /** Keeps a shard in memory. Drops the least recently used ones if they take too much. */
+  /** Keeps a shard in memory. Drops the least recently used shards if they take too much memory. */
   #keepOpen(prefix: string, records: ShardRecords): void {
     this.#open.delete(prefix);
     this.#open.set(prefix, records);
@@ -205,6 +207,6 @@ function fits(entry: ShardEntry, bytes: Uint8Array): bytes is ListedShard {
     assertShard(entry, bytes);
     return true;
   } catch {
-    return false; // it is of another edition
+    return false; // it belongs to another edition
   }
 }

@@ -7,12 +7,12 @@ import type { Index } from './build.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
 import { shardFileName } from './shard.ts';
 
-/** Marks the hash map of a publisher that was followed. */
+/** Marks the hash map of a publisher that is no longer followed. */
 const UNFOLLOWED = 'unfollowed';
 
 /**
  * A hash map in a folder: `manifest` and `shards/<prefix>.zst`, named as in the torrent and on a mirror. Every reader
- * checks shards against the manifest, so a folder between two editions misleads nobody.
+ * checks shards against the manifest, so a folder between two editions is harmless.
  */
 export class IndexDir {
   readonly dir: string;
@@ -30,7 +30,7 @@ export class IndexDir {
     return this.read(shardFileName(prefix));
   }
 
-  /** @param replaces called just before the replacement with the present manifest; returns true to replace it */
+  /** @param replaces called just before the replacement with the present manifest. Returns true to replace it */
   async writeManifest(bytes: Uint8Array, replaces: (there: Uint8Array) => boolean = () => true): Promise<void> {
     await this.#write(MANIFEST_NAME, bytes, replaces);
   }
@@ -40,8 +40,8 @@ export class IndexDir {
   }
 
   /**
-   * Writes a whole edition, the manifest last, then removes the shards of earlier ones. Leaves unchanged files
-   * alone.
+   * Writes a whole edition, the manifest last, then removes the shards of earlier editions. Does not write unchanged
+   * files.
    */
   async write(index: Index): Promise<void> {
     for (const [prefix, bytes] of index.shards) {
@@ -55,12 +55,15 @@ export class IndexDir {
     }
   }
 
-  /** Returns false once nobody follows the hash map any longer: it is kept, so that no older edition passes as new. */
+  /**
+   * Returns false once the hash map is no longer followed. It is kept then, so that an older edition cannot pass as
+   * new.
+   */
   async isFollowed(): Promise<boolean> {
     return (await this.read(UNFOLLOWED)) === undefined;
   }
 
-  /** Notes whether somebody follows the hash map. Does nothing if there is no map. */
+  /** Records whether the hash map is followed. Does nothing if there is no map. */
   async setFollowed(isFollowed: boolean): Promise<void> {
     if (isFollowed) await rm(join(this.dir, UNFOLLOWED), { force: true });
     else if ((await this.readManifest()) !== undefined) await this.#write(UNFOLLOWED, new Uint8Array());

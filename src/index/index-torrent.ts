@@ -8,10 +8,10 @@ import { infoHashOf } from '../torrent/canonical.ts';
 /** Name of the manifest in the torrent, in the folder of a hash map and on a mirror. */
 export const MANIFEST_NAME = 'manifest';
 
-/** Small, so that fetching a shard of 40 KiB does not fetch its neighbours. */
+/** Small pieces: fetching a shard of 40 KiB does not fetch its neighbours. */
 export const INDEX_PIECE_LENGTH = 16 * 1024;
 
-/** A hash map as a torrent, with the manifest and the shards as files: any BitTorrent client can help to host it. */
+/** A hash map as a torrent, with the manifest and the shards as files. Any BitTorrent client can help to host it. */
 export interface IndexTorrent {
   readonly infoHash: InfoHash;
   readonly torrentFile: Uint8Array;

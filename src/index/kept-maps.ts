@@ -9,24 +9,24 @@ import { IndexDir } from './index-dir.ts';
 import { parseManifest } from './manifest.ts';
 import { parseManifestText } from './manifest-text.ts';
 
-/** How long a look at the folders counts, in milliseconds: an update may bring an edition at any moment. */
+/** Time for which a check of the folders is valid. An update may bring an edition at any moment. */
 const FRESH_MS = 1_000;
 
 interface Kept {
-  /** Of the manifest that was read. */
+  /** Identity of the manifest that was read. */
   readonly identity: string;
   readonly map: HashMap;
 }
 
-/** A shard that is not on the disk is asked of nobody. */
+/** Asks nobody for a shard that is not on the disk. */
 const NOT_HERE: IndexSource = {
   readFile: (name) => Promise.reject(new NarswarmError('INDEX_UNREACHABLE', `${name} is not on the disk`)),
 };
 
 /**
- * The hash maps that a store keeps: those that it follows (`narswarm/index/`) and its own (`narswarm/published/`), as far
- * as their shards are on the disk. Nothing is asked over a network, and an expired map counts: it was published. A map that was
- * followed once counts until its subscription is removed.
+ * The hash maps that a store keeps: those that it follows (`narswarm/index/`) and its own (`narswarm/published/`), as
+ * far as their shards are on the disk. Asks nothing over a network. Expired maps count, since they were published. A
+ * map that was followed counts until its subscription is removed.
  */
 export class KeptMaps {
   readonly #folders: readonly string[];
@@ -41,15 +41,15 @@ export class KeptMaps {
   }
 
   /**
-   * Changes if a map is gone or has another edition: whatever was found before may no longer be there. New maps do not change
-   * it. It is a second late at most.
+   * Changes if a map is gone or has another edition: then earlier results may be wrong. New maps do not change it. It
+   * may be a second late.
    */
   get version(): number {
     void this.#fresh();
     return this.#version;
   }
 
-  /** The records that the maps have of a store path. Never throws: a damaged map has none. */
+  /** Returns the records of a store path in all maps. Never throws: a damaged map has none. */
   async find(hash: StoreHash): Promise<NarInfo[]> {
     await this.#fresh();
     const { signal } = new AbortController();
@@ -83,7 +83,7 @@ export class KeptMaps {
   }
 }
 
-/** Opens the map in a folder, or gives the one that was opened before. Undefined if there is none that is sound. */
+/** Opens the map in a folder, or returns the one that was opened before. Undefined if there is no sound one. */
 async function open(dir: string, known: Kept | undefined): Promise<Kept | undefined> {
   const files = new IndexDir(dir);
   const found = await stat(join(dir, 'manifest')).catch(() => undefined);
@@ -97,6 +97,6 @@ async function open(dir: string, known: Kept | undefined): Promise<Kept | undefi
     const manifest = parseManifest(bytes, { publicKey, now: new Date(), allowExpired: true });
     return { identity, map: new HashMap(dir, { manifest, bytes, fetchedBytes: 0 }, files, NOT_HERE) };
   } catch {
-    return undefined; // damaged, or being written
+    return undefined; // damaged, or still being written
   }
 }

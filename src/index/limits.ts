@@ -1,11 +1,11 @@
 /**
  * Limits on the size of a hash map. Publishers are strangers to their followers: nothing that they sign may take more
- * memory than this. The same limits apply to publishing.
+ * memory than this. The limits apply to publishing, too.
  */
 
 const MIB = 1024 * 1024;
 
-/** Bytes of a manifest: three times the need of the largest number of shards. */
+/** Bytes of a manifest: three times what the largest number of shards needs. */
 export const MAX_MANIFEST_BYTES = 8 * MIB;
 /** Number of named roots. */
 export const MAX_ROOTS = 10_000;

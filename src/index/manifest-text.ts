@@ -43,7 +43,7 @@ import type { ShardEntry } from './shard.ts';
 export interface Manifest {
   /** The name of the hash map among those of its publisher. */
   readonly salt: string;
-  /** Grows with each edition: the `seq` of BEP 44. At least 1. */
+  /** Increases with each edition: the `seq` of BEP 44. At least 1. */
   readonly seq: number;
   /** Time of signing, to the second. */
   readonly created: Date;
@@ -52,11 +52,11 @@ export interface Manifest {
   /** The directory of all its store paths. */
   readonly storeDir: string;
   readonly roots: readonly Root[];
-  /** `host:port` of cohort members that are worth asking first: hints. */
+  /** `host:port` of cohort members that should be asked first: hints. */
   readonly peers: readonly string[];
   /**
-   * TCP port for peers of the signer, who is a peer of everybody that got the manifest from a mirror on the same host:
-   * a hint without an address, which may be private.
+   * TCP port for peers of the signer: a hint without an address, which may be private. It applies to those who got the
+   * manifest from a mirror on the same host.
    */
   readonly peerPort?: number | undefined;
   /** URLs of the cohort's trackers: hints. */
@@ -73,7 +73,7 @@ const FORMAT_VERSION = 1;
 const CONTROL_CHARACTER = /[\x00-\x1f\x7f]/;
 
 /**
- * Writes the lines of a manifest, each ended. Refuses only values that would break their line: {@link
+ * Writes the lines of a manifest, each with a line end. Refuses only values that would break their line; {@link
  * parseManifestText} checks the rest.
  *
  * @throws NarswarmError `INDEX_INVALID`, or `ADDRESS_INVALID` for a salt that BEP 44 does not allow.
@@ -105,7 +105,7 @@ export function formatManifestText(manifest: Manifest, publicKey: Uint8Array): s
  * Reads the output of {@link formatManifestText}. Checks neither the owner of `PublicKey` nor the time.
  *
  * @throws NarswarmError `INDEX_INVALID` and nothing else, with the reason. For a format or a piece length of a later
- *   version, the reason is that narswarm needs an update.
+ * version, the reason is that narswarm needs an update.
  */
 export function parseManifestText(text: string): { readonly manifest: Manifest; readonly publicKeyHex: string } {
   const fields = splitLines(text);

@@ -1,4 +1,4 @@
-/** The values of a manifest's lines. Each is read as strictly as it is written. */
+/** Reads and formats the values of a manifest's lines. Reading is as strict as formatting. */
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
@@ -8,7 +8,7 @@ import { MAX_HOST_LENGTH, MAX_PORT, MAX_SHARD_BYTES, MAX_URL_LENGTH } from './li
 import { WHOLE_NAME } from './shard.ts';
 import type { ShardEntry } from './shard.ts';
 
-/** A store path that the publisher recommends by name, for example a channel or the system of a host. */
+/** A store path that the publisher names, for example a channel or the system of a host. */
 export interface Root {
   /** 1 to 128 of the characters a-z A-Z 0-9 . _ -, not beginning with a dot or a dash. Unique in a manifest. */
   readonly name: string;

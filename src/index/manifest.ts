@@ -1,10 +1,11 @@
 /**
- * The manifest: the signed root of a hash map. Its bytes are the text of `manifest-text.ts` and one more line:
+ * Signs and reads the manifest, the signed root of a hash map. Its bytes are the text of `manifest-text.ts` and one more
+ * line:
  *
  *     Sig: <base64 of ed25519 over "narswarm manifest 1\n" and every byte before this line>
  *
  * The signature proves the publisher and the hash map. `seq`, `created` and `expires` keep an old manifest from passing
- * as the newest: its carriers (DHT nodes, mirrors) could hold back or replay signed manifests.
+ * as the newest: the nodes and mirrors that carry it could hold back or replay signed manifests.
  */
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
@@ -24,13 +25,13 @@ export interface ManifestExpectation {
   /** The salt that it must have. Undefined: any hash map of that publisher is accepted. */
   readonly salt?: string;
   readonly now: Date;
-  /** The highest `seq` seen so far; a lower one is refused. Undefined: any `seq` is accepted. */
+  /** The highest `seq` seen so far. A lower one is refused. Undefined: any `seq` is accepted. */
   readonly lowestSeq?: number;
   /** True to accept an expired manifest, to show it or because there is no newer one. Default: false. */
   readonly allowExpired?: boolean;
 }
 
-/** Signed along with the bytes, so that no signature for another purpose fits. Later format versions keep it. */
+/** Signed along with the bytes, so that a signature for another purpose does not fit. Later format versions keep it. */
 const SIGNED_PREFIX = Buffer.from('narswarm manifest 1\n');
 const SIGNATURE_LINE = /^Sig: (\S+)\n$/;
 const MAX_CLOCK_SKEW_MS = 24 * 60 * 60 * 1000;
@@ -66,7 +67,7 @@ export function parseManifest(bytes: Uint8Array, expected: ManifestExpectation):
     throw forged(`it names another key, ${quote(publicKeyHex)}`);
   }
   if (expected.salt !== undefined && manifest.salt !== expected.salt) {
-    throw forged(`it is of the map ${quote(manifest.salt)}, not ${quote(expected.salt)}`);
+    throw forged(`it is for the map ${quote(manifest.salt)}, not ${quote(expected.salt)}`);
   }
   assertTimely(manifest, expected);
   return manifest;
@@ -76,7 +77,7 @@ function assertTimely({ seq, created, expires }: Manifest, expected: ManifestExp
   const { now, lowestSeq, allowExpired = false } = expected;
   if (created.getTime() > now.getTime() + MAX_CLOCK_SKEW_MS) {
     const times = `it was made at ${created.toISOString()}, but here it is ${now.toISOString()}`;
-    throw new NarswarmError('INDEX_INVALID', `the manifest is from the future: ${times}; is the clock right?`);
+    throw new NarswarmError('INDEX_INVALID', `the manifest is from the future: ${times}; check the clock`);
   }
   if (lowestSeq !== undefined && seq < lowestSeq) {
     const message = `the manifest has seq ${seq}, but ${lowestSeq} was seen before: someone serves an old one`;
@@ -93,7 +94,7 @@ function verifySignature(bytes: Uint8Array, publicKey: Uint8Array): Uint8Array {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const end = buffer.lastIndexOf('\nSig: ') + 1;
   const [, encoded] = SIGNATURE_LINE.exec(buffer.toString('latin1', end)) ?? [];
-  if (end === 0 || encoded === undefined) throw forged('it does not end with a signature; is it cut short?');
+  if (end === 0 || encoded === undefined) throw forged('it does not end with a signature, so it may be cut short');
   const signature = Buffer.from(encoded, 'base64');
   const signed = buffer.subarray(0, end);
   const isCanonical = signature.toString('base64') === encoded;

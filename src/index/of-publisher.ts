@@ -1,13 +1,13 @@
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 
 /**
- * Faults of signed contents. Their message must name the publisher, so that people know whom to tell, or to stop
+ * Faults of signed contents. Their message must name the publisher, so that people know whom to inform or to stop
  * following.
  */
 const OF_CONTENT = ['INDEX_INVALID', 'INDEX_SIGNATURE', 'INDEX_ROLLBACK', 'INDEX_EXPIRED'] as const;
 
 /**
- * Adds the publisher's address to an error. Returns the same object for other errors, and if the address is already
+ * Adds the publisher's address to an error. Returns the same object for other errors, or if the address is already
  * there.
  */
 export function ofPublisher(error: unknown, address: string): unknown {

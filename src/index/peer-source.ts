@@ -4,12 +4,12 @@ import type { Network } from '../swarm/network.ts';
 import type { TorrentReader } from '../swarm/torrent-reader.ts';
 import type { IndexSource } from './hash-map.ts';
 
-/** Time until peers are tried again: one that was not listening may listen a moment later. */
+/** Time until peers are tried again: a peer may start to listen a moment later. */
 const RETRY_MS = 1_000;
 
 /**
- * Reads the files of a hash map from peers. Joins the swarm of its torrent only if the folder lacks a file: a machine
- * that already holds the hash map has nothing to look for there.
+ * Reads the files of a hash map from peers. Joins the swarm of its torrent only if the folder lacks a file: otherwise
+ * there is nothing to look for.
  */
 export class PeerSource implements IndexSource, AsyncDisposable {
   readonly #network: Network;
@@ -19,8 +19,8 @@ export class PeerSource implements IndexSource, AsyncDisposable {
   #joining: Promise<{ reader: TorrentReader; stop: () => void }> | undefined;
 
   /**
-   * @param teller the member that has named this torrent: it is asked, too, and nobody else hears of the torrent.
-   *   Undefined: other peers of the torrent are looked for, too
+   * @param teller the member that named this torrent. It is asked, and only it learns of the torrent. Undefined: other
+   * peers of the torrent are looked for, too
    */
   constructor(network: Network, infoHash: InfoHash, lifetime: AbortSignal, teller?: PeerRecord) {
     this.#network = network;
@@ -55,7 +55,7 @@ export class PeerSource implements IndexSource, AsyncDisposable {
   }
 }
 
-/** Connects every follower of the publisher, now and when new ones are found. */
+/** Connects to every follower of the publisher, now and when new ones are found. */
 function connectCohort(reader: TorrentReader, network: Network, signal: AbortSignal): () => void {
   const onPeer = (peer: Parameters<TorrentReader['addPeer']>[0]): void => reader.addPeer(peer);
   for (const peer of network.discovery.candidates()) onPeer(peer);

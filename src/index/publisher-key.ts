@@ -9,11 +9,11 @@ import { dirname } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 
-/** A publisher, whose key may not be in its file yet. */
+/** A publisher. Its key may not be in its file yet. */
 export interface PublisherIdentity {
   /** 32 bytes. */
   readonly publicKey: Uint8Array;
-  /** Returns the key that signs. Writes a new key to its file first: nobody may learn of a signature by a lost key. */
+  /** Returns the key that signs. Writes a new key to its file first: a lost key must not have signed anything. */
   signer(): Promise<PublisherKey>;
 }
 
@@ -37,8 +37,8 @@ const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
 /** A new key that is not in a file yet, and so cannot sign. */
 interface NewPublisherKey extends Pick<PublisherKey, 'publicKey'> {
   /**
-   * Writes the key and returns it. The file is readable only by its owner (0600). Makes missing parent folders (0700). Never overwrites a file:
-   * followers know the publisher by its key and cannot be told of another.
+   * Writes the key and returns it. Only the owner can read the file (0600). Makes missing parent folders (0700). Never
+   * overwrites a file: followers know the publisher by its key and cannot be told about a new one.
    *
    * @throws NarswarmError `KEY_INVALID`, naming the file, if it exists or cannot be written.
    */

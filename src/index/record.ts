@@ -1,10 +1,10 @@
 /**
- * A record of the hash map: a narinfo with added fields, which Nix and other caches ignore.
+ * Makes and reads the records of the hash map: narinfos with added fields, which Nix and other caches ignore.
  *
  *     InfoHash: <40 hex characters, the canonical torrent of the NAR>
  *     Pieces: <base64 of the SHA-1 digests of its pieces, 20 bytes each>
  *
- * For a path that a content-addressed derivation made, it also has a line for each realisation:
+ * For a path that a content-addressed derivation made, a record also has a line for each realisation:
  *
  *     Realisation: <its file in a binary cache> <the JSON in that file>
  *
@@ -27,9 +27,9 @@ const REALISATION = 'Realisation';
 export const RECORD_KEYS: ReadonlySet<string> = new Set(['InfoHash', 'Pieces', REALISATION]);
 
 /**
- * Adds a torrent to a narinfo. Replaces the one that it has.
+ * Adds a torrent to a narinfo. Replaces an earlier one.
  *
- * @throws NarswarmError `INDEX_INVALID` if the torrent is of another file than the narinfo's.
+ * @throws NarswarmError `INDEX_INVALID` if the torrent is for another file than the narinfo's.
  */
 export function toRecord(info: NarInfo, torrent: NarTorrent): NarInfo {
   const pieces = Buffer.from(torrent.pieces).toString('base64');
@@ -43,7 +43,7 @@ export function toRecord(info: NarInfo, torrent: NarTorrent): NarInfo {
  * record is a hint: only the SHA-256 of the whole file proves the NAR.
  *
  * @throws NarswarmError `INDEX_INVALID`, naming the store path: one added field is missing, FileHash or FileSize is
- *   missing, the pieces are malformed or do not fit the size, or InfoHash does not fit the other fields.
+ * missing, the pieces are malformed or do not fit the size, or InfoHash does not fit the other fields.
  */
 export function torrentOfRecord(info: NarInfo): NarTorrent | undefined {
   const infoHash = extraOf(info, 'InfoHash');
@@ -64,7 +64,7 @@ export function torrentOfRecord(info: NarInfo): NarTorrent | undefined {
   throw unfit(info, `its InfoHash is ${quote(infoHash)}, but its other fields give ${torrent.infoHash}`);
 }
 
-/** Returns a record with these realisations, which replace earlier ones. */
+/** Returns a record with these realisations. They replace earlier ones. */
 export function withRealisations(info: NarInfo, realisations: readonly Realisation[]): NarInfo {
   const lines = realisations.map(({ file, text }) => [REALISATION, `${file} ${text}`] as const);
   return { ...info, extra: [...withExtra(info, REALISATION, undefined).extra, ...lines] };
@@ -83,7 +83,7 @@ export function realisationsOf(info: NarInfo): Realisation[] {
  * whatever order they come. `ShardRecords` reads it back.
  *
  * @throws NarswarmError `INDEX_INVALID` for two records of one store hash, `NARINFO_INVALID` for a record that cannot
- *   be written.
+ * be written.
  */
 export function formatRecords(infos: readonly NarInfo[]): string {
   const byHash = new Map<StoreHash, NarInfo>();

@@ -46,7 +46,7 @@ export interface Resolved extends AsyncDisposable {
   readonly failure?: unknown;
 }
 
-/** One attempt: `signal` ends it at the deadline, `lifetime` is that of the run. */
+/** One attempt. `signal` ends it at the deadline; `lifetime` is the signal of the run. */
 interface Attempt extends ResolveContext {
   readonly lifetime: AbortSignal;
 }
@@ -69,7 +69,7 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
   const deadline = AbortSignal.timeout(context.timeoutMs);
   const signal = AbortSignal.any([context.signal, deadline]);
   const inner: Attempt = { ...context, signal, lifetime: context.signal };
-  // Before any query: neighbours take a moment to answer.
+  // Joins before any query, since neighbours take a moment to answer.
   context.network?.joinCohort(cohortInfoHash(address.publicKey, address.salt));
   try {
     return address.baseUrl === undefined
@@ -97,8 +97,8 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
 }
 
 /**
- * Reads an edition that a member of the cohort says it holds, from the members. Its word counts for nothing: the
- * manifest must be signed, and not older than the kept one.
+ * Reads an edition from a member of the cohort that claims to hold it. The claim proves nothing: the manifest must be
+ * signed, and not older than the kept one.
  *
  * @throws INDEX_UNREACHABLE, INDEX_SIGNATURE, INDEX_INVALID, INDEX_EXPIRED, INDEX_ROLLBACK; the signal's reason
  */
@@ -137,7 +137,7 @@ export interface Verified {
   readonly bytes: Uint8Array;
 }
 
-/** Reads the manifest that was last seen of a publisher's hash map. Undefined if there is none, or it is damaged. */
+/** Reads the last seen manifest of a publisher's hash map. Undefined if there is none, or if it is damaged. */
 export async function readKept(address: PublisherAddress, dir: IndexDir, now: Date): Promise<Verified | undefined> {
   const bytes = await dir.readManifest();
   return bytes === undefined ? undefined : verified(address, bytes, now);
@@ -195,7 +195,7 @@ async function byHttp(
       if (bytes !== undefined) return bytes;
       throw new NarswarmError(
         'INDEX_UNREACHABLE',
-        `${baseUrl}/${name} does not exist: is this the mirror of a hash map?`,
+        `${baseUrl}/${name} does not exist: check that this is the mirror of a hash map`,
         { facts: { url: baseUrl } },
       );
     },
@@ -252,7 +252,7 @@ async function byDht(
 
 /**
  * Reads the manifest that a pointer leads to. Meanwhile queries the DHT again: a restarted publisher may replace a
- * pointer to an edition that nobody holds any longer.
+ * pointer to an edition that nobody holds any more.
  */
 async function readNewest(
   address: PublisherAddress,
@@ -286,7 +286,7 @@ function mapOptions(context: Attempt): HashMapOptions {
   return { lifetime: context.lifetime, shardTimeoutMs: context.shardTimeoutMs };
 }
 
-/** Asks the peers in the manifest's hints. `mirror` is the host of the manifest, as in URLs. */
+/** Adds the peers in the manifest's hints. `mirror` is the host of the manifest, as in URLs. */
 function hint({ peers, peerPort }: Manifest, network: Network | undefined, mirror?: string): void {
   const besideMirror = mirror === undefined || peerPort === undefined ? [] : [`${mirror}:${peerPort}`];
   network?.discovery.hint([...peers, ...besideMirror]);
@@ -296,7 +296,7 @@ function unreachable(address: PublisherAddress, timeoutMs: number, cause: unknow
   const seconds = Math.round(timeoutMs / 1000);
   return new NarswarmError(
     'INDEX_UNREACHABLE',
-    `no answer about ${formatPublisherAddress(address)} in ${seconds} s: is the address right, is its publisher or a mirror of it running, can this machine reach the DHT?`,
+    `no answer about ${formatPublisherAddress(address)} in ${seconds} s: check the address, that its publisher or a mirror of it is running, and that this machine reaches the DHT`,
     {
       cause,
       facts: { publisher: formatPublisherAddress(address) },
@@ -304,7 +304,7 @@ function unreachable(address: PublisherAddress, timeoutMs: number, cause: unknow
   );
 }
 
-/** Prefers the error of an expired kept edition: it says more than that nobody answers. */
+/** Prefers the error of an expired kept edition: it says more than the error that nobody answers. */
 function expiredOr(failure: unknown, kept: Manifest | undefined, now: Date): unknown {
   if (kept === undefined || kept.expires > now || !isNarswarmError(failure, 'INDEX_UNREACHABLE')) return failure;
   return new NarswarmError(

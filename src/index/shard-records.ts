@@ -3,14 +3,14 @@ import type { StoreHash } from '../nix/brands.ts';
 import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 
-/** Limit on the length of a record's first line: a store directory, a hash and a name of 211 characters are shorter. */
+/** Limit on the length of a record's first line. A store directory, a hash and a name of 211 characters are shorter. */
 const FIRST_LINE_BYTES = 512;
 const FIRST_LINE = /^StorePath: \S*\/([0-9a-df-np-sv-z]{32})-/;
 const SEPARATOR = '\n\n';
 
 /**
  * The records of a shard: narinfos in the order of their store hashes, separated by empty lines. Finds them by
- * bisection and parses them on demand, so that a shard takes no more memory than its text and 8 bytes per record.
+ * bisection and parses them on demand. So a shard takes no more memory than its text and 8 bytes per record.
  */
 export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
   readonly #text: Buffer;
@@ -91,7 +91,7 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
   #parse(index: number): NarInfo {
     const [start = 0, next = 0] = this.#starts.subarray(index, index + 2);
     const info = parse(index + 1, this.#text.subarray(start, next - 1));
-    // a second StorePath line would replace the first
+    // A second StorePath line would replace the first.
     if (storeHashOf(info.storePath) !== this.#hashAt(index)) throw corrupt(index + 1, 'it has two store paths');
     return info;
   }

@@ -1,6 +1,6 @@
 /**
- * Shards: the records of a hash map, divided by the first characters of their store hashes and compressed. So looking
- * up ten paths fetches ten shards and not a hundred thousand records.
+ * Shards: the records of a hash map, divided by the first characters of their store hashes and compressed. Looking up
+ * ten paths fetches ten shards, not a hundred thousand records.
  */
 import { createHash } from 'node:crypto';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
@@ -28,7 +28,7 @@ export const MAX_PREFIX_LENGTH = 3;
 /** The name of the shard for the empty prefix. */
 export const WHOLE_NAME = 'all';
 
-/** 128 · √32: at this average, 32 times as many shards would be as near to 128 records per shard. */
+/** 128 · √32. At this average, 32 times as many shards would be as near to 128 records per shard. */
 const MAX_MEAN_RECORDS = 724;
 
 /**
@@ -57,7 +57,7 @@ export function shardPrefix(storeHash: StoreHash, prefixLength: number): string 
 }
 
 /**
- * Returns the place of a shard, relative to the manifest: `shards/<prefix>.zst`, or `shards/all.zst` for the empty
+ * Returns the path of a shard, relative to the manifest: `shards/<prefix>.zst`, or `shards/all.zst` for the empty
  * prefix.
  */
 export function shardFileName(prefix: string): string {
@@ -80,7 +80,9 @@ export function encodeShard(records: readonly NarInfo[]): ListedShard {
   );
 }
 
-/** The bytes of a shard that a manifest lists: bytes after a zstd frame are ignored, so others may hide some there. */
+/**
+ * The bytes of a shard that a manifest lists. (Bytes after a zstd frame are ignored, so others could hide data there.)
+ */
 export type ListedShard = Uint8Array & { readonly [LISTED]: true };
 declare const LISTED: unique symbol;
 
@@ -119,7 +121,7 @@ export function assertShard(entry: ShardEntry, bytes: Uint8Array): asserts bytes
   if (sha256Of(bytes) !== entry.sha256) throw invalid(`${name} is not the one that the manifest was signed for`);
 }
 
-/** A window of at most 8 MiB: a larger one would be allocated before there is any data for it. */
+/** Limit on the window: 8 MiB. A larger one would be allocated before there is any data for it. */
 const MAX_WINDOW_LOG = 23;
 
 function decompress(bytes: Uint8Array, maxBytes: number): Buffer {

@@ -2,13 +2,13 @@ import type { FileHash, StoreHash } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { HashMap } from './hash-map.ts';
 
-/** Ranks the files of NARs: those with a low rank are wanted most. */
+/** Ranks the files of NARs. Files with a low rank are wanted most. */
 export type RankFiles = (
   files: readonly { readonly file: FileHash; readonly sizeBytes: number }[],
   signal: AbortSignal,
 ) => Promise<(file: FileHash) => number>;
 
-/** A limit on what is held of a hash map. */
+/** A limit on the held part of a hash map. */
 export interface MapBudget {
   /** Limit on the bytes of all NARs. */
   readonly maxBytes: number;
@@ -16,10 +16,10 @@ export interface MapBudget {
   readonly rankFiles?: RankFiles | undefined;
 }
 
-/** The paths of a hash map that are to be held. */
+/** The chosen paths of a hash map. */
 export interface WithinBudget {
   readonly hashes: readonly StoreHash[];
-  /** Names of the roots that do not fit as a whole. */
+  /** Names of the roots whose closures do not fit. */
   readonly leftOut: readonly string[];
 }
 
@@ -30,9 +30,9 @@ interface Entry {
 }
 
 /**
- * Chooses what of a map fits into a budget: all of it, or else the closures of its roots, each if it still fits, and then
- * other paths with what they refer to. Roots come in the order of their lowest rank, and paths in the order of their own
- * rank; of several with the same rank, the map's first. A NAR that several paths have counts once.
+ * Chooses the part of a map that fits into a budget. If the whole map does not fit, chooses the closures of its roots
+ * that still fit, then other paths with their references. Roots come in the order of their lowest rank, paths in the
+ * order of their own rank; with equal rank, in the order of the map. A NAR that several paths have counts once.
  *
  * @throws as {@link HashMap.storeHashes}
  */
@@ -75,7 +75,7 @@ async function readEntries(map: HashMap, signal: AbortSignal): Promise<Map<Store
   return entries;
 }
 
-/** The files of all paths, each once. */
+/** Returns the files of all paths, each once. */
 function filesOf(entries: ReadonlyMap<StoreHash, Entry>): { file: FileHash; sizeBytes: number }[] {
   const files = new Map<FileHash, number>();
   for (const { fileHash, bytes } of entries.values()) if (fileHash !== undefined) files.set(fileHash, bytes);
@@ -110,12 +110,12 @@ function closureOf(root: StoreHash, entries: ReadonlyMap<StoreHash, Entry>): Set
   return closure;
 }
 
-/** Paths that are chosen one after another, each with its closure, as long as they fit. */
+/** Chooses paths one after another, each with its closure, while they fit. */
 class Choice {
   readonly chosen = new Set<StoreHash>();
   readonly #entries: ReadonlyMap<StoreHash, Entry>;
   readonly #files = new Set<FileHash>();
-  /** Paths whose closures do not fit: they never will, nor will what refers to them. */
+  /** Paths whose closures do not fit. Paths that refer to them do not fit either. */
   readonly #tooLarge = new Set<StoreHash>();
   #leftBytes: number;
 
@@ -124,7 +124,7 @@ class Choice {
     this.#leftBytes = maxBytes;
   }
 
-  /** @returns false if its closure does not fit */
+  /** Chooses a path with its closure. @returns false if they do not fit */
   take(root: StoreHash): boolean {
     if (this.chosen.has(root)) return true;
     const more = new Set([root]);
