@@ -64,7 +64,7 @@ describe('add', { concurrency: 2 }, () => {
     );
   };
 
-  test('people read how many paths there are, and not a line for each with a temporary folder', async () => {
+  test('people read a count of paths, and no line for each', async () => {
     const args = ['add', own.root, ...signing(await lab.folder('cache'))];
     const run = await lab.runPlain(args, { env: { NIX_REMOTE: own.remote } });
     assert.equal(run.status, 0, run.stderr);
@@ -72,7 +72,7 @@ describe('add', { concurrency: 2 }, () => {
     assert.doesNotMatch(run.stderr, /copying path|narswarm\/export/);
   });
 
-  test('what was added is published, fetched by a machine that knows address and key, and imported', async () => {
+  test('added paths are published, and a machine with the address and the key fetches and imports them', async () => {
     const store = await lab.folder('cache');
     const link = lab.path('result');
     await symlink(own.root, link);
@@ -116,7 +116,7 @@ describe('add', { concurrency: 2 }, () => {
     assert.equal(requisites(to, own.root).length, PATHS);
   });
 
-  test('what was not added is in no file store, and nobody is given it', async () => {
+  test('paths that were not added are in no file store, and nobody gets them', async () => {
     const store = await lab.folder('cache');
     const empty = await lab.folder('cache');
     await cp(join(made.cacheDir, 'nix-cache-info'), join(empty, 'nix-cache-info'));
@@ -137,7 +137,7 @@ describe('add', { concurrency: 2 }, () => {
     assert.equal(await answersHandshake(port, await infoHashOf(own.other, elsewhere)), false);
   });
 
-  test('what nobody trusted has signed is exported, named, and not published', async () => {
+  test('paths without a trusted signature are exported, named, and not published', async () => {
     const store = await lab.folder('cache');
     const run = await add([own.root, '--store', store, ...trustOfLab()]);
     assert.equal(run.status, 0, run.stderr);
@@ -164,7 +164,7 @@ describe('add', { concurrency: 2 }, () => {
     assert.deepEqual(await snapshot(store), first);
   });
 
-  test('narinfos that were there gain the signature, and the rest of the store stays as it is', async () => {
+  test('existing narinfos gain the signature, and the rest of the store stays the same', async () => {
     const store = await lab.folder('cache');
     const fixture = await lab.fixtureCache();
     await cp(fixture, store, { recursive: true, preserveTimestamps: true });
@@ -188,7 +188,7 @@ describe('add', { concurrency: 2 }, () => {
     assert.deepEqual(paths, new Set(requisites(made.buildStore, own.root)), 'the closure alone may be served');
   });
 
-  test('a narinfo of other contents is not signed', async () => {
+  test('a narinfo with other contents is not signed', async () => {
     const store = await lab.folder('cache');
     await cp(made.cacheDir, store, { recursive: true });
     const file = join(store, `${basename(made.root).slice(0, 32)}.narinfo`);
@@ -203,7 +203,7 @@ describe('add', { concurrency: 2 }, () => {
     assert.equal(await readFile(file, 'utf8'), forged);
   });
 
-  test('a NAR that is missing or damaged is exported again, and the signatures of its narinfo are kept', async () => {
+  test('a missing or damaged NAR is exported again, and its narinfo keeps its signatures', async () => {
     const store = await lab.folder('cache');
     await cp(made.cacheDir, store, { recursive: true });
     const infos = [...(await readNarInfos(store)).values()];
@@ -224,7 +224,7 @@ describe('add', { concurrency: 2 }, () => {
     ['zstd', '.nar.zst'],
     ['none', '.nar'],
   ] as const) {
-    test(`writes NARs with --compression ${compression}, also to a folder with an odd name`, async () => {
+    test(`--compression ${compression} writes such NARs, in a folder with an odd name, too`, async () => {
       const store = join(await lab.folder('odd'), 'a %20b?c#d');
       await added(store, ['--compression', compression]);
       const { nars } = await assertSound(store, publicKey);
@@ -236,7 +236,7 @@ describe('add', { concurrency: 2 }, () => {
     });
   }
 
-  test('--dry-run says what it would do and does nothing', async () => {
+  test('--dry-run lists the paths and changes nothing', async () => {
     const store = lab.path('cache');
     const run = await add([own.root, ...signing(store), '--dry-run']);
     assert.equal(run.status, 0, run.stderr);
@@ -294,7 +294,7 @@ cache=\${6#file://}; cache=\${cache%%\\?*}`;
       return Number(pid);
     };
 
-    test('by a disk that does not keep what Nix wrote', async () => {
+    test('by a disk that loses the files that Nix wrote', async () => {
       for (const end of [
         'for nar in $cache/nar/*; do echo torn > $nar; done',
         'rm $cache/*.narinfo',
@@ -310,7 +310,7 @@ cache=\${6#file://}; cache=\${cache%%\\?*}`;
     });
 
     for (const signal of ['SIGKILL', 'SIGINT'] as const) {
-      test(`by ${signal} while Nix exports: the store is sound, and the next run makes up for it`, async () => {
+      test(`by ${signal} while Nix exports: the store is sound, and the next run completes it`, async () => {
         const store = await lab.folder('cache');
         const { env, bin } = await fakeNix(`${EXPORT_ONE}\n${HANG}`);
         const running = lab.start(['add', own.root, ...signing(store)], { env });
@@ -332,7 +332,7 @@ cache=\${6#file://}; cache=\${cache%%\\?*}`;
       });
     }
 
-    test('between two batches: what was exported is kept', async () => {
+    test('between two batches: exported paths are kept', async () => {
       const store = await lab.folder('cache');
       const { env, bin } = await fakeNix(`[ -e $bin/again ] || { touch $bin/again; exec $real "$@"; }\n${HANG}`);
       const running = lab.start(['add', own.many, ...signing(store)], { env });
@@ -345,7 +345,7 @@ cache=\${6#file://}; cache=\${cache%%\\?*}`;
       assert.equal((await assertSound(store, publicKey)).narInfos.length, 261);
     });
 
-    test('not by another one at the same time', async () => {
+    test('not by another add at the same time', async () => {
       const store = await lab.folder('cache');
       await Promise.all([added(store), added(store)]);
       assert.equal((await assertSound(store, publicKey)).narInfos.length, PATHS);
@@ -361,7 +361,7 @@ cache=\${6#file://}; cache=\${cache%%\\?*}`;
       return file;
     };
 
-    test('a key that is none, in one sentence that does not show it', async () => {
+    test('a malformed key, in one sentence that does not show it', async () => {
       const secret = await readFile(secretKey, 'utf8');
       for (const text of ['', 'garbage', 'own-1:c2hvcnQ=', publicKey, `${secret.slice(0, -6)}AAAA==`]) {
         const file = await keyFile(text);
@@ -379,14 +379,14 @@ cache=\${6#file://}; cache=\${cache%%\\?*}`;
       assertFailure(await add(args), 3, 'NOT_FOUND', new RegExp(`cannot read the secret key ${missing}: ENOENT`));
     });
 
-    test('nothing, but warns, where others can read the key', async () => {
+    test('nothing if others can read the key, but warns', async () => {
       const file = await keyFile(await readFile(secretKey, 'utf8'), 0o644);
       const run = await add([own.root, '--store', await lab.folder('cache'), '--sign-key', file]);
       assert.equal(run.status, 0, run.stderr);
       assert.equal(run.event('warning')['message'], `${file} can be read by others: chmod 600 ${file}`);
     });
 
-    test('paths that lead nowhere, lie elsewhere or are not valid', async () => {
+    test('paths that do not exist, are elsewhere or are not valid', async () => {
       const absent = '/nix/store/00000000000000000000000000000000-absent';
       const dangling = lab.path('result');
       await symlink('nowhere', dangling);
@@ -409,13 +409,13 @@ cache=\${6#file://}; cache=\${cache%%\\?*}`;
       assertFailure(await add(args, { env }), 8, 'NIX_MISSING', /there is no `nix-store` in PATH: install Nix/);
     });
 
-    test('to go on where Nix fails, in its words', async () => {
+    test('to continue after Nix fails, and repeats its words', async () => {
       const args = [own.root, ...signing(lab.path('cache'))];
       const env = { NIX_REMOTE: 'no-such-store://' };
       assertFailure(await add(args, { env }), 8, 'NIX_FAILED', /nix failed: .*no-such-store/);
     });
 
-    test('a store for another store folder, and an unknown compression', async () => {
+    test('a store for another store directory, and an unknown compression', async () => {
       const store = await lab.folder('cache');
       await writeFile(join(store, 'nix-cache-info'), 'StoreDir: /other/store\n');
       const run = await add([own.root, ...signing(store)]);

@@ -75,7 +75,7 @@ describe('bad input', { concurrency: 4 }, () => {
     });
   }
 
-  test('an unknown root names those that there are', async () => {
+  test('the error for an unknown root lists the known ones', async () => {
     const store = await lab.fixtureCache();
     const what = ['--store', store, '--trusted-public-key', key, '--key', lab.path('key')];
     const published = await lab.run(['publish', '--once', ...what, '--root', `top=${FIXTURE_ROOT}`]);
@@ -89,7 +89,7 @@ describe('bad input', { concurrency: 4 }, () => {
     assertFailure(none, 3, 'ROOT_UNKNOWN', /"desktop" is neither .*no hash map was asked/);
   });
 
-  test('publish of an empty folder, an empty cache, and one without a signed path', async () => {
+  test('publish refuses an empty folder, an empty cache, and one without a signed path', async () => {
     const publish = ['publish', '--once', '--key', lab.path('key'), '--trusted-public-key'];
     const empty = await lab.folder('empty');
     assertFailure(
@@ -131,20 +131,20 @@ describe('bad input', { concurrency: 4 }, () => {
     assertFailure(root, 4, 'NARINFO_UNTRUSTED', /top\+1\.0_x=\?.*fixture-1/);
   });
 
-  test('torrent of a path that the store does not hold', async () => {
+  test('torrent refuses a path that the store does not hold', async () => {
     const path = FIXTURE_ROOT.replace('ak1r', 'ak2r');
     const run = await lab.run(['torrent', path, '--store', await lab.fixtureCache(), '--magnet']);
     assertFailure(run, 3, 'NOT_FOUND', /holds no narinfo of \/nix\/store\/ak2r/);
   });
 
-  test('a key file that is none, and one that cannot be made', async () => {
+  test('a malformed key file, or one that cannot be created, is refused', async () => {
     const none = await lab.run(['key', '--file', join(lab.dir, 'fixture-1', 'nix-cache-info')]);
     assertFailure(none, 2, 'KEY_INVALID', /nix-cache-info does not hold a secret key/);
     const folder = await lab.folder('folder');
     assertFailure(await lab.run(['key', '--file', folder]), 2, 'KEY_INVALID', new RegExp(folder));
   });
 
-  test('a port that is taken', async () => {
+  test('a port in use is reported', async () => {
     const port = String(cache.port);
     const daemon = ['daemon', '--store', lab.path('store'), '--trusted-public-key', key];
     assertFailure(
@@ -166,7 +166,7 @@ describe('bad input', { concurrency: 4 }, () => {
     assertFailure(run, 9, 'LISTEN_FAILED', new RegExp(`cannot serve HTTP on port ${port}.*--http-port`));
   });
 
-  test('without nix in PATH all but the import works, and the message says so', async () => {
+  test('without nix in PATH everything but the import works, and the message says so', async () => {
     const bin = await lab.folder('bin');
     await symlink('/usr/bin/xz', join(bin, 'xz'));
     const env = { PATH: bin };
@@ -182,7 +182,7 @@ describe('bad input', { concurrency: 4 }, () => {
     assert.equal((await assertSound(store, key)).narInfos.length, 3);
   });
 
-  test('help has examples and exit statuses, for every command', async () => {
+  test('the help of every command has examples and exit statuses', async () => {
     for (const name of ['key', 'publish', 'fetch', 'daemon', 'torrent', 'dht', 'demo']) {
       const run = await lab.runPlain([name, '--help']);
       assert.equal(run.status, 0);
@@ -194,7 +194,7 @@ describe('bad input', { concurrency: 4 }, () => {
     assert.match((await lab.runPlain(['--version'])).stdout, /^\d+\.\d+\.\d+\n$/);
   });
 
-  test('fewer files than it takes may be open: one sentence with the way out', async () => {
+  test('a limit of too few open files is one sentence with the way out', async () => {
     const store = await lab.folder('store');
     const wrapper = ['sh', '-c', 'ulimit -n 28; exec "$@"', 'sh'];
     const args = [
@@ -217,7 +217,7 @@ describe('bad input', { concurrency: 4 }, () => {
     assert.equal((await lab.run(args)).status, 0, 'the next run goes on');
   });
 
-  test('a store folder that is a file', async () => {
+  test('a store that is a file is refused', async () => {
     const dir = await lab.folder('dir');
     await mkdir(join(dir, 'nar'), { recursive: true });
     const run = await lab.run([

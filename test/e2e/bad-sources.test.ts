@@ -76,7 +76,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
       /leaf-1\.0.*other-1/,
     ],
     ['cut short', (text) => text.slice(0, 200), 'NARINFO_INVALID', /[0-9a-z]{32}\.narinfo: corrupt narinfo/],
-    ['of no form', () => '<html>not found</html>\n', 'NARINFO_INVALID', /corrupt narinfo/],
+    ['that is a web page', () => '<html>not found</html>\n', 'NARINFO_INVALID', /corrupt narinfo/],
     ['with CRLF', (text) => text.replaceAll('\n', '\r\n'), 'NARINFO_INVALID', /CRLF/],
     [
       'with a NUL in its URL',
@@ -101,7 +101,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     });
   }
 
-  test('a narinfo of another path', async () => {
+  test('a narinfo of another path is refused', async () => {
     const store = await lab.folder('store');
     const other = await readFile(join(await lab.fixtureCache(), `${ROOT_HASH}.narinfo`), 'utf8');
     const run = await fetch(store, ['--from', await upstreamWith(LEAF, () => other)]);
@@ -114,7 +114,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     assert.deepEqual(await assertSound(store, key), { narInfos: [], nars: [] });
   });
 
-  test('a narinfo whose URL leads elsewhere', async () => {
+  test('a narinfo whose URL leads elsewhere is refused', async () => {
     const hostile = [
       '../../../etc/passwd',
       '/etc/passwd',
@@ -137,7 +137,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     }
   });
 
-  test('a hash map with a bad signature, or of another publisher', async () => {
+  test('a hash map with a bad signature, or of another publisher, is refused', async () => {
     const { dir, mirror } = await publish();
     const bytes = await readFile(join(dir, 'manifest'), 'utf8');
     await writeFile(
@@ -176,7 +176,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     await assertSound(store, key);
   });
 
-  test('a hash map with a damaged shard', async () => {
+  test('a hash map with a damaged shard is refused', async () => {
     const { dir, mirror } = await publish();
     const file = join(dir, 'shards', 'all.zst');
     const bytes = await readFile(file);
@@ -188,7 +188,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     assertFailure(run, 6, 'INDEX_INVALID', /shard/);
   });
 
-  test('a hash map that has expired, just fetched or kept from before', async () => {
+  test('an expired hash map is refused, whether new or kept from before', async () => {
     const { mirror, built, dir, address } = await publish(['--valid-for', '1s']);
     const expires = String(built['expires']);
     while (Date.now() <= Date.parse(expires)) await sleep(Date.parse(expires) - Date.now() + 1);
@@ -210,7 +210,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     assertFailure(refused, 6, 'INDEX_EXPIRED', /the kept edition expired.*ECONNREFUSED 127\.0\.0\.1:1$/m);
   });
 
-  test('a hash map older than one that was seen', async () => {
+  test('a hash map older than one that was seen is refused', async () => {
     const store = await lab.fixtureCache();
     const same = ['--key', lab.path('key')];
     const older = await publish([...same, '--root', `old=${FIXTURE_ROOT}`], store);
@@ -237,7 +237,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     assertFailure(await fetch(client, ['--publisher', older.mirror, ...dry]), 6, 'INDEX_ROLLBACK', says);
   });
 
-  test('a hash map that nobody has', async () => {
+  test('a hash map that nobody has is reported', async () => {
     const gone = await startHttpCache(await lab.folder('gone'));
     const { address } = await publish();
     const missing = ['--publisher', mirrorOf(address, gone.url), '--no-upstream', ...ALONE];

@@ -43,13 +43,13 @@ describe('a store that cannot be written', { concurrency: 2 }, () => {
     return { ...run, store, left };
   };
 
-  test('the disk is full, with bytes from a cache', async () => {
+  test('a disk that fills up while a cache sends is reported', async () => {
     const run = await onTmpfs('size=1m', ['fetch', made.root, '--from', upstream.url, '--no-copy']);
     assertFailure(run, 7, 'STORE_FULL', new RegExp(`no space left on the device that holds ${run.store}/`));
     assert.deepEqual((await assertSound(run.left, made.publicKey)).narInfos, []);
   });
 
-  test('the disk is full, with bytes from a peer', async () => {
+  test('a disk that fills up while a peer sends is reported', async () => {
     const { mirror } = await lab.publisher(made, ALONE);
     const args = ['fetch', made.root, '--publisher', mirror, '--no-upstream', '--no-copy', ...ALONE];
     const run = await onTmpfs('size=1m', args);
@@ -58,7 +58,7 @@ describe('a store that cannot be written', { concurrency: 2 }, () => {
     assert.ok(run.durationMs < 20_000);
   });
 
-  test('the disk is full when the narinfos are written: those that are there have all that they refer to', async () => {
+  test('if the disk fills up while narinfos are written, no narinfo lacks a reference', async () => {
     // Inodes for the folders and the NARs, and for some of the narinfos.
     const run = await onTmpfs('size=8m,nr_inodes=18', ['fetch', made.root, '--from', upstream.url, '--no-copy']);
     assertFailure(run, 7, 'STORE_FULL', new RegExp(`no space left on the device that holds ${run.store}/`));
@@ -67,7 +67,7 @@ describe('a store that cannot be written', { concurrency: 2 }, () => {
     assert.ok(narInfos.length > 0 && narInfos.length < 6, String(narInfos));
   });
 
-  test('the disk is full while Nix exports', async () => {
+  test('a disk that fills up while Nix exports is reported', async () => {
     const run = await onTmpfs('size=1m', ['add', made.root], '', { NIX_REMOTE: made.buildStore });
     assertFailure(
       run,
@@ -78,7 +78,7 @@ describe('a store that cannot be written', { concurrency: 2 }, () => {
     assert.deepEqual(await assertSound(run.left, made.publicKey), { narInfos: [], nars: [] });
   });
 
-  test('the folder is read-only', async () => {
+  test('a read-only folder is reported', async () => {
     const fetch = await onTmpfs('size=1m', ['fetch', made.root, '--from', upstream.url, '--no-copy'], 'ro');
     assertFailure(fetch, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${fetch.store}.*EROFS.*another --store`));
     const daemon = await onTmpfs('size=1m', ['daemon', ...ALONE], 'ro');
@@ -123,7 +123,7 @@ describe('a store that cannot be written', { concurrency: 2 }, () => {
     assert.doesNotMatch(run.stderr, /SuppressedError|^ {4}at /m);
   };
 
-  test('a store that turns read-only: each subscription says so, in one sentence', async () => {
+  test('each subscription reports in one sentence that the store turned read-only', async () => {
     const script = `mount -t tmpfs tmpfs "$0" || exit 99; trigger=$1; shift; "$@" & pid=$!
 while [ ! -e "$trigger" ]; do sleep 0.02; done
 mount -o remount,ro "$0" || exit 99; wait $pid`;
@@ -134,7 +134,7 @@ mount -o remount,ro "$0" || exit 99; wait $pid`;
     assertToldOnce(run);
   });
 
-  test('a store that vanishes: each subscription says so, in one sentence', async () => {
+  test('each subscription reports in one sentence that the store vanished', async () => {
     const run = await updateWhile(
       () => [],
       (store) => rename(store, `${store}.elsewhere`),

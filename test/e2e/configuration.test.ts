@@ -9,14 +9,14 @@ import { ALONE, assertFailure, FIXTURE_ROOT } from '../support/lab.ts';
 const { lab, cache, key } = await openFixtureLab();
 after(() => lab[Symbol.asyncDispose]());
 
-describe('the configuration', { concurrency: 4 }, () => {
+describe('configuration', { concurrency: 4 }, () => {
   const configFile = async (text: string): Promise<string> => {
     const file = lab.path('config.toml');
     await writeFile(file, text);
     return file;
   };
 
-  test('publish takes its store, keys and key file from the file, `key` shows the same address', async () => {
+  test('publish takes its store, keys and key file from the config file, and key shows the same address', async () => {
     const [store, keyFile] = [await lab.fixtureCache(), lab.path('key')];
     const text = `store = "${store}"\ntrusted-public-key = "${key}"\nkey = "${keyFile}"\nsalt = "lab"\nfrom = "${cache.url}"\n`;
     const env = { NARSWARM_CONFIG: await configFile(text) };
@@ -28,11 +28,11 @@ describe('the configuration', { concurrency: 4 }, () => {
     assert.match(String(shown.event('key')['address']), /&s=6c6162$/);
   });
 
-  test('publish without a store anywhere publishes the default one', async () => {
+  test('publish without a named store publishes the default one', async () => {
     assertFailure(await lab.run(['publish', '--once']), 7, 'STORE_CORRUPT', /state\/store is not a binary cache/);
   });
 
-  test('--no-upstream overrides the caches of the file, and contradicts those of a flag', async () => {
+  test('--no-upstream overrides the caches of the config file, and contradicts those of a flag', async () => {
     const config = ['--config', await configFile(`from = "${cache.url}"\ntrusted-public-key = "${key}"\n`)];
     const fetch = ['fetch', FIXTURE_ROOT, '--no-copy', ...ALONE];
     const store = lab.path('store');
@@ -44,7 +44,7 @@ describe('the configuration', { concurrency: 4 }, () => {
     assertFailure(both, 2, 'USAGE', /--no-upstream asks no cache and --from names one/);
   });
 
-  test('a fetch beside the daemon does not want its port', async () => {
+  test('a fetch beside the daemon does not take its port', async () => {
     const taken = `port = ${cache.port}\n`;
     const config = ['--config', await configFile(`${taken}from = "${cache.url}"\ntrusted-public-key = "${key}"\n`)];
     const fetch = ['fetch', FIXTURE_ROOT, '--no-copy', '--seed-for', '1ms', ...ALONE, '--store', lab.path('store')];
@@ -70,7 +70,7 @@ describe('the configuration', { concurrency: 4 }, () => {
     await assert.rejects(stat(keyFile), { code: 'ENOENT' });
   });
 
-  test('flags are refused that make no sense, and nothing is made', async () => {
+  test('flags that make no sense are refused, and nothing is created', async () => {
     const keyFile = lab.path('unmade');
     const once = ['publish', '--once', '--store', await lab.fixtureCache(), '--key', keyFile];
     assertFailure(await lab.run([...once, '--valid-for', '0d']), 2, 'USAGE', /--valid-for.*a second or more/);
@@ -82,7 +82,7 @@ describe('the configuration', { concurrency: 4 }, () => {
     assertFailure(await lab.run(['dht', '--listen', '999.1.1.1']), 2, 'USAGE', /--listen.*an IP address/);
   });
 
-  test('subscribe, subscriptions, unsubscribe', async () => {
+  test('subscribe, subscriptions and unsubscribe work together', async () => {
     const text = '# mine\nscope = "lan"\n';
     const file = await configFile(text);
     const config = ['--config', file];
@@ -135,7 +135,7 @@ describe('the configuration', { concurrency: 4 }, () => {
     );
   });
 
-  test('subscribe refuses what an update could not read', async () => {
+  test('subscribe refuses a source that an update could not read', async () => {
     const config = ['--config', await configFile('')];
     assertFailure(await lab.run(['subscribe', '../x', '/x', ...config]), 2, 'USAGE', /"\.\.\/x" is not a name/);
     assertFailure(await lab.run(['subscribe', 'x', '', ...config]), 2, 'USAGE', /source/);
@@ -153,7 +153,7 @@ describe('the configuration', { concurrency: 4 }, () => {
       assert.equal((await lab.run(['subscribe', `sound-${index}`, path, ...config])).status, 0, path);
   });
 
-  test('a file in the Nix store is NixOS’s to change', async () => {
+  test('a config file in the Nix store is left to NixOS', async () => {
     const dir = await lab.folder('etc');
     await mkdir(join(dir, 'store'));
     await writeFile(join(dir, 'store', 'made.toml'), '', { mode: 0o444 });

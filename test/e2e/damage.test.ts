@@ -69,7 +69,7 @@ describe('a damaged store', { concurrency: 2 }, () => {
   };
 
   for (const [what, damage] of Object.entries(DAMAGE)) {
-    test(`${what}: said by status and verify, mended by the next update`, async () => {
+    test(`${what}: status and verify report it, and the next update repairs it`, async () => {
       const { machine } = await machineWithCache(lab, made);
       assert.equal((await machine.update()).status, 0);
       const paths = await pathsOf(machine);
@@ -88,7 +88,7 @@ describe('a damaged store', { concurrency: 2 }, () => {
     });
   }
 
-  test('an update that cannot bring back what was lost does not say that it is complete', async () => {
+  test('an update that cannot fetch lost files again is not complete', async () => {
     const { machine, cache } = await machineWithCache(lab, made, { import: true, to: `local?root=${lab.path('nix')}` });
     assert.equal((await machine.update()).status, 0);
     const { root, blob } = await pathsOf(machine);
@@ -107,7 +107,7 @@ describe('a damaged store', { concurrency: 2 }, () => {
     await assertSound(machine.store, made.publicKey);
   });
 
-  test('verify --repair asks the publisher that the subscription is of, and its peers', async () => {
+  test('verify --repair asks the subscription’s publisher and its peers', async () => {
     const publisher = await lab.publisher(made, ALONE);
     const flags = ['--no-upstream', '--trusted-public-key', made.publicKey, '--peer', publisher.peer];
     const machine = await Machine.of(lab, { desktop: { source: `${publisher.mirror}#lab` } }, flags);
@@ -122,7 +122,7 @@ describe('a damaged store', { concurrency: 2 }, () => {
     await assertSound(machine.store, made.publicKey);
   });
 
-  test('complete as of when the map was confirmed; a publisher that is silent for more than a night is said', async () => {
+  test('status shows when the hash map was confirmed, and that a publisher is silent for more than a night', async () => {
     const publisher = await lab.publisher(made, ALONE);
     const flags = ['--no-upstream', '--trusted-public-key', made.publicKey, '--peer', publisher.peer];
     const machine = await Machine.of(lab, { desktop: { source: `${publisher.mirror}#lab` } }, [

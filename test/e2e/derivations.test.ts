@@ -45,7 +45,7 @@ in rec {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  test('add exports one, or what refers to one, and fetch imports both', async () => {
+  test('add exports a .drv file, or a path that refers to one, and fetch imports both', async () => {
     for (const root of [drv, referrer]) {
       const store = await lab.folder('added');
       const added = await lab.run(['add', root, '--sign-key', key, '--store', store], { env });
@@ -62,7 +62,7 @@ in rec {
     }
   });
 
-  test('both kinds may be roots of one fetch', async () => {
+  test('a .drv file and an output may be roots of one fetch', async () => {
     const store = await lab.folder('added');
     await lab.run(['add', referrer, '--sign-key', key, '--store', store], { env });
     const target = await lab.folder('target');

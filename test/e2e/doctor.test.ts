@@ -32,7 +32,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     ...new Set(run.events.filter(({ verdict }) => verdict === 'bad').map(({ check }) => check)),
   ];
 
-  test('finds nothing in the way of a daemon behind an open firewall', async () => {
+  test('finds no problem with a daemon behind an open firewall', async () => {
     await using lan = Lan.open();
     const host = lan.host('well', { firewall: OPEN });
     const store = await lab.folder('store');
@@ -49,7 +49,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     assert.equal(run.event('examined')['bad'], 0);
   });
 
-  test('finds a firewall that lets nothing in, by its rules and by multicast', async () => {
+  test('finds a closed firewall, by its rules and by multicast', async () => {
     await using lan = Lan.open();
     const host = lan.host('shut', { firewall: {} });
     const run = await examine(host, await lab.folder('store'));
@@ -61,7 +61,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     assert.match(String(run.event('error')['message']), /4 problems found: firewall, multicast/);
   });
 
-  test('finds who has the port', async () => {
+  test('finds the process that has the port', async () => {
     await using lan = Lan.open();
     const host = lan.host('taken');
     const [program, ...words] = [...host.wrapper, 'python3', '-m', 'http.server', '16277'];
@@ -80,7 +80,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     );
   });
 
-  test('finds that there is no network, no Nix, no key, and a store that cannot be written', async () => {
+  test('finds a missing network, Nix and key, and a store that cannot be written', async () => {
     await using lan = Lan.open();
     const host = lan.host('alone', { addresses: 'none' });
     host.detach();
@@ -103,7 +103,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     assert.deepEqual(bad(full), ['store']);
   });
 
-  test('finds a clock that is behind, and says what is unsure without failing', async () => {
+  test('finds a slow clock, and reports unsure findings without failing', async () => {
     await using lan = Lan.open();
     const host = lan.host('late');
     const store = await lab.folder('store');
@@ -134,7 +134,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
 
   const MAGNET = `magnet:?xs=urn:btpk:${'ab'.repeat(32)}`;
 
-  test('finds that nobody in the DHT answers, and how names are not found', async () => {
+  test('finds a silent DHT, and names that cannot be resolved', async () => {
     await using lan = Lan.open();
     const host = lan.host('cut-off');
     const store = await lab.folder('store');
@@ -159,7 +159,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     assert.deepEqual(verdicts(mirrored, 'dht'), ['unsure']);
   });
 
-  test('finds a DHT that answers', async () => {
+  test('finds an answering DHT', async () => {
     await using lan = Lan.open();
     const node = lan.host('node');
     const args = ['--dht-port', '6881', '--listen', node.ipv4];
@@ -177,7 +177,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     assert.match(String(findings(run, 'dht')[0]?.['message']), /the DHT answers \(1 of 1 node\)/);
   });
 
-  test('finds a nix.conf that Nix cannot read, and no wrong keys because of it', async () => {
+  test('finds a nix.conf that Nix cannot read, and does not blame the keys', async () => {
     await using lan = Lan.open();
     const host = lan.host('malformed');
     const run = await lab.run(['doctor', '--store', await lab.folder('store'), '--scope', 'off'], {
@@ -195,7 +195,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     assert.match(String(findings(key, 'keys')[0]?.['message']), /trusted-public-keys of nix\.conf/);
   });
 
-  test('finds a Nix that is too old', async () => {
+  test('finds an old Nix', async () => {
     const bin = await lab.folder('bin');
     await writeFile(join(bin, 'nix'), '#!/bin/sh\n[ "$1" = --version ] && echo "nix (Nix) 2.7.0" || exit 1\n', {
       mode: 0o755,

@@ -16,7 +16,7 @@ import { Machine, updated } from '../support/update-lab.ts';
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 const PATIENCE_MS = 20_000;
 
-describe('nobody is there any more', { concurrency: 3 }, () => {
+describe('lost terminals and readers', { concurrency: 3 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   before(async () => {
@@ -75,7 +75,7 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     }
   };
 
-  test('SIGHUP in an update: 130, the state says so, and the next goes on', async () => {
+  test('SIGHUP ends an update with 130, the state says so, and the next one continues', async () => {
     const { machine, cache, args } = await scene();
     cache.faults = [{ match: /^\/nar\//, kind: 'stall', afterBytes: 100 }];
     const { pid, shown, ended } = await onTerminal(machine, args);
@@ -89,7 +89,7 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     assert.equal(updated(await machine.update())['outcome'], 'complete');
   });
 
-  test('SIGHUP in a fetch', async () => {
+  test('SIGHUP interrupts a fetch', async () => {
     const { machine, cache } = await scene();
     cache.faults = [{ kind: 'stall-headers' }];
     const args = ['fetch', made.root, '--store', machine.store, '--no-copy', '--scope', 'off', '--from', cache.url];
@@ -105,7 +105,7 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     assert.match(shown(), /^error: interrupted/m);
   });
 
-  test('SIGHUP from everybody at once, and SIGTERM: the run still ends in good order', async () => {
+  test('several SIGHUPs and a SIGTERM at once still end a run in good order', async () => {
     const { machine, args } = await scene();
     const disk = await hangingProgram(lab, 'sync');
     const { pid, shown, ended } = await onTerminal(machine, args, disk.env);
@@ -121,7 +121,7 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     assert.equal(await outcomeOf(machine), 'complete', 'all of it was there');
   });
 
-  test('SIGHUP ends a daemon in a terminal as SIGTERM does, and is nothing to one without', async () => {
+  test('SIGHUP ends a daemon in a terminal like SIGTERM, and has no effect on one without', async () => {
     const { machine } = await scene();
     const daemon = (store: string): string[] => [
       'daemon',
@@ -143,7 +143,7 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     assert.deepEqual([status, signal, stderr], [0, null, '']);
   });
 
-  test('a terminal that is closed: under nohup an update goes on', async () => {
+  test('under nohup an update survives its closed terminal', async () => {
     const { machine, cache, args } = await scene();
     cache.faults = [{ match: /^\/nar\//, kind: 'stall', afterBytes: 100 }];
     const terminal = spawn(
@@ -187,14 +187,14 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     }
   };
 
-  test('a terminal that is closed interrupts an update in it', async () => {
+  test('a closed terminal interrupts its update', async () => {
     const { machine, cache, args } = await scene();
     cache.faults = [{ match: /^\/nar\//, kind: 'stall', afterBytes: 100 }];
     await inTerminal(machine, `exec ${process.execPath} ${MAIN} ${args.join(' ')}`);
     assert.equal(await outcomeAtLast(machine), 'interrupted');
   });
 
-  test('a terminal that is closed: under setsid an update goes on, though it can say nothing any more', async () => {
+  test('under setsid an update survives its closed terminal, though it can no longer print', async () => {
     const { machine, cache, args } = await scene();
     await machine.subscribe({ desktop: { source: made.root }, second: { source: made.root } });
     cache.faults = [{ match: /^\/nar\//, kind: 'stall', afterBytes: 100 }];
@@ -204,7 +204,7 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     assert.equal(await outcomeAtLast(machine, 'second'), 'incomplete');
   });
 
-  test('a reader of stdout that is gone: what is at work is interrupted, what is done is done', async () => {
+  test('if the reader of stdout is gone, a running command is interrupted', async () => {
     const { machine, cache, args } = await scene();
     await machine.subscribe({ desktop: { source: made.root }, list: { source: `${cache.url}/list` } });
     cache.faults = [{ match: /^\/list$/, kind: 'stall-headers' }];
@@ -214,7 +214,7 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     assert.equal(await endOf(startUnread(machine, ['--help'], 'stdout')), 0);
   });
 
-  test('a disk that is full of what is printed: the update goes on, and says so once', async () => {
+  test('if a full disk takes no more output, the update continues and says so once', async () => {
     const { machine, args } = await scene();
     await machine.subscribe({ desktop: { source: made.root }, second: { source: made.root } });
     await using full = await open('/dev/full', 'w');
@@ -229,7 +229,7 @@ describe('nobody is there any more', { concurrency: 3 }, () => {
     assert.deepEqual([await outcomeOf(machine), await outcomeOf(machine, 'second')], ['complete', 'complete']);
   });
 
-  test('a reader of stderr that is gone: the update goes on', async () => {
+  test('if the reader of stderr is gone, the update continues', async () => {
     const { machine, args } = await scene();
     assert.equal(await endOf(startUnread(machine, args, 'stderr')), 0);
     assert.equal(await outcomeOf(machine), 'complete');

@@ -59,7 +59,7 @@ describe('interruption', { concurrency: 3 }, () => {
     return slow;
   };
 
-  test('after kill -9 in the middle of a NAR a second fetch from peers keeps the verified pieces', async () => {
+  test('after kill -9 in the middle of a NAR, the next fetch from peers keeps the verified pieces', async () => {
     const store = await lab.folder('store');
     const killed = await (await startSlow(store, fromPeers)).stop('SIGKILL');
     assert.equal(killed.signal, 'SIGKILL');
@@ -77,7 +77,7 @@ describe('interruption', { concurrency: 3 }, () => {
     assert.deepEqual(await readdir(join(store, 'narswarm', 'partial')), []);
   });
 
-  test('after kill -9 between the last byte of a NAR and its place in the store it is not asked of anybody', async () => {
+  test('after kill -9 between the last byte of a NAR and its rename, nobody is asked for it again', async () => {
     const store = await lab.folder('store');
     await (await startSlow(store, fromPeers)).stop('SIGKILL');
     const parent = join(store, 'narswarm', 'partial');
@@ -93,7 +93,7 @@ describe('interruption', { concurrency: 3 }, () => {
     assert.equal((await assertSound(store, made.publicKey)).narInfos.length, 6);
   });
 
-  test('after kill -9 in the middle of a NAR a second fetch from a cache goes on by Range', async () => {
+  test('after kill -9 in the middle of a NAR, the next fetch from a cache continues by Range', async () => {
     const store = await lab.folder('store');
     const own = lab.use(await startHttpCache(made.cacheDir));
     const killed = await (await startSlow(store, ['--from', own.url])).stop('SIGKILL');
@@ -111,7 +111,7 @@ describe('interruption', { concurrency: 3 }, () => {
     assert.equal((await assertSound(store, made.publicKey)).narInfos.length, 6);
   });
 
-  test('what peers began a cache ends, and the other way round', async () => {
+  test('a cache completes a NAR that peers began, and peers one that a cache began', async () => {
     for (const [first, second] of [
       [fromPeers, ['--from', upstream.url]],
       [['--from', upstream.url], fromPeers],
@@ -124,7 +124,7 @@ describe('interruption', { concurrency: 3 }, () => {
     }
   });
 
-  test('Ctrl-C ends with 130, soon, and leaves no narinfo without its NAR', async () => {
+  test('Ctrl-C soon ends with 130 and leaves no narinfo without its NAR', async () => {
     for (const rest of [fromPeers, ['--from', upstream.url]]) {
       const store = await lab.folder('store');
       const slow = await startSlow(store, rest);
@@ -141,7 +141,7 @@ describe('interruption', { concurrency: 3 }, () => {
     }
   });
 
-  test('stopped time and again while many slow NARs come, no byte comes twice', async () => {
+  test('a fetch of slow NARs that is stopped again and again fetches no byte twice', async () => {
     const many = await lab.closure([2 * MB, ...Array.from({ length: 12 }, () => 300_000)]);
     const own = lab.use(await startHttpCache(many.cacheDir));
     const store = await lab.folder('store');

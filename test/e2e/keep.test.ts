@@ -51,7 +51,7 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     return String(run.event('torrent')['infoHash']);
   };
 
-  test('gc says what a budget would free, then frees it; pins and subscriptions keep their closures', async () => {
+  test('gc lists the paths beyond a budget, then removes them; pins and subscriptions keep their closures', async () => {
     const store = await filled();
     const gc = (...args: string[]): Promise<Run> => lab.run(['gc', '--store', store, ...args]);
     const plain = await lab.runPlain(['gc', '--store', store]);
@@ -97,7 +97,7 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     assertFailure(await gc('--keep-generations', 'all').then(asFailure), 2, 'USAGE', /whole number/);
   });
 
-  test('gc under a budget while a daemon seeds: what was just served stays, the rest is served no more', async () => {
+  test('gc beside a daemon keeps paths that were just served, and the others are no longer served', async () => {
     const store = await filled();
     const { ready } = await lab.service([
       'daemon',
@@ -120,7 +120,7 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     assert.equal(await answersHandshake(port, await infoHashOf(made.root)), false);
   });
 
-  test('gc while a fetch is under way: what the fetch counts on is still there when it is done', async () => {
+  test('gc beside a fetch removes nothing that the fetch needs', async () => {
     const store = await filled();
     await rm(join(store, large().url));
     const own = lab.use(await startHttpCache(made.cacheDir));
@@ -138,7 +138,7 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     assert.equal((await assertSound(store, made.publicKey)).nars.length, 6);
   });
 
-  test('verify finds bit rot, quarantines it, and --repair brings it back', async () => {
+  test('verify finds bit rot and quarantines it, and --repair fetches it again', async () => {
     const store = await filled();
     const small = infos.at(-1)!;
     await rot(join(store, large().url));
@@ -204,7 +204,7 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     assert.equal((await lab.run(['verify', '--store', store, '--deep', ...trust])).status, 0);
   });
 
-  test('verify --repair brings back what an earlier run has put into quarantine, and what was removed by hand below it', async () => {
+  test('verify --repair fetches files again that an earlier run quarantined or somebody removed', async () => {
     const store = await filled();
     const narInfoOf = ({ storePath }: NarInfo): string => `${storePath.slice(11, 43)}.narinfo`;
     const below = (above: NarInfo): NarInfo[] =>
@@ -227,7 +227,7 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     assert.equal((await verify('--deep', ...trust)).status, 0);
   });
 
-  test('verify killed at any moment leaves a store that is sound but for what is damaged', async () => {
+  test('killing verify at any moment damages nothing else', async () => {
     const store = await filled();
     await rot(join(store, large().url));
     const verifying = lab.start(['verify', '--store', store]);

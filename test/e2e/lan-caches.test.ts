@@ -45,7 +45,7 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
     return { host, cache, url: `http://${host.ipv4}:${cache.port}` };
   }
 
-  test('with no other source at all, everything comes from it', async () => {
+  test('an announced cache gives everything if it is the only source', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const { url } = await cacheHost(lan, stack);
@@ -58,7 +58,7 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
     ['lets in UDP 5353', [5353], true],
     ['does not', [], false],
   ] as const) {
-    test(`behind a firewall that ${what}, it is ${isFound ? 'used' : 'not found'}`, async () => {
+    test(`an announced cache behind a firewall that ${what} is ${isFound ? 'used' : 'not found'}`, async () => {
       await using stack = new AsyncDisposableStack();
       const lan = stack.use(Lan.open());
       const { url } = await cacheHost(lan, stack);
@@ -68,7 +68,7 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
     });
   }
 
-  test('over IPv6 alone', async () => {
+  test('an announced cache is used over IPv6 alone', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const host = lan.host('nas6', { addresses: 'ula' });
@@ -81,7 +81,7 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
   });
 
   for (const off of [['--no-lan'], ['--scope', 'off'], ['--no-upstream', '--peer-timeout', '1s']]) {
-    test(`${off.join(' ')}: it is not asked`, async () => {
+    test(`${off.join(' ')}: an announced cache is not asked`, async () => {
       await using stack = new AsyncDisposableStack();
       const lan = stack.use(Lan.open());
       const { cache } = await cacheHost(lan, stack);
@@ -91,7 +91,7 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
     });
   }
 
-  test('one that lies, one that is none and one that is gone cost the fetch nothing', async () => {
+  test('announced caches that lie, are no caches or are gone cost the fetch nothing', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const liar = await cacheHost(lan, stack, 'liar');

@@ -87,7 +87,7 @@ suite('machines on one local network', { concurrency: 3 }, () => {
     return await fetchIn(host, 'lab', '--publisher', mirrorOf(map.address, url), '--no-upstream');
   }
 
-  test('through firewalls with the ports open that README names, everything comes from the neighbour', async () => {
+  test('with the ports of README open in the firewalls, everything comes from the neighbour', async () => {
     await using lan = Lan.open();
     const server = lan.host('server', { firewall: OPEN });
     const client = lan.host('client', { firewall: { udp: OPEN.udp } });
@@ -101,7 +101,7 @@ suite('machines on one local network', { concurrency: 3 }, () => {
     ['behind firewalls, at the default ports', '10.77.0', OPEN_BY_DEFAULT],
     ['with public addresses', '130.92.1', undefined],
   ] as const) {
-    test(`beside a cache, ${what}, it comes from the publisher that is known by its mirror`, async () => {
+    test(`beside a cache, ${what}, everything comes from the publisher, known by its mirror`, async () => {
       await using stack = new AsyncDisposableStack();
       const lan = stack.use(Lan.open({ subnet }));
       const slow = lan.host('cache', { upKbit: 500 });
@@ -139,7 +139,7 @@ suite('machines on one local network', { concurrency: 3 }, () => {
     });
   }
 
-  test('a neighbour with IPv4 and IPv6 is one peer, and so is one without a link-local address', async () => {
+  test('a neighbour with IPv4 and IPv6 counts as one peer, even without a link-local address', async () => {
     await using lan = Lan.open();
     const both = lan.host('both');
     const ulaOnly = lan.host('ula-only', { addresses: 'ula' });
@@ -161,7 +161,7 @@ suite('machines on one local network', { concurrency: 3 }, () => {
     assert.deepEqual(await fetching, { [server.ipv4]: await narBytesOf(made.cacheDir) });
   });
 
-  test('a neighbour who is found after the start, beside a slow cache, finds work', async () => {
+  test('beside a slow cache, a neighbour that is found late is still used', async () => {
     await using lan = Lan.open();
     const slow = lan.host('slow', { upKbit: 500 });
     const server = lan.host('server', { addresses: 'none' });
@@ -209,7 +209,7 @@ suite('machines on one local network', { concurrency: 3 }, () => {
     ['of container engines', (index: number) => `br-${index.toString(16).padStart(12, '0')}`],
     ['of any name', (index: number) => `bridge${index}`],
   ] as const) {
-    test(`behind sixty bridges ${what} a machine is found, and nothing is complained of`, async () => {
+    test(`a machine with sixty bridges ${what} is found without a warning`, async () => {
       await using lan = Lan.open();
       const server = lan.host(`s-${nameOf(0).slice(0, 6)}`);
       server.detach();

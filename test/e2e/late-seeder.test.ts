@@ -5,7 +5,7 @@ import { startHttpCache } from '../support/http-cache.ts';
 import { ALONE, Lab, mirrorOf } from '../support/lab.ts';
 
 suite('a cohort that starts together', () => {
-  test('a peer that gets the NARs only after it was asked for them is asked again', async () => {
+  test('a peer that lacked the NARs is asked again once it has them', async () => {
     await using lab = await Lab.open();
     const made = await lab.closure([1_200_000, 20_000, 5_000]);
     const trust = ['--trusted-public-key', made.publicKey];

@@ -50,26 +50,26 @@ suite('rate limits', () => {
     return host;
   }
 
-  test('max-upload-rate holds for neighbours', async () => {
+  test('max-upload-rate limits what neighbours get', async () => {
     await using lan = Lan.open();
     const run = await fetchBetween(lan.host('server'), lan.host('client'), ['--max-upload-rate', RATE]);
     assert.ok(run.durationMs > AT_LEAST_MS, `${run.durationMs}`);
   });
 
-  test('max-wan-upload-rate holds for those beyond the local network', async () => {
+  test('max-wan-upload-rate limits what peers beyond the local network get', async () => {
     await using lan = Lan.open();
     const run = await fetchBetween(far(lan, 'server'), lan.host('client'), ['--max-wan-upload-rate', RATE]);
     assert.ok(run.durationMs > AT_LEAST_MS, `${run.durationMs}`);
   });
 
-  test('max-wan-download-rate holds for what comes from beyond the local network', async () => {
+  test('max-wan-download-rate limits what comes from beyond the local network', async () => {
     await using lan = Lan.open();
     const limit = ['--max-wan-download-rate', RATE];
     const run = await fetchBetween(lan.host('server'), far(lan, 'client'), [], limit);
     assert.ok(run.durationMs > AT_LEAST_MS, `${run.durationMs}`);
   });
 
-  test('limits beyond the local network hold back no neighbour', async () => {
+  test('limits for the internet slow down no neighbour', async () => {
     await using lan = Lan.open();
     const limits = ['--max-wan-upload-rate', SLOW, '--max-wan-download-rate', SLOW];
     await fetchBetween(lan.host('server'), lan.host('client'), limits, limits); // or it is killed for its time

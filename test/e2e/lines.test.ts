@@ -18,7 +18,7 @@ const LINE_KBIT = 4_000;
 /** The addresses of machines that are off. */
 const OFF = Array.from({ length: 60 }, (_, index) => `10.77.0.${150 + index}:${PORT}`);
 
-suite('lines and members as they are', { concurrency: true }, () => {
+suite('real lines and members', { concurrency: true }, () => {
   let lab: Lab;
   let lan: Lan;
   let made: MadeClosure;
@@ -83,7 +83,7 @@ suite('lines and members as they are', { concurrency: true }, () => {
   ];
   const atSeeder = (): string => `${seeder.ipv4}:${PORT}`;
 
-  test('a slow member, and sixty that are off, cost little beside the seeder', async () => {
+  test('beside the seeder, a slow member and sixty that are off cost little time', async () => {
     const alone = await fetch(client(), fromPeers(atSeeder()));
 
     const slow = lan.host('slow', { upKbit: 160 });
@@ -108,7 +108,7 @@ suite('lines and members as they are', { concurrency: true }, () => {
     assert.ok(withCache.ms < alone.ms * 1.5 + 3_000, `${withCache.ms} ms with a cache and a slow member alone`);
   });
 
-  test('a line that is out for four seconds in ten brings half of what it could, from peers and from a cache', async () => {
+  test('a line that fails for four seconds in ten still brings half of its bytes, from peers and from a cache', async () => {
     const source = lan.host('source');
     const copy = await lab.folder('copy');
     await cp(made.cacheDir, copy, { recursive: true });

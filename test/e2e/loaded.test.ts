@@ -10,7 +10,7 @@ import { Lan, requireNamespaces } from '../support/namespaces.ts';
 const NOTHING: Loaded = { webTorrent: false, dht: false, mdns: false, fetchOfNode: false, fetchOfWebTorrent: false };
 const SHARED = ['--share-keys', 'fixture-1'];
 
-suite('what a process loads', { concurrency: 3 }, () => {
+suite('code that a process loads', { concurrency: 3 }, () => {
   let lab: Lab;
   before(async () => {
     lab = await Lab.open();
@@ -44,7 +44,7 @@ suite('what a process loads', { concurrency: 3 }, () => {
     assert.deepEqual(await readLoaded(file), NOTHING);
   });
 
-  test('members load neither WebTorrent nor the DHT, whether they give or take', async () => {
+  test('members load neither WebTorrent nor the DHT, on either side', async () => {
     requireNamespaces();
     const lan = lab.use(Lan.open());
     const [giver, taker] = [lab.path('giver'), lab.path('taker')];
@@ -63,7 +63,7 @@ suite('what a process loads', { concurrency: 3 }, () => {
     assert.deepEqual([await readLoaded(giver), await readLoaded(taker)], [NOTHING, NOTHING]);
   });
 
-  test('a daemon loads WebTorrent for a client of BitTorrent, without anything that would follow a URL', async (t) => {
+  test('a daemon loads WebTorrent for a BitTorrent client, without code that follows URLs', async (t) => {
     const file = lab.path('daemon');
     const dir = await fullStore();
     const [info] = (await readNarInfos(dir)).values();

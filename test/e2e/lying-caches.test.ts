@@ -11,7 +11,7 @@ import { startSite } from '../support/http-site.ts';
 import { ALONE, assertFailure, assertSound, Lab, readNarInfos, requisites, type Run } from '../support/lab.ts';
 import { WrittenCache, type WrittenPath } from '../support/written-cache.ts';
 
-describe('caches that lie in what they have not signed', { concurrency: 4 }, () => {
+describe('caches that lie in unsigned fields', { concurrency: 4 }, () => {
   let lab: Lab;
   let honest: WrittenCache;
   let honestUrl: string;
@@ -54,15 +54,15 @@ describe('caches that lie in what they have not signed', { concurrency: 4 }, () 
 
   /** What Nix takes from such a cache alone, since it goes by NarHash. */
   const harmless: readonly (readonly [name: string, lie: (info: NarInfo) => Partial<NarInfo>])[] = [
-    ['a CA that is none', () => ({ ca: 'foo' })],
+    ['a malformed CA', () => ({ ca: 'foo' })],
     ['a CA of other contents', () => ({ ca: `fixed:r:sha256:${'0'.repeat(52)}` })],
-    ['a Sig that is none', ({ signatures }) => ({ signatures: ['garbage', ...signatures] })],
+    ['a malformed Sig', ({ signatures }) => ({ signatures: ['garbage', ...signatures] })],
     ['a wrong FileHash', () => ({ fileHash: asFileHash('1'.repeat(52)) })],
     ['a FileSize that is too small', () => ({ fileSize: 1 })],
-    ['a FileSize that is more than there can be', () => ({ fileSize: Number.MAX_SAFE_INTEGER })],
-    ['a Compression that is made up', () => ({ compression: 'zstd-19' })],
+    ['an impossible FileSize', () => ({ fileSize: Number.MAX_SAFE_INTEGER })],
+    ['an invented Compression', () => ({ compression: 'zstd-19' })],
     ['the Compression of another file', () => ({ compression: 'zstd' })],
-    ['a Compression that leads elsewhere', () => ({ compression: '../x' })],
+    ['a Compression with a path', () => ({ compression: '../x' })],
   ];
   for (const [name, lie] of harmless) {
     test(`${name} does no harm, and is not written`, async () => {
@@ -76,8 +76,8 @@ describe('caches that lie in what they have not signed', { concurrency: 4 }, () 
 
   /** What nobody could get of such a cache. */
   const useless: readonly (readonly [name: string, lie: (info: NarInfo) => Partial<NarInfo>])[] = [
-    ['a URL where nothing is', () => ({ url: 'nar/nothing.nar.xz' })],
-    ['a URL that leads out', () => ({ url: '../../etc/passwd' })],
+    ['a URL of no file', () => ({ url: 'nar/nothing.nar.xz' })],
+    ['a URL outside the cache', () => ({ url: '../../etc/passwd' })],
     ['Compression none', () => ({ compression: 'none' })],
     ['the file of another path', ({ storePath }) => fileOf(storePath === dep.info.storePath ? root : dep)],
   ];
@@ -94,7 +94,7 @@ describe('caches that lie in what they have not signed', { concurrency: 4 }, () 
     });
   }
 
-  test('a body without end is read no further than NarSize allows', async () => {
+  test('an endless body is read only as far as NarSize allows', async () => {
     for (const lie of [{ fileSize: 40e9 }, { fileSize: undefined, fileHash: undefined }]) {
       const cache = await liar(() => lie as Partial<NarInfo>);
       let sentBytes = 0;
@@ -126,7 +126,7 @@ describe('caches that lie in what they have not signed', { concurrency: 4 }, () 
     }
   });
 
-  test('another build of a path, with other references, stands in for one whose NAR is lost', async () => {
+  test('if the NAR of a path is lost, another build of it is taken, with its own references', async () => {
     const other = await WrittenCache.create(await lab.folder('other'), 'other-1');
     const own = await other.add('own-dep');
     const build = await other.add('root', {
@@ -144,7 +144,7 @@ describe('caches that lie in what they have not signed', { concurrency: 4 }, () 
     assert.deepEqual((await readNarInfos(store)).get(root.baseName.slice(0, 32)), build.info);
   });
 
-  test('one path that nobody has right costs itself and what refers to it; the others are imported', async () => {
+  test('a path that no source has right fails with its referrers; the others are imported', async () => {
     const cache = await WrittenCache.create(await lab.folder('mixed'), honest);
     const good = await cache.add('good');
     const bad = await cache.add('bad', { lie: () => fileOf(good) });
@@ -163,7 +163,7 @@ describe('caches that lie in what they have not signed', { concurrency: 4 }, () 
     assert.deepEqual((await assertSound(store, honest.publicKey)).narInfos, [good.baseName]);
   });
 
-  test('what an older version has written of a liar is put right by the next run, and by verify --deep --repair', async () => {
+  test('wrong lines that an older version wrote are repaired by the next run, and by verify --deep --repair', async () => {
     const poison = async (store: string, edit: (text: string) => string): Promise<void> => {
       for (const { info } of [dep, root]) {
         const file = join(store, `${info.storePath.slice(11, 43)}.narinfo`);

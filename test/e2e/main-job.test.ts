@@ -51,14 +51,14 @@ describe('the main job', () => {
   const fetch = (args: readonly string[]): ReturnType<Lab['run']> =>
     lab.run(['fetch', ...args, '--no-upstream', '--trusted-public-key', made.publicKey]);
 
-  test('publish says where it is found and that the DHT holds the pointer', () => {
+  test('publish prints its address, and that the DHT holds the pointer', () => {
     const { ready } = publisher;
     assert.match(publisher.address, /^magnet:\?xs=urn:btpk:[0-9a-f]{64}$/);
     for (const port of ['port', 'dhtPort', 'httpPort']) assert.ok(Number(ready[port]) > 0, port);
     assert.equal(ready['dhtNodes'], 3);
   });
 
-  test('fetches a root by its name, knowing the address alone, and imports it', async () => {
+  test('fetch needs only the address and a root’s name, and imports the root', async () => {
     const target = await lab.folder('target');
     const to = `local?root=${target}`;
     const run = await fetch(['lab', '--publisher', publisher.address, '--store', store, '--to', to, ...inDht]);
@@ -82,7 +82,7 @@ describe('the main job', () => {
     assert.deepEqual(bytes, { total: totalBytes, store: totalBytes, peers: 0, upstream: 0 });
   });
 
-  test('knows a root by its store path, by the hash part of it and by its name', async () => {
+  test('a root may be given by its store path, by its hash part and by its name', async () => {
     for (const root of [made.root, made.root.slice('/nix/store/'.length).slice(0, 32), 'lab']) {
       const dir = await lab.folder('store');
       const run = await fetch([root, '--publisher', publisher.mirror, '--store', dir, '--no-copy', ...ALONE]);
@@ -92,7 +92,7 @@ describe('the main job', () => {
     }
   });
 
-  test('--dry-run says what would come and fetches nothing', async () => {
+  test('--dry-run lists the NARs and fetches nothing', async () => {
     const dir = await lab.folder('store');
     const run = await fetch([
       'lab',
@@ -112,7 +112,7 @@ describe('the main job', () => {
     assert.deepEqual(await readdir(dir), []);
   });
 
-  test('what the target holds is not downloaded, and its narinfos are there all the same', async () => {
+  test('paths that the target holds are not downloaded, but their narinfos are written', async () => {
     const dir = await lab.folder('store');
     const to = `local?root=${await lab.folder('target')}`;
     const infos = [...(await readNarInfos(made.cacheDir)).values()];
@@ -148,7 +148,7 @@ describe('the main job', () => {
     );
   });
 
-  test('without the publisher, whoever follows it hosts hash map and NARs', async () => {
+  test('without the publisher, its followers serve the hash map and the NARs', async () => {
     const follow = ['--publisher', publisher.address, '--trusted-public-key', made.publicKey, '--scope', 'cohort'];
     const follower = await lab.service(['daemon', '--store', store, ...follow, ...inDht]);
     assert.equal(follower.ready['nars'], 8);

@@ -23,7 +23,7 @@ const DEAD = 'magnet:?xs=urn:btpk:d75a980182b10ab7d54bfed3c964073a0ee172f3daa623
 /** Less than any test here waits for a publisher, and more than it takes to start. */
 const SOON_MS = 10_000;
 
-describe('maps and caches', { concurrency: 3 }, () => {
+describe('hash maps and caches', { concurrency: 3 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   let publisher: RunningPublisher;
@@ -64,7 +64,7 @@ describe('maps and caches', { concurrency: 3 }, () => {
     await utimes(path, seconds, seconds);
   };
 
-  test('what only the hash map has is found though a cache is there that answers first', async () => {
+  test('a path that only the hash map has is found even if a cache answers first', async () => {
     const empty = lab.use(await startHttpCache(await lab.folder('empty')));
     const store = await lab.folder('store');
     const run = await fetch(made.root, store, ['--from', empty.url, '--no-copy', ...fromPeers()]);
@@ -72,7 +72,7 @@ describe('maps and caches', { concurrency: 3 }, () => {
     assert.equal((await assertSound(store, made.publicKey)).nars.length, 4);
   });
 
-  test('nobody waits for a silent publisher where nothing is to be fetched, or the root is malformed', async () => {
+  test('a silent publisher is not waited for if there is nothing to fetch, or the root is malformed', async () => {
     const cache = lab.use(await startHttpCache(made.cacheDir));
     const publishers = ['--publisher', DEAD, '--publisher-timeout', '30s', ...inDht];
     const nonsense = await fetch('/nix/store/nonsense', await lab.folder('store'), publishers);
@@ -85,14 +85,14 @@ describe('maps and caches', { concurrency: 3 }, () => {
     for (const { durationMs } of [nonsense, all, dry]) assert.ok(durationMs < SOON_MS, `it took ${durationMs} ms`);
   });
 
-  test('the name of a root is known as soon as the publisher answers who has it', async () => {
+  test('a root’s name is resolved as soon as its publisher answers', async () => {
     const publishers = ['--publisher', DEAD, '--publisher', publisher.mirror, '--publisher-timeout', '30s', ...inDht];
     const run = await fetch('lab', await filled(), ['--no-upstream', '--no-copy', ...publishers]);
     assert.equal(run.status, 0, run.stderr);
     assert.ok(run.durationMs < SOON_MS, `it took ${run.durationMs} ms`);
   });
 
-  test('a store that somebody else filled needs no source, is read once, and a zeroed NAR comes anew', async () => {
+  test('a store that nix copy filled is used without a source and read once; a zeroed NAR is fetched again', async () => {
     const store = await filled();
     const alone = ['--no-upstream', '--no-copy', '--scope', 'off'];
     const run = await fetch(made.root, store, alone);
@@ -112,7 +112,7 @@ describe('maps and caches', { concurrency: 3 }, () => {
     await assertSound(torn, made.publicKey);
   });
 
-  test('a NAR that was damaged after it was verified comes from peers again, without any cache', async () => {
+  test('a NAR that was damaged after its check is fetched again from peers, without a cache', async () => {
     const store = await lab.folder('store');
     const peers = ['--no-upstream', '--peer-timeout', '20s', ...fromPeers()];
     const first = await fetch(made.root, store, ['--no-copy', ...peers]);

@@ -27,7 +27,7 @@ suite('a mirror kept by a daemon', () => {
   const updated = (daemon: CliProcess, generation: number): Promise<CliEvent> =>
     daemon.event('subscription', (event) => event['generation'] === generation && event['outcome'] === 'complete');
 
-  test('everything of the map is fetched by itself', async () => {
+  test('the daemon fetches the whole hash map by itself', async () => {
     const machine = await Machine.make(lab, { flags: [] });
     await machine.subscribe('mirror', publisher.mirror);
     const { process: daemon } = await machine.service(['daemon', '--no-upstream', ...trust, ...LOOPBACK]);
@@ -38,7 +38,7 @@ suite('a mirror kept by a daemon', () => {
     assert.equal(await narBytesOf(machine.store), await narBytesOf(made.cacheDir));
   });
 
-  test('a subscription to one root, or with an import, waits for the update', async () => {
+  test('a subscription to one root, or with an import, is left to update', async () => {
     const machine = await Machine.make(lab, { flags: [] });
     await machine.subscribe('one', `${publisher.mirror}#lab`);
     const { process: daemon } = await machine.service(['daemon', '--no-upstream', ...trust, ...LOOPBACK]);
@@ -48,7 +48,7 @@ suite('a mirror kept by a daemon', () => {
     assert.ok(!daemon.events.some(({ event, name }) => event === 'subscription' && name === 'one'));
   });
 
-  test('a map that is larger than the budget is held root by root, as far as it fits', async () => {
+  test('of a hash map beyond the budget, whole roots are held as far as they fit', async () => {
     const large = await lab.closure([400_000], 'large');
     const both = await lab.folder('both');
     const pairs = [
@@ -70,7 +70,7 @@ suite('a mirror kept by a daemon', () => {
     assert.equal(await narBytesOf(machine.store), await narBytesOf(made.cacheDir));
   });
 
-  test('whoever subscribes to a mirror is told that a daemon fetches it', async () => {
+  test('subscribe says that a daemon fetches the mirror', async () => {
     const env = { NARSWARM_CONFIG: lab.path('config.toml') };
     await writeFile(env.NARSWARM_CONFIG, '');
     const run = await lab.runPlain(['subscribe', 'mirror', publisher.mirror], { env });
@@ -82,7 +82,7 @@ suite('a mirror kept by a daemon', () => {
     assert.match(one.stdout, /: narswarm update one fetches it$/m);
   });
 
-  test('a daemon that only follows says what to do', async () => {
+  test('a daemon that follows a publisher without a subscription says what to do', async () => {
     const store = ['--store', await lab.folder('store'), '--publisher', publisher.mirror];
     const { process: daemon } = await lab.service(['daemon', ...store, ...trust, ...LOOPBACK]);
     const { message } = await daemon.event('warning');
@@ -92,7 +92,7 @@ suite('a mirror kept by a daemon', () => {
     );
   });
 
-  test('whoever has nothing but the mirror gets the map and the NARs from it', async () => {
+  test('a machine that knows only the mirror gets the hash map and the NARs from it', async () => {
     const machine = await Machine.make(lab, { flags: [] });
     await machine.subscribe('mirror', publisher.mirror);
     const { process: daemon, ready } = await machine.service(['daemon', '--no-upstream', ...trust, ...LOOPBACK]);

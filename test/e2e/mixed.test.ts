@@ -110,7 +110,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
   };
   const honest = (info: NarInfo): Promise<Buffer> => readFile(join(made.cacheDir, info.url));
 
-  test('peers that accept and never answer cost a moment, then the upstream delivers all', async () => {
+  test('peers that accept and never answer cost a moment; then everything comes from the upstream', async () => {
     const { address, sockets } = lab.use(await startSilentPeer());
     const lies = await publishLies(infos, honest);
     const withoutSeeder = lies.filter((_, index) => index !== 2 && index !== 3);
@@ -121,7 +121,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     await assertSound(run.store, made.publicKey);
   });
 
-  test('peers deliver what they have and the upstream the rest', async () => {
+  test('peers give the NARs that they have, and the upstream the rest', async () => {
     const some = await publishLies(
       infos.filter((info) => info === large),
       honest,
@@ -134,7 +134,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     await assertSound(run.store, made.publicKey);
   });
 
-  test('a hash map that names other bytes costs a retry: they never reach the store', async () => {
+  test('a hash map that names wrong bytes costs a retry, and they never reach the store', async () => {
     const wrong = async (info: NarInfo): Promise<Buffer> => {
       const bytes = await honest(info);
       return info === large ? Buffer.from(bytes.map((byte) => byte ^ 1)) : bytes;
@@ -155,7 +155,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     assert.equal((await assertSound(alone.store, made.publicKey)).nars.length, 5);
   });
 
-  test('a narinfo of the hash map with a wrong FileHash is found out by its NarHash, and mended', async () => {
+  test('a wrong FileHash in the hash map is found by NarHash and corrected', async () => {
     const small = infos.find(({ storePath }) => storePath.endsWith('-lab-blob-2'));
     assert.ok(small !== undefined);
     const { url, fileHash, fileSize } = small;
@@ -177,7 +177,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     await assertSound(run.store, made.publicKey);
   });
 
-  test('of two hash maps the honest one wins wherever it has a right record, without any cache', async () => {
+  test('of two hash maps, the right record wins, without a cache', async () => {
     const garbage = Buffer.from('x'.repeat(large.fileSize ?? 0));
     const fileHash = fileHashOf(createHash('sha256').update(garbage).digest());
     const isLarge = ({ storePath }: NarInfo): boolean => storePath === large.storePath;
@@ -207,7 +207,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     );
   });
 
-  test('a NAR that went bad on the disk is fetched again when the import finds it', async () => {
+  test('a NAR that was damaged on the disk is fetched again when the import finds it', async () => {
     const first = await fetch(['--no-copy', '--from', upstream.url]);
     const path = join(first.store, large.url);
     const [bytes, { atime, mtimeMs }] = await Promise.all([readFile(path), stat(path)]);
@@ -224,7 +224,7 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     await assertSound(first.store, made.publicKey);
   });
 
-  test('neither peers nor upstream: says so at once, or after the time that they had', async () => {
+  test('without peers and upstream, a fetch fails at once, or after the time that it was given', async () => {
     const nobody = await fetch(['--no-copy', '--no-upstream', ...ALONE]);
     assertFailure(
       nobody,

@@ -49,7 +49,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     return `http://${options.addresses === 'ula' ? `[${host.ula}]` : host.ipv4}:${cache.port}`;
   }
 
-  test('subscribe and update on two machines with one cache: the second one has it all from the first', async () => {
+  test('with subscribe and update on two machines, the second one gets everything from the first', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const host = lan.host('cache');
@@ -108,7 +108,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     assert.equal(bytesOf(await client.fetch()).peers, total);
   });
 
-  test('with every cache down, what two neighbours hold between them is walked, fetched and imported', async () => {
+  test('with every cache down, a closure that two neighbours hold between them is walked, fetched and imported', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     for (const [index, name] of ['even', 'odd'].entries()) {
@@ -130,7 +130,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     assert.equal(requisites(to, made.root).length, 10);
   });
 
-  test('a limit of its own has no machine turn to the cache', async () => {
+  test('a machine’s own limit does not make it turn to the cache', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const large = await lab.closure([6_000_000, 4_000_000, 2_000_000], 'cache.nixos.org');
@@ -148,7 +148,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     assert.ok(bytes.peers > 0.8 * (await narBytesOf(large.cacheDir)), JSON.stringify(bytes));
   });
 
-  test('two users on one machine: both give, and one takes from the other', async () => {
+  test('of two users on one machine both give, and one takes from the other', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const host = lan.host('shared', { firewall: { ...FIREWALL, tcp: [16_277, 16_278] } });
@@ -168,7 +168,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     assert.equal(bytesOf(await atSecond.fetch()).peers, total);
   });
 
-  test('where multicast is blocked, everything comes from the cache', async () => {
+  test('if multicast is blocked, everything comes from the cache', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const url = await cacheOn(lan, stack, { upKbit: 100_000 });
@@ -190,7 +190,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     assert.equal(run.stderr, '');
   });
 
-  test('a laptop that changes networks gives and takes where it is', async () => {
+  test('a laptop that changes networks gives and takes in the new one', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     await holder(lan.host('home'));
@@ -204,7 +204,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     assert.equal(bytesOf(await colleague.fetch('--peer-timeout', '30s')).peers, total);
   });
 
-  test('what a key has signed that is only trusted stays here, until it is named', async () => {
+  test('NARs of a key that is only trusted are not shared until the key is named', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const company = await lab.closure([5_000], 'company');
@@ -225,7 +225,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     assert.equal(bytesOf(run).peers, await narBytesOf(company.cacheDir));
   });
 
-  test('what only a followed hash map lists stays here once its subscription is removed', async () => {
+  test('NARs that only a hash map lists are no longer shared once its subscription is removed', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const company = await lab.closure([5_000], 'company');

@@ -41,7 +41,7 @@ describe('caches of nix.conf', { concurrency: 4 }, () => {
     return dir;
   }
 
-  test('the one with the lower priority is asked, and one that is named twice once', async () => {
+  test('the cache with the lower Priority is asked, and one that is named twice is asked once', async () => {
     const far = await cacheOf();
     const near = await cacheOf();
     const substituters = `substituters = ${far.url} ${near.url}/?priority=-1 ${near.url}`;
@@ -54,7 +54,7 @@ describe('caches of nix.conf', { concurrency: 4 }, () => {
     assert.equal(new Set(urls).size, urls.length);
   });
 
-  test('a password of netrc-file opens one, also where --from names it', async () => {
+  test('a password of netrc-file opens a cache, even one of --from', async () => {
     const inner = await cacheOf();
     const netrc = lab.path('netrc');
     await writeFile(netrc, 'machine 127.0.0.1 login me password pw');
@@ -80,7 +80,7 @@ describe('caches of nix.conf', { concurrency: 4 }, () => {
     }
   });
 
-  test('folders are read in place, and one that is missing is a warning', async () => {
+  test('folders are read in place, and a missing one is a warning', async () => {
     const cache = await cacheOf();
     const keys = `trusted-public-keys = ${made.publicKey}`;
     await fetchWith([`substituters = file://${made.cacheDir}`, keys]);
@@ -89,7 +89,7 @@ describe('caches of nix.conf', { concurrency: 4 }, () => {
     assert.match(String(run.event('warning')['message']), /file:\/\/\/nowhere has no nix-cache-info/);
   });
 
-  test('what has no signature is taken from one that is trusted, or where none is needed', async () => {
+  test('unsigned paths are taken from a trusted cache, or if no signature is needed', async () => {
     const dir = await altered((text) => text.replace(/^Sig: .*\n/m, ''));
     const { url } = await cacheOf(dir);
     const none = 'trusted-public-keys =';
@@ -102,13 +102,13 @@ describe('caches of nix.conf', { concurrency: 4 }, () => {
     assert.equal((await lab.run(named, { env })).status, 4);
   });
 
-  test('what was signed by a key of secret-key-files is trusted', async () => {
+  test('signatures by keys of secret-key-files are trusted', async () => {
     const { url } = await cacheOf();
     const files = `secret-key-files = /nowhere ${made.secretKeyFile}`;
     await fetchWith([`substituters = ${url}`, 'trusted-public-keys =', files]);
   });
 
-  test('NARs lie where the narinfo says, also on another server or above the cache', async () => {
+  test('NARs are fetched from where the narinfo says, even on another server or above the cache', async () => {
     const other = await cacheOf();
     for (const url of [`${other.url}/nar/`, '../nar/', '/nar/', 'x/../../nar/']) {
       const dir = await altered((text) => text.replace('URL: nar/', `URL: ${url}`));

@@ -25,7 +25,7 @@ describe('no traces', () => {
       () => undefined,
     );
 
-  test('status, gc and dry runs make no folder, in a store, in a plain cache, and where there is nothing', async () => {
+  test('status, gc and dry runs make no folder, in a store, in a plain cache, and without either', async () => {
     const tmp = await lab.folder('tmp');
     const target = lab.path('target');
     const from = ['--from', cache.url, ...key, ...ALONE];
@@ -51,7 +51,7 @@ describe('no traces', () => {
     assert.deepEqual([await contents(tmp), await contents(target)], [[], undefined]);
   });
 
-  test('a dry run tells what the run then fetches, of a store that has a part', async () => {
+  test('a dry run beside a partial store lists exactly the NARs that a run fetches', async () => {
     const store = lab.path('store');
     const from = ['--from', cache.url, ...key, ...ALONE, '--no-copy', '--store', store];
     await lab.run(['fetch', FIXTURE_ROOT, ...from]);
@@ -79,7 +79,7 @@ describe('no traces', () => {
     assert.deepEqual(await contents(join(keyFile, '..')), ['publisher.key']);
   });
 
-  test('of two daemons on one store the second says so, and may not publish', async () => {
+  test('the second daemon on a store warns, and may not publish', async () => {
     const args = ['daemon', '--store', lab.path('store'), ...key, ...ALONE];
     const { process: first } = await lab.service(args);
     const says = new RegExp(`another narswarm daemon \\(process ${first.pid}\\) serves .*another --store`);

@@ -33,7 +33,7 @@ describe('passwords in addresses', () => {
     return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
   }
 
-  test('of lists, caches and mirrors are used and never shown', async () => {
+  test('passwords of lists, caches and mirrors are used and never shown', async () => {
     const seen: (string | undefined)[] = [];
     let isDown = false;
     await using site = await serve((request, response) => {

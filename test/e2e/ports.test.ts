@@ -33,7 +33,7 @@ suite('default ports', { concurrency: 3 }, () => {
     '--no-dht',
   ];
 
-  test('two users on one machine each have a daemon, and a fetch beside them says nothing of ports', async () => {
+  test('two users on one machine each have a daemon, and a fetch beside them does not mention ports', async () => {
     await using lan = Lan.open();
     const host = lan.host('shared');
     const first = await serviceIn(host, 'daemon', '--store', await lab.folder('store'));
@@ -47,7 +47,7 @@ suite('default ports', { concurrency: 3 }, () => {
     assert.doesNotMatch(run.stderr, /port|in use/);
   });
 
-  test('a daemon whose user named the port does not start at another', async () => {
+  test('a daemon with a named port does not start at another one', async () => {
     await using lan = Lan.open();
     const host = lan.host('named');
     await serviceIn(host, 'daemon', '--store', await lab.folder('store'));
@@ -57,7 +57,7 @@ suite('default ports', { concurrency: 3 }, () => {
     assert.match(run.stderr, /16277/);
   });
 
-  test('a fetch never has the port that a daemon is to have', async () => {
+  test('a fetch never takes the default port of a daemon', async () => {
     await using lan = Lan.open();
     const host = lan.host('early');
     await using cache = await startCacheProcess(made.cacheDir, host.wrapper);
@@ -73,7 +73,7 @@ suite('default ports', { concurrency: 3 }, () => {
     await fetching.stop();
   });
 
-  test('behind firewalls that let in the default ports everything comes from the neighbour', async () => {
+  test('with the default ports open in the firewalls, everything comes from the neighbour', async () => {
     await using lan = Lan.open();
     const server = lan.host('server', { firewall: OPEN });
     const client = lan.host('client', { firewall: OPEN });
@@ -87,7 +87,7 @@ suite('default ports', { concurrency: 3 }, () => {
     assert.equal(bytes.peers, await narBytesOf(made.cacheDir));
   });
 
-  test('the mirror of a publisher leads to its port for peers where multicast does not get through', async () => {
+  test('where multicast is blocked, a publisher’s mirror leads to its port for peers', async () => {
     await using lan = Lan.open();
     const server = lan.host('routed', { firewall: { tcp: OPEN.tcp } });
     const client = lan.host('far', { firewall: {} });
@@ -98,7 +98,7 @@ suite('default ports', { concurrency: 3 }, () => {
     assert.equal((run.event('done')['bytes'] as { peers: number }).peers, await narBytesOf(made.cacheDir));
   });
 
-  test('a map names the port for peers and no address of its machine', async () => {
+  test('a hash map names the port for peers, and no address of its machine', async () => {
     await using lan = Lan.open();
     const server = lan.host('quiet');
     const client = lan.host('reader');
@@ -109,7 +109,7 @@ suite('default ports', { concurrency: 3 }, () => {
     assert.ok(!manifest.includes(server.ipv4));
   });
 
-  test('a publisher that is started again has the same ports, mirror and generation', async () => {
+  test('a publisher that starts again has the same ports, mirror and edition', async () => {
     await using lan = Lan.open();
     const host = lan.host('again');
     const other = await serviceIn(host, 'daemon', '--store', await lab.folder('store'));

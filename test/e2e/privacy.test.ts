@@ -21,7 +21,7 @@ import { answersHandshake, untilServed } from '../support/handshake.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, Lab, mirrorOf, readNarInfos, torrentIn } from '../support/lab.ts';
 
-describe('what is served', () => {
+describe('private paths', () => {
   let lab: Lab;
   let made: MadeClosure;
   /** A closure that another key signed: a private build that lies in the same cache. */
@@ -51,7 +51,7 @@ describe('what is served', () => {
     return (await Promise.all(texts)).join('\n');
   };
 
-  test('members hear of the NARs alone that are shared, though others are wanted, too', async () => {
+  test('members are asked only for shared NARs, though others are wanted, too', async () => {
     const publisher = `magnet:?xs=urn:btpk:${'7a'.repeat(32)}`;
     const { publicKey, salt } = parsePublisherAddress(publisher);
     await using member = await startMember({ group: cohortInfoHash(publicKey, salt) });
@@ -141,7 +141,7 @@ describe('what is served', () => {
     assert.deepEqual(await asked(secret.cacheDir, /secret/), [false, false]);
   });
 
-  test('publishing a root serves its closure, and not what lies beside it, signed or not', async () => {
+  test('publishing a root serves its closure and nothing beside it, signed or not', async () => {
     const fresh = await lab.folder('store');
     await cp(made.cacheDir, fresh, { recursive: true });
     const infos = [...(await readNarInfos(made.cacheDir)).values()];
@@ -162,7 +162,7 @@ describe('what is served', () => {
     assert.deepEqual(await answers(ready['port'], await infoHashes(made.cacheDir, /lab-1|blob-1/)), [false, false]);
   });
 
-  test('a daemon serves what was fetched, not what was put into its store, and nothing once its key is distrusted', async () => {
+  test('a daemon serves fetched paths only, and none of them once their key is distrusted', async () => {
     const cache = lab.use(await startHttpCache(made.cacheDir));
     const own = await lab.folder('store');
     await cp(secret.cacheDir, own, { recursive: true });
@@ -259,7 +259,7 @@ describe('what is served', () => {
     return lab.use(await startHttpCache(dir)).url;
   };
 
-  test('a private NAR is not given away by who names its FileHash in a signed narinfo', async () => {
+  test('a signed narinfo that names the FileHash of a private NAR does not give it away', async () => {
     const own = await lab.folder('store');
     await cp(secret.cacheDir, own, { recursive: true });
     const url = await lyingCache('-lab-blob-0', '-secret-blob-0');
@@ -319,7 +319,7 @@ describe('what is served', () => {
     await process.stop();
   });
 
-  test('garbage that a cache passes off as a NAR is not kept, and the next cache has the right one', async () => {
+  test('garbage in place of a NAR is not kept, and the NAR comes from the next cache', async () => {
     const url = await lyingCache('-lab-blob-1', '-lab-blob-0');
     const honest = lab.use(await startHttpCache(made.cacheDir));
     const own = await lab.folder('store');

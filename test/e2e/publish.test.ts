@@ -31,7 +31,7 @@ describe('publishing', { concurrency: 3 }, () => {
     return dir;
   };
 
-  test('key makes a key once, with mode 0600, and shows it ever after', async () => {
+  test('key makes a key once, with mode 0600, and then shows it', async () => {
     const file = lab.path('sub/folder/publisher.key');
     const first = await lab.run(['key', '--file', file, '--salt', 'desktops']);
     assert.equal(first.status, 0, first.stderr);
@@ -48,7 +48,7 @@ describe('publishing', { concurrency: 3 }, () => {
     assert.equal(plain.stdout, `${String(address).split('&')[0]}\n`);
   });
 
-  test('publishing again hashes no byte and gives the same hash map; a new NAR alone is hashed', async () => {
+  test('publishing again hashes only new NARs; without any, the hash map stays the same', async () => {
     const dir = await copyOfCache();
     const [root] = await readNarInfosSorted(dir);
     const nar = join(dir, root.url);
@@ -95,7 +95,7 @@ describe('publishing', { concurrency: 3 }, () => {
     await assertSound(store, made.publicKey);
   });
 
-  test('publish --from downloads what is missing of the roots first', async () => {
+  test('publish --from first downloads missing paths of the roots', async () => {
     const upstream = lab.use(await startHttpCache(made.cacheDir));
     const store = lab.path('store');
     const from = ['--from', upstream.url, '--root', `lab=${made.root}`, '--key', lab.path('key')];

@@ -79,7 +79,7 @@ describe('realisations', { concurrency: 4 }, () => {
     return lab.use(await startHttpCache(dir)).url;
   };
 
-  test('those of a cache are fetched where the derivations are known, and make a build unnecessary', async () => {
+  test('realisations of a cache are fetched if their derivations are known, and make a build unnecessary', async () => {
     const store = await lab.folder('store');
     const from = ['--from', await cacheWith(() => Promise.resolve())];
     const fetched = await fetch(store, [app, ...from], evaluated);
@@ -90,7 +90,7 @@ describe('realisations', { concurrency: 4 }, () => {
     assert.equal(await isBuilt(store), false);
   });
 
-  test('a hash map has those of its paths: with every cache down, and no derivation known', async () => {
+  test('a hash map brings the realisations of its paths, without caches and derivations', async () => {
     const publisher = await lab.folder('store');
     await cp(cacheDir, publisher, { recursive: true });
     const what = ['--store', publisher, '--root', `app=${app}`, '--key', lab.path('key'), '--trusted-public-key', key];
@@ -104,7 +104,7 @@ describe('realisations', { concurrency: 4 }, () => {
     assert.equal(await isBuilt(store), true);
   });
 
-  test('one that no trusted key has signed, or that is of something else, is left out', async () => {
+  test('a realisation without a trusted signature, or of another output, is left out', async () => {
     const store = await lab.folder('store');
     const [first = '', second = ''] = realisations;
     const url = await cacheWith(async (dir) => {
@@ -118,7 +118,7 @@ describe('realisations', { concurrency: 4 }, () => {
     assert.equal(await isBuilt(store), false);
   });
 
-  test('they tell an update what an evaluated output has become', async () => {
+  test('an update finds the path of an evaluated output by its realisation', async () => {
     const config = lab.path('config.toml');
     await writeFile(config, `[subscriptions.s]\nsource = "app"\nfile = "${expression}"\n`);
     const url = await cacheWith(() => Promise.resolve());
@@ -131,7 +131,7 @@ describe('realisations', { concurrency: 4 }, () => {
     assert.equal(await isBuilt(store), true);
   });
 
-  test('what add exports has those of the Nix store, signed with the others', async () => {
+  test('add exports the realisations of its paths, signed', async () => {
     const store = await lab.folder('store');
     const { publicKey, secretKeyFile } = await lab.closure([10], 'other');
     const what = ['add', app, '--store', store, '--sign-key', secretKeyFile, '--trusted-public-key', publicKey];
@@ -144,7 +144,7 @@ describe('realisations', { concurrency: 4 }, () => {
     nix(machine(await lab.folder('next')), trusting);
   });
 
-  test('a cache that fails for them fails no fetch', async () => {
+  test('a cache that fails to give realisations fails no fetch', async () => {
     const dir = await lab.folder('cache');
     await cp(cacheDir, dir, { recursive: true });
     const cache = lab.use(await startHttpCache(dir));

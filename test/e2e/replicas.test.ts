@@ -58,7 +58,7 @@ suite('copies at other machines', () => {
     return run.event('status')['replicas'] as Counted | null;
   }
 
-  test('are counted root by root, and what is held once is named', async () => {
+  test('are counted for each root, and NARs without a copy are named', async () => {
     await using lan = Lan.open();
     const both = await machine(lan.host('both'), [common, rare]);
     await machine(lan.host('one'), [common]);
@@ -81,7 +81,7 @@ suite('copies at other machines', () => {
     assert.match(gc.stdout, /2 NARs of them on no other machine/);
   });
 
-  test('decide what a mirror takes of a map that is larger than its budget: what the fewest machines hold', async () => {
+  test('decide which NARs a mirror under a budget takes: those that the fewest machines hold', async () => {
     await using lan = Lan.open();
     const both = await lab.folder('both');
     const filter = (path: string): boolean => !path.endsWith('/narswarm');

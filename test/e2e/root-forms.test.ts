@@ -42,14 +42,14 @@ describe('forms of roots', { concurrency: 2 }, () => {
     return ended;
   };
 
-  test('fetch takes them', async () => {
+  test('fetch takes all forms', async () => {
     for (const form of forms) {
       const done = await succeeds(['fetch', form, ...from, '--store', lab.path('store'), '--dry-run']);
       assert.equal(done.event('plan')['paths'], PATHS, form);
     }
   });
 
-  test('pin, unpin, verify, torrent and publish --root take them', async () => {
+  test('pin, unpin, verify, torrent and publish --root take all forms', async () => {
     const store = ['--store', made.cacheDir];
     for (const form of forms) {
       await succeeds(['pin', form, ...store]);
@@ -61,7 +61,7 @@ describe('forms of roots', { concurrency: 2 }, () => {
     }
   });
 
-  test('add takes those that say the whole path', async () => {
+  test('add takes the forms that give the whole path', async () => {
     const env = { NIX_REMOTE: `local?root=${made.buildStore}` };
     for (const form of forms.slice(0, -1)) {
       const plan = await succeeds(['add', form, '--dry-run', '--store', lab.path('store')], env);
@@ -70,7 +70,7 @@ describe('forms of roots', { concurrency: 2 }, () => {
     assertFailure(await run(['add', 'a'.repeat(32)], env), 3, 'NOT_FOUND', /a{32}.*name the whole path/);
   });
 
-  test('subscribe takes them: a path stays that path, a link is followed at each update', async () => {
+  test('subscribe takes all forms; a path stays the same, a link is followed at each update', async () => {
     for (const [form, source] of [
       [`${made.root}/bin/x`, made.root],
       [made.root.slice('/nix/store/'.length), made.root],
@@ -82,7 +82,7 @@ describe('forms of roots', { concurrency: 2 }, () => {
     assertFailure(await run(['subscribe', 'x', 'nothing']), 2, 'USAGE', /"nothing" is not a source/);
   });
 
-  test('what is no path is refused, naming it', async () => {
+  test('a text that is no path is refused and named', async () => {
     const fetch = (root: string): Promise<Run> => run(['fetch', root, ...from, '--store', lab.path('store')]);
     assertFailure(await fetch(`${made.root}^out`), 2, 'STORE_PATH_INVALID', /\^out/);
     assertFailure(await fetch('./nothing'), 3, 'NOT_FOUND', /nothing does not exist/);
@@ -100,7 +100,7 @@ describe('forms of roots', { concurrency: 2 }, () => {
     const fetch = async (...args: string[]): Promise<Run> =>
       run(['fetch', ...args, ...from, '--no-copy'], { NIX_REMOTE: `local?root=${await lab.folder('nix')}` });
 
-    test('an attribute of a file: what is in the cache, as nix build would have it', async () => {
+    test('an attribute of a file brings the outputs that nix build would fetch', async () => {
       const store = lab.path('store');
       for (const more of [['--dry-run'], []]) {
         const done = await fetch('cached', '--file', builds.file, '--store', store, ...more);
@@ -110,7 +110,7 @@ describe('forms of roots', { concurrency: 2 }, () => {
       assert.equal((await assertSound(store, made.publicKey)).narInfos.length, PATHS);
     });
 
-    test('a flake, and in place of an output that no cache has what a build of it needs', async () => {
+    test('a flake’s output that no cache has brings the inputs of its build', async () => {
       const store = lab.path('store');
       const done = await fetch(`path:${builds.flake}#top`, '--store', store);
       assert.equal(done.status, 0, done.stderr);
@@ -119,7 +119,7 @@ describe('forms of roots', { concurrency: 2 }, () => {
       assertFailure(layers, 8, 'NIX_FAILED', new RegExp(`${made.root}: nix failed`));
     });
 
-    test('one of which no cache has anything is named', async () => {
+    test('an installable of which no cache has anything is named', async () => {
       const lost = await fetch('lost', '-f', builds.file, '--store', lab.path('store'));
       assertFailure(lost, 3, 'NARINFO_MISSING', /^error: lost: \/nix\/store\/\S+-lost\.tar is missing/);
       const none = await fetch('none', '-f', builds.file, '--store', lab.path('store'));

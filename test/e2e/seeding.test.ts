@@ -51,7 +51,7 @@ describe('seeding', { concurrency: 3 }, () => {
       await untilServed(Number(port), (await torrentIn(made.cacheDir, info)).infoHash);
   };
 
-  test('a daemon seeds what fetch adds to its store, also what came over HTTP without a hash map', async () => {
+  test('a daemon seeds NARs that a fetch adds to its store, even over HTTP without a hash map', async () => {
     const store = await lab.folder('store');
     const { ready } = await daemon(store, ALONE);
     assert.deepEqual([ready['nars'], ready['dhtPort'], ready['scope']], [0, null, 'lan']);
@@ -68,7 +68,7 @@ describe('seeding', { concurrency: 3 }, () => {
     await assertSound(other, made.publicKey);
   });
 
-  test('peers find each other on the local network, without DHT and without being named', async () => {
+  test('peers find each other on the local network, without the DHT and without --peer', async () => {
     const store = await lab.folder('store');
     assert.equal((await fetch(store, ['--from', upstream.url, '--publisher', mirror, ...ALONE])).status, 0);
     const onLan = ['--listen', '127.0.0.1', '--no-dht', '--publisher', mirror];
@@ -87,7 +87,7 @@ describe('seeding', { concurrency: 3 }, () => {
     await assertSound(other, made.publicKey);
   });
 
-  test('--seed-for says what was done, and then gives it to others', async () => {
+  test('--seed-for reports the fetch, and then seeds', async () => {
     const seeding = ['--from', upstream.url, '--publisher', mirror, '--seed-for', '10m', ...ALONE];
     const trust = ['--trusted-public-key', made.publicKey];
     const store = await lab.folder('store');
@@ -107,7 +107,7 @@ describe('seeding', { concurrency: 3 }, () => {
     assert.ok(last.events.some(({ event }) => event === 'seeding'));
   });
 
-  test('--max-download-rate holds for caches and for peers', async () => {
+  test('--max-download-rate limits caches and peers', async () => {
     const rateBytesPerSec = 800_000;
     const limit = ['--max-download-rate', '800kB/s'];
     // A second's worth may come in a burst.
@@ -135,7 +135,7 @@ describe('seeding', { concurrency: 3 }, () => {
     assert.match(mute.stderr, /--scope cohort announces in the DHT and --no-dht forbids it/);
   });
 
-  test('several roots, several hash maps: each path comes from the one that has it', async () => {
+  test('with several roots and hash maps, each path comes from the hash map that has it', async () => {
     const second = await lab.closure([40_000], 'second');
     const keys = ['--trusted-public-key', made.publicKey, '--trusted-public-key', second.publicKey];
     const cacheDir = await lab.folder('cache');
@@ -151,7 +151,7 @@ describe('seeding', { concurrency: 3 }, () => {
     assert.equal(names.size, 8);
   });
 
-  test('a narinfo of the store that was damaged is written anew', async () => {
+  test('a damaged narinfo of the store is written again', async () => {
     const store = await lab.folder('store');
     assert.equal((await fetch(store, ['--from', upstream.url])).status, 0);
     const file = join(store, `${made.root.slice('/nix/store/'.length).slice(0, 32)}.narinfo`);
@@ -162,7 +162,7 @@ describe('seeding', { concurrency: 3 }, () => {
     await assertSound(store, made.publicKey);
   });
 
-  test('a terminal gets a line of progress that is drawn again', async () => {
+  test('a terminal shows one line of progress and redraws it', async () => {
     const wrapper = ['python3', '-c', 'import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)'];
     const slow = ['--no-copy', '--from', upstream.url, '--max-download-rate', '500kB/s'];
     const what = ['--store', await lab.folder('store'), '--trusted-public-key', made.publicKey];

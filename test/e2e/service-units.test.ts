@@ -56,7 +56,7 @@ describe('units, started', () => {
 
   const ALONE = 'listen = "127.0.0.1"\ndht = false\nlan = false\n';
 
-  test('the daemon seeds until it is stopped; the update does what there is to do', async () => {
+  test('the daemon seeds until it is stopped; the update runs the subscriptions', async () => {
     const dir = await units(`${ALONE}trusted-public-key = ${JSON.stringify(await fixtureKey())}\nfrom = []\n`);
     const { file, args, env } = await commandOf(dir, 'narswarm.service');
     assert.match(file, /^\//);
@@ -78,7 +78,7 @@ describe('units, started', () => {
     assert.equal(done.status, 0, done.stderr);
   });
 
-  test('a port in use ends with a status after which it is started again, a malformed file with one after which not', async () => {
+  test('systemd restarts the daemon after a port in use, but not after a malformed file', async () => {
     const server = createServer().listen(0, '127.0.0.1');
     lab.use({ [Symbol.asyncDispose]: async () => void server.close() });
     await once(server, 'listening');
@@ -96,7 +96,7 @@ describe('units, started', () => {
     }
   });
 
-  test('nix, and git and ssh where there are some, are found', async () => {
+  test('the units find nix, and git and ssh if they are installed', async () => {
     const { env } = await commandOf(await units(''), 'narswarm-update.service');
     for (const tool of ['nix', 'git', 'ssh']) {
       const here = spawnSync('sh', ['-c', `command -v ${tool}`], { encoding: 'utf8' }).stdout.trim();

@@ -22,7 +22,7 @@ describe('signals', () => {
     assert.doesNotMatch(stderr, /Debugger/i);
   });
 
-  test('a second SIGTERM or SIGINT ends a process that is not done with the first', async () => {
+  test('a second SIGTERM or SIGINT ends a process that is still busy with the first', async () => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       const bin = await lab.folder('bin');
       const told = join(bin, 'told');

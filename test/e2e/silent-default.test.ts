@@ -9,7 +9,7 @@ import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
 
 const PUBLISHER = `magnet:?xs=urn:btpk:${'8c'.repeat(32)}`;
 
-suite('what is sent beyond the local network', () => {
+suite('packets beyond the local network', () => {
   let lab: Lab;
   let gateway: Host;
   let lan: Lan;
@@ -33,7 +33,7 @@ suite('what is sent beyond the local network', () => {
 
   const store = async (): Promise<string[]> => ['--store', await lab.folder('store')];
 
-  test('a daemon with nothing to follow sends nothing; one with a publisher looks it up', async () => {
+  test('a daemon without a publisher sends none; one with a publisher looks it up', async () => {
     const idle = withWayOut('idle');
     const { ready } = await lab.service(['daemon', ...(await store())], { wrapper: idle.host.wrapper });
     assert.equal(ready['dhtPort'], null);
@@ -47,7 +47,7 @@ suite('what is sent beyond the local network', () => {
     assert.equal(idle.sent(), 0); // though it was started before
   });
 
-  test('fetch and update of a path that a cache in the network has send nothing', async () => {
+  test('fetch and update of a path of a local cache send none', async () => {
     const { host, sent } = withWayOut('plain');
     await using cache = await startCacheProcess(made.cacheDir, gateway.wrapper);
     const from = ['--from', `http://${gateway.ipv4}:${cache.port}`, '--trusted-public-key', made.publicKey];

@@ -10,7 +10,7 @@ import { Machine, updated } from '../support/update-lab.ts';
 
 const NOWHERE = `/nix/store/${'a'.repeat(32)}-nowhere`;
 
-describe('what is told of subscriptions', { concurrency: 3 }, () => {
+describe('reports on subscriptions', { concurrency: 3 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   before(async () => {
@@ -40,7 +40,7 @@ describe('what is told of subscriptions', { concurrency: 3 }, () => {
     lab.runPlain([...args, '--store', machine.store], { env: { NARSWARM_CONFIG: machine.config } });
   const timesIn = (text: string, what: string): number => text.split(what).length - 1;
 
-  test('a person reads each path and each reason once; a script gets all of it', async () => {
+  test('a person reads each path and each reason once; a script gets all', async () => {
     const { machine, cache, flags, lost } = await scene();
     const update = await plain(machine, ['update', ...ALONE, ...flags]);
     assert.equal(update.status, 5);
@@ -64,7 +64,7 @@ describe('what is told of subscriptions', { concurrency: 3 }, () => {
     assert.match(updated(await machine.update())['message'] as string, /is missing, and 2 more: /);
   });
 
-  test('a failure that is no missing path is told beside what an earlier run found missing', async () => {
+  test('a failure is shown beside the paths that an earlier run found missing', async () => {
     const { machine, cache } = await scene();
     await machine.subscribe({ list: { source: `${cache.url}/store-paths` } });
     cache.faults = [{ match: /store-paths/, kind: 'status', status: 404 }];
@@ -73,7 +73,7 @@ describe('what is told of subscriptions', { concurrency: 3 }, () => {
     assert.match(stdout, /^ {2}why {7}the server does not have the list/m);
   });
 
-  test('--check: the status of the last update, 3 before it, 0 once all is there', async () => {
+  test('--check gives the status of the last update, 3 before it, 0 once everything is there', async () => {
     const { machine, dir } = await scene();
     const missing = await machine.status(['--check']);
     assertFailure(missing, 3, 'NOT_FOUND', /^error: 1 of 1 subscription not complete: desktop: never updated$/m);
@@ -93,7 +93,7 @@ describe('what is told of subscriptions', { concurrency: 3 }, () => {
     assert.deepEqual([whole.status, whole.stderr], [0, '']);
   });
 
-  test('what the store has lost since: not complete any more, until it is repaired', async () => {
+  test('a subscription whose files were lost is not complete until they are repaired', async () => {
     const { machine, cache, dir, flags } = await scene();
     await cp(made.cacheDir, dir, { recursive: true });
     await machine.subscribe({ desktop: { source: made.root, import: false } });
@@ -126,7 +126,7 @@ describe('what is told of subscriptions', { concurrency: 3 }, () => {
     assert.ok(cache.requests.length > 0);
   });
 
-  test('--check: a state without a code, or with one of another version, is a failure of the sources', async () => {
+  test('--check takes a state without a known code for a failure of the sources', async () => {
     const { machine } = await scene();
     await machine.update();
     const file = machine.stateFile('desktop');

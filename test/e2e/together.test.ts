@@ -91,7 +91,7 @@ suite('neighbours at the same time', { concurrency: 2 }, () => {
     assert.ok(peers + upstream <= 1.1 * manyBytes, `${peers} + ${upstream} of ${manyBytes} bytes`);
   }
 
-  test('what both need they download once between them', async () => {
+  test('two neighbours download a common NAR once between them', async () => {
     await using stack = new AsyncDisposableStack();
     const { cache, users, fetching } = await pair(stack);
     await Promise.all(fetching.map((process, index) => assertDone(process, users[index] ?? assert.fail())));
@@ -99,7 +99,7 @@ suite('neighbours at the same time', { concurrency: 2 }, () => {
     assert.ok(served < 1.4 * manyBytes, `${served} of ${manyBytes} bytes from the cache`);
   });
 
-  test('if one is killed midway, the other one goes on from the cache', async () => {
+  test('if one is killed midway, the other continues from the cache', async () => {
     await using stack = new AsyncDisposableStack();
     const { cache, users, fetching } = await pair(stack);
     await until(async () => (await cache.served()) > 0.4 * manyBytes);
@@ -110,7 +110,7 @@ suite('neighbours at the same time', { concurrency: 2 }, () => {
     assert.ok(served < 1.8 * manyBytes, `${served} of ${manyBytes} bytes from the cache`);
   });
 
-  test('if one falls asleep midway, the other one goes on, and so does it when it wakes', async () => {
+  test('if one falls asleep midway, the other continues, and the sleeper does when it wakes', async () => {
     await using stack = new AsyncDisposableStack();
     const { cache, users, fetching } = await pair(stack);
     await until(async () => (await cache.served()) > 0.4 * manyBytes);
@@ -120,7 +120,7 @@ suite('neighbours at the same time', { concurrency: 2 }, () => {
     await assertDone(fetching[0], users[0]);
   });
 
-  test('a neighbour that sleeps is passed over, and used when it wakes', async () => {
+  test('a sleeping neighbour is skipped, and used when it wakes', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const cache = await cacheOn(lan, stack, many, 1_000);
@@ -134,7 +134,7 @@ suite('neighbours at the same time', { concurrency: 2 }, () => {
     assert.ok(peers > 0.5 * manyBytes && upstream > 0, `${peers} bytes from the neighbour, ${upstream} from the cache`);
   });
 
-  test('a large NAR that comes from a cache goes on from a neighbour who appears midway', async () => {
+  test('a large NAR from a cache continues from a neighbour that appears midway', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const cache = await cacheOn(lan, stack, large, 8_000);
@@ -150,7 +150,7 @@ suite('neighbours at the same time', { concurrency: 2 }, () => {
     await assertSound(client.store, large.publicKey);
   });
 
-  test('a flash crowd whose only seeder is killed has everything among its members', async () => {
+  test('a flash crowd whose only seeder is killed completes from its members', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const host = lan.host('seeder', { upKbit: 8_000 });

@@ -80,7 +80,7 @@ describe('unsigned paths', { concurrency: 4 }, () => {
     return ['--publisher', mirror, '--peer', `127.0.0.1:${String(ready['port'])}`, '--no-upstream'];
   };
 
-  test('what a builder with secret-key-files has made is fetched whole, and published whole', async () => {
+  test('all paths of a builder with secret-key-files are fetched and published', async () => {
     const unsigned = [...(await readNarInfos(built.dir)).values()].filter(({ signatures }) => signatures.length === 0);
     assert.equal(unsigned.length, 2);
     const [target, store] = [await lab.folder('target'), await lab.folder('store')];
@@ -96,7 +96,7 @@ describe('unsigned paths', { concurrency: 4 }, () => {
     }
   });
 
-  test('sources alone are fetched without any key, and published by name', async () => {
+  test('sources are fetched without any key, and published by name', async () => {
     const target = await lab.folder('target');
     const { url } = await serve(sources.dir);
     const run = await fetch([...sources.paths, '--from', url], NO_KEY, target, await lab.folder('store'));
@@ -119,7 +119,7 @@ describe('unsigned paths', { concurrency: 4 }, () => {
     'no address': (text) => text.replace(/^CA: .*\n/m, ''),
   };
   for (const [how, change] of Object.entries(lies)) {
-    test(`a lie about an unsigned path costs no more than the next cache: ${how}`, async () => {
+    test(`a lie about an unsigned path costs only a retry at the next cache: ${how}`, async () => {
       const [path = ''] = sources.paths; // a tree: its address is its NarHash
       const liar = await serve(sources.dir, async (dir) => {
         const file = join(dir, `${path.slice('/nix/store/'.length).slice(0, 32)}.narinfo`);

@@ -52,7 +52,7 @@ describe('a user whom the Nix daemon', () => {
     );
   const SAYS = /does not trust this user.*signature by fixture-1: add the key to trusted-public-keys/;
 
-  test('does not trust is told of keys that are ignored', async () => {
+  test('does not trust is told that its keys are ignored', async () => {
     const env = await startDaemon(['trusted-users =', 'trusted-public-keys =']);
     const named = await dryRun(env, '--trusted-public-key', key);
     assert.equal(named.status, 0, named.stderr);
@@ -61,7 +61,7 @@ describe('a user whom the Nix daemon', () => {
     assert.match(String(configured.event('warning')['message']), SAYS);
   });
 
-  test('trusts, or whose keys it has itself, is told nothing', async () => {
+  test('trusts, or whose keys the daemon has itself, is told nothing', async () => {
     for (const settings of [
       ['trusted-users = *', 'trusted-public-keys ='],
       ['trusted-users =', `trusted-public-keys = ${key}`],
@@ -71,7 +71,7 @@ describe('a user whom the Nix daemon', () => {
     }
   });
 
-  test('does not trust cannot leave signatures unchecked; others can, and serve nothing of that', async () => {
+  test('does not trust cannot skip signatures; others can, and do not serve such paths', async () => {
     const env = await startDaemon(['trusted-users =', 'trusted-public-keys =']);
     assertFailure(await dryRun(env, '--no-check-sigs'), 8, 'NIX_FAILED', /does not trust this user.*trusted-users/);
     assert.equal((await dryRun({}, '--no-copy')).status, 4, 'nothing unsigned without the flag');

@@ -33,7 +33,7 @@ describe('status and update', { concurrency: 3 }, () => {
     machineWithCache(lab, made, store === undefined ? {} : { store });
   const health = (events: readonly CliEvent[]): unknown[] => events.map((event) => event['health']);
 
-  test('of what was never updated, in a store that is not there: says so, and makes nothing', async () => {
+  test('a subscription that was never updated, in a missing store, is reported and nothing is created', async () => {
     const { machine } = await scene(lab.path('nothing'));
     const run = await machine.status();
     assert.deepEqual([run.status, health(run.events)], [0, ['never']]);
@@ -50,7 +50,7 @@ describe('status and update', { concurrency: 3 }, () => {
     assert.equal((await machine.update()).status, 0, 'an update makes it');
   });
 
-  test('of an unknown name: USAGE, naming those that there are, and nothing is updated', async () => {
+  test('an unknown name fails with USAGE, lists the known names, and updates nothing', async () => {
     const { machine, cache } = await scene();
     await machine.subscribe({ desktop: { source: made.root }, lab: { source: made.root } });
     const says = /there is no subscription dekstop in .*: it has desktop, lab/;
@@ -64,7 +64,7 @@ describe('status and update', { concurrency: 3 }, () => {
     assert.match(none.stderr, /no subscriptions in .*: add one with narswarm subscribe/);
   });
 
-  test('with a damaged state: as if there were none; the next run writes it anew', async () => {
+  test('a damaged state counts as no state, and the next run replaces it', async () => {
     const { machine, cache } = await scene();
     assert.equal((await machine.update()).status, 0);
     const good = await readFile(machine.stateFile('desktop'), 'utf8');
@@ -97,7 +97,7 @@ describe('status and update', { concurrency: 3 }, () => {
     assert.equal((await assertSound(machine.store, made.publicKey)).narInfos.length, 4);
   });
 
-  test('status says that a state is damaged, until an update has written it anew', async () => {
+  test('status reports a damaged state until an update replaces it', async () => {
     const { machine } = await scene();
     assert.equal((await machine.update()).status, 0);
     await writeFile(machine.stateFile('desktop'), 'garbage');
@@ -111,7 +111,7 @@ describe('status and update', { concurrency: 3 }, () => {
     assert.equal((await machine.statusOf('desktop'))['isDamaged'], false);
   });
 
-  test('with a damaged state of another subscription: nothing is collected, and that is said', async () => {
+  test('if the state of another subscription is damaged, nothing is collected, and a warning says so', async () => {
     const { machine } = await scene();
     await machine.subscribe({ desktop: { source: named('lab-0').storePath }, other: { source: made.root } });
     assert.equal((await machine.update()).status, 0);
@@ -122,7 +122,7 @@ describe('status and update', { concurrency: 3 }, () => {
     assert.equal((await assertSound(machine.store, made.publicKey)).narInfos.length, 4);
   });
 
-  test('with a damaged state of a subscription that cannot be had now: nothing that it kept is collected', async () => {
+  test('if a subscription has a damaged state and its source fails, its paths are not collected', async () => {
     const { machine, cache } = await scene();
     assert.equal((await machine.update()).status, 0);
     await writeFile(machine.stateFile('desktop'), '{');
@@ -132,7 +132,7 @@ describe('status and update', { concurrency: 3 }, () => {
     assert.equal((await assertSound(machine.store, made.publicKey)).narInfos.length, 4);
   });
 
-  test('of another source under the same name: it begins anew, and what only the old one kept may go', async () => {
+  test('a subscription with a new source starts again, and paths of the old source may be collected', async () => {
     const { machine } = await scene();
     assert.equal((await machine.update()).status, 0);
     await machine.subscribe({ desktop: { source: named('lab-0').storePath } });
@@ -153,7 +153,7 @@ describe('status and update', { concurrency: 3 }, () => {
     assert.deepEqual((await assertSound(machine.store, made.publicKey)).narInfos, []);
   });
 
-  test('of a store whose nix-cache-info is damaged: STORE_CORRUPT', async () => {
+  test('a store with a damaged nix-cache-info fails with STORE_CORRUPT', async () => {
     const { machine } = await scene();
     assert.equal((await machine.update()).status, 0);
     await writeFile(join(machine.store, 'nix-cache-info'), 'hello');
@@ -161,7 +161,7 @@ describe('status and update', { concurrency: 3 }, () => {
     assertFailure(await machine.status(), 7, 'STORE_CORRUPT', /nix-cache-info is damaged/);
   });
 
-  test('of a store in which a NAR cannot be put: the state says why, and the next one has its turn', async () => {
+  test('if a NAR cannot be stored, the state says why, and the next subscription has its turn', async () => {
     const { machine } = await scene();
     const later = { source: named('lab-blob-1').storePath };
     await machine.subscribe({ desktop: { source: named('lab-0').storePath }, later });
@@ -187,7 +187,7 @@ describe('status and update', { concurrency: 3 }, () => {
     return { run, left: `${machine.store}.after` };
   };
 
-  test('on a disk that is full: STORE_FULL, the state says so where it can be written, the rest is sound', async () => {
+  test('a full disk is STORE_FULL, in the state too if it can be written, and the store stays sound', async () => {
     const { machine } = await scene();
     await machine.subscribe({ desktop: { source: made.root }, later: { source: named('lab-0').storePath } });
     const { run, left } = await onTmpfs(machine, { options: 'size=200k' }, (wrapper) =>
@@ -206,7 +206,7 @@ describe('status and update', { concurrency: 3 }, () => {
     );
   });
 
-  test('on a disk that is full when the state is written: the old state stays whole', async () => {
+  test('if the disk is full when the state is written, the old state stays whole', async () => {
     const { machine } = await scene();
     assert.equal((await machine.update()).status, 0);
     const written = await readFile(machine.stateFile('desktop'), 'utf8');
@@ -219,7 +219,7 @@ describe('status and update', { concurrency: 3 }, () => {
     assert.equal(await readFile(join(left, 'narswarm/subscriptions/desktop.json'), 'utf8'), written);
   });
 
-  test('on a store that is read-only: status reads it, update says that it cannot write', async () => {
+  test('status reads a read-only store, and update says that it cannot write to it', async () => {
     const { machine } = await scene();
     assert.equal((await machine.update()).status, 0);
     const readOnly = { options: 'size=4m', first: 'mount -o remount,ro "$0"' };

@@ -14,7 +14,7 @@ import { buildOwn } from '../support/own-builds.ts';
 const BLOBS = [60_000, 5_000];
 const PATHS = BLOBS.length * 2;
 
-describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }, () => {
+describe('updates of installables and profiles', { concurrency: 3 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   let builds: EvaluatedBuilds;
@@ -36,7 +36,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
   };
   const baseName = (path: string): string => path.slice('/nix/store/'.length);
 
-  test('an attribute of a file whose output is in the cache: its closure, and nothing is built', async () => {
+  test('an attribute whose output is in the cache brings its closure, and nothing is built', async () => {
     const one = await machine();
     await one.subscribe('cached', 'cached', '--file', builds.file);
     const done = await one.updated();
@@ -45,7 +45,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     assert.deepEqual([(await one.updated())['generation'], (await one.status('cached'))['health']], [1, 'complete']);
   });
 
-  test('an output in no cache: what a build of it needs is taken, layer by layer, and that is said', async () => {
+  test('for an output that no cache has, the inputs of its build are fetched, and a note says so', async () => {
     const one = await machine();
     await one.subscribe('top', 'top', '--file', builds.file);
     const dry = await one.updated('--dry-run');
@@ -64,7 +64,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     assert.deepEqual([status['health'], status['notes'], status['missing']], ['complete', done['notes'], []]);
   });
 
-  test('a flake, evaluated as it lies there', async () => {
+  test('a flake is evaluated in place', async () => {
     const one = await machine();
     await one.subscribe('flake', `path:${builds.flake}#top`);
     const done = await one.updated();
@@ -73,7 +73,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     await assert.rejects(readFile(join(builds.flake, 'flake.lock')), { code: 'ENOENT' });
   });
 
-  test('nothing of a build is in any cache: that is not complete', async () => {
+  test('if no cache has anything of a build, the update is not complete', async () => {
     const one = await machine();
     await one.subscribe('gone', 'gone', '--file', builds.file);
     assertFailure(await one.update(), 3, 'NARINFO_MISSING', /\S+-gone is missing, and 1 more/);
@@ -83,7 +83,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     );
   });
 
-  test('an expression that is broken fails with what Nix says; the next subscription has its turn', async () => {
+  test('a broken expression fails with Nix’s words, and the next subscription has its turn', async () => {
     const one = await machine();
     await one.subscribe('broken', 'nothing.like.this', '--file', builds.file);
     await one.subscribe('cached', made.root);
@@ -97,7 +97,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     assert.equal((await one.status('cached'))['health'], 'never', 'that was of another source');
   });
 
-  test('--sources: the fixed outputs of all that a build from nothing takes; what no cache has of them is no failure', async () => {
+  test('--sources fetches all fixed outputs of a build from nothing; one that no cache has is no failure', async () => {
     const one = await machine();
     await one.subscribe('cached', 'low', '--file', builds.file, '--sources');
     const done = await one.updated();
@@ -107,7 +107,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     assert.match((done['notes'] as string[]).join('\n'), /1 of its paths is in no cache and was left out/);
   });
 
-  test('--sources of an output in no cache: a source that is in none either is named, once, and with --quiet, too', async () => {
+  test('--sources of an output that no cache has names a missing source once, with --quiet too', async () => {
     const one = await machine();
     await one.subscribe('top', 'top', '--file', builds.file, '--sources');
     const run = await one.update();
@@ -120,7 +120,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     assert.equal(run.event('warning')['message'], `top: ${leftOut}`);
   });
 
-  test('a profile: what a cache has of it is held; what was built here is neither held nor published', async () => {
+  test('of a profile, paths that a cache has are held; local builds are neither held nor published', async () => {
     const own = await buildOwn(made, await lab.folder('own'));
     const one = await machine(made.buildStore);
     const profile = join(await lab.folder('profiles'), 'system');
@@ -140,7 +140,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     assert.equal(narInfos.includes(baseName(own.root)), false);
   });
 
-  test('a profile that a cache has whole: nothing is said of what was built here', async () => {
+  test('for a profile that a cache has whole, nothing is said about local builds', async () => {
     const one = await machine(made.buildStore);
     const profile = join(await lab.folder('profiles'), 'system');
     await symlink(made.root, profile);
@@ -149,7 +149,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     assert.deepEqual([done['nars'], done['notes'], done['leftOutCount']], [PATHS, [], 0]);
   });
 
-  test('import can be turned on later, and off again', async () => {
+  test('import can be turned on later and off again', async () => {
     const one = await machine();
     const target = `local?root=${await lab.folder('target')}`;
     await one.subscribe('lab', made.root);
@@ -170,7 +170,7 @@ describe('what is evaluated, built in part, and in no cache', { concurrency: 3 }
     await assertSound(other.store, made.publicKey);
   });
 
-  test('an import that fails is told; what was fetched stays, also beyond the budget, and is imported the next time', async () => {
+  test('a failed import is reported; its paths stay, even beyond the budget, and are imported the next time', async () => {
     const one = await machine();
     const target = `local?root=${await lab.folder('target')}`;
     await one.configure('max-size = "1kB"');

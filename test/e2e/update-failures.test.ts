@@ -11,7 +11,7 @@ import { machineWithCache, Machine, updated } from '../support/update-lab.ts';
 
 const NOWHERE = `/nix/store/${'a'.repeat(32)}-nowhere`;
 
-describe('an update of what cannot be had', { concurrency: 3 }, () => {
+describe('updates that partly fail', { concurrency: 3 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   let infos: readonly NarInfo[];
@@ -32,7 +32,7 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     return { ...(await machineWithCache(lab, made, { cacheDir: dir, source })), dir };
   };
 
-  test('the others have their turn, in order; the first failure gives the exit status', async () => {
+  test('after a failure the other subscriptions have their turn; the first failure gives the exit status', async () => {
     const { machine, cache } = await scene();
     await machine.subscribe({
       first: { source: named('lab-0').storePath },
@@ -81,7 +81,7 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     );
   });
 
-  test('a NAR that the cache lacks: the rest comes, the state names it, and the next update fetches it alone', async () => {
+  test('if the cache lacks a NAR, the rest comes, the state names it, and the next update fetches only that one', async () => {
     const { machine, cache, dir } = await scene();
     const lost = named('lab-blob-1');
     await rm(join(dir, lost.url));
@@ -118,7 +118,7 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     assert.deepEqual((await machine.statusOf('desktop'))['missing'], []);
   });
 
-  test('a narinfo that is missing in the middle: what does not need it comes', async () => {
+  test('if a narinfo in the middle is missing, all paths that do not need it come', async () => {
     const { machine, cache, dir } = await scene();
     const lost = named('lab-0');
     const file = `${lost.storePath.slice('/nix/store/'.length).slice(0, 32)}.narinfo`;
@@ -143,7 +143,7 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     assert.deepEqual(new Set(narsAsked(cache)), new Set(absent));
   });
 
-  test('narinfos that nobody trusts: their class is the exit status, unless something else is missing, too', async () => {
+  test('untrusted narinfos give their exit status, unless something else is missing, too', async () => {
     const { cache } = await scene();
     const machine = await Machine.of(lab, { desktop: { source: made.root } }, ['--scope', 'off', '--from', cache.url]);
     assertFailure(
@@ -162,7 +162,7 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     assert.equal((await machine.status(['--check'])).status, 5);
   });
 
-  test('a dry run counts what several need once, and says of what failed that alone', async () => {
+  test('a dry run counts shared paths once, and of a failed subscription tells only the failure', async () => {
     const { machine } = await scene();
     await machine.subscribe({
       a: { source: made.root },
@@ -183,7 +183,7 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     );
   });
 
-  test('a generation that was complete stays what it is while a cache is out of order', async () => {
+  test('a complete generation stays complete while a cache is out of order', async () => {
     const { machine, cache } = await scene();
     assert.equal((await machine.update()).status, 0);
     const { completeAsOf, generations } = await machine.state('desktop');
@@ -202,7 +202,7 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     assert.deepEqual(narsAsked(cache), [`/${named('lab-blob-1').url}`], 'the budget has taken nothing of it');
   });
 
-  test('a list that is gone: what is known of its last generation stays', async () => {
+  test('if a list is gone, its last generation stays', async () => {
     const { machine, cache, dir } = await scene();
     await writeFile(join(dir, 'store-paths'), `${made.root}\n`);
     await machine.subscribe({ list: { source: `${cache.url}/store-paths` } });
@@ -217,7 +217,7 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     assert.equal((await assertSound(machine.store, made.publicKey)).narInfos.length, 6);
   });
 
-  test('a hash map that cannot be made: the subscriptions are complete, and its failure is the exit status', async () => {
+  test('if the hash map cannot be made, the subscriptions are complete and its failure is the exit status', async () => {
     const { machine } = await scene();
     await machine.subscribe({ desktop: { source: made.root, publish: true }, own: { source: NOWHERE, publish: true } });
     await mkdir(join(machine.store, 'narswarm'), { recursive: true });
@@ -236,7 +236,7 @@ describe('an update of what cannot be had', { concurrency: 3 }, () => {
     );
   });
 
-  test('an import that fails: what was fetched is kept, and is not fetched again', async () => {
+  test('after a failed import, fetched paths are kept and not fetched again', async () => {
     const { machine, cache } = await scene();
     const blocked = await lab.folder('target');
     await cp(join(made.cacheDir, 'nix-cache-info'), join(blocked, 'nix')); // a file where Nix wants a folder

@@ -14,7 +14,7 @@ import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { assertFailure, assertSound, Lab, mirrorOf, type CliEvent, type Run } from '../support/lab.ts';
 import { Machine, updated } from '../support/update-lab.ts';
 
-describe('a publisher whose map is not today’s', { concurrency: 3 }, () => {
+describe('publishers with an old hash map', { concurrency: 3 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   let key: string;
@@ -95,7 +95,7 @@ describe('a publisher whose map is not today’s', { concurrency: 3 }, () => {
     assert.equal((await assertSound(machine.store, made.publicKey)).narInfos.length, 4);
   };
 
-  test('an older one from a mirror: INDEX_ROLLBACK', async () => {
+  test('an older edition from a mirror is INDEX_ROLLBACK', async () => {
     const { machine, serve } = await scene();
     await serve(newer);
     assert.equal((await machine.update()).status, 0);
@@ -111,7 +111,7 @@ describe('a publisher whose map is not today’s', { concurrency: 3 }, () => {
     );
   });
 
-  test('an older one from the DHT: INDEX_ROLLBACK', async () => {
+  test('an older edition from the DHT is INDEX_ROLLBACK', async () => {
     const { machine, serve } = await scene();
     await serve(newer);
     assert.equal((await machine.update()).status, 0);
@@ -142,7 +142,7 @@ describe('a publisher whose map is not today’s', { concurrency: 3 }, () => {
     );
   });
 
-  test('one that has expired: INDEX_EXPIRED', async () => {
+  test('an expired edition is INDEX_EXPIRED', async () => {
     const { machine, serve, subscription } = await scene();
     await serve(newer);
     assert.equal((await machine.update()).status, 0);
@@ -166,7 +166,7 @@ describe('a publisher whose map is not today’s', { concurrency: 3 }, () => {
     );
   });
 
-  test('one that has expired and was never seen before: nothing is known', async () => {
+  test('an expired edition that was never seen before tells nothing', async () => {
     const { machine, serve } = await scene();
     await serve(expired);
     assertFailure(await machine.update(), 6, 'INDEX_EXPIRED', /the manifest expired at/);
@@ -175,7 +175,7 @@ describe('a publisher whose map is not today’s', { concurrency: 3 }, () => {
     assert.equal((await machine.statusOf('desktop'))['health'], 'incomplete');
   });
 
-  test('none at all: a named root is followed as it was, with a note', async () => {
+  test('without a hash map, a named root stays as it was, with a note', async () => {
     const { machine, mirror, serve } = await scene();
     await serve(newer);
     assert.equal((await machine.update()).status, 0);
@@ -190,7 +190,7 @@ describe('a publisher whose map is not today’s', { concurrency: 3 }, () => {
     assert.match(told ?? '', /no hash map from its mirror: .*; the hash map of .* is used/);
   });
 
-  test('none at all, of a whole map that was never seen: a failure, though there is a cache', async () => {
+  test('without a hash map, a subscription to all of it fails, even with a cache', async () => {
     const { machine, mirror } = await scene('');
     await mirror.stop();
     assertFailure(await machine.update(), 6, 'INDEX_UNREACHABLE', /no hash map from its mirror/);
@@ -198,7 +198,7 @@ describe('a publisher whose map is not today’s', { concurrency: 3 }, () => {
     assert.deepEqual([generations, lastRun?.outcome], [[], 'failed'], 'nothing was asked for, and nothing is complete');
   });
 
-  test('a whole map: all of its paths come', async () => {
+  test('a subscription to a whole hash map brings all its paths', async () => {
     const { machine, serve } = await scene('');
     await serve(newer);
     const run = await machine.update();

@@ -69,7 +69,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
   };
 
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    test(`${signal} while NARs come: 130, and what is complete is committed`, async () => {
+    test(`${signal} while NARs come ends with 130, and complete NARs are committed`, async () => {
       const { machine, cache } = await scene();
       stallMiddle(cache);
       await machine.subscribe({ desktop: { source: made.root }, later: { source: middle.storePath } });
@@ -87,7 +87,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     });
   }
 
-  test('while the closure is walked, or a list does not come: the state says so and keeps what was known', async () => {
+  test('stopped during the walk or while a list is awaited, the state says so and keeps the last generation', async () => {
     const { machine, cache } = await scene();
     assert.equal((await machine.update()).status, 0);
     const known = await machine.state('desktop');
@@ -108,7 +108,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     assert.deepEqual(await machine.state('desktop'), known);
   });
 
-  test('while nix copy runs: Nix ends, too, and the next update imports without fetching', async () => {
+  test('stopped while nix copy runs, Nix ends, too, and the next update imports without fetching', async () => {
     const to = `local?root=${await lab.folder('target')}`;
     const { machine, cache } = await scene({ import: true, to });
     const nix = await hangingProgram(lab, 'nix', 'copy');
@@ -126,7 +126,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     assert.equal(requisites(to, made.root).length, PATHS);
   });
 
-  test('after the last NAR has come: the narinfos are written, and it is not complete before it is imported', async () => {
+  test('stopped after the last NAR, it writes the narinfos, and is not complete before the import', async () => {
     const to = `local?root=${await lab.folder('target')}`;
     const { machine } = await scene({ import: true, to });
     const sync = await hangingProgram(lab, 'sync');
@@ -143,7 +143,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     assert.equal(requisites(to, made.root).length, PATHS);
   });
 
-  test('twice: it ends at once', async () => {
+  test('told twice, it ends at once', async () => {
     const { machine } = await scene();
     const sync = await hangingProgram(lab, 'sync');
     const update = machine.start([], { env: sync.env });
@@ -180,7 +180,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     });
   };
 
-  test('by the end of the time window: all partial work is kept', async () => {
+  test('stopped by the end of the time window, it keeps all partial work', async () => {
     const { machine, cache } = await scene();
     stallMiddle(cache);
     const window = new AbortController();
@@ -194,7 +194,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     await assertGoesOn(machine, cache, /not complete before the interruption/);
   });
 
-  test('by the end of the time window while another update is at work', async () => {
+  test('the end of the time window also ends the wait for another update', async () => {
     const { machine, cache } = await scene();
     const store = await FileStore.open(machine.store, { create: true });
     await using _turn = await Turn.wait(store, 'updating', { signal: AbortSignal.timeout(5_000) });
@@ -205,7 +205,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     assert.deepEqual(cache.requests, []);
   });
 
-  test('--until is a time of day, and one that is not is refused', async () => {
+  test('--until takes a time of day and refuses anything else', async () => {
     const { machine } = await scene();
     const run: Run = await machine.update(['--until', '25:00']);
     assert.equal(run.status, 2, run.stderr);

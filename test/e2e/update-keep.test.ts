@@ -61,7 +61,7 @@ describe('updates and the budget', { concurrency: 3 }, () => {
     while (!(await condition())) await sleep(10);
   };
 
-  test('gc while a daemon seeds and an update runs: both generations and the pinned stay, then as many as one says', async () => {
+  test('gc beside a daemon and an update keeps pinned paths and as many generations as it is told', async () => {
     const { made, cache, machine, list } = await subscribed();
     await machine.updated();
     const infoHashOf = async (path: string): Promise<string> =>
@@ -95,7 +95,7 @@ describe('updates and the budget', { concurrency: 3 }, () => {
     assert.equal((await collect(machine)).length, PATHS);
   });
 
-  test('unsubscribing makes collectable what only it kept; an update of one, or without a config file, forgets nothing', async () => {
+  test('unsubscribing frees paths that nothing else keeps; a partial update, or one without a config file, frees nothing', async () => {
     const { made, machine } = await subscribed();
     await machine.subscribe('other', other.root);
     const both = await machine.update();
@@ -126,7 +126,7 @@ describe('updates and the budget', { concurrency: 3 }, () => {
     assert.deepEqual([(await collect(machine)).length, run.event('subscription')['nars']], [PATHS, 0]);
   });
 
-  test('gc knows what was unsubscribed: with a budget it goes, but not what another config file has, or is pinned', async () => {
+  test('gc with a budget removes unsubscribed paths, except pinned ones and those of another config file', async () => {
     const { made, machine } = await subscribed();
     await machine.subscribe('other', other.root);
     assert.equal((await machine.update()).status, 0);
@@ -169,7 +169,7 @@ describe('updates and the budget', { concurrency: 3 }, () => {
     assert.equal((await heldBy(machine)).length, PATHS);
   });
 
-  test('what is verified of a closure that is interrupted night after night is never collected, and fetched once', async () => {
+  test('a closure that takes several interrupted nights is fetched once, and never collected meanwhile', async () => {
     const { made, cache, machine } = await subscribed();
     const infos = [...(await readNarInfos(made.cacheDir)).values()];
     // All packages refer to it: as long as it is missing they have no narinfo, though their NARs are there.

@@ -31,7 +31,7 @@ describe('lists of store paths', { concurrency: 2 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  test('one of some thousand is in no cache: the rest is held, and that is complete, with a note', async () => {
+  test('a list of a thousand paths is complete without the one that no cache has, with a note', async () => {
     const one = await Machine.make(lab, { flags });
     const list = join(await lab.folder('lists'), 'store-paths');
     await writeFile(list, [...paths, NOWHERE].join('\n'));
@@ -53,7 +53,7 @@ describe('lists of store paths', { concurrency: 2 }, () => {
     assert.equal((await readdir(join(one.store, 'nar'))).length, COUNT);
   });
 
-  test('nearly all is in no cache: also with --quiet that is told, with a number', async () => {
+  test('if no cache has most paths of a list, the number is reported, with --quiet too', async () => {
     const one = await Machine.make(lab, { flags });
     const list = join(await lab.folder('lists'), 'store-paths');
     const nowhere = Array.from({ length: 300 }, (_, index) => NOWHERE.replace('0000', String(index).padStart(4, '0')));
@@ -69,7 +69,7 @@ describe('lists of store paths', { concurrency: 2 }, () => {
     );
   });
 
-  test('its source is told once', async () => {
+  test('the source of a list is shown once', async () => {
     const one = await Machine.make(lab, { flags });
     const list = join(await lab.folder('lists'), 'store-paths');
     await writeFile(list, paths.slice(0, 1).join());
@@ -79,7 +79,7 @@ describe('lists of store paths', { concurrency: 2 }, () => {
     assert.deepEqual(told, [`channel: ${list}`]);
   });
 
-  test('a compressed one at an address is downloaded once', async () => {
+  test('a compressed list at a URL is downloaded once', async () => {
     const one = await Machine.make(lab, { flags });
     const few = paths.slice(-3);
     const { stdout } = spawnSync('xz', ['-c'], { input: few.join('\n') });

@@ -24,7 +24,7 @@ describe('a mirror', () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  test('holds all of a map, and gives it to others when the publisher is gone', async () => {
+  test('a mirror holds a whole hash map, and serves it when the publisher is gone', async () => {
     const publisher = await lab.publisher(made, network);
     const mirror = await Machine.make(lab, { flags });
     await mirror.subscribe('all', publisher.address);

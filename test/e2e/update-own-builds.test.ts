@@ -25,7 +25,7 @@ describe('publish = true, without a subscription that says publish', () => {
   const nix = (command: string, ...args: readonly string[]): Promise<{ stdout: string }> =>
     execa(command, args, { env: { HOME: lab.dir, NIX_CONFIG: 'experimental-features = nix-command' } });
 
-  test('in the map is of what was added that which is signed, and nothing else that lies there', async () => {
+  test('the hash map lists signed paths that were added, and nothing else in the store', async () => {
     const [secret, shared] = [lab.path('own.secret'), lab.path('own.public')];
     await nix('nix-store', '--generate-binary-cache-key', 'own-1', secret, shared);
     const keys = [made.publicKey, (await readFile(shared, 'utf8')).trim()];

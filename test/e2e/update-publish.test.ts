@@ -41,7 +41,7 @@ describe('publish = true, with subscriptions that say publish', { concurrency: 3
   const cacheOf = async ({ cacheDir }: MadeClosure): Promise<HttpCache> => lab.use(await startHttpCache(cacheDir));
   const fromCache = ({ url }: HttpCache): string => `from = ${JSON.stringify(url)}\n`;
 
-  test('a daemon takes up what another process has updated; followers go from generation to generation', async () => {
+  test('a daemon publishes another process’s update, and followers go from edition to edition', async () => {
     let made = await lab.closure(BLOBS);
     const extra = await lab.closure([4_000], 'extra');
     const caches = [await cacheOf(made), await cacheOf(extra)].map(({ url }) => url);
@@ -104,7 +104,7 @@ describe('publish = true, with subscriptions that say publish', { concurrency: 3
     assert.equal((await machine.update()).event('built')['seq'], both['seq']);
   });
 
-  test('only the difference is hashed, and a dry run signs nothing', async () => {
+  test('only new NARs are hashed, and a dry run signs nothing', async () => {
     let made = await lab.closure(BLOBS);
     const known = await readNarInfos(made.cacheDir);
     const [machine] = await publishing([made.publicKey], fromCache(await cacheOf(made)), ['--scope', 'off']);
@@ -133,7 +133,7 @@ describe('publish = true, with subscriptions that say publish', { concurrency: 3
     assert.deepEqual([added.length, second['records']], [2, PATHS]);
   });
 
-  test('what is imported and published is in the map also where the target had it', async () => {
+  test('imported paths are published even if the target already held them', async () => {
     const made = await lab.closure([20_000, 3_000]);
     const [machine] = await publishing([made.publicKey], fromCache(await cacheOf(made)), ['--scope', 'off']);
     const target = `local?root=${await lab.folder('target')}`;

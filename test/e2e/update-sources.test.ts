@@ -23,7 +23,7 @@ import { Machine, updated } from '../support/update-lab.ts';
 const SOON_MS = 9_000;
 
 /** The tests wait more than they work. */
-describe('an update where', { concurrency: 4 }, () => {
+describe('sources of an update', { concurrency: 4 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   let totalBytes: number;
@@ -59,7 +59,7 @@ describe('an update where', { concurrency: 4 }, () => {
     ['has no NAR', { kind: 'status', status: 404, match: /^\/nar\// }],
   ];
   for (const [what, fault] of down) {
-    test(`the upstream ${what}: a named root comes from peers`, async () => {
+    test(`if the upstream ${what}, a named root comes from peers`, async () => {
       const cache = lab.use(await startHttpCache(made.cacheDir));
       if (fault === undefined) await cache.stop();
       else cache.faults = [fault];
@@ -73,7 +73,7 @@ describe('an update where', { concurrency: 4 }, () => {
       assert.ok(again.durationMs < SOON_MS);
     });
 
-    test(`the upstream ${what}: a store path comes from peers`, async () => {
+    test(`if the upstream ${what}, a store path comes from peers`, async () => {
       const cache = lab.use(await startHttpCache(made.cacheDir));
       if (fault === undefined) await cache.stop();
       else cache.faults = [fault];
@@ -85,7 +85,7 @@ describe('an update where', { concurrency: 4 }, () => {
     });
   }
 
-  test('peers send wrong bytes: those come from the upstream, and never reach the store', async () => {
+  test('wrong bytes of peers never reach the store, and the NARs come from the upstream', async () => {
     const store = await lab.folder('rotten');
     await cp(made.cacheDir, store, { recursive: true, preserveTimestamps: true });
     const rotten = await lab.publisher({ ...made, cacheDir: store }, ALONE);
@@ -106,7 +106,7 @@ describe('an update where', { concurrency: 4 }, () => {
     );
   });
 
-  test('peers accept and say nothing: all comes from the upstream, soon', async () => {
+  test('if peers accept and stay silent, everything soon comes from the upstream', async () => {
     const { address, sockets } = lab.use(await startSilentPeer());
     const what = ['--store', made.cacheDir, '--root', `lab=${made.root}`, '--trusted-public-key', made.publicKey];
     const store = await lab.folder('published');

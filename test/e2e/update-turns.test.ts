@@ -29,7 +29,7 @@ describe('two updates on one store', { concurrency: 3 }, () => {
     return { machine, cache, first, sync };
   };
 
-  test('the second waits, says so, and finds nothing to do', async () => {
+  test('the second one waits, says so, and finds nothing to do', async () => {
     const { machine, cache, first, sync } = await begin();
     const second = machine.start();
     assert.deepEqual((await second.event('waiting'))['store'], machine.store);
@@ -44,7 +44,7 @@ describe('two updates on one store', { concurrency: 3 }, () => {
     await assertSound(machine.store, made.publicKey);
   });
 
-  test('with --no-wait the second is refused; a dry run and status are not', async () => {
+  test('with --no-wait the second one is refused; a dry run and status are not', async () => {
     const { machine, first, sync } = await begin();
     const refused = await machine.update(['--no-wait']);
     assertFailure(
@@ -66,7 +66,7 @@ describe('two updates on one store', { concurrency: 3 }, () => {
     assert.equal((await machine.update(['--no-wait'])).status, 0);
   });
 
-  test('one that is killed does not keep the other from going on', async () => {
+  test('if one is killed, the other continues', async () => {
     const { machine, cache, first } = await begin();
     const second = machine.start();
     await second.event('waiting');
@@ -80,13 +80,13 @@ describe('two updates on one store', { concurrency: 3 }, () => {
     );
   });
 
-  test('one that is killed does not keep a later one out that would not wait', async () => {
+  test('if one is killed, a later one with --no-wait can start', async () => {
     const { machine, first } = await begin();
     await first.stop('SIGKILL');
     assert.equal((await machine.update(['--no-wait'])).status, 0);
   });
 
-  test('one that waits can be interrupted', async () => {
+  test('a waiting one can be interrupted', async () => {
     const { machine, first } = await begin();
     const second = machine.start();
     await second.event('waiting');
@@ -94,7 +94,7 @@ describe('two updates on one store', { concurrency: 3 }, () => {
     await first.stop('SIGKILL');
   });
 
-  test('both of two that begin at the same time succeed', async () => {
+  test('if both begin at the same time, both succeed', async () => {
     const cache = lab.use(await startHttpCache(made.cacheDir));
     const flags = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', made.publicKey];
     const machine = await Machine.of(lab, { desktop: { source: made.root } }, flags);

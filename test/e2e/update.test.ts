@@ -39,7 +39,7 @@ describe('a publisher’s named root, followed by a machine without any upstream
     return found;
   };
 
-  test('the first generation comes whole, the second one by its difference', async () => {
+  test('the first generation comes whole; of the second, only the difference comes', async () => {
     const key = lab.path('publisher.key');
     await publish(key);
     const source = `${publisher.address}#lab`;

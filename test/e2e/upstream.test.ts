@@ -53,7 +53,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     return assertSound(store, made.publicKey);
   };
 
-  test('a link such as ./result stands for the store path that it leads to', async () => {
+  test('a link such as ./result stands for its target', async () => {
     const store = await lab.folder('store');
     const cwd = await lab.folder('project');
     await symlink(made.root, join(cwd, 'result'));
@@ -90,7 +90,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     assert.ok(run.events.some(({ event }) => event === 'warning'));
   });
 
-  test('takes caches and keys from the configuration of Nix where none are given', async () => {
+  test('takes caches and keys from the configuration of Nix if none are given', async () => {
     const store = await lab.folder('store');
     const cache = await cacheWith();
     const NIX_CONFIG = `substituters = ${cache.url} s3://nowhere\ntrusted-public-keys = ${made.publicKey}`;
@@ -102,7 +102,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     );
   });
 
-  test('goes on where a cache cut the body, and past servers that answer 200 to a Range', async () => {
+  test('continues after a cut body, even if the server answers 200 to a Range', async () => {
     const cut = { kind: 'cut', match: new RegExp(large.url), afterBytes: 700_000, times: 1 } as const;
     for (const faults of [[cut], [cut, { kind: 'ignore-range', match: /\/nar\// } as const]]) {
       const store = await lab.folder('store');
@@ -118,7 +118,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     }
   });
 
-  test('goes on after a stall', async () => {
+  test('continues after a stall', async () => {
     const store = await lab.folder('store');
     const cache = await cacheWith({ kind: 'stall', match: new RegExp(large.url), afterBytes: 900_000, times: 1 });
     const run = await fetchFrom(store, [cache]);
@@ -135,7 +135,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     await succeeds(await fetchFrom(store, [cache]), store);
   });
 
-  test('a NAR that the cache does not have ends it, naming the path; the others are kept', async () => {
+  test('a NAR that the cache lacks ends the fetch and is named; the others are kept', async () => {
     const store = await lab.folder('store');
     const cache = await cacheWith({ kind: 'status', status: 404, match: new RegExp(large.url) });
     const run = await fetchFrom(store, [cache]);
@@ -149,7 +149,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     assert.equal((again.event('done')['bytes'] as { upstream: number }).upstream, large.fileSize);
   });
 
-  test('a cache that answers 500 for ever ends it, naming the cache', async () => {
+  test('a cache that always answers 500 ends the fetch and is named', async () => {
     const store = await lab.folder('store');
     const cache = await cacheWith({ kind: 'status', status: 500, match: /\/nar\// });
     const run = await fetchFrom(store, [cache]);
@@ -157,7 +157,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     assert.deepEqual(await assertSound(store, made.publicKey), { narInfos: [], nars: [] });
   });
 
-  test('a narinfo that the cache does not have names what refers to it', async () => {
+  test('the error for a missing narinfo names its referrer', async () => {
     const store = await lab.folder('store');
     const name = large.storePath.slice('/nix/store/'.length);
     const cache = await cacheWith({ kind: 'status', status: 404, match: new RegExp(name.slice(0, 32)) });
@@ -175,7 +175,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     await succeeds(await fetchFrom(store, [cache]), store);
   });
 
-  test('a second cache mends what the first one sends wrong, cuts short or does not have', async () => {
+  test('a second cache gives NARs that the first one falsifies, cuts short or lacks', async () => {
     const lies: Fault[] = [
       { kind: 'corrupt', match: /\/nar\//, afterBytes: 5 },
       { kind: 'longer', match: /\/nar\// },
@@ -193,7 +193,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     }
   });
 
-  test('a body that is not whole is refused; where FileSize alone is wrong, NarHash judges', async () => {
+  test('a truncated body is refused; if only FileSize is wrong, NarHash decides', async () => {
     for (const kind of ['longer', 'shorter'] as const) {
       const store = await lab.folder('store');
       const cache = await cacheWith({ kind, match: new RegExp(large.url), afterBytes: 0 });
@@ -210,7 +210,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     }
   });
 
-  test('a cache that does not answer at all ends it, naming the address', async () => {
+  test('a cache that never answers ends the fetch and its address is named', async () => {
     const gone = await startHttpCache(made.cacheDir);
     await gone.stop();
     const store = await lab.folder('store');
@@ -218,7 +218,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     await succeeds(await fetchFrom(store, [gone, await cacheWith()]), store);
   });
 
-  test('a narinfo without FileHash and FileSize is completed after its NarHash was checked', async () => {
+  test('a narinfo without FileHash and FileSize gets them after NarHash was checked', async () => {
     const store = await lab.folder('store');
     const dir = await altered(({ fileHash: _hash, fileSize: _size, ...info }) => info);
     const cache = lab.use(await startHttpCache(dir));
@@ -237,7 +237,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     assert.deepEqual([nars.length, narInfos.includes(large.storePath.slice(11))], [5, false], 'the others are kept');
   });
 
-  test('an import that fails its NarHash is fetched again from the cache that has the right NAR', async () => {
+  test('a NAR that fails NarHash at the import is fetched again from the cache that has it right', async () => {
     // The first cache's narinfo has the FileHash of other bytes, which it sends: only NarHash tells.
     const small = [...(await readNarInfos(made.cacheDir)).values()].find(({ storePath }) =>
       storePath.endsWith('-lab-blob-2'),
@@ -268,7 +268,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     assertFailure(failed, 5, 'NAR_UNAVAILABLE', new RegExp(`${lying.url} sent a NAR of ${large.storePath} with other`));
   });
 
-  describe('a NAR that Nix refuses, whatever its words, is fetched again from the cache that has the right one', () => {
+  describe('a NAR that Nix refuses in any words is fetched again from the cache that has it right', () => {
     const xz = (bytes: Uint8Array): Buffer => execFileSync('xz', ['-c'], { input: bytes, maxBuffer: 10e6 });
     const nar = (): Buffer => execFileSync('xz', ['-dc', join(made.cacheDir, large.url)], { maxBuffer: 10e6 });
     const contents: readonly (readonly [name: string, make: () => Buffer])[] = [
@@ -309,7 +309,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     }
   });
 
-  test('two imports of the same into one target at once both succeed', async () => {
+  test('two imports of the same paths into one target at once both succeed', async () => {
     const { url } = await cacheWith();
     const store = await lab.folder('store');
     const to = `local?root=${await lab.folder('target')}`;
@@ -319,7 +319,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     assert.equal(requisites(to, made.root).length, 6);
   });
 
-  test('a cache that sends something each time and then falls silent gives way to the next', async () => {
+  test('a cache that always stalls after some bytes gives way to the next', async () => {
     const store = await lab.folder('store');
     const stalling = await cacheWith({ kind: 'stall', match: /^\/nar\//, afterBytes: 2_000 });
     const run = await fetchFrom(store, [stalling, await cacheWith()]);
@@ -329,7 +329,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     await assertSound(store, made.publicKey);
   });
 
-  test('leaves no partial file behind when all is there', async () => {
+  test('leaves no partial file behind if all is there', async () => {
     const store = await lab.folder('store');
     await succeeds(await fetchFrom(store, [await cacheWith()]), store);
     assert.deepEqual(await readdir(join(store, 'narswarm', 'partial')), []);

@@ -23,7 +23,7 @@ describe('a user without an entry in /etc/passwd', () => {
     return lab.runPlain(args, { wrapper: [...asUser, 'env', '-i', ...variables] });
   }
 
-  test('runs, with folders of its own wherever HOME leads', async () => {
+  test('runs, with folders of its own, whatever HOME is', async () => {
     const home = await lab.folder('home');
     for (const env of [{ HOME: home }, { HOME: '/' }, { HOME: '' }, {}]) {
       const tmp = await lab.folder('tmp');
@@ -50,7 +50,7 @@ describe('a user without an entry in /etc/passwd', () => {
     assert.equal((await stat(join(tmp, `narswarm-${UID}`))).mode & 0o777, 0o700);
   });
 
-  test('a folder that others may write to does not stand in for a home', async () => {
+  test('does not use a folder that others can write to as a home', async () => {
     const tmp = await lab.folder('tmp');
     const place = join(tmp, `narswarm-${UID}`);
     await mkdir(place);

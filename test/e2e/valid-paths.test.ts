@@ -69,7 +69,7 @@ describe('paths that the target holds', { concurrency: 4 }, () => {
     });
   }
 
-  test('a target over ssh is asked of what no cache has', async () => {
+  test('a target over ssh is asked for paths that no cache has', async () => {
     const { target, cache } = await scene((file) => rm(file));
     const bin = await lab.folder('bin');
     // In the place of a connection: the command that ssh is told to run, on this machine.
@@ -100,7 +100,7 @@ describe('paths that the target holds', { concurrency: 4 }, () => {
     assertFailure(published, 3, 'NOT_FOUND', /nothing in .* can be published .*its NAR is not in the store/);
   });
 
-  test('once the target has lost it, the cache is asked', async () => {
+  test('if the target has lost a path, the cache is asked', async () => {
     const { target, cache } = await scene(() => Promise.resolve());
     const store = await lab.folder('store');
     const first = await fetch(target, store, ['--from', cache.url]);
@@ -111,7 +111,7 @@ describe('paths that the target holds', { concurrency: 4 }, () => {
     assert.equal(requisites(other, made.root).length, 6);
   });
 
-  test('a file store alone is not filled from what the target holds', async () => {
+  test('a file store is not filled with paths of the target', async () => {
     const { target, cache } = await scene((file) => rm(file));
     const what = ['--store', await lab.folder('store'), '--trusted-public-key', made.publicKey, '--no-copy'];
     const run = await lab.run(['fetch', made.root, ...what, ...ALONE, '--from', cache.url], {
@@ -120,7 +120,7 @@ describe('paths that the target holds', { concurrency: 4 }, () => {
     assertFailure(run, 3, 'NARINFO_MISSING', /lab-1/);
   });
 
-  test('an update goes on over them', async () => {
+  test('an update passes over them', async () => {
     const { target, cache } = await scene((file) => rm(file));
     const config = lab.path('config.toml');
     await writeFile(config, `[subscriptions.s]\nsource = "${made.root}"\nimport = true\nto = "${target}"\n`);

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { startHttpCache } from '../support/http-cache.ts';
 import { assertSound, Lab, type Run } from '../support/lab.ts';
 
-test('a fetch goes on with the upstream where nobody has the shard', async () => {
+test('a fetch continues with the upstream if nobody has the shard', async () => {
   await using lab = await Lab.open();
   const made = await lab.closure([60_000]);
   const dht = await lab.dht(3);
