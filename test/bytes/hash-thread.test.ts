@@ -31,7 +31,7 @@ for (const where of ['in the caller’s thread', 'in a thread of its own']) {
       }
     });
 
-    test('SHA-1 and SHA-256 are right, also of many at a time', async () => {
+    test('computes SHA-1 and SHA-256, of many buffers at a time, too', async () => {
       const many = Array.from({ length: 20 }, async () => {
         const [first, second, third] = chunks() as [Buffer, Buffer, Buffer];
         assert.equal(await sha1(first), createHash('sha1').update(first).digest('hex'));
@@ -47,7 +47,7 @@ for (const where of ['in the caller’s thread', 'in a thread of its own']) {
       await Promise.all(many);
     });
 
-    test('SHA-256 of a file, as far as there is one', async () => {
+    test('computes the SHA-256 of a file, and reports a missing one', async () => {
       await using dir = await mkdtempDisposable(join(tmpdir(), 'narswarm-hash-'));
       const bytes = randomBytes(1_500_000);
       await using file = await open(join(dir.path, 'file'), 'w+');
@@ -59,7 +59,7 @@ for (const where of ['in the caller’s thread', 'in a thread of its own']) {
       assert.equal(await stream.digest(), expected(bytes));
     });
 
-    test('SHA-256 of bytes at once', async () => {
+    test('computes the SHA-256 of bytes at once', async () => {
       for (const bytes of chunks()) assert.equal(await sha256(bytes), expected(bytes));
     });
   });
@@ -68,7 +68,7 @@ for (const where of ['in the caller’s thread', 'in a thread of its own']) {
 describe('in a thread of its own', { skip: availableParallelism() < 2 && 'there is one processor' }, () => {
   before(() => hashInThread(1e12));
 
-  test('bytes are written where they belong, hashed or not', async () => {
+  test('writes bytes at their offset, hashed or not', async () => {
     await using dir = await mkdtempDisposable(join(tmpdir(), 'narswarm-hash-'));
     const [first, second, third] = chunks() as [Buffer, Buffer, Buffer];
     await using file = await open(join(dir.path, 'file'), 'w+');
@@ -80,7 +80,7 @@ describe('in a thread of its own', { skip: availableParallelism() < 2 && 'there 
     assert.deepEqual(await readFile(join(dir.path, 'file')), Buffer.concat([first, second, third]));
   });
 
-  test('a file is written if its bytes are right, and only then', async () => {
+  test('writes a file only if its bytes are right', async () => {
     await using dir = await mkdtempDisposable(join(tmpdir(), 'narswarm-hash-'));
     const path = join(dir.path, 'file');
     const [bytes] = chunks() as [Buffer];
@@ -90,7 +90,7 @@ describe('in a thread of its own', { skip: availableParallelism() < 2 && 'there 
     assert.deepEqual(await readFile(path), bytes);
   });
 
-  test('the system’s errors keep their code', async () => {
+  test('errors of the system keep their code', async () => {
     await using dir = await mkdtempDisposable(join(tmpdir(), 'narswarm-hash-'));
     const bytes = Buffer.alloc(10);
     await assert.rejects(async () => saveInThread(join(dir.path, 'no', 'file'), bytes, expected(bytes)), {

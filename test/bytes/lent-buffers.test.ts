@@ -27,7 +27,7 @@ test('gives a buffer to the next taker after its last user', () => {
   assert.equal(takeBuffer(300_000).buffer, buffer.buffer);
 });
 
-test('ignores buffers that are not lent, and those that nobody uses any longer', () => {
+test('ignores buffers that are not lent, or no longer in use', () => {
   const buffer = takeBuffer(16);
   giveBack(buffer);
   giveBack(buffer);
@@ -37,7 +37,7 @@ test('ignores buffers that are not lent, and those that nobody uses any longer',
   giveBack(Buffer.alloc(16));
 });
 
-test('uses a longer free buffer rather than making one, since nobody collects what is let go of', () => {
+test('uses a longer free buffer instead of a new one', () => {
   const buffer = takeBuffer(4_000_000);
   giveBack(buffer);
   assert.equal(takeBuffer(2_000_000).buffer, buffer.buffer);

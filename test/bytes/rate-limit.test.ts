@@ -6,7 +6,7 @@ test('without a rate nothing waits', () => {
   assert.equal(new RateLimit().take(1e9, 5), 0);
 });
 
-test('what comes faster than the rate waits for as long as it is ahead', () => {
+test('bytes ahead of the rate wait until it has caught up', () => {
   const limit = new RateLimit(1000);
   assert.equal(limit.take(200, 10_000), 0, 'a fifth of a second may come at once');
   assert.equal(limit.take(100, 10_000), 100);
@@ -14,7 +14,7 @@ test('what comes faster than the rate waits for as long as it is ahead', () => {
   assert.equal(limit.take(0, 10_200), 0);
 });
 
-test('time that was not used is not saved up', () => {
+test('unused time is not saved', () => {
   const limit = new RateLimit(1000);
   limit.take(1, 0);
   assert.equal(limit.take(1200, 60_000), 1000);

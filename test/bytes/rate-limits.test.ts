@@ -21,8 +21,8 @@ const NIGHT: RateSchedule = [
   { rateBytesPerSec: undefined, when: { days: [0, 1, 2, 3, 4, 5, 6], from: 22 * 60, until: 6 * 60 } },
 ];
 
-suite('limits by the time', () => {
-  test('a limit changes at the time that was said, both ways', () => {
+suite('limits by the time of day', () => {
+  test('a limit changes at its time, up and down', () => {
     const clock = new StoppedClock();
     const limit = new RateLimit(NIGHT, { clock });
     assert.equal(limit.rateBytesPerSec, 1000);
@@ -36,7 +36,7 @@ suite('limits by the time', () => {
     assert.equal(limit.take(1200), 1000, 'nothing of the night is left over');
   });
 
-  test('what was promised to the old rate does not hold back the new one', () => {
+  test('bytes taken at the old rate do not delay the new one', () => {
     const clock = new StoppedClock();
     const limit = new RateLimit(
       [{ rateBytesPerSec: 1 }, { rateBytesPerSec: 1e6, when: { days: [1], from: 1320, until: 0 } }],
@@ -50,7 +50,7 @@ suite('limits by the time', () => {
     assert.equal(limit.take(500_000), 500);
   });
 
-  test('who waits for the old rate goes on with the new one', async () => {
+  test('a transfer that waits for the old rate continues at the new one', async () => {
     const clock = new StoppedClock();
     const limit = new RateLimit(NIGHT, { clock });
     const waiting = limit.pace(1_000_000, AbortSignal.timeout(10_000));
@@ -69,7 +69,7 @@ suite('limits beyond the local network', () => {
     wanDownload: [{ rateBytesPerSec: wan }],
   });
 
-  test('neighbours are held back by the limit of everything alone', () => {
+  test('neighbours are slowed down only by the limit for all traffic', () => {
     const { download } = new RateLimits(rates(undefined, 1000), isNear, new StoppedClock());
     assert.equal(download.towards('192.168.1.2').take(1e9), 0);
     assert.equal(download.towards('203.0.113.1').take(1200), 1000);
@@ -78,20 +78,20 @@ suite('limits beyond the local network', () => {
     assert.equal(download.isUsedUp, true);
   });
 
-  test('what comes from afar counts for both limits', () => {
+  test('bytes from the internet count for both limits', () => {
     const { download } = new RateLimits(rates(10_000, 1000), isNear, new StoppedClock());
     assert.equal(download.towards('203.0.113.1').take(3200), 3000);
     assert.equal(download.towards('192.168.1.2').take(0), 120, '3200 of 10000 a second are gone');
     assert.equal(download.towards('203.0.113.1').isUsedUp, true);
   });
 
-  test('the tighter of the two holds', () => {
+  test('the tighter of two limits applies', () => {
     const { download } = new RateLimits(rates(1000, 10_000), isNear, new StoppedClock());
     assert.equal(download.towards('203.0.113.1').take(1200), 1000);
     assert.equal(download.isUsedUp, true);
   });
 
-  test('directions have nothing to do with each other, and without limits nothing is asked or waited for', () => {
+  test('directions are independent, and without limits nothing waits', () => {
     const limits = new RateLimits(
       { upload: [{ rateBytesPerSec: 1000 }] },
       () => assert.fail('asked'),

@@ -5,7 +5,7 @@ import { Thread } from '../../src/bytes/thread.ts';
 const WORKER = new URL('./thread-worker.ts', import.meta.url);
 const LIMIT = { timeout: 20_000 };
 
-test('many questions at a time get their own answers', LIMIT, async () => {
+test('each of many questions gets its own answer', LIMIT, async () => {
   const thread = new Thread<number, number>(WORKER);
   const answers = await Promise.all([1, 2, 3, 4].map((question) => thread.ask(question)));
   assert.deepEqual(answers, [2, 4, 6, 8]);

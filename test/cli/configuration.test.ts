@@ -9,7 +9,7 @@ import { configure, originOf, type OriginOf } from '../../src/cli/configuration.
 import { addKeys, addNetwork, addPeers, networkOptions, type NetworkFlags } from '../../src/cli/shared-options.ts';
 import type { NetworkOptions } from '../../src/swarm/network.ts';
 
-suite('where the options of a command have their values from', () => {
+suite('origins of a command’s options', () => {
   let dir: string;
   let file: string;
   const known = new Set(Object.keys(process.env));
@@ -43,7 +43,7 @@ suite('where the options of a command have their values from', () => {
     return networkOptions(options, options.scope ?? 'lan', from);
   };
 
-  test('each of the four hides the ones before it', async () => {
+  test('flags override variables, the config file and defaults, in this order', async () => {
     const none = await parsed('', ['daemon']);
     assert.deepEqual(
       [none.options, none.from('store')],
@@ -82,7 +82,7 @@ suite('where the options of a command have their values from', () => {
     assert.deepEqual((await parsed('peer = []', ['fetch'])).options.peer, []);
   });
 
-  test('booleans go both ways', async () => {
+  test('a boolean can be turned on and off', async () => {
     assert.equal((await parsed('dht = false', ['fetch'])).options.dht, false);
     assert.equal((await parsed('dht = false', ['fetch', '--dht'])).options.dht, true);
     assert.equal((await parsed('lan = true', ['fetch', '--no-lan'])).options.lan, false);
@@ -90,7 +90,7 @@ suite('where the options of a command have their values from', () => {
     assert.equal((await parsed('', ['fetch'])).options.lan, false);
   });
 
-  test('ports of the file are for services: a fetch beside the daemon takes its own', async () => {
+  test('ports of the config file apply to services only', async () => {
     const toml = 'port = 6881\ndht-port = 6882';
     for (const name of ['daemon', 'publish'])
       assert.partialDeepStrictEqual((await parsed(toml, [name])).options, { port: 6881, dhtPort: 6882 });
@@ -100,7 +100,7 @@ suite('where the options of a command have their values from', () => {
     assert.partialDeepStrictEqual((await parsed(toml, ['fetch'])).options, { port: 7000 });
   });
 
-  test('a key is not the option of a command that means something else by it', async () => {
+  test('a key of the config file sets no option of another meaning', async () => {
     const toml = 'publish = true\npeer = "a:1"\nkey = "/key"';
     assert.ok(!('publish' in (await parsed(toml, ['subscribe'])).options));
     assert.partialDeepStrictEqual((await parsed(toml, ['update'])).options, { publish: true });
@@ -109,7 +109,7 @@ suite('where the options of a command have their values from', () => {
     assert.ok(!('file' in (await parsed(toml, ['subscribe'])).options));
   });
 
-  test('two settings of one place that contradict each other are refused, with the place', async () => {
+  test('contradicting settings of one origin are refused, with the origin', async () => {
     const usage = (message: RegExp): object => ({ code: 'USAGE', message });
     await assert.rejects(
       network('', '--scope', 'cohort', '--no-dht'),
@@ -131,12 +131,12 @@ suite('where the options of a command have their values from', () => {
     await assert.rejects(network('scope = "off"', '--publish'), usage(/serves nobody and --publish signs/));
   });
 
-  test('one update that talks to nobody may sign what a daemon serves', async () => {
+  test('an update with --scope off may sign a hash map for the daemon', async () => {
     assert.partialDeepStrictEqual(await network('publish = true', '--scope', 'off'), { scope: 'off' });
     assert.partialDeepStrictEqual(await network('', '--scope', 'off', '--publish'), { scope: 'off' });
   });
 
-  test('a flag that means less talk overrides the file', async () => {
+  test('a flag that means less sharing overrides the config file', async () => {
     assert.partialDeepStrictEqual(await network('scope = "cohort"', '--no-dht'), { scope: 'cohort', dht: false });
     const { scope, peers } = await network('peer = "a:1"', '--scope', 'off');
     assert.deepEqual([scope, peers], ['off', []]);
@@ -144,7 +144,7 @@ suite('where the options of a command have their values from', () => {
     assert.partialDeepStrictEqual(await network('scope = "public"'), { scope: 'public', dht: false });
   });
 
-  test('a flag does not silently undo what the file forbids', async () => {
+  test('a flag does not silently undo a restriction of the config file', async () => {
     await assert.rejects(network('dht = false', '--scope', 'cohort'), {
       code: 'USAGE',
       message: /--no-dht \(.*config\.toml:1\)/,
@@ -156,7 +156,7 @@ suite('where the options of a command have their values from', () => {
     assert.partialDeepStrictEqual(await network('dht = false', '--scope', 'cohort', '--dht'), { dht: true });
   });
 
-  test('a command without options of the file does not read it', async () => {
+  test('a command without options of the config file does not read it', async () => {
     await writeFile(file, 'nonsense');
     const root = new Command('narswarm').option('--config <file>').hook('preAction', (_, action) => configure(action));
     let ran = false;

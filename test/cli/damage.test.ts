@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { faultInWords } from '../../src/cli/damage.ts';
 
-test('faults of files in words', () => {
+test('puts faults of files into words', () => {
   const file = { kind: 'other-file', found: 'a', named: 'b' } as const;
   const contents = { kind: 'other-contents', found: 'a', signed: 'b' } as const;
   assert.equal(faultInWords({ kind: 'gone' }), 'it was here, but no longer is');

@@ -34,8 +34,8 @@ suite('documents', () => {
   });
 });
 
-suite('values as people write them', () => {
-  test('sizes', () => {
+suite('values that people write', () => {
+  test('reads sizes', () => {
     assert.equal(parseSize('500'), 500);
     assert.equal(parseSize('50G'), 50e9);
     assert.equal(parseSize('4GiB'), 4 * 2 ** 30);
@@ -44,7 +44,7 @@ suite('values as people write them', () => {
       assert.throws(() => parseSize(nonsense), /Expected a size/);
   });
 
-  test('rates and durations', () => {
+  test('reads rates and durations', () => {
     assert.deepEqual(parseRates('10MB/s'), [{ rateBytesPerSec: 10e6 }]);
     assert.deepEqual(parseRates('500k'), [{ rateBytesPerSec: 500e3 }]);
     assert.throws(() => parseRates('0'), /above 0/);
@@ -55,7 +55,7 @@ suite('values as people write them', () => {
       assert.throws(() => parseDuration(nonsense), /Expected a duration/);
   });
 
-  test('ports', () => {
+  test('reads ports', () => {
     assert.equal(parsePort('0'), 0);
     assert.equal(parsePort('65535'), 65_535);
     for (const nonsense of ['65536', '-1', 'x', '', '1.5']) assert.throws(() => parsePort(nonsense), /Expected a port/);

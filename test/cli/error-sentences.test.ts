@@ -3,12 +3,12 @@ import { test } from 'node:test';
 import { errorSentence } from '../../src/cli/error-sentences.ts';
 import { NarswarmError } from '../../src/errors.ts';
 
-test('most errors bring their sentence', () => {
+test('most errors keep their own sentence', () => {
   assert.equal(errorSentence(new Error('it broke')), 'it broke');
   assert.equal(errorSentence(new NarswarmError('NOT_FOUND', 'it is gone')), 'it is gone');
 });
 
-test('why there is no hash map, and the way out', () => {
+test('tells why there is no hash map, and the way out', () => {
   const says = 'nothing in /s can be published';
   assert.equal(
     errorSentence(new NarswarmError('NOT_FOUND', says, { facts: { unpublished: 'empty-store' } })),

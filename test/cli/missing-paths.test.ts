@@ -17,8 +17,8 @@ const missing = (path: string, code: ErrorCode, facts: ErrorFacts = {}, cause?: 
 const http = (code: ErrorCode, url: string, attempts: number, why: string): NarswarmError =>
   new NarswarmError(code, `${url} failed after ${attempts} attempts: ${why}`, { facts: { url, attempts, why } });
 
-suite('why a path is missing', () => {
-  test('a cache without it', () => {
+suite('reasons for a missing path', () => {
+  test('a cache lacks it', () => {
     const cause = new NarswarmError('NAR_UNAVAILABLE', `http://c/ does not hold the NAR of ${A}`, {
       cause: http('HTTP_NOT_FOUND', 'http://c/nar/x.nar.xz', 1, 'the server does not have it'),
       facts: { path: A, upstream: 'http://c/' },
@@ -27,7 +27,7 @@ suite('why a path is missing', () => {
     assert.equal(reasonOf(lost), 'http://c/ does not hold its NAR');
   });
 
-  test('no narinfo, with what refers to it', () => {
+  test('there is no narinfo, and the referrer is named', () => {
     const wayOut = 'add the cache that holds it with --from or --publisher';
     const says = `no hash map and no cache has a narinfo for it: ${wayOut}`;
     assert.equal(reasonOf(missing(A, 'NARINFO_MISSING', { path: A })), says);
@@ -50,16 +50,16 @@ suite('why a path is missing', () => {
     assert.match(reasonOf({ path: A, ...failureOf(failure) }), /^it is not signed \(trusted keys: none/);
   });
 
-  test('no peer', () => {
+  test('no peer has it', () => {
     assert.equal(reasonOf(missing(A, 'NAR_UNAVAILABLE', { path: A, why: 'no peer' })), 'no peer');
   });
 
-  test('an address', () => {
+  test('the failure of an address is shown unchanged', () => {
     const { code, facts, message } = http('HTTP_FAILED', `http://c/${'a'.repeat(32)}.narinfo`, 2, 'no');
     assert.equal(reasonOf({ path: A, reason: message, code, facts }), message);
   });
 
-  test('of a state of an earlier version, or with a code of a later one, the reason as it is', () => {
+  test('the reason of another version’s state is shown unchanged', () => {
     assert.equal(reasonOf({ path: A, reason: `cannot fetch ${A}: gone` }), `cannot fetch ${A}: gone`);
     assert.equal(reasonOf({ path: A, reason: 'eaten', code: 'OF_TOMORROW' as ErrorCode }), 'eaten');
   });
@@ -74,12 +74,12 @@ suite('missing paths by reason', () => {
     return missing(path, 'NAR_UNAVAILABLE', { path }, new AggregateError(causes));
   };
 
-  test('the same of several files is one reason', () => {
+  test('the same reason of several files is shown once', () => {
     const reason = 'http://c/sub does not hold its NAR; http://d failed: ECONNREFUSED';
     assert.deepEqual(groupByReason([lost(A), lost(B)]), [{ reason, paths: [A, B] }]);
   });
 
-  test('what takes most comes first, and what takes one path keeps its words', () => {
+  test('the reason of most paths comes first, and that of one path keeps its words', () => {
     const url = `http://d/${'a'.repeat(32)}.narinfo`;
     const failure = failureOf(http('HTTP_FAILED', url, 2, 'the server answered 503'));
     const groups = groupByReason([{ path: A, ...failure }, lost(B), lost(C)]);
@@ -104,7 +104,7 @@ suite('missing paths by reason', () => {
     assert.equal(groups[0]?.reason, 'http://d/sub failed: no');
   });
 
-  test('narinfos that several paths refer to', () => {
+  test('narinfos that several paths refer to are shown once', () => {
     const groups = groupByReason([A, B].map((path) => missing(path, 'NARINFO_MISSING', { referrer: `${C}-${path}` })));
     assert.deepEqual(groups, [
       {
@@ -114,16 +114,16 @@ suite('missing paths by reason', () => {
     ]);
   });
 
-  test('none', () => assert.deepEqual(groupByReason([]), []));
+  test('without missing paths there is nothing to say', () => assert.deepEqual(groupByReason([]), []));
 });
 
-test('that the store has lost a path, and the way out', () => {
+test('a path that the store has lost is shown with the way out', () => {
   const lost = { path: A, loss: 'gone' } as const;
   assert.equal(reasonOf(lost), 'it was here, but no longer is: run narswarm verify --repair');
   assert.deepEqual(missingFacts(lost), { ...lost, reason: reasonOf(lost) });
 });
 
-test('that paths are missing, in one sentence', () => {
+test('one sentence says that paths are missing', () => {
   const first = missing(A, 'NAR_UNAVAILABLE', { path: A, why: 'gone' });
   assert.equal(lackSentence({ first, count: 1 }), `${A} is missing: gone`);
   assert.equal(lackSentence({ first, count: 3 }), `${A} is missing, and 2 more: gone`);

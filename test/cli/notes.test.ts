@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { isUnexpected, noteSentence } from '../../src/cli/notes.ts';
 import { leftOutNote } from '../../src/subscription/note.ts';
 
-test('notes of a run in words', () => {
+test('puts notes of a run into words', () => {
   const failure = { reason: 'it broke' };
   assert.equal(
     noteSentence({ kind: 'kept-map', failure, created: '2026-01-01' }),
@@ -25,7 +25,7 @@ test('notes of a run in words', () => {
   assert.equal(noteSentence('a sentence of an earlier version'), 'a sentence of an earlier version');
 });
 
-test('paths that were left out, the first few by name', () => {
+test('names the first few paths that were left out', () => {
   const said = (...paths: string[]): string => noteSentence(leftOutNote(paths, true));
   assert.equal(said('a'), '1 of its paths is in no cache and was left out: a');
   assert.equal(said('a', 'b'), '2 of its paths are in no cache and were left out: a, b');
@@ -35,7 +35,7 @@ test('paths that were left out, the first few by name', () => {
   );
 });
 
-test('only paths that such a source does not lack as a rule are worth a warning', () => {
+test('warns only of paths that such a source usually has', () => {
   assert.deepEqual(
     [true, false].map((isUsual) => isUnexpected(leftOutNote(['a'], isUsual))),
     [false, true],

@@ -15,19 +15,19 @@ function printed(text: string): string {
   return String(stream.read() ?? '');
 }
 
-test('no control character reaches a terminal, whatever a stranger has named something', () => {
+test('no control character of a foreign name reaches a terminal', () => {
   assert.equal(printed('a\u009b31mb\u202ec\td\n'), 'a\\u009b31mb\\u202ec\td\n');
   assert.ok(ACTS.test('\u009b') && ACTS.test('\u2066'));
   fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => !ACTS.test(printed(text)) && !ACTS.test(quote(text))));
 });
 
-test('text without control characters is printed as it is, and escapes are those of JSON', () => {
+test('prints other text unchanged, and escapes as in JSON', () => {
   fc.assert(fc.property(fc.string({ unit: 'grapheme' }), (text) => ACTS.test(text) || printed(text) === text));
   const text = 'a\u0085\u061c\u2028\u{1f600}';
   assert.equal(JSON.parse(printed(JSON.stringify(text))), text);
 });
 
-test('every command prints through the same place', async () => {
+test('every command prints through the same module', async () => {
   const root = await program();
   const commands = [root, ...root.commands];
   for (const command of commands) {

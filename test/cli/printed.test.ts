@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { Lab } from '../support/lab.ts';
 
-describe('what is printed for other programs', { concurrency: 2 }, () => {
+describe('output for other programs', { concurrency: 2 }, () => {
   let lab: Lab;
   before(async () => {
     lab = await Lab.open();
@@ -15,7 +15,7 @@ describe('what is printed for other programs', { concurrency: 2 }, () => {
     ['zsh', /^#compdef narswarm\n/],
     ['fish', /^# fish completion of narswarm/],
   ] as const) {
-    test(`completion ${shell}`, async () => {
+    test(`completion ${shell} prints a script`, async () => {
       const plain = await lab.runPlain(['completion', shell]);
       assert.deepEqual([plain.status, plain.stderr], [0, '']);
       assert.match(plain.stdout, start);
@@ -25,13 +25,13 @@ describe('what is printed for other programs', { concurrency: 2 }, () => {
     });
   }
 
-  test('completion for a shell that is not known', async () => {
+  test('completion refuses an unknown shell', async () => {
     const run = await lab.run(['completion', 'tcsh']);
     assert.equal(run.status, 2);
     assert.match(run.stderr, /'tcsh' is invalid for argument 'shell'.*Allowed choices are bash, zsh, fish/);
   });
 
-  test('man', async () => {
+  test('man prints the manual page', async () => {
     const plain = await lab.runPlain(['man']);
     assert.deepEqual([plain.status, plain.stderr], [0, '']);
     assert.match(plain.stdout, /^\.TH "NARSWARM" 1 /);

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { describeProgress, progressDisplay } from '../../src/cli/progress-display.ts';
 import { Progress } from '../../src/fetch/report.ts';
 
-test('the progress line counts peers as people do', () => {
+test('the progress line counts peers in words', () => {
   const progress = new Progress();
   const send = (origin: string, bytes: number): void =>
     progress.take({ type: 'nar-bytes', source: 'peers', origin, bytes });
@@ -14,7 +14,7 @@ test('the progress line counts peers as people do', () => {
   assert.match(describeProgress(progress), / 1\.50 kB from 2 peers, /);
 });
 
-test('the paths that Nix copies are counted, what else it says is shown', (context) => {
+test('counts the paths that Nix copies, and shows its other lines', (context) => {
   const said: string[] = [];
   const note = (text: string): void => void said.push(text);
   using display = progressDisplay({ json: false, result: () => undefined, note, warn: note });

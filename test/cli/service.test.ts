@@ -48,7 +48,7 @@ describe('narswarm service', { concurrency: 4 }, () => {
     assert.deepEqual(await analyze(dir, '--user', '--man=no', 'verify'), { status: 0, output: '' });
   });
 
-  test('systemd finds the services well shut in', async () => {
+  test('systemd rates the services as well confined', async () => {
     const dir = await written();
     const { status, output } = await analyze(dir, 'security', '--offline=true', '--threshold=15', '--no-pager');
     assert.doesNotMatch(
@@ -67,13 +67,13 @@ describe('narswarm service', { concurrency: 4 }, () => {
     assert.ok(run.stdout.includes(`ExecStart=${process.execPath} `), 'they start the program that wrote them');
   });
 
-  test('--print alone writes no file', async () => {
+  test('--print writes no file', async () => {
     const cwd = await lab.folder();
     await lab.run(['service', '--print'], { cwd });
     assert.deepEqual(await readdir(cwd), []);
   });
 
-  test('overwrites nothing, and writes nothing beside it', async () => {
+  test('overwrites no file, and then writes none at all', async () => {
     const dir = await lab.folder('units');
     const file = join(dir, 'narswarm-update.timer');
     await writeFile(file, 'mine');
@@ -86,17 +86,17 @@ describe('narswarm service', { concurrency: 4 }, () => {
     assert.deepEqual((await readdir(dir)).toSorted(), UNITS);
   });
 
-  test('asks where to', async () => {
+  test('asks for an output if none is named', async () => {
     assertFailure(await lab.run(['service']), 2, 'USAGE', /--print.*--output DIR/);
   });
 
-  test('names a folder that cannot be made', async () => {
+  test('names a folder that cannot be created', async () => {
     const file = join(await lab.folder(), 'file');
     await writeFile(file, '');
     assertFailure(await lab.run(['service', '--output', join(file, 'x')]), 2, 'USAGE', /ENOTDIR.*file\/x.*--output/);
   });
 
-  test('the units name the config file that --config or NARSWARM_CONFIG names, and no other', async () => {
+  test('the units name the config file of --config or NARSWARM_CONFIG, and no other', async () => {
     const file = lab.path('named.toml');
     await writeFile(file, '');
     const printed = async (env: Record<string, string>, ...args: string[]): Promise<string> => {
@@ -132,7 +132,7 @@ describe('narswarm service', { concurrency: 4 }, () => {
       return { root, main, status, stdout, stderr };
     }
 
-    test('in a folder that the system’s units do not see is bound into their view, and that is said', async () => {
+    test('in a folder that system units cannot see is made visible to them, with a note', async () => {
       const { root, main, status, stdout, stderr } = await servedFrom('narswarm 1');
       assert.equal(status, 0, stderr);
       assert.ok(stdout.includes(`ExecStart=${process.execPath} --disable-sigusr1 "${main}" `), 'no link is named');

@@ -11,7 +11,7 @@ async function peakBytes(...flags: readonly string[]): Promise<number> {
   return (JSON.parse(stdout) as { peakBytes: number }).peakBytes;
 }
 
-test('the heap of a daemon takes less than V8 would let it grow to', async () => {
+test('the heap of a daemon stays smaller than V8 would let it grow', async () => {
   const [small, usual] = [await peakBytes('small'), await peakBytes()];
   assert.ok(small < 0.9 * usual, `${small} bytes, and ${usual} without the limit`);
 });

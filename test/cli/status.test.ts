@@ -10,7 +10,7 @@ const missingOf = (count: number, why: string): Missing[] =>
     return { path, reason: `cannot fetch ${path}: ${why}`, code: 'NAR_UNAVAILABLE', facts: { path, why } };
   });
 
-test('a reason is told once, with a few of its paths', () => {
+test('a reason is shown once, with a few of its paths', () => {
   const missing = missingOf(190, 'gone');
   const paths = missing.slice(0, 5).map(({ path }) => `              ${path}`);
   assert.deepEqual(
@@ -19,12 +19,12 @@ test('a reason is told once, with a few of its paths', () => {
   );
 });
 
-test('a path that is alone with its reason is on one line', () => {
+test('a single path is on one line with its reason', () => {
   const [only] = missingOf(1, 'gone');
   assert.deepEqual([...missingLines([only!], 1)], [`  missing   ${only?.path}: gone`]);
 });
 
-test('of many reasons the first are told, and what nobody has named is counted', () => {
+test('of many reasons the first are shown, and the other paths are counted', () => {
   const missing = ['a', 'b', 'c', 'd', 'e', 'f', 'g'].flatMap((why) => missingOf(1, why));
   const lines = [...missingLines(missing, 1_000)];
   assert.equal(lines.length, 6);
@@ -32,9 +32,9 @@ test('of many reasons the first are told, and what nobody has named is counted',
   assert.deepEqual([...missingLines(missing.slice(0, 6), 6)].at(-1), '  missing   1 more path');
 });
 
-test('nothing is missing', () => assert.deepEqual([...missingLines([], 0)], []));
+test('a complete subscription shows no missing path', () => assert.deepEqual([...missingLines([], 0)], []));
 
-test('why it is not complete is told above, unless the paths below say it', () => {
+test('the reason for an incomplete subscription is shown above, unless the paths below say it', () => {
   const missing = ['a', 'b', 'c', 'd', 'e'].flatMap((why) => missingOf(7, why));
   const [only] = missingOf(1, 'f');
   assert.ok(isToldBelow(only!, [...missing.slice(7), only!]));
@@ -42,7 +42,7 @@ test('why it is not complete is told above, unless the paths below say it', () =
   assert.ok(!isToldBelow(only!, [...missing, only!]), 'its reason is one too many');
 });
 
-test('people are told times to the second, and a source as it was given to subscribe', () => {
+test('people see times to the second, and a source as they wrote it', () => {
   const at = '2026-11-20T02:14:09.123Z';
   const lines = [
     ...linesOf({

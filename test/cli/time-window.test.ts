@@ -29,7 +29,7 @@ describe('a time window', () => {
     assert.equal(hoursUntil('00:00', new Date(2026, 11, 31, 23, 59)), 1 / 60, 'the year ends');
   });
 
-  test('of the very minute that it is, ends tomorrow', () => {
+  test('that names the present minute ends tomorrow', () => {
     assert.equal(hoursUntil('22:00', new Date(2026, 5, 10, 22, 0, 0, 0)), 24);
     assert.equal(hoursUntil('22:00', new Date(2026, 5, 10, 22, 0, 30)), 24 - 30 / 3600);
     assert.ok(hoursUntil('22:00', new Date(2026, 5, 10, 21, 59, 59, 999)) < 1 / 3600);
@@ -75,7 +75,7 @@ describe('a time window', () => {
     assert.equal(window.signal.aborted, true);
   });
 
-  test('is no more once it is closed, and without an end never aborts', async ({ mock }) => {
+  test('no longer aborts once it is closed, and never without an end', async ({ mock }) => {
     mock.timers.enable({ apis: ['setTimeout', 'Date'], now: new Date(2026, 5, 10, 22, 0) });
     const closed = timeWindow('06:00', new Date());
     await closed[Symbol.asyncDispose]();

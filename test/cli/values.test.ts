@@ -16,7 +16,7 @@ import {
 
 const isRefused = { name: 'InvalidArgumentError', exitCode: 1 } as const;
 
-test('sizes: decimal units, binary ones with an i, with or without B', () => {
+test('sizes have decimal units, or binary ones with an i, with or without B', () => {
   const sizes = {
     '0': 0,
     '500': 500,
@@ -32,7 +32,7 @@ test('sizes: decimal units, binary ones with an i, with or without B', () => {
     assert.throws(() => parseSize(text), isRefused, text);
 });
 
-test('rates: a size a second, above 0', () => {
+test('a rate is a size per second, above 0', () => {
   for (const text of ['10MB/s', '10MB', '10MB/sec', '10MBps'])
     assert.deepEqual(parseRates(text), [{ rateBytesPerSec: 1e7 }], text);
   for (const text of ['0', '0MB/s', 'fast', '10MB/h']) assert.throws(() => parseRates(text), isRefused, text);
@@ -64,7 +64,7 @@ test('ports are whole numbers up to 65535', () => {
   for (const text of ['', '65536', '-1', '1.5', '0x10', '80a']) assert.throws(() => parsePort(text), isRefused, text);
 });
 
-test('a parser of ours tells commander what is wrong; a defect stays one', () => {
+test('a parser reports usage errors to commander, and a bug stays a bug', () => {
   const refuse = (): never => {
     throw new NarswarmError('KEY_INVALID', 'not a key');
   };

@@ -60,7 +60,7 @@ test('with --json, facts are plain values, and an error has its code', () => {
   });
 });
 
-test('a program that was updated in place below a running process says to restart it', async () => {
+test('a running process whose program was updated says to restart it', async () => {
   const gone: string = './replaced-chunk.ts';
   const missing = await import(gone).then(
     () => assert.fail(),

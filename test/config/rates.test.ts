@@ -12,13 +12,13 @@ const at = (time: string, day = 2): Date =>
 const MB = 1e6;
 
 suite('rates by the time', () => {
-  test('one rate holds always', () => {
+  test('a single rate always applies', () => {
     for (const text of ['5MB/s', '5 MB', ' 5mb/s ']) assert.equal(rateAt(parseRates(text), at('03:00')), 5 * MB);
     assert.equal(rateAt(parseRates('unlimited'), at('03:00')), undefined);
     assert.equal(rateAt([], at('03:00')), undefined);
   });
 
-  test('a window over midnight is of the day on which it begins', () => {
+  test('a window over midnight belongs to the day on which it begins', () => {
     const rates = parseRates('5MB/s, Fri 22:00-06:00 unlimited');
     const seen = (time: string, day: number) => rateAt(rates, at(time, day));
     assert.equal(seen('21:59', 6), 5 * MB);
@@ -66,7 +66,7 @@ suite('rates by the time', () => {
     ['Xyz 22:00-06:00 1MB/s', /not "Xyz 22:00-06:00 1MB\/s"/],
   ];
   for (const [text, says] of wrong)
-    test(`refused: ${JSON.stringify(text)}`, () =>
+    test(`refuses ${JSON.stringify(text)}`, () =>
       assert.throws(() => parseRates(text), { code: 'USAGE', message: says }));
 
   test('garbage is refused with an error of our own', () => {

@@ -7,7 +7,7 @@ import { NarswarmError } from '../../src/errors.ts';
 const FILE = '/etc/narswarm/config.toml';
 
 suite('the config file', () => {
-  test('has values as written, with their places; a list may be one text', () => {
+  test('returns values as written, with their lines; a list may be one string', () => {
     const { values, subscriptions } = parseConfig(
       'from = "https://c"\n\npeer = ["h:1", "[::1]:2"]\nport = 6881\ndht = false\nmax-size = "50G"\nkeep-generations = 0',
       FILE,
@@ -24,7 +24,7 @@ suite('the config file', () => {
     assert.equal(parseConfig('', FILE).values.size, 0);
   });
 
-  test('has subscriptions with their defaults, in the order of the file', () => {
+  test('returns subscriptions with their defaults, in the order of the file', () => {
     const text =
       '[subscriptions.b]\nsource = "/run/current-system"\n[subscriptions.24]\nsource = "x"\nfile = "/f"\nimport = true\nto = "/mnt"\nsources = true\npublish = true\n';
     const off = { import: false, sources: false, publish: false };
@@ -129,7 +129,7 @@ suite('the config file', () => {
     assert.equal(parseConfig(text, FILE).subscriptions.length, 3);
   });
 
-  test('no key passes as a subscription’s key in another form', () => {
+  test('a subscription accepts its keys in one spelling only', () => {
     assert.ok(!(CONFIG_KEYS as readonly string[]).includes('subscriptions'));
   });
 });

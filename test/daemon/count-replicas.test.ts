@@ -40,14 +40,14 @@ async function holder(t: TestContext, { members }: MadeMember): Promise<Holder> 
   return { store, catalogue, census, offer, now, signal, entries, judged: () => judged };
 }
 
-test('without other machines nothing is looked at', async (t) => {
+test('without other machines, no NAR is examined', async (t) => {
   await using alone = await startMember();
   const context = await holder(t, alone);
   const { machines, sole } = await countReplicas([], context);
   assert.deepEqual([machines, sole, context.judged()], [0, [], 0]);
 });
 
-test('NARs outside of roots are counted once the gate has let them through', async (t) => {
+test('NARs outside of roots are counted once the gate has admitted them', async (t) => {
   await using self = await startMember();
   await using other = await startMember();
   const context = await holder(t, self);

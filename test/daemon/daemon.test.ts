@@ -40,7 +40,7 @@ describe('Daemon', () => {
   };
   const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
 
-  test('an interruption while NARs are read is no warning', async (t) => {
+  test('gives no warning if it is interrupted while it reads NARs', async (t) => {
     const warnings: Warning[] = [];
     const stop = new AbortController();
     await using daemon = await start(await storeWithPendingNar(t), stop.signal, warnings);
@@ -50,7 +50,7 @@ describe('Daemon', () => {
     assert.deepEqual(warnings, []);
   });
 
-  test('once closed it does nothing more, though nobody interrupted it', async (t) => {
+  test('does nothing more once it is closed', async (t) => {
     const warnings: Warning[] = [];
     const before = timers();
     const daemon = await start(await storeWithPendingNar(t), new AbortController().signal, warnings);

@@ -13,7 +13,7 @@ import { Lab } from '../support/lab.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
 
 describe('resolveHashMap', () => {
-  test('joins the swarm of an index for files that are missing, not to confirm what it has', async (t) => {
+  test('joins the swarm of a hash map only for missing files', async (t) => {
     await using lab = await Lab.open();
     const made = await lab.closure([10_000]);
     const { bootstrap } = await lab.dht(3);
@@ -53,7 +53,7 @@ describe('resolveHashMap', () => {
     assert.equal(follower.swarm.openTorrents, 0);
   });
 
-  test('never puts an older manifest in place of what another process has found meanwhile', async (t) => {
+  test('never replaces a newer manifest of another process', async (t) => {
     const manifestOf = (seq: number): Uint8Array => buildIndex({ ...GOLDEN, seq }).manifest;
     const dir = await tempDir(t);
     const publicKeyHex = Buffer.from(KEY.publicKey).toString('hex');

@@ -75,7 +75,7 @@ describe('a followed map', () => {
     return { map, network, next };
   }
 
-  test('is fetched from a member that tells of it, without DHT or mirror, and so is each newer edition', async (t) => {
+  test('is fetched, edition by edition, from a member that announces it, without DHT or mirror', async (t) => {
     const { publisher, addAnother } = await publish(t);
     const { address } = publisher.built.publication;
     const { map, next } = await follow(t, publisher, address, LONG_MS);
@@ -89,7 +89,7 @@ describe('a followed map', () => {
     assert.ok(newer.seq > seq && newer.recordCount > recordCount);
   });
 
-  test('is asked for at the publisher’s mirror from time to time', async (t) => {
+  test('is requested from the publisher’s mirror from time to time', async (t) => {
     const { publisher, addAnother } = await publish(t);
     const { address } = publisher.built.publication;
     const baseUrl = `http://127.0.0.1:${publisher.http.port}`;
@@ -102,7 +102,7 @@ describe('a followed map', () => {
     assert.ok((await second).seq > seq);
   });
 
-  test('a member that tells of what it does not have keeps nobody from the newest edition', async (t) => {
+  test('is fetched even if a member announces an edition that it does not have', async (t) => {
     const { publisher } = await publish(t);
     const { address } = publisher.built.publication;
     const { map, next } = await follow(t, publisher, address, LONG_MS);

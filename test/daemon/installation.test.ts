@@ -5,8 +5,8 @@ import { suite, test } from 'node:test';
 import { findNixGroup, findTools } from '../../src/daemon/installation.ts';
 import { tempDir } from '../store/store-fixture.ts';
 
-suite('what units have to know of a machine', () => {
-  test('the group of the Nix daemon’s socket, where others are shut out', async (t) => {
+suite('facts of a machine for its units', () => {
+  test('the group of the Nix daemon’s socket, if others may not use it', async (t) => {
     const dir = await tempDir(t);
     const socketDir = join(dir, 'daemon-socket');
     const groups = join(dir, 'group');
@@ -26,7 +26,7 @@ suite('what units have to know of a machine', () => {
     assert.equal(await findNixGroup(join(dir, 'none'), join(dir, 'none')), undefined);
   });
 
-  test('the folders of the programs that it calls', async (t) => {
+  test('the folders of the programs that narswarm calls', async (t) => {
     const dir = await tempDir(t);
     for (const name of ['nix', 'git']) {
       await writeFile(join(dir, name), '#!/bin/sh\n');

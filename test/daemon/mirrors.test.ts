@@ -19,7 +19,7 @@ const named = (name: string, source: string, more: Partial<Subscription> = {}): 
 });
 
 suite('mirrors', () => {
-  test('a mirror is of a whole map, and imports nothing', () => {
+  test('only a subscription to a whole hash map without import is a mirror', () => {
     assert.equal(mirrored(named('a', ADDRESS))?.publicKeyHex, 'ab'.repeat(32));
     for (const other of [
       named('a', `${ADDRESS}#root`),
@@ -63,7 +63,7 @@ suite('mirrors', () => {
     return { mirrors, updated };
   };
 
-  test('each edition of a followed map is fetched once, and nothing else', async (t) => {
+  test('each edition of a followed hash map is fetched once, and nothing else', async (t) => {
     const subscriptions = [named('mirror', ADDRESS), named('one', `${ADDRESS}#one`), named('other', OTHER)];
     const { mirrors, updated } = start(t, subscriptions);
     mirrors.onEdition(parsePublisherAddress(ADDRESS), 1);
@@ -75,7 +75,7 @@ suite('mirrors', () => {
     assert.deepEqual(await updated(), ['mirror']);
   });
 
-  test('a subscription that is added later begins with the edition that is there', async (t) => {
+  test('a subscription that is added later begins with the present edition', async (t) => {
     const subscriptions: Subscription[] = [];
     const { mirrors, updated } = start(t, subscriptions);
     mirrors.onEdition(parsePublisherAddress(ADDRESS), 1);
@@ -83,7 +83,7 @@ suite('mirrors', () => {
     assert.deepEqual(await updated(), ['mirror']);
   });
 
-  test('one that is not complete is tried again after a while', async (t) => {
+  test('an incomplete mirror is tried again after a while', async (t) => {
     const now = t.mock.method(performance, 'now', () => 0);
     const { mirrors, updated } = start(t, [named('mirror', ADDRESS)], new Set());
     mirrors.onEdition(parsePublisherAddress(ADDRESS), 1);

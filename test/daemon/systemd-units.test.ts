@@ -14,7 +14,7 @@ function lines(options: UnitsOptions, name: string): readonly string[] {
 }
 
 suite('units of systemd', () => {
-  test('the system’s: a daemon, an update, a timer', () => {
+  test('the system has a daemon, an update and a timer', () => {
     assert.deepEqual(
       systemdUnits(SYSTEM).map(({ name }) => name),
       ['narswarm.service', 'narswarm-update.service', 'narswarm-update.timer'],
@@ -30,7 +30,7 @@ suite('units of systemd', () => {
     assert.ok(lines(SYSTEM, 'narswarm-update.timer').includes('Persistent=yes'));
   });
 
-  test('no rights are left but those that V8, the network and Nix need', () => {
+  test('services have only the rights that V8, the network and Nix need', () => {
     for (const name of ['narswarm.service', 'narswarm-update.service']) {
       const unit = lines(SYSTEM, name);
       for (const line of ['CapabilityBoundingSet=', 'ProtectSystem=strict', 'NoNewPrivileges=yes', 'PrivateUsers=yes'])
@@ -44,7 +44,7 @@ suite('units of systemd', () => {
     }
   });
 
-  test('a user’s: nothing that only the system’s manager can do', () => {
+  test('units of a user need nothing that only the system’s manager can do', () => {
     const unit = lines({ ...SYSTEM, user: true }, 'narswarm.service');
     for (const line of ['ExecStart=/opt/node /opt/narswarm/dist/main.js daemon', 'WantedBy=default.target'])
       assert.ok(unit.includes(line), line);
@@ -52,7 +52,7 @@ suite('units of systemd', () => {
     assert.ok(unit.includes('RestrictNamespaces=yes'));
   });
 
-  test('the system gets the key as a credential, a user by its path', () => {
+  test('a system unit gets the key as a credential, a user’s unit by its path', () => {
     const keyFile = '/etc/100%/my key';
     const system = lines({ ...SYSTEM, keyFile }, 'narswarm-update.service');
     assert.ok(system.includes('LoadCredential=publisher-key:/etc/100%%/my key'));
@@ -74,7 +74,7 @@ suite('units of systemd', () => {
     );
   });
 
-  test('the group of the Nix daemon, and programs that are elsewhere', () => {
+  test('units name the group of the Nix daemon, and folders of other programs', () => {
     const options = { ...SYSTEM, group: 'nix-users', path: ['/opt/nix 2/bin', '/usr/bin'], seen: ['/root/x y'] };
     const unit = lines(options, 'narswarm-update.service');
     for (const line of ['SupplementaryGroups=nix-users', 'ProtectHome=tmpfs', 'BindReadOnlyPaths="/root/x y"'])
@@ -84,7 +84,7 @@ suite('units of systemd', () => {
     assert.ok(!lines({ ...options, user: true }, 'narswarm.service').some((line) => /^(Supp|Bind)/.test(line)));
   });
 
-  test('a path means itself, whatever is in it', () => {
+  test('any character in a path stands for itself', () => {
     const program = ['/opt/a b/node', String.raw`/opt/50%/$HOME/"x"\y.js`];
     const unit = lines({ program, user: true }, 'narswarm.service');
     assert.ok(

@@ -16,13 +16,13 @@ const response = (answers: Answer[], additionals: Answer[] = []): Buffer =>
   encode({ type: 'response', answers, additionals });
 
 suite('caches that announce themselves by mDNS', () => {
-  test('the question has the bytes that responders know', () => {
+  test('the question has the bytes that responders understand', () => {
     const name = '\u0011_nix_binary_cache\u0004_tcp\u0005local\0';
     const question = Buffer.concat([Buffer.from(name, 'latin1'), Buffer.from([0, 12, 0, 1])]);
     assert.deepEqual(formatQuery(), Buffer.concat([Buffer.from([0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]), question]));
   });
 
-  test('a service, its host and its addresses in one packet are a cache, IPv4 first', () => {
+  test('a packet with a service, its host and its addresses names a cache, IPv4 first', () => {
     const services = new CacheServices();
     services.take(response([PTR], [SRV, ...ADDRESSES]), 0);
     const endpoints = ['192.168.1.2', 'fd00::2'].map((host) => ({ host, port: 5000 }));
@@ -30,7 +30,7 @@ suite('caches that announce themselves by mDNS', () => {
     assert.deepEqual(services.missing(0), []);
   });
 
-  test('what a packet leaves out is asked for, one thing after another', () => {
+  test('records that a packet leaves out are requested one after another', () => {
     const services = new CacheServices();
     services.take(response([PTR]), 0);
     assert.deepEqual(services.missing(0), [{ name: INSTANCE, type: 'SRV' }]);
@@ -44,7 +44,7 @@ suite('caches that announce themselves by mDNS', () => {
     assert.equal(services.list(0).length, 1);
   });
 
-  test('records end after their time, and at once where they are taken back', () => {
+  test('records expire after their time, and at once if they are withdrawn', () => {
     const services = new CacheServices();
     services.take(response([PTR, SRV, ...ADDRESSES]), 0);
     assert.equal(services.list(119_999).length, 1);
@@ -54,7 +54,7 @@ suite('caches that announce themselves by mDNS', () => {
     assert.equal(services.list(200_001).length, 0);
   });
 
-  test('questions, other services, absurd ports and names say nothing', () => {
+  test('ignores questions, other services, absurd ports and absurd names', () => {
     const services = new CacheServices();
     services.take(encode({ type: 'query', questions: [], answers: [PTR, SRV, ...ADDRESSES] }), 0);
     services.take(response([{ ...PTR, name: '_http._tcp.local' }, SRV, ...ADDRESSES]), 0);
@@ -65,7 +65,7 @@ suite('caches that announce themselves by mDNS', () => {
     assert.deepEqual(absurd.list(0), []);
   });
 
-  test('a host that names thousands of services takes a bounded place', () => {
+  test('a host that names thousands of services takes bounded memory', () => {
     const services = new CacheServices();
     for (let index = 0; index < 1_000; index++) {
       const name = `n${index}.${CACHE_SERVICE}`;
@@ -83,7 +83,7 @@ suite('caches that announce themselves by mDNS', () => {
     assert.equal(list[0]?.endpoints.length, 64);
   });
 
-  test('a cache is found however many other hosts were heard, in whatever order its records come', () => {
+  test('a cache is found among any number of other hosts, with its records in any order', () => {
     const services = new CacheServices();
     for (let index = 0; index < 100; index++)
       services.take(response([{ name: `phone-${index}.local`, type: 'A', ttl: 120, data: `10.0.0.${index}` }]), 0);

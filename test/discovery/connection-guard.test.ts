@@ -34,16 +34,16 @@ for (const [serves, stranger, neighbour] of [
   });
 }
 
-test('a connection that has gone already is not taken', () => {
+test('refuses a connection that has already ended', () => {
   assert.equal(guard('anyone').admit(from(undefined)), false);
 });
 
-test('a host that has lied is not let in again', () => {
+test('refuses a host that has lied', () => {
   assert.equal(guard('anyone', STRANGER).admit(from(STRANGER)), false);
   assert.equal(guard('anyone', STRANGER).admit(from('198.51.100.8')), true);
 });
 
-test('a host has no more than its share, and what it closes is free again', () => {
+test('a host gets no more than its share, and closed connections are free again', () => {
   const one = guard('anyone');
   for (const [host, share] of [
     [STRANGER, MAX_CONNECTIONS_PER_STRANGER],
@@ -58,7 +58,7 @@ test('a host has no more than its share, and what it closes is free again', () =
   }
 });
 
-test('hosts that take all connections lose one to each host that has fewer', () => {
+test('hosts with most connections lose one to each host that has fewer', () => {
   const one = guard('lan', undefined, 30);
   const taken = Array.from({ length: 30 }, () => from(NEIGHBOUR));
   for (const socket of taken) assert.ok(one.admit(socket));

@@ -45,21 +45,21 @@ async function passed(t: TestContext, packets: readonly Packet[], rates = DHT_PA
   return seen;
 }
 
-test('the library reads sound packets alone', LIMIT, async (t) => {
+test('the library reads sound packets only', LIMIT, async (t) => {
   const unsound = ['', 'd', 'le', 'd1:t2:aae', 'd1:ad2:id3:xyze1:q4:ping1:t2:aa1:y1:qe'];
   const last = { packet: PING, from: '127.0.1.1' };
   const packets = unsound.map((text) => ({ packet: Buffer.from(text), from: '127.0.0.1' }));
   assert.deepEqual(await passed(t, [...packets, last]), [last]);
 });
 
-test('a network that floods is read up to its part, and others are heard', LIMIT, async (t) => {
+test('a flooding network is read up to its share, and others are heard', LIMIT, async (t) => {
   const flood = Array.from({ length: 9 }, () => ({ packet: PING, from: '127.0.0.1' }));
   const last = { packet: PING, from: '127.0.1.1' };
   const rates = { total: 1, perRange: 1, burst: 100, burstPerRange: 3 };
   assert.deepEqual(await passed(t, [...flood, last], rates), [...flood.slice(0, 3), last]);
 });
 
-test('an answer leads the library neither to loopback nor to this machine', LIMIT, async (t) => {
+test('no answer leads the library to loopback or to this machine', LIMIT, async (t) => {
   const values = ['127.0.0.1', '198.51.100.7'].map((host) => Buffer.from([...host.split('.').map(Number), 26, 225]));
   const answer = (peers: readonly Buffer[]): Buffer =>
     Buffer.from(bencode.encode({ r: { id: ID, values: peers }, t: 'aa', y: 'r' }));

@@ -115,7 +115,7 @@ test('an item put by one node is found by all others', async () => {
   }
 });
 
-test('key and salt tell items apart', async () => {
+test('items with another key or salt are different', async () => {
   await using network = await startDhtNetwork(3);
   const [a, b] = network.nodes;
   assert.ok(a && b);
@@ -150,7 +150,7 @@ test('an older seq is refused, and so is the same seq with another value', async
   assert.equal((await b.getMutable(publisher.publicKey, SALT))?.infoHash, TWO);
 });
 
-test('a publisher may put the same item again, also after a restart', async () => {
+test('a publisher may put the same item again, even after a restart', async () => {
   await using network = await startDhtNetwork(5);
   const publisher = newPublisher();
   const [first, second] = network.nodes;
@@ -162,7 +162,7 @@ test('a publisher may put the same item again, also after a restart', async () =
   assert.ok(nodes >= 4, `held by ${nodes}`);
 });
 
-test('whoever read an item can put it again without the secret key', async () => {
+test('a node that read an item can put it again without the secret key', async () => {
   const publisher = newPublisher();
   await using gone = await startDhtNetwork(2);
   await gone.nodes[0]?.putMutable(publisher.item(3, ONE));
@@ -174,7 +174,7 @@ test('whoever read an item can put it again without the secret key', async () =>
   assert.equal((await network.nodes[2]?.getMutable(publisher.publicKey, SALT))?.infoHash, ONE);
 });
 
-test('a put and an announce go to the nodes that are there now, not to those of the last put', async (t) => {
+test('put and announce look up nodes again each time', async (t) => {
   const publisher = newPublisher();
   const first = await listen(t);
   const gone = await listen(t, [{ host: LOOPBACK, port: first.port }]);
@@ -197,7 +197,7 @@ test('a publisher answers for its own item, to itself and to a node that knows o
   assert.equal((await newcomer.getMutable(publisher.publicKey, SALT))?.infoHash, ONE);
 });
 
-test('the highest seq wins over what this node holds and over what others answer', async (t) => {
+test('the highest seq wins, held here or answered by others', async (t) => {
   const publisher = newPublisher();
   const bootstrap = [
     await answering(t, itemFields(publisher, 5, pointer(ONE))),
@@ -213,7 +213,7 @@ test('the highest seq wins over what this node holds and over what others answer
   await assert.rejects(holder.putMutable(publisher.item(8, TWO)), failsWith('INDEX_ROLLBACK', /seq 9/));
 });
 
-test('what is held here wins over older answers', async (t) => {
+test('a held item wins over older answers', async (t) => {
   const publisher = newPublisher();
   const stale = await answering(t, itemFields(publisher, 5, pointer(ONE)));
   const holder = await listen(t);
@@ -249,7 +249,7 @@ for (const [lie, fields] of Object.entries(LIES)) {
   });
 }
 
-test('a salt that an answer claims does not pass for the empty one', async (t) => {
+test('an answer with a salt does not count for the empty salt', async (t) => {
   const salt = Buffer.from('other');
   const liar = await answering(t, { ...itemFields(publisher, 9, pointer(TWO), salt), salt });
   const node = await listen(t, [liar]);
@@ -261,7 +261,7 @@ test('a salt that an answer claims does not pass for the empty one', async (t) =
 
 const VALUES: readonly unknown[] = ['text', 5, ['list'], { ih: Buffer.alloc(19) }, { other: 1 }];
 for (const value of VALUES) {
-  test(`a value without an infohash is given as it is: ${Buffer.from(bencode.encode(value)).toString('latin1')}`, async (t) => {
+  test(`returns a value without an infohash unchanged: ${Buffer.from(bencode.encode(value)).toString('latin1')}`, async (t) => {
     const node = await listen(t, [await answering(t, itemFields(publisher, 1, value))]);
     const item = await node.getMutable(publisher.publicKey, SALT);
     assert.equal(item?.infoHash, undefined);
@@ -269,7 +269,7 @@ for (const value of VALUES) {
   });
 }
 
-test('what cannot be put is refused before anything is sent', async (t) => {
+test('an item that cannot be put is refused before anything is sent', async (t) => {
   const node = await listen(t);
   const good = publisher.item(1, ONE);
   await assert.rejects(node.putMutable({ ...good, sign: stranger.sign }), failsWith('KEY_INVALID', /does not fit/));
@@ -292,7 +292,7 @@ test('an announced peer is found, once, by every node', async () => {
   assert.equal(await c?.lookup(TWO, { onPeer: () => assert.fail() }), 0);
 });
 
-test('lookups at the same time do not see the peers of each other', async () => {
+test('lookups at the same time do not see each other’s peers', async () => {
   await using network = await startDhtNetwork(3);
   const [a, b] = network.nodes;
   await a?.announce(ONE, 7001);
@@ -309,7 +309,7 @@ test('lookups at the same time do not see the peers of each other', async () => 
   );
 });
 
-test('what onPeer throws ends the lookup', async () => {
+test('an error of onPeer ends the lookup', async () => {
   await using network = await startDhtNetwork(2);
   const [a, b] = network.nodes;
   await a?.announce(ONE, 7001);
@@ -320,7 +320,7 @@ test('what onPeer throws ends the lookup', async () => {
   await assert.rejects(async () => b?.lookup(ONE, { onPeer }), failure);
 });
 
-test('an isolated node knows so at once', { timeout: 1000 }, async (t) => {
+test('an isolated node notices at once', { timeout: 1000 }, async (t) => {
   const node = await listen(t);
   assert.equal(await node.ready(), false);
   assert.equal(node.nodeCount(), 0);
@@ -329,7 +329,7 @@ test('an isolated node knows so at once', { timeout: 1000 }, async (t) => {
   assert.deepEqual(await node.announce(ONE, 7001), { nodes: 0 });
 });
 
-test('a node that is told of another one finds the network', async (t) => {
+test('a node that gets to know another one finds the network', async (t) => {
   await using network = await startDhtNetwork(3);
   const node = await listen(t);
   await network.nodes[0]?.putMutable(publisher.item(1, ONE));
@@ -370,7 +370,7 @@ test('operations among silent nodes end with the deadline, the signal or close',
   assert.deepEqual(await pending, [0, false, { nodes: 0 }]);
 });
 
-test('a deadline keeps what was found before it', { timeout: 5000 }, async (t) => {
+test('a deadline keeps the peers that were found before it', { timeout: 5000 }, async (t) => {
   const silent = await bind(t);
   const honest = await answering(t, itemFields(publisher, 1, pointer(ONE)));
   const bootstrap = [{ host: LOOPBACK, port: silent.address().port }, honest];
@@ -379,7 +379,7 @@ test('a deadline keeps what was found before it', { timeout: 5000 }, async (t) =
   assert.equal((await node.getMutable(publisher.publicKey, SALT, { timeoutMs: 300 }))?.seq, 1);
 });
 
-test('a closed node finds nothing, frees its port, and is closed again without harm', async (t) => {
+test('a closed node finds nothing, frees its port, and may be closed again', async (t) => {
   const node = await listen(t);
   const closing = node.close();
   assert.equal(node.close(), closing);
@@ -447,7 +447,7 @@ const DERAILING: Readonly<Record<string, Record<string, unknown>>> = {
 };
 
 for (const [which, body] of Object.entries(DERAILING)) {
-  test(`a node ${which} does not keep others from being heard`, { timeout: 3000 }, async (t) => {
+  test(`a node ${which} does not silence others`, { timeout: 3000 }, async (t) => {
     const strange = await answering(t, {}, body);
     const honest = await answering(t, itemFields(publisher, 1, pointer(ONE)));
     const node = await listen(t, [strange, honest]);
@@ -456,7 +456,7 @@ for (const [which, body] of Object.entries(DERAILING)) {
   });
 }
 
-test('items that are no items are not taken in', async (t) => {
+test('malformed items are not stored', async (t) => {
   const node = await listen(t);
   const socket = await bind(t);
   const target = createHash('sha1').update(publisher.publicKey).update(SALT).digest();
@@ -494,7 +494,7 @@ async function ask(t: TestContext, node: DhtNode, q: string, a: Record<string, u
 }
 
 test(
-  'a node that knows many gives the 8 nearest, and as many peers as fit a packet',
+  'a node answers with the 8 nearest nodes, and as many peers as fit into a packet',
   { timeout: 20_000 },
   async (t) => {
     const node = await listen(t);
@@ -529,7 +529,7 @@ test(
   },
 );
 
-test('a search ends though nodes name nearer ones without end', { timeout: 20_000 }, async (t) => {
+test('a search ends even if nodes always name nearer ones', { timeout: 20_000 }, async (t) => {
   const sockets = await Promise.all(Array.from({ length: MAX_DHT_QUERIES_PER_TARGET + 100 }, () => bind(t)));
   const ports = sockets.map((socket) => socket.address().port);
   const ids = new Map<number, Buffer>();
@@ -575,7 +575,7 @@ test('a flood from one network leaves room for others', () => {
   assert.ok(others <= 200, `${others} packets of everybody together`);
 });
 
-test('answers cannot lead to loopback or to this machine, unless it is there by configuration', () => {
+test('no answer leads to loopback or to this machine, unless the configuration does', () => {
   const compact = (host: string): Buffer =>
     Buffer.concat([Buffer.from(host.split('.').map(Number)), Buffer.of(26, 225)]);
   const hosts = ['127.0.0.1', '0.0.0.0', '224.0.0.1', '255.255.255.255', '198.51.100.7', '10.0.0.3'];

@@ -13,7 +13,7 @@ test('lookups that find nobody become rarer, down to one a minute', () => {
   assert.deepEqual(seconds, [2, 4, 8, 16, 32, 60, 60, 60]);
 });
 
-test('a swarm that is not followed any longer is neither looked up nor announced', async (t) => {
+test('a swarm that is no longer followed is neither looked up nor announced', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] });
   const asked: string[] = [];
   const dht = {
@@ -65,7 +65,7 @@ async function takenIn(onLoopback: boolean, hosts: readonly string[], origin: Pe
   return discovery.candidates().map(({ endpoint }) => endpoint.host);
 }
 
-test('what others name leads neither to loopback nor, from the DHT, to this machine', async () => {
+test('addresses of others do not lead to loopback, nor those of the DHT to this machine', async () => {
   const own = Object.values(networkInterfaces())
     .flatMap((list) => list ?? [])
     .filter(({ internal }) => !internal)

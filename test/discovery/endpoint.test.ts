@@ -55,7 +55,7 @@ for (const text of BAD) {
   });
 }
 
-test('what is formatted parses to the same', () => {
+test('parse reads back the output of format', () => {
   const hosts = fc.oneof(fc.ipV4(), fc.ipV6(), fc.domain());
   fc.assert(
     fc.property(hosts, fc.integer({ min: 1, max: 65_535 }), (host, port) => {
@@ -64,7 +64,7 @@ test('what is formatted parses to the same', () => {
   );
 });
 
-test('garbage is refused with USAGE and nothing else', () => {
+test('garbage gives USAGE and nothing else', () => {
   fc.assert(
     fc.property(fc.string(), (text) => {
       try {

@@ -87,7 +87,7 @@ async function discover(t: TestContext, options: Partial<LanDiscoveryOptions> & 
   return { discovery, reports, next };
 }
 
-test('two hosts find each other, though the first announced before the second was there', async (t) => {
+test('two hosts find each other, even if the first announced itself too early', async (t) => {
   const groupPort = await freePort();
   const first = await discover(t, { groupPort, peerPort: 7001 });
   const second = await discover(t, { groupPort, peerPort: 7002, infoHashes: () => [THEIRS, OURS] });
@@ -107,7 +107,7 @@ test('announces again after the interval', async (t) => {
   assert.ok(performance.now() - startedAt > 900, 'at most one announcement a second');
 });
 
-test('announce() sends in a moment, and many calls send once', async (t) => {
+test('announce() sends soon, and many calls send once', async (t) => {
   const groupPort = await freePort();
   const { receiver, heard } = await rawNeighbour(t, groupPort);
   const first = once(receiver, 'message');
@@ -118,7 +118,7 @@ test('announce() sends in a moment, and many calls send once', async (t) => {
   assert.equal(heard.length, 2);
 });
 
-test('reports only what is ours, and survives malformed packets', async (t) => {
+test('reports only our own infohashes, and survives malformed packets', async (t) => {
   const groupPort = await freePort();
   const { send } = await rawNeighbour(t, groupPort);
   const { reports, next } = await discover(t, { groupPort });
@@ -168,7 +168,7 @@ test('answers a neighbour once, and again after its restart', async (t) => {
   assert.equal(answers(), 3);
 });
 
-test('with announces: false it hears and stays silent', async (t) => {
+test('with announces: false it listens and stays silent', async (t) => {
   const groupPort = await freePort();
   const { send, heard } = await rawNeighbour(t, groupPort);
   const { discovery, next } = await discover(t, { groupPort, announces: false });
@@ -184,7 +184,7 @@ function warning(): { onWarning: (error: Error) => void; first: Promise<Error> }
   return { onWarning: resolve, first: promise };
 }
 
-test('an interface that is not there is a warning', async (t) => {
+test('a missing interface is a warning', async (t) => {
   const { onWarning, first } = warning();
   await discover(t, { groupPort: await freePort(), interfaceAddress: '192.0.2.77', followMs: 50, onWarning });
   assert.match((await first).message, /EADDRNOTAVAIL/);
@@ -205,7 +205,7 @@ function timerCount(): number {
   return process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
 }
 
-test('close frees the port, twice is harmless, and nothing is due afterwards', async (t) => {
+test('close frees the port, may be called twice, and leaves nothing due', async (t) => {
   const groupPort = await freePort();
   const before = timerCount();
   const { discovery } = await discover(t, { groupPort });
@@ -219,7 +219,7 @@ test('close frees the port, twice is harmless, and nothing is due afterwards', a
   await once(taken, 'listening');
 });
 
-test('a packet is what BEP 14 shows', () => {
+test('a packet is as in BEP 14', () => {
   assert.deepEqual(formatAnnouncements(6881, 'c', [OURS, THEIRS]).map(String), [
     `BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\nInfohash: ${OURS}\r\n` +
       `Infohash: ${THEIRS}\r\ncookie: c\r\n\r\n\r\n`,
@@ -229,7 +229,7 @@ test('a packet is what BEP 14 shows', () => {
   assert.deepEqual(formatAnnouncements(6881, 'c', []), []);
 });
 
-test('many infohashes go into packets of at most 1400 bytes, none lost', () => {
+test('many infohashes are sent in packets of at most 1400 bytes', () => {
   const infoHashes = Array.from({ length: 100 }, (_, index) => index.toString(16).padStart(40, '0') as InfoHash);
   const packets = formatAnnouncements(65_535, 'narswarm-0123456789abcdef', infoHashes);
   for (const packet of packets) assert.ok(packet.length <= 1400);
@@ -240,7 +240,7 @@ test('many infohashes go into packets of at most 1400 bytes, none lost', () => {
   );
 });
 
-test('reads other clients: any case, any order, no cookie, unknown headers', () => {
+test('reads packets of other clients: any case, any order, no cookie, unknown headers', () => {
   const text = `BT-SEARCH * HTTP/1.1\r\nX-New: 1\r\ninfohash:${OURS.toUpperCase()}\r\nPORT:  80 \r\n\r\n\r\n`;
   assert.deepEqual(parseAnnouncement(Buffer.from(text), '10.0.0.9'), {
     peer: { host: '10.0.0.9', port: 80 },

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Line } from '../../src/discovery/line.ts';
 
-test('a line that was out is back with the first byte; a slow one was never out', () => {
+test('a line that was out is back with the first byte, and a slow line is never out', () => {
   const line = new Line();
   assert.equal(line.isSilent(0), true);
   for (const nowMs of [0, 500, 2_500, 4_500]) line.onBytes(nowMs);

@@ -15,7 +15,7 @@ const NAMES_OF_CONTAINERS = [
   'cali0123456789a',
 ];
 
-suite('what the local network is', () => {
+suite('the local network', () => {
   const networks = new LocalNetworks(() => ({
     lo: [asListed('127.0.0.1/8'), asListed('::1/128')],
     made0: [asListed('192.168.7.20/24'), asListed('2001:db8:7::20/64'), asListed('fe80::20/64', 2)],
@@ -39,12 +39,12 @@ suite('what the local network is', () => {
   for (const ip of ['', ...far.join(' ').split(' ')])
     test(`${JSON.stringify(ip)} is not on it`, () => assert.equal(networks.includes(ip), false));
 
-  test('own addresses are known with or without a zone', () => {
+  test('own addresses are recognised with and without a zone', () => {
     assert.ok(['192.168.7.20', '::1', 'fe80::20', 'fe80::20%made0', '172.17.0.1'].every((ip) => networks.isOwn(ip)));
     assert.ok(['192.168.7.21', '', 'fe80::21%made0'].every((ip) => !networks.isOwn(ip)));
   });
 
-  test('interfaces with neighbours are listed without loopback and those of containers', () => {
+  test('interfaces are listed without loopback and those of containers', () => {
     assert.deepEqual(networks.interfaces.map(({ name }) => name).toSorted(), ['made0', 'made1']);
     assert.deepEqual(
       networks.interfaces.find(({ name }) => name === 'made0'),
@@ -60,7 +60,7 @@ suite('what the local network is', () => {
     );
   });
 
-  test('an address that comes later counts from then on', (t) => {
+  test('a new address counts from the moment it appears', (t) => {
     let now = 0;
     t.mock.method(performance, 'now', () => now);
     let listed = {};
@@ -74,7 +74,7 @@ suite('what the local network is', () => {
     assert.equal(changing.includes('192.168.7.1'), false);
   });
 
-  test('further networks count as local', () => {
+  test('configured networks count as local', () => {
     const further = ['10.20.0.0/16', 'fd20::/32', '172.17.0.0/16'].map(parseSubnet);
     const listed = { made0: [asListed('192.168.7.20/24')], docker0: [asListed('172.17.0.1/16')] };
     const wider = new LocalNetworks(() => listed, further);
@@ -86,7 +86,7 @@ suite('what the local network is', () => {
     );
   });
 
-  test('a further network is written as CIDR, and is not a large part of the internet', () => {
+  test('a configured network is CIDR, and no large part of the internet', () => {
     assert.deepEqual(parseSubnet('fd20::/32'), { address: 'fd20::', prefixLength: 32, family: 'ipv6' });
     for (const text of ['', '10.20.0.0', '10.20.0.0/33', '10.20/16', 'x/16', 'fe80::1%eth0/64', '10.0.0.0/16/2'])
       assert.throws(() => parseSubnet(text), failsWith('USAGE', /is not a network/), text);

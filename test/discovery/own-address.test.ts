@@ -15,16 +15,16 @@ suite('the host that the URL of a mirror names', () => {
     }));
   const both = networks({ made0: ['fe80::20/64', 'fd00::20/64', '192.168.7.20/24'] });
 
-  test('is the address that was given to listen on', () => {
+  test('is the address of --listen', () => {
     assert.equal(ownHost('127.0.0.1', both), '127.0.0.1');
     assert.equal(ownHost('fd00::20', both), 'fd00::20');
   });
 
   for (const listen of [undefined, '0.0.0.0', '::', 'fe80::20%made0'])
-    test(`is an address that others reach, for ${listen ?? 'no address'}`, () =>
+    test(`is an address that others can reach, for ${listen ?? 'no address'}`, () =>
       assert.equal(ownHost(listen, both), '192.168.7.20'));
 
-  test('is an IPv6 address where there is no other, and never one of the link', () => {
+  test('is an IPv6 address if there is no other, and never a link-local one', () => {
     assert.equal(ownHost(undefined, networks({ made0: ['fe80::20/64', 'fd00::20/64'] })), 'fd00::20');
     assert.equal(ownHost(undefined, networks({ made0: ['fe80::20/64'] })), hostname());
     assert.equal(ownHost(undefined, networks({})), hostname());

@@ -15,7 +15,7 @@ test('a peer has one record, however often it is added', () => {
   assert.equal(table.add(at('fe80::1')).address, '[fe80::1]:6881');
 });
 
-test('a banned peer is never chosen, and the first reason stays', () => {
+test('a banned peer is never chosen, and keeps its first reason', () => {
   const table = new PeerTable();
   const [liar, honest] = [table.add(at('10.0.0.1')), table.add(at('10.0.0.2'))];
   table.ban(liar.address, 'lied');
@@ -25,13 +25,13 @@ test('a banned peer is never chosen, and the first reason stays', () => {
   assert.equal(table.isBannedHost('10.0.0.1'), false, 'other peers of that host may be honest');
 });
 
-test('one that connected to us is banned by its host', () => {
+test('a peer that connected to us is banned by its host', () => {
   const table = new PeerTable();
   table.ban('::ffff:10.0.0.1:54321', 'lied');
   assert.ok(table.isBannedHost('::ffff:10.0.0.1'));
 });
 
-test('a peer that never had anything is not asked for ever', () => {
+test('a peer that never had anything is no longer asked', () => {
   const table = new PeerTable();
   const peer = table.add(at('10.0.0.1'));
   peer.misses = 15;
@@ -42,13 +42,13 @@ test('a peer that never had anything is not asked for ever', () => {
   assert.deepEqual(table.choose(1, [peer]), [peer]);
 });
 
-test('nobody is chosen where there are more connections than places', () => {
+test('nobody is chosen if there are more connections than places', () => {
   const table = new PeerTable();
   const peers = ['10.0.0.1', '10.0.0.2', '10.0.0.3'].map((host) => table.add(at(host)));
   assert.deepEqual([table.choose(0, peers), table.choose(-1, peers)], [[], []]);
 });
 
-test('those that had what we asked for come first', () => {
+test('peers that had wanted files come first', () => {
   const table = new PeerTable();
   const good = table.add(at('10.0.0.1'));
   const bad = table.add(at('10.0.0.2'));
@@ -57,7 +57,7 @@ test('those that had what we asked for come first', () => {
   for (let round = 0; round < 50; round++) assert.deepEqual(table.choose(1, [bad, good]), [good]);
 });
 
-test('merit is good bytes: a handshake is none, and those that are asked and send nothing come last', () => {
+test('merit is good bytes, not a handshake, and silent peers come last', () => {
   const table = new PeerTable();
   const [sender, reached, stranger, off, silent] = [1, 2, 3, 4, 5].map((last) => table.add(at(`10.0.0.${last}`)));
   assert.ok(sender && reached && stranger && off && silent);
@@ -73,7 +73,7 @@ test('merit is good bytes: a handshake is none, and those that are asked and sen
   assert.equal(table.choose(9, all).at(-1), off);
 });
 
-test('a peer that cannot be reached has a pause, which doubles', () => {
+test('a peer that cannot be reached is left alone for a time that doubles', () => {
   const table = new PeerTable();
   const peer = table.add(at('10.0.0.1'));
   noteUnreachable(peer);
@@ -85,7 +85,7 @@ test('a peer that cannot be reached has a pause, which doubles', () => {
   assert.equal(peer.notBeforeMs, 5_000);
 });
 
-test('found peers are bounded, by host and in all; those that were named or sent something stay', () => {
+test('found peers are bounded, per host and in all; named and useful peers stay', () => {
   const table = new PeerTable();
   const named = table.add(at('10.9.9.9'));
   const good = table.addFound(at('10.8.8.8'), 'lan', NOWHERE)!;
@@ -99,7 +99,7 @@ test('found peers are bounded, by host and in all; those that were named or sent
   assert.ok(table.get(named.address) === named && table.get(good.address) === good);
 });
 
-test('a liar that was pushed out is not found again', () => {
+test('a liar is not found again after it left the table', () => {
   const table = new PeerTable();
   const liar = table.addFound(at('10.0.0.1'), 'lan', NOWHERE)!;
   table.ban(liar.address, 'lied');

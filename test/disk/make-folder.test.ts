@@ -34,7 +34,7 @@ test('names the file in the way', async () => {
   await assert.rejects(makeFolder(join(dir, 'file', 'below')), { code: 'ENOTDIR' });
 });
 
-test('fails where no folder can be made', async () => {
+test('fails if no folder can be created', async () => {
   await assert.rejects(makeFolder('/proc/nope/x'), { code: 'ENOENT' });
 });
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { readSmall } from '../../src/disk/read-small.ts';
 
-test('a small text is read as it is; a missing file is the error of the system, and a pipe is not waited for', async (t) => {
+test('reads a small text unchanged, reports a missing file as the system does, and does not wait for a pipe', async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-read-'));
   t.after(() => rm(dir, { recursive: true, force: true }));
   for (const text of ['', 'StorePath: ü\n', 'x'.repeat(300_000)]) {

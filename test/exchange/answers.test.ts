@@ -56,7 +56,7 @@ function askedInVain(requestsRoom: RequestsRoom): Asked {
   return { answers, fill, answer, refused, readOn };
 }
 
-test('requests of one member that wait are bounded, and it is read on once most are answered', async () => {
+test('waiting requests of a member are bounded, and it is read again once most are answered', async () => {
   const room = new RequestsRoom();
   const { answers, fill, answer, refused, readOn } = askedInVain(room);
   const bytes = fill();
@@ -66,7 +66,7 @@ test('requests of one member that wait are bounded, and it is read on once most 
   assert.ok(!answers.isFull && refused.length > 500);
 });
 
-test('of members together few requests each may wait beyond a bound, and their end makes room', () => {
+test('waiting requests of all members are bounded, and answers make room', () => {
   const room = new RequestsRoom();
   const crowd = Array.from({ length: 200 }, () => askedInVain(room));
   for (const { fill } of crowd) fill();

@@ -22,7 +22,7 @@ async function memberOf({ members }: MadeMember): Promise<Member> {
 suite('connections of members', { concurrency: 4 }, () => {
   after(endSoon);
 
-  test('a peer is tried for each group, and kept in the one that it knows', LIMIT, async () => {
+  test('a peer is tried for each group, and keeps the one that it knows', LIMIT, async () => {
     await using seeder = await startMember({ group: OTHER_GROUP });
     await using client = await startMember();
     client.members.join(OTHER_GROUP);
@@ -31,7 +31,7 @@ suite('connections of members', { concurrency: 4 }, () => {
     assert.ok(member.isOpen);
   });
 
-  test('a group that is joined later is tried then', LIMIT, async () => {
+  test('a group is tried once it is joined', LIMIT, async () => {
     await using seeder = await startMember({ group: OTHER_GROUP });
     await using client = await startMember();
     client.meet(seeder);
@@ -41,7 +41,7 @@ suite('connections of members', { concurrency: 4 }, () => {
     await memberOf(client);
   });
 
-  test('machines that are off or say nothing keep nobody else from being met', LIMIT, async () => {
+  test('machines that are off or silent keep no other from being met', LIMIT, async () => {
     await using silent = await startSilentPeer();
     await using seeder = await startMember();
     await using client = await startMember();
@@ -61,7 +61,7 @@ suite('connections of members', { concurrency: 4 }, () => {
     await memberOf(client);
   });
 
-  test('members that have all places keep no other group, nor named peer, from being met', LIMIT, async () => {
+  test('a group with all its places taken keeps no other group, and no named peer, from being met', LIMIT, async () => {
     await using crowd = new AsyncDisposableStack();
     await using client = await startMember({ isNear: false });
     for (let count = 1; count <= 13; count++) {
@@ -80,7 +80,7 @@ suite('connections of members', { concurrency: 4 }, () => {
     assert.equal(client.members.open.size, 14); // the thirteenth of the first group has no place
   });
 
-  test('members that have nothing of what is wanted keep nobody from being met', LIMIT, async () => {
+  test('members without any wanted file keep nobody from being met', LIMIT, async () => {
     const made = madeFile(1000);
     await using crowd = new AsyncDisposableStack();
     await using client = await startMember({ isNear: false });
@@ -95,7 +95,7 @@ suite('connections of members', { concurrency: 4 }, () => {
     while ([...client.members.open].every((member) => member.has(made.file) !== 'whole')) await sleep(5);
   });
 
-  test('a member whose connection has broken is connected to again', LIMIT, async () => {
+  test('a broken connection to a member is opened again', LIMIT, async () => {
     await using seeder = await startMember();
     await using client = await startMember();
     const record = client.meet(seeder);
@@ -106,7 +106,7 @@ suite('connections of members', { concurrency: 4 }, () => {
     await again;
   });
 
-  test('limits hold for what comes and what goes, whoever has made the connection', LIMIT, async () => {
+  test('limits apply to both directions of every connection', LIMIT, async () => {
     const made = madeFile(400_000);
     for (const isOutgoing of [true, false]) {
       for (const limited of ['client', 'seeder'] as const) {
@@ -126,7 +126,7 @@ suite('connections of members', { concurrency: 4 }, () => {
     }
   });
 
-  test('a wide range of members has one connection each', LIMIT, async () => {
+  test('each of many members has one connection', LIMIT, async () => {
     const made = madeFile(1000);
     await using seeder = await startMember({ files: [made] });
     const clients = await Promise.all(Array.from({ length: 20 }, () => startMember()));
@@ -140,7 +140,7 @@ suite('connections of members', { concurrency: 4 }, () => {
     }
   });
 
-  test('a member over IPv6 is a member', LIMIT, async () => {
+  test('members connect over IPv6', LIMIT, async () => {
     const made = madeFile(1000);
     await using seeder = await startMember({ host: '::1', files: [made] });
     await using client = await startMember();
@@ -153,14 +153,10 @@ suite('connections of members', { concurrency: 4 }, () => {
     assert.equal(seeder.members.groups.has(GROUP), true);
   });
 
-  test(
-    'a member that connects over IPv4 goes by its IPv4 address, though the socket is of both families',
-    LIMIT,
-    async () => {
-      await using seeder = await startMember({ host: '::' });
-      await using client = await startMember();
-      client.meet(seeder);
-      assert.equal((await memberOf(seeder)).peer.address, `127.0.0.1:${client.port}`);
-    },
-  );
+  test('a member that connects over IPv4 to a dual socket is known by its IPv4 address', LIMIT, async () => {
+    await using seeder = await startMember({ host: '::' });
+    await using client = await startMember();
+    client.meet(seeder);
+    assert.equal((await memberOf(seeder)).peer.address, `127.0.0.1:${client.port}`);
+  });
 });

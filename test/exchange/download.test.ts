@@ -144,7 +144,7 @@ suite('Download', () => {
       assert.deepEqual(running.lies, []);
     });
 
-    test(`a member that lies is found within one file and left, ${how}`, async () => {
+    test(`a lying member is found within one file and dropped, ${how}`, async () => {
       await using client = await startMember();
       await using honest = await startMember({ files });
       await using liar = await startMember({ files });
@@ -160,7 +160,7 @@ suite('Download', () => {
     });
   }
 
-  test('a member that comes later is used from that moment on, and another one goes on where the first has ended', async () => {
+  test('a late member is used at once, and another one continues if the first one ends', async () => {
     await using client = await startMember();
     await using running = startDownload(client);
     const fetched = running.fetch(files);
@@ -172,7 +172,7 @@ suite('Download', () => {
     await fetched;
   });
 
-  test('of two members that are lost at once in the same range the beginning of one is kept', async () => {
+  test('if two members are lost in the same range at once, the bytes of one are kept', async () => {
     const file = madeFile(5 * MIB + 7, 4);
     await using client = await startMember();
     await using first = await startMember({ files: [file] });
@@ -192,7 +192,7 @@ suite('Download', () => {
     assert.equal(madeHash(sink!.bytes), file.file);
   });
 
-  test('a member is not blamed for what another one sent before the file was left for a while', async () => {
+  test('a member is not blamed for bytes that another one sent before a pause', async () => {
     const file = madeFile(3 * MIB, 5);
     await using client = await startMember();
     await using liar = await startMember({ files: [file] });
@@ -212,7 +212,7 @@ suite('Download', () => {
     assert.deepEqual(running.lies, [address]);
   });
 
-  test('the one member that may send a file after a mixture was wrong is another one if it falls silent', async () => {
+  test('the single sender after a wrong mixture is replaced if it falls silent', async () => {
     const file = madeFile(3 * MIB, 6);
     await using client = await startMember();
     await using silent = await startMember({ files: [file] });
@@ -228,7 +228,7 @@ suite('Download', () => {
     assert.ok(running.received.get(other.port)! >= 2 * MIB);
   });
 
-  test('while the disk is slow only so much of files without piece hashes waits in memory', async () => {
+  test('on a slow disk, ranges without piece hashes take bounded memory', async () => {
     const { bytes } = madeFile(8 * MIB, 7);
     const many = Array.from({ length: 20 }, (_, index) => ({ file: madeFile(100, index).file, bytes }));
     await using client = await startMember();
@@ -261,7 +261,7 @@ suite('Download', () => {
     assert.ok(received.bytes <= 64 * MIB, `${received.bytes} bytes wait`);
   });
 
-  test('each piece that was verified is told of', async () => {
+  test('each verified piece is reported', async () => {
     await using client = await startMember();
     await using seeder = await startMember({ files });
     await using running = startDownload(client);
@@ -271,7 +271,7 @@ suite('Download', () => {
     assert.deepEqual(new Set(large), new Set([0, 1, 2, 3, 4, 5]));
   });
 
-  test('pieces are checked only if another member wants them, or the whole is not there soon', async () => {
+  test('pieces are checked only if another member wants them, or the whole takes long', async () => {
     const [first, second, third] = [madeFile(9 * MIB, 4), madeFile(5 * MIB, 5), madeFile(5 * MIB, 6)] as const;
     await using client = await startMember();
     await using seeder = await startMember({ files: [first, second, third, files[1]!] });

@@ -57,7 +57,7 @@ const SOUND: readonly Message[] = [
   { kind: 'narinfo', id: 6, index: 0, text: Buffer.alloc(0) },
 ];
 
-test('what is read does not depend on how the bytes arrive', () => {
+test('reads the same messages however the bytes arrive', () => {
   fc.assert(
     fc.property(
       fc.array(fc.constantFrom(...SOUND), { maxLength: 6 }),
@@ -72,7 +72,7 @@ test('what is read does not depend on how the bytes arrive', () => {
   );
 });
 
-test('both handshakes are read as they were written', () => {
+test('reads back both handshakes', () => {
   const { seen } = readAll(OPENING, 7);
   assert.deepEqual(seen, [
     { group: GROUP, peerId: PEER_ID.toString('hex') },
@@ -80,7 +80,7 @@ test('both handshakes are read as they were written', () => {
   ]);
 });
 
-test('a handshake of something else, or without extensions, is none', () => {
+test('refuses a handshake of another protocol, or without extensions', () => {
   const other = Buffer.from(OPENING.subarray(0, 68));
   other[0] = 18;
   assert.equal(parseHandshake(other), undefined);
@@ -89,7 +89,7 @@ test('a handshake of something else, or without extensions, is none', () => {
   assert.equal(parseHandshake(plain), undefined);
 });
 
-test('an extended handshake without the exchange, or that takes it back, has no id', () => {
+test('an extended handshake without the exchange, or that withdraws it, has no id', () => {
   for (const text of ['de', 'd1:md11:ut_metadatai1eee', 'd1:md13:nar_exchange2i0eee', 'd1:md13:nar_exchange2i256eee']) {
     assert.deepEqual(parseExtendedHandshake(Buffer.from(text)), { extensionId: undefined, port: undefined });
   }
@@ -111,7 +111,7 @@ for (const [what, bytes] of Object.entries(UNSOUND)) {
   });
 }
 
-test('what nobody here reads is left out, and ends the connection once it is much', () => {
+test('foreign messages are ignored up to a bound', () => {
   const foreign = Buffer.concat([
     numbers(0), // keep-alive
     message(ID.HAVE, numbers(1_000_000_000)),
@@ -126,7 +126,7 @@ test('what nobody here reads is left out, and ends the connection once it is muc
   assert.ok(!readAll(Buffer.concat([OPENING, ...much]), 65_536).isSound);
 });
 
-test('garbage ends the connection or is left out; it never throws', () => {
+test('garbage ends the connection or is ignored, and never throws', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 300 }), fc.integer({ min: 0, max: 20 }), (garbage, kind) => {
       readAll(Buffer.concat([OPENING, garbage]), 13);
@@ -137,7 +137,7 @@ test('garbage ends the connection or is left out; it never throws', () => {
   );
 });
 
-test('messages wait while there is no room for them, and none is lost', () => {
+test('messages wait for room, and none is lost', () => {
   let room = 0;
   const kinds: string[] = [];
   const reader = new FrameReader({

@@ -74,7 +74,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     });
   }
 
-  test('that chooses what was not among the candidates, or gives bytes before, is disconnected', LIMIT, async () => {
+  test('that picks no candidate, or sends bytes before it picks, is disconnected', LIMIT, async () => {
     for (const message of [
       { kind: 'picked', id: 1, index: 1 },
       { kind: 'data', id: 1, bytes: Buffer.alloc(1) },
@@ -90,7 +90,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     }
   });
 
-  test('that sends narinfos without end is disconnected', LIMIT, async () => {
+  test('that sends endless narinfos is disconnected', LIMIT, async () => {
     await using victim = await startMember();
     const peer = await intrude(victim);
     const member = await memberOf(victim);
@@ -104,7 +104,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     assert.equal((await asked).length, 100);
   });
 
-  test('that looks up narinfos without end waits for its turn, and gets its files meanwhile', LIMIT, async () => {
+  test('that looks up endless narinfos waits for its turn, and gets files meanwhile', LIMIT, async () => {
     let nowMs = 0;
     const rates = { total: 10, perRange: 10, burst: 5, burstPerRange: 5 };
     const narInfos = new PacketBudget(rates, () => nowMs);
@@ -121,7 +121,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     await peer.until(() => heard(peer, 14).length === 10);
   });
 
-  test('that opens two requests of one number is disconnected', LIMIT, async () => {
+  test('that opens two requests with one number is disconnected', LIMIT, async () => {
     await using victim = await startMember({ files: [FILE] });
     victim.offer.gate = new Promise(() => undefined);
     const peer = await intrude(victim);
@@ -131,7 +131,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     await peer.closed();
   });
 
-  test('that asks for more than may wait is read further when there is room, and answered', LIMIT, async () => {
+  test('that asks for too much at once is answered as there is room', LIMIT, async () => {
     await using victim = await startMember({ files: [FILE] });
     const { promise, resolve } = Promise.withResolvers<void>();
     victim.offer.gate = promise;
@@ -142,7 +142,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     assert.deepEqual(heard(peer, 9), []);
   });
 
-  test('that looks for more than it may is disconnected', LIMIT, async () => {
+  test('that wants too many files is disconnected', LIMIT, async () => {
     await using victim = await startMember();
     const peer = await intrude(victim);
     const prefixes = (batch: number): FilePrefix[] =>
@@ -152,7 +152,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     await peer.closed();
   });
 
-  test('that asks and does not read has little read for it, and goes on when it reads', LIMIT, async () => {
+  test('that asks and does not read costs few reads, and continues once it reads', LIMIT, async () => {
     const large = madeFile(4_000_000);
     await using victim = await startMember({ files: [large] });
     const peer = await intrude(victim);
@@ -169,7 +169,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     await peer.until(() => received() === 160_000_000);
   });
 
-  test('that does not read is disconnected when memory is short, and others are served', LIMIT, async () => {
+  test('that does not read is disconnected if memory is short, and others are served', LIMIT, async () => {
     const large = madeFile(4_000_000);
     await using victim = await startMember({ files: [large], budget: new SendBudget(400_000) });
     const peer = await intrude(victim);
@@ -187,7 +187,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     assert.ok(member.isOpen);
   });
 
-  test('that takes a question and says nothing is disconnected after a while', LIMIT, async () => {
+  test('that takes a request and stays silent is disconnected after a while', LIMIT, async () => {
     await using victim = await startMember();
     const peer = await intrude(victim);
     const member = await memberOf(victim);
@@ -195,7 +195,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     await peer.closed();
   });
 
-  test('is not one that needs long for an answer, but says that it is there', LIMIT, async () => {
+  test('is not a slow one that sends signs of life', LIMIT, async () => {
     await using seeder = await startMember({ files: [FILE] });
     await using client = await startMember();
     client.meet(seeder);
@@ -208,7 +208,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     assert.equal(await asked, 'complete');
   });
 
-  test('that takes the extension back is disconnected', LIMIT, async () => {
+  test('that withdraws the extension is disconnected', LIMIT, async () => {
     await using victim = await startMember();
     const peer = await intrude(victim);
     const member = await memberOf(victim);
@@ -217,7 +217,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
     assert.equal(await member.get({ file: FILE.file, from: 0, length: 1 }, () => undefined, SIGNAL), 'closed');
   });
 
-  test('that was banned is not let in again', LIMIT, async () => {
+  test('that was banned cannot connect again', LIMIT, async () => {
     await using victim = await startMember();
     await intrude(victim);
     victim.members.ban(await memberOf(victim), 'it lied');

@@ -35,7 +35,7 @@ async function take(
 suite('the exchange', () => {
   after(endSoon);
 
-  test('what is wanted, and a member has, is known and given', LIMIT, async () => {
+  test('a member announces and gives a wanted file', LIMIT, async () => {
     const [small, large, other] = [madeFile(3000, 1), madeFile(3_000_000, 2), madeFile(100, 3)];
     await using seeder = await startMember({ files: [small, large] });
     await using client = await startMember();
@@ -59,7 +59,7 @@ suite('the exchange', () => {
     assert.equal(seeder.uploadedBytes, 3_003_000);
   });
 
-  test('in a group of the local network nobody beyond it is met, on connections of either side', LIMIT, async () => {
+  test('in a group of the local network, nobody outside is met, on connections of either side', LIMIT, async () => {
     await using near = await startMember({ staysNear: true });
     await using neighbour = await startMember({ staysNear: true });
     await using far = await startMember();
@@ -72,7 +72,7 @@ suite('the exchange', () => {
     assert.deepEqual([guarded.members.open.size, far.members.open.size, near.members.open.size], [0, 0, 1]);
   });
 
-  test('both sides ask over one connection, whoever has opened it', LIMIT, async () => {
+  test('both sides ask over one connection, whichever opened it', LIMIT, async () => {
     const [a, b] = [madeFile(100_000, 1), madeFile(200_000, 2)];
     await using one = await startMember({ files: [a] });
     await using two = await startMember({ files: [b] });
@@ -83,7 +83,7 @@ suite('the exchange', () => {
     assert.equal(fromTwo.peer.address, `127.0.0.1:${one.port}`);
   });
 
-  test('a range is what was asked for, and none beyond the end', LIMIT, async () => {
+  test('gives exactly the requested range, and none beyond the end', LIMIT, async () => {
     const made = madeFile(1_000_000);
     await using seeder = await startMember({ files: [made] });
     await using client = await startMember();
@@ -95,7 +95,7 @@ suite('the exchange', () => {
     assert.equal((await take(member, made, { from: 999_999, length: 2 })).outcome, 'range');
   });
 
-  test('a file that arrives later is told of', LIMIT, async () => {
+  test('a file that arrives later is announced', LIMIT, async () => {
     const made = madeFile(5000);
     await using seeder = await startMember();
     await using client = await startMember();
@@ -113,7 +113,7 @@ suite('the exchange', () => {
     assert.equal(member.has(made.file), undefined);
   });
 
-  test('a piece that is told of again is no news', LIMIT, async () => {
+  test('a piece that is announced again is no news', LIMIT, async () => {
     const made = madeFile(3 * 1024 * 1024);
     await using seed = await startMember();
     const set = new PieceSet(made.bytes.length);
@@ -132,7 +132,7 @@ suite('the exchange', () => {
     assert.equal(news, 1);
   });
 
-  test('pieces of a file that is on its way are told of, first together and then one by one', LIMIT, async () => {
+  test('pieces of an arriving file are announced, first together and then one by one', LIMIT, async () => {
     const made = madeFile(3_500_000);
     const set = new PieceSet(made.bytes.length);
     await using seeder = await startMember();
@@ -149,7 +149,7 @@ suite('the exchange', () => {
     assert.deepEqual((member.has(made.file) as PieceSet).bitmap, Uint8Array.of(0xa0));
   });
 
-  test('more is wanted than one message holds', LIMIT, async () => {
+  test('more files may be wanted than fit into one message', LIMIT, async () => {
     const files = Array.from({ length: MAX_PREFIXES_PER_MESSAGE + 10 }, (_, index) => madeFile(8, index));
     await using seeder = await startMember({ files });
     await using client = await startMember();
@@ -160,7 +160,7 @@ suite('the exchange', () => {
     assert.ok(files.every(({ file }) => member.has(file) === 'whole'));
   });
 
-  test('a member chooses what it has given away least', LIMIT, async () => {
+  test('ANY gives the range that was given away least', LIMIT, async () => {
     const files = Array.from({ length: 4 }, (_, index) => madeFile(50_000, index));
     await using seeder = await startMember({ files });
     const candidates = files.map(({ file, bytes }) => ({ file, from: 0, length: bytes.length }));
@@ -181,7 +181,7 @@ suite('the exchange', () => {
     assert.deepEqual(new Set(chosen), new Set([0, 1, 2, 3]));
   });
 
-  test('what is asked for at once for any range is two ranges', LIMIT, async () => {
+  test('two ANYs at once get two ranges', LIMIT, async () => {
     const files = [madeFile(50_000, 1), madeFile(50_000, 2)];
     await using seeder = await startMember({ files });
     await using client = await startMember();
@@ -196,7 +196,7 @@ suite('the exchange', () => {
     assert.equal(await member.any(none, on, SIGNAL), 'absent');
   });
 
-  test('a request that is taken back sends nothing more, and those behind it go on', LIMIT, async () => {
+  test('a cancelled request sends nothing more, and later ones are answered', LIMIT, async () => {
     const [large, small] = [madeFile(20_000_000, 1), madeFile(300_000, 2)];
     await using seeder = await startMember({ files: [large, small] });
     await using client = await startMember();
@@ -234,7 +234,7 @@ suite('the exchange', () => {
   });
 
   test(
-    'who must not have anything is told of nothing and given nothing, over its own connection or ours',
+    'a peer outside the scope hears of nothing and gets nothing, over connections of either side',
     LIMIT,
     async () => {
       const made = madeFile(1000);
@@ -257,7 +257,7 @@ suite('the exchange', () => {
     },
   );
 
-  test('narinfos come by store hash', LIMIT, async () => {
+  test('gives narinfos by store hash', LIMIT, async () => {
     const [a, b, c] = ['a', 'b', 'c'].map((letter) => letter.repeat(32) as StoreHash);
     await using seeder = await startMember();
     seeder.offer.narInfos.set(a!, 'StorePath: /nix/store/a\n').set(c!, 'ü\n');
@@ -267,7 +267,7 @@ suite('the exchange', () => {
     assert.deepEqual(await member.narInfos([a!, b!, c!], SIGNAL), ['StorePath: /nix/store/a\n', undefined, 'ü\n']);
   });
 
-  test('narinfos beyond the bounds are said to be missing, and the member stays', LIMIT, async () => {
+  test('narinfos beyond the bounds are reported as missing, and the member stays connected', LIMIT, async () => {
     const hashes = Array.from({ length: 40 }, (_, index) => String(index).padStart(32, '0') as StoreHash);
     await using seeder = await startMember();
     const texts = ['x'.repeat(128 * 1024 + 1), ...Array.from({ length: 39 }, () => 'x'.repeat(128 * 1024))];
@@ -283,7 +283,7 @@ suite('the exchange', () => {
     assert.ok(member.isOpen);
   });
 
-  test('a newer edition of a hash map is told of at once, and to those who connect later', LIMIT, async () => {
+  test('a newer edition is announced at once, and to members that connect later', LIMIT, async () => {
     await using publisher = await startMember();
     const first = { group: GROUP, seq: 1, infoHash: 'cd'.repeat(20) as InfoHash };
     publisher.members.tellEdition(first);
@@ -296,33 +296,29 @@ suite('the exchange', () => {
     assert.equal(((await again)[1] as Edition).seq, 2);
   });
 
-  test(
-    'nobody beyond the local network hears of other hash maps than its own, nor of any outside the scope',
-    LIMIT,
-    async () => {
-      const other = 'ef'.repeat(20) as InfoHash;
-      const infoHash = 'cd'.repeat(20) as InfoHash;
-      for (const [options, heard] of [
-        [{}, [other, GROUP]],
-        [{ isNear: false }, [GROUP]],
-        [{ mayHave: () => false }, []],
-      ] as const) {
-        await using publisher = await startMember(options);
-        await using follower = await startMember({ files: [madeFile(100)] });
-        follower.members.join(other);
-        const groups: InfoHash[] = [];
-        follower.members.on('edition', (_member, { group }) => groups.push(group));
-        follower.meet(publisher);
-        await memberOf(publisher);
-        for (const group of [other, GROUP]) publisher.members.tellEdition({ group, seq: 1, infoHash });
-        publisher.members.want([{ file: madeFile(100).file }]);
-        await once(publisher.members, 'have'); // the answer comes after what was told before
-        assert.deepEqual(groups, heard);
-      }
-    },
-  );
+  test('members on the internet hear only of their own hash map, and of none outside the scope', LIMIT, async () => {
+    const other = 'ef'.repeat(20) as InfoHash;
+    const infoHash = 'cd'.repeat(20) as InfoHash;
+    for (const [options, heard] of [
+      [{}, [other, GROUP]],
+      [{ isNear: false }, [GROUP]],
+      [{ mayHave: () => false }, []],
+    ] as const) {
+      await using publisher = await startMember(options);
+      await using follower = await startMember({ files: [madeFile(100)] });
+      follower.members.join(other);
+      const groups: InfoHash[] = [];
+      follower.members.on('edition', (_member, { group }) => groups.push(group));
+      follower.meet(publisher);
+      await memberOf(publisher);
+      for (const group of [other, GROUP]) publisher.members.tellEdition({ group, seq: 1, infoHash });
+      publisher.members.want([{ file: madeFile(100).file }]);
+      await once(publisher.members, 'have'); // the answer comes after what was told before
+      assert.deepEqual(groups, heard);
+    }
+  });
 
-  test('what is fetched from elsewhere is said to neighbours that look for it, and to nobody else', LIMIT, async () => {
+  test('FETCHING goes only to neighbours that want the file', LIMIT, async () => {
     const [wanted, other] = [madeFile(1000), madeFile(1000, 2)];
     const [first, second] = [madeFile(100), madeFile(100, 2)];
     const fetches = [wanted, other].map(({ file }) => ({ file, heldBytes: 600 }));
@@ -347,7 +343,7 @@ suite('the exchange', () => {
     }
   });
 
-  test('of what no hash map lists, only those hear whom the scope admits', LIMIT, async () => {
+  test('NARs that no hash map lists are wanted only from members in the scope', LIMIT, async () => {
     const [listed, other] = [madeFile(1000), madeFile(1000, 2)];
     for (const mayHave of [true, false]) {
       await using holder = await startMember({ files: [listed, other] });
@@ -363,7 +359,7 @@ suite('the exchange', () => {
     }
   });
 
-  test('a member that gives a file, or whose file is not wanted any longer, fetches it no more', LIMIT, async () => {
+  test('the FETCHING of a file ends once it is given or no longer wanted', LIMIT, async () => {
     const made = madeFile(1000);
     await using fetcher = await startMember();
     await using client = await startMember();
@@ -386,7 +382,7 @@ suite('the exchange', () => {
     assert.equal(member.fetching(made.file), undefined);
   });
 
-  test('requests end when the member goes away', LIMIT, async () => {
+  test('requests end when the member leaves', LIMIT, async () => {
     const made = madeFile(1000);
     await using client = await startMember();
     {
@@ -425,14 +421,14 @@ suite('the exchange', () => {
     }
   });
 
-  test('we do not keep a connection to ourselves', LIMIT, async () => {
+  test('a connection to ourselves is closed', LIMIT, async () => {
     await using one = await startMember();
     one.meet(one);
     await new Promise((resolve) => setTimeout(resolve, 200));
     assert.equal(one.members.open.size, 0);
   });
 
-  test('a member that has lied is left, and connects no more', LIMIT, async () => {
+  test('a lying member is dropped, and cannot connect again', LIMIT, async () => {
     const made = madeFile(1000);
     await using seeder = await startMember({ files: [made] });
     await using client = await startMember();

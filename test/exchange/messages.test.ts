@@ -66,18 +66,18 @@ for (const message of MESSAGES) {
   });
 }
 
-test('the specification has no message but these', () => {
+test('the golden file has no other message', () => {
   assert.deepEqual(
     [...GOLDEN.keys()],
     MESSAGES.map(({ kind }) => kind),
   );
 });
 
-test('a file goes by the first 8 bytes of its SHA-256', () => {
+test('the prefix of a file is the first 8 bytes of its SHA-256', () => {
   assert.equal(prefixOf(FILE), FIRST);
 });
 
-test('the head of DATA is what comes before its bytes', () => {
+test('the head of DATA is everything before its bytes', () => {
   const whole = formatMessage({ kind: 'data', id: 1, bytes: Buffer.from('nar') }, 7);
   assert.deepEqual(formatDataHead(1, 3, 7), whole.subarray(0, whole.length - 3));
 });
@@ -156,11 +156,11 @@ const any: fc.Arbitrary<Message> = fc.oneof(
   }),
 );
 
-test('a message is read as it was written', () => {
+test('parse reads back the output of format', () => {
   fc.assert(fc.property(any, (message) => assert.deepEqual(parseBody(formatBody(message)), message)));
 });
 
-test('a frame has the length of what follows it', () => {
+test('the length of a frame counts the bytes after it', () => {
   fc.assert(
     fc.property(any, fc.integer({ min: 1, max: 255 }), (message, extensionId) => {
       const frame = formatMessage(message, extensionId);
@@ -171,7 +171,7 @@ test('a frame has the length of what follows it', () => {
   );
 });
 
-test('what is read from garbage is written as the same bytes, or it is refused', () => {
+test('garbage is refused, or formats to the same bytes', () => {
   const garbage = fc.tuple(fc.integer({ min: 0, max: 16 }), fc.uint8Array({ maxLength: 200 }));
   fc.assert(
     fc.property(garbage, ([kind, rest]) => {
@@ -185,13 +185,13 @@ test('what is read from garbage is written as the same bytes, or it is refused',
   );
 });
 
-test('a kind that only a later version has is told from a malformed message', () => {
+test('an unknown kind is distinguished from a malformed message', () => {
   assert.equal(parseBody(Buffer.of(99, 1, 2)), 'unknown');
   assert.equal(parseBody(Buffer.of()), undefined);
   assert.equal(parseBody(Buffer.of(7, 1, 2)), undefined);
 });
 
-test('numbers that a double does not hold are refused', () => {
+test('refuses numbers that a double cannot hold', () => {
   const get = formatBody({ kind: 'get', id: 1, file: FILE, from: 0, length: 1 });
   get.fill(0xff, 37, 45);
   assert.equal(parseBody(get), undefined);

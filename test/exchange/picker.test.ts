@@ -45,20 +45,20 @@ function assertComplete(results: readonly HostResult[]): void {
 const lastMs = (results: readonly HostResult[]): number => Math.max(...results.map(({ doneMs }) => doneMs ?? Infinity));
 
 suite('a crowd', () => {
-  test('eight clients are done soon after every byte has left the seeder once', () => {
+  test('eight clients finish soon after every byte has left the seeder once', () => {
     const results = play([SEEDER, ...EIGHT]);
     assert.ok(lastMs(results) < 1.5 * BOUND_MS, `${lastMs(results)} ms`);
     assert.ok(results[0]!.sentBytes < 1.35 * TOTAL, `${results[0]!.sentBytes / TOTAL} copies`);
     for (const { receivedBytes } of results) assert.ok(receivedBytes < 1.1 * TOTAL);
   });
 
-  test('a client with a tenth of the line does not hold the others up for long', () => {
+  test('a client with a tenth of the line does not delay the others for long', () => {
     const results = play([SEEDER, ...EIGHT.slice(1), { rateBytesPerSec: RATE / 10 }]);
     assertComplete(results);
     assert.ok(lastMs(results.slice(0, -1)) < 1.8 * BOUND_MS, `${lastMs(results.slice(0, -1))} ms`);
   });
 
-  test('all complete though the seeder goes when each byte has left it', () => {
+  test('all complete if the seeder leaves after it has sent each byte once', () => {
     assertComplete(play([{ ...SEEDER, untilMs: 1.2 * BOUND_MS }, ...EIGHT]));
   });
 
@@ -71,16 +71,16 @@ suite('a crowd', () => {
     assertComplete(play([SEEDER, ...EIGHT], { hasPieces: false }));
   });
 
-  test('a neighbour is asked before somebody far away', () => {
+  test('a neighbour is asked before a distant member', () => {
     const [far] = play([{ ...SEEDER, isFar: true }, SEEDER, CLIENT]);
     assert.equal(far?.sentBytes, 0);
   });
 
-  test('a client that is alone gets each byte once', () => {
+  test('a single client gets each byte once', () => {
     assert.equal(play([SEEDER, CLIENT])[1]?.receivedBytes, TOTAL);
   });
 
-  test('whoever comes, falls silent or goes: all who stay get everything while somebody has it', () => {
+  test('members may come, fall silent and leave: the others complete as long as somebody has each byte', () => {
     const host = fc.record({
       rateBytesPerSec: fc.integer({ min: RATE / 50, max: RATE }),
       fromMs: fc.integer({ min: 0, max: 3_000 }),
@@ -127,7 +127,7 @@ suite('Picker', () => {
   const unitOf = (choice: ReturnType<Picker['pick']>): Unit | undefined =>
     choice?.kind === 'get' ? choice.unit : undefined;
 
-  test('begins where an earlier run has stopped', () => {
+  test('begins where an earlier run stopped', () => {
     const only = source();
     const picker = new Picker();
     picker.addSource(only);
@@ -136,7 +136,7 @@ suite('Picker', () => {
     assert.deepEqual([unit?.index, unit?.from, unit?.to], [1, MIB + 100, 2 * MIB]);
   });
 
-  test('a unit that was asked of a silent member is asked of another one', () => {
+  test('a unit that a silent member owes is requested from another one', () => {
     const [quick, slow] = [source(), source()];
     const silent = { ...slow, silentMs: 0 };
     const picker = pickerOf(quick, silent);
@@ -151,7 +151,7 @@ suite('Picker', () => {
     assert.ok(picker.isComplete(file.file));
   });
 
-  test('ranges that nobody has keep no member from being asked for others, however many they are', () => {
+  test('any number of ranges that nobody has keep no member from being asked for others', () => {
     const only = source({ has: (name) => (name.startsWith('f') ? 'whole' : undefined) });
     const picker = pickerOf();
     const add = (name: string, sizeBytes: number): void =>
@@ -169,7 +169,7 @@ suite('Picker', () => {
     }
   });
 
-  test('large files that are begun and that nobody has any more keep others from being begun no longer', () => {
+  test('begun large files that nobody has any more do not keep others from being begun', () => {
     const holderOf = (letter: string): Source =>
       source({ has: (name) => (name.startsWith(letter) ? 'whole' : undefined) });
     const [gone, other] = [holderOf('a'), holderOf('b')];
@@ -192,7 +192,7 @@ suite('Picker', () => {
     assert.equal(unitOf(picker.pick(other))?.file.file, 'b');
   });
 
-  test('ranges are looked through once for many requests, also where several members have everything', () => {
+  test('ranges are searched once for many requests, even if several members have everything', () => {
     let questions = 0;
     const seeds = Array.from({ length: 8 }, () =>
       source({
@@ -219,7 +219,7 @@ suite('Picker', () => {
     assert.ok(questions < requests * 8 * 20, `${questions} questions for ${requests} requests`);
   });
 
-  test('after a mixture of several members was wrong a single one is asked', () => {
+  test('after a wrong mixture of several members, a single one is asked', () => {
     const [first, second] = [source(), source()];
     const picker = new Picker();
     picker.addSource(first);

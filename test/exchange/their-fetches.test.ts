@@ -35,7 +35,7 @@ suite('TheirFetches', () => {
     assert.equal(fetches.get(file), undefined);
   });
 
-  test('a claim that does not grow ends after five seconds, however often it is said; shrinking is no growth', () => {
+  test('a claim that does not grow ends after five seconds, however often it is repeated', () => {
     const { clock, fetches, say } = listening();
     for (const heldBytes of [7_000, 7_000, 1_000, 6_999, 7_000]) {
       say(heldBytes);
@@ -64,7 +64,7 @@ suite('TheirFetches', () => {
     assert.equal(fetches.get(other), undefined);
   });
 
-  test('a member that gave the file has said the truth', () => {
+  test('a member that gave the file stays believed', () => {
     const { clock, fetches, say } = listening();
     say(SIZE_BYTES);
     fetches.forget([file]);

@@ -12,7 +12,7 @@ import { madeFile, MadeOffer } from './exchange-fixture.ts';
 
 const FILE = madeFile(1000);
 
-test('files beyond the bound are asked for many at a time, as others arrive', () => {
+test('files beyond the bound are wanted in batches, as others arrive', () => {
   const wanted = new WantedFiles();
   const asked: number[] = [];
   const haves = new Haves(wanted, (message) => message.kind === 'want' && asked.push(message.prefixes.length));
@@ -26,7 +26,7 @@ test('files beyond the bound are asked for many at a time, as others arrive', ()
   assert.deepEqual(asked.slice(8), [1024, 1024, 952]);
 });
 
-test('files that a member has make room for the question about others', () => {
+test('files that a member announced make room to want others', () => {
   const wanted = new WantedFiles();
   const batches: { batch: number; count: number }[] = [];
   const haves = new Haves(wanted, (message) => {
@@ -39,7 +39,7 @@ test('files that a member has make room for the question about others', () => {
   assert.ok(files.every(({ file }) => haves.get(file) === 'whole'));
 });
 
-test('strangers that may have nothing take no room from a member', async () => {
+test('strangers outside the scope take no room from a member', async () => {
   const [room, offer] = [new WantsRoom(), new MadeOffer()];
   const prefixes = Array.from({ length: MAX_PREFIXES_PER_MESSAGE }, (_, index) => prefixOf(fileAt(index)));
   for (let batch = 0; batch * MAX_PREFIXES_PER_MESSAGE < MAX_ALL_WANTS; batch++)

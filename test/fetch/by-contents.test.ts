@@ -54,7 +54,7 @@ describe('NARs without FileHash and FileSize', () => {
     session.path(`${storeHashOf(info.storePath)}.unsized`);
   const narsIn = (store: FileStore): Promise<string[]> => readdir(join(store.dir, 'nar'));
 
-  test('a store that cannot be written to ends it at once, and is not taken for a failing upstream', async () => {
+  test('a store that cannot be written ends the fetch at once, and is not blamed on an upstream', async () => {
     const context = await open();
     await mkdir(partialOf(context.session, infos[0]!));
     await assert.rejects(fetchByContents(infos, context), (error: unknown) => {
@@ -64,7 +64,7 @@ describe('NARs without FileHash and FileSize', () => {
     });
   });
 
-  test('an interruption leaves what has come, complete', async () => {
+  test('an interruption keeps complete NARs', async () => {
     const context = await open();
     const [slow, ...others] = infos;
     cache.faults = [{ match: new RegExp(slow!.url), kind: 'stall', afterBytes: 10 }];
@@ -78,7 +78,7 @@ describe('NARs without FileHash and FileSize', () => {
     assert.equal((await narsIn(context.store)).length, others.length);
   });
 
-  test('one that cannot be had keeps none of the others from coming, and leaves no file behind', async () => {
+  test('a NAR that no source has delays no other, and leaves no file behind', async () => {
     const context = await open();
     const [bad, ...others] = infos;
     const match = new RegExp(bad!.url);
@@ -97,7 +97,7 @@ describe('NARs without FileHash and FileSize', () => {
     }
   });
 
-  test('a NAR of another path is not taken for one', async () => {
+  test('the NAR of another path is refused', async () => {
     const context = await open();
     const bySize = infos.toSorted((a, b) => a.narSize - b.narSize); // a longer one would be cut at NarSize
     const [other, one] = [bySize.at(0), bySize.at(-1)];
@@ -108,7 +108,7 @@ describe('NARs without FileHash and FileSize', () => {
     assert.deepEqual(await narsIn(context.store), []);
   });
 
-  test('a program that is missing is named, and no other upstream is asked', async () => {
+  test('a missing program is named, and no other upstream is asked', async () => {
     const context = await open();
     const path = process.env['PATH'];
     process.env['PATH'] = await lab.folder('no-programs');

@@ -61,7 +61,7 @@ describe('the order of caches', { timeout: 20_000 }, () => {
   const freshStore = async (name: string): Promise<FileStore> =>
     FileStore.open(join(folder, `store-${name}`), { create: true, storeDir: '/nix/store' });
 
-  it('is that of their priority, lower first, and that of the address before nix-cache-info’s', async () => {
+  it('is by priority, lower first, and that of the URL counts before that of nix-cache-info', async () => {
     const store = await freshStore('priority');
     const { far, near } = caches;
     assert.deepEqual((await order([far.url, near.url], store)).names, ['near', 'far']);
@@ -69,7 +69,7 @@ describe('the order of caches', { timeout: 20_000 }, () => {
     assert.deepEqual((await order([far.url, `${near.url}?priority=40`], store)).names, ['far', 'near']);
   });
 
-  it('is asked for once in a week, and again beside the work after a day', async () => {
+  it('is requested once a week, and in the background after a day', async () => {
     const store = await freshStore('memory');
     const { far, near } = caches;
     const asked = async (nowMs: number): Promise<number> => {
@@ -88,7 +88,7 @@ describe('the order of caches', { timeout: 20_000 }, () => {
     assert.equal(await asked(8 * day), 1);
   });
 
-  it('has those last that say nothing, with a warning, and does not wait for them', async () => {
+  it('puts silent caches last, with a warning, and does not wait for them', async () => {
     const store = await freshStore('unknown');
     const { far, near, silent, bare } = caches;
     const { names, warnings } = await order([silent.url, bare.url, far.url, near.url], store);
@@ -103,7 +103,7 @@ describe('the order of caches', { timeout: 20_000 }, () => {
     assert.doesNotMatch(JSON.stringify(refused.warnings.map(factsOf)), /s3cret/);
   });
 
-  it('does not warn where what is remembered holds, though the run ends before the answer', async () => {
+  it('does not warn if the remembered order is valid and the run ends before the answer', async () => {
     const store = await freshStore('remembered');
     const { far, near } = caches;
     await order([far.url, near.url], store, 0);
@@ -118,13 +118,13 @@ describe('the order of caches', { timeout: 20_000 }, () => {
     }
   });
 
-  it('leaves caches of another store directory out, and says both', async () => {
+  it('leaves out caches of another store directory, and names both', async () => {
     const { names, warnings } = await order([caches.other.url, caches.near.url], await freshStore('other'));
     assert.deepEqual(names, ['near']);
     assert.partialDeepStrictEqual(warnings, [{ kind: 'other-store-dir', theirs: '/other/store', ours: '/nix/store' }]);
   });
 
-  it('takes folders in, and says where one is missing', async () => {
+  it('accepts folders, and names a missing one', async () => {
     const store = await freshStore('folders');
     const near = join(folder, 'near');
     const { names, warnings } = await order(['/nowhere', caches.far.url, near], store);

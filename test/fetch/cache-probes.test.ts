@@ -13,7 +13,7 @@ test('probes each announced cache once, until it may be tried again', () => {
   assert.deepEqual(probes.choose(['http://a', 'http://b'], 5000), ['http://b']);
 });
 
-test('many false caches keep another from being probed only for a while', () => {
+test('many false caches delay the probe of another one only for a while', () => {
   const probes = new CacheProbes({ againMs: 1000 });
   const announced = [...urls(60, 'false'), 'http://right'];
   assert.deepEqual(probes.choose(announced, 0), urls(32, 'false'));

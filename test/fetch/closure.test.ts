@@ -24,7 +24,7 @@ function sourceOf(graph: Readonly<Record<string, readonly string[]>>) {
 const namesOf = (infos: Iterable<{ storePath: string }>): string[] =>
   Array.from(infos, ({ storePath }) => storePath.slice(44));
 
-test('walks what the roots reach, and nothing else', async () => {
+test('walks the paths that the roots reach, and no others', async () => {
   const { find } = sourceOf({ a: ['b', 'c'], b: ['c'], c: [], d: ['a'] });
   const closure = await walkClosure([hashOf('a')], find);
   assert.deepEqual(namesOf(closure.values()).toSorted(), ['a', 'b', 'c']);
@@ -32,7 +32,7 @@ test('walks what the roots reach, and nothing else', async () => {
   assert.deepEqual(namesOf(both.values()).toSorted(), ['a', 'b', 'c', 'd']);
 });
 
-test('asks once a path, with cycles, references to itself and many ways to one path', async () => {
+test('asks once for each path, despite cycles and many ways to one path', async () => {
   const { find, asked } = sourceOf({ a: ['a', 'b', 'c', 'd'], b: ['c', 'a'], c: ['b', 'c', 'd'], d: ['d', 'a'] });
   const closure = await walkClosure([hashOf('a'), hashOf('a'), hashOf('c')], find);
   assert.equal(closure.size, 4);
@@ -40,13 +40,13 @@ test('asks once a path, with cycles, references to itself and many ways to one p
   assert.equal(new Set(asked).size, 4);
 });
 
-test('goes breadth first: what is near to the roots is asked for first', async () => {
+test('walks breadth first', async () => {
   const { find, asked } = sourceOf({ a: ['b', 'c'], b: ['d'], c: ['e'], d: ['f'], e: [], f: [] });
   await walkClosure([hashOf('a')], find, { concurrency: 1 });
   assert.deepEqual(asked, ['a', 'b', 'c', 'd', 'e', 'f'].map(hashOf));
 });
 
-test('never asks for more at once than it may', async () => {
+test('never has more open questions than it may', async () => {
   const leaves = Array.from({ length: 100 }, (_, index) => `leaf${index}`);
   const source = sourceOf({ a: leaves, ...Object.fromEntries(leaves.map((leaf) => [leaf, []])) });
   await walkClosure([hashOf('a')], source.find, { concurrency: 7 });
@@ -55,7 +55,7 @@ test('never asks for more at once than it may', async () => {
   assert.equal(source.most(), 64);
 });
 
-test('a missing path is named with what refers to it, and ends the walk', async () => {
+test('a missing path is named with its referrer, and ends the walk', async () => {
   const leaves = Array.from({ length: 300 }, (_, index) => `leaf${index}`);
   const { find, asked } = sourceOf({ a: ['gone', ...leaves], ...Object.fromEntries(leaves.map((leaf) => [leaf, []])) });
   await assert.rejects(walkClosure([hashOf('a')], find, { concurrency: 4 }), {
@@ -66,7 +66,7 @@ test('a missing path is named with what refers to it, and ends the walk', async 
   assert.ok(asked.length < 20, `${asked.length} were asked for after it had failed`);
 });
 
-test('a missing root is named alone', async () => {
+test('a missing root is named without a referrer', async () => {
   const { find } = sourceOf({});
   await assert.rejects(walkClosure([hashOf('a')], find), {
     code: 'NARINFO_MISSING',
@@ -74,7 +74,7 @@ test('a missing root is named alone', async () => {
   });
 });
 
-test('what the source throws ends the walk, and the other questions are told to stop', async () => {
+test('an error of the source ends the walk, and aborts the other questions', async () => {
   const failure = new Error('down');
   let stopped = false;
   const find: FindNarInfo = async (hash, signal) => {
@@ -124,14 +124,14 @@ test('any closure without cycles is ordered so that references come first', asyn
   );
 });
 
-test('a cycle is ordered too, each path once', async () => {
+test('a cycle is ordered, too, each path once', async () => {
   const { find } = sourceOf({ a: ['b'], b: ['c'], c: ['a', 'd'], d: [] });
   const ordered = namesOf(referencesFirst(await walkClosure([hashOf('a')], find)));
   assert.deepEqual(ordered.toSorted(), ['a', 'b', 'c', 'd']);
   assert.equal(ordered[0], 'd');
 });
 
-test('a chain as long as no stack is deep', async () => {
+test('walks a chain that is longer than any stack', async () => {
   const length = 20_000;
   const entries = Array.from(
     { length },

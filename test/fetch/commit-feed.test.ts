@@ -43,7 +43,7 @@ async function scene(t: TestContext, everyMs = 1): Promise<Scene> {
   return { store, top, leaf, note, feed, committed: () => next.promise, narInfosIn: () => store.listStoreHashes() };
 }
 
-test('a path is committed after what it refers to, however early its NAR is there', async (t) => {
+test('a path is committed after its references, even if its NAR comes first', async (t) => {
   const { feed, top, leaf, note, committed, narInfosIn } = await scene(t);
   const first = committed();
   feed.add([top]);
@@ -56,7 +56,7 @@ test('a path is committed after what it refers to, however early its NAR is ther
   assert.deepEqual(new Set(await narInfosIn()), new Set([TOP, LEAF, NOTE]));
 });
 
-test('nothing is committed after the end, and the commit at the end writes the rest', async (t) => {
+test('nothing is committed after the end; the last commit writes the rest', async (t) => {
   const { store, feed, top, leaf, note, narInfosIn } = await scene(t, 60_000);
   feed.add([leaf, note]);
   await feed.end();
@@ -66,7 +66,7 @@ test('nothing is committed after the end, and the commit at the end writes the r
   assert.deepEqual(new Set(await narInfosIn()), new Set([TOP, LEAF, NOTE]));
 });
 
-test('what was committed is not written again, unless its file is another by now', async (t) => {
+test('a committed path is written again only if its file has changed', async (t) => {
   const { store, leaf, narInfosIn } = await scene(t);
   const committer = new Committer(store);
   await committer.commit([leaf], []);

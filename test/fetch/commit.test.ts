@@ -7,7 +7,7 @@ import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { LEAF } from '../nix/fixtures.ts';
 import { filledStore, infoOf, tempDir } from '../store/store-fixture.ts';
 
-test('what the target vouches for takes the place of nothing but a lack', async (t) => {
+test('a narinfo of the target is written only if there is none', async (t) => {
   const store = await filledStore(t);
   const info = await infoOf(store, LEAF);
   await commit([narInfoWithoutNar(info)], [], store);
@@ -19,7 +19,7 @@ test('what the target vouches for takes the place of nothing but a lack', async 
   assert.deepEqual(await infoOf(store, LEAF), info);
 });
 
-test('a disk that could not take the NARs gets no narinfo', async (t) => {
+test('no narinfo is written if the disk could not take the NARs', async (t) => {
   const store = await filledStore(t);
   const info = await infoOf(store, LEAF);
   await rm(store.narInfoPath(parseStoreHash(LEAF)));

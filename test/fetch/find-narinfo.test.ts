@@ -25,7 +25,7 @@ const down = (): never => {
   throw new NarswarmError('HTTP_STALLED', 'it stalled');
 };
 
-test('the first source that has a signed narinfo is taken, and named', async () => {
+test('takes the first source with a signed narinfo, and names it', async () => {
   const origins = new Map();
   const sources = [source('one', () => undefined), source('two', () => GOOD), source('three', () => GOOD)];
   assert.equal(await firstTrusted(() => sources, KEYS, origins)(hashOf('a'), signal), GOOD);
@@ -33,7 +33,7 @@ test('the first source that has a signed narinfo is taken, and named', async () 
   assert.equal(sources[2]?.asked, 0);
 });
 
-test('a narinfo that cannot be read is named: it does not say itself whose it is', async () => {
+test('an unreadable narinfo is named by its path', async () => {
   const corrupt = source('one', () => {
     throw new NarswarmError('NARINFO_INVALID', 'corrupt narinfo');
   });
@@ -48,18 +48,18 @@ test('the target vouches for what it holds, signed or not', async () => {
   assert.deepEqual(found, infoOf('a'));
 });
 
-test('a source that Nix is told to trust needs no signature, but has to have the path that was asked for', async () => {
+test('a trusted source needs no signature, but must give the narinfo of the right path', async () => {
   const trusted = { ...source('trusted', () => infoOf('a')), isTrusted: true };
   assert.deepEqual(await firstTrusted(() => [trusted], KEYS)(hashOf('a'), signal), infoOf('a'));
   await assert.rejects(firstTrusted(() => [trusted], KEYS)(hashOf('b'), signal), { code: 'NARINFO_MISMATCH' });
 });
 
-test('nobody has it: undefined', async () => {
+test('returns undefined if nobody has it', async () => {
   assert.equal(await firstTrusted(() => [source('one', () => undefined)], KEYS)(hashOf('a'), signal), undefined);
   assert.equal(await firstTrusted(() => [], KEYS)(hashOf('a'), signal), undefined);
 });
 
-test('a lie is passed over, and told with its source where nobody had better', async () => {
+test('a lie is skipped, and reported with its source if nobody else has the narinfo', async () => {
   const lies = [infoOf('a'), signed(infoOf('b')), { ...GOOD, narSize: 7 }];
   for (const lie of lies) {
     const one = source('one', () => lie);
@@ -71,7 +71,7 @@ test('a lie is passed over, and told with its source where nobody had better', a
   }
 });
 
-test('a source that is down is asked last from then on, but asked', async () => {
+test('a source that is down is still asked, but last', async () => {
   const one = source('one', down);
   const two = source('two', () => (two.asked < 3 ? GOOD : undefined));
   const find = firstTrusted(() => [one, two], KEYS);
@@ -82,7 +82,7 @@ test('a source that is down is asked last from then on, but asked', async () => 
   assert.deepEqual([one.asked, two.asked], [2, 3]);
 });
 
-test('a hash map that is out of reach is asked last from then on, as a cache is', async () => {
+test('a hash map that cannot be reached is asked last, like a cache', async () => {
   const map = source('map', () => {
     throw new NarswarmError('INDEX_UNREACHABLE', 'no hash map from its mirror');
   });
@@ -101,9 +101,7 @@ test('an aborted walk ends with the reason of its signal', async () => {
   await assert.rejects(firstTrusted(() => [one, source('two', () => GOOD)], KEYS)(hashOf('a'), stop.signal), reason);
 });
 
-test('a source that is silent does not hold up what the next one has, and is asked last from then on', async ({
-  mock,
-}) => {
+test('a silent source does not delay the next one, and is asked last from then on', async ({ mock }) => {
   mock.timers.enable({ apis: ['setTimeout'] });
   let hasEnded = false;
   const silent = {
@@ -127,7 +125,7 @@ test('a source that is silent does not hold up what the next one has, and is ask
   assert.deepEqual([silent.asked, next.asked, hasEnded], [1, 2, true]);
 });
 
-test('a source that is found while a walk runs is asked from then on, and waited for no longer than it says', async () => {
+test('a source that is found during a walk is used, and waited for only as long as it says', async () => {
   const far = source('far', () => GOOD);
   const silence = new Promise<undefined>(() => undefined);
   const near = { name: 'near', mayStall: true, patienceMs: 1, find: () => silence };
@@ -140,7 +138,7 @@ test('a source that is found while a walk runs is asked from then on, and waited
   assert.equal(origins.get(hashOf('a')), far);
 });
 
-test('a source that is asked beside the next one is not found slow for it', async () => {
+test('a source that is asked beside the next one does not count as slow', async () => {
   let asked = 0;
   const never = new Promise<undefined>(() => undefined);
   const near: NarInfoSource = {

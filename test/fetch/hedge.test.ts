@@ -9,19 +9,19 @@ const SLOW = { ageMs: 2_000, rate: 2 * kB, leftBytes: 300 * kB };
 const UNKNOWN = { rate: undefined, flows: 0, mayTry: true };
 
 suite('challengeOf', () => {
-  test('a source that is not known is tried, one that is known to be faster takes over', () => {
+  test('an unmeasured source is tried, and a faster one takes over', () => {
     assert.equal(challengeOf(SLOW, UNKNOWN, false), 'trial');
     assert.equal(challengeOf(SLOW, { rate: 100 * kB, flows: 3, mayTry: false }, false), 'known');
   });
 
-  test('a transfer keeps its source at first, shortly before its end, and while no other is faster', () => {
+  test('a transfer keeps its source at its start, near its end, and while no other is faster', () => {
     assert.equal(challengeOf({ ...SLOW, ageMs: 1_000 }, UNKNOWN, false), undefined);
     assert.equal(challengeOf({ ...SLOW, leftBytes: 3 * kB }, UNKNOWN, false), undefined);
     assert.equal(challengeOf(SLOW, { rate: 2 * kB, flows: 0, mayTry: false }, false), undefined);
     assert.equal(challengeOf(SLOW, { rate: 20 * kB, flows: 7, mayTry: false }, false), undefined, 'its share is small');
   });
 
-  test('while the line is silent no source is judged by what it sends', () => {
+  test('while the line is silent, no source is judged', () => {
     const silent = { ...SLOW, rate: 0 };
     assert.equal(challengeOf(silent, { rate: 100 * kB, flows: 0, mayTry: false }, true), undefined);
     assert.equal(challengeOf(silent, { rate: 100 * kB, flows: 0, mayTry: true }, true), 'trial');
@@ -35,7 +35,7 @@ test('the second source wins once it is plainly ahead, and has lost after three 
   assert.equal(outcomeOf({ ageMs: 3_000, bytes: 100, bytesOfFirst: 100 }), 'lost');
 });
 
-test('one trial at a time, and less and less often while it is lost', () => {
+test('there is one trial at a time, and lost trials become rarer', () => {
   const gate = new TrialGate();
   assert.equal(gate.mayTry(0), true);
   gate.begin();
@@ -53,7 +53,7 @@ test('one trial at a time, and less and less often while it is lost', () => {
   }
 });
 
-test('the rate of a source is that of the time in which it worked', () => {
+test('the rate of a source counts only the time in which it worked', () => {
   const rate = new SourceRate();
   rate.begin(0);
   assert.equal(rate.rate(100), undefined);

@@ -77,7 +77,7 @@ const untilFound = async (caches: LanCaches): Promise<void> => {
 };
 
 suite('caches found on the network', { timeout: 20_000 }, () => {
-  test('one is found, and is a source of narinfos and of NARs', async (t) => {
+  test('an announced cache gives narinfos and NARs', async (t) => {
     const startedAtMs = performance.now();
     const { cache, caches } = await scene(t);
     assert.equal(caches.sources.length, 0, 'nothing waits for it');
@@ -95,14 +95,14 @@ suite('caches found on the network', { timeout: 20_000 }, () => {
     assert.equal((await caches.sources[0]?.find(hash, signal))?.storePath, awaited?.storePath);
   });
 
-  test('what no trusted key has signed is absent, and no failure', async (t) => {
+  test('paths without a trusted signature count as absent, not as failures', async (t) => {
     const { caches } = await scene(t, { keys: [] });
     await untilFound(caches);
     for (let index = 0; index < 4; index++) assert.equal(await caches.sources[0]?.find(hash, signal), undefined);
     assert.equal(caches.sources.length, 1);
   });
 
-  test('failures are silent, and after two of them it is left alone', async (t) => {
+  test('failures are silent, and after two the cache is left alone', async (t) => {
     const { cache, caches } = await scene(t);
     await untilFound(caches);
     cache.faults = [{ kind: 'status', status: 500 }];
@@ -114,7 +114,7 @@ suite('caches found on the network', { timeout: 20_000 }, () => {
     assert.equal(cache.requests.length, asked);
   });
 
-  test('one that did not work at first is found later', async (t) => {
+  test('a cache that did not work at first is found later', async (t) => {
     const { cache, caches } = await scene(t, { isBroken: true });
     while (cache.requests.length === 0) await sleep(10);
     assert.equal(caches.sources.length, 0);
@@ -122,7 +122,7 @@ suite('caches found on the network', { timeout: 20_000 }, () => {
     await untilFound(caches);
   });
 
-  test('one that is configured is not used twice, and one for another store directory not at all', async (t) => {
+  test('a configured cache is not used twice, and one of another store directory not at all', async (t) => {
     const configured = await scene(t, { configured: (url) => url });
     const withPassword = await scene(t, { configured: (url) => `${url.replace('//', '//me:secret@')}/cache` });
     const foreign = await scene(t, { storeDir: '/other/store' });

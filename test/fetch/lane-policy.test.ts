@@ -29,7 +29,7 @@ suite('LanePolicy', () => {
     assert.equal(policy.upstreamMayHelp(true), true);
   });
 
-  test('idle upstreams wait for other processes for two seconds or a quarter of the run, whatever those promise', () => {
+  test('idle upstreams wait for other processes for at most two seconds or a quarter of the run', () => {
     const { policy, clock } = policyAt();
     const look = (seconds: number, hasWaited: boolean): void => {
       for (let tick = 0; tick < seconds * 4; tick++) {
@@ -47,11 +47,11 @@ suite('LanePolicy', () => {
     assert.equal(policy.isSharing, false);
   });
 
-  test('where no peer is known nobody waits', () => {
+  test('without a known peer nobody waits', () => {
     assert.equal(policyAt().policy.upstreamMayHelp(false), true);
   });
 
-  test('an upstream that is faster than half of the peers’ rate takes its share, a slower one does not', () => {
+  test('an upstream takes its share if it is faster than half of the peers’ rate', () => {
     const fast = policyAt();
     fast.run(5, 10 * MB, 6 * MB);
     assert.equal(fast.policy.upstreamMayHelp(true), true);
@@ -60,13 +60,13 @@ suite('LanePolicy', () => {
     assert.equal(slow.policy.upstreamMayHelp(true), false);
   });
 
-  test('peers that our own limit holds back are not slow', () => {
+  test('peers that our own limit slows down do not count as slow', () => {
     const { policy, run } = policyAt({ isHeldBack: () => true });
     run(5, MB, MB);
     assert.equal(policy.upstreamMayHelp(true), false);
   });
 
-  test('an idle upstream gets a NAR now and then, and less and less often where it fails', () => {
+  test('an idle upstream gets a NAR now and then, and less often after failures', () => {
     const { policy, run } = policyAt();
     run(4, MB);
     assert.equal(policy.upstreamMayHelp(true), true, 'the first trial');
@@ -81,7 +81,7 @@ suite('LanePolicy', () => {
     assert.equal(policy.upstreamMayHelp(true), true, 'the third, after 30 s');
   });
 
-  test('without an upstream none helps, and patience ends with the standstill', () => {
+  test('without an upstream, patience with peers ends with the standstill', () => {
     const { policy, clock, run } = policyAt({ hasUpstream: false, standstillMs: 10_000 });
     run(5, MB);
     assert.equal(policy.upstreamMayHelp(false), false);
@@ -91,7 +91,7 @@ suite('LanePolicy', () => {
     assert.deepEqual(policy.patience(), { firstByteMs: 0, stallMs: 0 });
   });
 
-  test('a standstill counts good bytes: those of a liar do not put it off', () => {
+  test('bytes of a liar do not delay the end of a standstill', () => {
     const { policy, clock, run } = policyAt({ hasUpstream: false, standstillMs: 10_000 });
     run(5, MB);
     policy.onVerified();
@@ -107,7 +107,7 @@ suite('LanePolicy', () => {
     assert.equal(policy.standsStill, false, 'honest peers may be slow');
   });
 
-  test('without an upstream a NAR that is begun stays where it is while the line is out', () => {
+  test('without an upstream, a begun NAR keeps its source while the line is out', () => {
     const { policy, clock, run } = policyAt({ hasUpstream: false });
     run(5, MB);
     assert.equal(policy.patience().stallMs, 3_000);
@@ -115,7 +115,7 @@ suite('LanePolicy', () => {
     assert.equal(policy.patience().stallMs, 20_000);
   });
 
-  test('with an upstream a NAR’s peers have a second and a half', () => {
+  test('with an upstream, the peers of a NAR have a second and a half', () => {
     assert.equal(policyAt().policy.patience().firstByteMs, 1_500);
   });
 });

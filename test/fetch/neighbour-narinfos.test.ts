@@ -45,7 +45,7 @@ async function sourceOf({ members }: MadeMember, times: Times = {}): Promise<Nei
 }
 
 suite('narinfos of neighbours', { timeout: 20_000 }, () => {
-  test('what they hold between them is found, asked for all at once', async (t) => {
+  test('paths that neighbours hold between them are found in one question', async (t) => {
     const [asking] = await neighbours(t, [TOP], [LEAF], []);
     const near = await sourceOf(asking);
     const [source] = near.sources;
@@ -57,7 +57,7 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     );
   });
 
-  test('garbage, another path and what no trusted key has signed count as absent', async (t) => {
+  test('garbage, narinfos of another path and untrusted ones count as absent', async (t) => {
     const [asking, liar] = await neighbours(t, []);
     liar?.offer.narInfos.set(top, 'hello');
     liar?.offer.narInfos.set(leaf, readNarInfo(NOTE));
@@ -66,7 +66,7 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     for (const hash of [top, leaf, note]) assert.equal(await source?.find(hash, signal), undefined);
   });
 
-  test('a URL that leads away from the cache that is asked is replaced, since nobody has signed it', async (t) => {
+  test('a URL that leads away from the asked cache is replaced', async (t) => {
     const [asking, liar] = await neighbours(t, []);
     const away = readNarInfo(LEAF).replace(/^URL: .*$/m, 'URL: http://127.0.0.1:1/admin');
     liar?.offer.narInfos.set(leaf, away);
@@ -82,7 +82,7 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     assert.equal(await source?.find(top, signal), undefined, 'no file is named');
   });
 
-  test('one that is silent holds up nobody for long, and is left alone', async (t) => {
+  test('a silent neighbour delays nobody for long, and is left alone', async (t) => {
     const [asking, silent] = await neighbours(t, []);
     assert.ok(silent !== undefined);
     silent.offer.narInfo = () => new Promise(() => undefined);
@@ -92,7 +92,7 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     assert.deepEqual(near.sources, []);
   });
 
-  test('while neighbours keep having nothing, they are not waited for, until they have something', async (t) => {
+  test('neighbours that keep having nothing are not waited for, until they have something', async (t) => {
     const [asking, slow] = await neighbours(t, []);
     assert.ok(slow !== undefined);
     const [source] = (await sourceOf(asking, { inVainMs: 20, answerMs: 1 })).sources;
@@ -109,7 +109,7 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     assert.notEqual(source?.patienceMs, 0);
   });
 
-  test('for a path that nobody else has, the first neighbour is waited for, and not for ever', async (t) => {
+  test('a path that nobody else has waits for the first neighbour, for a limited time', async (t) => {
     const [asking] = await neighbours(t);
     assert.deepEqual((await sourceOf(asking)).sources, []);
     assert.equal(await (await sourceOf(asking, { waitMs: 1 })).awaited.find(top, signal), undefined);
@@ -120,7 +120,7 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     assert.equal((await waiting)?.storePath.includes(TOP), true);
   });
 
-  test('a neighbour that is met in the first moment is asked before anybody else', async (t) => {
+  test('a neighbour that answers the announcement at once is asked before anybody else', async (t) => {
     const [asking] = await neighbours(t);
     await using late = await startMember();
     late.offer.narInfos.set(top, readNarInfo(TOP));
@@ -131,7 +131,7 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     assert.equal((await found)?.storePath.includes(TOP), true);
   });
 
-  test('if nobody answers in the first moment, nobody is waited for', async (t) => {
+  test('if no neighbour answers at once, none is waited for', async (t) => {
     const [asking] = await neighbours(t);
     const near = await sourceOf(asking, { answerMs: 1 });
     const [source] = near.sources;

@@ -9,7 +9,7 @@ import { untilServed } from '../support/handshake.ts';
 import { HOST, makeNar, MIB, peersAt, startDownload, startSwarm, tempDir } from '../swarm/swarm-fixture.ts';
 import { infoOf } from './narinfos.ts';
 
-test('what a cache has begun is given to no peer while the whole is not checked', { timeout: 30_000 }, async (t) => {
+test('a NAR that a cache began is given to no peer before the whole is checked', { timeout: 30_000 }, async (t) => {
   const nar = await makeNar(t, 2 * MIB);
   const { torrent } = nar;
   await using network = await Network.join({ scope: 'lan', listen: HOST, peers: [], dht: false, lan: false });

@@ -44,7 +44,7 @@ const list = async (info: NarInfo): Promise<void> => {
   await (await Catalogue.open(store)).add([pendingEntry(nar, info.storePath, 'fetch')]);
 };
 
-test('what is nowhere has to come, with the torrent that a hash map knows', async () => {
+test('a NAR that is nowhere is planned, with its torrent if a hash map has it', async () => {
   const info = infoOf('a');
   const torrent = narTorrent({ fileHash: info.fileHash!, extension: 'xz', sizeBytes: 100, pieces: Buffer.alloc(20) });
   const plan = await planOf(closureOf(info, infoOf('b')));
@@ -59,7 +59,7 @@ test('what is nowhere has to come, with the torrent that a hash map knows', asyn
   assert.deepEqual([plan.jobBytes, plan.storeBytes], [200, 0]);
 });
 
-test('what the target holds is not needed', async () => {
+test('a path that the target holds is not planned', async () => {
   const [a, b] = [infoOf('a'), infoOf('b')];
   const plan = await planOf(closureOf(a, b), new Set([b.storePath]));
   assert.deepEqual([plan.valid, plan.jobs.map((job) => job.info)], [[a], [b]]);
@@ -75,7 +75,7 @@ test('two paths with one NAR are one job', async () => {
   assert.equal(plan.jobBytes, 100);
 });
 
-test('what names no file that can be believed is left to its contents', async () => {
+test('a narinfo with an impossible file is fetched by its contents', async () => {
   const a = infoOf('a');
   const { fileSize: _size, ...absent } = infoOf('absent');
   const odd = [
@@ -95,7 +95,7 @@ test('what names no file that can be believed is left to its contents', async ()
   );
 });
 
-test('a NAR that the catalogue does not list is read through, whether a narinfo vouches for it or not', async () => {
+test('a NAR that the catalogue does not list is read, with or without a narinfo', async () => {
   const [whole, zeroed, alone] = [await put('whole'), await put('zeroed'), await put('alone')];
   const short = await put('short', { fileSize: 99 });
   for (const info of [whole, zeroed, short]) await store.writeNarInfo(info);
@@ -114,7 +114,7 @@ test('a NAR that the catalogue does not list is read through, whether a narinfo 
   assert.deepEqual(torrent, narTorrent({ fileHash: whole.fileHash!, extension: 'xz', sizeBytes: 100, pieces }));
 });
 
-test('a NAR that the catalogue lists as it lies there is not read', async () => {
+test('a NAR that the catalogue lists with its size and time is not read', async () => {
   const [listed, changed] = [await put('listed'), await put('changed')];
   await damage(listed); // only who reads it can tell
   await list(listed);
@@ -129,7 +129,7 @@ test('a NAR that the catalogue lists as it lies there is not read', async () => 
   );
 });
 
-test('what was read through and committed is not read again', async () => {
+test('a NAR that was read and committed is not read again', async () => {
   const info = await put('once');
   const first = await planOf(closureOf(info));
   assert.deepEqual(
@@ -143,7 +143,7 @@ test('what was read through and committed is not read again', async () => {
   assert.equal(entry?.torrent!.infoHash, first.verified[0]?.torrent?.infoHash, 'its pieces are known, too');
 });
 
-test('a narinfo without FileHash or FileSize is a matter for upstreams', async () => {
+test('a narinfo without FileHash or FileSize is left to upstreams', async () => {
   const { fileHash: _hash, ...unhashed } = infoOf('a');
   const { fileSize: _size, ...unsized } = infoOf('b');
   const plan = await planOf(closureOf(unhashed, unsized));

@@ -7,35 +7,31 @@ import { startHttpCache } from '../support/http-cache.ts';
 import { FIXTURE_ROOT, fixtureKey, Lab } from '../support/lab.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
 
-test(
-  'who interrupts it when all is done, before it seeds, does not wait for the seeding',
-  { timeout: 20_000 },
-  async () => {
-    await using lab = await Lab.open();
-    await using cache = await startHttpCache(await lab.fixtureCache());
-    const stop = new AbortController();
-    let done = false;
-    const seeding: number[] = [];
-    await runFetch({
-      roots: [FIXTURE_ROOT],
-      publishers: [],
-      upstreams: [parseUpstream(cache.url)],
-      keys: [parsePublicKey(await fixtureKey())],
-      trustedPublicKeys: [],
-      copy: false,
-      storeDir: await lab.folder('store'),
-      network: { scope: 'lan', listen: '127.0.0.1', dht: false, lan: false, peers: [] },
-      seedForMs: 3_600_000,
-      publisherTimeoutMs: 1_000,
-      signal: stop.signal,
-      onWarning: failOnWarning,
-      onDone: () => {
-        done = true;
-        stop.abort(new Error('Ctrl-C'));
-      },
-      onSeeding: (port) => seeding.push(port),
-    });
-    assert.ok(done);
-    assert.deepEqual(seeding, []);
-  },
-);
+test('an interruption before the seeding skips it', { timeout: 20_000 }, async () => {
+  await using lab = await Lab.open();
+  await using cache = await startHttpCache(await lab.fixtureCache());
+  const stop = new AbortController();
+  let done = false;
+  const seeding: number[] = [];
+  await runFetch({
+    roots: [FIXTURE_ROOT],
+    publishers: [],
+    upstreams: [parseUpstream(cache.url)],
+    keys: [parsePublicKey(await fixtureKey())],
+    trustedPublicKeys: [],
+    copy: false,
+    storeDir: await lab.folder('store'),
+    network: { scope: 'lan', listen: '127.0.0.1', dht: false, lan: false, peers: [] },
+    seedForMs: 3_600_000,
+    publisherTimeoutMs: 1_000,
+    signal: stop.signal,
+    onWarning: failOnWarning,
+    onDone: () => {
+      done = true;
+      stop.abort(new Error('Ctrl-C'));
+    },
+    onSeeding: (port) => seeding.push(port),
+  });
+  assert.ok(done);
+  assert.deepEqual(seeding, []);
+});

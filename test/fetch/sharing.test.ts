@@ -21,7 +21,7 @@ function idle(id: string): Claimant {
   return claimant(id, undefined);
 }
 
-test('of processes that know of each other exactly one fetches a file from an upstream', () => {
+test('exactly one of several processes fetches a file from an upstream', () => {
   fc.assert(
     fc.property(fc.string(), ids, fc.array(progress, { minLength: 8, maxLength: 8 }), (file, all, held) => {
       const claimants = all.map((id, index) => claimant(id, held[index]));
@@ -31,7 +31,7 @@ test('of processes that know of each other exactly one fetches a file from an up
   );
 });
 
-test('a process that goes leaves its share to the others, and theirs to them', () => {
+test('if a process leaves, the others keep their shares and divide its own', () => {
   fc.assert(
     fc.property(fc.string(), ids, (file, all) => {
       const takerOf = (of: readonly string[]): string | undefined =>
@@ -44,7 +44,7 @@ test('a process that goes leaves its share to the others, and theirs to them', (
   );
 });
 
-test('whoever fetches a file already goes on, and of several the one that holds most', () => {
+test('the process that already fetches a file continues, or the one of several that holds most', () => {
   const small = claimant('a', 1_000_000);
   const large = claimant('b', 9_000_000);
   for (const own of ['a', 'b', 'c', 'd', 'e']) {
@@ -55,7 +55,7 @@ test('whoever fetches a file already goes on, and of several the one that holds 
   assert.equal(ours('file', large, [small]), true);
 });
 
-test('no two leave a file to each other, however old what they know of each other is', () => {
+test('no two processes leave a file to each other, however old their knowledge', () => {
   const held = fc.integer({ min: 0, max: SIZE_BYTES });
   fc.assert(
     fc.property(fc.string(), held, held, held, held, (file, a, olderA, b, olderB) => {

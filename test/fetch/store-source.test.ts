@@ -6,7 +6,7 @@ import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { LEAF, NOTE } from '../nix/fixtures.ts';
 import { filledStore, infoOf } from '../store/store-fixture.ts';
 
-test('the file store is no source of what a target has vouched for: it may not hold it any longer', async (t) => {
+test('the file store is no source of paths that only a target vouched for', async (t) => {
   const store = await filledStore(t);
   const { signal } = new AbortController();
   const note = await infoOf(store, NOTE);

@@ -20,7 +20,7 @@ function nar(heldBytes = 0): { job: { sizeBytes: number }; partial: { heldBytes:
 }
 
 suite('TakeOvers', () => {
-  test('nothing is taken over while others are waited for in any case, and some seconds more', () => {
+  test('nothing is taken over during the first wait, and for some seconds more', () => {
     const { clock, made } = takeOvers();
     clock.ms = 100_000;
     assert.equal(made.mayTry(true), false);
@@ -40,7 +40,7 @@ suite('TakeOvers', () => {
     assert.deepEqual(waits, [2_000, 3_000, 5_960]);
   });
 
-  test('a trial runs for two seconds, then it goes on if the other process will be later', () => {
+  test('a trial runs for two seconds, and continues if the other process would finish later', () => {
     const { clock, made } = takeOvers();
     const task = nar();
     made.begin(task);
@@ -54,11 +54,11 @@ suite('TakeOvers', () => {
     assert.equal(made.isWorthIt(task, claim), false);
   });
 
-  test('a NAR that was not taken over is left to whoever is further', () => {
+  test('a NAR that was not taken over is left to the process that is further', () => {
     assert.equal(takeOvers().made.isWorthIt(nar(), { heldBytes: 1, bytesPerSec: 0 }), false);
   });
 
-  test('a process that says it fetches and does not advance is left behind', () => {
+  test('a process that claims to fetch and does not advance is overtaken', () => {
     const { clock, made } = takeOvers();
     const task = nar();
     made.begin(task);
@@ -67,7 +67,7 @@ suite('TakeOvers', () => {
     assert.equal(made.isWorthIt(task, { heldBytes: 90 * MB, bytesPerSec: 0 }), true);
   });
 
-  test('one NAR is tried at a time; after each that was worth it twice as many', () => {
+  test('after each success, twice as many NARs are tried at a time', () => {
     const { clock, made } = takeOvers();
     made.mayTry(false);
     clock.ms += 4_000;
@@ -81,7 +81,7 @@ suite('TakeOvers', () => {
     assert.equal(made.mayTry(false), false);
   });
 
-  test('after a trial that was not worth it, the next one is later each time, by a minute at most', () => {
+  test('after each lost trial, the next one is later, by a minute at most', () => {
     const { clock, made } = takeOvers();
     const waits: number[] = [];
     for (let round = 0; round < 6; round++) {

@@ -81,7 +81,7 @@ for (const [sizeBytes, comeBytes] of [
   [300_000, 100_000],
   [3_000_000, 700_000],
 ] as const) {
-  test(`of ${sizeBytes} bytes, those that had come before an abort are not fetched again`, LIMIT, async (t) => {
+  test(`of ${sizeBytes} bytes, those received before an abort are not fetched again`, LIMIT, async (t) => {
     const { bytes, cache, path, target, open, fetch } = await scene(t, sizeBytes);
     cache.faults = [{ kind: 'stall', afterBytes: comeBytes }];
     const stop = new AbortController();
@@ -146,7 +146,7 @@ test('an abort while the rate holds a chunk back keeps the chunk', LIMIT, async 
   assert.ok(bytes.subarray(0, heldBytes).equals(await readFile(path)));
 });
 
-test('what an upstream sent that failed is not gone on with by the next one', LIMIT, async (t) => {
+test('bytes of an upstream that sent a wrong NAR are not continued by the next one', LIMIT, async (t) => {
   const { cache, open, fetch } = await scene(t, 300_000);
   cache.faults = [{ kind: 'cut', afterBytes: 100_000, times: 1 }, { kind: 'status' }];
   await using partial = await open();

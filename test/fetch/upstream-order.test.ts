@@ -11,11 +11,11 @@ const [A, B, C] = ['http://a', 'http://b', 'http://c'].map(parseUpstream) as [
 ];
 const honest = new Map<string, number>();
 
-test('upstreams come in the order in which they were given', () => {
+test('upstreams come in the given order', () => {
   assert.deepEqual(new UpstreamOrder([A, B, C]).of(honest), [A, B, C]);
 });
 
-test('one that fails comes last, until it delivers again', () => {
+test('a failing upstream comes last until it delivers again', () => {
   const order = new UpstreamOrder([A, B, C]);
   order.note(A, new NarswarmError('HTTP_STALLED', ''));
   assert.deepEqual(order.of(honest), [B, C, A]);
@@ -25,7 +25,7 @@ test('one that fails comes last, until it delivers again', () => {
   assert.deepEqual(order.of(honest), [A, B, C]);
 });
 
-test('one that lied about a NAR comes after those that fail, and is not asked for it a third time', () => {
+test('an upstream that lied about a NAR comes after failing ones, and is not asked for it a third time', () => {
   const order = new UpstreamOrder([A, B]);
   order.note(B, new NarswarmError('HTTP_FAILED', ''));
   assert.deepEqual(order.of(new Map([[A.name, 1]])), [B, A]);
@@ -42,7 +42,7 @@ test('one that lied about a NAR comes after those that fail, and is not asked fo
   assert.deepEqual(order.of(honest), [A, B], 'of another NAR nothing is known');
 });
 
-test('one that alone sent two wrong NARs comes last for all, an announced one after the first', () => {
+test('an upstream that sent two wrong NARs comes last for all, an announced one after the first', () => {
   const announced = asAnnounced(A);
   const order = new UpstreamOrder([announced, B, C]);
   order.note(C, new NarswarmError('HTTP_FAILED', ''));

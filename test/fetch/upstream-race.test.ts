@@ -68,7 +68,7 @@ const slow = (rateBytesPerSec: number): Fault => ({ kind: 'slow', rateBytesPerSe
 
 suite('two upstreams', { concurrency: true, timeout: 60_000 }, () => {
   for (const sizeBytes of [600_000, 3_000_000]) {
-    test(`of ${sizeBytes} bytes a slow one sends the first few, and a fast one the rest`, async (t) => {
+    test(`of ${sizeBytes} bytes, the slow one sends the first few and the fast one the rest`, async (t) => {
       const { first, second, fetch } = await scene(t, sizeBytes, [[slow(20_000)], []]);
       await fetch();
       assert.ok(first.bytesSent() < sizeBytes / 4, `the slow one has sent ${first.bytesSent()}`);
@@ -77,7 +77,7 @@ suite('two upstreams', { concurrency: true, timeout: 60_000 }, () => {
     });
   }
 
-  test('one that falls silent, and one that never answers, lose at once', async (t) => {
+  test('an upstream that falls silent or never answers loses at once', async (t) => {
     for (const fault of [{ kind: 'stall', afterBytes: 5_000 }, { kind: 'stall-headers' }] as const) {
       const { first, second, fetch } = await scene(t, 300_000, [[fault], []]);
       await fetch({ isLineSilent: () => true });
@@ -86,7 +86,7 @@ suite('two upstreams', { concurrency: true, timeout: 60_000 }, () => {
     }
   });
 
-  test('a second one that is slower, lacks the NAR or fails changes nothing', async (t) => {
+  test('a second upstream that is slower, lacks the NAR or fails changes nothing', async (t) => {
     const worse: Fault[] = [
       slow(20_000),
       { kind: 'status', status: 404 },
@@ -102,13 +102,13 @@ suite('two upstreams', { concurrency: true, timeout: 60_000 }, () => {
     await Promise.all(worse.map(beside));
   });
 
-  test('our own limit is no slowness of a source', async (t) => {
+  test('our own limit makes no source slow', async (t) => {
     const { second, fetch } = await scene(t, 500_000, [[], []]);
     await fetch({ limit: new RateLimit(100_000) });
     assert.equal(second.requests.length, 0);
   });
 
-  test('one that is alone gets all the time, unless peers may help', async () => {
+  test('a single upstream gets all the time, unless peers may help', async () => {
     const upstream = parseUpstream('http://127.0.0.1:9');
     for (const othersMayHelp of [true, false]) {
       let seen: boolean | undefined;

@@ -14,7 +14,7 @@ function isThere(name: string): boolean {
   return FILES.some((path) => path === name || path.endsWith(`/${name}`));
 }
 
-test('every file that it names exists', () => {
+test('every file that ARCHITECTURE.md names exists', () => {
   const names = TEXT.matchAll(/[\w./-]*\w\.(?:ts|cjs|json|nix|md|patch)\b/g);
   const unknown = [...names].map(([name]) => name).filter((name) => !isThere(name) && !STATE_FILES.has(name));
   assert.deepEqual(unknown, []);
@@ -23,14 +23,14 @@ test('every file that it names exists', () => {
 /** Files of a store, not of the repository. */
 const STATE_FILES: ReadonlySet<string> = new Set(['replicas.json']);
 
-test('every folder that it names exists', () => {
+test('every folder that ARCHITECTURE.md names exists', () => {
   const unknown = [...TEXT.matchAll(/`((?:src|test|nix|fixtures)\/[\w/-]*)\/?`/g)]
     .map(([, name = '']) => name.replace(/\/$/, ''))
     .filter((name) => !FILES.includes(name));
   assert.deepEqual(unknown, []);
 });
 
-test('every room is on the map, and every file beside the rooms', () => {
+test('every room and every file beside the rooms is listed', () => {
   const [map = ''] = /^ {4}src\/\n[^]*?\n {4}nix\//m.exec(TEXT) ?? [];
   const rooms = [...map.matchAll(/^ {6}([a-z]+)\/ /gm)].map(([, room]) => room);
   const entries = readdirSync(`${ROOT}src`, { withFileTypes: true });
@@ -43,7 +43,7 @@ test('every room is on the map, and every file beside the rooms', () => {
   );
 });
 
-test('every function and class that keeps an invariant exists', () => {
+test('every named function and class exists', () => {
   const source = FILES.filter((path) => path.startsWith('src/') && path.endsWith('.ts'))
     .map((path) => readFileSync(ROOT + path, 'utf8'))
     .join('\n');

@@ -4,7 +4,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { patchFile, readGuards, ROOT } from './table.ts';
 
-test('every invariant in ARCHITECTURE.md has test files and a patch that takes its guard out', () => {
+test('every invariant in ARCHITECTURE.md has tests and a patch that removes its guard', () => {
   for (const { invariant, tests, name } of readGuards()) {
     assert.ok(name !== undefined && existsSync(patchFile(name)), `${invariant}: no patch`);
     assert.ok(tests.length > 0, `${invariant}: no tests`);

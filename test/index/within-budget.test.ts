@@ -9,7 +9,7 @@ import { parseStorePath, storeHashOf } from '../../src/nix/store-path.ts';
 import { tempDir } from '../store/store-fixture.ts';
 import { GOLDEN, KEY, NOW, RECORDS } from './fixtures.ts';
 
-suite('what of a map fits into a budget', () => {
+suite('the part of a hash map that fits into a budget', () => {
   const all = RECORDS.map(({ storePath }) => storeHashOf(storePath)).toSorted();
   const sizeOf = (name: RegExp): number =>
     RECORDS.filter(({ storePath }) => name.test(storePath)).reduce((sum, { fileSize }) => sum + (fileSize ?? 0), 0);
@@ -32,24 +32,24 @@ suite('what of a map fits into a budget', () => {
     return withinBudget(map, { maxBytes, rankFiles }, t.signal);
   }
 
-  test('everything, where it fits or there is no budget', async (t) => {
+  test('is everything if it fits or there is no budget', async (t) => {
     for (const maxBytes of [Infinity, sizeOf(/./)]) {
       const { hashes, leftOut } = await chosen(t, maxBytes);
       assert.deepEqual([hashes.toSorted(), leftOut], [all, []]);
     }
   });
 
-  test('the roots that fit, in the order of the map, and what else fits, with all that they refer to', async (t) => {
+  test('has the roots that fit, in the order of the map, then other paths, with their closures', async (t) => {
     const { hashes, leftOut } = await chosen(t, sizeOf(/./) - 1);
     assert.deepEqual(leftOut, ['top']);
     assert.deepEqual(hashes, [storeHashOf(leafName), storeHashOf(pathOf(/note/))]);
   });
 
-  test('nothing, where no root fits', async (t) => {
+  test('is empty if no root fits', async (t) => {
     assert.deepEqual(await chosen(t, 1), { hashes: [], leftOut: ['top', 'leaf'] });
   });
 
-  test('the rarest root first, then the rarest paths that still fit, with all that they refer to', async (t) => {
+  test('has the rarest roots first, then the rarest paths that still fit, with their closures', async (t) => {
     const rankBy =
       (...names: RegExp[]): RankFiles =>
       () => {

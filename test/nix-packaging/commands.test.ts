@@ -17,7 +17,7 @@ function assertCommands(text: string, pattern: RegExp): void {
   for (const name of names) assert.ok(COMMANDS.has(name), `there is no command ${name}`);
 }
 
-suite('commands that are started', () => {
+suite('commands started', () => {
   test('by the package', () => {
     const { postInstall, installCheckPhase } = nixEval('import ./nix/tests/package-eval.nix { }') as Record<
       string,

@@ -48,19 +48,19 @@ suite('the config file of the NixOS module', () => {
   }
 
   for (const name of ['desktop', 'publisher', 'full'] as const) {
-    test(`accepted: ${name}`, async () => {
+    test(`accepts ${name}`, async () => {
       const run = await check(name);
       assert.equal(run.status, 0, `${run.stderr}\n${seen[name].toml}`);
     });
   }
 
-  test('refused: a key that is none', async () => {
+  test('refuses a malformed key', async () => {
     const run = await check('misspelt');
     assert.equal(run.status, 2, run.stdout);
     assert.match(run.stderr, /max-sise/);
   });
 
-  test('refused: a size that is none', async () => {
+  test('refuses a malformed size', async () => {
     const run = await check('malformed');
     assert.equal(run.status, 2, run.stdout);
     assert.match(run.stderr, /max-size.*Expected a size/);

@@ -93,12 +93,12 @@ for (const [title, lib] of LIBS) {
       others = evaluate(Object.fromEntries(all) as Record<string, string>, lib);
     });
 
-    test('nothing is set where it is not enabled', () => {
+    test('sets nothing if it is not enabled', () => {
       const { services, timers, etc, nix } = seen.disabled;
       assert.deepEqual([services, timers, etc, nix], [{}, {}, {}, {}]);
     });
 
-    test('the examples contradict nothing', () => {
+    test('the examples evaluate without a failed assertion', () => {
       for (const { refusals, warnings } of [seen.desktop, seen.publisher, seen.hook, seen.bare, seen.noDht])
         assert.deepEqual([refusals, warnings], [[], []]);
     });
@@ -113,7 +113,7 @@ for (const [title, lib] of LIBS) {
       assert.deepEqual(flags, { import: true, publish: false, sources: false });
     });
 
-    test('the config file is the same for units and people', () => {
+    test('units and people use the same config file', () => {
       const file = seen.desktop.etc['narswarm/config.toml'] ?? '';
       assert.match(file, /-narswarm-config\.toml$/, 'it is not the one that the program has checked');
       for (const name of ['narswarm', 'narswarm-update'])
@@ -121,7 +121,7 @@ for (const [title, lib] of LIBS) {
       assert.match(seen.unchecked.etc['narswarm/config.toml'] ?? '', /-narswarm\.toml$/);
     });
 
-    test('daemon and update are shut in, and the update stands back', () => {
+    test('daemon and update are confined, and the update has a low priority', () => {
       const { serviceConfig: daemon } = service(seen.desktop, 'narswarm');
       const { serviceConfig: update, restartIfChanged } = service(seen.desktop, 'narswarm-update');
       for (const config of [daemon, update]) {
@@ -136,7 +136,7 @@ for (const [title, lib] of LIBS) {
       assert.deepEqual(seen.desktop.nix, { 'extra-allowed-users': ['narswarm'] });
     });
 
-    test('the timer starts at night, once a missed time is made up for', () => {
+    test('the timer runs at night, and makes up for a missed time once', () => {
       assert.deepEqual(seen.bare.timers['narswarm-update']?.timerConfig, units.timer);
       assert.deepEqual(seen.timer.timers['narswarm-update']?.timerConfig, {
         OnCalendar: '03:30',
@@ -157,7 +157,7 @@ for (const [title, lib] of LIBS) {
       assert.ok(!seen.publisher.toml.includes('secrets'), 'the config file is for all to read');
     });
 
-    test('the firewall lets the local network in by itself, and nobody else without being told', () => {
+    test('the firewall admits the local network by default, and others only if told to', () => {
       const beside = { from: 16_278, to: 16_284 };
       const opened = ({ allowedTCPPorts, allowedTCPPortRanges, allowedUDPPorts }: Evaluated): object => ({
         tcp: allowedTCPPorts,
@@ -172,18 +172,18 @@ for (const [title, lib] of LIBS) {
         assert.deepEqual([allowedTCPPorts, allowedUDPPorts], [[], []]);
     });
 
-    test('whoever keeps the firewall shut is told what that means, unless the port is open by hand', () => {
+    test('a closed firewall causes a warning, unless the port is opened by hand', () => {
       assert.match(seen.shut.warnings.join(), /neighbours cannot take anything.*openFirewall = true; \(TCP 16277 /);
       for (const { warnings, refusals } of [seen.shutByHand, seen.cohortByHand, seen.cohortShut, seen.noFirewall])
         assert.deepEqual([warnings, refusals], [[], []]);
     });
 
-    test('with scope off the update is all there is', () => {
+    test('with scope off there is only the update', () => {
       assert.deepEqual(Object.keys(seen.off.services), ['narswarm-update']);
       assert.deepEqual(seen.off.refusals, []);
     });
 
-    test('donations are store paths that nothing depends on', () => {
+    test('donated store paths are no dependency of the system', () => {
       const { subscriptions } = parse(seen.donations.toml) as { subscriptions: Record<string, { source: string }> };
       const names = Object.keys(subscriptions).toSorted();
       assert.equal(names.length, 4);
@@ -201,7 +201,7 @@ for (const [title, lib] of LIBS) {
     });
 
     for (const [name, [, says]] of Object.entries(CONTRADICTIONS)) {
-      test(`refused: ${name}`, () => {
+      test(`refuses ${name}`, () => {
         const refusals = others[name]?.refusals ?? [];
         assert.equal(refusals.length, 1, refusals.join('\n'));
         assert.match(refusals[0] ?? '', says);
@@ -209,7 +209,7 @@ for (const [title, lib] of LIBS) {
     }
 
     for (const name of Object.keys(ERRORS)) {
-      test(`an error: ${name}`, () => assert.equal(others[name]?.error, true));
+      test(`gives an error for ${name}`, () => assert.equal(others[name]?.error, true));
     }
   });
 }

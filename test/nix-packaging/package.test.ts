@@ -41,7 +41,7 @@ const STUB = `import ./nix/tests/lib-stub.nix // {
 }`;
 const UNCHANGED = filtered('packages: packages');
 
-suite('the lock file as the Nix package takes it', () => {
+suite('the lock file in the Nix package', () => {
   test('every download has its address and its hash', () => {
     const { packages } = (nixEval(UNCHANGED) as Filtered).packageLock;
     assert.ok(Object.keys(packages).length > 100);
@@ -54,13 +54,13 @@ suite('the lock file as the Nix package takes it', () => {
     }
   });
 
-  test('the bundler’s is the one install script', () => {
+  test('only the bundler has an install script', () => {
     const { packages } = (nixEval(UNCHANGED) as Filtered).packageLock;
     const scripts = Object.keys(packages).filter((path) => packages[path]?.hasInstallScript === true);
     assert.deepEqual(scripts, ['node_modules/esbuild']);
   });
 
-  test('development tools stay out', () => {
+  test('development tools are left out', () => {
     const { package: manifest, packageLock } = nixEval(UNCHANGED) as Filtered;
     assert.deepEqual(Object.keys(manifest['devDependencies'] as object), ['esbuild']);
     for (const name of ['typescript', 'oxlint', 'knip', 'node', 'utp-native', 'bufferutil'])
@@ -72,7 +72,7 @@ suite('the lock file as the Nix package takes it', () => {
     ['linux', 'arm64'],
     ['darwin', 'arm64'],
   ] as const) {
-    test(`${platform}-${arch} gets the bundler of its own`, () => {
+    test(`${platform}-${arch} gets its own bundler`, () => {
       const more = `platform = "${platform}"; arch = "${arch}";`;
       const { packages } = (nixEval(filtered('packages: packages', more)) as Filtered).packageLock;
       const bundlers = Object.keys(packages).filter((path) => path.includes('@esbuild/'));
@@ -80,7 +80,7 @@ suite('the lock file as the Nix package takes it', () => {
     });
   }
 
-  test('refused: a package without a hash', () => {
+  test('refuses a package without a hash', () => {
     const change =
       'packages: packages // { "node_modules/undici" = removeAttrs packages."node_modules/undici" [ "integrity" ]; }';
     const { status, stderr } = tryNixEval(filtered(change));
@@ -88,7 +88,7 @@ suite('the lock file as the Nix package takes it', () => {
     assert.match(stderr, /no integrity for node_modules\/undici: run npm install/);
   });
 
-  test('refused: a package that is not in it', () => {
+  test('refuses a package that is not listed', () => {
     const { status, stderr } = tryNixEval(filtered('packages: removeAttrs packages [ "node_modules/undici" ]'));
     assert.notEqual(status, 0);
     assert.match(stderr, /no package undici: run npm install/);
@@ -96,7 +96,7 @@ suite('the lock file as the Nix package takes it', () => {
 });
 
 suite('the Nix files', () => {
-  test('all of them parse', async () => {
+  test('parse', async () => {
     const names = await readdir(join(TOP, 'nix'), { recursive: true });
     const files = ['flake.nix', ...names.filter((name) => name.endsWith('.nix')).map((name) => `nix/${name}`)];
     assert.ok(files.length >= 10);
@@ -165,7 +165,7 @@ async function install(source: string, { packageLock }: Filtered): Promise<void>
   return cp(join(TOP, programs), join(source, programs), { recursive: true, verbatimSymlinks: true });
 }
 
-test('builds and starts without a network, from what the lock file names', async (t) => {
+test('builds and starts without a network, from the listed packages', async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-package-'));
   t.after(() => rm(dir, { recursive: true, force: true }));
 

@@ -54,7 +54,7 @@ describe('Publisher', () => {
     assert.equal(publisher.built.publication.torrent.infoHash, publication.torrent.infoHash);
   });
 
-  test('serves the edition before to those who still read it', async () => {
+  test('still serves the previous edition to its readers', async () => {
     const renewed = Promise.withResolvers<void>();
     await using publisher = await Publisher.start({ ...(await options()), onRenewed: () => renewed.resolve() });
     await using swarm = await Swarm.listen({ host: '127.0.0.1' });

@@ -127,7 +127,7 @@ suite('1,000 members that do not read take bounded memory, and others are served
       })),
   };
   for (const [what, asks] of Object.entries(ASKS)) {
-    test(`though they ${what}`, LIMIT, async (t) => {
+    test(`if they ${what}`, LIMIT, async (t) => {
       const crowd = await serve(t);
       await isServed(crowd);
       const before = await crowd.peakMiB();
@@ -159,7 +159,7 @@ suite('the HTTP mirror', () => {
     return bytes;
   }
 
-  test('20,000 requests that nobody reads the answers of', LIMIT, async (t) => {
+  test('survives 20,000 requests whose answers nobody reads', LIMIT, async (t) => {
     const crowd = await serve(t);
     await shardBytes(crowd);
     const before = await crowd.peakMiB();
@@ -174,7 +174,7 @@ suite('the HTTP mirror', () => {
     assert.ok(grownMiB < MAX_GROWTH_MIB, `grew by ${grownMiB} MiB`);
   });
 
-  test('1,500 idle sockets of one host keep nobody else out', LIMIT, async (t) => {
+  test('serves others beside 1,500 idle sockets of one host', LIMIT, async (t) => {
     const crowd = await serve(t);
     const sockets: Socket[] = [];
     for (let count = 0; count < 1500; count++) sockets.push(await from(t, 1, crowd.httpPort));
@@ -182,7 +182,7 @@ suite('the HTTP mirror', () => {
     assert.ok(sockets.filter((socket) => !socket.resume().closed).length > 0);
   });
 
-  test('a client that sends its requests at once gets the answers in order', LIMIT, async (t) => {
+  test('answers pipelined requests in order', LIMIT, async (t) => {
     const crowd = await serve(t);
     const socket = await from(t, 1, crowd.httpPort);
     socket.write(`${GET}${GET.replace('all', 'zz')}${GET.replace('1.1\r\n', '1.1\r\nConnection: close\r\n')}`);

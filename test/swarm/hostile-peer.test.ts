@@ -75,7 +75,7 @@ for (const [name, payload] of Object.entries(UNSOUND).slice(0, 6)) {
   });
 }
 
-test('bytes behind the value are a piece of metadata, and legal', LIMIT, async (t) => {
+test('bytes after the value are a piece of metadata, and legal', LIMIT, async (t) => {
   const { nar, seeder } = await seeding(t);
   const peer = await connect(t, seeder, nar);
   const id = await metadataId(peer);
@@ -85,7 +85,7 @@ test('bytes behind the value are a piece of metadata, and legal', LIMIT, async (
   await peer.until(() => peer.messages.some(({ payload }) => payload[0] === 7));
 });
 
-test('extended handshakes without end are refused', LIMIT, async (t) => {
+test('endless extended handshakes end the connection', LIMIT, async (t) => {
   const { nar, seeder } = await seeding(t);
   const peer = await connect(t, seeder, nar);
   for (let count = 0; count < 9; count++) peer.extended(0, 'd13:metadata_sizei1000ee');
@@ -93,7 +93,7 @@ test('extended handshakes without end are refused', LIMIT, async (t) => {
 });
 
 for (const lengthBytes of [0xff_ff_ff_ff, 0x7f_ff_ff_ff, 140_000]) {
-  test(`a message that says to have ${lengthBytes} bytes is not waited for`, LIMIT, async (t) => {
+  test(`a message that claims ${lengthBytes} bytes is not waited for`, LIMIT, async (t) => {
     const { nar, seeder } = await seeding(t);
     const peer = await connect(t, seeder, nar);
     peer.socket.write(numbers(lengthBytes));
@@ -122,7 +122,7 @@ for (const [name, request] of Object.entries(BAD_REQUESTS)) {
   });
 }
 
-test('whoever asks and does not read gets no more than the window into memory', LIMIT, async (t) => {
+test('a peer that does not read gets no more than the window into memory', LIMIT, async (t) => {
   const nar = await makeNar(t, 64 * MIB);
   let uploadedBytes = 0;
   const seeder = await startSeeder(t, [nar.seed], { onUpload: (_infoHash, bytes) => (uploadedBytes += bytes) });
@@ -143,7 +143,7 @@ test('whoever asks and does not read gets no more than the window into memory', 
   await peer.until(() => peer.messages.filter(({ id }) => id === ID.PIECE).length === 480);
 });
 
-test('requests without end are refused', LIMIT, async (t) => {
+test('endless requests end the connection', LIMIT, async (t) => {
   const { nar, seeder } = await seeding(t);
   const peer = await unchoked(t, seeder, nar);
   peer.socket.pause();
@@ -153,7 +153,7 @@ test('requests without end are refused', LIMIT, async (t) => {
   await peer.closed();
 });
 
-test('answers that nobody reads do not pile up', LIMIT, async (t) => {
+test('unread answers do not pile up', LIMIT, async (t) => {
   const { nar, seeder } = await seeding(t);
   const peer = await connect(t, seeder, nar);
   const id = await metadataId(peer);
@@ -167,7 +167,7 @@ test('answers that nobody reads do not pile up', LIMIT, async (t) => {
   await error;
 });
 
-test('blocks that nobody asked for are no merit, and many of them end the connection', LIMIT, async (t) => {
+test('unrequested blocks are no merit, and many of them end the connection', LIMIT, async (t) => {
   const { nar, seeder } = await seeding(t);
   const peer = await connect(t, seeder, nar);
   const block = Buffer.concat([numbers(0, 0), randomBytes(BLOCK)]);
@@ -196,7 +196,7 @@ const UNSOUND_MESSAGES: Readonly<Record<string, readonly [id: number, payload: U
 };
 
 for (const [name, [id, payload]] of Object.entries(UNSOUND_MESSAGES)) {
-  test(`${name} ends the connection, and nothing behind it is read`, LIMIT, async (t) => {
+  test(`${name} ends the connection, and nothing after it is read`, LIMIT, async (t) => {
     const { nar, seeder } = await seeding(t);
     const peer = await unchoked(t, seeder, nar);
     peer.socket.write(Buffer.concat([message(id, payload), message(ID.REQUEST, numbers(0, 0, BLOCK))]));
@@ -214,7 +214,7 @@ test('messages too short for their kind do no harm', LIMIT, async (t) => {
   assert.ok(await stillServes(t, seeder, nar));
 });
 
-test('what an eager peer sends right behind its handshake is heard', LIMIT, async (t) => {
+test('messages right after a handshake are read', LIMIT, async (t) => {
   const nar = await makeNar(t, 3 * MIB);
   const seeds = async (): Promise<typeof nar.seed> => {
     await sleep(50); // the gate reads a narinfo
@@ -227,7 +227,7 @@ test('what an eager peer sends right behind its handshake is heard', LIMIT, asyn
   await peer.receive(ID.UNCHOKE);
 });
 
-test('what an eager peer sends waits in its socket until its torrent is open', LIMIT, async (t) => {
+test('messages wait in the socket until the torrent is open', LIMIT, async (t) => {
   const seeder = await startSwarm(t, { seeds: () => new Promise(() => undefined) });
   const peer = await RawPeer.open(seeder.port, 'a'.repeat(40) as never);
   for (let sent = 0; sent < 64; sent++) peer.socket.write(Buffer.alloc(MIB));
@@ -240,7 +240,7 @@ test('what an eager peer sends waits in its socket until its torrent is open', L
   assert.ok(left > 32 * MIB, `${64 * MIB - left} bytes were taken`);
 });
 
-test('garbage in place of a handshake ends the connection', LIMIT, async (t) => {
+test('garbage instead of a handshake ends the connection', LIMIT, async (t) => {
   const { nar, seeder } = await seeding(t);
   for (const garbage of [Buffer.alloc(1), Buffer.from('\x13BitTorrent protocoL'), randomBytes(4096)]) {
     const peer = await RawPeer.open(seeder.port, nar.torrent.infoHash);

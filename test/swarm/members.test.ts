@@ -34,7 +34,7 @@ async function offerOf(t: TestContext, store: FileStore): Promise<StoreOffer> {
   return offer;
 }
 
-test('a NAR of a store and its narinfo reach a member of the same group, over the port for all peers', async (t) => {
+test('a member of the same group gets a NAR and its narinfo over the port for all peers', async (t) => {
   const store = await filledStore(t);
   const offer = await offerOf(t, store);
   const entry = await entryFor(store, LEAF);
@@ -52,7 +52,7 @@ test('a NAR of a store and its narinfo reach a member of the same group, over th
   assert.deepEqual(await member.narInfos(hashes, signal), [await store.readNarInfoText(hashes[0]!), undefined]);
 });
 
-test('a foreign client that names a group is disconnected after it has said what it speaks', async (t) => {
+test('a foreign client that names a group is disconnected after its extended handshake', async (t) => {
   const network = await join(t, {});
   const peer = await RawPeer.connect(network.swarm.port, GROUP);
   assert.equal(peer.infoHash, GROUP);

@@ -43,7 +43,7 @@ function turned(...blocks: readonly number[]): Buffer {
   return bytes;
 }
 
-test('a piece that is right names nobody', () => {
+test('a right piece blames nobody', () => {
   const one = ledger();
   assert.deepEqual(fetch(one, [HONEST, LAZY, HONEST, HONEST]), new Set());
   const { bytesBySender, liars } = one.onGood(0, GOOD.subarray(0, PIECE_BYTES));
@@ -57,20 +57,20 @@ test('a piece that is right names nobody', () => {
   assert.deepEqual(liars, new Set());
 });
 
-test('one who sent all of a bad piece is known at once, when its blocks are asked for again', () => {
+test('the only sender of a bad piece is known once its blocks are requested again', () => {
   const one = ledger();
   fetch(one, [LIAR, LIAR, LIAR, LIAR], turned(2));
   assert.deepEqual(one.request(0, 0), { known: 1, suspects: new Set([LIAR]) });
 });
 
-test('of several who sent a bad piece the good bytes tell who lied', () => {
+test('among several senders of a bad piece, the good bytes show who lied', () => {
   const one = ledger();
   fetch(one, [HONEST, LIAR, HONEST, LAZY], turned(1));
   assert.deepEqual(fetch(one, [HONEST, HONEST, HONEST, HONEST]), new Set([HONEST, LIAR, LAZY]));
   assert.deepEqual(one.onGood(0, GOOD.subarray(0, PIECE_BYTES)).liars, new Set([LIAR]));
 });
 
-test('a block of an earlier try is for nobody', () => {
+test('a block of an earlier attempt counts for nobody', () => {
   const one = ledger();
   fetch(one, [LIAR, LIAR, LIAR, LIAR], turned(0));
   assert.equal(one.request(0, 0).known, 1);
@@ -78,14 +78,14 @@ test('a block of an earlier try is for nobody', () => {
   assert.equal(one.request(0, 0).known, 1);
 });
 
-test('a block of a good piece that the swarm has lost is given again, and nobody is blamed', () => {
+test('a block of a good piece that the swarm has lost is returned again, and nobody is blamed', () => {
   const one = ledger();
   fetch(one, [HONEST, HONEST, HONEST, HONEST]);
   const { known, suspects } = one.request(0, BLOCK_BYTES);
   assert.deepEqual([known, suspects], [blockOf(1), new Set()]);
 });
 
-test('what an earlier download has left is not asked for, and goes on from there', () => {
+test('bytes of an earlier download are kept and not requested', () => {
   const one = ledger();
   one.putBack({ index: 0, bytes: GOOD.subarray(0, 2 * BLOCK_BYTES + 100) });
   assert.deepEqual(one.request(0, BLOCK_BYTES).known, blockOf(1));
@@ -94,7 +94,7 @@ test('what an earlier download has left is not asked for, and goes on from there
   assert.deepEqual(one.beginnings(), [{ index: 0, bytes: GOOD.subarray(0, 3 * BLOCK_BYTES) }]);
 });
 
-test('what an earlier download has left is dropped if it is wrong, and nobody is blamed who has sent nothing', () => {
+test('wrong bytes of an earlier download are dropped, and no peer is blamed', () => {
   const one = ledger();
   one.putBack({ index: 0, bytes: turned(0).subarray(0, PIECE_BYTES) });
   for (let at = 0; at < 4; at++) assert.ok(one.request(0, at * BLOCK_BYTES).known instanceof Uint8Array);
@@ -102,7 +102,7 @@ test('what an earlier download has left is dropped if it is wrong, and nobody is
   assert.deepEqual(one.beginnings(), []);
 });
 
-test('a block that comes when its piece is there already is forgotten', () => {
+test('a block of a complete piece is ignored', () => {
   const one = ledger();
   fetch(one, [HONEST, HONEST, HONEST, HONEST]);
   one.onGood(0, GOOD.subarray(0, PIECE_BYTES));

@@ -34,7 +34,7 @@ async function sources(): Promise<Map<string, string>> {
   return texts;
 }
 
-test('at most four private members of libraries are touched, in the files that are named for it', async () => {
+test('at most four private members of libraries are used, in the listed files', async () => {
   const found: Record<string, string[]> = {};
   for (const [path, text] of await sources()) {
     const dotted = text.replaceAll(/'[^'\n]*'|`[^`]*`/g, "''").matchAll(/[\w)\]]\??\.(_[a-zA-Z]\w*)/g);
@@ -56,7 +56,7 @@ test('no member of a library is replaced', async () => {
   }
 });
 
-test('the seams are where they were', () => {
+test('the libraries still have these members', () => {
   const client = new WebTorrent({ dht: false, tracker: false, lsd: false, natUpnp: false, natPmp: false, utp: false });
   assert.equal(typeof client._connPool?.destroy, 'function');
   assert.equal(typeof client._onListening, 'function');
@@ -64,7 +64,7 @@ test('the seams are where they were', () => {
 });
 
 for (const [name, version] of Object.entries(VERSIONS)) {
-  test(`${name} is the version that was read`, () => {
+  test(`${name} has the version that was examined`, () => {
     const file = createRequire(import.meta.url).resolve(`../../node_modules/${name}/package.json`);
     assert.equal((JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version, version);
   });

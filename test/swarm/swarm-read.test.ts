@@ -19,7 +19,7 @@ describe('Swarm.read', () => {
     return reader;
   };
 
-  test('a torrent that is being seeded is read from there, and is seeded on after the reader', async (t) => {
+  test('reads a torrent that is being seeded from the seed, which continues afterwards', async (t) => {
     const nar = await makeNar(t, SIZE_BYTES);
     const warnings: Warning[] = [];
     const seeder = await startSeeder(t, [nar.seed], { onWarning: (warning) => warnings.push(warning) });
@@ -38,7 +38,7 @@ describe('Swarm.read', () => {
     assert.deepEqual(warnings, []);
   });
 
-  test('a handshake for a torrent that cannot be opened ends that connection, and nothing else', async (t) => {
+  test('a handshake for a torrent that cannot be opened ends only that connection', async (t) => {
     const nar = await makeNar(t, SIZE_BYTES);
     const broken = { torrent: Buffer.from('no torrent'), files: [] };
     const warned = Promise.withResolvers<void>();
@@ -55,7 +55,7 @@ describe('Swarm.read', () => {
   });
 
   test(
-    'many peers that claim much metadata cost little, and an honest one among them is heard',
+    'many peers that claim large metadata cost little memory, and an honest one is heard',
     { timeout: 40_000 },
     async (t) => {
       const nar = await makeNar(t, SIZE_BYTES);

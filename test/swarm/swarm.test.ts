@@ -36,7 +36,7 @@ for (const [name, sizeBytes] of Object.entries({
   });
 }
 
-test('downloads only the pieces that are missing', LIMIT, async (t) => {
+test('downloads only the missing pieces', LIMIT, async (t) => {
   const nar = await makeNar(t, 4 * MIB);
   const seeder = await startSeeder(t, [nar.seed]);
   const client = await startSwarm(t);
@@ -49,7 +49,7 @@ test('downloads only the pieces that are missing', LIMIT, async (t) => {
   assert.equal(download.bytes, 2 * MIB);
 });
 
-test('puts a NAR together from two peers with a half each', LIMIT, async (t) => {
+test('assembles a NAR from two peers with a half each', LIMIT, async (t) => {
   const nar = await makeNar(t, 6 * MIB);
   const client = await startSwarm(t);
   const ports: number[] = [];
@@ -68,7 +68,7 @@ test('puts a NAR together from two peers with a half each', LIMIT, async (t) => 
   assert.deepEqual([...from.values()], [3 * MIB, 3 * MIB]);
 });
 
-test('a download that keeps to itself gives nothing of what it holds', LIMIT, async (t) => {
+test('a private download gives nothing', LIMIT, async (t) => {
   const nar = await makeNar(t, 2 * MIB);
   const [holder, other, client] = [await startSwarm(t), await startSwarm(t), await startSwarm(t)];
   const storage = new MemoryStorage(MIB);
@@ -84,7 +84,7 @@ test('a download that keeps to itself gives nothing of what it holds', LIMIT, as
   assert.deepEqual([...from], [[`${HOST}:${other.port}`, MIB]]);
 });
 
-test('goes on with another peer where one dies midway', LIMIT, async (t) => {
+test('continues with another peer if one dies midway', LIMIT, async (t) => {
   const nar = await makeNar(t, 8 * MIB);
   const first = await startSeeder(t, [nar.seed]);
   const second = await startSeeder(t, [nar.seed]);
@@ -100,7 +100,7 @@ test('goes on with another peer where one dies midway', LIMIT, async (t) => {
   assert.deepEqual([...from.keys()], [`${HOST}:${first.port}`, `${HOST}:${second.port}`]);
 });
 
-test('a peer that sends wrong bytes is named, banned, and does not come back', LIMIT, async (t) => {
+test('a peer that sends wrong bytes is named and banned', LIMIT, async (t) => {
   const nar = await makeNar(t, 3 * MIB);
   const liar = await startSeeder(t, [await poisoned(t, nar)]);
   const honest = await startSeeder(t, [nar.seed]);
@@ -117,7 +117,7 @@ test('a peer that sends wrong bytes is named, banned, and does not come back', L
   assert.deepEqual(lies, [named]);
 });
 
-test('where two peers share a bad piece, the liar alone is banned', LIMIT, async (t) => {
+test('if two peers sent parts of a bad piece, only the liar is banned', LIMIT, async (t) => {
   // One piece of 64 blocks: both peers are asked for parts of it.
   const nar = await makeNar(t, MIB);
   const liar = await startSeeder(t, [await poisoned(t, nar)]);
@@ -131,7 +131,7 @@ test('where two peers share a bad piece, the liar alone is banned', LIMIT, async
   assert.equal(client.peers.get(`${HOST}:${honest.port}`)?.banned, undefined);
 });
 
-test('a liar that connects to us is not let in again', LIMIT, async (t) => {
+test('a liar that connected to us cannot connect again', LIMIT, async (t) => {
   const nar = await makeNar(t, 2 * MIB);
   const client = await startSwarm(t);
   const { download, lies } = await startDownload(t, client, nar.torrent);
@@ -186,18 +186,18 @@ async function downloadBesideStaller(t: TestContext, sizeBytes: number): Promise
 
 /** Both wait more than they work. */
 suite('in its time', { concurrency: 2 }, () => {
-  test('a peer that promises everything and sends nothing does not hold up the others', LIMIT, async (t) => {
+  test('a peer that promises everything and sends nothing does not delay the others', LIMIT, async (t) => {
     await using staller = await downloadBesideStaller(t, MIB);
     assert.ok(staller.peers[0]?.isOpen, 'its blocks went to the other before it was given up');
     await staller.peers[0].receive(ID.CANCEL);
   });
 
-  test('the only block of a NAR is asked of another peer while the first one is silent', LIMIT, async (t) => {
+  test('the only block of a NAR is requested from another peer if the first one is silent', LIMIT, async (t) => {
     await using staller = await downloadBesideStaller(t, 1000);
     assert.ok(staller.peers[0]?.isOpen, 'it is given up only after a while');
   });
 
-  test('keeps to the rate limit', LIMIT, async (t) => {
+  test('keeps the download limit', LIMIT, async (t) => {
     const rate = 2 * MIB;
     const nar = await makeNar(t, 8 * MIB);
     const seeder = await startSeeder(t, [nar.seed]);
@@ -212,7 +212,7 @@ suite('in its time', { concurrency: 2 }, () => {
   });
 });
 
-test('what peers are given keeps to the limit', LIMIT, async (t) => {
+test('keeps the upload limit', LIMIT, async (t) => {
   const rate = 4 * MIB;
   const nar = await makeNar(t, 4 * MIB);
   const seeder = await startSeeder(t, [nar.seed], { uploadLimit: new RateLimit(rate) });
@@ -225,7 +225,7 @@ test('what peers are given keeps to the limit', LIMIT, async (t) => {
   assert.ok(seconds > (nar.bytes.length / rate) * 0.7, `${seconds} s`); // a burst and the last blocks are not waited for
 });
 
-test('a peer that turns down every request is left alone', LIMIT, async (t) => {
+test('a peer that rejects every request is left alone', LIMIT, async (t) => {
   const nar = await makeNar(t, MIB);
   await using refuser = await startRawSeed(
     nar.torrent.infoHash,
@@ -254,7 +254,7 @@ test('a peer that lacks the torrent says so at once', LIMIT, async (t) => {
   );
 });
 
-test('nobody is served where nobody is to be', LIMIT, async (t) => {
+test('serves nobody if it should not', LIMIT, async (t) => {
   const nar = await makeNar(t, MIB);
   const closed = await startSeeder(t, [nar.seed], { serves: 'nobody' });
   const client = await startSwarm(t);
@@ -265,7 +265,7 @@ test('nobody is served where nobody is to be', LIMIT, async (t) => {
   assert.equal(closed.openTorrents, 0);
 });
 
-test('a peer that we connected to and whom the scope does not admit stays choked', LIMIT, async (t) => {
+test('a peer outside the scope that we connected to stays choked', LIMIT, async (t) => {
   const nar = await makeNar(t, 1000);
   for (const [serves, answer] of [
     ['lan', ID.PIECE],
@@ -299,7 +299,7 @@ function storageOf(bytes: Buffer): PieceStorage {
   };
 }
 
-test('a disk that is slower than the network holds the peers up, not the memory', LIMIT, async (t) => {
+test('if the disk is slower than the network, peers wait and memory does not grow', LIMIT, async (t) => {
   const nar = await makeNar(t, 96 * MIB);
   const seeder = await startSeeder(t, [nar.seed]);
   const client = await startSwarm(t);
@@ -319,7 +319,7 @@ test('a disk that is slower than the network holds the peers up, not the memory'
   assert.ok(nar.bytes.equals(await done));
 });
 
-test('opens a seed when it is asked for, and closes it when nobody uses it', LIMIT, async (t) => {
+test('opens a seed for its first peer, and closes it when nobody uses it', LIMIT, async (t) => {
   const nar = await makeNar(t, MIB);
   const seeder = await startSeeder(t, [nar.seed], { idleSeedMs: 200 });
   assert.equal(seeder.openTorrents, 0);
@@ -334,7 +334,7 @@ test('opens a seed when it is asked for, and closes it when nobody uses it', LIM
   }
 });
 
-test('a peer that asks for nothing is disconnected', LIMIT, async (t) => {
+test('disconnects a peer that requests nothing', LIMIT, async (t) => {
   const nar = await makeNar(t, MIB);
   const seeder = await startSeeder(t, [nar.seed], { idleSeedMs: 200, idlePeerMs: 400 });
   const idler = await RawPeer.connect(seeder.port, nar.torrent.infoHash);
@@ -342,7 +342,7 @@ test('a peer that asks for nothing is disconnected', LIMIT, async (t) => {
   while (seeder.openTorrents > 0) await sleep(20);
 });
 
-test('a file that has gone costs its seed, not the others', LIMIT, async (t) => {
+test('a missing file ends its own seed only', LIMIT, async (t) => {
   const nar = await makeNar(t, MIB);
   const gone = {
     torrent: (await makeNar(t, MIB)).torrent,
@@ -358,7 +358,7 @@ test('a file that has gone costs its seed, not the others', LIMIT, async (t) => 
   assert.ok(nar.bytes.equals(await done));
 });
 
-test('tells why it cannot listen', LIMIT, async (t) => {
+test('reports why it cannot listen', LIMIT, async (t) => {
   const swarm = await startSwarm(t);
   await assert.rejects(startSwarm(t, { ports: [swarm.port] }), { code: 'LISTEN_FAILED' });
 });

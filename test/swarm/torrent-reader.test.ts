@@ -98,7 +98,7 @@ test('refuses a file that is missing or too large', LIMIT, async (t) => {
   await assert.rejects(read('manifest', 10), { code: 'INDEX_INVALID', message: /has 11 bytes, more than 10/ });
 });
 
-test('names in a torrent lead nowhere', LIMIT, async (t) => {
+test('names in a torrent do not become paths', LIMIT, async (t) => {
   const outside = join(await tempDir(t), 'outside');
   const made = await makeTorrent(t, {
     [`../../../../../..${outside}`]: randomBytes(10),
@@ -120,7 +120,7 @@ test('waits for peers until it is aborted', LIMIT, async (t) => {
   await assert.rejects(read('manifest'), { message: 'enough' });
 });
 
-test('a file that is being waited for can be aborted too', LIMIT, async (t) => {
+test('the wait for a file can be aborted, too', LIMIT, async (t) => {
   const made = await makeTorrent(t);
   const host = await startHost(t, made);
   const { read, abort } = await startReader(t, made.infoHash, host.port);
@@ -131,7 +131,7 @@ test('a file that is being waited for can be aborted too', LIMIT, async (t) => {
   await assert.rejects(reading, { message: 'enough' });
 });
 
-test('whoever waits is told when the reader is closed', LIMIT, async (t) => {
+test('closing the reader ends every wait', LIMIT, async (t) => {
   const made = await makeTorrent(t);
   const host = await startHost(t, made);
   const waiting = await startReader(t, made.infoHash);
@@ -146,7 +146,7 @@ test('whoever waits is told when the reader is closed', LIMIT, async (t) => {
   await Promise.all([reader.close(), assert.rejects(forFile, { code: 'PEERS_FAILED' })]);
 });
 
-test('a peer that sends wrong bytes is banned, and another one asked', LIMIT, async (t) => {
+test('a peer that sends wrong bytes is banned, and another one is asked', LIMIT, async (t) => {
   const made = await makeTorrent(t);
   const zeros = join(await tempDir(t), 'zeros');
   await writeFile(zeros, Buffer.alloc(150_011));

@@ -129,7 +129,7 @@ test('piece lengths are powers of two that hold the file, within 16 KiB and 1 Mi
   );
 });
 
-test('info has four keys and no more, in one encoding', () => {
+test('info has exactly four keys, in one encoding', () => {
   const torrent = torrentOf(100_000);
   const { name, pieces } = torrent;
   assert.deepEqual(infoOf(torrent), { length: 100_000, name, 'piece length': 128 * KIB, pieces });

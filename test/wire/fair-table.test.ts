@@ -17,7 +17,7 @@ function table(capacity: number, perHost = 100): FairTable<Entry> {
   });
 }
 
-test('a network that names thousands of addresses pushes out its own alone', () => {
+test('a network with thousands of addresses displaces only its own', () => {
   const peers = table(100);
   const honest = ['192.0.2.1', '198.51.100.1', '2001:db8::1'];
   for (const host of honest) peers.add(host, { host });
@@ -31,7 +31,7 @@ test('a network that names thousands of addresses pushes out its own alone', () 
   assert.equal(peers.size, 100);
 });
 
-test('one host has its share at most, and what is kept stays', () => {
+test('one host has at most its share, and kept entries stay', () => {
   const peers = table(10, 3);
   for (let port = 0; port < 10; port++) peers.add(`a${port}`, { host: '10.0.0.1' });
   assert.equal(peers.size, 3);
@@ -40,7 +40,7 @@ test('one host has its share at most, and what is kept stays', () => {
   assert.equal([...peers.values()].filter(({ isKept }) => isKept).length, 10);
 });
 
-test('addresses are told apart by the network that one owner has', () => {
+test('addresses are grouped by the network of one owner', () => {
   assert.equal(rangeOf('192.0.2.77'), rangeOf('::ffff:192.0.2.1'));
   assert.notEqual(rangeOf('192.0.2.77'), rangeOf('192.0.3.77'));
   assert.equal(rangeOf('2001:db8::1'), rangeOf('2001:0db8:0:0:ffff::2%eth0'));

@@ -41,7 +41,7 @@ const MESSAGES: readonly (readonly [bytes: Buffer, isSound: boolean])[] = [
   [message(ID.EXTENDED, Buffer.concat([Buffer.of(9), Buffer.alloc(5)])), true],
 ];
 
-test('each message is sound or not, however its bytes arrive', () => {
+test('each message is judged the same however its bytes arrive', () => {
   fc.assert(
     fc.property(
       fc.array(fc.constantFrom(...MESSAGES.filter(([, isSound]) => isSound)), { maxLength: 5 }),
@@ -60,14 +60,14 @@ test('each message is sound or not, however its bytes arrive', () => {
   );
 });
 
-test('without metadata the bounds are those of any torrent', () => {
+test('without metadata, the bounds of any torrent apply', () => {
   assert.ok(guard(undefined).accept(message(ID.HAVE, numbers(MAX_PIECES - 1))));
   assert.ok(!guard(undefined).accept(message(ID.HAVE, numbers(MAX_PIECES))));
   assert.ok(guard(undefined).accept(message(ID.BITFIELD, Buffer.alloc(100_000))));
   assert.ok(!guard(undefined).accept(message(ID.BITFIELD, Buffer.alloc(MAX_PIECES / 8 + 1))));
 });
 
-test('what is no handshake of BitTorrent is refused', () => {
+test('refuses a handshake of another protocol', () => {
   const one = new MessageGuard({ shape: () => SHAPE, extension: () => undefined });
   assert.ok(!one.accept(Buffer.from(`\x13BitTorrent protocoL${'x'.repeat(48)}`)));
 });

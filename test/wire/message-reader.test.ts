@@ -13,7 +13,7 @@ const MESSAGES = [
   message(ID.EXTENDED, Buffer.alloc(5000, 9)),
 ];
 
-test('the handshake and each message come out whole, however their bytes arrive', () => {
+test('returns the handshake and each message whole, however their bytes arrive', () => {
   fc.assert(
     fc.property(
       fc.array(fc.constantFrom(...MESSAGES), { maxLength: 8 }),
@@ -34,13 +34,13 @@ test('the handshake and each message come out whole, however their bytes arrive'
   );
 });
 
-test('a message that comes in one chunk is not copied', () => {
+test('does not copy a message that comes in one chunk', () => {
   const reader = new MessageReader();
   const chunk = Buffer.concat([HANDSHAKE, ...MESSAGES]);
   reader.read(chunk, (one) => assert.equal(one.buffer, chunk.buffer));
 });
 
-test('memory is taken for what has come, not for what is claimed', () => {
+test('takes memory for received bytes, not for claimed ones', () => {
   const before = process.memoryUsage().arrayBuffers;
   const readers = Array.from({ length: 200 }, () => {
     const reader = new MessageReader();

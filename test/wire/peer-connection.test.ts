@@ -70,7 +70,7 @@ class Conversation {
   }
 }
 
-test('the swarm hears of extensions in the library’s own words, and of no metadata', async () => {
+test('the swarm gets extensions in the library’s own form, and no metadata', async () => {
   const conversation = new Conversation();
   const handshake = Buffer.from(
     '\0d1:md6:ut_pexi9e11:ut_metadatai7ee13:metadata_sizei99e4:reqqi900e1:v3:\xff\xfe\xfde',
@@ -86,7 +86,7 @@ test('the swarm hears of extensions in the library’s own words, and of no meta
   ]);
 });
 
-test('an extension that is taken back stays known to the swarm, which would throw', async () => {
+test('the swarm does not notice a withdrawn extension, which would make it throw', async () => {
   const conversation = new Conversation();
   await conversation.peerSays(message(ID.EXTENDED, Buffer.from('\0d1:md11:ut_metadatai7eee')));
   assert.deepEqual(await conversation.peerSays(message(ID.EXTENDED, Buffer.from('\0d1:md11:ut_metadatai0eee'))), [
@@ -96,7 +96,7 @@ test('an extension that is taken back stays known to the swarm, which would thro
   assert.deepEqual(await conversation.peerSays(question), []);
 });
 
-test('what nobody reads reaches no library', async () => {
+test('messages that nobody reads reach no library', async () => {
   const unread = [
     [9, 2],
     [13, 4],
@@ -109,7 +109,7 @@ test('what nobody reads reaches no library', async () => {
   ]);
 });
 
-test('metadata is asked for by us, and given to the swarm when it is right', async () => {
+test('requests metadata itself, and gives it to the swarm once it is right', async () => {
   const metadata = Buffer.alloc(20_000, 3);
   const conversation = new Conversation({ isMetadata: (bytes) => bytes.equals(metadata) });
   await conversation.peerSays(message(ID.EXTENDED, Buffer.from('\0d1:md11:ut_metadatai7ee13:metadata_sizei20000ee')));
@@ -134,7 +134,7 @@ test('metadata is asked for by us, and given to the swarm when it is right', asy
   assert.deepEqual(await conversation.swarmHears(), [dataOf(0), dataOf(1)]);
 });
 
-test('a peer that is set aside looks to the swarm like one that chokes, until it is taken back for each reason', async () => {
+test('a peer that is set aside seems to choke, until every reason has ended', async () => {
   const conversation = new Conversation();
   const { asking } = conversation.connection;
   await conversation.peerSays(message(ID.UNCHOKE));
@@ -156,7 +156,7 @@ test('a peer that is set aside looks to the swarm like one that chokes, until it
   assert.deepEqual(await conversation.swarmHears(), [message(ID.UNCHOKE)]);
 });
 
-test('a block that is here already is given by the connection', async () => {
+test('answers a request for a held block itself', async () => {
   const conversation = new Conversation();
   const block = Buffer.alloc(BLOCK, 7);
   conversation.connection.asking.downloader = {
@@ -170,7 +170,7 @@ test('a block that is here already is given by the connection', async () => {
   assert.deepEqual(await conversation.swarmHears(), [message(ID.PIECE, Buffer.concat([numbers(0, 0), block]))]);
 });
 
-test('a block that another peer has sent is taken back', async () => {
+test('withdraws the request for a block that another peer has sent', async () => {
   const conversation = new Conversation();
   await conversation.peerSays(message(ID.UNCHOKE));
   await conversation.swarmSays(message(ID.REQUEST, numbers(0, 0, BLOCK)));
@@ -180,7 +180,7 @@ test('a block that another peer has sent is taken back', async () => {
   assert.deepEqual(await conversation.swarmHears(), [message(ID.PIECE, Buffer.concat([numbers(0, 0), block]))]);
 });
 
-test('what we say ourselves is said between messages, never within a block', async () => {
+test('sends its own messages between messages, never within a block', async () => {
   const conversation = new Conversation();
   const [head, block] = [message(ID.PIECE, numbers(0, 0)), Buffer.alloc(BLOCK, 7)];
   head.writeUInt32BE(9 + BLOCK, 0);
@@ -194,7 +194,7 @@ test('what we say ourselves is said between messages, never within a block', asy
 
 for (const hasFast of [true, false]) {
   const how = hasFast ? 'told so with' : 'not answered without';
-  test(`who is given nothing stays choked, and is ${how} the fast extension`, async () => {
+  test(`a peer that gets nothing stays choked, and is ${how} the fast extension`, async () => {
     const conversation = new Conversation({ gives: false }, hasFast);
     assert.deepEqual(await conversation.swarmSays(message(ID.UNCHOKE)), Buffer.alloc(0));
     const request = numbers(0, 0, BLOCK);
@@ -203,7 +203,7 @@ for (const hasFast of [true, false]) {
   });
 }
 
-test('an eager peer is answered that asks with its interest, before it has heard that it may', async () => {
+test('answers a peer that sends requests along with its interest', async () => {
   const conversation = new Conversation();
   const asks = [message(ID.INTERESTED), message(ID.REQUEST, numbers(0, 0, BLOCK))];
   assert.deepEqual(await conversation.peerSays(...asks), asks);
@@ -211,7 +211,7 @@ test('an eager peer is answered that asks with its interest, before it has heard
   assert.deepEqual(await conversation.peerSays(...asks), asks.slice(0, 1), 'once');
 });
 
-test('a piece that is not here is not asked of the swarm, which would never answer', async () => {
+test('rejects a request for a missing piece, which the swarm would never answer', async () => {
   const conversation = new Conversation({ holds: (index) => index !== 1 });
   await conversation.swarmSays(message(ID.UNCHOKE));
   const [here, missing] = [numbers(0, 0, BLOCK), numbers(1, 0, BLOCK)];
@@ -221,7 +221,7 @@ test('a piece that is not here is not asked of the swarm, which would never answ
   assert.deepEqual(await conversation.peerHears(), message(ID.REJECT, missing));
 });
 
-test('a choke without the fast extension answers all that was asked for', async () => {
+test('a choke without the fast extension ends all requests', async () => {
   const conversation = new Conversation({}, false);
   await conversation.swarmSays(message(ID.UNCHOKE));
   await conversation.peerSays(message(ID.REQUEST, numbers(0, 0, BLOCK)));

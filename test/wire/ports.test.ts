@@ -15,14 +15,14 @@ async function listen(t: TestContext, port: number): Promise<number> {
 }
 
 suite('ports', () => {
-  test('a port in use is passed over for the next one', async (t) => {
+  test('a port in use is skipped for the next one', async (t) => {
     const taken = await listen(t, 0);
     const port = await listenAtFirst([taken, 0], (one) => listen(t, one));
     assert.notEqual(port, taken);
     assert.equal(await listenAtFirst([0, taken], (one) => Promise.resolve(one)), 0);
   });
 
-  test('the error of a port that is the only one is told, also wrapped', async (t) => {
+  test('the error of an only port is reported, wrapped or not', async (t) => {
     const taken = await listen(t, 0);
     await assert.rejects(
       listenAtFirst([taken], (port) => listen(t, port)),
@@ -36,7 +36,7 @@ suite('ports', () => {
     await assert.rejects(listenAtFirst([taken, taken], wrapped), { code: 'LISTEN_FAILED' });
   });
 
-  test('an address that is not of this machine is not tried again', async () => {
+  test('an address of another machine is not tried again', async () => {
     const tried: number[] = [];
     const fails = (port: number): Promise<never> => {
       tried.push(port);
@@ -46,7 +46,7 @@ suite('ports', () => {
     assert.deepEqual(tried, [1]);
   });
 
-  test('the defaults are no ports of outgoing connections, and a run leaves the daemon its own', () => {
+  test('the defaults are outside the range of outgoing connections, and a run leaves the daemon’s port free', () => {
     const all = [...SERVICE_PORTS.peers, ...SERVICE_PORTS.dht, ...SERVICE_PORTS.http].filter((port) => port !== 0);
     for (const port of all) assert.ok(port > 16_162 && port < 16_309, String(port)); // unassigned by IANA
     assert.ok(!RUN_PORTS.peers.includes(SERVICE_PORTS.peers[0] ?? 0));
@@ -54,7 +54,7 @@ suite('ports', () => {
     assert.equal(new Set([SERVICE_PORTS.peers[0], ...RUN_PORTS.peers, ...SERVICE_PORTS.http]).size, 10);
   });
 
-  test('help says which', () => {
+  test('help names the default ports', () => {
     assert.equal(defaultPortInWords(SERVICE_PORTS.peers), 'the first of 16277 to 16284 that is free');
     assert.equal(defaultPortInWords(SERVICE_PORTS.http), '16276, or any if that is in use');
     assert.equal(defaultPortInWords(RUN_PORTS.dht), 'any that is free');

@@ -5,7 +5,7 @@ import { WaitingQuestions } from '../../src/wire/waiting-questions.ts';
 const block = (index: number) => ({ of: 'block', index, offset: 16_384, length: 100 }) as const;
 const METADATA = { of: 'metadata', index: 7, offset: 0, length: 200 } as const;
 
-test('questions wait in order, and are taken back by their numbers', () => {
+test('questions wait in order, and are withdrawn by their numbers', () => {
   const waiting = new WaitingQuestions();
   for (const question of [block(1), METADATA, block(2), block(3)]) waiting.push(question);
   assert.equal(waiting.size, 4);

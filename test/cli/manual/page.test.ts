@@ -26,7 +26,7 @@ function rendered(page: string): string {
 
 suite('manual page', () => {
   for (const [name, page] of Object.entries(PAGES)) {
-    test(`of ${name}: mandoc finds no fault, and it is ASCII`, () => {
+    test(`the page of ${name} is ASCII, and mandoc finds no fault`, () => {
       const { stdout } = spawnSync('mandoc', ['-T', 'lint'], { input: page, encoding: 'utf8' });
       assert.match(stdout, /^mandoc: <stdin>:1:\d+: WARNING: missing date, using "": TH\n$/);
       assert.match(page, /^[\n\x20-\x7e]*$/);
@@ -66,13 +66,13 @@ suite('manual page', () => {
     assert.ok(!text.includes('secret'));
   });
 
-  test('escapes what roff would take for its own, or make typographic', () => {
+  test('escapes characters that roff would interpret or make typographic', () => {
     assert.equal(escape(`--a "b" 'c' \\fB ~^\``), String.raw`\-\-a \(dqb\(dq \(aqc\(aq \efB \(ti\(ha\(ga`);
     assert.equal(escape('ü…😀'), String.raw`\[u00FC]\[u2026]\[u1F600]`);
     assert.equal(section('a "b"'), String.raw`.SH "a \(dqb\(dq"`);
   });
 
-  test('breaks lines without making requests of them', () => {
+  test('breaks lines without making roff requests', () => {
     assert.equal(prose('.TH x\n.so /etc/passwd'), String.raw`\&.TH x .so \%/etc/passwd`);
     const words = Array.from({ length: 100 }, (_, index) => (index % 2 === 0 ? '.de' : `'br`));
     for (const line of prose(words.join(' ')).split('\n')) {

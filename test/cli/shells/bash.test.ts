@@ -54,7 +54,7 @@ suite('bash', () => {
     assert.deepEqual(complete('odd', 'config', 'show', '-'), ['-o', '--odd', '-h', '--help']);
   });
 
-  test('completes values: choices, files, folders, and nothing where anything may follow', () => {
+  test('completes choices, files and folders, and no free text', () => {
     assert.deepEqual(complete('narswarm', 'fetch', '--scope', ''), ['off', 'lan', 'cohort', 'public']);
     assert.deepEqual(complete('narswarm', 'fetch', 'x', '--scope', '=', 'c'), ['cohort']);
     assert.deepEqual(complete('narswarm', 'fetch', 'x', '--scope', '='), ['off', 'lan', 'cohort', 'public']);
@@ -65,7 +65,7 @@ suite('bash', () => {
     assert.deepEqual(complete('narswarm', 'completion', ''), ['bash', 'zsh', 'fish']);
   });
 
-  test('completes names of subscriptions, and nothing where the program does not say', () => {
+  test('completes names of subscriptions, and nothing if the program fails', () => {
     assert.deepEqual(complete('narswarm', 'update', ''), ['desktop', 'stdenv']);
     assert.deepEqual(complete('narswarm', 'status', 'desktop', 's'), ['stdenv']);
     assert.deepEqual(complete('narswarm', 'unsubscribe', 'd'), ['desktop']);
@@ -75,13 +75,13 @@ suite('bash', () => {
     assert.deepEqual([stdout, stderr], ['0\n', '']);
   });
 
-  test('expands nothing of what it offers', () => {
+  test('expands none of its suggestions', () => {
     assert.deepEqual(complete('odd', 'run', '--mode', ''), ODD_CHOICES);
     assert.deepEqual(complete('odd', 'run', '-m', '$'), ['$HOME']);
     assert.deepEqual(complete('odd', 'config', 'set', ''), ODD_CHOICES);
   });
 
-  test('is registered when it is sourced', () => {
+  test('registers itself when it is sourced', () => {
     const run = `${scripts.narswarm}\ncomplete -p narswarm`;
     assert.equal(spawnSync('bash', ['-uc', run], { encoding: 'utf8' }).stdout, 'complete -F _narswarm narswarm\n');
   });

@@ -42,7 +42,7 @@ suite('fish', () => {
     }
   });
 
-  test('shows descriptions as they are, and expands nothing', () => {
+  test('shows descriptions unchanged, and expands nothing', () => {
     const described = complete('odd.fish', linesOf(ODD_DESCRIBED));
     for (const [index, [line, word]] of ODD_DESCRIBED.entries()) assert.equal(described[index]?.get(word), ODD, line);
     const offered = complete('odd.fish', linesOf(ODD_COMPLETIONS));

@@ -10,7 +10,7 @@ import { ODD_CHOICES, oddProgram } from './odd-program.ts';
 const optionsOf = (command: Command): Map<string, OptionModel> =>
   new Map(describeCommand(command).options.map((option) => [option.long, option]));
 
-test('describes commands below commands, and leaves out what is hidden', () => {
+test('describes subcommands, and leaves out hidden ones', () => {
   const model = oddProgram();
   assert.deepEqual(
     flatten(model).map(({ path }) => path),
@@ -31,7 +31,7 @@ test('describes commands below commands, and leaves out what is hidden', () => {
   );
 });
 
-test('tells by the name of a value what completes it', () => {
+test('chooses completions by the name of a value', () => {
   const command = new Command('x')
     .option('--a <dir>', 'a')
     .option('--b <key-file>', 'b')
@@ -47,7 +47,7 @@ test('tells by the name of a value what completes it', () => {
   assert.deepEqual([options.get('-s')?.short, options.get('-s')?.value], [undefined, undefined]);
 });
 
-test('names nobody’s home', () => {
+test('contains no home folder', () => {
   const options = optionsOf(new Command('x').option('--a <file>', 'a', join(homedir(), '.cache', 'a')));
   assert.equal(options.get('--a')?.description, 'a (default: "~/.cache/a")');
 });

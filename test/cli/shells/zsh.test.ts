@@ -72,7 +72,7 @@ suite('zsh', () => {
     }
   });
 
-  test('shows descriptions as they are, and expands nothing', () => {
+  test('shows descriptions unchanged, and expands nothing', () => {
     const seen = complete([...linesOf(ODD_DESCRIBED), ...linesOf(ODD_COMPLETIONS)]);
     for (const [index, [line]] of ODD_DESCRIBED.entries()) {
       const texts = seen[index];

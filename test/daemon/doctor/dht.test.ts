@@ -22,14 +22,14 @@ async function tellingNode(t: TestContext, answer: (query: { t: Uint8Array }) =>
   return socket.address().port;
 }
 
-suite('what the doctor asks the DHT', () => {
-  test('a real node answers', async (t) => {
+suite('the doctor’s questions to the DHT', () => {
+  test('are answered by a real node', async (t) => {
     await using node = await DhtNode.listen({ host: '127.0.0.1', bootstrap: [] });
     const { nodes } = await askDht([{ host: '127.0.0.1', port: node.port }], LOOPBACK, t.signal);
     assert.deepEqual(nodes, [{ node: `127.0.0.1:${node.port}`, failure: undefined }]);
   });
 
-  test('nodes tell as whom they see this machine', async (t) => {
+  test('find the address at which nodes see this machine', async (t) => {
     const port = await tellingNode(t, ({ t: transaction }) => ({
       ip: PUBLIC,
       r: { id: Buffer.alloc(20) },
@@ -40,7 +40,7 @@ suite('what the doctor asks the DHT', () => {
     assert.deepEqual(seenAs, [{ host: '203.0.113.5', port: 16_277 }]);
   });
 
-  test('an answer to another question, or garbage, is none', async (t) => {
+  test('ignore garbage and answers to other questions', async (t) => {
     const wrong = await tellingNode(t, () => ({ r: { id: Buffer.alloc(20) }, t: Buffer.from('else'), y: 'r' }));
     const { nodes } = await askDht([{ host: '127.0.0.1', port: wrong }], LOOPBACK, t.signal);
     assert.deepEqual(nodes, [{ node: `127.0.0.1:${wrong}`, failure: 'silent' }]);

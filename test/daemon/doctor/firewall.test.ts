@@ -60,7 +60,7 @@ suite('rules of iptables', () => {
     test(`${packet.protocol} ${packet.port} on ${packet.interface} is ${passage}`, () =>
       assert.equal(passageOf(firewall, packet), passage));
 
-  test('without rules everything gets in, and a policy drops what no rule accepts', () => {
+  test('without rules everything passes, and a policy drops packets that no rule accepts', () => {
     assert.equal(passageOf(parseIptables(''), tcp(1)), 'open');
     const rules = ['-A INPUT ! -i eth0 -j ACCEPT', '-A INPUT -p tcp -m tcp --dport 5 -j RETURN'];
     const shut = parseIptables(['*filter', ':INPUT DROP [0:0]', ...rules, 'COMMIT'].join('\n'));
@@ -148,7 +148,7 @@ suite('sockets that listen', () => {
    0: 00000000:3F95 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0000000000000000 100 0 0 10 0
    1: 0100007F:3F95 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0000000000000000 20 4 30 10 -1
 `;
-  test('are told from connections at the same port', () => {
+  test('are distinguished from connections at the same port', () => {
     assert.deepEqual(listeningInodes(text, 'tcp', 16_277), ['4711']);
     assert.deepEqual(listeningInodes(text, 'tcp', 16_278), []);
     assert.deepEqual(listeningInodes(text, 'udp', 16_277), ['4711', '4712']);
