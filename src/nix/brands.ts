@@ -1,5 +1,5 @@
 /**
- * Strings of the domain that look alike and must never be mixed. A brand costs nothing at run time. Only the parsers of
+ * Types for strings that look alike and must never be mixed. A brand costs nothing at run time. Only the parsers of
  * this folder make them.
  */
 declare const brand: unique symbol;

@@ -8,7 +8,7 @@ import type { NarInfo } from './narinfo.ts';
 import { storeHashOf } from './store-path.ts';
 import { encodeString } from './wire-format.ts';
 
-/** Takes an uncompressed NAR in chunks, then tells whether its contents fit the address. */
+/** Takes an uncompressed NAR in chunks, then decides whether its contents match the address. */
 export interface ContentsCheck {
   update(bytes: Buffer): void;
   /** Ends the check and returns its result. Nothing may be written after it. */

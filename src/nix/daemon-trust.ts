@@ -17,7 +17,7 @@ export interface NixUser {
 
 /**
  * Returns true if imports go through a Nix daemon that does not trust this user. Returns false if Nix works on its
- * store directly, or if nobody can tell.
+ * store directly, or if Nix does not say.
  */
 export async function isUntrusted(store: string | undefined, options: CallOptions = {}): Promise<boolean> {
   if (store !== undefined && !/^(?:auto|daemon|unix:.*)$/.test(store)) return false;

@@ -1,4 +1,4 @@
-/** Incompressible data grows a little: xz, zstd, gzip and bzip2 add no more than this part of it, and some headers. */
+/** Incompressible data grows slightly: xz, zstd, gzip and bzip2 add at most this part of it, and some headers. */
 const GROWTH = 1 / 16;
 const HEADERS_BYTES = 64 * 1024;
 

@@ -7,7 +7,7 @@ import { nixStoreDir, parseStorePath } from './store-path.ts';
 
 /** A path in any store directory; the first group is the directory. */
 const STORE_PATH = /^(\/.+)\/[0-9a-df-np-sv-z]{32}-[^/]+(?:\/|$)/;
-/** As many links as Linux follows. */
+/** Limit on links, as in Linux. */
 const MAX_LINKS = 40;
 
 /**

@@ -10,7 +10,7 @@ const VALUES = Int8Array.from({ length: 128 }, (_, code) => ALPHABET.indexOf(Str
 
 /** Encodes bytes of any length as `ceil(8 * bytes.length / 5)` characters. Never throws. */
 export function encodeNix32(bytes: Uint8Array): string {
-  const codes: number[] = []; // and not a string that grows, which stays a chain of its parts
+  const codes: number[] = []; // not a growing string, which would stay a chain of its parts
   for (let digit = encodedLength(bytes.length) - 1; digit >= 0; digit--) {
     const byte = Math.floor((digit * 5) / 8);
     const shift = (digit * 5) % 8;

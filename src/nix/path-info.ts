@@ -13,8 +13,8 @@ const NAR = 'Nar';
 const ABSENT = 'absent';
 
 /**
- * Makes the narinfo of a path that the target has, so that nobody is asked for its NAR. Nix requires a URL; its file
- * does not exist.
+ * Makes the narinfo of a path that the target has, so that its NAR is not requested. Nix requires a URL; its file does
+ * not exist.
  */
 export function narInfoWithoutNar(info: PathInfo): NarInfo {
   return { ...info, url: `nar/${info.narHash}.nar`, compression: 'none', extra: [[NAR, ABSENT]] };

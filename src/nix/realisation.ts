@@ -43,7 +43,7 @@ export function buildTraceFile(derivation: string, outputName: string): string {
   return `build-trace-v2/${derivation}/${outputName}.doi`;
 }
 
-/** A path that a content-addressed derivation may have made. Only the derivation tells whether it did. */
+/** A path that a content-addressed derivation may have made. Only the derivation shows whether it did. */
 export interface Made {
   /** Base name of the path. */
   readonly outPath: string;

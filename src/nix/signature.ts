@@ -93,7 +93,7 @@ export function verifyNarInfo(info: NarInfo, keys: readonly PublicKey[]): string
   return undefined;
 }
 
-/** The same in another thread: a signature takes a tenth of a millisecond, in which a server can answer others. */
+/** Does the same in another thread. A signature takes a tenth of a millisecond, in which a server can answer others. */
 export async function verifyNarInfoAside(info: NarInfo, keys: readonly PublicKey[]): Promise<string | undefined> {
   const message = Buffer.from(fingerprint(info));
   for (const { name, bytes } of signaturesOf(info)) {
@@ -136,10 +136,10 @@ export function isTrusted(info: NarInfo, keys: readonly PublicKey[]): boolean {
 /**
  * Checks that a narinfo is trusted: its path follows from its content address, or one of the keys has signed it.
  *
- * @param expected the store hash that was asked for. Undefined: the narinfo may be of any path
- * @throws NarswarmError `NARINFO_MISMATCH` if the narinfo is of another path than `expected`, otherwise
- *   `NARINFO_UNTRUSTED`. Its message says whether the narinfo has no signature, only signatures by unknown keys
- *   (named), or a wrong signature by a trusted key (altered on the way).
+ * @param expected the store hash that was requested. Undefined: the narinfo may be for any path
+ * @throws NarswarmError `NARINFO_MISMATCH` if the narinfo is for another path than `expected`, otherwise
+ * `NARINFO_UNTRUSTED`. Its message says whether the narinfo has no signature, only signatures by unknown keys (named),
+ * or a wrong signature by a trusted key (altered on the way).
  */
 export function assertTrusted(info: NarInfo, keys: readonly PublicKey[], expected?: StoreHash): void {
   const { storePath } = info;

@@ -18,9 +18,9 @@ const KEPT_EXTRA: ReadonlySet<string> = new Set(['InfoHash', 'Pieces']);
 /**
  * Admits the narinfo of a source. The signed part counts if a key has signed it, or if the path follows from its
  * content address. Each remark is checked on its own, since a liar can add remarks to a good narinfo. Nix refuses a
- * narinfo with a malformed `CA`, from 2.34 on also one with a malformed `Sig`, and its import fails for a wrong `CA`.
+ * narinfo with a malformed `CA`, and from 2.34 on also one with a malformed `Sig`. Its import fails for a wrong `CA`.
  *
- * @param expected the store hash that was asked for. Undefined: the narinfo may be of any path
+ * @param expected the store hash that was requested. Undefined: the narinfo may be for any path
  * @param needsSignature false for a source that Nix is told to trust
  * @returns the narinfo without its unsound remarks; the same object if all are sound
  * @throws NarswarmError as {@link assertTrusted}

@@ -6,9 +6,9 @@ import { NarswarmError } from '../errors.ts';
 
 /** A store, as Nix describes it. */
 export interface StoreDescription {
-  /** The store's URL (`daemon`, `local`, …). Undefined if Nix does not tell. */
+  /** The store's URL (`daemon`, `local`, …). Undefined if Nix does not say. */
   readonly url: string | undefined;
-  /** True if the store trusts this user. Undefined before Nix 2.16, and if the store cannot tell. */
+  /** True if the store trusts this user. Undefined before Nix 2.16, and if the store does not say. */
   readonly isTrusted: boolean | undefined;
 }
 

@@ -3,7 +3,9 @@ import type { Readable } from 'node:stream';
 import { NarswarmError } from '../errors.ts';
 
 const WORD_BYTES = 8;
-/** Limit on strings. No path, hash or signature comes near it; a longer one means that the stream is out of step. */
+/**
+ * Limit on strings. No path, hash or signature is nearly as long; a longer string means that the stream is out of step.
+ */
 const MAX_STRING_BYTES = 1 << 20;
 const MAX_COUNT = 1 << 24;
 

@@ -16,23 +16,23 @@ import { Turn } from '../store/turn.ts';
 
 export interface BuildOptions {
   readonly store: FileStore;
-  /** Asked to sign only if there is something to sign. */
+  /** The key. It is asked to sign only if there is something to sign. */
   readonly key: PublisherIdentity;
   readonly salt: string;
   /** Returns the contents of the hash map, for each edition. `everything`: the whole store. */
   readonly contents: () => Promise<Contents | 'everything'>;
   readonly keys: readonly PublicKey[];
   readonly validForMs: number;
-  /** `host:port` of peers to name in the manifest. */
+  /** `host:port` of peers for the manifest. */
   readonly hints: readonly string[];
-  /** The port for peers of this machine, if it serves them. */
+  /** The port for peers of this machine. Undefined if it does not serve any. */
   readonly peerPort?: number | undefined;
   /**
-   * True to keep the hints of the last edition: a daemon that publishes the same hash map names itself there.
+   * True to keep the hints of the last edition, in which a daemon that publishes the same hash map names itself.
    * Default: false.
    */
   readonly keepsHints?: boolean;
-  /** True if the configuration names something to publish, whether or not it is there yet. Default: false. */
+  /** True if the configuration names something to publish, even if it is not there yet. Default: false. */
   readonly hasPublished?: boolean;
   readonly signal: AbortSignal;
 }
@@ -56,7 +56,7 @@ export interface Built extends Collected {
  */
 export async function buildPublication(options: BuildOptions): Promise<Built> {
   const { store, keys, signal } = options;
-  await using _ = await Turn.wait(store, 'publishing', { signal }); // two at once would overwrite each other's files
+  await using _ = await Turn.wait(store, 'publishing', { signal }); // two processes would overwrite each other's files
   const contents = await options.contents();
   const roots = contents === 'everything' ? new Map<string, StorePath>() : contents.named;
   const catalogue = await Catalogue.open(store);
@@ -97,7 +97,7 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
 async function closureOf(paths: readonly StorePath[], { store, keys, signal }: BuildOptions): Promise<NarInfo[]> {
   const sources = [await storeSource(store)];
   const trusted = firstTrusted(() => sources, keys);
-  // The NAR of a path that the target vouched for is missing: it is reported with the other missing NARs.
+  // The target vouched for this path, so its NAR is missing. It is reported with the other missing NARs.
   const withoutNar = async (hash: StoreHash): Promise<NarInfo | undefined> => {
     const info = await store.readNarInfo(hash);
     return info !== undefined && isWithoutNar(info) ? info : undefined;
@@ -107,8 +107,8 @@ async function closureOf(paths: readonly StorePath[], { store, keys, signal }: B
 }
 
 /**
- * Yields every readable narinfo of a store. Trusting a source without signatures says nothing about publishing it, so
- * its narinfos are included only if they are named or belong to a signed closure.
+ * Yields every readable narinfo of a store. Narinfos of a source that is trusted without signatures are included only
+ * if they are named or belong to a signed closure: such trust does not extend to publishing.
  */
 async function everything(
   store: FileStore,
@@ -117,7 +117,7 @@ async function everything(
 ): Promise<{ infos: NarInfo[]; leftOut: LeftOut[] }> {
   const infos = new Map<string, NarInfo>();
   for (const hash of await store.listStoreHashes()) {
-    const info = await store.readNarInfo(hash).catch(() => undefined); // a damaged one is not published
+    const info = await store.readNarInfo(hash).catch(() => undefined); // a damaged narinfo is not published
     if (info !== undefined) infos.set(hash, info);
   }
   const asked = new Set<string>();

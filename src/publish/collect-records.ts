@@ -110,7 +110,7 @@ export async function collectRecords(
   return { records, leftOut, hashedBytes };
 }
 
-/** Returns the sound part of a narinfo. Checks its remarks, too: the store may have them from a liar. */
+/** Returns the sound part of a narinfo. Checks its remarks, too: a lying source may have added them. */
 function soundOf(info: NarInfo, keys: readonly PublicKey[]): NarInfo | undefined {
   try {
     return admitNarInfo(info, keys);

@@ -19,17 +19,17 @@ import { listenAtFirst } from '../wire/ports.ts';
 
 const NAME = /^\/(?:maps\/([0-9a-f]{64}-[0-9a-f]{1,128})\/)?(manifest|shards\/(?:[0-9a-z]{1,3}|all)\.zst)$/;
 
-/** The folders of the hash maps that are served. */
+/** The folders of the served hash maps. */
 export interface ServedMaps {
-  /** This machine's own, at the top. */
+  /** This machine's own hash map, at the top. */
   readonly own?: IndexDir | undefined;
-  /** One that this machine holds, below `/maps/<key>-<salt>/`. */
+  /** Returns the folder of a map that this machine holds. It is served below `/maps/<key>-<salt>/`. */
   readonly dirOf: (map: string) => IndexDir | undefined;
 }
 
 /**
- * Serves hash maps over HTTP, for networks without UDP: of each only `manifest` and `shards/<prefix>.zst`, and only to hosts
- * that the scope admits. A client that does not read costs one chunk of one file.
+ * Serves hash maps over HTTP, for networks without UDP. Serves only `manifest` and `shards/<prefix>.zst`, and only to
+ * hosts that the scope admits. A client that does not read costs one chunk of one file.
  */
 export class IndexServer implements AsyncDisposable {
   readonly #server: Server;
@@ -52,11 +52,11 @@ export class IndexServer implements AsyncDisposable {
     maps: ServedMaps,
     options: {
       host?: string | undefined;
-      /** The first free port is taken. Default: any. */
+      /** TCP ports. The first free one is used. Default: any. */
       ports?: readonly number[] | undefined;
       serves: Serves;
       limit?: DirectionLimit | undefined;
-      /** Decides which hosts are on the local network. Default: those on a network of an interface. */
+      /** Decides which hosts are on the local network. Default: those in the network of an interface. */
       networks?: Pick<LocalNetworks, 'includes'>;
     },
   ): Promise<IndexServer> {
@@ -81,7 +81,7 @@ export class IndexServer implements AsyncDisposable {
           { cause: error, facts: { port } },
         );
       }
-      server.on('error', () => undefined); // a connection failed to open since there are too many open files
+      server.on('error', () => undefined); // a connection could not be opened: too many open files
       return started;
     });
   }
@@ -99,10 +99,7 @@ export class IndexServer implements AsyncDisposable {
     return this.close();
   }
 
-  /**
-   * Answers the requests of a connection one after another, so that it has only one open file, however many it asks
-   * for.
-   */
+  /** Answers the requests of a connection one after another, so that it has at most one open file. */
   #inTurn(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request;
     const turns = this.#turns.get(socket) ?? { waiting: 0, last: Promise.resolve() };
@@ -130,7 +127,7 @@ export class IndexServer implements AsyncDisposable {
       return;
     }
     const { size: sizeBytes, mtimeMs, ino } = await file.stat();
-    const etag = `"${ino.toString(36)}-${mtimeMs.toString(36)}-${sizeBytes.toString(36)}"`; // files are replaced, not changed
+    const etag = `"${ino.toString(36)}-${mtimeMs.toString(36)}-${sizeBytes.toString(36)}"`; // a changed file is a new one
     if (request.headers['if-none-match'] === etag) {
       response.writeHead(304, { etag }).end();
       return;
@@ -145,7 +142,7 @@ export class IndexServer implements AsyncDisposable {
   }
 }
 
-/** Passes bytes on as fast as a limit lets them. */
+/** Passes bytes on as fast as the limit allows. */
 async function* paced(body: AsyncIterable<Buffer>, limit: RateLimit, response: ServerResponse): AsyncGenerator<Buffer> {
   const gone = new AbortController();
   response.once('close', () => gone.abort());

@@ -17,7 +17,7 @@ export interface Publication extends SeededEdition {
   readonly manifest: Manifest;
   /** The newest edition, ready for a static HTTP server. */
   readonly dir: IndexDir;
-  /** False if the records have not changed and the last edition was used again. */
+  /** False if nothing has changed, so that this is the last edition. */
   readonly isNew: boolean;
 }
 
@@ -36,7 +36,7 @@ export interface PublishOptions {
   readonly validForMs: number;
 }
 
-/** An edition is signed again after this part of its life, even if nothing else changed. */
+/** Part of an edition's lifetime after which it is signed again, even if nothing else changed. */
 const RENEW_AFTER = 0.5;
 
 /**
@@ -68,7 +68,7 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
   const again = last === undefined || isStale(last, now) ? undefined : build(last.seq, last.created);
   const isSame =
     again !== undefined && Buffer.compare(again.manifest, (await dir.readManifest()) ?? Buffer.alloc(0)) === 0;
-  // Seconds since 1970: a publisher that lost its state still continues above its last signed `seq`.
+  // Starts at the seconds since 1970. So a publisher that lost its state continues above its last signed `seq`.
   const index = isSame ? again : build(Math.max((last?.seq ?? 0) + 1, Math.floor(now.getTime() / 1000)), now);
   await dir.write(index);
   const manifest = parseManifest(index.manifest, { publicKey: key.publicKey, salt, now });
@@ -78,8 +78,8 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
 }
 
 /**
- * Puts the pointer to a publication into the DHT (BEP 44, BEP 46). Returns how many nodes took it. Repeat this every
- * hour: nodes may drop it after two.
+ * Puts the pointer to a publication into the DHT (BEP 44, BEP 46). Returns the number of nodes that stored it. Repeat
+ * this every hour: nodes may drop it after two hours.
  */
 export async function announcePublication(publication: Publication, key: PublisherKey, dht: DhtNode): Promise<number> {
   const { nodes } = await dht.putMutable({

@@ -11,24 +11,24 @@ import { asError, type Warn } from '../warning.ts';
 
 /** BEP 44 nodes may drop an item after two hours. */
 const REPUBLISH_MS = 3_600_000;
-/** Shortest time between two renewals, however short the life of the hash map. */
+/** Shortest time between two renewals, even if the hash map is valid for a shorter time. */
 const MIN_RENEW_MS = 1_000;
 
 export interface PublisherOptions extends BuildOptions {
   /** Keys whose NARs are given to others, besides those of the hash map. Default: none. */
   readonly shareKeys?: readonly PublicKey[];
   readonly network: NetworkOptions;
-  /** TCP ports for the hash map over HTTP. The first free one is taken; 0 is any. */
+  /** TCP ports for the hash map over HTTP. The first free one is used; 0 is any. */
   readonly httpPorts: readonly number[];
   readonly onWarning: Warn;
   /** Called with each new edition after the first. */
   readonly onRenewed?: (built: Built) => void;
 }
 
-/** The network and store of a publisher. Their maker closes both. */
+/** The network and store of a publisher. Their creator closes both. */
 export interface PublisherPlace {
   readonly network: Network;
-  /** The offer of the network to others. */
+  /** The NARs and maps that the network offers to others. */
   readonly offer: StoreOffer;
 }
 
@@ -42,10 +42,10 @@ export class Publisher implements AsyncDisposable {
   readonly #stop: AbortController;
   readonly #stack: AsyncDisposableStack;
   #building: Promise<boolean> | undefined;
-  /** Ends when the pointer is in the DHT for the first time, or cannot be put there. */
+  /** Resolves when the pointer was first put into the DHT, or could not be put there. */
   #announced: Promise<void> = Promise.resolve();
   #built: Built;
-  /** DHT nodes that took the pointer last time. */
+  /** Number of DHT nodes that stored the pointer last time. */
   dhtNodes = 0;
 
   private constructor(
@@ -65,7 +65,7 @@ export class Publisher implements AsyncDisposable {
     this.#stack = stack;
     const everyMs = Math.min(REPUBLISH_MS, Math.max(MIN_RENEW_MS, options.validForMs / 4));
     this.#timer = setInterval(() => {
-      // hashing may take longer than the time between two renewals
+      // Hashing may take longer than the time between two renewals.
       if (this.#building === undefined) void this.rebuild();
     }, everyMs);
   }
@@ -75,7 +75,7 @@ export class Publisher implements AsyncDisposable {
     return this.#built;
   }
 
-  /** Joins the network, seeds the NARs of the store behind the gate, and publishes there. */
+  /** Joins the network, seeds the NARs that the gate lets out, and publishes. */
   static async start(options: PublisherOptions): Promise<Publisher> {
     await using stack = new AsyncDisposableStack();
     const { onWarning } = options;
@@ -90,20 +90,20 @@ export class Publisher implements AsyncDisposable {
     return publisher;
   }
 
-  /** Publishes on a network that is already joined, with the NARs already seeded. Does not wait for the DHT. */
+  /** Publishes on a network that was already joined and already seeds the NARs. Does not wait for the DHT. */
   static async attach(options: PublisherOptions, place: PublisherPlace): Promise<Publisher> {
     await using stack = new AsyncDisposableStack();
     const { network, offer } = place;
     const stop = new AbortController();
     const { listen } = options.network;
     const own =
-      // The zone of a link-local address means nothing to others; hosts on the link find this one by multicast.
+      // The zone of a link-local address means nothing to others. Hosts on the link find this one by multicast.
       listen === undefined || listen === '0.0.0.0' || listen === '::' || listen.includes('%')
         ? []
         : [formatEndpoint({ host: listen, port: network.swarm.port })];
     const signal = AbortSignal.any([options.signal, stop.signal]);
     const withOwn = { ...options, signal, hints: [...options.hints, ...own], peerPort: network.swarm.port };
-    // First of all, before a new key is saved or anything is signed: a port that is in use makes the command fail.
+    // This comes first, before a new key is saved or anything is signed: a port in use makes the command fail.
     const http = stack.use(
       await IndexServer.listen(
         { own: publishedDir(options.store, options.salt), dirOf: (map) => place.offer.maps.dirOf(map) },
@@ -111,7 +111,7 @@ export class Publisher implements AsyncDisposable {
           host: listen,
           ports: options.httpPorts,
           limit: options.network.limits?.upload,
-          // publishing is public and the mirror is asked for by address, but the scope can keep it on the local network
+          // The mirror may be served to all who know its address, unless the scope keeps it on the local network.
           networks: network.networks,
           serves: options.network.scope === 'cohort' || options.network.scope === 'public' ? 'anyone' : 'lan',
         },
@@ -124,7 +124,7 @@ export class Publisher implements AsyncDisposable {
     const started = new Publisher(built, http, place, stop, withOwn, owned);
     stack.defer(() => clearInterval(started.#timer));
     network.joinCohort(cohortInfoHash(options.key.publicKey, options.salt));
-    network.discovery.follow(built.publication.torrent.infoHash); // any client then finds the hash map by its pointer
+    network.discovery.follow(built.publication.torrent.infoHash); // so any client finds the hash map by its pointer
     const parts = stack.move();
     owned.defer(() => parts.disposeAsync());
     started.#announced = started.#announce();
@@ -142,13 +142,13 @@ export class Publisher implements AsyncDisposable {
   }
 
   /**
-   * Builds the hash map again, with paths added to the store since. Signs it again after half of its life. Then puts the
-   * pointer into the DHT in any case, without waiting for that: nodes forget it.
+   * Builds the hash map again, with the paths that were added since. Signs it again after half of its lifetime. Then
+   * puts the pointer into the DHT in any case, since nodes forget it. Does not wait for that.
    *
-   * @returns false if that failed, which is a warning: the last edition stays
+   * @returns false if it failed. That causes a warning, and the last edition stays
    */
   async rebuild(): Promise<boolean> {
-    while (this.#building !== undefined) await this.#building; // it may lack the last additions to the store
+    while (this.#building !== undefined) await this.#building; // a running build may lack the last additions to the store
     this.#building = this.#build().finally(() => {
       this.#building = undefined;
       void this.#announce();
@@ -162,7 +162,7 @@ export class Publisher implements AsyncDisposable {
     try {
       const built = await buildPublication(this.#options);
       await this.#place.offer.catalogue.refresh();
-      // The edition may be of another process: an update may have written it a moment ago.
+      // Another process, such as an update, may have written this edition.
       const isNews = built.publication.torrent.infoHash !== this.#built.publication.torrent.infoHash;
       this.#built = built;
       offerEdition(this.#place, built);
@@ -178,7 +178,7 @@ export class Publisher implements AsyncDisposable {
     return true;
   }
 
-  /** Puts the pointer into the DHT. Takes as long as finding the DHT takes. Never rejects. */
+  /** Puts the pointer into the DHT, once the DHT is found. Never rejects. */
   async #announce(): Promise<void> {
     const { signal, key, onWarning } = this.#options;
     try {
@@ -193,7 +193,7 @@ export class Publisher implements AsyncDisposable {
   }
 }
 
-/** Gives an edition of the hash map to others, and tells the members who follow it. */
+/** Offers an edition of the hash map to others, and tells the members that follow it. */
 function offerEdition({ network, offer }: PublisherPlace, { publication }: Built): void {
   const { address, manifest, torrent } = publication;
   offer.maps.add(address, publication);

@@ -4,7 +4,7 @@ import { giveBack, isLendingMuch, lend, takeBuffer } from '../bytes/lent-buffers
 type Callback<T extends unknown[]> = (error: Error | null, ...rest: T) => void;
 type GetOptions = { offset?: number; length?: number } | null | undefined;
 
-/** What WebTorrent reads pieces from and writes them to (the abstract-chunk-store interface). */
+/** The storage of pieces as WebTorrent uses it (the abstract-chunk-store interface). */
 export interface ChunkStore {
   readonly chunkLength: number;
   get(index: number, options: GetOptions | Callback<[Uint8Array]>, done?: Callback<[Uint8Array]>): void;
@@ -13,18 +13,18 @@ export interface ChunkStore {
   destroy(done: Callback<[]>): void;
 }
 
-/** The part of a chunk store that differs: bytes by place in the torrent. */
+/** The part of a chunk store that differs: access to bytes by their place in the torrent. */
 export interface PieceStorage {
   read(offset: number, length: number): Promise<Uint8Array>;
   /**
-   * The bytes of a torrent's only piece are the storage's from now on. Of several pieces they are overwritten once this
-   * has resolved: a storage that keeps them copies.
+   * Writes a piece. The storage takes over the bytes of a torrent's only piece. With several pieces, the bytes are
+   * overwritten after this resolves: a storage that keeps them must copy them.
    */
   write(index: number, bytes: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Gives storage with promises the callbacks that WebTorrent wants. */
+/** Turns storage with promises into one with the callbacks that WebTorrent expects. */
 export function chunkStore(chunkLength: number, totalBytes: number, storage: PieceStorage): ChunkStore {
   const settle = (work: Promise<void>, done: Callback<[]> = () => undefined): void => {
     work.then(() => done(null), done);
@@ -36,7 +36,7 @@ export function chunkStore(chunkLength: number, totalBytes: number, storage: Pie
       const { offset = 0, length } = (typeof options === 'function' ? undefined : options) ?? {};
       const start = index * chunkLength + offset;
       const wanted = length ?? Math.min(chunkLength - offset, totalBytes - start);
-      // A peer names these numbers, and index -1 is one of those that WebTorrent passes on.
+      // A peer names these numbers. WebTorrent even passes on the index -1.
       const isInPiece = index >= 0 && offset >= 0 && wanted > 0 && offset + wanted <= chunkLength;
       if (!isInPiece || start + wanted > totalBytes) {
         reply?.(new Error(`${wanted} bytes at ${offset} are outside piece ${index}`), new Uint8Array());
@@ -53,7 +53,7 @@ export function chunkStore(chunkLength: number, totalBytes: number, storage: Pie
   };
 }
 
-/** What is read of a seed at a time: also the longest piece of a NAR. */
+/** Bytes of a seed that are read at a time: the longest piece of a NAR. */
 const READ_AHEAD_BYTES = 1024 * 1024;
 
 /** One file of a torrent, on disk. */
@@ -62,7 +62,9 @@ export interface SeedFile {
   readonly sizeBytes: number;
 }
 
-/** Storage over finished files, opened read-only when the first byte is asked for and closed with the torrent. */
+/**
+ * Storage over finished files. Opens them read-only when the first byte is requested, and closes them with the torrent.
+ */
 export class SeedStorage implements PieceStorage {
   readonly #files: readonly (SeedFile & { readonly start: number })[];
   readonly #totalBytes: number;
@@ -80,9 +82,9 @@ export class SeedStorage implements PieceStorage {
   }
 
   /**
-   * Reads a stretch and with it the megabyte around it, since peers ask for 16 KiB at a time and in order. The last
-   * megabyte is kept: a second peer that follows the first finds it there. What is returned is lent (lent-buffers.ts);
-   * while a crowd holds much of that, only the stretch itself is read.
+   * Reads a range, and the megabyte around it: peers ask for 16 KiB at a time, in order. Keeps the last megabyte, where
+   * a second peer that follows the first finds its bytes. Returns a lent buffer (lent-buffers.ts). While too much of
+   * these is in use, reads only the range itself.
    */
   async read(offset: number, length: number): Promise<Uint8Array> {
     const start = offset - (offset % READ_AHEAD_BYTES);
@@ -99,17 +101,17 @@ export class SeedStorage implements PieceStorage {
       this.#ahead = { start, buffer, done: this.#readFiles(start, buffer.subarray(0, bytes)) };
     }
     const { buffer, done } = this.#ahead!;
-    lend(buffer); // before anything is awaited: the next reader may drop it
+    lend(buffer); // before the first await: the next reader may drop it
     try {
       await done;
     } catch (error) {
-      if (this.#ahead?.buffer === buffer) this.#ahead = undefined; // the next reader may have more luck
+      if (this.#ahead?.buffer === buffer) this.#ahead = undefined; // the next reader tries again
       throw error;
     }
     return buffer.subarray(offset - start, offset - start + length);
   }
 
-  /** What was read ahead has one user less; it is not overwritten while it is being read. */
+  /** Gives back the buffer that was read ahead, once reading into it has ended. */
   #dropAhead(): void {
     const { buffer, done } = this.#ahead ?? {};
     this.#ahead = undefined;
@@ -154,7 +156,7 @@ export class SeedStorage implements PieceStorage {
   }
 }
 
-/** Storage in memory, for the hash map's torrent: of it only some shards are ever fetched. */
+/** Storage in memory, for the hash map's torrent, of which only a few shards are fetched. */
 export class MemoryStorage implements PieceStorage {
   readonly #pieces = new Map<number, Uint8Array>();
   readonly #pieceLength: number;

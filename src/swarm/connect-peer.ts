@@ -5,7 +5,7 @@ import type { PeerConnection } from '../wire/peer-connection.ts';
 import type { OpenTorrent } from './open-torrent.ts';
 
 /**
- * Connects a torrent to a peer, once, and records what became of it.
+ * Connects a torrent to a peer, once, and records the outcome.
  *
  * @param onGone called once, when the connection has ended or could not be made
  */
@@ -23,7 +23,7 @@ export function connectPeer(torrent: OpenTorrent, peer: PeerRecord, onGone: () =
     clearTimeout(timer);
     socket.destroy();
     torrent.handle.off('close', end);
-    // Even a handshake counts: whoever lacks the torrent closes without one.
+    // A handshake is enough: a peer that lacks the torrent closes the connection without one.
     if ((connection?.receivedBytes ?? 0) > 0) {
       peer.hits++;
     } else {

@@ -1,7 +1,7 @@
-/** Pieces that wait to be written; beyond this nothing more is read from peers. */
+/** Limit on bytes that wait to be written. Beyond it, nothing more is read from peers. */
 const MAX_UNWRITTEN_BYTES = 32 * 1024 * 1024;
 
-/** Counts what waits for the disk over all downloads, so that peers wait for it and not the memory. */
+/** Counts the bytes of all downloads that wait for the disk. Peers wait if it is slow, so that memory does not fill. */
 export class DiskBacklog {
   readonly #onFree = new Set<() => void>();
   #bytes = 0;
@@ -12,12 +12,12 @@ export class DiskBacklog {
     return this.#isFull;
   }
 
-  /** When it last caught up: before that nobody could send anything. Milliseconds of `performance.now()`. */
+  /** When the backlog was last cleared, in milliseconds of `performance.now()`. Before that, no peer could send. */
   get freeAtMs(): number {
     return this.#freeAtMs;
   }
 
-  /** Calls back each time that it has caught up. @returns ends that */
+  /** Calls `listener` each time the backlog is cleared. @returns a function that ends the calls */
   onFree(listener: () => void): () => void {
     this.#onFree.add(listener);
     return () => this.#onFree.delete(listener);

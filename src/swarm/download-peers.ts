@@ -12,26 +12,26 @@ import type { DiskBacklog } from './disk-backlog.ts';
 import type { OpenTorrent } from './open-torrent.ts';
 import { PieceLedger } from './piece-ledger.ts';
 
-/** A peer that was asked and has sent nothing for so long is silent: the others are asked for its blocks. */
+/** Time without a byte after which a peer that was asked is silent: others are asked for its blocks. */
 const SILENT_MS = 1_000;
-/** A peer that was asked and has sent nothing for so long is dropped. */
+/** Time without a byte after which a peer that was asked is dropped. */
 const STALL_MS = 5_000;
-/** The same for one that has sent before, while no peer at all sends: then it is the line, which may come back. */
+/** The same time for a peer that has sent before, while no peer sends: then the line is to blame, and may come back. */
 const LINE_OUT_MS = 15_000;
 const LOOK_EVERY_MS = 250;
 
 export interface DownloadPeersOptions {
   readonly peers: PeerTable;
   readonly backlog: DiskBacklog;
-  /** Called with the payload bytes of each block that was asked for and comes. */
+  /** Called with the payload bytes of each requested block that arrives. */
   readonly onBytes?: (bytes: number, address: string) => void;
   /** Called with the bytes of each piece that is right. */
   readonly onVerified?: (bytes: number) => void;
-  /** Called once for each peer that has sent wrong bytes; it is banned. */
+  /** Called once for each peer that has sent wrong bytes. It is banned. */
   readonly onLie?: (address: string) => void;
 }
 
-/** A piece that one peer alone serves again, since it was bad and several had sent parts of it. */
+/** A piece that is requested from one peer only, since it was bad and several peers had sent parts of it. */
 interface Trial {
   readonly index: number;
   readonly owner: PeerConnection;
@@ -39,8 +39,8 @@ interface Trial {
 }
 
 /**
- * The peers that a torrent is downloaded from: what each was asked for and has sent, which are silent, and who lied.
- * WebTorrent chooses whom it asks for what; we choose who may be asked at all.
+ * The peers that a torrent is downloaded from: what each was asked for and has sent, which are silent, and which lied.
+ * WebTorrent chooses which blocks to request from whom. This class decides which peers it may ask.
  */
 export class DownloadPeers {
   readonly #torrent: OpenTorrent;
@@ -58,19 +58,19 @@ export class DownloadPeers {
     torrent.handle.once('close', () => clearInterval(timer));
   }
 
-  /** What has come of the pieces so far. To be asked for once the torrent's metadata is there. */
+  /** The ledger of the pieces. Use it only once the torrent's metadata is known. */
   get ledger(): PieceLedger<PeerConnection> {
     this.#ledger ??= new PieceLedger(piecesOf(this.#torrent));
     return this.#ledger;
   }
 
-  /** Peers that were asked and are not silent. */
+  /** Number of peers that were asked and are not silent. */
   get reliable(): number {
     const nowMs = performance.now();
     return this.#torrent.connections.filter((connection) => !this.#isUnreliable(connection, nowMs)).length;
   }
 
-  /** Records that a piece was found right. */
+  /** Records that a piece is right. */
   onGood(index: number, bytes: Uint8Array): void {
     const { bytesBySender, liars } = this.ledger.onGood(index, bytes);
     for (const [connection, sent] of bytesBySender) noteGoodBytes(this.#recordOf(connection), sent);
@@ -112,8 +112,8 @@ export class DownloadPeers {
   }
 
   /**
-   * One who sent all of a bad piece is banned. Where several did, one alone is asked for it again: either that is bad too,
-   * or it tells who lied.
+   * Handles a bad piece. Bans a peer that sent all of it. If several peers sent parts, requests it again from one of
+   * them alone: that peer's piece is bad, too, or it shows who lied.
    */
   #onBadPiece(index: number, suspects: readonly PeerConnection[]): void {
     const [only, ...others] = new Set(suspects.map(({ address }) => address));
@@ -147,14 +147,14 @@ export class DownloadPeers {
     onLie?.(address);
   }
 
-  /** Looks how the peers do: silent ones are asked for nothing while others send, and dropped after a while. */
+  /** Checks the peers. Silent ones are not asked while others send, and are dropped after some time. */
   #look(): void {
     const nowMs = performance.now();
     const isLineSilent = this.#options.peers.line.isSilent(nowMs);
     for (const connection of this.#torrent.connections) {
       const peer = this.#recordOf(connection);
       const silentMs = this.#silentMs(connection, nowMs);
-      const isLine = isLineSilent && peer.bytes > 0; // and not the peer, which has sent before
+      const isLine = isLineSilent && peer.bytes > 0; // the line is to blame, not a peer that has sent before
       if (silentMs > SILENT_MS && !isLine) noteSilence(peer, nowMs);
       if (silentMs > (isLine ? LINE_OUT_MS : STALL_MS)) connection.destroy();
     }
@@ -175,8 +175,8 @@ export class DownloadPeers {
   }
 
   /**
-   * Milliseconds that a peer could have sent something and did not: not while our own limit or the disk held it up, nor,
-   * if it has sent before, while the line was out.
+   * Returns the milliseconds in which a peer could have sent something and did not. Leaves out times when our own limit
+   * or the disk held it back. For a peer that has sent before, also leaves out times when the line was out.
    */
   #silentMs(connection: PeerConnection, nowMs: number): number {
     const { backlog, peers } = this.#options;

@@ -1,6 +1,6 @@
 import type { OpenTorrent } from './open-torrent.ts';
 
-/** When seeds and connections that nobody uses are closed. */
+/** Times after which unused seeds and connections are closed. */
 export interface IdleTimes {
   /** Milliseconds that a seed stays open without a peer. */
   readonly seedMs: number;
@@ -9,8 +9,8 @@ export interface IdleTimes {
 }
 
 /**
- * Closes a seed that nobody uses, so that ten thousand seeds cost no more than the busy ones, and peers that sit on a
- * connection, so that a few of them cannot keep everybody else out.
+ * Closes a seed that no peer uses, so that ten thousand seeds cost no more than the busy ones. Disconnects peers that
+ * ask for nothing, so that they cannot keep others out.
  */
 export function closeWhenIdle(seed: OpenTorrent, { seedMs, peerMs }: IdleTimes): void {
   let aloneSinceMs = performance.now();

@@ -3,8 +3,8 @@ import type { PeerConnection } from '../wire/peer-connection.ts';
 import type { OpenTorrent } from './open-torrent.ts';
 
 /**
- * Asks the peers of a torrent that is known by its infohash alone for its metadata (BEP 9), few at a time: each takes
- * memory for as much as it claims there is. WebTorrent is given what has the right SHA-1.
+ * Asks the peers of a torrent for its metadata (BEP 9) if only the infohash is known. Asks few at a time, since each
+ * takes as much memory as it claims to need. Gives WebTorrent the metadata with the right SHA-1.
  */
 export class MetadataTurns {
   readonly #torrent: OpenTorrent;
@@ -47,13 +47,13 @@ export class MetadataTurns {
     }
   }
 
-  /** WebTorrent takes it from a connection; if that one ends first, from the next. */
+  /** Gives the metadata to WebTorrent through a connection. If that connection ends first, the next one is used. */
   #give(connection: PeerConnection, metadata: Buffer): void {
     this.#metadata = metadata;
     connection.extensions.metadata.give(metadata);
   }
 
-  /** Makes room for another, if one waits; who was slow gets another turn. */
+  /** Makes room for a waiting peer. The slow peer gets another turn later. */
   #onLate(connection: PeerConnection): void {
     if (this.#waiting.size === 0) {
       this.#asked.get(connection)?.refresh();

@@ -20,26 +20,26 @@ export interface NetworkOptions {
   readonly scope: Scope;
   /** Address to listen on, TCP and UDP. Default: all of them. */
   readonly listen?: string | undefined;
-  /** TCP ports for peers: the first that is free is taken; 0 is any. Default: any. */
+  /** TCP ports for peers. The first free one is used; 0 is any. Default: any. */
   readonly ports?: readonly number[] | undefined;
-  /** Whether there is a DHT node once somebody asks for it: see {@link Network.openDht}. */
+  /** True to open a DHT node on first use: see {@link Network.openDht}. */
   readonly dht: boolean;
-  /** UDP ports of the DHT node, likewise. */
+  /** UDP ports of the DHT node. The first free one is used; 0 is any. Default: any. */
   readonly dhtPorts?: readonly number[] | undefined;
-  /** Nodes to join the DHT by; undefined: the public ones. */
+  /** Bootstrap nodes of the DHT. Undefined: the public ones. */
   readonly dhtBootstrap?: readonly Endpoint[] | undefined;
   readonly lan: boolean;
   /** Networks that count as local besides those of the interfaces. Default: none. */
   readonly lanNetworks?: readonly Subnet[] | undefined;
-  /** Groups of neighbours to meet on the local network, and nowhere else. Default: none. */
+  /** Groups of neighbours to join, only on the local network. Default: none. */
   readonly neighbours?: readonly InfoHash[] | undefined;
-  /** True if ordinary BitTorrent clients are to find what is fetched at once, also where nothing is announced. */
+  /** True if ordinary BitTorrent clients should find fetched NARs at once, even if nothing is announced. */
   readonly givesTorrents?: boolean;
   /** Peers named by the user. */
   readonly peers: readonly Endpoint[];
   /** Default: none. */
   readonly limits?: RateLimits | undefined;
-  /** What members are given. Default: nothing. */
+  /** The NARs and narinfos that members may get. Default: none. */
   readonly offer?: Offer | undefined;
   readonly seeds?: NonNullable<SwarmOptions['seeds']>;
   readonly seedable?: NonNullable<SwarmOptions['seedable']>;
@@ -47,17 +47,17 @@ export interface NetworkOptions {
   readonly onUpload?: NonNullable<SwarmOptions['onUpload']>;
 }
 
-/** This process's place among the peers: the swarm, the DHT node, and who was found. */
+/** This process's place among the peers: the swarm, the DHT node, and the peers found so far. */
 export class Network implements AsyncDisposable {
   readonly swarm: Swarm;
-  /** The members of the groups that were joined, and what they have. */
+  /** The members of the joined groups, and what they have. */
   readonly members: Members;
   readonly discovery: Discovery;
-  /** Which hosts are on the local network. */
+  /** Decides which hosts are on the local network. */
   readonly networks: LocalNetworks;
-  /** True if the scope lets this machine be announced beyond the local network. */
+  /** True if the scope allows announcements beyond the local network. */
   readonly announces: boolean;
-  /** True if ordinary BitTorrent clients are to find what is fetched at once. */
+  /** True if ordinary BitTorrent clients should find fetched NARs at once. */
   readonly givesTorrents: boolean;
   readonly #dht: DhtOnDemand;
   #hasJoined = false;
@@ -91,7 +91,7 @@ export class Network implements AsyncDisposable {
     const isPublic = scope === 'cohort' || scope === 'public';
     const serves = isPublic ? 'anyone' : scope === 'lan' ? 'lan' : 'nobody';
     const peers = new PeerTable();
-    const budget = new SendBudget(); // one for all who are given something, whatever they speak
+    const budget = new SendBudget(); // one budget for all that is sent, in any protocol
     const members = new Members({
       budget,
       port: () => swarm.port,
@@ -154,14 +154,14 @@ export class Network implements AsyncDisposable {
     return network;
   }
 
-  /** The DHT node, where one was opened. */
+  /** The DHT node. Undefined until it is open. */
   get dht(): DhtNode | undefined {
     return this.#dht.node;
   }
 
   /**
-   * Opens the DHT node, the first time, and begins to look for others. Until somebody calls this, for a publisher or to
-   * announce, nothing is sent beyond the local network.
+   * Opens the DHT node on the first call, and starts to look for others. Before that call, which a publisher or an
+   * announcement needs, nothing is sent beyond the local network.
    *
    * @returns undefined if the DHT is off
    * @throws LISTEN_FAILED; the next call tries again
@@ -170,7 +170,10 @@ export class Network implements AsyncDisposable {
     return this.#dht.open();
   }
 
-  /** Joins those who follow a publisher: looks for them, connects to some, and is announced if the scope says so. */
+  /**
+   * Joins the followers of a publisher: looks for them, connects to some, and announces this machine if the scope
+   * allows.
+   */
   joinCohort(infoHash: InfoHash): void {
     this.#meet(infoHash, (group) => this.discovery.follow(group));
   }
@@ -184,7 +187,7 @@ export class Network implements AsyncDisposable {
     this.discovery.on('peer', (peer) => this.members.addPeer(peer));
   }
 
-  /** Peers that were found and are no members of our groups: clients that speak BitTorrent alone. */
+  /** Returns the found peers that are not members of our groups: clients that only speak BitTorrent. */
   foreigners(): PeerRecord[] {
     return this.discovery.candidates().filter((peer) => this.members.isForeign(peer));
   }

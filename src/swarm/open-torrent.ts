@@ -18,12 +18,12 @@ export interface OpenTorrentContext {
   readonly backlog: DiskBacklog;
   readonly downloadLimit: DirectionLimit | undefined;
   readonly uploadLimit: DirectionLimit | undefined;
-  /** True if the peer at `host:port` may be given anything. */
+  /** Returns true if the peer at `host:port` may get anything. */
   readonly mayHave: (address: string) => boolean;
   readonly onUpload: (infoHash: InfoHash, bytes: number) => void;
 }
 
-/** A connection that was made, and what its peer has said so far. */
+/** A new connection, and the data that its peer has sent so far. */
 export interface NewPeer {
   readonly id: string;
   readonly remoteAddress: string;
@@ -33,17 +33,17 @@ export interface NewPeer {
 }
 
 interface OpenTorrentEvents {
-  /** A peer is taken in; WebTorrent sees nothing behind its handshake yet. */
+  /** A peer was accepted. WebTorrent has seen nothing after its handshake yet. */
   connection: [connection: PeerConnection];
 }
 
-/** A torrent that is open at WebTorrent, and our connections to its peers. */
+/** A torrent that is open in WebTorrent, and our connections to its peers. */
 export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
   readonly infoHash: InfoHash;
   readonly handle: Torrent;
-  /** Where its bytes are, once it is known what they are. */
+  /** The storage of its bytes. Undefined until its contents are known. */
   storage: PieceStorage | undefined;
-  /** False: whoever asks is given nothing. */
+  /** False if peers get nothing from it. */
   readonly #gives: boolean;
   readonly #context: OpenTorrentContext;
   readonly #connections = new Map<string, PeerConnection>();
@@ -57,7 +57,7 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
     this.#gives = gives;
     this.#context = context;
     this.setMaxListeners(0);
-    handle.setMaxListeners(0); // each peer that is connected to waits for its end
+    handle.setMaxListeners(0); // each connected peer waits for its end
     handle.on('wire', (wire: Wire, address: string) => this.#welcome(wire, address));
     const stop = context.backlog.onFree(() => {
       for (const connection of this.#connections.values()) connection.readOn();
@@ -74,7 +74,7 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
     return this.handle.destroyed;
   }
 
-  /** Takes in a peer over a socket that is connected. @returns undefined if the torrent cannot */
+  /** Accepts a peer over a connected socket. @returns undefined if the torrent cannot accept one */
   connect(socket: Socket, { head, ...peer }: NewPeer): PeerConnection | undefined {
     const { budget, backlog, downloadLimit, uploadLimit, mayHave, onUpload } = this.#context;
     const host = peer.remoteAddress.replaceAll(/[[\]]/g, '');
@@ -109,13 +109,16 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
     return undefined;
   }
 
-  /** Calls back when WebTorrent takes peers, which reads even a bare infohash in a later tick, or it is closed. */
+  /**
+   * Calls back when WebTorrent accepts peers, or when it is closed. WebTorrent reads even a bare infohash in a later
+   * tick.
+   */
   whenNamed(then: () => void): void {
     if (this.handle.infoHash !== undefined || this.isClosed) then();
     else this.handle.once('infoHash', then).once('close', then);
   }
 
-  /** Ends every connection; what is in the storage stays. */
+  /** Ends every connection. Keeps the bytes in the storage. */
   async close(): Promise<void> {
     if (this.isClosed) return;
     await new Promise<void>((resolve) => this.handle.destroy({}, () => resolve()));
@@ -123,15 +126,15 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
 
   #welcome(wire: Wire, address: string): void {
     const connection = this.#connections.get(address);
-    if (connection === undefined) return; // it is gone already
-    wire.setTimeout(0); // it does not know when a peer is not to blame; who downloads does
+    if (connection === undefined) return; // it has already ended
+    wire.setTimeout(0); // WebTorrent cannot tell when a peer is not to blame; DownloadPeers can
     wire.extendedHandshake['reqq'] = ANNOUNCED_OPEN_REQUESTS;
     this.#welcomed.add(connection);
     this.emit('connection', connection);
     connection.welcome(wire.extendedMapping);
   }
 
-  /** The shape of the torrent, once its metadata is known. */
+  /** Returns the shape of the torrent. Undefined until its metadata is known. */
   #shapeNow(): TorrentShape | undefined {
     const { destroyed, metadata, pieces, pieceLength, length } = this.handle;
     if (this.#shape === undefined && !destroyed && metadata && pieces.length > 0)

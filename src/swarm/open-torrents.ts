@@ -12,27 +12,27 @@ import { parsedTorrent } from './parsed-torrent.ts';
 import { asError, type Warn } from '../warning.ts';
 
 export interface OpenTorrentsOptions {
-  /** Who may connect to us. Default: `lan`. */
+  /** Hosts that may connect to us. Default: `lan`. */
   readonly serves?: Serves;
-  /** Which hosts are on the local network. Default: those on a network of an interface. */
+  /** Decides which hosts are on the local network. Default: those in the network of an interface. */
   readonly networks?: Pick<LocalNetworks, 'includes'>;
-  /** Limit for everything that comes in from peers. */
+  /** Limit for everything that arrives from peers. */
   readonly downloadLimit?: DirectionLimit | undefined;
-  /** Limit for the payload that peers are given. */
+  /** Limit for the payload that is sent to peers. */
   readonly uploadLimit?: DirectionLimit | undefined;
-  /** Memory for what is sent to peers. Default: a budget of its own. */
+  /** Memory for bytes that are sent to peers. Default: an own budget. */
   readonly budget?: SendBudget;
-  /** Told of a torrent that failed. */
+  /** Called for a torrent that failed. */
   readonly onWarning?: Warn;
-  /** Told of payload that went out. */
+  /** Called with sent payload. */
   readonly onUpload?: (infoHash: InfoHash, bytes: number) => void;
 }
 
-/** The torrents that are open at a client, one an infohash, and what they share. */
+/** The open torrents of a client, one per infohash, and their shared resources. */
 export class OpenTorrents {
-  /** What waits for the disk, of all downloads. */
+  /** Bytes of all downloads that wait for the disk. */
   readonly backlog = new DiskBacklog();
-  /** Memory for what is sent to peers. */
+  /** Memory for bytes that are sent to peers. */
   readonly budget: SendBudget;
   readonly #client: WebTorrent;
   readonly #options: OpenTorrentsOptions;
@@ -54,18 +54,18 @@ export class OpenTorrents {
     return this.#torrents.keys();
   }
 
-  /** The torrent of that infohash that is open now. */
+  /** Returns the open torrent of an infohash. Undefined if there is none. */
   get(infoHash: InfoHash): OpenTorrent | undefined {
     const torrent = this.#torrents.get(infoHash);
     return torrent?.isClosed === true ? undefined : torrent;
   }
 
   /**
-   * Opens a torrent. If that infohash is open already, WebTorrent ends the new one with an error.
+   * Opens a torrent. If the infohash is already open, WebTorrent ends the new one with an error.
    *
    * @param source the torrent, the bytes of a .torrent file, or nothing: then its metadata comes from peers
-   * @param settings of WebTorrent
-   * @param options.gives whether peers are given what is there. Default: true
+   * @param settings WebTorrent's settings
+   * @param options.gives true if peers get the bytes that are here. Default: true
    */
   open(
     infoHash: InfoHash,
@@ -89,16 +89,16 @@ export class OpenTorrents {
     return torrent;
   }
 
-  /** Who was connected to, rather than connecting to us, gets no more than the scope gives either. */
+  /** Returns true if the scope lets a peer get anything, also one that we connected to. */
   mayHave(address: string): boolean {
-    // An incoming connection's address has an IPv6 host without brackets.
+    // The address of an incoming connection has an IPv6 host without brackets.
     const host = address.slice(0, address.lastIndexOf(':')).replaceAll(/[[\]]/g, '');
     return mayHave(this.#options.serves ?? 'lan', host, this.#networks);
   }
 
   #remember(torrent: OpenTorrent): void {
     const { infoHash, handle } = torrent;
-    if (this.get(infoHash) !== undefined) return; // WebTorrent refuses the second one
+    if (this.get(infoHash) !== undefined) return; // WebTorrent refuses a second one
     this.#torrents.set(infoHash, torrent);
     handle.once('close', () => {
       if (this.#torrents.get(infoHash) === torrent) this.#torrents.delete(infoHash);
@@ -112,6 +112,6 @@ function asWebTorrentTakesIt(source: NarTorrent | Uint8Array | undefined): objec
 
 const TORRENT_SETTINGS = {
   announce: [],
-  storeCacheSlots: 0, // its cache copies each piece once more; the page cache does that already
-  uploads: MAX_CONNECTIONS, // nobody trades here: whoever asks is served
+  storeCacheSlots: 0, // its cache would copy each piece again, and the page cache has it already
+  uploads: MAX_CONNECTIONS, // there is no trading: every peer that asks is served
 } as const;

@@ -1,6 +1,6 @@
 import { encodeInfo, infoOf, PIECE_HASH_BYTES, type NarTorrent } from '../torrent/canonical.ts';
 
-/** The object that parse-torrent would make of the .torrent file, without parsing. */
+/** Returns the object that parse-torrent would make of the .torrent file, without parsing. */
 export function parsedTorrent(torrent: NarTorrent): object {
   const { infoHash, name, sizeBytes, pieceLength, pieces } = torrent;
   const hashes: string[] = [];

@@ -1,28 +1,28 @@
 import { hash } from 'node:crypto';
 
-/** Length of a block that every BitTorrent client serves (BEP 3), and that WebTorrent asks for. */
+/** Length of a block that every BitTorrent client serves (BEP 3), and that WebTorrent requests. */
 export const BLOCK_BYTES = 16 * 1024;
-/** Bad tries at one piece whose bytes are kept until the good ones tell who lied. */
+/** Limit on bad tries at one piece whose bytes are kept until the right bytes show who lied. */
 const MAX_TRIES_KEPT = 2;
 
-/** A piece of which some blocks are there, from the front on. */
+/** The first blocks of an incomplete piece. */
 export interface PieceStart {
   readonly index: number;
   readonly bytes: Uint8Array;
 }
 
-/** Shape of the pieces that are followed. */
+/** The shape of the recorded pieces. */
 export interface PieceHashes {
   readonly lengthBytes: number;
   readonly pieceLength: number;
-  /** SHA-1 of a piece, lower-case hex. */
+  /** Returns the SHA-1 of a piece in lower-case hex. */
   readonly sha1: (index: number) => string;
 }
 
-/** Who sent which bytes of a piece that is right. */
+/** The senders of a piece that is right. */
 export interface GoodPiece<Sender> {
   readonly bytesBySender: ReadonlyMap<Sender, number>;
-  /** Those who sent other bytes in a bad try. */
+  /** Senders of other bytes in a bad try. */
   readonly liars: ReadonlySet<Sender>;
 }
 
@@ -41,9 +41,9 @@ interface Piece<Sender> {
 }
 
 /**
- * Who sent which block of the pieces that are on their way. WebTorrent checks each piece and says nothing of the bad ones
- * but that it asks for their blocks again: that is when we look. Where several peers have sent parts of a bad piece, the
- * good bytes tell later who lied.
+ * Records who sent which block of the arriving pieces. WebTorrent checks each piece, but does not report a bad one: it
+ * only requests its blocks again. A second request is therefore the moment to check. If several peers sent parts of a
+ * bad piece, the right bytes show later who lied.
  */
 export class PieceLedger<Sender extends object> {
   readonly #shape: PieceHashes;
@@ -54,10 +54,10 @@ export class PieceLedger<Sender extends object> {
   }
 
   /**
-   * Called when a block is asked for.
+   * Records that a block is requested.
    *
-   * @returns the block if it is here already; the number of the try it belongs to, if not; and who had a part in a
-   *   piece that turns out to be bad
+   * @returns `known`: the block if it is already here, otherwise the number of its try; `suspects`: the senders of the
+   * piece if it turns out to be bad
    */
   request(index: number, offset: number): { readonly known: Uint8Array | number; readonly suspects: Set<Sender> } {
     const piece = this.#piece(index);
@@ -69,7 +69,7 @@ export class PieceLedger<Sender extends object> {
     return { known: bytes, suspects };
   }
 
-  /** Records a block; of another try than the one that goes on, nobody waits for it. */
+  /** Records a block. Ignores one that belongs to an earlier try. */
   received(block: { index: number; offset: number; attempt: number }, bytes: Uint8Array, sender: Sender): void {
     const piece = this.#pieces.get(block.index);
     const at = Math.floor(block.offset / BLOCK_BYTES);
@@ -92,7 +92,7 @@ export class PieceLedger<Sender extends object> {
     return { bytesBySender, liars };
   }
 
-  /** Puts back what an earlier download has left of a piece, in whole blocks. */
+  /** Puts back the whole blocks of a piece that an earlier download left. */
   putBack({ index, bytes }: PieceStart): void {
     const piece = this.#piece(index);
     const count = this.#blocksOf(index);
@@ -102,7 +102,7 @@ export class PieceLedger<Sender extends object> {
     }
   }
 
-  /** Beginnings of the pieces that are not known to be right. */
+  /** Returns the first blocks of all pieces that are not known to be right. */
   beginnings(): PieceStart[] {
     const starts: PieceStart[] = [];
     for (const [index, { blocks }] of this.#pieces) {
@@ -113,10 +113,10 @@ export class PieceLedger<Sender extends object> {
     return starts;
   }
 
-  /** True if all of a piece was given to the swarm, and its bytes are wrong. */
+  /** Returns true if the whole piece was given to the swarm and its bytes are wrong. */
   #isBad(index: number, { given, blocks }: Piece<Sender>): boolean {
     if (given.size < this.#blocksOf(index)) return false;
-    // A block may be lost between a connection that ends and the swarm: then the piece is good, and it is given again.
+    // A block may get lost between a connection that ends and the swarm. Then the piece is right and is given again.
     const bytes = Buffer.concat(blocks.filter((block) => block !== undefined));
     return hash('sha1', bytes, 'hex') !== this.#shape.sha1(index);
   }
@@ -148,7 +148,7 @@ export class PieceLedger<Sender extends object> {
   }
 }
 
-/** Those whose blocks differ from the good bytes. */
+/** Returns the senders whose blocks differ from the right bytes. */
 function liarsOf<Sender>({ blocks, senders }: Try<Sender>, good: Uint8Array): Sender[] {
   return senders.filter((sender, at): sender is Sender & {} => {
     const block = blocks[at];

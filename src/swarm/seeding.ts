@@ -7,7 +7,7 @@ import type { OpenTorrent } from './open-torrent.ts';
 import type { TorrentsOnDemand } from './torrents-on-demand.ts';
 import { asError, type Warn } from '../warning.ts';
 
-/** A torrent that may be seeded and the files behind it. */
+/** A torrent that may be seeded, and its files. */
 export interface Seed {
   /** The canonical torrent of a NAR, or the bytes of a .torrent file. */
   readonly torrent: NarTorrent | Uint8Array;
@@ -15,22 +15,25 @@ export interface Seed {
 }
 
 export interface SeedingOptions {
-  /** What may be seeded, asked for when a peer names an infohash for the first time. Default: nothing. */
+  /** Returns the seed of an infohash that a peer names for the first time. Default: there is none. */
   readonly seeds?: (infoHash: InfoHash) => Promise<Seed | undefined>;
-  /** The infohashes that `seeds` may give something for: encrypted peers name a torrent by a hash of it. Default: none. */
+  /**
+   * Returns the infohashes that `seeds` may know. Encrypted peers name a torrent by a hash of its infohash. Default:
+   * none.
+   */
   readonly seedable?: () => Iterable<InfoHash>;
-  /** Milliseconds after which a seed without peers is closed; it opens again when asked for. Default: 30,000. */
+  /** Milliseconds after which a seed without peers is closed. It opens again on the next request. Default: 30,000. */
   readonly idleSeedMs?: number;
-  /** Milliseconds after which a peer is disconnected that asks a seed for nothing. Default: 120,000. */
+  /** Milliseconds after which a peer that asks a seed for nothing is disconnected. Default: 120,000. */
   readonly idlePeerMs?: number;
-  /** Told of what could not be seeded. */
+  /** Called if something could not be seeded. */
   readonly onWarning?: Warn;
 }
 
 const IDLE_SEED_MS = 30_000;
 const IDLE_PEER_MS = 120_000;
 
-/** What peers ask of us: seeds are opened when one is named, and closed when nobody uses them. */
+/** Serves the torrents that peers ask for. Opens a seed when a peer names it, and closes it when no peer uses it. */
 export class Seeding {
   readonly #torrents: TorrentsOnDemand;
   readonly #options: SeedingOptions;
@@ -41,7 +44,10 @@ export class Seeding {
     this.#options = options;
   }
 
-  /** The torrent that a peer has named in its handshake, opened if it may be served; null if not. Never rejects. */
+  /**
+   * Returns the torrent that a peer named in its handshake, opened if necessary. Null if it may not be served. Never
+   * rejects.
+   */
   async answer(infoHash: InfoHash): Promise<OpenTorrent | null> {
     try {
       return (await this.#open(infoHash)) ?? null;
@@ -51,7 +57,7 @@ export class Seeding {
     }
   }
 
-  /** The torrent that a peer asked for by its infohash, opened as a seed if it may be. */
+  /** Opens the torrent of an infohash as a seed, if it may be served. */
   async #open(infoHash: InfoHash): Promise<OpenTorrent | undefined> {
     const known = this.#torrents.now?.get(infoHash);
     if (known !== undefined) return known;
@@ -75,7 +81,7 @@ export class Seeding {
     const storage = untilItFails(new SeedStorage(seed.files), () => void torrent.close());
     const totalBytes = seed.files.reduce((sum, file) => sum + file.sizeBytes, 0);
     const torrent = torrents.open(infoHash, seed.torrent, {
-      // the gate has seen that the file is the one that was verified
+      // The gate has checked that the file is the verified one.
       skipVerify: true,
       store: function SeedChunkStore(pieceLength: number) {
         return chunkStore(pieceLength, totalBytes, storage);
@@ -93,7 +99,7 @@ export class Seeding {
   }
 }
 
-/** The storage of a seed, which is closed when a file cannot be read: the next who asks is let in by the gate, or not. */
+/** The storage of a seed. Is closed when a file cannot be read: then the gate decides again at the next request. */
 function untilItFails(storage: PieceStorage, onFailure: () => void): PieceStorage {
   return {
     read: (offset, length) =>

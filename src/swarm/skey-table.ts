@@ -1,22 +1,25 @@
 import { hash } from 'node:crypto';
 import type { InfoHash } from '../nix/brands.ts';
 
-/** How soon a list that may be long is asked for again. */
+/** Interval at which the list is read again, since it may be long. */
 const LOOK_AGAIN_MS = 1_000;
 
-/** Finds an infohash by what an encrypted connection says of it: SHA-1 of `req2` and itself. */
+/** Finds the infohash that an encrypted connection names by the SHA-1 of `req2` and the infohash. */
 export class SkeyTable {
   readonly #list: () => Iterable<InfoHash>;
   readonly #byHashed = new Map<string, InfoHash>();
   readonly #known = new Set<InfoHash>();
   #lookedAtMs = -Infinity;
 
-  /** @param list what is open or may be served now; asked for when somebody comes encrypted, once a second at most */
+  /**
+   * @param list returns the infohashes that are open or may be served. Called for encrypted peers, at most once a
+   * second
+   */
   constructor(list: () => Iterable<InfoHash>) {
     this.#list = list;
   }
 
-  /** @param hashed in hex */
+  /** Returns the infohash. @param hashed the hash in hex */
   find(hashed: string): InfoHash | undefined {
     const now = performance.now();
     if (!this.#byHashed.has(hashed) && now - this.#lookedAtMs >= LOOK_AGAIN_MS) {

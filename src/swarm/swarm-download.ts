@@ -7,17 +7,17 @@ import { DownloadPeers } from './download-peers.ts';
 import type { OpenTorrent } from './open-torrent.ts';
 import type { PieceStart } from './piece-ledger.ts';
 
-/** A connection that is not made after so long is not counted on; it may come all the same. */
+/** Time after which a pending connection is no longer counted on. It may still be made. */
 const CONNECT_SOON_MS = 250;
 
 interface DownloadEvents {
-  /** Payload came from a peer. */
+  /** Payload arrived from a peer. */
   bytes: [bytes: number, address: string];
-  /** A piece was found right. */
+  /** A piece is right. */
   verified: [bytes: number];
-  /** A peer sent a piece that failed its SHA-1; it is banned. */
+  /** A peer sent a piece that failed its SHA-1. It is banned. */
   lie: [address: string];
-  /** No connection is open or being opened any longer. */
+  /** No connection is open or pending any more. */
   alone: [];
   /** Every piece is in the storage. */
   done: [];
@@ -26,8 +26,8 @@ interface DownloadEvents {
 }
 
 /**
- * One NAR being downloaded from peers. Ends with `done`, `error`, or when the caller stops it: it never gives up by
- * itself, since others may still find peers for it.
+ * The download of one NAR from peers. Ends with `done`, with `error`, or when the caller stops it. Never gives up by
+ * itself, since other peers may still be found.
  */
 export class SwarmDownload extends EventEmitter<DownloadEvents> implements AsyncDisposable {
   readonly #torrent: OpenTorrent;
@@ -35,7 +35,7 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
   readonly #backlog: DiskBacklog;
   readonly #watch: DownloadPeers;
   readonly #tried = new Set<string>();
-  /** When each connection that is not made yet was begun. */
+  /** The start of each pending connection. */
   readonly #connecting = new Map<string, number>();
   #pending = 0;
   #bytes = 0;
@@ -68,24 +68,26 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
     });
   }
 
-  /** Payload bytes that came from peers. */
+  /** Payload bytes from peers. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Peers that have this NAR and are connected now. */
+  /** Number of connected peers that have this NAR. */
   get connected(): number {
     return this.#torrent.connections.length;
   }
 
-  /** Peers that can be counted on: those that are connected and not silent, and those that may be in a moment. */
+  /** Number of peers that can be counted on: connected ones that are not silent, and those that may connect soon. */
   get promising(): number {
     const nowMs = performance.now();
     const soon = [...this.#connecting.values()].filter((beganAtMs) => nowMs - beganAtMs < CONNECT_SOON_MS);
     return soon.length + this.#watch.reliable;
   }
 
-  /** Milliseconds since the last payload byte, or since the start; 0 while the disk or our own limit is behind. */
+  /**
+   * Milliseconds since the last payload byte, or since the start. 0 while the disk or our own limit holds peers back.
+   */
   get idleMs(): number {
     const nowMs = performance.now();
     if (this.#backlog.isFull) this.#lastByteAtMs = nowMs;
@@ -93,12 +95,12 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
     return Math.max(0, nowMs - Math.max(this.#lastByteAtMs, this.#peers.line.backAtMs, ...heldUntilMs));
   }
 
-  /** True if this peer was given to {@link addPeers} before. */
+  /** Returns true if this peer was given to {@link addPeers} before. */
   hasTried(address: string): boolean {
     return this.#tried.has(address);
   }
 
-  /** Connects to these peers, each once. */
+  /** Connects to these peers. Tries each only once. */
   async addPeers(peers: readonly PeerRecord[]): Promise<void> {
     const news = peers.filter((peer) => !this.#tried.has(peer.address) && peer.banned === undefined);
     for (const peer of news) this.#tried.add(peer.address);
@@ -111,19 +113,21 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
     }
   }
 
-  /** Records a piece that is written to the storage: WebTorrent writes those alone that are right. */
+  /** Records a piece that was written to the storage. WebTorrent writes only pieces that are right. */
   onGood(index: number, bytes: Uint8Array): void {
     this.#watch.onGood(index, bytes);
   }
 
-  /** Puts back what an earlier download of this NAR has left of pieces; before the first peer. */
+  /**
+   * Puts back the parts of pieces that an earlier download of this NAR left. Call it before the first peer is added.
+   */
   async putBack(starts: readonly PieceStart[]): Promise<void> {
     await untilReady(this.#torrent);
     if (this.#torrent.isClosed) return;
     for (const start of starts) this.#watch.ledger.putBack(start);
   }
 
-  /** Closes every connection; what is in the storage stays. @returns what has come of pieces that are not complete */
+  /** Closes every connection. Keeps the bytes in the storage. @returns the parts of incomplete pieces */
   async stop(): Promise<PieceStart[]> {
     this.#isDone = true;
     if (this.#torrent.isClosed) return [];
@@ -143,7 +147,7 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
   }
 }
 
-/** Waits until WebTorrent takes peers for a torrent. @throws PEERS_FAILED if the torrent ended first */
+/** Waits until WebTorrent accepts peers for a torrent. @throws PEERS_FAILED if the torrent ended first */
 function untilReady({ handle }: OpenTorrent): Promise<void> {
   if (handle.ready || handle.destroyed) return Promise.resolve();
   return new Promise((resolve, reject) => {

@@ -27,23 +27,23 @@ export type { Seed } from './seeding.ts';
 export interface SwarmOptions extends OpenTorrentsOptions, SeedingOptions {
   /** Address to listen on. Default: every address of the machine. */
   readonly host?: string | undefined;
-  /** TCP ports: the first that is free is taken. Default: any. */
+  /** TCP ports. The first free one is used. Default: any. */
   readonly ports?: readonly number[] | undefined;
-  /** Peers that are known already. Default: none. */
+  /** Known peers. Default: none. */
   readonly peers?: PeerTable;
-  /** Takes the connections of those who name the infohash of a group. Default: there are no groups. */
+  /** Accepts the connections of peers that name the infohash of a group. Default: there are no groups. */
   readonly members?: Pick<Members, 'groups' | 'accept'>;
-  /** Told of things that concern no single download. */
+  /** Called with warnings that do not concern a single download. */
   readonly onWarning?: Warn;
 }
 
 /**
- * The BitTorrent side of this process: one TCP port for every torrent that is downloaded or seeded, and what we ask of
- * peers; what they ask of us is in seeding.ts. WebTorrent is loaded for the first torrent, and sees a peer through a
- * connection of ours alone (wire/peer-connection.ts).
+ * The BitTorrent side of this process: one TCP port for all torrents, and the downloads. seeding.ts serves the requests
+ * of peers. Loads WebTorrent for the first torrent. WebTorrent sees a peer only through a connection of ours
+ * (wire/peer-connection.ts).
  */
 export class Swarm implements AsyncDisposable {
-  /** What is known of the peers that were met. */
+  /** The peers met so far. */
   readonly peers: PeerTable;
   /** TCP port that peers connect to. */
   readonly port: number;
@@ -59,7 +59,7 @@ export class Swarm implements AsyncDisposable {
     this.port = server.port;
   }
 
-  /** Starts listening. @throws LISTEN_FAILED where the address or port cannot be had */
+  /** Starts to listen. @throws LISTEN_FAILED if the address or port is not available */
   static async listen(options: SwarmOptions = {}): Promise<Swarm> {
     const { peers = new PeerTable(), members } = options;
     const torrents = new TorrentsOnDemand(() => server.port, options);
@@ -101,7 +101,7 @@ export class Swarm implements AsyncDisposable {
     return new Swarm({ torrents, peers, server });
   }
 
-  /** Torrents that are open now, as seed or as download. */
+  /** Number of torrents that are open now, for seeding or downloading. */
   get openTorrents(): number {
     return this.#torrents.now?.size ?? 0;
   }
@@ -109,9 +109,9 @@ export class Swarm implements AsyncDisposable {
   /**
    * Downloads the missing pieces of a NAR into `storage`.
    *
-   * @param have says which pieces `storage` holds already
-   * @param options.gives whether peers are given the pieces that are there; for a NAR that nobody has checked by its
-   *   NarHash, only if all of them come from this very swarm. Default: true
+   * @param have returns true for pieces that `storage` already has
+   * @param options.gives true if peers get the pieces that are here. For a NAR that was not checked by NarHash, only if
+   * all its pieces come from this swarm. Default: true
    */
   async download(
     torrent: NarTorrent,
@@ -124,7 +124,7 @@ export class Swarm implements AsyncDisposable {
     for (let index = 0; index < pieces; index++) {
       if (have(index)) bitfield[index >> 3] = (bitfield[index >> 3] ?? 0) | (0x80 >> (index & 7));
     }
-    // After the bitfield, which has to be as old as `gives`: what comes meanwhile may be from elsewhere.
+    // Loaded after the bitfield, which must be as old as `gives`: pieces that arrive meanwhile may have another source.
     const torrents = await this.#torrents.load();
     const { backlog } = torrents;
     const watched = whileWriting(storage, backlog, (index, bytes) => download.onGood(index, bytes));
@@ -140,8 +140,8 @@ export class Swarm implements AsyncDisposable {
   }
 
   /**
-   * Opens a torrent of which only the infohash is known (BEP 9): its metadata and single files come from peers. Where
-   * it is open already, as a seed too, that one is read and stays open after the reader.
+   * Opens a torrent by its infohash alone (BEP 9): its metadata and single files come from peers. If it is already
+   * open, for example as a seed, uses that one, which stays open afterwards.
    */
   async read(infoHash: InfoHash): Promise<TorrentReader> {
     const torrents = await this.#torrents.load();
@@ -174,7 +174,7 @@ export class Swarm implements AsyncDisposable {
   }
 }
 
-/** The storage, which tells of each piece before it writes it, and counts it until it has. */
+/** Wraps a storage: reports each piece before it is written, and counts it until it is. */
 function whileWriting(
   storage: PieceStorage,
   backlog: DiskBacklog,
@@ -190,7 +190,7 @@ function whileWriting(
   };
 }
 
-/** Brings a peer to the torrent that it has named, if that may be served. */
+/** Connects a peer to the torrent that it named, if that may be served. */
 async function welcome(seeding: Seeding, socket: Socket, { infoHash, cipher, head }: Agreed): Promise<void> {
   const torrent = await seeding.answer(infoHash as InfoHash);
   if (torrent !== null) await new Promise<void>((resolve) => torrent.whenNamed(resolve));

@@ -4,14 +4,14 @@ import { NarswarmError } from '../errors.ts';
 import { connectPeer } from './connect-peer.ts';
 import type { OpenTorrent } from './open-torrent.ts';
 
-/** Single files of a torrent that is known by its infohash alone, fetched as they are asked for. */
+/** Reads single files of a torrent that is known by its infohash only. Fetches them on request. */
 export class TorrentReader implements AsyncDisposable {
   readonly #torrent: OpenTorrent;
   readonly #tried = new Set<string>();
   readonly #closes: boolean;
   #receivedBytes = 0;
 
-  /** @param options.closes false: the torrent is somebody else's, and goes on after this reader */
+  /** @param options.closes false if the torrent stays open after this reader, since others use it */
   constructor(torrent: OpenTorrent, options: { readonly closes: boolean }) {
     this.#torrent = torrent;
     this.#closes = options.closes;
@@ -20,12 +20,12 @@ export class TorrentReader implements AsyncDisposable {
     });
   }
 
-  /** Bytes received from peers, the protocol's own included. */
+  /** Bytes received from peers, including those of the protocol. */
   get receivedBytes(): number {
     return this.#receivedBytes;
   }
 
-  /** Connects to a peer, once. */
+  /** Connects to a peer. Tries each only once. */
   addPeer(peer: PeerRecord): void {
     if (this.#tried.has(peer.address) || peer.banned !== undefined || this.#torrent.isClosed) return;
     this.#tried.add(peer.address);
@@ -35,11 +35,11 @@ export class TorrentReader implements AsyncDisposable {
   }
 
   /**
-   * The bytes of one file of the torrent.
+   * Returns the bytes of one file of the torrent.
    *
    * @param path as in the torrent, below its name: `manifest`, `shards/ab.zst`
    * @throws INDEX_INVALID if the torrent has no such file or it is longer than `maxBytes`; PEERS_FAILED if the torrent
-   *   ended, by {@link close} too; the signal's reason
+   * ended, also by {@link close}; the signal's reason
    */
   async readFile(path: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array> {
     const { signal, maxBytes } = options;

@@ -3,8 +3,8 @@ import { NarswarmError } from '../errors.ts';
 import { OpenTorrents, type OpenTorrentsOptions } from './open-torrents.ts';
 
 /**
- * The torrents of this process, at a WebTorrent that is loaded for the first of them: that takes a tenth of a second of
- * processor time, and members do without torrents.
+ * The torrents of this process. Loads WebTorrent for the first one: that takes a tenth of a second of processor time,
+ * and members need no torrents.
  */
 export class TorrentsOnDemand implements AsyncDisposable {
   readonly #port: () => number;
@@ -13,13 +13,13 @@ export class TorrentsOnDemand implements AsyncDisposable {
   #loaded: { readonly client: WebTorrent; readonly torrents: OpenTorrents } | undefined;
   #isClosed = false;
 
-  /** @param port TCP port at which others reach us, once it is known */
+  /** @param port returns the TCP port at which others reach us, once it is known */
   constructor(port: () => number, options: OpenTorrentsOptions) {
     this.#port = port;
     this.#options = options;
   }
 
-  /** Returns the torrents, if WebTorrent is loaded: without it none is open. */
+  /** The torrents. Undefined until WebTorrent is loaded: then none is open. */
   get now(): OpenTorrents | undefined {
     return this.#loaded?.torrents;
   }

@@ -1,7 +1,10 @@
-/** The parts that narswarm uses of packages that bring no types. */
+/** Types for the used parts of packages that have none. */
 
 declare module 'bencode' {
-  /** BEP 3. Bytes are Uint8Array both ways; `decode` hangs or throws on hostile input unless that was checked before. */
+  /**
+   * BEP 3. Bytes are Uint8Array in both directions. `decode` hangs or throws on hostile input, so check the input
+   * first.
+   */
   const bencode: { encode(value: unknown): Uint8Array; decode(bytes: Uint8Array): unknown };
   export default bencode;
 }
@@ -20,13 +23,13 @@ declare module 'bittorrent-dht' {
     id: Buffer;
   }
 
-  /** True where `signature` is of `message` by the raw ed25519 key. The library has no opinion on what throws. */
+  /** Returns true if `signature` is a signature of `message` by the raw ed25519 key. Must not throw. */
   export type Verify = (signature: Buffer, message: Uint8Array, publicKey: Buffer) => boolean;
 
   export interface Options {
     /** Stands in for the UDP socket (read by k-rpc-socket). */
     socket?: EventEmitter;
-    /** Left out: the public routers. */
+    /** Default: the public routers. */
     bootstrap?: { host: string; port: number }[];
     verify?: Verify;
     /** Life of an announced peer in milliseconds. */
@@ -68,7 +71,7 @@ declare module 'create-torrent' {
   interface Options {
     readonly name: string;
     readonly pieceLength: number;
-    /** Left out, eight public trackers are added. */
+    /** Must be given: by default eight public trackers are added. */
     readonly announceList: readonly (readonly string[])[];
     readonly filterJunkFiles: boolean;
   }

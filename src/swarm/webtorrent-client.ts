@@ -5,7 +5,7 @@ import { newPeerId } from '../wire/protocol.ts';
 import { listenToNobody } from './webtorrent-seams.ts';
 
 /**
- * Makes a client that talks to nobody by itself.
+ * Makes a client that contacts nobody by itself.
  *
  * @param port TCP port at which others reach us
  */
@@ -13,13 +13,13 @@ export function quietClient(port: number, onError: (error: Error) => void): WebT
   const client = new WebTorrent({
     torrentPort: { path: `\0narswarm-${randomBytes(8).toString('hex')}` }, // see listenToNobody
     peerId: newPeerId(),
-    secure: 0, // connections of ours are in the clear: a Diffie-Hellman exchange each is most of a small NAR's time
+    secure: 0, // no encryption: a Diffie-Hellman exchange takes most of a small NAR's time
     utp: false, // its sends stall at 60 MB/s on loopback and it needs a native build
-    dht: false, // one announce a cohort, made by dht.ts; not one a NAR
-    lsd: false, // as above, by lan.ts; WebTorrent's ends the torrent on a socket error
+    dht: false, // dht.ts makes one announcement per cohort, not one per NAR
+    lsd: false, // lan.ts does the same; WebTorrent's own ends the torrent on a socket error
     tracker: false,
-    utPex: false, // would hand a NAR's peers on to strangers
-    natUpnp: false, // opening ports in a router is the owner's decision
+    utPex: false, // would tell strangers about a NAR's peers
+    natUpnp: false, // only the owner may open ports in a router
     natPmp: false,
     webSeeds: false, // URLs inside torrents are never followed
     maxConns: MAX_CONNECTIONS,

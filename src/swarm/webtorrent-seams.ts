@@ -1,10 +1,10 @@
-/** Every private member of a library that the swarm touches; test/swarm/seams.test.ts counts them. */
+/** Every private member of a library that the swarm uses. test/swarm/seams.test.ts counts them. */
 import type WebTorrent from 'webtorrent';
 
 /**
- * Has WebTorrent do without a server of its own, as its build for browsers does: it always listens, on all addresses of
- * the machine, and what comes there would pass no check of ours. Until here it has listened on a socket that has a name
- * and no port.
+ * Makes WebTorrent work without its own server, as in its build for browsers. Its server listens on all addresses of
+ * the machine, and none of our checks would see its connections. Until this call, it has listened on a socket with a
+ * name and without a port.
  */
 export function listenToNobody(client: WebTorrent): void {
   client._connPool?.destroy();

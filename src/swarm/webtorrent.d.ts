@@ -1,4 +1,5 @@
-// The part of WebTorrent that narswarm uses. Members with an underscore are private: webtorrent-seams.ts alone touches them.
+// The part of WebTorrent that narswarm uses. Members with an underscore are private: only webtorrent-seams.ts uses
+// them.
 declare module 'webtorrent' {
   import type { EventEmitter } from 'node:events';
   import type Torrent from 'webtorrent/lib/torrent.js';
@@ -8,7 +9,7 @@ declare module 'webtorrent' {
     add(torrent: object | string, options: Record<string, unknown>): Torrent;
     destroy(callback: (error?: Error) => void): void;
     torrentPort: number;
-    /** Listens for peers; absent in WebTorrent's build for browsers, so that it does without. */
+    /** Listens for peers. Absent in WebTorrent's build for browsers, so it is optional. */
     _connPool: { destroy(): void } | undefined;
     _onListening(): void;
   }
@@ -26,13 +27,13 @@ declare module 'webtorrent/lib/torrent.js' {
     select(priority?: number): void;
   }
 
-  /** One connection as WebTorrent has it, from the `wire` event: of bittorrent-protocol. */
+  /** One connection in WebTorrent, from the `wire` event: the class of bittorrent-protocol. */
   export interface Wire {
-    /** Names of extensions by the ids that the peer has to use for them (BEP 10). */
+    /** Names of extensions by the ids that the peer uses for them (BEP 10). */
     readonly extendedMapping: Record<number, string>;
-    /** What our own handshake of extensions says besides. */
+    /** Further fields of our own extension handshake. */
     readonly extendedHandshake: Record<string, unknown>;
-    /** Milliseconds until a request counts as timed out, which ends the connection; 0 for never. */
+    /** Milliseconds until a request counts as timed out, which ends the connection. 0: never. */
     setTimeout(milliseconds: number, unref?: boolean): void;
   }
 
@@ -49,7 +50,7 @@ declare module 'webtorrent/lib/torrent.js' {
     /** The `info` dictionary, once it is known. */
     readonly info: { readonly pieces: Uint8Array } | undefined;
     readonly bitfield: { get(index: number): boolean } | undefined;
-    /** Takes a connection whose handshake is still to come; false if the torrent cannot. */
+    /** Takes a connection whose handshake is still to come. Returns false if the torrent cannot take it. */
     addPeer(connection: Duplex & { readonly id: string }, source?: string): boolean;
     destroy(options: Record<string, unknown>, callback?: () => void): void;
   }

@@ -128,13 +128,13 @@ export function extensionOf(compression: string): string {
   return extension;
 }
 
-/** Computes the SHA-1 that names a swarm, over a bencoded `info` (BEP 3) or over other bytes that stand for one. */
+/** Computes the SHA-1 that names a swarm, over a bencoded `info` (BEP 3) or over other bytes that take its place. */
 export function infoHashOf(bytes: Uint8Array): InfoHash {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the brand is given here
   return createHash('sha1').update(bytes).digest('hex') as InfoHash;
 }
 
-/** Escapes a peer, except colons and brackets: BEP 9 writes them bare, and a query string may hold them. */
+/** Escapes a peer, except colons and brackets. BEP 9 writes them unescaped, and a query string may contain them. */
 function encodePeer(peer: string): string {
   return encodeURIComponent(peer).replace(/%(?:3A|5B|5D)/g, decodeURIComponent);
 }
