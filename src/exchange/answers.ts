@@ -14,12 +14,15 @@ import { keyOf, type LeastSent } from './least-sent.ts';
 import { formatDataHead, type Candidate, type Message, type Refusal } from './messages.ts';
 import type { Offer, OfferedFile } from './offer.ts';
 
-/** Bytes that are read from the disk at a time. What is no longer is answered beside what is. */
+/** Bytes that are read from the disk at a time. A longer request does not delay shorter ones. */
 const READ_BYTES = 256 * 1024;
 const MIN_READ_BYTES = 16 * 1024;
-/** Requests that are answered at a time, one of them longer than {@link READ_BYTES}: each takes waits for the disk. */
+/**
+ * Requests that are answered at a time; only one of them may be longer than {@link READ_BYTES}. Each may wait for the
+ * disk.
+ */
 const RUNNERS = 4;
-/** Ranges that a member was given last, which it need not have yet when it asks for any. */
+/** Ranges that were last sent to a member. It may not have them yet when it asks for any range. */
 const MAX_RECENT = 16;
 /** Memory of a waiting request, and of each range or hash in it. */
 const REQUEST_BYTES = 400;
@@ -36,31 +39,31 @@ export class RequestsRoom {
   }
 }
 
-/** Narinfos beyond what a host may look up in a second wait, and are tried again this often. */
+/** Interval at which narinfos above a host's limit are tried again. */
 const NARINFO_RETRY_MS = 50;
 
-/** What answering needs of the connection and of what all connections share. */
+/** The parts that answering needs of the connection, and those that all connections share. */
 export interface AnswersOptions {
   readonly offer: Offer;
   /** `host:port` of the member. */
   readonly address: string;
-  /** True if the scope lets this member have anything. */
+  /** Returns true if the scope lets this member have our NARs. */
   readonly mayHave: () => boolean;
   readonly leastSent: LeastSent;
   readonly uploadLimit: RateLimit | undefined;
-  /** Asks for room in memory; `resume` is called once there may be some, if there is none. */
+  /** Asks for room in memory. If there is none, `resume` is called once there may be some. */
   readonly takeRoom: (bytes: number, resume: () => void) => boolean;
-  /** Counts a narinfo that is looked up. False if this host must wait before it gets another. */
+  /** Counts a narinfo that is looked up. Returns false if this host must wait for more. */
   readonly admitNarInfo: () => boolean;
   readonly requestsRoom: RequestsRoom;
-  /** Called when {@link Answers.isFull} may no longer hold. */
+  /** Called when {@link Answers.isFull} may have become false. */
   readonly readOn: () => void;
   readonly unsentBytes: () => number;
-  /** The id by which the member calls the exchange. */
+  /** The id that the member uses for the exchange. */
   readonly extensionId: () => number;
   readonly send: (message: Message) => void;
   readonly sendBytes: (bytes: Uint8Array, onSent?: () => void) => void;
-  /** Called with bytes that were sent of files. */
+  /** Called with the number of sent payload bytes. */
   readonly onUpload: (bytes: number) => void;
 }
 
@@ -68,15 +71,15 @@ type Request = Extract<Message, { kind: 'get' | 'any' | 'narinfoGet' }>;
 
 interface Job {
   readonly request: Request;
-  /** What it takes in memory. */
+  /** Its size in memory. */
   readonly bytes: number;
   isCancelled: boolean;
 }
 
 /**
- * Answers what one member asks, in order, as fast as it reads: nothing is read from the disk that does not fit the window of
- * the connection and the memory that all share. Short requests overtake long ones. Whoever asks for more than may wait is
- * not read any further.
+ * Answers the requests of one member, in order, as fast as it reads. Reads from the disk only what fits the window of
+ * the connection and the memory that all share. Short requests overtake long ones. Reads no further requests of a
+ * member while too many wait.
  */
 export class Answers {
   readonly #options: AnswersOptions;
@@ -95,23 +98,23 @@ export class Answers {
     this.#options = options;
   }
 
-  /** Requests that wait or are being answered. */
+  /** Number of requests that wait or are being answered. */
   get size(): number {
     return this.#jobs.size;
   }
 
-  /** Bytes in memory beside those in the socket. */
+  /** Bytes in memory besides those in the socket. */
   get heldBytes(): number {
     return this.#readingBytes;
   }
 
-  /** True while so much waits that no further request is to be read. */
+  /** True while so much waits that no further request should be read. */
   get isFull(): boolean {
     if (this.#requestBytes < FEW_WAITING_REQUEST_BYTES) return false;
     return this.#requestBytes >= MAX_WAITING_REQUEST_BYTES || this.#options.requestsRoom.isShort;
   }
 
-  /** Takes a request. False if another one of that id is open. */
+  /** Adds a request. @returns false if its id is in use */
   ask(request: Request): boolean {
     const { id } = request;
     if (this.#jobs.has(id)) return false;
@@ -123,7 +126,7 @@ export class Answers {
     return true;
   }
 
-  /** Takes a request back. One that has ended already is left alone: its end is on the way. */
+  /** Cancels a request. Ignores one that has already ended: its end is on the way. */
   cancel(id: number): void {
     const job = this.#jobs.get(id);
     if (job === undefined || job.isCancelled) return;
@@ -136,7 +139,7 @@ export class Answers {
     }
   }
 
-  /** To be called when the socket has taken something. */
+  /** Call this when the socket has taken bytes. */
   onRoom(): void {
     if (this.#options.unsentBytes() >= MAX_UNSENT_PER_PEER_BYTES) return;
     for (const resume of this.#waiting) resume();
@@ -178,7 +181,7 @@ export class Answers {
       else if (request.kind === 'any') refusal = await this.#giveAny(job, request.candidates);
       else await this.#giveNarInfos(job, request.hashes);
     } catch {
-      refusal = 'failed'; // the file is gone or cannot be read, or the connection has ended
+      refusal = 'failed'; // the file is missing or cannot be read, or the connection has ended
     }
     this.#end(job, job.isCancelled && refusal !== undefined ? 'cancelled' : refusal);
   }
@@ -197,7 +200,7 @@ export class Answers {
     this.#options.requestsRoom.usedBytes += bytes;
   }
 
-  /** Refuses everything, as slowly as the member reads it. */
+  /** Refuses everything, as slowly as the member reads. */
   async #withhold(): Promise<Refusal> {
     await this.#room(ANSWER_BYTES);
     return 'withheld';
@@ -209,7 +212,7 @@ export class Answers {
 
   async #giveAny(job: Job, candidates: readonly Candidate[]): Promise<Refusal | undefined> {
     const { offer, leastSent } = this.#options;
-    await this.#room(READ_BYTES); // or the choice would be an old one when its turn comes
+    await this.#room(READ_BYTES); // otherwise the choice would be out of date when it is sent
     const nowMs = performance.now();
     const mayBe = (index: number): boolean =>
       !leastSent.isOnItsWay(candidates[index]!, nowMs) && hasRange(offer, candidates[index]!);
@@ -223,7 +226,7 @@ export class Answers {
     return this.#give(job, range.prefix, range, index);
   }
 
-  /** Sends a range; a refusal if it is not sent, or not all of it. */
+  /** Sends a range. Returns a refusal if it was not sent, or only in part. */
   async #give(
     job: Job,
     file: Parameters<Offer['open']>[0],
@@ -252,8 +255,9 @@ export class Answers {
   }
 
   /**
-   * Bytes to read at a time: with a limit of our own less, so that all who wait for it hear of us often. While much is in
-   * use, one message, so that no message that waits keeps the memory of another that is sent.
+   * Returns the bytes to read at a time. With a limit of our own it is less, so that all waiting members get something
+   * often. While many buffers are in use it is one message, so that a waiting message does not keep the memory of a
+   * sent one.
    */
   #partBytes(): number {
     const rate = this.#options.uploadLimit?.rateBytesPerSec ?? Infinity;
@@ -274,7 +278,7 @@ export class Answers {
     } finally {
       this.#readingBytes -= bytes;
     }
-    lend(buffer, Math.ceil(bytes / MAX_DATA_BYTES) - 1); // one for each message, where the reader was one
+    lend(buffer, Math.ceil(bytes / MAX_DATA_BYTES) - 1); // one user for each message, instead of the reader
     for (let at = 0; at < bytes; at += MAX_DATA_BYTES) {
       const data = part.subarray(at, at + MAX_DATA_BYTES);
       sendBytes(formatDataHead(id, data.length, extensionId()));
@@ -291,13 +295,13 @@ export class Answers {
       await this.#room(ANSWER_BYTES);
       if (job.isCancelled) return;
       const text = Buffer.from((await offer.narInfo(hash)) ?? '');
-      const fits = text.length <= Math.min(restBytes, MAX_EXCHANGE_NARINFO_BYTES); // else the other side would leave
+      const fits = text.length <= Math.min(restBytes, MAX_EXCHANGE_NARINFO_BYTES); // otherwise the other side would disconnect
       if (fits) restBytes -= text.length;
       send({ kind: 'narinfo', id: job.request.id, index, text: fits ? text : Buffer.alloc(0) });
     }
   }
 
-  /** Waits until an answer of so many bytes may be made. @throws once the connection has ended */
+  /** Waits until there is room for an answer of this size. @throws once the connection has ended */
   async #room(bytes: number): Promise<void> {
     for (;;) {
       this.#stop.signal.throwIfAborted();
@@ -311,7 +315,7 @@ export class Answers {
   }
 }
 
-/** One for all: an abort without a reason makes an error with a stack each time. */
+/** One error for all aborts: an abort without a reason makes an error with a stack each time. */
 const CLOSED = new Error('the connection has ended');
 
 function sizeOf(request: Request): number {
@@ -324,7 +328,7 @@ function isLong(request: Request): boolean {
   return request.kind === 'any' || (request.kind === 'get' && request.length > READ_BYTES);
 }
 
-/** True if a file that is known by its prefix has these bytes here. */
+/** Returns true if these bytes of a file, named by its prefix, are here. */
 function hasRange(offer: Offer, { prefix, from, length }: Candidate): boolean {
   const held = offer.holds(prefix);
   if (held === undefined || held === 'whole') return held === 'whole';

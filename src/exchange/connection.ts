@@ -6,29 +6,32 @@ import { MAX_UNREAD_ANSWERS_BYTES, WRITE_BYTES } from '../wire/bounds.ts';
 import type { Agreed, StreamCipher } from '../wire/encryption.ts';
 import { FrameReader, type FrameHandlers } from './frame-reader.ts';
 
-/** A connection that does not answer any more is noticed by the system after some minutes. */
+/**
+ * Interval of the system's checks whether the other side is still there. It notices a dead connection after some
+ * minutes.
+ */
 const KEEP_ALIVE_MS = 30_000;
 const KEEP_ALIVE = Buffer.alloc(4);
 
-/** What happens on a connection. */
+/** Events of a connection. */
 export interface ConnectionEvents extends FrameHandlers {
-  /** It is made; only of one that we open. */
+  /** It is made. Only for a connection that we open. */
   readonly connected: () => void;
-  /** The socket has taken some of what was sent. */
+  /** The socket has taken some of the sent bytes. */
   readonly room: () => void;
-  /** It has ended, whoever ended it. Called once. */
+  /** It has ended, on either side. Called once. */
   readonly closed: () => void;
 }
 
-/** One TCP connection to a peer, cut into messages. A peer that breaks the protocol is disconnected. */
+/** One TCP connection to a peer, cut into messages. Disconnects a peer that breaks the protocol. */
 export class Connection {
   readonly remote: Endpoint;
-  /** Bytes that have come. */
+  /** Number of received bytes. */
   receivedBytes = 0;
-  /** When something came last, and when the peer last took something or was first sent what it has not taken. */
+  /** When bytes last arrived, and when the peer last took bytes or the waiting ones were sent. */
   heardAtMs = performance.now();
   takenAtMs = performance.now();
-  /** Until when our own limit keeps us from reading. */
+  /** Time until which our own limit stops reading. */
   heldUntilMs = 0;
   readonly #socket: Socket;
   readonly #events: ConnectionEvents;
@@ -39,7 +42,7 @@ export class Connection {
   #unsentWrites = 0;
   #isClosed = false;
   #isReading = false;
-  /** True while our own limit keeps us from reading. */
+  /** True while our own limit stops reading. */
   #isLimited = false;
   #isPaused = false;
 
@@ -56,7 +59,7 @@ export class Connection {
     this.#limit = options.limit;
     socket.setNoDelay(true); // Nagle's algorithm adds 44 ms to each exchange
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    socket.on('error', () => this.close()); // a peer that is gone is no news
+    socket.on('error', () => this.close()); // an ended connection is not worth reporting
     socket.once('end', () => this.close());
     socket.once('close', () => this.close());
   }
@@ -64,7 +67,7 @@ export class Connection {
   /**
    * Connects to a peer.
    *
-   * @param options.buffer what comes is read into it, and is done with when the next read begins: all connections share one
+   * @param options.buffer receives the bytes of each read, and is reused by the next one: all connections share it
    */
   static dial(
     peer: PeerRecord,
@@ -90,7 +93,10 @@ export class Connection {
     return connection;
   }
 
-  /** Takes over a connection that a peer has made, paused behind what was read of it. Reads on after {@link resume}. */
+  /**
+   * Takes over a connection that a peer has made. It is paused after the bytes that were read. Reads on after {@link
+   * resume}.
+   */
   static adopt(
     socket: Socket,
     events: ConnectionEvents,
@@ -106,17 +112,17 @@ export class Connection {
     return this.#isClosed;
   }
 
-  /** Bytes that wait for the peer to take them, with what the objects around them take. */
+  /** Bytes that the peer has not taken yet, including the memory of the objects around them. */
   get unsentBytes(): number {
     return this.#isClosed ? 0 : this.#socket.writableLength + this.#unsentWrites * WRITE_BYTES;
   }
 
-  /** Bytes that have come and that nobody has taken yet. */
+  /** Received bytes that were not handled yet. */
   get unreadBytes(): number {
     return this.#isClosed ? 0 : this.#socket.readableLength + this.#reader.heldBytes;
   }
 
-  /** Reads on, if there is room again for what comes. */
+  /** Reads on if there is room again. */
   readOn(): void {
     if (!this.#isReading && this.#reader.isHolding) this.#read(() => this.#reader.goOn());
   }
@@ -143,11 +149,11 @@ export class Connection {
       onSent?.();
       if (!this.#isClosed) this.#events.room();
     });
-    // What is paid for by others is bounded where it is sent; small answers of which nobody reads one are bounded here.
+    // Large answers are bounded where they are sent. Small answers that a peer does not read are bounded here.
     if (this.unsentBytes > MAX_UNREAD_ANSWERS_BYTES) this.close();
   }
 
-  /** Tells the peer that we are there. */
+  /** Sends a keep-alive. */
   keepAlive(): void {
     this.send(KEEP_ALIVE);
   }
@@ -159,12 +165,12 @@ export class Connection {
     this.#events.closed();
   }
 
-  /** True while the socket is not to be read. */
+  /** True while the socket must not be read. */
   get #isHeld(): boolean {
     return this.#reader.isHolding || this.#isLimited;
   }
 
-  /** Takes what was read of an adopted socket, which nobody keeps from then on, and reads on. */
+  /** Handles the bytes that were read of an adopted socket, then reads on. */
   #begin(head: Buffer): void {
     if (this.#socket.destroyed) this.close();
     this.#take(head);
@@ -195,14 +201,14 @@ export class Connection {
     this.#read(() => this.#reader.accept(bytes));
   }
 
-  /** Lets the reader take bytes, and reads no further while it cannot take all. */
+  /** Lets the reader take bytes. Stops reading while it cannot take all. */
   #read(take: () => boolean): void {
     let isSound = false;
     this.#isReading = true;
     try {
       isSound = take();
     } catch {
-      // what nobody has foreseen costs a stranger's connection, never the process
+      // an unforeseen error ends a stranger's connection, never the process
     }
     this.#isReading = false;
     if (!isSound) {

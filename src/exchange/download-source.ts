@@ -5,7 +5,7 @@ import type { Refusal } from './messages.ts';
 import type { Claim } from './their-fetches.ts';
 import type { Pieces, Source } from './unit.ts';
 
-/** A member that has refused a file is not asked for it again before. */
+/** Time after a refusal before a member is asked for the same file again, by reason. */
 const REFUSED_MS: Readonly<Record<Refusal, number>> = {
   absent: 3_000,
   withheld: 10_000,
@@ -14,13 +14,13 @@ const REFUSED_MS: Readonly<Record<Refusal, number>> = {
   failed: 2_000,
   cancelled: 0,
 };
-/** A member that has nothing to choose from now is asked to choose again so much later, or when it has news. */
+/** Time before a member that had nothing to choose from may choose again, unless it has news. */
 const CHOOSE_AGAIN_MS = 150;
 
-/** A member as a source of files, with what it has refused. */
+/** A member as a source of files, with its refusals. */
 export class DownloadSource implements Source {
   readonly member: Member;
-  /** `performance.now()` */
+  /** Times before which it is not asked for anything, or for any range (`performance.now`). */
   notBeforeMs = 0;
   notAnyBeforeMs = 0;
   readonly #refused = new Map<FileHash, number>();
@@ -59,19 +59,19 @@ export class DownloadSource implements Source {
     return this.member.fetching(file);
   }
 
-  /** Notes that it does not give a file now. */
+  /** Records that it does not give a file now. */
   refuse(file: FileHash, reason: Refusal): void {
     const nowMs = performance.now();
     if (reason === 'busy') this.notBeforeMs = nowMs + REFUSED_MS.busy;
     else if (reason !== 'cancelled') this.#refused.set(file, nowMs + REFUSED_MS[reason]);
   }
 
-  /** Notes that it has nothing to choose from now. */
+  /** Records that it has nothing to choose from now. */
   refuseAny(): void {
     this.notAnyBeforeMs = performance.now() + CHOOSE_AGAIN_MS;
   }
 
-  /** Notes that it has more of a file. */
+  /** Records that it has more of a file. */
   onNews(file: FileHash): void {
     this.#refused.delete(file);
     this.notAnyBeforeMs = 0;

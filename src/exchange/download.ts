@@ -12,37 +12,37 @@ import type { Claim } from './their-fetches.ts';
 import { Picker } from './picker.ts';
 import type { Asked, PickFile, Source, Unit } from './unit.ts';
 
-/** In the first moment it may be that others are about to come, and all would ask the seeder for the same. */
+/** Time at the start in which others may be about to come. All would then request the same from the seeder. */
 const OPENING_MS = 500;
 const LOOK_EVERY_MS = 250;
 /**
- * Nothing more is asked for while so much is in memory: on its way, being checked, or waiting for the disk. With what waits for
- * ranges before it there is no more than twice as much.
+ * Limit on bytes in memory: in flight, being checked, or waiting for the disk. Above it nothing more is requested.
+ * Including bytes that wait for earlier ranges, it is at most twice as much.
  */
 const MAX_BYTES_IN_MEMORY = 32 * 1024 * 1024;
-/** The one member that may send a file is another one if nothing of it was completed for so long. */
+/** Time without a completed range after which the only member that may send a file is replaced by another. */
 const ONLY_MS = 10_000;
-/** Seconds within which a file has to come for the SHA-1 of its pieces to be left out. */
+/** Seconds within which a file must arrive for the SHA-1 checks of its pieces to be left out. */
 const SOON_S = 2;
-/** A beginning of a range is kept from so many bytes on. */
+/** Size from which the beginning of a range is kept. */
 const KEPT_BYTES = 16 * 1024;
 
-/** A stretch of bytes, `[from, to)`. */
+/** A range of bytes, `[from, to)`. */
 interface Stretch {
   readonly from: number;
   readonly to: number;
 }
 
-/** Where the bytes of a file go. */
+/** The target of a file's bytes. */
 export interface Sink {
   missing(): readonly Stretch[];
   /**
-   * Writes a whole piece. The buffer of a file of one piece is left to the sink.
+   * Writes a whole piece. Takes over the buffer of a file of one piece.
    *
-   * @param isChecked whether its SHA-1 was checked. Default: true
+   * @param isChecked true if its SHA-1 was checked. Default: true
    */
   putPiece(index: number, bytes: Uint8Array, origin: string, isChecked?: boolean): Promise<void>;
-  /** Writes bytes that go on from what is there. */
+  /** Writes bytes that follow a held one. */
   write(offset: number, chunks: readonly Uint8Array[], origin: string): Promise<void>;
   read(offset: number, length: number): Promise<Uint8Array>;
 }
@@ -50,7 +50,7 @@ export interface Sink {
 /** A file to fetch from members. */
 export interface DownloadFile extends WantedFile {
   readonly sizeBytes: number;
-  /** SHA-1 of all pieces, one after the other, if a hash map tells. */
+  /** SHA-1 of all pieces, one after another. Undefined if no hash map has them. */
   readonly pieces?: Uint8Array | undefined;
 }
 
@@ -58,44 +58,44 @@ export interface DownloadOptions {
   readonly members: Members;
   readonly line: Line;
   /**
-   * True if no piece is given to anybody but members that want it. Then the SHA-1 of pieces is left out where the SHA-256 of
-   * the whole follows in a moment. Default: false.
+   * True if pieces are given only to members that want them. Then the SHA-1 of pieces is not checked if the SHA-256 of
+   * the whole file follows in a moment. Default: false.
    */
   readonly leavesUnchecked?: boolean;
-  /** Opens the sink of a file; called once for each, before its first byte is written. */
+  /** Opens the sink of a file. Called once for each, before its first byte is written. */
   readonly open: (file: FileHash) => Promise<Sink>;
-  /** Called with payload that a member has sent. */
+  /** Called with payload from a member. */
   readonly onBytes: (member: Member, bytes: number) => void;
-  /** Called with bytes that were found right. */
+  /** Called with the number of bytes that are right. */
   readonly onVerified: (bytes: number) => void;
-  /** Called with a piece that was found right and is in its sink. */
+  /** Called with a piece that is right and is in its sink. */
   readonly onPiece: (file: FileHash, index: number) => void;
-  /** Called when a member has lied; it is banned by then. */
+  /** Called when a member has lied. It is already banned. */
   readonly onLie: (member: Member, file: FileHash) => void;
   /** Called when all of a file is in its sink. */
   readonly onComplete: (file: FileHash) => void;
-  /** Called if a sink fails; the file is not asked for any longer. */
+  /** Called if a sink fails. The file is no longer requested. */
   readonly onFailure: (file: FileHash, error: unknown) => void;
-  /** Called when a member has something new, or is gone: who has a file may have changed. */
+  /** Called when a member has something new or has disconnected: other members may now have a file, or none. */
   readonly onNews: () => void;
 }
 
-/** Another process that looks for a file. */
+/** Another process that wants a file. */
 export interface Rival {
   /** Its peer id. */
   readonly id: string;
-  /** What it says of the file, if it fetches it from elsewhere. */
+  /** Its claim, if it fetches the file from an upstream. */
   readonly claim: Claim | undefined;
 }
 
-/** Who sent which bytes of a file that can only be checked as a whole. */
+/** The sender and a hash of bytes of a file that can only be checked as a whole. */
 interface Proof {
   readonly origin: DownloadSource;
   readonly lengthBytes: number;
   readonly sha1: string;
 }
 
-/** A range of a file without piece hashes that waits for those before it. */
+/** A range of a file without piece hashes that waits for earlier ones. */
 interface Ahead {
   readonly bytes: Uint8Array;
   readonly asked: Asked;
@@ -106,33 +106,33 @@ interface State {
   readonly wanted: DownloadFile;
   readonly pick: PickFile;
   sink: Promise<Sink> | undefined;
-  /** The sink, once it is open. */
+  /** The sink. Undefined until it is open. */
   opened: Sink | undefined;
-  /** By unit, of the present attempt and of one that was wrong. */
+  /** Proofs by unit: of the current attempt, and of an attempt that was wrong. */
   proofs: Map<number, Proof>;
   doubts: Map<number, Proof>;
   /** True once all of it came and was wrong. */
   misfits: boolean;
-  /** When the one member that may send it was chosen, or a range of it came. `performance.now()` */
+  /** When the only member that may send it was chosen, or last completed a range (`performance.now`). */
   onlyAtMs: number;
-  /** Peers that were that one and did not send it. */
+  /** Peers that were the only one and did not send it. */
   readonly passed: Set<PeerRecord>;
-  /** Members that sent beginnings of ranges that others have ended. */
+  /** Members that sent beginnings of ranges that others have completed. */
   readonly begun: Set<DownloadSource>;
-  /** Ranges of a file without piece hashes that came ahead, by their first byte. */
+  /** Ranges of a file without piece hashes that came early, by their first byte. */
   readonly ahead: Map<number, Ahead>;
-  /** Writes and checks that are under way. */
+  /** Running writes and checks. */
   readonly work: Set<Promise<void>>;
-  /** Writes of beginnings of ranges, by range: a range has one at a time. */
+  /** Running writes of beginnings of ranges. A range has one at a time. */
   readonly keeping: Map<Unit, Promise<void>>;
-  /** Pieces that are being written. */
+  /** Number of pieces that are being written. */
   unwritten: number;
   hasFailed: boolean;
 }
 
 /**
- * Fetches files from members as if all were one torrent: who is asked for what is the {@link Picker}'s choice, from the moment
- * on that a member is known to have something.
+ * Fetches files from members as if all files were one torrent. The {@link Picker} chooses which member is asked for
+ * what. Each member is used from the moment at which it is known to have something.
  */
 export class Download implements AsyncDisposable {
   readonly #options: DownloadOptions;
@@ -158,7 +158,7 @@ export class Download implements AsyncDisposable {
     this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
   }
 
-  /** Fetches files from now on. @param sinkOf of files that are there in part */
+  /** Starts to fetch files. @param sinkOf sinks of files of which a part is here */
   add(files: readonly DownloadFile[], sinkOf: ReadonlyMap<FileHash, Sink> = new Map()): void {
     for (const wanted of files) {
       const { file, sizeBytes, pieces } = wanted;
@@ -167,7 +167,7 @@ export class Download implements AsyncDisposable {
       const sink = sinkOf.get(file);
       const known = this.#files.get(file);
       const pick: PickFile = { file, sizeBytes, unitBytes, isCheckable, only: known?.pick.only };
-      const goesOn = sink !== undefined && known?.opened === sink; // who sent what is in it is known
+      const goesOn = sink !== undefined && known?.opened === sink; // the senders of its bytes are known
       this.#picker.remove(file);
       this.#files.set(file, {
         wanted,
@@ -193,12 +193,12 @@ export class Download implements AsyncDisposable {
     this.#pumpAll();
   }
 
-  /** Asks nobody for a file any longer, and hears on who has it. Resolves when nothing of it is written any more. */
+  /** Stops requesting a file, but still learns who has it. Resolves when no more of it is being written. */
   async pause(file: FileHash): Promise<void> {
     const state = this.#files.get(file);
     const work = state?.work ?? new Set();
     for (const asked of this.#picker.remove(file)) this.#requests.get(asked)?.stop.abort(NOT_NEEDED);
-    await new Promise(setImmediate); // what was begun is kept
+    await new Promise(setImmediate); // beginnings are kept first
     while (work.size > 0) await Promise.allSettled(work);
     for (const one of state?.ahead.values() ?? []) {
       this.#forgetAhead(state!, one);
@@ -206,30 +206,30 @@ export class Download implements AsyncDisposable {
     }
   }
 
-  /** Lets go of files: they are here, or nobody needs them. */
+  /** Removes files: they are here, or no longer needed. */
   async drop(file: FileHash): Promise<void> {
     await this.pause(file);
     this.#files.delete(file);
     this.#options.members.unwant([file]);
   }
 
-  /** True if a member that answers has a part of a file that is missing. */
+  /** Returns true if an answering member has a missing part of a file. */
   isAtHand(file: FileHash): boolean {
     return this.#picker.isAtHand(file);
   }
 
-  /** True if a member has the file whole. */
+  /** Returns true if a member has the whole file. */
   hasHolder(file: FileHash): boolean {
     for (const source of this.#sources.values()) if (!source.isSilent && source.has(file) === 'whole') return true;
     return false;
   }
 
-  /** The neighbours that look for a file or fetch it, one a host: nobody has more of a say by more connections. */
+  /** Returns the neighbours that want a file or fetch it, one per host: more connections give a host no more weight. */
   rivals(file: FileHash): Rival[] {
     const byHost = new Map<string, Rival>();
     for (const source of this.#sources.values()) {
       if (!source.isNeighbour) continue;
-      const claim = source.fetching(file); // it wants it no longer once it is here and being checked
+      const claim = source.fetching(file); // it no longer wants the file once it has it and checks it
       if (claim === undefined && (source.isSilent || !source.wants(file))) continue;
       const { peerId, host } = source.member;
       const rival = { id: peerId, claim };
@@ -239,20 +239,23 @@ export class Download implements AsyncDisposable {
     return [...byHost.values()];
   }
 
-  /** Members that are connected and answer. */
+  /** Number of members that are connected and answer. */
   get size(): number {
     let count = 0;
     for (const source of this.#sources.values()) if (!source.isSilent) count++;
     return count;
   }
 
-  /** True if members have yet to say what they have. */
+  /** True if members have not said yet what they have. */
   get isAsking(): boolean {
     for (const { member, isSilent: isLeft } of this.#sources.values()) if (!isLeft && !member.isKnown) return true;
     return false;
   }
 
-  /** Records that the SHA-256 of a complete file is right: who sent something else in an attempt before has lied. */
+  /**
+   * Records that the SHA-256 of a complete file is right. Members that sent other bytes in an earlier attempt have
+   * lied.
+   */
   confirm(file: FileHash): void {
     const state = this.#files.get(file);
     if (state === undefined) return;
@@ -267,17 +270,18 @@ export class Download implements AsyncDisposable {
   }
 
   /**
-   * Records that the SHA-256 of a complete file is wrong, though no single piece is. One member that sent all of it has lied; of
-   * several one has, which shows when the next attempt is compared: that one comes from a single member.
+   * Records that the SHA-256 of a complete file is wrong although no piece is known to be wrong. If one member sent all
+   * of it, it has lied. If several did, one of them has lied: the next attempt comes from a single member, and
+   * comparing the two shows which.
    *
-   * @param isMixed whether some of it came from elsewhere
+   * @param isMixed true if some of it came from other sources
    */
   doubt(file: FileHash, isMixed: boolean): void {
     const state = this.#files.get(file);
     if (state === undefined) return;
     state.misfits = true;
     const sources = [...state.begun, ...Array.from(state.proofs.values(), ({ origin }) => origin)];
-    const origins = new Map(sources.map((source) => [source.member.peer, source])); // a peer may have connected again
+    const origins = new Map(sources.map((source) => [source.member.peer, source])); // a peer may have connected a second time
     const [first] = origins.values();
     if (origins.size === 1 && !isMixed && first !== undefined) this.#ban(first, file);
     else if (origins.size > 0) {
@@ -288,7 +292,7 @@ export class Download implements AsyncDisposable {
     state.begun.clear();
   }
 
-  /** Asks nobody for anything any longer; what was begun is kept. */
+  /** Stops all requests. Keeps the beginnings of ranges. */
   async [Symbol.asyncDispose](): Promise<void> {
     const { members } = this.#options;
     this.#isClosed = true;
@@ -330,7 +334,7 @@ export class Download implements AsyncDisposable {
   #look(): void {
     for (const source of this.#sources.values()) {
       const { member } = source;
-      const isLine = member.peer.bytes > 0 && this.#options.line.isSilent(); // and not the peer, which has sent before
+      const isLine = member.peer.bytes > 0 && this.#options.line.isSilent(); // the line is to blame, not a peer that has sent before
       if (member.silentMs <= SILENT_MS || isLine || isSilent(member.peer)) continue;
       noteSilence(member.peer);
       this.#options.onNews();
@@ -347,7 +351,7 @@ export class Download implements AsyncDisposable {
     this.#pumpAll();
   }
 
-  /** Chooses the one member that may send a file. If none is left, all may. */
+  /** Chooses the only member that may send a file. If none is left, all may. */
   #chooseOnly(state: State): void {
     const { pick, passed } = state;
     const holders = [...this.#sources.values()].filter(
@@ -387,7 +391,7 @@ export class Download implements AsyncDisposable {
     return this.#bytesInMemory >= MAX_BYTES_IN_MEMORY;
   }
 
-  /** While much waits for ranges before it, or for the disk, a file may ask for no more than what is to be written next. */
+  /** Returns false for a range that would have to wait, while many bytes wait for earlier ranges or for the disk. */
   readonly #mayWait = ({ file: { file }, from }: Unit): boolean => {
     if (this.#bytesInMemory + this.#bytesAhead < MAX_BYTES_IN_MEMORY) return true;
     return from === (this.#files.get(file)?.opened?.missing()[0]?.from ?? 0);
@@ -470,13 +474,13 @@ export class Download implements AsyncDisposable {
     state.work.add(work);
   }
 
-  /** Checks a range that has come, and writes it. */
+  /** Checks a range that has arrived, and writes it. */
   async #take(state: State, asked: Asked, bytes: Uint8Array): Promise<void> {
     const { unit } = asked;
     const source = asked.source as DownloadSource;
     const { file } = unit.file;
     if (!this.#picker.isMissing(unit)) {
-      giveBack(bytes); // another one was quicker
+      giveBack(bytes); // another member was faster
       return;
     }
     const { pieces, sizeBytes } = state.wanted;
@@ -497,7 +501,7 @@ export class Download implements AsyncDisposable {
       if (isChecked && (await sha1(piece)) !== sha1Of(pieces, unit.index)) {
         giveBack(bytes);
         if (before === undefined) this.#ban(source, file);
-        unit.from = start; // of two that sent parts either may have lied: the next one sends all of it
+        unit.from = start; // either of two senders may have lied: the next one sends all of it
         this.#picker.end(asked, false);
         return;
       }
@@ -510,7 +514,7 @@ export class Download implements AsyncDisposable {
       state.unwritten++;
       await (await this.#sink(state)).putPiece(unit.index, piece, address, isChecked);
       state.unwritten--;
-      if (piece !== bytes || sizeBytes > unit.file.unitBytes) giveBack(bytes); // one that is all of the file is the sink's
+      if (piece !== bytes || sizeBytes > unit.file.unitBytes) giveBack(bytes); // the sink has taken over a piece that is the whole file
       if (isChecked) this.#options.onPiece(file, unit.index);
     }
     if (this.#picker.isComplete(file) && state.ahead.size === 0 && state.unwritten === 0) {
@@ -520,8 +524,8 @@ export class Download implements AsyncDisposable {
   }
 
   /**
-   * True if nobody needs a piece before the whole file is checked: it comes from this member alone, in a moment, and no other
-   * wants it. A wrong one is then found by the SHA-256 of the file, and pieces are checked from then on.
+   * Returns true if no member needs a piece before the whole file is checked: all comes from this member, in a moment,
+   * and no other wants it. The SHA-256 of the file then shows a wrong piece, and pieces are checked from then on.
    */
   #isSoonWhole({ wanted: { file, sizeBytes }, pick, doubts, misfits }: State, source: DownloadSource): boolean {
     if (this.#options.leavesUnchecked !== true || misfits || doubts.size > 0 || pick.only !== undefined) return false;
@@ -532,9 +536,9 @@ export class Download implements AsyncDisposable {
     return true;
   }
 
-  /** Takes note that a unit is there. False if it was there already, or is not wanted any longer. */
+  /** Records that a unit is here. @returns false if it was already here, or is no longer wanted */
   async #settle(state: State, asked: Asked): Promise<boolean> {
-    while (state.keeping.has(asked.unit)) await state.keeping.get(asked.unit); // it would be written over what was checked
+    while (state.keeping.has(asked.unit)) await state.keeping.get(asked.unit); // it would overwrite checked bytes
     if (!this.#picker.isMissing(asked.unit)) return false;
     state.onlyAtMs = performance.now();
     for (const other of this.#picker.end(asked, true)) this.#requests.get(other)?.stop.abort(NOT_NEEDED);
@@ -561,12 +565,12 @@ export class Download implements AsyncDisposable {
     if (ahead.delete(from)) this.#bytesAhead -= lengthBytes;
   }
 
-  /** Keeps what came of a range that its member does not end: another one goes on from there. */
+  /** Keeps the beginning of a range that its member does not complete. Another member continues after it. */
   async #keepBeginning(state: State, asked: Asked, bytes: Uint8Array): Promise<void> {
     const { unit } = asked;
     const sink = await this.#sink(state);
-    const to = Math.min(asked.from + asked.receivedBytes, unit.to - 1); // or there would be nothing to ask for
-    // Two members may be lost at once that were asked for the same: the first beginning is kept.
+    const to = Math.min(asked.from + asked.receivedBytes, unit.to - 1); // otherwise there would be nothing to request
+    // Two members with the same request may disconnect at once: the first beginning is kept.
     const mayKeep = this.#picker.isMissing(unit) && !state.keeping.has(unit);
     const { from } = unit;
     if (mayKeep && asked.from <= from && from < to && sink.missing().some((range) => range.from === from)) {
@@ -606,22 +610,27 @@ export class Download implements AsyncDisposable {
   }
 }
 
-/** One reason for all: an abort without one makes an error with a stack each time. */
-const NOT_NEEDED = new Error('the range is not needed any longer');
+/** One error for all aborts: an abort without a reason makes an error with a stack each time. */
+const NOT_NEEDED = new Error('the range is no longer needed');
 
-/** The one of a host's processes that counts: the one that holds most of the file, else the one with the smallest id. */
+/**
+ * Returns true if `one` comes before `other` among the processes of a host: the one that holds more of the file,
+ * otherwise the one with the smaller id.
+ */
 function isBefore(one: Rival, other: Rival): boolean {
   const difference = (one.claim?.heldBytes ?? -1) - (other.claim?.heldBytes ?? -1);
   return difference === 0 ? one.id < other.id : difference > 0;
 }
 
-/** An error of our own is no reason to end the process: whom we cannot ask is left, and comes again later. */
+/**
+ * Handles an error of ours without ending the process: disconnects from the member, which is connected to again later.
+ */
 function cannotAsk({ member }: DownloadSource): Outcome {
   member.drop();
   return 'closed';
 }
 
-/** The SHA-1 of a piece, in hex. */
+/** Returns the SHA-1 of a piece, in hex. */
 function sha1Of(pieces: Uint8Array, index: number): string {
   const at = index * PIECE_HASH_BYTES;
   return Buffer.from(pieces.subarray(at, at + PIECE_HASH_BYTES)).toString('hex');
@@ -631,7 +640,10 @@ function noteProof({ proofs }: State, { unit, source, lengthBytes }: Asked, dige
   proofs.set(unit.index, { origin: source as DownloadSource, lengthBytes, sha1: digest });
 }
 
-/** True if the one member that may send a file does not: it is silent, has it no longer, or only seems to send. */
+/**
+ * Returns true if the only member that may send a file does not: it is silent, no longer has the file, or only seems to
+ * send.
+ */
 function isStalled({ pick, onlyAtMs }: State, only: Source): boolean {
   if (only.isSilent || only.silentMs > SILENT_MS || only.has(pick.file) !== 'whole') return true;
   return performance.now() - onlyAtMs > ONLY_MS;

@@ -3,26 +3,26 @@ import { HANDSHAKE_BYTES, KIND as WIRE_KIND, LENGTH_BYTES } from '../wire/protoc
 import { OUR_EXTENSION_ID } from './handshake.ts';
 import { DATA_HEAD_BYTES, KIND, parseBody, type Message } from './messages.ts';
 
-/** Takes what a peer sends, in order. Each returns false if the peer must not say this. */
+/** Handlers for a peer's messages, called in order. Each returns false if the peer must not send this. */
 export interface FrameHandlers {
-  /** The 68 bytes of its handshake. */
+  /** Called with the 68 bytes of its handshake. */
   readonly handshake: (bytes: Buffer) => boolean;
-  /** The dictionary of an extended handshake. */
+  /** Called with the dictionary of an extended handshake. */
   readonly extended: (payload: Buffer) => boolean;
-  /** A message of the exchange other than DATA. */
+  /** Called with a message of the exchange other than DATA. */
   readonly message: (message: Exclude<Message, { kind: 'data' }>) => boolean;
-  /** Bytes of an answer, as they come: lent until this returns. */
+  /** Called with bytes of an answer as they arrive. They are lent until this returns. */
   readonly data: (id: number, bytes: Uint8Array) => boolean;
-  /** True while no further message is to be given. */
+  /** Returns true while no further message should be passed on. */
   readonly isFull: () => boolean;
 }
 
-/** Enough of a message to tell DATA from all others. */
+/** Bytes of a message that are enough to tell DATA from all others. */
 const HEAD_BYTES = 2 + DATA_HEAD_BYTES;
 
 /**
- * Cuts what a peer sends into messages and checks each, with no copy of the bytes of DATA, and at most one message in
- * memory. Messages of BEP 3, and those of kinds that later versions have, are left out, as far as they are few.
+ * Cuts the bytes of a peer into messages and checks each. Does not copy the bytes of DATA, and holds at most one
+ * message in memory. Ignores messages of BEP 3 and of unknown kinds, which later versions may have, within a limit.
  */
 export class FrameReader {
   readonly #handlers: FrameHandlers;
@@ -30,20 +30,20 @@ export class FrameReader {
   #buffer = Buffer.allocUnsafe(HANDSHAKE_BYTES);
   #gathered = 0;
   #wanted = HANDSHAKE_BYTES;
-  /** Length of the message that is being read. */
+  /** Length of the current message. */
   #messageBytes = 0;
-  /** Bytes of a message that go nowhere, or to the request of DATA. */
+  /** Bytes of the message that are ignored, or passed to the request of DATA. */
   #passBytes = 0;
   #dataId: number | undefined;
   #ignoredBytes = 0;
-  /** Bytes that have come and wait until there is room for the messages in them. */
+  /** Bytes that arrived and wait until there is room for their messages. */
   #held: Uint8Array | undefined;
 
   constructor(handlers: FrameHandlers) {
     this.#handlers = handlers;
   }
 
-  /** True while bytes wait. No more may come before {@link goOn} has taken them. */
+  /** True while bytes wait. Pass no more bytes before {@link goOn} has taken them. */
   get isHolding(): boolean {
     return this.#held !== undefined;
   }
@@ -53,14 +53,14 @@ export class FrameReader {
     return (this.#part === 'body' ? this.#wanted : 0) + (this.#held?.length ?? 0);
   }
 
-  /** Takes bytes that wait, as far as there is room now. After false the connection has to end. */
+  /** Takes waiting bytes while there is room. If it returns false, the connection must end. */
   goOn(): boolean {
     const held = this.#held;
     this.#held = undefined;
     return held === undefined || this.accept(held);
   }
 
-  /** Takes the next bytes: those that there is no room for are kept. After false the connection has to end. */
+  /** Takes the next bytes. Keeps those for which there is no room. If it returns false, the connection must end. */
   accept(chunk: Uint8Array): boolean {
     let at = 0;
     while (at < chunk.length) {
@@ -123,7 +123,7 @@ export class FrameReader {
       return this.#mayIgnore(this.#messageBytes);
     }
     if (head[1] === OUR_EXTENSION_ID && head[2] === KIND.DATA) {
-      if (restBytes === 0) return false; // DATA without a byte of it
+      if (restBytes === 0) return false; // DATA without bytes
       this.#dataId = head.readUInt32BE(3);
       this.#passBytes = restBytes;
       this.#gather('length', LENGTH_BYTES);
@@ -139,7 +139,7 @@ export class FrameReader {
   }
 
   #onMessage(frame: Buffer): boolean {
-    this.#buffer = Buffer.allocUnsafe(HEAD_BYTES); // what was parsed may refer to the other
+    this.#buffer = Buffer.allocUnsafe(HEAD_BYTES); // parsed messages may refer to the old buffer
     this.#gather('length', LENGTH_BYTES);
     const body = frame.subarray(2);
     if (frame[1] === 0) return this.#handlers.extended(body);

@@ -1,4 +1,7 @@
-/** The two handshakes that open a connection of the exchange: that of BitTorrent (BEP 3) and the extended one (BEP 10). */
+/**
+ * Formats and reads the two handshakes that open a connection of the exchange: BitTorrent's (BEP 3) and the extended
+ * one (BEP 10).
+ */
 import bencode from 'bencode';
 import type { InfoHash } from '../nix/brands.ts';
 import { endOfValue, isDictionary } from '../torrent/bencoding.ts';
@@ -12,22 +15,22 @@ import {
 } from '../wire/protocol.ts';
 import { EXCHANGE_NAME } from './messages.ts';
 
-/** The id by which the other side calls the exchange. */
+/** The id that the other side uses for the exchange. */
 export const OUR_EXTENSION_ID = 1;
 
-/** Extensions of BEP 10 are understood. */
+/** Says that we understand the extensions of BEP 10. */
 const RESERVED = Buffer.of(0, 0, 0, 0, 0, 0x10, 0, 0);
 const PEER_ID_AT = INFO_HASH_AT + INFO_HASH_BYTES;
 
-/** What a peer says of itself in the extended handshake. */
+/** The extended handshake of a peer. */
 export interface ExtendedHandshake {
-  /** The id by which it wants to be sent the exchange; undefined if it does not speak it. */
+  /** The id that it uses for the exchange. Undefined if it does not speak it. */
   readonly extensionId: number | undefined;
-  /** The port that it listens on, if it says so. */
+  /** The port that it listens on. Undefined if it does not say. */
   readonly port: number | undefined;
 }
 
-/** All that we say first, in one packet. */
+/** Formats everything that we send first, as one packet. */
 export function formatOpening(group: InfoHash, peerId: Uint8Array, port: number): Buffer {
   const handshake = Buffer.concat([PROTOCOL, RESERVED, Buffer.from(group, 'hex'), peerId]);
   const fields = bencode.encode({ m: { [EXCHANGE_NAME]: OUR_EXTENSION_ID }, p: port });
@@ -37,7 +40,10 @@ export function formatOpening(group: InfoHash, peerId: Uint8Array, port: number)
   return Buffer.concat([handshake, head, fields]);
 }
 
-/** Reads the 68 bytes of a peer's handshake; undefined if it is none, or its peer does not understand BEP 10. */
+/**
+ * Reads the 68 bytes of a peer's handshake. Undefined if they are not a handshake, or if the peer does not understand
+ * BEP 10.
+ */
 export function parseHandshake(bytes: Buffer): { readonly group: InfoHash; readonly peerId: string } | undefined {
   if (bytes.length !== HANDSHAKE_BYTES || !PROTOCOL.equals(bytes.subarray(0, PROTOCOL.length))) return undefined;
   if (((bytes[PROTOCOL.length + 5] ?? 0) & 0x10) === 0) return undefined;
@@ -47,7 +53,7 @@ export function parseHandshake(bytes: Buffer): { readonly group: InfoHash; reado
   };
 }
 
-/** Reads the dictionary of an extended handshake; undefined if it is malformed. */
+/** Reads the dictionary of an extended handshake. Undefined if it is malformed. */
 export function parseExtendedHandshake(payload: Buffer): ExtendedHandshake | undefined {
   try {
     const fields: unknown = bencode.decode(payload.subarray(0, endOfValue(payload, 0)));

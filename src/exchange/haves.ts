@@ -4,18 +4,20 @@ import type { FilePrefix, Message } from './messages.ts';
 import { PieceSet } from './piece-set.ts';
 import type { Wanted, WantedFiles } from './wanted.ts';
 
-/** Fewest files of one question, unless they are the last: one for each file that arrives would cost more than it tells. */
+/**
+ * Fewest files in one question, unless they are the last: a question for each file that arrives would cost too much.
+ */
 const MIN_ASKED = 1024;
 
-/** What one member has of what we want. It was asked in batches, and tells of what it gets later. */
+/** The wanted files and pieces that one member has. It is asked in batches, and tells later of those that it gets. */
 export class Haves {
   readonly #wanted: WantedFiles;
   readonly #send: (message: Message) => void;
   readonly #whole = new Set<FileHash>();
   readonly #partial = new Map<FileHash, PieceSet>();
-  /** Files that it was asked for, by the number of the question, until it answers. */
+  /** Files of each question that it has not answered yet, by the number of the question. */
   readonly #batches = new Map<number, readonly FileHash[]>();
-  /** Files that it was asked for, and those that it will be asked for when these are fewer. */
+  /** Files that it was asked about, and files that it will be asked about once these are fewer. */
   readonly #asked = new Set<FileHash>();
   readonly #later = new Map<FileHash, Wanted>();
   #nextBatch = 1;
@@ -29,7 +31,7 @@ export class Haves {
     return this.#batches.size === 0 && this.#later.size === 0;
   }
 
-  /** True if it has nothing of what we want, as far as it has said. */
+  /** True if it has said so far that it has nothing of what we want. */
   get isEmpty(): boolean {
     return this.#whole.size === 0 && this.#partial.size === 0;
   }
@@ -56,24 +58,24 @@ export class Haves {
     this.#ask();
   }
 
-  /** @returns the files that it has; undefined if it was not asked that */
+  /** Handles an answer. @returns the files that it has; undefined if there is no such question */
   onMap(batch: number, bitmap: Uint8Array): FileHash[] | undefined {
     const files = this.#batches.get(batch);
     if (files === undefined || bitmap.length !== Math.ceil(files.length / 8)) return undefined;
     this.#batches.delete(batch);
     const held = this.#take(files.filter((_, index) => ((bitmap[index >> 3] ?? 0) & (0x80 >> (index & 7))) !== 0));
-    this.#ask(); // they make room
+    this.#ask(); // answered files make room
     return held;
   }
 
-  /** @returns the files that are news; those that are not wanted are left out */
+  /** Handles news of whole files. @returns the new ones that are wanted */
   onHave(prefixes: readonly FilePrefix[]): FileHash[] {
     const held = this.#take(prefixes.flatMap((prefix) => this.#wanted.byPrefix(prefix)?.file ?? []));
     this.#ask();
     return held;
   }
 
-  /** @returns the file; undefined if it has another number of pieces */
+  /** Handles the pieces of a file. @returns the file; undefined if it has another number of pieces */
   onPieces(prefix: FilePrefix, count: number, bitmap: Uint8Array): FileHash[] | undefined {
     const { file, sizeBytes } = this.#wanted.byPrefix(prefix) ?? {};
     if (file === undefined || sizeBytes === undefined || this.#whole.has(file)) return [];
@@ -83,7 +85,7 @@ export class Haves {
     return [file];
   }
 
-  /** @returns the file, if that is new; undefined if it has no such piece */
+  /** Handles news of a piece. @returns the file if the piece is new; undefined if the file has no such piece */
   onPiece(prefix: FilePrefix, index: number): FileHash[] | undefined {
     const { file, sizeBytes } = this.#wanted.byPrefix(prefix) ?? {};
     if (file === undefined || sizeBytes === undefined || this.#whole.has(file)) return [];
@@ -97,7 +99,7 @@ export class Haves {
 
   #take(files: readonly FileHash[]): FileHash[] {
     const news = files.filter((file) => this.#wanted.get(file) !== undefined && !this.#whole.has(file));
-    for (const file of files) this.#asked.delete(file); // the other side has forgotten them, too
+    for (const file of files) this.#asked.delete(file); // the other side forgets them, too
     for (const file of news) {
       this.#whole.add(file);
       this.#partial.delete(file);

@@ -1,15 +1,15 @@
 import type { Candidate } from './messages.ts';
 
-/** Ranges that are counted at a time: a closure of 690 MB has some 1,400. */
+/** Limit on counted ranges. A closure of 690 MB has about 1,400. */
 const MAX_COUNTED = 16_384;
-/** What was given away is on its way for so long: others are about to get it from whoever has it then. */
+/** Time for which a sent range counts as on its way. Other members can get it from the receiver after that. */
 const ON_ITS_WAY_MS = 700;
 
 type Range = Pick<Candidate, 'prefix' | 'from'>;
 
 /**
- * Counts how often each range was given away, to all members together, so that a crowd which takes whatever was given away
- * least has every byte once before any twice.
+ * Counts how often each range was sent, to all members together. If a crowd always gets the range that was sent least,
+ * every byte is sent once before any is sent twice.
  */
 export class LeastSent {
   readonly #given = new Map<string, { readonly count: number; readonly atMs: number }>();
@@ -21,18 +21,18 @@ export class LeastSent {
   note(range: Range, nowMs = performance.now()): void {
     const key = keyOf(range);
     const count = this.#given.get(key)?.count ?? 0;
-    this.#given.delete(key); // so that the one given longest ago is the first
+    this.#given.delete(key); // keeps the range that was sent longest ago first
     this.#given.set(key, { count: count + 1, atMs: nowMs });
     const [oldest] = this.#given.keys();
     if (oldest !== undefined && this.#given.size > MAX_COUNTED) this.#given.delete(oldest);
   }
 
-  /** True if somebody was given a range a moment ago. */
+  /** Returns true if a range was sent to a member a moment ago. */
   isOnItsWay(range: Range, nowMs = performance.now()): boolean {
     return nowMs - (this.#given.get(keyOf(range))?.atMs ?? -Infinity) < ON_ITS_WAY_MS;
   }
 
-  /** Index of the range that was given away least; of several the first. -1 if there is none. */
+  /** Returns the index of the range that was sent least; the first one of several. -1 if there is none. */
   choose(ranges: readonly Range[], mayBe: (index: number) => boolean): number {
     let best = -1;
     let least = Infinity;

@@ -37,22 +37,24 @@ import { TheirFetches, type Claim } from './their-fetches.ts';
 import { TheirWants, type WantsRoom } from './their-wants.ts';
 import type { Wanted, WantedFiles } from './wanted.ts';
 
-/** A connection over which nothing at all comes while something is asked is closed after so long. */
+/** Time without any byte, while something is requested, after which a connection is closed. */
 const DEAD_MS = 5_000;
-/** The same where the member has sent before, and no peer at all sends now: it may be the line, which comes back. */
+/**
+ * The same time for a member that has sent before, while no peer sends: then the line may be out, and may come back.
+ */
 const LINE_OUT_MS = 15_000;
-/** A member that waits for us hears of us so often: it may be that others are served before it. */
+/** Interval of keep-alives to a member that waits for us, since others may be served first. */
 const KEEP_ALIVE_MS = 2_000;
 
-/** What all links of a process share. */
+/** The parts that all links of a process share. */
 export interface LinkContext {
-  /** 20 bytes that tell this process from others. */
+  /** 20 bytes that identify this process. */
   readonly peerId: Buffer;
-  /** Port that others reach us at. */
+  /** Port at which others reach us. */
   readonly port: () => number;
   readonly peers: PeerTable;
   readonly networks: Pick<LocalNetworks, 'includes'>;
-  /** True if the scope lets this host have anything of ours. */
+  /** Returns true if the scope lets this host have our NARs. */
   readonly mayHave: (host: string) => boolean;
   readonly wanted: WantedFiles;
   readonly offer: Offer;
@@ -62,16 +64,16 @@ export interface LinkContext {
   readonly narInfos: PacketBudget;
   readonly requestsRoom: RequestsRoom;
   readonly leastSent: LeastSent;
-  /** What comes over connections that we make is read into it. */
+  /** Buffer for bytes received over connections that we open. */
   readonly readBuffer: Uint8Array;
   readonly downloadLimit: (host: string) => RateLimit | undefined;
   readonly uploadLimit: (host: string) => RateLimit | undefined;
   readonly onUpload: (bytes: number) => void;
 }
 
-/** What is told of a link. */
+/** Events of a link. */
 export interface LinkEvents {
-  /** Both handshakes are done: it may be asked. */
+  /** Both handshakes are done: the member may be asked. */
   readonly opened: (link: Link) => void;
   readonly have: (link: Link, file: FileHash) => void;
   readonly piece: (link: Link, file: FileHash) => void;
@@ -80,15 +82,15 @@ export interface LinkEvents {
   readonly closed: (link: Link) => void;
 }
 
-/** One connection to one member, in both roles: it is asked, and answered. */
+/** One connection to one member, in both roles: it is asked, and it is answered. */
 export class Link implements Member, Receiver {
   readonly group: InfoHash;
   readonly isOutgoing: boolean;
-  /** True once there is a connection; the handshakes come after that. */
+  /** True once there is a connection. The handshakes follow. */
   hasConnected = false;
-  /** When it was first seen idle, if it still is. `performance.now()` */
+  /** When it became idle, in milliseconds of `performance.now()`. Undefined if it is not idle. */
   idleSinceMs: number | undefined;
-  /** The peer id of the other side, in hex; empty until it has said it. */
+  /** The peer id of the other side, in hex. Empty until it is known. */
   peerId = '';
   peer: PeerRecord;
   readonly #context: LinkContext;
@@ -186,7 +188,7 @@ export class Link implements Member, Receiver {
     return link;
   }
 
-  /** Address of the other side's host, as node:net gives it. */
+  /** Address of the other side's host, in the form of node:net. */
   get host(): string {
     return asIPv4IfMapped(this.#connection.remote.host);
   }
@@ -196,7 +198,7 @@ export class Link implements Member, Receiver {
     return this.peerId === this.#context.peerId.toString('hex');
   }
 
-  /** True if the peer has sent anything: whoever does not know the group closes without a word. */
+  /** True if the peer has sent anything. A peer that does not know the group closes without a byte. */
   get hasAnswered(): boolean {
     return this.#connection.receivedBytes > 0;
   }
@@ -226,7 +228,9 @@ export class Link implements Member, Receiver {
     return this.isOpen && this.#haves.isKnown;
   }
 
-  /** True if nothing is exchanged over it, and the member has said that it has nothing of what is wanted. */
+  /**
+   * True if nothing is requested in either direction, and the member has said that it has nothing of what is wanted.
+   */
   get isIdle(): boolean {
     const isUsed = this.#requests.size > 0 || this.#answers.size > 0;
     return this.isKnown && !isUsed && this.#context.wanted.size > 0 && this.#haves.isEmpty;
@@ -252,7 +256,7 @@ export class Link implements Member, Receiver {
     return this.#fetches.get(file);
   }
 
-  /** True if the member looks for a file that we have not told it we have. */
+  /** Returns true if the member wants a file and was not told that we have it. */
   lacks(prefix: FilePrefix): boolean {
     return this.#theirs.has(prefix);
   }
@@ -282,7 +286,7 @@ export class Link implements Member, Receiver {
     this.drop();
   }
 
-  /** Tells the member of more that is wanted, or of what is not any longer. */
+  /** Tells the member about newly wanted files. */
   want(files: readonly Wanted[]): void {
     if (!this.isOpen) return;
     const isAdmitted = this.#context.mayHave(this.host);
@@ -294,7 +298,7 @@ export class Link implements Member, Receiver {
     if (this.isOpen) this.#haves.unwant(files);
   }
 
-  /** Tells the member of a file, or a piece of one, that may be given now, if it looks for that. */
+  /** Tells the member that a file, or a piece of one, may be given now, if it wants it. */
   onArrived(prefix: FilePrefix): void {
     if (this.isOpen) this.#theirs.onArrived(prefix);
   }
@@ -304,15 +308,15 @@ export class Link implements Member, Receiver {
   }
 
   /**
-   * Tells the member of an edition that is here. Beyond the local network only followers of its hash map hear of it, so
-   * that nobody learns which others this machine follows.
+   * Tells the member of an edition that is here. Beyond the local network, tells only followers of its hash map, so
+   * that nobody learns which other maps this machine follows.
    */
   tellEdition(edition: Edition): void {
     const isFollower = this.isNeighbour || edition.group === this.group;
     if (this.isOpen && isFollower && this.#context.mayHave(this.host)) this.#send({ kind: 'edition', ...edition });
   }
 
-  /** Tells a neighbour of files that it looks for and that we fetch from elsewhere. */
+  /** Tells a neighbour of files that it wants and that we fetch from an upstream. */
   tellFetching(fetches: readonly Fetch[]): void {
     if (!this.isOpen || !this.isNeighbour || !this.#context.mayHave(this.host)) return;
     const wanted = fetches.filter(({ prefix }) => this.lacks(prefix));
@@ -320,12 +324,12 @@ export class Link implements Member, Receiver {
       this.#send({ kind: 'fetching', fetches: wanted.slice(at, at + MAX_FETCHES_PER_MESSAGE) });
   }
 
-  /** Looks after the connection, about every second: a dead one is closed, and a waiting member hears of us. */
+  /** Checks the connection, about every second. Closes a dead one, and sends keep-alives to a waiting member. */
   look(nowMs: number, wokeAtMs: number): void {
     if (!this.isOpen) return;
     this.idleSinceMs = this.isIdle ? (this.idleSinceMs ?? nowMs) : undefined;
     const quietMs = nowMs - Math.max(this.#connection.heardAtMs, this.#silentSince, wokeAtMs);
-    const isLine = this.peer.bytes > 0 && this.#context.peers.line.isSilent(); // and not the peer, which has sent before
+    const isLine = this.peer.bytes > 0 && this.#context.peers.line.isSilent(); // the line is to blame, not a peer that has sent before
     if (this.#requests.size > 0 && quietMs > (isLine ? LINE_OUT_MS : DEAD_MS)) {
       this.drop();
       return;
@@ -336,7 +340,7 @@ export class Link implements Member, Receiver {
     this.#connection.keepAlive();
   }
 
-  /** Since when nothing but the peer can be why nothing comes. */
+  /** Time since which only the peer can be the reason for its silence. */
   get #silentSince(): number {
     return Math.max(this.#askedAtMs, this.#connection.heldUntilMs, this.#context.peers.line.backAtMs);
   }
@@ -369,7 +373,7 @@ export class Link implements Member, Receiver {
 
   #onExtended(payload: Buffer): boolean {
     const handshake = parseExtendedHandshake(payload);
-    if (handshake?.extensionId === undefined) return false; // a foreign client, or one of another version
+    if (handshake?.extensionId === undefined) return false; // a client without the exchange, or with another version
     if (++this.#extendedHandshakes > MAX_EXTENDED_HANDSHAKES) return false;
     const isFirst = this.#extensionId === 0;
     this.#extensionId = handshake.extensionId;

@@ -5,60 +5,68 @@ import type { Claim } from './their-fetches.ts';
 import type { PieceSet } from './piece-set.ts';
 
 /**
- * What became of a request: all bytes came; the connection ended first; the member refused it, or the rest of it; `cancelled`
- * if the signal ended it.
+ * The outcome of a request. `complete`: all bytes arrived. `closed`: the connection ended first. `cancelled`: the
+ * signal ended it. Otherwise the member refused it, or the rest of it.
  */
 export type Outcome = 'complete' | 'closed' | Refusal;
 
-/** Takes the next bytes of an answer, in order. They are lent: the buffer is overwritten when this returns. */
+/** Takes the next bytes of an answer, in order. They are lent: the buffer is overwritten after this returns. */
 export type OnBytes = (bytes: Uint8Array) => void;
 
-/** A file that this process looks for. */
+/** A wanted file. */
 export interface WantedFile {
   readonly file: FileHash;
-  /** Its FileSize: without it, members are not asked for single pieces. */
+  /** Its FileSize. Without it, members are not asked for single pieces. */
   readonly sizeBytes?: number | undefined;
-  /** True if only members that the scope admits may hear of it: no hash map lists it, or this process holds it. Default: all may. */
+  /**
+   * True if only members that the scope admits may hear of it, since no hash map lists it or this process holds it.
+   * Default: all may.
+   */
   readonly isScoped?: boolean | undefined;
 }
 
-/** A member that we are connected to: what it has of what we want, and what it can be asked. */
+/** A connected member: what it has of the wanted files, and the requests to it. */
 export interface Member {
-  /** What is known of it over all connections: its merit, its rate, its silences. */
+  /** The record of the peer over all connections: its merit, its rate, its silences. */
   readonly peer: PeerRecord;
-  /** Tells it from all others, in hex. */
+  /** Identifies it among all members, in hex. */
   readonly peerId: string;
   /** Address of its host, as node:net gives it. */
   readonly host: string;
-  /** Whether it is on a network that this machine is on. */
+  /** True if it is on a network of this machine. */
   readonly isNeighbour: boolean;
   readonly isOpen: boolean;
-  /** Requests of ours that are open. */
+  /** Number of our open requests. */
   readonly openRequests: number;
-  /** Bytes that were asked for and are not here yet, those of cancelled requests too, until the member confirms. */
+  /** Requested bytes that have not arrived. Includes those of cancelled requests, until the member confirms. */
   readonly inFlightBytes: number;
-  /** Milliseconds that it could have sent payload and did not; 0 if nothing is asked of it. */
+  /** Milliseconds in which it could have sent payload and did not. 0 if nothing is requested from it. */
   readonly silentMs: number;
-  /** True if it has answered all questions what it has: only then a file that it is not known to have is absent. */
+  /**
+   * True if it has answered all questions about what it has. Only then is a file absent that it is not known to have.
+   */
   readonly isKnown: boolean;
-  /** What it has of a wanted file. */
+  /** Returns what it has of a wanted file. */
   has(file: FileHash): 'whole' | PieceSet | undefined;
-  /** Whether it looks for a file that we did not have when it said so. */
+  /** Returns true if it wants a file that we did not have when it said so. */
   wants(file: FileHash): boolean;
-  /** What it says of a wanted file that it fetches from elsewhere; undefined if it does not, or is not to be believed. */
+  /**
+   * Returns its claim to fetch a wanted file from an upstream. Undefined if there is none, or if it is not believed.
+   */
   fetching(file: FileHash): Claim | undefined;
   /**
-   * Asks for a range. What it has at hand comes first, else answers come in the order of the requests. Never rejects.
+   * Requests a range. Ranges that the member has at hand come first, otherwise answers come in the order of the
+   * requests. Never rejects.
    *
-   * @param onBytes called for all bytes of the range, in order; not once `signal` is aborted
+   * @param onBytes called with all bytes of the range, in order. Not called once `signal` is aborted
    */
   get(range: FileRange, onBytes: OnBytes, signal: AbortSignal): Promise<Outcome>;
   /**
-   * Asks for whichever of these ranges the member has given away least; it leaves out those that it sends us already. Never
-   * rejects.
+   * Requests one of these ranges: the one that the member has sent least. It leaves out those that it is already
+   * sending us. Never rejects.
    *
-   * @param candidates of wanted files, the best first, at most MAX_ANY_CANDIDATES
-   * @param on.picked called with the index of the range, before its bytes
+   * @param candidates ranges of wanted files, the best first, at most MAX_ANY_CANDIDATES
+   * @param on.picked called with the index of the chosen range, before its bytes
    */
   any(
     candidates: readonly FileRange[],
@@ -66,7 +74,7 @@ export interface Member {
     signal: AbortSignal,
   ): Promise<Outcome>;
   /**
-   * The texts of narinfos, unchecked; undefined for each that it has not. Never rejects.
+   * Returns the texts of narinfos, unchecked. Undefined for each that the member does not have. Never rejects.
    *
    * @param hashes at most MAX_NARINFOS_PER_MESSAGE
    */

@@ -17,50 +17,53 @@ import { isNamed, Places } from './places.ts';
 import { WantsRoom } from './their-wants.ts';
 import { WantedFiles } from './wanted.ts';
 
-/** A member without anything of what is wanted is left for another after so long, and met again after so long. */
+/**
+ * A connected member that has nothing of what is wanted is replaced by another after `IDLE_MS`, and tried again after
+ * `LEFT_MS`.
+ */
 const IDLE_MS = 2_000;
 const LEFT_MS = 60_000;
-/** Connections that are being made while those places are not taken: machines that are off do not answer for long. */
+/** Limit on pending connections while places are free: machines that are off do not answer for a long time. */
 const MAX_DIALS = 256;
-/** How often to look for a place that nobody has taken. */
+/** Interval of checks for free places. */
 const FILL_EVERY_MS = 150;
-/** A member whose connection ended is tried again after so long; one that has sent good bytes much sooner. */
+/** Time before a member whose connection ended is tried again; shorter for one that has sent good bytes. */
 const RECONNECT_MS = 10_000;
 const RECONNECT_PROVEN_MS = 1_000;
-/** Another name of somebody who is connected already, or of ourselves, is tried again after so long. */
+/** Time before an address is tried again that led to a connected member, or to ourselves. */
 const ALIAS_MS = 300_000;
-/** How often each connection is looked after. */
+/** Interval of checks of each connection. */
 const LOOK_EVERY_MS = 1_000;
 
-/** Events of {@link Members}. A member is only told of between `member` and `gone`. */
+/** Events of {@link Members}. Other events of a member come between its `member` and `gone`. */
 export interface MembersEvents {
-  /** A member is connected and may be asked. What it has comes in a moment. */
+  /** A member is connected and may be asked. It will say soon what it has. */
   member: [member: Member];
   gone: [member: Member];
-  /** It has a wanted file whole now. */
+  /** It has all of a wanted file now. */
   have: [member: Member, file: FileHash];
   /** It has more pieces of a wanted file that it is fetching. */
   piece: [member: Member, file: FileHash];
-  /** It says that it holds an edition of the hash map of a group that was joined. */
+  /** It says that it holds an edition of the hash map of a joined group. */
   edition: [member: Member, edition: Edition];
 }
 
-/** What members need of the process that they are members of. */
+/** The parts of a process that its members need. */
 export interface MembersOptions extends Pick<LinkContext, 'port' | 'peers' | 'networks' | 'mayHave' | 'offer'> {
-  /** Limits of what comes and goes, by host. Default: none. */
+  /** Limits on received and sent bytes, by host. Default: none. */
   readonly downloadLimit?: LinkContext['downloadLimit'];
   readonly uploadLimit?: LinkContext['uploadLimit'];
-  /** Memory for those who ask and do not read. Default: one for members alone. */
+  /** Memory for members that ask and do not read. Default: an own budget. */
   readonly budget?: SendBudget;
-  /** Limits on narinfos that others look up here. Default: those of {@link NARINFOS_PER_SECOND}. */
+  /** Limits on narinfos that members look up here. Default: those of {@link NARINFOS_PER_SECOND}. */
   readonly narInfos?: PacketBudget;
-  /** 20 bytes. Default: others in each process. */
+  /** 20 bytes. Default: a random one for each process. */
   readonly peerId?: Buffer;
-  /** Called with bytes of files that were sent. */
+  /** Called with the number of sent payload bytes. */
   readonly onUpload?: (bytes: number) => void;
 }
 
-/** What is read of a socket at once: larger reads cost fewer calls. */
+/** Bytes that are read from a socket at once. Larger reads take fewer calls. */
 const READ_BYTES = 256 * 1024;
 
 /** A peer that may be a member of one of our groups. */
@@ -68,30 +71,30 @@ interface Known {
   readonly peer: PeerRecord;
   /** The group that it is known to be in. */
   group: InfoHash | undefined;
-  /** Groups that it was tried for in vain. */
+  /** Groups in which it was tried without success. */
   readonly refused: Set<InfoHash>;
   /** True once it was tried for all groups and spoke the exchange in none. */
   isForeign: boolean;
-  /** `performance.now()` */
+  /** Time before which it is not connected to, in milliseconds of `performance.now()`. */
   notBeforeMs: number;
 }
 
-/** The members of our groups: keeps connections to some, one to each, and tells what they have. */
+/** The members of our groups. Keeps one connection to each of some members, and reports what they have. */
 export class Members extends EventEmitter<MembersEvents> {
   readonly #context: LinkContext;
   readonly #groups = new Set<InfoHash>();
-  /** Groups that nobody beyond the local network is met in. */
+  /** Groups that are joined only on the local network. */
   readonly #nearGroups = new Set<InfoHash>();
   readonly #known = new Map<string, Known>();
-  /** Links that we are opening or have opened, by the peer's address. */
+  /** Links that we opened or are opening, by the peer's address. */
   readonly #dialed = new Map<string, Link>();
   readonly #links = new Set<Link>();
-  /** What members are told of our hash maps, by group. */
+  /** Editions of our hash maps that members are told of, by group. */
   readonly #editions = new Map<InfoHash, Edition>();
   readonly #open = new Set<Link>();
   readonly #lookTimer: NodeJS.Timeout;
   #lookedAtMs = performance.now();
-  /** When this process ran again after it was held up: nothing that was sent meanwhile has been read. */
+  /** When this process ran again after a delay: messages that arrived meanwhile were not read. */
   #wokeAtMs = -Infinity;
   #fillTimer: NodeJS.Timeout | undefined;
   #isClosed = false;
@@ -129,22 +132,22 @@ export class Members extends EventEmitter<MembersEvents> {
     return this.#open;
   }
 
-  /** Tells this process from its members, in hex. */
+  /** Identifies this process among its members, in hex. */
   get peerId(): string {
     return this.#context.peerId.toString('hex');
   }
 
-  /** Infohashes under which members meet. */
+  /** Infohashes of the joined groups. */
   get groups(): ReadonlySet<InfoHash> {
     return this.#groups;
   }
 
-  /** Meets nobody beyond the local network in a group: to be called before it is joined. */
+  /** Restricts a group to the local network. Call it before the group is joined. */
   keepNear(group: InfoHash): void {
     this.#nearGroups.add(group);
   }
 
-  /** Looks for members in one more group. */
+  /** Starts to look for members of a group. */
   join(group: InfoHash): void {
     if (this.#groups.has(group)) return;
     this.#groups.add(group);
@@ -152,7 +155,7 @@ export class Members extends EventEmitter<MembersEvents> {
     this.#fill();
   }
 
-  /** Takes in a peer that may be a member; it is connected to as soon as there is a place for it. */
+  /** Adds a peer that may be a member. It is connected to as soon as there is a place for it. */
   addPeer(peer: PeerRecord): void {
     if (this.#known.has(peer.address)) return;
     if (this.#known.size >= MAX_PEERS) this.#forgetEvicted();
@@ -160,12 +163,12 @@ export class Members extends EventEmitter<MembersEvents> {
     this.#fill();
   }
 
-  /** True if a peer is no member of any group of ours, as far as it was asked. */
+  /** Returns true if a peer is not a member of our groups, as far as is known. */
   isForeign({ address }: PeerRecord): boolean {
     return this.#groups.size === 0 || this.#known.get(address)?.isForeign === true;
   }
 
-  /** True while a connection is being made to somebody who may be a member and who may answer soon. */
+  /** True while a connection is pending to a peer that may be a member and may answer soon. */
   get isMeeting(): boolean {
     if (this.#groups.size === 0) return false;
     const now = performance.now();
@@ -173,7 +176,7 @@ export class Members extends EventEmitter<MembersEvents> {
     return false;
   }
 
-  /** Takes over the connection of somebody who has named one of our groups. */
+  /** Takes over the connection of a peer that has named one of our groups. */
   accept(socket: Socket, opening: Agreed): void {
     const { remoteAddress: host, remotePort: port } = socket;
     const group = opening.infoHash as InfoHash;
@@ -182,25 +185,28 @@ export class Members extends EventEmitter<MembersEvents> {
       this.#links.add(Link.adopt(socket, opening, { host: asIPv4IfMapped(host), port }, this.#context, this.#events));
   }
 
-  /** Looks for files, at all members of now and later. */
+  /** Wants files from all present and later members. */
   want(files: Iterable<WantedFile>): void {
     const news = this.#context.wanted.add(files);
     for (const link of this.#open) link.want(news);
   }
 
-  /** Looks no longer for files: they are here, or nobody needs them. */
+  /** Stops wanting files: they are here, or no longer needed. */
   unwant(files: Iterable<FileHash>): void {
     const gone = this.#context.wanted.delete(files);
     for (const link of this.#open) link.unwant(gone);
   }
 
-  /** Tells the members of now and later which edition of a hash map is here. */
+  /** Tells present and later members which edition of a hash map is here. */
   tellEdition(edition: Edition): void {
     this.#editions.set(edition.group, edition);
     for (const link of this.#open) link.tellEdition(edition);
   }
 
-  /** Tells neighbours that look for files, too, how much of them is here: they need not fetch them from elsewhere. */
+  /**
+   * Tells neighbours that want the same files how much of them is here, so that they need not fetch them from an
+   * upstream.
+   */
   tellFetching(files: readonly { readonly file: FileHash; readonly heldBytes: number }[]): void {
     if (files.length === 0 || this.#open.size === 0) return;
     const fetches = files.map(({ file, heldBytes }) => ({
@@ -210,14 +216,14 @@ export class Members extends EventEmitter<MembersEvents> {
     for (const link of this.#open) link.tellFetching(fetches);
   }
 
-  /** Ends the connection to a member that has lied, and never connects to it again in this process. */
+  /** Ends the connection to a member that lied, and never connects to it again in this process. */
   ban(member: Member, reason: string): void {
     const { peers } = this.#context;
     peers.ban(member.peer.address, reason);
     for (const link of [...this.#links].filter(({ peer }) => peer === member.peer)) {
-      // Whoever connected to us has said itself which port is its own: its host connects no more.
+      // A peer that connected to us chose the port that it claims. So its host may not connect again.
       if (!link.isOutgoing) peers.ban(`${link.host}:`, reason);
-      link.drop(); // it may be another one than the member lied over
+      link.drop(); // the lie may have come over another connection
     }
   }
 
@@ -267,9 +273,9 @@ export class Members extends EventEmitter<MembersEvents> {
     this.#pause(loser, ALIAS_MS);
   }
 
-  /** Which of two connections to one member goes: both sides come to the same one. */
+  /** Returns the connection to end if there are two to one member. Both sides choose the same one. */
   #loserOf(older: Link, newer: Link): Link {
-    if (older.isOutgoing === newer.isOutgoing) return older; // its other side believes that it has ended, or has another name
+    if (older.isOutgoing === newer.isOutgoing) return older; // its other side has ended it, or has another name
     const isOurs = this.#context.peerId.toString('hex') < newer.peerId;
     return newer.isOutgoing === isOurs ? older : newer;
   }
@@ -278,7 +284,7 @@ export class Members extends EventEmitter<MembersEvents> {
     this.#links.delete(link);
     if (this.#open.delete(link)) this.emit('gone', link);
     if (!link.isOutgoing) {
-      this.#fill(); // somebody who is connected to us is not connected to
+      this.#fill(); // a peer that is connected already needs no second connection
       return;
     }
     const { peer } = link;
@@ -296,7 +302,7 @@ export class Members extends EventEmitter<MembersEvents> {
     if (link.isOurselves) this.#pause(link, ALIAS_MS);
     else if (known !== undefined && this.#groupFor(known) === undefined) {
       known.isForeign = true;
-      known.refused.clear(); // it may join one
+      known.refused.clear(); // it may join one of them
       this.#pause(link, RECONNECT_MS);
     } else if (link.hasAnswered || peer.bytes > 0) {
       this.#pause(link, peer.bytes > 0 && !isSilent(peer) ? RECONNECT_PROVEN_MS : RECONNECT_MS);
@@ -304,7 +310,7 @@ export class Members extends EventEmitter<MembersEvents> {
     this.#fill();
   }
 
-  /** Leaves the peer of a link in peace for a while, at least. */
+  /** Leaves the peer of a link alone for at least this time. */
   #pause({ peer }: Link, forMs: number): void {
     const known = this.#known.get(peer.address);
     if (known === undefined) return;
@@ -312,7 +318,7 @@ export class Members extends EventEmitter<MembersEvents> {
     setTimeout(() => this.#fill(), forMs + 1).unref();
   }
 
-  /** @param hasPlace returns true if one more may be met in a group. Default: always */
+  /** @param hasPlace returns true if one more member of a group may be connected to. Default: always true */
   #groupFor(
     { peer, group, refused }: Known,
     hasPlace: (group: InfoHash) => boolean = () => true,
@@ -328,15 +334,15 @@ export class Members extends EventEmitter<MembersEvents> {
     return !this.#nearGroups.has(group) || this.#context.networks.includes(host);
   }
 
-  /** Lets go of those that the table of peers has let go of. */
+  /** Forgets peers that the peer table has forgotten. */
   #forgetEvicted(): void {
     for (const [address, { peer }] of this.#known)
       if (this.#context.peers.get(address) !== peer) this.#known.delete(address);
   }
 
   /**
-   * Connects to members that are not connected, as many as there are places. A member that does not answer at once, sends
-   * nothing when it is asked, or has nothing of what is wanted, keeps nobody else from being tried.
+   * Connects to further members while there are places. A member that does not answer at once, is silent when asked, or
+   * has nothing of what is wanted does not keep others from being tried.
    */
   #fill(): void {
     if (this.#isClosed || this.#groups.size === 0) return;
@@ -378,7 +384,7 @@ export class Members extends EventEmitter<MembersEvents> {
     }, FILL_EVERY_MS).unref();
   }
 
-  /** Makes room for a member that may have what those do not that are connected. */
+  /** Makes room for a member that may have more than the connected ones. */
   #leaveIdle(nowMs: number): void {
     let longest: Link | undefined;
     for (const link of this.#dialed.values())

@@ -1,6 +1,6 @@
 /**
- * The messages of the exchange, as EXCHANGE.md specifies them: parsing and formatting, without I/O. Each one is the body of
- * a message of the extension `nar_exchange` (BEP 10): a byte that tells its kind, then fields. Integers are big-endian.
+ * Parses and formats the messages of the exchange, as EXCHANGE.md specifies them: without I/O. Each is the body of a
+ * message of the extension `nar_exchange` (BEP 10): a byte for its kind, then fields. Integers are big-endian.
  */
 import type { FileHash, InfoHash, StoreHash } from '../nix/brands.ts';
 import { decodeNix32, encodeNix32 } from '../nix/nix32.ts';
@@ -15,7 +15,7 @@ import {
 } from '../wire/bounds.ts';
 import { KIND as WIRE_KIND, LENGTH_BYTES } from '../wire/protocol.ts';
 
-/** Name of the extension in the extended handshake; its number is the version, as other versions are other extensions. */
+/** Name of the extension in the extended handshake. It ends with the version: other versions are other extensions. */
 export const EXCHANGE_NAME = 'nar_exchange2';
 
 /** Kinds of messages. */
@@ -38,28 +38,29 @@ export const KIND = {
   FETCHING: 16,
 } as const;
 
-/** Bytes of the SHA-256 of a file, and of its beginning, by which members speak of it in lists. */
+/** Bytes of a file's SHA-256, and of its prefix, which names the file in lists. */
 const FILE_HASH_BYTES = 32;
 const PREFIX_BYTES = 8;
 const STORE_HASH_BYTES = 20;
 const INFO_HASH_BYTES = 20;
 /** A file's prefix, an offset and a length. */
 const CANDIDATE_BYTES = PREFIX_BYTES + 12;
-/** A file's prefix, and how much of it is held. */
+/** A file's prefix, and the number of held bytes. */
 const FETCH_BYTES = PREFIX_BYTES + 8;
-/** Before the bytes of a DATA message: kind and request. */
+/** Bytes before the data of a DATA message: kind and request. */
 export const DATA_HEAD_BYTES = 5;
-/** Before the body of each message: length, kind of BEP 3, id of the extension. */
+/** Bytes before the body of each message: length, kind of BEP 3, id of the extension. */
 export const FRAME_HEAD_BYTES = LENGTH_BYTES + 2;
 
 /** The first 8 bytes of a FileHash, as 16 hex digits. */
 export type FilePrefix = string & { readonly filePrefix: true };
 
-/** Reasons for a refusal. Others may be added: unknown ones count as `failed`. */
+/** Reasons for a refusal. Later versions may add some: unknown ones count as `failed`. */
 export const REFUSALS = { absent: 1, withheld: 2, busy: 3, range: 4, failed: 5, cancelled: 6 } as const;
 /**
- * Why a request is not answered, or no further: the file is not here, or not for others; this peer is given nothing; too many
- * requests wait; the file is shorter; it could not be read; the request was taken back.
+ * The reason why a request is not answered, or only in part. `absent`: the file is not here, or not for others.
+ * `withheld`: this peer gets nothing. `busy`: too many requests wait. `range`: the file is shorter. `failed`: it could
+ * not be read. `cancelled`: the request was cancelled.
  */
 export type Refusal = keyof typeof REFUSALS;
 
@@ -86,13 +87,13 @@ export interface Edition {
   readonly infoHash: InfoHash;
 }
 
-/** A file that is being fetched from elsewhere. */
+/** A file that is being fetched from an upstream. */
 export interface Fetch {
   readonly prefix: FilePrefix;
   readonly heldBytes: number;
 }
 
-/** A message of the exchange. `id` is a request's, chosen by the side that asks. */
+/** A message of the exchange. `id` is the number of a request, chosen by the side that asks. */
 export type Message =
   | { readonly kind: 'want'; readonly batch: number; readonly prefixes: readonly FilePrefix[] }
   | { readonly kind: 'haveMap'; readonly batch: number; readonly bitmap: Uint8Array }
@@ -111,12 +112,12 @@ export type Message =
   | { readonly kind: 'narinfo'; readonly id: number; readonly index: number; readonly text: Uint8Array }
   | ({ readonly kind: 'edition' } & Edition);
 
-/** The prefix of a file. */
+/** Returns the prefix of a file. */
 export function prefixOf(file: FileHash): FilePrefix {
   return hexOf(Buffer.from(decodeNix32(file).buffer), 0);
 }
 
-/** The whole message, with the frame around it, to a peer that calls the extension by `extensionId`. */
+/** Formats a whole message, with its frame, for a peer that uses `extensionId` for the exchange. */
 export function formatMessage(message: Message, extensionId: number): Buffer {
   const body = formatBody(message);
   const frame = Buffer.allocUnsafe(FRAME_HEAD_BYTES + body.length);
@@ -125,7 +126,7 @@ export function formatMessage(message: Message, extensionId: number): Buffer {
   return frame;
 }
 
-/** All of a DATA message but its bytes, so that these need not be copied. */
+/** Formats a DATA message without its bytes, so that they need not be copied. */
 export function formatDataHead(id: number, lengthBytes: number, extensionId: number): Buffer {
   const head = Buffer.allocUnsafe(FRAME_HEAD_BYTES + DATA_HEAD_BYTES);
   writeFrameHead(head, DATA_HEAD_BYTES + lengthBytes, extensionId);
@@ -140,7 +141,7 @@ function writeFrameHead(frame: Buffer, bodyBytes: number, extensionId: number): 
   frame[LENGTH_BYTES + 1] = extensionId;
 }
 
-/** The body of a message: its kind and its fields. */
+/** Formats the body of a message: its kind and its fields. */
 export function formatBody(message: Message): Buffer {
   switch (message.kind) {
     case 'want':
@@ -194,9 +195,9 @@ export function formatBody(message: Message): Buffer {
 }
 
 /**
- * Reads the body of a message; byte strings in it are slices of `body`.
+ * Parses the body of a message. Byte strings in it are slices of `body`.
  *
- * @returns `unknown` for a kind that a later version may have, undefined if it is malformed
+ * @returns `unknown` for a kind that a later version may have; undefined if it is malformed
  */
 export function parseBody(body: Uint8Array): Message | 'unknown' | undefined {
   const bytes = Buffer.from(body.buffer, body.byteOffset, body.length);
@@ -369,7 +370,7 @@ function uint64(value: number): Buffer {
   return bytes;
 }
 
-/** A number of 64 bits; NaN beyond what is exact. */
+/** Reads a number of 64 bits. NaN if it is not exact. */
 function numberAt(bytes: Buffer, at: number): number {
   const value = bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4);
   return Number.isSafeInteger(value) ? value : Number.NaN;

@@ -5,21 +5,21 @@ import type { PieceSet } from './piece-set.ts';
 
 /** Events of an {@link Offer}. */
 export interface OfferEvents {
-  /** What is held of a file may have changed: whoever wants it asks {@link Offer.holds} again. */
+  /** The held part of a file may have changed: whoever wants the file asks {@link Offer.holds} again. */
   news: [prefix: FilePrefix];
-  /** A piece of a file that is being fetched can be given from now on. */
+  /** A piece of a file that is being fetched may be given from now on. */
   piece: [prefix: FilePrefix, index: number];
 }
 
-/** A file, or a part of one that is being fetched, that may be given to one peer. Whoever has opened it closes it. */
+/** A file, or a part of one that is being fetched, that may be given to one peer. The code that opens it closes it. */
 export interface OfferedFile extends AsyncDisposable {
   readonly prefix: FilePrefix;
   readonly sizeBytes: number;
-  /** Fills `target` with what lies from that offset on. Rejects if these bytes are not here (any longer). */
+  /** Fills `target` with the bytes from an offset on. Rejects if these bytes are not here. */
   read(target: Uint8Array, offset: number): Promise<void>;
 }
 
-/** The range that a peer asks for, and who it is. */
+/** A requested range, and the peer that requests it. */
 export interface Asked {
   /** `host:port` of the peer. */
   readonly address: string;
@@ -27,16 +27,16 @@ export interface Asked {
   readonly length: number;
 }
 
-/** What this process gives to members. Everything in it may be given: the gate has been asked. */
+/** The NARs and narinfos that members may get. The gate has let all of them out. */
 export interface Offer extends Pick<EventEmitter<OfferEvents>, 'on' | 'off'> {
   /**
-   * What is known at once of a file. Of one that has still to be looked at it is undefined, and `news` is emitted later if
-   * that file may be given.
+   * Returns the held part of a file, as far as it is known without waiting. Returns undefined for a file that must be
+   * checked first; `news` is emitted later if it may be given.
    */
   holds(prefix: FilePrefix): 'whole' | PieceSet | undefined;
-  /** Opens a file for a peer, and checks that it is still the one that was checked. */
+  /** Opens a file for a peer. Checks that it is still the file that was checked. */
   open(file: FileHash | FilePrefix, asked: Asked): Promise<OfferedFile | Refusal>;
-  /** The text of a narinfo that others may have; undefined if there is none. */
+  /** Returns the text of a narinfo that others may have. Undefined if there is none. */
   narInfo(hash: StoreHash): Promise<string | undefined>;
 }
 

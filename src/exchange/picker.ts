@@ -4,29 +4,34 @@ import { isLeft, LOOKED_AT, lookForUnits, rarestOf, samplesOf, type Seen, type S
 import { helpedOut, takenOver, type OpenRequests } from './take-over.ts';
 import { has, isLarge, Unit, type Asked, type PickFile, type Source } from './unit.ts';
 
-/** Ranges that are found for a member at once, to be asked for one after the other. */
+/** Units that are found for a member at once. They are requested one after another. */
 const FOUND = 32;
-/** Ranges that a member which chooses itself is offered. */
+/** Ranges that are offered to a member that chooses itself. */
 const OFFERED = 64;
-/** Open requests to one member, and those of them in which it chooses: small files are many in a window. */
+/** Limits on open requests to one member, and on those in which it chooses. Many small files fit into a window. */
 const MAX_REQUESTS = 128;
 const MAX_OFFERS = 16;
-/** Large files that are begun at a time: each has an open file. */
+/** Limit on large files that are begun at a time. Each has an open file. */
 const MAX_BEGUN = 64;
-/** The same with those that nobody has any more. */
+/** The same limit including files that no member has any more. */
 const MAX_BEGUN_IN_ALL = 512;
-/** Ranges of a file without piece hashes that come ahead of those before them: they wait in memory. */
+/** Limit on ranges of a file without piece hashes that come before earlier ones. They wait in memory. */
 const MAX_AHEAD = 8;
 
-/** What is asked for now. */
+/** Options of a choice. */
 export interface PickOptions {
-  /** Whether it may be that a crowd begins, which shows a moment later. Default: no. */
+  /** True if a crowd may be gathering, which shows a moment later. Default: false. */
   readonly isOpening?: boolean;
-  /** Whether a range of a file that comes in order may be asked for, though it may have to wait in memory. Default: always. */
+  /**
+   * Returns true if a range of a file that comes in order may be requested although it may have to wait in memory.
+   * Default: always true.
+   */
   readonly mayWait?: (unit: Unit) => boolean;
 }
 
-/** What to ask a member next: a unit, or whichever of some it has given away least. */
+/**
+ * The next request to a member: a unit, or any of several units, of which it chooses the one that it has sent least.
+ */
 export type Choice =
   | { readonly kind: 'get'; readonly unit: Unit }
   | { readonly kind: 'any'; readonly units: readonly Unit[]; readonly bytes: number };
@@ -37,17 +42,17 @@ interface FileState {
 }
 
 /**
- * Chooses what is asked of whom, of the ranges of all wanted files as if they were one torrent: rarest first, in an order of
- * our own, neighbours before others, the seeder of a crowd for what nobody else has; at the end what is slow to come is asked
- * of a second member. Keeps no clock and does no I/O.
+ * Chooses what to request from whom, over the ranges of all wanted files as if they were one torrent: the rarest first,
+ * in a random order. Prefers neighbours. Requests from the seeder of a crowd only what no other member has. At the end,
+ * requests slow ranges from a second member. Has no clock and does no I/O.
  */
 export class Picker {
   readonly #files = new Map<FileHash, FileState>();
-  /** Units that nobody was asked for, in the order in which files were added. */
+  /** Units that are not requested, in the order in which files were added. */
   readonly #free = new Set<Unit>();
   readonly #asked = new Set<Unit>();
   readonly #bySource = new Map<Source, Set<Asked>>();
-  /** Bytes that members are to choose which they send. */
+  /** Bytes that members are to choose, and the number of these offers. */
   readonly #offered = new Map<Source, { bytes: number; count: number }>();
   readonly #seeds = new Set<Source>();
   readonly #random: () => number;
@@ -55,16 +60,16 @@ export class Picker {
   /** Large files that are begun, and those of them that no member had at the last look. */
   readonly #begun = new Set<FileHash>();
   readonly #stranded = new Set<FileHash>();
-  /** Members that had none of the free units when all were looked through. Each is looked at again in its turn. */
+  /** Members that had none of the free units when all were looked through. Each is looked through again in its turn. */
   readonly #lacking = new Set<Source>();
-  /** False once all were looked through in vain since the last look: that takes long. */
+  /** False after a look through all units found nothing, until the next look: it takes long. */
   #mayLookThrough = true;
 
   constructor(random: () => number = Math.random) {
     this.#random = random;
   }
 
-  /** Takes in a file, of which these ranges are missing. */
+  /** Adds a file of which these ranges are missing. */
   add(file: PickFile, missing: readonly { readonly from: number; readonly to: number }[]): void {
     const state: FileState = { file, units: new Set() };
     this.#files.set(file.file, state);
@@ -78,7 +83,7 @@ export class Picker {
     }
   }
 
-  /** Lets go of a file. @returns what was asked for and is not needed any longer */
+  /** Removes a file. @returns its requests, which are no longer needed */
   remove(file: FileHash): Asked[] {
     const state = this.#files.get(file);
     if (state === undefined) return [];
@@ -108,19 +113,21 @@ export class Picker {
     for (const { file } of this.#files.values()) if (file.only === source) file.only = undefined;
   }
 
-  /** Files that are not complete. */
+  /** Number of incomplete files. */
   get size(): number {
     return this.#files.size;
   }
 
-  /** Bytes that a member was asked for and has not sent. */
+  /** Requested bytes that a member has not sent. */
   inFlightBytes(source: Source): number {
     let sum = this.#offered.get(source)?.bytes ?? 0;
     for (const asked of this.#bySource.get(source) ?? []) sum += asked.lengthBytes - asked.receivedBytes;
     return sum;
   }
 
-  /** Looks again who has everything, and whether others look for the same. To be called now and then. */
+  /**
+   * Determines again which members have everything, and whether others want the same files. Call it from time to time.
+   */
   look(): void {
     const samples = samplesOf(this.#free.size > 0 ? this.#free : this.#asked);
     this.#seeds.clear();
@@ -136,15 +143,15 @@ export class Picker {
     }
   }
 
-  /** What to ask a member next, or undefined if it has nothing that is needed, or enough to do. */
+  /** Returns the next request to a member. Undefined if it has nothing that is needed, or has enough requests. */
   pick(source: Source, options: PickOptions = {}): Choice | undefined {
     const [choice] = this.choices(source, options);
     return choice;
   }
 
   /**
-   * What to ask a member next, one after the other, until it has nothing that is needed, or enough to do. Ranges are looked
-   * through once for many choices: each is to be begun, or offered, before the next.
+   * Yields requests to a member until it has nothing that is needed, or has enough requests. Looks through the ranges
+   * once for many requests. Begin or offer each before the next.
    */
   *choices(source: Source, { isOpening = false, mayWait = always }: PickOptions = {}): Generator<Choice, void> {
     let seen: Seen | undefined;
@@ -176,7 +183,7 @@ export class Picker {
     }
   }
 
-  /** Records that a member was asked for a unit, or has chosen it. */
+  /** Records that a unit was requested from a member, or that the member has chosen it. */
   begin(source: Source, unit: Unit): Asked {
     const asked = { source, unit, from: unit.from, lengthBytes: unit.length, receivedBytes: 0 };
     unit.requests.push(asked);
@@ -187,16 +194,16 @@ export class Picker {
     return asked;
   }
 
-  /** Counts bytes that a member is to choose. To be taken back with the same number when it has. */
+  /** Counts bytes that a member is to choose. Call {@link unoffer} with the same number when it has chosen. */
   offer(source: Source, bytes: number): void {
     const { bytes: before, count } = this.#offered.get(source) ?? { bytes: 0, count: 0 };
     this.#offered.set(source, { bytes: before + bytes, count: count + 1 });
   }
 
-  /** Takes an {@link offer} back: the member has chosen, or refused. */
+  /** Takes an {@link offer} back: the member has chosen or refused. */
   unoffer(source: Source, bytes: number): void {
     const offered = this.#offered.get(source);
-    if (offered === undefined) return; // it is gone
+    if (offered === undefined) return; // it was removed
     offered.bytes -= bytes;
     offered.count--;
   }
@@ -204,8 +211,8 @@ export class Picker {
   /**
    * Records the end of a request.
    *
-   * @param isDone true if the unit is there now, and right
-   * @returns the other requests for it, which are not needed any longer
+   * @param isDone true if the unit is now here and right
+   * @returns the other requests for it, which are no longer needed
    */
   end(asked: Asked, isDone: boolean): Asked[] {
     const { unit } = asked;
@@ -224,17 +231,17 @@ export class Picker {
     return others;
   }
 
-  /** True while a unit is not there. */
+  /** Returns true while a unit is missing. */
   isMissing(unit: Unit): boolean {
     return this.#files.get(unit.file.file)?.units.has(unit) === true;
   }
 
-  /** True if a file is among those to fetch and all its units are there. */
+  /** Returns true if a file is being fetched and all its units are here. */
   isComplete(file: FileHash): boolean {
     return this.#files.get(file)?.units.size === 0;
   }
 
-  /** True if a member that sends has a part of a file that is missing. */
+  /** Returns true if a member that sends has a missing part of a file. */
   isAtHand(file: FileHash): boolean {
     const state = this.#files.get(file);
     if (state === undefined) return false;
@@ -284,7 +291,7 @@ export class Picker {
     return (first === undefined || unit.index < first.index + MAX_AHEAD) && mayWait(unit);
   }
 
-  /** True for the seeder of a crowd. */
+  /** Returns true for the seeder of a crowd. */
   #isSpared(source: Source): boolean {
     return this.#isCrowd && this.#seeds.has(source);
   }

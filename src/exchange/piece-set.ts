@@ -1,18 +1,18 @@
 import { pieceLengthOf } from '../torrent/canonical.ts';
 
-/** The pieces of one file that somebody has, as a bitmap: the first piece is the highest bit of the first byte. */
+/** The held pieces of a file, as a bitmap. The first piece is the highest bit of the first byte. */
 export class PieceSet {
   readonly sizeBytes: number;
   readonly pieceLength: number;
-  /** Pieces of the whole file. */
+  /** Number of pieces of the whole file. */
   readonly total: number;
   readonly bitmap: Uint8Array;
   #count = 0;
 
   /**
-   * @param sizeBytes of the file
-   * @param bitmap which becomes this set's; bits behind the last piece are cleared
-   * @throws RangeError if the bitmap is not of that many pieces
+   * @param sizeBytes size of the file
+   * @param bitmap is taken over, without a copy. Bits after the last piece are cleared
+   * @throws RangeError if the bitmap has the wrong length
    */
   constructor(sizeBytes: number, bitmap?: Uint8Array) {
     this.sizeBytes = sizeBytes;
@@ -25,7 +25,7 @@ export class PieceSet {
     for (const byte of this.bitmap) for (let bits = byte; bits > 0; bits &= bits - 1) this.#count++;
   }
 
-  /** Pieces in the set. */
+  /** Number of pieces in the set. */
   get count(): number {
     return this.#count;
   }
@@ -34,7 +34,7 @@ export class PieceSet {
     return ((this.bitmap[index >> 3] ?? 0) & (0x80 >> (index & 7))) !== 0;
   }
 
-  /** True if all pieces are there that bytes `[from, from + length)` are of; `length` above 0. */
+  /** Returns true if the set has all pieces of the bytes `[from, from + length)`; `length` is above 0. */
   hasRange(from: number, length: number): boolean {
     if (from + length > this.sizeBytes) return false;
     const last = Math.floor((from + length - 1) / this.pieceLength);
@@ -42,7 +42,7 @@ export class PieceSet {
     return true;
   }
 
-  /** Adds a piece; one that the file has not is left out. */
+  /** Adds a piece. Ignores a piece that the file does not have. */
   add(index: number): void {
     if (index >= this.total || this.has(index)) return;
     this.bitmap[index >> 3]! |= 0x80 >> (index & 7);

@@ -2,15 +2,18 @@ import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { Link } from './link.ts';
 
-/** Members that we keep a connection to: of each group, beyond the local network and on it. */
+/** Limits on members of one group that we stay connected to: beyond the local network, and on it. */
 const FAR_PLACES = 12;
 const NEAR_PLACES = 32;
-/** The same for those that a person or a hash map named, of all groups. */
+/** The same limit for members that a person or a hash map named, over all groups. */
 const NAMED_PLACES = 64;
-/** Members that have nothing of what is wanted, or have not said yet. They come on top; further ones are met in turn. */
+/**
+ * Limit on connected members that have nothing of what is wanted, or have not said yet. They do not take the places
+ * above.
+ */
 const MAX_IDLE = 48;
 
-/** Counts who takes which place. */
+/** Counts the members at each kind of place. */
 export class Places {
   readonly #isNear: (host: string) => boolean;
   readonly #taken = new Map<string, number>();
@@ -20,7 +23,7 @@ export class Places {
     this.#isNear = isNear;
   }
 
-  /** Counts a member that we have connected to, or are connecting to. */
+  /** Counts a member that we connected to, or are connecting to. */
   count(link: Pick<Link, 'peer' | 'group' | 'isIdle' | 'isKnown'>): void {
     if ((link.isIdle || !link.isKnown) && !isNamed(link.peer)) this.#idle++;
     if (link.isIdle) return;
@@ -28,13 +31,13 @@ export class Places {
     this.#taken.set(kind, (this.#taken.get(kind) ?? 0) + 1);
   }
 
-  /** Returns true if one more may be met in a group. */
+  /** Returns true if one more member of a group may be connected to. */
   hasFor(peer: PeerRecord, group: InfoHash): boolean {
     const places = isNamed(peer) ? NAMED_PLACES : this.#isNear(peer.endpoint.host) ? NEAR_PLACES : FAR_PLACES;
     return (this.#taken.get(this.#kindOf(peer, group)) ?? 0) < places;
   }
 
-  /** Returns true if an idle one has to go first. */
+  /** True if an idle member must be disconnected first. */
   get isIdleFull(): boolean {
     return this.#idle >= MAX_IDLE;
   }

@@ -1,39 +1,42 @@
 import { SILENT_MS } from './pace.ts';
 import { has, type Source, type Unit } from './unit.ts';
 
-/** Units that are looked at for one choice, of those that nobody was asked for. */
+/** Limit on unrequested units that are looked at for one choice. */
 export const LOOKED_AT = 4096;
-/** The same outside a crowd, of units that a member has: nobody else makes a unit rarer. */
+/** The same limit outside a crowd, for units that the member has: then no unit becomes rarer. */
 const LOOKED_AT_ALONE = 256;
-/** Units for which a better member is remembered. */
+/** Limit on units that are remembered because a better member should send them. */
 const BETTER = 64;
-/** Wanted units that tell whether a member has everything, and whether there is a crowd. */
+/** Number of wanted units that decide whether a member has everything, and whether there is a crowd. */
 const SAMPLES = 16;
 
-/** Free units of a member: those that the fewest have, the others, and those that a better member should send. */
+/**
+ * Free units that a member has: those that the fewest members have, the others, and those that a better member should
+ * send.
+ */
 export interface Seen {
   readonly best: Unit[];
   readonly rest: readonly Unit[];
   readonly better: readonly Unit[];
 }
 
-/** All members, and who of them has everything. */
+/** All members, and those that have everything. */
 export interface Sources {
   readonly all: Iterable<Source>;
   readonly seeds: ReadonlySet<Source>;
   readonly isCrowd: boolean;
 }
 
-/** Returns true for a member that does not answer: others take over what it was asked for. */
+/** Returns true for a member that does not answer. Others take over its requests. */
 export function isLeft(source: Source): boolean {
   return source.isSilent || source.silentMs > SILENT_MS;
 }
 
 /**
- * Looks for units for a member among those that nobody was asked for, enough to find `count` of the rarest, and for those that a
- * better one should send.
+ * Looks for units for a member among the unrequested ones. Finds up to `count` of the rarest, and those that a better
+ * member should send.
  *
- * @param options.isThorough true to look on, past units that the member lacks, for the first that it has
+ * @param options.isThorough true to continue past units that the member lacks, to the first that it has
  */
 export function lookForUnits(
   source: Source,
@@ -62,7 +65,7 @@ export function lookForUnits(
     if (!mayAsk(unit)) continue;
     if (askable++ === 0) mostLooked = Math.max(mostLooked, looked + LOOKED_AT / 4);
     let holders = 1;
-    let isBetter = false; // one of the others is to be asked rather than this one
+    let isBetter = false; // another member should be asked instead
     for (const other of others) {
       if (!has(other, unit)) continue;
       holders++;
@@ -84,14 +87,14 @@ export function lookForUnits(
 /**
  * Returns up to `count` of the units that were looked at, the rarest first.
  *
- * @param random chooses the order of those that are equally rare. Undefined: they stay in their order
+ * @param random chooses the order among equally rare units. Undefined: they keep their order
  */
 export function rarestOf({ best, rest }: Seen, count: number, random: (() => number) | undefined): Unit[] {
   if (random !== undefined) shuffle(best, random, count);
   return [...best.slice(0, count), ...rest.slice(0, Math.max(0, count - best.length))];
 }
 
-/** Returns some of the units, from all over. */
+/** Returns some of the units, spread over the whole list. */
 export function samplesOf(all: ReadonlySet<Unit>): Unit[] {
   const step = Math.max(1, Math.floor(Math.min(all.size, LOOKED_AT) / SAMPLES));
   const samples: Unit[] = [];
@@ -103,7 +106,7 @@ export function samplesOf(all: ReadonlySet<Unit>): Unit[] {
   return samples;
 }
 
-/** Puts some of the elements, chosen at random, in front. */
+/** Moves some randomly chosen elements to the front. */
 function shuffle<T>(list: T[], random: () => number, count: number): void {
   for (let at = 0; at < Math.min(count, list.length - 1); at++) {
     const other = at + Math.floor(random() * (list.length - at));

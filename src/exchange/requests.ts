@@ -5,32 +5,32 @@ import { prefixOf, type FileRange, type Message, type Refusal } from './messages
 
 /** A request of ours that has not ended. */
 interface Open {
-  /** Bytes that are still to come; 0 of an ANY for which nothing was picked yet. */
+  /** Bytes that are still to come. 0 for an ANY for which no range was picked yet. */
   restBytes: number;
   /** Ranges that the member may choose from. */
   readonly candidates: readonly FileRange[] | undefined;
   isPicked: boolean;
-  /** Texts of narinfos, as they come. */
+  /** Texts of narinfos so far. */
   readonly texts: (Uint8Array | undefined)[] | undefined;
-  /** Taken back by us; its end is still to be told by the member. */
+  /** True if we have cancelled it, and the member has not confirmed its end. */
   isCancelled: boolean;
   readonly onBytes: OnBytes;
   readonly onPicked: (index: number) => void;
   readonly settle: (outcome: Outcome) => void;
 }
 
-/** What the requests of one connection need of it. */
+/** The parts of a connection that its requests need. */
 export interface RequestsOptions {
   readonly send: (message: Message) => void;
-  /** Called when payload came, with how much of it. */
+  /** Called with the number of received payload bytes. */
   readonly onPayload: (bytes: number) => void;
-  /** Called when a first request is open, and when the last has ended. */
+  /** Called when the first request is open, and when the last one has ended. */
   readonly onBusy: (isBusy: boolean) => void;
 }
 
 /**
- * Our requests on one connection, many at a time. Each ends in one of two ways, all its bytes or one REFUSE, also one that
- * we take back: so bytes that nobody has asked for are told from those that we do not want any longer.
+ * Our requests on one connection, many at a time. Each ends in one of two ways: with all its bytes, or with one REFUSE.
+ * That holds for cancelled requests, too, so unrequested bytes can be told from those that are no longer wanted.
  */
 export class Requests {
   readonly #options: RequestsOptions;
@@ -77,7 +77,7 @@ export class Requests {
     );
   }
 
-  /** Takes bytes of an answer. False if nobody has asked for them. */
+  /** Handles bytes of an answer. @returns false if they were not requested */
   onData(id: number, bytes: Uint8Array): boolean {
     const open = this.#open.get(id);
     if (open === undefined || open.texts !== undefined || bytes.length > open.restBytes) return false;
@@ -89,7 +89,7 @@ export class Requests {
     return true;
   }
 
-  /** Takes which range the member has chosen. False if it was not to choose. */
+  /** Handles the member's choice of a range. @returns false if it had nothing to choose */
   onPicked(id: number, index: number): boolean {
     const open = this.#open.get(id);
     const range = open?.candidates?.[index];
@@ -101,7 +101,7 @@ export class Requests {
     return true;
   }
 
-  /** Takes a narinfo. False if nobody has asked for it, or there is too much of them. */
+  /** Handles a narinfo. @returns false if it was not requested, or if all of them are too long */
   onNarInfo(id: number, index: number, text: Uint8Array): boolean {
     const open = this.#open.get(id);
     const { texts } = open ?? {};
@@ -113,14 +113,14 @@ export class Requests {
     return true;
   }
 
-  /** Takes a refusal. False if there is no such request. */
+  /** Handles a refusal. @returns false if there is no such request */
   onRefuse(id: number, reason: Refusal): boolean {
     if (!this.#open.has(id)) return false;
     this.#end(id, reason);
     return true;
   }
 
-  /** Ends all of them, with the connection. */
+  /** Ends all requests when the connection ends. */
   close(): void {
     for (const id of this.#open.keys()) this.#end(id, 'closed');
   }

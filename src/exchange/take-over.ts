@@ -1,20 +1,20 @@
-/** Units that one member should send, or was asked for, and another one sends much sooner. */
+/** Finds units that another member would send much sooner than the one that should send them, or was asked for them. */
 import { expectedMs, helpsOut, knownMs, takesOver } from './pace.ts';
 import { isLeft } from './rarest.ts';
 import { has, type Asked, type Source, type Unit } from './unit.ts';
 
-/** Members that were asked for one unit at a time. */
+/** Limit on members that are asked for the same unit at a time. */
 const MAX_OWNERS = 2;
 
-/** The requests that are open, by member. */
+/** The open requests, by member. */
 export interface OpenRequests {
-  /** In the order in which the member answers them. */
+  /** Requests in the order in which the member answers them. */
   readonly bySource: ReadonlyMap<Source, ReadonlySet<Asked>>;
-  /** Bytes that a member was asked for and has not sent. */
+  /** Requested bytes that a member has not sent yet. */
   inFlightBytes(source: Source): number;
 }
 
-/** Returns those of the units of better members that these would take too long to send. */
+/** Returns the units of better members that those members would take too long to send. */
 export function helpedOut(source: Source, units: readonly Unit[], open: OpenRequests): Unit[] {
   const inFlight = open.inFlightBytes(source);
   return units.filter((unit) => {
@@ -28,10 +28,10 @@ export function helpedOut(source: Source, units: readonly Unit[], open: OpenRequ
 }
 
 /**
- * Returns the unit that would be there last of those that others were asked for, if this member would have sent it much
- * sooner.
+ * Returns the unit, among those that others were asked for, that would arrive last, if this member would have sent it
+ * much sooner.
  *
- * @param isSpared whether the member is asked only if the others would take too long
+ * @param isSpared true if the member is asked only if the others would take too long
  */
 export function takenOver(
   source: Source,

@@ -2,18 +2,21 @@ import type { FileHash } from '../nix/brands.ts';
 import type { Fetch } from './messages.ts';
 import type { WantedFiles } from './wanted.ts';
 
-/** A member that fetches a file says so about every second. */
+/** Time after which a claim is too old. A member that fetches a file repeats its claim about every second. */
 const SAID_MS = 3_000;
-/** A file of which a member has held no more bytes for so long is not being fetched. */
+/** Time without new bytes after which a file does not count as being fetched. */
 const GREW_MS = 5_000;
-/** A member gives a file that it holds whole within so long, once it has checked it, and so much more per byte. */
+/**
+ * Time within which a member must give a file that it holds completely, since it checks it first. More time is allowed
+ * per byte.
+ */
 const CHECK_MS = 5_000;
 const CHECK_MS_PER_BYTE = 1e-4;
 
-/** What a member says of a file that it fetches from elsewhere. */
+/** A member's claim about a file that it fetches from an upstream. */
 export interface Claim {
   readonly heldBytes: number;
-  /** What it fetches, on average; 0 if that is not known yet. */
+  /** Average rate of the fetch. 0 if it is not known yet. */
   readonly bytesPerSec: number;
 }
 
@@ -26,9 +29,9 @@ interface Heard {
 }
 
 /**
- * The files we want of which one member says that it fetches them from elsewhere, so that it can give them soon. A claim
- * is a hint: it counts as long as it grows. A member that holds a file whole and does not give it has lied, and is not
- * believed again.
+ * The wanted files that one member claims to fetch from an upstream, so that it can give them soon. A claim is a hint:
+ * it counts while it grows. A member that holds a file completely and does not give it has lied, and is no longer
+ * believed.
  */
 export class TheirFetches {
   readonly #wanted: WantedFiles;
@@ -41,7 +44,7 @@ export class TheirFetches {
     this.#now = now;
   }
 
-  /** Takes in what the member says. Files that are not wanted are left out. */
+  /** Records the claims of a message. Ignores files that are not wanted. */
   on(fetches: readonly Fetch[]): void {
     const nowMs = this.#now();
     for (const { prefix, heldBytes } of fetches) {
@@ -58,7 +61,7 @@ export class TheirFetches {
     }
   }
 
-  /** Returns what the member says of a file, if that is to be believed. */
+  /** Returns the claim about a file. Undefined if there is none, or if it is not believed. */
   get(file: FileHash): Claim | undefined {
     const heard = this.#isBelieved ? this.#heard.get(file) : undefined;
     if (heard === undefined) return undefined;
@@ -72,7 +75,7 @@ export class TheirFetches {
     return { heldBytes, bytesPerSec: grewMs === 0 ? 0 : ((heldBytes - firstBytes) * 1000) / grewMs };
   }
 
-  /** Drops what was said of files that are not wanted any longer, or that the member gives. */
+  /** Drops claims about files that are no longer wanted, or that the member now gives. */
   forget(files: Iterable<FileHash>): void {
     for (const file of files) this.#heard.delete(file);
   }

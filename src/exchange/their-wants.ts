@@ -3,7 +3,7 @@ import type { FilePrefix, Message } from './messages.ts';
 import type { Offer } from './offer.ts';
 import type { PieceSet } from './piece-set.ts';
 
-/** Counts what all members together look for. */
+/** Limits the files that all members together want. */
 export class WantsRoom {
   #taken = 0;
 
@@ -18,7 +18,7 @@ export class WantsRoom {
   }
 }
 
-/** What looking after the wants of one member needs. */
+/** The parts of a connection that its member's wants need. */
 export interface TheirWantsOptions {
   readonly offer: Offer;
   readonly room: WantsRoom;
@@ -27,7 +27,7 @@ export interface TheirWantsOptions {
   readonly send: (message: Message) => void;
 }
 
-/** What one member looks for and we lack: it is told when that arrives. */
+/** The files that one member wants and we lack. It is told when one arrives. */
 export class TheirWants {
   readonly #options: TheirWantsOptions;
   readonly #lacked = new Set<FilePrefix>();
@@ -42,7 +42,7 @@ export class TheirWants {
     return this.#lacked.has(prefix);
   }
 
-  /** Answers what is here of a batch. False if the member looks for more than it may. */
+  /** Answers a batch with what is here. @returns false if the member wants more than it may */
   want(batch: number, prefixes: readonly FilePrefix[]): boolean {
     const { offer, mayHave, send, room } = this.#options;
     const bitmap = new Uint8Array(Math.ceil(prefixes.length / 8));
@@ -55,7 +55,7 @@ export class TheirWants {
         continue;
       }
       if (held !== undefined) partial.push({ prefix, pieces: held });
-      // Strangers that may have nothing are told of nothing later, and take no room from others.
+      // Strangers that may have nothing get no news either, and take no room from others.
       if (isMember && !this.#lacked.has(prefix) && room.take()) this.#lacked.add(prefix);
     }
     send({ kind: 'haveMap', batch, bitmap });

@@ -1,15 +1,15 @@
 import type { FileHash } from '../nix/brands.ts';
 import type { Pace } from './pace.ts';
 
-/** What a member has of a file. */
+/** The pieces of a file that a member has. */
 export interface Pieces {
   has(index: number): boolean;
 }
 
-/** A member, as far as it decides what is asked of it. */
+/** The facts about a member that decide what it is asked for. */
 export interface Source extends Pace {
   readonly isNeighbour: boolean;
-  /** Whether it was found silent not long ago: it is asked after all others. */
+  /** True if it was silent recently. It is then asked after all others. */
   readonly isSilent: boolean;
   has(file: FileHash): 'whole' | Pieces | undefined;
   wants(file: FileHash): boolean;
@@ -19,23 +19,25 @@ export interface Source extends Pace {
 export interface PickFile {
   readonly file: FileHash;
   readonly sizeBytes: number;
-  /** Bytes of each range that is asked for, but the last. */
+  /** Bytes of each requested range, except the last. */
   readonly unitBytes: number;
-  /** Whether each range can be checked by itself: if not, the file comes in order, from members that have it whole. */
+  /**
+   * True if each range can be checked by itself. Otherwise the file comes in order, from members that have all of it.
+   */
   readonly isCheckable: boolean;
-  /** The one member that may send it, after a mixture of several was wrong. */
+  /** The only member that may send it, after bytes of several members together were wrong. */
   only?: Source | undefined;
 }
 
-/** A range of a file that is asked for as one: a piece, if pieces can be checked. */
+/** A range of a file that is requested as a whole: a piece, if pieces can be checked. */
 export class Unit {
   readonly file: PickFile;
   readonly index: number;
-  /** First byte that is missing; what lies before it in the same unit is there. */
+  /** First missing byte. The bytes before it in the same unit are already here. */
   from: number;
   readonly to: number;
   readonly requests: Asked[] = [];
-  /** True once it is there. */
+  /** True once all of it is here. */
   isDone = false;
 
   constructor(file: PickFile, index: number, from: number) {
@@ -50,7 +52,7 @@ export class Unit {
   }
 }
 
-/** A unit that a member was asked for. */
+/** A unit that was requested from a member. */
 export interface Asked {
   readonly source: Source;
   readonly unit: Unit;
@@ -59,13 +61,13 @@ export interface Asked {
   receivedBytes: number;
 }
 
-/** True if a member has a unit, as far as it can be asked for by itself. */
+/** Returns true if a member has a unit that can be requested by itself. */
 export function has(source: Source, { file, index }: Unit): boolean {
   const held = source.has(file.file);
   return held === 'whole' || (held !== undefined && file.isCheckable && held.has(index));
 }
 
-/** True for a file of more than one unit. */
+/** Returns true for a file of more than one unit. */
 export function isLarge({ sizeBytes, unitBytes }: PickFile): boolean {
   return sizeBytes > unitBytes;
 }

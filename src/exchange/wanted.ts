@@ -2,12 +2,12 @@ import type { FileHash } from '../nix/brands.ts';
 import type { WantedFile } from './member.ts';
 import { prefixOf, type FilePrefix } from './messages.ts';
 
-/** A file that is looked for, by the name that members give it in lists. */
+/** A wanted file, with its name in lists for members. */
 export interface Wanted extends WantedFile {
   readonly prefix: FilePrefix;
 }
 
-/** The files that this process looks for at its members. */
+/** The files that this process wants from its members. */
 export class WantedFiles {
   readonly #byPrefix = new Map<FilePrefix, Wanted>();
   readonly #byFile = new Map<FileHash, Wanted>();
@@ -28,7 +28,7 @@ export class WantedFiles {
     return this.#byFile.values();
   }
 
-  /** @returns those that were not wanted yet, or that more members may hear of now */
+  /** Adds files. @returns those that were not wanted yet, or that more members may hear of now */
   add(files: Iterable<WantedFile>): Wanted[] {
     const news: Wanted[] = [];
     for (const { file, sizeBytes, isScoped } of files) {
@@ -42,7 +42,7 @@ export class WantedFiles {
     return news;
   }
 
-  /** @returns those that were wanted */
+  /** Removes files. @returns those that were wanted */
   delete(files: Iterable<FileHash>): Wanted[] {
     const gone: Wanted[] = [];
     for (const file of files) {

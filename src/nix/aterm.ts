@@ -6,9 +6,9 @@ const PLAIN = /[^"\\]*/y;
 const ESCAPES: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t' };
 
 /**
- * Reads the ATerms that Nix writes, from start to end. Each method advances past the text it read.
+ * Reads the ATerms that Nix writes, from start to end. Each method moves past the text that it read.
  *
- * @throws NarswarmError `DERIVATION_INVALID` if the text holds something else at this place.
+ * @throws NarswarmError `DERIVATION_INVALID` if the text has something else at this place.
  */
 export class ATermReader {
   readonly #text: string;

@@ -47,7 +47,7 @@ declare module 'webtorrent/lib/torrent.js' {
     readonly done: boolean;
     readonly destroyed: boolean;
     readonly pieces: readonly unknown[];
-    /** The `info` dictionary, once it is known. */
+    /** The `info` dictionary. Undefined until it is known. */
     readonly info: { readonly pieces: Uint8Array } | undefined;
     readonly bitfield: { get(index: number): boolean } | undefined;
     /** Takes a connection whose handshake is still to come. Returns false if the torrent cannot take it. */

@@ -4,7 +4,7 @@ import { isIPv4, isIPv6 } from 'node:net';
  * Returns the network that most likely belongs to one owner: 256 addresses of IPv4, 2^64 of IPv6. Limited room is
  * shared among these networks, since addresses inside one cost nothing.
  *
- * @param host an address, also IPv4-mapped or with a zone; any other text stands for itself
+ * @param host an address, also IPv4-mapped or with a zone. Any other text is returned as it is
  */
 export function rangeOf(host: string): string {
   const address = unmapped(host);
@@ -40,8 +40,8 @@ function groupsOf(address: string): string[] {
 
 /**
  * Returns the key under which a host's connections are counted: its IPv4 address, or for IPv6 its network of 64 bits,
- * since one host has all of its addresses. Hosts with a link-local address share `fe80::/64`, and are distinguished by
- * their whole address.
+ * since one host may have all of its addresses. Hosts with a link-local address share `fe80::/64`, so their whole
+ * address is the key.
  */
 export function hostKeyOf(host: string): string {
   const address = unmapped(host);

@@ -5,7 +5,7 @@ export interface AskedBlock {
   readonly index: number;
   readonly offset: number;
   readonly length: number;
-  /** Number of the attempt at its piece: see the piece ledger. */
+  /** Number of the try at its piece: see the piece ledger. */
   readonly attempt: number;
 }
 
@@ -13,8 +13,8 @@ export interface AskedBlock {
 const OFFSETS = 2 ** 24;
 
 /**
- * The blocks that were requested from one peer and have not arrived. Other blocks are not its merit, and many of them
- * are an attack.
+ * The blocks that were requested from one peer and have not arrived. Unrequested blocks do not count for a peer, and
+ * many of them are an attack.
  */
 export class AskedBlocks {
   readonly #asked = new Map<number, AskedBlock>();
@@ -26,12 +26,14 @@ export class AskedBlocks {
     return this.#asked.size;
   }
 
-  /** Returns the requested bytes that have not arrived yet. */
+  /** Requested bytes that have not arrived yet. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Returns since when it could have sent something: its last block, or the first request after that. */
+  /**
+   * Time since which it could have sent something: that of its last block, or of the first request after that block.
+   */
   get silentSinceMs(): number {
     return this.#silentSinceMs;
   }
@@ -51,7 +53,7 @@ export class AskedBlocks {
     this.#bytes += block.length;
   }
 
-  /** Settles the request that a block answers, and returns it. Undefined if nobody requested the block. */
+  /** Settles the request that a block answers, and returns it. Undefined if the block was not requested. */
   onBlock(index: number, offset: number, length: number, nowMs = performance.now()): AskedBlock | undefined {
     const block = this.#asked.get(keyOf(index, offset));
     if (block?.length !== length) {
@@ -67,7 +69,7 @@ export class AskedBlocks {
     return this.#remove(keyOf(index, offset));
   }
 
-  /** Withdraws requests. Their blocks may be on their way, which is not an offence. */
+  /** Withdraws requests. Their blocks may still arrive, which is not an offence. */
   withdraw(blocks: readonly AskedBlock[] = this.all()): AskedBlock[] {
     for (const { index, offset, length } of blocks) {
       this.#unaskedBytes -= length;
@@ -76,7 +78,7 @@ export class AskedBlocks {
     return [...blocks];
   }
 
-  /** Returns true once more unrequested bytes have come than can have been on their way. */
+  /** True once more unrequested bytes have come than can have been on their way. */
   get isFlooded(): boolean {
     return this.#unaskedBytes > MAX_UNASKED_BYTES;
   }

@@ -7,7 +7,7 @@ import { KIND } from './protocol.ts';
 /** The reason why a peer is set aside: it sends nothing, or it may have sent wrong bytes. */
 export type AsideReason = 'silent' | 'suspect';
 
-/** The downloader over a connection. It knows which blocks are here, and who sent them. */
+/** The downloader over a connection. It knows which blocks are here, and which peer sent them. */
 export interface Downloader {
   /**
    * Called before a request leaves.
@@ -24,8 +24,8 @@ export interface Downloader {
 }
 
 /**
- * The requests to a peer. The swarm chooses the blocks; blocks that it has not requested never reach it. A peer that is
- * set aside looks like a choking one to the swarm, so that it requests the blocks from others.
+ * The requests to a peer. The swarm chooses the blocks, and gets only blocks that it requested. While a peer is set
+ * aside, it looks to the swarm as if it choked us, so the swarm requests the blocks from others.
  */
 export class AskingSide {
   /** Undefined if nothing is downloaded. */
@@ -43,7 +43,7 @@ export class AskingSide {
     this.#ends = ends;
   }
 
-  /** Returns true while the swarm requests blocks from it. */
+  /** True while the swarm requests blocks from it. */
   get isAsked(): boolean {
     return !this.#isChoked && !this.isAside;
   }
@@ -53,14 +53,14 @@ export class AskingSide {
   }
 
   /**
-   * Returns since when it could have sent the blocks that it owes, or owed when it was set aside as silent, in
+   * Time since which it could have sent the blocks that it owes, or that it owed when it was set aside as silent, in
    * milliseconds of `performance.now()`. Undefined if it owes none.
    */
   get owesSinceMs(): number | undefined {
     return this.#asked.size > 0 ? this.#asked.silentSinceMs : this.#owedSinceMs;
   }
 
-  /** Returns the requested bytes that have not arrived. */
+  /** Requested bytes that have not arrived. */
   get inFlightBytes(): number {
     return this.#asked.bytes;
   }
@@ -73,7 +73,7 @@ export class AskingSide {
       return false;
     }
     if (this.isAside) {
-      // It left before the swarm heard the choke. Without the fast extension, the choke itself rejects it.
+      // The request was sent before the swarm got the choke. Without the fast extension, the choke itself rejects it.
       if (this.#ends.hasFast) this.#ends.toSwarm(message(KIND.REJECT, index, offset, length));
       return false;
     }
@@ -96,16 +96,16 @@ export class AskingSide {
     return true;
   }
 
-  /** Handles a block that another peer has sent, so that this one need not. */
+  /** Handles a block that another peer has sent. This peer need not send it. */
   onSentByOther(index: number, offset: number, bytes: Uint8Array): void {
     const block = this.#asked.get(index, offset);
     if (block === undefined) return;
     this.#lose([block]);
     this.#ends.toPeer(message(KIND.CANCEL, index, offset, block.length));
-    this.#ends.toSwarm(pieceMessage(index, offset, bytes)); // otherwise the swarm would wait for it
+    this.#ends.toSwarm(pieceMessage(index, offset, bytes)); // otherwise the swarm would wait for the block
   }
 
-  /** Handles a rejected request. Leaves a peer alone that claims a piece and rejects every request for it. */
+  /** Handles a rejected request. Disconnects a peer that claims pieces and rejects every request. */
   onReject(index: number, offset: number): boolean {
     const block = this.#asked.onReject(index, offset);
     if (block === undefined) return false;
@@ -132,7 +132,7 @@ export class AskingSide {
     return !this.isAside;
   }
 
-  /** Sets the peer aside, so that the swarm requests its blocks from others, until each reason is taken back. */
+  /** Sets the peer aside: the swarm requests its blocks from others until each reason is taken back. */
   setAside(reason: AsideReason): void {
     const wasAside = this.isAside;
     this.#reasons.add(reason);

@@ -1,18 +1,18 @@
 /**
- * All bounds on memory and work that strangers can cause in this process, with units in the names and reasons beside
- * them. If all of them are reached at once, a process stays below 1 GB, the MemoryHigh of nix/units.json.
+ * All limits on memory and work that strangers can cause in this process. Units are in the names, reasons in the
+ * comments. A process at all limits at once stays below 1 GB, the MemoryHigh of nix/units.json.
  */
 /** Connections of all peers together, incoming and outgoing; fewer if the process may open fewer files. */
 export const MAX_CONNECTIONS = 2000;
-/** Incoming connections of one host of the local network: a client may need one for each torrent that it fetches. */
+/** Incoming connections of one host of the local network. A client may need one for each torrent that it fetches. */
 export const MAX_CONNECTIONS_PER_NEIGHBOUR = 600;
 /** Incoming connections of one address of the internet, or of one IPv6 network of 64 bits. */
 export const MAX_CONNECTIONS_PER_STRANGER = 64;
-/** Time for a stranger's handshake; then it is disconnected. */
+/** Time for a stranger's handshake. Then it is disconnected. */
 export const HANDSHAKE_TIMEOUT_MS = 10_000;
-/** Encrypted handshakes that are answered per second: each costs a Diffie-Hellman exchange of half a millisecond. */
+/** Encrypted handshakes that are answered per second. Each costs a Diffie-Hellman exchange of half a millisecond. */
 export const MSE_HANDSHAKES_PER_SECOND = { total: 100, perRange: 50, burst: 400, burstPerRange: 200 };
-/** Time for an outgoing connection; then it is given up. */
+/** Time for an outgoing connection. Then it is given up. */
 export const CONNECT_TIMEOUT_MS = 5_000;
 
 /** The longest block that is requested or served: 128 KiB between two narswarms, 16 KiB with all others. */
@@ -23,7 +23,7 @@ export const MAX_BLOCK_BYTES = 128 * 1024;
 export const MAX_MESSAGE_BYTES = MAX_BLOCK_BYTES + 64;
 /** The longest bencoded message of an extension (BEP 10): handshakes, and metadata in 16 KiB with a head. */
 export const MAX_BENCODED_BYTES = 32 * 1024;
-/** Handshakes of extensions from one peer: it may send another after a change (BEP 10). */
+/** Handshakes of extensions from one peer. It may send another after a change (BEP 10). */
 export const MAX_EXTENDED_HANDSHAKES = 8;
 /** Pieces of a torrent with unknown metadata. */
 export const MAX_PIECES = 2 ** 20;
@@ -31,24 +31,25 @@ export const MAX_PIECES = 2 ** 20;
 export const MAX_METADATA_BYTES = 2 * 1024 * 1024;
 /** The longest piece of a torrent that is read by its infohash alone. Hash maps have 16 KiB. */
 export const MAX_READ_PIECE_BYTES = 1024 * 1024;
-/** Pieces of such a torrent: WebTorrent makes an object for each at once. */
+/** Pieces of such a torrent. WebTorrent makes an object for each at once. */
 export const MAX_READ_PIECES = 16_384;
-/** Bytes of its files, which wait in memory. Hash maps have at most 136 MiB. */
+/** Bytes of its files, which are held in memory. Hash maps have at most 136 MiB. */
 export const MAX_READ_BYTES = 160 * 1024 * 1024;
-/** Peers that are asked for a torrent's metadata at the same time: each takes memory for all of it. */
+/** Peers that are asked for a torrent's metadata at the same time. Each takes memory for all of it. */
 export const MAX_METADATA_SOURCES = 4;
-/** Time for a peer to deliver all metadata; then it makes room for another. */
+/** Time for a peer to deliver all metadata. Then it makes room for another. */
 export const METADATA_PATIENCE_MS = 3_000;
 
 /** Bytes for one peer that are read from the disk or wait for its socket: enough to keep a fast socket busy. */
 export const MAX_UNSENT_PER_PEER_BYTES = 512 * 1024;
 /**
- * The same for all peers together. Beyond it peers wait for each other, and those that do not read are disconnected.
+ * The same limit for all peers together. Beyond it peers wait for each other, and those that do not read are
+ * disconnected.
  */
 export const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
 /**
- * Bytes of a connection that Node reads ahead while nobody takes them, and one read more. Node's own is 64 KiB, which two
- * thousand peers that send more than may wait make 250 MB of.
+ * Bytes of a connection that Node reads ahead while nobody takes them, besides one further read. Node's default is 64
+ * KiB: two thousand peers that send more than may wait would take 250 MB.
  */
 export const READ_AHEAD_BYTES = 16 * 1024;
 /** While memory is short, a peer that has taken none of its waiting bytes for this time is disconnected. */
@@ -57,40 +58,40 @@ export const UNREAD_MS = 2_000;
 export const MAX_OPEN_REQUESTS = 2048;
 /** Open requests that we allow peers (`reqq`), and the most that we have open at one: 8 MiB. */
 export const ANNOUNCED_OPEN_REQUESTS = 512;
-/** The same at a peer that does not say (BEP 10). */
+/** The same limit at a peer that does not say (BEP 10). */
 export const DEFAULT_OPEN_REQUESTS = 250;
 /** Rejected requests in a row after which a peer counts as having nothing. */
 export const MAX_REFUSALS = 16;
 /** Unrequested payload of one peer. Blocks may be on their way when their request is withdrawn. */
 export const MAX_UNASKED_BYTES = 1024 * 1024;
-/** Small answers (rejects, metadata) are outside the window. No client that reads leaves so many of them unread. */
+/** Small answers (rejects, metadata) that wait outside the window. A client that reads never has so many. */
 export const MAX_UNREAD_ANSWERS_BYTES = 4 * 1024 * 1024;
 
-/** Memory of one member's waiting requests from which it is not read any further: 600 questions for a range. */
+/** Memory of one member's waiting requests above which nothing more is read from it: 600 questions for a range. */
 export const MAX_WAITING_REQUEST_BYTES = 256 * 1024;
 /**
- * The same of all members together. Beyond it few requests of each may wait, 40 questions for a range: a narswarm has
- * no more than 128 open, and two sides that both stop reading would wait for each other.
+ * The same limit for all members together. Above it, few requests of each member may wait: 40 questions for a range.
+ * Not fewer: a narswarm has up to 128 open, and two sides that both stop reading would wait for each other.
  */
 export const MAX_ALL_WAITING_REQUEST_BYTES = 32 * 1024 * 1024;
 export const FEW_WAITING_REQUEST_BYTES = 16 * 1024;
-/** What a waiting write takes beside its bytes: the objects of the stream and ours. */
+/** Memory of a waiting write besides its bytes: the objects of the stream and ours. */
 export const WRITE_BYTES = 256;
 /** Prefixes of files in one message of the exchange: 32 KiB of them. */
 export const MAX_PREFIXES_PER_MESSAGE = 4096;
 /**
- * Wanted files of one member that we lack, and of all members together: about 100 bytes each. Beyond it members learn
+ * Wanted files of one member that we lack, and of all members together, about 100 bytes each. Above it, members learn
  * which files are here now, but not which arrive later.
  */
 export const MAX_WANTS = 32_768;
 export const MAX_ALL_WANTS = 400_000;
-/** Bytes of one DATA message of the exchange: a sign of life every second on a line of 1 Mbit/s. */
+/** Bytes of one DATA message of the exchange. On a line of 1 Mbit/s, one arrives every second as a sign of life. */
 export const MAX_DATA_BYTES = 128 * 1024;
 /** Ranges among which a member may let us choose. */
 export const MAX_ANY_CANDIDATES = 128;
-/** Narinfos in one question, the longest of them, and all of them together. A thousand references take 64 KiB. */
-/** Files that a member fetches from elsewhere, in one message. */
+/** Files in one message about fetches from upstreams. */
 export const MAX_FETCHES_PER_MESSAGE = 256;
+/** Narinfos in one question, and bytes of the longest of them and of all together. A thousand references take 64 KiB. */
 export const MAX_NARINFOS_PER_MESSAGE = 256;
 export const MAX_EXCHANGE_NARINFO_BYTES = 128 * 1024;
 export const MAX_NARINFO_ANSWER_BYTES = 4 * 1024 * 1024;
@@ -104,9 +105,9 @@ export const MAX_IGNORED_BYTES = 1024 * 1024;
 
 /** Connections to the HTTP mirror of a hash map, from everybody together. */
 export const MAX_HTTP_CONNECTIONS = 256;
-/** The same from one host: a browser opens 6, undici as many as configured; a NAT hides a few machines. */
+/** The same limit for one host. A browser opens 6, undici as many as configured, and a NAT hides a few machines. */
 export const MAX_HTTP_CONNECTIONS_PER_HOST = 32;
-/** Requests of one HTTP connection that wait for their answer: they are answered one after another. */
+/** Requests of one HTTP connection that wait for their answer. They are answered one after another. */
 export const MAX_HTTP_REQUESTS_WAITING = 100;
 /** Bytes of a file that are read at a time for one HTTP answer. The next are read when the socket has taken them. */
 export const HTTP_CHUNK_BYTES = 64 * 1024;
@@ -115,7 +116,7 @@ export const HTTP_IDLE_MS = 30_000;
 
 /** Remembered peers, over all swarms. */
 export const MAX_PEERS = 2000;
-/** The same of one host: several processes of one machine, or machines behind one NAT. */
+/** The same limit for one host: several processes of one machine, or machines behind one NAT. */
 export const MAX_PEERS_PER_HOST = 64;
 /** Remembered hosts that have lied. */
 export const MAX_BANNED_HOSTS = 4096;

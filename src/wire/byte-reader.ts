@@ -28,7 +28,7 @@ export class ByteReader {
     for (;;) {
       const at = this.#buffer.indexOf(pattern);
       if (at > maxBytes || (at === -1 && this.#buffer.length >= maxBytes + pattern.length)) {
-        throw new RangeError('the bytes that have to come are missing');
+        throw new RangeError('the expected bytes are missing');
       }
       if (at !== -1) {
         this.#buffer = this.#buffer.subarray(at + pattern.length);
@@ -38,7 +38,7 @@ export class ByteReader {
     }
   }
 
-  /** Returns the bytes that were read and not taken. The socket is paused behind them. */
+  /** Returns the bytes that were read and not taken. The socket is paused after them. */
   rest(): Buffer {
     const rest = this.#buffer;
     this.#buffer = Buffer.alloc(0);

@@ -12,8 +12,8 @@ export interface ConnectionLimitsOptions {
 type Counted = Pick<Socket, 'remoteAddress' | 'once' | 'destroy'>;
 
 /**
- * Shares a server's connections among hosts. If all are taken, a host takes the oldest connection of the host with the
- * most, if that has more than its own. So a host that opens thousands shuts out only itself.
+ * Shares a server's connections among hosts. If all are in use, a host with fewer connections replaces the oldest one
+ * of the host with the most. So a host that opens thousands shuts out only itself.
  */
 export class ConnectionLimits {
   readonly #options: ConnectionLimitsOptions;
@@ -28,7 +28,7 @@ export class ConnectionLimits {
   /** Returns true if this connection may continue. It counts until it is closed. */
   admit(socket: Counted): boolean {
     const { remoteAddress } = socket;
-    if (remoteAddress === undefined) return false; // already gone
+    if (remoteAddress === undefined) return false; // it has already ended
     const key = hostKeyOf(remoteAddress);
     const own = this.#hosts.get(key) ?? new Set();
     if (own.size >= this.#options.perHost(remoteAddress)) return false;
@@ -40,7 +40,7 @@ export class ConnectionLimits {
     return true;
   }
 
-  /** Closes a connection of the host with the most, if those are more than one and `own`. */
+  /** Closes a connection of the host with the most, if it has more than one and more than `own`. */
   #makeRoom(own: number): boolean {
     let [largest, sockets]: [string, Set<Counted>] = ['', new Set()];
     for (const [key, candidates] of this.#hosts)

@@ -1,6 +1,6 @@
 /**
- * Message stream encryption (MSE/PE), on the accepting side. Some clients refuse to talk without it, so incoming
- * connections may use it. Outgoing connections are not encrypted, which saves the Diffie-Hellman exchange.
+ * Message stream encryption (MSE/PE), on the accepting side. Incoming connections may use it, since some clients refuse
+ * to talk without it. Outgoing connections are not encrypted, which saves the Diffie-Hellman exchange.
  */
 import { createDiffieHellman, hash, randomBytes, randomInt, type DiffieHellman } from 'node:crypto';
 import type { Socket } from 'node:net';
@@ -18,7 +18,7 @@ export interface Agreed {
   readonly infoHash: string;
   /** Undefined if both sides continue without encryption. */
   readonly cipher: StreamCipher | undefined;
-  /** Payload that has already come, decrypted. */
+  /** Payload that has already arrived, decrypted. */
   readonly head: Buffer;
 }
 
@@ -26,14 +26,14 @@ const PRIME =
   'ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74020bbea63b139b22514a08798e3404ddef9519b3cd3a431b302b0a6df25f14374fe1356d6d51c245e485b576625e7ec6f44c42e9a63a36210000000000090563';
 const GENERATOR = 2;
 const KEY_BYTES = 96;
-/** The protocol has private keys of 160 bits. */
+/** Private keys have 160 bits in this protocol. */
 const PRIVATE_KEY_BYTES = 20;
 const MAX_PAD_BYTES = 512;
 const VERIFICATION = Buffer.alloc(8);
 const IN_THE_CLEAR = 1;
 const RC4 = 2;
 
-/** Makes a secret with each client. The group is checked once, which takes 50 ms; a secret takes half a millisecond. */
+/** Makes a secret with each client. Checks the group once, which takes 50 ms. A secret takes half a millisecond. */
 export class KeyExchange {
   #group: DiffieHellman | undefined;
 
@@ -98,7 +98,7 @@ export async function agreeOnEncryption(
   return { infoHash, cipher, head: Buffer.concat([early, cipher.decrypt(rest)]) };
 }
 
-/** Returns a number of the exchange with all its bytes: leading zeros are hashed, too. */
+/** Returns a number of the exchange with all its bytes, since leading zeros are hashed, too. */
 function padded(number: Buffer): Buffer {
   return Buffer.concat([Buffer.alloc(KEY_BYTES - number.length), number]);
 }

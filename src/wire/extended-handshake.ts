@@ -35,9 +35,9 @@ export function readExtendedHandshake(payload: Buffer, known: Iterable<string>):
 }
 
 /**
- * Writes the same handshake for the swarm, in the library's own form: the library decodes peers' handshakes in its own
- * ways, and takes memory for as much metadata as is claimed. A withdrawn extension stays known to it, since it throws
- * if it answers over an unknown one; nothing of it goes out.
+ * Writes the handshake for the swarm, in the library's own form. The library decodes peers' handshakes in its own way,
+ * and takes memory for as much metadata as is claimed. Keeps a withdrawn extension known to the library, which throws
+ * if it answers over an unknown one. Its messages are not sent.
  */
 export function handshakeForSwarm({ ids, maxRequests }: PeerExtensions): Buffer {
   const m = Object.fromEntries([...ids].filter(([, id]) => id !== 0));

@@ -12,8 +12,8 @@ export interface FairTableOptions<V> {
 
 /**
  * A table of bounded size whose room is shared fairly among networks ({@link rangeOf}). If it is full, a new entry
- * replaces the oldest entry of the largest network, if that has more than its own. So a network that names ten thousand
- * addresses pushes out only its own.
+ * replaces the oldest entry of the largest network, if that network has more entries than its own. So a network that
+ * names ten thousand addresses pushes out only its own.
  */
 export class FairTable<V> {
   readonly #options: FairTableOptions<V>;

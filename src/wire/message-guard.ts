@@ -29,10 +29,10 @@ export interface MessageGuardOptions {
   readonly extension: (id: number) => string | undefined;
 }
 
-/** Bytes of a message that are enough to check all its numbers: its kind and three of them. */
+/** Bytes at the start of a message that contain all its numbers: its kind and three of them. */
 const HEAD_BYTES = 13;
 
-/** Lengths of messages, including their kind, if the kind decides it. */
+/** Lengths of messages, including their kind, for kinds of fixed length. */
 const LENGTHS: Readonly<Record<number, number>> = {
   [KIND.CHOKE]: 1,
   [KIND.UNCHOKE]: 1,
@@ -66,7 +66,7 @@ export class MessageGuard {
     this.#options = options;
   }
 
-  /** Returns true if the peer may send this. After false, drop this chunk and end the connection. */
+  /** Returns true if the peer may send this. After false, drop the chunk and end the connection. */
   accept(chunk: Uint8Array): boolean {
     let at = 0;
     while (at < chunk.length) {
@@ -144,7 +144,7 @@ export class MessageGuard {
       case KIND.PIECE:
         return lengthBytes > 9 && this.#hasBlock(head.readUInt32BE(1), head.readUInt32BE(5), lengthBytes - 9);
       default:
-        return true; // without numbers, or of a kind that nobody here reads
+        return true; // without numbers, or of an unused kind
     }
   }
 

@@ -1,28 +1,28 @@
 import { HANDSHAKE_BYTES, LENGTH_BYTES } from './protocol.ts';
 
-/** First room for a message that comes in parts. It grows with the received bytes, not with the claimed length. */
+/** First room for a message that arrives in parts. It grows with the received bytes, not with the claimed length. */
 const FIRST_ROOM_BYTES = 4096;
 
 /**
- * Splits a stream of bytes into its handshake and messages, each preceded by its length. Returns a message inside one
- * chunk without a copy. Believes the lengths: check them first.
+ * Splits a stream of bytes into its handshake and messages. A length precedes each message; check the lengths first.
+ * Returns a message inside one chunk without a copy.
  */
 export class MessageReader {
   #isHandshake = true;
   #torn: Buffer = Buffer.alloc(0);
   #gathered = 0;
 
-  /** Returns true if nothing of the next message has come. */
+  /** True if nothing of the next message has arrived. */
   get isAtStart(): boolean {
     return this.#gathered === 0;
   }
 
-  /** Calls back with each message that is completed by this chunk. */
+  /** Calls back with each message that this chunk completes. */
   read(chunk: Buffer, onMessage: (message: Buffer) => void): void {
     for (let at = 0; at < chunk.length;) at = this.step(chunk, at, onMessage);
   }
 
-  /** Reads on from `at`, up to the end of one message at most. @returns where to continue */
+  /** Reads on from `at`, to the end of one message at most. @returns where to continue */
   step(chunk: Buffer, at: number, onMessage: (message: Buffer) => void): number {
     const wholeBytes = this.#gathered === 0 ? this.#lengthOf(chunk.subarray(at, at + LENGTH_BYTES)) : undefined;
     if (wholeBytes !== undefined && at + wholeBytes <= chunk.length) {

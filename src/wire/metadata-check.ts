@@ -5,8 +5,8 @@ import { PIECE_HASH_BYTES } from '../torrent/canonical.ts';
 import { MAX_METADATA_BYTES, MAX_READ_BYTES, MAX_READ_PIECE_BYTES, MAX_READ_PIECES } from './bounds.ts';
 
 /**
- * Returns true if a stranger's metadata (BEP 9) fits its infohash and describes a torrent that can be read. Decodes
- * only bytes with the right SHA-1. Does not trust a torrent's size, even under a valid signature of a publisher.
+ * Returns true if a stranger's metadata (BEP 9) matches its infohash and describes a torrent that can be read. Decodes
+ * only bytes with the right SHA-1. Does not trust a torrent's size, even if a publisher has signed it.
  *
  * @param infoHash in hex
  */

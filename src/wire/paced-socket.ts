@@ -15,7 +15,7 @@ export interface PacedSocketOptions {
   readonly onTaken: () => void;
 }
 
-/** Bytes that wait in a socket before no more are written for now. */
+/** Bytes that wait in a socket above which no more are written for now. */
 const WRITE_AHEAD_BYTES = 64 * 1024;
 
 /** A socket that is read only as fast as all limits allow, and written in one system call per tick. */
@@ -35,18 +35,19 @@ export class PacedSocket {
     );
   }
 
-  /** Until when the limit stops reading, in milliseconds of `performance.now()`. */
+  /** Time until which the limit stops reading, in milliseconds of `performance.now()`. */
   get heldUntilMs(): number {
     return this.#heldUntilMs;
   }
 
-  /** Returns the bytes that wait for the peer to take them. */
+  /** Bytes that the peer has not taken yet. */
   get unsentBytes(): number {
     return this.#socket.writableLength;
   }
 
   /**
-   * Returns when the peer last took bytes, or when the waiting ones were sent, in milliseconds of `performance.now()`.
+   * Time at which the peer last took bytes, or at which the waiting ones were sent, in milliseconds of
+   * `performance.now()`.
    */
   get takenAtMs(): number {
     return this.#takenAtMs;
@@ -65,8 +66,8 @@ export class PacedSocket {
   }
 
   /**
-   * Writes bytes. Those of one tick leave in one system call: a request has 17 bytes, a block's head 13. Gives lent
-   * buffers back.
+   * Writes bytes. Those of one tick leave in one system call: a request has only 17 bytes, the head of a block 13.
+   * Gives lent buffers back.
    */
   write(bytes: Uint8Array): void {
     const socket = this.#socket;
@@ -109,7 +110,7 @@ export class PacedSocket {
     this.#heldUntilMs = performance.now() + waitMs;
     const look = (): void => {
       const leftMs = this.#heldUntilMs - performance.now();
-      // Timers fire early by the time that this turn of the loop has taken.
+      // Timers may fire early by the time that this turn of the event loop has taken.
       if (leftMs > 0) setTimeout(look, leftMs);
       else this.readOn();
     };

@@ -21,7 +21,7 @@ export class PacketBudget {
   readonly #ranges = new Map<string, Bucket>();
 
   /**
-   * @param now milliseconds of a clock that never goes back
+   * @param now milliseconds from a clock that never goes backwards
    * @param keyOf returns the key of addresses that share a limit. Default: their network
    */
   constructor(rates: PacketRates, now: () => number = () => performance.now(), keyOf = rangeOf) {

@@ -16,52 +16,52 @@ import { ServingSide } from './serving-side.ts';
 import type { Receiver, SendBudget } from './send-budget.ts';
 
 export interface PeerConnectionOptions {
-  /** Unlike that of any other connection of the torrent. */
+  /** Unique among the connections of the torrent. */
   readonly id: string;
-  /** Address of the peer as `host` (an IPv6 address in brackets) and port. */
+  /** Address of the peer: `host` (an IPv6 address in brackets) and port. */
   readonly remoteAddress: string;
   readonly remotePort: number;
-  /** Shape that the peer's messages are checked against; undefined while it is not known. */
+  /** Returns the shape that the peer's messages are checked against. Undefined while it is unknown. */
   readonly shape: () => TorrentShape | undefined;
-  /** True if these bytes are the metadata of the torrent. */
+  /** Returns true if these bytes are the metadata of the torrent. */
   readonly isMetadata: (bytes: Buffer) => boolean;
-  /** False: the peer is given nothing. */
+  /** False if the peer gets nothing. */
   readonly gives: boolean;
-  /** True for pieces that the peer may be given. */
+  /** Returns true for pieces that the peer may get. */
   readonly holds: (index: number) => boolean;
-  /** Memory for what all peers ask for. */
+  /** Memory for the requests of all peers. */
   readonly budget: SendBudget;
-  /** What comes from all peers is read no faster. */
+  /** Limit on the rate of reading, over all peers. */
   readonly downloadLimit?: RateLimit | undefined;
-  /** What the peer asks for is answered no faster. */
+  /** Limit on the rate of answers. */
   readonly uploadLimit?: RateLimit | undefined;
-  /** Nothing is read while this says so; then {@link PeerConnection.readOn} is to be called. */
+  /** Returns true while nothing may be read. Call {@link PeerConnection.readOn} afterwards. */
   readonly isHeldUp?: () => boolean;
-  /** Called with the payload bytes of each block that is sent. */
+  /** Called with the payload bytes of each sent block. */
   readonly onUpload?: (bytes: number) => void;
   readonly cipher?: StreamCipher | undefined;
 }
 
-/** Where the block of a PIECE begins. */
+/** Offset of the block in a PIECE message. */
 const BLOCK_AT = 13;
 
 /**
- * The one connection to a peer, with the swarm at the near end: WebTorrent's public `addPeer` takes it. Every message
- * is cut out and checked before anybody sees it, in both directions: what the peer asks for waits for room, what it
- * sends counts only if it was asked for, and a peer that breaks the protocol is disconnected.
+ * The only connection to a peer. WebTorrent takes it through its public `addPeer`. Cuts out and checks every message,
+ * in both directions, before anything else sees it. Requests of the peer wait for room. Bytes of the peer count only if
+ * they were requested. Disconnects a peer that breaks the protocol.
  */
 export class PeerConnection extends Duplex implements Receiver, Ends {
   readonly id: string;
   readonly connected = true;
   readonly remoteAddress: string;
   readonly remotePort: number;
-  /** What is asked of the peer. */
+  /** Our requests to the peer. */
   readonly asking = new AskingSide(this);
   /** The extensions that both sides speak. */
   readonly extensions: Extensions;
-  /** Bytes that the peer has sent. */
+  /** Number of bytes received from the peer. */
   receivedBytes = 0;
-  /** When the peer last asked for a block or sent one; `performance.now()`. */
+  /** When the peer last requested or sent a block, in milliseconds of `performance.now()`. */
   activeAtMs = performance.now();
   hasFast = false;
   readonly #options: PeerConnectionOptions;
@@ -70,15 +70,17 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   readonly #guard: MessageGuard;
   readonly #incoming = new MessageReader();
   readonly #outgoing: OutgoingMessages;
-  /** Messages for the swarm that follow each other in memory. */
+  /** Messages for the swarm that are adjacent in memory. */
   #forSwarm: Buffer | undefined;
   #isWelcome = false;
-  /** Bytes behind the peer's handshake that came before it was welcomed. */
+  /** Bytes after the peer's handshake that arrived before it was welcomed. */
   #held: Buffer | undefined;
   #hasHandshake = false;
   #isSwarmFull = false;
 
-  /** @param head bytes that were read already, in the clear, which nobody keeps; they begin with the peer's handshake */
+  /**
+   * @param head bytes that were already read, decrypted, and are used only here. They begin with the peer's handshake
+   */
   constructor(socket: Socket, options: PeerConnectionOptions, head?: Buffer) {
     super({ allowHalfOpen: false });
     this.#options = options;
@@ -122,12 +124,12 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     });
     if (head !== undefined) this.#take(head);
     socket.once('end', () => this.push(null));
-    socket.on('error', () => this.destroy()); // a peer that is gone is no news
+    socket.on('error', () => this.destroy()); // an ended connection is not worth reporting
     socket.once('close', () => this.destroy());
     if (socket.destroyed) this.destroy();
   }
 
-  /** `host:port`, as the peer table has it; the port of an incoming connection is nobody's address. */
+  /** `host:port`, as in the peer table. The port of an incoming connection is not an address. */
   get address(): string {
     return `${this.remoteAddress}:${this.remotePort}`;
   }
@@ -140,7 +142,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     return this.writableLength + this.#socket.unsentBytes;
   }
 
-  /** Until when our own rate limit reads nothing of it; milliseconds of `performance.now()`. */
+  /** Time until which our own rate limit stops reading, in milliseconds of `performance.now()`. */
   get heldUntilMs(): number {
     return this.#socket.heldUntilMs;
   }
@@ -158,10 +160,10 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   }
 
   /**
-   * Begins to read what follows the peer's handshake, in a later turn: by then the swarm that has taken the peer in
-   * listens. An eager peer says everything in its first packet.
+   * Starts to read what follows the peer's handshake, in a later turn of the event loop: then the swarm that accepted
+   * the peer is listening. An eager peer sends everything in its first packet.
    *
-   * @param extensions which the peer has to call by these ids (BEP 10)
+   * @param extensions names of extensions, by the ids that the peer must use (BEP 10)
    */
   welcome(extensions: Readonly<Record<number, string>>): void {
     setImmediate(() => {
@@ -174,7 +176,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     });
   }
 
-  /** Reads from the socket again, if nothing else stands against it. */
+  /** Reads from the socket again, unless something else stops it. */
   readOn(): void {
     this.#socket.readOn();
   }
@@ -208,7 +210,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     try {
       this.#outgoing.write(bytes);
     } catch (error) {
-      return done(error as Error); // costs the connection, and not the process
+      return done(error as Error); // ends the connection, not the process
     }
     this.#socket.whenDrained(done);
   }
@@ -245,7 +247,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
       if (this.#guard.accept(bytes)) this.#incoming.read(bytes, (message) => this.#onMessage(message));
       else this.refuse();
     } catch {
-      this.refuse(); // what nobody has foreseen costs a stranger's connection, never the process
+      this.refuse(); // an unforeseen error ends a stranger's connection, never the process
     }
     this.#flush();
   }
@@ -256,7 +258,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     if (bytes !== undefined && !this.destroyed && !this.push(bytes)) this.#isSwarmFull = true;
   }
 
-  /** A message of the peer, which the guard has found sound. */
+  /** Handles a message of the peer that the guard has accepted. */
   #onMessage(message: Buffer): void {
     if (this.destroyed) return;
     if (!this.#hasHandshake) return this.#onHandshake(message);
@@ -265,13 +267,13 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
 
   #onHandshake(message: Buffer): void {
     this.#hasHandshake = true;
-    this.hasFast = ((message[FAST_AT] ?? 0) & FAST_BIT) !== 0; // the swarm always speaks it
+    this.hasFast = ((message[FAST_AT] ?? 0) & FAST_BIT) !== 0; // the swarm always speaks this extension
     this.toSwarm(message);
     const isExtended = ((message[EXTENDED_AT] ?? 0) & EXTENDED_BIT) !== 0;
     if (!isExtended) this.toSwarm(handshakeForSwarm(SILENT_PEER));
   }
 
-  /** Does what a message of the peer asks for. @returns whether the swarm is to see it */
+  /** Handles a message of the peer. @returns true if the swarm should get it */
   #isForSwarm(message: Buffer): boolean {
     const number = (at: number): number => message.readUInt32BE(5 + 4 * at);
     switch (message[4]) {
@@ -303,11 +305,11 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
       case KIND.EXTENDED:
         return this.extensions.onMessage(message[5] ?? 0, message.subarray(6));
       default:
-        return false; // nothing that anybody here reads
+        return false; // nothing here reads it
     }
   }
 
-  /** Looks at a message of the swarm. @returns whether the peer is to hear it */
+  /** Handles a message of the swarm. @returns true if the peer should get it */
   #isForPeer(message: Buffer): boolean {
     const number = (at: number): number => message.readUInt32BE(5 + 4 * at);
     switch (message[4]) {
@@ -320,7 +322,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
       case KIND.REJECT:
         this.#serving.onRejected(number(0), number(1), number(2));
         return true;
-      case KIND.PIECE: // one whose head came in parts
+      case KIND.PIECE: // a block whose head came in parts
         this.#serving.onSent(number(0), number(1), message.length - BLOCK_AT);
         return true;
       case KIND.EXTENDED:
@@ -333,7 +335,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   #send(bytes: Uint8Array): void {
     if (this.destroyed) return;
     this.#socket.write(bytes);
-    if (this.unsentBytes > MAX_UNREAD_ANSWERS_BYTES) this.refuse(); // no client that reads leaves so much
+    if (this.unsentBytes > MAX_UNREAD_ANSWERS_BYTES) this.refuse(); // a client that reads never leaves so much
   }
 
   #onRoom(): void {

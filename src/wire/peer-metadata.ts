@@ -22,8 +22,8 @@ export interface PeerMetadataOptions {
 }
 
 /**
- * The metadata of the torrent over one connection. The swarm never requests it from a peer: this class does, with a
- * bound, and gives the swarm only verified metadata. Rewrites the extension's messages to and from the swarm in the
+ * The metadata of the torrent over one connection. The swarm never requests it from a peer: this class does, within
+ * limits, and gives the swarm only verified metadata. Rewrites the extension's messages to and from the swarm in the
  * library's own form.
  */
 export class PeerMetadata {
@@ -43,7 +43,7 @@ export class PeerMetadata {
     this.#options = options;
   }
 
-  /** Returns the size of the metadata that the peer claims to have. */
+  /** Size of the metadata that the peer claims to have. */
   get claimedBytes(): number {
     return this.#theirId === 0 ? 0 : this.#claimedBytes;
   }
@@ -54,7 +54,7 @@ export class PeerMetadata {
     if (this.#fetching === undefined) this.#claimedBytes = claimedBytes ?? this.#claimedBytes;
   }
 
-  /** Requests all of it from the peer. Resolves with undefined if it has none, lies, or goes away. */
+  /** Requests the whole metadata from the peer. Resolves with undefined if the peer has none, lies, or disconnects. */
   fetch(): Promise<Buffer | undefined> {
     this.cancel();
     if (this.claimedBytes === 0) return Promise.resolve(undefined);
@@ -69,7 +69,7 @@ export class PeerMetadata {
     return promise;
   }
 
-  /** Stops waiting for it. Drops later pieces. */
+  /** Stops waiting for the metadata. Drops later pieces. */
   cancel(): void {
     this.#fetching?.end();
   }
@@ -84,7 +84,7 @@ export class PeerMetadata {
   /** Handles a message of the peer, with the bytes after its dictionary. */
   onMessage({ msg_type: kind, piece }: Fields, rest: Buffer): void {
     if (kind === REQUEST) {
-      if (this.#theirId !== 0) this.#options.onRequest(Number(piece)); // otherwise the answer has no id
+      if (this.#theirId !== 0) this.#options.onRequest(Number(piece)); // without an id, it cannot be answered
     } else if (kind === DATA) this.#onData(Number(piece), rest);
     else if (kind === REJECT) this.cancel();
   }
@@ -113,7 +113,7 @@ export class PeerMetadata {
 
   #onData(piece: number, bytes: Buffer): void {
     const fetching = this.#fetching;
-    if (fetching === undefined || !fetching.missing.delete(piece)) return; // late, or nobody requested it
+    if (fetching === undefined || !fetching.missing.delete(piece)) return; // it is late or was not requested
     const at = piece * PIECE_BYTES;
     if (bytes.length !== Math.min(PIECE_BYTES, fetching.bytes.length - at)) return this.#ends.refuse();
     bytes.copy(fetching.bytes, at);
@@ -127,5 +127,5 @@ export class PeerMetadata {
   }
 }
 
-/** The start of the library's requests: keys are in order. */
+/** The start of the library's requests. Keys are in order. */
 const ASKS = Buffer.from('d8:msg_typei0e');

@@ -10,18 +10,18 @@ import { HANDSHAKE_BYTES, INFO_HASH_AT, INFO_HASH_BYTES, PROTOCOL } from './prot
 export interface PeerServerOptions {
   /** Address to listen on. Default: every address of the machine. */
   readonly host?: string | undefined;
-  /** TCP ports. The first free one is taken; 0 is any. */
+  /** TCP ports. The first free one is used; 0 is any. */
   readonly ports: readonly number[];
-  /** Returns true if this connection may continue, before a byte of it is read. It counts until it is closed. */
+  /** Returns true if this connection may continue. Called before a byte is read. It counts until it is closed. */
   readonly admit: (socket: Socket) => boolean;
-  /** Returns the infohash served here for the SHA-1 of `req2` and itself, in hex, as encryption hides it. */
+  /** Returns the infohash served here for the SHA-1 (hex) of `req2` and itself: encryption hides it in this way. */
   readonly infoHashOf: (hashedInHex: string) => string | undefined;
   /** Called with a peer that has named a torrent. The socket is paused behind `head`. */
   readonly onPeer: (socket: Socket, opening: Agreed) => Promise<void>;
   readonly onWarning: (error: Error) => void;
 }
 
-/** Listens for peers, and finds out which torrent each of them wants, with or without encryption. */
+/** Listens for peers. Finds out which torrent each of them wants, with or without encryption. */
 export class PeerServer {
   readonly #server: Server;
   readonly #options: PeerServerOptions;
@@ -36,7 +36,7 @@ export class PeerServer {
     );
   }
 
-  /** Starts listening. Rejects with the system's error if the address cannot be used, or none of the ports. */
+  /** Starts to listen. Rejects with the system's error if the address, or none of the ports, can be used. */
   static async listen(options: PeerServerOptions): Promise<PeerServer> {
     return listenAtFirst(options.ports, async (port) => {
       const peers = new PeerServer(options);
@@ -60,7 +60,7 @@ export class PeerServer {
   }
 
   #onConnection(socket: Socket): void {
-    socket.on('error', ignore); // a stranger's error has no consequence
+    socket.on('error', ignore); // a stranger's error is ignored
     if (!this.#options.admit(socket)) {
       socket.destroy();
       return;
@@ -100,5 +100,5 @@ export class PeerServer {
 }
 
 function ignore(): void {
-  // 'close' reports the connection's end
+  // 'close' reports the end of the connection
 }

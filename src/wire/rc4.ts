@@ -1,6 +1,6 @@
 /**
  * RC4 for message stream encryption, without the first 1,024 bytes of the key stream. OpenSSL 3 no longer has RC4. It
- * only hides the protocol from middle boxes and protects nothing, so its speed is all that counts.
+ * only hides the protocol from middle boxes and protects nothing, so only its speed matters.
  */
 export class Rc4 {
   readonly #state = new Uint8Array(256);

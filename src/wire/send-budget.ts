@@ -1,27 +1,27 @@
 import { hostKeyOf } from './address-range.ts';
 import { MAX_DATA_BYTES, MAX_UNSENT_BYTES, UNREAD_MS } from './bounds.ts';
 
-/** Interval of looks at receivers that wait for memory. */
+/** Interval of checks of receivers that wait for memory. */
 const LOOK_AGAIN_MS = 50;
 /** Shortest interval between measurements of held bytes: one takes a millisecond for two thousand connections. */
 const MEASURE_EVERY_MS = 5;
 
-/** A receiver of bytes, who may or may not take them. */
+/** A receiver of bytes. It may take them or not. */
 export interface Receiver {
   /** Address of its host. */
   readonly host: string;
-  /** Bytes in memory for it: read or being read from the disk, in the socket, and its requests. */
+  /** Bytes held in memory for it: read or being read from the disk, in the socket, and its requests. */
   readonly heldBytes: number;
-  /** Returns when it last took bytes, or when the waiting ones were sent. Undefined if nothing waits for it. */
+  /** Time at which it last took bytes, or at which the waiting ones were sent. Undefined if nothing waits for it. */
   readonly unreadSinceMs: number | undefined;
   /** Disconnects it. */
   close(): void;
 }
 
 /**
- * Bounds the memory of all receivers together that ask and do not read. Within the budget everybody is answered at
- * once. Beyond it, only hosts that hold less than an equal share are, so the bound is twice the budget. The others wait
- * in turn, and those that have read nothing for a while are disconnected.
+ * Limits the memory for all receivers together that ask and do not read. Within the budget, everybody is answered at
+ * once. Beyond it, only hosts that hold less than an equal share are answered, so the limit is twice the budget. The
+ * others wait for their turn. Receivers that have read nothing for some time are disconnected.
  */
 export class SendBudget {
   readonly #maxBytes: number;
@@ -69,7 +69,7 @@ export class SendBudget {
   take(receiver: Receiver, bytes: number, resume: () => void): boolean {
     if (this.#isOver(bytes) && performance.now() - this.#measuredAtMs > MEASURE_EVERY_MS) this.#measure();
     const host = this.#receivers.get(receiver);
-    if (host === undefined) return false; // it is gone
+    if (host === undefined) return false; // it was removed
     if (this.#isOver(bytes) && host.heldBytes + bytes > this.#maxBytes / this.#hosts.size) {
       this.#waiting.set(receiver, { bytes, resume });
       this.#lookSoon();
@@ -84,7 +84,7 @@ export class SendBudget {
     return this.#measuredBytes + this.#grantedBytes + bytes > this.#maxBytes;
   }
 
-  /** Measures held bytes when they matter, instead of counting releases, which a code path could forget. */
+  /** Measures held bytes when they matter. Counting releases would fail if one code path forgot to count. */
   #measure(): void {
     this.#measuredAtMs = performance.now();
     this.#measuredBytes = 0;
@@ -104,7 +104,7 @@ export class SendBudget {
   #look(): void {
     this.#timer = undefined;
     this.#measure();
-    // Room for less than a waiting receiver asks for helps nobody.
+    // Room for less than a waiting receiver asks for does not help.
     let neededBytes = MAX_DATA_BYTES;
     for (const { bytes } of this.#waiting.values()) neededBytes = Math.max(neededBytes, bytes);
     if (this.#isOver(neededBytes)) this.#cutOff();
@@ -115,7 +115,7 @@ export class SendBudget {
     }
   }
 
-  /** Disconnects receivers that have taken nothing for a while, the slowest first, until half of the room is free. */
+  /** Disconnects receivers that have taken nothing for some time, the slowest first, until half of the room is free. */
   #cutOff(): void {
     const now = performance.now();
     const unread = [...this.#receivers.keys()]
