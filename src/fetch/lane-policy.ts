@@ -23,6 +23,8 @@ const MAX_TRIAL_EVERY_MS = 240_000;
 const SILENCE_MS = 1_000;
 /** Time at the start during which members may be about to announce their files. */
 const EARLY_MS = 1_500;
+/** Time for an upstream to send a byte after it was asked, until members that send are asked for the same. */
+const UPSTREAM_SILENCE_MS = 1_500;
 /**
  * Limit on the total time that idle upstreams wait for NARs that another process should fetch from its own upstream.
  */
@@ -54,6 +56,9 @@ export class LanePolicy {
   /** False from a lie until the next verified bytes. Meanwhile, other bytes do not count. */
   #isTrusting = true;
   #triedAtMs = -Infinity;
+  /** Time of the last byte of a peer, and of the last byte or first question at upstreams. */
+  #peerByteAtMs = -Infinity;
+  #upstreamAtMs = Infinity;
   #heldBackAtMs = -Infinity;
   /** Time for which idle upstreams have waited for other processes. */
   #waitedMs = 0;
@@ -79,9 +84,19 @@ export class LanePolicy {
     const now = this.#now();
     this.#lastByteAtMs = now;
     if (this.#isTrusting || source === 'upstream') this.#progressAtMs = now;
-    if (source === 'peers') this.#peerBytes += bytes;
-    else this.#trialEveryMs = TRIAL_EVERY_MS;
+    if (source === 'peers') {
+      this.#peerBytes += bytes;
+      this.#peerByteAtMs = now;
+    } else {
+      this.#trialEveryMs = TRIAL_EVERY_MS;
+      this.#upstreamAtMs = now;
+    }
     (source === 'peers' ? this.#peerRate : this.#upstreamRate).add(bytes, now);
+  }
+
+  /** Records that upstreams are asked again, after none of them was. */
+  onUpstreamAsked(): void {
+    this.#upstreamAtMs = this.#now();
   }
 
   /** Records verified bytes of a peer. */
@@ -123,6 +138,11 @@ export class LanePolicy {
     const now = this.#now();
     const peerRate = this.#peerRate.rate(now);
     return peerRate === 0 || peerRate > this.#upstreamRate.rate(now);
+  }
+
+  /** Returns true if upstreams have sent nothing for a while, and peers have sent something meanwhile. */
+  get areUpstreamsSilent(): boolean {
+    return this.#now() - this.#upstreamAtMs > UPSTREAM_SILENCE_MS && this.#peerByteAtMs > this.#upstreamAtMs;
   }
 
   /** True if no source has sent a good byte for so long that a run without an upstream gives up. */

@@ -140,6 +140,7 @@ export class LaneWork {
     if (partial === undefined) return 'fetched';
     const { http, network } = this.#options;
     task.isOfMembers = false;
+    if (this.#atUpstreams.size === 0) this.#policy.onUpstreamAsked();
     this.#atUpstreams.add(task);
     try {
       await fetchFromUpstreams(task.job, partial, {

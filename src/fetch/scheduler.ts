@@ -343,9 +343,15 @@ export class Scheduler {
     if (claim !== undefined && !this.#takeOvers.isWorthIt(task, claim)) task.handOver.abort();
   }
 
-  /** Moves a task to a member that has it, if that is faster than its present source. */
+  /** Moves a task to a member that has it, if that is faster than its present source, or if an upstream sends nothing. */
   #handToMembers(task: Task): void {
-    if (task.isHelped || task.handOver.signal.aborted || this.#members?.hasHolder(task) !== true) return;
-    if (leftOf(task) > HAND_OVER_BYTES && this.#policy.areMembersFaster) task.handOver.abort();
+    if (task.handOver.signal.aborted || this.#members?.hasHolder(task) !== true) return;
+    if (!task.isHelped && leftOf(task) > HAND_OVER_BYTES && this.#policy.areMembersFaster) task.handOver.abort();
+    else if (!task.wasLeft && this.#work.atUpstreams.has(task) && this.#policy.areUpstreamsSilent) {
+      task.wasLeft = true;
+      if (task.isHelped) this.#policy.onFailedTrial();
+      task.isHelped = false;
+      task.handOver.abort();
+    }
   }
 }

@@ -28,6 +28,8 @@ export interface Task {
   readonly lies: Map<string, number>;
   /** True once an upstream has taken it because members were too slow. Then it stays there. */
   isHelped: boolean;
+  /** True once a silent upstream has left it to members: the next time it has its whole patience. */
+  wasLeft: boolean;
   /** False once bytes came from a source outside our groups. */
   isOfMembers: boolean;
   /** True if others may hear that this NAR is wanted, since it is shared. */
@@ -47,6 +49,7 @@ export function newTask(job: NarJob): Task {
     heldBytes: 0,
     lies: new Map(),
     isHelped: false,
+    wasLeft: false,
     isOfMembers: true,
     isShared: false,
   };

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
 import { startCacheProcess } from '../support/cache-process.ts';
@@ -128,6 +129,23 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     assert.equal(bytesOf(run).peers, total);
     assert.equal(run.event('done')['imported'], true);
     assert.equal(requisites(to, made.root).length, 10);
+  });
+
+  test('what a silent cache was asked for comes from a neighbour that is found later', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const host = lan.host('cache');
+    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
+    await cache.setFaults([{ kind: 'stall-headers', match: /\.nar\./ }]);
+    const holds = await userOf(lan.host('holder'), `file://${made.cacheDir}`);
+    assert.equal((await holds.fetch('--no-lan')).status, 0);
+    const client = await userOf(lan.host('client'), `http://${host.ipv4}:${cache.port}`);
+    const fetching = client.startFetch();
+    while (!(await cache.requests()).some(({ url }) => url.includes('.nar.'))) await sleep(50);
+    await holds.daemon();
+    const run = await fetching.end();
+    assert.deepEqual(bytesOf(run), { total, store: 0, peers: total, upstream: 0 });
+    assert.equal(run.stderr, ''); // nobody waited until the cache was given up
   });
 
   test('a machine’s own limit does not make it turn to the cache', async () => {

@@ -47,6 +47,23 @@ suite('LanePolicy', () => {
     assert.equal(policy.isSharing, false);
   });
 
+  test('upstreams are silent if they were asked 1.5 seconds ago, and peers have sent something since', () => {
+    const { policy, clock, run } = policyAt();
+    run(5, MB);
+    assert.equal(policy.areUpstreamsSilent, false); // nobody has asked them
+    policy.onUpstreamAsked();
+    clock.ms += 2_000;
+    assert.equal(policy.areUpstreamsSilent, false); // nobody sends anything: it may be the line
+    run(1, MB);
+    assert.equal(policy.areUpstreamsSilent, true);
+    run(1, MB, MB);
+    assert.equal(policy.areUpstreamsSilent, false);
+    run(1.5, MB);
+    assert.equal(policy.areUpstreamsSilent, false);
+    run(0.1, MB);
+    assert.equal(policy.areUpstreamsSilent, true);
+  });
+
   test('without a known peer nobody waits', () => {
     assert.equal(policyAt().policy.upstreamMayHelp(false), true);
   });
