@@ -83,8 +83,9 @@ export class MemberLane implements AsyncDisposable {
     for (const task of tasks) {
       if (!task.isShared) continue;
       const { fileHash, sizeBytes, torrent } = task.job;
+      const pieces = torrent?.pieces ?? task.partial?.pieces;
       this.#tasks.set(fileHash, task);
-      files.push({ file: fileHash, sizeBytes, pieces: torrent?.pieces, isScoped: torrent === undefined });
+      files.push({ file: fileHash, sizeBytes, pieces, isScoped: torrent === undefined });
       if (task.partial !== undefined) begun.set(fileHash, task.partial);
     }
     this.#download.add(files, begun);

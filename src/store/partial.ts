@@ -2,11 +2,12 @@ import { hash } from 'node:crypto';
 import { unlink } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
-import { PIECE_HASH_BYTES, type NarTorrent } from '../torrent/canonical.ts';
+import { PIECE_HASH_BYTES, pieceLengthOf, type NarTorrent } from '../torrent/canonical.ts';
 import type { PartialBytes } from './partial-bytes/bytes.ts';
 import { EARLIER_RUN, HeldPieces, type Origin, type Range } from './partial-bytes/held-pieces.ts';
 import { BytesInFile } from './partial-bytes/in-file.ts';
 import { BytesInMemory } from './partial-bytes/in-memory.ts';
+import { SavedPieces } from './partial-bytes/saved-pieces.ts';
 import { storeError } from '../disk/store-error.ts';
 
 export type { Origin, Range } from './partial-bytes/held-pieces.ts';
@@ -27,26 +28,34 @@ interface Expected {
  * A NAR that is arriving in the store. Sources write into it, one after another or several at once. {@link settle}
  * checks size and SHA-256, and only then renames it to its place.
  *
- * With a torrent, pieces may come in any order, and a later run finds the good ones by their SHA-1. Without a torrent,
- * bytes come in order, and the length of the file is the number of held bytes.
+ * With a torrent, pieces may come in any order. Their SHA-1 hashes are saved beside the file, and a later run finds the
+ * good pieces by them, even without the torrent. If no hashes are known, bytes come in order, and the length of the file
+ * is the number of held bytes.
  */
 export class PartialNar implements AsyncDisposable {
   readonly path: string;
   readonly sizeBytes: number;
   readonly #fileHash: FileHash;
-  readonly #torrent: NarTorrent | undefined;
+  readonly #pieces: Uint8Array | undefined;
+  readonly #saved: SavedPieces;
   readonly #held: HeldPieces;
   readonly #bytes: PartialBytes;
   readonly #writing = new Set<Promise<void>>();
   /** True once an unchecked piece was written. Then the file is not read again to check it against its torrent. */
   #mayMisfit = false;
 
-  private constructor(path: string, { sizeBytes, fileHash, torrent }: Expected, bytes: PartialBytes) {
+  private constructor(
+    path: string,
+    { sizeBytes, fileHash, torrent }: Expected,
+    bytes: PartialBytes,
+    saved = SavedPieces.none(path),
+  ) {
     this.path = path;
     this.sizeBytes = sizeBytes;
     this.#fileHash = fileHash;
-    this.#torrent = torrent;
-    this.#held = new HeldPieces(sizeBytes, torrent?.pieceLength ?? sizeBytes);
+    this.#pieces = torrent?.pieces ?? saved.pieces;
+    this.#saved = saved;
+    this.#held = new HeldPieces(sizeBytes, this.#pieces === undefined ? sizeBytes : pieceLengthOf(sizeBytes));
     this.#bytes = bytes;
   }
 
@@ -67,18 +76,25 @@ export class PartialNar implements AsyncDisposable {
       return small;
     }
     const file = await BytesInFile.open(path, sizeBytes);
-    const partial = new PartialNar(path, expected, file);
     try {
-      await partial.#recover(await file.foundBytes());
+      const foundBytes = await file.foundBytes();
+      const saved = foundBytes > 0 ? SavedPieces.read(path, sizeBytes) : undefined;
+      const partial = new PartialNar(path, expected, file, saved);
+      await partial.#recover(foundBytes);
+      return partial;
     } catch (error) {
-      await partial.close();
+      await file.close();
       throw storeError(error, path);
     }
-    return partial;
   }
 
   get pieceCount(): number {
     return this.#held.count;
+  }
+
+  /** SHA-1 of all pieces, one after the other: those of the torrent, or those that an earlier run fetched by. */
+  get pieces(): Uint8Array | undefined {
+    return this.#pieces;
   }
 
   /** Returns true if piece `index` is complete. */
@@ -107,6 +123,7 @@ export class PartialNar implements AsyncDisposable {
 
   async #putPiece(index: number, bytes: Uint8Array, origin: Origin, isChecked: boolean): Promise<void> {
     if (this.has(index)) return;
+    this.#savePieces(this.#held.startOf(index));
     await this.#bytes.writePiece(this.#held.startOf(index), bytes);
     this.#held.addPiece(index, origin, isChecked);
     if (!isChecked) this.#mayMisfit = true;
@@ -127,6 +144,7 @@ export class PartialNar implements AsyncDisposable {
       const what = `${origin} sent bytes ${offset} to ${offset + length} of a NAR of ${this.sizeBytes} bytes`;
       throw new NarswarmError('SIZE_MISMATCH', what, { facts: { path: this.path, origin } });
     }
+    this.#savePieces(offset);
     await this.#bytes.write(offset, chunks, length);
     this.#held.addBytes(offset, length, origin);
   }
@@ -156,14 +174,16 @@ export class PartialNar implements AsyncDisposable {
       throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
     const found = await this.#bytes.check(this.#fileHash);
     if (found !== this.#fileHash) {
-      const isWhole = this.#torrent === undefined || (await this.#badPieces()).length === 0;
+      const isWhole = this.#pieces === undefined || (await this.#badPieces()).length === 0;
       const other = isWhole ? await judge?.(await this.#bytes.toFile(), found) : undefined;
       if (other === undefined) throw await this.#blame(found);
       await this.#bytes.moveTo(other);
+      this.#saved.remove();
       return false;
     }
     const fitsTorrent = await this.#fitsTorrent();
     await this.#bytes.finish(target);
+    this.#saved.remove();
     return fitsTorrent;
   }
 
@@ -185,6 +205,7 @@ export class PartialNar implements AsyncDisposable {
   async discard(): Promise<void> {
     await this.#bytes.close(0);
     await unlink(this.path).catch(() => undefined);
+    this.#saved.remove();
   }
 
   /** Closes the NAR. If the disk has room, keeps the held bytes for the next process that opens the partial file. */
@@ -206,28 +227,40 @@ export class PartialNar implements AsyncDisposable {
     }
   }
 
-  /** Takes over the bytes in the file: pieces with the right SHA-1, or without a torrent the whole length. */
+  /** Saves the hashes of the pieces before bytes at `offset` leave a gap. Without a gap, the file's length is enough. */
+  #savePieces(offset: number): void {
+    if (this.#pieces !== undefined && offset > this.#held.prefixBytes) this.#saved.save(this.#pieces);
+  }
+
+  /** Takes over the bytes in the file: pieces with the right SHA-1, or the whole length if no hashes are known. */
   async #recover(fileBytes: number): Promise<void> {
-    if (this.#torrent === undefined) {
+    if (this.#pieces === undefined) {
       this.#held.addBytes(0, fileBytes, EARLIER_RUN);
       return;
     }
     for (let index = 0; index < this.#held.count; index++) {
-      if (this.#held.startOf(index) + this.#held.lengthOf(index) > fileBytes) break;
-      if (await this.#fits(index)) this.#held.addPiece(index, EARLIER_RUN);
+      const start = this.#held.startOf(index);
+      const tornBytes = Math.max(0, fileBytes - start);
+      if (tornBytes < this.#held.lengthOf(index)) {
+        this.#held.addBytes(start, tornBytes, EARLIER_RUN); // nobody can check it yet
+        break;
+      }
+      if (!(await this.#fits(index))) continue;
+      this.#savePieces(start);
+      this.#held.addPiece(index, EARLIER_RUN);
     }
   }
 
   async #fits(index: number): Promise<boolean> {
-    if (this.#torrent === undefined) return false;
+    if (this.#pieces === undefined) return false;
     const bytes = await this.#bytes.read(this.#held.startOf(index), this.#held.lengthOf(index));
     const at = index * PIECE_HASH_BYTES;
-    const expected = this.#torrent.pieces.subarray(at, at + PIECE_HASH_BYTES);
+    const expected = this.#pieces.subarray(at, at + PIECE_HASH_BYTES);
     return hash('sha1', bytes, 'hex') === Buffer.from(expected).toString('hex');
   }
 
   async #fitsTorrent(): Promise<boolean> {
-    if (this.#torrent === undefined || this.#mayMisfit) return false;
+    if (this.#pieces === undefined || this.#mayMisfit) return false;
     for (let index = 0; index < this.#held.count; index++) {
       if (!this.#held.isChecked(index) && !(await this.#fits(index))) return false;
     }
@@ -243,9 +276,9 @@ export class PartialNar implements AsyncDisposable {
 
   async #blame(found: FileHash): Promise<NarswarmError<'HASH_MISMATCH'>> {
     const bad = await this.#badPieces();
-    const mapLied = this.#torrent !== undefined && bad.length === 0;
+    const mapLied = this.#pieces !== undefined && bad.length === 0;
     const origins = this.#held.originsOf(bad);
-    if (mapLied || this.#torrent === undefined) this.reset();
+    if (mapLied || this.#pieces === undefined) this.reset();
     else for (const index of bad) this.#held.forget(index);
     const from = mapLied ? 'the hash map names other bytes' : `bytes came from ${origins.join(', ')}`;
     return new NarswarmError(

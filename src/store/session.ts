@@ -1,3 +1,4 @@
+import type { Stats } from 'node:fs';
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { inState } from './state-folder.ts';
@@ -6,6 +7,7 @@ import { CLAIMS, type SessionKind } from './claims.ts';
 import { endedName, ownName, stateOfOwner } from '../disk/owner.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import type { FileStore } from './file-store.ts';
+import { SavedPieces } from './partial-bytes/saved-pieces.ts';
 
 /** Age at which a partial file that nobody continues is removed. */
 export const KEEP_PARTIAL_MS = 7 * 86_400_000;
@@ -68,17 +70,27 @@ export class PartialSession implements AsyncDisposable {
     const names = await readdir(from).catch(() => []);
     for (const name of names) {
       if (name === CLAIMS) continue; // an ended process claims nothing
+      if (SavedPieces.isName(name)) continue; // they follow their partial file
+      const source = join(from, name);
       const path = this.path(name);
       try {
-        if (Date.now() - (await stat(join(from, name))).mtimeMs > KEEP_PARTIAL_MS) continue; // removed with its folder
+        const found = await stat(source);
+        if (Date.now() - found.mtimeMs > KEEP_PARTIAL_MS) continue; // removed with its folder
         // If two processes fetched the same NAR, the larger part is kept.
-        if (this.leftovers.has(path) && (await stat(join(from, name))).size <= (await stat(path)).size) continue;
-        await rename(join(from, name), path);
+        if (this.leftovers.has(path) && !isLarger(found, await stat(path))) continue;
+        await SavedPieces.copy(source, path); // before the file: a crash in between loses neither
+        await rename(source, path);
         this.leftovers.add(path);
       } catch (error) {
         if (!NOT_OURS.has(systemCode(error) ?? '')) throw error;
+        if (!this.leftovers.has(path)) await SavedPieces.drop(path); // another heir has the file
       }
     }
     await rm(from, { recursive: true, force: true }).catch(() => undefined);
   }
+}
+
+/** Returns true if a partial file holds more than another. Gaps take no blocks. */
+function isLarger(one: Stats, other: Stats): boolean {
+  return one.blocks === other.blocks ? one.size > other.size : one.blocks > other.blocks;
 }

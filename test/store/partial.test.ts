@@ -51,6 +51,60 @@ test('continues after a crash with the pieces whose SHA-1 is right', async (t) =
   await assert.rejects(access(path));
 });
 
+test('continues with the pieces of an earlier run if nobody knows the torrent this time', async (t) => {
+  const { bytes, target, begin, piece, path } = await prepare(t, 4 * MIB + 100);
+  const before = await begin();
+  await before.putPiece(2, piece(2), 'a peer');
+  await before.putPiece(4, piece(4), 'a peer');
+  await before.close();
+  const second = await begin({ pieceless: true });
+  assert.deepEqual(second.missing(), mib([0, 2], [3, 4]));
+  await second.write(0, [bytes.subarray(0, MIB + 500)], 'a server');
+  await second.close();
+  assert.deepEqual((await begin()).missing(), mib([1, 2], [3, 4]), 'the torrent is known again');
+  const after = await begin({ pieceless: true });
+  await after.write(MIB, [bytes.subarray(MIB, 2 * MIB)], 'a server');
+  await after.putPiece(3, piece(3), 'a peer');
+  await after.settle(target);
+  assert.ok(bytes.equals(await readFile(target)));
+  assert.deepEqual(await readdir(dirname(path)), ['target'], 'nothing is left beside it');
+});
+
+test('saves the hashes of pieces before the first gap, and not for bytes in order', async (t) => {
+  const { begin, piece, path } = await prepare(t, 3 * MIB);
+  const partial = await begin();
+  await partial.putPiece(0, piece(0), 'a peer');
+  await assert.rejects(access(`${path}.pieces`));
+  const writing = partial.putPiece(2, piece(2), 'a peer');
+  await access(`${path}.pieces`); // though the piece is still on its way
+  await writing;
+  await partial.discard();
+  assert.deepEqual(await readdir(dirname(path)), []);
+});
+
+test('takes saved hashes of pieces for what a stranger said', async (t) => {
+  const { bytes, path, target, begin } = await prepare(t, 3 * MIB);
+  for (const saved of [Buffer.alloc(0), randomBytes(7), randomBytes(60)]) {
+    await writeFile(path, bytes.subarray(0, 2 * MIB));
+    await writeFile(`${path}.pieces`, saved);
+    const partial = await begin({ pieceless: true });
+    const heldBytes = saved.length === 60 ? 0 : 2 * MIB; // what is no digest of each piece says nothing
+    assert.equal(partial.heldBytes, heldBytes);
+    await partial.write(heldBytes, [bytes.subarray(heldBytes)], 'a server');
+    await partial.settle(target);
+    assert.ok(bytes.equals(await readFile(target)));
+    await rm(`${path}.pieces`, { force: true });
+  }
+});
+
+test('the torrent decides if other hashes of pieces are saved', async (t) => {
+  const { path, begin, piece } = await prepare(t, 3 * MIB);
+  await writeFile(path, Buffer.concat([piece(0), Buffer.alloc(MIB), piece(2)]));
+  await writeFile(`${path}.pieces`, randomBytes(60));
+  await (await begin()).close();
+  assert.deepEqual((await begin({ pieceless: true })).missing(), mib([1, 2]), 'the right ones are saved by now');
+});
+
 test('a damaged file loses only the damaged piece', async (t) => {
   const { bytes, path, begin } = await prepare(t, 3 * MIB);
   const damaged = Buffer.from(bytes);
@@ -288,7 +342,7 @@ for (const pieceless of [true, false]) {
 
 test('begins a small NAR again if its leftover does not fit the torrent', async (t) => {
   const { bytes, path, target, begin } = await prepare(t, 300_000);
-  for (const leftover of [randomBytes(300_000), bytes.subarray(0, 1000), randomBytes(MIB)]) {
+  for (const leftover of [randomBytes(300_000), randomBytes(MIB)]) {
     await writeFile(path, leftover);
     const partial = await begin({ leftovers: new Set([path]) });
     assert.equal(partial.heldBytes, 0);
@@ -298,6 +352,28 @@ test('begins a small NAR again if its leftover does not fit the torrent', async 
     await assert.rejects(access(path));
   }
 });
+
+for (const sizeBytes of [300_000, 2 * MIB]) {
+  test(`continues a NAR of ${sizeBytes} bytes in the middle of a piece, and begins the piece again if that was wrong`, async (t) => {
+    for (const isRight of [true, false]) {
+      const { bytes, path, target, begin } = await prepare(t, sizeBytes);
+      const heldBytes = sizeBytes - 1000;
+      const start = sizeBytes > MIB ? MIB : 0;
+      const torn = isRight ? bytes.subarray(start, heldBytes) : randomBytes(heldBytes - start);
+      await writeFile(path, Buffer.concat([bytes.subarray(0, start), torn]));
+      const partial = await begin({ leftovers: new Set([path]) });
+      assert.equal(partial.heldBytes, heldBytes);
+      await partial.write(heldBytes, [bytes.subarray(heldBytes)], 'a server');
+      if (!isRight) {
+        assert.equal((await failureOf(partial.settle(target))).code, 'HASH_MISMATCH');
+        assert.deepEqual(partial.missing(), [{ from: start, to: sizeBytes }]);
+        await partial.write(start, [bytes.subarray(start)], 'a server');
+      }
+      await partial.settle(target);
+      assert.ok(bytes.equals(await readFile(target)));
+    }
+  });
+}
 
 test('fetches a small NAR again if its leftover is wrong, and names both the leftover and the source that continued it', async (t) => {
   const { bytes, path, target, begin } = await prepare(t, 300_000);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, truncate, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -142,6 +142,35 @@ test('takes over the larger of two parts of a NAR', async (t) => {
     assert.equal(await readFile(session.path('nar'), 'utf8'), 'half of it');
     assert.deepEqual(await readdir(dirname(session.dir)), [basename(session.dir)]);
   }
+});
+
+test('of two parts of a NAR of one length takes over the one with fewer gaps', async (t) => {
+  const store = await emptyStore(t);
+  const old = await folderOfLastBoot(store);
+  for (const [number, bytes] of [200_000, 600_000, 400_000].entries()) {
+    const folder = `${old}${number}`;
+    await mkdir(folder);
+    await writeFile(join(folder, 'nar'), Buffer.alloc(bytes, number + 1));
+    await truncate(join(folder, 'nar'), 3_000_000);
+  }
+  await using session = await PartialSession.open(store);
+  assert.equal((await readFile(session.path('nar')))[0], 2);
+});
+
+test('the hashes of the pieces of a partial file go with it, to one of several heirs', LIMIT, async (t) => {
+  const store = await emptyStore(t);
+  const old = await folderOfLastBoot(store);
+  const names = Array.from({ length: 50 }, (_, index) => `nar-${index}`);
+  for (const name of names) {
+    await writeFile(join(old, name), name);
+    await writeFile(join(old, `${name}.pieces`), name);
+  }
+  await writeFile(join(old, 'gone.pieces'), 'of a file that is not there');
+  const heirs = await Promise.all(Array.from({ length: 5 }, () => PartialSession.open(store)));
+  const inherited = (await Promise.all(heirs.map((heir) => readdir(heir.dir)))).flat();
+  assert.deepEqual(inherited.toSorted(), names.flatMap((name) => [name, `${name}.pieces`]).toSorted());
+  for (const { dir, leftovers } of heirs)
+    for (const path of leftovers) assert.equal(await readFile(`${path}.pieces`, 'utf8'), basename(path), dir);
 });
 
 test('gives each file to one of several heirs', LIMIT, async (t) => {
