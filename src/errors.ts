@@ -136,7 +136,7 @@ export class NarswarmError<Code extends ErrorCode = ErrorCode> extends Error {
     this.facts = redacted<FactsOf<Code>>(options.facts ?? ({} as FactsOf<Code>));
   }
 
-  /** Returns the exit status of a code. */
+  /** The exit status of its code. */
   get exitStatus(): number {
     return EXIT_STATUSES[KIND_OF[this.code]][0];
   }

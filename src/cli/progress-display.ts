@@ -104,7 +104,7 @@ export function stepInWords(event: FetchEvent): string | undefined {
   }
 }
 
-/** Shows text in place of the last line. */
+/** Replaces the last line by a text. */
 function redraw(text: string): void {
   process.stderr.write(CLEAR_LINE);
   printTo(process.stderr, text.slice(0, columns()));

@@ -25,7 +25,7 @@ export function parseRates(text: string): RateSchedule {
   const items = text.split(',').map((item) => item.trim());
   const schedule = items.map((item) => parseWindow(item, items.length > 1));
   if (schedule.filter(({ when }) => when === undefined).length > 1)
-    throw new NarswarmError('USAGE', `Expected one rate without a time at most, ${EXAMPLE}.`);
+    throw new NarswarmError('USAGE', `Expected at most one rate without a time, ${EXAMPLE}.`);
   return schedule;
 }
 

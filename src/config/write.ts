@@ -34,7 +34,7 @@ export async function editConfigFile(path: string, edit: (text: string) => strin
     const code = systemCode(cause);
     if (code === undefined || isNarswarmError(cause)) throw cause;
     if (READ_ONLY.has(code)) throw readOnly(path, cause);
-    const message = `cannot write the config file ${path} (${code}): mend that, or name another one with --config`;
+    const message = `cannot write the config file ${path} (${code}): correct that, or name another one with --config`;
     throw new NarswarmError('USAGE', message, { cause, facts: { file: path } });
   }
 }

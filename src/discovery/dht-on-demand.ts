@@ -18,7 +18,7 @@ export class DhtOnDemand implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Returns the node. Undefined until it is open. */
+  /** The node. Undefined until it is open. */
   get node(): DhtNode | undefined {
     return this.#node;
   }

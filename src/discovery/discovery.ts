@@ -162,7 +162,7 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
   }
 }
 
-/** Returns the pause after this number of look-ups in vain, and one more. */
+/** Returns the pause after a look-up in vain. @param inVain number of look-ups in vain before it */
 export function retryMs(inVain: number): number {
   return Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** inVain);
 }

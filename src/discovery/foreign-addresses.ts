@@ -36,7 +36,7 @@ export class ForeignAddresses {
     return this.admits(host) && !isIn(this.#own, host);
   }
 
-  /** Returns the addresses that a stranger's host name must not lead to. */
+  /** The addresses that a stranger's host name must not lead to. */
   get blockList(): BlockList {
     this.#look();
     return this.#never;

@@ -8,7 +8,7 @@ export class Line {
   #lastByteAtMs = -Infinity;
   #backAtMs = -Infinity;
 
-  /** Returns when the line last came back, in milliseconds of `performance.now()`. */
+  /** Time at which the line last came back, in milliseconds of `performance.now()`. */
   get backAtMs(): number {
     return this.#backAtMs;
   }

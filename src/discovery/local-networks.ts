@@ -59,7 +59,7 @@ export class LocalNetworks {
     this.#further = further;
   }
 
-  /** Returns the interfaces with neighbours, hardware first, without loopback and those of containers. */
+  /** The interfaces with neighbours, hardware first, without loopback and those of containers. */
   get interfaces(): readonly LocalInterface[] {
     this.#refresh();
     return this.#interfaces;
@@ -141,7 +141,7 @@ function readOf(name: string, file: string): string | undefined {
   try {
     return readFileSync(`/sys/class/net/${name}/${file}`, 'utf8').trim();
   } catch {
-    return undefined; // gone meanwhile
+    return undefined; // the interface no longer exists
   }
 }
 

@@ -179,7 +179,7 @@ async function contentsOfFile(
     const isMissing = systemCode(error.cause) === 'ENOENT';
     if (!isMissing || program === undefined) throw wrongContents(info, upstream, error);
     const missing = (nar: string): string =>
-      `there is no \`${program}\` in PATH, which it takes to check ${nar}: install ${program}`;
+      `there is no \`${program}\` in PATH, which is needed to check ${nar}: install ${program}`;
     throw new NarswarmError('NIX_MISSING', missing(`the NAR of ${info.storePath}`), {
       cause: error,
       facts: { path: info.storePath, program, why: missing('its NAR') },

@@ -20,17 +20,17 @@ export class Gathered {
     this.#closure = completePart(walked, new Set(absent.keys()));
   }
 
-  /** Returns the complete part of the closure. */
+  /** The complete part of the closure. */
   get closure(): Closure {
     return this.#closure;
   }
 
-  /** Returns the paths that could not be fetched. */
+  /** The paths that could not be fetched. */
   get missing(): MissingPath[] {
     return [...this.#absent.values()];
   }
 
-  /** Returns the roots whose closure is complete. */
+  /** The roots whose closure is complete. */
   get wholeRoots(): StorePath[] {
     return this.#roots.flatMap((hash) => this.#closure.get(hash)?.storePath ?? []);
   }

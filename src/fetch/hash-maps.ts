@@ -160,7 +160,7 @@ export class HashMaps implements AsyncDisposable {
     return undefined;
   }
 
-  /** Returns the hash maps so far that are kept editions, with the reasons. */
+  /** The hash maps so far that are kept editions, with the reasons. */
   get doubts(): MapDoubt[] {
     return this.#answered.flatMap((resolved) => {
       const failure = resolved?.failure;

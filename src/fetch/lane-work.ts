@@ -177,7 +177,7 @@ export class LaneWork {
 
   /** Makes the error of a NAR that no peer delivers, if no other source can be asked. */
   unavailableAtPeers({ job }: Task): NarswarmError {
-    return unavailable(job, 'no peer delivers it; try again when one is there, or let caches help');
+    return unavailable(job, 'no peer delivers it: try again when a peer has it, or name a cache with --from');
   }
 
   /** Closes the partial file of a task. The next attempt opens it again. */
@@ -314,7 +314,7 @@ export class LaneWork {
     const description = { url, compression, fileHash, fileSize } as OtherFile['own'];
     const info = { ...task.job.info, ...description };
     const file = namedFile(info);
-    if (file === undefined) throw unavailable(task.job, `${compression} is no compression of a file`);
+    if (file === undefined) throw unavailable(task.job, `${compression} is not a known compression`);
     const [asked = task.job.fileHash] = task.files;
     this.#replaced.set(asked, description);
     task.job = { ...task.job, ...file, info, torrent: undefined };

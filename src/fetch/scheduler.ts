@@ -289,7 +289,7 @@ export class Scheduler {
     while (!this.#queues.isDone && !signal.aborted) await this.#queues.changed();
   }
 
-  /** Returns true while a member may be about to announce a file. */
+  /** True while a member may be about to announce a file. */
   get #isTooEarly(): boolean {
     if (!this.#policy.isEarly || this.#members === undefined) return false;
     return this.#members.isAsking || (this.#options.network?.members.isMeeting ?? false);

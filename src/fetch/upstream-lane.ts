@@ -88,7 +88,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
       // Each turn must make progress, or the loop would never end.
       const leftBefore = left;
       left = missing.reduce((sum, { from, to }) => sum + to - from, 0);
-      if (left >= leftBefore) throw new Error(`${upstream.name} brings nothing more`);
+      if (left >= leftBefore) throw new Error(`${upstream.name} sends nothing more`);
       const writer = new BlockWriter(nar, range.from, upstream.name);
       try {
         await http.download(url, {

@@ -29,7 +29,7 @@ export interface DownloadOptions extends CallOptions {
 /** Statuses of a server, or of the proxy before it, that is busy. */
 const BUSY = new Set([408, 425, 429, 502, 503, 504]);
 
-/** What is known about a server's support of Range. Remembered while the client lives. */
+/** The support of a server for Range, as far as known. Remembered while the client lives. */
 export interface RangeSupport {
   /** True once the server has failed to answer a Range, then sent the whole file without it. */
   isRangeless: boolean;

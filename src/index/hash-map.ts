@@ -181,7 +181,7 @@ export class HashMap {
       if (!deadline.aborted || lifetime?.aborted === true) throw cause;
       throw new NarswarmError(
         'INDEX_UNREACHABLE',
-        `nobody gave ${file} of the hash map ${this.name} in ${shardTimeoutMs / 1000} s`,
+        `nobody sent ${file} of the hash map ${this.name} within ${shardTimeoutMs / 1000} s`,
         { cause, facts: { publisher: this.name, file } },
       );
     }

@@ -34,9 +34,9 @@ export interface BegunNar extends Pick<HeldNar, 'fileHash' | 'sizeBytes' | 'info
 }
 
 interface Held extends HeldNar {
-  /** Whether it may be given to others. Decided when the first peer asks for it. */
+  /** Resolves to true if it may be given to others. Set when the first peer asks for it. */
   isShared: Promise<boolean> | undefined;
-  /** Whether its contents are the signed ones. Decided when the first peer asks for it. */
+  /** Resolves to true if its contents are the signed ones. Set when the first peer asks for it. */
   isSound: Promise<boolean> | undefined;
   /** True once both are decided and members may get it. */
   isFree: boolean;

@@ -138,6 +138,6 @@ async function readExported(path: StorePath, dir: string): Promise<NarInfo> {
 }
 
 function lost(path: StorePath, dir: string, cause?: unknown): NarswarmError {
-  const message = `${dir} does not hold what nix wrote there of ${path}: check the disk and run the same command again`;
+  const message = `${dir} does not hold the NAR of ${path} as nix wrote it: check the disk and run the same command again`;
   return new NarswarmError('STORE_CORRUPT', message, { cause, facts: { path } });
 }

@@ -41,7 +41,7 @@ export interface FetchedList {
  * Fetches a list of store paths, unless the kept one is still current. Keeps a valid list. If the server cannot be
  * reached or fails, uses the kept list, with a note.
  *
- * @throws HTTP_NOT_FOUND if the server does not have the list (any longer); HTTP_FAILED, HTTP_STALLED, HTTP_TRUNCATED
+ * @throws HTTP_NOT_FOUND if the server does not have the list; HTTP_FAILED, HTTP_STALLED, HTTP_TRUNCATED
  *   if none is kept; USAGE as {@link readPathList}; STORE_FULL, STORE_UNWRITABLE; the signal's reason
  */
 export async function fetchList(url: string, context: FetchListContext): Promise<FetchedList> {

@@ -121,8 +121,8 @@ async function fetchBuildInputs(
 }
 
 function tooDeep(path: StorePath): NarswarmError {
-  const why = `its inputs lie more than ${MAX_LAYERS} layers deep`;
-  return new NarswarmError('NAR_UNAVAILABLE', `cannot fetch what a build of ${path} needs: ${why}`, {
+  const why = `its inputs are more than ${MAX_LAYERS} layers deep`;
+  return new NarswarmError('NAR_UNAVAILABLE', `cannot fetch the build inputs of ${path}: ${why}`, {
     facts: { path, why },
   });
 }

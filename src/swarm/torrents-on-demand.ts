@@ -54,5 +54,5 @@ export class TorrentsOnDemand implements AsyncDisposable {
 }
 
 function closed(): NarswarmError {
-  return new NarswarmError('PEERS_FAILED', 'no torrent can be opened any longer: the swarm is closed');
+  return new NarswarmError('PEERS_FAILED', 'no more torrents can be opened: the swarm is closed');
 }

@@ -36,7 +36,7 @@ export class AskingSide {
   #isChoked = true;
   readonly #reasons = new Set<AsideReason>();
   #refusals = 0;
-  /** Since when it owed the blocks that were withdrawn when it was set aside. */
+  /** Time since which it owed the blocks that were withdrawn when it was set aside. */
   #owedSinceMs: number | undefined;
 
   constructor(ends: Ends) {

@@ -44,7 +44,7 @@ export class UploadWindow {
     this.#options = options;
   }
 
-  /** Returns the memory of the questions and of their answers. */
+  /** The memory of the questions and of their answers. */
   get heldBytes(): number {
     return this.#releasedBytes + this.#waiting.size * WAITING_REQUEST_BYTES;
   }

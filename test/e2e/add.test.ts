@@ -303,7 +303,7 @@ cache=\${6#file://}; cache=\${cache%%\\?*}`;
         const store = await lab.folder('cache');
         const { env } = await fakeNix(`${EXPORT_ONE}\n${end}`);
         const run = await add([own.other, ...signing(store)], { env });
-        assertFailure(run, 7, 'STORE_CORRUPT', /does not hold what nix wrote there of .*-other: check the disk/);
+        assertFailure(run, 7, 'STORE_CORRUPT', /does not hold the NAR of .*-other as nix wrote it: check the disk/);
         const { narInfos, nars } = await assertSound(store, publicKey);
         assert.deepEqual([narInfos, nars], [[], []]);
       }

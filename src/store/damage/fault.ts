@@ -13,7 +13,7 @@ interface OtherFile {
   readonly named: string;
 }
 
-/** What a complete closure has lost, as far as is known without reading all files. */
+/** The losses of a complete closure, as far as known without reading all files. */
 export type Loss = 'gone' | 'damaged-narinfo' | 'wrong-nar' | 'damaged-nar';
 
 /** Why a file is damaged or missing. */
