@@ -10,7 +10,7 @@ import { formatPublicKey, type PublicKey } from '../nix/signature.ts';
  *
  * @param keys all keys that narinfos are checked with
  * @param options.named keys from the command line or the config file. Without these and without the user's own
- * nix.conf, all keys are the system's, and the daemon knows them
+ *   nix.conf, all keys are the system's, and the daemon knows them
  * @param options.stores the stores to import into; undefined: this machine's default store
  */
 export async function warnOfIgnoredKeys(

@@ -35,7 +35,7 @@ interface Fresh<T> {
 export class CacheServices {
   readonly #instances = new Map<string, Fresh<string>>();
   readonly #servers = new Map<string, Fresh<{ readonly target: string; readonly port: number }>>();
-  /** Addresses of the services' hosts, by address. Phones and printers announce theirs, too: those are not kept. */
+  /** Addresses of the services' hosts, by host. Phones and printers announce theirs, too: those are not kept. */
   readonly #addresses = new Map<string, Map<string, Fresh<string>>>();
 
   /**

@@ -49,7 +49,8 @@ export class DhtItems {
    *
    * @returns the least number of other nodes that now hold it; 0 if none could be reached
    * @throws NarswarmError `INDEX_ROLLBACK` if the DHT has a higher seq, or this seq with another value; `KEY_INVALID`
-   * if the signature does not fit the key; `USAGE` for a key or salt of the wrong size, or a seq that is not an integer
+   *   if the signature does not fit the key; `USAGE` for a key or salt of the wrong size, or a seq that is not an
+   *   integer
    */
   async put(item: MutablePut, options: DhtOperationOptions = {}): Promise<{ nodes: number }> {
     const { publicKey, salt, seq } = item;

@@ -44,7 +44,7 @@ export interface ByContentsContext {
  * these NARs. Reads no more bytes than a file of that NarSize can have.
  *
  * @returns the narinfos with the files that were found, by store path; and the failures of the others: NAR_UNAVAILABLE
- * with every upstream's failure, NIX_MISSING. After an interruption some are in neither.
+ *   with every upstream's failure, NIX_MISSING. After an interruption some are in neither.
  * @throws STORE_FULL, STORE_UNWRITABLE at once
  */
 export async function fetchByContents(

@@ -51,7 +51,7 @@ export class Candidates {
    *
    * @param info the narinfo that failed
    * @param failure its failure. If the file has another size than named, the same source is tried once more by
-   * contents: a cache or proxy that compresses again is right otherwise
+   *   contents: a cache or proxy that compresses again is right otherwise
    * @throws the signal's reason
    */
   async next(info: NarInfo, failure: unknown, signal: AbortSignal): Promise<NarInfo | undefined> {

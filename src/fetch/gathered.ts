@@ -49,7 +49,7 @@ export class Gathered {
    * Adds the results of a fetch.
    *
    * @param found narinfos with their actual files. Another build of a path may have other references than the previous
-   * one
+   *   one
    */
   take(found: Closure, failures: ReadonlyMap<StorePath, unknown>): void {
     for (const [hash, missing] of missingOf(failures)) this.#absent.set(hash, missing);

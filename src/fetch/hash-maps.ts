@@ -105,7 +105,7 @@ export class HashMaps implements AsyncDisposable {
    * Returns every path with a record in the hash maps; from each hash map as many as {@link withinBudget} chooses.
    *
    * @throws the first publisher's failure, even if there is an upstream: without the hash map it is not known what to
-   * fetch; INDEX_UNREACHABLE for a shard
+   *   fetch; INDEX_UNREACHABLE for a shard
    */
   async storeHashes(
     budget: MapBudget,

@@ -49,7 +49,7 @@ export interface UpstreamContext {
  * Does not fetch bytes again that any source has sent.
  *
  * @throws OtherFile if none has this file and one has the same NAR in another file; an AggregateError of each
- * upstream's failure if none could deliver; storage failures unchanged
+ *   upstream's failure if none could deliver; storage failures unchanged
  */
 export async function fetchFromUpstreams(job: NarJob, partial: PartialNar, context: UpstreamContext): Promise<void> {
   const { upstreams, order, limit, signal } = context;

@@ -17,7 +17,7 @@ export function isRedirect(status: number): boolean {
  * is not http or https, if it leads from https to http, or after `MAX_REDIRECTS` earlier redirects.
  *
  * @param options.mayLeave false for a server that nobody has configured: it must not lead to another origin. Default:
- * true
+ *   true
  */
 export function resolveRedirect(
   status: number,

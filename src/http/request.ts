@@ -16,7 +16,7 @@ export type Headers = Readonly<Record<string, string>> | ((target: URL) => Reado
  * Opens a URL. Adds `headers` to each request. The caller must read or discard the body.
  *
  * @throws AttemptFailure if there is no answer, or one with an unusable status: HTTP_NOT_FOUND for 404, 410 and 403,
- * since S3 answers 403 for an absent object unless the client may list the bucket
+ *   since S3 answers 403 for an absent object unless the client may list the bucket
  */
 export type OpenUrl = (headers: Headers) => Promise<Answer>;
 

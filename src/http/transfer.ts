@@ -58,7 +58,7 @@ export function beginTransfer(options: DownloadOptions): Transfer {
  * failure: the server is asked again at once without Range, and the bytes that are already here are skipped.
  *
  * @param isLast true if the next failure ends the download. Then asks without Range, which may be the cause of the
- * failures
+ *   failures
  * @throws {@link AttemptFailure}, with the progress in `transfer.position`; or an error of the sink
  */
 export async function continueTransfer(

@@ -27,7 +27,7 @@ export interface Index {
  * only the changes (with the same version of zstd; see `encodeShard`).
  *
  * @throws NarswarmError `INDEX_INVALID` for a record outside the store directory, a record that does not fit its
- * torrent, two records of one path, or a manifest that could not be read back; `ADDRESS_INVALID` for the salt.
+ *   torrent, two records of one path, or a manifest that could not be read back; `ADDRESS_INVALID` for the salt.
  */
 export function buildIndex(parts: IndexParts): Index {
   const { records, key, ...decided } = parts;

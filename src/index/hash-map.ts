@@ -76,7 +76,7 @@ export class HashMap {
    * signature: a publisher vouches for torrents, not for the contents of the store.
    *
    * @throws INDEX_INVALID if a shard does not match the manifest; INDEX_UNREACHABLE if no source has it in time; errors
-   * of the source; the signal's reason
+   *   of the source; the signal's reason
    */
   async find(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
     const entry = this.#entries.get(shardPrefix(hash, this.manifest.prefixLength));

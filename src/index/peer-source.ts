@@ -20,7 +20,7 @@ export class PeerSource implements IndexSource, AsyncDisposable {
 
   /**
    * @param teller the member that named this torrent. It is asked, and only it learns of the torrent. Undefined: other
-   * peers of the torrent are looked for, too
+   *   peers of the torrent are looked for, too
    */
   constructor(network: Network, infoHash: InfoHash, lifetime: AbortSignal, teller?: PeerRecord) {
     this.#network = network;

@@ -43,7 +43,7 @@ export function toRecord(info: NarInfo, torrent: NarTorrent): NarInfo {
  * record is a hint: only the SHA-256 of the whole file proves the NAR.
  *
  * @throws NarswarmError `INDEX_INVALID`, naming the store path: one added field is missing, FileHash or FileSize is
- * missing, the pieces are malformed or do not fit the size, or InfoHash does not fit the other fields.
+ *   missing, the pieces are malformed or do not fit the size, or InfoHash does not fit the other fields.
  */
 export function torrentOfRecord(info: NarInfo): NarTorrent | undefined {
   const infoHash = extraOf(info, 'InfoHash');
@@ -83,7 +83,7 @@ export function realisationsOf(info: NarInfo): Realisation[] {
  * whatever order they come. `ShardRecords` reads it back.
  *
  * @throws NarswarmError `INDEX_INVALID` for two records of one store hash, `NARINFO_INVALID` for a record that cannot
- * be written.
+ *   be written.
  */
 export function formatRecords(infos: readonly NarInfo[]): string {
   const byHash = new Map<StoreHash, NarInfo>();

@@ -138,8 +138,8 @@ export function isTrusted(info: NarInfo, keys: readonly PublicKey[]): boolean {
  *
  * @param expected the store hash that was requested. Undefined: the narinfo may be for any path
  * @throws NarswarmError `NARINFO_MISMATCH` if the narinfo is for another path than `expected`, otherwise
- * `NARINFO_UNTRUSTED`. Its message says whether the narinfo has no signature, only signatures by unknown keys (named),
- * or a wrong signature by a trusted key (altered on the way).
+ *   `NARINFO_UNTRUSTED`. Its message says whether the narinfo has no signature, only signatures by unknown keys
+ *   (named), or a wrong signature by a trusted key (altered on the way).
  */
 export function assertTrusted(info: NarInfo, keys: readonly PublicKey[], expected?: StoreHash): void {
   const { storePath } = info;

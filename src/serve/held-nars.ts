@@ -86,7 +86,7 @@ export class HeldNars implements AsyncDisposable {
    * Adds a NAR that is being fetched. The first verified piece from a member is on its way.
    *
    * @returns `add`, to call with each verified piece from a member, and `end`, to call when the NAR is complete or
-   * given up, or when pieces came from elsewhere
+   *   given up, or when pieces came from elsewhere
    */
   begin(nar: BegunNar): { readonly add: (index: number) => void; readonly end: () => void } {
     const prefix = prefixOf(nar.fileHash);

@@ -15,7 +15,7 @@ const PROGRAMS = new Set(['xz', 'bzip2']);
  * address. Returns undefined for an unknown compression.
  *
  * @throws NIX_MISSING if the program that decompresses it is missing; any error that keeps the program from running;
- * the signal's reason
+ *   the signal's reason
  */
 export async function findNarHash(
   path: string,

@@ -38,7 +38,7 @@ export interface NarContentsFound {
  * @param maxBytes NarSize. Refuses output of more than 64 KiB above it, however small the file
  * @param onBytes called with each chunk that is hashed
  * @throws HASH_MISMATCH if the file does not decompress to at most that size. Its cause is the decoder's error.
- * `facts.program` names the program to install, if one is missing
+ *   `facts.program` names the program to install, if one is missing
  */
 export async function hashContents(
   path: string,

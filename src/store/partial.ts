@@ -64,7 +64,7 @@ export class PartialNar implements AsyncDisposable {
    *
    * @param expected size in bytes and SHA-256 of the whole NAR file, and its torrent if known
    * @param leftovers paths of the existing partial files. A small NAR looks only for these, and adds the one that it
-   * writes
+   *   writes
    * @throws STORE_FULL, STORE_UNWRITABLE
    */
   static async open(path: string, expected: Expected, leftovers = new Set<string>()): Promise<PartialNar> {
@@ -158,12 +158,12 @@ export class PartialNar implements AsyncDisposable {
    * Checks the size and the SHA-256 of the whole file, then moves it to `target`. Nothing is at `target` before that.
    *
    * @param judge called with a whole file at `path` that has another SHA-256, if no single piece is to blame. Returns
-   * its target if its contents are right nevertheless
+   *   its target if its contents are right nevertheless
    * @returns true if every piece is known to match the torrent. Otherwise a hash map may have named a wrong torrent,
-   * and the file must not be given to others by it
+   *   and the file must not be given to others by it
    * @throws HASH_MISMATCH if the bytes are not those of the NAR. Bad bytes are dropped, so that {@link missing} returns
-   * them for another fetch. `facts.mapLied` is true if every piece matches the torrent: then the hash map named other
-   * bytes, and no source is to blame. `facts.origins` names the sources of bad pieces.
+   *   them for another fetch. `facts.mapLied` is true if every piece matches the torrent: then the hash map named other
+   *   bytes, and no source is to blame. `facts.origins` names the sources of bad pieces.
    */
   async settle(
     target: string,

@@ -56,7 +56,7 @@ export interface VerifyResult {
  * It is safe to kill this at any moment: a file is moved by one rename.
  *
  * @throws NIX_MISSING if the program that decompresses a NAR is missing; NOT_FOUND for a path without a narinfo;
- * STORE_UNWRITABLE; the signal's reason
+ *   STORE_UNWRITABLE; the signal's reason
  */
 export async function verifyStore(options: VerifyOptions): Promise<VerifyResult> {
   return new Verification(options).run();

@@ -62,7 +62,7 @@ export interface SourceContext {
  * (see {@link evaluate}), with the outputs that `nix build` would make.
  *
  * @throws NOT_FOUND for a path that does not exist; USAGE for a path that is neither a list nor a profile, or a
- * malformed list; NIX_MISSING, NIX_FAILED, DERIVATION_INVALID; as {@link fetchList}; the signal's reason
+ *   malformed list; NIX_MISSING, NIX_FAILED, DERIVATION_INVALID; as {@link fetchList}; the signal's reason
  */
 export async function resolveSource(
   source: Exclude<Source, { readonly kind: 'publisher' }>,

@@ -64,7 +64,7 @@ export interface UpdateRun {
  * store to its budget. If one subscription fails, its result has the failure, and the next one follows.
  *
  * @throws STORE_BUSY if another run is active and this one may not wait; STORE_FULL; STORE_UNWRITABLE for the store as
- * a whole; the signal's reason
+ *   a whole; the signal's reason
  */
 export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   const { storeDir, signal, dryRun } = options;

@@ -80,7 +80,7 @@ type ToldOutcome = Outcome & FetchedResolution;
  * records the result. Fetches as much as possible even if some paths are missing.
  *
  * @throws STORE_FULL, STORE_UNWRITABLE, after writing the state if that is possible. Everything else, an interruption
- * included, is in the result
+ *   included, is in the result
  */
 export async function updateSubscription(subscription: Subscription, context: UpdateContext): Promise<Updated> {
   const { workplace, signal, now } = context;

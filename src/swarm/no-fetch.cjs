@@ -1,4 +1,4 @@
-// In the built program this stands in for cross-fetch-ponyfill, by which WebTorrent and what it brings would follow URLs
-// in torrents and of trackers: they never may. It also saves 10 ms of processor time where
-// WebTorrent is loaded, since it loads all of Node's fetch.
+// Replaces cross-fetch-ponyfill in the built program. WebTorrent and its packages would use it to follow URLs of torrents
+// and trackers, which they never may. This also saves 10 ms of processor time when WebTorrent is loaded, since the package
+// loads all of Node's fetch.
 module.exports = () => Promise.reject(new Error('narswarm follows no URL of a torrent'));

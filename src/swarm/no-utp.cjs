@@ -1,2 +1,2 @@
-// In the built program this stands in for utp-native, WebTorrent's optional native uTP: peers of narswarm speak TCP.
+// Replaces utp-native, WebTorrent's optional native uTP, in the built program: peers of narswarm speak TCP.
 module.exports = {};

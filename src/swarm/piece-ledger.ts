@@ -57,7 +57,7 @@ export class PieceLedger<Sender extends object> {
    * Records that a block is requested.
    *
    * @returns `known`: the block if it is already here, otherwise the number of its try; `suspects`: the senders of the
-   * piece if it turns out to be bad
+   *   piece if it turns out to be bad
    */
   request(index: number, offset: number): { readonly known: Uint8Array | number; readonly suspects: Set<Sender> } {
     const piece = this.#piece(index);

@@ -13,7 +13,7 @@ export class SkeyTable {
 
   /**
    * @param list returns the infohashes that are open or may be served. Called for encrypted peers, at most once a
-   * second
+   *   second
    */
   constructor(list: () => Iterable<InfoHash>) {
     this.#list = list;

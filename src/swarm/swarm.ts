@@ -111,7 +111,7 @@ export class Swarm implements AsyncDisposable {
    *
    * @param have returns true for pieces that `storage` already has
    * @param options.gives true if peers get the pieces that are here. For a NAR that was not checked by NarHash, only if
-   * all its pieces come from this swarm. Default: true
+   *   all its pieces come from this swarm. Default: true
    */
   async download(
     torrent: NarTorrent,

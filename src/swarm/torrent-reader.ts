@@ -39,7 +39,7 @@ export class TorrentReader implements AsyncDisposable {
    *
    * @param path as in the torrent, below its name: `manifest`, `shards/ab.zst`
    * @throws INDEX_INVALID if the torrent has no such file or it is longer than `maxBytes`; PEERS_FAILED if the torrent
-   * ended, also by {@link close}; the signal's reason
+   *   ended, also by {@link close}; the signal's reason
    */
   async readFile(path: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array> {
     const { signal, maxBytes } = options;

@@ -1,5 +1,5 @@
 // WebTorrent imports these names at start. Peers of narswarm speak TCP, so WebRTC is absent:
-// simple-peer reads an undefined RTCPeerConnection as "not supported".
+// simple-peer takes an undefined RTCPeerConnection for "not supported".
 export const RTCPeerConnection = undefined;
 export const RTCSessionDescription = undefined;
 export const RTCIceCandidate = undefined;
