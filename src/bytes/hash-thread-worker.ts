@@ -21,7 +21,7 @@ answerQuestions((question: HashQuestion): string => {
     }
     case 'update':
       for (const chunk of question.bytes) streamOf(question.stream).update(chunk);
-      if (question.place !== undefined) writeAt(question.place, question.bytes); // the bytes are still in the processor's cache
+      if (question.place !== undefined) writeAt(question.place, question.bytes); // still in the processor's cache
       return '';
     case 'write':
       writeAt(question.place, question.bytes);

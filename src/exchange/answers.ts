@@ -295,7 +295,7 @@ export class Answers {
       await this.#room(ANSWER_BYTES);
       if (job.isCancelled) return;
       const text = Buffer.from((await offer.narInfo(hash)) ?? '');
-      const fits = text.length <= Math.min(restBytes, MAX_EXCHANGE_NARINFO_BYTES); // otherwise the other side would disconnect
+      const fits = text.length <= Math.min(restBytes, MAX_EXCHANGE_NARINFO_BYTES); // longer ones break the protocol
       if (fits) restBytes -= text.length;
       send({ kind: 'narinfo', id: job.request.id, index, text: fits ? text : Buffer.alloc(0) });
     }

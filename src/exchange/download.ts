@@ -281,7 +281,7 @@ export class Download implements AsyncDisposable {
     if (state === undefined) return;
     state.misfits = true;
     const sources = [...state.begun, ...Array.from(state.proofs.values(), ({ origin }) => origin)];
-    const origins = new Map(sources.map((source) => [source.member.peer, source])); // a peer may have connected a second time
+    const origins = new Map(sources.map((source) => [source.member.peer, source])); // a peer may connect twice
     const [first] = origins.values();
     if (origins.size === 1 && !isMixed && first !== undefined) this.#ban(first, file);
     else if (origins.size > 0) {
@@ -334,7 +334,7 @@ export class Download implements AsyncDisposable {
   #look(): void {
     for (const source of this.#sources.values()) {
       const { member } = source;
-      const isLine = member.peer.bytes > 0 && this.#options.line.isSilent(); // the line is to blame, not a peer that has sent before
+      const isLine = member.peer.bytes > 0 && this.#options.line.isSilent(); // then the line is to blame
       if (member.silentMs <= SILENT_MS || isLine || isSilent(member.peer)) continue;
       noteSilence(member.peer);
       this.#options.onNews();
@@ -514,7 +514,7 @@ export class Download implements AsyncDisposable {
       state.unwritten++;
       await (await this.#sink(state)).putPiece(unit.index, piece, address, isChecked);
       state.unwritten--;
-      if (piece !== bytes || sizeBytes > unit.file.unitBytes) giveBack(bytes); // the sink has taken over a piece that is the whole file
+      if (piece !== bytes || sizeBytes > unit.file.unitBytes) giveBack(bytes); // the sink takes over a whole file
       if (isChecked) this.#options.onPiece(file, unit.index);
     }
     if (this.#picker.isComplete(file) && state.ahead.size === 0 && state.unwritten === 0) {

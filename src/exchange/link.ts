@@ -329,7 +329,7 @@ export class Link implements Member, Receiver {
     if (!this.isOpen) return;
     this.idleSinceMs = this.isIdle ? (this.idleSinceMs ?? nowMs) : undefined;
     const quietMs = nowMs - Math.max(this.#connection.heardAtMs, this.#silentSince, wokeAtMs);
-    const isLine = this.peer.bytes > 0 && this.#context.peers.line.isSilent(); // the line is to blame, not a peer that has sent before
+    const isLine = this.peer.bytes > 0 && this.#context.peers.line.isSilent(); // then the line is to blame
     if (this.#requests.size > 0 && quietMs > (isLine ? LINE_OUT_MS : DEAD_MS)) {
       this.drop();
       return;

@@ -134,7 +134,7 @@ export async function storeSource(store: FileStore): Promise<NarInfoSource> {
     name: store.dir,
     async find(hash) {
       const info = held.has(hash) ? await store.readNarInfo(hash) : undefined;
-      return info === undefined || isWithoutNar(info) ? undefined : info; // the target says whether it still has the path
+      return info === undefined || isWithoutNar(info) ? undefined : info; // the target may still have the path
     },
   };
 }

@@ -123,7 +123,7 @@ export class LaneWork {
       });
       // If there is no other source, a peer that lacked the NAR may have it by now.
       task.peersTried = upstreams.length > 0 && task.upstreamFailure === undefined;
-      if (outcome === 'given up' && partial.heldBytes === 0) await this.forget(task); // its buffer would stay in memory for a long time
+      if (outcome === 'given up' && partial.heldBytes === 0) await this.forget(task); // frees its buffer
       if (outcome === 'complete') return await this.finish(task, signal);
       if (upstreams.length === 0 && this.#policy.standsStill) throw this.unavailableAtPeers(task);
       if (this.#isHopeless(task, partial))

@@ -162,7 +162,7 @@ export class Scheduler {
     const isComplete = ({ partial }: Task): boolean => partial?.missing().length === 0;
     const tasks = taken.map(({ task }) => task);
     this.#members?.add(tasks.filter((task) => !isComplete(task)));
-    for (const task of tasks.filter(isComplete)) this.#settle(task, this.#signal); // they were completed while they were taken
+    for (const task of tasks.filter(isComplete)) this.#settle(task, this.#signal); // completed meanwhile
   }
 
   /** Returns the narinfo with the fetched file, if that differs from the named one. */

@@ -148,7 +148,7 @@ export class Publisher implements AsyncDisposable {
    * @returns false if it failed. That causes a warning, and the last edition stays
    */
   async rebuild(): Promise<boolean> {
-    while (this.#building !== undefined) await this.#building; // a running build may lack the last additions to the store
+    while (this.#building !== undefined) await this.#building; // it may lack the last additions to the store
     this.#building = this.#build().finally(() => {
       this.#building = undefined;
       void this.#announce();

@@ -172,7 +172,7 @@ export class HeldNars implements AsyncDisposable {
   }
 
   async #lookInto({ fileHash, path, info }: HeldNar): Promise<boolean> {
-    const found = await this.#reader.read(path, narContentsOf(info), 'now').catch(() => undefined); // if xz is missing, nothing is served
+    const found = await this.#reader.read(path, narContentsOf(info), 'now').catch(() => undefined); // xz is missing
     return found !== undefined && 'fileHash' in found && found.fileHash === fileHash && isOf(found, info);
   }
 }

@@ -154,7 +154,7 @@ export class DownloadPeers {
     for (const connection of this.#torrent.connections) {
       const peer = this.#recordOf(connection);
       const silentMs = this.#silentMs(connection, nowMs);
-      const isLine = isLineSilent && peer.bytes > 0; // the line is to blame, not a peer that has sent before
+      const isLine = isLineSilent && peer.bytes > 0; // then the line is to blame
       if (silentMs > SILENT_MS && !isLine) noteSilence(peer, nowMs);
       if (silentMs > (isLine ? LINE_OUT_MS : STALL_MS)) connection.destroy();
     }

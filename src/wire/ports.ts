@@ -5,7 +5,7 @@
  *
  * - `peers` and `dht`: peers of a daemon (TCP) and its DHT node (UDP).
  * - `beside`: peers of processes that run beside a daemon: a fetch, an update, the daemon of another user (TCP). A
- * fetch never uses the daemon's own port, since the daemon may start at any moment.
+ *   fetch never uses the daemon's own port, since the daemon may start at any moment.
  * - `http`: the hash map of a publisher (TCP).
  * - `discovery`: multicast on the local network (UDP, BEP 14); `mdns`: caches that announce themselves there (UDP).
  */
