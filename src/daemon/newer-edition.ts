@@ -27,7 +27,7 @@ export class NewerEdition {
   /**
    * Asks the publisher's mirror for its manifest, if it has changed. Without a mirror, asks the DHT for the pointer.
    *
-   * @returns false if nothing above `seq` was found, or nobody answered
+   * @returns false if nothing above `seq` was found, or nothing answered
    * @throws the signal's reason
    */
   async isAbove(seq: number, signal: AbortSignal): Promise<boolean> {

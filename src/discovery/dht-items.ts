@@ -30,7 +30,7 @@ export class DhtItems {
 
   /**
    * Returns the item with the highest seq, among this node's own and the answers of nodes near the key (BEP 44).
-   * Undefined if nobody has one, or if nobody answered; {@link nodeCount} tells which.
+   * Undefined if no node has one, or if no node answered; {@link nodeCount} tells which.
    *
    * @throws NarswarmError `USAGE` for a key or salt of the wrong size
    */

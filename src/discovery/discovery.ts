@@ -32,7 +32,7 @@ const REANNOUNCE_MS = 15 * 60_000;
 /** A process asks more often in its first minute: it may be a fetch, which wants to find all peers at once. */
 const EARLY_MS = 15_000;
 const EARLY_ROUNDS = 4;
-/** While nobody is found, asks again soon, since the other side may just be starting, then less and less often. */
+/** While no peer is found, asks again soon, since the other side may just be starting, then less and less often. */
 const RETRY_MS = 2_000;
 const MAX_RETRY_MS = 60_000;
 

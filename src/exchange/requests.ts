@@ -175,5 +175,5 @@ export class Requests {
 }
 
 function ignore(): void {
-  // nobody waits for it
+  // nothing to do
 }

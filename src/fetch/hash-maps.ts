@@ -65,7 +65,7 @@ export class HashMaps implements AsyncDisposable {
     const signal = AbortSignal.any([context.signal, this.#stop.signal]);
     for (const address of options.publishers) void this.#resolve(address, { ...context, signal });
     this.#settled = this.#settle({ ...context, signal });
-    this.#settled.catch(() => undefined); // awaited only if somebody needs the hash maps
+    this.#settled.catch(() => undefined); // awaited only if the hash maps are needed
   }
 
   /**
@@ -211,7 +211,7 @@ export class HashMaps implements AsyncDisposable {
   #sources(mapOf: (turn: number) => HashMap | undefined | Promise<HashMap | undefined>): NarInfoSource[] {
     return this.#outcomes.map((_, turn) => ({
       name: 'the hash map',
-      mayStall: true, // a shard may be served by nobody
+      mayStall: true, // a shard may have no source
       find: async (hash, signal) => {
         const record = await (await mapOf(turn))?.find(hash, signal);
         return record && withSafeUrl(record);

@@ -40,7 +40,7 @@ export interface LaneWorkOptions {
 
 /** The facts that work on tasks needs, and the events that it reports. */
 export interface LaneWorkPeers {
-  /** Returns true if somebody besides the upstreams may have the NAR of a task. */
+  /** Returns true if another source than the upstreams may have the NAR of a task. */
   readonly mayPeersHave: (task: Task) => boolean;
   /** Called with the senders if a NAR has other bytes than named. */
   readonly onWrong: (task: Task, origins: readonly Origin[]) => void;

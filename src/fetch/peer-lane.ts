@@ -44,7 +44,7 @@ export async function fetchFromPeers(
   const { network, tell, signal, handOver } = context;
   if (partial.missing().length === 0) return 'complete';
   const download = await network.swarm.download(job.torrent, storageOf(partial), (index) => partial.has(index), {
-    // Pieces from an upstream or an earlier run may belong to a private NAR whose FileHash somebody has named.
+    // Pieces from an upstream or an earlier run may belong to a private NAR whose FileHash a peer has named.
     gives: partial.heldBytes === 0,
   });
   const { pieceLength } = job.torrent;

@@ -316,7 +316,7 @@ export class Scheduler {
     this.#queues.tellChange();
   }
 
-  /** Ends a task that nobody has. */
+  /** Ends a task whose NAR no source has. */
   #giveUp(task: Task): void {
     const { upstreamFailure } = task;
     const isAlone = this.#options.upstreams.length === 0;

@@ -55,7 +55,7 @@ export class HeldNars implements AsyncDisposable {
   readonly #byInfoHash = new Map<InfoHash, Held>();
   readonly #byPath = new Map<string, FilePrefix>();
   readonly #reader = new BackgroundReader();
-  /** Paths whose contents somebody else has checked. */
+  /** Paths whose contents were checked elsewhere. */
   readonly #sound = new Set<string>();
   /** Called with a file, or a piece of one, that members may now get, or may be able to get. */
   onNews: (prefix: FilePrefix, piece?: number) => void = () => undefined;
@@ -110,7 +110,7 @@ export class HeldNars implements AsyncDisposable {
     };
   }
 
-  /** Records that the NAR of a path was checked by NarHash: Nix has imported it, or somebody has decompressed it. */
+  /** Records that the NAR of a path was checked by NarHash: Nix has imported it, or it was decompressed. */
   noteSound(path: string): void {
     this.#sound.add(path);
     const prefix = this.#byPath.get(path);

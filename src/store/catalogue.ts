@@ -11,7 +11,7 @@ import { storeError, systemCode } from '../disk/store-error.ts';
 import type { FileStore } from './file-store.ts';
 
 /**
- * The reason why a NAR may be offered to others: somebody asked for it by name. The gate considers no NAR without such
+ * The reason why a NAR may be offered to others: it was requested by name. The gate considers no NAR without such
  * a line. Paths exported by `add` also belong in this machine's own hash map.
  */
 export type AskedBy = 'add' | 'fetch' | 'publish' | 'subscription';
@@ -26,7 +26,7 @@ export interface CatalogueEntry {
    */
   readonly mtimeMs: number;
   readonly extension: string;
-  /** Undefined until somebody has read the file for its pieces. */
+  /** Undefined until the file was read for its pieces. */
   readonly torrent?: EntryTorrent;
   readonly askedBy: AskedBy;
   /**

@@ -36,7 +36,7 @@ export class Turn implements AsyncDisposable {
   }
 
   /**
-   * Takes the turn if nobody else has it. If two processes try at the same moment, both may fail.
+   * Takes the turn if no other process has it. If two processes try at the same moment, both may fail.
    *
    * @returns the turn, or the name of the owner that has it
    * @throws STORE_FULL, STORE_UNWRITABLE
@@ -92,7 +92,7 @@ export async function ownersAtWork(store: Pick<FileStore, 'stateDir'>, work: Wor
   return names.filter((_, index) => working[index]);
 }
 
-/** Waits until nobody has this turn. @throws the signal's reason */
+/** Waits until no process has this turn. @throws the signal's reason */
 export async function untilNobody(
   store: FileStore,
   work: Work,

@@ -208,7 +208,7 @@ class Verification {
     const { storePath } = info;
     const state = this.#catalogue && (await narStateOf(store, this.#catalogue, info));
     if (state === 'never') this.#result.absent++;
-    if (state !== 'gone') return; // or somebody has brought it back
+    if (state !== 'gone') return; // or it is back
     const storeHash = storeHashOf(storePath);
     // A collector removes the narinfo before the NAR, and the line in the catalogue last. That is not a loss.
     if ((await seenAt(store.narInfoPath(storeHash))) === undefined) return;
