@@ -13,7 +13,7 @@ import { countReplicas } from './count-replicas.ts';
 const SOON_MS = 5_000;
 /** Longest time between two counts: news from members since the last one is counted then. */
 const SELDOM_MS = 10 * 60_000;
-/** Limit on the average traffic to a member. A count sends 8 bytes to each member for each NAR. */
+/** Limit on the average traffic of counts. A count sends 8 bytes to each member for each NAR. */
 const MEAN_BYTES_PER_SEC = 50_000;
 const BYTES_PER_QUESTION = 8;
 

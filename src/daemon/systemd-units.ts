@@ -4,13 +4,13 @@
  *
  * - `system` needs the rights of the system's manager: a user of the unit's own, folders, and a view of the file system
  *   in which only those are writable. The Nix store is readable, and changed only through nix-daemon. There is no
- *   ProtectProc and no ProcSubset: /proc tells files of an interrupted process from those of a living one. Its git may
+ *   ProtectProc and no ProcSubset: /proc shows which files belong to a process that has ended. Its git may
  *   read trees of other users, such as root's /etc/nixos, which subscriptions may name.
  * - `filters` work for the services of a user, too. Node lists the network's interfaces by AF_NETLINK. There is no
  *   MemoryDenyWriteExecute: V8 writes the code that it runs. setpriority, one of @resources, lets NARs be read at idle
  *   priority.
- * - `start` lets no number of failures end a service for good: at boot the address to listen on or the network may not
- *   exist yet, and another program may use a port for a while.
+ * - `start` restarts a service after any number of failures: at boot the address to listen on or the network may not
+ *   exist yet, and another program may use a port for some time.
  * - `daemon` does not restart after status 2: a malformed config file does not correct itself. A daemon with 10,000
  *   NARs takes 350 MB; MemoryMax limits what strangers can make of that.
  * - `update` takes only processor time and disk bandwidth that nobody else wants. An interrupted update has not failed:

@@ -5,7 +5,7 @@ import type { PieceSet } from './piece-set.ts';
 
 /** Events of an {@link Offer}. */
 export interface OfferEvents {
-  /** The held part of a file may have changed: members that want it should ask {@link Offer.holds} again. */
+  /** The held part of a file may have changed: for members that want it, ask {@link Offer.holds} again. */
   news: [prefix: FilePrefix];
   /** A piece of a file that is being fetched may be given from now on. */
   piece: [prefix: FilePrefix, index: number];
