@@ -13,7 +13,6 @@ import { FrameReader, type FrameHandlers } from './frame-reader.ts';
 const KEEP_ALIVE_MS = 30_000;
 const KEEP_ALIVE = Buffer.alloc(4);
 
-/** Events of a connection. */
 export interface ConnectionEvents extends FrameHandlers {
   /** It is made. Only for a connection that we open. */
   readonly connected: () => void;

@@ -71,7 +71,6 @@ export interface LinkContext {
   readonly onUpload: (bytes: number) => void;
 }
 
-/** Events of a link. */
 export interface LinkEvents {
   /** Both handshakes are done: the member may be asked. */
   readonly opened: (link: Link) => void;

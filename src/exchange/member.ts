@@ -13,7 +13,6 @@ export type Outcome = 'complete' | 'closed' | Refusal;
 /** Takes the next bytes of an answer, in order. They are lent: the buffer is overwritten after this returns. */
 export type OnBytes = (bytes: Uint8Array) => void;
 
-/** A wanted file. */
 export interface WantedFile {
   readonly file: FileHash;
   /** Its FileSize. Without it, members are not asked for single pieces. */

@@ -112,7 +112,6 @@ export type Message =
   | { readonly kind: 'narinfo'; readonly id: number; readonly index: number; readonly text: Uint8Array }
   | ({ readonly kind: 'edition' } & Edition);
 
-/** Returns the prefix of a file. */
 export function prefixOf(file: FileHash): FilePrefix {
   return hexOf(Buffer.from(decodeNix32(file).buffer), 0);
 }

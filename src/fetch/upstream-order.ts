@@ -17,7 +17,6 @@ const MISSES = 2;
 /** Part of the fastest upstream's rate below which one is asked after it. */
 const SLOW = 0.5;
 
-/** The merit of an upstream. */
 export interface UpstreamMerit {
   readonly rate: SourceRate;
   readonly gate: TrialGate;

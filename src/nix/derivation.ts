@@ -5,7 +5,6 @@ import type { StorePath } from './brands.ts';
 import { quote } from './quote.ts';
 import { parseStorePath } from './store-path.ts';
 
-/** One output of a derivation. */
 export interface DerivationOutput {
   /** The path of the output. Undefined if only the build decides it (content-addressed and impure derivations). */
   readonly path: StorePath | undefined;

@@ -11,7 +11,6 @@ export const NIX_COMMAND = ['--extra-experimental-features', 'nix-command'];
 const WITHOUT_NIX =
   'install Nix, or do without it: --from and --trusted-public-key replace its configuration, --no-copy skips the import';
 
-/** Options of a call. */
 export interface CallOptions {
   /** Ends Nix when aborted. */
   readonly signal?: AbortSignal | undefined;

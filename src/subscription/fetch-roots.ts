@@ -7,7 +7,6 @@ import { quote } from '../nix/quote.ts';
 import { resolveByNix, type Resolution } from './resolve-source.ts';
 import { parseSource } from './source.ts';
 
-/** The roots of a fetch. */
 export interface FetchRoots {
   /** Store paths, their hash parts, or names of roots in a hash map. */
   readonly roots: readonly string[];

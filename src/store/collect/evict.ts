@@ -16,7 +16,6 @@ export function noEviction(graph: StoreGraph): Eviction {
   return { paths: [], nars: new Uint8Array(graph.narCount), narCount: 0, bytes: 0 };
 }
 
-/** The aim of an eviction. */
 export interface EvictionAim {
   /** Bytes to free, if possible. */
   readonly excessBytes: number;
