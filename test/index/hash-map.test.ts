@@ -56,7 +56,7 @@ describe('HashMap', () => {
     const source = new LateSource();
     const map = await mapOver(t, source, { shardTimeoutMs: 100 });
     const { signal } = new AbortController();
-    const failure = { code: 'INDEX_UNREACHABLE', message: /shards\/all\.zst of the hash map the map in 0\.1 s/ };
+    const failure = { code: 'INDEX_UNREACHABLE', message: /shards\/all\.zst of the hash map the map within 0\.1 s/ };
     await Promise.all([TOP, LEAF, NOTE].map((hash) => assert.rejects(map.find(parseStoreHash(hash), signal), failure)));
     await assert.rejects(map.find(parseStoreHash(TOP), signal), failure);
     assert.deepEqual(source.asked, ['shards/all.zst'], 'the failure is remembered');
