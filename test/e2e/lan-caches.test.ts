@@ -86,7 +86,7 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
       const lan = stack.use(Lan.open());
       const { cache } = await cacheHost(lan, stack);
       const from = off[0] === '--no-upstream' ? [] : ['--from', `file://${await lab.folder('empty')}`];
-      assertFailure(await fetchIn(lan.host('client'), ...from, ...off), 3, 'NARINFO_MISSING', /has a narinfo of/);
+      assertFailure(await fetchIn(lan.host('client'), ...from, ...off), 3, 'NARINFO_MISSING', /has a narinfo for/);
       assert.deepEqual(await cache.requests(), []);
     });
   }

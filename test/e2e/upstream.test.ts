@@ -162,7 +162,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     const name = large.storePath.slice('/nix/store/'.length);
     const cache = await cacheWith({ kind: 'status', status: 404, match: new RegExp(name.slice(0, 32)) });
     const run = await fetchFrom(store, [cache]);
-    assertFailure(run, 3, 'NARINFO_MISSING', new RegExp(`narinfo of ${name}, which /nix/store/.*-lab-0 refers to`));
+    assertFailure(run, 3, 'NARINFO_MISSING', new RegExp(`narinfo for ${name}, which /nix/store/.*-lab-0 refers to`));
   });
 
   test('wrong bytes never reach nar/, and the message says who sent them', async () => {
