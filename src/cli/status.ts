@@ -28,7 +28,7 @@ const STATE_DAMAGED = 'its state is damaged, so nothing is known of its updates;
 const UNCOUNTED: Readonly<Record<Uncounted, string>> = {
   'no-daemon': 'not counted: no daemon serves this store',
   pending: 'not counted yet',
-  'not-shared': 'not counted: some of it is not shared, so nobody is asked about it',
+  'not-shared': 'not counted: part of it is not shared, or not checked yet, so nobody is asked about it',
 };
 const AT_WORK = '  note      an update is running on this store';
 

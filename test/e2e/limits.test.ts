@@ -4,6 +4,7 @@ import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { Lab, type Run } from '../support/lab.ts';
 import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
+import { wrongClock } from '../support/wrong-clock.ts';
 
 const BYTES = 1_200_000;
 /** At this rate the closure takes four seconds, and a hundred at the slow one. */
@@ -28,14 +29,18 @@ suite('rate limits', () => {
     client: Host,
     serverArgs: string[],
     clientArgs: string[] = [],
+    env: Record<string, string> = {},
   ): Promise<Run> {
     const what = ['--store', made.cacheDir, '--root', `lab=${made.root}`, '--trusted-public-key', made.publicKey];
     const where = ['--key', lab.path('key'), '--no-dht', '--no-lan', '--listen', '0.0.0.0'];
     const publish = ['publish', ...what, ...where, ...serverArgs];
-    const { ready, process: publisher } = await lab.service(publish, { wrapper: server.wrapper });
+    const { ready, process: publisher } = await lab.service(publish, {
+      wrapper: server.wrapper,
+      env,
+    });
     const from = ['--publisher', String(ready['mirror']), '--no-upstream', '--no-lan', '--no-dht', '--no-copy'];
     const into = ['--store', await lab.folder('store'), '--trusted-public-key', made.publicKey];
-    const run = await lab.run(['fetch', 'lab', ...from, ...into, ...clientArgs], { wrapper: client.wrapper });
+    const run = await lab.run(['fetch', 'lab', ...from, ...into, ...clientArgs], { wrapper: client.wrapper, env });
     await publisher.stop();
     assert.equal(run.status, 0, run.stderr);
     assert.ok((run.event('done')['bytes'] as { peers: number }).peers >= BYTES);
@@ -73,5 +78,12 @@ suite('rate limits', () => {
     await using lan = Lan.open();
     const limits = ['--max-wan-upload-rate', SLOW, '--max-wan-download-rate', SLOW];
     await fetchBetween(lan.host('server'), lan.host('client'), limits, limits); // or it is killed for its time
+  });
+
+  test('a limit ends at its time while it slows something down, in the night in which the clock goes forward', async () => {
+    await using lan = Lan.open();
+    const rates = '8kB/s, 02:30-06:00 unlimited'; // from 01:59 it is a second to 03:00
+    const clock = { TZ: 'Europe/Berlin', ...wrongClock({ shows: new Date('2026-03-29T00:59:53Z') }) };
+    await fetchBetween(lan.host('server'), lan.host('client'), ['--max-upload-rate', rates], [], clock);
   });
 });

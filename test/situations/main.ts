@@ -1,10 +1,11 @@
 /** Plays situations that people live through, plain Nix beside them: `npm run situations [NAME]…`; needs root. */
 import { playClassroom } from './classroom.ts';
-
 import { playNeighbours } from './neighbours.ts';
+import { playNights } from './nights.ts';
 const SITUATIONS: Readonly<Record<string, (say: (line: string) => void) => Promise<void>>> = {
   classroom: playClassroom,
   neighbours: playNeighbours,
+  nights: playNights,
 };
 
 const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(SITUATIONS);
