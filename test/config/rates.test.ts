@@ -33,13 +33,13 @@ suite('rates by the time', () => {
     const zone = process.env['TZ'];
     process.env['TZ'] = 'Europe/Berlin';
     try {
-      const seen = (text: string, at: string): number | undefined => rateAt(parseRates(text), new Date(at));
+      const seen = (text: string, time: string): number | undefined => rateAt(parseRates(text), new Date(time));
       const morning = '1MB/s, 02:30-06:00 unlimited';
       assert.equal(seen(morning, '2026-03-29T00:59:59Z'), 1 * MB); // 01:59:59
       assert.equal(seen(morning, '2026-03-29T01:00:00Z'), undefined); // 03:00, an hour on
       const early = '1MB/s, 02:00-03:00 unlimited';
-      for (const at of ['2026-10-25T00:30:00Z', '2026-10-25T01:30:00Z']) assert.equal(seen(early, at), undefined); // 02:30, twice
-      for (const at of ['2026-10-24T23:59:59Z', '2026-10-25T02:00:00Z']) assert.equal(seen(early, at), 1 * MB);
+      for (const time of ['2026-10-25T00:30:00Z', '2026-10-25T01:30:00Z']) assert.equal(seen(early, time), undefined); // 02:30, twice
+      for (const time of ['2026-10-24T23:59:59Z', '2026-10-25T02:00:00Z']) assert.equal(seen(early, time), 1 * MB);
       const night = 'Sat 22:00-06:00 5MB/s, 22:00-06:00 unlimited, Sat 22:00-06:00 2MB/s';
       assert.equal(seen(night, '2026-10-25T04:59:59Z'), 2 * MB); // 05:59:59 of a night of nine hours
       assert.equal(seen(night, '2026-10-25T05:00:00Z'), undefined); // no window holds

@@ -3,15 +3,20 @@
  * (NIXPKGS_LIB, or <nixpkgs>).
  */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { before, suite, test } from 'node:test';
 import { parse } from 'smol-toml';
 import units from '../../nix/units.json' with { type: 'json' };
 import { evaluate, service, type Evaluated } from './module-cases.ts';
-import { LIBS } from './nix-eval.ts';
+import { LIBS, TOP } from './nix-eval.ts';
 
 const configuration = (text: string): string => `{ services.narswarm = { enable = true; ${text} }; }`;
 
+/** README's own lines, as somebody pastes them. */
+const [, ofReadme = ''] = /```nix\n(.*?)```/s.exec(readFileSync(`${TOP}README.md`, 'utf8')) ?? [];
+
 const CASES = {
+  readme: `{ ${ofReadme} }`,
   desktop: './nix/examples/desktop.nix',
   publisher: './nix/examples/publisher.nix',
   hook: './nix/examples/upgrade-hook.nix',
@@ -101,6 +106,17 @@ for (const [title, lib] of LIBS) {
     test('the examples evaluate without a failed assertion', () => {
       for (const { refusals, warnings } of [seen.desktop, seen.publisher, seen.hook, seen.bare, seen.noDht])
         assert.deepEqual([refusals, warnings], [[], []]);
+    });
+
+    test('the lines of README are a machine that gives and takes at night', () => {
+      const { refusals, warnings, toml, services, timers, allowedTCPPorts } = seen.readme;
+      assert.deepEqual([refusals, warnings], [[], []]);
+      const { subscriptions, ...rest } = parse(toml);
+      assert.deepEqual(rest, { 'max-size': '50G', until: '06:00' });
+      assert.deepEqual(Object.keys(subscriptions as object), ['desktop']);
+      assert.deepEqual(Object.keys(services).toSorted(), ['narswarm', 'narswarm-update']);
+      assert.deepEqual(timers['narswarm-update']?.timerConfig, units.timer);
+      assert.deepEqual(allowedTCPPorts, [16_277, 16_276]);
     });
 
     test('the config file has the names of the options', () => {

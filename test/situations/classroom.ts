@@ -29,9 +29,8 @@ export async function playClassroom(say: (line: string) => void): Promise<void> 
   await using lan = Lan.open();
   const made = await lab.closure(BLOBS, 'desktop');
   const cacheHost = lan.host('cache', { upKbit: LINE_KBIT });
-  await using cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
+  await using _cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
   const nix: NixSettings = { substituter: `http://${cacheHost.ipv4}:${CACHE_PORT}`, publicKey: made.publicKey };
-  const sent = async (): Promise<number> => (await cache.requests()).reduce((sum, { bytes }) => sum + bytes, 0);
 
   say('the server fetches the closure through the slow line and publishes it');
   const server = await Seat.make(lab, lan, 'server', nix, {
@@ -68,25 +67,25 @@ export async function playClassroom(say: (line: string) => void): Promise<void> 
   for (let index = 1; index <= PUPILS; index++)
     pupils.push(await Seat.make(lab, lan, `pupil-${index}`, nix, { config, firewall }));
   const pupilDaemons = await Promise.all(pupils.map((seat) => seat.service('daemon', '--publisher', address)));
-  const sentBefore = await sent();
+  const sentBefore = cacheHost.sentBytes();
   const fetches = pupils.map((seat) => fetch(seat));
   process.kill(daemons[1]?.process.pid ?? 0, 'SIGSTOP');
   setTimeout(() => process.kill(daemons[2]?.process.pid ?? 0, 'SIGKILL'), 300).unref();
   const runs = await Promise.all(fetches);
-  const sentForPupils = (await sent()) - sentBefore;
+  const sentForPupils = cacheHost.sentBytes() - sentBefore;
 
   const witness = await Seat.make(lab, lan, 'witness', nix, { config, firewall });
   const { stdout, stderr } = await witness.runPlain(...fetchArgs(witness));
   say('one more comes later, and sees:');
   for (const line of `${stderr}${stdout}`.trimEnd().split('\n')) say(`  ${line}`);
   say('the same eight with plain Nix, each into a fresh store');
-  const beforeNix = await sent();
+  const beforeNix = cacheHost.sentBytes();
   const plain = await Promise.all(
     pupils.map(async (_, index) =>
       (await Seat.make(lab, lan, `plain-${index + 1}`, nix, { firewall })).plainNix(made.root),
     ),
   );
-  const sentForNix = (await sent()) - beforeNix;
+  const sentForNix = cacheHost.sentBytes() - beforeNix;
 
   const names = new Map([server, liar, sleeper, victim, ...pupils].map((seat) => [seat.host.ipv4, seat.name]));
   names.set(nix.substituter, 'cache');

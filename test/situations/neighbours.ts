@@ -28,9 +28,8 @@ export async function playNeighbours(say: (line: string) => void): Promise<void>
   await using lan = Lan.open();
   const made = await lab.closure(BLOBS, 'cache.nixos.org');
   const cacheHost = lan.host('cache', { upKbit: LINE_KBIT });
-  await using cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
+  await using _cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
   const nix: NixSettings = { substituter: `http://${cacheHost.ipv4}:${CACHE_PORT}`, publicKey: made.publicKey };
-  const sent = async (): Promise<number> => (await cache.requests()).reduce((sum, { bytes }) => sum + bytes, 0);
 
   const seats: Seat[] = [];
   for (let index = 1; index <= MACHINES; index++) seats.push(await Seat.make(lab, lan, `m${index}`, nix, { firewall }));
@@ -41,7 +40,7 @@ export async function playNeighbours(say: (line: string) => void): Promise<void>
   const daemons = await Promise.all(seats.map((seat) => seat.service('daemon')));
 
   say(`${MACHINES} machines update at the same moment; m1 falls asleep for ${SLEEP_MS / 1000} s, m2 is killed`);
-  const sentBefore = await sent();
+  const sentBefore = cacheHost.sentBytes();
   const updates = seats.map((seat) => seat.start('update'));
   await sleep(MISHAP_AFTER_MS);
   process.kill(updates[0]!.pid, 'SIGSTOP');
@@ -49,11 +48,11 @@ export async function playNeighbours(say: (line: string) => void): Promise<void>
   setTimeout(() => process.kill(updates[0]!.pid, 'SIGCONT'), SLEEP_MS);
   const again = seats[1]?.run('update');
   const runs = await Promise.all(updates.map((update, index) => (index === 1 && again ? again : update.end())));
-  const sentForUpdates = (await sent()) - sentBefore;
+  const sentForUpdates = cacheHost.sentBytes() - sentBefore;
 
-  const beforeNix = await sent();
+  const beforeNix = cacheHost.sentBytes();
   const plain = await Promise.all(seats.map((seat) => seat.plainNix(made.root)));
-  const sentForNix = (await sent()) - beforeNix;
+  const sentForNix = cacheHost.sentBytes() - beforeNix;
   say(
     formatTable(
       ['', 'exit', 's', 'neighbours kB', 'cache kB', 'plain Nix exit', 's'],

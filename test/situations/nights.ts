@@ -38,9 +38,8 @@ export async function playNights(say: (line: string) => void): Promise<void> {
   await using lan = Lan.open();
   let made = await lab.closure(BLOBS, 'cache.nixos.org');
   const cacheHost = lan.host('cache', { upKbit: LINE_KBIT });
-  await using cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
+  await using _cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
   const nix: NixSettings = { substituter: `http://${cacheHost.ipv4}:${CACHE_PORT}`, publicKey: made.publicKey };
-  const sent = async (): Promise<number> => (await cache.requests()).reduce((sum, { bytes }) => sum + bytes, 0);
 
   const seats: Seat[] = [];
   for (let index = 1; index <= MACHINES; index++) seats.push(await Seat.make(lab, lan, `m${index}`, nix, { firewall }));
@@ -70,7 +69,7 @@ export async function playNights(say: (line: string) => void): Promise<void> {
     }
     if (night === 3) daemons.set(sleeper, (await sleeper.service('daemon')).process);
 
-    const sentBefore = await sent();
+    const sentBefore = cacheHost.sentBytes();
     const updates = new Map(awake.map((seat) => [seat, seat.start('update')]));
     let again: Promise<Run> | undefined;
     if (night === 2) {
@@ -81,8 +80,8 @@ export async function playNights(say: (line: string) => void): Promise<void> {
     const runs = new Map<Seat, Run>();
     for (const [seat, update] of updates)
       runs.set(seat, again !== undefined && seat === victim ? await again : await update.end());
-    const carried = (await sent()) - sentBefore;
-    const beforeNix = await sent();
+    const carried = cacheHost.sentBytes() - sentBefore;
+    const beforeNix = cacheHost.sentBytes();
     const alone = await plain.plainNix(made.root);
     say(
       formatTable(
@@ -95,7 +94,7 @@ export async function playNights(say: (line: string) => void): Promise<void> {
     );
     say(
       `night ${night}: one copy of what is new has ${mb(copyBytes)} MB; the slow line carried ${mb(carried)} MB for ` +
-        `${awake.length} machines; plain Nix on one machine ${mb((await sent()) - beforeNix)} MB in ${alone.seconds.toFixed(1)} s`,
+        `${awake.length} machines; plain Nix on one machine ${mb(cacheHost.sentBytes() - beforeNix)} MB in ${alone.seconds.toFixed(1)} s`,
     );
     for (const [line, count] of countLines([...runs.values()].map(({ stderr }) => stderr))) say(`  ${count} x ${line}`);
     for (const [seat] of runs) if (runs.get(seat)?.status === 0) seat.assertHas(made.root);

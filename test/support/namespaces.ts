@@ -197,6 +197,11 @@ export class Host {
     limit(this.#lan.switchName, this.#port, downKbit);
   }
 
+  /** Bytes that have left it over its line so far, headers included. */
+  sentBytes(): number {
+    return Number(this.run('cat', `/sys/class/net/${INTERFACE}/statistics/tx_bytes`));
+  }
+
   /** Sends what is for other networks to a host. */
   routeVia(gateway: Host): void {
     this.ip(`route replace default via ${gateway.ipv4} dev ${INTERFACE}`);
