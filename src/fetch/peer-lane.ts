@@ -1,3 +1,4 @@
+import { copyInto } from '../bytes/lent-buffers.ts';
 import type { Network } from '../swarm/network.ts';
 import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { PieceStorage } from '../swarm/chunk-store.ts';
@@ -119,7 +120,13 @@ function tellLie({ tell, onLie }: PeerContext, address: string, job: NarJob): vo
 
 function storageOf(partial: PartialNar): PieceStorage {
   return {
-    read: (offset, length) => partial.read(offset, length),
+    read: async (targets, offset) => {
+      let at = offset;
+      for (const target of targets) {
+        copyInto(target, await partial.read(at, target.length), 0);
+        at += target.length;
+      }
+    },
     write: (index, bytes) => partial.putPiece(index, bytes, 'peers'),
     close: () => partial.drain(), // WebTorrent may stop while a piece is on its way to the disk
   };

@@ -1,5 +1,6 @@
-import { open, type FileHandle } from 'node:fs/promises';
-import { giveBack, isLendingMuch, lend, takeBuffer } from '../bytes/lent-buffers.ts';
+import { closeSync, readv } from 'node:fs';
+import { promisify } from 'node:util';
+import { openToRead } from '../disk/read-small.ts';
 
 type Callback<T extends unknown[]> = (error: Error | null, ...rest: T) => void;
 type GetOptions = { offset?: number; length?: number } | null | undefined;
@@ -15,7 +16,8 @@ export interface ChunkStore {
 
 /** The part of a chunk store that differs: access to bytes by their place in the torrent. */
 export interface PieceStorage {
-  read(offset: number, length: number): Promise<Uint8Array>;
+  /** Fills the targets, one after another, with the bytes from `offset` on. Rejects if they are not here. */
+  read(targets: readonly Uint8Array[], offset: number): Promise<void>;
   /**
    * Writes a piece. The storage takes over the bytes of a torrent's only piece. With several pieces, the bytes are
    * overwritten after this resolves: a storage that keeps them must copy them.
@@ -42,8 +44,9 @@ export function chunkStore(chunkLength: number, totalBytes: number, storage: Pie
         reply?.(new Error(`${wanted} bytes at ${offset} are outside piece ${index}`), new Uint8Array());
         return;
       }
-      storage.read(start, wanted).then(
-        (bytes) => reply?.(null, bytes),
+      const bytes = Buffer.allocUnsafe(wanted);
+      storage.read([bytes], start).then(
+        () => reply?.(null, bytes),
         (error: Error) => reply?.(error, new Uint8Array()),
       );
     },
@@ -53,23 +56,25 @@ export function chunkStore(chunkLength: number, totalBytes: number, storage: Pie
   };
 }
 
-/** Bytes of a seed that are read at a time: the longest piece of a NAR. */
-const READ_AHEAD_BYTES = 1024 * 1024;
-
 /** One file of a torrent, on disk. */
 export interface SeedFile {
   readonly path: string;
   readonly sizeBytes: number;
 }
 
+/** A file at its place in the torrent. */
+type PlacedFile = SeedFile & { readonly start: number };
+
+const readEach = promisify(readv);
+
 /**
  * Storage over finished files. Opens them read-only when the first byte is requested, and closes them with the torrent.
  */
 export class SeedStorage implements PieceStorage {
-  readonly #files: readonly (SeedFile & { readonly start: number })[];
-  readonly #totalBytes: number;
-  readonly #handles = new Map<string, Promise<FileHandle>>();
-  #ahead: { readonly start: number; readonly buffer: Buffer; readonly done: Promise<void> } | undefined;
+  readonly #files: readonly PlacedFile[];
+  readonly #open = new Map<string, number>();
+  #isClosed = false;
+  #reading = 0;
 
   constructor(files: readonly SeedFile[]) {
     let start = 0;
@@ -78,59 +83,20 @@ export class SeedStorage implements PieceStorage {
       start += file.sizeBytes;
       return placed;
     });
-    this.#totalBytes = start;
   }
 
-  /**
-   * Reads a range, and the megabyte around it: peers ask for 16 KiB at a time, in order. Keeps the last megabyte, where
-   * a second peer that follows the first finds its bytes. Returns a lent buffer (lent-buffers.ts). While too much of
-   * these is in use, reads only the range itself.
-   */
-  async read(offset: number, length: number): Promise<Uint8Array> {
-    const start = offset - (offset % READ_AHEAD_BYTES);
-    const isAhead = this.#ahead?.start === start;
-    if (offset + length > start + READ_AHEAD_BYTES || (!isAhead && isLendingMuch())) {
-      const bytes = Buffer.allocUnsafe(length);
-      await this.#readFiles(offset, bytes);
-      return bytes;
-    }
-    if (!isAhead) {
-      this.#dropAhead();
-      const bytes = Math.min(READ_AHEAD_BYTES, this.#totalBytes - start);
-      const buffer = takeBuffer(bytes);
-      this.#ahead = { start, buffer, done: this.#readFiles(start, buffer.subarray(0, bytes)) };
-    }
-    const { buffer, done } = this.#ahead!;
-    lend(buffer); // before the first await: the next reader may drop it
-    try {
-      await done;
-    } catch (error) {
-      if (this.#ahead?.buffer === buffer) this.#ahead = undefined; // the next reader tries again
-      throw error;
-    }
-    return buffer.subarray(offset - start, offset - start + length);
-  }
-
-  /** Gives back the buffer that was read ahead, once reading into it has ended. */
-  #dropAhead(): void {
-    const { buffer, done } = this.#ahead ?? {};
-    this.#ahead = undefined;
-    if (buffer !== undefined)
-      done?.then(
-        () => giveBack(buffer),
-        () => undefined,
-      );
-  }
-
-  async #readFiles(offset: number, bytes: Buffer): Promise<void> {
-    const { length } = bytes;
-    for (const file of this.#files) {
-      const from = Math.max(offset, file.start);
-      const to = Math.min(offset + length, file.start + file.sizeBytes);
-      if (from >= to) continue;
-      const handle = await this.#open(file.path);
-      const { bytesRead } = await handle.read(bytes, from - offset, to - from, from - file.start);
-      if (bytesRead !== to - from) throw new Error(`${file.path} is shorter than its torrent says`);
+  async read(targets: readonly Uint8Array[], offset: number): Promise<void> {
+    const end = targets.reduce((sum, { length }) => sum + length, offset);
+    const whole = this.#files.find(({ start, sizeBytes }) => start <= offset && end <= start + sizeBytes);
+    if (whole !== undefined) return this.#read(whole, targets, offset);
+    let at = offset;
+    for (const target of targets) {
+      for (const file of this.#files) {
+        const from = Math.max(at, file.start);
+        const to = Math.min(at + target.length, file.start + file.sizeBytes);
+        if (from < to) await this.#read(file, [target.subarray(from - at, to - at)], from);
+      }
+      at += target.length;
     }
   }
 
@@ -138,21 +104,38 @@ export class SeedStorage implements PieceStorage {
     return Promise.reject(new Error('a seed is read-only'));
   }
 
-  async close(): Promise<void> {
-    const handles = [...this.#handles.values()];
-    this.#handles.clear();
-    this.#dropAhead();
-    for (const handle of handles) await handle.then((opened) => opened.close()).catch(() => undefined);
+  close(): Promise<void> {
+    this.#isClosed = true;
+    this.#closeUnused();
+    return Promise.resolve();
   }
 
-  #open(path: string): Promise<FileHandle> {
-    let handle = this.#handles.get(path);
-    if (handle === undefined) {
-      handle = open(path, 'r');
-      handle.catch(() => this.#handles.delete(path));
-      this.#handles.set(path, handle);
+  /** Fills the targets with what lies in the torrent from `offset` on, all of it in one file. */
+  async #read(file: PlacedFile, targets: readonly Uint8Array[], offset: number): Promise<void> {
+    const fd = this.#fdOf(file.path);
+    const wanted = targets.reduce((sum, { length }) => sum + length, 0);
+    this.#reading++;
+    try {
+      const { bytesRead } = await readEach(fd, targets, offset - file.start);
+      if (bytesRead !== wanted) throw new Error(`${file.path} is shorter than its torrent says`);
+    } finally {
+      this.#reading--;
+      this.#closeUnused();
     }
-    return handle;
+  }
+
+  #fdOf(path: string): number {
+    if (this.#isClosed) throw new Error('the seed was closed');
+    const fd = this.#open.get(path) ?? openToRead(path);
+    this.#open.set(path, fd);
+    return fd;
+  }
+
+  /** Closes the files once the seed is closed, and no thread reads any longer. */
+  #closeUnused(): void {
+    if (!this.#isClosed || this.#reading > 0) return;
+    for (const fd of this.#open.values()) closeSync(fd);
+    this.#open.clear();
   }
 }
 
@@ -165,18 +148,21 @@ export class MemoryStorage implements PieceStorage {
     this.#pieceLength = pieceLength;
   }
 
-  read(offset: number, length: number): Promise<Uint8Array> {
-    const bytes = Buffer.alloc(length);
-    for (let at = offset; at < offset + length;) {
-      const index = Math.floor(at / this.#pieceLength);
-      const piece = this.#pieces.get(index);
-      if (piece === undefined) return Promise.reject(new Error(`piece ${index} is not there`));
-      const start = index * this.#pieceLength;
-      const part = piece.subarray(at - start, Math.min(piece.length, offset + length - start));
-      bytes.set(part, at - offset);
-      at += part.length;
+  async read(targets: readonly Uint8Array[], offset: number): Promise<void> {
+    let at = offset;
+    for (const target of targets) {
+      for (let done = 0; done < target.length;) {
+        const index = Math.floor(at / this.#pieceLength);
+        const piece = this.#pieces.get(index);
+        if (piece === undefined) throw new Error(`piece ${index} is not there`);
+        const from = at - index * this.#pieceLength;
+        const part = piece.subarray(from, from + target.length - done);
+        if (part.length === 0) throw new Error(`piece ${index} is shorter`);
+        target.set(part, done);
+        done += part.length;
+        at += part.length;
+      }
     }
-    return Promise.resolve(bytes);
   }
 
   write(index: number, bytes: Uint8Array): Promise<void> {

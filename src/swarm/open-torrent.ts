@@ -86,6 +86,7 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
         isMetadata: (bytes) => isSoundMetadata(bytes, this.infoHash),
         gives: this.#gives && mayHave(`${peer.remoteAddress}:${peer.remotePort}`),
         holds: (index) => this.handle.bitfield?.get(index) === true,
+        read: (targets, { index, offset }) => this.#read(targets, index * this.handle.pieceLength + offset),
         budget,
         downloadLimit: downloadLimit?.towards(host),
         uploadLimit: uploadLimit?.towards(host),
@@ -132,6 +133,10 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
     this.#welcomed.add(connection);
     this.emit('connection', connection);
     connection.welcome(wire.extendedMapping);
+  }
+
+  #read(targets: readonly Uint8Array[], offset: number): Promise<void> {
+    return this.storage?.read(targets, offset) ?? Promise.reject(new Error('the torrent has no storage yet'));
   }
 
   /** Returns the shape of the torrent. Undefined until its metadata is known. */

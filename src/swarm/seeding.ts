@@ -102,8 +102,8 @@ export class Seeding {
 /** The storage of a seed. Is closed when a file cannot be read: then the gate decides again at the next request. */
 function untilItFails(storage: PieceStorage, onFailure: () => void): PieceStorage {
   return {
-    read: (offset, length) =>
-      storage.read(offset, length).catch((error: unknown) => {
+    read: (targets, offset) =>
+      storage.read(targets, offset).catch((error: unknown) => {
         onFailure();
         throw error;
       }),

@@ -181,7 +181,7 @@ function whileWriting(
   onPiece: (index: number, bytes: Uint8Array) => void,
 ): PieceStorage {
   return {
-    read: (offset, length) => storage.read(offset, length),
+    read: (targets, offset) => storage.read(targets, offset),
     write: (index, bytes) => {
       onPiece(index, bytes);
       return backlog.write(bytes.length, () => storage.write(index, bytes));

@@ -59,7 +59,9 @@ export class TorrentReader implements AsyncDisposable {
     }
     const { storage } = this.#torrent;
     if (storage === undefined) throw new NarswarmError('PEERS_FAILED', 'the torrent of the hash map has no storage');
-    return storage.read(file.offset, file.length);
+    const bytes = new Uint8Array(file.length);
+    await storage.read([bytes], file.offset);
+    return bytes;
   }
 
   async close(): Promise<void> {

@@ -4,8 +4,11 @@
  */
 /** Connections of all peers together, incoming and outgoing; fewer if the process may open fewer files. */
 export const MAX_CONNECTIONS = 2000;
-/** Incoming connections of one host of the local network. A client may need one for each torrent that it fetches. */
-export const MAX_CONNECTIONS_PER_NEIGHBOUR = 600;
+/**
+ * Incoming connections of one host of the local network. A client has one for each torrent that it fetches, so one for
+ * each NAR of a closure, and tries a refused one again after a minute.
+ */
+export const MAX_CONNECTIONS_PER_NEIGHBOUR = 1500;
 /** Incoming connections of one address of the internet, or of one IPv6 network of 64 bits. */
 export const MAX_CONNECTIONS_PER_STRANGER = 64;
 /** Time for a stranger's handshake. Then it is disconnected. */

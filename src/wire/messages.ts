@@ -12,10 +12,26 @@ export function message(kind: Kind, ...numbers: readonly number[]): Buffer {
   return bytes;
 }
 
+/** Bytes of PIECE before its block: length, kind, index, offset. */
+export const PIECE_HEAD_BYTES = LENGTH_BYTES + 9;
+
+/** Writes the head of PIECE for a block. @returns where the block begins */
+export function writePieceHead(
+  target: Buffer,
+  at: number,
+  { index, offset, length }: { readonly index: number; readonly offset: number; readonly length: number },
+): number {
+  target.writeUInt32BE(PIECE_HEAD_BYTES - LENGTH_BYTES + length, at);
+  target[at + LENGTH_BYTES] = KIND.PIECE;
+  target.writeUInt32BE(index, at + LENGTH_BYTES + 1);
+  target.writeUInt32BE(offset, at + LENGTH_BYTES + 5);
+  return at + PIECE_HEAD_BYTES;
+}
+
 /** Encodes PIECE with a block. */
 export function pieceMessage(index: number, offset: number, block: Uint8Array): Buffer {
-  const head = message(KIND.PIECE, index, offset);
-  head.writeUInt32BE(head.length - LENGTH_BYTES + block.length, 0);
+  const head = Buffer.allocUnsafe(PIECE_HEAD_BYTES);
+  writePieceHead(head, 0, { index, offset, length: block.length });
   return Buffer.concat([head, block]);
 }
 

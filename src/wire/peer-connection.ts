@@ -1,13 +1,16 @@
 import { Duplex } from 'node:stream';
 import type { Socket } from 'node:net';
 import type { RateLimit } from '../bytes/rate-limit.ts';
+import { giveBack } from '../bytes/lent-buffers.ts';
 import { AskingSide } from './asking-side.ts';
+import type { ReadBlocks } from './block-answer.ts';
 import { MAX_UNREAD_ANSWERS_BYTES } from './bounds.ts';
 import type { StreamCipher } from './encryption.ts';
 import type { Ends } from './ends.ts';
 import { handshakeForSwarm, SILENT_PEER } from './extended-handshake.ts';
 import { Extensions } from './extensions.ts';
 import { MessageGuard, type TorrentShape } from './message-guard.ts';
+import { PIECE_HEAD_BYTES } from './messages.ts';
 import { MessageReader } from './message-reader.ts';
 import { OutgoingMessages } from './outgoing-messages.ts';
 import { PacedSocket } from './paced-socket.ts';
@@ -29,6 +32,8 @@ export interface PeerConnectionOptions {
   readonly gives: boolean;
   /** Returns true for pieces that the peer may get. */
   readonly holds: (index: number) => boolean;
+  /** Reads blocks of such pieces. */
+  readonly read: ReadBlocks;
   /** Memory for the requests of all peers. */
   readonly budget: SendBudget;
   /** Limit on the rate of reading, over all peers. */
@@ -41,9 +46,6 @@ export interface PeerConnectionOptions {
   readonly onUpload?: (bytes: number) => void;
   readonly cipher?: StreamCipher | undefined;
 }
-
-/** Offset of the block in a PIECE message. */
-const BLOCK_AT = 13;
 
 /**
  * The only connection to a peer. WebTorrent takes it through its public `addPeer`. Cuts out and checks every message,
@@ -98,6 +100,9 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     this.#serving = new ServingSide(this, {
       gives: options.gives,
       holds: options.holds,
+      read: options.read,
+      pieceLength: () => options.shape()?.pieceLength ?? 0,
+      takeTurn: (answer) => options.budget.turns.take(this, answer),
       unsentBytes: () => this.unsentBytes,
       take: (bytes) => options.budget.take(this, bytes, () => this.#onRoom()),
       note: (bytes) => options.budget.note(bytes),
@@ -114,12 +119,12 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     this.#outgoing = new OutgoingMessages({
       send: (bytes) => this.#send(bytes),
       isForPeer: (message) => this.#isForPeer(message),
-      onBlock: (index, offset, length) => this.#serving.onSent(index, offset, length),
     });
     options.budget.add(this);
     this.once('close', () => {
       options.budget.remove(this);
       this.asking.end();
+      this.#serving.end();
       this.extensions.metadata.cancel();
     });
     if (head !== undefined) this.#take(head);
@@ -299,7 +304,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
         return false;
       case KIND.PIECE:
         this.activeAtMs = performance.now();
-        return this.asking.onBlock(number(0), number(1), message.subarray(BLOCK_AT));
+        return this.asking.onBlock(number(0), number(1), message.subarray(PIECE_HEAD_BYTES));
       case KIND.REJECT:
         return this.hasFast ? this.asking.onReject(number(0), number(1)) : true;
       case KIND.EXTENDED:
@@ -314,17 +319,12 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     const number = (at: number): number => message.readUInt32BE(5 + 4 * at);
     switch (message[4]) {
       case KIND.CHOKE:
-        return this.#serving.onChoke();
+        this.#serving.onChoke();
+        return false;
       case KIND.UNCHOKE:
         return this.#serving.onUnchoke();
       case KIND.REQUEST:
         return this.asking.onRequest(number(0), number(1), number(2));
-      case KIND.REJECT:
-        this.#serving.onRejected(number(0), number(1), number(2));
-        return true;
-      case KIND.PIECE: // a block whose head came in parts
-        this.#serving.onSent(number(0), number(1), message.length - BLOCK_AT);
-        return true;
       case KIND.EXTENDED:
         return message[5] === 0 || this.extensions.metadata.onSent(message[5] ?? 0, message.subarray(6));
       default:
@@ -333,7 +333,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   }
 
   #send(bytes: Uint8Array): void {
-    if (this.destroyed) return;
+    if (this.destroyed) return giveBack(bytes);
     this.#socket.write(bytes);
     if (this.unsentBytes > MAX_UNREAD_ANSWERS_BYTES) this.refuse(); // a client that reads never leaves so much
   }

@@ -1,5 +1,6 @@
 import { hostKeyOf } from './address-range.ts';
 import { MAX_DATA_BYTES, MAX_UNSENT_BYTES, UNREAD_MS } from './bounds.ts';
+import { Turns } from './turns.ts';
 
 /** Interval of checks of receivers that wait for memory. */
 const LOOK_AGAIN_MS = 50;
@@ -24,6 +25,8 @@ export interface Receiver {
  * others wait for their turn. Receivers that have read nothing for some time are disconnected.
  */
 export class SendBudget {
+  /** The order in which they are answered. */
+  readonly turns = new Turns();
   readonly #maxBytes: number;
   readonly #receivers = new Map<Receiver, Host>();
   readonly #hosts = new Map<string, Host>();

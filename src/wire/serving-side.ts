@@ -1,14 +1,20 @@
+import { giveBack } from '../bytes/lent-buffers.ts';
 import type { RateLimit } from '../bytes/rate-limit.ts';
+import { readPieceMessages, type Block, type ReadBlocks } from './block-answer.ts';
 import type { Ends } from './ends.ts';
 import { message } from './messages.ts';
 import { KIND } from './protocol.ts';
-import { UploadWindow } from './upload-window.ts';
+import { UploadWindow, type Question } from './upload-window.ts';
 
 export interface ServingSideOptions {
   /** False: the peer stays choked, whatever the swarm says. */
   readonly gives: boolean;
   /** True for pieces that are here. */
   readonly holds: (index: number) => boolean;
+  readonly read: ReadBlocks;
+  readonly pieceLength: () => number;
+  /** Calls back when it is the turn of this peer. */
+  readonly takeTurn: (answer: () => Promise<void>) => Promise<void>;
   readonly unsentBytes: () => number;
   /** Asks for room for an answer; if there is none, {@link ServingSide.pump} is called later. */
   readonly take: (bytes: number) => boolean;
@@ -16,7 +22,7 @@ export interface ServingSideOptions {
   readonly note: (bytes: number) => void;
   /** Questions are answered no faster. */
   readonly limit: RateLimit | undefined;
-  /** Called with the payload bytes of each block that is sent. */
+  /** Called with the payload bytes that are sent. */
   readonly onUpload: (bytes: number) => void;
   /** Has a piece of the metadata sent (BEP 9). */
   readonly askMetadata: (piece: number) => void;
@@ -26,8 +32,8 @@ export interface ServingSideOptions {
 const METADATA_ANSWER_BYTES = 16_384 + 64;
 
 /**
- * What a peer asks of us. The swarm hears of a request only if the peer may have the block, it is here, and there is
- * room for the answer.
+ * What a peer asks of us. A request is answered only if the peer may have the block, it is here, and there is room for
+ * the answer. The swarm hears of none: it would take 10 microseconds for each block, as long as all else together.
  */
 export class ServingSide {
   readonly #ends: Ends;
@@ -35,15 +41,16 @@ export class ServingSide {
   readonly #window: UploadWindow;
   #isChoked = true;
   #wasInterested = false;
+  /** Called when the swarm has sent the piece of metadata that it was asked for. */
+  #onMetadata: (() => void) | undefined;
 
   constructor(ends: Ends, options: ServingSideOptions) {
     this.#ends = ends;
     this.#options = options;
     this.#window = new UploadWindow({
-      release: ({ of, index, offset, length }) => {
-        if (of === 'block') ends.toSwarm(message(KIND.REQUEST, index, offset, length));
-        else options.askMetadata(index);
-      },
+      answer: (questions) => this.#answer(questions),
+      takeTurn: options.takeTurn,
+      follows: (block, before) => this.#follows(block, before),
       unsentBytes: options.unsentBytes,
       take: options.take,
       note: options.note,
@@ -61,6 +68,11 @@ export class ServingSide {
     this.#window.pump();
   }
 
+  /** The connection has ended. */
+  end(): void {
+    this.onMetadataSent();
+  }
+
   /** The peer is interested. The first time the swarm will let it ask, and an eager peer does not wait for that. */
   onInterested(): void {
     if (!this.#wasInterested) this.#isChoked = !this.#options.gives;
@@ -68,12 +80,12 @@ export class ServingSide {
   }
 
   onRequest(index: number, offset: number, length: number): void {
-    if (this.#isChoked || !this.#options.holds(index)) this.#reject(index, offset, length);
+    if (this.#isChoked || !this.#options.holds(index)) this.#reject({ index, offset, length });
     else if (!this.#window.ask({ of: 'block', index, offset, length })) this.#ends.refuse();
   }
 
   onCancel(index: number, offset: number, length: number): void {
-    if (this.#window.cancel(index, offset, length)) this.#reject(index, offset, length);
+    if (this.#window.cancel(index, offset, length)) this.#reject({ index, offset, length });
   }
 
   onMetadataRequest(piece: number): void {
@@ -81,13 +93,11 @@ export class ServingSide {
     if (!this.#window.ask(question)) this.#ends.refuse();
   }
 
-  /** The swarm chokes the peer. @returns whether the peer is to hear it */
-  onChoke(): boolean {
-    const wasChoked = this.#isChoked;
+  /** The swarm chokes the peer: that answers all its requests. */
+  onChoke(): void {
+    if (!this.#isChoked) this.#ends.toPeer(message(KIND.CHOKE));
     this.#isChoked = true;
-    // With the fast extension each request is turned down by name (BEP 6).
-    if (!this.#ends.hasFast) this.#window.forgetBlocks();
-    return !wasChoked;
+    for (const block of this.#window.forgetBlocks()) this.#reject(block);
   }
 
   /** The swarm lets the peer ask. @returns whether the peer is to hear it */
@@ -96,20 +106,40 @@ export class ServingSide {
     return this.#options.gives;
   }
 
-  onSent(index: number, offset: number, length: number): void {
-    this.#window.answered(index, offset, length);
-    this.#options.onUpload(length);
-  }
-
-  onRejected(index: number, offset: number, length: number): void {
-    this.#window.answered(index, offset, length);
-  }
-
   onMetadataSent(): void {
-    this.#window.metadataAnswered();
+    this.#onMetadata?.();
   }
 
-  #reject(index: number, offset: number, length: number): void {
+  #follows(block: Question, before: Question): boolean {
+    const placeOf = ({ index, offset }: Block): number => index * this.#options.pieceLength() + offset;
+    return block.of === 'block' && before.of === 'block' && placeOf(block) === placeOf(before) + before.length;
+  }
+
+  /** Never rejects. */
+  async #answer(questions: readonly Question[]): Promise<void> {
+    const [first] = questions;
+    if (first?.of === 'metadata') {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#onMetadata = resolve;
+      this.#options.askMetadata(first.index);
+      return promise;
+    }
+    try {
+      const messages = await readPieceMessages(questions, this.#options.read);
+      this.#send(messages, questions);
+    } catch {
+      for (const block of questions) this.#reject(block); // the file is gone or cannot be read
+    }
+  }
+
+  #send(messages: Buffer, blocks: readonly Block[]): void {
+    if (this.#isChoked && !this.#ends.hasFast) return giveBack(messages); // the choke has answered
+    this.#ends.toPeer(messages);
+    this.#options.onUpload(blocks.reduce((sum, { length }) => sum + length, 0));
+  }
+
+  /** With the fast extension each request is turned down by name (BEP 6). */
+  #reject({ index, offset, length }: Block): void {
     if (this.#ends.hasFast) this.#ends.toPeer(message(KIND.REJECT, index, offset, length));
   }
 }

@@ -1,9 +1,15 @@
+import { isLendingMuch } from '../bytes/lent-buffers.ts';
 import type { RateLimit } from '../bytes/rate-limit.ts';
+import { MAX_DATA_BYTES, MAX_OPEN_REQUESTS, MAX_UNSENT_PER_PEER_BYTES } from './bounds.ts';
+import { PIECE_HEAD_BYTES } from './messages.ts';
 import { WaitingQuestions } from './waiting-questions.ts';
-import { MAX_OPEN_REQUESTS, MAX_UNSENT_PER_PEER_BYTES } from './bounds.ts';
 
 /** Bytes of a waiting question: a few numbers in a list. */
 const WAITING_REQUEST_BYTES = 100;
+/** Bytes of blocks, with their heads, that are read and sent together: one lent buffer. */
+const ANSWER_BYTES = 256 * 1024;
+/** Answers of a second under a limit of our own: all who wait for it hear of us often. */
+const ANSWERS_PER_SECOND = 8;
 
 /** A request of a peer: for a block, or for a piece of metadata. */
 export interface Question {
@@ -15,8 +21,12 @@ export interface Question {
 }
 
 export interface UploadWindowOptions {
-  /** Answers a question. */
-  readonly release: (question: Question) => void;
+  /** Answers a question, and with it blocks that follow in the torrent. Resolves when the answer is sent. */
+  readonly answer: (questions: readonly Question[]) => Promise<void>;
+  /** Calls back when it is the turn of this peer. */
+  readonly takeTurn: (answer: () => Promise<void>) => Promise<void>;
+  /** Returns true if a block begins where the one before ends. */
+  readonly follows: (block: Question, before: Question) => boolean;
   /** Returns answered bytes that the peer has not taken. */
   readonly unsentBytes: () => number;
   /** Asks for room for an answer. If there is none, {@link UploadWindow.pump} is called later. */
@@ -27,16 +37,15 @@ export interface UploadWindowOptions {
   readonly limit?: RateLimit | undefined;
 }
 
-/**
- * Holds the questions of one peer back until it has read earlier answers: WebTorrent would read every requested block
- * from the disk at once, and keep it until the peer takes it.
- */
+/** Holds the questions of one peer back until it is their turn, and the peer has read earlier answers. */
 export class UploadWindow {
   readonly #options: UploadWindowOptions;
   readonly #waiting = new WaitingQuestions();
-  /** Questions that were passed on and are not answered yet. */
-  readonly #released: Question[] = [];
-  #releasedBytes = 0;
+  /** Questions that are being answered, and their bytes. */
+  #answering = 0;
+  #answeringBytes = 0;
+  /** True from when a turn is asked for to the end of the answer. */
+  #isBusy = false;
   /** Set while the limit says to wait. */
   #pause: NodeJS.Timeout | undefined;
 
@@ -46,54 +55,78 @@ export class UploadWindow {
 
   /** The memory of the questions and of their answers. */
   get heldBytes(): number {
-    return this.#releasedBytes + this.#waiting.size * WAITING_REQUEST_BYTES;
+    return this.#answeringBytes + this.#waiting.size * WAITING_REQUEST_BYTES;
   }
 
   /** Takes a question. @returns false if the peer has more open questions than any client */
   ask(question: Question): boolean {
-    if (this.#waiting.size + this.#released.length >= MAX_OPEN_REQUESTS) return false;
+    if (this.#waiting.size + this.#answering >= MAX_OPEN_REQUESTS) return false;
     this.#waiting.push(question);
     this.#options.note(WAITING_REQUEST_BYTES);
     this.pump();
     return true;
   }
 
-  /** Withdraws a waiting question. One that was passed on is answered. @returns true if it waited */
+  /** Withdraws a waiting question. One that is being answered is left alone. @returns true if it waited */
   cancel(index: number, offset: number, length: number): boolean {
     return this.#waiting.cancel(index, offset, length);
   }
 
-  /** Records that a block was sent or refused. */
-  answered(index: number, offset: number, length: number): void {
-    this.#settle(this.#released.findIndex((one) => isBlock(one, index, offset, length)));
+  /** Drops the waiting questions for blocks. @returns them */
+  forgetBlocks(): readonly Question[] {
+    return this.#waiting.forgetBlocks();
   }
 
-  /** Records that a piece of metadata was sent or refused. */
-  metadataAnswered(): void {
-    this.#settle(this.#released.findIndex((one) => one.of === 'metadata'));
-  }
-
-  /** Drops the questions for blocks: without the fast extension, a choke answers all of them. */
-  forgetBlocks(): void {
-    this.#waiting.forgetBlocks();
-    const kept = this.#released.filter((one) => one.of !== 'block');
-    this.#released.splice(0, this.#released.length, ...kept);
-    this.#releasedBytes = this.#released.reduce((sum, { length }) => sum + length, 0);
-  }
-
-  /** Answers as many questions as there is room for. */
+  /** Answers on, if there is room. */
   pump(): void {
-    while (this.#pause === undefined) {
+    if (this.#isBusy || this.#pause !== undefined || this.#waiting.size === 0 || !this.#hasRoom) return;
+    this.#isBusy = true;
+    // A microtask later: requests come many at a time, and those that follow each other are answered together.
+    queueMicrotask(() => {
+      void this.#options.takeTurn(() => this.#answerNext());
+    });
+  }
+
+  get #hasRoom(): boolean {
+    return this.#options.unsentBytes() < MAX_UNSENT_PER_PEER_BYTES;
+  }
+
+  /** Never rejects. */
+  async #answerNext(): Promise<void> {
+    const questions = this.#next();
+    const bytes = questions.reduce((sum, { length }) => sum + length, 0);
+    this.#answering = questions.length;
+    this.#answeringBytes = bytes;
+    const waitMs = bytes === 0 ? 0 : (this.#options.limit?.take(bytes) ?? 0);
+    if (waitMs > 0) this.#wait(waitMs);
+    if (bytes > 0) await this.#options.answer(questions);
+    this.#answering = 0;
+    this.#answeringBytes = 0;
+    this.#isBusy = false;
+    if (bytes > 0) this.pump(); // else there was no room, and whoever has some calls
+  }
+
+  /** Takes the questions that are answered together, as far as there is room for the answers. */
+  #next(): readonly Question[] {
+    const mostBytes = this.#mostBytes();
+    const questions: Question[] = [];
+    for (let bytes = 0; this.#hasRoom;) {
       const next = this.#waiting.first();
-      if (next === undefined || this.#releasedBytes + this.#options.unsentBytes() >= MAX_UNSENT_PER_PEER_BYTES) return;
-      if (!this.#options.take(next.length)) return;
+      const before = questions.at(-1);
+      if (next === undefined) break;
+      bytes += next.length + PIECE_HEAD_BYTES;
+      if (before !== undefined && (bytes > mostBytes || !this.#options.follows(next, before))) break;
+      if (!this.#options.take(next.length)) break;
       this.#waiting.dropFirst();
-      this.#released.push(next);
-      this.#releasedBytes += next.length;
-      const waitMs = this.#options.limit?.take(next.length) ?? 0;
-      if (waitMs > 0) this.#wait(waitMs);
-      this.#options.release(next);
+      questions.push(next);
     }
+    return questions;
+  }
+
+  /** While much is in use, less is read at a time, so that no block that waits keeps the memory of another that is sent. */
+  #mostBytes(): number {
+    const rate = this.#options.limit?.rateBytesPerSec ?? Infinity;
+    return Math.min(isLendingMuch() ? MAX_DATA_BYTES : ANSWER_BYTES, rate / ANSWERS_PER_SECOND);
   }
 
   #wait(waitMs: number): void {
@@ -102,13 +135,4 @@ export class UploadWindow {
       this.pump();
     }, waitMs).unref();
   }
-
-  #settle(at: number): void {
-    const [question] = at === -1 ? [] : this.#released.splice(at, 1);
-    this.#releasedBytes -= question?.length ?? 0;
-  }
-}
-
-function isBlock(one: Question, index: number, offset: number, length: number): boolean {
-  return one.of === 'block' && one.index === index && one.offset === offset && one.length === length;
 }

@@ -38,11 +38,12 @@ export class WaitingQuestions {
     return false;
   }
 
-  /** Removes all questions for blocks. */
-  forgetBlocks(): void {
-    const kept = Array.from({ length: this.size }, (_, at) => this.#at(at)).filter(({ of }) => of !== 'block');
+  /** Removes all questions for blocks. @returns them */
+  forgetBlocks(): readonly Question[] {
+    const all = Array.from({ length: this.size }, (_, at) => this.#at(at));
     this.#numbers = [];
-    for (const question of kept) this.push(question);
+    for (const question of all) if (question.of !== 'block') this.push(question);
+    return all.filter(({ of }) => of === 'block');
   }
 
   #at(place: number): Question {

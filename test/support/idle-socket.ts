@@ -15,7 +15,7 @@ export function idleSocket(): IdleSocket {
   const socket = new Duplex({
     read: () => undefined,
     write: (bytes: Buffer, _encoding, done) => {
-      written.push(bytes);
+      written.push(Buffer.from(bytes)); // lent
       done();
     },
   });

@@ -110,7 +110,8 @@ export async function startDownload(
   const done = new Promise<Buffer>((resolve, reject) => {
     download.once('error', (error) => reject(error as Error));
     download.once('done', () => {
-      storage.read(0, torrent.sizeBytes).then((bytes) => resolve(Buffer.from(bytes)), reject);
+      const bytes = Buffer.alloc(torrent.sizeBytes);
+      storage.read([bytes], 0).then(() => resolve(bytes), reject);
     });
   });
   done.catch(() => undefined); // for whoever awaits it

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Block } from '../../src/wire/block-answer.ts';
 import { MessageReader } from '../../src/wire/message-reader.ts';
 import { PeerConnection, type PeerConnectionOptions } from '../../src/wire/peer-connection.ts';
 import { SendBudget } from '../../src/wire/send-budget.ts';
@@ -12,6 +13,16 @@ const INFO_HASH = 'a'.repeat(40);
 const SHAPE = { pieces: 3, pieceLength: 32_768, lengthBytes: 70_000 };
 const BLOCK = 16_384;
 const EXTENSIONS = { 1: 'ut_metadata', 2: 'lt_donthave' };
+
+/** Fills blocks with the numbers of their pieces. */
+function readNumbers(targets: readonly Uint8Array[], { index }: Block): Promise<void> {
+  for (const target of targets) target.fill(index);
+  return Promise.resolve();
+}
+
+function pieceOf(index: number, offset: number, length = BLOCK): Buffer {
+  return message(ID.PIECE, Buffer.concat([numbers(index, offset), Buffer.alloc(length, index)]));
+}
 
 class Conversation {
   readonly socket: IdleSocket = idleSocket();
@@ -32,6 +43,7 @@ class Conversation {
         isMetadata: () => false,
         gives: true,
         holds: () => true,
+        read: readNumbers,
         budget: new SendBudget(),
         ...options,
       },
@@ -180,16 +192,55 @@ test('withdraws the request for a block that another peer has sent', async () =>
   assert.deepEqual(await conversation.swarmHears(), [message(ID.PIECE, Buffer.concat([numbers(0, 0), block]))]);
 });
 
-test('sends its own messages between messages, never within a block', async () => {
+test('sends its own messages between messages of the swarm, never within one', async () => {
   const conversation = new Conversation();
-  const [head, block] = [message(ID.PIECE, numbers(0, 0)), Buffer.alloc(BLOCK, 7)];
-  head.writeUInt32BE(9 + BLOCK, 0);
-  await conversation.swarmSays(head, block.subarray(0, 100));
+  const bitfield = message(ID.BITFIELD, Buffer.of(0xe0));
+  await conversation.swarmSays(bitfield.subarray(0, 3));
   conversation.connection.toPeer(message(ID.CHOKE));
+  assert.deepEqual(await conversation.swarmSays(bitfield.subarray(3)), Buffer.concat([bitfield, message(ID.CHOKE)]));
+});
+
+test('reads blocks that follow each other with one call, also across pieces, and asks the swarm for none', async () => {
+  const reads: { readonly lengths: number[]; readonly first: Block }[] = [];
+  const conversation = new Conversation({
+    read: (targets, first) => {
+      reads.push({ lengths: targets.map(({ length }) => length), first });
+      return readNumbers(targets, first);
+    },
+  });
+  await conversation.swarmSays(message(ID.UNCHOKE));
+  const blocks = [
+    [0, BLOCK],
+    [1, 0],
+    [0, 0],
+  ] as const;
+  const asks = blocks.map(([index, offset]) => message(ID.REQUEST, numbers(index, offset, BLOCK)));
+  assert.deepEqual(await conversation.peerSays(...asks), []);
   assert.deepEqual(
-    await conversation.swarmSays(block.subarray(100)),
-    Buffer.concat([block.subarray(100), message(ID.CHOKE)]),
+    await conversation.peerHears(),
+    Buffer.concat([pieceOf(0, BLOCK), withIndex(pieceOf(0, 0), 1), pieceOf(0, 0)]),
   );
+  assert.deepEqual(
+    reads.map(({ lengths, first }) => [first.index, first.offset, lengths]),
+    [
+      [0, BLOCK, [BLOCK, BLOCK]],
+      [0, 0, [BLOCK]],
+    ],
+  );
+});
+
+/** The same block under the number of another piece. */
+function withIndex(piece: Buffer, index: number): Buffer {
+  piece.writeUInt32BE(index, 5);
+  return piece;
+}
+
+test('rejects a block that cannot be read', async () => {
+  const conversation = new Conversation({ read: () => Promise.reject(new Error('gone')) });
+  await conversation.swarmSays(message(ID.UNCHOKE));
+  const request = numbers(0, 0, BLOCK);
+  await conversation.peerSays(message(ID.REQUEST, request));
+  assert.deepEqual(await conversation.peerHears(), message(ID.REJECT, request));
 });
 
 for (const hasFast of [true, false]) {
@@ -206,26 +257,37 @@ for (const hasFast of [true, false]) {
 test('answers a peer that sends requests along with its interest', async () => {
   const conversation = new Conversation();
   const asks = [message(ID.INTERESTED), message(ID.REQUEST, numbers(0, 0, BLOCK))];
-  assert.deepEqual(await conversation.peerSays(...asks), asks);
+  assert.deepEqual(await conversation.peerSays(...asks), asks.slice(0, 1));
+  assert.deepEqual(await conversation.peerHears(), pieceOf(0, 0));
   await conversation.swarmSays(message(ID.CHOKE));
-  assert.deepEqual(await conversation.peerSays(...asks), asks.slice(0, 1), 'once');
+  assert.deepEqual(await conversation.peerSays(...asks), asks.slice(0, 1));
+  assert.deepEqual(await conversation.peerHears(), message(ID.REJECT, numbers(0, 0, BLOCK)), 'once');
 });
 
-test('rejects a request for a missing piece, which the swarm would never answer', async () => {
+test('rejects a request for a missing piece', async () => {
   const conversation = new Conversation({ holds: (index) => index !== 1 });
   await conversation.swarmSays(message(ID.UNCHOKE));
   const [here, missing] = [numbers(0, 0, BLOCK), numbers(1, 0, BLOCK)];
-  assert.deepEqual(await conversation.peerSays(message(ID.REQUEST, missing), message(ID.REQUEST, here)), [
-    message(ID.REQUEST, here),
-  ]);
-  assert.deepEqual(await conversation.peerHears(), message(ID.REJECT, missing));
+  await conversation.peerSays(message(ID.REQUEST, missing), message(ID.REQUEST, here));
+  assert.deepEqual(await conversation.peerHears(), Buffer.concat([message(ID.REJECT, missing), pieceOf(0, 0)]));
 });
 
-test('a choke without the fast extension ends all requests', async () => {
-  const conversation = new Conversation({}, false);
-  await conversation.swarmSays(message(ID.UNCHOKE));
-  await conversation.peerSays(message(ID.REQUEST, numbers(0, 0, BLOCK)));
-  assert.ok(conversation.connection.heldBytes >= BLOCK);
-  await conversation.swarmSays(message(ID.CHOKE));
-  assert.equal(conversation.connection.heldBytes, 0);
-});
+for (const hasFast of [true, false]) {
+  const how = hasFast ? 'block by block with' : 'as a whole without';
+  test(`a choke ends all requests, ${how} the fast extension`, async () => {
+    const disk = Promise.withResolvers<void>();
+    const conversation = new Conversation({ read: () => disk.promise }, hasFast);
+    await conversation.swarmSays(message(ID.UNCHOKE));
+    await conversation.peerSays(message(ID.REQUEST, numbers(0, 0, BLOCK))); // is being read
+    await conversation.peerSays(message(ID.REQUEST, numbers(1, 0, BLOCK))); // waits for that
+    assert.ok(conversation.connection.heldBytes >= BLOCK);
+    const rejected = hasFast ? [message(ID.REJECT, numbers(1, 0, BLOCK))] : [];
+    assert.deepEqual(await conversation.swarmSays(message(ID.CHOKE)), Buffer.concat([message(ID.CHOKE), ...rejected]));
+    disk.resolve();
+    assert.equal(
+      (await conversation.peerHears()).length,
+      hasFast ? message(ID.PIECE, numbers(0, 0)).length + BLOCK : 0,
+    );
+    assert.equal(conversation.connection.heldBytes, 0);
+  });
+}

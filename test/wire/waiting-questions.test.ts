@@ -21,7 +21,7 @@ test('questions wait in order, and are withdrawn by their numbers', () => {
 test('a choke drops blocks and keeps metadata', () => {
   const waiting = new WaitingQuestions();
   for (const question of [block(1), METADATA, block(2)]) waiting.push(question);
-  waiting.forgetBlocks();
+  assert.deepEqual(waiting.forgetBlocks(), [block(1), block(2)]);
   assert.deepEqual(waiting.first(), METADATA);
   waiting.dropFirst();
   assert.equal(waiting.first(), undefined);
