@@ -17,6 +17,8 @@ import { storeDirOf, storeHashOf } from './store-path.ts';
 export interface PublicKey {
   readonly name: string;
   readonly key: KeyObject;
+  /** Narinfos whose signature by this key is known to be right. Verifying one takes a tenth of a millisecond. */
+  readonly verified?: WeakSet<NarInfo>;
 }
 
 /** An ed25519 key that signs, with its name, which it puts before its signatures. */
@@ -48,7 +50,7 @@ export function fingerprint(info: NarInfo): string {
  */
 export function parsePublicKey(text: string): PublicKey {
   const { name, bytes } = parseKey(text, PUBLIC_KEY_BYTES, 'public');
-  return { name, key: createPublicKey({ key: jwk(bytes), format: 'jwk' }) };
+  return { name, key: createPublicKey({ key: jwk(bytes), format: 'jwk' }), verified: new WeakSet() };
 }
 
 /**
@@ -84,6 +86,8 @@ export function signNarInfo(info: NarInfo, secretKey: SecretKey): string {
  * only with the keys of its name, and skips malformed ones. Never throws.
  */
 export function verifyNarInfo(info: NarInfo, keys: readonly PublicKey[]): string | undefined {
+  const known = keys.find(({ verified }) => verified?.has(info));
+  if (known !== undefined) return known.name;
   const message = Buffer.from(fingerprint(info));
   for (const { name, bytes } of signaturesOf(info)) {
     for (const key of keys) {
@@ -95,6 +99,8 @@ export function verifyNarInfo(info: NarInfo, keys: readonly PublicKey[]): string
 
 /** Does the same in another thread. A signature takes a tenth of a millisecond, in which a server can answer others. */
 export async function verifyNarInfoAside(info: NarInfo, keys: readonly PublicKey[]): Promise<string | undefined> {
+  const known = keys.find(({ verified }) => verified?.has(info));
+  if (known !== undefined) return known.name;
   const message = Buffer.from(fingerprint(info));
   for (const { name, bytes } of signaturesOf(info)) {
     for (const key of keys) {
@@ -105,6 +111,19 @@ export async function verifyNarInfoAside(info: NarInfo, keys: readonly PublicKey
 }
 
 const verifyAside = promisify(verify);
+
+/** Returns the key that made the signature of a `Sig` line, or why none did. Never throws. @see judgeSignature */
+export function signerOf(
+  text: string,
+  message: Uint8Array,
+  keys: readonly PublicKey[],
+): PublicKey | 'foreign' | 'wrong' {
+  const signature = splitSignature(text);
+  if (signature === undefined) return 'wrong';
+  const named = keys.filter(({ name }) => name === signature.name);
+  if (named.length === 0) return 'foreign';
+  return named.find(({ key }) => verify(null, message, key, signature.bytes)) ?? 'wrong';
+}
 
 /**
  * Judges a `Sig` line: `good` if one of the keys made it, `foreign` if no key has its name, `wrong` if it is malformed
@@ -117,11 +136,8 @@ export function judgeSignature(
   message: Uint8Array,
   keys: readonly PublicKey[],
 ): 'good' | 'foreign' | 'wrong' {
-  const signature = splitSignature(text);
-  if (signature === undefined) return 'wrong';
-  const named = keys.filter(({ name }) => name === signature.name);
-  if (named.length === 0) return 'foreign';
-  return named.some(({ key }) => verify(null, message, key, signature.bytes)) ? 'good' : 'wrong';
+  const signer = signerOf(text, message, keys);
+  return typeof signer === 'string' ? signer : 'good';
 }
 
 /**

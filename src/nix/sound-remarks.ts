@@ -1,7 +1,7 @@
 import type { StoreHash } from './brands.ts';
 import { verifiesContentAddress } from './content-address.ts';
 import type { NarInfo } from './narinfo.ts';
-import { assertTrusted, fingerprint, judgeSignature, type PublicKey } from './signature.ts';
+import { assertTrusted, fingerprint, signerOf, type PublicKey } from './signature.ts';
 import { storeHashOf } from './store-path.ts';
 
 /** Limit on kept signatures by unknown keys. They are kept for others, but must not bloat a narinfo. */
@@ -33,30 +33,40 @@ export function admitNarInfo(
 ): NarInfo {
   const { ca, extra, signatures } = info;
   const isExpected = expected === undefined || storeHashOf(info.storePath) === expected;
-  const { sound, isSigned } = soundSignatures(info, keys);
+  const { sound, signers } = soundSignatures(info, keys);
   const isAddressed = ca !== undefined && verifiesContentAddress(info);
-  if (!isExpected || (needsSignature && !isSigned && !isAddressed)) assertTrusted(info, keys, expected);
+  if (!isExpected || (needsSignature && signers.size === 0 && !isAddressed)) assertTrusted(info, keys, expected);
   const kept = extra.filter(([key]) => KEPT_EXTRA.has(key));
   const areSound = sound.length === signatures.length && sound.every((text, index) => text === signatures[index]);
   const isSound = areSound && kept.length === extra.length;
-  if (isSound && (ca === undefined || isAddressed)) return info;
-  const { ca: _unchecked, ...rest } = info;
-  return { ...rest, signatures: sound, extra: kept, ...(isAddressed ? { ca } : {}) };
+  const isWhole = isSound && (ca === undefined || isAddressed);
+  const admitted = isWhole ? info : withRemarks(info, { signatures: sound, extra: kept }, isAddressed);
+  for (const { verified } of signers) verified?.add(admitted);
+  return admitted;
 }
 
-/** Returns the valid signatures, and some by unknown keys, without repetition. */
-function soundSignatures(info: NarInfo, keys: readonly PublicKey[]): { sound: string[]; isSigned: boolean } {
+function withRemarks(
+  { ca, ...rest }: NarInfo,
+  remarks: Pick<NarInfo, 'signatures' | 'extra'>,
+  isAddressed: boolean,
+): NarInfo {
+  return { ...rest, ...remarks, ...(isAddressed && ca !== undefined ? { ca } : {}) };
+}
+
+/** Returns the valid signatures, and some by unknown keys, without repetition, and the keys of the valid ones. */
+function soundSignatures(info: NarInfo, keys: readonly PublicKey[]): { sound: string[]; signers: Set<PublicKey> } {
   const message = Buffer.from(fingerprint(info));
   const sound = new Set<string>();
-  let isSigned = false;
+  const signers = new Set<PublicKey>();
   let foreign = 0;
   for (const signature of new Set(info.signatures)) {
-    const verdict = judgeSignature(signature, message, keys);
-    if (verdict === 'good') isSigned = true;
-    if (verdict === 'good') sound.add(plainSpelling(signature));
-    if (verdict === 'foreign' && foreign++ < MAX_FOREIGN_SIGNATURES) sound.add(signature);
+    const signer = signerOf(signature, message, keys);
+    if (typeof signer !== 'string') {
+      signers.add(signer);
+      sound.add(plainSpelling(signature));
+    } else if (signer === 'foreign' && foreign++ < MAX_FOREIGN_SIGNATURES) sound.add(signature);
   }
-  return { sound: [...sound], isSigned };
+  return { sound: [...sound], signers };
 }
 
 /** Brings a signature to one spelling. Nix ignores text after the padding, so each signature has many. */

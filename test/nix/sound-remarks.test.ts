@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { test } from 'node:test';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
-import { parsePublicKey } from '../../src/nix/signature.ts';
+import { parsePublicKey, verifyNarInfo, verifyNarInfoAside } from '../../src/nix/signature.ts';
 import { admitNarInfo } from '../../src/nix/sound-remarks.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { failsWith, LEAF, NOTE, readFixture, readNarInfo, TOP } from './fixtures.ts';
@@ -47,4 +48,23 @@ test('refuses a narinfo without a signature or a content address that proves its
   assert.throws(() => admitNarInfo({ ...INFO, ca: 'foo' }, [], path), failsWith('NARINFO_UNTRUSTED'));
   assert.throws(() => admitNarInfo(INFO, KEYS, parseStoreHash(LEAF)), failsWith('NARINFO_MISMATCH'));
   assert.deepEqual(admitNarInfo({ ...ADDRESSED, signatures: [] }, []), { ...ADDRESSED, signatures: [] });
+});
+
+test('a signature that was verified is not verified again, and no other counts', async () => {
+  const key = parsePublicKey(readFixture('fixture-1.public'));
+  // verifies nothing by itself, and remembers the same
+  const memory = { ...key, key: generateKeyPairSync('ed25519').publicKey };
+  const verified = async (info: typeof INFO): Promise<(string | undefined)[]> => [
+    verifyNarInfo(info, [memory]),
+    await verifyNarInfoAside(info, [memory]),
+  ];
+  const altered = { ...INFO, narSize: INFO.narSize + 1 };
+  assert.deepEqual(await verified(INFO), [undefined, undefined]);
+  admitNarInfo(altered, [key], undefined, false);
+  const admitted = [
+    admitNarInfo(INFO, [key]),
+    admitNarInfo({ ...INFO, extra: [['System', 'x']] }, [key]), // a remark is dropped
+  ];
+  for (const info of admitted) assert.deepEqual(await verified(info), [key.name, key.name]);
+  for (const info of [altered, { ...INFO }, ADDRESSED]) assert.deepEqual(await verified(info), [undefined, undefined]);
 });
