@@ -71,6 +71,7 @@ export function daemonCommand(): Command {
   return daemon.action(
     command<DaemonFlags, []>(async ({ output, signal, options, originOf, config: load }) => {
       const scope = options.scope ?? 'lan';
+      const onWarning = warningsTo(output);
       if (scope === 'off')
         throw new NarswarmError(
           'USAGE',
@@ -98,13 +99,13 @@ export function daemonCommand(): Command {
       const store = await FileStore.open(options.store, { create: true });
       await using _turn = await takeServingTurn(store, {
         publishes: own !== undefined,
-        onWarning: warningsTo(output),
+        onWarning,
       });
-      const subscriptions = subscriptionsNow(config, warningsTo(output));
+      const subscriptions = subscriptionsNow(config, onWarning);
       await using mirrors = new Mirrors({
         subscriptions,
         signal,
-        onWarning: warningsTo(output),
+        onWarning,
         update: async (due, stop) => {
           const sources = await readSources(options, { output, signal: stop, originOf, seeds: true });
           const { updated } = await runUpdate({
@@ -123,7 +124,7 @@ export function daemonCommand(): Command {
             dryRun: false,
             signal: stop,
             configPath: config.path,
-            onWarning: warningsTo(output),
+            onWarning,
             onUpdated: (result) => tellUpdated(output, result, false),
           });
           return new Set(updated.flatMap(({ subscription, error }) => (error === undefined ? subscription.name : [])));
@@ -148,7 +149,7 @@ export function daemonCommand(): Command {
         alsoFollow: async () => publishersOf([], await subscriptions()),
         network: withNeighbours(network, shareKeys),
         signal,
-        onWarning: warningsTo(output),
+        onWarning,
         httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
         onFollowed: (address, { seq, records, mirror: url }) => {
           const text = formatPublisherAddress(address);

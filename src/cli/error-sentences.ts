@@ -17,9 +17,9 @@ export function errorSentence(error: Error): string {
 const REPLACED_PROGRAM =
   'narswarm was updated or removed while this process ran, and code that it needs now is gone: restart it (systemctl restart narswarm)';
 
-/** Returns true if the error is a failed import of this program's own code. */
-function isReplacedProgram(error: Error): boolean {
-  return 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND';
+/** Returns true if the error is a failed import, or start of a thread, of this program's own code. */
+export function isReplacedProgram(error: Error): boolean {
+  return 'code' in error && (error.code === 'ERR_MODULE_NOT_FOUND' || error.code === 'MODULE_NOT_FOUND');
 }
 
 /** Says why a path, or everything, is not in a hash map. */

@@ -1,12 +1,22 @@
 /** Puts warnings into words. */
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 import { factsOf, type Obstacle, type Warn, type Warning } from '../warning.ts';
-import { errorSentence } from './error-sentences.ts';
+import { errorSentence, isReplacedProgram } from './error-sentences.ts';
 import type { Output } from './output.ts';
 
-/** Returns a function that prints warnings; with --json, it prints their facts, too. */
+/**
+ * Returns a function that prints warnings; with --json, it prints their facts, too. Says only once that the program was
+ * replaced: everything that needs the missing code would repeat it.
+ */
 export function warningsTo(output: Output): Warn {
-  return (warning) => output.warn(warningSentence(warning), factsOf(warning));
+  let wasReplaced = false;
+  return (warning) => {
+    if (warning.kind === 'failed' && isReplacedProgram(warning.error)) {
+      if (wasReplaced) return;
+      wasReplaced = true;
+    }
+    output.warn(warningSentence(warning), factsOf(warning));
+  };
 }
 
 /** Returns one sentence with the event and the way out. */

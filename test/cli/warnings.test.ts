@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { warningSentence } from '../../src/cli/warnings.ts';
+import { makeOutput } from '../../src/cli/output.ts';
+import { warningSentence, warningsTo } from '../../src/cli/warnings.ts';
 import { NarswarmError } from '../../src/errors.ts';
 import { asError, factsOf, type Warning } from '../../src/warning.ts';
 
@@ -68,4 +69,13 @@ test('a running process whose program was updated says to restart it', async () 
   );
   const told = warningSentence({ kind: 'failed-seed', infoHash, error: missing });
   assert.match(told, /^cannot seed a+: narswarm was updated or removed while this process ran.* restart it/);
+});
+
+test('a replaced program is mentioned once, however much of it is needed', () => {
+  const told: string[] = [];
+  const warn = warningsTo({ ...makeOutput({}), warn: (text) => void told.push(text) });
+  const gone = Object.assign(new Error('Cannot find module'), { code: 'MODULE_NOT_FOUND' });
+  for (const each of [gone, gone, error, error, gone]) warn({ kind: 'failed', error: each });
+  assert.equal(told.length, 3);
+  assert.match(told[0] ?? '', /restart it/);
 });
