@@ -125,7 +125,15 @@ export class HashMaps implements AsyncDisposable {
 
   /** Returns the hash maps as sources of narinfos that do not wait. A hash map without an answer so far has nothing. */
   ready(): NarInfoSource[] {
-    return this.#sources((turn) => this.#answered[turn]?.map);
+    const mapOf = (turn: number): HashMap | undefined => this.#answered[turn]?.map;
+    return this.#sources(mapOf).map((source, turn) => ({
+      ...source,
+      peek: (hash) => {
+        const map = mapOf(turn);
+        const record = map === undefined ? 'absent' : map.peek(hash);
+        return record === undefined || record === 'absent' ? record : withSafeUrl(record);
+      },
+    }));
   }
 
   /** Returns the hash maps as sources that wait for the publishers, for paths that no other source has. */

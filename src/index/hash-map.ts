@@ -81,9 +81,22 @@ export class HashMap {
   async find(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
     const entry = this.#entries.get(shardPrefix(hash, this.manifest.prefixLength));
     if (entry === undefined) return undefined;
-    const info = (await unlessAborted(this.#records(entry), signal)).get(hash);
-    // Unknown lines are dropped: a stranger must not fill the store with them.
-    return info && { ...info, extra: info.extra.filter(([key]) => RECORD_KEYS.has(key)) };
+    return recordOf(hash, await unlessAborted(this.#records(entry), signal));
+  }
+
+  /**
+   * Returns the record of a store path at once, as {@link find} does: `absent` if the hash map has none, undefined if its
+   * shard has to be read first.
+   *
+   * @throws INDEX_INVALID if the record is malformed
+   */
+  peek(hash: StoreHash): NarInfo | 'absent' | undefined {
+    const entry = this.#entries.get(shardPrefix(hash, this.manifest.prefixLength));
+    if (entry === undefined) return 'absent';
+    const open = this.#open.get(entry.prefix);
+    if (open === undefined) return undefined;
+    this.#keepOpen(entry.prefix, open);
+    return recordOf(hash, open) ?? 'absent';
   }
 
   /**
@@ -186,6 +199,12 @@ export class HashMap {
       );
     }
   }
+}
+
+function recordOf(hash: StoreHash, records: ShardRecords): NarInfo | undefined {
+  const info = records.get(hash);
+  // Unknown lines are dropped: a stranger must not fill the store with them.
+  return info && { ...info, extra: info.extra.filter(([key]) => RECORD_KEYS.has(key)) };
 }
 
 /** Waits for work until the signal aborts; the work itself continues. */

@@ -33,6 +33,29 @@ test('takes the first source with a signed narinfo, and names it', async () => {
   assert.equal(sources[2]?.asked, 0);
 });
 
+test('sources that have their answer at hand are not asked', async () => {
+  const origins = new Map();
+  const empty = { ...source('empty', () => undefined), peek: () => 'absent' as const };
+  const full = { ...source('full', down), peek: () => GOOD };
+  assert.equal(await firstTrusted(() => [empty, full], KEYS, origins)(hashOf('a'), signal), GOOD);
+  assert.equal(origins.get(hashOf('a')), full);
+  assert.equal(empty.asked + full.asked, 0);
+});
+
+test('a source that has to be asked is asked before those behind it that have a narinfo at hand', async () => {
+  const origins = new Map();
+  const first = { ...source('first', () => GOOD), peek: () => undefined };
+  const second = { ...source('second', () => GOOD), peek: () => GOOD };
+  assert.equal(await firstTrusted(() => [first, second], KEYS, origins)(hashOf('a'), signal), GOOD);
+  assert.equal(origins.get(hashOf('a')), first);
+});
+
+test('a narinfo at hand needs a signature, too', async () => {
+  const lying = { ...source('lie', () => infoOf('a')), peek: () => infoOf('a') };
+  assert.equal(await firstTrusted(() => [lying, source('two', () => GOOD)], KEYS)(hashOf('a'), signal), GOOD);
+  await assert.rejects(firstTrusted(() => [lying], KEYS)(hashOf('a'), signal), { code: 'NARINFO_UNTRUSTED' });
+});
+
 test('an unreadable narinfo is named by its path', async () => {
   const corrupt = source('one', () => {
     throw new NarswarmError('NARINFO_INVALID', 'corrupt narinfo');

@@ -63,6 +63,17 @@ describe('HashMap', () => {
     await assert.rejects(map.fetchAll(signal), failure);
   });
 
+  test('a record is at hand once its shard was read', async (t) => {
+    const source = new LateSource();
+    const map = await mapOver(t, source, {});
+    const top = parseStoreHash(TOP);
+    assert.equal(map.peek(top), undefined);
+    source.answer.resolve(SHARD);
+    const found = await map.find(top, new AbortController().signal);
+    assert.deepEqual(map.peek(top), found);
+    assert.equal(map.peek(parseStoreHash('0'.repeat(32))), 'absent');
+  });
+
   test('an aborted lookup does not end the fetch for other lookups', async (t) => {
     const source = new LateSource();
     const map = await mapOver(t, source, {});
