@@ -126,14 +126,11 @@ export class HashMaps implements AsyncDisposable {
   /** Returns the hash maps as sources of narinfos that do not wait. A hash map without an answer so far has nothing. */
   ready(): NarInfoSource[] {
     const mapOf = (turn: number): HashMap | undefined => this.#answered[turn]?.map;
-    return this.#sources(mapOf).map((source, turn) => ({
-      ...source,
-      peek: (hash) => {
-        const map = mapOf(turn);
-        const record = map === undefined ? 'absent' : map.peek(hash);
-        return record === undefined || record === 'absent' ? record : withSafeUrl(record);
-      },
-    }));
+    return this.#sources(mapOf, (hash, turn) => {
+      const map = mapOf(turn);
+      const record = map === undefined ? 'absent' : map.peek(hash);
+      return record === undefined || record === 'absent' ? record : withSafeUrl(record);
+    });
   }
 
   /** Returns the hash maps as sources that wait for the publishers, for paths that no other source has. */
@@ -216,9 +213,13 @@ export class HashMaps implements AsyncDisposable {
   }
 
   /** Returns one source per hash map, not one for all. If one lies or cannot be reached, the next is asked. */
-  #sources(mapOf: (turn: number) => HashMap | undefined | Promise<HashMap | undefined>): NarInfoSource[] {
+  #sources(
+    mapOf: (turn: number) => HashMap | undefined | Promise<HashMap | undefined>,
+    peek: (hash: StoreHash, turn: number) => NarInfo | 'absent' | undefined = () => undefined,
+  ): NarInfoSource[] {
     return this.#outcomes.map((_, turn) => ({
       name: 'the hash map',
+      peek: (hash) => peek(hash, turn),
       mayStall: true, // a shard may have no source
       find: async (hash, signal) => {
         const record = await (await mapOf(turn))?.find(hash, signal);
