@@ -23,7 +23,7 @@ const MAX_TRIAL_EVERY_MS = 240_000;
 const SILENCE_MS = 1_000;
 /** Time at the start during which members may be about to announce their files. */
 const EARLY_MS = 1_500;
-/** Time for an upstream to send a byte after it was asked, until members that send are asked for the same. */
+/** Time without a byte from upstreams after which members that send are asked for the same NARs. */
 const UPSTREAM_SILENCE_MS = 1_500;
 /**
  * Limit on the total time that idle upstreams wait for NARs that another process should fetch from its own upstream.
@@ -56,7 +56,7 @@ export class LanePolicy {
   /** False from a lie until the next verified bytes. Meanwhile, other bytes do not count. */
   #isTrusting = true;
   #triedAtMs = -Infinity;
-  /** Time of the last byte of a peer, and of the last byte or first question at upstreams. */
+  /** Times of the last byte of a peer, and of the last byte of upstreams or the first request to them. */
   #peerByteAtMs = -Infinity;
   #upstreamAtMs = Infinity;
   #heldBackAtMs = -Infinity;
@@ -94,7 +94,7 @@ export class LanePolicy {
     (source === 'peers' ? this.#peerRate : this.#upstreamRate).add(bytes, now);
   }
 
-  /** Records that upstreams are asked again, after none of them was. */
+  /** Records that an upstream is asked while no other one was at work. */
   onUpstreamAsked(): void {
     this.#upstreamAtMs = this.#now();
   }
@@ -140,7 +140,7 @@ export class LanePolicy {
     return peerRate === 0 || peerRate > this.#upstreamRate.rate(now);
   }
 
-  /** Returns true if upstreams have sent nothing for a while, and peers have sent something meanwhile. */
+  /** True if upstreams have been silent for some time, and peers have sent something meanwhile. */
   get areUpstreamsSilent(): boolean {
     return this.#now() - this.#upstreamAtMs > UPSTREAM_SILENCE_MS && this.#peerByteAtMs > this.#upstreamAtMs;
   }

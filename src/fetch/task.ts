@@ -28,7 +28,10 @@ export interface Task {
   readonly lies: Map<string, number>;
   /** True once an upstream has taken it because members were too slow. Then it stays there. */
   isHelped: boolean;
-  /** True once a silent upstream has left it to members: the next time it has its whole patience. */
+  /**
+   * True once it was taken from a silent upstream for members. The next time, it is left to upstreams for the full
+   * time.
+   */
   wasLeft: boolean;
   /** False once bytes came from a source outside our groups. */
   isOfMembers: boolean;

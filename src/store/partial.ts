@@ -92,7 +92,7 @@ export class PartialNar implements AsyncDisposable {
     return this.#held.count;
   }
 
-  /** SHA-1 of all pieces, one after the other: those of the torrent, or those that an earlier run fetched by. */
+  /** SHA-1 of all pieces, one after another: from the torrent, or from an earlier run. Undefined if unknown. */
   get pieces(): Uint8Array | undefined {
     return this.#pieces;
   }

@@ -70,7 +70,7 @@ export class PartialSession implements AsyncDisposable {
     const names = await readdir(from).catch(() => []);
     for (const name of names) {
       if (name === CLAIMS) continue; // an ended process claims nothing
-      if (SavedPieces.isName(name)) continue; // they follow their partial file
+      if (SavedPieces.isName(name)) continue; // files of hashes follow their partial file
       const source = join(from, name);
       const path = this.path(name);
       try {
@@ -78,19 +78,19 @@ export class PartialSession implements AsyncDisposable {
         if (Date.now() - found.mtimeMs > KEEP_PARTIAL_MS) continue; // removed with its folder
         // If two processes fetched the same NAR, the larger part is kept.
         if (this.leftovers.has(path) && !isLarger(found, await stat(path))) continue;
-        await SavedPieces.copy(source, path); // before the file: a crash in between loses neither
+        await SavedPieces.copy(source, path); // before the file, so that a crash in between loses neither
         await rename(source, path);
         this.leftovers.add(path);
       } catch (error) {
         if (!NOT_OURS.has(systemCode(error) ?? '')) throw error;
-        if (!this.leftovers.has(path)) await SavedPieces.drop(path); // another heir has the file
+        if (!this.leftovers.has(path)) await SavedPieces.drop(path); // another process has taken the file
       }
     }
     await rm(from, { recursive: true, force: true }).catch(() => undefined);
   }
 }
 
-/** Returns true if a partial file holds more than another. Gaps take no blocks. */
+/** Returns true if one partial file holds more than another. Counts blocks on the disk, since gaps take none. */
 function isLarger(one: Stats, other: Stats): boolean {
   return one.blocks === other.blocks ? one.size > other.size : one.blocks > other.blocks;
 }

@@ -6,11 +6,11 @@ import { PIECE_HASH_BYTES, pieceLengthOf } from '../../torrent/canonical.ts';
 const SUFFIX = '.pieces';
 
 /**
- * The SHA-1 of a NAR's pieces, in a file beside its partial file. A partial file with gaps can be continued by them where
- * its torrent is not known. They are hints like the torrent they come from: the whole NAR is checked by its SHA-256.
+ * The SHA-1 hashes of a NAR's pieces, in a file beside its partial file. With them, a partial file with gaps can be
+ * continued even if its torrent is unknown. They are hints, as the torrent is: the whole NAR is checked by its SHA-256.
  *
- * They are written before the first gap, and do not change while bytes arrive. So a crash at any moment leaves no piece
- * that counts as held and is not.
+ * The file is written before the first gap, and does not change while bytes arrive. So after a crash at any moment, no
+ * missing piece counts as held.
  */
 export class SavedPieces {
   readonly #path: string;
@@ -21,45 +21,45 @@ export class SavedPieces {
     this.#saved = saved;
   }
 
-  /** The pieces of a partial file that is about to be begun: none. */
+  /** Returns the hashes of a new partial file: none. */
   static none(partialPath: string): SavedPieces {
     return new SavedPieces(pathBeside(partialPath), undefined);
   }
 
-  /** Reads what an earlier run saved, if it can be that of a NAR of this size, and marks it as still in use. */
+  /** Reads the hashes that an earlier run saved, if they fit a NAR of this size. Marks the file as still in use. */
   static read(partialPath: string, sizeBytes: number): SavedPieces {
     const path = pathBeside(partialPath);
     try {
       const bytes = readFileSync(path);
       const isFitting = bytes.length === Math.ceil(sizeBytes / pieceLengthOf(sizeBytes)) * PIECE_HASH_BYTES;
-      if (isFitting) utimesSync(path, new Date(), new Date()); // it is as old as the last run that counts on it
+      if (isFitting) utimesSync(path, new Date(), new Date()); // its age counts from the last run that used it
       return new SavedPieces(path, isFitting ? bytes : undefined);
     } catch {
       return SavedPieces.none(partialPath);
     }
   }
 
-  /** Returns true for the name of such a file. */
+  /** Returns true for the name of a file with hashes. */
   static isName(name: string): boolean {
     return name.endsWith(SUFFIX);
   }
 
-  /** Copies what is saved beside one partial file to another one of the same NAR. */
+  /** Copies the hashes of one partial file to another one of the same NAR. */
   static async copy(from: string, to: string): Promise<void> {
-    await copyFile(pathBeside(from), pathBeside(to)).catch(() => undefined); // mostly there is nothing
+    await copyFile(pathBeside(from), pathBeside(to)).catch(() => undefined); // usually there is no such file
   }
 
-  /** Removes what is saved beside a partial file that is not here. */
+  /** Removes the hashes of a partial file that is not here. */
   static async drop(partialPath: string): Promise<void> {
     await rm(pathBeside(partialPath), { force: true }).catch(() => undefined);
   }
 
-  /** The SHA-1 of all pieces, one after the other, if they are saved. */
+  /** SHA-1 of all pieces, one after another. Undefined if none are saved. */
   get pieces(): Uint8Array | undefined {
     return this.#saved;
   }
 
-  /** Saves the pieces unless they are. @throws STORE_FULL, STORE_UNWRITABLE */
+  /** Saves the hashes unless the same ones are saved. @throws STORE_FULL, STORE_UNWRITABLE */
   save(pieces: Uint8Array): void {
     if (this.#saved !== undefined && (this.#saved === pieces || Buffer.compare(this.#saved, pieces) === 0)) return;
     try {
@@ -70,14 +70,14 @@ export class SavedPieces {
     this.#saved = pieces;
   }
 
-  /** Removes the file, if there is one: the partial file is complete, or dropped. */
+  /** Removes the file, if there is one. Call it when the partial file is complete or dropped. */
   remove(): void {
     if (this.#saved === undefined) return;
     this.#saved = undefined;
     try {
       unlinkSync(this.#path);
     } catch {
-      // it goes with its folder
+      // It is removed with its folder.
     }
   }
 }
