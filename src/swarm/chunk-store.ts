@@ -110,7 +110,7 @@ export class SeedStorage implements PieceStorage {
     return Promise.resolve();
   }
 
-  /** Fills the targets with what lies in the torrent from `offset` on, all of it in one file. */
+  /** Fills the targets with the bytes of the torrent from `offset` on. All of them are in one file. */
   async #read(file: PlacedFile, targets: readonly Uint8Array[], offset: number): Promise<void> {
     const fd = this.#fdOf(file.path);
     const wanted = targets.reduce((sum, { length }) => sum + length, 0);
@@ -131,7 +131,7 @@ export class SeedStorage implements PieceStorage {
     return fd;
   }
 
-  /** Closes the files once the seed is closed, and no thread reads any longer. */
+  /** Closes the files once the seed is closed and no thread reads them. */
   #closeUnused(): void {
     if (!this.#isClosed || this.#reading > 0) return;
     for (const fd of this.#open.values()) closeSync(fd);

@@ -8,12 +8,12 @@ export interface Block {
   readonly length: number;
 }
 
-/** Fills the targets, one after another, with what follows a place of the torrent. Rejects if that cannot be read. */
+/** Fills the targets, one after another, with the bytes from a block on. Rejects if they cannot be read. */
 export type ReadBlocks = (targets: readonly Uint8Array[], first: Block) => Promise<void>;
 
 /**
- * Reads blocks that follow each other in the torrent, with one call, into the PIECE messages that they are sent in: a
- * large NAR has thousands of blocks of 16 KiB, and each call and each buffer costs as much as copying one.
+ * Reads adjacent blocks of the torrent into the PIECE messages in which they are sent, with one call. A large NAR has
+ * thousands of blocks of 16 KiB, and a call or a buffer for each costs as much as copying one.
  *
  * @returns the messages, in a lent buffer
  */

@@ -5,8 +5,8 @@
 /** Connections of all peers together, incoming and outgoing; fewer if the process may open fewer files. */
 export const MAX_CONNECTIONS = 2000;
 /**
- * Incoming connections of one host of the local network. A client has one for each torrent that it fetches, so one for
- * each NAR of a closure, and tries a refused one again after a minute.
+ * Incoming connections of one host of the local network. A client opens one for each torrent that it fetches: one for
+ * each NAR of a closure. It tries a refused one again after a minute.
  */
 export const MAX_CONNECTIONS_PER_NEIGHBOUR = 1500;
 /** Incoming connections of one address of the internet, or of one IPv6 network of 64 bits. */

@@ -15,7 +15,7 @@ export function message(kind: Kind, ...numbers: readonly number[]): Buffer {
 /** Bytes of PIECE before its block: length, kind, index, offset. */
 export const PIECE_HEAD_BYTES = LENGTH_BYTES + 9;
 
-/** Writes the head of PIECE for a block. @returns where the block begins */
+/** Writes the head of PIECE for a block. @returns the offset of the block */
 export function writePieceHead(
   target: Buffer,
   at: number,

@@ -11,7 +11,7 @@ export class OutgoingMessages {
   readonly #options: OutgoingMessagesOptions;
   readonly #reader = new MessageReader();
   #hasHandshake = false;
-  /** Messages that wait for the end of another. */
+  /** Messages that wait for the end of the current one. */
   readonly #between: Uint8Array[] = [];
 
   constructor(options: OutgoingMessagesOptions) {
@@ -29,7 +29,7 @@ export class OutgoingMessages {
     }
   }
 
-  /** Sends another message behind the present one. */
+  /** Sends another message after the current one. */
   say(message: Uint8Array): void {
     if (this.#reader.isAtStart) this.#options.send(message);
     else this.#between.push(message);

@@ -32,7 +32,7 @@ export interface PeerConnectionOptions {
   readonly gives: boolean;
   /** Returns true for pieces that the peer may get. */
   readonly holds: (index: number) => boolean;
-  /** Reads blocks of such pieces. */
+  /** Reads blocks of these pieces. */
   readonly read: ReadBlocks;
   /** Memory for the requests of all peers. */
   readonly budget: SendBudget;

@@ -25,7 +25,7 @@ export interface Receiver {
  * others wait for their turn. Receivers that have read nothing for some time are disconnected.
  */
 export class SendBudget {
-  /** The order in which they are answered. */
+  /** The order in which receivers are answered. */
   readonly turns = new Turns();
   readonly #maxBytes: number;
   readonly #receivers = new Map<Receiver, Host>();

@@ -7,24 +7,24 @@ import { KIND } from './protocol.ts';
 import { UploadWindow, type Question } from './upload-window.ts';
 
 export interface ServingSideOptions {
-  /** False: the peer stays choked, whatever the swarm says. */
+  /** False: the peer stays choked, even if the swarm unchokes it. */
   readonly gives: boolean;
-  /** True for pieces that are here. */
+  /** Returns true for pieces that are here. */
   readonly holds: (index: number) => boolean;
   readonly read: ReadBlocks;
   readonly pieceLength: () => number;
-  /** Calls back when it is the turn of this peer. */
+  /** Calls back when it is this peer's turn. */
   readonly takeTurn: (answer: () => Promise<void>) => Promise<void>;
   readonly unsentBytes: () => number;
-  /** Asks for room for an answer; if there is none, {@link ServingSide.pump} is called later. */
+  /** Asks for room for an answer. If there is none, {@link ServingSide.pump} is called later. */
   readonly take: (bytes: number) => boolean;
-  /** Counts the memory of a question that waits. */
+  /** Counts the memory of a waiting question. */
   readonly note: (bytes: number) => void;
-  /** Questions are answered no faster. */
+  /** Limit on the rate of answers. */
   readonly limit: RateLimit | undefined;
-  /** Called with the payload bytes that are sent. */
+  /** Called with the number of sent payload bytes. */
   readonly onUpload: (bytes: number) => void;
-  /** Has a piece of the metadata sent (BEP 9). */
+  /** Asks the swarm to send a piece of the metadata (BEP 9). */
   readonly askMetadata: (piece: number) => void;
 }
 
@@ -32,8 +32,9 @@ export interface ServingSideOptions {
 const METADATA_ANSWER_BYTES = 16_384 + 64;
 
 /**
- * What a peer asks of us. A request is answered only if the peer may have the block, it is here, and there is room for
- * the answer. The swarm hears of none: it would take 10 microseconds for each block, as long as all else together.
+ * The requests of a peer. Answers a request only if the peer may have the block, the block is here, and there is room
+ * for the answer. Does not pass requests to the swarm: it would take 10 microseconds for each block, as long as
+ * everything else together.
  */
 export class ServingSide {
   readonly #ends: Ends;
@@ -41,7 +42,7 @@ export class ServingSide {
   readonly #window: UploadWindow;
   #isChoked = true;
   #wasInterested = false;
-  /** Called when the swarm has sent the piece of metadata that it was asked for. */
+  /** Called when the swarm has sent the requested piece of metadata. */
   #onMetadata: (() => void) | undefined;
 
   constructor(ends: Ends, options: ServingSideOptions) {
@@ -58,22 +59,22 @@ export class ServingSide {
     });
   }
 
-  /** Memory that the open questions and their answers take. */
+  /** Memory of the open questions and their answers. */
   get heldBytes(): number {
     return this.#window.heldBytes;
   }
 
-  /** Goes on answering where there is room again. */
+  /** Continues to answer when there is room again. */
   pump(): void {
     this.#window.pump();
   }
 
-  /** The connection has ended. */
+  /** Handles the end of the connection. */
   end(): void {
     this.onMetadataSent();
   }
 
-  /** The peer is interested. The first time the swarm will let it ask, and an eager peer does not wait for that. */
+  /** Handles the interest of the peer. The swarm unchokes it the first time, and an eager peer requests before that. */
   onInterested(): void {
     if (!this.#wasInterested) this.#isChoked = !this.#options.gives;
     this.#wasInterested = true;
@@ -93,14 +94,14 @@ export class ServingSide {
     if (!this.#window.ask(question)) this.#ends.refuse();
   }
 
-  /** The swarm chokes the peer: that answers all its requests. */
+  /** Handles a choke by the swarm: it answers all requests of the peer. */
   onChoke(): void {
     if (!this.#isChoked) this.#ends.toPeer(message(KIND.CHOKE));
     this.#isChoked = true;
     for (const block of this.#window.forgetBlocks()) this.#reject(block);
   }
 
-  /** The swarm lets the peer ask. @returns whether the peer is to hear it */
+  /** Handles an unchoke by the swarm. @returns true if the peer should get it */
   onUnchoke(): boolean {
     this.#isChoked = !this.#options.gives;
     return this.#options.gives;
@@ -115,7 +116,7 @@ export class ServingSide {
     return block.of === 'block' && before.of === 'block' && placeOf(block) === placeOf(before) + before.length;
   }
 
-  /** Never rejects. */
+  /** Answers questions. Never rejects. */
   async #answer(questions: readonly Question[]): Promise<void> {
     const [first] = questions;
     if (first?.of === 'metadata') {
@@ -128,17 +129,17 @@ export class ServingSide {
       const messages = await readPieceMessages(questions, this.#options.read);
       this.#send(messages, questions);
     } catch {
-      for (const block of questions) this.#reject(block); // the file is gone or cannot be read
+      for (const block of questions) this.#reject(block); // the file is missing or cannot be read
     }
   }
 
   #send(messages: Buffer, blocks: readonly Block[]): void {
-    if (this.#isChoked && !this.#ends.hasFast) return giveBack(messages); // the choke has answered
+    if (this.#isChoked && !this.#ends.hasFast) return giveBack(messages); // the choke was the answer
     this.#ends.toPeer(messages);
     this.#options.onUpload(blocks.reduce((sum, { length }) => sum + length, 0));
   }
 
-  /** With the fast extension each request is turned down by name (BEP 6). */
+  /** Rejects a request. The fast extension rejects each one separately (BEP 6). */
   #reject({ index, offset, length }: Block): void {
     if (this.#ends.hasFast) this.#ends.toPeer(message(KIND.REJECT, index, offset, length));
   }

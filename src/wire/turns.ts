@@ -1,13 +1,16 @@
 import { hostKeyOf } from './address-range.ts';
 
-/** Answers that are made at a time: enough to keep the threads busy that read files, few enough to stay in the processor's cache. */
+/**
+ * Answers that are made at a time: enough to keep the threads busy that read files, few enough to fit into the
+ * processor's cache.
+ */
 const AT_ONCE = 8;
-/** Answers that are begun in one turn of the event loop. Then it hears who else has asked. */
+/** Answers that are begun in one turn of the event loop. Then it can receive further requests. */
 const BEGUN_PER_LOOP = 32;
-/** Time after which an answer that waits for a disk or a check makes place for others. */
+/** Time after which an answer that waits for a disk or a check makes room for others. */
 const SLOW_MS = 10;
 
-/** Somebody who asks for something. */
+/** A connection that asks for something. */
 export interface Asker {
   /** Address of its host. */
   readonly host: string;
@@ -22,8 +25,8 @@ interface Place {
 type Waiting = (place: Place) => void;
 
 /**
- * The order in which all who ask are answered: hosts in turn, and the connections of a host in turn. A host with a
- * thousand connections and a million requests waits for itself; others wait for one of its answers.
+ * The order in which all connections are answered: hosts in turn, and the connections of a host in turn. A host with a
+ * thousand connections and a million requests waits for itself. Others wait for one of its answers.
  */
 export class Turns {
   /** Hosts, and the connections of each, in the order of their turns. */
@@ -33,7 +36,7 @@ export class Turns {
   #begun = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  /** Calls `answer` when it is this asker's turn. Rejects as it does. */
+  /** Calls `answer` when it is this connection's turn. Rejects with its error. */
   async take<T>(asker: Asker, answer: () => Promise<T>): Promise<T> {
     const place = this.#hasPlace ? this.#takePlace() : await this.#wait(asker);
     try {
@@ -79,7 +82,7 @@ export class Turns {
     return promise;
   }
 
-  /** Gives free places to those who wait. */
+  /** Gives free places to waiting connections. */
   #go(): void {
     while (this.#hasPlace) {
       const next = this.#next();
@@ -88,7 +91,7 @@ export class Turns {
     }
   }
 
-  /** Takes the first connection of the first host. Both go behind all others. */
+  /** Takes the first connection of the first host. Both move to the end of the order. */
   #next(): Waiting | undefined {
     const [host] = this.#hosts;
     if (host === undefined) return undefined;

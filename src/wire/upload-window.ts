@@ -4,11 +4,11 @@ import { MAX_DATA_BYTES, MAX_OPEN_REQUESTS, MAX_UNSENT_PER_PEER_BYTES } from './
 import { PIECE_HEAD_BYTES } from './messages.ts';
 import { WaitingQuestions } from './waiting-questions.ts';
 
-/** Bytes of a waiting question: a few numbers in a list. */
+/** Memory of a waiting question: a few numbers in a list. */
 const WAITING_REQUEST_BYTES = 100;
 /** Bytes of blocks, with their heads, that are read and sent together: one lent buffer. */
 const ANSWER_BYTES = 256 * 1024;
-/** Answers of a second under a limit of our own: all who wait for it hear of us often. */
+/** Answers per second under a limit of our own, so that all waiting peers get something often. */
 const ANSWERS_PER_SECOND = 8;
 
 /** A request of a peer: for a block, or for a piece of metadata. */
@@ -21,11 +21,11 @@ export interface Question {
 }
 
 export interface UploadWindowOptions {
-  /** Answers a question, and with it blocks that follow in the torrent. Resolves when the answer is sent. */
+  /** Answers a question, together with the blocks that follow it in the torrent. Resolves when the answer is sent. */
   readonly answer: (questions: readonly Question[]) => Promise<void>;
-  /** Calls back when it is the turn of this peer. */
+  /** Calls back when it is this peer's turn. */
   readonly takeTurn: (answer: () => Promise<void>) => Promise<void>;
-  /** Returns true if a block begins where the one before ends. */
+  /** Returns true if a block begins where the previous one ends. */
   readonly follows: (block: Question, before: Question) => boolean;
   /** Returns answered bytes that the peer has not taken. */
   readonly unsentBytes: () => number;
@@ -37,14 +37,14 @@ export interface UploadWindowOptions {
   readonly limit?: RateLimit | undefined;
 }
 
-/** Holds the questions of one peer back until it is their turn, and the peer has read earlier answers. */
+/** Holds back the questions of one peer until it is their turn, and the peer has read earlier answers. */
 export class UploadWindow {
   readonly #options: UploadWindowOptions;
   readonly #waiting = new WaitingQuestions();
-  /** Questions that are being answered, and their bytes. */
+  /** Number of questions that are being answered, and the bytes of their answers. */
   #answering = 0;
   #answeringBytes = 0;
-  /** True from when a turn is asked for to the end of the answer. */
+  /** True from the request for a turn to the end of the answer. */
   #isBusy = false;
   /** Set while the limit says to wait. */
   #pause: NodeJS.Timeout | undefined;
@@ -58,7 +58,7 @@ export class UploadWindow {
     return this.#answeringBytes + this.#waiting.size * WAITING_REQUEST_BYTES;
   }
 
-  /** Takes a question. @returns false if the peer has more open questions than any client */
+  /** Adds a question. @returns false if the peer has more open questions than any client */
   ask(question: Question): boolean {
     if (this.#waiting.size + this.#answering >= MAX_OPEN_REQUESTS) return false;
     this.#waiting.push(question);
@@ -67,21 +67,21 @@ export class UploadWindow {
     return true;
   }
 
-  /** Withdraws a waiting question. One that is being answered is left alone. @returns true if it waited */
+  /** Withdraws a waiting question. A question that is being answered stays. @returns true if it waited */
   cancel(index: number, offset: number, length: number): boolean {
     return this.#waiting.cancel(index, offset, length);
   }
 
-  /** Drops the waiting questions for blocks. @returns them */
+  /** Drops the waiting questions for blocks. @returns the dropped questions */
   forgetBlocks(): readonly Question[] {
     return this.#waiting.forgetBlocks();
   }
 
-  /** Answers on, if there is room. */
+  /** Continues to answer if there is room. */
   pump(): void {
     if (this.#isBusy || this.#pause !== undefined || this.#waiting.size === 0 || !this.#hasRoom) return;
     this.#isBusy = true;
-    // A microtask later: requests come many at a time, and those that follow each other are answered together.
+    // Waits for a microtask: requests come many at a time, and those of adjacent blocks are answered together.
     queueMicrotask(() => {
       void this.#options.takeTurn(() => this.#answerNext());
     });
@@ -91,7 +91,7 @@ export class UploadWindow {
     return this.#options.unsentBytes() < MAX_UNSENT_PER_PEER_BYTES;
   }
 
-  /** Never rejects. */
+  /** Answers the next questions. Never rejects. */
   async #answerNext(): Promise<void> {
     const questions = this.#next();
     const bytes = questions.reduce((sum, { length }) => sum + length, 0);
@@ -103,10 +103,10 @@ export class UploadWindow {
     this.#answering = 0;
     this.#answeringBytes = 0;
     this.#isBusy = false;
-    if (bytes > 0) this.pump(); // else there was no room, and whoever has some calls
+    if (bytes > 0) this.pump(); // otherwise there was no room, and `pump` is called later
   }
 
-  /** Takes the questions that are answered together, as far as there is room for the answers. */
+  /** Takes the questions that are answered together, as far as there is room for their answers. */
   #next(): readonly Question[] {
     const mostBytes = this.#mostBytes();
     const questions: Question[] = [];
@@ -123,7 +123,10 @@ export class UploadWindow {
     return questions;
   }
 
-  /** While much is in use, less is read at a time, so that no block that waits keeps the memory of another that is sent. */
+  /**
+   * Returns the limit on bytes that are read at a time. It is lower while many buffers are in use, so that a waiting
+   * block does not keep the memory of a sent one.
+   */
   #mostBytes(): number {
     const rate = this.#options.limit?.rateBytesPerSec ?? Infinity;
     return Math.min(isLendingMuch() ? MAX_DATA_BYTES : ANSWER_BYTES, rate / ANSWERS_PER_SECOND);

@@ -4,11 +4,11 @@ import type { Question } from './upload-window.ts';
 const EACH = 3;
 
 /**
- * Questions of one peer that wait, in order, as numbers: a thousand peers that ask for two thousand blocks each would take
- * 200 MB with an object for each question.
+ * The waiting questions of one peer, in order, as numbers. With an object for each question, a thousand peers that ask
+ * for two thousand blocks each would take 200 MB.
  */
 export class WaitingQuestions {
-  /** Index, offset and length of each; the length of metadata is negative. */
+  /** Index, offset and length of each question. The length is negative for metadata. */
   #numbers: number[] = [];
 
   get size(): number {
@@ -38,7 +38,7 @@ export class WaitingQuestions {
     return false;
   }
 
-  /** Removes all questions for blocks. @returns them */
+  /** Removes all questions for blocks. @returns the removed questions */
   forgetBlocks(): readonly Question[] {
     const all = Array.from({ length: this.size }, (_, at) => this.#at(at));
     this.#numbers = [];
