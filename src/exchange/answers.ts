@@ -2,42 +2,24 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { giveBack, isLendingMuch, lend, takeBuffer } from '../bytes/lent-buffers.ts';
 import type { RateLimit } from '../bytes/rate-limit.ts';
 import {
-  FEW_WAITING_REQUEST_BYTES,
-  MAX_ALL_WAITING_REQUEST_BYTES,
   MAX_DATA_BYTES,
-  MAX_UNSENT_PER_PEER_BYTES,
-  MAX_WAITING_REQUEST_BYTES,
   MAX_EXCHANGE_NARINFO_BYTES,
   MAX_NARINFO_ANSWER_BYTES,
+  MAX_UNSENT_PER_PEER_BYTES,
 } from '../wire/bounds.ts';
+import { formatDataHead } from './format-message.ts';
 import { keyOf, type LeastSent } from './least-sent.ts';
-import { formatDataHead, type Candidate, type Message, type Refusal } from './messages.ts';
+import type { Candidate, Message, Refusal } from './messages.ts';
 import type { Offer, OfferedFile } from './offer.ts';
+import { MAX_SHORT_BYTES, RequestQueue, type Job, type Request, type RequestsRoom } from './request-queue.ts';
 
-/** Bytes that are read from the disk at a time. A longer request does not delay shorter ones. */
-const READ_BYTES = 256 * 1024;
+/** Bytes that are read from the disk at a time: a short request takes one read. */
+const READ_BYTES = MAX_SHORT_BYTES;
 const MIN_READ_BYTES = 16 * 1024;
-/**
- * Requests that are answered at a time; only one of them may be longer than {@link READ_BYTES}. Each may wait for the
- * disk.
- */
-const RUNNERS = 4;
 /** Ranges that were last sent to a member. It may not have them yet when it asks for any range. */
 const MAX_RECENT = 16;
-/** Memory of a waiting request, and of each range or hash in it. */
-const REQUEST_BYTES = 400;
-const ENTRY_BYTES = 100;
 /** Memory of a short answer. */
 const ANSWER_BYTES = 1000;
-
-/** Counts the memory of all members' waiting requests. */
-export class RequestsRoom {
-  usedBytes = 0;
-
-  get isShort(): boolean {
-    return this.usedBytes >= MAX_ALL_WAITING_REQUEST_BYTES;
-  }
-}
 
 /** Interval at which narinfos above a host's limit are tried again. */
 const NARINFO_RETRY_MS = 50;
@@ -67,15 +49,6 @@ export interface AnswersOptions {
   readonly onUpload: (bytes: number) => void;
 }
 
-type Request = Extract<Message, { kind: 'get' | 'any' | 'narinfoGet' }>;
-
-interface Job {
-  readonly request: Request;
-  /** Its size in memory. */
-  readonly bytes: number;
-  isCancelled: boolean;
-}
-
 /**
  * Answers the requests of one member, in order, as fast as it reads. Reads from the disk only what fits the window of
  * the connection and the memory that all share. Short requests overtake long ones. Reads no further requests of a
@@ -83,24 +56,25 @@ interface Job {
  */
 export class Answers {
   readonly #options: AnswersOptions;
-  readonly #jobs = new Map<number, Job>();
-  readonly #short: Job[] = [];
-  readonly #long: Job[] = [];
+  readonly #queue: RequestQueue;
   readonly #recent: string[] = [];
   readonly #stop = new AbortController();
-  #runners = 0;
-  #isLongRunning = false;
   #readingBytes = 0;
-  #requestBytes = 0;
   readonly #waiting = new Set<() => void>();
 
   constructor(options: AnswersOptions) {
     this.#options = options;
+    this.#queue = new RequestQueue({
+      room: options.requestsRoom,
+      answer: (job) => this.#answer(job),
+      refuse: (id, reason) => options.send({ kind: 'refuse', id, reason }),
+      readOn: options.readOn,
+    });
   }
 
   /** Number of requests that wait or are being answered. */
   get size(): number {
-    return this.#jobs.size;
+    return this.#queue.size;
   }
 
   /** Bytes in memory besides those in the socket. */
@@ -110,33 +84,17 @@ export class Answers {
 
   /** True while so much waits that no further request should be read. */
   get isFull(): boolean {
-    if (this.#requestBytes < FEW_WAITING_REQUEST_BYTES) return false;
-    return this.#requestBytes >= MAX_WAITING_REQUEST_BYTES || this.#options.requestsRoom.isShort;
+    return this.#queue.isFull;
   }
 
   /** Adds a request. @returns false if its id is in use */
   ask(request: Request): boolean {
-    const { id } = request;
-    if (this.#jobs.has(id)) return false;
-    const job = { request, bytes: sizeOf(request), isCancelled: false };
-    this.#jobs.set(id, job);
-    this.#count(job.bytes);
-    (isLong(request) ? this.#long : this.#short).push(job);
-    this.#run();
-    return true;
+    return this.#queue.add(request);
   }
 
   /** Cancels a request. Ignores one that has already ended: its end is on the way. */
   cancel(id: number): void {
-    const job = this.#jobs.get(id);
-    if (job === undefined || job.isCancelled) return;
-    job.isCancelled = true;
-    for (const queue of [this.#short, this.#long]) {
-      const at = queue.indexOf(job);
-      if (at === -1) continue;
-      queue.splice(at, 1);
-      this.#end(job, 'cancelled');
-    }
+    this.#queue.cancel(id);
   }
 
   /** Call this when the socket has taken bytes. */
@@ -148,66 +106,29 @@ export class Answers {
 
   close(): void {
     this.#stop.abort(CLOSED);
-    this.#jobs.clear();
-    this.#count(-this.#requestBytes);
-    this.#short.length = 0;
-    this.#long.length = 0;
+    this.#queue.close();
     for (const resume of this.#waiting) resume();
     this.#waiting.clear();
   }
 
-  #run(): void {
-    while (this.#runners < RUNNERS && !this.#stop.signal.aborted) {
-      const isLongFree = !this.#isLongRunning && this.#long.length > 0;
-      const job = isLongFree ? this.#long.shift() : this.#short.shift();
-      if (job === undefined) return;
-      this.#runners++;
-      if (isLongFree) this.#isLongRunning = true;
-      void this.#answer(job).finally(() => {
-        this.#runners--;
-        if (isLongFree) this.#isLongRunning = false;
-        this.#run();
-      });
-    }
-  }
-
   /** Answers one request. Never rejects. */
-  async #answer(job: Job): Promise<void> {
+  async #answer(job: Job): Promise<Refusal | undefined> {
     const { request } = job;
-    let refusal: Refusal | undefined;
     try {
-      if (!this.#options.mayHave()) refusal = await this.#withhold();
-      else if (request.kind === 'get') refusal = await this.#give(job, request.file, request);
-      else if (request.kind === 'any') refusal = await this.#giveAny(job, request.candidates);
-      else await this.#giveNarInfos(job, request.hashes);
+      if (!this.#options.mayHave()) return await this.#withhold();
+      if (request.kind === 'get') return await this.#give(job, request.file, request);
+      if (request.kind === 'any') return await this.#giveAny(job, request.candidates);
+      await this.#giveNarInfos(job, request.hashes);
+      return undefined;
     } catch {
-      refusal = 'failed'; // the file is missing or cannot be read, or the connection has ended
+      return 'failed'; // the file is missing or cannot be read, or the connection has ended
     }
-    this.#end(job, job.isCancelled && refusal !== undefined ? 'cancelled' : refusal);
-  }
-
-  #end(job: Job, refusal: Refusal | undefined): void {
-    const { id } = job.request;
-    if (this.#jobs.get(id) !== job) return; // the connection has ended
-    this.#jobs.delete(id);
-    this.#count(-job.bytes);
-    if (refusal !== undefined) this.#refuse(id, refusal);
-    if (this.#requestBytes < FEW_WAITING_REQUEST_BYTES / 2) this.#options.readOn();
-  }
-
-  #count(bytes: number): void {
-    this.#requestBytes += bytes;
-    this.#options.requestsRoom.usedBytes += bytes;
   }
 
   /** Refuses everything, as slowly as the member reads. */
   async #withhold(): Promise<Refusal> {
     await this.#room(ANSWER_BYTES);
     return 'withheld';
-  }
-
-  #refuse(id: number, reason: Refusal): void {
-    this.#options.send({ kind: 'refuse', id, reason });
   }
 
   async #giveAny(job: Job, candidates: readonly Candidate[]): Promise<Refusal | undefined> {
@@ -317,16 +238,6 @@ export class Answers {
 
 /** One error for all aborts: an abort without a reason makes an error with a stack each time. */
 const CLOSED = new Error('the connection has ended');
-
-function sizeOf(request: Request): number {
-  if (request.kind === 'get') return REQUEST_BYTES;
-  const entries = request.kind === 'any' ? request.candidates : request.hashes;
-  return REQUEST_BYTES + entries.length * ENTRY_BYTES;
-}
-
-function isLong(request: Request): boolean {
-  return request.kind === 'any' || (request.kind === 'get' && request.length > READ_BYTES);
-}
 
 /** Returns true if these bytes of a file, named by its prefix, are here. */
 function hasRange(offer: Offer, { prefix, from, length }: Candidate): boolean {

@@ -1,7 +1,8 @@
 import { MAX_BENCODED_BYTES, MAX_IGNORED_BYTES, MAX_MESSAGE_BYTES } from '../wire/bounds.ts';
 import { HANDSHAKE_BYTES, KIND as WIRE_KIND, LENGTH_BYTES } from '../wire/protocol.ts';
 import { OUR_EXTENSION_ID } from './handshake.ts';
-import { DATA_HEAD_BYTES, KIND, parseBody, type Message } from './messages.ts';
+import { BYTES, KIND, type Message } from './messages.ts';
+import { parseBody } from './parse-message.ts';
 
 /** Handlers for a peer's messages, called in order. Each returns false if the peer must not send this. */
 export interface FrameHandlers {
@@ -18,7 +19,7 @@ export interface FrameHandlers {
 }
 
 /** Bytes of a message that are enough to tell DATA from all others. */
-const HEAD_BYTES = 2 + DATA_HEAD_BYTES;
+const HEAD_BYTES = 2 + BYTES.DATA_HEAD;
 
 /**
  * Cuts the bytes of a peer into messages and checks each. Does not copy the bytes of DATA, and holds at most one

@@ -1,75 +1,30 @@
 import type { Socket } from 'node:net';
-import type { RateLimit } from '../bytes/rate-limit.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
-import type { LocalNetworks } from '../discovery/local-networks.ts';
-import { noteReached, strangerAt, type PeerRecord, type PeerTable } from '../discovery/peer-table.ts';
+import { noteReached, strangerAt, type PeerRecord } from '../discovery/peer-table.ts';
 import type { FileHash, InfoHash, StoreHash } from '../nix/brands.ts';
 import { asIPv4IfMapped } from '../wire/address-range.ts';
-import {
-  CONNECT_TIMEOUT_MS,
-  HANDSHAKE_TIMEOUT_MS,
-  MAX_EXTENDED_HANDSHAKES,
-  MAX_FETCHES_PER_MESSAGE,
-  WRITE_BYTES,
-} from '../wire/bounds.ts';
+import { WRITE_BYTES } from '../wire/bounds.ts';
 import type { Agreed } from '../wire/encryption.ts';
-import type { PacketBudget } from '../wire/packet-budget.ts';
-import type { Receiver, SendBudget } from '../wire/send-budget.ts';
-import { Answers, type RequestsRoom } from './answers.ts';
+import type { Receiver } from '../wire/send-budget.ts';
+import { Answers } from './answers.ts';
 import { Connection, type ConnectionEvents } from './connection.ts';
+import { dispatch, type Handlers } from './dispatch.ts';
 import { Haves } from './haves.ts';
-import { formatOpening, parseExtendedHandshake, parseHandshake } from './handshake.ts';
-import type { LeastSent } from './least-sent.ts';
+import type { LinkContext } from './link-context.ts';
+import { formatMessage } from './format-message.ts';
 import type { Member, OnBytes, Outcome } from './member.ts';
-import {
-  formatMessage,
-  prefixOf,
-  type Fetch,
-  type FilePrefix,
-  type FileRange,
-  type Edition,
-  type Message,
-} from './messages.ts';
-import type { Offer } from './offer.ts';
+import { prefixOf, type Edition, type Fetch, type FilePrefix, type FileRange, type Message } from './messages.ts';
+import { Opening } from './opening.ts';
 import type { PieceSet } from './piece-set.ts';
 import { Requests } from './requests.ts';
+import { Silence } from './silence.ts';
+import { Telling } from './telling.ts';
 import { TheirFetches, type Claim } from './their-fetches.ts';
-import { TheirWants, type WantsRoom } from './their-wants.ts';
-import type { Wanted, WantedFiles } from './wanted.ts';
+import { TheirWants } from './their-wants.ts';
+import type { Wanted } from './wanted.ts';
 
-/** Time without any byte, while something is requested, after which a connection is closed. */
-const DEAD_MS = 5_000;
-/**
- * The same time for a member that has sent before, while no peer sends: then the line may be out, and may come back.
- */
-const LINE_OUT_MS = 15_000;
 /** Interval of keep-alives to a member that waits for us, since others may be served first. */
 const KEEP_ALIVE_MS = 2_000;
-
-/** The parts that all links of a process share. */
-export interface LinkContext {
-  /** 20 bytes that identify this process. */
-  readonly peerId: Buffer;
-  /** Port at which others reach us. */
-  readonly port: () => number;
-  readonly peers: PeerTable;
-  readonly networks: Pick<LocalNetworks, 'includes'>;
-  /** Returns true if the scope lets this host have our NARs. */
-  readonly mayHave: (host: string) => boolean;
-  readonly wanted: WantedFiles;
-  readonly offer: Offer;
-  readonly budget: SendBudget;
-  readonly wantsRoom: WantsRoom;
-  /** Counts narinfos that members look up, by host. */
-  readonly narInfos: PacketBudget;
-  readonly requestsRoom: RequestsRoom;
-  readonly leastSent: LeastSent;
-  /** Buffer for bytes received over connections that we open. */
-  readonly readBuffer: Uint8Array;
-  readonly downloadLimit: (host: string) => RateLimit | undefined;
-  readonly uploadLimit: (host: string) => RateLimit | undefined;
-  readonly onUpload: (bytes: number) => void;
-}
 
 export interface LinkEvents {
   /** Both handshakes are done: the member may be asked. */
@@ -85,12 +40,8 @@ export interface LinkEvents {
 export class Link implements Member, Receiver {
   readonly group: InfoHash;
   readonly isOutgoing: boolean;
-  /** True once there is a connection. The handshakes follow. */
-  hasConnected = false;
   /** When it became idle, in milliseconds of `performance.now()`. Undefined if it is not idle. */
   idleSinceMs: number | undefined;
-  /** The peer id of the other side, in hex. Empty until it is known. */
-  peerId = '';
   peer: PeerRecord;
   readonly #context: LinkContext;
   readonly #events: LinkEvents;
@@ -100,10 +51,10 @@ export class Link implements Member, Receiver {
   readonly #haves: Haves;
   readonly #fetches: TheirFetches;
   readonly #theirs: TheirWants;
-  #extensionId = 0;
-  #extendedHandshakes = 0;
-  #timer: NodeJS.Timeout;
-  #payloadAtMs = 0;
+  readonly #opening: Opening;
+  readonly #silence: Silence;
+  readonly #telling: Telling;
+  readonly #handlers: Handlers;
   #keptAliveAtMs = 0;
 
   private constructor(
@@ -117,7 +68,15 @@ export class Link implements Member, Receiver {
     this.isOutgoing = options.isOutgoing;
     this.#context = context;
     this.#events = events;
-    this.#timer = setTimeout(() => this.drop(), this.isOutgoing ? CONNECT_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS);
+    this.#opening = new Opening({
+      group: this.group,
+      isOutgoing: this.isOutgoing,
+      ownPeerId: context.peerId,
+      port: context.port,
+      send: (bytes) => this.#connection.send(bytes),
+      onLate: () => this.drop(),
+    });
+    this.#silence = new Silence(() => this.#connection, context.peers.line);
     const send = (message: Message): void => this.#send(message);
     this.#requests = new Requests({
       send,
@@ -126,17 +85,21 @@ export class Link implements Member, Receiver {
     });
     this.#haves = new Haves(context.wanted, send);
     this.#fetches = new TheirFetches(context.wanted);
-    this.#theirs = new TheirWants({
-      offer: context.offer,
-      room: context.wantsRoom,
-      mayHave: () => context.mayHave(this.host),
+    const mayHave = (): boolean => context.mayHave(this.host);
+    this.#theirs = new TheirWants({ offer: context.offer, room: context.wantsRoom, mayHave, send });
+    this.#telling = new Telling({
+      group: this.group,
+      mayHave,
+      isNeighbour: () => this.isNeighbour,
+      haves: this.#haves,
+      theirs: this.#theirs,
       send,
     });
     this.#connection = connect({
       connected: () => this.#onConnected(),
-      handshake: (bytes) => this.#onHandshake(bytes),
+      handshake: (bytes) => this.#opening.onHandshake(bytes),
       extended: (payload) => this.#onExtended(payload),
-      message: (message) => this.isOpen && this.#onMessage(message),
+      message: (message) => this.isOpen && dispatch(message, this.#handlers),
       isFull: () => this.#answers.isFull,
       data: (id, bytes) => this.isOpen && this.#requests.onData(id, bytes),
       room: () => this.#answers.onRoom(),
@@ -145,7 +108,7 @@ export class Link implements Member, Receiver {
     this.#answers = new Answers({
       offer: context.offer,
       address: this.peer.address,
-      mayHave: () => context.mayHave(this.host),
+      mayHave,
       leastSent: context.leastSent,
       uploadLimit: context.uploadLimit(this.host),
       takeRoom: (bytes, resume) => context.budget.take(this, bytes, resume),
@@ -153,11 +116,21 @@ export class Link implements Member, Receiver {
       requestsRoom: context.requestsRoom,
       readOn: () => this.#connection.readOn(),
       unsentBytes: () => this.#connection.unsentBytes,
-      extensionId: () => this.#extensionId,
+      extensionId: () => this.#opening.extensionId,
       send,
       sendBytes: (bytes, onSent) => this.#connection.send(bytes, onSent),
       onUpload: context.onUpload,
     });
+    this.#handlers = {
+      theirs: this.#theirs,
+      haves: this.#haves,
+      fetches: this.#fetches,
+      answers: this.#answers,
+      requests: this.#requests,
+      onHave: (file) => events.have(this, file),
+      onPiece: (file) => events.piece(this, file),
+      onEdition: (edition) => events.edition(this, edition),
+    };
     context.budget.add(this);
   }
 
@@ -183,7 +156,7 @@ export class Link implements Member, Receiver {
     const group = opening.infoHash as InfoHash;
     const peer = strangerAt(formatEndpoint(remote));
     const link = new Link(connect, { group, peer, isOutgoing: false }, context, events);
-    link.#sayHello();
+    link.#opening.sayHello();
     return link;
   }
 
@@ -192,9 +165,18 @@ export class Link implements Member, Receiver {
     return asIPv4IfMapped(this.#connection.remote.host);
   }
 
-  /** True if we have connected to ourselves. */
+  /** True once there is a connection. The handshakes follow. */
+  get hasConnected(): boolean {
+    return this.#opening.hasConnected;
+  }
+
+  /** The peer id of the other side, in hex. Empty until it is known. */
+  get peerId(): string {
+    return this.#opening.peerId;
+  }
+
   get isOurselves(): boolean {
-    return this.peerId === this.#context.peerId.toString('hex');
+    return this.#opening.isOurselves;
   }
 
   /** True if the peer has sent anything. A peer that does not know the group closes without a byte. */
@@ -207,7 +189,7 @@ export class Link implements Member, Receiver {
   }
 
   get isOpen(): boolean {
-    return this.#extensionId > 0 && !this.#connection.isClosed;
+    return this.#opening.extensionId > 0 && !this.#connection.isClosed;
   }
 
   get openRequests(): number {
@@ -219,8 +201,7 @@ export class Link implements Member, Receiver {
   }
 
   get silentMs(): number {
-    if (this.#requests.size === 0) return 0;
-    return Math.max(0, performance.now() - Math.max(this.#payloadAtMs, this.#silentSince));
+    return this.#requests.size === 0 ? 0 : this.#silence.payloadMs(performance.now());
   }
 
   get isKnown(): boolean {
@@ -287,9 +268,7 @@ export class Link implements Member, Receiver {
 
   /** Tells the member about newly wanted files. */
   want(files: readonly Wanted[]): void {
-    if (!this.isOpen) return;
-    const isAdmitted = this.#context.mayHave(this.host);
-    this.#haves.want(isAdmitted ? files : files.filter(({ isScoped }) => isScoped !== true));
+    if (this.isOpen) this.#telling.want(files);
   }
 
   unwant(files: readonly Wanted[]): void {
@@ -306,30 +285,21 @@ export class Link implements Member, Receiver {
     if (this.isOpen) this.#theirs.onPiece(prefix, index);
   }
 
-  /**
-   * Tells the member of an edition that is here. Beyond the local network, tells only followers of its hash map, so
-   * that nobody learns which other maps this machine follows.
-   */
+  /** Tells the member of an edition that is here, if it may hear of it. */
   tellEdition(edition: Edition): void {
-    const isFollower = this.isNeighbour || edition.group === this.group;
-    if (this.isOpen && isFollower && this.#context.mayHave(this.host)) this.#send({ kind: 'edition', ...edition });
+    if (this.isOpen) this.#telling.edition(edition);
   }
 
   /** Tells a neighbour of files that it wants and that we fetch from an upstream. */
   tellFetching(fetches: readonly Fetch[]): void {
-    if (!this.isOpen || !this.isNeighbour || !this.#context.mayHave(this.host)) return;
-    const wanted = fetches.filter(({ prefix }) => this.lacks(prefix));
-    for (let at = 0; at < wanted.length; at += MAX_FETCHES_PER_MESSAGE)
-      this.#send({ kind: 'fetching', fetches: wanted.slice(at, at + MAX_FETCHES_PER_MESSAGE) });
+    if (this.isOpen) this.#telling.fetching(fetches);
   }
 
   /** Checks the connection, about every second. Closes a dead one, and sends keep-alives to a waiting member. */
   look(nowMs: number, wokeAtMs: number): void {
     if (!this.isOpen) return;
     this.idleSinceMs = this.isIdle ? (this.idleSinceMs ?? nowMs) : undefined;
-    const quietMs = nowMs - Math.max(this.#connection.heardAtMs, this.#silentSince, wokeAtMs);
-    const isLine = this.peer.bytes > 0 && this.#context.peers.line.isSilent(); // then the line is to blame
-    if (this.#requests.size > 0 && quietMs > (isLine ? LINE_OUT_MS : DEAD_MS)) {
+    if (this.#requests.size > 0 && this.#silence.isDead(nowMs, wokeAtMs, this.peer.bytes > 0)) {
       this.drop();
       return;
     }
@@ -339,45 +309,20 @@ export class Link implements Member, Receiver {
     this.#connection.keepAlive();
   }
 
-  /** Time since which only the peer can be the reason for its silence. */
-  get #silentSince(): number {
-    return Math.max(this.#askedAtMs, this.#connection.heldUntilMs, this.#context.peers.line.backAtMs);
-  }
-  #askedAtMs = 0;
-
   #send(message: Message): void {
-    const bytes = formatMessage(message, this.#extensionId);
+    const bytes = formatMessage(message, this.#opening.extensionId);
     this.#connection.send(bytes);
     this.#context.budget.note(bytes.length + WRITE_BYTES);
   }
 
-  #sayHello(): void {
-    const { peerId, port } = this.#context;
-    this.#connection.send(formatOpening(this.group, peerId, port()));
-  }
-
   #onConnected(): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.drop(), HANDSHAKE_TIMEOUT_MS);
-    this.hasConnected = true;
     noteReached(this.peer);
-    this.#sayHello();
-  }
-
-  #onHandshake(bytes: Buffer): boolean {
-    const handshake = parseHandshake(bytes);
-    this.peerId = handshake?.peerId ?? '';
-    return handshake?.group === this.group && !this.isOurselves;
+    this.#opening.onConnected();
   }
 
   #onExtended(payload: Buffer): boolean {
-    const handshake = parseExtendedHandshake(payload);
-    if (handshake?.extensionId === undefined) return false; // a client without the exchange, or with another version
-    if (++this.#extendedHandshakes > MAX_EXTENDED_HANDSHAKES) return false;
-    const isFirst = this.#extensionId === 0;
-    this.#extensionId = handshake.extensionId;
-    if (!isFirst) return true;
-    clearTimeout(this.#timer);
+    const handshake = this.#opening.onExtended(payload);
+    if (handshake === undefined || handshake === 'again') return handshake === 'again';
     if (!this.isOutgoing && handshake.port !== undefined) {
       const address = formatEndpoint({ host: this.host, port: handshake.port });
       this.peer = this.#context.peers.get(address) ?? strangerAt(address);
@@ -387,53 +332,10 @@ export class Link implements Member, Receiver {
     return true;
   }
 
-  #onMessage(message: Exclude<Message, { kind: 'data' }>): boolean {
-    switch (message.kind) {
-      case 'want':
-        return this.#theirs.want(message.batch, message.prefixes);
-      case 'unwant':
-        this.#theirs.unwant(message.prefixes);
-        return true;
-      case 'haveMap':
-        return this.#tell('have', this.#haves.onMap(message.batch, message.bitmap));
-      case 'have':
-        return this.#tell('have', this.#haves.onHave(message.prefixes));
-      case 'pieces':
-        return this.#tell('piece', this.#haves.onPieces(message.prefix, message.count, message.bitmap));
-      case 'piece':
-        return this.#tell('piece', this.#haves.onPiece(message.prefix, message.index));
-      case 'get':
-      case 'any':
-      case 'narinfoGet':
-        return this.#answers.ask(message);
-      case 'cancel':
-        this.#answers.cancel(message.id);
-        return true;
-      case 'refuse':
-        return this.#requests.onRefuse(message.id, message.reason);
-      case 'picked':
-        return this.#requests.onPicked(message.id, message.index);
-      case 'fetching':
-        this.#fetches.on(message.fetches);
-        return true;
-      case 'narinfo':
-        return this.#requests.onNarInfo(message.id, message.index, message.text);
-      default:
-        this.#events.edition(this, message);
-        return true;
-    }
-  }
-
-  #tell(what: 'have' | 'piece', files: readonly FileHash[] | undefined): boolean {
-    if (what === 'have') this.#fetches.forget(files ?? []);
-    for (const file of files ?? []) this.#events[what](this, file);
-    return files !== undefined;
-  }
-
   #onBusy(isBusy: boolean): void {
     const now = performance.now();
     if (isBusy) {
-      this.#askedAtMs = now;
+      this.#silence.onAsked(now);
       this.peer.rate.begin(now);
     } else {
       this.peer.rate.end(now);
@@ -441,13 +343,14 @@ export class Link implements Member, Receiver {
   }
 
   #onPayload(bytes: number): void {
-    this.#payloadAtMs = performance.now();
-    this.peer.rate.add(bytes, this.#payloadAtMs);
-    this.#context.peers.line.onBytes(this.#payloadAtMs);
+    const now = performance.now();
+    this.#silence.onPayload(now);
+    this.peer.rate.add(bytes, now);
+    this.#context.peers.line.onBytes(now);
   }
 
   #onClosed(): void {
-    clearTimeout(this.#timer);
+    this.#opening.close();
     this.#context.budget.remove(this);
     this.#requests.close();
     this.#answers.close();

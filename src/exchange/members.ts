@@ -1,19 +1,21 @@
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
-import { isSilent, isSlowToAnswer, noteUnreachable, type PeerRecord } from '../discovery/peer-table.ts';
+import { isSilent, isSlowToAnswer, type PeerRecord } from '../discovery/peer-table.ts';
 import type { FileHash, InfoHash } from '../nix/brands.ts';
 import { asIPv4IfMapped, hostKeyOf } from '../wire/address-range.ts';
-import { MAX_PEERS, NARINFOS_PER_SECOND } from '../wire/bounds.ts';
+import { NARINFOS_PER_SECOND } from '../wire/bounds.ts';
 import type { Agreed } from '../wire/encryption.ts';
 import { PacketBudget } from '../wire/packet-budget.ts';
 import { newPeerId } from '../wire/protocol.ts';
 import { SendBudget } from '../wire/send-budget.ts';
-import { RequestsRoom } from './answers.ts';
+import { ALIAS_MS, KnownPeers } from './known-peers.ts';
 import { LeastSent } from './least-sent.ts';
-import { Link, type LinkContext, type LinkEvents } from './link.ts';
+import { Link, type LinkEvents } from './link.ts';
+import type { LinkContext } from './link-context.ts';
 import type { Member, WantedFile } from './member.ts';
 import { prefixOf, type FilePrefix, type Edition } from './messages.ts';
 import { isNamed, Places } from './places.ts';
+import { RequestsRoom } from './request-queue.ts';
 import { WantsRoom } from './their-wants.ts';
 import { WantedFiles } from './wanted.ts';
 
@@ -27,11 +29,6 @@ const LEFT_MS = 60_000;
 const MAX_DIALS = 256;
 /** Interval of checks for free places. */
 const FILL_EVERY_MS = 150;
-/** Time before a member whose connection ended is tried again; shorter for one that has sent good bytes. */
-const RECONNECT_MS = 10_000;
-const RECONNECT_PROVEN_MS = 1_000;
-/** Time before an address is tried again that led to a connected member, or to ourselves. */
-const ALIAS_MS = 300_000;
 /** Interval of checks of each connection. */
 const LOOK_EVERY_MS = 1_000;
 
@@ -66,26 +63,10 @@ export interface MembersOptions extends Pick<LinkContext, 'port' | 'peers' | 'ne
 /** Bytes that are read from a socket at once. Larger reads take fewer calls. */
 const READ_BYTES = 256 * 1024;
 
-/** A peer that may be a member of one of our groups. */
-interface Known {
-  readonly peer: PeerRecord;
-  /** The group that it is known to be in. */
-  group: InfoHash | undefined;
-  /** Groups in which it was tried without success. */
-  readonly refused: Set<InfoHash>;
-  /** True once it was tried for all groups and spoke the exchange in none. */
-  isForeign: boolean;
-  /** Time before which it is not connected to, in milliseconds of `performance.now()`. */
-  notBeforeMs: number;
-}
-
 /** The members of our groups. Keeps one connection to each of some members, and reports what they have. */
 export class Members extends EventEmitter<MembersEvents> {
   readonly #context: LinkContext;
-  readonly #groups = new Set<InfoHash>();
-  /** Groups that are joined only on the local network. */
-  readonly #nearGroups = new Set<InfoHash>();
-  readonly #known = new Map<string, Known>();
+  readonly #known: KnownPeers;
   /** Links that we opened or are opening, by the peer's address. */
   readonly #dialed = new Map<string, Link>();
   readonly #links = new Set<Link>();
@@ -122,6 +103,7 @@ export class Members extends EventEmitter<MembersEvents> {
       uploadLimit: options.uploadLimit ?? none,
       onUpload: options.onUpload ?? none,
     };
+    this.#known = new KnownPeers(peers, networks);
     offer.on('news', this.#onNews);
     offer.on('piece', this.#onPiece);
     this.#lookTimer = setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
@@ -139,38 +121,31 @@ export class Members extends EventEmitter<MembersEvents> {
 
   /** Infohashes of the joined groups. */
   get groups(): ReadonlySet<InfoHash> {
-    return this.#groups;
+    return this.#known.groups;
   }
 
-  /** Restricts a group to the local network. Call it before the group is joined. */
-  keepNear(group: InfoHash): void {
-    this.#nearGroups.add(group);
-  }
-
-  /** Starts to look for members of a group. */
-  join(group: InfoHash): void {
-    if (this.#groups.has(group)) return;
-    this.#groups.add(group);
-    for (const known of this.#known.values()) known.notBeforeMs = 0;
-    this.#fill();
+  /**
+   * Starts to look for members of a group.
+   *
+   * @param options.isNear true to meet only those on the local network. Default: false
+   */
+  join(group: InfoHash, { isNear = false }: { readonly isNear?: boolean } = {}): void {
+    if (this.#known.join(group, { isNear })) this.#fill();
   }
 
   /** Adds a peer that may be a member. It is connected to as soon as there is a place for it. */
   addPeer(peer: PeerRecord): void {
-    if (this.#known.has(peer.address)) return;
-    if (this.#known.size >= MAX_PEERS) this.#forgetEvicted();
-    this.#known.set(peer.address, { peer, group: undefined, refused: new Set(), isForeign: false, notBeforeMs: 0 });
-    this.#fill();
+    if (this.#known.add(peer)) this.#fill();
   }
 
   /** Returns true if a peer is not a member of our groups, as far as is known. */
-  isForeign({ address }: PeerRecord): boolean {
-    return this.#groups.size === 0 || this.#known.get(address)?.isForeign === true;
+  isForeign(peer: PeerRecord): boolean {
+    return this.#known.isForeign(peer);
   }
 
   /** True while a connection is pending to a peer that may be a member and may answer soon. */
   get isMeeting(): boolean {
-    if (this.#groups.size === 0) return false;
+    if (this.groups.size === 0) return false;
     const now = performance.now();
     for (const link of this.#links) if (!this.#open.has(link) && !isSlowToAnswer(link.peer, now)) return true;
     return false;
@@ -180,7 +155,8 @@ export class Members extends EventEmitter<MembersEvents> {
   accept(socket: Socket, opening: Agreed): void {
     const { remoteAddress: host, remotePort: port } = socket;
     const group = opening.infoHash as InfoHash;
-    if (this.#isClosed || host === undefined || port === undefined || !this.#mayMeet(group, host)) socket.destroy();
+    if (this.#isClosed || host === undefined || port === undefined || !this.#known.mayMeet(group, host))
+      socket.destroy();
     else
       this.#links.add(Link.adopt(socket, opening, { host: asIPv4IfMapped(host), port }, this.#context, this.#events));
   }
@@ -252,15 +228,13 @@ export class Members extends EventEmitter<MembersEvents> {
     have: (link, file) => this.emit('have', link, file),
     piece: (link, file) => this.emit('piece', link, file),
     edition: (link, edition) => {
-      if (this.#groups.has(edition.group)) this.emit('edition', link, edition);
+      if (this.groups.has(edition.group)) this.emit('edition', link, edition);
     },
     closed: (link) => this.#onGone(link),
   };
 
   #onOpened(link: Link): void {
-    const known = this.#known.get(link.peer.address);
-    if (known !== undefined) known.isForeign = false;
-    if (known !== undefined && link.isOutgoing) known.group = link.group;
+    this.#known.onOpened(link);
     const other = [...this.#open].find((one) => one.peerId === link.peerId && one.host === link.host);
     const loser = other && this.#loserOf(other, link);
     if (loser !== link) {
@@ -270,7 +244,7 @@ export class Members extends EventEmitter<MembersEvents> {
     }
     if (loser === undefined) return;
     loser.drop();
-    this.#pause(loser, ALIAS_MS);
+    this.#pause(loser.peer, ALIAS_MS);
   }
 
   /** Returns the connection to end if there are two to one member. Both sides choose the same one. */
@@ -290,54 +264,14 @@ export class Members extends EventEmitter<MembersEvents> {
     const { peer } = link;
     this.#dialed.delete(peer.address);
     peer.dialedAtMs = undefined;
-    const known = this.#known.get(peer.address);
-    if (link.hasAnswered) {
-      peer.hits++;
-    } else {
-      peer.misses++;
-      peer.missedAtMs = performance.now();
-      if (!link.hasConnected) noteUnreachable(peer);
-      else if (peer.bytes === 0) known?.refused.add(link.group);
-    }
-    if (link.isOurselves) this.#pause(link, ALIAS_MS);
-    else if (known !== undefined && this.#groupFor(known) === undefined) {
-      known.isForeign = true;
-      known.refused.clear(); // it may join one of them
-      this.#pause(link, RECONNECT_MS);
-    } else if (link.hasAnswered || peer.bytes > 0) {
-      this.#pause(link, peer.bytes > 0 && !isSilent(peer) ? RECONNECT_PROVEN_MS : RECONNECT_MS);
-    }
+    const waitMs = this.#known.onEnded(link);
+    if (waitMs > 0) this.#pause(peer, waitMs);
     this.#fill();
   }
 
-  /** Leaves the peer of a link alone for at least this time. */
-  #pause({ peer }: Link, forMs: number): void {
-    const known = this.#known.get(peer.address);
-    if (known === undefined) return;
-    known.notBeforeMs = Math.max(known.notBeforeMs, performance.now() + forMs);
-    setTimeout(() => this.#fill(), forMs + 1).unref();
-  }
-
-  /** @param hasPlace returns true if one more member of a group may be connected to. Default: always true */
-  #groupFor(
-    { peer, group, refused }: Known,
-    hasPlace: (group: InfoHash) => boolean = () => true,
-  ): InfoHash | undefined {
-    if (group !== undefined && !refused.has(group)) return hasPlace(group) ? group : undefined;
-    for (const candidate of this.#groups)
-      if (!refused.has(candidate) && this.#mayMeet(candidate, peer.endpoint.host) && hasPlace(candidate))
-        return candidate;
-    return undefined;
-  }
-
-  #mayMeet(group: InfoHash, host: string): boolean {
-    return !this.#nearGroups.has(group) || this.#context.networks.includes(host);
-  }
-
-  /** Forgets peers that the peer table has forgotten. */
-  #forgetEvicted(): void {
-    for (const [address, { peer }] of this.#known)
-      if (this.#context.peers.get(address) !== peer) this.#known.delete(address);
+  /** Leaves a peer alone for at least this time. */
+  #pause(peer: PeerRecord, forMs: number): void {
+    if (this.#known.pause(peer, forMs)) setTimeout(() => this.#fill(), forMs + 1).unref();
   }
 
   /**
@@ -345,27 +279,17 @@ export class Members extends EventEmitter<MembersEvents> {
    * has nothing of what is wanted does not keep others from being tried.
    */
   #fill(): void {
-    if (this.#isClosed || this.#groups.size === 0) return;
+    if (this.#isClosed || this.groups.size === 0) return;
     const now = performance.now();
     const places = new Places((host) => this.#context.networks.includes(host));
     for (const link of this.#dialed.values())
       if (!isSlowToAnswer(link.peer, now) && !isSilent(link.peer, now)) places.count(link);
     const connected = new Set([...this.#open].map(({ peer }) => peer.address));
-    const rest = [...this.#known.values()].filter(
-      ({ peer, notBeforeMs }) =>
-        !this.#dialed.has(peer.address) &&
-        !connected.has(peer.address) &&
-        now >= Math.max(peer.notBeforeMs, notBeforeMs),
-    );
-    const candidates = this.#context.peers.choose(
-      Infinity,
-      rest.map(({ peer }) => peer),
-    );
+    const rest = this.#known.ready(now).filter(({ address }) => !this.#dialed.has(address) && !connected.has(address));
     let isOneLeftOut = false;
-    for (const peer of candidates) {
+    for (const peer of this.#context.peers.choose(Infinity, rest)) {
       if (this.#dialed.size >= MAX_DIALS) break;
-      const known = this.#known.get(peer.address);
-      const group = known && this.#groupFor(known, (one) => places.hasFor(peer, one));
+      const group = this.#known.groupFor(peer, (one) => places.hasFor(peer, one));
       if (group === undefined) continue;
       if (places.isIdleFull && !isNamed(peer)) {
         isOneLeftOut = true;
@@ -391,7 +315,7 @@ export class Members extends EventEmitter<MembersEvents> {
       if (link.isIdle && !isNamed(link.peer) && (link.idleSinceMs ?? nowMs) < (longest?.idleSinceMs ?? nowMs - IDLE_MS))
         longest = link;
     if (longest === undefined) return;
-    this.#pause(longest, LEFT_MS);
+    this.#pause(longest.peer, LEFT_MS);
     longest.drop();
   }
 

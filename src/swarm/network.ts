@@ -148,8 +148,11 @@ export class Network implements AsyncDisposable {
     for (const peer of options.peers) discovery.add(peer, 'given');
     const givesTorrents = isPublic || options.givesTorrents === true;
     const network = new Network({ swarm, members, dht, discovery, networks, announces: isPublic, givesTorrents });
-    for (const infoHash of options.neighbours ?? []) members.keepNear(infoHash);
-    for (const infoHash of options.neighbours ?? []) network.#meet(infoHash, (group) => discovery.followOnLan(group));
+    for (const group of options.neighbours ?? []) {
+      members.join(group, { isNear: true });
+      discovery.followOnLan(group);
+      network.#meetFound();
+    }
     stack.move();
     return network;
   }
@@ -175,12 +178,13 @@ export class Network implements AsyncDisposable {
    * allows.
    */
   joinCohort(infoHash: InfoHash): void {
-    this.#meet(infoHash, (group) => this.discovery.follow(group));
+    this.members.join(infoHash);
+    this.discovery.follow(infoHash);
+    this.#meetFound();
   }
 
-  #meet(group: InfoHash, follow: (group: InfoHash) => void): void {
-    this.members.join(group);
-    follow(group);
+  /** Has members connect to the peers found so far and from now on. */
+  #meetFound(): void {
     for (const peer of this.discovery.candidates()) this.members.addPeer(peer);
     if (this.#hasJoined) return;
     this.#hasJoined = true;

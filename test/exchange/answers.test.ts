@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Answers, RequestsRoom } from '../../src/exchange/answers.ts';
+import { Answers } from '../../src/exchange/answers.ts';
+import { RequestsRoom } from '../../src/exchange/request-queue.ts';
 import { LeastSent } from '../../src/exchange/least-sent.ts';
 import { EmptyOffer } from '../../src/exchange/offer.ts';
 import {

@@ -154,8 +154,7 @@ export async function startMember(
     },
   });
   port = server.port;
-  if (options.staysNear === true) members.keepNear(group);
-  members.join(group);
+  members.join(group, { isNear: options.staysNear === true });
   const member: MadeMember = {
     members,
     offer,

@@ -8,7 +8,8 @@ import {
   parseExtendedHandshake,
   parseHandshake,
 } from '../../src/exchange/handshake.ts';
-import { formatMessage, type FilePrefix, type Message } from '../../src/exchange/messages.ts';
+import { formatMessage } from '../../src/exchange/format-message.ts';
+import type { FilePrefix, Message } from '../../src/exchange/messages.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import { MAX_IGNORED_BYTES, MAX_MESSAGE_BYTES } from '../../src/wire/bounds.ts';
 import { ID, message, numbers } from '../support/raw-peer.ts';

@@ -2,18 +2,9 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import {
-  FRAME_HEAD_BYTES,
-  formatBody,
-  formatDataHead,
-  formatMessage,
-  parseBody,
-  prefixOf,
-  REFUSALS,
-  type FilePrefix,
-  type Message,
-  type Refusal,
-} from '../../src/exchange/messages.ts';
+import { FRAME_HEAD_BYTES, formatBody, formatDataHead, formatMessage } from '../../src/exchange/format-message.ts';
+import { prefixOf, REFUSALS, type FilePrefix, type Message, type Refusal } from '../../src/exchange/messages.ts';
+import { parseBody } from '../../src/exchange/parse-message.ts';
 import type { FileHash, InfoHash, StoreHash } from '../../src/nix/brands.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
 

@@ -1,0 +1,51 @@
+import type { InfoHash } from '../nix/brands.ts';
+import { MAX_FETCHES_PER_MESSAGE } from '../wire/bounds.ts';
+import type { Haves } from './haves.ts';
+import type { Edition, Fetch, Message } from './messages.ts';
+import type { TheirWants } from './their-wants.ts';
+import type { Wanted } from './wanted.ts';
+
+/** The parts of a connection that decide what its member hears. */
+export interface TellingOptions {
+  readonly group: InfoHash;
+  /** Returns true if the scope lets this member have our NARs. */
+  readonly mayHave: () => boolean;
+  readonly isNeighbour: () => boolean;
+  readonly haves: Haves;
+  readonly theirs: TheirWants;
+  readonly send: (message: Message) => void;
+}
+
+/** Tells one member of what we want, hold and fetch, as far as it may hear of it. */
+export class Telling {
+  readonly #options: TellingOptions;
+
+  constructor(options: TellingOptions) {
+    this.#options = options;
+  }
+
+  /** Asks for newly wanted files. A member outside the scope is not asked for scoped ones. */
+  want(files: readonly Wanted[]): void {
+    const isAdmitted = this.#options.mayHave();
+    this.#options.haves.want(isAdmitted ? files : files.filter(({ isScoped }) => isScoped !== true));
+  }
+
+  /**
+   * Tells of an edition that is here. Beyond the local network, tells only followers of its hash map, so that nobody
+   * learns which other maps this machine follows.
+   */
+  edition(edition: Edition): void {
+    const { group, isNeighbour, mayHave, send } = this.#options;
+    const isFollower = isNeighbour() || edition.group === group;
+    if (isFollower && mayHave()) send({ kind: 'edition', ...edition });
+  }
+
+  /** Tells a neighbour of files that it wants and that we fetch from an upstream. */
+  fetching(fetches: readonly Fetch[]): void {
+    const { isNeighbour, mayHave, theirs, send } = this.#options;
+    if (!isNeighbour() || !mayHave()) return;
+    const wanted = fetches.filter(({ prefix }) => theirs.has(prefix));
+    for (let at = 0; at < wanted.length; at += MAX_FETCHES_PER_MESSAGE)
+      send({ kind: 'fetching', fetches: wanted.slice(at, at + MAX_FETCHES_PER_MESSAGE) });
+  }
+}
