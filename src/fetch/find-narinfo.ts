@@ -46,7 +46,10 @@ export interface NarInfoSource {
   readonly isTarget?: boolean;
   /** True if its narinfos need no signature, since Nix is told to trust it. */
   readonly isTrusted?: boolean;
-  /** Returns its answer if it has it at hand: `absent` if it has no narinfo. Undefined: it has to be asked. */
+  /**
+   * Returns the narinfo if it is known without asking; `absent` if there is none. Undefined if the source must be
+   * asked.
+   */
   peek?(hash: StoreHash): NarInfo | 'absent' | undefined;
   /** @param path the whole path, if known */
   find(hash: StoreHash, signal: AbortSignal, path?: StorePath): Promise<NarInfo | undefined>;
@@ -106,8 +109,8 @@ export function firstTrusted(
 }
 
 /**
- * Returns the first trusted narinfo, as long as all sources before it know without being asked that they have none.
- * Undefined otherwise, also if one is wrong: then the sources are asked, which tells of failures.
+ * Returns the first trusted narinfo if all sources before it are known not to have one. Asks nobody. Undefined
+ * otherwise, also if the narinfo is wrong: then the sources are asked, and report failures.
  */
 function firstAtHand(
   sources: readonly NarInfoSource[],
@@ -121,7 +124,7 @@ function firstAtHand(
       if (found !== 'absent') return { source, info: admitNarInfo(found, keys, hash, source.isTrusted !== true) };
     }
   } catch {
-    // found again by whoever asks
+    // The same failure occurs when the sources are asked.
   }
   return undefined;
 }

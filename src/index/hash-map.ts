@@ -85,8 +85,8 @@ export class HashMap {
   }
 
   /**
-   * Returns the record of a store path at once, as {@link find} does: `absent` if the hash map has none, undefined if its
-   * shard has to be read first.
+   * Returns the record of a store path without waiting, as {@link find} does. `absent`: the hash map has none.
+   * Undefined: its shard must be read first.
    *
    * @throws INDEX_INVALID if the record is malformed
    */
@@ -203,7 +203,7 @@ export class HashMap {
 
 function recordOf(hash: StoreHash, records: ShardRecords): NarInfo | undefined {
   const info = records.get(hash);
-  // Unknown lines are dropped: a stranger must not fill the store with them.
+  // Drops unknown lines: a stranger must not fill the store with them.
   return info && { ...info, extra: info.extra.filter(([key]) => RECORD_KEYS.has(key)) };
 }
 

@@ -112,7 +112,7 @@ export async function verifyNarInfoAside(info: NarInfo, keys: readonly PublicKey
 
 const verifyAside = promisify(verify);
 
-/** Returns the key that made the signature of a `Sig` line, or why none did. Never throws. @see judgeSignature */
+/** Returns the key that made the signature of a `Sig` line. Otherwise as {@link judgeSignature}. Never throws. */
 export function signerOf(
   text: string,
   message: Uint8Array,

@@ -53,7 +53,7 @@ function withRemarks(
   return { ...rest, ...remarks, ...(isAddressed && ca !== undefined ? { ca } : {}) };
 }
 
-/** Returns the valid signatures, and some by unknown keys, without repetition, and the keys of the valid ones. */
+/** Returns the valid signatures and their keys, and some signatures by unknown keys, without repetition. */
 function soundSignatures(info: NarInfo, keys: readonly PublicKey[]): { sound: string[]; signers: Set<PublicKey> } {
   const message = Buffer.from(fingerprint(info));
   const sound = new Set<string>();

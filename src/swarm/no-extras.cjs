@@ -1,3 +1,3 @@
-// In the built program this stands in for what WebTorrent brings and webtorrent-client.ts switches off: trackers, ports
-// opened in routers, lists of addresses. It is half of its code, and more than half of the time that loading it takes.
+// Replaces parts of WebTorrent in the built program that webtorrent-client.ts turns off: trackers, ports opened in
+// routers, lists of addresses. They are half of its code, and more than half of the time to load it.
 module.exports = {};
