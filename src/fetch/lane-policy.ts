@@ -33,6 +33,8 @@ const SHARE_MS = 2_000;
 const SHARE_PART = 0.25;
 /** Time after a delay by our own limit during which no source counts as slow. */
 const HELD_BACK_MS = 2_000;
+/** Time without progress after which NARs are no longer requested from upstreams that do not answer. */
+const OUTAGE_MS = 30_000;
 /** Without an upstream: default time without progress after which the run gives up. */
 const STANDSTILL_MS = 60_000;
 
@@ -148,6 +150,11 @@ export class LanePolicy {
   /** True if no source has sent a good byte for so long that a run without an upstream gives up. */
   get standsStill(): boolean {
     return this.#now() - this.#progressAtMs > this.#standstillMs;
+  }
+
+  /** True if no source has sent a good byte for so long that upstreams that do not answer are given up. */
+  get isOutageLong(): boolean {
+    return this.#now() - this.#progressAtMs > Math.min(OUTAGE_MS, this.#standstillMs);
   }
 
   /** True if no source has sent a byte for a moment: then the line is to blame, not a source. */

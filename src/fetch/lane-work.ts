@@ -94,6 +94,11 @@ export class LaneWork {
     return this.#atForeigners;
   }
 
+  /** True if no upstream answers. */
+  get areUpstreamsUnreachable(): boolean {
+    return this.#order.areUnreachable;
+  }
+
   get atUpstreams(): ReadonlySet<Task> {
     return this.#atUpstreams;
   }

@@ -320,14 +320,24 @@ export class Scheduler {
   #giveUp(task: Task): void {
     const { upstreamFailure } = task;
     const isAlone = this.#options.upstreams.length === 0;
-    if (upstreamFailure === undefined && !isAlone) return;
-    const mayCome = isAlone || this.#isTooEarly || (this.#mayPeersHave(task) && !task.peersTried);
+    if (!isAlone && upstreamFailure === undefined && !this.#isOutOfReach) return;
+    const mayCome =
+      isAlone || this.#isTooEarly || this.#areMembersLeft || (this.#mayPeersHave(task) && !task.peersTried);
     if ((mayCome || this.#members?.isAtHand(task) === true) && !this.#policy.standsStill) return;
     if (!this.#queues.take(task)) return;
-    const error = isAlone
-      ? this.#work.unavailableAtPeers(task)
-      : unavailable(task.job, reasonsOf(upstreamFailure), upstreamFailure);
+    const why = upstreamFailure === undefined ? 'no cache answers any longer' : reasonsOf(upstreamFailure);
+    const error = isAlone ? this.#work.unavailableAtPeers(task) : unavailable(task.job, why, upstreamFailure);
     void this.#fail(task, error, this.#stop.signal);
+  }
+
+  /** True if no upstream has answered for so long that NARs are given up that were never requested from one. */
+  get #isOutOfReach(): boolean {
+    return this.#work.areUpstreamsUnreachable && this.#policy.isOutageLong;
+  }
+
+  /** True if only members are left. They may give a NAR later: a daemon checks contents before it gives them. */
+  get #areMembersLeft(): boolean {
+    return this.#work.areUpstreamsUnreachable && (this.#members?.size ?? 0) > 0;
   }
 
   #nextForUpstream(): Task | undefined {

@@ -21,6 +21,8 @@ export interface UpstreamMerit {
   readonly rate: SourceRate;
   readonly gate: TrialGate;
   isFailing: boolean;
+  /** True if it did not answer the last request at all. */
+  isUnreachable: boolean;
   /** Missing NARs in a row. */
   misses: number;
   /** NARs with wrong bytes that all came from it. */
@@ -35,7 +37,14 @@ export class UpstreamOrder {
     this.#merits = new Map(
       upstreams.map((upstream) => [
         upstream,
-        { rate: new SourceRate(), gate: new TrialGate(), isFailing: false, misses: 0, provenLies: 0 },
+        {
+          rate: new SourceRate(),
+          gate: new TrialGate(),
+          isFailing: false,
+          isUnreachable: false,
+          misses: 0,
+          provenLies: 0,
+        },
       ]),
     );
   }
@@ -69,6 +78,11 @@ export class UpstreamOrder {
     return this.meritOf(upstream).provenLies >= (upstream.isAnnounced ? PROVEN_LIES_OF_ANNOUNCED : PROVEN_LIES);
   }
 
+  /** True if none of the upstreams answers, and there are some. */
+  get areUnreachable(): boolean {
+    return this.#merits.size > 0 && Array.from(this.#merits.values()).every(({ isUnreachable }) => isUnreachable);
+  }
+
   /** Records a wrong NAR that came from this upstream alone. */
   noteLie(upstream: Upstream): void {
     this.meritOf(upstream).provenLies++;
@@ -78,6 +92,7 @@ export class UpstreamOrder {
   note(upstream: Upstream, failure: unknown): void {
     const merit = this.meritOf(upstream);
     merit.misses = isNarswarmError(failure, 'NAR_UNAVAILABLE', 'HTTP_NOT_FOUND') ? merit.misses + 1 : 0;
+    merit.isUnreachable = isNarswarmError(failure, 'HTTP_FAILED') && failure.facts.status === undefined;
     if (failure === undefined) merit.isFailing = false;
     else if (isNarswarmError(failure, 'HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED')) merit.isFailing = true;
   }

@@ -148,6 +148,47 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     assert.equal(run.stderr, ''); // nobody waited until the cache was given up
   });
 
+  test('with a cache that is gone, a fetch waits for a neighbour that has nothing yet', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const host = lan.host('cache');
+    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
+    await cache.setFaults([{ kind: 'stall-headers', match: /\.nar\./ }]);
+    const holds = await userOf(lan.host('holder'), `file://${made.cacheDir}`);
+    const client = await userOf(lan.host('client'), `http://${host.ipv4}:${cache.port}`);
+    await holds.daemon();
+    const fetching = client.startFetch();
+    while (!(await cache.requests()).some(({ url }) => url.includes('.nar.'))) await sleep(50);
+    await cache.stop();
+    await fetching.event('warning', ({ kind }) => kind === 'peers-again');
+    assert.equal((await holds.fetch('--no-lan')).status, 0); // the daemon gives it from now on
+    const { peers, upstream } = bytesOf(await fetching.end());
+    assert.deepEqual([peers, upstream], [total, 0]);
+  });
+
+  test('with a cache that is gone and nobody else, a fetch does not try each NAR in turn', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const many = await lab.closure(
+      Array.from({ length: 40 }, () => 1_000),
+      'cache.nixos.org',
+    );
+    const host = lan.host('cache');
+    const cache = stack.use(await startCacheProcess(many.cacheDir, host.wrapper));
+    await cache.setFaults([{ kind: 'stall-headers', match: /\.nar\./ }]);
+    const client = await LanUser.of(lab, lan.host('client'), {
+      made: many,
+      cache: `http://${host.ipv4}:${cache.port}`,
+    });
+    const fetching = client.startFetch('--peer-timeout', '1s');
+    while (!(await cache.requests()).some(({ url }) => url.includes('.nar.'))) await sleep(50);
+    await cache.stop();
+    const run = await fetching.end();
+    assert.equal(run.status, 5, run.stderr);
+    const tried = run.events.filter(({ kind }) => kind === 'peers-again').length;
+    assert.ok(tried > 0 && tried < 40, `${tried} of 80 NARs were tried`);
+  });
+
   test('a machine’s own limit does not make it turn to the cache', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
