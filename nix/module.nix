@@ -1,8 +1,8 @@
-# The NixOS module: a daemon that seeds, and an update at night that fetches what the subscriptions stand for.
+# The NixOS module: a daemon that seeds, and an update that fetches the subscriptions at night.
 #
-# What both units have in common with those of `narswarm service` is in units.json, and explained in
-# src/daemon/systemd-units.ts. The config file has the names of the program's options, so `settings` needs no list of
-# them here: the program checks the file while the system is built.
+# units.json has the settings that these units share with those of `narswarm service`; src/daemon/systemd-units.ts explains
+# them. The config file has the names of the program's options, so `settings` needs no list of them here. The program
+# checks the file while the system is built.
 {
   config,
   lib,
@@ -23,7 +23,7 @@ let
   usesDht = settings.dht or true;
   usesLan = settings.lan or true;
   publishes = settings.publish or false;
-  # The daemon serves its own map and those that it follows over HTTP.
+  # The daemon serves its own hash map and followed ones over HTTP.
   isPublisher = source: builtins.match "magnet:.*|https?:.*[?&]xs=.*" source != null;
   servesMaps =
     publishes
@@ -37,7 +37,7 @@ let
   dhtPort = settings.dht-port or defaultPorts.dht;
   httpPort = settings.http-port or defaultPorts.http;
 
-  # What a firewall has to let in. The program itself turns strangers away, by scope, before it reads a byte of theirs.
+  # Ports that a firewall has to let in. The program refuses peers outside the scope before it reads a byte.
   tcpPorts = [ port ] ++ lib.optional servesMaps httpPort;
   tcpRanges = [ defaultPorts.beside ];
   udpPorts = lib.optional (usesDht && (announces || publishes)) dhtPort ++ lib.optionals usesLan [
@@ -53,7 +53,7 @@ let
 
   firewall = config.networking.firewall;
   opensFirewall = if cfg.openFirewall == null then scope == "lan" else cfg.openFirewall;
-  # Opened by hand, for all interfaces or for some.
+  # True if the port was opened by hand, for all interfaces or for one.
   letsPeersIn = lib.any (
     { allowedTCPPorts ? [ ], allowedTCPPortRanges ? [ ], ... }:
     lib.elem port allowedTCPPorts || lib.any (range: range.from <= port && port <= range.to) allowedTCPPortRanges
@@ -68,11 +68,11 @@ let
   );
   misnamed = lib.filter (name: builtins.match namePattern name == null) (lib.attrNames subscriptions);
 
-  # The path as text, without the dependency that Nix would note: the machine fetches what is donated through narswarm,
-  # at night, from whoever has it. A dependency would have nixos-rebuild download or build it first.
+  # The path as text without its dependency, so that nixos-rebuild neither downloads nor builds it. The machine fetches it
+  # at night, through narswarm.
   donatedPath = package: builtins.unsafeDiscardStringContext (toString package);
-  # Named by program, so that the next version is the next generation of the same subscription. Where several have one
-  # name, by the whole name of their paths.
+  # The name of the program, so that its next version is the next generation of the same subscription. Programs with the
+  # same name get the whole name of their paths.
   donationName =
     package:
     let
@@ -121,7 +121,7 @@ let
     // units.filters
     // lib.optionalAttrs (cfg.keyFile != null) { LoadCredential = [ "publisher-key:${cfg.keyFile}" ]; };
 
-  # Text that may be left out, and a switch that is off.
+  # An optional text, and a switch that is off by default.
   textOption =
     more:
     lib.mkOption (
@@ -145,23 +145,23 @@ let
         type = lib.types.str;
         example = "magnet:?xs=urn:btpk:8c34…#desktop";
         description = ''
-          Where its store paths come from: a publisher's address, with `#ROOT` for one root of its map; a store path or
-          profile; a file or URL that lists store paths; an installable. `narswarm subscribe --help` has them all.
+          Source of the store paths: a publisher's address, with `#ROOT` for one root of its hash map; a store path or
+          profile; a file or URL that lists store paths; or an installable. README.md explains them.
         '';
       };
       file = textOption {
         description = "Nix file in which `source` is an attribute path.";
       };
       import = switchOption ''
-        Whether an update imports it into the Nix store. The unit does so through nix-daemon as an ordinary user: the
-        paths need a signature by one of `nix.settings.trusted-public-keys`, and nothing else.
+        Whether an update imports the paths into the Nix store. The unit imports through nix-daemon as an ordinary user, so
+        the paths need a signature by one of `nix.settings.trusted-public-keys`.
       '';
       to = textOption {
         example = "ssh-ng://server";
-        description = "Store to import into, in place of this machine's.";
+        description = "Nix store to import into, instead of this machine's. Needs `import`.";
       };
-      sources = switchOption "Whether the sources that building it needs are wanted, too.";
-      publish = switchOption "Whether it becomes a root of this machine's own hash map. Needs `services.narswarm.publish`.";
+      sources = switchOption "Whether to fetch the sources of its build closure, too.";
+      publish = switchOption "Whether to make it a root of this machine's own hash map. Needs `services.narswarm.publish`.";
     };
   };
 in
@@ -173,7 +173,7 @@ in
       type = lib.types.package;
       default = pkgs.narswarm or (pkgs.callPackage ./package.nix { });
       defaultText = lib.literalExpression "pkgs.narswarm";
-      description = "The narswarm to run.";
+      description = "The narswarm package to use.";
     };
 
     settings = lib.mkOption {
@@ -185,8 +185,8 @@ in
         until = "06:00";
       };
       description = ''
-        The config file, `/etc/narswarm/config.toml`, with the names that it has there: the long names of the options.
-        `narswarm config` lists them. Secrets do not belong here: the file is in the Nix store, for all to read.
+        Contents of the config file, `/etc/narswarm/config.toml`. The keys are the long names of the program's options;
+        `narswarm config` lists them. Put no secrets here: everybody can read the file in the Nix store.
       '';
     };
 
@@ -194,7 +194,7 @@ in
       type = lib.types.bool;
       default = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
       defaultText = lib.literalExpression "pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform";
-      description = "Whether the program reads the config file while the system is built, so that a wrong one fails there.";
+      description = "Whether to check the config file with the program while the system is built. A malformed file then fails the build.";
     };
 
     subscriptions = lib.mkOption {
@@ -206,7 +206,7 @@ in
           import = true;
         };
       };
-      description = "What to hold the newest of.";
+      description = "Subscriptions: paths that the nightly update keeps up to date.";
     };
 
     donations = lib.mkOption {
@@ -214,9 +214,9 @@ in
       default = [ ];
       example = lib.literalExpression "[ pkgs.firefox pkgs.libreoffice ]";
       description = ''
-        Packages whose closures this machine holds and seeds, without having them installed: each becomes a
-        subscription `donation-NAME` to its store path. Nothing of them is built or put into the Nix store, so they have
-        to be in a binary cache or at a publisher: a package that was changed by an overlay usually is not.
+        Packages whose closures this machine holds and seeds without installing them. Each becomes a subscription
+        `donation-NAME` to its store path. They are neither built nor put into the Nix store, so a binary cache or a
+        publisher must have them. A package that an overlay changes is usually in none.
       '';
     };
 
@@ -232,23 +232,23 @@ in
       default = null;
       example = "cohort";
       description = ''
-        Who learns what this machine has: nobody, the local network (what holds where nothing is said), those who follow
-        the same publisher, everybody. With `off` there is no daemon.
+        Who learns which NARs this machine has: nobody (`off`), the local network (`lan`, the program's default), followers of
+        the same publisher (`cohort`), or everybody (`public`). With `off` there is no daemon.
       '';
     };
 
     cacheSize = textOption {
       example = "50G";
-      description = "What the file store may take of the disk. An update removes what goes beyond it.";
+      description = "Limit for the size of the file store. Default: no limit. An update removes paths beyond it.";
     };
 
-    publish = switchOption "Whether this machine publishes a hash map of its own, of the subscriptions that say `publish`.";
+    publish = switchOption "Whether this machine publishes a hash map of its own, of the subscriptions with `publish`.";
 
     keyFile = textOption {
       example = "/var/lib/secrets/narswarm-publisher.key";
       description = ''
-        Key that signs this machine's hash map, as `narswarm key --file FILE` makes it. systemd hands it to the units
-        (LoadCredential), so root alone needs to be able to read it. Followers know the publisher by it: keep a copy.
+        Key that signs this machine's hash map; `narswarm key --file FILE` creates it. systemd passes it to the units
+        (LoadCredential), so only root needs to be able to read it. Keep a copy: followers know the publisher by it.
       '';
     };
 
@@ -258,14 +258,17 @@ in
       defaultText = lib.literalExpression ''services.narswarm.scope is "lan"'';
       example = true;
       description = ''
-        Whether to let others in, on all interfaces: TCP `settings.port` (${toString defaultPorts.peers}) and
-        ${toString defaultPorts.beside.from} to ${toString defaultPorts.beside.to}, by which peers of the daemon and of an
-        update connect; UDP ${toString defaultPorts.discovery}, by which neighbours find each other, and
-        ${toString defaultPorts.mdns}, by which caches announce themselves (mDNS); where a map is
-        published or followed TCP `settings.http-port` (${toString defaultPorts.http}); with `publish` or a scope beyond the local network UDP
-        `settings.dht-port` (${toString defaultPorts.dht}). With scope `lan` it does unless it is told not to: whoever is
-        not on a network of this machine's interfaces is turned away before a byte is read. With a wider scope this has
-        to be said.
+        Whether to open the firewall on all interfaces for these ports:
+
+        - TCP `settings.port` (${toString defaultPorts.peers}): peers of the daemon;
+        - TCP ${toString defaultPorts.beside.from} to ${toString defaultPorts.beside.to}: peers of an update or a fetch;
+        - UDP ${toString defaultPorts.discovery}: neighbours that find each other;
+        - UDP ${toString defaultPorts.mdns}: caches that announce themselves (mDNS);
+        - TCP `settings.http-port` (${toString defaultPorts.http}), if a hash map is published or followed;
+        - UDP `settings.dht-port` (${toString defaultPorts.dht}), with `publish`, or with scope `cohort` or `public`.
+
+        The default is true with scope `lan`: the program refuses hosts outside the networks of this machine's interfaces
+        before it reads a byte. With scope `cohort` or `public` there is no default: set true or false.
       '';
     };
 
@@ -274,20 +277,19 @@ in
         type = lib.types.either lib.types.str (lib.types.listOf lib.types.str);
         default = units.timer.OnCalendar;
         example = "Mon..Fri 12:30";
-        description = "When the update starts (systemd.time(7)). An empty list: only by hand.";
+        description = "Time at which the update starts (systemd.time(7)). With an empty list it starts only by hand.";
       };
       randomizedDelaySec = lib.mkOption {
         type = lib.types.str;
         default = units.timer.RandomizedDelaySec;
         description = ''
-          Spread over which machines start. Some spread serves everybody: what the first ones have fetched, the later
-          ones take from them.
+          Time over which the starts of several machines are spread. Later machines can then take NARs from earlier ones.
         '';
       };
       persistent = lib.mkOption {
         type = lib.types.bool;
         default = units.timer.Persistent;
-        description = "Whether an update that was missed, since the machine was off, is made up for at the next start.";
+        description = "Whether to run a missed update when the machine is next started.";
       };
     };
   };
@@ -310,28 +312,28 @@ in
     assertions = [
       {
         assertion = scope != "off" && firewall.enable && opensFirewall -> ofChance == [ ];
-        message = "services.narswarm.settings.${toString ofChance} = 0 is a port of chance, and the firewall opens fixed ones: leave it out, or give a number.";
+        message = "services.narswarm.settings.${toString ofChance} = 0 picks any free port, but the firewall opens fixed ones: leave it out, or give a number.";
       }
       {
         assertion = announces && firewall.enable && cfg.openFirewall == null -> letsPeersIn;
-        message = "services.narswarm: scope \"${scope}\" is for peers on the internet, and networking.firewall lets none of them in. Add ${openIt}; or openFirewall = false; if something else lets them in.";
+        message = "services.narswarm: scope \"${scope}\" is for peers on the internet, but networking.firewall lets none of them in. Add ${openIt}; or openFirewall = false; if something else lets them in.";
       }
       {
         assertion = scope == "off" -> !(settings.publish or false);
-        message = "services.narswarm: scope \"off\" talks to no peers and publish needs them: give one of them.";
+        message = "services.narswarm: scope \"off\" talks to no peers, but publish needs them: remove one of the two.";
       }
       {
         assertion = scope == "off" -> (settings.peer or [ ]) == [ ];
-        message = "services.narswarm: scope \"off\" talks to no peers and settings.peer names some: give one of them.";
+        message = "services.narswarm: scope \"off\" talks to no peers, but settings.peer names some: remove one of the two.";
       }
       {
         assertion = scope == "off" -> cfg.openFirewall != true;
-        message = "services.narswarm: scope \"off\" listens on no port and openFirewall opens some: give one of them.";
+        message = "services.narswarm: scope \"off\" listens on no port, but openFirewall opens some: remove one of the two.";
       }
       {
         assertion =
           announces -> usesDht;
-        message = "services.narswarm: scope \"${scope}\" announces in the DHT and settings.dht = false forbids it: give one of them.";
+        message = "services.narswarm: scope \"${scope}\" announces in the DHT, but settings.dht = false forbids it: remove one of the two.";
       }
       {
         assertion = settings.publish or false -> cfg.keyFile != null || settings ? key;
@@ -339,27 +341,27 @@ in
       }
       {
         assertion = published == [ ] || settings.publish or false;
-        message = "services.narswarm: subscription ${toString published} says publish, and the machine publishes nothing: set services.narswarm.publish = true.";
+        message = "services.narswarm: subscription ${toString published} says publish, but the machine publishes nothing: set services.narswarm.publish = true.";
       }
       {
         assertion = cfg.keyFile != null -> !(settings ? key);
-        message = "services.narswarm.keyFile and services.narswarm.settings.key both name the publisher's key: give keyFile alone.";
+        message = "services.narswarm.keyFile and services.narswarm.settings.key both name the publisher's key: set only keyFile.";
       }
       {
         assertion = cfg.keyFile != null -> lib.hasPrefix "/" cfg.keyFile && !(lib.hasPrefix builtins.storeDir cfg.keyFile);
-        message = "services.narswarm.keyFile is ${toString cfg.keyFile}: give an absolute path outside of the Nix store, which everybody can read.";
+        message = "services.narswarm.keyFile is ${toString cfg.keyFile}: give an absolute path outside the Nix store, which everybody can read.";
       }
       {
         assertion = !(settings ? store);
-        message = "services.narswarm.settings.store: the units keep their files in /var/lib/narswarm, a folder of systemd's (StateDirectory). For another disk mount it at /var/lib/private/narswarm.";
+        message = "services.narswarm.settings.store: the units keep their files in /var/lib/narswarm, which systemd manages (StateDirectory). To use another disk, mount it at /var/lib/private/narswarm.";
       }
       {
         assertion = misnamed == [ ];
-        message = "services.narswarm.subscriptions: ${toString misnamed} is no name: letters, digits, dots, dashes and underscores, 64 at most, a letter or digit first.";
+        message = "services.narswarm.subscriptions: ${toString misnamed} is not a valid name: use at most 64 letters, digits, dots, dashes and underscores, with a letter or digit first.";
       }
       {
         assertion = aimless == [ ];
-        message = "services.narswarm: subscription ${toString aimless} says to, which names a store to import into, and imports nothing: set import = true, too.";
+        message = "services.narswarm: subscription ${toString aimless} has `to`, a store to import into, but imports nothing: set import = true, too.";
       }
       {
         assertion = unknownDonations == [ ];
@@ -371,12 +373,12 @@ in
 
     warnings =
       lib.optional (scope == "lan" && firewall.enable && cfg.openFirewall == false && !letsPeersIn)
-        "services.narswarm: neighbours cannot take anything from this machine, since networking.firewall lets none of them in. Add ${openIt}, or open the ports for one interface by networking.firewall.interfaces.";
+        "services.narswarm: neighbours get no NARs from this machine, since networking.firewall lets none of them in. Add ${openIt}, or open the ports for one interface with networking.firewall.interfaces.";
 
     environment.systemPackages = [ cfg.package ];
     environment.etc."narswarm/config.toml".source = configFile;
 
-    # Where allowed-users was narrowed, the units still get to the Nix daemon. They need not be trusted.
+    # The units may use the Nix daemon even if allowed-users is restricted. They need not be trusted.
     nix.settings.extra-allowed-users = [ "narswarm" ];
 
     networking.firewall = lib.mkIf opensFirewall {
@@ -395,8 +397,8 @@ in
     );
 
     systemd.services.narswarm-update = unit // {
-      description = "narswarm: fetches what its subscriptions stand for";
-      # A rebuild neither ends an update nor waits for one.
+      description = "narswarm: fetches the subscriptions";
+      # A rebuild does not restart a running update.
       restartIfChanged = false;
       serviceConfig = service // units.update // { ExecStart = run "update"; };
     };

@@ -33,7 +33,9 @@ interface AddOptions extends CommonOptions {
 
 export function addCommand(): Command {
   const add = new Command('add')
-    .description('export store paths of this machine, with their closures, into a file store, signed, ready to publish')
+    .description(
+      'sign store paths of this machine and their closures, and export them into a file store, ready to publish',
+    )
     .argument('<path...>', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store to export into', defaultStoreDir())
     .option('--sign-key <file>', 'secret key of Nix to sign the closures with (nix-store --generate-binary-cache-key)')
@@ -42,7 +44,7 @@ export function addCommand(): Command {
         .choices(COMPRESSIONS)
         .default('xz'),
     )
-    .option('-n, --dry-run', 'say what would be exported and signed');
+    .option('-n, --dry-run', 'list the paths that would be exported and signed');
   addKeys(add);
   addCommon(
     add,

@@ -41,19 +41,19 @@ export function daemonCommand(): Command {
     .option('--store <dir>', 'file store to seed', defaultStoreDir());
   daemon.option(
     '--publish',
-    'sign and publish this machine’s own hash map, too: of the subscriptions that say publish, and of what was added',
+    'sign and publish this machine’s own hash map, too: the subscriptions that say publish, and the paths of narswarm add',
   );
   addPublishing(daemon);
   addHttpPort(daemon);
   daemon
     .option(
       '--max-size <size>',
-      'budget for the NARs, which mirrors keep to, such as 50G (default: none)',
+      'limit for the size of all NARs, which mirrors keep to, such as 50G (default: none)',
       one(parseBudget),
     )
     .option(
       '--keep-generations <count>',
-      'complete generations of each mirror that stay beside the current one',
+      'complete generations of each mirror to keep, besides the newest one',
       one(parseCount),
       1,
     );

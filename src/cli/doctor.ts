@@ -57,11 +57,11 @@ const MARKS: Readonly<Record<Verdict, string>> = { good: 'ok', unsure: '??', bad
 export function doctorCommand(): Command {
   const doctor = new Command('doctor')
     .description(
-      'look at what may keep this machine from sharing: Nix, keys, disk, clock, ports, firewall, multicast, and the DHT if it is used',
+      'find problems that keep this machine from sharing: Nix, keys, disk, clock, ports, firewall, multicast, and the DHT if it is used',
     )
-    .option('--store <dir>', 'file store to look at', defaultStoreDir())
-    .option('--max-size <size>', 'budget for the NARs, such as 50G (default: none)', one(parseBudget))
-    .option('--publish', 'look at the ports of a publisher, too');
+    .option('--store <dir>', 'file store to check', defaultStoreDir())
+    .option('--max-size <size>', 'limit for the size of all NARs, such as 50G (default: none)', one(parseBudget))
+    .option('--publish', 'check the ports of a publisher, too');
   addHttpPort(doctor);
   addPublishers(doctor, 'hash map that is followed; may be repeated');
   addKeys(doctor);

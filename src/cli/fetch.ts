@@ -38,7 +38,7 @@ export function fetchCommand(): Command {
     .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())
     .option('--to <store-uri>', 'Nix store to import into (default: the local one)')
     .option('--no-copy', 'do not import; only fill the file store')
-    .option('--no-check-sigs', 'accept paths without a signature from caches, too; they are never served or published')
+    .option('--no-check-sigs', 'accept unsigned paths from caches, too; they are never served or published')
     .option(
       '--seed-for <duration>',
       'continue seeding after the fetch for this time, such as 10m',

@@ -22,10 +22,10 @@ interface GcFlags extends CommonOptions {
 export function gcCommand(): Command {
   const gc = new Command('gc')
     .description('prune the file store to its budget: remove paths that nothing keeps, least recently served first')
-    .option('--store <dir>', 'file store to collect', defaultStoreDir())
+    .option('--store <dir>', 'file store to prune', defaultStoreDir())
     .option(
       '--max-size <size>',
-      'limit for the size of all NARs, such as 50G (default: none; removes only leftovers)',
+      'limit for the size of all NARs, such as 50G (default: none; then only leftovers are removed)',
       one(parseBudget),
     )
     .option(

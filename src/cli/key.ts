@@ -19,9 +19,7 @@ interface KeyOptions extends CommonOptions {
 
 export function keyCommand(): Command {
   const key = new Command('key')
-    .description(
-      'make the key that signs hash maps (never overwrite it), or show it, and print the publisher’s address',
-    )
+    .description('create the key that signs hash maps, or read the existing one, and print the publisher’s address')
     .option('--file <file>', 'key file, mode 0600', defaultKeyFile())
     .option('--salt <name>', 'name of the hash map: one key can sign several', '');
   addCommon(key, ['narswarm key', 'narswarm key --file lab.key --salt desktops'], ['NOT_FOUND']);

@@ -53,7 +53,7 @@ export function onlyCommand([first = '']: readonly string[]): CommandName | unde
 export async function program(only?: CommandName): Promise<Command> {
   const root = new Command('narswarm')
     .description(
-      'Prefetches Nix closures over BitTorrent: torrents for every NAR, found in a signed hash map, with the binary cache as the net below.',
+      'Prefetches Nix closures over BitTorrent: NARs come from neighbours and from followers of a publisher, and from the binary cache if no peer has them.',
     )
     .version(VERSION)
     .option('--config <file>', 'config file (default: NARSWARM_CONFIG, or the system’s or user’s own)')

@@ -25,7 +25,7 @@ export interface PublishingFlags {
 export function addPublishing(command: Command): Command {
   return command
     .option('--salt <name>', 'name of the hash map: one key can sign several', '')
-    .option('--key <file>', 'publisher key; made where there is none', defaultKeyFile())
+    .option('--key <file>', 'publisher key; created if it does not exist', defaultKeyFile())
     .option(
       '--hint <host:port>',
       'peer to name in the hash map, such as this machine’s public address; may be repeated',

@@ -47,12 +47,12 @@ export function publishCommand(): Command {
     .option('--store <dir>', 'binary cache directory to publish', defaultStoreDir())
     .option(
       '--from <url>',
-      'HTTP binary cache to download what is missing of the roots from, first; may be repeated',
+      'binary cache to download missing paths of the roots from, before publishing; may be repeated',
       each(String),
     )
     .option(
       '--root <name=storepath>',
-      'publish the closure of this path under this name; may be repeated (default: all that the store holds)',
+      'publish the closure of this path under this name; may be repeated (default: the whole store)',
       each(parseRoot),
     );
   addPublishing(publish);

@@ -26,7 +26,10 @@ export function serviceCommand(): Command {
     .option('--user', 'units for systemctl --user, with this user’s config file and folders')
     .option('--output <dir>', 'write them as files into this folder')
     .option('--force', 'with --output: overwrite existing files')
-    .option('--key-file <file>', 'publisher key to pass to the units, which cannot read files of root and users');
+    .option(
+      '--key-file <file>',
+      'publisher key to pass to the units, which cannot read files of root or users themselves',
+    );
   addCommon(
     service,
     [

@@ -30,7 +30,7 @@ export function addCommon(
   );
   rememberExamples(command, examples);
   return command
-    .option('--json', 'print one JSON object a line on stdout')
+    .option('--json', 'print one JSON object per line on stdout')
     .option('-q, --quiet', 'print results and warnings only')
     .addHelpText(
       'after',
@@ -73,12 +73,12 @@ export function addNetwork(
       each(parseEndpoint),
     )
     .addOption(new Option('--no-dht', 'do not use the DHT').default(true))
-    .addOption(new Option('--dht', 'use the DHT, where the config file says otherwise'))
+    .addOption(new Option('--dht', 'use the DHT, even if the config file says not to'))
     .addOption(new Option('--no-lan', 'do not look for peers on the local network').default(true))
-    .addOption(new Option('--lan', 'look for them, where the config file says otherwise'))
+    .addOption(new Option('--lan', 'look for peers on the local network, even if the config file says not to'))
     .option(
       '--lan-networks <cidr>',
-      'network that counts as local besides those of the interfaces, such as 10.20.0.0/16; may be repeated',
+      'network that counts as local, besides those of the interfaces, such as 10.20.0.0/16; may be repeated',
       each(parseSubnet),
     );
   addRates(command);
@@ -86,7 +86,7 @@ export function addNetwork(
     command.addOption(
       new Option(
         '--scope <scope>',
-        'who learns what this machine has: off (no peers), lan, cohort (announced in the DHT), public (single NARs too)',
+        'who learns which NARs this machine has: off (no peers), lan (the local network), cohort (announced in the DHT), public (single NARs announced, too)',
       )
         .choices(SCOPES)
         .default(scope),
@@ -96,8 +96,8 @@ export function addNetwork(
 }
 
 /** Adds `--peer`. */
-export function addPeers(command: Command): Command {
-  return command.option('--peer <host:port>', 'peer to ask before any other; may be repeated', each(parseEndpoint));
+export function addPeers(command: Command, description = 'peer to ask before any other'): Command {
+  return command.option('--peer <host:port>', `${description}; may be repeated`, each(parseEndpoint));
 }
 
 /** Adds `--trusted-public-key`. */
@@ -136,12 +136,20 @@ function addRates(command: Command): Command {
   return command
     .option(
       '--max-download-rate <rates>',
-      'limit for everything that is downloaded: 10MB/s, or by the time "5MB/s, 22:00-06:00 unlimited" (default: none)',
+      'limit for all downloads: 10MB/s, or by the time of day "5MB/s, 22:00-06:00 unlimited" (default: none)',
       parseRates,
     )
-    .option('--max-upload-rate <rates>', 'limit for everything that is given to others (default: none)', parseRates)
-    .option('--max-wan-download-rate <rates>', 'limit for what comes from beyond the local network', parseRates)
-    .option('--max-wan-upload-rate <rates>', 'limit for what is given to others beyond the local network', parseRates);
+    .option('--max-upload-rate <rates>', 'limit for all uploads, likewise (default: none)', parseRates)
+    .option(
+      '--max-wan-download-rate <rates>',
+      'limit for downloads from beyond the local network, likewise (default: none)',
+      parseRates,
+    )
+    .option(
+      '--max-wan-upload-rate <rates>',
+      'limit for uploads beyond the local network, likewise (default: none)',
+      parseRates,
+    );
 }
 
 /** Makes the rate limits that the options set. They hold for the whole process. */

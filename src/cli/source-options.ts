@@ -49,19 +49,19 @@ export function addSources(command: Command): Command {
       'binary cache for NARs that peers do not have: an http(s) URL or a folder; may be repeated (default: substituters of nix.conf)',
       each(String),
     )
-    .option('--no-upstream', 'use peers alone');
+    .option('--no-upstream', 'use no caches, only peers');
   addPeers(command);
   addKeys(command);
   addShareKeys(command);
   return command
     .option(
       '--publisher-timeout <duration>',
-      'time to look for the hash maps (default: 10s, or 60s without an upstream)',
+      'time to look for hash maps (default: 10s, or 60s without a cache)',
       parseTimeout,
     )
     .option(
       '--peer-timeout <duration>',
-      'without an upstream: time to wait for a good byte from any peer (default: 60s)',
+      'without a cache: time to wait for a good byte from any peer (default: 60s)',
       parseTimeout,
     );
 }

@@ -34,10 +34,13 @@ const AT_WORK = '  note      an update is running on this store';
 
 export function statusCommand(): Command {
   const status = new Command('status')
-    .description('show for each subscription whether it is complete, as of when, and its missing paths')
+    .description('show whether each subscription is complete, as of when, and which paths are missing')
     .argument('[name...]', 'subscription (default: all)')
     .option('--store <dir>', 'file store that updates fill', defaultStoreDir())
-    .option('--check', 'if one is not complete, end with the exit status of its last update; 3 before its first');
+    .option(
+      '--check',
+      'exit with the status of the last update if a subscription is not complete, or with 3 if it was never updated',
+    );
   addCommon(
     status,
     ['narswarm status', 'narswarm status desktop --json', 'narswarm status --check --quiet >/dev/null'],

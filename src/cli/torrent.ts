@@ -23,7 +23,7 @@ export function torrentCommand(): Command {
     .option('--store <dir>', 'file store that holds the NAR', defaultStoreDir())
     .option('--out <file>', 'file to write (default: <name>.torrent in the current folder)')
     .option('--magnet', 'print a magnet link and write no file');
-  addPeers(torrent);
+  addPeers(torrent, 'peer to name in the magnet link');
   addCommon(
     torrent,
     [

@@ -41,7 +41,7 @@ export function updateCommand(): Command {
     .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())
     .option(
       '--until <time>',
-      'time of day, such as 06:00, at which to stop; the next run continues',
+      'time of day at which to stop, such as 06:00; the next run continues',
       one(checkTimeOfDay),
     )
     .option('--max-size <size>', 'limit for the size of all NARs, such as 50G (default: none)', one(parseBudget))
@@ -53,7 +53,7 @@ export function updateCommand(): Command {
     )
     .option(
       '--publish',
-      'sign this machine’s own hash map of the subscriptions that say publish, and of what was added',
+      'sign this machine’s own hash map: the subscriptions that say publish, and the paths of narswarm add',
     )
     .option('--no-wait', 'fail if another update is running, instead of waiting for it')
     .option('-n, --dry-run', 'list the NARs that would be fetched, and their size');

@@ -20,10 +20,10 @@ interface VerifyFlags extends CommonOptions, SourceFlags {
 
 export function verifyCommand(): Command {
   const verify = new Command('verify')
-    .description('read the NARs of the file store again, and put damaged files into quarantine')
+    .description('read the NARs of the file store again, and quarantine damaged files')
     .argument('[path...]', 'store path, a link to one such as ./result, or its hash part (default: the whole store)')
     .option('--store <dir>', 'file store to verify', defaultStoreDir())
-    .option('--deep', 'decompress the NARs, too, and check the signed facts: NarHash, NarSize and the signatures')
+    .option('--deep', 'also decompress the NARs, and check NarHash, NarSize and the signatures')
     .option('--repair', 'fetch damaged files again');
   addSources(verify);
   addNetwork(verify, { scope: 'lan' });

@@ -78,7 +78,7 @@ export function systemdUnits(options: UnitsOptions): Unit[] {
       Install: { WantedBy: options.user ? 'default.target' : 'multi-user.target' },
     }),
     unit('narswarm-update.service', {
-      Unit: { Description: 'narswarm: fetches what its subscriptions stand for', ...online, ...units.start },
+      Unit: { Description: 'narswarm: fetches the subscriptions', ...online, ...units.start },
       Service: { ...common, ...units.update, ExecStart: commandLine([...start, 'update']) },
     }),
     unit('narswarm-update.timer', {

@@ -12,11 +12,15 @@ import { LIBS, TOP } from './nix-eval.ts';
 
 const configuration = (text: string): string => `{ services.narswarm = { enable = true; ${text} }; }`;
 
-/** README's own lines, as somebody pastes them. */
-const [, ofReadme = ''] = /```nix\n(.*?)```/s.exec(readFileSync(`${TOP}README.md`, 'utf8')) ?? [];
+/** README's own lines for neighbours and for every night, as somebody pastes them. */
+const [ofNeighbours = '', ofNight = ''] = Array.from(
+  readFileSync(`${TOP}README.md`, 'utf8').matchAll(/```nix\n(.*?)```/gs),
+  ([, lines = '']) => lines,
+);
 
 const CASES = {
-  readme: `{ ${ofReadme} }`,
+  neighbours: `{ ${ofNeighbours} }`,
+  night: `{ ${ofNight} }`,
   desktop: './nix/examples/desktop.nix',
   publisher: './nix/examples/publisher.nix',
   hook: './nix/examples/upgrade-hook.nix',
@@ -41,8 +45,8 @@ const CASES = {
 
 /** Configurations that contradict themselves, and what the one refusal says. */
 const CONTRADICTIONS: Readonly<Record<string, readonly [text: string, says: RegExp]>> = {
-  'a firewall with a port of chance': ['settings.port = 0;', /settings\.port = 0/],
-  'a firewall with a DHT port of chance': [
+  'a firewall with port 0': ['settings.port = 0;', /settings\.port = 0/],
+  'a firewall with DHT port 0': [
     'scope = "cohort"; openFirewall = true; settings.dht-port = 0;',
     /settings\.dht-port = 0/,
   ],
@@ -70,21 +74,21 @@ const CONTRADICTIONS: Readonly<Record<string, readonly [text: string, says: RegE
   'a key in the Nix store': ['keyFile = "/nix/store/x.key";', /keyFile is \/nix\/store\/x\.key/],
   'a key by a relative path': ['keyFile = "x.key";', /keyFile is x\.key/],
   'a file store elsewhere': ['settings.store = "/srv/narswarm";', /settings\.store.*\/var\/lib\/private\/narswarm/],
-  'a name that is none': ['subscriptions."../x".source = "/run/current-system";', /\.\.\/x is no name/],
+  'a malformed name': ['subscriptions."../x".source = "/run/current-system";', /\.\.\/x is not a valid name/],
   'a store to import into, and no import': [
     'subscriptions = { lab = { source = "/x"; to = "/mnt"; }; sound = { source = "/x"; to = "/mnt"; import = true; }; };',
-    /subscription lab says to.*import = true/,
+    /subscription lab has .to.*import = true/,
   ],
   'a donation without a known path': ['donations = [ pkgs.unknown ];', /path of unknown is not known/],
 };
 
 /** Configurations that are refused before any assertion is looked at. */
 const ERRORS: Readonly<Record<string, string>> = {
-  'a scope that is none': 'scope = "everyone";',
+  'an unknown scope': 'scope = "everyone";',
   'two scopes': 'scope = "lan"; settings.scope = "cohort";',
-  'an option that is none': 'openFireWall = true;',
+  'an unknown option': 'openFireWall = true;',
   'a subscription without a source': 'subscriptions.a = { };',
-  'a word of a subscription that is none': 'subscriptions.a = { source = "/run/current-system"; improt = true; };',
+  'an unknown key of a subscription': 'subscriptions.a = { source = "/run/current-system"; improt = true; };',
 };
 
 for (const [title, lib] of LIBS) {
@@ -108,8 +112,18 @@ for (const [title, lib] of LIBS) {
         assert.deepEqual([refusals, warnings], [[], []]);
     });
 
-    test('the lines of README are a machine that gives and takes at night', () => {
-      const { refusals, warnings, toml, services, timers, allowedTCPPorts } = seen.readme;
+    test('README’s lines for neighbours make a machine that fetches its own system and shares it', () => {
+      const { refusals, warnings, toml, services, allowedTCPPorts } = seen.neighbours;
+      assert.deepEqual([refusals, warnings], [[], []]);
+      const source = '/etc/nixos#nixosConfigurations.desktop.config.system.build.toplevel';
+      const system = { source, import: true, sources: false, publish: false };
+      assert.deepEqual(structuredClone(parse(toml)), { subscriptions: { system } });
+      assert.deepEqual(Object.keys(services).toSorted(), ['narswarm', 'narswarm-update']);
+      assert.deepEqual(allowedTCPPorts, [16_277]);
+    });
+
+    test('README’s lines for every night make a machine that gives and takes', () => {
+      const { refusals, warnings, toml, services, timers, allowedTCPPorts } = seen.night;
       assert.deepEqual([refusals, warnings], [[], []]);
       const { subscriptions, ...rest } = parse(toml);
       assert.deepEqual(rest, { 'max-size': '50G', until: '06:00' });
@@ -189,7 +203,7 @@ for (const [title, lib] of LIBS) {
     });
 
     test('a closed firewall causes a warning, unless the port is opened by hand', () => {
-      assert.match(seen.shut.warnings.join(), /neighbours cannot take anything.*openFirewall = true; \(TCP 16277 /);
+      assert.match(seen.shut.warnings.join(), /neighbours get no NARs.*openFirewall = true; \(TCP 16277 /);
       for (const { warnings, refusals } of [seen.shutByHand, seen.cohortByHand, seen.cohortShut, seen.noFirewall])
         assert.deepEqual([warnings, refusals], [[], []]);
     });
