@@ -58,10 +58,10 @@ export interface PrefetchOptions {
   /** Limit on what is taken from each of those hash maps. Default: none. */
   readonly mapBudget?: MapBudget | undefined;
   /**
-   * True to continue without missing paths and their referrers; {@link PrefetchResult.missing} lists them. Then paths
-   * are also missing after an interruption, and a failed import is in the result. Default: false. Then the walk ends
-   * with the first path without a narinfo. A path whose NAR cannot be fetched or imported ends the fetch after
-   * everything else is imported.
+   * True to continue without missing paths and their referrers. {@link PrefetchResult.missing} lists them, also after
+   * an interruption, and a failed import is in the result. If false (default), the walk ends with the first path
+   * without a narinfo, and a path whose NAR cannot be fetched or imported ends the fetch after everything else is
+   * imported.
    */
   readonly keepGoing?: boolean;
   readonly publishers: readonly PublisherAddress[];

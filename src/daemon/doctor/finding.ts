@@ -42,7 +42,7 @@ export interface Findings {
   };
   clock: {
     readonly now: string;
-    /** A time in the future at which something was dated. */
+    /** A recorded time that is later than now. */
     readonly later: string | undefined;
     /** The time at which a kept hash map expired. */
     readonly expired: string | undefined;
