@@ -52,8 +52,8 @@ export interface GcResult {
 
 /**
  * Prunes the store to its budget. Keeps closures of roots, claims of running fetches, and NARs served in the last ten
- * minutes. Removes the others until the budget is met, least recently served first. NARs without a known
- * copy on another machine come last. Always removes leftovers of crashes.
+ * minutes. Removes the others until the budget is met, least recently served first. NARs without a known copy on
+ * another machine come last. Always removes leftovers of crashes.
  *
  * It is safe to kill this at any moment: see {@link sweep}. A fetch that begins meanwhile waits before it looks up the
  * store's contents.

@@ -239,8 +239,8 @@ class Verification {
     const wasWrong = known !== undefined && hashes.narHash === undefined && contentsOf(known, info) === 'wrong';
     const contents = faultOfContents(wasWrong ? known.narHash : hashes.narHash, info);
     if (contents === undefined) return;
-    // A file with the FileHash of its narinfo may be the right NAR of another path. A narinfo that names it must not
-    // have it quarantined: then the narinfo is the wrong one.
+    // A file with the FileHash of its narinfo may be the right NAR of another path. So the narinfo is quarantined, not
+    // the file.
     if (fileHash === undefined) await isolate(path, hashes, contents);
     else await isolate(narInfoPath, info.seen, { kind: 'wrong-nar-named', contents });
   }
