@@ -183,7 +183,7 @@ export class Network implements AsyncDisposable {
     this.#meetFound();
   }
 
-  /** Has members connect to the peers found so far and from now on. */
+  /** Makes members connect to the peers found so far, and to those found later. */
   #meetFound(): void {
     for (const peer of this.discovery.candidates()) this.members.addPeer(peer);
     if (this.#hasJoined) return;
