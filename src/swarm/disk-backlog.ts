@@ -1,8 +1,10 @@
+import type { Backpressure } from '../wire/backpressure.ts';
+
 /** Limit on bytes that wait to be written. Beyond it, nothing more is read from peers. */
 const MAX_UNWRITTEN_BYTES = 32 * 1024 * 1024;
 
 /** Counts the bytes of all downloads that wait for the disk. Peers wait if it is slow, so that memory does not fill. */
-export class DiskBacklog {
+export class DiskBacklog implements Backpressure {
   readonly #onFree = new Set<() => void>();
   #bytes = 0;
   #isFull = false;

@@ -59,10 +59,6 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
     this.setMaxListeners(0);
     handle.setMaxListeners(0); // each connected peer waits for its end
     handle.on('wire', (wire: Wire, address: string) => this.#welcome(wire, address));
-    const stop = context.backlog.onFree(() => {
-      for (const connection of this.#connections.values()) connection.readOn();
-    });
-    handle.once('close', stop);
   }
 
   /** Peers that have the torrent and are connected now. */
@@ -90,7 +86,7 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
         budget,
         downloadLimit: downloadLimit?.towards(host),
         uploadLimit: uploadLimit?.towards(host),
-        isHeldUp: () => backlog.isFull,
+        disk: backlog,
         onUpload: (bytes) => onUpload(this.infoHash, bytes),
       },
       head,

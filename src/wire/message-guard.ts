@@ -9,11 +9,11 @@ import {
   MAX_BENCODED_BYTES,
   MAX_BLOCK_BYTES,
   MAX_EXTENDED_HANDSHAKES,
-  MAX_MESSAGE_BYTES,
   MAX_METADATA_BYTES,
   MAX_PIECES,
 } from './bounds.ts';
-import { HANDSHAKE_BYTES, KIND, LENGTH_BYTES, PROTOCOL } from './protocol.ts';
+import { MessageCutter } from './message-cutter.ts';
+import { KIND, PROTOCOL } from './protocol.ts';
 
 /** Bounds for indexes and lengths. */
 export interface TorrentShape {
@@ -52,82 +52,37 @@ const LENGTHS: Readonly<Record<number, number>> = {
 /** Follows the bytes of one connection from the peer's handshake on, without copying more than a message's head. */
 export class MessageGuard {
   readonly #options: MessageGuardOptions;
-  /** The part that is being gathered: the handshake, a length, a head, or a whole bencoded message. */
-  #part: 'handshake' | 'length' | 'head' | 'bencoded' = 'handshake';
-  #buffer = Buffer.allocUnsafe(HANDSHAKE_BYTES);
-  #gathered = 0;
-  #wanted = HANDSHAKE_BYTES;
-  /** Length of the message whose head is being gathered, and the bytes of it that need no check. */
-  #messageBytes = 0;
-  #skipBytes = 0;
+  readonly #cutter: MessageCutter;
   #extendedHandshakes = 0;
 
   constructor(options: MessageGuardOptions) {
     this.#options = options;
+    this.#cutter = new MessageCutter(HEAD_BYTES, {
+      handshake: (bytes) => PROTOCOL.equals(bytes.subarray(0, PROTOCOL.length)),
+      head: (head, messageBytes) => this.#onHead(head, messageBytes),
+      whole: (message) => this.#isSoundBencoded(message.subarray(2), message[1] ?? 0),
+      passed: () => true,
+    });
   }
 
   /** Returns true if the peer may send this. After false, drop the chunk and end the connection. */
   accept(chunk: Uint8Array): boolean {
-    let at = 0;
-    while (at < chunk.length) {
-      if (this.#skipBytes > 0) {
-        const skipped = Math.min(this.#skipBytes, chunk.length - at);
-        this.#skipBytes -= skipped;
-        at += skipped;
-        continue;
-      }
-      const taken = Math.min(this.#wanted - this.#gathered, chunk.length - at);
-      this.#buffer.set(chunk.subarray(at, at + taken), this.#gathered);
-      this.#gathered += taken;
-      at += taken;
-      if (this.#gathered === this.#wanted && !this.#onGathered()) return false;
-    }
-    return true;
+    let at: number | undefined = 0;
+    while (at !== undefined && at < chunk.length) at = this.#cutter.step(chunk, at);
+    return at !== undefined;
   }
 
-  #gather(part: 'length' | 'head' | 'bencoded', bytes: number, gathered = 0): void {
-    this.#part = part;
-    this.#wanted = bytes;
-    this.#gathered = gathered;
-  }
-
-  #onGathered(): boolean {
-    const bytes = this.#buffer.subarray(0, this.#wanted);
-    switch (this.#part) {
-      case 'handshake':
-        this.#gather('length', LENGTH_BYTES);
-        return PROTOCOL.equals(bytes.subarray(0, PROTOCOL.length));
-      case 'length':
-        this.#messageBytes = bytes.readUInt32BE(0);
-        if (this.#messageBytes === 0) this.#gather('length', LENGTH_BYTES);
-        else this.#gather('head', Math.min(HEAD_BYTES, this.#messageBytes));
-        return this.#messageBytes <= MAX_MESSAGE_BYTES;
-      case 'head':
-        return this.#onHead(bytes);
-      default:
-        this.#gather('length', LENGTH_BYTES);
-        return this.#isSoundBencoded(bytes.subarray(2), bytes[1] ?? 0);
-    }
-  }
-
-  #onHead(head: Buffer): boolean {
-    const lengthBytes = this.#messageBytes;
+  #onHead(head: Buffer, messageBytes: number): 'gather' | 'pass' | 'refuse' {
     const kind = head[0] ?? 0;
-    if (kind === KIND.EXTENDED) {
-      if (head.length < 2) return false;
-      const name = head[1] === 0 ? 'handshake' : this.#options.extension(head[1] ?? 0);
-      if (name === 'handshake' || name === 'ut_metadata') return this.#gatherBencoded(head);
-      if (name === 'lt_donthave' && (lengthBytes !== 6 || !this.#hasPiece(head.readUInt32BE(2)))) return false;
-    } else if (!this.#isSound(kind, head)) {
-      return false;
-    }
-    this.#skipBytes = lengthBytes - head.length;
-    this.#gather('length', LENGTH_BYTES);
-    return true;
+    if (kind !== KIND.EXTENDED) return this.#isSound(kind, head, messageBytes) ? 'pass' : 'refuse';
+    if (head.length < 2) return 'refuse';
+    const name = head[1] === 0 ? 'handshake' : this.#options.extension(head[1] ?? 0);
+    if (name === 'handshake' || name === 'ut_metadata') return messageBytes > MAX_BENCODED_BYTES ? 'refuse' : 'gather';
+    if (name === 'lt_donthave' && (messageBytes !== 6 || !this.#hasPiece(head.readUInt32BE(2)))) return 'refuse';
+    return 'pass';
   }
 
-  #isSound(kind: number, head: Buffer): boolean {
-    const lengthBytes = this.#messageBytes;
+  #isSound(kind: number, head: Buffer, lengthBytes: number): boolean {
     const exact = LENGTHS[kind];
     if (exact !== undefined && lengthBytes !== exact) return false;
     switch (kind) {
@@ -164,15 +119,6 @@ export class MessageGuard {
     const { pieces, pieceLength, lengthBytes } = shape;
     const pieceBytes = index === pieces - 1 ? lengthBytes - index * pieceLength : pieceLength;
     return offset + length <= pieceBytes;
-  }
-
-  #gatherBencoded(head: Buffer): boolean {
-    if (this.#messageBytes > MAX_BENCODED_BYTES) return false;
-    const whole = Buffer.allocUnsafe(Math.max(this.#messageBytes, HEAD_BYTES));
-    whole.set(head);
-    this.#buffer = whole;
-    this.#gather('bencoded', this.#messageBytes, head.length);
-    return head.length < this.#messageBytes || this.#onGathered();
   }
 
   #isSoundBencoded(payload: Buffer, id: number): boolean {

@@ -1,14 +1,15 @@
 import type { Socket } from 'node:net';
 import { giveBack } from '../bytes/lent-buffers.ts';
 import type { RateLimit } from '../bytes/rate-limit.ts';
+import type { Backpressure } from './backpressure.ts';
 import type { StreamCipher } from './encryption.ts';
 
 export interface PacedSocketOptions {
   readonly cipher: StreamCipher | undefined;
   /** Limit on the rate of reading. */
   readonly limit: RateLimit | undefined;
-  /** Returns true while nothing may be read. Call {@link PacedSocket.readOn} afterwards. */
-  readonly isHeldUp: () => boolean;
+  /** Nothing is read while one of these is full. */
+  readonly readers: readonly Backpressure[];
   /** Called with received bytes, decrypted. */
   readonly onBytes: (bytes: Buffer) => void;
   /** Called when the peer has taken bytes. */
@@ -22,6 +23,7 @@ const WRITE_AHEAD_BYTES = 64 * 1024;
 export class PacedSocket {
   readonly #socket: Socket;
   readonly #options: PacedSocketOptions;
+  readonly #stops: readonly (() => void)[];
   #heldUntilMs = 0;
   #takenAtMs = performance.now();
   #isCorked = false;
@@ -29,6 +31,7 @@ export class PacedSocket {
   constructor(socket: Socket, options: PacedSocketOptions) {
     this.#socket = socket;
     this.#options = options;
+    this.#stops = options.readers.map((reader) => reader.onFree(() => this.#readOn()));
     socket.setNoDelay(true); // Nagle's algorithm adds 44 ms to each exchange
     socket.on('data', (bytes: Buffer) =>
       this.#onData(options.cipher === undefined ? bytes : options.cipher.decrypt(bytes)),
@@ -60,11 +63,6 @@ export class PacedSocket {
     else done();
   }
 
-  /** Reads again, unless something stops it. */
-  readOn(): void {
-    if (this.#mayRead()) this.#socket.resume();
-  }
-
   /**
    * Writes bytes. Those of one tick leave in one system call: a request has only 17 bytes, the head of a block 13.
    * Gives lent buffers back.
@@ -92,11 +90,17 @@ export class PacedSocket {
   }
 
   destroy(): void {
+    for (const stop of this.#stops) stop();
     this.#socket.destroy();
   }
 
   #mayRead(): boolean {
-    return !this.#options.isHeldUp() && performance.now() >= this.#heldUntilMs;
+    return performance.now() >= this.#heldUntilMs && !this.#options.readers.some(({ isFull }) => isFull);
+  }
+
+  /** Reads again, unless something stops it. */
+  #readOn(): void {
+    if (this.#mayRead()) this.#socket.resume();
   }
 
   #onData(bytes: Buffer): void {
@@ -112,7 +116,7 @@ export class PacedSocket {
       const leftMs = this.#heldUntilMs - performance.now();
       // Timers may fire early by the time that this turn of the event loop has taken.
       if (leftMs > 0) setTimeout(look, leftMs);
-      else this.readOn();
+      else this.#readOn();
     };
     setTimeout(look, waitMs);
   }

@@ -4,17 +4,18 @@ import type { RateLimit } from '../bytes/rate-limit.ts';
 import { giveBack } from '../bytes/lent-buffers.ts';
 import { AskingSide } from './asking-side.ts';
 import type { ReadBlocks } from './block-answer.ts';
+import { Brake, type Backpressure } from './backpressure.ts';
 import { MAX_UNREAD_ANSWERS_BYTES } from './bounds.ts';
 import type { StreamCipher } from './encryption.ts';
 import type { Ends } from './ends.ts';
 import { handshakeForSwarm, SILENT_PEER } from './extended-handshake.ts';
 import { Extensions } from './extensions.ts';
-import { MessageGuard, type TorrentShape } from './message-guard.ts';
+import { IncomingMessages } from './incoming-messages.ts';
+import type { TorrentShape } from './message-guard.ts';
 import { PIECE_HEAD_BYTES } from './messages.ts';
-import { MessageReader } from './message-reader.ts';
 import { OutgoingMessages } from './outgoing-messages.ts';
 import { PacedSocket } from './paced-socket.ts';
-import { EXTENDED_AT, EXTENDED_BIT, FAST_AT, FAST_BIT, HANDSHAKE_BYTES, KIND } from './protocol.ts';
+import { EXTENDED_AT, EXTENDED_BIT, FAST_AT, FAST_BIT, KIND } from './protocol.ts';
 import { ServingSide } from './serving-side.ts';
 import type { Receiver, SendBudget } from './send-budget.ts';
 
@@ -40,8 +41,8 @@ export interface PeerConnectionOptions {
   readonly downloadLimit?: RateLimit | undefined;
   /** Limit on the rate of answers. */
   readonly uploadLimit?: RateLimit | undefined;
-  /** Returns true while nothing may be read. Call {@link PeerConnection.readOn} afterwards. */
-  readonly isHeldUp?: () => boolean;
+  /** Where received blocks go. Nothing is read while it is full. */
+  readonly disk?: Backpressure | undefined;
   /** Called with the payload bytes of each sent block. */
   readonly onUpload?: (bytes: number) => void;
   readonly cipher?: StreamCipher | undefined;
@@ -61,24 +62,19 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   readonly asking = new AskingSide(this);
   /** The extensions that both sides speak. */
   readonly extensions: Extensions;
-  /** Number of bytes received from the peer. */
-  receivedBytes = 0;
   /** When the peer last requested or sent a block, in milliseconds of `performance.now()`. */
   activeAtMs = performance.now();
   hasFast = false;
   readonly #options: PeerConnectionOptions;
   readonly #socket: PacedSocket;
   readonly #serving: ServingSide;
-  readonly #guard: MessageGuard;
-  readonly #incoming = new MessageReader();
+  readonly #incoming: IncomingMessages;
   readonly #outgoing: OutgoingMessages;
   /** Messages for the swarm that are adjacent in memory. */
   #forSwarm: Buffer | undefined;
-  #isWelcome = false;
-  /** Bytes after the peer's handshake that arrived before it was welcomed. */
-  #held: Buffer | undefined;
   #hasHandshake = false;
-  #isSwarmFull = false;
+  /** On while the swarm does not read. */
+  readonly #swarm = new Brake();
 
   /**
    * @param head bytes that were already read, decrypted, and are used only here. They begin with the peer's handshake
@@ -89,14 +85,20 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     this.id = options.id;
     this.remoteAddress = options.remoteAddress;
     this.remotePort = options.remotePort;
+    this.#incoming = new IncomingMessages({
+      shape: options.shape,
+      extension: (id) => this.extensions.nameOf(id),
+      onMessage: (message) => this.#onMessage(message),
+      onRead: () => this.#flush(),
+      refuse: () => this.refuse(),
+    });
     this.#socket = new PacedSocket(socket, {
       cipher: options.cipher,
       limit: options.downloadLimit,
-      isHeldUp: () => this.#isHeldUp(),
+      readers: [this.#incoming.brake, this.#swarm, ...(options.disk === undefined ? [] : [options.disk])],
       onBytes: (bytes) => this.#take(bytes),
       onTaken: () => this.#onRoom(),
     });
-    this.#guard = new MessageGuard({ shape: options.shape, extension: (id) => this.extensions.nameOf(id) });
     this.#serving = new ServingSide(this, {
       gives: options.gives,
       holds: options.holds,
@@ -139,6 +141,11 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     return `${this.remoteAddress}:${this.remotePort}`;
   }
 
+  /** Number of bytes received from the peer. */
+  get receivedBytes(): number {
+    return this.#incoming.receivedBytes;
+  }
+
   get host(): string {
     return this.remoteAddress;
   }
@@ -173,17 +180,8 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   welcome(extensions: Readonly<Record<number, string>>): void {
     setImmediate(() => {
       this.extensions.speak(extensions);
-      this.#isWelcome = true;
-      const held = this.#held;
-      this.#held = undefined;
-      if (held !== undefined) this.#pass(held);
-      this.readOn();
+      if (!this.destroyed) this.#incoming.welcome();
     });
-  }
-
-  /** Reads from the socket again, unless something else stops it. */
-  readOn(): void {
-    this.#socket.readOn();
   }
 
   toPeer(message: Buffer): void {
@@ -207,8 +205,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   }
 
   override _read(): void {
-    this.#isSwarmFull = false;
-    this.readOn();
+    this.#swarm.release();
   }
 
   override _write(bytes: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
@@ -229,38 +226,14 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     done(error);
   }
 
-  #isHeldUp(): boolean {
-    return this.#held !== undefined || this.#isSwarmFull || this.destroyed || this.#options.isHeldUp?.() === true;
-  }
-
   #take(bytes: Buffer): void {
-    if (this.destroyed) return;
-    const handshakeBytes = Math.max(0, HANDSHAKE_BYTES - this.receivedBytes);
-    this.receivedBytes += bytes.length;
-    if (this.#isWelcome) {
-      this.#pass(bytes);
-    } else {
-      if (handshakeBytes > 0) this.#pass(bytes.subarray(0, handshakeBytes));
-      const rest = bytes.subarray(handshakeBytes);
-      if (rest.length > 0) this.#held = this.#held === undefined ? rest : Buffer.concat([this.#held, rest]);
-    }
-  }
-
-  #pass(bytes: Buffer): void {
-    if (this.destroyed) return;
-    try {
-      if (this.#guard.accept(bytes)) this.#incoming.read(bytes, (message) => this.#onMessage(message));
-      else this.refuse();
-    } catch {
-      this.refuse(); // an unforeseen error ends a stranger's connection, never the process
-    }
-    this.#flush();
+    if (!this.destroyed) this.#incoming.take(bytes);
   }
 
   #flush(): void {
     const bytes = this.#forSwarm;
     this.#forSwarm = undefined;
-    if (bytes !== undefined && !this.destroyed && !this.push(bytes)) this.#isSwarmFull = true;
+    if (bytes !== undefined && !this.destroyed && !this.push(bytes)) this.#swarm.pull();
   }
 
   /** Handles a message of the peer that the guard has accepted. */

@@ -4,13 +4,12 @@ import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Block } from '../../src/wire/block-answer.ts';
 import { MessageReader } from '../../src/wire/message-reader.ts';
-import { PeerConnection, type PeerConnectionOptions } from '../../src/wire/peer-connection.ts';
-import { SendBudget } from '../../src/wire/send-budget.ts';
-import { idleSocket, type IdleSocket } from '../support/idle-socket.ts';
+import type { PeerConnection, PeerConnectionOptions } from '../../src/wire/peer-connection.ts';
+import type { IdleSocket } from '../support/idle-socket.ts';
+import { loneConnection, SHAPE } from '../support/lone-connection.ts';
 import { handshakeOf, ID, message, numbers } from '../support/raw-peer.ts';
 
 const INFO_HASH = 'a'.repeat(40);
-const SHAPE = { pieces: 3, pieceLength: 32_768, lengthBytes: 70_000 };
 const BLOCK = 16_384;
 const EXTENSIONS = { 1: 'ut_metadata', 2: 'lt_donthave' };
 
@@ -25,7 +24,7 @@ function pieceOf(index: number, offset: number, length = BLOCK): Buffer {
 }
 
 class Conversation {
-  readonly socket: IdleSocket = idleSocket();
+  readonly socket: IdleSocket;
   readonly connection: PeerConnection;
   readonly #toSwarm: Buffer[] = [];
 
@@ -33,22 +32,9 @@ class Conversation {
   constructor(options: Partial<PeerConnectionOptions> = {}, hasFast = true) {
     const head = handshakeOf(INFO_HASH);
     if (!hasFast) head[27] = 0;
-    this.connection = new PeerConnection(
-      this.socket,
-      {
-        id: 'a',
-        remoteAddress: '127.0.0.1',
-        remotePort: 1,
-        shape: () => SHAPE,
-        isMetadata: () => false,
-        gives: true,
-        holds: () => true,
-        read: readNumbers,
-        budget: new SendBudget(),
-        ...options,
-      },
-      head,
-    );
+    const { socket, connection } = loneConnection(head, { read: readNumbers, ...options });
+    this.socket = socket;
+    this.connection = connection;
     const reader = new MessageReader();
     this.connection.on('data', (bytes: Buffer) => reader.read(bytes, (one) => this.#toSwarm.push(Buffer.from(one))));
     this.connection.write(handshakeOf(INFO_HASH));

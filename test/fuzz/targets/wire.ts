@@ -1,15 +1,12 @@
 import assert from 'node:assert/strict';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { MessageReader } from '../../../src/wire/message-reader.ts';
-import { PeerConnection } from '../../../src/wire/peer-connection.ts';
-import { SendBudget } from '../../../src/wire/send-budget.ts';
-import { idleSocket } from '../../support/idle-socket.ts';
+import { loneConnection, SHAPE } from '../../support/lone-connection.ts';
 import { handshakeOf, ID } from '../../support/raw-peer.ts';
 import type { FuzzTarget } from '../target.ts';
 import { SOUND } from './swarm.ts';
 
 const HANDSHAKE = handshakeOf('a'.repeat(40));
-const SHAPE = { pieces: 3, pieceLength: 32_768, lengthBytes: 70_000 };
 
 /** The peer protocol (BEP 3, 6, 10): no library sees a number that is not of the torrent, or a block nobody asked for. */
 export function wire(): FuzzTarget {
@@ -17,21 +14,7 @@ export function wire(): FuzzTarget {
     corpus: [Buffer.concat(SOUND), ...SOUND],
     words: ['\0\0\0\x05\x04', '\0\0\0\x0d\x06', '\0\0\0\x01\x0e', '\0\0\0\x20\x14\0', 'd1:m', 'e', '\xff\xff\xff\xff'],
     async read(input) {
-      const connection = new PeerConnection(
-        idleSocket(),
-        {
-          id: 'a',
-          remoteAddress: '127.0.0.1',
-          remotePort: 1,
-          shape: () => SHAPE,
-          isMetadata: () => false,
-          gives: true,
-          holds: () => true,
-          read: () => Promise.resolve(),
-          budget: new SendBudget(),
-        },
-        Buffer.concat([HANDSHAKE, input]),
-      );
+      const { connection } = loneConnection(Buffer.concat([HANDSHAKE, input]));
       const seen = new MessageReader();
       let count = 0;
       connection.on('data', (bytes: Buffer) =>
