@@ -65,7 +65,6 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   /** When the peer last requested or sent a block, in milliseconds of `performance.now()`. */
   activeAtMs = performance.now();
   hasFast = false;
-  readonly #options: PeerConnectionOptions;
   readonly #socket: PacedSocket;
   readonly #serving: ServingSide;
   readonly #incoming: IncomingMessages;
@@ -81,7 +80,6 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
    */
   constructor(socket: Socket, options: PeerConnectionOptions, head?: Buffer) {
     super({ allowHalfOpen: false });
-    this.#options = options;
     this.id = options.id;
     this.remoteAddress = options.remoteAddress;
     this.remotePort = options.remotePort;

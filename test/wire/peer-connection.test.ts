@@ -6,7 +6,7 @@ import type { Block } from '../../src/wire/block-answer.ts';
 import { MessageReader } from '../../src/wire/message-reader.ts';
 import type { PeerConnection, PeerConnectionOptions } from '../../src/wire/peer-connection.ts';
 import type { IdleSocket } from '../support/idle-socket.ts';
-import { loneConnection, SHAPE } from '../support/lone-connection.ts';
+import { loneConnection } from '../support/lone-connection.ts';
 import { handshakeOf, ID, message, numbers } from '../support/raw-peer.ts';
 
 const INFO_HASH = 'a'.repeat(40);
