@@ -11,7 +11,8 @@ import { formatDataHead } from './format-message.ts';
 import { keyOf, type LeastSent } from './least-sent.ts';
 import type { Candidate, Message, Refusal } from './messages.ts';
 import type { Offer, OfferedFile } from './offer.ts';
-import { MAX_SHORT_BYTES, RequestQueue, type Job, type Request, type RequestsRoom } from './request-queue.ts';
+import { MAX_SHORT_BYTES, RequestQueue, type Job, type Request } from './request-queue.ts';
+import type { HostRequestsRoom } from './requests-room.ts';
 
 /** Bytes that are read from the disk at a time: a short request takes one read. */
 const READ_BYTES = MAX_SHORT_BYTES;
@@ -33,11 +34,13 @@ export interface AnswersOptions {
   readonly mayHave: () => boolean;
   readonly leastSent: LeastSent;
   readonly uploadLimit: RateLimit | undefined;
+  /** Calls `answer` when it is the turn of this member, and resolves as it does. */
+  readonly takeTurn: <T>(answer: () => Promise<T>) => Promise<T>;
   /** Asks for room in memory. If there is none, `resume` is called once there may be some. */
   readonly takeRoom: (bytes: number, resume: () => void) => boolean;
   /** Counts a narinfo that is looked up. Returns false if this host must wait for more. */
   readonly admitNarInfo: () => boolean;
-  readonly requestsRoom: RequestsRoom;
+  readonly requestsRoom: HostRequestsRoom;
   /** Called when {@link Answers.isFull} may have become false. */
   readonly readOn: () => void;
   readonly unsentBytes: () => number;
@@ -128,12 +131,19 @@ export class Answers {
   /** Refuses everything, as slowly as the member reads. */
   async #withhold(): Promise<Refusal> {
     await this.#room(ANSWER_BYTES);
-    return 'withheld';
+    return this.#turn(() => Promise.resolve('withheld'));
   }
 
   async #giveAny(job: Job, candidates: readonly Candidate[]): Promise<Refusal | undefined> {
-    const { offer, leastSent } = this.#options;
     await this.#room(READ_BYTES); // otherwise the choice would be out of date when it is sent
+    const index = await this.#turn(() => Promise.resolve(this.#choose(candidates)));
+    const range = candidates[index];
+    return range === undefined ? 'absent' : this.#give(job, range.prefix, range, index);
+  }
+
+  /** Chooses the range that was sent least. Returns -1 if none is here. */
+  #choose(candidates: readonly Candidate[]): number {
+    const { offer, leastSent } = this.#options;
     const nowMs = performance.now();
     const mayBe = (index: number): boolean =>
       !leastSent.isOnItsWay(candidates[index]!, nowMs) && hasRange(offer, candidates[index]!);
@@ -141,10 +151,10 @@ export class Answers {
     let index = leastSent.choose(candidates, isNew);
     if (index === -1) index = leastSent.choose(candidates, mayBe);
     const range = candidates[index];
-    if (range === undefined) return 'absent';
+    if (range === undefined) return -1;
     leastSent.note(range, nowMs);
     if (this.#recent.push(keyOf(range)) > MAX_RECENT) this.#recent.shift();
-    return this.#give(job, range.prefix, range, index);
+    return index;
   }
 
   /** Sends a range. Returns a refusal if it was not sent, or only in part. */
@@ -157,7 +167,7 @@ export class Answers {
     const { offer, address, leastSent, send } = this.#options;
     const partBytes = this.#partBytes();
     await this.#room(Math.min(length, partBytes));
-    const opened = await offer.open(file, { address, from, length });
+    const opened = await this.#turn(() => offer.open(file, { address, from, length }));
     if (typeof opened === 'string') return opened;
     await using source = opened;
     if (from + length > source.sizeBytes) return 'range';
@@ -169,7 +179,7 @@ export class Answers {
       await this.#options.uploadLimit?.pace(bytes, this.#stop.signal);
       if (at > from) await this.#room(bytes);
       if (job.isCancelled || this.#stop.signal.aborted) return 'cancelled';
-      await this.#sendPart(source, id, at, bytes);
+      await this.#turn(() => this.#sendPart(source, id, at, bytes));
       at += bytes;
     }
     return undefined;
@@ -215,11 +225,19 @@ export class Answers {
       while (!admitNarInfo()) await sleep(NARINFO_RETRY_MS, undefined, { signal: this.#stop.signal, ref: false });
       await this.#room(ANSWER_BYTES);
       if (job.isCancelled) return;
-      const text = Buffer.from((await offer.narInfo(hash)) ?? '');
+      const text = Buffer.from((await this.#turn(() => offer.narInfo(hash))) ?? '');
       const fits = text.length <= Math.min(restBytes, MAX_EXCHANGE_NARINFO_BYTES); // longer ones break the protocol
       if (fits) restBytes -= text.length;
       send({ kind: 'narinfo', id: job.request.id, index, text: fits ? text : Buffer.alloc(0) });
     }
+  }
+
+  /** Does a part of an answer when it is the turn of this member. @throws once the connection has ended */
+  #turn<T>(part: () => Promise<T>): Promise<T> {
+    return this.#options.takeTurn(() => {
+      this.#stop.signal.throwIfAborted();
+      return part();
+    });
   }
 
   /** Waits until there is room for an answer of this size. @throws once the connection has ended */

@@ -5,7 +5,7 @@ import type { PacketBudget } from '../wire/packet-budget.ts';
 import type { SendBudget } from '../wire/send-budget.ts';
 import type { LeastSent } from './least-sent.ts';
 import type { Offer } from './offer.ts';
-import type { RequestsRoom } from './request-queue.ts';
+import type { RequestsRoom } from './requests-room.ts';
 import type { WantsRoom } from './their-wants.ts';
 import type { WantedFiles } from './wanted.ts';
 

@@ -15,7 +15,7 @@ import type { LinkContext } from './link-context.ts';
 import type { Member, WantedFile } from './member.ts';
 import { prefixOf, type FilePrefix, type Edition } from './messages.ts';
 import { isNamed, Places } from './places.ts';
-import { RequestsRoom } from './request-queue.ts';
+import { RequestsRoom } from './requests-room.ts';
 import { WantsRoom } from './their-wants.ts';
 import { WantedFiles } from './wanted.ts';
 

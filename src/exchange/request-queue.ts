@@ -1,5 +1,6 @@
-import { FEW_WAITING_REQUEST_BYTES, MAX_ALL_WAITING_REQUEST_BYTES, MAX_WAITING_REQUEST_BYTES } from '../wire/bounds.ts';
+import { FEW_WAITING_REQUEST_BYTES, MAX_WAITING_REQUEST_BYTES } from '../wire/bounds.ts';
 import type { Message, Refusal } from './messages.ts';
+import type { HostRequestsRoom } from './requests-room.ts';
 
 /** The longest range of a short request. Short requests overtake long ones. */
 export const MAX_SHORT_BYTES = 256 * 1024;
@@ -12,15 +13,6 @@ const ENTRY_BYTES = 100;
 /** A message that is answered. */
 export type Request = Extract<Message, { kind: 'get' | 'any' | 'narinfoGet' }>;
 
-/** Counts the memory of all members' waiting requests. */
-export class RequestsRoom {
-  usedBytes = 0;
-
-  get isShort(): boolean {
-    return this.usedBytes >= MAX_ALL_WAITING_REQUEST_BYTES;
-  }
-}
-
 /** A request that waits or is being answered. */
 export interface Job {
   readonly request: Request;
@@ -30,7 +22,7 @@ export interface Job {
 }
 
 export interface RequestQueueOptions {
-  readonly room: RequestsRoom;
+  readonly room: HostRequestsRoom;
   /** Answers a request. Never rejects. Returns a refusal if it was not answered, or only in part. */
   readonly answer: (job: Job) => Promise<Refusal | undefined>;
   /** Called with each request that ends with a refusal. */
@@ -129,7 +121,7 @@ export class RequestQueue {
 
   #count(bytes: number): void {
     this.#bytes += bytes;
-    this.#options.room.usedBytes += bytes;
+    this.#options.room.count(bytes);
   }
 }
 

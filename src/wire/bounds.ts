@@ -77,6 +77,8 @@ export const MAX_WAITING_REQUEST_BYTES = 256 * 1024;
  * Not fewer: a narswarm has up to 128 open, and two sides that both stop reading would wait for each other.
  */
 export const MAX_ALL_WAITING_REQUEST_BYTES = 32 * 1024 * 1024;
+/** The same limit for the members of one host. */
+export const MAX_HOST_WAITING_REQUEST_BYTES = 4 * 1024 * 1024;
 export const FEW_WAITING_REQUEST_BYTES = 16 * 1024;
 /** Memory of a waiting write besides its bytes: the objects of the stream and ours. */
 export const WRITE_BYTES = 256;

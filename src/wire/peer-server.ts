@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { HANDSHAKE_TIMEOUT_MS, MSE_HANDSHAKES_PER_SECOND, READ_AHEAD_BYTES } from './bounds.ts';
+import { HANDSHAKE_TIMEOUT_MS, MAX_CONNECTIONS, MSE_HANDSHAKES_PER_SECOND, READ_AHEAD_BYTES } from './bounds.ts';
 import { ByteReader } from './byte-reader.ts';
 import { agreeOnEncryption, KeyExchange, type Agreed } from './encryption.ts';
 import { PacketBudget } from './packet-budget.ts';
@@ -40,7 +40,8 @@ export class PeerServer {
   static async listen(options: PeerServerOptions): Promise<PeerServer> {
     return listenAtFirst(options.ports, async (port) => {
       const peers = new PeerServer(options);
-      peers.#server.listen(port, options.host);
+      // A client opens one connection for each torrent: those that do not fit here come a second later.
+      peers.#server.listen({ port, host: options.host, backlog: MAX_CONNECTIONS });
       await once(peers.#server, 'listening');
       peers.#server.on('error', options.onWarning);
       return peers;

@@ -115,6 +115,6 @@ export class Turns {
   }
 
   #watchSlow(): void {
-    if (this.#timer === undefined) this.#timer = setTimeout(() => this.#passSlow(), SLOW_MS);
+    if (this.#timer === undefined) this.#timer = setTimeout(() => this.#passSlow(), SLOW_MS).unref();
   }
 }

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Answers } from '../../src/exchange/answers.ts';
-import { RequestsRoom } from '../../src/exchange/request-queue.ts';
 import { LeastSent } from '../../src/exchange/least-sent.ts';
 import { EmptyOffer } from '../../src/exchange/offer.ts';
+import { RequestsRoom } from '../../src/exchange/requests-room.ts';
 import {
   FEW_WAITING_REQUEST_BYTES,
   MAX_ALL_WAITING_REQUEST_BYTES,
+  MAX_HOST_WAITING_REQUEST_BYTES,
   MAX_WAITING_REQUEST_BYTES,
 } from '../../src/wire/bounds.ts';
 import { madeFile } from './exchange-fixture.ts';
@@ -24,19 +25,20 @@ interface Asked {
 }
 
 /** Answers for a member that asks and reads nothing. */
-function askedInVain(requestsRoom: RequestsRoom): Asked {
+function askedInVain(requestsRoom: RequestsRoom, host = '127.0.0.1'): Asked {
   let hasRoom = false;
   const refused: number[] = [];
   const { promise: readOn, resolve } = Promise.withResolvers<void>();
   const answers = new Answers({
     offer: new EmptyOffer(),
-    address: '127.0.0.1:1',
+    address: `${host}:1`,
+    takeTurn: (part) => part(),
     mayHave: () => true,
     leastSent: new LeastSent(),
     uploadLimit: undefined,
     takeRoom: () => hasRoom,
     admitNarInfo: () => true,
-    requestsRoom,
+    requestsRoom: requestsRoom.of(host),
     readOn: resolve,
     unsentBytes: () => 0,
     extensionId: () => 1,
@@ -69,7 +71,7 @@ test('waiting requests of a member are bounded, and it is read again once most a
 
 test('waiting requests of all members are bounded, and answers make room', () => {
   const room = new RequestsRoom();
-  const crowd = Array.from({ length: 200 }, () => askedInVain(room));
+  const crowd = Array.from({ length: 200 }, (_, index) => askedInVain(room, `127.0.1.${index}`));
   for (const { fill } of crowd) fill();
   const fewBytes = 200 * (FEW_WAITING_REQUEST_BYTES + 1000);
   assert.ok(room.usedBytes < MAX_ALL_WAITING_REQUEST_BYTES + MAX_WAITING_REQUEST_BYTES + fewBytes);
@@ -77,4 +79,13 @@ test('waiting requests of all members are bounded, and answers make room', () =>
   assert.ok(bytes >= FEW_WAITING_REQUEST_BYTES && bytes < FEW_WAITING_REQUEST_BYTES + 1000, `${bytes} bytes`);
   for (const { answers } of crowd) answers.close();
   assert.equal(room.usedBytes, bytes);
+});
+
+test('waiting requests of one host are bounded, and leave room to others', () => {
+  const room = new RequestsRoom();
+  const crowd = Array.from({ length: 50 }, () => askedInVain(room, '127.0.1.1'));
+  for (const { fill } of crowd) fill();
+  const fewBytes = 50 * (FEW_WAITING_REQUEST_BYTES + 1000);
+  assert.ok(room.usedBytes < MAX_HOST_WAITING_REQUEST_BYTES + MAX_WAITING_REQUEST_BYTES + fewBytes);
+  assert.ok(askedInVain(room, '127.0.1.2').fill() >= MAX_WAITING_REQUEST_BYTES);
 });
