@@ -5,7 +5,7 @@ import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import { mapFolder, type PublisherAddress } from '../index/address.ts';
 import type { Manifest } from '../index/manifest.ts';
 import type { RankFiles } from '../index/within-budget.ts';
-import type { FileHash } from '../nix/brands.ts';
+import type { FileHash, InfoHash } from '../nix/brands.ts';
 import type { WantedFile } from '../exchange/member.ts';
 import { prefixOf } from '../exchange/messages.ts';
 import type { PublicKey } from '../nix/signature.ts';
@@ -211,7 +211,13 @@ export class Daemon implements AsyncDisposable {
       onEdition: (manifest) => this.#onEdition(address, manifest),
     });
     this.#followed.set(name, map);
-    void map.run();
+    void map.run().then(() => this.#leave(map.group));
+  }
+
+  /** Leaves a group in which no publisher is followed any longer. */
+  #leave(group: InfoHash): void {
+    const isFollowed = [...this.#followed.values()].some((map) => map.group === group);
+    if (!isFollowed && this.publisher?.group !== group) this.network.leaveCohort(group);
   }
 
   async #onEdition(address: PublisherAddress, { seq, recordCount }: Manifest): Promise<void> {

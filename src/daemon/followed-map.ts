@@ -78,7 +78,7 @@ export class FollowedMap {
     this.#checkMs = context.checkMs ?? (address.baseUrl === undefined ? DHT_CHECK_MS : MIRROR_CHECK_MS);
   }
 
-  /** Follows until the signal aborts. Never rejects. */
+  /** Follows until it is stopped or the signal aborts. Never rejects. */
   async run(): Promise<void> {
     const { network, signal } = this.#context;
     network.joinCohort(this.group);

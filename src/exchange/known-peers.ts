@@ -51,7 +51,18 @@ export class KnownPeers {
     if (this.#groups.has(group)) return false;
     if (isNear) this.#nearGroups.add(group);
     this.#groups.add(group);
-    for (const known of this.#known.values()) known.notBeforeMs = 0;
+    for (const known of this.#known.values()) {
+      known.refused.delete(group); // it may have been left before
+      known.notBeforeMs = 0;
+    }
+    return true;
+  }
+
+  /** Removes a group. Its members may be in another one, too. @returns false if it was not joined */
+  leave(group: InfoHash): boolean {
+    if (!this.#groups.delete(group)) return false;
+    this.#nearGroups.delete(group);
+    for (const known of this.#known.values()) if (known.group === group) known.group = undefined;
     return true;
   }
 

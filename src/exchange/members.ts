@@ -133,6 +133,14 @@ export class Members extends EventEmitter<MembersEvents> {
     if (this.#known.join(group, { isNear })) this.#fill();
   }
 
+  /** Leaves a group: looks for no more members of it, turns them away, and ends the connections to them. */
+  leave(group: InfoHash): void {
+    if (!this.#known.leave(group)) return;
+    this.#editions.delete(group);
+    for (const link of this.#links) if (link.group === group) link.drop();
+    this.#fill();
+  }
+
   /** Adds a peer that may be a member. It is connected to as soon as there is a place for it. */
   addPeer(peer: PeerRecord): void {
     if (this.#known.add(peer)) this.#fill();

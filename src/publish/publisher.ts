@@ -4,6 +4,7 @@ import { StoreOffer } from '../serve/store-offer.ts';
 import { RateShares } from '../store/rate-shares.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
+import type { InfoHash } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { buildPublication, type BuildOptions, type Built } from './build-publication.ts';
 import { IndexServer } from './index-server.ts';
@@ -73,6 +74,11 @@ export class Publisher implements AsyncDisposable {
   /** The edition that is served now. */
   get built(): Built {
     return this.#built;
+  }
+
+  /** The group of its followers. */
+  get group(): InfoHash {
+    return groupOf(this.#built);
   }
 
   /** Joins the network, seeds the NARs that the gate lets out, and publishes. */
@@ -165,7 +171,10 @@ export class Publisher implements AsyncDisposable {
       // Another process, such as an update, may have written this edition.
       const isNews = built.publication.torrent.infoHash !== this.#built.publication.torrent.infoHash;
       this.#built = built;
+      const before = [...this.#place.offer.maps.infoHashes()];
       offerEdition(this.#place, built);
+      const offered = new Set(this.#place.offer.maps.infoHashes());
+      for (const old of before) if (!offered.has(old)) this.network.discovery.unfollow(old);
       if (isNews) {
         this.network.discovery.follow(built.publication.torrent.infoHash);
         onRenewed?.(built);
@@ -193,11 +202,15 @@ export class Publisher implements AsyncDisposable {
   }
 }
 
+function groupOf({ publication: { address } }: Pick<Built, 'publication'>): InfoHash {
+  return cohortInfoHash(address.publicKey, address.salt);
+}
+
 /** Offers an edition of the hash map to others, and tells the members that follow it. */
 function offerEdition({ network, offer }: PublisherPlace, { publication }: Built): void {
   const { address, manifest, torrent } = publication;
   offer.maps.add(address, publication);
-  const group = cohortInfoHash(address.publicKey, address.salt);
+  const group = groupOf({ publication });
   network.members.tellEdition({ group, seq: manifest.seq, infoHash: torrent.infoHash });
 }
 

@@ -183,6 +183,12 @@ export class Network implements AsyncDisposable {
     this.#meetFound();
   }
 
+  /** Leaves the followers of a publisher, and no longer announces this machine among them. */
+  leaveCohort(infoHash: InfoHash): void {
+    this.members.leave(infoHash);
+    this.discovery.unfollow(infoHash);
+  }
+
   /** Makes members connect to the peers found so far, and to those found later. */
   #meetFound(): void {
     for (const peer of this.discovery.candidates()) this.members.addPeer(peer);

@@ -8,7 +8,6 @@ const LOOK_AGAIN_MS = 1_000;
 export class SkeyTable {
   readonly #list: () => Iterable<InfoHash>;
   readonly #byHashed = new Map<string, InfoHash>();
-  readonly #known = new Set<InfoHash>();
   #lookedAtMs = -Infinity;
 
   /**
@@ -24,14 +23,20 @@ export class SkeyTable {
     const now = performance.now();
     if (!this.#byHashed.has(hashed) && now - this.#lookedAtMs >= LOOK_AGAIN_MS) {
       this.#lookedAtMs = now;
-      for (const infoHash of this.#list()) this.#add(infoHash);
+      this.#readList();
     }
     return this.#byHashed.get(hashed);
   }
 
-  #add(infoHash: InfoHash): void {
-    if (this.#known.has(infoHash)) return;
-    this.#known.add(infoHash);
-    this.#byHashed.set(hash('sha1', Buffer.concat([Buffer.from('req2'), Buffer.from(infoHash, 'hex')])), infoHash);
+  /** Adds the new infohashes, and forgets those that are gone. */
+  #readList(): void {
+    const listed = new Set(this.#list());
+    for (const [hashed, infoHash] of this.#byHashed) if (!listed.delete(infoHash)) this.#byHashed.delete(hashed);
+    for (const infoHash of listed) this.#byHashed.set(hashedOf(infoHash), infoHash);
   }
+}
+
+/** Returns the hash by which a peer names an infohash, in hex. */
+function hashedOf(infoHash: InfoHash): string {
+  return hash('sha1', Buffer.concat([Buffer.from('req2'), Buffer.from(infoHash, 'hex')]));
 }

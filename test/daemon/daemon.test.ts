@@ -10,6 +10,8 @@ import { parseStorePath } from '../../src/nix/store-path.ts';
 import { Catalogue, pendingEntry } from '../../src/store/catalogue.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { hashNar } from '../../src/store/hash-nar.ts';
+import { cohortInfoHash } from '../../src/index/cohort-key.ts';
+import { KEY } from '../index/fixtures.ts';
 import { emptyStore } from '../store/store-fixture.ts';
 import type { Warning } from '../../src/warning.ts';
 
@@ -39,6 +41,44 @@ describe('Daemon', () => {
     return store;
   };
   const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+
+  test(
+    'leaves the followers of a publisher that it no longer follows, and joins them again',
+    { timeout: 15_000 },
+    async (t) => {
+      const publicKey = KEY.publicKey;
+      const [kept, gone] = ['kept', 'gone'].map((salt) => ({
+        address: { publicKey, publicKeyHex: Buffer.from(publicKey).toString('hex'), salt },
+        group: cohortInfoHash(publicKey, salt),
+      }));
+      assert.ok(kept !== undefined && gone !== undefined);
+      const stop = new AbortController();
+      let wanted = [kept, gone];
+      await using daemon = await Daemon.start({
+        store: await emptyStore(t),
+        keys: [],
+        publishers: [],
+        alsoFollow: async () => wanted.map(({ address }) => address),
+        network: { scope: 'lan', listen: '127.0.0.1', dht: false, lan: false, peers: [] },
+        signal: stop.signal,
+        onWarning: () => undefined,
+      });
+      const { members, discovery } = daemon.network;
+      assert.deepEqual([...members.groups], [kept.group, gone.group]);
+      const unfollowed = t.mock.method(discovery, 'unfollow');
+      wanted = [kept];
+      while (members.groups.has(gone.group)) await sleep(20);
+      assert.deepEqual([...members.groups], [kept.group]);
+      assert.deepEqual(
+        unfollowed.mock.calls.map(({ arguments: [group] }) => group),
+        [gone.group],
+        'it is announced on the local network no longer',
+      );
+      wanted = [kept, gone];
+      while (!members.groups.has(gone.group)) await sleep(20);
+      stop.abort();
+    },
+  );
 
   test('gives no warning if it is interrupted while it reads NARs', async (t) => {
     const warnings: Warning[] = [];

@@ -41,6 +41,24 @@ suite('connections of members', { concurrency: 4 }, () => {
     await memberOf(client);
   });
 
+  test('a group that is left keeps no member, and lets none in', LIMIT, async () => {
+    await using seeder = await startMember({ group: OTHER_GROUP });
+    await using both = await startMember();
+    await using client = await startMember();
+    both.members.join(OTHER_GROUP);
+    client.members.join(OTHER_GROUP);
+    client.meet(seeder);
+    client.meet(both);
+    while (client.members.open.size < 2) await sleep(5);
+    client.members.leave(OTHER_GROUP);
+    while (seeder.members.open.size > 0) await sleep(5);
+    seeder.meet(client); // is refused
+    while ([...client.members.open].length !== 1 || both.members.open.size !== 1) await sleep(5); // by the group that is left
+    assert.equal(seeder.members.open.size, 0);
+    client.members.join(OTHER_GROUP); // once more
+    while (client.members.open.size < 2) await sleep(5);
+  });
+
   test('machines that are off or silent keep no other from being met', LIMIT, async () => {
     await using silent = await startSilentPeer();
     await using seeder = await startMember();
