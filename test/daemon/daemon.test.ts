@@ -67,7 +67,7 @@ describe('Daemon', () => {
       assert.deepEqual([...members.groups], [kept.group, gone.group]);
       const unfollowed = t.mock.method(discovery, 'unfollow');
       wanted = [kept];
-      while (members.groups.has(gone.group)) await sleep(20);
+      while (members.groups.has(gone.group)) await sleep(20, undefined, { signal: t.signal });
       assert.deepEqual([...members.groups], [kept.group]);
       assert.deepEqual(
         unfollowed.mock.calls.map(({ arguments: [group] }) => group),
@@ -75,7 +75,7 @@ describe('Daemon', () => {
         'it is announced on the local network no longer',
       );
       wanted = [kept, gone];
-      while (!members.groups.has(gone.group)) await sleep(20);
+      while (!members.groups.has(gone.group)) await sleep(20, undefined, { signal: t.signal });
       stop.abort();
     },
   );
