@@ -67,9 +67,10 @@ export function addCommand(): Command {
         output.warn(text),
       );
       const { planAddition } = await import('../store/addition-plan.ts');
+      const { forDryRun } = await import('../store/claims.ts');
       const { addPaths } = await import('../store/add-paths.ts');
       if (options.dryRun === true) {
-        tellPlan(output, await planAddition(closure, await openIfThere(options.store)), signer);
+        tellPlan(output, await planAddition(forDryRun(closure), await openIfThere(options.store)), signer);
         return;
       }
       const store = await FileStore.open(options.store, { create: true, storeDir: DEFAULT_STORE_DIR });

@@ -125,6 +125,10 @@ export function reachedFrom(
   return { closure: new Map([...closure].filter(([hash]) => hashes.has(hash))), hashes };
 }
 
+export function pathsOf(closure: Closure): StorePath[] {
+  return Array.from(closure.values(), ({ storePath }) => storePath);
+}
+
 /** Returns the paths that no other path of the closure refers to. Together they reach all of it (except cycles). */
 export function topsOf(closure: Closure): StorePath[] {
   const referred = new Set<string>();

@@ -67,21 +67,20 @@ export class CommitFeed {
   }
 
   async #commitReady(): Promise<void> {
-    const ready: NarInfo[] = [];
+    const ready = new Map<StoreHash, NarInfo>();
     const known = new Set(this.#committed);
     for (const info of referencesFirst(this.#waiting)) {
       if (!info.references.every((name) => known.has(hashIn(name)) || info.storePath.endsWith(`/${name}`))) continue;
       known.add(storeHashOf(info.storePath));
-      ready.push(info);
+      ready.set(storeHashOf(info.storePath), info);
     }
-    if (ready.length === 0) return;
+    if (ready.size === 0) return;
     await this.#committer.commit(ready, this.#jobs);
-    for (const info of ready) {
-      const hash = storeHashOf(info.storePath);
+    for (const [hash, info] of ready) {
       this.#committed.add(hash);
       if (this.#waiting.get(hash) === info) this.#waiting.delete(hash);
     }
-    this.#tell({ type: 'committed', paths: ready.map(({ storePath }) => storePath) });
+    this.#tell({ type: 'committed', paths: Array.from(ready.values(), ({ storePath }) => storePath) });
   }
 }
 

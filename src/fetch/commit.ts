@@ -5,7 +5,8 @@ import { withExtra } from '../nix/narinfo.ts';
 import { isWithoutNar, narInfoWithoutNar } from '../nix/path-info.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { Catalogue, entryOf, pendingEntry, type CatalogueEntry } from '../store/catalogue.ts';
-import { FileStore } from '../store/file-store.ts';
+import { FileStore, type NarInfoWriter } from '../store/file-store.ts';
+import { referencesFirst, type Closure } from './closure.ts';
 import type { NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';
 
@@ -30,22 +31,22 @@ export class Committer {
   }
 
   /**
-   * Commits narinfos whose NARs are in the store. Does not write earlier ones again.
+   * Commits the narinfos of a closure, references first. Their NARs are in the store. Does not write earlier ones again.
    *
-   * @param infos in an order in which references come first
    * @param jobs fetched NARs, with their torrents
    * @throws STORE_FULL, STORE_UNWRITABLE
    */
-  async commit(infos: readonly NarInfo[], jobs: readonly NarJob[]): Promise<void> {
+  async commit(closure: Closure, jobs: readonly NarJob[]): Promise<void> {
     const store = this.#store;
+    const infos = referencesFirst(closure);
     const locals = new Map(infos.map((info) => [info, asLocal(info)]));
-    await store.sync();
+    const narInfos = await store.sync();
     const present = (this.#present ??= new Set(await store.listStoreHashes()));
     const fresh = [...locals].filter(([info]) => !this.#written.has(info)).map(([, local]) => local);
     for (const layer of layersOf(fresh)) {
       const isPresent = (info: NarInfo): boolean => present.has(storeHashOf(info.storePath));
-      await this.#queue.addAll(layer.filter(isPresent).map((info) => () => writeUnlessSame(info, store)));
-      for (const info of layer) if (!isPresent(info)) await store.writeNarInfo(info);
+      await this.#queue.addAll(layer.filter(isPresent).map((info) => () => writeUnlessSame(info, store, narInfos)));
+      for (const info of layer) if (!isPresent(info)) await narInfos.write(info);
     }
     for (const info of infos) {
       this.#written.add(info);
@@ -64,8 +65,8 @@ export class Committer {
 }
 
 /** Commits everything at once, as {@link Committer.commit} does. */
-export async function commit(infos: readonly NarInfo[], jobs: readonly NarJob[], store: FileStore): Promise<void> {
-  await new Committer(store).commit(infos, jobs);
+export async function commit(closure: Closure, jobs: readonly NarJob[], store: FileStore): Promise<void> {
+  await new Committer(store).commit(closure, jobs);
 }
 
 /**
@@ -83,11 +84,11 @@ function layersOf(infos: readonly NarInfo[]): NarInfo[][] {
 }
 
 /** Writes a narinfo, unless the store has the same one or a better one. */
-async function writeUnlessSame(info: NarInfo, store: FileStore): Promise<void> {
+async function writeUnlessSame(info: NarInfo, store: FileStore, narInfos: NarInfoWriter): Promise<void> {
   const kept = isWithoutNar(info) ? await store.readNarInfoOf(info.storePath) : undefined;
   if (kept !== undefined && !isWithoutNar(kept)) return; // keeps facts about a file
   if (await store.holdsNarInfo(info)) return; // compares the text: an older version may have written wrong remarks
-  await store.writeNarInfo(info);
+  await narInfos.write(info);
 }
 
 /** Returns the catalogue's entry for a path's NAR. Undefined if it is already there, or if the NAR is not here. */

@@ -1,6 +1,7 @@
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { Catalogue } from '../store/catalogue.ts';
+import { claimClosure } from './claim-closure.ts';
 import type { Closure } from './closure.ts';
 import { fetchNars, type FetchedNars, type FetchNarsContext } from './fetch-nars.ts';
 import { attachTorrents, planFetch } from './plan.ts';
@@ -22,7 +23,7 @@ export async function fetchNar(info: NarInfo, context: FetchNarsContext): Promis
 /** Fetches the NARs of narinfos that are not in the store. @throws STORE_FULL, STORE_UNWRITABLE at once */
 export async function fetchEach(closure: Closure, context: FetchNarsContext): Promise<FetchedNars> {
   const { store, torrentOf, signal } = context;
-  const plan = await planFetch(closure, {
+  const plan = await planFetch(await claimClosure(closure, context), {
     store,
     catalogue: await Catalogue.open(store),
     needed: undefined,

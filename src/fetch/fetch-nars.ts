@@ -4,6 +4,7 @@ import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { Catalogue } from '../store/catalogue.ts';
+import { claimClosure } from './claim-closure.ts';
 import type { Closure, MissingPath } from './closure.ts';
 import { fetchRound, type RoundContext } from './fetch-round.ts';
 import type { NarJob } from './job.ts';
@@ -140,7 +141,8 @@ class Rounds {
     const unknown = new Set(referred.filter((hash) => !this.#closure.has(hash)));
     const more = await extend([...unknown], this.#closure);
     for (const [hash, info] of more.closure) this.#closure.set(hash, info);
-    const plan = await planFetch(new Map([...others, ...more.closure]), {
+    const found = await claimClosure(new Map([...others, ...more.closure]), this.#context);
+    const plan = await planFetch(found, {
       store,
       catalogue: await Catalogue.open(store),
       needed: more.needed && new Set([...more.needed, ...Array.from(others.values(), ({ storePath }) => storePath)]),

@@ -10,7 +10,7 @@ import { FileStore } from '../store/file-store.ts';
 import { isSameNar } from '../store/hash-nar.ts';
 import { relabelNar } from '../store/relabel-nar.ts';
 import { storeError } from '../disk/store-error.ts';
-import { completePart, referencesFirst, topsOf, type Closure } from './closure.ts';
+import { completePart, topsOf, type Closure } from './closure.ts';
 import { commit } from './commit.ts';
 import { fetchInstead, type FetchedNars, type FetchNarsContext } from './fetch-nars.ts';
 import { namedFile } from './named-file.ts';
@@ -106,7 +106,7 @@ export async function importRoots(
       for (const [path, failure] of instead.failures) failures.set(path, asRefusal(path, failure, download));
       closure = instead.closure;
       const kept = completePart(closure, new Set([...failures.keys()].map(storeHashOf)));
-      await commit(referencesFirst(kept), instead.jobs, store);
+      await commit(kept, instead.jobs, store);
     }
   }
 }
@@ -200,6 +200,6 @@ async function refetchDamaged(
   }
   if (damaged.size === 0) return { closure: damaged, failures: new Map() };
   const { closure, jobs, failures } = await fetchEach(damaged, download);
-  await commit(referencesFirst(completePart(closure, new Set([...failures.keys()].map(storeHashOf)))), jobs, store);
+  await commit(completePart(closure, new Set([...failures.keys()].map(storeHashOf))), jobs, store);
   return { closure, failures };
 }

@@ -1,5 +1,6 @@
 import type { StorePath } from '../nix/brands.ts';
 import type { Catalogue } from '../store/catalogue.ts';
+import type { Claimed } from '../store/claims.ts';
 import { FileStore } from '../store/file-store.ts';
 import { narStateOf } from '../store/nar-state.ts';
 import { extensionOf } from '../torrent/canonical.ts';
@@ -15,7 +16,7 @@ const CHUNK = 64;
  * @param needed paths that the target lacks. Undefined: the whole closure
  */
 export async function lostOf(
-  closure: Closure,
+  closure: Claimed<Closure>,
   needed: ReadonlySet<StorePath> | undefined,
   { store, catalogue }: { readonly store: FileStore; readonly catalogue: Catalogue },
 ): Promise<Set<StorePath>> {

@@ -2,6 +2,7 @@ import type { Upstream } from '../http/upstream.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { Catalogue } from '../store/catalogue.ts';
+import type { Claimed } from '../store/claims.ts';
 import { FileStore } from '../store/file-store.ts';
 import { hashNars } from '../store/hash-pool.ts';
 import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
@@ -40,7 +41,7 @@ const CHUNK = 64;
  * @param context.preferredOf returns the upstream to ask first for the file of a narinfo
  */
 export async function planFetch(
-  closure: Closure,
+  closure: Claimed<Closure>,
   context: {
     store: FileStore;
     catalogue: Catalogue;

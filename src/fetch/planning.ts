@@ -1,17 +1,16 @@
-import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { Catalogue } from '../store/catalogue.ts';
-import { claim } from '../store/claims.ts';
+import { forDryRun } from '../store/claims.ts';
 import { FileStore } from '../store/file-store.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
-import type { Closure } from './closure.ts';
+import { claimClosure } from './claim-closure.ts';
+import { pathsOf, type Closure } from './closure.ts';
 import type { Tell } from './events.ts';
 import type { HashMaps } from './hash-maps.ts';
 import { lostOf } from './lost-nars.ts';
-import { namedFile } from './named-file.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import type { Target } from './target.ts';
 
@@ -58,11 +57,11 @@ export interface Planned {
 export async function makePlan(closure: Closure, means: PlanningMeans, options: PlanningOptions): Promise<Planned> {
   const { store, target, maps, tell, signal } = means;
   const needed = await target?.invalidPaths(pathsOf(closure));
-  if (!options.dryRun) await claimClosure(closure, means);
+  const claimed = options.dryRun ? forDryRun(closure) : await claimClosure(closure, means);
   const catalogue = await Catalogue.open(store);
-  const lost: ReadonlySet<string> = options.mendsLost ? await lostOf(closure, needed, { store, catalogue }) : new Set();
+  const lost: ReadonlySet<string> = options.mendsLost ? await lostOf(claimed, needed, { store, catalogue }) : new Set();
   const lacking = needed && new Set<string>([...needed, ...lost]);
-  const plan = await planFetch(closure, { store, catalogue, needed: lacking, signal });
+  const plan = await planFetch(claimed, { store, catalogue, needed: lacking, signal });
   let isLate = false;
   const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
   const attaching = attachTorrents(plan.jobs, torrentOf, () => isLate); // waits for the publishers, if there is a job
@@ -71,27 +70,6 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
   isLate = await isSlow(attaching, mayBeLate);
   tell({ type: 'planned', plan, closure });
   return { plan, needed, lost, torrentsLate: isLate ? () => maps.settled() : undefined };
-}
-
-/** Claims paths that a fetch finds later. @returns the paths that the target lacks; undefined: all */
-export async function claimMore(
-  closure: Closure,
-  means: Pick<PlanningMeans, 'store' | 'session' | 'target' | 'tell' | 'signal'>,
-): Promise<ReadonlySet<StorePath> | undefined> {
-  await claimClosure(closure, means);
-  return means.target?.invalidPaths(pathsOf(closure));
-}
-
-/** Protects the paths of this fetch from the garbage collector. */
-async function claimClosure(
-  closure: Closure,
-  { store, session, tell, signal }: Pick<PlanningMeans, 'store' | 'session' | 'tell' | 'signal'>,
-): Promise<void> {
-  const claims = Array.from(closure, ([storeHash, info]) => {
-    const file = namedFile(info);
-    return { storeHash, narName: file && basename(FileStore.narUrl(file.fileHash, file.extension)) };
-  });
-  await claim(store, session, claims, { signal, onWait: () => tell({ type: 'waiting-for-gc' }) });
 }
 
 /**
@@ -107,8 +85,4 @@ async function isSlow(attaching: Promise<void>, mayBeLate: boolean): Promise<boo
   } finally {
     stop.abort();
   }
-}
-
-function pathsOf(closure: Closure): StorePath[] {
-  return Array.from(closure.values(), ({ storePath }) => storePath);
 }

@@ -13,7 +13,7 @@ import { entriesOf, noteChecked } from '../store/note-checked.ts';
 import { writeRealisations } from '../store/realisations.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { Network } from '../swarm/network.ts';
-import { referencesFirst, topsOf, walkClosure, type Closure, type MissingPath } from './closure.ts';
+import { pathsOf, topsOf, walkClosure, type Closure, type MissingPath } from './closure.ts';
 import { CommitFeed } from './commit-feed.ts';
 import { Committer } from './commit.ts';
 import type { Tell } from './events.ts';
@@ -25,7 +25,7 @@ import type { MapDoubt } from './hash-maps.ts';
 import { importNoted } from './noted-import.ts';
 import type { NearSources } from './near-sources.ts';
 import type { Plan } from './plan.ts';
-import { claimMore, makePlan, type Planned, type PlanningMeans } from './planning.ts';
+import { makePlan, type Planned, type PlanningMeans } from './planning.ts';
 import { RealisationSearch } from './realisation-search.ts';
 import { readRoots, resolveRoots, type Roots } from './roots.ts';
 import { walk, type Walked } from './walk.ts';
@@ -167,7 +167,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   gathered.take(fetched.closure, fetched.failures);
 
   tell({ type: 'committing' });
-  await committer.commit(referencesFirst(gathered.closure), fetched.jobs);
+  await committer.commit(gathered.closure, fetched.jobs);
   if (fetched.checked.length > 0) await noteChecked(store, await entriesOf(store, fetched.checked));
   await writeRealisations(await realisations.end(), store);
 
@@ -240,7 +240,7 @@ function downloadMeans(options: PrefetchOptions, context: PrefetchContext, found
       const onMissing = (hash: StoreHash, lack: MissingPath): void => gathered.lack(hash, lack);
       const wanted = options.onlyRoots === true ? [] : hashes;
       const closure = await walkClosure(wanted, walked.find, { signal, known, onMissing });
-      return { closure, needed: await claimMore(closure, planning) };
+      return { closure, needed: await planning.target?.invalidPaths(pathsOf(closure)) };
     },
   };
 }

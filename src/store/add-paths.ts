@@ -65,8 +65,7 @@ export interface Addition {
 export async function addPaths(closure: readonly ValidPath[], options: AdditionOptions): Promise<Addition> {
   const { store, signer, signal } = options;
   await using folder = await ExportFolder.open(store);
-  await folder.claim(closure, signal);
-  const plan = await planAddition(closure, store); // after the claim, so that found files stay
+  const plan = await planAddition(await folder.claim(closure, signal), store);
   const catalogue = await Catalogue.open(store);
   const { sound, damaged, hashedBytes } = await checkHeld(plan.held, store, catalogue, signal);
   for (const path of damaged) options.onWarning({ kind: 'exported-again', path });
@@ -76,10 +75,10 @@ export async function addPaths(closure: readonly ValidPath[], options: AdditionO
   let addedBytes = 0;
   for (const batch of batchesOf(plan.closure.filter(({ storePath }) => exported.has(storePath)))) {
     const fresh = await folder.export(batch, options);
-    await store.sync();
+    const narInfos = await store.sync();
     for (const { info } of fresh) {
       const signed = withSignature(withSignaturesOf(info, plan.bare.get(info.storePath)), signer);
-      await store.writeNarInfo(signed);
+      await narInfos.write(signed);
       infos.push(signed);
     }
     // Nix has written these files from contents with this NarHash.
@@ -95,7 +94,7 @@ export async function addPaths(closure: readonly ValidPath[], options: AdditionO
     const more = withSignature(info, signer);
     infos.push(more);
     if (more === info) continue;
-    await store.writeNarInfo(more);
+    await store.rewriteNarInfo(more);
     signed++;
   }
   const realisations = await localRealisations(infos, { storeDir: store.storeDir, signal });

@@ -2,6 +2,7 @@ import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { isOfSameContents, type ValidPath } from '../nix/valid-path.ts';
+import type { Claimed } from './claims.ts';
 import type { FileStore } from './file-store.ts';
 
 /** The work of an addition. */
@@ -24,7 +25,10 @@ export interface AdditionPlan {
  * @param store undefined if there is none yet
  * @throws STORE_UNWRITABLE if it cannot be read
  */
-export async function planAddition(closure: readonly ValidPath[], store: FileStore | undefined): Promise<AdditionPlan> {
+export async function planAddition(
+  closure: Claimed<readonly ValidPath[]>,
+  store: FileStore | undefined,
+): Promise<AdditionPlan> {
   const missing: ValidPath[] = [];
   const bare = new Map<StorePath, NarInfo>();
   const held: NarInfo[] = [];

@@ -23,6 +23,17 @@ export interface Claim {
   readonly narName?: string | undefined;
 }
 
+/**
+ * Paths that are claimed. Whatever counts on finding them in the store takes them in this form, so that nobody looks
+ * first and claims afterwards.
+ */
+export type Claimed<T> = T & { readonly isClaimed: true };
+
+/** Passes paths to a plan that counts on nothing that it finds: a dry run claims nothing. */
+export function forDryRun<T>(paths: T): Claimed<T> {
+  return paths as Claimed<T>;
+}
+
 /** A session and all its claims so far. */
 export interface Claimant {
   path(name: string): string;
@@ -30,25 +41,34 @@ export interface Claimant {
   readonly claims: Set<string>;
 }
 
+export interface ClaimOptions {
+  readonly store: FileStore;
+  readonly session: Claimant;
+  readonly signal: AbortSignal;
+  /** Called if there is a collector to wait for. */
+  readonly onWait?: () => void;
+}
+
 /**
- * Adds claims: nothing claimed is collected while the session lasts. Then waits for a collector that may not have seen
- * them. Look up the NARs of the store only after this.
+ * Claims paths: nothing claimed is collected while the session lasts. Then waits for a collector that may not have seen
+ * them.
  *
  * A process claims first, then looks for a collector. A collector announces itself first, then reads the claims. So at
  * least one of them sees the other.
  *
+ * @param claims those of all the paths
  * @param onWait called if there is a collector to wait for
  * @throws STORE_FULL, STORE_UNWRITABLE; the signal's reason
  */
-export async function claim(
-  store: FileStore,
-  session: Claimant,
+export async function claim<T>(
+  paths: T,
   claims: Iterable<Claim>,
-  options: { signal: AbortSignal; onWait?: () => void },
-): Promise<void> {
+  { store, session, ...options }: ClaimOptions,
+): Promise<Claimed<T>> {
   for (const { storeHash, narName = '' } of claims) session.claims.add(`${storeHash} ${narName}\n`);
   await store.replace(session.path(CLAIMS), [...session.claims].join(''));
   await untilNobody(store, 'collecting', options);
+  return paths as Claimed<T>;
 }
 
 /** Yields all claims of processes that are or may be running. */

@@ -8,7 +8,7 @@ import { exportPaths, type Compression } from '../nix/nix-copy.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
 import { extensionOf, narTorrent, type NarTorrent } from '../torrent/canonical.ts';
-import { claim } from './claims.ts';
+import { claim, type Claimed } from './claims.ts';
 import { FileStore } from './file-store.ts';
 import { isSameNar } from './hash-nar.ts';
 import { hashNars } from './hash-pool.ts';
@@ -45,9 +45,9 @@ export class ExportFolder implements AsyncDisposable {
   }
 
   /** Protects these paths from the garbage collector until the folder is disposed of. @throws as {@link claim} */
-  async claim(paths: readonly ValidPath[], signal: AbortSignal): Promise<void> {
+  claim(paths: readonly ValidPath[], signal: AbortSignal): Promise<Claimed<readonly ValidPath[]>> {
     const claims = paths.map(({ storePath }) => ({ storeHash: storeHashOf(storePath) }));
-    await claim(this.#store, this.#session, claims, { signal });
+    return claim(paths, claims, { store: this.#store, session: this.#session, signal });
   }
 
   /**

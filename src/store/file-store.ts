@@ -22,6 +22,12 @@ const AT_ONCE_BYTES = 32 * 1024;
 /** Priority of a cache on the local disk. Lower is asked first; cache.nixos.org has 40. */
 const PRIORITY = 30;
 
+/** Writes narinfos of NARs that are on the disk. Write each after the narinfos of its references. */
+export interface NarInfoWriter {
+  /** Writes a narinfo, whole or not at all. */
+  readonly write: (info: NarInfo) => Promise<void>;
+}
+
 /**
  * A Nix binary cache directory: `nix-cache-info`, `<storehash>.narinfo`, `nar/<filehash>.nar.<ext>`. Beside them,
  * `narswarm/` has our own state (catalogue, partial files).
@@ -137,7 +143,7 @@ export class FileStore {
     });
   }
 
-  /** Returns true if the narinfo of this path is there, with the bytes that {@link writeNarInfo} would write. */
+  /** Returns true if the narinfo of this path is there, with the bytes that would be written for it. */
   async holdsNarInfo(info: NarInfo): Promise<boolean> {
     return (await this.readNarInfoText(storeHashOf(info.storePath))) === formatNarInfo(info);
   }
@@ -147,8 +153,11 @@ export class FileStore {
     return readSmall(this.narInfoPath(hash)).catch(() => undefined);
   }
 
-  /** Writes a narinfo, whole or not at all. Write its NAR and the narinfos of its references first. */
-  async writeNarInfo(info: NarInfo): Promise<void> {
+  /**
+   * Writes the narinfo of a NAR that the store has held before, whole or not at all. For a new NAR, {@link sync} gives
+   * a writer.
+   */
+  async rewriteNarInfo(info: NarInfo): Promise<void> {
     await this.replace(this.narInfoPath(storeHashOf(info.storePath)), formatNarInfo(info));
   }
 
@@ -208,15 +217,17 @@ export class FileStore {
    * Waits until all writes so far are on the disk. After a power cut, no narinfo written later is there without its
    * NAR. One syncfs(2) of the whole file system is faster than an fsync for each NAR.
    *
+   * @returns the writer of the narinfos of these NARs
    * @throws STORE_UNWRITABLE if the disk failed to store them
    */
-  async sync(): Promise<void> {
+  async sync(): Promise<NarInfoWriter> {
     try {
       await promisify(execFile)('sync', ['-f', this.dir]);
     } catch (error) {
-      if (systemCode(error) === 'ENOENT') return this.#syncFolder(); // no coreutils
-      throw notSynced(this.dir, error);
+      if (systemCode(error) !== 'ENOENT') throw notSynced(this.dir, error);
+      await this.#syncFolder(); // no coreutils
     }
+    return { write: (info) => this.rewriteNarInfo(info) };
   }
 
   /** Waits for the folder's entries only. */

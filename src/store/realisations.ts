@@ -1,8 +1,10 @@
 /** The realisations of a file store, in the place where Nix looks for them in a substituter. */
+import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
 import { parseRealisation, type Realisation } from '../nix/realisation.ts';
+import { parseStoreHash } from '../nix/store-path.ts';
 import type { FileStore } from './file-store.ts';
 import { remove } from '../disk/remove.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
@@ -12,12 +14,14 @@ const FOLDERS = ['realisations', 'build-trace-v2'];
 const CONCURRENCY = 32;
 
 /**
- * Writes realisations, each whole or not at all. Write the paths that they name first.
+ * Writes realisations, each whole or not at all. Leaves out those of paths without a narinfo in the store: Nix would
+ * look for such a path in vain.
  *
  * @throws STORE_FULL, STORE_UNWRITABLE
  */
 export async function writeRealisations(realisations: Iterable<Realisation>, store: FileStore): Promise<void> {
-  for (const { file, text } of realisations) {
+  for (const { file, text, outPath } of realisations) {
+    if (!existsSync(store.narInfoPath(parseStoreHash(outPath.slice(0, 32))))) continue;
     const path = join(store.dir, file);
     await makeFolder(dirname(path)).catch((error: unknown) => Promise.reject(storeError(error, path)));
     if ((await readIfThere(path)) !== text) await store.replace(path, text);

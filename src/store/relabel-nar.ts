@@ -20,6 +20,6 @@ export async function relabelNar({ storePath }: NarInfo, store: FileStore): Prom
   const own = { ...info, compression, url: FileStore.narUrl(info.fileHash, extensionOf(compression)) };
   const target = store.narPath(own);
   await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
-  await store.writeNarInfo(own);
+  await store.rewriteNarInfo(own);
   return own;
 }

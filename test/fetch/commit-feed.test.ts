@@ -9,6 +9,7 @@ import { parseStoreHash } from '../../src/nix/store-path.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { filledStore, infoOf } from '../store/store-fixture.ts';
+import { closureOf } from './closure-of.ts';
 
 interface Scene {
   readonly store: FileStore;
@@ -62,19 +63,19 @@ test('nothing is committed after the end; the last commit writes the rest', asyn
   await feed.end();
   feed.add([top]);
   assert.deepEqual(await narInfosIn(), []);
-  await new Committer(store).commit([leaf, note, top], []);
+  await new Committer(store).commit(closureOf(leaf, note, top), []);
   assert.deepEqual(new Set(await narInfosIn()), new Set([TOP, LEAF, NOTE]));
 });
 
 test('a committed path is written again only if its file has changed', async (t) => {
   const { store, leaf, narInfosIn } = await scene(t);
   const committer = new Committer(store);
-  await committer.commit([leaf], []);
+  await committer.commit(closureOf(leaf), []);
   await rm(store.narInfoPath(parseStoreHash(LEAF)));
-  await committer.commit([leaf], []);
+  await committer.commit(closureOf(leaf), []);
   assert.deepEqual(await narInfosIn(), []);
   const signatures = [...leaf.signatures, 'other-1:b25l'];
-  await new Committer(store).commit([leaf], []);
-  await committer.commit([{ ...leaf, signatures }], []);
+  await new Committer(store).commit(closureOf(leaf), []);
+  await committer.commit(closureOf({ ...leaf, signatures }), []);
   assert.deepEqual((await infoOf(store, LEAF)).signatures, signatures);
 });

@@ -6,16 +6,17 @@ import { isWithoutNar, narInfoWithoutNar } from '../../src/nix/path-info.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { LEAF } from '../nix/fixtures.ts';
 import { filledStore, infoOf, tempDir } from '../store/store-fixture.ts';
+import { closureOf } from './closure-of.ts';
 
 test('a narinfo of the target is written only if there is none', async (t) => {
   const store = await filledStore(t);
   const info = await infoOf(store, LEAF);
-  await commit([narInfoWithoutNar(info)], [], store);
+  await commit(closureOf(narInfoWithoutNar(info)), [], store);
   assert.deepEqual(await infoOf(store, LEAF), info);
   await rm(store.narInfoPath(parseStoreHash(LEAF)));
-  await commit([narInfoWithoutNar(info)], [], store);
+  await commit(closureOf(narInfoWithoutNar(info)), [], store);
   assert(isWithoutNar(await infoOf(store, LEAF)));
-  await commit([info], [], store);
+  await commit(closureOf(info), [], store);
   assert.deepEqual(await infoOf(store, LEAF), info);
 });
 
@@ -28,6 +29,6 @@ test('no narinfo is written if the disk could not take the NARs', async (t) => {
   const path = process.env['PATH'];
   process.env['PATH'] = programs;
   t.after(() => (process.env['PATH'] = path));
-  await assert.rejects(commit([info], [], store), { code: 'STORE_UNWRITABLE' });
+  await assert.rejects(commit(closureOf(info), [], store), { code: 'STORE_UNWRITABLE' });
   assert.equal(await store.readNarInfo(parseStoreHash(LEAF)), undefined);
 });

@@ -10,7 +10,7 @@ test('the file store is no source of paths that only a target vouched for', asyn
   const store = await filledStore(t);
   const { signal } = new AbortController();
   const note = await infoOf(store, NOTE);
-  await store.writeNarInfo(narInfoWithoutNar(await infoOf(store, LEAF)));
+  await store.rewriteNarInfo(narInfoWithoutNar(await infoOf(store, LEAF)));
   const source = await storeSource(store);
   assert.equal(await source.find(parseStoreHash(LEAF), signal), undefined);
   assert.deepEqual(await source.find(parseStoreHash(NOTE), signal), note);

@@ -52,7 +52,7 @@ async function storeWith(t: TestContext, { info, nar }: Path, compression: 'none
   const url = FileStore.narUrl(fileHash, compression === 'none' ? '' : 'zst');
   const described = { ...info, url, compression, fileHash, fileSize: file.length };
   writeFileSync(store.narPath(described), file);
-  await store.writeNarInfo(described);
+  await store.rewriteNarInfo(described);
   return store;
 }
 

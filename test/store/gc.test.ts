@@ -292,7 +292,7 @@ suite('gc and those who work on the store', () => {
     const store = await sample(t);
     const { signal } = new AbortController();
     const session = await PartialSession.open(store);
-    await claim(store, session, [{ storeHash: storeHashOf(pathNamed('old')) }], { signal });
+    await claim([], [{ storeHash: storeHashOf(pathNamed('old')) }], { store, session, signal });
     const result = await collect(store, [], {
       // An update that is done: it wrote its state after these were read, and let go of its claims.
       roots: async () => {
@@ -311,9 +311,11 @@ suite('gc and those who work on the store', () => {
     const now = new Date(Date.now() + 8 * DAY_MS);
     {
       await using session = await PartialSession.open(store);
-      await claim(store, session, [{ storeHash: storeHashOf(pathNamed('data')) }], { signal });
+      await claim([], [{ storeHash: storeHashOf(pathNamed('data')) }], { store, session, signal });
       // a session of several fetches
-      await claim(store, session, [{ storeHash: storeHashOf(pathNamed('lib')), narName: basename(orphan) }], {
+      await claim([], [{ storeHash: storeHashOf(pathNamed('lib')), narName: basename(orphan) }], {
+        store,
+        session,
         signal,
       });
       const result = await collect(store, ['app'], { now });
@@ -330,7 +332,7 @@ suite('gc and those who work on the store', () => {
     const { url } = (await store.readNarInfo(storeHashOf(pathNamed('data'))))!;
     await using session = await PartialSession.open(store);
     const claims = [{ storeHash: storeHashOf(pathNamed('new')), narName: basename(url) }];
-    await claim(store, session, claims, { signal: new AbortController().signal });
+    await claim([], claims, { store, session, signal: new AbortController().signal });
     const result = await collect(store, ['app']);
     assert.deepEqual([result.order, result.removed.nars], [['old', 'data'], 1]);
     assert.equal(await store.narSizeOf({ url, storePath: pathNamed('data') }), 1000);
@@ -349,7 +351,7 @@ suite('gc and those who work on the store', () => {
       let onWait = (): void => undefined;
       const waits = new Promise<void>((resolve) => (onWait = resolve));
       const claims = [{ storeHash: storeHashOf(pathNamed('old')) }];
-      const claimed = claim(store, session, claims, { signal, onWait }).then(() => happened.push('claimed'));
+      const claimed = claim([], claims, { store, session, signal, onWait }).then(() => happened.push('claimed'));
       await waits;
       happened.push('collector ends');
       await collector[Symbol.asyncDispose]();

@@ -48,7 +48,7 @@ export async function addPath(store: FileStore, name: string, made: Made = {}): 
     await writeFile(store.narPath(info), nar);
     await utimes(store.narPath(info), at, at);
   }
-  await store.writeNarInfo(info);
+  await store.rewriteNarInfo(info);
   return info;
 }
 

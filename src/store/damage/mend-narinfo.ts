@@ -40,7 +40,7 @@ export async function mendNarInfo(
     const target = store.narPath({ ...info, ...description });
     if (target !== path)
       await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
-    await store.writeNarInfo({ ...info, ...description });
+    await store.rewriteNarInfo({ ...info, ...description });
     return true;
   }
   return false;
