@@ -1,7 +1,7 @@
 /** The real Nix made the realisations (fixtures/nix/realisations/make.sh). */
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
-import { mkdir, readdir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { collectRecords } from '../../src/publish/collect-records.ts';
@@ -31,7 +31,6 @@ test('keeps realisations where Nix looks for them, and removes them with their p
   assert(ofLeaf !== undefined);
   await writeRealisations([...REALISATIONS, ofLeaf], store);
   assert.deepEqual([...(await readRealisations(store)).keys()], [leaf], 'none of a path that is not here');
-  await mkdir(join(store.dir, 'realisations'));
   for (const { file: stray, text } of REALISATIONS) await store.replace(join(store.dir, stray), text);
   for (const realisation of [...REALISATIONS, ofLeaf]) {
     assert.deepEqual(await readRealisation(realisation.file, store), realisation);
