@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { DhtNode } from '../discovery/dht.ts';
 import type { PeerRecord } from '../discovery/peer-table.ts';
@@ -6,6 +7,7 @@ import type { InfoHash } from '../nix/brands.ts';
 import type { Network } from '../swarm/network.ts';
 import { formatPublisherAddress, mapFolder, type PublisherAddress } from './address.ts';
 import { cohortInfoHash } from './cohort-key.ts';
+import { EditionClaims } from './edition-claims.ts';
 import { HashMap, type HashMapOptions, type IndexSource } from './hash-map.ts';
 import { IndexDir } from './index-dir.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
@@ -15,6 +17,13 @@ import { askUntilFound, untilNewer, type Pointer } from './pointer.ts';
 import { MAX_MANIFEST_BYTES } from './limits.ts';
 import { parseManifest, type Manifest } from './manifest.ts';
 import { asError, type Warn } from '../warning.ts';
+
+/** Time for the DHT to find its first node before an edition is read that a member of the cohort claims to hold. */
+const ISOLATED_MS = 2_000;
+/** Part of the whole time for a DHT that has nodes: it knows which edition is the newest, a member may not. */
+const DHT_PART = 0.7;
+/** Time for a member to send the manifest of the edition that it claims to hold. */
+const MEMBER_TIMEOUT_MS = 5_000;
 
 /** Fetches a small file over HTTP. Undefined if it does not exist. */
 export type GetBytes = (
@@ -73,7 +82,7 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
   context.network?.joinCohort(cohortInfoHash(address.publicKey, address.salt));
   try {
     return address.baseUrl === undefined
-      ? await byDht(address, dir, kept, inner)
+      ? await byDhtOrMembers(address, dir, kept, inner)
       : await byHttp(address, address.baseUrl, dir, kept, inner);
   } catch (error) {
     context.signal.throwIfAborted();
@@ -212,6 +221,62 @@ async function byHttp(
     mapOptions(context),
   );
   return { map, from: 'network', [Symbol.asyncDispose]: () => Promise.resolve() };
+}
+
+/** Asks the DHT, and follows a member of the cohort if the DHT does not answer. @throws the error of the DHT */
+async function byDhtOrMembers(
+  address: PublisherAddress,
+  dir: IndexDir,
+  kept: Verified | undefined,
+  context: Attempt,
+): Promise<Resolved> {
+  const { network, signal } = context;
+  if (network === undefined) return byDht(address, dir, kept, context);
+  const stop = new AbortController();
+  const inner = { ...context, network, signal: AbortSignal.any([signal, stop.signal]) };
+  const ways = [byDht(address, dir, kept, inner), byMembers(address, kept, inner)] as const;
+  let first: Resolved | undefined;
+  try {
+    first = await Promise.any(ways);
+    return first;
+  } catch {
+    return await ways[0];
+  } finally {
+    stop.abort();
+    const isOther = (resolved: Resolved): boolean => resolved !== first;
+    for (const way of ways)
+      way.then(
+        (resolved) => (isOther(resolved) ? resolved[Symbol.asyncDispose]() : undefined),
+        () => undefined,
+      );
+  }
+}
+
+/**
+ * Reads the newest edition that a member of the cohort claims to hold, if it is newer than the kept one. Waits for
+ * claims, and gives the DHT some time before.
+ *
+ * @throws the signal's reason
+ */
+async function byMembers(
+  address: PublisherAddress,
+  kept: Verified | undefined,
+  context: Attempt & { readonly network: Network },
+): Promise<Resolved> {
+  const { network, signal, lifetime, timeoutMs } = context;
+  const group = cohortInfoHash(address.publicKey, address.salt);
+  using claims = new EditionClaims(network.members, group, kept?.manifest.seq ?? 0);
+  await sleep(ISOLATED_MS, undefined, { signal });
+  const dht = await network.openDht();
+  if (dht !== undefined && dht.nodeCount() > 0) await sleep(timeoutMs * DHT_PART - ISOLATED_MS, undefined, { signal });
+  for (;;) {
+    const claim = await claims.take(signal);
+    try {
+      return await resolveNamed(address, claim, { ...context, signal: lifetime, timeoutMs: MEMBER_TIMEOUT_MS });
+    } catch {
+      signal.throwIfAborted(); // another member may be right
+    }
+  }
 }
 
 async function byDht(

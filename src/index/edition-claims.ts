@@ -1,0 +1,50 @@
+import { EventEmitter, once } from 'node:events';
+import type { PeerRecord } from '../discovery/peer-table.ts';
+import type { Edition } from '../exchange/messages.ts';
+import type { Members } from '../exchange/members.ts';
+import type { InfoHash } from '../nix/brands.ts';
+
+/** An edition that a member claims to hold. It may be wrong: the manifest decides. */
+export interface EditionClaim {
+  readonly teller: PeerRecord;
+  readonly infoHash: InfoHash;
+}
+
+/** Collects which newer editions of one hash map members claim to hold, from now on: the last claim of each member. */
+export class EditionClaims implements Disposable {
+  readonly #members: Pick<Members, 'on' | 'off'>;
+  readonly #claims = new Map<PeerRecord, Edition>();
+  readonly #news = new EventEmitter<{ claim: [] }>();
+  readonly #onEdition: (link: { readonly peer: PeerRecord }, edition: Edition) => void;
+
+  /**
+   * @param group the cohort of the hash map
+   * @param seq the edition that is here; 0 for none. Older ones, and the same one, are ignored
+   */
+  constructor(members: Pick<Members, 'on' | 'off'>, group: InfoHash, seq: number) {
+    this.#members = members;
+    this.#onEdition = ({ peer }, edition) => {
+      if (edition.group !== group || edition.seq <= seq) return;
+      this.#claims.set(peer, edition);
+      this.#news.emit('claim');
+    };
+    members.on('edition', this.#onEdition);
+  }
+
+  /** Takes the claim of the newest edition. Waits for one. @throws the signal's reason */
+  async take(signal: AbortSignal): Promise<EditionClaim> {
+    for (;;) {
+      const [newest] = [...this.#claims].toSorted(([, a], [, b]) => b.seq - a.seq);
+      if (newest !== undefined) {
+        const [teller, { infoHash }] = newest;
+        this.#claims.delete(teller);
+        return { teller, infoHash };
+      }
+      await once(this.#news, 'claim', { signal }).catch(() => signal.throwIfAborted());
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#members.off('edition', this.#onEdition);
+  }
+}
