@@ -169,6 +169,11 @@ export class Members extends EventEmitter<MembersEvents> {
       this.#links.add(Link.adopt(socket, opening, { host: asIPv4IfMapped(host), port }, this.#context, this.#events));
   }
 
+  /** Returns the connected members that may hear of a group: those that were met in it, and neighbours. */
+  of(group: InfoHash): Member[] {
+    return [...this.#open].filter((link) => link.group === group || link.isNeighbour);
+  }
+
   /** Wants files from all present and later members. */
   want(files: Iterable<WantedFile>): void {
     const news = this.#context.wanted.add(files);

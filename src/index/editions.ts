@@ -3,13 +3,14 @@ import { link, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises
 import { dirname, join } from 'node:path';
 import { inState } from '../store/state-folder.ts';
 import { makeFolder } from '../disk/make-folder.ts';
-import type { InfoHash } from '../nix/brands.ts';
+import type { FileHash, InfoHash, StoreHash } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import type { Seed } from '../swarm/swarm.ts';
 import { mapFolder, type PublisherAddress } from './address.ts';
 import { IndexDir } from './index-dir.ts';
 import { indexTorrent, MANIFEST_NAME, type IndexTorrent } from './index-torrent.ts';
+import { manifestName } from './member-files.ts';
 import { assertShard, shardFileName, type ShardEntry } from './shard.ts';
 
 /** The newest edition and the one before it, which followers may still be reading. */
@@ -19,6 +20,10 @@ const KEPT_EDITIONS = 2;
 export interface SeededEdition {
   readonly torrent: IndexTorrent;
   readonly seed: Seed;
+  /** The name by which members ask for its manifest. */
+  readonly name: StoreHash;
+  /** The shards, by their SHA-256 in nix32. */
+  readonly shards: ReadonlyMap<string, Seed['files'][number]>;
 }
 
 /** An edition whose files are in a folder. */
@@ -61,7 +66,9 @@ export async function seedEdition(store: FileStore, edition: StoredEdition): Pro
     await moveFolder(own, place);
     await removeOld(parent);
     const seedFiles = files.map(({ name, sizeBytes }) => ({ path: join(place, name), sizeBytes }));
-    return { torrent, seed: { torrent: torrent.torrentFile, files: seedFiles } };
+    const bySha256 = new Map(shards.map(({ sha256 }, index) => [sha256, seedFiles[index + 1]!]));
+    const seed = { torrent: torrent.torrentFile, files: seedFiles };
+    return { torrent, seed, name: manifestName(torrent.infoHash), shards: bySha256 };
   } catch (error) {
     throw storeError(error, own);
   } finally {
@@ -102,15 +109,34 @@ export class OfferedEditions {
 
   /** Yields the infohashes of the offered torrents. */
   *infoHashes(): IterableIterator<InfoHash> {
-    for (const editions of this.#byMap.values()) for (const { torrent } of editions) yield torrent.infoHash;
+    for (const { torrent } of this.#all()) yield torrent.infoHash;
+  }
+
+  /** Returns the manifest that members ask for by this name. */
+  async manifest(name: StoreHash): Promise<string | undefined> {
+    for (const edition of this.#all()) {
+      const [file] = edition.seed.files;
+      if (file !== undefined && edition.name === name) return readFile(file.path, 'utf8').catch(() => undefined);
+    }
+    return undefined;
+  }
+
+  /** Returns the shard with this SHA-256. */
+  shard(sha256: FileHash): Seed['files'][number] | undefined {
+    for (const { shards } of this.#all()) {
+      const found = shards.get(sha256);
+      if (found !== undefined) return found;
+    }
+    return undefined;
   }
 
   get(infoHash: InfoHash): Seed | undefined {
-    for (const editions of this.#byMap.values()) {
-      const found = editions.find(({ torrent }) => torrent.infoHash === infoHash);
-      if (found !== undefined) return found.seed;
-    }
+    for (const { torrent, seed } of this.#all()) if (torrent.infoHash === infoHash) return seed;
     return undefined;
+  }
+
+  *#all(): IterableIterator<SeededEdition> {
+    for (const editions of this.#byMap.values()) yield* editions;
   }
 }
 

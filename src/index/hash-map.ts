@@ -14,7 +14,7 @@ import { assertShard, decodeShard, shardFileName, shardPrefix, type ListedShard,
 /** A source of the files of a hash map. */
 export interface IndexSource {
   /** Reads `manifest` or `shards/<prefix>.zst`. Refuses more than `maxBytes`. */
-  readFile(name: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array>;
+  readFile(name: string, options: { maxBytes: number; signal: AbortSignal; sha256?: string }): Promise<Uint8Array>;
 }
 
 const SHARD_TIMEOUT_MS = 10_000;
@@ -189,7 +189,7 @@ export class HashMap {
     const signal = lifetime === undefined ? deadline : AbortSignal.any([lifetime, deadline]);
     const file = shardFileName(entry.prefix);
     try {
-      return await this.#source.readFile(file, { maxBytes: entry.sizeBytes, signal });
+      return await this.#source.readFile(file, { maxBytes: entry.sizeBytes, signal, sha256: entry.sha256 });
     } catch (cause) {
       if (!deadline.aborted || lifetime?.aborted === true) throw cause;
       throw new NarswarmError(

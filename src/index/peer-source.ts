@@ -3,33 +3,49 @@ import type { InfoHash } from '../nix/brands.ts';
 import type { Network } from '../swarm/network.ts';
 import type { TorrentReader } from '../swarm/torrent-reader.ts';
 import type { IndexSource } from './hash-map.ts';
+import { MANIFEST_NAME } from './index-torrent.ts';
+import type { MemberFiles } from './member-files.ts';
 
 /** Time until peers are tried again: a peer may start to listen a moment later. */
 const RETRY_MS = 1_000;
 
 /**
- * Reads the files of a hash map from peers. Joins the swarm of its torrent only if the folder lacks a file: otherwise
- * there is nothing to look for.
+ * Reads the files of a hash map from peers. Joins the swarm of its torrent only if the folder lacks a file that no member
+ * gives.
  */
 export class PeerSource implements IndexSource, AsyncDisposable {
   readonly #network: Network;
   readonly #infoHash: InfoHash;
   readonly #lifetime: AbortSignal;
   readonly #teller: PeerRecord | undefined;
+  readonly #members: MemberFiles | undefined;
   #joining: Promise<{ reader: TorrentReader; stop: () => void }> | undefined;
 
   /**
-   * @param teller the member that named this torrent. It is asked, and only it learns of the torrent. Undefined: other
-   *   peers of the torrent are looked for, too
+   * @param options.teller the member that named this torrent. It is asked, and only it learns of the torrent. Undefined:
+   *   other peers of the torrent are looked for, too
+   * @param options.members members that are asked first. Default: none
    */
-  constructor(network: Network, infoHash: InfoHash, lifetime: AbortSignal, teller?: PeerRecord) {
+  constructor(
+    network: Network,
+    infoHash: InfoHash,
+    lifetime: AbortSignal,
+    options: { readonly teller?: PeerRecord; readonly members?: MemberFiles } = {},
+  ) {
     this.#network = network;
     this.#infoHash = infoHash;
     this.#lifetime = lifetime;
-    this.#teller = teller;
+    this.#teller = options.teller;
+    this.#members = options.members;
   }
 
-  async readFile(name: string, options: { maxBytes: number; signal: AbortSignal }): Promise<Uint8Array> {
+  async readFile(
+    name: string,
+    options: { maxBytes: number; signal: AbortSignal; sha256?: string },
+  ): Promise<Uint8Array> {
+    const given = this.#joining === undefined ? await this.#readFromMembers(name, options) : undefined;
+    if (given !== undefined) return given;
+    options.signal.throwIfAborted();
     this.#joining ??= this.#join();
     const { reader } = await this.#joining;
     return reader.readFile(name, options);
@@ -39,6 +55,14 @@ export class PeerSource implements IndexSource, AsyncDisposable {
     const joined = await this.#joining?.catch(() => undefined);
     joined?.stop();
     await joined?.reader.close();
+  }
+
+  #readFromMembers(
+    name: string,
+    { maxBytes, signal, sha256 }: { maxBytes: number; signal: AbortSignal; sha256?: string },
+  ): Promise<Uint8Array | undefined> | undefined {
+    if (name === MANIFEST_NAME) return this.#members?.manifest(signal);
+    return sha256 === undefined ? undefined : this.#members?.shard(sha256, maxBytes, signal);
   }
 
   async #join(): Promise<{ reader: TorrentReader; stop: () => void }> {

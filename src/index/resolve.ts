@@ -11,6 +11,7 @@ import { EditionClaims } from './edition-claims.ts';
 import { HashMap, type HashMapOptions, type IndexSource } from './hash-map.ts';
 import { IndexDir } from './index-dir.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
+import { MemberFiles } from './member-files.ts';
 import { ofPublisher } from './of-publisher.ts';
 import { PeerSource } from './peer-source.ts';
 import { askUntilFound, untilNewer, type Pointer } from './pointer.ts';
@@ -122,7 +123,7 @@ export async function resolveNamed(
   const deadline = AbortSignal.timeout(timeoutMs);
   const signal = AbortSignal.any([lifetime, deadline]);
   await using stack = new AsyncDisposableStack();
-  const source = stack.use(new PeerSource(network, named.infoHash, lifetime, named.teller));
+  const source = stack.use(new PeerSource(network, named.infoHash, lifetime, { teller: named.teller }));
   try {
     const bytes = await source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal });
     const found = await accept(address, bytes, dir, kept, now);
@@ -304,7 +305,7 @@ async function byDht(
   };
   // The same seq means the same bytes: nothing to fetch.
   if (kept !== undefined && kept.manifest.seq === item.seq && kept.manifest.expires > context.now) {
-    return resolved(new PeerSource(network, item.infoHash, context.lifetime), { ...kept, fetchedBytes: 0 });
+    return resolved(peerSource(address, item, network, context), { ...kept, fetchedBytes: 0 });
   }
   const { source, bytes } = await readNewest(address, { network, dht }, item, context);
   try {
@@ -323,12 +324,12 @@ async function readNewest(
   address: PublisherAddress,
   { network, dht }: { network: Network; dht: DhtNode },
   first: Pointer,
-  { signal, lifetime }: Attempt,
+  { now, signal, lifetime }: Attempt,
 ): Promise<{ source: PeerSource; bytes: Uint8Array }> {
   for (let pointer = first; ;) {
     const stop = new AbortController();
     const linked = AbortSignal.any([signal, stop.signal]);
-    const source = new PeerSource(network, pointer.infoHash, lifetime);
+    const source = peerSource(address, pointer, network, { now, lifetime });
     const reading = source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal: linked });
     const newer = untilNewer(address, dht, pointer.seq, linked);
     newer.catch(() => undefined);
@@ -345,6 +346,19 @@ async function readNewest(
     reading.catch(() => undefined);
     await source[Symbol.asyncDispose]();
   }
+}
+
+/** Reads the files of the edition of a pointer, from members first. */
+function peerSource(
+  address: PublisherAddress,
+  { seq, infoHash }: Pointer,
+  network: Network,
+  { now, lifetime }: Pick<Attempt, 'now' | 'lifetime'>,
+): PeerSource {
+  const group = cohortInfoHash(address.publicKey, address.salt);
+  const isManifest = (bytes: Uint8Array): boolean => verified(address, bytes, now)?.manifest.seq === seq;
+  const members = new MemberFiles(network.members, { group, infoHash, isManifest });
+  return new PeerSource(network, infoHash, lifetime, { members });
 }
 
 function mapOptions(context: Attempt): HashMapOptions {

@@ -5,6 +5,7 @@ import PQueue from 'p-queue';
 import { prefixOf, type FilePrefix, type Refusal } from '../exchange/messages.ts';
 import type { Asked, Offer, OfferedFile, OfferEvents } from '../exchange/offer.ts';
 import type { PieceSet } from '../exchange/piece-set.ts';
+import type { OfferedEditions } from '../index/editions.ts';
 import type { FileHash, StoreHash } from '../nix/brands.ts';
 import { encodeNix32 } from '../nix/nix32.ts';
 import { tailOf, type Catalogue, type CatalogueEntry } from '../store/catalogue.ts';
@@ -14,6 +15,7 @@ import type { Gate } from './gate.ts';
 import type { HeldNars } from './held-nars.ts';
 import { OfferedNarInfos } from './offered-narinfos.ts';
 import type { SharedNars } from './shared-nars.ts';
+import { StoreFile } from './store-file.ts';
 
 /**
  * Limit on entries that the gate checks in the background at a time. Each takes a small file to read and a signature to
@@ -35,6 +37,8 @@ export interface NarOfferOptions {
   readonly held: HeldNars;
   readonly shared: Pick<SharedNars, 'judge' | 'stillHolds'>;
   readonly served: LastServed;
+  /** Editions of hash maps, whose files are offered, too. */
+  readonly maps: Pick<OfferedEditions, 'manifest' | 'shard'>;
 }
 
 /**
@@ -85,7 +89,7 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
   }
 
   async open(file: FileHash | FilePrefix, { from, length }: Asked): Promise<OfferedFile | Refusal> {
-    const { held, catalogue, served, gate } = this.#options;
+    const { held, catalogue, served, gate, maps } = this.#options;
     const isWhole = isFileHash(file);
     const prefix = isWhole ? prefixOf(file) : file;
     const own = held.open(prefix, { from, length });
@@ -101,11 +105,15 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
       served.note(basename(opened.path), entry.fileHash);
       return opened.file;
     }
+    const shard = isWhole ? maps.shard(file) : undefined;
+    const opened = shard && StoreFile.open(shard.path, { prefix, sizeBytes: shard.sizeBytes });
+    if (opened !== undefined) return opened;
     return 'absent'; // also for private files: nobody learns that they are here
   }
 
-  narInfo(hash: StoreHash): Promise<string | undefined> {
-    return this.#narInfos.read(hash);
+  /** Also gives the manifest of an edition, by the infohash of its torrent. */
+  async narInfo(hash: StoreHash): Promise<string | undefined> {
+    return (await this.#options.maps.manifest(hash)) ?? this.#narInfos.read(hash);
   }
 
   /** Ends the work in the background. */

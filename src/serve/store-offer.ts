@@ -49,8 +49,8 @@ export class StoreOffer implements AsyncDisposable {
     this.checker = new NarChecker({ store, catalogue, keys, onWarning });
     this.#gate = new Gate(store, catalogue, shared, this.checker);
     this.#served = new LastServed(store, onWarning);
-    const { held } = this;
-    this.forMembers = new NarOffer({ store, catalogue, gate: this.#gate, held, shared, served: this.#served });
+    const { held, maps } = this;
+    this.forMembers = new NarOffer({ store, catalogue, gate: this.#gate, held, shared, served: this.#served, maps });
   }
 
   /** Reads the store's catalogue. @throws STORE_UNWRITABLE */

@@ -4,6 +4,7 @@ import { test, type TestContext } from 'node:test';
 import { Census } from '../../src/daemon/census.ts';
 import { countReplicas, type CountContext } from '../../src/daemon/count-replicas.ts';
 import { prefixOf } from '../../src/exchange/messages.ts';
+import { OfferedEditions } from '../../src/index/editions.ts';
 import type { Verdict } from '../../src/serve/shared-nars.ts';
 import { Gate } from '../../src/serve/gate.ts';
 import { HeldNars } from '../../src/serve/held-nars.ts';
@@ -33,7 +34,15 @@ async function holder(t: TestContext, { members }: MadeMember): Promise<Holder> 
   const shared = { judge, includes: async () => (await judge()).isShared, stillHolds: () => true };
   const served = new LastServed(store, failOnWarning);
   const gate = new Gate(store, catalogue, shared);
-  const offer = new NarOffer({ store, catalogue, gate, held: new HeldNars(shared), shared, served });
+  const offer = new NarOffer({
+    store,
+    catalogue,
+    gate,
+    held: new HeldNars(shared),
+    shared,
+    served,
+    maps: new OfferedEditions(),
+  });
   t.after(() => offer.close());
   const [now, signal] = [() => new Date(), new AbortController().signal];
   const census = new Census(members, () => false);

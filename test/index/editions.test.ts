@@ -6,6 +6,8 @@ import { describe, test } from 'node:test';
 import { mapFolder } from '../../src/index/address.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { OfferedEditions } from '../../src/index/editions.ts';
+import { manifestName } from '../../src/index/member-files.ts';
+import { asFileHash } from '../../src/nix/hash.ts';
 import { publishIndex, type Publication } from '../../src/publish/publication.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { emptyStore, tempDir } from '../store/store-fixture.ts';
@@ -56,6 +58,21 @@ describe('editions of a hash map', () => {
     assert.equal(offered.get(first.torrent.infoHash), undefined);
     assert.equal(offered.get(second.torrent.infoHash), second.seed);
     assert.equal(offered.get(third.torrent.infoHash), third.seed);
+  });
+
+  test('members are offered the manifest by the infohash, and each shard by its SHA-256', async (t) => {
+    const store = await emptyStore(t);
+    const offered = new OfferedEditions();
+    const publication = await publish(store, '2026-02-01T12:00:00Z');
+    const name = manifestName(publication.torrent.infoHash);
+    const [entry] = publication.manifest.shards;
+    assert.equal(await offered.manifest(name), undefined);
+    offered.add(publication.address, publication);
+    assert.deepEqual(Buffer.from((await offered.manifest(name)) ?? ''), (await contents(publication))[0]);
+    assert.deepEqual(offered.shard(asFileHash(`sha256:${entry!.sha256}`)), publication.seed.files[1]);
+    offered.remove(publication.address);
+    assert.equal(await offered.manifest(name), undefined);
+    assert.equal(offered.shard(asFileHash(`sha256:${entry!.sha256}`)), undefined);
   });
 
   test('an older manifest does not replace a newer one', async (t) => {

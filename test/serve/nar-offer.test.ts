@@ -8,7 +8,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { prefixOf, type FilePrefix } from '../../src/exchange/messages.ts';
 import { PieceSet } from '../../src/exchange/piece-set.ts';
 import { buildIndex } from '../../src/index/build.ts';
+import { OfferedEditions, seedEdition } from '../../src/index/editions.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
+import { parseManifest } from '../../src/index/manifest.ts';
+import { asFileHash } from '../../src/nix/hash.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import type { PublicKey } from '../../src/nix/signature.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
@@ -21,7 +24,7 @@ import { describeNar } from '../../src/store/describe-nar.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { Catalogue, type CatalogueEntry } from '../../src/store/catalogue.ts';
 import { LastServed, readLastServed } from '../../src/store/last-served.ts';
-import { GOLDEN } from '../index/fixtures.ts';
+import { GOLDEN, KEY as MAP_KEY, NOW } from '../index/fixtures.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { entryFor, filledStore, infoOf, KEY, unchecked } from '../store/store-fixture.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
@@ -154,7 +157,15 @@ test('looks into a NAR that it withholds, and into a narinfo, once for everybody
     const shared = { judge, includes: async () => (await judge()).isShared, stillHolds: () => true };
     const gate = new Gate(store, catalogue, shared);
     const served = new LastServed(store, failOnWarning);
-    const offer = new NarOffer({ store, catalogue, gate, held: new HeldNars(shared), shared, served });
+    const offer = new NarOffer({
+      store,
+      catalogue,
+      gate,
+      held: new HeldNars(shared),
+      shared,
+      served,
+      maps: new OfferedEditions(),
+    });
     t.after(() => offer.close());
     for (let times = 0; times < 3; times++)
       assert.equal((await offer.narInfo(parseStoreHash(LEAF))) !== undefined, isShared);
@@ -257,4 +268,24 @@ test('stops giving a NAR and its narinfo if nobody follows the hash map that lis
   while (forMembers.holds(one.prefix) !== undefined) await sleep(20);
   assert.equal(await forMembers.open(one.entry.fileHash, ASKED), 'absent');
   assert.equal(await forMembers.narInfo(parseStoreHash(LEAF)), undefined);
+});
+
+test('gives the files of an edition that is offered, and of no other', async (t) => {
+  const one = await scene(t);
+  const index = buildIndex(GOLDEN);
+  const dir = new IndexDir(join(one.store.stateDir, 'index', 'a-map'));
+  await dir.write(index);
+  const { shards } = parseManifest(index.manifest, { publicKey: MAP_KEY.publicKey, now: NOW });
+  const publicKeyHex = Buffer.from(MAP_KEY.publicKey).toString('hex');
+  const address = { publicKey: MAP_KEY.publicKey, publicKeyHex, salt: '' };
+  const edition = await seedEdition(one.store, { address, seq: 1, manifest: index.manifest, shards, dir });
+  const shard = asFileHash(`sha256:${shards[0]!.sha256}`);
+  assert.equal(await one.offer.forMembers.open(shard, ASKED), 'absent');
+  assert.equal(await one.offer.forMembers.narInfo(edition.name), undefined);
+  one.offer.maps.add(address, edition);
+  const opened = await one.offer.forMembers.open(shard, ASKED);
+  assert.ok(typeof opened !== 'string');
+  await using file = opened;
+  assert.equal(file.sizeBytes, shards[0]!.sizeBytes);
+  assert.deepEqual(Buffer.from((await one.offer.forMembers.narInfo(edition.name)) ?? ''), Buffer.from(index.manifest));
 });
