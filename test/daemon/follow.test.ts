@@ -3,6 +3,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Publisher } from '../../src/publish/publisher.ts';
 import { buildIndex } from '../../src/index/build.ts';
+import { MANIFEST_NAME } from '../../src/index/index-torrent.ts';
+import { MAX_MANIFEST_BYTES } from '../../src/index/limits.ts';
+import { PeerSource } from '../../src/index/peer-source.ts';
 import { indexDirOf, resolveHashMap, type ResolveContext } from '../../src/index/resolve.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
@@ -13,7 +16,7 @@ import { Lab } from '../support/lab.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
 
 describe('resolveHashMap', () => {
-  test('joins the swarm of a hash map only for missing files', async (t) => {
+  test('joins the swarm of a hash map only for missing files that no member gives', async (t) => {
     await using lab = await Lab.open();
     const made = await lab.closure([10_000]);
     const { bootstrap } = await lab.dht(3);
@@ -45,7 +48,15 @@ describe('resolveHashMap', () => {
     {
       await using first = await resolveHashMap(address, context);
       await first.map.fetchAll(t.signal);
-      assert.equal(follower.swarm.openTorrents, 1, 'the index');
+      assert.ok(first.map.fetchedBytes > 0);
+      assert.equal(follower.swarm.openTorrents, 0, 'the publisher is a member');
+    }
+    {
+      const { infoHash } = publisher.built.publication.torrent;
+      await using torrent = new PeerSource(follower, infoHash, t.signal);
+      const manifest = await torrent.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal: t.signal });
+      assert.deepEqual(await indexDirOf(context.dir, address).readManifest(), Buffer.from(manifest));
+      assert.equal(follower.swarm.openTorrents, 1);
     }
     await using again = await resolveHashMap(address, context);
     await again.map.fetchAll(t.signal);
