@@ -232,7 +232,7 @@ export class Answers {
     }
   }
 
-  /** Does a part of an answer when it is the turn of this member. @throws once the connection has ended */
+  /** Runs a part of an answer when it is the turn of this member. @throws once the connection has ended */
   #turn<T>(part: () => Promise<T>): Promise<T> {
     return this.#options.takeTurn(() => {
       this.#stop.signal.throwIfAborted();

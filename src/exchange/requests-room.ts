@@ -3,9 +3,9 @@ import { MAX_ALL_WAITING_REQUEST_BYTES, MAX_HOST_WAITING_REQUEST_BYTES } from '.
 
 /** The memory of the waiting requests of one host. */
 export interface HostRequestsRoom {
-  /** True if few requests of each member at this host may wait. */
+  /** True if only few requests of each member at this host may wait. */
   readonly isShort: boolean;
-  /** Adds bytes. A negative number removes them. */
+  /** Adds bytes to the count. A negative number removes them. */
   readonly count: (bytes: number) => void;
 }
 
@@ -18,7 +18,7 @@ export class RequestsRoom {
     return this.#usedBytes;
   }
 
-  /** Returns the part of a host. */
+  /** Returns the share of a host in this count. */
   of(host: string): HostRequestsRoom {
     const key = hostKeyOf(host);
     const isShort = (): boolean => this.#isShort(key);

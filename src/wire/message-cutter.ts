@@ -6,7 +6,7 @@ export interface CutHandlers {
   /** Called with the 68 bytes of the handshake. */
   readonly handshake: (bytes: Buffer) => boolean;
   /**
-   * Called with the first bytes of a message, without its length. Says what to do with the message: `gather` it whole,
+   * Called with the first bytes of a message, without its length. The result is what happens to it: `gather` it whole,
    * `pass` the rest on without a copy, or `refuse` it.
    */
   readonly head: (head: Buffer, messageBytes: number) => 'gather' | 'pass' | 'refuse';

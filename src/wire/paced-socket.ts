@@ -8,7 +8,7 @@ export interface PacedSocketOptions {
   readonly cipher: StreamCipher | undefined;
   /** Limit on the rate of reading. */
   readonly limit: RateLimit | undefined;
-  /** Nothing is read while one of these is full. */
+  /** Receivers of the bytes. Nothing is read while one of them is full. */
   readonly readers: readonly Backpressure[];
   /** Called with received bytes, decrypted. */
   readonly onBytes: (bytes: Buffer) => void;

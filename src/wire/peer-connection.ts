@@ -41,7 +41,7 @@ export interface PeerConnectionOptions {
   readonly downloadLimit?: RateLimit | undefined;
   /** Limit on the rate of answers. */
   readonly uploadLimit?: RateLimit | undefined;
-  /** Where received blocks go. Nothing is read while it is full. */
+  /** Receiver of the blocks. Nothing is read from the peer while it is full. */
   readonly disk?: Backpressure | undefined;
   /** Called with the payload bytes of each sent block. */
   readonly onUpload?: (bytes: number) => void;
@@ -72,7 +72,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   /** Messages for the swarm that are adjacent in memory. */
   #forSwarm: Buffer | undefined;
   #hasHandshake = false;
-  /** On while the swarm does not read. */
+  /** Stops reading while the swarm does not take messages. */
   readonly #swarm = new Brake();
 
   /**
