@@ -126,7 +126,7 @@ describe('a store that cannot be written', { concurrency: 2 }, () => {
   test('each subscription reports in one sentence that the store turned read-only', async () => {
     const script = `mount -t tmpfs tmpfs "$0" || exit 99; trigger=$1; shift; "$@" & pid=$!
 while [ ! -e "$trigger" ]; do sleep 0.02; done
-mount -o remount,ro "$0" || exit 99; wait $pid`;
+until mount -o remount,ro "$0" 2>/dev/null; do kill -0 $pid || exit 99; sleep 0.01; done; wait $pid`; // busy while a file is written
     const run = await updateWhile(
       (store, trigger) => [...inNamespace('-m'), 'sh', '-c', script, store, trigger],
       (_, trigger) => writeFile(trigger, ''),

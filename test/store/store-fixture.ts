@@ -18,7 +18,7 @@ export const KEY: PublicKey = parsePublicKey(readFixture('fixture-1.public'));
 /** A folder that is gone after the test. */
 export async function tempDir(t: TestContext): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-store-'));
-  t.after(() => rm(dir, { recursive: true, force: true }));
+  t.after(() => rm(dir, { recursive: true, force: true, maxRetries: 10 })); // a worker may still write
   return dir;
 }
 

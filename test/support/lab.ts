@@ -388,8 +388,8 @@ async function hashOf(path: string): Promise<string> {
   );
 }
 
-/** Nix makes its stores read-only. */
+/** Nix makes its stores read-only. A child of a killed process may still write a last file: then it removes again. */
 async function removeTree(dir: string): Promise<void> {
   spawnSync('chmod', ['-R', 'u+w', dir]);
-  await rm(dir, { recursive: true, force: true });
+  await rm(dir, { recursive: true, force: true, maxRetries: 10 });
 }
