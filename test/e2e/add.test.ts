@@ -1,4 +1,4 @@
-/** Builds of one's own: exported, signed, published, fetched elsewhere; and nothing leaves that was not added. */
+/** Own builds are exported, signed, published and fetched elsewhere; paths that were not added stay private. */
 import assert from 'node:assert/strict';
 import { chmod, cp, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -21,7 +21,7 @@ import {
 } from '../support/lab.ts';
 import { buildOwn, type OwnBuilds } from '../support/own-builds.ts';
 
-/** Paths in the closure of the own build: itself, two of the same NAR, and the four that another key has signed. */
+/** Number of paths in the closure of the own build: itself, two with the same NAR, and four signed by another key. */
 const PATHS = 7;
 
 describe('add', { concurrency: 2 }, () => {
@@ -272,7 +272,7 @@ describe('add', { concurrency: 2 }, () => {
   });
 
   describe('interrupted', () => {
-    /** A folder for PATH with a Nix that is the real one but for `nix copy`, in whose place a script runs. */
+    /** A folder for PATH with the real Nix, except that a script runs instead of `nix copy`. */
     const fakeNix = async (script: string): Promise<{ env: Record<string, string>; bin: string }> => {
       const bin = await lab.folder('bin');
       const real = (await execa('sh', ['-c', 'command -v nix'])).stdout;
@@ -281,12 +281,12 @@ describe('add', { concurrency: 2 }, () => {
       await chmod(join(bin, 'nix'), 0o755);
       return { env: { NIX_REMOTE: own.remote, PATH: `${bin}:${process.env['PATH']}` }, bin };
     };
-    /** Exports the first of the paths in truth; then `$cache` is where it lies. */
+    /** Really exports the first path, into `$cache`. */
     const EXPORT_ONE = `first=
 for word; do case "$word" in /nix/store/*) first=\${first:-$word};; esac; done
 $real "$1" "$2" copy --no-recursive "$5" "$6" "$first" || exit 1
 cache=\${6#file://}; cache=\${cache%%\\?*}`;
-    /** Says who it is, in a file that appears whole, and never ends. */
+    /** Writes its pid into a file that appears whole, and never ends. */
     const HANG = 'echo $$ > $bin/pid.new && mv $bin/pid.new $bin/pid; exec sleep 100';
     const untilItHangs = async (bin: string): Promise<number> => {
       let pid = '';

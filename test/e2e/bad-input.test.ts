@@ -1,4 +1,4 @@
-/** What is malformed on the command line or missing on the machine: one sentence that names it, and its status. */
+/** Malformed command lines and missing programs: one sentence that names the problem, and its exit status. */
 import assert from 'node:assert/strict';
 import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ const { lab, cache, key } = await openFixtureLab();
 after(() => lab[Symbol.asyncDispose]());
 
 describe('bad input', { concurrency: 4 }, () => {
-  /** Command line and what stderr has to say; `STORE` stands for a folder that is not there yet. */
+  /** Command line and expected stderr; `STORE` stands for a folder that does not exist yet. */
   const malformed: readonly (readonly [name: string, args: readonly string[], says: RegExp])[] = [
     ['a store path', ['fetch', '/nix/store/short-name', '--from', 'http://127.0.0.1:9'], /"?\/nix\/store\/short-name/],
     [

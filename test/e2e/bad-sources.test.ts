@@ -1,4 +1,4 @@
-/** Narinfos and hash maps that cannot be trusted: refused by name, and never a reason for a wrong store. */
+/** Untrusted narinfos and hash maps are refused by name, and never spoil a store. */
 import assert from 'node:assert/strict';
 import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -93,7 +93,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
       assertFailure(run, 4, code, says);
       assert.match(run.stderr, new RegExp(`from ${url}`));
       assert.deepEqual(await assertSound(store, key), { narInfos: [], nars: [] });
-      // One lying cache does not keep the next one from being asked.
+      // After a lying cache, the next one is still asked.
       const good = lab.use(await startHttpCache(await lab.fixtureCache()));
       const second = await fetch(store, ['--from', url, '--from', good.url]);
       assert.equal(second.status, 0, second.stderr);
@@ -261,7 +261,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
   });
 });
 
-/** Where a store keeps the hash map of a publisher that it follows. */
+/** Folder in which a store keeps the hash map of a followed publisher. */
 function keptIn(store: string, address: string): string {
   const [, hex = ''] = /btpk:(.{64})/.exec(address) ?? [];
   return join(store, 'narswarm', 'index', `${hex}-0`);

@@ -10,7 +10,7 @@ import { ALONE, assertFailure, assertSound, Lab, type Run } from '../support/lab
 import { Machine } from '../support/update-lab.ts';
 import { inNamespace } from '../support/namespace.ts';
 
-/** Mounts a file system of its own for the command alone (so nothing is left to unmount) and keeps what lay in it. */
+/** Mounts a file system for the command only (so nothing is left to unmount), and keeps its contents. */
 const SCRIPT = `mount -t tmpfs -o "$1" tmpfs "$0" || exit 99
 if [ -n "$2" ]; then mount -o remount,"$2" "$0" || exit 99; fi
 dir=$0; shift 2; "$@"; status=$?; cp -r "$dir/." "$dir.after"; exit $status`;
@@ -87,7 +87,7 @@ describe('a store that cannot be written', { concurrency: 2 }, () => {
     assertFailure(add, 7, 'STORE_UNWRITABLE', new RegExp(`cannot write ${add.store}.*another --store`));
   });
 
-  /** A cache of its own that sends NARs so slowly that something can happen to the store meanwhile. */
+  /** A cache that sends NARs so slowly that the store can change meanwhile. */
   const slowCache = async (): Promise<HttpCache> => {
     const cache = lab.use(await startHttpCache(made.cacheDir));
     cache.faults = [{ match: /\.nar/, kind: 'slow', rateBytesPerSec: 40_000, times: 6 }];
@@ -96,7 +96,7 @@ describe('a store that cannot be written', { concurrency: 2 }, () => {
   const untilSending = async (cache: HttpCache): Promise<void> => {
     while (!cache.requests.some(({ url, bytes }) => /\.nar/.test(url) && bytes > 0)) await sleep(10);
   };
-  /** Two subscriptions, and what an update says of them whose store goes while the first is fetched. */
+  /** Updates two subscriptions while the store disappears during the first. Returns the reports. */
   const updateWhile = async (
     wrapper: (store: string, trigger: string) => string[],
     happen: (store: string, trigger: string) => Promise<void>,

@@ -1,4 +1,4 @@
-/** One truth about what a store holds: `update`, `status` and `verify` agree, whatever is done to the store in between. */
+/** `update`, `status` and `verify` agree on the held paths, whatever happens to the store in between. */
 import assert from 'node:assert/strict';
 import { readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -34,7 +34,7 @@ describe('a damaged store', { concurrency: 2 }, () => {
   const narInfoOf = (machine: Machine, { storePath }: NarInfo): string =>
     join(machine.store, `${storePath.slice(11, 43)}.narinfo`);
   const catalogueOf = (machine: Machine): string => join(machine.store, 'narswarm', 'catalogue.jsonl');
-  /** Overwrites a NAR with other bytes of the same size, as it may be without anybody having meant to. */
+  /** Overwrites a NAR with other bytes of the same size. */
   const replace = async (path: string): Promise<void> => {
     await writeFile(path, Buffer.alloc((await stat(path)).size, 'x'));
     await utimes(path, 1, 1);

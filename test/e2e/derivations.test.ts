@@ -1,4 +1,4 @@
-/** .drv files as roots and in closures: they are files to be copied, and no version of Nix is to build them. */
+/** .drv files as roots and in closures: they are copied, and no version of Nix may build them. */
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

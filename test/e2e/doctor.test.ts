@@ -1,4 +1,4 @@
-/** What the doctor finds on machines with and without something in the way. */
+/** Findings of the doctor on machines with and without problems. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { spawn } from 'node:child_process';
@@ -93,7 +93,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     assert.equal(without.status, 8, without.stdout);
     assert.deepEqual(bad(without), ['versions']);
 
-    // root may write anywhere but on what is read-only
+    // root can write anywhere except on a read-only file system
     const dir = await lab.folder('read-only');
     const mount = `mount -t tmpfs -o ro tmpfs ${dir} && exec "$@"`;
     const full = await lab.run(['doctor', '--store', join(dir, 'store'), ...trust(), '--scope', 'off'], {

@@ -1,4 +1,4 @@
-/** A terminal that is closed, a connection that is lost, a reader that is gone: runs end in good order, or go on. */
+/** With a closed terminal, a lost connection or a gone reader, runs end in good order or continue. */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -47,7 +47,7 @@ describe('lost terminals and readers', { concurrency: 3 }, () => {
   const outcomeOf = async (machine: Machine, name = 'desktop'): Promise<string | undefined> =>
     (await machine.state(name).catch(() => undefined))?.lastRun?.outcome;
 
-  /** Runs the program in a terminal, as a person does, and tells its process id. */
+  /** Runs the program in a terminal, as a person does. Returns its process id. */
   const onTerminal = async (
     machine: Machine,
     args: readonly string[],
@@ -162,7 +162,7 @@ describe('lost terminals and readers', { concurrency: 3 }, () => {
     assert.equal(await outcomeAtLast(machine), 'incomplete', 'it went on until the cache was gone');
   });
 
-  /** Runs a command line in a terminal, and closes that as soon as it shows the progress of an update. */
+  /** Runs a command line in a terminal, and closes the terminal once it shows the progress of an update. */
   const inTerminal = async (machine: Machine, command: string): Promise<void> => {
     const terminal = spawn('script', ['--quiet', '--command', command, '/dev/null'], {
       env: { ...lab.env, NARSWARM_CONFIG: machine.config, SHELL: '/bin/sh' },

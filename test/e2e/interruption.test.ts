@@ -1,4 +1,4 @@
-/** Killed, interrupted, two at a time: every verified byte is kept and the store is never wrong. */
+/** Killed, interrupted and concurrent fetches keep every verified byte and a sound store. */
 import assert from 'node:assert/strict';
 import { cp, readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -170,7 +170,7 @@ describe('interruption', { concurrency: 3 }, () => {
     const run = await lab.run(['fetch', many.root, ...flags]);
     assert.equal(run.status, 0, run.stderr);
     const whole = await narBytesOf(many.cacheDir);
-    // What was on its way through the sockets is lost.
+    // Bytes that were still in the sockets are lost.
     assert.ok(narBytes() <= whole + 0.2 * MB, `${narBytes()} bytes came for ${whole}`);
     await assertSound(store, many.publicKey);
     assert.deepEqual(await readdir(join(store, 'narswarm', 'partial')), []);

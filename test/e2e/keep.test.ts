@@ -159,7 +159,7 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     assert.equal(lost.status, 7, lost.stderr);
     assert.match(lost.stderr, /name a cache or a publisher that has them/);
 
-    // a fetch brings back what an earlier run has put into quarantine
+    // a fetch replaces a file that an earlier run quarantined
     assert.equal((await fetch(store)).status, 0);
     const top = infos.find(({ storePath }) => storePath === made.root)!;
     const other = infos.find(
@@ -187,7 +187,7 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     assert.deepEqual([run.event('done')['repaired'], run.event('done')['absent']], [3, 0]);
     assert.equal((await assertSound(store, made.publicKey)).nars.length, 6, 'what was removed by hand is back, too');
 
-    // Of what the catalogue does not list nobody can say that it was ever here: the target held it.
+    // A NAR that the catalogue does not list may never have been here, since the target held its path.
     await rm(join(store, other.url));
     const listed = join(store, 'narswarm/catalogue.jsonl');
     const lines = (await readFile(listed, 'utf8')).split('\n').filter((line) => !line.includes(other.storePath));

@@ -1,4 +1,4 @@
-/** Caches that announce themselves on the local network: they are used by nobody's configuration, and can do no harm. */
+/** Caches that announce themselves on the local network are used without configuration, and can do no harm. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -20,7 +20,7 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  /** A fetch that nobody has told of a cache on its network. */
+  /** Fetches without a configured cache on the network. */
   async function fetchIn(host: Host, ...args: readonly string[]): Promise<Run & { store: string }> {
     const store = await lab.folder('store');
     const into = ['--store', store, '--trusted-public-key', made.publicKey, '--no-copy'];

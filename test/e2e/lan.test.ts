@@ -1,4 +1,4 @@
-/** Machines on one local network, each in a network namespace: who finds whom, over which addresses. */
+/** Machines on one local network, each in a network namespace, find each other over several kinds of addresses. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -6,7 +6,7 @@ import { startCacheProcess } from '../support/cache-process.ts';
 import { Lab, type CliProcess, mirrorOf, narBytesOf } from '../support/lab.ts';
 import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
 
-/** What a firewall has to let in at the ports that these tests name, and at the default ports (README). */
+/** Ports to open in a firewall: those that these tests name, and the default ones (README). */
 const OPEN = { tcp: [6881, 8081], udp: [6771] };
 const OPEN_BY_DEFAULT = { tcp: [16_277, 16_276], udp: [6771] };
 

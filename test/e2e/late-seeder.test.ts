@@ -1,4 +1,4 @@
-/** Machines that start together: who has nothing yet is asked again. */
+/** Machines that start together: a peer that has nothing yet is asked again. */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { startHttpCache } from '../support/http-cache.ts';

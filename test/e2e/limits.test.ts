@@ -1,4 +1,4 @@
-/** Rate limits between machines: of everything, and of what passes beyond the local network. */
+/** Rate limits between machines: for all traffic, and for traffic beyond the local network. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';

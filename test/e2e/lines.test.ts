@@ -115,7 +115,7 @@ suite('real lines and members', { concurrency: true }, () => {
     await publishAt(source, copy);
     await using cache = await startCacheProcess(made.cacheDir, source.wrapper);
     const sources = [fromPeers(`${source.ipv4}:${PORT}`), ['--from', `http://${source.ipv4}:${cache.port}`]];
-    /** @returns the share of what the line could have brought */
+    /** @returns the share of the bytes that the line could have carried */
     const shareOver = async (from: readonly string[]): Promise<number> => {
       const host = client(LINE_KBIT);
       const stop = new AbortController();

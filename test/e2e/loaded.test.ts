@@ -1,4 +1,4 @@
-/** What the built program loads: each start pays for it, and what is not loaded does nothing by accident. */
+/** Code that the built program loads: each start takes time for it, and code that is not loaded can do no harm. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { startHttpCache } from '../support/http-cache.ts';
@@ -17,7 +17,7 @@ suite('code that a process loads', { concurrency: 3 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  /** A store that has the fixture, and has checked what it may give to others. */
+  /** A store with the fixture, whose contents are checked and may be served. */
   async function fullStore(): Promise<string> {
     const store = await lab.folder('full');
     const from = ['--from', `file://${await lab.fixtureCache()}`, '--trusted-public-key', await fixtureKey()];

@@ -1,4 +1,4 @@
-/** Caches that are right in all that they have signed and wrong in the rest: what Nix gets of them and an honest one comes. */
+/** Caches with right signed facts and wrong other fields: paths that Nix would get from them come, too. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { readFile, rm, writeFile } from 'node:fs/promises';
@@ -52,7 +52,7 @@ describe('caches that lie in unsigned fields', { concurrency: 4 }, () => {
     return cache;
   };
 
-  /** What Nix takes from such a cache alone, since it goes by NarHash. */
+  /** Lies with which Nix still takes paths from such a cache, since it checks NarHash. */
   const harmless: readonly (readonly [name: string, lie: (info: NarInfo) => Partial<NarInfo>])[] = [
     ['a malformed CA', () => ({ ca: 'foo' })],
     ['a CA of other contents', () => ({ ca: `fixed:r:sha256:${'0'.repeat(52)}` })],
@@ -74,7 +74,7 @@ describe('caches that lie in unsigned fields', { concurrency: 4 }, () => {
     });
   }
 
-  /** What nobody could get of such a cache. */
+  /** Lies with which nobody could get paths from such a cache. */
   const useless: readonly (readonly [name: string, lie: (info: NarInfo) => Partial<NarInfo>])[] = [
     ['a URL of no file', () => ({ url: 'nar/nothing.nar.xz' })],
     ['a URL outside the cache', () => ({ url: '../../etc/passwd' })],
@@ -89,7 +89,7 @@ describe('caches that lie in unsigned fields', { concurrency: 4 }, () => {
       assert.ok(alone.status === 5 || alone.status === 8, alone.stdout + alone.stderr);
       assert.match(alone.stderr, new RegExp(`(?:${dep.info.storePath}|${root.info.storePath})[^]*`));
       assert.match(alone.stderr, new RegExp(url));
-      // The store holds what the liar said by now.
+      // By now the store has the words of the liar.
       await succeeds(await fetch(store, to, [url, honestUrl]), store, to);
     });
   }

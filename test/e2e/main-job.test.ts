@@ -154,7 +154,7 @@ describe('the main job', () => {
     assert.equal(follower.ready['nars'], 8);
     const followed = await follower.process.event('followed');
     assert.deepEqual([followed['publisher'], followed['records']], [publisher.address, 8]);
-    // Who asks too early hears of the publisher alone, which is gone, and asks again after 15 s.
+    // A machine that asks too early finds only the publisher, which is gone, and asks again after 15 s.
     await untilInCohort(bootstrap, publisher.address, Number(follower.ready['port']));
     const { status, stderr } = await publisher.process.stop('SIGINT');
     assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });

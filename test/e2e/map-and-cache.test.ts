@@ -1,4 +1,4 @@
-/** Hash maps beside caches and stores: each mends what the other lacks, and nobody waits for what is not needed. */
+/** Hash maps beside caches and stores: each gives what the other lacks, and nobody waits for an unneeded source. */
 import assert from 'node:assert/strict';
 import { cp, readFile, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,9 +18,9 @@ import {
   type RunningPublisher,
 } from '../support/lab.ts';
 
-/** A key that nobody publishes under. */
+/** A key without a publisher. */
 const DEAD = 'magnet:?xs=urn:btpk:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a';
-/** Less than any test here waits for a publisher, and more than it takes to start. */
+/** Less than any test here waits for a publisher, and more than a start takes. */
 const SOON_MS = 10_000;
 
 describe('hash maps and caches', { concurrency: 3 }, () => {

@@ -1,4 +1,4 @@
-/** A daemon that keeps a mirror: it fetches what a followed map has by itself, and stands in for the publisher. */
+/** A daemon that keeps a mirror: it fetches a followed hash map by itself, and replaces its publisher. */
 import assert from 'node:assert/strict';
 import { cp, writeFile } from 'node:fs/promises';
 import { after, before, suite, test } from 'node:test';
@@ -6,7 +6,7 @@ import type { MadeClosure } from '../../src/demo/closure.ts';
 import { assertSound, Lab, narBytesOf, type CliEvent, type CliProcess, type RunningPublisher } from '../support/lab.ts';
 import { Machine } from '../support/machine.ts';
 
-/** What a cache has of its own; not what narswarm has made of it. */
+/** The files of a cache itself, without those of narswarm. */
 const isCache = (path: string): boolean => !path.endsWith('/narswarm');
 const LOOPBACK = ['--listen', '127.0.0.1', '--no-lan', '--no-dht'];
 

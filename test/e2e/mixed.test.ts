@@ -1,4 +1,4 @@
-/** Peers and caches together: whoever fails or lies, the other one delivers, and soon. */
+/** Peers and caches together: if one side fails or lies, the other soon gives the NARs. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { cp, readFile, stat, utimes, writeFile } from 'node:fs/promises';

@@ -15,7 +15,7 @@ import { bytesOf, DEAD_CACHE, LanUser, startHolder } from '../support/lan-user.t
 import { wrongClock } from '../support/wrong-clock.ts';
 import { Lan, requireNamespaces, type Host, type HostOptions } from '../support/namespaces.ts';
 
-/** What a firewall has to let in at the default ports (README). */
+/** Default ports to open in a firewall (README). */
 const FIREWALL = { tcp: [16_277], udp: [6771] };
 
 suite('neighbours without a publisher', { concurrency: 2 }, () => {
@@ -37,13 +37,13 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
   const holder = async (host: Host, key?: string): Promise<LanUser> =>
     (await startHolder(lab, host, { made, key })).user;
 
-  /** Fails unless nearly all of it came from neighbours: a cache may be first with what is asked for first. */
+  /** Fails unless nearly everything came from neighbours: the cache may give the first requested files. */
   function assertFromNeighbours(bytes: { readonly peers: number; readonly upstream: number }): void {
     assert.equal(bytes.peers + bytes.upstream, total);
     assert.ok(bytes.peers >= 0.9 * total, JSON.stringify(bytes));
   }
 
-  /** A cache whose line is so slow that it is not worth much. */
+  /** A cache with a slow line. */
   async function cacheOn(lan: Lan, stack: AsyncDisposableStack, options: HostOptions = {}): Promise<string> {
     const host = lan.host('cache', { upKbit: 500, ...options });
     const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
@@ -198,7 +198,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     const what = ['fetch', large.root, '--no-copy'];
     const holds = await userOf(lan.host('holder'), `file://${large.cacheDir}`, large.publicKey);
     assert.equal((await holds.run(...what, '--store', holds.store, '--no-lan')).status, 0);
-    // The limit is judged, not how soon the daemon has checked what it gives.
+    // The limit is tested, not the time in which the daemon checks contents.
     assert.equal((await holds.run('verify', '--deep', '--store', holds.store)).status, 0);
     await holds.daemon();
     const client = await userOf(lan.host('client'), `http://${cacheHost.ipv4}:${cache.port}`, large.publicKey);

@@ -1,4 +1,4 @@
-/** Caches as the configuration of Nix has them. */
+/** Caches of the configuration of Nix. */
 import assert from 'node:assert/strict';
 import { cp, readFile, rename, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -20,7 +20,7 @@ describe('caches of nix.conf', { concurrency: 4 }, () => {
 
   const cacheOf = async (dir = made.cacheDir): Promise<HttpCache> => lab.use(await startHttpCache(dir));
 
-  /** Fetches and imports with a configuration of Nix; fails the test unless all of it is in the target then. */
+  /** Fetches and imports with a configuration of Nix. Fails the test unless the whole closure is then in the target. */
   async function fetchWith(settings: readonly string[], ...flags: string[]): Promise<Run> {
     const to = `local?root=${await lab.folder('target')}`;
     const store = await lab.folder('store');
@@ -97,7 +97,7 @@ describe('caches of nix.conf', { concurrency: 4 }, () => {
     await fetchWith([`substituters = ${url}`, none, 'require-sigs = false']);
     const store = await lab.folder('store');
     const env = { NIX_CONFIG: `substituters = ${url}\nrequire-sigs = false` };
-    // A key that is named is there to be checked with.
+    // A named key means that signatures are to be checked.
     const named = ['fetch', made.root, '--store', store, '--no-copy', '--trusted-public-key', made.publicKey];
     assert.equal((await lab.run(named, { env })).status, 4);
   });

@@ -1,4 +1,4 @@
-/** Commands that only look leave nothing behind; what fails makes no key; one daemon a store. */
+/** Commands that only read leave nothing behind; a failed publish makes no key; a store has one daemon. */
 import assert from 'node:assert/strict';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ describe('no traces', () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  /** All that is below a folder; undefined where there is none. */
+  /** Lists all files below a folder. Returns undefined if it does not exist. */
   const contents = async (dir: string): Promise<readonly string[] | undefined> =>
     readdir(dir, { recursive: true }).then(
       (names) => names.toSorted(),

@@ -1,4 +1,4 @@
-/** Files that are not the ones a hash map tells of, though every NAR is right. */
+/** Right NARs in other files than those that a hash map lists. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';

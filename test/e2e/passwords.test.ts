@@ -1,4 +1,4 @@
-/** Passwords and tokens in addresses are used, and shown to nobody: neither in any output nor in any file of the state. */
+/** Passwords and tokens in addresses are used, but appear in no output and in no state file. */
 import assert from 'node:assert/strict';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** The ports that are taken where nobody names one, on machines with firewalls and without. */
+/** Default ports, on machines with and without firewalls. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -6,7 +6,7 @@ import { Lab, mirrorOf, narBytesOf } from '../support/lab.ts';
 import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
 import { startCacheProcess } from '../support/cache-process.ts';
 
-/** What README has a firewall let in. */
+/** Ports that README opens in a firewall. */
 const OPEN = { tcp: [16_276, 16_277, 16_278, 16_279, 16_280, 16_281, 16_282, 16_283, 16_284], udp: [6771, 16_277] };
 
 suite('default ports', { concurrency: 3 }, () => {

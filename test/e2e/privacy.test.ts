@@ -1,4 +1,4 @@
-/** The gate: what nobody asked for, or no trusted key signed, is neither in the hash map nor served to anybody. */
+/** The gate: paths that nobody requested, or no trusted key signed, are neither published nor served. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { cp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
@@ -225,7 +225,7 @@ describe('private paths', () => {
     await cp(made.cacheDir, dir, { recursive: true });
     const { mirror, ready } = await lab.publisher({ ...made, cacheDir: dir }, ALONE);
     const base = `http://127.0.0.1:${String(ready['httpPort'])}`;
-    /** Sends the path as it is: a URL parser would take the dots out. */
+    /** Sends the path unchanged: a URL parser would remove the dots. */
     const status = async (path: string): Promise<number | undefined> => {
       const [response] = (await once(get({ port: Number(ready['httpPort']), path }), 'response')) as [IncomingMessage];
       response.destroy();
@@ -288,7 +288,7 @@ describe('private paths', () => {
     assert.ok((await readNarInfos(own)).size === 2, 'nothing of the lie is in the store');
     assert.equal((await readdir(join(own, 'nar'))).length, 2, 'the private NAR stays');
 
-    // What an earlier version has written, which did not look into files.
+    // A catalogue of an earlier version, which did not check contents.
     const catalogue = join(own, 'narswarm', 'catalogue.jsonl');
     const secretInfo = [...(await readNarInfos(secret.cacheDir)).values()].find(({ storePath }) =>
       storePath.endsWith('-secret-blob-0'),

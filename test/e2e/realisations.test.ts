@@ -1,4 +1,4 @@
-/** Outputs of content-addressed derivations: their realisations travel with them, or the next machine builds again. */
+/** Outputs of content-addressed derivations: without their realisations, the next machine would build them again. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -65,7 +65,7 @@ describe('realisations', { concurrency: 4 }, () => {
     return { ...lab.env, NIX_REMOTE: `local?root=${store}`, NIX_CONFIG: settings.join('\n') };
   }
 
-  /** Whether a machine that may not build has the outcome with that file store alone. */
+  /** Returns true if a machine that may not build gets the output from that file store. */
   const isBuilt = async (store: string): Promise<boolean> => {
     const args = ['build', '--no-link', '-f', expression, 'app', '--max-jobs', '0', '--option', 'substituters'];
     return run(machine(await lab.folder('next')), [...args, `file://${store}`]).status === 0;
@@ -161,7 +161,7 @@ function run(
   return spawnSync('nix', args, { encoding: 'utf8', env });
 }
 
-/** What the real Nix prints; fails the test where it fails. */
+/** Returns the output of the real Nix. Fails the test if Nix fails. */
 function nix(env: Record<string, string>, args: readonly string[]): string {
   const { status, stdout, stderr } = run(env, args);
   assert.equal(status, 0, stderr);

@@ -1,4 +1,4 @@
-/** A program that is updated in place below a running daemon: code that the daemon has not loaded yet is gone. */
+/** A program that is updated while a daemon runs: code that the daemon has not loaded yet is gone. */
 import assert from 'node:assert/strict';
 import { cp, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { ALONE, Lab } from '../support/lab.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-/** More than a fetch checks by itself, so that it is left to the daemon. */
+/** More NARs than a fetch checks by itself, so that the daemon has to. */
 const BLOBS = [9_000_000];
 
 test('a daemon whose program was updated says that it has to be restarted, and goes on', async () => {

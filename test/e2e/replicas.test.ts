@@ -1,4 +1,4 @@
-/** How many machines hold what a machine holds: asked of neighbours, told by status. */
+/** Copies of a machine's NARs at its neighbours, as status shows them. */
 import assert from 'node:assert/strict';
 import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** What people write for a path, wherever narswarm takes one; test/nix/named-path.test.ts has all the forms. */
+/** Spellings of a path in every command that takes one; test/nix/named-path.test.ts has all of them. */
 import assert from 'node:assert/strict';
 import { symlink } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** Who gives what to whom: daemons, peers on the local network, a fetch that stays for a while. */
+/** Seeding by daemons, by peers on the local network, and by a fetch that stays for a while. */
 import assert from 'node:assert/strict';
 import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

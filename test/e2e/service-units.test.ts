@@ -1,4 +1,4 @@
-/** The units that `narswarm service` writes, started as systemd would: their command line in their environment. */
+/** Units of `narswarm service`, started as by systemd: their command line in their environment. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';

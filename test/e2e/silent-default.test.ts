@@ -1,4 +1,4 @@
-/** Without a publisher there is nothing to look up: nothing is sent beyond the local network, no name is asked for. */
+/** Without a publisher, nothing is sent beyond the local network, and no name is looked up. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -24,7 +24,7 @@ suite('packets beyond the local network', () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  /** A host with a way out, which goes nowhere, and what it has sent that way. */
+  /** A host with a default route to nowhere, and a count of the packets that it sent there. */
   function withWayOut(name: string): { host: Host; sent: () => number } {
     const host = lan.host(name);
     host.routeVia(gateway);

@@ -1,4 +1,4 @@
-/** What `narswarm status` says to people and to scripts, and what the end of an update leaves to it. */
+/** Output of `narswarm status` for people and for scripts, beside that of `narswarm update`. */
 import assert from 'node:assert/strict';
 import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -99,7 +99,7 @@ describe('reports on subscriptions', { concurrency: 3 }, () => {
     await machine.subscribe({ desktop: { source: made.root, import: false } });
     assert.equal((await machine.update()).status, 0);
     assert.equal((await machine.status(['--check'])).status, 0);
-    // The one whose narinfo goes is last, and refers to nothing: what is only reached through it would not be seen.
+    // The path whose narinfo is removed is the last and refers to nothing: paths behind it would not be seen.
     const [third, second, first] = [...(await readNarInfos(machine.store)).values()]
       .filter(({ storePath }) => storePath !== made.root)
       .toSorted((a, b) => a.references.length - b.references.length);

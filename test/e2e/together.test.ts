@@ -14,7 +14,7 @@ import { assertSound, Lab, mirrorOf, narBytesOf, type CliProcess } from '../supp
 import { bytesOf, DEAD_CACHE, LanUser, startHolder } from '../support/lan-user.ts';
 import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
 
-/** How often to look how far something has come. */
+/** Time between two looks at a fetch. */
 const LOOK_EVERY_MS = 20;
 
 async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
@@ -23,10 +23,10 @@ async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
 
 suite('neighbours at the same time', { concurrency: 2 }, () => {
   let lab: Lab;
-  /** Of many NARs. */
+  /** A closure of many NARs. */
   let many: MadeClosure;
   let manyBytes: number;
-  /** Nearly all of it is one NAR. */
+  /** A closure that is nearly one NAR. */
   let large: MadeClosure;
   let largeBytes: number;
 
@@ -52,7 +52,7 @@ suite('neighbours at the same time', { concurrency: 2 }, () => {
     return { ...made, cacheDir };
   }
 
-  /** A cache of a closure, whose line is of so many kbit/s. */
+  /** Serves a closure from a cache with a line of so many kbit/s. */
   async function cacheOn(
     lan: Lan,
     stack: AsyncDisposableStack,
@@ -69,7 +69,7 @@ suite('neighbours at the same time', { concurrency: 2 }, () => {
     return nars.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
-  /** Two machines that begin to fetch the same at the same time, and the cache that both have. */
+  /** Two machines that begin to fetch the same closure at the same time, and their cache. */
   async function pair(stack: AsyncDisposableStack) {
     const lan = stack.use(Lan.open());
     const cache = await cacheOn(lan, stack, many, 8_000);

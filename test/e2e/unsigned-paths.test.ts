@@ -1,4 +1,4 @@
-/** Caches as people make them: sources are unsigned there and content-addressed, which is enough for Nix, and for narswarm. */
+/** Caches with unsigned, content-addressed sources, which Nix and narswarm accept. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -13,7 +13,7 @@ describe('unsigned paths', { concurrency: 4 }, () => {
   let lab: Lab;
   /** A cache of a builder with `secret-key-files`, its root and its key. */
   let built: { readonly dir: string; readonly root: string; readonly key: string };
-  /** A cache of sources alone, as `nix flake archive --to` makes it. */
+  /** A cache of sources only, as `nix flake archive --to` makes it. */
   let sources: { readonly dir: string; readonly paths: readonly string[] };
 
   before(async () => {
@@ -62,7 +62,7 @@ describe('unsigned paths', { concurrency: 4 }, () => {
   };
   const fetch = (args: readonly string[], key: string, to: string, store: string): Promise<Run> =>
     lab.run(['fetch', ...args, '--store', store, '--to', to, '--trusted-public-key', key, ...ALONE]);
-  /** Publishes a folder and gives the flags of a machine that has nobody else. */
+  /** Publishes a folder, and returns the flags of a machine without other sources. */
   const publish = async (dir: string, args: readonly string[]): Promise<string[]> => {
     const store = await lab.folder('store');
     await cp(dir, store, { recursive: true });
@@ -136,7 +136,7 @@ describe('unsigned paths', { concurrency: 4 }, () => {
   }
 });
 
-/** What the real Nix prints; fails the test where it fails. */
+/** Returns the output of the real Nix. Fails the test if Nix fails. */
 function nix(env: Record<string, string>, args: readonly string[]): string {
   const { status, stdout, stderr } = spawnSync('nix', args, { encoding: 'utf8', env });
   assert.equal(status, 0, stderr);

@@ -1,4 +1,4 @@
-/** A real Nix daemon that does not trust who calls it: what it will not do is said before the download. */
+/** A real Nix daemon that does not trust its user: its refusals are reported before the download. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** Status and update of what was never updated, of what is damaged, and on stores that cannot be written. */
+/** Status and update of new and damaged subscriptions, and on stores that cannot be written. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -11,7 +11,7 @@ import { assertFailure, assertSound, Lab, readNarInfos, type CliEvent, type Run 
 import { inNamespace } from '../support/namespace.ts';
 import { machineWithCache, Machine, updated } from '../support/update-lab.ts';
 
-/** Mounts a file system of its own for the command alone, in which it may do `$2` first, and keeps what lay in it. */
+/** Mounts a file system for the command only, runs `$2` in it first, and keeps its contents. */
 const SCRIPT = `mount -t tmpfs -o "$1" tmpfs "$0" || exit 99
 cp -r "$0.before/." "$0" && eval "$2" || exit 99
 dir=$0; shift 2; "$@"; status=$?; cp -r "$dir/." "$dir.after"; exit $status`;
@@ -173,7 +173,7 @@ describe('status and update', { concurrency: 3 }, () => {
     assert.equal((await machine.statusOf('later'))['health'], 'complete', 'its files can be written');
   });
 
-  /** Runs a command on a small tmpfs that holds what lies in `store`. */
+  /** Runs a command on a small tmpfs with the contents of `store`. */
   const onTmpfs = async (
     machine: Machine,
     { options, first = ':' }: { options: string; first?: string },

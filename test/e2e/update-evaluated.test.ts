@@ -1,4 +1,4 @@
-/** Subscriptions to what the real Nix evaluates, and to what lies in its store. */
+/** Subscriptions to installables that the real Nix evaluates, and to profiles in its store. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readFile, symlink, writeFile } from 'node:fs/promises';
@@ -162,7 +162,7 @@ describe('updates of installables and profiles', { concurrency: 3 }, () => {
     const other = await machine();
     await other.subscribe('lab', made.root, '--import', '--to', target);
     assert.equal((await other.updated())['nars'], 0, 'the target has all');
-    // What a subscription would be imported into is not asked where it is not imported.
+    // Without an import, its target is not asked.
     await other.run(['unsubscribe', 'lab']);
     await other.subscribe('lab', made.root);
     const off = await other.update([], { NIX_REMOTE: target });

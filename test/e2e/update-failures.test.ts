@@ -1,4 +1,4 @@
-/** Subscriptions that cannot be had, or not in full: what can be is, the others have their turn, and the report tells. */
+/** Subscriptions with missing paths: the other paths come, other subscriptions have their turn, and the report says why. */
 import assert from 'node:assert/strict';
 import { chmod, cp, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -125,7 +125,7 @@ describe('updates that partly fail', { concurrency: 3 }, () => {
     await rm(join(dir, file));
     const run = await machine.update();
     assertFailure(run, 3, 'NARINFO_MISSING', /lab-0 is missing.*no hash map and no cache has a narinfo for/);
-    // Beyond the narinfo that is missing nobody knows what there is.
+    // Nobody knows the paths behind a missing narinfo.
     assert.deepEqual(
       new Set((await assertSound(machine.store, made.publicKey)).narInfos),
       pathsOf('lab-blob-1', 'lab-blob-2'),

@@ -1,4 +1,4 @@
-/** Maps that are older than one seen before, or have expired, or do not come: what was held stays, and the update fails. */
+/** Old, expired and missing hash maps: held paths stay, and the update fails. */
 import assert from 'node:assert/strict';
 import { cp, rm } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
@@ -81,7 +81,7 @@ describe('publishers with an old hash map', { concurrency: 3 }, () => {
       subscription: { name: 'desktop', source, import: false, sources: false, publish: false },
     };
   };
-  /** The generation that was complete is what it was, and everybody is told why it is not today's. */
+  /** Fails unless the complete generation stays, and every report says why it is not newer. */
   const assertKept = async (machine: Machine, run: Run, code: string, says: RegExp): Promise<void> => {
     assertFailure(run, 6, code, says);
     assert.equal(updated(run)['code'], code);

@@ -1,4 +1,4 @@
-/** An update that is told to stop, by a signal or by the end of its time window: what is complete is there to be used. */
+/** An update that is stopped by a signal or by the end of its time window: complete paths can be used. */
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
@@ -23,7 +23,7 @@ const SAYS = /^error: interrupted; run the same command again to continue$/m;
 describe('an update that is told to stop', { concurrency: 3 }, () => {
   let lab: Lab;
   let made: MadeClosure;
-  /** What half of the closure refers to. */
+  /** The path that half of the closure refers to. */
   let middle: NarInfo;
 
   before(async () => {
@@ -42,7 +42,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
   };
   const hasAllButOne = async (machine: Machine): Promise<boolean> =>
     (await readdir(`${machine.store}/nar`).catch(() => [])).length === PATHS - 1;
-  /** What was complete is visible, the state tells what is missing, and the next update fetches that alone. */
+  /** Fails unless complete paths are visible, the state names the missing ones, and the next update fetches only those. */
   const assertGoesOn = async (machine: Machine, cache: HttpCache, message: RegExp): Promise<void> => {
     const { narInfos, nars } = await assertSound(machine.store, made.publicKey);
     assert.deepEqual(

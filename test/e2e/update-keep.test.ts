@@ -1,4 +1,4 @@
-/** What updates keep of the disk's contents, and what may go: beside gc, a daemon, and interruptions. */
+/** Files that updates keep and remove, beside gc, a daemon and interruptions. */
 import assert from 'node:assert/strict';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -90,7 +90,7 @@ describe('updates and the budget', { concurrency: 3 }, () => {
     assert.equal((await collect(machine)).length, PATHS + 2 + 2);
     const last = await collect(machine, '--keep-generations', '0');
     assert.deepEqual([last.length, last.includes(next.root), last.includes(other.root)], [PATHS + 2, true, true]);
-    // That a generation is gone which would be kept now is no reason to keep everything.
+    // A missing generation that would now be kept is no reason to keep everything.
     assert.equal((await machine.run(['unpin', other.root])).status, 0);
     assert.equal((await collect(machine)).length, PATHS);
   });
@@ -157,7 +157,7 @@ describe('updates and the budget', { concurrency: 3 }, () => {
 
     assert.equal((await machine.run(['pin', made.root])).status, 0);
     assert.equal((await machine.run(['unsubscribe', 'lab'])).status, 0);
-    // a config file that was lost says nothing of what was subscribed to
+    // a lost config file does not tell the subscriptions
     const home = await lab.folder('home');
     const atHome = { NARSWARM_CONFIG: '', XDG_CONFIG_HOME: home, NARSWARM_STORE: machine.store };
     const { path } = configLocation(undefined, { ...surroundings(), env: atHome });

@@ -1,4 +1,4 @@
-/** An update that is killed with SIGKILL in the middle of each of its phases: the next one goes on from there. */
+/** An update that is killed with SIGKILL in each of its phases: the next one continues from there. */
 import assert from 'node:assert/strict';
 import { readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ import { stallAt } from '../support/stall-at.ts';
 import { machineWithCache, Machine, until, updated, type Subscribed } from '../support/update-lab.ts';
 
 const BLOBS = [1_300_000, 30_000, 20_000];
-/** Bytes come in blocks of this size to the disk. */
+/** Bytes are written to the disk in blocks of this size. */
 const BLOCK_BYTES = 512 * 1024;
 const PATHS = BLOBS.length * 2;
 
@@ -41,7 +41,7 @@ describe('an update killed while it', { concurrency: 3 }, () => {
   const scene = (more: Partial<Subscribed> = {}): ReturnType<typeof machineWithCache> =>
     machineWithCache(lab, made, more);
 
-  /** Kills it, sees what it has left, and has the next update finish: nothing that lay in the store comes once more. */
+  /** Kills it, examines the store, and lets the next update finish: no stored byte is fetched again. */
   const killAndFinish = async (
     machine: Machine,
     cache: HttpCache,

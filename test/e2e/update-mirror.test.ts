@@ -1,4 +1,4 @@
-/** A whole hash map as a subscription: whoever follows it can stand in for its publisher. */
+/** A subscription to a whole hash map: its follower can replace the publisher. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -35,7 +35,7 @@ describe('a mirror', () => {
     assert.equal(status['health'], 'complete');
     assert.equal((status['map'] as { isExpired: boolean }).isExpired, false);
 
-    // It follows whom it is subscribed to, without any flag.
+    // It follows the publisher of its subscription without any flag.
     const trust = ['--trusted-public-key', made.publicKey];
     const daemon = await mirror.service(['daemon', '--scope', 'cohort', ...trust, ...network]);
     await daemon.process.event('followed');

@@ -1,4 +1,4 @@
-/** A machine that publishes its whole store: what was asked for and signed is in the map, and nothing else. */
+/** A machine that publishes its whole store: the hash map lists requested and signed paths only. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -42,7 +42,7 @@ from = ${JSON.stringify(cache.url)}`);
     await run('fetch', made.root, '--no-copy'); // what the builds refer to, and so what is added with them
     await run('add', own.other, '--sign-key', secret);
     await run('add', own.root); // three builds that nobody has signed
-    // Somebody else has put a path there that is signed: nobody has asked for it.
+    // A signed path that somebody else put there, and nobody requested.
     const { stdout } = await nix('nix-store', '--store', own.remote, '-qR', own.many);
     const alien = stdout.split('\n').find((path) => path.includes('-file-7')) ?? '';
     await nix('nix', 'store', 'sign', '--store', own.remote, '--key-file', made.secretKeyFile, alien);

@@ -1,4 +1,4 @@
-/** A machine that publishes what it is subscribed to: updates and a daemon, side by side, and who follows them. */
+/** A machine that publishes its subscriptions, with updates beside a daemon, and its followers. */
 import assert from 'node:assert/strict';
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -54,7 +54,7 @@ describe('publish = true, with subscriptions that say publish', { concurrency: 3
     await machine.subscribe('lab', list, '--publish');
     await machine.subscribe('mine', extra.root);
 
-    // The map names the port: one that another process takes during the restart would be a new generation.
+    // The hash map names the port: if another process took it during the restart, there would be a new edition.
     const service = ['daemon', '--port', String(await freePort())];
     const { process: daemon, ready } = await machine.service(service);
     assert.equal(ready['address'], undefined);
@@ -92,7 +92,7 @@ describe('publish = true, with subscriptions that say publish', { concurrency: 3
     assert.equal((await follower.updated())['generation'], 2);
     assert.equal(built(daemon).length, count);
 
-    // A subscription that is added needs no new start of the daemon, and a new start makes no new generation.
+    // A new subscription needs no restart of the daemon, and a restart makes no new edition.
     await machine.subscribe('mine', extra.root, '--publish', '--replace');
     const both = (await machine.update()).event('built');
     assert.equal(both['records'], PATHS + 2);

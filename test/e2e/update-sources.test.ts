@@ -19,7 +19,7 @@ import {
 import { startSilentPeer } from '../support/silent-peer.ts';
 import { Machine, updated } from '../support/update-lab.ts';
 
-/** Far less than one stall of an upstream, let alone one a path. */
+/** Far less than one stall of an upstream. */
 const SOON_MS = 9_000;
 
 /** The tests wait more than they work. */

@@ -75,7 +75,7 @@ describe('a publisher’s named root, followed by a machine without any upstream
     assert.deepEqual([told['health'], told['generation'], told['missing']], ['complete', 2, []]);
     assert.equal(status.status, 0);
 
-    // The third pushes out the first: what only that one needed goes, without any budget.
+    // After the third generation, paths that only the first one needed are removed, even without a budget.
     const held = await assertSound(store, made.publicKey);
     assert.equal(held.nars.length, PATHS + 2);
     await publisher.process.stop();
@@ -86,7 +86,7 @@ describe('a publisher’s named root, followed by a machine without any upstream
     assert.deepEqual((third.event('collected')['removed'] as { nars: number }).nars, 2);
     assert.equal((await assertSound(store, made.publicKey)).nars.length, PATHS + 2);
 
-    // Unsubscribed: all of it goes, and nothing else.
+    // After unsubscribing, exactly its paths are removed.
     await writeFile(lab.configFile, '');
     const last = await update();
     assert.equal(last.status, 0, last.stderr);

@@ -1,4 +1,4 @@
-/** A fetch from HTTP caches alone, which misbehave in every way that is known of. */
+/** A fetch from HTTP caches only, which misbehave in every known way. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';

@@ -1,4 +1,4 @@
-/** What the target holds is not asked of caches, which may have lost it. */
+/** Caches are not asked for paths that the target holds, since they may have lost them. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -13,7 +13,7 @@ import { ALONE, assertFailure, Lab, readNarInfos, requisites, type Run } from '.
 describe('paths that the target holds', { concurrency: 4 }, () => {
   let lab: Lab;
   let made: MadeClosure;
-  /** The package that the root refers to, and all below that: what a target holds. */
+  /** The paths that a target holds: the package that the root refers to, and its closure. */
   let below: string;
   let held: readonly StorePath[];
 
@@ -72,7 +72,7 @@ describe('paths that the target holds', { concurrency: 4 }, () => {
   test('a target over ssh is asked for paths that no cache has', async () => {
     const { target, cache } = await scene((file) => rm(file));
     const bin = await lab.folder('bin');
-    // In the place of a connection: the command that ssh is told to run, on this machine.
+    // Instead of connecting, runs the command of ssh on this machine.
     const script = '#!/bin/sh\nwhile [ "${1#nix}" = "$1" ]; do shift; done\nexec sh -c "$*"\n';
     await writeFile(join(bin, 'ssh'), script, { mode: 0o755 });
     const uri = `ssh-ng://other?remote-store=${target}`;
@@ -134,7 +134,7 @@ describe('paths that the target holds', { concurrency: 4 }, () => {
   });
 });
 
-/** What the real Nix prints; fails the test where it fails. */
+/** Returns the output of the real Nix. Fails the test if Nix fails. */
 function nix(lab: Lab, args: readonly string[]): string {
   const options = ['--extra-experimental-features', 'nix-command', '--option', 'build-users-group', ''];
   const result = spawnSync('nix', [...args, ...options], { encoding: 'utf8', env: lab.env });

@@ -1,4 +1,4 @@
-/** A map whose pointer and manifest are known while nobody serves its records. */
+/** A hash map whose pointer and manifest are known while nobody serves its records. */
 import assert from 'node:assert/strict';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -12,7 +12,7 @@ export interface CacheProcess extends AsyncDisposable {
   readonly pid: number;
   readonly port: number;
   setFaults(faults: readonly Fault[]): Promise<void>;
-  /** What was asked for until now. */
+  /** Requests so far. */
   requests(): Promise<readonly ServedRequest[]>;
   stop(): Promise<void>;
 }

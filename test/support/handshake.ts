@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 const PROTOCOL = '\x13BitTorrent protocol';
 const HANDSHAKE_BYTES = 68;
 
-/** Whether a peer answers the handshake (BEP 3) for an infohash: whoever does not serve it hangs up. */
+/** Returns true if a peer answers the handshake (BEP 3) for an infohash. A peer that does not serve it hangs up. */
 export async function answersHandshake(port: number, infoHash: string): Promise<boolean> {
   const socket = connect(port, '127.0.0.1');
   let received = 0;

@@ -1,4 +1,4 @@
-/** Programs that a process starts and that do not come back. */
+/** Programs that a process starts and that hang. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { chmod, readdir, readFile, writeFile } from 'node:fs/promises';
@@ -10,7 +10,7 @@ export interface HangingProgram {
   readonly env: Record<string, string>;
   /** The process that hangs, or undefined while there is none. */
   readonly pid: () => Promise<number | undefined>;
-  /** Lets what hangs go on as the real program. */
+  /** Lets the hanging process continue as the real program. */
   readonly release: () => Promise<void>;
 }
 
@@ -51,7 +51,7 @@ PATH=\${PATH#*:} exec ${name} "$@"
   };
 }
 
-/** Whether a process of that pid is there. */
+/** Returns true if a process with that pid exists. */
 export function isRunning(pid: number): boolean {
   try {
     return process.kill(pid, 0);

@@ -1,4 +1,4 @@
-/** A binary cache over HTTP on a port of its own, which can be told to misbehave and counts what it serves. */
+/** A binary cache over HTTP on its own port. It can be told to misbehave, and records its requests. */
 
 import { createReadStream } from 'node:fs';
 import { open, realpath, stat } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** An HTTP server on a port of its own that answers as it is told, and a client for it. */
+/** An HTTP server on its own port with a given handler, and a client for it. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { HttpClient } from '../../src/http/client.ts';
 import { readPort } from './http-cache.ts';

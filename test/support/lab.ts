@@ -32,14 +32,14 @@ export type CliEvent = Readonly<Record<string, unknown>> & { readonly event: str
 
 /** A process that has ended. */
 export interface Run {
-  /** null where a signal ended it. */
+  /** null if a signal ended it. */
   readonly status: number | null;
   readonly signal: NodeJS.Signals | null;
   readonly stdout: string;
   readonly stderr: string;
   readonly events: readonly CliEvent[];
   readonly durationMs: number;
-  /** The facts of the last event of that name. Fails the test where there is none. */
+  /** Returns the facts of the last event of that name. Fails the test if there is none. */
   event(name: string): CliEvent;
 }
 
@@ -50,7 +50,7 @@ export interface ProcessOptions {
   readonly wrapper?: readonly string[];
 }
 
-/** A process that runs, until it ends by itself or the test stops it by its pid. */
+/** A running process, until it ends by itself or the test stops it by its pid. */
 export class CliProcess implements AsyncDisposable {
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #ended: Promise<Run>;
@@ -104,7 +104,7 @@ export class CliProcess implements AsyncDisposable {
     return this.#events;
   }
 
-  /** Waits for the first event of that name. Fails the test where the process ends without one. */
+  /** Waits for the first event of that name. Fails the test if the process ends without one. */
   async event(name: string, fits: (event: CliEvent) => boolean = () => true): Promise<CliEvent> {
     for (;;) {
       const found = this.#events.find((event) => event.event === name && fits(event));
@@ -158,7 +158,7 @@ export interface RunningPublisher {
   readonly peer: string;
 }
 
-/** What lies in a file store that was found to be sound. */
+/** Contents of a file store that was found to be sound. */
 export interface StoreContents {
   /** Base names of the paths that have a narinfo. */
   readonly narInfos: readonly string[];
@@ -213,7 +213,7 @@ export class Lab implements AsyncDisposable {
     return dir;
   }
 
-  /** A path below the lab where nothing is yet. */
+  /** A path below the lab that does not exist yet. */
   path(name: string): string {
     return join(this.dir, `${name}-${++this.#folders}`);
   }
@@ -228,7 +228,7 @@ export class Lab implements AsyncDisposable {
     return new CliProcess(args, this.env, options).end();
   }
 
-  /** Starts a command that goes on; the lab kills it at the end if nobody stopped it. */
+  /** Starts a command that keeps running; the lab kills it at the end if nobody stopped it. */
   start(args: readonly string[], options?: ProcessOptions): CliProcess {
     return this.#stack.use(new CliProcess([...args, '--json'], this.env, options));
   }
@@ -259,7 +259,7 @@ export class Lab implements AsyncDisposable {
     return join(this.dir, 'config.toml');
   }
 
-  /** What the processes see: nothing of the machine's own configuration, no proxy, no real substituter. */
+  /** Environment of the processes: no configuration of the machine, no proxy, no real substituter. */
   get env(): Record<string, string> {
     return {
       PATH: process.env['PATH'] ?? '',
@@ -279,7 +279,7 @@ export class Lab implements AsyncDisposable {
   }
 }
 
-/** Fails where `dist/` is not of this `src/`: a test of yesterday's program proves nothing. */
+/** Fails if `dist/` is older than `src/`. */
 function assertBuilt(): void {
   const builtAtMs = statSync(MAIN, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const newer = globSync('src/**/*.{ts,cjs}', { cwd: ROOT }).find(
@@ -293,7 +293,7 @@ export function mirrorOf(address: string, url: string): string {
   return address.replace(/^magnet:/, `${url}/`);
 }
 
-/** Flags of a process that stays on loopback and knows nobody but whom it is told of. */
+/** Flags of a process that stays on loopback and knows only named peers. */
 export const ALONE: readonly string[] = ['--listen', '127.0.0.1', '--no-lan', '--no-dht'];
 
 /** Fails unless a command ended with that status and said so in one clear sentence and one event. */
@@ -373,7 +373,7 @@ export async function assertSound(
   return { narInfos: [...infos.values()].map((info) => info.storePath.slice('/nix/store/'.length)), nars };
 }
 
-/** Store paths that the real Nix finds valid in `store`, reached from `root`; fails the test where it does not. */
+/** Returns the closure of `root` that the real Nix finds valid in `store`. Fails the test if Nix fails. */
 export function requisites(store: string, root: string): string[] {
   const result = spawnSync('nix-store', ['--store', store, '--query', '--requisites', root], { encoding: 'utf8' });
   assert.equal(result.status, 0, result.stderr);

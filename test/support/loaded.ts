@@ -1,4 +1,4 @@
-/** Loaded into a process by {@link tellLoaded}: when it ends, it writes down what it has loaded. */
+/** Loaded into a process by {@link tellLoaded}: records at the end which modules the process has loaded. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { registerHooks } from 'node:module';
@@ -28,7 +28,7 @@ if (to !== undefined && isMainThread) {
   });
 }
 
-/** What a process has loaded until its end. */
+/** Modules that a process has loaded until its end. */
 export interface Loaded {
   readonly webTorrent: boolean;
   /** The library of the DHT; WebTorrent brings it along. */

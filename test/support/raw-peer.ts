@@ -1,4 +1,4 @@
-/** A peer that speaks the wire protocol (BEP 3, 6, 10) by hand, so that it can say what no client would. */
+/** A peer that speaks the wire protocol (BEP 3, 6, 10) by hand, so that it can send anything. */
 import { EventEmitter, once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import type { InfoHash } from '../../src/nix/brands.ts';
@@ -148,7 +148,7 @@ export function message(id: number, payload: Uint8Array = Buffer.alloc(0)): Buff
   return Buffer.concat([numbers(payload.length + 1), Buffer.from([id]), payload]);
 }
 
-/** Numbers as the protocol has them: 32 bits, big-endian, negative ones as their two's complement. */
+/** Formats numbers for the protocol: 32 bits, big-endian, negative ones as their two's complement. */
 export function numbers(...values: readonly number[]): Buffer {
   const bytes = Buffer.alloc(values.length * 4);
   for (const [index, value] of values.entries()) bytes.writeInt32BE(value | 0, index * 4);

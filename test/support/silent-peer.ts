@@ -1,11 +1,11 @@
-/** A peer that accepts connections and never says a word. */
+/** A peer that accepts connections and stays silent. */
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 
 export interface SilentPeer extends AsyncDisposable {
   /** `host:port` */
   readonly address: string;
-  /** Who has connected. */
+  /** Connections so far. */
   readonly sockets: ReadonlySet<Socket>;
 }
 
