@@ -61,6 +61,16 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     assert.match(String(run.event('error')['message']), /4 problems found: firewall, multicast/);
   });
 
+  test('tests multicast over IPv6 where there is no IPv4', async () => {
+    await using lan = Lan.open();
+    const [well, shut] = [
+      lan.host('well', { addresses: 'ula', firewall: OPEN }),
+      lan.host('shut', { addresses: 'ula', firewall: {} }),
+    ];
+    assert.deepEqual(verdicts(await examine(well, await lab.folder('store')), 'multicast'), ['good']);
+    assert.deepEqual(verdicts(await examine(shut, await lab.folder('store')), 'multicast'), ['bad']);
+  });
+
   test('finds the process that has the port', async () => {
     await using lan = Lan.open();
     const host = lan.host('taken');

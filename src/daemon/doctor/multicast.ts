@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GROUP_PORT, GROUPS } from '../../discovery/lan-announcement.ts';
-import { LanGroup } from '../../discovery/lan-group.ts';
+import { LanGroup, type Place } from '../../discovery/lan-group.ts';
 import type { LocalInterface } from '../../discovery/local-networks.ts';
+import { placesIn } from '../../discovery/places.ts';
 
 /** Time for our own packet to come back. */
 const ECHO_MS = 1_000;
@@ -18,39 +19,52 @@ export interface MulticastEcho {
   readonly failure: string | undefined;
 }
 
-/** Sends a packet to the neighbours' group on each interface, and waits for it. Other machines ignore it. */
+/**
+ * Sends a packet to the neighbours' group on each interface, and waits for it: over IPv4, or over IPv6 where there is no
+ * IPv4. Other machines ignore it.
+ */
 export async function testMulticast(
   interfaces: readonly LocalInterface[],
   signal: AbortSignal,
 ): Promise<MulticastEcho[]> {
   return Promise.all(
-    interfaces.flatMap(({ name, ipv4 }) => ipv4.slice(0, 1).map(({ address }) => testOne({ name, address }, signal))),
+    interfaces.flatMap((one) => {
+      const { ipv4, ipv6 } = placesIn([one]);
+      const [family, place] = ipv4[0] === undefined ? (['ipv6', ipv6[0]] as const) : (['ipv4', ipv4[0]] as const);
+      return place === undefined ? [] : [testOne(one.name, family, place, signal)];
+    }),
   );
 }
 
 async function testOne(
-  { name, address }: { readonly name: string; readonly address: string },
+  name: string,
+  family: 'ipv4' | 'ipv6',
+  place: Place,
   signal: AbortSignal,
 ): Promise<MulticastEcho> {
   const probe = Buffer.from(`narswarm doctor ${randomUUID()}`);
   const heard = new AbortController();
   let failure: string | undefined;
   await using group = new LanGroup({
-    family: 'ipv4',
-    address: GROUPS.ipv4,
+    family,
+    address: GROUPS[family],
     port: GROUP_PORT,
     onPacket: (packet) => {
       if (packet.equals(probe)) heard.abort();
     },
     onWarning: (error) => (failure = error.message),
   });
-  const places = [{ key: name, source: address, via: address }];
   const end = AbortSignal.any([signal, heard.signal, AbortSignal.timeout(ECHO_MS)]);
   while (!end.aborted) {
-    await group.follow(places);
+    await group.follow([place]);
     group.send(probe);
     await sleep(SEND_AGAIN_MS, undefined, { signal: end }).catch(() => undefined);
   }
   signal.throwIfAborted();
-  return { interface: name, address, isHeard: heard.signal.aborted, failure: group.isJoined ? undefined : failure };
+  return {
+    interface: name,
+    address: place.source,
+    isHeard: heard.signal.aborted,
+    failure: group.isJoined ? undefined : failure,
+  };
 }
