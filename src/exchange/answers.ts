@@ -8,7 +8,7 @@ import {
   MAX_UNSENT_PER_PEER_BYTES,
 } from '../wire/bounds.ts';
 import { formatDataHead } from './format-message.ts';
-import { keyOf, type LeastSent } from './least-sent.ts';
+import { keyOf, type Giving, type LeastSent } from './least-sent.ts';
 import type { Candidate, Message, Refusal } from './messages.ts';
 import type { Offer, OfferedFile } from './offer.ts';
 import { MAX_SHORT_BYTES, RequestQueue, type Job, type Request } from './request-queue.ts';
@@ -50,6 +50,13 @@ export interface AnswersOptions {
   readonly sendBytes: (bytes: Uint8Array, onSent?: () => void) => void;
   /** Called with the number of sent payload bytes. */
   readonly onUpload: (bytes: number) => void;
+}
+
+/** A range that was chosen for a member. */
+interface Picked {
+  readonly index: number;
+  readonly range: Candidate;
+  readonly giving: Giving;
 }
 
 /**
@@ -136,13 +143,12 @@ export class Answers {
 
   async #giveAny(job: Job, candidates: readonly Candidate[]): Promise<Refusal | undefined> {
     await this.#room(READ_BYTES); // otherwise the choice would be out of date when it is sent
-    const index = await this.#turn(() => Promise.resolve(this.#choose(candidates)));
-    const range = candidates[index];
-    return range === undefined ? 'absent' : this.#give(job, range.prefix, range, index);
+    const picked = await this.#turn(() => Promise.resolve(this.#choose(candidates)));
+    return picked === undefined ? 'absent' : this.#give(job, picked.range.prefix, picked.range, picked);
   }
 
-  /** Chooses the range that was sent least. Returns -1 if none is here. */
-  #choose(candidates: readonly Candidate[]): number {
+  /** Chooses the range that was sent least. Returns undefined if none is here. */
+  #choose(candidates: readonly Candidate[]): Picked | undefined {
     const { offer, leastSent } = this.#options;
     const nowMs = performance.now();
     const mayBe = (index: number): boolean =>
@@ -151,10 +157,9 @@ export class Answers {
     let index = leastSent.choose(candidates, isNew);
     if (index === -1) index = leastSent.choose(candidates, mayBe);
     const range = candidates[index];
-    if (range === undefined) return -1;
-    leastSent.note(range, nowMs);
+    if (range === undefined) return undefined;
     if (this.#recent.push(keyOf(range)) > MAX_RECENT) this.#recent.shift();
-    return index;
+    return { index, range, giving: leastSent.give(range) };
   }
 
   /** Sends a range. Returns a refusal if it was not sent, or only in part. */
@@ -162,27 +167,35 @@ export class Answers {
     job: Job,
     file: Parameters<Offer['open']>[0],
     { from, length }: { readonly from: number; readonly length: number },
-    pickedIndex?: number,
+    picked?: Picked,
   ): Promise<Refusal | undefined> {
     const { offer, address, leastSent, send } = this.#options;
-    const partBytes = this.#partBytes();
-    await this.#room(Math.min(length, partBytes));
-    const opened = await this.#turn(() => offer.open(file, { address, from, length }));
-    if (typeof opened === 'string') return opened;
-    await using source = opened;
-    if (from + length > source.sizeBytes) return 'range';
-    if (pickedIndex === undefined) leastSent.note({ prefix: source.prefix, from });
-    const { id } = job.request;
-    if (pickedIndex !== undefined) send({ kind: 'picked', id, index: pickedIndex });
-    for (let at = from; at < from + length;) {
-      const bytes = Math.min(from + length - at, partBytes);
-      await this.#options.uploadLimit?.pace(bytes, this.#stop.signal);
-      if (at > from) await this.#room(bytes);
-      if (job.isCancelled || this.#stop.signal.aborted) return 'cancelled';
-      await this.#turn(() => this.#sendPart(source, id, at, bytes));
-      at += bytes;
+    let giving = picked?.giving;
+    let isSent = false;
+    try {
+      const partBytes = this.#partBytes();
+      await this.#room(Math.min(length, partBytes));
+      const opened = await this.#turn(() => offer.open(file, { address, from, length }));
+      if (typeof opened === 'string') return opened;
+      await using source = opened;
+      if (from + length > source.sizeBytes) return 'range';
+      giving ??= leastSent.give({ prefix: source.prefix, from });
+      const { id } = job.request;
+      if (picked !== undefined) send({ kind: 'picked', id, index: picked.index });
+      for (let at = from; at < from + length;) {
+        const bytes = Math.min(from + length - at, partBytes);
+        await this.#options.uploadLimit?.pace(bytes, this.#stop.signal);
+        if (at > from) await this.#room(bytes);
+        if (job.isCancelled || this.#stop.signal.aborted) return 'cancelled';
+        const ended = at + bytes === from + length ? giving : undefined;
+        await this.#turn(() => this.#sendPart(source, id, { from: at, bytes, ended }));
+        at += bytes;
+      }
+      isSent = true;
+      return undefined;
+    } finally {
+      if (!isSent) giving?.end(false);
     }
-    return undefined;
   }
 
   /**
@@ -196,7 +209,12 @@ export class Answers {
     return Math.min(mostBytes, Math.max(MIN_READ_BYTES, Math.floor(rate / 8)));
   }
 
-  async #sendPart(source: OfferedFile, id: number, from: number, bytes: number): Promise<void> {
+  /** @param part.ended the giving of which it is the end */
+  async #sendPart(
+    source: OfferedFile,
+    id: number,
+    { from, bytes, ended }: { readonly from: number; readonly bytes: number; readonly ended: Giving | undefined },
+  ): Promise<void> {
     const { sendBytes, extensionId, onUpload } = this.#options;
     const buffer = takeBuffer(bytes);
     const part = buffer.subarray(0, bytes);
@@ -213,7 +231,11 @@ export class Answers {
     for (let at = 0; at < bytes; at += MAX_DATA_BYTES) {
       const data = part.subarray(at, at + MAX_DATA_BYTES);
       sendBytes(formatDataHead(id, data.length, extensionId()));
-      sendBytes(data, () => giveBack(data));
+      const isLast = at + MAX_DATA_BYTES >= bytes;
+      sendBytes(data, () => {
+        giveBack(data);
+        if (isLast) ended?.end(!this.#stop.signal.aborted);
+      });
     }
     onUpload(bytes);
   }

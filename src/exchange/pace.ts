@@ -11,8 +11,9 @@ const UNKNOWN_WINDOW_BYTES = MIB;
 const WINDOW_SECONDS = 0.5;
 const MIN_WINDOW_BYTES = 256 * KIB;
 const MAX_WINDOW_BYTES = 16 * MIB;
-/** The upper limit for the seeder of a crowd: what it sends should be chosen as late as possible. */
+/** The same limits for the seeder of a crowd: what it sends should be chosen as late as possible. */
 const MAX_SEED_WINDOW_BYTES = 2 * MIB;
+const SEED_WINDOW_SECONDS = 0.2;
 /** Assumed rate of a member whose rate is unknown: high enough that all members are asked. */
 const UNKNOWN_RATE = 1_000_000;
 /** Factor of time by which another member must be faster to take over a range. */
@@ -34,8 +35,9 @@ export interface Pace {
 export function windowOf({ rate, silentMs }: Pace, isSpared: boolean): number {
   if (silentMs > SILENT_MS) return 0;
   if (rate === undefined) return UNKNOWN_WINDOW_BYTES;
-  const most = isSpared ? MAX_SEED_WINDOW_BYTES : MAX_WINDOW_BYTES;
-  return Math.max(MIN_WINDOW_BYTES, Math.min(most, rate * WINDOW_SECONDS));
+  const seconds = isSpared ? SEED_WINDOW_SECONDS : WINDOW_SECONDS;
+  const mostBytes = isSpared ? MAX_SEED_WINDOW_BYTES : MAX_WINDOW_BYTES;
+  return Math.max(MIN_WINDOW_BYTES, Math.min(mostBytes, rate * seconds));
 }
 
 /**

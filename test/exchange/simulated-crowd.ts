@@ -4,7 +4,7 @@
  */
 import { SourceRate } from '../../src/discovery/source-rate.ts';
 import type { Asked, PickFile, Source, Unit } from '../../src/exchange/unit.ts';
-import { LeastSent } from '../../src/exchange/least-sent.ts';
+import { LeastSent, type Giving } from '../../src/exchange/least-sent.ts';
 import type { FilePrefix } from '../../src/exchange/messages.ts';
 import { Picker } from '../../src/exchange/picker.ts';
 import type { FileHash } from '../../src/nix/brands.ts';
@@ -45,6 +45,7 @@ interface Question {
   asked: Asked | undefined;
   readonly units: readonly Unit[];
   readonly offeredBytes: number;
+  giving?: Giving;
   isOver: boolean;
 }
 
@@ -193,6 +194,7 @@ class SimulatedHost {
       if (question === undefined) return undefined;
       if (!question.isOver && question.asked === undefined) this.#choose(question);
       if (!question.isOver) return question;
+      question.giving?.end(question.asked?.receivedBytes === question.asked?.lengthBytes, this.nowMs);
       queue.shift();
       if (queue.length === 0) question.link.meter.end(this.nowMs);
     }
@@ -210,7 +212,7 @@ class SimulatedHost {
       if (unit === undefined) link.notBeforeMs = this.nowMs + LATER_MS;
       return;
     }
-    this.sent.note(ranges[index]!, this.nowMs);
+    question.giving = this.sent.give(ranges[index]!);
     question.asked = from.picker.begin(link, unit);
   }
 
