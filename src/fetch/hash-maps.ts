@@ -190,6 +190,7 @@ export class HashMaps implements AsyncDisposable {
       dir: inState(context.store, 'index'),
       now: new Date(),
       timeoutMs: this.#options.publisherTimeoutMs,
+      asksMembers: true,
       signal,
       onWarning,
     }).catch((error: unknown) => {

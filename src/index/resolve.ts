@@ -45,6 +45,8 @@ export interface ResolveContext {
   readonly shardTimeoutMs?: number;
   readonly signal: AbortSignal;
   readonly onWarning?: Warn;
+  /** True to read the edition of a member if the DHT does not answer. A daemon listens to members by itself. */
+  readonly asksMembers?: boolean;
 }
 
 /** A resolved hash map, and the resources of its source. */
@@ -232,7 +234,7 @@ async function byDhtOrMembers(
   context: Attempt,
 ): Promise<Resolved> {
   const { network, signal } = context;
-  if (network === undefined) return byDht(address, dir, kept, context);
+  if (network === undefined || context.asksMembers !== true) return byDht(address, dir, kept, context);
   const stop = new AbortController();
   const inner = { ...context, network, signal: AbortSignal.any([signal, stop.signal]) };
   const ways = [byDht(address, dir, kept, inner), byMembers(address, kept, inner)] as const;
