@@ -6,7 +6,7 @@ import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { BackgroundReader } from '../serve/background-reader.ts';
-import type { FoundNarHash } from '../store/catalogue.ts';
+import type { FoundNarHash } from '../store/catalogue-entry.ts';
 import { findNarHash } from '../store/find-nar-hash.ts';
 import { narContentsOf, type NarContents } from '../store/hash-nar.ts';
 import { faultOfContents } from '../store/damage/contents.ts';

@@ -2,7 +2,8 @@ import { hash as digestOf } from 'node:crypto';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { parseNarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import type { AskedBy, Catalogue } from '../store/catalogue.ts';
+import type { Catalogue } from '../store/catalogue.ts';
+import type { AskedBy } from '../store/catalogue-entry.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { SharedNars, Verdict } from './shared-nars.ts';
 

@@ -3,54 +3,14 @@ import { dirname } from 'node:path';
 import { StringDecoder } from 'node:string_decoder';
 import { inState } from './state-folder.ts';
 import { makeFolderBelow } from '../disk/make-folder.ts';
-import type { FileHash, InfoHash, NarHash, StorePath } from '../nix/brands.ts';
-import { isAddressedBesideNarHash } from '../nix/content-address.ts';
+import type { InfoHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
+import { formatEntry, isSameEntry, parseEntry, withKnown, type CatalogueEntry } from './catalogue-entry.ts';
 import type { FileStore } from './file-store.ts';
-
-/**
- * The reason why a NAR may be offered to others: it was requested by name. The gate considers no NAR without such
- * a line. Paths exported by `add` also belong in this machine's own hash map.
- */
-export type AskedBy = 'add' | 'fetch' | 'publish' | 'subscription';
-
-/** The catalogue's facts about one NAR: enough to rebuild its torrent without reading the file. */
-export interface CatalogueEntry {
-  readonly storePath: StorePath;
-  readonly fileHash: FileHash;
-  readonly sizeBytes: number;
-  /**
-   * Time of the file's last change when it was hashed, in whole milliseconds. A file with another time is hashed again.
-   */
-  readonly mtimeMs: number;
-  readonly extension: string;
-  /** Undefined until the file was read for its pieces. */
-  readonly torrent?: EntryTorrent;
-  readonly askedBy: AskedBy;
-  /**
-   * SHA-256 of the decompressed contents, computed here or checked by Nix during an import. Undefined if the contents
-   * were never checked: then nobody may get the file.
-   */
-  readonly narHash?: FoundNarHash;
-}
-
-/** The facts about a torrent that do not follow from the rest of its entry. */
-export interface EntryTorrent {
-  readonly infoHash: InfoHash;
-  /** SHA-1 of each piece, concatenated, in base64. */
-  readonly pieces: string;
-}
-
-/** Result of decompressing a file: its NarHash, or that it does not decompress to at most this many bytes. */
-export type FoundNarHash = NarHash | `none:${number}`;
 
 /** Bytes of the file that are read at a time. */
 const READ_BYTES = 1024 * 1024;
-
-/** Marks a {@link FoundNarHash} without a hash. */
-const NONE = 'none:';
 
 /**
  * The list of requested NARs with their pieces: `narswarm/catalogue.jsonl`, one JSON object per line. Lines are only
@@ -262,94 +222,6 @@ function asList<T>(value: T | readonly T[] | undefined): readonly T[] {
   return Array.isArray(value) ? (value as readonly T[]) : [value as T];
 }
 
-/** Adds earlier facts about the same file to an entry: a line with fewer facts removes none. */
-function withKnown(entry: CatalogueEntry, known: CatalogueEntry | undefined): CatalogueEntry {
-  if (known === undefined || !isSameFile(known, entry)) return entry;
-  const { torrent, narHash } = known;
-  return {
-    ...entry,
-    ...(entry.torrent === undefined && torrent !== undefined && { torrent }),
-    ...(entry.narHash === undefined && narHash !== undefined && { narHash }),
-  };
-}
-
-/** Returns true if two entries are about one file that has not changed in between. */
-export function isSameFile(a: FileFacts, b: FileFacts): boolean {
-  return (
-    a.fileHash === b.fileHash && a.extension === b.extension && a.sizeBytes === b.sizeBytes && a.mtimeMs === b.mtimeMs
-  );
-}
-
-type FileFacts = Pick<CatalogueEntry, 'fileHash' | 'extension' | 'sizeBytes' | 'mtimeMs'>;
-
-/**
- * Compares the contents of an entry's file with those signed in a narinfo. Returns `unknown` if they were never
- * checked. The FileHash of an uncompressed file is its NarHash, so its check counts, unless its content address must be
- * checked, too.
- */
-export function contentsOf(
-  { fileHash, extension, narHash }: CatalogueEntry,
-  info: NarInfo,
-): 'right' | 'wrong' | 'unknown' {
-  const found: string | undefined = extension === '' && !isAddressedBesideNarHash(info) ? fileHash : narHash;
-  if (found === undefined) return 'unknown';
-  if (found.startsWith(NONE)) return info.narSize > Number(found.slice(NONE.length)) ? 'unknown' : 'wrong';
-  return found === info.narHash ? 'right' : 'wrong';
-}
-
-/** Makes the result for a file that does not decompress to at most `maxBytes`. */
-export function noContents(maxBytes: number): FoundNarHash {
-  return `${NONE}${maxBytes}`;
-}
-
-/**
- * Makes the torrent of an entry. Undefined while its pieces are unknown.
- *
- * @throws INDEX_INVALID if the entry's pieces do not fit its size
- */
-export function torrentOfEntry({ fileHash, extension, sizeBytes, torrent }: CatalogueEntry): NarTorrent | undefined {
-  if (torrent === undefined) return undefined;
-  return narTorrent({ fileHash, extension, sizeBytes, pieces: Buffer.from(torrent.pieces, 'base64') });
-}
-
-/** Makes the entry of a NAR with unknown pieces: it came over HTTP and no hash map has it. */
-export function pendingEntry(
-  {
-    fileHash,
-    sizeBytes,
-    extension,
-    mtimeMs,
-  }: { fileHash: FileHash; sizeBytes: number; extension: string; mtimeMs: number },
-  storePath: StorePath,
-  askedBy: AskedBy,
-): CatalogueEntry {
-  return { storePath, fileHash, sizeBytes, mtimeMs, extension, askedBy };
-}
-
-/**
- * Makes the entry of a torrent whose file was just hashed or verified.
- *
- * @param narHash NarHash of its contents, if they were checked
- */
-export function entryOf(
-  torrent: NarTorrent,
-  storePath: StorePath,
-  mtimeMs: number,
-  askedBy: AskedBy,
-  narHash?: FoundNarHash,
-): CatalogueEntry {
-  return {
-    storePath,
-    fileHash: torrent.fileHash,
-    sizeBytes: torrent.sizeBytes,
-    mtimeMs,
-    extension: torrent.name.split('.nar.')[1] ?? '',
-    torrent: { infoHash: torrent.infoHash, pieces: Buffer.from(torrent.pieces).toString('base64') },
-    askedBy,
-    ...(narHash === undefined ? {} : { narHash }),
-  };
-}
-
 /** Returns the file of a store's catalogue. */
 export function cataloguePath(store: FileStore): string {
   return inState(store, 'catalogue.jsonl');
@@ -381,44 +253,4 @@ export async function appendAtOnce(file: FileHandle, bytes: Uint8Array): Promise
     const { bytesWritten } = await file.write(bytes, done);
     done += bytesWritten;
   }
-}
-
-/** An entry as written to the file. Both texts are empty while the pieces are unknown. */
-interface EntryLine extends Omit<CatalogueEntry, 'torrent'>, EntryTorrent {}
-
-/** Formats a line of the catalogue. */
-export function formatEntry({ torrent, ...entry }: CatalogueEntry): string {
-  const { infoHash = '', pieces = '' } = torrent ?? {};
-  return JSON.stringify({ ...entry, infoHash, pieces });
-}
-
-/** Parses a line of the catalogue. Undefined if it is malformed. */
-export function parseEntry(line: string): CatalogueEntry | undefined {
-  if (line === '') return undefined;
-  try {
-    const read = JSON.parse(line) as EntryLine;
-    const { storePath, fileHash, infoHash, sizeBytes, mtimeMs, extension, pieces, askedBy, narHash } = read;
-    const isWhole =
-      typeof storePath === 'string' &&
-      typeof infoHash === 'string' &&
-      typeof fileHash === 'string' &&
-      typeof pieces === 'string' &&
-      typeof sizeBytes === 'number' &&
-      typeof mtimeMs === 'number' &&
-      (narHash === undefined || typeof narHash === 'string');
-    if (!isWhole) return undefined;
-    const torrent = pieces === '' ? undefined : { infoHash, pieces };
-    // Objects of one shape: a hundred thousand made by spreading take more time and memory.
-    if (torrent !== undefined && narHash !== undefined)
-      return { storePath, fileHash, sizeBytes, mtimeMs, extension, askedBy, torrent, narHash };
-    const entry = { storePath, fileHash, sizeBytes, mtimeMs, extension, askedBy };
-    return { ...entry, ...(torrent !== undefined && { torrent }), ...(narHash !== undefined && { narHash }) };
-  } catch {
-    return undefined; // a line torn by a crash
-  }
-}
-
-/** Returns true if two entries have the same facts about a file. */
-export function isSameEntry(a: CatalogueEntry | undefined, b: CatalogueEntry): boolean {
-  return a !== undefined && isSameFile(a, b) && a.torrent?.infoHash === b.torrent?.infoHash && a.narHash === b.narHash;
 }

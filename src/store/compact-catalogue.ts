@@ -6,7 +6,8 @@ import { createInterface } from 'node:readline';
 import { finished } from 'node:stream/promises';
 import type { StorePath } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { appendAtOnce, cataloguePath, parseEntry } from './catalogue.ts';
+import { appendAtOnce, cataloguePath } from './catalogue.ts';
+import { parseEntry } from './catalogue-entry.ts';
 import type { FileStore } from './file-store.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 

@@ -1,6 +1,6 @@
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { contentsCheckOf } from '../nix/contents-check.ts';
-import { noContents, type FoundNarHash } from './catalogue.ts';
+import { noContents, type FoundNarHash } from './catalogue-entry.ts';
 import type { NarContents } from './hash-nar.ts';
 import { hashContents } from './nar-contents.ts';
 import { systemCode } from '../disk/store-error.ts';

@@ -5,7 +5,7 @@ import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import { asNarHash, fileHashOf } from '../nix/hash.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { pieceLengthOf } from '../torrent/canonical.ts';
-import type { FoundNarHash } from './catalogue.ts';
+import type { FoundNarHash } from './catalogue-entry.ts';
 import { findNarHash } from './find-nar-hash.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 

@@ -1,5 +1,6 @@
 import type { NarInfo } from '../nix/narinfo.ts';
-import { contentsOf, type Catalogue } from './catalogue.ts';
+import type { Catalogue } from './catalogue.ts';
+import { contentsOf } from './catalogue-entry.ts';
 import type { FileStore } from './file-store.ts';
 import { isInQuarantine } from './quarantine.ts';
 

@@ -1,5 +1,6 @@
 import type { StorePath } from '../nix/brands.ts';
-import { Catalogue, isSameFile, type CatalogueEntry } from './catalogue.ts';
+import { Catalogue } from './catalogue.ts';
+import { isSameFile, type CatalogueEntry } from './catalogue-entry.ts';
 import type { FileStore } from './file-store.ts';
 
 /**

@@ -11,7 +11,7 @@ import { parsePublisherAddress } from '../../src/index/address.ts';
 import { cohortInfoHash } from '../../src/index/cohort-key.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
-import { entryOf, formatEntry } from '../../src/store/catalogue.ts';
+import { entryOf, formatEntry } from '../../src/store/catalogue-entry.ts';
 import { parseEndpoint } from '../../src/discovery/endpoint.ts';
 import type { Member } from '../../src/exchange/member.ts';
 import { prefixOf } from '../../src/exchange/messages.ts';

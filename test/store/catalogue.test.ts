@@ -7,7 +7,8 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { FileHash, InfoHash, StorePath } from '../../src/nix/brands.ts';
 import { compactCatalogue } from '../../src/store/compact-catalogue.ts';
-import { Catalogue, formatEntry, pendingEntry, torrentOfEntry } from '../../src/store/catalogue.ts';
+import { Catalogue } from '../../src/store/catalogue.ts';
+import { formatEntry, pendingEntry, torrentOfEntry } from '../../src/store/catalogue-entry.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { emptyStore, entryFor, filledStore, unchecked } from './store-fixture.ts';
 
