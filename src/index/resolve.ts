@@ -12,11 +12,11 @@ import { HashMap, type HashMapOptions, type IndexSource } from './hash-map.ts';
 import { IndexDir } from './index-dir.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
 import { MemberFiles } from './member-files.ts';
-import { ofPublisher } from './of-publisher.ts';
 import { PeerSource } from './peer-source.ts';
 import { askUntilFound, untilNewer, type Pointer } from './pointer.ts';
 import { MAX_MANIFEST_BYTES } from './limits.ts';
-import { parseManifest, type Manifest } from './manifest.ts';
+import type { Manifest } from './manifest.ts';
+import { acceptManifest, readKept, type Verified } from './verified-manifest.ts';
 import { asError, type Warn } from '../warning.ts';
 
 /** Time for the DHT to find its first node before an edition is read that a member of the cohort claims to hold. */
@@ -128,7 +128,7 @@ export async function resolveNamed(
   const source = stack.use(new PeerSource(network, named.infoHash, lifetime, { teller: named.teller }));
   try {
     const bytes = await source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal });
-    const found = await accept(address, bytes, dir, kept, now);
+    const found = await acceptManifest(address, bytes, dir, kept, now);
     hint(found.manifest, network);
     const name = formatPublisherAddress(address);
     const map = new HashMap(name, { ...found, fetchedBytes: bytes.length }, dir, source, {
@@ -140,51 +140,6 @@ export async function resolveNamed(
   } catch (error) {
     lifetime.throwIfAborted();
     throw deadline.aborted && !isNarswarmError(error) ? unreachable(address, timeoutMs, error) : error;
-  }
-}
-
-/** A manifest whose signature was checked. */
-export interface Verified {
-  readonly manifest: Manifest;
-  readonly bytes: Uint8Array;
-}
-
-/** Reads the last seen manifest of a publisher's hash map. Undefined if there is none, or if it is damaged. */
-export async function readKept(address: PublisherAddress, dir: IndexDir, now: Date): Promise<Verified | undefined> {
-  const bytes = await dir.readManifest();
-  return bytes === undefined ? undefined : verified(address, bytes, now);
-}
-
-function verified(address: PublisherAddress, bytes: Uint8Array, now: Date): Verified | undefined {
-  try {
-    return {
-      bytes,
-      manifest: parseManifest(bytes, { publicKey: address.publicKey, salt: address.salt, now, allowExpired: true }),
-    };
-  } catch {
-    return undefined; // damaged files count as absent
-  }
-}
-
-async function accept(
-  address: PublisherAddress,
-  bytes: Uint8Array,
-  dir: IndexDir,
-  kept: Verified | undefined,
-  now: Date,
-): Promise<Verified> {
-  const manifest = judged(address, bytes, kept, now);
-  // Another process that follows this hash map may already have a newer edition.
-  await dir.writeManifest(bytes, (there) => (verified(address, there, now)?.manifest.seq ?? 0) <= manifest.seq);
-  return { manifest, bytes };
-}
-
-function judged(address: PublisherAddress, bytes: Uint8Array, kept: Verified | undefined, now: Date): Manifest {
-  const lowestSeq = kept === undefined ? {} : { lowestSeq: kept.manifest.seq };
-  try {
-    return parseManifest(bytes, { publicKey: address.publicKey, salt: address.salt, now, ...lowestSeq });
-  } catch (error) {
-    throw ofPublisher(error, formatPublisherAddress(address));
   }
 }
 
@@ -213,7 +168,7 @@ async function byHttp(
     },
   };
   const bytes = await source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal: context.signal });
-  const found = await accept(address, bytes, dir, kept, context.now);
+  const found = await acceptManifest(address, bytes, dir, kept, context.now);
   const { hostname } = new URL(baseUrl);
   hint(found.manifest, context.network, hostname);
   const map = new HashMap(
@@ -311,7 +266,10 @@ async function byDht(
   }
   const { source, bytes } = await readNewest(address, { network, dht }, item, context);
   try {
-    return resolved(source, { ...(await accept(address, bytes, dir, kept, context.now)), fetchedBytes: bytes.length });
+    return resolved(source, {
+      ...(await acceptManifest(address, bytes, dir, kept, context.now)),
+      fetchedBytes: bytes.length,
+    });
   } catch (error) {
     await source[Symbol.asyncDispose]();
     throw error;
