@@ -16,7 +16,7 @@ import { PeerSource } from './peer-source.ts';
 import { askUntilFound, untilNewer, type Pointer } from './pointer.ts';
 import { MAX_MANIFEST_BYTES } from './limits.ts';
 import type { Manifest } from './manifest.ts';
-import { acceptManifest, readKept, type Verified } from './verified-manifest.ts';
+import { acceptManifest, readKept, verified, type Verified } from './verified-manifest.ts';
 import { asError, type Warn } from '../warning.ts';
 
 /** Time for the DHT to find its first node before an edition is read that a member of the cohort claims to hold. */

@@ -15,7 +15,8 @@ export async function readKept(address: PublisherAddress, dir: IndexDir, now: Da
   return bytes === undefined ? undefined : verified(address, bytes, now);
 }
 
-function verified(address: PublisherAddress, bytes: Uint8Array, now: Date): Verified | undefined {
+/** Checks a manifest that was kept or is only claimed, expired or not. Undefined if it is not sound. */
+export function verified(address: PublisherAddress, bytes: Uint8Array, now: Date): Verified | undefined {
   try {
     return {
       bytes,
