@@ -162,21 +162,21 @@ class SimulatedHost {
   /** Sends for one step. */
   serve(clients: readonly SimulatedHost[], room: Map<SimulatedHost, number>): void {
     if (this.nowMs >= (this.options.silentFromMs ?? Infinity) || this.isGone) return;
-    let left = (this.options.rateBytesPerSec * STEP_MS) / 1000;
+    let left = bytesOfStep(this.options);
     const questions = clients.flatMap((client) => client.links.filter(({ other }) => other === this));
     const waiting = (): Link[] => questions.filter(({ queue }) => this.#next(queue) !== undefined);
     for (
       let active = waiting();
-      left > 1 && active.length > 0;
+      left > 0 && active.length > 0;
       active = active.filter((link) => this.#next(link.queue))
     ) {
-      const share = Math.min(left, Math.max(1500, left / active.length));
+      const share = Math.min(left, Math.max(1500, Math.floor(left / active.length)));
       const link = active[this.#turn++ % active.length]!;
       const question = this.#next(link.queue)!;
       const asked = question.asked!;
       const free = room.get(question.from) ?? 0;
       const bytes = Math.min(share, asked.lengthBytes - asked.receivedBytes, free);
-      if (bytes < 1) {
+      if (bytes === 0) {
         active = active.filter((one) => one !== link);
         if (active.length === 0) return;
         continue;
@@ -238,6 +238,11 @@ class SimulatedHost {
   }
 }
 
+/** Returns the whole bytes that the line of a host carries in one step. */
+function bytesOfStep({ rateBytesPerSec }: HostOptions): number {
+  return Math.floor((rateBytesPerSec * STEP_MS) / 1000);
+}
+
 export interface HostResult {
   /** Milliseconds, or undefined if it did not get everything. */
   readonly doneMs: number | undefined;
@@ -269,7 +274,7 @@ export function playCrowd({
   for (let nowMs = 0; nowMs < limitMs && clients.some(({ doneMs }) => doneMs === undefined); nowMs += STEP_MS) {
     for (const host of all) host.nowMs = nowMs;
     for (const client of clients) client.ask();
-    const room = new Map(clients.map((host) => [host, (host.options.rateBytesPerSec * STEP_MS) / 1000]));
+    const room = new Map(clients.map((host) => [host, bytesOfStep(host.options)]));
     for (const host of all) host.serve(clients, room);
   }
   return all.map(({ doneMs, sentBytes, receivedBytes }) => ({ doneMs, sentBytes, receivedBytes }));
