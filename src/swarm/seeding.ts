@@ -15,7 +15,7 @@ export interface Seed {
 }
 
 export interface SeedingOptions {
-  /** Returns the seed of an infohash that a peer names for the first time. Default: there is none. */
+  /** Returns the seed of an infohash that a peer names, if it may be served now. Default: there is none. */
   readonly seeds?: (infoHash: InfoHash) => Promise<Seed | undefined>;
   /**
    * Returns the infohashes that `seeds` may know. Encrypted peers name a torrent by a hash of its infohash. Default:
@@ -38,6 +38,8 @@ export class Seeding {
   readonly #torrents: TorrentsOnDemand;
   readonly #options: SeedingOptions;
   readonly #opening = new Map<InfoHash, Promise<OpenTorrent | undefined>>();
+  /** The torrents that were opened here. Others are being fetched. */
+  readonly #opened = new WeakSet<OpenTorrent>();
 
   constructor(torrents: TorrentsOnDemand, options: SeedingOptions) {
     this.#torrents = torrents;
@@ -57,9 +59,13 @@ export class Seeding {
     }
   }
 
-  /** Opens the torrent of an infohash as a seed, if it may be served. */
+  /** Opens the torrent of an infohash as a seed, if it may be served. Closes an open one that no longer may be. */
   async #open(infoHash: InfoHash): Promise<OpenTorrent | undefined> {
     const known = this.#torrents.now?.get(infoHash);
+    if (known !== undefined && this.#opened.has(known) && (await this.#options.seeds?.(infoHash)) === undefined) {
+      await known.close();
+      return undefined;
+    }
     if (known !== undefined) return known;
     let opening = this.#opening.get(infoHash);
     if (opening === undefined) {
@@ -88,6 +94,7 @@ export class Seeding {
       },
     });
     torrent.storage = storage;
+    this.#opened.add(torrent);
     closeWhenIdle(torrent, {
       seedMs: this.#options.idleSeedMs ?? IDLE_SEED_MS,
       peerMs: this.#options.idlePeerMs ?? IDLE_PEER_MS,

@@ -60,7 +60,7 @@ test('a missing path is named with its referrer, and ends the walk', async () =>
   const { find, asked } = sourceOf({ a: ['gone', ...leaves], ...Object.fromEntries(leaves.map((leaf) => [leaf, []])) });
   await assert.rejects(walkClosure([hashOf('a')], find, { concurrency: 4 }), {
     code: 'NARINFO_MISSING',
-    message: new RegExp(`narinfo of ${hashOf('gone')}-gone, which /nix/store/${hashOf('a')}-a refers to`),
+    message: new RegExp(`narinfo for ${hashOf('gone')}-gone, which /nix/store/${hashOf('a')}-a refers to`),
     facts: { path: `${hashOf('gone')}-gone`, referrer: `/nix/store/${hashOf('a')}-a` },
   });
   assert.ok(asked.length < 20, `${asked.length} were asked for after it had failed`);
@@ -70,7 +70,7 @@ test('a missing root is named without a referrer', async () => {
   const { find } = sourceOf({});
   await assert.rejects(walkClosure([hashOf('a')], find), {
     code: 'NARINFO_MISSING',
-    message: new RegExp(`narinfo of ${hashOf('a')}: add the cache`),
+    message: new RegExp(`narinfo for ${hashOf('a')}: add the cache`),
   });
 });
 

@@ -342,6 +342,18 @@ test('opens a seed for its first peer, and closes it when nobody uses it', LIMIT
   }
 });
 
+test('an open seed that may no longer be served is closed when another peer names it', LIMIT, async (t) => {
+  const nar = await makeNar(t, MIB);
+  let mayServe = true;
+  const seeder = await startSeeder(t, [], { seeds: () => Promise.resolve(mayServe ? nar.seed : undefined) });
+  const first = await RawPeer.connect(seeder.port, nar.torrent.infoHash);
+  assert.equal(seeder.openTorrents, 1);
+  mayServe = false;
+  const second = await RawPeer.open(seeder.port, nar.torrent.infoHash);
+  await Promise.all([first.closed(), second.closed()]);
+  assert.equal(seeder.openTorrents, 0);
+});
+
 test('disconnects a peer that requests nothing', LIMIT, async (t) => {
   const nar = await makeNar(t, MIB);
   const seeder = await startSeeder(t, [nar.seed], { idleSeedMs: 200, idlePeerMs: 400 });
