@@ -4,6 +4,9 @@ import type { Edition } from '../exchange/messages.ts';
 import type { Members } from '../exchange/members.ts';
 import type { InfoHash } from '../nix/brands.ts';
 
+/** Time without a new claim after which a claim is taken again. */
+const AGAIN_MS = 1_000;
+
 /** An edition that a member claims to hold. It may be wrong: the manifest decides. */
 export interface EditionClaim {
   readonly teller: PeerRecord;
@@ -14,6 +17,7 @@ export interface EditionClaim {
 export class EditionClaims implements Disposable {
   readonly #members: Pick<Members, 'on' | 'off'>;
   readonly #claims = new Map<PeerRecord, Edition>();
+  readonly #taken = new Map<PeerRecord, Edition>();
   readonly #news = new EventEmitter<{ claim: [] }>();
   readonly #onEdition: (link: { readonly peer: PeerRecord }, edition: Edition) => void;
 
@@ -31,16 +35,26 @@ export class EditionClaims implements Disposable {
     members.on('edition', this.#onEdition);
   }
 
-  /** Takes the claim of the newest edition. Waits for one. @throws the signal's reason */
+  /**
+   * Takes the claim of the newest edition. Waits for one. A claim that was taken before comes back after a second
+   * without a new one: its teller may have been slow.
+   *
+   * @throws the signal's reason
+   */
   async take(signal: AbortSignal): Promise<EditionClaim> {
     for (;;) {
       const [newest] = [...this.#claims].toSorted(([, a], [, b]) => b.seq - a.seq);
       if (newest !== undefined) {
-        const [teller, { infoHash }] = newest;
+        const [teller, edition] = newest;
         this.#claims.delete(teller);
-        return { teller, infoHash };
+        this.#taken.delete(teller); // keeps the claim that was taken longest ago first
+        this.#taken.set(teller, edition);
+        return { teller, infoHash: edition.infoHash };
       }
-      await once(this.#news, 'claim', { signal }).catch(() => signal.throwIfAborted());
+      const ends = AbortSignal.any([signal, AbortSignal.timeout(AGAIN_MS)]);
+      await once(this.#news, 'claim', { signal: ends }).catch(() => signal.throwIfAborted());
+      const [oldest] = this.#taken;
+      if (this.#claims.size === 0 && oldest !== undefined) this.#claims.set(...oldest);
     }
   }
 

@@ -10,7 +10,7 @@ const GROUP = 'ab'.repeat(20) as InfoHash;
 const OTHER = 'cd'.repeat(20) as InfoHash;
 const infoHashOf = (seq: number): InfoHash => String(seq).padStart(40, '0') as InfoHash;
 
-test('claims of newer editions count, the newest first, and each member’s last one', async () => {
+test('claims of newer editions count, the newest first, and each member’s last one; claims that were taken come back', async () => {
   const members = new EventEmitter<{ edition: [link: { readonly peer: PeerRecord }, edition: Edition] }>();
   const claim = (peer: PeerRecord, seq: number, group = GROUP): void =>
     void members.emit('edition', { peer }, { group, seq, infoHash: infoHashOf(seq) });
@@ -32,6 +32,7 @@ test('claims of newer editions count, the newest first, and each member’s last
     assert.equal((await claims.take(signal)).infoHash, infoHashOf(8));
     assert.equal((await claims.take(signal)).infoHash, infoHashOf(7));
     assert.equal((await claims.take(signal)).infoHash, infoHashOf(6));
+    assert.equal((await claims.take(signal)).infoHash, infoHashOf(8), 'the one that was taken first comes back');
     const stop = new AbortController();
     const reason = new Error('enough');
     const aborted = assert.rejects(claims.take(stop.signal), reason);
