@@ -211,6 +211,7 @@ export class Daemon implements AsyncDisposable {
       onEdition: (manifest) => this.#onEdition(address, manifest),
     });
     this.#followed.set(name, map);
+    for (const [peer, edition] of this.network.members.editionsOf(map.group)) map.onTold(peer, edition);
     void map.run().then(() => this.#leave(map.group));
   }
 

@@ -25,6 +25,8 @@ import type { Wanted } from './wanted.ts';
 
 /** Interval of keep-alives to a member that waits for us, since others may be served first. */
 const KEEP_ALIVE_MS = 2_000;
+/** Limit on editions of hash maps that a member says it holds. */
+const MAX_EDITIONS = 64;
 
 export interface LinkEvents {
   /** Both handshakes are done: the member may be asked. */
@@ -38,6 +40,8 @@ export interface LinkEvents {
 
 /** One connection to one member, in both roles: it is asked, and it is answered. */
 export class Link implements Member, Receiver {
+  /** The editions of hash maps that the member says it holds, by group. */
+  readonly editions = new Map<InfoHash, Edition>();
   readonly group: InfoHash;
   readonly isOutgoing: boolean;
   /** When it became idle, in milliseconds of `performance.now()`. Undefined if it is not idle. */
@@ -130,7 +134,10 @@ export class Link implements Member, Receiver {
       requests: this.#requests,
       onHave: (file) => events.have(this, file),
       onPiece: (file) => events.piece(this, file),
-      onEdition: (edition) => events.edition(this, edition),
+      onEdition: (edition) => {
+        this.#noteEdition(edition);
+        events.edition(this, edition);
+      },
     };
     context.budget.add(this);
   }
@@ -284,6 +291,13 @@ export class Link implements Member, Receiver {
 
   onPiece(prefix: FilePrefix, index: number): void {
     if (this.isOpen) this.#theirs.onPiece(prefix, index);
+  }
+
+  #noteEdition(edition: Edition): void {
+    this.editions.delete(edition.group); // keeps the oldest first
+    this.editions.set(edition.group, edition);
+    const [oldest] = this.editions.keys();
+    if (oldest !== undefined && this.editions.size > MAX_EDITIONS) this.editions.delete(oldest);
   }
 
   /** Tells the member of an edition that is here, if it may hear of it. */

@@ -186,6 +186,14 @@ export class Members extends EventEmitter<MembersEvents> {
     for (const link of this.#open) link.unwant(gone);
   }
 
+  /** Returns the editions of the hash map of a group that connected members say they hold. They may have said it before. */
+  editionsOf(group: InfoHash): [PeerRecord, Edition][] {
+    return [...this.#open].flatMap(({ peer, editions }): [PeerRecord, Edition][] => {
+      const edition = editions.get(group);
+      return edition === undefined ? [] : [[peer, edition]];
+    });
+  }
+
   /** Tells present and later members which edition of a hash map is here. */
   tellEdition(edition: Edition): void {
     this.#editions.set(edition.group, edition);

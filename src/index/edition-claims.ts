@@ -13,9 +13,9 @@ export interface EditionClaim {
   readonly infoHash: InfoHash;
 }
 
-/** Collects which newer editions of one hash map members claim to hold, from now on: the last claim of each member. */
+/** Collects which newer editions of one hash map connected members claim to hold: the last claim of each member. */
 export class EditionClaims implements Disposable {
-  readonly #members: Pick<Members, 'on' | 'off'>;
+  readonly #members: Pick<Members, 'on' | 'off' | 'editionsOf'>;
   readonly #claims = new Map<PeerRecord, Edition>();
   readonly #taken = new Map<PeerRecord, Edition>();
   readonly #news = new EventEmitter<{ claim: [] }>();
@@ -25,13 +25,14 @@ export class EditionClaims implements Disposable {
    * @param group the cohort of the hash map
    * @param seq the edition that is here; 0 for none. Older ones, and the same one, are ignored
    */
-  constructor(members: Pick<Members, 'on' | 'off'>, group: InfoHash, seq: number) {
+  constructor(members: Pick<Members, 'on' | 'off' | 'editionsOf'>, group: InfoHash, seq: number) {
     this.#members = members;
     this.#onEdition = ({ peer }, edition) => {
       if (edition.group !== group || edition.seq <= seq) return;
       this.#claims.set(peer, edition);
       this.#news.emit('claim');
     };
+    for (const [peer, edition] of members.editionsOf(group)) this.#onEdition({ peer }, edition);
     members.on('edition', this.#onEdition);
   }
 

@@ -23,6 +23,8 @@ suite('code that a process loads', { concurrency: 3 }, () => {
     const from = ['--from', `file://${await lab.fixtureCache()}`, '--trusted-public-key', await fixtureKey()];
     const run = await lab.run(['fetch', FIXTURE_ROOT, '--store', store, ...from, '--no-copy', ...ALONE]);
     assert.equal(run.status, 0, run.stderr);
+    const check = await lab.run(['verify', '--deep', '--store', store, '--trusted-public-key', await fixtureKey()]);
+    assert.equal(check.status, 0, check.stderr);
     return store;
   }
 

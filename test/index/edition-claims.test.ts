@@ -11,7 +11,11 @@ const OTHER = 'cd'.repeat(20) as InfoHash;
 const infoHashOf = (seq: number): InfoHash => String(seq).padStart(40, '0') as InfoHash;
 
 test('claims of newer editions count, the newest first, and each member’s last one; claims that were taken come back', async () => {
-  const members = new EventEmitter<{ edition: [link: { readonly peer: PeerRecord }, edition: Edition] }>();
+  const early: [PeerRecord, Edition][] = [];
+  const members = Object.assign(
+    new EventEmitter<{ edition: [link: { readonly peer: PeerRecord }, edition: Edition] }>(),
+    { editionsOf: () => early },
+  );
   const claim = (peer: PeerRecord, seq: number, group = GROUP): void =>
     void members.emit('edition', { peer }, { group, seq, infoHash: infoHashOf(seq) });
   const [first, second, third] = ['a', 'b', 'c'].map((address) => ({ address }) as PeerRecord);
@@ -40,4 +44,7 @@ test('claims of newer editions count, the newest first, and each member’s last
     await aborted;
   }
   assert.equal(members.listenerCount('edition'), 0);
+  early.push([third, { group: GROUP, seq: 6, infoHash: infoHashOf(6) }]);
+  using late = new EditionClaims(members as never, GROUP, 5);
+  assert.deepEqual(await late.take(signal), { teller: third, infoHash: infoHashOf(6) }, 'it was told before');
 });
