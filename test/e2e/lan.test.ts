@@ -97,15 +97,6 @@ suite('machines on one local network', { concurrency: 3 }, () => {
     assert.deepEqual(from, { [server.ipv4]: await narBytesOf(made.cacheDir) });
   });
 
-  test('without the DHT, the publisher’s address is enough: a neighbour tells of its hash map', async () => {
-    await using lan = Lan.open();
-    const server = lan.host('server', { firewall: OPEN });
-    const client = lan.host('client', { firewall: { udp: OPEN.udp } });
-    await publish(server);
-    const from = await fetchIn(client, 'lab', '--publisher', map.address, '--no-upstream');
-    assert.deepEqual(from, { [server.ipv4]: await narBytesOf(made.cacheDir) });
-  });
-
   for (const [what, subnet, firewall] of [
     ['behind firewalls, at the default ports', '10.77.0', OPEN_BY_DEFAULT],
     ['with public addresses', '130.92.1', undefined],
