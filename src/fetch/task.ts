@@ -7,7 +7,7 @@ import { failuresOf } from '../failure.ts';
 /** Size from which a NAR is begun early, so that the end does not wait for it. */
 const LARGE_BYTES = 8 * 1024 * 1024;
 
-/** Remaining size up to which a NAR stays with its source. */
+/** Largest remaining size of a NAR that stays with its source. */
 export const HAND_OVER_BYTES = 64 * 1024;
 
 /** A NAR on its way through the lanes of the scheduler. */

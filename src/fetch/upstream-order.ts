@@ -14,7 +14,7 @@ const PROVEN_LIES = 2;
 const PROVEN_LIES_OF_ANNOUNCED = 1;
 /** Missing NARs in a row after which an upstream is asked after the others. */
 const MISSES = 2;
-/** Part of the fastest upstream's rate below which one is asked after it. */
+/** Least part of the fastest upstream's rate. A slower upstream is asked after it. */
 const SLOW = 0.5;
 
 export interface UpstreamMerit {

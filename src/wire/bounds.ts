@@ -70,7 +70,7 @@ export const MAX_UNASKED_BYTES = 1024 * 1024;
 /** Small answers (rejects, metadata) that wait outside the window. A client that reads never has so many. */
 export const MAX_UNREAD_ANSWERS_BYTES = 4 * 1024 * 1024;
 
-/** Memory of one member's waiting requests above which nothing more is read from it: 600 questions for a range. */
+/** Limit on one member's waiting requests: 600 questions for a range. Above it, nothing more is read from the member. */
 export const MAX_WAITING_REQUEST_BYTES = 256 * 1024;
 /**
  * The same limit for all members together. Above it, few requests of each member may wait: 40 questions for a range.

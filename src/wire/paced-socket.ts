@@ -16,7 +16,7 @@ export interface PacedSocketOptions {
   readonly onTaken: () => void;
 }
 
-/** Bytes that wait in a socket above which no more are written for now. */
+/** Limit on bytes that wait in a socket. Above it, no more are written for now. */
 const WRITE_AHEAD_BYTES = 64 * 1024;
 
 /** A socket that is read only as fast as all limits allow, and written in one system call per tick. */

@@ -42,7 +42,7 @@ suite('rates by the time', () => {
       for (const time of ['2026-10-24T23:59:59Z', '2026-10-25T02:00:00Z']) assert.equal(seen(early, time), 1 * MB);
       const night = 'Sat 22:00-06:00 5MB/s, 22:00-06:00 unlimited, Sat 22:00-06:00 2MB/s';
       assert.equal(seen(night, '2026-10-25T04:59:59Z'), 2 * MB); // 05:59:59 of a night of nine hours
-      assert.equal(seen(night, '2026-10-25T05:00:00Z'), undefined); // no window holds
+      assert.equal(seen(night, '2026-10-25T05:00:00Z'), undefined); // in no window
     } finally {
       if (zone === undefined) delete process.env['TZ'];
       else process.env['TZ'] = zone;
@@ -52,11 +52,11 @@ suite('rates by the time', () => {
   const cases: readonly (readonly [rates: string, time: string, day: number, rate: number | undefined])[] = [
     ['5MB/s, 22:00-06:00 unlimited', '12:00', 2, 5 * MB],
     ['5MB/s, 22:00-06:00 unlimited', '23:00', 2, undefined],
-    ['22:00-06:00 unlimited, 5MB/s', '23:00', 2, undefined], // one without a time is below those with one
-    ['08:00-18:00 1MB/s', '07:59', 2, undefined], // nothing said is no limit
+    ['22:00-06:00 unlimited, 5MB/s', '23:00', 2, undefined], // a limit with a time comes before one without
+    ['08:00-18:00 1MB/s', '07:59', 2, undefined], // outside of all windows, no limit
     ['08:00-18:00 1MB/s', '08:00', 2, 1 * MB],
     ['08:00-18:00 1MB/s', '18:00', 2, undefined],
-    ['8:00-18:00 1MB/s, 12:00-13:00 2MB/s', '12:30', 2, 2 * MB], // the last that holds
+    ['8:00-18:00 1MB/s, 12:00-13:00 2MB/s', '12:30', 2, 2 * MB], // the last window that holds
     ['12:00-13:00 2MB/s, 8:00-18:00 1MB/s', '12:30', 2, 1 * MB],
     ['1MB/s, Sat-Sun 10MB/s', '12:00', 2, 1 * MB],
     ['1MB/s, Sat-Sun 10MB/s', '12:00', 7, 10 * MB],

@@ -20,11 +20,11 @@ import { failOnWarning } from '../support/no-warnings.ts';
 interface Holder extends CountContext {
   readonly offer: NarOffer;
   readonly entries: readonly CatalogueEntry[];
-  /** Narinfos whose signature was judged so far. */
+  /** Returns the number of narinfos whose signature was judged so far. */
   readonly judged: () => number;
 }
 
-/** A machine that holds three NARs, outside of any root. */
+/** Returns a machine that holds three NARs outside of any root. */
 async function holder(t: TestContext, { members }: MadeMember): Promise<Holder> {
   const store = await filledStore(t);
   const catalogue = await Catalogue.open(store);
@@ -53,8 +53,9 @@ async function holder(t: TestContext, { members }: MadeMember): Promise<Holder> 
 test('without other machines, no NAR is examined', async (t) => {
   await using alone = await startMember();
   const context = await holder(t, alone);
+  const looks = t.mock.method(context.offer, 'lookAtAll');
   const { machines, sole } = await countReplicas([], context);
-  assert.deepEqual([machines, sole, context.judged()], [0, [], 0]);
+  assert.deepEqual([machines, sole, looks.mock.callCount()], [0, [], 0]);
 });
 
 test('NARs outside of roots are counted once the gate has admitted them', async (t) => {

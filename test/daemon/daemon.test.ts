@@ -1,4 +1,4 @@
-/** The daemon's end, and what it says of it. */
+/** The end of a daemon, and its report. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { rename, writeFile } from 'node:fs/promises';
@@ -16,7 +16,7 @@ import { KEY } from '../index/fixtures.ts';
 import { emptyStore } from '../store/store-fixture.ts';
 import type { Warning } from '../../src/warning.ts';
 
-/** So many that reading them takes longer than to stop. */
+/** Entries that take longer to read than the daemon takes to stop. */
 const NAR_BYTES = 80 * 1024 * 1024;
 
 describe('Daemon', () => {
@@ -86,7 +86,7 @@ describe('Daemon', () => {
     const stop = new AbortController();
     await using daemon = await start(await storeWithPendingNar(t), stop.signal, warnings);
     stop.abort(new Error('interrupted'));
-    await sleep(300); // the daemon's own work ends without anybody to wait for it
+    await sleep(300); // nothing reports that the daemon's own work has ended
     await daemon.close();
     assert.deepEqual(warnings, []);
   });

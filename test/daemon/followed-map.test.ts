@@ -1,4 +1,4 @@
-/** How soon a daemon notices a new edition of a hash map that it follows, and what it makes of the claims of members. */
+/** A daemon notices a new edition of a hash map that it follows, and checks the claims of members. */
 import assert from 'node:assert/strict';
 import { cp } from 'node:fs/promises';
 import { EventEmitter, once } from 'node:events';

@@ -42,7 +42,7 @@ suite('mirrors', () => {
     );
   });
 
-  /** Mirrors whose updates are told one by one; `complete` says which of them go well. */
+  /** Mirrors whose updates are reported one by one; `complete` lists those that succeed. */
   const start = (t: TestContext, subscriptions: Subscription[], complete = new Set(['mirror'])) => {
     const news = new EventEmitter();
     const mirrors = new Mirrors({

@@ -5,7 +5,7 @@ import { systemdUnits, type UnitsOptions } from '../../src/daemon/systemd-units.
 
 const SYSTEM: UnitsOptions = { program: ['/opt/node', '/opt/narswarm/dist/main.js'], user: false };
 
-/** The lines of one unit. */
+/** Returns the lines of one unit. */
 function lines(options: UnitsOptions, name: string): readonly string[] {
   const unit = systemdUnits(options).find((one) => one.name === name);
   assert.ok(unit !== undefined);

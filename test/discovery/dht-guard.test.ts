@@ -1,4 +1,4 @@
-/** The socket between the network and bittorrent-dht: what reaches the library. */
+/** Packets that the guarded socket passes on to bittorrent-dht. */
 import assert from 'node:assert/strict';
 import { createSocket, type RemoteInfo } from 'node:dgram';
 import { once } from 'node:events';
@@ -21,7 +21,7 @@ interface Packet {
 /**
  * Sends packets to a guarded socket, one after another.
  *
- * @returns what the library gets to see of them, up to the first packet from the address of the last
+ * @returns the packets that reach the library, up to the first one from the address of the last
  */
 async function passed(t: TestContext, packets: readonly Packet[], rates = DHT_PACKETS_PER_SECOND): Promise<Packet[]> {
   const udp = createSocket('udp4').bind(0, '127.0.0.1');

@@ -65,12 +65,12 @@ async function listen(t: TestContext, bootstrap: readonly Endpoint[] = []): Prom
   return node;
 }
 
-/** As a value stands for these lists in lists, which the encoder could not write. */
+/** Stands for nested lists that the encoder cannot write. */
 const NESTED = 'nested';
 const LISTS = 'l'.repeat(5000) + 'e'.repeat(5000);
 
 /**
- * A node that answers every query with `fields` (of `r`), and nothing else: a liar, if the fields are lies. `body`
+ * Starts a node that answers every query with `fields` (of `r`), and nothing else, so that it can lie. `body`
  * goes into the answers to "get" and "get_peers" beside `r`.
  */
 async function answering(
@@ -338,7 +338,7 @@ test('a node that gets to know another one finds the network', async (t) => {
   assert.ok(node.nodes().some(({ port }) => port === network.bootstrap[0]?.port));
 });
 
-/** A ping is under way; the item can be had once it was answered. */
+/** Looks up the item until it is found: the node that has it counts only after it answered a ping. */
 async function waitForItem(node: DhtNode) {
   for (;;) {
     // oxlint-disable-next-line no-await-in-loop
@@ -428,7 +428,7 @@ for (const [what, packet] of Object.entries(HOSTILE)) {
   });
 }
 
-/** Waits until the node answers a ping, so until it has read all packets before. */
+/** Waits until the node answers a ping. By then it has read all earlier packets. */
 async function ping(socket: Socket, node: DhtNode): Promise<void> {
   socket.send(bencode.encode({ t: 'ok', y: 'q', q: 'ping', a: { id: ID } }), node.port, LOOPBACK);
   for (;;) {
@@ -438,7 +438,7 @@ async function ping(socket: Socket, node: DhtNode): Promise<void> {
   }
 }
 
-/** Answers that make the library throw before it ends its query: without care the lookup would never end. */
+/** Answers that make the library throw before it ends its query. Unguarded, the lookup would never end. */
 const DERAILING: Readonly<Record<string, Record<string, unknown>>> = {
   'whose id is a number': { r: { id: 5 } },
   'whose answer is a list': { r: [] },
@@ -485,7 +485,7 @@ test('malformed items are not stored', async (t) => {
   assert.equal((await node.getMutable(publisher.publicKey, SALT))?.seq, 1);
 });
 
-/** Asks a node by hand and gives its answer. */
+/** Asks a node by hand and returns its answer. */
 async function ask(t: TestContext, node: DhtNode, q: string, a: Record<string, unknown>): Promise<Fields> {
   const socket = await bind(t);
   socket.send(query(q, { id: ID, ...a }), node.port, LOOPBACK);

@@ -48,7 +48,7 @@ test('a swarm that is no longer followed is neither looked up nor announced', as
   assert.deepEqual((await turn()).toSorted(), [gone, kept]);
 });
 
-/** The hosts that a discovery takes in, of those that are named by these ways. */
+/** Returns the hosts that a discovery accepts, of those that these ways name. */
 async function takenIn(onLoopback: boolean, hosts: readonly string[], origin: PeerOrigin): Promise<string[]> {
   const table = new PeerTable();
   const options: DiscoveryOptions = {

@@ -17,7 +17,7 @@ const LOOPBACK = '127.0.0.1';
 const GROUP = '239.192.152.143';
 const OURS = hash('a');
 const THEIRS = hash('b');
-/** An answer is out by then if there is one. */
+/** Time after which no answer is to be expected. */
 const LONGEST_DELAY_MS = 600;
 
 function hash(digit: string): InfoHash {
@@ -39,7 +39,7 @@ async function bind(t: TestContext, port = 0, address = LOOPBACK): Promise<Socke
   return socket;
 }
 
-/** A UDP port that nothing listens on, so that tests do not hear each other. */
+/** Returns a UDP port that nothing listens on, so that tests do not hear each other. */
 async function freePort(): Promise<number> {
   const socket = createSocket('udp4');
   socket.bind(0, '0.0.0.0');
@@ -49,7 +49,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** A neighbour made of one socket: sends what it is told to, and hears the group. */
+/** A neighbour made of one socket: sends given packets and receives those of the group. */
 async function rawNeighbour(t: TestContext, groupPort: number) {
   const receiver = await bind(t, groupPort, '0.0.0.0');
   receiver.addMembership(GROUP, LOOPBACK);
@@ -178,7 +178,7 @@ test('with announces: false it listens and stays silent', async (t) => {
   assert.equal(heard.length, 1);
 });
 
-/** The next warning, which comes at the second attempt. */
+/** Waits for the next warning, which comes at the second attempt. */
 function warning(): { onWarning: (error: Error) => void; first: Promise<Error> } {
   const { promise, resolve } = Promise.withResolvers<Error>();
   return { onWarning: resolve, first: promise };
@@ -200,7 +200,7 @@ test('a port that another program holds is a warning', async (t) => {
   assert.match((await first).message, /EADDRINUSE/);
 });
 
-/** Timers that keep the process alive. */
+/** Returns the timers that keep the process alive. */
 function timerCount(): number {
   return process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
 }

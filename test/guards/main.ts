@@ -2,7 +2,8 @@
  * `npm run guards [-- NAME…]`: takes the guard of each invariant out, in a copy of the tree, and runs the row's tests. A row
  * whose tests pass without its guard fails. Only what is committed or staged is copied.
  */
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, cpSync, existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +11,8 @@ import { patchFile, readGuards, ROOT, type Guard } from './table.ts';
 
 /** Bound on one test: without its guard it may wait for ever. No whole test file takes half as long. */
 const FILE_TIMEOUT_MS = 120_000;
+/** Silence after which tests are ended, of which one has failed. */
+const FAILED_SILENCE_MS = 10_000;
 
 /** A copy of the tracked files, with the installed packages. */
 function copyTree(): string {
@@ -36,13 +39,35 @@ async function build(copy: string): Promise<void> {
   if (failed) throw new Error(`it cannot be built: ${output}`);
 }
 
-/** Runs test files in a copy. @returns the titles of the tests that failed, and all that was printed */
+/** Finds the titles of failed tests in what node:test has printed. */
+function failedIn(output: string): string[] {
+  return Array.from(output.matchAll(/^ *not ok \d+ - (.*?)(?: #.*)?$/gm), ([, title = '']) => title);
+}
+
+/**
+ * Runs test files in a copy. A test that fails may leave a socket open, which would keep its process for ever: ends the
+ * processes once they have been silent for a while. (`--test-force-exit` would lose results that are still to be printed.)
+ *
+ * @returns the titles of the tests that failed, and all that was printed
+ */
 async function failing(copy: string, files: readonly string[]): Promise<{ titles: string[]; output: string }> {
   const node = join(ROOT, 'node_modules/.bin/node');
   const options = ['--test', '--test-concurrency=1', '--test-reporter=tap', `--test-timeout=${FILE_TIMEOUT_MS}`];
-  options.push('--test-force-exit'); // a test that fails may leave a socket open, which would keep its process for ever
-  const { output } = await outputOf(node, [...options, ...files], copy);
-  const titles = Array.from(output.matchAll(/^ *not ok \d+ - (.*?)(?: #.*)?$/gm), ([, title = '']) => title);
+  const child = spawn(node, [...options, ...files], { cwd: copy, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  const end = (): void => void (child.pid !== undefined && process.kill(-child.pid, 'SIGKILL'));
+  let timer = setTimeout(end, 2 * FILE_TIMEOUT_MS);
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+      clearTimeout(timer);
+      timer = setTimeout(end, failedIn(output).length > 0 ? FAILED_SILENCE_MS : 2 * FILE_TIMEOUT_MS);
+    });
+  }
+  const [status] = (await once(child, 'close')) as [number | null];
+  clearTimeout(timer);
+  const titles = failedIn(output);
+  if (titles.length === 0 && status !== 0) titles.push(files.join(' '));
   return { titles, output };
 }
 

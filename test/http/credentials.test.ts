@@ -56,7 +56,7 @@ describe('credentials', { timeout: 20_000 }, () => {
   });
   after(() => rm(folder, { recursive: true }));
 
-  /** A server that records the requests and redirects them as told. */
+  /** A server that records requests and redirects them. */
   async function startServer(): Promise<
     { url: string; port: string; seen: (string | undefined)[]; location: string | undefined } & AsyncDisposable
   > {

@@ -1,4 +1,4 @@
-/** Servers that send something else than HTTP, or malformed HTTP. */
+/** Servers that send malformed HTTP, or another protocol. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { HttpClient } from '../../src/http/client.ts';

@@ -18,7 +18,7 @@ const contentRange = (from: number, to: number, total: number | string = sizeByt
   'content-range': `bytes ${from}-${to - 1}/${total}`,
 });
 
-/** Unfitting answers to a Range. Without a Range, each server sends the whole file. */
+/** Answers that do not fit a Range. Without a Range, each server sends the whole file. */
 const SERVERS: Record<string, Answer> = {
   '200 with a part and no Content-Range': (response, from, to) => send(response, 200, NAR.subarray(from, to)),
   '200 with a part in chunks': (response, from, to) => void response.writeHead(200).end(NAR.subarray(from, to)),

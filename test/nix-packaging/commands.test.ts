@@ -1,4 +1,4 @@
-/** What the package, the NixOS module and the units start are commands of the program. */
+/** The package, the NixOS module and the units start only commands of the program. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { suite, test } from 'node:test';
@@ -10,7 +10,7 @@ import { nixEval } from './nix-eval.ts';
 
 const COMMANDS = new Set((await program()).commands.map((command) => command.name()));
 
-/** Fails unless the pattern's first group is a command wherever it matches, and it does. */
+/** Fails unless the pattern matches, and its first group is always a command. */
 function assertCommands(text: string, pattern: RegExp): void {
   const names = [...text.matchAll(pattern)].map(([, name]) => String(name));
   assert.ok(names.length > 0, `nothing is started in: ${text}`);
@@ -37,7 +37,7 @@ suite('commands started', () => {
     for (const { name, text } of units.filter((unit) => unit.name.endsWith('.service'))) {
       assertCommands(text, /^ExecStart=\/opt\/narswarm --config \S+ ([a-z]+)$/gm);
       assert.ok(text.includes('ExecStart='), name);
-      // a time window that is over is no failure
+      // the end of a time window is no failure
       assert.match(text, /^SuccessExitStatus=130$/m, name);
     }
     assert.equal(EXIT_STATUSES.INTERRUPTED[0], 130);

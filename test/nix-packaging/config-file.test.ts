@@ -1,4 +1,4 @@
-/** The program accepts the config files that the NixOS module writes, and refuses the wrong ones among them. */
+/** The program accepts the sound config files that the NixOS module writes, and refuses the wrong ones. */
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { after, before, suite, test } from 'node:test';
@@ -40,7 +40,7 @@ suite('the config file of the NixOS module', () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  /** Runs what checkConfig runs. */
+  /** Runs the command of checkConfig. */
   async function check(name: keyof typeof CASES): Promise<Run> {
     const file = lab.path('config.toml');
     await writeFile(file, seen[name].toml);

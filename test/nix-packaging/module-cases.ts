@@ -10,9 +10,9 @@ export interface ModuleUnit {
   readonly serviceConfig: Readonly<Record<string, unknown>>;
 }
 
-/** What the module makes of a configuration. */
+/** The result of the module for a configuration. */
 export interface Evaluated {
-  /** A definition has the wrong type, contradicts another, or is of an option that does not exist. */
+  /** True if a definition has the wrong type, contradicts another, or names an unknown option. */
   readonly error?: true;
   /** Messages of the assertions that fail. */
   readonly refusals: readonly string[];
@@ -26,7 +26,7 @@ export interface Evaluated {
   readonly nix: Readonly<Record<string, unknown>>;
   /** The config file. */
   readonly toml: string;
-  /** What the config file would have Nix build first. */
+  /** Store paths that Nix would build before the config file. */
   readonly context: readonly string[];
 }
 
@@ -34,7 +34,7 @@ export interface Evaluated {
  * Evaluates configurations in one run of Nix.
  *
  * @param cases Nix expressions of configurations; `pkgs` is in scope, paths are relative to the top folder
- * @param nixpkgsLib undefined: with the stub
+ * @param nixpkgsLib undefined for the stub
  */
 export function evaluate<Name extends string>(
   cases: Readonly<Record<Name, string>>,
@@ -48,7 +48,7 @@ export function evaluate<Name extends string>(
   return nixEval(expression) as Readonly<Record<Name, Evaluated>>;
 }
 
-/** Fails unless a unit is there. */
+/** Returns a unit. Fails if it is missing. */
 export function service(evaluated: Evaluated, name: string): ModuleUnit {
   const found = evaluated.services[name];
   assert.ok(found !== undefined, `there is no ${name}.service`);

@@ -1,5 +1,5 @@
 /**
- * The NixOS module, evaluated by the real Nix: with a stub of nixpkgs' lib, and with the real one where it is found
+ * The NixOS module, evaluated by the real Nix: with a stub of nixpkgs' lib, and with the real one if it is found
  * (NIXPKGS_LIB, or <nixpkgs>).
  */
 import assert from 'node:assert/strict';
@@ -12,7 +12,7 @@ import { LIBS, TOP } from './nix-eval.ts';
 
 const configuration = (text: string): string => `{ services.narswarm = { enable = true; ${text} }; }`;
 
-/** README's own lines for neighbours and for every night, as somebody pastes them. */
+/** README's NixOS lines for neighbours and for every night, unchanged. */
 const [ofNeighbours = '', ofNight = ''] = Array.from(
   readFileSync(`${TOP}README.md`, 'utf8').matchAll(/```nix\n(.*?)```/gs),
   ([, lines = '']) => lines,
@@ -43,7 +43,7 @@ const CASES = {
     services.narswarm = { enable = true; scope = "cohort"; settings.port = 0; }; }`,
 } as const;
 
-/** Configurations that contradict themselves, and what the one refusal says. */
+/** Configurations that contradict themselves, each with its refusal. */
 const CONTRADICTIONS: Readonly<Record<string, readonly [text: string, says: RegExp]>> = {
   'a firewall with port 0': ['settings.port = 0;', /settings\.port = 0/],
   'a firewall with DHT port 0': [
@@ -82,7 +82,7 @@ const CONTRADICTIONS: Readonly<Record<string, readonly [text: string, says: RegE
   'a donation without a known path': ['donations = [ pkgs.unknown ];', /path of unknown is not known/],
 };
 
-/** Configurations that are refused before any assertion is looked at. */
+/** Configurations that are refused before any assertion is evaluated. */
 const ERRORS: Readonly<Record<string, string>> = {
   'an unknown scope': 'scope = "everyone";',
   'two scopes': 'scope = "lan"; settings.scope = "cohort";',

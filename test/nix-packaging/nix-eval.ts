@@ -6,20 +6,20 @@ import { fileURLToPath } from 'node:url';
 /** The repository's top folder, with a slash at its end. */
 export const TOP = fileURLToPath(new URL('../../', import.meta.url));
 
-/** What a test evaluates with: the stub of lib (undefined), and the folder of nixpkgs' own where this machine has it. */
+/** The libs to evaluate with: the stub (undefined), and the folder of nixpkgs' own lib if this machine has it. */
 export const LIBS: readonly (readonly [title: string, folder: string | undefined])[] = [
   ['with a stub of lib', undefined],
   ...findNixpkgsLib().map((folder) => ['with the lib of nixpkgs', folder] as const),
 ];
 
-/** What an expression comes to; nothing is built. Paths in it are relative to the top folder. */
+/** Evaluates an expression and builds nothing. Paths in it are relative to the top folder. */
 export function nixEval(expression: string, args: readonly string[] = []): unknown {
   const result = tryNixEval(expression, args);
   assert.equal(result.status, 0, result.stderr);
   return JSON.parse(result.stdout);
 }
 
-/** The same for an expression that may fail: what Nix says of it is in `stderr`. */
+/** Evaluates an expression that may fail. Nix's messages are in `stderr`. */
 export function tryNixEval(
   expression: string,
   args: readonly string[] = [],
@@ -31,7 +31,7 @@ export function tryNixEval(
   });
 }
 
-/** NIXPKGS_LIB, or what <nixpkgs> leads to. */
+/** Returns NIXPKGS_LIB, or the lib of <nixpkgs>. */
 function findNixpkgsLib(): string[] {
   const given = process.env['NIXPKGS_LIB'] ?? '';
   if (given !== '') return [given];

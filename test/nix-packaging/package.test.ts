@@ -1,6 +1,6 @@
 /**
- * The Nix package: what it downloads is named with a hash and runs no script, and the program builds and starts from
- * nothing else, without a network.
+ * The Nix package: each download has a hash and runs no script, and the program builds and starts from
+ * these alone, without a network.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -19,14 +19,14 @@ interface Locked {
   readonly hasInstallScript?: boolean;
 }
 
-/** What nix/npm-lock.nix makes of the lock file. */
+/** A package as nix/npm-lock.nix returns it. */
 interface Filtered {
   readonly package: Readonly<Record<string, unknown>>;
   readonly packageLock: { readonly packages: Readonly<Record<string, Locked>> };
 }
 
 const FILES = 'package = read ./package.json; packageLock = read ./package-lock.json;';
-/** The lock file as the package takes it. `change` is a Nix function over the packages of the lock file. */
+/** Reads the lock file as the package does. `change` is a Nix function over the packages of the lock file. */
 const filtered = (change: string, more = ''): string => `
   let
     read = file: builtins.fromJSON (builtins.readFile file);
@@ -35,7 +35,7 @@ const filtered = (change: string, more = ''): string => `
   in import ./nix/npm-lock.nix (files // {
     packageLock = files.packageLock // { packages = change files.packageLock.packages; };
   } // { ${more} })`;
-/** As much of nixpkgs' lib as the flake needs. */
+/** The part of nixpkgs' lib that the flake needs. */
 const STUB = `import ./nix/tests/lib-stub.nix // {
   genAttrs = names: make: builtins.listToAttrs (map (name: { inherit name; value = make name; }) names);
 }`;
@@ -142,14 +142,14 @@ interface Ended {
   readonly stderr: string;
 }
 
-/** Runs a program where there is no network, with the Node of this test. */
+/** Runs a program without a network, with the Node of this test. */
 function offline(cwd: string, ...command: readonly string[]): Ended {
   const [file, ...words] = inNamespace('-n');
   const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env['PATH'] ?? ''}` };
   return spawnSync(file, [...words, ...command], { cwd, encoding: 'utf8', env });
 }
 
-/** Installs what a lock file names: by npm, or from here where npm has no copies of what `npm ci` downloaded. */
+/** Installs the packages of a lock file: by npm, or from here if npm has kept no copies of them. */
 async function install(source: string, { packageLock }: Filtered): Promise<void> {
   const { status, stderr } = offline(source, 'npm', 'ci', '--ignore-scripts', '--offline', '--no-audit');
   if (!stderr.includes('ENOTCACHED')) return assert.equal(status, 0, stderr);

@@ -24,7 +24,7 @@ interface Door {
   readonly admits: (keys?: readonly PublicKey[]) => Promise<boolean>;
 }
 
-/** A store with a path that was asked for. */
+/** Makes a store with a requested path. */
 async function door(t: TestContext): Promise<Door> {
   const store = await filledStore(t);
   const entry = await entryFor(store, LEAF);
@@ -32,7 +32,7 @@ async function door(t: TestContext): Promise<Door> {
   const catalogue = await Catalogue.open(store);
   await catalogue.add([entry]);
   const warm = new Gate(store, catalogue, sharedBy(store));
-  assert.ok(await warm.admit(entry.torrent!.infoHash)); // it remembers this, and must not go by it
+  assert.ok(await warm.admit(entry.torrent!.infoHash)); // it remembers this verdict, and must not use it
   return {
     store,
     entry,

@@ -12,11 +12,11 @@ test('serves a NAR of a running fetch once its contents are checked', { timeout:
   const { torrent } = await describeNar(store, parseStoreHash(LEAF));
   const path = store.narPath(leaf);
   await using held = new HeldNars(sharedBy(store));
-  held.add({ ...torrent, torrent, path, info: note }); // whose source has named another file
+  held.add({ ...torrent, torrent, path, info: note }); // its source named another file
   assert.equal(await held.seed(torrent.infoHash), undefined);
   held.add({ ...torrent, torrent, path, info: leaf });
   let seed = await held.seed(torrent.infoHash);
-  while (seed === undefined) seed = await held.seed(torrent.infoHash); // it takes longer than a peer waits
+  while (seed === undefined) seed = await held.seed(torrent.infoHash); // the check takes longer than a peer waits
   assert.deepEqual(seed.files, [{ path, sizeBytes: torrent.sizeBytes }]);
 });
 

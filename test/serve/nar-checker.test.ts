@@ -36,7 +36,7 @@ async function scene(t: TestContext, entries: (store: FileStore) => Promise<Cata
   return { store, catalogue, checker, gate: new Gate(store, catalogue, sharedBy(store), checker), warnings };
 }
 
-/** The narinfo of one path with the file of another in its unsigned fields. */
+/** Returns the narinfo of one path with the file of another in its unsigned fields. */
 async function lie(store: FileStore, hash: string, file: NarInfo): Promise<NarInfo> {
   const { url, compression, fileHash, fileSize } = file;
   assert.ok(fileHash !== undefined && fileSize !== undefined);
@@ -45,7 +45,7 @@ async function lie(store: FileStore, hash: string, file: NarInfo): Promise<NarIn
   return info;
 }
 
-/** Asks as a peer does, whose question has a file checked: on a busy machine that takes longer than one question waits. */
+/** Asks like a peer until the file is admitted. On a busy machine, a check takes longer than one question waits. */
 async function untilAdmitted(t: TestContext, gate: Gate, { torrent }: CatalogueEntry): Promise<void> {
   while ((await gate.admit(torrent!.infoHash)) === undefined) t.signal.throwIfAborted();
 }
@@ -55,7 +55,7 @@ test('serves a NAR of an earlier catalogue to the first peer that asks, and reme
   const entry = await entryFor(store, LEAF);
   await untilAdmitted(t, gate, entry);
   assert.deepEqual(catalogue.byStorePath(entry.storePath), entry);
-  const later = new Gate(store, await Catalogue.open(store), sharedBy(store)); // which looks into nothing itself
+  const later = new Gate(store, await Catalogue.open(store), sharedBy(store)); // it does not check contents itself
   assert.ok((await later.admit(entry.torrent!.infoHash)) !== undefined);
   assert.deepEqual(warnings, []);
 });
@@ -78,7 +78,7 @@ test('checks all others in the background, and computes unknown pieces', async (
 test('reads a NAR whose contents are known for its pieces alone', async (t) => {
   const { store, catalogue, checker } = await scene(t, async (made) => {
     const { torrent: _, ...entry } = await entryFor(made, LEAF);
-    return [{ ...entry, narHash: 'none:1' as const }]; // no reading of the contents would say so
+    return [{ ...entry, narHash: 'none:1' as const }]; // no check of the contents would find this
   });
   await checker.checkAll(signal);
   const entry = await entryFor(store, LEAF);
@@ -102,7 +102,7 @@ test(
     for (; warnings.length === 0; await sleep(10)) t.signal.throwIfAborted();
     assert.deepEqual(warnings, [{ kind: 'wrong-contents', path: storePath }]);
     await catalogue.add([unchecked(secret)]);
-    await untilAdmitted(t, gate, secret); // the lie does not shut out the right one
+    await untilAdmitted(t, gate, secret); // the lie does not keep out the right narinfo
   },
 );
 

@@ -39,7 +39,7 @@ interface Scene {
   readonly bytes: Buffer;
 }
 
-/** A store with a path that was asked for, and what it gives. */
+/** Makes a store with a requested path, and its offer. */
 async function scene(
   t: TestContext,
   options: { shareKeys?: readonly PublicKey[]; isChecked?: boolean; askedFor?: boolean } = {},
@@ -61,7 +61,7 @@ async function untilHeld({ offer, prefix }: Scene): Promise<void> {
 
 const ASKED = { address: '127.0.0.1:1', from: 0, length: 10 };
 
-/** What a member gets that asks for the first bytes of the file. */
+/** Returns the answer to a member that requests the first bytes of the file. */
 async function firstBytes({ offer, entry }: Scene): Promise<Buffer | string> {
   const opened = await offer.forMembers.open(entry.fileHash, ASKED);
   if (typeof opened === 'string') return opened;
@@ -185,7 +185,7 @@ test('judges a narinfo again after it was replaced', async (t) => {
   const path = store.narInfoPath(parseStoreHash(LEAF));
   assert.equal(await offer.forMembers.narInfo(parseStoreHash(LEAF)), await readFile(path, 'utf8'));
   const info = await infoOf(store, LEAF);
-  await writeFile(path, formatNarInfo({ ...info, narSize: info.narSize + 1 })); // which nobody has signed
+  await writeFile(path, formatNarInfo({ ...info, narSize: info.narSize + 1 })); // not signed
   assert.equal(await offer.forMembers.narInfo(parseStoreHash(LEAF)), undefined);
 });
 
@@ -194,7 +194,7 @@ test('serves members a NAR of a running fetch at once, if it came only from memb
   const news = once(one.offer.forMembers, 'news');
   const { fileHash, sizeBytes } = one.entry;
   const path = narPath(one);
-  // Other contents than were signed: nobody looks, since the group has these bytes.
+  // The contents are not the signed ones. They are not checked, since the group has these bytes.
   one.offer.held.add({ fileHash, sizeBytes, path, info: await infoOf(one.store, NOTE), isOfMembers: true });
   await news;
   await untilHeld(one);

@@ -18,11 +18,11 @@ import { filledStore, infoOf, KEY } from '../store/store-fixture.ts';
 
 interface Scene {
   readonly store: FileStore;
-  /** Of a path that a trusted key has signed. */
+  /** The narinfo of a path that a trusted key has signed. */
   readonly signed: NarInfo;
-  /** Of a path that is trusted by its content address alone. */
+  /** The narinfo of a path that is trusted by its content address alone. */
   readonly addressed: NarInfo;
-  /** What is shared where the key of `signed` is trusted and not shared. */
+  /** The shared NARs if the key of `signed` is trusted and not shared. */
   readonly shared: SharedNars;
 }
 

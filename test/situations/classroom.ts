@@ -23,7 +23,7 @@ const PUPILS = 8;
 const firewall = { tcp: [PORT], udp: [PORT, 6771] };
 const config = `port = ${PORT}\ndht-port = ${PORT}`;
 
-/** @param say is given each line for people */
+/** @param say called with each line for people */
 export async function playClassroom(say: (line: string) => void): Promise<void> {
   await using lab = await Lab.open();
   await using lan = Lan.open();
@@ -118,12 +118,12 @@ export async function playClassroom(say: (line: string) => void): Promise<void> 
   for (const seat of pupils) seat.assertHas(made.root);
 }
 
-/** The IPv4 host of a peer; where it has connected to us it is mapped into IPv6. */
+/** Returns the IPv4 host of a peer. If the peer has connected to us, its address is mapped into IPv6. */
 function hostOf(source: string): string {
   return source.replace(/:\d+$/, '').replace(/^::ffff:/, '');
 }
 
-/** How often each line is in them. */
+/** Counts how often each line occurs. */
 function countLines(texts: readonly string[]): ReadonlyMap<string, number> {
   const counts = new Map<string, number>();
   for (const line of texts.flatMap((text) => text.split('\n')).filter((text) => text !== ''))

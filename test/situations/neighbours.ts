@@ -1,5 +1,5 @@
 /**
- * Eight machines in a room that have nothing in common but a cache behind a slow line. There is no publisher, and nobody
+ * Eight machines in a room share only a cache behind a slow line. There is no publisher, and nobody
  * has anything yet. All have subscribed the same path, and their timers strike at the same moment. One update falls
  * asleep, one is killed and begins again. Default ports, NixOS' firewall as the module sets it, nothing configured.
  */
@@ -16,13 +16,13 @@ const BLOBS = [8_000_000, 4_000_000, 2_000_000, 1_000_000, ...Array.from({ lengt
 const LINE_KBIT = 20_000;
 const CACHE_PORT = 8080;
 const MACHINES = 8;
-/** So long after the start one update falls asleep and another one is killed. */
+/** Time from the start until one update is stopped and another one is killed. */
 const MISHAP_AFTER_MS = 4_000;
 const SLEEP_MS = 15_000;
 
 const firewall = { tcp: Array.from({ length: 8 }, (_, at) => 16_277 + at), udp: [16_277, 6771] };
 
-/** @param say is given each line for people */
+/** @param say called with each line for people */
 export async function playNeighbours(say: (line: string) => void): Promise<void> {
   await using lab = await Lab.open();
   await using lan = Lan.open();

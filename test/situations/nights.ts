@@ -32,7 +32,7 @@ const KILLED_AFTER_MS = 1_500;
 
 const firewall = { tcp: Array.from({ length: 8 }, (_, at) => 16_277 + at), udp: [6771, 5353] };
 
-/** @param say is given each line for people */
+/** @param say called with each line for people */
 export async function playNights(say: (line: string) => void): Promise<void> {
   await using lab = await Lab.open();
   await using lan = Lan.open();
@@ -122,7 +122,7 @@ function bytesFrom(run: Run, source: string): number {
   return bytes?.[source] ?? 0;
 }
 
-/** How often each line is in them. */
+/** Counts how often each line occurs. */
 function countLines(texts: readonly string[]): ReadonlyMap<string, number> {
   const counts = new Map<string, number>();
   for (const line of texts.flatMap((text) => text.split('\n')).filter((text) => text !== ''))

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { CliEvent, CliProcess, Lab, ProcessOptions, Run } from '../support/lab.ts';
 import type { Host, HostOptions, Lan } from '../support/namespaces.ts';
 
-/** What nix.conf says on every machine. */
+/** Lines of nix.conf on every machine. */
 export interface NixSettings {
   readonly substituter: string;
   readonly publicKey: string;
@@ -19,7 +19,7 @@ export interface Timed {
   readonly stderr: string;
 }
 
-/** Where a fetch had its bytes from, as its report says. */
+/** Bytes of a fetch by source, from its report. */
 export type Sources = ReadonlyMap<string, number>;
 
 /** Somebody's machine: a host with a home, a config file, a file store and a Nix store of its own. */
@@ -76,7 +76,7 @@ export class Seat {
     };
   }
 
-  /** As nix.conf of a machine that substitutes from the cache. */
+  /** Writes the nix.conf of a machine that substitutes from the cache. */
   get nixEnv(): Record<string, string> {
     const { substituter, publicKey } = this.#nix;
     const lines = [
@@ -103,7 +103,7 @@ export class Seat {
     return this.#lab.start(args, this.#options);
   }
 
-  /** Starts a command that goes on, and waits until it is ready. */
+  /** Starts a service and waits until it is ready. */
   service(...args: readonly string[]): Promise<{ process: CliProcess; ready: CliEvent }> {
     return this.#lab.service(args, this.#options);
   }

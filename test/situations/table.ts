@@ -1,4 +1,4 @@
-/** Rows as aligned text; the first column is left-aligned, the others are right-aligned. */
+/** Aligns rows as text: the first column to the left, the others to the right. */
 export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [head, ...rows];
   const widths = head.map((_, column) => Math.max(...all.map((row) => (row[column] ?? '').length)));

@@ -59,7 +59,7 @@ export interface Setup {
 const OLDEST_NIX = [2, 8] as const;
 /** Limit on how far the clock may be behind a recorded time. */
 const CLOCK_SLACK_MS = 10 * 60_000;
-/** Free space below which a closure may not fit. */
+/** Least free space. With less, a closure may not fit. */
 const LITTLE_BYTES = 1e9;
 const CONNECT_MS = 2_000;
 

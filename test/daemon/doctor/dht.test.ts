@@ -9,7 +9,7 @@ import { DhtNode } from '../../../src/discovery/dht.ts';
 const LOOPBACK = { port: 0, host: '127.0.0.1' };
 const PUBLIC = Buffer.of(203, 0, 113, 5, 0x3f, 0x95);
 
-/** A node that says as whom it sees others. */
+/** Starts a node that tells others the address at which it sees them. */
 async function tellingNode(t: TestContext, answer: (query: { t: Uint8Array }) => unknown): Promise<number> {
   const socket: Socket = createSocket('udp4');
   t.after(() => socket.close());
