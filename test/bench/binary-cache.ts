@@ -1,6 +1,6 @@
 /**
  * A binary cache with one generated closure, on disk as Nix has it, and a .torrent file a NAR for the clients that need
- * one. The NARs are compressed with xz, as those of most caches are; what they hold is made up, since nothing imports them.
+ * one. The NARs are compressed with xz, as in most caches. Their contents are synthetic, since nothing imports them.
  */
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -35,11 +35,11 @@ export interface BinaryCache {
   readonly torrentDir: string;
   /** `NAME:BASE64`, as `--trusted-public-key` takes it. */
   readonly publicKey: string;
-  /** Reaches every other path. */
+  /** The root, which reaches every other path. */
   readonly rootPath: string;
   readonly nars: readonly NarFile[];
   readonly totalBytes: number;
-  /** For whoever writes more of it. */
+  /** Signs further narinfos of the cache. */
   readonly secretKey: SecretKey;
   /** Base names of the store paths: each refers to later ones only. */
   readonly baseNames: readonly string[];
@@ -116,7 +116,7 @@ export function describe(baseName: string, { file, narHash, narSize }: MadeNar) 
   return { nar, info, torrent: torrentFile(torrent) };
 }
 
-/** Its children in the tree, and up to eight others, mostly of the last paths: everything needs libc. */
+/** Picks its children in the tree, and up to eight others, mostly of the last paths: everything needs libc. */
 function referencesOf(index: number, baseNames: readonly string[], random: RandomStream): string[] {
   const chosen = new Set<number>();
   for (let child = 1; child <= FAN_OUT; child++) chosen.add(index * FAN_OUT + child);

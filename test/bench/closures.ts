@@ -1,4 +1,4 @@
-/** The closures that are fetched, as sizes of NAR files: what decides how fast a client is. */
+/** The closures that are fetched, as sizes of NAR files, which decide how fast a client is. */
 import { RandomStream } from './random.ts';
 
 /** A closure to generate. */

@@ -1,6 +1,6 @@
 /**
- * Who is compared, each as the command line that fetches the closure. The others are told in advance which files it
- * has, by .torrent files or a list of URLs; narswarm finds that out: from the hash map, or narinfo by narinfo.
+ * The compared programs, each as the command line that fetches the closure. The others know in advance which files it
+ * has, from .torrent files or a list of URLs. narswarm finds them: from the hash map, or narinfo by narinfo.
  */
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -19,9 +19,9 @@ export interface Contestant {
   readonly isNarswarm: boolean;
   /** The installed program that it needs; `narswarm` is always there. */
   readonly tool: keyof Tools | undefined;
-  /** Where its NARs lie, below its output directory. */
+  /** Folder of its NARs, below its output directory. */
   readonly narDir: string;
-  /** True where the output directory is filled by a run of this client before, which does not count. */
+  /** True if an earlier run of this client, which does not count, fills the output directory. */
   readonly isRerun: boolean;
   /** The command that fills `out`, an empty directory. */
   command(scene: Scene, out: string): Promise<Argv> | Argv;

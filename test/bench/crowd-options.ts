@@ -12,7 +12,7 @@ export interface CrowdOptions {
   readonly clients: number;
   readonly closure: ClosureName;
   readonly rivals: readonly Rival[];
-  /** Of every line, both ways. */
+  /** Rate of every line, both ways. */
   readonly rateKbit: number;
   /** One client has 10 Mbit/s. */
   readonly slow: boolean;

@@ -9,21 +9,21 @@ export interface CrowdResult {
   readonly lastS: number;
   /** Seconds of the slowest client by its own report, which leaves out the start of its process. */
   readonly lastOwnS: number;
-  /** What the seeder sent, with all headers, by the size of the closure. */
+  /** Bytes that the seeder sent, with all headers, divided by the size of the closure. */
   readonly copies: number;
   /** Clients that did not get everything, and why. */
   readonly failures: readonly string[];
 }
 
-/** Shares of the line that are reached, and the most that the seeder is to send. */
+/** Targets: the share of the line to be reached, and the limit on the seeder's copies. */
 const WANTED = { share: 0.8, copies: 1.2 };
 
-/** Seconds in which every byte leaves the seeder once, which nobody can beat. */
+/** Seconds in which every byte leaves the seeder once: the lower bound. */
 function boundS(totalBytes: number, rateKbit: number): number {
   return (totalBytes * 8) / (rateKbit * 1000);
 }
 
-/** A table with one line a run, and whether narswarm has reached what it is meant to. */
+/** A table with one line a run, and whether narswarm has reached its targets. */
 export function formatCrowd(results: readonly CrowdResult[], options: CrowdOptions, totalBytes: number): string {
   const bound = boundS(totalBytes, options.rateKbit);
   const head = `${options.clients} clients, ${(totalBytes / 1e6).toFixed(1)} MB, ${options.rateKbit / 1000} Mbit/s; bound ${bound.toFixed(2)} s`;

@@ -16,16 +16,16 @@ import { makeWorkspace } from './workspace.ts';
 
 const PORT = 6881;
 const HTTP_PORT = 8081;
-/** A closure is thought to have left the seeder so many times before the seeder goes, with `--seeder-leaves`. */
+/** Copies of the closure that leave the seeder before it goes, with `--seeder-leaves`. */
 const COPIES_BEFORE_LEAVING = 1.3;
 const SLOW_KBIT = 10_000;
-/** The staller falls asleep so long after the start. */
+/** Time from the start until the staller falls asleep. */
 const STALL_AFTER_MS = 1_000;
 /** Copies of the closure on disk at a time: the cache, two odd members, all clients. */
 const OTHER_COPIES = 4;
 const LOOK_EVERY_MS = 50;
 
-/** All that one run of one rival works with. */
+/** The parts of one run of one rival. */
 interface Stage {
   readonly cache: BinaryCache;
   readonly tools: Tools;
@@ -37,15 +37,15 @@ interface Stage {
   readonly process: ProcessOptions;
 }
 
-/** A seeder that is ready, and what each client is to run. */
+/** A seeder that is ready, and the command of each client. */
 interface Setting {
   readonly seeder: Service;
   command(client: number, out: string): Promise<Argv> | Argv;
-  /** Where the NARs are, below the output directory. */
+  /** Folder of the NARs, below the output directory. */
   readonly narDir: string;
   /** Whether a client has ended when it has everything. */
   readonly exits: boolean;
-  /** What happens to others once the clients run. */
+  /** Events for others once the clients run. */
   readonly onStart?: () => void;
 }
 
@@ -178,7 +178,7 @@ const SETTINGS: Readonly<Record<Rival, (stage: Stage, stack: AsyncDisposableStac
   },
 };
 
-/** Kills the seeder as soon as it has sent so much. */
+/** Kills the seeder as soon as it has sent this much. */
 async function leave(
   seeder: Service,
   sentBytes: () => number,
@@ -194,7 +194,7 @@ async function leave(
   }
 }
 
-/** Bytes that a host has sent, with all headers. */
+/** Returns the bytes that a host has sent, with all headers. */
 function sentBy(host: Host): number {
   return Number(host.run('cat', '/sys/class/net/eth0/statistics/tx_bytes'));
 }

@@ -8,7 +8,7 @@ export interface Spread {
   readonly max: number;
 }
 
-/** One row of the report. The figures are undefined where no run came to its end. */
+/** One row of the report. The figures are undefined if no run came to its end. */
 export interface Row {
   readonly name: string;
   readonly text: string;

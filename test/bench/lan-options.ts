@@ -7,7 +7,7 @@ export interface LanOptions {
   readonly closure: ClosureName;
   /** Numbers of the situations to play. */
   readonly only: readonly number[];
-  /** Of the cache's line, outwards. */
+  /** Rate of the cache's line, outwards. */
   readonly lineKbit: number;
   /** Seconds after which a client is given up on. */
   readonly limitS: number;

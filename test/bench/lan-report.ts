@@ -1,22 +1,22 @@
 /** The figures of local networks as text for people. */
 
-/** How a machine came to have everything. */
+/** The outcome of a machine. */
 export interface LanRun {
   readonly seconds: number;
   readonly peerBytes: number;
   readonly upstreamBytes: number;
-  /** Why it does not have everything. */
+  /** The reason if it does not have everything. */
   readonly failure: string | undefined;
 }
 
 export interface LanResult {
   readonly name: string;
-  /** As the machine does it by itself, and with --peer given by hand. */
+  /** The outcome of the machine by itself, and with --peer given by hand. */
   readonly alone: LanRun;
   readonly byHand: LanRun;
 }
 
-/** What is wanted: the share of bytes from neighbours, and the time by that with --peer. */
+/** Targets: the share of bytes from neighbours, and the time divided by that with --peer. */
 const WANTED = { share: 0.97, time: 1.2 };
 
 /** A table with one line a situation. */
@@ -44,7 +44,7 @@ export function formatRun({ seconds, peerBytes, upstreamBytes, failure }: LanRun
   return failure ?? `${seconds.toFixed(2)} s, ${peers} MB from neighbours, ${upstream} MB from the cache`;
 }
 
-/** Whether a situation is as it is wanted. */
+/** Returns true if a situation reaches its targets. */
 export function isMet({ alone, byHand }: LanResult): boolean {
   const bytes = alone.peerBytes + alone.upstreamBytes;
   const hasAll = alone.failure === undefined && byHand.failure === undefined;

@@ -17,9 +17,9 @@ import { makeWorkspace } from './workspace.ts';
 /** The default ports (README). */
 const PORT = 16_277;
 const HTTP_PORT = 16_276;
-/** What README has a firewall let in. */
+/** The ports that README opens in a firewall. */
 const OPEN = { tcp: [PORT, HTTP_PORT], udp: [6771] };
-/** How often to look whether a service has come so far. */
+/** Interval between two looks at the progress of a service. */
 const LOOK_EVERY_MS = 100;
 
 /** A machine: a host, a folder for its user, and processes that it runs. */
@@ -67,7 +67,7 @@ class Machine {
     return this.#stage.stack.use(await Service.start(this.#command(args), this.#process));
   }
 
-  /** Runs a command that fetches, and says what came from whom. */
+  /** Runs a command that fetches. Returns its bytes by source. */
   async fetch(...args: readonly string[]): Promise<LanRun> {
     const { seconds, bytes, failure } = await this.#end([...args, '--store', this.store]);
     const lack =
@@ -99,13 +99,13 @@ class Machine {
   }
 }
 
-/** From whom a fetch has had its bytes, as it reports. */
+/** Bytes of a fetch by source, from its report. */
 interface Bytes {
   readonly peers: number;
   readonly upstream: number;
 }
 
-/** All that one play of one situation works with. */
+/** The parts of one play of one situation. */
 interface Stage {
   readonly cache: BinaryCache;
   readonly cacheUrl: string;
@@ -124,7 +124,7 @@ interface Situation {
   readonly hosts?: HostOptions;
   /** @returns the arguments of the client's fetch, and the neighbour that holds everything */
   readonly set: (stage: Stage) => Promise<{ readonly fetch: readonly string[]; readonly holder: Machine }>;
-  /** What the client does first. */
+  /** Steps of the client before its fetch. */
   readonly prepare?: (client: Machine, stage: Stage) => Promise<void>;
 }
 
@@ -191,7 +191,7 @@ const SITUATIONS: readonly Situation[] = [
   },
 ];
 
-/** Waits until a daemon has looked into all NARs: nobody is given one before. @throws Error after the limit */
+/** Waits until a daemon has checked all NARs: it serves none before its check. @throws Error after the limit */
 async function untilChecked(store: string, { cache: { nars }, options, process }: Stage): Promise<void> {
   const catalogue = join(store, 'narswarm', 'catalogue.jsonl');
   const signal = AbortSignal.any([process.signal, AbortSignal.timeout(options.limitS * 1000)]);

@@ -1,4 +1,4 @@
-/** NARs that are made up, and their xz files, which are kept between runs: xz takes a minute for a large closure. */
+/** Synthetic NARs and their xz files, which are kept between runs: xz takes a minute for a large closure. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
@@ -16,12 +16,12 @@ export interface MadeNar {
   readonly narSize: number;
 }
 
-/** Each block comes so often: real NARs are about four times as large as their xz files, too. */
+/** Repetitions of each block: real NARs are about four times as large as their xz files, too. */
 const REPEATS = 4;
 const BLOCK_BYTES = 4096;
-/** What xz adds to each block, as measured. */
+/** Measured bytes that xz adds to each block. */
 const OVERHEAD = 1.017;
-/** The fastest that xz can be; its dictionary holds some blocks. */
+/** The fastest options of xz. Its dictionary holds some blocks. */
 const OPTIONS = ['--lzma2=mode=fast,mf=hc3,dict=64KiB,nice=32', '--stdout'];
 const KEPT = fileURLToPath(new URL('../../node_modules/.cache/bench-nars', import.meta.url));
 

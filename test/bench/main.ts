@@ -33,7 +33,7 @@ const LIMIT_S = 60;
 /** The cache, the output, and a store that is kept for the rerun, with room to spare. */
 const COPIES = 4;
 
-/** Builds the program as it is installed: that is what users run. */
+/** Builds the program as it is installed: users run this one. */
 async function build(signal: AbortSignal): Promise<void> {
   const root = fileURLToPath(new URL('../..', import.meta.url));
   const built = promisify(execFile)('npm', ['run', '-s', 'build'], { cwd: root, signal });
@@ -67,7 +67,7 @@ async function compare(
   return { closure: shape.name, narCount: shape.sizesBytes.length, totalBytes, dir, isInMemory, rows, targets };
 }
 
-/** Keeps the settings and caches of whoever runs this out of it, and the other way round. */
+/** Separates the run from the user's settings and caches, in both directions. */
 function homeBelow(dir: string): NodeJS.ProcessEnv {
   const home = join(dir, 'home');
   return {

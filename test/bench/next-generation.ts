@@ -1,4 +1,4 @@
-/** The closure of the next night: some of a binary cache's paths are others, and so are those that refer to them. */
+/** The closure of the next night: some paths of a binary cache differ, and so do those that refer to them. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
@@ -8,14 +8,14 @@ import { describe, formatSigned, type BinaryCache } from './binary-cache.ts';
 import { makeNar } from './made-nar.ts';
 import { RandomStream } from './random.ts';
 
-/** What the next generation has that the one before had not. */
+/** The paths of the next generation that are new. */
 export interface NextGeneration {
   readonly rootPath: string;
   readonly nars: number;
   readonly bytes: number;
 }
 
-/** Adds the next generation to a cache. @param share of the NARs that are others, 0 to 1 */
+/** Adds the next generation to a cache. @param share of the NARs that differ, 0 to 1 */
 export async function writeNextGeneration(cache: BinaryCache, share: number): Promise<NextGeneration> {
   const random = new RandomStream('next generation');
   // Paths refer to later ones only: the first ones are closed under what refers to them.

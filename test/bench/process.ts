@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 export type Argv = readonly [program: string, ...args: string[]];
 
-/** What a client took. */
+/** The time and memory that a client took. */
 export interface Measurement {
   /** Seconds from the start of the process to its end. */
   readonly wallS: number;
@@ -35,7 +35,7 @@ export function scriptPath(name: string): string {
 export class Service implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #exit: Promise<unknown>;
-  /** What it said when it was ready: a port, an address. */
+  /** Its message when it was ready: a port, an address. */
   readonly ready: Readonly<Record<string, unknown>>;
 
   private constructor(child: ChildProcess, exit: Promise<unknown>, ready: Record<string, unknown>) {
@@ -73,14 +73,14 @@ export class Service implements AsyncDisposable {
   }
 }
 
-/** How a client came to have everything. */
+/** The outcome of a client. */
 export interface ClientEnd {
   /** Seconds from its start. */
   readonly seconds: number;
-  /** What it said of it, if it says something. */
+  /** Its own report, if it makes one. */
   readonly facts: Readonly<Record<string, unknown>> | undefined;
   readonly log: string;
-  /** Why it does not have everything. */
+  /** The reason if it does not have everything. */
   readonly failure: string | undefined;
 }
 
@@ -120,7 +120,7 @@ export class Client implements AsyncDisposable {
     return new Client(spawn(program, args, { env, signal, stdio: ['ignore', 'pipe', 'pipe'] }), exits);
   }
 
-  /** Waits until it has everything, or for so long. */
+  /** Waits until it has everything, at most for this time. */
   async end(limitS: number): Promise<ClientEnd> {
     const limit = new Promise<ClientEnd>((resolve) => {
       const failure = `does not have everything after ${limitS} s`;

@@ -21,7 +21,7 @@ export function formatRows(rows: readonly Row[]): string {
     .join('\n');
 }
 
-/** One line a target: what was wanted, what it came to. */
+/** One line a target: the wanted and the measured figure. */
 export function formatTargets(targets: readonly Target[]): string {
   const width = Math.max(...targets.map(({ text }) => text.length));
   return targets

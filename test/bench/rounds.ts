@@ -1,4 +1,4 @@
-/** Runs every contestant once a round, so that whatever changes on the machine meanwhile hits all of them. */
+/** Runs every contestant once a round, so that changes of the machine affect all of them. */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assertFetched } from './check.ts';
@@ -19,11 +19,11 @@ export interface RoundOptions extends ProcessOptions {
   readonly rounds: number;
   /** Seconds after which a client is killed and not asked again. */
   readonly limitS: number;
-  /** Told before each run. */
+  /** Called before each run. */
   readonly onRun: (round: number, contestant: Contestant) => void;
 }
 
-/** @throws the signal's reason; what goes wrong in a contestant becomes its outcome */
+/** @throws the signal's reason; a contestant's failure becomes its outcome */
 export async function runRounds(
   scene: Scene,
   contestants: readonly Contestant[],
@@ -35,7 +35,7 @@ export async function runRounds(
     failure: isInstalled(contestant, scene) ? undefined : 'not installed',
   }));
   for (let round = 0; round < options.rounds; round++) {
-    const shift = round % outcomes.length; // nobody is always the one after the same other
+    const shift = round % outcomes.length; // no contestant always follows the same other one
     for (const outcome of [...outcomes.slice(shift), ...outcomes.slice(0, shift)]) {
       if (outcome.failure !== undefined) continue;
       options.onRun(round, outcome.contestant);

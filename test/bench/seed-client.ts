@@ -1,6 +1,6 @@
 /**
  * A member that fetches NARs from one seeder: `seed-client.ts PORT GROUP LIST OPEN`. LIST has a FileHash and a size on each line;
- * OPEN requests are open at a time. Prints what it took as a line of JSON.
+ * OPEN requests are open at a time. Prints its figures as a line of JSON.
  */
 import { hash } from 'node:crypto';
 import { once } from 'node:events';
@@ -36,7 +36,7 @@ const [member] = (await once(members, 'member')) as [Member];
 const firstBytesMs: number[] = [];
 let receivedBytes = 0;
 let next = 0;
-/** Fetches one after another; a small NAR is checked as a download does. */
+/** Fetches NARs one after another, and checks small ones like a download. */
 async function lane(): Promise<void> {
   for (let task = files[next++]; task !== undefined; task = files[next++]) {
     const { file, sizeBytes } = task;

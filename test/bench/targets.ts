@@ -1,18 +1,18 @@
-/** What narswarm is meant to reach, held against what it did. */
+/** The targets of narswarm, compared with its figures. */
 import type { ClosureName } from './closures.ts';
 import type { Row } from './figures.ts';
 
 export interface Target {
   readonly text: string;
   readonly wanted: string;
-  /** undefined where one side has no figure. */
+  /** undefined if one side has no figure. */
   readonly got: number | undefined;
   readonly isMet: boolean | undefined;
 }
 
 const MAX_RSS_MB = 300;
 
-/** The targets that the rows of this closure can tell something about. */
+/** Returns the targets that the rows of this closure can decide. */
 export function targetsOf(closure: ClosureName, rows: readonly Row[]): Target[] {
   const wallS = (name: string): number => rows.find((row) => row.name === name)?.wallS?.median ?? NaN;
   const has = (name: string): boolean => rows.some((row) => row.name === name);

@@ -33,7 +33,7 @@ export async function findTools(): Promise<Tools> {
   return { python, libtorrent, aria2, curl };
 }
 
-/** What figures of one machine mean nothing without. */
+/** The properties of a machine without which its figures mean nothing. */
 export function machineFacts({ libtorrent, aria2, curl }: Tools): Record<string, string | number> {
   const notInstalled = 'not installed';
   return {

@@ -1,4 +1,4 @@
-/** The smallest tracker there is: answers every announce with the one same peer (BEP 3, BEP 23). */
+/** A minimal tracker: answers every announce with the same peer (BEP 3, BEP 23). */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';

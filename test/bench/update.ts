@@ -21,15 +21,15 @@ const NEEDED_BYTES = 4e9;
 
 type Event = Readonly<Record<string, unknown>>;
 
-/** What one run of `narswarm update` did. */
+/** The result of one run of `narswarm update`. */
 interface Figures {
   /** Seconds from the start of the process to its end. */
   readonly wallS: number;
   readonly fetchedNars: number;
   readonly fetchedMB: number;
-  /** To be published; undefined where nothing is. */
+  /** NARs to be published; undefined if nothing is. */
   readonly hashedMB: number | undefined;
-  /** Files of the hash map, manifest and shards, that are others than before: what its followers fetch of it. */
+  /** Changed files of the hash map, manifest and shards, which its followers fetch. */
   readonly newMapFiles: number;
   readonly newMapKB: number;
 }
@@ -83,7 +83,7 @@ async function update({ config, store }: { readonly config: string; readonly sto
   };
 }
 
-/** Size of each file below a folder, by its contents. */
+/** Returns the size of each file below a folder, by its contents. */
 async function filesOf(folder: string): Promise<Map<string, number>> {
   const files = new Map<string, number>();
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => [])) {

@@ -4,7 +4,7 @@ import { RateLimit, type RateClock } from '../../src/bytes/rate-limit.ts';
 import { RateLimits } from '../../src/bytes/rate-limits.ts';
 import type { RateSchedule } from '../../src/bytes/rate-schedule.ts';
 
-/** A clock that stands until it is put forward; it begins at 21:59:30. */
+/** A clock that begins at 21:59:30 and moves only when it is set. */
 class StoppedClock implements RateClock {
   #ms = 0;
 

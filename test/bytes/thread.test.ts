@@ -21,7 +21,7 @@ test('returns errors of the work with message and code, and still answers afterw
 
 test('does not wait for an ended thread', LIMIT, async () => {
   const thread = new Thread<number, number>(WORKER);
-  await assert.rejects(thread.ask(0), /out of order/); // it throws outside of a question
+  await assert.rejects(thread.ask(0), /out of order/); // it throws outside of a request
   assert.ok(thread.hasEnded);
   await assert.rejects(thread.ask(1), /out of order/);
 });

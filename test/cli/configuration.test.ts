@@ -1,4 +1,4 @@
-/** Defaults < config file < environment < flags, on commands made of the options that the real ones are made of. */
+/** Defaults < config file < environment < flags, on commands with the options of the real ones. */
 import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** The documents say what the code does: the README's tables against the definitions that they are about. */
+/** Checks the documents against the code: README's tables against the definitions that they describe. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { suite, test } from 'node:test';

@@ -1,4 +1,4 @@
-/** Keeps much, and leaves garbage behind that has lived for a while: prints what its heap took most of the time. `small`: as a daemon. */
+/** Keeps much memory and leaves long-lived garbage. Prints the usual size of its heap. `small`: like a daemon. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { keepHeapSmall } from '../../src/cli/small-heap.ts';
 

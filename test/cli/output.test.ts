@@ -6,7 +6,7 @@ import { printTo } from '../../src/cli/output.ts';
 import { program } from '../../src/cli/program.ts';
 import { quote } from '../../src/nix/quote.ts';
 
-/** All that acts on a terminal or on the order of a line, but for tabs and newlines. */
+/** All characters that control a terminal or the order of a line, except tabs and newlines. */
 const ACTS = /[^\P{Cc}\t\n]|[\p{Zl}\p{Zp}\p{Bidi_C}]/u;
 
 function printed(text: string): string {

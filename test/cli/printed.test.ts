@@ -1,4 +1,4 @@
-/** What `completion` and `man` print is what the generators make, and a person can pipe it. */
+/** `completion` and `man` print the generated text, and it can be piped. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { Lab } from '../support/lab.ts';

@@ -1,4 +1,4 @@
-/** What `narswarm service` writes, and what systemd says of it. */
+/** The units that `narswarm service` writes, checked by systemd. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
@@ -23,7 +23,7 @@ describe('narswarm service', { concurrency: 4 }, () => {
     return dir;
   }
 
-  /** What systemd-analyze says of the units in a folder: nothing where it has nothing to say against them. */
+  /** Returns the complaints of systemd-analyze about the units in a folder; empty if there are none. */
   async function analyze(dir: string, ...args: string[]): Promise<{ status: number | null; output: string }> {
     const files = UNITS.filter((name) => args.includes('verify') || name.endsWith('.service'));
     const { status, stdout, stderr } = spawnSync('systemd-analyze', [...args, ...files.map((name) => `./${name}`)], {

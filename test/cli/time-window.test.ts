@@ -1,4 +1,4 @@
-/** The end of a time window, by clocks that are not this machine's. */
+/** The end of a time window, by simulated clocks. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { isNarswarmError } from '../../src/errors.ts';
@@ -70,7 +70,7 @@ describe('a time window', () => {
     const clock = mock.method(Date, 'now', () => evening.getTime());
     mock.timers.enable({ apis: ['setTimeout'] });
     await using window = timeWindow('06:00', evening);
-    clock.mock.mockImplementation(() => evening.getTime() + 11 * HOUR_MS); // while the timers stood still
+    clock.mock.mockImplementation(() => evening.getTime() + 11 * HOUR_MS); // while the timers did not run
     mock.timers.tick(30_000);
     assert.equal(window.signal.aborted, true);
   });

@@ -1,4 +1,4 @@
-/** How members find each other's connection: groups, encryption, limits, machines that are off. */
+/** Connections between members: groups, encryption, limits, machines that are off. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
@@ -53,9 +53,9 @@ suite('connections of members', { concurrency: 4 }, () => {
     client.members.leave(OTHER_GROUP);
     while (seeder.members.open.size > 0) await sleep(5);
     seeder.meet(client); // is refused
-    while ([...client.members.open].length !== 1 || both.members.open.size !== 1) await sleep(5); // by the group that is left
+    while ([...client.members.open].length !== 1 || both.members.open.size !== 1) await sleep(5); // for one group
     assert.equal(seeder.members.open.size, 0);
-    client.members.join(OTHER_GROUP); // once more
+    client.members.join(OTHER_GROUP); // again
     while (client.members.open.size < 2) await sleep(5);
   });
 
@@ -95,7 +95,7 @@ suite('connections of members', { concurrency: 4 }, () => {
     await using named = await startMember();
     client.meet(named);
     while (!isMet('127.0.0.1')) await sleep(5);
-    assert.equal(client.members.open.size, 14); // the thirteenth of the first group has no place
+    assert.equal(client.members.open.size, 14); // the thirteenth member of the first group has no place
   });
 
   test('members without any wanted file keep nobody from being met', LIMIT, async () => {

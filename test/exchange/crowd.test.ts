@@ -1,4 +1,4 @@
-/** A host with many connections that ask for much, beside a member that asks for little. */
+/** A host requests much over many connections, while another member requests little. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
@@ -17,7 +17,7 @@ const HELLO = message(ID.EXTENDED, Buffer.from('\0d1:md13:nar_exchange2i2eee'));
 
 after(endSoon);
 
-/** Connects from an address of this machine, with a peer id of its own, and reads all that comes. */
+/** Connects from an address of this machine, with its own peer id, and reads everything. */
 function memberAt(port: number, localAddress: string, number: number): Socket {
   const socket = connect({ port, host: '127.0.0.1', localAddress });
   socket.on('error', () => undefined).resume();
@@ -47,8 +47,8 @@ test('a host with 300 connections and 60,000 requests holds up another host for 
   const crowd = Array.from({ length: CONNECTIONS }, (_, index) => memberAt(server.port, '127.0.2.1', 1 + index));
   await Promise.all(crowd.map((socket) => once(socket, 'data')));
   for (const socket of crowd) socket.write(requests(REQUESTS));
-  await Promise.all(crowd.map((socket) => answerTo(socket))); // all have been read, and wait for the rest
-  /** Files that were opened, and ranges that were sent. */
+  await Promise.all(crowd.map((socket) => answerTo(socket))); // all requests have been read, and wait
+  /** Counts opened files and sent ranges. */
   const done = (): number => server.offer.asked.length + server.uploadedBytes / RANGE_BYTES;
   const before = done();
   assert.ok(before < CONNECTIONS * REQUESTS, 'the crowd waits');

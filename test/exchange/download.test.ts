@@ -66,7 +66,7 @@ function piecesOf({ bytes }: MadeFile): Uint8Array {
   return Buffer.concat(pieces);
 }
 
-/** Downloads files, as a fetch does: a file that is wrong as a whole is begun anew. */
+/** Downloads files as a fetch does: if a whole file is wrong, it begins again. */
 function startDownload(client: MadeMember, { leavesUnchecked = false } = {}) {
   const sinks = new Map<FileHash, MadeSink>();
   const wanted = new Map<FileHash, DownloadFile>();
@@ -255,7 +255,7 @@ suite('Download', () => {
     download.add(many.map(({ file }) => ({ file, sizeBytes: bytes.length })));
     client.meet(seeder);
     for (let before = -1; received.bytes > before || received.bytes < 30 * MIB; await sleep(500)) {
-      before = received.bytes; // it looks for more to ask for twice as often
+      before = received.bytes; // it looks for more requests twice as often
     }
     disk.reject(new Error('the disk is full'));
     assert.ok(received.bytes <= 64 * MIB, `${received.bytes} bytes wait`);
@@ -278,7 +278,7 @@ suite('Download', () => {
     await using other = await startMember();
     await using running = startDownload(client, { leavesUnchecked: true });
     client.meet(seeder);
-    await running.fetch([first, files[1]!]); // how fast it is must be known
+    await running.fetch([first, files[1]!]); // its rate must be known
     const pieces = (of: MadeFile): number => running.news.filter(([file]) => file === of.file).length;
     assert.equal(pieces(files[1]!), 0);
     assert.ok(pieces(first) > 0);

@@ -22,7 +22,7 @@ export interface MadeFile {
   readonly bytes: Buffer;
 }
 
-/** A file of that many bytes, unlike those of another seed. */
+/** Makes a file of that many bytes, which depends on the seed. */
 export function madeFile(sizeBytes: number, seed = 1): MadeFile {
   const bytes = Buffer.allocUnsafe(sizeBytes);
   for (let at = 0; at < sizeBytes; at++) bytes[at] = (Math.imul(at, 2_654_435_761) >>> 13) ^ Math.imul(seed, 7919);
@@ -30,18 +30,20 @@ export function madeFile(sizeBytes: number, seed = 1): MadeFile {
   return { file: encodeNix32(hash('sha256', bytes, 'buffer')) as FileHash, bytes };
 }
 
-/** What a member gives, from memory. */
+/** The files that a member gives, from memory. */
 export class MadeOffer extends EventEmitter<OfferEvents> implements Offer {
   readonly files = new Map<FilePrefix, Buffer>();
   readonly pieces = new Map<FilePrefix, PieceSet>();
   readonly narInfos = new Map<StoreHash, string>();
-  /** Ranges that were opened, and files that are open. */
+  /** Ranges that were opened. */
   readonly asked: Asked[] = [];
+  /** Number of files that are open. */
   openFiles = 0;
-  /** Has the next questions for a file refused, or reads wait. */
+  /** Reason for which the next requests are refused, if any. */
   refusal: Refusal | undefined;
+  /** Reads wait for this. */
   gate: Promise<void> = Promise.resolve();
-  /** Gives other bytes than it should. */
+  /** Makes the member send wrong bytes. */
   lies = false;
   /** Returns true if a read up to this byte of a file never ends. */
   stallsAt: (file: FilePrefix, to: number) => boolean = () => false;
@@ -96,9 +98,9 @@ export interface MadeMember extends AsyncDisposable {
   readonly offer: MadeOffer;
   readonly peers: PeerTable;
   readonly port: number;
-  /** Takes in another, as if it had been found. */
+  /** Adds another member, as if it had been found. */
   meet(other: { readonly port: number }): PeerRecord;
-  /** The same for one that nobody has named, at an address of its own. */
+  /** Adds a member that nobody has named, at an address of its own. */
   find(other: { readonly port: number }, host: string): void;
   uploadedBytes: number;
 }
@@ -114,7 +116,7 @@ export async function startMember(
     readonly peerId?: Buffer;
     /** Whether others are on the local network. Default: yes. */
     readonly isNear?: boolean;
-    /** Whether its group is of the local network alone. Default: no. */
+    /** Whether its group is only for the local network. Default: no. */
     readonly staysNear?: boolean;
     /** Address to listen on. Default: 127.0.0.1. */
     readonly host?: string;

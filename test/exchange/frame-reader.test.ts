@@ -23,7 +23,7 @@ interface Read {
   readonly seen: unknown[];
 }
 
-/** A reader that writes down what it is given, DATA in one piece for each request. */
+/** A reader that records all messages, with the DATA of each request in one piece. */
 function recording(): Read {
   const seen: unknown[] = [];
   const data = new Map<number, Buffer>();
@@ -99,7 +99,7 @@ test('an extended handshake without the exchange, or that withdraws it, has no i
   }
 });
 
-/** What ends a connection. */
+/** Messages that end a connection. */
 const UNSOUND: Readonly<Record<string, Buffer>> = {
   'a message that is too long': numbers(MAX_MESSAGE_BYTES + 1),
   'DATA without a byte': message(ID.EXTENDED, Buffer.of(OUR_EXTENSION_ID, 8, 0, 0, 0, 1)),
@@ -152,7 +152,7 @@ test('messages wait for room, and none is lost', () => {
   const bytes = Buffer.concat([OPENING, ...asks]);
   const late = bytes.length - 10;
   assert.ok(reader.accept(bytes.subarray(0, late)));
-  assert.ok(reader.accept(bytes.subarray(late))); // comes while others wait
+  assert.ok(reader.accept(bytes.subarray(late))); // arrives while others wait
   bytes.fill(0); // it was lent
   for (let count = 0; count <= 3; count++) {
     assert.equal(kinds.length, count);

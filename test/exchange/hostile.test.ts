@@ -17,7 +17,7 @@ const SIGNAL = new AbortController().signal;
 const LIMIT = { timeout: 30_000 };
 const FILE = madeFile(1000);
 
-/** A peer by hand that has said that it speaks the exchange, under id 9. */
+/** A peer by hand that has announced the exchange under id 9. */
 async function intrude({ port }: MadeMember): Promise<RawPeer> {
   const peer = await RawPeer.connect(port, GROUP);
   peer.extended(0, 'd1:md13:nar_exchange2i9eee');
@@ -29,7 +29,7 @@ function say(peer: RawPeer, message: Message): void {
   peer.socket.write(formatMessage(message, OUR_EXTENSION_ID));
 }
 
-/** Messages of one kind that came, without the id of the extension. */
+/** Returns received messages of one kind, without the id of the extension. */
 function heard(peer: RawPeer, kind: number): Buffer[] {
   return peer.messages
     .filter(({ id, payload }) => id === ID.EXTENDED && payload[0] === 9 && payload[1] === kind)
@@ -164,7 +164,7 @@ suite('a hostile member', { concurrency: 4 }, () => {
       before = victim.uploadedBytes;
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
-    assert.ok(before < 40_000_000, `${before} bytes for somebody who reads none`); // what the system buffers, and a window
+    assert.ok(before < 40_000_000, `${before} bytes for somebody who reads none`); // system buffers and a window
     peer.socket.resume();
     const received = (): number => heard(peer, 8).reduce((sum, { length }) => sum + length - 5, 0);
     await peer.until(() => received() === 160_000_000);

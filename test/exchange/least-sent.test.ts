@@ -1,4 +1,4 @@
-/** Which range the seeder of a crowd gives next. */
+/** The range that the seeder of a crowd sends next. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { LeastSent } from '../../src/exchange/least-sent.ts';
@@ -31,7 +31,7 @@ test('the range that was given least is chosen, the first of several', () => {
 test('a range is on its way for as long as it is being sent, and a moment longer', () => {
   const sent = new LeastSent();
   const giving = sent.give(first);
-  assert.ok(sent.isOnItsWay(first, performance.now() + 3_600_000)); // over a line that is this slow
+  assert.ok(sent.isOnItsWay(first, performance.now() + 3_600_000)); // over such a slow line
   giving.end(true, 1_000_000);
   assert.ok(sent.isOnItsWay(first, 1_000_001));
   assert.ok(!sent.isOnItsWay(first, 1_060_000));

@@ -12,7 +12,7 @@ import { endSoon, GROUP, madeFile, startMember, type MadeFile, type MadeMember }
 const SIGNAL = new AbortController().signal;
 const LIMIT = { timeout: 30_000 };
 
-/** The first member that one is connected to. */
+/** Waits for the first member that one is connected to. */
 async function memberOf({ members }: MadeMember): Promise<Member> {
   const [first] = members.open;
   if (first !== undefined) return first;
@@ -20,7 +20,7 @@ async function memberOf({ members }: MadeMember): Promise<Member> {
   return member;
 }
 
-/** All of a range, and what became of the request. */
+/** Returns the bytes of a range, and the outcome of the request. */
 async function take(
   member: Member,
   { file, bytes }: MadeFile,
@@ -313,7 +313,7 @@ suite('the exchange', () => {
       await memberOf(publisher);
       for (const group of [other, GROUP]) publisher.members.tellEdition({ group, seq: 1, infoHash });
       publisher.members.want([{ file: madeFile(100).file }]);
-      await once(publisher.members, 'have'); // the answer comes after what was told before
+      await once(publisher.members, 'have'); // the answer comes after earlier messages
       assert.deepEqual(groups, heard);
     }
   });
@@ -334,10 +334,10 @@ suite('the exchange', () => {
       const member = await memberOf(client);
       await memberOf(fetcher);
       fetcher.members.want([{ file: first.file }]);
-      await once(fetcher.members, 'have'); // what the other side looks for has come before the answer
+      await once(fetcher.members, 'have'); // the other side's wants have come before the answer
       fetcher.members.tellFetching(fetches);
       fetcher.members.want([{ file: second.file }]);
-      await once(fetcher.members, 'have'); // the answer comes after what was told before
+      await once(fetcher.members, 'have'); // the answer comes after earlier messages
       assert.equal(member.fetching(wanted.file)?.heldBytes, heard);
       assert.equal(member.fetching(other.file), undefined);
     }
@@ -354,7 +354,7 @@ suite('the exchange', () => {
       while (member.has(listed.file) === undefined) await sleep(5);
       assert.equal(member.has(other.file), mayHave ? 'whole' : undefined);
       assert.ok(member.isKnown);
-      client.members.want([{ file: other.file }]); // a hash map was found that lists it
+      client.members.want([{ file: other.file }]); // a hash map that lists it was found
       while (member.has(other.file) === undefined) await sleep(5);
     }
   });
@@ -411,7 +411,7 @@ suite('the exchange', () => {
       await using two = await startMember({ peerId: second!, files: [made] });
       one.meet(two);
       two.meet(one);
-      // Both have made theirs before either has gone.
+      // Both have opened a connection before one is closed.
       await Promise.all([memberOf(one), memberOf(two)]);
       while (one.members.open.size !== 1 || two.members.open.size !== 1) await new Promise(setImmediate);
       await new Promise((resolve) => setTimeout(resolve, 300)); // neither is connected to again

@@ -1,4 +1,4 @@
-/** Who is asked for what, in a crowd in simulated time. */
+/** The ranges that are requested from each member, in a crowd in simulated time. */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import * as fc from 'fast-check';
@@ -17,7 +17,7 @@ const SIZES = [
   ...Array.from({ length: 40 }, (_, index) => 20_000 * (index % 28) + 1_000),
 ];
 const TOTAL = SIZES.reduce((sum, size) => sum + size, 0);
-/** Every byte leaves the seeder once. */
+/** Time in which every byte leaves the seeder once. */
 const BOUND_MS = (TOTAL / RATE) * 1000;
 const SEEDER = { rateBytesPerSec: RATE, isSeeder: true };
 const CLIENT = { rateBytesPerSec: RATE };

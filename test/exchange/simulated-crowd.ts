@@ -11,20 +11,20 @@ import type { FileHash } from '../../src/nix/brands.ts';
 import { pieceLengthOf } from '../../src/torrent/canonical.ts';
 
 const STEP_MS = 5;
-/** What a host tells others of a piece that it has arrives so much later. */
+/** Delay of the message by which a host tells others of a piece. */
 const NEWS_MS = 5;
-/** Who has nothing to choose from is asked again so much later. */
+/** Delay until a host that had nothing to give is asked again. */
 const LATER_MS = 150;
 
 export interface HostOptions {
   readonly rateBytesPerSec: number;
-  /** It has everything. */
+  /** True if it has everything. */
   readonly isSeeder?: boolean;
-  /** When it comes. */
+  /** Time at which it arrives. */
   readonly fromMs?: number;
-  /** From when on it answers nothing. */
+  /** Time from which it answers nothing. */
   readonly silentFromMs?: number;
-  /** When its connections end. */
+  /** Time at which its connections end. */
   readonly untilMs?: number;
   readonly isFar?: boolean;
 }
@@ -159,7 +159,7 @@ class SimulatedHost {
     }
   }
 
-  /** Sends for one step. */
+  /** Sends the bytes of one step. */
   serve(clients: readonly SimulatedHost[], room: Map<SimulatedHost, number>): void {
     if (this.nowMs >= (this.options.silentFromMs ?? Infinity) || this.isGone) return;
     let left = bytesOfStep(this.options);
@@ -200,7 +200,7 @@ class SimulatedHost {
     }
   }
 
-  /** The range that was given away least is chosen when its turn comes. */
+  /** Chooses the least-sent range when the request's turn comes. */
   #choose(question: Question): void {
     const { from, link, units, offeredBytes } = question;
     const ranges = units.map((unit) => ({ prefix: unit.file.file as string as FilePrefix, from: unit.from }));
@@ -247,11 +247,11 @@ export interface HostResult {
   /** Milliseconds, or undefined if it did not get everything. */
   readonly doneMs: number | undefined;
   readonly sentBytes: number;
-  /** Payload that came, with what came twice. */
+  /** Received payload, including bytes that came twice. */
   readonly receivedBytes: number;
 }
 
-/** Lets all hosts fetch until every one has everything, or the time is over. */
+/** Lets all hosts fetch until each has everything, or the time is over. */
 export function playCrowd({
   sizesBytes,
   hosts,

@@ -1,4 +1,4 @@
-/** How long a member is believed that says it fetches a file from elsewhere. */
+/** The time for which a member's claim to be fetching a file is believed. */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { prefixOf } from '../../src/exchange/messages.ts';

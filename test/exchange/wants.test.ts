@@ -1,4 +1,4 @@
-/** What each side remembers of the other's wants, when there are very many. */
+/** The memory of each side for the other's wants, if these are very many. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Haves } from '../../src/exchange/haves.ts';

@@ -99,7 +99,7 @@ describe('NARs without FileHash and FileSize', () => {
 
   test('the NAR of another path is refused', async () => {
     const context = await open();
-    const bySize = infos.toSorted((a, b) => a.narSize - b.narSize); // a longer one would be cut at NarSize
+    const bySize = infos.toSorted((a, b) => a.narSize - b.narSize); // a longer file would be cut at NarSize
     const [other, one] = [bySize.at(0), bySize.at(-1)];
     const { url, compression } = other!;
     const { completed, failures } = await fetchByContents([{ ...one!, url, compression }], context);
@@ -119,7 +119,7 @@ describe('NARs without FileHash and FileSize', () => {
         ['lz4', '04224d18'],
       ] as const) {
         cache.resetCounts();
-        const info = { ...infos[0]!, url: `nar/${program}`, compression: 'odd' }; // the file itself tells
+        const info = { ...infos[0]!, url: `nar/${program}`, compression: 'odd' }; // its bytes show it
         await writeFile(join(cacheDir, info.url), Buffer.from(magic, 'hex'));
         const failure = (await fetchByContents([info], context)).failures.get(info.storePath);
         assert.deepEqual([failure?.code, failure?.exitStatus], ['NIX_MISSING', 8]);

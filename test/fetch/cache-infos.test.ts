@@ -36,7 +36,7 @@ describe('the order of caches', { timeout: 20_000 }, () => {
     await rm(folder, { recursive: true });
   });
 
-  /** The names of caches in the order in which they are asked, and what was warned of. */
+  /** Returns the names of caches in the order of requests, and the warnings. */
   async function order(
     texts: readonly string[],
     store: FileStore,

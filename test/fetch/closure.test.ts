@@ -5,7 +5,7 @@ import { referencesFirst, walkClosure, type FindNarInfo } from '../../src/fetch/
 import type { StoreHash } from '../../src/nix/brands.ts';
 import { hashOf, infoOf } from './narinfos.ts';
 
-/** Paths and what each refers to, as a source of narinfos that counts what it is asked. */
+/** Makes a source of narinfos from paths and their references. Counts its requests. */
 function sourceOf(graph: Readonly<Record<string, readonly string[]>>) {
   const byHash = new Map(Object.entries(graph).map(([name, references]) => [hashOf(name), infoOf(name, references)]));
   const asked: StoreHash[] = [];

@@ -22,7 +22,7 @@ interface Scene {
   readonly narInfosIn: () => Promise<string[]>;
 }
 
-/** A store with the NARs of a closure and without its narinfos; `top` refers to itself and to the others. */
+/** Makes a store with the NARs of a closure and without its narinfos. `top` refers to itself and to the others. */
 async function scene(t: TestContext, everyMs = 1): Promise<Scene> {
   const store = await filledStore(t);
   const infos: NarInfo[] = [];

@@ -1,4 +1,4 @@
-/** One NAR, for whoever asks. */
+/** Fetches a single NAR. */
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ import { FIXTURE_ROOT, fixtureKey, Lab, readNarInfos } from '../support/lab.ts';
 const LIMIT = { timeout: 20_000 };
 
 suite('fetchNar', () => {
-  /** What fetches from one cache, into an empty store. */
+  /** Makes the parts of a fetch from one cache into an empty store. */
   async function scene(
     lab: Lab,
   ): Promise<{ store: FileStore; cache: HttpCache; context: FetchNarsContext; info: NarInfo }> {

@@ -1,4 +1,4 @@
-/** Whether a second source is asked: decided from rates alone. */
+/** Decides whether a second source is asked, from rates alone. */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { challengeOf, outcomeOf, TrialGate } from '../../src/fetch/hedge.ts';

@@ -1,4 +1,4 @@
-/** Caches that are found on the network: real packets of mDNS on loopback, a real cache that can be told to misbehave. */
+/** Caches found on the network: real mDNS packets on loopback, a real cache that can misbehave. */
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { suite, test } from 'node:test';
@@ -58,7 +58,7 @@ async function scene(
     storeDir,
     keys,
     configured: configured === undefined ? [] : [parseUpstream(configured(cache.url))],
-    networks: networksOf('192.168.7.20/24'), // so that loopback is a neighbour's
+    networks: networksOf('192.168.7.20/24'), // so that loopback counts as a neighbour
     interfaceAddress: '127.0.0.1',
     ...(options.isBroken === true ? { probeAgainMs: 200 } : {}),
     port,

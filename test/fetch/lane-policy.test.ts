@@ -1,4 +1,4 @@
-/** Who gets the next NAR: decided from a clock and rates alone. */
+/** Decides who gets the next NAR, from a clock and rates alone. */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { LanePolicy } from '../../src/fetch/lane-policy.ts';
@@ -50,10 +50,10 @@ suite('LanePolicy', () => {
   test('upstreams are silent if they were asked 1.5 seconds ago, and peers have sent something since', () => {
     const { policy, clock, run } = policyAt();
     run(5, MB);
-    assert.equal(policy.areUpstreamsSilent, false); // nobody has asked them
+    assert.equal(policy.areUpstreamsSilent, false); // nobody has asked the upstreams
     policy.onUpstreamAsked();
     clock.ms += 2_000;
-    assert.equal(policy.areUpstreamsSilent, false); // nobody sends anything: it may be the line
+    assert.equal(policy.areUpstreamsSilent, false); // nobody sends anything: the line may be out
     run(1, MB);
     assert.equal(policy.areUpstreamsSilent, true);
     run(1, MB, MB);
@@ -112,7 +112,7 @@ suite('LanePolicy', () => {
     const { policy, clock, run } = policyAt({ hasUpstream: false, standstillMs: 10_000 });
     run(5, MB);
     policy.onVerified();
-    run(8, MB); // on their way, and maybe good
+    run(8, MB); // not checked yet
     assert.equal(policy.standsStill, false);
     policy.onLie();
     run(3, MB);

@@ -1,4 +1,4 @@
-/** A hash map that is found while members send what it names. */
+/** A hash map is found while members send the NARs that it lists. */
 import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
@@ -86,7 +86,7 @@ function torrentOf({ file, bytes }: MadeFile): NonNullable<NarJob['torrent']> {
   });
 }
 
-/** A network of members alone. */
+/** A network that has only members. */
 function networkOf({ members, peers }: Awaited<ReturnType<typeof startMember>>): Network {
   const network = { members, swarm: { peers }, discovery: new EventEmitter(), foreigners: () => [] };
   return network as unknown as Network;

@@ -1,4 +1,4 @@
-/** A cache that sends wrong bytes of every NAR, before one that is right, over real sockets. */
+/** A cache that sends wrong bytes of every NAR comes before a right one, over real sockets. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { FetchEvent } from '../../src/fetch/events.ts';
@@ -13,7 +13,7 @@ import { startSite } from '../support/http-site.ts';
 import { infoOf } from './narinfos.ts';
 
 const NARS = 60;
-/** NARs that are on their way when the first lie is found, with room to spare. */
+/** Generous limit on the NARs that are on their way when the first lie is found. */
 const AT_ONCE = 30;
 
 /** Fetches from the liar and from the right one. Returns the number of requests at the liar. */

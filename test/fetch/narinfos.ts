@@ -6,12 +6,12 @@ import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
 import { parseStoreHash, storePathFromBaseName } from '../../src/nix/store-path.ts';
 
-/** A store hash that follows from a name. */
+/** Derives a store hash from a name. */
 export function hashOf(name: string): StoreHash {
   return parseStoreHash(encodeNix32(createHash('sha256').update(name).digest().subarray(0, 20)));
 }
 
-/** A narinfo of a path of that name, unsigned, which refers to the paths of these names. */
+/** Makes an unsigned narinfo of a path of that name, which refers to the paths of these names. */
 export function infoOf(name: string, references: readonly string[] = [], rest: Partial<NarInfo> = {}): NarInfo {
   const digest = createHash('sha256').update(`nar of ${name}`).digest();
   const fileHash = fileHashOf(digest);

@@ -15,7 +15,7 @@ const { signal } = new AbortController();
 const [top, leaf, note] = [TOP, LEAF, NOTE].map(parseStoreHash);
 assert(top !== undefined && leaf !== undefined && note !== undefined);
 
-/** One who asks, and neighbours that have these narinfos. */
+/** Makes a member that asks, and neighbours that have these narinfos. */
 async function neighbours(
   t: TestContext,
   ...theirs: readonly (readonly string[])[]
@@ -37,7 +37,7 @@ async function neighbours(
 
 type Times = Partial<Pick<NeighbourNarInfosOptions, 'patienceMs' | 'waitMs' | 'answerMs' | 'inVainMs'>>;
 
-/** Neighbours whose first moment is over, unless `answerMs` says otherwise. */
+/** Asks neighbours once, so that their first moment is over, unless `answerMs` is given. */
 async function sourceOf({ members }: MadeMember, times: Times = {}): Promise<NeighbourNarInfos> {
   const near = new NeighbourNarInfos({ members, keys: [KEY], waitMs: 10_000, answerMs: 0, ...times });
   if (times.answerMs === undefined) await near.sources[0]?.find(note as StoreHash, signal);

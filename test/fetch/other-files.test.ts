@@ -1,4 +1,4 @@
-/** Caches that have the same NARs in other files, some of which are gone though their narinfos are there. */
+/** Caches that have the same NARs in other files, some of which are gone while their narinfos remain. */
 import assert from 'node:assert/strict';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ import { assertSound, FIXTURE_ROOT, fixtureKey, Lab, readNarInfos } from '../sup
 
 const LIMIT = { timeout: 20_000 };
 
-/** The fixture's narinfos, each with another file, and no NARs. */
+/** Writes the fixture's narinfos, each with another file, and no NARs. */
 async function cacheWithout(lab: Lab, file: (info: NarInfo) => Partial<NarInfo>): Promise<string> {
   const dir = await lab.fixtureCache();
   for (const [hash, info] of await readNarInfos(dir))
@@ -41,14 +41,14 @@ async function fetchFrom(lab: Lab, storeDir: string, caches: readonly string[]):
 }
 
 const same = (): Partial<NarInfo> => ({});
-/** The NAR as it is. */
+/** Describes the uncompressed NAR. */
 const plain = ({ narHash, narSize }: NarInfo): Partial<NarInfo> => ({
   url: `nar/${narHash}.nar`,
   compression: 'none',
   fileHash: asFileHash(narHash),
   fileSize: narSize,
 });
-/** A file that no cache has. */
+/** Describes a file that no cache has. */
 const other = ({ narHash }: NarInfo): Partial<NarInfo> => ({
   url: `nar/${narHash}.nar.zst`,
   compression: 'zstd',

@@ -32,15 +32,15 @@ test('a NAR that a cache began is given to no peer before the whole is checked',
   await storage.write(1, nar.bytes.subarray(MIB));
   await startDownload(t, other, torrent, { storage, have: (index) => index === 1 });
   const { download, from } = await startDownload(t, client, torrent);
-  // Each peer is connected to once, and turned away by who has not opened the torrent yet.
+  // Each peer is connected to once. A peer that has not opened the torrent yet would refuse.
   for (const { port } of [network.swarm, other]) await untilServed(port, torrent.infoHash);
   await download.addPeers(peersAt(client, network.swarm.port, other.port));
-  // It ends once the client has given it the other half, over the connection that they have.
+  // It ends once the client has sent the other half over their connection.
   const given = new Set<string>();
   void running.then((outcome) => given.add(outcome));
   while (download.bytes < MIB || (download.connected < 2 && given.size === 0))
     await sleep(20, undefined, { signal: t.signal });
-  await sleep(500); // nothing tells that a peer stays choked
+  await sleep(500); // no event tells that a peer stays choked
   assert.deepEqual([...from], [[`${HOST}:${other.port}`, MIB]]);
   stop.abort();
   await running;

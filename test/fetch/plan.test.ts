@@ -30,7 +30,7 @@ after(() => rm(dir, { recursive: true }));
 const { signal } = new AbortController();
 const planOf = async (closure: Closure, needed?: ReadonlySet<StorePath>): Promise<Plan> =>
   planFetch(forDryRun(closure), { store, catalogue: await Catalogue.open(store), needed, signal });
-/** Writes a NAR into the store and gives a narinfo that fits it. */
+/** Writes a NAR into the store and returns a narinfo that fits it. */
 const put = async (name: string, rest: Partial<NarInfo> = {}): Promise<NarInfo> => {
   const bytes = Buffer.alloc(100, name);
   const fileHash = fileHashOf(createHash('sha256').update(bytes).digest());
@@ -39,7 +39,7 @@ const put = async (name: string, rest: Partial<NarInfo> = {}): Promise<NarInfo> 
   return info;
 };
 const damage = (info: NarInfo): Promise<void> => writeFile(store.narPath(info), Buffer.alloc(100));
-/** Lists a NAR as it lies there. */
+/** Adds a NAR to the catalogue as it is on the disk. */
 const list = async (info: NarInfo): Promise<void> => {
   const nar = { fileHash: info.fileHash!, extension: 'xz', ...(await store.statNar(info))! };
   await (await Catalogue.open(store)).add([pendingEntry(nar, info.storePath, 'fetch')]);
@@ -88,7 +88,7 @@ test('a narinfo with an impossible file is fetched by its contents', async () =>
   ];
   const largest = infoOf('large', [], { fileSize: 65_749 });
   const plan = await planOf(closureOf(a, ...odd, largest));
-  const unsized = [...odd.slice(0, -1), withoutName(odd.at(-1)!)]; // of two narinfos that name one file the first is believed
+  const unsized = [...odd.slice(0, -1), withoutName(odd.at(-1)!)]; // of two narinfos of one file, the first counts
   assert.deepEqual(plan.unsized, unsized);
   assert.deepEqual(
     plan.jobs.map(({ info }) => info),
@@ -100,7 +100,7 @@ test('a NAR that the catalogue does not list is read, with or without a narinfo'
   const [whole, zeroed, alone] = [await put('whole'), await put('zeroed'), await put('alone')];
   const short = await put('short', { fileSize: 99 });
   for (const info of [whole, zeroed, short]) await store.rewriteNarInfo(info);
-  await damage(zeroed); // as a power cut leaves a file that nobody synced
+  await damage(zeroed); // as a power cut leaves a file that was not synced
   const plan = await planOf(closureOf(whole, zeroed, alone, short));
   assert.deepEqual(plan.inStore, [whole, alone]);
   assert.deepEqual(
@@ -117,7 +117,7 @@ test('a NAR that the catalogue does not list is read, with or without a narinfo'
 
 test('a NAR that the catalogue lists with its size and time is not read', async () => {
   const [listed, changed] = [await put('listed'), await put('changed')];
-  await damage(listed); // only who reads it can tell
+  await damage(listed); // only reading the file shows it
   await list(listed);
   await list(changed);
   await damage(changed);

@@ -1,4 +1,4 @@
-/** When a NAR that another process fetches is taken over: decided from a clock, claims and progress alone. */
+/** Decides when a NAR that another process fetches is taken over, from a clock, claims and progress alone. */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { TakeOvers } from '../../src/fetch/take-overs.ts';

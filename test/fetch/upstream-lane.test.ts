@@ -1,4 +1,4 @@
-/** What is left of a NAR when its transfer from an upstream ends early. */
+/** The rest of a NAR whose transfer from an upstream ends early. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -25,7 +25,7 @@ interface Scene {
   readonly path: string;
   readonly target: string;
   readonly open: () => Promise<PartialNar>;
-  /** @param tell takes each chunk that has come */
+  /** @param tell called with each chunk */
   readonly fetch: (
     partial: PartialNar,
     options?: { signal?: AbortSignal; limit?: RateLimit; tell?: Tell },
@@ -67,7 +67,7 @@ async function scene(t: TestContext, sizeBytes: number): Promise<Scene> {
   };
 }
 
-/** The upstreams that are asked, and what a fetch knows of them. */
+/** Upstreams, with a fetch's knowledge about them. */
 function asked(
   caches: readonly HttpCache[],
 ): Pick<UpstreamContext, 'upstreams' | 'order' | 'isLineSilent' | 'mayRace'> {

@@ -1,4 +1,4 @@
-/** Two caches and one NAR: judged by what each has sent. */
+/** Two caches and one NAR: each cache is judged by the bytes that it has sent. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -19,7 +19,7 @@ import { infoOf } from './narinfos.ts';
 interface Scene {
   readonly first: HttpCache;
   readonly second: HttpCache;
-  /** Fetches the NAR to its end, and looks at every byte of it. */
+  /** Fetches the NAR to its end, and checks every byte. */
   readonly fetch: (options?: { limit?: RateLimit; isLineSilent?: () => boolean }) => Promise<void>;
 }
 

@@ -11,15 +11,15 @@ export interface CampaignOptions {
 }
 
 const PROGRAM = fileURLToPath(new URL('run-target.ts', import.meta.url));
-/** No thousand inputs take so long on any machine: a reader hangs. */
+/** Time for a thousand inputs. A reader that takes longer hangs. */
 const SILENCE_MS = 60_000;
-/** Heap of a run, in MiB: inputs are small, so a reader that needs more lets a stranger decide on memory. */
+/** Heap of a run, in MiB. Inputs are small: if a reader needs more, strangers decide on its memory. */
 const HEAP_MIB = 256;
 
 /**
  * Gives a target its inputs.
  *
- * @returns undefined if all were read, else the finding: what was thrown and how to try it again, a hang, or too much
+ * @returns undefined if all were read, else the finding: an error and the command that repeats it, a hang, or too much
  *   memory
  */
 export async function fuzz(name: string, { count, seed, onProgress }: CampaignOptions): Promise<string | undefined> {

@@ -3,7 +3,7 @@ import { suite, test } from 'node:test';
 import { fuzz } from './campaign.ts';
 import { TARGETS } from './targets/index.ts';
 
-/** `npm run fuzz` gives each target ten times as many, of another seed each time. */
+/** Inputs for each target. `npm run fuzz` gives ten times as many, with another seed each time. */
 const COUNT = 100_000;
 
 suite('fuzzing', { concurrency: 2 }, () => {

@@ -1,6 +1,6 @@
 import type { Random } from './random.ts';
 
-/** Inputs never grow beyond this, however often they are mutated. */
+/** Limit on the size of inputs, however often they are mutated. */
 const MAX_INPUT_BYTES = 64 * 1024;
 /** Numbers at the edges of the types that parsers use. */
 const INTEGERS = [
@@ -54,7 +54,7 @@ const insertWord: Mutation = (bytes, random, _, words) => {
   return Buffer.concat([bytes.subarray(0, at), Buffer.from(random.pick(words)), bytes.subarray(at)]);
 };
 
-/** Puts another number where digits are: sizes, counts, the lengths of bencoding. */
+/** Replaces digits by another number: sizes, counts, the lengths of bencoding. */
 const changeNumber: Mutation = (bytes, random) => {
   const text = bytes.toString('latin1');
   const numbers = [...text.matchAll(/\d+/g)];
@@ -89,7 +89,7 @@ export function makeInput(random: Random, corpus: readonly Buffer[], words: read
   return bytes;
 }
 
-/** A random part of the bytes, mostly a short one. */
+/** Picks a random part of the bytes, mostly a short one. */
 function range(bytes: Buffer, random: Random): [start: number, end: number] {
   const start = random.below(bytes.length + 1);
   const most = random.below(4) === 0 ? bytes.length - start : Math.min(16, bytes.length - start);

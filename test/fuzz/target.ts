@@ -1,10 +1,10 @@
 /** A reader of bytes from strangers. */
 export interface FuzzTarget {
-  /** Sound inputs, from which the others are made. Not empty. */
+  /** Sound inputs, which are mutated. Not empty. */
   readonly corpus: readonly Buffer[];
-  /** Tokens of the format, worth being inserted. Not empty. */
+  /** Tokens of the format, to be inserted. Not empty. */
   readonly words: readonly string[];
-  /** Part of the inputs of other targets that this one gets, if one takes long. Default: 1 */
+  /** Number of inputs as a part of that of other targets, for slow readers. Default: 1 */
   readonly share?: number;
   /**
    * Reads one input. Rejecting it in the way that callers expect is fine.
@@ -16,7 +16,7 @@ export interface FuzzTarget {
   readonly finish?: () => void | Promise<void>;
 }
 
-/** Runs `work`; errors with one of these codes are what callers expect. @throws any other */
+/** Runs `work` and ignores errors with one of these codes, which callers expect. @throws any other error */
 export function expecting(codes: readonly string[], work: () => void): void {
   try {
     work();

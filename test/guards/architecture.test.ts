@@ -1,4 +1,4 @@
-/** ARCHITECTURE.md names the files and rooms of now. */
+/** ARCHITECTURE.md names only files and rooms that exist. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';

@@ -1,10 +1,10 @@
-/** Nobody reads our own English: code branches on codes and facts, and a message goes to people or into another one. */
+/** No code reads our own English: it branches on codes and facts. A message goes to people or into another message. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { ROOT } from './table.ts';
 
-/** Where a message of somebody else is cut to what people need. */
+/** Places where a message of another program is cut to the part that people need. */
 const FOREIGN: Readonly<Record<string, string>> = {
   'src/cli/program.ts': 'commander',
   'src/config/schema.ts': 'smol-toml',

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 export interface Guard {
-  /** What holds. */
+  /** The invariant in words. */
   readonly invariant: string;
   /** The row's last cell, and the name of its patch: `test/guards/<name>.patch`. Undefined where the cell is missing. */
   readonly name: string | undefined;

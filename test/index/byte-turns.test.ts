@@ -1,4 +1,4 @@
-/** Work runs at the same time only as far as its bytes fit into memory. */
+/** Limits concurrent work to the bytes that fit into memory. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ByteTurns } from '../../src/index/byte-turns.ts';

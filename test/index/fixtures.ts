@@ -21,7 +21,7 @@ import { CACHE_DIR, LEAF, NOTE, readNarInfo, TOP } from '../nix/fixtures.ts';
 /** The folder that fixtures/index/make.ts writes. */
 export const FIXTURES = new URL('../../fixtures/index/', import.meta.url);
 
-/** Fails with another zstd than that of the golden files, which compresses to other, equally good bytes. */
+/** Fails if zstd has another version than for the golden files: it compresses to other, equally good bytes. */
 export function assertGoldenZstd(): void {
   assert.equal(process.versions['zstd'], '1.5.7', 'run the tests with the Node that package.json names (npm test)');
 }
@@ -91,7 +91,7 @@ export const anyManifest = (): fc.Arbitrary<Manifest> =>
       });
     });
 
-/** Runs it; any error must be a NarswarmError. */
+/** Runs a function. Any error must be a NarswarmError. */
 export function throwsOnlyOwnErrors(run: () => unknown): void {
   try {
     run();

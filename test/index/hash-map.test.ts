@@ -21,7 +21,7 @@ const INDEX = buildIndex(GOLDEN);
 const MANIFEST = parseManifest(INDEX.manifest, { publicKey: KEY.publicKey, now: NOW });
 const SHARD = INDEX.shards.get('')!;
 
-/** A source that returns nothing until it is told to. */
+/** Makes a source that returns nothing until it is released. */
 class LateSource implements IndexSource {
   readonly asked: string[] = [];
   readonly answer = Promise.withResolvers<Uint8Array>();

@@ -14,7 +14,7 @@ function parse(text: string): Manifest {
   return parseManifestText(text).manifest;
 }
 
-/** TEXT with another line in the place of one. */
+/** Returns TEXT with one line replaced. */
 function altered(key: string, value: string): string {
   const line = new RegExp(`^${key}: .*$`, 'm');
   assert.match(TEXT, line);

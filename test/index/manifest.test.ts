@@ -26,7 +26,7 @@ function unknownLine(sizeBytes: number): string {
   return `Mirror: ${'x'.repeat(sizeBytes - 'Mirror: \n'.length)}\n`;
 }
 
-/** TEXT with another line in the place of one. */
+/** Returns TEXT with one line replaced. */
 function altered(key: string, value: string): string {
   const line = new RegExp(`^${key}: .*$`, 'm');
   assert.match(TEXT, line);

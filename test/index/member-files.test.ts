@@ -1,4 +1,4 @@
-/** The files of an edition of a hash map come from a member, checked, before its torrent is opened. */
+/** Reads the files of an edition of a hash map from a member, checked, before its torrent is opened. */
 import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { once } from 'node:events';

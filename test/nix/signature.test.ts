@@ -134,7 +134,7 @@ test('refuses malformed keys', () => {
   for (const text of malformed) {
     assert.throws(() => parsePublicKey(text), failsWith('KEY_INVALID', /base64 of 32 bytes/), text);
   }
-  // What people give instead of "$(cat lab.public)".
+  // Common mistakes instead of "$(cat lab.public)".
   assert.throws(
     () => parsePublicKey('lab.public'),
     failsWith('KEY_INVALID', /the public key "lab\.public" is malformed/),

@@ -52,7 +52,7 @@ test('refuses a narinfo without a signature or a content address that proves its
 
 test('a signature that was verified is not verified again, and no other counts', async () => {
   const key = parsePublicKey(readFixture('fixture-1.public'));
-  // verifies nothing by itself, and remembers the same
+  // verifies nothing by itself, and remembers the same result
   const memory = { ...key, key: generateKeyPairSync('ed25519').publicKey };
   const verified = async (info: typeof INFO): Promise<(string | undefined)[]> => [
     verifyNarInfo(info, [memory]),

@@ -140,7 +140,7 @@ test('a line with fewer facts removes none, unless the file has changed', async 
   const { storePath } = entry;
   const [one, two] = [await Catalogue.open(store), await Catalogue.open(store)];
   await one.add([entry]);
-  await two.add([pendingEntry(entry, storePath, 'fetch'), unchecked(entry)]); // it has not read what the other wrote
+  await two.add([pendingEntry(entry, storePath, 'fetch'), unchecked(entry)]); // it has not read the other's lines
   await one.refresh();
   assert.deepEqual(one.byStorePath(storePath), entry);
   assert.deepEqual((await Catalogue.open(store)).byStorePath(storePath), entry);

@@ -27,7 +27,7 @@ async function mount(t: TestContext, options: string): Promise<string> {
   return dir;
 }
 
-/** Only root may mount: others run this file once more where they are root. */
+/** Only root may mount. Other users run this file again in a namespace in which they are root. */
 if (process.getuid?.() !== 0) {
   test('as root of a namespace of its own', () => {
     const [file, ...words] = [...inNamespace('-m'), process.execPath, '--test', import.meta.filename];
@@ -53,7 +53,7 @@ if (process.getuid?.() !== 0) {
     await one.putPiece(0, small.bytes, 'a peer');
     assert.equal((await failureOf(one.settle(small.target))).code, 'STORE_FULL');
     await assert.rejects(access(small.target));
-    await one.close(); // what cannot be kept is fetched again
+    await one.close(); // bytes that cannot be kept are fetched again
   });
 
   test('reports a read-only state if a turn is taken', async (t) => {

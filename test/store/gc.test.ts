@@ -108,7 +108,7 @@ suite('gc', () => {
     const other = storeHashOf(storePath);
     const forgotten = [storeHashOf(pathNamed('old')), storeHashOf(pathNamed('never-there'))];
     const result = await collect(store, ['app'], { maxBytes: undefined, forgotten });
-    assert.deepEqual(result.order, ['old']); // lib is the app's, data is the other's, and nobody forgot the other
+    assert.deepEqual(result.order, ['old']); // app needs lib, and `other`, which is not forgotten, needs data
     const more = await collect(store, ['app'], { maxBytes: undefined, forgotten: [...forgotten, other] });
     assert.deepEqual(more.order, ['other', 'data']);
     assert.deepEqual(await held(store), [['app', 'lib'], 2]);
@@ -295,7 +295,7 @@ suite('gc and those who work on the store', () => {
     const session = await PartialSession.open(store);
     await claim([], [{ storeHash: storeHashOf(pathNamed('old')) }], { store, session, signal });
     const result = await collect(store, [], {
-      // An update that is done: it wrote its state after these were read, and let go of its claims.
+      // An update that has ended: it wrote its state after these were read, and dropped its claims.
       roots: async () => {
         await session[Symbol.asyncDispose]();
         return [];

@@ -12,7 +12,7 @@ import { hashContents } from '../../src/store/nar-contents.ts';
 
 const NAR = randomBytes(3_000_000);
 const EXPECTED = narHashOf(createHash('sha256').update(NAR).digest());
-/** A frame of zstd that holds four bytes which are to be passed over. */
+/** A frame of zstd with four bytes that readers must skip. */
 const SKIPPABLE = Buffer.from('5a2a4d180400000061626364', 'hex');
 let dir: string;
 

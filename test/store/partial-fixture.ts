@@ -16,7 +16,7 @@ export interface Case {
   readonly piece: (index: number) => Buffer;
 }
 
-/** A NAR that is to come; above 1 MiB it is in a file from the first byte on. */
+/** Makes a NAR to be received. Above 1 MiB it is in a file from the first byte on. */
 export async function prepare(t: TestContext, sizeBytes: number, dir?: string): Promise<Case> {
   const bytes = randomBytes(sizeBytes);
   const torrent = torrentOf(bytes);
@@ -36,7 +36,7 @@ export async function prepare(t: TestContext, sizeBytes: number, dir?: string): 
   };
 }
 
-/** The code and the facts of the NarswarmError that something has to fail with. */
+/** Returns the code and the facts of the expected NarswarmError. */
 export async function failureOf(
   work: Promise<unknown>,
 ): Promise<{ code: string; facts: Readonly<Record<string, unknown>> }> {

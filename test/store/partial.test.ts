@@ -12,7 +12,7 @@ import { tempDir } from './store-fixture.ts';
 
 const MIB = 1024 * 1024;
 
-/** Where the first few MiB are missing, as `missing` tells it. */
+/** The first few MiB as `missing` returns them. */
 function mib(...ranges: readonly (readonly [from: number, to: number])[]): Range[] {
   return ranges.map(([from, to]) => ({ from: from * MIB, to: to * MIB }));
 }
@@ -88,7 +88,7 @@ test('takes saved hashes of pieces for what a stranger said', async (t) => {
     await writeFile(path, bytes.subarray(0, 2 * MIB));
     await writeFile(`${path}.pieces`, saved);
     const partial = await begin({ pieceless: true });
-    const heldBytes = saved.length === 60 ? 0 : 2 * MIB; // what is no digest of each piece says nothing
+    const heldBytes = saved.length === 60 ? 0 : 2 * MIB; // a file without a digest for each piece is ignored
     assert.equal(partial.heldBytes, heldBytes);
     await partial.write(heldBytes, [bytes.subarray(heldBytes)], 'a server');
     await partial.settle(target);

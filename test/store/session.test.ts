@@ -197,7 +197,7 @@ test('removes its folder if it is empty, and keeps remaining files', async (t) =
   assert.equal(await readFile(join(dirname(other.dir), left, 'nar'), 'utf8'), 'half of it');
 });
 
-/** A folder that a process of this machine made before it was started anew. */
+/** Makes a folder of a process that ran before this machine was restarted. */
 async function folderOfLastBoot(store: FileStore): Promise<string> {
   const session = await PartialSession.open(store);
   const [machine] = basename(session.dir).split('-');

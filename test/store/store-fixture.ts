@@ -15,7 +15,7 @@ import { CACHE_DIR, readFixture } from '../nix/fixtures.ts';
 /** The key that signed the fixtures. */
 export const KEY: PublicKey = parsePublicKey(readFixture('fixture-1.public'));
 
-/** A folder that is gone after the test. */
+/** Makes a folder that is removed after the test. */
 export async function tempDir(t: TestContext): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-store-'));
   t.after(() => rm(dir, { recursive: true, force: true, maxRetries: 10 })); // a worker may still write
@@ -38,7 +38,7 @@ export async function infoOf(store: FileStore, storeHash: string): Promise<NarIn
   return (await store.readNarInfo(parseStoreHash(storeHash)))!;
 }
 
-/** What a catalogue has to say of a path of the store that was looked into. */
+/** Returns the catalogue's entry for a path of the store whose contents were checked. */
 export async function entryFor(
   store: FileStore,
   storeHash: string,
@@ -50,13 +50,13 @@ export async function entryFor(
   return entryOf(torrent, storePath, file!.mtimeMs, askedBy, info.narHash);
 }
 
-/** The entry as an earlier version has written it: nobody has looked into the file. */
+/** Returns the entry as an earlier version wrote it, without a check of the contents. */
 export function unchecked(entry: CatalogueEntry): CatalogueEntry {
   const { narHash: _, ...rest } = entry;
   return rest;
 }
 
-/** What a machine shares that trusts these keys and shares all of them. */
+/** Returns the shared NARs of a machine that trusts and shares all of these keys. */
 export function sharedBy(store: FileStore, keys: readonly PublicKey[] = [KEY]): SharedNars {
   return new SharedNars({ keys, shareKeys: keys, stateDir: store.stateDir });
 }

@@ -52,7 +52,7 @@ export async function addPath(store: FileStore, name: string, made: Made = {}): 
   return info;
 }
 
-/** Says that a NAR was served at that time. */
+/** Records that a NAR was served at that time. */
 export async function serveAt(store: FileStore, info: NarInfo, atMs: number): Promise<void> {
   const folder = join(store.stateDir, 'served');
   await mkdir(folder, { recursive: true });

@@ -327,7 +327,7 @@ suite('hashing a stream of files', () => {
   });
 });
 
-/** What the catalogue says of a leaf that is sound. */
+/** Returns the catalogue's entry of a sound leaf. */
 async function listedBefore(t: TestContext): Promise<Awaited<ReturnType<typeof entryFor>>> {
   return entryFor(await filledStore(t), LEAF);
 }

@@ -11,7 +11,7 @@ import { type Handler, type Site, startSite } from '../support/http-site.ts';
 const A = '/nix/store/00000000000000000000000000000000-a';
 const B = '/nix/store/11111111111111111111111111111111-b';
 
-/** Answers with a body that has an ETag of its own; 304 to who has it. */
+/** Answers with a body and its ETag, or with 304 to a client that has this ETag. */
 const serve =
   (body: string): Handler =>
   ({ headers }, response) => {

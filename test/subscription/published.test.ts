@@ -28,7 +28,7 @@ suite('the contents of this machine’s hash map', () => {
       generation(1, { roots: [old], main: old }),
     ];
     await writeState(store, { ...base, name: 'app', source: 'app', generations });
-    // Build inputs that stand in for an output are not what the name says.
+    // Build inputs that replace an output are not the named output.
     await writeState(store, {
       ...base,
       name: 'built',

@@ -61,7 +61,7 @@ async function resolve(text: string, options: { file?: string; withSources?: boo
   return resolveSource(source, { ...context, withSources: options.withSources ?? false });
 }
 
-/** Where the output of an attribute lies, or will lie. */
+/** Returns the path of an attribute's output, whether it is built or not. */
 async function outputOf(attribute: string): Promise<StorePath> {
   const { stdout } = await execa('nix', [
     '--extra-experimental-features',

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { startHttpCache, type Fault, type ServedRequest } from './http-cache.ts';
 
-/** Parent to child: what to do. Child to parent: where it listens, then an answer to each message. */
+/** Parent to child: an order. Child to parent: its port, then an answer to each message. */
 type Order = { readonly faults: readonly Fault[] } | { readonly count: true };
 type Answer = { readonly port: number } | { readonly requests: readonly ServedRequest[] };
 

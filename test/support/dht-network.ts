@@ -8,16 +8,16 @@ import type { Endpoint } from '../../src/discovery/endpoint.ts';
 /** Real DHT nodes on loopback, each of which knows each other one. */
 export interface DhtNetwork extends AsyncDisposable {
   readonly nodes: DhtNode[];
-  /** For nodes that join later: where the first node listens. */
+  /** Address of the first node, for nodes that join later. */
   readonly bootstrap: Endpoint[];
   /** Starts one more node, which knows all others; closed with the network. */
   join(options?: DhtOptions): Promise<DhtNode>;
 }
 
-/** How long a process may take to announce itself. */
+/** Limit on the time until a process has announced itself. */
 const PATIENCE_MS = 30_000;
 
-/** Waits until the DHT knows, as a member of the cohort of a map, whoever listens on `port` for peers. */
+/** Waits until the DHT knows the process with the peer port `port` as a member of the cohort of a hash map. */
 export async function untilInCohort(bootstrap: readonly Endpoint[], address: string, port: number): Promise<void> {
   const { publicKey, salt } = parsePublisherAddress(address);
   await using node = await DhtNode.listen({ host: '127.0.0.1', bootstrap: [...bootstrap] });
@@ -46,7 +46,7 @@ export async function startDhtNetwork(count: number, host = '127.0.0.1'): Promis
   };
   try {
     for (let index = 0; index < count; index++) {
-      // One after the other: each newcomer asks all that came before it, and so becomes known to them.
+      // One after the other: each newcomer asks all earlier nodes, and so becomes known to them.
       // oxlint-disable-next-line no-await-in-loop
       const { port } = await join();
       if (index === 0) bootstrap.push({ host, port });

@@ -1,4 +1,4 @@
-/** Builds of several layers, of which the real Nix has built no more than the lowest: the rest is to be evaluated. */
+/** Builds of several layers. The real Nix has built only the lowest; the rest is only evaluated. */
 import { createHash } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -22,7 +22,7 @@ export interface EvaluatedBuilds {
 
 const FETCHED = 'fetched once\n';
 
-/** Adds `source` to the cache of a closure. @param dir new files go there */
+/** Adds `source` to the cache of a closure. @param dir for new files */
 export async function evaluatedBuilds(made: MadeClosure, dir: string): Promise<EvaluatedBuilds> {
   const file = join(dir, 'builds.nix');
   const flake = join(dir, 'flake');

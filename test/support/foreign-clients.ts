@@ -1,14 +1,14 @@
-/** BitTorrent clients of other people, each as Debian has it, started with what keeps it to a private DHT. */
+/** Other BitTorrent clients as Debian has them, started with options that keep them to a private DHT. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import bencode from 'bencode';
 
-/** The one that Debian's python3-libtorrent is for. */
+/** The Python of Debian's python3-libtorrent. */
 const PYTHON = '/usr/bin/python3';
 const LIBTORRENT_CLIENT = fileURLToPath(new URL('libtorrent_client.py', import.meta.url));
 
-/** What a client is to do, and where. */
+/** The task of a client. */
 export interface ClientTask {
   /** Its own folder; the file goes below {@link ClientTask.files}. */
   readonly dir: string;
@@ -24,7 +24,7 @@ export interface ClientTask {
 /** A client's command line, after it has written its configuration. It downloads, then seeds until it is killed. */
 export interface ForeignClient {
   readonly name: string;
-  /** The package of Debian, and a command line that shows that it is there. */
+  /** The package of Debian, and a command line that succeeds if it is installed. */
   readonly debianPackage: string;
   readonly check: readonly [string, ...string[]];
   /** Whether it finds peers by a magnet link in the DHT; ctorrent knows neither. */
@@ -69,7 +69,7 @@ const transmission: ForeignClient = {
       'peer-port': port,
     };
     await writeFile(join(dir, 'settings.json'), JSON.stringify(settings));
-    // Nodes that it knows from before are asked every two seconds; those of a list of routers, every fifteen.
+    // It asks known nodes every two seconds, and those of a list of routers every fifteen.
     const known = { id: Buffer.alloc(20, 't'), nodes: Buffer.concat(nodes.map(compactNode)) };
     await writeFile(join(dir, 'dht.dat'), bencode.encode(known));
     return ['transmission-cli', '--config-dir', dir, '--download-dir', files, '--port', String(port), torrent];
@@ -189,7 +189,7 @@ export const FOREIGN_CLIENTS: readonly ForeignClient[] = [
   ctorrent,
 ];
 
-/** Host names under which these clients look for the DHT, and the ports there. */
+/** Host names and ports at which these clients look for the DHT. */
 export const ROUTERS: readonly { readonly name: string; readonly port: number }[] = [
   { name: 'dht.libtorrent.org', port: 25401 },
   { name: 'router.bittorrent.com', port: 6881 },

@@ -4,8 +4,8 @@ import { dirname, join } from 'node:path';
 import { buildClosure, type MadeClosure } from '../../src/demo/closure.ts';
 
 /**
- * The next generation of a closure, in the same binary cache: one blob is another, and so are the packages from there on
- * to the root. With the last blob these are two paths of all.
+ * Adds the next generation of a closure to the same binary cache: one blob differs, and so do the packages from there
+ * to the root. With the last blob, two paths of all differ.
  *
  * @param blob index of the blob
  */

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Lab } from './lab.ts';
 
 export interface HangingProgram {
-  /** Environment of a process that is to start it. */
+  /** Environment of a process that will start it. */
   readonly env: Record<string, string>;
   /** The process that hangs, or undefined while there is none. */
   readonly pid: () => Promise<number | undefined>;
@@ -17,7 +17,7 @@ export interface HangingProgram {
 /**
  * A program of that name at the front of PATH, which hangs until it is released or ended.
  *
- * @param word hangs only where this is among its arguments; otherwise it is the real program at once
+ * @param word hangs only if this is among its arguments; otherwise becomes the real program at once
  */
 export async function hangingProgram(lab: Lab, name: string, word = ''): Promise<HangingProgram> {
   const dir = await lab.folder('bin');
@@ -38,7 +38,7 @@ PATH=\${PATH#*:} exec ${name} "$@"
   lab.use({
     async [Symbol.asyncDispose]() {
       const left = isReleased ? undefined : await pid();
-      if (left !== undefined && isRunning(left)) process.kill(left); // whoever had started it was killed
+      if (left !== undefined && isRunning(left)) process.kill(left); // its parent was killed
     },
   });
   return {

@@ -1,4 +1,4 @@
-/** A binary cache over HTTP on its own port. It can be told to misbehave, and records its requests. */
+/** A binary cache over HTTP on its own port. It can misbehave on demand, and records its requests. */
 
 import { createReadStream } from 'node:fs';
 import { open, realpath, stat } from 'node:fs/promises';
@@ -8,7 +8,7 @@ import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** One way to misbehave. Of several that match a request, the first that is not used up applies. */
+/** One way to misbehave. If several match a request, the first one that is not used up applies. */
 export interface Fault {
   /** Tested against the request's path and query; default: every request. */
   match?: RegExp;
@@ -34,7 +34,7 @@ export interface Fault {
   status?: number;
   /** Default 0. */
   afterBytes?: number;
-  /** How many requests it hits; default all. */
+  /** Number of requests that it affects; default: all. */
   times?: number;
   /** Value of the Retry-After header. */
   retryAfter?: string;
@@ -48,7 +48,7 @@ export interface ServedRequest {
   method: string;
   url: string;
   range?: string;
-  /** 0 while there is no answer. */
+  /** Status of the answer; 0 until there is one. */
   status: number;
   bytes: number;
 }
@@ -62,7 +62,7 @@ export interface HttpCache extends AsyncDisposable {
   /** Body bytes of all requests since the last reset. */
   bytesSent(): number;
   resetCounts(): void;
-  /** Cuts every connection, stalled ones too. */
+  /** Closes every connection, stalled ones too. */
   stop(): Promise<void>;
 }
 
@@ -168,7 +168,7 @@ async function answer(
   await misbehave(response, record, fault, await readRange(file.path, start, end));
 }
 
-/** Sends `body` in the way that the fault asks for. */
+/** Sends `body` with the fault. */
 async function misbehave(response: ServerResponse, record: ServedRequest, fault: Fault, body: Buffer): Promise<void> {
   const { kind, afterBytes = 0, rateBytesPerSec = 10_000 } = fault;
   const write = async (bytes: Buffer): Promise<void> => {
@@ -217,7 +217,7 @@ async function readRange(path: string, start: number, end: number): Promise<Buff
   return body;
 }
 
-/** The regular file that a request names; undefined where there is none below `base`. */
+/** Returns the regular file that a request names; undefined if there is none below `base`. */
 async function findFile(base: string, url: string): Promise<{ path: string; sizeBytes: number } | undefined> {
   try {
     const [pathname = ''] = url.split('?', 1);
@@ -230,7 +230,7 @@ async function findFile(base: string, url: string): Promise<{ path: string; size
   }
 }
 
-/** [start, end) of a Range header; undefined where everything is asked for, null where nothing can be sent. */
+/** Returns [start, end) of a Range header; undefined for the whole file, null if nothing can be sent. */
 function parseRange(header: string | undefined, sizeBytes: number): [number, number] | null | undefined {
   const match = /^bytes=(\d*)-(\d*)$/.exec(header ?? '');
   if (match === null || (match[1] === '' && match[2] === '')) return undefined;

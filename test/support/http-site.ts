@@ -13,7 +13,7 @@ export interface Site extends AsyncDisposable {
   handler: Handler;
 }
 
-/** A server that does what the handler says, and a client without patience. */
+/** Starts a server with this handler, and a client with short timeouts. */
 export async function startSite(handler: Handler): Promise<Site> {
   const requests: IncomingMessage[] = [];
   const server = createServer((request, response) => {

@@ -1,15 +1,15 @@
 import { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 
-/** A socket to nobody. */
+/** A socket without another side. */
 export interface IdleSocket extends Socket {
-  /** What was written to it. */
+  /** The bytes written to it. */
   readonly written: Buffer[];
-  /** Has bytes come, as if the other side had sent them. */
+  /** Delivers bytes as if the other side had sent them. */
   push(bytes: Buffer): boolean;
 }
 
-/** A socket that takes everything that is written, and reads what a test pushes. */
+/** Makes a socket that takes everything that is written, and reads the bytes that a test pushes. */
 export function idleSocket(): IdleSocket {
   const written: Buffer[] = [];
   const socket = new Duplex({

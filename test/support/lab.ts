@@ -1,6 +1,6 @@
 /**
  * A laboratory for end-to-end tests: real `narswarm` processes on loopback, a real closure that the real Nix built and
- * signed, folders that vanish, and one look at a file store that tells whether it is sound.
+ * signed, temporary folders, and a check whether a file store is sound.
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from 'node:child_process';
@@ -21,10 +21,10 @@ import { startDhtNetwork, type DhtNetwork } from './dht-network.ts';
 import './test-nix.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-/** The program as it is installed: that is what users run, and it starts in half the time. */
+/** The program as it is installed: users run this one, and it starts in half the time. */
 const MAIN = join(ROOT, 'dist/main.js');
 const FIXTURES = fileURLToPath(new URL('../../fixtures/nix/', import.meta.url));
-/** A process that runs longer than any test may is killed, and its test fails by the missing status. */
+/** Limit on a process, longer than any test may run. Then it is killed, and its test fails for lack of a status. */
 const PATIENCE_MS = 110_000;
 
 /** One line of `--json`. */
@@ -46,7 +46,7 @@ export interface Run {
 export interface ProcessOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Started in place of Node with the command line after it, such as `unshare`. */
+  /** Program that is started with the command line as its arguments, such as `unshare`. */
   readonly wrapper?: readonly string[];
 }
 
@@ -146,7 +146,7 @@ export class CliProcess implements AsyncDisposable {
   }
 }
 
-/** A publisher at work and the two addresses that it has. */
+/** A running publisher and its two addresses. */
 export interface RunningPublisher {
   readonly process: CliProcess;
   readonly ready: CliEvent;
@@ -201,7 +201,7 @@ export class Lab implements AsyncDisposable {
     return this.#stack.use(await startDhtNetwork(count));
   }
 
-  /** Ties something to the life of the lab. */
+  /** Disposes of something together with the lab. */
   use<T extends AsyncDisposable>(thing: T): T {
     return this.#stack.use(thing);
   }
@@ -223,7 +223,7 @@ export class Lab implements AsyncDisposable {
     return new CliProcess(args.includes('--json') ? args : [...args, '--json'], this.env, options).end();
   }
 
-  /** Runs a command as a person does, without `--json`. */
+  /** Runs a command like a person, without `--json`. */
   async runPlain(args: readonly string[], options?: ProcessOptions): Promise<Run> {
     return new CliProcess(args, this.env, options).end();
   }
@@ -296,7 +296,7 @@ export function mirrorOf(address: string, url: string): string {
 /** Flags of a process that stays on loopback and knows only named peers. */
 export const ALONE: readonly string[] = ['--listen', '127.0.0.1', '--no-lan', '--no-dht'];
 
-/** Fails unless a command ended with that status and said so in one clear sentence and one event. */
+/** Fails unless a command ended with that status, and reported it in one clear sentence and one event. */
 export function assertFailure(run: Run, status: number, code: string, says: RegExp): void {
   assert.equal(run.status, status, `${run.stdout}${run.stderr}`);
   const lines = run.stderr.trimEnd().split('\n');
@@ -323,23 +323,23 @@ export async function readNarInfos(dir: string): Promise<Map<string, NarInfo>> {
   return new Map((await Promise.all(infos)).map((info, index) => [(names[index] ?? '').slice(0, 32), info]));
 }
 
-/** The canonical torrent of a NAR that lies in a binary cache. */
+/** Makes the canonical torrent of a NAR in a binary cache. */
 export async function torrentIn(cacheDir: string, info: NarInfo): Promise<NarTorrent> {
   const hashes = await hashNar(join(cacheDir, info.url));
   assert.ok(hashes !== undefined, `${info.url} is not in ${cacheDir}`);
   return narTorrent({ ...hashes, extension: extensionOf(info.compression) });
 }
 
-/** Bytes of all NARs of a binary cache, as its narinfos have them. */
+/** Sums up the sizes of all NARs of a binary cache, from its narinfos. */
 export async function narBytesOf(dir: string): Promise<number> {
   return [...(await readNarInfos(dir)).values()].reduce((sum, { fileSize = 0 }) => sum + fileSize, 0);
 }
 
 /**
  * Fails unless a file store is sound: each narinfo is signed and has the narinfos that it refers to, each file in
- * `nar/` has the SHA-256 that its name says, and no temporary file is left beside them.
+ * `nar/` has the SHA-256 of its name, and no temporary file is left beside them.
  *
- * @param options.withoutNar base names that may have a narinfo and no NAR: what the target held already
+ * @param options.withoutNar base names that may have a narinfo and no NAR, since the target held them already
  * @param options.afterKill whether a process was killed that may have left a temporary file, which gc removes after a day
  */
 export async function assertSound(
@@ -388,7 +388,7 @@ async function hashOf(path: string): Promise<string> {
   );
 }
 
-/** Nix makes its stores read-only. A child of a killed process may still write a last file: then it removes again. */
+/** Removes a folder again if a child of a killed process still writes a last file. Nix makes its stores read-only. */
 async function removeTree(dir: string): Promise<void> {
   spawnSync('chmod', ['-R', 'u+w', dir]);
   await rm(dir, { recursive: true, force: true, maxRetries: 10 });

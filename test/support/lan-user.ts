@@ -5,21 +5,21 @@ import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { CliProcess, Lab, ProcessOptions, Run } from './lab.ts';
 import type { Host } from './namespaces.ts';
 
-/** A cache that is not there. */
+/** The address of a cache that does not exist. */
 export const DEAD_CACHE = 'http://127.0.0.1:1';
 
-/** What a user's nix.conf says, and what the user wants. */
+/** The settings of a user's nix.conf, and the wanted closure. */
 export interface LanUserOptions {
   readonly made: MadeClosure;
   /** URL of the only substituter. */
   readonly cache: string;
-  /** Default: the key that has signed the closure. */
+  /** Trusted keys. Default: the key that has signed the closure. */
   readonly key?: string | undefined;
   /** Variables of its processes besides those of every user. */
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** A user of a machine on a network: a config file, a file store, and what nix.conf says. */
+/** A user of a machine on a network, with a config file, a file store and a nix.conf. */
 export class LanUser {
   readonly host: Host;
   readonly store: string;
@@ -60,7 +60,7 @@ export class LanUser {
     return this.run(...this.#fetching(args));
   }
 
-  /** The same, and does not wait for the end. */
+  /** Starts the same fetch without waiting for its end. */
   startFetch(...args: readonly string[]): CliProcess {
     return this.#lab.start(this.#fetching(args), this.#options);
   }
@@ -86,7 +86,7 @@ export async function startHolder(
   return { user, daemon: await user.daemon() };
 }
 
-/** Returns bytes by kind of source, of a run that has fetched everything. */
+/** Returns the bytes by kind of source of a run that has fetched everything. */
 export function bytesOf(run: Run): { readonly peers: number; readonly upstream: number } {
   assert.equal(run.status, 0, run.stderr);
   return run.event('done')['bytes'] as { peers: number; upstream: number };

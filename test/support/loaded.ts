@@ -33,14 +33,14 @@ export interface Loaded {
   readonly webTorrent: boolean;
   /** The library of the DHT; WebTorrent brings it along. */
   readonly dht: boolean;
-  /** The library by which caches on the local network are found. */
+  /** The library that finds caches on the local network. */
   readonly mdns: boolean;
   readonly fetchOfNode: boolean;
-  /** The package by which WebTorrent would follow URLs. */
+  /** The package with which WebTorrent would follow URLs. */
   readonly fetchOfWebTorrent: boolean;
 }
 
-/** Environment of a process that is to tell, into a file. */
+/** Environment of a process that records its modules in a file. */
 export function tellLoaded(file: string): Record<string, string> {
   return { NODE_OPTIONS: `--import ${import.meta.url}`, LOADED_TO: file };
 }

@@ -5,7 +5,7 @@ import type { CliEvent, CliProcess, Lab, Run } from './lab.ts';
 export interface MachineOptions {
   /** Flags of every update. */
   readonly flags: readonly string[];
-  /** What its processes see besides what those of the lab see. */
+  /** Variables of its processes besides those of the lab. */
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -32,7 +32,7 @@ export class Machine {
     return machine;
   }
 
-  /** Adds lines to the config file; before the first subscription. */
+  /** Adds lines to the config file. Call it before the first subscription. */
   async configure(toml: string): Promise<void> {
     await appendFile(this.configFile, `${toml}\n`);
   }
@@ -50,7 +50,7 @@ export class Machine {
     return this.#lab.service(args, { env: this.#env });
   }
 
-  /** Fails the test unless it is accepted. */
+  /** Subscribes. Fails the test unless the subscription is accepted. */
   async subscribe(name: string, source: string, ...flags: readonly string[]): Promise<void> {
     const run = await this.run(['subscribe', name, source, ...flags]);
     assert.equal(run.status, 0, run.stderr);
@@ -65,7 +65,7 @@ export class Machine {
     return this.start(['update', ...this.#options.flags, ...args]);
   }
 
-  /** An update that ends well: what it says of the subscription, the only one unless a name is given. */
+  /** Runs an update that succeeds. Returns its event of the subscription, the only one unless a name is given. */
   async updated(...args: readonly string[]): Promise<CliEvent> {
     const run = await this.update(args);
     assert.equal(run.status, 0, `${run.stderr}${run.stdout}`);

@@ -17,17 +17,17 @@ const NAME_PREFIX = 'narswarm-test';
 export interface HostOptions {
   /** Default: `v4`, IPv4 and an IPv6 link-local address, as most home networks. `link-local` and `ula` have no IPv4. */
   readonly addresses?: 'v4' | 'v4-only' | 'link-local' | 'ula' | 'none';
-  /** What it sends, and what it is sent, in kbit/s. Default: no limit. */
+  /** Rate of its line in each direction, in kbit/s. Default: no limit. */
   readonly upKbit?: number;
   readonly downKbit?: number;
   /**
-   * Ports that a firewall like NixOS' lets in; everything else that nobody in here asked for is dropped. Default: no
+   * Ports that a firewall like NixOS' opens. All other unrequested packets are dropped. Default: no
    * firewall.
    */
   readonly firewall?: { readonly tcp?: readonly number[]; readonly udp?: readonly number[] };
 }
 
-/** For `before`: fails, naming the reason, where this machine cannot make network namespaces. */
+/** For `before`: fails with the reason if this machine cannot make network namespaces. */
 export function requireNamespaces(): void {
   assert.equal(process.getuid?.(), 0, 'hosts in network namespaces need root: run this test as root');
   for (const [program, debianPackage] of [
@@ -40,7 +40,7 @@ export function requireNamespaces(): void {
   }
 }
 
-/** The bridge and the hosts on it. Disposing of it kills what runs in the hosts and removes them. */
+/** The bridge and the hosts on it. Disposing of it kills the processes in the hosts and removes them. */
 export class Lan implements AsyncDisposable {
   /** The first three numbers of every host's IPv4 address. */
   readonly subnet: string;
@@ -56,7 +56,7 @@ export class Lan implements AsyncDisposable {
   }
 
   /**
-   * Makes the bridge; removes what test processes that were killed have left.
+   * Makes the bridge. Removes namespaces of test processes that were killed.
    *
    * @param subnet the first three numbers of every host's IPv4 address
    */
@@ -100,7 +100,7 @@ export class Lan implements AsyncDisposable {
 /** One machine on the bridge. */
 export class Host {
   readonly namespace: string;
-  /** Its IPv4 address, and its unique local IPv6 address, where it has them. */
+  /** Its IPv4 address and its unique local IPv6 address, if it has them. */
   readonly ipv4: string;
   readonly ula: string;
   readonly #mac: string;
@@ -129,7 +129,7 @@ export class Host {
     return /inet6 (fe80[0-9a-f:]+)/.exec(text)?.[1] ?? assert.fail(`no link-local address: ${text}`);
   }
 
-  /** Runs a command in here to its end. Fails the test where it fails. @returns its standard output */
+  /** Runs a command in here to its end. Fails the test if it fails. @returns its standard output */
   run(...command: readonly [string, ...string[]]): string {
     return run(...this.wrapper, ...command);
   }
@@ -169,7 +169,7 @@ export class Host {
     this.addAddresses(this.#options.addresses ?? 'v4');
   }
 
-  /** What DHCP or router advertisements bring. */
+  /** Adds the addresses that DHCP or router advertisements would bring. */
   addAddresses(addresses: NonNullable<HostOptions['addresses']>): void {
     if (addresses.startsWith('v4')) this.ip(`address add ${this.ipv4}/24 dev ${INTERFACE}`);
     if (addresses === 'ula') this.ip(`address add ${this.ula}/64 dev ${INTERFACE} nodad`);
@@ -197,12 +197,12 @@ export class Host {
     limit(this.#lan.switchName, this.#port, downKbit);
   }
 
-  /** Bytes that have left it over its line so far, headers included. */
+  /** Returns the bytes that it has sent over its line so far, with headers. */
   sentBytes(): number {
     return Number(this.run('cat', `/sys/class/net/${INTERFACE}/statistics/tx_bytes`));
   }
 
-  /** Sends what is for other networks to a host. */
+  /** Routes packets for other networks through a host. */
   routeVia(gateway: Host): void {
     this.ip(`route replace default via ${gateway.ipv4} dev ${INTERFACE}`);
   }
@@ -230,7 +230,7 @@ export class Host {
   }
 
   /**
-   * Counts from now on what is sent beyond the local network, and every question to a name server.
+   * Counts packets beyond the local network from now on, and every question to a name server.
    *
    * @returns reads the count
    */
@@ -251,7 +251,7 @@ export class Host {
 
 let counter = 0;
 
-/** A token bucket; what does not fit waits up to a second, as in a home router. */
+/** Limits a line by a token bucket. Packets that do not fit wait up to a second, as in a home router. */
 function limit(namespace: string, device: string, kbit: number | undefined): void {
   const inside = ['ip', 'netns', 'exec', namespace, 'tc', 'qdisc'] as const;
   if (kbit === undefined) {
@@ -286,7 +286,7 @@ function run(...[file, ...args]: readonly [string, ...string[]]): string {
   return result.stdout;
 }
 
-/** Removes a namespace with its interfaces; kills what runs in it, which only a test can have started. */
+/** Removes a namespace with its interfaces, and kills its processes. Only a test can have started them. */
 function removeNamespace(namespace: string): void {
   const pids = spawnSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' }).stdout ?? '';
   for (const pid of pids.split('\n').filter((line) => line !== '')) {
@@ -299,7 +299,7 @@ function removeNamespace(namespace: string): void {
   spawnSync('ip', ['netns', 'delete', namespace], { stdio: 'ignore' });
 }
 
-/** A test process that was killed could not clean up. */
+/** Removes namespaces of test processes that were killed before they could clean up. */
 function removeAbandoned(): void {
   const running = new Set(readdirSync('/proc'));
   const { stdout } = spawnSync('ip', ['netns', 'list'], { encoding: 'utf8' });

@@ -10,19 +10,19 @@ import { chmodSync, globSync, mkdirSync, readFileSync, renameSync, rmSync, statS
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
-/** The release whose Nix is the newer one, seen from each. */
+/** The next release of Debian after each, which has the newer Nix. */
 const NEWER_SUITE: Readonly<Record<string, string>> = { bullseye: 'trixie', bookworm: 'trixie', trixie: 'sid' };
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const PROGRAMS = ['nix', 'nix-store', 'nix-build', 'nix-instantiate', 'nix-daemon', 'nix-env', 'nix-hash'];
 
-/** Why there is no newer Nix to be had here, in a few words. */
+/** The reason why there is no newer Nix here, in a few words. */
 export class NoNewerNix extends Error {}
 
 /**
- * The folder with the programs of a newer Nix; fetched unless it is there.
+ * Returns the folder with the programs of a newer Nix. Fetches it unless it is there.
  *
  * @param suite of Debian; default: the one after this machine's
- * @throws NoNewerNix on a machine that is not Debian, has no network, or whose release is the newest
+ * @throws NoNewerNix if the machine is not Debian, has no network, or has the newest release
  */
 export function newerNix(suite: string = suiteAfterThis()): string {
   const dir = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'narswarm-test', `nix-${suite}`);
@@ -51,7 +51,7 @@ function suiteAfterThis(): string {
   return suite;
 }
 
-/** Downloads nix-bin with all that it depends on, by a configuration of apt of its own. @returns the .deb files */
+/** Downloads nix-bin with its dependencies, with an own configuration of apt. @returns the .deb files */
 function downloadPackages(suite: string, dir: string): string[] {
   const place = (name: string): string => join(dir, name);
   for (const name of ['lists/partial', 'cache/archives/partial']) mkdirSync(place(name), { recursive: true });
@@ -79,7 +79,7 @@ function downloadPackages(suite: string, dir: string): string[] {
   return globSync(place('cache/archives/*.deb'));
 }
 
-/** Where this machine gets Debian's packages from. */
+/** Returns the source of this machine's Debian packages. */
 function mirrorOfThisMachine(): string {
   const list = apt('indextargets', ['--format', '$(REPO_URI) $(COMPONENT) $(RELEASE)', 'Created-By: Packages']);
   const [, mirror] = /^(\S+) main \w+$/m.exec(list) ?? [];
@@ -115,7 +115,7 @@ function writePrograms(bin: string, place: { root: string; finalBin: string; fin
   const final = (name: string): string => `'${join(place.finalRoot, name)}'`;
   for (const name of PROGRAMS) {
     const file = join(bin, name);
-    // Nix starts itself for remote builds: by NIX_BIN_DIR. What it is to be, it tells from its name.
+    // Nix starts itself for remote builds, from NIX_BIN_DIR. Its name decides which program it is.
     writeFileSync(
       file,
       `#!/bin/sh

@@ -10,7 +10,7 @@ import './test-nix.ts';
 const NIX_CONFIG = `substitute = false\nbuild-users-group =\nsandbox-paths = ${sandboxPaths()}`;
 
 /**
- * Gives each test of the calling file an empty folder and, below it, an empty store as the default one of Nix; the
+ * Gives each test of the calling file an empty folder, with an empty store as the default one of Nix. The
  * environment is put back after each.
  *
  * @param prepare called with the folder before each test

@@ -3,7 +3,7 @@ import { createServer, type RequestListener } from 'node:http';
 import { createServer as createRawServer } from 'node:net';
 import { readPort } from './http-cache.ts';
 
-/** A server that answers as the listener does. */
+/** Starts a server with this listener. */
 export async function serve(listener: RequestListener): Promise<{ url: string } & AsyncDisposable> {
   const server = createServer(listener).listen(0, '127.0.0.1');
   await once(server, 'listening');

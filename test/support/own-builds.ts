@@ -1,4 +1,4 @@
-/** Builds of one's own: made by the real Nix on top of a closure that somebody else signed, and signed by nobody. */
+/** Own builds: made by the real Nix on top of a closure that somebody else signed, and unsigned. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';

@@ -18,7 +18,7 @@ export const ID = {
   EXTENDED: 20,
 } as const;
 
-/** A message that came: `payload` is without its id. */
+/** A received message; `payload` is without its id. */
 export interface Message {
   readonly id: number;
   readonly payload: Buffer;
@@ -36,7 +36,7 @@ export class RawPeer {
   constructor(socket: Socket) {
     this.socket = socket;
     socket.on('data', (bytes: Buffer) => this.#take(bytes));
-    socket.on('error', () => undefined); // being cut off is what many tests wait for
+    socket.on('error', () => undefined); // many tests wait until they are disconnected
     for (const event of ['data', 'end', 'close']) socket.on(event, () => this.#news.emit('news'));
     this.#news.setMaxListeners(0);
   }
@@ -50,7 +50,7 @@ export class RawPeer {
     return peer;
   }
 
-  /** As {@link open}, and waits for the other side's handshake. */
+  /** Connects like {@link open}, and waits for the other side's handshake. */
   static async connect(port: number, infoHash: InfoHash): Promise<RawPeer> {
     const peer = await RawPeer.open(port, infoHash);
     await peer.until(() => peer.#handshake !== undefined);
@@ -74,12 +74,12 @@ export class RawPeer {
     this.socket.write(message(id, payload));
   }
 
-  /** A message of an extension (BEP 10): `id` as the receiver has named it, 0 for the handshake. */
+  /** Sends a message of an extension (BEP 10) under the receiver's `id`, 0 for the handshake. */
   extended(id: number, payload: string | Uint8Array): void {
     this.send(ID.EXTENDED, Buffer.concat([Buffer.from([id]), Buffer.from(payload)]));
   }
 
-  /** Waits for a message of that kind, the first that ever came. */
+  /** Waits for the first message of that kind since the connection began. */
   async receive(id: number): Promise<Buffer> {
     await this.until(() => this.messages.some((one) => one.id === id));
     return this.messages.find((one) => one.id === id)!.payload;
@@ -90,7 +90,7 @@ export class RawPeer {
     await this.until(() => !this.isOpen);
   }
 
-  /** Waits until something holds, looking at each packet and at the end. */
+  /** Waits until a condition holds. Checks it after each packet and at the end. */
   async until(holds: () => boolean): Promise<void> {
     while (!holds()) {
       if (!this.isOpen) throw new Error('the connection was closed');
@@ -122,7 +122,7 @@ export interface RawSeed extends AsyncDisposable {
   readonly peers: RawPeer[];
 }
 
-/** Listens on loopback, answers every handshake with one of its own, and then does what `onPeer` does. */
+/** Listens on loopback, answers every handshake with one of its own, and then calls `onPeer`. */
 export async function startRawSeed(infoHash: InfoHash, onPeer: (peer: RawPeer) => void): Promise<RawSeed> {
   const peers: RawPeer[] = [];
   const server = createServer((socket) => {
@@ -143,7 +143,7 @@ export async function startRawSeed(infoHash: InfoHash, onPeer: (peer: RawPeer) =
   };
 }
 
-/** A message as it goes over the wire (BEP 3). */
+/** Formats a message for the wire (BEP 3). */
 export function message(id: number, payload: Uint8Array = Buffer.alloc(0)): Buffer {
   return Buffer.concat([numbers(payload.length + 1), Buffer.from([id]), payload]);
 }

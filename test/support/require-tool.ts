@@ -1,8 +1,8 @@
-/** Programs that `npm test` sees to (tools.ts): without them a test fails, and says what to install. */
+/** Programs that `npm test` installs (tools.ts). Without them a test fails, and names the package to install. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 
-/** For `before`: fails unless a command line runs, and names the package of Debian that has it. */
+/** For `before`: fails unless a command line runs. The message names its package in Debian. */
 export function requireTool(packageName: string, command: string, ...args: readonly string[]): () => void {
   return () => {
     const { status, error } = spawnSync(command, args, { stdio: 'ignore' });

@@ -1,6 +1,6 @@
 /**
- * Loaded into a process by {@link stallAt}: the first call of a function of node:fs whose arguments fit never comes back,
- * and the process says so with an event `stalled`. What the process does up to there is what it always does.
+ * Loaded into a process by {@link stallAt}: the first call of a node:fs function with fitting arguments never returns,
+ * and the process reports it with an event `stalled`. Until then the process runs as always.
  */
 import fs, { promises, writeSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
@@ -19,17 +19,17 @@ if (name !== '' && isMainThread) {
     if (!args.some((arg) => typeof arg === 'string' && fits.test(arg)) || left-- > 0) return original(...args);
     writeSync(1, '{"event":"stalled"}\n');
     if (isSync) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
-    setInterval(() => undefined, 60_000); // or the process would end for want of work
+    setInterval(() => undefined, 60_000); // or the process would end without work
     return new Promise(() => undefined);
   };
   syncBuiltinESMExports();
 }
 
 /**
- * Environment of a process that is to stall.
+ * Returns the environment of a process that will stall.
  *
  * @param call function of node:fs/promises, or one of node:fs that ends in Sync
- * @param path what one of its arguments is like; without spaces
+ * @param path pattern that one of its arguments matches; without spaces
  * @param after calls that fit and go through before
  */
 export function stallAt(call: string, path: RegExp, after = 0): Record<string, string> {

@@ -1,6 +1,6 @@
 /**
  * Makes tests run with another Nix than the one in PATH: NARSWARM_TEST_NIX names its `nix`, or the folder of its
- * programs. Imported by everything in support/ that runs Nix, for what it does on import.
+ * programs. Everything in support/ that runs Nix imports it for its effect.
  */
 import { statSync } from 'node:fs';
 import { delimiter, dirname, join, resolve } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * Sees to it that the programs which tests and demo run are there: `node test/support/tools.ts nix aria2 libtorrent`.
- * On Debian as root it installs what is missing; elsewhere it names it in one line.
+ * Makes sure that the programs for tests and demo are installed: `node test/support/tools.ts nix aria2 libtorrent`.
+ * On Debian as root it installs missing ones; elsewhere it names them in one line.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 

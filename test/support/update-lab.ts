@@ -65,7 +65,7 @@ export class Machine {
     return this.lab.run(['status', '--store', this.store, ...args], this.#withConfig(options));
   }
 
-  /** What `status --json` says of one subscription. */
+  /** Returns the report of `status --json` about one subscription. */
   async statusOf(name: string): Promise<CliEvent> {
     const run = await this.status([name]);
     assert.equal(run.status, 0, run.stderr);
@@ -76,7 +76,7 @@ export class Machine {
     return join(this.store, 'narswarm', 'subscriptions', `${name}.json`);
   }
 
-  /** The state as the last update has left it. */
+  /** Returns the state after the last update. */
   async state(name: string): Promise<SubscriptionState> {
     return JSON.parse(await readFile(this.stateFile(name), 'utf8')) as SubscriptionState;
   }
@@ -92,7 +92,7 @@ export class Machine {
 }
 
 /**
- * A machine that follows a closure as `desktop`, and asks nobody but a cache of its own, which counts and fails as told.
+ * Makes a machine that follows a closure as `desktop`, and asks only a cache of its own, which counts and can fail.
  *
  * @param more of the subscription; `cacheDir` is what the cache serves, `store` the machine's file store
  */
@@ -106,14 +106,14 @@ export async function machineWithCache(
   return { machine: await Machine.of(lab, { desktop: { source: made.root, ...more } }, flags, store), cache };
 }
 
-/** The event of a subscription, the only one unless it is named. Fails the test where there is none. */
+/** Returns the event of a subscription, the only one unless it is named. Fails the test if there is none. */
 export function updated(run: Run, name?: string): CliEvent {
   const found = run.events.find((event) => event.event === 'subscription' && (name ?? event['name']) === event['name']);
   assert.ok(found !== undefined, `nothing about ${name ?? 'a subscription'}: ${run.stdout}${run.stderr}`);
   return found;
 }
 
-/** Looks again until something holds; fails where the process that is to bring it about ends first. */
+/** Waits until a condition holds. Fails if the process that should bring it about ends first. */
 export async function until(holds: () => boolean | Promise<boolean>, process: CliProcess): Promise<void> {
   let hasEnded = false;
   void process.end().then(() => (hasEnded = true));

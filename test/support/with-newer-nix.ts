@@ -1,6 +1,6 @@
 /**
  * Runs tests with the Nix of a newer release of Debian: `npm run test:newer-nix [-- [--suite SUITE] FILE…]`. Without files
- * those in which Nix has most to do. Where there is none to be had it says why in one line, and that is no failure.
+ * it runs those that use Nix most. If there is no newer Nix, it says why in one line; this is no failure.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';

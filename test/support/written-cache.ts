@@ -1,4 +1,4 @@
-/** Signed binary caches that a test writes by hand: paths of any contents, and narinfos that say what the test wants. */
+/** Signed binary caches that a test writes by hand: paths with any contents, and narinfos with any fields. */
 import { createHash, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -19,10 +19,10 @@ export interface WrittenPath {
 export interface WrittenPathOptions {
   /** Name to take the hash part from. Default: the path's own. */
   readonly hashOf?: string;
-  /** Contents of the one file that the path is. Default: its name and what it refers to. */
+  /** Contents of the path, a single file. Default: its name and references. */
   readonly contents?: string;
   readonly references?: readonly string[];
-  /** What the narinfo says beyond the truth, after it was signed. */
+  /** Changes of the narinfo after it was signed. */
   readonly lie?: (info: NarInfo) => Partial<NarInfo>;
 }
 
@@ -37,7 +37,7 @@ export class WrittenCache {
     this.publicKey = formatPublicKey(this.#key);
   }
 
-  /** An empty cache in a folder that is there, which signs with a key of that name, or with the key of another one. */
+  /** Makes an empty cache in an existing folder. Signs with a new key of that name, or with another cache's key. */
   static async create(dir: string, keyOf: string | WrittenCache): Promise<WrittenCache> {
     await mkdir(join(dir, 'nar'));
     await writeFile(join(dir, 'nix-cache-info'), 'StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n');

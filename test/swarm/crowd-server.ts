@@ -1,6 +1,6 @@
 /**
- * A process of its own that seeds a NAR of 64 MiB and a small one, meets a cohort, and serves a map over HTTP: what
- * crowd.test.ts measures the memory of. Prints one line of JSON when it is ready, and its peak memory on SIGUSR2.
+ * A process that seeds a NAR of 64 MiB and a small one, meets a cohort, and serves a hash map over HTTP.
+ * crowd.test.ts measures its memory. Prints one line of JSON when it is ready, and its peak memory on SIGUSR2.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
@@ -22,7 +22,7 @@ import { Swarm, type Seed } from '../../src/swarm/swarm.ts';
 import { keepHeapSmall } from '../../src/cli/small-heap.ts';
 import { MIB, torrentOf } from './swarm-fixture.ts';
 
-keepHeapSmall(); // as a daemon
+keepHeapSmall(); // like a daemon
 const [folder = ''] = process.argv.slice(2);
 const COHORT = createHash('sha1').update('a cohort').digest('hex') as InfoHash;
 const seeds = new Map<InfoHash, Seed>();

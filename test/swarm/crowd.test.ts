@@ -27,7 +27,7 @@ interface Crowd {
   readonly cohort: InfoHash;
   readonly infoHashes: readonly [InfoHash, InfoHash];
   readonly files: readonly [FileHash, FileHash];
-  /** The most memory that the process has had so far. */
+  /** Peak memory of the process so far. */
   readonly peakMiB: () => Promise<number>;
 }
 
@@ -47,7 +47,7 @@ async function serve(t: TestContext): Promise<Crowd> {
   return { ...(JSON.parse(ready) as Omit<Crowd, 'peakMiB'>), peakMiB };
 }
 
-/** Connects from one of many addresses of this machine, so from many hosts as others see it. */
+/** Connects from one of many addresses of this machine, which look like many hosts. */
 async function from(t: TestContext, host: number, port: number): Promise<Socket> {
   const socket = connect({ port, host: '127.0.0.1', localAddress: `127.0.${1 + (host >> 8)}.${host & 255}` });
   socket.on('error', () => undefined);
@@ -57,7 +57,7 @@ async function from(t: TestContext, host: number, port: number): Promise<Socket>
   return socket;
 }
 
-/** Fetches a block as any client does. */
+/** Fetches a block like any client. */
 async function isServed({ port, infoHashes }: Crowd): Promise<void> {
   const peer = await RawPeer.connect(port, infoHashes[0]);
   peer.send(ID.INTERESTED);
@@ -91,7 +91,7 @@ test('1,000 peers that ask for 2,000 short blocks each take bounded memory', LIM
   const opening = Buffer.concat([handshakeOf(crowd.infoHashes[0]), message(ID.INTERESTED), ...asks]);
   for (let count = 0; count < 1000; count++) (await from(t, count % 20, crowd.port)).write(opening);
   for (let second = 0; second < 3; second++) {
-    await sleep(1000); // the memory grows while the questions are read
+    await sleep(1000); // the memory grows while the requests are read
     await isServed(crowd);
   }
   const grownMiB = (await crowd.peakMiB()) - before;
@@ -135,11 +135,11 @@ suite('1,000 members that do not read take bounded memory, and others are served
       const hello = message(ID.EXTENDED, Buffer.from('\0d1:md13:nar_exchange2i2eee'));
       for (let count = 0; count < 1000; count++) {
         const socket = await from(t, count % 20, crowd.port);
-        const peerId = `-XX0001-${String(count).padStart(12, '0')}`; // of each member its own, or they share one link
+        const peerId = `-XX0001-${String(count).padStart(12, '0')}`; // members with one id would share one link
         socket.write(Buffer.concat([handshakeOf(crowd.cohort, peerId), hello, asks(crowd, count)]));
       }
       for (let second = 0; second < 5; second++) {
-        await sleep(1000); // the memory grows while the questions are read
+        await sleep(1000); // the memory grows while the requests are read
         await isServed(crowd);
       }
       const grownMiB = (await crowd.peakMiB()) - before;
@@ -151,7 +151,7 @@ suite('1,000 members that do not read take bounded memory, and others are served
 suite('the HTTP mirror', () => {
   const GET = 'GET /shards/all.zst HTTP/1.1\r\nHost: x\r\n\r\n';
 
-  /** The length of a shard, as another host gets it. */
+  /** Returns the length of a shard that another host gets. */
   async function shardBytes({ httpPort }: Crowd): Promise<number> {
     const asked = request({ port: httpPort, path: '/shards/all.zst', localAddress: '127.0.9.9', agent: false }).end();
     const [response] = (await once(asked, 'response')) as [AsyncIterable<Buffer>];

@@ -1,4 +1,4 @@
-/** What a stranger may send to a seed: it costs him his connection, and nobody else anything. */
+/** A stranger's messages to a seed may cost the stranger its connection, and others nothing. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
@@ -16,7 +16,7 @@ async function seeding(t: TestContext, sizeBytes = 3 * MIB): Promise<{ nar: Test
   return { nar, seeder: await startSeeder(t, [nar.seed]) };
 }
 
-/** True where the seeder still delivers the whole NAR. */
+/** Returns true if the seeder still delivers the whole NAR. */
 async function stillServes(t: TestContext, seeder: Swarm, nar: TestNar): Promise<boolean> {
   const client = await startSwarm(t);
   const { download, done } = await startDownload(t, client, nar.torrent);
@@ -37,7 +37,7 @@ async function unchoked(t: TestContext, seeder: Swarm, nar: TestNar): Promise<Ra
   return peer;
 }
 
-/** The number by which the seeder knows ut_metadata, from its extended handshake. */
+/** Returns the seeder's id of ut_metadata, from its extended handshake. */
 async function metadataId(peer: RawPeer): Promise<number> {
   const handshake = await peer.receive(ID.EXTENDED);
   return Number(/11:ut_metadatai(\d+)e/.exec(handshake.toString('latin1'))?.[1]);
@@ -132,7 +132,7 @@ test('a peer that does not read gets no more than the window into memory', LIMIT
   for (let index = 0; index < 60; index++) {
     for (let at = 0; at < MIB; at += 128 * 1024) peer.send(ID.REQUEST, numbers(index, at, 128 * 1024));
   }
-  // Once the socket's own buffers are full nothing moves any more.
+  // Once the socket's own buffers are full, nothing is sent any more.
   for (let last = -1; last !== uploadedBytes;) {
     last = uploadedBytes;
     await sleep(300);

@@ -41,7 +41,7 @@ const SIZES: Readonly<Record<string, number>> = {
   'a NAR of many pieces': 9 * MIB + 4_321,
 };
 
-/** Starts a program that is killed after the test, and collects what it prints, for the message of a failure. */
+/** Starts a program that is killed after the test, and collects its output for the message of a failure. */
 function start(
   t: TestContext,
   command: string,
@@ -55,14 +55,14 @@ function start(
   return { child, output: () => output };
 }
 
-/** Runs a program until it ends with 0. */
+/** Runs a program to its end. Fails unless its status is 0. */
 async function run(t: TestContext, command: string, args: readonly string[]): Promise<void> {
   const { child, output } = start(t, command, args);
   const [status] = (await once(child, 'close')) as [number | null];
   assert.equal(status, 0, `${command} ended with ${status}: ${output()}`);
 }
 
-/** Writes the .torrent beside the files that a program works on. */
+/** Writes the .torrent beside the files of a program. */
 async function workspace(t: TestContext, file: Uint8Array): Promise<{ torrent: string; files: string }> {
   const dir = await tempDir(t);
   const files = join(dir, 'files');
@@ -102,7 +102,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** It takes its time at the end of a download. */
+/** This client is slow at the end of a download. */
 suite('aria2', { concurrency: true }, () => {
   before(requireTool('aria2', 'aria2c', '--version'));
 

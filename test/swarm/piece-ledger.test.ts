@@ -1,4 +1,4 @@
-/** Who sent what, and who lied: decided from the blocks alone. */
+/** Finds out who sent which block and who lied, from the blocks alone. */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { test } from 'node:test';
@@ -24,7 +24,7 @@ function blockOf(at: number, from: Buffer = GOOD): Buffer {
   return from.subarray(at * BLOCK_BYTES, Math.min((at + 1) * BLOCK_BYTES, PIECE_BYTES));
 }
 
-/** Has each block of the first piece asked for and sent by one peer. @returns who was suspected meanwhile */
+/** Requests and receives each block of the first piece from its sender. @returns the peers suspected meanwhile */
 function fetch(one: PieceLedger<Peer>, senders: readonly Peer[], bytes: Buffer = GOOD): Set<Peer> {
   const suspected = new Set<Peer>();
   for (const [at, sender] of senders.entries()) {
@@ -36,7 +36,7 @@ function fetch(one: PieceLedger<Peer>, senders: readonly Peer[], bytes: Buffer =
   return suspected;
 }
 
-/** The good bytes with the first byte of these blocks turned. */
+/** Returns the good bytes with the first byte of these blocks changed. */
 function turned(...blocks: readonly number[]): Buffer {
   const bytes = Buffer.from(GOOD);
   for (const at of blocks) bytes.writeUInt8(bytes.readUInt8(at * BLOCK_BYTES) ^ 1, at * BLOCK_BYTES);

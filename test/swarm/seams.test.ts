@@ -10,13 +10,13 @@ import WebTorrent from 'webtorrent';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
-/** By file, in the order in which they are first used. */
+/** The private members by file, in the order of their first use. */
 const SEAMS: Readonly<Record<string, readonly string[]>> = {
   'src/discovery/dht-items.ts': ['_values'],
   'src/swarm/webtorrent-seams.ts': ['_connPool', '_onListening'],
 };
 
-/** The versions whose source was read: what guards a connection mirrors what WebTorrent does with each message. */
+/** Versions whose source was read. The guards of a connection depend on what WebTorrent does with each message. */
 const VERSIONS: Readonly<Record<string, string>> = {
   webtorrent: '3.0.21',
   'bittorrent-protocol': '5.0.9',

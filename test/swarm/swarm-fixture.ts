@@ -23,7 +23,7 @@ export interface TestNar {
   readonly seed: Seed;
 }
 
-/** A folder that is gone after the test. */
+/** Makes a folder that is removed after the test. */
 export async function tempDir(t: TestContext): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-swarm-'));
   t.after(() => rm(dir, { recursive: true, force: true }));
@@ -48,7 +48,7 @@ export async function makeNar(t: TestContext, sizeBytes: number): Promise<TestNa
   return { bytes, torrent, path, seed: { torrent, files: [{ path, sizeBytes }] } };
 }
 
-/** A seed whose file has other bytes than its torrent says, from byte `from` on. */
+/** Makes a seed whose file differs from its torrent from byte `from` on. */
 export async function poisoned(t: TestContext, nar: TestNar, from = 0): Promise<Seed> {
   const path = join(await tempDir(t), 'poison');
   const bytes = Buffer.from(nar.bytes);
@@ -78,7 +78,7 @@ export function startSeeder(
   });
 }
 
-/** The records under which `swarm` knows the peers that listen on these ports. */
+/** Returns the records of the peers of `swarm` that listen on these ports. */
 export function peersAt(swarm: Swarm, ...ports: readonly number[]): PeerRecord[] {
   return ports.map((port) => swarm.peers.add({ host: HOST, port }));
 }
@@ -114,6 +114,6 @@ export async function startDownload(
       storage.read([bytes], 0).then(() => resolve(bytes), reject);
     });
   });
-  done.catch(() => undefined); // for whoever awaits it
+  done.catch(() => undefined); // those who await it get the error
   return { download, storage, done, lies, from };
 }

@@ -25,7 +25,7 @@ describe('Swarm.read', () => {
     const seeder = await startSeeder(t, [nar.seed], { onWarning: (warning) => warnings.push(warning) });
     const other = await readFrom(t, seeder, nar.torrent.infoHash);
     const limits = { maxBytes: SIZE_BYTES, signal: t.signal };
-    await assert.rejects(other.readFile('none', limits), { code: 'INDEX_INVALID' }); // the metadata has come
+    await assert.rejects(other.readFile('none', limits), { code: 'INDEX_INVALID' }); // the metadata has arrived
     assert.equal(seeder.openTorrents, 1);
 
     const own = await seeder.read(nar.torrent.infoHash);

@@ -80,7 +80,7 @@ test('a private download gives nothing', LIMIT, async (t) => {
   const { download, from } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, holder.port, other.port));
   while (download.bytes < MIB || download.connected < 2) await sleep(20);
-  await sleep(500); // nothing tells that a peer stays choked
+  await sleep(500); // no event tells that a peer stays choked
   assert.deepEqual([...from], [[`${HOST}:${other.port}`, MIB]]);
 });
 
@@ -160,7 +160,7 @@ test('a liar that connected to us cannot connect again', LIMIT, async (t) => {
   await once(retry.download, 'alone');
 });
 
-/** Says that it has everything, lets everybody ask, and does with a request what `answer` does. */
+/** Announces that it has everything, unchokes everybody, and passes each request to `answer`. */
 function promise(answer: (peer: RawPeer, request: Buffer) => void): (peer: RawPeer) => void {
   return (peer) => {
     peer.send(ID.HAVE_ALL);
@@ -188,7 +188,7 @@ async function downloadBesideStaller(t: TestContext, sizeBytes: number): Promise
   return staller;
 }
 
-/** Both wait more than they work. */
+/** Both tests wait more than they work. */
 suite('in its time', { concurrency: 2 }, () => {
   test('a peer that promises everything and sends nothing does not delay the others', LIMIT, async (t) => {
     await using staller = await downloadBesideStaller(t, MIB);
@@ -226,7 +226,7 @@ test('keeps the upload limit', LIMIT, async (t) => {
   await download.addPeers(peersAt(client, seeder.port));
   assert.ok(nar.bytes.equals(await done));
   const seconds = (performance.now() - startedAt) / 1000;
-  assert.ok(seconds > (nar.bytes.length / rate) * 0.7, `${seconds} s`); // a burst and the last blocks are not waited for
+  assert.ok(seconds > (nar.bytes.length / rate) * 0.7, `${seconds} s`); // a burst and the last blocks are not delayed
 });
 
 test('a peer that rejects every request is left alone', LIMIT, async (t) => {

@@ -27,7 +27,7 @@ interface Multi {
   readonly seed: Seed;
 }
 
-/** A torrent of several files, whose names are not checked: `join` of path parts is the maker's business. */
+/** Makes a torrent of several files, without checking their names. */
 async function makeTorrent(t: TestContext, files: Readonly<Record<string, Buffer>> = FILES): Promise<Multi> {
   const dir = await tempDir(t);
   const all = Buffer.concat(Object.values(files));
@@ -160,7 +160,7 @@ test('a peer that sends wrong bytes is banned, and another one is asked', LIMIT,
   assert.deepEqual(Buffer.from(await reading), FILES['shards/00']);
 });
 
-/** A peer that claims to have metadata of so many bytes and answers each request for a piece of it. */
+/** Starts a peer that claims to have metadata of so many bytes and answers each request for a piece of it. */
 function metadataOf(sizeBytes: number, answer: (peer: RawPeer, piece: number) => void): (peer: RawPeer) => void {
   return (peer) => {
     peer.extended(0, `d1:md11:ut_metadatai3ee13:metadata_sizei${sizeBytes}ee`);
@@ -172,7 +172,7 @@ function metadataOf(sizeBytes: number, answer: (peer: RawPeer, piece: number) =>
   };
 }
 
-/** What a liar sends in place of metadata, by ut_metadata’s number at our end: the first extension that is used. */
+/** A liar's answer instead of metadata, under our id of ut_metadata: the first extension in use. */
 const METADATA: Readonly<Record<string, (piece: number) => string>> = {
   'unsound bencoding': (piece) => `d8:msg_typei1e5:piecei${piece}eel-3:`,
   'a piece from beyond the end': () => 'd8:msg_typei1e5:piecei99999ee0123',

@@ -14,7 +14,7 @@ function guard(...[shape]: [TorrentShape | undefined]): MessageGuard {
   return made;
 }
 
-/** Each with whether a peer of that torrent may say it. */
+/** Messages, each with whether a peer of that torrent may send it. */
 const MESSAGES: readonly (readonly [bytes: Buffer, isSound: boolean])[] = [
   [numbers(0), true],
   [message(ID.UNCHOKE), true],

@@ -1,4 +1,4 @@
-/** What a peer and the swarm hear of each other, message by message, with neither of them there. */
+/** Messages between a peer and the swarm, both simulated, one by one. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -41,7 +41,7 @@ class Conversation {
     this.connection.welcome(EXTENSIONS);
   }
 
-  /** Has the peer say something. @returns what the swarm hears since it was last asked */
+  /** Sends a message as the peer. @returns the messages that reached the swarm since the last call */
   async peerSays(...messages: readonly Buffer[]): Promise<Buffer[]> {
     await nextTurn();
     this.socket.push(Buffer.concat(messages));
@@ -54,7 +54,7 @@ class Conversation {
     return this.#toSwarm.splice(0).filter(({ length }) => length !== 68);
   }
 
-  /** Has the swarm say something. @returns what the peer hears since it was last asked */
+  /** Sends a message as the swarm. @returns the messages that reached the peer since the last call */
   async swarmSays(...messages: readonly Buffer[]): Promise<Buffer> {
     await nextTurn();
     for (const one of messages) this.connection.write(one);

@@ -3,10 +3,10 @@ import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Turns } from '../../src/wire/turns.ts';
 
-/** More than are made at a time. */
+/** More answers than are made at a time. */
 const MANY = 20;
 
-/** Turns of which every place is taken, until `free` is called. */
+/** Takes every place of the turns until `free` is called. */
 function busyTurns(): { readonly turns: Turns; readonly free: () => void } {
   const turns = new Turns();
   const { promise, resolve } = Promise.withResolvers<void>();

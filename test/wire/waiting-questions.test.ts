@@ -12,7 +12,7 @@ test('questions wait in order, and are withdrawn by their numbers', () => {
   assert.deepEqual(waiting.first(), block(1));
   assert.equal(waiting.cancel(2, 16_384, 100), true);
   assert.equal(waiting.cancel(2, 16_384, 100), false);
-  assert.equal(waiting.cancel(7, 0, 200), false); // metadata is not taken back
+  assert.equal(waiting.cancel(7, 0, 200), false); // requests for metadata cannot be withdrawn
   waiting.dropFirst();
   assert.deepEqual(waiting.first(), METADATA);
   assert.equal(waiting.size, 2);

@@ -1,4 +1,4 @@
-/** The page is read by groff and by mandoc, which complain of nothing but the date that it does not bear. */
+/** groff and mandoc read the page, and complain only about its missing date. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { suite, test } from 'node:test';
@@ -16,7 +16,7 @@ const PAGES = {
   odd: manualPage(oddProgram(), 'odd', '1'),
 };
 
-/** What a terminal shows, all space made one, without emphasis. */
+/** Returns the text that a terminal shows, with single spaces and without emphasis. */
 function rendered(page: string): string {
   const groff = ['-ww', '-man', '-Tutf8', '-P-cbuo', '-rLL=2000n'];
   const { stdout, stderr, status } = spawnSync('groff', groff, { input: page, encoding: 'utf8' });

@@ -1,4 +1,4 @@
-/** The script is run by the real bash, with the words that a person has typed. */
+/** The real bash runs the script, with the words that a person has typed. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { suite, test } from 'node:test';
@@ -17,7 +17,7 @@ const scripts = {
   odd: bashCompletion(oddProgram(), 'odd'),
 };
 
-/** What bash offers after these words; the last one is being typed. */
+/** Returns bash's completions of these words; the last one is being typed. */
 function complete(...words: [keyof typeof scripts, ...string[]]): string[] {
   const [name] = words;
   const run = `${scripts[name]}\nCOMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _${name}; printf '%s\\n' "\${COMPREPLY[@]}"`;

@@ -1,4 +1,4 @@
-/** The script is run by the real fish, which says what it would offer. */
+/** The real fish runs the script and lists its completions. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ const FOLDER = shellFolder('fish');
 writeFileSync(join(FOLDER, 'narswarm.fish'), fishCompletion(describeCommand(await program()), 'narswarm'));
 writeFileSync(join(FOLDER, 'odd.fish'), fishCompletion(oddProgram(), 'odd'));
 
-/** What fish offers for each line, in the order of the alphabet, and what it says of it. One fish for all of them. */
+/** Returns fish's completions of each line, sorted, with their descriptions. Starts one fish for all lines. */
 function complete(script: string, lines: readonly string[]): Map<string, string>[] {
   const asks = lines.map((line) => `complete -C ${JSON.stringify(line)}; echo end`);
   const env = { PATH, HOME: FOLDER, LC_ALL: 'C.UTF-8' };
@@ -36,7 +36,7 @@ suite('fish', () => {
   test('completes commands, options after their command, and values', () => {
     const offered = complete('narswarm.fish', linesOf(COMPLETIONS));
     for (const [index, [line, words]] of COMPLETIONS.entries()) {
-      const [option = ''] = /--\w+=/.exec(line) ?? []; // fish gives the whole word, with its option
+      const [option = ''] = /--\w+=/.exec(line) ?? []; // fish returns the whole word, with its option
       const wanted = words.map((word) => `${option}${word}`).toSorted();
       assert.deepEqual(names(offered[index]), wanted, line);
     }

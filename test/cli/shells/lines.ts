@@ -1,11 +1,11 @@
-/** What the tests of the shells share: a folder to complete in, lines that a person has typed, and what is offered. */
+/** Shared by the tests of the shells: a folder to complete in, typed lines, and their completions. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { ODD_CHOICES } from './odd-program.ts';
 
-/** A folder that holds the folder `some${gap}dir` and the file `some${gap}file`, until the tests of the file are done. */
+/** Makes a folder with a folder `some${gap}dir` and a file `some${gap}file`, for the tests of one file. */
 export function shellFolder(shell: string, gap = ''): string {
   const folder = mkdtempSync(join(tmpdir(), `narswarm-${shell}-`));
   after(() => rmSync(folder, { recursive: true }));
@@ -14,7 +14,7 @@ export function shellFolder(shell: string, gap = ''): string {
   return folder;
 }
 
-/** A PATH on which narswarm is a script that lists the subscriptions desktop and stdenv, and can nothing else. */
+/** Makes a PATH on which narswarm is a script that only lists the subscriptions desktop and stdenv. */
 export function pathWithSubscriptions(): string {
   const folder = mkdtempSync(join(tmpdir(), 'narswarm-path-'));
   after(() => rmSync(folder, { recursive: true }));
@@ -44,7 +44,7 @@ export const COMPLETIONS: readonly (readonly [line: string, offered: readonly st
   ['narswarm subscribe ', []],
 ];
 
-/** The same for the odd program, where order means nothing. */
+/** The same for the odd program, in any order. */
 export const ODD_COMPLETIONS: readonly (readonly [line: string, offered: ReadonlySet<string>])[] = [
   ['odd config s', new Set(['set', 'show'])],
   ['odd run --mode ', new Set(ODD_CHOICES)],

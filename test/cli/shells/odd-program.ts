@@ -1,12 +1,12 @@
 import { Argument, Command, Option } from 'commander';
 import { describeCommand, type CommandModel } from '../../../src/cli/shells/model.ts';
 
-/** Text with what the shells and roff treat in a special way. */
+/** Text with everything that the shells and roff treat in a special way. */
 export const ODD = `it's "odd" [x] (y) \\ $HOME \`id\` a*b .d -e ü%`;
-/** Values that a shell would expand, divide or run, were they not quoted. */
+/** Values that a shell would expand, split or run if they were not quoted. */
 export const ODD_CHOICES = [`it's`, '$HOME', '`id`', 'par(en)s', 'co:lon', 'back\\slash', 'st*r'] as const;
 
-/** A program whose definitions are as awkward as they can be, with commands below commands. */
+/** A program with definitions as awkward as possible, and commands below commands. */
 export function oddProgram(): CommandModel {
   const set = new Command('set')
     .description(ODD)

@@ -1,4 +1,4 @@
-/** The script is run by the real zsh, at a terminal of its own, with the line that a person has typed. */
+/** The real zsh runs the script, at a terminal of its own, with the line that a person has typed. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -17,8 +17,8 @@ mkdirSync(join(FOLDER, 'fpath'));
 writeFileSync(join(FOLDER, 'fpath', '_odd'), zshCompletion(oddProgram(), 'odd'));
 
 /**
- * Starts with the line editor: types each line, asks for its matches, and writes down what the completion adds for a
- * person to see, in words and in descriptions. No key is pressed, so nothing depends on time.
+ * Runs in the line editor: types each line, requests its matches, and records what the completion would show to a
+ * person, words and descriptions. No key is pressed, so nothing depends on time.
  */
 const STARTUP = `
 fpath+=($ZDOTDIR/fpath) # one script is found there, the other is sourced
@@ -45,7 +45,7 @@ zle -N zle-line-init
 `;
 writeFileSync(join(FOLDER, '.zshrc'), STARTUP);
 
-/** Words that zsh offers for each line, and after \`described\` what it shows in their place. One zsh for all of them. */
+/** Returns zsh's words for each line; after \`described\`, the text that it shows instead. Starts one zsh. */
 function complete(lines: readonly string[]): string[][] {
   const out = join(FOLDER, 'out');
   writeFileSync(out, '');
@@ -59,7 +59,7 @@ function complete(lines: readonly string[]): string[][] {
   assert.equal(parts.length, lines.length + 1, parts.join());
   return parts.slice(0, -1).map((part) => part.split('\n').filter((word) => word !== ''));
 }
-/** Without descriptions, each once. */
+/** Returns the words without descriptions, each once. */
 const wordsOf = (offered: readonly string[] | undefined): Set<string> =>
   new Set(offered?.filter((word) => !word.startsWith('described ')));
 

@@ -8,7 +8,7 @@ const SOUND = [
   'd1:md11:ut_metadatai3eee',
 ];
 
-/** Bencoding (BEP 3): the library decodes to its end, and at once, whatever our check lets through. */
+/** Bencoding (BEP 3): the library decodes everything that our check accepts to its end, and quickly. */
 export function bencoding(): FuzzTarget {
   return {
     corpus: SOUND.map((text) => Buffer.from(text)),

@@ -10,7 +10,7 @@ source = "/nix/store/2s4q97y13dynyhi482033jrx8vka36yx-top"
 import = true
 `;
 
-/** Config files: whatever is wrong with one is said in words, with its line. */
+/** Config files: each mistake is reported in a sentence, with its line. */
 export function config(): FuzzTarget {
   return {
     corpus: [SMALL, SMALL, SMALL, readExample()].map((text) => Buffer.from(text)),

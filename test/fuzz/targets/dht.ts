@@ -11,7 +11,7 @@ import type { FuzzTarget } from '../target.ts';
 const FROM = { address: '127.0.0.1', family: 'IPv4', port: 6881, size: 0 };
 const id = Buffer.alloc(20, 1);
 
-/** Packets of the DHT (BEP 5, BEP 44), given to the library through the guard that stands before it. */
+/** Packets of the DHT (BEP 5, BEP 44), given to the library through its guard. */
 export function dht(): FuzzTarget {
   const udp = new SilentSocket();
   const everyPacket = { total: Infinity, perRange: Infinity, burst: Infinity, burstPerRange: Infinity };

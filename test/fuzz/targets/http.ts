@@ -19,7 +19,7 @@ const SOUND = [
 const compressed = gzipSync(BODY);
 const head = `${OK}Content-Encoding: gzip\r\nContent-Length: ${compressed.length}\r\n\r\n`;
 
-/** Answers of servers, over real connections: they fail as a server's failure, or are taken. */
+/** Answers of servers, over real connections: each is accepted, or counts as a failure of the server. */
 export async function http(): Promise<FuzzTarget> {
   let answer: Buffer = Buffer.alloc(0);
   const server = createServer((socket) => {

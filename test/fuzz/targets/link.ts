@@ -23,10 +23,10 @@ const HELD = madeFile(300_000, 1);
 const WANTED = madeFile(5_000_000, 2);
 const HASH = 'a'.repeat(32) as StoreHash;
 const PREFIXES = [prefixOf(HELD.file), prefixOf(WANTED.file)];
-/** What the process may grow by: far more than one link may hold, and far less than what strangers send. */
+/** Limit on the growth of the process: far more than one link may hold, and far less than strangers send. */
 const MAX_GROWTH_BYTES = 256 * 1024 * 1024;
 
-/** What a member says, and what answers our own requests 1 (a range), 2 (any range) and 3 (a narinfo). */
+/** Messages of a member, among them answers to our own requests 1 (a range), 2 (any range) and 3 (a narinfo). */
 const SOUND: readonly Message[] = [
   { kind: 'want', batch: 1, prefixes: PREFIXES },
   { kind: 'haveMap', batch: 1, bitmap: Buffer.of(0x80) },
@@ -48,13 +48,13 @@ const SOUND: readonly Message[] = [
   { kind: 'edition', group: 'ab'.repeat(20) as InfoHash, seq: 1, infoHash: 'cd'.repeat(20) as InfoHash },
 ];
 
-/** A socket of nobody: takes all that is sent. */
+/** A socket without another side, which takes everything that is sent. */
 class FakeSocket extends Duplex {
   readonly remoteAddress = '127.0.0.1';
   readonly remotePort = 1;
 
   override _read(): void {
-    // nothing comes but what was there at first
+    // nothing comes after the first bytes
   }
 
   override _write(_chunk: unknown, _encoding: unknown, done: () => void): void {
@@ -70,7 +70,7 @@ class FakeSocket extends Duplex {
   }
 }
 
-/** One connection of the exchange, in both roles, up to what its peer says wrong. */
+/** One connection of the exchange, in both roles, up to the first wrong message of its peer. */
 export function link(): FuzzTarget {
   const offer = new MadeOffer();
   offer.add(HELD);

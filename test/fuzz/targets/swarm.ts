@@ -39,7 +39,7 @@ export const SOUND = [
 
 /**
  * The peer protocol (BEP 3, 6, 9, 10), to the real WebTorrent behind a connection of ours: a seed, a download, and a
- * torrent whose metadata is looked for. What WebTorrent throws in a stream's handler would end the process.
+ * torrent whose metadata is wanted. An exception of WebTorrent in a stream's handler would end the process.
  */
 export function swarm(): FuzzTarget {
   const client = quietClient(1, () => undefined);
@@ -85,7 +85,7 @@ export function swarm(): FuzzTarget {
     connection?.destroy();
   };
   return {
-    share: 0.05, // each takes a millisecond
+    share: 0.05, // each input takes a millisecond
     corpus: [Buffer.concat(SOUND), ...SOUND],
     words: ['\0\0\0\x05\x04', '\0\0\0\x0d\x06', '\0\0\0\x01\x0e', '\0\0\0\x20\x14\0', 'd1:m', 'e', '\xff\xff\xff\xff'],
     async read(input) {

@@ -8,7 +8,7 @@ import { SOUND } from './swarm.ts';
 
 const HANDSHAKE = handshakeOf('a'.repeat(40));
 
-/** The peer protocol (BEP 3, 6, 10): no library sees a number that is not of the torrent, or a block nobody asked for. */
+/** The peer protocol (BEP 3, 6, 10): no library sees a number outside the torrent, or an unrequested block. */
 export function wire(): FuzzTarget {
   return {
     corpus: [Buffer.concat(SOUND), ...SOUND],
