@@ -127,7 +127,7 @@ function ofNixConf({ substituters, trustedKeys, store, isTrustedUser, failure }:
       ? ', this user is not trusted: imports need signatures by keys of the system’s nix.conf'
       : '';
   return {
-    text: `${substituters.length} substituters, ${trustedKeys} trusted keys, store ${store ?? 'unknown'}${user}`,
+    text: `${formatCount(substituters.length, 'substituter')}, ${formatCount(trustedKeys, 'trusted key')}, store ${store ?? 'unknown'}${user}`,
     wayOut: undefined,
   };
 }

@@ -8,7 +8,7 @@ import { formatEndpoint, parseEndpoint, type Endpoint } from '../discovery/endpo
 import { defaultPortInWords, SERVICE_PORTS } from '../wire/ports.ts';
 import { unpublishedInWords } from './error-sentences.ts';
 import type { Output } from './output.ts';
-import { each, formatSize, parseLifetime, parsePort } from './values.ts';
+import { each, formatCount, formatSize, parseLifetime, parsePort } from './values.ts';
 
 /** Default lifetime of an edition. A publisher may be down for two weeks before its followers notice. */
 const VALID_FOR_MS = 14 * 86_400_000;
@@ -47,7 +47,7 @@ export function addHttpPort(command: Command): Command {
   );
 }
 
-/** Returns the address of a map at its HTTP mirror, for networks without UDP. */
+/** Returns the address of a hash map at its HTTP mirror, for networks without UDP. */
 export function mirrorOf({ built, http, network }: Publisher, listen: string | undefined): string {
   const host = ownHost(listen, network.networks);
   const baseUrl = `http://${formatEndpoint({ host, port: http.port })}/`;
@@ -66,7 +66,7 @@ export function tellBuilt(output: Output, { publication, records, leftOut, hashe
     expires: manifest.expires.toISOString(),
   });
   output.note(
-    `${records.length} NARs in the hash map (${formatSize(hashedBytes)} hashed, edition ${manifest.seq}${isNew ? '' : ', unchanged'})`,
+    `${formatCount(records.length, 'NAR')} in the hash map (${formatSize(hashedBytes)} hashed, edition ${manifest.seq}${isNew ? '' : ', unchanged'})`,
   );
   for (const { storePath, reason } of leftOut.slice(0, 10))
     output.warn(`${storePath} is left out: ${unpublishedInWords(reason)}`);

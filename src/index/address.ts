@@ -106,6 +106,6 @@ function parseSalt(text: string, hex: string): string {
 function invalid(text: string, reason: string): NarswarmError {
   return new NarswarmError(
     'ADDRESS_INVALID',
-    `${quote(shownAddress(text))} is not the address of a map, ${reason}: ${EXPECTED}`,
+    `${quote(shownAddress(text))} is not the address of a hash map, ${reason}: ${EXPECTED}`,
   );
 }

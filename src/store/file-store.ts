@@ -76,9 +76,11 @@ export class FileStore {
       if (text !== undefined) return new FileStore(root, storeDirIn(text, infoFile, options.storeDir), stateDir);
       if (stateDir !== undefined) return new FileStore(root, wanted, stateDir);
       if (!options.create) {
-        throw new NarswarmError('STORE_CORRUPT', `${root} is not a binary cache: it has no nix-cache-info`, {
-          facts: { path: root },
-        });
+        throw new NarswarmError(
+          'STORE_CORRUPT',
+          `${root} is not a binary cache (it has no nix-cache-info): name another folder, or fill it with narswarm fetch, narswarm add or nix copy --to file://${root}`,
+          { facts: { path: root } },
+        );
       }
       const store = new FileStore(root, wanted);
       await store.replace(infoFile, formatCacheInfo({ storeDir: wanted, wantMassQuery: true, priority: PRIORITY }));

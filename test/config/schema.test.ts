@@ -72,7 +72,7 @@ suite('the config file', () => {
     [`salt = "${'x'.repeat(65)}"`, 1, /at most 64 bytes/],
     ['from = [\n  "https://good",\n\n  "s3://bad"\n]', 4, /from: s3:\/\/bad is not an upstream/],
     ['from = ["https://good", 1]', 1, /from: Expected a text/],
-    ['publisher = "magnet:?xs=1"', 1, /publisher: .*not the address of a map/],
+    ['publisher = "magnet:?xs=1"', 1, /publisher: .*not the address of a hash map/],
     ['trusted-public-key = "x"', 1, /trusted-public-key: /],
     ['peer = "nowhere"', 1, /peer: "nowhere" is not HOST:PORT/],
     ['port = 1\nport = 2', 2, /not valid TOML.*column/],

@@ -90,7 +90,7 @@ suite('parseSource', () => {
 
   test('refuses a malformed publisher as an address', () => {
     for (const text of ['magnet:?xt=urn:btih:00', 'https://example.org/?xs=urn:btpk:77#x']) {
-      assert.throws(() => parseSource(text), failsWith('ADDRESS_INVALID', /is not the address of a map/));
+      assert.throws(() => parseSource(text), failsWith('ADDRESS_INVALID', /is not the address of a hash map/));
     }
   });
 
