@@ -51,6 +51,9 @@ export class LanePolicy {
   readonly #peerRate = new RateMeter();
   readonly #upstreamRate = new RateMeter();
   #peerBytes = 0;
+  #upstreamBytes = 0;
+  /** Time for which upstreams have been at work. */
+  #upstreamMs = 0;
   #lastByteAtMs: number;
   /** Time of the last progress, which ends a standstill. */
   #progressAtMs: number;
@@ -92,6 +95,7 @@ export class LanePolicy {
     } else {
       this.#trialEveryMs = TRIAL_EVERY_MS;
       this.#upstreamAtMs = now;
+      this.#upstreamBytes += bytes;
     }
     (source === 'peers' ? this.#peerRate : this.#upstreamRate).add(bytes, now);
   }
@@ -118,11 +122,27 @@ export class LanePolicy {
     this.#trialEveryMs = Math.min(this.#trialEveryMs * 2, MAX_TRIAL_EVERY_MS);
   }
 
-  /** Records whether upstreams have only waited for other processes since the last call. */
-  onLook(hasWaited: boolean): void {
+  /**
+   * Records what upstreams have done since the last call: worked, only waited for other processes, or nothing. Waiting
+   * does not count while members send at least as fast as our upstreams did: it makes no run slower.
+   */
+  onLook(upstreams: 'work' | 'wait' | 'rest'): void {
     const now = this.#now();
-    if (hasWaited) this.#waitedMs += now - this.#lookedAtMs;
+    const pastMs = now - this.#lookedAtMs;
+    if (upstreams === 'work') this.#upstreamMs += pastMs;
+    if (upstreams === 'wait' && !this.#isWaitPaid(now)) this.#waitedMs += pastMs;
     this.#lookedAtMs = now;
+  }
+
+  #isWaitPaid(nowMs: number): boolean {
+    const ours = this.upstreamBytesPerSec;
+    return ours !== undefined && this.#isTrusting && this.#peerRate.rate(nowMs) >= ours;
+  }
+
+  /** Average rate of our upstreams while they worked. Undefined if they have sent nothing yet. */
+  get upstreamBytesPerSec(): number | undefined {
+    if (this.#upstreamBytes === 0 || this.#upstreamMs === 0) return undefined;
+    return (this.#upstreamBytes * 1000) / this.#upstreamMs;
   }
 
   /** True for the first moment of a run. */

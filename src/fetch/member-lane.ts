@@ -55,6 +55,7 @@ export class MemberLane implements AsyncDisposable {
   constructor(options: MemberLaneOptions) {
     const { members, line, leavesUnchecked, policy, tell, onNews } = options;
     this.#options = options;
+    members.on('member', this.#onMember);
     this.#download = new Download({
       members,
       line,
@@ -167,6 +168,9 @@ export class MemberLane implements AsyncDisposable {
     this.#options.members.tellFetching(news);
   }
 
+  /** Tells a new member at the next look, not in a second: otherwise it would fetch the same NARs. */
+  readonly #onMember = (): void => this.#told.clear();
+
   /** Number of answering members. */
   get size(): number {
     return this.#download.size;
@@ -179,6 +183,7 @@ export class MemberLane implements AsyncDisposable {
 
   /** Ends all downloads. Keeps their bytes. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#options.members.off('member', this.#onMember);
     for (const file of this.#given.keys()) this.#endGiving(file);
     await this.#download[Symbol.asyncDispose]();
   }

@@ -23,11 +23,21 @@ export interface NeighbourNarInfosOptions {
   readonly patienceMs?: number;
   /** Time for neighbours to answer our announcement, in milliseconds, before any cache is asked. Default: 20. */
   readonly answerMs?: number;
+  /**
+   * Milliseconds for which neighbours are asked again for a path that no other source has, after the last path that
+   * they had, if there is no cache: they may be busy, or still check it. Default: 10,000.
+   */
+  readonly lastingMs?: number;
   /** Milliseconds of waiting in vain after which caches are asked at the same time as the neighbours. Default: 100. */
   readonly inVainMs?: number;
 }
 
 const PATIENCE_MS = 250;
+/** The same while nobody else can be asked. */
+const LASTING_PATIENCE_MS = 2_000;
+const LASTING_MS = 10_000;
+/** Pause between such questions. */
+const ASK_AGAIN_MS = 250;
 const ANSWER_MS = 20;
 const IN_VAIN_MS = 100;
 /** Time to connect to a neighbour that has answered. */
@@ -54,6 +64,10 @@ export class NeighbourNarInfos implements NearSources {
   readonly #breakers = new WeakMap<Member, CircuitBreaker>();
   readonly #hits = new WeakMap<Member, number>();
   #wanted: Wanted[] = [];
+  /** Paths that no other source has. */
+  #lasting: Wanted[] = [];
+  /** When a neighbour came, or had a path. */
+  #lifeAtMs = performance.now();
   #arrived: Promise<unknown> | undefined;
   readonly #greeted: Promise<void>;
   #isGreeting = true;
@@ -61,6 +75,7 @@ export class NeighbourNarInfos implements NearSources {
   #inVainMs = 0;
   readonly #source: NarInfoSource;
   readonly awaited: NarInfoSource;
+  readonly lasting: NarInfoSource;
 
   constructor(options: NeighbourNarInfosOptions) {
     this.#options = options;
@@ -87,19 +102,69 @@ export class NeighbourNarInfos implements NearSources {
         return this.#find(hash);
       },
     };
+    this.lasting = {
+      name,
+      mayStall: true,
+      patienceMs: 0, // caches of the LAN are asked at the same time
+      find: async (hash, signal) => {
+        if (this.#connected().length === 0) await this.#firstNeighbour(signal);
+        return this.#findLasting(hash, signal);
+      },
+    };
   }
 
   get sources(): readonly NarInfoSource[] {
     return this.#isGreeting || this.#neighbours().length > 0 ? [this.#source] : [];
   }
 
+  /** Returns the neighbours that may be asked, the one with the most answers first. */
   #neighbours(): Member[] {
     const now = performance.now();
     const may = (member: Member): boolean => this.#breakers.get(member)?.mayAsk(now) ?? true;
     const hits = (member: Member): number => this.#hits.get(member) ?? 0;
-    return [...this.#options.members.open]
-      .filter((member) => member.isNeighbour && member.isOpen && may(member))
+    return this.#connected()
+      .filter(may)
       .toSorted((a, b) => hits(b) - hits(a));
+  }
+
+  #connected(): Member[] {
+    return [...this.#options.members.open].filter((member) => member.isNeighbour && member.isOpen);
+  }
+
+  /** Asks all neighbours, also those that were silent, until one has the path or none has had one for a time. */
+  async #findLasting(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
+    const { members, lastingMs = LASTING_MS } = this.#options;
+    const onMember = (): void => void (this.#lifeAtMs = performance.now());
+    this.#lifeAtMs = performance.now();
+    members.on('member', onMember);
+    try {
+      for (;;) {
+        const info = await this.#findOnce(hash);
+        if (info !== undefined || signal.aborted) return info;
+        if (this.#connected().length === 0 || performance.now() - this.#lifeAtMs > lastingMs) return undefined;
+        await sleep(ASK_AGAIN_MS, undefined, { signal }).catch(() => undefined);
+      }
+    } finally {
+      members.off('member', onMember);
+    }
+  }
+
+  #findOnce(hash: StoreHash): Promise<NarInfo | undefined> {
+    const { promise, resolve } = Promise.withResolvers<NarInfo | undefined>();
+    if (this.#lasting.push({ hash, resolve, isFound: false }) === 1) setImmediate(() => this.#askLasting());
+    return promise;
+  }
+
+  #askLasting(): void {
+    const all = this.#lasting;
+    this.#lasting = [];
+    for (let at = 0; at < all.length; at += MAX_NARINFOS_PER_MESSAGE) {
+      const wanted = all.slice(at, at + MAX_NARINFOS_PER_MESSAGE);
+      const asked = this.#connected().map((member) => this.#askOne(member, wanted, LASTING_PATIENCE_MS));
+      void Promise.all(asked).then(() => {
+        for (const { isFound, resolve } of wanted) if (!isFound) resolve(undefined);
+      });
+    }
   }
 
   #find(hash: StoreHash): Promise<NarInfo | undefined> {
@@ -136,11 +201,15 @@ export class NeighbourNarInfos implements NearSources {
   }
 
   /** Asks one neighbour. Gives up when it is silent for too long. */
-  async #askOne(member: Member, wanted: readonly Wanted[]): Promise<void> {
+  async #askOne(
+    member: Member,
+    wanted: readonly Wanted[],
+    patienceMs = this.#options.patienceMs ?? PATIENCE_MS,
+  ): Promise<void> {
     const breaker = this.#breakers.get(member) ?? new CircuitBreaker();
     this.#breakers.set(member, breaker);
     const stop = new AbortController();
-    const timer = setTimeout(() => stop.abort(SILENT), this.#options.patienceMs ?? PATIENCE_MS);
+    const timer = setTimeout(() => stop.abort(SILENT), patienceMs);
     const hashes = wanted.map(({ hash }) => hash);
     const texts = await member.narInfos(hashes, stop.signal);
     clearTimeout(timer);
@@ -150,6 +219,7 @@ export class NeighbourNarInfos implements NearSources {
       const info = soundOf(texts[index], one.hash, this.#options.keys);
       if (info === undefined || one.isFound) continue;
       one.isFound = true;
+      this.#lifeAtMs = performance.now();
       this.#hits.set(member, (this.#hits.get(member) ?? 0) + 1);
       one.resolve(info);
     }

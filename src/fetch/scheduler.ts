@@ -1,4 +1,5 @@
 import { isNarswarmError } from '../errors.ts';
+import type { Claim } from '../exchange/their-fetches.ts';
 import type { FileHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { hashInThread } from '../bytes/hash-thread.ts';
@@ -8,7 +9,7 @@ import type { NarJob } from './job.ts';
 import { LanePolicy } from './lane-policy.ts';
 import { LaneWork, type LaneWorkOptions, type WorkOutcome } from './lane-work.ts';
 import { MemberLane } from './member-lane.ts';
-import { TakeOvers } from './take-overs.ts';
+import { areOthersSooner, TakeOvers } from './take-overs.ts';
 import { TaskQueues, type TorrentOf } from './task-queues.ts';
 import {
   HAND_OVER_BYTES,
@@ -61,6 +62,8 @@ export class Scheduler {
   #signal = this.#stop.signal;
   #members: MemberLane | undefined;
   #areForeignersThere = false;
+  /** True if other processes will have the NARs that they fetch before our upstreams, as of the last look. */
+  #areOthersSooner = false;
   #hasNews = false;
 
   constructor(options: SchedulerOptions) {
@@ -81,7 +84,7 @@ export class Scheduler {
         const other = this.#members?.otherFor(task);
         return other !== undefined && (other.claim !== undefined || this.#policy.isSharing);
       },
-      mayTakeOver: () => this.#takeOvers.mayTry(this.#policy.isSharing),
+      mayTakeOver: () => this.#takeOvers.mayTry(this.#policy.isSharing || this.#areOthersSooner),
       areForeignersThere: () => this.#areForeignersThere,
       isTooEarly: () => this.#isTooEarly,
       upstreamMayHelp: () => this.#policy.upstreamMayHelp(this.#areForeignersThere || (this.#members?.size ?? 0) > 0),
@@ -305,7 +308,9 @@ export class Scheduler {
     const { network } = this.#options;
     this.#areForeignersThere = network?.foreigners().some(({ banned }) => banned === undefined) ?? false;
     this.#members?.look();
-    this.#policy.onLook(this.#work.atUpstreams.size === 0 && this.#queues.waitsForOthers);
+    const isAtWork = this.#work.atUpstreams.size > 0;
+    this.#policy.onLook(isAtWork ? 'work' : this.#queues.waitsForOthers ? 'wait' : 'rest');
+    this.#areOthersSooner = areOthersSooner(this.#fetchedByOthers(), this.#policy.upstreamBytesPerSec);
     if (this.#hasNews) this.#queues.sort();
     this.#hasNews = false;
     for (const task of this.#queues.waiting()) this.#giveUp(task);
@@ -344,6 +349,13 @@ export class Scheduler {
     const task = this.#queues.nextForUpstream();
     if (task !== undefined && this.#members?.otherFor(task)?.claim !== undefined) this.#takeOvers.begin(task);
     return task;
+  }
+
+  *#fetchedByOthers(): Generator<{ sizeBytes: number; leftBytes: number; claim: Claim }> {
+    for (const task of this.#queues.waiting()) {
+      const claim = this.#members?.otherFor(task)?.claim;
+      if (claim !== undefined) yield { sizeBytes: task.job.sizeBytes, leftBytes: leftOf(task), claim };
+    }
   }
 
   /** Ends a task at an upstream if another process is also fetching it and has more of it. */

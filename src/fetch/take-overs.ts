@@ -17,6 +17,27 @@ interface Fetched {
 }
 
 /**
+ * Returns true if other processes will have all NARs that they fetch before our own upstreams could have fetched them.
+ * Then a trial would only take a part of the line from them.
+ *
+ * @param ownBytesPerSec undefined if it is not known yet
+ */
+export function areOthersSooner(
+  fetched: Iterable<{ readonly sizeBytes: number; readonly leftBytes: number; readonly claim: Claim }>,
+  ownBytesPerSec: number | undefined,
+): boolean {
+  if (ownBytesPerSec === undefined) return false;
+  let theirSec = 0;
+  let ownBytes = 0;
+  for (const { sizeBytes, leftBytes, claim } of fetched) {
+    const theirBytes = sizeBytes - claim.heldBytes;
+    if (theirBytes > 0) theirSec = Math.max(theirSec, theirBytes / claim.bytesPerSec);
+    ownBytes += leftBytes;
+  }
+  return theirSec <= ownBytes / ownBytesPerSec;
+}
+
+/**
  * Decides when an upstream takes a NAR that another process says it is fetching. That process may be slower, or lie.
  * First one NAR is tried. If this process is faster, twice as many are tried next; otherwise the next trial is later.
  */

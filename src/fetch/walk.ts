@@ -85,7 +85,7 @@ async function sourcesInOrder(
     ),
     ...(target?.isRemote === true ? inTarget : []),
     ...maps.awaited(),
-    ...near.map(({ awaited }) => awaited),
+    ...near.map(({ awaited, lasting = awaited }) => (upstreams.length === 0 ? lasting : awaited)),
   ];
   return () => [...here, ...near.flatMap(({ sources }) => sources), ...beyond];
 }

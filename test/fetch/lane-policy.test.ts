@@ -34,7 +34,7 @@ suite('LanePolicy', () => {
     const look = (seconds: number, hasWaited: boolean): void => {
       for (let tick = 0; tick < seconds * 4; tick++) {
         clock.ms += 250;
-        policy.onLook(hasWaited);
+        policy.onLook(hasWaited ? 'wait' : 'rest');
       }
     };
     look(1.75, true);
@@ -44,6 +44,24 @@ suite('LanePolicy', () => {
     look(10, false); // busy with its own share
     assert.equal(policy.isSharing, true);
     look(2, true);
+    assert.equal(policy.isSharing, false);
+  });
+
+  test('waiting for other processes counts only while members are slower than our upstreams were', () => {
+    const { policy, run } = policyAt();
+    assert.equal(policy.upstreamBytesPerSec, undefined);
+    const wait = (seconds: number, peers: number): void => {
+      for (let tick = 0; tick < seconds; tick++) {
+        run(1, peers);
+        policy.onLook('wait');
+      }
+    };
+    run(2, 0, MB);
+    policy.onLook('work');
+    assert.equal(policy.upstreamBytesPerSec, MB);
+    wait(100, 1.1 * MB);
+    assert.equal(policy.isSharing, true);
+    wait(60, MB / 10); // a trickle
     assert.equal(policy.isSharing, false);
   });
 

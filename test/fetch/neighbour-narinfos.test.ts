@@ -35,7 +35,7 @@ async function neighbours(
   return [asking, ...others];
 }
 
-type Times = Partial<Pick<NeighbourNarInfosOptions, 'patienceMs' | 'waitMs' | 'answerMs' | 'inVainMs'>>;
+type Times = Partial<Pick<NeighbourNarInfosOptions, 'patienceMs' | 'waitMs' | 'answerMs' | 'inVainMs' | 'lastingMs'>>;
 
 /** Asks neighbours once, so that their first moment is over, unless `answerMs` is given. */
 async function sourceOf({ members }: MadeMember, times: Times = {}): Promise<NeighbourNarInfos> {
@@ -118,6 +118,26 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     late.offer.narInfos.set(top, readNarInfo(TOP));
     asking.meet(late);
     assert.equal((await waiting)?.storePath.includes(TOP), true);
+  });
+
+  test('without a cache, a neighbour that was silent or still checks a path is asked again', async (t) => {
+    const [asking, busy] = await neighbours(t, []);
+    assert.ok(busy !== undefined);
+    busy.offer.narInfo = () => new Promise(() => undefined);
+    const near = await sourceOf(asking, { patienceMs: 50, lastingMs: 10_000 });
+    const [source] = near.sources;
+    for (const hash of [top, leaf]) assert.equal(await source?.find(hash, signal), undefined);
+    assert.deepEqual(near.sources, [], 'it was silent');
+    let questions = 0;
+    busy.offer.narInfo = () => Promise.resolve(++questions < 3 ? undefined : readNarInfo(TOP));
+    assert.equal((await near.lasting.find(top, signal))?.storePath.includes(TOP), true);
+    assert.equal(questions, 3);
+  });
+
+  test('without a cache, a path that no neighbour has is given up after a time', async (t) => {
+    const [asking] = await neighbours(t, [TOP]);
+    const near = await sourceOf(asking, { lastingMs: 10 });
+    assert.equal(await near.lasting.find(leaf, signal), undefined);
   });
 
   test('a neighbour that answers the announcement at once is asked before anybody else', async (t) => {

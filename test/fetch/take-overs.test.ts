@@ -1,7 +1,7 @@
 /** Decides when a NAR that another process fetches is taken over, from a clock, claims and progress alone. */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { TakeOvers } from '../../src/fetch/take-overs.ts';
+import { areOthersSooner, TakeOvers } from '../../src/fetch/take-overs.ts';
 
 const MB = 1_000_000;
 
@@ -18,6 +18,31 @@ function takeOvers(random = 0.5) {
 function nar(heldBytes = 0): { job: { sizeBytes: number }; partial: { heldBytes: number } } {
   return { job: { sizeBytes: 100 * MB }, partial: { heldBytes } };
 }
+
+suite('areOthersSooner', () => {
+  const claimed = (leftMB: number, rateMB: number) => ({
+    sizeBytes: 10 * MB,
+    leftBytes: 10 * MB,
+    claim: { heldBytes: (10 - leftMB) * MB, bytesPerSec: rateMB * MB },
+  });
+
+  test('others that finish their NARs at the same time are sooner than our upstreams for all of them', () => {
+    assert.equal(areOthersSooner([claimed(8, 1), claimed(8, 1)], 2.4 * MB), true); // 8 s against 8.3 s
+    assert.equal(areOthersSooner([claimed(8, 1), claimed(8, 1)], 2.6 * MB), false);
+  });
+
+  test('one that does not get on is not sooner', () => {
+    assert.equal(areOthersSooner([claimed(8, 0), claimed(1, 5)], MB), false);
+  });
+
+  test('nothing is known of upstreams that have sent nothing', () => {
+    assert.equal(areOthersSooner([claimed(1, 5)], undefined), false);
+  });
+
+  test('a NAR that is there and is being checked takes no more time', () => {
+    assert.equal(areOthersSooner([claimed(0, 0)], MB), true);
+  });
+});
 
 suite('TakeOvers', () => {
   test('nothing is taken over during the first wait, and for some seconds more', () => {

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import assert from 'node:assert/strict';
 import { startCacheProcess } from '../support/cache-process.ts';
+import type { ServedRequest } from '../support/http-cache.ts';
 import { falsify } from '../support/falsify.ts';
 import { nextGeneration } from '../support/generations.ts';
 import { Lab, narBytesOf, readNarInfos, type CliProcess, type Run } from '../support/lab.ts';
@@ -38,12 +39,14 @@ export async function playNights(say: (line: string) => void): Promise<void> {
   await using lan = Lan.open();
   let made = await lab.closure(BLOBS, 'cache.nixos.org');
   const cacheHost = lan.host('cache', { upKbit: LINE_KBIT });
-  await using _cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
+  await using cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
   const nix: NixSettings = { substituter: `http://${cacheHost.ipv4}:${CACHE_PORT}`, publicKey: made.publicKey };
 
   const seats: Seat[] = [];
   for (let index = 1; index <= MACHINES; index++) seats.push(await Seat.make(lab, lan, `m${index}`, nix, { firewall }));
-  const plain = await Seat.make(lab, lan, 'plain', nix, { firewall });
+  const plainSeats: Seat[] = [];
+  for (let index = 1; index <= MACHINES; index++)
+    plainSeats.push(await Seat.make(lab, lan, `plain-${index}`, nix, { firewall }));
   const [sleeper, victim, liar] = seats;
   assert.ok(sleeper && victim && liar);
   for (const seat of seats) {
@@ -55,6 +58,7 @@ export async function playNights(say: (line: string) => void): Promise<void> {
   for (const seat of seats) daemons.set(seat, (await seat.service('daemon')).process);
 
   let before = 0;
+  let requests = 0;
   for (let night = 1; night <= NIGHTS; night++) {
     if (night > 1) for (const [blob, bytes] of CHANGES) made = await nextGeneration(made, blob, bytes);
     for (const seat of seats) await writeFile(listOf(seat), `${made.root}\n`);
@@ -81,8 +85,11 @@ export async function playNights(say: (line: string) => void): Promise<void> {
     for (const [seat, update] of updates)
       runs.set(seat, again !== undefined && seat === victim ? await again : await update.end());
     const carried = cacheHost.sentBytes() - sentBefore;
+    const served = (await cache.requests()).slice(requests);
     const beforeNix = cacheHost.sentBytes();
-    const alone = await plain.plainNix(made.root);
+    const plain = await Promise.all(plainSeats.slice(0, awake.length).map((seat) => seat.plainNix(made.root)));
+    const carriedForNix = cacheHost.sentBytes() - beforeNix;
+    requests = (await cache.requests()).length;
     say(
       formatTable(
         [`night ${night}`, 'exit', 's', 'neighbours kB', 'cache kB'],
@@ -94,8 +101,10 @@ export async function playNights(say: (line: string) => void): Promise<void> {
     );
     say(
       `night ${night}: one copy of what is new has ${mb(copyBytes)} MB; the slow line carried ${mb(carried)} MB for ` +
-        `${awake.length} machines; plain Nix on one machine ${mb(cacheHost.sentBytes() - beforeNix)} MB in ${alone.seconds.toFixed(1)} s`,
+        `${awake.length} machines, at most ${longest([...runs.values()].map(({ durationMs }) => durationMs / 1000))} s; plain ` +
+        `Nix ${mb(carriedForNix)} MB, at most ${longest(plain.map(({ seconds }) => seconds))} s`,
     );
+    say(`  requests: ${describeRequests(served)}`);
     for (const [line, count] of countLines([...runs.values()].map(({ stderr }) => stderr))) say(`  ${count} x ${line}`);
     for (const [seat] of runs) if (runs.get(seat)?.status === 0) seat.assertHas(made.root);
   }
@@ -128,6 +137,19 @@ function countLines(texts: readonly string[]): ReadonlyMap<string, number> {
   for (const line of texts.flatMap((text) => text.split('\n')).filter((text) => text !== ''))
     counts.set(line, (counts.get(line) ?? 0) + 1);
   return counts;
+}
+
+function longest(seconds: readonly number[]): string {
+  return Math.max(...seconds).toFixed(1);
+}
+
+/** The NARs that were requested more than once show what was fetched needlessly. */
+function describeRequests(served: readonly ServedRequest[]): string {
+  const ofNars = served.filter(({ url }) => url.startsWith('/nar/'));
+  const times = new Map<string, number>();
+  for (const { url } of ofNars) times.set(url, (times.get(url) ?? 0) + 1);
+  const again = [...times.values()].filter((count) => count > 1).length;
+  return `${served.length - ofNars.length} for narinfos, ${ofNars.length} for ${times.size} NARs, of which ${again} more than once`;
 }
 
 function mb(bytes: number): string {
