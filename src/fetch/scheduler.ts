@@ -62,8 +62,8 @@ export class Scheduler {
   #signal = this.#stop.signal;
   #members: MemberLane | undefined;
   #areForeignersThere = false;
-  /** True if other processes will have the NARs that they fetch before our upstreams, as of the last look. */
-  #areOthersSooner = false;
+  /** As of the last look; undefined if not asked since. */
+  #othersAreSooner: boolean | undefined;
   #hasNews = false;
 
   constructor(options: SchedulerOptions) {
@@ -310,7 +310,7 @@ export class Scheduler {
     this.#members?.look();
     const isAtWork = this.#work.atUpstreams.size > 0;
     this.#policy.onLook(isAtWork ? 'work' : this.#queues.waitsForOthers ? 'wait' : 'rest');
-    this.#areOthersSooner = areOthersSooner(this.#fetchedByOthers(), this.#policy.upstreamBytesPerSec);
+    this.#othersAreSooner = undefined;
     if (this.#hasNews) this.#queues.sort();
     this.#hasNews = false;
     for (const task of this.#queues.waiting()) this.#giveUp(task);
@@ -349,6 +349,11 @@ export class Scheduler {
     const task = this.#queues.nextForUpstream();
     if (task !== undefined && this.#members?.otherFor(task)?.claim !== undefined) this.#takeOvers.begin(task);
     return task;
+  }
+
+  /** Asked only while nothing else is left to do, since it looks at all waiting tasks. */
+  get #areOthersSooner(): boolean {
+    return (this.#othersAreSooner ??= areOthersSooner(this.#fetchedByOthers(), this.#policy.upstreamBytesPerSec));
   }
 
   *#fetchedByOthers(): Generator<{ sizeBytes: number; leftBytes: number; claim: Claim }> {
