@@ -72,9 +72,33 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
   const index = isSame ? again : build(Math.max((last?.seq ?? 0) + 1, Math.floor(now.getTime() / 1000)), now);
   await dir.write(index);
   const manifest = parseManifest(index.manifest, { publicKey: key.publicKey, salt, now });
+  return { ...(await seed(store, { address, manifest, bytes: index.manifest, dir })), isNew: !isSame };
+}
+
+/**
+ * Prepares the edition on the disk for seeding, which another process may have signed. Undefined if there is none of
+ * this publisher.
+ *
+ * @throws INDEX_INVALID if its files are being written; STORE_FULL, STORE_UNWRITABLE
+ */
+export async function readPublication(
+  store: FileStore,
+  address: PublisherAddress,
+  now: Date,
+): Promise<Publication | undefined> {
+  const dir = publishedDir(store, address.salt);
+  const bytes = await dir.readManifest();
+  const manifest = bytes && manifestOf(bytes, address, now);
+  if (bytes === undefined || manifest === undefined) return undefined;
+  return { ...(await seed(store, { address, manifest, bytes, dir })), isNew: false };
+}
+
+async function seed(
+  store: FileStore,
+  { address, manifest, bytes, dir }: Pick<Publication, 'address' | 'manifest' | 'dir'> & { readonly bytes: Uint8Array },
+): Promise<Omit<Publication, 'isNew'>> {
   const { seq, shards } = manifest;
-  const edition = await seedEdition(store, { address, seq, manifest: index.manifest, shards, dir });
-  return { ...edition, address, manifest, dir, isNew: !isSame };
+  return { ...(await seedEdition(store, { address, seq, manifest: bytes, shards, dir })), address, manifest, dir };
 }
 
 /**
@@ -110,7 +134,10 @@ export function publishedDir(store: FileStore, salt: string): IndexDir {
 
 async function readLast(dir: IndexDir, address: PublisherAddress, now: Date): Promise<Manifest | undefined> {
   const bytes = await dir.readManifest();
-  if (bytes === undefined) return undefined;
+  return bytes && manifestOf(bytes, address, now);
+}
+
+function manifestOf(bytes: Uint8Array, address: PublisherAddress, now: Date): Manifest | undefined {
   try {
     return parseManifest(bytes, { publicKey: address.publicKey, salt: address.salt, now, allowExpired: true });
   } catch (error) {

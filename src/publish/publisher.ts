@@ -1,7 +1,8 @@
 import { cohortInfoHash } from '../index/cohort-key.ts';
-import { announcePublication, lastManifest, publishedDir } from './publication.ts';
+import { announcePublication, lastManifest, publishedDir, readPublication } from './publication.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
 import { RateShares } from '../store/rate-shares.ts';
+import { Turn } from '../store/turn.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
 import type { InfoHash } from '../nix/brands.ts';
@@ -14,6 +15,8 @@ import { asError, type Warn } from '../warning.ts';
 const REPUBLISH_MS = 3_600_000;
 /** Shortest time between two renewals, even if the hash map is valid for a shorter time. */
 const MIN_RENEW_MS = 1_000;
+/** Interval of checks whether another process, such as an update, has written an edition. */
+const LOOK_EVERY_MS = 1_000;
 
 export interface PublisherOptions extends BuildOptions {
   /** Keys whose NARs are given to others, besides those of the hash map. Default: none. */
@@ -40,6 +43,7 @@ export class Publisher implements AsyncDisposable {
   readonly #options: PublisherOptions;
   readonly #place: PublisherPlace;
   readonly #timer: NodeJS.Timeout;
+  readonly #lookTimer: NodeJS.Timeout;
   readonly #stop: AbortController;
   readonly #stack: AsyncDisposableStack;
   #building: Promise<boolean> | undefined;
@@ -69,6 +73,9 @@ export class Publisher implements AsyncDisposable {
       // Hashing may take longer than the time between two renewals.
       if (this.#building === undefined) void this.rebuild();
     }, everyMs);
+    this.#lookTimer = setInterval(() => {
+      if (this.#building === undefined) void this.#follow();
+    }, LOOK_EVERY_MS);
   }
 
   /** The edition that is served now. */
@@ -128,7 +135,7 @@ export class Publisher implements AsyncDisposable {
     offerEdition(place, built);
     const owned = new AsyncDisposableStack();
     const started = new Publisher(built, http, place, stop, withOwn, owned);
-    stack.defer(() => clearInterval(started.#timer));
+    stack.defer(() => started.#clearTimers());
     network.joinCohort(cohortInfoHash(options.key.publicKey, options.salt));
     network.discovery.follow(built.publication.torrent.infoHash); // so any client finds the hash map by its pointer
     const parts = stack.move();
@@ -138,13 +145,18 @@ export class Publisher implements AsyncDisposable {
   }
 
   async close(): Promise<void> {
-    clearInterval(this.#timer);
+    this.#clearTimers();
     this.#stop.abort();
     await this.#stack.disposeAsync();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #clearTimers(): void {
+    clearInterval(this.#timer);
+    clearInterval(this.#lookTimer);
   }
 
   /**
@@ -163,28 +175,55 @@ export class Publisher implements AsyncDisposable {
   }
 
   async #build(): Promise<boolean> {
-    const { signal, onWarning, onRenewed } = this.#options;
+    const { signal, onWarning } = this.#options;
     if (signal.aborted) return false;
     try {
-      const built = await buildPublication(this.#options);
-      await this.#place.offer.catalogue.refresh();
-      // Another process, such as an update, may have written this edition.
-      const isNews = built.publication.torrent.infoHash !== this.#built.publication.torrent.infoHash;
-      this.#built = built;
-      const before = [...this.#place.offer.maps.infoHashes()];
-      offerEdition(this.#place, built);
-      const offered = new Set(this.#place.offer.maps.infoHashes());
-      for (const old of before) if (!offered.has(old)) this.network.discovery.unfollow(old);
-      if (isNews) {
-        this.network.discovery.follow(built.publication.torrent.infoHash);
-        onRenewed?.(built);
-      }
+      await this.#take(await buildPublication(this.#options));
     } catch (error) {
       if (signal.aborted) return false;
       onWarning({ kind: 'map-not-renewed', error: asError(error) });
       return false;
     }
     return true;
+  }
+
+  /**
+   * Takes over the edition that another process has written. Only the newest two are kept on the disk: after two more,
+   * the one that members heard of from here could not be read any more.
+   */
+  async #follow(): Promise<void> {
+    const { store, salt, signal } = this.#options;
+    const { address, manifest } = this.#built.publication;
+    const now = new Date();
+    if (((await lastManifest(store, address, salt, now))?.seq ?? 0) <= manifest.seq) return;
+    this.#building = (async () => {
+      await using _ = await Turn.wait(store, 'publishing', { signal }); // nobody replaces its files meanwhile
+      const publication = await readPublication(store, address, now);
+      if (publication !== undefined && publication.manifest.seq > manifest.seq)
+        await this.#take({ ...this.#built, hashedBytes: 0, publication: { ...publication, isNew: true } });
+      return true;
+    })()
+      .catch(() => false) // a renewal says why
+      .finally(() => {
+        this.#building = undefined;
+        void this.#announce();
+      });
+    await this.#building;
+  }
+
+  /** Offers an edition instead of the last one. */
+  async #take(built: Built): Promise<void> {
+    await this.#place.offer.catalogue.refresh();
+    // Another process, such as an update, may have written this edition.
+    const isNews = built.publication.torrent.infoHash !== this.#built.publication.torrent.infoHash;
+    this.#built = built;
+    const before = [...this.#place.offer.maps.infoHashes()];
+    offerEdition(this.#place, built);
+    const offered = new Set(this.#place.offer.maps.infoHashes());
+    for (const old of before) if (!offered.has(old)) this.network.discovery.unfollow(old);
+    if (!isNews) return;
+    this.network.discovery.follow(built.publication.torrent.infoHash);
+    this.#options.onRenewed?.(built);
   }
 
   /** Puts the pointer into the DHT, once the DHT is found. Never rejects. */

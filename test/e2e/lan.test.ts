@@ -97,6 +97,29 @@ suite('machines on one local network', { concurrency: 3 }, () => {
     assert.deepEqual(from, { [server.ipv4]: await narBytesOf(made.cacheDir) });
   });
 
+  test('without the DHT, the publisher’s address is enough: a neighbour tells of its hash map', async () => {
+    await using lan = Lan.open();
+    const server = lan.host('server', { firewall: OPEN });
+    const client = lan.host('client', { firewall: { udp: OPEN.udp } });
+    await publish(server);
+    const from = await fetchIn(client, 'lab', '--publisher', map.address, '--no-upstream');
+    assert.deepEqual(from, { [server.ipv4]: await narBytesOf(made.cacheDir) });
+  });
+
+  test('without the DHT, its address is enough though other processes have published its hash map since', async () => {
+    await using lan = Lan.open();
+    const server = lan.host('server');
+    const client = lan.host('client');
+    const again = await makeMap(await lab.closure([20_000], 'again'));
+    await publish(server, again);
+    // Each is another edition. Only the newest two are kept on the disk.
+    for (const hint of ['10.77.0.98:1', '10.77.0.98:2', '10.77.0.98:3'])
+      await lab.run(['publish', '--once', '--key', again.key, ...whatOf(again.made), '--hint', hint]);
+    const trust = ['--trusted-public-key', again.made.publicKey];
+    const from = await fetchIn(client, 'lab', '--publisher', again.address, '--no-upstream', ...trust);
+    assert.deepEqual(from, { [server.ipv4]: await narBytesOf(again.made.cacheDir) });
+  });
+
   for (const [what, subnet, firewall] of [
     ['behind firewalls, at the default ports', '10.77.0', OPEN_BY_DEFAULT],
     ['with public addresses', '130.92.1', undefined],

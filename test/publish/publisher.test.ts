@@ -1,5 +1,6 @@
 /** A publisher renews its hash map while followers read the edition before. */
 import assert from 'node:assert/strict';
+import { access } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { buildPublication, type Built } from '../../src/publish/build-publication.ts';
 import { Publisher, type PublisherOptions } from '../../src/publish/publisher.ts';
@@ -52,6 +53,26 @@ describe('Publisher', () => {
     assert.equal(await publisher.rebuild(), true);
     assert.deepEqual(renewed, [publication.manifest.seq]);
     assert.equal(publisher.built.publication.torrent.infoHash, publication.torrent.infoHash);
+  });
+
+  test('offers the edition on the disk after other processes have replaced its own twice', async () => {
+    const last = Promise.withResolvers<void>();
+    let lastSeq = Infinity;
+    const base = { ...(await options()), salt: 'replaced', validForMs: 3_600_000 };
+    const onRenewed = ({ publication }: Built): void => {
+      if (publication.manifest.seq >= lastSeq) last.resolve();
+    };
+    await using publisher = await Publisher.start({ ...base, onRenewed });
+    for (const hint of ['127.0.0.1:1', '127.0.0.1:2']) {
+      const { publication } = await buildPublication({ ...base, hints: [hint] });
+      assert.equal(publication.isNew, true);
+      lastSeq = publication.manifest.seq;
+    }
+    if (publisher.built.publication.manifest.seq < lastSeq) await last.promise;
+    const { seed, manifest } = publisher.built.publication;
+    assert.equal(manifest.seq, lastSeq);
+    assert.deepEqual(manifest.peers, ['127.0.0.1:2']);
+    for (const { path } of seed.files) await access(path);
   });
 
   test('still serves the previous edition to its readers', async () => {
