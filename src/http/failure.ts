@@ -28,6 +28,7 @@ export class AttemptFailure extends Error {
   }
 }
 
+/** Codes of undici, which sends requests through proxies. */
 const STALLS = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 
 /** Codes of OpenSSL for an invalid certificate chain, besides those with CERT in them. */
@@ -40,16 +41,10 @@ const CERTIFICATES = new Set(['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'INVALID_CA', '
 export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): AttemptFailure {
   if (cause instanceof AttemptFailure) return cause;
   const code = readCode(cause);
-  if (STALLS.has(code)) {
-    return new AttemptFailure(`the server stalled, sending no ${phase}`, {
-      code: 'HTTP_STALLED',
-      retry: 'again',
-      cause,
-    });
-  }
+  if (STALLS.has(code)) return stalled(phase, cause);
   const said = cause instanceof Error && cause.message !== '' ? cause.message : code;
   if (code === '' || code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') {
-    return new AttemptFailure(`the answer is not HTTP (${said})`, { code: 'HTTP_FAILED', retry: 'once', cause });
+    return notHttp(said, cause);
   }
   if (code.includes('CERT') || CERTIFICATES.has(code)) {
     const reason = `its certificate is not trusted here (${said}): name an authority of your own with ssl-cert-file in nix.conf or NIX_SSL_CERT_FILE`;
@@ -60,6 +55,29 @@ export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): 
     return new AttemptFailure(reason, { code: 'HTTP_TRUNCATED', retry: 'again', cause });
   }
   return new AttemptFailure(said, { code: 'HTTP_FAILED', retry: 'again', cause });
+}
+
+/** Makes the failure of a server that sends something else than HTTP. */
+export function notHttp(reason: string, cause?: unknown): AttemptFailure {
+  return new AttemptFailure(`the answer is not HTTP (${reason})`, {
+    code: 'HTTP_FAILED',
+    retry: 'once',
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+/** Makes the failure of a server that sends nothing. */
+export function stalled(phase: 'headers' | 'body', cause?: unknown): AttemptFailure {
+  return new AttemptFailure(`the server stalled, sending no ${phase}`, {
+    code: 'HTTP_STALLED',
+    retry: 'again',
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+/** Makes the failure of a server that does not accept a connection. */
+export function cannotConnect(afterMs: number): AttemptFailure {
+  return new AttemptFailure(`no connection within ${afterMs / 1000} s`, { code: 'HTTP_FAILED', retry: 'again' });
 }
 
 /** Returns true if an attempt failed because the server does not have the file. */

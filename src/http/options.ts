@@ -11,7 +11,7 @@ export interface HttpClientOptions {
   readonly connectTimeoutMs?: number | undefined;
   /**
    * Time without a byte, before the headers or inside the body, until an attempt counts as stalled. Default 300,000, as
-   * in Nix. Accurate to about a second, the resolution of undici's timers.
+   * in Nix. Through a proxy it is accurate to about a second, the resolution of undici's timers.
    */
   readonly stallTimeoutMs?: number | undefined;
   /** The connect timeout while another source can be asked. Default 5,000; at most connectTimeoutMs. */

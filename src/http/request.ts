@@ -1,12 +1,12 @@
 /** Sends one GET, from the URL to the answer with the body. */
 
-import type { Dispatcher } from 'undici';
 import type { Answer } from './answer.ts';
 import type { Credentials, Destination } from './credentials.ts';
 import { AttemptFailure } from './failure.ts';
 import { openFile } from './file-answer.ts';
 import { isRedirect, resolveRedirect } from './redirect.ts';
 import { parseRetryAfterMs } from './retry.ts';
+import type { Sender } from './sender.ts';
 import { SocketAnswer } from './socket-answer.ts';
 
 /** Headers of a request. A function returns those for one address, which may be the target of a redirect. */
@@ -21,8 +21,8 @@ export type Headers = Readonly<Record<string, string>> | ((target: URL) => Reado
 export type OpenUrl = (headers: Headers) => Promise<Answer>;
 
 export interface RequestSettings {
-  /** Called by the first request that needs a socket. */
-  readonly dispatcher: () => Promise<Dispatcher>;
+  /** Called by a request that needs a socket. */
+  readonly sender: () => Promise<Sender>;
   readonly userAgent: string;
   readonly credentials: Credentials;
   /** Time without a byte of the body until it counts as stalled. */
@@ -93,10 +93,10 @@ async function rejectStatus(
 async function sendRequest(
   destination: Destination,
   headers: Readonly<Record<string, string>>,
-  { dispatcher, userAgent, credentials, bodyTimeoutMs, isAnnounced = false, signal }: RequestSettings,
+  { sender, userAgent, credentials, bodyTimeoutMs, isAnnounced = false, signal }: RequestSettings,
 ): Promise<SocketAnswer> {
   const authorization = isAnnounced ? undefined : await credentials.headerFor(destination);
-  return SocketAnswer.get(await dispatcher(), destination.target, {
+  return SocketAnswer.get(await sender(), destination.target, {
     headers: {
       'user-agent': userAgent,
       'accept-encoding': 'identity',

@@ -1,8 +1,8 @@
 /** The answer of an HTTP server. */
 
-import type { Dispatcher } from 'undici';
 import type { Answer, TakeChunk } from './answer.ts';
 import { AttemptFailure, explainNetworkError } from './failure.ts';
+import type { Sender, Sending } from './sender.ts';
 
 /** Limit on bytes of a body that wait for a taker. Beyond it, the server is held back. */
 const MAX_QUEUED_BYTES = 256 * 1024;
@@ -15,7 +15,7 @@ const MAX_INTERIM_ANSWERS = 20;
 export class SocketAnswer implements Answer {
   readonly statusCode: number;
   readonly #headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly #controller: Dispatcher.DispatchController;
+  readonly #controller: Sending;
   readonly #ended = Promise.withResolvers<void>();
   #queue: Buffer[] = [];
   #queuedBytes = 0;
@@ -27,7 +27,7 @@ export class SocketAnswer implements Answer {
   private constructor(
     statusCode: number,
     headers: Readonly<Record<string, string | string[] | undefined>>,
-    controller: Dispatcher.DispatchController,
+    controller: Sending,
   ) {
     this.statusCode = statusCode;
     this.#headers = headers;
@@ -41,7 +41,7 @@ export class SocketAnswer implements Answer {
    * @throws AttemptFailure if the connection or the answer fails before the headers are complete; the signal's reason
    */
   static async get(
-    dispatcher: Dispatcher,
+    sender: Sender,
     target: URL,
     options: { headers: Readonly<Record<string, string>>; bodyTimeoutMs: number; signal: AbortSignal },
   ): Promise<SocketAnswer> {
@@ -49,7 +49,7 @@ export class SocketAnswer implements Answer {
     signal.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<SocketAnswer>();
     let answer: SocketAnswer | undefined;
-    let controller: Dispatcher.DispatchController | undefined;
+    let controller: Sending | undefined;
     let interimAnswers = 0;
     const abort = (): void => {
       const reason = signal.reason as Error;
@@ -59,7 +59,7 @@ export class SocketAnswer implements Answer {
     };
     signal.addEventListener('abort', abort, { once: true });
     const settle = (): void => signal.removeEventListener('abort', abort);
-    dispatcher.dispatch(
+    sender.dispatch(
       { origin: target.origin, path: `${target.pathname}${target.search}`, method: 'GET', headers, bodyTimeout },
       {
         onRequestStart(started) {

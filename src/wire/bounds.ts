@@ -110,7 +110,7 @@ export const MAX_IGNORED_BYTES = 1024 * 1024;
 
 /** Connections to the HTTP mirror of a hash map, from everybody together. */
 export const MAX_HTTP_CONNECTIONS = 256;
-/** The same limit for one host. A browser opens 6, undici as many as configured, and a NAT hides a few machines. */
+/** The same limit for one host. A browser opens 6, narswarm as many as configured, and a NAT hides a few machines. */
 export const MAX_HTTP_CONNECTIONS_PER_HOST = 32;
 /** Requests of one HTTP connection that wait for their answer. They are answered one after another. */
 export const MAX_HTTP_REQUESTS_WAITING = 100;

@@ -1,0 +1,136 @@
+import type { Socket } from 'node:net';
+import { notHttp, stalled } from './failure.ts';
+import { ResponseParser, type Head } from './response-parser.ts';
+import type { Receiver, Sending, SentRequest } from './sender.ts';
+
+/** Limits on the time without a byte of the head, and of the body. */
+export interface Patience {
+  readonly stallTimeoutMs: number;
+  readonly bodyTimeoutMs: number;
+}
+
+/** One GET and its answer on a connection. */
+export class DirectSending implements Sending {
+  readonly #request: SentRequest;
+  readonly #receiver: Receiver;
+  readonly #patience: Patience;
+  readonly #onEnd: () => void;
+  readonly #parser: ResponseParser;
+  #socket: Socket | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #isKept = false;
+  #hasHead = false;
+  #hasEnded = false;
+  paused = false;
+
+  constructor(request: SentRequest, receiver: Receiver, patience: Patience, onEnd: () => void) {
+    this.#request = request;
+    this.#receiver = receiver;
+    this.#patience = patience;
+    this.#onEnd = onEnd;
+    this.#parser = new ResponseParser({
+      head: (head) => this.#onHead(head),
+      body: (chunk) => this.#receiver.onResponseData(this, chunk),
+      end: () => this.#end(),
+    });
+  }
+
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  /** True once the whole answer has come, and the connection can be used for another one. */
+  get leavesConnection(): boolean {
+    return this.#hasEnded && this.#parser.hasEnded && this.#isKept;
+  }
+
+  /** Sends the request over an open connection. */
+  begin(socket: Socket): void {
+    if (this.#hasEnded) return;
+    this.#socket = socket;
+    socket.write(formatRequest(this.#request), 'latin1');
+    this.#expect(this.#patience.stallTimeoutMs, 'headers');
+  }
+
+  /** Takes bytes of the connection. */
+  onData(bytes: Buffer): void {
+    if (this.#hasEnded) return;
+    if (this.#hasHead && !this.paused) this.#timer?.refresh();
+    try {
+      const taken = this.#parser.push(bytes);
+      if (taken < bytes.length) this.#isKept = false; // nobody asked for more
+    } catch (error) {
+      this.fail(error as Error);
+    }
+  }
+
+  /** Takes the end of the connection. */
+  onClose(error: Error | undefined): void {
+    if (this.#hasEnded || (error === undefined && this.#hasHead && this.#parser.close())) return;
+    this.fail(error ?? Object.assign(new Error('the server closed the connection'), { code: 'ECONNRESET' }));
+  }
+
+  pause(): void {
+    this.paused = true;
+    clearTimeout(this.#timer);
+    this.#socket?.pause();
+  }
+
+  resume(): void {
+    this.paused = false;
+    if (this.#hasEnded) return;
+    this.#expect(this.#patience.bodyTimeoutMs, 'body');
+    this.#socket?.resume();
+  }
+
+  abort(reason: Error): void {
+    this.fail(reason);
+  }
+
+  /** Ends the request. Closes its connection, which would send the rest of the answer. */
+  fail(error: Error): void {
+    if (this.#hasEnded) return;
+    this.#close();
+    this.#isKept = false;
+    this.#socket?.destroy();
+    this.#receiver.onResponseError(this, error);
+  }
+
+  #onHead({ statusCode, headers, isKept }: Head): void {
+    if (this.#hasEnded) throw notHttp('nobody waits for it');
+    if (statusCode >= 200) {
+      this.#hasHead = true;
+      this.#isKept = isKept;
+      this.#expect(this.#patience.bodyTimeoutMs, 'body');
+    }
+    this.#receiver.onResponseStart(this, statusCode, headers);
+  }
+
+  #end(): void {
+    if (this.#hasEnded) return;
+    this.#close();
+    this.#receiver.onResponseEnd();
+  }
+
+  #expect(withinMs: number, phase: 'headers' | 'body'): void {
+    clearTimeout(this.#timer);
+    if (!this.#hasEnded && !this.paused) this.#timer = setTimeout(() => this.fail(stalled(phase)), withinMs);
+  }
+
+  #close(): void {
+    this.#hasEnded = true;
+    clearTimeout(this.#timer);
+    this.#onEnd();
+  }
+}
+
+/** Formats a GET. @throws Error if a header cannot be sent */
+function formatRequest({ origin, path, headers }: SentRequest): string {
+  const lines = [`GET ${path} HTTP/1.1`, `host: ${new URL(origin).host}`, 'connection: keep-alive'];
+  for (const [name, value] of Object.entries(headers)) lines.push(`${name}: ${value}`);
+  const text = lines.join('\r\n');
+  // oxlint-disable-next-line no-control-regex -- these are the characters that would end a line
+  if (/[\0\r]|[^\0-\xff]/.test(lines.join('')) || lines.some((line) => line.includes('\n')))
+    throw Object.assign(new Error('a header has a character that HTTP cannot send'), { code: 'HEADER' });
+  return `${text}\r\n\r\n`;
+}

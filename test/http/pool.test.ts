@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { test, suite } from 'node:test';
+import { HttpClient } from '../../src/http/client.ts';
+
+/** A server that calls `answer` with each request, its number on the connection, and the connection. */
+async function serve(answer: (socket: Socket, request: number) => void) {
+  const sockets: Socket[] = [];
+  const server = createServer((socket) => {
+    sockets.push(socket);
+    let requests = 0;
+    socket.on('error', () => undefined);
+    socket.on('data', () => answer(socket, ++requests));
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const client = new HttpClient({ backoffMs: 1, retries: 2, connectionsPerOrigin: 3 });
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/x`,
+    sockets,
+    client,
+    async [Symbol.asyncDispose]() {
+      await client.close();
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  };
+}
+
+const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+const get = async (client: HttpClient, url: string): Promise<string> =>
+  Buffer.from((await client.getBytes(url, { maxBytes: 100 })) ?? []).toString();
+
+suite('connections to a server', () => {
+  test('serve one request after another', async () => {
+    await using server = await serve((socket) => void socket.write(OK));
+    for (let turn = 0; turn < 5; turn++) assert.equal(await get(server.client, server.url), 'ok');
+    assert.equal(server.sockets.length, 1);
+  });
+
+  test('are as many as allowed', async () => {
+    const waiting: Socket[] = [];
+    await using server = await serve((socket) => {
+      waiting.push(socket);
+      if (waiting.length >= 3) for (const one of waiting.splice(0)) one.write(OK);
+    });
+    const { client, url } = server;
+    assert.deepEqual(await Promise.all(Array.from({ length: 9 }, () => get(client, url))), Array(9).fill('ok'));
+    assert.equal(server.sockets.length, 3);
+  });
+
+  test('are not used again after an answer with more bytes than its length', async () => {
+    await using server = await serve((socket, request) => void socket.write(request === 1 ? `${OK}${OK}` : 'never'));
+    for (let turn = 0; turn < 3; turn++) assert.equal(await get(server.client, server.url), 'ok');
+    assert.equal(server.sockets.length, 3);
+  });
+
+  test('are replaced if the server closed them meanwhile', async () => {
+    await using server = await serve((socket, request) => (request === 1 ? socket.write(OK) : socket.destroy()));
+    for (let turn = 0; turn < 3; turn++) assert.equal(await get(server.client, server.url), 'ok');
+  });
+
+  test('are given up after an answer that ends early', async () => {
+    let requests = 0;
+    await using server = await serve((socket) => {
+      requests++;
+      socket.end(requests === 1 ? 'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok' : OK);
+    });
+    assert.equal(await get(server.client, server.url), 'ok');
+    assert.equal(requests, 2);
+  });
+});
