@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test, suite } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { ResponseParser } from '../../src/http/response-parser.ts';
 
 interface Parsed {
