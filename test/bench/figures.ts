@@ -54,7 +54,8 @@ function ratioOf({ name, group, wallS }: Unrated, rows: readonly Unrated[]): num
   return wallS && Number.isFinite(best) ? wallS.median / best : undefined;
 }
 
-function spread(values: readonly number[]): Spread | undefined {
+/** @returns undefined if there is no value */
+export function spread(values: readonly number[]): Spread | undefined {
   const sorted = values.toSorted((a, b) => a - b);
   const [min, max] = [sorted[0], sorted.at(-1)];
   const [low, high] = [sorted[(sorted.length - 1) >> 1], sorted[sorted.length >> 1]];

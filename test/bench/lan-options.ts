@@ -7,8 +7,12 @@ export interface LanOptions {
   readonly closure: ClosureName;
   /** Numbers of the situations to play. */
   readonly only: readonly number[];
+  /** Times that each situation is played, with --peer and without. */
+  readonly rounds: number;
   /** Rate of the cache's line, outwards. */
   readonly lineKbit: number;
+  /** Rate of the situation with a limit of the client's own, in MB/s. */
+  readonly rateMb: number;
   /** Seconds after which a client is given up on. */
   readonly limitS: number;
   readonly verbose: boolean;
@@ -25,7 +29,9 @@ nftables.
 
   --closure NAME      crowd (50 NARs, 47 MB), small (500, 64 MB) or desktop (813, 690 MB) (default crowd)
   --only N,N          situations to play (default all)
+  --rounds N          fetches of each kind in each situation (default 3)
   --line MBIT         Mbit/s of the cache's line (default 20)
+  --rate MB           MB/s that the client of situation 5 allows itself (default 5)
   --limit SECONDS     after which a client is given up on (default 300)
   --verbose           tell what each client says at the end
   --json              print one JSON object instead of a table
@@ -39,7 +45,9 @@ export function parseLanOptions(args: readonly string[]): LanOptions {
     options: {
       closure: { type: 'string', default: 'crowd' },
       only: { type: 'string', default: '' },
+      rounds: { type: 'string', default: '3' },
       line: { type: 'string', default: '20' },
+      rate: { type: 'string', default: '5' },
       limit: { type: 'string', default: '300' },
       verbose: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
@@ -51,7 +59,9 @@ export function parseLanOptions(args: readonly string[]): LanOptions {
     ...values,
     closure: oneOf('closure', values.closure, CLOSURE_NAMES),
     only: values.only === '' ? [] : values.only.split(',').map((text) => positive('only', text)),
+    rounds: positive('rounds', values.rounds),
     lineKbit: positive('line', values.line) * 1000,
+    rateMb: positive('rate', values.rate),
     limitS: positive('limit', values.limit),
   };
 }

@@ -173,8 +173,8 @@ const SITUATIONS: readonly Situation[] = [
     prepare: (client, { cache }) => client.run('subscribe', 'sys', cache.rootPath),
   },
   {
-    name: 'a limit of 5 MB/s, a neighbour, a cache',
-    set: (stage) => besideAPublisher(stage, '--max-download-rate', '5MB/s'),
+    name: 'a limit of its own, a neighbour, a cache',
+    set: (stage) => besideAPublisher(stage, '--max-download-rate', `${stage.options.rateMb}MB/s`),
   },
   {
     name: 'a server that mirrors a publisher behind a slow line',
@@ -207,7 +207,7 @@ async function untilChecked(store: string, { cache: { nars }, options, process }
   }
 }
 
-/** @param byHand whether the client is told its neighbour by --peer */
+/** Plays a situation: sets it up once, then lets new machines fetch, each after the other, with --peer and without. */
 async function play(
   situation: Situation,
   cache: BinaryCache,
@@ -217,12 +217,11 @@ async function play(
     readonly tools: Tools;
     readonly process: ProcessOptions;
   },
-  byHand: boolean,
-): Promise<LanRun> {
+): Promise<LanResult> {
   const { options, dir, tools, process } = common;
   await rm(dir, { recursive: true, force: true });
   await using stack = new AsyncDisposableStack();
-  const { subnet, hosts = {} } = situation;
+  const { name, subnet, hosts = {} } = situation;
   const lan = stack.use(Lan.open(subnet === undefined ? {} : { subnet }));
   const upstream = lan.host('cache', { upKbit: options.lineKbit });
   const server: Argv = [tools.python.program, scriptPath('file_server.py'), cache.dir, upstream.ipv4];
@@ -230,9 +229,25 @@ async function play(
   const cacheUrl = `http://${upstream.ipv4}:${String(service.ready['port'])}`;
   const stage: Stage = { cache, cacheUrl, options, dir, lan, hosts, stack, process };
   const { fetch, holder } = await situation.set(stage);
-  const client = await Machine.make('client', stage);
-  await situation.prepare?.(client, stage);
-  return await client.fetch(...fetch, ...(byHand ? ['--peer', `${holder.host.ipv4}:${PORT}`] : []));
+  const runs = { alone: [] as LanRun[], byHand: [] as LanRun[] };
+  const peer = ['--peer', `${holder.host.ipv4}:${PORT}`];
+  for (let round = 0; round < options.rounds; round++) {
+    // The second of a round finds the files of the neighbour read and checked: each is the first in turn.
+    for (const kind of round % 2 === 0 ? (['byHand', 'alone'] as const) : (['alone', 'byHand'] as const)) {
+      // oxlint-disable-next-line no-await-in-loop -- one at a time is the point
+      runs[kind].push(await fetchOnce(`client-${round}${kind[0]}`, [...fetch, ...(kind === 'byHand' ? peer : [])]));
+    }
+    process.signal.throwIfAborted();
+  }
+  return { name, ...runs };
+
+  async function fetchOnce(host: string, args: readonly string[]): Promise<LanRun> {
+    const client = await Machine.make(host, stage);
+    await situation.prepare?.(client, stage);
+    const run = await client.fetch(...args);
+    await rm(client.store, { recursive: true, force: true });
+    return run;
+  }
 }
 
 async function main(signal: AbortSignal): Promise<void> {
@@ -250,14 +265,14 @@ async function main(signal: AbortSignal): Promise<void> {
     keyName,
   });
   const common = { options, tools, dir: join(workspace.dir, 'run'), process: { env: process.env, signal } };
-  const results: LanResult[] = [];
+  const results: (LanResult & { number: number })[] = [];
   for (const [index, situation] of SITUATIONS.entries()) {
     if (options.only.length > 0 && !options.only.includes(index + 1)) continue;
     process.stderr.write(`${index + 1}: ${situation.name}\n`);
-    const byHand = await play(situation, cache, common, true);
-    const result = { name: situation.name, alone: await play(situation, cache, common, false), byHand };
-    results.push(result);
-    process.stderr.write(`  ${formatRun(result.alone)}; with --peer ${formatRun(byHand)}\n`);
+    const result = await play(situation, cache, common);
+    results.push({ number: index + 1, ...result });
+    for (const [round, alone] of result.alone.entries())
+      process.stderr.write(`  ${formatRun(alone)}; with --peer ${formatRun(result.byHand[round])}\n`);
   }
   if (options.json) console.log(JSON.stringify({ machine: machineFacts(tools), options, results }));
   else console.log(formatLan(results, cache.totalBytes, options.lineKbit));
