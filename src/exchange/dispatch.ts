@@ -33,9 +33,11 @@ export function dispatch(message: Exclude<Message, { kind: 'data' }>, to: Handle
     case 'have':
       return onFiles(to.haves.onHave(message.prefixes), to);
     case 'pieces':
-      return onPieces(to.haves.onPieces(message.prefix, message.count, message.bitmap), to);
+      for (const file of to.haves.onPieces(message.prefix, message.count, message.bitmap)) to.onPiece(file);
+      return true;
     case 'piece':
-      return onPieces(to.haves.onPiece(message.prefix, message.index), to);
+      for (const file of to.haves.onPiece(message.prefix, message.index)) to.onPiece(file);
+      return true;
     case 'get':
     case 'any':
     case 'narinfoGet':
@@ -62,10 +64,5 @@ export function dispatch(message: Exclude<Message, { kind: 'data' }>, to: Handle
 function onFiles(files: readonly FileHash[] | undefined, { fetches, onHave }: Handlers): boolean {
   fetches.forget(files ?? []);
   for (const file of files ?? []) onHave(file);
-  return files !== undefined;
-}
-
-function onPieces(files: readonly FileHash[] | undefined, { onPiece }: Handlers): boolean {
-  for (const file of files ?? []) onPiece(file);
   return files !== undefined;
 }

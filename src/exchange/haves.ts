@@ -75,23 +75,29 @@ export class Haves {
     return held;
   }
 
-  /** Handles the pieces of a file. @returns the file; undefined if it has another number of pieces */
-  onPieces(prefix: FilePrefix, count: number, bitmap: Uint8Array): FileHash[] | undefined {
+  /**
+   * Handles the pieces of a file. Ignores them if the file has another number of pieces here. Nobody signs a FileSize, so
+   * an honest member may have learned another one.
+   *
+   * @returns the file if the pieces count
+   */
+  onPieces(prefix: FilePrefix, count: number, bitmap: Uint8Array): FileHash[] {
     const { file, sizeBytes } = this.#wanted.byPrefix(prefix) ?? {};
     if (file === undefined || sizeBytes === undefined || this.#whole.has(file)) return [];
-    const pieces = new PieceSet(sizeBytes);
-    if (pieces.total !== count) return undefined;
+    if (new PieceSet(sizeBytes).total !== count) {
+      this.#partial.delete(file);
+      return [];
+    }
     this.#partial.set(file, new PieceSet(sizeBytes, Uint8Array.from(bitmap)));
     return [file];
   }
 
-  /** Handles news of a piece. @returns the file if the piece is new; undefined if the file has no such piece */
-  onPiece(prefix: FilePrefix, index: number): FileHash[] | undefined {
+  /** Handles news of a piece, as {@link onPieces} does. @returns the file if the piece is new */
+  onPiece(prefix: FilePrefix, index: number): FileHash[] {
     const { file, sizeBytes } = this.#wanted.byPrefix(prefix) ?? {};
     if (file === undefined || sizeBytes === undefined || this.#whole.has(file)) return [];
     const pieces = this.#partial.get(file) ?? new PieceSet(sizeBytes);
-    if (index >= pieces.total) return undefined;
-    if (pieces.has(index)) return [];
+    if (index >= pieces.total || pieces.has(index)) return [];
     pieces.add(index);
     this.#partial.set(file, pieces);
     return [file];

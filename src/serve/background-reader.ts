@@ -4,23 +4,27 @@ import type { NarContents, NarHashes } from '../store/hash-nar.ts';
 import type { Unread } from '../store/hash-pool.ts';
 import { ReadingThread } from '../store/reading-thread.ts';
 
-/** `now`: somebody waits for it. `later`: it is read when nobody waits. */
+/** `now`: somebody waits for it. `later`: nobody does. */
 export type Urgency = 'now' | 'later';
+
+/**
+ * Nice value of the threads for each urgency. On a busy machine, nice 19 leaves a 70th of a processor or less, and a
+ * peer would wait in vain. Nice 10 leaves a tenth.
+ */
+const NICE: Readonly<Record<Urgency, number>> = { now: 10, later: 19 };
 
 /** Time after which an unused thread, of about 10 MB, is ended. */
 const IDLE_MS = 10_000;
 
 /**
- * Reads and decompresses NAR files with processor time that nobody else wants (nice 19). Uses at most one thread per
- * processor. Reads files that somebody waits for first.
+ * Reads and decompresses NAR files in threads of low priority, at most one thread per processor and urgency. Files that
+ * somebody waits for have their own threads, so they never wait for the others.
  */
 export class BackgroundReader implements AsyncDisposable {
-  readonly #queue = new PQueue({ concurrency: availableParallelism() });
-  readonly #idle: ReadingThread[] = [];
-  readonly #threads = new Set<ReadingThread>();
-  #wanted = 0;
-  #timer: NodeJS.Timeout | undefined;
-  #isClosed = false;
+  readonly #readers: Readonly<Record<Urgency, NiceReader>> = {
+    now: new NiceReader(NICE.now),
+    later: new NiceReader(NICE.later),
+  };
 
   /**
    * Reads a file as `readNar` does.
@@ -28,30 +32,50 @@ export class BackgroundReader implements AsyncDisposable {
    * @returns undefined if the file does not exist; the reason if it could not be read
    * @throws NIX_MISSING if the program that decompresses it is missing; an error after {@link close}
    */
-  async read(
-    path: string,
-    contents: NarContents | undefined,
-    urgency: Urgency,
-  ): Promise<NarHashes | Unread | undefined> {
+  read(path: string, contents: NarContents | undefined, urgency: Urgency): Promise<NarHashes | Unread | undefined> {
+    return this.#readers[urgency].read(path, contents);
+  }
+
+  /** Closes the reader, and ends running reads. */
+  async close(): Promise<void> {
+    await Promise.all([this.#readers.now.close(), this.#readers.later.close()]);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** Threads of one priority. */
+class NiceReader {
+  readonly #nice: number;
+  readonly #queue = new PQueue({ concurrency: availableParallelism() });
+  readonly #idle: ReadingThread[] = [];
+  readonly #threads = new Set<ReadingThread>();
+  #wanted = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #isClosed = false;
+
+  constructor(nice: number) {
+    this.#nice = nice;
+  }
+
+  /** Reads a file as soon as a thread is free. */
+  async read(path: string, contents: NarContents | undefined): Promise<NarHashes | Unread | undefined> {
     clearTimeout(this.#timer);
     this.#wanted++;
     try {
-      return await this.#queue.add(() => this.#readInThread(path, contents), { priority: urgency === 'now' ? 1 : 0 });
+      return await this.#queue.add(() => this.#readInThread(path, contents));
     } finally {
       this.#wanted--;
       if (this.#wanted === 0) this.#timer = setTimeout(() => void this.#endThreads(), IDLE_MS).unref();
     }
   }
 
-  /** Closes the reader, and ends running reads. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#endThreads();
     clearTimeout(this.#timer);
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 
   async #readInThread(path: string, contents: NarContents | undefined): Promise<NarHashes | Unread | undefined> {
@@ -66,7 +90,7 @@ export class BackgroundReader implements AsyncDisposable {
   }
 
   #start(): ReadingThread {
-    const thread = new ReadingThread({ isIdlePriority: true });
+    const thread = new ReadingThread({ nice: this.#nice });
     this.#threads.add(thread);
     return thread;
   }

@@ -13,6 +13,12 @@ import { asError, factsOf, type Warn, type Warning } from '../warning.ts';
 /** Time until a NAR is tried again that could not be read or was a different one. */
 const TRY_AGAIN_MS = 10 * 60_000;
 
+/** A running check. */
+interface Checking {
+  readonly urgency: Urgency;
+  readonly result: Promise<CatalogueEntry | undefined>;
+}
+
 export interface NarCheckerOptions {
   readonly store: FileStore;
   readonly catalogue: Catalogue;
@@ -29,7 +35,7 @@ export interface NarCheckerOptions {
 export class NarChecker implements AsyncDisposable {
   readonly #options: NarCheckerOptions;
   readonly #reader = new BackgroundReader();
-  readonly #checking = new Map<StorePath, Promise<CatalogueEntry | undefined>>();
+  readonly #checking = new Map<StorePath, Checking>();
   /** Entries whose file could not be read, and when (`performance.now`) it may be tried again. */
   readonly #putOff = new Map<StorePath, { readonly entry: CatalogueEntry; readonly untilMs: number }>();
   readonly #told = new Set<string>();
@@ -41,7 +47,8 @@ export class NarChecker implements AsyncDisposable {
   }
 
   /**
-   * Checks the file of an entry, once for all who ask at the same time.
+   * Checks the file of an entry, once for all who ask at the same time. A check for which nobody waited begins again if
+   * somebody asks: on a busy machine it may not end for hours.
    *
    * @param info the store's narinfo of it, whose signature was checked
    * @returns the entry with the result, right or wrong; undefined if the file could not be read
@@ -49,11 +56,13 @@ export class NarChecker implements AsyncDisposable {
   check(entry: CatalogueEntry, info: NarInfo, urgency: Urgency): Promise<CatalogueEntry | undefined> {
     const { storePath } = entry;
     const running = this.#checking.get(storePath);
-    if (running !== undefined) return running;
+    if (running !== undefined && (running.urgency === 'now' || urgency === 'later')) return running.result;
     if (this.#isPutOff(entry)) return Promise.resolve(undefined);
-    const check = this.#check(entry, info, urgency).finally(() => this.#checking.delete(storePath));
-    this.#checking.set(storePath, check);
-    return check;
+    const result = this.#check(entry, info, urgency).finally(() => {
+      if (this.#checking.get(storePath)?.result === result) this.#checking.delete(storePath);
+    });
+    this.#checking.set(storePath, { urgency, result });
+    return result;
   }
 
   /**

@@ -17,15 +17,15 @@ export type ReadAnswer =
 
 /** Options of a thread. */
 export interface ReadingThreadData {
-  /** True if the thread and its programs get the processor only when nobody else wants it. */
-  readonly isIdlePriority: boolean;
+  /** Nice value of the thread and its programs: 0 (the process's own) to 19. */
+  readonly nice: number;
 }
 
 /** A thread that reads NAR files. Ask for one at a time: several would share one processor. */
 export class ReadingThread {
   readonly #thread: Thread<ReadQuestion, ReadAnswer>;
 
-  constructor(data: ReadingThreadData = { isIdlePriority: false }) {
+  constructor(data: ReadingThreadData = { nice: 0 }) {
     this.#thread = new Thread(workerBeside(import.meta.url, 'reading-worker'), data);
   }
 

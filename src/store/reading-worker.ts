@@ -1,5 +1,5 @@
 import { readlinkSync } from 'node:fs';
-import { constants, setPriority } from 'node:os';
+import { setPriority } from 'node:os';
 import { basename } from 'node:path';
 import { workerData } from 'node:worker_threads';
 import { answerQuestions } from '../bytes/thread.ts';
@@ -8,8 +8,8 @@ import { readNar } from './hash-nar.ts';
 import type { ReadAnswer, ReadingThreadData, ReadQuestion } from './reading-thread.ts';
 import { systemCode } from '../disk/store-error.ts';
 
-const { isIdlePriority } = workerData as ReadingThreadData;
-if (isIdlePriority) beNice();
+const { nice } = workerData as ReadingThreadData;
+if (nice > 0) beNice();
 
 answerQuestions(async ({ path, contents }: ReadQuestion): Promise<ReadAnswer> => {
   try {
@@ -27,7 +27,7 @@ answerQuestions(async ({ path, contents }: ReadQuestion): Promise<ReadAnswer> =>
  */
 function beNice(): void {
   try {
-    setPriority(Number(basename(readlinkSync('/proc/thread-self'))), constants.priority.PRIORITY_LOW);
+    setPriority(Number(basename(readlinkSync('/proc/thread-self'))), nice);
   } catch {
     // not Linux, or forbidden: normal priority
   }

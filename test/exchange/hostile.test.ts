@@ -53,8 +53,6 @@ suite('a hostile member', { concurrency: 4 }, () => {
     'a refusal of nothing': { kind: 'refuse', id: 7, reason: 'absent' },
     'a map that nobody asked for': { kind: 'haveMap', batch: 77, bitmap: Buffer.of(1) },
     'a map of another size': { kind: 'haveMap', batch: 1, bitmap: Buffer.of(1, 1) },
-    'pieces of another number': { kind: 'pieces', prefix: prefixOf(FILE.file), count: 2, bitmap: Buffer.of(0xc0) },
-    'a piece that the file has not': { kind: 'piece', prefix: prefixOf(FILE.file), index: 1 },
   };
   for (const [what, message] of Object.entries(WRONG)) {
     test(`that sends ${what} is disconnected, and the request ends`, LIMIT, async () => {
@@ -72,6 +70,26 @@ suite('a hostile member', { concurrency: 4 }, () => {
       await peer.closed();
       assert.equal(await asked, 'closed');
       assert.deepEqual(received, []);
+    });
+  }
+
+  /** Pieces of a file of another size: a member may have a narinfo with another FileSize, which nobody signs. */
+  const OTHER_SIZE: Readonly<Record<string, Message>> = {
+    'pieces of another number': { kind: 'pieces', prefix: prefixOf(FILE.file), count: 2, bitmap: Buffer.of(0xc0) },
+    'a piece that the file has not': { kind: 'piece', prefix: prefixOf(FILE.file), index: 1 },
+  };
+  for (const [what, message] of Object.entries(OTHER_SIZE)) {
+    test(`that announces ${what} stays connected, and delivers`, LIMIT, async () => {
+      await using victim = await startMember();
+      victim.members.want([{ file: FILE.file, sizeBytes: 1000 }]);
+      const peer = await intrude(victim);
+      const member = await memberOf(victim);
+      const asked = member.get({ file: FILE.file, from: 0, length: 1000 }, () => undefined, SIGNAL);
+      say(peer, message);
+      say(peer, { kind: 'data', id: 1, bytes: Buffer.alloc(1000) });
+      assert.equal(await asked, 'complete');
+      assert.equal(peer.isOpen, true);
+      assert.equal(member.has(FILE.file) ?? 'none', 'none');
     });
   }
 

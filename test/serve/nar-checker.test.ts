@@ -1,7 +1,8 @@
 /** NARs that are checked after the fetch: no peer gets one before its NarHash was computed. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { rename, writeFile } from 'node:fs/promises';
+import { open, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileHashOf } from '../../src/nix/hash.ts';
@@ -156,4 +157,31 @@ test('does not check NARs without a trusted signature', async (t) => {
   await checker.checkAll(signal);
   await checker.close();
   assert.equal(catalogue.byStorePath((await infoOf(store, LEAF)).storePath)?.narHash, undefined);
+});
+
+/** Returns the nice values of this process's threads (proc(5)). */
+async function niceValues(): Promise<number[]> {
+  const threads = await readdir('/proc/self/task');
+  const stats = await Promise.all(
+    threads.map((id) => readFile(`/proc/self/task/${id}/stat`, 'latin1').catch(() => '')),
+  );
+  return stats.map((stat) => Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]));
+}
+
+test('a peer does not wait for a check that gets no processor time', { timeout: 20_000 }, async (t) => {
+  const { store, catalogue, checker } = await scene(t, async (made) => [unchecked(await entryFor(made, LEAF))]);
+  const info = await infoOf(store, LEAF);
+  const entry = catalogue.byStorePath(info.storePath)!;
+  const [path, aside, pipe] = [store.narPath(info), `${store.dir}/aside`, `${store.dir}/pipe`];
+  await rename(path, aside);
+  execFileSync('mkfifo', [path]); // whoever opens it waits: this check stands still
+  const forNobody = checker.check(entry, info, 'later');
+  while (!(await niceValues()).includes(19)) t.signal.throwIfAborted();
+  await sleep(200); // time to open the pipe
+  await rename(path, pipe);
+  await rename(aside, path);
+  assert.equal((await checker.check(entry, info, 'now'))?.narHash, info.narHash);
+  assert.ok((await niceValues()).includes(10));
+  await (await open(pipe, 'r+')).close();
+  await forNobody;
 });
