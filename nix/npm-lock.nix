@@ -2,7 +2,7 @@
 #
 # The lock file has more packages than the build needs: linters, compilers and their binaries for every platform. npm
 # records some of these without a hash, and does not repeat the registry's address for each package. So this file
-# follows `dependencies` and esbuild from the root, takes esbuild's binary for the building platform, leaves out every
+# follows `dependencies` and rolldown from the root, takes rolldown's binary for the building platform, leaves out every
 # other optional package (none is in the bundle), and writes the addresses out. The build runs no install script of the
 # remaining packages. Each of them has a hash; a lock file without one is refused, naming the package.
 {
@@ -11,6 +11,8 @@
   # The building machine, as Node names it: stdenv.buildPlatform.node.
   platform ? "linux",
   arch ? "x64",
+  # Its C library, as npm names it: glibc or musl.
+  libc ? "glibc",
 }:
 let
   inherit (builtins)
@@ -26,7 +28,7 @@ let
     ;
 
   packages = packageLock.packages;
-  bundler = "esbuild";
+  bundler = "rolldown";
 
   # "node_modules/a/node_modules/@b/c" -> "node_modules/a" and "@b/c"
   outerOf =
@@ -48,7 +50,11 @@ let
     else
       resolve (outerOf from) name;
 
-  fits = path: elem platform (packages.${path}.os or [ platform ]) && elem arch (packages.${path}.cpu or [ arch ]);
+  fits =
+    path:
+    elem platform (packages.${path}.os or [ platform ])
+    && elem arch (packages.${path}.cpu or [ arch ])
+    && elem libc (packages.${path}.libc or [ libc ]);
 
   optionalOf =
     path:

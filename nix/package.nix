@@ -22,6 +22,7 @@ let
       ../src
       ../package.json
       ../package-lock.json
+      ../rolldown.config.ts
       ./ports.json
       ./units.json
     ];
@@ -30,6 +31,7 @@ let
     package = manifest;
     packageLock = lib.importJSON ../package-lock.json;
     inherit (stdenv.buildPlatform.node) platform arch;
+    libc = if stdenv.buildPlatform.isMusl then "musl" else "glibc";
   };
 in
 buildNpmPackage {
@@ -43,7 +45,7 @@ buildNpmPackage {
     inherit (locked) package packageLock;
   };
   inherit (importNpmLock) npmConfigHook;
-  # Skips the only remaining install script, esbuild's: it only saves a process at each start.
+  # None of the packages has an install script.
   npmRebuildFlags = [ "--ignore-scripts" ];
 
   nativeBuildInputs = [

@@ -24,6 +24,7 @@ import ../package.nix {
   stdenv = {
     buildPlatform.node = { inherit platform arch; };
     buildPlatform.canExecute = _: true;
+    buildPlatform.isMusl = false;
     hostPlatform = { };
   };
   buildNpmPackage = arguments: arguments;

@@ -54,15 +54,15 @@ suite('the lock file in the Nix package', () => {
     }
   });
 
-  test('only the bundler has an install script', () => {
+  test('no package has an install script', () => {
     const { packages } = (nixEval(UNCHANGED) as Filtered).packageLock;
     const scripts = Object.keys(packages).filter((path) => packages[path]?.hasInstallScript === true);
-    assert.deepEqual(scripts, ['node_modules/esbuild']);
+    assert.deepEqual(scripts, []);
   });
 
   test('development tools are left out', () => {
     const { package: manifest, packageLock } = nixEval(UNCHANGED) as Filtered;
-    assert.deepEqual(Object.keys(manifest['devDependencies'] as object), ['esbuild']);
+    assert.deepEqual(Object.keys(manifest['devDependencies'] as object), ['rolldown']);
     for (const name of ['typescript', 'oxlint', 'knip', 'node', 'utp-native', 'bufferutil'])
       assert.ok(!(`node_modules/${name}` in packageLock.packages), name);
   });
@@ -75,8 +75,9 @@ suite('the lock file in the Nix package', () => {
     test(`${platform}-${arch} gets its own bundler`, () => {
       const more = `platform = "${platform}"; arch = "${arch}";`;
       const { packages } = (nixEval(filtered('packages: packages', more)) as Filtered).packageLock;
-      const bundlers = Object.keys(packages).filter((path) => path.includes('@esbuild/'));
-      assert.deepEqual(bundlers, [`node_modules/@esbuild/${platform}-${arch}`]);
+      const bundlers = Object.keys(packages).filter((path) => path.includes('@rolldown/binding-'));
+      const libc = platform === 'linux' ? '-gnu' : '';
+      assert.deepEqual(bundlers, [`node_modules/@rolldown/binding-${platform}-${arch}${libc}`]);
     });
   }
 
@@ -170,7 +171,8 @@ test('builds and starts without a network, from the listed packages', async (t) 
   t.after(() => rm(dir, { recursive: true, force: true }));
 
   const source = join(dir, 'source');
-  for (const name of ['src', 'nix', 'package.json']) await cp(join(TOP, name), join(source, name), { recursive: true });
+  for (const name of ['src', 'nix', 'package.json', 'rolldown.config.ts'])
+    await cp(join(TOP, name), join(source, name), { recursive: true });
   const lock = nixEval(UNCHANGED) as Filtered;
   await writeFile(join(source, 'package.json'), JSON.stringify(lock.package));
   await writeFile(join(source, 'package-lock.json'), JSON.stringify(lock.packageLock));
