@@ -32,6 +32,8 @@ export interface ByContentsContext {
   /** True if other sources may have the NAR: then a stalled upstream gets no retry. */
   readonly givesWay: boolean;
   readonly limit?: DirectionLimit | undefined;
+  /** Called with an upstream that sent a NAR with other contents than signed. */
+  readonly onLie?: ((upstream: Upstream) => void) | undefined;
   /** Called with each narinfo as soon as its NAR is in the store. */
   readonly onFetched?: ((infos: readonly NarInfo[]) => void) | undefined;
   readonly tell: Tell;
@@ -82,6 +84,7 @@ async function fetchFromAny(info: NarInfo, context: ByContentsContext): Promise<
       context.signal.throwIfAborted();
       // Another upstream does not help with these failures.
       if (isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE', 'NIX_MISSING')) throw error;
+      if (isNarswarmError(error, 'HASH_MISMATCH')) context.onLie?.(upstream);
       failures.push(error);
     }
   }

@@ -1,4 +1,5 @@
 import { isNarswarmError } from '../errors.ts';
+import type { Upstream } from '../http/upstream.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import { extraOf, type NarInfo } from '../nix/narinfo.ts';
 import { fingerprint, type PublicKey } from '../nix/signature.ts';
@@ -52,9 +53,15 @@ export class Candidates {
    * @param info the narinfo that failed
    * @param failure its failure. If the file has another size than named, the same source is tried once more by
    *   contents: a cache or proxy that compresses again is right otherwise
+   * @param isLiar returns true for upstreams that are asked last
    * @throws the signal's reason
    */
-  async next(info: NarInfo, failure: unknown, signal: AbortSignal): Promise<NarInfo | undefined> {
+  async next(
+    info: NarInfo,
+    failure: unknown,
+    signal: AbortSignal,
+    isLiar: (upstream: Upstream) => boolean = () => false,
+  ): Promise<NarInfo | undefined> {
     const hash = storeHashOf(info.storePath);
     const state = this.#stateOf(hash);
     take(state, info);
@@ -63,7 +70,9 @@ export class Candidates {
       const unnamed = take(state, withoutName(info));
       if (unnamed !== undefined) return unnamed;
     }
-    for (let source = state.left.shift(); source !== undefined; source = state.left.shift()) {
+    for (;;) {
+      const source = shiftHonest(state.left, isLiar);
+      if (source === undefined) return undefined;
       const { info: own } = await ask(source, { hash, path: info.storePath }, this.#keys, signal);
       signal.throwIfAborted();
       if (own === undefined) continue;
@@ -72,7 +81,6 @@ export class Candidates {
       const candidate = take(state, own) ?? (mayBeOther ? take(state, withoutName(own)) : undefined);
       if (candidate !== undefined) return candidate;
     }
-    return undefined;
   }
 
   #stateOf(hash: StoreHash): State {
@@ -88,6 +96,12 @@ export class Candidates {
     this.#states.set(hash, state);
     return state;
   }
+}
+
+/** Takes the first source that has not lied, or else the first one. */
+function shiftHonest(left: NarInfoSource[], isLiar: (upstream: Upstream) => boolean): NarInfoSource | undefined {
+  const at = left.findIndex(({ upstream }) => upstream === undefined || !isLiar(upstream));
+  return left.splice(Math.max(at, 0), 1)[0];
 }
 
 /**

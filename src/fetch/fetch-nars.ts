@@ -1,6 +1,7 @@
 import PQueue from 'p-queue';
 import { failureOf } from '../failure.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { Upstream } from '../http/upstream.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { Catalogue } from '../store/catalogue.ts';
@@ -108,13 +109,16 @@ class Rounds {
 
   /** Returns the next narinfos to try for the failures of the last round. */
   async #others(): Promise<Map<StoreHash, NarInfo>> {
-    const { candidates, tell, signal } = this.#context;
+    const { candidates, order, tell, signal } = this.#context;
+    const isLiar = (upstream: Upstream): boolean => order.isLiar(upstream);
     const others = new Map<StoreHash, NarInfo>();
     const find = async ([path, failure]: readonly [StorePath, unknown]): Promise<void> => {
       const hash = storeHashOf(path);
       const info = this.#closure.get(hash);
       const other =
-        info === undefined || signal.aborted ? undefined : await candidates.next(info, failure, signal).catch(ended);
+        info === undefined || signal.aborted
+          ? undefined
+          : await candidates.next(info, failure, signal, isLiar).catch(ended);
       const first = this.#first.get(path) ?? failure;
       this.#first.set(path, first);
       if (other === undefined) {

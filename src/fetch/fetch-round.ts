@@ -20,6 +20,7 @@ import type { NarJob } from './job.ts';
 import type { Plan } from './plan.ts';
 import type { Tell } from './events.ts';
 import { Scheduler } from './scheduler.ts';
+import type { UpstreamOrder } from './upstream-order.ts';
 
 /** Means of fetching NARs. */
 export interface RoundContext {
@@ -29,6 +30,8 @@ export interface RoundContext {
   readonly network: Network | undefined;
   readonly http: HttpClient;
   readonly upstreams: readonly Upstream[];
+  /** The order of these upstreams, for the whole run. */
+  readonly order: UpstreamOrder;
   readonly keys: readonly PublicKey[];
   readonly limit?: DirectionLimit | undefined;
   /** Without an upstream: time without a byte from any peer until giving up, in milliseconds. Default 60,000. */
@@ -65,7 +68,7 @@ export interface Round {
  * @throws STORE_FULL, STORE_UNWRITABLE at once
  */
 export async function fetchRound(plan: Plan, closure: Closure, context: RoundContext): Promise<Round> {
-  const { candidates, tell, signal, upstreams, held } = context;
+  const { candidates, tell, signal, upstreams, order, held } = context;
   await using contents =
     context.contents === undefined ? undefined : new FetchedContents(context.contents, tell, signal);
   const scheduler: Scheduler = new Scheduler({
@@ -94,7 +97,12 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
     const own = candidates.originOf(storeHashOf(info.storePath))?.upstream;
     return own === undefined ? upstreams : [own];
   };
-  const byContents = fetchByContents(plan.unsized, { ...context, upstreamsOf, givesWay: upstreams.length > 1 });
+  const byContents = fetchByContents(plan.unsized, {
+    ...context,
+    upstreamsOf,
+    givesWay: upstreams.length > 1,
+    onLie: (upstream) => order.noteLie(upstream),
+  });
   byContents.catch(() => undefined); // awaited below
   let failure: unknown;
   await scheduler.run(plan.jobs, signal).catch((error: unknown) => {
@@ -119,8 +127,10 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
   for (const { storePath } of sound) held?.noteSound(storePath);
   for (const one of wrong) {
     const hash = storeHashOf(one.info.storePath);
+    const origin = candidates.originOf(hash);
+    order.noteLie(origin?.upstream);
     infos.delete(hash);
-    failures.set(one.info.storePath, lackOfContents(one, candidates.originOf(hash)?.name));
+    failures.set(one.info.storePath, lackOfContents(one, origin?.name));
   }
   const byNarHash = [...completed.values()].filter((info) => !isAddressedBesideNarHash(info));
   return {

@@ -134,6 +134,8 @@ async function whatIsRefused(
   const next = nextToImport(closure, invalid);
   const wrong = named !== undefined ? [parseStorePath(named)] : await refusedOf(next, store, signal);
   if (wrong.length > 0) {
+    const { candidates, order } = run.download;
+    for (const path of wrong) order.noteLie(candidates.originOf(storeHashOf(path))?.upstream);
     const refused = new Map(wrong.map((path) => [path, wrongContents(path, error, run.download)]));
     return { refused, isSure: true };
   }

@@ -34,6 +34,8 @@ export interface LaneWorkOptions {
   readonly http: HttpClient;
   /** Empty: everything must come from peers. */
   readonly upstreams: readonly Upstream[];
+  /** The order of these upstreams, which lasts longer than one scheduler. Default: a new one. */
+  readonly order?: UpstreamOrder | undefined;
   readonly limit?: DirectionLimit | undefined;
   readonly tell: Tell;
 }
@@ -76,7 +78,7 @@ export class LaneWork {
     this.#peers = peers;
     this.#policy = policy;
     this.#limit = options.limit ?? new RateLimit();
-    this.#order = new UpstreamOrder(options.upstreams);
+    this.#order = options.order ?? new UpstreamOrder(options.upstreams);
   }
 
   /** Lists the files in the store before the first task. */

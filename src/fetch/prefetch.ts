@@ -28,6 +28,7 @@ import type { Plan } from './plan.ts';
 import { makePlan, type Planned, type PlanningMeans } from './planning.ts';
 import { RealisationSearch } from './realisation-search.ts';
 import { readRoots, resolveRoots, type Roots } from './roots.ts';
+import { UpstreamOrder } from './upstream-order.ts';
 import { walk, type Walked } from './walk.ts';
 
 /** The resources of a fetch. Their creator closes them. */
@@ -219,6 +220,7 @@ interface Found {
 function downloadMeans(options: PrefetchOptions, context: PrefetchContext, found: Found): FetchNarsContext {
   const { sources, walked, planned, planning, gathered, feed } = found;
   const { store, session, network, http, keys, limit, held, tell, signal } = context;
+  const upstreams = sources.caches;
   return {
     store,
     session,
@@ -229,7 +231,8 @@ function downloadMeans(options: PrefetchOptions, context: PrefetchContext, found
     held,
     tell,
     signal,
-    upstreams: sources.caches,
+    upstreams,
+    order: new UpstreamOrder(upstreams),
     peerTimeoutMs: options.peerTimeoutMs,
     candidates: walked.candidates,
     torrentOf: (info) => sources.maps.torrentOf(info, signal),

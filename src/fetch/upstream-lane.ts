@@ -63,7 +63,10 @@ export async function fetchFromUpstreams(job: NarJob, partial: PartialNar, conte
     isHeldBack: () => !context.mayRace || limit.isUsedUp,
     isLineSilent: context.isLineSilent,
     onOutcome: (upstream, failure) => order.note(upstream, failure),
-    isFatal: (error) => isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE'),
+    // Another file of an honest upstream comes before this file of a liar.
+    isFatal: (error) =>
+      isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE') ||
+      (error instanceof OtherFile && upstreams.some((one) => order.isLiar(one))),
     signal,
   }).run();
   if (failures === undefined) return;

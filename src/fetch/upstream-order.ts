@@ -6,7 +6,7 @@ import { SourceRate } from '../discovery/source-rate.ts';
 /** Lies about one NAR after which an upstream is not asked for it again. A first lie may be an accident. */
 const MAX_LIES = 2;
 /**
- * Number of NARs with wrong bytes from one upstream alone after which the upstream counts as a liar, and is asked last
+ * Number of wrong NARs from one upstream alone after which the upstream counts as a liar, and is asked last
  * for all NARs.
  */
 const PROVEN_LIES = 2;
@@ -25,7 +25,7 @@ export interface UpstreamMerit {
   isUnreachable: boolean;
   /** Missing NARs in a row. */
   misses: number;
-  /** NARs with wrong bytes that all came from it. */
+  /** NARs with wrong bytes that all came from it, or with other contents than signed in the file that it describes. */
   provenLies: number;
 }
 
@@ -75,7 +75,8 @@ export class UpstreamOrder {
 
   /** Returns true if an upstream has sent so many wrong NARs that it is asked only if no other source has the NAR. */
   isLiar(upstream: Upstream): boolean {
-    return this.meritOf(upstream).provenLies >= (upstream.isAnnounced ? PROVEN_LIES_OF_ANNOUNCED : PROVEN_LIES);
+    const { provenLies = 0 } = this.#merits.get(upstream) ?? {}; // an announced cache may be gone
+    return provenLies >= (upstream.isAnnounced ? PROVEN_LIES_OF_ANNOUNCED : PROVEN_LIES);
   }
 
   /** True if none of the upstreams answers, and there are some. */
@@ -83,9 +84,10 @@ export class UpstreamOrder {
     return this.#merits.size > 0 && Array.from(this.#merits.values()).every(({ isUnreachable }) => isUnreachable);
   }
 
-  /** Records a wrong NAR that came from this upstream alone. */
-  noteLie(upstream: Upstream): void {
-    this.meritOf(upstream).provenLies++;
+  /** Records a wrong NAR that came from this upstream alone, or that it has described wrongly. */
+  noteLie(upstream: Upstream | undefined): void {
+    const merit = upstream && this.#merits.get(upstream);
+    if (merit !== undefined) merit.provenLies++;
   }
 
   /** Records the outcome of asking an upstream. */

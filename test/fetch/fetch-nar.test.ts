@@ -1,16 +1,20 @@
 /** Fetches a single NAR. */
 import assert from 'node:assert/strict';
-import { readdir } from 'node:fs/promises';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { Candidates } from '../../src/fetch/candidates.ts';
 import { fetchNar } from '../../src/fetch/fetch-nar.ts';
 import type { FetchNarsContext } from '../../src/fetch/fetch-nars.ts';
 import { upstreamSource } from '../../src/fetch/find-narinfo.ts';
+import { UpstreamOrder } from '../../src/fetch/upstream-order.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
-import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { fileHashOf } from '../../src/nix/hash.ts';
+import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
+import { storeHashOf } from '../../src/nix/store-path.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { PartialSession } from '../../src/store/session.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
@@ -38,6 +42,7 @@ suite('fetchNar', () => {
       network: undefined,
       http,
       upstreams,
+      order: new UpstreamOrder(upstreams),
       keys,
       candidates: new Candidates(sources, keys, new Map()),
       torrentOf: async () => undefined,
@@ -57,6 +62,43 @@ suite('fetchNar', () => {
     await fetchNar(info, context);
     assert.equal(cache.requests.length, before);
   });
+
+  test(
+    'a cache whose narinfos name files with other contents is asked last for the rest of the run',
+    LIMIT,
+    async () => {
+      await using lab = await Lab.open();
+      const { store, cache, context } = await scene(lab);
+      const dir = await lab.folder('liar');
+      await mkdir(join(dir, 'nar'));
+      const lies: NarInfo[] = [];
+      for (const info of (await readNarInfos(await lab.fixtureCache())).values()) {
+        const junk = randomBytes(info.narSize);
+        const fileHash = fileHashOf(createHash('sha256').update(junk).digest());
+        const lie = { ...info, url: `nar/${fileHash}.nar`, compression: 'none', fileHash, fileSize: junk.length };
+        await writeFile(join(dir, lie.url), junk);
+        await writeFile(join(dir, `${storeHashOf(info.storePath)}.narinfo`), formatNarInfo(lie));
+        lies.push(lie);
+      }
+      const liar = lab.use(await startHttpCache(dir));
+      const upstreams = [parseUpstream(liar.url), ...context.upstreams];
+      const sources = upstreams.map((one) => upstreamSource(one, context.http, undefined, store.storeDir));
+      const origins = new Map(lies.map(({ storePath }) => [storeHashOf(storePath), sources[0]!]));
+      const run: FetchNarsContext = {
+        ...context,
+        upstreams,
+        order: new UpstreamOrder(upstreams),
+        candidates: new Candidates(sources, context.keys, origins),
+        contents: 'small',
+      };
+      assert.ok(lies.length > 2);
+      for (const lie of lies) await fetchNar(lie, run);
+      const bodies = ({ requests }: HttpCache): number =>
+        requests.filter(({ url, status }) => url.startsWith('/nar/') && status === 200).length;
+      assert.equal(bodies(liar), 2, 'as many as its lies');
+      assert.equal(bodies(cache), lies.length);
+    },
+  );
 
   test('fails with the reason if nobody has it', LIMIT, async () => {
     await using lab = await Lab.open();
