@@ -74,8 +74,15 @@ export function sentenceOf(finding: Finding): Sentence {
         : { text: `neighbours may be on ${names.join(', ')}`, wayOut: undefined };
     }
     case 'multicast': {
-      const { interface: name, isHeard, failure } = finding.facts;
-      if (isHeard) return { text: `multicast on ${name} is heard`, wayOut: undefined };
+      const { interface: name, isHeard, others, failure } = finding.facts;
+      if (isHeard && others > 0) {
+        const hosts = others === 1 ? 'another host is' : `${others} other hosts are`;
+        return { text: `multicast on ${name}: sent, and ${hosts} heard`, wayOut: undefined };
+      }
+      if (isHeard) {
+        const why = 'no other host runs narswarm, or the network or their firewalls drop multicast';
+        return { text: `multicast on ${name}: sent, but no other host is heard (${why})`, wayOut: undefined };
+      }
       const why = failure === undefined ? 'is not heard' : `cannot be sent (${failure})`;
       return {
         text: `multicast on ${name} ${why}, so neighbours are not found`,

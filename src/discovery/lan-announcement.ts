@@ -6,6 +6,9 @@ import { formatEndpoint, isPort, type Endpoint } from './endpoint.ts';
 export const GROUPS = { ipv4: '239.192.152.143', ipv6: 'ff15::efc0:988f' } as const;
 export const GROUP_PORT = 6771;
 
+/** Begins a question to all neighbours, which announce themselves in answer. `narswarm doctor` sends it. */
+export const QUESTION = 'narswarm doctor ';
+
 const MAX_PACKET_BYTES = 1400;
 const INFOHASH_LINE_BYTES = 'Infohash: '.length + 40 + '\r\n'.length;
 

@@ -12,7 +12,7 @@ import { gapMs, intervalMs, spreadMs } from './announcement-times.ts';
 import { hostKeyOf } from '../wire/address-range.ts';
 import { LAN_PACKETS_PER_SECOND } from '../wire/bounds.ts';
 import { PacketBudget } from '../wire/packet-budget.ts';
-import { formatAnnouncements, GROUP_PORT, GROUPS, parseAnnouncement } from './lan-announcement.ts';
+import { formatAnnouncements, GROUP_PORT, GROUPS, parseAnnouncement, QUESTION } from './lan-announcement.ts';
 import { LanGroup } from './lan-group.ts';
 import { LocalNetworks } from './local-networks.ts';
 import { placesIn } from './places.ts';
@@ -120,6 +120,8 @@ export class LanDiscovery implements AsyncDisposable {
     if (!this.#budget.admit(address)) return;
     // Refuses spoofed packets and routed multicast.
     if (!this.#networks.includes(address)) return;
+    if (packet.toString('latin1', 0, QUESTION.length) === QUESTION)
+      return this.#announceIn(Math.random() * spreadMs(this.#hosts.size));
     const announcement = parseAnnouncement(packet, address);
     if (announcement === undefined || announcement.cookie === this.#cookie) return;
     const { peer, cookie, infoHashes } = announcement;

@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as fc from 'fast-check';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import type { Endpoint } from '../../src/discovery/endpoint.ts';
-import { formatAnnouncements, parseAnnouncement } from '../../src/discovery/lan-announcement.ts';
+import { formatAnnouncements, parseAnnouncement, QUESTION } from '../../src/discovery/lan-announcement.ts';
 import { LanDiscovery } from '../../src/discovery/lan.ts';
 import type { LanDiscoveryOptions } from '../../src/discovery/lan.ts';
 
@@ -166,6 +166,18 @@ test('answers a neighbour once, and again after its restart', async (t) => {
   await next();
   await sleep(LONGEST_DELAY_MS);
   assert.equal(answers(), 3);
+});
+
+test('announces itself to whoever asks', { timeout: 20_000 }, async (t) => {
+  const groupPort = await freePort();
+  const asking = await rawNeighbour(t, groupPort);
+  await discover(t, { groupPort });
+  // By the interval alone, which doubles, so many announcements would take a quarter of an hour.
+  for (let count = 1; count <= 10; count++) {
+    while (asking.heard.filter((one) => one.startsWith('BT-SEARCH')).length < count)
+      await once(asking.receiver, 'message');
+    await asking.send(Buffer.from(`${QUESTION}${count}`));
+  }
 });
 
 test('with announces: false it listens and stays silent', async (t) => {

@@ -61,6 +61,17 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     assert.match(String(run.event('error')['message']), /4 problems found: firewall, multicast/);
   });
 
+  test('tells whether another machine is heard by multicast', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('asks', { firewall: OPEN });
+    const alone = findings(await examine(host, await lab.folder('store')), 'multicast');
+    assert.match(String(alone[0]?.['message']), /no other host is heard/);
+    const other = lan.host('answers', { firewall: OPEN });
+    await lab.service(['daemon', '--store', await lab.folder('other'), ...trust()], { wrapper: other.wrapper });
+    const both = findings(await examine(host, await lab.folder('store')), 'multicast');
+    assert.match(String(both[0]?.['message']), /sent, and another host is heard/);
+  });
+
   test('tests multicast over IPv6 where there is no IPv4', async () => {
     await using lan = Lan.open();
     const [well, shut] = [

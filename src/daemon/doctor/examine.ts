@@ -87,8 +87,8 @@ export async function* examine(setup: Setup, now: Date, signal: AbortSignal): As
   }
   yield* examineFirewall(setup.ports, networks, signal);
   if (setup.usesLan)
-    for (const { interface: name, isHeard, failure } of await testMulticast(networks.interfaces, signal))
-      yield found('multicast', isHeard ? 'good' : 'bad', { interface: name, isHeard, failure });
+    for (const { interface: name, isHeard, others, failure } of await testMulticast(networks.interfaces, signal))
+      yield found('multicast', isHeard ? 'good' : 'bad', { interface: name, isHeard, others, failure });
   yield await examineDht(setup, networks, signal);
 }
 

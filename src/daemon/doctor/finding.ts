@@ -69,7 +69,13 @@ export interface Findings {
     readonly source: 'nftables' | 'iptables' | undefined;
   };
   interfaces: { readonly names: readonly string[] };
-  multicast: { readonly interface: string; readonly isHeard: boolean; readonly failure: string | undefined };
+  multicast: {
+    readonly interface: string;
+    readonly isHeard: boolean;
+    /** Number of other hosts that were heard. */
+    readonly others: number;
+    readonly failure: string | undefined;
+  };
   dht: DhtAnswers & {
     readonly isUsed: boolean;
     /** True if something does not work without the DHT: a publisher without a mirror, or being found from afar. */

@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto';
+import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { GROUP_PORT, GROUPS } from '../../discovery/lan-announcement.ts';
+import { GROUP_PORT, GROUPS, parseAnnouncement, QUESTION } from '../../discovery/lan-announcement.ts';
 import { LanGroup, type Place } from '../../discovery/lan-group.ts';
 import type { LocalInterface } from '../../discovery/local-networks.ts';
 import { placesIn } from '../../discovery/places.ts';
 
-/** Time for our own packet to come back. */
-const ECHO_MS = 1_000;
+/** Time for our own packet to come back, and for neighbours to answer it. */
+const ANSWERS_MS = 1_500;
 const SEND_AGAIN_MS = 200;
 
 /** The result of a multicast test on one interface. */
@@ -15,13 +16,15 @@ export interface MulticastEcho {
   readonly address: string;
   /** True if a packet to the group came back. If false, something drops it, such as a firewall. */
   readonly isHeard: boolean;
+  /** Number of other hosts that announced themselves meanwhile. */
+  readonly others: number;
   /** The system's reason why nothing could be sent. */
   readonly failure: string | undefined;
 }
 
 /**
- * Sends a packet to the neighbours' group on each interface, and waits for it: over IPv4, or over IPv6 where there is no
- * IPv4. Other machines ignore it.
+ * Sends a packet to the neighbours' group on each interface, and waits for it and for other machines' answers: over IPv4, or
+ * over IPv6 where there is no IPv4.
  */
 export async function testMulticast(
   interfaces: readonly LocalInterface[],
@@ -42,19 +45,23 @@ async function testOne(
   place: Place,
   signal: AbortSignal,
 ): Promise<MulticastEcho> {
-  const probe = Buffer.from(`narswarm doctor ${randomUUID()}`);
-  const heard = new AbortController();
+  const probe = Buffer.from(`${QUESTION}${randomUUID()}`);
+  const own = new Set(Object.values(networkInterfaces()).flatMap((all) => (all ?? []).map((one) => one.address)));
+  const others = new Set<string>();
+  let isHeard = false;
   let failure: string | undefined;
   await using group = new LanGroup({
     family,
     address: GROUPS[family],
     port: GROUP_PORT,
-    onPacket: (packet) => {
-      if (packet.equals(probe)) heard.abort();
+    onPacket: (packet, from) => {
+      const host = from.replace(/%.*/, '');
+      if (packet.equals(probe)) isHeard = true;
+      else if (!own.has(host) && parseAnnouncement(packet, host) !== undefined) others.add(host);
     },
     onWarning: (error) => (failure = error.message),
   });
-  const end = AbortSignal.any([signal, heard.signal, AbortSignal.timeout(ECHO_MS)]);
+  const end = AbortSignal.any([signal, AbortSignal.timeout(ANSWERS_MS)]);
   while (!end.aborted) {
     await group.follow([place]);
     group.send(probe);
@@ -64,7 +71,8 @@ async function testOne(
   return {
     interface: name,
     address: place.source,
-    isHeard: heard.signal.aborted,
+    isHeard,
+    others: others.size,
     failure: group.isJoined ? undefined : failure,
   };
 }
