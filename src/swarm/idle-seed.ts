@@ -25,3 +25,16 @@ export function closeWhenIdle(seed: OpenTorrent, { seedMs, peerMs }: IdleTimes):
   ).unref();
   seed.handle.once('close', () => clearInterval(timer));
 }
+
+/** Returns the seed that was opened, and whose peers have asked for something, longest ago. Never the new one. */
+export function longestUnused(
+  seeds: ReadonlyMap<OpenTorrent, { readonly openedAtMs: number }>,
+  newest: OpenTorrent,
+): OpenTorrent | undefined {
+  const usedAtMs = ([{ connections }, { openedAtMs }]: readonly [
+    OpenTorrent,
+    { readonly openedAtMs: number },
+  ]): number => Math.max(openedAtMs, ...connections.map((one) => one.activeAtMs));
+  const others = [...seeds].filter(([one]) => one !== newest);
+  return others.toSorted((a, b) => usedAtMs(a) - usedAtMs(b))[0]?.[0];
+}

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type { InfoHash } from '../nix/brands.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import { chunkStore, SeedStorage, type PieceStorage, type SeedFile } from './chunk-store.ts';
-import { closeWhenIdle } from './idle-seed.ts';
+import { closeWhenIdle, longestUnused } from './idle-seed.ts';
 import type { OpenTorrent } from './open-torrent.ts';
 import type { TorrentsOnDemand } from './torrents-on-demand.ts';
 import { asError, type Warn } from '../warning.ts';
@@ -26,12 +26,16 @@ export interface SeedingOptions {
   readonly idleSeedMs?: number;
   /** Milliseconds after which a peer that asks a seed for nothing is disconnected. Default: 120,000. */
   readonly idlePeerMs?: number;
+  /** Limit on open seeds. Beyond it, the one that was unused for longest is closed. Default: 1024. */
+  readonly maxSeeds?: number;
   /** Called if something could not be seeded. */
   readonly onWarning?: Warn;
 }
 
 const IDLE_SEED_MS = 30_000;
 const IDLE_PEER_MS = 120_000;
+/** Enough for a client that downloads a large closure as torrents at once. */
+const MAX_SEEDS = 1024;
 
 /** Serves the torrents that peers ask for. Opens a seed when a peer names it, and closes it when no peer uses it. */
 export class Seeding {
@@ -39,7 +43,7 @@ export class Seeding {
   readonly #options: SeedingOptions;
   readonly #opening = new Map<InfoHash, Promise<OpenTorrent | undefined>>();
   /** The torrents that were opened here. Others are being fetched. */
-  readonly #opened = new WeakSet<OpenTorrent>();
+  readonly #opened = new Map<OpenTorrent, { readonly openedAtMs: number }>();
 
   constructor(torrents: TorrentsOnDemand, options: SeedingOptions) {
     this.#torrents = torrents;
@@ -94,7 +98,9 @@ export class Seeding {
       },
     });
     torrent.storage = storage;
-    this.#opened.add(torrent);
+    this.#opened.set(torrent, { openedAtMs: performance.now() });
+    torrent.handle.once('close', () => this.#opened.delete(torrent));
+    if (this.#opened.size > (this.#options.maxSeeds ?? MAX_SEEDS)) void longestUnused(this.#opened, torrent)?.close();
     closeWhenIdle(torrent, {
       seedMs: this.#options.idleSeedMs ?? IDLE_SEED_MS,
       peerMs: this.#options.idlePeerMs ?? IDLE_PEER_MS,

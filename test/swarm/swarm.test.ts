@@ -362,6 +362,22 @@ test('disconnects a peer that requests nothing', LIMIT, async (t) => {
   while (seeder.openTorrents > 0) await sleep(20);
 });
 
+test('peers that stay and ask for nothing keep only so many seeds open', LIMIT, async (t) => {
+  const nars = await Promise.all(Array.from({ length: 4 }, () => makeNar(t, MIB)));
+  const seeder = await startSeeder(
+    t,
+    nars.map(({ seed }) => seed),
+    { maxSeeds: 2 },
+  );
+  const idlers = [];
+  for (const { torrent } of nars) {
+    idlers.push(await RawPeer.connect(seeder.port, torrent.infoHash));
+    assert.ok(seeder.openTorrents <= 3, `${seeder.openTorrents} are open`); // one may still be closing
+  }
+  await Promise.all([idlers[0]!.closed(), idlers[1]!.closed()]);
+  assert.equal(seeder.openTorrents, 2);
+});
+
 test('a missing file ends its own seed only', LIMIT, async (t) => {
   const nar = await makeNar(t, MIB);
   const gone = {
