@@ -72,6 +72,7 @@ export class DirectSending implements Sending {
 
   pause(): void {
     this.paused = true;
+    if (this.#hasEnded) return; // its connection may serve another request by now
     clearTimeout(this.#timer);
     this.#socket?.pause();
   }
