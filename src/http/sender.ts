@@ -1,4 +1,4 @@
-/** What sends a GET over a socket: the pools of this program, or a proxy's. A subset of undici's Dispatcher. */
+/** Sends GETs, directly or through a proxy. The interfaces are a part of undici's Dispatcher. */
 
 /** A request on its way, and the body of its answer. */
 export interface Sending {

@@ -5,7 +5,7 @@ import { test, suite } from 'node:test';
 import { HttpClient } from '../../src/http/client.ts';
 
 /** A server that calls `answer` with each request, its number on the connection, and the connection. */
-async function serve(answer: (socket: Socket, request: number) => void) {
+async function serve(answer: (socket: Socket, request: number) => void, connectionsPerOrigin = 3) {
   const sockets: Socket[] = [];
   const server = createServer((socket) => {
     sockets.push(socket);
@@ -14,7 +14,7 @@ async function serve(answer: (socket: Socket, request: number) => void) {
     socket.on('data', () => answer(socket, ++requests));
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const client = new HttpClient({ backoffMs: 1, retries: 2, connectionsPerOrigin: 3 });
+  const client = new HttpClient({ backoffMs: 1, retries: 2, stallTimeoutMs: 2_000, connectionsPerOrigin });
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/x`,
     sockets,
@@ -68,5 +68,16 @@ suite('connections to a server', () => {
     });
     assert.equal(await get(server.client, server.url), 'ok');
     assert.equal(requests, 2);
+  });
+
+  test('go on with the next request while the bytes of the last one are still being taken', async () => {
+    await using server = await serve((socket) => void socket.write(OK), 1);
+    const { client, url, sockets } = server;
+    const disk = Promise.withResolvers<void>();
+    const slow = client.download(url, { sink: () => disk.promise, sizeBytes: 2 });
+    assert.equal(await get(client, url), 'ok');
+    assert.equal(sockets.length, 1, 'a connection that is held back would be replaced');
+    disk.resolve();
+    await slow;
   });
 });
