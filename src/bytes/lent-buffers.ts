@@ -19,7 +19,7 @@ const MAX_FREE_BYTES = 64 * 1024 * 1024;
 /** A free buffer of up to this many times the size is used instead of a new one. */
 const ROOMY = 16;
 
-/** Limit on bytes in use. Above it, readers should take no more than they need. */
+/** Limit on bytes in use. Readers that find it exceeded should take only what they need. */
 const MUCH_BYTES = 48 * 1024 * 1024;
 
 /** A buffer that was made here. */

@@ -52,6 +52,29 @@ interface Wanted {
   isFound: boolean;
 }
 
+/** Collects the paths that are wanted in one turn of the event loop, and asks for as many at once as fit a message. */
+class Batches {
+  readonly #ask: (wanted: readonly Wanted[]) => void;
+  #wanted: Wanted[] = [];
+
+  constructor(ask: (wanted: readonly Wanted[]) => void) {
+    this.#ask = ask;
+  }
+
+  find(hash: StoreHash): Promise<NarInfo | undefined> {
+    const { promise, resolve } = Promise.withResolvers<NarInfo | undefined>();
+    if (this.#wanted.push({ hash, resolve, isFound: false }) === 1) setImmediate(() => this.#send());
+    return promise;
+  }
+
+  #send(): void {
+    const all = this.#wanted;
+    this.#wanted = [];
+    for (let at = 0; at < all.length; at += MAX_NARINFOS_PER_MESSAGE)
+      this.#ask(all.slice(at, at + MAX_NARINFOS_PER_MESSAGE));
+  }
+}
+
 /**
  * The narinfos of the neighbours, over the exchange. Sends the requests of one turn of the event loop in one message to
  * each neighbour. Asks the neighbour with the most answers first, then all others for the missing paths. Unsound
@@ -63,9 +86,9 @@ export class NeighbourNarInfos implements NearSources {
   readonly #options: NeighbourNarInfosOptions;
   readonly #breakers = new WeakMap<Member, CircuitBreaker>();
   readonly #hits = new WeakMap<Member, number>();
-  #wanted: Wanted[] = [];
+  readonly #wanted = new Batches((wanted) => void this.#askFor(wanted));
   /** Paths that no other source has. */
-  #lasting: Wanted[] = [];
+  readonly #lasting = new Batches((wanted) => void this.#askAll(wanted));
   /** When a neighbour came, or had a path. */
   #lifeAtMs = performance.now();
   #arrived: Promise<unknown> | undefined;
@@ -92,14 +115,14 @@ export class NeighbourNarInfos implements NearSources {
       },
       find: async (hash) => {
         if (this.#isGreeting) await this.#greeted;
-        return this.#find(hash);
+        return this.#wanted.find(hash);
       },
     };
     this.awaited = {
       name,
       find: async (hash, signal) => {
         await this.#firstNeighbour(signal);
-        return this.#find(hash);
+        return this.#wanted.find(hash);
       },
     };
     this.lasting = {
@@ -139,7 +162,7 @@ export class NeighbourNarInfos implements NearSources {
     members.on('member', onMember);
     try {
       for (;;) {
-        const info = await this.#findOnce(hash);
+        const info = await this.#lasting.find(hash);
         if (info !== undefined || signal.aborted) return info;
         if (this.#connected().length === 0 || performance.now() - this.#lifeAtMs > lastingMs) return undefined;
         await sleep(ASK_AGAIN_MS, undefined, { signal }).catch(() => undefined);
@@ -149,35 +172,10 @@ export class NeighbourNarInfos implements NearSources {
     }
   }
 
-  #findOnce(hash: StoreHash): Promise<NarInfo | undefined> {
-    const { promise, resolve } = Promise.withResolvers<NarInfo | undefined>();
-    if (this.#lasting.push({ hash, resolve, isFound: false }) === 1) setImmediate(() => this.#askLasting());
-    return promise;
-  }
-
-  #askLasting(): void {
-    const all = this.#lasting;
-    this.#lasting = [];
-    for (let at = 0; at < all.length; at += MAX_NARINFOS_PER_MESSAGE) {
-      const wanted = all.slice(at, at + MAX_NARINFOS_PER_MESSAGE);
-      const asked = this.#connected().map((member) => this.#askOne(member, wanted, LASTING_PATIENCE_MS));
-      void Promise.all(asked).then(() => {
-        for (const { isFound, resolve } of wanted) if (!isFound) resolve(undefined);
-      });
-    }
-  }
-
-  #find(hash: StoreHash): Promise<NarInfo | undefined> {
-    const { promise, resolve } = Promise.withResolvers<NarInfo | undefined>();
-    if (this.#wanted.push({ hash, resolve, isFound: false }) === 1) setImmediate(() => this.#ask());
-    return promise;
-  }
-
-  #ask(): void {
-    const all = this.#wanted;
-    this.#wanted = [];
-    for (let at = 0; at < all.length; at += MAX_NARINFOS_PER_MESSAGE)
-      void this.#askFor(all.slice(at, at + MAX_NARINFOS_PER_MESSAGE));
+  /** Asks all neighbours for paths. Never rejects. */
+  async #askAll(wanted: readonly Wanted[]): Promise<void> {
+    await Promise.all(this.#connected().map((member) => this.#askOne(member, wanted, LASTING_PATIENCE_MS)));
+    for (const { isFound, resolve } of wanted) if (!isFound) resolve(undefined);
   }
 
   /** Asks for paths. Never rejects. */

@@ -74,7 +74,7 @@ export class Publisher implements AsyncDisposable {
       if (this.#building === undefined) void this.rebuild();
     }, everyMs);
     this.#lookTimer = setInterval(() => {
-      if (this.#building === undefined) void this.#follow();
+      if (this.#building === undefined) this.#follow().catch(() => undefined); // the next renewal says why
     }, LOOK_EVERY_MS);
   }
 
@@ -196,6 +196,7 @@ export class Publisher implements AsyncDisposable {
     const { address, manifest } = this.#built.publication;
     const now = new Date();
     if (((await lastManifest(store, address, salt, now))?.seq ?? 0) <= manifest.seq) return;
+    if (this.#building !== undefined) return;
     this.#building = (async () => {
       await using _ = await Turn.wait(store, 'publishing', { signal }); // nobody replaces its files meanwhile
       const publication = await readPublication(store, address, now);

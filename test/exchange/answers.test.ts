@@ -16,7 +16,7 @@ const { file } = madeFile(10);
 
 interface Asked {
   readonly answers: Answers;
-  /** Asks until no more requests may wait, and returns their number. */
+  /** Sends requests until no more may wait. @returns their number */
   readonly fill: () => number;
   /** Makes room for answers. */
   readonly answer: () => void;

@@ -39,7 +39,7 @@ suite('areOthersSooner', () => {
     assert.equal(areOthersSooner([claimed(1, 5)], undefined), false);
   });
 
-  test('a NAR that is there and is being checked takes no more time', () => {
+  test('no time is counted for a NAR that has arrived and is being checked', () => {
     assert.equal(areOthersSooner([claimed(0, 0)], MB), true);
   });
 });

@@ -1,10 +1,13 @@
 /** A publisher renews its hash map while followers read the edition before. */
 import assert from 'node:assert/strict';
-import { access } from 'node:fs/promises';
+import { access, mkdir, rename, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { buildPublication, type Built } from '../../src/publish/build-publication.ts';
 import { Publisher, type PublisherOptions } from '../../src/publish/publisher.ts';
 import type { MadeClosure } from '../../src/demo/closure.ts';
+import { MANIFEST_NAME } from '../../src/index/index-torrent.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
 import { FileStore } from '../../src/store/file-store.ts';
@@ -73,6 +76,20 @@ describe('Publisher', () => {
     assert.equal(manifest.seq, lastSeq);
     assert.deepEqual(manifest.peers, ['127.0.0.1:2']);
     for (const { path } of seed.files) await access(path);
+  });
+
+  test('goes on if the edition on the disk cannot be read', async () => {
+    const base = { ...(await options()), salt: 'unreadable', validForMs: 3_600_000 };
+    await using publisher = await Publisher.start(base);
+    const { dir, seed } = publisher.built.publication;
+    const manifest = join(dir.dir, MANIFEST_NAME);
+    await rename(manifest, `${manifest}.away`);
+    await mkdir(manifest);
+    await sleep(1_500); // it looks once a second; an error that nobody handles would end this process
+    await rmdir(manifest);
+    await rename(`${manifest}.away`, manifest);
+    for (const { path } of seed.files) await access(path);
+    assert.equal(await publisher.rebuild(), true);
   });
 
   test('still serves the previous edition to its readers', async () => {

@@ -174,7 +174,7 @@ test('a peer does not wait for a check that gets no processor time', { timeout: 
   const entry = catalogue.byStorePath(info.storePath)!;
   const [path, aside, pipe] = [store.narPath(info), `${store.dir}/aside`, `${store.dir}/pipe`];
   await rename(path, aside);
-  execFileSync('mkfifo', [path]); // whoever opens it waits: this check stands still
+  execFileSync('mkfifo', [path]); // a check that opens it stands still
   const forNobody = checker.check(entry, info, 'later');
   while (!(await niceValues()).includes(19)) t.signal.throwIfAborted();
   await sleep(200); // time to open the pipe
