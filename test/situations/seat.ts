@@ -6,6 +6,9 @@ import { join } from 'node:path';
 import type { CliEvent, CliProcess, Lab, ProcessOptions, Run } from '../support/lab.ts';
 import type { Host, HostOptions, Lan } from '../support/namespaces.ts';
 
+/** Longer than any situation takes. */
+const SITUATION_MS = 1_800_000;
+
 /** Lines of nix.conf on every machine. */
 export interface NixSettings {
   readonly substituter: string;
@@ -103,9 +106,9 @@ export class Seat {
     return this.#lab.start(args, this.#options);
   }
 
-  /** Starts a service and waits until it is ready. */
+  /** Starts a service and waits until it is ready. It may run for as long as the situation does. */
   service(...args: readonly string[]): Promise<{ process: CliProcess; ready: CliEvent }> {
-    return this.#lab.service(args, this.#options);
+    return this.#lab.service(args, { ...this.#options, limitMs: SITUATION_MS });
   }
 
   /** Lets the real Nix fetch a path from the cache. */

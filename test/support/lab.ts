@@ -48,6 +48,8 @@ export interface ProcessOptions {
   readonly cwd?: string;
   /** Program that is started with the command line as its arguments, such as `unshare`. */
   readonly wrapper?: readonly string[];
+  /** Milliseconds after which it is killed. Default: longer than any test may run. */
+  readonly limitMs?: number;
 }
 
 /** A running process, until it ends by itself or the test stops it by its pid. */
@@ -74,7 +76,7 @@ export class CliProcess implements AsyncDisposable {
       this.#stderr += text;
       this.#news.emit('line');
     });
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), PATIENCE_MS);
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), options.limitMs ?? PATIENCE_MS);
     this.#ended = once(this.#child, 'close').then(([status, signal]) => {
       clearTimeout(timer);
       this.#hasEnded = true;
