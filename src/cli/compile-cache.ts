@@ -1,4 +1,4 @@
-import { enableCompileCache } from 'node:module';
+import { enableCompileCache, flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { claimHome, homeFolder } from '../config/home.ts';
 
@@ -9,6 +9,11 @@ import { claimHome, homeFolder } from '../config/home.ts';
 export function keepCompiled(): void {
   const dir = compileCacheDir();
   if (dir !== undefined) enableCompileCache(dir);
+}
+
+/** Saves what was compiled so far. Node itself saves it only at a normal end, which a service that is killed never has. */
+export function saveCompiled(): void {
+  flushCompileCache();
 }
 
 function compileCacheDir(env: NodeJS.ProcessEnv = process.env): string | undefined {

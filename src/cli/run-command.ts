@@ -2,6 +2,7 @@ import { isatty } from 'node:tty';
 import type { Command } from 'commander';
 import type { Config } from '../config/load.ts';
 import { EXIT_STATUSES, firstFailure, NarswarmError } from '../errors.ts';
+import { saveCompiled } from './compile-cache.ts';
 import { configOf, originOf, type OriginOf } from './configuration.ts';
 import { makeOutput, reportFailure, type Output } from './output.ts';
 
@@ -81,8 +82,12 @@ function onInterruption(interrupt: () => void): void {
   });
 }
 
-/** Waits until the user ends a service, then returns: that is the normal end of a service. */
+/**
+ * Waits until the user ends a service that is ready, then returns: that is the normal end of a service. Saves compiled
+ * code first, so that the next start finds it however this one ends.
+ */
 export function untilStopped(signal: AbortSignal): Promise<void> {
+  saveCompiled();
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }
