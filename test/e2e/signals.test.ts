@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmod, writeFile } from 'node:fs/promises';
+import { chmod, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { ALONE, FIXTURE_ROOT, fixtureKey, Lab } from '../support/lab.ts';
@@ -20,6 +20,16 @@ describe('signals', () => {
     const { status, stderr } = await daemon.stop('SIGTERM');
     assert.equal(status, 0, stderr);
     assert.doesNotMatch(stderr, /Debugger/i);
+  });
+
+  test('a service that is killed has kept its compiled code for the next start', async () => {
+    const key = ['--trusted-public-key', await fixtureKey()];
+    const env = { NODE_COMPILE_CACHE: await lab.folder('compiled') };
+    const args = ['daemon', '--store', lab.path('another-store'), ...ALONE, ...key];
+    const { process: daemon } = await lab.service(args, { env });
+    const files = (): Promise<string[]> => readdir(env.NODE_COMPILE_CACHE, { recursive: true });
+    await until(async () => (await files()).length > 5, daemon);
+    await daemon.stop('SIGKILL');
   });
 
   test('a second SIGTERM or SIGINT ends a process that is still busy with the first', async () => {
