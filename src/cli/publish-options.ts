@@ -55,10 +55,10 @@ export function mirrorOf({ built, http, network }: Publisher, listen: string | u
 }
 
 /** Reports the contents of an edition, and the paths that were left out. */
-export function tellBuilt(output: Output, { publication, records, leftOut, hashedBytes }: Built): void {
+export function tellBuilt(output: Output, { publication, leftOut, hashedBytes }: Built): void {
   const { manifest, isNew } = publication;
   output.result('built', {
-    records: records.length,
+    records: manifest.recordCount,
     leftOut: leftOut.length,
     hashedBytes,
     seq: manifest.seq,
@@ -66,7 +66,7 @@ export function tellBuilt(output: Output, { publication, records, leftOut, hashe
     expires: manifest.expires.toISOString(),
   });
   output.note(
-    `${formatCount(records.length, 'NAR')} in the hash map (${formatSize(hashedBytes)} hashed, edition ${manifest.seq}${isNew ? '' : ', unchanged'})`,
+    `${formatCount(manifest.recordCount, 'NAR')} in the hash map (${formatSize(hashedBytes)} hashed, edition ${manifest.seq}${isNew ? '' : ', unchanged'})`,
   );
   for (const { storePath, reason } of leftOut.slice(0, 10))
     output.warn(`${storePath} is left out: ${unpublishedInWords(reason)}`);

@@ -114,7 +114,7 @@ export async function runDemo(tell: (step: DemoStep) => void, signal: AbortSigna
     }),
   );
   const { address } = publisher.built.publication;
-  tell({ kind: 'published', records: publisher.built.records.length, address });
+  tell({ kind: 'published', records: publisher.built.publication.manifest.recordCount, address });
 
   const names = new Map([[`${HOST}:${publisher.network.swarm.port}`, 'publisher']]);
   const fetchInto = (storeDir: string, rest: Partial<Parameters<typeof runFetch>[0]>): Promise<RunFetchResult> =>

@@ -45,7 +45,7 @@ export interface Contents {
 }
 
 /** An edition, and the work it took. */
-export interface Built extends Collected {
+export interface Built extends Omit<Collected, 'records'> {
   readonly publication: Publication;
 }
 
@@ -91,7 +91,7 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
     now: new Date(),
     validForMs: options.validForMs,
   });
-  return { ...collected, publication };
+  return { leftOut: collected.leftOut, hashedBytes: collected.hashedBytes, publication };
 }
 
 async function closureOf(paths: readonly StorePath[], { store, keys, signal }: BuildOptions): Promise<NarInfo[]> {

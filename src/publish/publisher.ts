@@ -201,7 +201,7 @@ export class Publisher implements AsyncDisposable {
       await using _ = await Turn.wait(store, 'publishing', { signal }); // nobody replaces its files meanwhile
       const publication = await readPublication(store, address, now);
       if (publication !== undefined && publication.manifest.seq > manifest.seq)
-        await this.#take({ ...this.#built, hashedBytes: 0, publication: { ...publication, isNew: true } });
+        await this.#take({ publication: { ...publication, isNew: true }, leftOut: [], hashedBytes: 0 });
       return true;
     })()
       .catch(() => false) // a renewal says why
