@@ -1,6 +1,6 @@
 import { sha1 } from '../bytes/hash-thread.ts';
 import { copyInto, giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
-import { isSilent, noteGoodBytes, noteSilence, type PeerRecord } from '../discovery/peer-table.ts';
+import { isSilent, noteGoodBytes, noteSilence } from '../discovery/peer-table.ts';
 import type { Line } from '../discovery/line.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { PIECE_HASH_BYTES, pieceLengthOf } from '../torrent/canonical.ts';
@@ -10,7 +10,8 @@ import type { Members } from './members.ts';
 import { SILENT_MS } from './pace.ts';
 import type { Claim } from './their-fetches.ts';
 import { Picker } from './picker.ts';
-import type { Asked, PickFile, Source, Unit } from './unit.ts';
+import { Proofs } from './proofs.ts';
+import type { Asked, PickFile, Unit } from './unit.ts';
 
 /** Time at the start in which others may be about to come. All would then request the same from the seeder. */
 const OPENING_MS = 500;
@@ -20,8 +21,6 @@ const LOOK_EVERY_MS = 250;
  * Including bytes that wait for earlier ranges, it is at most twice as much.
  */
 const MAX_BYTES_IN_MEMORY = 32 * 1024 * 1024;
-/** Time without a completed range after which the only member that may send a file is replaced by another. */
-const ONLY_MS = 10_000;
 /** Seconds within which a file must arrive for the SHA-1 checks of its pieces to be left out. */
 const SOON_S = 2;
 /** Size from which the beginning of a range is kept. */
@@ -88,13 +87,6 @@ export interface Rival {
   readonly claim: Claim | undefined;
 }
 
-/** The sender and a hash of bytes of a file that can only be checked as a whole. */
-interface Proof {
-  readonly origin: DownloadSource;
-  readonly lengthBytes: number;
-  readonly sha1: string;
-}
-
 /** A range of a file without piece hashes that waits for earlier ones. */
 interface Ahead {
   readonly bytes: Uint8Array;
@@ -108,17 +100,7 @@ interface State {
   sink: Promise<Sink> | undefined;
   /** The sink. Undefined until it is open. */
   opened: Sink | undefined;
-  /** Proofs by unit: of the current attempt, and of an attempt that was wrong. */
-  proofs: Map<number, Proof>;
-  doubts: Map<number, Proof>;
-  /** True once all of it came and was wrong. */
-  misfits: boolean;
-  /** When the only member that may send it was chosen, or last completed a range (`performance.now`). */
-  onlyAtMs: number;
-  /** Peers that were the only one and did not send it. */
-  readonly passed: Set<PeerRecord>;
-  /** Members that sent beginnings of ranges that others have completed. */
-  readonly begun: Set<DownloadSource>;
+  readonly proofs: Proofs<DownloadSource>;
   /** Ranges of a file without piece hashes that came early, by their first byte. */
   readonly ahead: Map<number, Ahead>;
   /** Running writes and checks. */
@@ -166,20 +148,25 @@ export class Download implements AsyncDisposable {
       const isCheckable = pieces !== undefined || sizeBytes <= unitBytes;
       const sink = sinkOf.get(file);
       const known = this.#files.get(file);
-      const pick: PickFile = { file, sizeBytes, unitBytes, isCheckable, only: known?.pick.only };
       const goesOn = sink !== undefined && known?.opened === sink; // the senders of its bytes are known
+      const proofs = goesOn ? known.proofs : (known?.proofs.forOtherBytes() ?? new Proofs<DownloadSource>(file));
+      proofs.noteProgress();
+      const pick: PickFile = {
+        file,
+        sizeBytes,
+        unitBytes,
+        isCheckable,
+        get only() {
+          return proofs.only;
+        },
+      };
       this.#picker.remove(file);
       this.#files.set(file, {
         wanted,
         pick,
         sink: sink === undefined ? undefined : Promise.resolve(sink),
         opened: sink,
-        proofs: goesOn ? known.proofs : new Map(),
-        doubts: known?.doubts ?? new Map(),
-        misfits: known?.misfits ?? false,
-        onlyAtMs: performance.now(),
-        passed: known?.passed ?? new Set(),
-        begun: goesOn ? known.begun : new Set(),
+        proofs,
         ahead: new Map(),
         work: new Set(),
         keeping: new Map(),
@@ -259,14 +246,12 @@ export class Download implements AsyncDisposable {
   confirm(file: FileHash): void {
     const state = this.#files.get(file);
     if (state === undefined) return;
-    for (const { origin, lengthBytes } of state.proofs.values()) {
+    const { proofs, liars } = state.proofs.confirm();
+    for (const { origin, lengthBytes } of proofs) {
       noteGoodBytes(origin.member.peer, lengthBytes);
       this.#options.onVerified(lengthBytes);
     }
-    for (const [index, doubted] of state.doubts) {
-      const proof = state.proofs.get(index);
-      if (proof?.lengthBytes === doubted.lengthBytes && proof.sha1 !== doubted.sha1) this.#ban(doubted.origin, file);
-    }
+    for (const liar of liars) this.#ban(liar, file);
   }
 
   /**
@@ -277,19 +262,8 @@ export class Download implements AsyncDisposable {
    * @param isMixed true if some of it came from other sources
    */
   doubt(file: FileHash, isMixed: boolean): void {
-    const state = this.#files.get(file);
-    if (state === undefined) return;
-    state.misfits = true;
-    const sources = [...state.begun, ...Array.from(state.proofs.values(), ({ origin }) => origin)];
-    const origins = new Map(sources.map((source) => [source.member.peer, source])); // a peer may connect twice
-    const [first] = origins.values();
-    if (origins.size === 1 && !isMixed && first !== undefined) this.#ban(first, file);
-    else if (origins.size > 0) {
-      state.doubts = state.proofs;
-      this.#chooseOnly(state);
-    }
-    state.proofs = new Map();
-    state.begun.clear();
+    const liar = this.#files.get(file)?.proofs.doubt(isMixed, this.#sources.values());
+    if (liar !== undefined) this.#ban(liar, file);
   }
 
   /** Stops all requests. Keeps the beginnings of ranges. */
@@ -319,7 +293,7 @@ export class Download implements AsyncDisposable {
     if (source === undefined) return;
     this.#sources.delete(member);
     this.#picker.removeSource(source);
-    for (const state of this.#files.values()) if (state.pick.only === source) state.pick.only = undefined;
+    for (const { proofs } of this.#files.values()) proofs.onGone(source);
     this.#pumpAll();
     this.#options.onNews();
   };
@@ -339,26 +313,14 @@ export class Download implements AsyncDisposable {
       noteSilence(member.peer);
       this.#options.onNews();
     }
-    for (const state of this.#files.values()) {
-      const { only } = state.pick;
-      if (only === undefined || !isStalled(state, only)) continue;
-      state.passed.add((only as DownloadSource).member.peer);
-      this.#chooseOnly(state);
+    for (const { proofs, pick } of this.#files.values()) {
+      const replaced = proofs.replaceStalled(this.#sources.values());
+      if (replaced === undefined) continue;
       for (const [{ source, unit }, { stop }] of this.#requests)
-        if (source === only && unit.file === state.pick) stop.abort(NOT_NEEDED);
+        if (source === replaced && unit.file === pick) stop.abort(NOT_NEEDED);
     }
     this.#picker.look();
     this.#pumpAll();
-  }
-
-  /** Chooses the only member that may send a file. If none is left, all may. */
-  #chooseOnly(state: State): void {
-    const { pick, passed } = state;
-    const holders = [...this.#sources.values()].filter(
-      (source) => !source.isSilent && source.has(pick.file) === 'whole' && !passed.has(source.member.peer),
-    );
-    pick.only = holders[Math.floor(Math.random() * holders.length)];
-    state.onlyAtMs = performance.now();
   }
 
   #pumpAll(): void {
@@ -527,8 +489,8 @@ export class Download implements AsyncDisposable {
    * Returns true if no member needs a piece before the whole file is checked: all comes from this member, in a moment,
    * and no other wants it. The SHA-256 of the file then shows a wrong piece, and pieces are checked from then on.
    */
-  #isSoonWhole({ wanted: { file, sizeBytes }, pick, doubts, misfits }: State, source: DownloadSource): boolean {
-    if (this.#options.leavesUnchecked !== true || misfits || doubts.size > 0 || pick.only !== undefined) return false;
+  #isSoonWhole({ wanted: { file, sizeBytes }, pick, proofs }: State, source: DownloadSource): boolean {
+    if (this.#options.leavesUnchecked !== true || proofs.misfits) return false;
     if (sizeBytes <= pick.unitBytes) return true;
     if (sizeBytes > (source.rate ?? 0) * SOON_S) return false;
     for (const other of this.#sources.values())
@@ -540,7 +502,7 @@ export class Download implements AsyncDisposable {
   async #settle(state: State, asked: Asked): Promise<boolean> {
     while (state.keeping.has(asked.unit)) await state.keeping.get(asked.unit); // it would overwrite checked bytes
     if (!this.#picker.isMissing(asked.unit)) return false;
-    state.onlyAtMs = performance.now();
+    state.proofs.noteProgress();
     for (const other of this.#picker.end(asked, true)) this.#requests.get(other)?.stop.abort(NOT_NEEDED);
     return true;
   }
@@ -583,7 +545,7 @@ export class Download implements AsyncDisposable {
       );
       await keeping.finally(() => state.keeping.delete(unit));
       if (unit.from === from) unit.from = to;
-      state.begun.add(source);
+      state.proofs.noteBegun(source);
     }
     giveBack(bytes);
     this.#picker.end(asked, false);
@@ -637,14 +599,5 @@ function sha1Of(pieces: Uint8Array, index: number): string {
 }
 
 function noteProof({ proofs }: State, { unit, source, lengthBytes }: Asked, digest: string): void {
-  proofs.set(unit.index, { origin: source as DownloadSource, lengthBytes, sha1: digest });
-}
-
-/**
- * Returns true if the only member that may send a file does not: it is silent, no longer has the file, or only seems to
- * send.
- */
-function isStalled({ pick, onlyAtMs }: State, only: Source): boolean {
-  if (only.isSilent || only.silentMs > SILENT_MS || only.has(pick.file) !== 'whole') return true;
-  return performance.now() - onlyAtMs > ONLY_MS;
+  proofs.note(unit.index, { origin: source as DownloadSource, lengthBytes, sha1: digest });
 }

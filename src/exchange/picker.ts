@@ -110,7 +110,6 @@ export class Picker {
     this.#offered.delete(source);
     this.#seeds.delete(source);
     this.#lacking.delete(source);
-    for (const { file } of this.#files.values()) if (file.only === source) file.only = undefined;
   }
 
   /** Number of incomplete files. */

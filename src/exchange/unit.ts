@@ -26,7 +26,7 @@ export interface PickFile {
    */
   readonly isCheckable: boolean;
   /** The only member that may send it, after bytes of several members together were wrong. */
-  only?: Source | undefined;
+  readonly only?: Source | undefined;
 }
 
 /** A range of a file that is requested as a whole: a piece, if pieces can be checked. */
