@@ -153,7 +153,7 @@ export function daemonCommand(): Command {
         httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
         onFollowed: (address, { seq, records, mirror: url }) => {
           const text = formatPublisherAddress(address);
-          const mirror = url === undefined ? null : formatPublisherAddress({ ...address, baseUrl: `${url}/` });
+          const mirror = url === undefined ? null : formatPublisherAddress({ ...address, baseUrl: url });
           output.result('followed', { publisher: text, seq, records, mirror });
           output.note(`following ${text}: edition ${seq}, ${records} NARs`);
           if (mirror !== null) output.note(`its map is at ${mirror}, too`);

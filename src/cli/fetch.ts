@@ -112,7 +112,7 @@ export function fetchCommand(): Command {
         },
         onDone: (result) => {
           display.stop();
-          if (options.dryRun !== true) tellDone(output, result);
+          if (options.dryRun !== true) tellDone(output, result, options.to);
         },
         onSeeding: (port) => {
           if (output.json) output.result('seeding', { port, durationMs: options.seedFor });
@@ -148,10 +148,14 @@ function tellPlan(output: Output, plan: Plan, paths: number, dryRun: boolean): v
       ].join('\n'),
     );
   else if (output.json) output.result('plan', facts);
-  else output.note(text);
+  else if (nars > 0) output.note(text);
 }
 
-function tellDone(output: Output, { progress, closure, plan, imported, roots }: RunFetchResult): void {
+function tellDone(
+  output: Output,
+  { progress, closure, plan, imported, roots }: RunFetchResult,
+  to: string | undefined,
+): void {
   const { peerBytes, upstreamBytes, durationMs } = progress;
   const storeBytes = plan.storeBytes + progress.keptBytes;
   const sources = Array.from(progress.bySource, ([source, { kind, bytes }]) => ({ source, kind, bytes })).toSorted(
@@ -179,11 +183,19 @@ function tellDone(output: Output, { progress, closure, plan, imported, roots }: 
   ].filter(([, bytes]) => bytes > 0);
   const width = Math.max(0, ...rows.map(([name]) => name.length));
   const table = rows.map(([name, bytes]) => `  ${name.padEnd(width)}  ${formatSize(bytes).padStart(9)}`);
-  const fetched = facts.nars === 0 ? 'nothing to fetch' : `${formatCount(facts.nars, 'NAR')} fetched`;
-  const speed = facts.nars === 0 ? '' : ` (${formatSize(rate)}/s)`;
-  const wasThere = plan.valid.length === closure.size;
-  const outcome = !imported ? '' : wasThere ? ', valid in the target already' : ', imported';
-  const took = `in ${formatDuration(durationMs)}${speed}${outcome}`;
-  const head = `${formatCount(closure.size, 'path')}, ${fetched} ${took}`;
-  output.result('done', facts, [...roots, head, ...table].join('\n'));
+  const paths = formatCount(closure.size, 'path');
+  const took = `in ${formatDuration(durationMs)}`;
+  const head = (): string => {
+    if (facts.nars > 0)
+      return `${paths}, ${formatCount(facts.nars, 'NAR')} fetched ${took} (${formatSize(rate)}/s)${imported ? ', imported' : ''}`;
+    if (imported && plan.inStore.length > 0)
+      return `${paths}, nothing to fetch, ${plan.inStore.length} imported from the file store ${took}`;
+    const places = [
+      [plan.inStore.length, 'in the file store'],
+      [plan.valid.length, `valid in ${to ?? 'the local store'}`],
+    ] as const;
+    const held = places.filter(([count]) => count > 0).map(([count, place]) => `${count} ${place}`);
+    return `${paths}: all are there already, ${held.join(', ')}`;
+  };
+  output.result('done', facts, [...roots, head(), ...(facts.nars > 0 ? table : [])].join('\n'));
 }

@@ -50,7 +50,7 @@ export function addHttpPort(command: Command): Command {
 /** Returns the address of a hash map at its HTTP mirror, for networks without UDP. */
 export function mirrorOf({ built, http, network }: Publisher, listen: string | undefined): string {
   const host = ownHost(listen, network.networks);
-  const baseUrl = `http://${formatEndpoint({ host, port: http.port })}/`;
+  const baseUrl = `http://${formatEndpoint({ host, port: http.port })}`;
   return formatPublisherAddress({ ...built.publication.address, baseUrl });
 }
 

@@ -167,7 +167,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   if (!keepGoing) signal.throwIfAborted();
   gathered.take(fetched.closure, fetched.failures);
 
-  tell({ type: 'committing' });
+  if (plan.jobs.length + plan.unsized.length > 0) tell({ type: 'committing' });
   await committer.commit(gathered.closure, fetched.jobs);
   if (fetched.checked.length > 0) await noteChecked(store, await entriesOf(store, fetched.checked));
   await writeRealisations(await realisations.end(), store);
@@ -193,8 +193,8 @@ async function importGathered(
   if (tops.length === 0) return { imported: false, importFailure: undefined };
   try {
     signal.throwIfAborted();
-    tell({ type: 'importing', to });
     if (needed === undefined || needed.size > 0) {
+      tell({ type: 'importing', to });
       const done = await importNoted(tops, { closure: gathered.closure, plan }, { download, to, trustedPublicKeys });
       gathered.take(done.closure, done.failures);
     }

@@ -50,7 +50,8 @@ export function parsePublisherAddress(text: string): PublisherAddress {
  */
 export function formatPublisherAddress(address: Pick<PublisherAddress, 'publicKeyHex' | 'salt' | 'baseUrl'>): string {
   const salt = address.salt === '' ? '' : `&s=${saltBytes(address.salt).toString('hex')}`;
-  return `${address.baseUrl ?? 'magnet:'}?xs=urn:btpk:${address.publicKeyHex}${salt}`;
+  const before = address.baseUrl === undefined ? 'magnet:' : `${address.baseUrl}/`;
+  return `${before}?xs=urn:btpk:${address.publicKeyHex}${salt}`;
 }
 
 /**

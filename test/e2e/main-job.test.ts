@@ -148,6 +148,22 @@ describe('the main job', () => {
     );
   });
 
+  test('people read in one line that everything is there', async () => {
+    const to = `local?root=${await lab.folder('target')}`;
+    const what = ['fetch', made.root, '--publisher', publisher.mirror, '--store', store, '--no-upstream'];
+    const told = async (...more: readonly string[]): Promise<string> => {
+      const run = await lab.runPlain([...what, ...more, '--trusted-public-key', made.publicKey, ...ALONE]);
+      assert.equal(run.status, 0, run.stderr);
+      return `${run.stderr}${run.stdout}`.replace(`${made.root}\n`, '');
+    };
+    const head = 'walking the closure\n8 paths';
+    assert.equal(await told('--no-copy'), `${head}: all are there already, 8 in the file store\n`);
+    const imported = await told('--to', to);
+    assert.match(imported, /^nix copy --to local/m);
+    assert.match(imported, /^8 paths, nothing to fetch, 8 imported from the file store in .*\n$/m);
+    assert.equal(await told('--to', to), `${head}: all are there already, 8 valid in ${to}\n`);
+  });
+
   test('without the publisher, its followers serve the hash map and the NARs', async () => {
     const follow = ['--publisher', publisher.address, '--trusted-public-key', made.publicKey, '--scope', 'cohort'];
     const follower = await lab.service(['daemon', '--store', store, ...follow, ...inDht]);

@@ -34,7 +34,7 @@ test('reads and writes the URL of an HTTP mirror', () => {
   ] as const) {
     const address = parsePublisherAddress(`${text}${query}&utm=1#top`);
     assert.deepEqual(address, { ...ADDRESS, baseUrl });
-    assert.equal(formatPublisherAddress(address), `${baseUrl}${query}`);
+    assert.equal(formatPublisherAddress(address), `${baseUrl}/${query}`);
   }
 });
 

@@ -10,7 +10,7 @@ import { failsWith } from '../nix/fixtures.ts';
 
 const HEX = '77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548';
 const MAGNET = `magnet:?xs=urn:btpk:${HEX}&s=666f6f626172`;
-const MIRROR = `https://cache.example.org/maps?xs=urn:btpk:${HEX}&s=666f6f626172`;
+const MIRROR = `https://cache.example.org/maps/?xs=urn:btpk:${HEX}&s=666f6f626172`;
 const PATH = '/nix/store/00000000000000000000000000000000-hello-2.12';
 
 suite('parseSource', () => {
