@@ -9,6 +9,7 @@ import { startCacheProcess } from '../support/cache-process.ts';
 import { falsify } from '../support/falsify.ts';
 import { Lab, mirrorOf, type Run } from '../support/lab.ts';
 import { Lan } from '../support/namespaces.ts';
+import { countLines, mb } from './figures.ts';
 import { Seat, sourcesOf, type NixSettings } from './seat.ts';
 import { formatTable } from './table.ts';
 
@@ -121,16 +122,4 @@ export async function playClassroom(say: (line: string) => void): Promise<void> 
 /** Returns the IPv4 host of a peer. If the peer has connected to us, its address is mapped into IPv6. */
 function hostOf(source: string): string {
   return source.replace(/:\d+$/, '').replace(/^::ffff:/, '');
-}
-
-/** Counts how often each line occurs. */
-function countLines(texts: readonly string[]): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const line of texts.flatMap((text) => text.split('\n')).filter((text) => text !== ''))
-    counts.set(line, (counts.get(line) ?? 0) + 1);
-  return counts;
-}
-
-function mb(bytes: number): string {
-  return (bytes / 1e6).toFixed(1);
 }

@@ -6,8 +6,9 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startCacheProcess } from '../support/cache-process.ts';
-import { Lab, type Run } from '../support/lab.ts';
+import { Lab } from '../support/lab.ts';
 import { Lan } from '../support/namespaces.ts';
+import { bytesFrom, kB, mb } from './figures.ts';
 import { Seat, type NixSettings } from './seat.ts';
 import { formatTable } from './table.ts';
 
@@ -60,7 +61,8 @@ export async function playNeighbours(say: (line: string) => void): Promise<void>
         seats[index]?.name ?? '',
         String(run.status),
         (run.durationMs / 1000).toFixed(1),
-        ...['peers', 'upstream'].map((source) => String(Math.round(bytesFrom(run, source) / 1000))),
+        kB(bytesFrom(run, 'peers')),
+        kB(bytesFrom(run, 'upstream')),
         String(plain[index]?.status),
         plain[index]?.seconds.toFixed(1) ?? '',
       ]),
@@ -70,15 +72,4 @@ export async function playNeighbours(say: (line: string) => void): Promise<void>
   say('warnings of all:');
   for (const { stderr } of [...runs, ...daemons.map(({ process }) => process)])
     for (const line of stderr.split('\n')) if (line !== '') say(`  ${line}`);
-}
-
-function bytesFrom(run: Run, source: string): number {
-  const bytes = run.events.findLast(({ event }) => event === 'subscription')?.['bytes'] as
-    | Record<string, number>
-    | undefined;
-  return bytes?.[source] ?? 0;
-}
-
-function mb(bytes: number): string {
-  return (bytes / 1e6).toFixed(1);
 }

@@ -14,6 +14,7 @@ import { falsify } from '../support/falsify.ts';
 import { nextGeneration } from '../support/generations.ts';
 import { Lab, narBytesOf, readNarInfos, type CliProcess, type Run } from '../support/lab.ts';
 import { Lan } from '../support/namespaces.ts';
+import { bytesFrom, countLines, kB, mb } from './figures.ts';
 import { Seat, type NixSettings } from './seat.ts';
 import { formatTable } from './table.ts';
 
@@ -94,8 +95,8 @@ export async function playNights(say: (line: string) => void): Promise<void> {
       formatTable(
         [`night ${night}`, 'exit', 's', 'neighbours kB', 'cache kB'],
         Array.from(runs, ([{ name }, run]) => {
-          const kB = ['peers', 'upstream'].map((source) => String(Math.round(bytesFrom(run, source) / 1000)));
-          return [name, String(run.status), (run.durationMs / 1000).toFixed(1), ...kB];
+          const sources = [kB(bytesFrom(run, 'peers')), kB(bytesFrom(run, 'upstream'))];
+          return [name, String(run.status), (run.durationMs / 1000).toFixed(1), ...sources];
         }),
       ),
     );
@@ -124,21 +125,6 @@ function listOf(seat: Seat): string {
   return join(seat.dir, 'system.txt');
 }
 
-function bytesFrom(run: Run, source: string): number {
-  const bytes = run.events.findLast(({ event }) => event === 'subscription')?.['bytes'] as
-    | Record<string, number>
-    | undefined;
-  return bytes?.[source] ?? 0;
-}
-
-/** Counts how often each line occurs. */
-function countLines(texts: readonly string[]): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const line of texts.flatMap((text) => text.split('\n')).filter((text) => text !== ''))
-    counts.set(line, (counts.get(line) ?? 0) + 1);
-  return counts;
-}
-
 function longest(seconds: readonly number[]): string {
   return Math.max(...seconds).toFixed(1);
 }
@@ -150,8 +136,4 @@ function describeRequests(served: readonly ServedRequest[]): string {
   for (const { url } of ofNars) times.set(url, (times.get(url) ?? 0) + 1);
   const again = [...times.values()].filter((count) => count > 1).length;
   return `${served.length - ofNars.length} for narinfos, ${ofNars.length} for ${times.size} NARs, of which ${again} more than once`;
-}
-
-function mb(bytes: number): string {
-  return (bytes / 1e6).toFixed(1);
 }

@@ -101,9 +101,9 @@ export class Seat {
     return this.#lab.runPlain(args, this.#options);
   }
 
-  /** Starts a command. */
+  /** Starts a command. It may run for as long as the situation does. */
   start(...args: readonly string[]): CliProcess {
-    return this.#lab.start(args, this.#options);
+    return this.#lab.start(args, { ...this.#options, limitMs: SITUATION_MS });
   }
 
   /** Starts a service and waits until it is ready. It may run for as long as the situation does. */
@@ -111,15 +111,24 @@ export class Seat {
     return this.#lab.service(args, { ...this.#options, limitMs: SITUATION_MS });
   }
 
-  /** Lets the real Nix fetch a path from the cache. */
-  async plainNix(root: string): Promise<Timed> {
+  /**
+   * Lets the real Nix fetch a path from the cache.
+   *
+   * @param options.to the store to import into. Default: {@link nixStore}
+   * @param options.signal ends it
+   */
+  async plainNix(
+    root: string,
+    { to = this.nixStore, signal }: { readonly to?: string; readonly signal?: AbortSignal } = {},
+  ): Promise<Timed> {
     const startedAtMs = performance.now();
-    const command = ['nix', 'copy', '--from', this.#nix.substituter, '--to', this.nixStore, root];
+    const command = ['nix', 'copy', '--from', this.#nix.substituter, '--to', to, root];
     const [file, ...args] = [...this.host.wrapper, ...command];
     const child = spawn(file, args, {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { PATH: process.env['PATH'] ?? '', HOME: this.dir, ...this.nixEnv },
     });
+    signal?.addEventListener('abort', () => child.kill('SIGKILL'), { once: true });
     let stderr = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
     const [status] = (await once(child, 'close')) as [number | null];

@@ -202,6 +202,41 @@ export class Host {
     return Number(this.run('cat', `/sys/class/net/${INTERFACE}/statistics/tx_bytes`));
   }
 
+  /** Sends a signal to all processes in here: SIGSTOP as a closed lid, SIGKILL as a power cut. */
+  signal(signal: NodeJS.Signals): void {
+    signalAll(this.namespace, signal);
+  }
+
+  /** Drops all packets to another host, as if the way there were cut off. */
+  cutOffFrom(host: Host): void {
+    this.nft(`table inet cut {
+      chain output {
+        type filter hook output priority filter; policy accept;
+        ip daddr ${host.ipv4} drop
+      }
+    }`);
+  }
+
+  /** Counts the bytes that arrive from each IPv4 host from now on, with headers. @returns reads the counts */
+  countSenders(): () => ReadonlyMap<string, number> {
+    this.nft(`table ip senders {
+      set from {
+        type ipv4_addr; size 1024; flags dynamic; counter;
+      }
+      chain input {
+        type filter hook input priority -10; policy accept;
+        iifname ${INTERFACE} update @from { ip saddr }
+      }
+    }`);
+    return () =>
+      new Map(
+        Array.from(
+          this.run('nft', 'list', 'set', 'ip', 'senders', 'from').matchAll(/([\d.]+) counter packets \d+ bytes (\d+)/g),
+          ([, address = '', bytes]) => [address, Number(bytes)] as const,
+        ),
+      );
+  }
+
   /** Routes packets for other networks through a host. */
   routeVia(gateway: Host): void {
     this.ip(`route replace default via ${gateway.ipv4} dev ${INTERFACE}`);
@@ -288,15 +323,19 @@ function run(...[file, ...args]: readonly [string, ...string[]]): string {
 
 /** Removes a namespace with its interfaces, and kills its processes. Only a test can have started them. */
 function removeNamespace(namespace: string): void {
+  signalAll(namespace, 'SIGKILL');
+  spawnSync('ip', ['netns', 'delete', namespace], { stdio: 'ignore' });
+}
+
+function signalAll(namespace: string, signal: NodeJS.Signals): void {
   const pids = spawnSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' }).stdout ?? '';
   for (const pid of pids.split('\n').filter((line) => line !== '')) {
     try {
-      process.kill(Number(pid), 'SIGKILL');
+      process.kill(Number(pid), signal);
     } catch {
       // it has ended meanwhile
     }
   }
-  spawnSync('ip', ['netns', 'delete', namespace], { stdio: 'ignore' });
 }
 
 /** Removes namespaces of test processes that were killed before they could clean up. */
