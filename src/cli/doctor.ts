@@ -178,7 +178,7 @@ async function datesOf(
   publishers: readonly PublisherAddress[],
 ): Promise<Pick<Setup, 'past' | 'expiries'>> {
   const { listStates } = await import('../subscription/state.ts');
-  const { indexDirOf } = await import('../index/resolve.ts');
+  const { indexDirOf } = await import('../index/index-dir.ts');
   const { readKept } = await import('../index/verified-manifest.ts');
   const runs = (await listStates({ stateDir })).flatMap(({ lastRun }) =>
     lastRun === undefined ? [] : new Date(lastRun.at),

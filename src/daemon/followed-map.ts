@@ -8,7 +8,9 @@ import { cohortInfoHash } from '../index/cohort-key.ts';
 import { seedEdition, type OfferedEditions } from '../index/editions.ts';
 import type { Manifest } from '../index/manifest.ts';
 import { NewerEdition } from './newer-edition.ts';
-import { indexDirOf, resolveHashMap, resolveNamed, type Resolved } from '../index/resolve.ts';
+import { indexDirOf } from '../index/index-dir.ts';
+import type { Resolved } from '../index/open-map.ts';
+import { resolveHashMap, resolveNamed } from '../index/resolve.ts';
 import { readKept, type Verified } from '../index/verified-manifest.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
@@ -144,7 +146,7 @@ export class FollowedMap {
     try {
       await using resolved = await resolveNamed(
         this.address,
-        { infoHash: edition.infoHash, teller },
+        { seq: edition.seq, infoHash: edition.infoHash, teller },
         { ...this.#resolving, timeoutMs: NAMED_TIMEOUT_MS },
       );
       await this.#take(resolved);

@@ -10,6 +10,7 @@ const AGAIN_MS = 1_000;
 /** An edition that a member claims to hold. It may be wrong: the manifest decides. */
 export interface EditionClaim {
   readonly teller: PeerRecord;
+  readonly seq: number;
   readonly infoHash: InfoHash;
 }
 
@@ -50,7 +51,7 @@ export class EditionClaims implements Disposable {
         this.#claims.delete(teller);
         this.#taken.delete(teller); // keeps the claim that was taken longest ago first
         this.#taken.set(teller, edition);
-        return { teller, infoHash: edition.infoHash };
+        return { teller, seq: edition.seq, infoHash: edition.infoHash };
       }
       const ends = AbortSignal.any([signal, AbortSignal.timeout(AGAIN_MS)]);
       await once(this.#news, 'claim', { signal: ends }).catch(() => signal.throwIfAborted());

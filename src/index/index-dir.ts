@@ -4,11 +4,17 @@ import { dirname, join } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import type { Index } from './build.ts';
+import { mapFolder, type PublisherAddress } from './address.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
 import { shardFileName } from './shard.ts';
 
 /** Marks the hash map of a publisher that is no longer followed. */
 const UNFOLLOWED = 'unfollowed';
+
+/** Returns the folder in which the hash map of a publisher is kept. @param dir the folder of all hash maps */
+export function indexDirOf(dir: string, address: PublisherAddress): IndexDir {
+  return new IndexDir(join(dir, mapFolder(address)));
+}
 
 /**
  * A hash map in a folder: `manifest` and `shards/<prefix>.zst`, named as in the torrent and on a mirror. Every reader

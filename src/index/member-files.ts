@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { hash } from 'node:crypto';
+import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { Member } from '../exchange/member.ts';
 import type { Members } from '../exchange/members.ts';
 import type { InfoHash, StoreHash } from '../nix/brands.ts';
@@ -20,6 +21,8 @@ export interface AskedEdition {
   readonly infoHash: InfoHash;
   /** Returns true for the signed manifest of exactly this edition. */
   readonly isManifest: (bytes: Uint8Array) => boolean;
+  /** The member that is asked, and no other. Undefined: one that follows the hash map. */
+  readonly teller?: PeerRecord | undefined;
 }
 
 /**
@@ -76,7 +79,8 @@ export class MemberFiles {
 
   async #someMember(signal: AbortSignal): Promise<Member | undefined> {
     const members = this.#members;
-    const { group } = this.#edition;
+    const { group, teller } = this.#edition;
+    if (teller !== undefined) return members.of(group).find(({ peer }) => peer === teller);
     if (members.of(group).length === 0 && members.isMeeting) {
       const ends = AbortSignal.any([signal, AbortSignal.timeout(MEETING_MS)]);
       await once(members, 'member', { signal: ends }).catch(() => undefined);

@@ -2,9 +2,13 @@ import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { Network } from '../swarm/network.ts';
 import type { TorrentReader } from '../swarm/torrent-reader.ts';
+import { cohortInfoHash } from './cohort-key.ts';
 import type { IndexSource } from './hash-map.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
-import type { MemberFiles } from './member-files.ts';
+import { MemberFiles } from './member-files.ts';
+import type { Lookup } from './open-map.ts';
+import type { Pointer } from './pointer.ts';
+import { verified } from './verified-manifest.ts';
 
 /** Time until peers are tried again: a peer may start to listen a moment later. */
 const RETRY_MS = 1_000;
@@ -30,7 +34,7 @@ export class PeerSource implements IndexSource, AsyncDisposable {
     network: Network,
     infoHash: InfoHash,
     lifetime: AbortSignal,
-    options: { readonly teller?: PeerRecord; readonly members?: MemberFiles } = {},
+    options: { readonly teller?: PeerRecord | undefined; readonly members?: MemberFiles } = {},
   ) {
     this.#network = network;
     this.#infoHash = infoHash;
@@ -77,6 +81,22 @@ export class PeerSource implements IndexSource, AsyncDisposable {
     };
     return { reader, stop };
   }
+}
+
+/**
+ * Makes the source of an edition: members first, then the peers of its torrent. Opens nothing yet.
+ *
+ * @param edition.teller the member that claims to hold it. Only it is asked. Undefined: all are
+ */
+export function sourceOfEdition(
+  { address, now, lifetime }: Lookup,
+  network: Network,
+  { seq, infoHash, teller }: Pointer & { readonly teller?: PeerRecord },
+): PeerSource {
+  const group = cohortInfoHash(address.publicKey, address.salt);
+  const isManifest = (bytes: Uint8Array): boolean => verified(address, bytes, now)?.manifest.seq === seq;
+  const members = new MemberFiles(network.members, { group, infoHash, isManifest, teller });
+  return new PeerSource(network, infoHash, lifetime, { teller, members });
 }
 
 /** Connects to every follower of the publisher, now and when new ones are found. */

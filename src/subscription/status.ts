@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inState } from '../store/state-folder.ts';
-import { indexDirOf } from '../index/resolve.ts';
+import { indexDirOf } from '../index/index-dir.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { parseManifest } from '../index/manifest.ts';
 import { isErrorCode, isNarswarmError, NarswarmError } from '../errors.ts';

@@ -1,6 +1,6 @@
 import { isNarswarmError } from '../errors.ts';
 import { mapFolder, type PublisherAddress } from '../index/address.ts';
-import { indexDirOf } from '../index/resolve.ts';
+import { indexDirOf } from '../index/index-dir.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { inState } from '../store/state-folder.ts';
 import { publishersOf } from './source.ts';

@@ -28,7 +28,7 @@ test('claims of newer editions count, the newest first, and each member’s last
     claim(first, 9, OTHER);
     const waiting = claims.take(signal);
     claim(second, 6);
-    assert.deepEqual(await waiting, { teller: second, infoHash: infoHashOf(6) });
+    assert.deepEqual(await waiting, { teller: second, seq: 6, infoHash: infoHashOf(6) });
     claim(first, 7);
     claim(second, 6);
     claim(second, 8);
@@ -46,5 +46,5 @@ test('claims of newer editions count, the newest first, and each member’s last
   assert.equal(members.listenerCount('edition'), 0);
   early.push([third, { group: GROUP, seq: 6, infoHash: infoHashOf(6) }]);
   using late = new EditionClaims(members as never, GROUP, 5);
-  assert.deepEqual(await late.take(signal), { teller: third, infoHash: infoHashOf(6) }, 'it was told before');
+  assert.deepEqual(await late.take(signal), { teller: third, seq: 6, infoHash: infoHashOf(6) }, 'it was told before');
 });

@@ -1,7 +1,7 @@
 /** Reads the files of an edition of a hash map from a member, checked, before its torrent is opened. */
 import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
-import { once } from 'node:events';
+import { on, once } from 'node:events';
 import { test, type TestContext } from 'node:test';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
@@ -65,6 +65,28 @@ test('a member beyond the local network hears of no hash map but that of its gro
   assert.equal(await beyond.files.manifest(signal), undefined);
   const ofGroup = await scene(t, { isNear: false });
   assert.equal(String(await ofGroup.files.manifest(signal)), 'the manifest');
+});
+
+test('of an edition that a member has named, only this member is asked', async (t) => {
+  const giver = await startMember({ files: [SHARD] });
+  t.after(() => giver[Symbol.asyncDispose]());
+  const teller = await startMember();
+  t.after(() => teller[Symbol.asyncDispose]());
+  const asker = await startMember();
+  t.after(() => asker[Symbol.asyncDispose]());
+  const met = on(asker.members, 'member', { signal: t.signal });
+  asker.meet(giver); // the first one, which is asked otherwise
+  await met.next();
+  const record = asker.meet(teller);
+  await met.next();
+  const files = new MemberFiles(asker.members, {
+    group: GROUP,
+    infoHash: INFO_HASH,
+    isManifest: () => true,
+    teller: record,
+  });
+  assert.equal(await files.shard(SHARD.file, SHARD.bytes.length, signal), undefined);
+  assert.deepEqual([giver.offer.asked.length, teller.offer.asked.length], [0, 1]);
 });
 
 test('without a member there is nobody to ask', async (t) => {

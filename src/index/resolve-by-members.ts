@@ -1,0 +1,53 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Network } from '../swarm/network.ts';
+import { cohortInfoHash } from './cohort-key.ts';
+import { EditionClaims, type EditionClaim } from './edition-claims.ts';
+import { MANIFEST_NAME } from './index-torrent.ts';
+import { MAX_MANIFEST_BYTES } from './limits.ts';
+import { openFetched, type Lookup, type Resolved } from './open-map.ts';
+import { sourceOfEdition } from './peer-source.ts';
+
+/** Time for the DHT to find its first node before an edition is read that a member of the cohort claims to hold. */
+const ISOLATED_MS = 2_000;
+/** Part of the whole time for a DHT that has nodes: it knows which edition is the newest, a member may not. */
+const DHT_PART = 0.7;
+/** Time for a member to send the manifest of the edition that it claims to hold. */
+const MEMBER_TIMEOUT_MS = 5_000;
+
+/**
+ * Opens the newest edition that a member of the cohort claims to hold, if it is newer than the kept one. Waits for
+ * claims, and gives the DHT some time before.
+ *
+ * @throws the signal's reason
+ */
+export async function resolveByMembers(lookup: Lookup, network: Network): Promise<Resolved> {
+  const { address, kept, signal, lifetime, timeoutMs } = lookup;
+  const group = cohortInfoHash(address.publicKey, address.salt);
+  using claims = new EditionClaims(network.members, group, kept?.manifest.seq ?? 0);
+  await sleep(ISOLATED_MS, undefined, { signal });
+  const dht = await network.openDht();
+  if (dht !== undefined && dht.nodeCount() > 0) await sleep(timeoutMs * DHT_PART - ISOLATED_MS, undefined, { signal });
+  for (;;) {
+    const claim = await claims.take(signal);
+    const ends = AbortSignal.any([lifetime, AbortSignal.timeout(MEMBER_TIMEOUT_MS)]);
+    try {
+      return await openClaimed({ ...lookup, signal: ends }, network, claim);
+    } catch {
+      signal.throwIfAborted(); // another member may be right
+    }
+  }
+}
+
+/**
+ * Opens an edition that a member claims to hold. The claim proves nothing: the manifest must be signed, and not older
+ * than the kept one.
+ *
+ * @throws INDEX_SIGNATURE, INDEX_INVALID, INDEX_EXPIRED, INDEX_ROLLBACK; the signal's reason
+ */
+export async function openClaimed(lookup: Lookup, network: Network, claim: EditionClaim): Promise<Resolved> {
+  await using stack = new AsyncDisposableStack();
+  const source = stack.use(sourceOfEdition(lookup, network, claim));
+  const bytes = await source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal: lookup.signal });
+  stack.move();
+  return await openFetched(lookup, bytes, source);
+}

@@ -1,0 +1,139 @@
+/** Finds the newest edition of a hash map with a real publisher, over the DHT and from members. */
+import assert from 'node:assert/strict';
+import { describe, test, type TestContext } from 'node:test';
+import { Publisher } from '../../src/publish/publisher.ts';
+import { buildIndex } from '../../src/index/build.ts';
+import { cohortInfoHash } from '../../src/index/cohort-key.ts';
+import { EditionClaims } from '../../src/index/edition-claims.ts';
+import { indexDirOf } from '../../src/index/index-dir.ts';
+import { MANIFEST_NAME } from '../../src/index/index-torrent.ts';
+import { MAX_MANIFEST_BYTES } from '../../src/index/limits.ts';
+import { PeerSource } from '../../src/index/peer-source.ts';
+import { resolveHashMap, resolveNamed, type ResolveContext } from '../../src/index/resolve.ts';
+import { FileStore } from '../../src/store/file-store.ts';
+import { parsePublicKey } from '../../src/nix/signature.ts';
+import { Network } from '../../src/swarm/network.ts';
+import { GOLDEN, KEY, NOW } from './fixtures.ts';
+import { tempDir } from '../store/store-fixture.ts';
+import { Lab } from '../support/lab.ts';
+import { failOnWarning } from '../support/no-warnings.ts';
+
+interface Scene extends AsyncDisposable {
+  readonly publisher: Publisher;
+  readonly follower: Network;
+  /** The means of the follower. */
+  readonly context: ResolveContext & { readonly network: Network };
+}
+
+/** A publisher, and a machine that knows its address on the network. */
+async function scene(t: TestContext, { dhtNodes }: { readonly dhtNodes: number }): Promise<Scene> {
+  await using stack = new AsyncDisposableStack();
+  const lab = stack.use(await Lab.open());
+  const made = await lab.closure([10_000]);
+  const dht = dhtNodes > 0;
+  const { bootstrap } = dht ? await lab.dht(dhtNodes) : { bootstrap: [] };
+  const network = { scope: 'lan', listen: '127.0.0.1', dht, dhtBootstrap: bootstrap, lan: false } as const;
+  const publisher = stack.use(
+    await Publisher.start({
+      store: await FileStore.open(made.cacheDir, { create: true }),
+      key: KEY,
+      salt: '',
+      contents: () => Promise.resolve({ named: new Map([['lab', made.root]]), unnamed: [] }),
+      keys: [parsePublicKey(made.publicKey)],
+      validForMs: 3_600_000,
+      hints: [],
+      signal: t.signal,
+      network: { ...network, peers: [] },
+      httpPorts: [0],
+      onWarning: failOnWarning,
+    }),
+  );
+  const peers = [{ host: '127.0.0.1', port: publisher.network.swarm.port }];
+  const follower = stack.use(await Network.join({ ...network, peers }));
+  const context = {
+    network: follower,
+    getBytes: () => assert.fail('there is no mirror'),
+    dir: await tempDir(t),
+    now: new Date(),
+    timeoutMs: 20_000,
+    signal: t.signal,
+  };
+  const owned = stack.move();
+  return { publisher, follower, context, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+describe('resolveHashMap', () => {
+  test('joins the swarm of a hash map only for missing files that no member gives', async (t) => {
+    await using made = await scene(t, { dhtNodes: 3 });
+    const { publisher, follower, context } = made;
+    const { address } = publisher.built.publication;
+    {
+      await using first = await resolveHashMap(address, context);
+      await first.map.fetchAll(t.signal);
+      assert.ok(first.map.fetchedBytes > 0);
+      assert.equal(follower.swarm.openTorrents, 0, 'the publisher is a member');
+    }
+    {
+      const { infoHash } = publisher.built.publication.torrent;
+      await using torrent = new PeerSource(follower, infoHash, t.signal);
+      const manifest = await torrent.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal: t.signal });
+      assert.deepEqual(await indexDirOf(context.dir, address).readManifest(), Buffer.from(manifest));
+      assert.equal(follower.swarm.openTorrents, 1);
+    }
+    await using again = await resolveHashMap(address, context);
+    await again.map.fetchAll(t.signal);
+    assert.deepEqual([again.from, again.map.fetchedBytes], ['network', 0]);
+    assert.equal(follower.swarm.openTorrents, 0);
+  });
+
+  test('never replaces a newer manifest of another process', async (t) => {
+    const manifestOf = (seq: number): Uint8Array => buildIndex({ ...GOLDEN, seq }).manifest;
+    const dir = await tempDir(t);
+    const publicKeyHex = Buffer.from(KEY.publicKey).toString('hex');
+    const address = { publicKey: KEY.publicKey, publicKeyHex, salt: GOLDEN.salt, baseUrl: 'http://mirror.invalid' };
+    await using resolved = await resolveHashMap(address, {
+      network: undefined,
+      getBytes: async () => {
+        await indexDirOf(dir, address).writeManifest(manifestOf(44)); // the other process
+        return manifestOf(43);
+      },
+      dir,
+      now: NOW,
+      timeoutMs: 20_000,
+      signal: t.signal,
+    });
+    assert.equal(resolved.map.manifest.seq, 43);
+    assert.deepEqual(await indexDirOf(dir, address).readManifest(), Buffer.from(manifestOf(44)));
+  });
+});
+
+describe('resolveNamed', () => {
+  test('reads an edition from the member that claims to hold it, and joins no swarm', async (t) => {
+    await using made = await scene(t, { dhtNodes: 0 });
+    const { publisher, follower, context } = made;
+    const { address, torrent } = publisher.built.publication;
+    const group = cohortInfoHash(address.publicKey, address.salt);
+    using claims = new EditionClaims(follower.members, group, 0);
+    follower.joinCohort(group);
+    const claim = await claims.take(t.signal);
+    assert.equal(claim.infoHash, torrent.infoHash);
+    await using resolved = await resolveNamed(address, claim, context);
+    await resolved.map.fetchAll(t.signal);
+    assert.deepEqual(resolved.map.manifest.seq, claim.seq);
+    assert.ok(resolved.map.fetchedBytes > resolved.map.manifestBytes.length, 'the shards came, too');
+    assert.equal(follower.swarm.openTorrents, 0);
+  });
+
+  test('reads an edition from its torrent if the member gives no manifest with the seq of its claim', async (t) => {
+    await using made = await scene(t, { dhtNodes: 0 });
+    const { publisher, follower, context } = made;
+    const { address } = publisher.built.publication;
+    const group = cohortInfoHash(address.publicKey, address.salt);
+    using claims = new EditionClaims(follower.members, group, 0);
+    follower.joinCohort(group);
+    const { teller, infoHash, seq } = await claims.take(t.signal);
+    await using resolved = await resolveNamed(address, { teller, infoHash, seq: seq + 1 }, context);
+    assert.deepEqual(resolved.map.manifest.seq, seq);
+    assert.equal(follower.swarm.openTorrents, 1);
+  });
+});
