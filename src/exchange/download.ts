@@ -1,80 +1,29 @@
-import { sha1 } from '../bytes/hash-thread.ts';
 import { copyInto, giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
-import { isSilent, noteGoodBytes, noteSilence } from '../discovery/peer-table.ts';
+import { isSilent, noteSilence } from '../discovery/peer-table.ts';
 import type { Line } from '../discovery/line.ts';
 import type { FileHash } from '../nix/brands.ts';
-import { PIECE_HASH_BYTES, pieceLengthOf } from '../torrent/canonical.ts';
+import { DownloadMemory } from './download-memory.ts';
 import { DownloadSource } from './download-source.ts';
-import type { Member, Outcome, WantedFile } from './member.ts';
+import type { FileContext, FileOptions } from './file-context.ts';
+import { FileDownload } from './file-download.ts';
+import type { Member, Outcome } from './member.ts';
 import type { Members } from './members.ts';
 import { SILENT_MS } from './pace.ts';
 import type { Claim } from './their-fetches.ts';
 import { Picker } from './picker.ts';
-import { Proofs } from './proofs.ts';
-import type { Asked, PickFile, Unit } from './unit.ts';
+import type { DownloadFile, Sink } from './sink.ts';
+import type { Asked, Unit } from './unit.ts';
 
 /** Time at the start in which others may be about to come. All would then request the same from the seeder. */
 const OPENING_MS = 500;
 const LOOK_EVERY_MS = 250;
-/**
- * Limit on bytes in memory: in flight, being checked, or waiting for the disk. Above it nothing more is requested.
- * Including bytes that wait for earlier ranges, it is at most twice as much.
- */
-const MAX_BYTES_IN_MEMORY = 32 * 1024 * 1024;
-/** Seconds within which a file must arrive for the SHA-1 checks of its pieces to be left out. */
-const SOON_S = 2;
-/** Size from which the beginning of a range is kept. */
-const KEPT_BYTES = 16 * 1024;
-
-/** A range of bytes, `[from, to)`. */
-interface Stretch {
-  readonly from: number;
-  readonly to: number;
-}
-
-/** The target of a file's bytes. */
-export interface Sink {
-  missing(): readonly Stretch[];
-  /**
-   * Writes a whole piece. Takes over the buffer of a file of one piece.
-   *
-   * @param isChecked true if its SHA-1 was checked. Default: true
-   */
-  putPiece(index: number, bytes: Uint8Array, origin: string, isChecked?: boolean): Promise<void>;
-  /** Writes bytes that follow a held one. */
-  write(offset: number, chunks: readonly Uint8Array[], origin: string): Promise<void>;
-  read(offset: number, length: number): Promise<Uint8Array>;
-}
-
-/** A file to fetch from members. */
-export interface DownloadFile extends WantedFile {
-  readonly sizeBytes: number;
-  /** SHA-1 of all pieces, one after another. Undefined if no hash map has them. */
-  readonly pieces?: Uint8Array | undefined;
-}
-
-export interface DownloadOptions {
+export interface DownloadOptions extends FileOptions {
   readonly members: Members;
   readonly line: Line;
-  /**
-   * True if pieces are given only to members that want them. Then the SHA-1 of pieces is not checked if the SHA-256 of
-   * the whole file follows in a moment. Default: false.
-   */
-  readonly leavesUnchecked?: boolean;
-  /** Opens the sink of a file. Called once for each, before its first byte is written. */
-  readonly open: (file: FileHash) => Promise<Sink>;
   /** Called with payload from a member. */
   readonly onBytes: (member: Member, bytes: number) => void;
-  /** Called with the number of bytes that are right. */
-  readonly onVerified: (bytes: number) => void;
-  /** Called with a piece that is right and is in its sink. */
-  readonly onPiece: (file: FileHash, index: number) => void;
   /** Called when a member has lied. It is already banned. */
   readonly onLie: (member: Member, file: FileHash) => void;
-  /** Called when all of a file is in its sink. */
-  readonly onComplete: (file: FileHash) => void;
-  /** Called if a sink fails. The file is no longer requested. */
-  readonly onFailure: (file: FileHash, error: unknown) => void;
   /** Called when a member has something new or has disconnected: other members may now have a file, or none. */
   readonly onNews: () => void;
 }
@@ -87,31 +36,6 @@ export interface Rival {
   readonly claim: Claim | undefined;
 }
 
-/** A range of a file without piece hashes that waits for earlier ones. */
-interface Ahead {
-  readonly bytes: Uint8Array;
-  readonly asked: Asked;
-  readonly sha1: string;
-}
-
-interface State {
-  readonly wanted: DownloadFile;
-  readonly pick: PickFile;
-  sink: Promise<Sink> | undefined;
-  /** The sink. Undefined until it is open. */
-  opened: Sink | undefined;
-  readonly proofs: Proofs<DownloadSource>;
-  /** Ranges of a file without piece hashes that came early, by their first byte. */
-  readonly ahead: Map<number, Ahead>;
-  /** Running writes and checks. */
-  readonly work: Set<Promise<void>>;
-  /** Running writes of beginnings of ranges. A range has one at a time. */
-  readonly keeping: Map<Unit, Promise<void>>;
-  /** Number of pieces that are being written. */
-  unwritten: number;
-  hasFailed: boolean;
-}
-
 /**
  * Fetches files from members as if all files were one torrent. The {@link Picker} chooses which member is asked for
  * what. Each member is used from the moment at which it is known to have something.
@@ -120,17 +44,26 @@ export class Download implements AsyncDisposable {
   readonly #options: DownloadOptions;
   readonly #picker = new Picker();
   readonly #sources = new Map<Member, DownloadSource>();
-  readonly #files = new Map<FileHash, State>();
+  readonly #memory = new DownloadMemory();
+  readonly #files = new Map<FileHash, FileDownload>();
+  readonly #context: FileContext;
   readonly #requests = new Map<Asked, { readonly stop: AbortController; bytes: Uint8Array | undefined }>();
   readonly #timer: NodeJS.Timeout;
   readonly #beganAtMs = performance.now();
   readonly #soon = new Set<DownloadSource>();
-  #bytesInMemory = 0;
-  #bytesAhead = 0;
   #isClosed = false;
 
   constructor(options: DownloadOptions) {
     this.#options = options;
+    this.#context = {
+      options,
+      picker: this.#picker,
+      memory: this.#memory,
+      sources: this.#sources,
+      stop: (asked) => this.#requests.get(asked)?.stop.abort(NOT_NEEDED),
+      onLie: (source, file) => this.#ban(source, file),
+      onFree: () => this.#pumpAll(),
+    };
     const { members } = options;
     for (const member of members.open) this.#onMember(member);
     members.on('member', this.#onMember);
@@ -143,37 +76,11 @@ export class Download implements AsyncDisposable {
   /** Starts to fetch files. @param sinkOf sinks of files of which a part is here */
   add(files: readonly DownloadFile[], sinkOf: ReadonlyMap<FileHash, Sink> = new Map()): void {
     for (const wanted of files) {
-      const { file, sizeBytes, pieces } = wanted;
-      const unitBytes = pieceLengthOf(sizeBytes);
-      const isCheckable = pieces !== undefined || sizeBytes <= unitBytes;
-      const sink = sinkOf.get(file);
-      const known = this.#files.get(file);
-      const goesOn = sink !== undefined && known?.opened === sink; // the senders of its bytes are known
-      const proofs = goesOn ? known.proofs : (known?.proofs.forOtherBytes() ?? new Proofs<DownloadSource>(file));
-      proofs.noteProgress();
-      const pick: PickFile = {
-        file,
-        sizeBytes,
-        unitBytes,
-        isCheckable,
-        get only() {
-          return proofs.only;
-        },
-      };
+      const { file } = wanted;
+      const download = new FileDownload(wanted, this.#context, sinkOf.get(file), this.#files.get(file));
       this.#picker.remove(file);
-      this.#files.set(file, {
-        wanted,
-        pick,
-        sink: sink === undefined ? undefined : Promise.resolve(sink),
-        opened: sink,
-        proofs,
-        ahead: new Map(),
-        work: new Set(),
-        keeping: new Map(),
-        unwritten: 0,
-        hasFailed: false,
-      });
-      this.#picker.add(pick, sink?.missing() ?? [{ from: 0, to: sizeBytes }]);
+      this.#files.set(file, download);
+      download.start();
     }
     this.#options.members.want(files);
     this.#picker.look();
@@ -182,15 +89,7 @@ export class Download implements AsyncDisposable {
 
   /** Stops requesting a file, but still learns who has it. Resolves when no more of it is being written. */
   async pause(file: FileHash): Promise<void> {
-    const state = this.#files.get(file);
-    const work = state?.work ?? new Set();
-    for (const asked of this.#picker.remove(file)) this.#requests.get(asked)?.stop.abort(NOT_NEEDED);
-    await new Promise(setImmediate); // beginnings are kept first
-    while (work.size > 0) await Promise.allSettled(work);
-    for (const one of state?.ahead.values() ?? []) {
-      this.#forgetAhead(state!, one);
-      giveBack(one.bytes);
-    }
+    await this.#files.get(file)?.pause();
   }
 
   /** Removes files: they are here, or no longer needed. */
@@ -244,14 +143,7 @@ export class Download implements AsyncDisposable {
    * lied.
    */
   confirm(file: FileHash): void {
-    const state = this.#files.get(file);
-    if (state === undefined) return;
-    const { proofs, liars } = state.proofs.confirm();
-    for (const { origin, lengthBytes } of proofs) {
-      noteGoodBytes(origin.member.peer, lengthBytes);
-      this.#options.onVerified(lengthBytes);
-    }
-    for (const liar of liars) this.#ban(liar, file);
+    this.#files.get(file)?.confirm();
   }
 
   /**
@@ -262,8 +154,7 @@ export class Download implements AsyncDisposable {
    * @param isMixed true if some of it came from other sources
    */
   doubt(file: FileHash, isMixed: boolean): void {
-    const liar = this.#files.get(file)?.proofs.doubt(isMixed, this.#sources.values());
-    if (liar !== undefined) this.#ban(liar, file);
+    this.#files.get(file)?.doubt(isMixed);
   }
 
   /** Stops all requests. Keeps the beginnings of ranges. */
@@ -313,11 +204,11 @@ export class Download implements AsyncDisposable {
       noteSilence(member.peer);
       this.#options.onNews();
     }
-    for (const { proofs, pick } of this.#files.values()) {
-      const replaced = proofs.replaceStalled(this.#sources.values());
+    for (const file of this.#files.values()) {
+      const replaced = file.proofs.replaceStalled(this.#sources.values());
       if (replaced === undefined) continue;
       for (const [{ source, unit }, { stop }] of this.#requests)
-        if (source === replaced && unit.file === pick) stop.abort(NOT_NEEDED);
+        if (source === replaced && unit.file === file) stop.abort(NOT_NEEDED);
     }
     this.#picker.look();
     this.#pumpAll();
@@ -339,24 +230,19 @@ export class Download implements AsyncDisposable {
     const nowMs = performance.now();
     const isOpening = nowMs - this.#beganAtMs < OPENING_MS;
     for (const source of sources) {
-      if (!source.member.isOpen || nowMs < source.notBeforeMs || this.#isMemoryFull) continue;
+      if (!source.member.isOpen || nowMs < source.notBeforeMs || this.#memory.isFull) continue;
       for (const choice of this.#picker.choices(source, { isOpening, mayWait: this.#mayWait })) {
         if (choice.kind === 'get') void this.#get(source, choice.unit);
         else if (nowMs >= source.notAnyBeforeMs) void this.#any(source, choice.units, choice.bytes);
         else break;
-        if (!source.member.isOpen || this.#isMemoryFull) break;
+        if (!source.member.isOpen || this.#memory.isFull) break;
       }
     }
   }
 
-  get #isMemoryFull(): boolean {
-    return this.#bytesInMemory >= MAX_BYTES_IN_MEMORY;
-  }
-
   /** Returns false for a range that would have to wait, while many bytes wait for earlier ranges or for the disk. */
   readonly #mayWait = ({ file: { file }, from }: Unit): boolean => {
-    if (this.#bytesInMemory + this.#bytesAhead < MAX_BYTES_IN_MEMORY) return true;
-    return from === (this.#files.get(file)?.opened?.missing()[0]?.from ?? 0);
+    return !this.#memory.isFullAhead || from === (this.#files.get(file)?.nextByte ?? 0);
   };
 
   async #get(source: DownloadSource, unit: Unit): Promise<void> {
@@ -364,7 +250,7 @@ export class Download implements AsyncDisposable {
     const range = { file: unit.file.file, from: unit.from, length: unit.length };
     const { signal } = this.#requests.get(asked)!.stop;
     const outcome = source.member.get(range, (bytes) => this.#onBytes(asked, bytes), signal);
-    this.#onEnd(asked, await outcome.catch(() => cannotAsk(source)));
+    await this.#onEnd(asked, await outcome.catch(() => cannotAsk(source)));
   }
 
   async #any(source: DownloadSource, units: readonly Unit[], bytes: number): Promise<void> {
@@ -383,7 +269,7 @@ export class Download implements AsyncDisposable {
     const asking = source.member.any(ranges, { picked, bytes: onBytes }, stop.signal);
     const outcome = await asking.catch(() => cannotAsk(source));
     if (asked !== undefined) {
-      this.#onEnd(asked, outcome);
+      await this.#onEnd(asked, outcome);
       return;
     }
     if (!stop.signal.aborted) {
@@ -396,7 +282,7 @@ export class Download implements AsyncDisposable {
   #begin(source: DownloadSource, unit: Unit, stop = new AbortController()): Asked {
     const asked = this.#picker.begin(source, unit);
     this.#requests.set(asked, { stop, bytes: undefined });
-    this.#bytesInMemory += asked.lengthBytes;
+    this.#memory.take(asked.lengthBytes);
     return asked;
   }
 
@@ -409,159 +295,21 @@ export class Download implements AsyncDisposable {
     this.#options.onBytes((asked.source as DownloadSource).member, part.length);
   }
 
-  #onEnd(asked: Asked, outcome: Outcome): void {
+  async #onEnd(asked: Asked, outcome: Outcome): Promise<void> {
     const source = asked.source as DownloadSource;
-    const { unit } = asked;
-    const { file } = unit.file;
+    const { file } = asked.unit.file;
     const bytes = this.#requests.get(asked)?.bytes;
     this.#requests.delete(asked);
     this.#pumpSoon(source);
-    const state = this.#files.get(file);
-    const isWhole = outcome === 'complete' && bytes !== undefined;
     if (outcome !== 'complete' && outcome !== 'closed' && outcome !== 'cancelled') source.refuse(file, outcome);
-    const isNeeded = !unit.isDone && unit.requests.every((one) => one === asked);
-    if (state === undefined || bytes === undefined || (!isWhole && (!isNeeded || asked.receivedBytes < KEPT_BYTES))) {
-      this.#bytesInMemory -= asked.lengthBytes;
+    const download = this.#files.get(file);
+    if (download !== undefined && bytes !== undefined)
+      await download.receive({ source, asked, bytes }, outcome === 'complete');
+    else {
       if (bytes !== undefined) giveBack(bytes);
-      if (!isWhole) this.#picker.end(asked, false);
-      return;
+      this.#picker.end(asked, false);
     }
-    const work = (isWhole ? this.#take(state, asked, bytes) : this.#keepBeginning(state, asked, bytes))
-      .catch((error: unknown) => this.#fail(state, error))
-      .finally(() => {
-        this.#bytesInMemory -= asked.lengthBytes;
-        state.work.delete(work);
-        if (this.#bytesInMemory + asked.lengthBytes >= MAX_BYTES_IN_MEMORY) this.#pumpAll();
-      });
-    state.work.add(work);
-  }
-
-  /** Checks a range that has arrived, and writes it. */
-  async #take(state: State, asked: Asked, bytes: Uint8Array): Promise<void> {
-    const { unit } = asked;
-    const source = asked.source as DownloadSource;
-    const { file } = unit.file;
-    if (!this.#picker.isMissing(unit)) {
-      giveBack(bytes); // another member was faster
-      return;
-    }
-    const { pieces, sizeBytes } = state.wanted;
-    const { address } = source.member.peer;
-    if (pieces === undefined) {
-      const isOne = asked.lengthBytes === sizeBytes;
-      const digest = isOne ? '' : await sha1(bytes);
-      if (!(await this.#settle(state, asked))) return;
-      if (isOne) {
-        await (await this.#sink(state)).putPiece(0, bytes, address);
-        noteProof(state, asked, digest);
-      } else await this.#writeInOrder(state, { bytes, asked, sha1: digest });
-    } else {
-      const start = unit.index * unit.file.unitBytes;
-      const before = asked.from > start ? await (await this.#sink(state)).read(start, asked.from - start) : undefined;
-      const piece = before === undefined ? bytes : Buffer.concat([before, bytes]);
-      const isChecked = before !== undefined || !this.#isSoonWhole(state, source);
-      if (isChecked && (await sha1(piece)) !== sha1Of(pieces, unit.index)) {
-        giveBack(bytes);
-        if (before === undefined) this.#ban(source, file);
-        unit.from = start; // either of two senders may have lied: the next one sends all of it
-        this.#picker.end(asked, false);
-        return;
-      }
-      if (isChecked) {
-        noteGoodBytes(source.member.peer, bytes.length);
-        this.#options.onVerified(bytes.length);
-      }
-      if (!(await this.#settle(state, asked))) return;
-      if (!isChecked) noteProof(state, asked, '');
-      state.unwritten++;
-      await (await this.#sink(state)).putPiece(unit.index, piece, address, isChecked);
-      state.unwritten--;
-      if (piece !== bytes || sizeBytes > unit.file.unitBytes) giveBack(bytes); // the sink takes over a whole file
-      if (isChecked) this.#options.onPiece(file, unit.index);
-    }
-    if (this.#picker.isComplete(file) && state.ahead.size === 0 && state.unwritten === 0) {
-      this.#picker.remove(file);
-      this.#options.onComplete(file);
-    }
-  }
-
-  /**
-   * Returns true if no member needs a piece before the whole file is checked: all comes from this member, in a moment,
-   * and no other wants it. The SHA-256 of the file then shows a wrong piece, and pieces are checked from then on.
-   */
-  #isSoonWhole({ wanted: { file, sizeBytes }, pick, proofs }: State, source: DownloadSource): boolean {
-    if (this.#options.leavesUnchecked !== true || proofs.misfits) return false;
-    if (sizeBytes <= pick.unitBytes) return true;
-    if (sizeBytes > (source.rate ?? 0) * SOON_S) return false;
-    for (const other of this.#sources.values())
-      if (other !== source && (other.wants(file) || other.has(file) !== undefined)) return false;
-    return true;
-  }
-
-  /** Records that a unit is here. @returns false if it was already here, or is no longer wanted */
-  async #settle(state: State, asked: Asked): Promise<boolean> {
-    while (state.keeping.has(asked.unit)) await state.keeping.get(asked.unit); // it would overwrite checked bytes
-    if (!this.#picker.isMissing(asked.unit)) return false;
-    state.proofs.noteProgress();
-    for (const other of this.#picker.end(asked, true)) this.#requests.get(other)?.stop.abort(NOT_NEEDED);
-    return true;
-  }
-
-  async #writeInOrder(state: State, arrived: Ahead): Promise<void> {
-    state.ahead.set(arrived.asked.from, arrived);
-    this.#bytesAhead += arrived.asked.lengthBytes;
-    const sink = await this.#sink(state);
-    for (;;) {
-      const from = sink.missing()[0]?.from ?? Infinity;
-      const next = [...state.ahead.values()].find((one) => one.asked.from <= from && from < one.asked.unit.to);
-      if (next === undefined) return;
-      this.#forgetAhead(state, next);
-      const origin = (next.asked.source as DownloadSource).member.peer.address;
-      await sink.write(from, [next.bytes.subarray(from - next.asked.from)], origin);
-      noteProof(state, next.asked, next.sha1);
-      giveBack(next.bytes);
-    }
-  }
-
-  #forgetAhead({ ahead }: State, { asked: { from, lengthBytes } }: Ahead): void {
-    if (ahead.delete(from)) this.#bytesAhead -= lengthBytes;
-  }
-
-  /** Keeps the beginning of a range that its member does not complete. Another member continues after it. */
-  async #keepBeginning(state: State, asked: Asked, bytes: Uint8Array): Promise<void> {
-    const { unit } = asked;
-    const sink = await this.#sink(state);
-    const to = Math.min(asked.from + asked.receivedBytes, unit.to - 1); // otherwise there would be nothing to request
-    // Two members with the same request may disconnect at once: the first beginning is kept.
-    const mayKeep = this.#picker.isMissing(unit) && !state.keeping.has(unit);
-    const { from } = unit;
-    if (mayKeep && asked.from <= from && from < to && sink.missing().some((range) => range.from === from)) {
-      const source = asked.source as DownloadSource;
-      const part = bytes.subarray(from - asked.from, to - asked.from);
-      const keeping = sink.write(from, [part], source.member.peer.address);
-      state.keeping.set(
-        unit,
-        keeping.catch(() => undefined),
-      );
-      await keeping.finally(() => state.keeping.delete(unit));
-      if (unit.from === from) unit.from = to;
-      state.proofs.noteBegun(source);
-    }
-    giveBack(bytes);
-    this.#picker.end(asked, false);
-    this.#pumpAll();
-  }
-
-  async #sink(state: State): Promise<Sink> {
-    return (state.opened = await (state.sink ??= this.#options.open(state.wanted.file)));
-  }
-
-  #fail(state: State, error: unknown): void {
-    if (state.hasFailed) return;
-    state.hasFailed = true;
-    const { file } = state.wanted;
-    for (const asked of this.#picker.remove(file)) this.#requests.get(asked)?.stop.abort(NOT_NEEDED);
-    this.#options.onFailure(file, error);
+    if (this.#memory.free(asked.lengthBytes)) this.#pumpAll();
   }
 
   #ban(source: DownloadSource, file: FileHash): void {
@@ -590,14 +338,4 @@ function isBefore(one: Rival, other: Rival): boolean {
 function cannotAsk({ member }: DownloadSource): Outcome {
   member.drop();
   return 'closed';
-}
-
-/** Returns the SHA-1 of a piece, in hex. */
-function sha1Of(pieces: Uint8Array, index: number): string {
-  const at = index * PIECE_HASH_BYTES;
-  return Buffer.from(pieces.subarray(at, at + PIECE_HASH_BYTES)).toString('hex');
-}
-
-function noteProof({ proofs }: State, { unit, source, lengthBytes }: Asked, digest: string): void {
-  proofs.note(unit.index, { origin: source as DownloadSource, lengthBytes, sha1: digest });
 }

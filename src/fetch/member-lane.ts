@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises';
-import { Download, type DownloadFile, type Rival } from '../exchange/download.ts';
+import { Download, type Rival } from '../exchange/download.ts';
 import type { Members } from '../exchange/members.ts';
+import type { DownloadFile } from '../exchange/sink.ts';
 import type { Line } from '../discovery/line.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { HeldNars } from '../serve/held-nars.ts';

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Download, type DownloadFile, type Sink } from '../../src/exchange/download.ts';
+import { Download } from '../../src/exchange/download.ts';
+import type { DownloadFile, Sink } from '../../src/exchange/sink.ts';
 import type { FileHash } from '../../src/nix/brands.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
 import { pieceLengthOf } from '../../src/torrent/canonical.ts';
@@ -18,9 +19,12 @@ class MadeSink implements Sink {
   #held = 0;
   readonly #pieces = new Set<number>();
   readonly #pieceLength: number;
+  readonly #gate: Promise<void>;
 
-  constructor(sizeBytes: number) {
+  /** @param gate writes of other bytes than whole pieces wait for it */
+  constructor(sizeBytes: number, gate = Promise.resolve()) {
     this.bytes = Buffer.alloc(sizeBytes);
+    this.#gate = gate;
     this.#pieceLength = pieceLengthOf(sizeBytes);
   }
 
@@ -43,6 +47,7 @@ class MadeSink implements Sink {
   async write(offset: number, chunks: readonly Uint8Array[], origin: string): Promise<void> {
     const bytes = Buffer.concat(chunks);
     await new Promise(setImmediate);
+    await this.#gate;
     this.bytes.set(bytes, offset);
     this.#held = Math.max(this.#held, offset + bytes.length);
     this.origins.set(Math.floor(offset / this.#pieceLength), origin);
@@ -67,7 +72,10 @@ function piecesOf({ bytes }: MadeFile): Uint8Array {
 }
 
 /** Downloads files as a fetch does: if a whole file is wrong, it begins again. */
-function startDownload(client: MadeMember, { leavesUnchecked = false } = {}) {
+function startDownload(
+  client: MadeMember,
+  { leavesUnchecked = false, gate }: { readonly leavesUnchecked?: boolean; readonly gate?: Promise<void> } = {},
+) {
   const sinks = new Map<FileHash, MadeSink>();
   const wanted = new Map<FileHash, DownloadFile>();
   const lies: string[] = [];
@@ -79,7 +87,7 @@ function startDownload(client: MadeMember, { leavesUnchecked = false } = {}) {
     line: client.peers.line,
     leavesUnchecked,
     open: async (file) => {
-      const sink = new MadeSink(wanted.get(file)!.sizeBytes);
+      const sink = new MadeSink(wanted.get(file)!.sizeBytes, gate);
       sinks.set(file, sink);
       return sink;
     },
@@ -190,6 +198,29 @@ suite('Download', () => {
     client.meet(third);
     const [sink] = await fetched;
     assert.equal(madeHash(sink!.bytes), file.file);
+  });
+
+  test('a piece is written only after a beginning of it from another member', async () => {
+    const file = madeFile(3 * MIB, 8);
+    await using client = await startMember();
+    await using liar = await startMember({ files: [file] });
+    await using honest = await startMember({ files: [file] });
+    liar.offer.lies = true;
+    liar.offer.stallsAt = (_, to) => to === 0.75 * MIB;
+    const disk = Promise.withResolvers<void>();
+    await using running = startDownload(client, { gate: disk.promise });
+    const fetched = running.fetch([file]);
+    client.meet(liar);
+    while (running.received.get(liar.port) !== 0.5 * MIB) await new Promise(setImmediate);
+    client.meet(honest);
+    while (client.members.open.size < 2) await new Promise(setImmediate);
+    for (const member of client.members.open) if (member.peer.endpoint.port === liar.port) member.drop();
+    while ((running.sinks.get(file.file)?.origins.size ?? 0) < 2) await new Promise(setImmediate);
+    assert.ok(!running.sinks.get(file.file)!.origins.has(0));
+    disk.resolve();
+    const [sink] = await fetched;
+    assert.equal(madeHash(sink!.bytes), file.file);
+    assert.deepEqual(running.lies, []);
   });
 
   test('a member is not blamed for bytes that another one sent before a pause', async () => {

@@ -1,0 +1,243 @@
+import { sha1 } from '../bytes/hash-thread.ts';
+import { giveBack } from '../bytes/lent-buffers.ts';
+import { noteGoodBytes } from '../discovery/peer-table.ts';
+import type { FileHash } from '../nix/brands.ts';
+import { PIECE_HASH_BYTES, pieceLengthOf } from '../torrent/canonical.ts';
+import { Beginnings, isWorthKeeping } from './beginnings.ts';
+import type { DownloadSource } from './download-source.ts';
+import type { FileContext } from './file-context.ts';
+import { Proofs } from './proofs.ts';
+import { RangesAhead, type Arrived } from './ranges-ahead.ts';
+import type { DownloadFile, Sink } from './sink.ts';
+import type { Asked, PickFile } from './unit.ts';
+
+/** Seconds within which a file must arrive for the SHA-1 checks of its pieces to be left out. */
+const SOON_S = 2;
+
+/** One file that comes from members: checks the ranges that arrive, and writes them into its {@link Sink}. */
+export class FileDownload implements PickFile {
+  readonly file: FileHash;
+  readonly sizeBytes: number;
+  readonly unitBytes: number;
+  readonly isCheckable: boolean;
+  readonly proofs: Proofs<DownloadSource>;
+  readonly #pieces: Uint8Array | undefined;
+  readonly #context: FileContext;
+  #opening: Promise<Sink> | undefined;
+  /** The sink. Undefined until it is open. */
+  #sink: Sink | undefined;
+  readonly #ahead: RangesAhead;
+  /** Running writes and checks. */
+  readonly #work = new Set<Promise<void>>();
+  readonly #beginnings: Beginnings;
+  /** Number of pieces that are being written. */
+  #unwritten = 0;
+  #hasFailed = false;
+
+  /**
+   * @param sink the sink, if a part of the file is here
+   * @param before the same file as it was fetched until now, if it was
+   */
+  constructor(wanted: DownloadFile, context: FileContext, sink: Sink | undefined, before: FileDownload | undefined) {
+    const { file, sizeBytes, pieces } = wanted;
+    this.file = file;
+    this.sizeBytes = sizeBytes;
+    this.unitBytes = pieceLengthOf(sizeBytes);
+    this.isCheckable = pieces !== undefined || sizeBytes <= this.unitBytes;
+    this.#pieces = pieces;
+    this.#context = context;
+    this.#ahead = new RangesAhead(context.memory);
+    this.#beginnings = new Beginnings(context.picker);
+    this.#opening = sink === undefined ? undefined : Promise.resolve(sink);
+    this.#sink = sink;
+    // The senders of the bytes in the same sink are known.
+    const goesOn = before !== undefined && sink !== undefined && before.#sink === sink;
+    this.proofs = goesOn ? before.proofs : (before?.proofs.forOtherBytes() ?? new Proofs<DownloadSource>(file));
+  }
+
+  get only(): DownloadSource | undefined {
+    return this.proofs.only;
+  }
+
+  /** First missing byte. */
+  get nextByte(): number {
+    return this.#sink?.missing()[0]?.from ?? 0;
+  }
+
+  /** Has its missing ranges requested. */
+  start(): void {
+    this.proofs.noteProgress();
+    this.#context.picker.add(this, this.#sink?.missing() ?? [{ from: 0, to: this.sizeBytes }]);
+  }
+
+  /** Stops its requests. Resolves when no more of it is being written. */
+  async pause(): Promise<void> {
+    this.#stop();
+    await new Promise(setImmediate); // beginnings are kept first
+    while (this.#work.size > 0) await Promise.allSettled(this.#work);
+    this.#ahead.clear();
+  }
+
+  /**
+   * Takes the bytes of a request that has ended. Resolves when they are no longer needed in memory.
+   *
+   * @param isWhole false if only the beginning of the range has arrived
+   */
+  receive(arrived: Arrived, isWhole: boolean): Promise<void> {
+    const work = (isWhole ? this.#take(arrived) : this.#takeBeginning(arrived))
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => this.#work.delete(work));
+    this.#work.add(work);
+    return work;
+  }
+
+  /** Records that the SHA-256 of the complete file is right. */
+  confirm(): void {
+    const { proofs, liars } = this.proofs.confirm();
+    for (const { origin, lengthBytes } of proofs) this.#onVerified(origin, lengthBytes);
+    for (const liar of liars) this.#context.onLie(liar, this.file);
+  }
+
+  /** Records that the SHA-256 of the complete file is wrong. @param isMixed true if some of it is not from members */
+  doubt(isMixed: boolean): void {
+    const liar = this.proofs.doubt(isMixed, this.#context.sources.values());
+    if (liar !== undefined) this.#context.onLie(liar, this.file);
+  }
+
+  /** Checks a range as far as possible, and writes it. */
+  async #take(arrived: Arrived): Promise<void> {
+    if (!this.#context.picker.isMissing(arrived.asked.unit)) giveBack(arrived.bytes); // another member was faster
+    else if (this.#pieces === undefined) await this.#takeUnproven(arrived);
+    else await this.#takePiece(arrived, this.#pieces);
+  }
+
+  /** Takes a range that can only be checked with the whole file. */
+  async #takeUnproven(arrived: Arrived): Promise<void> {
+    const { source, asked, bytes } = arrived;
+    const isOne = asked.lengthBytes === this.sizeBytes;
+    const digest = isOne ? '' : await sha1(bytes);
+    if (!(await this.#settle(asked))) return;
+    if (isOne) {
+      await (await this.#open()).putPiece(0, bytes, source.member.peer.address);
+      this.#noteProof(arrived, digest);
+    } else {
+      this.#ahead.add({ ...arrived, sha1: digest });
+      await this.#writeInOrder();
+    }
+    this.#onWritten();
+  }
+
+  /** Takes a piece, or the rest of one whose beginning is here. */
+  async #takePiece(arrived: Arrived, pieces: Uint8Array): Promise<void> {
+    const { source, asked, bytes } = arrived;
+    const { unit } = asked;
+    const { picker, onLie, options } = this.#context;
+    const start = unit.index * this.unitBytes;
+    const before = asked.from > start ? await (await this.#open()).read(start, asked.from - start) : undefined;
+    const piece = before === undefined ? bytes : Buffer.concat([before, bytes]);
+    const isChecked = before !== undefined || !this.#isSoonWhole(source);
+    if (isChecked && (await sha1(piece)) !== sha1Of(pieces, unit.index)) {
+      giveBack(bytes);
+      if (before === undefined) onLie(source, this.file);
+      unit.from = start; // either of two senders may have lied: the next one sends all of it
+      picker.end(asked, false);
+      return;
+    }
+    if (isChecked) this.#onVerified(source, bytes.length);
+    if (!(await this.#settle(asked))) return;
+    if (!isChecked) this.#noteProof(arrived, '');
+    this.#unwritten++;
+    await (await this.#open()).putPiece(unit.index, piece, source.member.peer.address, isChecked);
+    this.#unwritten--;
+    if (piece !== bytes || this.sizeBytes > this.unitBytes) giveBack(bytes); // the sink takes over a whole file
+    if (isChecked) options.onPiece(this.file, unit.index);
+    this.#onWritten();
+  }
+
+  /**
+   * Returns true if no member needs a piece before the whole file is checked: all comes from this member, in a moment,
+   * and no other wants it. The SHA-256 of the file then shows a wrong piece, and pieces are checked from then on.
+   */
+  #isSoonWhole(source: DownloadSource): boolean {
+    const { options, sources } = this.#context;
+    if (options.leavesUnchecked !== true || this.proofs.misfits) return false;
+    if (this.sizeBytes <= this.unitBytes) return true;
+    if (this.sizeBytes > (source.rate ?? 0) * SOON_S) return false;
+    for (const other of sources.values())
+      if (other !== source && (other.wants(this.file) || other.has(this.file) !== undefined)) return false;
+    return true;
+  }
+
+  /** Records that a unit is here. @returns false if it was already here, or is no longer wanted */
+  async #settle(asked: Asked): Promise<boolean> {
+    const { picker, stop } = this.#context;
+    const beginning = (): Promise<void> | undefined => this.#beginnings.writeOf(asked.unit);
+    while (beginning() !== undefined) await beginning(); // it would overwrite checked bytes
+    if (!picker.isMissing(asked.unit)) return false;
+    this.proofs.noteProgress();
+    for (const other of picker.end(asked, true)) stop(other);
+    return true;
+  }
+
+  /** Writes the ranges that no longer have to wait for earlier ones. */
+  async #writeInOrder(): Promise<void> {
+    const sink = await this.#open();
+    for (;;) {
+      const from = sink.missing()[0]?.from ?? Infinity;
+      const next = this.#ahead.take(from);
+      if (next === undefined) return;
+      await sink.write(from, [next.bytes.subarray(from - next.asked.from)], next.source.member.peer.address);
+      this.#noteProof(next, next.sha1);
+      giveBack(next.bytes);
+    }
+  }
+
+  /** Takes the beginning of a range that its member does not complete. */
+  async #takeBeginning(arrived: Arrived): Promise<void> {
+    const { source, asked, bytes } = arrived;
+    const { picker, onFree } = this.#context;
+    const mayKeep = isWorthKeeping(asked);
+    if (mayKeep && (await this.#beginnings.keep(arrived, await this.#open()))) this.proofs.noteBegun(source);
+    giveBack(bytes);
+    picker.end(asked, false);
+    if (mayKeep) onFree();
+  }
+
+  async #open(): Promise<Sink> {
+    return (this.#sink = await (this.#opening ??= this.#context.options.open(this.file)));
+  }
+
+  #onVerified(source: DownloadSource, bytes: number): void {
+    noteGoodBytes(source.member.peer, bytes);
+    this.#context.options.onVerified(bytes);
+  }
+
+  #noteProof({ source, asked: { unit, lengthBytes } }: Arrived, digest: string): void {
+    this.proofs.note(unit.index, { origin: source, lengthBytes, sha1: digest });
+  }
+
+  #onWritten(): void {
+    const { picker, options } = this.#context;
+    if (!picker.isComplete(this.file) || this.#ahead.size > 0 || this.#unwritten > 0) return;
+    picker.remove(this.file);
+    options.onComplete(this.file);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#hasFailed) return;
+    this.#hasFailed = true;
+    this.#stop();
+    this.#context.options.onFailure(this.file, error);
+  }
+
+  #stop(): void {
+    const { picker, stop } = this.#context;
+    for (const asked of picker.remove(this.file)) stop(asked);
+  }
+}
+
+/** Returns the SHA-1 of a piece, in hex. */
+function sha1Of(pieces: Uint8Array, index: number): string {
+  const at = index * PIECE_HASH_BYTES;
+  return Buffer.from(pieces.subarray(at, at + PIECE_HASH_BYTES)).toString('hex');
+}

@@ -1,0 +1,55 @@
+import { giveBack } from '../bytes/lent-buffers.ts';
+import type { DownloadMemory } from './download-memory.ts';
+import type { DownloadSource } from './download-source.ts';
+import type { Asked } from './unit.ts';
+
+/** A range that has arrived from a member, or its beginning. */
+export interface Arrived {
+  readonly source: DownloadSource;
+  readonly asked: Asked;
+  readonly bytes: Uint8Array;
+}
+
+/** A whole range that can only be checked with its whole file. */
+interface Ahead extends Arrived {
+  readonly sha1: string;
+}
+
+/** Ranges of a file without piece hashes. They wait in memory for earlier ones, since the file is written in order. */
+export class RangesAhead {
+  readonly #memory: DownloadMemory;
+  /** By first byte. */
+  readonly #ranges = new Map<number, Ahead>();
+
+  constructor(memory: DownloadMemory) {
+    this.#memory = memory;
+  }
+
+  get size(): number {
+    return this.#ranges.size;
+  }
+
+  add(range: Ahead): void {
+    this.#ranges.set(range.asked.from, range);
+    this.#memory.takeAhead(range.asked.lengthBytes);
+  }
+
+  /** Removes and returns a range with a byte. Give its buffer back. */
+  take(at: number): Ahead | undefined {
+    const next = [...this.#ranges.values()].find(({ asked }) => asked.from <= at && at < asked.unit.to);
+    if (next !== undefined) this.#forget(next);
+    return next;
+  }
+
+  /** Drops all ranges. */
+  clear(): void {
+    for (const range of this.#ranges.values()) {
+      this.#forget(range);
+      giveBack(range.bytes);
+    }
+  }
+
+  #forget({ asked: { from, lengthBytes } }: Ahead): void {
+    if (this.#ranges.delete(from)) this.#memory.freeAhead(lengthBytes);
+  }
+}
