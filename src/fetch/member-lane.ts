@@ -8,8 +8,8 @@ import type { HeldNars } from '../serve/held-nars.ts';
 import type { Origin, PartialNar } from '../store/partial.ts';
 import type { Tell } from './events.ts';
 import type { LanePolicy } from './lane-policy.ts';
-import type { LaneWork } from './lane-work.ts';
 import { fetcherOf } from './sharing.ts';
+import type { TaskFiles } from './task-files.ts';
 import type { Task } from './task.ts';
 
 export interface MemberLaneOptions {
@@ -17,7 +17,9 @@ export interface MemberLaneOptions {
   readonly line: Line;
   /** False if fetched NARs are given to ordinary BitTorrent clients at once: then each piece is checked. */
   readonly leavesUnchecked: boolean;
-  readonly work: LaneWork;
+  readonly files: TaskFiles;
+  /** Tasks that upstreams are sending. */
+  readonly atUpstreams: ReadonlySet<Task>;
   readonly policy: LanePolicy;
   /** Serves the finished parts of an arriving NAR to others. */
   readonly held: HeldNars | undefined;
@@ -142,8 +144,8 @@ export class MemberLane implements AsyncDisposable {
     if (!task.isShared) return undefined;
     const { fileHash } = task.job;
     if (!this.#others.has(fileHash)) {
-      const { members, work } = this.#options;
-      const claim = work.atUpstreams.has(task) ? { heldBytes: task.partial?.heldBytes ?? 0 } : undefined;
+      const { members, atUpstreams } = this.#options;
+      const claim = atUpstreams.has(task) ? { heldBytes: task.partial?.heldBytes ?? 0 } : undefined;
       const own = { id: members.peerId, claim };
       this.#others.set(fileHash, fetcherOf(task.job, own, this.#download.rivals(fileHash)));
     }
@@ -160,7 +162,7 @@ export class MemberLane implements AsyncDisposable {
       this.#told.set(file, nowMs);
       news.push({ file, heldBytes });
     };
-    for (const { job, isShared, partial } of this.#options.work.atUpstreams)
+    for (const { job, isShared, partial } of this.#options.atUpstreams)
       if (isShared) tell(job.fileHash, partial?.heldBytes ?? 0);
     for (const [file, { sizeBytes, untilMs }] of this.#fetched) {
       if (nowMs < untilMs) tell(file, sizeBytes);
@@ -191,7 +193,7 @@ export class MemberLane implements AsyncDisposable {
 
   async #open(file: FileHash): Promise<PartialNar> {
     const task = this.#tasks.get(file);
-    const partial = task && (await this.#options.work.open(task));
+    const partial = task && (await this.#options.files.open(task));
     if (partial === undefined) throw new TypeError(`${file} is no file that is fetched`);
     return partial;
   }
@@ -206,7 +208,7 @@ export class MemberLane implements AsyncDisposable {
       if (torrent === undefined || sizeBytes <= torrent.pieceLength) return;
       // Serves the file from its completion until the held NAR can be served.
       const readWhole = (offset: number, lengthBytes: number): Promise<Uint8Array> =>
-        readRange(this.#options.work.pathOf(task.job), offset, lengthBytes);
+        readRange(this.#options.files.pathOf(task.job), offset, lengthBytes);
       const read = (offset: number, lengthBytes: number): Promise<Uint8Array> =>
         task.partial?.read(offset, lengthBytes) ?? readWhole(offset, lengthBytes);
       given = held.begin({ fileHash, sizeBytes, info, read });

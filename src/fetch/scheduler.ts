@@ -3,13 +3,21 @@ import type { Claim } from '../exchange/their-fetches.ts';
 import type { FileHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { hashInThread } from '../bytes/hash-thread.ts';
+import { RateLimit, type DirectionLimit } from '../bytes/rate-limit.ts';
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
+import type { FileStore } from '../store/file-store.ts';
+import type { PartialSession } from '../store/session.ts';
 import type { Network } from '../swarm/network.ts';
+import type { Tell } from './events.ts';
 import type { NarJob } from './job.ts';
 import { LanePolicy } from './lane-policy.ts';
-import { LaneWork, type LaneWorkOptions, type WorkOutcome } from './lane-work.ts';
+import { LaneWork, unavailableAtPeers } from './lane-work.ts';
 import { MemberLane } from './member-lane.ts';
+import { NarJudge, type Verdict } from './nar-judge.ts';
 import { areOthersSooner, TakeOvers } from './take-overs.ts';
+import { TaskFiles } from './task-files.ts';
 import { TaskQueues, type TorrentOf } from './task-queues.ts';
 import {
   HAND_OVER_BYTES,
@@ -22,8 +30,21 @@ import {
   unavailable,
   type Task,
 } from './task.ts';
+import { UpstreamOrder } from './upstream-order.ts';
 
-export interface SchedulerOptions extends LaneWorkOptions {
+/** Sources and target of the NARs. */
+export interface SchedulerOptions {
+  readonly store: FileStore;
+  readonly session: PartialSession;
+  /** Undefined: peers are not asked. */
+  readonly network: Network | undefined;
+  readonly http: HttpClient;
+  /** Empty: everything must come from peers. */
+  readonly upstreams: readonly Upstream[];
+  /** The order of these upstreams, which lasts longer than one scheduler. Default: a new one. */
+  readonly order?: UpstreamOrder | undefined;
+  readonly limit?: DirectionLimit | undefined;
+  readonly tell: Tell;
   /** Without an upstream: time without progress after which the run gives up. Default 60,000. */
   readonly standstillMs?: number | undefined;
   /** Called with each NAR as soon as it is verified and in the store. */
@@ -51,6 +72,10 @@ export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #policy: LanePolicy;
   readonly #queues: TaskQueues;
+  readonly #order: UpstreamOrder;
+  readonly #tell: Tell;
+  readonly #files: TaskFiles;
+  readonly #judge: NarJudge;
   readonly #work: LaneWork;
   readonly #takeOvers = new TakeOvers<Task>();
   /** Tasks by the store path of their job, which stays the same if its file changes. */
@@ -67,17 +92,31 @@ export class Scheduler {
   #hasNews = false;
 
   constructor(options: SchedulerOptions) {
-    const { upstreams, standstillMs } = options;
+    const { network, http, upstreams, order = new UpstreamOrder(upstreams), limit = new RateLimit() } = options;
     this.#options = options;
+    this.#order = order;
     this.#policy = new LanePolicy({
       hasUpstream: upstreams.length > 0,
-      standstillMs,
-      isHeldBack: () => options.limit?.isUsedUp ?? false,
+      standstillMs: options.standstillMs,
+      isHeldBack: () => limit.isUsedUp,
     });
-    this.#work = new LaneWork(options, this.#policy, {
-      mayPeersHave: (task) => this.#mayPeersHave(task),
+    const policy = this.#policy;
+    const tell: Tell = (event) => {
+      if (event.type === 'nar-bytes') policy.onBytes(event.source, event.bytes);
+      options.tell(event);
+    };
+    this.#tell = tell;
+    const files = (this.#files = new TaskFiles(options.store, options.session, tell));
+    const judge = (this.#judge = new NarJudge({
+      files,
+      upstreams,
+      order,
+      hasPeers: network !== undefined,
       onWrong: (task, origins) => this.#members?.doubt(task, origins),
-    });
+      tell,
+    }));
+    const mayPeersHave = (task: Task): boolean => this.#mayPeersHave(task);
+    this.#work = new LaneWork({ network, http, upstreams, order, limit, policy, files, judge, mayPeersHave, tell });
     this.#queues = new TaskQueues({
       isAtMembers: (task) => this.#members?.isAtHand(task) ?? false,
       isLeftToOther: (task) => {
@@ -102,7 +141,7 @@ export class Scheduler {
     if (jobs[0] !== undefined && network === undefined && upstreams.length === 0) {
       throw unavailable(jobs[0], 'there is neither an upstream nor a peer to ask');
     }
-    await this.#work.begin();
+    await this.#files.begin();
     hashInThread(jobs.reduce((sum, job) => sum + job.sizeBytes, 0));
     const linked = AbortSignal.any([signal, this.#stop.signal]);
     this.#signal = linked;
@@ -137,7 +176,7 @@ export class Scheduler {
       network?.discovery.off('peer', onPeer);
       await this.#members?.[Symbol.asyncDispose]();
       await Promise.all(this.#settling);
-      await this.#work.close();
+      await this.#files.close();
     }
     linked.throwIfAborted();
     if (this.#failures.size > 0) throw summary([...this.#failures.values()], jobs.length);
@@ -170,12 +209,12 @@ export class Scheduler {
 
   /** Returns the narinfo with the fetched file, if that differs from the named one. */
   asFetched(info: NarInfo): NarInfo {
-    return this.#work.asFetched(info);
+    return this.#files.asFetched(info);
   }
 
   /** Returns the place of a job's NAR once it is verified. */
   pathOf(job: NarJob): string {
-    return this.#work.pathOf(job);
+    return this.#files.pathOf(job);
   }
 
   #meet(network: Network, signal: AbortSignal): MemberLane {
@@ -183,10 +222,11 @@ export class Scheduler {
       members: network.members,
       line: network.swarm.peers.line,
       leavesUnchecked: !network.givesTorrents,
-      work: this.#work,
+      files: this.#files,
+      atUpstreams: this.#work.atUpstreams,
       policy: this.#policy,
       held: this.#options.held,
-      tell: (event) => this.#work.tell(event),
+      tell: this.#tell,
       onComplete: (task) => this.#settle(task, signal),
       onFailure: (task, error) => {
         if (this.#queues.take(task)) void this.#fail(task, error, signal);
@@ -200,8 +240,8 @@ export class Scheduler {
     for (const task of tasks) {
       task.isShared = this.#members !== undefined && (await this.#isShared(task));
       this.#queues.add(task);
-      if (!this.#work.hasTraces(task)) continue;
-      const partial = await this.#work.open(task);
+      if (!this.#files.hasTraces(task)) continue;
+      const partial = await this.#files.open(task);
       if (partial === undefined) {
         this.#queues.take(task);
         this.#tellFetched(task);
@@ -219,7 +259,7 @@ export class Scheduler {
   /** Runs tasks one after another until all are settled. */
   async #lane(
     next: () => Task | undefined,
-    work: (task: Task) => Promise<WorkOutcome>,
+    work: (task: Task) => Promise<Verdict>,
     signal: AbortSignal,
   ): Promise<void> {
     while (!this.#queues.isDone && !signal.aborted) {
@@ -237,14 +277,14 @@ export class Scheduler {
   /** Settles a task that members have completed. */
   #settle(task: Task, signal: AbortSignal): void {
     if (!this.#queues.take(task)) return; // another lane has it
-    const settling = this.#do(task, () => this.#work.finish(task, signal), signal, task.job.fileHash).finally(() =>
+    const settling = this.#do(task, () => this.#judge.settle(task, signal), signal, task.job.fileHash).finally(() =>
       this.#settling.delete(settling),
     );
     this.#settling.add(settling);
   }
 
   /** @param file the name of the task's file for members */
-  async #do(task: Task, work: () => Promise<WorkOutcome>, signal: AbortSignal, file: FileHash): Promise<void> {
+  async #do(task: Task, work: () => Promise<Verdict>, signal: AbortSignal, file: FileHash): Promise<void> {
     try {
       if ((await work()) === 'fetched' || (await this.#isComplete(task, signal))) {
         this.#tellFetched(task);
@@ -262,13 +302,13 @@ export class Scheduler {
   /** Returns true if the last bytes came while the task was handed over. Then no source is asked, and it is settled. */
   async #isComplete(task: Task, signal: AbortSignal): Promise<boolean> {
     await task.partial?.drain();
-    return task.partial?.missing().length === 0 && (await this.#work.finish(task, signal)) === 'fetched';
+    return task.partial?.missing().length === 0 && (await this.#judge.settle(task, signal)) === 'fetched';
   }
 
   async #fail(task: Task, error: unknown, signal: AbortSignal): Promise<void> {
     this.#takeOvers.end(task, 'left');
     if (!signal.aborted) this.#members?.drop(task, { isRight: false });
-    await this.#work.forget(task);
+    await this.#files.forget(task);
     if (signal.aborted) return;
     if (isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) {
       this.#stop.abort(error);
@@ -282,7 +322,7 @@ export class Scheduler {
     const { job } = task;
     this.#fetched.add(job.info.storePath);
     this.#takeOvers.end(task, 'fetched');
-    this.#options.tell({ type: 'nar-fetched', sizeBytes: job.sizeBytes });
+    this.#tell({ type: 'nar-fetched', sizeBytes: job.sizeBytes });
     this.#options.onFetched(job, { isOfMembers: task.isOfMembers });
     this.#members?.drop(task, { isRight: true });
     this.#queues.settle();
@@ -331,18 +371,18 @@ export class Scheduler {
     if ((mayCome || this.#members?.isAtHand(task) === true) && !this.#policy.standsStill) return;
     if (!this.#queues.take(task)) return;
     const why = upstreamFailure === undefined ? 'no cache answers any longer' : reasonsOf(upstreamFailure);
-    const error = isAlone ? this.#work.unavailableAtPeers(task) : unavailable(task.job, why, upstreamFailure);
+    const error = isAlone ? unavailableAtPeers(task) : unavailable(task.job, why, upstreamFailure);
     void this.#fail(task, error, this.#stop.signal);
   }
 
   /** True if no upstream has answered for so long that NARs are given up that were never requested from one. */
   get #isOutOfReach(): boolean {
-    return this.#work.areUpstreamsUnreachable && this.#policy.isOutageLong;
+    return this.#order.areUnreachable && this.#policy.isOutageLong;
   }
 
   /** True if only members are left. They may give a NAR later: a daemon checks contents before it gives them. */
   get #areMembersLeft(): boolean {
-    return this.#work.areUpstreamsUnreachable && (this.#members?.size ?? 0) > 0;
+    return this.#order.areUnreachable && (this.#members?.size ?? 0) > 0;
   }
 
   #nextForUpstream(): Task | undefined {

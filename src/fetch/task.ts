@@ -10,6 +10,9 @@ const LARGE_BYTES = 8 * 1024 * 1024;
 /** Largest remaining size of a NAR that stays with its source. */
 export const HAND_OVER_BYTES = 64 * 1024;
 
+/** Limit on attempts for a NAR after wrong bytes, or when no source had more of it. */
+export const ATTEMPTS = 4;
+
 /** A NAR on its way through the lanes of the scheduler. */
 export interface Task {
   job: NarJob;

@@ -16,7 +16,7 @@ export async function judgeFile(
   file: { readonly path: string; readonly fileHash: FileHash; readonly fileSize: number },
   info: NarInfo,
   signal: AbortSignal,
-): Promise<FileDescription | undefined> {
+): Promise<Required<FileDescription> | undefined> {
   const { path, fileHash, fileSize } = file;
   try {
     const { narHash, narSize, compression } = await hashContents(path, info.compression, info.narSize, signal);
