@@ -1,16 +1,16 @@
-import { isNarswarmError, type NarswarmError } from '../errors.ts';
+import { isNarswarmError } from '../errors.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import { failuresOf } from '../failure.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
-import type { PartialNar } from '../store/partial.ts';
 import type { Network } from '../swarm/network.ts';
 import type { Tell } from './events.ts';
+import { isHopeless, unavailableAtPeers } from './giving-up.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import type { NarJudge, Verdict } from './nar-judge.ts';
 import { fetchFromPeers } from './peer-lane.ts';
 import type { TaskFiles } from './task-files.ts';
-import { ATTEMPTS, reasonsOf, unavailable, type Task } from './task.ts';
+import { reasonsOf, unavailable, type Task } from './task.ts';
 import { fetchFromUpstreams, OtherFile } from './upstream-lane.ts';
 import type { UpstreamOrder } from './upstream-order.ts';
 
@@ -78,7 +78,8 @@ export class LaneWork {
       if (outcome === 'given up' && partial.heldBytes === 0) await files.forget(task); // frees its buffer
       if (outcome === 'complete') return await judge.settle(task, signal);
       if (upstreams.length === 0 && policy.standsStill) throw unavailableAtPeers(task);
-      if (isHopeless(task, partial)) throw unavailable(job, reasonsOf(task.upstreamFailure), task.upstreamFailure);
+      if (isHopeless(task, partial.heldBytes))
+        throw unavailable(job, reasonsOf(task.upstreamFailure), task.upstreamFailure);
       return 'again';
     } finally {
       this.#atForeigners.delete(task);
@@ -127,21 +128,8 @@ export class LaneWork {
   }
 }
 
-/** Makes the error of a NAR that no peer delivers, if no other source can be asked. */
-export function unavailableAtPeers({ job }: Task): NarswarmError {
-  return unavailable(job, 'no peer delivers it: try again when a peer has it, or name a cache with --from');
-}
-
 function upstreamsFor({ job: { preferred }, lies }: Task, order: UpstreamOrder): Upstream[] {
   const ordered = order.of(lies);
   if (preferred === undefined || order.isLiar(preferred)) return ordered;
   return ordered.toSorted((a, b) => +(b === preferred) - +(a === preferred));
-}
-
-/** Returns true if upstreams have failed and peers have brought nothing more, several times. */
-function isHopeless(task: Task, { heldBytes }: PartialNar): boolean {
-  if (task.upstreamFailure === undefined) return false;
-  task.attempts = heldBytes > task.heldBytes ? 0 : task.attempts + 1;
-  task.heldBytes = heldBytes;
-  return task.attempts > ATTEMPTS;
 }

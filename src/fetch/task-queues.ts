@@ -1,37 +1,22 @@
 import { EventEmitter, once } from 'node:events';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { NarJob } from './job.ts';
-import { mostLeft, type Task } from './task.ts';
+import type { Task } from './task.ts';
 
 /** Looks up the torrent of a narinfo's file in the hash maps. */
 export type TorrentOf = (info: NarInfo) => Promise<NarJob['torrent']>;
 
-/** The sources from which a NAR can be fetched, as far as known now. */
-export interface Whereabouts {
-  /** Returns true if an answering member has the NAR, or a missing part of it. */
-  readonly isAtMembers: (task: Task) => boolean;
-  /** Returns true if another process should fetch the NAR from an upstream, and give it to us. */
-  readonly isLeftToOther: (task: Task) => boolean;
-  /** Returns true if an upstream may take over a task that another process fetches. */
-  readonly mayTakeOver: () => boolean;
-  /** Returns true if clients outside our groups may have the NAR. */
-  readonly areForeignersThere: () => boolean;
-  /** Returns true if a member may be about to announce the NAR. */
-  readonly isTooEarly: () => boolean;
-  /** Returns true if an upstream should take a task of the peers. The call may begin a trial. */
-  readonly upstreamMayHelp: () => boolean;
-}
-
-/** The tasks that no lane works on. Chooses the next one for each kind of lane. */
+/** The tasks that no lane works on, sorted by whether a member has them. */
 export class TaskQueues {
-  readonly #where: Whereabouts;
+  readonly #isAtMembers: (task: Task) => boolean;
   readonly #atMembers = new Set<Task>();
   readonly #elsewhere = new Set<Task>();
   readonly #news = new EventEmitter<{ change: [] }>();
   #open = 0;
 
-  constructor(where: Whereabouts) {
-    this.#where = where;
+  /** @param isAtMembers returns true if an answering member has the NAR, or a missing part of it */
+  constructor(isAtMembers: (task: Task) => boolean) {
+    this.#isAtMembers = isAtMembers;
     this.#news.setMaxListeners(0);
   }
 
@@ -44,7 +29,7 @@ export class TaskQueues {
   /** Queues a task that no lane works on any more. */
   queue(task: Task): void {
     task.handOver = new AbortController();
-    (this.#where.isAtMembers(task) ? this.#atMembers : this.#elsewhere).add(task);
+    (this.#isAtMembers(task) ? this.#atMembers : this.#elsewhere).add(task);
     this.tellChange();
   }
 
@@ -71,49 +56,36 @@ export class TaskQueues {
       [this.#elsewhere, this.#atMembers],
     ] as const) {
       for (const task of set) {
-        if (this.#where.isAtMembers(task) === (set === this.#atMembers)) continue;
+        if (this.#isAtMembers(task) === (set === this.#atMembers)) continue;
         set.delete(task);
         other.add(task);
       }
     }
   }
 
-  /** Takes a task for clients outside our groups: a NAR with a torrent that no member has. */
-  nextForForeigners(): Task | undefined {
-    const { areForeignersThere, isTooEarly, isAtMembers } = this.#where;
-    if (this.#elsewhere.size === 0 || !areForeignersThere() || isTooEarly()) return undefined;
-    return this.#first(this.#elsewhere, (task) => isForForeigners(task) && !isAtMembers(task));
+  /** True if there are tasks that no member has. */
+  get hasElsewhere(): boolean {
+    return this.#elsewhere.size > 0;
   }
 
-  /** Takes a task that only an upstream has, or one of the peers' that an upstream should take over. */
-  nextForUpstream(): Task | undefined {
-    const { areForeignersThere, isTooEarly, isAtMembers, isLeftToOther, mayTakeOver, upstreamMayHelp } = this.#where;
-    const mayHave = (task: Task): boolean => task.upstreamFailure === undefined && !isLeftToOther(task);
-    if (this.#elsewhere.size > 0 && !isTooEarly()) {
-      const isForPeers = areForeignersThere();
-      const isWaiting = (task: Task): boolean => !(isForPeers && isForForeigners(task)) && !isAtMembers(task);
-      const waiting = this.#first(this.#elsewhere, (task) => mayHave(task) && isWaiting(task));
-      if (waiting !== undefined) return waiting;
-      if (mayTakeOver()) {
-        const isLeft = (task: Task): boolean => task.upstreamFailure === undefined && isWaiting(task);
-        const left = mostLeft([...this.#elsewhere].filter(isLeft));
-        if (left !== undefined && this.take(left)) return left;
-      }
+  /** Takes out the first task that no member has and that fits. */
+  takeElsewhere(isIt: (task: Task) => boolean): Task | undefined {
+    for (const task of this.#elsewhere) {
+      if (!isIt(task)) continue;
+      this.#elsewhere.delete(task);
+      return task;
     }
-    const isAny = this.#some(mayHave);
-    if (!isAny || !upstreamMayHelp()) return undefined;
-    const ofPeers = [...this.waiting()].filter(mayHave);
-    const task = ofPeers.findLast(({ partial }) => partial === undefined) ?? mostLeft(ofPeers);
-    if (task === undefined || !this.take(task)) return undefined;
-    task.isHelped = true;
-    return task;
+    return undefined;
   }
 
-  /** True if an upstream could fetch a task that is left to another process, and no member has it yet. */
-  get waitsForOthers(): boolean {
-    const { isAtMembers, isLeftToOther } = this.#where;
-    for (const task of this.#elsewhere)
-      if (task.upstreamFailure === undefined && isLeftToOther(task) && !isAtMembers(task)) return true;
+  /** Yields the tasks that no member has. */
+  elsewhere(): Iterable<Task> {
+    return this.#elsewhere.values();
+  }
+
+  /** Returns true if a waiting task fits. */
+  some(isIt: (task: Task) => boolean): boolean {
+    for (const task of this.waiting()) if (isIt(task)) return true;
     return false;
   }
 
@@ -157,22 +129,4 @@ export class TaskQueues {
     }
     return found.filter(({ task }) => isUntouched(task) && this.take(task)); // others were begun meanwhile
   }
-
-  #some(isIt: (task: Task) => boolean): boolean {
-    for (const task of this.waiting()) if (isIt(task)) return true;
-    return false;
-  }
-
-  #first(tasks: Set<Task>, isIt: (task: Task) => boolean): Task | undefined {
-    for (const task of tasks) {
-      if (!isIt(task)) continue;
-      tasks.delete(task);
-      return task;
-    }
-    return undefined;
-  }
-}
-
-function isForForeigners({ job, peersTried }: Task): boolean {
-  return job.torrent !== undefined && !peersTried;
 }

@@ -1,0 +1,46 @@
+import type { NarswarmError } from '../errors.ts';
+import type { LanePolicy } from './lane-policy.ts';
+import { ATTEMPTS, reasonsOf, unavailable, type Task } from './task.ts';
+import type { UpstreamOrder } from './upstream-order.ts';
+import type { Whereabouts } from './whereabouts.ts';
+
+/** The facts on which a NAR is given up. */
+export interface Hope {
+  /** True if there is no upstream: everything must come from peers. */
+  readonly isAlone: boolean;
+  readonly where: Whereabouts;
+  readonly policy: LanePolicy;
+  readonly order: UpstreamOrder;
+}
+
+/** Returns why a waiting NAR should be given up: no source has it. Undefined while one may. */
+export function reasonToGiveUp(task: Task, { isAlone, where, policy, order }: Hope): NarswarmError | undefined {
+  const { upstreamFailure } = task;
+  // NARs that were never requested from an upstream are given up only after a long outage.
+  const isOutOfReach = order.areUnreachable && policy.isOutageLong;
+  if (!isAlone && upstreamFailure === undefined && !isOutOfReach) return undefined;
+  const areMembersLeft = order.areUnreachable && where.areMembersThere;
+  const mayCome =
+    isAlone ||
+    where.isTooEarly ||
+    areMembersLeft ||
+    where.isAtMembers(task) ||
+    (where.mayPeersHave(task) && !task.peersTried);
+  if (mayCome && !policy.standsStill) return undefined;
+  if (isAlone) return unavailableAtPeers(task);
+  const why = upstreamFailure === undefined ? 'no cache answers any longer' : reasonsOf(upstreamFailure);
+  return unavailable(task.job, why, upstreamFailure);
+}
+
+/** Records that peers have given up a NAR. Returns true if upstreams failed and peers brought nothing more, several times. */
+export function isHopeless(task: Task, heldBytes: number): boolean {
+  if (task.upstreamFailure === undefined) return false;
+  task.attempts = heldBytes > task.heldBytes ? 0 : task.attempts + 1;
+  task.heldBytes = heldBytes;
+  return task.attempts > ATTEMPTS;
+}
+
+/** Makes the error of a NAR that no peer delivers, if no other source can be asked. */
+export function unavailableAtPeers({ job }: Task): NarswarmError {
+  return unavailable(job, 'no peer delivers it: try again when a peer has it, or name a cache with --from');
+}

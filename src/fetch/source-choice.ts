@@ -1,0 +1,103 @@
+import type { Claim } from '../exchange/their-fetches.ts';
+import type { LanePolicy } from './lane-policy.ts';
+import { areOthersSooner, type TakeOvers } from './take-overs.ts';
+import type { TaskQueues } from './task-queues.ts';
+import { leftOf, mostLeft, type Task } from './task.ts';
+import type { Whereabouts } from './whereabouts.ts';
+
+/** The facts on which a source gets a NAR. */
+export interface ChoiceFacts {
+  readonly queues: TaskQueues;
+  readonly where: Whereabouts;
+  readonly policy: LanePolicy;
+  readonly takeOvers: TakeOvers<Task>;
+}
+
+/** Chooses the next NAR for each kind of lane. Members have every NAR that waits: they need no choice here. */
+export class SourceChoice {
+  readonly #facts: ChoiceFacts;
+  /** As of the last look; undefined if not asked since. */
+  #areOthersSooner: boolean | undefined;
+
+  constructor(facts: ChoiceFacts) {
+    this.#facts = facts;
+  }
+
+  /** Forgets what was computed from the last look of the whereabouts. */
+  look(): void {
+    this.#areOthersSooner = undefined;
+  }
+
+  /** Takes a task for clients outside our groups: a NAR with a torrent that no member has. */
+  nextForForeigners(): Task | undefined {
+    const { queues, where } = this.#facts;
+    if (!queues.hasElsewhere || !where.areForeignersThere || where.isTooEarly) return undefined;
+    return queues.takeElsewhere((task) => isForForeigners(task) && !where.isAtMembers(task));
+  }
+
+  /** Takes a task that only an upstream has, or one of the peers' that an upstream should take over. */
+  nextForUpstream(): Task | undefined {
+    const task = this.#ofUpstream() ?? this.#ofPeers();
+    const { where, takeOvers } = this.#facts;
+    if (task !== undefined && where.claimOf(task) !== undefined) takeOvers.begin(task);
+    return task;
+  }
+
+  /** True if an upstream could fetch a task that is left to another process, and no member has it yet. */
+  get waitsForOthers(): boolean {
+    const { queues, where } = this.#facts;
+    for (const task of queues.elsewhere())
+      if (task.upstreamFailure === undefined && where.isLeftToOther(task) && !where.isAtMembers(task)) return true;
+    return false;
+  }
+
+  /** Takes a task that no peer has; if there is none, one that another process says it is fetching. */
+  #ofUpstream(): Task | undefined {
+    const { queues, where, takeOvers } = this.#facts;
+    if (!queues.hasElsewhere || where.isTooEarly) return undefined;
+    const isForPeers = where.areForeignersThere;
+    const isWaiting = (task: Task): boolean => !(isForPeers && isForForeigners(task)) && !where.isAtMembers(task);
+    const waiting = queues.takeElsewhere((task) => this.#mayHave(task) && isWaiting(task));
+    if (waiting !== undefined || !takeOvers.mayTry(this.#isOtherWaitedFor)) return waiting;
+    const isLeft = (task: Task): boolean => task.upstreamFailure === undefined && isWaiting(task);
+    const left = mostLeft([...queues.elsewhere()].filter(isLeft));
+    return left !== undefined && queues.take(left) ? left : undefined;
+  }
+
+  /** Takes a task that waits for peers, if they are slower than an upstream. */
+  #ofPeers(): Task | undefined {
+    const { queues, where, policy } = this.#facts;
+    if (!queues.some((task) => this.#mayHave(task))) return undefined;
+    if (!policy.upstreamMayHelp(where.areForeignersThere || where.areMembersThere)) return undefined;
+    const ofPeers = [...queues.waiting()].filter((task) => this.#mayHave(task));
+    const task = ofPeers.findLast(({ partial }) => partial === undefined) ?? mostLeft(ofPeers);
+    if (task === undefined || !queues.take(task)) return undefined;
+    task.isHelped = true;
+    return task;
+  }
+
+  /** Returns true if an upstream may have the NAR, and no other process should fetch it. */
+  #mayHave(task: Task): boolean {
+    return task.upstreamFailure === undefined && !this.#facts.where.isLeftToOther(task);
+  }
+
+  /** True while NARs are left to other processes in any case. */
+  get #isOtherWaitedFor(): boolean {
+    const { policy } = this.#facts;
+    if (policy.isSharing) return true;
+    // Asked only while nothing else is left to do, since it looks at all waiting tasks.
+    return (this.#areOthersSooner ??= areOthersSooner(this.#fetchedByOthers(), policy.upstreamBytesPerSec));
+  }
+
+  *#fetchedByOthers(): Generator<{ sizeBytes: number; leftBytes: number; claim: Claim }> {
+    const { queues, where } = this.#facts;
+    for (const task of queues.waiting()) {
+      const claim = where.claimOf(task);
+      if (claim !== undefined) yield { sizeBytes: task.job.sizeBytes, leftBytes: leftOf(task), claim };
+    }
+  }
+}
+
+function isForForeigners({ job, peersTried }: Task): boolean {
+  return job.torrent !== undefined && !peersTried;
+}

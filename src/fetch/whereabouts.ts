@@ -1,0 +1,69 @@
+import type { Rival } from '../exchange/download.ts';
+import type { Network } from '../swarm/network.ts';
+import type { LanePolicy } from './lane-policy.ts';
+import type { MemberLane } from './member-lane.ts';
+import type { Task } from './task.ts';
+
+/** Knows who may have a NAR now: members, clients outside our groups, another process that is fetching it. */
+export class Whereabouts {
+  readonly #network: Network | undefined;
+  readonly #members: () => MemberLane | undefined;
+  readonly #policy: LanePolicy;
+  #areForeignersThere = false;
+
+  /** @param members returns the lane of the members; undefined before it is there */
+  constructor(network: Network | undefined, members: () => MemberLane | undefined, policy: LanePolicy) {
+    this.#network = network;
+    this.#members = members;
+    this.#policy = policy;
+  }
+
+  /** Learns which peers are there. Everything else here is as of the last call. */
+  look(): void {
+    this.#areForeignersThere = this.#network?.foreigners().some(({ banned }) => banned === undefined) ?? false;
+    this.#members()?.look();
+  }
+
+  /** True if clients outside our groups may have NARs with a torrent. */
+  get areForeignersThere(): boolean {
+    return this.#areForeignersThere;
+  }
+
+  /** True if members answer. They may give a NAR later: a daemon checks contents before it gives them. */
+  get areMembersThere(): boolean {
+    return (this.#members()?.size ?? 0) > 0;
+  }
+
+  /** True while a member may be about to announce a file. */
+  get isTooEarly(): boolean {
+    const members = this.#members();
+    if (!this.#policy.isEarly || members === undefined) return false;
+    return members.isAsking || (this.#network?.members.isMeeting ?? false);
+  }
+
+  /** Returns true if an answering member has the NAR, or a missing part of it. */
+  isAtMembers(task: Task): boolean {
+    return this.#members()?.isAtHand(task) ?? false;
+  }
+
+  /** Returns true if an answering member has the whole NAR. */
+  hasHolder(task: Task): boolean {
+    return this.#members()?.hasHolder(task) ?? false;
+  }
+
+  /** Returns true if another source than the upstreams may have the NAR. */
+  mayPeersHave(task: Task): boolean {
+    return this.isAtMembers(task) || (this.#areForeignersThere && task.job.torrent !== undefined);
+  }
+
+  /** Returns the claim of another process to be fetching the NAR from an upstream, if it has more of it than we. */
+  claimOf(task: Task): Rival['claim'] {
+    return this.#members()?.otherFor(task)?.claim;
+  }
+
+  /** Returns true if another process should fetch the NAR from an upstream, and give it to us. */
+  isLeftToOther(task: Task): boolean {
+    const other = this.#members()?.otherFor(task);
+    return other !== undefined && (other.claim !== undefined || this.#policy.isSharing);
+  }
+}
