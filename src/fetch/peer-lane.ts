@@ -13,6 +13,8 @@ import type { Patience } from './lane-policy.ts';
 const PEERS_AT_ONCE = 4;
 const LOOK_EVERY_MS = 250;
 const ASK_AGAIN_MS = 3_000;
+/** Time to wait for a turn if there is no other source. Clients give turns every 10 s, strangers every 30 s (BEP 3). */
+const TURN_MS = 35_000;
 
 /** The surroundings of a NAR's download from peers. */
 interface PeerContext {
@@ -64,6 +66,7 @@ export async function fetchFromPeers(
     await download.putBack(await beginningsOf(partial, pieceLength));
     return await new Promise<PeerOutcome>((resolve, reject) => {
       const timer = setInterval(look, LOOK_EVERY_MS);
+      let queuedAtMs = -Infinity;
       const stop = new AbortController();
       const end = (settle: () => void): void => {
         clearInterval(timer);
@@ -72,9 +75,13 @@ export async function fetchFromPeers(
       };
       function look(): void {
         const { firstByteMs, stallMs } = context.patience();
-        // Without an upstream there is time: a peer without the NAR may have it by now, and is asked again.
+        const nowMs = performance.now();
+        if (download.isQueued) queuedAtMs = nowMs;
+        // Without an upstream there is time: a peer without the NAR may have it by now, and is asked again. A peer that
+        // has it would put us at the end of its queue.
+        const isPatient = isAlone() && nowMs - queuedAtMs < ASK_AGAIN_MS;
         const limitMs = download.bytes === 0 ? Math.min(firstByteMs, ASK_AGAIN_MS) : stallMs;
-        if (download.idleMs > limitMs) {
+        if (download.idleMs > (isPatient ? TURN_MS : limitMs)) {
           end(() => resolve('given up'));
           return;
         }

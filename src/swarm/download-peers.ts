@@ -18,6 +18,8 @@ const SILENT_MS = 1_000;
 const STALL_MS = 5_000;
 /** The same time for a peer that has sent before, while no peer sends: then the line is to blame, and may come back. */
 const LINE_OUT_MS = 15_000;
+/** Time after which a peer that chokes us is no longer counted on. It may still give us a turn. */
+const TURN_SOON_MS = 3_000;
 const LOOK_EVERY_MS = 250;
 
 export interface DownloadPeersOptions {
@@ -64,10 +66,18 @@ export class DownloadPeers {
     return this.#ledger;
   }
 
-  /** Number of peers that were asked and are not silent. */
+  /** Number of peers that are not silent, and do not keep us waiting. */
   get reliable(): number {
     const nowMs = performance.now();
-    return this.#torrent.connections.filter((connection) => !this.#isUnreliable(connection, nowMs)).length;
+    return this.#torrent.connections.filter(
+      (connection) =>
+        nowMs - (connection.asking.waitsSinceMs ?? nowMs) < TURN_SOON_MS && !this.#isUnreliable(connection, nowMs),
+    ).length;
+  }
+
+  /** True while a peer has a missing piece and chokes us. */
+  get isQueued(): boolean {
+    return this.#torrent.connections.some(({ asking }) => asking.waitsSinceMs !== undefined);
   }
 
   /** Records that a piece is right. */

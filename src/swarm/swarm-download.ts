@@ -85,6 +85,11 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
     return soon.length + this.#watch.reliable;
   }
 
+  /** True while a peer has a missing piece and has not given us a turn yet. */
+  get isQueued(): boolean {
+    return this.#watch.isQueued;
+  }
+
   /**
    * Milliseconds since the last payload byte, or since the start. 0 while the disk or our own limit holds peers back.
    */

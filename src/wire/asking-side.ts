@@ -34,6 +34,8 @@ export class AskingSide {
   readonly #asked = new AskedBlocks();
   /** True while the peer itself chokes us. */
   #isChoked = true;
+  #isInterested = false;
+  #waitsSinceMs: number | undefined;
   readonly #reasons = new Set<AsideReason>();
   #refusals = 0;
   /** Time since which it owed the blocks that were withdrawn when it was set aside. */
@@ -60,9 +62,23 @@ export class AskingSide {
     return this.#asked.size > 0 ? this.#asked.silentSinceMs : this.#owedSinceMs;
   }
 
+  /**
+   * Time since which the peer chokes us although it has something that the swarm wants, in milliseconds of
+   * `performance.now()`. Undefined otherwise.
+   */
+  get waitsSinceMs(): number | undefined {
+    return this.#waitsSinceMs;
+  }
+
   /** Requested bytes that have not arrived. */
   get inFlightBytes(): number {
     return this.#asked.bytes;
+  }
+
+  /** Handles a message of the swarm about its interest. */
+  onInterest(isInterested: boolean): void {
+    this.#isInterested = isInterested;
+    this.#onTurn();
   }
 
   /** Handles a request of the swarm. @returns true if the peer should get it */
@@ -122,6 +138,7 @@ export class AskingSide {
   /** Handles a choke of the peer. @returns true if the swarm should get it */
   onChoke(): boolean {
     this.#isChoked = true;
+    this.#onTurn();
     if (!this.#ends.hasFast) this.#lose();
     return !this.isAside;
   }
@@ -129,6 +146,7 @@ export class AskingSide {
   /** Handles an unchoke of the peer. @returns true if the swarm should get it */
   onUnchoke(): boolean {
     this.#isChoked = false;
+    this.#onTurn();
     return !this.isAside;
   }
 
@@ -155,6 +173,10 @@ export class AskingSide {
   /** Handles the end of the connection. */
   end(): void {
     this.#lose();
+  }
+
+  #onTurn(): void {
+    this.#waitsSinceMs = this.#isChoked && this.#isInterested ? (this.#waitsSinceMs ?? performance.now()) : undefined;
   }
 
   #lose(blocks?: readonly AskedBlock[]): readonly AskedBlock[] {

@@ -294,6 +294,10 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
         return false;
       case KIND.UNCHOKE:
         return this.#serving.onUnchoke();
+      case KIND.INTERESTED:
+      case KIND.UNINTERESTED:
+        this.asking.onInterest(message[4] === KIND.INTERESTED);
+        return true;
       case KIND.REQUEST:
         return this.asking.onRequest(number(0), number(1), number(2));
       case KIND.EXTENDED:

@@ -1,12 +1,23 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fetchFromPeers } from '../../src/fetch/peer-lane.ts';
+import { fetchFromPeers, type PeerOutcome } from '../../src/fetch/peer-lane.ts';
 import { PartialNar } from '../../src/store/partial.ts';
 import { MemoryStorage } from '../../src/swarm/chunk-store.ts';
 import { Network } from '../../src/swarm/network.ts';
 import { untilServed } from '../support/handshake.ts';
-import { HOST, makeNar, MIB, peersAt, startDownload, startSwarm, tempDir } from '../swarm/swarm-fixture.ts';
+import { ID, numbers, startRawSeed } from '../support/raw-peer.ts';
+import {
+  HOST,
+  makeNar,
+  MIB,
+  peersAt,
+  startDownload,
+  startSeeder,
+  startSwarm,
+  tempDir,
+  type TestNar,
+} from '../swarm/swarm-fixture.ts';
 import { infoOf } from './narinfos.ts';
 
 test('a NAR that a cache began is given to no peer before the whole is checked', { timeout: 30_000 }, async (t) => {
@@ -45,3 +56,73 @@ test('a NAR that a cache began is given to no peer before the whole is checked',
   stop.abort();
   await running;
 });
+
+for (const [when, turns] of [
+  ['before the first byte', 1],
+  ['again in the middle', 2],
+] as const) {
+  test(`without an upstream, a client that chokes ${when} is waited for`, { timeout: 60_000 }, async (t) => {
+    const nar = await makeNar(t, 2 * MIB);
+    const { torrent } = nar;
+    let sent = 0;
+    await using seed = await startRawSeed(torrent.infoHash, (peer) => {
+      peer.send(ID.HAVE_ALL);
+      // Longer than a peer without the NAR is waited for. Each connection begins at the end of the queue.
+      const giveTurn = (): void => void setTimeout(() => peer.send(ID.UNCHOKE), 3_500);
+      peer.onMessage(({ id, payload }) => {
+        if (id === ID.INTERESTED) giveTurn();
+        if (id !== ID.REQUEST) return;
+        const [index, offset, length] = [0, 4, 8].map((at) => payload.readUInt32BE(at)) as [number, number, number];
+        const from = index * torrent.pieceLength + offset;
+        peer.send(ID.PIECE, Buffer.concat([numbers(index, offset), nar.bytes.subarray(from, from + length)]));
+        if (++sent !== 64 || turns === 1) return;
+        peer.send(ID.CHOKE);
+        giveTurn();
+      });
+    });
+    await using network = await Network.join({
+      scope: 'lan',
+      listen: HOST,
+      peers: [{ host: HOST, port: seed.port }],
+      dht: false,
+      lan: false,
+    });
+    await using partial = await PartialNar.open(`${await tempDir(t)}/partial`, { ...torrent, torrent });
+    assert.equal(await fetchAlone(network, nar, partial, t), 'complete');
+    assert.equal(seed.peers.filter(({ messages }) => messages.some(({ id }) => id === ID.REQUEST)).length, 1);
+  });
+}
+
+test('clients that choke us keep no other peer from being asked', { timeout: 60_000 }, async (t) => {
+  const nar = await makeNar(t, MIB);
+  const { torrent } = nar;
+  const chokers = await Promise.all(
+    [1, 2, 3, 4].map(() => startRawSeed(torrent.infoHash, (peer) => peer.send(ID.HAVE_ALL))),
+  );
+  for (const choker of chokers) t.after(() => choker[Symbol.asyncDispose]());
+  const peers = chokers.map(({ port }) => ({ host: HOST, port }));
+  await using network = await Network.join({ scope: 'lan', listen: HOST, peers, dht: false, lan: false });
+  await using partial = await PartialNar.open(`${await tempDir(t)}/partial`, { ...torrent, torrent });
+  const running = fetchAlone(network, nar, partial, t);
+  for (const { peers: connections } of chokers)
+    while (!connections.some(({ messages }) => messages.some(({ id }) => id === ID.INTERESTED)))
+      await sleep(20, undefined, { signal: t.signal });
+  const { port } = await startSeeder(t, [nar.seed]);
+  network.discovery.add({ host: HOST, port }, 'given');
+  assert.equal(await running, 'complete');
+});
+
+/** Fetches a NAR without an upstream. */
+function fetchAlone(network: Network, { torrent }: TestNar, partial: PartialNar, t: TestContext): Promise<PeerOutcome> {
+  const info = infoOf('a');
+  const job = { ...torrent, torrent, info, storePaths: [info.storePath], extension: 'xz' };
+  return fetchFromPeers(job, partial, {
+    network,
+    tell: () => undefined,
+    patience: () => ({ firstByteMs: Infinity, stallMs: 3_000 }),
+    onVerified: () => undefined,
+    onLie: () => undefined,
+    handOver: new AbortController().signal,
+    signal: t.signal,
+  });
+}
