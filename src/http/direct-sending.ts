@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { notHttp, stalled } from './failure.ts';
-import { ResponseParser, type Head } from './response-parser.ts';
+import type { Head } from './response-head.ts';
+import { ResponseParser } from './response-parser.ts';
 import type { Receiver, Sending, SentRequest } from './sender.ts';
 
 /** Limits on the time without a byte of the head, and of the body. */
@@ -19,6 +20,7 @@ export class DirectSending implements Sending {
   #socket: Socket | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isKept = false;
+  #isAnswered = false;
   #hasHead = false;
   #hasEnded = false;
   paused = false;
@@ -41,7 +43,18 @@ export class DirectSending implements Sending {
 
   /** True once the whole answer has come, and the connection can be used for another one. */
   get leavesConnection(): boolean {
-    return this.#hasEnded && this.#parser.hasEnded && this.#isKept;
+    return this.#hasEnded && this.#parser.hasEnded && this.#parser.isPlain && this.#isKept;
+  }
+
+  /** True while no byte of the answer has come: then the request can be sent again over another connection. */
+  get canBeRepeated(): boolean {
+    return !this.#hasEnded && !this.#isAnswered;
+  }
+
+  /** Waits for another connection in place of one that was closed. */
+  detach(): void {
+    clearTimeout(this.#timer);
+    this.#socket = undefined;
   }
 
   /** Sends the request over an open connection. */
@@ -55,6 +68,7 @@ export class DirectSending implements Sending {
   /** Takes bytes of the connection. */
   onData(bytes: Buffer): void {
     if (this.#hasEnded) return;
+    this.#isAnswered = true;
     if (this.#hasHead && !this.paused) this.#timer?.refresh();
     try {
       const taken = this.#parser.push(bytes);

@@ -12,6 +12,8 @@ const IDLE_MS = 4_000;
 interface Connection {
   readonly socket: Socket;
   sending: DirectSending | undefined;
+  /** True if it has served a request. The server may close it at the same moment as the next one is sent. */
+  isUsed: boolean;
 }
 
 /** The connections to one origin. Requests beyond their number wait, the first one first. */
@@ -65,7 +67,7 @@ export class Pool {
 
   #onOpen(socket: Socket): void {
     this.#opening--;
-    const connection: Connection = { socket, sending: undefined };
+    const connection: Connection = { socket, sending: undefined, isUsed: false };
     this.#connections.add(connection);
     let failure: Error | undefined;
     socket.on('error', (error) => (failure = error));
@@ -74,13 +76,24 @@ export class Pool {
       this.#connections.delete(connection);
       const at = this.#idle.indexOf(connection);
       if (at !== -1) this.#idle.splice(at, 1);
-      connection.sending?.onClose(failure);
+      this.#onClose(connection, failure);
       this.#openMore();
     });
     socket.setTimeout(0);
     socket.on('timeout', () => socket.destroy());
     if (this.#isClosed) socket.destroy();
     else this.#free(connection);
+  }
+
+  /** Sends a request again if a used connection was closed before a byte of the answer came (RFC 9112, 9.3.1). */
+  #onClose({ sending, isUsed }: Connection, failure: Error | undefined): void {
+    if (sending === undefined) return;
+    if (!isUsed || this.#isClosed || !sending.canBeRepeated) {
+      sending.onClose(failure);
+      return;
+    }
+    sending.detach();
+    this.#waiting.unshift(sending);
   }
 
   #onData(connection: Connection, bytes: Buffer): void {
@@ -92,6 +105,7 @@ export class Pool {
     sending.onData(bytes);
     if (!sending.hasEnded) return;
     connection.sending = undefined;
+    connection.isUsed = true;
     if (sending.leavesConnection) this.#free(connection);
     else socket.destroy();
   }

@@ -1,24 +1,12 @@
 /** Parses the answers to GETs on one HTTP/1.1 connection (RFC 9112). Has no clock and does no I/O. */
 
 import { notHttp } from './failure.ts';
-import type { ReceivedHeaders } from './sender.ts';
+import { framingOf, parseHead, type Head } from './response-head.ts';
 
-/** Limit on the head of an answer, and on the trailers of a chunked body. */
-const MAX_HEAD_BYTES = 16 * 1024;
-/** Limit on the line before a chunk: its size, and extensions that nobody uses. */
-const MAX_CHUNK_LINE_BYTES = 1024;
-
-const HEAD_END = '\r\n\r\n';
-const LINE_END = '\r\n';
-
-/** The head of an answer. */
-export interface Head {
-  readonly statusCode: number;
-  /** By name in lower case. A header that occurs several times has an array. */
-  readonly headers: ReceivedHeaders;
-  /** False if the server closes the connection after this answer. */
-  readonly isKept: boolean;
-}
+/** Limit on the head of an answer, and on the trailers of a chunked body. As in curl. */
+const MAX_HEAD_BYTES = 300 * 1024;
+/** Limit on the line before a chunk: its size, and extensions that nobody uses. As in a head: curl has none. */
+const MAX_CHUNK_LINE_BYTES = MAX_HEAD_BYTES;
 
 /** Takes the parts of an answer: interim heads (1xx), the head, chunks of the body, and the end. */
 export interface Parts {
@@ -27,17 +15,26 @@ export interface Parts {
   end(): void;
 }
 
+/** Limit on one chunk. Exact as a number. */
+const MAX_CHUNK_BYTES = 2 ** 48 - 1;
+/** The longest end of a head, which may come in parts. */
+const HEAD_END_BYTES = 3;
+const LINE_END = '\r\n';
+
 type State = 'head' | 'fixed' | 'chunk line' | 'chunk' | 'chunk end' | 'trailers' | 'until close' | 'ended';
 
 /**
- * Parses one answer. Refuses what servers and proxies may read in different ways: folded headers, both a length and
- * chunks, several lengths, other transfer encodings.
+ * Parses one answer as curl does. An answer that a proxy may read in another way (lines without a carriage return, both
+ * a length and chunks) leaves no connection for another request. Refuses different lengths, and other transfer
+ * encodings.
  */
 export class ResponseParser {
   readonly #parts: Parts;
   #state: State = 'head';
-  /** The beginning of a head or line that is not complete. */
-  #begun: Buffer | undefined;
+  /** Begins with the {@link #begunBytes} of a head or line that is not complete. */
+  #begun = Buffer.alloc(0);
+  #begunBytes = 0;
+  #isPlain = true;
   /** Bytes of the body or the chunk that are missing. */
   #missingBytes = 0;
   #trailerBytes = 0;
@@ -48,6 +45,11 @@ export class ResponseParser {
 
   get hasEnded(): boolean {
     return this.#state === 'ended';
+  }
+
+  /** False if a line of a chunked body was not plain: a proxy may see the end of the answer elsewhere. */
+  get isPlain(): boolean {
+    return this.#isPlain;
   }
 
   /**
@@ -72,39 +74,61 @@ export class ResponseParser {
   #step(bytes: Buffer, at: number): number {
     switch (this.#state) {
       case 'head':
-        return this.#line(bytes, at, { end: HEAD_END, maxBytes: MAX_HEAD_BYTES }, (text) => this.#onHead(text));
+        return this.#text(bytes, at, { findEnd: endOfHead, maxBytes: MAX_HEAD_BYTES }, (text) => this.#onHead(text));
       case 'chunk line':
-        return this.#line(bytes, at, { end: LINE_END, maxBytes: MAX_CHUNK_LINE_BYTES }, (text) => this.#onChunk(text));
+        return this.#line(bytes, at, MAX_CHUNK_LINE_BYTES, (text) => this.#onChunk(text));
       case 'chunk end':
-        return this.#line(bytes, at, { end: LINE_END, maxBytes: LINE_END.length }, () => {
+        return this.#line(bytes, at, LINE_END.length, () => {
           this.#state = 'chunk line';
         });
       case 'trailers':
-        return this.#line(bytes, at, { end: LINE_END, maxBytes: MAX_HEAD_BYTES }, (text) => this.#onTrailer(text));
+        return this.#line(bytes, at, MAX_HEAD_BYTES, (text) => this.#onTrailer(text));
       default:
         return this.#onBody(bytes, at);
     }
   }
 
+  /** Takes a line, without its end. */
+  #line(bytes: Buffer, at: number, maxBytes: number, take: (text: string) => void): number {
+    return this.#text(bytes, at, { findEnd: endOfLine, maxBytes }, (text) => {
+      const isPlain = text.endsWith(LINE_END);
+      if (!isPlain) this.#isPlain = false;
+      take(text.slice(0, isPlain ? -2 : -1));
+    });
+  }
+
   /** Collects text up to its end, and takes it. */
-  #line(
+  #text(
     bytes: Buffer,
     at: number,
-    { end, maxBytes }: { readonly end: string; readonly maxBytes: number },
+    { findEnd, maxBytes }: { readonly findEnd: (known: Buffer, from: number) => number; readonly maxBytes: number },
     take: (text: string) => void,
   ): number {
-    const before = this.#begun?.length ?? 0;
-    const known = this.#begun === undefined ? bytes.subarray(at) : Buffer.concat([this.#begun, bytes.subarray(at)]);
-    const found = known.indexOf(end, Math.max(0, before - end.length), 'latin1');
-    if ((found === -1 ? known.length : found + end.length) > maxBytes)
+    const before = this.#begunBytes;
+    const known = before === 0 ? bytes.subarray(at) : this.#hold(bytes.subarray(at));
+    const end = findEnd(known, Math.max(0, before - HEAD_END_BYTES));
+    if ((end === -1 ? known.length : end) > maxBytes)
       throw notHttp(this.#state === 'head' ? `its headers have over ${maxBytes} bytes` : 'a chunk has no end');
-    if (found === -1) {
-      this.#begun = Buffer.from(known);
+    if (end === -1) {
+      if (before === 0) this.#hold(known);
       return bytes.length;
     }
-    this.#begun = undefined;
-    take(known.toString('latin1', 0, found));
-    return at + found + end.length - before;
+    this.#begunBytes = 0;
+    take(known.toString('latin1', 0, end));
+    return at + end - before;
+  }
+
+  /** Adds to the text that is not complete, and returns it. Its buffer doubles: bytes may come one by one. */
+  #hold(bytes: Buffer): Buffer {
+    const neededBytes = this.#begunBytes + bytes.length;
+    if (neededBytes > this.#begun.length) {
+      const longer = Buffer.allocUnsafe(Math.max(neededBytes, 2 * this.#begun.length));
+      this.#begun.copy(longer, 0, 0, this.#begunBytes);
+      this.#begun = longer;
+    }
+    bytes.copy(this.#begun, this.#begunBytes);
+    this.#begunBytes = neededBytes;
+    return this.#begun.subarray(0, neededBytes);
   }
 
   #onHead(text: string): void {
@@ -115,12 +139,14 @@ export class ResponseParser {
       this.#parts.head(head);
       return;
     }
-    const lengthBytes = lengthOf(headers);
-    if (statusCode === 204 || statusCode === 304) this.#missingBytes = 0;
-    else if (headers['transfer-encoding'] !== undefined) this.#state = 'chunk line';
-    else if (lengthBytes === undefined) this.#state = 'until close';
-    else this.#missingBytes = lengthBytes;
-    if (this.#state === 'head') this.#state = 'fixed';
+    const framing = framingOf(headers);
+    if (statusCode === 204 || statusCode === 304) this.#state = 'fixed';
+    else if (framing.kind === 'chunks') this.#state = 'chunk line';
+    else if (framing.kind === 'close') this.#state = 'until close';
+    else {
+      this.#state = 'fixed';
+      this.#missingBytes = framing.lengthBytes;
+    }
     this.#parts.head(this.#state === 'until close' ? { ...head, isKept: false } : head);
     if (this.#state === 'fixed' && this.#missingBytes === 0) this.#end();
   }
@@ -136,9 +162,9 @@ export class ResponseParser {
   }
 
   #onChunk(text: string): void {
-    const [, digits] = /^([\da-f]{1,12})[ \t]*(?:;|$)/i.exec(text) ?? [];
-    if (digits === undefined) throw notHttp('a chunk has no size');
+    const [, digits = ''] = /^([\da-f]{1,16})[ \t]*(?:;|$)/i.exec(text) ?? [];
     this.#missingBytes = Number.parseInt(digits, 16);
+    if (!(this.#missingBytes <= MAX_CHUNK_BYTES)) throw notHttp('a chunk has no size');
     this.#state = this.#missingBytes === 0 ? 'trailers' : 'chunk';
   }
 
@@ -154,35 +180,15 @@ export class ResponseParser {
   }
 }
 
-/** Parses a status line and headers. @throws AttemptFailure if they are malformed */
-function parseHead(text: string): Head {
-  const [first = '', ...lines] = text.split(LINE_END);
-  const [, minor, status] = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: |$)/.exec(first) ?? [];
-  if (status === undefined) throw notHttp('it has no status line');
-  const headers: Record<string, string | string[]> = Object.create(null);
-  for (const line of lines) {
-    // oxlint-disable-next-line no-control-regex -- a value has none, but tabs
-    const [, name, value] = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*([^\0-\x08\x0a-\x1f\x7f]*)$/.exec(line) ?? [];
-    if (name === undefined || value === undefined) throw notHttp('a header is malformed');
-    const key = name.toLowerCase();
-    const known = headers[key];
-    headers[key] = known === undefined ? value.trimEnd() : [known, value.trimEnd()].flat();
-  }
-  const connection = [headers['connection'] ?? []].flat().join(',').toLowerCase();
-  const isKept = minor === '1' ? !/\bclose\b/.test(connection) : /\bkeep-alive\b/.test(connection);
-  return { statusCode: Number(status), headers, isKept };
+/** Returns where the empty line after a head ends; -1 if it has not come. */
+function endOfHead(known: Buffer, from: number): number {
+  const usual = known.indexOf('\n\r\n', from, 'latin1');
+  const bare = known.subarray(0, usual === -1 ? undefined : usual + 1).indexOf('\n\n', from, 'latin1');
+  if (bare !== -1) return bare + 2;
+  return usual === -1 ? -1 : usual + 3;
 }
 
-/** Returns the length of a body. Undefined if it has none in its headers. @throws AttemptFailure if they contradict */
-function lengthOf(headers: ReceivedHeaders): number | undefined {
-  const encodings = [headers['transfer-encoding'] ?? []].flat();
-  const lengths = new Set([headers['content-length'] ?? []].flat());
-  if (encodings.length > 0) {
-    if (encodings.join(',').toLowerCase() !== 'chunked') throw notHttp('its transfer encoding is not chunked');
-    if (lengths.size > 0) throw notHttp('it has both a length and chunks');
-  }
-  const [length] = lengths;
-  if (length === undefined) return undefined;
-  if (lengths.size > 1 || !/^\d{1,15}$/.test(length)) throw notHttp('its length is malformed');
-  return Number(length);
+/** Returns where a line ends; -1 if its end has not come. */
+function endOfLine(known: Buffer, from: number): number {
+  return known.indexOf('\n', from, 'latin1') + 1 || -1;
 }

@@ -60,9 +60,46 @@ suite('connections to a server', () => {
     assert.equal(server.sockets.length, 3);
   });
 
+  test('are not used again after an answer that a proxy could read in another way', async () => {
+    const chunked = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n';
+    const bare = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\r\n0\r\n\r\n';
+    for (const text of [chunked, bare]) {
+      await using server = await serve((socket) => void socket.write(text));
+      for (let turn = 0; turn < 2; turn++) assert.equal(await get(server.client, server.url), 'ok');
+      assert.equal(server.sockets.length, 2);
+    }
+  });
+
   test('are replaced if the server closed them meanwhile', async () => {
     await using server = await serve((socket, request) => (request === 1 ? socket.write(OK) : socket.destroy()));
     for (let turn = 0; turn < 3; turn++) assert.equal(await get(server.client, server.url), 'ok');
+  });
+
+  test('are replaced without a retry if the server closes them while the next request is on its way', async () => {
+    await using server = await serve((socket, request) =>
+      request === 1 ? socket.write(OK) : socket.resetAndDestroy(),
+    );
+    const single = { maxBytes: 9, retries: 0 };
+    for (let turn = 0; turn < 3; turn++) assert.ok(await server.client.getBytes(server.url, single));
+    assert.equal(server.sockets.length, 3);
+    // as a server that was restarted: all connections are dead at once
+    const all = Array.from({ length: 9 }, () => server.client.getBytes(server.url, single));
+    for (const bytes of await Promise.all(all)) assert.ok(bytes);
+  });
+
+  test('are not replaced if they never served a request, or after a part of the answer', async () => {
+    let requests = 0;
+    await using server = await serve((socket) => {
+      requests++;
+      if (requests === 1) socket.destroy();
+      else if (requests === 2) socket.write(OK);
+      else socket.end('HTTP/1.1 200');
+    });
+    const single = { maxBytes: 9, retries: 0 };
+    await assert.rejects(server.client.getBytes(server.url, single), { code: 'HTTP_FAILED' });
+    assert.ok(await server.client.getBytes(server.url, single));
+    await assert.rejects(server.client.getBytes(server.url, single), { code: 'HTTP_FAILED' });
+    assert.equal(requests, 3);
   });
 
   test('are given up after an answer that ends early', async () => {
