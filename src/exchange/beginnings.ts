@@ -1,5 +1,5 @@
 import type { Picker } from './picker.ts';
-import type { Arrived } from './ranges-ahead.ts';
+import type { Arrived } from './range-requests.ts';
 import type { Sink } from './sink.ts';
 import type { Asked, Unit } from './unit.ts';
 

@@ -1,4 +1,4 @@
-import { copyInto, giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
+import { giveBack } from '../bytes/lent-buffers.ts';
 import { isSilent, noteSilence } from '../discovery/peer-table.ts';
 import type { Line } from '../discovery/line.ts';
 import type { FileHash } from '../nix/brands.ts';
@@ -6,17 +6,19 @@ import { DownloadMemory } from './download-memory.ts';
 import { DownloadSource } from './download-source.ts';
 import type { FileContext, FileOptions } from './file-context.ts';
 import { FileDownload } from './file-download.ts';
-import type { Member, Outcome } from './member.ts';
+import type { Member } from './member.ts';
 import type { Members } from './members.ts';
 import { SILENT_MS } from './pace.ts';
-import type { Claim } from './their-fetches.ts';
 import { Picker } from './picker.ts';
+import { RangeRequests, type Arrived } from './range-requests.ts';
+import { rivalsOf, type Rival } from './rivals.ts';
 import type { DownloadFile, Sink } from './sink.ts';
-import type { Asked, Unit } from './unit.ts';
+import type { Unit } from './unit.ts';
 
 /** Time at the start in which others may be about to come. All would then request the same from the seeder. */
 const OPENING_MS = 500;
 const LOOK_EVERY_MS = 250;
+
 export interface DownloadOptions extends FileOptions {
   readonly members: Members;
   readonly line: Line;
@@ -26,14 +28,6 @@ export interface DownloadOptions extends FileOptions {
   readonly onLie: (member: Member, file: FileHash) => void;
   /** Called when a member has something new or has disconnected: other members may now have a file, or none. */
   readonly onNews: () => void;
-}
-
-/** Another process that wants a file. */
-export interface Rival {
-  /** Its peer id. */
-  readonly id: string;
-  /** Its claim, if it fetches the file from an upstream. */
-  readonly claim: Claim | undefined;
 }
 
 /**
@@ -47,7 +41,7 @@ export class Download implements AsyncDisposable {
   readonly #memory = new DownloadMemory();
   readonly #files = new Map<FileHash, FileDownload>();
   readonly #context: FileContext;
-  readonly #requests = new Map<Asked, { readonly stop: AbortController; bytes: Uint8Array | undefined }>();
+  readonly #requests: RangeRequests;
   readonly #timer: NodeJS.Timeout;
   readonly #beganAtMs = performance.now();
   readonly #soon = new Set<DownloadSource>();
@@ -55,12 +49,20 @@ export class Download implements AsyncDisposable {
 
   constructor(options: DownloadOptions) {
     this.#options = options;
+    this.#requests = new RangeRequests({
+      picker: this.#picker,
+      memory: this.#memory,
+      onBytes: options.onBytes,
+      onArrived: this.#onArrived,
+      onIdle: (source) => this.#pumpSoon(source),
+      onRoom: () => this.#pumpAll(),
+    });
     this.#context = {
       options,
       picker: this.#picker,
       memory: this.#memory,
+      requests: this.#requests,
       sources: this.#sources,
-      stop: (asked) => this.#requests.get(asked)?.stop.abort(NOT_NEEDED),
       onLie: (source, file) => this.#ban(source, file),
       onFree: () => this.#pumpAll(),
     };
@@ -110,19 +112,9 @@ export class Download implements AsyncDisposable {
     return false;
   }
 
-  /** Returns the neighbours that want a file or fetch it, one per host: more connections give a host no more weight. */
+  /** Returns the neighbours that want a file or fetch it. */
   rivals(file: FileHash): Rival[] {
-    const byHost = new Map<string, Rival>();
-    for (const source of this.#sources.values()) {
-      if (!source.isNeighbour) continue;
-      const claim = source.fetching(file); // it no longer wants the file once it has it and checks it
-      if (claim === undefined && (source.isSilent || !source.wants(file))) continue;
-      const { peerId, host } = source.member;
-      const rival = { id: peerId, claim };
-      const known = byHost.get(host);
-      if (known === undefined || isBefore(rival, known)) byHost.set(host, rival);
-    }
-    return [...byHost.values()];
+    return rivalsOf(this.#sources.values(), file);
   }
 
   /** Number of members that are connected and answer. */
@@ -206,9 +198,7 @@ export class Download implements AsyncDisposable {
     }
     for (const file of this.#files.values()) {
       const replaced = file.proofs.replaceStalled(this.#sources.values());
-      if (replaced === undefined) continue;
-      for (const [{ source, unit }, { stop }] of this.#requests)
-        if (source === replaced && unit.file === file) stop.abort(NOT_NEEDED);
+      if (replaced !== undefined) this.#requests.stopAll(replaced, file);
     }
     this.#picker.look();
     this.#pumpAll();
@@ -232,8 +222,8 @@ export class Download implements AsyncDisposable {
     for (const source of sources) {
       if (!source.member.isOpen || nowMs < source.notBeforeMs || this.#memory.isFull) continue;
       for (const choice of this.#picker.choices(source, { isOpening, mayWait: this.#mayWait })) {
-        if (choice.kind === 'get') void this.#get(source, choice.unit);
-        else if (nowMs >= source.notAnyBeforeMs) void this.#any(source, choice.units, choice.bytes);
+        if (choice.kind === 'get') void this.#requests.get(source, choice.unit);
+        else if (nowMs >= source.notAnyBeforeMs) void this.#requests.any(source, choice.units, choice.bytes);
         else break;
         if (!source.member.isOpen || this.#memory.isFull) break;
       }
@@ -241,76 +231,16 @@ export class Download implements AsyncDisposable {
   }
 
   /** Returns false for a range that would have to wait, while many bytes wait for earlier ranges or for the disk. */
-  readonly #mayWait = ({ file: { file }, from }: Unit): boolean => {
-    return !this.#memory.isFullAhead || from === (this.#files.get(file)?.nextByte ?? 0);
+  readonly #mayWait = ({ file: { file }, from }: Unit): boolean =>
+    !this.#memory.isFullAhead || from === (this.#files.get(file)?.nextByte ?? 0);
+
+  readonly #onArrived = async (arrived: Arrived, isWhole: boolean): Promise<void> => {
+    const { asked, bytes } = arrived;
+    const file = this.#files.get(asked.unit.file.file);
+    if (file !== undefined) return file.receive(arrived, isWhole);
+    giveBack(bytes);
+    this.#picker.end(asked, false);
   };
-
-  async #get(source: DownloadSource, unit: Unit): Promise<void> {
-    const asked = this.#begin(source, unit);
-    const range = { file: unit.file.file, from: unit.from, length: unit.length };
-    const { signal } = this.#requests.get(asked)!.stop;
-    const outcome = source.member.get(range, (bytes) => this.#onBytes(asked, bytes), signal);
-    await this.#onEnd(asked, await outcome.catch(() => cannotAsk(source)));
-  }
-
-  async #any(source: DownloadSource, units: readonly Unit[], bytes: number): Promise<void> {
-    const ranges = units.map(({ file, from, length }) => ({ file: file.file, from, length }));
-    const stop = new AbortController();
-    let asked: Asked | undefined;
-    this.#picker.offer(source, bytes);
-    const picked = (index: number): void => {
-      this.#picker.unoffer(source, bytes);
-      const unit = units[index]!;
-      const isNeeded = this.#picker.isMissing(unit) && unit.from === ranges[index]!.from;
-      if (!isNeeded) stop.abort(NOT_NEEDED);
-      else asked = this.#begin(source, unit, stop);
-    };
-    const onBytes = (part: Uint8Array): void => void (asked !== undefined && this.#onBytes(asked, part));
-    const asking = source.member.any(ranges, { picked, bytes: onBytes }, stop.signal);
-    const outcome = await asking.catch(() => cannotAsk(source));
-    if (asked !== undefined) {
-      await this.#onEnd(asked, outcome);
-      return;
-    }
-    if (!stop.signal.aborted) {
-      this.#picker.unoffer(source, bytes);
-      source.refuseAny();
-    }
-    this.#pumpSoon(source);
-  }
-
-  #begin(source: DownloadSource, unit: Unit, stop = new AbortController()): Asked {
-    const asked = this.#picker.begin(source, unit);
-    this.#requests.set(asked, { stop, bytes: undefined });
-    this.#memory.take(asked.lengthBytes);
-    return asked;
-  }
-
-  #onBytes(asked: Asked, part: Uint8Array): void {
-    const request = this.#requests.get(asked);
-    if (request === undefined) return;
-    request.bytes ??= takeBuffer(asked.lengthBytes).subarray(0, asked.lengthBytes);
-    copyInto(request.bytes, part, asked.receivedBytes);
-    asked.receivedBytes += part.length;
-    this.#options.onBytes((asked.source as DownloadSource).member, part.length);
-  }
-
-  async #onEnd(asked: Asked, outcome: Outcome): Promise<void> {
-    const source = asked.source as DownloadSource;
-    const { file } = asked.unit.file;
-    const bytes = this.#requests.get(asked)?.bytes;
-    this.#requests.delete(asked);
-    this.#pumpSoon(source);
-    if (outcome !== 'complete' && outcome !== 'closed' && outcome !== 'cancelled') source.refuse(file, outcome);
-    const download = this.#files.get(file);
-    if (download !== undefined && bytes !== undefined)
-      await download.receive({ source, asked, bytes }, outcome === 'complete');
-    else {
-      if (bytes !== undefined) giveBack(bytes);
-      this.#picker.end(asked, false);
-    }
-    if (this.#memory.free(asked.lengthBytes)) this.#pumpAll();
-  }
 
   #ban(source: DownloadSource, file: FileHash): void {
     const { member } = source;
@@ -318,24 +248,4 @@ export class Download implements AsyncDisposable {
     this.#options.members.ban(member, 'sent wrong bytes of a NAR');
     this.#options.onLie(member, file);
   }
-}
-
-/** One error for all aborts: an abort without a reason makes an error with a stack each time. */
-const NOT_NEEDED = new Error('the range is no longer needed');
-
-/**
- * Returns true if `one` comes before `other` among the processes of a host: the one that holds more of the file,
- * otherwise the one with the smaller id.
- */
-function isBefore(one: Rival, other: Rival): boolean {
-  const difference = (one.claim?.heldBytes ?? -1) - (other.claim?.heldBytes ?? -1);
-  return difference === 0 ? one.id < other.id : difference > 0;
-}
-
-/**
- * Handles an error of ours without ending the process: disconnects from the member, which is connected to again later.
- */
-function cannotAsk({ member }: DownloadSource): Outcome {
-  member.drop();
-  return 'closed';
 }

@@ -3,8 +3,8 @@ import type { DownloadMemory } from './download-memory.ts';
 import type { DownloadSource } from './download-source.ts';
 import type { Member } from './member.ts';
 import type { Picker } from './picker.ts';
+import type { RangeRequests } from './range-requests.ts';
 import type { Sink } from './sink.ts';
-import type { Asked } from './unit.ts';
 
 /** Where files go, and who hears of them. */
 export interface FileOptions {
@@ -30,10 +30,9 @@ export interface FileContext {
   readonly options: FileOptions;
   readonly picker: Picker;
   readonly memory: DownloadMemory;
+  readonly requests: RangeRequests;
   /** The connected members. */
   readonly sources: ReadonlyMap<Member, DownloadSource>;
-  /** Stops a request that is no longer needed. */
-  readonly stop: (asked: Asked) => void;
   /** Called when a member has sent wrong bytes. */
   readonly onLie: (source: DownloadSource, file: FileHash) => void;
   /** Called when a range whose beginning is kept may be requested from another member. */

@@ -7,7 +7,8 @@ import { Beginnings, isWorthKeeping } from './beginnings.ts';
 import type { DownloadSource } from './download-source.ts';
 import type { FileContext } from './file-context.ts';
 import { Proofs } from './proofs.ts';
-import { RangesAhead, type Arrived } from './ranges-ahead.ts';
+import type { Arrived } from './range-requests.ts';
+import { RangesAhead } from './ranges-ahead.ts';
 import type { DownloadFile, Sink } from './sink.ts';
 import type { Asked, PickFile } from './unit.ts';
 
@@ -170,12 +171,12 @@ export class FileDownload implements PickFile {
 
   /** Records that a unit is here. @returns false if it was already here, or is no longer wanted */
   async #settle(asked: Asked): Promise<boolean> {
-    const { picker, stop } = this.#context;
+    const { picker, requests } = this.#context;
     const beginning = (): Promise<void> | undefined => this.#beginnings.writeOf(asked.unit);
     while (beginning() !== undefined) await beginning(); // it would overwrite checked bytes
     if (!picker.isMissing(asked.unit)) return false;
     this.proofs.noteProgress();
-    for (const other of picker.end(asked, true)) stop(other);
+    for (const other of picker.end(asked, true)) requests.stop(other);
     return true;
   }
 
@@ -231,8 +232,8 @@ export class FileDownload implements PickFile {
   }
 
   #stop(): void {
-    const { picker, stop } = this.#context;
-    for (const asked of picker.remove(this.file)) stop(asked);
+    const { picker, requests } = this.#context;
+    for (const asked of picker.remove(this.file)) requests.stop(asked);
   }
 }
 

@@ -1,14 +1,6 @@
 import { giveBack } from '../bytes/lent-buffers.ts';
 import type { DownloadMemory } from './download-memory.ts';
-import type { DownloadSource } from './download-source.ts';
-import type { Asked } from './unit.ts';
-
-/** A range that has arrived from a member, or its beginning. */
-export interface Arrived {
-  readonly source: DownloadSource;
-  readonly asked: Asked;
-  readonly bytes: Uint8Array;
-}
+import type { Arrived } from './range-requests.ts';
 
 /** A whole range that can only be checked with its whole file. */
 interface Ahead extends Arrived {

@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises';
-import { Download, type Rival } from '../exchange/download.ts';
+import { Download } from '../exchange/download.ts';
 import type { Members } from '../exchange/members.ts';
+import type { Rival } from '../exchange/rivals.ts';
 import type { DownloadFile } from '../exchange/sink.ts';
 import type { Line } from '../discovery/line.ts';
 import type { FileHash } from '../nix/brands.ts';
