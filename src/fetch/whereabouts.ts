@@ -1,4 +1,4 @@
-import type { Rival } from '../exchange/download.ts';
+import type { Rival } from '../exchange/rivals.ts';
 import type { Network } from '../swarm/network.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import type { MemberLane } from './member-lane.ts';
