@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
-import { isSilent, isSlowToAnswer, type PeerRecord } from '../discovery/peer-table.ts';
+import { isSlowToAnswer, type PeerRecord } from '../discovery/peer-table.ts';
 import type { FileHash, InfoHash } from '../nix/brands.ts';
 import { asIPv4IfMapped, hostKeyOf } from '../wire/address-range.ts';
 import { NARINFOS_PER_SECOND } from '../wire/bounds.ts';
@@ -8,27 +8,17 @@ import type { Agreed } from '../wire/encryption.ts';
 import { PacketBudget } from '../wire/packet-budget.ts';
 import { newPeerId } from '../wire/protocol.ts';
 import { SendBudget } from '../wire/send-budget.ts';
+import { Dialing } from './dialing.ts';
 import { ALIAS_MS, KnownPeers } from './known-peers.ts';
 import { LeastSent } from './least-sent.ts';
 import { Link, type LinkEvents } from './link.ts';
 import type { LinkContext } from './link-context.ts';
 import type { Member, WantedFile } from './member.ts';
 import { prefixOf, type FilePrefix, type Edition } from './messages.ts';
-import { isNamed, Places } from './places.ts';
 import { RequestsRoom } from './requests-room.ts';
 import { WantsRoom } from './their-wants.ts';
 import { WantedFiles } from './wanted.ts';
 
-/**
- * A connected member that has nothing of what is wanted is replaced by another after `IDLE_MS`, and tried again after
- * `LEFT_MS`.
- */
-const IDLE_MS = 2_000;
-const LEFT_MS = 60_000;
-/** Limit on pending connections while places are free: machines that are off do not answer for a long time. */
-const MAX_DIALS = 256;
-/** Interval of checks for free places. */
-const FILL_EVERY_MS = 150;
 /** Interval of checks of each connection. */
 const LOOK_EVERY_MS = 1_000;
 
@@ -67,8 +57,7 @@ const READ_BYTES = 256 * 1024;
 export class Members extends EventEmitter<MembersEvents> {
   readonly #context: LinkContext;
   readonly #known: KnownPeers;
-  /** Links that we opened or are opening, by the peer's address. */
-  readonly #dialed = new Map<string, Link>();
+  readonly #dialing: Dialing;
   readonly #links = new Set<Link>();
   /** Editions of our hash maps that members are told of, by group. */
   readonly #editions = new Map<InfoHash, Edition>();
@@ -77,7 +66,6 @@ export class Members extends EventEmitter<MembersEvents> {
   #lookedAtMs = performance.now();
   /** When this process ran again after a delay: messages that arrived meanwhile were not read. */
   #wokeAtMs = -Infinity;
-  #fillTimer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
   constructor(options: MembersOptions) {
@@ -104,6 +92,13 @@ export class Members extends EventEmitter<MembersEvents> {
       onUpload: options.onUpload ?? none,
     };
     this.#known = new KnownPeers(peers, networks);
+    this.#dialing = new Dialing({
+      peers,
+      networks,
+      known: this.#known,
+      open: this.#open,
+      dial: (peer, group) => this.#addLink(Link.dial(peer, group, this.#context, this.#events)),
+    });
     offer.on('news', this.#onNews);
     offer.on('piece', this.#onPiece);
     this.#lookTimer = setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
@@ -130,7 +125,7 @@ export class Members extends EventEmitter<MembersEvents> {
    * @param options.isNear true to meet only those on the local network. Default: false
    */
   join(group: InfoHash, { isNear = false }: { readonly isNear?: boolean } = {}): void {
-    if (this.#known.join(group, { isNear })) this.#fill();
+    if (this.#known.join(group, { isNear })) this.#dialing.fill();
   }
 
   /** Leaves a group: looks for no more members of it, turns them away, and ends the connections to them. */
@@ -138,12 +133,12 @@ export class Members extends EventEmitter<MembersEvents> {
     if (!this.#known.leave(group)) return;
     this.#editions.delete(group);
     for (const link of this.#links) if (link.group === group) link.drop();
-    this.#fill();
+    this.#dialing.fill();
   }
 
   /** Adds a peer that may be a member. It is connected to as soon as there is a place for it. */
   addPeer(peer: PeerRecord): void {
-    if (this.#known.add(peer)) this.#fill();
+    if (this.#known.add(peer)) this.#dialing.fill();
   }
 
   /** Returns true if a peer is not a member of our groups, as far as is known. */
@@ -165,8 +160,7 @@ export class Members extends EventEmitter<MembersEvents> {
     const group = opening.infoHash as InfoHash;
     if (this.#isClosed || host === undefined || port === undefined || !this.#known.mayMeet(group, host))
       socket.destroy();
-    else
-      this.#links.add(Link.adopt(socket, opening, { host: asIPv4IfMapped(host), port }, this.#context, this.#events));
+    else this.#addLink(Link.adopt(socket, opening, { host: asIPv4IfMapped(host), port }, this.#context, this.#events));
   }
 
   /** Returns the connected members that may hear of a group: those that were met in it, and neighbours. */
@@ -228,7 +222,7 @@ export class Members extends EventEmitter<MembersEvents> {
   close(): void {
     this.#isClosed = true;
     clearInterval(this.#lookTimer);
-    clearTimeout(this.#fillTimer);
+    this.#dialing.close();
     this.#context.offer.off('news', this.#onNews);
     this.#context.offer.off('piece', this.#onPiece);
     for (const link of this.#links) link.drop();
@@ -265,7 +259,7 @@ export class Members extends EventEmitter<MembersEvents> {
     }
     if (loser === undefined) return;
     loser.drop();
-    this.#pause(loser.peer, ALIAS_MS);
+    this.#dialing.pause(loser.peer, ALIAS_MS);
   }
 
   /** Returns the connection to end if there are two to one member. Both sides choose the same one. */
@@ -278,66 +272,13 @@ export class Members extends EventEmitter<MembersEvents> {
   #onGone(link: Link): void {
     this.#links.delete(link);
     if (this.#open.delete(link)) this.emit('gone', link);
-    if (!link.isOutgoing) {
-      this.#fill(); // a peer that is connected already needs no second connection
-      return;
-    }
-    const { peer } = link;
-    this.#dialed.delete(peer.address);
-    peer.dialedAtMs = undefined;
-    const waitMs = this.#known.onEnded(link);
-    if (waitMs > 0) this.#pause(peer, waitMs);
-    this.#fill();
+    if (link.isOutgoing) this.#dialing.onEnded(link);
+    this.#dialing.fill(); // a peer that is connected already needs no second connection
   }
 
-  /** Leaves a peer alone for at least this time. */
-  #pause(peer: PeerRecord, forMs: number): void {
-    if (this.#known.pause(peer, forMs)) setTimeout(() => this.#fill(), forMs + 1).unref();
-  }
-
-  /**
-   * Connects to further members while there are places. A member that does not answer at once, is silent when asked, or
-   * has nothing of what is wanted does not keep others from being tried.
-   */
-  #fill(): void {
-    if (this.#isClosed || this.groups.size === 0) return;
-    const now = performance.now();
-    const places = new Places((host) => this.#context.networks.includes(host));
-    for (const link of this.#dialed.values())
-      if (!isSlowToAnswer(link.peer, now) && !isSilent(link.peer, now)) places.count(link);
-    const connected = new Set([...this.#open].map(({ peer }) => peer.address));
-    const rest = this.#known.ready(now).filter(({ address }) => !this.#dialed.has(address) && !connected.has(address));
-    let isOneLeftOut = false;
-    for (const peer of this.#context.peers.choose(Infinity, rest)) {
-      if (this.#dialed.size >= MAX_DIALS) break;
-      const group = this.#known.groupFor(peer, (one) => places.hasFor(peer, one));
-      if (group === undefined) continue;
-      if (places.isIdleFull && !isNamed(peer)) {
-        isOneLeftOut = true;
-        continue;
-      }
-      const link = Link.dial(peer, group, this.#context, this.#events);
-      this.#links.add(link);
-      this.#dialed.set(peer.address, link);
-      places.count(link);
-    }
-    if (isOneLeftOut) this.#leaveIdle(now);
-    if (this.#fillTimer !== undefined || this.#dialed.size >= this.#known.size) return;
-    this.#fillTimer = setTimeout(() => {
-      this.#fillTimer = undefined;
-      this.#fill();
-    }, FILL_EVERY_MS).unref();
-  }
-
-  /** Makes room for a member that may have more than the connected ones. */
-  #leaveIdle(nowMs: number): void {
-    let longest: Link | undefined;
-    for (const link of this.#dialed.values())
-      if (link.isIdle && !isNamed(link.peer) && (link.idleSinceMs ?? nowMs) < (longest?.idleSinceMs ?? nowMs - IDLE_MS))
-        longest = link;
-    if (longest === undefined) return;
-    this.#pause(longest.peer, LEFT_MS);
-    longest.drop();
+  #addLink(link: Link): Link {
+    this.#links.add(link);
+    return link;
   }
 
   #look(): void {
