@@ -12,10 +12,10 @@ import { handshakeForSwarm, SILENT_PEER } from './extended-handshake.ts';
 import { Extensions } from './extensions.ts';
 import { IncomingMessages } from './incoming-messages.ts';
 import type { TorrentShape } from './message-guard.ts';
-import { PIECE_HEAD_BYTES } from './messages.ts';
 import { OutgoingMessages } from './outgoing-messages.ts';
 import { PacedSocket } from './paced-socket.ts';
-import { EXTENDED_AT, EXTENDED_BIT, FAST_AT, FAST_BIT, KIND } from './protocol.ts';
+import { EXTENDED_AT, EXTENDED_BIT, FAST_AT, FAST_BIT } from './protocol.ts';
+import { isForPeer, isForSwarm, type Sides } from './routes.ts';
 import { ServingSide } from './serving-side.ts';
 import type { Receiver, SendBudget } from './send-budget.ts';
 
@@ -67,6 +67,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   hasFast = false;
   readonly #socket: PacedSocket;
   readonly #serving: ServingSide;
+  readonly #sides: Sides;
   readonly #incoming: IncomingMessages;
   readonly #outgoing: OutgoingMessages;
   /** Messages for the swarm that are adjacent in memory. */
@@ -116,9 +117,16 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
       isMetadata: options.isMetadata,
       onHandshake: () => this.emit('extensions'),
     });
+    this.#sides = {
+      asking: this.asking,
+      serving: this.#serving,
+      extensions: this.extensions,
+      hasFast: () => this.hasFast,
+      onBlock: () => void (this.activeAtMs = performance.now()),
+    };
     this.#outgoing = new OutgoingMessages({
       send: (bytes) => this.#send(bytes),
-      isForPeer: (message) => this.#isForPeer(message),
+      isForPeer: (message) => isForPeer(message, this.#sides),
     });
     options.budget.add(this);
     this.once('close', () => {
@@ -238,7 +246,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   #onMessage(message: Buffer): void {
     if (this.destroyed) return;
     if (!this.#hasHandshake) return this.#onHandshake(message);
-    if (this.#isForSwarm(message)) this.toSwarm(message);
+    if (isForSwarm(message, this.#sides)) this.toSwarm(message);
   }
 
   #onHandshake(message: Buffer): void {
@@ -247,64 +255,6 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     this.toSwarm(message);
     const isExtended = ((message[EXTENDED_AT] ?? 0) & EXTENDED_BIT) !== 0;
     if (!isExtended) this.toSwarm(handshakeForSwarm(SILENT_PEER));
-  }
-
-  /** Handles a message of the peer. @returns true if the swarm should get it */
-  #isForSwarm(message: Buffer): boolean {
-    const number = (at: number): number => message.readUInt32BE(5 + 4 * at);
-    switch (message[4]) {
-      case KIND.INTERESTED:
-        this.#serving.onInterested();
-        return true;
-      case KIND.UNINTERESTED:
-      case KIND.HAVE:
-      case KIND.BITFIELD:
-      case KIND.HAVE_ALL:
-      case KIND.HAVE_NONE:
-        return true;
-      case KIND.CHOKE:
-        return this.asking.onChoke();
-      case KIND.UNCHOKE:
-        return this.asking.onUnchoke();
-      case KIND.REQUEST:
-        this.activeAtMs = performance.now();
-        this.#serving.onRequest(number(0), number(1), number(2));
-        return false;
-      case KIND.CANCEL:
-        this.#serving.onCancel(number(0), number(1), number(2));
-        return false;
-      case KIND.PIECE:
-        this.activeAtMs = performance.now();
-        return this.asking.onBlock(number(0), number(1), message.subarray(PIECE_HEAD_BYTES));
-      case KIND.REJECT:
-        return this.hasFast ? this.asking.onReject(number(0), number(1)) : true;
-      case KIND.EXTENDED:
-        return this.extensions.onMessage(message[5] ?? 0, message.subarray(6));
-      default:
-        return false; // nothing here reads it
-    }
-  }
-
-  /** Handles a message of the swarm. @returns true if the peer should get it */
-  #isForPeer(message: Buffer): boolean {
-    const number = (at: number): number => message.readUInt32BE(5 + 4 * at);
-    switch (message[4]) {
-      case KIND.CHOKE:
-        this.#serving.onChoke();
-        return false;
-      case KIND.UNCHOKE:
-        return this.#serving.onUnchoke();
-      case KIND.INTERESTED:
-      case KIND.UNINTERESTED:
-        this.asking.onInterest(message[4] === KIND.INTERESTED);
-        return true;
-      case KIND.REQUEST:
-        return this.asking.onRequest(number(0), number(1), number(2));
-      case KIND.EXTENDED:
-        return message[5] === 0 || this.extensions.metadata.onSent(message[5] ?? 0, message.subarray(6));
-      default:
-        return true;
-    }
   }
 
   #send(bytes: Uint8Array): void {
