@@ -19,14 +19,13 @@ import type { PieceSet } from './piece-set.ts';
 import { Requests } from './requests.ts';
 import { Silence } from './silence.ts';
 import { Telling } from './telling.ts';
+import { TheirEditions } from './their-editions.ts';
 import { TheirFetches, type Claim } from './their-fetches.ts';
 import { TheirWants } from './their-wants.ts';
 import type { Wanted } from './wanted.ts';
 
 /** Interval of keep-alives to a member that waits for us, since others may be served first. */
 const KEEP_ALIVE_MS = 2_000;
-/** Limit on editions of hash maps that a member says it holds. */
-const MAX_EDITIONS = 64;
 
 export interface LinkEvents {
   /** Both handshakes are done: the member may be asked. */
@@ -40,8 +39,7 @@ export interface LinkEvents {
 
 /** One connection to one member, in both roles: it is asked, and it is answered. */
 export class Link implements Member, Receiver {
-  /** The editions of hash maps that the member says it holds, by group. */
-  readonly editions = new Map<InfoHash, Edition>();
+  readonly editions = new TheirEditions();
   readonly group: InfoHash;
   readonly isOutgoing: boolean;
   /** When it became idle, in milliseconds of `performance.now()`. Undefined if it is not idle. */
@@ -135,7 +133,7 @@ export class Link implements Member, Receiver {
       onHave: (file) => events.have(this, file),
       onPiece: (file) => events.piece(this, file),
       onEdition: (edition) => {
-        this.#noteEdition(edition);
+        this.editions.note(edition);
         events.edition(this, edition);
       },
     };
@@ -291,13 +289,6 @@ export class Link implements Member, Receiver {
 
   onPiece(prefix: FilePrefix, index: number): void {
     if (this.isOpen) this.#theirs.onPiece(prefix, index);
-  }
-
-  #noteEdition(edition: Edition): void {
-    this.editions.delete(edition.group); // keeps the oldest first
-    this.editions.set(edition.group, edition);
-    const [oldest] = this.editions.keys();
-    if (oldest !== undefined && this.editions.size > MAX_EDITIONS) this.editions.delete(oldest);
   }
 
   /** Tells the member of an edition that is here, if it may hear of it. */
