@@ -13,12 +13,12 @@ import { entriesOf, noteChecked } from '../store/note-checked.ts';
 import { writeRealisations } from '../store/realisations.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { Network } from '../swarm/network.ts';
-import { pathsOf, topsOf, walkClosure, type Closure, type MissingPath } from './closure.ts';
+import { completePart, pathsOf, topsOf, walkClosure, type Closure, type MissingPath } from './closure.ts';
 import { CommitFeed } from './commit-feed.ts';
 import { Committer } from './commit.ts';
 import type { Tell } from './events.ts';
 import { FetchSources } from './fetch-sources.ts';
-import { fetchNars, type FetchNarsContext } from './fetch-nars.ts';
+import { fetchNars, type FetchedNars, type FetchNarsContext } from './fetch-nars.ts';
 import type { LooksInto } from './fetched-contents.ts';
 import { Gathered, lackOf } from './gathered.ts';
 import type { MapDoubt } from './hash-maps.ts';
@@ -27,6 +27,7 @@ import type { NearSources } from './near-sources.ts';
 import type { Plan } from './plan.ts';
 import { makePlan, type Planned, type PlanningMeans } from './planning.ts';
 import { RealisationSearch } from './realisation-search.ts';
+import { fetchWithinRoom, type Room, type SteppedFetch } from './room.ts';
 import { readRoots, resolveRoots, type Roots } from './roots.ts';
 import { UpstreamOrder } from './upstream-order.ts';
 import { walk, type Walked } from './walk.ts';
@@ -58,6 +59,8 @@ export interface PrefetchOptions {
   readonly wholeMaps?: boolean;
   /** Limit on what is taken from each of those hash maps. Default: none. */
   readonly mapBudget?: MapBudget | undefined;
+  /** The room for NARs. Only without an import. Default: unlimited. */
+  readonly room?: StoreRoom | undefined;
   /**
    * True to continue without missing paths and their referrers. {@link PrefetchResult.missing} lists them, also after
    * an interruption, and a failed import is in the result. If false (default), the walk ends with the first path
@@ -89,6 +92,12 @@ export interface PrefetchOptions {
   readonly peerTimeoutMs?: number | undefined;
 }
 
+/** A store with a budget. */
+export interface StoreRoom extends Room {
+  /** Removes paths outside of the fetched closure until the budget is met. @param held what has arrived so far */
+  readonly make: (held: PrefetchResult) => Promise<void>;
+}
+
 export interface PrefetchResult {
   /** The complete part of the closure. */
   readonly closure: Closure;
@@ -109,6 +118,9 @@ export interface PrefetchResult {
   /** Names of roots of whole hash maps that were left out because they are too large. */
   readonly outsized: readonly string[];
 }
+
+/** Time without a byte from any peer until a step ends, if nothing arrived in the one before. */
+const FRUITLESS_WAIT_MS = 5_000;
 
 /** Import errors that leave the file store intact. */
 const OF_IMPORT: readonly ErrorCode[] = ['IMPORT_FAILED', 'NIX_MISSING', 'NAR_UNAVAILABLE', 'INTERRUPTED'];
@@ -163,7 +175,11 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const feed = options.copy ? new CommitFeed(committer, { tell }) : undefined;
   feed?.add(notPlanned(gathered.closure, plan));
   const download = downloadMeans(options, context, { sources, walked, planned, planning, gathered, feed });
-  const fetched = await fetchNars(plan, gathered.closure, download).finally(() => feed?.end());
+  const fetching =
+    options.room === undefined
+      ? fetchNars(plan, gathered.closure, download)
+      : fetchSettling(roots, plan, download, { room: options.room, gathered, committer, result });
+  const fetched = await fetching.finally(() => feed?.end());
   if (!keepGoing) signal.throwIfAborted();
   gathered.take(fetched.closure, fetched.failures);
 
@@ -175,6 +191,38 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const { imported, importFailure } = await importGathered(roots, planned, gathered, download, options);
   if (!keepGoing && gathered.missing.length > 0) throw lackOf(gathered.missing, plan);
   return result(imported, importFailure);
+}
+
+/** Fetches a plan in steps, commits what arrives, and makes room for the rest. */
+function fetchSettling(
+  roots: Roots,
+  plan: Plan,
+  download: FetchNarsContext,
+  parts: {
+    readonly room: StoreRoom;
+    readonly gathered: Gathered;
+    readonly committer: Committer;
+    readonly result: (imported: boolean) => PrefetchResult;
+  },
+): Promise<FetchedNars> {
+  const { room, gathered, committer, result } = parts;
+  const { store, signal } = download;
+  const committed = new Set<StoreHash>();
+  const settle: SteppedFetch['settle'] = async (got, later) => {
+    if (got !== undefined) gathered.take(got.closure, got.failures);
+    const held = completePart(gathered.closure, later);
+    const fresh = new Map([...held].filter(([hash]) => !committed.has(hash)));
+    await committer.commit(fresh, got?.jobs ?? []);
+    for (const hash of fresh.keys()) committed.add(hash);
+    if (got !== undefined) await noteChecked(store, await entriesOf(store, got.checked));
+    if ((await room.free()) < 0) await room.make({ ...result(false), closure: held });
+    return room.free();
+  };
+  const { peerTimeoutMs = FRUITLESS_WAIT_MS } = download;
+  const brief = { ...download, peerTimeoutMs: Math.min(peerTimeoutMs, FRUITLESS_WAIT_MS) };
+  const fetch: SteppedFetch['fetch'] = (step, closure, isFruitless) =>
+    fetchNars(step, closure, isFruitless ? brief : download);
+  return fetchWithinRoom(plan, gathered.closure, room, { roots: roots.names.keys(), fetch, settle, signal });
 }
 
 /**

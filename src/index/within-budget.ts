@@ -10,8 +10,10 @@ export type RankFiles = (
 
 /** A limit on the held part of a hash map. */
 export interface MapBudget {
-  /** Limit on the bytes of all NARs. */
+  /** Limit on the bytes of all NARs of the store. */
   readonly maxBytes: number;
+  /** NARs that the store keeps for others in any case: the bytes of each, by its FileHash. Default: none. */
+  readonly kept?: ReadonlyMap<string, number> | undefined;
   /** Called only if not everything fits. Default: all have the same rank. */
   readonly rankFiles?: RankFiles | undefined;
 }
@@ -32,13 +34,14 @@ interface Entry {
 /**
  * Chooses the part of a map that fits into a budget. If the whole map does not fit, chooses the closures of its roots
  * that still fit, then other paths with their references. Roots come in the order of their lowest rank, paths in the
- * order of their own rank; with equal rank, in the order of the map. A NAR that several paths have counts once.
+ * order of their own rank; with equal rank, in the order of the map. A NAR that several paths have counts once. A NAR that
+ * the store keeps for others takes part of the budget; then it is free.
  *
  * @throws as {@link HashMap.storeHashes}
  */
 export async function withinBudget(
   map: HashMap,
-  { maxBytes, rankFiles }: MapBudget,
+  { maxBytes, kept = new Map(), rankFiles }: MapBudget,
   signal: AbortSignal,
 ): Promise<WithinBudget> {
   if (maxBytes === Infinity) {
@@ -47,9 +50,10 @@ export async function withinBudget(
     return { hashes, leftOut: [] };
   }
   const entries = await readEntries(map, signal);
-  if (sizeOfAll(entries) <= maxBytes) return { hashes: [...entries.keys()], leftOut: [] };
+  const leftBytes = Math.max(0, maxBytes - sum(kept.values()));
+  if (sizeOfAll(entries, kept) <= leftBytes) return { hashes: [...entries.keys()], leftOut: [] };
   const rankOf = await ranksOf(entries, rankFiles, signal);
-  const choice = new Choice(entries, maxBytes);
+  const choice = new Choice(entries, leftBytes, kept);
   const roots = map.manifest.roots.map(({ name, path }) => {
     const hash = storeHashOf(path);
     return { name, hash, rank: Math.min(...Array.from(closureOf(hash, entries), rankOf)) };
@@ -82,8 +86,15 @@ function filesOf(entries: ReadonlyMap<StoreHash, Entry>): { file: FileHash; size
   return Array.from(files, ([file, sizeBytes]) => ({ file, sizeBytes }));
 }
 
-function sizeOfAll(entries: ReadonlyMap<StoreHash, Entry>): number {
-  return filesOf(entries).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+/** Returns the bytes of all files, without those that are kept in any case. */
+function sizeOfAll(entries: ReadonlyMap<StoreHash, Entry>, kept: ReadonlyMap<string, number>): number {
+  return sum(filesOf(entries).map(({ file, sizeBytes }) => (kept.has(file) ? 0 : sizeBytes)));
+}
+
+function sum(bytes: Iterable<number>): number {
+  let total = 0;
+  for (const one of bytes) total += one;
+  return total;
 }
 
 async function ranksOf(
@@ -114,14 +125,16 @@ function closureOf(root: StoreHash, entries: ReadonlyMap<StoreHash, Entry>): Set
 class Choice {
   readonly chosen = new Set<StoreHash>();
   readonly #entries: ReadonlyMap<StoreHash, Entry>;
-  readonly #files = new Set<FileHash>();
+  readonly #files: Set<string>;
   /** Paths whose closures do not fit. Paths that refer to them do not fit either. */
   readonly #tooLarge = new Set<StoreHash>();
   #leftBytes: number;
 
-  constructor(entries: ReadonlyMap<StoreHash, Entry>, maxBytes: number) {
+  /** @param kept files that cost nothing */
+  constructor(entries: ReadonlyMap<StoreHash, Entry>, maxBytes: number, kept: ReadonlyMap<string, number>) {
     this.#entries = entries;
     this.#leftBytes = maxBytes;
+    this.#files = new Set(kept.keys());
   }
 
   /** Chooses a path with its closure. @returns false if they do not fit */

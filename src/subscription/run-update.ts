@@ -4,6 +4,7 @@ import type { PublisherAddress } from '../index/address.ts';
 import type { PublisherIdentity } from '../index/publisher-key.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
+import type { Root } from '../store/collect/keep.ts';
 import { collectGarbage, type GcResult } from '../store/gc.ts';
 import { Turn } from '../store/turn.ts';
 import { goneFrom } from './forget.ts';
@@ -18,7 +19,9 @@ import { failedOf, updateSubscription, type UpdateContext, type Updated } from '
 import { buildPublication, type Built } from '../publish/build-publication.ts';
 
 export interface RunUpdateOptions
-  extends WorkplaceOptions, Omit<UpdateContext, 'workplace' | 'publishers' | 'now' | 'onWarning' | 'dryRun'> {
+  extends
+    WorkplaceOptions,
+    Omit<UpdateContext, 'workplace' | 'publishers' | 'rootsBeside' | 'now' | 'onWarning' | 'dryRun'> {
   readonly dryRun: boolean;
   /** Aborts at the end of the time window: then fetching stops, but the rest of the run continues. */
   readonly window?: AbortSignal | undefined;
@@ -113,6 +116,7 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
     configPath,
     maxBytes,
     rankFiles,
+    rootsBeside: (name) => rootsBeside(name, workplace.store, options),
     onWarning,
     tell,
     signal: window === undefined ? options.signal : AbortSignal.any([options.signal, window]),
@@ -137,6 +141,16 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
     }
   }
   return { updated, ending: undefined };
+}
+
+/** Returns the roots to keep for everything except one subscription. @throws as {@link storeRoots} */
+async function rootsBeside(name: string, store: FileStore, options: RunUpdateOptions): Promise<readonly Root[]> {
+  const gone = options.forgetOthers ? goneFrom(await listStates(store), options) : [];
+  return storeRoots(
+    store,
+    generationsToKeep(options.keepGenerations, options),
+    new Set([...gone.map((state) => state.name), name]),
+  );
 }
 
 async function takeTurn(store: FileStore, { waits, signal, window, onWait }: RunUpdateOptions): Promise<Turn> {

@@ -12,6 +12,7 @@ import type { PublisherAddress } from '../index/address.ts';
 import type { RankFiles } from '../index/within-budget.ts';
 import { fetchResolution, lackOf, type FetchedResolution } from './fetch-resolution.ts';
 import { lostPaths, summaryOf } from './lost.ts';
+import { MirrorRoom } from './mirror-room.ts';
 import { lackError, type Lack } from './missing.ts';
 import type { Note } from './note.ts';
 import { nextState, type Outcome } from './next-state.ts';
@@ -19,6 +20,7 @@ import { resolveSource } from './resolve-source.ts';
 import { parseSource } from './source.ts';
 import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
+import type { Root } from '../store/collect/keep.ts';
 import type { Warn } from '../warning.ts';
 
 /** The parts of a run that all updates share. */
@@ -36,6 +38,8 @@ export interface UpdateContext {
   readonly dryRun: boolean;
   /** The budget of the store. Not more than this is fetched of a whole map. Undefined: no limit. */
   readonly maxBytes: number | undefined;
+  /** Returns the roots that the store keeps for everything except the subscription of that name. */
+  readonly rootsBeside: (name: string) => Promise<readonly Root[]>;
   /** Ranks the NARs of a map that is larger than the budget. Default: the order of the map. */
   readonly rankFiles?: RankFiles | undefined;
   /** The config file of the subscriptions. Undefined if there is none. */
@@ -92,9 +96,20 @@ export async function updateSubscription(subscription: Subscription, context: Up
   const tell = tellBoth(progress, context);
   tell({ type: 'begun' });
   const parts: PrefetchResult[] = [];
+  let known = before;
+  const stateAfter = (result: Outcome): SubscriptionState => {
+    const { durationMs, peerBytes: peers, upstreamBytes: upstream, doneNars: nars } = progress;
+    const bytes = { store: sum(result.parts, ({ plan }) => plan.storeBytes), peers, upstream };
+    const run = { at: startedAt.toISOString(), durationMs, bytes, nars };
+    return nextState(subscription, known, result, run, context.configPath);
+  };
+  const record = async (held: PrefetchResult): Promise<void> => {
+    known = withoutOlder(stateAfter({ parts: [held], error: unfinished(), main: undefined, notes: [] }));
+    await writeState(store, known);
+  };
   let outcome: ToldOutcome;
   try {
-    outcome = { parts, ...(await fetchSubscription(subscription, parts, tell, context)) };
+    outcome = { parts, ...(await fetchSubscription(subscription, { parts, record }, tell, context)) };
   } catch (error) {
     outcome = { parts, error: asFailure(error, signal), main: undefined, notes: [], leftOut: [] };
   }
@@ -109,22 +124,7 @@ export async function updateSubscription(subscription: Subscription, context: Up
   if (context.dryRun) {
     return { subscription, state: last, ...summary };
   }
-  const state = nextState(
-    subscription,
-    before,
-    outcome,
-    {
-      at: startedAt.toISOString(),
-      durationMs: progress.durationMs,
-      bytes: {
-        store: sum(outcome.parts, ({ plan }) => plan.storeBytes),
-        peers: progress.peerBytes,
-        upstream: progress.upstreamBytes,
-      },
-      nars: progress.doneNars,
-    },
-    context.configPath,
-  );
+  const state = stateAfter(outcome);
   // Does not forget the paths that a damaged state kept before the source is resolved.
   if (outcome.parts.length > 0 || !(await isDamaged(store, subscription.name))) await writeState(store, state);
   if (isNarswarmError(outcome.error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw outcome.error;
@@ -148,17 +148,20 @@ async function withLost(
   return { ...outcome, lost: missing, error: lackError('STORE_CORRUPT', lack), lack };
 }
 
-/** @param parts receives the results of fetches, even if something fails afterwards */
+/**
+ * @param to.parts receives the results of fetches, even if something fails afterwards
+ * @param to.record records what a mirror holds so far, before older editions are removed
+ */
 async function fetchSubscription(
   subscription: Subscription,
-  parts: PrefetchResult[],
+  { parts, record }: { parts: PrefetchResult[]; record: (held: PrefetchResult) => Promise<void> },
   tell: Tell,
   context: UpdateContext,
 ): Promise<Omit<ToldOutcome, 'parts'>> {
   const { workplace, publishers, signal } = context;
   const source = parseSource(subscription.source, { file: subscription.file });
   const fetch = async (
-    what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'mapBudget' | 'publishers'>,
+    what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'mapBudget' | 'room' | 'publishers'>,
   ): Promise<PrefetchResult> => {
     const part = await workplace.prefetch(
       {
@@ -181,13 +184,11 @@ async function fetchSubscription(
   };
   if (source.kind === 'publisher') {
     const { address, root } = source;
-    const part = await fetch({
-      roots: root === undefined ? [] : [root],
-      wholeMaps: root === undefined,
-      mapBudget:
-        context.maxBytes === undefined ? undefined : { maxBytes: context.maxBytes, rankFiles: context.rankFiles },
-      publishers: [address],
-    });
+    const part = await fetch(
+      root === undefined
+        ? { roots: [], wholeMaps: true, publishers: [address], ...(await budgetOf(subscription, record, context)) }
+        : { roots: [root], publishers: [address] },
+    );
     const main = root === undefined ? undefined : part.roots[0];
     const { error: lackOrImport, lack } = lackOf(part.missing, parts);
     const [silent, wrong] = partition(part.doubts, ({ failure }) => failure.code === 'INDEX_UNREACHABLE');
@@ -218,6 +219,29 @@ async function fetchSubscription(
     signal,
   });
   return fetchResolution(resolution, (roots) => fetch({ roots, publishers }));
+}
+
+/** Returns what limits the fetch of a whole map. An import needs all of it at once. */
+async function budgetOf(
+  { name, import: imports }: Subscription,
+  record: (held: PrefetchResult) => Promise<void>,
+  { workplace, maxBytes, rankFiles, rootsBeside, dryRun, signal, onWarning }: UpdateContext,
+): Promise<Pick<PrefetchOptions, 'mapBudget' | 'room'>> {
+  if (maxBytes === undefined) return {};
+  const { store } = workplace;
+  const room = new MirrorRoom({ store, maxBytes, rootsBeside: () => rootsBeside(name), record, signal, onWarning });
+  const mapBudget = { maxBytes, rankFiles, kept: await room.kept() };
+  return dryRun || imports ? { mapBudget } : { mapBudget, room };
+}
+
+/** Returns a state that keeps only the newest generation. */
+function withoutOlder(state: SubscriptionState): SubscriptionState {
+  return { ...state, generations: state.generations.slice(0, 1) };
+}
+
+/** The outcome of a run that is killed between two steps. */
+function unfinished(): NarswarmError {
+  return new NarswarmError('INTERRUPTED', 'the update did not reach its end: the next one continues');
 }
 
 function asFailure(error: unknown, signal: AbortSignal): NarswarmError {

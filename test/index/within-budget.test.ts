@@ -17,7 +17,7 @@ suite('the part of a hash map that fits into a budget', () => {
     parseStorePath(RECORDS.find(({ storePath }) => name.test(storePath))?.storePath ?? '');
   const leafName = pathOf(/leaf/);
 
-  async function chosen(t: TestContext, maxBytes: number, rankFiles?: RankFiles) {
+  async function chosen(t: TestContext, maxBytes: number, rankFiles?: RankFiles, kept?: ReadonlyMap<string, number>) {
     const roots = [
       ...GOLDEN.roots,
       { name: 'leaf', path: leafName },
@@ -29,7 +29,7 @@ suite('the part of a hash map that fits into a budget', () => {
     const manifest = parseManifest(index.manifest, { publicKey: KEY.publicKey, now: NOW });
     const source = { readFile: () => assert.fail('everything is on the disk') };
     const map = new HashMap('map', { manifest, bytes: index.manifest, fetchedBytes: 0 }, dir, source);
-    return withinBudget(map, { maxBytes, rankFiles }, t.signal);
+    return withinBudget(map, { maxBytes, rankFiles, kept }, t.signal);
   }
 
   test('is everything if it fits or there is no budget', async (t) => {
@@ -43,6 +43,17 @@ suite('the part of a hash map that fits into a budget', () => {
     const { hashes, leftOut } = await chosen(t, sizeOf(/./) - 1);
     assert.deepEqual(leftOut, ['top']);
     assert.deepEqual(hashes, [storeHashOf(leafName), storeHashOf(pathOf(/note/))]);
+  });
+
+  test('leaves the space of NARs that the store keeps for others, which are free if the map has them', async (t) => {
+    const leaf = RECORDS.find(({ storePath }) => storePath === leafName);
+    const keptLeaf = new Map([[leaf?.fileHash ?? '', leaf?.fileSize ?? 0]]);
+    const other = new Map([['other', 1]]);
+    const whole = sizeOf(/./);
+    assert.deepEqual((await chosen(t, whole, undefined, keptLeaf)).leftOut, []);
+    assert.deepEqual((await chosen(t, whole + 1, undefined, other)).leftOut, []);
+    assert.deepEqual((await chosen(t, whole, undefined, other)).leftOut, ['top']);
+    assert.deepEqual(await chosen(t, 1, undefined, keptLeaf), { hashes: [storeHashOf(leafName)], leftOut: ['top'] });
   });
 
   test('is empty if no root fits', async (t) => {

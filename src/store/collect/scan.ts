@@ -58,7 +58,7 @@ export async function scanStore(
 }
 
 /** Calls `look` for each name in a folder, several at a time. Never lists the whole folder. */
-async function eachFile(path: string, look: (name: string) => Promise<void>): Promise<void> {
+export async function eachFile(path: string, look: (name: string) => Promise<void>): Promise<void> {
   const names = namesIn(path);
   const lane = async (): Promise<void> => {
     for (let next = await names.next(); next.done !== true; next = await names.next()) await look(next.value);

@@ -91,6 +91,10 @@ export class StoreGraph {
     return this.#nars.numberOf(name);
   }
 
+  narName(nar: number): string {
+    return this.#nars.nameOf(nar);
+  }
+
   /** Number of narinfos that cannot be read. */
   damagedCount = 0;
 
