@@ -127,8 +127,14 @@ export function daemonCommand(): Command {
             onWarning,
             onUpdated: (result) => tellUpdated(output, result, false),
           });
-          return new Set(updated.flatMap(({ subscription, error }) => (error === undefined ? subscription.name : [])));
+          return new Map(
+            updated.map(({ subscription, error, lacking }) => [
+              subscription.name,
+              { isComplete: error === undefined, nars: lacking },
+            ]),
+          );
         },
+        isHeldElsewhere: (nars, stop) => service.isHeldElsewhere(nars, stop),
       });
       await using service = await Daemon.start({
         store,
@@ -151,6 +157,7 @@ export function daemonCommand(): Command {
         signal,
         onWarning,
         httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
+        onMember: () => mirrors.onMember(),
         onFollowed: (address, { seq, records, mirror: url }) => {
           const text = formatPublisherAddress(address);
           const mirror = url === undefined ? null : formatPublisherAddress({ ...address, baseUrl: url });

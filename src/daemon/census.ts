@@ -37,25 +37,50 @@ export class Census {
     onAnswer: (file: T, hosts: ReadonlySet<string>) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const asking = this.#last.then(async () => {
-      for (const part of inParts(files)) await this.#askPart(part, onAnswer, signal);
+    const onKnown = (part: readonly T[]): void => {
+      const machines = [...this.#byHost()];
+      for (const file of part)
+        onAnswer(file, new Set(machines.flatMap(([host, members]) => (isHeldBy(members, file.file) ? [host] : []))));
+    };
+    return this.#inTurn(async () => {
+      for (const part of inParts(files)) await this.#askPart(part, onKnown, signal);
     });
+  }
+
+  /**
+   * Returns true if a member holds all of one of these files, be it another process of this machine. Asks about the
+   * first thousands only.
+   *
+   * @throws the signal's reason
+   */
+  async findsAny(files: Iterable<WantedFile>, signal: AbortSignal): Promise<boolean> {
+    const [part = []] = inParts(files);
+    let isFound = false;
+    const onKnown = (): void => {
+      isFound = part.some(({ file }) => isHeldBy([...this.#members.open], file));
+    };
+    await this.#inTurn(() => this.#askPart(part, onKnown, signal));
+    return isFound;
+  }
+
+  /** Asks after the questions before. */
+  #inTurn(ask: () => Promise<void>): Promise<void> {
+    const asking = this.#last.then(ask);
     this.#last = asking.catch(() => undefined);
     return asking;
   }
 
+  /** @param onKnown called while what the members have of these files is known */
   async #askPart<T extends WantedFile>(
     files: readonly T[],
-    onAnswer: (file: T, hosts: ReadonlySet<string>) => void,
+    onKnown: (files: readonly T[]) => void,
     signal: AbortSignal,
   ): Promise<void> {
     signal.throwIfAborted();
     this.#members.want(files.map(({ file, sizeBytes }) => ({ file, sizeBytes, isScoped: true })));
     try {
       await this.#untilKnown(signal);
-      const machines = [...this.#byHost()];
-      for (const file of files)
-        onAnswer(file, new Set(machines.flatMap(([host, members]) => (isHeldBy(members, file.file) ? [host] : []))));
+      onKnown(files);
     } finally {
       this.#members.unwant(files.map(({ file }) => file));
     }

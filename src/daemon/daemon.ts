@@ -49,6 +49,8 @@ export interface DaemonOptions {
   readonly publish?: OwnMapOptions | undefined;
   /** Returns further publishers to follow. Called every second: subscriptions come and go. */
   readonly alsoFollow?: () => Promise<readonly PublisherAddress[]>;
+  /** Called when a member is connected, which may hold what was lacking. */
+  readonly onMember?: () => void;
   /** Called when an edition of a followed map is complete here. */
   readonly onFollowed?: (address: PublisherAddress, edition: Followed) => void;
 }
@@ -87,6 +89,7 @@ export class Daemon implements AsyncDisposable {
     const { store, keys, shareKeys = [], onWarning, publish } = options;
     const context = { store, keys, shareKeys, network: options.network, signal, onWarning };
     this.#ownMap = publish && new OwnMap(publish, context, { network, offer });
+    network.members.on('member', () => options.onMember?.());
     network.members.on('edition', ({ peer }, edition) => {
       for (const map of this.#followed.values()) if (map.group === edition.group) map.onTold(peer, edition);
     });
@@ -136,6 +139,12 @@ export class Daemon implements AsyncDisposable {
     await this.#census.ask(files, onAnswer, signal);
     return (file) => ranks.get(file) ?? 0;
   };
+
+  /** Returns true if a connected member holds one of these NARs. @throws the signal's reason */
+  isHeldElsewhere(nars: ReadonlyMap<FileHash, number>, signal: AbortSignal): Promise<boolean> {
+    const files = Array.from(nars, ([file, sizeBytes]) => ({ file, sizeBytes }));
+    return this.#census.findsAny(files, signal);
+  }
 
   async close(): Promise<void> {
     this.#stop.abort();

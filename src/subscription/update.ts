@@ -20,6 +20,7 @@ import { resolveSource } from './resolve-source.ts';
 import { parseSource } from './source.ts';
 import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
+import type { FileHash } from '../nix/brands.ts';
 import type { Root } from '../store/collect/keep.ts';
 import type { Warn } from '../warning.ts';
 
@@ -67,12 +68,21 @@ export interface Updated {
   readonly leftOutCount: number;
   /** NARs to fetch, each once: its key, and its size in bytes or 0 if the size is unknown. */
   readonly nars: ReadonlyMap<string, number>;
+  /** Size in bytes of the NARs that no source delivered, by FileHash. */
+  readonly lacking: ReadonlyMap<FileHash, number>;
   readonly paths: number;
 }
 
 /** Makes the result of a subscription whose state could not be written. */
 export function failedOf(subscription: Subscription, error: NarswarmError): Updated {
-  const nothing = { notes: [], leftOut: [], leftOutCount: 0, nars: new Map<string, number>(), paths: 0 };
+  const nothing = {
+    notes: [],
+    leftOut: [],
+    leftOutCount: 0,
+    nars: new Map<string, number>(),
+    lacking: new Map(),
+    paths: 0,
+  };
   return { subscription, state: undefined, error, ...nothing };
 }
 
@@ -258,6 +268,7 @@ function summarise({ error, lack, parts, notes, leftOut }: ToldOutcome): Omit<Up
     leftOut: leftOut.slice(0, MAX_MISSING),
     leftOutCount: leftOut.length,
     nars: new Map(parts.flatMap(({ plan }) => [...narsOf(plan)])),
+    lacking: new Map(parts.flatMap((part) => [...lackingOf(part)])),
     paths: sum(parts, ({ closure }) => closure.size),
   };
 }
@@ -265,6 +276,13 @@ function summarise({ error, lack, parts, notes, leftOut }: ToldOutcome): Omit<Up
 function* narsOf({ jobs, unsized }: Plan): Generator<readonly [key: string, bytes: number]> {
   for (const { fileHash, sizeBytes } of jobs) yield [fileHash, sizeBytes];
   for (const { storePath } of unsized) yield [storePath, 0];
+}
+
+/** Yields the NARs that no source delivered. Those without room are left out: no source can help. */
+function* lackingOf({ plan, missing }: PrefetchResult): Generator<readonly [file: FileHash, bytes: number]> {
+  const paths = new Set(missing.flatMap(({ path, code }) => (code === 'STORE_OVER_BUDGET' ? [] : path)));
+  for (const { fileHash, sizeBytes, storePaths } of plan.jobs)
+    if (storePaths.some((path) => paths.has(path))) yield [fileHash, sizeBytes];
 }
 
 function partition<T>(items: readonly T[], fits: (item: T) => boolean): [fitting: T[], rest: T[]] {

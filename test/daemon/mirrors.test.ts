@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
 import { suite, test, type TestContext } from 'node:test';
-import { Mirrors } from '../../src/daemon/mirrors.ts';
+import { Mirrors, type MirrorLack } from '../../src/daemon/mirrors.ts';
+import type { FileHash } from '../../src/nix/brands.ts';
 import { generationsToKeep, mirrored } from '../../src/subscription/mirror.ts';
 import { parsePublisherAddress } from '../../src/index/address.ts';
 import type { Subscription } from '../../src/subscription/subscription.ts';
@@ -42,25 +43,40 @@ suite('mirrors', () => {
     );
   });
 
-  /** Mirrors whose updates are reported one by one; `complete` lists those that succeed. */
-  const start = (t: TestContext, subscriptions: Subscription[], complete = new Set(['mirror'])) => {
+  const COMPLETE: MirrorLack = { isComplete: true, nars: new Map() };
+  const LACKING: MirrorLack = { isComplete: false, nars: new Map([['file' as FileHash, 1]]) };
+
+  /**
+   * Mirrors whose updates are reported one by one.
+   *
+   * @param lack the result of each update
+   */
+  const start = (t: TestContext, subscriptions: Subscription[], lack = COMPLETE) => {
     const news = new EventEmitter();
+    const held = { is: false, asked: 0 };
     const mirrors = new Mirrors({
-      subscriptions: () => Promise.resolve(subscriptions),
+      subscriptions: () => {
+        news.emit('look');
+        return Promise.resolve(subscriptions);
+      },
       update: (due) => {
-        news.emit(
-          'update',
-          due.map(({ name }) => name),
-        );
-        return Promise.resolve(complete);
+        const names = due.map(({ name }) => name);
+        news.emit('update', names);
+        return Promise.resolve(new Map(names.map((name) => [name, lack])));
+      },
+      isHeldElsewhere: (nars) => {
+        assert.equal(nars, lack.nars);
+        held.asked++;
+        news.emit('asked');
+        return Promise.resolve(held.is);
       },
       signal: t.signal,
       onWarning: failOnWarning,
     });
     t.after(() => mirrors[Symbol.asyncDispose]());
-    const updated = async (): Promise<unknown> =>
-      (await once(news, 'update', { signal: AbortSignal.timeout(20_000) }))[0];
-    return { mirrors, updated };
+    const next = async (event: string): Promise<unknown> =>
+      (await once(news, event, { signal: AbortSignal.timeout(20_000) }))[0];
+    return { mirrors, held, updated: () => next('update'), asked: () => next('asked'), looked: () => next('look') };
   };
 
   test('each edition of a followed hash map is fetched once, and nothing else', async (t) => {
@@ -85,10 +101,42 @@ suite('mirrors', () => {
 
   test('an incomplete mirror is tried again after a while', async (t) => {
     const now = t.mock.method(performance, 'now', () => 0);
-    const { mirrors, updated } = start(t, [named('mirror', ADDRESS)], new Set());
+    const { mirrors, updated } = start(t, [named('mirror', ADDRESS)], LACKING);
     mirrors.onEdition(parsePublisherAddress(ADDRESS), 1);
     await updated();
     now.mock.mockImplementation(() => 10 * 60_000 + 1);
     assert.deepEqual(await updated(), ['mirror']);
+  });
+
+  test('an incomplete mirror is tried again when a member that appears has what is lacking', async (t) => {
+    const now = t.mock.method(performance, 'now', () => 0);
+    const { mirrors, held, updated, asked } = start(t, [named('mirror', ADDRESS)], LACKING);
+    mirrors.onEdition(parsePublisherAddress(ADDRESS), 1);
+    await updated();
+    now.mock.mockImplementation(() => 6_000);
+    await asked(); // after an update, members are asked once
+    now.mock.mockImplementation(() => 7_000);
+    held.is = true;
+    mirrors.onMember();
+    assert.deepEqual(await updated(), ['mirror']);
+    assert.equal(held.asked, 2);
+  });
+
+  test('a member that never delivers what it claims to have is believed less and less often', async (t) => {
+    let nowMs = 0;
+    t.mock.method(performance, 'now', () => nowMs);
+    const { mirrors, held, updated, looked } = start(t, [named('mirror', ADDRESS)], LACKING);
+    held.is = true;
+    mirrors.onEdition(parsePublisherAddress(ADDRESS), 1);
+    await updated();
+    for (const pauseMs of [5_000, 10_000, 20_000]) {
+      nowMs += pauseMs;
+      assert.deepEqual(await updated(), ['mirror']);
+    }
+    const { asked } = held;
+    nowMs += 30_000; // the next one is after 40 s
+    mirrors.onMember();
+    for (let looks = 0; looks < 2; looks++) await looked();
+    assert.equal(held.asked, asked);
   });
 });

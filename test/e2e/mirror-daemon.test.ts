@@ -1,9 +1,19 @@
 /** A daemon that keeps a mirror: it fetches a followed hash map by itself, and replaces its publisher. */
 import assert from 'node:assert/strict';
-import { cp, writeFile } from 'node:fs/promises';
+import { cp, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { assertSound, Lab, narBytesOf, type CliEvent, type CliProcess, type RunningPublisher } from '../support/lab.ts';
+import { freePort } from '../support/free-port.ts';
+import {
+  assertSound,
+  Lab,
+  narBytesOf,
+  readNarInfos,
+  type CliEvent,
+  type CliProcess,
+  type RunningPublisher,
+} from '../support/lab.ts';
 import { Machine } from '../support/machine.ts';
 
 /** The files of a cache itself, without those of narswarm. */
@@ -104,5 +114,30 @@ suite('a mirror kept by a daemon', () => {
     const run = await lab.run(['fetch', 'lab', ...from, ...into, ...trust, ...LOOPBACK]);
     assert.equal(run.status, 0, run.stderr);
     assert.equal((run.event('done')['bytes'] as { peers: number }).peers, await narBytesOf(made.cacheDir));
+  });
+
+  test('NARs that nobody had are fetched as soon as a machine that holds them comes back', async () => {
+    const rare = await lab.closure([30_000, 20_000], 'rare');
+    const keys = ['--trusted-public-key', rare.publicKey];
+    const { mirror } = await lab.publisher(rare, LOOPBACK);
+    const holder = await Machine.make(lab, { flags: ['--no-upstream', ...keys, ...LOOPBACK] });
+    await holder.subscribe('mirror', mirror);
+    await holder.updated();
+    const serve = ['daemon', '--no-upstream', ...keys, ...LOOPBACK];
+    const [large = ''] = Array.from(await readNarInfos(rare.cacheDir), ([, info]) => info)
+      .toSorted((a, b) => b.narSize - a.narSize)
+      .map(({ url }) => join(rare.cacheDir, url));
+    await rm(large); // the publisher has lost it
+
+    const machine = await Machine.make(lab, { flags: [] });
+    await machine.subscribe('mirror', mirror);
+    const port = String(await freePort());
+    const peer = ['--peer', `127.0.0.1:${port}`, '--peer-timeout', '1s'];
+    const { process: daemon } = await machine.service([...serve, ...peer]);
+    assert.equal((await daemon.event('subscription'))['missingCount'], 1);
+    await holder.service([...serve, '--port', port]);
+    await updated(daemon, 1);
+    await assertSound(machine.store, rare.publicKey);
+    assert.equal(await narBytesOf(machine.store), await narBytesOf(rare.cacheDir));
   });
 });
