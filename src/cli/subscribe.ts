@@ -58,7 +58,7 @@ export function subscribeCommand(): Command {
         file: options.file,
         cwd: process.cwd(),
       });
-      await checkPlace({ source, file });
+      const absent = await checkPlace({ source, file });
       const { import: imports, to, sources, publish } = options;
       const subscription = { name, source, file, import: imports, to, sources, publish };
       const { path, subscriptions } = await config();
@@ -79,6 +79,7 @@ export function subscribeCommand(): Command {
         },
         `${replaces ? 'replaced' : 'added'} ${name} in ${path}: ${isMirror ? 'a running narswarm daemon fetches it by itself, and ' : ''}narswarm update ${name} fetches it${isMirror ? ' now' : ''}`,
       );
+      if (absent !== undefined) output.note(`there is no ${absent} yet: updates fail until there is`);
     }),
   );
 }

@@ -1,22 +1,33 @@
 /** Puts warnings into words. */
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
+import { isNarswarmError } from '../errors.ts';
 import { factsOf, type Obstacle, type Warn, type Warning } from '../warning.ts';
 import { errorSentence, isReplacedProgram } from './error-sentences.ts';
 import type { Output } from './output.ts';
 
 /**
  * Returns a function that prints warnings; with --json, it prints their facts, too. Says only once that the program was
- * replaced: everything that needs the missing code would repeat it.
+ * replaced: everything that needs the missing code would repeat it. Tells people of a lying peer once, and not of each
+ * NAR that it had sent by then.
  */
 export function warningsTo(output: Output): Warn {
   let wasReplaced = false;
+  const liars = new Set<string>();
   return (warning) => {
+    if (warning.kind === 'lying-peer') liars.add(warning.peer);
+    if (warning.kind === 'fetched-again' && isOfLiars(warning.error, liars) && !output.json) return;
     if (warning.kind === 'failed' && isReplacedProgram(warning.error)) {
       if (wasReplaced) return;
       wasReplaced = true;
     }
     output.warn(warningSentence(warning), factsOf(warning));
   };
+}
+
+/** Returns true if all bytes of a wrong NAR came from peers that are known as liars. */
+function isOfLiars(error: Error, liars: ReadonlySet<string>): boolean {
+  const { origins = [] } = isNarswarmError(error, 'HASH_MISMATCH') ? error.facts : {};
+  return origins.length > 0 && origins.every((origin) => liars.has(origin));
 }
 
 /** Returns one sentence with the event and the way out. */

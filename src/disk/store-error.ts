@@ -25,9 +25,10 @@ export function storeError(error: unknown, path: string): NarswarmError {
       facts: { path },
     });
   }
+  const check = code === 'ENOTDIR' || code === 'EEXIST' ? 'a file is in the way, so move it' : 'check its permissions';
   return new NarswarmError(
     'STORE_UNWRITABLE',
-    `cannot write ${path} (${code ?? String(error)}): check its permissions or choose another --store`,
+    `cannot write ${path} (${code ?? String(error)}): ${check} or choose another --store`,
     {
       cause: error,
       facts: { path },

@@ -30,8 +30,8 @@ export function handOver(facts: HandOverFacts): void {
 function handToMembers(task: Task, { work, where, policy }: HandOverFacts): void {
   if (task.handOver.signal.aborted || !where.hasHolder(task)) return;
   if (!task.isHelped && leftOf(task) > HAND_OVER_BYTES && policy.areMembersFaster) task.handOver.abort();
-  else if (!task.wasLeft && work.atUpstreams.has(task) && policy.areUpstreamsSilent) {
-    task.wasLeft = true;
+  else if (work.atUpstreams.has(task) && policy.areUpstreamsSilent(task.atUpstreamsMs, task.timesLeft)) {
+    task.timesLeft++;
     if (task.isHelped) policy.onFailedTrial();
     task.isHelped = false;
     task.handOver.abort();

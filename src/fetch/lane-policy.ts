@@ -23,8 +23,10 @@ const MAX_TRIAL_EVERY_MS = 240_000;
 const SILENCE_MS = 1_000;
 /** Time at the start during which members may be about to announce their files. */
 const EARLY_MS = 1_500;
-/** Time without a byte from upstreams after which members that send are asked for the same NARs. */
+/** Time without a byte from upstreams after which members that send are asked for a NAR. Doubled with each time. */
 const UPSTREAM_SILENCE_MS = 1_500;
+/** Factor of this time if nobody sends anything: the line may be out. */
+const LINE_OUT_FACTOR = 2;
 /**
  * Limit on the total time that idle upstreams wait for NARs that another process should fetch from its own upstream.
  */
@@ -162,9 +164,17 @@ export class LanePolicy {
     return peerRate === 0 || peerRate > this.#upstreamRate.rate(now);
   }
 
-  /** True if upstreams have been silent for some time, and peers have sent something meanwhile. */
-  get areUpstreamsSilent(): boolean {
-    return this.#now() - this.#upstreamAtMs > UPSTREAM_SILENCE_MS && this.#peerByteAtMs > this.#upstreamAtMs;
+  /**
+   * Returns true if upstreams have been silent for so long that a member should send a NAR instead. They have more time
+   * if members send nothing either, and after each time.
+   *
+   * @param atMs when the upstreams were asked for the NAR
+   * @param timesLeft how often it was left to members before
+   */
+  areUpstreamsSilent(atMs: number, timesLeft: number): boolean {
+    const fromMs = Math.max(atMs, this.#upstreamAtMs);
+    const patienceMs = UPSTREAM_SILENCE_MS * 2 ** timesLeft * (this.#peerByteAtMs > fromMs ? 1 : LINE_OUT_FACTOR);
+    return this.#now() - fromMs > patienceMs;
   }
 
   /** True if no source has sent a good byte for so long that a run without an upstream gives up. */

@@ -94,6 +94,7 @@ export class LaneWork {
     task.isOfMembers = false;
     if (this.#atUpstreams.size === 0) policy.onUpstreamAsked();
     this.#atUpstreams.add(task);
+    task.atUpstreamsMs = performance.now();
     try {
       await fetchFromUpstreams(task.job, partial, {
         upstreams: upstreamsFor(task, order),

@@ -9,7 +9,10 @@ export interface NearSources {
   readonly sources: readonly NarInfoSource[];
   /** The same sources as one source that waits a moment for new ones, for paths that no other source has. */
   readonly awaited: NarInfoSource;
-  /** The same, used instead of `awaited` if there is no cache: asks again while others may be busy or check a path. */
+  /**
+   * The same, used instead of `awaited` while no cache has answered: asks again while others may be about to appear, be
+   * busy or check a path.
+   */
   readonly lasting?: NarInfoSource;
   /** The sources among them that are caches of NARs. */
   readonly upstreams: readonly Upstream[];

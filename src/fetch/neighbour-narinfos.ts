@@ -24,8 +24,9 @@ export interface NeighbourNarInfosOptions {
   /** Time for neighbours to answer our announcement, in milliseconds, before any cache is asked. Default: 20. */
   readonly answerMs?: number;
   /**
-   * Milliseconds for which neighbours are asked again for a path that no other source has, after the last path that
-   * they had, if there is no cache: they may be busy, or still check it. Default: 10,000.
+   * Milliseconds for which neighbours are asked again for a path that no other source has, after the first such path,
+   * the last neighbour that came or the last path that they had. Only if no cache answers: neighbours may be about to
+   * appear, be busy, or still check it. Default: 10,000.
    */
   readonly lastingMs?: number;
   /** Milliseconds of waiting in vain after which caches are asked at the same time as the neighbours. Default: 100. */
@@ -89,8 +90,8 @@ export class NeighbourNarInfos implements NearSources {
   readonly #wanted = new Batches((wanted) => void this.#askFor(wanted));
   /** Paths that no other source has. */
   readonly #lasting = new Batches((wanted) => void this.#askAll(wanted));
-  /** When a neighbour came, or had a path. */
-  #lifeAtMs = performance.now();
+  /** When a neighbour came or had a path, or was first needed. */
+  #lifeAtMs: number | undefined;
   #arrived: Promise<unknown> | undefined;
   readonly #greeted: Promise<void>;
   #isGreeting = true;
@@ -129,10 +130,7 @@ export class NeighbourNarInfos implements NearSources {
       name,
       mayStall: true,
       patienceMs: 0, // caches of the LAN are asked at the same time
-      find: async (hash, signal) => {
-        if (this.#connected().length === 0) await this.#firstNeighbour(signal);
-        return this.#findLasting(hash, signal);
-      },
+      find: (hash, signal) => this.#findLasting(hash, signal),
     };
   }
 
@@ -154,17 +152,16 @@ export class NeighbourNarInfos implements NearSources {
     return [...this.#options.members.open].filter((member) => member.isNeighbour && member.isOpen);
   }
 
-  /** Asks all neighbours, also those that were silent, until one has the path or none has had one for a time. */
+  /** Asks all neighbours, also those that were silent or come late, until one has the path or none has had one for a time. */
   async #findLasting(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
     const { members, lastingMs = LASTING_MS } = this.#options;
     const onMember = (): void => void (this.#lifeAtMs = performance.now());
-    this.#lifeAtMs = performance.now();
+    this.#lifeAtMs ??= performance.now();
     members.on('member', onMember);
     try {
       for (;;) {
         const info = await this.#lasting.find(hash);
-        if (info !== undefined || signal.aborted) return info;
-        if (this.#connected().length === 0 || performance.now() - this.#lifeAtMs > lastingMs) return undefined;
+        if (info !== undefined || signal.aborted || performance.now() - this.#lifeAtMs > lastingMs) return info;
         await sleep(ASK_AGAIN_MS, undefined, { signal }).catch(() => undefined);
       }
     } finally {

@@ -31,11 +31,10 @@ export interface Task {
   readonly lies: Map<string, number>;
   /** True once an upstream has taken it because members were too slow. Then it stays there. */
   isHelped: boolean;
-  /**
-   * True once it was taken from a silent upstream for members. The next time, it is left to upstreams for the full
-   * time.
-   */
-  wasLeft: boolean;
+  /** When upstreams were last asked for it. */
+  atUpstreamsMs: number;
+  /** How often it was taken from silent upstreams for members. */
+  timesLeft: number;
   /** False once bytes came from a source outside our groups. */
   isOfMembers: boolean;
   /** True if others may hear that this NAR is wanted, since it is shared. */
@@ -55,7 +54,8 @@ export function newTask(job: NarJob): Task {
     heldBytes: 0,
     lies: new Map(),
     isHelped: false,
-    wasLeft: false,
+    atUpstreamsMs: 0,
+    timesLeft: 0,
     isOfMembers: true,
     isShared: false,
   };

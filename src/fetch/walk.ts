@@ -78,14 +78,42 @@ async function sourcesInOrder(
 ): Promise<() => NarInfoSource[]> {
   const inTarget = target === undefined ? [] : [target.source(paths)];
   const last = upstreams.length - 1;
+  const answered = new AbortController();
   const here = [await storeSource(store), ...(target?.isRemote === true ? [] : inTarget), ...maps.ready()];
   const beyond = [
     ...upstreams.map((upstream, index) =>
-      upstreamSource(upstream, http, index < last ? RETRIES_WITH_ALTERNATIVE : undefined, store.storeDir),
+      noting(
+        upstreamSource(upstream, http, index < last ? RETRIES_WITH_ALTERNATIVE : undefined, store.storeDir),
+        answered,
+      ),
     ),
     ...(target?.isRemote === true ? inTarget : []),
     ...maps.awaited(),
-    ...near.map(({ awaited, lasting = awaited }) => (upstreams.length === 0 ? lasting : awaited)),
+    ...near.map((sources) => lastNear(sources, answered.signal)),
   ];
   return () => [...here, ...near.flatMap(({ sources }) => sources), ...beyond];
+}
+
+/** Aborts `answered` as soon as the source has answered, whether it has the path or not. */
+function noting(source: NarInfoSource, answered: AbortController): NarInfoSource {
+  return {
+    ...source,
+    find: async (...question) => {
+      const info = await source.find(...question);
+      answered.abort();
+      return info;
+    },
+  };
+}
+
+/** Returns the last source of a path. While no cache has answered, nobody else may ever come: then it lasts longer. */
+function lastNear({ awaited, lasting }: NearSources, answered: AbortSignal): NarInfoSource {
+  if (lasting === undefined) return awaited;
+  return {
+    ...lasting,
+    find: (hash, signal, path) =>
+      answered.aborted
+        ? awaited.find(hash, signal, path)
+        : lasting.find(hash, AbortSignal.any([signal, answered]), path),
+  };
 }

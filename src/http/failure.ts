@@ -34,6 +34,15 @@ const STALLS = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 /** Codes of OpenSSL for an invalid certificate chain, besides those with CERT in them. */
 const CERTIFICATES = new Set(['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'INVALID_CA', 'HOSTNAME_MISMATCH']);
 
+/** What a person can check after an error of the system. */
+const WAYS_OUT: ReadonlyMap<string, string> = new Map([
+  ['ECONNREFUSED', 'check the address, and that its server is running'],
+  ['ENOTFOUND', 'check the name, and the name servers of this machine'],
+  ['EAI_AGAIN', 'check the name servers of this machine, and its network'],
+  ['EHOSTUNREACH', 'check the address, and the network of this machine'],
+  ['ENETUNREACH', 'check the network of this machine'],
+]);
+
 /**
  * Turns an error of a socket, the resolver or the HTTP parser into an {@link AttemptFailure}. Every such error counts
  * as the server's: no library lists all errors that strangers can cause.
@@ -54,7 +63,9 @@ export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): 
     const reason = `the connection broke inside the body (${said})`;
     return new AttemptFailure(reason, { code: 'HTTP_TRUNCATED', retry: 'again', cause });
   }
-  return new AttemptFailure(said, { code: 'HTTP_FAILED', retry: 'again', cause });
+  const wayOut = WAYS_OUT.get(code);
+  const reason = wayOut === undefined ? said : `${said}: ${wayOut}`;
+  return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'again', cause });
 }
 
 /** Makes the failure of a server that sends something else than HTTP. */

@@ -129,7 +129,11 @@ function parsePem(file: string, pem: string): KeyObject {
   try {
     key = createPrivateKey(pem);
   } catch (cause) {
-    throw new NarswarmError('KEY_INVALID', `${file} does not hold a secret key in PEM without a passphrase`, { cause });
+    throw new NarswarmError(
+      'KEY_INVALID',
+      `${file} does not hold a secret key in PEM without a passphrase: name another file with --key, or one that does not exist yet, to make a key there`,
+      { cause },
+    );
   }
   if (key.asymmetricKeyType === 'ed25519') return key;
   throw new NarswarmError('KEY_INVALID', `${file} holds a key of type ${key.asymmetricKeyType}, not ed25519`);

@@ -190,12 +190,18 @@ function list(names: readonly string[]): string {
   return names.map(quote).join(', ');
 }
 
+/** Matches names of keys, as people give them. */
+const KEY_NAME = /^[\w.+-]{1,64}$/;
+
 function parseKey(text: string, byteCount: number, kind: 'public' | 'secret'): { name: string; bytes: Buffer } {
   const named = splitNamed(text.trim(), byteCount);
   if (named !== undefined) return named;
   const colon = text.indexOf(':');
-  // A file name given instead of the key is shown. Bytes of a key are not: they may be those of a secret key.
-  const shown = kind === 'public' && colon < 0 && text.includes('.') ? text.trim() : text.slice(0, Math.max(colon, 0));
+  const before = text.slice(0, Math.max(colon, 0));
+  // A file name given instead of the key is shown. Bytes of a key are not: they may be those of a secret key. Nor is the
+  // text of a file that holds something else.
+  const shown =
+    kind === 'public' && colon < 0 && text.includes('.') ? text.trim() : KEY_NAME.test(before) ? before : '';
   const name = shown === '' ? `a ${kind} key` : `the ${kind} key ${quote(shown)}`;
   throw new NarswarmError('KEY_INVALID', `${name} is malformed: expected <name>:<base64 of ${byteCount} bytes>`);
 }

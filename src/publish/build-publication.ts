@@ -1,4 +1,4 @@
-import { NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { walkClosure, type FindNarInfo } from '../fetch/closure.ts';
 import { firstTrusted, storeSource } from '../fetch/find-narinfo.ts';
 import { assertPublished, collectRecords, type Collected, type LeftOut } from './collect-records.ts';
@@ -103,7 +103,20 @@ async function closureOf(paths: readonly StorePath[], { store, keys, signal }: B
     return info !== undefined && isWithoutNar(info) ? info : undefined;
   };
   const find: FindNarInfo = async (...asked) => (await trusted(...asked)) ?? withoutNar(asked[0]);
-  return [...(await walkClosure(paths.map(storeHashOf), find, { signal })).values()];
+  const walked = walkClosure(paths.map(storeHashOf), find, { signal });
+  return [...(await walked.catch((error: unknown) => Promise.reject(lackingIn(store, error)))).values()];
+}
+
+/** Says how to add a path to a store that is published. */
+function lackingIn({ dir }: FileStore, error: unknown): unknown {
+  if (!isNarswarmError(error, 'NARINFO_MISSING')) return error;
+  const { path, referrer } = error.facts;
+  const why = referrer === undefined ? '' : `, which ${referrer} refers to`;
+  const wayOut = `add it with narswarm add or nix copy --to file://${dir}, or download it with --from`;
+  return new NarswarmError(error.code, `${dir} has no narinfo of ${path}${why}: ${wayOut}`, {
+    cause: error,
+    facts: error.facts,
+  });
 }
 
 /**

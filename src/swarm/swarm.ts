@@ -88,7 +88,7 @@ export class Swarm implements AsyncDisposable {
         onWarning: (error) => options.onWarning?.({ kind: 'failed', error }),
       });
     } catch (error) {
-      const address = `${options.host ?? '0.0.0.0'}:${options.ports?.at(-1) ?? 0}`;
+      const address = `${options.host ?? '0.0.0.0'}:${options.ports?.[0] ?? 0}`;
       throw new NarswarmError(
         'LISTEN_FAILED',
         `cannot listen on ${address} (${(error as Error).message}): choose another --listen or --port`,

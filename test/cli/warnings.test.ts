@@ -71,6 +71,21 @@ test('a running process whose program was updated says to restart it', async () 
   assert.match(told, /^cannot seed a+: narswarm was updated or removed while this process ran.* restart it/);
 });
 
+test('people hear of a lying peer once, and not of each NAR that it sent', () => {
+  const said: string[] = [];
+  const warn = warningsTo({ ...makeOutput({}), warn: (text) => void said.push(text) });
+  const wrong = (origins: readonly string[]): Warning => {
+    const error = new NarswarmError('HASH_MISMATCH', `wrong bytes of ${origins.join(' and ')}`, { facts: { origins } });
+    return { kind: 'fetched-again', error, path };
+  };
+  warn({ kind: 'lying-peer', peer: 'liar:1', path });
+  warn(wrong(['liar:1']));
+  warn(wrong(['liar:1', 'other:1']));
+  assert.equal(said.length, 2);
+  assert.match(said[0] ?? '', /^liar:1 sent wrong bytes/);
+  assert.match(said[1] ?? '', /^wrong bytes of liar:1 and other:1/);
+});
+
 test('a replaced program is mentioned once, however much of it is needed', () => {
   const told: string[] = [];
   const warn = warningsTo({ ...makeOutput({}), warn: (text) => void told.push(text) });

@@ -207,7 +207,12 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     );
     const down = mirrorOf(address, 'http://127.0.0.1:1');
     const refused = await fetch(store, ['--publisher', down, '--no-upstream', ...ALONE]);
-    assertFailure(refused, 6, 'INDEX_EXPIRED', /the kept edition expired.*ECONNREFUSED 127\.0\.0\.1:1$/m);
+    assertFailure(
+      refused,
+      6,
+      'INDEX_EXPIRED',
+      /the kept edition expired.*ECONNREFUSED 127\.0\.0\.1:1: check the address, .*$/m,
+    );
   });
 
   test('a hash map older than one that was seen is refused', async () => {

@@ -68,18 +68,37 @@ suite('LanePolicy', () => {
   test('upstreams are silent if they were asked 1.5 seconds ago, and peers have sent something since', () => {
     const { policy, clock, run } = policyAt();
     run(5, MB);
-    assert.equal(policy.areUpstreamsSilent, false); // nobody has asked the upstreams
+    const areSilent = (timesLeft = 0, atMs = 0): boolean => policy.areUpstreamsSilent(atMs, timesLeft);
+    assert.equal(areSilent(), false); // nobody has asked the upstreams
     policy.onUpstreamAsked();
     clock.ms += 2_000;
-    assert.equal(policy.areUpstreamsSilent, false); // nobody sends anything: the line may be out
+    assert.equal(areSilent(), false); // nobody sends anything: the line may be out
     run(1, MB);
-    assert.equal(policy.areUpstreamsSilent, true);
+    assert.equal(areSilent(), true);
     run(1, MB, MB);
-    assert.equal(policy.areUpstreamsSilent, false);
+    assert.equal(areSilent(), false);
     run(1.5, MB);
-    assert.equal(policy.areUpstreamsSilent, false);
+    assert.equal(areSilent(), false);
     run(0.1, MB);
-    assert.equal(policy.areUpstreamsSilent, true);
+    assert.equal(areSilent(), true);
+  });
+
+  test('upstreams that were silent before, or asked only now, have more time', () => {
+    const { policy, clock, run } = policyAt();
+    policy.onUpstreamAsked();
+    run(2, MB);
+    assert.equal(policy.areUpstreamsSilent(0, 0), true);
+    assert.equal(policy.areUpstreamsSilent(0, 1), false);
+    assert.equal(policy.areUpstreamsSilent(clock.ms - 1_000, 0), false);
+    run(2, MB);
+    assert.equal(policy.areUpstreamsSilent(0, 1), true);
+  });
+
+  test('if nobody sends anything, a NAR is left to a member that has it after twice the time', () => {
+    const { policy, clock } = policyAt();
+    policy.onUpstreamAsked();
+    clock.ms += 3_001;
+    assert.equal(policy.areUpstreamsSilent(0, 0), true);
   });
 
   test('without a known peer nobody waits', () => {

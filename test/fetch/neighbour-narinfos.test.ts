@@ -134,6 +134,17 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
     assert.equal(questions, 3);
   });
 
+  test('without a cache, a neighbour that comes late is waited for', async (t) => {
+    const [asking] = await neighbours(t);
+    await using late = await startMember();
+    late.offer.narInfos.set(top, readNarInfo(TOP));
+    const near = await sourceOf(asking, { waitMs: 1 });
+    const found = near.lasting.find(top, signal);
+    assert.equal(await near.awaited.find(leaf, signal), undefined, 'with a cache, nobody waits for long');
+    asking.meet(late);
+    assert.equal((await found)?.storePath.includes(TOP), true);
+  });
+
   test('without a cache, a path that no neighbour has is given up after a time', async (t) => {
     const [asking] = await neighbours(t, [TOP]);
     const near = await sourceOf(asking, { lastingMs: 10 });

@@ -148,6 +148,15 @@ test('refuses a secret key made of halves of two keys', () => {
   assert.throws(() => parseSecretKey(`damaged-1:${bytes.toString('base64')}`), failsWith('KEY_INVALID', /two keys/));
 });
 
+test('no message shows the text of a file that holds something else', () => {
+  for (const text of ['password = "hush"\nurl: here', '{"hush":"a"}', 'a hush: b'])
+    for (const parse of [parsePublicKey, parseSecretKey])
+      assert.throws(
+        () => parse(text),
+        (error) => failsWith('KEY_INVALID')(error) && !String(error).includes('hush'),
+      );
+});
+
 test('no message shows a secret key', () => {
   const base64 = SECRET_TEXT.slice(SECRET_TEXT.indexOf(':') + 1);
   for (const text of [SECRET_TEXT, base64, `x:${base64.slice(1)}`]) {

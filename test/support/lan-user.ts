@@ -55,6 +55,10 @@ export class LanUser {
     return this.#lab.run(args, this.#options);
   }
 
+  start(...args: readonly string[]): CliProcess {
+    return this.#lab.start(args, this.#options);
+  }
+
   /** Fetches the closure into the file store, to its end. */
   fetch(...args: readonly string[]): Promise<Run> {
     return this.run(...this.#fetching(args));

@@ -1,0 +1,118 @@
+/** Machines without internet, and neighbours that come late or restart: what counts is that somebody comes at all. */
+import assert from 'node:assert/strict';
+import { after, before, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { startCacheProcess } from '../support/cache-process.ts';
+import { assertSound, Lab, narBytesOf } from '../support/lab.ts';
+import { bytesOf, DEAD_CACHE, LanUser, startHolder } from '../support/lan-user.ts';
+import { Lan, requireNamespaces } from '../support/namespaces.ts';
+
+/** Longer than a walk waits for neighbours that are there. */
+const LATE_MS = 2_000;
+
+suite('neighbours that come late or restart', { concurrency: 2 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let total: number;
+
+  before(async () => {
+    requireNamespaces();
+    lab = await Lab.open();
+    made = await lab.closure([2_500_000, 600_000, 60_000, 20_000, 5_000], 'cache.nixos.org');
+    total = await narBytesOf(made.cacheDir);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** Waits until a machine has announced itself to nobody, and then for longer than neighbours take to answer. */
+  async function announced({ host }: LanUser): Promise<void> {
+    const before = host.sentBytes();
+    while (host.sentBytes() === before) await sleep(50);
+    await sleep(LATE_MS);
+  }
+
+  /** A machine that has the closure, and no daemon yet. */
+  async function silentHolder(lan: Lan): Promise<LanUser> {
+    const user = await LanUser.of(lab, lan.host('holder'), { made, cache: `file://${made.cacheDir}` });
+    assert.equal((await user.fetch('--no-lan')).status, 0);
+    return user;
+  }
+
+  for (const [what, cache] of [
+    ['a cache’s key and no cache', ''],
+    ['a cache that cannot be reached', DEAD_CACHE],
+  ] as const)
+    test(`a subscription with ${what} waits for a neighbour that appears later`, async () => {
+      await using stack = new AsyncDisposableStack();
+      const lan = stack.use(Lan.open());
+      const holder = await silentHolder(lan);
+      const client = await LanUser.of(lab, lan.host('client'), { made, cache });
+      assert.equal((await client.run('subscribe', 'sys', made.root)).status, 0);
+      const updating = client.start('update', '--store', client.store);
+      await announced(client);
+      await holder.daemon();
+      const run = await updating.end();
+      assert.equal(run.status, 0, run.stderr);
+      assert.deepEqual(run.event('subscription')['bytes'], { store: 0, peers: total, upstream: 0 });
+      await assertSound(client.store, made.publicKey);
+    });
+
+  test('a subscription with a publisher’s key alone waits for the publisher, which appears later', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const holder = await silentHolder(lan);
+    const publish = ['publish', '--store', holder.store, '--root', `lab=${made.root}`, '--key', lab.path('key')];
+    const published = await holder.run(...publish, '--once');
+    assert.equal(published.status, 0, published.stderr);
+    const address = String(published.event('published')['address']);
+    const client = await LanUser.of(lab, lan.host('client'), { made, cache: '' });
+    assert.equal((await client.run('subscribe', 'sys', `${address}#lab`)).status, 0);
+    const updating = client.start('update', '--store', client.store);
+    await announced(client);
+    holder.start(...publish);
+    const run = await updating.end();
+    assert.equal(run.status, 0, run.stderr);
+    assert.deepEqual(run.event('subscription')['bytes'], { store: 0, peers: total, upstream: 0 });
+    await assertSound(client.store, made.publicKey);
+  });
+
+  test('NARs that a silent cache was asked for come from a late neighbour, even if nothing else is left', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const two = await lab.closure([60_000], 'cache.nixos.org');
+    const host = lan.host('cache');
+    const cache = stack.use(await startCacheProcess(two.cacheDir, host.wrapper));
+    await cache.setFaults([{ kind: 'stall-headers', match: /\.nar\./ }]);
+    const holder = await LanUser.of(lab, lan.host('holder'), { made: two, cache: `file://${two.cacheDir}` });
+    assert.equal((await holder.fetch('--no-lan')).status, 0);
+    const url = `http://${host.ipv4}:${cache.port}`;
+    const client = await LanUser.of(lab, lan.host('client'), { made: two, cache: url });
+    const fetching = client.startFetch();
+    while ((await cache.requests()).filter(({ url: asked }) => asked.includes('.nar.')).length < 2) await sleep(50);
+    await holder.daemon();
+    const run = await fetching.end();
+    assert.equal(bytesOf(run).peers, await narBytesOf(two.cacheDir));
+    assert.equal(run.stderr, ''); // nobody waited until the cache was given up
+  });
+
+  for (const [what, cache] of [
+    ['without a cache', ''],
+    ['with a cache that cannot be reached', DEAD_CACHE],
+  ] as const)
+    test(`${what}, a fetch outlives the restart of its only neighbour`, async () => {
+      await using stack = new AsyncDisposableStack();
+      const lan = stack.use(Lan.open());
+      const host = lan.host('holder', { upKbit: 4_000 });
+      const { user: holder, daemon } = await startHolder(lab, host, { made });
+      const client = await LanUser.of(lab, lan.host('client'), { made, cache });
+      const before = host.sentBytes();
+      const fetching = client.startFetch();
+      while (host.sentBytes() - before < 0.3 * total) await sleep(50);
+      await daemon.stop('SIGKILL');
+      await holder.daemon();
+      const { peers, upstream } = bytesOf(await fetching.end());
+      assert.equal(upstream, 0);
+      assert.ok(peers >= total && peers < 1.7 * total, `${peers} bytes for ${total}`);
+      await assertSound(client.store, made.publicKey);
+    });
+});
