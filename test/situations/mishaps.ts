@@ -29,6 +29,9 @@ const POWERLESS_MS = 1_000;
 
 const firewall = { tcp: Array.from({ length: 8 }, (_, at) => 16_277 + at), udp: [6771, 5353] };
 
+/** A run, and when it ended after the start of all, in seconds. */
+type DatedRun = Run & { readonly atS: number };
+
 /** @param say called with each line for people */
 export async function playMishaps(say: (line: string) => void): Promise<void> {
   await using lab = await Lab.open();
@@ -63,25 +66,24 @@ export async function playMishaps(say: (line: string) => void): Promise<void> {
   const readSenders = new Map(seats.map((seat) => [seat, seat.host.countSenders()]));
   const sentBefore = cacheHost.sentBytes();
   const startedAtMs = performance.now();
-  const ends = new Map<Seat, Promise<Run>>();
-  for (const seat of seats) if (seat !== late) ends.set(seat, seat.start('update').end());
+  const ends = new Map<Seat, Promise<DatedRun>>();
+  const update = (seat: Seat): void => {
+    const dated = (run: Run): DatedRun => ({ ...run, atS: (performance.now() - startedAtMs) / 1000 });
+    ends.set(seat, seat.start('update').end().then(dated));
+  };
+  for (const seat of seats) if (seat !== late) update(seat);
   await sleep(MISHAP_AFTER_MS);
   sleeper.host.signal('SIGSTOP');
   victim.host.signal('SIGKILL');
   const wakes = sleep(SLEEP_MS).then(() => sleeper.host.signal('SIGCONT'));
   await sleep(POWERLESS_MS);
   await startDaemon(victim);
-  ends.set(victim, victim.start('update').end());
+  update(victim);
   await sleep(LATE_AFTER_MS - MISHAP_AFTER_MS - POWERLESS_MS);
   await startDaemon(late);
-  ends.set(late, late.start('update').end());
-  const runs = new Map<Seat, Run & { readonly atS: number }>();
-  await Promise.all(
-    Array.from(ends, async ([seat, end]) => {
-      const run = await end;
-      runs.set(seat, { ...run, atS: (performance.now() - startedAtMs) / 1000 });
-    }),
-  );
+  update(late);
+  const runs = new Map<Seat, DatedRun>();
+  for (const [seat, end] of ends) runs.set(seat, await end);
   await wakes;
   const sent = cacheHost.sentBytes() - sentBefore;
   const senders = new Map(seats.map((seat) => [seat, readSenders.get(seat)?.() ?? new Map<string, number>()]));
@@ -123,10 +125,12 @@ export async function playMishaps(say: (line: string) => void): Promise<void> {
   say(
     `one copy has ${mb(await narBytesOf(made.cacheDir))} MB; the slow line carried ${mb(sent)} MB for narswarm, ${mb(sentForNix)} MB for plain Nix`,
   );
-  say('warnings of the updates:');
-  for (const [line, count] of countLines([...runs.values()].map(({ stderr }) => stderr))) say(`  ${count} x ${line}`);
-  say('warnings of the daemons:');
-  for (const [line, count] of countLines(daemons.map(({ stderr }) => stderr))) say(`  ${count} x ${line}`);
+  const events = [...[...runs.values()], ...daemons].flatMap((process) => process.events);
+  const kinds = events.filter(({ event }) => event === 'warning').map(({ kind }) => String(kind));
+  say('warnings of the updates and daemons:');
+  for (const [kind, count] of countLines(kinds)) say(`  ${count} x ${kind}`);
+  for (const [line, count] of countLines([...runs.values(), ...daemons].map(({ stderr }) => stderr)))
+    say(`  ${count} x ${line}`);
   for (const seat of seats) {
     assert.ok(isComplete.get(seat), `${seat.name} is incomplete`);
     if (seat !== liar) await assertSound(seat.store, made.publicKey, { afterKill: true });
