@@ -156,7 +156,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
       oneOfTwo,
       6,
       'INDEX_SIGNATURE',
-      /^error: the manifest cannot be trusted: .* \(publisher http:\/\/127\.0\.0\.1:\d+\?xs=urn:btpk:(?:ab){32}\)/,
+      /^error: the manifest cannot be trusted: .* \(publisher http:\/\/127\.0\.0\.1:\d+\/\?xs=urn:btpk:(?:ab){32}\)/,
     );
     assertFailure(await fetch(store, ['--publisher', other, '--no-upstream', ...ALONE]), 6, 'INDEX_SIGNATURE', /abab/);
     await writeFile(join(dir, 'manifest'), bytes.slice(0, 100));
