@@ -111,9 +111,9 @@ async function closureOf(paths: readonly StorePath[], { store, keys, signal }: B
 function lackingIn({ dir }: FileStore, error: unknown): unknown {
   if (!isNarswarmError(error, 'NARINFO_MISSING')) return error;
   const { path, referrer } = error.facts;
-  const why = referrer === undefined ? '' : `, which ${referrer} refers to`;
+  const why = referrer === undefined ? '' : `, which ${String(referrer)} refers to`;
   const wayOut = `add it with narswarm add or nix copy --to file://${dir}, or download it with --from`;
-  return new NarswarmError(error.code, `${dir} has no narinfo of ${path}${why}: ${wayOut}`, {
+  return new NarswarmError(error.code, `${dir} has no narinfo of ${String(path)}${why}: ${wayOut}`, {
     cause: error,
     facts: error.facts,
   });

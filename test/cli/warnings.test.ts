@@ -75,8 +75,8 @@ test('people hear of a lying peer once, and not of each NAR that it sent', () =>
   const said: string[] = [];
   const warn = warningsTo({ ...makeOutput({}), warn: (text) => void said.push(text) });
   const wrong = (origins: readonly string[]): Warning => {
-    const error = new NarswarmError('HASH_MISMATCH', `wrong bytes of ${origins.join(' and ')}`, { facts: { origins } });
-    return { kind: 'fetched-again', error, path };
+    const text = `wrong bytes of ${origins.join(' and ')}`;
+    return { kind: 'fetched-again', error: new NarswarmError('HASH_MISMATCH', text, { facts: { origins } }), path };
   };
   warn({ kind: 'lying-peer', peer: 'liar:1', path });
   warn(wrong(['liar:1']));

@@ -25,8 +25,8 @@ suite('neighbours that come late or restart', { concurrency: 2 }, () => {
 
   /** Waits until a machine has announced itself to nobody, and then for longer than neighbours take to answer. */
   async function announced({ host }: LanUser): Promise<void> {
-    const before = host.sentBytes();
-    while (host.sentBytes() === before) await sleep(50);
+    const sentBefore = host.sentBytes();
+    while (host.sentBytes() === sentBefore) await sleep(50);
     await sleep(LATE_MS);
   }
 
@@ -85,9 +85,9 @@ suite('neighbours that come late or restart', { concurrency: 2 }, () => {
       const host = lan.host('holder', { upKbit: 4_000 });
       const { user: holder, daemon } = await startHolder(lab, host, { made });
       const client = await LanUser.of(lab, lan.host('client'), { made, cache });
-      const before = host.sentBytes();
+      const sentBefore = host.sentBytes();
       const fetching = client.startFetch();
-      while (host.sentBytes() - before < 0.3 * total) await sleep(50);
+      while (host.sentBytes() - sentBefore < 0.3 * total) await sleep(50);
       await daemon.stop('SIGKILL');
       await holder.daemon();
       const { peers, upstream } = bytesOf(await fetching.end());

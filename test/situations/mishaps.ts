@@ -125,7 +125,7 @@ export async function playMishaps(say: (line: string) => void): Promise<void> {
   say(
     `one copy has ${mb(await narBytesOf(made.cacheDir))} MB; the slow line carried ${mb(sent)} MB for narswarm, ${mb(sentForNix)} MB for plain Nix`,
   );
-  const events = [...[...runs.values()], ...daemons].flatMap((process) => process.events);
+  const events = [...runs.values(), ...daemons].flatMap((process) => process.events);
   const kinds = events.filter(({ event }) => event === 'warning').map(({ kind }) => String(kind));
   say('warnings of the updates and daemons:');
   for (const [kind, count] of countLines(kinds)) say(`  ${count} x ${kind}`);
