@@ -32,6 +32,7 @@ function handToMembers(task: Task, { work, where, policy }: HandOverFacts): void
   if (!task.isHelped && leftOf(task) > HAND_OVER_BYTES && policy.areMembersFaster) task.handOver.abort();
   else if (work.atUpstreams.has(task) && policy.areUpstreamsSilent(task.atUpstreamsMs, task.timesLeft)) {
     task.timesLeft++;
+    policy.onLeft();
     if (task.isHelped) policy.onFailedTrial();
     task.isHelped = false;
     task.handOver.abort();

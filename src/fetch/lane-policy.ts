@@ -119,6 +119,11 @@ export class LanePolicy {
     this.#progressAtMs = this.#verifiedAtMs;
   }
 
+  /** Records that a NAR was left to members since upstreams are silent. That counts as a trial of theirs. */
+  onLeft(): void {
+    this.#triedAtMs = this.#now();
+  }
+
   /** Records that an upstream failed to deliver a NAR that it took from peers. */
   onFailedTrial(): void {
     this.#trialEveryMs = Math.min(this.#trialEveryMs * 2, MAX_TRIAL_EVERY_MS);
@@ -206,7 +211,8 @@ export class LanePolicy {
     if (!this.#hasUpstream) return false;
     const now = this.#now();
     const isEarly = now - this.#beganAtMs < PROBE_MS;
-    if (this.#peerBytes === 0) return !isEarly || !anyPeer;
+    const wasLeft = this.#triedAtMs !== -Infinity;
+    if (this.#peerBytes === 0 && !wasLeft) return !isEarly || !anyPeer;
     if (this.#isHeldBack()) this.#heldBackAtMs = now;
     if (isEarly || now - this.#heldBackAtMs < HELD_BACK_MS) return false;
     const upstreamRate = this.#upstreamRate.rate(now);

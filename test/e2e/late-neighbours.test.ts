@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
+import { startCacheProcess } from '../support/cache-process.ts';
 import { assertSound, Lab, narBytesOf } from '../support/lab.ts';
 import { bytesOf, DEAD_CACHE, LanUser, startHolder } from '../support/lan-user.ts';
 import { Lan, requireNamespaces } from '../support/namespaces.ts';
@@ -73,6 +74,25 @@ suite('neighbours that come late or restart', { concurrency: 2 }, () => {
     assert.equal(run.status, 0, run.stderr);
     assert.deepEqual(run.event('subscription')['bytes'], { store: 0, peers: total, upstream: 0 });
     await assertSound(client.store, made.publicKey);
+  });
+
+  test('NARs that a silent cache was asked for come from a late neighbour, even if nothing else is left', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const two = await lab.closure([60_000], 'cache.nixos.org');
+    const host = lan.host('cache');
+    const cache = stack.use(await startCacheProcess(two.cacheDir, host.wrapper));
+    await cache.setFaults([{ kind: 'stall-headers', match: /\.nar\./ }]);
+    const holder = await LanUser.of(lab, lan.host('holder'), { made: two, cache: `file://${two.cacheDir}` });
+    assert.equal((await holder.fetch('--no-lan')).status, 0);
+    const url = `http://${host.ipv4}:${cache.port}`;
+    const client = await LanUser.of(lab, lan.host('client'), { made: two, cache: url });
+    const fetching = client.startFetch();
+    while ((await cache.requests()).filter(({ url: asked }) => asked.includes('.nar.')).length < 2) await sleep(50);
+    await holder.daemon();
+    const run = await fetching.end();
+    assert.equal(bytesOf(run).peers, await narBytesOf(two.cacheDir));
+    assert.equal(run.stderr, ''); // nobody waited until the cache was given up
   });
 
   for (const [what, cache] of [

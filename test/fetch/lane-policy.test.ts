@@ -101,6 +101,17 @@ suite('LanePolicy', () => {
     assert.equal(policy.areUpstreamsSilent(0, 0), true);
   });
 
+  test('a NAR that silent upstreams left to members is not theirs again at once', () => {
+    const { policy, clock } = policyAt();
+    policy.onUpstreamAsked();
+    clock.ms += 4_000;
+    assert.equal(policy.upstreamMayHelp(true), true);
+    policy.onLeft();
+    assert.equal(policy.upstreamMayHelp(true), false);
+    clock.ms += 15_000;
+    assert.equal(policy.upstreamMayHelp(true), true);
+  });
+
   test('without a known peer nobody waits', () => {
     assert.equal(policyAt().policy.upstreamMayHelp(false), true);
   });
