@@ -6,6 +6,7 @@ import type { FileStore } from '../store/file-store.ts';
 import { HashMaps } from './hash-maps.ts';
 import type { PrefetchContext, PrefetchOptions } from './prefetch.ts';
 import type { NearSources } from './near-sources.ts';
+import { readRoots } from './roots.ts';
 import { Target } from './target.ts';
 import type { WalkSources } from './walk.ts';
 import type { Warning } from '../warning.ts';
@@ -50,7 +51,9 @@ export class FetchSources implements WalkSources, AsyncDisposable {
     const wantsTarget = options.holdAll !== true && (options.copy || to !== undefined);
     const asksTarget = wantsTarget && !(options.dryRun === true && (await isAbsentStore(to)));
     const target = asksTarget ? stack.use(new Target(to, { signal })) : undefined; // Nix starts meanwhile
-    const isOptional = options.upstreams.length > 0;
+    // A name or a whole hash map is nothing without the hash map: then its failure ends the fetch, and is told once.
+    const areKnown = options.wholeMaps !== true && readRoots(options.roots).every(({ known }) => known !== undefined);
+    const isOptional = areKnown && options.upstreams.length > 0;
     const onWarning = (warning: Warning): void => tell({ type: 'warning', warning });
     const maps = stack.use(
       new HashMaps({ publishers, publisherTimeoutMs, isOptional }, { store, network, http, signal, onWarning }),

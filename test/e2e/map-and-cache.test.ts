@@ -92,6 +92,17 @@ describe('hash maps and caches', { concurrency: 3 }, () => {
     assert.ok(run.durationMs < SOON_MS, `it took ${run.durationMs} ms`);
   });
 
+  test('a root’s name whose publisher cannot be reached is reported once', async () => {
+    const cache = lab.use(await startHttpCache(made.cacheDir));
+    const gone = publisher.address.replace(/^magnet:/, 'http://127.0.0.1:1/');
+    const run = await fetch('lab', await lab.folder('store'), ['--from', cache.url, '--publisher', gone, ...ALONE]);
+    assertFailure(run, 6, 'INDEX_UNREACHABLE', /ECONNREFUSED/);
+    assert.deepEqual(
+      run.events.filter(({ event }) => event === 'warning'),
+      [],
+    );
+  });
+
   test('a store that nix copy filled is used without a source and read once; a zeroed NAR is fetched again', async () => {
     const store = await filled();
     const alone = ['--no-upstream', '--no-copy', '--scope', 'off'];
