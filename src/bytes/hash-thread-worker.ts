@@ -6,43 +6,59 @@ import { answerQuestions } from './thread.ts';
 /** Bytes of a file that are read at a time. */
 const READ_BYTES = 256 * 1024;
 
-const streams = new Map<number, Hash>();
-let buffer: Buffer | undefined;
+/** Hashes and writes: what the thread does. */
+class HashWork {
+  readonly #streams = new Map<number, Hash>();
+  #buffer: Buffer | undefined;
 
-answerQuestions((question: HashQuestion): string => {
-  switch (question.want) {
-    case 'sha1':
-    case 'sha256':
-      return hash(question.want, question.bytes, 'hex');
-    case 'save': {
-      const digest = hash('sha256', question.bytes, 'hex');
-      if (digest === question.digest) writeFileSync(question.path, question.bytes);
-      return digest;
+  answer(question: HashQuestion): string {
+    switch (question.want) {
+      case 'sha1':
+      case 'sha256':
+        return hash(question.want, question.bytes, 'hex');
+      case 'save': {
+        const digest = hash('sha256', question.bytes, 'hex');
+        if (digest === question.digest) writeFileSync(question.path, question.bytes);
+        return digest;
+      }
+      case 'update':
+        for (const chunk of question.bytes) this.#streamOf(question.stream).update(chunk);
+        if (question.place !== undefined) writeAt(question.place, question.bytes); // still in the processor's cache
+        return '';
+      case 'write':
+        writeAt(question.place, question.bytes);
+        return '';
+      case 'read':
+        return String(this.#read(this.#streamOf(question.stream), question.place, question.lengthBytes));
+      case 'digest': {
+        const digest = this.#streamOf(question.stream).digest('hex');
+        this.#streams.delete(question.stream);
+        return digest;
+      }
+      default:
+        this.#streams.delete(question.stream);
+        return '';
     }
-    case 'update':
-      for (const chunk of question.bytes) streamOf(question.stream).update(chunk);
-      if (question.place !== undefined) writeAt(question.place, question.bytes); // still in the processor's cache
-      return '';
-    case 'write':
-      writeAt(question.place, question.bytes);
-      return '';
-    case 'read':
-      return String(readInto(streamOf(question.stream), question.place, question.lengthBytes));
-    case 'digest': {
-      const digest = streamOf(question.stream).digest('hex');
-      streams.delete(question.stream);
-      return digest;
-    }
-    default:
-      streams.delete(question.stream);
-      return '';
   }
-});
 
-function streamOf(stream: number): Hash {
-  let sha256 = streams.get(stream);
-  if (sha256 === undefined) streams.set(stream, (sha256 = createHash('sha256')));
-  return sha256;
+  #streamOf(stream: number): Hash {
+    let sha256 = this.#streams.get(stream);
+    if (sha256 === undefined) this.#streams.set(stream, (sha256 = createHash('sha256')));
+    return sha256;
+  }
+
+  /** Adds bytes of a file to a stream. @returns the number of bytes read */
+  #read(sha256: Hash, { descriptor, offset }: Place, lengthBytes: number): number {
+    const buffer = (this.#buffer ??= Buffer.allocUnsafeSlow(READ_BYTES));
+    let done = 0;
+    while (done < lengthBytes) {
+      const bytes = readSync(descriptor, buffer, 0, Math.min(READ_BYTES, lengthBytes - done), offset + done);
+      if (bytes === 0) break;
+      sha256.update(buffer.subarray(0, bytes));
+      done += bytes;
+    }
+    return done;
+  }
 }
 
 function writeAt({ descriptor, offset }: Place, chunks: readonly Uint8Array[]): void {
@@ -55,15 +71,5 @@ function writeAt({ descriptor, offset }: Place, chunks: readonly Uint8Array[]): 
     }
 }
 
-/** Adds bytes of a file to a stream. @returns the number of bytes read */
-function readInto(sha256: Hash, { descriptor, offset }: Place, lengthBytes: number): number {
-  buffer ??= Buffer.allocUnsafeSlow(READ_BYTES);
-  let done = 0;
-  while (done < lengthBytes) {
-    const bytes = readSync(descriptor, buffer, 0, Math.min(READ_BYTES, lengthBytes - done), offset + done);
-    if (bytes === 0) break;
-    sha256.update(buffer.subarray(0, bytes));
-    done += bytes;
-  }
-  return done;
-}
+const work = new HashWork();
+answerQuestions((question: HashQuestion): string => work.answer(question));

@@ -33,6 +33,7 @@ const WORTH_A_THREAD_BYTES = 128 * 1024 * 1024;
 /** Bytes of a file that are read at a time without the thread. */
 const READ_BYTES = 1 << 20;
 
+// One thread a process: all transfers share it, those of the exchange as those into the store, and it starts in 40 ms.
 let thread: HashThread | undefined;
 
 /**

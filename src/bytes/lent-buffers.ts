@@ -28,6 +28,7 @@ interface Lent {
   users: number;
 }
 
+// One pool a process: sockets, disks and members lend each other's slices, and a slice knows no owner, only its buffer.
 const free = new Map<number, Buffer[]>();
 let freeBytes = 0;
 const lentOf = new WeakMap<ArrayBufferLike, Lent>();

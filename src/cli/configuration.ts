@@ -1,5 +1,5 @@
 /** Finds the values of a command's options: defaults < config file < environment < flags. */
-import { InvalidArgumentError, type Command, type Option } from 'commander';
+import { Command, InvalidArgumentError, type Option } from 'commander';
 import { NarswarmError } from '../errors.ts';
 import { CONFIG_KEYS, type ConfigKey } from '../config/keys.ts';
 import type { Config, Setting } from '../config/load.ts';
@@ -29,18 +29,22 @@ const OTHERS: Readonly<Record<string, readonly ConfigKey[]>> = { subscribe: ['pu
 /** Options with the meaning of a key but another name. */
 const RENAMED: Readonly<Record<string, Partial<Record<ConfigKey, string>>>> = { key: { key: '--file' } };
 
-const loaded = new WeakMap<Command, Promise<Config>>();
-const origins = new WeakMap<Command, Map<string, string>>();
+/** The program. Keeps what its commands have read from the environment and the config file. */
+export class Program extends Command {
+  /** For each command: where the values of its options stand that are no flags. */
+  readonly whereabouts = new Map<Command, ReadonlyMap<string, string>>();
+  #config: Promise<Config> | undefined;
 
-/** Returns the configuration of a command, read once per process. @throws USAGE if it is malformed */
+  /** Returns the configuration, read once. @throws USAGE if it is malformed */
+  config(): Promise<Config> {
+    const file = this.getOptionValue('config') as string | undefined;
+    return (this.#config ??= import('../config/load.ts').then(({ loadConfig }) => loadConfig({ file })));
+  }
+}
+
+/** Returns the configuration of a command, read once per program. @throws USAGE if it is malformed */
 export function configOf(command: Command): Promise<Config> {
-  const root = rootOf(command);
-  const known = loaded.get(root);
-  if (known !== undefined) return known;
-  const file = root.getOptionValue('config') as string | undefined;
-  const config = import('../config/load.ts').then(({ loadConfig }) => loadConfig({ file }));
-  loaded.set(root, config);
-  return config;
+  return programOf(command).config();
 }
 
 /**
@@ -66,7 +70,7 @@ export async function configure(command: Command): Promise<void> {
     command.setOptionValueWithSource(name, valueOf(option, key, setting), setting.source);
     whereabouts.set(name, setting.where);
   }
-  origins.set(command, whereabouts);
+  programOf(command).whereabouts.set(command, whereabouts);
 }
 
 /** Returns a function that finds the origin of the values of a command's and the program's options. */
@@ -75,7 +79,7 @@ export function originOf(command: Command): OriginOf {
     const given: unknown = command.getOptionValueSourceWithGlobals(name);
     const source = SOURCES.find((known) => known === given) ?? 'default';
     if (source === 'default') return { source, where: '' };
-    if (source !== 'cli') return { source, where: origins.get(command)?.get(name) ?? source };
+    if (source !== 'cli') return { source, where: programOf(command).whereabouts.get(command)?.get(name) ?? source };
     const flags = command.options.filter((option) => option.attributeName() === name);
     const isOff = command.getOptionValue(name) === false;
     return { source, where: (flags.find(({ negate }) => negate === isOff) ?? flags[0])?.long ?? `--${name}` };
@@ -127,6 +131,8 @@ function valueOf(option: Option, key: ConfigKey, { written, where }: Setting): u
   }
 }
 
-function rootOf(command: Command): Command {
-  return command.parent === null ? command : rootOf(command.parent);
+function programOf(command: Command): Program {
+  if (command instanceof Program) return command;
+  if (command.parent === null) throw new TypeError(`${command.name()} is the command of no program`);
+  return programOf(command.parent);
 }

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 
+// commander's commands have no place for them. An entry is written once and ends with its command.
 const examplesOf = new WeakMap<Command, readonly string[]>();
 
 /** Keeps a command's examples for the manual: commander has them only as a text of the help. */

@@ -1,7 +1,7 @@
-import { Command, CommanderError } from 'commander';
+import { CommanderError, type Command } from 'commander';
 import { EXIT_STATUSES } from '../errors.ts';
 import { claimHome } from '../config/home.ts';
-import { configure } from './configuration.ts';
+import { configure, Program } from './configuration.ts';
 import { printTo, printJson, reportFailure } from './output.ts';
 import { VERSION } from '../version.ts';
 
@@ -51,7 +51,7 @@ export function onlyCommand([first = '']: readonly string[]): CommandName | unde
  * @param only the one command to load. Default: all
  */
 export async function program(only?: CommandName): Promise<Command> {
-  const root = new Command('narswarm')
+  const root = new Program('narswarm')
     .description(
       'Prefetches Nix closures over BitTorrent: NARs come from neighbours and from followers of a publisher, and from the binary cache if no peer has them.',
     )

@@ -21,10 +21,13 @@ export interface MutableGetOptions extends DhtOperationOptions {
  */
 export class DhtItems {
   readonly #dht: Client;
+  /** The items that this node gives to others. A private member of the library, which has no other way to add one. */
+  readonly #held: Client['_values'];
   readonly #operations: DhtOperations;
 
   constructor(dht: Client, operations: DhtOperations) {
     this.#dht = dht;
+    this.#held = dht._values;
     this.#operations = operations;
   }
 
@@ -79,7 +82,7 @@ export class DhtItems {
       const refusal = `cannot publish seq ${seq}: the DHT already has ${what}; publish with a higher one`;
       throw new NarswarmError('INDEX_ROLLBACK', refusal, { facts: { seq, newestSeq: newest.seq } });
     }
-    this.#dht._values.set(target.toString('hex'), stored);
+    this.#held.set(target.toString('hex'), stored);
     let takers = 0;
     await this.#operations.until(rest(), (done) => {
       this.#dht.put(stored, (_error, _key, nodes = 0) => {
@@ -97,7 +100,7 @@ export class DhtItems {
     const found = new MutableAnswers(publicKey, salt, (seq) => {
       if (seq >= (options.lowestSeq ?? 0)) settle?.();
     });
-    const held = this.#dht._values.get(target.toString('hex'));
+    const held = this.#held.get(target.toString('hex'));
     if (held !== undefined) {
       found.take(held.sig, signedMessage(salt, held.seq ?? 0, bencode.encode(held.v)), held.k);
       found.holders = 0; // other nodes are counted

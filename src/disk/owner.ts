@@ -1,13 +1,12 @@
+import { randomBytes } from 'node:crypto';
 import { readFile, readlink } from 'node:fs/promises';
 
-let nextNumber = 1;
-
 /**
- * Makes a unique name for a folder or file of this process: `<machine>-<boot>-<pid namespace>-<pid>-<start time>` and a
- * number, since a process may want several. A later process with the same pid gets another name.
+ * Makes a unique name for a folder or file of this process: `<machine>-<boot>-<pid namespace>-<pid>-<start time>` and
+ * random digits, since a process may want several. A later process with the same pid gets another name.
  */
 export async function ownName(): Promise<string> {
-  return `${await machine()}-${process.pid}-${(await startTimeOf(process.pid)) ?? '0'}-${nextNumber++}`;
+  return `${await machine()}-${process.pid}-${(await startTimeOf(process.pid)) ?? '0'}-${randomBytes(6).toString('hex')}`;
 }
 
 /**
@@ -27,8 +26,8 @@ export async function stateOfOwner(name: string): Promise<'alive' | 'gone' | 'un
 
 /** Returns a name for files that a running process leaves to the next one: its owner counts as gone. */
 export function endedName(name: string): string {
-  const [id, boot, namespace, pid, , number] = name.split('-');
-  return [id, boot, namespace, pid, 'ended', number].join('-');
+  const [id, boot, namespace, pid, , digits] = name.split('-');
+  return [id, boot, namespace, pid, 'ended', digits].join('-');
 }
 
 /** Returns the process number in a name of {@link ownName}. */

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, suite, test } from 'node:test';
 import { Command } from 'commander';
-import { configure, originOf, type OriginOf } from '../../src/cli/configuration.ts';
+import { configure, originOf, Program, type OriginOf } from '../../src/cli/configuration.ts';
 import { addKeys, addNetwork, addPeers, networkOptions, type NetworkFlags } from '../../src/cli/shared-options.ts';
 import type { NetworkOptions } from '../../src/swarm/network.ts';
 
@@ -25,7 +25,7 @@ suite('origins of a command’s options', () => {
   /** Parses a command line under a config file; `args` begins with the name of the command. */
   const parsed = async (toml: string, args: readonly string[]): Promise<{ options: NetworkFlags; from: OriginOf }> => {
     await writeFile(file, toml);
-    const root = new Command('narswarm').option('--config <file>').hook('preAction', (_, action) => configure(action));
+    const root = new Program('narswarm').option('--config <file>').hook('preAction', (_, action) => configure(action));
     const command = addKeys(
       addPeers(addNetwork(new Command(args[0]).option('--store <dir>', '', '/default'), { scope: 'lan' })),
     );
@@ -158,7 +158,7 @@ suite('origins of a command’s options', () => {
 
   test('a command without options of the config file does not read it', async () => {
     await writeFile(file, 'nonsense');
-    const root = new Command('narswarm').option('--config <file>').hook('preAction', (_, action) => configure(action));
+    const root = new Program('narswarm').option('--config <file>').hook('preAction', (_, action) => configure(action));
     let ran = false;
     root.addCommand(
       new Command('demo').action(() => {

@@ -371,7 +371,7 @@ suite('gc and those who work on the store', () => {
     const [name = ''] = await readdir(join(store.stateDir, 'collecting')).catch(() => []);
     assert.equal(name, '');
     const { dir } = await PartialSession.open(store);
-    const gone = basename(dir).replace(/-\d+-\d+$/, '-1-1'); // this pid, started at another time
+    const gone = basename(dir).replace(/-\d+-\w+$/, '-1-1'); // this pid, started at another time
     await mkdir(join(store.stateDir, 'collecting', gone), { recursive: true });
     assert.equal((await collect(store, [])).order.length, 4);
   });
@@ -448,7 +448,7 @@ suite('leftovers', () => {
     const store = await sample(t);
     const session = await PartialSession.open(store);
     await writeFile(session.path('mine'), 'half of it');
-    const gone = session.dir.replace(/-\d+-\d+$/, '-1-1');
+    const gone = session.dir.replace(/-\d+-\w+$/, '-1-1');
     await mkdir(gone);
     const old = (Date.now() - 10 * DAY_MS) / 1000;
     const files = [join(gone, 'half'), `${store.dir}/x.narinfo.0123abcd.tmp`, `${store.stateDir}/y.0123abcd.tmp`];
