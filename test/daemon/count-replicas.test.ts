@@ -4,24 +4,15 @@ import { test, type TestContext } from 'node:test';
 import { Census } from '../../src/daemon/census.ts';
 import { countReplicas, type CountContext } from '../../src/daemon/count-replicas.ts';
 import { prefixOf } from '../../src/exchange/messages.ts';
-import { OfferedEditions } from '../../src/index/editions.ts';
-import type { Verdict } from '../../src/serve/shared-nars.ts';
-import { Gate } from '../../src/serve/gate.ts';
-import { HeldNars } from '../../src/serve/held-nars.ts';
-import { NarOffer } from '../../src/serve/nar-offer.ts';
 import { Catalogue } from '../../src/store/catalogue.ts';
 import type { CatalogueEntry } from '../../src/store/catalogue-entry.ts';
-import { LastServed } from '../../src/store/last-served.ts';
 import { startMember, type MadeMember } from '../exchange/exchange-fixture.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
+import { judgedOffer, type JudgedOffer } from '../serve/offer-fixture.ts';
 import { entryFor, filledStore } from '../store/store-fixture.ts';
-import { failOnWarning } from '../support/no-warnings.ts';
 
-interface Holder extends CountContext {
-  readonly offer: NarOffer;
+interface Holder extends Omit<CountContext, 'offer'>, JudgedOffer {
   readonly entries: readonly CatalogueEntry[];
-  /** Returns the number of narinfos whose signature was judged so far. */
-  readonly judged: () => number;
 }
 
 /** Returns a machine that holds three NARs outside of any root. */
@@ -30,24 +21,10 @@ async function holder(t: TestContext, { members }: MadeMember): Promise<Holder> 
   const catalogue = await Catalogue.open(store);
   const entries = await Promise.all([LEAF, NOTE, TOP].map((hash) => entryFor(store, hash)));
   await catalogue.add(entries);
-  let judged = 0;
-  const judge = async (): Promise<Verdict> => ({ isShared: ++judged > 0 });
-  const shared = { judge, includes: async () => (await judge()).isShared, stillHolds: () => true };
-  const served = new LastServed(store, failOnWarning);
-  const gate = new Gate(store, catalogue, shared);
-  const offer = new NarOffer({
-    store,
-    catalogue,
-    gate,
-    held: new HeldNars(shared),
-    shared,
-    served,
-    maps: new OfferedEditions(),
-  });
-  t.after(() => offer.close());
+  const { offer, judged } = judgedOffer(t, { store, catalogue });
   const [now, signal] = [() => new Date(), new AbortController().signal];
   const census = new Census(members, () => false);
-  return { store, catalogue, census, offer, now, signal, entries, judged: () => judged };
+  return { store, catalogue, census, offer, now, signal, entries, judged };
 }
 
 test('without other machines, no NAR is examined', async (t) => {

@@ -9,7 +9,7 @@ import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
-import { startCacheProcess } from '../support/cache-process.ts';
+import { startCacheProcess, type CacheProcess } from '../support/cache-process.ts';
 import { assertSound, Lab, mirrorOf, narBytesOf, requisites, type Run } from '../support/lab.ts';
 import { bytesOf, DEAD_CACHE, LanUser, startHolder } from '../support/lan-user.ts';
 import { wrongClock } from '../support/wrong-clock.ts';
@@ -48,6 +48,26 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     const host = lan.host('cache', { upKbit: 500, ...options });
     const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
     return `http://${options.addresses === 'ula' ? `[${host.ula}]` : host.ipv4}:${cache.port}`;
+  }
+
+  /** Somebody who can fetch everything, and one who must ask a cache that never answers a request for a NAR. */
+  async function besideSilentCache(stack: AsyncDisposableStack): Promise<{
+    readonly holds: LanUser;
+    readonly client: LanUser;
+    readonly cache: CacheProcess;
+    /** Resolves once the cache was asked for a NAR. */
+    readonly isAsked: () => Promise<void>;
+  }> {
+    const lan = stack.use(Lan.open());
+    const host = lan.host('cache');
+    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
+    await cache.setFaults([{ kind: 'stall-headers', match: /\.nar\./ }]);
+    const holds = await userOf(lan.host('holder'), `file://${made.cacheDir}`);
+    const client = await userOf(lan.host('client'), `http://${host.ipv4}:${cache.port}`);
+    const isAsked = async (): Promise<void> => {
+      while (!(await cache.requests()).some(({ url }) => url.includes('.nar.'))) await sleep(50);
+    };
+    return { holds, client, cache, isAsked };
   }
 
   test('with subscribe and update on two machines, the second one gets everything from the first', async () => {
@@ -133,15 +153,10 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
 
   test('what a silent cache was asked for comes from a neighbour that is found later', async () => {
     await using stack = new AsyncDisposableStack();
-    const lan = stack.use(Lan.open());
-    const host = lan.host('cache');
-    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
-    await cache.setFaults([{ kind: 'stall-headers', match: /\.nar\./ }]);
-    const holds = await userOf(lan.host('holder'), `file://${made.cacheDir}`);
+    const { holds, client, isAsked } = await besideSilentCache(stack);
     assert.equal((await holds.fetch('--no-lan')).status, 0);
-    const client = await userOf(lan.host('client'), `http://${host.ipv4}:${cache.port}`);
     const fetching = client.startFetch();
-    while (!(await cache.requests()).some(({ url }) => url.includes('.nar.'))) await sleep(50);
+    await isAsked();
     await holds.daemon();
     const run = await fetching.end();
     assert.deepEqual(bytesOf(run), { total, store: 0, peers: total, upstream: 0 });
@@ -150,15 +165,10 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
 
   test('with a cache that is gone, a fetch waits for a neighbour that has nothing yet', async () => {
     await using stack = new AsyncDisposableStack();
-    const lan = stack.use(Lan.open());
-    const host = lan.host('cache');
-    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
-    await cache.setFaults([{ kind: 'stall-headers', match: /\.nar\./ }]);
-    const holds = await userOf(lan.host('holder'), `file://${made.cacheDir}`);
-    const client = await userOf(lan.host('client'), `http://${host.ipv4}:${cache.port}`);
+    const { holds, client, cache, isAsked } = await besideSilentCache(stack);
     await holds.daemon();
     const fetching = client.startFetch();
-    while (!(await cache.requests()).some(({ url }) => url.includes('.nar.'))) await sleep(50);
+    await isAsked();
     await cache.stop();
     await fetching.event('warning', ({ kind }) => kind === 'peers-again');
     assert.equal((await holds.fetch('--no-lan')).status, 0); // the daemon gives it from now on

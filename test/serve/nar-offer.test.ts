@@ -8,27 +8,23 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { prefixOf, type FilePrefix } from '../../src/exchange/messages.ts';
 import { PieceSet } from '../../src/exchange/piece-set.ts';
 import { buildIndex } from '../../src/index/build.ts';
-import { OfferedEditions, seedEdition } from '../../src/index/editions.ts';
+import { seedEdition } from '../../src/index/editions.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { parseManifest } from '../../src/index/manifest.ts';
 import { asFileHash } from '../../src/nix/hash.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import type { PublicKey } from '../../src/nix/signature.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
-import { Gate } from '../../src/serve/gate.ts';
-import type { Verdict } from '../../src/serve/shared-nars.ts';
-import { HeldNars } from '../../src/serve/held-nars.ts';
-import { NarOffer } from '../../src/serve/nar-offer.ts';
 import { StoreOffer } from '../../src/serve/store-offer.ts';
 import { describeNar } from '../../src/store/describe-nar.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { Catalogue } from '../../src/store/catalogue.ts';
 import type { CatalogueEntry } from '../../src/store/catalogue-entry.ts';
-import { LastServed, readLastServed } from '../../src/store/last-served.ts';
+import { readLastServed } from '../../src/store/last-served.ts';
 import { GOLDEN, KEY as MAP_KEY, NOW } from '../index/fixtures.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { entryFor, filledStore, infoOf, KEY, unchecked } from '../store/store-fixture.ts';
-import { failOnWarning } from '../support/no-warnings.ts';
+import { judgedOffer } from './offer-fixture.ts';
 
 interface Scene {
   readonly store: FileStore;
@@ -153,30 +149,16 @@ test('looks into a NAR that it withholds, and into a narinfo, once for everybody
   const entry = await entryFor(store, LEAF);
   await catalogue.add([entry]);
   for (const isShared of [true, false]) {
-    let looks = 0;
-    const judge = async (): Promise<Verdict> => ({ isShared: ++looks > 0 && isShared });
-    const shared = { judge, includes: async () => (await judge()).isShared, stillHolds: () => true };
-    const gate = new Gate(store, catalogue, shared);
-    const served = new LastServed(store, failOnWarning);
-    const offer = new NarOffer({
-      store,
-      catalogue,
-      gate,
-      held: new HeldNars(shared),
-      shared,
-      served,
-      maps: new OfferedEditions(),
-    });
-    t.after(() => offer.close());
+    const { offer, judged } = judgedOffer(t, { store, catalogue }, { isShared });
     for (let times = 0; times < 3; times++)
       assert.equal((await offer.narInfo(parseStoreHash(LEAF))) !== undefined, isShared);
-    assert.equal(looks, 1);
+    assert.equal(judged(), 1);
     for (let times = 0; times < 3; times++) {
       const opened = await offer.open(entry.fileHash, ASKED);
       assert.equal(typeof opened !== 'string', isShared);
       if (typeof opened !== 'string') await opened[Symbol.asyncDispose]();
     }
-    assert.equal(looks, 2);
+    assert.equal(judged(), 2);
   }
 });
 

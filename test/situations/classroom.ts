@@ -5,12 +5,11 @@
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { startCacheProcess } from '../support/cache-process.ts';
 import { falsify } from '../support/falsify.ts';
-import { Lab, mirrorOf, type Run } from '../support/lab.ts';
-import { Lan } from '../support/namespaces.ts';
+import { mirrorOf, type Run } from '../support/lab.ts';
 import { countLines, mb } from './figures.ts';
-import { Seat, sourcesOf, type NixSettings } from './seat.ts';
+import { openHouse } from './house.ts';
+import { sourcesOf, type Seat } from './seat.ts';
 import { formatTable } from './table.ts';
 
 /** A few large NARs, many small ones: 6 MB. */
@@ -18,7 +17,6 @@ const BLOBS = [2_500_000, 1_200_000, 600_000, ...Array.from({ length: 40 }, (_, 
 const LINE_KBIT = 8_000;
 const PORT = 6881;
 const HTTP_PORT = 8081;
-const CACHE_PORT = 8080;
 const PUPILS = 8;
 
 const firewall = { tcp: [PORT], udp: [PORT, 6771] };
@@ -26,15 +24,11 @@ const config = `port = ${PORT}\ndht-port = ${PORT}`;
 
 /** @param say called with each line for people */
 export async function playClassroom(say: (line: string) => void): Promise<void> {
-  await using lab = await Lab.open();
-  await using lan = Lan.open();
-  const made = await lab.closure(BLOBS, 'desktop');
-  const cacheHost = lan.host('cache', { upKbit: LINE_KBIT });
-  await using _cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
-  const nix: NixSettings = { substituter: `http://${cacheHost.ipv4}:${CACHE_PORT}`, publicKey: made.publicKey };
+  await using house = await openHouse(BLOBS, { signer: 'desktop', lineKbit: LINE_KBIT });
+  const { made, cacheHost, nix } = house;
 
   say('the server fetches the closure through the slow line and publishes it');
-  const server = await Seat.make(lab, lan, 'server', nix, {
+  const server = await house.seat('server', {
     config: `${config}\nhttp-port = ${HTTP_PORT}`,
     firewall: { tcp: [...firewall.tcp, HTTP_PORT], udp: firewall.udp },
   });
@@ -54,7 +48,7 @@ export async function playClassroom(say: (line: string) => void): Promise<void> 
 
   say('three machines fetch it, too');
   const [liar, sleeper, victim] = await Promise.all(
-    ['liar', 'sleeper', 'victim'].map((name) => Seat.make(lab, lan, name, nix, { config, firewall })),
+    ['liar', 'sleeper', 'victim'].map((name) => house.seat(name, { config, firewall })),
   );
   assert.ok(liar && sleeper && victim);
   for (const run of await Promise.all([liar, sleeper, victim].map(fetch))) assert.equal(run.status, 0, run.stderr);
@@ -65,8 +59,7 @@ export async function playClassroom(say: (line: string) => void): Promise<void> 
 
   say(`${PUPILS} machines come; one of the three lies, one falls asleep, one is killed`);
   const pupils: Seat[] = [];
-  for (let index = 1; index <= PUPILS; index++)
-    pupils.push(await Seat.make(lab, lan, `pupil-${index}`, nix, { config, firewall }));
+  for (let index = 1; index <= PUPILS; index++) pupils.push(await house.seat(`pupil-${index}`, { config, firewall }));
   const pupilDaemons = await Promise.all(pupils.map((seat) => seat.service('daemon', '--publisher', address)));
   const sentBefore = cacheHost.sentBytes();
   const fetches = pupils.map((seat) => fetch(seat));
@@ -75,16 +68,14 @@ export async function playClassroom(say: (line: string) => void): Promise<void> 
   const runs = await Promise.all(fetches);
   const sentForPupils = cacheHost.sentBytes() - sentBefore;
 
-  const witness = await Seat.make(lab, lan, 'witness', nix, { config, firewall });
+  const witness = await house.seat('witness', { config, firewall });
   const { stdout, stderr } = await witness.runPlain(...fetchArgs(witness));
   say('one more comes later, and sees:');
   for (const line of `${stderr}${stdout}`.trimEnd().split('\n')) say(`  ${line}`);
   say('the same eight with plain Nix, each into a fresh store');
   const beforeNix = cacheHost.sentBytes();
   const plain = await Promise.all(
-    pupils.map(async (_, index) =>
-      (await Seat.make(lab, lan, `plain-${index + 1}`, nix, { firewall })).plainNix(made.root),
-    ),
+    pupils.map(async (_, index) => (await house.seat(`plain-${index + 1}`, { firewall })).plainNix(made.root)),
   );
   const sentForNix = cacheHost.sentBytes() - beforeNix;
 

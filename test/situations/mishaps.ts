@@ -8,18 +8,16 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import assert from 'node:assert/strict';
-import { startCacheProcess } from '../support/cache-process.ts';
 import { falsify } from '../support/falsify.ts';
-import { assertSound, Lab, narBytesOf, type CliProcess, type Run } from '../support/lab.ts';
-import { Lan } from '../support/namespaces.ts';
+import { assertSound, narBytesOf, type CliProcess, type Run } from '../support/lab.ts';
 import { bytesFrom, countLines, kB, mb } from './figures.ts';
-import { Seat, type NixSettings, type Timed } from './seat.ts';
+import { openHouse } from './house.ts';
+import type { Seat, Timed } from './seat.ts';
 import { formatTable } from './table.ts';
 
 /** A few large NARs, some small ones: 20 MB. */
 const BLOBS = [8_000_000, 5_000_000, 3_000_000, 2_000_000, ...Array.from({ length: 50 }, (_, at) => 1_500 * (at + 1))];
 const LINE_KBIT = 20_000;
-const CACHE_PORT = 8080;
 const NAMES = ['liar', 'sleeper', 'victim', 'late', 'cut-off', ...Array.from({ length: 8 }, (_, at) => `m${at + 6}`)];
 /** Times from the start of the updates. */
 const MISHAP_AFTER_MS = 5_000;
@@ -34,13 +32,9 @@ type DatedRun = Run & { readonly atS: number };
 
 /** @param say called with each line for people */
 export async function playMishaps(say: (line: string) => void): Promise<void> {
-  await using lab = await Lab.open();
-  await using lan = Lan.open();
-  const made = await lab.closure(BLOBS, 'cache.nixos.org');
-  const cacheHost = lan.host('cache', { upKbit: LINE_KBIT });
-  await using _cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
-  const nix: NixSettings = { substituter: `http://${cacheHost.ipv4}:${CACHE_PORT}`, publicKey: made.publicKey };
-  const seats = await Promise.all(NAMES.map((name) => Seat.make(lab, lan, name, nix, { firewall })));
+  await using house = await openHouse(BLOBS, { signer: 'cache.nixos.org', lineKbit: LINE_KBIT });
+  const { made, cacheHost } = house;
+  const seats = await Promise.all(NAMES.map((name) => house.seat(name, { firewall })));
   const [liar, sleeper, victim, late, cutOff] = seats;
   assert.ok(liar && sleeper && victim && late && cutOff);
 

@@ -5,17 +5,14 @@
  */
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startCacheProcess } from '../support/cache-process.ts';
-import { Lab } from '../support/lab.ts';
-import { Lan } from '../support/namespaces.ts';
 import { bytesFrom, kB, mb } from './figures.ts';
-import { Seat, type NixSettings } from './seat.ts';
+import { openHouse } from './house.ts';
+import type { Seat } from './seat.ts';
 import { formatTable } from './table.ts';
 
 /** A few large NARs, some small ones: 16 MB. */
 const BLOBS = [8_000_000, 4_000_000, 2_000_000, 1_000_000, ...Array.from({ length: 30 }, (_, at) => 1_500 * (at + 1))];
 const LINE_KBIT = 20_000;
-const CACHE_PORT = 8080;
 const MACHINES = 8;
 /** Time from the start until one update is stopped and another one is killed. */
 const MISHAP_AFTER_MS = 4_000;
@@ -25,15 +22,11 @@ const firewall = { tcp: Array.from({ length: 8 }, (_, at) => 16_277 + at), udp: 
 
 /** @param say called with each line for people */
 export async function playNeighbours(say: (line: string) => void): Promise<void> {
-  await using lab = await Lab.open();
-  await using lan = Lan.open();
-  const made = await lab.closure(BLOBS, 'cache.nixos.org');
-  const cacheHost = lan.host('cache', { upKbit: LINE_KBIT });
-  await using _cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
-  const nix: NixSettings = { substituter: `http://${cacheHost.ipv4}:${CACHE_PORT}`, publicKey: made.publicKey };
+  await using house = await openHouse(BLOBS, { signer: 'cache.nixos.org', lineKbit: LINE_KBIT });
+  const { made, cacheHost } = house;
 
   const seats: Seat[] = [];
-  for (let index = 1; index <= MACHINES; index++) seats.push(await Seat.make(lab, lan, `m${index}`, nix, { firewall }));
+  for (let index = 1; index <= MACHINES; index++) seats.push(await house.seat(`m${index}`, { firewall }));
   for (const seat of seats) {
     const run = await seat.run('subscribe', 'sys', made.root);
     assert.equal(run.status, 0, run.stderr);

@@ -8,14 +8,13 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import assert from 'node:assert/strict';
-import { startCacheProcess } from '../support/cache-process.ts';
 import type { ServedRequest } from '../support/http-cache.ts';
 import { falsify } from '../support/falsify.ts';
 import { nextGeneration } from '../support/generations.ts';
-import { Lab, narBytesOf, readNarInfos, type CliProcess, type Run } from '../support/lab.ts';
-import { Lan } from '../support/namespaces.ts';
+import { narBytesOf, readNarInfos, type CliProcess, type Run } from '../support/lab.ts';
 import { bytesFrom, countLines, kB, mb } from './figures.ts';
-import { Seat, type NixSettings } from './seat.ts';
+import { openHouse } from './house.ts';
+import type { Seat } from './seat.ts';
 import { formatTable } from './table.ts';
 
 /** A few large NARs, some small ones: 15 MB. */
@@ -28,7 +27,6 @@ const CHANGES: readonly (readonly [blob: number, bytes: number])[] = [
 ];
 const NIGHTS = 3;
 const LINE_KBIT = 20_000;
-const CACHE_PORT = 8080;
 const MACHINES = 12;
 const KILLED_AFTER_MS = 1_500;
 
@@ -36,18 +34,14 @@ const firewall = { tcp: Array.from({ length: 8 }, (_, at) => 16_277 + at), udp: 
 
 /** @param say called with each line for people */
 export async function playNights(say: (line: string) => void): Promise<void> {
-  await using lab = await Lab.open();
-  await using lan = Lan.open();
-  let made = await lab.closure(BLOBS, 'cache.nixos.org');
-  const cacheHost = lan.host('cache', { upKbit: LINE_KBIT });
-  await using cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
-  const nix: NixSettings = { substituter: `http://${cacheHost.ipv4}:${CACHE_PORT}`, publicKey: made.publicKey };
+  await using house = await openHouse(BLOBS, { signer: 'cache.nixos.org', lineKbit: LINE_KBIT });
+  const { cacheHost, cache } = house;
+  let { made } = house;
 
   const seats: Seat[] = [];
-  for (let index = 1; index <= MACHINES; index++) seats.push(await Seat.make(lab, lan, `m${index}`, nix, { firewall }));
+  for (let index = 1; index <= MACHINES; index++) seats.push(await house.seat(`m${index}`, { firewall }));
   const plainSeats: Seat[] = [];
-  for (let index = 1; index <= MACHINES; index++)
-    plainSeats.push(await Seat.make(lab, lan, `plain-${index}`, nix, { firewall }));
+  for (let index = 1; index <= MACHINES; index++) plainSeats.push(await house.seat(`plain-${index}`, { firewall }));
   const [sleeper, victim, liar] = seats;
   assert.ok(sleeper && victim && liar);
   for (const seat of seats) {
