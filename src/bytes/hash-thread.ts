@@ -33,51 +33,68 @@ const WORTH_A_THREAD_BYTES = 128 * 1024 * 1024;
 /** Bytes of a file that are read at a time without the thread. */
 const READ_BYTES = 1 << 20;
 
-// One thread a process: all transfers share it, those of the exchange as those into the store, and it starts in 40 ms.
-let thread: HashThread | undefined;
-
 /**
- * Starts the thread that hashes and writes, if the transfer is large enough and there is a second processor. Without
- * the thread, all work here runs on the caller's thread.
+ * Hashes and writes: in a thread of its own once a large transfer is expected, until then and after the thread has ended
+ * on the caller's thread.
  */
-export function hashInThread(expectedBytes: number): void {
-  if (expectedBytes >= WORTH_A_THREAD_BYTES && availableParallelism() > 1) thread ??= new HashThread();
-}
+export class HashThread implements AsyncDisposable {
+  #thread: Thread<HashQuestion, string> | undefined;
+  #nextStream = 1;
 
-/** Returns the thread. Undefined if it has ended: then its work is done here. */
-function running(): HashThread | undefined {
-  if (thread?.hasEnded === true) thread = undefined;
-  return thread;
-}
+  /** Starts the thread, if the transfer is large enough and there is a second processor. */
+  startFor(expectedBytes: number): void {
+    if (expectedBytes < WORTH_A_THREAD_BYTES || availableParallelism() === 1) return;
+    this.#thread ??= new Thread(workerBeside(import.meta.url, 'hash-thread-worker'));
+  }
 
-/** Returns the SHA-1 in lower-case hex. The bytes must not change meanwhile. */
-export function sha1(bytes: Uint8Array): string | Promise<string> {
-  return running()?.ask({ want: 'sha1', bytes }) ?? hash('sha1', bytes, 'hex');
-}
+  /** Returns the SHA-1 in lower-case hex. The bytes must not change meanwhile. */
+  sha1(bytes: Uint8Array): string | Promise<string> {
+    return this.#running()?.ask({ want: 'sha1', bytes }) ?? hash('sha1', bytes, 'hex');
+  }
 
-/** Returns the SHA-256 in lower-case hex. The bytes must not change meanwhile. */
-export function sha256(bytes: Uint8Array): string | Promise<string> {
-  return running()?.ask({ want: 'sha256', bytes }) ?? hash('sha256', bytes, 'hex');
-}
+  /** Returns the SHA-256 in lower-case hex. The bytes must not change meanwhile. */
+  sha256(bytes: Uint8Array): string | Promise<string> {
+    return this.#running()?.ask({ want: 'sha256', bytes }) ?? hash('sha256', bytes, 'hex');
+  }
 
-/**
- * Writes a file with these bytes if their SHA-256 is `digest`. The bytes must not change meanwhile.
- *
- * @returns the SHA-256 in lower-case hex; undefined without the thread: then nothing is hashed nor written
- * @throws the system's error, with its code
- */
-export function saveInThread(path: string, bytes: Uint8Array, digest: string): Promise<string> | undefined {
-  return running()?.ask({ want: 'save', bytes, digest, path });
-}
+  /**
+   * Writes a file with these bytes if their SHA-256 is `digest`. The bytes must not change meanwhile.
+   *
+   * @returns the SHA-256 in lower-case hex; undefined without the thread: then nothing is hashed nor written
+   * @throws the system's error, with its code
+   */
+  save(path: string, bytes: Uint8Array, digest: string): Promise<string> | undefined {
+    return this.#running()?.ask({ want: 'save', bytes, digest, path });
+  }
 
-/**
- * Writes adjacent chunks to a place. They must not change, nor the file be closed, until the promise is settled.
- *
- * @returns undefined without the thread: then nothing is written
- * @throws the system's error, with its code
- */
-export function writeInThread(place: Place, chunks: readonly Uint8Array[]): Promise<unknown> | undefined {
-  return running()?.ask({ want: 'write', bytes: chunks, place });
+  /**
+   * Writes adjacent chunks to a place. They must not change, nor the file be closed, until the promise is settled.
+   *
+   * @returns undefined without the thread: then nothing is written
+   * @throws the system's error, with its code
+   */
+  write(place: Place, chunks: readonly Uint8Array[]): Promise<unknown> | undefined {
+    return this.#running()?.ask({ want: 'write', bytes: chunks, place });
+  }
+
+  /** Begins a SHA-256 over chunks. */
+  newSha256(): Sha256 {
+    const thread = this.#running();
+    return thread === undefined ? new OwnSha256() : new ThreadSha256(thread, this.#nextStream++);
+  }
+
+  /** Ends the thread and its present work. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const thread = this.#thread;
+    this.#thread = undefined;
+    await thread?.close();
+  }
+
+  /** Returns the thread. Undefined if it has ended: then its work is done here. */
+  #running(): Thread<HashQuestion, string> | undefined {
+    if (this.#thread?.hasEnded === true) this.#thread = undefined;
+    return this.#thread;
+  }
 }
 
 /** A SHA-256 over chunks. */
@@ -97,11 +114,6 @@ export interface Sha256 {
   digest(): Promise<string>;
   /** Ends it without a digest. */
   forget(): void;
-}
-
-export function newSha256(): Sha256 {
-  const owner = running();
-  return owner === undefined ? new OwnSha256() : new ThreadSha256(owner);
 }
 
 class OwnSha256 implements Sha256 {
@@ -136,13 +148,13 @@ class OwnSha256 implements Sha256 {
 
 class ThreadSha256 implements Sha256 {
   readonly writes = true;
-  readonly #thread: HashThread;
+  readonly #thread: Thread<HashQuestion, string>;
   readonly #stream: number;
   #isOver = true;
 
-  constructor(owner: HashThread) {
-    this.#thread = owner;
-    this.#stream = owner.newStream();
+  constructor(thread: Thread<HashQuestion, string>, stream: number) {
+    this.#thread = thread;
+    this.#stream = stream;
   }
 
   update(chunks: readonly Uint8Array[], place?: Place): Promise<unknown> {
@@ -163,22 +175,5 @@ class ThreadSha256 implements Sha256 {
   forget(): void {
     if (!this.#isOver) void this.#thread.ask({ want: 'forget', stream: this.#stream }).catch(() => undefined);
     this.#isOver = true;
-  }
-}
-
-class HashThread {
-  readonly #thread = new Thread<HashQuestion, string>(workerBeside(import.meta.url, 'hash-thread-worker'));
-  #nextStream = 1;
-
-  get hasEnded(): boolean {
-    return this.#thread.hasEnded;
-  }
-
-  newStream(): number {
-    return this.#nextStream++;
-  }
-
-  ask(question: HashQuestion): Promise<string> {
-    return this.#thread.ask(question);
   }
 }

@@ -1,3 +1,4 @@
+import type { HashThread } from '../bytes/hash-thread.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { DownloadMemory } from './download-memory.ts';
 import type { DownloadSource } from './download-source.ts';
@@ -8,6 +9,8 @@ import type { Sink } from './sink.ts';
 
 /** Where files go, and who hears of them. */
 export interface FileOptions {
+  /** Computes the SHA-1 of what arrives. */
+  readonly hashThread: HashThread;
   /**
    * True if pieces are given only to members that want them. Then the SHA-1 of pieces is not checked if the SHA-256 of
    * the whole file follows in a moment. Default: false.

@@ -1,4 +1,3 @@
-import { sha1 } from '../bytes/hash-thread.ts';
 import { giveBack } from '../bytes/lent-buffers.ts';
 import { noteGoodBytes } from '../discovery/peer-table.ts';
 import type { FileHash } from '../nix/brands.ts';
@@ -116,7 +115,7 @@ export class FileDownload implements PickFile {
   async #takeUnproven(arrived: Arrived): Promise<void> {
     const { source, asked, bytes } = arrived;
     const isOne = asked.lengthBytes === this.sizeBytes;
-    const digest = isOne ? '' : await sha1(bytes);
+    const digest = isOne ? '' : await this.#context.options.hashThread.sha1(bytes);
     if (!(await this.#settle(asked))) return;
     if (isOne) {
       await (await this.#open()).putPiece(0, bytes, source.member.peer.address);
@@ -137,7 +136,7 @@ export class FileDownload implements PickFile {
     const before = asked.from > start ? await (await this.#open()).read(start, asked.from - start) : undefined;
     const piece = before === undefined ? bytes : Buffer.concat([before, bytes]);
     const isChecked = before !== undefined || !this.#isSoonWhole(source);
-    if (isChecked && (await sha1(piece)) !== sha1Of(pieces, unit.index)) {
+    if (isChecked && (await options.hashThread.sha1(piece)) !== sha1Of(pieces, unit.index)) {
       giveBack(bytes);
       if (before === undefined) onLie(source, this.file);
       unit.from = start; // either of two senders may have lied: the next one sends all of it

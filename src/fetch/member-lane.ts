@@ -1,4 +1,5 @@
 import { open } from 'node:fs/promises';
+import type { HashThread } from '../bytes/hash-thread.ts';
 import { Download } from '../exchange/download.ts';
 import type { Members } from '../exchange/members.ts';
 import type { Rival } from '../exchange/rivals.ts';
@@ -16,6 +17,7 @@ import type { Task } from './task.ts';
 export interface MemberLaneOptions {
   readonly members: Members;
   readonly line: Line;
+  readonly hashThread: HashThread;
   /** False if fetched NARs are given to ordinary BitTorrent clients at once: then each piece is checked. */
   readonly leavesUnchecked: boolean;
   readonly files: TaskFiles;
@@ -57,12 +59,13 @@ export class MemberLane implements AsyncDisposable {
   readonly #others = new Map<FileHash, Rival | undefined>();
 
   constructor(options: MemberLaneOptions) {
-    const { members, line, leavesUnchecked, policy, tell, onNews } = options;
+    const { members, line, hashThread, leavesUnchecked, policy, tell, onNews } = options;
     this.#options = options;
     members.on('member', this.#onMember);
     this.#download = new Download({
       members,
       line,
+      hashThread,
       leavesUnchecked,
       open: (file) => this.#open(file),
       onBytes: ({ peer: { address } }, bytes) => tell({ type: 'nar-bytes', source: 'peers', origin: address, bytes }),

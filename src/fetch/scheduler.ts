@@ -1,5 +1,4 @@
 import type { NarInfo } from '../nix/narinfo.ts';
-import { hashInThread } from '../bytes/hash-thread.ts';
 import { RateLimit, type DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
@@ -131,7 +130,7 @@ export class Scheduler {
       throw unavailable(jobs[0], 'there is neither an upstream nor a peer to ask');
     }
     await this.#files.begin();
-    hashInThread(jobs.reduce((sum, job) => sum + job.sizeBytes, 0));
+    this.#options.session.hashThread.startFor(jobs.reduce((sum, job) => sum + job.sizeBytes, 0));
     const linked = AbortSignal.any([signal, this.#stop.signal]);
     this.#signal = linked;
     this.#members = network && this.#meet(network, linked);
@@ -211,6 +210,7 @@ export class Scheduler {
     return new MemberLane({
       members: network.members,
       line: network.swarm.peers.line,
+      hashThread: this.#options.session.hashThread,
       leavesUnchecked: !network.givesTorrents,
       files: this.#files,
       atUpstreams: this.#work.atUpstreams,

@@ -66,7 +66,9 @@ export class TaskFiles {
       task.isOfMembers = false;
       return undefined;
     }
-    task.partial = await PartialNar.open(this.#session.path(job.fileHash), job, this.#session.leftovers);
+    const { leftovers, hashThread } = this.#session;
+    const path = this.#session.path(job.fileHash);
+    task.partial = await PartialNar.open(path, job, leftovers, hashThread);
     this.#partials.add(task.partial);
     if (task.partial.heldBytes > 0) task.isOfMembers = false; // an earlier run may have got them from any source
     if (!this.#begun.has(job.fileHash)) this.#tell({ type: 'nar-kept', bytes: task.partial.heldBytes });

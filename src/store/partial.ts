@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import { unlink } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
+import { HashThread } from '../bytes/hash-thread.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { PIECE_HASH_BYTES, pieceLengthOf, type NarTorrent } from '../torrent/canonical.ts';
 import type { PartialBytes } from './partial-bytes/bytes.ts';
@@ -65,17 +66,23 @@ export class PartialNar implements AsyncDisposable {
    * @param expected size in bytes and SHA-256 of the whole NAR file, and its torrent if known
    * @param leftovers paths of the existing partial files. A small NAR looks only for these, and adds the one that it
    *   writes
+   * @param thread hashes and writes. Default: all of it is done on this thread
    * @throws STORE_FULL, STORE_UNWRITABLE
    */
-  static async open(path: string, expected: Expected, leftovers = new Set<string>()): Promise<PartialNar> {
+  static async open(
+    path: string,
+    expected: Expected,
+    leftovers = new Set<string>(),
+    thread = new HashThread(),
+  ): Promise<PartialNar> {
     const { sizeBytes } = expected;
     if (sizeBytes <= MEMORY_BYTES) {
-      const memory = new BytesInMemory(path, sizeBytes, leftovers);
+      const memory = new BytesInMemory(path, sizeBytes, leftovers, thread);
       const small = new PartialNar(path, expected, memory);
       if (leftovers.has(path)) await small.#recover(await memory.takeOver());
       return small;
     }
-    const file = await BytesInFile.open(path, sizeBytes);
+    const file = await BytesInFile.open(path, sizeBytes, thread);
     try {
       const foundBytes = await file.foundBytes();
       const saved = foundBytes > 0 ? SavedPieces.read(path, sizeBytes) : undefined;

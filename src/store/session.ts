@@ -1,6 +1,7 @@
 import type { Stats } from 'node:fs';
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { HashThread } from '../bytes/hash-thread.ts';
 import { inState } from './state-folder.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import { CLAIMS, type SessionKind } from './claims.ts';
@@ -26,6 +27,8 @@ export class PartialSession implements AsyncDisposable {
   readonly claims = new Set<string>();
   /** Paths of partial files in the folder: inherited ones, and those left by closed NARs. */
   readonly leftovers = new Set<string>();
+  /** Hashes and writes what arrives. */
+  readonly hashThread = new HashThread();
 
   private constructor(dir: string) {
     this.dir = dir;
@@ -60,6 +63,7 @@ export class PartialSession implements AsyncDisposable {
    * another. Releases all claims. Never fails: a later run removes the rest.
    */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.hashThread[Symbol.asyncDispose]();
     await rm(this.path(CLAIMS), { force: true }).catch(() => undefined);
     const left = await readdir(this.dir).catch(() => ['?']);
     if (left.length === 0) await rm(this.dir, { recursive: true, force: true }).catch(() => undefined);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { HashThread } from '../../src/bytes/hash-thread.ts';
 import { Download } from '../../src/exchange/download.ts';
 import type { DownloadFile, Sink } from '../../src/exchange/sink.ts';
 import type { FileHash } from '../../src/nix/brands.ts';
@@ -83,6 +84,7 @@ function startDownload(
   const news: [FileHash, number][] = [];
   const ends = new Map<FileHash, PromiseWithResolvers<MadeSink>>();
   const download: Download = new Download({
+    hashThread: new HashThread(),
     members: client.members,
     line: client.peers.line,
     leavesUnchecked,
@@ -267,6 +269,7 @@ suite('Download', () => {
     const disk = Promise.withResolvers<undefined>();
     const received = { bytes: 0 };
     await using download = new Download({
+      hashThread: new HashThread(),
       members: client.members,
       line: client.peers.line,
       open: async () => ({

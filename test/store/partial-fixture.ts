@@ -4,9 +4,13 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { isNarswarmError } from '../../src/errors.ts';
+import { HashThread } from '../../src/bytes/hash-thread.ts';
 import { PartialNar } from '../../src/store/partial.ts';
 import { torrentOf } from '../swarm/swarm-fixture.ts';
 import { tempDir } from './store-fixture.ts';
+
+/** Hashes and writes what arrives, in a thread if a test has started it. */
+export const hashThread = new HashThread();
 
 export interface Case {
   readonly bytes: Buffer;
@@ -28,7 +32,7 @@ export async function prepare(t: TestContext, sizeBytes: number, dir?: string): 
     target: join(folder, 'target'),
     begin: async ({ pieceless = false, leftovers } = {}) => {
       const expected = { sizeBytes, fileHash: torrent.fileHash, torrent: pieceless ? undefined : torrent };
-      const partial = await PartialNar.open(path, expected, leftovers);
+      const partial = await PartialNar.open(path, expected, leftovers, hashThread);
       t.after(() => partial.close());
       return partial;
     },

@@ -1,5 +1,5 @@
 /** Runs the tests of partial files with the hash thread. */
-import { hashInThread } from '../../src/bytes/hash-thread.ts';
+import { hashThread } from './partial-fixture.ts';
 
-hashInThread(1e12);
+hashThread.startFor(1e12);
 await import('./partial.test.ts');

@@ -7,7 +7,7 @@ import * as fc from 'fast-check';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { PartialNar, type Range } from '../../src/store/partial.ts';
 import { torrentOf } from '../swarm/swarm-fixture.ts';
-import { failureOf, prepare } from './partial-fixture.ts';
+import { failureOf, hashThread, prepare } from './partial-fixture.ts';
 import { tempDir } from './store-fixture.ts';
 
 const MIB = 1024 * 1024;
@@ -155,7 +155,7 @@ test('without a torrent, a NAR may have more than 4 GiB', async (t) => {
   await using file = await open(path, 'w');
   await file.truncate(4 * 1024 ** 3 + 10); // sparse: takes no room
   const fileHash = fileHashOf(createHash('sha256').digest());
-  await using partial = await PartialNar.open(path, { sizeBytes, fileHash });
+  await using partial = await PartialNar.open(path, { sizeBytes, fileHash }, new Set(), hashThread);
   assert.deepEqual(partial.missing(), [{ from: 4 * 1024 ** 3 + 10, to: sizeBytes }]);
   await partial.write(4 * 1024 ** 3 + 10, [Buffer.alloc(10)], 'a server');
   assert.equal(partial.heldBytes, 4 * 1024 ** 3 + 20);
@@ -222,7 +222,12 @@ test('if every piece fits the torrent, the hash map lied, and no source is blame
     const torrent = torrentOf(other);
     const dir = await tempDir(t);
     const fileHash = torrentOf(randomBytes(sizeBytes)).fileHash; // what the narinfo says
-    await using partial = await PartialNar.open(join(dir, 'partial'), { sizeBytes, fileHash, torrent });
+    await using partial = await PartialNar.open(
+      join(dir, 'partial'),
+      { sizeBytes, fileHash, torrent },
+      new Set(),
+      hashThread,
+    );
     for (let index = 0; index < partial.pieceCount; index++) {
       await partial.putPiece(index, other.subarray(index * MIB, (index + 1) * MIB), 'a peer');
     }
@@ -279,11 +284,12 @@ test('settle returns whether the pieces of the torrent are those of the NAR', as
   await good.write(0, [one.bytes], 'upstream');
   assert.equal(await good.settle(one.target), true);
   const other = await prepare(t, 2 * MIB + 5);
-  const wrong = await PartialNar.open(`${other.path}-2`, {
+  const expected = {
     sizeBytes: other.bytes.length,
     fileHash: torrentOf(other.bytes).fileHash,
     torrent: torrentOf(one.bytes),
-  });
+  };
+  const wrong = await PartialNar.open(`${other.path}-2`, expected, new Set(), hashThread);
   t.after(() => wrong.close());
   await wrong.write(0, [other.bytes], 'upstream');
   assert.equal(await wrong.settle(other.target), false);

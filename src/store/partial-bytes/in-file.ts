@@ -2,7 +2,7 @@ import { open, rename, type FileHandle } from 'node:fs/promises';
 import { NarswarmError } from '../../errors.ts';
 import type { FileHash } from '../../nix/brands.ts';
 import { fileHashOf } from '../../nix/hash.ts';
-import { newSha256, writeInThread, type Sha256 } from '../../bytes/hash-thread.ts';
+import type { HashThread, Sha256 } from '../../bytes/hash-thread.ts';
 import { storeError, systemCode } from '../../disk/store-error.ts';
 import type { PartialBytes } from './bytes.ts';
 
@@ -10,6 +10,7 @@ import type { PartialBytes } from './bytes.ts';
 export class BytesInFile implements PartialBytes {
   readonly #path: string;
   readonly #sizeBytes: number;
+  readonly #thread: HashThread;
   #file: FileHandle | undefined;
   /** Hash of the first `#hashedBytes`. */
   #sha256: Sha256 | undefined;
@@ -17,15 +18,16 @@ export class BytesInFile implements PartialBytes {
   /** Work of the thread on the file, which must stay open meanwhile. */
   readonly #inThread = new Set<Promise<unknown>>();
 
-  private constructor(path: string, sizeBytes: number, file: FileHandle) {
+  private constructor(path: string, sizeBytes: number, thread: HashThread, file: FileHandle) {
     this.#path = path;
     this.#sizeBytes = sizeBytes;
+    this.#thread = thread;
     this.#file = file;
   }
 
   /** Opens the file at `path`, or makes it. @throws STORE_FULL, STORE_UNWRITABLE */
-  static async open(path: string, sizeBytes: number): Promise<BytesInFile> {
-    return new BytesInFile(path, sizeBytes, await openOrCreate(path));
+  static async open(path: string, sizeBytes: number, thread: HashThread): Promise<BytesInFile> {
+    return new BytesInFile(path, sizeBytes, thread, await openOrCreate(path));
   }
 
   /** Returns the bytes in the file, at most as many as the NAR has. */
@@ -46,11 +48,11 @@ export class BytesInFile implements PartialBytes {
     if (offset < this.#hashedBytes) this.#restartHash(); // a peer replaces bytes that came by HTTP
     const place = { descriptor: this.#open().fd, offset };
     if (offset !== this.#hashedBytes) {
-      const written = writeInThread(place, chunks);
+      const written = this.#thread.write(place, chunks);
       await (written === undefined ? this.#writeFile(offset, chunks, length) : this.#track(written));
       return;
     }
-    const sha256 = (this.#sha256 ??= newSha256());
+    const sha256 = (this.#sha256 ??= this.#thread.newSha256());
     this.#hashedBytes += length;
     if (sha256.writes) await this.#track(sha256.update(chunks, place));
     else await Promise.all([sha256.update(chunks), this.#writeFile(offset, chunks, length)]);
@@ -67,7 +69,7 @@ export class BytesInFile implements PartialBytes {
   }
 
   async check(): Promise<FileHash> {
-    const sha256 = (this.#sha256 ??= newSha256());
+    const sha256 = (this.#sha256 ??= this.#thread.newSha256());
     const restBytes = this.#sizeBytes - this.#hashedBytes;
     if (restBytes > 0) {
       const place = { descriptor: this.#open().fd, offset: this.#hashedBytes };

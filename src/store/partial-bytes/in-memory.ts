@@ -5,7 +5,7 @@ import { NarswarmError } from '../../errors.ts';
 import type { FileHash } from '../../nix/brands.ts';
 import { decodeNix32 } from '../../nix/nix32.ts';
 import { fileHashOf } from '../../nix/hash.ts';
-import { saveInThread, sha256 } from '../../bytes/hash-thread.ts';
+import type { HashThread } from '../../bytes/hash-thread.ts';
 import { copyInto, giveBack, lend, takeBuffer } from '../../bytes/lent-buffers.ts';
 import { storeError } from '../../disk/store-error.ts';
 import type { PartialBytes } from './bytes.ts';
@@ -25,6 +25,7 @@ export class BytesInMemory implements PartialBytes {
   readonly #sizeBytes: number;
   /** Paths of existing partial files. {@link close} adds its own. */
   readonly #leftovers: Set<string>;
+  readonly #thread: HashThread;
   /** Allocated with the first bytes, so that a waiting NAR costs nothing. */
   #memory: Uint8Array | undefined;
   /** True once the file at the path has all bytes. */
@@ -32,10 +33,11 @@ export class BytesInMemory implements PartialBytes {
   #isClosed = false;
 
   /** @param path the file's path until it is renamed to its target */
-  constructor(path: string, sizeBytes: number, leftovers: Set<string>) {
+  constructor(path: string, sizeBytes: number, leftovers: Set<string>, thread: HashThread) {
     this.#path = path;
     this.#sizeBytes = sizeBytes;
     this.#leftovers = leftovers;
+    this.#thread = thread;
   }
 
   /** Reads the bytes of the partial file, and leaves the file in place. @returns bytes read; 0 if it cannot be read */
@@ -75,9 +77,9 @@ export class BytesInMemory implements PartialBytes {
     const bytes = this.#bytes();
     try {
       const wanted = Buffer.from(decodeNix32(expected)).toString('hex');
-      const saved = await saveInThread(this.#path, bytes, wanted);
+      const saved = await this.#thread.save(this.#path, bytes, wanted);
       this.#isSaved = saved === wanted;
-      return fileHashOf(Buffer.from(saved ?? (await sha256(bytes)), 'hex'));
+      return fileHashOf(Buffer.from(saved ?? (await this.#thread.sha256(bytes)), 'hex'));
     } catch (error) {
       throw storeError(error, this.#path);
     }
