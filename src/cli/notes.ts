@@ -1,5 +1,6 @@
 /** Puts the notes of a run into words. */
 import type { Note } from '../subscription/note.ts';
+import { formatCount, formatSize } from './values.ts';
 
 /** Limit on named roots. */
 const NAMED_ROOTS = 10;
@@ -11,7 +12,7 @@ export function noteSentence(note: Note | string): string {
     case 'kept-map':
       return `${note.failure.reason}; the hash map of ${note.created} is used`;
     case 'outsized':
-      return `does not fit into --max-size, so it is held only in part: ${named(note.roots.slice(0, NAMED_ROOTS), note.roots.length, ' and')}`;
+      return outsizedInWords(note);
     case 'kept-list':
       return `${note.failure.reason}; the list of ${note.at} is used`;
     case 'list-without-sources':
@@ -32,6 +33,12 @@ export function noteSentence(note: Note | string): string {
     default:
       return note satisfies never;
   }
+}
+
+function outsizedInWords({ roots, paths, bytes = 0 }: Extract<Note, { kind: 'outsized' }>): string {
+  const parts = roots.length === 0 ? '' : `: ${named(roots.slice(0, NAMED_ROOTS), roots.length, ' and')}`;
+  const rest = paths === undefined ? '' : `; without ${formatCount(paths, 'path')} (${formatSize(bytes)})`;
+  return `does not fit into --max-size, so it is held only in part${parts}${rest}`;
 }
 
 /** Returns true for a note that people see with --quiet, too. */

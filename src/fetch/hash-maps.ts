@@ -5,7 +5,7 @@ import type { HashMap } from '../index/hash-map.ts';
 import { torrentOfRecord } from '../index/record.ts';
 import type { Resolved } from '../index/open-map.ts';
 import { resolveHashMap } from '../index/resolve.ts';
-import { withinBudget, type MapBudget } from '../index/within-budget.ts';
+import { withinBudget, type MapBudget, type WithinBudget } from '../index/within-budget.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { quote } from '../nix/quote.ts';
@@ -108,20 +108,19 @@ export class HashMaps implements AsyncDisposable {
    * @throws the first publisher's failure, even if there is an upstream: without the hash map it is not known what to
    *   fetch; INDEX_UNREACHABLE for a shard
    */
-  async storeHashes(
-    budget: MapBudget,
-    signal: AbortSignal,
-  ): Promise<{ readonly hashes: readonly StoreHash[]; readonly leftOut: readonly string[] }> {
+  async storeHashes(budget: MapBudget, signal: AbortSignal): Promise<WithinBudget> {
     const hashes = new Set<StoreHash>();
     const leftOut: string[] = [];
+    let beyond = { paths: 0, bytes: 0 };
     const maps = await this.settled();
     if (this.#failures.length > 0) throw this.#failures[0];
     for (const map of maps) {
       const chosen = await withinBudget(map, budget, signal);
       for (const hash of chosen.hashes) hashes.add(hash);
       leftOut.push(...chosen.leftOut);
+      beyond = { paths: beyond.paths + chosen.beyond.paths, bytes: beyond.bytes + chosen.beyond.bytes };
     }
-    return { hashes: [...hashes], leftOut };
+    return { hashes: [...hashes], leftOut, beyond };
   }
 
   /** Returns the hash maps as sources of narinfos that do not wait. A hash map without an answer so far has nothing. */

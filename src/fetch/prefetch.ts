@@ -28,7 +28,7 @@ import type { Plan } from './plan.ts';
 import { makePlan, type Planned, type PlanningMeans } from './planning.ts';
 import { RealisationSearch } from './realisation-search.ts';
 import { fetchWithinRoom, type Room, type SteppedFetch } from './room.ts';
-import { readRoots, resolveRoots, type Roots } from './roots.ts';
+import { readRoots, resolveRoots, type Outsized, type Roots } from './roots.ts';
 import { UpstreamOrder } from './upstream-order.ts';
 import { walk, type Walked } from './walk.ts';
 
@@ -115,8 +115,8 @@ export interface PrefetchResult {
   readonly importFailure: NarswarmError | undefined;
   /** The publishers' hash maps that are kept editions. */
   readonly doubts: readonly MapDoubt[];
-  /** Names of roots of whole hash maps that were left out because they are too large. */
-  readonly outsized: readonly string[];
+  /** The part of whole hash maps that was left out because it is too large. Undefined if all of them fits. */
+  readonly outsized: Outsized | undefined;
 }
 
 /** Time without a byte from any peer until a step ends, if nothing arrived in the one before. */

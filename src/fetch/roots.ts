@@ -1,6 +1,6 @@
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
-import type { MapBudget } from '../index/within-budget.ts';
+import type { Beyond, MapBudget } from '../index/within-budget.ts';
 import type { HashMaps } from './hash-maps.ts';
 
 /** A root as a person names it. */
@@ -10,14 +10,20 @@ export interface NamedRoot {
   readonly known: { readonly path: StorePath } | { readonly hash: StoreHash } | undefined;
 }
 
+/** The part of hash maps that does not fit into a budget. */
+export interface Outsized extends Beyond {
+  /** Names of the roots that are held only in part. */
+  readonly roots: readonly string[];
+}
+
 /** The roots of a fetch. */
 export interface Roots {
   /** Names of the roots in messages, by store hash. */
   readonly names: ReadonlyMap<StoreHash, string>;
   /** Paths of roots that are known completely. */
   readonly paths: readonly StorePath[];
-  /** Names of roots of whole hash maps that are left out, since they are too large. */
-  readonly outsized: readonly string[];
+  /** The part of whole hash maps that is left out, since it is too large. Undefined if all of them fits. */
+  readonly outsized: Outsized | undefined;
 }
 
 /** Reads store paths, hash parts and names of roots. @throws STORE_PATH_INVALID for a malformed path */
@@ -48,10 +54,10 @@ export async function resolveRoots(
     if ('path' in root) paths.push(root.path);
     names.set('path' in root ? storeHashOf(root.path) : root.hash, text);
   }
-  if (!wholeMaps) return { names, paths, outsized: [] };
-  const { hashes, leftOut } = await maps.storeHashes(mapBudget, signal);
+  if (!wholeMaps) return { names, paths, outsized: undefined };
+  const { hashes, leftOut, beyond } = await maps.storeHashes(mapBudget, signal);
   for (const hash of hashes) names.set(hash, hash);
-  return { names, paths, outsized: leftOut };
+  return { names, paths, outsized: beyond.paths === 0 ? undefined : { roots: leftOut, ...beyond } };
 }
 
 /** Returns the store path or hash part that a text is. Undefined if it can only be the name of a root. */

@@ -18,11 +18,19 @@ export interface MapBudget {
   readonly rankFiles?: RankFiles | undefined;
 }
 
+/** The part of a hash map that does not fit. */
+export interface Beyond {
+  readonly paths: number;
+  readonly bytes: number;
+}
+
 /** The chosen paths of a hash map. */
 export interface WithinBudget {
   readonly hashes: readonly StoreHash[];
   /** Names of the roots whose closures do not fit. */
   readonly leftOut: readonly string[];
+  /** The paths that do not fit, and the bytes of their NARs. */
+  readonly beyond: Beyond;
 }
 
 interface Entry {
@@ -47,11 +55,11 @@ export async function withinBudget(
   if (maxBytes === Infinity) {
     const hashes: StoreHash[] = [];
     for await (const hash of map.storeHashes(signal)) hashes.push(hash);
-    return { hashes, leftOut: [] };
+    return { hashes, leftOut: [], beyond: NOTHING };
   }
   const entries = await readEntries(map, signal);
   const leftBytes = Math.max(0, maxBytes - sum(kept.values()));
-  if (sizeOfAll(entries, kept) <= leftBytes) return { hashes: [...entries.keys()], leftOut: [] };
+  if (sizeOfAll(entries, kept) <= leftBytes) return { hashes: [...entries.keys()], leftOut: [], beyond: NOTHING };
   const rankOf = await ranksOf(entries, rankFiles, signal);
   const choice = new Choice(entries, leftBytes, kept);
   const roots = map.manifest.roots.map(({ name, path }) => {
@@ -65,6 +73,7 @@ export async function withinBudget(
   return {
     hashes: [...choice.chosen],
     leftOut: map.manifest.roots.flatMap(({ name }) => (leftOut.has(name) ? name : [])),
+    beyond: { paths: entries.size - choice.chosen.size, bytes: sizeOfAll(entries, choice.files) },
   };
 }
 
@@ -79,6 +88,8 @@ async function readEntries(map: HashMap, signal: AbortSignal): Promise<Map<Store
   return entries;
 }
 
+const NOTHING: Beyond = { paths: 0, bytes: 0 };
+
 /** Returns the files of all paths, each once. */
 function filesOf(entries: ReadonlyMap<StoreHash, Entry>): { file: FileHash; sizeBytes: number }[] {
   const files = new Map<FileHash, number>();
@@ -87,7 +98,10 @@ function filesOf(entries: ReadonlyMap<StoreHash, Entry>): { file: FileHash; size
 }
 
 /** Returns the bytes of all files, without those that are kept in any case. */
-function sizeOfAll(entries: ReadonlyMap<StoreHash, Entry>, kept: ReadonlyMap<string, number>): number {
+function sizeOfAll(
+  entries: ReadonlyMap<StoreHash, Entry>,
+  kept: { readonly has: (file: FileHash) => boolean },
+): number {
   return sum(filesOf(entries).map(({ file, sizeBytes }) => (kept.has(file) ? 0 : sizeBytes)));
 }
 
@@ -125,7 +139,8 @@ function closureOf(root: StoreHash, entries: ReadonlyMap<StoreHash, Entry>): Set
 class Choice {
   readonly chosen = new Set<StoreHash>();
   readonly #entries: ReadonlyMap<StoreHash, Entry>;
-  readonly #files: Set<string>;
+  /** Files of the chosen paths, and those that are kept in any case. */
+  readonly files: Set<string>;
   /** Paths whose closures do not fit. Paths that refer to them do not fit either. */
   readonly #tooLarge = new Set<StoreHash>();
   #leftBytes: number;
@@ -134,7 +149,7 @@ class Choice {
   constructor(entries: ReadonlyMap<StoreHash, Entry>, maxBytes: number, kept: ReadonlyMap<string, number>) {
     this.#entries = entries;
     this.#leftBytes = maxBytes;
-    this.#files = new Set(kept.keys());
+    this.files = new Set(kept.keys());
   }
 
   /** Chooses a path with its closure. @returns false if they do not fit */
@@ -145,7 +160,7 @@ class Choice {
     let bytes = 0;
     for (const hash of more) {
       const { fileHash, bytes: size = 0, references = [] } = this.#entries.get(hash) ?? {};
-      if (fileHash !== undefined && !this.#files.has(fileHash) && !files.has(fileHash)) {
+      if (fileHash !== undefined && !this.files.has(fileHash) && !files.has(fileHash)) {
         files.add(fileHash);
         bytes += size;
       }
@@ -156,7 +171,7 @@ class Choice {
       for (const next of references) if (this.#entries.has(next) && !this.chosen.has(next)) more.add(next);
     }
     for (const hash of more) this.chosen.add(hash);
-    for (const file of files) this.#files.add(file);
+    for (const file of files) this.files.add(file);
     this.#leftBytes -= bytes;
     return true;
   }

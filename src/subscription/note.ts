@@ -4,8 +4,11 @@ import type { Failure } from '../failure.ts';
 export type Note =
   /** The publisher did not answer; the hash map signed at `created` (ISO 8601) was used. */
   | { readonly kind: 'kept-map'; readonly failure: Failure; readonly created: string }
-  /** These roots of a hash map do not fit into `max-size`. */
-  | { readonly kind: 'outsized'; readonly roots: readonly string[] }
+  /**
+   * Paths of a hash map that do not fit into `max-size`, the bytes of their NARs, and the roots that are held only in
+   * part. States of earlier versions have only the roots.
+   */
+  | { readonly kind: 'outsized'; readonly roots: readonly string[]; readonly paths?: number; readonly bytes?: number }
   /** The server of the list failed; the list fetched at `at` (ISO 8601) was used. */
   | { readonly kind: 'kept-list'; readonly failure: Failure; readonly at: string }
   /** Sources were requested, but a list names none. */

@@ -23,7 +23,12 @@ const NOTE: v.GenericSchema<unknown, Note | string> = v.union([
   v.string(),
   v.variant('kind', [
     v.object({ kind: v.literal('kept-map'), failure: FAILURE, created: v.string() }),
-    v.object({ kind: v.literal('outsized'), roots: v.array(v.string()) }),
+    v.object({
+      kind: v.literal('outsized'),
+      roots: v.array(v.string()),
+      paths: v.exactOptional(v.number()),
+      bytes: v.exactOptional(v.number()),
+    }),
     v.object({ kind: v.literal('kept-list'), failure: FAILURE, at: v.string() }),
     v.object({ kind: v.literal('list-without-sources') }),
     v.object({ kind: v.literal('unknown-sources'), path: v.string() }),

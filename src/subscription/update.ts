@@ -210,7 +210,7 @@ async function fetchSubscription(
           failure: failureOf(failure),
           created: created.toISOString(),
         })),
-        ...(part.outsized.length === 0 ? [] : [{ kind: 'outsized' as const, roots: part.outsized }]),
+        ...(part.outsized === undefined ? [] : [{ kind: 'outsized' as const, ...part.outsized }]),
       ],
       silence: silent[0] && { reason: failureOf(silent[0].failure).reason, created: silent[0].created },
       // A malformed hash map does not count as today's map, whatever is held of the previous one.

@@ -19,6 +19,14 @@ test('puts notes of a run into words', () => {
     'does not fit into --max-size, so it is held only in part: r0, r1, r2, r3, r4, r5, r6, r7, r8, r9 and 2 more',
   );
   assert.equal(
+    noteSentence({ kind: 'outsized', roots: ['r'], paths: 1, bytes: 2_000 }),
+    'does not fit into --max-size, so it is held only in part: r; without 1 path (2.00 kB)',
+  );
+  assert.equal(
+    noteSentence({ kind: 'outsized', roots: [], paths: 2, bytes: 2_000 }),
+    'does not fit into --max-size, so it is held only in part; without 2 paths (2.00 kB)',
+  );
+  assert.equal(
     noteSentence({ kind: 'profile', path: 'p', paths: 1 }),
     'p: its closure on this machine is 1 path; those that were built here are in no cache',
   );

@@ -29,19 +29,21 @@ suite('the part of a hash map that fits into a budget', () => {
     const manifest = parseManifest(index.manifest, { publicKey: KEY.publicKey, now: NOW });
     const source = { readFile: () => assert.fail('everything is on the disk') };
     const map = new HashMap('map', { manifest, bytes: index.manifest, fetchedBytes: 0 }, dir, source);
-    return withinBudget(map, { maxBytes, rankFiles, kept }, t.signal);
+    const { hashes, leftOut, beyond } = await withinBudget(map, { maxBytes, rankFiles, kept }, t.signal);
+    assert.equal(beyond.paths, all.length - hashes.length);
+    return { hashes, leftOut, bytes: beyond.bytes };
   }
 
   test('is everything if it fits or there is no budget', async (t) => {
     for (const maxBytes of [Infinity, sizeOf(/./)]) {
-      const { hashes, leftOut } = await chosen(t, maxBytes);
-      assert.deepEqual([hashes.toSorted(), leftOut], [all, []]);
+      const { hashes, leftOut, bytes } = await chosen(t, maxBytes);
+      assert.deepEqual([hashes.toSorted(), leftOut, bytes], [all, [], 0]);
     }
   });
 
   test('has the roots that fit, in the order of the map, then other paths, with their closures', async (t) => {
-    const { hashes, leftOut } = await chosen(t, sizeOf(/./) - 1);
-    assert.deepEqual(leftOut, ['top']);
+    const { hashes, leftOut, bytes } = await chosen(t, sizeOf(/./) - 1);
+    assert.deepEqual([leftOut, bytes], [['top'], sizeOf(/./) - sizeOf(/leaf|note/)]);
     assert.deepEqual(hashes, [storeHashOf(leafName), storeHashOf(pathOf(/note/))]);
   });
 
@@ -53,11 +55,15 @@ suite('the part of a hash map that fits into a budget', () => {
     assert.deepEqual((await chosen(t, whole, undefined, keptLeaf)).leftOut, []);
     assert.deepEqual((await chosen(t, whole + 1, undefined, other)).leftOut, []);
     assert.deepEqual((await chosen(t, whole, undefined, other)).leftOut, ['top']);
-    assert.deepEqual(await chosen(t, 1, undefined, keptLeaf), { hashes: [storeHashOf(leafName)], leftOut: ['top'] });
+    assert.deepEqual(await chosen(t, 1, undefined, keptLeaf), {
+      hashes: [storeHashOf(leafName)],
+      leftOut: ['top'],
+      bytes: sizeOf(/./) - sizeOf(/leaf/),
+    });
   });
 
   test('is empty if no root fits', async (t) => {
-    assert.deepEqual(await chosen(t, 1), { hashes: [], leftOut: ['top', 'leaf'] });
+    assert.deepEqual(await chosen(t, 1), { hashes: [], leftOut: ['top', 'leaf'], bytes: sizeOf(/./) });
   });
 
   test('has the rarest roots first, then the rarest paths that still fit, with their closures', async (t) => {
@@ -73,8 +79,16 @@ suite('the part of a hash map that fits into a budget', () => {
     const noteName = pathOf(/note/);
     const one = sizeOf(/note|leaf/) - 1; // either of them
     const note = await chosen(t, one, rankBy(/note/, /leaf/, /top/));
-    assert.deepEqual(note, { hashes: [storeHashOf(noteName)], leftOut: ['top', 'leaf'] });
+    assert.deepEqual(note, {
+      hashes: [storeHashOf(noteName)],
+      leftOut: ['top', 'leaf'],
+      bytes: sizeOf(/./) - sizeOf(/note/),
+    });
     const leaf = await chosen(t, one, rankBy(/leaf/, /note/, /top/));
-    assert.deepEqual(leaf, { hashes: [storeHashOf(leafName)], leftOut: ['top', 'note'] });
+    assert.deepEqual(leaf, {
+      hashes: [storeHashOf(leafName)],
+      leftOut: ['top', 'note'],
+      bytes: sizeOf(/./) - sizeOf(/leaf/),
+    });
   });
 });
