@@ -24,9 +24,26 @@ export class DownloadSource implements Source {
   notBeforeMs = 0;
   notAnyBeforeMs = 0;
   readonly #refused = new Map<FileHash, number>();
+  readonly #misleading: Set<string>;
 
-  constructor(member: Member) {
+  /** @param misleading hosts that have given wrong parts of unfinished files */
+  constructor(member: Member, misleading = new Set<string>()) {
     this.member = member;
+    this.#misleading = misleading;
+  }
+
+  /** True if its host has given wrong parts of a file that it did not have completely. */
+  get isMisleading(): boolean {
+    return this.#misleading.has(this.member.host);
+  }
+
+  get givesUnfinished(): boolean {
+    return this.isNeighbour && !this.isMisleading;
+  }
+
+  /** Records that it has given wrong parts, whose bytes it had not checked, either. */
+  mislead(): void {
+    this.#misleading.add(this.member.host);
   }
 
   get isNeighbour(): boolean {
@@ -55,8 +72,9 @@ export class DownloadSource implements Source {
     return this.member.wants(file);
   }
 
+  /** Returns its claim to fetch a file. A host that has given wrong parts is not believed. */
   fetching(file: FileHash): Claim | undefined {
-    return this.member.fetching(file);
+    return this.isMisleading ? undefined : this.member.fetching(file);
   }
 
   /** Records that it does not give a file now. */

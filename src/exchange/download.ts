@@ -38,6 +38,8 @@ export class Download implements AsyncDisposable {
   readonly #options: DownloadOptions;
   readonly #picker = new Picker();
   readonly #sources = new Map<Member, DownloadSource>();
+  /** Hosts that have given wrong parts of files that they did not have completely. */
+  readonly #misleading = new Set<string>();
   readonly #memory = new DownloadMemory();
   readonly #files = new Map<FileHash, FileDownload>();
   readonly #context: FileContext;
@@ -141,7 +143,8 @@ export class Download implements AsyncDisposable {
   /**
    * Records that the SHA-256 of a complete file is wrong although no piece is known to be wrong. If one member sent all
    * of it, it has lied. If several did, one of them has lied: the next attempt comes from a single member, and
-   * comparing the two shows which.
+   * comparing the two shows which. A member that gave parts while it was fetching the file may have been misled itself:
+   * it is not banned, but asked for whole files only.
    *
    * @param isMixed true if some of it came from other sources
    */
@@ -164,7 +167,7 @@ export class Download implements AsyncDisposable {
   }
 
   readonly #onMember = (member: Member): void => {
-    const source = new DownloadSource(member);
+    const source = new DownloadSource(member, this.#misleading);
     this.#sources.set(member, source);
     this.#picker.addSource(source);
     this.#picker.look();

@@ -30,6 +30,8 @@ export class FileDownload implements PickFile {
   /** Running writes and checks. */
   readonly #work = new Set<Promise<void>>();
   readonly #beginnings: Beginnings;
+  /** Members that gave parts while they did not have all of a file that can only be checked as a whole. */
+  readonly #unfinished: Set<DownloadSource>;
   /** Number of pieces that are being written. */
   #unwritten = 0;
   #hasFailed = false;
@@ -53,6 +55,7 @@ export class FileDownload implements PickFile {
     // The senders of the bytes in the same sink are known.
     const goesOn = before !== undefined && sink !== undefined && before.#sink === sink;
     this.proofs = goesOn ? before.proofs : (before?.proofs.forOtherBytes() ?? new Proofs<DownloadSource>(file));
+    this.#unfinished = new Set(goesOn ? before.#unfinished : []);
   }
 
   get only(): DownloadSource | undefined {
@@ -95,13 +98,15 @@ export class FileDownload implements PickFile {
   confirm(): void {
     const { proofs, liars } = this.proofs.confirm();
     for (const { origin, lengthBytes } of proofs) this.#onVerified(origin, lengthBytes);
-    for (const liar of liars) this.#context.onLie(liar, this.file);
+    for (const liar of liars) if (!liar.isMisleading) this.#context.onLie(liar, this.file);
   }
 
   /** Records that the SHA-256 of the complete file is wrong. @param isMixed true if some of it is not from members */
   doubt(isMixed: boolean): void {
-    const liar = this.proofs.doubt(isMixed, this.#context.sources.values());
+    const liar = this.proofs.doubt(isMixed || this.#unfinished.size > 0, this.#context.sources.values());
     if (liar !== undefined) this.#context.onLie(liar, this.file);
+    for (const source of this.#unfinished) source.mislead();
+    this.#unfinished.clear();
   }
 
   /** Checks a range as far as possible, and writes it. */
@@ -117,6 +122,7 @@ export class FileDownload implements PickFile {
     const isOne = asked.lengthBytes === this.sizeBytes;
     const digest = isOne ? '' : await this.#context.options.hashThread.sha1(bytes);
     if (!(await this.#settle(asked))) return;
+    this.#noteUnfinished(source);
     if (isOne) {
       await (await this.#open()).putPiece(0, bytes, source.member.peer.address);
       this.#noteProof(arrived, digest);
@@ -197,7 +203,7 @@ export class FileDownload implements PickFile {
     const { source, asked, bytes } = arrived;
     const { picker, onFree } = this.#context;
     const mayKeep = isWorthKeeping(asked);
-    if (mayKeep && (await this.#beginnings.keep(arrived, await this.#open()))) this.proofs.noteBegun(source);
+    if (mayKeep && (await this.#beginnings.keep(arrived, await this.#open()))) this.#noteBegun(source);
     giveBack(bytes);
     picker.end(asked, false);
     if (mayKeep) onFree();
@@ -214,6 +220,16 @@ export class FileDownload implements PickFile {
 
   #noteProof({ source, asked: { unit, lengthBytes } }: Arrived, digest: string): void {
     this.proofs.note(unit.index, { origin: source, lengthBytes, sha1: digest });
+  }
+
+  #noteBegun(source: DownloadSource): void {
+    this.proofs.noteBegun(source);
+    this.#noteUnfinished(source);
+  }
+
+  /** Records that a member gives parts that it has not checked, since it does not have the whole file. */
+  #noteUnfinished(source: DownloadSource): void {
+    if (this.#pieces === undefined && source.has(this.file) !== 'whole') this.#unfinished.add(source);
   }
 
   #onWritten(): void {

@@ -2,7 +2,7 @@ import type { FileHash } from '../nix/brands.ts';
 import { windowOf } from './pace.ts';
 import { isLeft, LOOKED_AT, lookForUnits, rarestOf, samplesOf, type Seen, type Sources } from './rarest.ts';
 import { helpedOut, takenOver, type OpenRequests } from './take-over.ts';
-import { has, isLarge, Unit, type Asked, type PickFile, type Source } from './unit.ts';
+import { has, isLarge, mayGiveParts, Unit, type Asked, type PickFile, type Source } from './unit.ts';
 
 /** Units that are found for a member at once. They are requested one after another. */
 const FOUND = 32;
@@ -248,8 +248,8 @@ export class Picker {
       if (isLeft(source)) continue;
       const held = source.has(file);
       if (held === 'whole') return true;
-      if (held !== undefined && state.file.isCheckable && [...state.units].some(({ index }) => held.has(index)))
-        return true;
+      if (held === undefined || !mayGiveParts(source, state.file)) continue;
+      for (const { index } of state.units) if (held.has(index)) return true;
     }
     return false;
   }

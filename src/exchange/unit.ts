@@ -11,6 +11,11 @@ export interface Source extends Pace {
   readonly isNeighbour: boolean;
   /** True if it was silent recently. It is then asked after all others. */
   readonly isSilent: boolean;
+  /**
+   * True if it is asked for parts of a file that can only be checked as a whole while it fetches the file itself.
+   * Default: false.
+   */
+  readonly givesUnfinished?: boolean;
   has(file: FileHash): 'whole' | Pieces | undefined;
   wants(file: FileHash): boolean;
 }
@@ -22,7 +27,8 @@ export interface PickFile {
   /** Bytes of each requested range, except the last. */
   readonly unitBytes: number;
   /**
-   * True if each range can be checked by itself. Otherwise the file comes in order, from members that have all of it.
+   * True if each range can be checked by itself. Otherwise the file comes in order, from members that have all of it
+   * or are fetching it.
    */
   readonly isCheckable: boolean;
   /** The only member that may send it, after bytes of several members together were wrong. */
@@ -64,7 +70,12 @@ export interface Asked {
 /** Returns true if a member has a unit that can be requested by itself. */
 export function has(source: Source, { file, index }: Unit): boolean {
   const held = source.has(file.file);
-  return held === 'whole' || (held !== undefined && file.isCheckable && held.has(index));
+  return held === 'whole' || (held?.has(index) === true && mayGiveParts(source, file));
+}
+
+/** Returns true if parts of a file may be requested from a member that does not have all of it. */
+export function mayGiveParts({ givesUnfinished = false }: Source, { isCheckable }: PickFile): boolean {
+  return isCheckable || givesUnfinished;
 }
 
 /** Returns true for a file of more than one unit. */

@@ -47,6 +47,11 @@ export class Candidates {
     return this.#states.get(hash)?.origin ?? this.#origins.get(hash);
   }
 
+  /** Returns the upstream whose own narinfo this is. */
+  cacheOf({ storePath }: NarInfo): Upstream | undefined {
+    return this.originOf(storeHashOf(storePath))?.upstream;
+  }
+
   /**
    * Returns the next narinfo to try for a path. Undefined after the last one.
    *

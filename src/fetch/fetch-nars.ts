@@ -150,7 +150,8 @@ class Rounds {
       store,
       catalogue: await Catalogue.open(store),
       needed: more.needed && new Set([...more.needed, ...Array.from(others.values(), ({ storePath }) => storePath)]),
-      preferredOf: (info) => candidates.originOf(storeHashOf(info.storePath))?.upstream,
+      cacheOf: (info) => candidates.cacheOf(info),
+      preferred: true,
       signal,
     });
     await attachTorrents(plan.jobs, torrentOf);

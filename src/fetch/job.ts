@@ -15,6 +15,11 @@ export interface NarJob {
   readonly storePaths: readonly StorePath[];
   /** The upstream whose own narinfo names the file, if others have failed before. It is asked first. */
   readonly preferred?: Upstream | undefined;
+  /**
+   * The configured cache whose own narinfo names the file. Undefined if another source names it: then somebody else may
+   * have put a private file's name there.
+   */
+  readonly namedBy?: Upstream | undefined;
   /** Its torrent in a hash map. Dropped if the hash map turns out to have lied. */
   torrent: NarTorrent | undefined;
 }

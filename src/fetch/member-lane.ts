@@ -1,4 +1,3 @@
-import { open } from 'node:fs/promises';
 import type { HashThread } from '../bytes/hash-thread.ts';
 import { Download } from '../exchange/download.ts';
 import type { Members } from '../exchange/members.ts';
@@ -8,6 +7,7 @@ import type { Line } from '../discovery/line.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
 import type { Origin, PartialNar } from '../store/partial.ts';
+import { ArrivingNars } from './arriving-nars.ts';
 import type { Tell } from './events.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import { fetcherOf } from './sharing.ts';
@@ -40,14 +40,14 @@ const TELL_EVERY_MS = 1_000;
 const TELL_FETCHED_MS = 30_000;
 
 /**
- * Fetches NARs from members of our groups: all those at once that no other lane works on. Serves verified pieces at
- * once if all bytes of the NAR come from members.
+ * Fetches NARs from members of our groups: all those at once that no other lane works on. Gives the parts of arriving
+ * NARs to members that want them, too.
  */
 export class MemberLane implements AsyncDisposable {
   readonly #options: MemberLaneOptions;
   readonly #download: Download;
   readonly #tasks = new Map<FileHash, Task>();
-  readonly #given = new Map<FileHash, ReturnType<HeldNars['begin']>>();
+  readonly #arriving: ArrivingNars;
   /** When members were last told of each NAR that upstreams send. */
   readonly #told = new Map<FileHash, number>();
   /** NARs that upstreams have sent: their sizes, and the time until which members are told of them. */
@@ -61,6 +61,7 @@ export class MemberLane implements AsyncDisposable {
   constructor(options: MemberLaneOptions) {
     const { members, line, hashThread, leavesUnchecked, policy, tell, onNews } = options;
     this.#options = options;
+    this.#arriving = new ArrivingNars(options.held, (job) => options.files.pathOf(job));
     members.on('member', this.#onMember);
     this.#download = new Download({
       members,
@@ -70,7 +71,7 @@ export class MemberLane implements AsyncDisposable {
       open: (file) => this.#open(file),
       onBytes: ({ peer: { address } }, bytes) => tell({ type: 'nar-bytes', source: 'peers', origin: address, bytes }),
       onVerified: () => policy.onVerified(),
-      onPiece: (file, index) => this.#onPiece(file, index),
+      onPiece: (file, index) => this.#with(file, (task) => this.#arriving.givePiece(task, index)),
       onLie: ({ peer: { address } }, file) => {
         policy.onLie();
         const path = this.#tasks.get(file)?.job.info.storePath ?? file;
@@ -103,19 +104,21 @@ export class MemberLane implements AsyncDisposable {
    * Stops requesting a NAR from members, since another lane has taken it. Resolves when no more of it is being written.
    */
   async pause({ job: { fileHash } }: Task): Promise<void> {
-    this.#endGiving(fileHash);
+    this.#arriving.end(fileHash);
     await this.#download.pause(fileHash);
   }
 
   /** Drops a NAR that is in the store or cannot be fetched. */
-  drop({ files, job, isShared, isOfMembers }: Task, { isRight }: { readonly isRight: boolean }): void {
+  drop(task: Task, { isRight }: { readonly isRight: boolean }): void {
+    const { files, job, isShared, isOfMembers } = task;
+    if (isRight) this.#arriving.giveRest(task);
     if (isRight && isShared && !isOfMembers) {
       const untilMs = performance.now() + TELL_FETCHED_MS;
       this.#fetched.set(job.fileHash, { sizeBytes: job.sizeBytes, untilMs });
     }
     for (const file of files) {
       if (isRight) this.#download.confirm(file);
-      else this.#endGiving(file);
+      else this.#arriving.end(file);
       this.#tasks.delete(file);
       void this.#download.drop(file);
     }
@@ -123,6 +126,7 @@ export class MemberLane implements AsyncDisposable {
 
   /** Records that a NAR had wrong bytes, and who sent them. */
   doubt({ job: { fileHash } }: Task, origins: readonly Origin[]): void {
+    this.#arriving.end(fileHash);
     const members = new Set(Array.from(this.#options.members.open, ({ peer }) => peer.address));
     this.#download.doubt(
       fileHash,
@@ -166,8 +170,11 @@ export class MemberLane implements AsyncDisposable {
       this.#told.set(file, nowMs);
       news.push({ file, heldBytes });
     };
-    for (const { job, isShared, partial } of this.#options.atUpstreams)
-      if (isShared) tell(job.fileHash, partial?.heldBytes ?? 0);
+    for (const task of this.#options.atUpstreams) {
+      if (!task.isShared) continue;
+      tell(task.job.fileHash, task.partial?.heldBytes ?? 0);
+      this.#arriving.giveFront(task);
+    }
     for (const [file, { sizeBytes, untilMs }] of this.#fetched) {
       if (nowMs < untilMs) tell(file, sizeBytes);
       else this.#fetched.delete(file);
@@ -191,7 +198,7 @@ export class MemberLane implements AsyncDisposable {
   /** Ends all downloads. Keeps their bytes. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#options.members.off('member', this.#onMember);
-    for (const file of this.#given.keys()) this.#endGiving(file);
+    this.#arriving.endAll();
     await this.#download[Symbol.asyncDispose]();
   }
 
@@ -202,38 +209,8 @@ export class MemberLane implements AsyncDisposable {
     return partial;
   }
 
-  #onPiece(file: FileHash, index: number): void {
-    const task = this.#tasks.get(file);
-    const { held } = this.#options;
-    if (task === undefined || held === undefined || !task.isOfMembers) return;
-    let given = this.#given.get(file);
-    if (given === undefined) {
-      const { fileHash, sizeBytes, info, torrent } = task.job;
-      if (torrent === undefined || sizeBytes <= torrent.pieceLength) return;
-      // Serves the file from its completion until the held NAR can be served.
-      const readWhole = (offset: number, lengthBytes: number): Promise<Uint8Array> =>
-        readRange(this.#options.files.pathOf(task.job), offset, lengthBytes);
-      const read = (offset: number, lengthBytes: number): Promise<Uint8Array> =>
-        task.partial?.read(offset, lengthBytes) ?? readWhole(offset, lengthBytes);
-      given = held.begin({ fileHash, sizeBytes, info, read });
-      this.#given.set(file, given);
-    }
-    given.add(index);
-  }
-
-  #endGiving(file: FileHash): void {
-    this.#given.get(file)?.end();
-    this.#given.delete(file);
-  }
-
   #with(file: FileHash, act: (task: Task) => void): void {
     const task = this.#tasks.get(file);
     if (task !== undefined) act(task);
   }
-}
-
-async function readRange(path: string, offset: number, lengthBytes: number): Promise<Uint8Array> {
-  await using file = await open(path);
-  const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(lengthBytes), 0, lengthBytes, offset);
-  return buffer.subarray(0, bytesRead);
 }

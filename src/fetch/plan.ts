@@ -38,7 +38,8 @@ const CHUNK = 64;
  * somebody else filled this store. A narinfo beside it proves nothing.
  *
  * @param context.needed paths that the target store lacks. Undefined: all
- * @param context.preferredOf returns the upstream to ask first for the file of a narinfo
+ * @param context.cacheOf returns the upstream whose own narinfo a path is tried with
+ * @param context.preferred true to ask that upstream first for the file
  */
 export async function planFetch(
   closure: Claimed<Closure>,
@@ -46,11 +47,12 @@ export async function planFetch(
     store: FileStore;
     catalogue: Catalogue;
     needed: ReadonlySet<string> | undefined;
-    preferredOf?: (info: NarInfo) => Upstream | undefined;
+    cacheOf?: (info: NarInfo) => Upstream | undefined;
+    preferred?: boolean;
     signal: AbortSignal;
   },
 ): Promise<Plan> {
-  const { store, catalogue, needed, preferredOf, signal } = context;
+  const { store, catalogue, needed, cacheOf, preferred: isPreferred = false, signal } = context;
   const unsized: NarInfo[] = [];
   const valid: NarInfo[] = [];
   const byFileHash = new Map<string, NarJob & { storePaths: StorePath[] }>();
@@ -67,8 +69,10 @@ export async function planFetch(
     else if (known !== undefined && known.info.narHash !== info.narHash) unsized.push(withoutName(info));
     else if (known !== undefined) known.storePaths.push(storePath);
     else {
-      const preferred = preferredOf?.(info);
-      byFileHash.set(file.fileHash, { ...file, info, storePaths: [storePath], preferred, torrent: undefined });
+      const cache = cacheOf?.(info);
+      const namedBy = cache?.isAnnounced === false ? cache : undefined;
+      const preferred = isPreferred ? cache : undefined;
+      byFileHash.set(file.fileHash, { ...file, info, storePaths: [storePath], preferred, namedBy, torrent: undefined });
     }
   }
   const nars = [...byFileHash.values()];

@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StorePath } from '../nix/brands.ts';
+import type { Upstream } from '../http/upstream.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { forDryRun } from '../store/claims.ts';
 import { FileStore } from '../store/file-store.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
+import type { Candidates } from './candidates.ts';
 import { claimClosure } from './claim-closure.ts';
 import { pathsOf, type Closure } from './closure.ts';
 import type { Tell } from './events.ts';
@@ -24,6 +26,7 @@ export interface PlanningMeans {
   /** Undefined if nothing is imported, or if the store should hold everything. */
   readonly target: Target | undefined;
   readonly maps: HashMaps;
+  readonly candidates: Candidates;
   readonly tell: Tell;
   readonly signal: AbortSignal;
 }
@@ -55,13 +58,14 @@ export interface Planned {
  * @throws STORE_UNWRITABLE; NIX_MISSING, NIX_FAILED; the signal's reason
  */
 export async function makePlan(closure: Closure, means: PlanningMeans, options: PlanningOptions): Promise<Planned> {
-  const { store, target, maps, tell, signal } = means;
+  const { store, target, maps, candidates, tell, signal } = means;
   const needed = await target?.invalidPaths(pathsOf(closure));
   const claimed = options.dryRun ? forDryRun(closure) : await claimClosure(closure, means);
   const catalogue = await Catalogue.open(store);
   const lost: ReadonlySet<string> = options.mendsLost ? await lostOf(claimed, needed, { store, catalogue }) : new Set();
   const lacking = needed && new Set<string>([...needed, ...lost]);
-  const plan = await planFetch(claimed, { store, catalogue, needed: lacking, signal });
+  const cacheOf = (info: NarInfo): Upstream | undefined => candidates.cacheOf(info);
+  const plan = await planFetch(claimed, { store, catalogue, needed: lacking, cacheOf, signal });
   let isLate = false;
   const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
   const attaching = attachTorrents(plan.jobs, torrentOf, () => isLate); // waits for the publishers, if there is a job

@@ -150,7 +150,8 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const realisations = new RealisationSearch(gathered.closure, sources, dryRun || onlyRoots ? undefined : signal);
 
   const { target } = sources;
-  const planning: PlanningMeans = { store, session: context.session, target, maps, tell, signal };
+  const { candidates } = walked;
+  const planning: PlanningMeans = { store, session: context.session, target, maps, candidates, tell, signal };
   const hasUpstream = sources.caches.length > 0;
   const planned = await makePlan(gathered.closure, planning, { dryRun, mendsLost: keepGoing, hasUpstream });
   const { plan } = planned;

@@ -5,6 +5,7 @@ import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HashThread } from '../../src/bytes/hash-thread.ts';
 import { Download } from '../../src/exchange/download.ts';
+import { PieceSet } from '../../src/exchange/piece-set.ts';
 import type { DownloadFile, Sink } from '../../src/exchange/sink.ts';
 import type { FileHash } from '../../src/nix/brands.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
@@ -223,6 +224,67 @@ suite('Download', () => {
     const [sink] = await fetched;
     assert.equal(madeHash(sink!.bytes), file.file);
     assert.deepEqual(running.lies, []);
+  });
+
+  suite('a file without piece hashes that a member is fetching itself', () => {
+    const file = madeFile(3 * MIB, 9);
+    const wrong = { file: file.file, bytes: Buffer.from(file.bytes).fill(7, 0, 5) };
+
+    test('comes part by part, as it arrives there', async () => {
+      await using client = await startMember();
+      await using fetcher = await startMember();
+      await using running = startDownload(client);
+      const fetched = running.fetch([file], { hasPieces: false });
+      client.meet(fetcher);
+      const pieces = new PieceSet(file.bytes.length);
+      for (const index of [0, 1, 2]) {
+        assert.ok(!running.download.isAtHand(file.file));
+        fetcher.offer.addPiece(file, pieces, index);
+        while (running.sinks.get(file.file)?.origins.has(index) !== true) await new Promise(setImmediate);
+      }
+      const [sink] = await fetched;
+      assert.equal(madeHash(sink!.bytes), file.file);
+    });
+
+    test('does not come in parts from a member beyond the local network', async () => {
+      await using client = await startMember({ isNear: false });
+      await using fetcher = await startMember();
+      await using running = startDownload(client);
+      const fetched = running.fetch([file], { hasPieces: false });
+      client.meet(fetcher);
+      while (client.members.open.size === 0) await new Promise(setImmediate);
+      const pieces = new PieceSet(file.bytes.length);
+      for (const index of [0, 1, 2]) fetcher.offer.addPiece(file, pieces, index);
+      const [member] = client.members.open;
+      while (member!.has(file.file) === undefined) await new Promise(setImmediate);
+      assert.ok(!running.download.isAtHand(file.file));
+      fetcher.offer.add(file);
+      await fetched;
+    });
+
+    test('is requested again if it was wrong, and only whole files from that host, which is not banned', async () => {
+      await using client = await startMember();
+      await using misled = await startMember({ host: '127.0.0.2' });
+      await using holder = await startMember();
+      const second = madeFile(3 * MIB, 10);
+      await using running = startDownload(client);
+      const fetched = running.fetch([file, second], { hasPieces: false });
+      client.find(misled, '127.0.0.2');
+      const pieces = new PieceSet(file.bytes.length);
+      for (const index of [0, 1, 2]) misled.offer.addPiece(wrong, pieces, index);
+      const isWrong = (sink: MadeSink): boolean => sink.origins.size === 3 && sink.missing().length === 3;
+      while (!isWrong(running.sinks.get(file.file) ?? new MadeSink(0))) await new Promise(setImmediate);
+      const [member] = client.members.open;
+      misled.offer.addPiece(second, new PieceSet(second.bytes.length), 0);
+      while (member!.has(second.file) === undefined) await new Promise(setImmediate);
+      assert.ok(!running.download.isAtHand(file.file) && !running.download.isAtHand(second.file));
+      assert.deepEqual(running.lies, []);
+      misled.offer.add(second);
+      client.meet(holder);
+      holder.offer.add(file);
+      await fetched;
+      assert.ok(running.received.get(misled.port)! >= 6 * MIB);
+    });
   });
 
   test('a member is not blamed for bytes that another one sent before a pause', async () => {

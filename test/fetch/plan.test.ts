@@ -8,6 +8,7 @@ import type { Closure } from '../../src/fetch/closure.ts';
 import { commit } from '../../src/fetch/commit.ts';
 import { withoutName } from '../../src/fetch/named-file.ts';
 import { attachTorrents, planFetch, type Plan } from '../../src/fetch/plan.ts';
+import { parseUpstream } from '../../src/http/upstream.ts';
 import type { StorePath } from '../../src/nix/brands.ts';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
@@ -149,4 +150,22 @@ test('a narinfo without FileHash or FileSize is left to upstreams', async () => 
   const { fileSize: _size, ...unsized } = infoOf('b');
   const plan = await planOf(closureOf(unhashed, unsized));
   assert.deepEqual([plan.unsized, plan.jobs], [[unhashed, unsized], []]);
+});
+
+test('a file counts as named by a cache only if the cache is configured', async () => {
+  const configured = parseUpstream('http://cache.example');
+  const found = { ...configured, isAnnounced: true };
+  for (const [cache, namedBy] of [
+    [configured, configured],
+    [found, undefined],
+    [undefined, undefined],
+  ]) {
+    const catalogue = await Catalogue.open(store);
+    const context = { store, catalogue, needed: undefined, cacheOf: () => cache, signal };
+    const { jobs } = await planFetch(forDryRun(closureOf(infoOf('named'))), context);
+    assert.deepEqual(
+      jobs.map((job) => job.namedBy),
+      [namedBy],
+    );
+  }
 });

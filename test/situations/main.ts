@@ -1,12 +1,14 @@
 /** Plays situations that people live through, plain Nix beside them: `npm run situations [NAME]…`; needs root. */
 import { playClassroom } from './classroom.ts';
 import { playMishaps } from './mishaps.ts';
+import { playLongNar } from './long-nar.ts';
 import { playNeighbours } from './neighbours.ts';
 import { playNights } from './nights.ts';
 
 const SITUATIONS: Readonly<Record<string, (say: (line: string) => void) => Promise<void>>> = {
   classroom: playClassroom,
   mishaps: playMishaps,
+  'long-nar': playLongNar,
   neighbours: playNeighbours,
   nights: playNights,
 };
