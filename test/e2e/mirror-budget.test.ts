@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
+import { freePort } from '../support/free-port.ts';
 import { nextGeneration } from '../support/generations.ts';
 import { ALONE, assertSound, Lab, readNarInfos, type RunningPublisher } from '../support/lab.ts';
 import { Machine } from '../support/machine.ts';
@@ -46,7 +47,8 @@ suite('a mirror within max-size', () => {
   const scene = async (
     budgetBytes: number,
   ): Promise<{ machine: Machine; budget: readonly string[]; publisher: RunningPublisher }> => {
-    const one = await lab.publisher(first, ['--key', key, ...ALONE]);
+    const how = ['--key', key, '--http-port', String(await freePort()), ...ALONE];
+    const one = await lab.publisher(first, how);
     const trust = ['--trusted-public-key', first.publicKey];
     const machine = await Machine.make(lab, { flags: ['--no-upstream', ...trust, ...ALONE] });
     const budget = ['--max-size', `${budgetBytes}B`];
@@ -54,7 +56,7 @@ suite('a mirror within max-size', () => {
     const done = await machine.updated('mirror', ...budget);
     assert.deepEqual([done['outcome'], done['nars']], ['complete', PATHS]);
     await one.process.stop();
-    const publisher = await lab.publisher(second, ['--key', key, ...ALONE]);
+    const publisher = await lab.publisher(second, how);
     assert.equal(publisher.mirror, one.mirror);
     return { machine, budget, publisher };
   };
