@@ -1,5 +1,6 @@
 /** The reason of a failed attempt, and whether to try again. Never leaves this folder: callers see NarswarmError. */
 
+import { explainTls } from './tls-failure.ts';
 import { type ErrorCode, NarswarmError } from '../errors.ts';
 import { redactUrl } from '../redact.ts';
 
@@ -31,9 +32,6 @@ export class AttemptFailure extends Error {
 /** Codes of undici, which sends requests through proxies. */
 const STALLS = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 
-/** Codes of OpenSSL for an invalid certificate chain, besides those with CERT in them. */
-const CERTIFICATES = new Set(['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'INVALID_CA', 'HOSTNAME_MISMATCH']);
-
 /** What a person can check after an error of the system. */
 const WAYS_OUT: ReadonlyMap<string, string> = new Map([
   ['ECONNREFUSED', 'check the address, and that its server is running'],
@@ -55,16 +53,14 @@ export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): 
   if (code === '' || code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') {
     return notHttp(said, cause);
   }
-  if (code.includes('CERT') || CERTIFICATES.has(code)) {
-    const reason = `its certificate is not trusted here (${said}): name an authority of your own with ssl-cert-file in nix.conf or NIX_SSL_CERT_FILE`;
-    return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'never', cause });
-  }
+  const tls = cause instanceof Error ? explainTls(cause) : undefined;
+  if (tls?.mayPass === false) return new AttemptFailure(tls.reason, { code: 'HTTP_FAILED', retry: 'never', cause });
   if (phase === 'body') {
     const reason = `the connection broke inside the body (${said})`;
     return new AttemptFailure(reason, { code: 'HTTP_TRUNCATED', retry: 'again', cause });
   }
   const wayOut = WAYS_OUT.get(code);
-  const reason = wayOut === undefined ? said : `${said}: ${wayOut}`;
+  const reason = tls?.reason ?? (wayOut === undefined ? said : `${said}: ${wayOut}`);
   return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'again', cause });
 }
 
@@ -86,9 +82,17 @@ export function stalled(phase: 'headers' | 'body', cause?: unknown): AttemptFail
   });
 }
 
-/** Makes the failure of a server that does not accept a connection. */
-export function cannotConnect(afterMs: number): AttemptFailure {
-  return new AttemptFailure(`no connection within ${afterMs / 1000} s`, { code: 'HTTP_FAILED', retry: 'again' });
+/**
+ * Makes the failure of a server that does not accept a connection.
+ *
+ * @param isResolved false if not even the address of its name is known
+ */
+export function cannotConnect(afterMs: number, isResolved: boolean): AttemptFailure {
+  const time = `within ${afterMs / 1000} s`;
+  const reason = isResolved
+    ? `no connection ${time}: check the network, the address, and firewalls`
+    : `no name server tells its address ${time}: check the network and /etc/resolv.conf`;
+  return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'again' });
 }
 
 /** Returns true if an attempt failed because the server does not have the file. */

@@ -1,6 +1,9 @@
-import { connect, type Socket } from 'node:net';
-import type { SecureContext, TLSSocket } from 'node:tls';
+import type { LookupAddress } from 'node:dns';
+import { lookup } from 'node:dns/promises';
+import type { Socket } from 'node:net';
+import type { SecureContext } from 'node:tls';
 import { loadAuthorities } from './authorities.ts';
+import { connectToAny } from './connect.ts';
 import type { SenderOptions } from './create-sender.ts';
 import type { DirectSending } from './direct-sending.ts';
 import { cannotConnect } from './failure.ts';
@@ -25,10 +28,11 @@ export class Pool {
   readonly #idle: Connection[] = [];
   readonly #waiting: DirectSending[] = [];
   #opening = 0;
+  readonly #closing = new AbortController();
+  #lookup: Promise<readonly LookupAddress[]> | undefined;
   #secureContext: Promise<SecureContext | undefined> | undefined;
   /** The TLS session of the last connection, which saves the next one a handshake. */
   #session: Buffer | undefined;
-  #isClosed = false;
 
   constructor(origin: URL, options: SenderOptions) {
     this.#origin = origin;
@@ -46,14 +50,14 @@ export class Pool {
   }
 
   close(): void {
-    this.#isClosed = true;
+    this.#closing.abort(new Error('the HTTP client was closed'));
     for (const { socket } of this.#connections) socket.destroy();
   }
 
   #openMore(): void {
     while (this.#waiting.length > 0 && this.#waiting[0]!.hasEnded) this.#waiting.shift();
     const { connectionsPerOrigin } = this.#options;
-    if (this.#isClosed || this.#waiting.length <= this.#opening) return;
+    if (this.#closing.signal.aborted || this.#waiting.length <= this.#opening) return;
     if (this.#connections.size + this.#opening >= connectionsPerOrigin) return;
     this.#opening++;
     void this.#open()
@@ -81,14 +85,14 @@ export class Pool {
     });
     socket.setTimeout(0);
     socket.on('timeout', () => socket.destroy());
-    if (this.#isClosed) socket.destroy();
+    if (this.#closing.signal.aborted) socket.destroy();
     else this.#free(connection);
   }
 
   /** Sends a request again if a used connection was closed before a byte of the answer came (RFC 9112, 9.3.1). */
   #onClose({ sending, isUsed }: Connection, failure: Error | undefined): void {
     if (sending === undefined) return;
-    if (!isUsed || this.#isClosed || !sending.canBeRepeated) {
+    if (!isUsed || this.#closing.signal.aborted || !sending.canBeRepeated) {
       sending.onClose(failure);
       return;
     }
@@ -143,25 +147,28 @@ export class Pool {
 
   /** Opens a connection. @throws AttemptFailure if it takes too long; errors of the socket */
   async #open(): Promise<Socket> {
-    const isSecure = this.#origin.protocol === 'https:';
-    const socket = isSecure ? await this.#connectSecurely() : connect(this.#address);
-    socket.setNoDelay(true);
     const { connectTimeoutMs } = this.#options;
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const timer = setTimeout(() => socket.destroy(cannotConnect(connectTimeoutMs)), connectTimeoutMs);
-    socket.once(isSecure ? 'secureConnect' : 'connect', resolve);
-    socket.once('error', reject);
-    socket.once('close', () =>
-      reject(Object.assign(new Error('the server closed the connection'), { code: 'ECONNRESET' })),
-    );
+    const late = new AbortController();
+    let isResolved = false;
+    const timer = setTimeout(() => late.abort(cannotConnect(connectTimeoutMs, isResolved)), connectTimeoutMs);
+    const signal = AbortSignal.any([late.signal, this.#closing.signal]);
+    const { host, port } = this.#address;
     try {
-      await promise;
+      const secure = this.#origin.protocol === 'https:' ? await orAborted(this.#prepareTls(), signal) : undefined;
+      const addresses = await orAborted(this.#lookUp(host), signal);
+      isResolved = true;
+      const socket = await connectToAny(addresses, port, signal);
+      socket.setNoDelay(true);
+      if (secure === undefined) return socket;
+      try {
+        return await orAborted(secure(socket), signal);
+      } catch (error) {
+        socket.destroy();
+        throw error;
+      }
     } finally {
       clearTimeout(timer);
-      socket.off('error', reject);
-      socket.on('error', () => undefined);
     }
-    return socket;
   }
 
   get #address(): { host: string; port: number } {
@@ -169,8 +176,17 @@ export class Pool {
     return { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(port || (protocol === 'https:' ? 443 : 80)) };
   }
 
-  /** Reads the certificates before the first https connection. Plain http does not need them. */
-  async #connectSecurely(): Promise<TLSSocket> {
+  /**
+   * Resolves the name once for all connections that are opened at the same time. Without a name server each lookup
+   * takes a thread for seconds, and the names of other caches would wait for them.
+   */
+  #lookUp(host: string): Promise<readonly LookupAddress[]> {
+    this.#lookup ??= lookup(host, { all: true }).finally(() => (this.#lookup = undefined));
+    return this.#lookup;
+  }
+
+  /** Reads the certificates before the first https connection, since plain http does not need them. Returns a handshake. */
+  async #prepareTls(): Promise<(connected: Socket) => Promise<Socket>> {
     this.#secureContext ??= loadAuthorities(this.#options.caFile);
     const [tls, { isIP }, secureContext] = await Promise.all([
       import('node:tls'),
@@ -178,14 +194,37 @@ export class Pool {
       this.#secureContext,
     ]);
     const { host } = this.#address;
-    const socket = tls.connect({
-      ...this.#address,
-      ALPNProtocols: ['http/1.1'],
-      ...(isIP(host) === 0 ? { servername: host } : {}),
-      ...(secureContext === undefined ? {} : { secureContext }),
-      ...(this.#session === undefined ? {} : { session: this.#session }),
-    });
-    socket.on('session', (session) => (this.#session = session));
-    return socket;
+    return (connected) => {
+      const { promise, resolve, reject } = Promise.withResolvers<Socket>();
+      const socket = tls.connect({
+        socket: connected,
+        host,
+        ALPNProtocols: ['http/1.1'],
+        ...(isIP(host) === 0 ? { servername: host.replace(/\.$/, '') } : {}),
+        ...(secureContext === undefined ? {} : { secureContext }),
+        ...(this.#session === undefined ? {} : { session: this.#session }),
+      });
+      socket.on('session', (session) => (this.#session = session));
+      socket.on('error', reject).once('close', () => reject(hungUp()));
+      socket.once('secureConnect', () => resolve(socket));
+      return promise;
+    };
+  }
+}
+
+function hungUp(): Error {
+  return Object.assign(new Error('the server closed the connection'), { code: 'ECONNRESET' });
+}
+
+/** Waits for a promise that cannot be aborted, until the signal is. @throws the signal's reason */
+async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void => aborted.reject(signal.reason);
+  signal.addEventListener('abort', abort);
+  if (signal.aborted) abort();
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
   }
 }

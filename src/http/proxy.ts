@@ -31,7 +31,8 @@ export function proxiesOf(environment: NodeJS.ProcessEnv): Proxies | undefined {
 }
 
 function proxyUrl(text: string): string {
-  const url = URL.parse(text.includes('://') ? text : `http://${text}`);
+  const address = text.includes('://') ? text : `http://${text}`;
+  const url = URL.parse(address.replace(/^socks5h:/i, 'socks5:')); // undici leaves names to the proxy with both
   if (url !== null && ['http:', 'https:', 'socks5:', 'socks:'].includes(url.protocol)) return url.href;
   throw new NarswarmError(
     'HTTP_FAILED',

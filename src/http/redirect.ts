@@ -26,7 +26,7 @@ export function resolveRedirect(
   { redirects, mayLeave = true }: { readonly redirects: number; readonly mayLeave?: boolean },
 ): URL {
   if (redirects >= MAX_REDIRECTS) throw refuseRedirect(status, `more than ${MAX_REDIRECTS} redirects`);
-  const target = location === undefined ? null : URL.parse(location, from.href);
+  const target = location === undefined ? null : URL.parse(asSent(location), from.href);
   if (target === null) throw refuseRedirect(status, 'a redirect without a usable Location');
   const isDowngrade = from.protocol === 'https:' && target.protocol !== 'https:';
   if (isDowngrade || !/^https?:$/.test(target.protocol)) {
@@ -35,6 +35,11 @@ export function resolveRedirect(
   if (!mayLeave && target.origin !== from.origin)
     throw refuseRedirect(status, `a redirect to ${redactUrl(target)} by a cache that nobody has configured`);
   return target;
+}
+
+/** Escapes the bytes beyond ASCII, one by one, and backslashes, which a URL would turn into slashes. As in curl. */
+function asSent(location: string): string {
+  return location.replace(/[\\\x80-\xff]/g, (byte) => `%${byte.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
 
 function refuseRedirect(status: number, reason: string): AttemptFailure {

@@ -75,6 +75,14 @@ describe('certificates', { timeout: 20_000 }, () => {
     });
   });
 
+  it('for another name are refused at once, with the way out', async () => {
+    await using client = new HttpClient({ caFile: join(folder, 'ca.pem') });
+    await assert.rejects(client.getBytes(url.replace('127.0.0.1', 'localhost'), { maxBytes: 9 }), {
+      code: 'HTTP_FAILED',
+      message: /after 1 attempt: its certificate is for another name \([^\n]*localhost[^\n]*\): correct the address$/,
+    });
+  });
+
   it('that cannot be read are reported in one sentence, for https only', async () => {
     for (const file of [join(folder, 'none'), join(folder, 'ext')]) {
       await using client = new HttpClient({ caFile: file, retries: 0 });

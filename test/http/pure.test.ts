@@ -72,6 +72,16 @@ describe('redactUrl', () => {
 });
 
 describe('resolveRedirect', () => {
+  it('keeps the bytes that the server sent, as curl does', () => {
+    const from = new URL('http://cache.example.org/a/b');
+    const resolve = (location: string): string => resolveRedirect(302, location, from, { redirects: 0 }).href;
+    const bytes = Buffer.from('/ä b?q=ö').toString('latin1'); // as headers are read
+    assert.equal(resolve(bytes), 'http://cache.example.org/%c3%a4%20b?q=%c3%b6');
+    assert.equal(resolve('/\xE4'), 'http://cache.example.org/%e4');
+    assert.equal(resolve('c\\d%2F'), 'http://cache.example.org/a/c%5cd%2F');
+    assert.equal(resolve(Buffer.from('http://ä.example/').toString('latin1')), 'http://xn--4ca.example/');
+  });
+
   it('never leads from https to http', () => {
     const from = new URL('https://cache.example.org/a/b');
     assert.equal(resolveRedirect(302, '../c', from, { redirects: 0 }).href, 'https://cache.example.org/c');
@@ -91,7 +101,8 @@ describe('the proxies of the environment, as curl reads them', () => {
     assert.deepEqual([http, https], ['http://proxy.test:3128/', 'socks5://socks.test']);
     assert.equal(proxiesOf({ http_proxy: 'http://proxy.test' })?.https, undefined);
     assert.equal(proxiesOf({ HTTP_PROXY: 'http://proxy.test', https_proxy: '' }), undefined);
-    for (const http_proxy of ['ftp://proxy.test', 'http://[', ':'])
+    assert.equal(proxiesOf({ http_proxy: 'socks5h://u:p@socks.test:1080' })?.http, 'socks5://u:p@socks.test:1080');
+    for (const http_proxy of ['ftp://proxy.test', 'socks4://proxy.test', 'http://[', ':'])
       assert.throws(() => proxiesOf({ http_proxy }), { code: 'HTTP_FAILED', message: /http_proxy/ }, http_proxy);
   });
 
