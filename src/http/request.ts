@@ -4,6 +4,7 @@ import type { Answer } from './answer.ts';
 import type { Credentials, Destination } from './credentials.ts';
 import { AttemptFailure } from './failure.ts';
 import { openFile } from './file-answer.ts';
+import { parseContentRange } from './range.ts';
 import { isRedirect, resolveRedirect } from './redirect.ts';
 import { parseRetryAfterMs } from './retry.ts';
 import type { Sender } from './sender.ts';
@@ -49,8 +50,10 @@ export async function openUrl(url: string, headers: Headers, settings: RequestSe
   if (target.protocol === 'file:') return openFile(target, headersFor());
   const first = new URL(settings.linkedFrom ?? url);
   for (let redirects = 0; ; redirects += 1) {
+    const sent = headersFor();
     // oxlint-disable-next-line no-await-in-loop -- the answer names the next address
-    const response = await sendRequest({ target, first }, headersFor(), settings);
+    const response = await sendRequest({ target, first }, sent, settings);
+    if (sent['range'] === undefined && isWhole(response)) return asWhole(response);
     if (USEFUL.has(response.statusCode)) return response;
     // oxlint-disable-next-line no-await-in-loop -- see above
     if (!isRedirect(response.statusCode)) throw await rejectStatus(response, { target, first }, settings);
@@ -58,6 +61,25 @@ export async function openUrl(url: string, headers: Headers, settings: RequestSe
     const mayLeave = settings.isAnnounced !== true;
     target = resolveRedirect(response.statusCode, response.header('location'), target, { redirects, mayLeave });
   }
+}
+
+/** Returns true for the whole file with another status than 200, which Nix accepts, too (filetransfer.cc). */
+function isWhole(response: Answer): boolean {
+  if (response.statusCode === 201) return true;
+  if (response.statusCode !== 206) return false;
+  const text = response.header('content-range');
+  const range = parseContentRange(text);
+  return text === undefined || (range?.start === 0 && range.end === range.sizeBytes);
+}
+
+function asWhole(response: Answer): Answer {
+  return {
+    statusCode: 200,
+    header: (name) => response.header(name),
+    read: (take) => response.read(take),
+    discard: () => response.discard(),
+    close: () => response.close(),
+  };
 }
 
 /** Discards an answer whose status does not fit the request. */

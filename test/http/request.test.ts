@@ -46,6 +46,35 @@ describe('a request', { timeout: 20_000 }, () => {
     assert.ok(collector.bytes.equals(NAR.subarray(10)));
   });
 
+  for (const [status, range] of [
+    [201, undefined],
+    [206, undefined],
+    [206, `bytes 0-${NAR.length - 1}/${NAR.length}`],
+  ] as const)
+    it(`accepts ${status} with Content-Range ${range} as the whole file, as Nix does`, async () => {
+      await using server = await serve((_, response) => {
+        if (range !== undefined) response.setHeader('content-range', range);
+        response.writeHead(status, { 'content-length': NAR.length }).end(NAR);
+      });
+      await using client = new HttpClient({ retries: 0 });
+      const collector = new Collector();
+      await client.download(server.url, { sizeBytes: NAR.length, sink: collector.sink });
+      assert.ok(collector.bytes.equals(NAR));
+      assert.ok(NAR.equals((await client.getBytes(server.url, { maxBytes: NAR.length })) ?? Buffer.of()));
+    });
+
+  it('accepts no part that it has not asked for', async () => {
+    await using server = await serve((_, response) => {
+      response.setHeader('content-range', `bytes 0-9/${NAR.length}`);
+      response.writeHead(206, { 'content-length': 10 }).end(NAR.subarray(0, 10));
+    });
+    await using client = new HttpClient({ retries: 0 });
+    const collector = new Collector();
+    await assert.rejects(client.getBytes(server.url, { maxBytes: NAR.length }), { code: 'HTTP_FAILED' });
+    await assert.rejects(client.download(server.url, { sink: collector.sink }), { code: 'HTTP_FAILED' });
+    assert.equal(collector.bytes.length, 0);
+  });
+
   it('stops reading a body without Range as soon as it has its part', async () => {
     await using server = await serve((_, response) => {
       response.setHeader('content-length', NAR.length).write(NAR.subarray(0, 50)); // and no more
