@@ -21,7 +21,7 @@ export function explainTls(error: TlsError): { reason: string; mayPass: boolean 
     return { reason: `its certificate is not valid today (${message}): check this machine's clock`, mayPass: false };
   if (code.includes('CERT') || CERTIFICATES.has(code))
     return {
-      reason: `its certificate is not trusted here (${message.replace(NODE_OPTION, '')}): name an authority of your own with ssl-cert-file in nix.conf or NIX_SSL_CERT_FILE`,
+      reason: `its certificate is not trusted here (${code}): name an authority of your own with ssl-cert-file in nix.conf or NIX_SSL_CERT_FILE`,
       mayPass: false,
     };
   return undefined;
@@ -29,9 +29,6 @@ export function explainTls(error: TlsError): { reason: string; mayPass: boolean 
 
 /** Codes of OpenSSL for an invalid certificate chain, besides those with CERT in them. */
 const CERTIFICATES = new Set(['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'INVALID_CA', 'HOSTNAME_MISMATCH']);
-
-/** Node's advice, which is about a program of one's own. */
-const NODE_OPTION = /; if the root CA is installed locally.*$/;
 
 /** Codes of OpenSSL for a server that does not speak TLS. */
 const NOT_TLS = new Set(['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG', 'EPROTO']);
