@@ -8,8 +8,10 @@ import { assertSound, Lab, narBytesOf } from '../support/lab.ts';
 import { bytesOf, DEAD_CACHE, LanUser, startHolder } from '../support/lan-user.ts';
 import { Lan, requireNamespaces } from '../support/namespaces.ts';
 
-/** Longer than a walk waits for neighbours that are there. */
-const LATE_MS = 2_000;
+/** Longer than a walk waits for neighbours that are there, and for a cache that fails. */
+const LATE_MS = 5_000;
+/** UDP 6771, as the system lists its sockets. */
+const LAN_PORT = ':1A73 ';
 
 suite('neighbours that come late or restart', { concurrency: 2 }, () => {
   let lab: Lab;
@@ -24,10 +26,9 @@ suite('neighbours that come late or restart', { concurrency: 2 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  /** Waits until a machine has announced itself to nobody, and then for longer than neighbours take to answer. */
+  /** Waits until a machine listens to the multicast group, and then for longer than neighbours take to answer. */
   async function announced({ host }: LanUser): Promise<void> {
-    const sentBefore = host.sentBytes();
-    while (host.sentBytes() === sentBefore) await sleep(50);
+    while (!host.run('cat', '/proc/net/udp').includes(LAN_PORT)) await sleep(50);
     await sleep(LATE_MS);
   }
 
