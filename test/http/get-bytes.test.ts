@@ -97,8 +97,8 @@ describe('getBytes', { timeout: 20_000 }, () => {
   });
 
   it('does not count waiting for a free connection as a stall', async () => {
-    await using fixture = await startFixture({ connectionsPerOrigin: 1, retries: 0 });
-    fixture.cache.faults = [{ kind: 'slow', rateBytesPerSec: 250 }]; // 84 ms each, so the last waits over 300 ms
+    await using fixture = await startFixture({ connectionsPerOrigin: 1, retries: 0, stallTimeoutMs: 1_000 });
+    fixture.cache.faults = [{ kind: 'slow', rateBytesPerSec: 50 }]; // 420 ms each, so the last waits over 1.6 s
     const get = (): Promise<unknown> => fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 });
     const bodies = await Promise.all(Array.from({ length: 5 }, get));
     assert.ok(bodies.every((body) => body !== undefined));
