@@ -13,6 +13,8 @@ const ISOLATED_MS = 2_000;
 const DHT_PART = 0.7;
 /** Time for a member to send the manifest of the edition that it claims to hold. */
 const MEMBER_TIMEOUT_MS = 5_000;
+/** The same while an edition of the mirror is at hand. False claims delay a run by no more, in all. */
+const NEWER_TIMEOUT_MS = 1_000;
 
 /**
  * Opens the newest edition that a member of the cohort claims to hold, if it is newer than the kept one. Waits for
@@ -36,6 +38,29 @@ export async function resolveByMembers(lookup: Lookup, network: Network): Promis
       signal.throwIfAborted(); // another member may be right
     }
   }
+}
+
+/**
+ * Opens a newer edition that a connected member claims to hold: a mirror may be behind. Returns the given one if there is
+ * none, or if no member gives it in time.
+ */
+export async function orNewer(found: Resolved, lookup: Lookup, network: Network): Promise<Resolved> {
+  const { publicKey, salt } = lookup.address;
+  const { seq: foundSeq } = found.map.manifest;
+  const claims = network.members.editionsOf(cohortInfoHash(publicKey, salt)).filter(([, { seq }]) => seq > foundSeq);
+  if (claims.length === 0) return found;
+  const ends = AbortSignal.any([lookup.lifetime, AbortSignal.timeout(NEWER_TIMEOUT_MS)]);
+  for (const [teller, { seq, infoHash }] of claims.toSorted(([, a], [, b]) => b.seq - a.seq)) {
+    try {
+      const other = await openClaimed({ ...lookup, signal: ends }, network, { teller, seq, infoHash });
+      const isNewer = other.map.manifest.seq > foundSeq;
+      await (isNewer ? found : other)[Symbol.asyncDispose]();
+      if (isNewer) return other;
+    } catch {
+      lookup.lifetime.throwIfAborted(); // another member may be right
+    }
+  }
+  return found;
 }
 
 /**

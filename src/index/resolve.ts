@@ -8,7 +8,7 @@ import { indexDirOf } from './index-dir.ts';
 import type { Manifest } from './manifest.ts';
 import { openKept, type Lookup, type Resolved } from './open-map.ts';
 import { resolveByDht } from './resolve-by-dht.ts';
-import { openClaimed, resolveByMembers } from './resolve-by-members.ts';
+import { openClaimed, orNewer, resolveByMembers } from './resolve-by-members.ts';
 import { resolveByMirror, type GetBytes } from './resolve-by-mirror.ts';
 import { readKept } from './verified-manifest.ts';
 
@@ -25,7 +25,7 @@ export interface ResolveContext {
   readonly shardTimeoutMs?: number;
   readonly signal: AbortSignal;
   readonly onWarning?: Warn;
-  /** True to read the edition of a member if the DHT does not answer. A daemon listens to members by itself. */
+  /** True to read the edition of a member if the DHT does not answer, or if the mirror is behind. A daemon listens to members by itself. */
   readonly asksMembers?: boolean;
 }
 
@@ -43,8 +43,12 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
   // Joins before any query, since neighbours take a moment to answer.
   network?.joinCohort(cohortInfoHash(address.publicKey, address.salt));
   try {
-    if (address.baseUrl !== undefined) return await resolveByMirror(lookup, address.baseUrl, getBytes);
-    if (network === undefined || context.asksMembers !== true) return await resolveByDht(lookup);
+    const members = context.asksMembers === true ? network : undefined;
+    if (address.baseUrl !== undefined) {
+      const ofMirror = await resolveByMirror(lookup, address.baseUrl, getBytes);
+      return members === undefined ? ofMirror : await orNewer(ofMirror, lookup, members);
+    }
+    if (network === undefined || members === undefined) return await resolveByDht(lookup);
     return await resolveByDhtOrMembers(lookup, network);
   } catch (error) {
     context.signal.throwIfAborted();

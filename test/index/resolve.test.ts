@@ -86,6 +86,26 @@ describe('resolveHashMap', () => {
     assert.equal(follower.swarm.openTorrents, 0);
   });
 
+  test('reads the newer edition of a member if the mirror is behind', async (t) => {
+    await using made = await scene(t, { dhtNodes: 0 });
+    const { publisher, follower, context } = made;
+    const { publicKey, publicKeyHex, salt } = publisher.built.publication.address;
+    const address = { publicKey, publicKeyHex, salt, baseUrl: 'http://mirror.invalid' };
+    const created = new Date();
+    const expires = new Date(created.getTime() + 3_600_000);
+    const behind = buildIndex({ ...GOLDEN, salt, seq: 1, created, expires }).manifest;
+    const getBytes = async (): Promise<Uint8Array> => {
+      const group = cohortInfoHash(publicKey, salt);
+      while (follower.members.editionsOf(group).length === 0) await new Promise(setImmediate);
+      return behind;
+    };
+    for (const asksMembers of [true, false]) {
+      const dir = await tempDir(t);
+      await using resolved = await resolveHashMap(address, { ...context, dir, getBytes, asksMembers });
+      assert.equal(resolved.map.manifest.seq > 1, asksMembers);
+    }
+  });
+
   test('never replaces a newer manifest of another process', async (t) => {
     const manifestOf = (seq: number): Uint8Array => buildIndex({ ...GOLDEN, seq }).manifest;
     const dir = await tempDir(t);
