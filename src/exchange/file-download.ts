@@ -73,7 +73,7 @@ export class FileDownload implements PickFile {
     this.#context.picker.add(this, this.#sink?.missing() ?? [{ from: 0, to: this.sizeBytes }]);
   }
 
-  /** Stops its requests. Resolves when no more of it is being written. */
+  /** Stops its requests. Resolves once nothing of it is being written. */
   async pause(): Promise<void> {
     this.#stop();
     await new Promise(setImmediate); // beginnings are kept first

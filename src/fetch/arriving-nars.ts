@@ -54,7 +54,7 @@ export class ArrivingNars {
     if (given !== undefined && given.front > 0) giveTo(given, Math.ceil(sizeBytes / pieceLengthOf(sizeBytes)));
   }
 
-  /** Gives no more parts of a file. */
+  /** Stops giving parts of a file. */
   end(file: FileHash): void {
     this.#given.get(file)?.end();
     this.#given.delete(file);

@@ -9,7 +9,7 @@ import type { Plan } from './plan.ts';
 
 /** The room for NARs in a store with a budget. */
 export interface Room {
-  /** Bytes of NARs that may be in flight while the store is full: it exceeds its budget by no more. */
+  /** Limit on the bytes of NARs in flight while the store is full: the most by which it exceeds its budget. */
   readonly inFlightBytes: number;
   /** Returns the bytes that the budget leaves. Negative if the store exceeds it. */
   readonly free: () => Promise<number>;

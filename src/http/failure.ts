@@ -32,7 +32,7 @@ export class AttemptFailure extends Error {
 /** Codes of undici, which sends requests through proxies. */
 const STALLS = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 
-/** What a person can check after an error of the system. */
+/** Advice to the user for each error of the system. */
 const WAYS_OUT: ReadonlyMap<string, string> = new Map([
   ['ECONNREFUSED', 'check the address, and that its server is running'],
   ['ENOTFOUND', 'check the name, and the name servers of this machine'],

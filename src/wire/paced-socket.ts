@@ -16,7 +16,7 @@ export interface PacedSocketOptions {
   readonly onTaken: () => void;
 }
 
-/** Limit on bytes that wait in a socket. No more are written until fewer wait. */
+/** Limit on bytes that wait in a socket. Writing stops until fewer wait. */
 const WRITE_AHEAD_BYTES = 64 * 1024;
 
 /** A socket that is read only as fast as all limits allow, and written in one system call per tick. */
