@@ -91,7 +91,7 @@ export class Download implements AsyncDisposable {
     this.#pumpAll();
   }
 
-  /** Stops requesting a file, but still learns who has it. Resolves when no more of it is being written. */
+  /** Stops requesting a file, but still learns who has it. Resolves once nothing of it is being written. */
   async pause(file: FileHash): Promise<void> {
     await this.#files.get(file)?.pause();
   }

@@ -18,7 +18,7 @@ export interface Contender extends Pick<Source, 'isNeighbour' | 'isSilent' | 'wa
 }
 
 /**
- * Returns the neighbours that want a file or fetch it, one per host: more connections give a host no more weight. Of a
+ * Returns the neighbours that want a file or fetch it, one per host, so that connections give a host no weight. Of a
  * host's processes, takes the one that holds more of the file, otherwise the one with the smaller id.
  */
 export function rivalsOf(sources: Iterable<Contender>, file: FileHash): Rival[] {

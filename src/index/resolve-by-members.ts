@@ -13,7 +13,7 @@ const ISOLATED_MS = 2_000;
 const DHT_PART = 0.7;
 /** Time for a member to send the manifest of the edition that it claims to hold. */
 const MEMBER_TIMEOUT_MS = 5_000;
-/** The same while an edition of the mirror is at hand. False claims delay a run by no more, in all. */
+/** The same while an edition of the mirror is at hand. This is all that false claims can delay a run. */
 const NEWER_TIMEOUT_MS = 1_000;
 
 /**
