@@ -35,10 +35,11 @@ export class Credentials {
   /**
    * Returns the value of the Authorization header (RFC 7617). Undefined if no credentials apply. The URL's own
    * credentials go only to its origin, those of the netrc file only to their host. After a redirect to another origin,
-   * neither `default` nor an entry for the same host applies: another port, or http instead of https, could disclose
-   * the password.
+   * neither `default` nor an entry for the same host applies: another port could disclose the password. If an https
+   * address leads to plain http, no credentials apply.
    */
   async headerFor({ target, first }: Destination): Promise<string | undefined> {
+    if (isDowngraded({ target, first })) return undefined;
     const isFirst = target.origin === first.origin;
     const own = target.username === '' && target.password === '' && isFirst ? first : target;
     const login = decode(own.username);
@@ -50,6 +51,8 @@ export class Credentials {
 
   /** Returns half a sentence: which credentials a refused request carried, or where credentials are missing. */
   async explain({ target, first }: Destination): Promise<string> {
+    if (isDowngraded({ target, first }))
+      return 'passwords are not sent to an http address that an https address leads to';
     const own = target.origin === first.origin ? first : target;
     if (own.password !== '') return 'with the user and the password of the URL';
     if (this.#file === undefined) return 'no netrc file was read';
@@ -87,6 +90,11 @@ export class Credentials {
       return { entries: [], failure: `cannot be read (${reason})` };
     }
   }
+}
+
+/** Returns true if everybody on the way can read the request, but not the one that led to it. */
+function isDowngraded({ target, first }: Destination): boolean {
+  return first.protocol === 'https:' && target.protocol === 'http:';
 }
 
 function basic(login: string, password: string): string {

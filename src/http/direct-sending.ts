@@ -1,11 +1,13 @@
 import type { Socket } from 'node:net';
-import { notHttp, stalled } from './failure.ts';
+import { notHttp, stalled, trickled } from './failure.ts';
 import type { Head } from './response-head.ts';
 import { ResponseParser } from './response-parser.ts';
 import type { Receiver, Sending, SentRequest } from './sender.ts';
+import { Trickle } from './trickle.ts';
 
 /** Limits on the time without a byte of the head, and of the body. */
 export interface Patience {
+  /** Also the limit on the time in which less than 1 byte/s of the body comes. */
   readonly stallTimeoutMs: number;
   readonly bodyTimeoutMs: number;
 }
@@ -19,6 +21,7 @@ export class DirectSending implements Sending {
   readonly #parser: ResponseParser;
   #socket: Socket | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #trickle: Trickle | undefined;
   #isKept = false;
   #isAnswered = false;
   #hasHead = false;
@@ -71,6 +74,7 @@ export class DirectSending implements Sending {
     this.#isAnswered = true;
     if (this.#hasHead && !this.paused) this.#timer?.refresh();
     try {
+      if (this.#trickle?.take(bytes.length, performance.now()) === true) throw trickled(this.#patience.stallTimeoutMs);
       const taken = this.#parser.push(bytes);
       if (taken < bytes.length) this.#isKept = false; // nobody asked for more
     } catch (error) {
@@ -95,6 +99,7 @@ export class DirectSending implements Sending {
     this.paused = false;
     if (this.#hasEnded) return;
     this.#expect(this.#patience.bodyTimeoutMs, 'body');
+    this.#trickle?.resume(performance.now());
     this.#socket?.resume();
   }
 
@@ -117,6 +122,7 @@ export class DirectSending implements Sending {
       this.#hasHead = true;
       this.#isKept = isKept;
       this.#expect(this.#patience.bodyTimeoutMs, 'body');
+      this.#trickle = new Trickle(this.#patience.stallTimeoutMs, performance.now());
     }
     this.#receiver.onResponseStart(this, statusCode, headers);
   }

@@ -16,6 +16,8 @@ export interface FailureDetails {
   readonly status?: number;
   /** The wait that the server asked for with Retry-After. */
   readonly retryAfterMs?: number | undefined;
+  /** True if the bytes that came are too few to count as progress. */
+  readonly isTrickle?: boolean;
   readonly cause?: unknown;
 }
 
@@ -80,6 +82,12 @@ export function stalled(phase: 'headers' | 'body', cause?: unknown): AttemptFail
     retry: 'again',
     ...(cause === undefined ? {} : { cause }),
   });
+}
+
+/** Makes the failure of a server that sends a byte now and then. */
+export function trickled(overMs: number): AttemptFailure {
+  const reason = `the server stalled, sending less than 1 byte/s for ${overMs / 1000} s`;
+  return new AttemptFailure(reason, { code: 'HTTP_STALLED', retry: 'again', isTrickle: true });
 }
 
 /**

@@ -1,4 +1,4 @@
-/** Resolves redirects, and refuses some of them: pure. */
+/** Resolves redirects, and refuses some of them: pure. Follows one from https to http, as Nix and curl do by default. */
 
 import { AttemptFailure } from './failure.ts';
 import { redactUrl } from '../redact.ts';
@@ -14,7 +14,7 @@ export function isRedirect(status: number): boolean {
 
 /**
  * Resolves the `Location` that `from` sent with `status`. Throws {@link AttemptFailure} if there is no address, if it
- * is not http or https, if it leads from https to http, or after `MAX_REDIRECTS` earlier redirects.
+ * is not http or https, or after `MAX_REDIRECTS` earlier redirects.
  *
  * @param options.mayLeave false for a server that nobody has configured: it must not lead to another origin. Default:
  *   true
@@ -28,10 +28,8 @@ export function resolveRedirect(
   if (redirects >= MAX_REDIRECTS) throw refuseRedirect(status, `more than ${MAX_REDIRECTS} redirects`);
   const target = location === undefined ? null : URL.parse(asSent(location), from.href);
   if (target === null) throw refuseRedirect(status, 'a redirect without a usable Location');
-  const isDowngrade = from.protocol === 'https:' && target.protocol !== 'https:';
-  if (isDowngrade || !/^https?:$/.test(target.protocol)) {
-    throw refuseRedirect(status, `a redirect from ${from.protocol} to ${redactUrl(target)}, which is refused`);
-  }
+  if (!/^https?:$/.test(target.protocol))
+    throw refuseRedirect(status, `a redirect to ${redactUrl(target)}, which is not an http or https address`);
   if (!mayLeave && target.origin !== from.origin)
     throw refuseRedirect(status, `a redirect to ${redactUrl(target)} by a cache that nobody has configured`);
   return target;

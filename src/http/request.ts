@@ -42,7 +42,7 @@ const RETRYABLE = new Set([408, 425, 429]);
 /** Server errors that are likely to last. */
 const LASTING = new Set([501, 505, 511]);
 
-/** Sends a GET and follows redirects, but never from https to http. Reads a `file:` URL from the disk. */
+/** Sends a GET and follows redirects. Reads a `file:` URL from the disk. */
 export async function openUrl(url: string, headers: Headers, settings: RequestSettings): Promise<Answer> {
   let target = new URL(url);
   const headersFor = (): Readonly<Record<string, string>> =>

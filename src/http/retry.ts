@@ -49,8 +49,8 @@ export async function runAttempts<T>(
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof AttemptFailure)) throw error;
-      failures = measureProgress() > before ? 0 : failures + 1;
-      const { code, retryAfterMs = 0 } = error.details;
+      const { code, retryAfterMs = 0, isTrickle = false } = error.details;
+      failures = measureProgress() > before && !isTrickle ? 0 : failures + 1;
       const retry = policy.givesWay === true && code === 'HTTP_STALLED' ? 'never' : error.details.retry;
       const mayRetry = retry !== 'never' && failures <= countRetries(retry, policy.retries) && attempts < MAX_ATTEMPTS;
       if (!mayRetry) throw reportFailure(error, url, attempts);

@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { HttpClient } from '../../src/http/client.ts';
 import { findInNetrc, parseNetrc } from '../../src/http/netrc.ts';
+import { makeCertificate } from '../support/certificate.ts';
+import { readPort } from '../support/http-cache.ts';
 import { serve } from '../support/odd-server.ts';
 import type { Warning } from '../../src/warning.ts';
 
@@ -150,6 +154,27 @@ describe('credentials', { timeout: 20_000 }, () => {
     server.location = `http://localhost:${other.port}/x`;
     await client.getBytes(server.url, { maxBytes: 9 });
     assert.deepEqual(other.seen, [basic('you:too')]);
+  });
+
+  it('never go over plain http if https led there, though a redirect is followed as in Nix', async () => {
+    await using certificate = await makeCertificate();
+    await using plain = await startServer();
+    let location = '';
+    const server = createServer(certificate, (_, response) => response.writeHead(302, { location }).end());
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const file = join(folder, 'both');
+    await writeFile(file, 'machine 127.0.0.1 login me password pw machine localhost login you password too');
+    await using client = new HttpClient({ netrcFile: file, caFile: certificate.caFile, retries: 0 });
+    const url = `https://127.0.0.1:${readPort(server)}/x`;
+    for (const host of ['127.0.0.1', 'localhost', 'me:pw@127.0.0.1']) {
+      location = `http://${host}:${plain.port}/x`;
+      assert.ok(await client.getBytes(url, { maxBytes: 9 }));
+      assert.ok(await client.getBytes(url.replace('//', '//you:own@'), { maxBytes: 9 }));
+      assert.ok(await client.getBytes(location, { maxBytes: 9, linkedFrom: url }));
+    }
+    assert.deepEqual(plain.seen, Array(9).fill(undefined));
+    server.closeAllConnections();
+    server.close();
   });
 
   it('are explained after a 401, 403 or 407', async () => {

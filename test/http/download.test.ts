@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { HttpClient } from '../../src/http/client.ts';
 import type { Fault } from '../support/http-cache.ts';
+import { serve } from '../support/odd-server.ts';
 import { Collector, type Fixture, NAR, startFixture } from './fixture.ts';
 
 const sizeBytes = NAR.length;
@@ -112,6 +114,30 @@ describe('download', { timeout: 20_000 }, () => {
     await using fixture = await startFixture({ retries: 0 });
     fixture.cache.faults = [{ kind: 'slow', rateBytesPerSec: 400_000 }];
     assert.ok((await fetchNar(fixture)).equals(NAR));
+  });
+});
+
+describe('a server that trickles', { timeout: 60_000 }, () => {
+  /** Sends the length of the NAR, and a byte of it after each `gapMs`. */
+  async function startTrickle(gapMs: number): Promise<{ url: string; requests: () => number } & AsyncDisposable> {
+    let requests = 0;
+    const server = await serve((_, response) => {
+      requests += 1;
+      response.writeHead(200, { 'content-length': sizeBytes }).write(NAR.subarray(0, 1));
+      const timer = setInterval(() => response.write('x'), gapMs);
+      response.on('close', () => clearInterval(timer));
+    });
+    return Object.assign(server, { requests: () => requests });
+  }
+
+  it('is given up below 1 byte/s, after the time that Nix gives it, and its bytes earn no further attempts', async () => {
+    await using server = await startTrickle(1_900);
+    await using client = new HttpClient({ stallTimeoutMs: 4_000, retries: 1, backoffMs: 1 });
+    await assert.rejects(client.download(server.url, { sizeBytes, sink: () => undefined }), {
+      code: 'HTTP_STALLED',
+      message: /after 2 attempts: the server stalled, sending less than 1 byte\/s for 4 s$/,
+    });
+    assert.ok(server.requests() >= 2);
   });
 });
 

@@ -1,14 +1,13 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { HttpClient } from '../../src/http/client.ts';
 import { optionsOfNix } from '../../src/http/nix-options.ts';
 import { parseNixConfig } from '../../src/nix/nix-config.ts';
+import { type Certificate, makeCertificate } from '../support/certificate.ts';
+import { readPort } from '../support/http-cache.ts';
 
 describe("options of Nix's configuration", () => {
   it('take the certificates from ssl-cert-file, the variables in their order, or the system', () => {
@@ -38,32 +37,23 @@ describe("options of Nix's configuration", () => {
 });
 
 describe('certificates', { timeout: 20_000 }, () => {
-  let folder = '';
+  let certificate: Certificate;
   let server: Server;
   let url = '';
   before(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'narswarm-ca-'));
-    const openssl = (text: string): unknown =>
-      execFileSync('openssl', text.split(' '), { cwd: folder, stdio: 'ignore' });
-    const key = '-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes';
-    await writeFile(join(folder, 'ext'), 'subjectAltName=IP:127.0.0.1\n');
-    openssl(`req -x509 ${key} -keyout ca.key -out ca.pem -days 2 -subj /CN=Lab`);
-    openssl(`req ${key} -keyout server.key -out server.csr -subj /CN=server`);
-    openssl('x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.pem');
-    const [cert, secret] = await Promise.all(['server.pem', 'server.key'].map((name) => readFile(join(folder, name))));
-    server = createServer({ cert, key: secret }, (_, response) => response.end('x')).listen(0, '127.0.0.1');
+    certificate = await makeCertificate();
+    server = createServer(certificate, (_, response) => response.end('x')).listen(0, '127.0.0.1');
     await once(server, 'listening');
-    const address = server.address();
-    url = typeof address === 'object' && address !== null ? `https://127.0.0.1:${address.port}` : '';
+    url = `https://127.0.0.1:${readPort(server)}`;
   });
   after(async () => {
     server.closeAllConnections();
     server.close();
-    await rm(folder, { recursive: true });
+    await certificate[Symbol.asyncDispose]();
   });
 
   it('of an own authority are trusted if its file is named', async () => {
-    await using client = new HttpClient({ caFile: join(folder, 'ca.pem'), retries: 0 });
+    await using client = new HttpClient({ caFile: certificate.caFile, retries: 0 });
     assert.equal(Buffer.from((await client.getBytes(url, { maxBytes: 9 })) ?? []).toString(), 'x');
   });
 
@@ -76,7 +66,7 @@ describe('certificates', { timeout: 20_000 }, () => {
   });
 
   it('for another name are refused at once, with the way out', async () => {
-    await using client = new HttpClient({ caFile: join(folder, 'ca.pem') });
+    await using client = new HttpClient({ caFile: certificate.caFile });
     await assert.rejects(client.getBytes(url.replace('127.0.0.1', 'localhost'), { maxBytes: 9 }), {
       code: 'HTTP_FAILED',
       message: /after 1 attempt: its certificate is for another name \([^\n]*localhost[^\n]*\): correct the address$/,
@@ -84,7 +74,7 @@ describe('certificates', { timeout: 20_000 }, () => {
   });
 
   it('that cannot be read are reported in one sentence, for https only', async () => {
-    for (const file of [join(folder, 'none'), join(folder, 'ext')]) {
+    for (const file of [join(certificate.folder, 'none'), join(certificate.folder, 'ext')]) {
       await using client = new HttpClient({ caFile: file, retries: 0 });
       await assert.rejects(client.getBytes(url, { maxBytes: 9 }), {
         code: 'HTTP_FAILED',
