@@ -1,11 +1,11 @@
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
 import { formatPublisherAddress, mapFolder, type PublisherAddress } from '../index/address.ts';
-import { FileStore } from '../store/file-store.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { parseBudget, parseCount } from '../config/units.ts';
 import { RUN_PORTS, SERVICE_PORTS } from '../wire/ports.ts';
 import { aside } from './configuration.ts';
+import { openDaemonStore } from './daemon-store.ts';
 import { openKey } from './key.ts';
 import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { command, untilStopped, type CommonOptions } from './run-command.ts';
@@ -96,7 +96,7 @@ export function daemonCommand(): Command {
       const { publishedContents } = await import('../subscription/published.ts');
       const { publishersOf } = await import('../subscription/source.ts');
       const { subscriptionsNow } = await import('../config/reread.ts');
-      const store = await FileStore.open(options.store, { create: true });
+      const store = await openDaemonStore(options.store, { origin: originOf('store'), output });
       await using _turn = await takeServingTurn(store, {
         publishes: own !== undefined,
         onWarning,

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { defaultStoreDir } from '../config/locations.ts';
 import type { RunFetchResult } from '../fetch/run-fetch.ts';
-import type { Plan } from '../fetch/plan.ts';
+import type { FetchEvent } from '../fetch/events.ts';
 import { asTrusted } from '../http/upstream.ts';
 import { assertMayLeaveUnchecked, warnOfIgnoredKeys } from './ignored-keys.ts';
 import { toldFailure } from './missing-paths.ts';
@@ -107,8 +107,7 @@ export function fetchCommand(): Command {
         tell: (event) => {
           display.handlers.tell(event);
           if (event.type !== 'planned') return;
-          const { plan, closure } = event;
-          display.above(() => tellPlan(output, plan, closure.size, options.dryRun === true));
+          display.above(() => tellPlan(output, event, options.dryRun === true));
         },
         onDone: (result) => {
           display.stop();
@@ -124,12 +123,18 @@ export function fetchCommand(): Command {
   );
 }
 
-function tellPlan(output: Output, plan: Plan, paths: number, dryRun: boolean): void {
+function tellPlan(
+  output: Output,
+  { plan, closure, partialBytes }: Extract<FetchEvent, { type: 'planned' }>,
+  dryRun: boolean,
+): void {
+  const paths = closure.size;
   const nars = plan.jobs.length + plan.unsized.length;
   const facts = {
     paths,
     nars,
     bytes: plan.jobBytes,
+    partialBytes,
     torrents: plan.jobs.filter((job) => job.torrent !== undefined).length,
     inStore: plan.inStore.length,
     valid: plan.valid.length,
@@ -137,7 +142,8 @@ function tellPlan(output: Output, plan: Plan, paths: number, dryRun: boolean): v
       ? { missing: [...plan.jobs.flatMap((job) => job.storePaths), ...plan.unsized.map((info) => info.storePath)] }
       : {}),
   };
-  const text = `${formatCount(paths, 'path')}: ${formatCount(nars, 'NAR')} to fetch (${formatSize(plan.jobBytes)}, ${facts.torrents} with a torrent), ${plan.inStore.length} in the file store, ${plan.valid.length} valid in the target`;
+  const begun = partialBytes > 0 ? `, ${formatSize(partialBytes)} of it already here` : '';
+  const text = `${formatCount(paths, 'path')}: ${formatCount(nars, 'NAR')} to fetch (${formatSize(plan.jobBytes)}${begun}, ${facts.torrents} with a torrent), ${plan.inStore.length} in the file store, ${plan.valid.length} valid in the target`;
   if (dryRun)
     output.result(
       'plan',

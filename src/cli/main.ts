@@ -18,6 +18,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exitCode ??= 1;
 });
 process.stderr.on('error', () => undefined); // nobody can read an error message
-const { onlyCommand, program } = await import('./program.ts');
-const commands = await program(onlyCommand(process.argv.slice(2)));
-await commands.parseAsync();
+const { onlyCommand, program, wordsToParse } = await import('./program.ts');
+const words = wordsToParse(process.argv.slice(2));
+const commands = await program(onlyCommand(words));
+await commands.parseAsync(words, { from: 'user' });

@@ -59,20 +59,36 @@ export async function program(only?: CommandName): Promise<Command> {
     .option('--config <file>', 'config file (default: NARSWARM_CONFIG, or the system’s or user’s own)')
     .hook('preAction', (_, action) => configureOrEnd(action))
     .configureOutput(WRITERS)
-    .showHelpAfterError('(narswarm COMMAND --help explains every option)')
     .configureHelp({ showGlobalOptions: false });
   const loads = only === undefined ? Object.values(COMMANDS) : [COMMANDS[only]];
   for (const command of await Promise.all(loads.map((load) => load()))) {
-    command.exitOverride(usageStatus).configureOutput(WRITERS).configureHelp({ showGlobalOptions: true });
+    command
+      .exitOverride((error) => endOfUsage(error, `narswarm ${command.name()}`))
+      .configureOutput(WRITERS)
+      .configureHelp({ showGlobalOptions: true });
     root.addCommand(command);
   }
-  return root.exitOverride(usageStatus);
+  return root.exitOverride((error) => endOfUsage(error, 'narswarm'));
 }
 
-/** Write usage errors, which quote the user's words. */
+/**
+ * Returns the words for commander. It answers a request for the help of an unknown command with the help of the program;
+ * without that request it refuses the command, and names the nearest one.
+ *
+ * @param args the words after the program's name
+ */
+export function wordsToParse(args: readonly string[]): readonly string[] {
+  const [asked = '', ...others] = args[0] === 'help' ? args.slice(1) : args;
+  if (asked === 'help') return ['help'];
+  if (asked === '' || asked.startsWith('-') || Object.hasOwn(COMMANDS, asked)) return args;
+  return [asked, ...others.filter((word) => word !== '--help' && word !== '-h')];
+}
+
+/** Write help. Usage errors are written at the end of the process. */
 const WRITERS = {
   writeOut: (text: string): void => printTo(process.stdout, text),
   writeErr: (text: string): void => printTo(process.stderr, text),
+  outputError: (): void => undefined,
 };
 
 /** Configures a command. Ends the process if a config file or variable is malformed. */
@@ -85,16 +101,25 @@ async function configureOrEnd(action: Command): Promise<void> {
   }
 }
 
+/** Malformed command lines whose error does not say what would be right. Wrong values do. */
+const UNEXPLAINED = new Set(
+  ['missingArgument', 'unknownOption', 'unknownCommand', 'excessArguments', 'optionMissingArgument'].map(
+    (code) => `commander.${code}`,
+  ),
+);
+
 /**
- * Ends the process for a malformed command line with its exit status, and for help and version with 0. Commander has
- * already printed the message; scripts that asked for JSON get an event.
+ * Ends the process for a malformed command line with its exit status, and for help and version with 0. Says what is
+ * wrong, unless the help has just been printed.
  */
-function usageStatus(error: CommanderError): never {
-  if (error.exitCode === 0) process.exit(0);
+function endOfUsage({ exitCode, code, message }: CommanderError, command: string): never {
+  if (exitCode === 0) process.exit(0);
   const [exitStatus] = EXIT_STATUSES.USAGE;
-  if (process.argv.includes('--json')) {
-    const message = error.message.replace(/^error: /, '');
-    printJson({ event: 'error', code: 'USAGE', message, exitStatus, facts: {} });
-  }
+  if (code === 'commander.help') process.exit(exitStatus);
+  const what = message.replace(/^error: |\.$/g, '').replace('\n(Did', ' (did');
+  const sentence = UNEXPLAINED.has(code) ? `${what}: see ${command} --help` : what;
+  if (process.argv.includes('--json'))
+    printJson({ event: 'error', code: 'USAGE', message: sentence, exitStatus, facts: {} });
+  printTo(process.stderr, `error: ${sentence}\n`);
   process.exit(exitStatus);
 }

@@ -13,8 +13,8 @@ export type FetchEvent =
   | { readonly type: 'walking' }
   /** The fetch waits for a garbage collector that is running on the store. */
   | { readonly type: 'waiting-for-gc' }
-  /** The plan is known. Nothing was downloaded yet. */
-  | { readonly type: 'planned'; readonly plan: Plan; readonly closure: Closure }
+  /** The plan is known. Nothing was downloaded yet. `partialBytes` of the planned NARs are held from earlier runs. */
+  | { readonly type: 'planned'; readonly plan: Plan; readonly closure: Closure; readonly partialBytes: number }
   /** The download of a plan's NARs begins; `bytes` leaves out NARs of unknown size. */
   | { readonly type: 'downloading'; readonly nars: number; readonly bytes: number }
   /** Bytes of a NAR from an earlier run. They are not downloaded again. */

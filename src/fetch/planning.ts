@@ -58,7 +58,7 @@ export interface Planned {
  * @throws STORE_UNWRITABLE; NIX_MISSING, NIX_FAILED; the signal's reason
  */
 export async function makePlan(closure: Closure, means: PlanningMeans, options: PlanningOptions): Promise<Planned> {
-  const { store, target, maps, candidates, tell, signal } = means;
+  const { store, session, target, maps, candidates, tell, signal } = means;
   const needed = await target?.invalidPaths(pathsOf(closure));
   const claimed = options.dryRun ? forDryRun(closure) : await claimClosure(closure, means);
   const catalogue = await Catalogue.open(store);
@@ -72,7 +72,8 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
   attaching.catch(() => undefined); // a late failure is ignored
   const mayBeLate = options.hasUpstream && !options.dryRun && plan.jobs.length > 0;
   isLate = await isSlow(attaching, mayBeLate);
-  tell({ type: 'planned', plan, closure });
+  const partialBytes = plan.jobs.reduce((sum, job) => sum + session.leftoverBytes(job.fileHash, job.sizeBytes), 0);
+  tell({ type: 'planned', plan, closure, partialBytes });
   return { plan, needed, lost, torrentsLate: isLate ? () => maps.settled() : undefined };
 }
 

@@ -1,6 +1,6 @@
-import { cp, lstat, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { cp, lstat, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { STATE_FOLDER, statePlaces } from './state-folder.ts';
 import { FileStore } from './file-store.ts';
 import { storeError } from '../disk/store-error.ts';
@@ -27,6 +27,7 @@ export class DryRunStore implements AsyncDisposable {
       for (const name of statePlaces('copied')) {
         if (await isThere(join(own, name))) await cp(join(own, name), join(stateDir, name), { recursive: true });
       }
+      for (const name of statePlaces('linked')) await linkFiles(join(own, name), join(stateDir, name));
       for (const name of statePlaces('read'))
         if (await isThere(join(own, name))) await symlink(join(own, name), join(stateDir, name));
       return new DryRunStore(await FileStore.open(dir, { create: false, stateDir }));
@@ -38,6 +39,15 @@ export class DryRunStore implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await rm(this.store.stateDir, { recursive: true, force: true });
+  }
+}
+
+/** Makes a folder like `from`, with links to its files. Files that vanish meanwhile are left out. */
+async function linkFiles(from: string, to: string): Promise<void> {
+  for (const entry of await readdir(from, { recursive: true, withFileTypes: true }).catch(() => [])) {
+    const folder = join(to, relative(from, entry.parentPath));
+    await mkdir(entry.isDirectory() ? join(folder, entry.name) : folder, { recursive: true });
+    if (entry.isFile()) await symlink(join(entry.parentPath, entry.name), join(folder, entry.name));
   }
 }
 

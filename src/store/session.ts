@@ -1,4 +1,4 @@
-import type { Stats } from 'node:fs';
+import { statSync, type Stats } from 'node:fs';
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { HashThread } from '../bytes/hash-thread.ts';
@@ -12,6 +12,8 @@ import { SavedPieces } from './partial-bytes/saved-pieces.ts';
 
 /** Age at which a partial file that nobody continues is removed. */
 export const KEEP_PARTIAL_MS = 7 * 86_400_000;
+/** The unit of `Stats.blocks`. */
+const BLOCK_BYTES = 512;
 /** Error codes for files that another process has already taken over, or that another user owns. */
 const NOT_OURS: ReadonlySet<string> = new Set(['ENOENT', 'EACCES', 'EPERM']);
 
@@ -56,6 +58,19 @@ export class PartialSession implements AsyncDisposable {
   /** Returns the path for a partial file of this name in this session. */
   path(name: string): string {
     return join(this.dir, name);
+  }
+
+  /**
+   * Returns the bytes of a NAR that earlier runs left in a partial file. Asks only for the size of the file: some of the
+   * bytes may be found wrong later.
+   */
+  leftoverBytes(name: string, sizeBytes: number): number {
+    const path = this.path(name);
+    if (!this.leftovers.has(path)) return 0;
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found === undefined) return 0;
+    const heldBytes = SavedPieces.exist(path) ? found.blocks * BLOCK_BYTES : found.size; // pieces leave gaps
+    return Math.min(heldBytes, found.size, sizeBytes);
   }
 
   /**

@@ -5,7 +5,8 @@ export const STATE_FOLDER = 'narswarm';
 
 /**
  * All places in the state folder of a store, and how a dry run treats them. `copied`: it writes there before its plan
- * is complete. `read`: it reads them in place. `left`: it does not use them.
+ * is complete. `read`: it reads them in place. `linked`: its own folder has links to the files, which it may move.
+ * `left`: it does not use them.
  */
 const PLACES = {
   /** Requested NARs with their pieces: catalogue.ts. */
@@ -33,7 +34,7 @@ const PLACES = {
   /** Damaged files: quarantine.ts. */
   quarantine: 'read',
   /** Partial files of fetches, a folder per process: session.ts. */
-  partial: 'left',
+  partial: 'linked',
   /** Exports of own builds, a folder per process: export-folder.ts. */
   export: 'left',
   /** Turns of processes, a folder per process: turn.ts. */
@@ -47,7 +48,7 @@ const PLACES = {
 export type StatePlace = keyof typeof PLACES;
 
 /** Returns the places that a dry run treats in this way. */
-export function statePlaces(use: 'copied' | 'read'): StatePlace[] {
+export function statePlaces(use: 'copied' | 'linked' | 'read'): StatePlace[] {
   return (Object.keys(PLACES) as StatePlace[]).filter((place) => PLACES[place] === use);
 }
 

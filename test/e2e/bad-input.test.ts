@@ -48,9 +48,19 @@ describe('bad input', { concurrency: 4 }, () => {
       ['publish', '--store', 'STORE', '--from', 'http://127.0.0.1:9'],
       /--root NAME=STOREPATH/,
     ],
-    ['no root', ['fetch'], /missing required argument 'root'/],
-    ['an unknown option', ['fetch', 'lab', '--no-such-option'], /unknown option '--no-such-option'/],
-    ['an unknown command', ['frobnicate'], /unknown command 'frobnicate'/],
+    ['no root', ['fetch'], /missing required argument 'root': see narswarm fetch --help$/],
+    [
+      'an unknown option',
+      ['fetch', 'lab', '--no-such-option'],
+      /unknown option '--no-such-option'.*: see narswarm fetch --help$/,
+    ],
+    ['a misspelled option', ['fetch', 'lab', '--scop'], /'--scop' \(did you mean --scope\?\): see narswarm fetch/],
+    ['too many arguments', ['config', 'x', 'y'], /got 2: x, y: see narswarm config --help$/],
+    ['an unknown command', ['frobnicate'], /unknown command 'frobnicate': see narswarm --help$/],
+    ['a misspelled command', ['fech', 'lab'], /unknown command 'fech' \(did you mean fetch\?\): see narswarm --help$/],
+    ['help for an unknown command', ['help', 'nope'], /unknown command 'nope': see narswarm --help$/],
+    ['help for a misspelled command', ['help', 'fech'], /unknown command 'fech' \(did you mean fetch\?\)/],
+    ['the help of an unknown command', ['nope', '--help'], /unknown command 'nope': see narswarm --help$/],
     ['the hash of a torrent', ['torrent', 'xyz', '--store', 'CACHE'], /"?xyz/],
   ];
   for (const [name, args, says] of malformed) {

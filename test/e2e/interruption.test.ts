@@ -66,6 +66,11 @@ describe('interruption', { concurrency: 3 }, () => {
     const { narInfos } = await assertSound(store, made.publicKey);
     assert.deepEqual(narInfos, []);
     const held = await partialBytes(store);
+    const { stdout } = await lab.runPlain(args(store, ['--no-copy', '--dry-run', ...fromPeers]));
+    assert.match(
+      stdout,
+      /^6 paths: \d NARs? to fetch \(6\.\d+ MB, [23]\.\d+ MB of it already here, \d with a torrent\)/,
+    );
     const to = `local?root=${await lab.folder('target')}`;
     const run = await lab.run(args(store, ['--to', to, ...fromPeers]));
     assert.equal(run.status, 0, run.stderr);
@@ -100,14 +105,18 @@ describe('interruption', { concurrency: 3 }, () => {
     assert.equal(killed.signal, 'SIGKILL');
     await assertSound(store, made.publicKey);
     const held = await partialBytes(store);
+    const again = args(store, ['--no-copy', '--from', own.url]);
+    const dry = await lab.run([...again, '--dry-run']);
     own.resetCounts();
-    const run = await lab.run(args(store, ['--no-copy', '--from', own.url]));
+    const run = await lab.run(again);
     assert.equal(run.status, 0, run.stderr);
     assert.ok(own.bytesSent() <= totalBytes - held + 0.6 * MB, `${own.bytesSent()} bytes came anew, ${held} were held`);
     assert.ok(own.requests.some(({ status }) => status === 206));
     const { total, store: kept } = run.event('done')['bytes'] as { total: number; store: number };
     assert.equal(total, totalBytes, 'what an earlier run has left belongs to the whole');
     assert.ok(kept > 0);
+    for (const { partialBytes: begun, bytes } of [dry.event('plan'), run.event('plan')])
+      assert.equal(begun, kept - (totalBytes - Number(bytes)), 'the plan tells how much of its NARs is here');
     assert.equal((await assertSound(store, made.publicKey)).narInfos.length, 6);
   });
 

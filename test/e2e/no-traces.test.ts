@@ -79,6 +79,36 @@ describe('no traces', () => {
     assert.deepEqual(await contents(join(keyFile, '..')), ['publisher.key']);
   });
 
+  test('a daemon says that it has made its store, and makes none below a missing folder', async () => {
+    const flags = [...key, ...ALONE];
+    const missing = lab.path('missing');
+    const refused = await lab.run(['daemon', '--store', join(missing, 'store'), ...flags]);
+    assertFailure(
+      refused,
+      2,
+      'USAGE',
+      new RegExp(`--store: neither ${missing}/store nor its parent folder exists.*make`),
+    );
+    const variable = await lab.run(['daemon', ...flags], { env: { NARSWARM_STORE: join(missing, 'store') } });
+    assertFailure(variable, 2, 'USAGE', /NARSWARM_STORE: neither/);
+    assert.equal(await contents(missing), undefined);
+    const store = lab.path('store');
+    const warning = async (): Promise<Readonly<Record<string, unknown>> | undefined> => {
+      const { process: daemon } = await lab.service(['daemon', '--store', store, ...flags]);
+      const { events } = await daemon.stop('SIGTERM');
+      return events.find(({ kind }) => kind === 'made-store');
+    };
+    const said = await warning();
+    assert.equal(said?.['path'], store);
+    assert.match(String(said['message']), /did not exist: this daemon has made it.*correct --store$/);
+    assert.equal(await warning(), undefined);
+    const STATE_DIRECTORY = join(missing, 'state'); // as systemd names the folder of a service
+    const { process: service } = await lab.service(['daemon', ...flags], { env: { STATE_DIRECTORY } });
+    const { events, status } = await service.stop('SIGTERM');
+    assert.deepEqual([events.filter(({ event }) => event === 'warning'), status], [[], 0]);
+    assert.ok((await contents(join(STATE_DIRECTORY, 'store')))?.includes('nix-cache-info'));
+  });
+
   test('the second daemon on a store warns, and may not publish', async () => {
     const args = ['daemon', '--store', lab.path('store'), ...key, ...ALONE];
     const { process: first } = await lab.service(args);

@@ -1,5 +1,5 @@
 import { copyFile, rm } from 'node:fs/promises';
-import { readFileSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { storeError } from '../../disk/store-error.ts';
 import { PIECE_HASH_BYTES, pieceLengthOf } from '../../torrent/canonical.ts';
 
@@ -37,6 +37,11 @@ export class SavedPieces {
     } catch {
       return SavedPieces.none(partialPath);
     }
+  }
+
+  /** Returns true if hashes of this partial file are saved. Then it may have gaps. */
+  static exist(partialPath: string): boolean {
+    return existsSync(pathBeside(partialPath));
   }
 
   /** Returns true for the name of a file with hashes. */
